@@ -1,0 +1,105 @@
+// Command heliotrope measures what a VM's disk I/O goes through while the VM
+// is live-migrated over a WAN.
+//
+// Exit codes: 0 success, 1 failure, 2 bad input (nothing was touched);
+// `lab ssh NODE -- CMD` exits as CMD does.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"heliotrope/deploy/lab"
+	"heliotrope/internal/inventory"
+)
+
+// version is set by the linker.
+var version = "development"
+
+// Exit codes.
+const (
+	exitFailure  = 1
+	exitBadInput = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := newRoot(os.Stdout, os.Stderr).ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		os.Exit(report(os.Stderr, err))
+	}
+}
+
+// report prints the error and returns the exit code that it means.
+func report(out io.Writer, err error) int {
+	var code exitCode
+	if errors.As(err, &code) {
+		return int(code)
+	}
+	fmt.Fprintln(out, "heliotrope:", strings.TrimSpace(err.Error()))
+	var usage usageError
+	var invalid *inventory.Error
+	if errors.As(err, &usage) || errors.As(err, &invalid) || errors.Is(err, lab.ErrBadInput) {
+		return exitBadInput
+	}
+	return exitFailure
+}
+
+// exitCode is the exit code of a command that we ran for the user.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// newRoot builds the command line.
+func newRoot(stdout, stderr io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "heliotrope",
+		Short:         "Measure a VM's disk I/O during live migration over a WAN",
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+	})
+	root.AddCommand(newLab())
+	return root
+}
+
+// usageArgs makes a wrong number of arguments bad input.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+		}
+		return nil
+	}
+}
+
+// newLog logs for people on a terminal, and JSON lines otherwise.
+func newLog(out io.Writer) zerolog.Logger {
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) { //nolint:gosec // a descriptor fits
+		out = zerolog.ConsoleWriter{Out: out, TimeFormat: "15:04:05"}
+	}
+	return zerolog.New(out).With().Timestamp().Logger()
+}

@@ -1,0 +1,121 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"heliotrope/deploy/lab/image"
+)
+
+// Accel is how QEMU runs a node's instructions.
+type Accel string
+
+// The ways to run a node. AccelAuto decides by a trial boot.
+const (
+	AccelAuto Accel = "auto"
+	AccelKVM  Accel = "kvm"
+	AccelTCG  Accel = "tcg"
+)
+
+// The trial's limits. A hypervisor under working KVM prints its banner within
+// a second and reaches its control domain within some more.
+const (
+	trialBannerLimit = 4 * time.Second
+	trialLimit       = 20 * time.Second
+)
+
+// cpu is the processor model of a node. Under TCG, `max` crashes a Xen 4.17
+// control domain and EPYC and Opteron_G5 hang; qemu64 with nested paging and
+// the instructions that make ssh fast works. Under KVM it is the host's own.
+func (a Accel) cpu() string {
+	if a == AccelKVM {
+		return "host"
+	}
+	return "qemu64,+svm,+npt,+aes,+pclmulqdq,+ssse3,+sse4.1,+sse4.2,+popcnt"
+}
+
+func (a Accel) args() []string {
+	if a == AccelKVM {
+		return []string{"-accel", "kvm", "-cpu", a.cpu()}
+	}
+	return []string{"-accel", "tcg,thread=multi,tb-size=256", "-cpu", a.cpu()}
+}
+
+// decideAccel finds out by a bounded trial boot whether KVM works here for a
+// hypervisor that runs guests of its own; otherwise it is TCG. That /dev/kvm
+// exists proves nothing.
+func (l *Lab) decideAccel(ctx context.Context, img image.Image, progress func(string)) Accel {
+	kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		progress("acceleration: tcg, because KVM cannot be used (" + err.Error() + ")")
+		return AccelTCG
+	}
+	_ = kvm.Close()
+	if !nestedKVM() {
+		progress("acceleration: tcg, because KVM here runs no guest of a guest (no module with nested=1)")
+		return AccelTCG
+	}
+	if err := l.trialBoot(ctx, img); err != nil {
+		progress("acceleration: tcg, because a trial boot under KVM failed: " + err.Error())
+		return AccelTCG
+	}
+	progress("acceleration: kvm, proved by a trial boot")
+	return AccelKVM
+}
+
+// nestedKVM says whether a KVM module offers virtualisation to its guests.
+func nestedKVM() bool {
+	for _, module := range []string{"kvm_amd", "kvm_intel"} {
+		value, err := os.ReadFile(filepath.Join("/sys/module", module, "parameters/nested"))
+		if err == nil && strings.ContainsAny(string(value), "1Y") {
+			return true
+		}
+	}
+	return false
+}
+
+// trialBoot boots the hypervisor and the nodes' kernel under KVM, without a
+// disk. The initrd's init tells on the console what the hypervisor offers.
+func (l *Lab) trialBoot(ctx context.Context, img image.Image) error {
+	trial := node{lab: l, name: "trial"}
+	if err := os.MkdirAll(trial.dir(), 0o700); err != nil {
+		return err
+	}
+	defer os.RemoveAll(trial.dir()) //nolint:errcheck // nothing of it is needed
+	args := machineArgs(trial, l.Options, AccelKVM)
+	args = append(args, xenArgs(img, "heliotrope.trial")...)
+	ended, err := trial.start(args)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = trial.stop(context.WithoutCancel(ctx)) }()
+
+	started := time.Now()
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		text := trial.consoleTail(1000)
+		switch took := time.Since(started); {
+		case strings.Contains(text, "heliotrope: trial hvm"):
+			return nil
+		case strings.Contains(text, "heliotrope: trial"):
+			return errors.New("the hypervisor came up without hardware virtualisation")
+		case took > trialBannerLimit && !strings.Contains(text, "Xen"):
+			return fmt.Errorf("nothing on the console for %s", trialBannerLimit)
+		case took > trialLimit:
+			return fmt.Errorf("the control domain did not come up in %s", trialLimit)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-ended:
+			return err
+		case <-poll.C:
+		}
+	}
+}

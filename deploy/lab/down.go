@@ -1,0 +1,150 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"heliotrope/internal/remote"
+)
+
+// Down stops exactly this testbed's nodes and removes their throw-away disks.
+// Keys and console logs stay. A testbed that is not up is no error.
+func (l *Lab) Down(ctx context.Context) error {
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return l.stopAll(ctx)
+}
+
+// Destroy stops the testbed and removes everything of it but the image, which
+// other testbeds share.
+func (l *Lab) Destroy(ctx context.Context) error {
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := l.stopAll(ctx); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(l.Dir); err != nil {
+		return fmt.Errorf("remove testbed %s: %w", l.Options.Name, err)
+	}
+	return nil
+}
+
+func (l *Lab) stopAll(ctx context.Context) error {
+	var errs []error
+	for _, name := range NodeNames {
+		n := l.node(name)
+		if err := n.stop(ctx); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, file := range []string{"root.qcow2", "seed.tar", monitorSocket} {
+			errs = append(errs, removeIfThere(filepath.Join(n.dir(), file)))
+		}
+	}
+	for _, socket := range []string{"site-a.sock", "site-b.sock"} {
+		errs = append(errs, removeIfThere(filepath.Join(l.Dir, socket)))
+	}
+	return errors.Join(errs...)
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// NodeStatus is one node as it is now.
+type NodeStatus struct {
+	Name    string `json:"name"`
+	Running bool   `json:"running"`
+	Ready   bool   `json:"ready"`
+	PID     int    `json:"pid,omitempty"`
+	SSH     string `json:"ssh,omitempty"`     // host:port on this machine
+	Address string `json:"address,omitempty"` // on the test network
+	Console string `json:"console"`           // path of its console log
+	Problem string `json:"problem,omitempty"`
+}
+
+// Status is a testbed as it is now.
+type Status struct {
+	Name      string       `json:"name"`
+	Up        bool         `json:"up"` // every node is ready
+	Accel     Accel        `json:"accel"`
+	Inventory string       `json:"inventory"`
+	Nodes     []NodeStatus `json:"nodes"`
+}
+
+// Status asks every node.
+func (l *Lab) Status(ctx context.Context) (Status, error) {
+	status := Status{Name: l.Options.Name, Up: true, Accel: l.Options.Accel, Inventory: l.InventoryPath()}
+	for _, name := range NodeNames {
+		n := l.node(name)
+		node := NodeStatus{Name: name, Address: addresses[name].String(), Console: n.console()}
+		pids, err := n.find()
+		if err != nil {
+			return Status{}, err
+		}
+		if node.Running = len(pids) > 0; node.Running {
+			node.PID = pids[0]
+			if err := l.probe(ctx, name); err != nil {
+				node.Problem = err.Error()
+			} else {
+				node.Ready = true
+			}
+			if port, err := n.sshPort(ctx); err == nil {
+				node.SSH = fmt.Sprintf("127.0.0.1:%d", port)
+			}
+		}
+		status.Up = status.Up && node.Ready
+		status.Nodes = append(status.Nodes, node)
+	}
+	return status, nil
+}
+
+// Connect returns the node as a host; it connects on first use.
+func (l *Lab) Connect(name string) (*remote.SSHHost, error) {
+	if _, err := l.ConsolePath(name); err != nil {
+		return nil, err
+	}
+	inv, err := l.Inventory()
+	if err != nil {
+		return nil, err
+	}
+	host := inv.Host(name)
+	key, err := remote.LoadKey(host.SSH.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	return remote.SSH(remote.SSHConfig{Name: name, Address: host.SSH.Address, User: host.SSH.User, Key: key, HostKeys: host.SSH.HostKeys})
+}
+
+// SSHCommand is the command line of an interactive ssh to the node, which
+// verifies the node's key against the testbed's own list.
+func (l *Lab) SSHCommand(name string) ([]string, error) {
+	if _, err := l.ConsolePath(name); err != nil {
+		return nil, err
+	}
+	inv, err := l.Inventory()
+	if err != nil {
+		return nil, err
+	}
+	host := inv.Host(name)
+	_, port, err := net.SplitHostPort(host.SSH.Address)
+	if err != nil {
+		return nil, err
+	}
+	return []string{"ssh", "-F", "none", "-i", host.SSH.KeyFile, "-p", port,
+		"-o", "UserKnownHostsFile=" + l.knownHostsPath(), "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes",
+		host.SSH.User + "@127.0.0.1"}, nil
+}

@@ -1,0 +1,226 @@
+// Package lab runs the emulated testbed: two Xen hosts, a storage server and
+// the bridge that the WAN is shaped on, each a QEMU process on this machine.
+//
+// It promises that
+//   - nothing of a testbed touches the machine's own network: nodes are linked
+//     by Unix sockets, and their user-mode management network is restricted to
+//     the one port that is forwarded to their ssh, on 127.0.0.1;
+//   - no root, bridge or tap is needed;
+//   - every node runs in its own process group and is found again by any later
+//     call, from the process table alone;
+//   - Up either returns a testbed that is ready for work, or leaves nothing.
+//
+// Dangerous: Down kills the nodes. Their disks are throw-away; only the keys
+// and the console logs stay, until Destroy.
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"heliotrope/deploy/lab/image"
+	"heliotrope/internal/inventory"
+)
+
+// Names of the nodes.
+const (
+	HostA = "host-a"
+	HostB = "host-b"
+	Store = "store"
+)
+
+// NodeNames lists the nodes in the order they start: the storage server
+// listens on the sockets that the hosts connect to.
+var NodeNames = []string{Store, HostA, HostB}
+
+// ErrBadInput marks what the caller asked for wrongly; nothing was touched.
+var ErrBadInput = errors.New("bad input")
+
+// ErrNotRunning says that a testbed, or a node of it, does not run.
+var ErrNotRunning = errors.New("not running")
+
+// Options of a testbed. They are stored with it.
+type Options struct {
+	Name      string `json:"name"`
+	MemoryMiB int    `json:"memory_mib"` // of each node
+	MTU       int    `json:"mtu"`        // of the test network, bytes
+	DataMiB   int    `json:"data_mib"`   // of each node's memory for disks under test
+	GuestMiB  int    `json:"guest_mib"`  // default memory of the measured guest
+	// Accel is "auto", "kvm" or "tcg"; stored is what was decided.
+	Accel Accel `json:"accel"`
+	// FirstPort, when not zero, puts the nodes' ssh on FirstPort and the two
+	// ports after it. Zero lets the system choose free ones.
+	FirstPort int `json:"first_port"`
+}
+
+// DefaultOptions is the testbed that the numbers in docs/lab.md were measured on.
+func DefaultOptions() Options {
+	return Options{Name: "default", MemoryMiB: 1024, MTU: 1500, DataMiB: 160, GuestMiB: 96, Accel: AccelAuto}
+}
+
+var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,15}$`)
+
+// Check reports every problem of the options at once.
+func (o Options) Check() error {
+	var problems []error
+	bad := func(format string, args ...any) {
+		problems = append(problems, fmt.Errorf("%w: "+format, append([]any{ErrBadInput}, args...)...))
+	}
+	if !namePattern.MatchString(o.Name) {
+		bad("testbed name %q: want a letter and then at most 15 of a-z, 0-9 and -", o.Name)
+	}
+	if o.MemoryMiB < 768 {
+		bad("node memory %d MiB: a Xen host needs at least 768 MiB", o.MemoryMiB)
+	}
+	if o.MTU < 1280 || o.MTU > 9000 {
+		bad("MTU %d: want 1280 to 9000 bytes", o.MTU)
+	}
+	if o.DataMiB < 16 || o.DataMiB > o.MemoryMiB/4 {
+		bad("data memory %d MiB: want 16 MiB to a quarter of the node's memory (%d MiB)", o.DataMiB, o.MemoryMiB/4)
+	}
+	if o.GuestMiB < 80 || o.GuestMiB > o.MemoryMiB-dom0MiB-hypervisorMiB {
+		bad("guest memory %d MiB: want 80 to %d MiB on nodes of %d MiB",
+			o.GuestMiB, o.MemoryMiB-dom0MiB-hypervisorMiB, o.MemoryMiB)
+	}
+	if !slices.Contains([]Accel{AccelAuto, AccelKVM, AccelTCG}, o.Accel) {
+		bad("acceleration %q: want auto, kvm or tcg", o.Accel)
+	}
+	if o.FirstPort != 0 && (o.FirstPort < 1024 || o.FirstPort > 65533) {
+		bad("first port %d: want 1024 to 65533", o.FirstPort)
+	}
+	return errors.Join(problems...)
+}
+
+// Lab is one testbed on this machine, running or not.
+type Lab struct {
+	Dir     string
+	Options Options
+}
+
+// DefaultDir is the folder that holds the testbeds of this user, one folder
+// each: heliotrope/labs under XDG_STATE_HOME, or ~/.local/state.
+func DefaultDir() (string, error) {
+	state := os.Getenv("XDG_STATE_HOME")
+	if state == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("find the folder for testbeds: %w", err)
+		}
+		state = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(state, "heliotrope", "labs"), nil
+}
+
+const stateFile = "lab.json"
+
+// Open finds the testbed of that name. It returns an error that is
+// fs.ErrNotExist when there is none.
+func Open(baseDir, name string) (*Lab, error) {
+	if !namePattern.MatchString(name) {
+		return nil, fmt.Errorf("%w: testbed name %q: want a letter and then at most 15 of a-z, 0-9 and -", ErrBadInput, name)
+	}
+	dir := filepath.Join(baseDir, name)
+	text, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no testbed %q here: start one with `heliotrope lab up --name %s` (%w)", name, name, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open testbed %s: %w", name, err)
+	}
+	l := &Lab{Dir: dir}
+	if err := json.Unmarshal(text, &l.Options); err != nil {
+		return nil, fmt.Errorf("open testbed %s: %s: %w; remove it with `heliotrope lab destroy --name %s`",
+			name, filepath.Join(dir, stateFile), err, name)
+	}
+	return l, nil
+}
+
+// List names the testbeds beneath baseDir.
+func List(baseDir string) ([]string, error) {
+	found, err := filepath.Glob(filepath.Join(baseDir, "*", stateFile))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, path := range found {
+		names = append(names, filepath.Base(filepath.Dir(path)))
+	}
+	return names, nil
+}
+
+// InventoryPath is where the testbed's machine-readable description is.
+func (l *Lab) InventoryPath() string { return filepath.Join(l.Dir, "inventory.yaml") }
+
+// Inventory reads the testbed's description.
+func (l *Lab) Inventory() (*inventory.Inventory, error) { return inventory.Load(l.InventoryPath()) }
+
+func (l *Lab) node(name string) node { return node{lab: l, name: name} }
+
+// Node returns the node's console log, or ErrBadInput for an unknown name.
+func (l *Lab) ConsolePath(name string) (string, error) {
+	if !slices.Contains(NodeNames, name) {
+		return "", fmt.Errorf("%w: no node %q: the nodes are %s, %s and %s", ErrBadInput, name, HostA, HostB, Store)
+	}
+	return l.node(name).console(), nil
+}
+
+// lock keeps other processes from changing the testbed.
+func (l *Lab) lock(ctx context.Context) (unlock func(), err error) {
+	if err := os.MkdirAll(l.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the testbed's folder: %w", err)
+	}
+	lock := flock.New(filepath.Join(l.Dir, "lock"))
+	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
+		return nil, fmt.Errorf("wait for another command on testbed %s: %w", l.Options.Name, err)
+	}
+	return func() { _ = lock.Unlock() }, nil
+}
+
+func (l *Lab) save() error {
+	text, err := json.MarshalIndent(l.Options, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(l.Dir, stateFile), append(text, '\n'), 0o644)
+}
+
+// replaceFile writes beside path and renames, so that a crash leaves the old
+// file or the new one.
+func replaceFile(path string, content []byte, mode fs.FileMode) error {
+	temporary := path + ".new"
+	if err := os.WriteFile(temporary, content, mode); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+// Image opens or builds what the nodes boot. A recipe of another Debian
+// mirror is a matter of the caller.
+func (l *Lab) ensureImage(ctx context.Context, cache image.Cache, recipe image.Recipe, progress func(string)) (image.Image, error) {
+	if _, err := cache.Open(recipe); err != nil {
+		if missing := image.MissingTools(image.Tools); len(missing) > 0 {
+			return image.Image{}, missingPackages(missing)
+		}
+	}
+	return cache.Ensure(ctx, recipe, progress)
+}
+
+// missingPackages names the one command that installs them.
+func missingPackages(packages []string) error {
+	slices.Sort(packages)
+	command := "sudo apt-get install --no-install-recommends"
+	for _, name := range slices.Compact(packages) {
+		command += " " + name
+	}
+	return fmt.Errorf("programs are missing on this machine; install them with: %s", command)
+}

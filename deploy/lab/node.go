@@ -1,0 +1,177 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// node is one QEMU process of a testbed, or the place where one would be.
+type node struct {
+	lab  *Lab
+	name string
+}
+
+func (n node) dir() string     { return filepath.Join(n.lab.Dir, n.name) }
+func (n node) console() string { return filepath.Join(n.dir(), "console.log") }
+
+// title is how the process calls itself, and how it is found again.
+func (n node) title() string { return "heliotrope-" + n.lab.Options.Name + "-" + n.name }
+
+// find returns the process ids of this node, from the process table: those
+// that carry its title and run in its folder. Nothing that was stored is
+// trusted, so a node is found after any crash, and no stranger that reuses an
+// id is ever taken for it.
+func (n node) find() ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := filepath.EvalSymlinks(n.dir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var found []int
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		cmdline, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
+		if err != nil || !bytes.Contains(cmdline, []byte("\x00-name\x00"+n.title()+"\x00")) {
+			continue
+		}
+		if cwd, err := os.Readlink(filepath.Join("/proc", entry.Name(), "cwd")); err == nil && cwd == dir {
+			found = append(found, pid)
+		}
+	}
+	return found, nil
+}
+
+func (n node) running() bool {
+	pids, err := n.find()
+	return err == nil && len(pids) > 0
+}
+
+// start starts the node's QEMU in a session, and so a process group, of its
+// own, and returns the channel on which its early end would be told.
+func (n node) start(args []string) (<-chan error, error) {
+	log, err := os.Create(filepath.Join(n.dir(), "qemu.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() //nolint:errcheck // the child has its own
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = n.dir()
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", n.name, err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		err := cmd.Wait()
+		text, _ := os.ReadFile(log.Name())
+		if detail := strings.TrimSpace(string(text)); detail != "" {
+			err = fmt.Errorf("%s (%w)", detail, errors.Join(err, ErrNotRunning))
+		} else if err == nil {
+			err = ErrNotRunning
+		}
+		ended <- err
+	}()
+	return ended, nil
+}
+
+// stopGrace is how long QEMU may take to end after a TERM signal.
+const stopGrace = 5 * time.Second
+
+// stop ends exactly this node's process group and waits until it is gone.
+func (n node) stop(ctx context.Context) error {
+	pids, err := n.find()
+	if err != nil {
+		return fmt.Errorf("look for %s: %w", n.title(), err)
+	}
+	for _, pid := range pids {
+		if err := stopGroup(ctx, pid); err != nil {
+			return fmt.Errorf("stop %s (process %d): %w", n.title(), pid, err)
+		}
+	}
+	return nil
+}
+
+func stopGroup(ctx context.Context, pid int) error {
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		if err := syscall.Kill(-pid, signal); errors.Is(err, syscall.ESRCH) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if gone(ctx, process, stopGrace) {
+			return nil
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.New("it does not end")
+}
+
+// gone waits until the process has ended, at most for limit.
+func gone(ctx context.Context, process *os.Process, limit time.Duration) bool {
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		if err := process.Signal(syscall.Signal(0)); err != nil || isZombie(process.Pid) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-deadline.C:
+			return false
+		case <-poll.C:
+		}
+	}
+}
+
+// isZombie tells a process that has ended but whose parent has not looked yet.
+func isZombie(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	// The state follows the command's name in parentheses (proc(5)).
+	_, after, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
+	return strings.HasPrefix(after, "Z")
+}
+
+// consoleTail is the end of the node's console, for error messages.
+func (n node) consoleTail(lines int) string {
+	text, err := os.ReadFile(n.console())
+	if err != nil {
+		return "(no console output)"
+	}
+	all := strings.Split(strings.TrimRight(strings.ReplaceAll(string(text), "\r", ""), "\n"), "\n")
+	if len(all) > lines {
+		all = all[len(all)-lines:]
+	}
+	return strings.Join(all, "\n")
+}

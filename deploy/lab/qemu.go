@@ -1,0 +1,104 @@
+package lab
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"heliotrope/deploy/lab/image"
+)
+
+// Memory of a Xen host beside its guests.
+const (
+	dom0MiB       = 512
+	hypervisorMiB = 96 // Xen itself and its heap
+)
+
+const qemu = "qemu-system-x86_64"
+
+// Tools are the programs a testbed runs on, and Debian's packages that have them.
+var Tools = map[string]string{qemu: "qemu-system-x86", "qemu-img": "qemu-utils"}
+
+// machineArgs are what every node has, without its disks, network and kernel.
+func machineArgs(n node, o Options, accel Accel) []string {
+	args := []string{qemu, "-name", n.title(), "-machine", "q35", "-smp", "1", "-m", fmt.Sprint(o.MemoryMiB),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-serial", "file:" + filepath.Base(n.console()),
+		"-qmp", "unix:" + monitorSocket + ",server=on,wait=off"}
+	return append(args, accel.args()...)
+}
+
+// diskArgs are the node's throw-away root disk and its seed.
+func diskArgs() []string {
+	return []string{
+		"-drive", "file=root.qcow2,if=none,id=root,cache=unsafe", "-device", "virtio-blk-pci,drive=root",
+		"-drive", "file=seed.tar,format=raw,readonly=on,if=none,id=seed", "-device", "virtio-blk-pci,drive=seed",
+	}
+}
+
+// managementArgs are the NIC that only the forward to the node's ssh reaches.
+// restrict=on: the node reaches nothing on this machine and nothing beyond it.
+func managementArgs(port int) []string {
+	return []string{
+		"-netdev", fmt.Sprintf("user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:%d-:22", port),
+		"-device", "virtio-net-pci,netdev=management,mac=52:54:00:00:00:01,romfile=",
+	}
+}
+
+// linkArgs are one end of a cable of the test network, a Unix stream socket in
+// the testbed's folder: no packet enters this machine's network stack. (QEMU
+// 7.2's -netdev socket over TCP holds back the tail of a burst for 40 ms.)
+func linkArgs(id, socket string, listen bool, mac string) []string {
+	server := "off"
+	if listen {
+		server = "on"
+	}
+	return []string{
+		"-netdev", fmt.Sprintf("stream,id=%s,server=%s,addr.type=unix,addr.path=../%s", id, server, socket),
+		"-device", fmt.Sprintf("virtio-net-pci,netdev=%s,mac=%s,romfile=", id, mac),
+	}
+}
+
+// kernelCmdline is common to all nodes. Mitigations cost emulated
+// instructions and protect nothing here.
+func kernelCmdline(console string, extra ...string) string {
+	words := append([]string{"console=" + console, "quiet", "loglevel=4", "net.ifnames=0", "mitigations=off", "panic=-1"}, extra...)
+	return strings.Join(words, " ")
+}
+
+// xenArgs boot the hypervisor (a multiboot kernel) with the control domain's
+// kernel and initrd as its modules. bootscrub=0: scrubbing would touch, and so
+// allocate, all of the node's memory.
+func xenArgs(img image.Image, extra ...string) []string {
+	hypervisor := fmt.Sprintf("console=com1 com1=115200,8n1 dom0_mem=%dM,max:%dM bootscrub=0 smt=0", dom0MiB, dom0MiB)
+	return []string{
+		"-kernel", img.Path(image.XenFile), "-append", hypervisor,
+		"-initrd", img.Path(image.NodeKernelFile) + " " + kernelCmdline("hvc0", extra...) + "," + img.Path(image.NodeInitrdFile),
+	}
+}
+
+func linuxArgs(img image.Image) []string {
+	return []string{
+		"-kernel", img.Path(image.NodeKernelFile), "-append", kernelCmdline("ttyS0"),
+		"-initrd", img.Path(image.NodeInitrdFile),
+	}
+}
+
+// nodeArgs is the whole command line of one node. The storage server has a
+// cable to each site and bridges them; its second one leads to site B.
+func nodeArgs(n node, o Options, img image.Image, sshPort int) []string {
+	args := machineArgs(n, o, o.Accel)
+	args = append(args, diskArgs()...)
+	args = append(args, managementArgs(sshPort)...)
+	switch n.name {
+	case Store:
+		args = append(args, linkArgs("site-a", "site-a.sock", true, "52:54:00:12:01:01")...)
+		args = append(args, linkArgs("site-b", "site-b.sock", true, "52:54:00:12:01:02")...)
+		return append(args, linuxArgs(img)...)
+	case HostA:
+		args = append(args, linkArgs("test", "site-a.sock", false, "52:54:00:12:01:0a")...)
+	case HostB:
+		args = append(args, linkArgs("test", "site-b.sock", false, "52:54:00:12:01:0b")...)
+	}
+	return append(args, xenArgs(img)...)
+}

@@ -1,0 +1,234 @@
+package lab
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"heliotrope/deploy/lab/image"
+	"heliotrope/internal/guest"
+	"heliotrope/internal/inventory"
+)
+
+// The test network (RFC 2544's benchmarking range).
+var (
+	addresses = map[string]netip.Addr{
+		HostA: netip.MustParseAddr("198.18.0.1"),
+		HostB: netip.MustParseAddr("198.18.0.2"),
+		Store: netip.MustParseAddr("198.18.0.3"),
+	}
+	guestAddress = netip.MustParsePrefix("198.18.0.10/24")
+	bridgeMACs   = map[string]string{HostA: "52:54:00:12:00:0a", HostB: "52:54:00:12:00:0b", Store: "52:54:00:12:00:01"}
+)
+
+// dataDir is where a node keeps disks under test: memory, so that no disk of
+// this machine is measured.
+const dataDir = "/var/lib/heliotrope"
+
+// Keys of a testbed, made once and kept until Destroy. The controller's key
+// opens nodes and guest; the sites' key is for migrations over ssh.
+const (
+	controllerKey = "controller"
+	sitesKey      = "sites"
+	guestHostKey  = "guest-host"
+)
+
+func nodeHostKey(name string) string { return name + "-host" }
+
+// keyring holds the testbed's keys by name.
+type keyring map[string]ed25519.PrivateKey
+
+func (k keyring) signer(name string) ssh.Signer {
+	signer, err := ssh.NewSignerFromKey(k[name])
+	if err != nil {
+		panic(err) // an ed25519 key always is one
+	}
+	return signer
+}
+
+func (k keyring) fingerprint(name string) string {
+	return ssh.FingerprintSHA256(k.signer(name).PublicKey())
+}
+
+// authorized is the key's public half as a line of authorized_keys.
+func (k keyring) authorized(name string) string {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k.signer(name).PublicKey())))
+}
+
+func (k keyring) private(name string) ([]byte, error) {
+	block, err := ssh.MarshalPrivateKey(k[name], "heliotrope "+name)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(block), nil
+}
+
+func (l *Lab) keyPath(name string) string { return filepath.Join(l.Dir, "keys", name) }
+
+// keys reads the testbed's keys and makes the missing ones.
+func (l *Lab) keys() (keyring, error) {
+	if err := os.MkdirAll(filepath.Join(l.Dir, "keys"), 0o700); err != nil {
+		return nil, err
+	}
+	ring := keyring{}
+	for _, name := range []string{controllerKey, sitesKey, guestHostKey, nodeHostKey(HostA), nodeHostKey(HostB), nodeHostKey(Store)} {
+		key, err := l.key(name)
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", l.keyPath(name), err)
+		}
+		ring[name] = key
+	}
+	return ring, nil
+}
+
+func (l *Lab) key(name string) (ed25519.PrivateKey, error) {
+	text, err := os.ReadFile(l.keyPath(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		text, err := keyring{name: key}.private(name)
+		if err != nil {
+			return nil, err
+		}
+		return key, replaceFile(l.keyPath(name), text, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := ssh.ParseRawPrivateKey(text)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := parsed.(*ed25519.PrivateKey)
+	if !ok {
+		return nil, errors.New("not an ed25519 key")
+	}
+	return *key, nil
+}
+
+// seedFile is one file of a node's seed.
+type seedFile struct {
+	path    string
+	content []byte
+	mode    int64
+}
+
+// writeSeed writes the tar archive that makes a general image this node.
+func (l *Lab) writeSeed(name string, ring keyring, img image.Image) error {
+	files, err := l.seedFiles(name, ring, img)
+	if err != nil {
+		return err
+	}
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	for _, file := range files {
+		header := &tar.Header{Name: file.path, Mode: file.mode, Size: int64(len(file.content)), ModTime: time.Now(), Format: tar.FormatUSTAR}
+		if err := w.WriteHeader(header); err != nil {
+			return err
+		}
+		if _, err := w.Write(file.content); err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(l.node(name).dir(), "seed.tar"), archive.Bytes(), 0o600)
+}
+
+func (l *Lab) seedFiles(name string, ring keyring, img image.Image) ([]seedFile, error) {
+	role := "xen"
+	if name == Store {
+		role = "store"
+	}
+	var known strings.Builder
+	for _, other := range NodeNames {
+		fmt.Fprintf(&known, "%s,%s %s\n", other, addresses[other], ring.authorized(nodeHostKey(other)))
+	}
+	hostKey, err := ring.private(nodeHostKey(name))
+	if err != nil {
+		return nil, err
+	}
+	sites, err := ring.private(sitesKey)
+	if err != nil {
+		return nil, err
+	}
+	conf := fmt.Sprintf("NODE=%s\nROLE=%s\nADDRESS=%s/%d\nMAC=%s\nMTU=%d\nDATA_MIB=%d\n",
+		name, role, addresses[name], guestAddress.Bits(), bridgeMACs[name], l.Options.MTU, l.Options.DataMiB)
+	files := []seedFile{
+		{"etc/heliotrope/node.conf", []byte(conf), 0o644},
+		{"etc/ssh/ssh_host_ed25519_key", hostKey, 0o600},
+		{"etc/ssh/ssh_known_hosts", []byte(known.String()), 0o644},
+		{"root/.ssh/authorized_keys", []byte(ring.authorized(controllerKey) + "\n" + ring.authorized(sitesKey) + "\n"), 0o600},
+		{"root/.ssh/id_ed25519", sites, 0o600},
+	}
+	if name == Store {
+		return files, nil
+	}
+	ramdisk, err := os.ReadFile(img.Path(image.GuestInitrdFile))
+	if err != nil {
+		return nil, err
+	}
+	identity, err := guest.Identity{HostKey: ring[guestHostKey], AuthorizedKeys: []string{ring.authorized(controllerKey)}}.Archive()
+	if err != nil {
+		return nil, err
+	}
+	return append(files, seedFile{strings.TrimPrefix(guestRamdisk, "/"), append(ramdisk, identity...), 0o600}), nil
+}
+
+// guestRamdisk is the guest's initramfs with this testbed's keys, on a node.
+const guestRamdisk = "/etc/heliotrope/" + image.GuestInitrdFile
+
+// writeInventory describes the running testbed in the format that a user
+// writes for real hosts.
+func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
+	host := func(name string) inventory.Host {
+		return inventory.Host{
+			Name: name,
+			SSH: inventory.SSH{Address: fmt.Sprintf("127.0.0.1:%d", ports[name]), User: "root",
+				KeyFile: filepath.Join("keys", controllerKey), HostKeys: []string{ring.fingerprint(nodeHostKey(name))}},
+			Address: addresses[name], DataDir: dataDir,
+		}
+	}
+	hypervisor := func(name string) inventory.Host {
+		h := host(name)
+		h.Bridge, h.Hypervisor, h.Transport = "br0", "xen", "tcp"
+		return h
+	}
+	inv := inventory.Inventory{
+		Version: inventory.Version, Name: l.Options.Name, Kind: inventory.Emulated,
+		SiteA: hypervisor(HostA), SiteB: hypervisor(HostB), Store: host(Store),
+		WAN: inventory.WAN{Host: Store, Device: "eth2"},
+		Guest: inventory.Guest{
+			Kernel: image.NodeGuestDir + "/" + image.GuestKernelFile, Ramdisk: guestRamdisk,
+			MemoryMiB: l.Options.GuestMiB, Address: guestAddress, MTU: l.Options.MTU,
+			SSH: inventory.GuestSSH{User: "root", KeyFile: filepath.Join("keys", controllerKey),
+				HostKeys: []string{ring.fingerprint(guestHostKey)}},
+		},
+	}
+	if err := inv.Save(l.InventoryPath()); err != nil {
+		return err
+	}
+	var known strings.Builder
+	for _, name := range NodeNames {
+		fmt.Fprintf(&known, "[127.0.0.1]:%d %s\n", ports[name], ring.authorized(nodeHostKey(name)))
+	}
+	return replaceFile(l.knownHostsPath(), []byte(known.String()), 0o644)
+}
+
+// knownHostsPath is the list of the nodes' keys for an ssh client.
+func (l *Lab) knownHostsPath() string { return filepath.Join(l.Dir, "known_hosts") }

@@ -1,0 +1,91 @@
+// Package guest knows the measured guest: how it is configured, what its keys
+// look like, and how a hypervisor is asked to run it. The guest's user space
+// is an initramfs; see deploy/lab/image for how it is made.
+package guest
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/cavaliergopher/cpio"
+
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+)
+
+// Device is the guest's data disk, as the guest sees it.
+const Device = "/dev/xvda"
+
+// WorkerDir is where the guest keeps a worker of ours.
+const WorkerDir = "/opt/heliotrope"
+
+// Identity is what makes a general initramfs this testbed's guest.
+type Identity struct {
+	HostKey        ed25519.PrivateKey // of the guest's ssh server
+	AuthorizedKeys []string           // lines of authorized_keys, for root
+}
+
+// Archive is a second initramfs archive that is appended to the guest's own
+// (the kernel unpacks concatenated archives one after the other).
+func (i Identity) Archive() ([]byte, error) {
+	var out bytes.Buffer
+	w := cpio.NewWriter(&out)
+	for _, file := range []struct {
+		path    string
+		content []byte
+	}{
+		{"etc/dropbear/dropbear_ed25519_host_key", dropbearKey(i.HostKey)},
+		{"root/.ssh/authorized_keys", []byte(strings.Join(i.AuthorizedKeys, "\n") + "\n")},
+	} {
+		header := &cpio.Header{Name: file.path, Mode: cpio.TypeReg | 0o600, Size: int64(len(file.content)), Links: 1}
+		if err := w.WriteHeader(header); err != nil {
+			return nil, fmt.Errorf("guest identity: %w", err)
+		}
+		if _, err := w.Write(file.content); err != nil {
+			return nil, fmt.Errorf("guest identity: %w", err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, fmt.Errorf("guest identity: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+// dropbearKey is a private key in dropbear's own format (buf_put_ed25519_priv_key
+// in its ed25519.c): the algorithm's name, then the 32-byte seed and the
+// 32-byte public key, both as strings with a 32-bit big-endian length.
+func dropbearKey(key ed25519.PrivateKey) []byte {
+	var out []byte
+	for _, part := range [][]byte{[]byte("ssh-ed25519"), key} {
+		out = binary.BigEndian.AppendUint32(out, uint32(len(part))) //nolint:gosec // 11 and 64
+		out = append(out, part...)
+	}
+	return out
+}
+
+// MAC is the guest's hardware address: in Xen's own range, and derived from
+// the address on the test network, so that two guests never share one.
+func MAC(address netip.Addr) string {
+	b := address.As4()
+	return fmt.Sprintf("00:16:3e:%02x:%02x:%02x", b[1], b[2], b[3])
+}
+
+// Cmdline is the kernel command line that the guest's init reads.
+func Cmdline(name string, g inventory.Guest) string {
+	return fmt.Sprintf("console=hvc0 quiet loglevel=3 mitigations=off net.ifnames=0 heliotrope.name=%s heliotrope.ip=%s heliotrope.mtu=%d",
+		name, g.Address, g.MTU)
+}
+
+// Domain is the measured guest of a testbed, as a hypervisor runs it on the
+// given host with the given block device.
+func Domain(inv *inventory.Inventory, name string, host *inventory.Host, device string) hypervisor.Domain {
+	return hypervisor.Domain{
+		Name: name, MemoryMiB: inv.Guest.MemoryMiB, VCPUs: 1,
+		Kernel: inv.Guest.Kernel, Ramdisk: inv.Guest.Ramdisk, Cmdline: Cmdline(name, inv.Guest),
+		Disk: device, MAC: MAC(inv.Guest.Address.Addr()), Bridge: host.Bridge,
+	}
+}

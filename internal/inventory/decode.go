@@ -1,0 +1,266 @@
+package inventory
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Problem is one thing wrong with a file.
+type Problem struct {
+	File         string
+	Line, Column int    // from 1
+	Path         string // of the setting, such as site_a.ssh.address; empty for the whole file
+	Message      string
+}
+
+// String is one line: inventory.yaml:12:3: site_a.ssh.address: "foo" is not host:port.
+func (p Problem) String() string {
+	where := fmt.Sprintf("%s:%d:%d: ", p.File, p.Line, p.Column)
+	if p.Path != "" {
+		where += p.Path + ": "
+	}
+	return where + p.Message
+}
+
+// Error is everything wrong with a file: bad input, so a command line
+// should exit with 2.
+type Error struct {
+	Problems []Problem // at least one, in the order of the file
+}
+
+// Error has one line for each problem.
+func (e *Error) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, problem := range e.Problems {
+		lines[i] = problem.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// position is where in a file something stands.
+type position struct{ line, column int }
+
+// document decodes a YAML document into a struct and remembers where each
+// setting stood, so that what is checked later can be reported with its line.
+type document struct {
+	file     string
+	at       map[string]position // by path; only settings that were decoded well
+	failed   map[string]bool     // paths that have a problem already
+	problems []Problem
+}
+
+func newDocument(file string) *document {
+	return &document{file: file, at: map[string]position{}, failed: map[string]bool{}}
+}
+
+func (d *document) report(at position, path, format string, values ...any) {
+	d.failed[path] = true
+	d.problems = append(d.problems, Problem{
+		File: d.file, Line: at.line, Column: at.column, Path: path, Message: fmt.Sprintf(format, values...),
+	})
+}
+
+// err is everything reported so far, in the order of the file, or nil.
+func (d *document) err() error {
+	if len(d.problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(d.problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return &Error{Problems: d.problems}
+}
+
+// decode fills the struct that target points to from the one document in data.
+func (d *document) decode(data []byte, target any) {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var root, more yaml.Node
+	if err := decoder.Decode(&root); err != nil {
+		if errors.Is(err, io.EOF) {
+			d.report(position{1, 1}, "", "the file is empty")
+			return
+		}
+		d.syntax(err)
+		return
+	}
+	switch err := decoder.Decode(&more); {
+	case err == nil:
+		d.report(nodePosition(&more), "", "the file holds more than one document")
+	case !errors.Is(err, io.EOF):
+		d.syntax(err)
+	}
+	d.value(root.Content[0], "", reflect.ValueOf(target).Elem())
+}
+
+var syntaxLine = regexp.MustCompile(`^line (\d+): `)
+
+// syntax reports what the YAML parser refuses. It tells the line in its text
+// only, and no column.
+func (d *document) syntax(err error) {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	at := position{1, 1}
+	if match := syntaxLine.FindStringSubmatch(text); match != nil {
+		at.line, _ = strconv.Atoi(match[1])
+		text = text[len(match[0]):]
+	}
+	d.report(at, "", "not YAML: %s", text)
+}
+
+func nodePosition(node *yaml.Node) position { return position{node.Line, node.Column} }
+
+func (d *document) value(node *yaml.Node, path string, target reflect.Value) {
+	at := nodePosition(node)
+	switch {
+	case node.Kind == yaml.AliasNode || node.Anchor != "":
+		d.report(at, path, "anchors and aliases are not understood here")
+	case node.Tag == "!!null":
+		d.report(at, path, "has no value")
+	case target.Type() == reflect.TypeFor[netip.Addr]():
+		decodeText(d, node, path, target, netip.ParseAddr, "an IP address")
+	case target.Type() == reflect.TypeFor[netip.Prefix]():
+		decodeText(d, node, path, target, netip.ParsePrefix, "an IP address with the length of its network, such as 198.18.0.9/24")
+	case target.Kind() == reflect.Struct:
+		d.mapping(node, path, target)
+	case target.Kind() == reflect.Slice:
+		d.list(node, path, target)
+	case target.Kind() == reflect.String:
+		if d.scalar(node, path, "text", "!!str") {
+			target.SetString(node.Value)
+		}
+	case target.Kind() == reflect.Int:
+		if d.scalar(node, path, "a whole number", "!!int") {
+			number, err := strconv.Atoi(node.Value)
+			if err != nil {
+				d.report(at, path, "%q is not a whole number", node.Value)
+				return
+			}
+			target.SetInt(int64(number))
+		}
+	default:
+		panic("no decoding for " + target.Type().String())
+	}
+}
+
+// scalar says whether a node is a value of the wanted type, and reports it
+// when it is not.
+func (d *document) scalar(node *yaml.Node, path, want, tag string) bool {
+	at := nodePosition(node)
+	switch {
+	case node.Kind == yaml.MappingNode:
+		d.report(at, path, "want %s, not a mapping", want)
+	case node.Kind == yaml.SequenceNode:
+		d.report(at, path, "want %s, not a list", want)
+	case node.Tag != tag && tag == "!!str":
+		d.report(at, path, "want %s, not %s: write %q in quotes", want, kindOf(node.Tag), node.Value)
+	case node.Tag != tag:
+		d.report(at, path, "%q is not %s", node.Value, want)
+	default:
+		d.at[path] = at
+		return true
+	}
+	return false
+}
+
+func kindOf(tag string) string {
+	switch tag {
+	case "!!int", "!!float":
+		return "a number"
+	case "!!bool":
+		return "true or false"
+	case "!!timestamp":
+		return "a date"
+	}
+	return tag
+}
+
+// decodeText decodes a value that has a text form of its own. YAML would take
+// some addresses for numbers, so any plain value is accepted.
+func decodeText[T any](d *document, node *yaml.Node, path string, target reflect.Value, parse func(string) (T, error), want string) {
+	at := nodePosition(node)
+	if node.Kind != yaml.ScalarNode {
+		d.scalar(node, path, want, "")
+		return
+	}
+	value, err := parse(node.Value)
+	if err != nil {
+		d.report(at, path, "%q is not %s", node.Value, want)
+		return
+	}
+	d.at[path] = at
+	target.Set(reflect.ValueOf(value))
+}
+
+func (d *document) list(node *yaml.Node, path string, target reflect.Value) {
+	if node.Kind != yaml.SequenceNode {
+		d.report(nodePosition(node), path, "want a list")
+		return
+	}
+	d.at[path] = nodePosition(node)
+	target.Set(reflect.MakeSlice(target.Type(), len(node.Content), len(node.Content)))
+	for i, item := range node.Content {
+		d.value(item, fmt.Sprintf("%s[%d]", path, i), target.Index(i))
+	}
+}
+
+func (d *document) mapping(node *yaml.Node, path string, target reflect.Value) {
+	if node.Kind != yaml.MappingNode {
+		d.report(nodePosition(node), path, "want a mapping of settings")
+		return
+	}
+	d.at[path] = nodePosition(node)
+	fields, known := settings(target)
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		field, ok := fields[key.Value]
+		switch {
+		case !ok:
+			d.report(nodePosition(key), join(path, plain(key.Value)), "unknown setting (known: %s)", strings.Join(known, ", "))
+		case seen[key.Value]:
+			d.report(nodePosition(key), join(path, key.Value), "is given twice")
+		default:
+			d.value(value, join(path, key.Value), field)
+		}
+		seen[key.Value] = true
+	}
+}
+
+// settings are the fields of a struct by their YAML names, and those names in
+// the order of the struct.
+func settings(target reflect.Value) (fields map[string]reflect.Value, names []string) {
+	fields = map[string]reflect.Value{}
+	for i := range target.NumField() {
+		name, _, _ := strings.Cut(target.Type().Field(i).Tag.Get("yaml"), ",")
+		fields[name] = target.Field(i)
+		names = append(names, name)
+	}
+	return fields, names
+}
+
+var plainKey = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+
+// plain makes of a key what fits into a path and a line.
+func plain(key string) string {
+	if plainKey.MatchString(key) {
+		return key
+	}
+	return strconv.Quote(key)
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}

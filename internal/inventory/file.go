@@ -1,0 +1,91 @@
+package inventory
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Load reads and checks an inventory file. A file with problems is an
+// *Error that holds all of them.
+func Load(path string) (*Inventory, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("inventory: %w", err)
+	}
+	return Parse(data, path)
+}
+
+// Parse checks an inventory. The name is what its problems call it; relative
+// key files start at the name's folder.
+func Parse(data []byte, name string) (*Inventory, error) {
+	inventory := new(Inventory)
+	document := newDocument(name)
+	document.decode(data, inventory)
+	if _, ok := document.at[""]; ok {
+		checker{document}.inventory(inventory)
+	}
+	if err := document.err(); err != nil {
+		return nil, err
+	}
+	folder, err := filepath.Abs(filepath.Dir(name))
+	if err != nil {
+		return nil, fmt.Errorf("inventory %s: %w", name, err)
+	}
+	keyFiles := []*string{&inventory.Guest.SSH.KeyFile}
+	for _, host := range inventory.Hosts() {
+		keyFiles = append(keyFiles, &host.SSH.KeyFile)
+	}
+	for _, keyFile := range keyFiles {
+		if !filepath.IsAbs(*keyFile) {
+			*keyFile = filepath.Join(folder, *keyFile)
+		}
+	}
+	return inventory, nil
+}
+
+// header is what a file of ours begins with.
+const header = "# One testbed of Heliotrope: two hosts, a storage server, the WAN between, and\n" +
+	"# the measured guest. Private keys are named by path, never held here.\n"
+
+// Save writes the inventory to path, where a reader finds the old file or the
+// whole new one. It refuses an inventory that Load would refuse; the line
+// numbers of that error are those of the file it did not write.
+func (i *Inventory) Save(path string) error {
+	var data bytes.Buffer
+	data.WriteString(header)
+	encoder := yaml.NewEncoder(&data)
+	encoder.SetIndent(2)
+	if err := errors.Join(encoder.Encode(i), encoder.Close()); err != nil {
+		return fmt.Errorf("inventory %s: %w", path, err)
+	}
+	if _, err := Parse(data.Bytes(), path); err != nil {
+		return err
+	}
+	if err := replaceFile(path, data.Bytes()); err != nil {
+		return fmt.Errorf("inventory %s: %w", path, err)
+	}
+	return nil
+}
+
+// replaceFile writes a file beside path and renames it over path.
+func replaceFile(path string, data []byte) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(file.Name())
+		}
+	}()
+	_, writeErr := file.Write(data)
+	if err := errors.Join(writeErr, file.Chmod(0o644), file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}

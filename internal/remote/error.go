@@ -1,0 +1,126 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+var (
+	// ErrConnectionLost marks a connection to a host that died. A command
+	// that was cut off this way may have run, wholly or in part.
+	ErrConnectionLost = errors.New("connection lost")
+	// ErrUnreachable marks a connection that could not be made at all: what
+	// was asked for has certainly not started.
+	ErrUnreachable = errors.New("cannot connect")
+	// ErrHostKey marks a host that offered a key nobody vouched for.
+	ErrHostKey = errors.New("host key not accepted")
+	// ErrAuthentication marks a host that refused our key.
+	ErrAuthentication = errors.New("authentication refused")
+	// ErrClosed marks the use of a Host after its Close.
+	ErrClosed = errors.New("host is closed")
+)
+
+// maxStderrKept is how much standard error an Error keeps, in bytes, and
+// maxStderrShown how much of that its message shows, in characters.
+const (
+	maxStderrKept  = 4096
+	maxStderrShown = 400
+	maxArgsShown   = 300
+)
+
+// Error says what became of a command that did not end well.
+type Error struct {
+	Host string
+	Args []string
+	// ExitCode is what the command returned, or -1 when it never ended
+	// normally. A program that is not there gives 127, as in a shell.
+	ExitCode int
+	// Signal is the name of the signal that ended the command, without SIG.
+	Signal string
+	// Stderr is the end of the command's standard error.
+	Stderr string
+	// Err is why the command was not run to its end: the end of the context
+	// (errors.Is with context.DeadlineExceeded or context.Canceled), or one of
+	// this package's errors. It is nil for a command that merely failed.
+	Err error
+}
+
+// Error is one line: the host, the command, what happened, and the last lines
+// of standard error.
+func (e *Error) Error() string {
+	what := fmt.Sprintf("exit code %d", e.ExitCode)
+	switch {
+	case e.Err != nil:
+		what = e.Err.Error()
+	case e.Signal != "":
+		what = "killed by signal " + e.Signal
+	}
+	line := e.Host + ": " + showArgs(e.Args) + ": " + oneLine(what)
+	if tail := lastLines(e.Stderr, maxStderrShown); tail != "" {
+		line += ": " + tail
+	}
+	return line
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// ExitCode returns the exit code of a command that ran to its end, given the
+// error of its Run (0 for nil). It is false for every other kind of error.
+func ExitCode(err error) (code int, ended bool) {
+	if err == nil {
+		return 0, true
+	}
+	var failed *Error
+	if errors.As(err, &failed) && failed.ExitCode >= 0 {
+		return failed.ExitCode, true
+	}
+	return -1, false
+}
+
+// showArgs shows an argument list so that a reader sees where each begins.
+func showArgs(args []string) string {
+	shown := make([]string, len(args))
+	for i, arg := range args {
+		shown[i] = arg
+		if arg == "" || strings.ContainsFunc(arg, needsQuote) {
+			shown[i] = fmt.Sprintf("%q", arg)
+		}
+	}
+	line := []rune(strings.Join(shown, " "))
+	if len(line) > maxArgsShown {
+		return string(line[:maxArgsShown]) + "…"
+	}
+	return string(line)
+}
+
+func needsQuote(r rune) bool {
+	return unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar || strings.ContainsRune("\"'`\\", r)
+}
+
+// lastLines joins the last non-empty lines of text with "; ", within limit
+// characters; the oldest are dropped.
+func lastLines(text string, limit int) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	joined := []rune(oneLine(strings.Join(lines, "; ")))
+	if len(joined) > limit {
+		return "…" + string(joined[len(joined)-limit:])
+	}
+	return string(joined)
+}
+
+// oneLine replaces whatever could break or disturb a line of a log.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "�"))
+}

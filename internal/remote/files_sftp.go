@@ -1,0 +1,179 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/pkg/sftp"
+	"golang.org/x/crypto/ssh"
+)
+
+// Extensions of OpenSSH's sftp-server (its PROTOCOL file, section 4).
+const (
+	extensionRename = "posix-rename@openssh.com"
+	extensionSync   = "fsync@openssh.com"
+)
+
+// Files reaches the files of the host over SFTP. It connects, so that a host
+// without SFTP shows at once; what it returns outlives a lost connection.
+func (h *SSHHost) Files() (Files, error) {
+	if _, err := h.fileSystem(); err != nil {
+		return nil, fmt.Errorf("%s: %w", h.config.Name, err)
+	}
+	return h.files(), nil
+}
+
+func (h *SSHHost) files() files { return files{host: h.config.Name, connect: h.fileSystem} }
+
+// Upload sends a file to the host. Its speed does not depend on the round
+// trip: many writes are under way at once.
+func (h *SSHHost) Upload(ctx context.Context, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error {
+	return upload(ctx, h.files(), localPath, hostPath, mode, progress)
+}
+
+// Download fetches a file from the host.
+func (h *SSHHost) Download(ctx context.Context, hostPath, localPath string, progress func(doneBytes, totalBytes int64)) error {
+	return download(ctx, h.files(), hostPath, localPath, progress)
+}
+
+// fileSystem is the SFTP session of the current connection.
+func (h *SSHHost) fileSystem() (fileSystem, error) {
+	var client *sftp.Client
+	err := h.onConnection(h.ctx, func(c *connection) (err error) {
+		client, err = c.sftpClient(h.ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sftpFiles{client}, nil
+}
+
+// sftpClient opens the connection's SFTP session at its first use, and again
+// when the server at its other end has died.
+func (c *connection) sftpClient(ctx context.Context) (*sftp.Client, error) {
+	c.sftpMutex.Lock()
+	defer c.sftpMutex.Unlock()
+	if c.sftp != nil {
+		return c.sftp, nil
+	}
+	s, err := c.open(ctx, c.slots)
+	if err != nil {
+		return nil, err
+	}
+	go ssh.DiscardRequests(s.requests)
+	go func() { _, _ = io.Copy(io.Discard, s.Stderr()) }()
+	accepted, err := s.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{"sftp"}))
+	if err == nil && !accepted {
+		err = errors.New("the host offers no SFTP (is sftp-server installed?)")
+	}
+	var client *sftp.Client
+	if err == nil {
+		client, err = sftp.NewClientPipe(s, s.Channel, sftp.UseConcurrentWrites(true))
+	}
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("opening SFTP: %w", c.explain(err))
+	}
+	c.sftp = client
+	go func() {
+		_ = client.Wait()
+		c.sftpMutex.Lock()
+		defer c.sftpMutex.Unlock()
+		c.sftp = nil
+		s.close()
+	}()
+	return client, nil
+}
+
+// sftpFiles is the file system behind an SFTP session.
+type sftpFiles struct{ client *sftp.Client }
+
+var _ fileSystem = sftpFiles{}
+
+func (f sftpFiles) open(path string, flags int) (openFile, error) {
+	file, err := f.client.OpenFile(path, flags)
+	if err != nil {
+		return nil, lostSFTP(err)
+	}
+	_, canSync := f.client.HasExtension(extensionSync)
+	return &sftpFile{file, canSync}, nil
+}
+
+func (f sftpFiles) rename(oldPath, newPath string) error {
+	if _, ok := f.client.HasExtension(extensionRename); !ok {
+		return errors.New("the host's SFTP server cannot replace files (no " + extensionRename + ")")
+	}
+	return lostSFTP(f.client.PosixRename(oldPath, newPath))
+}
+
+func (f sftpFiles) readDir(path string) ([]fs.FileInfo, error) {
+	infos, err := f.client.ReadDir(path)
+	return infos, lostSFTP(err)
+}
+
+func (f sftpFiles) stat(path string) (fs.FileInfo, error) {
+	info, err := f.client.Stat(path)
+	return info, lostSFTP(err)
+}
+
+func (f sftpFiles) lstat(path string) (fs.FileInfo, error) {
+	info, err := f.client.Lstat(path)
+	return info, lostSFTP(err)
+}
+
+func (f sftpFiles) readLink(link string) (string, error) {
+	target, err := f.client.ReadLink(link)
+	return target, lostSFTP(err)
+}
+
+func (f sftpFiles) mkdir(path string) error { return lostSFTP(f.client.Mkdir(path)) }
+func (f sftpFiles) symlink(target, link string) error {
+	return lostSFTP(f.client.Symlink(target, link))
+}
+func (f sftpFiles) remove(path string) error { return lostSFTP(f.client.Remove(path)) }
+
+// sftpFile is an open file of an SFTP session.
+type sftpFile struct {
+	*sftp.File
+	canSync bool
+}
+
+func (f *sftpFile) Read(p []byte) (int, error) {
+	n, err := f.File.Read(p)
+	return n, lostSFTP(err)
+}
+
+func (f *sftpFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	return n, lostSFTP(err)
+}
+
+func (f *sftpFile) ReadFrom(r io.Reader) (int64, error) {
+	n, err := f.File.ReadFrom(r)
+	return n, lostSFTP(err)
+}
+
+func (f *sftpFile) WriteTo(w io.Writer) (int64, error) {
+	n, err := f.File.WriteTo(w)
+	return n, lostSFTP(err)
+}
+
+// Sync flushes the file to the disk where the server can be asked to.
+func (f *sftpFile) Sync() error {
+	if !f.canSync {
+		return nil
+	}
+	return lostSFTP(f.File.Sync())
+}
+
+// lostSFTP makes a dead session recognisable as a lost connection.
+func lostSFTP(err error) error {
+	if errors.Is(err, sftp.ErrSSHFxConnectionLost) {
+		return fmt.Errorf("%w during a file operation: %w", ErrConnectionLost, err)
+	}
+	return err
+}

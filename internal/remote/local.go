@@ -1,0 +1,150 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var _ Host = (*LocalHost)(nil)
+
+// LocalHost is the machine this program runs on.
+type LocalHost struct {
+	name string
+	// Grace is how long a command may take to end after a TERM signal before
+	// it is killed; it is also how long output may still come in after a
+	// command has ended, from processes it left behind.
+	Grace time.Duration
+}
+
+// Local returns the machine this program runs on, under the given name.
+func Local(name string) *LocalHost { return &LocalHost{name: name, Grace: defaultGrace} }
+
+// Name is the host's name.
+func (h *LocalHost) Name() string { return h.name }
+
+// Run runs the command in a process group of its own.
+func (h *LocalHost) Run(ctx context.Context, command Command) (Result, error) {
+	e := begin(ctx, h.name, command)
+	defer e.release()
+	if err := command.validate(); err != nil {
+		return e.finish(ending{exitCode: -1, err: err})
+	}
+	if e.ctx.Err() != nil {
+		return e.finish(ending{exitCode: -1, err: e.interrupted()})
+	}
+	cmd := exec.CommandContext(e.ctx, command.Args[0], command.Args[1:]...)
+	cmd.Env = append(cmd.Environ(), command.Env...)
+	cmd.Stdout, cmd.Stderr = &e.stdout, &e.stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = h.Grace
+	var stopped atomic.Pointer[time.Time]
+	cmd.Cancel = func() error {
+		stopped.Store(new(time.Now()))
+		return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+	}
+	// The input goes through a pipe of ours: os/exec would wait for a reader
+	// that blocks.
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return e.finish(ending{exitCode: -1, err: err})
+	}
+	if err := cmd.Start(); err != nil {
+		return e.finish(ending{exitCode: startFailure(err), err: err})
+	}
+	go e.feed(stdin)
+	err = cmd.Wait()
+	if since := stopped.Load(); since != nil {
+		killGroup(cmd.Process.Pid, since.Add(h.Grace))
+	}
+	end := localEnding(cmd)
+	var exit *exec.ExitError
+	switch {
+	case stopped.Load() != nil:
+		end.err = e.interrupted()
+	case err == nil, errors.As(err, &exit), errors.Is(err, exec.ErrWaitDelay):
+		// A process that keeps the output open is none of the command's.
+	case e.ctx.Err() == nil:
+		end.err = err
+	}
+	return e.finish(end)
+}
+
+// killGroup kills whoever is left in a process group once its grace is over.
+func killGroup(group int, graceEnd time.Time) {
+	for time.Now().Before(graceEnd) && syscall.Kill(-group, 0) == nil {
+		time.Sleep(20 * time.Millisecond)
+	}
+	_ = syscall.Kill(-group, syscall.SIGKILL) // most often nobody is left
+}
+
+// startFailure is the exit code a shell gives for a program it cannot start.
+func startFailure(err error) int {
+	switch {
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		return 127
+	case errors.Is(err, fs.ErrPermission):
+		return 126
+	}
+	return -1
+}
+
+// localEnding reads how the process ended.
+func localEnding(cmd *exec.Cmd) ending {
+	end := ending{exitCode: cmd.ProcessState.ExitCode()}
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		end.signal = strings.TrimPrefix(unix.SignalName(status.Signal()), "SIG")
+		if end.signal == "" {
+			end.signal = fmt.Sprint(int(status.Signal()))
+		}
+	}
+	return end
+}
+
+// Files reaches the files of this machine.
+func (h *LocalHost) Files() (Files, error) { return h.files(), nil }
+
+func (h *LocalHost) files() files {
+	return files{host: h.name, connect: func() (fileSystem, error) { return localFiles{}, nil }}
+}
+
+// Upload copies a file on this machine.
+func (h *LocalHost) Upload(ctx context.Context, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error {
+	return upload(ctx, h.files(), localPath, hostPath, mode, progress)
+}
+
+// Download copies a file on this machine.
+func (h *LocalHost) Download(ctx context.Context, hostPath, localPath string, progress func(doneBytes, totalBytes int64)) error {
+	return download(ctx, h.files(), hostPath, localPath, progress)
+}
+
+// DialContext opens a connection from this machine.
+func (h *LocalHost) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.name, err)
+	}
+	return conn, nil
+}
+
+// Listen listens on this machine.
+func (h *LocalHost) Listen(network, address string) (net.Listener, error) {
+	listener, err := net.Listen(network, address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.name, err)
+	}
+	return listener, nil
+}
+
+// Close does nothing: there is nothing to close.
+func (h *LocalHost) Close() error { return nil }

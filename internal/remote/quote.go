@@ -1,0 +1,74 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// validate refuses what cannot reach a program unchanged.
+func (c Command) validate() error {
+	if len(c.Args) == 0 || c.Args[0] == "" {
+		return errors.New("no program named")
+	}
+	if strings.HasPrefix(c.Args[0], "-") {
+		return fmt.Errorf("program name %q begins with a dash", c.Args[0])
+	}
+	for i, arg := range c.Args {
+		if strings.ContainsRune(arg, 0) {
+			return fmt.Errorf("argument %d holds a zero byte", i)
+		}
+	}
+	for _, variable := range c.Env {
+		key, value, found := strings.Cut(variable, "=")
+		if !found || !isVariableName(key) {
+			return fmt.Errorf("%q is no environment variable: want NAME=value", variable)
+		}
+		if strings.ContainsRune(value, 0) {
+			return fmt.Errorf("environment variable %s holds a zero byte", key)
+		}
+	}
+	if len(c.Env) > 0 && strings.Contains(c.Args[0], "=") {
+		return fmt.Errorf("program name %q holds an equals sign", c.Args[0])
+	}
+	return nil
+}
+
+// isVariableName says whether name is a POSIX environment variable name.
+func isVariableName(name string) bool {
+	for i, r := range name {
+		letter := r == '_' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z'
+		if !letter && (i == 0 || r < '0' || r > '9') {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// shellLine makes of a valid command the one string that a POSIX shell turns
+// back into it. The shell replaces itself with the program, which keeps its
+// process id; ownGroup also makes that a process group.
+func shellLine(c Command, ownGroup bool) string {
+	var words []string
+	if ownGroup {
+		words = append(words, "setsid")
+	}
+	if len(c.Env) > 0 {
+		words = append(append(words, "env"), c.Env...)
+	}
+	words = append(words, c.Args...)
+	var line strings.Builder
+	line.WriteString("exec")
+	for _, word := range words {
+		line.WriteByte(' ')
+		line.WriteString(quote(word))
+	}
+	return line.String()
+}
+
+// quote makes word one word of a POSIX shell, whatever bytes but zero it
+// holds: within single quotes nothing is special except a single quote
+// (POSIX.1-2024, Shell Command Language, 2.2.2).
+func quote(word string) string {
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

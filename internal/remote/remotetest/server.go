@@ -1,0 +1,272 @@
+// Package remotetest has what tests need in place of real hosts: a scripted
+// Fake, and a real SSH server that can misbehave on demand.
+package remotetest
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"heliotrope/internal/remote"
+)
+
+// maxSessions is what a Server allows on one connection, as OpenSSH does.
+const maxSessions = 10
+
+// Server is an SSH server on this machine's loopback address. It runs each
+// command with "sh -c" in a session of its own, and its SFTP shows this
+// machine's files. Like OpenSSH, it lets commands live on when their connection
+// is gone, until the test ends.
+type Server struct {
+	listener  net.Listener
+	clientKey ssh.Signer
+	running   sync.WaitGroup
+
+	mu            sync.Mutex
+	hostKey       ssh.Signer
+	version       string
+	live          map[*gatedConn]struct{}
+	logins        int
+	attempts      int
+	mostSessions  int
+	refuseSignals bool
+	refuseLogins  bool
+	muteStderr    bool
+	processes     map[int]struct{}
+	closed        bool
+}
+
+// NewServer starts a server that lives as long as the test.
+func NewServer(t testing.TB) *Server {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{
+		listener: listener, clientKey: newKey(t), hostKey: newKey(t), version: "SSH-2.0-remotetest",
+		live: map[*gatedConn]struct{}{}, processes: map[int]struct{}{},
+	}
+	s.running.Go(s.accept)
+	t.Cleanup(s.close)
+	return s
+}
+
+func newKey(t testing.TB) ssh.Signer {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// Config is how to reach the server, with its present host key.
+func (s *Server) Config(name string) remote.SSHConfig {
+	return remote.SSHConfig{
+		Name: name, Address: s.Address(), User: "tester", Key: s.clientKey,
+		HostKeys: []string{s.Fingerprint()}, ConnectTimeout: 20 * time.Second,
+	}
+}
+
+// Connect returns a host that reaches the server, closed when the test ends.
+func (s *Server) Connect(t testing.TB, name string) *remote.SSHHost {
+	t.Helper()
+	host, err := remote.SSH(s.Config(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = host.Close() })
+	return host
+}
+
+// Address is the server's host:port.
+func (s *Server) Address() string { return s.listener.Addr().String() }
+
+// Fingerprint is that of the present host key, as ssh-keygen prints it.
+func (s *Server) Fingerprint() string { return ssh.FingerprintSHA256(s.PublicKey()) }
+
+// PublicKey is the present host key.
+func (s *Server) PublicKey() ssh.PublicKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hostKey.PublicKey()
+}
+
+// ChangeHostKey gives the server a new host key, as a reinstallation does.
+func (s *Server) ChangeHostKey(t testing.TB) {
+	key := newKey(t)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hostKey = key
+}
+
+// SetVersion sets the version string of later connections, such as
+// "SSH-2.0-dropbear_2022.83".
+func (s *Server) SetVersion(version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.version = version
+}
+
+// RefuseSignals makes the server ignore requests to signal a command, as
+// OpenSSH before 9.8 does for root.
+func (s *Server) RefuseSignals() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuseSignals = true
+}
+
+// RefuseLogins makes the server refuse every key from now on.
+func (s *Server) RefuseLogins() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuseLogins = true
+}
+
+// MuteStderr makes the server send no standard error.
+func (s *Server) MuteStderr() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.muteStderr = true
+}
+
+// Connections is how many connections have logged in so far.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.logins
+}
+
+// Attempts is how many connections were accepted, logged in or not.
+func (s *Server) Attempts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.attempts
+}
+
+// MostSessions is the most sessions that one connection had at a time.
+func (s *Server) MostSessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mostSessions
+}
+
+// DropConnections cuts all connections off, without a word.
+func (s *Server) DropConnections() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.live {
+		_ = conn.Close()
+	}
+}
+
+// Freeze makes the server deaf on all present connections: they stay open,
+// but nothing is answered any more.
+func (s *Server) Freeze() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.live {
+		conn.freeze()
+	}
+}
+
+func (s *Server) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	_ = s.listener.Close()
+	s.DropConnections()
+	s.killProcesses()
+	s.running.Wait()
+}
+
+func (s *Server) accept() {
+	for {
+		raw, err := s.listener.Accept()
+		if err != nil {
+			return
+		}
+		conn := newGatedConn(raw)
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			_ = raw.Close()
+			return
+		}
+		s.live[conn] = struct{}{}
+		s.attempts++
+		config := s.serverConfig()
+		s.mu.Unlock()
+		s.running.Go(func() {
+			s.serve(conn, config)
+			_ = conn.Close()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.live, conn)
+		})
+	}
+}
+
+// serverConfig is the configuration of one connection; s.mu is held.
+func (s *Server) serverConfig() *ssh.ServerConfig {
+	config := &ssh.ServerConfig{
+		ServerVersion: s.version,
+		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.refuseLogins || ssh.FingerprintSHA256(key) != ssh.FingerprintSHA256(s.clientKey.PublicKey()) {
+				return nil, fmt.Errorf("unknown key")
+			}
+			return &ssh.Permissions{}, nil
+		},
+	}
+	config.AddHostKey(s.hostKey)
+	return config
+}
+
+// gatedConn is a connection whose incoming side can be frozen.
+type gatedConn struct {
+	net.Conn
+	mu     sync.Mutex
+	frozen bool
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newGatedConn(conn net.Conn) *gatedConn {
+	return &gatedConn{Conn: conn, closed: make(chan struct{})}
+}
+
+func (c *gatedConn) freeze() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.frozen = true
+}
+
+func (c *gatedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	frozen := c.frozen
+	c.mu.Unlock()
+	if frozen {
+		<-c.closed
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (c *gatedConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}

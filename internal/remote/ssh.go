@@ -1,0 +1,228 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/singleflight"
+)
+
+var _ Host = (*SSHHost)(nil)
+
+// Dialer opens connections. Every Host is one, as seen from that host.
+type Dialer interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// SSHConfig says how to reach a host over SSH.
+type SSHConfig struct {
+	// Name is what errors and logs call the host.
+	Name string
+	// Address is host:port, as seen from Via.
+	Address string
+	// User is who to log in as; empty means root.
+	User string
+	// Key proves who we are; see LoadKey.
+	Key ssh.Signer
+	// HostKeys are the keys the host may have: SHA256 fingerprints as
+	// "ssh-keygen -l" prints them ("SHA256:..."), or public keys in the format
+	// of authorized_keys ("ssh-ed25519 AAAA..."). At least one.
+	HostKeys []string
+	// Via is the jump host, or nil to connect from here. It stays the
+	// caller's to close.
+	Via Dialer
+	// ConnectTimeout limits connecting and logging in; zero means 30 s.
+	ConnectTimeout time.Duration
+	// KeepAlive is how often to ask whether the host still answers; zero
+	// means 10 s. A host from which nothing comes for three times that long
+	// is lost.
+	KeepAlive time.Duration
+	// Grace is how long a command may take to end after a TERM signal before
+	// it is killed; zero means 2 s.
+	Grace time.Duration
+}
+
+// SSHHost is a host reached over SSH. It connects when first used, shares that
+// one connection among all its users, and connects again after a loss.
+//
+// The login shell of its user must be a POSIX shell.
+type SSHHost struct {
+	config   SSHConfig
+	keys     acceptedKeys
+	ctx      context.Context // ends with Close
+	close    context.CancelCauseFunc
+	dialling singleflight.Group
+
+	mu      sync.Mutex
+	current *connection
+}
+
+// SSH returns a host reached over SSH. It checks the configuration, but does
+// not connect yet.
+func SSH(config SSHConfig) (*SSHHost, error) {
+	config.User = cmp.Or(config.User, "root")
+	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, 30*time.Second)
+	config.KeepAlive = cmp.Or(config.KeepAlive, 10*time.Second)
+	config.Grace = cmp.Or(config.Grace, defaultGrace)
+	if config.Via == nil {
+		config.Via = &net.Dialer{}
+	}
+	var problems []error
+	if config.Name == "" {
+		problems = append(problems, errors.New("the host has no name"))
+	}
+	if _, _, err := net.SplitHostPort(config.Address); err != nil {
+		problems = append(problems, fmt.Errorf("want host:port: %w", err))
+	}
+	if config.Key == nil {
+		problems = append(problems, errors.New("no private key to log in with"))
+	}
+	keys, err := parseHostKeys(config.HostKeys)
+	if err = errors.Join(append(problems, err)...); err != nil {
+		return nil, fmt.Errorf("SSH host %q: %w", config.Name, err)
+	}
+	h := &SSHHost{config: config, keys: keys}
+	h.ctx, h.close = context.WithCancelCause(context.Background())
+	return h, nil
+}
+
+// LoadKey reads an unencrypted private key in OpenSSH or PEM format.
+func LoadKey(path string) (ssh.Signer, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("private key: %w", err)
+	}
+	key, err := ssh.ParsePrivateKey(content)
+	if err != nil {
+		return nil, fmt.Errorf("private key %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// Name is the host's name.
+func (h *SSHHost) Name() string { return h.config.Name }
+
+// Close closes the connection and whatever still uses it.
+func (h *SSHHost) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.close(ErrClosed)
+	if h.current != nil {
+		h.current.drop()
+	}
+	return nil
+}
+
+// onConnection does what needs a connection. When do finds the connection dead
+// before anything was asked of the host, which it tells by ErrConnectionLost,
+// it is done once more, on a new one.
+func (h *SSHHost) onConnection(ctx context.Context, do func(*connection) error) error {
+	c, err := h.connection(ctx)
+	if err != nil {
+		return err
+	}
+	if err = do(c); !errors.Is(err, ErrConnectionLost) || ctx.Err() != nil {
+		return err
+	}
+	if c, err = h.connection(ctx); err != nil {
+		return err
+	}
+	return do(c)
+}
+
+// connection returns the live connection, made anew where there is none. All
+// who need a new one at the same time share it, or its failure.
+func (h *SSHHost) connection(ctx context.Context) (*connection, error) {
+	if h.ctx.Err() != nil {
+		return nil, ErrClosed
+	}
+	if c := h.live(); c != nil {
+		return c, nil
+	}
+	made := h.dialling.DoChan("", func() (any, error) {
+		if c := h.live(); c != nil {
+			return c, nil
+		}
+		c, err := h.dial()
+		if err != nil {
+			return nil, fmt.Errorf("%w to %s@%s: %w", ErrUnreachable, h.config.User, h.config.Address, err)
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.ctx.Err() != nil {
+			c.drop()
+			return nil, ErrClosed
+		}
+		h.current = c
+		return c, nil
+	})
+	select {
+	case result := <-made:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		return result.Val.(*connection), nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// live returns the connection unless there is none or it is lost.
+func (h *SSHHost) live() *connection {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.current == nil || h.current.isLost() {
+		return nil
+	}
+	return h.current
+}
+
+// dial connects and logs in. It belongs to no caller in particular.
+func (h *SSHHost) dial() (*connection, error) {
+	ctx, cancel := context.WithTimeoutCause(h.ctx, h.config.ConnectTimeout, &interruption{
+		text: fmt.Sprintf("no answer within %s", h.config.ConnectTimeout), cause: context.DeadlineExceeded,
+	})
+	defer cancel()
+	raw, err := h.config.Via.DialContext(ctx, "tcp", h.config.Address)
+	if err != nil {
+		return nil, cmp.Or(context.Cause(ctx), err)
+	}
+	watched := newWatchedConn(raw)
+	// Connections through a jump host have no deadlines: close is what ends
+	// a handshake.
+	release := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	check := hostKeyCheck{host: h.config.Name, accepted: h.keys}
+	conn, channels, requests, err := ssh.NewClientConn(watched, h.config.Address, &ssh.ClientConfig{
+		// AES in hardware is the cheapest cipher there is; the key exchange
+		// is the part that takes long on a slow host.
+		Config: ssh.Config{
+			Ciphers:      []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherChaCha20Poly1305, ssh.CipherAES128CTR, ssh.CipherAES256CTR},
+			KeyExchanges: []string{ssh.KeyExchangeCurve25519, ssh.KeyExchangeECDHP256, ssh.KeyExchangeDH14SHA256, ssh.KeyExchangeDHGEXSHA256},
+		},
+		User:              h.config.User,
+		Auth:              []ssh.AuthMethod{ssh.PublicKeys(h.config.Key)},
+		HostKeyCallback:   check.verify,
+		HostKeyAlgorithms: h.keys.algorithms,
+	})
+	switch {
+	case !release():
+		_ = raw.Close()
+		return nil, context.Cause(ctx)
+	case check.refused != nil:
+		return nil, check.refused
+	case err != nil && strings.Contains(err.Error(), "unable to authenticate"):
+		// The library has no error type for this.
+		return nil, fmt.Errorf("%w for key %s: %w", ErrAuthentication, ssh.FingerprintSHA256(h.config.Key.PublicKey()), err)
+	case err != nil:
+		return nil, err
+	}
+	return newConnection(ssh.NewClient(conn, channels, requests), watched, h.config.KeepAlive), nil
+}

@@ -1,0 +1,194 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pkg/sftp"
+	"golang.org/x/crypto/ssh"
+)
+
+// OpenSSH refuses more than ten sessions on one connection (MaxSessions in
+// sshd_config(5)) and frees one only when its process has ended. Eight are for
+// users, SFTP among them, and two to kill what will not end.
+const (
+	maxSessions = 8
+	maxKillers  = 2
+	// missedAnswers is how many keep-alive intervals may pass in silence.
+	missedAnswers = 3
+	keepAliveName = "keepalive@openssh.com"
+)
+
+// connection is one SSH connection, shared by all users of a host.
+type connection struct {
+	client  *ssh.Client
+	lost    chan struct{} // closed by drop
+	once    sync.Once     // for drop
+	slots   chan struct{} // holds a token for each open session
+	killers chan struct{} // the same, for sessions that kill
+	// sharesGroup is true where the server does not give each command a
+	// process group of its own, as dropbear does not.
+	sharesGroup bool
+
+	sftpMutex sync.Mutex
+	sftp      *sftp.Client // nil until used, and after its server died
+}
+
+func newConnection(client *ssh.Client, watched *watchedConn, keepAlive time.Duration) *connection {
+	c := &connection{
+		client:      client,
+		lost:        make(chan struct{}),
+		slots:       make(chan struct{}, maxSessions),
+		killers:     make(chan struct{}, maxKillers),
+		sharesGroup: isDropbear(client.ServerVersion()),
+	}
+	go func() {
+		_ = client.Wait()
+		c.drop()
+	}()
+	go c.keepAlive(watched, keepAlive)
+	return c
+}
+
+// drop gives the connection up. It does not wait: saying goodbye may take long
+// on a connection that is broken.
+func (c *connection) drop() {
+	c.once.Do(func() {
+		close(c.lost)
+		go func() { _ = c.client.Close() }() // often closed already
+	})
+}
+
+func (c *connection) isLost() bool {
+	select {
+	case <-c.lost:
+		return true
+	default:
+		return false
+	}
+}
+
+// keepAlive drops the connection when nothing has come from the host for
+// missedAnswers intervals, although it was asked to answer.
+func (c *connection) keepAlive(watched *watchedConn, interval time.Duration) {
+	defer c.drop()
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	answered := make(chan error, 1)
+	waiting, missed, before := false, 0, int64(0)
+	for {
+		select {
+		case <-c.lost:
+			return
+		case err := <-answered:
+			if err != nil {
+				return
+			}
+			waiting = false
+		case <-ticker.C:
+			if received := watched.received.Load(); received != before {
+				before, missed = received, 0
+			} else if waiting {
+				missed++
+			}
+			if missed >= missedAnswers {
+				return
+			}
+			if !waiting {
+				waiting, missed = true, 0
+				go func() {
+					_, _, err := c.client.SendRequest(keepAliveName, true, nil)
+					answered <- err
+				}()
+			}
+		}
+	}
+}
+
+// explain tells a refusal by a living host from the loss of the connection,
+// which need not be known yet: it asks the host for an answer.
+func (c *connection) explain(err error) error {
+	if err == nil || errors.Is(err, ErrConnectionLost) {
+		return err
+	}
+	if _, _, gone := c.client.SendRequest(keepAliveName, true, nil); gone != nil {
+		c.drop()
+		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+	}
+	return err
+}
+
+// session is one session channel of a connection.
+type session struct {
+	ssh.Channel
+	requests   <-chan *ssh.Request // to be read by whoever opened the session
+	connection *connection
+	release    func()
+}
+
+// open opens a session once one of the slots is free. An ErrConnectionLost
+// means that the host was asked for nothing.
+func (c *connection) open(ctx context.Context, slots chan struct{}) (*session, error) {
+	select {
+	case slots <- struct{}{}:
+	case <-c.lost:
+		return nil, ErrConnectionLost
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	s := &session{connection: c, release: sync.OnceFunc(func() { <-slots })}
+	opened := make(chan error, 1)
+	go func() {
+		var err error
+		s.Channel, s.requests, err = c.client.OpenChannel("session", nil)
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		if err == nil {
+			return s, nil
+		}
+		s.release()
+		var refused *ssh.OpenChannelError
+		if errors.As(err, &refused) {
+			return nil, fmt.Errorf("the host refuses to open a session: %w", err)
+		}
+		c.drop()
+		return nil, fmt.Errorf("%w: %w", ErrConnectionLost, err)
+	case <-ctx.Done():
+		go func() {
+			if <-opened == nil {
+				go ssh.DiscardRequests(s.requests)
+				s.close()
+				return
+			}
+			s.release()
+		}()
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (s *session) close() {
+	_ = s.Channel.Close() // the host may have closed it already
+	s.release()
+}
+
+// watchedConn counts what comes from the host: a busy host may answer late,
+// but it is not lost.
+type watchedConn struct {
+	net.Conn
+	received atomic.Int64 // bytes
+}
+
+func newWatchedConn(conn net.Conn) *watchedConn { return &watchedConn{Conn: conn} }
+
+func (w *watchedConn) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	w.received.Add(int64(n))
+	return n, err
+}

@@ -1,0 +1,70 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"regexp"
+	"strconv"
+)
+
+// pidPrologue has the shell tell its process id, which becomes the command's,
+// before anything the command writes. It is also the id of the process group.
+const pidPrologue = "echo heliotrope-pid=$$ >&2; "
+
+var pidLine = regexp.MustCompile(`heliotrope-pid=([0-9]+)\n`)
+
+// maxPrologueBytes is how much may come before that: shells can greet.
+const maxPrologueBytes = 64 << 10
+
+// pidFilter takes the line of pidPrologue out of standard error.
+type pidFilter struct {
+	target io.Writer
+	held   []byte // what came before the line
+	done   bool
+	told   chan struct{} // closed when pid is valid or will never be
+	pid    int           // 0 while unknown
+}
+
+func newPidFilter(target io.Writer) *pidFilter {
+	return &pidFilter{target: target, told: make(chan struct{})}
+}
+
+func (f *pidFilter) Write(data []byte) (int, error) {
+	if f.done {
+		return f.target.Write(data)
+	}
+	f.held = append(f.held, data...)
+	if at := pidLine.FindSubmatchIndex(f.held); at != nil {
+		f.pid, _ = strconv.Atoi(string(f.held[at[2]:at[3]]))
+		f.held = append(bytes.Clone(f.held[:at[0]]), f.held[at[1]:]...)
+		f.flush()
+	} else if len(f.held) > maxPrologueBytes {
+		f.flush()
+	}
+	return len(data), nil
+}
+
+// flush passes on what is held, once, and stops looking.
+func (f *pidFilter) flush() {
+	if f.done {
+		return
+	}
+	f.done = true
+	close(f.told)
+	if len(f.held) > 0 {
+		_, _ = f.target.Write(f.held)
+	}
+	f.held = nil
+}
+
+// wait waits for the process id. It is false when it will never be known, or
+// is not when ctx ends.
+func (f *pidFilter) wait(ctx context.Context) (pid int, known bool) {
+	select {
+	case <-f.told:
+		return f.pid, f.pid > 1
+	case <-ctx.Done():
+		return 0, false
+	}
+}

@@ -1,0 +1,126 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// downloadMode is the mode of downloaded files.
+const downloadMode fs.FileMode = 0o644
+
+func upload(ctx context.Context, host files, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error {
+	meter := &meter{ctx: ctx, progress: progress}
+	return host.with("upload", hostPath, func(system fileSystem) error {
+		temporary := temporaryName(hostPath)
+		err := transfer(localFiles{}, localPath, system, temporary, hostPath, mode, func(to, from openFile, total int64) error {
+			// The target reads: over SFTP it then has many writes under way.
+			meter.total = total
+			_, err := io.Copy(to, &meteredReader{meter, from})
+			return err
+		})
+		if err != nil {
+			_ = host.Remove(temporary)
+		}
+		return err
+	})
+}
+
+func download(ctx context.Context, host files, hostPath, localPath string, progress func(doneBytes, totalBytes int64)) error {
+	localPath, err := filepath.Abs(localPath)
+	if err != nil {
+		return err
+	}
+	meter := &meter{ctx: ctx, progress: progress}
+	return host.with("download", hostPath, func(system fileSystem) error {
+		temporary := temporaryName(localPath)
+		err := transfer(system, hostPath, localFiles{}, temporary, localPath, downloadMode, func(to, from openFile, total int64) error {
+			// The source writes: over SFTP it then has many reads under way.
+			meter.total = total
+			_, err := io.Copy(&meteredWriter{meter, to}, from)
+			return err
+		})
+		if err != nil {
+			_ = os.Remove(temporary)
+		}
+		return err
+	})
+}
+
+// transfer copies one file to a temporary name and renames that when all of it
+// is there. After an error the temporary file may be left.
+func transfer(source fileSystem, path string, target fileSystem, temporary, final string, mode fs.FileMode, pump func(to, from openFile, total int64) error) error {
+	input, err := source.open(path, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer input.Close()
+	info, err := input.Stat()
+	if err != nil {
+		return err
+	}
+	output, err := target.open(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	err = output.Chmod(mode.Perm())
+	if err == nil {
+		err = pump(output, input, info.Size())
+	}
+	if err == nil {
+		err = output.Sync()
+	}
+	if err = cmp.Or(err, output.Close()); err != nil {
+		return err
+	}
+	return target.rename(temporary, final)
+}
+
+// meter reports progress and stops a copy when its context ends.
+type meter struct {
+	ctx         context.Context
+	progress    func(doneBytes, totalBytes int64)
+	done, total int64
+}
+
+// count reports n more bytes.
+func (m *meter) count(n int) {
+	m.done += int64(n)
+	if m.progress != nil && n > 0 {
+		m.progress(m.done, m.total)
+	}
+}
+
+type meteredReader struct {
+	*meter
+	source io.Reader
+}
+
+// Size shows the SFTP client that having many writes under way is worth it.
+func (r *meteredReader) Size() int64 { return r.total }
+
+func (r *meteredReader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	n, err := r.source.Read(p)
+	r.count(n)
+	return n, err
+}
+
+type meteredWriter struct {
+	*meter
+	target io.Writer
+}
+
+func (w *meteredWriter) Write(p []byte) (int, error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
+	}
+	n, err := w.target.Write(p)
+	w.count(n)
+	return n, err
+}
