@@ -50,9 +50,13 @@ type Migrator interface {
 	Migrate(ctx context.Context, name string, target Hypervisor, progress func(Progress)) (Migration, error)
 }
 
+// LabelSeparator stands between a testbed's label and a name. No label holds
+// it, so that the testbeds "lab" and "lab-2" never take each other's things.
+const LabelSeparator = "."
+
 // Domain is a guest to run.
 type Domain struct {
-	Name      string // starts with the testbed's label, see Label
+	Name      string // starts with the testbed's label and LabelSeparator
 	MemoryMiB int
 	VCPUs     int
 	Kernel    string // path on the host

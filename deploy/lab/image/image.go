@@ -12,9 +12,9 @@
 package image
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
+	"embed"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -218,23 +218,28 @@ type Recipe struct {
 }
 
 // Hash identifies the image that this recipe makes: it covers the recipe, the
-// files that are laid over the packages, and the builder's version.
+// files that are laid over the packages, and the builder's own source.
 func (r Recipe) Hash() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%d\n%s\n%s\n%s\n%s\n", builderVersion, r.Suite, r.Mirror,
-		strings.Join(r.Packages, ","), strings.Join(r.Modules, ","))
-	// The embedded file system lists its files in a fixed order.
-	err := fs.WalkDir(overlays, ".", func(path string, entry fs.DirEntry, err error) error {
+	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n", r.Suite, r.Mirror, strings.Join(r.Packages, ","), strings.Join(r.Modules, ","))
+	for _, tree := range []embed.FS{overlays, sources} {
+		hashTree(h, tree)
+	}
+	return hex.EncodeToString(h.Sum(nil))[:16]
+}
+
+// hashTree covers every file's path and content. An embedded file system lists
+// its files in a fixed order.
+func hashTree(h io.Writer, tree embed.FS) {
+	err := fs.WalkDir(tree, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		content, err := overlays.ReadFile(path)
-		fmt.Fprintf(h, "%s %d\n", path, len(content))
-		_, _ = io.Copy(h, bytes.NewReader(content))
+		content, err := tree.ReadFile(path)
+		fmt.Fprintf(h, "%s %d\n%s", path, len(content), content)
 		return err
 	})
 	if err != nil {
 		panic(err) // the files are part of this binary
 	}
-	return hex.EncodeToString(h.Sum(nil))[:16]
 }

@@ -2,14 +2,16 @@ package image
 
 import "embed"
 
-// builderVersion is raised when the builder's code changes what it makes.
-const builderVersion = 1
-
 // overlays holds the files laid over the packages: node/ over the nodes' root
 // file system, initrd/ and guest/ into the two initramfs archives.
 //
 //go:embed all:node all:initrd all:guest
 var overlays embed.FS
+
+// sources is the builder itself: a changed builder makes another image.
+//
+//go:embed build.go initrd.go kernel.go modules.go recipe.go stub.go
+var sources embed.FS
 
 // DefaultRecipe is the testbed of the thesis on Debian 12: Xen 4.17, LIO and
 // open-iscsi, the kernel's NFS server, DRBD 8.4, netem and fio.

@@ -47,8 +47,12 @@ func makeStub(ctx context.Context, path, library string, symbols []elf.Symbol) e
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	empty := path + ".empty"
-	if err := os.WriteFile(empty, []byte{0}, 0o644); err != nil {
+	if err := os.WriteFile(path+".empty", []byte{0}, 0o644); err != nil {
+		return err
+	}
+	// ld makes a dynamic section only for an object file as its input.
+	object := path + ".o"
+	if _, err := local(ctx, "ld", "-r", "-o", object, "-b", "binary", path+".empty"); err != nil {
 		return err
 	}
 	args := []string{"ld", "-shared", "-soname", library, "-o", path}
@@ -73,6 +77,6 @@ func makeStub(ctx context.Context, path, library string, symbols []elf.Symbol) e
 		}
 		args = append(args, "--version-script", path+".map")
 	}
-	_, err := local(ctx, append(args, "-b", "binary", empty)...)
+	_, err := local(ctx, append(args, object)...)
 	return err
 }

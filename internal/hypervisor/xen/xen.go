@@ -26,7 +26,7 @@ const commandTimeout = 2 * time.Minute
 
 // Host is one Xen host of a testbed.
 type Host struct {
-	label  string // of the testbed: our domains' names start with it and a dash
+	label  string // of the testbed: our domains' names start with it and a separator
 	config *inventory.Host
 	remote remote.Host
 }
@@ -76,7 +76,7 @@ func (h *Host) List(ctx context.Context) ([]hypervisor.State, error) {
 	}
 	var ours []hypervisor.State
 	for _, state := range all {
-		if strings.HasPrefix(state.Name, h.label+"-") {
+		if strings.HasPrefix(state.Name, h.label+hypervisor.LabelSeparator) {
 			ours = append(ours, state)
 		}
 	}
@@ -99,8 +99,8 @@ func (h *Host) find(ctx context.Context, name string) (hypervisor.State, error) 
 
 // checkName refuses to touch what is not the testbed's own.
 func (h *Host) checkName(name string) error {
-	if !strings.HasPrefix(name, h.label+"-") {
-		return fmt.Errorf("domain %q on %s: its name does not start with the testbed's label %q", name, h.Host(), h.label+"-")
+	if !strings.HasPrefix(name, h.label+hypervisor.LabelSeparator) {
+		return fmt.Errorf("domain %q on %s: its name does not start with the testbed's label %q", name, h.Host(), h.label+hypervisor.LabelSeparator)
 	}
 	return nil
 }
