@@ -41,15 +41,16 @@ func (h *SSHHost) Download(ctx context.Context, hostPath, localPath string, prog
 
 // fileSystem is the SFTP session of the current connection.
 func (h *SSHHost) fileSystem() (fileSystem, error) {
-	var client *sftp.Client
+	var files sftpFiles
 	err := h.onConnection(h.ctx, func(c *connection) (err error) {
-		client, err = c.sftpClient(h.ctx)
+		files.connection = c
+		files.client, err = c.sftpClient(h.ctx)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return sftpFiles{client}, nil
+	return files, nil
 }
 
 // sftpClient opens the connection's SFTP session at its first use, and again
@@ -90,76 +91,80 @@ func (c *connection) sftpClient(ctx context.Context) (*sftp.Client, error) {
 }
 
 // sftpFiles is the file system behind an SFTP session.
-type sftpFiles struct{ client *sftp.Client }
+type sftpFiles struct {
+	client     *sftp.Client
+	connection *connection
+}
 
 var _ fileSystem = sftpFiles{}
 
 func (f sftpFiles) open(path string, flags int) (openFile, error) {
 	file, err := f.client.OpenFile(path, flags)
 	if err != nil {
-		return nil, lostSFTP(err)
+		return nil, f.explain(err)
 	}
 	_, canSync := f.client.HasExtension(extensionSync)
-	return &sftpFile{file, canSync}, nil
+	return &sftpFile{file, f, canSync}, nil
 }
 
 func (f sftpFiles) rename(oldPath, newPath string) error {
 	if _, ok := f.client.HasExtension(extensionRename); !ok {
 		return errors.New("the host's SFTP server cannot replace files (no " + extensionRename + ")")
 	}
-	return lostSFTP(f.client.PosixRename(oldPath, newPath))
+	return f.explain(f.client.PosixRename(oldPath, newPath))
 }
 
 func (f sftpFiles) readDir(path string) ([]fs.FileInfo, error) {
 	infos, err := f.client.ReadDir(path)
-	return infos, lostSFTP(err)
+	return infos, f.explain(err)
 }
 
 func (f sftpFiles) stat(path string) (fs.FileInfo, error) {
 	info, err := f.client.Stat(path)
-	return info, lostSFTP(err)
+	return info, f.explain(err)
 }
 
 func (f sftpFiles) lstat(path string) (fs.FileInfo, error) {
 	info, err := f.client.Lstat(path)
-	return info, lostSFTP(err)
+	return info, f.explain(err)
 }
 
 func (f sftpFiles) readLink(link string) (string, error) {
 	target, err := f.client.ReadLink(link)
-	return target, lostSFTP(err)
+	return target, f.explain(err)
 }
 
-func (f sftpFiles) mkdir(path string) error { return lostSFTP(f.client.Mkdir(path)) }
+func (f sftpFiles) mkdir(path string) error { return f.explain(f.client.Mkdir(path)) }
 func (f sftpFiles) symlink(target, link string) error {
-	return lostSFTP(f.client.Symlink(target, link))
+	return f.explain(f.client.Symlink(target, link))
 }
-func (f sftpFiles) remove(path string) error { return lostSFTP(f.client.Remove(path)) }
+func (f sftpFiles) remove(path string) error { return f.explain(f.client.Remove(path)) }
 
 // sftpFile is an open file of an SFTP session.
 type sftpFile struct {
 	*sftp.File
+	system  sftpFiles
 	canSync bool
 }
 
 func (f *sftpFile) Read(p []byte) (int, error) {
 	n, err := f.File.Read(p)
-	return n, lostSFTP(err)
+	return n, f.system.explain(err)
 }
 
 func (f *sftpFile) Write(p []byte) (int, error) {
 	n, err := f.File.Write(p)
-	return n, lostSFTP(err)
+	return n, f.system.explain(err)
 }
 
 func (f *sftpFile) ReadFrom(r io.Reader) (int64, error) {
 	n, err := f.File.ReadFrom(r)
-	return n, lostSFTP(err)
+	return n, f.system.explain(err)
 }
 
 func (f *sftpFile) WriteTo(w io.Writer) (int64, error) {
 	n, err := f.File.WriteTo(w)
-	return n, lostSFTP(err)
+	return n, f.system.explain(err)
 }
 
 // Sync flushes the file to the disk where the server can be asked to.
@@ -167,13 +172,20 @@ func (f *sftpFile) Sync() error {
 	if !f.canSync {
 		return nil
 	}
-	return lostSFTP(f.File.Sync())
+	return f.system.explain(f.File.Sync())
 }
 
-// lostSFTP makes a dead session recognisable as a lost connection.
-func lostSFTP(err error) error {
-	if errors.Is(err, sftp.ErrSSHFxConnectionLost) {
-		return fmt.Errorf("%w during a file operation: %w", ErrConnectionLost, err)
+// explain makes a lost connection recognisable, whatever the SFTP client says
+// about it. The host's own answers stay as they are.
+func (f sftpFiles) explain(err error) error {
+	var answer *sftp.StatusError
+	switch {
+	case err == nil, err == io.EOF, errors.As(err, &answer),
+		errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, sftp.ErrSSHFxConnectionLost):
+		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
 	}
-	return err
+	return f.connection.explain(err)
 }

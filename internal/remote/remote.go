@@ -31,7 +31,8 @@ type Command struct {
 	// Stdin is sent to the process and then closed. Nil means empty.
 	Stdin io.Reader
 	// Stdout and Stderr, when set, receive the output as it arrives, in
-	// addition to what Result keeps of it.
+	// addition to what Result keeps of it. They may be the same writer. The
+	// run ends when one fails, and cannot end while one blocks.
 	Stdout, Stderr io.Writer
 	// Timeout limits the run; zero means only the context limits it.
 	Timeout time.Duration
@@ -54,7 +55,9 @@ type Runner interface {
 	Name() string
 	// Run runs the command to its end. A non-zero exit, a signal, a time-out
 	// and a lost connection are all errors of type *Error; Result is filled
-	// as far as known even then.
+	// as far as known even then. A program that is not there is exit code 127.
+	// Processes that a command leaves behind when it ends by itself live on;
+	// Run waits a few seconds at most for output they may still send.
 	Run(ctx context.Context, command Command) (Result, error)
 }
 

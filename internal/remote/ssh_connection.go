@@ -9,19 +9,29 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
 )
 
 // OpenSSH refuses more than ten sessions on one connection (MaxSessions in
-// sshd_config(5)) and frees one only when its process has ended. Eight are for
-// users, SFTP among them, and two to kill what will not end.
+// sshd_config(5)), and frees one only when its process has ended, and a moment
+// late. Eight are for users, SFTP among them, and one to kill what will not end.
 const (
 	maxSessions = 8
-	maxKillers  = 2
+	maxKillers  = 1
+	// A session that is refused is asked for again, this often, after pauses
+	// that double from the first.
+	openTries      = 6
+	openFirstPause = 50 * time.Millisecond
 	// missedAnswers is how many keep-alive intervals may pass in silence.
 	missedAnswers = 3
 	keepAliveName = "keepalive@openssh.com"
+	// Linux limits each argument of a program, and the whole command line is
+	// one, that of the shell (MAX_ARG_STRLEN, execve(2), less the final zero).
+	// Dropbear has a limit of its own (MAX_CMD_LEN in its sysoptions.h).
+	linuxMaxLineBytes    = 128<<10 - 1
+	dropbearMaxLineBytes = 9000
 )
 
 // connection is one SSH connection, shared by all users of a host.
@@ -34,6 +44,8 @@ type connection struct {
 	// sharesGroup is true where the server does not give each command a
 	// process group of its own, as dropbear does not.
 	sharesGroup bool
+	// maxLineBytes is the longest command line the server takes.
+	maxLineBytes int
 
 	sftpMutex sync.Mutex
 	sftp      *sftp.Client // nil until used, and after its server died
@@ -41,11 +53,14 @@ type connection struct {
 
 func newConnection(client *ssh.Client, watched *watchedConn, keepAlive time.Duration) *connection {
 	c := &connection{
-		client:      client,
-		lost:        make(chan struct{}),
-		slots:       make(chan struct{}, maxSessions),
-		killers:     make(chan struct{}, maxKillers),
-		sharesGroup: isDropbear(client.ServerVersion()),
+		client:  client,
+		lost:    make(chan struct{}),
+		slots:   make(chan struct{}, maxSessions),
+		killers: make(chan struct{}, maxKillers),
+	}
+	c.maxLineBytes = linuxMaxLineBytes
+	if isDropbear(client.ServerVersion()) {
+		c.sharesGroup, c.maxLineBytes = true, dropbearMaxLineBytes
 	}
 	go func() {
 		_ = client.Wait()
@@ -134,6 +149,18 @@ type session struct {
 // open opens a session once one of the slots is free. An ErrConnectionLost
 // means that the host was asked for nothing.
 func (c *connection) open(ctx context.Context, slots chan struct{}) (*session, error) {
+	pauses := &backoff.ExponentialBackOff{InitialInterval: openFirstPause, Multiplier: 2, MaxInterval: time.Second}
+	return backoff.Retry(ctx, func() (*session, error) {
+		s, err := c.openOnce(ctx, slots)
+		var refused *ssh.OpenChannelError
+		if err != nil && !errors.As(err, &refused) {
+			err = backoff.Permanent(err)
+		}
+		return s, err
+	}, backoff.WithBackOff(pauses), backoff.WithMaxTries(openTries))
+}
+
+func (c *connection) openOnce(ctx context.Context, slots chan struct{}) (*session, error) {
 	select {
 	case slots <- struct{}{}:
 	case <-c.lost:

@@ -80,6 +80,9 @@ func (p *process) runToEnd() ending {
 	status := make(chan ending, 1)
 	go p.awaitStatus(status)
 	line := pidPrologue + shellLine(p.execution.command, p.connection.sharesGroup)
+	if len(line) > p.connection.maxLineBytes {
+		return ending{exitCode: -1, err: fmt.Errorf("as a command line it has %d bytes, but the host takes only %d; send data as its input or as a file", len(line), p.connection.maxLineBytes)}
+	}
 	accepted, err := p.SendRequest("exec", true, execRequest(line))
 	if err != nil {
 		return ending{exitCode: -1, err: fmt.Errorf("starting it: %w", p.connection.explain(err))}
@@ -113,7 +116,8 @@ func (p *process) drain(copies *sync.WaitGroup) {
 	ticker := time.NewTicker(drainPause)
 	defer ticker.Stop()
 	stopped := p.execution.ctx.Done()
-	for before := int64(-1); ; {
+	before := p.outputSteps()
+	for {
 		select {
 		case <-drained:
 			return
@@ -121,14 +125,23 @@ func (p *process) drain(copies *sync.WaitGroup) {
 			stopped = nil
 			ticker.Reset(drainPauseStopped)
 		case <-ticker.C:
-			out, err := p.execution.stdout.steps.Load(), p.execution.stderr.steps.Load()
-			writing := out%2 == 1 || err%2 == 1
-			if !writing && out+err == before {
+			now := p.outputSteps()
+			if now == before {
 				return
 			}
-			before = out + err
+			before = now
 		}
 	}
+}
+
+// outputSteps tells by its change whether output moves on. A write under way
+// counts as one: it waits for the caller, not for the host.
+func (p *process) outputSteps() [2]int64 {
+	out, err := p.execution.stdout.steps.Load(), p.execution.stderr.steps.Load()
+	if out%2 == 1 || err%2 == 1 {
+		return [2]int64{-1, time.Now().UnixNano()}
+	}
+	return [2]int64{out, err}
 }
 
 // awaitStatus reads how the command ended (RFC 4254, section 6.10), and closes
@@ -191,18 +204,19 @@ const killLine = `(kill -s TERM -- -%[1]d; n=0; ` +
 // kill has the host end the command's process group, through a session of its
 // own: OpenSSH before 9.8 refuses the signal requests of RFC 4254, section 6.9,
 // when root is logged in, and dropbear mostly does. Those requests are the
-// fallback for a command whose process id did not arrive.
+// fallback where there is no process id, or no session.
 func (p *process) kill(grace time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
 	pid, known := p.pid.wait(ctx)
-	if !known {
+	var s *session
+	err := errors.New("process id unknown")
+	if known {
+		s, err = p.connection.open(ctx, p.connection.killers)
+	}
+	if err != nil {
 		p.signal("TERM")
 		time.AfterFunc(grace, func() { p.signal("KILL") })
-		return
-	}
-	s, err := p.connection.open(ctx, p.connection.killers)
-	if err != nil {
 		return
 	}
 	defer s.close()

@@ -51,7 +51,7 @@ func (b *builder) run(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", step.what, err)
 		}
 	}
-	return os.RemoveAll(b.tree)
+	return errors.Join(os.RemoveAll(b.tree), os.RemoveAll(filepath.Join(b.dir, stubsDir)))
 }
 
 // local runs a command of the build on this machine.

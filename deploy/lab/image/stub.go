@@ -15,6 +15,9 @@ import (
 var stubbed = []string{"libgfapi.so.0", "libnbd.so.0", "libibverbs.so.1", "librdmacm.so.1",
 	"librados.so.2", "librbd.so.1", "libpmemblk.so.1", "libpmem.so.1"}
 
+// stubsDir holds the stubs while the image is built.
+const stubsDir = "stubs"
+
 // stubLibraries makes, for each stubbed library, a shared object of the same
 // name that defines the symbols the program imports, at address 0: the loader
 // is content, and an engine that were used would end fio at once. It returns
@@ -31,7 +34,7 @@ func (b *builder) stubLibraries(ctx context.Context, program string) (map[string
 	}
 	stubs := map[string]string{}
 	for _, library := range stubbed {
-		path := filepath.Join(b.dir, "stubs", library)
+		path := filepath.Join(b.dir, stubsDir, library)
 		if err := makeStub(ctx, path, library, symbols); err != nil {
 			return nil, fmt.Errorf("make a stub of %s: %w", library, err)
 		}

@@ -58,19 +58,18 @@ func (s *Server) serveSession(offered ssh.NewChannel) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	for request := range requests {
-		accepted := false
+		accepted, serve := false, func() {}
 		switch request.Type {
 		case "exec":
 			var message struct{ Line string }
 			if ssh.Unmarshal(request.Payload, &message) == nil && cmd == nil {
-				cmd = s.start(&running, channel, message.Line)
+				cmd, serve = s.start(channel, message.Line)
 				accepted = cmd != nil
 			}
 		case "subsystem":
 			var message struct{ Name string }
 			if ssh.Unmarshal(request.Payload, &message) == nil && message.Name == "sftp" {
-				accepted = true
-				running.Go(func() { serveSFTP(channel) })
+				accepted, serve = true, func() { serveSFTP(channel) }
 			}
 		case "signal":
 			var message struct{ Name string }
@@ -81,6 +80,7 @@ func (s *Server) serveSession(offered ssh.NewChannel) {
 		if request.WantReply {
 			_ = request.Reply(accepted, nil)
 		}
+		running.Go(serve)
 	}
 }
 
@@ -94,26 +94,27 @@ func serveSFTP(channel ssh.Channel) {
 	_ = server.Close()
 }
 
-// start starts one command. Its exit status is sent when it ends, even while
-// others still hold its output open, and the channel closed when those are
-// gone, as OpenSSH does it.
-func (s *Server) start(running *sync.WaitGroup, channel ssh.Channel, line string) *exec.Cmd {
-	cmd := exec.Command("sh", "-c", line)
+// start starts one command; serve is to be called after that was acknowledged.
+// The exit status is sent when the command ends, even while others still hold
+// its output open, and the channel closed when those are gone, as OpenSSH does
+// it.
+func (s *Server) start(channel ssh.Channel, line string) (cmd *exec.Cmd, serve func()) {
+	cmd = exec.Command("sh", "-c", line)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: s.ownGroups()}
 	stdin, err1 := cmd.StdinPipe()
 	stdout, err2 := cmd.StdoutPipe()
 	stderr, err3 := cmd.StderrPipe()
 	if err1 != nil || err2 != nil || err3 != nil || !s.startTracked(cmd) {
-		return nil
+		return nil, func() {}
 	}
-	go func() {
-		_, _ = io.Copy(stdin, channel)
-		_ = stdin.Close()
-	}()
-	var copies sync.WaitGroup
-	copies.Go(func() { _, _ = io.Copy(channel, stdout) })
-	copies.Go(func() { _, _ = io.Copy(s.errorOutput(channel), stderr) })
-	running.Go(func() {
+	return cmd, func() {
+		go func() {
+			_, _ = io.Copy(stdin, channel)
+			_ = stdin.Close()
+		}()
+		var copies sync.WaitGroup
+		copies.Go(func() { _, _ = io.Copy(channel, stdout) })
+		copies.Go(func() { _, _ = io.Copy(s.errorOutput(channel), stderr) })
 		state, err := cmd.Process.Wait()
 		if err == nil {
 			sendStatus(channel, state.Sys().(syscall.WaitStatus))
@@ -125,8 +126,7 @@ func (s *Server) start(running *sync.WaitGroup, channel ssh.Channel, line string
 		_, _ = stdout.Close(), stderr.Close()
 		_ = channel.Close()
 		s.forget(cmd.Process.Pid)
-	})
-	return cmd
+	}
 }
 
 // ownGroups says whether commands get process groups of their own.
