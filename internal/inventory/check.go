@@ -194,7 +194,7 @@ func (c checker) absolute(setting, value string) {
 }
 
 func usable(address netip.Addr) bool {
-	return address.IsValid() && !address.IsUnspecified() && !address.IsMulticast() && !address.IsLoopback()
+	return address.IsValid() && !address.IsUnspecified() && !address.IsMulticast() && !address.IsLoopback() && address.Zone() == ""
 }
 
 func isHostPort(address string) bool {

@@ -142,6 +142,7 @@ func (d *document) value(node *yaml.Node, path string, target reflect.Value) {
 		if d.scalar(node, path, "a whole number", "!!int") {
 			number, err := strconv.Atoi(node.Value)
 			if err != nil {
+				delete(d.at, path)
 				d.report(at, path, "%q is not a whole number", node.Value)
 				return
 			}

@@ -162,7 +162,7 @@ func TestBadFields(t *testing.T) {
 		{"address name", "address: 198.18.0.1\n", "address: host-a\n", `14:12: site_a.address: "host-a" is not an IP address`},
 		{"address list", "address: 198.18.0.1\n", "address: []\n", `14:12: site_a.address: want an IP address, not a list`},
 		{"address multicast", "address: 198.18.0.1\n", "address: 224.0.0.1\n", "14:12: site_a.address: 224.0.0.1 is not the address of one host\n" +
-			"inventory.yaml:45:12: guest.address: 198.18.0.9/24 is not in one network with site_a.address 224.0.0.1"},
+			"inventory.yaml:47:12: guest.address: 198.18.0.9/24 is not in one network with site_a.address 224.0.0.1"},
 		{"address twice", "address: 198.18.0.2\n", "address: 198.18.0.1\n", `26:12: site_b.address: "198.18.0.1" is site_a's already`},
 		{"bridge missing", "  bridge: br0\n  data_dir: /var/lib/heliotrope\n  hypervisor: xen\n  transport: tcp", "  data_dir: /var/lib/heliotrope\n  hypervisor: xen\n  transport: tcp", `6:3: site_a.bridge: is missing`},
 		{"bridge too long", "  bridge: br0\n  data_dir: /var/lib/heliotrope\n  hypervisor: xen\n  transport: tcp", "  bridge: br012345678901234\n  data_dir: /var/lib/heliotrope\n  hypervisor: xen\n  transport: tcp", `15:11: site_a.bridge: "br012345678901234" is no name of a network interface`},
@@ -185,11 +185,12 @@ func TestBadFields(t *testing.T) {
 		{"guest address is a network", "198.18.0.9/24", "198.18.0.0/24", `47:12: guest.address: 198.18.0.0/24 is not the address of one host`},
 		{"guest address taken", "198.18.0.9/24", "198.18.0.2/24", `47:12: guest.address: 198.18.0.2 is site_b's already`},
 		{"guest network too small", "198.18.0.9/24", "198.18.0.2/31", "47:12: guest.address: 198.18.0.2/31 is not the address of one host\n" +
-			"inventory.yaml:47:12: guest.address: 198.18.0.2/31 is not in one network with site_a.address 198.18.0.1"},
+			"inventory.yaml:47:12: guest.address: 198.18.0.2/31 is not in one network with site_a.address 198.18.0.1\n" +
+			"inventory.yaml:47:12: guest.address: 198.18.0.2 is site_b's already"},
 		{"MTU too small", "mtu: 1500", "mtu: 575", `48:8: guest.mtu: 575: want 576 to 9216`},
 		{"MTU too big", "mtu: 1500", "mtu: 9217", `48:8: guest.mtu: 9217: want 576 to 9216`},
 		{"alias", "kind: hardware", "kind: &k hardware", `4:7: kind: anchors and aliases are not understood here`},
-		{"second document", "    host_keys: [SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y]", "    host_keys: [SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y]\n---\nversion: 1", `54:1: the file holds more than one document`},
+		{"second document", "    host_keys: [SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y]", "    host_keys: [SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y]\n---\nversion: 1", `53:1: the file holds more than one document`},
 	}
 	text := good(t)
 	for _, test := range tests {

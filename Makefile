@@ -1,0 +1,90 @@
+# What can be done here: make help
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+BIN := bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# Debian's packages: the testbed, its image, and the race detector's compiler.
+PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
+	gcc libc6-dev git ca-certificates
+
+# The version of golangci-lint is pinned in tools/go.mod.
+LINTER := $(BIN)/tools/golangci-lint
+# How many packages to compile at once for the linter: it is large.
+LINTER_JOBS ?= 2
+
+# The folders whose tests need a testbed.
+LAB_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build lab$$' . | xargs -r -n1 dirname | sort -u)
+
+# with_testbed runs $(1) with HELIOTROPE_INVENTORY set: as it is, or to a
+# testbed of its own that is destroyed at the end, whatever the end is. A
+# testbed is in RAM and costs about 3 GiB.
+define with_testbed
+	@if [ -z "$${HELIOTROPE_INVENTORY:-}" ]; then \
+		name="test-$$$$"; \
+		trap 'code=$$?; trap "" INT TERM HUP; $(BIN)/heliotrope lab destroy --name "$$name" || code=1; exit $$code' EXIT; \
+		trap 'exit 130' INT TERM HUP; \
+		status="$$($(BIN)/heliotrope lab up --name "$$name" --json)"; \
+		HELIOTROPE_INVENTORY="$$(sed -n 's/^ *"inventory": "\(.*\)",\{0,1\}$$/\1/p' <<< "$$status")"; \
+		[ -n "$$HELIOTROPE_INVENTORY" ] || { echo "lab up names no inventory: $$status" >&2; exit 1; }; \
+	fi; \
+	export HELIOTROPE_INVENTORY="$$(realpath "$$HELIOTROPE_INVENTORY")"; \
+	echo "testbed: $$HELIOTROPE_INVENTORY"; \
+	$(1)
+endef
+
+.PHONY: help
+help: ## show this
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: deps
+deps: ## install the Debian packages that are missing (with sudo when not root)
+	@missing=(); \
+	for package in $(PACKAGES); do \
+		[ "$$(dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null || true)" = installed ] || missing+=("$$package"); \
+	done; \
+	if [ $${#missing[@]} -eq 0 ]; then echo "all packages are there"; exit 0; fi; \
+	sudo=(); [ "$$(id -u)" = 0 ] || sudo=(sudo); \
+	"$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q; \
+	"$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$${missing[@]}" < /dev/null
+
+.PHONY: build
+build: ## build bin/heliotrope and bin/heliotrope-worker
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o $(BIN)/ ./cmd/...
+
+.PHONY: test
+test: ## run the unit tests with the race detector
+	$(GO) test -race ./...
+
+.PHONY: test-lab
+test-lab: build ## run the tests on a testbed: HELIOTROPE_INVENTORY, or an emulated one of their own
+	$(call with_testbed,$(GO) test -race -tags lab -timeout 60m -p 1 -count=1 -v $(LAB_PACKAGES))
+
+.PHONY: bench
+bench: ## run the benchmarks that need no testbed
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: bench-lab
+bench-lab: build ## measure the testbed's own speed, on a machine that does nothing else
+	$(call with_testbed,$(GO) test -run '^$$' -bench . -benchtime 1x -tags lab -timeout 120m -p 1 -count=1 -v $(LAB_PACKAGES))
+
+.PHONY: lint
+lint: $(LINTER) ## check the code: golangci-lint, and that its rules on imports bite
+	$(LINTER) run ./...
+	tools/lint-bites $(LINTER)
+
+.PHONY: fmt
+fmt: $(LINTER) ## format the code
+	$(LINTER) fmt ./...
+
+$(LINTER): tools/go.mod tools/go.sum
+	@echo "building golangci-lint (some minutes, once)"
+	cd tools && $(GO) build -p $(LINTER_JOBS) -buildvcs=false -o ../$(LINTER) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: clean
+clean: ## remove what was built (testbeds and cached images stay: see heliotrope lab destroy)
+	rm -rf $(BIN)

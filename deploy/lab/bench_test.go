@@ -1,0 +1,202 @@
+//go:build lab
+
+package lab_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"heliotrope/deploy/lab"
+	"heliotrope/deploy/lab/image"
+	"heliotrope/internal/guest"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/drbd"
+	"heliotrope/internal/testbed"
+)
+
+// The benchmarks print the testbed's own speed; they assert nothing. Run them
+// with `make bench-lab` on a machine that does nothing else, once each
+// (-benchtime 1x).
+
+// BenchmarkImage makes the image from nothing, packages included.
+func BenchmarkImage(b *testing.B) {
+	for b.Loop() {
+		cache := image.Cache{Dir: b.TempDir()}
+		if _, err := cache.Ensure(context.Background(), image.DefaultRecipe(), func(string) {}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkUp starts a testbed of its own with the image cached.
+func BenchmarkUp(b *testing.B) {
+	cache, err := image.DefaultCache()
+	must(b, err)
+	_, err = cache.Ensure(context.Background(), image.DefaultRecipe(), func(string) {})
+	must(b, err)
+	options := lab.DefaultOptions()
+	options.Name = "bench-up"
+	request := lab.UpRequest{BaseDir: b.TempDir(), Options: options, Cache: cache, Recipe: image.DefaultRecipe(), Progress: func(string) {}}
+	for b.Loop() {
+		l, err := lab.Up(context.Background(), request)
+		must(b, err)
+		b.StopTimer()
+		must(b, l.Destroy(context.Background()))
+		b.StartTimer()
+	}
+}
+
+// withGuest provisions a disk and starts the guest on it at site A, on lan.
+func withGuest(b *testing.B, kind string) (context.Context, *testbed.Testbed, storage.System, storage.Disk, string) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
+	b.Cleanup(cancel)
+	tb := open(b)
+	system, err := tb.Storage(kind, drbd.Options{Protocol: drbd.ProtocolC})
+	must(b, err)
+	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
+	must(b, err)
+	domain, err := tb.StartGuest(ctx, storage.SiteA, "guest", disk)
+	must(b, err)
+	return ctx, tb, system, disk, domain.Name
+}
+
+// BenchmarkMigration migrates the default guest over lan, idle and under load.
+func BenchmarkMigration(b *testing.B) {
+	for _, kind := range testbed.StorageKinds {
+		for _, busy := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/busy=%v", kind, busy), func(b *testing.B) {
+				ctx, tb, system, disk, domain := withGuest(b, kind)
+				var writes *load
+				if busy {
+					writes = startLoad(ctx, b, tb)
+				}
+				from := storage.SiteA
+				var total time.Duration
+				count := 0
+				for b.Loop() {
+					for range 2 { // there and back
+						total += migrate(ctx, b, tb, system, disk, domain, from).Duration()
+						from = from.Other()
+						count++
+					}
+				}
+				b.ReportMetric(total.Seconds()/float64(count), "s/migration")
+				b.ReportMetric(0, "ns/op")
+				if busy {
+					writes.stop(ctx, b, tb)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkSyncWrite is the guest's 4 KiB direct synchronous write on lan.
+func BenchmarkSyncWrite(b *testing.B) {
+	for _, kind := range testbed.StorageKinds {
+		b.Run(kind, func(b *testing.B) {
+			ctx, tb, _, _, _ := withGuest(b, kind)
+			for b.Loop() {
+				reportWrites(ctx, b, tb, 30*time.Second)
+			}
+		})
+	}
+}
+
+// BenchmarkStalls writes for ten minutes (HELIOTROPE_STALL_SECONDS changes
+// that) over each storage system, and looks for I/O that stalls. The hosts' TCP
+// retransmission time-outs are counted, too.
+func BenchmarkStalls(b *testing.B) {
+	run := 10 * time.Minute
+	if seconds, err := strconv.Atoi(os.Getenv("HELIOTROPE_STALL_SECONDS")); err == nil {
+		run = time.Duration(seconds) * time.Second
+	}
+	for _, kind := range testbed.StorageKinds {
+		b.Run(kind, func(b *testing.B) {
+			ctx, tb, _, _, _ := withGuest(b, kind)
+			before := tcpTimeouts(ctx, b, tb)
+			for b.Loop() {
+				reportWrites(ctx, b, tb, run)
+			}
+			b.ReportMetric(float64(tcpTimeouts(ctx, b, tb)-before), "tcp-timeouts")
+		})
+	}
+}
+
+func reportWrites(ctx context.Context, b *testing.B, tb *testbed.Testbed, run time.Duration) {
+	b.Helper()
+	result, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"fio", "--name=write", "--filename=" + guest.Device,
+		"--ioengine=psync", "--direct=1", "--sync=1", "--rw=randwrite", "--bs=4k", "--thread",
+		"--time_based", fmt.Sprintf("--runtime=%d", int(run.Seconds())), "--output-format=json"}})
+	must(b, err)
+	var report struct {
+		Jobs []struct {
+			Write struct {
+				TotalIOs int64   `json:"total_ios"`
+				IOPS     float64 `json:"iops"`
+				Latency  struct {
+					Max        float64            `json:"max"`  // ns
+					Mean       float64            `json:"mean"` // ns
+					Percentile map[string]float64 `json:"percentile"`
+				} `json:"clat_ns"`
+			} `json:"write"`
+		} `json:"jobs"`
+	}
+	must(b, json.Unmarshal(result.Stdout, &report))
+	if len(report.Jobs) != 1 || report.Jobs[0].Write.TotalIOs == 0 {
+		b.Fatalf("fio wrote nothing: %s", result.Stdout)
+	}
+	write := report.Jobs[0].Write
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(write.Latency.Mean/1e6, "mean-ms")
+	b.ReportMetric(write.Latency.Percentile["99.000000"]/1e6, "p99-ms")
+	b.ReportMetric(write.Latency.Max/1e6, "max-ms")
+	b.ReportMetric(write.IOPS, "IOPS")
+}
+
+// tcpTimeouts sums the retransmission time-outs that the hosts' kernels have
+// counted (TCPTimeouts in /proc/net/netstat).
+func tcpTimeouts(ctx context.Context, b *testing.B, tb *testbed.Testbed) int64 {
+	b.Helper()
+	var sum int64
+	for _, host := range tb.Inventory.Hosts() {
+		files, err := tb.Host(host.Name).Files()
+		must(b, err)
+		text, err := files.ReadFile("/proc/net/netstat")
+		must(b, err)
+		count, err := netstat(string(text), "TcpExt:", "TCPTimeouts")
+		must(b, err)
+		sum += count
+	}
+	return sum
+}
+
+// netstat reads one counter: a group has a line of names and a line of values.
+func netstat(text, group, name string) (int64, error) {
+	var names []string
+	scanner := bufio.NewScanner(strings.NewReader(text))
+	for scanner.Scan() {
+		fields := strings.Fields(scanner.Text())
+		if len(fields) == 0 || fields[0] != group {
+			continue
+		}
+		if names == nil {
+			names = fields
+			continue
+		}
+		for i, field := range names {
+			if field == name && i < len(fields) {
+				return strconv.ParseInt(fields[i], 10, 64)
+			}
+		}
+	}
+	return 0, fmt.Errorf("no counter %s %s", group, name)
+}

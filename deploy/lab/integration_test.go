@@ -1,0 +1,235 @@
+//go:build lab
+
+package lab_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"heliotrope/internal/guest"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/drbd"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/wan"
+)
+
+// inventoryVariable names the inventory of the testbed to test on.
+const inventoryVariable = "HELIOTROPE_INVENTORY"
+
+const diskBytes = 64 << 20
+
+// open connects to the testbed and tears everything of ours down, now and at
+// the end.
+func open(t testing.TB) *testbed.Testbed {
+	t.Helper()
+	path := os.Getenv(inventoryVariable)
+	if path == "" {
+		t.Fatalf("%s is not set: run `make test-lab`, or set it to an inventory", inventoryVariable)
+	}
+	inv, err := inventory.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tb, err := testbed.Connect(inv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	teardown := func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		return tb.Teardown(ctx)
+	}
+	t.Cleanup(func() {
+		if err := teardown(); err != nil {
+			t.Errorf("final teardown: %v", err)
+		}
+		_ = tb.Close()
+	})
+	if err := teardown(); err != nil {
+		t.Fatalf("teardown before the test: %v", err)
+	}
+	return tb
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMigrateUnderLoad is the thesis' experiment, once per storage system: the
+// guest writes through its disk while it is migrated over a WAN of 60 ms and
+// back, and afterwards the hosts are as they were.
+func TestMigrateUnderLoad(t *testing.T) {
+	for _, kind := range testbed.StorageKinds {
+		t.Run(kind, func(t *testing.T) {
+			migrateUnderLoad(t, kind, drbd.Options{Protocol: drbd.ProtocolC})
+		})
+	}
+}
+
+// TestMigrateAsynchronousReplica has DRBD replicate with protocol A, which it
+// must leave for the migration and come back to.
+func TestMigrateAsynchronousReplica(t *testing.T) {
+	migrateUnderLoad(t, "drbd", drbd.Options{Protocol: drbd.ProtocolA})
+}
+
+func migrateUnderLoad(t *testing.T, kind string, replication drbd.Options) {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	defer cancel()
+	tb := open(t)
+	before, err := tb.Snapshot(ctx)
+	must(t, err)
+
+	shape60(ctx, t, tb)
+	system, err := tb.Storage(kind, replication)
+	must(t, err)
+	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
+	must(t, err)
+	domain, err := tb.StartGuest(ctx, storage.SiteA, "guest", disk)
+	must(t, err)
+
+	load := startLoad(ctx, t, tb)
+	for _, from := range []storage.Site{storage.SiteA, storage.SiteB} {
+		migrate(ctx, t, tb, system, disk, domain.Name, from)
+		load.mustAdvance(ctx, t, tb)
+	}
+	load.stop(ctx, t, tb)
+
+	if verifier, ok := system.(storage.Verifier); ok {
+		outOfSync, err := verifier.Verify(ctx, disk)
+		must(t, err)
+		if outOfSync != 0 {
+			t.Errorf("the replicas differ in %d bytes", outOfSync)
+		}
+	}
+	must(t, tb.Teardown(ctx))
+	must(t, tb.Teardown(ctx)) // nothing left to do is no error
+	after, err := tb.Snapshot(ctx)
+	must(t, err)
+	if changes := before.Diff(after); len(changes) > 0 {
+		t.Errorf("the hosts are not as before:\n%s", strings.Join(changes, "\n"))
+	}
+}
+
+// shape60 shapes 60 ms and believes it only when ping agrees.
+func shape60(ctx context.Context, t *testing.T, tb *testbed.Testbed) {
+	t.Helper()
+	hostA, addressB := tb.Host(tb.Inventory.SiteA.Name), tb.Inventory.SiteB.Address
+	bare, err := wan.Measure(ctx, hostA, addressB, 10)
+	must(t, err)
+	must(t, tb.WAN().Shape(ctx, wan.Profile{Name: "test", RTT: 60 * time.Millisecond}, 30*time.Minute))
+	shaped, err := wan.Measure(ctx, hostA, addressB, 10)
+	must(t, err)
+	added := shaped.Min - bare.Min
+	t.Logf("RTT %s bare, %s shaped: %s added", bare.Min, shaped.Min, added)
+	if added < 58*time.Millisecond || added > 66*time.Millisecond {
+		t.Errorf("60 ms were shaped, but the least RTT rose by %s", added)
+	}
+}
+
+// migrate moves the guest away from a site, with the storage's own window
+// around it, and checks where it lives.
+func migrate(ctx context.Context, t testing.TB, tb *testbed.Testbed, system storage.System, disk storage.Disk, domain string, from storage.Site) hypervisor.Migration {
+	t.Helper()
+	to := from.Other()
+	must(t, system.PrepareMigration(ctx, disk, from, to))
+	migration, err := tb.Hypervisor(from).Migrate(ctx, domain, tb.Hypervisor(to), nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, migration.Log)
+	}
+	must(t, system.FinishMigration(ctx, disk, to))
+	t.Logf("%s to %s over %s: %s, %d MiB", from, to, system.Kind(), migration.Duration().Round(100*time.Millisecond), migration.StreamBytes>>20)
+	expectDomains(ctx, t, tb, from)
+	expectDomains(ctx, t, tb, to, domain)
+	return migration
+}
+
+func expectDomains(ctx context.Context, t testing.TB, tb *testbed.Testbed, site storage.Site, want ...string) {
+	t.Helper()
+	states, err := tb.Hypervisor(site).List(ctx)
+	must(t, err)
+	var got []string
+	for _, state := range states {
+		got = append(got, state.Name)
+		if state.Status != hypervisor.Running {
+			t.Errorf("domain %s at site %s is %s", state.Name, site, state.Status)
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("domains at site %s: %v, want %v", site, got, want)
+	}
+}
+
+// load is fio writing in the guest.
+type load struct {
+	ended     chan error
+	completed int64 // writes, when last looked
+}
+
+func startLoad(ctx context.Context, t testing.TB, tb *testbed.Testbed) *load {
+	t.Helper()
+	l := &load{ended: make(chan error, 1)}
+	go func() {
+		_, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"fio", "--name=load", "--filename=" + guest.Device,
+			"--ioengine=psync", "--direct=1", "--sync=1", "--rw=randwrite", "--bs=4k", "--thread",
+			"--time_based", "--runtime=3600", "--output-format=terse"}})
+		l.ended <- err
+	}()
+	l.mustAdvance(ctx, t, tb)
+	return l
+}
+
+// mustAdvance waits until the disk has completed more writes than when last
+// looked: the guest lives, and keeps writing.
+func (l *load) mustAdvance(ctx context.Context, t testing.TB, tb *testbed.Testbed) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	base := max(l.completed, completedWrites(ctx, t, tb))
+	for {
+		select {
+		case err := <-l.ended:
+			t.Fatalf("the load ended by itself: %v", err)
+		default:
+		}
+		if l.completed = completedWrites(ctx, t, tb); l.completed > base+10 {
+			return
+		}
+	}
+}
+
+// completedWrites is the fifth field of the disk's stat file
+// (Documentation/block/stat.rst).
+func completedWrites(ctx context.Context, t testing.TB, tb *testbed.Testbed) int64 {
+	t.Helper()
+	result, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"cat", "/sys/block/xvda/stat"}})
+	must(t, err)
+	fields := strings.Fields(string(result.Stdout))
+	if len(fields) < 5 {
+		t.Fatalf("unreadable disk statistics: %q", result.Stdout)
+	}
+	count, err := strconv.ParseInt(fields[4], 10, 64)
+	must(t, err)
+	return count
+}
+
+func (l *load) stop(ctx context.Context, t testing.TB, tb *testbed.Testbed) {
+	t.Helper()
+	_, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"killall", "-INT", "fio"}})
+	must(t, err)
+	if err := <-l.ended; err != nil {
+		if code, ended := remote.ExitCode(err); !ended || code != 128 { // fio's own code for an interrupted run
+			t.Errorf("fio: %v", err)
+		}
+	}
+}

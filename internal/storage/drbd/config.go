@@ -1,0 +1,178 @@
+package drbd
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/internal/node"
+)
+
+const (
+	configFolder = "/etc/drbd.d"
+	configSuffix = ".res"
+)
+
+// Our minor numbers, and the TCP port of the first; the others follow.
+const (
+	firstMinor = 200
+	minors     = 800
+	firstPort  = 17200
+)
+
+// Values of ping-timeout, in tenths of a second. DRBD 8.4 waits that long before
+// it trusts a new connection, so that making a disk uses a shorter one.
+const (
+	pingTimeout        = 50
+	pingTimeoutAtFirst = 10
+)
+
+// replica is one site's part of a resource.
+type replica struct {
+	host    string // uname -n
+	address netip.Addr
+	backing string // loop device
+}
+
+// config is the text of a resource file.
+//
+// Units are DRBD's own: timeout and ping-timeout tenths of a second, ping-int
+// and connect-int seconds, c-plan-ahead tenths of a second. The times fit a
+// round trip of up to 300 ms with full queues: the defaults (6 s for a request,
+// 0.5 s for a ping) take a queue of some seconds for a dead peer. timeout has
+// to stay below ping-int and connect-int. c-plan-ahead is about ten round
+// trips, and c-fill-target about what a 100 Mbit/s path of 80 ms holds.
+func (s *System) config(spec storage.Spec, minor int, pingTimeout int, version string, replicas [2]replica) string {
+	var text strings.Builder
+	line := func(format string, values ...any) { fmt.Fprintf(&text, format+"\n", values...) }
+	line("# made by heliotrope for testbed %s, disk %s", s.label, spec.Name)
+	line("resource %s {", s.resource(spec.Name))
+	line("  net {")
+	line("    protocol %s;", s.options.Protocol)
+	line("    allow-two-primaries no;")
+	line("    after-sb-0pri disconnect;")
+	line("    after-sb-1pri disconnect;")
+	line("    after-sb-2pri disconnect;")
+	line("    rr-conflict disconnect;")
+	line("    verify-alg crc32c;")
+	line("    timeout 90;")
+	line("    ping-int 10;")
+	line("    ping-timeout %d;", pingTimeout)
+	line("    connect-int 10;")
+	line("    ko-count 7;")
+	line("    max-buffers 8000;")
+	line("    max-epoch-size 8000;")
+	line("    sndbuf-size 0;") // tuned by the kernel
+	line("    rcvbuf-size 0;")
+	line("  }")
+	line("  disk {")
+	line("    size %dK;", spec.SizeBytes>>10)
+	line("    on-io-error detach;")
+	line("    c-plan-ahead 20;")
+	line("    c-fill-target 1M;")
+	line("    c-min-rate 250k;")
+	line("    c-max-rate %dk;", s.options.ResyncKiBPerSecond)
+	line("  }")
+	for i, replica := range replicas {
+		family, address := "ipv4", replica.address.String()
+		if replica.address.Is6() {
+			family, address = "ipv6", "["+address+"]"
+		}
+		line("  on %s {", replica.host)
+		if !strings.HasPrefix(version, "8.") {
+			line("    node-id %d;", i)
+		}
+		line("    device %s minor %d;", devicePath(minor), minor)
+		line("    disk %s;", replica.backing)
+		line("    meta-disk internal;")
+		line("    address %s %s:%d;", family, address, portOf(minor))
+		line("  }")
+	}
+	line("}")
+	return text.String()
+}
+
+func portOf(minor int) int { return firstPort + minor - firstMinor }
+
+// backingBytes is the size of a backing file: the disk, a bit for each 4 KiB of
+// it, and room for DRBD's activity log and superblock.
+func backingBytes(sizeBytes int64) int64 {
+	const mebibyte = 1 << 20
+	bitmap := (sizeBytes/(4096*8) + mebibyte - 1) / mebibyte * mebibyte
+	return sizeBytes + bitmap + mebibyte
+}
+
+func (s *System) configFile(disk string) string {
+	return path.Join(configFolder, s.resource(disk)+configSuffix)
+}
+
+var minorInConfig = regexp.MustCompile(`(?m)\bminor\s+(\d+)\s*;|\bdevice\s+(?:minor\s+|/dev/drbd)(\d+)\s*;`)
+
+// ConfigMinors lists the minor numbers in the text of resource files.
+func ConfigMinors(text string) []int {
+	var numbers []int
+	for _, match := range minorInConfig.FindAllStringSubmatch(text, -1) {
+		if number, err := strconv.Atoi(match[1] + match[2]); err == nil {
+			numbers = append(numbers, number)
+		}
+	}
+	return numbers
+}
+
+// pickMinor picks a minor number that is free at both sites. It starts at one
+// that follows from the name, so that it is mostly the same each time.
+func (s *System) pickMinor(ctx context.Context, disk string) (int, error) {
+	taken := map[int]bool{}
+	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
+		if err := s.takenMinors(ctx, s.sites[site], taken); err != nil {
+			return 0, err
+		}
+	}
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(s.resource(disk)))
+	start := int(sum.Sum32() % minors)
+	for i := range minors {
+		if minor := firstMinor + (start+i)%minors; !taken[minor] {
+			return minor, nil
+		}
+	}
+	return 0, fmt.Errorf("no DRBD minor number from %d to %d is free at both sites", firstMinor, firstMinor+minors-1)
+}
+
+// takenMinors adds those in use, and those in other resource files.
+func (s *System) takenMinors(ctx context.Context, n *node.Node, taken map[int]bool) error {
+	text, err := n.ReadIfThere(ctx, procFile)
+	if err != nil {
+		return err
+	}
+	_, devices := ParseProc(text)
+	for minor := range devices {
+		taken[minor] = true
+	}
+	files, err := n.List(ctx, configFolder)
+	if err != nil {
+		return err
+	}
+	if files == nil {
+		return fmt.Errorf("%s: there is no %s: install drbd-utils", n.Name(), configFolder)
+	}
+	for _, file := range files {
+		if !strings.HasSuffix(file.Name(), configSuffix) {
+			continue
+		}
+		text, err := n.ReadIfThere(ctx, path.Join(configFolder, file.Name()))
+		if err != nil {
+			return err
+		}
+		for _, minor := range ConfigMinors(text) {
+			taken[minor] = true
+		}
+	}
+	return nil
+}

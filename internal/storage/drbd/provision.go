@@ -1,0 +1,258 @@
+package drbd
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/internal/node"
+)
+
+// finishedSuffix ends the name of the file at site A that says that a disk was
+// provided wholly. It holds the boot it happened in, and the minor number.
+const finishedSuffix = ".finished"
+
+// provision returns the minor number of the disk.
+func (s *System) provision(ctx context.Context, spec storage.Spec, home storage.Site) (int, error) {
+	minor, err := s.finished(ctx, spec)
+	if err != nil {
+		return 0, err
+	}
+	if minor != 0 {
+		return minor, s.comeHome(ctx, spec.Name, minor, home)
+	}
+	// Whatever a run that was cut off has left, nobody has used it yet.
+	if err := node.Each(func(site storage.Site) error { return s.removeDisk(ctx, s.sites[site], spec.Name) }); err != nil {
+		return 0, err
+	}
+	if minor, err = s.build(ctx, spec); err != nil {
+		return 0, err
+	}
+	if err := s.comeHome(ctx, spec.Name, minor, home); err != nil {
+		return 0, err
+	}
+	return minor, s.markFinished(ctx, spec, minor)
+}
+
+func (s *System) finishedFile(ctx context.Context, disk string) (file, boot string, err error) {
+	n := s.sites[storage.SiteA]
+	dir, err := n.Dir(ctx, kind)
+	if err != nil {
+		return "", "", err
+	}
+	boot, err = n.Read(ctx, "/proc/sys/kernel/random/boot_id")
+	return path.Join(dir, disk+finishedSuffix), boot, err
+}
+
+func (s *System) markFinished(ctx context.Context, spec storage.Spec, minor int) error {
+	file, boot, err := s.finishedFile(ctx, spec.Name)
+	if err != nil {
+		return err
+	}
+	return s.sites[storage.SiteA].Replace(ctx, file, fmt.Sprintf("%s %d %d\n", boot, minor, spec.SizeBytes))
+}
+
+// finished returns the minor number of a disk that was provided wholly, or 0.
+func (s *System) finished(ctx context.Context, spec storage.Spec) (int, error) {
+	file, boot, err := s.finishedFile(ctx, spec.Name)
+	if err != nil {
+		return 0, err
+	}
+	n := s.sites[storage.SiteA]
+	text, err := n.ReadIfThere(ctx, file)
+	if err != nil || text == "" {
+		return 0, err
+	}
+	fields := strings.Fields(text)
+	if len(fields) != 3 {
+		return 0, fmt.Errorf("%s: %s holds %q: tear the testbed's disks down", n.Name(), file, text)
+	}
+	switch minor, err := strconv.Atoi(fields[1]); {
+	case err != nil:
+		return 0, fmt.Errorf("%s: %s: %w", n.Name(), file, err)
+	case fields[0] != boot:
+		return 0, fmt.Errorf("%s was started anew since disk %s was provided: tear the testbed's disks down first", n.Name(), spec.Name)
+	case fields[2] != fmt.Sprint(spec.SizeBytes):
+		return 0, fmt.Errorf("%s: disk %s is there with %s bytes, want %d: tear the testbed's disks down first", n.Name(), spec.Name, fields[2], spec.SizeBytes)
+	default:
+		return minor, nil
+	}
+}
+
+// build makes both replicas, blank and in sync.
+func (s *System) build(ctx context.Context, spec storage.Spec) (int, error) {
+	if err := node.Each(func(site storage.Site) error { return loadModules(ctx, s.sites[site]) }); err != nil {
+		return 0, err
+	}
+	minor, err := s.pickMinor(ctx, spec.Name)
+	if err != nil {
+		return 0, err
+	}
+	var replicas [2]replica
+	var versions [2]string
+	err = node.Each(func(site storage.Site) (err error) {
+		i, n := index(site), s.sites[site]
+		replicas[i].address = n.Address
+		if replicas[i].host, err = n.Read(ctx, "/proc/sys/kernel/hostname"); err != nil {
+			return err
+		}
+		if replicas[i].backing, err = s.makeBacking(ctx, n, spec); err != nil {
+			return err
+		}
+		text, err := n.Read(ctx, procFile)
+		versions[i], _ = ParseProc(text)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	if replicas[0].host == replicas[1].host {
+		return 0, fmt.Errorf("both sites have the host name %q, by which DRBD tells them apart: give them different ones", replicas[0].host)
+	}
+	resource := s.resource(spec.Name)
+	configure := func(site storage.Site, pingTimeout int) error {
+		return s.sites[site].Replace(ctx, s.configFile(spec.Name), s.config(spec, minor, pingTimeout, versions[index(site)], replicas))
+	}
+	err = node.Each(func(site storage.Site) error {
+		if err := configure(site, pingTimeoutAtFirst); err != nil {
+			return err
+		}
+		if _, err := s.sites[site].Run(ctx, "drbdadm", "--force", "create-md", resource); err != nil {
+			return fmt.Errorf("%w (does /etc/drbd.conf include %s/*%s?)", err, configFolder, configSuffix)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	// Both come up at once: a site that finds its peer missing tries again
+	// only after connect-int.
+	err = node.Each(func(site storage.Site) error {
+		_, err := s.sites[site].Run(ctx, "drbdadm", "up", resource)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	if err := s.skipSync(ctx, spec.Name, minor); err != nil {
+		return 0, err
+	}
+	if err := node.Each(func(site storage.Site) error { return configure(site, pingTimeout) }); err != nil {
+		return 0, err
+	}
+	return minor, s.netOptions(ctx, spec.Name, fmt.Sprintf("--ping-timeout=%d", pingTimeout))
+}
+
+// skipSync declares the two blank replicas equal. DRBD refuses that for
+// metadata that was ever used.
+func (s *System) skipSync(ctx context.Context, disk string, minor int) error {
+	err := s.wait(ctx, storage.SiteA, disk, minor, "both sites to connect", func(status Status) bool {
+		return status.Connection == "Connected"
+	})
+	if err != nil {
+		return err
+	}
+	_, err = s.sites[storage.SiteA].Run(ctx, "drbdadm", "new-current-uuid", "--clear-bitmap", s.resource(disk)+"/0")
+	return err
+}
+
+// makeBacking makes a site's backing file and the loop device over it.
+func (s *System) makeBacking(ctx context.Context, n *node.Node, spec storage.Spec) (string, error) {
+	dir, err := n.Dir(ctx, kind)
+	if err != nil {
+		return "", err
+	}
+	file := path.Join(dir, spec.Name+".img")
+	if err := n.Image(ctx, file, backingBytes(spec.SizeBytes)); err != nil {
+		return "", err
+	}
+	return n.AttachLoop(ctx, dir, file, false)
+}
+
+// loadModules loads DRBD without its helper program, which it would start at
+// every change of state: our resources have no handlers. A module that is
+// loaded already keeps its settings.
+func loadModules(ctx context.Context, n *node.Node) error {
+	loaded, err := n.Exists(ctx, procFile)
+	if err != nil {
+		return err
+	}
+	if !loaded {
+		if _, err := n.Run(ctx, "/sbin/modprobe", "drbd", "usermode_helper=/bin/true"); err != nil {
+			return fmt.Errorf("loading DRBD (is it built for the running kernel?): %w", err)
+		}
+	}
+	return n.Modprobe(ctx, "loop", "crc32c")
+}
+
+// comeHome waits until the disk is healthy and makes home its Primary.
+func (s *System) comeHome(ctx context.Context, disk string, minor int, home storage.Site) error {
+	if err := s.waitHealthy(ctx, home, disk, minor); err != nil {
+		return err
+	}
+	status, err := s.status(ctx, s.sites[home], disk, minor)
+	if err != nil || status.Role == "Primary" {
+		return err
+	}
+	if status.PeerRole == "Primary" {
+		if err := s.demote(ctx, disk, home.Other()); err != nil {
+			return err
+		}
+	}
+	_, err = s.sites[home].Run(ctx, "drbdadm", "primary", s.resource(disk))
+	return err
+}
+
+// Pauses and limits of waiting.
+const (
+	waitPause = 100 * time.Millisecond
+	// stalledAfter ends a wait in which nothing changes.
+	stalledAfter = time.Minute
+)
+
+func (s *System) waitHealthy(ctx context.Context, site storage.Site, disk string, minor int) error {
+	return s.wait(ctx, site, disk, minor, "both replicas to be up to date", Status.Healthy)
+}
+
+// wait waits until the status at a site satisfies done. It gives up when there
+// was no progress for a while, and at once on a split brain.
+func (s *System) wait(ctx context.Context, site storage.Site, disk string, minor int, what string, done func(Status) bool) error {
+	n := s.sites[site]
+	var last Status
+	changed := time.Now()
+	for {
+		status, err := s.status(ctx, n, disk, minor)
+		if err != nil || done(status) {
+			return err
+		}
+		if status.Connection == "StandAlone" {
+			return fmt.Errorf("%s: waiting for %s: DRBD has given the connection up (%s): a split brain, or told to; see the kernel's log there", n.Name(), what, status)
+		}
+		// A guest's writes alone are no progress.
+		progress := status
+		progress.SentBytes, progress.ReceivedBytes, progress.OutOfSyncBytes = 0, 0, 0
+		if progress != last {
+			last, changed = progress, time.Now()
+		}
+		if stalled := time.Since(changed); stalled > stalledAfter {
+			return fmt.Errorf("%s: waiting for %s: no progress for %s (%s): is the path between the sites up?",
+				n.Name(), what, stalled.Round(time.Second), status)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: waiting for %s (%s): %w", n.Name(), what, status, context.Cause(ctx))
+		case <-time.After(waitPause):
+		}
+	}
+}
+
+func index(site storage.Site) int {
+	if site == storage.SiteA {
+		return 0
+	}
+	return 1
+}

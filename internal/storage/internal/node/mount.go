@@ -1,0 +1,62 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// MountsIn lists the places in a folder, or the folder itself, where something
+// is mounted, the last mounted first.
+func (n *Node) MountsIn(ctx context.Context, folder string) ([]string, error) {
+	text, err := n.Read(ctx, "/proc/mounts") // fstab(5): source, place, ...
+	if err != nil {
+		return nil, err
+	}
+	var places []string
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) > 1 && (fields[1] == folder || strings.HasPrefix(fields[1], folder+"/")) {
+			places = append([]string{fields[1]}, places...)
+		}
+	}
+	return places, nil
+}
+
+// unmountTries is how often an unmount is tried: a file that was just closed
+// may still keep its file system busy.
+const unmountTries = 5
+
+// Unmount unmounts whatever is mounted in a folder or on it. A file system
+// whose server does not answer is detached by force.
+func (n *Node) Unmount(ctx context.Context, folder string) error {
+	places, err := n.MountsIn(ctx, folder)
+	if err != nil {
+		return err
+	}
+	for _, place := range places {
+		if err := n.unmount(ctx, place); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Node) unmount(ctx context.Context, place string) error {
+	var failed error
+	for range unmountTries {
+		if _, failed = n.Run(ctx, "/bin/umount", place); failed == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return failed
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	if _, err := n.Run(ctx, "/bin/umount", "--force", "--lazy", place); err != nil {
+		return fmt.Errorf("a file on %s is still in use (by a domain?): %w", place, errors.Join(failed, err))
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+// Package node is what the storage systems share: one host of the testbed, its
+// files and its loop devices.
+//
+// It promises that no file is touched and no command started after the context
+// has ended, and that it removes nothing outside the label's own folder.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+)
+
+// commandTimeout limits every command: none of them takes long on a sound
+// host, and one that hangs in the kernel must not hang a campaign.
+const commandTimeout = 2 * time.Minute
+
+// Node is one host of the testbed.
+type Node struct {
+	host    remote.Host
+	dataDir string
+	mu      sync.Mutex
+	root    string // dataDir without symbolic links, once known
+
+	// Label is the testbed's name.
+	Label string
+	// Address is the host's on the test network.
+	Address netip.Addr
+}
+
+// New is the host that the inventory describes, reached through host.
+func New(inv *inventory.Inventory, described inventory.Host, host remote.Host) *Node {
+	return &Node{host: host, dataDir: described.DataDir, Label: inv.Name, Address: described.Address}
+}
+
+// Sites makes the nodes of both sites.
+func Sites(inv *inventory.Inventory, hosts map[storage.Site]remote.Host) map[storage.Site]*Node {
+	return map[storage.Site]*Node{
+		storage.SiteA: New(inv, inv.SiteA, hosts[storage.SiteA]),
+		storage.SiteB: New(inv, inv.SiteB, hosts[storage.SiteB]),
+	}
+}
+
+// Name is the host's name.
+func (n *Node) Name() string { return n.host.Name() }
+
+// Run runs a command and returns what it printed, without the white space
+// around it.
+func (n *Node) Run(ctx context.Context, args ...string) (string, error) {
+	result, err := n.host.Run(ctx, remote.Command{Args: args, Timeout: commandTimeout})
+	return strings.TrimSpace(string(result.Stdout)), err
+}
+
+// Modprobe loads kernel modules. They stay loaded after a teardown: others may
+// have begun to use them.
+func (n *Node) Modprobe(ctx context.Context, modules ...string) error {
+	_, err := n.Run(ctx, append([]string{"/sbin/modprobe", "-a"}, modules...)...)
+	if err != nil {
+		return fmt.Errorf("loading kernel modules (are they built for the running kernel?): %w", err)
+	}
+	return nil
+}
+
+// Dir is the label's folder for one kind of storage, <DataDir>/<label>/<kind>,
+// without symbolic links: the kernel reports the files of loops and mounts
+// that way. It need not exist.
+func (n *Node) Dir(ctx context.Context, kind string) (string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.root == "" {
+		if !path.IsAbs(n.dataDir) || path.Clean(n.dataDir) == "/" || strings.ContainsAny(n.dataDir, " ,\\\t\n") {
+			return "", fmt.Errorf("%s: data_dir %q: want an absolute path, not /, without blanks, commas and backslashes", n.Name(), n.dataDir)
+		}
+		root, err := n.Run(ctx, "readlink", "-f", n.dataDir)
+		if code, ended := remote.ExitCode(err); err != nil && (!ended || code != 1) {
+			return "", err
+		}
+		if root == "" {
+			root = path.Clean(n.dataDir) // not there yet
+		}
+		if !path.IsAbs(root) || root == "/" || strings.ContainsAny(root, " ,\\\t\n") {
+			return "", fmt.Errorf("%s: data_dir %s is really %q, which cannot be used; choose another", n.Name(), n.dataDir, root)
+		}
+		n.root = root
+	}
+	return path.Join(n.root, n.Label, kind), nil
+}
+
+// RemoveDir removes the folder of one kind of storage, and the label's own
+// folder when nothing else is in it.
+func (n *Node) RemoveDir(ctx context.Context, kind string) error {
+	dir, err := n.Dir(ctx, kind)
+	if err != nil {
+		return err
+	}
+	infos, err := n.List(ctx, path.Dir(dir))
+	if err != nil || infos == nil {
+		return err
+	}
+	if err := n.files(ctx, func(files remote.Files) error { return files.RemoveAll(dir) }); err != nil {
+		return err
+	}
+	if len(infos) == 0 || len(infos) == 1 && infos[0].Name() == kind {
+		return n.Remove(ctx, path.Dir(dir))
+	}
+	return nil
+}
+
+func (n *Node) files(ctx context.Context, do func(remote.Files) error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", n.Name(), context.Cause(ctx))
+	}
+	files, err := n.host.Files()
+	if err != nil {
+		return err
+	}
+	return do(files)
+}
+
+// Read returns a file's content without the white space around it.
+func (n *Node) Read(ctx context.Context, name string) (text string, err error) {
+	err = n.files(ctx, func(files remote.Files) error {
+		content, err := files.ReadFile(name)
+		text = strings.TrimSpace(string(content))
+		return err
+	})
+	return text, err
+}
+
+// ReadIfThere is Read, but a missing file is empty.
+func (n *Node) ReadIfThere(ctx context.Context, name string) (string, error) {
+	text, err := n.Read(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return text, err
+}
+
+// Write writes a kernel attribute, in one write.
+func (n *Node) Write(ctx context.Context, name, text string) error {
+	return n.files(ctx, func(files remote.Files) error { return files.WriteFile(name, []byte(text), 0o644) })
+}
+
+// Replace writes a whole file, or leaves the old one.
+func (n *Node) Replace(ctx context.Context, name, text string) error {
+	return n.files(ctx, func(files remote.Files) error { return files.ReplaceFile(name, []byte(text), 0o644) })
+}
+
+// Exists says whether a path is there.
+func (n *Node) Exists(ctx context.Context, name string) (found bool, err error) {
+	err = n.files(ctx, func(files remote.Files) error {
+		_, err := files.Stat(name)
+		found = err == nil
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+	return found, err
+}
+
+// List lists a folder; it is nil for one that is not there.
+func (n *Node) List(ctx context.Context, folder string) (infos []fs.FileInfo, err error) {
+	err = n.files(ctx, func(files remote.Files) error {
+		found, err := files.ReadDir(folder)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		infos = append([]fs.FileInfo{}, found...)
+		return err
+	})
+	return infos, err
+}
+
+// Names lists the names in a folder that begin with prefix.
+func (n *Node) Names(ctx context.Context, folder, prefix string) ([]string, error) {
+	infos, err := n.List(ctx, folder)
+	var names []string
+	for _, info := range infos {
+		if strings.HasPrefix(info.Name(), prefix) {
+			names = append(names, info.Name())
+		}
+	}
+	return names, err
+}
+
+// Mkdir makes a folder and those above it.
+func (n *Node) Mkdir(ctx context.Context, name string) error {
+	return n.files(ctx, func(files remote.Files) error { return files.MkdirAll(name) })
+}
+
+// Link makes a symbolic link; one that is there already is left.
+func (n *Node) Link(ctx context.Context, target, link string) error {
+	return n.files(ctx, func(files remote.Files) error {
+		if err := files.Symlink(target, link); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return nil
+	})
+}
+
+// Remove removes a file, a link or an empty folder; a missing one is no error.
+func (n *Node) Remove(ctx context.Context, name string) error {
+	return n.files(ctx, func(files remote.Files) error { return files.Remove(name) })
+}
+
+// Image makes a sparse file of the given size. One that is there stays as it
+// is; one of another size is refused.
+func (n *Node) Image(ctx context.Context, name string, sizeBytes int64) error {
+	return n.files(ctx, func(files remote.Files) error {
+		info, err := files.Stat(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			if err := files.MkdirAll(path.Dir(name)); err != nil {
+				return err
+			}
+			return files.Truncate(name, sizeBytes)
+		case err != nil:
+			return err
+		case info.Size() == 0: // made, but not sized, by a run that was cut off
+			return files.Truncate(name, sizeBytes)
+		case info.Size() != sizeBytes:
+			return fmt.Errorf("%s: %s is there with %d bytes, want %d: tear the testbed's disks down first", n.Name(), name, info.Size(), sizeBytes)
+		}
+		return nil
+	})
+}

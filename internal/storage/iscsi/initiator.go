@@ -1,0 +1,296 @@
+package iscsi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/internal/node"
+)
+
+const (
+	initiatorFile = "/etc/iscsi/initiatorname.iscsi"
+	daemonPidFile = "/run/iscsid.pid"
+	daemonName    = "iscsid"
+)
+
+// iscsiadm's exit codes (iscsiadm(8)).
+const (
+	exitSessionExists = 15
+	exitNothingFound  = 21
+)
+
+// recordFolders is where iscsiadm keeps its records: Debian's place, and that
+// of other distributions.
+var recordFolders = []string{"/etc/iscsi/nodes", "/var/lib/iscsi/nodes"}
+
+// recordSettings are set on each node record, so that a host's iscsid.conf does
+// not matter. Times are seconds, sizes bytes.
+var recordSettings = []struct{ name, value string }{
+	{"node.startup", "manual"},
+	// A lost connection stalls the disk for so long before its I/O fails; NFS
+	// with a hard mount stalls for good.
+	{"node.session.timeo.replacement_timeout", "600"},
+	// A full WAN queue may delay a ping by many seconds; the defaults, 5 and
+	// 5, take that for a dead connection.
+	{"node.conn[0].timeo.noop_out_interval", "15"},
+	{"node.conn[0].timeo.noop_out_timeout", "30"},
+	{"node.conn[0].timeo.login_timeout", "30"},
+	{"node.session.err_timeo.abort_timeout", "60"},
+	{"node.session.err_timeo.lu_reset_timeout", "60"},
+	{"node.session.cmds_max", "128"},
+	{"node.session.queue_depth", "64"},
+	// Any other value fixes the socket's buffers, within net.core.rmem_max,
+	// and turns the kernel's own tuning off: some 200 KiB a round trip.
+	{"node.conn[0].tcp.window_size", "0"},
+	{"node.session.iscsi.InitialR2T", "No"},
+	{"node.session.iscsi.ImmediateData", "Yes"},
+	{"node.session.iscsi.FirstBurstLength", fmt.Sprint(burstBytes)},
+	{"node.conn[0].iscsi.MaxRecvDataSegmentLength", fmt.Sprint(burstBytes)},
+	{"node.conn[0].iscsi.HeaderDigest", "None"},
+	{"node.conn[0].iscsi.DataDigest", "None"},
+	{"node.session.scan", "auto"},
+}
+
+// prepareInitiator makes a site able to log in and returns its initiator name.
+func (s *System) prepareInitiator(ctx context.Context, site storage.Site) (string, error) {
+	n := s.sites[site]
+	text, err := n.ReadIfThere(ctx, initiatorFile)
+	if err != nil {
+		return "", err
+	}
+	name := ParseInitiatorName(text)
+	if name == "" {
+		name = s.initiatorName(site)
+		if err := n.Mkdir(ctx, path.Dir(initiatorFile)); err != nil {
+			return "", err
+		}
+		if err := n.Replace(ctx, initiatorFile, s.initiatorText(site)); err != nil {
+			return "", err
+		}
+	}
+	open, err := s.sessions(ctx, n, s.prefix())
+	if err == nil && len(open) == 0 {
+		// Without a session nothing may be loaded yet.
+		err = n.Modprobe(ctx, "sd_mod", "iscsi_tcp")
+	}
+	if err == nil {
+		err = s.ensureDaemon(ctx, n)
+	}
+	return name, err
+}
+
+func (s *System) initiatorName(site storage.Site) string {
+	return iqnBase + s.label + "-site-" + string(site)
+}
+
+// initiatorText is an initiator name file that Teardown knows as ours.
+func (s *System) initiatorText(site storage.Site) string {
+	return "# made by heliotrope for testbed " + s.label + "\nInitiatorName=" + s.initiatorName(site) + "\n"
+}
+
+// ParseInitiatorName finds the name in the text of initiatorname.iscsi; it is
+// empty when there is none.
+func ParseInitiatorName(text string) string {
+	for line := range strings.Lines(text) {
+		name, value, found := strings.Cut(strings.TrimSpace(line), "=")
+		if found && strings.TrimSpace(name) == "InitiatorName" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// ensureDaemon starts iscsid where it does not run. Under systemd, iscsiadm has
+// it started by itself.
+func (s *System) ensureDaemon(ctx context.Context, n *node.Node) error {
+	running, err := daemonRuns(ctx, n)
+	if err != nil || running {
+		return err
+	}
+	if managed, err := n.Exists(ctx, "/run/systemd/system"); err != nil || managed {
+		return err
+	}
+	state, err := n.LoadState(ctx, kind)
+	if err != nil {
+		return err
+	}
+	state.Started[daemonName] = true
+	if err := n.SaveState(ctx, kind, state); err != nil {
+		return err
+	}
+	_, err = n.Run(ctx, daemonName)
+	if err != nil {
+		if running, probeErr := daemonRuns(ctx, n); probeErr == nil && running {
+			return nil // someone else started it meanwhile
+		}
+	}
+	return err
+}
+
+func daemonRuns(ctx context.Context, n *node.Node) (bool, error) {
+	pid, err := n.ReadIfThere(ctx, daemonPidFile)
+	if err != nil || pid == "" || strings.Trim(pid, "0123456789") != "" {
+		return false, err
+	}
+	name, err := n.ReadIfThere(ctx, "/proc/"+pid+"/comm")
+	return name == daemonName, err
+}
+
+// attach logs a site in and returns its block device.
+func (s *System) attach(ctx context.Context, n *node.Node, spec storage.Spec) (string, error) {
+	target := s.iqn(spec.Name)
+	found, err := s.find(ctx, n, target)
+	if err != nil {
+		return "", err
+	}
+	if found.state != loggedIn {
+		if err := s.login(ctx, n, target); err != nil {
+			return "", err
+		}
+	}
+	if found, err = s.wait(ctx, n, target); err != nil {
+		return "", err
+	}
+	return "/dev/" + found.device, s.adjust(ctx, n, found.device, spec)
+}
+
+// login makes the record anew and starts a login, which goes on by itself:
+// iscsiadm would look for its end only once a second.
+func (s *System) login(ctx context.Context, n *node.Node, target string) error {
+	settings := []string{"-o", "update"}
+	for _, setting := range recordSettings {
+		settings = append(settings, "-n", setting.name, "-v", setting.value)
+	}
+	for _, arguments := range [][]string{{"-o", "new"}, settings, {"--login", "--no_wait"}} {
+		_, err := n.Run(ctx, s.nodeCommand(target, arguments...)...)
+		if code, _ := remote.ExitCode(err); err != nil && code != exitSessionExists {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *System) nodeCommand(target string, arguments ...string) []string {
+	return append([]string{"iscsiadm", "-m", "node", "-T", target, "-p", s.portal() + ",1"}, arguments...)
+}
+
+// Pauses and limits of waiting for a disk.
+const (
+	waitPause   = 100 * time.Millisecond
+	waitQuietly = 20 * time.Second // then iscsiadm is asked what the matter is
+	waitAtMost  = 2 * time.Minute
+)
+
+// wait waits for the block device of a session.
+func (s *System) wait(ctx context.Context, n *node.Node, target string) (session, error) {
+	started, asked := time.Now(), false
+	for {
+		found, err := s.find(ctx, n, target)
+		if err != nil || found.device != "" && found.state == loggedIn {
+			return found, err
+		}
+		elapsed := time.Since(started)
+		if elapsed > waitQuietly && !asked {
+			asked = true
+			_, err := n.Run(ctx, s.nodeCommand(target, "--login")...)
+			if code, _ := remote.ExitCode(err); err != nil && code != exitSessionExists {
+				return found, fmt.Errorf("logging in to %s: %w", target, err)
+			}
+		}
+		if elapsed > waitAtMost {
+			return found, fmt.Errorf("%s: no disk of %s after %s (session state %q, device %q): look at the kernel's log there and on %s",
+				n.Name(), target, elapsed.Round(time.Second), found.state, found.device, s.store.Name())
+		}
+		select {
+		case <-ctx.Done():
+			return found, fmt.Errorf("%s: waiting for a disk of %s: %w", n.Name(), target, context.Cause(ctx))
+		case <-time.After(waitPause):
+		}
+	}
+}
+
+// detachAll logs a site out of every target of the label.
+func (s *System) detachAll(ctx context.Context, n *node.Node) error {
+	sessions, err := s.sessions(ctx, n, s.prefix())
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if len(sessions) > 0 {
+		errs = append(errs, s.ensureDaemon(ctx, n))
+	}
+	for _, open := range sessions {
+		_, err := n.Run(ctx, "iscsiadm", "-m", "node", "-T", open.target, "--logout")
+		if code, _ := remote.ExitCode(err); code != exitNothingFound {
+			errs = append(errs, err)
+		}
+	}
+	records, err := s.records(ctx, n)
+	errs = append(errs, err)
+	for _, target := range records {
+		_, err := n.Run(ctx, "iscsiadm", "-m", "node", "-T", target, "-o", "delete")
+		if code, _ := remote.ExitCode(err); code != exitNothingFound {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // iscsid may still be needed
+	}
+	return errors.Join(s.stopDaemon(ctx, n), s.forgetName(ctx, n), n.RemoveDir(ctx, kind))
+}
+
+// records lists the targets of the label that iscsiadm has a record of.
+func (s *System) records(ctx context.Context, n *node.Node) ([]string, error) {
+	var all []string
+	for _, folder := range recordFolders {
+		names, err := n.Names(ctx, folder, s.prefix())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, names...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
+// stopDaemon stops iscsid when we started it and no session is left.
+func (s *System) stopDaemon(ctx context.Context, n *node.Node) error {
+	state, err := n.LoadState(ctx, kind)
+	if err != nil || !state.Started[daemonName] {
+		return err
+	}
+	others, err := s.sessions(ctx, n, "")
+	if err != nil || len(others) > 0 {
+		return err
+	}
+	running, err := daemonRuns(ctx, n)
+	if err != nil || !running {
+		return err
+	}
+	if _, err := n.Run(ctx, "iscsiadm", "-k", "0"); err != nil {
+		return err
+	}
+	for range 50 {
+		time.Sleep(waitPause)
+		if running, err := daemonRuns(ctx, n); err != nil || !running {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: iscsid was told to stop (iscsiadm -k 0) and still runs", n.Name())
+}
+
+// forgetName removes the initiator name file when it is ours.
+func (s *System) forgetName(ctx context.Context, n *node.Node) error {
+	text, err := n.ReadIfThere(ctx, initiatorFile)
+	if err != nil || !strings.HasPrefix(text, "# made by heliotrope for testbed "+s.label+"\n") {
+		return err
+	}
+	return n.Remove(ctx, initiatorFile)
+}

@@ -1,0 +1,273 @@
+package iscsi
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"net/netip"
+	"path"
+	"strings"
+
+	"heliotrope/internal/storage"
+)
+
+// Where LIO shows itself in configfs.
+const (
+	lio       = "/sys/kernel/config/target"
+	lioCore   = lio + "/core"
+	lioFabric = lio + "/iscsi"
+)
+
+// portalPort is the port registered for iSCSI targets.
+const portalPort = 3260
+
+// imageSuffix ends the names of the backing files.
+const imageSuffix = ".img"
+
+// burstBytes is how much data a write may send without being asked for it
+// (FirstBurstLength), and the largest piece the target takes at once. With
+// LIO's own values (InitialR2T=Yes, pieces of 8 KiB) a write of more than
+// 8 KiB would wait one more round trip of the WAN.
+const burstBytes = 256 << 10
+
+// portalAttributes are set on the portal group, in this order.
+var portalAttributes = []struct{ name, value string }{
+	{"attrib/authentication", "0"},     // none: the test network is isolated
+	{"attrib/generate_node_acls", "0"}, // only the initiators we list
+	{"attrib/login_timeout", "30"},     // seconds
+	{"param/InitialR2T", "No"},
+	{"param/ImmediateData", "Yes"},
+	{"param/FirstBurstLength", fmt.Sprint(burstBytes)},
+	{"param/MaxRecvDataSegmentLength", fmt.Sprint(burstBytes)},
+	{"param/HeaderDigest", "None"},
+	{"param/DataDigest", "None"},
+}
+
+// initiatorAttributes are set for each initiator. The times are seconds. LIO
+// drops a connection on which the data of a write took longer than
+// dataout_timeout, 3 s by default: too little for a slow WAN with deep queues.
+var initiatorAttributes = []struct{ name, value string }{
+	{"attrib/dataout_timeout", "60"},
+	{"attrib/nopin_timeout", "15"},
+	{"attrib/nopin_response_timeout", "30"},
+	{"cmdsn_depth", "128"},
+}
+
+// portal is where the target listens.
+func (s *System) portal() string { return netip.AddrPortFrom(s.store.Address, portalPort).String() }
+
+func (s *System) backstoreName(disk string) string { return s.label + "." + disk }
+
+// backstore is the folder of a disk's backstore. LIO wants each in an HBA with
+// a number; ours follows from the name, so that it is found again.
+func (s *System) backstore(disk string) string {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(s.backstoreName(disk)))
+	return fmt.Sprintf("%s/fileio_%d/%s", lioCore, sum.Sum32()>>1, s.backstoreName(disk))
+}
+
+// makeBackstore makes the backing file and LIO's device over it.
+func (s *System) makeBackstore(ctx context.Context, spec storage.Spec) error {
+	dir, err := s.store.Dir(ctx, kind)
+	if err != nil {
+		return err
+	}
+	file, folder := path.Join(dir, spec.Name+imageSuffix), s.backstore(spec.Name)
+	if err := s.store.Image(ctx, file, spec.SizeBytes); err != nil {
+		return err
+	}
+	if enabled, err := s.store.ReadIfThere(ctx, folder+"/enable"); err != nil || enabled == "1" {
+		return err
+	}
+	if err := s.store.Modprobe(ctx, "target_core_mod", "target_core_file", "iscsi_target_mod"); err != nil {
+		return err
+	}
+	if err := s.store.Mkdir(ctx, folder); err != nil {
+		return fmt.Errorf("%w (is configfs mounted on /sys/kernel/config?)", err)
+	}
+	// Without fd_buffered_io=1 the file is opened with O_DSYNC and the disk
+	// has no write cache. The serial number, which the disk's world wide name
+	// is made of, must differ between disks.
+	control := fmt.Sprintf("fd_dev_name=%s,fd_dev_size=%d", file, spec.SizeBytes)
+	for _, attribute := range []struct{ name, value string }{
+		{"control", control},
+		{"enable", "1"},
+		{"wwn/vpd_unit_serial", fmt.Sprintf("%x", sha256.Sum256([]byte(s.iqn(spec.Name))))[:32]},
+	} {
+		if err := s.store.Write(ctx, path.Join(folder, attribute.name), attribute.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeTarget exports the backstore to the two initiators. Enabling the portal
+// group comes last: a group that is enabled is complete.
+func (s *System) makeTarget(ctx context.Context, disk string, initiators map[storage.Site]string) error {
+	group := path.Join(lioFabric, s.iqn(disk), "tpgt_1")
+	enabled, err := s.store.ReadIfThere(ctx, group+"/enable")
+	if err != nil {
+		return err
+	}
+	if enabled == "1" {
+		return s.checkInitiators(ctx, disk, group, initiators)
+	}
+	if err := s.store.Mkdir(ctx, group+"/lun/lun_0"); err != nil {
+		return err
+	}
+	for _, attribute := range portalAttributes {
+		if err := s.store.Write(ctx, path.Join(group, attribute.name), attribute.value); err != nil {
+			return err
+		}
+	}
+	if err := s.store.Link(ctx, s.backstore(disk), group+"/lun/lun_0/disk"); err != nil {
+		return err
+	}
+	portal := path.Join(group, "np", s.portal())
+	if err := s.store.Mkdir(ctx, portal); err != nil {
+		return fmt.Errorf("%w (is %s an address of %s, and port %d free there?)", err, s.store.Address, s.store.Name(), portalPort)
+	}
+	for _, initiator := range initiators {
+		if err := s.allow(ctx, group, initiator); err != nil {
+			return err
+		}
+	}
+	return s.store.Write(ctx, group+"/enable", "1")
+}
+
+func (s *System) allow(ctx context.Context, group, initiator string) error {
+	acl := path.Join(group, "acls", initiator)
+	if err := s.store.Mkdir(ctx, acl+"/lun_0"); err != nil {
+		return err
+	}
+	for _, attribute := range initiatorAttributes {
+		if err := s.store.Write(ctx, path.Join(acl, attribute.name), attribute.value); err != nil {
+			return err
+		}
+	}
+	return s.store.Link(ctx, group+"/lun/lun_0", acl+"/lun_0/disk")
+}
+
+// checkInitiators refuses a finished target that is not for these initiators.
+func (s *System) checkInitiators(ctx context.Context, disk, group string, initiators map[storage.Site]string) error {
+	names, err := s.store.Names(ctx, group+"/acls", "")
+	if err != nil {
+		return err
+	}
+	for site, initiator := range initiators {
+		if !strings.Contains("\n"+strings.Join(names, "\n")+"\n", "\n"+initiator+"\n") {
+			return fmt.Errorf("%s: target %s does not know %s, the initiator of %s (it knows %q): tear the testbed's disks down first",
+				s.store.Name(), s.iqn(disk), initiator, s.sites[site].Name(), names)
+		}
+	}
+	return nil
+}
+
+// removeTargets removes everything of the label from the storage server.
+func (s *System) removeTargets(ctx context.Context) error {
+	targets, err := s.store.Names(ctx, lioFabric, s.prefix())
+	errs := []error{err}
+	for _, target := range targets {
+		errs = append(errs, s.removeTarget(ctx, path.Join(lioFabric, target)))
+	}
+	errs = append(errs, s.removeBackstores(ctx))
+	if err := errors.Join(errs...); err != nil {
+		return err // the file stays as long as something may use it
+	}
+	return s.store.RemoveDir(ctx, kind)
+}
+
+// removeBackstores removes LIO's devices of the label, and the adapters they
+// were in. An adapter that a run was cut off in, before its device was made,
+// is found by the backing file, which was made earlier.
+func (s *System) removeBackstores(ctx context.Context) error {
+	dir, err := s.store.Dir(ctx, kind)
+	if err != nil {
+		return err
+	}
+	images, err := s.store.Names(ctx, dir, "")
+	if err != nil {
+		return err
+	}
+	ours := map[string]bool{}
+	for _, image := range images {
+		ours[path.Dir(s.backstore(strings.TrimSuffix(image, imageSuffix)))] = true
+	}
+	adapters, err := s.store.Names(ctx, lioCore, "fileio_")
+	errs := []error{err}
+	for _, adapter := range adapters {
+		adapter = path.Join(lioCore, adapter)
+		entries, err := s.store.List(ctx, adapter)
+		errs = append(errs, err)
+		found, others := ours[adapter], false
+		for _, entry := range entries {
+			switch {
+			case !entry.IsDir():
+			case strings.HasPrefix(entry.Name(), s.backstoreName("")):
+				found = true
+				errs = append(errs, s.store.Remove(ctx, path.Join(adapter, entry.Name())))
+			default:
+				others = true
+			}
+		}
+		if found && !others {
+			errs = append(errs, s.store.Remove(ctx, adapter))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeTarget removes one target from the inside out: configfs removes only
+// what nothing points to any more.
+func (s *System) removeTarget(ctx context.Context, target string) error {
+	group := target + "/tpgt_1"
+	enabled, err := s.store.ReadIfThere(ctx, group+"/enable")
+	if err != nil {
+		return err
+	}
+	if enabled == "1" {
+		if err := s.store.Write(ctx, group+"/enable", "0"); err != nil {
+			return err
+		}
+	}
+	acls, err := s.store.Names(ctx, group+"/acls", "")
+	errs := []error{err}
+	for _, acl := range acls {
+		acl = path.Join(group, "acls", acl)
+		errs = append(errs, s.removeUnits(ctx, acl), s.store.Remove(ctx, acl))
+	}
+	portals, err := s.store.Names(ctx, group+"/np", "")
+	errs = append(errs, err)
+	for _, portal := range portals {
+		errs = append(errs, s.store.Remove(ctx, path.Join(group, "np", portal)))
+	}
+	errs = append(errs, s.removeUnits(ctx, group+"/lun"))
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := s.store.Remove(ctx, group); err != nil {
+		return err
+	}
+	return s.store.Remove(ctx, target)
+}
+
+// removeUnits removes the folders lun_* in folder and the links in them.
+func (s *System) removeUnits(ctx context.Context, folder string) error {
+	units, err := s.store.Names(ctx, folder, "lun_")
+	errs := []error{err}
+	for _, unit := range units {
+		unit = path.Join(folder, unit)
+		entries, err := s.store.List(ctx, unit)
+		errs = append(errs, err)
+		for _, entry := range entries {
+			if entry.Mode()&fs.ModeSymlink != 0 {
+				errs = append(errs, s.store.Remove(ctx, path.Join(unit, entry.Name())))
+			}
+		}
+		errs = append(errs, s.store.Remove(ctx, unit))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,233 @@
+//go:build lab
+
+package storage_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+)
+
+// These tests change a real testbed, the one that the environment variable
+// HELIOTROPE_INVENTORY names. They take minutes on the emulated one.
+
+const diskBytes = 64 << 20
+
+var spec = storage.Spec{Name: "d0", SizeBytes: diskBytes}
+
+func TestLabLifeCycle(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) { lifeCycle(t, openLab(t), kind) })
+	}
+}
+
+func lifeCycle(t *testing.T, lab *lab, kind string) {
+	system := lab.system(kind, lab.hosts, observe(t))
+	ctx := t.Context()
+	lab.clean(t, system)
+	before := lab.snapshot(t)
+
+	started := time.Now()
+	disk, err := system.Provision(ctx, spec, storage.SiteA)
+	must(t, err)
+	t.Logf("provision: %s %v", since(started), disk.Device)
+	started = time.Now()
+	again, err := system.Provision(ctx, spec, storage.SiteA)
+	must(t, err)
+	t.Logf("provision again: %s", since(started))
+	if fmt.Sprint(disk) != fmt.Sprint(again) {
+		t.Errorf("second provision: %v, want %v", again, disk)
+	}
+	other := lab.system(kind, lab.hosts, nil)
+	if again, err = other.Provision(ctx, spec, storage.SiteA); err != nil || fmt.Sprint(disk) != fmt.Sprint(again) {
+		t.Errorf("provision by another process: %v, %v, want %v", again, err, disk)
+	}
+	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
+		if kind == "drbd" && site == storage.SiteB {
+			continue // a secondary cannot be opened
+		}
+		size := lab.run(t, site, "blockdev", "--getsize64", disk.Device[site])
+		if size != fmt.Sprint(spec.SizeBytes) {
+			t.Errorf("size at %s: %s bytes, want %d", site, size, spec.SizeBytes)
+		}
+	}
+
+	home := storage.SiteA
+	for round := range 2 {
+		there := home.Other()
+		first := lab.write(t, disk, home, 3+round)
+		started = time.Now()
+		must(t, system.PrepareMigration(ctx, disk, home, there))
+		must(t, system.PrepareMigration(ctx, disk, home, there))
+		t.Logf("prepare %s to %s, twice: %s", home, there, since(started))
+		lab.compare(t, disk, there, 3+round, first)
+		second := lab.write(t, disk, there, 40+round)
+		lab.compare(t, disk, home, 40+round, second)
+		started = time.Now()
+		must(t, system.FinishMigration(ctx, disk, there))
+		must(t, system.FinishMigration(ctx, disk, there))
+		t.Logf("finish at %s, twice: %s", there, since(started))
+		lab.compare(t, disk, there, 40+round, second)
+		home = there
+	}
+	if verifier, ok := system.(storage.Verifier); ok {
+		started = time.Now()
+		bytes, err := verifier.Verify(ctx, disk)
+		must(t, err)
+		t.Logf("verify: %s", since(started))
+		if bytes != 0 {
+			t.Errorf("verify: %d bytes out of sync", bytes)
+		}
+	}
+	started = time.Now()
+	must(t, system.Teardown(ctx))
+	t.Logf("teardown: %s", since(started))
+	started = time.Now()
+	must(t, system.Teardown(ctx))
+	t.Logf("teardown again: %s", since(started))
+	lab.asBefore(t, before)
+}
+
+// TestLabCutOff cuts a provision off at many places, and then either finishes
+// it or tears it down.
+func TestLabCutOff(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			lab := openLab(t)
+			sound := lab.system(kind, lab.hosts, nil)
+			lab.clean(t, sound)
+			before := lab.snapshot(t)
+			for after, done := 1, false; !done; after += 2 + rand.IntN(7) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				cut := &cutter{left: after, cancel: cancel}
+				_, err := lab.system(kind, cut.wrap(lab.hosts), nil).Provision(ctx, spec, storage.SiteA)
+				cancel(nil)
+				done = err == nil
+				if err != nil && !errors.Is(err, errCut) && !errors.Is(err, context.Canceled) {
+					t.Errorf("cut off after %d: %v", after, err)
+				}
+				if rand.IntN(2) == 0 {
+					disk, err := sound.Provision(t.Context(), spec, storage.SiteA)
+					if err != nil {
+						t.Fatalf("provision after a cut-off at %d: %v", after, err)
+					}
+					lab.write(t, disk, storage.SiteA, 1)
+				}
+				if rand.IntN(2) == 0 || done {
+					if err := sound.Teardown(t.Context()); err != nil {
+						t.Fatalf("teardown after a cut-off at %d: %v", after, err)
+					}
+					lab.asBefore(t, before)
+				}
+				t.Logf("cut off after %d: %v", after, err)
+			}
+		})
+	}
+}
+
+// TestLabCutOffTeardown cuts a teardown off at many places.
+func TestLabCutOffTeardown(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			lab := openLab(t)
+			sound := lab.system(kind, lab.hosts, nil)
+			lab.clean(t, sound)
+			before := lab.snapshot(t)
+			for after, done := 1, false; !done; after += 2 + rand.IntN(6) {
+				_, err := sound.Provision(t.Context(), spec, storage.SiteA)
+				must(t, err)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				cut := &cutter{left: after, cancel: cancel}
+				err = lab.system(kind, cut.wrap(lab.hosts), nil).Teardown(ctx)
+				cancel(nil)
+				done = err == nil
+				t.Logf("cut off after %d: %v", after, err)
+				if rand.IntN(2) == 0 || done {
+					must(t, sound.Teardown(t.Context()))
+					lab.asBefore(t, before)
+				}
+			}
+			must(t, sound.Teardown(t.Context()))
+			lab.asBefore(t, before)
+		})
+	}
+}
+
+// TestLabLatency measures synchronous 4 KiB writes in the control domain.
+func TestLabLatency(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			lab := openLab(t)
+			system := lab.system(kind, lab.hosts, nil)
+			disk, err := system.Provision(t.Context(), spec, storage.SiteA)
+			must(t, err)
+			defer func() { must(t, system.Teardown(t.Context())) }()
+			for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
+				if kind == "drbd" && site == storage.SiteB {
+					continue
+				}
+				output := lab.run(t, site, "fio", "--name=x", "--filename="+disk.Device[site], "--direct=1", "--sync=1",
+					"--rw=randwrite", "--bs=4k", "--iodepth=1", "--runtime=15", "--time_based", "--size=64m", "--lat_percentiles=1")
+				for line := range strings.Lines(output) {
+					line = strings.TrimSpace(line)
+					if strings.HasPrefix(line, "lat (") && strings.Contains(line, "avg") || strings.Contains(line, "th=[") || strings.HasPrefix(line, "write:") {
+						t.Logf("%s: %s", site, line)
+					}
+				}
+			}
+		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func since(started time.Time) time.Duration { return time.Since(started).Round(time.Millisecond) }
+
+func observe(t *testing.T) storage.Observer {
+	return func(step storage.Step) {
+		t.Logf("step %s: %s %v", step.Name, step.Took.Round(time.Millisecond), step.Err)
+	}
+}
+
+// write writes a MiB of noise at a place, past the page cache, and returns its
+// digest.
+func (l *lab) write(t *testing.T, disk storage.Disk, site storage.Site, mebibyte int) string {
+	t.Helper()
+	var noise [1 << 20]byte
+	seed := sha256.Sum256(fmt.Append(nil, time.Now().UnixNano()))
+	_, _ = rand.NewChaCha8(seed).Read(noise[:])
+	_, err := l.hosts[string(site)].Run(t.Context(), remote.Command{
+		Args:  []string{"dd", "of=" + disk.Device[site], "bs=64k", "iflag=fullblock", "oflag=direct", fmt.Sprintf("seek=%d", mebibyte*16), "conv=notrunc,fsync"},
+		Stdin: bytes.NewReader(noise[:]),
+	})
+	must(t, err)
+	return fmt.Sprintf("%x", sha256.Sum256(noise[:]))
+}
+
+// compare reads what write wrote, past the page cache.
+func (l *lab) compare(t *testing.T, disk storage.Disk, site storage.Site, mebibyte int, want string) {
+	t.Helper()
+	var content bytes.Buffer
+	_, err := l.hosts[string(site)].Run(t.Context(), remote.Command{
+		Args:   []string{"dd", "if=" + disk.Device[site], "bs=64k", "count=16", "iflag=direct", fmt.Sprintf("skip=%d", mebibyte*16)},
+		Stdout: &content,
+	})
+	must(t, err)
+	if got := fmt.Sprintf("%x", sha256.Sum256(content.Bytes())); got != want {
+		t.Errorf("%s reads other data than was written (%d bytes)", site, content.Len())
+	}
+}

@@ -1,0 +1,175 @@
+package nfs
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"path"
+	"reflect"
+	"strings"
+	"testing"
+
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/remote/remotetest"
+	"heliotrope/internal/storage"
+)
+
+const (
+	data     = "/var/lib/heliotrope"
+	exported = data + "/lab/nfs/export"
+)
+
+var spec = storage.Spec{Name: "d0", SizeBytes: 1 << 20}
+
+type bed struct {
+	*System
+	a, b, store *remotetest.Fake
+}
+
+func newBed(t *testing.T) *bed {
+	bed := &bed{a: remotetest.NewFake(t, "host-a"), b: remotetest.NewFake(t, "host-b"), store: remotetest.NewFake(t, "store")}
+	host := func(address string) inventory.Host {
+		return inventory.Host{DataDir: data, Address: netip.MustParseAddr(address)}
+	}
+	inv := &inventory.Inventory{Name: "lab", SiteA: host("198.18.0.1"), SiteB: host("198.18.0.2"), Store: host("198.18.0.3")}
+	for _, fake := range []*remotetest.Fake{bed.a, bed.b, bed.store} {
+		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
+		fake.On(remotetest.Prefix("/sbin/modprobe"))
+		put(t, fake, "/proc/sys/kernel/random/boot_id", "boot\n")
+		put(t, fake, "/proc/sys/kernel/hostname", fake.Name()+"\n")
+		put(t, fake, "/proc/mounts", "/dev/vda / ext4 rw 0 0\n")
+	}
+	bed.System = New(inv, map[storage.Site]remote.Host{storage.SiteA: bed.a, storage.SiteB: bed.b}, bed.store)
+	return bed
+}
+
+func put(t *testing.T, fake *remotetest.Fake, name, text string) {
+	t.Helper()
+	if err := errors.Join(fake.Memory().MkdirAll(path.Dir(name)), fake.Memory().WriteFile(name, []byte(text), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// server lets the store have a server with so many threads.
+func server(t *testing.T, fake *remotetest.Fake, threads string) {
+	put(t, fake, control+"/threads", threads+"\n")
+	put(t, fake, control+"/versions", "+3 +4 +4.1 +4.2\n")
+	put(t, fake, control+"/v4_end_grace", "N\n")
+}
+
+const ourExports = exported + "\t198.18.0.1(rw,sync)\n" + exported + "\t198.18.0.2(rw,sync)\n"
+
+func TestParseExports(t *testing.T) {
+	const text = data + "/lab/nfs/export\t198.18.0.1(rw,sync,wdelay,hide,nocrossmnt,secure,fsid=1234,sec=sys)\n" +
+		"/srv\t*(ro)\nnonsense\n"
+	want := []Export{{exported, "198.18.0.1"}, {"/srv", "*"}}
+	if got := ParseExports(text); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestServerIsStarted(t *testing.T) {
+	bed := newBed(t)
+	bed.store.OnFunc(remotetest.Exactly("/bin/mount", "-t", "nfsd", "nfsd", control), func(context.Context, remotetest.Call) remotetest.Reply {
+		server(t, bed.store, "0")
+		return remotetest.Reply{}
+	})
+	// It fails for want of /etc/exports, and has done its work.
+	bed.store.OnFunc(remotetest.Prefix("exportfs", "-o"), func(_ context.Context, call remotetest.Call) remotetest.Reply {
+		if got := call.Args[3:]; !reflect.DeepEqual(got, []string{"198.18.0.1:" + exported, "198.18.0.2:" + exported}) {
+			t.Errorf("exported to %q", got)
+		}
+		put(t, bed.store, exportTable, ourExports)
+		return remotetest.Reply{ExitCode: 1, Stderr: "exportfs: can't open /etc/exports for reading\n"}
+	})
+	bed.store.On(remotetest.Exactly("/usr/bin/pgrep", "-x", "rpc.mountd"), remotetest.Reply{ExitCode: 1})
+	bed.store.On(remotetest.Prefix("rpc.mountd"))
+	bed.store.OnFunc(remotetest.Prefix("rpc.nfsd"), func(context.Context, remotetest.Call) remotetest.Reply {
+		text, err := bed.store.Memory().ReadFile(data + "/lab/nfs/state.json")
+		for _, noted := range []string{`"nfsd":true`, `"rpc.mountd":true`, `"/proc/fs/nfsd":true`, `"versions":"+3 +4 +4.1 +4.2"`} {
+			if err != nil || !strings.Contains(string(text), noted) {
+				t.Errorf("started before %s is noted: %s, %v", noted, text, err)
+			}
+		}
+		return remotetest.Reply{}
+	})
+	if err := bed.serve(t.Context(), exported); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := bed.store.Memory().ReadFile(control + "/v4_end_grace"); err != nil || string(text) != "Y" {
+		t.Errorf("grace period: %q, %v", text, err)
+	}
+}
+
+func TestServerOfOthers(t *testing.T) {
+	bed := newBed(t)
+	server(t, bed.store, "8")
+	put(t, bed.store, exportTable, "/srv\t*(ro)\n"+ourExports)
+	if err := bed.serve(t.Context(), exported); err != nil {
+		t.Fatal(err)
+	}
+	bed.store.On(remotetest.Prefix("exportfs", "-u"))
+	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
+		fake.On(remotetest.Prefix("/sbin/losetup", "--list"))
+	}
+	if err := bed.Teardown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var commands []string
+	for _, command := range bed.store.Commands() {
+		commands = append(commands, strings.Join(command, " "))
+	}
+	want := []string{"readlink -f " + data, "exportfs -u 198.18.0.1:" + exported, "exportfs -u 198.18.0.2:" + exported}
+	if !reflect.DeepEqual(commands, want) {
+		t.Errorf("got %q, want %q", commands, want)
+	}
+}
+
+func TestExportFails(t *testing.T) {
+	bed := newBed(t)
+	server(t, bed.store, "8")
+	bed.store.On(remotetest.Prefix("exportfs"), remotetest.Reply{ExitCode: 1, Stderr: "exportfs: Failed to stat " + exported + "\n"})
+	err := bed.serve(t.Context(), exported)
+	if err == nil || !strings.Contains(err.Error(), "Failed to stat") || !strings.Contains(err.Error(), "198.18.0.2:"+exported) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSameHostName(t *testing.T) {
+	bed := newBed(t)
+	put(t, bed.b, "/proc/sys/kernel/hostname", "host-a\n")
+	if _, err := bed.Provision(t.Context(), spec, storage.SiteA); err == nil || !strings.Contains(err.Error(), `host name "host-a"`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A mount that stays must keep the folder from being emptied: what is in it is
+// the server's.
+func TestBusyMountKeepsImages(t *testing.T) {
+	bed := newBed(t)
+	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
+		put(t, fake, "/proc/mounts", "198.18.0.3:"+exported+" "+data+"/lab/nfs/mnt nfs4 rw,vers=4.2 0 0\n")
+		put(t, fake, data+"/lab/nfs/mnt/d0.img", "data")
+		fake.On(remotetest.Prefix("/sbin/losetup", "--list"))
+		fake.On(remotetest.Prefix("/bin/umount"), remotetest.Reply{ExitCode: 32, Stderr: "umount: target is busy.\n"})
+	}
+	if err := bed.Teardown(t.Context()); err == nil || !strings.Contains(err.Error(), "target is busy") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := bed.a.Memory().ReadFile(data + "/lab/nfs/mnt/d0.img"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPrepareMigrationWantsDirectIO(t *testing.T) {
+	bed := newBed(t)
+	disk := storage.Disk{Spec: spec, Device: map[storage.Site]string{storage.SiteA: "/dev/loop0", storage.SiteB: "/dev/loop1"}}
+	for direct, works := range map[string]bool{"1": true, "0": false} {
+		put(t, bed.b, "/sys/class/block/loop1/loop/backing_file", data+"/lab/nfs/mnt/d0.img\n")
+		put(t, bed.b, "/sys/class/block/loop1/loop/dio", direct+"\n")
+		if err := bed.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB); (err == nil) != works {
+			t.Errorf("direct I/O %s: %v", direct, err)
+		}
+	}
+}

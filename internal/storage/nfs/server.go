@@ -1,0 +1,285 @@
+package nfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"path"
+	"strconv"
+	"strings"
+
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/internal/node"
+)
+
+// mountOptions of both sites (nfs(5)); timeo is in tenths of a second.
+const mountOptions = "vers=4.2,proto=tcp,sec=sys,hard,timeo=600,retrans=2,noatime,nosuid,nodev"
+
+const (
+	control      = "/proc/fs/nfsd"
+	exportTable  = "/var/lib/nfs/etab"
+	mountDaemon  = "rpc.mountd"
+	serverDaemon = "nfsd"
+	threads      = "8"
+)
+
+// serve makes sure that a server runs and exports the folder to both sites.
+func (s *System) serve(ctx context.Context, exported string) error {
+	if err := s.store.Mkdir(ctx, exported); err != nil {
+		return err
+	}
+	state, err := s.store.LoadState(ctx, kind)
+	if err != nil {
+		return err
+	}
+	if err := s.mountControl(ctx, state); err != nil {
+		return err
+	}
+	running, err := s.serverRuns(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.export(ctx, exported); err != nil {
+		return err
+	}
+	if running {
+		if !state.Started[serverDaemon] {
+			return nil
+		}
+		return s.endGrace(ctx)
+	}
+	return s.startServer(ctx, state)
+}
+
+// mountControl mounts the server's control files where nobody has.
+func (s *System) mountControl(ctx context.Context, state *node.State) error {
+	there, err := s.store.Exists(ctx, control+"/threads")
+	if err != nil || there {
+		return err
+	}
+	if err := s.store.Modprobe(ctx, "nfsd"); err != nil {
+		return err
+	}
+	// Some distributions mount it as the module is loaded.
+	if there, err = s.store.Exists(ctx, control+"/threads"); err != nil || there {
+		return err
+	}
+	state.Mounted[control] = true
+	if err := s.store.SaveState(ctx, kind, state); err != nil {
+		return err
+	}
+	_, err = s.store.Run(ctx, "/bin/mount", "-t", "nfsd", "nfsd", control)
+	return err
+}
+
+func (s *System) serverRuns(ctx context.Context) (bool, error) {
+	text, err := s.store.ReadIfThere(ctx, control+"/threads")
+	if err != nil || text == "" {
+		return false, err
+	}
+	count, err := strconv.Atoi(text)
+	if err != nil {
+		return false, fmt.Errorf("%s: %s/threads: %w", s.store.Name(), control, err)
+	}
+	return count > 0, nil
+}
+
+// startServer starts a server of NFS 4 only, which needs no rpcbind and no
+// statd. The kernel asks rpc.mountd about every new client.
+func (s *System) startServer(ctx context.Context, state *node.State) error {
+	daemon, err := s.mountDaemons(ctx)
+	if err != nil {
+		return err
+	}
+	if len(daemon) == 0 {
+		state.Started[mountDaemon] = true
+	}
+	if !state.Started[serverDaemon] {
+		state.Started[serverDaemon] = true
+		if state.Before["versions"], err = s.store.Read(ctx, control+"/versions"); err != nil {
+			return err
+		}
+	}
+	if err := s.store.SaveState(ctx, kind, state); err != nil {
+		return err
+	}
+	if len(daemon) == 0 {
+		if _, err := s.store.Run(ctx, mountDaemon, "--no-nfs-version", "3", "--no-udp"); err != nil {
+			return err
+		}
+	}
+	if _, err := s.store.Run(ctx, "rpc.nfsd", "--host", s.store.Address.String(),
+		"--no-udp", "--no-nfs-version", "3", "--nfs-version", "4.2", threads); err != nil {
+		return err
+	}
+	return s.endGrace(ctx)
+}
+
+// endGrace ends the 90 s in which a server that was just started lets only its
+// former clients open files. Ours has none. A second time would be EBUSY.
+func (s *System) endGrace(ctx context.Context) error {
+	ended, err := s.store.Read(ctx, control+"/v4_end_grace")
+	if err != nil || ended == "Y" {
+		return err
+	}
+	return s.store.Write(ctx, control+"/v4_end_grace", "Y")
+}
+
+// mountDaemons lists the process ids of rpc.mountd.
+func (s *System) mountDaemons(ctx context.Context) ([]string, error) {
+	output, err := s.store.Run(ctx, "/usr/bin/pgrep", "-x", mountDaemon)
+	if code, ended := remote.ExitCode(err); err != nil && (!ended || code != 1) {
+		return nil, err
+	}
+	return strings.Fields(output), nil
+}
+
+// Export is one line of the table of exports.
+type Export struct{ Folder, Client string }
+
+// ParseExports reads /var/lib/nfs/etab: on each line a folder, a tab, and a
+// client with its options in brackets (exportfs(8)).
+func ParseExports(text string) []Export {
+	var all []Export
+	for line := range strings.Lines(text) {
+		folder, rest, found := strings.Cut(strings.TrimSpace(line), "\t")
+		client, _, bracket := strings.Cut(rest, "(")
+		if found && bracket {
+			all = append(all, Export{folder, client})
+		}
+	}
+	return all
+}
+
+// exports lists the exports of folders inside dir, and how many others exist.
+func (s *System) exports(ctx context.Context, dir string) (ours []Export, others int, err error) {
+	text, err := s.store.ReadIfThere(ctx, exportTable)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, export := range ParseExports(text) {
+		if strings.HasPrefix(export.Folder, dir+"/") {
+			ours = append(ours, export)
+		} else {
+			others++
+		}
+	}
+	return ours, others, nil
+}
+
+// missing lists the sites to which the folder is not exported.
+func (s *System) missing(ctx context.Context, exported string) ([]string, error) {
+	ours, _, err := s.exports(ctx, path.Dir(exported))
+	if err != nil {
+		return nil, err
+	}
+	known := map[Export]bool{}
+	for _, export := range ours {
+		known[export] = true
+	}
+	var missing []string
+	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
+		if address := s.sites[site].Address; !known[Export{exported, address.String()}] {
+			missing = append(missing, addressText(address)+":"+exported)
+		}
+	}
+	return missing, nil
+}
+
+// export exports the folder to the sites' addresses. The fsid is for file
+// systems without a UUID, such as tmpfs.
+func (s *System) export(ctx context.Context, exported string) error {
+	missing, err := s.missing(ctx, exported)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(s.label + exported))
+	options := fmt.Sprintf("rw,sync,no_wdelay,no_root_squash,no_subtree_check,fsid=%d", sum.Sum32()>>1|1)
+	_, failed := s.store.Run(ctx, append([]string{"exportfs", "-o", options}, missing...)...)
+	// The table decides: exportfs fails where there is no /etc/exports, and has
+	// exported the folder all the same.
+	if missing, err = s.missing(ctx, exported); err == nil && len(missing) > 0 {
+		err = fmt.Errorf("%s: %q is not exported: %w", s.store.Name(), missing, errors.Join(errors.New("exportfs was run"), failed))
+	}
+	return err
+}
+
+// stopServing takes the exports back, and stops what we started.
+func (s *System) stopServing(ctx context.Context) error {
+	dir, err := s.store.Dir(ctx, kind)
+	if err != nil {
+		return err
+	}
+	ours, others, err := s.exports(ctx, dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, export := range ours {
+		client := export.Client
+		if address, err := netip.ParseAddr(client); err == nil {
+			client = addressText(address)
+		}
+		_, err := s.store.Run(ctx, "exportfs", "-u", client+":"+export.Folder)
+		errs = append(errs, err)
+	}
+	state, err := s.store.LoadState(ctx, kind)
+	errs = append(errs, err)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if others == 0 { // otherwise somebody else has come to need the server
+		if err := s.stopServer(ctx, state); err != nil {
+			return err
+		}
+	}
+	return s.store.RemoveDir(ctx, kind)
+}
+
+func (s *System) stopServer(ctx context.Context, state *node.State) error {
+	if state.Started[serverDaemon] {
+		running, err := s.serverRuns(ctx)
+		if err != nil {
+			return err
+		}
+		if running {
+			if _, err := s.store.Run(ctx, "rpc.nfsd", "0"); err != nil {
+				return err
+			}
+		}
+		if there, err := s.store.Exists(ctx, control+"/versions"); err != nil {
+			return err
+		} else if there {
+			if err := s.store.Write(ctx, control+"/versions", state.Before["versions"]+"\n"); err != nil {
+				return err
+			}
+		}
+	}
+	if state.Started[mountDaemon] {
+		daemons, err := s.mountDaemons(ctx)
+		if err != nil {
+			return err
+		}
+		for _, pid := range daemons {
+			if _, err := s.store.Run(ctx, "/bin/kill", pid); err != nil {
+				return err
+			}
+		}
+	}
+	if state.Mounted[control] {
+		return s.store.Unmount(ctx, control)
+	}
+	return nil
+}
+
+// addressText is an address as exportfs and mount want it before a colon.
+func addressText(address netip.Addr) string {
+	if address.Is6() {
+		return "[" + address.String() + "]"
+	}
+	return address.String()
+}

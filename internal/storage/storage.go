@@ -1,0 +1,87 @@
+// Package storage says what Heliotrope needs of a storage system: a disk for
+// the measured guest that both sites can open, through a migration and back.
+//
+// Implementations promise that every method is idempotent (run twice, or
+// again after a crash half-way, it ends in the same state), that everything
+// they make carries the testbed's label, and that Teardown needs nothing but
+// the inventory and leaves the hosts as they were, but for kernel modules, which
+// stay loaded. A disk that is there with another size is refused.
+//
+// Dangerous: between PrepareMigration and FinishMigration both sites may open
+// the disk for writing. Only a hypervisor that hands the domain over may use
+// that window.
+package storage
+
+import (
+	"context"
+	"fmt"
+)
+
+// Site is one end of the WAN.
+type Site string
+
+// The two sites. The storage server stands at site A.
+const (
+	SiteA Site = "a"
+	SiteB Site = "b"
+)
+
+// Other is the other site.
+func (s Site) Other() Site {
+	if s == SiteA {
+		return SiteB
+	}
+	return SiteA
+}
+
+// Spec is a disk to make.
+type Spec struct {
+	Name      string // of the disk, unique in the testbed: [a-z0-9-], at most 32 characters
+	SizeBytes int64
+}
+
+// Disk is a provisioned disk.
+type Disk struct {
+	Spec
+	// Device is the block device in the control domain of each site. It holds
+	// until a host is restarted; Provision tells it anew.
+	Device map[Site]string
+}
+
+// System provides disks of one kind.
+type System interface {
+	// Kind is "iscsi", "nfs" or "drbd".
+	Kind() string
+	// Provision makes a blank disk that both sites can reach, usable at home.
+	Provision(ctx context.Context, spec Spec, home Site) (Disk, error)
+	// PrepareMigration makes the disk usable at both sites.
+	PrepareMigration(ctx context.Context, disk Disk, from, to Site) error
+	// FinishMigration ends the migration's window: the disk is usable at
+	// home, where the domain now runs, and as it was before elsewhere.
+	FinishMigration(ctx context.Context, disk Disk, home Site) error
+	// Teardown removes every disk of the testbed from all hosts. It goes on
+	// past errors and joins them.
+	Teardown(ctx context.Context) error
+}
+
+// Verifier is a storage system with replicas that can be compared.
+type Verifier interface {
+	// Verify compares the replicas and returns the bytes in which they differ.
+	Verify(ctx context.Context, disk Disk) (outOfSyncBytes int64, err error)
+}
+
+// CheckSpec refuses a disk that no system could make.
+func CheckSpec(spec Spec) error {
+	if spec.Name == "" || len(spec.Name) > 32 {
+		return fmt.Errorf("disk name %q: want 1 to 32 characters", spec.Name)
+	}
+	for _, c := range spec.Name {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return fmt.Errorf("disk name %q: want only a-z, 0-9 and -", spec.Name)
+		}
+	}
+	if spec.SizeBytes <= 0 || spec.SizeBytes%(1<<20) != 0 {
+		return fmt.Errorf("disk %s: size %d bytes: want a positive multiple of 1 MiB", spec.Name, spec.SizeBytes)
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package wan
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"heliotrope/internal/remote"
+)
+
+// Ping is a series of measured round trips.
+type Ping struct {
+	Sent, Received         int
+	Min, Mean, Median, Max time.Duration // 0 when nothing was received
+}
+
+// LossPercent is the share of round trips that did not come back.
+func (p Ping) LossPercent() float64 {
+	if p.Sent == 0 {
+		return 0
+	}
+	return 100 * float64(p.Sent-p.Received) / float64(p.Sent)
+}
+
+const (
+	maxPings        = 10_000
+	pingInterval    = 200 * time.Millisecond
+	pingLastReply   = 5 * time.Second
+	pingStartMargin = 30 * time.Second
+)
+
+// Measure sends count pings from a host to an address, five a second. Pings
+// that get lost are a result, not an error.
+func Measure(ctx context.Context, from remote.Runner, to netip.Addr, count int) (Ping, error) {
+	if count < 1 || count > maxPings || !to.IsValid() {
+		return Ping{}, fmt.Errorf("%s: %d pings to %s: want 1 to %d, to a valid address", from.Name(), count, to, maxPings)
+	}
+	result, err := from.Run(ctx, remote.Command{
+		// By its path: busybox has a lesser ping.
+		Args: []string{"/bin/ping", "-c", strconv.Itoa(count), "-i", seconds(pingInterval),
+			"-W", seconds(pingLastReply), "-n", to.String()},
+		Env:     []string{"LC_ALL=C"},
+		Timeout: time.Duration(count)*pingInterval + pingLastReply + pingStartMargin,
+	})
+	// It returns 1 when no reply came.
+	if code, ended := remote.ExitCode(err); !ended || code > 1 {
+		return Ping{}, fmt.Errorf("ping %s: %w", to, err)
+	}
+	ping, parseErr := parsePing(result.Stdout)
+	switch {
+	case parseErr != nil && err != nil:
+		return Ping{}, fmt.Errorf("ping %s: %w", to, err)
+	case parseErr != nil:
+		return Ping{}, fmt.Errorf("%s: ping %s: %w", from.Name(), to, parseErr)
+	}
+	return ping, nil
+}
+
+func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) }
+
+var (
+	pingReply   = regexp.MustCompile(`(?m)^\d+ bytes from .* time=([0-9.]+) ms$`)
+	pingCounts  = regexp.MustCompile(`(?m)^(\d+) packets transmitted, (\d+)(?: packets)? received`)
+	pingSummary = regexp.MustCompile(`(?m)^(?:rtt|round-trip) min/avg/max(?:/mdev)? = ([0-9.]+)/([0-9.]+)/([0-9.]+)(?:/[0-9.]+)? ms`)
+)
+
+// parsePing reads what the ping of iputils or busybox prints.
+func parsePing(output []byte) (Ping, error) {
+	counts := pingCounts.FindSubmatch(output)
+	if counts == nil {
+		return Ping{}, fmt.Errorf("no summary in its output %.200q", output)
+	}
+	var ping Ping
+	ping.Sent, _ = strconv.Atoi(string(counts[1]))
+	ping.Received, _ = strconv.Atoi(string(counts[2]))
+	if ping.Received == 0 {
+		return ping, nil
+	}
+	summary := pingSummary.FindSubmatch(output)
+	var replies []time.Duration
+	for _, reply := range pingReply.FindAllSubmatch(output, -1) {
+		replies = append(replies, milliseconds(reply[1]))
+	}
+	if summary == nil || len(replies) == 0 {
+		return Ping{}, fmt.Errorf("no round trips in its output %.200q", output)
+	}
+	slices.Sort(replies)
+	ping.Min, ping.Mean, ping.Max = milliseconds(summary[1]), milliseconds(summary[2]), milliseconds(summary[3])
+	ping.Median = (replies[(len(replies)-1)/2] + replies[len(replies)/2]) / 2
+	return ping, nil
+}
+
+// milliseconds reads a number that a regular expression has checked.
+func milliseconds(text []byte) time.Duration {
+	value, _ := strconv.ParseFloat(string(text), 64)
+	return time.Duration(math.Round(value * float64(time.Millisecond)))
+}

@@ -1,0 +1,166 @@
+# Shapes the WAN on the host that bridges the sites. It is given on standard
+# input, after common.sh and a function write_watchdog that prints common.sh and
+# watchdog.sh.
+
+# The exit code that says that there is no shaping to renew.
+lapsed=3
+
+main() {
+	operation=$1 label=$2 device=$3 ifb=$4 handle=$5
+	shift 5
+	folder=/run/heliotrope/wan-$label
+	lock
+	case $operation in
+	shape) shape "$@" ;;
+	renew) renew "$@" ;;
+	clear) clear ;;
+	state) state ;;
+	*) fail "no operation $operation" ;;
+	esac
+}
+
+# shape LEASE-SECONDS TOKEN PROFILE [NETEM-PARAMETER...]: without parameters
+# nothing is shaped, but the lease is held all the same.
+shape() {
+	lease=$1 token=$2 profile=$3
+	shift 3
+	refuse_strangers
+	mkdir -p "$folder" || fail "cannot make $folder"
+	end_watchdog
+	write_lease "$lease" || fail "cannot write the lease"
+	start_watchdog || give_up "the watchdog of the lease does not start"
+	if [ $# -eq 0 ]; then
+		clear_shaping || give_up "cannot clear $device"
+	else
+		apply "$@" || give_up "cannot shape $device"
+	fi
+	printf '%s\n' $# "$profile" > "$folder/profile.new" && mv "$folder/profile.new" "$folder/profile"
+}
+
+give_up() {
+	if clear_shaping; then
+		end_watchdog
+		forget
+	fi
+	fail "$*"
+}
+
+# refuse_strangers fails where shaping would remove what others have set up.
+refuse_strangers() {
+	[ -e "/sys/class/net/$device" ] || fail "there is no network interface $device"
+	root=$(root_qdisc "$device")
+	case $root in
+	'' | *' 0:' | "netem $handle") ;;
+	*) fail "$device has a root qdisc that is not ours: $root: remove it first" ;;
+	esac
+	if has_ingress && [ ! -e "/sys/class/net/$ifb" ]; then
+		fail "$device has an ingress qdisc that is not ours: remove it first"
+	fi
+}
+
+apply() {
+	# Loaded by itself, the module would bring two interfaces of its own.
+	/sbin/modprobe -q ifb numifbs=0 2> /dev/null
+	if [ ! -e "/sys/class/net/$ifb" ]; then
+		/sbin/ip link add "$ifb" type ifb || return 1
+	fi
+	/sbin/ip link set "$ifb" up || return 1
+	/sbin/tc qdisc replace dev "$ifb" root handle "$handle" netem "$@" || return 1
+	if ! has_ingress; then
+		/sbin/tc qdisc add dev "$device" ingress || return 1
+	fi
+	case $(/sbin/tc filter show dev "$device" ingress) in
+	*"Redirect to device $ifb)"*) ;;
+	*)
+		/sbin/tc filter add dev "$device" parent ffff: protocol all pref 18500 matchall \
+			action mirred egress redirect dev "$ifb" || return 1
+		;;
+	esac
+	/sbin/tc qdisc replace dev "$device" root handle "$handle" netem "$@"
+}
+
+write_lease() {
+	now
+	echo "$token $((seconds + $1 + 1))" > "$folder/lease.new" && mv "$folder/lease.new" "$folder/lease"
+}
+
+start_watchdog() {
+	write_watchdog > "$folder/watchdog.new" && mv "$folder/watchdog.new" "$folder/watchdog" || return 1
+	setsid /bin/sh "$folder/watchdog" "$folder" "$device" "$ifb" "$handle" "$token" \
+		< /dev/null > /dev/null 2>&1 9<&- &
+	tries=0
+	while [ ! -s "$folder/pid" ]; do
+		tries=$((tries + 1))
+		[ $tries -le 200 ] || return 1
+		sleep 0.05
+	done
+}
+
+# watchdog_lives sets pid and says whether that is our watchdog.
+watchdog_lives() {
+	[ -s "$folder/pid" ] || return 1
+	read -r pid < "$folder/pid"
+	[ -e "/proc/$pid/cmdline" ] || return 1
+	case $(tr '\0' ' ' < "/proc/$pid/cmdline") in
+	*"$folder/watchdog $folder "*) return 0 ;;
+	esac
+	return 1
+}
+
+end_watchdog() {
+	if watchdog_lives; then
+		# The one form that dash, bash and busybox all understand.
+		kill -TERM "-$pid"
+	fi
+	rm -f "$folder/pid"
+}
+
+# renew LEASE-SECONDS
+renew() {
+	read_lease
+	shaped=0
+	if [ -e "$folder/profile" ]; then
+		read -r shaped < "$folder/profile"
+	fi
+	if [ -z "$lease_token" ] || [ "$left" -le 0 ] || ! watchdog_lives; then
+		echo "the lease is over" >&2
+		exit $lapsed
+	fi
+	if [ "$shaped" -gt 0 ] && ! { is_shaped "$device" && is_shaped "$ifb"; }; then
+		echo "the qdiscs are gone from $device or $ifb" >&2
+		exit $lapsed
+	fi
+	token=$lease_token
+	write_lease "$1" || fail "cannot write the lease"
+}
+
+clear() {
+	clear_shaping || fail "cannot clear $device"
+	end_watchdog
+	forget
+}
+
+# state prints a line on the lease, a line with the profile, and what tc says of
+# each interface.
+state() {
+	[ -e "/sys/class/net/$device" ] || fail "there is no network interface $device"
+	read_lease
+	held=0
+	if [ -n "$lease_token" ] && [ "$left" -gt 0 ] && watchdog_lives; then
+		held=1
+	fi
+	echo "$held $left"
+	profile=''
+	if [ -e "$folder/profile" ]; then
+		{ read -r _ && read -r profile; } < "$folder/profile"
+	fi
+	echo "$profile"
+	/sbin/tc -s -j qdisc show dev "$device" || exit 1
+	if [ -e "/sys/class/net/$ifb" ]; then
+		echo
+		/sbin/tc -s -j qdisc show dev "$ifb" || exit 1
+	fi
+}
+
+main "$@"
+exit $?

@@ -1,0 +1,44 @@
+# The watchdog of a lease: it removes the shaping once nobody renews it. It is
+# started by control.sh in a session of its own, and ends by itself when another
+# watchdog has taken its place.
+
+main() {
+	folder=$1 device=$2 ifb=$3 handle=$4 token=$5
+	# The last process to be killed when memory is short.
+	echo -1000 2> /dev/null > /proc/self/oom_score_adj
+	echo $$ > "$folder/pid"
+	while :; do
+		read_lease
+		if [ -n "$lease_token" ] && [ "$lease_token" != "$token" ]; then
+			exit 0
+		fi
+		if [ "$left" -le 0 ]; then
+			expire
+		fi
+		# A lease can be made shorter: look now and then.
+		if [ "$left" -le 0 ] || [ "$left" -gt 5 ]; then
+			left=5
+		fi
+		sleep "$left"
+	done
+}
+
+# expire clears the shaping, unless somebody renewed it in the last moment. A
+# lease file that is gone is a lease that is over.
+expire() {
+	lock
+	read_lease
+	if [ -n "$lease_token" ] && { [ "$lease_token" != "$token" ] || [ "$left" -gt 0 ]; }; then
+		unlock
+		return
+	fi
+	if clear_shaping; then
+		echo "heliotrope: nobody renewed the shaping of $device: removed" 2> /dev/null > /dev/kmsg
+		forget
+		exit 0
+	fi
+	unlock
+}
+
+main "$@"
+exit 0

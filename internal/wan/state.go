@@ -1,0 +1,149 @@
+package wan
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// State is what the bridging host does at a moment.
+type State struct {
+	// Profile is what Shape was last asked for, as its String; empty when no
+	// lease is or was left over.
+	Profile string
+	// ToB and ToA are the two directions; nil where nothing of ours is.
+	ToB, ToA *Queue
+	// LeaseHeld says whether the shaping ends by itself, LeaseLeft when.
+	LeaseHeld bool
+	LeaseLeft time.Duration
+}
+
+// Queue is one direction's netem. Its counters start with its first Shape and
+// go on through others until Clear; they wrap at 2³² packets.
+type Queue struct {
+	Delay, Jitter time.Duration // one way
+	LossPercent   float64
+	RateBits      int64 // 0 is unlimited
+	LimitPackets  int
+
+	SentBytes, SentPackets int64
+	// DroppedPackets are those lost on purpose and those beyond the limit.
+	// Without loss in the profile, any is one too many.
+	DroppedPackets               int64
+	BacklogBytes, BacklogPackets int64 // on their way at this moment
+}
+
+// kernelTolerance is how far the kernel rounds a delay.
+const kernelTolerance = time.Microsecond
+
+// Check says in what the state is not what the profile asks for.
+func (s State) Check(profile Profile) error {
+	if !profile.IsShaping() {
+		if s.ToA != nil || s.ToB != nil {
+			return fmt.Errorf("%s: the WAN is still shaped", profile)
+		}
+		return nil
+	}
+	err := oneLine([]error{s.ToB.check("to site B", profile), s.ToA.check("to site A", profile)})
+	if err != nil {
+		return fmt.Errorf("%s: %w", profile, err)
+	}
+	return nil
+}
+
+func (q *Queue) check(direction string, profile Profile) error {
+	if q == nil {
+		return fmt.Errorf("%s: %w", direction, errNotShaped)
+	}
+	var problems []error
+	differ := func(what string, got, want any) {
+		problems = append(problems, fmt.Errorf("%s: %s %v instead of %v", direction, what, got, want))
+	}
+	if (q.Delay - profile.RTT/2).Abs() > kernelTolerance {
+		differ("delay", q.Delay, profile.RTT/2)
+	}
+	if (q.Jitter - profile.Jitter/2).Abs() > kernelTolerance {
+		differ("jitter", q.Jitter, profile.Jitter/2)
+	}
+	if math.Abs(q.LossPercent-profile.LossPercent) > 1e-6 {
+		differ("loss in percent", q.LossPercent, profile.LossPercent)
+	}
+	// The kernel counts whole bytes.
+	if q.RateBits/8 != profile.RateBits/8 {
+		differ("rate in bit/s", q.RateBits, profile.RateBits)
+	}
+	if q.LimitPackets != profile.QueueLimit() {
+		differ("limit in packets", q.LimitPackets, profile.QueueLimit())
+	}
+	return oneLine(problems)
+}
+
+// parseState reads the output of control.sh's state.
+func parseState(output []byte, handle string) (State, error) {
+	lease, rest, _ := bytes.Cut(output, []byte("\n"))
+	profile, queues, _ := bytes.Cut(rest, []byte("\n"))
+	state := State{Profile: string(profile)}
+	held, left, found := strings.Cut(string(lease), " ")
+	seconds, err := strconv.ParseInt(left, 10, 64)
+	if err != nil || !found {
+		return State{}, fmt.Errorf("unexpected line %q about the lease", lease)
+	}
+	if held == "1" {
+		state.LeaseHeld, state.LeaseLeft = true, time.Duration(seconds)*time.Second
+	}
+	decoder := json.NewDecoder(bytes.NewReader(queues))
+	if state.ToB, err = decodeQueue(decoder, handle); err != nil {
+		return State{}, fmt.Errorf("output of tc: %w", err)
+	}
+	// Our ifb is there only when something is shaped.
+	if state.ToA, err = decodeQueue(decoder, handle); err != nil && !errors.Is(err, io.EOF) {
+		return State{}, fmt.Errorf("output of tc: %w", err)
+	}
+	return state, nil
+}
+
+// decodeQueue finds our netem among the qdiscs of one interface.
+func decodeQueue(decoder *json.Decoder, handle string) (*Queue, error) {
+	var qdiscs []qdisc
+	if err := decoder.Decode(&qdiscs); err != nil {
+		return nil, err
+	}
+	for _, qdisc := range qdiscs {
+		if qdisc.Kind == "netem" && qdisc.Handle == handle && qdisc.Root {
+			return qdisc.queue(), nil
+		}
+	}
+	return nil, nil //nolint:nilnil // nothing shaped is no error
+}
+
+// qdisc is one element of what "tc -s -j qdisc show" prints.
+type qdisc struct {
+	Kind, Handle string
+	Root         bool
+	Options      struct {
+		Limit int
+		Delay struct{ Delay, Jitter float64 } // seconds
+		Loss  struct{ Loss float64 }          `json:"loss-random"` // of 1
+		Rate  struct{ Rate int64 }            // bytes per second
+	}
+	Bytes, Packets, Drops, Backlog, Qlen int64
+}
+
+func (q qdisc) queue() *Queue {
+	return &Queue{
+		Delay: duration(q.Options.Delay.Delay), Jitter: duration(q.Options.Delay.Jitter),
+		LossPercent: q.Options.Loss.Loss * 100, RateBits: q.Options.Rate.Rate * 8, LimitPackets: q.Options.Limit,
+		SentBytes: q.Bytes, SentPackets: q.Packets, DroppedPackets: q.Drops,
+		BacklogBytes: q.Backlog, BacklogPackets: q.Qlen,
+	}
+}
+
+func duration(seconds float64) time.Duration {
+	return time.Duration(math.Round(seconds * float64(time.Second)))
+}
