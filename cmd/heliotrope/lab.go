@@ -202,7 +202,7 @@ func shell(l *lab.Lab, node string) error {
 	if err != nil {
 		return fmt.Errorf("an interactive shell needs the ssh client: sudo apt-get install openssh-client (%w)", err)
 	}
-	return syscall.Exec(program, args, os.Environ()) //nolint:gosec // our own argument list
+	return syscall.Exec(program, args, os.Environ())
 }
 
 func (c *labCommand) logs() *cobra.Command {

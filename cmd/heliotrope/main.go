@@ -98,7 +98,7 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 
 // newLog logs for people on a terminal, and JSON lines otherwise.
 func newLog(out io.Writer) zerolog.Logger {
-	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) { //nolint:gosec // a descriptor fits
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		out = zerolog.ConsoleWriter{Out: out, TimeFormat: "15:04:05"}
 	}
 	return zerolog.New(out).With().Timestamp().Logger()

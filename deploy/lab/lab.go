@@ -166,7 +166,7 @@ func (l *Lab) Inventory() (*inventory.Inventory, error) { return inventory.Load(
 
 func (l *Lab) node(name string) node { return node{lab: l, name: name} }
 
-// Node returns the node's console log, or ErrBadInput for an unknown name.
+// ConsolePath is where the node's console log is, or ErrBadInput for an unknown name.
 func (l *Lab) ConsolePath(name string) (string, error) {
 	if !slices.Contains(NodeNames, name) {
 		return "", fmt.Errorf("%w: no node %q: the nodes are %s, %s and %s", ErrBadInput, name, HostA, HostB, Store)
@@ -204,8 +204,7 @@ func replaceFile(path string, content []byte, mode fs.FileMode) error {
 	return os.Rename(temporary, path)
 }
 
-// Image opens or builds what the nodes boot. A recipe of another Debian
-// mirror is a matter of the caller.
+// ensureImage opens or builds what the nodes boot.
 func (l *Lab) ensureImage(ctx context.Context, cache image.Cache, recipe image.Recipe, progress func(string)) (image.Image, error) {
 	if _, err := cache.Open(recipe); err != nil {
 		if missing := image.MissingTools(image.Tools); len(missing) > 0 {

@@ -83,25 +83,34 @@ func TestQEMUIsConfined(t *testing.T) {
 	}
 }
 
-// fakeQEMU is a process that only carries a node's name.
-func fakeQEMU(t *testing.T, n node) <-chan error {
+// fakeQEMU is a process that only carries a node's name, with a child of its
+// own. The pipe ends when all of the process group has ended.
+func fakeQEMU(t *testing.T, n node) (ended <-chan error, group *os.File) {
 	t.Helper()
-	script := filepath.Join(t.TempDir(), "qemu")
-	// A child of its own shows that the group is ended, not one process.
-	if err := os.WriteFile(script, []byte("#!/bin/sh\nsleep 1000 &\nwait\n"), 0o755); err != nil {
+	dir := t.TempDir()
+	script, pipe := filepath.Join(dir, "qemu"), filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec 3> "+pipe+"\nsleep 1000 &\nwait\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	ended, err := n.start([]string{script, "-name", n.title(), "-more"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ended
+	group, err = os.Open(pipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = group.Close() })
+	return ended, group
 }
 
 func TestDownEndsExactlyItsOwn(t *testing.T) {
 	ctx := context.Background()
 	mine, other := testLab(t), testLab(t) // the same name, in another folder
-	ended := fakeQEMU(t, mine.node(HostA))
+	ended, group := fakeQEMU(t, mine.node(HostA))
 	fakeQEMU(t, other.node(HostA))
 	t.Cleanup(func() { _ = other.Down(ctx) })
 
@@ -112,9 +121,11 @@ func TestDownEndsExactlyItsOwn(t *testing.T) {
 	if err := mine.Down(ctx); err != nil {
 		t.Fatal(err)
 	}
-	<-ended
-	if err := syscall.Kill(-pids[0], 0); !errors.Is(err, syscall.ESRCH) {
-		t.Errorf("something of the node's process group still runs: %v", err)
+	if err := <-ended; err == nil {
+		t.Error("no end was told")
+	}
+	if _, err := io.ReadAll(group); err != nil { // returns when all of the group has ended
+		t.Error(err)
 	}
 	if !other.node(HostA).running() {
 		t.Error("another testbed's node was ended")

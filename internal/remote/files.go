@@ -234,7 +234,8 @@ func (f files) with(operation, name string, do func(fileSystem) error) error {
 		return nil
 	}
 	// Only where the innermost error is about another path is that path kept.
-	if inner, ok := err.(*fs.PathError); ok && (inner.Path == name || inner.Path == "") {
+	var inner *fs.PathError
+	if errors.As(err, &inner) && (inner.Path == name || inner.Path == "") {
 		err = inner.Err
 	}
 	return fmt.Errorf("%s: %w", f.host, &fs.PathError{Op: operation, Path: name, Err: err})

@@ -180,7 +180,7 @@ func (f *sftpFile) Sync() error {
 func (f sftpFiles) explain(err error) error {
 	var answer *sftp.StatusError
 	switch {
-	case err == nil, err == io.EOF, errors.As(err, &answer),
+	case err == nil, errors.Is(err, io.EOF), errors.As(err, &answer),
 		errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err

@@ -197,9 +197,9 @@ func (p *process) stop(grace time.Duration) (end ending, gone bool) {
 // killLine makes a host end a process group by itself, in the background, so
 // that a connection lost meanwhile does not spare it. Its parts are the id of
 // the group and the period of grace in tenths of seconds.
-const killLine = `(kill -s TERM -- -%[1]d; n=0; ` +
-	`while [ $n -lt %[2]d ] && kill -s 0 -- -%[1]d; do sleep 0.1; n=$((n+1)); done; ` +
-	`kill -s KILL -- -%[1]d) </dev/null >/dev/null 2>&1 &`
+const killLine = `(kill -TERM -%[1]d; n=0; ` +
+	`while [ $n -lt %[2]d ] && kill -0 -%[1]d; do sleep 0.1; n=$((n+1)); done; ` +
+	`kill -KILL -%[1]d) </dev/null >/dev/null 2>&1 &`
 
 // kill has the host end the command's process group, through a session of its
 // own: OpenSSH before 9.8 refuses the signal requests of RFC 4254, section 6.9,

@@ -115,14 +115,16 @@ func TestLabCutOff(t *testing.T) {
 				if err != nil && !errors.Is(err, errCut) && !errors.Is(err, context.Canceled) {
 					t.Errorf("cut off after %d: %v", after, err)
 				}
-				if rand.IntN(2) == 0 {
+				whole := done || rand.IntN(2) == 0
+				if whole {
 					disk, err := sound.Provision(t.Context(), spec, storage.SiteA)
 					if err != nil {
 						t.Fatalf("provision after a cut-off at %d: %v", after, err)
 					}
 					lab.write(t, disk, storage.SiteA, 1)
 				}
-				if rand.IntN(2) == 0 || done {
+				// What is half-made may meet the next one; what is whole may not.
+				if whole || rand.IntN(2) == 0 {
 					if err := sound.Teardown(t.Context()); err != nil {
 						t.Fatalf("teardown after a cut-off at %d: %v", after, err)
 					}

@@ -146,7 +146,9 @@ func (t *Testbed) StartGuest(ctx context.Context, site storage.Site, name string
 }
 
 // DomainName is the name of a domain of this testbed.
-func (t *Testbed) DomainName(name string) string { return t.Inventory.Name + hypervisor.LabelSeparator + name }
+func (t *Testbed) DomainName(name string) string {
+	return t.Inventory.Name + hypervisor.LabelSeparator + name
+}
 
 // Teardown removes everything of ours from all hosts: domains first, then
 // disks, then the shaping. It goes on past errors and joins them.

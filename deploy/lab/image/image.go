@@ -94,12 +94,12 @@ func (c Cache) Open(recipe Recipe) (Image, error) {
 	}
 	var m manifest
 	if err := json.Unmarshal(text, &m); err != nil {
-		return Image{}, fmt.Errorf("%w: %s: %v", ErrCorrupt, filepath.Join(dir, manifestFile), err)
+		return Image{}, fmt.Errorf("%w: %s: %w", ErrCorrupt, filepath.Join(dir, manifestFile), err)
 	}
 	for _, name := range files {
 		sum, err := hashFile(filepath.Join(dir, name))
 		if err != nil {
-			return Image{}, fmt.Errorf("%w: %v", ErrCorrupt, err)
+			return Image{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
 		if sum != m.SHA256[name] {
 			return Image{}, fmt.Errorf("%w: %s does not match its checksum", ErrCorrupt, filepath.Join(dir, name))

@@ -119,7 +119,7 @@ func writeFrom(in io.Reader, target string, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, in) //nolint:gosec // the input is a package that apt verified
+	_, err = io.Copy(out, in)
 	if closeErr := out.Close(); err == nil {
 		err = closeErr
 	}

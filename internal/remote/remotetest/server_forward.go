@@ -70,7 +70,7 @@ func serveRequests(conn ssh.Conn, requests <-chan *ssh.Request) {
 				_ = request.Reply(false, nil)
 				continue
 			}
-			port := uint32(listener.Addr().(*net.TCPAddr).Port)
+			port := uint32(listener.Addr().(*net.TCPAddr).Port) //nolint:gosec // a port
 			listeners[net.JoinHostPort(where.Address, strconv.Itoa(int(port)))] = listener
 			_ = request.Reply(true, ssh.Marshal(struct{ Port uint32 }{port}))
 			go forward(conn, listener, where.Address, port)
@@ -97,7 +97,7 @@ func forward(conn ssh.Conn, listener net.Listener, address string, port uint32) 
 			Port          uint32
 			OriginAddress string
 			OriginPort    uint32
-		}{address, port, origin.IP.String(), uint32(origin.Port)}))
+		}{address, port, origin.IP.String(), uint32(origin.Port)})) //nolint:gosec // a port
 		if err != nil {
 			_ = accepted.Close()
 			continue

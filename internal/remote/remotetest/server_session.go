@@ -154,7 +154,7 @@ func sendStatus(channel ssh.Channel, status syscall.WaitStatus) {
 		}{Signal: unix.SignalName(status.Signal())[len("SIG"):]}))
 		return
 	}
-	_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{uint32(status.ExitStatus())}))
+	_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{uint32(status.ExitStatus())})) //nolint:gosec // an exit code
 }
 
 func (s *Server) startTracked(cmd *exec.Cmd) bool {

@@ -135,7 +135,10 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, home storage.
 func (s *System) Teardown(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := node.Each(func(site storage.Site) error { return s.teardown(ctx, s.sites[site]) })
+	err := errors.Join(
+		s.forgetFinished(ctx), // first: from here on no disk is whole
+		node.Each(func(site storage.Site) error { return s.teardown(ctx, s.sites[site]) }),
+	)
 	if err != nil {
 		return fmt.Errorf("removing the DRBD disks of testbed %s: %w", s.label, err)
 	}

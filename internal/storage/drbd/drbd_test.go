@@ -166,6 +166,24 @@ func TestTeardownLeavesOthers(t *testing.T) {
 	}
 }
 
+// A teardown that was cut off must not leave a disk that looks whole.
+func TestTeardownForgetsFirst(t *testing.T) {
+	bed := newBed(t, Options{})
+	const mark = data + "/lab/drbd/d0.finished"
+	bed.put(t, bed.a, mark, "boot 530 1048576\n")
+	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
+		fake.OnFunc(remotetest.Exactly("drbdsetup", "status"), func(context.Context, remotetest.Call) remotetest.Reply {
+			if _, err := bed.a.Memory().ReadFile(mark); err == nil {
+				t.Error("the mark is still there")
+			}
+			return remotetest.Reply{Err: remote.ErrConnectionLost}
+		})
+	}
+	if err := bed.Teardown(t.Context()); !errors.Is(err, remote.ErrConnectionLost) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestMinorIsFreeAtBothSites(t *testing.T) {
 	bed := newBed(t, Options{})
 	first, err := bed.pickMinor(t.Context(), "d0")

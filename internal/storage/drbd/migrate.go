@@ -120,14 +120,10 @@ func (s *System) netOptions(ctx context.Context, disk string, options ...string)
 
 // demote makes a site Secondary.
 func (s *System) demote(ctx context.Context, disk string, site storage.Site) error {
-	tries, err := retryHeld(ctx, func() error {
+	return retryHeld(ctx, func() error {
 		_, err := s.sites[site].Run(ctx, "drbdadm", "secondary", s.resource(disk))
 		return err
 	})
-	if err != nil && tries > 1 {
-		return fmt.Errorf("%w (is the disk still open there, by a domain or a mount?)", err)
-	}
-	return err
 }
 
 // Limits of retryHeld.
@@ -138,17 +134,19 @@ const (
 
 // retryHeld tries again as long as DRBD says that the device is open: a backend
 // may close it a little after its domain has gone.
-func retryHeld(ctx context.Context, do func() error) (tries int, err error) {
-	for tries = 1; ; tries++ {
-		err = do()
+func retryHeld(ctx context.Context, do func() error) error {
+	for try := 1; ; try++ {
+		err := do()
 		var failed *remote.Error
-		held := errors.As(err, &failed) && strings.Contains(failed.Stderr, "held open")
-		if !held || tries == heldTries {
-			return tries, err
+		if !errors.As(err, &failed) || !strings.Contains(failed.Stderr, "held open") {
+			return err
+		}
+		if try == heldTries {
+			return fmt.Errorf("%w (tried %d times: by which domain or mount? End that and try again)", err, try)
 		}
 		select {
 		case <-ctx.Done():
-			return tries, err
+			return err
 		case <-time.After(heldPause):
 		}
 	}

@@ -56,6 +56,27 @@ func (s *System) markFinished(ctx context.Context, spec storage.Spec, minor int)
 	return s.sites[storage.SiteA].Replace(ctx, file, fmt.Sprintf("%s %d %d\n", boot, minor, spec.SizeBytes))
 }
 
+// forgetFinished removes the marks of all disks.
+func (s *System) forgetFinished(ctx context.Context) error {
+	n := s.sites[storage.SiteA]
+	dir, err := n.Dir(ctx, kind)
+	if err != nil {
+		return err
+	}
+	names, err := n.Names(ctx, dir, "")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, finishedSuffix) {
+			if err := n.Remove(ctx, path.Join(dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // finished returns the minor number of a disk that was provided wholly, or 0.
 func (s *System) finished(ctx context.Context, spec storage.Spec) (int, error) {
 	file, boot, err := s.finishedFile(ctx, spec.Name)

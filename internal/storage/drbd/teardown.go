@@ -67,11 +67,12 @@ func (s *System) takeDown(ctx context.Context, n *node.Node, disk string) error 
 	}
 	if loaded {
 		// It needs no configuration, and is content when there is nothing.
-		if _, err := retryHeld(ctx, func() error {
+		err := retryHeld(ctx, func() error {
 			_, err := n.Run(ctx, "drbdsetup", "down", s.resource(disk))
 			return err
-		}); err != nil {
-			return fmt.Errorf("%w (is the disk still open, by a domain or a mount?)", err)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	text, err := n.ReadIfThere(ctx, s.configFile(disk))
