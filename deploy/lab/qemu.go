@@ -70,7 +70,7 @@ func kernelCmdline(console string, extra ...string) string {
 // kernel and initrd as its modules. bootscrub=0: scrubbing would touch, and so
 // allocate, all of the node's memory.
 func xenArgs(img image.Image, extra ...string) []string {
-	hypervisor := fmt.Sprintf("console=com1 com1=115200,8n1 dom0_mem=%dM,max:%dM bootscrub=0 smt=0", dom0MiB, dom0MiB)
+	hypervisor := fmt.Sprintf("console=com1 com1=115200,8n1 dom0_mem=%dM,max:%dM bootscrub=0 smt=0 spec-ctrl=no", dom0MiB, dom0MiB)
 	return []string{
 		"-kernel", img.Path(image.XenFile), "-append", hypervisor,
 		"-initrd", img.Path(image.NodeKernelFile) + " " + kernelCmdline("hvc0", extra...) + "," + img.Path(image.NodeInitrdFile),

@@ -86,6 +86,6 @@ func Domain(inv *inventory.Inventory, name string, host *inventory.Host, device 
 	return hypervisor.Domain{
 		Name: name, MemoryMiB: inv.Guest.MemoryMiB, VCPUs: 1,
 		Kernel: inv.Guest.Kernel, Ramdisk: inv.Guest.Ramdisk, Cmdline: Cmdline(name, inv.Guest),
-		Disk: device, MAC: MAC(inv.Guest.Address.Addr()), Bridge: host.Bridge,
+		NativeTSC: inv.Guest.NativeTSC, Disk: device, MAC: MAC(inv.Guest.Address.Addr()), Bridge: host.Bridge,
 	}
 }

@@ -64,6 +64,11 @@ type Domain struct {
 	Cmdline   string
 	Disk      string // block device on the host; the guest sees it as its first disk
 	MAC       string
+	// NativeTSC gives the guest the processor's own time stamp counter. Where
+	// that is not invariant, a hypervisor else emulates every read of it,
+	// which is right when the hosts' counters run at different speeds, and
+	// slow always.
+	NativeTSC bool
 	Bridge    string
 }
 

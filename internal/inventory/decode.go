@@ -138,6 +138,15 @@ func (d *document) value(node *yaml.Node, path string, target reflect.Value) {
 		if d.scalar(node, path, "text", "!!str") {
 			target.SetString(node.Value)
 		}
+	case target.Kind() == reflect.Bool:
+		if d.scalar(node, path, "true or false", "!!bool") {
+			var value bool
+			if err := node.Decode(&value); err != nil {
+				d.report(at, path, "%q is not true or false", node.Value)
+				return
+			}
+			target.SetBool(value)
+		}
 	case target.Kind() == reflect.Int:
 		if d.scalar(node, path, "a whole number", "!!int") {
 			number, err := strconv.Atoi(node.Value)

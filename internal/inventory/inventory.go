@@ -72,7 +72,10 @@ type Guest struct {
 	MemoryMiB int          `yaml:"memory_mib"` // default size
 	Address   netip.Prefix `yaml:"address"`    // on the test network
 	MTU       int          `yaml:"mtu"`
-	SSH       GuestSSH     `yaml:"ssh"`
+	// NativeTSC gives the guest the processor's own time stamp counter: only
+	// where the hosts' counters run at the same speed.
+	NativeTSC bool     `yaml:"native_tsc,omitempty"`
+	SSH       GuestSSH `yaml:"ssh"`
 }
 
 // GuestSSH is how the controller reaches the guest, through site A's host.

@@ -188,6 +188,7 @@ func TestBadFields(t *testing.T) {
 			"inventory.yaml:47:12: guest.address: 198.18.0.2/31 is not in one network with site_a.address 198.18.0.1\n" +
 			"inventory.yaml:47:12: guest.address: 198.18.0.2 is site_b's already"},
 		{"MTU too small", "mtu: 1500", "mtu: 575", `48:8: guest.mtu: 575: want 576 to 9216`},
+		{"a clock that is no truth value", "mtu: 1500", "mtu: 1500\n  native_tsc: maybe", `49:15: guest.native_tsc: "maybe" is not true or false`},
 		{"MTU too big", "mtu: 1500", "mtu: 9217", `48:8: guest.mtu: 9217: want 576 to 9216`},
 		{"alias", "kind: hardware", "kind: &k hardware", `4:7: kind: anchors and aliases are not understood here`},
 		{"second document", "    host_keys: [SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y]", "    host_keys: [SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y]\n---\nversion: 1", `53:1: the file holds more than one document`},

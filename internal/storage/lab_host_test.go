@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -20,55 +19,44 @@ import (
 	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/storage/iscsi"
 	"heliotrope/internal/storage/nfs"
+	"heliotrope/internal/testbed"
 )
-
-var kinds = []string{"iscsi", "nfs", "drbd"}
 
 // lab is a testbed with the storage package's hosts: "a", "b" and "store".
 type lab struct {
-	inventory *inventory.Inventory
-	hosts     map[string]remote.Host
+	*testbed.Testbed
+	hosts map[string]remote.Host
 }
 
 func openLab(t *testing.T) *lab {
 	t.Helper()
 	path := os.Getenv("HELIOTROPE_INVENTORY")
 	if path == "" {
-		t.Skip("HELIOTROPE_INVENTORY names no testbed")
+		t.Fatal("HELIOTROPE_INVENTORY names no testbed: run `make test-lab`, or set it to an inventory")
 	}
-	loaded, err := inventory.Load(path)
+	inv, err := inventory.Load(path)
 	must(t, err)
-	opened := &lab{inventory: loaded, hosts: map[string]remote.Host{}}
-	for name, host := range map[string]inventory.Host{"a": opened.inventory.SiteA, "b": opened.inventory.SiteB, "store": opened.inventory.Store} {
-		file := host.SSH.KeyFile
-		if !filepath.IsAbs(file) {
-			file = filepath.Join(filepath.Dir(path), file)
-		}
-		key, err := remote.LoadKey(file)
-		must(t, err)
-		connected, err := remote.SSH(remote.SSHConfig{
-			Name: host.Name, Address: host.SSH.Address, User: host.SSH.User, Key: key, HostKeys: host.SSH.HostKeys,
-		})
-		must(t, err)
-		t.Cleanup(func() { _ = connected.Close() })
-		opened.hosts[name] = connected
-	}
-	return opened
+	tb, err := testbed.Connect(inv)
+	must(t, err)
+	t.Cleanup(func() { _ = tb.Close() })
+	return &lab{Testbed: tb, hosts: map[string]remote.Host{
+		"a": tb.Host(inv.SiteA.Name), "b": tb.Host(inv.SiteB.Name), "store": tb.Host(inv.Store.Name),
+	}}
 }
 
 func (l *lab) system(kind string, hosts map[string]remote.Host, observe storage.Observer) storage.System {
 	sites := map[storage.Site]remote.Host{storage.SiteA: hosts["a"], storage.SiteB: hosts["b"]}
 	switch kind {
 	case "iscsi":
-		system := iscsi.New(l.inventory, sites, hosts["store"])
+		system := iscsi.New(l.Inventory, sites, hosts["store"])
 		system.Observe = observe
 		return system
 	case "nfs":
-		system := nfs.New(l.inventory, sites, hosts["store"])
+		system := nfs.New(l.Inventory, sites, hosts["store"])
 		system.Observe = observe
 		return system
 	default:
-		system := drbd.New(l.inventory, sites, drbd.Options{Protocol: drbd.ProtocolA})
+		system := drbd.New(l.Inventory, sites, drbd.Options{Protocol: drbd.ProtocolA})
 		system.Observe = observe
 		return system
 	}
@@ -81,35 +69,11 @@ func (l *lab) run(t *testing.T, site storage.Site, args ...string) string {
 	return strings.TrimSpace(string(result.Stdout))
 }
 
-// snapshotScript prints whatever a storage system could leave on a host.
-const snapshotScript = `
-exec 2>/dev/null
-data=$1
-sort /proc/mounts | sed 's/^/mount /'
-/sbin/losetup --list --noheadings --output NAME,BACK-FILE | sed 's/^/loop /'
-ls /sys/class/iscsi_session | sed 's/^/session /'
-find /etc/iscsi /var/lib/iscsi /etc/drbd.d /etc/drbd.conf /etc/exports /etc/exports.d /var/lib/drbd /run/drbd ! -type d | sed 's/^/file /'
-find "$data" | sed 's/^/data /'
-find /sys/kernel/config/target/core /sys/kernel/config/target/iscsi -type d | grep -E 'fileio|iqn' | sed 's/^/target /'
-grep -E '^ *[0-9]+: cs:' /proc/drbd | sed 's/^/drbd /'
-sed 's/^/nfsd threads /' /proc/fs/nfsd/threads || echo nfsd threads 0
-grep . /var/lib/nfs/etab | sed 's/^/export /'
-for p in /proc/[0-9]*; do tr '\0' ' ' < $p/cmdline | grep -E '^[^ ]*(iscsid|rpc|nfs|blkmap|idmap|drbd)' | sed 's/^/process /'; done
-sysctl -n kernel.printk | sed 's/^/printk /'
-true
-`
-
-func (l *lab) snapshot(t *testing.T) map[string]string {
+func (l *lab) snapshot(t *testing.T) testbed.Snapshot {
 	t.Helper()
-	found := map[string]string{}
-	for name, host := range l.hosts {
-		result, err := host.Run(t.Context(), remote.Command{
-			Args: []string{"sh", "-s", l.inventory.Store.DataDir}, Stdin: strings.NewReader(snapshotScript),
-		})
-		must(t, err)
-		found[name] = string(result.Stdout)
-	}
-	return found
+	snapshot, err := l.Snapshot(t.Context())
+	must(t, err)
+	return snapshot
 }
 
 func (l *lab) clean(t *testing.T, system storage.System) {
@@ -124,12 +88,10 @@ func (l *lab) clean(t *testing.T, system storage.System) {
 	})
 }
 
-func (l *lab) asBefore(t *testing.T, before map[string]string) {
+func (l *lab) asBefore(t *testing.T, before testbed.Snapshot) {
 	t.Helper()
-	for name, after := range l.snapshot(t) {
-		if after != before[name] {
-			t.Errorf("%s is not as before; before:\n%s\nafter:\n%s", name, before[name], after)
-		}
+	if changes := before.Diff(l.snapshot(t)); len(changes) > 0 {
+		t.Errorf("the hosts are not as before:\n%s", strings.Join(changes, "\n"))
 	}
 }
 

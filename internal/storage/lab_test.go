@@ -9,23 +9,24 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"testing"
 	"time"
 
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
+	"heliotrope/internal/testbed"
 )
 
 // These tests change a real testbed, the one that the environment variable
-// HELIOTROPE_INVENTORY names. They take minutes on the emulated one.
+// HELIOTROPE_INVENTORY names. They take minutes on the emulated one. Run them
+// with -count=1: a result of another day says nothing about the hosts of today.
 
 const diskBytes = 64 << 20
 
 var spec = storage.Spec{Name: "d0", SizeBytes: diskBytes}
 
 func TestLabLifeCycle(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range testbed.StorageKinds {
 		t.Run(kind, func(t *testing.T) { lifeCycle(t, openLab(t), kind) })
 	}
 }
@@ -100,7 +101,7 @@ func lifeCycle(t *testing.T, lab *lab, kind string) {
 // TestLabCutOff cuts a provision off at many places, and then either finishes
 // it or tears it down.
 func TestLabCutOff(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range testbed.StorageKinds {
 		t.Run(kind, func(t *testing.T) {
 			lab := openLab(t)
 			sound := lab.system(kind, lab.hosts, nil)
@@ -138,7 +139,7 @@ func TestLabCutOff(t *testing.T) {
 
 // TestLabCutOffTeardown cuts a teardown off at many places.
 func TestLabCutOffTeardown(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range testbed.StorageKinds {
 		t.Run(kind, func(t *testing.T) {
 			lab := openLab(t)
 			sound := lab.system(kind, lab.hosts, nil)
@@ -160,32 +161,6 @@ func TestLabCutOffTeardown(t *testing.T) {
 			}
 			must(t, sound.Teardown(t.Context()))
 			lab.asBefore(t, before)
-		})
-	}
-}
-
-// TestLabLatency measures synchronous 4 KiB writes in the control domain.
-func TestLabLatency(t *testing.T) {
-	for _, kind := range kinds {
-		t.Run(kind, func(t *testing.T) {
-			lab := openLab(t)
-			system := lab.system(kind, lab.hosts, nil)
-			disk, err := system.Provision(t.Context(), spec, storage.SiteA)
-			must(t, err)
-			defer func() { must(t, system.Teardown(t.Context())) }()
-			for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
-				if kind == "drbd" && site == storage.SiteB {
-					continue
-				}
-				output := lab.run(t, site, "fio", "--name=x", "--filename="+disk.Device[site], "--direct=1", "--sync=1",
-					"--rw=randwrite", "--bs=4k", "--iodepth=1", "--runtime=15", "--time_based", "--size=64m", "--lat_percentiles=1")
-				for line := range strings.Lines(output) {
-					line = strings.TrimSpace(line)
-					if strings.HasPrefix(line, "lat (") && strings.Contains(line, "avg") || strings.Contains(line, "th=[") || strings.HasPrefix(line, "write:") {
-						t.Logf("%s: %s", site, line)
-					}
-				}
-			}
 		})
 	}
 }

@@ -21,20 +21,23 @@ type Snapshot map[string][]string
 // only argument. Kernel modules that were loaded stay loaded and are not
 // listed; neither are processes that come and go (shells, sshd).
 const look = `
+exec 2> /dev/null
 [ -e /proc/xen/privcmd ] && xl list | awk 'NR > 1 { print "domain", $1 }'
-tc qdisc show | sed 's/^/qdisc: /; s/ refcnt [0-9]*//'
+/sbin/tc qdisc show | sed 's/^/qdisc: /; s/ refcnt [0-9]*//'
 for i in /sys/class/net/*; do echo "interface ${i##*/} master $(readlink "$i/master")"; done
 for s in /sys/class/iscsi_session/session*; do [ -e "$s" ] && echo "iscsi session $(cat "$s/targetname")"; done
 sed 's/^/mount: /' /proc/mounts
-for l in /sys/block/loop*/loop/backing_file; do [ -e "$l" ] && echo "loop $l $(cat "$l")"; done
-[ -e /proc/drbd ] && grep -E '^ *[0-9]+: cs:' /proc/drbd | grep -v 'cs:Unconfigured' | sed 's/^/drbd: /'
-ls -d /etc/drbd.d/*.res /etc/exports.d/* /etc/iscsi/nodes/* /var/lib/iscsi/nodes/* 2> /dev/null | sed 's/^/file /'
-find /sys/kernel/config/target/iscsi /sys/kernel/config/target/core -mindepth 1 -maxdepth 2 -type d 2> /dev/null |
-  grep -vE '/(discovery_auth|alua)$|/core/[a-z]*_[0-9]+$' | sed 's/^/lio /'
-[ -s /var/lib/nfs/etab ] && sed 's/^/export: /' /var/lib/nfs/etab
-[ -e /proc/fs/nfsd/threads ] && echo "nfsd threads $(cat /proc/fs/nfsd/threads)"
-ps -eo comm= | grep -E '^(iscsid|rpc\.|nfsdcld|nfsdcltrack|socat|fio|xl|pv|heliotrope)' | sed 's/^/process /'
-find "$1" -mindepth 1 | sed 's/^/file /'
+/sbin/losetup --list --noheadings --output NAME,BACK-FILE | sed 's/^/loop: /'
+grep -E '^ *[0-9]+: cs:' /proc/drbd | grep -v 'cs:Unconfigured' | sed 's/^/drbd: /'
+find /etc/iscsi /var/lib/iscsi /etc/drbd.d /etc/drbd.conf /etc/exports /etc/exports.d /var/lib/drbd ! -type d | sed 's/^/file /'
+find /sys/kernel/config/target/core /sys/kernel/config/target/iscsi -type d | grep -E 'fileio|iqn' | sed 's/^/lio /'
+grep . /var/lib/nfs/etab | sed 's/^/export: /'
+echo "nfsd threads $(cat /proc/fs/nfsd/threads || echo 0)"
+for p in /proc/[0-9]*; do
+  tr '\0' ' ' < "$p/cmdline" | grep -E '^[^ ]*(iscsid|rpc|nfs|blkmap|idmap|drbd|socat|fio|xl|pv|heliotrope)' | sed 's/^/process /'
+done
+sed 's/^/kernel log level /' /proc/sys/kernel/printk
+find "$1" /run/heliotrope -mindepth 1 | sed 's/^/file /'
 exit 0`
 
 // Snapshot looks at every host.

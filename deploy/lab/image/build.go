@@ -132,7 +132,8 @@ func (b *builder) layout(context.Context) error {
 			return err
 		}
 	}
-	for link, target := range map[string]string{"var/run": "/run", "var/lock": "/run/lock"} {
+	for link, target := range map[string]string{"var/run": "/run", "var/lock": "/run/lock",
+		"bin/sh": "/bin/dash", "sbin/init": "/bin/busybox"} {
 		if err := os.RemoveAll(filepath.Join(b.tree, link)); err != nil {
 			return err
 		}
@@ -159,22 +160,12 @@ func (b *builder) layout(context.Context) error {
 }
 
 // linkApplets links busybox under the names that Debian's packages left free.
-// The shell is always busybox: it is static, and a shell that starts fast is
-// most of a hotplug script's speed under emulation.
 func (b *builder) linkApplets() error {
 	for _, name := range applets {
-		link := filepath.Join(b.tree, "bin", name)
-		if name == "init" {
-			link = filepath.Join(b.tree, "sbin", name)
-		}
-		if name == "sh" || name == "init" {
-			if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		} else if b.hasCommand(name) {
+		if b.hasCommand(name) {
 			continue
 		}
-		if err := os.Symlink("/bin/busybox", link); err != nil {
+		if err := os.Symlink("/bin/busybox", filepath.Join(b.tree, "bin", name)); err != nil {
 			return err
 		}
 	}

@@ -21,7 +21,7 @@ func DefaultRecipe() Recipe {
 		Packages: []string{
 			"linux-image-amd64", "linux-image-cloud-amd64",
 			"xen-hypervisor-4.17-amd64", "xen-utils-4.17",
-			"busybox-static", "openssh-server", "iproute2", "iputils-ping", "ethtool", "nftables",
+			"busybox-static", "dash", "openssh-server", "iproute2", "iputils-ping", "ethtool", "nftables",
 			"kmod", "mount", "util-linux", "procps", "coreutils", "tar", "socat", "pv",
 			"drbd-utils", "open-iscsi", "nfs-kernel-server", "nfs-common",
 			"fio", "dropbear-bin",
@@ -53,6 +53,8 @@ var guestModules = []string{"xen-blkfront", "xen-netfront"}
 // initrdModules are what a node needs to reach its root file system.
 var initrdModules = []string{"virtio_pci", "virtio_blk", "crc32c_generic", "ext4"}
 
-// applets are the busybox commands that a node needs beside Debian's own.
-var applets = []string{"sh", "init", "usleep", "hostname", "awk", "grep", "sed", "vi", "less", "find",
+// applets are the busybox commands that a node needs beside Debian's own. The
+// shell is not one of them: busybox's prefers its own applets to the programs
+// of the same name, so that `tc` in a script would not be iproute2's.
+var applets = []string{"usleep", "hostname", "awk", "grep", "sed", "vi", "less", "find",
 	"xargs", "nc", "ps", "top", "which", "clear", "reset", "poweroff", "reboot"}

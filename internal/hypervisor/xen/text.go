@@ -24,6 +24,9 @@ func domainConfig(d hypervisor.Domain) (string, error) {
 		d.Name, d.Kernel, d.Ramdisk, d.Cmdline, d.MemoryMiB, d.VCPUs)
 	// A guest that ends must not vanish or come back: how it ended is a result.
 	b.WriteString("on_poweroff = \"preserve\"\non_reboot = \"preserve\"\non_crash = \"preserve\"\n")
+	if d.NativeTSC {
+		b.WriteString("tsc_mode = \"native\"\n")
+	}
 	fmt.Fprintf(&b, "vif = [\"mac=%s,bridge=%s\"]\n", d.MAC, d.Bridge)
 	if d.Disk != "" {
 		fmt.Fprintf(&b, "disk = [\"phy:%s,xvda,w\"]\n", d.Disk)

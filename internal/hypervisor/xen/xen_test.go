@@ -102,6 +102,23 @@ func TestConfigRefusesWhatWouldEscape(t *testing.T) {
 	}
 }
 
+func TestConfig(t *testing.T) {
+	native := domain
+	native.NativeTSC = true
+	text, err := domainConfig(native)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`type = "pvh"`, `disk = ["phy:/dev/sda,xvda,w"]`, `tsc_mode = "native"`, `on_crash = "preserve"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in:\n%s", want, text)
+		}
+	}
+	if text, err := domainConfig(domain); err != nil || strings.Contains(text, "tsc_mode") {
+		t.Errorf("%v, a clock nobody asked for in:\n%s", err, text)
+	}
+}
+
 func TestTeardownTakesOnlyOurs(t *testing.T) {
 	host, fake := fakeHost(t, "host-a")
 	fake.On(remotetest.Exactly("xl", "list"), remotetest.Reply{Stdout: listHeader +
