@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"heliotrope/internal/remote"
 )
@@ -85,31 +87,46 @@ type Status struct {
 	Nodes     []NodeStatus `json:"nodes"`
 }
 
-// Status asks every node.
-func (l *Lab) Status(ctx context.Context) (Status, error) {
-	status := Status{Name: l.Options.Name, Up: true, Accel: l.Options.Accel, Inventory: l.InventoryPath()}
-	for _, name := range NodeNames {
-		n := l.node(name)
-		node := NodeStatus{Name: name, Address: addresses[name].String(), Console: n.console()}
-		pids, err := n.find()
-		if err != nil {
-			return Status{}, err
-		}
-		if node.Running = len(pids) > 0; node.Running {
-			node.PID = pids[0]
-			if err := l.probe(ctx, name); err != nil {
-				node.Problem = err.Error()
-			} else {
-				node.Ready = true
-			}
-			if port, err := n.sshPort(ctx); err == nil {
-				node.SSH = fmt.Sprintf("127.0.0.1:%d", port)
-			}
-		}
-		status.Up = status.Up && node.Ready
-		status.Nodes = append(status.Nodes, node)
+// statusLimit is how long a node may take to answer before it counts as not
+// ready.
+const statusLimit = 20 * time.Second
+
+// Status asks every node, all at the same time.
+func (l *Lab) Status(ctx context.Context) Status {
+	ctx, cancel := context.WithTimeout(ctx, statusLimit)
+	defer cancel()
+	status := Status{Name: l.Options.Name, Up: true, Accel: l.Options.Accel, Inventory: l.InventoryPath(),
+		Nodes: make([]NodeStatus, len(NodeNames))}
+	var asking sync.WaitGroup
+	for i, name := range NodeNames {
+		asking.Go(func() { status.Nodes[i] = l.nodeStatus(ctx, name) })
 	}
-	return status, nil
+	asking.Wait()
+	for _, node := range status.Nodes {
+		status.Up = status.Up && node.Ready
+	}
+	return status
+}
+
+func (l *Lab) nodeStatus(ctx context.Context, name string) NodeStatus {
+	n := l.node(name)
+	status := NodeStatus{Name: name, Address: addresses[name].String(), Console: n.console()}
+	pids, err := n.find()
+	if err == nil && len(pids) == 0 {
+		return status
+	}
+	status.Running = true
+	if err == nil {
+		status.PID = pids[0]
+		err = l.probe(ctx, name)
+	}
+	if status.Ready = err == nil; err != nil {
+		status.Problem = err.Error()
+	}
+	if port, err := n.sshPort(ctx); err == nil {
+		status.SSH = fmt.Sprintf("127.0.0.1:%d", port)
+	}
+	return status
 }
 
 // Connect returns the node as a host; it connects on first use.

@@ -4,6 +4,7 @@ package lab_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -81,6 +82,42 @@ func TestMigrateUnderLoad(t *testing.T) {
 // must leave for the migration and come back to.
 func TestMigrateAsynchronousReplica(t *testing.T) {
 	migrateUnderLoad(t, "drbd", drbd.Options{Protocol: drbd.ProtocolA})
+}
+
+// TestCancelledMigration: the guest goes on at the source, nothing is left at
+// the target, and the next migration works; that one goes over ssh.
+func TestCancelledMigration(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	defer cancel()
+	tb := open(t)
+	system, err := tb.Storage("iscsi", drbd.Options{})
+	must(t, err)
+	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
+	must(t, err)
+	domain, err := tb.StartGuest(ctx, storage.SiteA, "guest", disk)
+	must(t, err)
+	load := startLoad(ctx, t, tb)
+
+	for _, transport := range []string{"tcp", "ssh"} {
+		tb.Inventory.SiteA.Transport = transport
+		cancelled, cancelMigration := context.WithCancel(ctx)
+		_, err = tb.Hypervisor(storage.SiteA).Migrate(cancelled, domain.Name, tb.Hypervisor(storage.SiteB),
+			func(progress hypervisor.Progress) {
+				if progress.SentBytes > progress.MemoryBytes/4 {
+					cancelMigration()
+				}
+			})
+		cancelMigration()
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("cancelled over %s: %v", transport, err)
+		}
+		expectDomains(ctx, t, tb, storage.SiteA, domain.Name)
+		expectDomains(ctx, t, tb, storage.SiteB)
+		load.mustAdvance(ctx, t, tb)
+	}
+	migrate(ctx, t, tb, system, disk, domain.Name, storage.SiteA) // over ssh
+	load.mustAdvance(ctx, t, tb)
+	load.stop(ctx, t, tb)
 }
 
 func migrateUnderLoad(t *testing.T, kind string, replication drbd.Options) {

@@ -89,7 +89,7 @@ func (l *Lab) alreadyUp(ctx context.Context, request UpRequest) (*Lab, error) {
 			return nil, fmt.Errorf("%w: testbed %s runs with other options; stop it first with `heliotrope lab down --name %s`",
 				ErrBadInput, l.Options.Name, l.Options.Name)
 		}
-		if err := stored.checkReady(ctx); err == nil {
+		if stored.Status(ctx).Up {
 			request.Progress("testbed " + l.Options.Name + " is already up")
 			return stored, nil
 		}
@@ -278,16 +278,4 @@ func (l *Lab) probe(ctx context.Context, name string) error {
 	}
 	defer host.Close() //nolint:errcheck // only asked
 	return remote.WaitReady(ctx, host, probe(name)...)
-}
-
-// checkReady asks every node once, within seconds.
-func (l *Lab) checkReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	for _, name := range NodeNames {
-		if err := l.probe(ctx, name); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -1,0 +1,21 @@
+package testbed
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestDiff(t *testing.T) {
+	before := Snapshot{"a": {"loop: /dev/loop0", "mount: x", "mount: x"}, "b": {"domain Domain-0"}}
+	if changes := before.Diff(before); len(changes) > 0 {
+		t.Errorf("no change, but %q", changes)
+	}
+	after := Snapshot{"a": {"mount: x", "qdisc: netem"}, "b": {"domain Domain-0", "domain lab.guest"}}
+	want := []string{"a: - loop: /dev/loop0", "a: - mount: x", "a: + qdisc: netem", "b: + domain lab.guest"}
+	if changes := before.Diff(after); !slices.Equal(changes, want) {
+		t.Errorf("changes %q, want %q", changes, want)
+	}
+	if changes := before.Diff(Snapshot{}); len(changes) != 3 {
+		t.Errorf("a host without a snapshot: %q", changes)
+	}
+}
