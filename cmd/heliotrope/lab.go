@@ -46,7 +46,7 @@ user. No root is needed, and nothing touches this machine's own network.`,
 		shared.baseDir, err = lab.DefaultDir()
 		return err
 	}
-	cmd.AddCommand(shared.up(), shared.status(), shared.ssh(), shared.logs(), shared.down(), shared.destroy())
+	cmd.AddCommand(shared.up(), shared.status(), shared.ssh(), shared.logs(), shared.wan(), shared.down(), shared.destroy())
 	return cmd
 }
 
