@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 )
 
@@ -129,8 +130,8 @@ func (l *Lab) nodeStatus(ctx context.Context, name string) NodeStatus {
 	return status
 }
 
-// Connect returns the node as a host; it connects on first use.
-func (l *Lab) Connect(name string) (*remote.SSHHost, error) {
+// inventoryHost is the node's entry in the inventory.
+func (l *Lab) inventoryHost(name string) (*inventory.Host, error) {
 	if _, err := l.ConsolePath(name); err != nil {
 		return nil, err
 	}
@@ -138,7 +139,15 @@ func (l *Lab) Connect(name string) (*remote.SSHHost, error) {
 	if err != nil {
 		return nil, err
 	}
-	host := inv.Host(name)
+	return inv.Host(name), nil
+}
+
+// Connect returns the node as a host; it connects on first use.
+func (l *Lab) Connect(name string) (*remote.SSHHost, error) {
+	host, err := l.inventoryHost(name)
+	if err != nil {
+		return nil, err
+	}
 	key, err := remote.LoadKey(host.SSH.KeyFile)
 	if err != nil {
 		return nil, err
@@ -149,14 +158,10 @@ func (l *Lab) Connect(name string) (*remote.SSHHost, error) {
 // SSHCommand is the command line of an interactive ssh to the node, which
 // verifies the node's key against the testbed's own list.
 func (l *Lab) SSHCommand(name string) ([]string, error) {
-	if _, err := l.ConsolePath(name); err != nil {
-		return nil, err
-	}
-	inv, err := l.Inventory()
+	host, err := l.inventoryHost(name)
 	if err != nil {
 		return nil, err
 	}
-	host := inv.Host(name)
 	_, port, err := net.SplitHostPort(host.SSH.Address)
 	if err != nil {
 		return nil, err
