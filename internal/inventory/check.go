@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"heliotrope/internal/strict"
 )
 
 // Limits of what a guest's network can be set to.
@@ -27,30 +29,13 @@ var (
 	interfaceForm = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,14}$`)
 )
 
-// checker checks values that were decoded well. What is missing is reported at
-// the mapping that lacks it, and nothing is reported twice.
-type checker struct{ *document }
+// checker checks values that were decoded well.
+type checker struct{ *strict.Document }
 
-// given says whether a setting was decoded, and reports it when it is missing.
-func (c checker) given(setting string) bool {
-	if _, ok := c.at[setting]; ok {
-		return true
-	}
-	parent := ""
-	if dot := strings.LastIndexByte(setting, '.'); dot >= 0 {
-		parent = setting[:dot]
-	}
-	at, ok := c.at[parent]
-	if !c.failed[setting] && ok {
-		c.report(at, setting, "is missing")
-	}
-	return false
-}
-
-// check reports a given setting unless it is as it must be.
+// check reports a setting that is missing, or not as it must be.
 func (c checker) check(setting string, ok bool, format string, values ...any) {
-	if c.given(setting) && !ok {
-		c.report(c.at[setting], setting, format, values...)
+	if c.Need(setting) {
+		c.Check(setting, ok, format, values...)
 	}
 }
 
@@ -60,23 +45,25 @@ func (c checker) inventory(inventory *Inventory) {
 		"%q is no label: want 1 to 16 of a-z, 0-9 and -, not beginning with -", inventory.Name)
 	c.check("kind", inventory.Kind == Emulated || inventory.Kind == Hardware,
 		"%q is neither %s nor %s", inventory.Kind, Emulated, Hardware)
+	c.Check("mode", inventory.Mode == Workers || inventory.Mode == Agentless,
+		"%q is neither %s nor %s", inventory.Mode, Workers, Agentless)
 	for _, site := range []struct {
 		name string
 		host *Host
 	}{{"site_a", &inventory.SiteA}, {"site_b", &inventory.SiteB}} {
-		if c.given(site.name) {
+		if c.Need(site.name) {
 			c.host(site.name, site.host)
 			c.hypervisor(site.name, site.host)
 		}
 	}
-	if c.given("store") {
+	if c.Need("store") {
 		c.host("store", &inventory.Store)
 		c.storeOnly(&inventory.Store)
 	}
-	if c.given("wan") {
+	if c.Need("wan") {
 		c.wan(inventory)
 	}
-	if c.given("guest") {
+	if c.Need("guest") {
 		c.guest(&inventory.Guest)
 	}
 	c.distinct("name", func(host *Host) string { return host.Name }, inventory)
@@ -90,7 +77,7 @@ func (c checker) host(at string, host *Host) {
 		"%q is no host name: want 1 to 63 of a-z, 0-9 and -, not beginning with -", host.Name)
 	c.check(at+".address", usable(host.Address), "%s is not the address of one host", host.Address)
 	c.absolute(at+".data_dir", host.DataDir)
-	if c.given(at + ".ssh") {
+	if c.Need(at + ".ssh") {
 		c.check(at+".ssh.address", isHostPort(host.SSH.Address), "%q is not host:port", host.SSH.Address)
 		c.login(at+".ssh", host.SSH.User, host.SSH.KeyFile, host.SSH.HostKeys)
 	}
@@ -108,9 +95,7 @@ func (c checker) storeOnly(host *Host) {
 	for setting, value := range map[string]string{
 		"store.bridge": host.Bridge, "store.hypervisor": host.Hypervisor, "store.transport": host.Transport,
 	} {
-		if at, ok := c.at[setting]; ok {
-			c.report(at, setting, "%q is for hypervisors only, not for the storage server", value)
-		}
+		c.Check(setting, false, "%q is for hypervisors only, not for the storage server", value)
 	}
 }
 
@@ -120,11 +105,8 @@ func (c checker) login(at, user, keyFile string, hostKeys []string) {
 	c.check(at+".host_keys", len(hostKeys) > 0, "is empty: want at least one fingerprint, as ssh-keygen -l prints it")
 	for i, key := range hostKeys {
 		setting := at + ".host_keys[" + strconv.Itoa(i) + "]"
-		if _, ok := c.at[setting]; !ok {
-			continue // reported when decoding
-		}
-		c.check(setting, isFingerprint(key), "%q is no fingerprint as ssh-keygen -l prints it: SHA256: and 43 characters", key)
-		c.check(setting, slices.Index(hostKeys, key) == i, "%q is given twice", key)
+		c.Check(setting, isFingerprint(key), "%q is no fingerprint as ssh-keygen -l prints it: SHA256: and 43 characters", key)
+		c.Check(setting, slices.Index(hostKeys, key) == i, "%q is given twice", key)
 	}
 }
 
@@ -147,7 +129,7 @@ func (c checker) guest(guest *Guest) {
 	c.check("guest.address", usable(guest.Address.Addr()) && guest.Address.Addr() != guest.Address.Masked().Addr(),
 		"%s is not the address of one host", guest.Address)
 	c.check("guest.mtu", guest.MTU >= minMTU && guest.MTU <= maxMTU, "%d: want %d to %d", guest.MTU, minMTU, maxMTU)
-	if c.given("guest.ssh") {
+	if c.Need("guest.ssh") {
 		c.login("guest.ssh", guest.SSH.User, guest.SSH.KeyFile, guest.SSH.HostKeys)
 	}
 }
@@ -160,7 +142,7 @@ func (c checker) distinct(setting string, of func(*Host) string, inventory *Inve
 	first := map[string]string{}
 	for i, host := range inventory.Hosts() {
 		at := sites[i] + "." + setting
-		if _, ok := c.at[at]; !ok {
+		if !c.Given(at) {
 			continue
 		}
 		if other, taken := first[of(host)]; taken {
@@ -174,12 +156,12 @@ func (c checker) distinct(setting string, of func(*Host) string, inventory *Inve
 // network checks that the guest's network is the hosts' one: nothing routes
 // between them.
 func (c checker) network(inventory *Inventory) {
-	if _, ok := c.at["guest.address"]; !ok {
+	if !c.Given("guest.address") {
 		return
 	}
 	guest := inventory.Guest.Address
 	for i, host := range inventory.Hosts() {
-		if _, ok := c.at[sites[i]+".address"]; !ok {
+		if !c.Given(sites[i] + ".address") {
 			continue
 		}
 		c.check("guest.address", guest.Contains(host.Address),

@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 
 	"go.yaml.in/yaml/v3"
+
+	"heliotrope/internal/strict"
 )
 
 // Load reads and checks an inventory file. A file with problems is an
-// *Error that holds all of them.
+// *strict.Error that holds all of them.
 func Load(path string) (*Inventory, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -23,13 +25,12 @@ func Load(path string) (*Inventory, error) {
 // Parse checks an inventory. The name is what its problems call it; relative
 // key files start at the name's folder.
 func Parse(data []byte, name string) (*Inventory, error) {
-	inventory := new(Inventory)
-	document := newDocument(name)
-	document.decode(data, inventory)
-	if _, ok := document.at[""]; ok {
+	inventory := &Inventory{Mode: Workers}
+	document := strict.Decode(name, data, inventory)
+	if document.Given("") {
 		checker{document}.inventory(inventory)
 	}
-	if err := document.err(); err != nil {
+	if err := document.Err(); err != nil {
 		return nil, err
 	}
 	folder, err := filepath.Abs(filepath.Dir(name))

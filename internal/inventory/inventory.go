@@ -20,6 +20,14 @@ type Kind string
 const (
 	Emulated Kind = "emulated" // QEMU nodes on one machine
 	Hardware Kind = "hardware" // real hosts
+	// Simulated is a model; no inventory file is of this kind.
+	Simulated Kind = "simulated"
+)
+
+// The modes of a testbed.
+const (
+	Workers   = "workers"   // a small worker is installed on the hosts and in the guest
+	Agentless = "agentless" // nothing is installed: the controller drives all over SSH
 )
 
 // Inventory is one testbed.
@@ -27,6 +35,7 @@ type Inventory struct {
 	Version int    `yaml:"version"`
 	Name    string `yaml:"name"` // the label of everything we make on the hosts: [a-z0-9-], at most 16 characters
 	Kind    Kind   `yaml:"kind"`
+	Mode    string `yaml:"mode,omitempty"` // Workers by default
 	SiteA   Host   `yaml:"site_a"`
 	SiteB   Host   `yaml:"site_b"`
 	Store   Host   `yaml:"store"` // the storage server, at site A

@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"heliotrope/internal/strict"
 )
 
 func good(t *testing.T) string {
@@ -46,6 +48,15 @@ func TestLoadGood(t *testing.T) {
 	}
 	if inventory.Kind != Hardware || inventory.SiteB.Transport != "ssh" || len(inventory.SiteA.SSH.HostKeys) != 2 {
 		t.Errorf("unexpected content: %+v", inventory)
+	}
+}
+
+func TestMode(t *testing.T) {
+	for setting, want := range map[string]string{"": Workers, "\nmode: workers": Workers, "\nmode: agentless": Agentless} {
+		inventory, err := Parse([]byte(strings.Replace(good(t), "kind: hardware", "kind: hardware"+setting, 1)), "x.yaml")
+		if err != nil || inventory.Mode != want {
+			t.Errorf("%q: got %+v, %v, want mode %s", setting, inventory, err, want)
+		}
 	}
 }
 
@@ -94,9 +105,9 @@ func TestSaveKeepsRelativeKeyFile(t *testing.T) {
 
 func TestSaveRefusesWhatLoadWouldRefuse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inventory.yaml")
-	var invalid *Error
+	var invalid *strict.Error
 	if err := (&Inventory{Version: 1}).Save(path); !errors.As(err, &invalid) {
-		t.Errorf("got %v, want an *Error", err)
+		t.Errorf("got %v, want a *strict.Error", err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a refused inventory was written: %v", err)
@@ -134,8 +145,9 @@ func TestBadFields(t *testing.T) {
 		{"name mapping", "name: lab-1", "name: {a: b}", `3:7: name: want text, not a mapping`},
 		{"name twice", "name: lab-1", "name: lab-1\nname: lab-2", `4:1: name: is given twice`},
 		{"kind", "kind: hardware", "kind: virtual", `4:7: kind: "virtual" is neither emulated nor hardware`},
-		{"unknown at the top", "kind: hardware", "kind: hardware\nkinds: hardware", `5:1: kinds: unknown setting (known: version, name, kind, site_a, site_b, store, wan, guest)`},
-		{"unknown with a space", "kind: hardware", "kind: hardware\na b: c", `5:1: "a b": unknown setting (known: version, name, kind, site_a, site_b, store, wan, guest)`},
+		{"mode", "kind: hardware", "kind: hardware\nmode: magic", `5:7: mode: "magic" is neither workers nor agentless`},
+		{"unknown at the top", "kind: hardware", "kind: hardware\nkinds: hardware", `5:1: kinds: unknown setting (known: version, name, kind, mode, site_a, site_b, store, wan, guest)`},
+		{"unknown with a space", "kind: hardware", "kind: hardware\na b: c", `5:1: "a b": unknown setting (known: version, name, kind, mode, site_a, site_b, store, wan, guest)`},
 		{"unknown below", "    user: root\n    key_file: keys/id\n    host_keys:\n", "    user: root\n    password: x\n    key_file: keys/id\n    host_keys:\n",
 			`10:5: site_a.ssh.password: unknown setting (known: address, user, key_file, host_keys)`},
 		{"host name", "name: host-a", "name: host_a", `6:9: site_a.name: "host_a" is no host name: want 1 to 63 of a-z, 0-9 and -, not beginning with -`},
@@ -200,9 +212,9 @@ func TestBadFields(t *testing.T) {
 				t.Fatalf("the good file has no %q", test.old)
 			}
 			inventory, err := Parse([]byte(strings.Replace(text, test.old, test.new, 1)), "inventory.yaml")
-			var invalid *Error
+			var invalid *strict.Error
 			if !errors.As(err, &invalid) || inventory != nil {
-				t.Fatalf("got %v, %v, want an *Error", inventory, err)
+				t.Fatalf("got %v, %v, want a *strict.Error", inventory, err)
 			}
 			if got, _, _ := strings.Cut(invalid.Error(), "\ninventory.yaml:32:1: stored: "); got != "inventory.yaml:"+test.want {
 				t.Errorf("got  %s\nwant inventory.yaml:%s", got, test.want)
@@ -241,7 +253,7 @@ inventory.yaml:8:14: site_a.ssh.address: "foo" is not host:port
 inventory.yaml:30:14: site_b.transport: "http" is neither tcp nor ssh
 inventory.yaml:41:9: wan.host: "nowhere" is none of the hosts host-a, host-b, store
 inventory.yaml:48:8: guest.mtu: 1: want 576 to 9216
-inventory.yaml:53:1: surplus: unknown setting (known: version, name, kind, site_a, site_b, store, wan, guest)`
+inventory.yaml:53:1: surplus: unknown setting (known: version, name, kind, mode, site_a, site_b, store, wan, guest)`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
@@ -273,9 +285,9 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("a: [b, *c]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, err := Parse(data, "x.yaml")
-		var invalid *Error
+		var invalid *strict.Error
 		if err != nil && (!errors.As(err, &invalid) || len(invalid.Problems) == 0) {
-			t.Errorf("got %v, want an *Error", err)
+			t.Errorf("got %v, want a *strict.Error", err)
 		}
 		if err != nil && len(strings.Split(err.Error(), "\n")) != len(invalid.Problems) {
 			t.Errorf("not one line for each problem: %q", err)

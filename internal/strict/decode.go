@@ -1,89 +1,22 @@
-package inventory
+package strict
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"reflect"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// Problem is one thing wrong with a file.
-type Problem struct {
-	File         string
-	Line, Column int    // from 1
-	Path         string // of the setting, such as site_a.ssh.address; empty for the whole file
-	Message      string
-}
-
-// String is one line: inventory.yaml:12:3: site_a.ssh.address: "foo" is not host:port.
-func (p Problem) String() string {
-	where := fmt.Sprintf("%s:%d:%d: ", p.File, p.Line, p.Column)
-	if p.Path != "" {
-		where += p.Path + ": "
-	}
-	return where + p.Message
-}
-
-// Error is everything wrong with a file: bad input, so a command line
-// should exit with 2.
-type Error struct {
-	Problems []Problem // at least one, in the order of the file
-}
-
-// Error has one line for each problem.
-func (e *Error) Error() string {
-	lines := make([]string, len(e.Problems))
-	for i, problem := range e.Problems {
-		lines[i] = problem.String()
-	}
-	return strings.Join(lines, "\n")
-}
-
-// position is where in a file something stands.
-type position struct{ line, column int }
-
-// document decodes a YAML document into a struct and remembers where each
-// setting stood, so that what is checked later can be reported with its line.
-type document struct {
-	file     string
-	at       map[string]position // by path; only settings that were decoded well
-	failed   map[string]bool     // paths that have a problem already
-	problems []Problem
-}
-
-func newDocument(file string) *document {
-	return &document{file: file, at: map[string]position{}, failed: map[string]bool{}}
-}
-
-func (d *document) report(at position, path, format string, values ...any) {
-	d.failed[path] = true
-	d.problems = append(d.problems, Problem{
-		File: d.file, Line: at.line, Column: at.column, Path: path, Message: fmt.Sprintf(format, values...),
-	})
-}
-
-// err is everything reported so far, in the order of the file, or nil.
-func (d *document) err() error {
-	if len(d.problems) == 0 {
-		return nil
-	}
-	slices.SortStableFunc(d.problems, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
-	return &Error{Problems: d.problems}
-}
-
 // decode fills the struct that target points to from the one document in data.
-func (d *document) decode(data []byte, target any) {
+func (d *Document) decode(data []byte, target any) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var root, more yaml.Node
 	if err := decoder.Decode(&root); err != nil {
@@ -107,7 +40,7 @@ var syntaxLine = regexp.MustCompile(`^line (\d+): `)
 
 // syntax reports what the YAML parser refuses. It tells the line in its text
 // only, and no column.
-func (d *document) syntax(err error) {
+func (d *Document) syntax(err error) {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	at := position{1, 1}
 	if match := syntaxLine.FindStringSubmatch(text); match != nil {
@@ -119,13 +52,15 @@ func (d *document) syntax(err error) {
 
 func nodePosition(node *yaml.Node) position { return position{node.Line, node.Column} }
 
-func (d *document) value(node *yaml.Node, path string, target reflect.Value) {
+func (d *Document) value(node *yaml.Node, path string, target reflect.Value) {
 	at := nodePosition(node)
 	switch {
 	case node.Kind == yaml.AliasNode || node.Anchor != "":
 		d.report(at, path, "anchors and aliases are not understood here")
 	case node.Tag == "!!null":
 		d.report(at, path, "has no value")
+	case target.Type() == reflect.TypeFor[time.Duration]():
+		d.duration(node, path, target)
 	case target.Type() == reflect.TypeFor[netip.Addr]():
 		decodeText(d, node, path, target, netip.ParseAddr, "an IP address")
 	case target.Type() == reflect.TypeFor[netip.Prefix]():
@@ -136,27 +71,13 @@ func (d *document) value(node *yaml.Node, path string, target reflect.Value) {
 		d.list(node, path, target)
 	case target.Kind() == reflect.String:
 		if d.scalar(node, path, "text", "!!str") {
+			d.at[path] = at
 			target.SetString(node.Value)
 		}
 	case target.Kind() == reflect.Bool:
-		if d.scalar(node, path, "true or false", "!!bool") {
-			var value bool
-			if err := node.Decode(&value); err != nil {
-				d.report(at, path, "%q is not true or false", node.Value)
-				return
-			}
-			target.SetBool(value)
-		}
+		decodeScalar(d, node, path, "!!bool", "true or false", target.SetBool)
 	case target.Kind() == reflect.Int:
-		if d.scalar(node, path, "a whole number", "!!int") {
-			number, err := strconv.Atoi(node.Value)
-			if err != nil {
-				delete(d.at, path)
-				d.report(at, path, "%q is not a whole number", node.Value)
-				return
-			}
-			target.SetInt(int64(number))
-		}
+		decodeScalar(d, node, path, "!!int", "a whole number", target.SetInt)
 	default:
 		panic("no decoding for " + target.Type().String())
 	}
@@ -164,7 +85,7 @@ func (d *document) value(node *yaml.Node, path string, target reflect.Value) {
 
 // scalar says whether a node is a value of the wanted type, and reports it
 // when it is not.
-func (d *document) scalar(node *yaml.Node, path, want, tag string) bool {
+func (d *Document) scalar(node *yaml.Node, path, want, tag string) bool {
 	at := nodePosition(node)
 	switch {
 	case node.Kind == yaml.MappingNode:
@@ -176,11 +97,27 @@ func (d *document) scalar(node *yaml.Node, path, want, tag string) bool {
 	case node.Tag != tag:
 		d.report(at, path, "%q is not %s", node.Value, want)
 	default:
-		d.at[path] = at
 		return true
 	}
 	return false
 }
+
+// decodeScalar decodes a value of the wanted type as YAML does, except that a
+// whole number is written in plain digits.
+func decodeScalar[T any](d *Document, node *yaml.Node, path, tag, want string, set func(T)) {
+	if !d.scalar(node, path, want, tag) {
+		return
+	}
+	var value T
+	if err := node.Decode(&value); err != nil || tag == "!!int" && !decimal.MatchString(node.Value) {
+		d.report(nodePosition(node), path, "%q is not %s", node.Value, want)
+		return
+	}
+	d.at[path] = nodePosition(node)
+	set(value)
+}
+
+var decimal = regexp.MustCompile(`^[+-]?(0|[1-9][0-9]*)$`)
 
 func kindOf(tag string) string {
 	switch tag {
@@ -194,9 +131,31 @@ func kindOf(tag string) string {
 	return tag
 }
 
+// duration decodes a length of time with its unit.
+func (d *Document) duration(node *yaml.Node, path string, target reflect.Value) {
+	at, want := nodePosition(node), "a duration such as 30s, 500ms or 1h30m"
+	if node.Kind == yaml.ScalarNode && (node.Tag == "!!int" || node.Tag == "!!float") {
+		d.report(at, path, "%q has no unit: write it as 30s, 500ms or 1h30m", node.Value)
+		return
+	}
+	if !d.scalar(node, path, want, "!!str") {
+		return
+	}
+	value, err := time.ParseDuration(node.Value)
+	switch {
+	case err != nil:
+		d.report(at, path, "%q is not %s", node.Value, want)
+	case value < 0:
+		d.report(at, path, "%q is negative", node.Value)
+	default:
+		d.at[path] = at
+		target.SetInt(int64(value))
+	}
+}
+
 // decodeText decodes a value that has a text form of its own. YAML would take
 // some addresses for numbers, so any plain value is accepted.
-func decodeText[T any](d *document, node *yaml.Node, path string, target reflect.Value, parse func(string) (T, error), want string) {
+func decodeText[T any](d *Document, node *yaml.Node, path string, target reflect.Value, parse func(string) (T, error), want string) {
 	at := nodePosition(node)
 	if node.Kind != yaml.ScalarNode {
 		d.scalar(node, path, want, "")
@@ -211,7 +170,7 @@ func decodeText[T any](d *document, node *yaml.Node, path string, target reflect
 	target.Set(reflect.ValueOf(value))
 }
 
-func (d *document) list(node *yaml.Node, path string, target reflect.Value) {
+func (d *Document) list(node *yaml.Node, path string, target reflect.Value) {
 	if node.Kind != yaml.SequenceNode {
 		d.report(nodePosition(node), path, "want a list")
 		return
@@ -223,7 +182,7 @@ func (d *document) list(node *yaml.Node, path string, target reflect.Value) {
 	}
 }
 
-func (d *document) mapping(node *yaml.Node, path string, target reflect.Value) {
+func (d *Document) mapping(node *yaml.Node, path string, target reflect.Value) {
 	if node.Kind != yaml.MappingNode {
 		d.report(nodePosition(node), path, "want a mapping of settings")
 		return
