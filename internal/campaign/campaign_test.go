@@ -1,0 +1,283 @@
+package campaign
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"heliotrope/internal/strict"
+)
+
+// good is a file that says as little as it can.
+const good = `version: 1
+name: unit
+seed: 5
+testbed: emulated
+matrix:
+  storage: [iscsi, drbd]
+  wan: [lan, "rtt=60ms,rate=100mbit"]
+  access: [database]
+repetitions: 2
+`
+
+func parse(t *testing.T, text string) *Spec {
+	t.Helper()
+	spec, err := Parse("x.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
+func ids(cells []Cell) []string {
+	var names []string
+	for _, cell := range cells {
+		names = append(names, cell.ID())
+	}
+	return names
+}
+
+func TestDefaults(t *testing.T) {
+	got := parse(t, good+"access_specifications:\n- {name: own, lines: [{size_bytes: 512, share_percent: 100, read_percent: 0, random_percent: 0}]}\n")
+	want := &Spec{
+		Version: 1, Name: "unit", Seed: 5, Testbed: TestbedEmulated, Lanes: 1,
+		Matrix: Matrix{Hypervisor: []string{"xen"}, Storage: []string{"iscsi", "drbd"}, WAN: []string{"lan", "rtt=60ms,rate=100mbit"},
+			Access: []string{"database"}, DRBDProtocol: []string{"C"}},
+		Access:      []AccessSpec{{Name: "own", Outstanding: 1, Lines: []AccessLine{{SizeBytes: 512, SharePercent: 100}}}},
+		Repetitions: 2, Order: OrderBlocks, Phases: Phases{20 * time.Second, 30 * time.Second, 30 * time.Second}, Disk: DiskSpec{64},
+		Limits: Limits{Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute, RTTToleranceMs: 5, MinFreeMiB: 256},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestCells(t *testing.T) {
+	for name, test := range map[string]struct {
+		old, new string
+		want     []string
+	}{
+		"the matrix": {"", "", []string{"xen-iscsi-lan-database", "xen-iscsi-rtt60.rate100mbit-database",
+			"xen-drbd-c-lan-database", "xen-drbd-c-rtt60.rate100mbit-database"}},
+		"protocols and memory": {"  access:", "  drbd_protocol: [A, C]\n  guest_memory_mib: [112, 160]\n  access:", []string{
+			"xen-iscsi-lan-database-112m", "xen-iscsi-lan-database-160m",
+			"xen-iscsi-rtt60.rate100mbit-database-112m", "xen-iscsi-rtt60.rate100mbit-database-160m",
+			"xen-drbd-a-lan-database-112m", "xen-drbd-a-lan-database-160m",
+			"xen-drbd-a-rtt60.rate100mbit-database-112m", "xen-drbd-a-rtt60.rate100mbit-database-160m",
+			"xen-drbd-c-lan-database-112m", "xen-drbd-c-lan-database-160m",
+			"xen-drbd-c-rtt60.rate100mbit-database-112m", "xen-drbd-c-rtt60.rate100mbit-database-160m"}},
+		"all numbers of a WAN": {`[lan, "rtt=60ms,rate=100mbit"]`, `["jitter=500us,rate=2500kbit,rtt=1.5ms,loss=0.1%"]`, []string{
+			"xen-iscsi-rtt1.5.jitter0.5.loss0.1.rate2500kbit-database", "xen-drbd-c-rtt1.5.jitter0.5.loss0.1.rate2500kbit-database"}},
+		"excluded, whatever the spelling": {"repetitions", "exclude:\n- {storage: drbd, wan: 'rate=100mbit,rtt=60ms'}\n- {storage: iscsi, wan: 'rtt=0ms'}\nrepetitions",
+			[]string{"xen-iscsi-rtt60.rate100mbit-database", "xen-drbd-c-lan-database"}},
+		"included": {"repetitions", "include:\n- {storage: nfs, wan: continental}\n- {storage: drbd, drbd_protocol: A, wan: lan, guest_memory_mib: 128}\nrepetitions",
+			[]string{"xen-iscsi-lan-database", "xen-iscsi-rtt60.rate100mbit-database", "xen-drbd-c-lan-database",
+				"xen-drbd-c-rtt60.rate100mbit-database", "xen-nfs-continental-database", "xen-drbd-a-lan-database-128m"}},
+		"excluded and put back": {"repetitions", "exclude: [{storage: iscsi}]\ninclude: [{storage: iscsi, wan: lan}]\nrepetitions",
+			[]string{"xen-drbd-c-lan-database", "xen-drbd-c-rtt60.rate100mbit-database", "xen-iscsi-lan-database"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cells := parse(t, strings.Replace(good, test.old, test.new, 1)).Cells()
+			if got := ids(cells); !slices.Equal(got, test.want) {
+				t.Errorf("got  %v\nwant %v", got, test.want)
+			}
+			for _, cell := range cells {
+				if !regexp.MustCompile(`^[a-z0-9.-]+$`).MatchString(cell.ID()) {
+					t.Errorf("ID %s", cell.ID())
+				}
+			}
+		})
+	}
+}
+
+func TestCellSaysWhatItIs(t *testing.T) {
+	got := parse(t, good).Cells()[3]
+	want := Cell{Hypervisor: "xen", Storage: "drbd", DRBDProtocol: "C", WAN: "rtt=60ms,rate=100mbit", RTTMs: 60,
+		Access: AccessSpec{Name: "database", Outstanding: 1, Lines: []AccessLine{{SizeBytes: 8192, SharePercent: 100, ReadPercent: 67, RandomPercent: 100}}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// refused has a change of the good file and the problem it makes, by line:column.
+var refused = []struct{ name, old, new, want string }{
+	{"version", "version: 1", "version: 2", `1:10: version: 2 is not understood: want 1`},
+	{"version missing", "version: 1\n", "", `1:1: version: is missing`},
+	{"unknown key", "seed: 5", "seed: 5\nseeds: 6", `4:1: seeds: unknown setting (known: version, name, description, seed, testbed, inventories, lanes, matrix, exclude, include, access_specifications, repetitions, order, phases, disk, limits)`},
+	{"unknown key below", "  storage", "  disks: 1\n  storage", `6:3: matrix.disks: unknown setting (known: hypervisor, storage, wan, access, guest_memory_mib, drbd_protocol)`},
+	{"name", "name: unit", "name: Unit Test", `2:7: name: "Unit Test" is no name: want 1 to 40 of a-z, 0-9 and -, not beginning with -`},
+	{"name too long", "name: unit", "name: " + strings.Repeat("a", 41), `2:7: name: "` + strings.Repeat("a", 41) + `" is no name: want 1 to 40 of a-z, 0-9 and -, not beginning with -`},
+	{"seed missing", "seed: 5\n", "", `1:1: seed: is missing`},
+	{"seed of the wrong type", "seed: 5", "seed: lucky", `3:7: seed: "lucky" is not a whole number`},
+	{"testbed", "testbed: emulated", "testbed: cloud", `4:10: testbed: "cloud" is not known: want emulated, hosts or simulated`},
+	{"no inventories", "testbed: emulated", "testbed: hosts", `1:1: inventories: is missing`},
+	{"empty inventories", "testbed: emulated", "testbed: hosts\ninventories: []", `5:14: inventories: is empty: want an inventory for each testbed`},
+	{"inventory twice", "testbed: emulated", "testbed: hosts\ninventories: [a.yaml, a.yaml]", `5:23: inventories[1]: "a.yaml" is given twice: an inventory is one lane`},
+	{"inventory of home", "testbed: emulated", "testbed: hosts\ninventories: [~/a.yaml]", `5:15: inventories[0]: "~/a.yaml" is no path (~ is not understood)`},
+	{"inventories of the emulated testbed", "testbed: emulated", "testbed: emulated\ninventories: [a.yaml]", `5:14: inventories: is for testbed: hosts only, not for emulated`},
+	{"lanes of the emulated testbed", "testbed: emulated", "testbed: emulated\nlanes: 2", `5:8: lanes: is for testbed: simulated only, not for emulated; on hosts each inventory is a lane`},
+	{"no lanes", "testbed: emulated", "testbed: simulated\nlanes: 0", `5:8: lanes: 0: want 1 to 64`},
+	{"too many lanes", "testbed: emulated", "testbed: simulated\nlanes: 65", `5:8: lanes: 65: want 1 to 64`},
+	{"hypervisor", "  storage", "  hypervisor: [kvm]\n  storage", `6:16: matrix.hypervisor[0]: "kvm" is not known: want xen`},
+	{"no storage", "  storage: [iscsi, drbd]\n", "", `6:3: matrix.storage: is missing`},
+	{"empty storage", "[iscsi, drbd]", "[]", `6:12: matrix.storage: is empty: want at least one level`},
+	{"storage", "[iscsi, drbd]", "[iscsi, smb]", `6:20: matrix.storage[1]: "smb" is not known: want iscsi, nfs or drbd`},
+	{"storage twice", "[iscsi, drbd]", "[iscsi, iscsi]", `6:20: matrix.storage[1]: "iscsi" is given twice`},
+	{"storage as text", "[iscsi, drbd]", "iscsi", `6:12: matrix.storage: want a list`},
+	{"negative delay", "rtt=60ms", "rtt=-60ms", `7:14: matrix.wan[1]: WAN profile "rtt=-60ms,rate=100mbit": rtt -60ms is negative`},
+	{"unknown WAN", "[lan,", "[moon,", `7:9: matrix.wan[0]: unknown WAN profile "moon": want lan, continental, transatlantic, transpacific, or numbers such as rtt=60ms,jitter=2ms,loss=0.1%,rate=50mbit`},
+	{"WAN twice", `"rtt=60ms,rate=100mbit"`, "lan", `7:14: matrix.wan[1]: "lan" is given twice`},
+	{"WAN twice, spelt differently", `[lan, "rtt=60ms,rate=100mbit"]`, `[transatlantic, "rate=100mbit,rtt=90ms"]`, `7:24: matrix.wan[1]: "rate=100mbit,rtt=90ms" shapes as "transatlantic" does`},
+	{"unknown access", "[database]", "[databas]", `8:12: matrix.access[0]: "databas" is neither well-known (4k-mixed-random, 4k-read-sequential, 4k-write-random, database, file-server, web-server) nor defined under access_specifications`},
+	{"workstation", "[database]", "[workstation]", `8:12: matrix.access[0]: Iometer's workstation (8 KiB, 80% read, 80% random) is not offered: ` + reasonSharedCursor},
+	{"protocol", "  access", "  drbd_protocol: [D]\n  access", `8:19: matrix.drbd_protocol[0]: "D" is not known: want A, B or C`},
+	{"protocol without DRBD", "storage: [iscsi, drbd]", "storage: [iscsi]\n  drbd_protocol: [A]", `7:18: matrix.drbd_protocol: is for drbd only, which is not in matrix.storage`},
+	{"little memory", "  access", "  guest_memory_mib: [64]\n  access", `8:22: matrix.guest_memory_mib[0]: 64 MiB: want 112 to 1048576`},
+	{"memory twice", "  access", "  guest_memory_mib: [112, 112]\n  access", `8:27: matrix.guest_memory_mib[1]: 112 is given twice`},
+	{"memory empty", "  access", "  guest_memory_mib: []\n  access", `8:21: matrix.guest_memory_mib: is empty: want at least one level`},
+	{"no repetitions", "repetitions: 2", "repetitions: 0", `9:14: repetitions: 0: want 1 to 100000`},
+	{"too many trials", "repetitions: 2", "repetitions: 25001", `6:3: matrix: 4 cells × 25001 repetitions are more than 100000 trials`},
+	{"order", "repetitions: 2", "repetitions: 2\norder: random", `10:8: order: "random" is not known: want blocks or sequential`},
+	{"a negative phase", "repetitions: 2", "repetitions: 2\nphases: {before: -5s}", `10:18: phases.before: "-5s" is negative`},
+	{"a phase without unit", "repetitions: 2", "repetitions: 2\nphases: {before: 30}", `10:18: phases.before: "30" has no unit: write it as 30s, 500ms or 1h30m`},
+	{"a phase too short", "repetitions: 2", "repetitions: 2\nphases: {after: 10ms}", `10:17: phases.after: 10ms: want 1s to 24h0m0s`},
+	{"phases too long for a trial", "repetitions: 2", "repetitions: 2\nphases: {after: 20m}", `1:1: limits.trial: 30m0s is not more than warm_up, before, a migration of limits.migration, and after: 30m50s`},
+	{"trial too short", "repetitions: 2", "repetitions: 2\nlimits: {trial: 5m}", `10:17: limits.trial: 5m0s is not more than warm_up, before, a migration of limits.migration, and after: 11m20s`},
+	{"no attempts", "repetitions: 2", "repetitions: 2\nlimits: {attempts: 0}", `10:20: limits.attempts: 0: want 1 to 100`},
+	{"no tolerance", "repetitions: 2", "repetitions: 2\nlimits: {rtt_tolerance_ms: 0}", `10:28: limits.rtt_tolerance_ms: 0 ms: want at least 1`},
+	{"negative space", "repetitions: 2", "repetitions: 2\nlimits: {min_free_mib: -1}", `10:24: limits.min_free_mib: -1 MiB is negative`},
+	{"small disk", "repetitions: 2", "repetitions: 2\ndisk: {size_mib: 15}", `10:18: disk.size_mib: 15 MiB: want 16 to 1048576`},
+	{"disk too small for the load", "[database]\nrepetitions: 2", "[big]\nrepetitions: 2\ndisk: {size_mib: 16}\naccess_specifications:\n- {name: big, lines: [{size_bytes: 2097152, share_percent: 100, read_percent: 0, random_percent: 0}]}",
+		`10:18: disk.size_mib: 16 MiB hold less than 16 I/Os of 2097152 bytes, of access specification big: want at least 32 MiB`},
+	{"empty exclude", "repetitions: 2", "exclude: [{}]\nrepetitions: 2", `9:11: exclude[0]: is empty: it would match every cell`},
+	{"exclude of nothing", "repetitions: 2", "exclude: [{storage: nfs}]\nrepetitions: 2", `9:11: exclude[0]: matches no cell of the matrix`},
+	{"exclude of everything", "repetitions: 2", "exclude: [{access: database}]\nrepetitions: 2", `9:10: exclude: leaves no cell to run`},
+	{"exclude of the unknown", "repetitions: 2", "exclude: [{storage: smb}]\nrepetitions: 2", `9:21: exclude[0].storage: "smb" is not known: want iscsi, nfs or drbd`},
+	{"exclude of a protocol elsewhere", "repetitions: 2", "exclude: [{storage: iscsi, drbd_protocol: C}]\nrepetitions: 2", `9:43: exclude[0].drbd_protocol: is for drbd only, not for iscsi`},
+	{"include of a cell", "repetitions: 2", "include: [{storage: drbd, wan: 'rtt=0s'}]\nrepetitions: 2", `9:11: include[0]: repeats the cell xen-drbd-c-lan-database`},
+	{"include twice", "repetitions: 2", "include: [{storage: nfs, wan: lan}, {storage: nfs, wan: lan}]\nrepetitions: 2", `9:37: include[1]: repeats the cell xen-nfs-lan-database`},
+	{"include of several", "repetitions: 2", "include: [{storage: nfs}]\nrepetitions: 2", `9:11: include[0].wan: is missing: the matrix has 2 levels of it`},
+	{"include of a protocol elsewhere", "storage: [iscsi, drbd]\n  wan: [lan, \"rtt=60ms,rate=100mbit\"]\n  access: [database]\n", "storage: [iscsi]\n  wan: [lan]\n  access: [database]\ninclude: [{drbd_protocol: A, wan: continental}]\n",
+		`9:27: include[0].drbd_protocol: is for drbd only, not for iscsi`},
+	{"own access without lines", "repetitions: 2", "access_specifications: [{name: own}]\nrepetitions: 2", `9:25: access_specifications[0].lines: is missing`},
+	{"own access with half a line", "repetitions: 2", "access_specifications: [{name: own, lines: [{size_bytes: 512, share_percent: 100, read_percent: 0}]}]\nrepetitions: 2",
+		`9:45: access_specifications[0].lines[0].random_percent: is missing`},
+	{"own access named as a well-known one", "repetitions: 2", "access_specifications: [{name: database, lines: [{size_bytes: 512, share_percent: 100, read_percent: 0, random_percent: 0}]}]\nrepetitions: 2",
+		`9:32: access_specifications[0].name: "database" is a well-known one: choose another name`},
+	{"own access that does not map", "repetitions: 2", "access_specifications: [{name: own, lines: [{size_bytes: 512, share_percent: 100, read_percent: 50, random_percent: 20}]}]\nrepetitions: 2",
+		`9:117: access_specifications[0].lines[0].random_percent: ` + reasonSharedCursor},
+	{"a list where a mapping belongs", "repetitions: 2", "repetitions: 2\nlimits: []", `10:9: limits: want a mapping of settings`},
+}
+
+func TestRefused(t *testing.T) {
+	for _, test := range refused {
+		t.Run(test.name, func(t *testing.T) {
+			if !strings.Contains(good, test.old) {
+				t.Fatalf("the good file has no %q", test.old)
+			}
+			spec, err := Parse("x.yaml", []byte(strings.Replace(good, test.old, test.new, 1)))
+			var invalid *strict.Error
+			if !errors.As(err, &invalid) || spec != nil || err.Error() != "x.yaml:"+test.want {
+				t.Errorf("got  %v\nwant x.yaml:%s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestEveryProblemAtOnce(t *testing.T) {
+	_, err := Parse("x.yaml", []byte("version: 1\nname: X\nseed: 1.5\ntestbed: hosts\nmatrix:\n  storage: [ftp]\n  wan: []\n  access: [4k]\nexclude: [{wan: mars}]\nphases: {warm_up: 5}\ntypo: 1\n"))
+	var invalid *strict.Error
+	if !errors.As(err, &invalid) {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, problem := range invalid.Problems {
+		got = append(got, fmt.Sprintf("%d %s", problem.Line, problem.Path))
+	}
+	want := []string{"1 inventories", "1 repetitions", "2 name", "3 seed", "6 matrix.storage[0]", "7 matrix.wan",
+		"8 matrix.access[0]", "9 exclude[0].wan", "10 phases.warm_up", "11 typo"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
+// TestHugeMatrix holds that a matrix is counted before it is made.
+func TestHugeMatrix(t *testing.T) {
+	levels := func(format string) string {
+		var list []string
+		for i := range 2000 {
+			list = append(list, fmt.Sprintf(format, i+112))
+		}
+		return "[" + strings.Join(list, ", ") + "]"
+	}
+	text := strings.Replace(good, `[lan, "rtt=60ms,rate=100mbit"]`, levels(`"rtt=%dus"`)+"\n  guest_memory_mib: "+levels("%d"), 1)
+	if _, err := Parse("x.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "8000000 cells × 2 repetitions are more than 100000 trials") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestExamples(t *testing.T) {
+	trials := map[string]int{"quick.yaml": 3, "thesis.yaml": 60, "simulated.yaml": 1000}
+	paths, err := filepath.Glob("../../examples/*.yaml")
+	if err != nil || len(paths) != len(trials) {
+		t.Fatalf("examples: %v, %v", paths, err)
+	}
+	for _, path := range paths {
+		spec, err := Load(path)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if got := len(spec.Plan()); got != trials[filepath.Base(path)] {
+			t.Errorf("%s: %d trials", path, got)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(string(text), "# yaml-language-server: $schema=../internal/campaign/campaign.schema.json\n") {
+			t.Errorf("%s does not name its schema", path)
+		}
+	}
+}
+
+func TestLoadOfNoFile(t *testing.T) {
+	_, err := Load(filepath.Join(t.TempDir(), "none.yaml"))
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(good))
+	for _, test := range refused {
+		f.Add([]byte(strings.Replace(good, test.old, test.new, 1)))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		spec, err := Parse("x.yaml", data)
+		var invalid *strict.Error
+		if err != nil && !errors.As(err, &invalid) {
+			t.Fatalf("got %v, want a *strict.Error", err)
+		}
+		if err != nil {
+			return
+		}
+		seen := map[string]bool{}
+		for _, id := range ids(spec.Cells()) {
+			if seen[id] {
+				t.Errorf("two cells are %s", id)
+			}
+			seen[id] = true
+		}
+		if plan := spec.Plan(); len(plan) != len(seen)*spec.Repetitions || len(plan) > maxTrials {
+			t.Errorf("%d cells, %d repetitions, %d trials", len(seen), spec.Repetitions, len(plan))
+		}
+	})
+}

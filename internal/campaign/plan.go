@@ -1,0 +1,83 @@
+package campaign
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+)
+
+// Plan lists the trials of a campaign from Parse, in the order in which they
+// are to be started. The order and the seeds depend on nothing but the file:
+// changing what is below changes every plan, and needs a new Version.
+func (s *Spec) Plan() []Trial {
+	cells := s.Cells()
+	trials := make([]Trial, 0, len(cells)*s.Repetitions)
+	add := func(block int, cell Cell) {
+		id := cell.ID()
+		trials = append(trials, Trial{
+			Sequence: len(trials) + 1, Block: block, CellID: id, Cell: cell, Seed: s.derive("trial", id, block),
+		})
+	}
+	if s.Order == OrderSequential {
+		for _, cell := range cells {
+			for block := 1; block <= s.Repetitions; block++ {
+				add(block, cell)
+			}
+		}
+		return trials
+	}
+	for block := 1; block <= s.Repetitions; block++ {
+		random := splitMix64(s.derive("order", "", block))
+		for _, i := range random.permutation(len(cells)) {
+			add(block, cells[i])
+		}
+	}
+	return trials
+}
+
+// derive makes a seed for one purpose from the campaign's: the first 8 bytes,
+// big endian, of the SHA-256 of a text that names all it depends on. So a
+// trial keeps its seed when other cells are added or removed.
+func (s *Spec) derive(purpose, cellID string, block int) uint64 {
+	sum := sha256.Sum256(fmt.Appendf(nil, "heliotrope plan %d\nseed %d\n%s %s\nblock %d\n", Version, s.Seed, purpose, cellID, block))
+	return binary.BigEndian.Uint64(sum[:8])
+}
+
+// splitMix64 is the generator of Steele, Lea and Flood, "Fast splittable
+// pseudorandom number generators", OOPSLA 2014, with the constants of Vigna's
+// https://prng.di.unimi.it/splitmix64.c. It is here because no release of Go
+// promises that math/rand gives the same numbers for ever.
+type splitMix64 uint64
+
+func (r *splitMix64) next() uint64 {
+	*r += 0x9e3779b97f4a7c15
+	z := uint64(*r)
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// below gives each of 0 … n-1 with the same chance: numbers beyond the last
+// whole multiple of n are rejected.
+func (r *splitMix64) below(n uint64) uint64 {
+	surplus := -n % n // 2^64 mod n
+	for {
+		if x := r.next(); x >= surplus {
+			return x % n
+		}
+	}
+}
+
+// permutation shuffles 0 … n-1 after Fisher and Yates, from the end (Knuth,
+// The Art of Computer Programming, volume 2, algorithm 3.4.2P).
+func (r *splitMix64) permutation(n int) []int {
+	order := make([]int, n)
+	for i := range order {
+		order[i] = i
+	}
+	for i := n - 1; i > 0; i-- {
+		j := int(r.below(uint64(i) + 1)) //nolint:gosec // at most i
+		order[i], order[j] = order[j], order[i]
+	}
+	return order
+}

@@ -1,0 +1,110 @@
+package campaign
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/invopop/jsonschema"
+)
+
+var update = flag.Bool("update", false, "write the files that tests compare with")
+
+// compare compares with a committed file, or writes it with -update.
+func compare(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s is not what the code makes; `go test ./internal/campaign -update` writes it. Made:\n%s", path, got)
+	}
+}
+
+// TestSchema makes the schema from the types and their comments.
+func TestSchema(t *testing.T) {
+	reflector := jsonschema.Reflector{
+		FieldNameTag: "yaml", ExpandedStruct: true,
+		Mapper: func(of reflect.Type) *jsonschema.Schema {
+			if of != reflect.TypeFor[time.Duration]() {
+				return nil
+			}
+			return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}
+		},
+	}
+	if err := reflector.AddGoComments("heliotrope/internal/campaign", ".", jsonschema.WithFullComment()); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range reflector.CommentMap {
+		reflector.CommentMap[name] = strings.Join(strings.Fields(text), " ")
+	}
+	schema := reflector.Reflect(&Spec{})
+	schema.ID = ""
+	schema.Title = "Heliotrope campaign"
+	text, err := json.MarshalIndent(schema, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "campaign.schema.json", string(text)+"\n")
+}
+
+// TestSchemaSaysWhatIsChecked holds the names in the schema's tags to those
+// that the checks know.
+func TestSchemaSaysWhatIsChecked(t *testing.T) {
+	type property struct {
+		Enum        []any
+		Description string
+		Items       *property
+		Properties  map[string]property
+	}
+	var schema struct {
+		property
+		Defs map[string]property `json:"$defs"`
+	}
+	if err := json.Unmarshal([]byte(Schema), &schema); err != nil {
+		t.Fatal(err)
+	}
+	matrix := schema.Defs["Matrix"].Properties
+	for name, test := range map[string]struct {
+		got  []any
+		want []string
+	}{
+		"testbed":       {schema.Properties["testbed"].Enum, testbeds},
+		"order":         {schema.Properties["order"].Enum, orders},
+		"hypervisor":    {matrix["hypervisor"].Items.Enum, hypervisors},
+		"storage":       {matrix["storage"].Items.Enum, storages},
+		"drbd_protocol": {matrix["drbd_protocol"].Items.Enum, protocols},
+		"match storage": {schema.Defs["Match"].Properties["storage"].Enum, storages},
+	} {
+		var got []string
+		for _, value := range test.got {
+			got = append(got, value.(string))
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: the schema has %v, the checks %v", name, got, test.want)
+		}
+	}
+	for _, spec := range WellKnownAccess() {
+		if !strings.Contains(matrix["access"].Description, spec.Name) {
+			t.Errorf("the schema does not mention %s", spec.Name)
+		}
+	}
+	for _, properties := range []map[string]property{schema.Properties, matrix, schema.Defs["Limits"].Properties} {
+		for name, property := range properties {
+			if property.Description == "" {
+				t.Errorf("the schema does not explain %s", name)
+			}
+		}
+	}
+}

@@ -1,0 +1,90 @@
+// Package trial has the words of one trial: its phases, its timeline, its
+// verdict, and the reference by which everybody names it. It is pure.
+package trial
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/inventory"
+)
+
+// Lane is one testbed of a campaign; it runs one trial at a time.
+type Lane struct {
+	Name      string         `json:"name"` // the testbed's label
+	Kind      inventory.Kind `json:"kind"`
+	Inventory string         `json:"inventory,omitempty"` // absolute path on the controller; none for a simulated one
+	Agentless bool           `json:"agentless,omitempty"` // nothing is installed on its hosts
+	Hosts     []string       `json:"hosts,omitempty"`     // names; none for a simulated one
+	// Faults provokes failures of a simulated testbed; see package simulated.
+	Faults json.RawMessage `json:"faults,omitempty"`
+}
+
+// Phase of a trial.
+type Phase string
+
+// The phases, in their order.
+const (
+	Provision Phase = "provision"
+	Shape     Phase = "shape"
+	Attest    Phase = "attest"
+	WarmUp    Phase = "warm-up"
+	Before    Phase = "before"
+	Migrate   Phase = "migrate" // pre-copy, blackout, and the storage's own steps around them
+	After     Phase = "after"
+	Collect   Phase = "collect"
+	Verify    Phase = "verify"
+	Teardown  Phase = "teardown"
+)
+
+// Phases lists the phases in their order.
+var Phases = []Phase{Provision, Shape, Attest, WarmUp, Before, Migrate, After, Collect, Verify, Teardown}
+
+// Verdict on a trial.
+type Verdict string
+
+// The verdicts.
+const (
+	Valid        Verdict = "valid"
+	TargetFailed Verdict = "target-failed" // the migration or the storage failed: a result
+	Invalid      Verdict = "invalid"       // the measurement cannot be trusted
+	Skipped      Verdict = "skipped"       // not run: the campaign was cancelled, or gave up
+)
+
+// Guest is the measured guest's name among a testbed's machines.
+const Guest = "guest"
+
+// Mark is the beginning of a phase, on the controller's time base.
+type Mark struct {
+	Phase Phase     `json:"phase"`
+	At    time.Time `json:"at"`
+}
+
+// Timeline is the phases that have begun, in their order.
+type Timeline []Mark
+
+// Start is when a phase began; false when it has not.
+func (t Timeline) Start(phase Phase) (time.Time, bool) {
+	for _, mark := range t {
+		if mark.Phase == phase {
+			return mark.At, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// Ref names one attempt of a trial and says what it is.
+type Ref struct {
+	Campaign string         `json:"campaign"`
+	Trial    campaign.Trial `json:"trial"`
+	Attempt  int            `json:"attempt"` // from 1
+	Timeline Timeline       `json:"timeline,omitempty"`
+	// Now is the time of a simulated trial, which passes without waiting.
+	// Zero for a real one.
+	Now time.Time `json:"now,omitzero"`
+}
+
+// Key is unique in the campaign and sorts in the plan's order: "00007.1".
+func (r Ref) Key() string { return fmt.Sprintf("%05d.%d", r.Trial.Sequence, r.Attempt) }
