@@ -107,10 +107,10 @@ type HostInfo struct {
 
 // Progress is how far a running migration is.
 type Progress struct {
-	At        time.Time
-	SentBytes int64 // of the migration stream, over all pre-copy rounds
+	At        time.Time `json:"at"`
+	SentBytes int64     `json:"sent_bytes"` // of the migration stream, over all pre-copy rounds
 	// MemoryBytes is the guest's memory: what one round over all of it sends.
-	MemoryBytes int64
+	MemoryBytes int64 `json:"memory_bytes"`
 }
 
 // Migration is the account of a finished migration.

@@ -36,6 +36,7 @@ echo "nfsd threads $(cat /proc/fs/nfsd/threads || echo 0)"
 for p in /proc/[0-9]*; do
   tr '\0' ' ' < "$p/cmdline" | grep -E '^[^ ]*(iscsid|rpc|nfs|blkmap|idmap|drbd|socat|fio|xl|pv|heliotrope)' | sed 's/^/process /'
 done
+ls -l /proc/[0-9]*/cwd | sed -n 's|^.* -> \(.*\.run/.*\)|process in \1|p'
 sed 's/^/kernel log level /' /proc/sys/kernel/printk
 find "$1" /run/heliotrope -mindepth 1 | sed 's/^/file /'
 exit 0`

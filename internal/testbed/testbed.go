@@ -15,6 +15,7 @@ import (
 	"path"
 	"time"
 
+	"heliotrope/internal/clock"
 	"heliotrope/internal/guest"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/hypervisor/xen"
@@ -26,6 +27,8 @@ import (
 	"heliotrope/internal/storage/nfs"
 	"heliotrope/internal/wan"
 )
+
+var _ Bed = (*Testbed)(nil)
 
 // Testbed is a connected testbed. Connections are made when first used.
 type Testbed struct {
@@ -60,7 +63,7 @@ func Connect(inv *inventory.Inventory) (*Testbed, error) {
 	reach := inventory.SSH{Address: inv.Guest.Address.Addr().String() + ":22",
 		User: inv.Guest.SSH.User, KeyFile: inv.Guest.SSH.KeyFile, HostKeys: inv.Guest.SSH.HostKeys}
 	var err error
-	t.guest, err = connect("guest", reach, t.hosts[inv.Store.Name])
+	t.guest, err = connect(GuestName, reach, t.hosts[inv.Store.Name])
 	return t, err
 }
 
@@ -101,8 +104,26 @@ func (t *Testbed) Site(site storage.Site) *inventory.Host {
 	return &t.Inventory.SiteA
 }
 
+// Kind says whether the testbed is emulated or made of real hosts.
+func (t *Testbed) Kind() inventory.Kind { return t.Inventory.Kind }
+
+// Name is the testbed's label.
+func (t *Testbed) Name() string { return t.Inventory.Name }
+
+// Now is this machine's time.
+func (t *Testbed) Now() time.Time { return time.Now() }
+
+// HostNames lists the hosts: site A, site B, storage server.
+func (t *Testbed) HostNames() []string {
+	var names []string
+	for _, host := range t.Inventory.Hosts() {
+		names = append(names, host.Name)
+	}
+	return names
+}
+
 // Hypervisor returns the driver of a site's host.
-func (t *Testbed) Hypervisor(site storage.Site) *xen.Host { return t.hypervisors[site] }
+func (t *Testbed) Hypervisor(site storage.Site) Hypervisor { return t.hypervisors[site] }
 
 // StorageKinds are the storage systems that Storage knows.
 var StorageKinds = []string{"iscsi", "nfs", "drbd"}
@@ -127,16 +148,60 @@ func (t *Testbed) Storage(kind string, replication drbd.Options) (storage.System
 }
 
 // WAN returns the driver of the path between the sites.
-func (t *Testbed) WAN() *wan.Shaper { return wan.New(t.Inventory, t.hosts[t.Inventory.WAN.Host]) }
+func (t *Testbed) WAN() WAN { return t.Shaper() }
+
+// WANPlace is the host that bridges the sites, and its network interface that
+// leads to site B.
+func (t *Testbed) WANPlace() (host, device string) {
+	return t.Inventory.WAN.Host, t.Inventory.WAN.Device
+}
+
+// Shaper is WAN with all that the real one can do.
+func (t *Testbed) Shaper() *wan.Shaper { return wan.New(t.Inventory, t.hosts[t.Inventory.WAN.Host]) }
+
+// Ping measures the round trip from site A's host to site B's, five a second.
+func (t *Testbed) Ping(ctx context.Context, count int) (wan.Ping, error) {
+	return wan.Measure(ctx, t.hosts[t.Inventory.SiteA.Name], t.Inventory.SiteB.Address, count)
+}
+
+// clockRounds is how many exchanges estimate a clock: the best one counts.
+const clockRounds = 25
+
+// Clock estimates how far the clock of a host, or of the guest while it runs,
+// is from this machine's.
+func (t *Testbed) Clock(ctx context.Context, name string) (clock.Offset, error) {
+	machine := t.Machine(name)
+	if machine == nil {
+		return clock.Offset{}, t.unknown(name)
+	}
+	return clock.Measure(ctx, machine, clockRounds)
+}
+
+// Machine returns a host by its name in the inventory, or the guest by
+// GuestName; nil when there is none of that name.
+func (t *Testbed) Machine(name string) remote.Host {
+	if name == GuestName {
+		return t.guest
+	}
+	return t.Host(name)
+}
+
+func (t *Testbed) unknown(name string) error {
+	return fmt.Errorf("testbed %s has no machine %q: there are %v and %s", t.Name(), name, t.HostNames(), GuestName)
+}
 
 // guestReadyLimit is how long a guest may take from its creation until it
 // answers; under emulation it boots in 10 to 25 s.
 const guestReadyLimit = 3 * time.Minute
 
 // StartGuest runs the measured guest at a site, with the disk, and waits until
-// it answers. The domain's name carries the testbed's label.
-func (t *Testbed) StartGuest(ctx context.Context, site storage.Site, name string, disk storage.Disk) (hypervisor.Domain, error) {
-	domain := guest.Domain(t.Inventory, t.DomainName(name), t.Site(site), disk.Device[site])
+// it answers. memoryMiB 0 is the inventory's default. The domain's name is
+// DomainName(GuestName).
+func (t *Testbed) StartGuest(ctx context.Context, site storage.Site, disk storage.Disk, memoryMiB int) (hypervisor.Domain, error) {
+	domain := guest.Domain(t.Inventory, t.DomainName(GuestName), t.Site(site), disk.Device[site])
+	if memoryMiB != 0 {
+		domain.MemoryMiB = memoryMiB
+	}
 	if err := t.Hypervisor(site).Create(ctx, domain); err != nil {
 		return domain, err
 	}
@@ -150,13 +215,15 @@ func (t *Testbed) DomainName(name string) string {
 	return t.Inventory.Name + hypervisor.LabelSeparator + name
 }
 
-// Teardown removes everything of ours from all hosts: domains first, then
-// disks, then the shaping. It goes on past errors and joins them.
+// Teardown removes everything of ours from all hosts: domains first, then what
+// runs in RunDir, then disks, then the shaping. It goes on past errors and
+// joins them. Programs in WorkerDir stay.
 func (t *Testbed) Teardown(ctx context.Context) error {
 	var errs []error
 	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
 		errs = append(errs, t.Hypervisor(site).Teardown(ctx))
 	}
+	errs = append(errs, t.sweep(ctx))
 	for _, kind := range StorageKinds {
 		system, err := t.Storage(kind, drbd.Options{})
 		if err == nil {
@@ -166,7 +233,7 @@ func (t *Testbed) Teardown(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("tear %s down: %w", kind, err))
 		}
 	}
-	errs = append(errs, t.WAN().Teardown(ctx))
+	errs = append(errs, t.Shaper().Teardown(ctx))
 	if errors.Join(errs...) == nil {
 		for _, host := range t.Inventory.Hosts() {
 			errs = append(errs, t.removeFolder(host))

@@ -1,0 +1,261 @@
+package record
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	_ "embed" // the script
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"heliotrope/internal/remote"
+)
+
+//go:embed process.sh
+var processScript string
+
+// Process is one detached process on a host, known by its folder alone. It has
+// a session and a process group of its own, works in that folder, and its
+// standard output and error are the files `output` and `errors` there.
+type Process struct {
+	Host remote.Runner
+	Dir  string // absolute, and the process's own; it vanishes with Remove
+}
+
+// State of a process.
+type State string
+
+// The states of a process.
+const (
+	None    State = "none"    // never started, or removed
+	Running State = "running" // it runs
+	Stopped State = "stopped" // it ran, and somebody stopped it
+	Ended   State = "ended"   // it ran, and ended by itself
+)
+
+// Status of a process.
+type Status struct {
+	State State
+	// Lines are the first lines of the files that were asked for; "" for one
+	// that is not there.
+	Lines []string
+	// Said is the end of what an Ended process wrote to its standard error.
+	Said string
+}
+
+// Problem says in a sentence that a process ended by itself, or "".
+func (s Status) Problem() string {
+	if s.State != Ended {
+		return ""
+	}
+	return "it ended by itself and said " + strconv.Quote(s.Said)
+}
+
+// ErrEnded says that there is a process that has ended, just now or long ago:
+// its files are still there, and it is not started anew before Remove.
+var ErrEnded = errors.New("it has ended; fetch or remove its files before it is started again")
+
+const (
+	// operationTimeout limits one operation beside the time it waits for the
+	// process itself. An emulated host is slow.
+	operationTimeout = time.Minute
+	// removeGrace is how long a process has to end before it is killed, when
+	// its files are not wanted.
+	removeGrace = 2 * time.Second
+)
+
+// Start runs a program, found by the host's PATH, with its arguments. A process
+// that runs already is left as it is; one that has ended is ErrEnded.
+func (p Process) Start(ctx context.Context, args ...string) error {
+	output, err := p.run(ctx, "start", 0, args...)
+	if err != nil {
+		return err
+	}
+	status, err := parseStatus(output, 0)
+	switch {
+	case err != nil:
+	case status.State == None:
+		err = errors.New("it does not start")
+	case status.State == Ended:
+		err = fmt.Errorf("%w; it said %q", ErrEnded, status.Said)
+	case status.State == Stopped:
+		err = ErrEnded
+	}
+	if err != nil {
+		return fmt.Errorf("%s: start %s in %s: %w", p.Host.Name(), args[0], p.Dir, err)
+	}
+	return nil
+}
+
+// Status asks how the process is, and for the first lines of files: absolute
+// paths, or relative ones in its folder.
+func (p Process) Status(ctx context.Context, files ...string) (Status, error) {
+	output, err := p.run(ctx, "status", 0, files...)
+	if err != nil {
+		return Status{}, err
+	}
+	status, err := parseStatus(output, len(files))
+	if err != nil {
+		return Status{}, fmt.Errorf("%s: status of %s: %w", p.Host.Name(), p.Dir, err)
+	}
+	return status, nil
+}
+
+func parseStatus(output []byte, files int) (Status, error) {
+	lines := strings.SplitN(string(output), "\n", files+2)
+	if len(lines) != files+2 {
+		return Status{}, fmt.Errorf("unreadable: %.200q", output)
+	}
+	status := Status{State: State(lines[0]), Lines: lines[1 : files+1], Said: strings.TrimSpace(lines[files+1])}
+	switch status.State {
+	case None, Running, Stopped, Ended:
+		return status, nil
+	}
+	return Status{}, fmt.Errorf("unknown state %.200q", lines[0])
+}
+
+// Alive says whether the process runs.
+func (p Process) Alive(ctx context.Context) (bool, error) {
+	status, err := p.Status(ctx)
+	return status.State == Running, err
+}
+
+// Stop sends the signal, named without SIG, to the whole process group and
+// waits until the process has ended. After the grace it is killed, and killed
+// is true: what it had not written yet is lost. One that does not run is no
+// error. A script started in the background ignores INT.
+func (p Process) Stop(ctx context.Context, signal string, grace time.Duration) (killed bool, err error) {
+	output, err := p.run(ctx, "stop", grace, signal, tenths(grace))
+	return bytes.Contains(output, []byte("killed")), err
+}
+
+// Remove ends the process and removes its folder with everything in it.
+func (p Process) Remove(ctx context.Context) error {
+	_, err := p.run(ctx, "remove", removeGrace, "TERM", tenths(removeGrace))
+	return err
+}
+
+// Sweep removes every Process whose folder lies directly in dir, and dir.
+func Sweep(ctx context.Context, host remote.Runner, dir string) error {
+	_, err := Process{Host: host, Dir: dir}.run(ctx, "sweep", removeGrace, "TERM", tenths(removeGrace))
+	return err
+}
+
+// Fetch copies files of the process's folder into a local one, in which they
+// appear once they are complete, and returns the local paths. It needs no file
+// server on the host. A file that is not there is an error.
+func (p Process) Fetch(ctx context.Context, names []string, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
+	output, err := p.run(ctx, "sizes", 0, names...)
+	if err != nil {
+		return nil, err
+	}
+	fields := strings.Fields(string(output))
+	if len(fields) != len(names) {
+		return nil, fmt.Errorf("%s: sizes of %d files in %s: unreadable: %.200q", p.Host.Name(), len(names), p.Dir, output)
+	}
+	sizes := make([]int64, len(names))
+	meter := &meter{progress: progress}
+	for i, name := range names {
+		if sizes[i], err = strconv.ParseInt(fields[i], 10, 64); err != nil {
+			return nil, fmt.Errorf("%s: size of %s: %w", p.Host.Name(), path.Join(p.Dir, name), err)
+		}
+		meter.total += sizes[i]
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return nil, err
+	}
+	local := make([]string, len(names))
+	for i, name := range names {
+		local[i] = filepath.Join(folder, name)
+		if err := p.fetch(ctx, name, sizes[i], local[i], meter); err != nil {
+			return nil, fmt.Errorf("fetch %s: %w", name, err)
+		}
+	}
+	return local, nil
+}
+
+// fetch copies one file by way of a temporary one.
+func (p Process) fetch(ctx context.Context, name string, size int64, local string, meter *meter) (err error) {
+	temporary, err := os.CreateTemp(filepath.Dir(local), "."+name+".*.part")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_ = temporary.Close() // most often closed before
+		if err != nil {
+			_ = os.Remove(temporary.Name())
+		}
+	}()
+	count := &counter{}
+	if _, err := p.Host.Run(ctx, remote.Command{
+		Args: []string{"cat", path.Join(p.Dir, name)}, Stdout: io.MultiWriter(temporary, count, meter),
+	}); err != nil {
+		return err
+	}
+	if count.bytes != size {
+		return fmt.Errorf("%s: %d bytes came, but the file has %d", p.Host.Name(), count.bytes, size)
+	}
+	if err := cmp.Or(temporary.Chmod(0o644), temporary.Sync(), temporary.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temporary.Name(), local)
+}
+
+// counter counts what is written.
+type counter struct{ bytes int64 }
+
+func (c *counter) Write(data []byte) (int, error) {
+	c.bytes += int64(len(data))
+	return len(data), nil
+}
+
+// meter reports the progress over several files.
+type meter struct {
+	progress    func(doneBytes, totalBytes int64)
+	done, total int64
+}
+
+func (m *meter) Write(data []byte) (int, error) {
+	m.done += int64(len(data))
+	if m.progress != nil {
+		m.progress(m.done, m.total)
+	}
+	return len(data), nil
+}
+
+// run runs one operation of the script; wait is what it may take beside its
+// own time.
+func (p Process) run(ctx context.Context, operation string, wait time.Duration, args ...string) ([]byte, error) {
+	if !path.IsAbs(p.Dir) || path.Clean(p.Dir) != p.Dir || path.Dir(p.Dir) == "/" {
+		return nil, fmt.Errorf("%s: the folder %q of a process is not absolute, or too high", p.Host.Name(), p.Dir)
+	}
+	result, err := p.Host.Run(ctx, remote.Command{
+		Args:    append([]string{"sh", "-c", processScript, "process", operation, p.Dir}, args...),
+		Env:     []string{"LC_ALL=C"},
+		Timeout: operationTimeout + wait,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s the process in %s: %w", operation, p.Dir, short(err))
+	}
+	return result.Stdout, nil
+}
+
+// short takes the script out of an error's command.
+func short(err error) error {
+	var failed *remote.Error
+	if errors.As(err, &failed) {
+		brief := *failed
+		brief.Args = append([]string{"sh", "-c", "(record/process.sh)"}, failed.Args[min(4, len(failed.Args)):]...)
+		return &brief
+	}
+	return err
+}
+
+func tenths(d time.Duration) string { return strconv.FormatInt(int64(d/(100*time.Millisecond)), 10) }

@@ -1,0 +1,84 @@
+package testbed
+
+import (
+	"context"
+	"time"
+
+	"heliotrope/internal/clock"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/record"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/drbd"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/wan"
+)
+
+// Bed is a testbed as a trial uses it. Testbed is the real one, and package
+// simulated has a model of one.
+type Bed interface {
+	Kind() inventory.Kind
+	// Name is the testbed's label.
+	Name() string
+	// Now is the controller's time; a simulated testbed has a time of its own.
+	Now() time.Time
+	// HostNames lists the hosts: site A, site B, storage server.
+	HostNames() []string
+	Facts(ctx context.Context) (Facts, error)
+	// Clock estimates how far a host's clock is from ours: a name of
+	// HostNames, or GuestName.
+	Clock(ctx context.Context, name string) (clock.Offset, error)
+
+	Hypervisor(site storage.Site) Hypervisor
+	Storage(kind string, replication drbd.Options) (storage.System, error)
+	WAN() WAN
+	// Ping measures the round trip between the sites.
+	Ping(ctx context.Context, count int) (wan.Ping, error)
+	// StartGuest runs the measured guest at a site, with the disk, and waits
+	// until it answers. memoryMiB 0 is the inventory's default.
+	StartGuest(ctx context.Context, site storage.Site, disk storage.Disk, memoryMiB int) (hypervisor.Domain, error)
+
+	// Load is the trial's workload in the guest, driven from here.
+	Load(ref trial.Ref) (record.Recording, error)
+	// Counters samples a host's counters, driven from here.
+	Counters(ref trial.Ref, host string) (record.Recording, error)
+
+	Snapshot(ctx context.Context) (Snapshot, error)
+	Teardown(ctx context.Context) error
+	Close() error
+}
+
+// GuestName is the measured guest's name among a testbed's machines.
+const GuestName = trial.Guest
+
+// Hypervisor is a site's hypervisor, which can move a domain.
+type Hypervisor interface {
+	hypervisor.Hypervisor
+	hypervisor.Migrator
+}
+
+// WAN is the path between the sites.
+type WAN interface {
+	Shape(ctx context.Context, profile wan.Profile, lease time.Duration) error
+	Renew(ctx context.Context, lease time.Duration) error
+	Clear(ctx context.Context) error
+}
+
+// Facts say what a testbed is made of; they go into the provenance of a trial.
+type Facts struct {
+	Hosts []HostFacts `json:"hosts"`
+	// DRBD, Fio, QEMU … by name, as far as they could be asked.
+	Versions       map[string]string `json:"versions"`
+	GuestMemoryMiB int               `json:"guest_memory_mib"` // the inventory's default
+	// FreeMemoryMiB is what the smaller of the two hypervisors has for guests.
+	FreeMemoryMiB int `json:"free_memory_mib"`
+}
+
+// HostFacts say what one machine is.
+type HostFacts struct {
+	Name       string `json:"name"`
+	Hypervisor string `json:"hypervisor,omitempty"` // "xen 4.17.7"
+	Kernel     string `json:"kernel"`
+	CPUs       int    `json:"cpus"`
+	MemoryMiB  int    `json:"memory_mib"`
+}

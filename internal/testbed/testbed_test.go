@@ -1,0 +1,97 @@
+package testbed
+
+import (
+	"crypto/ed25519"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/trial"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// connected is a testbed whose hosts are never reached.
+func connected(t *testing.T) *Testbed {
+	t.Helper()
+	inv, err := inventory.Load("../inventory/testdata/good.yaml")
+	must(t, err)
+	_, key, err := ed25519.GenerateKey(nil)
+	must(t, err)
+	block, err := ssh.MarshalPrivateKey(key, "")
+	must(t, err)
+	file := filepath.Join(t.TempDir(), "key")
+	must(t, os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
+	for _, host := range inv.Hosts() {
+		host.SSH.KeyFile = file
+	}
+	inv.Guest.SSH.KeyFile = file
+	tb, err := Connect(inv)
+	must(t, err)
+	t.Cleanup(func() { must(t, tb.Close()) })
+	return tb
+}
+
+func TestFolders(t *testing.T) {
+	tb := connected(t)
+	ref := trial.Ref{Trial: campaign.Trial{Sequence: 7}, Attempt: 2}
+	host := tb.Inventory.SiteA
+	for got, want := range map[string]string{
+		tb.RunDir(host.Name, "worker"):     host.DataDir + "/" + tb.Name() + ".run/worker",
+		tb.CountersDir(ref, host.Name):     host.DataDir + "/" + tb.Name() + ".run/counters-" + ref.Key(),
+		tb.WorkerDir(host.Name):            host.DataDir + "/" + tb.Name() + ".worker",
+		tb.LoadDir(ref):                    "/run/heliotrope/load-" + ref.Key(),
+		tb.WorkerDir(GuestName):            "/opt/heliotrope",
+		RunDir(&host, tb.Name(), "worker"): tb.RunDir(host.Name, "worker"),
+	} {
+		if got != want {
+			t.Errorf("folder %s, want %s", got, want)
+		}
+	}
+}
+
+func TestUnknownMachines(t *testing.T) {
+	tb := connected(t)
+	if tb.Machine("nowhere") != nil || tb.Machine(GuestName) == nil || tb.Machine(tb.HostNames()[2]) == nil {
+		t.Error("Machine does not know who is there")
+	}
+	if _, err := tb.Clock(t.Context(), "nowhere"); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
+		t.Errorf("its clock: %v", err)
+	}
+	if _, err := tb.Counters(trial.Ref{}, "nowhere"); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
+		t.Errorf("its counters: %v", err)
+	}
+}
+
+func TestParseFacts(t *testing.T) {
+	var facts hostFacts
+	must(t, facts.parse("kernel 6.1.0\ncpus 2\nmemory_mib 512\nmachine QEMU Standard PC (i440FX + PIIX, 1996)\ndrbd 8.4.11\n"))
+	if facts.Kernel != "6.1.0" || facts.CPUs != 2 || facts.MemoryMiB != 512 ||
+		facts.versions["machine"] != "QEMU Standard PC (i440FX + PIIX, 1996)" || facts.versions["drbd"] != "8.4.11" {
+		t.Errorf("facts %+v", facts)
+	}
+	for _, bad := range []string{"", "kernel 6.1.0\ncpus 2\n", "kernel 6.1.0\ncpus two\nmemory_mib 512\n"} {
+		var fresh hostFacts
+		if err := fresh.parse(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+	versions := map[string]string{}
+	for _, version := range []string{"8.4.11", "8.4.11", "9.2", "8.4.11"} {
+		addVersion(versions, "drbd", version)
+	}
+	if versions["drbd"] != "8.4.11 / 9.2" {
+		t.Errorf("versions %q", versions["drbd"])
+	}
+}

@@ -1,0 +1,63 @@
+package witness
+
+// Devices that counters are of: roles, the same on every host and testbed.
+const (
+	CPU       = "cpu"        // all processors of the host; on Xen those of its control domain
+	Memory    = "memory"     // of the host; on Xen of its control domain
+	GuestDisk = "guest-disk" // the block device on this host that the guest's disk is
+	TestNet   = "test-net"   // the host's interface on the test network
+	WAN       = "wan"        // on the host that bridges the sites: the interface that leads to site B
+)
+
+// Counter is an entry of the data dictionary of counters.
+type Counter struct {
+	Device string
+	Name   string
+	Unit   string
+	// Grows says that the value is a count that only grows, and starts again
+	// when its device is made anew; else it is a level.
+	Grows bool
+	Text  string
+}
+
+// ticks is the unit of the processor's times: USER_HZ, which is 100 a second
+// on Linux for x86.
+const ticks = "ticks of 10 ms"
+
+// Counters is the data dictionary, in the order of the raw file. Sources: the
+// kernel's Documentation/filesystems/proc.rst (1.7, /proc/stat and
+// /proc/meminfo), Documentation/block/stat.rst and
+// Documentation/ABI/testing/sysfs-class-net-statistics.
+var Counters = append([]Counter{
+	{CPU, "user_ticks", ticks, true, "processes"},
+	{CPU, "nice_ticks", ticks, true, "processes of low priority"},
+	{CPU, "system_ticks", ticks, true, "kernel"},
+	{CPU, "idle_ticks", ticks, true, "nothing to do"},
+	{CPU, "iowait_ticks", ticks, true, "nothing to do but wait for I/O"},
+	{CPU, "irq_ticks", ticks, true, "interrupts"},
+	{CPU, "softirq_ticks", ticks, true, "deferred interrupts: network, block layer"},
+	{CPU, "steal_ticks", ticks, true, "ready to run, but the hypervisor ran another domain"},
+	{Memory, "free_bytes", "bytes", false, "free memory"},
+	{Memory, "available_bytes", "bytes", false, "memory that could be had without swapping"},
+	{GuestDisk, "reads", "I/Os", true, "completed reads"},
+	{GuestDisk, "read_merges", "I/Os", true, "reads merged into others"},
+	{GuestDisk, "read_sectors", "sectors of 512 bytes", true, "read"},
+	{GuestDisk, "read_ms", "ms", true, "time that reads took, summed over them"},
+	{GuestDisk, "writes", "I/Os", true, "completed writes"},
+	{GuestDisk, "write_merges", "I/Os", true, "writes merged into others"},
+	{GuestDisk, "write_sectors", "sectors of 512 bytes", true, "written"},
+	{GuestDisk, "write_ms", "ms", true, "time that writes took, summed over them"},
+	{GuestDisk, "in_flight", "I/Os", false, "issued and not yet completed"},
+	{GuestDisk, "io_ms", "ms", true, "time with any I/O in flight"},
+}, append(interfaceCounters(TestNet), interfaceCounters(WAN)...)...)
+
+func interfaceCounters(device string) []Counter {
+	return []Counter{
+		{device, "rx_bytes", "bytes", true, "received"},
+		{device, "rx_packets", "packets", true, "received"},
+		{device, "rx_dropped", "packets", true, "received and dropped by the kernel"},
+		{device, "tx_bytes", "bytes", true, "sent"},
+		{device, "tx_packets", "packets", true, "sent"},
+		{device, "tx_dropped", "packets", true, "dropped on their way out"},
+	}
+}
