@@ -1,0 +1,160 @@
+package simulated
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/testbed"
+)
+
+var _ testbed.Hypervisor = (*host)(nil)
+
+// host is a site's hypervisor. It knows one domain, the measured guest.
+type host struct {
+	bed  *Bed
+	site storage.Site
+}
+
+func (h *host) Host() string { return h.bed.siteHost(h.site) }
+
+func (h *host) Info(ctx context.Context) (hypervisor.HostInfo, error) {
+	return hypervisor.HostInfo{Hypervisor: version, Version: version, Kernel: version, CPUs: hostCPUs,
+		MemoryMiB: hostMemoryMiB, FreeMemoryMiB: freeMemoryMiB, HardwareAssist: true}, h.bed.spend(ctx, commandTime)
+}
+
+func (h *host) Create(ctx context.Context, wanted hypervisor.Domain) error {
+	if err := h.bed.spend(ctx, commandTime); err != nil {
+		return err
+	}
+	if wanted.Name != h.bed.domainName() {
+		return fmt.Errorf("create %s on %s: the model has one guest, %s", wanted.Name, h.Host(), h.bed.domainName())
+	}
+	h.bed.mu.Lock()
+	defer h.bed.mu.Unlock()
+	switch guest := h.bed.guest; {
+	case guest == nil:
+		h.bed.guest = &domain{site: h.site, name: wanted.Name, memoryMiB: wanted.MemoryMiB, status: hypervisor.Running}
+	case guest.site != h.site:
+		return fmt.Errorf("create %s on %s: it runs at site %s", wanted.Name, h.Host(), guest.site)
+	}
+	return nil
+}
+
+func (h *host) List(ctx context.Context) ([]hypervisor.State, error) {
+	if err := h.bed.spend(ctx, commandTime); err != nil {
+		return nil, err
+	}
+	h.bed.mu.Lock()
+	defer h.bed.mu.Unlock()
+	guest := h.bed.guest
+	if guest == nil || guest.site != h.site {
+		return nil, nil
+	}
+	return []hypervisor.State{{Name: guest.name, ID: 1, Status: guest.status, MemoryMiB: guest.memoryMiB}}, nil
+}
+
+func (h *host) Pause(ctx context.Context, name string) error {
+	return h.setStatus(ctx, "pause", name, hypervisor.Paused)
+}
+
+func (h *host) Unpause(ctx context.Context, name string) error {
+	return h.setStatus(ctx, "unpause", name, hypervisor.Running)
+}
+
+func (h *host) setStatus(ctx context.Context, what, name string, status hypervisor.Status) error {
+	if err := h.bed.spend(ctx, commandTime); err != nil {
+		return err
+	}
+	h.bed.mu.Lock()
+	defer h.bed.mu.Unlock()
+	if !h.has(name) {
+		return fmt.Errorf("%s %s on %s: %w", what, name, h.Host(), hypervisor.ErrNotFound)
+	}
+	h.bed.guest.status = status
+	return nil
+}
+
+// has says whether the domain is here; the caller holds the Bed's lock.
+func (h *host) has(name string) bool {
+	guest := h.bed.guest
+	return guest != nil && guest.name == name && guest.site == h.site
+}
+
+func (h *host) Destroy(ctx context.Context, name string) error {
+	if err := h.bed.spend(ctx, commandTime); err != nil {
+		return err
+	}
+	h.bed.mu.Lock()
+	defer h.bed.mu.Unlock()
+	if h.has(name) {
+		h.bed.guest = nil
+	}
+	return nil
+}
+
+func (h *host) Teardown(ctx context.Context) error { return h.Destroy(ctx, h.bed.domainName()) }
+
+// errMigration is why a simulated migration fails.
+var errMigration = errors.New("the model was asked to let it fail")
+
+const (
+	// progressReports is how often a migration tells its progress.
+	progressReports = 10
+	// failsAt is the part of pre-copy after which a migration fails that does.
+	failsAt = 0.5
+)
+
+// Migrate moves the guest as the trial's schedule says, which counts from the
+// mark of the migration phase. A migration the other way takes as long.
+func (h *host) Migrate(ctx context.Context, name string, target hypervisor.Hypervisor, progress func(hypervisor.Progress)) (hypervisor.Migration, error) {
+	to, ok := target.(*host)
+	if !ok || to.bed != h.bed || to.site == h.site {
+		return hypervisor.Migration{}, fmt.Errorf("migrate %s from %s to %s: the target is not the other host of this simulated testbed",
+			name, h.Host(), target.Host())
+	}
+	h.bed.mu.Lock()
+	here, there := h.has(name), to.has(name)
+	h.bed.mu.Unlock()
+	switch {
+	case there:
+		return hypervisor.Migration{}, nil
+	case !here:
+		return hypervisor.Migration{}, fmt.Errorf("migrate %s from %s to %s: %w", name, h.Host(), to.Host(), hypervisor.ErrNotFound)
+	}
+	m, err := modelOf(h.bed.ref, h.bed.faults)
+	if err != nil {
+		return hypervisor.Migration{}, fmt.Errorf("migrate %s from %s to %s: %w", name, h.Host(), to.Host(), err)
+	}
+	plan := m.schedule
+	fails := h.bed.faults.migrationFails(h.bed.ref)
+	for report := range progressReports {
+		share := float64(report+1) / progressReports
+		at := plan.started.Add(time.Duration(share * float64(plan.suspended.Sub(plan.started))))
+		if err := h.bed.reach(ctx, at); err != nil {
+			return hypervisor.Migration{}, err
+		}
+		if progress != nil {
+			progress(hypervisor.Progress{At: at, SentBytes: int64(share * float64(plan.streamBytes)), MemoryBytes: plan.memoryBytes})
+		}
+		if fails && share >= failsAt {
+			return hypervisor.Migration{}, &hypervisor.MigrationError{Name: name, From: h.Host(), To: to.Host(),
+				Log: "simulated: " + errMigration.Error() + "\n", Err: errMigration}
+		}
+	}
+	if err := h.bed.reach(ctx, plan.finished); err != nil {
+		return hypervisor.Migration{}, err
+	}
+	h.bed.mu.Lock()
+	defer h.bed.mu.Unlock()
+	h.bed.guest.site = to.site
+	return hypervisor.Migration{Started: plan.started, Finished: plan.finished, StreamBytes: plan.streamBytes, Log: plan.log()}, nil
+}
+
+// reach lets time pass until at, if that is still to come.
+func (b *Bed) reach(ctx context.Context, at time.Time) error {
+	return b.spend(ctx, max(0, at.Sub(b.Now())))
+}

@@ -1,0 +1,231 @@
+package simulated
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"heliotrope/internal/load"
+	"heliotrope/internal/record"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
+)
+
+var (
+	_ record.Recording = (*loading)(nil)
+	_ record.Recording = (*counting)(nil)
+)
+
+// recording has what both have in common: what it records begins with the
+// warm-up and ends with the collection, whoever calls.
+type recording struct {
+	bed     *Bed
+	model   *model
+	stopped atomic.Bool // through this Recording
+}
+
+func (r *recording) Start(ctx context.Context) error { return r.bed.spend(ctx, commandTime) }
+
+func (r *recording) Stop(ctx context.Context) error {
+	r.stopped.Store(true)
+	return r.bed.spend(ctx, commandTime)
+}
+
+func (r *recording) Remove(ctx context.Context) error { return r.Stop(ctx) }
+
+// window is what has been recorded at a moment.
+func (r *recording) window(now time.Time) (from, to time.Time, begun bool) {
+	from, begun = r.model.ref.Timeline.Start(trial.WarmUp)
+	to = now
+	if end, ended := r.model.ref.Timeline.Start(trial.Collect); ended && end.Before(to) {
+		to = end
+	}
+	return from, to, begun
+}
+
+var errNothing = errors.New("nothing has been recorded: the timeline has no warm-up before now")
+
+// fetched is the window that Fetch brings: until the reference's time, so that
+// the same reference gives the same bytes.
+func (r *recording) fetched() (from, to time.Time, err error) {
+	from, to, begun := r.window(r.model.ref.Now)
+	if !begun || !from.Before(to) {
+		return from, to, errNothing
+	}
+	return from, to, nil
+}
+
+// loading is the load.
+type loading struct {
+	recording
+	mu   sync.Mutex
+	last time.Time // of the last call to Progress
+}
+
+// loaded cuts a window where the load ends by itself, and says whether it did.
+func (r *recording) loaded(from, to time.Time) (time.Time, bool) {
+	if after, ends := r.model.faults.loadEnds(r.model.ref); ends && from.Add(after).Before(to) {
+		return from.Add(after), true
+	}
+	return to, false
+}
+
+// Progress counts the I/Os of the model.
+func (l *loading) Progress(ctx context.Context) (record.Progress, error) {
+	if err := l.bed.spend(ctx, commandTime); err != nil {
+		return record.Progress{}, err
+	}
+	now := l.bed.Now()
+	progress := record.Progress{Running: !l.stopped.Load(), At: now}
+	from, to, begun := l.window(now)
+	if !begun {
+		return progress, nil
+	}
+	to, ended := l.loaded(from, to)
+	if ended {
+		progress.Running, progress.Problem = false, "the model was asked to let the load end"
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	recent, latency := 0, int64(0)
+	for done := range l.model.operations(from, to) {
+		progress.Steps++
+		if !l.last.IsZero() && done.done > l.last.UnixNano() {
+			recent++
+			latency += done.latency
+		}
+	}
+	if recent > 0 {
+		progress.IOPS = float64(recent) / now.Sub(l.last).Seconds()
+		progress.MeanLatencyMs = float64(latency) / float64(recent) / float64(time.Millisecond)
+	}
+	l.last = now
+	return progress, nil
+}
+
+// Fetch writes the log as fio would have, and what fio would have said of it.
+func (l *loading) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
+	if err := l.bed.spend(ctx, commandTime); err != nil {
+		return nil, err
+	}
+	from, to, err := l.fetched()
+	if err != nil {
+		return nil, fmt.Errorf("fetch the load of trial %s: %w", l.model.ref.Key(), err)
+	}
+	to, _ = l.loaded(from, to)
+	var result fioResult
+	logSize, err := writeFile(folder, load.LogFile, func(w io.Writer) error {
+		return load.WriteLog(w, l.entries(from, to, &result))
+	})
+	if err != nil {
+		return nil, err
+	}
+	resultSize, err := writeFile(folder, load.ResultFile, func(w io.Writer) error {
+		return json.NewEncoder(w).Encode(result.document())
+	})
+	if err != nil {
+		return nil, err
+	}
+	if progress != nil {
+		progress(logSize+resultSize, logSize+resultSize)
+	}
+	return []string{load.LogFile, load.ResultFile}, nil
+}
+
+// entries are the model's I/Os as the guest logs them, and adds them up.
+func (l *loading) entries(from, to time.Time, sum *fioResult) iter.Seq[load.Entry] {
+	return func(yield func(load.Entry) bool) {
+		ahead := int64(guestAhead(l.model.ref))
+		missing := int64(l.model.schedule.blackout())
+		for done := range l.model.operations(from, to) {
+			entry := load.Entry{GuestTimeNs: done.done + ahead, LatencyNs: done.latency, Op: load.Write,
+				SizeBytes: int32(done.size), OffsetBytes: done.offset} //nolint:gosec // at most diskBytes
+			if done.met.site == storage.SiteB {
+				entry.GuestTimeNs -= missing
+			}
+			direction := &sum.Write
+			if done.read {
+				entry.Op, direction = load.Read, &sum.Read
+			}
+			direction.IOBytes += int64(done.size)
+			direction.TotalIOs++
+			if !yield(entry) {
+				return
+			}
+		}
+	}
+}
+
+// counting is the counters of a host.
+type counting struct {
+	recording
+	host string
+}
+
+// samplingEvery is how often counters are read.
+const samplingEvery = time.Second
+
+// Progress counts the samples.
+func (c *counting) Progress(ctx context.Context) (record.Progress, error) {
+	if err := c.bed.spend(ctx, commandTime); err != nil {
+		return record.Progress{}, err
+	}
+	progress := record.Progress{Running: !c.stopped.Load(), At: c.bed.Now()}
+	if from, to, begun := c.window(progress.At); begun {
+		progress.Steps = max(0, int64(to.Sub(from)/samplingEvery)+1)
+	}
+	return progress, nil
+}
+
+// Fetch writes the counters as a worker on the host would have.
+func (c *counting) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
+	if err := c.bed.spend(ctx, commandTime); err != nil {
+		return nil, err
+	}
+	from, to, err := c.fetched()
+	if err != nil {
+		return nil, fmt.Errorf("fetch the counters of %s for trial %s: %w", c.host, c.model.ref.Key(), err)
+	}
+	size, err := writeFile(folder, witness.CountersFile, func(w io.Writer) error {
+		return witness.WriteCounters(w, c.readings(from, to))
+	})
+	if err != nil {
+		return nil, err
+	}
+	if progress != nil {
+		progress(size, size)
+	}
+	return []string{witness.CountersFile}, nil
+}
+
+// writeFile writes a file under a temporary name and returns its size.
+func writeFile(folder, name string, write func(io.Writer) error) (int64, error) {
+	final := filepath.Join(folder, name)
+	file, err := os.Create(final + ".part")
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	buffer := bufio.NewWriterSize(file, 64<<10) // which the formats' writers use as theirs
+	if err := errors.Join(write(buffer), buffer.Flush()); err != nil {
+		return 0, fmt.Errorf("write %s: %w", final, err)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if err := file.Close(); err != nil {
+		return 0, err
+	}
+	return info.Size(), os.Rename(file.Name(), final)
+}

@@ -1,0 +1,328 @@
+// Package simulated is a model of a testbed behind testbed.Bed: for tests, dry
+// runs and campaigns of a size that no testbed here could run. It is never the
+// default, and all it makes is of kind inventory.Simulated.
+//
+// It promises that
+//   - nothing waits: what takes time advances the Bed's own clock, which starts
+//     at trial.Ref.Now;
+//   - a Bed remembers nothing across processes: where the guest runs, what its
+//     clock says and every byte of the raw files follow from the lane's name,
+//     the trial's seed, the attempt, and the timeline. A crash changes nothing;
+//   - the raw files are of the real formats, packages load's and witness'.
+//
+// Random numbers come from math/rand/v2's PCG, seeded with the trial's seed,
+// the attempt and the purpose. The bytes are the same for the same version of
+// this package and the same processor architecture only (math.Exp rounds
+// differently elsewhere), which is what a test needs; they are no measurement
+// that anybody would have to make again.
+//
+// The formulas, with the reasons for each, are in docs/simulated.md. Their
+// constants are near what the emulated testbed was measured to do
+// (docs/lab.md), so that campaigns look alike; they prove nothing about Xen,
+// iSCSI, NFS or DRBD.
+//
+// Dangerous: what comes out looks like a measurement. Whoever stores it marks
+// it with the Kind.
+package simulated
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"heliotrope/internal/clock"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/record"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/drbd"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/wan"
+)
+
+var _ testbed.Bed = (*Bed)(nil)
+
+// What the methods take, of the Bed's time.
+const (
+	commandTime   = 100 * time.Millisecond // anything asked of a host
+	provisionTime = 5 * time.Second
+	bootTime      = 10 * time.Second
+	shapeTime     = 500 * time.Millisecond
+	pingEvery     = 200 * time.Millisecond
+	teardownTime  = 3 * time.Second
+)
+
+// What every simulated host is, and the guest by default.
+const (
+	version        = "simulated"
+	hostCPUs       = 2
+	hostMemoryMiB  = 16 << 10
+	freeMemoryMiB  = 15 << 10
+	guestMemoryMiB = 96
+)
+
+// Bed is a simulated testbed during one call of an activity. It may be used
+// from several goroutines.
+type Bed struct {
+	lane   string
+	ref    trial.Ref
+	faults Faults
+
+	mu    sync.Mutex
+	now   time.Time
+	guest *domain // nil while there is none
+}
+
+// domain is the guest, as far as a hypervisor tells.
+type domain struct {
+	site      storage.Site
+	name      string
+	memoryMiB int
+	status    hypervisor.Status
+}
+
+// Open is the testbed of a lane as the trial's timeline says it is now. A
+// reference without a trial is good for HostNames, Facts and Clock of a host.
+func Open(lane string, ref trial.Ref, faults Faults) *Bed {
+	b := &Bed{lane: lane, ref: ref, faults: faults, now: ref.Now}
+	_, started := ref.Timeline.Start(trial.Shape)
+	_, ended := ref.Timeline.Start(trial.Teardown)
+	if started && !ended {
+		b.guest = &domain{site: storage.SiteA, name: b.domainName(), memoryMiB: memoryMiB(ref), status: hypervisor.Running}
+		if isMigrated(ref, faults) {
+			b.guest.site = storage.SiteB
+		}
+	}
+	return b
+}
+
+// isMigrated says whether the guest has been moved to site B.
+func isMigrated(ref trial.Ref, faults Faults) bool {
+	_, after := ref.Timeline.Start(trial.After)
+	return after && !faults.migrationFails(ref)
+}
+
+// memoryMiB is the size of the trial's guest.
+func memoryMiB(ref trial.Ref) int {
+	if own := ref.Trial.Cell.GuestMemoryMiB; own != 0 {
+		return own
+	}
+	return guestMemoryMiB
+}
+
+func (b *Bed) guestIsAt(site storage.Site) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.guest != nil && b.guest.site == site
+}
+
+func (b *Bed) domainName() string { return b.lane + hypervisor.LabelSeparator + testbed.GuestName }
+
+// Kind is inventory.Simulated.
+func (b *Bed) Kind() inventory.Kind { return inventory.Simulated }
+
+// Name is the lane's.
+func (b *Bed) Name() string { return b.lane }
+
+// Now is the Bed's own time.
+func (b *Bed) Now() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.now
+}
+
+// spend lets time pass. An ended context is the only error.
+func (b *Bed) spend(ctx context.Context, duration time.Duration) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.now = b.now.Add(duration)
+	return nil
+}
+
+// HostNames lists the hosts: site A, site B, storage server.
+func (b *Bed) HostNames() []string {
+	return []string{b.siteHost(storage.SiteA), b.siteHost(storage.SiteB), b.store()}
+}
+
+func (b *Bed) siteHost(site storage.Site) string { return b.lane + "-" + string(site) }
+func (b *Bed) store() string                     { return b.lane + "-store" }
+
+// Facts say "simulated" for every version.
+func (b *Bed) Facts(ctx context.Context) (testbed.Facts, error) {
+	if err := b.spend(ctx, commandTime); err != nil {
+		return testbed.Facts{}, err
+	}
+	facts := testbed.Facts{
+		Versions:       map[string]string{"drbd": version, "fio": version},
+		GuestMemoryMiB: guestMemoryMiB,
+		FreeMemoryMiB:  freeMemoryMiB,
+	}
+	for _, name := range b.HostNames() {
+		host := testbed.HostFacts{Name: name, Kernel: version, CPUs: hostCPUs, MemoryMiB: hostMemoryMiB}
+		if name != b.store() {
+			host.Hypervisor = version
+		}
+		facts.Hosts = append(facts.Hosts, host)
+	}
+	return facts, nil
+}
+
+// Clock knows the true offset and returns it with an error within its
+// uncertainty. The guest's clock loses the blackout.
+func (b *Bed) Clock(ctx context.Context, name string) (clock.Offset, error) {
+	if err := b.spend(ctx, commandTime); err != nil {
+		return clock.Offset{}, err
+	}
+	offset := clock.Offset{At: b.Now(), Uncertainty: clockRTT / 2}
+	switch {
+	case name == testbed.GuestName:
+		offset.Ahead = guestAhead(b.ref)
+		if m, err := modelOf(b.ref, b.faults); err == nil && b.guestIsAt(storage.SiteB) {
+			offset.Ahead -= m.schedule.blackout()
+			offset.Uncertainty += m.rtt / 2
+		}
+	case b.isHost(name):
+		offset.Ahead = hostAhead(name)
+	default:
+		return clock.Offset{}, fmt.Errorf("clock of %s: no such machine: there are %v and %s", name, b.HostNames(), testbed.GuestName)
+	}
+	// A good exchange is nearly symmetric, whatever the round trip.
+	random := source(b.ref, "clock "+name+offset.At.String())
+	offset.Ahead += time.Duration((random.Float64() - 0.5) * float64(clockRTT))
+	return offset, nil
+}
+
+// isHost says whether a host of that name is in the testbed.
+func (b *Bed) isHost(name string) bool {
+	return name == b.store() || name == b.siteHost(storage.SiteA) || name == b.siteHost(storage.SiteB)
+}
+
+const (
+	// clockRTT is the round trip of an exchange over a local network.
+	clockRTT = 600 * time.Microsecond
+	// maxAhead is how far any clock is off at most.
+	maxAhead = 50 * time.Millisecond
+)
+
+// hostAhead is how far a host's clock is ahead of ours, for ever.
+func hostAhead(name string) time.Duration { return evenly(seeded(0, name), maxAhead) }
+
+// guestAhead is how far the guest's clock is ahead of ours until the blackout.
+func guestAhead(ref trial.Ref) time.Duration { return evenly(source(ref, "guest clock"), maxAhead) }
+
+// evenly draws from -limit to limit.
+func evenly(random *rand.Rand, limit time.Duration) time.Duration {
+	return time.Duration((2*random.Float64() - 1) * float64(limit))
+}
+
+// Hypervisor is the model of a site's hypervisor.
+func (b *Bed) Hypervisor(site storage.Site) testbed.Hypervisor { return &host{bed: b, site: site} }
+
+// WAN is the model of the path, which remembers no shaping: it follows from the
+// trial's cell.
+func (b *Bed) WAN() testbed.WAN { return path{b} }
+
+// Storage is the model of a storage system.
+func (b *Bed) Storage(kind string, replication drbd.Options) (storage.System, error) {
+	switch kind {
+	case iscsi, nfs:
+		return &disks{bed: b, kind: kind}, nil
+	case replicated:
+		if p := replication.Protocol; p != "" && p != drbd.ProtocolA && p != drbd.ProtocolB && p != drbd.ProtocolC {
+			return nil, fmt.Errorf("DRBD protocol %q: want A, B or C", p)
+		}
+		return &replicas{disks{bed: b, kind: kind}}, nil
+	}
+	return nil, fmt.Errorf("no storage system %q: there are %v", kind, testbed.StorageKinds)
+}
+
+// Ping gives the model's round trip: the profile's and that of the unshaped
+// path, with the profile's jitter and loss.
+func (b *Bed) Ping(ctx context.Context, count int) (wan.Ping, error) {
+	if count < 1 {
+		return wan.Ping{}, fmt.Errorf("%d pings between the sites: want at least 1", count)
+	}
+	profile, err := wan.ParseProfile(b.ref.Trial.Cell.WAN)
+	if err != nil {
+		return wan.Ping{}, err
+	}
+	if err := b.spend(ctx, time.Duration(count)*pingEvery); err != nil {
+		return wan.Ping{}, err
+	}
+	rtt := profile.RTT + pathRTT
+	if b.faults.rttOutside(b.ref) {
+		rtt += rttOutsideBy
+	}
+	return ping(source(b.ref, "ping"+b.Now().String()), rtt, profile, count), nil
+}
+
+// StartGuest boots the guest.
+func (b *Bed) StartGuest(ctx context.Context, site storage.Site, disk storage.Disk, memory int) (hypervisor.Domain, error) {
+	if memory == 0 {
+		memory = guestMemoryMiB
+	}
+	guest := hypervisor.Domain{Name: b.domainName(), MemoryMiB: memory, VCPUs: 1, Disk: disk.Device[site]}
+	if err := b.Hypervisor(site).Create(ctx, guest); err != nil {
+		return guest, err
+	}
+	return guest, b.spend(ctx, bootTime)
+}
+
+// Load is the model of the trial's workload.
+func (b *Bed) Load(ref trial.Ref) (record.Recording, error) {
+	m, err := modelOf(ref, b.faults)
+	if err != nil {
+		return nil, fmt.Errorf("load of trial %s: %w", ref.Key(), err)
+	}
+	return &loading{recording: recording{bed: b, model: m}}, nil
+}
+
+// Counters is the model of what a host counts.
+func (b *Bed) Counters(ref trial.Ref, name string) (record.Recording, error) {
+	if !b.isHost(name) {
+		return nil, fmt.Errorf("counters of %s: no such host: there are %v", name, b.HostNames())
+	}
+	m, err := modelOf(ref, b.faults)
+	if err != nil {
+		return nil, fmt.Errorf("counters of %s for trial %s: %w", name, ref.Key(), err)
+	}
+	return &counting{recording: recording{bed: b, model: m}, host: name}, nil
+}
+
+// Snapshot finds nothing on any host: a model leaves nothing behind.
+func (b *Bed) Snapshot(ctx context.Context) (testbed.Snapshot, error) {
+	snapshot := testbed.Snapshot{}
+	for _, name := range b.HostNames() {
+		snapshot[name] = nil
+	}
+	return snapshot, b.spend(ctx, commandTime)
+}
+
+// Teardown removes the guest.
+func (b *Bed) Teardown(ctx context.Context) error {
+	b.mu.Lock()
+	b.guest = nil
+	b.mu.Unlock()
+	return b.spend(ctx, teardownTime)
+}
+
+// Close has nothing to close.
+func (b *Bed) Close() error { return nil }
+
+// source is the random numbers of an attempt for one purpose.
+func source(ref trial.Ref, purpose string) *rand.Rand {
+	return seeded(ref.Trial.Seed, fmt.Sprintf("%d %s", ref.Attempt, purpose))
+}
+
+func seeded(seed uint64, purpose string) *rand.Rand {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(purpose))               // never fails
+	return rand.New(rand.NewPCG(seed, hash.Sum64())) //nolint:gosec // a model's numbers must come again, and hide nothing
+}

@@ -1,0 +1,375 @@
+package simulated
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/load"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/drbd"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/wan"
+	"heliotrope/internal/witness"
+)
+
+const lane = "simulated-1"
+
+var began = time.Date(2024, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// cell is a cell of 4 KiB random I/Os.
+func cell(kind, profile string, readPercent, outstanding int) campaign.Cell {
+	return campaign.Cell{Hypervisor: "xen", Storage: kind, WAN: profile, Access: campaign.AccessSpec{
+		Name: "test", Outstanding: outstanding,
+		Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100, ReadPercent: readPercent, RandomPercent: 100}}}}
+}
+
+// reference is the first attempt of a trial that has got to no phase.
+func reference(c campaign.Cell) trial.Ref {
+	return trial.Ref{Campaign: "test", Attempt: 1, Now: began, Trial: campaign.Trial{Sequence: 7, Block: 1, Cell: c, Seed: 42}}
+}
+
+// played is a whole trial, as a workflow would run it: each phase has a Bed of
+// its own.
+type played struct {
+	ref       trial.Ref // in the phase collect
+	migration hypervisor.Migration
+	err       error // of the migration
+}
+
+func (p *played) enter(phase trial.Phase) {
+	p.ref.Timeline = append(slices.Clone(p.ref.Timeline), trial.Mark{Phase: phase, At: p.ref.Now})
+}
+
+func play(t testing.TB, ref trial.Ref, faults Faults) played {
+	t.Helper()
+	p := played{ref: ref}
+	disk := storage.Disk{Spec: storage.Spec{Name: "test", SizeBytes: 64 << 20}}
+	for _, phase := range []trial.Phase{trial.Provision, trial.Shape, trial.Attest} {
+		p.enter(phase)
+		p.ref.Now = p.ref.Now.Add(time.Second)
+	}
+	for _, phase := range []trial.Phase{trial.WarmUp, trial.Before} {
+		p.enter(phase)
+		p.ref.Now = p.ref.Now.Add(10 * time.Second)
+	}
+	p.enter(trial.Migrate)
+	bed := Open(lane, p.ref, faults)
+	system, err := bed.Storage(ref.Trial.Cell.Storage, drbd.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := system.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB); err != nil {
+		t.Fatal(err)
+	}
+	p.migration, p.err = bed.Hypervisor(storage.SiteA).Migrate(t.Context(), lane+".guest", bed.Hypervisor(storage.SiteB), nil)
+	if err := system.FinishMigration(t.Context(), disk, storage.SiteB); err != nil {
+		t.Fatal(err)
+	}
+	p.ref.Now = bed.Now()
+	if p.err == nil {
+		p.enter(trial.After)
+		p.ref.Now = p.ref.Now.Add(10 * time.Second)
+	}
+	p.enter(trial.Collect)
+	return p
+}
+
+// mark is when a phase began.
+func (p *played) mark(t testing.TB, phase trial.Phase) time.Time {
+	t.Helper()
+	at, ok := p.ref.Timeline.Start(phase)
+	if !ok {
+		t.Fatalf("the timeline has no %s", phase)
+	}
+	return at
+}
+
+// completion is an entry of the log on the controller's time base.
+type completion struct {
+	load.Entry
+	at time.Time
+}
+
+// log fetches the load's log and puts it on the controller's time base with
+// the clocks measured before and after the migration.
+func (p *played) log(t testing.TB, faults Faults) []completion {
+	t.Helper()
+	folder := t.TempDir()
+	recording, err := Open(lane, p.ref, faults).Load(p.ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := recording.Fetch(t.Context(), folder, nil)
+	if err != nil || !slices.Equal(names, []string{load.LogFile, load.ResultFile}) {
+		t.Fatalf("fetched %v, %v", names, err)
+	}
+	before, after := p.guestClocks(t, faults)
+	suspended := time.Time{}
+	if m, err := modelOf(p.ref, faults); err == nil && m.schedule.moved {
+		suspended = m.schedule.suspended
+	}
+	var log []completion
+	err = load.ReadLog(open(t, folder, load.LogFile), func(entry load.Entry) error {
+		at := time.Unix(0, entry.GuestTimeNs).Add(-before)
+		if !suspended.IsZero() && at.After(suspended) {
+			at = time.Unix(0, entry.GuestTimeNs).Add(-after)
+		}
+		log = append(log, completion{entry, at})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log
+}
+
+// guestClocks are the offsets of the guest's clock that are measured before
+// the migration and at the end.
+func (p *played) guestClocks(t testing.TB, faults Faults) (before, after time.Duration) {
+	t.Helper()
+	early := p.ref
+	early.Timeline = early.Timeline[:3]
+	first, err := Open(lane, early, faults).Clock(t.Context(), testbed.GuestName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := Open(lane, p.ref, faults).Clock(t.Context(), testbed.GuestName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return first.Ahead, last.Ahead
+}
+
+func open(t testing.TB, folder, name string) *os.File {
+	t.Helper()
+	file, err := os.Open(filepath.Join(folder, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	return file
+}
+
+// between is how many I/Os a log has from one moment to another, a second, and
+// their mean latency in ms.
+func between(log []completion, op string, from, to time.Time) (iops, meanMs float64) {
+	count, sum := 0, int64(0)
+	for _, entry := range log {
+		if (op == "" || entry.Op == op) && entry.at.After(from) && entry.at.Before(to) {
+			count++
+			sum += entry.LatencyNs
+		}
+	}
+	return float64(count) / to.Sub(from).Seconds(), float64(sum) / float64(max(1, count)) / 1e6
+}
+
+func isNear(got, want, share float64) bool { return math.Abs(got-want) <= share*math.Abs(want) }
+
+func TestBedIsMarkedAsSimulatedAndLeavesNothing(t *testing.T) {
+	bed := Open(lane, reference(cell(iscsi, "lan", 50, 1)), Faults{})
+	if bed.Kind() != inventory.Simulated {
+		t.Errorf("kind %s", bed.Kind())
+	}
+	facts, err := bed.Facts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, host := range facts.Hosts {
+		if host.Name != bed.HostNames()[i] || host.Kernel != "simulated" {
+			t.Errorf("host %d is %+v", i, host)
+		}
+	}
+	for name, version := range facts.Versions {
+		if version != "simulated" {
+			t.Errorf("%s has version %s", name, version)
+		}
+	}
+	before, err := bed.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk := provision(t, bed)
+	if _, err := bed.StartGuest(t.Context(), storage.SiteA, disk, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := bed.Teardown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	after, err := bed.Snapshot(t.Context())
+	if err != nil || len(before) != 3 || len(before.Diff(after)) != 0 {
+		t.Errorf("left %v, %v", before.Diff(after), err)
+	}
+	if found := where(t, bed); found != "" {
+		t.Errorf("after the teardown the guest runs at %s", found)
+	}
+}
+
+func provision(t *testing.T, bed *Bed) storage.Disk {
+	t.Helper()
+	system, err := bed.Storage(bed.ref.Trial.Cell.Storage, drbd.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, err := system.Provision(t.Context(), storage.Spec{Name: "test", SizeBytes: 64 << 20}, storage.SiteA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return disk
+}
+
+// where asks both hypervisors where the guest is.
+func where(t *testing.T, bed *Bed) string {
+	t.Helper()
+	found := ""
+	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
+		states, err := bed.Hypervisor(site).List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(states) > 0 {
+			found += string(site)
+		}
+	}
+	return found
+}
+
+func TestTimePassesWithoutWaiting(t *testing.T) {
+	bed := Open(lane, reference(cell(iscsi, "lan", 50, 1)), Faults{})
+	if !bed.Now().Equal(began) {
+		t.Errorf("the time starts at %s", bed.Now())
+	}
+	if _, err := bed.StartGuest(t.Context(), storage.SiteA, provision(t, bed), 0); err != nil {
+		t.Fatal(err)
+	}
+	if passed := bed.Now().Sub(began); passed < 15*time.Second || passed > 20*time.Second {
+		t.Errorf("provisioning and the guest's start took %s", passed)
+	}
+}
+
+func TestGuestIsWhereTheTimelineSays(t *testing.T) {
+	ref := reference(cell(nfs, "lan", 50, 1))
+	for _, phase := range trial.Phases {
+		ref.Timeline = append(ref.Timeline, trial.Mark{Phase: phase, At: ref.Now})
+		want := "a"
+		switch phase {
+		case trial.Provision, trial.Teardown:
+			want = ""
+		case trial.After, trial.Collect, trial.Verify:
+			want = "b"
+		}
+		if got := where(t, Open(lane, ref, Faults{})); got != want {
+			t.Errorf("in phase %s the guest is at %q, not %q", phase, got, want)
+		}
+	}
+}
+
+func TestMigrationMovesTheGuest(t *testing.T) {
+	ref := reference(cell(iscsi, "continental", 50, 1))
+	ref.Timeline = trial.Timeline{{Phase: trial.Shape, At: began}, {Phase: trial.Migrate, At: began}}
+	bed := Open(lane, ref, Faults{})
+	a, b := bed.Hypervisor(storage.SiteA), bed.Hypervisor(storage.SiteB)
+	var sent []int64
+	account, err := a.Migrate(t.Context(), lane+".guest", b, func(p hypervisor.Progress) { sent = append(sent, p.SentBytes) })
+	if err != nil || where(t, bed) != "b" {
+		t.Fatalf("%v, and the guest is at %s", err, where(t, bed))
+	}
+	if len(sent) != progressReports || !slices.IsSorted(sent) || sent[len(sent)-1] != account.StreamBytes {
+		t.Errorf("progress %v of %d bytes", sent, account.StreamBytes)
+	}
+	if account.StreamBytes < 96<<20 || bed.Now().Before(account.Finished) {
+		t.Errorf("%+v, and it is %s", account, bed.Now())
+	}
+	if again, err := a.Migrate(t.Context(), lane+".guest", b, nil); err != nil || again != (hypervisor.Migration{}) {
+		t.Errorf("a second migration: %+v, %v", again, err)
+	}
+	if _, err := a.Migrate(t.Context(), lane+".other", b, nil); !errors.Is(err, hypervisor.ErrNotFound) {
+		t.Errorf("another domain: %v", err)
+	}
+}
+
+func TestPingGivesTheProfilesRoundTrip(t *testing.T) {
+	for _, profile := range append(wan.Profiles(), wan.Profile{RTT: 60 * time.Millisecond, LossPercent: 20}) {
+		bed := Open(lane, reference(cell(iscsi, profile.String(), 50, 1)), Faults{})
+		ping, err := bed.Ping(t.Context(), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ping.Sent != 100 || ping.Received == 0 || (ping.Received < 100) != (profile.LossPercent > 0) {
+			t.Errorf("%s: %d of %d came back", profile, ping.Received, ping.Sent)
+		}
+		if ping.Min < profile.RTT+pathRTT || ping.Min > profile.RTT+pathRTT+time.Millisecond || ping.Max < ping.Median {
+			t.Errorf("%s: %+v", profile, ping)
+		}
+	}
+}
+
+func TestMoreMemoryOrLessRateMigratesLonger(t *testing.T) {
+	took := func(profile string, memory int) time.Duration {
+		c := cell(iscsi, profile, 50, 4)
+		c.GuestMemoryMiB = memory
+		p := play(t, reference(c), Faults{})
+		return p.migration.Duration()
+	}
+	small, large, slow := took("lan", 96), took("lan", 192), took("rtt=1ms,rate=20mbit", 96)
+	if large < small*3/2 || slow < small*2 {
+		t.Errorf("96 MiB %s, 192 MiB %s, 96 MiB at 20 Mbit/s %s", small, large, slow)
+	}
+}
+
+func TestUnknownThingsAreRefused(t *testing.T) {
+	bed := Open(lane, reference(cell(iscsi, "lan", 50, 1)), Faults{})
+	if _, err := bed.Storage("floppy", drbd.Options{}); err == nil {
+		t.Error("a storage system that there is not")
+	}
+	if _, err := bed.Storage(replicated, drbd.Options{Protocol: "D"}); err == nil {
+		t.Error("a protocol that there is not")
+	}
+	if _, err := bed.Clock(t.Context(), "nobody"); err == nil {
+		t.Error("the clock of nobody")
+	}
+	if _, err := bed.Counters(bed.ref, "nobody"); err == nil {
+		t.Error("the counters of nobody")
+	}
+	ref := reference(cell(iscsi, "moon", 50, 1))
+	if _, err := bed.Load(ref); err == nil {
+		t.Error("the load over a WAN that there is not")
+	}
+	recording, err := bed.Counters(bed.ref, bed.HostNames()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := recording.Fetch(t.Context(), t.TempDir(), nil); !errors.Is(err, errNothing) {
+		t.Errorf("counters before the warm-up: %v", err)
+	}
+}
+
+// readings fetches a host's counters.
+func (p *played) readings(t testing.TB, host string) []witness.Reading {
+	t.Helper()
+	folder := t.TempDir()
+	recording, err := Open(lane, p.ref, Faults{}).Counters(p.ref, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := recording.Fetch(t.Context(), folder, nil); err != nil {
+		t.Fatal(err)
+	}
+	var all []witness.Reading
+	err = witness.ReadCounters(open(t, folder, witness.CountersFile), func(r witness.Reading) error {
+		all = append(all, r)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
