@@ -1,0 +1,97 @@
+package dataset
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// DamagedError says that a file of the dataset cannot be trusted any more.
+type DamagedError struct {
+	Path    string
+	Problem error
+}
+
+func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.Path, e.Problem) }
+
+func (e *DamagedError) Unwrap() error { return e.Problem }
+
+// SetAside renames a damaged file, and its side file when it has one, to
+// *.damaged, so that it is kept and not read again, and returns its new path.
+// One that was set aside before under that name is kept too.
+func SetAside(path string) (string, error) {
+	aside := path + ".damaged"
+	for i := 2; ; i++ {
+		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		aside = fmt.Sprintf("%s.%d.damaged", path, i)
+	}
+	if err := os.Rename(sidePath(path), sidePath(aside)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err := os.Rename(path, aside); err != nil {
+		return "", err
+	}
+	return aside, syncFolder(filepath.Dir(path))
+}
+
+// temporary is the name under which a file is written. It is always the same,
+// so that what a crash left is overwritten.
+func temporary(path string) string { return path + ".tmp" }
+
+// syncFolder flushes a folder's entries to the disk.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// makeFolder makes a folder and its parents, and flushes the entries that it made.
+func makeFolder(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(path)
+	if parent != path {
+		if err := makeFolder(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncFolder(parent)
+}
+
+// syncAndClose ends the writing of a file.
+func syncAndClose(file *os.File) error {
+	return errors.Join(file.Sync(), file.Close())
+}
+
+// replaceFile puts a file in its place whole, or leaves what was there. The
+// caller flushes the folder.
+func replaceFile(path string, content []byte) error {
+	file, err := os.Create(temporary(path))
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err := errors.Join(err, syncAndClose(file)); err != nil {
+		return err
+	}
+	return os.Rename(temporary(path), path)
+}
+
+// exists says whether a file is there.
+func exists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}

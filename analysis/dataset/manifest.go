@@ -1,0 +1,273 @@
+package dataset
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// manifestVersion is the version of the manifest's format.
+const manifestVersion = 1
+
+// Manifest is manifest.json: every Parquet file of a campaign.
+type Manifest struct {
+	Version     int        `json:"version"`
+	Campaign    string     `json:"campaign"`
+	TestbedKind string     `json:"testbed_kind"`
+	Provenance  Provenance `json:"provenance"`
+	Files       []File     `json:"files"` // by path
+}
+
+// ReadManifest reads a campaign's manifest.
+func ReadManifest(folder string) (Manifest, error) {
+	name := filepath.Join(folder, manifestFile)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return Manifest{}, err
+	}
+	var manifest Manifest
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&manifest); err != nil {
+		return Manifest{}, &DamagedError{Path: name, Problem: err}
+	}
+	if manifest.Version != manifestVersion {
+		return Manifest{}, fmt.Errorf("%s has version %d, want %d", name, manifest.Version, manifestVersion)
+	}
+	return manifest, nil
+}
+
+// tableFile is a file that a trial's row says is there.
+type tableFile struct {
+	path  string // in the campaign's folder
+	table string
+	rows  int64
+}
+
+// files lists an attempt's files.
+func (t *Trial) files() []tableFile {
+	if t.Folder == "" {
+		return nil
+	}
+	return []tableFile{
+		{path.Join(t.Folder, Counters.Name+".parquet"), Counters.Name, t.CounterRows},
+		{path.Join(t.Folder, Events.Name+".parquet"), Events.Name, t.EventRows},
+		{path.Join(t.Folder, IOs.Name+".parquet"), IOs.Name, t.IORows},
+	}
+}
+
+// manifest writes the manifest. Files that the last one has are not read
+// again, unless their trial was noted anew.
+func (c *compaction) manifest(provenance Provenance, tables ...File) (Manifest, error) {
+	before, err := ReadManifest(c.folder)
+	var damaged *DamagedError
+	switch {
+	case errors.As(err, &damaged):
+		if err := c.setAside(damaged); err != nil {
+			return Manifest{}, err
+		}
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return Manifest{}, err
+	}
+	known := map[string]File{}
+	for _, file := range before.Files {
+		known[file.Path] = file
+	}
+	files := slices.Clone(tables)
+	for _, row := range c.trials {
+		for _, want := range row.files() {
+			file, ok := known[want.path]
+			if !ok || c.fresh[row.Key] {
+				if file, ok, err = c.describe(want); err != nil {
+					return Manifest{}, err
+				}
+			}
+			if ok {
+				files = append(files, file)
+			}
+		}
+	}
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	manifest := Manifest{
+		Version: manifestVersion, Campaign: provenance[KeyCampaign], TestbedKind: provenance[KeyTestbedKind],
+		Provenance: maps.Clone(provenance), Files: files,
+	}
+	text, err := json.MarshalIndent(manifest, "", "  ")
+	if err != nil {
+		return Manifest{}, err
+	}
+	return manifest, replaceFile(filepath.Join(c.folder, manifestFile), append(text, '\n'))
+}
+
+// describe makes a manifest's entry of a file, and notes what is wrong with
+// it; false when it cannot have one.
+func (c *compaction) describe(want tableFile) (File, bool, error) {
+	name := filepath.Join(c.folder, filepath.FromSlash(want.path))
+	file, _, err := describeFile(name)
+	var damaged *DamagedError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		c.problem(name, "is missing")
+		return File{}, false, nil
+	case errors.As(err, &damaged):
+		return File{}, false, c.setAside(damaged)
+	case err != nil:
+		return File{}, false, err
+	}
+	file.Path, file.Table = want.path, want.table
+	if file.Rows != want.rows {
+		c.problem(name, fmt.Sprintf("has %d rows, its trial's row says %d", file.Rows, want.rows))
+	}
+	return file, true, nil
+}
+
+// describeFile measures and hashes a Parquet file, and reads its metadata.
+func describeFile(name string) (File, map[string]string, error) {
+	in, err := os.Open(name)
+	if err != nil {
+		return File{}, nil, err
+	}
+	defer in.Close()
+	sum := sha256.New()
+	size, err := io.Copy(sum, in)
+	if err != nil {
+		return File{}, nil, err
+	}
+	opened, err := openParquet(in, name)
+	return File{Rows: opened.rows, Bytes: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, opened.metadata, err
+}
+
+// Check compares a campaign's files with its manifest and lists what is wrong;
+// nothing when all is as it was written. It changes nothing. An error means
+// that it could not look.
+func Check(folder string) ([]Problem, error) {
+	manifest, err := ReadManifest(folder)
+	var damaged *DamagedError
+	switch {
+	case errors.As(err, &damaged):
+		return []Problem{{manifestFile, "is damaged: " + damaged.Problem.Error()}}, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return []Problem{{manifestFile, "is missing"}}, nil
+	case err != nil:
+		return nil, err
+	}
+	var problems []Problem
+	listed := map[string]File{}
+	for _, file := range manifest.Files {
+		listed[file.Path] = file
+		for _, text := range file.check(folder, manifest) {
+			problems = append(problems, Problem{file.Path, text})
+		}
+	}
+	for _, table := range []string{trialsFile, phasesFile} {
+		if _, ok := listed[table]; !ok {
+			problems = append(problems, Problem{table, "is not in the manifest"})
+		}
+	}
+	if len(problems) == 0 {
+		if problems, err = checkRows(folder, manifest, listed); err != nil {
+			return nil, err
+		}
+	}
+	strays, err := strays(folder, listed)
+	return append(problems, strays...), err
+}
+
+// check says what is wrong with a file of the manifest.
+func (f File) check(folder string, manifest Manifest) []string {
+	if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
+		return []string{"is not in the campaign's folder"}
+	}
+	found, metadata, err := describeFile(filepath.Join(folder, filepath.FromSlash(f.Path)))
+	var damaged *DamagedError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return []string{"is missing"}
+	case errors.As(err, &damaged):
+		return []string{"is damaged: " + damaged.Problem.Error()}
+	case err != nil:
+		return []string{err.Error()}
+	}
+	var texts []string
+	wrong := func(what string, got, want any) {
+		if got != want {
+			texts = append(texts, fmt.Sprintf("%s is %v, the manifest says %v", what, got, want))
+		}
+	}
+	wrong("its size in bytes", found.Bytes, f.Bytes)
+	wrong("its SHA-256", found.SHA256, f.SHA256)
+	wrong("its number of rows", found.Rows, f.Rows)
+	wrong("its table", metadata[keyTable], f.Table)
+	wrong("its campaign", metadata[KeyCampaign], manifest.Campaign)
+	wrong("its testbed kind", metadata[KeyTestbedKind], manifest.TestbedKind)
+	return texts
+}
+
+// checkRows compares the trials' rows with the manifest.
+func checkRows(folder string, manifest Manifest, listed map[string]File) ([]Problem, error) {
+	trials, err := ReadTrials(folder)
+	if err != nil {
+		return nil, err
+	}
+	var problems []Problem
+	for _, row := range trials {
+		if row.TestbedKind != manifest.TestbedKind {
+			problems = append(problems, Problem{trialsFile,
+				fmt.Sprintf("trial %s is %s, the manifest says %s", row.Key, row.TestbedKind, manifest.TestbedKind)})
+		}
+		for _, want := range row.files() {
+			file, ok := listed[want.path]
+			switch {
+			case !ok:
+				problems = append(problems, Problem{want.path, "is not in the manifest"})
+			case file.Rows != want.rows:
+				problems = append(problems, Problem{want.path, fmt.Sprintf("has %d rows, its trial's row says %d", file.Rows, want.rows)})
+			}
+		}
+	}
+	return problems, nil
+}
+
+// strays lists files that the manifest does not have: not compacted yet, set
+// aside, left by a crash, or somebody else's.
+func strays(folder string, listed map[string]File) ([]Problem, error) {
+	var problems []Problem
+	err := filepath.WalkDir(folder, func(name string, found fs.DirEntry, err error) error {
+		if err != nil || found.IsDir() {
+			return err
+		}
+		relative, err := filepath.Rel(folder, name)
+		if err != nil {
+			return err
+		}
+		relative = filepath.ToSlash(relative)
+		_, known := listed[relative]
+		text := ""
+		switch extension := path.Ext(relative); {
+		case known:
+		case extension == ".damaged":
+			text = "is a damaged file that was set aside"
+		case extension == segmentSuffix:
+			text = "has rows that are not compacted yet"
+		case extension == ".tmp":
+			text = "is a file that was not finished"
+		case extension == ".parquet":
+			text = "is not in the manifest"
+		}
+		if text != "" {
+			problems = append(problems, Problem{relative, text})
+		}
+		return nil
+	})
+	return problems, err
+}

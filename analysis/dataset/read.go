@@ -1,0 +1,152 @@
+package dataset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/memory"
+	"github.com/apache/arrow/go/v15/parquet/file"
+	"github.com/apache/arrow/go/v15/parquet/pqarrow"
+)
+
+// ReadIO reads an io.parquet.
+func ReadIO(path string) Batches[IO] { return readParquet(IOs, path) }
+
+// ReadCounters reads a counters.parquet.
+func ReadCounters(path string) Batches[Counter] { return readParquet(Counters, path) }
+
+// ReadEvents reads an events.parquet.
+func ReadEvents(path string) Batches[Event] { return readParquet(Events, path) }
+
+// ReadTrials reads table trials of a campaign's folder, in the order of the
+// plan. It has what the last CompactCampaign put together.
+func ReadTrials(folder string) ([]Trial, error) {
+	return All(readParquet(Trials, filepath.Join(folder, trialsFile)))
+}
+
+// ReadPhases reads table phases of a campaign's folder, in the order of the plan.
+func ReadPhases(folder string) ([]Phase, error) {
+	return All(readParquet(Phases, filepath.Join(folder, phasesFile)))
+}
+
+// readParquet reads a file in batches. A file that is not as it was written is
+// a DamagedError, and so are panics of the library over it; a missing one is
+// fs.ErrNotExist; one of another table is neither.
+func readParquet[R any](table *Table[R], path string) Batches[R] {
+	return func(yield func([]R, error) bool) {
+		in, err := os.Open(path)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer in.Close()
+		opened, err := openParquet(in, path)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		scan, err := table.scanner(opened.schema)
+		if err != nil {
+			yield(nil, fmt.Errorf("%s %w", path, err))
+			return
+		}
+		var rows []R
+		for left := opened.rows; left > 0; left -= int64(len(rows)) {
+			err := guard(path, func() error {
+				record, err := opened.next()
+				if err != nil {
+					return err
+				}
+				if n := record.NumRows(); n == 0 || n > left {
+					return fmt.Errorf("%d more rows come where %d of %d are left", n, left, opened.rows)
+				}
+				rows = grown(rows, int(record.NumRows()))
+				scan(record, rows)
+				return nil
+			})
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(rows, nil) {
+				return
+			}
+		}
+	}
+}
+
+// opened is a Parquet file that is being read.
+type opened struct {
+	schema   *arrow.Schema
+	rows     int64
+	metadata map[string]string
+	records  pqarrow.RecordReader
+}
+
+// openParquet reads the footer. The records are read by the caller's goroutine
+// alone: a panic in another one would end the process.
+func openParquet(in *os.File, path string) (o opened, err error) {
+	err = guard(path, func() error {
+		parquetFile, err := file.NewParquetReader(in)
+		if err != nil {
+			return err
+		}
+		o.rows = parquetFile.NumRows()
+		o.metadata = map[string]string{}
+		for _, entry := range parquetFile.MetaData().GetKeyValueMetadata() {
+			o.metadata[entry.GetKey()] = entry.GetValue()
+		}
+		// The reader allocates a whole batch of each column, however few rows come.
+		options := pqarrow.ArrowReadProperties{BatchSize: min(batchRows, max(1, o.rows))}
+		reader, err := pqarrow.NewFileReader(parquetFile, options, memory.DefaultAllocator)
+		if err != nil {
+			return err
+		}
+		if o.schema, err = reader.Schema(); err != nil {
+			return err
+		}
+		o.records, err = reader.GetRecordReader(context.Background(), nil, nil)
+		return err
+	})
+	return o, err
+}
+
+// next reads the next record. It never returns neither.
+func (o opened) next() (arrow.Record, error) {
+	record, err := o.records.Read()
+	switch {
+	case err == nil && record == nil, errors.Is(err, io.EOF):
+		return nil, io.ErrUnexpectedEOF
+	case err != nil:
+		return nil, err
+	}
+	return record, nil
+}
+
+// guard runs what reads a file, and makes a DamagedError of its error or panic.
+func guard(path string, read func() error) (err error) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			err = fmt.Errorf("the reader panics: %v", problem)
+		}
+		if err != nil {
+			err = &DamagedError{Path: path, Problem: err}
+		}
+	}()
+	return read()
+}
+
+// grown is a slice of n rows, in the memory of an earlier one when it is large
+// enough. Its rows hold whatever they held.
+func grown[R any](rows []R, n int) []R {
+	if cap(rows) < n {
+		return make([]R, n)
+	}
+	clear(rows[:n])
+	return rows[:n]
+}

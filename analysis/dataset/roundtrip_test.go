@@ -1,0 +1,223 @@
+package dataset_test
+
+import (
+	"errors"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/trial"
+)
+
+// write writes one trial and returns its folder.
+func write(t *testing.T, files dataset.TrialFiles) (string, dataset.WrittenTrial) {
+	t.Helper()
+	files.CampaignFolder, files.Folder, files.Provenance = t.TempDir(), "storage=nfs/rtt_ms=10/trial=0001.1", provenance()
+	written, err := dataset.WriteTrial(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(files.CampaignFolder, files.Folder), written
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, n := range []int{0, 1, 1025, 70_001} {
+		io, counters, events := someIO(n), someCounters(n), someEvents(n)
+		folder, written := write(t, dataset.TrialFiles{
+			IO: dataset.Rows(io), Counters: dataset.Rows(counters), Events: dataset.Rows(events)})
+		if written.IO.Rows != int64(n) || written.Counters.Rows != int64(n) || written.Events.Rows != int64(n) {
+			t.Errorf("%d rows: written %+v", n, written)
+		}
+		same(t, dataset.ReadIO(filepath.Join(folder, "io.parquet")), io)
+		same(t, dataset.ReadCounters(filepath.Join(folder, "counters.parquet")), counters)
+		same(t, dataset.ReadEvents(filepath.Join(folder, "events.parquet")), events)
+		if names := list(t, folder); !slices.Equal(names, []string{"counters.parquet", "events.parquet", "io.parquet"}) {
+			t.Errorf("%d rows leave %q", n, names)
+		}
+	}
+}
+
+// Neighbours that are as far apart as can be, and texts of every kind.
+func TestRoundTripOfExtremes(t *testing.T) {
+	io := []dataset.IO{
+		{TsNs: math.MinInt64, LatencyNs: math.MaxInt64, SizeBytes: math.MaxInt32, OffsetBytes: math.MinInt64},
+		{TsNs: math.MaxInt64, LatencyNs: math.MinInt64, SizeBytes: math.MinInt32, Op: "write"},
+		{},
+	}
+	events := []dataset.Event{{Detail: "a\nb\x00c é |"}, {Source: "host-a"}, {}}
+	folder, _ := write(t, dataset.TrialFiles{IO: dataset.Rows(io), Events: dataset.Rows(events)})
+	same(t, dataset.ReadIO(filepath.Join(folder, "io.parquet")), io)
+	same(t, dataset.ReadEvents(filepath.Join(folder, "events.parquet")), events)
+	same(t, dataset.ReadCounters(filepath.Join(folder, "counters.parquet")), nil)
+}
+
+// More row groups than one, and batches that do not fit them.
+func TestRoundTripOfManyBatches(t *testing.T) {
+	io := someIO(1<<18 + 1000)
+	folder, _ := write(t, dataset.TrialFiles{IO: func(yield func([]dataset.IO, error) bool) {
+		for batch := range slices.Chunk(io, 99_991) {
+			if !yield(batch, nil) || !yield(nil, nil) {
+				return
+			}
+		}
+	}})
+	same(t, dataset.ReadIO(filepath.Join(folder, "io.parquet")), io)
+}
+
+// same compares what is read with what was written. The batches' memory may be
+// used again, so the rows are copied by All.
+func same[R comparable](t *testing.T, batches dataset.Batches[R], want []R) {
+	t.Helper()
+	got, err := dataset.All(batches)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%d rows are read, %d were written, and they differ", len(got), len(want))
+	}
+}
+
+func list(t *testing.T, folder string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{}
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
+// An error of the source leaves what was there, and nothing half-made.
+func TestSourceFails(t *testing.T) {
+	folder, _ := write(t, dataset.TrialFiles{IO: dataset.Rows(someIO(10))})
+	failure := errors.New("no more log")
+	_, err := dataset.WriteTrial(dataset.TrialFiles{
+		CampaignFolder: filepath.Dir(folder), Folder: filepath.Base(folder), Provenance: provenance(),
+		IO: func(yield func([]dataset.IO, error) bool) {
+			_ = yield(someIO(5), nil) && yield(nil, failure)
+		}})
+	if !errors.Is(err, failure) {
+		t.Fatalf("error is %v, want %v", err, failure)
+	}
+	same(t, dataset.ReadIO(filepath.Join(folder, "io.parquet")), someIO(10))
+	if names := list(t, folder); len(names) != 3 {
+		t.Errorf("left: %q", names)
+	}
+}
+
+// Whoever comes second must not write into the same files.
+func TestOneWriterAtATime(t *testing.T) {
+	campaign := t.TempDir()
+	files := dataset.TrialFiles{CampaignFolder: campaign, Folder: "trial=0001.1", Provenance: provenance()}
+	again := files
+	var second error
+	files.IO = func(yield func([]dataset.IO, error) bool) {
+		_, second = dataset.WriteTrial(again)
+		yield(someIO(3), nil)
+	}
+	if _, err := dataset.WriteTrial(files); err != nil {
+		t.Fatal(err)
+	}
+	if second == nil || !strings.Contains(second.Error(), "trial=0001.1") {
+		t.Errorf("a second writer is told %v", second)
+	}
+	same(t, dataset.ReadIO(filepath.Join(campaign, "trial=0001.1", "io.parquet")), someIO(3))
+	if _, err := dataset.WriteTrial(again); err != nil {
+		t.Errorf("the lock stays: %v", err)
+	}
+}
+
+func TestProvenanceIsRequired(t *testing.T) {
+	for _, key := range []string{dataset.KeyCampaign, dataset.KeyTestbedKind} {
+		incomplete := provenance()
+		delete(incomplete, key)
+		folder := t.TempDir()
+		if _, err := dataset.WriteTrial(dataset.TrialFiles{CampaignFolder: folder, Folder: "x", Provenance: incomplete}); err == nil {
+			t.Errorf("a trial without %s is written", key)
+		}
+		if _, err := dataset.CompactCampaign(folder, incomplete); err == nil {
+			t.Errorf("a campaign without %s is compacted", key)
+		}
+	}
+}
+
+func TestReadErrors(t *testing.T) {
+	folder, _ := write(t, dataset.TrialFiles{IO: dataset.Rows(someIO(10))})
+	var damaged *dataset.DamagedError
+	if _, err := dataset.All(dataset.ReadIO(filepath.Join(folder, "none.parquet"))); !errors.Is(err, fs.ErrNotExist) || errors.As(err, &damaged) {
+		t.Errorf("a missing file: %v", err)
+	}
+	// Another table's file is not damaged, and must not be set aside.
+	if _, err := dataset.All(dataset.ReadIO(filepath.Join(folder, "events.parquet"))); err == nil || errors.As(err, &damaged) {
+		t.Errorf("another table's file: %v", err)
+	}
+}
+
+// Whatever happens to a file, its reader ends with an error that names it, or
+// with as many rows as were written; a cut is always an error.
+func TestDamagedParquet(t *testing.T) {
+	rows := someIO(2000)
+	folder, _ := write(t, dataset.TrialFiles{IO: dataset.Rows(rows)})
+	path := filepath.Join(folder, "io.parquet")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(content []byte) (int, error) {
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		got, err := dataset.All(dataset.ReadIO(path))
+		return len(got), err
+	}
+	var damaged *dataset.DamagedError
+	for cut := 0; cut < len(whole); cut += 97 {
+		if _, err := read(whole[:cut]); !errors.As(err, &damaged) || damaged.Path != path {
+			t.Fatalf("cut at %d: %v", cut, err)
+		}
+	}
+	for at := 0; at < len(whole); at += 61 {
+		flipped := slices.Clone(whole)
+		flipped[at] ^= 0x55
+		n, err := read(flipped)
+		if err == nil && n != len(rows) {
+			t.Fatalf("byte %d changed: %d rows and no error", at, n)
+		}
+		if err != nil && errors.As(err, &damaged) && damaged.Path != path {
+			t.Fatalf("byte %d changed: %v", at, err)
+		}
+	}
+}
+
+func TestTimeline(t *testing.T) {
+	if row := (dataset.Trial{}); len(row.PhaseTsNs) != len(trial.Phases) {
+		t.Fatalf("a row has %d phases, a trial has %d", len(row.PhaseTsNs), len(trial.Phases))
+	}
+	row, _ := someTrial(1, 1)
+	timeline := row.Timeline()
+	var again dataset.Trial
+	again.SetTimeline(timeline)
+	if len(timeline) != 8 || !reflect.DeepEqual(again.PhaseTsNs, row.PhaseTsNs) {
+		t.Errorf("timeline %v comes back as %v", timeline, again.Timeline())
+	}
+	row.SetTimeline(timeline[:3])
+	if got := row.Timeline(); !reflect.DeepEqual(got, timeline[:3]) {
+		t.Errorf("a shorter timeline comes back as %v", got)
+	}
+}
+
+func TestCampaignFolder(t *testing.T) {
+	folder := dataset.CampaignFolder("/data", "quick-1")
+	if folder != "/data/campaign=quick-1" || dataset.CampaignName(folder) != "quick-1" || dataset.CampaignName("/data/x") != "" {
+		t.Errorf("folder %s, name %q", folder, dataset.CampaignName(folder))
+	}
+}

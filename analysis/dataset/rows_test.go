@@ -1,0 +1,91 @@
+package dataset_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/trial"
+)
+
+// start is when the trials of these tests start.
+var start = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
+
+func provenance() dataset.Provenance {
+	return dataset.Provenance{
+		dataset.KeyCampaign: "test", dataset.KeyTestbedKind: "simulated",
+		"binary_version": "v1.2.3", "spec_sha256": "abcd",
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// someIO makes I/Os as a random mix has them.
+func someIO(n int) []dataset.IO {
+	random := rand.New(rand.NewPCG(1, 2))
+	sizes := []int32{512, 4096, 8192, 65536}
+	rows := make([]dataset.IO, n)
+	at := start.UnixNano()
+	for i := range rows {
+		latency := int64(random.ExpFloat64() * 3e6)
+		at += 100_000 + int64(random.IntN(900_000))
+		op := dataset.OpRead
+		if random.IntN(3) == 0 {
+			op = dataset.OpWrite
+		}
+		rows[i] = dataset.IO{TsNs: at, GuestTsNs: at/1e6*1e6 + 5e6, LatencyNs: latency, Op: op,
+			SizeBytes: sizes[random.IntN(len(sizes))], OffsetBytes: random.Int64N(64<<20) &^ 511}
+	}
+	return rows
+}
+
+func someCounters(n int) []dataset.Counter {
+	rows := make([]dataset.Counter, n)
+	for i := range rows {
+		rows[i] = dataset.Counter{TsNs: start.UnixNano() + int64(i/20)*1e9, Host: []string{"host-a", "host-b", "store"}[i%3],
+			Device: []string{"wan", "cpu"}[i%2], Name: fmt.Sprintf("counter_%d", i%20), Value: int64(i) * 12345}
+	}
+	return rows
+}
+
+func someEvents(n int) []dataset.Event {
+	rows := make([]dataset.Event, n)
+	for i := range rows {
+		rows[i] = dataset.Event{TsNs: start.UnixNano() + int64(i)*1e9, Source: "controller", Name: "phase", Detail: fmt.Sprintf("number %d", i)}
+	}
+	return rows
+}
+
+// someTrial makes an attempt's rows; some of what may be null is.
+func someTrial(sequence, attempt int) (dataset.Trial, []dataset.Phase) {
+	key := fmt.Sprintf("%04d.%d", sequence, attempt)
+	storage := []string{"iscsi", "nfs", "drbd"}[sequence%3]
+	row := dataset.Trial{
+		Key: key, Sequence: int32(sequence), Block: 1, Attempt: int32(attempt), CellID: storage + "-40ms",
+		TestbedKind: "simulated", Lane: "sim-1", Hypervisor: "xen", Storage: storage, WAN: "40ms/100mbit", RTTMs: 40,
+		MeasuredMinMs: ptr(40.25), Access: "oltp", Seed: ^uint64(sequence), Verdict: string(trial.Valid),
+		StartedTsNs: start.UnixNano(), EndedTsNs: start.Add(time.Minute).UnixNano(),
+		TotalMigrationMs: ptr(12345.5), LongestGapMs: ptr(812.25), LongestGapUncertaintyMs: ptr(3.5),
+		BinaryVersion: "v1.2.3", SpecSHA256: "abcd", HostsJSON: `[{"name":"host-a"}]`, VersionsJSON: `{"drbd":"9.2"}`,
+		Folder: dataset.TrialFolder(storage, 40, key),
+	}
+	if storage == "drbd" {
+		row.DRBDProtocol, row.DRBDOutOfSyncBytes = ptr("C"), ptr(int64(0))
+	}
+	var timeline trial.Timeline
+	for i, phase := range trial.Phases[:8] {
+		timeline = append(timeline, trial.Mark{Phase: phase, At: start.Add(time.Duration(i) * time.Second)})
+	}
+	row.SetTimeline(timeline)
+	var phases []dataset.Phase
+	for i, name := range []string{dataset.Before, dataset.During, dataset.After} {
+		begin := start.Add(time.Duration(4+i) * time.Second).UnixNano()
+		phase := dataset.Phase{Trial: key, Phase: name, StartedTsNs: begin, EndedTsNs: begin + 1e9, Seconds: 1}
+		if i != 1 {
+			phase.IOs, phase.Reads, phase.IOPS, phase.MeanMs, phase.MaxMs = 1000, 1000, 1000, ptr(1.5), ptr(99.0)
+		}
+		phases = append(phases, phase)
+	}
+	return row, phases
+}

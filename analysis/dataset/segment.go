@@ -1,0 +1,197 @@
+package dataset
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/apache/arrow/go/v15/arrow/ipc"
+)
+
+// segmentSuffix ends the name of a segment: an Arrow IPC stream.
+const segmentSuffix = ".arrows"
+
+// sidePath is the side file of a segment.
+func sidePath(path string) string { return path + ".index" }
+
+// entry is a line of a side file: a batch that is on the disk. It has a fixed
+// width, so that a line that was cut is known by its length.
+type entry struct {
+	end  int64  // offset in the segment of the first byte after the batch
+	rows int64  // in the batch
+	crc  uint32 // CRC-32C of the bytes since the entry before, or since the start
+}
+
+const (
+	entryFormat = "%016x %08x %08x\n"
+	entryBytes  = 16 + 1 + 8 + 1 + 8 + 1
+)
+
+func (e entry) String() string { return fmt.Sprintf(entryFormat, e.end, e.rows, e.crc) }
+
+// parseEntries reads whole lines.
+func parseEntries(text []byte) ([]entry, error) {
+	var entries []entry
+	for line := range slices.Chunk(text, entryBytes) {
+		var e entry
+		if _, err := fmt.Sscanf(string(line), entryFormat, &e.end, &e.rows, &e.crc); err != nil || e.String() != string(line) {
+			return nil, fmt.Errorf("line %d of the side file is %q", len(entries)+1, line)
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// Segment is a file of rows on their way into the dataset: an Arrow IPC stream
+// with zstd, and a side file that says which batches are on the disk.
+//
+// What Append has acknowledged is there after any crash. A segment is never
+// written to again by another process: go on in the next one (NextSegment).
+type Segment[R any] struct {
+	table  *Table[R]
+	path   string
+	file   *os.File
+	side   *os.File
+	writer *ipc.Writer
+	out    *crcWriter
+	broken error // of an earlier Append: what is on the disk is unknown
+	rows   int64
+}
+
+// crcWriter counts what it writes, and sums it since the last entry.
+type crcWriter struct {
+	file io.Writer
+	end  int64
+	crc  uint32
+}
+
+func (w *crcWriter) Write(p []byte) (int, error) {
+	n, err := w.file.Write(p)
+	w.end += int64(n)
+	w.crc = crc32.Update(w.crc, castagnoli, p[:n])
+	return n, err
+}
+
+// OpenSegment begins a new segment: path must not exist yet, its folder must.
+func OpenSegment[R any](path string, table *Table[R]) (*Segment[R], error) {
+	// The side file first: a segment without one is damaged, not empty.
+	side, err := os.OpenFile(sidePath(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("begin a segment: %w", err)
+	}
+	if err := syncFolder(filepath.Dir(path)); err != nil {
+		return nil, errors.Join(fmt.Errorf("begin segment %s: %w", path, err), side.Close())
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("begin a segment: %w", err), side.Close())
+	}
+	out := &crcWriter{file: file}
+	return &Segment[R]{table: table, path: path, file: file, side: side, out: out,
+		writer: ipc.NewWriter(out, ipc.WithSchema(table.schema), ipc.WithZstd())}, nil
+}
+
+// Append writes rows as one batch. When it returns nil they are on the disk.
+// After an error the segment takes no more rows: go on in the next one.
+func (s *Segment[R]) Append(rows []R) error {
+	if s.broken != nil {
+		return s.broken
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := s.append(rows); err != nil {
+		s.broken = fmt.Errorf("append to segment %s: %w", s.path, err)
+	}
+	return s.broken
+}
+
+func (s *Segment[R]) append(rows []R) error {
+	record := s.table.record(rows)
+	defer record.Release()
+	if err := s.writer.Write(record); err != nil {
+		return err
+	}
+	if err := s.file.Sync(); err != nil {
+		return err
+	}
+	if s.rows == 0 { // the segment's own name
+		if err := syncFolder(filepath.Dir(s.path)); err != nil {
+			return err
+		}
+	}
+	line := entry{s.out.end, int64(len(rows)), s.out.crc}.String()
+	s.out.crc = 0
+	s.rows += int64(len(rows))
+	if _, err := s.side.WriteString(line); err != nil {
+		return err
+	}
+	return s.side.Sync()
+}
+
+// Close closes the files. All that was acknowledged is on the disk already.
+func (s *Segment[R]) Close() error {
+	return errors.Join(s.file.Close(), s.side.Close())
+}
+
+// NextSegment is the path of the next segment of a table in a folder:
+// "events-0001.arrows" and so on.
+func NextSegment[R any](folder string, table *Table[R]) (string, error) {
+	for n := 1; ; n++ {
+		path := filepath.Join(folder, fmt.Sprintf("%s-%04d%s", table.Name, n, segmentSuffix))
+		// One that was set aside keeps its number.
+		found, err := filepath.Glob(escapeGlob(path) + "*")
+		if err != nil {
+			return "", err
+		}
+		if len(found) == 0 {
+			return path, nil
+		}
+	}
+}
+
+// SegmentPaths lists the segments of a table in a folder, in their order. It
+// includes one of which only the side file is there.
+func SegmentPaths[R any](folder string, table *Table[R]) ([]string, error) {
+	return segmentPaths(folder, table.Name)
+}
+
+func segmentPaths(folder, prefix string) ([]string, error) {
+	pattern := filepath.Join(escapeGlob(folder), prefix+"-*"+segmentSuffix)
+	paths, err := filepath.Glob(pattern)
+	if err != nil {
+		return nil, err
+	}
+	sides, err := filepath.Glob(sidePath(pattern))
+	for _, side := range sides {
+		paths = append(paths, side[:len(side)-len(sidePath(""))])
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths), err
+}
+
+// writeSealed writes rows as a segment that is complete from the start, and
+// replaces one of the same name: the line of its only batch is in the file
+// itself, behind the stream's end. It is for few rows, and not compressed:
+// zstd takes longer to begin than it saves. The caller flushes the folder.
+func writeSealed[R any](path string, table *Table[R], rows []R) error {
+	var content bytes.Buffer
+	out := &crcWriter{file: &content}
+	writer := ipc.NewWriter(out, ipc.WithSchema(table.schema))
+	record := table.record(rows)
+	defer record.Release()
+	if err := writer.Write(record); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	line := entry{out.end, int64(len(rows)), out.crc}.String()
+	if err := writer.Close(); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	content.WriteString(line)
+	return replaceFile(path, content.Bytes())
+}

@@ -1,0 +1,125 @@
+package dataset
+
+import (
+	"strings"
+
+	"heliotrope/internal/trial"
+)
+
+// The tables. A column that is added to one must be nullable, or files from
+// before cannot be read any more.
+var (
+	// IOs is table io: one for each attempt of a trial.
+	IOs = newTable("io", "Each I/O of the load in the guest that completed, from warm-up to the end.",
+		required("ts_ns", "ns", "completion, on the controller's time base, since 1970 UTC", func(r *IO) *int64 { return &r.TsNs }).delta(),
+		required("guest_ts_ns", "ns", "the same on the guest's own clock, as fio logged it: resolution 1 ms", func(r *IO) *int64 { return &r.GuestTsNs }).delta(),
+		required("latency_ns", "ns", "response time: from submission to completion; the guest's clock, corrected by its step for an I/O in flight over it", func(r *IO) *int64 { return &r.LatencyNs }).delta(),
+		required("op", "", "read or write", func(r *IO) *string { return &r.Op }),
+		required("size_bytes", "bytes", "length of the I/O", func(r *IO) *int32 { return &r.SizeBytes }),
+		required("offset_bytes", "bytes", "where on the disk under test", func(r *IO) *int64 { return &r.OffsetBytes }).plain(),
+	)
+
+	// Counters is table counters: one for each attempt of a trial.
+	Counters = newTable("counters", "Readings of counters on the hosts, about one a second each.",
+		required("ts_ns", "ns", "when it was read, on the controller's time base, since 1970 UTC", func(r *Counter) *int64 { return &r.TsNs }).delta(),
+		required("host", "", "the host's name in the inventory", func(r *Counter) *string { return &r.Host }),
+		required("device", "", "what is counted there, by its role: see the counters below", func(r *Counter) *string { return &r.Device }),
+		required("name", "", "the counter: see the counters below", func(r *Counter) *string { return &r.Name }),
+		required("value", "the counter's", "as read: most only grow, and start again at 0 when their device is made anew", func(r *Counter) *int64 { return &r.Value }).plain(),
+	)
+
+	// Events is table events: one for each attempt of a trial.
+	Events = newTable("events", "What happened, and when.",
+		required("ts_ns", "ns", "when, on the controller's time base, since 1970 UTC", func(r *Event) *int64 { return &r.TsNs }).delta(),
+		required("source", "", "who tells: controller, a host of the inventory, guest", func(r *Event) *string { return &r.Source }),
+		required("name", "", "what: phase, migration-started, ...", func(r *Event) *string { return &r.Name }),
+		required("detail", "", "more about it, for people", func(r *Event) *string { return &r.Detail }),
+	)
+
+	// Trials is table trials: one for the campaign.
+	Trials = newTable("trials", "Each attempt of each trial. To count every trial once: `WHERE counted`.", trialColumns()...)
+
+	// Phases is table phases: one for the campaign.
+	Phases = newTable("phases", "The load's I/O in each measuring phase of each attempt, computed from table io. "+
+		"An I/O is in the phase in which it completed.",
+		required("trial", "", "key of the attempt: trials.trial", func(r *Phase) *string { return &r.Trial }),
+		required("phase", "", "before, during (the migration) or after", func(r *Phase) *string { return &r.Phase }),
+		required("started_ts_ns", "ns", "controller's time base, since 1970 UTC", func(r *Phase) *int64 { return &r.StartedTsNs }),
+		required("ended_ts_ns", "ns", "the moment after its last", func(r *Phase) *int64 { return &r.EndedTsNs }),
+		required("seconds", "s", "length", func(r *Phase) *float64 { return &r.Seconds }),
+		required("ios", "I/Os", "completed", func(r *Phase) *int64 { return &r.IOs }),
+		required("reads", "I/Os", "completed reads", func(r *Phase) *int64 { return &r.Reads }),
+		required("writes", "I/Os", "completed writes", func(r *Phase) *int64 { return &r.Writes }),
+		required("bytes", "bytes", "read and written", func(r *Phase) *int64 { return &r.Bytes }),
+		required("iops", "1/s", "ios / seconds", func(r *Phase) *float64 { return &r.IOPS }),
+		required("mb_per_s", "10^6 bytes/s", "bytes / seconds", func(r *Phase) *float64 { return &r.MBPerS }),
+		optional("mean_ms", "ms", "mean response time; null without I/Os, as the following", func(r *Phase) **float64 { return &r.MeanMs }),
+		optional("p50_ms", "ms", "median response time; percentiles are exact, by nearest rank", func(r *Phase) **float64 { return &r.P50Ms }),
+		optional("p99_ms", "ms", "99th percentile of the response times", func(r *Phase) **float64 { return &r.P99Ms }),
+		optional("p99_9_ms", "ms", "99.9th percentile of the response times", func(r *Phase) **float64 { return &r.P999Ms }),
+		optional("max_ms", "ms", "longest response time", func(r *Phase) **float64 { return &r.MaxMs }),
+	)
+)
+
+// trialColumns is table trials: what was run, what came of it, and what was measured.
+func trialColumns() []column[Trial] {
+	columns := []column[Trial]{
+		required("trial", "", "key of the attempt, unique in the campaign: sequence.attempt", func(r *Trial) *string { return &r.Key }),
+		required("sequence", "", "number of the trial in the order of the plan, from 1", func(r *Trial) *int32 { return &r.Sequence }),
+		required("block", "", "repetition, from 1", func(r *Trial) *int32 { return &r.Block }),
+		required("attempt", "", "from 1", func(r *Trial) *int32 { return &r.Attempt }),
+		required("counted", "", "the last attempt of its trial, which is the one that counts", func(r *Trial) *bool { return &r.Counted }),
+		required("cell_id", "", "combination of the factors", func(r *Trial) *string { return &r.CellID }),
+		required("testbed_kind", "", "emulated, hardware, or simulated: the last is a model and no measurement", func(r *Trial) *string { return &r.TestbedKind }),
+		required("lane", "", "name of the testbed", func(r *Trial) *string { return &r.Lane }),
+		required("hypervisor", "", "factor", func(r *Trial) *string { return &r.Hypervisor }),
+		required("storage", "", "factor: iscsi, nfs, drbd", func(r *Trial) *string { return &r.Storage }),
+		optional("drbd_protocol", "", "factor: A, B, C; null unless storage is drbd", func(r *Trial) **string { return &r.DRBDProtocol }),
+		required("wan", "", "factor: the WAN's profile", func(r *Trial) *string { return &r.WAN }),
+		required("rtt_ms", "ms", "round trip of the profile", func(r *Trial) *float64 { return &r.RTTMs }),
+		optional("measured_rtt_min_ms", "ms", "shortest round trip measured between the sites, with the profile in place", func(r *Trial) **float64 { return &r.MeasuredMinMs }),
+		optional("measured_rtt_mean_ms", "ms", "mean of the same", func(r *Trial) **float64 { return &r.MeasuredMeanMs }),
+		required("access", "", "factor: name of the access specification", func(r *Trial) *string { return &r.Access }),
+		optional("guest_memory_mib", "MiB", "factor: memory of the guest", func(r *Trial) **int32 { return &r.GuestMemoryMiB }),
+		required("seed", "", "of the trial's random numbers", func(r *Trial) *uint64 { return &r.Seed }),
+		required("verdict", "", "valid; target-failed (a result); invalid (the measurement cannot be trusted); skipped", func(r *Trial) *string { return &r.Verdict }),
+		required("reason", "", "of the verdict; empty when valid", func(r *Trial) *string { return &r.Reason }),
+		required("started_ts_ns", "ns", "controller's time base, since 1970 UTC", func(r *Trial) *int64 { return &r.StartedTsNs }),
+		required("ended_ts_ns", "ns", "controller's time base, since 1970 UTC", func(r *Trial) *int64 { return &r.EndedTsNs }),
+	}
+	for i, phase := range trial.Phases {
+		columns = append(columns, optional(strings.ReplaceAll(string(phase), "-", "_")+"_ts_ns", "ns",
+			"where phase "+string(phase)+" began; null when it did not", func(r *Trial) **int64 { return &r.PhaseTsNs[i] }))
+	}
+	return append(append(columns, migrationColumns()...),
+		optional("overhead_s", "s", "time outside of warm-up, before, migrate and after", func(r *Trial) **float64 { return &r.OverheadS }),
+		required("io_rows", "rows", "in the attempt's io.parquet", func(r *Trial) *int64 { return &r.IORows }),
+		required("counter_rows", "rows", "in the attempt's counters.parquet", func(r *Trial) *int64 { return &r.CounterRows }),
+		required("event_rows", "rows", "in the attempt's events.parquet", func(r *Trial) *int64 { return &r.EventRows }),
+		required("binary_version", "", "of the program that ran the attempt", func(r *Trial) *string { return &r.BinaryVersion }),
+		required("spec_sha256", "", "of the campaign file, in hex", func(r *Trial) *string { return &r.SpecSHA256 }),
+		required("hosts_json", "", "the hosts with their kernels and hypervisors, as JSON", func(r *Trial) *string { return &r.HostsJSON }),
+		required("versions_json", "", "versions of DRBD, fio, ..., as JSON", func(r *Trial) *string { return &r.VersionsJSON }),
+		optional("leftovers", "", "things of ours still on the hosts after the teardown; null when they could not be asked", func(r *Trial) **int32 { return &r.Leftovers }),
+		required("folder", "", "of the attempt's files, in the campaign's folder; empty when it left none", func(r *Trial) *string { return &r.Folder }),
+	)
+}
+
+// migrationColumns is what was measured of the migration.
+func migrationColumns() []column[Trial] {
+	return []column[Trial]{
+		optional("migration_started_ts_ns", "ns", "controller's time base, since 1970 UTC", func(r *Trial) **int64 { return &r.MigrationStartedTsNs }),
+		optional("migration_finished_ts_ns", "ns", "controller's time base, since 1970 UTC", func(r *Trial) **int64 { return &r.MigrationFinishedTsNs }),
+		optional("total_migration_ms", "ms", "from the start of the migration to its end, as the hypervisor's control domain sees it", func(r *Trial) **float64 { return &r.TotalMigrationMs }),
+		optional("migration_stream_bytes", "bytes", "of the guest's memory and state, sent to the other site", func(r *Trial) **int64 { return &r.MigrationStreamBytes }),
+		optional("longest_gap_ms", "ms", "blackout: longest interval without a completed I/O from the migration's start to the end of phase after, on the controller's time base", func(r *Trial) **float64 { return &r.LongestGapMs }),
+		optional("longest_gap_uncertainty_ms", "ms", "of longest_gap_ms, both ways: from the clocks and fio's resolution", func(r *Trial) **float64 { return &r.LongestGapUncertaintyMs }),
+		optional("gap_guest_clock_ms", "ms", "the longest gap by the guest's own clock, which may stand still while the guest is paused", func(r *Trial) **float64 { return &r.GapGuestClockMs }),
+		optional("guest_clock_before_ns", "ns", "the guest's clock minus the controller's, before the migration", func(r *Trial) **int64 { return &r.GuestClockBeforeNs }),
+		optional("guest_clock_before_uncertainty_ns", "ns", "of guest_clock_before_ns, both ways", func(r *Trial) **int64 { return &r.GuestClockBeforeUncertNs }),
+		optional("guest_clock_after_ns", "ns", "the guest's clock minus the controller's, after the migration", func(r *Trial) **int64 { return &r.GuestClockAfterNs }),
+		optional("guest_clock_after_uncertainty_ns", "ns", "of guest_clock_after_ns, both ways", func(r *Trial) **int64 { return &r.GuestClockAfterUncertNs }),
+		optional("wan_bytes", "bytes", "over the WAN during phase migrate, both directions, from counters wan rx_bytes and tx_bytes", func(r *Trial) **int64 { return &r.WANBytes }),
+		optional("drbd_out_of_sync_bytes", "bytes", "that DRBD's replicas differed by after the trial", func(r *Trial) **int64 { return &r.DRBDOutOfSyncBytes }),
+	}
+}

@@ -1,0 +1,241 @@
+package report_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/report"
+	"heliotrope/internal/trial"
+)
+
+var update = flag.Bool("update", false, "write testdata")
+
+// campaign makes the rows of a campaign of some cells, with three trials each:
+// their values are 1, 2 and 3 times the cell's.
+func campaign(kind string, wans ...string) ([]dataset.Trial, []dataset.Phase) {
+	var trials []dataset.Trial
+	var phases []dataset.Phase
+	for i, wan := range wans {
+		for j, storage := range []string{"iscsi", "nfs", "drbd"} {
+			for n := 1; n <= 3; n++ {
+				row := dataset.Trial{Key: fmt.Sprintf("%04d.1", len(trials)+1), Sequence: int32(len(trials) + 1), Counted: true,
+					CellID: storage + wan, TestbedKind: kind, Hypervisor: "xen", Storage: storage, WAN: wan, RTTMs: float64(10 * i),
+					Access: "oltp", Verdict: string(trial.Valid), BinaryVersion: "v1", SpecSHA256: "abcd", IORows: 3}
+				if storage == "drbd" {
+					row.DRBDProtocol = ptr("C")
+				}
+				value := float64(n * (j + 1) * (i + 1))
+				row.TotalMigrationMs, row.LongestGapMs, row.LongestGapUncertaintyMs = ptr(value*1000), ptr(value*111), ptr(value)
+				row.WANBytes = ptr(int64(value * 1e7))
+				for k, name := range []string{dataset.Before, dataset.During, dataset.After} {
+					v := value * float64(k+1)
+					phases = append(phases, dataset.Phase{Trial: row.Key, Phase: name, IOs: 1, IOPS: v * 100, MBPerS: v / 8,
+						MeanMs: ptr(v), P99Ms: ptr(v * 3), MaxMs: ptr(v * 10)})
+				}
+				trials = append(trials, row)
+			}
+		}
+	}
+	return trials, phases
+}
+
+func summarise(t *testing.T, kind string, trials []dataset.Trial, phases []dataset.Phase) report.Summary {
+	t.Helper()
+	summary, err := report.Summarise("quick", kind, trials, phases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return summary
+}
+
+func markdown(t *testing.T, summary report.Summary) string {
+	t.Helper()
+	var out strings.Builder
+	if err := report.WriteMarkdown(&out, summary); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func terminal(t *testing.T, summary report.Summary) string {
+	t.Helper()
+	var out strings.Builder
+	if err := report.WriteTable(&out, summary); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (-update writes it):\n%s", name, got)
+	}
+}
+
+func TestReports(t *testing.T) {
+	trials, phases := campaign("emulated", "40ms/100mbit")
+	trials[1].Verdict, trials[1].Reason = string(trial.TargetFailed), "the migration\nwas cancelled after 10m0s"
+	trials[4].WANBytes = nil
+	summary := summarise(t, "emulated", trials, phases)
+	golden(t, "summary.md", markdown(t, summary))
+	golden(t, "summary.txt", terminal(t, summary))
+}
+
+// The kind of testbed is the first thing that a report says.
+func TestKindComesFirst(t *testing.T) {
+	for kind, want := range map[string]string{
+		"simulated": "SIMULATED — not a measurement", "emulated": "Measured on a testbed that is: emulated", "hardware": "Measured on a testbed that is: hardware",
+	} {
+		summary := summarise(t, kind, nil, nil)
+		if text := markdown(t, summary); !strings.HasPrefix(text, "**"+want+"**\n") {
+			t.Errorf("%s: summary.md begins with %.60q", kind, text)
+		}
+		if text := terminal(t, summary); !strings.HasPrefix(text, want+"\n") {
+			t.Errorf("%s: the terminal's summary begins with %.60q", kind, text)
+		}
+	}
+	trials, phases := campaign("simulated", "lan")
+	if _, err := report.Summarise("quick", "emulated", trials, phases); err == nil {
+		t.Error("simulated trials are summarised as emulated")
+	}
+}
+
+func TestSummarise(t *testing.T) {
+	trials, phases := campaign("emulated", "lan", "40ms")
+	// Of the first cell (iscsi, lan): one skipped, and one attempt that does not count.
+	trials[0].Verdict = string(trial.Skipped)
+	trials[1].Counted = false
+	summary := summarise(t, "emulated", trials, phases)
+	if summary.Attempts != 18 || summary.Trials != 17 || len(summary.Cells) != 6 || len(summary.Failures) != 1 {
+		t.Fatalf("%+v", summary)
+	}
+	cells := map[string]report.Cell{}
+	for _, cell := range summary.Cells {
+		cells[cell.ID] = cell
+	}
+	cell := cells["iscsilan"]
+	if cell.Verdicts[trial.Valid] != 1 || cell.Verdicts[trial.Skipped] != 1 || (cell.MigrationS != report.Spread{N: 1, Median: 3, Min: 3, Max: 3}) {
+		t.Errorf("%+v", cell)
+	}
+	// Values are 1, 2, 3 times 3 (drbd) times 2 (40ms).
+	cell = cells["drbd40ms"]
+	if (cell.MigrationS != report.Spread{N: 3, Median: 12, Min: 6, Max: 18}) || (cell.WANMB != report.Spread{N: 3, Median: 120, Min: 60, Max: 180}) ||
+		(cell.Phases[dataset.After].MaxMs != report.Spread{N: 3, Median: 360, Min: 180, Max: 540}) {
+		t.Errorf("%+v", cell)
+	}
+	// The median of two is the mean of both.
+	trials[0].Verdict = string(trial.Valid)
+	summary = summarise(t, "emulated", trials, phases)
+	if got := summary.Cells[1].MigrationS; summary.Cells[1].ID != "iscsilan" || (got != report.Spread{N: 2, Median: 2, Min: 1, Max: 3}) {
+		t.Errorf("%s: %+v", summary.Cells[1].ID, got)
+	}
+}
+
+// A trial that shows no work is not valid, whatever it calls itself.
+func TestProofOfWork(t *testing.T) {
+	for name, spoil := range map[string]func(*dataset.Trial, []dataset.Phase) []dataset.Phase{
+		"no I/O at all":     func(row *dataset.Trial, phases []dataset.Phase) []dataset.Phase { row.IORows = 0; return phases },
+		"no I/O before":     func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { phases[0].IOs = 0; return phases },
+		"no I/O after":      func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { phases[2].IOs = 0; return phases },
+		"a phase is not in": func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { return phases[1:] },
+		"no phases":         func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { return phases[3:] },
+	} {
+		trials, phases := campaign("emulated", "lan")
+		summary := summarise(t, "emulated", trials, spoil(&trials[0], phases))
+		for _, cell := range summary.Cells {
+			if cell.ID == "iscsilan" && (cell.Verdicts[trial.Valid] != 2 || cell.Verdicts[trial.Invalid] != 1 || cell.MigrationS.N != 2) {
+				t.Errorf("%s: %+v", name, cell)
+			}
+		}
+		if len(summary.Problems) != 1 || !strings.Contains(terminal(t, summary), "PROBLEM: trial 0001.1") {
+			t.Errorf("%s: problems are %q", name, summary.Problems)
+		}
+	}
+	// A migration may stop all I/O: that is a result.
+	trials, phases := campaign("emulated", "lan")
+	phases[1] = dataset.Phase{Trial: phases[1].Trial, Phase: dataset.During}
+	if summary := summarise(t, "emulated", trials, phases); len(summary.Problems) != 0 || !strings.Contains(markdown(t, summary), "n=2") {
+		t.Errorf("a migration without I/O: %q", summary.Problems)
+	}
+}
+
+// Whatever the numbers and names are, a table fits the terminal, and no cell
+// loses its number.
+func TestTerminalWidth(t *testing.T) {
+	trials, phases := campaign("simulated", strings.Repeat("very-long-profile-", 6)+"1", strings.Repeat("very-long-profile-", 6)+"2")
+	for i := range trials {
+		trials[i].TotalMigrationMs = ptr(987654321.0 * float64(i+1))
+		trials[i].LongestGapMs = ptr(123456.0 * float64(i+1))
+		if i%2 == 0 {
+			trials[i].WANBytes = nil
+		}
+		if i%3 == 0 {
+			trials[i].Verdict, trials[i].Reason = string(trial.Invalid), strings.Repeat("because ", 30)
+		}
+	}
+	text := terminal(t, summarise(t, "simulated", trials, phases))
+	for _, line := range strings.Split(text, "\n") {
+		if utf8.RuneCountInString(line) > 120 {
+			t.Errorf("%d columns: %s", utf8.RuneCountInString(line), line)
+		}
+	}
+	for i := 1; i <= 6; i++ {
+		if !strings.Contains(text, fmt.Sprintf("\n%d  ", i)) {
+			t.Errorf("cell %d has no line", i)
+		}
+	}
+}
+
+// Text from outside does not become formatting.
+func TestMarkdownIsEscaped(t *testing.T) {
+	trials, phases := campaign("emulated", "a|b_<c>")
+	trials[0].Verdict, trials[0].Reason = string(trial.TargetFailed), "xl: *failed* | <b>"
+	text := markdown(t, summarise(t, "emulated", trials, phases))
+	if strings.Contains(text, "*failed*") || strings.Contains(text, "<b>") || !strings.Contains(text, `\*failed\* \| &lt;b>`) {
+		t.Error(text)
+	}
+}
+
+func TestWriteSummary(t *testing.T) {
+	folder := dataset.CampaignFolder(t.TempDir(), "quick")
+	if _, err := report.WriteSummary(folder); err == nil {
+		t.Error("a campaign without files is summarised")
+	}
+	trials, phases := campaign("simulated", "lan")
+	for i, row := range trials {
+		if err := dataset.WriteAttempt(folder, row, phases[3*i:3*i+3]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	provenance := dataset.Provenance{dataset.KeyCampaign: "quick", dataset.KeyTestbedKind: "simulated"}
+	if _, err := dataset.CompactCampaign(folder, provenance); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := report.WriteSummary(folder); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(folder, dataset.SummaryFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := markdown(t, summarise(t, "simulated", trials, phases)); string(got) != want {
+		t.Errorf("summary.md is\n%s\nwant\n%s", got, want)
+	}
+}

@@ -1,0 +1,95 @@
+// Opens every Parquet file of a data folder's campaigns in DuckDB, compares it
+// with the manifests, and asks a question across all trials.
+//
+//   node check.mjs DATA_DIR
+//
+// Exit code 0: all agree; 1: they do not, or a file cannot be read; 2: usage.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { DuckDBInstance } from "@duckdb/node-api";
+
+const quote = (text) => `'${text.replaceAll("'", "''")}'`;
+// A path in a DuckDB glob means itself.
+const literal = (path) => path.replace(/[[\]*?]/g, (c) => `[${c}]`);
+
+const problems = [];
+const check = (path, what, got, want) => {
+  if (String(got) !== String(want)) problems.push(`${path}: ${what} is ${got} in DuckDB, want ${want}`);
+};
+
+const connection = await (await DuckDBInstance.create(":memory:")).connect();
+const query = async (sql) => (await connection.runAndReadAll(sql)).getRowObjects();
+
+// checkFile reads all columns of a file and compares it with its entry in the manifest.
+async function checkFile(folder, file, manifest) {
+  const source = quote(literal(join(folder, file.path)));
+  const parquet = `read_parquet(${source}, hive_partitioning = false)`;
+  const columns = await query(`DESCRIBE SELECT * FROM ${parquet}`);
+  const counts = columns.map((c, i) => `count("${c.column_name}") AS c${i}`);
+  const [row] = await query(`SELECT count(*) AS rows, ${counts.join(", ")} FROM ${parquet}`);
+  check(file.path, "number of rows", row.rows, file.rows);
+  const [{ rows }] = await query(`SELECT sum(num_rows) AS rows FROM parquet_file_metadata(${source})`);
+  check(file.path, "number of rows in the metadata", rows, file.rows);
+  // Statistics that do not agree with the data make a reader skip rows.
+  for (const { path_in_schema, nulls } of await query(
+    `SELECT path_in_schema, sum(stats_null_count) AS nulls FROM parquet_metadata(${source})
+     WHERE stats_null_count IS NOT NULL GROUP BY ALL`)) {
+    const i = columns.findIndex((c) => c.column_name === path_in_schema);
+    check(file.path, `null count of ${path_in_schema}`, nulls, row.rows - row[`c${i}`]);
+  }
+  const metadata = await query(`SELECT decode(key) AS key, decode(value) AS value FROM parquet_kv_metadata(${source})`);
+  const value = (key) => metadata.find((m) => m.key === key)?.value;
+  check(file.path, "metadata table", value("table"), file.table);
+  check(file.path, "metadata testbed_kind", value("testbed_kind"), manifest.testbed_kind);
+}
+
+// acrossTrials counts the I/Os of each cell through the Hive partitions and
+// compares them with what table trials says.
+async function acrossTrials(folder) {
+  const trials = quote(literal(join(folder, "trials.parquet")));
+  const types = "hive_types = {'rtt_ms': DOUBLE, 'trial': VARCHAR}";
+  const [{ n }] = await query(`SELECT count(*) AS n FROM ${trials} WHERE folder <> ''`);
+  if (n === 0n) return [];
+  const io = `read_parquet(${quote(literal(folder) + "/*/*/*/io.parquet")}, hive_partitioning = true, ${types})`;
+  return query(`
+    WITH seen AS (SELECT storage, rtt_ms, trial, count(*) AS ios, max(latency_ns) / 1e6 AS max_ms FROM ${io} GROUP BY ALL),
+    told AS (SELECT storage, rtt_ms, trial, io_rows FROM ${trials} WHERE io_rows > 0)
+    SELECT coalesce(seen.storage, told.storage) AS storage, coalesce(seen.rtt_ms, told.rtt_ms) AS rtt_ms,
+           count(*)::INTEGER AS trials, sum(coalesce(ios, 0))::BIGINT AS ios, sum(coalesce(io_rows, 0))::BIGINT AS io_rows,
+           round(max(max_ms), 3) AS max_ms
+    FROM seen FULL JOIN told USING (storage, rtt_ms, trial) GROUP BY ALL ORDER BY ALL`);
+}
+
+if (process.argv.length !== 3) {
+  console.error("usage: node check.mjs DATA_DIR");
+  process.exit(2);
+}
+const data = process.argv[2];
+const campaigns = existsSync(data) ? readdirSync(data).filter((name) => name.startsWith("campaign=")) : [];
+if (campaigns.length === 0) problems.push(`${data}: has no folder campaign=NAME`);
+
+let files = 0;
+for (const campaign of campaigns) {
+  const folder = join(data, campaign);
+  try {
+    const manifest = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8"));
+    console.log(`${campaign} (${manifest.testbed_kind})`);
+    for (const file of manifest.files) {
+      files++;
+      try {
+        await checkFile(folder, file, manifest);
+      } catch (error) {
+        problems.push(`${file.path}: ${error.message}`);
+      }
+    }
+    const cells = await acrossTrials(folder);
+    console.table(cells);
+    for (const cell of cells) check(`${campaign} ${cell.storage} ${cell.rtt_ms} ms`, "number of I/Os across trials", cell.ios, cell.io_rows);
+  } catch (error) {
+    problems.push(`${campaign}: ${error.message}`);
+  }
+}
+
+for (const problem of problems) console.error(problem);
+console.log(`${files} Parquet files of ${campaigns.length} campaigns read by DuckDB, ${problems.length} problems`);
+process.exit(problems.length === 0 ? 0 : 1);
