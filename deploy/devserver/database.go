@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.temporal.io/server/common/config"
+	"go.temporal.io/server/common/headers"
+	"go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
+	sqliteschema "go.temporal.io/server/schema/sqlite"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// clusterName is what Temporal's own examples call a single cluster.
+const clusterName = "active"
+
+// versionRecord is the file DATABASE.json: Temporal's SQLite schema carries no
+// version of its own and is never migrated.
+type versionRecord struct {
+	Temporal string    `json:"temporal"` // version of the server that made the database
+	Made     time.Time `json:"made"`
+}
+
+// lockDatabase makes this process the only one that serves the database, until
+// the file that it returns is closed. It is a POSIX lock on DATABASE.lock, so
+// whoever asks the kernel for it (F_GETLK) learns our process id. Such a lock
+// is lost when any descriptor of the file is closed: nothing else opens it here.
+func lockDatabase(database string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(database), 0o700); err != nil {
+		return nil, fmt.Errorf("make the database's folder: %w", err)
+	}
+	path := database + ".lock"
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the database: %w", err)
+	}
+	wanted := unix.Flock_t{Type: unix.F_WRLCK}
+	err = unix.FcntlFlock(file.Fd(), unix.F_SETLK, &wanted)
+	if err == nil {
+		return file, nil
+	}
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		err = fmt.Errorf("%w: another process serves the database already", errBadInput)
+	}
+	return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
+}
+
+// prepareDatabase makes the database when it is absent, refuses one of another
+// version, and sees to the namespace.
+func prepareDatabase(o options) error {
+	_, err := os.Stat(o.database)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = makeDatabase(o)
+	case err == nil:
+		err = checkVersion(o.database)
+	}
+	if err != nil {
+		return err
+	}
+	namespace, err := sqliteschema.NewNamespaceConfig(clusterName, o.namespace, false, nil)
+	if err != nil {
+		return fmt.Errorf("namespace %s: %w", o.namespace, err)
+	}
+	namespace.Detail.Config.Retention = durationpb.New(o.retention)
+	if err := sqliteschema.CreateNamespaces(sqlConfig(o.database, "WAL", o.synchronous), namespace); err != nil {
+		return fmt.Errorf("make namespace %s in %s: %w", o.namespace, o.database, err)
+	}
+	return nil
+}
+
+// makeDatabase sets up the schema beside the final path and renames, so that a
+// crash leaves no database or a whole one. The version is recorded first. With
+// the WAL, part of the schema would be in a file that keeps the old name.
+func makeDatabase(o options) error {
+	fresh := o.database + ".new"
+	for _, suffix := range []string{"", "-journal"} {
+		if err := os.Remove(fresh + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove a half-made database: %w", err)
+		}
+	}
+	if err := sqliteschema.SetupSchema(sqlConfig(fresh, "DELETE", o.synchronous)); err != nil {
+		return fmt.Errorf("set up the schema in %s: %w", fresh, err)
+	}
+	text, err := json.Marshal(versionRecord{Temporal: headers.ServerVersion, Made: time.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(o.database+".json", append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("record the server's version: %w", err)
+	}
+	if err := os.Rename(fresh, o.database); err != nil {
+		return fmt.Errorf("finish the database: %w", err)
+	}
+	return nil
+}
+
+// checkVersion refuses a database that another version of the server made.
+func checkVersion(database string) error {
+	path := database + ".json"
+	text, err := os.ReadFile(path)
+	var record versionRecord
+	if err == nil {
+		err = json.Unmarshal(text, &record)
+	}
+	if err == nil && record.Temporal == "" {
+		err = fmt.Errorf("%s names no version", path)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s is there, but not the record of the server version that made it (%w); use another --database", errBadInput, database, err)
+	}
+	if record.Temporal != headers.ServerVersion {
+		return fmt.Errorf("%w: %s was made by Temporal server %s, and this is %s, which cannot convert it: "+
+			"use another --database, or finish its campaigns with the heliotrope-server that made it",
+			errBadInput, database, record.Temporal, headers.ServerVersion)
+	}
+	return nil
+}
+
+// sqlConfig is how Temporal opens the file.
+func sqlConfig(path, journalMode, synchronous string) *config.SQL {
+	return &config.SQL{
+		PluginName:   sqlite.PluginName,
+		DatabaseName: path,
+		ConnectAttributes: map[string]string{
+			"mode":         "rwc",
+			"journal_mode": journalMode,
+			"synchronous":  synchronous,
+		},
+	}
+}

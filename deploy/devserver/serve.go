@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	uiserver "github.com/temporalio/ui-server/v2/server"
+	uiconfig "github.com/temporalio/ui-server/v2/server/config"
+	uioptions "github.com/temporalio/ui-server/v2/server/server_options"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/server/common/cluster"
+	"go.temporal.io/server/common/config"
+	"go.temporal.io/server/common/dynamicconfig"
+	"go.temporal.io/server/common/log"
+	"go.temporal.io/server/common/membership/static"
+	"go.temporal.io/server/common/metrics"
+	"go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
+	"go.temporal.io/server/common/primitives"
+	"go.temporal.io/server/temporal"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// readyWithin is how long the services may take before the start has failed.
+const readyWithin = 60 * time.Second
+
+// historyShards is fixed when a database is made. One SQLite file has one
+// writer, so more shards bring nothing.
+const historyShards = 1
+
+// serve runs the server until ctx ends.
+func serve(ctx context.Context, o options, ready *os.File) (err error) {
+	lock, err := lockDatabase(o.database)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	for _, p := range []struct{ flag, address string }{{"--address", o.address}, {"--ui-address", o.uiAddress}} {
+		if err := checkFree(p.flag, p.address); err != nil {
+			return err
+		}
+	}
+	if err := prepareDatabase(o); err != nil {
+		return err
+	}
+	level, logger := newLogger(o.logLevel)
+	server, err := newServer(o, logger)
+	if err != nil {
+		return err
+	}
+	if err := server.Start(); err != nil {
+		return fmt.Errorf("start Temporal on %s with %s: %w", o.address, o.database, err)
+	}
+	// On the way down every poll that is cut off is logged as an error, with
+	// its stack.
+	defer func() {
+		level.SetLevel(zapcore.FatalLevel)
+		err = errors.Join(err, server.Stop())
+	}()
+	if err := waitReady(ctx, o); err != nil {
+		return err
+	}
+	ui := newUI(o)
+	uiEnded := make(chan error, 1)
+	go func() { uiEnded <- ui.Start() }() // when it cannot listen, it ends the process with a message
+	defer ui.Stop()
+	if err := waitListening(ctx, o.uiAddress); err != nil {
+		return err
+	}
+	if err := announce(ready, o.address, o.uiAddress); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-uiEnded:
+		return errors.Join(fmt.Errorf("the Web UI on %s ended", o.uiAddress), err)
+	}
+}
+
+// newLogger logs JSON lines on standard error, without stacks, at a level that
+// can be changed.
+func newLogger(name string) (zap.AtomicLevel, log.Logger) {
+	level := zap.NewAtomicLevel()
+	_ = level.UnmarshalText([]byte(name)) // options.check has seen it
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(log.DefaultZapEncoderConfig), zapcore.Lock(os.Stderr), level)
+	return level, log.NewZapLogger(zap.New(core))
+}
+
+// newServer puts Temporal's services together.
+func newServer(o options, logger log.Logger) (temporal.Server, error) {
+	frontend, err := loopback(o.address)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	services := map[primitives.ServiceName]*net.TCPAddr{primitives.FrontendService: frontend}
+	for i, name := range []primitives.ServiceName{primitives.HistoryService, primitives.MatchingService, primitives.WorkerService} {
+		services[name] = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: ports[i]}
+	}
+	hosts := map[primitives.ServiceName]static.Hosts{}
+	rpc := map[string]config.Service{}
+	for name, address := range services {
+		hosts[name] = static.SingleLocalHost(address.String())
+		rpc[string(name)] = config.Service{RPC: config.RPC{GRPCPort: address.Port, BindOnIP: address.IP.String()}}
+	}
+	server, err := temporal.NewServer(
+		temporal.WithConfig(serverConfig(o, rpc)),
+		temporal.ForServices(temporal.DefaultServices),
+		// Known hosts need no gossip, and so no ports for it.
+		temporal.WithStaticHosts(hosts),
+		temporal.WithLogger(logger),
+		temporal.WithCustomMetricsHandler(metrics.NoopMetricsHandler),
+		temporal.WithDynamicConfigClient(dynamicconfig.StaticClient{
+			dynamicconfig.EnableServerVersionCheck.Key(): false,
+			// Search attributes can be used as soon as they are registered.
+			dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
+			dynamicconfig.NamespaceCacheRefreshInterval.Key():           500 * time.Millisecond,
+		}),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("put Temporal's services together: %w", err)
+	}
+	return server, nil
+}
+
+// serverConfig is what a configuration file of Temporal would say.
+func serverConfig(o options, services map[string]config.Service) *config.Config {
+	return &config.Config{
+		Persistence: config.Persistence{
+			DefaultStore:     sqlite.PluginName,
+			VisibilityStore:  sqlite.PluginName,
+			NumHistoryShards: historyShards,
+			DataStores:       map[string]config.DataStore{sqlite.PluginName: {SQL: sqlConfig(o.database, "WAL", o.synchronous)}},
+		},
+		ClusterMetadata: &cluster.Config{
+			FailoverVersionIncrement: 10,
+			MasterClusterName:        clusterName,
+			CurrentClusterName:       clusterName,
+			ClusterInformation: map[string]cluster.ClusterInformation{
+				clusterName: {Enabled: true, InitialFailoverVersion: 1, RPCAddress: o.address},
+			},
+		},
+		DCRedirectionPolicy: config.DCRedirectionPolicy{Policy: "noop"},
+		Services:            services,
+		Archival: config.Archival{
+			History:    config.HistoryArchival{State: config.ArchivalDisabled},
+			Visibility: config.VisibilityArchival{State: config.ArchivalDisabled},
+		},
+		NamespaceDefaults: config.NamespaceDefaults{Archival: config.ArchivalNamespaceDefaults{
+			History:    config.HistoryArchivalNamespaceDefaults{State: config.ArchivalDisabled},
+			Visibility: config.VisibilityArchivalNamespaceDefaults{State: config.ArchivalDisabled},
+		}},
+		PublicClient: config.PublicClient{HostPort: o.address},
+	}
+}
+
+// waitReady returns when the frontend answers for the namespace.
+func waitReady(ctx context.Context, o options) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	c, err := client.NewLazyClient(client.Options{
+		HostPort: o.address, Namespace: o.namespace,
+		Logger: log.NewSdkLogger(log.NewNoopLogger()),
+	})
+	if err != nil {
+		return fmt.Errorf("ask Temporal on %s: %w", o.address, err)
+	}
+	defer c.Close()
+	for {
+		_, err := c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{Namespace: o.namespace})
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("Temporal on %s does not answer within %v: %w", o.address, readyWithin, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// waitListening returns when the address accepts connections.
+func waitListening(ctx context.Context, address string) error {
+	var dialer net.Dialer
+	for {
+		conn, err := dialer.DialContext(ctx, "tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the Web UI does not listen on %s: %w", address, err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// newUI is the Web UI, which fetches nothing from elsewhere.
+func newUI(o options) *uiserver.Server {
+	host, _, _ := net.SplitHostPort(o.uiAddress) // options.check has seen it
+	address, _ := loopback(o.uiAddress)
+	return uiserver.NewServer(uioptions.WithConfigProvider(&uiconfig.Config{
+		TemporalGRPCAddress: o.address,
+		Host:                host,
+		Port:                address.Port,
+		EnableUI:            true,
+		DefaultNamespace:    o.namespace,
+		DisableNewsFetch:    true,
+		HideLogs:            true,
+		// The page is served without TLS, to this machine only.
+		CORS: uiconfig.CORS{CookieInsecure: true},
+	}))
+}

@@ -1,0 +1,79 @@
+package temporal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/rs/zerolog"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"google.golang.org/grpc"
+)
+
+// dialWithin is how long Dial tries. A namespace that was made a moment ago is
+// not known to every part of a server at once.
+const dialWithin = 10 * time.Second
+
+// Dial connects to the server and sees that it serves the namespace. It tries
+// for some seconds; what the server refuses for good ends it at once. The
+// caller closes the client. connection are further options of the connection.
+func Dial(ctx context.Context, s Settings, logger zerolog.Logger, connection ...grpc.DialOption) (client.Client, error) {
+	options := s.ClientOptions()
+	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, connection...)
+	options.Logger = sdkLogger{logger}
+	c, err := backoff.Retry(ctx, func() (client.Client, error) { return dialOnce(ctx, options) },
+		backoff.WithBackOff(&backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, Multiplier: 1.5, MaxInterval: time.Second}),
+		backoff.WithMaxElapsedTime(dialWithin))
+	if err == nil {
+		return c, nil
+	}
+	var missing *serviceerror.NamespaceNotFound
+	advice := "is it running, and is TEMPORAL_ADDRESS right?"
+	switch {
+	case errors.As(err, &missing):
+		advice = fmt.Sprintf("make the namespace with `temporal operator namespace create --retention 90d %s`, or set TEMPORAL_NAMESPACE", s.Namespace)
+	case refused(err):
+		advice = "check TEMPORAL_API_KEY and the TEMPORAL_TLS_… variables"
+	}
+	return nil, fmt.Errorf("connect to Temporal at %s, namespace %s: %w; %s", s.Address, s.Namespace, err, advice)
+}
+
+// dialOnce connects, and asks a question that goes through the same checks of
+// the namespace as starting a workflow.
+func dialOnce(ctx context.Context, options client.Options) (client.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialWithin)
+	defer cancel()
+	c, err := client.DialContext(ctx, options)
+	if err == nil {
+		_, err = c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{Namespace: options.Namespace})
+		if err == nil {
+			return c, nil
+		}
+		c.Close()
+	}
+	if refused(err) {
+		return nil, backoff.Permanent(err)
+	}
+	return nil, err
+}
+
+// refused says that the server answered, and will not change its mind.
+func refused(err error) bool {
+	var denied *serviceerror.PermissionDenied
+	return errors.As(err, &denied)
+}
+
+var _ log.Logger = sdkLogger{}
+
+// sdkLogger lets the SDK log through zerolog.
+type sdkLogger struct{ to zerolog.Logger }
+
+func (l sdkLogger) Debug(text string, keyvals ...any) { l.to.Debug().Fields(keyvals).Msg(text) }
+func (l sdkLogger) Info(text string, keyvals ...any)  { l.to.Info().Fields(keyvals).Msg(text) }
+func (l sdkLogger) Warn(text string, keyvals ...any)  { l.to.Warn().Fields(keyvals).Msg(text) }
+func (l sdkLogger) Error(text string, keyvals ...any) { l.to.Error().Fields(keyvals).Msg(text) }

@@ -1,0 +1,255 @@
+package temporal
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+)
+
+// serverOptions are those of a real server with a folder and ports of its own.
+func serverOptions(t testing.TB) ServerOptions {
+	t.Helper()
+	binary := os.Getenv("HELIOTROPE_SERVER")
+	if binary == "" {
+		binary = filepath.Join("..", "..", "bin", binaryName)
+	}
+	if _, err := os.Stat(binary); err != nil {
+		t.Fatalf("these tests need the embedded server: run `make server` (%v)", err)
+	}
+	return ServerOptions{
+		Settings: Settings{Address: freeAddress(t), Namespace: DefaultNamespace},
+		StateDir: t.TempDir(), Binary: binary, UIAddress: freeAddress(t),
+		Synchronous: "NORMAL", Progress: func(text string) { t.Log(text) },
+	}
+}
+
+// ensure starts the server and sees that the test leaves none behind.
+func ensure(t testing.TB, o ServerOptions) *Server {
+	t.Helper()
+	server, err := Ensure(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+func dial(t testing.TB, s Settings) client.Client {
+	t.Helper()
+	c, err := Dial(t.Context(), s, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+const queue = "test"
+
+var testAttribute = temporal.NewSearchAttributeKeyFloat64("HeliotropeTestMs")
+
+// waitForWord adds the word it is sent to what an activity makes of its input.
+func waitForWord(ctx workflow.Context, in string) (string, error) {
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
+	var greeting, word string
+	if err := workflow.ExecuteActivity(ctx, greet, in).Get(ctx, &greeting); err != nil {
+		return "", err
+	}
+	workflow.GetSignalChannel(ctx, "word").Receive(ctx, &word)
+	return greeting + " " + word, nil
+}
+
+func greet(_ context.Context, in string) (string, error) { return "hello " + in, nil }
+
+// startWorker runs the workflow's worker until the returned function is called.
+func startWorker(t *testing.T, c client.Client) func() {
+	t.Helper()
+	w := worker.New(c, queue, worker.Options{})
+	w.RegisterWorkflow(waitForWord)
+	w.RegisterActivity(greet)
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return sync.OnceFunc(w.Stop)
+}
+
+func TestServerKeepsAWorkflowThroughSIGKILL(t *testing.T) {
+	o := serverOptions(t)
+	server := ensure(t, o)
+	if !server.Started {
+		t.Fatal("a server was there already")
+	}
+	c := dial(t, o.Settings)
+	checkRetention(t, c)
+	attributes := map[string]enumspb.IndexedValueType{
+		testAttribute.GetName(): testAttribute.GetValueType(),
+		"HeliotropeTest":        enumspb.INDEXED_VALUE_TYPE_KEYWORD,
+	}
+	for range 2 {
+		if err := RegisterSearchAttributes(t.Context(), c, DefaultNamespace, attributes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := map[string]enumspb.IndexedValueType{testAttribute.GetName(): enumspb.INDEXED_VALUE_TYPE_KEYWORD}
+	if err := RegisterSearchAttributes(t.Context(), c, DefaultNamespace, other); err == nil {
+		t.Error("an attribute was registered with another type")
+	}
+
+	stopWorker := startWorker(t, c)
+	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
+		ID: "patient", TaskQueue: queue, TypedSearchAttributes: temporal.NewSearchAttributes(testAttribute.ValueSet(1.5)),
+	}, waitForWord, "world")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopWorker()
+	if err := syscall.Kill(-server.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-server.Exited()
+	if _, err := Find(t.Context(), o.Settings, o.StateDir); err == nil {
+		t.Fatal("the server was killed and still answers")
+	}
+
+	again := ensure(t, o)
+	c = dial(t, o.Settings)
+	defer startWorker(t, c)()
+	if err := c.SignalWorkflow(t.Context(), "patient", "", "word", "again"); err != nil {
+		t.Fatal(err)
+	}
+	var result string
+	if err := c.GetWorkflow(t.Context(), "patient", run.GetRunID()).Get(t.Context(), &result); err != nil || result != "hello world again" {
+		t.Errorf("the workflow returned %q, %v", result, err)
+	}
+	if err := again.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(-again.PID, 0); err != syscall.ESRCH {
+		t.Errorf("process group %d is still there: %v", again.PID, err)
+	}
+}
+
+func checkRetention(t *testing.T, c client.Client) {
+	t.Helper()
+	answer, err := c.WorkflowService().DescribeNamespace(t.Context(), &workflowservice.DescribeNamespaceRequest{Namespace: DefaultNamespace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := answer.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration(); got != 90*24*time.Hour {
+		t.Errorf("closed workflows are kept for %v, want 90 days", got)
+	}
+}
+
+func TestOneServerForAllWhoWantOne(t *testing.T) {
+	o := serverOptions(t)
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	o.UIAddress = busy.Addr().String()
+	servers := make([]*Server, 3)
+	errs := make([]error, len(servers))
+	var group sync.WaitGroup
+	for i := range servers {
+		group.Go(func() { servers[i], errs[i] = Ensure(t.Context(), o) })
+	}
+	group.Wait()
+	started := 0
+	for i, server := range servers {
+		if errs[i] != nil {
+			t.Error(errs[i])
+			continue
+		}
+		t.Cleanup(func() { _ = server.Stop(context.Background()) })
+		if server.Started {
+			started++
+		}
+		if server.PID != servers[0].PID || server.UIURL != servers[0].UIURL {
+			t.Errorf("two servers: %+v and %+v", servers[0], server)
+		}
+	}
+	if started != 1 || t.Failed() {
+		t.Fatalf("%d servers were started, want 1", started)
+	}
+	response, err := http.Get(servers[0].UIURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("the Web UI answers %s", response.Status)
+	}
+
+	moved := o
+	moved.Settings.Address = freeAddress(t)
+	_, err = Ensure(t.Context(), moved)
+	wantBadInput(t, err, o.Settings.Address, "served already")
+
+	for _, want := range []bool{true, false} {
+		stopped, err := StopEmbedded(t.Context(), o.StateDir)
+		if err != nil || stopped != want {
+			t.Errorf("stopped: %v, %v; want %v", stopped, err, want)
+		}
+	}
+	if _, err := Find(t.Context(), o.Settings, o.StateDir); err == nil {
+		t.Error("the server was stopped and still answers")
+	}
+}
+
+func TestServerRefusesADatabaseOfAnotherVersion(t *testing.T) {
+	for _, test := range []struct{ name, record, says string }{
+		{"another version", `{"temporal":"1.0.7"}`, "1.0.7"},
+		{"no version", `{}`, "another --database"},
+		{"damaged record", `{"temp`, "another --database"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := serverOptions(t)
+			database := filepath.Join(o.StateDir, databaseFile)
+			for path, text := range map[string]string{database: "old", database + ".json": test.record} {
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := Ensure(t.Context(), o)
+			wantBadInput(t, err, test.says)
+			if text, err := os.ReadFile(database); err != nil || string(text) != "old" {
+				t.Errorf("the old database was touched: %q, %v", text, err)
+			}
+		})
+	}
+}
+
+func TestDialNamesAMissingNamespace(t *testing.T) {
+	o := serverOptions(t)
+	ensure(t, o)
+	o.Settings.Namespace = "elsewhere"
+	_, err := Dial(t.Context(), o.Settings, zerolog.Nop())
+	if err == nil {
+		t.Fatal("a namespace that is not there was accepted")
+	}
+	for _, word := range []string{o.Settings.Address, "temporal operator namespace create"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("the error does not say %q: %v", word, err)
+		}
+	}
+}

@@ -1,0 +1,265 @@
+package temporal
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"heliotrope/internal/fault"
+)
+
+const (
+	binaryName   = "heliotrope-server"
+	databaseFile = "temporal.db"
+	logFile      = "server.log"
+
+	// startWithin is how long the server may take to say that it is ready.
+	startWithin = 90 * time.Second
+	// stopWithin is how long it may take to end in order before it is killed.
+	stopWithin = 20 * time.Second
+	// exitBadInput is its exit code for what the caller asked for wrongly.
+	exitBadInput = 2
+)
+
+// FindBinary finds the embedded server's program: $HELIOTROPE_SERVER, or
+// heliotrope-server beside this program, or on the PATH.
+func FindBinary() (string, error) {
+	if path := os.Getenv("HELIOTROPE_SERVER"); path != "" {
+		if _, err := exec.LookPath(path); err != nil {
+			return "", fault.New(fault.BadInput, "HELIOTROPE_SERVER: %w", err)
+		}
+		return path, nil
+	}
+	if self, err := os.Executable(); err == nil {
+		if path, err := exec.LookPath(filepath.Join(filepath.Dir(self), binaryName)); err == nil {
+			return path, nil
+		}
+	}
+	path, err := exec.LookPath(binaryName)
+	if err != nil {
+		return "", fmt.Errorf("the embedded Temporal server (%s) is neither beside this program nor on the PATH: "+
+			"build it with `make server`, or set HELIOTROPE_SERVER or TEMPORAL_ADDRESS (%w)", binaryName, err)
+	}
+	return path, nil
+}
+
+// start runs the embedded server in the folder, whose start lock is held.
+func start(ctx context.Context, o ServerOptions, dir string) (*Server, error) {
+	if pid := servedBy(dir); pid != 0 {
+		known, _ := readState(dir)
+		return nil, fault.New(fault.BadInput, "the database in %s is served already, by process %d at %s: set TEMPORAL_ADDRESS to that, or use another folder",
+			dir, pid, known.Address)
+	}
+	binary := o.Binary
+	if binary == "" {
+		var err error
+		if binary, err = FindBinary(); err != nil {
+			return nil, err
+		}
+	}
+	ui, err := chooseUI(o)
+	if err != nil {
+		return nil, err
+	}
+	o.progress("starting Temporal at %s", o.Settings.Address)
+	cmd := exec.Command(binary,
+		"--address", o.Settings.Address, "--ui-address", ui, "--namespace", o.Settings.Namespace,
+		"--database", filepath.Join(dir, databaseFile), "--synchronous", o.synchronous())
+	// A session of its own: neither Ctrl-C nor a closed terminal reaches it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	server := &Server{Settings: o.Settings, Started: true, UIURL: "http://" + ui, dir: dir, exited: make(chan struct{})}
+	if err := server.run(ctx, cmd); err != nil {
+		return nil, err
+	}
+	if err := writeState(dir, state{PID: server.PID, Address: o.Settings.Address, UI: server.UIURL, Started: time.Now().UTC()}); err != nil {
+		return nil, errors.Join(err, server.Stop(context.WithoutCancel(ctx)))
+	}
+	o.progress("Temporal is ready; its Web UI is at %s", server.UIURL)
+	return server, nil
+}
+
+func (o ServerOptions) synchronous() string {
+	if o.Synchronous == "" {
+		return "FULL"
+	}
+	return o.Synchronous
+}
+
+// chooseUI is the wanted address of the Web UI, or a free port of the same host.
+func chooseUI(o ServerOptions) (string, error) {
+	wanted := o.UIAddress
+	if wanted == "" {
+		wanted = DefaultUIAddress
+	}
+	listener, err := net.Listen("tcp", wanted)
+	if err == nil {
+		return wanted, listener.Close()
+	}
+	host, _, splitErr := net.SplitHostPort(wanted)
+	if splitErr != nil || !errors.Is(err, syscall.EADDRINUSE) {
+		return "", fault.New(fault.BadInput, "address of Temporal's Web UI: %w", err)
+	}
+	if listener, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err != nil {
+		return "", fmt.Errorf("find a port for Temporal's Web UI: %w", err)
+	}
+	chosen := listener.Addr().String()
+	o.progress("%s is busy: Temporal's Web UI will be at %s", wanted, chosen)
+	return chosen, listener.Close()
+}
+
+// run starts the process and returns when it is ready. Of a process that is
+// not ready nothing is left.
+func (s *Server) run(ctx context.Context, cmd *exec.Cmd) error {
+	path := filepath.Join(s.dir, logFile)
+	if err := os.Rename(path, path+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keep the log of Temporal's last run: %w", err)
+	}
+	log, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("open Temporal's log: %w", err)
+	}
+	defer log.Close()
+	out, in, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	defer out.Close()
+	cmd.Stdout, cmd.Stderr = in, log
+	err = errors.Join(cmd.Start(), in.Close())
+	if err != nil {
+		return fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	s.PID = cmd.Process.Pid
+	go func() {
+		_ = cmd.Wait() // how it ended is in its log
+		close(s.exited)
+	}()
+	ctx, cancel := context.WithTimeout(ctx, startWithin)
+	defer cancel()
+	ready := make(chan bool, 1)
+	go func() { ready <- readReady(out) }()
+	select {
+	case ok := <-ready:
+		if ok {
+			return nil
+		}
+		err = errors.New("it ended before it was ready")
+	case <-ctx.Done():
+		err = fmt.Errorf("it was not ready: %w", ctx.Err())
+	}
+	stopErr := s.Stop(context.WithoutCancel(ctx))
+	err = errors.Join(fmt.Errorf("start %s: %w; the end of %s:\n%s", cmd.Path, err, path, tail(path)), stopErr)
+	if stopErr == nil && cmd.ProcessState.ExitCode() == exitBadInput {
+		return fault.As(fault.BadInput, err)
+	}
+	return err
+}
+
+// readReady reads the line that says so.
+func readReady(out *os.File) bool {
+	var line struct {
+		Ready bool `json:"ready"`
+	}
+	text, err := bufio.NewReader(out).ReadBytes('\n')
+	return err == nil && json.Unmarshal(text, &line) == nil && line.Ready
+}
+
+// tail is the last lines of a file, for an error.
+func tail(path string) string {
+	const lines = 10
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	all := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
+}
+
+// Exited is closed when the server that this process started has ended. It is
+// nil, and so blocks for ever, for a server that was found.
+func (s *Server) Exited() <-chan struct{} { return s.exited }
+
+// Stop ends the server if this process started it, in order, and kills its
+// process group when that takes too long or ctx ends: give it a context that is
+// not the cancelled one that made you stop. It does nothing for a
+// server that was found, and nothing the second time.
+func (s *Server) Stop(ctx context.Context) error {
+	if !s.Started {
+		return nil
+	}
+	select {
+	case <-s.exited:
+		return nil
+	default:
+	}
+	return terminate(ctx, s.PID, s.exited)
+}
+
+// StopEmbedded ends the embedded server of the folder, whoever started it. It
+// returns false when none runs. StateDir may be empty.
+func StopEmbedded(ctx context.Context, stateDir string) (bool, error) {
+	dir, err := orDefault(stateDir)
+	if err != nil {
+		return false, err
+	}
+	pid := servedBy(dir)
+	if pid == 0 {
+		return false, nil
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		for servedBy(dir) == pid {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	return true, terminate(ctx, pid, gone)
+}
+
+// terminate signals the process and waits until it is gone.
+func terminate(ctx context.Context, pid int, gone <-chan struct{}) error {
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("stop Temporal (process %d): %w", pid, err)
+	}
+	timer := time.NewTimer(stopWithin)
+	defer timer.Stop()
+	select {
+	case <-gone:
+		return nil
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	if err := syscall.Kill(-pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("kill Temporal (process group %d): %w", pid, err)
+	}
+	<-gone
+	return nil
+}
+
+// servedBy is the process that serves the folder's database, or zero. The
+// server holds a POSIX lock while it lives, and the kernel tells whose it is:
+// a process that was given the same number later is never taken for it.
+func servedBy(dir string) int {
+	file, err := os.Open(filepath.Join(dir, databaseFile+".lock"))
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	query := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(file.Fd(), unix.F_GETLK, &query); err != nil || query.Type == unix.F_UNLCK {
+		return 0
+	}
+	return int(query.Pid)
+}

@@ -1,0 +1,182 @@
+package temporal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/rs/zerolog"
+	"go.temporal.io/sdk/client"
+
+	"heliotrope/internal/fault"
+)
+
+// ServerOptions say how Ensure finds or starts a server.
+type ServerOptions struct {
+	Settings Settings
+	// StateDir is the embedded server's folder; empty is DefaultDir.
+	StateDir string
+	// Binary is the embedded server's program; empty is FindBinary.
+	Binary string
+	// UIAddress is where its Web UI is wanted; empty is DefaultUIAddress. When
+	// it is busy, another port is taken.
+	UIAddress string
+	// Synchronous is SQLite's setting: FULL (or empty) survives a power
+	// failure, NORMAL is faster and survives a crash of the process.
+	Synchronous string
+	Log         zerolog.Logger
+	// Progress, when not nil, is told what takes time.
+	Progress func(string)
+}
+
+func (o ServerOptions) progress(format string, args ...any) {
+	if o.Progress != nil {
+		o.Progress(fmt.Sprintf(format, args...))
+	}
+}
+
+// Server is a Temporal server that answers.
+type Server struct {
+	Settings Settings
+	// Started says that this process started it, and is to stop it if it wants.
+	Started bool
+	// UIURL is the address of the Web UI; empty when it is not known, which is
+	// so for every server that is not ours.
+	UIURL string
+	// PID is the embedded server's process and process group; zero for others.
+	PID int
+
+	dir    string
+	exited chan struct{} // closed when the process that we started has ended
+}
+
+// stateFile tells other processes about the running server.
+const stateFile = "server.json"
+
+// state is what stateFile holds.
+type state struct {
+	PID     int       `json:"pid"`
+	Address string    `json:"address"` // host:port
+	UI      string    `json:"ui"`      // URL
+	Started time.Time `json:"started"`
+}
+
+// answerWithin is how long who listens may take to prove that it is Temporal.
+const answerWithin = 5 * time.Second
+
+// ErrNotRunning says that no Temporal server answers.
+var ErrNotRunning = errors.New("no Temporal server answers")
+
+// Find returns the server that answers at the settings' address, and starts
+// none. It returns ErrNotRunning when nobody listens there, and fault.BadInput
+// when somebody does who is not a Temporal server. StateDir may be empty.
+func Find(ctx context.Context, s Settings, stateDir string) (*Server, error) {
+	dir, err := orDefault(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", s.Address)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("ask for Temporal at %s: %w", s.Address, ctx.Err())
+		}
+		return nil, fmt.Errorf("%w at %s: %w", ErrNotRunning, s.Address, err)
+	}
+	_ = conn.Close()
+	if err := checkTemporal(ctx, s); err != nil {
+		return nil, err
+	}
+	server := &Server{Settings: s, dir: dir}
+	if known, ok := readState(dir); ok && known.Address == s.Address && known.PID == servedBy(dir) {
+		server.UIURL, server.PID = known.UI, known.PID
+	}
+	return server, nil
+}
+
+// checkTemporal asks who listens there for the health of Temporal's frontend.
+func checkTemporal(ctx context.Context, s Settings) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	options := s.ClientOptions()
+	options.Logger = sdkLogger{zerolog.Nop()}
+	c, err := client.NewLazyClient(options)
+	if err != nil {
+		return fault.New(fault.BadInput, "Temporal's settings: %w", err)
+	}
+	defer c.Close()
+	if _, err := c.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil && !refused(err) {
+		return fault.New(fault.BadInput, "something listens on %s that does not answer as a Temporal server does: end it, or set TEMPORAL_ADDRESS (%w)",
+			s.Address, err)
+	}
+	return nil
+}
+
+// Ensure returns the server at the settings' address: the one that answers, or
+// an embedded one that it starts when the user has named no address. It
+// returns when the server is ready. A server that it started goes on when this
+// process ends; Stop ends it.
+func Ensure(ctx context.Context, o ServerOptions) (*Server, error) {
+	server, err := Find(ctx, o.Settings, o.StateDir)
+	if !errors.Is(err, ErrNotRunning) {
+		return server, err
+	}
+	if o.Settings.Configured() {
+		return nil, fmt.Errorf("%w; start it, or unset TEMPORAL_ADDRESS to use an embedded server", err)
+	}
+	dir, err := orDefault(o.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make Temporal's folder: %w", err)
+	}
+	lock := flock.New(filepath.Join(dir, "start.lock"))
+	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
+		return nil, fmt.Errorf("wait for another command that starts Temporal in %s: %w", dir, err)
+	}
+	defer func() { _ = lock.Unlock() }()
+	if server, err = Find(ctx, o.Settings, dir); !errors.Is(err, ErrNotRunning) {
+		return server, err // somebody started it while we waited
+	}
+	return start(ctx, o, dir)
+}
+
+func orDefault(stateDir string) (string, error) {
+	if stateDir != "" {
+		return stateDir, nil
+	}
+	return DefaultDir()
+}
+
+// readState reads what is known of the folder's server, which may have ended.
+func readState(dir string) (state, bool) {
+	var known state
+	text, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if err != nil || json.Unmarshal(text, &known) != nil {
+		return state{}, false
+	}
+	return known, true
+}
+
+// writeState replaces the file, so that no reader sees half of it.
+func writeState(dir string, known state) error {
+	text, err := json.MarshalIndent(known, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, stateFile)
+	if err := os.WriteFile(path+".new", append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("record where Temporal is: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("record where Temporal is: %w", err)
+	}
+	return nil
+}

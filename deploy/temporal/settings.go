@@ -1,0 +1,100 @@
+// Package temporal reaches the Temporal server that keeps the campaigns, and
+// starts an embedded one (deploy/devserver) when the user has named none.
+//
+// It promises that
+//   - a server that the user named is used as it is, and nothing is ever
+//     started in its place;
+//   - the embedded server listens on the loopback interface only, and one
+//     database is never served twice, however many commands start at once;
+//   - it outlives the command that started it, unless that command stops it;
+//   - Stop ends the server in order and then its whole process group, and
+//     returns when the process is gone.
+//
+// Dangerous: the embedded server has no authentication, and stopping it stops
+// every campaign that it keeps. They go on when it is started again with the
+// same folder.
+package temporal
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/contrib/envconfig"
+
+	"heliotrope/internal/fault"
+)
+
+// Defaults of the embedded server.
+const (
+	DefaultAddress   = "127.0.0.1:7233"
+	DefaultUIAddress = "127.0.0.1:8233"
+	DefaultNamespace = "heliotrope"
+)
+
+// Settings say which Temporal server is used, and how it is reached.
+type Settings struct {
+	Address   string // host:port
+	Namespace string
+
+	named   bool           // the user named the address
+	options client.Options // TLS, API key, headers
+}
+
+// LoadSettings reads what Temporal's own tools read: TEMPORAL_ADDRESS,
+// TEMPORAL_NAMESPACE, TEMPORAL_TLS_…, TEMPORAL_API_KEY, and the profile of the
+// configuration file (TEMPORAL_CONFIG_FILE, TEMPORAL_PROFILE), as
+// go.temporal.io/sdk/contrib/envconfig documents them. Every error is
+// fault.BadInput.
+func LoadSettings() (Settings, error) {
+	profile, err := envconfig.LoadClientConfigProfile(envconfig.LoadClientConfigProfileOptions{ConfigFileStrict: true})
+	if err != nil {
+		return Settings{}, fault.New(fault.BadInput, "Temporal's settings (TEMPORAL_… variables and configuration file): %w", err)
+	}
+	s := Settings{Address: profile.Address, Namespace: profile.Namespace, named: profile.Address != ""}
+	if !s.named {
+		s.Address = DefaultAddress
+		if profile.APIKey != "" || profile.TLS != nil && !profile.TLS.Disabled {
+			return Settings{}, fault.New(fault.BadInput, "TLS or an API key is set for Temporal, but no address: "+
+				"the embedded server knows neither; set TEMPORAL_ADDRESS, or unset TEMPORAL_TLS… and TEMPORAL_API_KEY")
+		}
+	}
+	if s.Namespace == "" {
+		s.Namespace = DefaultNamespace
+	}
+	if _, _, err := net.SplitHostPort(s.Address); err != nil {
+		return Settings{}, fault.New(fault.BadInput, "TEMPORAL_ADDRESS %q: want host:port (%w)", s.Address, err)
+	}
+	if s.options, err = profile.ToClientOptions(envconfig.ToClientOptionsRequest{}); err != nil {
+		return Settings{}, fault.New(fault.BadInput, "Temporal's settings (TEMPORAL_… variables and configuration file): %w", err)
+	}
+	return s, nil
+}
+
+// Configured says that the user named an address: no embedded server is ever
+// started then.
+func (s Settings) Configured() bool { return s.named }
+
+// ClientOptions are the settings for the SDK: address, namespace, TLS,
+// credentials and headers.
+func (s Settings) ClientOptions() client.Options {
+	options := s.options
+	options.HostPort, options.Namespace = s.Address, s.Namespace
+	return options
+}
+
+// DefaultDir is the folder of this user's embedded server: heliotrope/temporal
+// under XDG_STATE_HOME, or ~/.local/state.
+func DefaultDir() (string, error) {
+	state := os.Getenv("XDG_STATE_HOME")
+	if state == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("find the folder for Temporal: %w", err)
+		}
+		state = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(state, "heliotrope", "temporal"), nil
+}
