@@ -1,33 +1,71 @@
 // Command heliotrope-worker is the small program that runs on the measured
-// hosts and in the measured guest. So far it only tells its version: what it
-// does there comes with campaigns.
+// hosts and in the measured guest: a Temporal worker that runs activities of
+// its role on a task queue of its own, and nothing else.
 //
-// Exit codes: 0 success, 2 bad input.
+// It is a static program of about 21 MB with at most 30 MB resident, because
+// the guest holds it in the memory under test; see package agent for what it
+// consists of. It reaches Temporal through a port of its own machine that the
+// controller forwards (package link), so that it needs no address, name or key
+// of anything beyond.
+//
+// Exit codes: 0 success, 1 failure, 2 bad input.
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"os/signal"
+	"regexp"
+	"slices"
+	"syscall"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/term"
+	"go.temporal.io/sdk/worker"
+
+	"heliotrope/workers/agent"
+	"heliotrope/workers/machine"
 )
 
 // version is set by the linker.
 var version = "development"
 
-// exitBadInput is for a command line that cannot be understood, or followed.
-const exitBadInput = 2
+// Exit codes.
+const (
+	exitFailure  = 1
+	exitBadInput = 2
+)
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	agent.LimitMemory()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// settings are what the command line says.
+type settings struct {
+	agent.Options
+	role, name string
+	level      zerolog.Level
+}
 
 // run does what the arguments ask for and returns the exit code.
-func run(args []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var s settings
 	flags := flag.NewFlagSet("heliotrope-worker", flag.ContinueOnError)
 	flags.SetOutput(stderr)
+	flags.StringVar(&s.Address, "address", "", "host:port of Temporal's frontend, as this machine reaches it")
+	flags.StringVar(&s.Namespace, "namespace", "default", "Temporal's namespace")
+	flags.StringVar(&s.Queue, "queue", "", "the task queue to take activities from")
+	flags.StringVar(&s.role, "role", "", "what this machine is: host or guest")
+	flags.StringVar(&s.name, "name", "", "this machine's name in the testbed")
+	flags.TextVar(&s.level, "log", zerolog.InfoLevel, "least level to log: debug, info, warn or error")
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -39,16 +77,46 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "heliotrope-worker", version)
 		return 0
 	}
-	log := newLog(stderr)
-	log.Error().Str("version", version).Strs("arguments", flags.Args()).
-		Msg("this worker has no role yet: roles come with campaigns; only --version works")
-	return exitBadInput
+	s.Log = agent.NewLog(stderr, s.level).With().Str("worker", s.name).Logger()
+	if err := s.check(flags.Args()); err != nil {
+		s.Log.Error().Msg(err.Error())
+		return exitBadInput
+	}
+	s.Version, s.Identity = version, fmt.Sprintf("%s@%s (%d)", s.role, s.name, os.Getpid())
+	s.Log.Info().Str("version", version).Str("role", s.role).Str("address", s.Address).Msg("starting")
+	err := agent.Run(ctx, s.Options, func(registry worker.ActivityRegistry) error {
+		return machine.Register(registry, s.role, s.name)
+	})
+	if err != nil {
+		s.Log.Error().Err(err).Msg("cannot work")
+		return exitFailure
+	}
+	return 0
 }
 
-// newLog logs for people on a terminal, and JSON lines otherwise.
-func newLog(out io.Writer) zerolog.Logger {
-	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		out = zerolog.ConsoleWriter{Out: out, TimeFormat: "15:04:05"}
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// check reports every problem of the command line at once.
+func (s settings) check(rest []string) error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if len(rest) > 0 {
+		bad("unknown arguments %q: there are only flags", rest)
 	}
-	return zerolog.New(out).With().Timestamp().Logger()
+	if _, port, err := net.SplitHostPort(s.Address); err != nil || port == "" {
+		bad("--address %q: want host:port", s.Address)
+	}
+	if s.Namespace == "" {
+		bad("--namespace is empty")
+	}
+	if s.Queue == "" {
+		bad("--queue is missing")
+	}
+	if !slices.Contains([]string{machine.Host, machine.Guest}, s.role) {
+		bad("--role %q: want host or guest", s.role)
+	}
+	if !namePattern.MatchString(s.name) {
+		bad("--name %q: want letters, digits, '.', '_' and '-'", s.name)
+	}
+	return errors.Join(problems...)
 }

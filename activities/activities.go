@@ -1,0 +1,30 @@
+// Package activities does the work of a campaign: one struct for each concern,
+// each method one activity of Temporal.
+//
+// Every activity promises that it is idempotent: run twice, or again after a
+// crash half-way, it ends in the same state. Every one that takes longer than
+// some seconds heartbeats what it has got done, and ends itself when nothing
+// gets done any more. Errors carry their class (see package fault).
+//
+// No sample passes through Temporal: results are paths, counts, hashes and
+// small facts.
+//
+// What concerns one machine only is in package machine, and runs on it, in a
+// worker, as well as on the controller, over SSH. What is here concerns several
+// machines at once, or the dataset: it runs on the controller, which has the
+// keys to all of them and gives them to nobody.
+package activities
+
+import (
+	"context"
+
+	"heliotrope/activities/machine"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
+)
+
+// Target is which attempt an activity works on, and where.
+type Target = machine.Target
+
+// Opener connects to a lane's testbed for one attempt. The caller closes it.
+type Opener func(ctx context.Context, lane trial.Lane, ref trial.Ref) (testbed.Bed, error)

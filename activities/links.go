@@ -1,0 +1,133 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"heliotrope/activities/machine"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/link"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
+)
+
+// Links brings workers to machines and keeps them running there, connected to
+// Temporal through the controller.
+type Links struct {
+	Open            Opener
+	Binary          string // the worker program, on the controller
+	TemporalAddress string // as reached from the controller
+	Namespace       string
+	Log             zerolog.Logger
+}
+
+// LinkInput names a machine and the queue that its worker serves.
+type LinkInput struct {
+	Target
+	Machine string `json:"machine"`
+	Queue   string `json:"queue"`
+}
+
+// Linked is the heartbeat of a worker that is connected.
+type Linked struct {
+	Worker string `json:"worker"` // the machine that it runs on
+}
+
+// Machines is a testbed whose machines a worker can be installed on.
+type Machines interface {
+	testbed.Bed
+	// Machine reaches a host, or the guest while it runs.
+	Machine(name string) remote.Host
+	// WorkerDir is where a worker of ours lives on a machine.
+	WorkerDir(name string) string
+	// RunDir is where a process of ours keeps its state on a machine; a
+	// teardown of the testbed ends it.
+	RunDir(machine, name string) string
+	// LoadDir and CountersDir are the folders of an attempt's recordings, and
+	// CounterDevices what a host counts, by role.
+	LoadDir(ref trial.Ref) string
+	CountersDir(ref trial.Ref, host string) string
+	CounterDevices(ctx context.Context, host string) (map[string]string, error)
+	// WANPlace is the host that bridges the sites, and its interface that
+	// leads to site B.
+	WANPlace() (host, device string)
+}
+
+// Install puts the worker on every host, so that it is there before the hosts'
+// state is noted. The program stays there from trial to trial, until Remove.
+func (l *Links) Install(ctx context.Context, target Target) error {
+	return withBed(ctx, l.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+		machines, err := machinesOf(bed)
+		if err != nil {
+			return err
+		}
+		hosts, ctx := errgroup.WithContext(ctx)
+		for _, name := range machines.HostNames() {
+			hosts.Go(func() error {
+				return l.install(ctx, machines, name, p)
+			})
+		}
+		return hosts.Wait()
+	})
+}
+
+// Link keeps a worker running on a machine until it is cancelled.
+func (l *Links) Link(ctx context.Context, input LinkInput) error {
+	return withBed(ctx, l.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+		machines, err := machinesOf(bed)
+		if err != nil {
+			return err
+		}
+		if err := l.install(ctx, machines, input.Machine, p); err != nil {
+			return err
+		}
+		role := "host"
+		if input.Machine == trial.Guest {
+			role = "guest"
+		}
+		return link.Run(ctx, machines.Machine(input.Machine), link.Options{
+			Binary: link.BinaryPath(machines.WorkerDir(input.Machine)), Dir: machines.RunDir(input.Machine, "worker"),
+			Queue: input.Queue, Role: role, Name: input.Machine,
+			Namespace: l.Namespace, TemporalAddress: l.TemporalAddress, Log: l.Log,
+		}, func() { p.Done(Linked{Worker: input.Machine}) })
+	})
+}
+
+func (l *Links) install(ctx context.Context, machines Machines, name string, p *machine.Pulse) error {
+	return link.Install(ctx, machines.Machine(name), l.Binary, machines.WorkerDir(name), func(done, total int64) {
+		p.Done(machine.Step{Step: fmt.Sprintf("install the worker on %s: %d of %d bytes", name, done, total)})
+	})
+}
+
+// Remove takes the worker off every host.
+func (l *Links) Remove(ctx context.Context, target Target) error {
+	return withBed(ctx, l.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+		machines, err := machinesOf(bed)
+		if err != nil {
+			return err
+		}
+		for _, name := range machines.HostNames() {
+			p.Done(machine.Step{Step: "remove the worker from " + name})
+			files, err := machines.Machine(name).Files()
+			if err != nil {
+				return err
+			}
+			if err := files.RemoveAll(machines.WorkerDir(name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func machinesOf(bed testbed.Bed) (Machines, error) {
+	machines, ok := bed.(Machines)
+	if !ok {
+		return nil, fault.New(fault.BadInput, "testbed %s has no machines to install a worker on", bed.Name())
+	}
+	return machines, nil
+}

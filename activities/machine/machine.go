@@ -1,0 +1,27 @@
+// Package machine has the activities that concern one machine: what records on
+// it during a trial, and the shaping of the WAN on the host that bridges the
+// sites. The small worker runs them on the machine itself, and the controller
+// over SSH where nothing may be installed.
+//
+// It promises what package activities promises, and to need little: the worker
+// must fit into the measured guest.
+package machine
+
+import (
+	"path/filepath"
+
+	"heliotrope/internal/trial"
+)
+
+// Target is which attempt an activity works on, and where.
+type Target struct {
+	Lane trial.Lane `json:"lane"`
+	Ref  trial.Ref  `json:"ref"`
+	// DataDir is the dataset's folder on the controller, absolute.
+	DataDir string `json:"data_dir"`
+}
+
+// WorkFolder is where an attempt's raw files are until the dataset has them.
+func (t Target) WorkFolder() string {
+	return filepath.Join(t.DataDir, "work", t.Ref.Campaign, t.Ref.Key())
+}

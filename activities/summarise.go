@@ -1,0 +1,60 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"go.temporal.io/sdk/activity"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/report"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/inventory"
+)
+
+// SummariseInput names a campaign.
+type SummariseInput struct {
+	Campaign   string         `json:"campaign"`
+	DataDir    string         `json:"data_dir"`
+	SpecSHA256 string         `json:"spec_sha256"`
+	Kind       inventory.Kind `json:"kind"` // of the testbed
+}
+
+// Summarised is a campaign's summary on disk.
+type Summarised struct {
+	Path   string `json:"path"` // of summary.md
+	Trials int    `json:"trials"`
+	// Problems are files that were damaged or missing: named and set aside.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// maxProblems is how many problems a result names: the log has them all.
+const maxProblems = 20
+
+// Summarise merges the rows of all attempts into the campaign's tables, writes
+// the manifest, and the summary.
+func (c *Collecting) Summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
+	folder := dataset.CampaignFolder(input.DataDir, input.Campaign)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return Summarised{}, fault.ToTemporal(err)
+	}
+	provenance := dataset.Provenance{dataset.KeyCampaign: input.Campaign, dataset.KeyTestbedKind: string(input.Kind),
+		"binary_version": c.Version, "spec_sha256": input.SpecSHA256}
+	compacted, err := dataset.CompactCampaign(folder, provenance)
+	if err != nil {
+		return Summarised{}, fault.ToTemporal(fmt.Errorf("merge the campaign's rows: %w", err))
+	}
+	summarised := Summarised{Path: filepath.Join(folder, dataset.SummaryFile), Trials: compacted.Trials}
+	for _, problem := range compacted.Problems {
+		activity.GetLogger(ctx).Warn("the dataset has a problem", "problem", problem.String())
+		if len(summarised.Problems) < maxProblems {
+			summarised.Problems = append(summarised.Problems, problem.String())
+		}
+	}
+	if _, err := report.WriteSummary(folder); err != nil {
+		return Summarised{}, fault.ToTemporal(fmt.Errorf("write the summary: %w", err))
+	}
+	return summarised, nil
+}

@@ -1,0 +1,284 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"heliotrope/activities/machine"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/guest"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/drbd"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
+)
+
+// Testbed prepares a testbed for an attempt, checks it, and takes everything
+// of ours away again.
+type Testbed struct {
+	Open Opener
+}
+
+// stepSilence is how long a single step on a testbed may take: the longest is
+// a guest's boot, or DRBD's first synchronisation.
+const stepSilence = 5 * time.Minute
+
+// Swept is what Sweep found.
+type Swept struct {
+	Facts testbed.Facts `json:"facts"`
+	// WANHost bridges the sites, and WANDevice is its interface that leads to
+	// site B. Empty on a simulated testbed.
+	WANHost   string    `json:"wan_host,omitempty"`
+	WANDevice string    `json:"wan_device,omitempty"`
+	Now       time.Time `json:"now"` // the controller's time at the end
+}
+
+// snapshotFile is where an attempt's work folder keeps the hosts' state from
+// before the attempt.
+const snapshotFile = "hosts-before.json"
+
+// Sweep removes what an earlier attempt may have left on the hosts, and notes
+// the state that the attempt must leave them in.
+func (t *Testbed) Sweep(ctx context.Context, target Target) (Swept, error) {
+	var swept Swept
+	err := t.with(ctx, target, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+		p.Done(machine.Step{Step: "remove what was left on the hosts"})
+		if err := bed.Teardown(ctx); err != nil {
+			return err
+		}
+		p.Done(machine.Step{Step: "ask the hosts what they are"})
+		facts, err := bed.Facts(ctx)
+		if err != nil {
+			return err
+		}
+		p.Done(machine.Step{Step: "note the state of the hosts"})
+		snapshot, err := bed.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		swept = Swept{Facts: facts, Now: bed.Now()}
+		if machines, ok := bed.(Machines); ok {
+			swept.WANHost, swept.WANDevice = machines.WANPlace()
+		}
+		return writeJSON(filepath.Join(target.WorkFolder(), snapshotFile), snapshot)
+	})
+	return swept, err
+}
+
+// ProvisionInput is what to provision beside the cell's own.
+type ProvisionInput struct {
+	Target
+	DiskMiB int `json:"disk_mib"`
+}
+
+// Provisioned is the disk under test and the guest that runs on it, at site A.
+type Provisioned struct {
+	Disk   storage.Disk `json:"disk"`
+	Domain string       `json:"domain"`
+	// Setups say what each machine records.
+	Setups map[string]machine.RecordingSetup `json:"setups,omitempty"`
+	Now    time.Time                         `json:"now"`
+}
+
+// diskName is the name of the disk under test.
+const diskName = "disk"
+
+// Provision makes the disk and starts the guest.
+func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisioned, error) {
+	var provisioned Provisioned
+	cell := input.Ref.Trial.Cell
+	err := t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+		p.Done(machine.Step{Step: "provision the disk: " + cell.Storage})
+		system, err := storageOf(bed, input.Ref)
+		if err != nil {
+			return err
+		}
+		spec := storage.Spec{Name: diskName, SizeBytes: int64(input.DiskMiB) << 20}
+		disk, err := system.Provision(ctx, spec, storage.SiteA)
+		if err != nil {
+			return err
+		}
+		p.Done(machine.Step{Step: "start the guest"})
+		domain, err := bed.StartGuest(ctx, storage.SiteA, disk, cell.GuestMemoryMiB)
+		if err != nil {
+			return err
+		}
+		provisioned = Provisioned{Disk: disk, Domain: domain.Name, Now: bed.Now()}
+		if machines, ok := bed.(Machines); ok {
+			p.Done(machine.Step{Step: "find what the hosts count"})
+			provisioned.Setups, err = setups(ctx, machines, input.Ref)
+		}
+		return err
+	})
+	return provisioned, err
+}
+
+// setups say what each machine records.
+func setups(ctx context.Context, machines Machines, ref trial.Ref) (map[string]machine.RecordingSetup, error) {
+	found := map[string]machine.RecordingSetup{
+		trial.Guest: {Dir: machines.LoadDir(ref), Device: guest.Device},
+	}
+	for _, host := range machines.HostNames() {
+		devices, err := machines.CounterDevices(ctx, host)
+		if err != nil {
+			return nil, err
+		}
+		found[host] = machine.RecordingSetup{Dir: machines.CountersDir(ref, host), Devices: devices}
+	}
+	return found, nil
+}
+
+// storageOf is the storage system of the attempt's cell.
+func storageOf(bed testbed.Bed, ref trial.Ref) (storage.System, error) {
+	cell := ref.Trial.Cell
+	options := drbd.Options{Protocol: drbd.ProtocolC}
+	if cell.DRBDProtocol != "" {
+		options.Protocol = drbd.Protocol(cell.DRBDProtocol)
+	}
+	system, err := bed.Storage(cell.Storage, options)
+	return system, fault.As(fault.BadInput, err)
+}
+
+// VerifyInput is what to verify.
+type VerifyInput struct {
+	Target
+	Disk storage.Disk `json:"disk"`
+}
+
+// Verified is what the storage system says of the disk after the load.
+type Verified struct {
+	// OutOfSyncBytes is in how many bytes the replicas differ; nil where
+	// there are none to compare.
+	OutOfSyncBytes *int64    `json:"out_of_sync_bytes,omitempty"`
+	Now            time.Time `json:"now"`
+}
+
+// Verify compares the replicas of the disk. The load must have ended.
+func (t *Testbed) Verify(ctx context.Context, input VerifyInput) (Verified, error) {
+	var verified Verified
+	err := t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+		system, err := storageOf(bed, input.Ref)
+		if err != nil {
+			return err
+		}
+		if verifier, ok := system.(storage.Verifier); ok {
+			p.Done(machine.Step{Step: "compare the replicas"})
+			differ, err := verifier.Verify(ctx, input.Disk)
+			if err != nil {
+				return err
+			}
+			verified.OutOfSyncBytes = &differ
+		}
+		verified.Now = bed.Now()
+		return nil
+	})
+	return verified, err
+}
+
+// TornDown is how the hosts are after an attempt.
+type TornDown struct {
+	// Leftovers is what is not as it was before: a line for each, at most
+	// maxLeftovers of them.
+	Leftovers []string  `json:"leftovers,omitempty"`
+	Now       time.Time `json:"now"`
+}
+
+const maxLeftovers = 20
+
+// Teardown removes everything of ours from the hosts and compares them with
+// how they were before the attempt.
+func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error) {
+	var torn TornDown
+	err := t.with(ctx, target, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+		p.Done(machine.Step{Step: "remove everything from the hosts"})
+		if err := bed.Teardown(ctx); err != nil {
+			return err
+		}
+		torn.Now = bed.Now()
+		var before testbed.Snapshot
+		err := readJSON(filepath.Join(target.WorkFolder(), snapshotFile), &before)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the attempt ended before it touched anything
+		}
+		if err != nil {
+			return err
+		}
+		p.Done(machine.Step{Step: "compare the hosts with how they were"})
+		after, err := bed.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		torn.Leftovers = before.Diff(after)
+		if len(torn.Leftovers) > maxLeftovers {
+			rest := fmt.Sprintf("… and %d more", len(torn.Leftovers)-maxLeftovers+1)
+			torn.Leftovers = append(torn.Leftovers[:maxLeftovers-1], rest)
+		}
+		torn.Now = bed.Now()
+		return nil
+	})
+	return torn, err
+}
+
+// with runs do on the target's testbed, under a pulse.
+func (t *Testbed) with(ctx context.Context, target Target, do func(context.Context, testbed.Bed, *machine.Pulse) error) error {
+	return withBed(ctx, t.Open, target, stepSilence, do)
+}
+
+func withBed(ctx context.Context, open Opener, target Target, silence time.Duration, do func(context.Context, testbed.Bed, *machine.Pulse) error) error {
+	working, p, stop := machine.StartPulse(ctx, silence)
+	defer stop()
+	bed, err := open(working, target.Lane, target.Ref)
+	if err != nil {
+		return machine.Result(working, err)
+	}
+	defer func() {
+		if err := bed.Close(); err != nil {
+			activity.GetLogger(ctx).Debug("close the testbed's connections", "error", err.Error())
+		}
+	}()
+	return machine.Result(working, classify(do(working, bed, p)))
+}
+
+// classify gives the drivers' errors their class.
+func classify(err error) error {
+	var migration *hypervisor.MigrationError
+	if errors.As(err, &migration) {
+		return fault.As(fault.TargetFailed, err)
+	}
+	return err
+}
+
+func writeJSON(path string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	temporary := path + ".tmp"
+	if err := os.WriteFile(temporary, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+func readJSON(path string, value any) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, value); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}

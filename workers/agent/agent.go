@@ -1,0 +1,190 @@
+// Package agent is the far end of a link: the Temporal worker that runs on a
+// measured host or in the measured guest, without the rest of Heliotrope.
+//
+// It promises that
+//   - it reconnects for ever: neither an absent server nor a namespace that is
+//     not there yet nor a broken forward ends it, only its context does;
+//   - it ends within StopTimeout and a few seconds of the end of its context,
+//     also when the server does not answer;
+//   - an activity survives every outage that is shorter than its heartbeat
+//     time-out (PatientHeartbeats);
+//   - it is small: two pollers, a few activities at a time, ten log lines a
+//     minute at most, and a Go heap that is collected before it grows
+//     (LimitMemory).
+//
+// Most of its size is the SDK's: of the 21 MB on disk the SDK with its
+// generated API, gRPC and protobuf are all but 3. So activities here may import
+// internal packages, but no SSH, no Arrow and no command-line framework.
+//
+// Dangerous: a worker that is cut off goes on with the activity it runs; the
+// server hands that activity to somebody else when its heartbeats are missing.
+// Activities must be idempotent.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/rs/zerolog"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"google.golang.org/grpc"
+)
+
+// Limits of a worker on a measured machine.
+const (
+	// maxActivities is how many activities run at a time: one that watches a
+	// recording, and some short ones beside it.
+	maxActivities = 4
+	pollers       = 2
+	// heartbeatInterval is how often heartbeats go to the server. The SDK
+	// would hold them back for most of the heartbeat time-out. See
+	// PatientHeartbeats for what that entails.
+	heartbeatInterval = time.Second
+	// StopTimeout is how long activities may take to end after the worker was
+	// told to.
+	StopTimeout = 2 * time.Second
+	// The server is given this long to hear that the worker ends.
+	goodbyeTimeout = 2 * time.Second
+
+	firstPause = 500 * time.Millisecond
+	maxPause   = 10 * time.Second
+)
+
+// Memory limits of the Go runtime; see LimitMemory.
+const (
+	heapLimitBytes   = 20 << 20
+	heapGrowthGoal   = 50 // percent
+	processorsAtMost = 2
+)
+
+// LimitMemory sets the Go runtime up for a machine whose memory and processor
+// belong to the measurement. The heap may grow by half, not double, between
+// collections: the live heap is about 5 MB, so that costs a collection every
+// few seconds at most and keeps the whole below 30 MB. The soft limit of 20 MiB
+// makes the collector work harder before a burst takes more. Two processors at
+// most, since each keeps a cache of free memory and threads of its own.
+//
+// GOGC, GOMEMLIMIT and GOMAXPROCS are not looked at.
+func LimitMemory() {
+	debug.SetGCPercent(heapGrowthGoal)
+	debug.SetMemoryLimit(heapLimitBytes)
+	runtime.GOMAXPROCS(min(processorsAtMost, runtime.NumCPU()))
+}
+
+// Options of a worker.
+type Options struct {
+	Address   string // of Temporal's frontend: host:port, not encrypted
+	Namespace string
+	Queue     string // the task queue
+	Identity  string // what Temporal calls this worker
+	Version   string // of the program
+	Log       zerolog.Logger
+}
+
+// Run runs a worker until ctx ends. It returns an error only when register
+// does: what can be mended from elsewhere is waited for.
+func Run(ctx context.Context, options Options, register func(worker.ActivityRegistry) error) error {
+	// The SDK would read and hash the whole program at the start.
+	worker.SetBinaryChecksum(options.Version)
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval, pauses.MaxInterval = firstPause, maxPause
+	for {
+		started := time.Now()
+		err := runOnce(ctx, options, register)
+		if ctx.Err() != nil {
+			return nil
+		}
+		var broken *registrationError
+		if errors.As(err, &broken) {
+			return broken.Unwrap()
+		}
+		if time.Since(started) > maxPause {
+			pauses.Reset()
+		}
+		pause := pauses.NextBackOff()
+		options.Log.Warn().Err(err).Dur("pause_ms", pause).Msg("no work to be had; trying again")
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// registrationError is a fault in the program, which trying again cannot mend.
+type registrationError struct{ error }
+
+func (r *registrationError) Unwrap() error { return r.error }
+
+// runOnce runs one worker until ctx ends or the worker gives up.
+func runOnce(ctx context.Context, options Options, register func(worker.ActivityRegistry) error) error {
+	connection, err := client.NewLazyClient(client.Options{
+		HostPort: options.Address, Namespace: options.Namespace, Identity: options.Identity,
+		Logger: sdkLog{options.Log},
+		// What the SDK would report of this machine once a minute is in the
+		// recordings, better.
+		WorkerHeartbeatInterval: -1,
+		ConnectionOptions:       client.ConnectionOptions{DialOptions: []grpc.DialOption{PatientHeartbeats()}},
+	})
+	if err != nil {
+		return fmt.Errorf("reach Temporal at %s: %w", options.Address, err)
+	}
+	defer connection.Close()
+	failed := make(chan error, 1)
+	w := worker.New(connection, options.Queue, worker.Options{
+		DisableWorkflowWorker:              true,
+		MaxConcurrentActivityExecutionSize: maxActivities,
+		MaxConcurrentActivityTaskPollers:   pollers,
+		MaxHeartbeatThrottleInterval:       heartbeatInterval,
+		DefaultHeartbeatThrottleInterval:   heartbeatInterval,
+		WorkerStopTimeout:                  StopTimeout,
+		DisableRegistrationAliasing:        true,
+		OnFatalError: func(err error) {
+			select {
+			case failed <- err:
+			default:
+			}
+		},
+	})
+	if err := register(w); err != nil {
+		return &registrationError{err}
+	}
+	if err := whileWaiting(ctx, w.Start); err != nil {
+		return fmt.Errorf("reach Temporal at %s: %w", options.Address, err)
+	}
+	options.Log.Info().Str("queue", options.Queue).Msg("polling")
+	select {
+	case <-ctx.Done():
+		options.Log.Info().Msg("stopping")
+	case err = <-failed:
+	}
+	// Stop tells the server, which may not answer; this process ends anyway.
+	stopped := make(chan struct{})
+	go func() {
+		w.Stop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(StopTimeout + goodbyeTimeout):
+	}
+	return err
+}
+
+// whileWaiting runs start, and stops waiting for it when ctx ends.
+func whileWaiting(ctx context.Context, start func() error) error {
+	started := make(chan error, 1)
+	go func() { started <- start() }()
+	select {
+	case err := <-started:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,141 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/worker"
+	"google.golang.org/grpc"
+
+	"heliotrope/workers/agent"
+)
+
+// frontend stands in for Temporal's: it has no work.
+type frontend struct {
+	workflowservice.UnimplementedWorkflowServiceServer
+	polls    chan string // the queues that are polled
+	goodbyes chan string // the identities that take their leave
+}
+
+func (frontend) GetSystemInfo(context.Context, *workflowservice.GetSystemInfoRequest) (*workflowservice.GetSystemInfoResponse, error) {
+	return &workflowservice.GetSystemInfoResponse{}, nil
+}
+
+func (frontend) DescribeNamespace(context.Context, *workflowservice.DescribeNamespaceRequest) (*workflowservice.DescribeNamespaceResponse, error) {
+	return &workflowservice.DescribeNamespaceResponse{}, nil
+}
+
+func (f frontend) PollActivityTaskQueue(ctx context.Context, request *workflowservice.PollActivityTaskQueueRequest) (*workflowservice.PollActivityTaskQueueResponse, error) {
+	select {
+	case f.polls <- request.GetTaskQueue().GetName():
+	case <-ctx.Done():
+	}
+	<-ctx.Done()
+	return &workflowservice.PollActivityTaskQueueResponse{}, nil
+}
+
+func (f frontend) ShutdownWorker(_ context.Context, request *workflowservice.ShutdownWorkerRequest) (*workflowservice.ShutdownWorkerResponse, error) {
+	f.goodbyes <- request.GetIdentity()
+	return &workflowservice.ShutdownWorkerResponse{}, nil
+}
+
+// serve serves a frontend on an address until the returned function is called.
+func serve(t *testing.T, address string) (f frontend, stop func()) {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f = frontend{polls: make(chan string), goodbyes: make(chan string, 1)}
+	server := grpc.NewServer()
+	workflowservice.RegisterWorkflowServiceServer(server, f)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	return f, server.Stop
+}
+
+func expect(t *testing.T, from <-chan string, want string) {
+	t.Helper()
+	select {
+	case got := <-from:
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	case <-time.After(time.Minute):
+		t.Fatalf("%q does not come", want)
+	}
+}
+
+// start runs a worker; wait waits for its end.
+func start(t *testing.T, address string, register func(worker.ActivityRegistry) error) (cancel func(), wait func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- agent.Run(ctx, agent.Options{Address: address, Namespace: "n", Queue: "queue of host-a", Identity: "host-a",
+			Version: "1", Log: zerolog.New(zerolog.NewTestWriter(t))}, register)
+	}()
+	return cancel, func() error {
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(time.Minute):
+			t.Fatal("the worker does not end")
+			return nil
+		}
+	}
+}
+
+func nothing(worker.ActivityRegistry) error { return nil }
+
+// freeAddress is an address at which nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// TestReconnects: the server comes after the worker, goes, and comes back.
+func TestReconnects(t *testing.T) {
+	address := freeAddress(t)
+	cancel, wait := start(t, address, nothing)
+	var f frontend
+	for range 2 {
+		var stop func()
+		f, stop = serve(t, address)
+		expect(t, f.polls, "queue of host-a")
+		stop()
+	}
+	f, _ = serve(t, address)
+	expect(t, f.polls, "queue of host-a")
+	cancel()
+	if err := wait(); err != nil {
+		t.Error(err)
+	}
+	expect(t, f.goodbyes, "host-a")
+}
+
+func TestEndsWithoutServer(t *testing.T) {
+	cancel, wait := start(t, freeAddress(t), nothing)
+	cancel()
+	if err := wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRegistrationFails(t *testing.T) {
+	broken := errors.New("no such role")
+	_, wait := start(t, freeAddress(t), func(worker.ActivityRegistry) error { return broken })
+	if err := wait(); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}

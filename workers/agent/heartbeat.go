@@ -1,0 +1,52 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// heartbeatPatience is how long one heartbeat may take to get through. The
+	// server's heartbeat time-out is shorter and decides.
+	heartbeatPatience = 5 * time.Minute
+	heartbeatPause    = 200 * time.Millisecond
+)
+
+// PatientHeartbeats is an option for a client's connection
+// (client.ConnectionOptions.DialOptions) whose worker has a short
+// MaxHeartbeatThrottleInterval.
+//
+// The SDK (v1.50, internalHeartBeat in internal_task_handlers.go) limits each
+// heartbeat's call to that interval, and cancels the activity when the call has
+// failed. With one second, a migration's blackout or the time in which a
+// forward is made anew would end every activity, although the server would wait
+// for its whole heartbeat time-out. With this option a heartbeat that does not
+// get through is tried again until it does, or the server says that the
+// activity is lost.
+func PatientHeartbeats() grpc.DialOption { return grpc.WithChainUnaryInterceptor(patient) }
+
+// patient is a grpc.UnaryClientInterceptor.
+func patient(ctx context.Context, method string, request, reply any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	if method != workflowservice.WorkflowService_RecordActivityTaskHeartbeat_FullMethodName {
+		return invoke(ctx, method, request, reply, connection, options...)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), heartbeatPatience)
+	defer cancel()
+	options = append(options[:len(options):len(options)], grpc.WaitForReady(true))
+	for {
+		err := invoke(ctx, method, request, reply, connection, options...)
+		if status.Code(err) != codes.Unavailable {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(heartbeatPause):
+		}
+	}
+}

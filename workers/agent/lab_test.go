@@ -1,0 +1,261 @@
+//go:build lab
+
+package agent_test
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"heliotrope/internal/guest"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/link"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/drbd"
+	"heliotrope/internal/testbed"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// openLab connects to the testbed of HELIOTROPE_INVENTORY, and tears down what
+// is ours now and at the end.
+func openLab(ctx context.Context, t *testing.T) *testbed.Testbed {
+	t.Helper()
+	path := os.Getenv("HELIOTROPE_INVENTORY")
+	if path == "" {
+		t.Fatal("HELIOTROPE_INVENTORY names no testbed: run `make test-lab`, or set it to an inventory")
+	}
+	inv, err := inventory.Load(path)
+	must(t, err)
+	tb, err := testbed.Connect(inv)
+	must(t, err)
+	t.Cleanup(func() {
+		if err := tb.Teardown(context.Background()); err != nil {
+			t.Errorf("final teardown: %v", err)
+		}
+		_ = tb.Close()
+	})
+	must(t, tb.Teardown(ctx))
+	return tb
+}
+
+// startServer starts the Temporal server that `make build` has built.
+func startServer(t *testing.T, namespace string) (address string) {
+	t.Helper()
+	address = freeAddress(t)
+	binary, err := filepath.Abs("../../bin/heliotrope-server")
+	must(t, err)
+	server := exec.Command(binary, "--address", address, "--ui-address", freeAddress(t), "--namespace", namespace,
+		"--database", filepath.Join(t.TempDir(), "temporal.db"), "--synchronous", "NORMAL", "--log-level", "error")
+	out, err := server.StdoutPipe()
+	must(t, err)
+	if err := server.Start(); err != nil {
+		t.Fatalf("%v: run `make build` first", err)
+	}
+	t.Cleanup(func() {
+		_ = server.Process.Signal(syscall.SIGTERM)
+		_ = server.Wait()
+	})
+	var ready struct {
+		Ready bool `json:"ready"`
+	}
+	if err := json.NewDecoder(out).Decode(&ready); err != nil || !ready.Ready {
+		t.Fatalf("the server does not get ready: %v", err)
+	}
+	return address
+}
+
+// build builds a program as it is shipped: static, without symbols.
+func build(t *testing.T, folder string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "worker")
+	command := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, folder)
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return binary
+}
+
+// pulse has the worker of a queue run the activity Pulse, once and no more.
+func pulse(ctx workflow.Context, queue string) (pid int, err error) {
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{TaskQueue: queue,
+		StartToCloseTimeout: time.Hour, HeartbeatTimeout: time.Minute, WaitForCancellation: true,
+		RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1}})
+	err = workflow.ExecuteActivity(ctx, "Pulse").Get(ctx, &pid)
+	return pid, err
+}
+
+// beats is a running Pulse, as the server sees it.
+type beats struct {
+	client.Client
+	run  client.WorkflowRun
+	last int
+}
+
+// mustAdvance waits until the server has heard more beats of the same attempt
+// than when last looked.
+func (b *beats) mustAdvance(ctx context.Context, t *testing.T, by int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	poll := time.NewTicker(200 * time.Millisecond)
+	defer poll.Stop()
+	for want := b.last + by; b.last < want; {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("the server has heard %d beats, want %d", b.last, want)
+		case <-poll.C:
+		}
+		description, err := b.DescribeWorkflowExecution(ctx, b.run.GetID(), b.run.GetRunID())
+		must(t, err)
+		if closed := description.GetWorkflowExecutionInfo().GetCloseTime(); closed != nil {
+			t.Fatalf("the activity has ended after %d beats: %v", b.last, b.run.Get(ctx, nil))
+		}
+		for _, activity := range description.GetPendingActivities() {
+			if activity.GetHeartbeatDetails() == nil {
+				continue
+			}
+			must(t, converter.GetDefaultDataConverter().FromPayloads(activity.GetHeartbeatDetails(), &b.last))
+		}
+	}
+}
+
+// TestSurvivesMigration: an activity in the measured guest goes on, and is
+// heard, while the guest is migrated there and back and after the controller's
+// SSH connections were cut. Nobody starts it anew.
+func TestSurvivesMigration(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	binary, address := build(t, "./testdata/pulse"), startServer(t, "lab")
+	tb := openLab(ctx, t)
+	system, err := tb.Storage("iscsi", drbd.Options{})
+	must(t, err)
+	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: 64 << 20}, storage.SiteA)
+	must(t, err)
+	domain := guest.Domain(tb.Inventory, tb.DomainName("guest"), tb.Site(storage.SiteA), disk.Device[storage.SiteA])
+	must(t, tb.Hypervisor(storage.SiteA).Create(ctx, domain))
+	must(t, remote.WaitReady(ctx, tb.Guest(), "test", "-b", guest.Device))
+	started := time.Now()
+	must(t, link.Install(ctx, tb.Guest(), binary, guest.WorkerDir, nil))
+	t.Logf("installed after %s", time.Since(started).Round(100*time.Millisecond))
+
+	temporal, err := client.Dial(client.Options{HostPort: address, Namespace: "lab"})
+	must(t, err)
+	defer temporal.Close()
+	workflows := worker.New(temporal, "workflows", worker.Options{})
+	workflows.RegisterWorkflow(pulse)
+	must(t, workflows.Start())
+	defer workflows.Stop()
+	through := &cutter{Dialer: tb.Host(tb.Inventory.Store.Name)}
+	stopLink := holdLink(t, guestThrough(t, tb.Inventory, through), address)
+	started = time.Now()
+	run, err := temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: "workflows"}, pulse, "guest")
+	must(t, err)
+	heard := &beats{Client: temporal, run: run}
+	heard.mustAdvance(ctx, t, 1)
+	t.Logf("first heartbeat after %s", time.Since(started).Round(100*time.Millisecond))
+
+	for _, from := range []storage.Site{storage.SiteA, storage.SiteB} {
+		must(t, system.PrepareMigration(ctx, disk, from, from.Other()))
+		migration, err := tb.Hypervisor(from).Migrate(ctx, domain.Name, tb.Hypervisor(from.Other()), nil)
+		must(t, err)
+		must(t, system.FinishMigration(ctx, disk, from.Other()))
+		heard.mustAdvance(ctx, t, 3)
+		t.Logf("migrated from %s in %s, %d MiB; %d beats", from, migration.Duration().Round(100*time.Millisecond), migration.StreamBytes>>20, heard.last)
+	}
+	through.cut()
+	started = time.Now()
+	heard.mustAdvance(ctx, t, 5)
+	t.Logf("%d beats, %s after the cut", heard.last, time.Since(started).Round(100*time.Millisecond))
+	t.Log(memory(ctx, t, tb))
+
+	must(t, temporal.CancelWorkflow(ctx, run.GetID(), run.GetRunID()))
+	if err := run.Get(ctx, nil); err == nil || !strings.Contains(err.Error(), "cancel") {
+		t.Errorf("the cancelled activity: %v", err)
+	}
+	must(t, stopLink())
+	left, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"sh", "-c", "pidof heliotrope-worker || :"}})
+	must(t, err)
+	if len(left.Stdout) > 0 {
+		t.Errorf("the worker still runs as %s", left.Stdout)
+	}
+}
+
+// cutter dials through a host and can cut what it has dialled.
+type cutter struct {
+	remote.Dialer
+	conns []net.Conn
+}
+
+func (c *cutter) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := c.Dialer.DialContext(ctx, network, address)
+	if err == nil {
+		c.conns = append(c.conns, conn)
+	}
+	return conn, err
+}
+
+func (c *cutter) cut() {
+	for _, conn := range c.conns {
+		_ = conn.Close()
+	}
+}
+
+// guestThrough reaches the guest through a dialer.
+func guestThrough(t *testing.T, inv *inventory.Inventory, via remote.Dialer) *remote.SSHHost {
+	t.Helper()
+	key, err := remote.LoadKey(inv.Guest.SSH.KeyFile)
+	must(t, err)
+	host, err := remote.SSH(remote.SSHConfig{Name: "guest", Address: inv.Guest.Address.Addr().String() + ":22",
+		User: inv.Guest.SSH.User, Key: key, HostKeys: inv.Guest.SSH.HostKeys, Via: via})
+	must(t, err)
+	t.Cleanup(func() { _ = host.Close() })
+	return host
+}
+
+// holdLink holds the line to a worker in the guest until stop is called.
+func holdLink(t *testing.T, host remote.Host, address string) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- link.Run(ctx, host, link.Options{Dir: "/run/heliotrope/worker", Binary: link.BinaryPath(guest.WorkerDir),
+			Queue: "guest", Role: "guest", Name: "guest", Namespace: "lab", TemporalAddress: address,
+			Log: zerolog.New(os.Stderr).With().Timestamp().Logger()}, func() {})
+	}()
+	t.Cleanup(cancel)
+	return func() error {
+		cancel()
+		return <-ended
+	}
+}
+
+// memory shows what the worker takes in the guest, and what is left.
+func memory(ctx context.Context, t *testing.T, tb *testbed.Testbed) string {
+	t.Helper()
+	result, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"sh", "-c",
+		`grep -hE '^(Vm(RSS|HWM)|Rss|Threads)' /proc/"$(pidof heliotrope-worker)"/status; grep -E '^(Mem|Shmem:|AnonPages)' /proc/meminfo`}})
+	must(t, err)
+	return "in the guest:\n" + string(result.Stdout)
+}

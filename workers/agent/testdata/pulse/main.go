@@ -1,0 +1,55 @@
+// Command pulse is a worker for tests: it has the command line of
+// heliotrope-worker and one activity, Pulse, which heartbeats the number of the
+// second it is in and returns its process id. An activity that was begun anew
+// begins where the last heartbeat left off, and so tells of gaps.
+package main
+
+import (
+	"context"
+	"flag"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/worker"
+
+	"heliotrope/workers/agent"
+)
+
+func main() {
+	agent.LimitMemory()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	var options agent.Options
+	flag.StringVar(&options.Address, "address", "", "")
+	flag.StringVar(&options.Namespace, "namespace", "", "")
+	flag.StringVar(&options.Queue, "queue", "", "")
+	flag.StringVar(&options.Identity, "name", "", "")
+	flag.String("role", "", "")
+	flag.Parse()
+	options.Version, options.Log = "test", agent.NewLog(os.Stderr, zerolog.InfoLevel)
+	err := agent.Run(ctx, options, func(registry worker.ActivityRegistry) error {
+		registry.RegisterActivityWithOptions(pulse, activity.RegisterOptions{Name: "Pulse"})
+		return nil
+	})
+	if err != nil {
+		options.Log.Fatal().Err(err).Send()
+	}
+}
+
+// pulse beats once a second until it is cancelled.
+func pulse(ctx context.Context) (pid int, err error) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for beat := 1; ; beat++ {
+		activity.RecordHeartbeat(ctx, beat)
+		select {
+		case <-ctx.Done():
+			return os.Getpid(), ctx.Err()
+		case <-tick.C:
+		}
+	}
+}

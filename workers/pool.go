@@ -1,0 +1,75 @@
+package workers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/simulated"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
+)
+
+// pool keeps the connections to testbeds: making one anew for each activity
+// would cost the hosts more than most activities do.
+type pool struct {
+	mu       sync.Mutex
+	testbeds map[string]*pooled // by the inventory's path
+}
+
+type pooled struct {
+	*testbed.Testbed
+	changed time.Time // when the inventory was written
+	size    int64
+}
+
+// Close does nothing: the connections stay for the next activity.
+func (*pooled) Close() error { return nil }
+
+// open is an activities.Opener.
+func (p *pool) open(_ context.Context, lane trial.Lane, ref trial.Ref) (testbed.Bed, error) {
+	if lane.Kind == inventory.Simulated {
+		var faults simulated.Faults
+		if len(lane.Faults) > 0 {
+			if err := json.Unmarshal(lane.Faults, &faults); err != nil {
+				return nil, fault.New(fault.BadInput, "faults of lane %s: %w", lane.Name, err)
+			}
+		}
+		return simulated.Open(lane.Name, ref, faults), nil
+	}
+	return p.connect(lane.Inventory)
+}
+
+// connect returns the testbed of an inventory, which is read again when it was
+// changed: a testbed that was started anew has other ports and keys.
+func (p *pool) connect(path string) (testbed.Bed, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("the testbed's inventory: %w", err)
+	}
+	known := p.testbeds[path]
+	if known != nil && known.changed.Equal(info.ModTime()) && known.size == info.Size() {
+		return known, nil
+	}
+	inv, err := inventory.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	connected, err := testbed.Connect(inv)
+	if err != nil {
+		return nil, err
+	}
+	if known != nil {
+		_ = known.Testbed.Close() // to hosts that are no more
+	}
+	fresh := &pooled{Testbed: connected, changed: info.ModTime(), size: info.Size()}
+	p.testbeds[path] = fresh
+	return fresh, nil
+}

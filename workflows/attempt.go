@@ -1,0 +1,218 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"heliotrope/activities"
+	"heliotrope/activities/machine"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/trial"
+)
+
+// Activities are called by their methods, so that the compiler checks names
+// and types. The pointers stay nil.
+var (
+	testbedActivities   *activities.Testbed
+	migrationActivities *activities.Migration
+	recordings          *machine.Recordings
+	shaping             *machine.Shaping
+	links               *activities.Links
+	collecting          *activities.Collecting
+	planning            *activities.Plan
+)
+
+// attempt is one attempt of a trial.
+type attempt struct {
+	input  TrialInput
+	ref    trial.Ref
+	status *TrialStatus
+	// known is what is known of the attempt so far: it becomes its row.
+	known activities.Known
+	// followed are activities that go on until they are cancelled. One that
+	// ends before has failed, and the attempt with it.
+	followed []followed
+	cleanup  cleanup
+	hopeless bool // trying again would end the same way
+}
+
+type followed struct {
+	what   string
+	future workflow.Future
+}
+
+func newAttempt(input TrialInput, n int, status *TrialStatus) *attempt {
+	ref := trial.Ref{Campaign: input.Campaign, Trial: input.Trial, Attempt: n, Now: input.Began}
+	status.Attempt, status.Key = n, ref.Key()
+	return &attempt{input: input, ref: ref, status: status}
+}
+
+// simulated says that time passes without waiting.
+func (a *attempt) simulated() bool { return a.input.Lane.Kind == inventory.Simulated }
+
+func (a *attempt) target() activities.Target {
+	return activities.Target{Lane: a.input.Lane, Ref: a.ref, DataDir: a.input.DataDir}
+}
+
+// execute runs the attempt, cleans up whatever happened, and writes its row.
+// It returns an error only when that could not be done.
+func (a *attempt) execute(ctx workflow.Context) (trial.Verdict, string, error) {
+	failed := a.limited(ctx, a.measure)
+	detached, _ := workflow.NewDisconnectedContext(ctx)
+	a.enter(detached, trial.Teardown)
+	if err := a.cleanup.run(detached); err != nil {
+		return trial.Invalid, fault.Reason(err), fmt.Errorf("the testbed could not be torn down: %w", err)
+	}
+	a.hopeless = failed != nil && fault.Of(failed) == fault.BadInput
+	a.known.Verdict, a.known.Reason = verdictOf(failed)
+	if failed == nil {
+		a.known.Verdict, a.known.Reason = a.judge()
+	}
+	a.known.SpecSHA256 = a.input.SpecSHA256
+	options := workflow.WithActivityOptions(detached, onController("write the trial's row: "+string(a.known.Verdict)))
+	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Ended: a.now(detached)}
+	var concluded activities.Concluded
+	if err := workflow.ExecuteActivity(options, collecting.Conclude, input).Get(options, &concluded); err != nil {
+		return trial.Invalid, fault.Reason(err), err
+	}
+	return concluded.Verdict, concluded.Reason, nil
+}
+
+// judge is the verdict on an attempt in which every step succeeded.
+func (a *attempt) judge() (trial.Verdict, string) {
+	if differ := a.known.Verified.OutOfSyncBytes; differ != nil && *differ > 0 {
+		return trial.TargetFailed, fmt.Sprintf("the replicas differ in %d bytes", *differ)
+	}
+	return trial.Valid, ""
+}
+
+// limited runs do until it ends or the attempt's time is over.
+func (a *attempt) limited(ctx workflow.Context, do func(workflow.Context) error) error {
+	if a.simulated() {
+		return do(ctx)
+	}
+	working, cancel := workflow.WithCancel(ctx)
+	late := false
+	timer, stop := workflow.WithCancel(ctx)
+	over := workflow.NewTimerWithOptions(timer, a.input.Limits.Trial, workflow.TimerOptions{Summary: "limit of the attempt"})
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		if over.Get(ctx, nil) == nil {
+			late = true
+			cancel()
+		}
+	})
+	err := do(working)
+	stop()
+	cancel()
+	if late {
+		return fault.New(fault.Invalid, "the attempt took longer than its limit of %s, in phase %s", a.input.Limits.Trial, a.status.Phase)
+	}
+	return err
+}
+
+// measure is the attempt's steps, up to the teardown.
+func (a *attempt) measure(ctx workflow.Context) error {
+	steps := []struct {
+		phase trial.Phase
+		do    func(workflow.Context) error
+	}{
+		{trial.Provision, a.provision},
+		{trial.Shape, a.shape},
+		{trial.Attest, a.attest},
+		{trial.WarmUp, a.warmUp},
+		{trial.Before, func(ctx workflow.Context) error { return a.wait(ctx, a.input.Phases.Before) }},
+	}
+	for _, step := range steps {
+		a.enter(ctx, step.phase)
+		if err := step.do(ctx); err != nil {
+			return err
+		}
+	}
+	a.enter(ctx, trial.Migrate)
+	failed := a.migrate(ctx)
+	if failed == nil {
+		a.enter(ctx, trial.After)
+		failed = a.wait(ctx, a.input.Phases.After)
+	}
+	if failed != nil && fault.Of(failed) != fault.TargetFailed {
+		return failed
+	}
+	// What was measured up to a failure of the target is kept.
+	a.enter(ctx, trial.Collect)
+	if err := a.collect(ctx, failed != nil); err != nil {
+		return errors.Join(failed, err)
+	}
+	if failed != nil {
+		return failed
+	}
+	a.enter(ctx, trial.Verify)
+	return a.verify(ctx)
+}
+
+// enter begins a phase.
+func (a *attempt) enter(ctx workflow.Context, phase trial.Phase) {
+	a.ref.Timeline = append(a.ref.Timeline, trial.Mark{Phase: phase, At: a.now(ctx)})
+	a.status.Phase, a.status.Since = phase, workflow.Now(ctx)
+	workflow.SetCurrentDetails(ctx, a.details())
+	if a.simulated() {
+		return // its phases pass faster than anybody could look
+	}
+	if err := workflow.UpsertTypedSearchAttributes(ctx, attrPhase.ValueSet(string(phase))); err != nil {
+		workflow.GetLogger(ctx).Warn("the phase is not shown", "error", err.Error())
+	}
+}
+
+// now is the controller's time: this code runs there, and a side effect is
+// recorded. The server's clock, which is workflow.Now, may be another one.
+func (a *attempt) now(ctx workflow.Context) time.Time {
+	if a.simulated() {
+		return a.ref.Now
+	}
+	var now time.Time
+	encoded := workflow.SideEffect(ctx, func(workflow.Context) any { return time.Now().UTC() })
+	if err := encoded.Get(&now); err != nil {
+		return workflow.Now(ctx)
+	}
+	return now
+}
+
+// passed takes over the time at which a step of a simulated trial ended. A step
+// that failed tells none.
+func (a *attempt) passed(now time.Time) {
+	if a.simulated() && !now.IsZero() {
+		a.ref.Now = now
+	}
+}
+
+// wait lets a measuring phase pass. It ends early when something that must go
+// on has ended.
+func (a *attempt) wait(ctx workflow.Context, length time.Duration) error {
+	if a.simulated() {
+		a.ref.Now = a.ref.Now.Add(length)
+		return nil
+	}
+	options := workflow.TimerOptions{Summary: fmt.Sprintf("%s, %s", a.status.Phase, length)}
+	timer, stop := workflow.WithCancel(ctx)
+	defer stop()
+	return a.await(ctx, workflow.NewTimerWithOptions(timer, length, options), nil)
+}
+
+// await waits for a future, but not longer than everything followed goes on.
+func (a *attempt) await(ctx workflow.Context, future workflow.Future, value any) error {
+	selector := workflow.NewSelector(ctx)
+	var failed error
+	selector.AddFuture(future, func(f workflow.Future) { failed = f.Get(ctx, value) })
+	for _, f := range a.followed {
+		selector.AddFuture(f.future, func(done workflow.Future) {
+			if failed = done.Get(ctx, nil); failed == nil {
+				failed = fault.New(fault.Invalid, "%s ended by itself", f.what)
+			}
+		})
+	}
+	selector.Select(ctx)
+	return failed
+}

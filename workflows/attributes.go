@@ -1,0 +1,28 @@
+package workflows
+
+import (
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+)
+
+// The search attributes by which the Temporal UI finds campaigns and trials.
+var (
+	attrCampaign = temporal.NewSearchAttributeKeyKeyword("HeliotropeCampaign")
+	attrCell     = temporal.NewSearchAttributeKeyKeyword("HeliotropeCell")
+	attrStorage  = temporal.NewSearchAttributeKeyKeyword("HeliotropeStorage")
+	attrLane     = temporal.NewSearchAttributeKeyKeyword("HeliotropeLane")
+	attrPhase    = temporal.NewSearchAttributeKeyKeyword("HeliotropePhase")
+	attrVerdict  = temporal.NewSearchAttributeKeyKeyword("HeliotropeVerdict")
+	attrRTTMs    = temporal.NewSearchAttributeKeyFloat64("HeliotropeRTTMs")
+)
+
+// SearchAttributes are the attributes that a server must know, by name.
+var SearchAttributes = map[string]enumspb.IndexedValueType{
+	attrCampaign.GetName(): attrCampaign.GetValueType(),
+	attrCell.GetName():     attrCell.GetValueType(),
+	attrStorage.GetName():  attrStorage.GetValueType(),
+	attrLane.GetName():     attrLane.GetValueType(),
+	attrPhase.GetName():    attrPhase.GetValueType(),
+	attrVerdict.GetName():  attrVerdict.GetValueType(),
+	attrRTTMs.GetName():    attrRTTMs.GetValueType(),
+}

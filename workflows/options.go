@@ -1,0 +1,124 @@
+package workflows
+
+import (
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/trial"
+)
+
+// ControllerQueue is the task queue of the controller: workflows, and the
+// activities that concern several hosts or the dataset.
+const ControllerQueue = "heliotrope"
+
+// HostQueue is the task queue of the worker on a host of a testbed.
+func HostQueue(lane, host string) string { return "heliotrope." + lane + "." + host }
+
+// GuestQueue is the task queue of the worker in the guest of one attempt: each
+// attempt has a guest of its own.
+func GuestQueue(lane string, ref trial.Ref) string {
+	return "heliotrope." + lane + ".guest." + ref.Campaign + "." + ref.Key()
+}
+
+// heartbeatLimit is how long an activity may be silent before it counts as
+// lost. Activities heartbeat each second; a worker behind a WAN may be late.
+const heartbeatLimit = 30 * time.Second
+
+// notRetried are the error types that are never tried again.
+var notRetried = []string{string(fault.BadInput), string(fault.TargetFailed), string(fault.Invalid), "payloadSizeError"}
+
+// retry is the policy for the infrastructure's errors: at most attempts tries,
+// 0 for no limit.
+func retry(attempts int32, longest time.Duration) *temporal.RetryPolicy {
+	return &temporal.RetryPolicy{
+		InitialInterval: 2 * time.Second, BackoffCoefficient: 2, MaximumInterval: longest,
+		MaximumAttempts: attempts, NonRetryableErrorTypes: notRetried,
+	}
+}
+
+// The sets of activity options. Nothing else sets a time-out.
+
+// onController is for what takes seconds: plans, and rows of the dataset.
+func onController(summary string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		TaskQueue: ControllerQueue, Summary: summary,
+		StartToCloseTimeout: 10 * time.Minute, RetryPolicy: retry(0, time.Minute),
+	}
+}
+
+// awaitTestbed is for the first thing that an attempt does with its testbed. It
+// waits for a testbed that is away: a campaign must not use up its trials on
+// hosts that somebody restarts on Monday.
+func awaitTestbed(summary string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		TaskQueue: ControllerQueue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
+		StartToCloseTimeout: 15 * time.Minute, ScheduleToCloseTimeout: 7 * 24 * time.Hour,
+		RetryPolicy: retry(0, 5*time.Minute),
+	}
+}
+
+// onTestbed is for steps on the testbed that heartbeat what they get done.
+func onTestbed(summary string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		TaskQueue: ControllerQueue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
+		StartToCloseTimeout: 30 * time.Minute, RetryPolicy: retry(3, 30*time.Second),
+	}
+}
+
+// tearingDown is for what must succeed before the testbed is used again.
+func tearingDown(summary string) workflow.ActivityOptions {
+	options := awaitTestbed(summary)
+	options.RetryPolicy = retry(0, time.Minute)
+	return options
+}
+
+// migrating is for the migration itself: it has one try, for what it measured
+// is lost with it. Its second try only says so.
+func migrating(summary string, limit time.Duration) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		TaskQueue: ControllerQueue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
+		StartToCloseTimeout: limit + 10*time.Minute, RetryPolicy: retry(2, 2*time.Second),
+	}
+}
+
+// onMachine is for steps of a worker on a host or in the guest. A worker that
+// is not there is found by its queue.
+func onMachine(queue, summary string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		TaskQueue: queue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
+		ScheduleToStartTimeout: 5 * time.Minute, StartToCloseTimeout: 10 * time.Minute, RetryPolicy: retry(3, 10*time.Second),
+	}
+}
+
+// following is for what goes on until it is cancelled. Whoever follows may be
+// lost and come back: what is followed goes on by itself.
+func following(queue, summary string, longest time.Duration) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		TaskQueue: queue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
+		StartToCloseTimeout: longest, RetryPolicy: retry(0, 10*time.Second), WaitForCancellation: true,
+	}
+}
+
+// TrialID is the workflow ID of a trial.
+func TrialID(campaign string, sequence int) string {
+	return "trial/" + campaign + "/" + sequenceText(sequence)
+}
+
+// StartOptions says how a campaign's workflow is started. A campaign that runs
+// is never started twice.
+func StartOptions(input CampaignInput) client.StartWorkflowOptions {
+	return client.StartWorkflowOptions{
+		ID: CampaignID(input.Name), TaskQueue: ControllerQueue,
+		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		TypedSearchAttributes:    temporal.NewSearchAttributes(attrCampaign.ValueSet(input.Name)),
+		Memo:                     map[string]any{"spec_sha256": input.SpecSHA256, "data_dir": input.DataDir},
+		StaticSummary:            "campaign " + input.Name,
+		StaticDetails:            "```yaml\n" + input.SpecYAML + "\n```",
+	}
+}

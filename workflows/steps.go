@@ -1,0 +1,181 @@
+package workflows
+
+import (
+	"fmt"
+
+	"go.temporal.io/sdk/workflow"
+
+	"heliotrope/activities"
+	"heliotrope/activities/machine"
+	"heliotrope/internal/trial"
+)
+
+// queueOf is where a machine's own activities run: in its worker, or on the
+// controller, over SSH.
+func (a *attempt) queueOf(name string) string {
+	switch {
+	case a.input.Lane.Agentless || a.simulated():
+		return ControllerQueue
+	case name == trial.Guest:
+		return GuestQueue(a.input.Lane.Name, a.ref)
+	}
+	return HostQueue(a.input.Lane.Name, name)
+}
+
+// follow starts an activity that goes on until the attempt is cleaned up, or
+// stop is called. With must, its early end ends the attempt.
+func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, activity, input any) {
+	working, cancel := workflow.WithCancel(ctx)
+	var future workflow.Future
+	a.cleanup.add(func(ctx workflow.Context) error {
+		cancel()
+		if future != nil {
+			_ = future.Get(ctx, nil) // it was cancelled, or its failure has ended the attempt
+		}
+		return nil
+	})
+	options := workflow.WithActivityOptions(working, following(queue, what, a.input.Limits.Trial*2))
+	future = workflow.ExecuteActivity(options, activity, input)
+	if must {
+		a.followed = append(a.followed, followed{what: what, future: future})
+	}
+}
+
+// provision sweeps the testbed and makes the disk and the guest, and meanwhile
+// brings the workers to life.
+func (a *attempt) provision(ctx workflow.Context) error {
+	a.cleanup.add(a.teardown)
+	workers := !a.simulated() && !a.input.Lane.Agentless
+	if workers {
+		options := workflow.WithActivityOptions(ctx, awaitTestbed("install the worker on the hosts"))
+		if err := workflow.ExecuteActivity(options, links.Install, a.target()).Get(options, nil); err != nil {
+			return err
+		}
+	}
+	options := workflow.WithActivityOptions(ctx, awaitTestbed("sweep the testbed"))
+	if err := workflow.ExecuteActivity(options, testbedActivities.Sweep, a.target()).Get(options, &a.known.Swept); err != nil {
+		return err
+	}
+	a.passed(a.known.Swept.Now)
+	if workers {
+		for _, host := range a.input.Lane.Hosts {
+			a.link(ctx, host)
+		}
+	}
+	options = workflow.WithActivityOptions(ctx, onTestbed("provision "+a.input.Trial.Cell.Storage+" and start the guest"))
+	input := activities.ProvisionInput{Target: a.target(), DiskMiB: a.input.DiskMiB}
+	if err := workflow.ExecuteActivity(options, testbedActivities.Provision, input).Get(options, &a.known.Provisioned); err != nil {
+		return err
+	}
+	a.passed(a.known.Provisioned.Now)
+	if workers {
+		a.link(ctx, trial.Guest)
+	}
+	return nil
+}
+
+// link keeps a worker running on a machine.
+func (a *attempt) link(ctx workflow.Context, name string) {
+	input := activities.LinkInput{Target: a.target(), Machine: name, Queue: a.queueOf(name)}
+	a.follow(ctx, "worker on "+name, ControllerQueue, true, links.Link, input)
+}
+
+func (a *attempt) shape(ctx workflow.Context) error {
+	input := machine.ShapingInput{Target: a.target(), Device: a.known.Swept.WANDevice}
+	queue := a.queueOf(a.known.Swept.WANHost)
+	options := workflow.WithActivityOptions(ctx, onMachine(queue, "shape the WAN: "+a.input.Trial.Cell.WAN))
+	if err := a.await(ctx, workflow.ExecuteActivity(options, shaping.Shape, input), nil); err != nil {
+		return err
+	}
+	if !a.simulated() {
+		a.follow(ctx, "hold the WAN's shaping", queue, true, shaping.HoldWAN, input)
+	}
+	return nil
+}
+
+func (a *attempt) attest(ctx workflow.Context) error {
+	input := activities.AttestInput{Target: a.target(), RTTToleranceMs: a.input.Limits.RTTToleranceMs}
+	options := workflow.WithActivityOptions(ctx, onTestbed("measure the path and the clocks"))
+	if err := a.await(ctx, workflow.ExecuteActivity(options, migrationActivities.Attest, input), &a.known.Attested); err != nil {
+		return err
+	}
+	a.passed(a.known.Attested.Now)
+	return nil
+}
+
+// warmUp starts what records, and the load, and lets the warm-up pass.
+func (a *attempt) warmUp(ctx workflow.Context) error {
+	for _, host := range a.input.Lane.Hosts {
+		input := machine.RecordingInput{Target: a.target(), Machine: host, Setup: a.known.Provisioned.Setups[host]}
+		a.follow(ctx, "counters of "+host, a.queueOf(host), true, recordings.FollowCounters, input)
+	}
+	queue := a.queueOf(trial.Guest)
+	input := machine.RecordingInput{Target: a.target(), Machine: trial.Guest, Setup: a.known.Provisioned.Setups[trial.Guest]}
+	options := workflow.WithActivityOptions(ctx, onMachine(queue, "start the load: "+a.input.Trial.Cell.Access.Name))
+	if err := a.await(ctx, workflow.ExecuteActivity(options, recordings.StartLoad, input), nil); err != nil {
+		return err
+	}
+	// The warm-up begins with the load, not with its preparations.
+	a.ref.Timeline[len(a.ref.Timeline)-1].At = a.now(ctx)
+	if !a.simulated() {
+		a.follow(ctx, "load in the guest", queue, true, recordings.FollowLoad, input)
+	}
+	return a.wait(ctx, a.input.Phases.WarmUp)
+}
+
+func (a *attempt) migrate(ctx workflow.Context) error {
+	input := activities.MigrateInput{Target: a.target(), Disk: a.known.Provisioned.Disk,
+		Domain: a.known.Provisioned.Domain, Limit: a.input.Limits.Migration}
+	options := workflow.WithActivityOptions(ctx, migrating("migrate from site A to site B", a.input.Limits.Migration))
+	err := a.await(ctx, workflow.ExecuteActivity(options, migrationActivities.Migrate, input), &a.known.Migrated)
+	a.passed(a.known.Migrated.Now)
+	return err
+}
+
+// collect ends what records and brings its raw files to the dataset.
+// failed says that the system under test has failed.
+func (a *attempt) collect(ctx workflow.Context, failed bool) error {
+	input := activities.CollectInput{Target: a.target(), Failed: failed}
+	options := workflow.WithActivityOptions(ctx, onTestbed("collect the samples"))
+	a.followed = nil // what is followed ends now
+	if err := workflow.ExecuteActivity(options, collecting.Collect, input).Get(options, &a.known.Collected); err != nil {
+		return err
+	}
+	a.passed(a.known.Collected.Now)
+	return nil
+}
+
+func (a *attempt) verify(ctx workflow.Context) error {
+	input := activities.VerifyInput{Target: a.target(), Disk: a.known.Provisioned.Disk}
+	options := workflow.WithActivityOptions(ctx, onTestbed("verify the disk"))
+	if err := workflow.ExecuteActivity(options, testbedActivities.Verify, input).Get(options, &a.known.Verified); err != nil {
+		return err
+	}
+	a.passed(a.known.Verified.Now)
+	return nil
+}
+
+// teardown leaves the testbed as it was. It goes on trying: nothing may use the
+// testbed before.
+func (a *attempt) teardown(ctx workflow.Context) error {
+	options := workflow.WithActivityOptions(ctx, tearingDown("tear everything down"))
+	if err := workflow.ExecuteActivity(options, testbedActivities.Teardown, a.target()).Get(options, &a.known.TornDown); err != nil {
+		return err
+	}
+	a.passed(a.known.TornDown.Now)
+	return nil
+}
+
+// details is the trial's account in the Temporal UI (Markdown).
+func (a *attempt) details() string {
+	cell := a.input.Trial.Cell
+	text := fmt.Sprintf("Trial **%s**, attempt %d of %d, on lane **%s**: %s over %s, %s\n\n| phase | since the start |\n| --- | --- |\n",
+		sequenceText(a.input.Trial.Sequence), a.ref.Attempt, max(1, a.input.Limits.Attempts), a.input.Lane.Name, cell.Storage, cell.WAN, cell.Access.Name)
+	for _, mark := range a.ref.Timeline {
+		text += fmt.Sprintf("| %s | %s |\n", mark.Phase, mark.At.Sub(a.ref.Timeline[0].At).Round(100_000_000))
+	}
+	if a.status.Problem != "" {
+		text += "\nThe attempt before ended with: " + a.status.Problem + "\n"
+	}
+	return text
+}

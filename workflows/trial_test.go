@@ -1,0 +1,287 @@
+package workflows_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"heliotrope/activities"
+	"heliotrope/activities/machine"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/trial"
+	"heliotrope/workflows"
+)
+
+// stage plays the activities of a trial and notes their order.
+type stage struct {
+	env *testsuite.TestWorkflowEnvironment
+
+	mu    sync.Mutex // activities run side by side
+	calls []string
+	fail  map[string][]error // by activity: what its next calls return
+	rows  []activities.Known // what Conclude was given
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	s := &stage{env: suite.NewTestWorkflowEnvironment(), fail: map[string][]error{}}
+	s.env.SetTestTimeout(time.Minute)
+	s.env.RegisterWorkflowWithOptions(workflows.Trial, workflow.RegisterOptions{Name: workflows.TrialName})
+	s.env.RegisterWorkflowWithOptions(workflows.Campaign, workflow.RegisterOptions{Name: workflows.CampaignName})
+	stub(s, "Install", func(activities.Target) (struct{}, error) { return struct{}{}, nil })
+	stub(s, "Sweep", func(activities.Target) (activities.Swept, error) {
+		return activities.Swept{WANHost: "store", WANDevice: "eth2"}, nil
+	})
+	stub(s, "Provision", func(activities.ProvisionInput) (activities.Provisioned, error) {
+		return activities.Provisioned{Domain: "lab.guest"}, nil
+	})
+	stub(s, "Shape", func(machine.ShapingInput) (struct{}, error) { return struct{}{}, nil })
+	stub(s, "Attest", func(activities.AttestInput) (activities.Attested, error) { return activities.Attested{}, nil })
+	stub(s, "StartLoad", func(machine.RecordingInput) (struct{}, error) { return struct{}{}, nil })
+	stub(s, "Migrate", func(activities.MigrateInput) (activities.Migrated, error) { return activities.Migrated{}, nil })
+	stub(s, "Collect", func(activities.CollectInput) (activities.Collected, error) { return activities.Collected{}, nil })
+	stub(s, "Verify", func(activities.VerifyInput) (activities.Verified, error) { return activities.Verified{}, nil })
+	stub(s, "Teardown", func(activities.Target) (activities.TornDown, error) { return activities.TornDown{}, nil })
+	stub(s, "Conclude", func(input activities.ConcludeInput) (activities.Concluded, error) {
+		s.rows = append(s.rows, input.Known)
+		return activities.Concluded{Verdict: input.Known.Verdict, Reason: input.Known.Reason}, nil
+	})
+	goesOn[activities.LinkInput](s, "Link")
+	goesOn[machine.ShapingInput](s, "HoldWAN")
+	goesOn[machine.RecordingInput](s, "FollowCounters")
+	goesOn[machine.RecordingInput](s, "FollowLoad")
+	return s
+}
+
+// stub registers an activity that returns what play does, unless it is to fail.
+func stub[I, O any](s *stage, name string, play func(I) (O, error)) {
+	s.env.RegisterActivityWithOptions(func(_ context.Context, input I) (O, error) {
+		if err := s.call(name); err != nil {
+			var none O
+			return none, fault.ToTemporal(err)
+		}
+		return play(input)
+	}, activity.RegisterOptions{Name: name})
+}
+
+// goesOn registers an activity that goes on until it is cancelled.
+func goesOn[I any](s *stage, name string) {
+	s.env.RegisterActivityWithOptions(func(ctx context.Context, _ I) error {
+		if err := s.call(name); err != nil {
+			return fault.ToTemporal(err)
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}, activity.RegisterOptions{Name: name})
+}
+
+func (s *stage) call(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, name)
+	if next := s.fail[name]; len(next) > 0 {
+		s.fail[name] = next[1:]
+		return next[0]
+	}
+	return nil
+}
+
+func (s *stage) count(name string) int {
+	n := 0
+	for _, call := range s.calls {
+		if call == name {
+			n++
+		}
+	}
+	return n
+}
+
+func trialInput(kind inventory.Kind) workflows.TrialInput {
+	input := workflows.TrialInput{
+		Campaign: "test", DataDir: "/nowhere", Lane: workflows.Lane{Name: "lab", Kind: kind},
+		Trial:   campaign.Trial{Sequence: 7, CellID: "cell", Cell: campaign.Cell{Storage: "drbd", WAN: "lan"}},
+		Phases:  campaign.Phases{WarmUp: 20 * time.Second, Before: 30 * time.Second, After: 30 * time.Second},
+		DiskMiB: 64, Limits: campaign.Limits{Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute},
+	}
+	if kind == inventory.Simulated {
+		input.Began = time.Unix(1_800_000_000, 0)
+	}
+	return input
+}
+
+// run executes the trial and returns its result.
+func (s *stage) run(t *testing.T, input workflows.TrialInput) workflows.TrialResult {
+	t.Helper()
+	s.env.ExecuteWorkflow(workflows.TrialName, input)
+	if err := s.env.GetWorkflowError(); err != nil {
+		t.Fatal(err)
+	}
+	var result workflows.TrialResult
+	if err := s.env.GetWorkflowResult(&result); err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func TestTrialRunsItsStepsInOrder(t *testing.T) {
+	s := newStage(t)
+	result := s.run(t, trialInput(inventory.Simulated))
+	want := []string{"Sweep", "Provision", "Shape", "Attest", "StartLoad", "Migrate", "Collect", "Verify", "Teardown", "Conclude"}
+	if !slices.Equal(s.calls, want) {
+		t.Errorf("activities %v, want %v", s.calls, want)
+	}
+	if result.Verdict != trial.Valid || result.Attempts != 1 {
+		t.Errorf("%+v, want a valid trial in one attempt", result)
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	differ := int64(4096)
+	for _, test := range []struct {
+		name     string
+		fail     map[string][]error
+		differ   *int64
+		verdict  trial.Verdict
+		attempts int
+		reason   string
+		collects int
+	}{
+		{name: "the migration fails: a result, with its samples", verdict: trial.TargetFailed, attempts: 1, reason: "did not converge", collects: 1,
+			fail: map[string][]error{"Migrate": {fault.New(fault.TargetFailed, "did not converge")}}},
+		{name: "replicas differ", verdict: trial.TargetFailed, attempts: 1, reason: "differ in 4096 bytes", collects: 1, differ: &differ},
+		{name: "the path is wrong once: tried again", verdict: trial.Valid, attempts: 2, collects: 1,
+			fail: map[string][]error{"Attest": {fault.New(fault.Invalid, "no delay")}}},
+		{name: "the path stays wrong", verdict: trial.Invalid, attempts: 3, reason: "no delay",
+			fail: map[string][]error{"Attest": {fault.New(fault.Invalid, "no delay"), fault.New(fault.Invalid, "no delay"), fault.New(fault.Invalid, "no delay")}}},
+		{name: "the infrastructure fails once: the activity is tried again", verdict: trial.Valid, attempts: 1, collects: 1,
+			fail: map[string][]error{"Provision": {errors.New("connection refused")}}},
+		{name: "bad input is not tried again", verdict: trial.Invalid, attempts: 1, reason: "no storage system",
+			fail: map[string][]error{"Provision": {fault.New(fault.BadInput, "no storage system")}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStage(t)
+			s.fail = test.fail
+			if s.fail == nil {
+				s.fail = map[string][]error{}
+			}
+			if test.differ != nil {
+				s.env.OnActivity("Verify", anything, anything).Return(activities.Verified{OutOfSyncBytes: test.differ}, nil)
+			}
+			result := s.run(t, trialInput(inventory.Simulated))
+			if result.Verdict != test.verdict || result.Attempts != test.attempts || !strings.Contains(result.Reason, test.reason) {
+				t.Errorf("%+v, want %s after %d attempts because of %q", result, test.verdict, test.attempts, test.reason)
+			}
+			if s.count("Teardown") != test.attempts || len(s.rows) != test.attempts {
+				t.Errorf("%d teardowns and %d rows for %d attempts", s.count("Teardown"), len(s.rows), test.attempts)
+			}
+			if s.count("Collect") != test.collects {
+				t.Errorf("collected %d times, want %d", s.count("Collect"), test.collects)
+			}
+		})
+	}
+}
+
+// TestTeardownGoesOn: nothing may use the testbed before it is as it was.
+func TestTeardownGoesOn(t *testing.T) {
+	s := newStage(t)
+	for range 3 {
+		s.fail["Teardown"] = append(s.fail["Teardown"], errors.New("host does not answer"))
+	}
+	if result := s.run(t, trialInput(inventory.Simulated)); result.Verdict != trial.Valid || s.count("Teardown") != 4 {
+		t.Errorf("%+v after %d teardowns, want valid after 4", result, s.count("Teardown"))
+	}
+}
+
+// realInput is a trial on a testbed with workers. Its phases are short: the
+// environment does not skip time while activities go on.
+func realInput() workflows.TrialInput {
+	input := trialInput(inventory.Emulated)
+	input.Phases = campaign.Phases{WarmUp: 20 * time.Millisecond, Before: 20 * time.Millisecond, After: 20 * time.Millisecond}
+	input.Lane.Hosts = []string{"host-a", "host-b", "store"}
+	return input
+}
+
+func TestWorkersAndRecordings(t *testing.T) {
+	s := newStage(t)
+	if result := s.run(t, realInput()); result.Verdict != trial.Valid {
+		t.Errorf("%+v", result)
+	}
+	for name, want := range map[string]int{"Install": 1, "Link": 4, "HoldWAN": 1, "FollowCounters": 3, "FollowLoad": 1} {
+		if s.count(name) != want {
+			t.Errorf("%s was called %d times, want %d", name, s.count(name), want)
+		}
+	}
+	s = newStage(t)
+	input := realInput()
+	input.Lane.Agentless = true
+	s.run(t, input)
+	if s.count("Install") != 0 || s.count("Link") != 0 || s.count("FollowLoad") != 1 {
+		t.Errorf("an agentless testbed: %v", s.calls)
+	}
+}
+
+// TestLoadEndsByItself: a measurement with a hole is no measurement.
+func TestLoadEndsByItself(t *testing.T) {
+	s := newStage(t)
+	input := realInput()
+	input.Limits.Attempts = 1
+	s.fail["FollowLoad"] = []error{fault.New(fault.Invalid, "fio was killed")}
+	result := s.run(t, input)
+	if result.Verdict != trial.Invalid || !strings.Contains(result.Reason, "fio was killed") {
+		t.Errorf("%+v", result)
+	}
+	if s.count("Migrate") != 0 || s.count("Teardown") != 1 {
+		t.Errorf("%v", s.calls)
+	}
+}
+
+func TestCancelledTrialIsTornDown(t *testing.T) {
+	for _, at := range []string{"Provision", "FollowLoad", "Migrate"} {
+		t.Run(at, func(t *testing.T) {
+			s := newStage(t)
+			s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+				if info.ActivityType.Name == at {
+					s.env.CancelWorkflow()
+				}
+			})
+			s.env.ExecuteWorkflow(workflows.TrialName, realInput())
+			if err := s.env.GetWorkflowError(); !temporal.IsCanceledError(err) {
+				t.Errorf("%v, want a cancellation", err)
+			}
+			if s.count("Teardown") != 1 {
+				t.Errorf("%v: want one teardown", s.calls)
+			}
+			if len(s.rows) != 1 || s.rows[0].Verdict != trial.Skipped {
+				t.Errorf("rows %+v, want one that is skipped", s.rows)
+			}
+		})
+	}
+}
+
+// TestAttemptLimit: an attempt that hangs is ended and torn down.
+func TestAttemptLimit(t *testing.T) {
+	s := newStage(t)
+	input := realInput()
+	input.Limits.Attempts, input.Limits.Trial = 1, 100*time.Millisecond
+	input.Phases.Before = time.Hour
+	result := s.run(t, input)
+	if result.Verdict != trial.Invalid || !strings.Contains(result.Reason, "longer than its limit of 100ms, in phase before") {
+		t.Errorf("%+v", result)
+	}
+	if s.count("Teardown") != 1 {
+		t.Errorf("%v", s.calls)
+	}
+}
