@@ -20,7 +20,8 @@ import (
 	"golang.org/x/term"
 
 	"heliotrope/deploy/lab"
-	"heliotrope/internal/inventory"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/strict"
 )
 
 // version is set by the linker.
@@ -49,8 +50,9 @@ func report(out io.Writer, err error) int {
 	}
 	fmt.Fprintln(out, "heliotrope:", strings.TrimSpace(err.Error()))
 	var usage usageError
-	var invalid *inventory.Error
-	if errors.As(err, &usage) || errors.As(err, &invalid) || errors.Is(err, lab.ErrBadInput) {
+	var invalid *strict.Error
+	if errors.As(err, &usage) || errors.As(err, &invalid) || errors.Is(err, lab.ErrBadInput) ||
+		fault.Of(err) == fault.BadInput {
 		return exitBadInput
 	}
 	return exitFailure
@@ -82,6 +84,8 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
+	root.AddCommand(newRun(), newWatch(), newStatus(), newCancel(), newServe(), newStop(), newCheck())
+	root.AddCommand(newValidate(), newPlan())
 	root.AddCommand(newLab())
 	return root
 }

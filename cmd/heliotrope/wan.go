@@ -52,7 +52,7 @@ The host itself removes the shaping when the lease ends; lan shapes nothing.`,
 				return err
 			}
 			defer tb.Close() //nolint:errcheck // the process ends
-			shaper := tb.WAN()
+			shaper := wan.New(inv, tb.Host(inv.WAN.Host))
 			switch {
 			case len(args) == 0:
 			case profile.IsShaping():

@@ -64,7 +64,7 @@ func withGuest(b *testing.B, kind string) (context.Context, *testbed.Testbed, st
 	must(b, err)
 	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
 	must(b, err)
-	domain, err := tb.StartGuest(ctx, storage.SiteA, "guest", disk)
+	domain, err := tb.StartGuest(ctx, storage.SiteA, disk, 0)
 	must(b, err)
 	return ctx, tb, system, disk, domain.Name
 }

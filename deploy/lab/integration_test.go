@@ -94,7 +94,7 @@ func TestCancelledMigration(t *testing.T) {
 	must(t, err)
 	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
 	must(t, err)
-	domain, err := tb.StartGuest(ctx, storage.SiteA, "guest", disk)
+	domain, err := tb.StartGuest(ctx, storage.SiteA, disk, 0)
 	must(t, err)
 	load := startLoad(ctx, t, tb)
 
@@ -132,7 +132,7 @@ func migrateUnderLoad(t *testing.T, kind string, replication drbd.Options) {
 	must(t, err)
 	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
 	must(t, err)
-	domain, err := tb.StartGuest(ctx, storage.SiteA, "guest", disk)
+	domain, err := tb.StartGuest(ctx, storage.SiteA, disk, 0)
 	must(t, err)
 
 	load := startLoad(ctx, t, tb)

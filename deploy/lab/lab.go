@@ -55,7 +55,7 @@ type Options struct {
 	MemoryMiB int    `json:"memory_mib"` // of each node
 	MTU       int    `json:"mtu"`        // of the test network, bytes
 	DataMiB   int    `json:"data_mib"`   // of each node's memory for disks under test
-	GuestMiB  int    `json:"guest_mib"`  // default memory of the measured guest
+	GuestMiB  int    `json:"guest_mib"`  // default memory of the measured guest; 96 is too little for its worker
 	// Accel is "auto", "kvm" or "tcg"; stored is what was decided.
 	Accel Accel `json:"accel"`
 	// FirstPort, when not zero, puts the nodes' ssh on FirstPort and the two
@@ -65,7 +65,7 @@ type Options struct {
 
 // DefaultOptions is the testbed that the numbers in docs/lab.md were measured on.
 func DefaultOptions() Options {
-	return Options{Name: "default", MemoryMiB: 1024, MTU: 1500, DataMiB: 160, GuestMiB: 96, Accel: AccelAuto}
+	return Options{Name: "default", MemoryMiB: 1024, MTU: 1500, DataMiB: 160, GuestMiB: 128, Accel: AccelAuto}
 }
 
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,15}$`)

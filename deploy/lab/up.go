@@ -133,6 +133,9 @@ func (l *Lab) startAll(ctx context.Context, request UpRequest) error {
 	if err := l.awaitAll(ctx, ended, request.Progress); err != nil {
 		return err
 	}
+	if err := l.setClocks(ctx); err != nil {
+		return err
+	}
 	// Saved last: a testbed with a state file was ready once.
 	return l.save()
 }

@@ -1,0 +1,403 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"heliotrope/deploy/temporal"
+	"heliotrope/internal/record"
+	"heliotrope/internal/trial"
+	"heliotrope/workers"
+	"heliotrope/workflows"
+)
+
+// finishSignal ends a stand-in campaign.
+const finishSignal = "finish"
+
+// standInCampaign answers as a campaign does that runs its second trial of
+// four, until it is signalled or cancelled.
+func standInCampaign(ctx workflow.Context, input workflows.CampaignInput) (workflows.CampaignResult, error) {
+	status := workflows.CampaignStatus{Name: input.Name, SpecSHA256: input.SpecSHA256, DataDir: input.DataDir, State: "running",
+		Progress: workflows.Progress{Total: 4, Verdicts: map[trial.Verdict]int{trial.Valid: 1}, TrialSeconds: 60},
+		Running:  []workflows.RunningTrial{{Lane: input.Lanes[0].Name, WorkflowID: "trial/" + input.Name, Sequence: 2, CellID: "a-cell", Started: workflow.Now(ctx)}}}
+	if err := workflow.SetQueryHandler(ctx, workflows.StatusQuery, func() (workflows.CampaignStatus, error) { return status, nil }); err != nil {
+		return workflows.CampaignResult{}, err
+	}
+	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID: "trial/" + input.Name, WaitForCancellation: true}), workflows.TrialName)
+	selector := workflow.NewSelector(ctx)
+	selector.AddReceive(workflow.GetSignalChannel(ctx, finishSignal), func(c workflow.ReceiveChannel, _ bool) { c.Receive(ctx, nil) })
+	selector.AddReceive(ctx.Done(), func(workflow.ReceiveChannel, bool) {})
+	selector.Select(ctx)
+	if ctx.Err() != nil {
+		_ = child.Get(ctx, nil)
+		return workflows.CampaignResult{}, ctx.Err()
+	}
+	status.Progress.Verdicts[trial.Valid], status.Running = 4, nil
+	return workflows.CampaignResult{Progress: status.Progress}, nil
+}
+
+// standInTrial measures before a migration until it is cancelled.
+func standInTrial(ctx workflow.Context) error {
+	status := workflows.TrialStatus{Phase: trial.Before, Since: workflow.Now(ctx), Attempt: 1, Attempts: 3}
+	if err := workflow.SetQueryHandler(ctx, workflows.StatusQuery, func() (workflows.TrialStatus, error) { return status, nil }); err != nil {
+		return err
+	}
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Hour, HeartbeatTimeout: time.Minute, WaitForCancellation: true})
+	load, migration := workflow.ExecuteActivity(ctx, followLoadActivity), workflow.ExecuteActivity(ctx, "Migrate")
+	_ = load.Get(ctx, nil)
+	return migration.Get(ctx, nil)
+}
+
+// beating heartbeats details until its activity is cancelled.
+func beating(details any) func(context.Context) error {
+	return func(ctx context.Context) error {
+		beat := time.NewTicker(50 * time.Millisecond)
+		defer beat.Stop()
+		for {
+			activity.RecordHeartbeat(ctx, details)
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-activity.GetWorkerStopChannel(ctx):
+				return nil
+			case <-beat.C:
+			}
+		}
+	}
+}
+
+// useServer names the embedded server's program, and forgets whatever server
+// and home the user has.
+func useServer(t *testing.T) {
+	t.Helper()
+	ownHome(t)
+	for _, name := range []string{"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_PROFILE", "TEMPORAL_API_KEY"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("TEMPORAL_CONFIG_FILE", filepath.Join(t.TempDir(), "none.toml"))
+	if os.Getenv("HELIOTROPE_SERVER") != "" {
+		return
+	}
+	binary, err := filepath.Abs("../../bin/heliotrope-server")
+	if err == nil {
+		_, err = os.Stat(binary)
+	}
+	if err != nil {
+		t.Fatalf("this test needs the embedded server: run `make server` (%v)", err)
+	}
+	t.Setenv("HELIOTROPE_SERVER", binary)
+}
+
+// serveStandIn runs an embedded server with a stand-in controller in this
+// process, and makes the command line find them.
+func serveStandIn(t *testing.T) (c client.Client, stopController func()) {
+	t.Helper()
+	return serveWith(t, func(c client.Client, _ temporal.Settings) worker.Worker {
+		w := worker.New(c, workers.ControllerQueue, worker.Options{MaxHeartbeatThrottleInterval: 50 * time.Millisecond})
+		w.RegisterWorkflowWithOptions(standInCampaign, workflow.RegisterOptions{Name: workflows.CampaignName})
+		w.RegisterWorkflowWithOptions(standInTrial, workflow.RegisterOptions{Name: workflows.TrialName})
+		w.RegisterActivityWithOptions(beating(record.Progress{Running: true, IOPS: 321, MeanLatencyMs: 4.5}), activity.RegisterOptions{Name: followLoadActivity})
+		w.RegisterActivityWithOptions(beating(migrationProgress{SentBytes: 1 << 20, MemoryBytes: 4 << 20}), activity.RegisterOptions{Name: "Migrate"})
+		return w
+	})
+}
+
+// serveWith runs an embedded server, and a controller in this process.
+func serveWith(t *testing.T, controller func(client.Client, temporal.Settings) worker.Worker) (c client.Client, stopController func()) {
+	t.Helper()
+	useServer(t)
+	settings, err := temporal.LoadSettings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings.Address = freeAddress(t)
+	stateDir, ctx := stateDirOf(t), t.Context()
+	unlock, err := lockServe(ctx, stateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(unlock)
+	server, err := temporal.Ensure(ctx, temporal.ServerOptions{Settings: settings, StateDir: stateDir,
+		UIAddress: freeAddress(t), Synchronous: "NORMAL", Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	session, err := dial(ctx, settings, stateDir, server.UIURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(session.client.Close)
+	if err := temporal.RegisterSearchAttributes(ctx, session.client, settings.Namespace, workflows.SearchAttributes); err != nil {
+		t.Fatal(err)
+	}
+	w := controller(session.client, settings)
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	if err := announce(stateDir, settings, server.UIURL); err != nil {
+		t.Fatal(err)
+	}
+	return session.client, w.Stop
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// wantRun runs the command line and looks at all that it gave.
+func wantRun(t *testing.T, code int, want string, args ...string) string {
+	t.Helper()
+	got, stdout, stderr := run(t, args...)
+	if got != code || !strings.Contains(stdout+stderr, want) {
+		t.Errorf("%v: exit code %d, want %d and %q in:\n%s%s", args, got, code, want, stdout, stderr)
+	}
+	return stdout
+}
+
+func TestCampaignCommands(t *testing.T) {
+	c, _ := serveStandIn(t)
+	file, data := writeCampaign(t, simulatedCampaign), t.TempDir()
+	wantRun(t, 0, "no campaigns yet", "status")
+	wantRun(t, exitFailure, `no campaign "unit"`, "status", "unit")
+	wantRun(t, exitFailure, `no campaign "unit"`, "watch", "unit")
+	wantRun(t, exitFailure, `no campaign "unit"`, "cancel", "unit")
+
+	wantRun(t, 0, "heliotrope watch unit", "run", file, "--data", data, "--detach")
+	wantRun(t, 0, "runs already", "run", file, "--data", data, "--detach")
+	other := writeCampaign(t, strings.Replace(simulatedCampaign, "seed: 1", "seed: 2", 1))
+	wantRun(t, exitBadInput, "another name", "run", other, "--data", data, "--detach")
+
+	shot := awaitBeats(t)
+	if lane := shot.Lanes[0]; lane.Load.IOPS != 321 || lane.Migration.SentBytes != 1<<20 || lane.Trial == nil || lane.Trial.Phase != trial.Before || lane.Lane != "simulated-1" {
+		t.Errorf("%+v", lane)
+	}
+	if shot.Status.DataDir != data || shot.EstimateSeconds <= 0 || shot.Outcome != outcomeRunning {
+		t.Errorf("%+v", shot)
+	}
+	wantRun(t, 0, "321 IOPS, 4.5 ms", "status", "unit")
+	detach(t, "watch", "unit")
+	detach(t, "run", file, "--data", data)
+	wantRun(t, 0, "1 of 4 trials done (1 valid), about", "status", "unit")
+
+	if err := c.SignalWorkflow(t.Context(), workflows.CampaignID("unit"), "", finishSignal, nil); err != nil {
+		t.Fatal(err)
+	}
+	settings, _, err := settingsOf(stateDirOf(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := foreignController(t.Context()); found != nil {
+		t.Error("a controller of a server that nobody named was found")
+	}
+	t.Setenv("TEMPORAL_ADDRESS", settings.Address)
+	if found := foreignController(t.Context()); found == nil {
+		t.Error("the controller that works for the server was not found")
+	} else {
+		found.client.Close()
+	}
+	t.Setenv("TEMPORAL_ADDRESS", "")
+
+	var ended result
+	if err := json.Unmarshal([]byte(wantRun(t, 0, "4 of 4 trials done (4 valid)", "watch", "unit", "--json")), &ended); err != nil || ended.Outcome != outcomeCompleted || ended.UI == "" {
+		t.Errorf("%v: %+v", err, ended)
+	}
+	wantRun(t, exitFailure, "it has finished", "cancel", "unit")
+
+	// The same name again, and cancelled this time.
+	wantRun(t, 0, "runs", "run", file, "--data", data, "--detach")
+	wantRun(t, 0, "torn down", "cancel", "unit", "--wait")
+	wantRun(t, exitFailure, "unit: cancelled", "watch", "unit")
+	wantRun(t, exitFailure, "it was cancelled", "cancel", "unit")
+	var listed []listedCampaign
+	if err := json.Unmarshal([]byte(wantRun(t, 0, "", "status", "--json")), &listed); err != nil || len(listed) == 0 || listed[0].Name != "unit" {
+		t.Errorf("%v: %+v", err, listed)
+	}
+}
+
+func stateDirOf(t *testing.T) string {
+	t.Helper()
+	stateDir, err := temporal.DefaultDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stateDir
+}
+
+// detach runs the command line and presses Ctrl-C when it shows something of
+// the campaign.
+func detach(t *testing.T, args ...string) {
+	t.Helper()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var stdout, stderr bytes.Buffer
+	root := newRoot(&stdout, writerFunc(func(text []byte) (int, error) {
+		if bytes.Contains(text, []byte("trials done")) {
+			interrupt()
+		}
+		return stderr.Write(text)
+	}))
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if code := report(&stderr, err); code != exitDetached || stdout.Len() != 0 ||
+		!strings.Contains(stderr.String(), "heliotrope watch unit") || !strings.Contains(stderr.String(), "heliotrope cancel unit") {
+		t.Errorf("%v: exit code %d, stdout %q, stderr %q", args, code, stdout.String(), stderr.String())
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(text []byte) (int, error) { return f(text) }
+
+// TestFinishedWithoutAController holds that how a campaign ended can be seen
+// without anybody who answers for it.
+func TestFinishedWithoutAController(t *testing.T) {
+	c, stopController := serveStandIn(t)
+	wantRun(t, 0, "runs", "run", writeCampaign(t, simulatedCampaign), "--data", t.TempDir(), "--detach")
+	if err := c.SignalWorkflow(t.Context(), workflows.CampaignID("unit"), "", finishSignal, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.GetWorkflow(t.Context(), workflows.CampaignID("unit"), "").Get(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	stopController()
+	wantRun(t, 0, "unit: completed, 4 of 4 trials done (4 valid)", "watch", "unit")
+}
+
+// awaitBeats asks for the status until the activities' heartbeats are in it.
+func awaitBeats(t *testing.T) snapshot {
+	t.Helper()
+	for ctx := t.Context(); ctx.Err() == nil; {
+		var shot snapshot
+		if err := json.Unmarshal([]byte(wantRun(t, 0, "", "status", "unit", "--json")), &shot); err != nil {
+			t.Fatal(err)
+		}
+		if len(shot.Lanes) == 1 && shot.Lanes[0].Load != nil && shot.Lanes[0].Migration != nil {
+			return shot
+		}
+	}
+	return snapshot{}
+}
+
+// TestTestbedInUse holds that no campaign is started on a testbed on which
+// another one runs.
+func TestTestbedInUse(t *testing.T) {
+	c, _ := serveStandIn(t)
+	input := workflows.CampaignInput{Name: "first", Lanes: []workflows.Lane{{Name: "lab-1", Inventory: "/x/lab-1.yaml"}}}
+	s := &session{client: c}
+	if err := s.startCampaign(t.Context(), input); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.startCampaign(t.Context(), input); err == nil || !strings.Contains(err.Error(), "heliotrope watch first") {
+		t.Errorf("started twice: %v", err)
+	}
+	err := s.checkFree(t.Context(), "second", []string{"/x/lab-1.yaml"})
+	var found findings
+	found.add(err)
+	if len(found.bad) != 1 || !strings.Contains(err.Error(), "in use by campaign first") {
+		t.Errorf("%v", err)
+	}
+	for name, test := range map[string][]string{"first": {"/x/lab-1.yaml"}, "second": {"/x/lab-2.yaml"}, "simulated": nil} {
+		if err := s.checkFree(t.Context(), name, test); err != nil {
+			t.Errorf("%s on %v: %v", name, test, err)
+		}
+	}
+}
+
+// killServer kills the server of a serve, and waits until there is another.
+func killServer(t *testing.T, stateDir, address string) {
+	t.Helper()
+	settings := temporal.Settings{Address: address, Namespace: temporal.DefaultNamespace}
+	before, err := temporal.Find(t.Context(), settings, stateDir)
+	if err != nil || before.PID == 0 {
+		t.Fatalf("%+v, %v", before, err)
+	}
+	if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for ctx := t.Context(); ctx.Err() == nil; {
+		after, err := temporal.Find(ctx, settings, stateDir)
+		if err == nil && after.PID != 0 && after.PID != before.PID {
+			if after.UIURL != before.UIURL {
+				t.Errorf("the UI moved from %s to %s", before.UIURL, after.UIURL)
+			}
+			return
+		}
+	}
+}
+
+// TestServe runs the real thing, with its server, as a process.
+func TestServe(t *testing.T) {
+	useServer(t)
+	stateDir := t.TempDir()
+	t.Setenv(commandLineEnv, "1")
+	address, uiAddress := freeAddress(t), freeAddress(t)
+	if err := startServe(t.Context(), stateDir, []string{ownProgram(t), "serve", "--state-dir", stateDir, "--address", address, "--ui-address", uiAddress}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := stopServe(context.Background(), stateDir, time.Minute); err != nil {
+			t.Error(err)
+		}
+		if _, err := temporal.StopEmbedded(context.Background(), stateDir); err != nil {
+			t.Error(err)
+		}
+	})
+	if session, err := ensureController(t.Context(), stateDir, func(text string) { t.Errorf("there is one, but: %s", text) }); err != nil {
+		t.Error(err)
+	} else {
+		session.client.Close()
+	}
+	wantRun(t, 0, "no campaigns yet", "status", "--state-dir", stateDir)
+	killServer(t, stateDir, address)
+	wantRun(t, 0, "no campaigns yet", "status", "--state-dir", stateDir)
+	second := exec.Command(ownProgram(t), "serve", "--state-dir", stateDir)
+	if text, err := second.CombinedOutput(); err == nil || !strings.Contains(string(text), "already serving") {
+		t.Errorf("a second serve: %v, %s", err, text)
+	}
+	wantRun(t, 0, "has ended", "stop", "--state-dir", stateDir)
+	wantRun(t, 0, "no controller runs", "stop", "--state-dir", stateDir)
+	wantRun(t, exitFailure, "heliotrope serve", "status", "--state-dir", stateDir)
+	if conn, err := net.Dial("tcp", address); err == nil {
+		_ = conn.Close()
+		t.Error("the server goes on after its serve")
+	}
+	// The next one is where the last one was.
+	options := serveOptions{stateDir: stateDir}
+	if settings, err := options.settings(); err != nil || settings.Address != address || options.wantedUI() != uiAddress {
+		t.Errorf("the next server is at %s, its UI at %s, %v", settings.Address, options.wantedUI(), err)
+	}
+	options.address, options.uiAddress = "127.0.0.1:1", "127.0.0.1:2"
+	if settings, err := options.settings(); err != nil || settings.Address != "127.0.0.1:1" || options.wantedUI() != "127.0.0.1:2" {
+		t.Errorf("the next server is at %s, its UI at %s, %v", settings.Address, options.wantedUI(), err)
+	}
+	t.Setenv("TEMPORAL_ADDRESS", "temporal.example:7233")
+	wantRun(t, exitBadInput, "give one of both", "serve", "--state-dir", stateDir, "--address", address)
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"heliotrope/analysis/dataset"
+)
+
+func newCheck() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check DIR",
+		Short: "Verify a dataset against its manifest",
+		Long: `Verify a campaign's dataset (DATA/campaign=NAME), or all of a data folder, against the
+manifests: every file is there, unchanged, and has the rows that the manifest
+says. Nothing is changed. Exit code 1 when something is wrong.`,
+		Example: `  heliotrope check data
+  heliotrope check data/campaign=quick --json | jq '.[].problems'`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			folders, err := campaignFolders(args[0])
+			if err != nil {
+				return err
+			}
+			var checks []checked
+			for _, folder := range folders {
+				one, err := check(folder)
+				if err != nil {
+					return fmt.Errorf("check %s: %w", folder, err)
+				}
+				checks = append(checks, one)
+			}
+			return printChecks(cmd, checks, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// checked is what is wrong with one campaign's dataset.
+type checked struct {
+	Folder   string            `json:"folder"`
+	Files    int               `json:"files"` // in the manifest
+	Rows     int64             `json:"rows"`
+	Problems []dataset.Problem `json:"problems"`
+}
+
+// campaignFolders are the campaigns' folders in a data folder, or the one that
+// is named itself.
+func campaignFolders(path string) ([]string, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, usageError{fmt.Errorf("dataset: %w", err)}
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if dataset.CampaignName(absolute) != "" {
+		return []string{path}, nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("dataset: %w", err)}
+	}
+	var folders []string
+	for _, entry := range entries {
+		if entry.IsDir() && dataset.CampaignName(entry.Name()) != "" {
+			folders = append(folders, filepath.Join(path, entry.Name()))
+		}
+	}
+	if len(folders) == 0 {
+		return nil, usageError{fmt.Errorf("%s is neither a campaign's dataset (campaign=NAME) nor holds one", path)}
+	}
+	return folders, nil
+}
+
+func check(folder string) (checked, error) {
+	problems, err := dataset.Check(folder)
+	one := checked{Folder: folder, Problems: append([]dataset.Problem{}, problems...)}
+	if err != nil || len(problems) > 0 {
+		return one, err
+	}
+	manifest, err := dataset.ReadManifest(folder)
+	for _, file := range manifest.Files {
+		one.Files++
+		one.Rows += file.Rows
+	}
+	return one, err
+}
+
+func printChecks(cmd *cobra.Command, checks []checked, asJSON bool) error {
+	var code error
+	for _, one := range checks {
+		if len(one.Problems) > 0 {
+			code = exitCode(exitFailure)
+		}
+	}
+	out := cmd.OutOrStdout()
+	if asJSON {
+		if err := printJSON(out, checks); err != nil {
+			return err
+		}
+		return code
+	}
+	for _, one := range checks {
+		if len(one.Problems) == 0 {
+			fmt.Fprintf(out, "%s: %d files, %d rows: as the manifest says\n", one.Folder, one.Files, one.Rows)
+			continue
+		}
+		for _, problem := range one.Problems {
+			fmt.Fprintf(out, "%s: %s: %s\n", one.Folder, problem.Path, printable(problem.Text))
+		}
+	}
+	return code
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"heliotrope/internal/campaign"
+)
+
+func newPlan() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "plan FILE",
+		Short: "Show what a campaign would do: its cells, the trials in their order, time and disk space",
+		Long: `Show what a campaign would do: its cells, the trials in their order, and about how
+much time and disk space they take. The same file gives the same plan on every
+machine. No host is touched.
+
+The estimate assumes the speed of the emulated testbed, or of good disks on hosts,
+and that no trial is tried twice: docs/campaigns.md has its figures.`,
+		Example: `  heliotrope plan examples/thesis.yaml
+  heliotrope plan examples/thesis.yaml --json | jq -r '.trials[].cell_id'`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := loadRequest(args[0], "")
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), planOf(r))
+			}
+			return printPlan(cmd.OutOrStdout(), r)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the plan as JSON: an object whose trials is the ordered list")
+	return cmd
+}
+
+// plan is a campaign's plan as JSON.
+type plan struct {
+	Name       string           `json:"name"`
+	SpecSHA256 string           `json:"spec_sha256"` // of the file as it is
+	Testbed    string           `json:"testbed"`
+	Lanes      int              `json:"lanes"`
+	Cells      []planCell       `json:"cells"`
+	Trials     []campaign.Trial `json:"trials"` // in the order in which they start
+	Estimate   planEstimate     `json:"estimate"`
+}
+
+type planCell struct {
+	ID string `json:"id"`
+	campaign.Cell
+}
+
+type planEstimate struct {
+	Seconds float64 `json:"seconds"`
+	Bytes   int64   `json:"bytes"`
+}
+
+func planOf(r *request) plan {
+	p := plan{
+		Name: r.spec.Name, SpecSHA256: r.sha256(), Testbed: r.spec.Testbed, Lanes: r.spec.LaneCount(), Trials: r.trials,
+		Estimate: planEstimate{Seconds: r.estimate.Time.Seconds(), Bytes: r.estimate.Bytes},
+	}
+	for _, cell := range r.spec.Cells() {
+		p.Cells = append(p.Cells, planCell{ID: cell.ID(), Cell: cell})
+	}
+	return p
+}
+
+// printPlan shows a plan to people.
+func printPlan(out io.Writer, r *request) error {
+	p := planOf(r)
+	fmt.Fprintf(out, "campaign %s: %s, on %s\n", p.Name, cellsAndTrials(len(p.Cells), len(p.Trials)), whereOf(p))
+	fmt.Fprintf(out, "takes about %s and leaves about %s\n\n", roughly(r.estimate.Time), mebibytes(p.Estimate.Bytes))
+	cells := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(cells, "CELL\tHYPERVISOR\tSTORAGE\tWAN\tROUND TRIP\tACCESS\tGUEST MEMORY")
+	for _, cell := range p.Cells {
+		storage, memory := cell.Storage, "the inventory's"
+		if cell.DRBDProtocol != "" {
+			storage += " " + cell.DRBDProtocol
+		}
+		if cell.GuestMemoryMiB != 0 {
+			memory = fmt.Sprintf("%d MiB", cell.GuestMemoryMiB)
+		}
+		fmt.Fprintf(cells, "%s\t%s\t%s\t%s\t%s ms\t%s\t%s\n", cell.ID, cell.Hypervisor, storage, cell.WAN,
+			strconv.FormatFloat(cell.RTTMs, 'f', -1, 64), cell.Access.Name, memory)
+	}
+	if err := cells.Flush(); err != nil {
+		return err
+	}
+	trials := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(trials, "\nTRIAL\tREPETITION\tCELL")
+	for _, trial := range p.Trials {
+		fmt.Fprintf(trials, "%d\t%d\t%s\n", trial.Sequence, trial.Block, trial.CellID)
+	}
+	return trials.Flush()
+}
+
+// whereOf says on which testbeds a plan runs.
+func whereOf(p plan) string {
+	switch p.Testbed {
+	case campaign.TestbedEmulated:
+		return "the emulated testbed"
+	case campaign.TestbedSimulated:
+		return fmt.Sprintf("%d simulated %s: a model, no measurement", p.Lanes, plural(p.Lanes, "testbed"))
+	}
+	return fmt.Sprintf("%d %s of hosts", p.Lanes, plural(p.Lanes, "testbed"))
+}
+
+// roughly is a duration without what nobody can know.
+func roughly(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return seconds(d)
+	case d < time.Hour:
+		return fmt.Sprintf("%.0f min", d.Minutes())
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%.1f h", d.Hours())
+	}
+	return fmt.Sprintf("%.1f days", d.Hours()/24)
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
+)
+
+// findings are what stands in the way of a campaign, all of it.
+type findings struct {
+	bad    []error // what was asked for cannot be
+	failed []error // something does not work
+}
+
+// err is nil when nothing was found, and a usageError when something was asked
+// for that cannot be.
+func (f *findings) err() error {
+	all := append(append([]error{}, f.bad...), f.failed...)
+	switch {
+	case len(all) == 0:
+		return nil
+	case len(f.bad) > 0:
+		return usageError{errors.Join(all...)}
+	}
+	return errors.Join(all...)
+}
+
+// add keeps an error; nil is none.
+func (f *findings) add(err error) {
+	var usage usageError
+	switch {
+	case err == nil:
+	case errors.As(err, &usage) || fault.Of(err) == fault.BadInput:
+		f.bad = append(f.bad, err)
+	default:
+		f.failed = append(f.failed, err)
+	}
+}
+
+func (f *findings) addBad(format string, args ...any) {
+	f.bad = append(f.bad, fmt.Errorf(format, args...))
+}
+
+func (f *findings) addFailed(format string, args ...any) {
+	f.failed = append(f.failed, fmt.Errorf(format, args...))
+}
+
+// laneBed is a lane with the inventory of its testbed; nil for a simulated one.
+type laneBed struct {
+	lane      trial.Lane
+	inventory *inventory.Inventory
+}
+
+// loadLanes reads the inventories that a campaign names. Two lanes must not
+// share a host: their trials would run into each other.
+func loadLanes(paths []string, found *findings) []laneBed {
+	var beds []laneBed
+	names, hosts := map[string]string{}, map[string]string{}
+	for _, path := range paths {
+		inv, err := inventory.Load(path)
+		if err != nil {
+			found.addBad("%w", err)
+			continue
+		}
+		bed, err := newLaneBed(path, inv)
+		if err != nil {
+			found.addBad("%w", err)
+			continue
+		}
+		if other, taken := names[inv.Name]; taken {
+			found.addBad("%s: its testbed is called %s, as that of %s is: each lane needs a testbed of its own", path, inv.Name, other)
+			continue
+		}
+		names[inv.Name] = path
+		for _, host := range inv.Hosts() {
+			if other, taken := hosts[host.SSH.Address]; taken && other != path {
+				found.addBad("%s: host %s (%s) is also in %s: each lane needs hosts of its own", path, host.Name, host.SSH.Address, other)
+			}
+			hosts[host.SSH.Address] = path
+		}
+		beds = append(beds, bed)
+	}
+	return beds
+}
+
+func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return laneBed{}, err
+	}
+	lane := trial.Lane{Name: inv.Name, Kind: inv.Kind, Inventory: absolute, Agentless: inv.Mode == inventory.Agentless}
+	for _, host := range inv.Hosts() {
+		lane.Hosts = append(lane.Hosts, host.Name)
+	}
+	return laneBed{lane: lane, inventory: inv}, nil
+}
+
+// simulatedLanes are the lanes of a simulated campaign.
+func simulatedLanes(count int) []laneBed {
+	beds := make([]laneBed, max(1, count))
+	for i := range beds {
+		beds[i].lane = trial.Lane{Name: fmt.Sprintf("simulated-%d", i+1), Kind: inventory.Simulated}
+	}
+	return beds
+}
+
+// checkFolder looks whether the dataset can be written: the folder is made
+// when it is not there, and has room for needBytes.
+func checkFolder(folder string, needBytes int64, found *findings) {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		found.addFailed("data folder: %w", err)
+		return
+	}
+	probe, err := os.CreateTemp(folder, ".writable-*")
+	if err != nil {
+		found.addFailed("data folder: %w", err)
+		return
+	}
+	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
+		found.addFailed("data folder: %w", err)
+		return
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(folder, &disk); err != nil {
+		found.addFailed("data folder %s: ask for its free space: %w", folder, err)
+		return
+	}
+	free := int64(disk.Bavail) * disk.Bsize //nolint:gosec // no disk has 2^63 bytes
+	if free < needBytes {
+		found.addFailed("data folder %s: %s are free, and the campaign needs about %s (the plan's estimate and limits.min_free_mib): make room, or choose another --data",
+			folder, mebibytes(free), mebibytes(needBytes))
+	}
+}
+
+// factsBed is what the preflight needs of a testbed.
+type factsBed interface {
+	Facts(ctx context.Context) (testbed.Facts, error)
+	Close() error
+}
+
+// hostsLimit is how long a testbed's hosts may take to answer, all together.
+const hostsLimit = time.Minute
+
+// hostCheck looks at the hosts of every lane: whether they answer, with the
+// right keys, and have room for the largest guest.
+type hostCheck struct {
+	connect func(*inventory.Inventory) (factsBed, error)
+	limit   time.Duration
+}
+
+// check asks all testbeds at the same time.
+func (c hostCheck) check(ctx context.Context, beds []laneBed, trials []campaign.Trial, found *findings) {
+	each := make([]findings, len(beds))
+	var asking sync.WaitGroup
+	for i, bed := range beds {
+		if bed.inventory != nil {
+			asking.Go(func() { c.checkBed(ctx, bed, trials, &each[i]) })
+		}
+	}
+	asking.Wait()
+	for _, one := range each {
+		found.bad = append(found.bad, one.bad...)
+		found.failed = append(found.failed, one.failed...)
+	}
+}
+
+func (c hostCheck) checkBed(ctx context.Context, bed laneBed, trials []campaign.Trial, found *findings) {
+	name := bed.lane.Name
+	connected, err := c.connect(bed.inventory)
+	if err != nil {
+		found.addFailed("testbed %s: %w", name, err)
+		return
+	}
+	defer connected.Close() //nolint:errcheck // only asked
+	limited, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	facts, err := connected.Facts(limited)
+	if err != nil {
+		found.addFailed("testbed %s: %w", name, err)
+		return
+	}
+	if need := largestGuest(trials, facts.GuestMemoryMiB); need > facts.FreeMemoryMiB {
+		found.addBad("testbed %s: a guest of %d MiB does not fit: the smaller of its hosts has %d MiB for guests", name, need, facts.FreeMemoryMiB)
+	}
+}
+
+// largestGuest is the most memory that a trial's guest has, in MiB.
+func largestGuest(trials []campaign.Trial, byDefault int) int {
+	largest := 0
+	for _, planned := range trials {
+		memory := planned.Cell.GuestMemoryMiB
+		if memory == 0 {
+			memory = byDefault
+		}
+		largest = max(largest, memory)
+	}
+	return largest
+}

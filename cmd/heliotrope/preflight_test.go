@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"heliotrope/deploy/lab"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
+)
+
+// writeInventory writes an inventory of real hosts with that label, whose
+// addresses begin with net.
+func writeInventory(t *testing.T, folder, label, net string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../internal/inventory/testdata/good.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for old, now := range map[string]string{"name: lab-1": "name: " + label, "192.0.2.": net + ".2.",
+		"[2001:db8::2]:22": net + ".3.1:22", "store.example.net": net + ".4.1"} {
+		text = bytes.ReplaceAll(text, []byte(old), []byte(now))
+	}
+	path := filepath.Join(folder, label+"-"+net+".yaml")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestLanes(t *testing.T) {
+	folder := t.TempDir()
+	one, two := writeInventory(t, folder, "one", "10.1"), writeInventory(t, folder, "two", "10.2")
+	sameHosts, sameLabel := writeInventory(t, folder, "three", "10.1"), writeInventory(t, folder, "one", "10.4")
+	broken := filepath.Join(folder, "broken.yaml")
+	if err := os.WriteFile(broken, []byte("version: 1\nnmae: x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		paths []string
+		want  []string // in the problems
+	}{
+		"two testbeds":             {paths: []string{one, two}},
+		"the same file twice":      {[]string{one, one}, []string{"a testbed of its own"}},
+		"the same label":           {[]string{one, sameLabel}, []string{"is called one"}},
+		"the same hosts":           {[]string{one, sameHosts}, []string{"host host-a (10.1.2.1:22) is also in", "host store"}},
+		"no file and a broken one": {[]string{filepath.Join(folder, "none.yaml"), broken}, []string{"none.yaml", "nmae"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var found findings
+			beds := loadLanes(test.paths, &found)
+			err := found.err()
+			if len(test.want) == 0 {
+				if err != nil || len(beds) != len(test.paths) {
+					t.Fatalf("%d lanes, %v", len(beds), err)
+				}
+				lane := beds[1].lane
+				if lane.Name != "two" || lane.Kind != inventory.Hardware || lane.Inventory != two || strings.Join(lane.Hosts, " ") != "host-a host-b store" {
+					t.Errorf("lane %+v", lane)
+				}
+				return
+			}
+			var errs bytes.Buffer
+			if code := report(&errs, err); code != exitBadInput {
+				t.Errorf("exit code %d", code)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(errs.String(), want) {
+					t.Errorf("no %q in %s", want, errs.String())
+				}
+			}
+		})
+	}
+}
+
+// fakeBed answers as it is told.
+type fakeBed struct {
+	facts  testbed.Facts
+	err    error
+	silent bool
+	closed *int
+}
+
+func (b fakeBed) Facts(ctx context.Context) (testbed.Facts, error) {
+	if b.silent {
+		<-ctx.Done()
+		return testbed.Facts{}, fmt.Errorf("host-a: %w", ctx.Err())
+	}
+	return b.facts, b.err
+}
+
+func (b fakeBed) Close() error {
+	*b.closed++
+	return nil
+}
+
+func TestHosts(t *testing.T) {
+	good := testbed.Facts{GuestMemoryMiB: 96, FreeMemoryMiB: 256}
+	for name, test := range map[string]struct {
+		beds   []fakeBed
+		memory []int // of the trials' guests
+		code   int
+		want   []string
+	}{
+		"well":                     {beds: []fakeBed{{facts: good}}, memory: []int{0, 256}},
+		"a guest that is too big":  {[]fakeBed{{facts: good}}, []int{0, 257}, exitBadInput, []string{"257 MiB does not fit", "256 MiB for guests"}},
+		"the default is too big":   {[]fakeBed{{facts: testbed.Facts{GuestMemoryMiB: 96, FreeMemoryMiB: 95}}}, []int{0}, exitBadInput, []string{"96 MiB does not fit"}},
+		"hosts that do not answer": {[]fakeBed{{err: fmt.Errorf("host-a: %w", remote.ErrUnreachable)}, {err: remote.ErrHostKey}}, []int{0}, exitFailure, []string{"bed0: host-a", "bed1: host key"}},
+		"a host that hangs":        {[]fakeBed{{silent: true}}, []int{0}, exitFailure, []string{"bed0: host-a", "deadline"}},
+		"both kinds of problems":   {[]fakeBed{{facts: good}, {err: errors.New("down")}}, []int{300}, exitBadInput, []string{"300 MiB", "bed1: down"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			closed := 0
+			var beds []laneBed
+			byLabel := map[string]fakeBed{}
+			for i, bed := range test.beds {
+				label := fmt.Sprintf("bed%d", i)
+				bed.closed = new(int)
+				byLabel[label] = bed
+				beds = append(beds, laneBed{lane: trial.Lane{Name: label}, inventory: &inventory.Inventory{Name: label}})
+				defer func() { closed += *bed.closed }()
+			}
+			var trials []campaign.Trial
+			for _, memory := range test.memory {
+				trials = append(trials, campaign.Trial{Cell: campaign.Cell{GuestMemoryMiB: memory}})
+			}
+			var found findings
+			checks := hostCheck{limit: 50 * time.Millisecond, connect: func(inv *inventory.Inventory) (factsBed, error) { return byLabel[inv.Name], nil }}
+			checks.check(context.Background(), beds, trials, &found)
+			code := 0
+			var errs bytes.Buffer
+			if err := found.err(); err != nil {
+				code = report(&errs, err)
+			}
+			if code != test.code {
+				t.Errorf("exit code %d, want %d: %s", code, test.code, errs.String())
+			}
+			for _, want := range test.want {
+				if !strings.Contains(errs.String(), want) {
+					t.Errorf("no %q in %s", want, errs.String())
+				}
+			}
+			for label, bed := range byLabel {
+				if *bed.closed != 1 {
+					t.Errorf("%s was closed %d times", label, *bed.closed)
+				}
+			}
+		})
+	}
+}
+
+// TestHostsThatAreNotThere asks real connections, which nobody answers.
+func TestHostsThatAreNotThere(t *testing.T) {
+	folder := t.TempDir()
+	path := writeInventory(t, folder, "one", "127.1")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Loopback addresses, and a port where nobody listens.
+	text = bytes.ReplaceAll(text, []byte(":22\n"), []byte(":1\n"))
+	text = bytes.ReplaceAll(text, []byte(":22\"\n"), []byte(":1\"\n"))
+	text = bytes.ReplaceAll(text, []byte("/etc/heliotrope/id"), []byte("keys/id"))
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(key, "")
+	if err == nil {
+		err = errors.Join(os.Mkdir(filepath.Join(folder, "keys"), 0o700), os.WriteFile(path, text, 0o600),
+			os.WriteFile(filepath.Join(folder, "keys", "id"), pem.EncodeToMemory(block), 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found findings
+	beds := loadLanes([]string{path}, &found)
+	hosts.check(t.Context(), beds, nil, &found)
+	var errs bytes.Buffer
+	if code := report(&errs, found.err()); code != exitFailure || len(beds) != 1 {
+		t.Errorf("exit code %d, %d lanes", code, len(beds))
+	}
+	for _, want := range []string{"testbed one: host-a: true: cannot connect to root@127.1.2.1:1", "host-b: true:", "store: true:"} {
+		if !strings.Contains(errs.String(), want) {
+			t.Errorf("no %q in %s", want, errs.String())
+		}
+	}
+}
+
+func TestHostsOfASimulatedCampaignAreNotAsked(t *testing.T) {
+	var found findings
+	checks := hostCheck{limit: time.Minute, connect: func(*inventory.Inventory) (factsBed, error) {
+		t.Error("a host was asked")
+		return nil, errors.New("asked")
+	}}
+	beds := simulatedLanes(2)
+	checks.check(context.Background(), beds, nil, &found)
+	if err := found.err(); err != nil || len(beds) != 2 || beds[1].lane.Name == beds[0].lane.Name || beds[0].lane.Kind != inventory.Simulated {
+		t.Errorf("%+v, %v", beds, err)
+	}
+}
+
+func TestDataFolder(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "new", "data")
+	var found findings
+	checkFolder(folder, 1, &found)
+	if entries, err := os.ReadDir(folder); found.err() != nil || err != nil || len(entries) != 0 {
+		t.Errorf("%v, %v, left %v", found.err(), err, entries)
+	}
+	checkFolder(folder, 1<<62, &found)
+	file := filepath.Join(folder, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checkFolder(filepath.Join(file, "data"), 1, &found)
+	var errs bytes.Buffer
+	if code := report(&errs, found.err()); code != exitFailure {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{"MiB are free", "--data", "not a directory"} {
+		if !strings.Contains(errs.String(), want) {
+			t.Errorf("no %q in %s", want, errs.String())
+		}
+	}
+}
+
+func TestEmulatedSite(t *testing.T) {
+	ownHome(t)
+	r := &request{spec: &campaign.Spec{Testbed: campaign.TestbedEmulated}, trials: []campaign.Trial{{Cell: campaign.Cell{GuestMemoryMiB: 100_000}}}}
+	var found findings
+	options := &runOptions{testbed: lab.DefaultOptions().Name}
+	site := options.site(context.Background(), r, &found)
+	if !site.down || len(site.paths) != 1 || len(found.bad) != 1 || !strings.Contains(found.err().Error(), "guest memory 100000 MiB") {
+		t.Errorf("%+v, %v", site, found.err())
+	}
+	found, r.trials = findings{}, []campaign.Trial{{}}
+	if site = options.site(context.Background(), r, &found); !site.down || found.err() != nil {
+		t.Errorf("%+v, %v", site, found.err())
+	}
+	options.testbed = "../x"
+	if options.site(context.Background(), r, &found); len(found.bad) != 1 {
+		t.Errorf("a bad name: %v", found.err())
+	}
+}

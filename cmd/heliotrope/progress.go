@@ -1,0 +1,181 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"heliotrope/internal/record"
+	"heliotrope/internal/trial"
+	"heliotrope/workflows"
+)
+
+// snapshot is what is known of a campaign at one moment.
+type snapshot struct {
+	At         time.Time                `json:"at"`
+	WorkflowID string                   `json:"workflow_id"`
+	Outcome    outcome                  `json:"outcome"`
+	Failure    string                   `json:"failure,omitempty"` // why the campaign failed
+	Status     workflows.CampaignStatus `json:"status"`
+	Lanes      []laneSnapshot           `json:"lanes,omitempty"`
+	// EstimateSeconds is what the plan says one trial takes, for the time
+	// before the first one has finished.
+	EstimateSeconds float64 `json:"estimate_seconds"`
+	LaneCount       int     `json:"lane_count"`
+	// Unanswered says why Status is old, or empty: no controller answered.
+	Unanswered string `json:"unanswered,omitempty"`
+}
+
+// outcome of a campaign's workflow.
+type outcome string
+
+// The outcomes.
+const (
+	outcomeRunning    outcome = "running"
+	outcomeCompleted  outcome = "completed"
+	outcomeFailed     outcome = "failed"
+	outcomeCancelled  outcome = "cancelled"
+	outcomeTerminated outcome = "terminated" // by somebody, past the campaign's own teardown
+	outcomeTimedOut   outcome = "timed-out"
+)
+
+// sentence says it of a campaign.
+func (o outcome) sentence() string {
+	switch o {
+	case outcomeRunning:
+		return "is running"
+	case outcomeCompleted:
+		return "has finished"
+	case outcomeTimedOut:
+		return "has timed out"
+	case outcomeFailed:
+		return "has failed"
+	}
+	return "was " + string(o)
+}
+
+// laneSnapshot is the trial that a lane runs, with what its activities told
+// last. What could not be asked is nil.
+type laneSnapshot struct {
+	workflows.RunningTrial
+	Trial     *workflows.TrialStatus `json:"trial,omitempty"`
+	Load      *record.Progress       `json:"load,omitempty"`
+	Migration *migrationProgress     `json:"migration,omitempty"`
+	Step      string                 `json:"step,omitempty"` // of what is being done, in a few words
+}
+
+// migrationProgress is how far a migration is.
+type migrationProgress struct {
+	SentBytes   int64 `json:"sent_bytes"`   // over all rounds
+	MemoryBytes int64 `json:"memory_bytes"` // the guest's: one round over all of it
+}
+
+// left forecasts the time until the campaign ends, from the mean time of its
+// finished trials, or from the estimate before there is one. False when
+// nothing is known.
+func (s snapshot) left() (time.Duration, bool) {
+	progress := s.Status.Progress
+	mean := s.EstimateSeconds
+	if finished := progress.Done() - progress.Verdicts[trial.Skipped]; finished > 0 && progress.TrialSeconds > 0 {
+		mean = progress.TrialSeconds / float64(finished)
+	}
+	if mean <= 0 || progress.Total == 0 {
+		return 0, false
+	}
+	seconds := mean * float64(progress.Total-progress.Done())
+	for _, running := range s.Status.Running {
+		seconds -= min(mean, max(0, s.At.Sub(running.Started).Seconds()))
+	}
+	seconds = max(0, seconds) / float64(max(1, s.LaneCount))
+	return time.Duration(seconds * float64(time.Second)), true
+}
+
+// headline is the campaign in one line.
+func (s snapshot) headline() string {
+	state := s.Status.State
+	if s.Outcome != outcomeRunning {
+		state = string(s.Outcome)
+	}
+	line := fmt.Sprintf("%s: %s, %s", s.Status.Name, state, s.counts())
+	if left, known := s.left(); known && left > 0 && s.Outcome == outcomeRunning {
+		line += ", about " + seconds(left) + " left"
+	}
+	return line
+}
+
+// counts says how many trials are done, and how they ended.
+func (s snapshot) counts() string {
+	progress := s.Status.Progress
+	line := fmt.Sprintf("%d of %d trials done", progress.Done(), progress.Total)
+	var parts []string
+	for _, verdict := range []trial.Verdict{trial.Valid, trial.TargetFailed, trial.Invalid, trial.Skipped} {
+		if count := progress.Verdicts[verdict]; count > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", count, verdict))
+		}
+	}
+	if progress.Retried > 0 {
+		parts = append(parts, fmt.Sprintf("%d tried again", progress.Retried))
+	}
+	if len(parts) > 0 {
+		line += " (" + strings.Join(parts, ", ") + ")"
+	}
+	return line
+}
+
+// headline is the lane's trial in one line. What comes from a host is shown
+// without control characters.
+func (l laneSnapshot) headline(total int, at time.Time) string {
+	line := fmt.Sprintf("%s: trial %d/%d %s", l.Lane, l.Sequence, total, l.CellID)
+	if l.Trial != nil {
+		if l.Trial.Attempt > 1 {
+			line += fmt.Sprintf(", attempt %d/%d", l.Trial.Attempt, l.Trial.Attempts)
+		}
+		line += fmt.Sprintf(", %s %s", l.Trial.Phase, seconds(at.Sub(l.Trial.Since)))
+	}
+	for _, detail := range l.details() {
+		line += ", " + detail
+	}
+	return printable(line)
+}
+
+// details are the figures that belong to the lane's phase.
+func (l laneSnapshot) details() []string {
+	var details []string
+	if l.Step != "" {
+		details = append(details, l.Step)
+	}
+	if m := l.Migration; m != nil && m.MemoryBytes > 0 {
+		details = append(details, fmt.Sprintf("%s sent of a memory of %s", mebibytes(m.SentBytes), mebibytes(m.MemoryBytes)))
+	}
+	if l.Load != nil {
+		details = append(details, fmt.Sprintf("%.0f IOPS, %.1f ms", l.Load.IOPS, l.Load.MeanLatencyMs))
+	}
+	if l.Trial != nil && l.Trial.Problem != "" {
+		details = append(details, "the attempt before: "+l.Trial.Problem)
+	}
+	return details
+}
+
+// key changes when the lane's trial, attempt or phase does.
+func (l laneSnapshot) key() string {
+	key := l.WorkflowID
+	if l.Trial != nil {
+		key += fmt.Sprintf("/%d/%s", l.Trial.Attempt, l.Trial.Phase)
+	}
+	return key
+}
+
+func seconds(d time.Duration) string { return max(0, d).Round(time.Second).String() }
+
+func mebibytes(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
+
+// printable is text on one line, without what could disturb a terminal.
+func printable(text string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?")))
+}

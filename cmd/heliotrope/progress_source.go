@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/record"
+	"heliotrope/workflows"
+)
+
+// askLimit is how long one question to the server may take. A query waits for
+// a worker that is not there until this ends.
+const askLimit = 5 * time.Second
+
+// errNoCampaign says that the server knows no campaign of that name.
+var errNoCampaign = errors.New("no such campaign")
+
+// campaignSource asks a Temporal server about one campaign.
+type campaignSource struct {
+	client    client.Client
+	name      string
+	laneCount int
+	estimate  time.Duration // of one trial
+	last      workflows.CampaignStatus
+}
+
+// source asks about a campaign that was started with that input.
+func (s *session) source(input workflows.CampaignInput) *campaignSource {
+	return &campaignSource{client: s.client, name: input.Name, laneCount: len(input.Lanes), estimate: trialEstimate(input)}
+}
+
+// snapshot asks for everything that is shown. An error is errNoCampaign, or
+// one of the connection, which may be gone at the next try.
+func (s *campaignSource) snapshot(ctx context.Context) (snapshot, error) {
+	id := workflows.CampaignID(s.name)
+	shot := snapshot{WorkflowID: id, Outcome: outcomeRunning, EstimateSeconds: s.estimate.Seconds(), LaneCount: s.laneCount}
+	info, err := describe(ctx, s.client, id)
+	if err != nil {
+		return shot, err
+	}
+	shot.Outcome = outcomeOf(info.GetStatus())
+	if shot.Outcome == outcomeFailed || shot.Outcome == outcomeTerminated {
+		shot.Failure = s.failure(ctx, info)
+	}
+	var status workflows.CampaignStatus
+	if err := query(ctx, s.client, id, &status); err == nil {
+		s.last = status
+	} else if shot.Unanswered = err.Error(); shot.Outcome == outcomeCompleted {
+		s.last.Progress = s.final(ctx, info, s.last.Progress)
+	}
+	if s.last.Name == "" {
+		s.last.Name = s.name
+	}
+	shot.Status = s.last
+	if shot.Outcome == outcomeRunning && shot.Unanswered == "" {
+		shot.Lanes = s.lanes(ctx, status.Running)
+	}
+	shot.At = time.Now()
+	return shot, nil
+}
+
+// lanes asks about every running trial, all at the same time.
+func (s *campaignSource) lanes(ctx context.Context, running []workflows.RunningTrial) []laneSnapshot {
+	lanes := make([]laneSnapshot, len(running))
+	var asking sync.WaitGroup
+	for i := range running {
+		asking.Go(func() { lanes[i] = s.lane(ctx, running[i]) })
+	}
+	asking.Wait()
+	return lanes
+}
+
+// lane leaves out what cannot be asked: a trial may end at any moment.
+func (s *campaignSource) lane(ctx context.Context, running workflows.RunningTrial) laneSnapshot {
+	lane := laneSnapshot{RunningTrial: running}
+	var status workflows.TrialStatus
+	if query(ctx, s.client, running.WorkflowID, &status) == nil {
+		lane.Trial = &status
+	}
+	limited, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	description, err := s.client.DescribeWorkflowExecution(limited, running.WorkflowID, "")
+	if err != nil {
+		return lane
+	}
+	for _, activity := range description.GetPendingActivities() {
+		lane.take(activity)
+	}
+	return lane
+}
+
+// followLoadActivity heartbeats a record.Progress. All others heartbeat steps
+// and bytes, or what is not shown.
+const followLoadActivity = "FollowLoad"
+
+// beat is what activities heartbeat, each some of it.
+type beat struct {
+	Step string `json:"step"`
+	migrationProgress
+}
+
+// take keeps what a pending activity told with its last heartbeat. Details
+// that are not what we expect are left out: another version wrote them.
+func (l *laneSnapshot) take(activity *workflowpb.PendingActivityInfo) {
+	details := activity.GetHeartbeatDetails()
+	if activity.GetActivityType().GetName() == followLoadActivity {
+		l.Load = decode[record.Progress](details)
+		return
+	}
+	told := decode[beat](details)
+	if told == nil {
+		return
+	}
+	if told.Step != "" {
+		l.Step = told.Step
+	}
+	if told.MemoryBytes > 0 {
+		l.Migration = &told.migrationProgress
+	}
+}
+
+func decode[T any](details *commonpb.Payloads) *T {
+	value := new(T)
+	if len(details.GetPayloads()) == 0 || converter.GetDefaultDataConverter().FromPayloads(details, value) != nil {
+		return nil
+	}
+	return value
+}
+
+// failure is why a campaign's workflow did not complete.
+func (s *campaignSource) failure(ctx context.Context, info *workflowpb.WorkflowExecutionInfo) string {
+	return fault.Reason(s.ended(ctx, info, nil))
+}
+
+// final is what a campaign that has completed returned, which needs no
+// controller; or else what was known before.
+func (s *campaignSource) final(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, before workflows.Progress) workflows.Progress {
+	var returned workflows.CampaignResult
+	if s.ended(ctx, info, &returned) != nil {
+		return before
+	}
+	return returned.Progress
+}
+
+// ended reads what a campaign's workflow that has ended returned.
+func (s *campaignSource) ended(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, returned any) error {
+	limited, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	return s.client.GetWorkflow(limited, info.GetExecution().GetWorkflowId(), info.GetExecution().GetRunId()).Get(limited, returned)
+}
+
+// describe asks the server for the newest run of a campaign.
+func describe(ctx context.Context, c client.Client, id string) (*workflowpb.WorkflowExecutionInfo, error) {
+	limited, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	description, err := c.DescribeWorkflowExecution(limited, id, "")
+	var missing *serviceerror.NotFound
+	if errors.As(err, &missing) {
+		return nil, errNoCampaign
+	}
+	if err != nil {
+		return nil, err
+	}
+	return description.GetWorkflowExecutionInfo(), nil
+}
+
+// query asks a workflow for its status.
+func query(ctx context.Context, c client.Client, id string, status any) error {
+	limited, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	value, err := c.QueryWorkflow(limited, id, "", workflows.StatusQuery)
+	if err != nil {
+		return err
+	}
+	return value.Get(status)
+}
+
+// campaignInput reads what the newest run of a campaign was started with. It
+// needs no worker.
+func campaignInput(ctx context.Context, c client.Client, name string) (workflows.CampaignInput, error) {
+	limited, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	var input workflows.CampaignInput
+	history := c.GetWorkflowHistory(limited, workflows.CampaignID(name), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	if !history.HasNext() {
+		return input, errNoCampaign
+	}
+	event, err := history.Next()
+	var missing *serviceerror.NotFound
+	if errors.As(err, &missing) {
+		return input, errNoCampaign
+	}
+	if err != nil {
+		return input, err
+	}
+	started := event.GetWorkflowExecutionStartedEventAttributes().GetInput()
+	return input, converter.GetDefaultDataConverter().FromPayloads(started, &input)
+}
+
+func outcomeOf(status enumspb.WorkflowExecutionStatus) outcome {
+	switch status {
+	case enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED:
+		return outcomeCompleted
+	case enumspb.WORKFLOW_EXECUTION_STATUS_FAILED:
+		return outcomeFailed
+	case enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED:
+		return outcomeCancelled
+	case enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED:
+		return outcomeTerminated
+	case enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
+		return outcomeTimedOut
+	}
+	return outcomeRunning // also while it continues as new
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"heliotrope/deploy/lab"
+	"heliotrope/internal/campaign"
+	"heliotrope/workflows"
+)
+
+// runOptions are the command line of run.
+type runOptions struct {
+	campaignCommand
+	dataDir string
+	testbed string
+	detach  bool
+	asJSON  bool
+}
+
+func newRun() *cobra.Command {
+	options := &runOptions{}
+	cmd := &cobra.Command{
+		Use:   "run FILE",
+		Short: "Run a campaign, and show its progress until it ends",
+		Long: `Run a campaign, and show its progress until it ends. Everything is checked before a
+host is touched. The emulated testbed is started when the campaign asks for it, and a
+controller in the background when none runs. Ctrl-C ends the watching, not the
+campaign; the same command again attaches to it.
+
+Exit codes: 0 the campaign finished (failed migrations are results too), 1 it
+failed, was cancelled, or left no valid trial, 2 bad input, 130 Ctrl-C.`,
+		Example: `  heliotrope run examples/quick.yaml
+  heliotrope run examples/thesis.yaml --data /srv/thesis --detach
+  heliotrope run examples/quick.yaml --json 2>progress.log | jq .summary`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error { return options.run(cmd, args[0]) },
+	}
+	options.flags(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&options.dataDir, "data", "data", "folder for the dataset; made when it is not there")
+	flags.StringVar(&options.testbed, "testbed-name", lab.DefaultOptions().Name, "which emulated testbed to use, or start")
+	flags.BoolVar(&options.detach, "detach", false, "start the campaign and return")
+	flags.BoolVar(&options.asJSON, "json", false, "print the result as JSON; the progress goes to standard error")
+	return cmd
+}
+
+// request is a campaign that is to be run.
+type request struct {
+	spec     *campaign.Spec
+	yaml     []byte
+	folder   string // where the file's relative paths start
+	trials   []campaign.Trial
+	estimate campaign.Estimate
+	dataDir  string // absolute
+}
+
+// loadRequest reads a campaign file; what is wrong with it is bad input.
+func loadRequest(file, dataDir string) (*request, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("campaign: %w", err)}
+	}
+	r := &request{yaml: text}
+	if r.spec, err = campaign.Parse(file, text); err != nil {
+		return nil, usageError{err}
+	}
+	if r.folder, err = filepath.Abs(filepath.Dir(file)); err != nil {
+		return nil, err
+	}
+	if r.dataDir, err = filepath.Abs(dataDir); err != nil {
+		return nil, err
+	}
+	r.trials = r.spec.Plan()
+	r.estimate = r.spec.Estimate(r.trials)
+	return r, nil
+}
+
+// neededBytes is the disk space that the dataset needs, and what is to be left.
+func (r *request) neededBytes() int64 {
+	return r.estimate.Bytes + int64(r.spec.Limits.MinFreeMiB)<<20
+}
+
+func (r *request) sha256() string {
+	sum := sha256.Sum256(r.yaml)
+	return hex.EncodeToString(sum[:])
+}
+
+// input is what the campaign's workflow is started with.
+func (r *request) input(beds []laneBed) workflows.CampaignInput {
+	input := workflows.CampaignInput{Name: r.spec.Name, SpecYAML: string(r.yaml), SpecSHA256: r.sha256(), SpecFolder: r.folder,
+		DataDir: r.dataDir, TrialsPerRun: workflows.DefaultTrialsPerRun}
+	for _, bed := range beds {
+		input.Lanes = append(input.Lanes, bed.lane)
+	}
+	return input
+}
+
+// trialEstimate is what the plan says one trial takes; 0 when the campaign
+// file is of another version and not understood.
+func trialEstimate(input workflows.CampaignInput) time.Duration {
+	spec, err := campaign.Parse(input.Name, []byte(input.SpecYAML))
+	if err != nil {
+		return 0
+	}
+	trials := spec.Plan()
+	if len(trials) == 0 {
+		return 0
+	}
+	return spec.Estimate(trials).Time * time.Duration(spec.LaneCount()) / time.Duration(len(trials))
+}
+
+func (o *runOptions) run(cmd *cobra.Command, file string) error {
+	ctx := cmd.Context()
+	progress := func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), printable(text)) }
+	r, err := loadRequest(file, o.dataDir)
+	if err != nil {
+		return err
+	}
+	session, err := o.start(ctx, r, progress)
+	if err != nil && ctx.Err() != nil {
+		progress("heliotrope: interrupted; the campaign was not started: " + err.Error())
+		return exitCode(exitDetached)
+	}
+	if err != nil {
+		return err
+	}
+	defer session.client.Close()
+	if session.ui != "" {
+		progress("Temporal UI: " + session.ui)
+	}
+	if o.detach {
+		progress(fmt.Sprintf("campaign %s runs; `heliotrope watch %s` shows it", r.spec.Name, r.spec.Name))
+		if o.asJSON {
+			return printJSON(cmd.OutOrStdout(), map[string]string{"name": r.spec.Name, "workflow_id": workflows.CampaignID(r.spec.Name), "ui": session.ui})
+		}
+		return nil
+	}
+	return session.follow(cmd, r.spec.Name, o.asJSON)
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	"go.temporal.io/api/serviceerror"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/testbed"
+	"heliotrope/workflows"
+)
+
+// hosts is the check of real testbeds.
+var hosts = hostCheck{limit: hostsLimit, connect: func(inv *inventory.Inventory) (factsBed, error) {
+	connected, err := testbed.Connect(inv)
+	return reachedBed{connected}, err
+}}
+
+// reachedBed asks its hosts whether they answer before it asks them anything
+// else, so that the errors of those that do not are short.
+type reachedBed struct{ *testbed.Testbed }
+
+func (b reachedBed) Facts(ctx context.Context) (testbed.Facts, error) {
+	names := b.HostNames()
+	errs := make([]error, len(names))
+	var asking sync.WaitGroup
+	for i, name := range names {
+		asking.Go(func() { _, errs[i] = b.Host(name).Run(ctx, remote.Command{Args: []string{"true"}}) })
+	}
+	asking.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return testbed.Facts{}, err
+	}
+	return b.Testbed.Facts(ctx)
+}
+
+// start makes the campaign run: it attaches to one that runs already, or
+// checks everything and starts it. All that stands in the way is reported at
+// once, before a host is touched.
+func (o *runOptions) start(ctx context.Context, r *request, progress func(string)) (*session, error) {
+	stateDir, err := o.dir()
+	if err != nil {
+		return nil, err
+	}
+	session, err := ensureController(ctx, stateDir, progress)
+	if err != nil && ctx.Err() != nil {
+		return nil, err
+	}
+	var found findings
+	found.add(err)
+	unlock, err := lockRuns(ctx, stateDir)
+	if err == nil {
+		err = o.startOn(ctx, session, r, &found, progress)
+		unlock()
+	}
+	if err != nil {
+		if session != nil {
+			session.client.Close()
+		}
+		return nil, err
+	}
+	return session, nil
+}
+
+// lockRuns keeps another run from starting a campaign at the same time: both
+// would find the testbed free.
+func lockRuns(ctx context.Context, stateDir string) (unlock func(), err error) {
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state folder: %w", err)
+	}
+	lock := flock.New(filepath.Join(stateDir, "run.lock"))
+	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
+		return nil, fmt.Errorf("wait for another run that starts a campaign: %w", err)
+	}
+	return func() { _ = lock.Unlock() }, nil
+}
+
+// startOn attaches to the campaign or starts it. s is nil when no server
+// answers, which is among the findings.
+func (o *runOptions) startOn(ctx context.Context, s *session, r *request, found *findings, progress func(string)) error {
+	if s != nil {
+		attached, err := s.attach(ctx, r, progress)
+		if attached {
+			return err
+		}
+		found.add(err)
+	}
+	return o.startNew(ctx, s, r, found, progress)
+}
+
+// startNew checks everything and starts the campaign.
+func (o *runOptions) startNew(ctx context.Context, s *session, r *request, found *findings, progress func(string)) error {
+	checkFolder(r.dataDir, r.neededBytes(), found)
+	found.add(checkDataset(r))
+	site := o.site(ctx, r, found)
+	if s != nil {
+		found.add(s.checkFree(ctx, r.spec.Name, site.paths))
+	}
+	hosts.check(ctx, site.beds, r.trials, found)
+	if err := found.err(); err != nil {
+		return err
+	}
+	if site.down {
+		progress("start the emulated testbed " + o.testbed)
+		if err := o.startLab(ctx, progress); err != nil {
+			return fmt.Errorf("the emulated testbed %s: %w", o.testbed, err)
+		}
+		site.beds = loadLanes(site.paths, found)
+		hosts.check(ctx, site.beds, r.trials, found)
+		if err := found.err(); err != nil {
+			return err
+		}
+	}
+	return s.startCampaign(ctx, r.input(site.beds))
+}
+
+// attach tells whether the campaign runs already, from the same file. One of
+// the same name and another file is bad input.
+func (s *session) attach(ctx context.Context, r *request, progress func(string)) (bool, error) {
+	name := r.spec.Name
+	info, err := describe(ctx, s.client, workflows.CampaignID(name))
+	if errors.Is(err, errNoCampaign) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask whether campaign %s runs: %w", name, err)
+	}
+	if outcomeOf(info.GetStatus()) != outcomeRunning {
+		return false, nil
+	}
+	input, err := s.input(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	if input.SpecSHA256 != r.sha256() {
+		return false, usageError{fmt.Errorf("a campaign %q runs already, from another campaign file: give this one another name, or end that one with `heliotrope cancel %s`", name, name)}
+	}
+	progress(fmt.Sprintf("campaign %s runs already; its data go to %s", name, input.DataDir))
+	return true, reviveLabs(ctx, input.Lanes, progress)
+}
+
+// checkDataset refuses a folder that holds a dataset of the campaign's name:
+// trials of two runs must not be mixed.
+func checkDataset(r *request) error {
+	name := r.spec.Name
+	folder := dataset.CampaignFolder(r.dataDir, name)
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(r.dataDir, "work", name, "campaign.yaml")) // as activities.Plan keeps it
+	sum := sha256.Sum256(text)
+	from := "another campaign file"
+	if err == nil && hex.EncodeToString(sum[:]) == r.sha256() {
+		from = "this very campaign file"
+	}
+	return usageError{fmt.Errorf("%s already holds trials of a campaign %q, from %s (%s): choose another --data, or another name",
+		r.dataDir, name, from, filepath.Join(folder, dataset.SummaryFile))}
+}
+
+// checkFree refuses testbeds that another campaign uses: trials of both would
+// run into each other.
+func (s *session) checkFree(ctx context.Context, name string, inventories []string) error {
+	campaigns, err := listCampaigns(ctx, s.client)
+	if err != nil {
+		return fmt.Errorf("ask which campaigns run: %w", err)
+	}
+	var problems []error
+	for _, other := range campaigns {
+		if other.Outcome != outcomeRunning || other.Name == name || len(inventories) == 0 {
+			continue
+		}
+		input, err := s.input(ctx, other.Name)
+		if err != nil {
+			return fmt.Errorf("ask which testbeds campaign %s uses: %w", other.Name, err)
+		}
+		for _, lane := range input.Lanes {
+			if slices.Contains(inventories, lane.Inventory) {
+				problems = append(problems, usageError{fmt.Errorf("testbed %s is in use by campaign %s: wait for its end (`heliotrope watch %s`), or cancel it", lane.Name, other.Name, other.Name)})
+			}
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// listedLimit is how long the server may take to list what it has started.
+const listedLimit = 10 * time.Second
+
+// startCampaign starts the campaign's workflow, and returns when the server
+// lists it, so that the next run finds its testbeds in use.
+func (s *session) startCampaign(ctx context.Context, input workflows.CampaignInput) error {
+	options := workflows.StartOptions(input)
+	options.WorkflowExecutionErrorWhenAlreadyStarted = true
+	began := time.Now()
+	_, err := s.client.ExecuteWorkflow(ctx, options, workflows.CampaignName, input)
+	var taken *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &taken) {
+		return usageError{fmt.Errorf("a campaign %q was just started by somebody else; `heliotrope watch %s` shows it", input.Name, input.Name)}
+	}
+	if err != nil {
+		return fmt.Errorf("start campaign %s: %w", input.Name, err)
+	}
+	poll := time.NewTicker(100 * time.Millisecond)
+	defer poll.Stop()
+	for time.Since(began) < listedLimit && ctx.Err() == nil {
+		campaigns, err := listCampaigns(ctx, s.client)
+		if err == nil && slices.ContainsFunc(campaigns, func(c listedCampaign) bool {
+			return c.Name == input.Name && (c.Outcome == outcomeRunning || c.Started.After(began))
+		}) {
+			break
+		}
+		<-poll.C
+	}
+	return nil // it runs, listed or not
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"heliotrope/deploy/temporal"
+	"heliotrope/workers"
+	"heliotrope/workflows"
+)
+
+func newServe() *cobra.Command {
+	shared := &campaignCommand{}
+	options := serveOptions{}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the controller, and a Temporal server where none answers",
+		Long: `Run the controller in the foreground, and with it a Temporal server with its Web UI
+where the environment names none. This is what a service manager would run; run
+starts one in the background when there is none. One can run for each state
+folder. Ctrl-C or SIGTERM ends the controller and then the server that it
+started; campaigns that run wait and go on with the next serve.`,
+		Example: `  heliotrope serve
+  heliotrope serve --address 127.0.0.1:17233 --ui-address 127.0.0.1:18233
+  TEMPORAL_ADDRESS=temporal.example:7233 heliotrope serve`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if options.stateDir, err = shared.dir(); err != nil {
+				return err
+			}
+			return serve(cmd.Context(), options, newLog(cmd.ErrOrStderr()))
+		},
+	}
+	shared.flags(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&options.address, "address", "", "host:port of the embedded server; default: as the last time, "+temporal.DefaultAddress+" at first")
+	flags.StringVar(&options.uiAddress, "ui-address", "", "host:port of its Web UI; default: as the last time, "+temporal.DefaultUIAddress+" at first; a busy one is replaced")
+	return cmd
+}
+
+type serveOptions struct {
+	stateDir  string
+	address   string
+	uiAddress string
+}
+
+// settings say where the server is: the one that the environment names, or
+// else an embedded one, where it is wanted or was the last time.
+func (o serveOptions) settings() (temporal.Settings, error) {
+	settings, err := temporal.LoadSettings()
+	if err != nil {
+		return settings, err
+	}
+	switch last := lastServe(o.stateDir); {
+	case o.address != "" && settings.Configured():
+		return settings, usageError{fmt.Errorf("--address is where the embedded server listens, but the environment names another server, %s: give one of both", settings.Address)}
+	case o.address != "":
+		settings.Address = o.address
+	case last != nil && last.Embedded && !settings.Configured():
+		settings.Address = last.Address
+	}
+	return settings, nil
+}
+
+// wantedUI is where the embedded server's UI is wanted, or was the last time.
+func (o serveOptions) wantedUI() string {
+	if last := lastServe(o.stateDir); o.uiAddress == "" && last != nil && last.Embedded {
+		return strings.TrimPrefix(last.UI, "http://")
+	}
+	return o.uiAddress
+}
+
+// serve runs the controller until ctx ends. Everything that it started is
+// ended again, in the opposite order.
+func serve(ctx context.Context, options serveOptions, log zerolog.Logger) (err error) {
+	settings, err := options.settings()
+	if err != nil {
+		return err
+	}
+	unlock, err := lockServe(ctx, options.stateDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	server, err := ownServer(ctx, temporal.ServerOptions{Settings: settings, StateDir: options.stateDir,
+		UIAddress: options.wantedUI(), Log: log, Progress: func(text string) { log.Info().Msg(text) }})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.stop(context.WithoutCancel(ctx))) }()
+	return control(ctx, options.stateDir, server, log)
+}
+
+// control runs the controller until ctx ends, and the server for as long.
+func control(ctx context.Context, stateDir string, server *ownedServer, log zerolog.Logger) error {
+	settings, ui := server.now.Settings, server.now.UIURL
+	session, err := dial(ctx, settings, stateDir, ui)
+	if err != nil {
+		return err
+	}
+	defer session.client.Close()
+	if err := temporal.RegisterSearchAttributes(ctx, session.client, settings.Namespace, workflows.SearchAttributes); err != nil {
+		return err
+	}
+	controller := workers.Controller(session.client, workers.ControllerOptions{Log: log, Version: version,
+		WorkerBinary: workerBinary(), TemporalAddress: settings.Address, Namespace: settings.Namespace})
+	if err := controller.Start(); err != nil {
+		return fmt.Errorf("start the controller: %w", err)
+	}
+	defer controller.Stop()
+	if err := announce(stateDir, settings, ui); err != nil {
+		return err
+	}
+	log.Info().Str("temporal", settings.Address).Str("ui", ui).Int("pid", os.Getpid()).Msg("the controller is ready")
+	server.keep(ctx)
+	log.Info().Msg("the controller ends; campaigns that run wait for the next one")
+	return nil
+}
+
+// announce tells other commands that this serve is ready.
+func announce(stateDir string, settings temporal.Settings, ui string) error {
+	ticks, err := startTicks(os.Getpid())
+	if err != nil {
+		return err
+	}
+	state := serveState{PID: os.Getpid(), StartTicks: ticks, Version: version, Address: settings.Address, Embedded: !settings.Configured(),
+		Namespace: settings.Namespace, UI: ui, Started: time.Now().UTC()}
+	if err := state.write(stateDir); err != nil {
+		return fmt.Errorf("tell that the controller is ready: %w", err)
+	}
+	return nil
+}
+
+// workerBinary is the program for measured hosts and guests, which is
+// installed beside this one.
+func workerBinary() string {
+	own, err := os.Executable()
+	if err != nil {
+		own = os.Args[0]
+	}
+	return filepath.Join(filepath.Dir(own), "heliotrope-worker")
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+
+	"heliotrope/deploy/temporal"
+	"heliotrope/workers"
+)
+
+// serveReadyLimit is how long a serve in the background may take until it is
+// ready: usually some seconds.
+const serveReadyLimit = 2 * time.Minute
+
+// ensureController connects to the server, and starts a serve in the
+// background when no controller works for it.
+func ensureController(ctx context.Context, stateDir string, progress func(string)) (*session, error) {
+	held, err := serveLockHeld(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	if !held {
+		if found := foreignController(ctx); found != nil {
+			return found, nil
+		}
+		program, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find this program: %w", err)
+		}
+		progress("start the controller in the background; its log: " + serveLog(stateDir))
+		if err := startServe(ctx, stateDir, []string{program, "serve", "--state-dir", stateDir}); err != nil {
+			return nil, err
+		}
+	} else if err := awaitServe(ctx, stateDir, nil); err != nil {
+		return nil, err
+	}
+	if state, err := runningServe(stateDir); err == nil && state != nil && state.Version != version {
+		progress(fmt.Sprintf("the controller that runs is of version %s, and this program of version %s; `heliotrope stop` ends it", state.Version, version))
+	}
+	settings, ui, err := settingsOf(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	return dial(ctx, settings, stateDir, ui)
+}
+
+// pollFresh is how old a worker's last question for work may be: it asks again
+// after a minute at most.
+const pollFresh = 90 * time.Second
+
+// foreignController connects to the server that the environment names, when a
+// controller on another machine works for it; nil otherwise.
+func foreignController(ctx context.Context) *session {
+	settings, err := temporal.LoadSettings()
+	if err != nil || !settings.Configured() {
+		return nil
+	}
+	found, err := dial(ctx, settings, "", "")
+	if err != nil {
+		return nil // starting our own says what is wrong
+	}
+	queue, err := found.client.DescribeTaskQueue(ctx, workers.ControllerQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+	if err == nil {
+		for _, poller := range queue.GetPollers() {
+			if time.Since(poller.GetLastAccessTime().AsTime()) < pollFresh {
+				return found
+			}
+		}
+	}
+	found.client.Close()
+	return nil
+}
+
+func serveLog(stateDir string) string { return filepath.Join(stateDir, serveLogFile) }
+
+// startServe starts a program that serves, in a session of its own, so that it
+// outlives this process and its terminal, and waits until it is ready.
+func startServe(ctx context.Context, stateDir string, program []string) error {
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return fmt.Errorf("make the state folder: %w", err)
+	}
+	log, err := os.OpenFile(serveLog(stateDir), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("the controller's log: %w", err)
+	}
+	defer log.Close()
+	began, err := log.Seek(0, 2)
+	if err != nil {
+		return fmt.Errorf("the controller's log: %w", err)
+	}
+	cmd := exec.Command(program[0], program[1:]...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the controller: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	err = awaitServe(ctx, stateDir, ended)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, errServeEnded) {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // nobody will use it
+		<-ended                                 //nolint:errcheck // we ended it
+	}
+	err = fmt.Errorf("%w: %s", err, logTail(serveLog(stateDir), began))
+	if cmd.ProcessState.ExitCode() == exitBadInput {
+		return usageError{err}
+	}
+	return err
+}
+
+// errServeEnded says that a serve ended before it was ready.
+var errServeEnded = errors.New("the controller ended before it was ready")
+
+// awaitServe waits until the serve of a state folder is ready. One that ends
+// before is an error: ended tells, where it is not nil.
+func awaitServe(ctx context.Context, stateDir string, ended <-chan error) error {
+	limited, cancel := context.WithTimeout(ctx, serveReadyLimit)
+	defer cancel()
+	poll := time.NewTicker(100 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		state, err := runningServe(stateDir)
+		if err != nil {
+			return err
+		}
+		if state != nil {
+			return nil
+		}
+		select {
+		case err := <-ended:
+			return fmt.Errorf("%w (%w)", errServeEnded, err)
+		case <-limited.Done():
+			return fmt.Errorf("wait for the controller with the state folder %s: %w", stateDir, limited.Err())
+		case <-poll.C:
+		}
+	}
+}
+
+// logTail is why a program ended, from the end of what was written to its log
+// since that had the size began, on one line: its last message, or else what
+// there is.
+func logTail(path string, began int64) string {
+	const most = 600
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	written := "\n" + string(text[min(began, int64(len(text))):])
+	if at := strings.LastIndex(written, "\nheliotrope: "); at >= 0 {
+		written = written[at+len("\nheliotrope: "):]
+	}
+	if len(written) > most {
+		written = "…" + written[len(written)-most:]
+	}
+	return printable(written) + " (its log: " + path + ")"
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+
+	"heliotrope/deploy/temporal"
+	"heliotrope/workers/agent"
+	"heliotrope/workflows"
+)
+
+// campaignCommand is what the commands about campaigns share.
+type campaignCommand struct {
+	stateDir string
+}
+
+func (c *campaignCommand) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.stateDir, "state-dir", "", "where the controller and the Temporal server keep their state; default: heliotrope/temporal under $XDG_STATE_HOME, or ~/.local/state")
+}
+
+// dir is the state folder, absolute.
+func (c *campaignCommand) dir() (string, error) {
+	if c.stateDir == "" {
+		return temporal.DefaultDir()
+	}
+	return filepath.Abs(c.stateDir)
+}
+
+// session is a connection to the Temporal server that keeps the campaigns.
+type session struct {
+	client client.Client
+	ui     string // URL of its UI; empty when not known
+}
+
+// open connects to the server.
+func (c *campaignCommand) open(ctx context.Context) (*session, error) {
+	stateDir, err := c.dir()
+	if err != nil {
+		return nil, err
+	}
+	settings, ui, err := settingsOf(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	return dial(ctx, settings, stateDir, ui)
+}
+
+// settingsOf is where the server is: the one that the environment names, or
+// else the one of the last serve, which may be running or not.
+func settingsOf(stateDir string) (settings temporal.Settings, ui string, err error) {
+	if settings, err = temporal.LoadSettings(); err != nil {
+		return settings, "", err
+	}
+	last := lastServe(stateDir)
+	if last != nil && !settings.Configured() {
+		settings.Address, settings.Namespace = last.Address, last.Namespace
+	}
+	if last != nil && last.Address == settings.Address {
+		ui = last.UI
+	}
+	return settings, ui, nil
+}
+
+// dial connects to a server that is running.
+func dial(ctx context.Context, settings temporal.Settings, stateDir, ui string) (*session, error) {
+	if !settings.Configured() {
+		_, err := temporal.Find(ctx, settings, stateDir)
+		if errors.Is(err, temporal.ErrNotRunning) {
+			return nil, fmt.Errorf("%w: `heliotrope serve` starts it, and `heliotrope run` too", err)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	connected, err := temporal.Dial(ctx, settings, zerolog.Nop(), agent.PatientHeartbeats())
+	if err != nil {
+		return nil, err
+	}
+	return &session{client: connected, ui: ui}, nil
+}
+
+// input reads what a campaign was started with.
+func (s *session) input(ctx context.Context, name string) (workflows.CampaignInput, error) {
+	input, err := campaignInput(ctx, s.client, name)
+	if err != nil {
+		return input, explainMissing(err, name)
+	}
+	return input, nil
+}

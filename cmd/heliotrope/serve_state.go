@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// serveState is what a `heliotrope serve` tells about itself, in serve.json in
+// its state folder. The file stays when the serve ends, so that the next one
+// listens where that did: it runs only while the lock beside the file is held.
+type serveState struct {
+	PID int `json:"pid"`
+	// StartTicks is when the process started, in clock ticks since the
+	// machine's boot (field 22 of /proc/PID/stat): a process ID is used again,
+	// both together are not.
+	StartTicks uint64    `json:"start_ticks"`
+	Version    string    `json:"version"`
+	Address    string    `json:"address"`  // of the Temporal server
+	Embedded   bool      `json:"embedded"` // the server is its own
+	Namespace  string    `json:"namespace"`
+	UI         string    `json:"ui,omitempty"` // URL of the Temporal UI, where it is known
+	Started    time.Time `json:"started"`
+}
+
+// Files in the state folder.
+const (
+	serveLockFile  = "serve.lock"
+	serveStateFile = "serve.json"
+	serveLogFile   = "serve.log"
+)
+
+// errServing says that another serve has the state folder.
+var errServing = errors.New("already serving")
+
+// lockServe makes this process the only serve of a state folder.
+func lockServe(ctx context.Context, stateDir string) (unlock func(), err error) {
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state folder: %w", err)
+	}
+	lock := flock.New(filepath.Join(stateDir, serveLockFile))
+	// Whoever only looks holds the lock for a moment.
+	limited, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	locked, err := lock.TryLockContext(limited, 50*time.Millisecond)
+	if locked {
+		return func() { _ = lock.Unlock() }, nil
+	}
+	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		holder := ""
+		if state := lastServe(stateDir); state != nil {
+			holder = fmt.Sprintf(" (process %d, UI %s)", state.PID, state.UI)
+		}
+		return nil, fmt.Errorf("%w with the state folder %s%s; `heliotrope stop` ends it", errServing, stateDir, holder)
+	}
+	return nil, fmt.Errorf("lock %s: %w", filepath.Join(stateDir, serveLockFile), err)
+}
+
+// runningServe finds the serve of a state folder; nil when none runs or it is
+// not ready yet.
+func runningServe(stateDir string) (*serveState, error) {
+	held, err := serveLockHeld(stateDir)
+	if err != nil || !held {
+		return nil, err
+	}
+	state := lastServe(stateDir)
+	if state == nil {
+		return nil, nil
+	}
+	// The file of a serve before this one.
+	if ticks, err := startTicks(state.PID); err != nil || ticks != state.StartTicks {
+		return nil, nil //nolint:nilerr // no such process is the answer
+	}
+	return state, nil
+}
+
+// serveLockHeld tells whether a serve has the state folder, ready or not.
+func serveLockHeld(stateDir string) (bool, error) {
+	path := filepath.Join(stateDir, serveLockFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	lock := flock.New(path)
+	free, err := lock.TryRLock()
+	if err != nil {
+		return false, fmt.Errorf("look at %s: %w", path, err)
+	}
+	if free {
+		return false, lock.Unlock()
+	}
+	return true, lock.Close()
+}
+
+// lastServe is what the last serve that was ready has told, running or not;
+// nil when there was none, or a crash of the machine has emptied the file.
+func lastServe(stateDir string) *serveState {
+	text, err := os.ReadFile(filepath.Join(stateDir, serveStateFile))
+	state := new(serveState)
+	if err != nil || json.Unmarshal(text, state) != nil {
+		return nil
+	}
+	return state
+}
+
+// write tells others that this serve is ready.
+func (s serveState) write(stateDir string) error {
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(stateDir, serveStateFile)
+	if err := os.WriteFile(path+".new", append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// startTicks is when a process started, in clock ticks since boot; see proc(5).
+func startTicks(pid int) (uint64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The second field, the program's name, may hold anything, in brackets.
+	_, rest, found := strings.Cut(string(text[max(0, strings.LastIndexByte(string(text), ')')):]), ") ")
+	fields := strings.Fields(rest)
+	const startTime = 22 - 3 // the rest begins with the third field
+	if !found || len(fields) <= startTime {
+		return 0, fmt.Errorf("/proc/%d/stat: not understood", pid)
+	}
+	return strconv.ParseUint(fields[startTime], 10, 64)
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"heliotrope/deploy/temporal"
+)
+
+// standInEnv makes this test's own program a stand-in for `heliotrope serve`
+// whose state folder is where it runs, and commandLineEnv makes it heliotrope
+// itself.
+const (
+	standInEnv     = "HELIOTROPE_TEST_SERVE"
+	commandLineEnv = "HELIOTROPE_TEST_MAIN"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(commandLineEnv) != "" {
+		main()
+		os.Exit(0)
+	}
+	switch os.Getenv(standInEnv) {
+	case "":
+		os.Exit(m.Run())
+	case "broken":
+		fmt.Fprintln(os.Stderr, "the port is taken")
+		os.Exit(1)
+	}
+	stateDir, err := os.Getwd()
+	if err != nil {
+		panic(err)
+	}
+	os.Exit(standIn(stateDir))
+}
+
+// standIn takes the lock, is ready, and waits for SIGTERM.
+func standIn(stateDir string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	unlock, err := lockServe(ctx, stateDir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer unlock()
+	err = announce(stateDir, temporal.Settings{Address: "127.0.0.1:1", Namespace: "unit"}, "http://127.0.0.1:2")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	<-ctx.Done()
+	return 0
+}
+
+func ownProgram(t *testing.T) string {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// startStandIn starts one in the background.
+func startStandIn(t *testing.T) (stateDir string, state *serveState) {
+	t.Helper()
+	stateDir = t.TempDir()
+	t.Chdir(stateDir)
+	t.Setenv(standInEnv, "ready")
+	if err := startServe(context.Background(), stateDir, []string{ownProgram(t)}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := stopServe(context.Background(), stateDir, time.Minute); err != nil {
+			t.Error(err)
+		}
+	})
+	state, err := runningServe(stateDir)
+	if err != nil || state == nil {
+		t.Fatalf("the serve that was started is not found: %v, %v", state, err)
+	}
+	return stateDir, state
+}
+
+func TestServeInTheBackground(t *testing.T) {
+	stateDir, state := startStandIn(t)
+	if state.UI != "http://127.0.0.1:2" || state.Address != "127.0.0.1:1" || state.PID == os.Getpid() {
+		t.Errorf("it tells %+v", state)
+	}
+	if session, err := syscall.Getpgid(state.PID); err != nil || session != state.PID {
+		t.Errorf("process group %d of process %d: it would end with our terminal", session, state.PID)
+	}
+	if _, err := lockServe(context.Background(), stateDir); !errors.Is(err, errServing) || !strings.Contains(err.Error(), "heliotrope stop") {
+		t.Errorf("a second serve: %v", err)
+	}
+	pid, err := stopServe(context.Background(), stateDir, time.Minute)
+	if err != nil || pid != state.PID {
+		t.Errorf("stopped %d, %v; want %d", pid, err, state.PID)
+	}
+	if state, err := runningServe(stateDir); state != nil || err != nil {
+		t.Errorf("after it was stopped: %v, %v", state, err)
+	}
+	if pid, err := stopServe(context.Background(), stateDir, time.Minute); pid != 0 || err != nil {
+		t.Errorf("stopped again: %d, %v", pid, err)
+	}
+}
+
+func TestServeThatDoesNotStart(t *testing.T) {
+	stateDir := t.TempDir()
+	if err := os.WriteFile(serveLog(stateDir), []byte("what an earlier one said\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(standInEnv, "broken")
+	err := startServe(context.Background(), stateDir, []string{ownProgram(t)})
+	if !errors.Is(err, errServeEnded) || !strings.Contains(err.Error(), "the port is taken") ||
+		!strings.Contains(err.Error(), serveLog(stateDir)) || strings.Contains(err.Error(), "earlier") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestServeLeftBehind holds that the file of a serve that was killed misleads
+// nobody, least of all stop.
+func TestServeLeftBehind(t *testing.T) {
+	stateDir := t.TempDir()
+	own, err := startTicks(os.Getpid())
+	if err != nil || own == 0 {
+		t.Fatalf("%d, %v", own, err)
+	}
+	// Its process ID is now ours.
+	for name, ticks := range map[string]uint64{"another process": own - 1, "the same process, without the lock": own} {
+		if err := (serveState{PID: os.Getpid(), StartTicks: ticks}).write(stateDir); err != nil {
+			t.Fatal(err)
+		}
+		if state, err := runningServe(stateDir); state != nil || err != nil {
+			t.Errorf("%s: %v, %v", name, state, err)
+		}
+		if pid, err := stopServe(context.Background(), stateDir, time.Minute); pid != 0 || err != nil {
+			t.Errorf("%s: stopped %d, %v", name, pid, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(stateDir, serveStateFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if last := lastServe(stateDir); last != nil {
+		t.Errorf("an empty file: %+v", last)
+	}
+	unlock, err := lockServe(context.Background(), stateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	if err := (serveState{PID: os.Getpid(), StartTicks: own - 1}).write(stateDir); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := runningServe(stateDir); state != nil || err != nil {
+		t.Errorf("an old file beside a new serve: %v, %v", state, err)
+	}
+	if _, err := stopServe(context.Background(), stateDir, time.Minute); err == nil {
+		t.Error("a serve that is just starting was not told from none")
+	}
+}
+
+func TestServeLockNeedsAFolder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockServe(context.Background(), filepath.Join(file, "state")); err == nil {
+		t.Error("locked beneath a file")
+	}
+}

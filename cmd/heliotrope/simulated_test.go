@@ -1,0 +1,185 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/history/v1"
+	"go.temporal.io/api/temporalproto"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/deploy/temporal"
+	"heliotrope/internal/trial"
+	"heliotrope/workers"
+	"heliotrope/workflows"
+)
+
+// saveHistories names a folder to save the histories of these tests' workflows
+// in, for the replay tests of a released version. See docs/workflows.md.
+var saveHistories = flag.String("save-histories", "", "folder to save workflow histories in")
+
+// simulatedSpec has every storage system and repeats each cell.
+const simulatedSpec = `
+version: 1
+name: NAME
+seed: 7
+testbed: simulated
+lanes: 2
+matrix:
+  storage: [iscsi, nfs, drbd]
+  wan: [lan, "rtt=60ms,rate=100mbit"]
+  access: [4k-mixed-random]
+repetitions: REPETITIONS
+phases: {warm_up: 1s, before: 3s, after: 3s}
+`
+
+// serveSimulated runs the real workflows and activities, with this process as
+// the controller.
+func serveSimulated(t *testing.T) client.Client {
+	t.Helper()
+	c, _ := serveWith(t, func(c client.Client, settings temporal.Settings) worker.Worker {
+		return workers.Controller(c, workers.ControllerOptions{Log: zerolog.Nop(), Version: "test",
+			TemporalAddress: settings.Address, Namespace: settings.Namespace})
+	})
+	return c
+}
+
+// runSimulated runs a campaign on lanes with faults, and returns its progress
+// and its dataset's folder.
+func runSimulated(t *testing.T, c client.Client, name string, repetitions int, faults map[string]float64, change func(*workflows.CampaignInput)) (workflows.Progress, string) {
+	t.Helper()
+	file := writeCampaign(t, strings.NewReplacer("NAME", name, "REPETITIONS", strconv.Itoa(repetitions)).Replace(simulatedSpec))
+	r, err := loadRequest(file, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	input := r.input(simulatedLanes(r.spec.LaneCount()))
+	text, err := json.Marshal(faults)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range input.Lanes {
+		input.Lanes[i].Faults = text
+	}
+	if change != nil {
+		change(&input)
+	}
+	run, err := c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input), workflows.CampaignName, input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var result workflows.CampaignResult
+	if err := run.Get(t.Context(), &result); err != nil {
+		t.Fatal(err)
+	}
+	saveHistory(t, c, "campaign-"+name, run.GetID())
+	return result.Progress, dataset.CampaignFolder(r.dataDir, name)
+}
+
+// saveHistory writes a workflow's last run where -save-histories says.
+func saveHistory(t *testing.T, c client.Client, name, id string) {
+	t.Helper()
+	if *saveHistories == "" {
+		return
+	}
+	var saved history.History
+	events := c.GetWorkflowHistory(t.Context(), id, "", false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for events.HasNext() {
+		event, err := events.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		saved.Events = append(saved.Events, event)
+	}
+	text, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(&saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(*saveHistories, name+".json"), append(text, '\n'), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSimulatedCampaign runs real workflows on a real server, and looks at
+// every file that they leave.
+func TestSimulatedCampaign(t *testing.T) {
+	c := serveSimulated(t)
+	progress, folder := runSimulated(t, c, "plain", 2, nil, func(input *workflows.CampaignInput) { input.TrialsPerRun = 5 })
+	if progress.Total != 12 || progress.Verdicts[trial.Valid] != 12 || progress.Retried != 0 {
+		t.Errorf("%+v, want 12 valid trials", progress)
+	}
+	saveHistory(t, c, "trial-valid", workflows.TrialID("plain", 1))
+	problems, err := dataset.Check(folder)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("the dataset's problems: %v, %v", problems, err)
+	}
+	rows, err := dataset.ReadTrials(folder)
+	if err != nil || len(rows) != 12 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	for _, row := range rows {
+		if row.TestbedKind != "simulated" || row.IORows == 0 || row.CounterRows == 0 || row.EventRows == 0 ||
+			row.LongestGapMs == nil || *row.LongestGapMs <= 0 || row.WANBytes == nil || *row.WANBytes <= 0 || !row.Counted {
+			t.Errorf("trial %s: %+v", row.Key, row)
+		}
+		if row.Storage == "drbd" != (row.DRBDOutOfSyncBytes != nil) {
+			t.Errorf("trial %s: out of sync %v", row.Key, row.DRBDOutOfSyncBytes)
+		}
+	}
+	summary, err := os.ReadFile(filepath.Join(folder, dataset.SummaryFile))
+	if first, _, _ := strings.Cut(string(summary), "\n"); err != nil || !strings.Contains(first, "SIMULATED") {
+		t.Errorf("the summary begins with %q, %v", first, err)
+	}
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(folder), "work", "plain", "*.1"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("raw files are left: %v, %v", left, err)
+	}
+}
+
+// TestSimulatedFaults: every fault ends as the verdict that it must.
+func TestSimulatedFaults(t *testing.T) {
+	c := serveSimulated(t)
+	for _, test := range []struct {
+		name    string
+		fault   string
+		verdict trial.Verdict
+		retried int
+		samples bool // of the attempt that counts
+	}{
+		{"failing", "migration_fails", trial.TargetFailed, 0, true},
+		{"crooked", "rtt_outside", trial.Valid, 6, true},
+		{"flaky", "provision_fails", trial.Valid, 6, true},
+		{"ending", "load_ends", trial.Invalid, 12, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			progress, folder := runSimulated(t, c, test.name, 1, map[string]float64{test.fault: 1}, nil)
+			if progress.Verdicts[test.verdict] != 6 || progress.Retried != test.retried {
+				t.Errorf("%+v, want 6 × %s and %d more attempts", progress, test.verdict, test.retried)
+			}
+			saveHistory(t, c, "trial-"+test.name, workflows.TrialID(test.name, 1))
+			rows, err := dataset.ReadTrials(folder)
+			if err != nil || len(rows) != 6+test.retried {
+				t.Fatalf("%d rows, %v: want one for each attempt", len(rows), err)
+			}
+			counted := slices.DeleteFunc(rows, func(row dataset.Trial) bool { return !row.Counted })
+			for _, row := range counted {
+				if row.Verdict != string(test.verdict) || (row.IORows > 0) != test.samples || (row.Reason == "") != (test.verdict == trial.Valid) {
+					t.Errorf("trial %s is %s (%s) with %d samples", row.Key, row.Verdict, row.Reason, row.IORows)
+				}
+			}
+			if len(counted) != 6 {
+				t.Errorf("%d attempts are counted, want 6", len(counted))
+			}
+		})
+	}
+}

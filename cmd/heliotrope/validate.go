@@ -1,0 +1,145 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/strict"
+)
+
+func newValidate() *cobra.Command {
+	var asJSON, schema bool
+	cmd := &cobra.Command{
+		Use:   "validate FILE…",
+		Short: "Check campaign files; every problem at once, with its line and column",
+		Long: `Check campaign files, and the inventories that they name. Every problem is reported
+at once, with its line and column. No host is touched: what only the hosts can tell
+is checked when the campaign is run.
+
+Exit codes: 0 all are right, 2 some are not.`,
+		Example: `  heliotrope validate examples/quick.yaml
+  heliotrope validate campaigns/*.yaml --json | jq '.files[].problems'
+  heliotrope validate --schema > campaign.schema.json   # for an editor`,
+		Args: usageArgs(func(cmd *cobra.Command, args []string) error {
+			if schema {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.MinimumNArgs(1)(cmd, args)
+		}),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if schema {
+				_, err := io.WriteString(cmd.OutOrStdout(), campaign.Schema)
+				return err
+			}
+			return validate(cmd, args, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: an object whose files is a list, with the problems of each")
+	cmd.Flags().BoolVar(&schema, "schema", false, "print the JSON Schema of campaign files instead")
+	return cmd
+}
+
+// validation is what was found in one campaign file.
+type validation struct {
+	File     string           `json:"file"`
+	Valid    bool             `json:"valid"`
+	Name     string           `json:"name,omitempty"`
+	Cells    int              `json:"cells,omitempty"`
+	Trials   int              `json:"trials,omitempty"`
+	Problems []strict.Problem `json:"problems"` // a line of 0 is a problem with no place in the file
+}
+
+// validate checks files. Those that are right are told on standard output,
+// problems on standard error; as JSON, all goes to standard output.
+func validate(cmd *cobra.Command, files []string, asJSON bool) error {
+	results := make([]validation, len(files))
+	var wrong []error
+	for i, file := range files {
+		var err error
+		if results[i], err = validateFile(file); err != nil {
+			wrong = append(wrong, err)
+		}
+		if err == nil && !asJSON {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: campaign %s is right: %s\n", file, results[i].Name,
+				cellsAndTrials(results[i].Cells, results[i].Trials))
+		}
+	}
+	if asJSON {
+		if err := printJSON(cmd.OutOrStdout(), map[string]any{"files": results}); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(wrong) == 0:
+		return nil
+	case asJSON:
+		return exitCode(exitBadInput)
+	}
+	return usageError{errors.Join(wrong...)}
+}
+
+// validateFile checks a campaign file and the inventories that it names; the
+// error says all that its problems say.
+func validateFile(file string) (validation, error) {
+	result := validation{File: file, Problems: []strict.Problem{}}
+	r, err := loadRequest(file, "")
+	if err == nil {
+		result.Name, result.Cells, result.Trials = r.spec.Name, len(r.spec.Cells()), len(r.trials)
+		err = checkInventories(r)
+	}
+	result.Valid = err == nil
+	result.Problems = append(result.Problems, problemsOf(file, err)...)
+	return result, err
+}
+
+// checkInventories reads the inventories that a campaign names.
+func checkInventories(r *request) error {
+	var found findings
+	paths := make([]string, len(r.spec.Inventories))
+	for i, path := range r.spec.Inventories {
+		paths[i] = path
+		if !filepath.IsAbs(path) {
+			paths[i] = filepath.Join(r.folder, path)
+		}
+	}
+	loadLanes(paths, &found)
+	return found.err()
+}
+
+// problemsOf lists what an error says. What is not about a line of a file is
+// said of the given file.
+func problemsOf(file string, err error) []strict.Problem {
+	if err == nil {
+		return nil
+	}
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		var problems []strict.Problem
+		for _, part := range joined.Unwrap() {
+			problems = append(problems, problemsOf(file, part)...)
+		}
+		return problems
+	}
+	var invalid *strict.Error
+	if errors.As(err, &invalid) {
+		return invalid.Problems
+	}
+	return []strict.Problem{{File: file, Message: err.Error()}}
+}
+
+func cellsAndTrials(cells, trials int) string {
+	return fmt.Sprintf("%d %s, %d %s", cells, plural(cells, "cell"), trials, plural(trials, "trial"))
+}
+
+// plural is a noun as its count wants it.
+func plural(count int, noun string) string {
+	if count == 1 {
+		return noun
+	}
+	return noun + "s"
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// exitDetached is the exit code after Ctrl-C: the campaign goes on.
+const exitDetached = 130
+
+func newWatch() *cobra.Command {
+	shared := &campaignCommand{}
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "watch NAME",
+		Short: "Show a campaign's live progress until it ends",
+		Long: `Show a campaign's live progress until it ends, and then its summary. Ctrl-C ends
+the watching, not the campaign. Exits as run does: 0 when the campaign finished, 1
+when it failed or no trial was valid, 130 after Ctrl-C.`,
+		Example: `  heliotrope watch quick
+  heliotrope watch quick --json | jq .progress`,
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: shared.completeCampaign,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			session, err := shared.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer session.client.Close()
+			return session.follow(cmd, args[0], asJSON)
+		},
+	}
+	shared.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON; the progress goes to standard error")
+	return cmd
+}
+
+// pollInterval is how often a watched campaign is asked.
+const pollInterval = time.Second
+
+// follow shows a campaign until it ends, and then its result. The progress
+// goes to standard error, the result to standard output.
+func (s *session) follow(cmd *cobra.Command, name string, asJSON bool) error {
+	ctx, errs := cmd.Context(), cmd.ErrOrStderr()
+	input, err := s.input(ctx, name)
+	if err != nil {
+		return err
+	}
+	source := s.source(input)
+	show := newDisplay(errs)
+	shot, err := watch(ctx, source.snapshot, show, pollInterval)
+	show.close()
+	if errors.Is(err, context.Canceled) {
+		sayDetached(errs, name)
+		return exitCode(exitDetached)
+	}
+	if err != nil {
+		return explainMissing(err, name)
+	}
+	return printResult(cmd.OutOrStdout(), s.result(shot, input), asJSON)
+}
+
+// watch shows a campaign's progress until it ends, and returns the last of it.
+// A server that does not answer is asked again for as long as it takes.
+func watch(ctx context.Context, ask func(context.Context) (snapshot, error), show display, interval time.Duration) (snapshot, error) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	away := "" // why nobody answers, as it was said
+	for {
+		shot, err := ask(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return shot, context.Canceled
+		case errors.Is(err, errNoCampaign):
+			return shot, err
+		case err != nil:
+			away = sayOnce(show, away, "the Temporal server does not answer; the campaign is not lost, and I go on asking: "+printable(err.Error()))
+		case shot.Outcome != outcomeRunning:
+			show.show(shot)
+			return shot, nil
+		case shot.Unanswered != "":
+			away = sayOnce(show, away, "no controller answers, so nothing gets on; `heliotrope serve` is one: "+printable(shot.Unanswered))
+		default:
+			if away != "" {
+				show.note("answered again")
+				away = ""
+			}
+			show.show(shot)
+		}
+		select {
+		case <-ctx.Done():
+			return shot, context.Canceled
+		case <-ticker.C:
+		}
+	}
+}
+
+// sayOnce says what is wrong when nothing has been said since all was well.
+func sayOnce(show display, said, text string) string {
+	if said == "" {
+		show.note(text)
+	}
+	return text
+}
+
+func sayDetached(out io.Writer, name string) {
+	fmt.Fprintf(out, "\nheliotrope: campaign %s goes on without being watched\n"+
+		"  come back:  heliotrope watch %s\n  end it:     heliotrope cancel %s\n", name, name, name)
+}
+
+// explainMissing says which campaign there is none of.
+func explainMissing(err error, name string) error {
+	if errors.Is(err, errNoCampaign) {
+		return fmt.Errorf("no campaign %q on this Temporal server: `heliotrope status` lists them (%w)", name, err)
+	}
+	return err
+}
