@@ -12,8 +12,15 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
 	gcc libc6-dev git ca-certificates
 
-# The version of golangci-lint is pinned in tools/go.mod.
+# DuckDB, which reads the dataset in the tests.
+DUCKDB := tools/duckdb/node_modules/.package-lock.json
+
+# The embedded Temporal server: a module of its own, large to compile.
+SERVER := $(BIN)/heliotrope-server
+
+# The versions of the tools are pinned in tools/go.mod.
 LINTER := $(BIN)/tools/golangci-lint
+WORKFLOWCHECK := $(BIN)/tools/workflowcheck
 # How many packages to compile at once for the linter: it is large.
 LINTER_JOBS ?= 2
 
@@ -47,6 +54,7 @@ deps: ## install the Debian packages that are missing (with sudo when not root)
 	for package in $(PACKAGES); do \
 		[ "$$(dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null || true)" = installed ] || missing+=("$$package"); \
 	done; \
+	command -v npm > /dev/null || missing+=(nodejs npm); \
 	if [ $${#missing[@]} -eq 0 ]; then echo "all packages are there"; exit 0; fi; \
 	sudo=(); [ "$$(id -u)" = 0 ] || sudo=(sudo); \
 	"$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q; \
@@ -54,11 +62,27 @@ deps: ## install the Debian packages that are missing (with sudo when not root)
 
 .PHONY: build
 build: ## build bin/heliotrope and bin/heliotrope-worker
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o $(BIN)/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/ ./cmd/...
+
+.PHONY: server
+server: $(SERVER) ## build bin/heliotrope-server, the embedded Temporal server (some minutes, once)
+
+$(SERVER): $(wildcard deploy/devserver/*.go) deploy/devserver/go.mod deploy/devserver/go.sum
+	@echo "building the embedded Temporal server (some minutes, once)"
+	CGO_ENABLED=0 $(GO) build -C deploy/devserver -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(CURDIR)/$(SERVER) .
+	@touch $(SERVER)
+
+$(DUCKDB): tools/duckdb/package.json tools/duckdb/package-lock.json
+	cd tools/duckdb && npm ci --no-audit --no-fund --loglevel=error
+	@touch $(DUCKDB)
+
+.PHONY: demo
+demo: ## the thesis' experiment, small: installs, builds, starts a testbed, migrates over iSCSI, NFS and DRBD
+	tools/demo
 
 .PHONY: test
-test: ## run the unit tests with the race detector
-	$(GO) test -race ./...
+test: build server $(DUCKDB) ## run the unit tests with the race detector
+	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test -race ./...
 
 .PHONY: test-lab
 test-lab: build ## run the tests on a testbed: HELIOTROPE_INVENTORY, or an emulated one of their own
@@ -73,9 +97,11 @@ bench-lab: build ## measure the testbed's own speed, on a machine that does noth
 	$(call with_testbed,$(GO) test -run '^$$' -bench . -benchtime 1x -tags lab -timeout 120m -p 1 -count=1 -v $(LAB_PACKAGES))
 
 .PHONY: lint
-lint: $(LINTER) ## check the code: golangci-lint, and that its rules on imports bite
+lint: $(LINTER) $(WORKFLOWCHECK) ## check the code: golangci-lint, that its rules on imports bite, and that workflows are deterministic
 	$(LINTER) run ./...
+	cd deploy/devserver && $(CURDIR)/$(LINTER) run --config $(CURDIR)/.golangci.yml ./...
 	tools/lint-bites $(LINTER)
+	$(WORKFLOWCHECK) ./workflows/...
 
 .PHONY: fmt
 fmt: $(LINTER) ## format the code
@@ -84,6 +110,9 @@ fmt: $(LINTER) ## format the code
 $(LINTER): tools/go.mod tools/go.sum
 	@echo "building golangci-lint (some minutes, once)"
 	cd tools && $(GO) build -p $(LINTER_JOBS) -buildvcs=false -o ../$(LINTER) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(WORKFLOWCHECK): tools/go.mod tools/go.sum
+	cd tools && $(GO) build -buildvcs=false -o ../$(WORKFLOWCHECK) go.temporal.io/sdk/contrib/tools/workflowcheck
 
 .PHONY: clean
 clean: ## remove what was built (testbeds and cached images stay: see heliotrope lab destroy)
