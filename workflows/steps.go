@@ -22,6 +22,17 @@ func (a *attempt) queueOf(name string) string {
 	return HostQueue(a.input.Lane.Name, name)
 }
 
+// call runs a step that is over soon. On a simulated testbed such steps do
+// nothing that could be lost, so they run as local activities, which cost the
+// server nothing.
+func (a *attempt) call(ctx workflow.Context, options workflow.ActivityOptions, activity, input any) workflow.Future {
+	if !a.simulated() {
+		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, input)
+	}
+	local := workflow.LocalActivityOptions{StartToCloseTimeout: options.StartToCloseTimeout, RetryPolicy: options.RetryPolicy}
+	return workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, input)
+}
+
 // follow starts an activity that goes on until the attempt is cleaned up, or
 // stop is called. With must, its early end ends the attempt.
 func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, activity, input any) {
@@ -52,8 +63,7 @@ func (a *attempt) provision(ctx workflow.Context) error {
 			return err
 		}
 	}
-	options := workflow.WithActivityOptions(ctx, awaitTestbed("sweep the testbed"))
-	if err := workflow.ExecuteActivity(options, testbedActivities.Sweep, a.target()).Get(options, &a.known.Swept); err != nil {
+	if err := a.call(ctx, awaitTestbed("sweep the testbed"), testbedActivities.Sweep, a.target()).Get(ctx, &a.known.Swept); err != nil {
 		return err
 	}
 	a.passed(a.known.Swept.Now)
@@ -62,7 +72,7 @@ func (a *attempt) provision(ctx workflow.Context) error {
 			a.link(ctx, host)
 		}
 	}
-	options = workflow.WithActivityOptions(ctx, onTestbed("provision "+a.input.Trial.Cell.Storage+" and start the guest"))
+	options := workflow.WithActivityOptions(ctx, onTestbed("provision "+a.input.Trial.Cell.Storage+" and start the guest"))
 	input := activities.ProvisionInput{Target: a.target(), DiskMiB: a.input.DiskMiB}
 	if err := workflow.ExecuteActivity(options, testbedActivities.Provision, input).Get(options, &a.known.Provisioned); err != nil {
 		return err
@@ -83,8 +93,8 @@ func (a *attempt) link(ctx workflow.Context, name string) {
 func (a *attempt) shape(ctx workflow.Context) error {
 	input := machine.ShapingInput{Target: a.target(), Device: a.known.Swept.WANDevice}
 	queue := a.queueOf(a.known.Swept.WANHost)
-	options := workflow.WithActivityOptions(ctx, onMachine(queue, "shape the WAN: "+a.input.Trial.Cell.WAN))
-	if err := a.await(ctx, workflow.ExecuteActivity(options, shaping.Shape, input), nil); err != nil {
+	options := onMachine(queue, "shape the WAN: "+a.input.Trial.Cell.WAN)
+	if err := a.await(ctx, a.call(ctx, options, shaping.Shape, input), nil); err != nil {
 		return err
 	}
 	if !a.simulated() {
@@ -95,8 +105,8 @@ func (a *attempt) shape(ctx workflow.Context) error {
 
 func (a *attempt) attest(ctx workflow.Context) error {
 	input := activities.AttestInput{Target: a.target(), RTTToleranceMs: a.input.Limits.RTTToleranceMs}
-	options := workflow.WithActivityOptions(ctx, onTestbed("measure the path and the clocks"))
-	if err := a.await(ctx, workflow.ExecuteActivity(options, migrationActivities.Attest, input), &a.known.Attested); err != nil {
+	options := onTestbed("measure the path and the clocks")
+	if err := a.await(ctx, a.call(ctx, options, migrationActivities.Attest, input), &a.known.Attested); err != nil {
 		return err
 	}
 	a.passed(a.known.Attested.Now)
@@ -111,8 +121,8 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 	}
 	queue := a.queueOf(trial.Guest)
 	input := machine.RecordingInput{Target: a.target(), Machine: trial.Guest, Setup: a.known.Provisioned.Setups[trial.Guest]}
-	options := workflow.WithActivityOptions(ctx, onMachine(queue, "start the load: "+a.input.Trial.Cell.Access.Name))
-	if err := a.await(ctx, workflow.ExecuteActivity(options, recordings.StartLoad, input), nil); err != nil {
+	options := onMachine(queue, "start the load: "+a.input.Trial.Cell.Access.Name)
+	if err := a.await(ctx, a.call(ctx, options, recordings.StartLoad, input), nil); err != nil {
 		return err
 	}
 	// The warm-up begins with the load, not with its preparations.
@@ -147,8 +157,7 @@ func (a *attempt) collect(ctx workflow.Context, failed bool) error {
 
 func (a *attempt) verify(ctx workflow.Context) error {
 	input := activities.VerifyInput{Target: a.target(), Disk: a.known.Provisioned.Disk}
-	options := workflow.WithActivityOptions(ctx, onTestbed("verify the disk"))
-	if err := workflow.ExecuteActivity(options, testbedActivities.Verify, input).Get(options, &a.known.Verified); err != nil {
+	if err := a.call(ctx, onTestbed("verify the disk"), testbedActivities.Verify, input).Get(ctx, &a.known.Verified); err != nil {
 		return err
 	}
 	a.passed(a.known.Verified.Now)
@@ -158,8 +167,7 @@ func (a *attempt) verify(ctx workflow.Context) error {
 // teardown leaves the testbed as it was. It goes on trying: nothing may use the
 // testbed before.
 func (a *attempt) teardown(ctx workflow.Context) error {
-	options := workflow.WithActivityOptions(ctx, tearingDown("tear everything down"))
-	if err := workflow.ExecuteActivity(options, testbedActivities.Teardown, a.target()).Get(options, &a.known.TornDown); err != nil {
+	if err := a.call(ctx, tearingDown("tear everything down"), testbedActivities.Teardown, a.target()).Get(ctx, &a.known.TornDown); err != nil {
 		return err
 	}
 	a.passed(a.known.TornDown.Now)

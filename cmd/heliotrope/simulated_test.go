@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"go.temporal.io/api/history/v1"
 	"go.temporal.io/api/temporalproto"
 	"go.temporal.io/sdk/client"
+	sdktemporal "go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 
 	"heliotrope/analysis/dataset"
@@ -84,6 +86,54 @@ func runSimulated(t *testing.T, c client.Client, name string, repetitions int, f
 	}
 	saveHistory(t, c, "campaign-"+name, run.GetID())
 	return result.Progress, dataset.CampaignFolder(r.dataDir, name)
+}
+
+// TestSimulatedCancelled: a cancelled campaign ends with the trials that it
+// has, and their summary.
+func TestSimulatedCancelled(t *testing.T) {
+	c := serveSimulated(t)
+	file := writeCampaign(t, strings.NewReplacer("NAME", "ended", "REPETITIONS", "500").Replace(simulatedSpec))
+	r, err := loadRequest(file, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	input := r.input(simulatedLanes(r.spec.LaneCount()))
+	run, err := c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input), workflows.CampaignName, input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := func() int {
+		var status workflows.CampaignStatus
+		answer, err := c.QueryWorkflow(t.Context(), run.GetID(), "", workflows.StatusQuery)
+		if err == nil {
+			err = answer.Get(&status)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status.Progress.Done()
+	}
+	for done() < 5 {
+		if t.Context().Err() != nil {
+			t.Fatal(t.Context().Err())
+		}
+	}
+	if err := c.CancelWorkflow(t.Context(), run.GetID(), ""); err != nil {
+		t.Fatal(err)
+	}
+	var canceled *sdktemporal.CanceledError
+	if err := run.Get(t.Context(), nil); !errors.As(err, &canceled) {
+		t.Errorf("%v, want a cancellation", err)
+	}
+	saveHistory(t, c, "campaign-cancelled", run.GetID())
+	folder := dataset.CampaignFolder(r.dataDir, "ended")
+	rows, err := dataset.ReadTrials(folder)
+	if err != nil || len(rows) < 5 {
+		t.Errorf("%d rows, %v", len(rows), err)
+	}
+	if problems, err := dataset.Check(folder); err != nil || len(problems) > 0 {
+		t.Errorf("the dataset's problems: %v, %v", problems, err)
+	}
 }
 
 // saveHistory writes a workflow's last run where -save-histories says.

@@ -93,7 +93,7 @@ func TestEnsureTellsWhyTheServerEnded(t *testing.T) {
 	}{
 		{"bad input", "echo the moon is full >&2; exit 2", fault.BadInput},
 		{"failure", "echo the moon is full >&2; exit 1", fault.Infrastructure},
-		{"not the ready line", "echo hello; echo the moon is full >&2; exec sleep 1000", fault.Infrastructure},
+		{"not the ready line", "echo the moon is full >&2; echo hello; exec sleep 1000", fault.Infrastructure},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()

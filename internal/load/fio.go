@@ -3,6 +3,7 @@ package load
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"path"
 	"slices"
@@ -141,7 +142,8 @@ func checkLine(line campaign.AccessLine) error {
 // splits turns shares of all I/Os into percents of their sum.
 func splits(shares map[int]int, sum int, what string) ([]split, error) {
 	var result []split
-	for size, share := range shares {
+	for _, size := range slices.Sorted(maps.Keys(shares)) {
+		share := shares[size]
 		if share == 0 {
 			continue
 		}
@@ -154,7 +156,6 @@ func splits(shares map[int]int, sum int, what string) ([]split, error) {
 	if len(result) > maxSplits {
 		return nil, fmt.Errorf("%d sizes of %s: fio takes %d", len(result), what, maxSplits)
 	}
-	slices.SortFunc(result, func(a, b split) int { return a.sizeBytes - b.sizeBytes })
 	return result, nil
 }
 
