@@ -84,7 +84,12 @@ func collectFrom(ctx context.Context, bed testbed.Bed, p *machine.Pulse, input C
 		return err
 	}
 	if !progress.Running && progress.Problem != "" {
-		return fault.New(fault.Invalid, "what recorded ended by itself: %s", progress.Problem)
+		ended := fault.New(fault.Invalid, "what recorded ended by itself: %s", progress.Problem)
+		if !input.Failed {
+			return ended
+		}
+		// It may have ended because the target failed: what it wrote is kept.
+		collected.Problems = append(collected.Problems, name+": "+ended.Error())
 	}
 	p.Done(machine.Step{Step: "end what records on " + name})
 	if err := recording.Stop(ctx); err != nil {

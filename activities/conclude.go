@@ -2,38 +2,104 @@ package activities
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"go.temporal.io/sdk/activity"
 
+	"heliotrope/activities/machine"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/report"
-	"heliotrope/internal/fault"
 	"heliotrope/internal/load"
 	"heliotrope/internal/trial"
 )
 
 // Conclude turns an attempt's raw files into its part of the dataset, looks at
 // what was measured, and writes the attempt's row. Raw files that cannot be
-// understood make the measurement invalid and are kept; else they are removed
-// when the dataset has them.
+// understood make the measurement invalid and are kept, and so are those that
+// were not collected whole; else they are removed when the dataset has them.
 func (c *Collecting) Conclude(ctx context.Context, input ConcludeInput) (Concluded, error) {
-	a := &account{input: input, folder: dataset.CampaignFolder(input.DataDir, input.Ref.Campaign), version: c.Version}
-	cell := input.Ref.Trial.Cell
-	a.files = dataset.TrialFolder(cell.Storage, cell.RTTMs, input.Ref.Key())
-	if err := a.write(); err != nil {
-		return Concluded{}, fault.ToTemporal(fmt.Errorf("write attempt %s: %w", input.Ref.Key(), err))
+	working, p, stop := machine.StartPulse(ctx, datasetSilence)
+	defer stop()
+	p.Done(machine.Step{Step: "write attempt " + input.Ref.Key()})
+	concluded, removable, err := c.conclude(input)
+	if err != nil {
+		return Concluded{}, machine.Result(working, fmt.Errorf("write attempt %s: %w", input.Ref.Key(), err))
 	}
-	if a.problem == nil {
+	if removable {
 		if err := os.RemoveAll(input.WorkFolder()); err != nil {
 			activity.GetLogger(ctx).Warn("the raw files stay", "folder", input.WorkFolder(), "error", err.Error())
 		}
 	}
-	return Concluded{Verdict: trial.Verdict(a.row.Verdict), Reason: a.row.Reason}, nil
+	return concluded, nil
+}
+
+// datasetSilence is how long one step on the dataset may take.
+const datasetSilence = 10 * time.Minute
+
+// concludedSuffix follows the name of an attempt's work folder in that of the
+// file which says that the dataset has the attempt. Whoever is called again
+// after the raw files were removed must not take them for missing.
+const concludedSuffix = ".concluded.json"
+
+// conclusion is that file's content.
+type conclusion struct {
+	// InputSHA256 is of the ConcludeInput: another run of the campaign has another.
+	InputSHA256 string    `json:"input_sha256"`
+	Concluded   Concluded `json:"concluded"`
+}
+
+// conclude writes the attempt, unless that was done before, and says whether
+// its raw files are not needed any more.
+func (c *Collecting) conclude(input ConcludeInput) (concluded Concluded, removable bool, err error) {
+	text, err := json.Marshal(input)
+	if err != nil {
+		return concluded, false, err
+	}
+	sum := sha256.Sum256(text)
+	path, hash := input.WorkFolder()+concludedSuffix, hex.EncodeToString(sum[:])
+	var before conclusion
+	if err := readJSON(path, &before); err == nil && before.InputSHA256 == hash {
+		return before.Concluded, true, nil
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return concluded, false, err
+	}
+	a := &account{input: input, folder: dataset.CampaignFolder(input.DataDir, input.Ref.Campaign), version: c.Version}
+	cell := input.Ref.Trial.Cell
+	a.files = dataset.TrialFolder(cell.Storage, cell.RTTMs, input.Ref.Key())
+	if err := a.write(); err != nil {
+		return concluded, false, err
+	}
+	concluded = Concluded{Verdict: trial.Verdict(a.row.Verdict), Reason: a.row.Reason}
+	if removable, err = a.complete(); removable && err == nil {
+		err = writeJSON(path, conclusion{InputSHA256: hash, Concluded: concluded})
+	}
+	return concluded, removable, err
+}
+
+// complete says whether the dataset has all of the work folder's raw files.
+func (a *account) complete() (bool, error) {
+	if a.problem != nil {
+		return false, nil
+	}
+	entries, err := os.ReadDir(a.input.WorkFolder())
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	for _, entry := range entries {
+		if entry.IsDir() && !a.has(entry.Name()) {
+			return false, nil
+		}
+	}
+	return true, err
 }
 
 // account puts an attempt's data together.
@@ -51,15 +117,23 @@ type account struct {
 // write writes the samples, judges them, and writes the row last: with it, the
 // attempt is in the dataset.
 func (a *account) write() error {
-	clocks := a.guestClock()
-	files := dataset.TrialFiles{CampaignFolder: a.folder, Folder: a.files, Provenance: a.provenance(), Events: dataset.Rows(a.events())}
+	clocks, err := a.guestClock()
+	var unreadable *unreadableError
+	if errors.As(err, &unreadable) {
+		a.problem = unreadable
+	} else if err != nil {
+		return err
+	}
+	log, err := a.migrationLog()
+	if err != nil {
+		return err
+	}
+	files := dataset.TrialFiles{CampaignFolder: a.folder, Folder: a.files, Provenance: a.provenance(), Events: dataset.Rows(a.events(log))}
 	if a.has(trial.Guest) {
 		files.IO = a.io(clocks)
-		files.Counters = a.counters()
 	}
-	var err error
+	files.Counters = a.counters()
 	a.written, err = dataset.WriteTrial(files)
-	var unreadable *unreadableError
 	if errors.As(err, &unreadable) {
 		// The raw files stay where they are; the dataset has none of them.
 		a.problem = unreadable
@@ -92,6 +166,10 @@ func (a *account) measure() error {
 func (a *account) judge() {
 	known := a.input.Known
 	a.row.Verdict, a.row.Reason = string(known.Verdict), known.Reason
+	if failed := a.ioError(); failed != nil && (known.Verdict == trial.Valid || known.Verdict == trial.Invalid) {
+		a.row.Verdict, a.row.Reason = string(trial.TargetFailed), failed.Error()
+		return
+	}
 	if known.Verdict != trial.Valid {
 		return
 	}
@@ -111,13 +189,32 @@ func (a *account) judge() {
 	}
 }
 
-// loadProblem looks at fio's own account of the load.
-func (a *account) loadProblem() error {
+// ioError is an I/O of the load that failed after the migration had begun: the
+// disk was lost, which is a result and must not be tried away.
+func (a *account) ioError() error {
+	if _, migrated := a.input.Ref.Timeline.Start(trial.Migrate); !migrated || !a.has(trial.Guest) {
+		return nil
+	}
+	result, err := a.loadResult()
+	if err != nil || result.Error == 0 {
+		return nil // what else may be wrong is not the target's failure
+	}
+	return fmt.Errorf("an I/O of the load failed with errno %d (%w)", result.Error, syscall.Errno(result.Error))
+}
+
+// loadResult is fio's own account.
+func (a *account) loadResult() (load.Result, error) {
 	var result load.Result
 	err := a.raw(trial.Guest, load.ResultFile, func(file *os.File) (err error) {
 		result, err = load.ReadResult(file)
 		return err
 	})
+	return result, err
+}
+
+// loadProblem looks at fio's own account of the load.
+func (a *account) loadProblem() error {
+	result, err := a.loadResult()
 	switch {
 	case err != nil:
 		return err

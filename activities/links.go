@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 
 	"github.com/rs/zerolog"
@@ -22,6 +23,7 @@ type Links struct {
 	Binary          string // the worker program, on the controller
 	TemporalAddress string // as reached from the controller
 	Namespace       string
+	TLS             *tls.Config // of the frontend, or nil
 	Log             zerolog.Logger
 }
 
@@ -89,11 +91,17 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 		if input.Machine == trial.Guest {
 			role = "guest"
 		}
-		return link.Run(ctx, machines.Machine(input.Machine), link.Options{
+		err = link.Run(ctx, machines.Machine(input.Machine), link.Options{
 			Binary: link.BinaryPath(machines.WorkerDir(input.Machine)), Dir: machines.RunDir(input.Machine, "worker"),
 			Queue: input.Queue, Role: role, Name: input.Machine,
-			Namespace: l.Namespace, TemporalAddress: l.TemporalAddress, Log: l.Log,
+			Namespace: l.Namespace, TemporalAddress: l.TemporalAddress, TLS: l.TLS, Log: l.Log,
 		}, func() { p.Done(Linked{Worker: input.Machine}) })
+		if err == nil {
+			// It ended with its context only: that is no success, for the next
+			// try must hold the line again unless the workflow has cancelled it.
+			err = context.Cause(ctx)
+		}
+		return err
 	})
 }
 

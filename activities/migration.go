@@ -183,8 +183,14 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 // ofTarget makes an error of the storage one of the system under test, unless
 // it was us who stopped, or the way to the host that broke.
 func ofTarget(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, remote.ErrConnectionLost) || errors.Is(err, remote.ErrUnreachable) {
+	if ctx.Err() != nil || cutOff(err) {
 		return err
 	}
 	return fault.As(fault.TargetFailed, err)
+}
+
+// cutOff says whether an error is of our own way to a host: it says nothing
+// about what happened there.
+func cutOff(err error) bool {
+	return errors.Is(err, remote.ErrConnectionLost) || errors.Is(err, remote.ErrUnreachable)
 }

@@ -3,9 +3,14 @@ package activities
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"heliotrope/analysis/dataset"
@@ -14,8 +19,21 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// events are the attempt's, in the order of their times.
-func (a *account) events() []dataset.Event {
+// maxLogBytes is how much of the toolstack's log the dataset keeps: its end.
+const maxLogBytes = 64 << 10
+
+// migrationLog is what the toolstack printed; "" when it was not asked to move
+// anything.
+func (a *account) migrationLog() (string, error) {
+	text, err := os.ReadFile(filepath.Join(a.input.WorkFolder(), migrationLog))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.ToValidUTF8(string(text[max(0, len(text)-maxLogBytes):]), "?"), err
+}
+
+// events are the attempt's, in the order of their times. log is the toolstack's.
+func (a *account) events(log string) []dataset.Event {
 	known, ref := a.input.Known, a.input.Ref
 	var events []dataset.Event
 	add := func(at time.Time, source, name, detail string) {
@@ -41,6 +59,13 @@ func (a *account) events() []dataset.Event {
 	}
 	for _, leftover := range known.TornDown.Leftovers {
 		add(known.TornDown.Now, "controller", "leftover", leftover)
+	}
+	if log != "" {
+		at := migrated.Finished
+		if at.IsZero() { // it failed
+			at = a.input.Ended
+		}
+		add(at, "controller", "migration-log", log)
 	}
 	add(a.input.Ended, "controller", "verdict", string(known.Verdict))
 	slices.SortFunc(events, func(x, y dataset.Event) int {

@@ -3,9 +3,11 @@ package activities
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/load"
@@ -47,21 +49,58 @@ func (a *account) raw(machine, name string, read func(*os.File) error) error {
 var errStopped = errors.New("nobody wants more")
 
 // guestClock finds the silence of the migration in the load's log.
-func (a *account) guestClock() guestClock {
+func (a *account) guestClock() (guestClock, error) {
 	known := a.input.Known
 	c := guestClock{before: known.Attested.Clocks[trial.Guest], after: known.Collected.Clocks[trial.Guest]}
-	found := newSilence(known.Migrated, c.before)
-	if a.has(trial.Guest) && !known.Migrated.Finished.IsZero() {
-		err := a.raw(trial.Guest, load.LogFile, func(file *os.File) error {
-			return load.ReadLog(file, func(entry load.Entry) error {
-				found.add(entry)
-				return nil
-			})
-		})
-		a.problem = err
+	if !a.has(trial.Guest) || known.Migrated.Finished.IsZero() {
+		c.stepNs = math.MaxInt64
+		return c, nil
 	}
+	lastAtA, err := a.lastAtA()
+	if err != nil {
+		return c, err
+	}
+	found := newSilence(known.Migrated, lastAtA, c.before)
+	err = a.raw(trial.Guest, load.LogFile, func(file *os.File) error {
+		return load.ReadLog(file, func(entry load.Entry) error {
+			found.add(entry)
+			return nil
+		})
+	})
 	c.stepNs = found.ends
-	return c
+	return c, err
+}
+
+// lastAtA is when site A's host last saw the guest's disk busy, less a sampling
+// interval; zero when it has no counters.
+func (a *account) lastAtA() (time.Time, error) {
+	known := a.input.Known
+	i := slices.IndexFunc(known.Collected.Machines, func(name string) bool { return name != trial.Guest })
+	if i < 0 {
+		return time.Time{}, nil
+	}
+	host := known.Collected.Machines[i] // of site A: hosts are collected from in their order
+	var last, sample time.Time
+	var ios, most int64
+	err := a.raw(host, witness.CountersFile, func(file *os.File) error {
+		return witness.ReadCounters(file, func(reading witness.Reading) error {
+			if !reading.At.Equal(sample) {
+				if ios > most {
+					last, most = sample, ios
+				}
+				sample, ios = reading.At, 0
+			}
+			if reading.Device == witness.GuestDisk && (reading.Name == "reads" || reading.Name == "writes") {
+				ios += reading.Value
+			}
+			return nil
+		})
+	})
+	if err != nil || last.IsZero() {
+		return time.Time{}, err
+	}
+	clocks := hostClock{before: known.Attested.Clocks[host], after: known.Collected.Clocks[host]}
+	return time.Unix(0, clocks.oursNs(last)).Add(-witness.Interval), nil
 }
 
 // batchRows is how many rows go to the dataset at once.

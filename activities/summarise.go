@@ -8,9 +8,9 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"heliotrope/activities/machine"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/report"
-	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
 )
 
@@ -36,15 +36,23 @@ const maxProblems = 20
 // Summarise merges the rows of all attempts into the campaign's tables, writes
 // the manifest, and the summary.
 func (c *Collecting) Summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
+	working, p, stop := machine.StartPulse(ctx, datasetSilence)
+	defer stop()
+	p.Done(machine.Step{Step: "merge the rows of campaign " + input.Campaign})
+	summarised, err := c.summarise(ctx, input)
+	return summarised, machine.Result(working, err)
+}
+
+func (c *Collecting) summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
 	folder := dataset.CampaignFolder(input.DataDir, input.Campaign)
 	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return Summarised{}, fault.ToTemporal(err)
+		return Summarised{}, err
 	}
 	provenance := dataset.Provenance{dataset.KeyCampaign: input.Campaign, dataset.KeyTestbedKind: string(input.Kind),
 		"binary_version": c.Version, "spec_sha256": input.SpecSHA256}
 	compacted, err := dataset.CompactCampaign(folder, provenance)
 	if err != nil {
-		return Summarised{}, fault.ToTemporal(fmt.Errorf("merge the campaign's rows: %w", err))
+		return Summarised{}, fmt.Errorf("merge the campaign's rows: %w", err)
 	}
 	summarised := Summarised{Path: filepath.Join(folder, dataset.SummaryFile), Trials: compacted.Trials}
 	for _, problem := range compacted.Problems {
@@ -54,7 +62,7 @@ func (c *Collecting) Summarise(ctx context.Context, input SummariseInput) (Summa
 		}
 	}
 	if _, err := report.WriteSummary(folder); err != nil {
-		return Summarised{}, fault.ToTemporal(fmt.Errorf("write the summary: %w", err))
+		return Summarised{}, fmt.Errorf("write the summary: %w", err)
 	}
 	return summarised, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"golang.org/x/sys/unix"
 
 	"heliotrope/activities/machine"
 	"heliotrope/internal/fault"
@@ -46,11 +47,28 @@ type Swept struct {
 // before the attempt.
 const snapshotFile = "hosts-before.json"
 
+// SweepInput is what an attempt wants before it begins.
+type SweepInput struct {
+	Target
+	// MinFreeMiB is the disk space that must be free where the dataset goes.
+	MinFreeMiB int `json:"min_free_mib,omitempty"`
+}
+
 // Sweep removes what an earlier attempt may have left on the hosts, and notes
-// the state that the attempt must leave them in.
-func (t *Testbed) Sweep(ctx context.Context, target Target) (Swept, error) {
+// the state that the attempt must leave them in. A disk without space for the
+// dataset is an error of the infrastructure like a host that is away: somebody
+// has to do something, and no trial must be used up before.
+func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 	var swept Swept
+	target := input.Target
 	err := t.with(ctx, target, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+		if err := checkFree(target.DataDir, input.MinFreeMiB); err != nil {
+			return err
+		}
+		// Of an earlier campaign of that name: it would make every migration look lost.
+		if err := os.Remove(filepath.Join(target.WorkFolder(), migratingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		p.Done(machine.Step{Step: "remove what was left on the hosts"})
 		if err := bed.Teardown(ctx); err != nil {
 			return err
@@ -72,6 +90,21 @@ func (t *Testbed) Sweep(ctx context.Context, target Target) (Swept, error) {
 		return writeJSON(filepath.Join(target.WorkFolder(), snapshotFile), snapshot)
 	})
 	return swept, err
+}
+
+// checkFree wants disk space below a folder, which is made.
+func checkFree(folder string, wantMiB int) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(folder, &disk); err != nil {
+		return fmt.Errorf("free disk space of %s: %w", folder, err)
+	}
+	if free := disk.Bavail * uint64(disk.Bsize) >> 20; free < uint64(max(0, wantMiB)) { //nolint:gosec // a block's size is positive
+		return fmt.Errorf("%s has %d MiB of free disk space: limits.min_free_mib wants %d; make room, and the campaign goes on", folder, free, wantMiB)
+	}
+	return nil
 }
 
 // ProvisionInput is what to provision beside the cell's own.
@@ -251,12 +284,15 @@ func withBed(ctx context.Context, open Opener, target Target, silence time.Durat
 // classify gives the drivers' errors their class.
 func classify(err error) error {
 	var migration *hypervisor.MigrationError
-	if errors.As(err, &migration) {
+	if errors.As(err, &migration) && !cutOff(err) {
 		return fault.As(fault.TargetFailed, err)
 	}
 	return err
 }
 
+// writeJSON puts a file in its place whole, or leaves what was there: also when
+// the machine loses its power, for a plan or a snapshot that is cut off would
+// end the campaign.
 func writeJSON(path string, value any) error {
 	text, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
@@ -265,11 +301,15 @@ func writeJSON(path string, value any) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	temporary := path + ".tmp"
-	if err := os.WriteFile(temporary, append(text, '\n'), 0o644); err != nil {
+	file, err := os.Create(path + ".tmp")
+	if err != nil {
 		return err
 	}
-	return os.Rename(temporary, path)
+	_, err = file.Write(append(text, '\n'))
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
 }
 
 func readJSON(path string, value any) error {

@@ -12,7 +12,8 @@ import (
 // stand still while the guest is stopped for its migration, so there are two
 // offsets, measured before and after, and a moment between them: the end of the
 // longest silence of the load around the migration. The clock's loss thus
-// becomes part of that silence, as it must.
+// becomes part of that silence, as it must. Silences of a pre-copy that starves
+// the guest are no candidates: they are before the guest's last I/O at site A.
 type guestClock struct {
 	before, after clock.Offset
 	stepNs        int64 // on the guest's clock: from here on, after holds
@@ -44,9 +45,15 @@ type silence struct {
 	lengthNs, ends int64
 }
 
-func newSilence(migrated Migrated, before clock.Offset) *silence {
+// newSilence looks from the guest's last I/O at site A, as the host there
+// counted it (zero: not known), or from the migration's start.
+func newSilence(migrated Migrated, lastAtA time.Time, before clock.Offset) *silence {
 	ahead := before.Ahead.Nanoseconds()
-	return &silence{fromNs: migrated.Started.UnixNano() + ahead, toNs: migrated.Finished.Add(settle).UnixNano() + ahead,
+	from := migrated.Started
+	if lastAtA.After(from) && lastAtA.Before(migrated.Finished) {
+		from = lastAtA
+	}
+	return &silence{fromNs: from.UnixNano() + ahead, toNs: migrated.Finished.Add(settle).UnixNano() + ahead,
 		ends: math.MaxInt64}
 }
 

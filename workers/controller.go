@@ -6,6 +6,7 @@
 package workers
 
 import (
+	"crypto/tls"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -32,6 +33,8 @@ type ControllerOptions struct {
 	// as reached from here, and Namespace theirs.
 	TemporalAddress string
 	Namespace       string
+	// TLS, when set, is how to speak to the frontend in their place.
+	TLS *tls.Config
 }
 
 // Controller is the worker that runs workflows and the controller's own

@@ -2,11 +2,11 @@ package workers
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
 	"sync"
-	"time"
 
 	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
@@ -24,8 +24,7 @@ type pool struct {
 
 type pooled struct {
 	*testbed.Testbed
-	changed time.Time // when the inventory was written
-	size    int64
+	inventory [sha256.Size]byte // of the file's content
 }
 
 // Close does nothing: the connections stay for the next activity.
@@ -45,17 +44,20 @@ func (p *pool) open(_ context.Context, lane trial.Lane, ref trial.Ref) (testbed.
 	return p.connect(lane.Inventory)
 }
 
-// connect returns the testbed of an inventory, which is read again when it was
-// changed: a testbed that was started anew has other ports and keys.
+// connect returns the testbed of an inventory, with new connections when that
+// says something else than before: a testbed that was started anew has other
+// ports and keys. A file that was only written again changes nothing, for
+// activities are using the connections.
 func (p *pool) connect(path string) (testbed.Bed, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	info, err := os.Stat(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("the testbed's inventory: %w", err)
 	}
+	sum := sha256.Sum256(text)
 	known := p.testbeds[path]
-	if known != nil && known.changed.Equal(info.ModTime()) && known.size == info.Size() {
+	if known != nil && known.inventory == sum {
 		return known, nil
 	}
 	inv, err := inventory.Load(path)
@@ -69,7 +71,7 @@ func (p *pool) connect(path string) (testbed.Bed, error) {
 	if known != nil {
 		_ = known.Testbed.Close() // to hosts that are no more
 	}
-	fresh := &pooled{Testbed: connected, changed: info.ModTime(), size: info.Size()}
+	fresh := &pooled{Testbed: connected, inventory: sum}
 	p.testbeds[path] = fresh
 	return fresh, nil
 }

@@ -25,7 +25,7 @@ func RegisterController(registry worker.Registry, options ControllerOptions) {
 		&activities.Migration{Open: testbeds.open},
 		&activities.Collecting{Open: testbeds.open, Version: options.Version},
 		&activities.Links{Open: testbeds.open, Binary: options.WorkerBinary, Namespace: options.Namespace,
-			TemporalAddress: options.TemporalAddress, Log: options.Log},
+			TemporalAddress: options.TemporalAddress, TLS: options.TLS, Log: options.Log},
 		// What runs on a machine runs here when nothing may be installed there.
 		&machine.Recordings{Find: testbeds.recording},
 		&machine.Shaping{Find: testbeds.shaper},

@@ -61,7 +61,10 @@ func (a *attempt) target() activities.Target {
 // execute runs the attempt, cleans up whatever happened, and writes its row.
 // It returns an error only when that could not be done.
 func (a *attempt) execute(ctx workflow.Context) (trial.Verdict, string, error) {
-	failed := a.limited(ctx, a.measure)
+	failed := a.prepare(ctx)
+	if failed == nil {
+		failed = a.limited(ctx, a.measure)
+	}
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	a.enter(detached, trial.Teardown)
 	if err := a.cleanup.run(detached); err != nil {
@@ -73,7 +76,7 @@ func (a *attempt) execute(ctx workflow.Context) (trial.Verdict, string, error) {
 		a.known.Verdict, a.known.Reason = a.judge()
 	}
 	a.known.SpecSHA256 = a.input.SpecSHA256
-	options := workflow.WithActivityOptions(detached, onController("write the trial's row: "+string(a.known.Verdict)))
+	options := workflow.WithActivityOptions(detached, onDataset("write the trial's row: "+string(a.known.Verdict)))
 	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Ended: a.now(detached)}
 	var concluded activities.Concluded
 	if err := workflow.ExecuteActivity(options, collecting.Conclude, input).Get(options, &concluded); err != nil {
@@ -114,13 +117,16 @@ func (a *attempt) limited(ctx workflow.Context, do func(workflow.Context) error)
 	return err
 }
 
-// measure is the attempt's steps, up to the teardown.
+// measure is the attempt's steps, from a testbed that is ready up to the
+// teardown.
 func (a *attempt) measure(ctx workflow.Context) error {
+	if err := a.provision(ctx); err != nil {
+		return err
+	}
 	steps := []struct {
 		phase trial.Phase
 		do    func(workflow.Context) error
 	}{
-		{trial.Provision, a.provision},
 		{trial.Shape, a.shape},
 		{trial.Attest, a.attest},
 		{trial.WarmUp, a.warmUp},
@@ -138,10 +144,11 @@ func (a *attempt) measure(ctx workflow.Context) error {
 		a.enter(ctx, trial.After)
 		failed = a.wait(ctx, a.input.Phases.After)
 	}
-	if failed != nil && fault.Of(failed) != fault.TargetFailed {
+	if class := fault.Of(failed); failed != nil && class != fault.TargetFailed && class != fault.Invalid {
 		return failed
 	}
-	// What was measured up to a failure of the target is kept.
+	// What was measured up to a failure is kept, and looked at: a load that has
+	// ended may have met an I/O error, which is the target's failure.
 	a.enter(ctx, trial.Collect)
 	if err := a.collect(ctx, failed != nil); err != nil {
 		return errors.Join(failed, err)
@@ -196,13 +203,18 @@ func (a *attempt) wait(ctx workflow.Context, length time.Duration) error {
 		return nil
 	}
 	options := workflow.TimerOptions{Summary: fmt.Sprintf("%s, %s", a.status.Phase, length)}
-	timer, stop := workflow.WithCancel(ctx)
-	defer stop()
-	return a.await(ctx, workflow.NewTimerWithOptions(timer, length, options), nil)
+	return a.await(ctx, nil, func(ctx workflow.Context) workflow.Future {
+		return workflow.NewTimerWithOptions(ctx, length, options)
+	})
 }
 
-// await waits for a future, but not longer than everything followed goes on.
-func (a *attempt) await(ctx workflow.Context, future workflow.Future, value any) error {
+// await waits for what do starts, but not longer than everything followed goes
+// on: then it cancels that, and waits until it has ended. What it tells goes to
+// value.
+func (a *attempt) await(ctx workflow.Context, value any, do func(workflow.Context) workflow.Future) error {
+	working, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	future := do(working)
 	selector := workflow.NewSelector(ctx)
 	var failed error
 	selector.AddFuture(future, func(f workflow.Future) { failed = f.Get(ctx, value) })
@@ -214,5 +226,9 @@ func (a *attempt) await(ctx workflow.Context, future workflow.Future, value any)
 		})
 	}
 	selector.Select(ctx)
+	if !future.IsReady() {
+		cancel()
+		_ = future.Get(ctx, value) // why the attempt ends is known already
+	}
 	return failed
 }

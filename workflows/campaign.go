@@ -63,10 +63,11 @@ func Campaign(ctx workflow.Context, input CampaignInput) (CampaignResult, error)
 	if err == nil {
 		err = r.run(ctx)
 	}
-	if err == nil && ctx.Err() == nil && r.status.Progress.Next <= r.status.Progress.Total {
-		if err := r.summarise(ctx, &CampaignResult{}); err != nil {
-			return CampaignResult{}, err
-		}
+	again := err == nil && ctx.Err() == nil && r.status.Progress.Next <= r.status.Progress.Total
+	if again {
+		err = r.summarise(ctx, &CampaignResult{})
+	}
+	if again && err == nil && ctx.Err() == nil {
 		next := input
 		next.State = r.status.Progress
 		return CampaignResult{}, workflow.NewContinueAsNewError(ctx, CampaignName, next)
@@ -79,7 +80,11 @@ func (r *runner) finish(ctx workflow.Context, failed error) (CampaignResult, err
 	r.show(ctx, "finishing")
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	result := CampaignResult{Progress: r.status.Progress}
-	if err := errors.Join(r.leave(detached), r.summarise(detached, &result)); err != nil {
+	if err := r.leave(detached); err != nil {
+		// The campaign's results are none the worse for a host that is away.
+		workflow.GetLogger(ctx).Warn("the worker stays on a host", "error", err.Error())
+	}
+	if err := r.summarise(detached, &result); err != nil {
 		return result, errors.Join(failed, err)
 	}
 	switch {
@@ -227,7 +232,7 @@ func (r *runner) count(sequence int, result TrialResult, err error) error {
 
 // summarise merges the trials' rows and writes the summary.
 func (r *runner) summarise(ctx workflow.Context, result *CampaignResult) error {
-	options := workflow.WithActivityOptions(ctx, onController("write the summary"))
+	options := workflow.WithActivityOptions(ctx, onDataset("write the summary"))
 	input := activities.SummariseInput{Campaign: r.input.Name, DataDir: r.input.DataDir, SpecSHA256: r.input.SpecSHA256, Kind: r.status.Kind}
 	var summarised activities.Summarised
 	if err := workflow.ExecuteActivity(options, collecting.Summarise, input).Get(options, &summarised); err != nil {
@@ -235,20 +240,4 @@ func (r *runner) summarise(ctx workflow.Context, result *CampaignResult) error {
 	}
 	result.Summary = summarised.Path
 	return nil
-}
-
-// show tells the Temporal UI what is happening (Markdown).
-func (r *runner) show(ctx workflow.Context, state string) {
-	r.status.State = state
-	p := r.status.Progress
-	text := fmt.Sprintf("Campaign **%s** on a testbed of kind **%s**: %s, %d of %d trials\n\n| valid | target failed | invalid | skipped | tried again |\n| --- | --- | --- | --- | --- |\n| %d | %d | %d | %d | %d |\n",
-		r.input.Name, r.status.Kind, state, p.Done(), p.Total, p.Verdicts[trial.Valid], p.Verdicts[trial.TargetFailed],
-		p.Verdicts[trial.Invalid], p.Verdicts[trial.Skipped], p.Retried)
-	if len(r.status.Running) > 0 {
-		text += "\n| lane | trial | cell | since |\n| --- | --- | --- | --- |\n"
-		for _, running := range r.status.Running {
-			text += fmt.Sprintf("| %s | %s | %s | %s |\n", running.Lane, sequenceText(running.Sequence), running.CellID, running.Started.UTC().Format(time.TimeOnly))
-		}
-	}
-	workflow.SetCurrentDetails(ctx, text+"\nData: `"+r.input.DataDir+"`\n")
 }

@@ -1,12 +1,14 @@
 package workflows_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/mock"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -160,5 +162,29 @@ func TestCancelledCampaignIsSummarised(t *testing.T) {
 	}
 	if s.count("Summarise") != 1 {
 		t.Error("the cancelled campaign has no summary")
+	}
+}
+
+// TestCancelledWhileSummarising: a cancellation between two runs of a campaign
+// takes the workers off the hosts like any other.
+func TestCancelledWhileSummarising(t *testing.T) {
+	s := newCampaign(t, 25, func(workflows.TrialInput) (workflows.TrialResult, error) {
+		return workflows.TrialResult{Verdict: trial.Valid, Attempts: 1}, nil
+	})
+	first := true
+	s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name == "Summarise" && first {
+			first = false
+			s.env.CancelWorkflow()
+		}
+	})
+	input := campaignInput(1)
+	input.Lanes[0].Kind = inventory.Emulated
+	s.env.ExecuteWorkflow(workflows.CampaignName, input)
+	if err := s.env.GetWorkflowError(); !temporal.IsCanceledError(err) {
+		t.Errorf("%v, want a cancellation", err)
+	}
+	if s.count("Remove") != 1 {
+		t.Errorf("%v: the worker is still on the hosts", s.calls)
 	}
 }

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"strings"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -41,13 +42,24 @@ func retry(attempts int32, longest time.Duration) *temporal.RetryPolicy {
 	}
 }
 
-// The sets of activity options. Nothing else sets a time-out.
+// The sets of activity options. Nothing else sets a time-out. Steps on a testbed
+// are waited for when they are cancelled: a teardown beside a step that still
+// runs would leave what that makes.
 
-// onController is for what takes seconds: plans, and rows of the dataset.
+// onDataset is for what reads and writes an attempt's samples, or a campaign's
+// rows.
+func onDataset(summary string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		TaskQueue: ControllerQueue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
+		StartToCloseTimeout: time.Hour, RetryPolicy: retry(0, time.Minute),
+	}
+}
+
+// onController is for what takes a moment: plans.
 func onController(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		TaskQueue: ControllerQueue, Summary: summary,
-		StartToCloseTimeout: 10 * time.Minute, RetryPolicy: retry(0, time.Minute),
+		StartToCloseTimeout: time.Minute, RetryPolicy: retry(0, time.Minute),
 	}
 }
 
@@ -58,7 +70,7 @@ func awaitTestbed(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		TaskQueue: ControllerQueue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
 		StartToCloseTimeout: 15 * time.Minute, ScheduleToCloseTimeout: 7 * 24 * time.Hour,
-		RetryPolicy: retry(0, 5*time.Minute),
+		RetryPolicy: retry(0, 5*time.Minute), WaitForCancellation: true,
 	}
 }
 
@@ -66,7 +78,7 @@ func awaitTestbed(summary string) workflow.ActivityOptions {
 func onTestbed(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		TaskQueue: ControllerQueue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
-		StartToCloseTimeout: 30 * time.Minute, RetryPolicy: retry(3, 30*time.Second),
+		StartToCloseTimeout: 30 * time.Minute, RetryPolicy: retry(3, 30*time.Second), WaitForCancellation: true,
 	}
 }
 
@@ -82,7 +94,7 @@ func tearingDown(summary string) workflow.ActivityOptions {
 func migrating(summary string, limit time.Duration) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		TaskQueue: ControllerQueue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
-		StartToCloseTimeout: limit + 10*time.Minute, RetryPolicy: retry(2, 2*time.Second),
+		StartToCloseTimeout: limit + 10*time.Minute, RetryPolicy: retry(2, 2*time.Second), WaitForCancellation: true,
 	}
 }
 
@@ -92,6 +104,7 @@ func onMachine(queue, summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		TaskQueue: queue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
 		ScheduleToStartTimeout: 5 * time.Minute, StartToCloseTimeout: 10 * time.Minute, RetryPolicy: retry(3, 10*time.Second),
+		WaitForCancellation: true,
 	}
 }
 
@@ -119,6 +132,17 @@ func StartOptions(input CampaignInput) client.StartWorkflowOptions {
 		TypedSearchAttributes:    temporal.NewSearchAttributes(attrCampaign.ValueSet(input.Name)),
 		Memo:                     map[string]any{"spec_sha256": input.SpecSHA256, "data_dir": input.DataDir},
 		StaticSummary:            "campaign " + input.Name,
-		StaticDetails:            "```yaml\n" + input.SpecYAML + "\n```",
+		StaticDetails:            details(input.SpecYAML),
 	}
+}
+
+// maxDetailsBytes is how much of a campaign file the Temporal UI shows: servers
+// refuse details of more than 20,000 bytes, and their encoding doubles some.
+const maxDetailsBytes = 9 << 10
+
+func details(spec string) string {
+	if len(spec) > maxDetailsBytes {
+		spec = strings.ToValidUTF8(spec[:maxDetailsBytes], "") + "\n# … and more"
+	}
+	return "```yaml\n" + spec + "\n```"
 }

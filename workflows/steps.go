@@ -1,8 +1,6 @@
 package workflows
 
 import (
-	"fmt"
-
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/activities"
@@ -29,8 +27,14 @@ func (a *attempt) call(ctx workflow.Context, options workflow.ActivityOptions, a
 	if !a.simulated() {
 		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, input)
 	}
-	local := workflow.LocalActivityOptions{StartToCloseTimeout: options.StartToCloseTimeout, RetryPolicy: options.RetryPolicy}
+	local := workflow.LocalActivityOptions{StartToCloseTimeout: options.StartToCloseTimeout,
+		RetryPolicy: options.RetryPolicy, Summary: options.Summary}
 	return workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, input)
+}
+
+// step is a call for await.
+func (a *attempt) step(options workflow.ActivityOptions, activity, input any) func(workflow.Context) workflow.Future {
+	return func(ctx workflow.Context) workflow.Future { return a.call(ctx, options, activity, input) }
 }
 
 // follow starts an activity that goes on until the attempt is cleaned up, or
@@ -52,22 +56,32 @@ func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, ac
 	}
 }
 
-// provision sweeps the testbed and makes the disk and the guest, and meanwhile
-// brings the workers to life.
-func (a *attempt) provision(ctx workflow.Context) error {
+// workers says whether the machines have workers of their own.
+func (a *attempt) workers() bool { return !a.simulated() && !a.input.Lane.Agentless }
+
+// prepare waits for the testbed, and sweeps it. It takes as long as it takes:
+// the attempt's time begins afterwards.
+func (a *attempt) prepare(ctx workflow.Context) error {
 	a.cleanup.add(a.teardown)
-	workers := !a.simulated() && !a.input.Lane.Agentless
-	if workers {
+	a.enter(ctx, trial.Provision)
+	if a.workers() {
 		options := workflow.WithActivityOptions(ctx, awaitTestbed("install the worker on the hosts"))
 		if err := workflow.ExecuteActivity(options, links.Install, a.target()).Get(options, nil); err != nil {
 			return err
 		}
 	}
-	if err := a.call(ctx, awaitTestbed("sweep the testbed"), testbedActivities.Sweep, a.target()).Get(ctx, &a.known.Swept); err != nil {
+	input := activities.SweepInput{Target: a.target(), MinFreeMiB: a.input.Limits.MinFreeMiB}
+	if err := a.call(ctx, awaitTestbed("sweep the testbed"), testbedActivities.Sweep, input).Get(ctx, &a.known.Swept); err != nil {
 		return err
 	}
 	a.passed(a.known.Swept.Now)
-	if workers {
+	return nil
+}
+
+// provision makes the disk and the guest, and meanwhile brings the workers to
+// life.
+func (a *attempt) provision(ctx workflow.Context) error {
+	if a.workers() {
 		for _, host := range a.input.Lane.Hosts {
 			a.link(ctx, host)
 		}
@@ -78,7 +92,7 @@ func (a *attempt) provision(ctx workflow.Context) error {
 		return err
 	}
 	a.passed(a.known.Provisioned.Now)
-	if workers {
+	if a.workers() {
 		a.link(ctx, trial.Guest)
 	}
 	return nil
@@ -94,7 +108,7 @@ func (a *attempt) shape(ctx workflow.Context) error {
 	input := machine.ShapingInput{Target: a.target(), Device: a.known.Swept.WANDevice}
 	queue := a.queueOf(a.known.Swept.WANHost)
 	options := onMachine(queue, "shape the WAN: "+a.input.Trial.Cell.WAN)
-	if err := a.await(ctx, a.call(ctx, options, shaping.Shape, input), nil); err != nil {
+	if err := a.await(ctx, nil, a.step(options, shaping.Shape, input)); err != nil {
 		return err
 	}
 	if !a.simulated() {
@@ -106,7 +120,7 @@ func (a *attempt) shape(ctx workflow.Context) error {
 func (a *attempt) attest(ctx workflow.Context) error {
 	input := activities.AttestInput{Target: a.target(), RTTToleranceMs: a.input.Limits.RTTToleranceMs}
 	options := onTestbed("measure the path and the clocks")
-	if err := a.await(ctx, a.call(ctx, options, migrationActivities.Attest, input), &a.known.Attested); err != nil {
+	if err := a.await(ctx, &a.known.Attested, a.step(options, migrationActivities.Attest, input)); err != nil {
 		return err
 	}
 	a.passed(a.known.Attested.Now)
@@ -122,7 +136,7 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 	queue := a.queueOf(trial.Guest)
 	input := machine.RecordingInput{Target: a.target(), Machine: trial.Guest, Setup: a.known.Provisioned.Setups[trial.Guest]}
 	options := onMachine(queue, "start the load: "+a.input.Trial.Cell.Access.Name)
-	if err := a.await(ctx, a.call(ctx, options, recordings.StartLoad, input), nil); err != nil {
+	if err := a.await(ctx, nil, a.step(options, recordings.StartLoad, input)); err != nil {
 		return err
 	}
 	// The warm-up begins with the load, not with its preparations.
@@ -136,8 +150,10 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 func (a *attempt) migrate(ctx workflow.Context) error {
 	input := activities.MigrateInput{Target: a.target(), Disk: a.known.Provisioned.Disk,
 		Domain: a.known.Provisioned.Domain, Limit: a.input.Limits.Migration}
-	options := workflow.WithActivityOptions(ctx, migrating("migrate from site A to site B", a.input.Limits.Migration))
-	err := a.await(ctx, workflow.ExecuteActivity(options, migrationActivities.Migrate, input), &a.known.Migrated)
+	options := migrating("migrate from site A to site B", a.input.Limits.Migration)
+	err := a.await(ctx, &a.known.Migrated, func(ctx workflow.Context) workflow.Future {
+		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), migrationActivities.Migrate, input)
+	})
 	a.passed(a.known.Migrated.Now)
 	return err
 }
@@ -172,18 +188,4 @@ func (a *attempt) teardown(ctx workflow.Context) error {
 	}
 	a.passed(a.known.TornDown.Now)
 	return nil
-}
-
-// details is the trial's account in the Temporal UI (Markdown).
-func (a *attempt) details() string {
-	cell := a.input.Trial.Cell
-	text := fmt.Sprintf("Trial **%s**, attempt %d of %d, on lane **%s**: %s over %s, %s\n\n| phase | since the start |\n| --- | --- |\n",
-		sequenceText(a.input.Trial.Sequence), a.ref.Attempt, max(1, a.input.Limits.Attempts), a.input.Lane.Name, cell.Storage, cell.WAN, cell.Access.Name)
-	for _, mark := range a.ref.Timeline {
-		text += fmt.Sprintf("| %s | %s |\n", mark.Phase, mark.At.Sub(a.ref.Timeline[0].At).Round(100_000_000))
-	}
-	if a.status.Problem != "" {
-		text += "\nThe attempt before ended with: " + a.status.Problem + "\n"
-	}
-	return text
 }

@@ -52,7 +52,9 @@ func Trial(ctx workflow.Context, input TrialInput) (TrialResult, error) {
 		if err != nil {
 			return result, err
 		}
+		details := a.details()
 		status.Problem = result.Reason
+		workflow.SetCurrentDetails(ctx, details+"\nVerdict: **"+string(result.Verdict)+"** "+result.Reason+"\n")
 		if result.Verdict != trial.Invalid || a.hopeless {
 			break
 		}

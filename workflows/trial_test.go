@@ -42,7 +42,7 @@ func newStage(t *testing.T) *stage {
 	s.env.RegisterWorkflowWithOptions(workflows.Trial, workflow.RegisterOptions{Name: workflows.TrialName})
 	s.env.RegisterWorkflowWithOptions(workflows.Campaign, workflow.RegisterOptions{Name: workflows.CampaignName})
 	stub(s, "Install", func(activities.Target) (struct{}, error) { return struct{}{}, nil })
-	stub(s, "Sweep", func(activities.Target) (activities.Swept, error) {
+	stub(s, "Sweep", func(activities.SweepInput) (activities.Swept, error) {
 		return activities.Swept{WANHost: "store", WANDevice: "eth2"}, nil
 	})
 	stub(s, "Provision", func(activities.ProvisionInput) (activities.Provisioned, error) {
@@ -205,6 +205,19 @@ func TestTeardownGoesOn(t *testing.T) {
 	}
 }
 
+// TestWaitingForTheTestbed is no part of the attempt's time.
+func TestWaitingForTheTestbed(t *testing.T) {
+	s := newStage(t)
+	input := realInput()
+	input.Limits.Trial = 5 * time.Second
+	for range 4 { // 2 s, 4 s, 8 s and 16 s of pauses
+		s.fail["Sweep"] = append(s.fail["Sweep"], errors.New("host does not answer"))
+	}
+	if result := s.run(t, input); result.Verdict != trial.Valid || result.Attempts != 1 {
+		t.Errorf("%+v, want one valid attempt", result)
+	}
+}
+
 // realInput is a trial on a testbed with workers. Its phases are short: the
 // environment does not skip time while activities go on.
 func realInput() workflows.TrialInput {
@@ -283,5 +296,32 @@ func TestAttemptLimit(t *testing.T) {
 	}
 	if s.count("Teardown") != 1 {
 		t.Errorf("%v", s.calls)
+	}
+}
+
+// TestNothingRunsBesideTheTeardown: when what must go on has ended, the step
+// that runs is cancelled before the testbed is torn down.
+func TestNothingRunsBesideTheTeardown(t *testing.T) {
+	s := newStage(t)
+	input := realInput()
+	input.Limits.Attempts = 1
+	moving := make(chan struct{})
+	s.env.OnActivity("Migrate", anything, anything).Return(func(ctx context.Context, _ activities.MigrateInput) (activities.Migrated, error) {
+		close(moving)
+		<-ctx.Done()
+		return activities.Migrated{}, ctx.Err()
+	})
+	s.env.OnActivity("FollowLoad", anything, anything).Return(func(context.Context, machine.RecordingInput) error {
+		<-moving
+		return fault.ToTemporal(fault.New(fault.Invalid, "fio was killed"))
+	})
+	s.env.SetOnActivityCanceledListener(func(info *activity.Info) { _ = s.call("cancel " + info.ActivityType.Name) })
+	result := s.run(t, input)
+	if result.Verdict != trial.Invalid || !strings.Contains(result.Reason, "fio was killed") {
+		t.Errorf("%+v", result)
+	}
+	cancelled, torn := slices.Index(s.calls, "cancel Migrate"), slices.Index(s.calls, "Teardown")
+	if cancelled < 0 || torn < cancelled || s.count("Teardown") != 1 {
+		t.Errorf("%v: want Migrate cancelled before the one teardown", s.calls)
 	}
 }

@@ -25,18 +25,20 @@ type Pulse struct {
 }
 
 // StartPulse returns a context that ends with an error of the infrastructure
-// when Done is not called for the silence limit. stop must be called.
+// when Done is not called for the silence limit. stop must be called. Until then
+// it heartbeats, also past the context's end: an activity that was cancelled and
+// still tidies up must not count as gone.
 func StartPulse(ctx context.Context, silence time.Duration) (working context.Context, p *Pulse, stop func()) {
 	working, cancel := context.WithCancelCause(ctx)
 	p = &Pulse{last: time.Now()}
-	ended := make(chan struct{})
+	stopped, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		ticker := time.NewTicker(beat)
 		defer ticker.Stop()
 		for {
 			select {
-			case <-working.Done():
+			case <-stopped:
 				return
 			case <-ticker.C:
 				detail, quiet := p.look()
@@ -44,12 +46,13 @@ func StartPulse(ctx context.Context, silence time.Duration) (working context.Con
 					cancel(fault.New(fault.Infrastructure, "nothing got done for %s; the last was %v", silence, detail))
 					return
 				}
-				activity.RecordHeartbeat(ctx, detail)
+				activity.RecordHeartbeat(context.WithoutCancel(ctx), detail)
 			}
 		}
 	}()
 	return working, p, func() {
 		cancel(nil)
+		close(stopped)
 		<-ended
 	}
 }
@@ -72,14 +75,22 @@ type Step struct {
 	Step string `json:"step"`
 }
 
-// Result is what an activity returns: err, or why its pulse ended it, as an
-// error of Temporal.
+// Result is what an activity returns, as an error of Temporal. An error after
+// the end of the context tells why that ended, whatever class the driver gave
+// it: a migration that fails because somebody stops it is no result. A
+// cancellation that nobody asked for is an error of the infrastructure.
 func Result(working context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	if cause := context.Cause(working); cause != nil && working.Err() != nil && fault.Of(cause) == fault.Infrastructure {
-		err = fmt.Errorf("%w (%w)", cause, err)
+	cause := context.Cause(working)
+	switch {
+	case cause == nil && fault.Of(err) == fault.Cancelled:
+		err = fault.As(fault.Infrastructure, err)
+	case cause != nil && fault.Of(cause) == fault.Cancelled:
+		err = cause
+	case cause != nil:
+		err = fault.As(fault.Infrastructure, fmt.Errorf("%w (%w)", cause, err))
 	}
 	return fault.ToTemporal(err)
 }

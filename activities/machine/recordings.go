@@ -29,9 +29,6 @@ type RecordingInput struct {
 	Setup RecordingSetup `json:"setup"`
 }
 
-// CountersInterval is how often a host's counters are sampled.
-const CountersInterval = time.Second
-
 const (
 	// recordingSilence is how long a recording may have no progress. It is
 	// longer than any blackout that would not be a failure.
@@ -69,52 +66,57 @@ func (r *Recordings) StartLoad(ctx context.Context, input RecordingInput) error 
 // is how it ends well. It fails when the load ends by itself: then the
 // measurement has a hole.
 func (r *Recordings) FollowLoad(ctx context.Context, input RecordingInput) error {
-	recording, err := r.find(ctx, input)
-	if err != nil {
-		return fault.ToTemporal(err)
+	working, p, stop := StartPulse(ctx, recordingSilence)
+	defer stop()
+	recording, err := r.find(working, input)
+	if err == nil {
+		err = follow(working, p, input.Machine, recording)
 	}
-	return r.follow(ctx, input.Machine, recording)
+	return Result(working, err)
 }
 
 // FollowCounters samples a host's counters until it is cancelled.
 func (r *Recordings) FollowCounters(ctx context.Context, input RecordingInput) error {
-	recording, err := r.find(ctx, input)
+	working, p, stop := StartPulse(ctx, recordingSilence)
+	defer stop()
+	recording, err := r.find(working, input)
 	if err == nil {
-		err = recording.Start(ctx)
+		err = recording.Start(working)
 	}
 	if errors.Is(err, record.ErrEnded) {
 		err = fault.As(fault.Invalid, err)
 	}
-	if err != nil {
-		return fault.ToTemporal(err)
+	if err == nil {
+		err = follow(working, p, input.Machine, recording)
 	}
-	return r.follow(ctx, input.Machine, recording)
+	return Result(working, err)
 }
 
-func (r *Recordings) follow(ctx context.Context, machine string, recording record.Recording) error {
-	working, p, stop := StartPulse(ctx, recordingSilence)
-	defer stop()
+// follow looks at a recording until the context ends, or the recording.
+func follow(ctx context.Context, p *Pulse, machine string, recording record.Recording) error {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	steps := int64(-1)
 	for {
-		progress, err := look(working, recording)
+		progress, err := look(ctx, recording)
 		switch {
-		case working.Err() != nil:
-			return Result(working, working.Err())
+		case ctx.Err() != nil:
+			return ctx.Err()
 		case err != nil:
 			// Not being able to look is no gap: the recording is a process of
 			// its own. The silence limit ends it.
 			activity.GetLogger(ctx).Warn("cannot look at the recording", "machine", machine, "error", err.Error())
+		case !progress.Running && progress.Problem == "":
+			return nil // somebody ended it, as collecting does
 		case !progress.Running:
-			return fault.ToTemporal(fault.New(fault.Invalid, "%s: what recorded ended by itself: %s", machine, progress.Problem))
+			return fault.New(fault.Invalid, "%s: what recorded ended by itself: %s", machine, progress.Problem)
 		case progress.Steps > steps:
 			steps = progress.Steps
 			p.Done(progress)
 		}
 		select {
-		case <-working.Done():
-			return Result(working, working.Err())
+		case <-ctx.Done():
+			return ctx.Err()
 		case <-ticker.C:
 		}
 	}

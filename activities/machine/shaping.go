@@ -57,29 +57,30 @@ type Held struct {
 	Renewals int `json:"renewals"`
 }
 
-// HoldWAN renews the shaping's lease until it is cancelled. A lease that lapsed
-// makes the measurement invalid.
+// HoldWAN renews the shaping's lease, at once and then each minute, until it is
+// cancelled. A lease that lapsed makes the measurement invalid.
 func (s *Shaping) HoldWAN(ctx context.Context, input ShapingInput) error {
 	working, p, stop := StartPulse(ctx, lease)
 	defer stop()
 	ticker := time.NewTicker(renewEvery)
 	defer ticker.Stop()
-	for renewals := 0; ; renewals++ {
-		p.Done(Held{renewals})
-		select {
-		case <-working.Done():
-			return Result(working, working.Err())
-		case <-ticker.C:
-		}
+	// At once: it may be the next try, and the last one may be long ago.
+	for renewals := 1; ; renewals++ {
 		shaper, err := s.Find(working, input)
 		if err == nil {
 			err = shaper.Renew(working, lease)
 		}
 		if errors.Is(err, wan.ErrLapsed) {
-			return fault.ToTemporal(fault.As(fault.Invalid, err))
+			err = fault.As(fault.Invalid, err)
 		}
 		if err != nil {
 			return Result(working, err)
+		}
+		p.Done(Held{renewals})
+		select {
+		case <-working.Done():
+			return Result(working, working.Err())
+		case <-ticker.C:
 		}
 	}
 }

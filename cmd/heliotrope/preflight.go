@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"heliotrope/deploy/temporal"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
@@ -103,6 +104,17 @@ func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {
 	lane := trial.Lane{Name: inv.Name, Kind: inv.Kind, Inventory: absolute, Agentless: inv.Mode == inventory.Agentless}
 	for _, host := range inv.Hosts() {
 		lane.Hosts = append(lane.Hosts, host.Name)
+	}
+	if !lane.Agentless && inv.Guest.MemoryMiB < campaign.MinGuestMemoryMiB {
+		return laneBed{}, fmt.Errorf("%s: guest.memory_mib: %d MiB do not hold the guest's worker: want %d, or mode: agentless",
+			path, inv.Guest.MemoryMiB, campaign.MinGuestMemoryMiB)
+	}
+	settings, err := temporal.LoadSettings()
+	if err != nil {
+		return laneBed{}, err
+	}
+	if !lane.Agentless && settings.NeedsAPIKey() {
+		return laneBed{}, fmt.Errorf("%s: Temporal wants an API key, which no worker on a host is ever given: want mode: agentless", path)
 	}
 	return laneBed{lane: lane, inventory: inv}, nil
 }

@@ -46,6 +46,14 @@ func TestLanes(t *testing.T) {
 	folder := t.TempDir()
 	one, two := writeInventory(t, folder, "one", "10.1"), writeInventory(t, folder, "two", "10.2")
 	sameHosts, sameLabel := writeInventory(t, folder, "three", "10.1"), writeInventory(t, folder, "one", "10.4")
+	small := writeInventory(t, folder, "small", "10.5")
+	text, err := os.ReadFile(small)
+	if err == nil {
+		err = os.WriteFile(small, bytes.Replace(text, []byte("memory_mib: 128"), []byte("memory_mib: 96"), 1), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	broken := filepath.Join(folder, "broken.yaml")
 	if err := os.WriteFile(broken, []byte("version: 1\nnmae: x\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -56,6 +64,7 @@ func TestLanes(t *testing.T) {
 	}{
 		"two testbeds":             {paths: []string{one, two}},
 		"the same file twice":      {[]string{one, one}, []string{"a testbed of its own"}},
+		"a guest without room":     {[]string{small}, []string{"96 MiB do not hold the guest's worker"}},
 		"the same label":           {[]string{one, sameLabel}, []string{"is called one"}},
 		"the same hosts":           {[]string{one, sameHosts}, []string{"host host-a (10.1.2.1:22) is also in", "host store"}},
 		"no file and a broken one": {[]string{filepath.Join(folder, "none.yaml"), broken}, []string{"none.yaml", "nmae"}},

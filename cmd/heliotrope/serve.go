@@ -111,7 +111,8 @@ func control(ctx context.Context, stateDir string, server *ownedServer, log zero
 		return err
 	}
 	controller := workers.Controller(session.client, workers.ControllerOptions{Log: log, Version: version,
-		WorkerBinary: workerBinary(), TemporalAddress: settings.Address, Namespace: settings.Namespace})
+		WorkerBinary: workerBinary(), TemporalAddress: settings.Address, Namespace: settings.Namespace,
+		TLS: settings.ClientOptions().ConnectionOptions.TLS})
 	if err := controller.Start(); err != nil {
 		return fmt.Errorf("start the controller: %w", err)
 	}

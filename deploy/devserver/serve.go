@@ -182,7 +182,7 @@ func waitReady(ctx context.Context, o options) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("Temporal on %s does not answer within %v: %w", o.address, readyWithin, err)
+			return fmt.Errorf("the server on %s does not answer within %v: %w", o.address, readyWithin, err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -12,17 +12,19 @@ import (
 	"heliotrope/internal/wan"
 )
 
+// MinGuestMemoryMiB is what the measured guest's system, its worker and fio need.
+const MinGuestMemoryMiB = 112
+
 // Limits of what a campaign can be set to.
 const (
-	maxTrials         = 100_000
-	maxLanes          = 64
-	maxAttempts       = 100
-	minDiskMiB        = 16
-	minGuestMemoryMiB = 112     // what the measured guest's system, its worker and fio need
-	maxMiB            = 1 << 20 // refuses a size that was meant in another unit
-	minPhase          = time.Second
-	maxPhase          = 24 * time.Hour
-	maxLimit          = 7 * 24 * time.Hour
+	maxTrials   = 100_000
+	maxLanes    = 64
+	maxAttempts = 100
+	minDiskMiB  = 16
+	maxMiB      = 1 << 20 // refuses a size that was meant in another unit
+	minPhase    = time.Second
+	maxPhase    = 24 * time.Hour
+	maxLimit    = 7 * 24 * time.Hour
 	// diskPerIO is how many of the largest I/Os a disk holds at least, so
 	// that random I/Os find different places.
 	diskPerIO = 16
@@ -203,7 +205,7 @@ func (c checker) access(setting, level string) {
 }
 
 func (c checker) memory(setting string, memoryMiB int) {
-	c.Check(setting, memoryMiB >= minGuestMemoryMiB && memoryMiB <= maxMiB, "%d MiB: want %d to %d", memoryMiB, minGuestMemoryMiB, maxMiB)
+	c.Check(setting, memoryMiB >= MinGuestMemoryMiB && memoryMiB <= maxMiB, "%d MiB: want %d to %d", memoryMiB, MinGuestMemoryMiB, maxMiB)
 }
 
 // match checks what an exclude or include names.

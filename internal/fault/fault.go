@@ -50,20 +50,23 @@ func New(class Class, format string, values ...any) error {
 }
 
 // Of is the class of an error, on either side of Temporal. An error without a
-// class is of the infrastructure.
+// class is of the infrastructure. In joined errors a cancellation counts last:
+// what was found out before it stands.
 func Of(err error) Class {
 	var own *Error
 	var application *temporal.ApplicationError
 	switch {
 	case errors.As(err, &own):
 		return own.Class
-	case errors.Is(err, context.Canceled) || temporal.IsCanceledError(err):
-		return Cancelled
 	case errors.As(err, &application):
 		switch class := Class(application.Type()); class {
 		case BadInput, TargetFailed, Invalid:
 			return class
 		}
+		// Its cause may be a cancellation, as when a worker was stopped; the
+		// workflow's own it is not.
+	case errors.Is(err, context.Canceled) || temporal.IsCanceledError(err):
+		return Cancelled
 	}
 	return Infrastructure
 }

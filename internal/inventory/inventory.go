@@ -87,7 +87,7 @@ type Guest struct {
 	SSH       GuestSSH `yaml:"ssh"`
 }
 
-// GuestSSH is how the controller reaches the guest, through site A's host.
+// GuestSSH is how the controller reaches the guest, through the storage server.
 type GuestSSH struct {
 	User     string   `yaml:"user"`
 	KeyFile  string   `yaml:"key_file"`

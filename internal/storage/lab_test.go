@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -98,7 +99,20 @@ func lifeCycle(t *testing.T, lab *lab, kind string) {
 	lab.asBefore(t, before)
 }
 
-// TestLabCutOff cuts a provision off at many places, and then either finishes
+// manyCutOffs, when set in the environment, has the tests cut off at five times
+// as many places.
+const manyCutOffs = "HELIOTROPE_MANY_CUT_OFFS"
+
+// nextCutOff is how much further to cut off next: not the same each time, so
+// that many runs together come to every place.
+func nextCutOff() int {
+	if os.Getenv(manyCutOffs) != "" {
+		return 2 + rand.IntN(7)
+	}
+	return 15 + rand.IntN(20)
+}
+
+// TestLabCutOff cuts a provision off at some places, and then either finishes
 // it or tears it down.
 func TestLabCutOff(t *testing.T) {
 	for _, kind := range testbed.StorageKinds {
@@ -107,7 +121,7 @@ func TestLabCutOff(t *testing.T) {
 			sound := lab.system(kind, lab.hosts, nil)
 			lab.clean(t, sound)
 			before := lab.snapshot(t)
-			for after, done := 1, false; !done; after += 2 + rand.IntN(7) {
+			for after, done := 1+rand.IntN(8), false; !done; after += nextCutOff() {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				cut := &cutter{left: after, cancel: cancel}
 				_, err := lab.system(kind, cut.wrap(lab.hosts), nil).Provision(ctx, spec, storage.SiteA)
@@ -137,7 +151,7 @@ func TestLabCutOff(t *testing.T) {
 	}
 }
 
-// TestLabCutOffTeardown cuts a teardown off at many places.
+// TestLabCutOffTeardown cuts a teardown off at some places.
 func TestLabCutOffTeardown(t *testing.T) {
 	for _, kind := range testbed.StorageKinds {
 		t.Run(kind, func(t *testing.T) {
@@ -145,7 +159,7 @@ func TestLabCutOffTeardown(t *testing.T) {
 			sound := lab.system(kind, lab.hosts, nil)
 			lab.clean(t, sound)
 			before := lab.snapshot(t)
-			for after, done := 1, false; !done; after += 2 + rand.IntN(6) {
+			for after, done := 1+rand.IntN(8), false; !done; after += nextCutOff() {
 				_, err := sound.Provision(t.Context(), spec, storage.SiteA)
 				must(t, err)
 				ctx, cancel := context.WithCancelCause(t.Context())

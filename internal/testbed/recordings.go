@@ -63,9 +63,6 @@ func (t *Testbed) Load(ref trial.Ref) (record.Recording, error) {
 	return load.New(t.guest, t.LoadDir(ref), ref.Trial.Cell.Access, ref.Trial.Seed, guest.Device)
 }
 
-// CountersInterval is how often a host's counters are sampled.
-const CountersInterval = time.Second
-
 // Counters samples a host's counters, driven from here. The disk must be there
 // when it is started.
 func (t *Testbed) Counters(ref trial.Ref, host string) (record.Recording, error) {
@@ -92,7 +89,7 @@ func (t *Testbed) Counters(ref trial.Ref, host string) (record.Recording, error)
 
 func (t *Testbed) counters(ref trial.Ref, host string, devices map[string]string) (record.Recording, error) {
 	return witness.NewCounters(t.hosts[host], t.CountersDir(ref, host),
-		witness.CountersConfig{Interval: CountersInterval, Devices: devices})
+		witness.CountersConfig{Interval: witness.Interval, Devices: devices})
 }
 
 // lateCounters finds its devices when it is started.

@@ -49,6 +49,9 @@ type CountersConfig struct {
 	Devices map[string]string
 }
 
+// Interval is how often the hosts' counters are sampled in a trial.
+const Interval = time.Second
+
 const (
 	minInterval = 10 * time.Millisecond
 	// samplesFile counts the samples.

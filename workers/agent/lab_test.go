@@ -59,7 +59,7 @@ func openLab(ctx context.Context, t *testing.T) *testbed.Testbed {
 	return tb
 }
 
-// startServer starts the Temporal server that `make build` has built.
+// startServer starts the Temporal server that `make server` has built.
 func startServer(t *testing.T, namespace string) (address string) {
 	t.Helper()
 	address = freeAddress(t)
@@ -70,7 +70,7 @@ func startServer(t *testing.T, namespace string) (address string) {
 	out, err := server.StdoutPipe()
 	must(t, err)
 	if err := server.Start(); err != nil {
-		t.Fatalf("%v: run `make build` first", err)
+		t.Fatalf("%v: run `make server` first", err)
 	}
 	t.Cleanup(func() {
 		_ = server.Process.Signal(syscall.SIGTERM)

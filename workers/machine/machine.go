@@ -46,7 +46,7 @@ func Register(registry worker.ActivityRegistry, role, name string) error {
 		if name == trial.Guest {
 			return load.New(here, setup.Dir, input.Ref.Trial.Cell.Access, input.Ref.Trial.Seed, setup.Device)
 		}
-		config := witness.CountersConfig{Interval: machine.CountersInterval, Devices: setup.Devices}
+		config := witness.CountersConfig{Interval: witness.Interval, Devices: setup.Devices}
 		return witness.NewCounters(here, setup.Dir, config)
 	}}, activity.RegisterOptions{})
 	return nil

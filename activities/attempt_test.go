@@ -1,0 +1,298 @@
+package activities_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	sdklog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/testsuite"
+
+	"heliotrope/activities"
+	"heliotrope/activities/machine"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/simulated"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
+)
+
+// call runs an activity as Temporal does.
+func call[O any](t *testing.T, activity any, input any) (O, error) {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	env := suite.NewTestActivityEnvironment()
+	env.RegisterActivity(activity)
+	var output O
+	value, err := env.ExecuteActivity(activity, input)
+	if err == nil && value.HasValue() {
+		err = value.Get(&output)
+	}
+	return output, err
+}
+
+// must is call where nothing may go wrong.
+func must[O any](t *testing.T, activity any, input any) O {
+	t.Helper()
+	output, err := call[O](t, activity, input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return output
+}
+
+func wantClass(t *testing.T, err error, class fault.Class) {
+	t.Helper()
+	if err == nil || fault.Of(err) != class {
+		t.Fatalf("%v, which is %s; want %s", err, fault.Of(err), class)
+	}
+}
+
+// attempt goes through an attempt of a trial on a simulated testbed.
+type attempt struct {
+	target     activities.Target
+	known      activities.Known
+	testbed    *activities.Testbed
+	migration  *activities.Migration
+	collecting *activities.Collecting
+}
+
+func newAttempt(t *testing.T, faults simulated.Faults) *attempt {
+	t.Helper()
+	open := func(_ context.Context, lane trial.Lane, ref trial.Ref) (testbed.Bed, error) {
+		return simulated.Open(lane.Name, ref, faults), nil
+	}
+	cell := campaign.Cell{Hypervisor: "xen", Storage: "iscsi", WAN: "continental", RTTMs: 30, Access: campaign.AccessSpec{
+		Name: "4k", Outstanding: 1, Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 50, RandomPercent: 100}}}}
+	return &attempt{
+		target: activities.Target{DataDir: t.TempDir(), Lane: trial.Lane{Name: "sim-1", Kind: inventory.Simulated},
+			Ref: trial.Ref{Campaign: "unit", Attempt: 1, Now: time.Unix(1_800_000_000, 0).UTC(),
+				Trial: campaign.Trial{Sequence: 7, Block: 1, CellID: "cell", Cell: cell, Seed: 4711}}},
+		testbed: &activities.Testbed{Open: open}, migration: &activities.Migration{Open: open},
+		collecting: &activities.Collecting{Open: open, Version: "unit"},
+	}
+}
+
+func (a *attempt) enter(phase trial.Phase) {
+	a.target.Ref.Timeline = append(a.target.Ref.Timeline, trial.Mark{Phase: phase, At: a.target.Ref.Now})
+}
+
+func (a *attempt) passed(now time.Time) { a.target.Ref.Now = now }
+
+// before goes up to the migration.
+func (a *attempt) before(t *testing.T) *attempt {
+	t.Helper()
+	a.enter(trial.Provision)
+	a.known.Swept = must[activities.Swept](t, a.testbed.Sweep, activities.SweepInput{Target: a.target})
+	a.passed(a.known.Swept.Now)
+	a.known.Provisioned = must[activities.Provisioned](t, a.testbed.Provision, activities.ProvisionInput{Target: a.target, DiskMiB: 64})
+	a.passed(a.known.Provisioned.Now)
+	a.enter(trial.Shape)
+	a.enter(trial.Attest)
+	a.known.Attested = must[activities.Attested](t, a.migration.Attest, activities.AttestInput{Target: a.target, RTTToleranceMs: 5})
+	a.passed(a.known.Attested.Now)
+	a.enter(trial.WarmUp)
+	a.passed(a.target.Ref.Now.Add(2 * time.Second))
+	a.enter(trial.Before)
+	a.passed(a.target.Ref.Now.Add(5 * time.Second))
+	a.enter(trial.Migrate)
+	return a
+}
+
+func (a *attempt) migrateInput() activities.MigrateInput {
+	return activities.MigrateInput{Target: a.target, Disk: a.known.Provisioned.Disk, Domain: a.known.Provisioned.Domain, Limit: 10 * time.Minute}
+}
+
+// collected goes up to the collection.
+func (a *attempt) collected(t *testing.T) *attempt {
+	t.Helper()
+	a.before(t)
+	a.known.Migrated = must[activities.Migrated](t, a.migration.Migrate, a.migrateInput())
+	a.passed(a.known.Migrated.Now)
+	a.enter(trial.After)
+	a.passed(a.target.Ref.Now.Add(5 * time.Second))
+	a.enter(trial.Collect)
+	a.known.Collected = must[activities.Collected](t, a.collecting.Collect, activities.CollectInput{Target: a.target})
+	a.passed(a.known.Collected.Now)
+	return a
+}
+
+// torn goes to the end.
+func (a *attempt) torn(t *testing.T, verdict trial.Verdict) *attempt {
+	t.Helper()
+	a.enter(trial.Teardown)
+	a.known.TornDown = must[activities.TornDown](t, a.testbed.Teardown, a.target)
+	a.passed(a.known.TornDown.Now)
+	a.known.Verdict = verdict
+	return a
+}
+
+func (a *attempt) concludeInput() activities.ConcludeInput {
+	return activities.ConcludeInput{Target: a.target, Known: a.known, Ended: a.target.Ref.Now}
+}
+
+func (a *attempt) conclude(t *testing.T) activities.Concluded {
+	t.Helper()
+	return must[activities.Concluded](t, a.collecting.Conclude, a.concludeInput())
+}
+
+// raw is the path of a raw file.
+func (a *attempt) raw(machine, name string) string {
+	return filepath.Join(a.target.WorkFolder(), machine, name)
+}
+
+func exists(t *testing.T, path string) bool {
+	t.Helper()
+	_, err := os.Stat(path)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWorkFoldersAreApart(t *testing.T) {
+	a := machine.Target{DataDir: "/data", Ref: trial.Ref{Campaign: "one", Trial: campaign.Trial{Sequence: 7}, Attempt: 2}}
+	if got := a.WorkFolder(); got != "/data/work/one/00007.2" {
+		t.Error(got)
+	}
+}
+
+func TestSweepWantsDiskSpace(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{})
+	_, err := call[activities.Swept](t, a.testbed.Sweep, activities.SweepInput{Target: a.target, MinFreeMiB: 1 << 40})
+	wantClass(t, err, fault.Infrastructure)
+	if !strings.Contains(err.Error(), "make room") {
+		t.Error(err)
+	}
+}
+
+func TestMigrationIsTriedOnce(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{}).before(t)
+	must[activities.Migrated](t, a.migration.Migrate, a.migrateInput())
+	_, err := call[activities.Migrated](t, a.migration.Migrate, a.migrateInput())
+	wantClass(t, err, fault.Invalid)
+
+	// What a campaign of the same name left long ago is no begun migration.
+	must[activities.Swept](t, a.testbed.Sweep, activities.SweepInput{Target: a.target})
+	must[activities.Migrated](t, a.migration.Migrate, a.migrateInput())
+}
+
+func TestMigrationFails(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{MigrationFails: 1}).before(t)
+	_, err := call[activities.Migrated](t, a.migration.Migrate, a.migrateInput())
+	wantClass(t, err, fault.TargetFailed)
+}
+
+func TestAttestWantsTheProfile(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{})
+	a.enter(trial.Provision)
+	a.enter(trial.Shape)
+	crooked := newAttempt(t, simulated.Faults{RTTOutside: 1})
+	_, err := call[activities.Attested](t, crooked.migration.Attest, activities.AttestInput{Target: a.target, RTTToleranceMs: 5})
+	wantClass(t, err, fault.Invalid)
+	a.target.Ref.Trial.Cell.WAN = "far"
+	_, err = call[activities.Attested](t, a.migration.Attest, activities.AttestInput{Target: a.target, RTTToleranceMs: 5})
+	if err == nil {
+		t.Error("a path without a profile is as it should be")
+	}
+}
+
+func TestCollectLoadThatEnded(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{LoadEnds: 1, MigrationFails: 1}).before(t)
+	a.passed(a.target.Ref.Now.Add(time.Second))
+	a.enter(trial.Collect)
+	_, err := call[activities.Collected](t, a.collecting.Collect, activities.CollectInput{Target: a.target})
+	wantClass(t, err, fault.Invalid)
+
+	// When the target has failed, what was recorded up to then is kept.
+	collected := must[activities.Collected](t, a.collecting.Collect, activities.CollectInput{Target: a.target, Failed: true})
+	if len(collected.Machines) != 4 || len(collected.Problems) != 1 || !exists(t, a.raw(trial.Guest, "io_lat.log")) {
+		t.Errorf("%+v, want four machines and a problem", collected)
+	}
+}
+
+func TestCollectFromATestbedThatFailed(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{}).before(t)
+	a.target.Ref.Timeline = a.target.Ref.Timeline[:2] // nothing was recorded
+	_, err := call[activities.Collected](t, a.collecting.Collect, activities.CollectInput{Target: a.target})
+	wantClass(t, err, fault.Infrastructure)
+	collected := must[activities.Collected](t, a.collecting.Collect, activities.CollectInput{Target: a.target, Failed: true})
+	if len(collected.Machines) != 0 || len(collected.Problems) != 4 {
+		t.Errorf("%+v, want a problem for each machine", collected)
+	}
+}
+
+func TestPlanIsNeverWrittenAgain(t *testing.T) {
+	const spec = "version: 1\nname: unit\nseed: 1\ntestbed: simulated\nrepetitions: 3\n" +
+		"matrix:\n  storage: [iscsi, nfs]\n  wan: [lan]\n  access: [4k-mixed-random]\n"
+	input := activities.PlanInput{Campaign: "unit", SpecYAML: spec, DataDir: t.TempDir()}
+	plan := &activities.Plan{}
+	planned := must[activities.Planned](t, plan.Expand, input)
+	if planned.Trials != 6 || planned.Limits.Attempts != 3 {
+		t.Fatalf("%+v", planned)
+	}
+	if again := must[activities.Planned](t, plan.Expand, input); again != planned {
+		t.Errorf("expanded again: %+v, want %+v", again, planned)
+	}
+	path := filepath.Join(input.DataDir, "work", "unit", "plan.json")
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	input.SHA256 = planned.SHA256
+	later := must[activities.Planned](t, plan.Expand, input)
+	after, err := os.Stat(path)
+	if err != nil || !os.SameFile(before, after) || later.SHA256 != planned.SHA256 {
+		t.Errorf("the plan of a campaign that began was written again (%v): %+v", err, later)
+	}
+
+	piece := activities.TrialsInput{Campaign: "unit", DataDir: input.DataDir, SHA256: planned.SHA256, First: 5, Count: 200}
+	trials := must[[]campaign.Trial](t, plan.Trials, piece)
+	if len(trials) != 2 || trials[0].Sequence != 5 {
+		t.Errorf("trials %+v, want 5 and 6", trials)
+	}
+	piece.First = 7
+	if trials := must[[]campaign.Trial](t, plan.Trials, piece); len(trials) != 0 {
+		t.Errorf("trials after the end: %+v", trials)
+	}
+	text, err := json.Marshal(trials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, string(text))
+	_, err = call[[]campaign.Trial](t, plan.Trials, piece)
+	wantClass(t, err, fault.BadInput)
+
+	input.SpecYAML = "version: 9\n"
+	_, err = call[activities.Planned](t, plan.Expand, input)
+	wantClass(t, err, fault.BadInput)
+}
+
+func TestTeardownNamesWhatIsLeft(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{})
+	if torn := must[activities.TornDown](t, a.testbed.Teardown, a.target); torn.Now.IsZero() || len(torn.Leftovers) != 0 {
+		t.Errorf("nothing was touched: %+v", torn)
+	}
+	// A state from before in which a host had something that it has not now.
+	write(t, filepath.Join(a.target.WorkFolder(), "hosts-before.json"), `{"sim-1-store": ["something"]}`)
+	if torn := must[activities.TornDown](t, a.testbed.Teardown, a.target); len(torn.Leftovers) != 1 {
+		t.Errorf("%+v, want one line", torn)
+	}
+}

@@ -1,0 +1,215 @@
+package activities_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"heliotrope/activities"
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/load"
+	"heliotrope/internal/simulated"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
+)
+
+func (a *attempt) summarise(t *testing.T) activities.Summarised {
+	t.Helper()
+	return must[activities.Summarised](t, a.collecting.Summarise,
+		activities.SummariseInput{Campaign: "unit", DataDir: a.target.DataDir, SpecSHA256: "spec", Kind: inventory.Simulated})
+}
+
+// row is the attempt's row in the dataset.
+func (a *attempt) row(t *testing.T) dataset.Trial {
+	t.Helper()
+	a.summarise(t)
+	rows, err := dataset.ReadTrials(dataset.CampaignFolder(a.target.DataDir, "unit"))
+	if err != nil || len(rows) != 1 {
+		t.Fatalf("%d rows, %v; want 1", len(rows), err)
+	}
+	return rows[0]
+}
+
+// file is the path of one of the attempt's files in the dataset.
+func (a *attempt) file(name string) string {
+	cell := a.target.Ref.Trial.Cell
+	return filepath.Join(dataset.CampaignFolder(a.target.DataDir, "unit"), dataset.TrialFolder(cell.Storage, cell.RTTMs, a.target.Ref.Key()), name)
+}
+
+func TestConcludeTwice(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
+	write(t, a.file("io.parquet"), "what a crash left")
+	first := a.conclude(t)
+	if first.Verdict != trial.Valid {
+		t.Fatalf("%+v, want a valid attempt", first)
+	}
+	if exists(t, a.target.WorkFolder()) {
+		t.Error("the raw files are still there")
+	}
+	row := a.row(t)
+	// Whoever was killed before it could tell is called again.
+	if second := a.conclude(t); second != first {
+		t.Errorf("the second time %+v, the first time %+v", second, first)
+	}
+	if again := a.row(t); again.IORows != row.IORows || again.CounterRows != row.CounterRows || again.Verdict != row.Verdict {
+		t.Errorf("the second row %+v, the first one %+v", again, row)
+	}
+	if row.IORows == 0 || row.CounterRows == 0 {
+		t.Errorf("%+v, want samples", row)
+	}
+	rows, err := dataset.All(dataset.ReadIO(a.file("io.parquet")))
+	if err != nil || int64(len(rows)) != row.IORows {
+		t.Errorf("%d I/Os in the file, %v; the row says %d", len(rows), err, row.IORows)
+	}
+	events, err := dataset.All(dataset.ReadEvents(a.file("events.parquet")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged := false
+	for _, event := range events {
+		logged = logged || event.Name == "migration-log" && strings.Contains(event.Detail, "round 1")
+	}
+	if !logged {
+		t.Errorf("the toolstack's log is not among the events %+v", events)
+	}
+	// Another run of a campaign of that name is none that was concluded.
+	a.known.Verdict, a.known.Reason = trial.Skipped, "cancelled"
+	if other := a.conclude(t); other.Verdict != trial.Skipped {
+		t.Errorf("another attempt of that key: %+v", other)
+	}
+}
+
+func TestConcludeLooksAtWhatWasMeasured(t *testing.T) {
+	keep := func(text string) string { return text }
+	for _, test := range []struct {
+		name, machine, file string
+		change              func(string) string // nil: the file is missing
+		reason              string
+	}{
+		{"an empty log", trial.Guest, load.LogFile, func(string) string { return "" }, "no I/O in it"},
+		{"a cut log", trial.Guest, load.LogFile, func(text string) string { return text[:len(text)-5] }, "is cut off"},
+		{"a missing log", trial.Guest, load.LogFile, nil, "no such file"},
+		{"garbage", trial.Guest, load.LogFile, func(text string) string { return text + "fio: out of memory\n" }, "out of memory"},
+		{"an I/O that failed", trial.Guest, load.ResultFile, func(text string) string { return strings.Replace(text, `"error":0`, `"error":5`, 1) }, "input/output error"},
+		{"a lost line", trial.Guest, load.LogFile, func(text string) string { return text[strings.Index(text, "\n")+1:] }, "but fio counted"},
+		{"no result", trial.Guest, load.ResultFile, nil, "no such file"},
+		{"a damaged result", trial.Guest, load.ResultFile, func(string) string { return "{" }, "damaged"},
+		{"no counters", "sim-1-store", witness.CountersFile, nil, "no such file"},
+		{"empty counters", "sim-1-a", witness.CountersFile, func(string) string { return "" }, "no complete sample"},
+		{"counters of nonsense", "sim-1-b", witness.CountersFile, func(text string) string { return text + "oops\n" }, "oops"},
+		{"nothing wrong", trial.Guest, load.LogFile, keep, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
+			path := a.raw(test.machine, test.file)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.change == nil {
+				err = os.Remove(path)
+			} else {
+				err = os.WriteFile(path, []byte(test.change(string(text))), 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			concluded := a.conclude(t)
+			want := trial.Invalid
+			switch {
+			case test.reason == "":
+				want = trial.Valid
+			case strings.Contains(test.name, "failed"):
+				want = trial.TargetFailed // the disk was lost after the migration had begun
+			}
+			if concluded.Verdict != want || !strings.Contains(concluded.Reason, test.reason) {
+				t.Errorf("%+v, want %s because of %q", concluded, want, test.reason)
+			}
+			if kept := exists(t, a.target.WorkFolder()); kept != (want == trial.Invalid) {
+				t.Errorf("the raw files are there: %v", kept)
+			}
+			row := a.row(t)
+			if row.Verdict != string(want) || row.Reason != concluded.Reason {
+				t.Errorf("the row says %s %q", row.Verdict, row.Reason)
+			}
+			// Called again, as after a crash, it finds the same.
+			if again := a.conclude(t); again != concluded {
+				t.Errorf("again: %+v", again)
+			}
+		})
+	}
+}
+
+// TestConcludeWithoutTheGuest: what the hosts counted up to a failure is kept,
+// and so are raw files that did not come whole.
+func TestConcludeWithoutTheGuest(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.TargetFailed)
+	a.known.Collected.Machines = a.known.Collected.Machines[1:]
+	a.known.Collected.Problems = []string{"collect from guest: no route"}
+	if concluded := a.conclude(t); concluded.Verdict != trial.TargetFailed {
+		t.Errorf("%+v", concluded)
+	}
+	if row := a.row(t); row.IORows != 0 || row.CounterRows == 0 {
+		t.Errorf("%d I/Os and %d counters, want counters only", row.IORows, row.CounterRows)
+	}
+	if !exists(t, a.raw(trial.Guest, load.LogFile)) {
+		t.Error("the guest's raw files are gone, and the dataset has not got them")
+	}
+}
+
+func TestConcludeOfAnAttemptThatNeverBegan(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{})
+	a.enter(trial.Provision)
+	a.torn(t, trial.Invalid)
+	a.known.Reason = "no route"
+	if concluded := a.conclude(t); concluded.Verdict != trial.Invalid || concluded.Reason != "no route" {
+		t.Errorf("%+v", concluded)
+	}
+	if row := a.row(t); row.IORows != 0 || row.LongestGapMs != nil {
+		t.Errorf("%+v, want no sample", row)
+	}
+}
+
+// TestConcludeWithoutADisk: an attempt whose row cannot be written is tried
+// again, and loses nothing.
+func TestConcludeWithoutADisk(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
+	folder := dataset.CampaignFolder(a.target.DataDir, "unit")
+	write(t, folder, "in the way")
+	_, err := call[activities.Concluded](t, a.collecting.Conclude, a.concludeInput())
+	wantClass(t, err, fault.Infrastructure)
+	if !exists(t, a.raw(trial.Guest, load.LogFile)) {
+		t.Fatal("the raw files are gone")
+	}
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	if concluded := a.conclude(t); concluded.Verdict != trial.Valid {
+		t.Errorf("%+v", concluded)
+	}
+}
+
+func TestSummariseNamesWhatIsDamaged(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
+	a.conclude(t)
+	segments, err := filepath.Glob(filepath.Join(dataset.CampaignFolder(a.target.DataDir, "unit"), "segments", "trial-*.arrows"))
+	if err != nil || len(segments) != 1 {
+		t.Fatalf("segments %v, %v", segments, err)
+	}
+	text, err := os.ReadFile(segments[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)/2] ^= 0xff
+	write(t, segments[0], string(text))
+	summarised := a.summarise(t)
+	if summarised.Trials != 0 || len(summarised.Problems) == 0 || !strings.Contains(summarised.Problems[0], "trial-00007.1.arrows.damaged") {
+		t.Errorf("%+v, want the damaged segment named", summarised)
+	}
+	if !exists(t, summarised.Path) {
+		t.Error("there is no summary")
+	}
+}

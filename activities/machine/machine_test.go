@@ -1,0 +1,320 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	sdklog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/load"
+	"heliotrope/internal/record"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/wan"
+)
+
+// run runs an activity whose context is ctx, and returns the heartbeats that the
+// environment lets through: one in 30 s, and the last.
+func run(ctx context.Context, do func(context.Context) error) ([]string, error) {
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	env := suite.NewTestActivityEnvironment()
+	env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
+	var mu sync.Mutex
+	var beats []string
+	env.SetOnActivityHeartbeatListener(func(_ *activity.Info, details converter.EncodedValues) {
+		mu.Lock()
+		defer mu.Unlock()
+		var detail any
+		if details.HasValues() {
+			_ = details.Get(&detail) // whatever comes is compared as text
+		}
+		beats = append(beats, fmt.Sprint(detail))
+	})
+	env.RegisterActivityWithOptions(do, activity.RegisterOptions{Name: "do"})
+	_, err := env.ExecuteActivity("do")
+	mu.Lock()
+	defer mu.Unlock()
+	return beats, err
+}
+
+// cancellable is a context that can be cancelled as the server does it.
+func cancellable(t *testing.T) (ctx context.Context, cancel func()) {
+	t.Helper()
+	ctx, cause := context.WithCancelCause(t.Context())
+	return ctx, func() { cause(temporal.NewCanceledError()) }
+}
+
+func wantClass(t *testing.T, err error, class fault.Class, text string) {
+	t.Helper()
+	if err == nil || fault.Of(err) != class || !strings.Contains(err.Error(), text) {
+		t.Errorf("%v, which is %s; want %s with %q", err, fault.Of(err), class, text)
+	}
+}
+
+func TestPulseEndsWhatGetsNothingDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		beats, err := run(t.Context(), func(ctx context.Context) error {
+			working, p, stop := StartPulse(ctx, 10*time.Second)
+			defer stop()
+			for i := range 3 { // longer than the silence, but getting things done
+				p.Done(Step{Step: fmt.Sprint("step ", i)})
+				time.Sleep(5500 * time.Millisecond)
+			}
+			if working.Err() != nil {
+				t.Error("it ended while things got done")
+			}
+			<-working.Done()
+			return Result(working, working.Err())
+		})
+		wantClass(t, err, fault.Infrastructure, "nothing got done for 10s; the last was {step 2}")
+		if len(beats) < 2 || !strings.Contains(beats[0], "step 0") || !strings.Contains(beats[len(beats)-1], "step 2") {
+			t.Errorf("heartbeats %v, want what was done last", beats)
+		}
+	})
+}
+
+// TestPulseGoesOnWhileTidyingUp: what was cancelled must not count as gone
+// before it is.
+func TestPulseGoesOnWhileTidyingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := cancellable(t)
+		beats, err := run(ctx, func(ctx context.Context) error {
+			working, p, stop := StartPulse(ctx, 3*time.Minute)
+			defer stop()
+			p.Done(Step{Step: "work"})
+			cancel()
+			<-working.Done()
+			p.Done(Step{Step: "tidy up"})
+			time.Sleep(2 * time.Minute)
+			return Result(working, errors.New("killed"))
+		})
+		wantClass(t, err, fault.Cancelled, "")
+		if len(beats) < 4 {
+			t.Errorf("heartbeats in 2 minutes after the cancellation: %v", beats)
+		}
+	})
+}
+
+func TestResult(t *testing.T) {
+	going := context.Background()
+	ended := func(cause error) context.Context {
+		ctx, cancel := context.WithCancelCause(going)
+		cancel(cause)
+		return ctx
+	}
+	failed := fault.New(fault.TargetFailed, "did not converge")
+	for _, test := range []struct {
+		name  string
+		ctx   context.Context
+		err   error
+		class fault.Class
+	}{
+		{"the target failed", going, failed, fault.TargetFailed},
+		{"bad input", going, fault.New(fault.BadInput, "no"), fault.BadInput},
+		{"anything", going, errors.New("no"), fault.Infrastructure},
+		{"cancelled by nobody", going, fmt.Errorf("ssh: %w", context.Canceled), fault.Infrastructure},
+		{"cancelled", ended(nil), context.Canceled, fault.Cancelled},
+		{"cancelled by the server", ended(temporal.NewCanceledError()), errors.New("killed"), fault.Cancelled},
+		{"the target failed because it was cancelled", ended(nil), failed, fault.Cancelled},
+		{"the worker was stopped", ended(worker.ErrWorkerShutdown), context.Canceled, fault.Infrastructure},
+		{"the target failed because the worker was stopped", ended(worker.ErrWorkerShutdown), failed, fault.Infrastructure},
+		{"silence", ended(fault.New(fault.Infrastructure, "nothing got done")), failed, fault.Infrastructure},
+	} {
+		err := Result(test.ctx, test.err)
+		if class := fault.Of(err); class != test.class {
+			t.Errorf("%s: %v is %s, want %s", test.name, err, class, test.class)
+		}
+		var application *temporal.ApplicationError
+		if final := test.class != fault.Infrastructure; errors.As(err, &application) && application.NonRetryable() != final {
+			t.Errorf("%s: not retryable is %v, want %v", test.name, application.NonRetryable(), final)
+		}
+	}
+	if Result(ended(nil), nil) != nil {
+		t.Error("a success is an error")
+	}
+}
+
+// tape is a recording whose looks answer one after the other, the last for ever.
+type tape struct {
+	record.Recording
+	start  error
+	looks  []func() (record.Progress, error)
+	looked int
+}
+
+func (f *tape) Start(context.Context) error { return f.start }
+
+func (f *tape) Progress(context.Context) (record.Progress, error) {
+	look := f.looks[min(f.looked, len(f.looks)-1)]
+	f.looked++
+	return look()
+}
+
+func (f *tape) recordings() *Recordings {
+	return &Recordings{Find: func(context.Context, RecordingInput) (record.Recording, error) { return f, nil }}
+}
+
+func runs(steps int64) func() (record.Progress, error) {
+	return func() (record.Progress, error) { return record.Progress{Running: true, Steps: steps}, nil }
+}
+
+func blind() (record.Progress, error) {
+	return record.Progress{}, errors.New("the guest is being moved")
+}
+
+func killed() (record.Progress, error) { return record.Progress{Problem: "it said oops"}, nil }
+
+var guestInput = RecordingInput{Machine: trial.Guest}
+
+func TestFollowing(t *testing.T) {
+	for name, activity := range map[string]func(*Recordings, context.Context) error{
+		"load": func(r *Recordings, ctx context.Context) error { return r.FollowLoad(ctx, guestInput) },
+		"counters": func(r *Recordings, ctx context.Context) error {
+			return r.FollowCounters(ctx, RecordingInput{Machine: "host-a"})
+		},
+	} {
+		t.Run(name+": ended by itself, after looks that failed", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &tape{looks: []func() (record.Progress, error){runs(1), blind, blind, runs(2), killed}}
+				_, err := run(t.Context(), func(ctx context.Context) error { return activity(f.recordings(), ctx) })
+				wantClass(t, err, fault.Invalid, "ended by itself: it said oops")
+				if f.looked != 5 {
+					t.Errorf("%d looks, want all 5: one that fails is no end", f.looked)
+				}
+			})
+		})
+		t.Run(name+": stands still", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &tape{looks: []func() (record.Progress, error){runs(7)}}
+				began := time.Now()
+				_, err := run(t.Context(), func(ctx context.Context) error { return activity(f.recordings(), ctx) })
+				wantClass(t, err, fault.Infrastructure, "nothing got done for 5m0s")
+				if after := time.Since(began); after < recordingSilence || after > recordingSilence+2*beat {
+					t.Errorf("it ended after %s", after)
+				}
+			})
+		})
+		t.Run(name+": cannot be seen any more", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &tape{looks: []func() (record.Progress, error){runs(7), blind}}
+				_, err := run(t.Context(), func(ctx context.Context) error { return activity(f.recordings(), ctx) })
+				wantClass(t, err, fault.Infrastructure, "nothing got done for 5m0s")
+			})
+		})
+		t.Run(name+": cancelled", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := cancellable(t)
+				f := &tape{looks: []func() (record.Progress, error){runs(1), runs(2), func() (record.Progress, error) {
+					cancel()
+					return record.Progress{}, context.Canceled
+				}}}
+				beats, err := run(ctx, func(ctx context.Context) error { return activity(f.recordings(), ctx) })
+				wantClass(t, err, fault.Cancelled, "")
+				if len(beats) == 0 || !strings.Contains(beats[len(beats)-1], "steps:2") {
+					t.Errorf("heartbeats %v, want the recording's progress", beats)
+				}
+			})
+		})
+	}
+}
+
+func TestStartingARecording(t *testing.T) {
+	ended := fmt.Errorf("start fio: %w", record.ErrEnded)
+	finds := func(err error) *Recordings {
+		return &Recordings{Find: func(context.Context, RecordingInput) (record.Recording, error) { return nil, err }}
+	}
+	for _, test := range []struct {
+		name       string
+		recordings *Recordings
+		class      fault.Class
+	}{
+		{"it has ended already", (&tape{start: ended}).recordings(), fault.Invalid},
+		{"it does not start", (&tape{start: errors.New("no route")}).recordings(), fault.Infrastructure},
+		{"fio cannot do it", finds(fmt.Errorf("%w: it has no lines", load.ErrSpec)), fault.BadInput},
+		{"it is not found", finds(errors.New("no route")), fault.Infrastructure},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := run(t.Context(), func(ctx context.Context) error { return test.recordings.StartLoad(ctx, guestInput) })
+			wantClass(t, err, test.class, "")
+			_, err = run(t.Context(), func(ctx context.Context) error { return test.recordings.FollowCounters(ctx, guestInput) })
+			wantClass(t, err, test.class, "")
+		})
+	}
+	if _, err := run(t.Context(), func(ctx context.Context) error { return (&tape{}).recordings().StartLoad(ctx, guestInput) }); err != nil {
+		t.Error(err)
+	}
+}
+
+// path is a WAN whose renewals answer one after the other.
+type path struct {
+	shaped wan.Profile
+	renew  []error
+	at     []time.Time
+	then   func()
+}
+
+func (p *path) Shape(_ context.Context, profile wan.Profile, _ time.Duration) error {
+	p.shaped = profile
+	return nil
+}
+
+func (p *path) Renew(ctx context.Context, _ time.Duration) error {
+	p.at = append(p.at, time.Now())
+	if len(p.at) <= len(p.renew) {
+		return p.renew[len(p.at)-1]
+	}
+	p.then()
+	return ctx.Err()
+}
+
+func (p *path) shaping() *Shaping {
+	return &Shaping{Find: func(context.Context, ShapingInput) (Shaper, error) { return p, nil }}
+}
+
+func TestShape(t *testing.T) {
+	input := func(profile string) ShapingInput {
+		return ShapingInput{Target: Target{Ref: trial.Ref{Trial: campaign.Trial{Cell: campaign.Cell{WAN: profile}}}}}
+	}
+	p := &path{}
+	if _, err := run(t.Context(), func(ctx context.Context) error { return p.shaping().Shape(ctx, input("rtt=60ms")) }); err != nil || p.shaped.RTT != 60*time.Millisecond {
+		t.Errorf("shaped %v, %v", p.shaped, err)
+	}
+	_, err := run(t.Context(), func(ctx context.Context) error { return p.shaping().Shape(ctx, input("rtt=far")) })
+	wantClass(t, err, fault.BadInput, "far")
+}
+
+func TestHoldWAN(t *testing.T) {
+	lapsed := fmt.Errorf("renew: %w", wan.ErrLapsed)
+	hold := func(t *testing.T, p *path) error {
+		t.Helper()
+		ctx, cancel := cancellable(t)
+		defer cancel()
+		p.then = cancel
+		_, err := run(ctx, func(ctx context.Context) error { return p.shaping().HoldWAN(ctx, ShapingInput{}) })
+		return err
+	}
+	synctest.Test(t, func(t *testing.T) {
+		p := &path{renew: []error{nil, nil}}
+		began := time.Now()
+		wantClass(t, hold(t, p), fault.Cancelled, "")
+		if len(p.at) != 3 || !p.at[0].Equal(began) || p.at[2].Sub(began) != 2*renewEvery {
+			t.Errorf("renewed at %v, want at once and each minute", p.at)
+		}
+		wantClass(t, hold(t, &path{renew: []error{nil, lapsed}}), fault.Invalid, "has lapsed")
+		wantClass(t, hold(t, &path{renew: []error{errors.New("no route")}}), fault.Infrastructure, "no route")
+	})
+}

@@ -1,0 +1,91 @@
+package fault_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"heliotrope/internal/fault"
+)
+
+func TestOf(t *testing.T) {
+	canceled := temporal.NewCanceledError()
+	target := fault.ToTemporal(fault.New(fault.TargetFailed, "did not converge"))
+	for _, test := range []struct {
+		name string
+		err  error
+		want fault.Class
+	}{
+		{"no class", errors.New("no route"), fault.Infrastructure},
+		{"wrapped", fmt.Errorf("step: %w", fault.New(fault.BadInput, "no")), fault.BadInput},
+		{"a class given to a cancellation", fault.As(fault.Infrastructure, context.Canceled), fault.Infrastructure},
+		{"a context", fmt.Errorf("ssh: %w", context.Canceled), fault.Cancelled},
+		{"a deadline", context.DeadlineExceeded, fault.Infrastructure},
+		{"a time-out", temporal.NewHeartbeatTimeoutError(), fault.Infrastructure},
+		{"an unknown type", temporal.NewApplicationError("no", "payloadSizeError"), fault.Infrastructure},
+		{"the target failed, and its samples too", errors.Join(target, fault.ToTemporal(fault.New(fault.Invalid, "the load ended"))), fault.TargetFailed},
+		{"the target failed, and then somebody cancelled", errors.Join(target, canceled), fault.TargetFailed},
+		{"nothing, and somebody cancelled", errors.Join(nil, canceled), fault.Cancelled},
+		{"a stopped worker", temporal.NewApplicationErrorWithCause("unexpected activity cancel error", "wrapError", canceled), fault.Infrastructure},
+	} {
+		if got := fault.Of(test.err); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+	if fault.As(fault.BadInput, nil) != nil || fault.ToTemporal(nil) != nil {
+		t.Error("no error became one")
+	}
+}
+
+// TestThroughTemporal: classes and messages come out of an activity and a child
+// workflow as they went in, and only the infrastructure's are tried again.
+func TestThroughTemporal(t *testing.T) {
+	for _, class := range []fault.Class{fault.BadInput, fault.Infrastructure, fault.TargetFailed, fault.Invalid} {
+		t.Run(string(class), func(t *testing.T) {
+			var suite testsuite.WorkflowTestSuite
+			env := suite.NewTestWorkflowEnvironment()
+			tries := 0
+			env.RegisterActivityWithOptions(func(context.Context) error {
+				tries++
+				return fault.ToTemporal(fmt.Errorf("on host-a: %w", fault.New(class, "no luck")))
+			}, activity.RegisterOptions{Name: "act"})
+			env.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
+				options := workflow.ActivityOptions{StartToCloseTimeout: time.Second, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 3}}
+				return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "act").Get(ctx, nil)
+			}, workflow.RegisterOptions{Name: "child"})
+			var inChild error
+			env.ExecuteWorkflow(func(ctx workflow.Context) error {
+				inChild = workflow.ExecuteChildWorkflow(ctx, "child").Get(ctx, nil)
+				return inChild
+			})
+			for _, err := range []error{inChild, env.GetWorkflowError()} {
+				if fault.Of(err) != class || fault.Reason(err) != "on host-a: no luck" {
+					t.Errorf("%v is %s with reason %q", err, fault.Of(err), fault.Reason(err))
+				}
+			}
+			if want := map[bool]int{true: 3, false: 1}[class == fault.Infrastructure]; tries != want {
+				t.Errorf("%d tries, want %d", tries, want)
+			}
+		})
+	}
+}
+
+func TestReason(t *testing.T) {
+	for want, err := range map[string]error{
+		"":          nil,
+		"plain":     errors.New("plain"),
+		"cancelled": temporal.NewCanceledError(),
+		"timed out (Heartbeat): heartbeat timeout": temporal.NewHeartbeatTimeoutError(),
+	} {
+		if got := fault.Reason(err); got != want {
+			t.Errorf("reason of %v is %q, want %q", err, got, want)
+		}
+	}
+}
