@@ -24,8 +24,9 @@ WORKFLOWCHECK := $(BIN)/tools/workflowcheck
 # How many packages to compile at once for the linter: it is large.
 LINTER_JOBS ?= 2
 
-# The folders whose tests need a testbed.
+# The folders whose tests need a testbed, and those with benchmarks that need none.
 LAB_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build lab$$' . | xargs -r -n1 dirname | sort -u)
+BENCH_PACKAGES = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r grep -L '^//go:build lab$$' | xargs -r -n1 dirname | sort -u)
 
 # with_testbed runs $(1) with HELIOTROPE_INVENTORY set: as it is, or to a
 # testbed of its own that is destroyed at the end, whatever the end is. A
@@ -85,21 +86,24 @@ test: build server $(DUCKDB) ## run the unit tests with the race detector
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test -race ./...
 
 .PHONY: test-lab
-test-lab: build ## run the tests on a testbed: HELIOTROPE_INVENTORY, or an emulated one of their own
-	$(call with_testbed,$(GO) test -race -tags lab -timeout 60m -p 1 -count=1 -v $(LAB_PACKAGES))
+test-lab: build server $(DUCKDB) ## run the tests and examples/quick.yaml on a testbed: HELIOTROPE_INVENTORY, or an emulated one of their own
+	$(call with_testbed,$(GO) test -race -tags lab -timeout 60m -p 1 -count=1 -v $(LAB_PACKAGES) && tools/quick-check)
 
 .PHONY: bench
-bench: ## run the benchmarks that need no testbed
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: build server ## run the benchmarks that need no testbed, and a simulated campaign of 1,000 trials
+	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test -run '^$$' -bench . -benchmem -p 1 $(BENCH_PACKAGES)
+	tools/bench-simulated
 
 .PHONY: bench-lab
 bench-lab: build ## measure the testbed's own speed, on a machine that does nothing else
 	$(call with_testbed,$(GO) test -run '^$$' -bench . -benchtime 1x -tags lab -timeout 120m -p 1 -count=1 -v $(LAB_PACKAGES))
 
+# The server's module is loaded with the flags that it is built with: what the
+# build has compiled is used again.
 .PHONY: lint
 lint: $(LINTER) $(WORKFLOWCHECK) ## check the code: golangci-lint, that its rules on imports bite, and that workflows are deterministic
 	$(LINTER) run ./...
-	cd deploy/devserver && $(CURDIR)/$(LINTER) run --config $(CURDIR)/.golangci.yml ./...
+	cd deploy/devserver && CGO_ENABLED=0 GOFLAGS=-trimpath $(CURDIR)/$(LINTER) run --config $(CURDIR)/.golangci.yml ./...
 	tools/lint-bites $(LINTER)
 	$(WORKFLOWCHECK) ./workflows/...
 

@@ -1,7 +1,10 @@
 // Opens every Parquet file of a data folder's campaigns in DuckDB, compares it
 // with the manifests, and asks a question across all trials.
 //
-//   node check.mjs DATA_DIR
+//   node check.mjs DATA_DIR [--sound N]
+//
+// With --sound it also wants N trials of each campaign, all of them valid and
+// with I/Os, and nothing left on their hosts.
 //
 // Exit code 0: all agree; 1: they do not, or a file cannot be read; 2: usage.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
@@ -60,11 +63,24 @@ async function acrossTrials(folder) {
     FROM seen FULL JOIN told USING (storage, rtt_ms, trial) GROUP BY ALL ORDER BY ALL`);
 }
 
-if (process.argv.length !== 3) {
-  console.error("usage: node check.mjs DATA_DIR");
+// checkSound wants a number of trials, all as one wishes them.
+async function checkSound(campaign, folder, wanted) {
+  const trials = quote(literal(join(folder, "trials.parquet")));
+  const [{ n }] = await query(`SELECT count(*) AS n FROM ${trials} WHERE counted`);
+  check(campaign, "number of trials", n, wanted);
+  for (const t of await query(
+    `SELECT trial, cell_id, verdict, reason, leftovers, io_rows FROM ${trials}
+     WHERE counted AND NOT coalesce(verdict = 'valid' AND leftovers = 0 AND io_rows > 0, false)`)) {
+    problems.push(`${campaign}: trial ${t.trial} (${t.cell_id}) is ${t.verdict} (${t.reason}), has ${t.io_rows} I/Os ` +
+      `and left ${t.leftovers ?? "unknown"} things on its hosts`);
+  }
+}
+
+const [data, option, sound] = process.argv.slice(2);
+if (data === undefined || (option !== undefined && (option !== "--sound" || !(Number(sound) > 0)))) {
+  console.error("usage: node check.mjs DATA_DIR [--sound N]");
   process.exit(2);
 }
-const data = process.argv[2];
 const campaigns = existsSync(data) ? readdirSync(data).filter((name) => name.startsWith("campaign=")) : [];
 if (campaigns.length === 0) problems.push(`${data}: has no folder campaign=NAME`);
 
@@ -84,6 +100,7 @@ for (const campaign of campaigns) {
     }
     const cells = await acrossTrials(folder);
     console.table(cells);
+    if (sound !== undefined) await checkSound(campaign, folder, Number(sound));
     for (const cell of cells) check(`${campaign} ${cell.storage} ${cell.rtt_ms} ms`, "number of I/Os across trials", cell.ios, cell.io_rows);
   } catch (error) {
     problems.push(`${campaign}: ${error.message}`);
