@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,6 +156,8 @@ func saveHistory(t *testing.T, c client.Client, name, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Who polled on which machine matters to nobody.
+	text = regexp.MustCompile(`"identity": "[^"]*"`).ReplaceAll(text, []byte(`"identity": "controller"`))
 	if err := os.WriteFile(filepath.Join(*saveHistories, name+".json"), append(text, '\n'), 0o644); err != nil {
 		t.Fatal(err)
 	}
