@@ -87,7 +87,7 @@ func (c *Collecting) conclude(input ConcludeInput) (concluded Concluded, removab
 
 // complete says whether the dataset has all of the work folder's raw files.
 func (a *account) complete() (bool, error) {
-	if a.problem != nil {
+	if a.problem != nil || a.damaged {
 		return false, nil
 	}
 	entries, err := os.ReadDir(a.input.WorkFolder())
@@ -112,6 +112,7 @@ type account struct {
 	row     dataset.Trial
 	phases  []dataset.Phase
 	problem error // why the samples cannot be trusted
+	damaged bool  // a journal was set aside, in the work folder
 }
 
 // write writes the samples, judges them, and writes the row last: with it, the
@@ -124,11 +125,15 @@ func (a *account) write() error {
 	} else if err != nil {
 		return err
 	}
+	journaled, err := a.journaled()
+	if err != nil {
+		return err
+	}
 	log, err := a.migrationLog()
 	if err != nil {
 		return err
 	}
-	files := dataset.TrialFiles{CampaignFolder: a.folder, Folder: a.files, Provenance: a.provenance(), Events: dataset.Rows(a.events(log))}
+	files := dataset.TrialFiles{CampaignFolder: a.folder, Folder: a.files, Provenance: a.provenance(), Events: dataset.Rows(a.events(journaled, log))}
 	if a.has(trial.Guest) {
 		files.IO = a.io(clocks)
 	}

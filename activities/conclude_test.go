@@ -3,6 +3,7 @@ package activities_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,17 +69,47 @@ func TestConcludeTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logged := false
+	logged, advanced := false, 0
 	for _, event := range events {
 		logged = logged || event.Name == "migration-log" && strings.Contains(event.Detail, "round 1")
+		if event.Name == "migration-progress" {
+			advanced++
+		}
 	}
-	if !logged {
-		t.Errorf("the toolstack's log is not among the events %+v", events)
+	if !logged || advanced == 0 {
+		t.Errorf("the toolstack's log (%v) or the stream's progress (%d) is not among the events %+v", logged, advanced, events)
 	}
 	// Another run of a campaign of that name is none that was concluded.
 	a.known.Verdict, a.known.Reason = trial.Skipped, "cancelled"
 	if other := a.conclude(t); other.Verdict != trial.Skipped {
 		t.Errorf("another attempt of that key: %+v", other)
+	}
+}
+
+// TestDamagedJournal: it is named and set aside, and the rest is measured.
+func TestDamagedJournal(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
+	path := filepath.Join(a.target.WorkFolder(), "events-0001.arrows")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)/2] ^= 1
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if concluded := a.conclude(t); concluded.Verdict != trial.Valid {
+		t.Errorf("%+v", concluded)
+	}
+	if !exists(t, path+".damaged") || exists(t, path) {
+		t.Error("the damaged journal is not set aside")
+	}
+	events, err := dataset.All(dataset.ReadEvents(a.file("events.parquet")))
+	named := slices.ContainsFunc(events, func(event dataset.Event) bool {
+		return event.Name == "problem" && strings.Contains(event.Detail, "events-0001.arrows.damaged")
+	})
+	if err != nil || !named {
+		t.Errorf("the damaged journal is not among the events: %+v, %v", events, err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"heliotrope/activities/machine"
@@ -160,11 +161,19 @@ func (m *Migration) Migrate(ctx context.Context, input MigrateInput) (Migrated, 
 func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Bed, p *machine.Pulse, migrated *Migrated) error {
 	limited, cancel := context.WithTimeout(ctx, input.Limit)
 	defer cancel()
+	events, err := openJournal(input.Target)
+	if err != nil {
+		return err
+	}
 	account, err := bed.Hypervisor(storage.SiteA).Migrate(limited, input.Domain, bed.Hypervisor(storage.SiteB),
 		func(progress hypervisor.Progress) {
 			migrated.MemoryBytes = progress.MemoryBytes
+			events.note(progress.At, "migration-progress", strconv.FormatInt(progress.SentBytes, 10)+" bytes")
 			p.Done(progress)
 		})
+	if closeErr := events.close(); closeErr != nil {
+		return errors.Join(err, closeErr)
+	}
 	log := account.Log
 	var failed *hypervisor.MigrationError
 	if errors.As(err, &failed) {

@@ -32,10 +32,11 @@ func (a *account) migrationLog() (string, error) {
 	return strings.ToValidUTF8(string(text[max(0, len(text)-maxLogBytes):]), "?"), err
 }
 
-// events are the attempt's, in the order of their times. log is the toolstack's.
-func (a *account) events(log string) []dataset.Event {
+// events are the attempt's, in the order of their times: those that were
+// journaled, and what is known. log is the toolstack's.
+func (a *account) events(journaled []dataset.Event, log string) []dataset.Event {
 	known, ref := a.input.Known, a.input.Ref
-	var events []dataset.Event
+	events := slices.Clone(journaled)
 	add := func(at time.Time, source, name, detail string) {
 		if !at.IsZero() {
 			events = append(events, dataset.Event{TsNs: at.UnixNano(), Source: source, Name: name, Detail: detail})

@@ -86,12 +86,3 @@ func replaceFile(path string, content []byte) error {
 	}
 	return os.Rename(temporary(path), path)
 }
-
-// exists says whether a file is there.
-func exists(path string) (bool, error) {
-	_, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}

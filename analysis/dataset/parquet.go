@@ -28,11 +28,8 @@ const (
 	KeyTestbedKind = "testbed_kind" // emulated, hardware or simulated
 )
 
-// keyTable and keySegments are written beside the provenance.
-const (
-	keyTable    = "table"
-	keySegments = "segments" // the segments whose rows the file has
-)
+// keyTable is written beside the provenance.
+const keyTable = "table"
 
 func (p Provenance) check() error {
 	for _, key := range []string{KeyCampaign, KeyTestbedKind} {

@@ -32,7 +32,7 @@ var (
 	Events = newTable("events", "What happened, and when.",
 		required("ts_ns", "ns", "when, on the controller's time base, since 1970 UTC", func(r *Event) *int64 { return &r.TsNs }).delta(),
 		required("source", "", "who tells: controller, a host of the inventory, guest", func(r *Event) *string { return &r.Source }),
-		required("name", "", "what: phase (its beginning), disk-open-at-both-sites, migration-started, migration-finished, disk-open-at-site-b-only, "+
+		required("name", "", "what: phase (its beginning), disk-open-at-both-sites, migration-started, migration-progress (of the stream), migration-finished, disk-open-at-site-b-only, "+
 			"clock-offset (of source), migration-log (of the toolstack), problem, leftover (on a host, after the teardown), verdict", func(r *Event) *string { return &r.Name }),
 		required("detail", "", "more about it, for people", func(r *Event) *string { return &r.Detail }),
 	)

@@ -1,0 +1,76 @@
+package activities
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"heliotrope/analysis/dataset"
+)
+
+// journal keeps what happens while it happens: events in a segment of the
+// attempt's work folder, on the disk a second later at the most. It is for one
+// goroutine.
+type journal struct {
+	segment *dataset.Segment[dataset.Event]
+	waiting []dataset.Event
+	flushed time.Time
+	broken  error
+}
+
+// flushEvery bounds what a crash can lose, and what the disk is bothered.
+const flushEvery = time.Second
+
+func openJournal(target Target) (*journal, error) {
+	path, err := dataset.NextSegment(target.WorkFolder(), dataset.Events)
+	if err != nil {
+		return nil, err
+	}
+	segment, err := dataset.OpenSegment(path, dataset.Events)
+	return &journal{segment: segment, flushed: time.Now()}, err
+}
+
+func (j *journal) note(at time.Time, name, detail string) {
+	j.waiting = append(j.waiting, dataset.Event{TsNs: at.UnixNano(), Source: "controller", Name: name, Detail: detail})
+	if time.Since(j.flushed) >= flushEvery {
+		j.flush()
+	}
+}
+
+func (j *journal) flush() {
+	if j.broken == nil {
+		j.broken = j.segment.Append(j.waiting)
+	}
+	j.waiting, j.flushed = nil, time.Now()
+}
+
+// close writes what waits, and tells what could not be written.
+func (j *journal) close() error {
+	j.flush()
+	return errors.Join(j.broken, j.segment.Close())
+}
+
+// journaled are the events of the attempt's journals. One that is damaged is
+// set aside, where it stays, and is an event itself.
+func (a *account) journaled() ([]dataset.Event, error) {
+	paths, err := dataset.SegmentPaths(a.input.WorkFolder(), dataset.Events)
+	var events []dataset.Event
+	for _, path := range paths {
+		var rows []dataset.Event
+		rows, err = dataset.All(dataset.ReadSegments(dataset.Events, path))
+		var damaged *dataset.DamagedError
+		if errors.As(err, &damaged) {
+			var aside string
+			if aside, err = dataset.SetAside(path); err == nil {
+				a.damaged = true
+				rows = []dataset.Event{{TsNs: a.input.Ended.UnixNano(), Source: "controller", Name: "problem",
+					Detail: fmt.Sprintf("%v; it is set aside as %s", damaged, aside)}}
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, rows...)
+	}
+	return events, err
+}
