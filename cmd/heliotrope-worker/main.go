@@ -2,7 +2,7 @@
 // hosts and in the measured guest: a Temporal worker that runs activities of
 // its role on a task queue of its own, and nothing else.
 //
-// It is a static program of about 21 MB with at most 30 MB resident, because
+// It is a static program of about 22 MB with at most 30 MB resident, because
 // the guest holds it in the memory under test; see package agent for what it
 // consists of. It reaches Temporal through a port of its own machine that the
 // controller forwards (package link), so that it needs no address, name or key
