@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -171,7 +172,12 @@ func (a *account) measure() error {
 func (a *account) judge() {
 	known := a.input.Known
 	a.row.Verdict, a.row.Reason = string(known.Verdict), known.Reason
-	if failed := a.ioError(); failed != nil && (known.Verdict == trial.Valid || known.Verdict == trial.Invalid) {
+	result, err := a.loadResult()
+	// A disk that was lost after the migration had begun is a result, and must
+	// not be tried away.
+	_, migrating := a.input.Ref.Timeline.Start(trial.Migrate)
+	failed := ioError(result)
+	if failed != nil && migrating && a.has(trial.Guest) && (known.Verdict == trial.Valid || known.Verdict == trial.Invalid) {
 		a.row.Verdict, a.row.Reason = string(trial.TargetFailed), failed.Error()
 		return
 	}
@@ -179,7 +185,7 @@ func (a *account) judge() {
 		return
 	}
 	if a.problem == nil {
-		a.problem = a.loadProblem()
+		a.problem = a.loadProblem(result, err)
 	}
 	for _, phase := range a.phases {
 		if a.problem == nil && phase.IOs == 0 && phase.Phase != dataset.During {
@@ -194,20 +200,15 @@ func (a *account) judge() {
 	}
 }
 
-// ioError is an I/O of the load that failed after the migration had begun: the
-// disk was lost, which is a result and must not be tried away.
-func (a *account) ioError() error {
-	if _, migrated := a.input.Ref.Timeline.Start(trial.Migrate); !migrated || !a.has(trial.Guest) {
+// ioError is the I/O of the load that failed and ended it; nil when none did.
+func ioError(result load.Result) error {
+	if result.Error == 0 {
 		return nil
-	}
-	result, err := a.loadResult()
-	if err != nil || result.Error == 0 {
-		return nil // what else may be wrong is not the target's failure
 	}
 	return fmt.Errorf("an I/O of the load failed with errno %d (%w)", result.Error, syscall.Errno(result.Error))
 }
 
-// loadResult is fio's own account.
+// loadResult is fio's own account; zero when it cannot be read.
 func (a *account) loadResult() (load.Result, error) {
 	var result load.Result
 	err := a.raw(trial.Guest, load.ResultFile, func(file *os.File) (err error) {
@@ -218,14 +219,11 @@ func (a *account) loadResult() (load.Result, error) {
 }
 
 // loadProblem looks at fio's own account of the load.
-func (a *account) loadProblem() error {
-	result, err := a.loadResult()
-	switch {
-	case err != nil:
+func (a *account) loadProblem(result load.Result, unread error) error {
+	if err := cmp.Or(unread, ioError(result)); err != nil {
 		return err
-	case result.Error != 0:
-		return fmt.Errorf("an I/O of the load failed with errno %d (%w)", result.Error, syscall.Errno(result.Error))
-	case result.IOs != a.row.IORows:
+	}
+	if result.IOs != a.row.IORows {
 		return fmt.Errorf("the load's log has %d I/Os, but fio counted %d", a.row.IORows, result.IOs)
 	}
 	return nil
