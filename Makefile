@@ -86,8 +86,8 @@ test: build server $(DUCKDB) ## run the unit tests with the race detector
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test -race ./...
 
 .PHONY: test-lab
-test-lab: build server $(DUCKDB) ## run the tests and examples/quick.yaml on a testbed: HELIOTROPE_INVENTORY, or an emulated one of their own
-	$(call with_testbed,$(GO) test -race -tags lab -timeout 60m -p 1 -count=1 -v $(LAB_PACKAGES) && tools/quick-check)
+test-lab: build server $(DUCKDB) ## run the tests and examples/controls.yaml on a testbed: HELIOTROPE_INVENTORY, or an emulated one of their own
+	$(call with_testbed,$(GO) test -race -tags lab -timeout 60m -p 1 -count=1 -v $(LAB_PACKAGES) && tools/controls-check)
 
 .PHONY: bench
 bench: build server ## run the benchmarks that need no testbed, and a simulated campaign of 1,000 trials

@@ -16,6 +16,7 @@ import (
 	"heliotrope/activities"
 	"heliotrope/activities/machine"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/simulated"
@@ -61,6 +62,8 @@ type attempt struct {
 	known      activities.Known
 	testbed    *activities.Testbed
 	migration  *activities.Migration
+	attesting  *activities.Attesting
+	settings   activities.Settings
 	collecting *activities.Collecting
 }
 
@@ -73,11 +76,26 @@ func newAttempt(t *testing.T, faults simulated.Faults) *attempt {
 		Name: "4k", Outstanding: 1, Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 50, RandomPercent: 100}}}}
 	return &attempt{
 		target: activities.Target{DataDir: t.TempDir(), Lane: trial.Lane{Name: "sim-1", Kind: inventory.Simulated},
-			Ref: trial.Ref{Campaign: "unit", Attempt: 1, Now: time.Unix(1_800_000_000, 0).UTC(),
+			Ref: trial.Ref{Campaign: "unit", Attempt: 1, Now: time.Unix(1_800_000_000, 0).UTC(), DiskBytes: 64 << 20, LedgerBytes: 8 << 20,
 				Trial: campaign.Trial{Sequence: 7, Block: 1, CellID: "cell", Cell: cell, Seed: 4711}}},
-		testbed: &activities.Testbed{Open: open}, migration: &activities.Migration{Open: open},
+		testbed: &activities.Testbed{Open: open}, migration: &activities.Migration{Open: open}, attesting: &activities.Attesting{Open: open},
+		settings: activities.Settings{
+			SteadyState: campaign.SteadyState{Round: time.Second, Window: 3, RangePercent: 50, SlopePercent: 50},
+			Recovery:    campaign.Recovery{WithinPercent: 50, For: time.Second},
+			Limits:      campaign.Limits{RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, ClockUncertaintyMs: 20},
+		},
 		collecting: &activities.Collecting{Open: open, Version: "unit"},
 	}
+}
+
+func (a *attempt) certifyInput(moment string) activities.CertifyInput {
+	return activities.CertifyInput{Target: a.target, Moment: moment, Tolerance: a.settings.Tolerance()}
+}
+
+func (a *attempt) certify(t *testing.T, moment string, certified *activities.Certified) {
+	t.Helper()
+	*certified = must[activities.Certified](t, a.attesting.Certify, a.certifyInput(moment))
+	a.passed(certified.Now)
 }
 
 func (a *attempt) enter(phase trial.Phase) {
@@ -96,8 +114,7 @@ func (a *attempt) before(t *testing.T) *attempt {
 	a.passed(a.known.Provisioned.Now)
 	a.enter(trial.Shape)
 	a.enter(trial.Attest)
-	a.known.Attested = must[activities.Attested](t, a.migration.Attest, activities.AttestInput{Target: a.target, RTTToleranceMs: 5})
-	a.passed(a.known.Attested.Now)
+	a.certify(t, activities.BeforeTrial, &a.known.Certified)
 	a.enter(trial.WarmUp)
 	a.passed(a.target.Ref.Now.Add(2 * time.Second))
 	a.enter(trial.Before)
@@ -121,6 +138,10 @@ func (a *attempt) collected(t *testing.T) *attempt {
 	a.enter(trial.Collect)
 	a.known.Collected = must[activities.Collected](t, a.collecting.Collect, activities.CollectInput{Target: a.target})
 	a.passed(a.known.Collected.Now)
+	a.enter(trial.Verify)
+	a.certify(t, activities.AfterTrial, &a.known.Recertified)
+	a.known.Verified = must[activities.Verified](t, a.testbed.Verify, activities.VerifyInput{Target: a.target, Disk: a.known.Provisioned.Disk})
+	a.passed(a.known.Verified.Now)
 	return a
 }
 
@@ -135,7 +156,7 @@ func (a *attempt) torn(t *testing.T, verdict trial.Verdict) *attempt {
 }
 
 func (a *attempt) concludeInput() activities.ConcludeInput {
-	return activities.ConcludeInput{Target: a.target, Known: a.known, Ended: a.target.Ref.Now}
+	return activities.ConcludeInput{Target: a.target, Known: a.known, Settings: a.settings, Ended: a.target.Ref.Now}
 }
 
 func (a *attempt) conclude(t *testing.T) activities.Concluded {
@@ -200,16 +221,22 @@ func TestMigrationFails(t *testing.T) {
 	wantClass(t, err, fault.TargetFailed)
 }
 
-func TestAttestWantsTheProfile(t *testing.T) {
-	a := newAttempt(t, simulated.Faults{})
-	a.enter(trial.Provision)
-	a.enter(trial.Shape)
+func TestCertifyWantsTheProfile(t *testing.T) {
 	crooked := newAttempt(t, simulated.Faults{RTTOutside: 1})
-	_, err := call[activities.Attested](t, crooked.migration.Attest, activities.AttestInput{Target: a.target, RTTToleranceMs: 5})
+	crooked.enter(trial.Provision)
+	crooked.enter(trial.Shape)
+	_, err := call[activities.Certified](t, crooked.attesting.Certify, crooked.certifyInput(activities.BeforeTrial))
 	wantClass(t, err, fault.Invalid)
-	a.target.Ref.Trial.Cell.WAN = "far"
-	_, err = call[activities.Attested](t, a.migration.Attest, activities.AttestInput{Target: a.target, RTTToleranceMs: 5})
-	if err == nil {
+	if fault.CauseOf(err) != cause.WANOutOfTolerance {
+		t.Errorf("the cause is %q", fault.CauseOf(err))
+	}
+	// After the trial it is no error of the step: the certificate is a row, and
+	// what the attempt is judged by.
+	if after := must[activities.Certified](t, crooked.attesting.Certify, crooked.certifyInput(activities.AfterTrial)); after.Now.IsZero() {
+		t.Errorf("%+v", after)
+	}
+	crooked.target.Ref.Trial.Cell.WAN = "far"
+	if _, err = call[activities.Certified](t, crooked.attesting.Certify, crooked.certifyInput(activities.BeforeTrial)); err == nil {
 		t.Error("a path without a profile is as it should be")
 	}
 }

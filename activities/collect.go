@@ -9,9 +9,12 @@ import (
 	"time"
 
 	"heliotrope/activities/machine"
-	"heliotrope/internal/clock"
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/record"
+	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 )
@@ -33,23 +36,39 @@ type CollectInput struct {
 // Collected is what was brought to the attempt's work folder: a folder of raw
 // files for each machine.
 type Collected struct {
-	Machines []string                `json:"machines,omitempty"`
-	Clocks   map[string]clock.Offset `json:"clocks,omitempty"` // after the load, by machine
-	Problems []string                `json:"problems,omitempty"`
-	Bytes    int64                   `json:"bytes"` // of the raw files
-	Now      time.Time               `json:"now"`
+	Machines []string  `json:"machines,omitempty"`
+	Problems []string  `json:"problems,omitempty"`
+	Bytes    int64     `json:"bytes"` // of the raw files
+	Now      time.Time `json:"now"`
 }
 
-// Collect measures the clocks again, ends what records, and fetches the raw
-// files. Doing it again fetches them again.
+// Collect ends what records, and fetches the raw files. Doing it again fetches
+// them again. What writes to the disk ends first, so that the hosts have seen
+// all of it.
 func (c *Collecting) Collect(ctx context.Context, input CollectInput) (Collected, error) {
-	collected := Collected{Clocks: map[string]clock.Offset{}}
+	var collected Collected
 	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
 		var errs []error
-		for _, name := range append([]string{trial.Guest}, bed.HostNames()...) {
-			if err := collectFrom(ctx, bed, p, input, name, &collected); err != nil {
+		from := func(name string, recording record.Recording, err error) {
+			if err == nil {
+				err = collectFrom(ctx, p, input, name, recording, &collected)
+			}
+			if err != nil {
 				errs = append(errs, fmt.Errorf("collect from %s: %w", name, err))
 			}
+		}
+		load, err := bed.Load(input.Ref)
+		from(trial.Guest, load, err)
+		beats, err := bed.Witness(input.Ref, trial.Guest)
+		if err == nil {
+			err = end(ctx, p, input, trial.Guest, beats, cause.WitnessDied, &collected)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("end the witness in the guest: %w", err))
+		}
+		for _, name := range bed.HostNames() {
+			witness, err := bed.Witness(input.Ref, name)
+			from(name, witness, err)
 		}
 		if err := errors.Join(errs...); err != nil && (!input.Failed || ctx.Err() != nil) {
 			return err
@@ -63,36 +82,31 @@ func (c *Collecting) Collect(ctx context.Context, input CollectInput) (Collected
 	return collected, err
 }
 
-func collectFrom(ctx context.Context, bed testbed.Bed, p *machine.Pulse, input CollectInput, name string, collected *Collected) error {
-	p.Done(machine.Step{Step: "measure the clock of " + name})
-	offset, err := bed.Clock(ctx, name)
-	if err != nil {
-		return err
-	}
-	collected.Clocks[name] = offset
-	var recording record.Recording
-	if name == trial.Guest {
-		recording, err = bed.Load(input.Ref)
-	} else {
-		recording, err = bed.Counters(input.Ref, name)
-	}
-	if err != nil {
-		return err
-	}
+// end ends a recording. One that has ended by itself is an error, unless the
+// target has failed: it may have ended because of that, and what it wrote is
+// kept.
+func end(ctx context.Context, p *machine.Pulse, input CollectInput, name string, recording record.Recording, died cause.Code, collected *Collected) error {
 	progress, err := recording.Progress(ctx)
 	if err != nil {
 		return err
 	}
 	if !progress.Running && progress.Problem != "" {
-		ended := fault.New(fault.Invalid, "what recorded ended by itself: %s", progress.Problem)
+		ended := fault.Because(fault.Invalid, died, fmt.Errorf("what recorded ended by itself: %s", progress.Problem))
 		if !input.Failed {
 			return ended
 		}
-		// It may have ended because the target failed: what it wrote is kept.
 		collected.Problems = append(collected.Problems, name+": "+ended.Error())
 	}
 	p.Done(machine.Step{Step: "end what records on " + name})
-	if err := recording.Stop(ctx); err != nil {
+	return recording.Stop(ctx)
+}
+
+func collectFrom(ctx context.Context, p *machine.Pulse, input CollectInput, name string, recording record.Recording, collected *Collected) error {
+	died := cause.WitnessDied
+	if name == trial.Guest {
+		died = cause.LoadDied
+	}
+	if err := end(ctx, p, input, name, recording, died, collected); err != nil {
 		return err
 	}
 	folder := filepath.Join(input.WorkFolder(), name)
@@ -100,7 +114,7 @@ func collectFrom(ctx context.Context, bed testbed.Bed, p *machine.Pulse, input C
 		return err
 	}
 	var bytes int64
-	_, err = recording.Fetch(ctx, folder, func(done, total int64) {
+	_, err := recording.Fetch(ctx, folder, func(done, total int64) {
 		bytes = total
 		p.Done(machine.Step{Step: fmt.Sprintf("fetch from %s: %d of %d bytes", name, done, total)})
 	})
@@ -110,4 +124,70 @@ func collectFrom(ctx context.Context, bed testbed.Bed, p *machine.Pulse, input C
 	collected.Bytes += bytes
 	collected.Machines = append(collected.Machines, name)
 	return nil
+}
+
+// Found is what the evidence of a failure shows at once.
+type Found struct {
+	// Cause of the failure that the system under test shows; "" when it shows
+	// none.
+	Cause  cause.Code `json:"cause,omitempty"`
+	Reason string     `json:"reason,omitempty"`
+	Now    time.Time  `json:"now"`
+}
+
+// Evidence brings what may explain a failure into the attempt's part of the
+// dataset, before the teardown takes it away, and looks whether the guest or
+// the storage shows what has happened.
+func (c *Collecting) Evidence(ctx context.Context, target Target) (Found, error) {
+	var found Found
+	err := withBed(ctx, c.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+		p.Done(machine.Step{Step: "collect evidence"})
+		folder := evidenceFolder(target)
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return err
+		}
+		if err := bed.Evidence(ctx, folder); err != nil {
+			return err
+		}
+		var err error
+		found.Cause, found.Reason, err = diagnose(ctx, bed, target.Ref)
+		found.Now = bed.Now()
+		return err
+	})
+	return found, err
+}
+
+// evidenceName is the folder of the evidence in an attempt's.
+const evidenceName = "evidence"
+
+// evidenceFolder is where an attempt's evidence bundle is.
+func evidenceFolder(target Target) string {
+	cell := target.Ref.Trial.Cell
+	return filepath.Join(dataset.CampaignFolder(target.DataDir, target.Ref.Campaign),
+		filepath.FromSlash(dataset.TrialFolder(cell.Storage, cell.RTTMs, target.Ref.Key())), evidenceName)
+}
+
+// diagnose asks the hypervisors for the guest: one that was to run and is
+// crashed or nowhere is a result.
+func diagnose(ctx context.Context, bed testbed.Bed, ref trial.Ref) (cause.Code, string, error) {
+	if _, loaded := ref.Timeline.Start(trial.WarmUp); !loaded {
+		return "", "", nil
+	}
+	seen := 0
+	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
+		domains, err := bed.Hypervisor(site).List(ctx)
+		if err != nil {
+			return "", "", err
+		}
+		for _, domain := range domains {
+			seen++
+			if domain.Status == hypervisor.Crashed || domain.Status == hypervisor.ShutDown {
+				return cause.GuestCrash, fmt.Sprintf("domain %s is %s on %s", domain.Name, domain.Status, bed.Hypervisor(site).Host()), nil
+			}
+		}
+	}
+	if seen == 0 {
+		return cause.GuestCrash, "the guest's domain is on neither host", nil
+	}
+	return "", "", nil
 }

@@ -18,7 +18,8 @@ import (
 
 	"heliotrope/activities/machine"
 	"heliotrope/analysis/dataset"
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/judge"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/load"
 	"heliotrope/internal/trial"
 )
@@ -79,7 +80,7 @@ func (c *Collecting) conclude(input ConcludeInput) (concluded Concluded, removab
 	if err := a.write(); err != nil {
 		return concluded, false, err
 	}
-	concluded = Concluded{Verdict: trial.Verdict(a.row.Verdict), Reason: a.row.Reason}
+	concluded = Concluded{Verdict: trial.Verdict(a.row.Verdict), Cause: cause.Code(a.row.Cause), Reason: a.row.Reason}
 	if removable, err = a.complete(); removable && err == nil {
 		err = writeJSON(path, conclusion{InputSHA256: hash, Concluded: concluded})
 	}
@@ -109,21 +110,29 @@ type account struct {
 	version string
 	folder  string // the campaign's
 	files   string // the attempt's, in it
+	clocks  clocks
 	written dataset.WrittenTrial
 	row     dataset.Trial
-	phases  []dataset.Phase
-	problem error // why the samples cannot be trusted
-	damaged bool  // a journal was set aside, in the work folder
+	attempt dataset.Attempt
+	// problem is why the samples cannot be trusted, the first one found, and
+	// code its cause.
+	problem error
+	code    cause.Code
+	damaged bool // a journal was set aside, in the work folder
+}
+
+// distrust notes why the samples cannot be trusted; the first reason stays.
+func (a *account) distrust(code cause.Code, err error) {
+	if a.problem == nil {
+		a.problem, a.code = err, code
+	}
 }
 
 // write writes the samples, judges them, and writes the row last: with it, the
 // attempt is in the dataset.
 func (a *account) write() error {
-	clocks, err := a.guestClock()
-	var unreadable *unreadableError
-	if errors.As(err, &unreadable) {
-		a.problem = unreadable
-	} else if err != nil {
+	a.fill()
+	if err := a.readClocks(); err != nil {
 		return err
 	}
 	journaled, err := a.journaled()
@@ -134,70 +143,84 @@ func (a *account) write() error {
 	if err != nil {
 		return err
 	}
-	files := dataset.TrialFiles{CampaignFolder: a.folder, Folder: a.files, Provenance: a.provenance(), Events: dataset.Rows(a.events(journaled, log))}
-	if a.has(trial.Guest) {
-		files.IO = a.io(clocks)
-	}
-	files.Counters = a.counters()
+	files := dataset.TrialFiles{CampaignFolder: a.folder, Folder: a.files, Provenance: a.provenance(),
+		Events: dataset.Rows(a.events(journaled, log)), IO: a.io(), Counters: a.counters(),
+		Heartbeats: a.heartbeats(), Domains: a.domains(), Clocks: dataset.Rows(a.clocks.readings)}
 	a.written, err = dataset.WriteTrial(files)
+	var unreadable *unreadableError
 	if errors.As(err, &unreadable) {
 		// The raw files stay where they are; the dataset has none of them.
-		a.problem = unreadable
-		files.IO, files.Counters = nil, nil
+		a.distrust(cause.DataDamaged, unreadable)
+		files.IO, files.Counters, files.Heartbeats, files.Domains = nil, nil, nil, nil
 		a.written, err = dataset.WriteTrial(files)
 	}
 	if err != nil {
 		return err
 	}
-	a.fill()
-	if err := a.measure(); err != nil {
+	a.fillWritten()
+	judged, err := a.measure()
+	if err != nil {
 		return err
 	}
-	a.judge()
-	return dataset.WriteAttempt(a.folder, a.row, a.phases)
+	a.judge(judged)
+	a.attempt.Trial = a.row
+	return dataset.WriteAttempt(a.folder, a.attempt)
 }
 
 // measure finds what the samples say: it reads them from the dataset, as anybody
 // can later.
-func (a *account) measure() error {
+func (a *account) measure() (judge.Judged, error) {
+	a.attempt.Certificates = certificates(a.row.Key, a.input)
+	a.attempt.Ledger = ledgers(a.row.Key, a.input.Known.Verified.Ledger)
 	path := func(file dataset.File) string { return filepath.Join(a.folder, filepath.FromSlash(file.Path)) }
-	var err error
-	if a.phases, err = report.Measure(&a.row, dataset.ReadIO(path(a.written.IO))); err != nil {
-		return err
+	raw := judge.Raw{IO: dataset.ReadIO(path(a.written.IO)), Counters: dataset.ReadCounters(path(a.written.Counters)),
+		Heartbeats: dataset.ReadHeartbeats(path(a.written.Heartbeats)), Clocks: dataset.ReadClocks(path(a.written.Clocks)),
+		Domains: dataset.ReadDomains(path(a.written.Domains)), Certificates: a.attempt.Certificates, Ledger: a.attempt.Ledger}
+	judged, err := judge.Judge(&a.row, raw, a.input.Settings.judged())
+	if err != nil {
+		return judged, err
 	}
-	return report.MeasureWAN(&a.row, dataset.ReadCounters(path(a.written.Counters)))
+	a.attempt.Phases, a.attempt.Witnesses, a.attempt.Traffic = judged.Phases, judged.Witnesses, judged.Traffic
+	a.attempt.Certificates = judged.Certificates
+	return judged, nil
 }
 
 // judge gives the verdict: the samples may take back a valid one.
-func (a *account) judge() {
+func (a *account) judge(judged judge.Judged) {
 	known := a.input.Known
-	a.row.Verdict, a.row.Reason = string(known.Verdict), known.Reason
+	a.row.Verdict, a.row.Cause, a.row.Reason = string(known.Verdict), string(known.Cause), known.Reason
 	result, err := a.loadResult()
 	// A disk that was lost after the migration had begun is a result, and must
 	// not be tried away.
 	_, migrating := a.input.Ref.Timeline.Start(trial.Migrate)
 	failed := ioError(result)
 	if failed != nil && migrating && a.has(trial.Guest) && (known.Verdict == trial.Valid || known.Verdict == trial.Invalid) {
-		a.row.Verdict, a.row.Reason = string(trial.TargetFailed), failed.Error()
+		a.row.Verdict, a.row.Cause, a.row.Reason = string(trial.TargetFailed), string(ioCause(result)), failed.Error()
 		return
 	}
-	if known.Verdict != trial.Valid {
-		return
+	if err := a.loadProblem(result, err); err != nil {
+		a.distrust(cause.DataDamaged, err)
 	}
-	if a.problem == nil {
-		a.problem = a.loadProblem(result, err)
-	}
-	for _, phase := range a.phases {
-		if a.problem == nil && phase.IOs == 0 && phase.Phase != dataset.During {
-			a.problem = fmt.Errorf("no I/O completed in the phase %s", phase.Phase)
+	for _, phase := range a.attempt.Phases {
+		if phase.IOs == 0 && phase.Phase != dataset.During {
+			a.distrust(cause.LoadDied, fmt.Errorf("no I/O completed in the phase %s", phase.Phase))
 		}
 	}
-	if a.problem == nil && a.row.IORows == 0 {
-		a.problem = errors.New("there is no sample")
+	if a.row.IORows == 0 {
+		a.distrust(cause.DataDamaged, errors.New("there is no sample"))
 	}
-	if a.problem != nil {
-		a.row.Verdict, a.row.Reason = string(trial.Invalid), a.problem.Error()
+	if known.Verdict == trial.Valid && a.problem != nil {
+		a.row.Verdict, a.row.Cause, a.row.Reason = string(trial.Invalid), string(a.code), a.problem.Error()
 	}
+	judged.Apply(&a.row)
+}
+
+// ioCause is the code of an I/O that failed.
+func ioCause(result load.Result) cause.Code {
+	if syscall.Errno(result.Error) == syscall.EROFS {
+		return cause.ReadOnly
+	}
+	return cause.IOError
 }
 
 // ioError is the I/O of the load that failed and ended it; nil when none did.

@@ -22,16 +22,12 @@ type journal struct {
 const flushEvery = time.Second
 
 func openJournal(target Target) (*journal, error) {
-	path, err := dataset.NextSegment(target.WorkFolder(), dataset.Events)
-	if err != nil {
-		return nil, err
-	}
-	segment, err := dataset.OpenSegment(path, dataset.Events)
+	segment, err := openRows(target, dataset.Events)
 	return &journal{segment: segment, flushed: time.Now()}, err
 }
 
 func (j *journal) note(at time.Time, name, detail string) {
-	j.waiting = append(j.waiting, dataset.Event{TsNs: at.UnixNano(), Source: "controller", Name: name, Detail: detail})
+	j.waiting = append(j.waiting, dataset.Event{TsNs: at.UnixNano(), Source: controllerName, Name: name, Detail: detail})
 	if time.Since(j.flushed) >= flushEvery {
 		j.flush()
 	}
@@ -63,7 +59,7 @@ func (a *account) journaled() ([]dataset.Event, error) {
 			var aside string
 			if aside, err = dataset.SetAside(path); err == nil {
 				a.damaged = true
-				rows = []dataset.Event{{TsNs: a.input.Ended.UnixNano(), Source: "controller", Name: "problem",
+				rows = []dataset.Event{{TsNs: a.input.Ended.UnixNano(), Source: controllerName, Name: "problem",
 					Detail: fmt.Sprintf("%v; it is set aside as %s", damaged, aside)}}
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"heliotrope/internal/remote"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
 )
 
 // Links brings workers to machines and keeps them running there, connected to
@@ -49,11 +50,12 @@ type Machines interface {
 	// RunDir is where a process of ours keeps its state on a machine; a
 	// teardown of the testbed ends it.
 	RunDir(machine, name string) string
-	// LoadDir and CountersDir are the folders of an attempt's recordings, and
-	// CounterDevices what a host counts, by role.
+	// LoadDir is the folder of an attempt's load in the guest.
 	LoadDir(ref trial.Ref) string
-	CountersDir(ref trial.Ref, host string) string
-	CounterDevices(ctx context.Context, host string) (map[string]string, error)
+	// InstallWitness puts the witness on a machine, and WitnessSetup says
+	// what it does there: as a host's or as the guest's.
+	InstallWitness(ctx context.Context, name string) error
+	WitnessSetup(ctx context.Context, ref trial.Ref, name string) (program, dir string, host *witness.HostConfig, guest *witness.GuestConfig, err error)
 	// WANPlace is the host that bridges the sites, and its interface that
 	// leads to site B.
 	WANPlace() (host, device string)

@@ -10,92 +10,43 @@ import (
 	"time"
 
 	"heliotrope/activities/machine"
-	"heliotrope/internal/clock"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
-	"heliotrope/internal/wan"
+	"heliotrope/internal/trial"
 )
 
-// Migration moves the guest, and measures the path and the clocks around it.
+// Migration moves the guest, or only pauses it.
 type Migration struct {
 	Open Opener
 }
 
-// AttestInput says what the path is to be like.
-type AttestInput struct {
-	Target
-	RTTToleranceMs int `json:"rtt_tolerance_ms"`
-}
-
-// Attested is what was measured before the load starts.
-type Attested struct {
-	RTTMinMs  float64                 `json:"rtt_min_ms"`
-	RTTMeanMs float64                 `json:"rtt_mean_ms"`
-	Clocks    map[string]clock.Offset `json:"clocks"` // by machine
-	Now       time.Time               `json:"now"`
-}
-
-// pingCount is how often the path is asked; a ping each 0.2 s.
-const pingCount = 10
-
-// Attest measures the round trip between the sites, and the clocks. A path that
-// is not what the profile says makes the measurement invalid: the least round
-// trip must not be below the profile's by more than the tolerance, and not above
-// it by more than the tolerance beyond what the profile's jitter explains.
-func (m *Migration) Attest(ctx context.Context, input AttestInput) (Attested, error) {
-	attested := Attested{Clocks: map[string]clock.Offset{}}
-	err := withBed(ctx, m.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
-		p.Done(machine.Step{Step: "measure the round trip"})
-		ping, err := bed.Ping(ctx, pingCount)
-		if err != nil {
-			return err
-		}
-		attested.RTTMinMs, attested.RTTMeanMs = milliseconds(ping.Min), milliseconds(ping.Mean)
-		if err := checkPath(input, ping); err != nil {
-			return err
-		}
-		if attested.Clocks, err = clocks(ctx, bed, p); err != nil {
-			return err
-		}
-		attested.Now = bed.Now()
-		return nil
-	})
-	return attested, err
-}
-
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-func checkPath(input AttestInput, ping wan.Ping) error {
-	profile, err := wan.ParseProfile(input.Ref.Trial.Cell.WAN)
-	if err != nil {
-		return fault.As(fault.BadInput, err)
+// route is the site that a trial's guest starts at, and the one that it
+// migrates to.
+func route(ref trial.Ref) (from, to storage.Site) {
+	if ref.Trial.Direction == campaign.Return {
+		return storage.SiteB, storage.SiteA
 	}
-	tolerance := time.Duration(input.RTTToleranceMs) * time.Millisecond
-	if low, high := profile.RTT-profile.Jitter-tolerance, profile.RTT+profile.Jitter+tolerance; ping.Min < low || ping.Min > high {
-		return fault.New(fault.Invalid, "the least round trip of %d is %s, but %s wants %s to %s: something else shapes the path, or the shaping does not work",
-			pingCount, ping.Min, profile, max(0, low), high)
-	}
-	return nil
+	return storage.SiteA, storage.SiteB
 }
 
-// clocks measures the clock of every machine of the testbed.
-func clocks(ctx context.Context, bed testbed.Bed, p *machine.Pulse) (map[string]clock.Offset, error) {
-	offsets := map[string]clock.Offset{}
-	for _, name := range append(bed.HostNames(), testbed.GuestName) {
-		p.Done(machine.Step{Step: "measure the clock of " + name})
-		offset, err := bed.Clock(ctx, name)
-		if err != nil {
-			return nil, fmt.Errorf("clock of %s: %w", name, err)
-		}
-		offsets[name] = offset
+// lastSite is where a trial's guest is in the end.
+func lastSite(ref trial.Ref) storage.Site {
+	from, to := route(ref)
+	if ref.Trial.Cell.Migrates() {
+		return to
 	}
-	return offsets, nil
+	return from
 }
 
-// MigrateInput says what to migrate: from site A to site B.
+// MigrateInput says what to migrate.
 type MigrateInput struct {
 	Target
 	Disk   storage.Disk  `json:"disk"`
@@ -103,7 +54,7 @@ type MigrateInput struct {
 	Limit  time.Duration `json:"limit"` // a longer migration is cancelled and has failed
 }
 
-// Migrated is the account of a migration.
+// Migrated is the account of a migration, or of a pause.
 type Migrated struct {
 	Prepared    time.Time `json:"prepared"` // the storage was ready for it
 	Started     time.Time `json:"started"`
@@ -123,33 +74,40 @@ const (
 	migrationSilence = 2 * time.Minute
 )
 
-// Migrate moves the guest to site B. A migration that fails, or takes longer
+// begin notes that the one thing which a trial measures has begun: the second
+// time it is an error, for what was measured is lost with whoever watched.
+func begin(target Target, bed testbed.Bed) error {
+	begun := filepath.Join(target.WorkFolder(), migratingFile)
+	if _, err := os.Stat(begun); err == nil {
+		return fault.New(fault.Invalid, "whoever watched the migration was lost in the middle of it")
+	}
+	return writeJSON(begun, bed.Now())
+}
+
+// Migrate moves the guest to the other site. A migration that fails, or takes longer
 // than its limit, is a result: TargetFailed. One that an earlier, lost run of
 // this activity had begun has no account, so the measurement is invalid.
 func (m *Migration) Migrate(ctx context.Context, input MigrateInput) (Migrated, error) {
 	var migrated Migrated
 	err := withBed(ctx, m.Open, input.Target, migrationSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
-		begun := filepath.Join(input.WorkFolder(), migratingFile)
-		if _, err := os.Stat(begun); err == nil {
-			return fault.New(fault.Invalid, "whoever watched the migration was lost in the middle of it")
-		}
-		if err := writeJSON(begun, bed.Now()); err != nil {
+		if err := begin(input.Target, bed); err != nil {
 			return err
 		}
+		from, to := route(input.Ref)
 		system, err := storageOf(bed, input.Ref)
 		if err != nil {
 			return err
 		}
 		p.Done(machine.Step{Step: "open the disk at both sites"})
-		if err := system.PrepareMigration(ctx, input.Disk, storage.SiteA, storage.SiteB); err != nil {
+		if err := system.PrepareMigration(ctx, input.Disk, from, to); err != nil {
 			return ofTarget(ctx, err)
 		}
 		migrated.Prepared = bed.Now()
 		if err := m.move(ctx, input, bed, p, &migrated); err != nil {
 			return err
 		}
-		p.Done(machine.Step{Step: "close the disk at site A"})
-		if err := system.FinishMigration(ctx, input.Disk, storage.SiteB); err != nil {
+		p.Done(machine.Step{Step: "close the disk at site " + string(from)})
+		if err := system.FinishMigration(ctx, input.Disk, to); err != nil {
 			return ofTarget(ctx, err)
 		}
 		migrated.Settled, migrated.Now = bed.Now(), bed.Now()
@@ -165,7 +123,8 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 	if err != nil {
 		return err
 	}
-	account, err := bed.Hypervisor(storage.SiteA).Migrate(limited, input.Domain, bed.Hypervisor(storage.SiteB),
+	from, to := route(input.Ref)
+	account, err := bed.Hypervisor(from).Migrate(limited, input.Domain, bed.Hypervisor(to),
 		func(progress hypervisor.Progress) {
 			migrated.MemoryBytes = progress.MemoryBytes
 			events.note(progress.At, "migration-progress", strconv.FormatInt(progress.SentBytes, 10)+" bytes")
@@ -183,10 +142,67 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 		return errors.Join(err, logErr)
 	}
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return fault.New(fault.TargetFailed, "the migration was cancelled after its limit of %s: %w", input.Limit, err)
+		return fault.Because(fault.TargetFailed, cause.NonConvergence,
+			fmt.Errorf("the migration was cancelled after its limit of %s: %w", input.Limit, err))
 	}
 	migrated.Started, migrated.Finished, migrated.StreamBytes = account.Started, account.Finished, account.StreamBytes
 	return err
+}
+
+// PauseInput says what to pause, and for how long.
+type PauseInput struct {
+	Target
+	Domain string        `json:"domain"`
+	Hold   time.Duration `json:"hold"`
+}
+
+// Waiter is a testbed whose time passes without waiting.
+type Waiter interface {
+	Wait(ctx context.Context, length time.Duration) error
+}
+
+// Pause stops the guest's processors through the hypervisor for a known time:
+// the control of a measured stall. The account's Started and Finished are
+// before the pause's command and after the end's: the pause lasted at least
+// from Prepared to Settled, which are after the one and before the other.
+func (m *Migration) Pause(ctx context.Context, input PauseInput) (Migrated, error) {
+	var account Migrated
+	err := withBed(ctx, m.Open, input.Target, migrationSilence+input.Hold, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+		from, _ := route(input.Ref)
+		host := bed.Hypervisor(from)
+		if err := begin(input.Target, bed); err != nil {
+			// It must not stay paused for ever.
+			return errors.Join(err, host.Unpause(ctx, input.Domain))
+		}
+		p.Done(machine.Step{Step: "pause the guest"})
+		account.Started = bed.Now()
+		if err := host.Pause(ctx, input.Domain); err != nil {
+			return err
+		}
+		account.Prepared = bed.Now()
+		waited := pass(ctx, bed, input.Hold)
+		account.Settled = bed.Now()
+		p.Done(machine.Step{Step: "let the guest go on"})
+		err := host.Unpause(context.WithoutCancel(ctx), input.Domain)
+		account.Finished, account.Now = bed.Now(), bed.Now()
+		return errors.Join(waited, err)
+	})
+	return account, err
+}
+
+// pass lets time pass on a testbed.
+func pass(ctx context.Context, bed testbed.Bed, length time.Duration) error {
+	if waiter, ok := bed.(Waiter); ok {
+		return waiter.Wait(ctx, length)
+	}
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // ofTarget makes an error of the storage one of the system under test, unless
@@ -195,7 +211,14 @@ func ofTarget(ctx context.Context, err error) error {
 	if ctx.Err() != nil || cutOff(err) {
 		return err
 	}
-	return fault.As(fault.TargetFailed, err)
+	code := cause.StorageFailed
+	switch {
+	case errors.Is(err, drbd.ErrSplitBrain):
+		code = cause.SplitBrain
+	case errors.Is(err, context.DeadlineExceeded):
+		code = cause.TimeOut
+	}
+	return fault.Because(fault.TargetFailed, code, err)
 }
 
 // cutOff says whether an error is of our own way to a host: it says nothing

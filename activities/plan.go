@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 
+	"heliotrope/analysis/judge"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/wan"
 )
 
 // Plan expands a campaign's plan and reads it back in pieces, so that a
@@ -30,11 +32,28 @@ type PlanInput struct {
 type Planned struct {
 	Trials int    `json:"trials,omitempty"` // of a new plan
 	SHA256 string `json:"sha256"`           // of the plan file, hex
-	// What each trial takes from the spec beside its cell.
-	Phases  campaign.Phases `json:"phases"`
-	DiskMiB int             `json:"disk_mib"`
-	Limits  campaign.Limits `json:"limits"`
+	Settings
+	// Stop ends the campaign by precision; nil for a fixed number of trials.
+	Stop *campaign.Stop `json:"stop,omitempty"`
 }
+
+// Settings are what each trial takes from the spec beside its cell.
+type Settings struct {
+	Phases      campaign.Phases      `json:"phases"`
+	SteadyState campaign.SteadyState `json:"steady_state"`
+	Recovery    campaign.Recovery    `json:"recovery"`
+	Disk        campaign.DiskSpec    `json:"disk"`
+	Limits      campaign.Limits      `json:"limits"`
+}
+
+// Tolerance is how far the path may be from its profile.
+func (s Settings) Tolerance() wan.Tolerance {
+	return wan.Tolerance{RTTMs: s.Limits.RTTToleranceMs, RTTPercent: s.Limits.RTTTolerancePercent,
+		MinThroughputPercent: s.Limits.MinThroughputPercent}
+}
+
+// judged are the limits by which an attempt is judged.
+func (s Settings) judged() judge.Limits { return judge.LimitsOf(s.Limits, s.SteadyState, s.Recovery) }
 
 func planPath(dataDir, name string) string {
 	return filepath.Join(dataDir, "work", name, "plan.json")
@@ -48,7 +67,8 @@ func (*Plan) Expand(_ context.Context, input PlanInput) (Planned, error) {
 	if err != nil {
 		return Planned{}, fault.ToTemporal(fault.As(fault.BadInput, err))
 	}
-	planned := Planned{SHA256: input.SHA256, Phases: spec.Phases, DiskMiB: spec.Disk.SizeMiB, Limits: spec.Limits}
+	planned := Planned{SHA256: input.SHA256, Stop: spec.Stop, Settings: Settings{Phases: spec.Phases,
+		SteadyState: spec.SteadyState, Recovery: spec.Recovery, Disk: spec.Disk, Limits: spec.Limits}}
 	if input.SHA256 != "" {
 		return planned, nil
 	}

@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,9 +14,10 @@ import (
 	"time"
 
 	"heliotrope/analysis/dataset"
-	"heliotrope/analysis/report"
-	"heliotrope/internal/clock"
-	"heliotrope/internal/trial"
+	"heliotrope/analysis/judge"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/ledger"
+	"heliotrope/internal/wan"
 )
 
 // maxLogBytes is how much of the toolstack's log the dataset keeps: its end.
@@ -32,6 +33,12 @@ func (a *account) migrationLog() (string, error) {
 	return strings.ToValidUTF8(string(text[max(0, len(text)-maxLogBytes):]), "?"), err
 }
 
+// What the times of a migration's account are called, and those of a pause's.
+var (
+	migrationEvents = [...]string{"disk-open-at-both-sites", "migration-started", "migration-finished", "disk-open-at-one-site"}
+	pauseEvents     = [...]string{"paused", "pause-asked-for", "unpaused", "unpause-asked-for"}
+)
+
 // events are the attempt's, in the order of their times: those that were
 // journaled, and what is known. log is the toolstack's.
 func (a *account) events(journaled []dataset.Event, log string) []dataset.Event {
@@ -43,32 +50,29 @@ func (a *account) events(journaled []dataset.Event, log string) []dataset.Event 
 		}
 	}
 	for _, mark := range ref.Timeline {
-		add(mark.At, "controller", "phase", string(mark.Phase))
+		add(mark.At, controllerName, "phase", string(mark.Phase))
 	}
-	migrated := known.Migrated
-	add(migrated.Prepared, "controller", "disk-open-at-both-sites", "")
-	add(migrated.Started, "controller", "migration-started", "")
-	add(migrated.Finished, "controller", "migration-finished", strconv.FormatInt(migrated.StreamBytes, 10)+" bytes")
-	add(migrated.Settled, "controller", "disk-open-at-site-b-only", "")
-	for _, when := range []map[string]clock.Offset{known.Attested.Clocks, known.Collected.Clocks} {
-		for machine, offset := range when {
-			add(offset.At, machine, "clock-offset", fmt.Sprintf("%d ns ahead, ± %d ns", offset.Ahead.Nanoseconds(), offset.Uncertainty.Nanoseconds()))
-		}
+	migrated, names := known.Migrated, migrationEvents
+	if ref.Trial.Cell.Control == campaign.ControlPause {
+		names = pauseEvents
+	}
+	for i, at := range []time.Time{migrated.Prepared, migrated.Started, migrated.Finished, migrated.Settled} {
+		add(at, controllerName, names[i], "")
 	}
 	for _, problem := range known.Collected.Problems {
-		add(known.Collected.Now, "controller", "problem", problem)
+		add(known.Collected.Now, controllerName, "problem", problem)
 	}
 	for _, leftover := range known.TornDown.Leftovers {
-		add(known.TornDown.Now, "controller", "leftover", leftover)
+		add(known.TornDown.Now, controllerName, "leftover", leftover)
 	}
 	if log != "" {
 		at := migrated.Finished
 		if at.IsZero() { // it failed
 			at = a.input.Ended
 		}
-		add(at, "controller", "migration-log", log)
+		add(at, controllerName, "migration-log", log)
 	}
-	add(a.input.Ended, "controller", "verdict", string(known.Verdict))
+	add(a.input.Ended, controllerName, "verdict", string(known.Verdict))
 	slices.SortFunc(events, func(x, y dataset.Event) int {
 		return cmp.Or(cmp.Compare(x.TsNs, y.TsNs), cmp.Compare(x.Source, y.Source), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Detail, y.Detail))
 	})
@@ -83,6 +87,7 @@ func (a *account) provenance() dataset.Provenance {
 		"binary_version": a.version, "spec_sha256": known.SpecSHA256, "trial": ref.Key(),
 		"cell": ref.Trial.CellID, "seed": strconv.FormatUint(ref.Trial.Seed, 10),
 		"hosts": jsonText(known.Swept.Facts.Hosts), "versions": jsonText(known.Swept.Facts.Versions),
+		judge.KeyLimits: a.input.Settings.judged().String(),
 	}
 }
 
@@ -103,9 +108,10 @@ func (a *account) fill() {
 		CellID: ref.Trial.CellID, TestbedKind: string(a.input.Lane.Kind), Lane: a.input.Lane.Name,
 		Hypervisor: cell.Hypervisor, Storage: cell.Storage, WAN: cell.WAN, RTTMs: cell.RTTMs, Access: cell.Access.Name,
 		Seed: ref.Trial.Seed, EndedTsNs: a.input.Ended.UnixNano(),
+		Control: cell.Control, Direction: cmp.Or(ref.Trial.Direction, campaign.Outbound), Sentinel: ref.Trial.Sentinel,
 		BinaryVersion: a.version, SpecSHA256: known.SpecSHA256,
 		HostsJSON: jsonText(known.Swept.Facts.Hosts), VersionsJSON: jsonText(known.Swept.Facts.Versions),
-		IORows: a.written.IO.Rows, CounterRows: a.written.Counters.Rows, EventRows: a.written.Events.Rows, Folder: a.files,
+		Folder: a.files,
 	}
 	a.row.SetTimeline(ref.Timeline)
 	if len(ref.Timeline) > 0 {
@@ -117,8 +123,16 @@ func (a *account) fill() {
 	if memory := cmp.Or(cell.GuestMemoryMiB, known.Swept.Facts.GuestMemoryMiB); memory > 0 {
 		a.row.GuestMemoryMiB = pointer(int32(memory)) //nolint:gosec // MiB of a guest
 	}
-	if known.Attested.RTTMinMs > 0 {
-		a.row.MeasuredMinMs, a.row.MeasuredMeanMs = pointer(known.Attested.RTTMinMs), pointer(known.Attested.RTTMeanMs)
+	if cell.Control != "" && cell.Hold > 0 {
+		a.row.HoldMs = pointer(milliseconds(cell.Hold))
+	}
+	if ping := known.Certified.Certificate.AToB.Ping; ping.Received > 0 {
+		a.row.MeasuredMinMs, a.row.MeasuredMeanMs = pointer(milliseconds(ping.Min)), pointer(milliseconds(ping.Mean))
+	}
+	if known.Found.Now.IsZero() {
+		a.row.Evidence = ""
+	} else {
+		a.row.Evidence = a.files + "/" + evidenceName
 	}
 	if !known.TornDown.Now.IsZero() {
 		a.row.Leftovers = pointer(int32(len(known.TornDown.Leftovers))) //nolint:gosec // at most maxLeftovers
@@ -136,13 +150,62 @@ func (a *account) fillMigration() {
 	a.row.MigrationFinishedTsNs = pointer(migrated.Finished.UnixNano())
 	a.row.TotalMigrationMs = pointer(milliseconds(migrated.Finished.Sub(migrated.Started)))
 	a.row.MigrationStreamBytes = pointer(migrated.StreamBytes)
-	offset := func(clocks map[string]clock.Offset) *clock.Offset {
-		if known, ok := clocks[trial.Guest]; ok {
-			return &known
+}
+
+// fillWritten writes into the row what is known when the samples are written.
+func (a *account) fillWritten() {
+	a.row.SetFiles(a.written)
+	for _, host := range a.clocks.hosts {
+		if drift := host.DriftPPM(); a.row.ClockDriftPPM == nil || math.Abs(drift) > math.Abs(*a.row.ClockDriftPPM) {
+			a.row.ClockDriftPPM = pointer(drift)
 		}
-		return nil
 	}
-	report.SetGuestClocks(&a.row, offset(a.input.Known.Attested.Clocks), offset(a.input.Known.Collected.Clocks))
+	guest := a.clocks.guest
+	if guest == nil {
+		return
+	}
+	a.row.GuestClockStepMs = pointer(milliseconds(guest.Step()))
+	migrated := a.input.Known.Migrated
+	if migrated.Finished.IsZero() {
+		return
+	}
+	at := func(ours time.Time) (ahead, uncertainty *int64) {
+		return pointer(guest.Ahead(ours).Nanoseconds()), pointer(guest.UncertaintyAt(ours).Nanoseconds())
+	}
+	a.row.GuestClockBeforeNs, a.row.GuestClockBeforeUncertNs = at(migrated.Started)
+	a.row.GuestClockAfterNs, a.row.GuestClockAfterUncertNs = at(migrated.Finished)
+}
+
+// certificates are the rows of an attempt's certificates: two directions each.
+func certificates(key string, input ConcludeInput) []dataset.Certificate {
+	profile, err := wan.ParseProfile(input.Ref.Trial.Cell.WAN)
+	if err != nil {
+		return nil // then the path was never measured
+	}
+	var rows []dataset.Certificate
+	for _, one := range []struct {
+		moment    string
+		certified Certified
+	}{{BeforeTrial, input.Known.Certified}, {AfterTrial, input.Known.Recertified}} {
+		if !one.certified.Now.IsZero() {
+			rows = append(rows, judge.CertificateRows(key, one.moment, one.certified.Certificate, profile, input.Settings.Tolerance())...)
+		}
+	}
+	return rows
+}
+
+// ledgers are the rows of what was read back.
+func ledgers(key string, reports []ledger.Report) []dataset.Ledger {
+	var rows []dataset.Ledger
+	for _, report := range reports {
+		var lost []string
+		for _, number := range report.Lost {
+			lost = append(lost, strconv.FormatUint(number, 10))
+		}
+		rows = append(rows, dataset.Ledger{Trial: key, Copy: report.Copy, Host: report.Host, Checked: report.Checked, Found: report.Found,
+			Acked: int64(report.Acked), Newest: int64(report.Newest), LostCount: report.LostCount, Lost: strings.Join(lost, " ")}) //nolint:gosec // counts from 1
+	}
+	return rows
 }
 
 func pointer[T any](value T) *T { return &value }

@@ -3,13 +3,13 @@ package activities
 import (
 	"errors"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/load"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/witness"
@@ -23,6 +23,17 @@ type unreadableError struct {
 
 func (e *unreadableError) Error() string { return e.path + ": " + e.err.Error() }
 func (e *unreadableError) Unwrap() error { return e.err }
+
+// unlessUnreadable makes raw data that cannot be understood a problem of the
+// attempt, and keeps other errors.
+func (a *account) unlessUnreadable(err error) error {
+	var unreadable *unreadableError
+	if errors.As(err, &unreadable) {
+		a.distrust(cause.DataDamaged, unreadable)
+		return nil
+	}
+	return err
+}
 
 func (a *account) has(machine string) bool {
 	return slices.Contains(a.input.Known.Collected.Machines, machine)
@@ -48,97 +59,103 @@ func (a *account) raw(machine, name string, read func(*os.File) error) error {
 // errStopped ends reading early.
 var errStopped = errors.New("nobody wants more")
 
-// guestClock finds the silence of the migration in the load's log.
-func (a *account) guestClock() (guestClock, error) {
-	known := a.input.Known
-	c := guestClock{before: known.Attested.Clocks[trial.Guest], after: known.Collected.Clocks[trial.Guest]}
-	if !a.has(trial.Guest) || known.Migrated.Finished.IsZero() {
-		c.stepNs = math.MaxInt64
-		return c, nil
-	}
-	lastAtA, err := a.lastAtA()
-	if err != nil {
-		return c, err
-	}
-	found := newSilence(known.Migrated, lastAtA, c.before)
-	err = a.raw(trial.Guest, load.LogFile, func(file *os.File) error {
-		return load.ReadLog(file, func(entry load.Entry) error {
-			found.add(entry)
-			return nil
-		})
-	})
-	c.stepNs = found.ends
-	return c, err
-}
-
-// lastAtA is when site A's host last saw the guest's disk busy, less a sampling
-// interval; zero when it has no counters.
-func (a *account) lastAtA() (time.Time, error) {
-	known := a.input.Known
-	i := slices.IndexFunc(known.Collected.Machines, func(name string) bool { return name != trial.Guest })
-	if i < 0 {
-		return time.Time{}, nil
-	}
-	host := known.Collected.Machines[i] // of site A: hosts are collected from in their order
-	var last, sample time.Time
-	var ios, most int64
-	err := a.raw(host, witness.CountersFile, func(file *os.File) error {
-		return witness.ReadCounters(file, func(reading witness.Reading) error {
-			if !reading.At.Equal(sample) {
-				if ios > most {
-					last, most = sample, ios
-				}
-				sample, ios = reading.At, 0
-			}
-			if reading.Device == witness.GuestDisk && (reading.Name == "reads" || reading.Name == "writes") {
-				ios += reading.Value
-			}
-			return nil
-		})
-	})
-	if err != nil || last.IsZero() {
-		return time.Time{}, err
-	}
-	clocks := hostClock{before: known.Attested.Clocks[host], after: known.Collected.Clocks[host]}
-	return time.Unix(0, clocks.oursNs(last)).Add(-witness.Interval), nil
-}
-
 // batchRows is how many rows go to the dataset at once.
 const batchRows = 32 * 1024
 
-// io gives the load's log as rows, in batches.
-func (a *account) io(clocks guestClock) dataset.Batches[dataset.IO] {
-	return func(yield func([]dataset.IO, error) bool) {
-		b := batcher[dataset.IO]{yield: yield}
-		err := a.raw(trial.Guest, load.LogFile, func(file *os.File) error {
+// io gives the load's log as rows, in batches; none when the guest's clock is
+// not known.
+func (a *account) io() dataset.Batches[dataset.IO] {
+	clock := a.clocks.guest
+	if clock == nil {
+		return nil
+	}
+	return batches(func(b *batcher[dataset.IO]) error {
+		return a.raw(trial.Guest, load.LogFile, func(file *os.File) error {
 			return load.ReadLog(file, func(entry load.Entry) error {
-				return b.add(dataset.IO{TsNs: clocks.oursNs(entry.GuestTimeNs), GuestTsNs: entry.GuestTimeNs,
-					LatencyNs: clocks.latencyNs(entry.GuestTimeNs, entry.LatencyNs), Op: entry.Op, SizeBytes: entry.SizeBytes, OffsetBytes: entry.OffsetBytes})
+				completed := time.Unix(0, entry.GuestTimeNs)
+				return b.add(dataset.IO{TsNs: clock.Ours(completed).UnixNano(), GuestTsNs: entry.GuestTimeNs,
+					LatencyNs: clock.LatencyOurs(completed, time.Duration(entry.LatencyNs)).Nanoseconds(),
+					Op:        entry.Op, SizeBytes: entry.SizeBytes, OffsetBytes: entry.OffsetBytes})
 			})
 		})
-		b.end(err)
+	})
+}
+
+// hosts are those whose samples can be put onto the controller's time base.
+func (a *account) hosts() []string {
+	var names []string
+	for _, name := range a.input.Known.Collected.Machines {
+		if a.clocks.hosts[name] != nil {
+			names = append(names, name)
+		}
 	}
+	return names
 }
 
 // counters gives the hosts' counters as rows, in batches.
 func (a *account) counters() dataset.Batches[dataset.Counter] {
-	known := a.input.Known
-	return func(yield func([]dataset.Counter, error) bool) {
-		b := batcher[dataset.Counter]{yield: yield}
-		var err error
-		for _, name := range known.Collected.Machines {
-			if name == trial.Guest || err != nil {
-				continue
-			}
-			clocks := hostClock{before: known.Attested.Clocks[name], after: known.Collected.Clocks[name]}
-			err = a.raw(name, witness.CountersFile, func(file *os.File) error {
+	return batches(func(b *batcher[dataset.Counter]) error {
+		for _, name := range a.hosts() {
+			clock := a.clocks.hosts[name]
+			err := a.raw(name, witness.CountersFile, func(file *os.File) error {
 				return witness.ReadCounters(file, func(reading witness.Reading) error {
-					return b.add(dataset.Counter{TsNs: clocks.oursNs(reading.At), Host: name,
+					return b.add(dataset.Counter{TsNs: clock.Ours(reading.At).UnixNano(), Host: name,
 						Device: reading.Device, Name: reading.Name, Value: reading.Value})
 				})
 			})
+			if err != nil {
+				return err
+			}
 		}
-		b.end(err)
+		return nil
+	})
+}
+
+// domains gives what the hypervisors' hosts saw of their domains.
+func (a *account) domains() dataset.Batches[dataset.Domain] {
+	return batches(func(b *batcher[dataset.Domain]) error {
+		for _, name := range a.siteHosts() {
+			clock := a.clocks.hosts[name]
+			if clock == nil {
+				continue
+			}
+			err := a.raw(name, witness.DomainsFile, func(file *os.File) error {
+				return witness.ReadDomains(file, func(reading witness.DomainReading) error {
+					return b.add(dataset.Domain{TsNs: clock.Ours(reading.At).UnixNano(), Host: name,
+						ID: int32(reading.ID), State: reading.State, SpacingNs: reading.Spacing.Nanoseconds()}) //nolint:gosec // Xen's are 15 bits
+				})
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// heartbeats gives what arrived at site A.
+func (a *account) heartbeats() dataset.Batches[dataset.Heartbeat] {
+	hosts := a.siteHosts()
+	if len(hosts) == 0 || a.clocks.hosts[hosts[0]] == nil || a.clocks.guest == nil {
+		return nil
+	}
+	clock := a.clocks.hosts[hosts[0]]
+	return batches(func(b *batcher[dataset.Heartbeat]) error {
+		return a.raw(hosts[0], witness.HeartbeatsFile, func(file *os.File) error {
+			return witness.ReadHeartbeats(file, func(beat witness.Heartbeat) error {
+				return b.add(dataset.Heartbeat{TsNs: clock.Ours(beat.Arrived).UnixNano(),
+					Sequence: int64(beat.Sequence), Acked: int64(beat.Acked), //nolint:gosec // counts from 1
+					SentGuestNs: beat.Sent.UnixNano(), SentTsNs: a.clocks.guest.Ours(beat.Sent).UnixNano()})
+			})
+		})
+	})
+}
+
+// batches makes batches of what read adds.
+func batches[R any](read func(*batcher[R]) error) dataset.Batches[R] {
+	return func(yield func([]R, error) bool) {
+		b := batcher[R]{yield: yield}
+		b.end(read(&b))
 	}
 }
 

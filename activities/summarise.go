@@ -48,9 +48,7 @@ func (c *Collecting) summarise(ctx context.Context, input SummariseInput) (Summa
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return Summarised{}, err
 	}
-	provenance := dataset.Provenance{dataset.KeyCampaign: input.Campaign, dataset.KeyTestbedKind: string(input.Kind),
-		"binary_version": c.Version, "spec_sha256": input.SpecSHA256}
-	compacted, err := dataset.CompactCampaign(folder, provenance)
+	compacted, err := dataset.CompactCampaign(folder, c.provenance(input.Campaign, input.SpecSHA256, input.Kind))
 	if err != nil {
 		return Summarised{}, fmt.Errorf("merge the campaign's rows: %w", err)
 	}
@@ -65,4 +63,10 @@ func (c *Collecting) summarise(ctx context.Context, input SummariseInput) (Summa
 		return Summarised{}, fmt.Errorf("write the summary: %w", err)
 	}
 	return summarised, nil
+}
+
+// provenance is what a campaign's tables say of themselves.
+func (c *Collecting) provenance(campaign, specSHA256 string, kind inventory.Kind) dataset.Provenance {
+	return dataset.Provenance{dataset.KeyCampaign: campaign, dataset.KeyTestbedKind: string(kind),
+		"binary_version": c.Version, "spec_sha256": specSHA256}
 }

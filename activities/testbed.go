@@ -14,13 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"heliotrope/activities/machine"
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/guest"
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/ledger"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
 )
 
 // Testbed prepares a testbed for an attempt, checks it, and takes everything
@@ -65,8 +69,8 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 		if err := checkFree(target.DataDir, input.MinFreeMiB); err != nil {
 			return err
 		}
-		// Of an earlier campaign of that name: it would make every migration look lost.
-		if err := os.Remove(filepath.Join(target.WorkFolder(), migratingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// Of an earlier campaign of that name: it would be taken for this one's.
+		if err := forget(target); err != nil {
 			return err
 		}
 		p.Done(machine.Step{Step: "remove what was left on the hosts"})
@@ -92,6 +96,27 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 	return swept, err
 }
 
+// forget removes what an attempt notes while it runs.
+func forget(target Target) error {
+	paths := []string{filepath.Join(target.WorkFolder(), migratingFile)}
+	for _, find := range []func(string) ([]string, error){
+		func(folder string) ([]string, error) { return dataset.SegmentPaths(folder, dataset.Events) },
+		func(folder string) ([]string, error) { return dataset.SegmentPaths(folder, dataset.Clocks) },
+	} {
+		found, err := find(target.WorkFolder())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		paths = append(paths, found...)
+	}
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkFree wants disk space below a folder, which is made.
 func checkFree(folder string, wantMiB int) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -113,13 +138,16 @@ type ProvisionInput struct {
 	DiskMiB int `json:"disk_mib"`
 }
 
-// Provisioned is the disk under test and the guest that runs on it, at site A.
+// Provisioned is the disk under test and the guest that runs on it, at the site
+// where the trial begins.
 type Provisioned struct {
 	Disk   storage.Disk `json:"disk"`
 	Domain string       `json:"domain"`
-	// Setups say what each machine records.
-	Setups map[string]machine.RecordingSetup `json:"setups,omitempty"`
-	Now    time.Time                         `json:"now"`
+	// Witnesses say what each machine's witness does, and Load what the
+	// guest's load is.
+	Witnesses map[string]machine.RecordingSetup `json:"witnesses,omitempty"`
+	Load      machine.RecordingSetup            `json:"load,omitzero"`
+	Now       time.Time                         `json:"now"`
 }
 
 // diskName is the name of the disk under test.
@@ -136,38 +164,41 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 			return err
 		}
 		spec := storage.Spec{Name: diskName, SizeBytes: int64(input.DiskMiB) << 20}
-		disk, err := system.Provision(ctx, spec, storage.SiteA)
+		site, _ := route(input.Ref)
+		disk, err := system.Provision(ctx, spec, site)
 		if err != nil {
 			return err
 		}
 		p.Done(machine.Step{Step: "start the guest"})
-		domain, err := bed.StartGuest(ctx, storage.SiteA, disk, cell.GuestMemoryMiB)
+		domain, err := bed.StartGuest(ctx, site, disk, cell.GuestMemoryMiB)
 		if err != nil {
 			return err
 		}
 		provisioned = Provisioned{Disk: disk, Domain: domain.Name, Now: bed.Now()}
 		if machines, ok := bed.(Machines); ok {
-			p.Done(machine.Step{Step: "find what the hosts count"})
-			provisioned.Setups, err = setups(ctx, machines, input.Ref)
+			err = watch(ctx, machines, p, input.Ref, &provisioned)
 		}
 		return err
 	})
 	return provisioned, err
 }
 
-// setups say what each machine records.
-func setups(ctx context.Context, machines Machines, ref trial.Ref) (map[string]machine.RecordingSetup, error) {
-	found := map[string]machine.RecordingSetup{
-		trial.Guest: {Dir: machines.LoadDir(ref), Device: guest.Device},
-	}
-	for _, host := range machines.HostNames() {
-		devices, err := machines.CounterDevices(ctx, host)
-		if err != nil {
-			return nil, err
+// watch puts the witness on every machine, and finds what there is to record.
+func watch(ctx context.Context, machines Machines, p *machine.Pulse, ref trial.Ref, provisioned *Provisioned) error {
+	provisioned.Witnesses = map[string]machine.RecordingSetup{}
+	for _, name := range append(machines.HostNames(), trial.Guest) {
+		p.Done(machine.Step{Step: "install the witness on " + name})
+		if err := machines.InstallWitness(ctx, name); err != nil {
+			return err
 		}
-		found[host] = machine.RecordingSetup{Dir: machines.CountersDir(ref, host), Devices: devices}
+		program, dir, host, guest, err := machines.WitnessSetup(ctx, ref, name)
+		if err != nil {
+			return err
+		}
+		provisioned.Witnesses[name] = machine.RecordingSetup{Dir: dir, Program: program, Host: host, Guest: guest}
 	}
-	return found, nil
+	provisioned.Load = machine.RecordingSetup{Dir: machines.LoadDir(ref), Device: guest.Device, SizeBytes: ref.LoadBytes()}
+	return nil
 }
 
 // storageOf is the storage system of the attempt's cell.
@@ -187,20 +218,29 @@ type VerifyInput struct {
 	Disk storage.Disk `json:"disk"`
 }
 
+// errNoLedger says that nobody outside was told of any record.
+var errNoLedger = errors.New("no heartbeat told of an acknowledged record: the ledger proves nothing")
+
 // Verified is what the storage system says of the disk after the load.
 type Verified struct {
 	// OutOfSyncBytes is in how many bytes the replicas differ; nil where
 	// there are none to compare.
-	OutOfSyncBytes *int64    `json:"out_of_sync_bytes,omitempty"`
-	Now            time.Time `json:"now"`
+	OutOfSyncBytes *int64 `json:"out_of_sync_bytes,omitempty"`
+	// Ledger is what was read back, from each copy of the disk.
+	Ledger []ledger.Report `json:"ledger,omitempty"`
+	Now    time.Time       `json:"now"`
 }
 
-// Verify compares the replicas of the disk. The load must have ended.
+// Verify reads the ledger back from every copy of the disk, and compares the
+// replicas. What writes to the disk must have ended, and been collected.
 func (t *Testbed) Verify(ctx context.Context, input VerifyInput) (Verified, error) {
 	var verified Verified
 	err := t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
 		system, err := storageOf(bed, input.Ref)
 		if err != nil {
+			return err
+		}
+		if verified.Ledger, err = readLedger(ctx, bed, system, input, p); err != nil {
 			return err
 		}
 		if verifier, ok := system.(storage.Verifier); ok {
@@ -215,6 +255,49 @@ func (t *Testbed) Verify(ctx context.Context, input VerifyInput) (Verified, erro
 		return nil
 	})
 	return verified, err
+}
+
+// readLedger reads the ledger back from every copy.
+func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, input VerifyInput, p *machine.Pulse) ([]ledger.Report, error) {
+	copier, ok := system.(storage.Copier)
+	if !ok || input.Ref.LedgerBytes == 0 {
+		return nil, nil
+	}
+	acked, err := toldOf(filepath.Join(input.WorkFolder(), bed.HostNames()[0], witness.HeartbeatsFile))
+	if err != nil {
+		return nil, err
+	}
+	if acked == 0 {
+		return nil, fault.Because(fault.Invalid, cause.WitnessDied, errNoLedger)
+	}
+	copies, err := copier.Copies(ctx, input.Disk, lastSite(input.Ref))
+	if err != nil {
+		return nil, err
+	}
+	var reports []ledger.Report
+	for _, copied := range copies {
+		p.Done(machine.Step{Step: "read the ledger back from " + copied.Name + " on " + copied.Host})
+		report, err := bed.CheckLedger(ctx, input.Ref, copied, acked)
+		if err != nil {
+			return nil, fmt.Errorf("read the ledger back from %s on %s: %w", copied.Name, copied.Host, err)
+		}
+		reports = append(reports, report)
+	}
+	return reports, nil
+}
+
+// toldOf is the newest record of the ledger that the heartbeats told of.
+func toldOf(path string) (acked uint64, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	err = witness.ReadHeartbeats(file, func(beat witness.Heartbeat) error {
+		acked = max(acked, beat.Acked)
+		return nil
+	})
+	return acked, err
 }
 
 // TornDown is how the hosts are after an attempt.
@@ -285,7 +368,7 @@ func withBed(ctx context.Context, open Opener, target Target, silence time.Durat
 func classify(err error) error {
 	var migration *hypervisor.MigrationError
 	if errors.As(err, &migration) && !cutOff(err) {
-		return fault.As(fault.TargetFailed, err)
+		return fault.Because(fault.TargetFailed, cause.MigrationFailed, err)
 	}
 	return err
 }

@@ -1,81 +1,183 @@
 package activities
 
 import (
-	"math"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
-	"heliotrope/internal/clock"
-	"heliotrope/internal/load"
+	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/judge"
+	"heliotrope/internal/cause"
+	"heliotrope/internal/timebase"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
 )
 
-// guestClock turns the guest's clock into the controller's. A guest's clock may
-// stand still while the guest is stopped for its migration, so there are two
-// offsets, measured before and after, and a moment between them: the end of the
-// longest silence of the load around the migration. The clock's loss thus
-// becomes part of that silence, as it must. Silences of a pre-copy that starves
-// the guest are no candidates: they are before the guest's last I/O at site A.
-type guestClock struct {
-	before, after clock.Offset
-	stepNs        int64 // on the guest's clock: from here on, after holds
+// clocks are those of an attempt's machines, against the controller's.
+type clocks struct {
+	readings []dataset.Clock // of all machines
+	hosts    map[string]*timebase.Clock
+	guest    *timebase.GuestClock // nil when the guest's load left nothing
 }
 
-func (c guestClock) oursNs(guestNs int64) int64 {
-	if guestNs >= c.stepNs {
-		return guestNs - c.after.Ahead.Nanoseconds()
+// readClocks makes the machines' clocks of what was read of them. What cannot
+// be made is a problem of the attempt: the samples of that machine are not
+// written, and their raw files stay.
+func (a *account) readClocks() error {
+	a.clocks = clocks{hosts: map[string]*timebase.Clock{}}
+	paths, err := dataset.SegmentPaths(a.input.WorkFolder(), dataset.Clocks)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return guestNs - c.before.Ahead.Nanoseconds()
-}
-
-// latencyNs turns a latency on the guest's clock into one on ours: an I/O that
-// was in flight over the clock's step, as the stalled one is, has the step in
-// its latency.
-func (c guestClock) latencyNs(completedGuestNs, latencyNs int64) int64 {
-	return max(0, c.oursNs(completedGuestNs)-c.oursNs(completedGuestNs-latencyNs))
-}
-
-// settle is how long after the toolstack's end of a migration its silence may
-// last: the disk connects again after the guest runs.
-const settle = 5 * time.Second
-
-// silence finds the longest time between two completions that touches the
-// migration, as entries come in their nearly sorted order.
-type silence struct {
-	fromNs, toNs   int64 // of the migration, on the guest's clock
-	lastNs         int64 // the latest completion so far
-	lengthNs, ends int64
-}
-
-// newSilence looks from the guest's last I/O at site A, as the host there
-// counted it (zero: not known), or from the migration's start.
-func newSilence(migrated Migrated, lastAtA time.Time, before clock.Offset) *silence {
-	ahead := before.Ahead.Nanoseconds()
-	from := migrated.Started
-	if lastAtA.After(from) && lastAtA.Before(migrated.Finished) {
-		from = lastAtA
+	rows, err := a.journaledClocks(paths)
+	if err != nil {
+		return err
 	}
-	return &silence{fromNs: from.UnixNano() + ahead, toNs: migrated.Finished.Add(settle).UnixNano() + ahead,
-		ends: math.MaxInt64}
-}
-
-func (s *silence) add(entry load.Entry) {
-	at := entry.GuestTimeNs
-	if s.lastNs != 0 && at >= s.fromNs && s.lastNs <= s.toNs && at-s.lastNs > s.lengthNs {
-		s.lengthNs, s.ends = at-s.lastNs, at
+	a.clocks.readings = rows
+	byHost := map[string][]timebase.Reading{}
+	for _, row := range rows {
+		byHost[row.Machine] = append(byHost[row.Machine], timebase.Reading{At: time.Unix(0, row.TsNs),
+			Ahead: time.Duration(row.AheadNs), Uncertainty: time.Duration(row.UncertaintyNs)})
 	}
-	s.lastNs = max(s.lastNs, at)
-}
-
-// hostClock turns a host's clock into the controller's, drifting evenly from
-// one measured offset to the next.
-type hostClock struct {
-	before, after clock.Offset
-}
-
-func (c hostClock) oursNs(host time.Time) int64 {
-	ahead := c.before.Ahead
-	if span := c.after.At.Sub(c.before.At); span > 0 {
-		share := float64(c.before.Ours(host).Sub(c.before.At)) / float64(span)
-		ahead += time.Duration(min(max(share, 0), 1) * float64(c.after.Ahead-c.before.Ahead))
+	for _, name := range a.input.Known.Collected.Machines {
+		if name == trial.Guest {
+			continue
+		}
+		clock, err := timebase.New(byHost[name], timebase.Options{Machine: name})
+		if err != nil {
+			a.distrust(clockCause(err), fmt.Errorf("the clock of %s: %w", name, err))
+			continue
+		}
+		a.clocks.hosts[name] = clock
 	}
-	return host.Add(-ahead).UnixNano()
+	if a.has(trial.Guest) {
+		return a.readGuestClock()
+	}
+	return nil
+}
+
+// clockCause is the code of a clock that cannot be made.
+func clockCause(err error) cause.Code {
+	var jump *timebase.JumpError
+	if errors.As(err, &jump) {
+		return cause.ClockJumped
+	}
+	return cause.ClockUncertain
+}
+
+// readGuestClock makes the guest's clock of what the hosts' witnesses read of
+// it, of its heartbeats, and of when the hypervisors say that it stood still.
+func (a *account) readGuestClock() error {
+	var via [2][]timebase.Reading
+	for i, name := range a.siteHosts() {
+		host := a.clocks.hosts[name]
+		if host == nil {
+			return nil // which is a problem already
+		}
+		var exchanges []timebase.Reading
+		err := a.raw(name, witness.ExchangesFile, func(file *os.File) error {
+			return witness.ReadExchanges(file, func(exchange witness.Exchange) error {
+				exchanges = append(exchanges, timebase.Reading(exchange))
+				return nil
+			})
+		})
+		if err := a.unlessUnreadable(err); err != nil {
+			return err
+		}
+		via[i] = timebase.Compose(exchanges, host)
+		for _, reading := range via[i] {
+			a.clocks.readings = append(a.clocks.readings, dataset.Clock{TsNs: reading.At.UnixNano(), Machine: trial.Guest, Reference: name,
+				AheadNs: reading.Ahead.Nanoseconds(), UncertaintyNs: reading.Uncertainty.Nanoseconds()})
+		}
+	}
+	beats, err := a.beats()
+	if err != nil {
+		return err
+	}
+	stall, err := a.stall()
+	if err != nil {
+		return err
+	}
+	guest, err := timebase.NewGuest(via[0], via[1], beats, stall)
+	if errors.Is(err, timebase.ErrNoReadings) && !stall.IsZero() {
+		// It did not come back: there is nothing to put right after the stall.
+		guest, err = timebase.NewGuest(via[0], via[1], beats, timebase.Interval{})
+	}
+	if err != nil {
+		a.distrust(clockCause(err), fmt.Errorf("the guest's clock: %w", err))
+		return nil
+	}
+	a.clocks.guest = guest
+	return nil
+}
+
+// siteHosts are the hosts of site A and site B, as far as they were collected
+// from.
+func (a *account) siteHosts() []string {
+	var names []string
+	for _, name := range a.input.Known.Collected.Machines {
+		if name != trial.Guest && len(names) < 2 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// beats are the guest's heartbeats on both clocks.
+func (a *account) beats() ([]timebase.Beat, error) {
+	var beats []timebase.Beat
+	hosts := a.siteHosts()
+	if len(hosts) == 0 {
+		return nil, nil
+	}
+	host := a.clocks.hosts[hosts[0]]
+	err := a.raw(hosts[0], witness.HeartbeatsFile, func(file *os.File) error {
+		return witness.ReadHeartbeats(file, func(beat witness.Heartbeat) error {
+			arrived := host.Ours(beat.Arrived)
+			beats = append(beats, timebase.Beat{Sent: beat.Sent, Arrived: arrived, Uncertainty: host.UncertaintyAt(arrived)})
+			return nil
+		})
+	})
+	return beats, a.unlessUnreadable(err)
+}
+
+// stall is when the guest stood still, as the hypervisors saw it; zero when it
+// did not.
+func (a *account) stall() (timebase.Interval, error) {
+	domains, err := dataset.All(a.domains())
+	if err := a.unlessUnreadable(err); err != nil {
+		return timebase.Interval{}, err
+	}
+	stall, found := judge.Suspension(&a.row, domains)
+	if !found {
+		return timebase.Interval{}, nil
+	}
+	uncertainty := stall.Uncertainty
+	for _, name := range a.siteHosts() {
+		host := a.clocks.hosts[name]
+		uncertainty = max(uncertainty, stall.Uncertainty+host.UncertaintyAt(stall.From), stall.Uncertainty+host.UncertaintyAt(stall.To))
+	}
+	stall.Uncertainty = uncertainty
+	return stall, nil
+}
+
+// journaledClocks are the readings that the controller took. A segment that a
+// crash cut off has what was on the disk.
+func (a *account) journaledClocks(paths []string) ([]dataset.Clock, error) {
+	var rows []dataset.Clock
+	for _, path := range paths {
+		read, err := dataset.All(dataset.ReadSegments(dataset.Clocks, path))
+		var damaged *dataset.DamagedError
+		if errors.As(err, &damaged) {
+			a.distrust(cause.DataDamaged, err)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, read...)
+	}
+	return rows, nil
 }

@@ -10,7 +10,6 @@ import (
 	"heliotrope/activities"
 	"heliotrope/activities/machine"
 	"heliotrope/internal/record"
-	"heliotrope/internal/trial"
 	"heliotrope/workflows"
 )
 
@@ -22,6 +21,7 @@ func RegisterController(registry worker.Registry, options ControllerOptions) {
 	for _, concern := range []any{
 		&activities.Plan{},
 		&activities.Testbed{Open: testbeds.open},
+		&activities.Attesting{Open: testbeds.open},
 		&activities.Migration{Open: testbeds.open},
 		&activities.Collecting{Open: testbeds.open, Version: options.Version},
 		&activities.Links{Open: testbeds.open, Binary: options.WorkerBinary, Namespace: options.Namespace,
@@ -40,10 +40,10 @@ func (p *pool) recording(ctx context.Context, input machine.RecordingInput) (rec
 	if err != nil {
 		return nil, err
 	}
-	if input.Machine == trial.Guest {
+	if input.Load {
 		return bed.Load(input.Ref)
 	}
-	return bed.Counters(input.Ref, input.Machine)
+	return bed.Witness(input.Ref, input.Machine)
 }
 
 // shaper finds the WAN over SSH.

@@ -9,6 +9,7 @@ import (
 
 	"heliotrope/activities"
 	"heliotrope/activities/machine"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
@@ -19,6 +20,7 @@ import (
 var (
 	testbedActivities   *activities.Testbed
 	migrationActivities *activities.Migration
+	attesting           *activities.Attesting
 	recordings          *machine.Recordings
 	shaping             *machine.Shaping
 	links               *activities.Links
@@ -46,7 +48,8 @@ type followed struct {
 }
 
 func newAttempt(input TrialInput, n int, status *TrialStatus) *attempt {
-	ref := trial.Ref{Campaign: input.Campaign, Trial: input.Trial, Attempt: n, Now: input.Began}
+	ref := trial.Ref{Campaign: input.Campaign, Trial: input.Trial, Attempt: n, Now: input.Began,
+		DiskBytes: int64(input.Disk.SizeMiB) << 20, LedgerBytes: int64(input.Disk.LedgerMiB) << 20}
 	status.Attempt, status.Key = n, ref.Key()
 	return &attempt{input: input, ref: ref, status: status}
 }
@@ -60,37 +63,48 @@ func (a *attempt) target() activities.Target {
 
 // execute runs the attempt, cleans up whatever happened, and writes its row.
 // It returns an error only when that could not be done.
-func (a *attempt) execute(ctx workflow.Context) (trial.Verdict, string, error) {
+func (a *attempt) execute(ctx workflow.Context) (activities.Concluded, error) {
 	failed := a.prepare(ctx)
 	if failed == nil {
 		failed = a.limited(ctx, a.measure)
 	}
 	detached, _ := workflow.NewDisconnectedContext(ctx)
+	a.hopeless = failed != nil && fault.Of(failed) == fault.BadInput
+	concluded := a.judge(failed)
+	if concluded.Verdict == trial.TargetFailed || concluded.Verdict == trial.Invalid {
+		concluded = a.evidence(detached, concluded)
+	}
 	a.enter(detached, trial.Teardown)
 	if err := a.cleanup.run(detached); err != nil {
-		return trial.Invalid, fault.Reason(err), fmt.Errorf("the testbed could not be torn down: %w", err)
+		concluded.Verdict, concluded.Cause, concluded.Reason = trial.Invalid, fault.CauseOf(err), fault.Reason(err)
+		return concluded, fmt.Errorf("the testbed could not be torn down: %w", err)
 	}
-	a.hopeless = failed != nil && fault.Of(failed) == fault.BadInput
-	a.known.Verdict, a.known.Reason = verdictOf(failed)
-	if failed == nil {
-		a.known.Verdict, a.known.Reason = a.judge()
-	}
+	a.known.Verdict, a.known.Cause, a.known.Reason = concluded.Verdict, concluded.Cause, concluded.Reason
 	a.known.SpecSHA256 = a.input.SpecSHA256
 	options := workflow.WithActivityOptions(detached, onDataset("write the trial's row: "+string(a.known.Verdict)))
-	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Ended: a.now(detached)}
-	var concluded activities.Concluded
+	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Settings: a.input.Settings, Ended: a.now(detached)}
 	if err := workflow.ExecuteActivity(options, collecting.Conclude, input).Get(options, &concluded); err != nil {
-		return trial.Invalid, fault.Reason(err), err
+		return activities.Concluded{Verdict: trial.Invalid, Cause: fault.CauseOf(err), Reason: fault.Reason(err)}, err
 	}
-	return concluded.Verdict, concluded.Reason, nil
+	return concluded, nil
 }
 
-// judge is the verdict on an attempt in which every step succeeded.
-func (a *attempt) judge() (trial.Verdict, string) {
-	if differ := a.known.Verified.OutOfSyncBytes; differ != nil && *differ > 0 {
-		return trial.TargetFailed, fmt.Sprintf("the replicas differ in %d bytes", *differ)
+// judge is the verdict on an attempt by what its steps said.
+func (a *attempt) judge(failed error) activities.Concluded {
+	if failed != nil {
+		return verdictOf(failed)
 	}
-	return trial.Valid, ""
+	if differ := a.known.Verified.OutOfSyncBytes; differ != nil && *differ > 0 {
+		return activities.Concluded{Verdict: trial.TargetFailed, Cause: cause.ReplicasDiffer,
+			Reason: fmt.Sprintf("the replicas differ in %d bytes", *differ)}
+	}
+	for _, report := range a.known.Verified.Ledger {
+		if report.LostCount > 0 {
+			return activities.Concluded{Verdict: trial.TargetFailed, Cause: cause.LostWrite,
+				Reason: fmt.Sprintf("%d of %d acknowledged writes are not on %s of %s", report.LostCount, report.Checked, report.Copy, report.Host)}
+		}
+	}
+	return activities.Concluded{Verdict: trial.Valid}
 }
 
 // limited runs do until it ends or the attempt's time is over.
@@ -112,7 +126,8 @@ func (a *attempt) limited(ctx workflow.Context, do func(workflow.Context) error)
 	stop()
 	cancel()
 	if late {
-		return fault.New(fault.Invalid, "the attempt took longer than its limit of %s, in phase %s", a.input.Limits.Trial, a.status.Phase)
+		return fault.Because(fault.Invalid, cause.TimeOut,
+			fmt.Errorf("the attempt took longer than its limit of %s, in phase %s", a.input.Limits.Trial, a.status.Phase))
 	}
 	return err
 }
@@ -128,7 +143,7 @@ func (a *attempt) measure(ctx workflow.Context) error {
 		do    func(workflow.Context) error
 	}{
 		{trial.Shape, a.shape},
-		{trial.Attest, a.attest},
+		{trial.Attest, func(ctx workflow.Context) error { return a.certify(ctx, activities.BeforeTrial, &a.known.Certified) }},
 		{trial.WarmUp, a.warmUp},
 		{trial.Before, func(ctx workflow.Context) error { return a.wait(ctx, a.input.Phases.Before) }},
 	}
@@ -139,7 +154,7 @@ func (a *attempt) measure(ctx workflow.Context) error {
 		}
 	}
 	a.enter(ctx, trial.Migrate)
-	failed := a.migrate(ctx)
+	failed := a.disturb(ctx)
 	if failed == nil {
 		a.enter(ctx, trial.After)
 		failed = a.wait(ctx, a.input.Phases.After)
@@ -157,6 +172,9 @@ func (a *attempt) measure(ctx workflow.Context) error {
 		return failed
 	}
 	a.enter(ctx, trial.Verify)
+	if err := a.certify(ctx, activities.AfterTrial, &a.known.Recertified); err != nil {
+		return err
+	}
 	return a.verify(ctx)
 }
 

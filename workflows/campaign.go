@@ -63,7 +63,7 @@ func Campaign(ctx workflow.Context, input CampaignInput) (CampaignResult, error)
 	if err == nil {
 		err = r.run(ctx)
 	}
-	again := err == nil && ctx.Err() == nil && r.status.Progress.Next <= r.status.Progress.Total
+	again := err == nil && ctx.Err() == nil && !r.status.Progress.Enough && r.status.Progress.Next <= r.status.Progress.Total
 	if again {
 		err = r.summarise(ctx, &CampaignResult{})
 	}
@@ -168,6 +168,16 @@ func (r *runner) lane(ctx workflow.Context, lane Lane) {
 	broken := 0
 	for r.failed == nil && ctx.Err() == nil && r.next < len(r.trials) {
 		planned := r.trials[r.next]
+		if err := r.isEnough(ctx, planned); err != nil {
+			r.failed = err
+			return
+		}
+		if r.status.Progress.Enough {
+			return
+		}
+		if r.next == len(r.trials) || r.trials[r.next].Sequence != planned.Sequence {
+			continue // another lane took it meanwhile
+		}
 		r.next++
 		r.status.Progress.Next = planned.Sequence + 1
 		err := r.trial(ctx, lane, planned)
@@ -179,6 +189,27 @@ func (r *runner) lane(ctx workflow.Context, lane Lane) {
 			r.failed = fmt.Errorf("the last %d trials on lane %s ended without a verdict: %w", broken, lane.Name, err)
 		}
 	}
+}
+
+// isEnough asks, before the first trial of a block, whether the blocks before
+// have made the results precise enough. Trials that other lanes still run are
+// not among them.
+func (r *runner) isEnough(ctx workflow.Context, next campaign.Trial) error {
+	stop, progress := r.planned.Stop, &r.status.Progress
+	if stop == nil || progress.Enough || next.Block <= max(stop.Min, progress.Judged) {
+		return nil
+	}
+	progress.Judged, progress.JudgedDone = next.Block, progress.Done()
+	options := workflow.WithActivityOptions(ctx, onDataset(fmt.Sprintf("how precise is %s after %d blocks?", stop.Metric, next.Block-1)))
+	input := activities.PreciseInput{Campaign: r.input.Name, DataDir: r.input.DataDir, SpecSHA256: r.input.SpecSHA256,
+		Kind: r.status.Kind, Stop: *stop}
+	var precise activities.Precise
+	if err := workflow.ExecuteActivity(options, collecting.Precise, input).Get(options, &precise); err != nil {
+		return err
+	}
+	progress.Precise, progress.Enough = &precise, precise.Enough
+	r.show(ctx, "running")
+	return nil
 }
 
 // trial runs one trial on a lane and counts its verdict. The error is why it
@@ -199,7 +230,7 @@ func (r *runner) trial(ctx workflow.Context, lane Lane, planned campaign.Trial) 
 			attrStorage.ValueSet(cell.Storage), attrLane.ValueSet(lane.Name), attrRTTMs.ValueSet(cell.RTTMs)),
 	})
 	input := TrialInput{Campaign: r.input.Name, SpecSHA256: r.input.SpecSHA256, DataDir: r.input.DataDir,
-		Lane: lane, Trial: planned, Phases: r.planned.Phases, DiskMiB: r.planned.DiskMiB, Limits: r.planned.Limits}
+		Lane: lane, Trial: planned, Settings: r.planned.Settings}
 	if lane.Kind == inventory.Simulated {
 		// An hour for each trial: simulated trials never overlap.
 		input.Began = r.status.Progress.Started.Add(time.Duration(planned.Sequence) * time.Hour)

@@ -31,6 +31,9 @@ func (r *runner) show(ctx workflow.Context, state string) {
 	text += table([]string{"valid\ttarget-failed\tinvalid\tskipped\ttried again",
 		fmt.Sprintf("%d\t%d\t%d\t%d\t%d", p.Verdicts[trial.Valid], p.Verdicts[trial.TargetFailed],
 			p.Verdicts[trial.Invalid], p.Verdicts[trial.Skipped], p.Retried)})
+	if p.Precise != nil {
+		text += "\n" + p.Precise.String() + "\n"
+	}
 	if len(r.status.Running) > 0 {
 		rows := []string{"lane\ttrial\tcell\tsince (UTC)"}
 		for _, running := range r.status.Running {

@@ -3,6 +3,7 @@ package workflows
 import (
 	"time"
 
+	"heliotrope/activities"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
@@ -42,6 +43,13 @@ type Progress struct {
 	Next     int                   `json:"next"` // sequence of the next trial to start
 	Verdicts map[trial.Verdict]int `json:"verdicts,omitempty"`
 	Retried  int                   `json:"retried"` // attempts beyond the first
+	// Precise is how precise the results were when they were last judged, for
+	// a campaign that stops by precision; Judged is before which block that
+	// was, and JudgedDone how many trials were done. Enough says that no more trials are needed.
+	Precise    *activities.Precise `json:"precise,omitempty"`
+	Judged     int                 `json:"judged,omitempty"`
+	JudgedDone int                 `json:"judged_done,omitempty"`
+	Enough     bool                `json:"enough,omitempty"`
 	// PlanSHA256 is the hash of the plan file in the data folder.
 	PlanSHA256 string `json:"plan_sha256,omitempty"`
 	// TrialSeconds is the time that finished trials took, summed, for forecasts.

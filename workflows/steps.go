@@ -1,10 +1,14 @@
 package workflows
 
 import (
+	"fmt"
+	"slices"
+
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/activities"
 	"heliotrope/activities/machine"
+	"heliotrope/internal/campaign"
 	"heliotrope/internal/trial"
 )
 
@@ -78,8 +82,9 @@ func (a *attempt) prepare(ctx workflow.Context) error {
 	return nil
 }
 
-// provision makes the disk and the guest, and meanwhile brings the workers to
-// life.
+// provision makes the disk and the guest, and meanwhile brings the hosts'
+// workers to life. The guest's comes later: nothing else may use the path while
+// that is measured.
 func (a *attempt) provision(ctx workflow.Context) error {
 	if a.workers() {
 		for _, host := range a.input.Lane.Hosts {
@@ -87,14 +92,11 @@ func (a *attempt) provision(ctx workflow.Context) error {
 		}
 	}
 	options := workflow.WithActivityOptions(ctx, onTestbed("provision "+a.input.Trial.Cell.Storage+" and start the guest"))
-	input := activities.ProvisionInput{Target: a.target(), DiskMiB: a.input.DiskMiB}
+	input := activities.ProvisionInput{Target: a.target(), DiskMiB: a.input.Disk.SizeMiB}
 	if err := workflow.ExecuteActivity(options, testbedActivities.Provision, input).Get(options, &a.known.Provisioned); err != nil {
 		return err
 	}
 	a.passed(a.known.Provisioned.Now)
-	if a.workers() {
-		a.link(ctx, trial.Guest)
-	}
 	return nil
 }
 
@@ -117,42 +119,77 @@ func (a *attempt) shape(ctx workflow.Context) error {
 	return nil
 }
 
-func (a *attempt) attest(ctx workflow.Context) error {
-	input := activities.AttestInput{Target: a.target(), RTTToleranceMs: a.input.Limits.RTTToleranceMs}
-	options := onTestbed("measure the path and the clocks")
-	if err := a.await(ctx, &a.known.Attested, a.step(options, migrationActivities.Attest, input)); err != nil {
+// certify measures the path and the clocks; what it tells goes to certified.
+func (a *attempt) certify(ctx workflow.Context, moment string, certified *activities.Certified) error {
+	input := activities.CertifyInput{Target: a.target(), Moment: moment, Tolerance: a.input.Tolerance()}
+	options := onTestbed("measure the path and the clocks " + moment + " the trial")
+	if err := a.await(ctx, certified, a.step(options, attesting.Certify, input)); err != nil {
 		return err
 	}
-	a.passed(a.known.Attested.Now)
+	a.passed(certified.Now)
 	return nil
 }
 
-// warmUp starts what records, and the load, and lets the warm-up pass.
+// warmUp starts what watches, and the load, and waits until that is steady.
 func (a *attempt) warmUp(ctx workflow.Context) error {
-	for _, host := range a.input.Lane.Hosts {
-		input := machine.RecordingInput{Target: a.target(), Machine: host, Setup: a.known.Provisioned.Setups[host]}
-		a.follow(ctx, "counters of "+host, a.queueOf(host), true, recordings.FollowCounters, input)
+	if a.workers() {
+		a.link(ctx, trial.Guest)
 	}
-	queue := a.queueOf(trial.Guest)
-	input := machine.RecordingInput{Target: a.target(), Machine: trial.Guest, Setup: a.known.Provisioned.Setups[trial.Guest]}
-	options := onMachine(queue, "start the load: "+a.input.Trial.Cell.Access.Name)
-	if err := a.await(ctx, nil, a.step(options, recordings.StartLoad, input)); err != nil {
+	if !a.simulated() {
+		a.follow(ctx, "clocks", ControllerQueue, true, attesting.FollowClocks, a.target())
+	}
+	for _, name := range append(slices.Clone(a.input.Lane.Hosts), trial.Guest) {
+		input := machine.RecordingInput{Target: a.target(), Machine: name, Setup: a.known.Provisioned.Witnesses[name]}
+		if err := a.record(ctx, "witness on "+name, recordings.StartWitness, recordings.FollowWitness, input); err != nil {
+			return err
+		}
+	}
+	load := machine.RecordingInput{Target: a.target(), Machine: trial.Guest, Setup: a.known.Provisioned.Load}
+	if err := a.record(ctx, "load in the guest", recordings.StartLoad, recordings.FollowLoad, load); err != nil {
 		return err
 	}
 	// The warm-up begins with the load, not with its preparations.
 	a.ref.Timeline[len(a.ref.Timeline)-1].At = a.now(ctx)
-	if !a.simulated() {
-		a.follow(ctx, "load in the guest", queue, true, recordings.FollowLoad, input)
+	if a.simulated() {
+		return a.wait(ctx, a.input.Phases.WarmUp)
 	}
-	return a.wait(ctx, a.input.Phases.WarmUp)
+	input := machine.SteadyInput{RecordingInput: load, Rule: a.input.SteadyState,
+		Least: a.input.Phases.WarmUp, Longest: a.input.Phases.WarmUpMax}
+	options := onMachine(a.queueOf(trial.Guest), fmt.Sprintf("wait until the load is steady, %s to %s", input.Least, input.Longest))
+	return a.await(ctx, &a.known.WarmedUp, a.step(options, recordings.AwaitSteady, input))
 }
 
-func (a *attempt) migrate(ctx workflow.Context) error {
-	input := activities.MigrateInput{Target: a.target(), Disk: a.known.Provisioned.Disk,
-		Domain: a.known.Provisioned.Domain, Limit: a.input.Limits.Migration}
-	options := migrating("migrate from site A to site B", a.input.Limits.Migration)
+// record starts a recording, and follows it from then on: its early end ends
+// the attempt.
+func (a *attempt) record(ctx workflow.Context, what string, start, follow any, input machine.RecordingInput) error {
+	queue := a.queueOf(input.Machine)
+	if err := a.await(ctx, nil, a.step(onMachine(queue, "start the "+what), start, input)); err != nil {
+		return err
+	}
+	if !a.simulated() {
+		a.follow(ctx, what, queue, true, follow, input)
+	}
+	return nil
+}
+
+// disturb does what the trial is about: a migration, a pause, or nothing.
+func (a *attempt) disturb(ctx workflow.Context) error {
+	cell := a.input.Trial.Cell
+	if cell.Control == campaign.ControlNone {
+		return a.wait(ctx, cell.Hold)
+	}
+	var options workflow.ActivityOptions
+	var activity, input any
+	if cell.Control == campaign.ControlPause {
+		options = migrating(fmt.Sprintf("pause the guest for %s", cell.Hold), cell.Hold)
+		activity, input = migrationActivities.Pause, activities.PauseInput{Target: a.target(), Domain: a.known.Provisioned.Domain, Hold: cell.Hold}
+	} else {
+		options = migrating("migrate, "+a.input.Trial.Direction, a.input.Limits.Migration)
+		activity, input = migrationActivities.Migrate, activities.MigrateInput{Target: a.target(), Disk: a.known.Provisioned.Disk,
+			Domain: a.known.Provisioned.Domain, Limit: a.input.Limits.Migration}
+	}
 	err := a.await(ctx, &a.known.Migrated, func(ctx workflow.Context) workflow.Future {
-		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), migrationActivities.Migrate, input)
+		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, input)
 	})
 	a.passed(a.known.Migrated.Now)
 	return err
@@ -178,6 +215,22 @@ func (a *attempt) verify(ctx workflow.Context) error {
 	}
 	a.passed(a.known.Verified.Now)
 	return nil
+}
+
+// evidence collects what may explain a failure, and takes over what it shows:
+// that the guest crashed is a result, whatever ended the attempt.
+func (a *attempt) evidence(ctx workflow.Context, concluded activities.Concluded) activities.Concluded {
+	options := onTestbed("collect evidence of " + string(concluded.Cause))
+	if err := a.call(ctx, options, collecting.Evidence, a.target()).Get(ctx, &a.known.Found); err != nil {
+		workflow.GetLogger(ctx).Warn("there is no evidence", "error", err.Error())
+		return concluded
+	}
+	a.passed(a.known.Found.Now)
+	if found := a.known.Found; found.Cause != "" {
+		concluded.Verdict, concluded.Cause = trial.TargetFailed, found.Cause
+		concluded.Reason = found.Reason + " (" + concluded.Reason + ")"
+	}
+	return concluded
 }
 
 // teardown leaves the testbed as it was. It goes on trying: nothing may use the

@@ -7,21 +7,21 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"heliotrope/activities"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/trial"
 )
 
 // TrialInput starts a trial.
 type TrialInput struct {
-	Campaign   string          `json:"campaign"`
-	SpecSHA256 string          `json:"spec_sha256"`
-	DataDir    string          `json:"data_dir"`
-	Lane       Lane            `json:"lane"`
-	Trial      campaign.Trial  `json:"trial"`
-	Phases     campaign.Phases `json:"phases"`
-	DiskMiB    int             `json:"disk_mib"`
-	Limits     campaign.Limits `json:"limits"`
+	Campaign   string         `json:"campaign"`
+	SpecSHA256 string         `json:"spec_sha256"`
+	DataDir    string         `json:"data_dir"`
+	Lane       Lane           `json:"lane"`
+	Trial      campaign.Trial `json:"trial"`
+	activities.Settings
 	// Began is when a simulated trial begins; zero for a real one.
 	Began time.Time `json:"began,omitzero"`
 }
@@ -29,6 +29,7 @@ type TrialInput struct {
 // TrialResult is how a trial ended.
 type TrialResult struct {
 	Verdict  trial.Verdict `json:"verdict"`
+	Cause    cause.Code    `json:"cause,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
 	Attempts int           `json:"attempts"`
 	Seconds  float64       `json:"seconds"` // from the first attempt's start
@@ -47,8 +48,8 @@ func Trial(ctx workflow.Context, input TrialInput) (TrialResult, error) {
 	for n := 1; n <= max(1, input.Limits.Attempts); n++ {
 		a := newAttempt(input, n, &status)
 		result.Attempts = n
-		var err error
-		result.Verdict, result.Reason, err = a.execute(ctx)
+		concluded, err := a.execute(ctx)
+		result.Verdict, result.Cause, result.Reason = concluded.Verdict, concluded.Cause, concluded.Reason
 		if err != nil {
 			return result, err
 		}
@@ -73,15 +74,16 @@ func Trial(ctx workflow.Context, input TrialInput) (TrialResult, error) {
 func sequenceText(sequence int) string { return fmt.Sprintf("%05d", sequence) }
 
 // verdictOf judges an attempt by the error that ended it.
-func verdictOf(err error) (trial.Verdict, string) {
+func verdictOf(err error) activities.Concluded {
 	if err == nil {
-		return trial.Valid, ""
+		return activities.Concluded{Verdict: trial.Valid}
 	}
+	verdict := trial.Invalid
 	switch fault.Of(err) {
 	case fault.TargetFailed:
-		return trial.TargetFailed, fault.Reason(err)
+		verdict = trial.TargetFailed
 	case fault.Cancelled:
-		return trial.Skipped, "cancelled"
+		return activities.Concluded{Verdict: trial.Skipped, Cause: cause.Cancelled, Reason: "cancelled"}
 	}
-	return trial.Invalid, fault.Reason(err)
+	return activities.Concluded{Verdict: verdict, Cause: fault.CauseOf(err), Reason: fault.Reason(err)}
 }

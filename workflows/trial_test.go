@@ -18,8 +18,10 @@ import (
 	"heliotrope/activities"
 	"heliotrope/activities/machine"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/ledger"
 	"heliotrope/internal/trial"
 	"heliotrope/workflows"
 )
@@ -49,19 +51,24 @@ func newStage(t *testing.T) *stage {
 		return activities.Provisioned{Domain: "lab.guest"}, nil
 	})
 	stub(s, "Shape", func(machine.ShapingInput) (struct{}, error) { return struct{}{}, nil })
-	stub(s, "Attest", func(activities.AttestInput) (activities.Attested, error) { return activities.Attested{}, nil })
+	stub(s, "Certify", func(activities.CertifyInput) (activities.Certified, error) { return activities.Certified{}, nil })
+	stub(s, "StartWitness", func(machine.RecordingInput) (struct{}, error) { return struct{}{}, nil })
 	stub(s, "StartLoad", func(machine.RecordingInput) (struct{}, error) { return struct{}{}, nil })
+	stub(s, "AwaitSteady", func(machine.SteadyInput) (machine.Steady, error) { return machine.Steady{}, nil })
+	stub(s, "Pause", func(activities.PauseInput) (activities.Migrated, error) { return activities.Migrated{}, nil })
+	stub(s, "Evidence", func(activities.Target) (activities.Found, error) { return activities.Found{}, nil })
 	stub(s, "Migrate", func(activities.MigrateInput) (activities.Migrated, error) { return activities.Migrated{}, nil })
 	stub(s, "Collect", func(activities.CollectInput) (activities.Collected, error) { return activities.Collected{}, nil })
 	stub(s, "Verify", func(activities.VerifyInput) (activities.Verified, error) { return activities.Verified{}, nil })
 	stub(s, "Teardown", func(activities.Target) (activities.TornDown, error) { return activities.TornDown{}, nil })
 	stub(s, "Conclude", func(input activities.ConcludeInput) (activities.Concluded, error) {
 		s.rows = append(s.rows, input.Known)
-		return activities.Concluded{Verdict: input.Known.Verdict, Reason: input.Known.Reason}, nil
+		return activities.Concluded{Verdict: input.Known.Verdict, Cause: input.Known.Cause, Reason: input.Known.Reason}, nil
 	})
 	goesOn[activities.LinkInput](s, "Link")
 	goesOn[machine.ShapingInput](s, "HoldWAN")
-	goesOn[machine.RecordingInput](s, "FollowCounters")
+	goesOn[activities.Target](s, "FollowClocks")
+	goesOn[machine.RecordingInput](s, "FollowWitness")
 	goesOn[machine.RecordingInput](s, "FollowLoad")
 	return s
 }
@@ -112,9 +119,12 @@ func (s *stage) count(name string) int {
 func trialInput(kind inventory.Kind) workflows.TrialInput {
 	input := workflows.TrialInput{
 		Campaign: "test", DataDir: "/nowhere", Lane: workflows.Lane{Name: "lab", Kind: kind},
-		Trial:   campaign.Trial{Sequence: 7, CellID: "cell", Cell: campaign.Cell{Storage: "drbd", WAN: "lan"}},
-		Phases:  campaign.Phases{WarmUp: 20 * time.Second, Before: 30 * time.Second, After: 30 * time.Second},
-		DiskMiB: 64, Limits: campaign.Limits{Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute},
+		Trial: campaign.Trial{Sequence: 7, CellID: "cell", Cell: campaign.Cell{Storage: "drbd", WAN: "lan"}},
+		Settings: activities.Settings{
+			Phases: campaign.Phases{WarmUp: 20 * time.Second, Before: 30 * time.Second, After: 30 * time.Second},
+			Disk:   campaign.DiskSpec{SizeMiB: 64, LedgerMiB: 8},
+			Limits: campaign.Limits{Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute},
+		},
 	}
 	if kind == inventory.Simulated {
 		input.Began = time.Unix(1_800_000_000, 0)
@@ -139,7 +149,7 @@ func (s *stage) run(t *testing.T, input workflows.TrialInput) workflows.TrialRes
 func TestTrialRunsItsStepsInOrder(t *testing.T) {
 	s := newStage(t)
 	result := s.run(t, trialInput(inventory.Simulated))
-	want := []string{"Sweep", "Provision", "Shape", "Attest", "StartLoad", "Migrate", "Collect", "Verify", "Teardown", "Conclude"}
+	want := []string{"Sweep", "Provision", "Shape", "Certify", "StartWitness", "StartLoad", "Migrate", "Collect", "Certify", "Verify", "Teardown", "Conclude"}
 	if !slices.Equal(s.calls, want) {
 		t.Errorf("activities %v, want %v", s.calls, want)
 	}
@@ -163,9 +173,9 @@ func TestVerdicts(t *testing.T) {
 			fail: map[string][]error{"Migrate": {fault.New(fault.TargetFailed, "did not converge")}}},
 		{name: "replicas differ", verdict: trial.TargetFailed, attempts: 1, reason: "differ in 4096 bytes", collects: 1, differ: &differ},
 		{name: "the path is wrong once: tried again", verdict: trial.Valid, attempts: 2, collects: 1,
-			fail: map[string][]error{"Attest": {fault.New(fault.Invalid, "no delay")}}},
+			fail: map[string][]error{"Certify": {fault.New(fault.Invalid, "no delay")}}},
 		{name: "the path stays wrong", verdict: trial.Invalid, attempts: 3, reason: "no delay",
-			fail: map[string][]error{"Attest": {fault.New(fault.Invalid, "no delay"), fault.New(fault.Invalid, "no delay"), fault.New(fault.Invalid, "no delay")}}},
+			fail: map[string][]error{"Certify": {fault.New(fault.Invalid, "no delay"), fault.New(fault.Invalid, "no delay"), fault.New(fault.Invalid, "no delay")}}},
 		{name: "the infrastructure fails once: the activity is tried again", verdict: trial.Valid, attempts: 1, collects: 1,
 			fail: map[string][]error{"Provision": {errors.New("connection refused")}}},
 		{name: "bad input is not tried again", verdict: trial.Invalid, attempts: 1, reason: "no storage system",
@@ -232,7 +242,7 @@ func TestWorkersAndRecordings(t *testing.T) {
 	if result := s.run(t, realInput()); result.Verdict != trial.Valid {
 		t.Errorf("%+v", result)
 	}
-	for name, want := range map[string]int{"Install": 1, "Link": 4, "HoldWAN": 1, "FollowCounters": 3, "FollowLoad": 1} {
+	for name, want := range map[string]int{"Install": 1, "Link": 4, "HoldWAN": 1, "FollowClocks": 1, "FollowWitness": 4, "AwaitSteady": 1, "FollowLoad": 1} {
 		if s.count(name) != want {
 			t.Errorf("%s was called %d times, want %d", name, s.count(name), want)
 		}
@@ -243,6 +253,64 @@ func TestWorkersAndRecordings(t *testing.T) {
 	s.run(t, input)
 	if s.count("Install") != 0 || s.count("Link") != 0 || s.count("FollowLoad") != 1 {
 		t.Errorf("an agentless testbed: %v", s.calls)
+	}
+}
+
+// TestControls: a trial without a migration, and one with a pause in its place.
+func TestControls(t *testing.T) {
+	for control, want := range map[string][2]int{campaign.ControlNone: {0, 0}, campaign.ControlPause: {0, 1}, campaign.ControlLAN: {1, 0}} {
+		s := newStage(t)
+		input := trialInput(inventory.Simulated)
+		input.Trial.Cell.Control, input.Trial.Cell.Hold = control, 5*time.Second
+		if result := s.run(t, input); result.Verdict != trial.Valid {
+			t.Errorf("%s: %+v", control, result)
+		}
+		if s.count("Migrate") != want[0] || s.count("Pause") != want[1] {
+			t.Errorf("%s: %v", control, s.calls)
+		}
+	}
+}
+
+// TestEvidence: a failure leaves its evidence, before the teardown takes it
+// away, and what that shows counts more than what ended the attempt.
+func TestEvidence(t *testing.T) {
+	s := newStage(t)
+	s.fail["Migrate"] = []error{fault.Because(fault.Invalid, cause.LoadDied, errors.New("fio was killed"))}
+	s.env.OnActivity("Evidence", anything, anything).Return(func(context.Context, activities.Target) (activities.Found, error) {
+		_ = s.call("Evidence")
+		return activities.Found{Cause: cause.GuestCrash, Reason: "domain lab.guest is crashed"}, nil
+	})
+	result := s.run(t, trialInput(inventory.Simulated))
+	if result.Verdict != trial.TargetFailed || result.Cause != cause.GuestCrash || result.Attempts != 1 ||
+		!strings.Contains(result.Reason, "is crashed") || !strings.Contains(result.Reason, "fio was killed") {
+		t.Errorf("%+v", result)
+	}
+	if at := slices.Index(s.calls, "Evidence"); at < 0 || at > slices.Index(s.calls, "Teardown") {
+		t.Errorf("%v: want the evidence before the teardown", s.calls)
+	}
+
+	s = newStage(t)
+	s.fail["Certify"] = []error{fault.Because(fault.Invalid, cause.WANOutOfTolerance, errors.New("no delay"))}
+	input := trialInput(inventory.Simulated)
+	input.Limits.Attempts = 1
+	if result := s.run(t, input); result.Verdict != trial.Invalid || result.Cause != cause.WANOutOfTolerance || s.count("Evidence") != 1 {
+		t.Errorf("%+v, %v", result, s.calls)
+	}
+	s = newStage(t)
+	if s.run(t, trialInput(inventory.Simulated)); s.count("Evidence") != 0 {
+		t.Errorf("a valid trial has evidence: %v", s.calls)
+	}
+}
+
+// TestLostWrite is the gravest result there is.
+func TestLostWrite(t *testing.T) {
+	s := newStage(t)
+	s.env.OnActivity("Verify", anything, anything).Return(activities.Verified{Ledger: []ledger.Report{
+		{Copy: "site-b", Host: "host-b", Checked: 90, Found: 90}, {Copy: "replica-a", Host: "host-a", Checked: 90, Found: 88, LostCount: 2}}}, nil)
+	result := s.run(t, trialInput(inventory.Simulated))
+	if result.Verdict != trial.TargetFailed || result.Cause != cause.LostWrite || result.Attempts != 1 ||
+		!strings.Contains(result.Reason, "2 of 90 acknowledged writes are not on replica-a of host-a") {
+		t.Errorf("%+v", result)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/load"
 	"heliotrope/internal/record"
@@ -183,8 +184,8 @@ var guestInput = RecordingInput{Machine: trial.Guest}
 func TestFollowing(t *testing.T) {
 	for name, activity := range map[string]func(*Recordings, context.Context) error{
 		"load": func(r *Recordings, ctx context.Context) error { return r.FollowLoad(ctx, guestInput) },
-		"counters": func(r *Recordings, ctx context.Context) error {
-			return r.FollowCounters(ctx, RecordingInput{Machine: "host-a"})
+		"witness": func(r *Recordings, ctx context.Context) error {
+			return r.FollowWitness(ctx, RecordingInput{Machine: "host-a"})
 		},
 	} {
 		t.Run(name+": ended by itself, after looks that failed", func(t *testing.T) {
@@ -232,6 +233,52 @@ func TestFollowing(t *testing.T) {
 	}
 }
 
+// TestAwaitSteady: it waits as long as it must, at most as long as it may, and
+// tells how the load was.
+func TestAwaitSteady(t *testing.T) {
+	does := func(iops float64) func() (record.Progress, error) {
+		return func() (record.Progress, error) { return record.Progress{Running: true, IOPS: iops}, nil }
+	}
+	input := SteadyInput{RecordingInput: guestInput, Least: 4 * time.Second, Longest: 30 * time.Second,
+		Rule: campaign.SteadyState{Round: 2 * time.Second, Window: 3, RangePercent: 20, SlopePercent: 10}}
+	for _, test := range []struct {
+		name   string
+		looks  []func() (record.Progress, error)
+		steady bool
+		waited time.Duration
+	}{
+		{"at once", []func() (record.Progress, error){does(0), does(100)}, true, 6 * time.Second},
+		{"after it has settled", []func() (record.Progress, error){does(0), does(10), does(50), does(100)}, true, 10 * time.Second},
+		{"a look that fails is no round", []func() (record.Progress, error){does(0), does(100), blind, does(100)}, true, 8 * time.Second},
+		{"never", []func() (record.Progress, error){does(0)}, false, 30 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &tape{looks: test.looks}
+				var result Steady
+				_, err := run(t.Context(), func(ctx context.Context) (err error) {
+					result, err = f.recordings().AwaitSteady(ctx, input)
+					return err
+				})
+				if err != nil || result.Verdict.Steady != test.steady || result.Waited != test.waited {
+					t.Errorf("%+v, %v; want steady %v after %s", result, err, test.steady, test.waited)
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		f := &tape{looks: []func() (record.Progress, error){does(0), killed}}
+		_, err := run(t.Context(), func(ctx context.Context) error {
+			_, err := f.recordings().AwaitSteady(ctx, input)
+			return err
+		})
+		wantClass(t, err, fault.Invalid, "it said oops")
+		if fault.CauseOf(err) != cause.LoadDied {
+			t.Errorf("the cause is %q", fault.CauseOf(err))
+		}
+	})
+}
+
 func TestStartingARecording(t *testing.T) {
 	ended := fmt.Errorf("start fio: %w", record.ErrEnded)
 	finds := func(err error) *Recordings {
@@ -250,7 +297,7 @@ func TestStartingARecording(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := run(t.Context(), func(ctx context.Context) error { return test.recordings.StartLoad(ctx, guestInput) })
 			wantClass(t, err, test.class, "")
-			_, err = run(t.Context(), func(ctx context.Context) error { return test.recordings.FollowCounters(ctx, guestInput) })
+			_, err = run(t.Context(), func(ctx context.Context) error { return test.recordings.StartWitness(ctx, guestInput) })
 			wantClass(t, err, test.class, "")
 		})
 	}

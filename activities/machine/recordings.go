@@ -3,17 +3,20 @@ package machine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"go.temporal.io/sdk/activity"
 
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/load"
 	"heliotrope/internal/record"
+	"heliotrope/internal/witness"
 )
 
 // Recordings runs what records on one machine during a trial: the load in the
-// guest, the counters of a host.
+// guest, and the witnesses of the hosts and the guest.
 type Recordings struct {
 	// Find finds a recording on the machine that it runs on.
 	Find func(ctx context.Context, input RecordingInput) (record.Recording, error)
@@ -22,9 +25,11 @@ type Recordings struct {
 // RecordingInput names a recording.
 type RecordingInput struct {
 	Target
-	// Machine is a host of the inventory, or trial.Guest: then the
-	// recording is the load.
+	// Machine is a host of the inventory, or trial.Guest.
 	Machine string `json:"machine"`
+	// Load says that it is the guest's load; else it is the machine's
+	// witness. The activity sets it.
+	Load bool `json:"-"`
 	// Setup says what to record, for a worker that has no inventory.
 	Setup RecordingSetup `json:"setup"`
 }
@@ -33,8 +38,11 @@ const (
 	// recordingSilence is how long a recording may have no progress. It is
 	// longer than any blackout that would not be a failure.
 	recordingSilence = 5 * time.Minute
-	// lookEvery is how often a recording is looked at.
-	lookEvery = time.Second
+	// looking at a recording starts a process on the machine, which is dear
+	// where the measured guest shares the processor: a load is looked at for
+	// its live figures, a witness only to see that it lives.
+	lookAtLoad    = 2 * time.Second
+	lookAtWitness = 5 * time.Second
 	// lookLimit ends one look: a guest that is being suspended answers late.
 	lookLimit = time.Minute
 )
@@ -49,52 +57,72 @@ func (r *Recordings) find(ctx context.Context, input RecordingInput) (record.Rec
 
 // StartLoad starts the load and returns when I/Os complete.
 func (r *Recordings) StartLoad(ctx context.Context, input RecordingInput) error {
+	input.Load = true
+	return r.start(ctx, input)
+}
+
+// StartWitness starts a machine's witness and returns when it has seen
+// something.
+func (r *Recordings) StartWitness(ctx context.Context, input RecordingInput) error {
+	return r.start(ctx, input)
+}
+
+func (r *Recordings) start(ctx context.Context, input RecordingInput) error {
 	working, p, stop := StartPulse(ctx, 2*time.Minute)
 	defer stop()
-	p.Done(Step{Step: "start the load in the guest"})
+	p.Done(Step{Step: "start what records on " + input.Machine})
 	recording, err := r.find(working, input)
 	if err == nil {
 		err = recording.Start(working)
 	}
 	if errors.Is(err, record.ErrEnded) {
-		err = fault.As(fault.Invalid, err)
+		err = fault.Because(fault.Invalid, input.died(), err)
 	}
 	return Result(working, err)
+}
+
+// lookEvery is how often the recording is looked at.
+func (i RecordingInput) lookEvery() time.Duration {
+	if i.Load {
+		return lookAtLoad
+	}
+	return lookAtWitness
+}
+
+// died is the code of a recording that ended by itself.
+func (i RecordingInput) died() cause.Code {
+	if i.Load {
+		return cause.LoadDied
+	}
+	return cause.WitnessDied
 }
 
 // FollowLoad heartbeats the load's record.Progress until it is cancelled, which
 // is how it ends well. It fails when the load ends by itself: then the
 // measurement has a hole.
 func (r *Recordings) FollowLoad(ctx context.Context, input RecordingInput) error {
-	working, p, stop := StartPulse(ctx, recordingSilence)
-	defer stop()
-	recording, err := r.find(working, input)
-	if err == nil {
-		err = follow(working, p, input.Machine, recording)
-	}
-	return Result(working, err)
+	input.Load = true
+	return r.following(ctx, input)
 }
 
-// FollowCounters samples a host's counters until it is cancelled.
-func (r *Recordings) FollowCounters(ctx context.Context, input RecordingInput) error {
+// FollowWitness is FollowLoad for a machine's witness.
+func (r *Recordings) FollowWitness(ctx context.Context, input RecordingInput) error {
+	return r.following(ctx, input)
+}
+
+func (r *Recordings) following(ctx context.Context, input RecordingInput) error {
 	working, p, stop := StartPulse(ctx, recordingSilence)
 	defer stop()
 	recording, err := r.find(working, input)
 	if err == nil {
-		err = recording.Start(working)
-	}
-	if errors.Is(err, record.ErrEnded) {
-		err = fault.As(fault.Invalid, err)
-	}
-	if err == nil {
-		err = follow(working, p, input.Machine, recording)
+		err = follow(working, p, input, recording)
 	}
 	return Result(working, err)
 }
 
 // follow looks at a recording until the context ends, or the recording.
-func follow(ctx context.Context, p *Pulse, machine string, recording record.Recording) error {
-	ticker := time.NewTicker(lookEvery)
+func follow(ctx context.Context, p *Pulse, input RecordingInput, recording record.Recording) error {
+	ticker := time.NewTicker(input.lookEvery())
 	defer ticker.Stop()
 	steps := int64(-1)
 	for {
@@ -105,11 +133,12 @@ func follow(ctx context.Context, p *Pulse, machine string, recording record.Reco
 		case err != nil:
 			// Not being able to look is no gap: the recording is a process of
 			// its own. The silence limit ends it.
-			activity.GetLogger(ctx).Warn("cannot look at the recording", "machine", machine, "error", err.Error())
+			activity.GetLogger(ctx).Warn("cannot look at the recording", "machine", input.Machine, "error", err.Error())
 		case !progress.Running && progress.Problem == "":
 			return nil // somebody ended it, as collecting does
 		case !progress.Running:
-			return fault.New(fault.Invalid, "%s: what recorded ended by itself: %s", machine, progress.Problem)
+			return fault.Because(fault.Invalid, input.died(),
+				fmt.Errorf("%s: what recorded ended by itself: %s", input.Machine, progress.Problem))
 		case progress.Steps > steps:
 			steps = progress.Steps
 			p.Done(progress)
@@ -128,12 +157,16 @@ func look(ctx context.Context, recording record.Recording) (record.Progress, err
 	return recording.Progress(limited)
 }
 
-// RecordingSetup says what a machine records and where.
+// RecordingSetup says what a machine records and where: a load, or one of the
+// two witnesses.
 type RecordingSetup struct {
 	Dir string `json:"dir"` // of the recording, on the machine
-	// Device is the disk under test, as the guest sees it. For the load.
-	Device string `json:"device,omitempty"`
-	// Devices are the devices whose counters are sampled, by role; see
-	// package witness. For a host.
-	Devices map[string]string `json:"devices,omitempty"`
+	// Device is the disk under test, as the guest sees it, and SizeBytes how
+	// much of it is the load's. For the load.
+	Device    string `json:"device,omitempty"`
+	SizeBytes int64  `json:"size_bytes,omitempty"`
+	// Program is the witness's path on the machine.
+	Program string               `json:"program,omitempty"`
+	Host    *witness.HostConfig  `json:"host,omitempty"`
+	Guest   *witness.GuestConfig `json:"guest,omitempty"`
 }

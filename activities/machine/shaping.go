@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/wan"
 )
@@ -71,7 +72,7 @@ func (s *Shaping) HoldWAN(ctx context.Context, input ShapingInput) error {
 			err = shaper.Renew(working, lease)
 		}
 		if errors.Is(err, wan.ErrLapsed) {
-			err = fault.As(fault.Invalid, err)
+			err = fault.Because(fault.Invalid, cause.WANOutOfTolerance, err)
 		}
 		if err != nil {
 			return Result(working, err)

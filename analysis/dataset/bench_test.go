@@ -40,19 +40,19 @@ func BenchmarkWriteIO(b *testing.B) {
 // compacts the campaign after every 50.
 func BenchmarkSmallTrials(b *testing.B) {
 	folder := dataset.CampaignFolder(b.TempDir(), "bench")
-	io, counters, events := someIO(3000), someCounters(600), someEvents(30)
+	io, counters, events, heartbeats := someIO(3000), someCounters(600), someEvents(30), someHeartbeats(12000)
 	started := cpuTime(b)
 	n := 0
 	for b.Loop() {
 		n++
 		row, phases := someTrial(n, 1)
 		written, err := dataset.WriteTrial(dataset.TrialFiles{CampaignFolder: folder, Folder: row.Folder, Provenance: provenance(),
-			IO: dataset.Rows(io), Counters: dataset.Rows(counters), Events: dataset.Rows(events)})
+			IO: dataset.Rows(io), Counters: dataset.Rows(counters), Events: dataset.Rows(events), Heartbeats: dataset.Rows(heartbeats)})
 		if err != nil {
 			b.Fatal(err)
 		}
-		row.IORows, row.CounterRows, row.EventRows = written.IO.Rows, written.Counters.Rows, written.Events.Rows
-		if err := dataset.WriteAttempt(folder, row, phases); err != nil {
+		row.SetFiles(written)
+		if err := dataset.WriteAttempt(folder, dataset.Attempt{Trial: row, Phases: phases}); err != nil {
 			b.Fatal(err)
 		}
 		if n%50 == 0 {

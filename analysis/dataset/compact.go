@@ -10,11 +10,9 @@ import (
 	"strings"
 )
 
-// Segments of attempts are called trial-KEY.arrows and phases-KEY.arrows.
-const (
-	trialPrefix  = "trial-"
-	phasesPrefix = "phases-"
-)
+// Segments of attempts are called trial-KEY.arrows, and phases-KEY.arrows and
+// so on, as their tables.
+const trialPrefix = "trial-"
 
 // Problem is something wrong with a file of a dataset.
 type Problem struct {
@@ -34,10 +32,10 @@ type Compacted struct {
 }
 
 // CompactCampaign merges the rows of attempts that WriteAttempt noted into
-// trials.parquet and phases.parquet, and writes the manifest. It may run at any
-// time and any number of times, beside WriteTrial and WriteAttempt of other
-// attempts. The provenance is the campaign's; rows of another kind of testbed
-// are refused.
+// trials.parquet and the campaign's other tables, and writes the manifest. It
+// may run at any time and any number of times, beside WriteTrial and
+// WriteAttempt of other attempts. The provenance is the campaign's; rows of
+// another kind of testbed are refused.
 func CompactCampaign(folder string, provenance Provenance) (Compacted, error) {
 	if err := provenance.check(); err != nil {
 		return Compacted{}, err
@@ -50,7 +48,7 @@ func CompactCampaign(folder string, provenance Provenance) (Compacted, error) {
 		return Compacted{}, err
 	}
 	defer unlock()
-	c := compaction{folder: folder}
+	c := compaction{folder: folder, place: map[string]int{}, fresh: map[string]bool{}}
 	if err := c.merge(); err != nil {
 		return Compacted{}, fmt.Errorf("compact %s: %w", folder, err)
 	}
@@ -60,15 +58,13 @@ func CompactCampaign(folder string, provenance Provenance) (Compacted, error) {
 				folder, row.Key, row.TestbedKind, provenance[KeyTestbedKind])
 		}
 	}
-	trialsWritten, err := writeParquet(Trials, filepath.Join(folder, trialsFile), metadata(Trials, provenance), Rows(c.trials))
-	if err != nil {
-		return Compacted{}, err
+	tables := make([]File, len(c.tables))
+	for i, write := range c.tables {
+		if tables[i], err = write(provenance); err != nil {
+			return Compacted{}, err
+		}
 	}
-	phasesWritten, err := writeParquet(Phases, filepath.Join(folder, phasesFile), metadata(Phases, provenance), Rows(c.phases))
-	if err != nil {
-		return Compacted{}, err
-	}
-	manifest, err := c.manifest(provenance, trialsWritten, phasesWritten)
+	manifest, err := c.manifest(provenance, tables...)
 	if err != nil {
 		return Compacted{}, err
 	}
@@ -82,71 +78,66 @@ func CompactCampaign(folder string, provenance Provenance) (Compacted, error) {
 type compaction struct {
 	folder   string
 	trials   []Trial
-	phases   []Phase
+	place    map[string]int  // of the trials in their order, by key
 	fresh    map[string]bool // keys of trials that came from segments
-	merged   []string        // segments whose rows are in trials and phases
+	merged   []string        // segments whose rows are in the tables
 	problems []Problem
+	// tables write the campaign's tables, trials first.
+	tables []func(Provenance) (File, error)
 }
 
 // merge reads the rows that are in the tables and in segments. A segment wins.
 func (c *compaction) merge() error {
-	segments := filepath.Join(c.folder, segmentFolder)
-	fresh, err := readAttempts(c, Trials, segments, trialPrefix)
-	if err != nil {
-		return err
-	}
-	freshPhases, err := readAttempts(c, Phases, segments, phasesPrefix)
+	fresh, err := readAttempts(c, Trials, trialPrefix)
 	if err != nil {
 		return err
 	}
 	if c.trials, err = readOrSetAside(c, readParquet(Trials, filepath.Join(c.folder, trialsFile))); err != nil {
 		return err
 	}
-	if c.phases, err = readOrSetAside(c, readParquet(Phases, filepath.Join(c.folder, phasesFile))); err != nil {
-		return err
-	}
-	c.fresh = map[string]bool{}
 	c.trials = slices.DeleteFunc(c.trials, func(row Trial) bool { return fresh[row.Key] != nil })
 	for key, rows := range fresh {
 		c.fresh[key] = true
 		c.trials = append(c.trials, rows...)
-		c.merged = append(c.merged, filepath.Join(segments, trialPrefix+key+segmentSuffix))
-	}
-	known := map[string]bool{}
-	for _, row := range c.trials {
-		known[row.Key] = true
-	}
-	c.phases = slices.DeleteFunc(c.phases, func(row Phase) bool { return freshPhases[row.Trial] != nil })
-	for key, rows := range freshPhases {
-		if !known[key] { // its attempt is still being noted
-			continue
-		}
-		c.phases = append(c.phases, rows...)
-		c.merged = append(c.merged, filepath.Join(segments, phasesPrefix+key+segmentSuffix))
+		c.merged = append(c.merged, c.segment(trialPrefix, key))
 	}
 	c.order()
+	c.tables = append(c.tables, tableWriter(c, Trials, c.trials))
+	for _, part := range parts {
+		if err := part.merge(c); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// order sorts the rows as the plan does, and marks the attempts that count.
+// segment is the path of an attempt's segment.
+func (c *compaction) segment(prefix, key string) string {
+	return filepath.Join(c.folder, segmentFolder, prefix+key+segmentSuffix)
+}
+
+// tableWriter writes one of the campaign's tables.
+func tableWriter[R any](c *compaction, table *Table[R], rows []R) func(Provenance) (File, error) {
+	return func(provenance Provenance) (File, error) {
+		return writeParquet(table, filepath.Join(c.folder, table.Name+".parquet"), metadata(table, provenance), Rows(rows))
+	}
+}
+
+// order sorts the trials as the plan does, and marks the attempts that count.
 func (c *compaction) order() {
 	slices.SortFunc(c.trials, func(a, b Trial) int {
 		return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.Attempt, b.Attempt))
 	})
-	place := map[string]int{}
 	for i := range c.trials {
 		last := i+1 == len(c.trials) || c.trials[i+1].Sequence != c.trials[i].Sequence
 		c.trials[i].Counted = last
-		place[c.trials[i].Key] = i
+		c.place[c.trials[i].Key] = i
 	}
-	slices.SortStableFunc(c.phases, func(a, b Phase) int {
-		return cmp.Or(cmp.Compare(place[a.Trial], place[b.Trial]), cmp.Compare(a.StartedTsNs, b.StartedTsNs))
-	})
 }
 
 // readAttempts reads the segments of attempts, by their keys. No key has nil.
-func readAttempts[R any](c *compaction, table *Table[R], folder, prefix string) (map[string][]R, error) {
-	paths, err := segmentPaths(folder, strings.TrimSuffix(prefix, "-"))
+func readAttempts[R any](c *compaction, table *Table[R], prefix string) (map[string][]R, error) {
+	paths, err := segmentPaths(filepath.Join(c.folder, segmentFolder), strings.TrimSuffix(prefix, "-"))
 	if err != nil {
 		return nil, err
 	}

@@ -18,18 +18,24 @@ func attempt(t *testing.T, folder string, sequence, number int) (dataset.Trial, 
 	t.Helper()
 	row, phases := someTrial(sequence, number)
 	written, err := dataset.WriteTrial(dataset.TrialFiles{CampaignFolder: folder, Folder: row.Folder, Provenance: provenance(),
-		IO: dataset.Rows(someIO(100 * sequence)), Counters: dataset.Rows(someCounters(20)), Events: dataset.Rows(someEvents(sequence))})
+		IO: dataset.Rows(someIO(100 * sequence)), Counters: dataset.Rows(someCounters(20)), Events: dataset.Rows(someEvents(sequence)),
+		Heartbeats: dataset.Rows(someHeartbeats(30)), Clocks: dataset.Rows(someClocks(4)), Domains: dataset.Rows(someDomains(5))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	row.IORows, row.CounterRows, row.EventRows = written.IO.Rows, written.Counters.Rows, written.Events.Rows
+	row.SetFiles(written)
 	note(t, folder, row, phases)
 	return row, phases
 }
 
 func note(t *testing.T, folder string, row dataset.Trial, phases []dataset.Phase) {
 	t.Helper()
-	if err := dataset.WriteAttempt(folder, row, phases); err != nil {
+	noteAll(t, folder, dataset.Attempt{Trial: row, Phases: phases})
+}
+
+func noteAll(t *testing.T, folder string, attempt dataset.Attempt) {
+	t.Helper()
+	if err := dataset.WriteAttempt(folder, attempt); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -120,7 +126,7 @@ func TestCampaign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(manifest.Files) != 2+3*4 || manifest.TestbedKind != "simulated" || !maps.Equal(manifest.Provenance, provenance()) {
+	if len(manifest.Files) != 6+6*4 || manifest.TestbedKind != "simulated" || !maps.Equal(manifest.Provenance, provenance()) {
 		t.Errorf("manifest is %+v", manifest)
 	}
 	if left := list(t, filepath.Join(folder, "segments")); len(left) > 0 {
@@ -168,14 +174,15 @@ func TestCompactCampaignAfterACrash(t *testing.T) {
 	compact(t, folder)
 	after := tree(t, folder)
 
-	steps := []string{"trials.parquet", "phases.parquet", "manifest.json"}
+	steps := []string{"trials.parquet", "phases.parquet", "witnesses.parquet", "certificates.parquet", "traffic.parquet", "ledger.parquet",
+		"manifest.json"}
 	var segments []string
 	for name := range before {
 		if strings.HasPrefix(name, "segments/") {
 			segments = append(segments, name)
 		}
 	}
-	if len(segments) != 4 {
+	if len(segments) != 2*6 {
 		t.Fatalf("segments are %q", segments)
 	}
 	for done := 0; done <= len(steps); done++ {
@@ -220,8 +227,14 @@ func TestPhasesWithoutTheirAttempt(t *testing.T) {
 	if trials, read := rows(t, folder); len(trials) != 0 || len(read) != 0 {
 		t.Errorf("trials are %+v, phases are %+v", trials, read)
 	}
-	check(t, folder, "segments/phases-0001.1.arrows",
-		row.Folder+"/io.parquet", row.Folder+"/counters.parquet", row.Folder+"/events.parquet")
+	var waiting []string
+	for _, table := range []string{"phases", "witnesses", "certificates", "traffic", "ledger"} {
+		waiting = append(waiting, "segments/"+table+"-0001.1.arrows")
+	}
+	for _, table := range []string{"io", "counters", "events", "heartbeats", "clocks", "domains"} {
+		waiting = append(waiting, row.Folder+"/"+table+".parquet")
+	}
+	check(t, folder, waiting...)
 	store(t, name, content)
 	compact(t, folder)
 	if trials, read := rows(t, folder); len(trials) != 1 || len(read) != len(phases) {
@@ -231,7 +244,8 @@ func TestPhasesWithoutTheirAttempt(t *testing.T) {
 
 func TestDamagedFilesAreSetAside(t *testing.T) {
 	for _, damagedFile := range []string{"segments/trial-0002.1.arrows", "segments/phases-0002.1.arrows",
-		"trials.parquet", "phases.parquet", "manifest.json", "storage=drbd/rtt_ms=40/trial=0002.1/io.parquet"} {
+		"trials.parquet", "phases.parquet", "manifest.json", "storage=drbd/rtt_ms=40/trial=0002.1/io.parquet",
+		"segments/ledger-0002.1.arrows", "witnesses.parquet", "storage=drbd/rtt_ms=40/trial=0002.1/domains.parquet"} {
 		for _, damage := range []string{"cut", "emptied"} {
 			t.Run(damagedFile+" "+damage, func(t *testing.T) {
 				folder := dataset.CampaignFolder(t.TempDir(), "test")
@@ -249,7 +263,7 @@ func TestDamagedFilesAreSetAside(t *testing.T) {
 					t.Error("the damaged file is not kept as it was")
 				}
 				want := 2
-				if strings.Contains(damagedFile, "trial") && !strings.Contains(damagedFile, "io.parquet") {
+				if strings.Contains(damagedFile, "trial") && !strings.HasPrefix(damagedFile, "storage=") {
 					want = 1
 				}
 				if trials, _ := rows(t, folder); len(trials) != want || compacted.Trials != want {
@@ -292,8 +306,16 @@ func TestWriteAttemptRefuses(t *testing.T) {
 	for _, key := range []string{"", "../x", "0001.2"} { // the last is not the phases'
 		bad := row
 		bad.Key = key
-		if err := dataset.WriteAttempt(t.TempDir(), bad, phases); err == nil {
+		if err := dataset.WriteAttempt(t.TempDir(), dataset.Attempt{Trial: bad, Phases: phases}); err == nil {
 			t.Errorf("key %q is accepted", key)
+		}
+	}
+	for name, bad := range map[string]dataset.Attempt{
+		"witness": {Trial: row, Witnesses: []dataset.Witness{{Trial: "0002.1"}}}, "certificate": {Trial: row, Certificates: []dataset.Certificate{{}}},
+		"traffic": {Trial: row, Traffic: []dataset.Traffic{{}}}, "ledger": {Trial: row, Ledger: []dataset.Ledger{{Trial: "0001.2"}}},
+	} {
+		if err := dataset.WriteAttempt(t.TempDir(), bad); err == nil {
+			t.Errorf("another attempt's row of table %s is accepted", name)
 		}
 	}
 }

@@ -27,12 +27,20 @@ A campaign leaves this in its data folder:
 campaign=NAME/
   trials.parquet                     each attempt of each trial
   phases.parquet                     the load's I/O before, during and after the migration
-  manifest.json                      every Parquet file: path, bytes, SHA-256, rows, table
+  witnesses.parquet                  what each of the four witnesses says of the stall
+  certificates.parquet               what the WAN was measured to be
+  traffic.parquet                    bytes on the WAN by class
+  ledger.parquet                     acknowledged writes that were found again, or not
+  manifest.json                      every Parquet file: path, bytes, SHA-256, rows, table; and the evidence
   summary.md
   storage=S/rtt_ms=R/trial=KEY/      an attempt of a trial
     io.parquet                       each I/O
     counters.parquet                 the hosts' counters
     events.parquet                   what happened
+    heartbeats.parquet               the guest's datagrams that arrived at site A
+    clocks.parquet                   readings of the machines' clocks
+    domains.parquet                  states of the domains on the hypervisors
+    evidence/                        of a failure: consoles, logs, states; files of any kind
   segments/                          attempts that are not in trials.parquet yet
 ` + "```" + `
 
@@ -44,6 +52,9 @@ campaign=NAME/
 - ` + "`testbed_kind`" + ` is in every row of trials and in every file's metadata. Rows of ` + "`simulated`" + ` testbeds are a model's and no
   measurement.
 - Every file's key-value metadata has its provenance: campaign, testbed kind, binary version, spec, and more.
+- Heartbeats, clocks, domains and the evidence, and the campaign's tables from witnesses to ledger, came later than the others: a campaign from
+  before has none of them, and its trials have null or empty in their columns.
+- The manifest lists the files of the evidence by size and SHA-256, apart from the tables.
 - A file under its final name is complete. A damaged one is renamed to ` + "`*.damaged`" + `, and named where it is found.
 
 In DuckDB, from the data folder:
@@ -61,11 +72,9 @@ GROUP BY ALL ORDER BY ALL;
 func document() []byte {
 	var out bytes.Buffer
 	out.WriteString(documentHead)
-	writeTable(&out, dataset.Trials.Name, dataset.Trials.Description, dataset.Trials.Columns())
-	writeTable(&out, dataset.Phases.Name, dataset.Phases.Description, dataset.Phases.Columns())
-	writeTable(&out, dataset.IOs.Name, dataset.IOs.Description, dataset.IOs.Columns())
-	writeTable(&out, dataset.Counters.Name, dataset.Counters.Description, dataset.Counters.Columns())
-	writeTable(&out, dataset.Events.Name, dataset.Events.Description, dataset.Events.Columns())
+	for _, table := range tables() {
+		writeTable(&out, table)
+	}
 	out.WriteString("\n## Counters\n\nWhat `value` is in table counters. One that grows starts again at 0 when its device is made anew.\n\n")
 	out.WriteString("| device | name | unit | grows | meaning |\n| --- | --- | --- | --- | --- |\n")
 	for _, c := range witness.Counters {
@@ -74,9 +83,31 @@ func document() []byte {
 	return out.Bytes()
 }
 
-func writeTable(out *bytes.Buffer, name, description string, columns []dataset.Column) {
-	fmt.Fprintf(out, "\n## %s.parquet\n\n%s\n\n| column | type | unit | null | meaning |\n| --- | --- | --- | --- | --- |\n", name, description)
-	for _, c := range columns {
+// described is a table as the dictionary has it.
+type described struct {
+	name, description string
+	columns           []dataset.Column
+	inFolder          []string // the keys of the partitions that its files are in
+}
+
+func describe[R any](table *dataset.Table[R], inFolder ...string) described {
+	return described{table.Name, table.Description, table.Columns(), inFolder}
+}
+
+// tables are all, in the dictionary's order.
+func tables() []described {
+	attempt := []string{"campaign", "storage", "rtt_ms", "trial"}
+	return []described{
+		describe(dataset.Trials, "campaign"), describe(dataset.Phases, "campaign"), describe(dataset.Witnesses, "campaign"),
+		describe(dataset.Certificates, "campaign"), describe(dataset.Traffics, "campaign"), describe(dataset.Ledgers, "campaign"),
+		describe(dataset.IOs, attempt...), describe(dataset.Counters, attempt...), describe(dataset.Events, attempt...),
+		describe(dataset.Heartbeats, attempt...), describe(dataset.Clocks, attempt...), describe(dataset.Domains, attempt...),
+	}
+}
+
+func writeTable(out *bytes.Buffer, table described) {
+	fmt.Fprintf(out, "\n## %s.parquet\n\n%s\n\n| column | type | unit | null | meaning |\n| --- | --- | --- | --- | --- |\n", table.name, table.description)
+	for _, c := range table.columns {
 		fmt.Fprintf(out, "| %s | %s | %s | %s | %s |\n", c.Name, c.Type, c.Unit, yes(c.Nullable), c.Description)
 	}
 }
@@ -107,17 +138,10 @@ func TestDocument(t *testing.T) {
 // A column that cannot be understood from the dictionary is no use, and one
 // that is a partition's key too makes DuckDB fail or lie.
 func TestEveryColumnIsDescribedAndNoPartition(t *testing.T) {
-	inFolder := map[string][]string{
-		"io": {"campaign", "storage", "rtt_ms", "trial"}, "counters": {"campaign", "storage", "rtt_ms", "trial"},
-		"events": {"campaign", "storage", "rtt_ms", "trial"}, "trials": {"campaign"}, "phases": {"campaign"},
-	}
-	for name, columns := range map[string][]dataset.Column{
-		dataset.IOs.Name: dataset.IOs.Columns(), dataset.Counters.Name: dataset.Counters.Columns(),
-		dataset.Events.Name: dataset.Events.Columns(), dataset.Trials.Name: dataset.Trials.Columns(),
-		dataset.Phases.Name: dataset.Phases.Columns(),
-	} {
+	for _, table := range tables() {
+		name := table.name
 		seen := map[string]bool{}
-		for _, c := range columns {
+		for _, c := range table.columns {
 			if c.Description == "" || seen[c.Name] {
 				t.Errorf("%s.%s: description %q, twice: %v", name, c.Name, c.Description, seen[c.Name])
 			}
@@ -130,7 +154,7 @@ func TestEveryColumnIsDescribedAndNoPartition(t *testing.T) {
 				}
 			}
 		}
-		for _, key := range inFolder[name] {
+		for _, key := range table.inFolder {
 			if seen[key] {
 				t.Errorf("%s.%s is a partition of its folder", name, key)
 			}

@@ -34,15 +34,17 @@ func TestDuckDBReadsTheDataset(t *testing.T) {
 	}
 
 	folder := dataset.CampaignFolder(data, "test")
-	row, phases := someTrial(1, 1)
+	row, _ := someTrial(1, 1)
 	// More rows than a page and than a batch; a table without rows; nulls.
 	written, err := dataset.WriteTrial(dataset.TrialFiles{CampaignFolder: folder, Folder: row.Folder, Provenance: provenance(),
 		IO: dataset.Rows(someIO(70_001)), Counters: dataset.Rows(someCounters(2000))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	row.IORows, row.CounterRows = written.IO.Rows, written.Counters.Rows
-	note(t, folder, row, phases)
+	row.SetFiles(written)
+	all := someAttempt(1, 1)
+	all.Trial = row
+	noteAll(t, folder, all)
 	for sequence := 2; sequence <= 4; sequence++ {
 		attempt(t, folder, sequence, 1)
 	}
@@ -61,7 +63,7 @@ func TestDuckDBReadsTheDataset(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Log(out)
-	if !strings.Contains(out, "14 Parquet files of 1 campaigns read by DuckDB, 0 problems") {
+	if !strings.Contains(out, "30 Parquet files of 1 campaigns read by DuckDB, 0 problems") {
 		t.Errorf("DuckDB says:\n%s", out)
 	}
 

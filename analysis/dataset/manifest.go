@@ -20,13 +20,16 @@ import (
 // manifestVersion is the version of the manifest's format.
 const manifestVersion = 1
 
-// Manifest is manifest.json: every Parquet file of a campaign.
+// Manifest is manifest.json: every Parquet file of a campaign, and the evidence.
 type Manifest struct {
 	Version     int        `json:"version"`
 	Campaign    string     `json:"campaign"`
 	TestbedKind string     `json:"testbed_kind"`
 	Provenance  Provenance `json:"provenance"`
 	Files       []File     `json:"files"` // by path
+	// Evidence is the files of the attempts' evidence, by path: of any kind,
+	// without table and rows.
+	Evidence []File `json:"evidence,omitempty"`
 }
 
 // ReadManifest reads a campaign's manifest.
@@ -59,11 +62,17 @@ func (t *Trial) files() []tableFile {
 	if t.Folder == "" {
 		return nil
 	}
-	return []tableFile{
-		{path.Join(t.Folder, Counters.Name+".parquet"), Counters.Name, t.CounterRows},
-		{path.Join(t.Folder, Events.Name+".parquet"), Events.Name, t.EventRows},
-		{path.Join(t.Folder, IOs.Name+".parquet"), IOs.Name, t.IORows},
+	var files []tableFile
+	for _, one := range []struct {
+		table string
+		rows  *int64
+	}{{IOs.Name, &t.IORows}, {Counters.Name, &t.CounterRows}, {Events.Name, &t.EventRows},
+		{Heartbeats.Name, t.HeartbeatRows}, {Clocks.Name, t.ClockRows}, {Domains.Name, t.DomainRows}} {
+		if one.rows != nil {
+			files = append(files, tableFile{path.Join(t.Folder, one.table+".parquet"), one.table, *one.rows})
+		}
 	}
+	return files
 }
 
 // manifest writes the manifest. Files that the last one has are not read
@@ -80,10 +89,11 @@ func (c *compaction) manifest(provenance Provenance, tables ...File) (Manifest, 
 		return Manifest{}, err
 	}
 	known := map[string]File{}
-	for _, file := range before.Files {
+	for _, file := range slices.Concat(before.Files, before.Evidence) {
 		known[file.Path] = file
 	}
 	files := slices.Clone(tables)
+	var evidence []File
 	for _, row := range c.trials {
 		for _, want := range row.files() {
 			file, ok := known[want.path]
@@ -96,11 +106,18 @@ func (c *compaction) manifest(provenance Provenance, tables ...File) (Manifest, 
 				files = append(files, file)
 			}
 		}
+		found, err := c.evidence(&row, known)
+		if err != nil {
+			return Manifest{}, err
+		}
+		evidence = append(evidence, found...)
 	}
-	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	for _, list := range [][]File{files, evidence} {
+		slices.SortFunc(list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	}
 	manifest := Manifest{
 		Version: manifestVersion, Campaign: provenance[KeyCampaign], TestbedKind: provenance[KeyTestbedKind],
-		Provenance: maps.Clone(provenance), Files: files,
+		Provenance: maps.Clone(provenance), Files: files, Evidence: evidence,
 	}
 	text, err := json.MarshalIndent(manifest, "", "  ")
 	if err != nil {
@@ -131,20 +148,65 @@ func (c *compaction) describe(want tableFile) (File, bool, error) {
 	return file, true, nil
 }
 
+// evidence lists the files of an attempt's evidence. Those that the last
+// manifest has are not read again, unless the attempt was noted anew.
+func (c *compaction) evidence(row *Trial, known map[string]File) ([]File, error) {
+	if row.Evidence == "" {
+		return nil, nil
+	}
+	folder := filepath.Join(c.folder, filepath.FromSlash(row.Evidence))
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		c.problem(folder, "is missing: it has the evidence of trial "+row.Key)
+		return nil, nil
+	}
+	var files []File
+	err := filepath.WalkDir(folder, func(name string, found fs.DirEntry, err error) error {
+		if err != nil || !found.Type().IsRegular() {
+			return err
+		}
+		relative, err := filepath.Rel(c.folder, name)
+		if err != nil {
+			return err
+		}
+		file, ok := known[filepath.ToSlash(relative)]
+		if !ok || c.fresh[row.Key] {
+			if file, err = hashFile(name); err != nil {
+				return err
+			}
+			file.Path = filepath.ToSlash(relative)
+		}
+		files = append(files, file)
+		return nil
+	})
+	return files, err
+}
+
+// hashFile measures and hashes a file.
+func hashFile(name string) (File, error) {
+	in, err := os.Open(name)
+	if err != nil {
+		return File{}, err
+	}
+	defer in.Close()
+	sum := sha256.New()
+	size, err := io.Copy(sum, in)
+	return File{Bytes: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, err
+}
+
 // describeFile measures and hashes a Parquet file, and reads its metadata.
 func describeFile(name string) (File, map[string]string, error) {
+	file, err := hashFile(name)
+	if err != nil {
+		return File{}, nil, err
+	}
 	in, err := os.Open(name)
 	if err != nil {
 		return File{}, nil, err
 	}
 	defer in.Close()
-	sum := sha256.New()
-	size, err := io.Copy(sum, in)
-	if err != nil {
-		return File{}, nil, err
-	}
 	opened, err := openParquet(in, name)
-	return File{Rows: opened.rows, Bytes: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, opened.metadata, err
+	file.Rows = opened.rows
+	return file, opened.metadata, err
 }
 
 // Check compares a campaign's files with its manifest and lists what is wrong;
@@ -169,6 +231,13 @@ func Check(folder string) ([]Problem, error) {
 			problems = append(problems, Problem{file.Path, text})
 		}
 	}
+	for _, file := range manifest.Evidence {
+		listed[file.Path] = file
+		if text := file.checkEvidence(folder); text != "" {
+			problems = append(problems, Problem{file.Path, text})
+		}
+	}
+	// The other tables came later: a campaign without them is whole.
 	for _, table := range []string{trialsFile, phasesFile} {
 		if _, ok := listed[table]; !ok {
 			problems = append(problems, Problem{table, "is not in the manifest"})
@@ -213,6 +282,23 @@ func (f File) check(folder string, manifest Manifest) []string {
 	return texts
 }
 
+// checkEvidence says what is wrong with a file of the evidence; "" when nothing is.
+func (f File) checkEvidence(folder string) string {
+	if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
+		return "is not in the campaign's folder"
+	}
+	found, err := hashFile(filepath.Join(folder, filepath.FromSlash(f.Path)))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "is missing"
+	case err != nil:
+		return err.Error()
+	case found.Bytes != f.Bytes || found.SHA256 != f.SHA256:
+		return fmt.Sprintf("has %d bytes with SHA-256 %s, the manifest says %d and %s", found.Bytes, found.SHA256, f.Bytes, f.SHA256)
+	}
+	return ""
+}
+
 // checkRows compares the trials' rows with the manifest.
 func checkRows(folder string, manifest Manifest, listed map[string]File) ([]Problem, error) {
 	trials, err := ReadTrials(folder)
@@ -224,6 +310,9 @@ func checkRows(folder string, manifest Manifest, listed map[string]File) ([]Prob
 		if row.TestbedKind != manifest.TestbedKind {
 			problems = append(problems, Problem{trialsFile,
 				fmt.Sprintf("trial %s is %s, the manifest says %s", row.Key, row.TestbedKind, manifest.TestbedKind)})
+		}
+		if row.Evidence != "" && !slices.ContainsFunc(manifest.Evidence, func(f File) bool { return strings.HasPrefix(f.Path, row.Evidence+"/") }) {
+			problems = append(problems, Problem{row.Evidence, "is not in the manifest: it has the evidence of trial " + row.Key})
 		}
 		for _, want := range row.files() {
 			file, ok := listed[want.path]

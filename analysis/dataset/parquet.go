@@ -40,10 +40,11 @@ func (p Provenance) check() error {
 	return nil
 }
 
-// File is an entry of a manifest: one Parquet file.
+// File is an entry of a manifest: one Parquet file, or a file of the evidence,
+// which has no table and no rows.
 type File struct {
 	Path   string `json:"path"` // in the campaign's folder, with slashes
-	Table  string `json:"table"`
+	Table  string `json:"table,omitempty"`
 	Rows   int64  `json:"rows"`
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256"` // hex

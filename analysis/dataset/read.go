@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -23,6 +24,15 @@ func ReadCounters(path string) Batches[Counter] { return readParquet(Counters, p
 // ReadEvents reads an events.parquet.
 func ReadEvents(path string) Batches[Event] { return readParquet(Events, path) }
 
+// ReadHeartbeats reads a heartbeats.parquet.
+func ReadHeartbeats(path string) Batches[Heartbeat] { return readParquet(Heartbeats, path) }
+
+// ReadClocks reads a clocks.parquet.
+func ReadClocks(path string) Batches[Clock] { return readParquet(Clocks, path) }
+
+// ReadDomains reads a domains.parquet.
+func ReadDomains(path string) Batches[Domain] { return readParquet(Domains, path) }
+
 // ReadTrials reads table trials of a campaign's folder, in the order of the
 // plan. It has what the last CompactCampaign put together.
 func ReadTrials(folder string) ([]Trial, error) {
@@ -32,6 +42,41 @@ func ReadTrials(folder string) ([]Trial, error) {
 // ReadPhases reads table phases of a campaign's folder, in the order of the plan.
 func ReadPhases(folder string) ([]Phase, error) {
 	return All(readParquet(Phases, filepath.Join(folder, phasesFile)))
+}
+
+// ReadWitnesses reads table witnesses of a campaign's folder, in the order of
+// the plan. A campaign from before there was the table has no rows; so have the
+// following.
+func ReadWitnesses(folder string) ([]Witness, error) { return readLater(Witnesses, folder) }
+
+// ReadCertificates reads table certificates of a campaign's folder.
+func ReadCertificates(folder string) ([]Certificate, error) { return readLater(Certificates, folder) }
+
+// ReadTraffic reads table traffic of a campaign's folder.
+func ReadTraffic(folder string) ([]Traffic, error) { return readLater(Traffics, folder) }
+
+// ReadLedger reads table ledger of a campaign's folder.
+func ReadLedger(folder string) ([]Ledger, error) { return readLater(Ledgers, folder) }
+
+// readLater reads a table that campaigns did not always have. One that is
+// missing though it should be there is found by Check.
+func readLater[R any](table *Table[R], folder string) ([]R, error) {
+	rows, err := All(readParquet(table, filepath.Join(folder, table.Name+".parquet")))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return rows, err
+}
+
+// ReadProvenance reads what a Parquet file says of itself.
+func ReadProvenance(path string) (Provenance, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	opened, err := openParquet(in, path)
+	return opened.metadata, err
 }
 
 // readParquet reads a file in batches. A file that is not as it was written is

@@ -26,18 +26,28 @@ func write(t *testing.T, files dataset.TrialFiles) (string, dataset.WrittenTrial
 	return filepath.Join(files.CampaignFolder, files.Folder), written
 }
 
+// attemptFiles is what an attempt's folder has.
+var attemptFiles = []string{"clocks.parquet", "counters.parquet", "domains.parquet", "events.parquet", "heartbeats.parquet", "io.parquet"}
+
 func TestRoundTrip(t *testing.T) {
 	for _, n := range []int{0, 1, 1025, 70_001} {
 		io, counters, events := someIO(n), someCounters(n), someEvents(n)
+		heartbeats, clocks, domains := someHeartbeats(n), someClocks(n), someDomains(n)
 		folder, written := write(t, dataset.TrialFiles{
-			IO: dataset.Rows(io), Counters: dataset.Rows(counters), Events: dataset.Rows(events)})
-		if written.IO.Rows != int64(n) || written.Counters.Rows != int64(n) || written.Events.Rows != int64(n) {
-			t.Errorf("%d rows: written %+v", n, written)
+			IO: dataset.Rows(io), Counters: dataset.Rows(counters), Events: dataset.Rows(events),
+			Heartbeats: dataset.Rows(heartbeats), Clocks: dataset.Rows(clocks), Domains: dataset.Rows(domains)})
+		for _, file := range []dataset.File{written.IO, written.Counters, written.Events, written.Heartbeats, written.Clocks, written.Domains} {
+			if file.Rows != int64(n) {
+				t.Errorf("%d rows: written %+v", n, file)
+			}
 		}
+		same(t, dataset.ReadHeartbeats(filepath.Join(folder, "heartbeats.parquet")), heartbeats)
+		same(t, dataset.ReadClocks(filepath.Join(folder, "clocks.parquet")), clocks)
+		same(t, dataset.ReadDomains(filepath.Join(folder, "domains.parquet")), domains)
 		same(t, dataset.ReadIO(filepath.Join(folder, "io.parquet")), io)
 		same(t, dataset.ReadCounters(filepath.Join(folder, "counters.parquet")), counters)
 		same(t, dataset.ReadEvents(filepath.Join(folder, "events.parquet")), events)
-		if names := list(t, folder); !slices.Equal(names, []string{"counters.parquet", "events.parquet", "io.parquet"}) {
+		if names := list(t, folder); !slices.Equal(names, attemptFiles) {
 			t.Errorf("%d rows leave %q", n, names)
 		}
 	}
@@ -109,7 +119,7 @@ func TestSourceFails(t *testing.T) {
 		t.Fatalf("error is %v, want %v", err, failure)
 	}
 	same(t, dataset.ReadIO(filepath.Join(folder, "io.parquet")), someIO(10))
-	if names := list(t, folder); len(names) != 3 {
+	if names := list(t, folder); !slices.Equal(names, attemptFiles) {
 		t.Errorf("left: %q", names)
 	}
 }
@@ -147,6 +157,19 @@ func TestProvenanceIsRequired(t *testing.T) {
 		if _, err := dataset.CompactCampaign(folder, incomplete); err == nil {
 			t.Errorf("a campaign without %s is compacted", key)
 		}
+	}
+}
+
+func TestReadProvenance(t *testing.T) {
+	folder, _ := write(t, dataset.TrialFiles{})
+	got, err := dataset.ReadProvenance(filepath.Join(folder, "events.parquet"))
+	for key, value := range provenance() {
+		if err != nil || got[key] != value {
+			t.Errorf("%s is %q, want %q; %v", key, got[key], value, err)
+		}
+	}
+	if _, err := dataset.ReadProvenance(filepath.Join(folder, "none.parquet")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
 	}
 }
 

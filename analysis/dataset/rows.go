@@ -39,6 +39,108 @@ type Event struct {
 	Detail string
 }
 
+// Heartbeat is a datagram of the guest that arrived at site A: a row of table
+// heartbeats.
+type Heartbeat struct {
+	TsNs        int64 // arrival, controller's time base
+	Sequence    int64 // from 1, without holes when it was sent
+	SentGuestNs int64 // when it was sent, on the guest's own clock
+	SentTsNs    int64 // the same on the controller's time base
+	Acked       int64 // newest record of the ledger that the disk had acknowledged
+}
+
+// Clock is one reading of a machine's clock: a row of table clocks.
+type Clock struct {
+	TsNs          int64  // controller's time base
+	Machine       string // whose clock
+	Reference     string // who asked: controller, or a host
+	AheadNs       int64  // the machine's clock minus the controller's
+	UncertaintyNs int64  // both ways, the reference's own included
+}
+
+// Domain is a state of a domain that a hypervisor's host saw: a row of table
+// domains.
+type Domain struct {
+	TsNs      int64
+	Host      string
+	ID        int32
+	State     string // see package witness
+	SpacingNs int64  // since the look before, which did not see it
+}
+
+// Certificate is what the WAN was measured to be in one direction, before or
+// after a trial: a row of table certificates.
+type Certificate struct {
+	Trial            string // Trial.Key
+	Moment           string // before, after
+	Direction        string // a-to-b, b-to-a
+	TsNs             int64
+	Profile          string
+	WantRTTMs        float64
+	RTTMinMs         *float64 // nil when nothing came back
+	RTTMedianMs      *float64
+	RTTMaxMs         *float64
+	Pings            int32
+	Received         int32   // of the pings, came back
+	LossPercent      float64 // of round trips
+	WantLossPercent  float64 // of round trips: 1 - (1 - p)^2
+	ThroughputMbit   float64
+	WantRateMbit     float64 // 0 is unlimited
+	Packets          int64   // that netem let through
+	Drops            int64   // that it dropped
+	LimitPackets     int32
+	WantLimitPackets int32
+	BridgeRTTMs      *float64 // from site A to the host that bridges the sites: the shortest, with jitter the median
+	Shaping          string   // what was found wrong on that host
+	Problem          string   // what is outside of its tolerance; "" when nothing is
+}
+
+// The witnesses, as table witnesses names them.
+const (
+	WitnessGuest      = "guest"
+	WitnessHypervisor = "hypervisor"
+	WitnessBackend    = "backend"
+	WitnessNetwork    = "network"
+)
+
+// Witness is what one witness says of the stall: a row of table witnesses.
+type Witness struct {
+	Trial         string
+	Witness       string
+	FromTsNs      *int64 // of the stall; nil when it saw none, or has a Problem
+	ToTsNs        *int64
+	StallMs       *float64
+	UncertaintyMs *float64
+	Samples       int64   // that it is made of
+	SpacingMs     float64 // longest time between two looks outside of the stall
+	Problem       string  // why it says nothing
+}
+
+// Traffic is the bytes of one class on the WAN in one phase: a row of table
+// traffic.
+type Traffic struct {
+	Trial     string
+	Phase     string // warm-up, before, during, after
+	Class     string // migration, iscsi, nfs, drbd, control, heartbeat, other; and interface, the device's own count
+	Direction string // to-b, to-a
+	Bytes     int64
+	Packets   int64
+}
+
+// Ledger is what was read back of the ledger from one copy of the disk: a row
+// of table ledger.
+type Ledger struct {
+	Trial     string
+	Copy      string
+	Host      string
+	Acked     int64
+	Checked   int64
+	Found     int64
+	LostCount int64
+	Lost      string // numbers of the first ones
+	Newest    int64
+}
+
 // Trial is one attempt of a trial: a row of table trials. What is not known
 // is nil, never a made-up number. The campaign's name is the folder's.
 type Trial struct {
@@ -88,10 +190,51 @@ type Trial struct {
 	WANBytes                 *int64 // during the migration, both directions
 	DRBDOutOfSyncBytes       *int64
 
+	// How the trial was planned.
+	Control   string // none, lan, pause; "" for a cell of the matrix
+	HoldMs    *float64
+	Direction string // outbound, return
+	Sentinel  bool
+	// Cause is the code of the verdict's reason; see package cause.
+	Cause string
+	// Judged says that the verdict is of what was measured, where all steps had
+	// succeeded; see package judge.
+	Judged bool
+	// What the witnesses say together. BlackoutMs is the hypervisor's, where
+	// there is one; the others' are in table witnesses.
+	BlackoutMs            *float64
+	BlackoutUncertaintyMs *float64
+	DisagreementMs        *float64 // the largest stall of the four less the smallest
+	// The load: steady before the migration, and back after it.
+	Steady             *bool
+	SteadyRangePercent *float64
+	SteadySlopePercent *float64
+	RecoveryMs         *float64 // from the blackout's end; nil when it did not come back
+	IOLostS            *float64 // integral of the drop below the level before, in seconds of that level
+	// The clocks.
+	ClockUncertaintyMs *float64 // the worst of all machines, over the measuring phases
+	ClockDriftPPM      *float64 // the fastest host's, against the controller's
+	GuestClockStepMs   *float64 // what the guest's clock lost in its stall
+	// The ledger.
+	LedgerAcked *int64
+	LedgerLost  *int64 // the most of any copy
+	Evidence    string // folder of the evidence bundle, in the campaign's; "" when there is none
+
 	IORows      int64
 	CounterRows int64
 	EventRows   int64
-	Folder      string // of the attempt's files, in the campaign's folder; see TrialFolder
+	// The rows of the files that attempts have since there are witnesses; nil
+	// says that the attempt has no such file. SetFiles sets all six.
+	HeartbeatRows *int64
+	ClockRows     *int64
+	DomainRows    *int64
+	Folder        string // of the attempt's files, in the campaign's folder; see TrialFolder
+}
+
+// SetFiles notes how many rows the attempt's files have.
+func (t *Trial) SetFiles(written WrittenTrial) {
+	t.IORows, t.CounterRows, t.EventRows = written.IO.Rows, written.Counters.Rows, written.Events.Rows
+	t.HeartbeatRows, t.ClockRows, t.DomainRows = &written.Heartbeats.Rows, &written.Clocks.Rows, &written.Domains.Rows
 }
 
 // phases is how many phases a trial has; a test compares.

@@ -57,6 +57,55 @@ func someEvents(n int) []dataset.Event {
 	return rows
 }
 
+func someHeartbeats(n int) []dataset.Heartbeat {
+	rows := make([]dataset.Heartbeat, n)
+	for i := range rows {
+		at := start.UnixNano() + int64(i)*10e6
+		rows[i] = dataset.Heartbeat{TsNs: at, Sequence: int64(i + 1), SentGuestNs: at - 3e6, SentTsNs: at - 2e6, Acked: int64(i / 20)}
+	}
+	return rows
+}
+
+func someClocks(n int) []dataset.Clock {
+	rows := make([]dataset.Clock, n)
+	for i := range rows {
+		rows[i] = dataset.Clock{TsNs: start.UnixNano() + int64(i)*5e8, Machine: []string{"host-a", "guest"}[i%2], Reference: "controller",
+			AheadNs: -int64(i) * 1000, UncertaintyNs: 4e5 + int64(i%7)}
+	}
+	return rows
+}
+
+func someDomains(n int) []dataset.Domain {
+	rows := make([]dataset.Domain, n)
+	for i := range rows {
+		rows[i] = dataset.Domain{TsNs: start.UnixNano() + int64(i)*1e9, Host: "host-a", ID: int32(i % 3), State: []string{"watch", "running", "suspended"}[i%3],
+			SpacingNs: 5e6 + int64(i)}
+	}
+	return rows
+}
+
+// someAttempt makes all rows of an attempt.
+func someAttempt(sequence, number int) dataset.Attempt {
+	row, phases := someTrial(sequence, number)
+	at := start.UnixNano() + int64(sequence)
+	return dataset.Attempt{
+		Trial: row, Phases: phases,
+		Witnesses: []dataset.Witness{
+			{Trial: row.Key, Witness: dataset.WitnessBackend, Problem: "no samples", SpacingMs: 100},
+			{Trial: row.Key, Witness: dataset.WitnessHypervisor, FromTsNs: ptr(at), ToTsNs: ptr(at + 5e8), StallMs: ptr(500.0), UncertaintyMs: ptr(6.5), Samples: 9},
+		},
+		Certificates: []dataset.Certificate{
+			{Trial: row.Key, Moment: "before", Direction: "a-to-b", TsNs: at, Profile: "lan", RTTMinMs: ptr(1.5), RTTMedianMs: ptr(2.0), RTTMaxMs: ptr(9.0), Pings: 20},
+			{Trial: row.Key, Moment: "before", Direction: "b-to-a", TsNs: at, Profile: "lan", Pings: 20, LossPercent: 100, Problem: "nothing came back"},
+		},
+		Traffic: []dataset.Traffic{
+			{Trial: row.Key, Phase: "during", Class: "migration", Direction: "to-b", Bytes: 1 << 30, Packets: 1 << 20},
+			{Trial: row.Key, Phase: "after", Class: "interface", Direction: "to-a"},
+		},
+		Ledger: []dataset.Ledger{{Trial: row.Key, Copy: "replica-a", Host: "host-a", Acked: 100, Checked: 90, Found: 88, LostCount: 2, Lost: "17, 18", Newest: 101}},
+	}
+}
+
 // someTrial makes an attempt's rows; some of what may be null is.
 func someTrial(sequence, attempt int) (dataset.Trial, []dataset.Phase) {
 	key := fmt.Sprintf("%04d.%d", sequence, attempt)

@@ -39,6 +39,9 @@ type column[R any] struct {
 	scan  func(values arrow.Array, rows []R)
 	// sum is a checksum of the values, whatever their order; it wraps.
 	sum func(rows []R) uint64
+	// added says that files from before do not have the column: they are read
+	// as if it held the zero value of its type.
+	added bool
 }
 
 // newTable makes a table of its columns.
@@ -72,16 +75,16 @@ func (t *Table[R]) record(rows []R) arrow.Record {
 	return builder.NewRecord()
 }
 
-// scanner finds the table's columns in a file's schema. A nullable column that
-// the file does not have is read as null: files outlive binaries. Any other
-// difference is an error.
+// scanner finds the table's columns in a file's schema. A column that the file
+// does not have is read as null when it is nullable, and as zero when it was
+// added later: files outlive binaries. Any other difference is an error.
 func (t *Table[R]) scanner(schema *arrow.Schema) (func(arrow.Record, []R), error) {
 	position := make([]int, len(t.columns))
 	known := 0
 	for i, c := range t.columns {
 		found := schema.FieldIndices(c.Name)
 		switch {
-		case len(found) == 0 && c.Nullable:
+		case len(found) == 0 && (c.Nullable || c.added):
 			position[i] = -1
 			continue
 		case len(found) != 1:
@@ -273,6 +276,13 @@ func keeper[T value]() func(T) T {
 // delta is for required int64 whose neighbours are close.
 func (c column[R]) delta() column[R] {
 	c.encoding = parquet.Encodings.DeltaBinaryPacked
+	return c
+}
+
+// later is for a required column that files from before do not have. Its zero
+// must be true of them.
+func (c column[R]) later() column[R] {
+	c.added = true
 	return c
 }
 

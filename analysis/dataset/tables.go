@@ -6,8 +6,9 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// The tables. A column that is added to one must be nullable, or files from
-// before cannot be read any more.
+// The tables. A column that is added to one must be nullable or later(), or
+// files from before cannot be read any more. Those of the witnesses, and what is
+// known of each attempt beside its row, are in tables_witness.go.
 var (
 	// IOs is table io: one for each attempt of a trial.
 	IOs = newTable("io", "Each I/O of the load in the guest that completed, from warm-up to the end.",
@@ -20,7 +21,7 @@ var (
 	)
 
 	// Counters is table counters: one for each attempt of a trial.
-	Counters = newTable("counters", "Readings of counters on the hosts, about one a second each.",
+	Counters = newTable("counters", "Readings of counters on the hosts: about one a second each, and ten a second of the guest's disk.",
 		required("ts_ns", "ns", "when it was read, on the controller's time base, since 1970 UTC", func(r *Counter) *int64 { return &r.TsNs }).delta(),
 		required("host", "", "the host's name in the inventory", func(r *Counter) *string { return &r.Host }),
 		required("device", "", "what is counted there, by its role: see the counters below", func(r *Counter) *string { return &r.Device }),
@@ -32,8 +33,9 @@ var (
 	Events = newTable("events", "What happened, and when.",
 		required("ts_ns", "ns", "when, on the controller's time base, since 1970 UTC", func(r *Event) *int64 { return &r.TsNs }).delta(),
 		required("source", "", "who tells: controller, a host of the inventory, guest", func(r *Event) *string { return &r.Source }),
-		required("name", "", "what: phase (its beginning), disk-open-at-both-sites, migration-started, migration-progress (of the stream), migration-finished, disk-open-at-site-b-only, "+
-			"clock-offset (of source), migration-log (of the toolstack), problem, leftover (on a host, after the teardown), verdict", func(r *Event) *string { return &r.Name }),
+		required("name", "", "what: phase (its beginning), disk-open-at-both-sites, migration-started, migration-progress (of the stream), migration-finished, disk-open-at-one-site, "+
+			"migration-log (of the toolstack), paused, unpaused and when each was asked for, problem, leftover (on a host, after the teardown), verdict; "+
+			"in campaigns from before table clocks, clock-offset (of source) and disk-open-at-site-b-only", func(r *Event) *string { return &r.Name }),
 		required("detail", "", "more about it, for people", func(r *Event) *string { return &r.Detail }),
 	)
 
@@ -92,11 +94,15 @@ func trialColumns() []column[Trial] {
 		columns = append(columns, optional(strings.ReplaceAll(string(phase), "-", "_")+"_ts_ns", "ns",
 			"where phase "+string(phase)+" began; null when it did not", func(r *Trial) **int64 { return &r.PhaseTsNs[i] }))
 	}
-	return append(append(columns, migrationColumns()...),
+	columns = append(append(columns, migrationColumns()...), judgedColumns()...)
+	return append(columns,
 		optional("overhead_s", "s", "time outside of warm-up, before, migrate and after", func(r *Trial) **float64 { return &r.OverheadS }),
 		required("io_rows", "rows", "in the attempt's io.parquet", func(r *Trial) *int64 { return &r.IORows }),
 		required("counter_rows", "rows", "in the attempt's counters.parquet", func(r *Trial) *int64 { return &r.CounterRows }),
 		required("event_rows", "rows", "in the attempt's events.parquet", func(r *Trial) *int64 { return &r.EventRows }),
+		optional("heartbeat_rows", "rows", "in the attempt's heartbeats.parquet; null when it has none, as the following", func(r *Trial) **int64 { return &r.HeartbeatRows }),
+		optional("clock_rows", "rows", "in the attempt's clocks.parquet", func(r *Trial) **int64 { return &r.ClockRows }),
+		optional("domain_rows", "rows", "in the attempt's domains.parquet", func(r *Trial) **int64 { return &r.DomainRows }),
 		required("binary_version", "", "of the program that ran the attempt", func(r *Trial) *string { return &r.BinaryVersion }),
 		required("spec_sha256", "", "of the campaign file, in hex", func(r *Trial) *string { return &r.SpecSHA256 }),
 		required("hosts_json", "", "the hosts with their kernels and hypervisors, as JSON", func(r *Trial) *string { return &r.HostsJSON }),
@@ -113,7 +119,7 @@ func migrationColumns() []column[Trial] {
 		optional("migration_finished_ts_ns", "ns", "controller's time base, since 1970 UTC", func(r *Trial) **int64 { return &r.MigrationFinishedTsNs }),
 		optional("total_migration_ms", "ms", "from the start of the migration to its end, as the hypervisor's control domain sees it", func(r *Trial) **float64 { return &r.TotalMigrationMs }),
 		optional("migration_stream_bytes", "bytes", "of the guest's memory and state, sent to the other site", func(r *Trial) **int64 { return &r.MigrationStreamBytes }),
-		optional("longest_gap_ms", "ms", "blackout: longest interval without a completed I/O from the migration's start to the end of phase after, on the controller's time base", func(r *Trial) **float64 { return &r.LongestGapMs }),
+		optional("longest_gap_ms", "ms", "longest interval without a completed I/O, whatever its cause, from the migration's start to the end of phase after, on the controller's time base", func(r *Trial) **float64 { return &r.LongestGapMs }),
 		optional("longest_gap_uncertainty_ms", "ms", "of longest_gap_ms, both ways: from the clocks and fio's resolution", func(r *Trial) **float64 { return &r.LongestGapUncertaintyMs }),
 		optional("gap_guest_clock_ms", "ms", "the longest gap by the guest's own clock, which may stand still while the guest is paused", func(r *Trial) **float64 { return &r.GapGuestClockMs }),
 		optional("guest_clock_before_ns", "ns", "the guest's clock minus the controller's, before the migration", func(r *Trial) **int64 { return &r.GuestClockBeforeNs }),

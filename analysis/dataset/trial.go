@@ -17,22 +17,27 @@ type TrialFiles struct {
 	Folder         string // see TrialFolder
 	Provenance     Provenance
 	// Each may be nil: a table without rows.
-	IO       Batches[IO]
-	Counters Batches[Counter]
-	Events   Batches[Event]
+	IO         Batches[IO]
+	Counters   Batches[Counter]
+	Events     Batches[Event]
+	Heartbeats Batches[Heartbeat]
+	Clocks     Batches[Clock]
+	Domains    Batches[Domain]
 }
 
-// WrittenTrial is the three files of an attempt. Their paths are in the
-// campaign's folder.
+// WrittenTrial is the files of an attempt. Their paths are in the campaign's
+// folder.
 type WrittenTrial struct {
-	IO       File `json:"io"`
-	Counters File `json:"counters"`
-	Events   File `json:"events"`
+	IO         File `json:"io"`
+	Counters   File `json:"counters"`
+	Events     File `json:"events"`
+	Heartbeats File `json:"heartbeats"`
+	Clocks     File `json:"clocks"`
+	Domains    File `json:"domains"`
 }
 
-// WriteTrial writes an attempt's io.parquet, counters.parquet and
-// events.parquet, and replaces those that are there. They are on the disk when
-// it returns.
+// WriteTrial writes an attempt's files, one for each of its tables, and
+// replaces those that are there. They are on the disk when it returns.
 func WriteTrial(files TrialFiles) (WrittenTrial, error) {
 	var written WrittenTrial
 	if err := files.Provenance.check(); err != nil {
@@ -47,14 +52,20 @@ func WriteTrial(files TrialFiles) (WrittenTrial, error) {
 		return written, err
 	}
 	defer unlock()
-	if written.IO, err = writeTrialFile(IOs, files, files.IO); err != nil {
-		return written, err
-	}
-	if written.Counters, err = writeTrialFile(Counters, files, files.Counters); err != nil {
-		return written, err
-	}
-	if written.Events, err = writeTrialFile(Events, files, files.Events); err != nil {
-		return written, err
+	for _, one := range []struct {
+		file  *File
+		write func() (File, error)
+	}{
+		{&written.IO, func() (File, error) { return writeTrialFile(IOs, files, files.IO) }},
+		{&written.Counters, func() (File, error) { return writeTrialFile(Counters, files, files.Counters) }},
+		{&written.Events, func() (File, error) { return writeTrialFile(Events, files, files.Events) }},
+		{&written.Heartbeats, func() (File, error) { return writeTrialFile(Heartbeats, files, files.Heartbeats) }},
+		{&written.Clocks, func() (File, error) { return writeTrialFile(Clocks, files, files.Clocks) }},
+		{&written.Domains, func() (File, error) { return writeTrialFile(Domains, files, files.Domains) }},
+	} {
+		if *one.file, err = one.write(); err != nil {
+			return written, err
+		}
 	}
 	return written, syncFolder(folder)
 }
@@ -77,27 +88,41 @@ func metadata[R any](table *Table[R], provenance Provenance) map[string]string {
 	return all
 }
 
-// WriteAttempt notes an attempt's row of table trials and its rows of table
-// phases, for CompactCampaign. Doing it again replaces them. They are on the
-// disk when it returns. Call WriteTrial first: a row says that its files are there.
-func WriteAttempt(campaignFolder string, row Trial, rows []Phase) error {
-	if row.Key == "" || row.Key != filepath.Base(row.Key) {
-		return fmt.Errorf("note an attempt: its key is %q", row.Key)
+// Attempt is what is known of an attempt beside its files: its row of table
+// trials, and its rows of the campaign's other tables.
+type Attempt struct {
+	Trial        Trial
+	Phases       []Phase
+	Witnesses    []Witness
+	Certificates []Certificate
+	Traffic      []Traffic
+	Ledger       []Ledger
+}
+
+// WriteAttempt notes an attempt's rows for CompactCampaign. Doing it again
+// replaces them. They are on the disk when it returns. Call WriteTrial first,
+// and put the evidence where it belongs: a row says that its files are there.
+func WriteAttempt(campaignFolder string, attempt Attempt) error {
+	key := attempt.Trial.Key
+	if key == "" || key != filepath.Base(key) {
+		return fmt.Errorf("note an attempt: its key is %q", key)
 	}
-	for _, phase := range rows {
-		if phase.Trial != row.Key {
-			return fmt.Errorf("note attempt %s: one of its phases is of %q", row.Key, phase.Trial)
+	for _, part := range parts {
+		if err := part.check(&attempt); err != nil {
+			return err
 		}
 	}
 	folder := filepath.Join(campaignFolder, segmentFolder)
 	if err := makeFolder(folder); err != nil {
-		return fmt.Errorf("note attempt %s: %w", row.Key, err)
+		return fmt.Errorf("note attempt %s: %w", key, err)
 	}
 	// The trial's own row last: with it the attempt is there.
-	if err := writeSealed(filepath.Join(folder, phasesPrefix+row.Key+segmentSuffix), Phases, rows); err != nil {
-		return err
+	for _, part := range parts {
+		if err := part.note(folder, &attempt); err != nil {
+			return err
+		}
 	}
-	if err := writeSealed(filepath.Join(folder, trialPrefix+row.Key+segmentSuffix), Trials, []Trial{row}); err != nil {
+	if err := writeSealed(filepath.Join(folder, trialPrefix+key+segmentSuffix), Trials, []Trial{attempt.Trial}); err != nil {
 		return err
 	}
 	return syncFolder(folder)

@@ -1,3 +1,12 @@
+// Package report puts a campaign's trials together into a summary.
+//
+// It promises that every number comes from rows of the dataset: exact
+// percentiles over the response times (never percentiles of percentiles),
+// medians over migrations (never over I/Os), and nothing where nothing is
+// known. A simulated testbed is named first, before any number.
+//
+// Dangerous: what a single trial measured is found by package judge; here it is
+// believed, but for trials that call themselves valid and show no work.
 package report
 
 import (
@@ -48,15 +57,45 @@ type Cell struct {
 	MigrationS    Spread
 	BlackoutMs    Spread
 	UncertaintyMs Spread // of the blackouts
+	LongestGapMs  Spread // without a completed I/O
 	WANMB         Spread // 10^6 bytes
 	Phases        map[string]Load
+	// What the witnesses say, by their names, and together.
+	Witnesses      map[string]Stall
+	DisagreementMs Spread
+	// The load around the stall.
+	Steady      int // trials whose load was steady when their warm-up ended
+	SteadyKnown int // trials that know
+	RecoveryMs  Spread
+	IOLostS     Spread
+	// The clocks.
+	ClockMs     Spread // uncertainty of the worst
+	DriftPPM    Spread
+	GuestStepMs Spread
+}
+
+// Stall is what one witness says of a cell's stalls.
+type Stall struct {
+	Ms            Spread
+	UncertaintyMs Spread
 }
 
 // Failure is a trial that is not valid.
 type Failure struct {
 	Trial   string // key of the attempt
 	Verdict trial.Verdict
+	Cause   string // a code of package cause; "" in campaigns from before there were any
 	Reason  string
+}
+
+// Tables are the tables of a campaign. All but the first two may be empty.
+type Tables struct {
+	Trials       []dataset.Trial
+	Phases       []dataset.Phase
+	Witnesses    []dataset.Witness
+	Certificates []dataset.Certificate
+	Traffic      []dataset.Traffic
+	Ledger       []dataset.Ledger
 }
 
 // Summary of a campaign.
@@ -69,6 +108,11 @@ type Summary struct {
 	Trials      int // that count: one attempt of each
 	Cells       []Cell
 	Failures    []Failure
+	// Of the trials that count.
+	Paths    []Path    // by WAN profile and direction
+	Ledgers  []Ledger  // by storage and copy
+	Traffic  []Traffic // by storage and class, of valid trials
+	Sentinel []Watched // in the order of the plan
 	// Problems are rows that contradict themselves.
 	Problems []string
 }
@@ -79,15 +123,20 @@ func Read(folder string) (Summary, error) {
 	if err != nil {
 		return Summary{}, fmt.Errorf("summarise a campaign: %w", err)
 	}
-	trials, err := dataset.ReadTrials(folder)
-	if err != nil {
-		return Summary{}, fmt.Errorf("summarise campaign %s: %w", manifest.Campaign, err)
+	var tables Tables
+	for _, read := range []func() error{
+		func() (err error) { tables.Trials, err = dataset.ReadTrials(folder); return err },
+		func() (err error) { tables.Phases, err = dataset.ReadPhases(folder); return err },
+		func() (err error) { tables.Witnesses, err = dataset.ReadWitnesses(folder); return err },
+		func() (err error) { tables.Certificates, err = dataset.ReadCertificates(folder); return err },
+		func() (err error) { tables.Traffic, err = dataset.ReadTraffic(folder); return err },
+		func() (err error) { tables.Ledger, err = dataset.ReadLedger(folder); return err },
+	} {
+		if err := read(); err != nil {
+			return Summary{}, fmt.Errorf("summarise campaign %s: %w", manifest.Campaign, err)
+		}
 	}
-	phases, err := dataset.ReadPhases(folder)
-	if err != nil {
-		return Summary{}, fmt.Errorf("summarise campaign %s: %w", manifest.Campaign, err)
-	}
-	return Summarise(manifest.Campaign, manifest.TestbedKind, trials, phases)
+	return Summarise(manifest.Campaign, manifest.TestbedKind, tables)
 }
 
 // WriteSummary writes the summary.md of a campaign's folder.
@@ -109,15 +158,14 @@ func WriteSummary(folder string) (Summary, error) {
 
 // Summarise puts the attempts that count together. Trials of another kind of
 // testbed are an error: they are never mixed.
-func Summarise(campaign, testbedKind string, trials []dataset.Trial, phases []dataset.Phase) (Summary, error) {
-	summary := Summary{Campaign: campaign, TestbedKind: testbedKind, Attempts: len(trials)}
-	phasesOf := map[string][]dataset.Phase{}
-	for _, phase := range phases {
-		phasesOf[phase.Trial] = append(phasesOf[phase.Trial], phase)
-	}
+func Summarise(campaign, testbedKind string, tables Tables) (Summary, error) {
+	summary := Summary{Campaign: campaign, TestbedKind: testbedKind, Attempts: len(tables.Trials)}
+	phasesOf := byTrial(tables.Phases, func(r *dataset.Phase) string { return r.Trial })
+	witnessesOf := byTrial(tables.Witnesses, func(r *dataset.Witness) string { return r.Trial })
+	proof := newProof(tables)
 	cells := map[string]*samples{}
 	var order []*samples
-	for _, row := range trials {
+	for _, row := range tables.Trials {
 		if row.TestbedKind != testbedKind {
 			return Summary{}, fmt.Errorf("summarise campaign %s: trial %s ran on a testbed that is %s, the campaign's are %s",
 				campaign, row.Key, row.TestbedKind, testbedKind)
@@ -132,24 +180,26 @@ func Summarise(campaign, testbedKind string, trials []dataset.Trial, phases []da
 			cells[row.CellID] = &samples{cell: Cell{ID: row.CellID, Example: row, Verdicts: map[trial.Verdict]int{}}}
 			order = append(order, cells[row.CellID])
 		}
-		verdict, reason := trial.Verdict(row.Verdict), row.Reason
+		verdict, cause, reason := trial.Verdict(row.Verdict), row.Cause, row.Reason
 		if verdict == trial.Valid {
 			if problem := contradiction(&row, phasesOf[row.Key]); problem != "" {
-				verdict, reason = trial.Invalid, problem
+				verdict, cause, reason = trial.Invalid, "", problem
 				summary.Problems = append(summary.Problems, fmt.Sprintf("trial %s calls itself valid, and is not counted as that: %s", row.Key, problem))
 			}
 		}
 		cells[row.CellID].cell.Verdicts[verdict]++
 		if verdict == trial.Valid {
-			cells[row.CellID].add(&row, phasesOf[row.Key])
+			cells[row.CellID].add(&row, phasesOf[row.Key], witnessesOf[row.Key])
 		} else {
-			summary.Failures = append(summary.Failures, Failure{row.Key, verdict, reason})
+			summary.Failures = append(summary.Failures, Failure{row.Key, verdict, cause, reason})
 		}
+		proof.add(&row, verdict, phasesOf[row.Key])
 	}
 	slices.SortStableFunc(order, compareFactors)
 	for _, cell := range order {
 		summary.Cells = append(summary.Cells, cell.finish())
 	}
+	summary.Paths, summary.Ledgers, summary.Traffic, summary.Sentinel = proof.finish()
 	summary.Specs = unique(summary.Specs)
 	summary.Binaries = unique(summary.Binaries)
 	return summary, nil
@@ -178,7 +228,16 @@ func compareFactors(a, b *samples) int {
 	x, y := &a.cell.Example, &b.cell.Example
 	return cmp.Or(cmp.Compare(x.Hypervisor, y.Hypervisor), cmp.Compare(x.Access, y.Access),
 		cmp.Compare(x.RTTMs, y.RTTMs), cmp.Compare(x.WAN, y.WAN), cmp.Compare(memory(x), memory(y)),
-		cmp.Compare(x.Storage, y.Storage), cmp.Compare(protocol(x), protocol(y)))
+		cmp.Compare(x.Storage, y.Storage), cmp.Compare(protocol(x), protocol(y)), cmp.Compare(x.Control, y.Control))
+}
+
+// byTrial sorts rows out by their trials' keys.
+func byTrial[R any](rows []R, key func(*R) string) map[string][]R {
+	of := map[string][]R{}
+	for i := range rows {
+		of[key(&rows[i])] = append(of[key(&rows[i])], rows[i])
+	}
+	return of
 }
 
 func memory(row *dataset.Trial) int32 {
@@ -197,26 +256,44 @@ func protocol(row *dataset.Trial) string {
 
 // samples is a cell and the values of its valid trials.
 type samples struct {
-	cell                                         Cell
-	migrationS, blackoutMs, uncertaintyMs, wanMB []float64
-	phases                                       map[string]*loadSamples
+	cell                                                       Cell
+	migrationS, blackoutMs, uncertaintyMs, longestGapMs, wanMB []float64
+	disagreementMs, recoveryMs, ioLostS                        []float64
+	clockMs, driftPPM, guestStepMs                             []float64
+	phases                                                     map[string]*loadSamples
+	stalls                                                     map[string]*stallSamples
 }
 
 type loadSamples struct {
 	iops, mbPerS, meanMs, p99Ms, maxMs []float64
 }
 
-func (s *samples) add(row *dataset.Trial, phases []dataset.Phase) {
+type stallSamples struct{ ms, uncertaintyMs []float64 }
+
+func (s *samples) add(row *dataset.Trial, phases []dataset.Phase, witnesses []dataset.Witness) {
 	s.migrationS = appendKnown(s.migrationS, row.TotalMigrationMs, 1e-3)
-	s.blackoutMs = appendKnown(s.blackoutMs, row.LongestGapMs, 1)
-	s.uncertaintyMs = appendKnown(s.uncertaintyMs, row.LongestGapUncertaintyMs, 1)
+	s.blackoutMs = appendKnown(s.blackoutMs, row.BlackoutMs, 1)
+	s.uncertaintyMs = appendKnown(s.uncertaintyMs, row.BlackoutUncertaintyMs, 1)
+	s.longestGapMs = appendKnown(s.longestGapMs, row.LongestGapMs, 1)
+	s.disagreementMs = appendKnown(s.disagreementMs, row.DisagreementMs, 1)
+	s.recoveryMs = appendKnown(s.recoveryMs, row.RecoveryMs, 1)
+	s.ioLostS = appendKnown(s.ioLostS, row.IOLostS, 1)
+	s.clockMs = appendKnown(s.clockMs, row.ClockUncertaintyMs, 1)
+	s.driftPPM = appendKnown(s.driftPPM, row.ClockDriftPPM, 1)
+	s.guestStepMs = appendKnown(s.guestStepMs, row.GuestClockStepMs, 1)
+	if row.Steady != nil {
+		s.cell.SteadyKnown++
+		if *row.Steady {
+			s.cell.Steady++
+		}
+	}
 	if row.WANBytes != nil {
 		s.wanMB = append(s.wanMB, float64(*row.WANBytes)/1e6)
 	}
+	if s.phases == nil {
+		s.phases, s.stalls = map[string]*loadSamples{}, map[string]*stallSamples{}
+	}
 	for _, phase := range phases {
-		if s.phases == nil {
-			s.phases = map[string]*loadSamples{}
-		}
 		load := s.phases[phase.Phase]
 		if load == nil {
 			load = &loadSamples{}
@@ -227,6 +304,15 @@ func (s *samples) add(row *dataset.Trial, phases []dataset.Phase) {
 		load.meanMs = appendKnown(load.meanMs, phase.MeanMs, 1)
 		load.p99Ms = appendKnown(load.p99Ms, phase.P99Ms, 1)
 		load.maxMs = appendKnown(load.maxMs, phase.MaxMs, 1)
+	}
+	for _, witness := range witnesses {
+		stall := s.stalls[witness.Witness]
+		if stall == nil {
+			stall = &stallSamples{}
+			s.stalls[witness.Witness] = stall
+		}
+		stall.ms = appendKnown(stall.ms, witness.StallMs, 1)
+		stall.uncertaintyMs = appendKnown(stall.uncertaintyMs, witness.UncertaintyMs, 1)
 	}
 }
 
@@ -240,13 +326,30 @@ func appendKnown(values []float64, value *float64, factor float64) []float64 {
 func (s *samples) finish() Cell {
 	cell := s.cell
 	cell.MigrationS, cell.BlackoutMs = spread(s.migrationS), spread(s.blackoutMs)
-	cell.UncertaintyMs, cell.WANMB = spread(s.uncertaintyMs), spread(s.wanMB)
+	cell.UncertaintyMs, cell.LongestGapMs, cell.WANMB = spread(s.uncertaintyMs), spread(s.longestGapMs), spread(s.wanMB)
+	cell.DisagreementMs, cell.RecoveryMs, cell.IOLostS = spread(s.disagreementMs), spread(s.recoveryMs), spread(s.ioLostS)
+	cell.ClockMs, cell.DriftPPM, cell.GuestStepMs = spread(s.clockMs), spread(s.driftPPM), spread(s.guestStepMs)
+	cell.Witnesses = map[string]Stall{}
+	for name, stall := range s.stalls {
+		cell.Witnesses[name] = Stall{Ms: spread(stall.ms), UncertaintyMs: spread(stall.uncertaintyMs)}
+	}
 	cell.Phases = map[string]Load{}
 	for name, load := range s.phases {
 		cell.Phases[name] = Load{IOPS: spread(load.iops), MBPerS: spread(load.mbPerS),
 			MeanMs: spread(load.meanMs), P99Ms: spread(load.p99Ms), MaxMs: spread(load.maxMs)}
 	}
 	return cell
+}
+
+// controlName is a control in words; "" for a cell of the matrix.
+func controlName(row *dataset.Trial) string {
+	switch {
+	case row.Control == "":
+		return ""
+	case row.HoldMs != nil:
+		return fmt.Sprintf("control %s %s s", row.Control, strconv.FormatFloat(*row.HoldMs/1000, 'f', -1, 64))
+	}
+	return "control " + row.Control
 }
 
 // labels name the cells by the factors in which they differ, and always by
@@ -263,6 +366,7 @@ func labels(cells []Cell) []string {
 			}
 			return strconv.Itoa(int(memory(row))) + " MiB"
 		},
+		controlName,
 	}
 	const storage = 1
 	parts := make([][]string, len(cells))

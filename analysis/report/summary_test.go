@@ -14,6 +14,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
+func ptr[T any](v T) *T { return &v }
+
 var update = flag.Bool("update", false, "write testdata")
 
 // campaign makes the rows of a campaign of some cells, with three trials each:
@@ -31,7 +33,7 @@ func campaign(kind string, wans ...string) ([]dataset.Trial, []dataset.Phase) {
 					row.DRBDProtocol = ptr("C")
 				}
 				value := float64(n * (j + 1) * (i + 1))
-				row.TotalMigrationMs, row.LongestGapMs, row.LongestGapUncertaintyMs = ptr(value*1000), ptr(value*111), ptr(value)
+				row.TotalMigrationMs, row.LongestGapMs, row.BlackoutMs, row.BlackoutUncertaintyMs = ptr(value*1000), ptr(value*222), ptr(value*111), ptr(value)
 				row.WANBytes = ptr(int64(value * 1e7))
 				for k, name := range []string{dataset.Before, dataset.During, dataset.After} {
 					v := value * float64(k+1)
@@ -47,7 +49,7 @@ func campaign(kind string, wans ...string) ([]dataset.Trial, []dataset.Phase) {
 
 func summarise(t *testing.T, kind string, trials []dataset.Trial, phases []dataset.Phase) report.Summary {
 	t.Helper()
-	summary, err := report.Summarise("quick", kind, trials, phases)
+	summary, err := report.Summarise("quick", kind, report.Tables{Trials: trials, Phases: phases})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +114,7 @@ func TestKindComesFirst(t *testing.T) {
 		}
 	}
 	trials, phases := campaign("simulated", "lan")
-	if _, err := report.Summarise("quick", "emulated", trials, phases); err == nil {
+	if _, err := report.Summarise("quick", "emulated", report.Tables{Trials: trials, Phases: phases}); err == nil {
 		t.Error("simulated trials are summarised as emulated")
 	}
 }
@@ -182,7 +184,8 @@ func TestTerminalWidth(t *testing.T) {
 	trials, phases := campaign("simulated", strings.Repeat("very-long-profile-", 6)+"1", strings.Repeat("very-long-profile-", 6)+"2")
 	for i := range trials {
 		trials[i].TotalMigrationMs = ptr(987654321.0 * float64(i+1))
-		trials[i].LongestGapMs = ptr(123456.0 * float64(i+1))
+		trials[i].LongestGapMs, trials[i].BlackoutMs = ptr(123456.0*float64(i+1)), ptr(123456.0*float64(i+1))
+		trials[i].RecoveryMs, trials[i].IOLostS, trials[i].DisagreementMs = trials[i].TotalMigrationMs, trials[i].TotalMigrationMs, trials[i].TotalMigrationMs
 		if i%2 == 0 {
 			trials[i].WANBytes = nil
 		}
@@ -220,7 +223,7 @@ func TestWriteSummary(t *testing.T) {
 	}
 	trials, phases := campaign("simulated", "lan")
 	for i, row := range trials {
-		if err := dataset.WriteAttempt(folder, row, phases[3*i:3*i+3]); err != nil {
+		if err := dataset.WriteAttempt(folder, dataset.Attempt{Trial: row, Phases: phases[3*i : 3*i+3]}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,6 +21,9 @@ func newPlan() *cobra.Command {
 much time and disk space they take. The same file gives the same plan on every
 machine. No host is touched.
 
+With a stop rule these are all trials that it may take; it may end with fewer.
+A control without a migration stays where its direction begins.
+
 The estimate assumes the speed of the emulated testbed, or of good disks on hosts,
 and that no trial is tried twice: docs/campaigns.md has its figures.`,
 		Example: `  heliotrope plan examples/thesis.yaml
@@ -48,27 +51,47 @@ type plan struct {
 	Testbed    string           `json:"testbed"`
 	Lanes      int              `json:"lanes"`
 	Cells      []planCell       `json:"cells"`
-	Trials     []campaign.Trial `json:"trials"` // in the order in which they start
+	Stop       *planStop        `json:"stop,omitempty"` // the campaign may end before the last trial
+	Trials     []campaign.Trial `json:"trials"`         // in the order in which they start
 	Estimate   planEstimate     `json:"estimate"`
 }
 
 type planCell struct {
 	ID string `json:"id"`
 	campaign.Cell
+	Sentinel bool `json:"sentinel,omitempty"`
+}
+
+type planStop struct {
+	Metric            string  `json:"metric"`
+	RelativeCIPercent float64 `json:"relative_ci_percent"`
+	Min               int     `json:"min"` // repetitions
+	Max               int     `json:"max"`
 }
 
 type planEstimate struct {
-	Seconds float64 `json:"seconds"`
-	Bytes   int64   `json:"bytes"`
+	Seconds      float64 `json:"seconds"`
+	LeastSeconds float64 `json:"least_seconds"` // less than seconds when the campaign may end before the last trial
+	Bytes        int64   `json:"bytes"`
 }
 
 func planOf(r *request) plan {
 	p := plan{
 		Name: r.spec.Name, SpecSHA256: r.sha256(), Testbed: r.spec.Testbed, Lanes: r.spec.LaneCount(), Trials: r.trials,
-		Estimate: planEstimate{Seconds: r.estimate.Time.Seconds(), Bytes: r.estimate.Bytes},
+		Estimate: planEstimate{Seconds: r.estimate.Time.Seconds(), LeastSeconds: r.estimate.Least.Seconds(), Bytes: r.estimate.Bytes},
 	}
+	if r.spec.Stop != nil {
+		stop := planStop(*r.spec.Stop)
+		p.Stop = &stop
+	}
+	sentinel, has := r.spec.SentinelCell()
 	for _, cell := range r.spec.Cells() {
-		p.Cells = append(p.Cells, planCell{ID: cell.ID(), Cell: cell})
+		watched := has && cell.ID() == sentinel.ID()
+		p.Cells = append(p.Cells, planCell{ID: cell.ID(), Cell: cell, Sentinel: watched})
+		has = has && !watched
+	}
+	if has { // it is no cell of the blocks
+		p.Cells = append(p.Cells, planCell{ID: sentinel.ID(), Cell: sentinel, Sentinel: true})
 	}
 	return p
 }
@@ -77,9 +100,12 @@ func planOf(r *request) plan {
 func printPlan(out io.Writer, r *request) error {
 	p := planOf(r)
 	fmt.Fprintf(out, "campaign %s: %s, on %s\n", p.Name, cellsAndTrials(len(p.Cells), len(p.Trials)), whereOf(p))
-	fmt.Fprintf(out, "takes about %s and leaves about %s\n\n", roughly(r.estimate.Time), mebibytes(p.Estimate.Bytes))
+	fmt.Fprintf(out, "takes about %s and leaves about %s\n", roughly(r.estimate.Time), mebibytes(p.Estimate.Bytes))
+	if p.Stop != nil {
+		fmt.Fprintf(out, "may end after about %s already: %s\n", roughly(r.estimate.Least), stopOf(*r.spec.Stop))
+	}
 	cells := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(cells, "CELL\tHYPERVISOR\tSTORAGE\tWAN\tROUND TRIP\tACCESS\tGUEST MEMORY")
+	fmt.Fprintln(cells, "\nCELL\tHYPERVISOR\tSTORAGE\tWAN\tROUND TRIP\tACCESS\tGUEST MEMORY\tCONTROL\tSENTINEL")
 	for _, cell := range p.Cells {
 		storage, memory := cell.Storage, "the inventory's"
 		if cell.DRBDProtocol != "" {
@@ -88,18 +114,43 @@ func printPlan(out io.Writer, r *request) error {
 		if cell.GuestMemoryMiB != 0 {
 			memory = fmt.Sprintf("%d MiB", cell.GuestMemoryMiB)
 		}
-		fmt.Fprintf(cells, "%s\t%s\t%s\t%s\t%s ms\t%s\t%s\n", cell.ID, cell.Hypervisor, storage, cell.WAN,
-			strconv.FormatFloat(cell.RTTMs, 'f', -1, 64), cell.Access.Name, memory)
+		fmt.Fprintf(cells, "%s\t%s\t%s\t%s\t%s ms\t%s\t%s\t%s\t%s\n", cell.ID, cell.Hypervisor, storage, cell.WAN,
+			strconv.FormatFloat(cell.RTTMs, 'f', -1, 64), cell.Access.Name, memory, controlOf(cell.Cell), mark(cell.Sentinel))
 	}
 	if err := cells.Flush(); err != nil {
 		return err
 	}
 	trials := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(trials, "\nTRIAL\tREPETITION\tCELL")
+	fmt.Fprintln(trials, "\nTRIAL\tREPETITION\tDIRECTION\tCONTROL\tSENTINEL\tCELL")
 	for _, trial := range p.Trials {
-		fmt.Fprintf(trials, "%d\t%d\t%s\n", trial.Sequence, trial.Block, trial.CellID)
+		fmt.Fprintf(trials, "%d\t%d\t%s\t%s\t%s\t%s\n", trial.Sequence, trial.Block, trial.Direction, controlOf(trial.Cell),
+			mark(trial.Sentinel), trial.CellID)
 	}
 	return trials.Flush()
+}
+
+// controlOf says which control a cell is: "pause 5s", or "-" for none of them.
+func controlOf(cell campaign.Cell) string {
+	switch {
+	case cell.Control == "":
+		return "-"
+	case cell.Hold == 0:
+		return cell.Control
+	}
+	return cell.Control + " " + cell.Hold.String()
+}
+
+func mark(is bool) string {
+	if is {
+		return "yes"
+	}
+	return "-"
+}
+
+// stopOf says when a campaign may end.
+func stopOf(stop campaign.Stop) string {
+	return fmt.Sprintf("%s within ±%s %%, %d to %d repetitions", stop.Metric,
+		strconv.FormatFloat(stop.RelativeCIPercent, 'f', -1, 64), stop.Min, stop.Max)
 }
 
 // whereOf says on which testbeds a plan runs.

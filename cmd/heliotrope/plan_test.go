@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func TestPlanJSON(t *testing.T) {
 	sum := sha256.Sum256(text)
 	if got.Name != "quick" || got.SpecSHA256 != hex.EncodeToString(sum[:]) || got.Lanes != 1 || len(got.Cells) != 3 ||
 		got.Cells[0].ID != "xen-iscsi-rtt60.rate100mbit-4k-mixed-random" || got.Cells[0].Cell.ID() != got.Cells[0].ID ||
-		got.Estimate.Seconds != 450 || got.Estimate.Bytes <= 0 {
+		got.Estimate.Seconds != 3*198 || got.Estimate.LeastSeconds != got.Estimate.Seconds || got.Stop != nil || got.Estimate.Bytes <= 0 {
 		t.Errorf("got %+v", got)
 	}
 	spec, err := campaign.Load(quickFile)
@@ -58,17 +59,70 @@ func TestPlanJSON(t *testing.T) {
 func TestPlanTable(t *testing.T) {
 	code, stdout, _ := run(t, "plan", "../../examples/simulated.yaml")
 	lines := strings.Split(strings.TrimSpace(stdout), "\n")
-	if code != 0 || len(lines) != 2+1+1+50+1+1+1000 {
+	if code != 0 || len(lines) != 3+1+1+51+1+1+1000 {
 		t.Fatalf("exit code %d, %d lines:\n%.2000s", code, len(lines), stdout)
 	}
-	for _, want := range []string{"50 cells, 1000 trials, on 8 simulated testbeds: a model, no measurement", "takes about 1 min",
-		"drbd B", "160 ms", "the inventory's"} {
+	for _, want := range []string{"51 cells, 1000 trials, on 8 simulated testbeds: a model, no measurement", "takes about 1 min",
+		"may end after about 17s already: blackout_ms within ±1 %, 5 to 19 repetitions", "drbd B", "160 ms", "the inventory's", "pause 2s"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in\n%.2000s", want, stdout)
 		}
 	}
 	if !strings.HasPrefix(lines[len(lines)-1], "1000 ") {
 		t.Errorf("the last line is %q", lines[len(lines)-1])
+	}
+}
+
+// TestPlanOfADesign holds that controls, directions, the sentinel and the stop
+// rule are to be seen, by people and by programs.
+func TestPlanOfADesign(t *testing.T) {
+	file := write(t, `version: 1
+name: design
+seed: 1
+testbed: emulated
+matrix: {storage: [nfs], wan: [continental], access: [database]}
+controls: [{control: pause}, {control: lan}]
+sentinel: {storage: iscsi, every: 6}
+directions: balanced
+stop: {metric: io_lost_s, relative_ci_percent: 7.5, min: 3, max: 4}
+`)
+	code, stdout, _ := run(t, "plan", file)
+	if code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	var rows []string
+	for _, line := range strings.Split(stdout, "\n") {
+		rows = append(rows, strings.Join(strings.Fields(line), " "))
+	}
+	for _, want := range []string{
+		"campaign design: 4 cells, 15 trials, on the emulated testbed", "may end after about 40 min already: io_lost_s within ±7.5 %, 3 to 4 repetitions",
+		"xen-nfs-continental-database-control-pause5s xen nfs continental 30 ms database the inventory's pause 5s -",
+		"xen-iscsi-continental-database xen iscsi continental 30 ms database the inventory's - yes",
+		"1 1 outbound - yes xen-iscsi-continental-database", "15 4 outbound - yes xen-iscsi-continental-database",
+	} {
+		if !slices.Contains(rows, want) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+	_, stdout, _ = run(t, "plan", "--json", file)
+	var got plan
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+		t.Fatal(err)
+	}
+	ways := map[string]int{}
+	for _, trial := range got.Trials {
+		if trial.Cell.Control == campaign.ControlLAN {
+			ways[trial.Direction]++
+		}
+	}
+	if ways[campaign.Outbound] != 2 || ways[campaign.Return] != 2 {
+		t.Errorf("the lan control goes %v", ways)
+	}
+	if got.Stop == nil || *got.Stop != (planStop{"io_lost_s", 7.5, 3, 4}) || got.Estimate.LeastSeconds >= got.Estimate.Seconds {
+		t.Errorf("stop %+v, estimate %+v", got.Stop, got.Estimate)
+	}
+	if last := got.Cells[len(got.Cells)-1]; len(got.Cells) != 4 || !last.Sentinel || last.Storage != "iscsi" || got.Cells[1].Hold != 5*time.Second {
+		t.Errorf("cells %+v", got.Cells)
 	}
 }
 
@@ -85,9 +139,19 @@ func TestRoughly(t *testing.T) {
 func TestValidate(t *testing.T) {
 	code, stdout, stderr := run(t, "validate", quickFile, "../../examples/thesis.yaml")
 	want := "../../examples/quick.yaml: campaign quick is right: 3 cells, 3 trials\n" +
-		"../../examples/thesis.yaml: campaign thesis is right: 12 cells, 60 trials\n"
+		"../../examples/thesis.yaml: campaign thesis is right: 14 cells, 181 trials; controls: none 30s, pause 5s; " +
+		"sentinel: xen-iscsi-continental-database, every 14 trials; stop: blackout_ms within ±15 %, 6 to 12 repetitions\n"
 	if code != 0 || stdout != want || stderr != "" {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	_, stdout, _ = run(t, "validate", "--json", "../../examples/thesis.yaml")
+	var got struct{ Files []validation }
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+		t.Fatal(err)
+	}
+	if v := got.Files[0]; !slices.Equal(v.Controls, []string{"none 30s", "pause 5s"}) || v.Sentinel != "xen-iscsi-continental-database" || v.Every != 14 ||
+		v.Stop != "blackout_ms within ±15 %, 6 to 12 repetitions" {
+		t.Errorf("got %+v", v)
 	}
 	if code, stdout, _ := run(t, "validate", "--schema"); code != 0 || stdout != campaign.Schema {
 		t.Errorf("--schema: exit code %d, %.100s", code, stdout)

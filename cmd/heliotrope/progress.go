@@ -83,7 +83,15 @@ func (s snapshot) left() (time.Duration, bool) {
 	if mean <= 0 || progress.Total == 0 {
 		return 0, false
 	}
-	seconds := mean * float64(progress.Total-progress.Done())
+	left := progress.Total - progress.Done()
+	if progress.Precise != nil {
+		// When they were judged, so many more were wanted.
+		left = min(left, max(0, progress.JudgedDone+progress.Precise.MoreTrials-progress.Done()))
+	}
+	if progress.Enough {
+		left = len(s.Status.Running)
+	}
+	seconds := mean * float64(left)
 	for _, running := range s.Status.Running {
 		seconds -= min(mean, max(0, s.At.Sub(running.Started).Seconds()))
 	}

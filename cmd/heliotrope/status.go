@@ -150,6 +150,9 @@ func snapshotTable(out io.Writer, shot snapshot) error {
 	if shot.Failure != "" {
 		fmt.Fprintln(out, "because:", printable(shot.Failure))
 	}
+	if precise := shot.Status.Progress.Precise; precise != nil {
+		fmt.Fprintln(out, "precision:", precise)
+	}
 	fmt.Fprintf(out, "data: %s\n", shot.Status.DataDir)
 	if len(shot.Lanes) == 0 {
 		return nil

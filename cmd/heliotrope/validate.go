@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -50,8 +51,12 @@ type validation struct {
 	Valid    bool             `json:"valid"`
 	Name     string           `json:"name,omitempty"`
 	Cells    int              `json:"cells,omitempty"`
-	Trials   int              `json:"trials,omitempty"`
-	Problems []strict.Problem `json:"problems"` // a line of 0 is a problem with no place in the file
+	Trials   int              `json:"trials,omitempty"`   // with a stop rule, at most
+	Controls []string         `json:"controls,omitempty"` // of the cells: "none 30s", "pause 5s", "lan"
+	Sentinel string           `json:"sentinel,omitempty"` // its cell's ID
+	Every    int              `json:"every,omitempty"`    // after how many trials the sentinel is run
+	Stop     string           `json:"stop,omitempty"`     // the stop rule, in words
+	Problems []strict.Problem `json:"problems"`           // a line of 0 is a problem with no place in the file
 }
 
 // validate checks files. Those that are right are told on standard output,
@@ -65,8 +70,7 @@ func validate(cmd *cobra.Command, files []string, asJSON bool) error {
 			wrong = append(wrong, err)
 		}
 		if err == nil && !asJSON {
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: campaign %s is right: %s\n", file, results[i].Name,
-				cellsAndTrials(results[i].Cells, results[i].Trials))
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: campaign %s is right: %s\n", file, results[i].Name, results[i])
 		}
 	}
 	if asJSON {
@@ -89,12 +93,44 @@ func validateFile(file string) (validation, error) {
 	result := validation{File: file, Problems: []strict.Problem{}}
 	r, err := loadRequest(file, "")
 	if err == nil {
-		result.Name, result.Cells, result.Trials = r.spec.Name, len(r.spec.Cells()), len(r.trials)
+		result.summarise(r)
 		err = checkInventories(r)
 	}
 	result.Valid = err == nil
 	result.Problems = append(result.Problems, problemsOf(file, err)...)
 	return result, err
+}
+
+// summarise notes what a campaign would be.
+func (v *validation) summarise(r *request) {
+	v.Name, v.Trials = r.spec.Name, len(r.trials)
+	for _, cell := range r.spec.Cells() {
+		v.Cells++
+		if cell.Control != "" {
+			v.Controls = append(v.Controls, controlOf(cell))
+		}
+	}
+	if cell, ok := r.spec.SentinelCell(); ok {
+		v.Sentinel, v.Every = cell.ID(), r.spec.Sentinel.Every
+	}
+	if r.spec.Stop != nil {
+		v.Stop = stopOf(*r.spec.Stop)
+	}
+}
+
+// String says what a campaign would be: 14 cells, 181 trials; controls: pause 5s.
+func (v validation) String() string {
+	text := cellsAndTrials(v.Cells, v.Trials)
+	if len(v.Controls) > 0 {
+		text += "; " + plural(len(v.Controls), "control") + ": " + strings.Join(v.Controls, ", ")
+	}
+	if v.Sentinel != "" {
+		text += fmt.Sprintf("; sentinel: %s, every %d %s", v.Sentinel, v.Every, plural(v.Every, "trial"))
+	}
+	if v.Stop != "" {
+		text += "; stop: " + v.Stop
+	}
+	return text
 }
 
 // checkInventories reads the inventories that a campaign names.

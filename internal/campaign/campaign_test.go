@@ -51,8 +51,13 @@ func TestDefaults(t *testing.T) {
 		Matrix: Matrix{Hypervisor: []string{"xen"}, Storage: []string{"iscsi", "drbd"}, WAN: []string{"lan", "rtt=60ms,rate=100mbit"},
 			Access: []string{"database"}, DRBDProtocol: []string{"C"}},
 		Access:      []AccessSpec{{Name: "own", Outstanding: 1, Lines: []AccessLine{{SizeBytes: 512, SharePercent: 100}}}},
-		Repetitions: 2, Order: OrderBlocks, Phases: Phases{20 * time.Second, 30 * time.Second, 30 * time.Second}, Disk: DiskSpec{64},
-		Limits: Limits{Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute, RTTToleranceMs: 5, MinFreeMiB: 256},
+		Repetitions: 2, Order: OrderBlocks, Directions: Outbound,
+		Phases:      Phases{WarmUp: 20 * time.Second, WarmUpMax: time.Minute, Before: 30 * time.Second, After: 30 * time.Second},
+		SteadyState: SteadyState{Round: 2 * time.Second, Window: 5, RangePercent: 20, SlopePercent: 10},
+		Recovery:    Recovery{WithinPercent: 10, For: 5 * time.Second},
+		Disk:        DiskSpec{SizeMiB: 64, LedgerMiB: 8},
+		Limits: Limits{Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute, RTTToleranceMs: 2, RTTTolerancePercent: 3,
+			MinThroughputPercent: 20, ClockUncertaintyMs: 20, MinFreeMiB: 256},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -110,7 +115,7 @@ func TestCellSaysWhatItIs(t *testing.T) {
 var refused = []struct{ name, old, new, want string }{
 	{"version", "version: 1", "version: 2", `1:10: version: 2 is not understood: want 1`},
 	{"version missing", "version: 1\n", "", `1:1: version: is missing`},
-	{"unknown key", "seed: 5", "seed: 5\nseeds: 6", `4:1: seeds: unknown setting (known: version, name, description, seed, testbed, inventories, lanes, matrix, exclude, include, access_specifications, repetitions, order, phases, disk, limits)`},
+	{"unknown key", "seed: 5", "seed: 5\nseeds: 6", `4:1: seeds: unknown setting (known: version, name, description, seed, testbed, inventories, lanes, matrix, exclude, include, directions, controls, sentinel, stop, access_specifications, repetitions, order, phases, steady_state, recovery, disk, limits)`},
 	{"unknown key below", "  storage", "  disks: 1\n  storage", `6:3: matrix.disks: unknown setting (known: hypervisor, storage, wan, access, guest_memory_mib, drbd_protocol)`},
 	{"name", "name: unit", "name: Unit Test", `2:7: name: "Unit Test" is no name: want 1 to 40 of a-z, 0-9 and -, not beginning with -`},
 	{"name too long", "name: unit", "name: " + strings.Repeat("a", 41), `2:7: name: "` + strings.Repeat("a", 41) + `" is no name: want 1 to 40 of a-z, 0-9 and -, not beginning with -`},
@@ -148,14 +153,14 @@ var refused = []struct{ name, old, new, want string }{
 	{"a negative phase", "repetitions: 2", "repetitions: 2\nphases: {before: -5s}", `10:18: phases.before: "-5s" is negative`},
 	{"a phase without unit", "repetitions: 2", "repetitions: 2\nphases: {before: 30}", `10:18: phases.before: "30" has no unit: write it as 30s, 500ms or 1h30m`},
 	{"a phase too short", "repetitions: 2", "repetitions: 2\nphases: {after: 10ms}", `10:17: phases.after: 10ms: want 1s to 24h0m0s`},
-	{"phases too long for a trial", "repetitions: 2", "repetitions: 2\nphases: {after: 20m}", `1:1: limits.trial: 30m0s is not more than warm_up, before, a migration of limits.migration, and after: 30m50s`},
-	{"trial too short", "repetitions: 2", "repetitions: 2\nlimits: {trial: 5m}", `10:17: limits.trial: 5m0s is not more than warm_up, before, a migration of limits.migration, and after: 11m20s`},
+	{"phases too long for a trial", "repetitions: 2", "repetitions: 2\nphases: {after: 20m}", `1:1: limits.trial: 30m0s is not more than warm_up_max, before, a migration of limits.migration, and after: 31m30s`},
+	{"trial too short", "repetitions: 2", "repetitions: 2\nlimits: {trial: 5m}", `10:17: limits.trial: 5m0s is not more than warm_up_max, before, a migration of limits.migration, and after: 12m0s`},
 	{"no attempts", "repetitions: 2", "repetitions: 2\nlimits: {attempts: 0}", `10:20: limits.attempts: 0: want 1 to 100`},
-	{"no tolerance", "repetitions: 2", "repetitions: 2\nlimits: {rtt_tolerance_ms: 0}", `10:28: limits.rtt_tolerance_ms: 0 ms: want at least 1`},
+	{"no tolerance", "repetitions: 2", "repetitions: 2\nlimits: {rtt_tolerance_ms: 0}", `10:28: limits.rtt_tolerance_ms: 0 ms: want more than 0`},
 	{"negative space", "repetitions: 2", "repetitions: 2\nlimits: {min_free_mib: -1}", `10:24: limits.min_free_mib: -1 MiB is negative`},
 	{"small disk", "repetitions: 2", "repetitions: 2\ndisk: {size_mib: 15}", `10:18: disk.size_mib: 15 MiB: want 16 to 1048576`},
 	{"disk too small for the load", "[database]\nrepetitions: 2", "[big]\nrepetitions: 2\ndisk: {size_mib: 16}\naccess_specifications:\n- {name: big, lines: [{size_bytes: 2097152, share_percent: 100, read_percent: 0, random_percent: 0}]}",
-		`10:18: disk.size_mib: 16 MiB hold less than 16 I/Os of 2097152 bytes, of access specification big: want at least 32 MiB`},
+		`10:18: disk.size_mib: 8 MiB beside the ledger hold less than 16 I/Os of 2097152 bytes, of access specification big: want at least 40 MiB`},
 	{"empty exclude", "repetitions: 2", "exclude: [{}]\nrepetitions: 2", `9:11: exclude[0]: is empty: it would match every cell`},
 	{"exclude of nothing", "repetitions: 2", "exclude: [{storage: nfs}]\nrepetitions: 2", `9:11: exclude[0]: matches no cell of the matrix`},
 	{"exclude of everything", "repetitions: 2", "exclude: [{access: database}]\nrepetitions: 2", `9:10: exclude: leaves no cell to run`},
@@ -224,7 +229,7 @@ func TestHugeMatrix(t *testing.T) {
 }
 
 func TestExamples(t *testing.T) {
-	trials := map[string]int{"quick.yaml": 3, "thesis.yaml": 60, "simulated.yaml": 1000}
+	trials := map[string]int{"quick.yaml": 3, "controls.yaml": 9, "thesis.yaml": 181, "simulated.yaml": 1000}
 	paths, err := filepath.Glob("../../examples/*.yaml")
 	if err != nil || len(paths) != len(trials) {
 		t.Fatalf("examples: %v, %v", paths, err)
@@ -248,6 +253,25 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// TestControlsExample holds what the example's comment says of its seed.
+func TestControlsExample(t *testing.T) {
+	spec, err := Load("../../examples/controls.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways := map[string]int{}
+	for _, trial := range spec.Plan() {
+		if trial.Cell.Control == "" {
+			ways[trial.Cell.Storage+" "+trial.Direction]++
+		}
+	}
+	for _, storage := range storages {
+		if ways[storage+" "+Outbound] != 1 || ways[storage+" "+Return] != 1 {
+			t.Errorf("%s does not go both ways: %v", storage, ways)
+		}
+	}
+}
+
 func TestLoadOfNoFile(t *testing.T) {
 	_, err := Load(filepath.Join(t.TempDir(), "none.yaml"))
 	if !errors.Is(err, os.ErrNotExist) {
@@ -259,6 +283,9 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
 	for _, test := range refused {
 		f.Add([]byte(strings.Replace(good, test.old, test.new, 1)))
+	}
+	for _, test := range refusedDesign {
+		f.Add([]byte(designed + test.text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		spec, err := Parse("x.yaml", data)
@@ -276,7 +303,11 @@ func FuzzParse(f *testing.F) {
 			}
 			seen[id] = true
 		}
-		if plan := spec.Plan(); len(plan) != len(seen)*spec.Repetitions || len(plan) > maxTrials {
+		trials := len(seen) * spec.Repetitions
+		if spec.Sentinel != nil {
+			trials += sentinels(trials, spec.Sentinel.Every)
+		}
+		if plan := spec.Plan(); len(plan) != trials || len(plan) > maxTrials {
 			t.Errorf("%d cells, %d repetitions, %d trials", len(seen), spec.Repetitions, len(plan))
 		}
 	})

@@ -13,7 +13,8 @@ import (
 // ID is a readable name of the cell, made of [a-z0-9.-] and unique in a
 // campaign: xen-drbd-c-rtt60.rate100mbit-database-160m. Its parts are the
 // hypervisor, the storage and its protocol, the WAN (numbers in ms, percent
-// and rates), the access specification and, when given, the guest's memory.
+// and rates), the access specification and, when given, the guest's memory; and
+// of a control what it is: -control-none, -control-lan, -control-pause5s.
 func (c Cell) ID() string {
 	parts := []string{c.Hypervisor, c.Storage}
 	if c.DRBDProtocol != "" {
@@ -22,6 +23,13 @@ func (c Cell) ID() string {
 	parts = append(parts, wanSlug(mustProfile(c.WAN)), c.Access.Name)
 	if c.GuestMemoryMiB != 0 {
 		parts = append(parts, strconv.Itoa(c.GuestMemoryMiB)+"m")
+	}
+	switch c.Control {
+	case "":
+	case ControlPause:
+		parts = append(parts, "control", c.Control+c.Hold.String())
+	default:
+		parts = append(parts, "control", c.Control)
 	}
 	return strings.Join(parts, "-")
 }
@@ -57,10 +65,10 @@ func mustProfile(text string) wan.Profile {
 	return profile
 }
 
-// Cells lists the cells of a campaign from Parse, in the order in which the
-// matrix is written: the factors vary from the last to the first, as in
-// hypervisor, storage, DRBD protocol, WAN, access, memory. Included cells
-// come last.
+// Cells lists the cells of a campaign from Parse, all of which each block has
+// once, in the order in which the matrix is written: the factors vary from the
+// last to the first, as in hypervisor, storage, DRBD protocol, WAN, access,
+// memory. Included cells come after them, and controls last.
 func (s *Spec) Cells() []Cell {
 	access := s.access()
 	cells := slices.DeleteFunc(s.Matrix.cells(access), func(cell Cell) bool {
@@ -69,7 +77,21 @@ func (s *Spec) Cells() []Cell {
 	for _, match := range s.Include {
 		cells = append(cells, s.Matrix.with(match).cells(access)...)
 	}
+	for _, control := range s.Controls {
+		cell := s.Matrix.first(control.Match, access)
+		cell.Control, cell.Hold = control.Control, control.Hold
+		cells = append(cells, cell)
+	}
 	return cells
+}
+
+// SentinelCell is the cell of a campaign from Parse that is run again and
+// again; false when there is none. It may be one of Cells, or not.
+func (s *Spec) SentinelCell() (Cell, bool) {
+	if s.Sentinel == nil {
+		return Cell{}, false
+	}
+	return s.Matrix.first(s.Sentinel.Match, s.access()), true
 }
 
 // access finds access specifications by name: the well-known ones and the file's own.
@@ -153,6 +175,14 @@ func (m Matrix) with(match Match) Matrix {
 	return m
 }
 
+// first is the cell with what the match names, and else the first levels.
+func (m Matrix) first(match Match, access map[string]AccessSpec) Cell {
+	m = m.with(match)
+	m.Hypervisor, m.Storage, m.DRBDProtocol = m.Hypervisor[:1], m.Storage[:1], m.DRBDProtocol[:1]
+	m.WAN, m.Access, m.GuestMemoryMiB = m.WAN[:1], m.Access[:1], m.GuestMemoryMiB[:min(1, len(m.GuestMemoryMiB))]
+	return m.cells(access)[0]
+}
+
 // matches says whether a cell has all the levels that the match names.
 func (m Match) matches(cell Cell) bool {
 	is := func(want, level string) bool { return want == "" || want == level }
@@ -162,7 +192,7 @@ func (m Match) matches(cell Cell) bool {
 }
 
 // settleWAN gives each WAN one spelling, so that equal levels are equal texts:
-// that of its first mention, in the matrix, the includes and the excludes.
+// that of its first mention, in the matrix and then in what names cells.
 func (s *Spec) settleWAN() {
 	var known []wan.Profile
 	settle := func(text *string) {
@@ -184,6 +214,12 @@ func (s *Spec) settleWAN() {
 		for i := range matches {
 			settle(&matches[i].WAN)
 		}
+	}
+	for i := range s.Controls {
+		settle(&s.Controls[i].WAN)
+	}
+	if s.Sentinel != nil {
+		settle(&s.Sentinel.WAN)
 	}
 }
 

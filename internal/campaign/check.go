@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"heliotrope/internal/strict"
 	"heliotrope/internal/wan"
@@ -20,14 +19,7 @@ const (
 	maxTrials   = 100_000
 	maxLanes    = 64
 	maxAttempts = 100
-	minDiskMiB  = 16
 	maxMiB      = 1 << 20 // refuses a size that was meant in another unit
-	minPhase    = time.Second
-	maxPhase    = 24 * time.Hour
-	maxLimit    = 7 * 24 * time.Hour
-	// diskPerIO is how many of the largest I/Os a disk holds at least, so
-	// that random I/Os find different places.
-	diskPerIO = 16
 )
 
 var (
@@ -72,10 +64,8 @@ func (c checker) campaign() {
 	for i, match := range s.Include {
 		c.include(fmt.Sprintf("include[%d]", i), match)
 	}
-	c.check("repetitions", s.Repetitions >= 1 && s.Repetitions <= maxTrials, "%d: want 1 to %d", s.Repetitions, maxTrials)
-	c.Check("order", slices.Contains(orders, s.Order), "%q is not known: want %s", s.Order, choice(orders))
-	c.phases()
-	c.Check("disk.size_mib", s.Disk.SizeMiB >= minDiskMiB && s.Disk.SizeMiB <= maxMiB, "%d MiB: want %d to %d", s.Disk.SizeMiB, minDiskMiB, maxMiB)
+	c.design()
+	c.measuring()
 	c.cells()
 }
 
@@ -213,6 +203,11 @@ func (c checker) match(at string, match Match) {
 	if match == (Match{}) && c.Clean(at) {
 		c.Check(at, false, "is empty: it would match every cell")
 	}
+	c.levels(at, match)
+}
+
+// levels checks the levels that are named, one by one.
+func (c checker) levels(at string, match Match) {
 	c.hypervisor(at+".hypervisor", match.Hypervisor)
 	c.storage(at+".storage", match.Storage)
 	c.wan(at+".wan", match.WAN)
@@ -247,73 +242,6 @@ func (c checker) include(at string, match Match) {
 	}
 	if len(m.Storage) == 1 && m.Storage[0] != "drbd" && !c.Given(at+".storage") {
 		c.Check(at+".drbd_protocol", false, "is for drbd only, not for %s", m.Storage[0])
-	}
-}
-
-func (c checker) phases() {
-	p, l := c.spec.Phases, c.spec.Limits
-	c.Check("phases.warm_up", p.WarmUp <= maxPhase, "%s is more than %s", p.WarmUp, maxPhase)
-	c.Check("phases.before", p.Before >= minPhase && p.Before <= maxPhase, "%s: want %s to %s", p.Before, minPhase, maxPhase)
-	c.Check("phases.after", p.After >= minPhase && p.After <= maxPhase, "%s: want %s to %s", p.After, minPhase, maxPhase)
-	c.Check("limits.attempts", l.Attempts >= 1 && l.Attempts <= maxAttempts, "%d: want 1 to %d", l.Attempts, maxAttempts)
-	c.Check("limits.migration", l.Migration >= minPhase && l.Migration <= maxLimit, "%s: want %s to %s", l.Migration, minPhase, maxLimit)
-	c.Check("limits.trial", l.Trial >= minPhase && l.Trial <= maxLimit, "%s: want %s to %s", l.Trial, minPhase, maxLimit)
-	c.Check("limits.rtt_tolerance_ms", l.RTTToleranceMs >= 1, "%d ms: want at least 1", l.RTTToleranceMs)
-	c.Check("limits.min_free_mib", l.MinFreeMiB >= 0, "%d MiB is negative", l.MinFreeMiB)
-	need := p.WarmUp + p.Before + l.Migration + p.After
-	if c.Clean("phases") && c.Clean("limits") && l.Trial <= need {
-		c.Report("limits.trial", "%s is not more than warm_up, before, a migration of limits.migration, and after: %s", l.Trial, need)
-	}
-}
-
-// cells checks what follows from the factors together, when nothing is wrong
-// with them one by one.
-func (c checker) cells() {
-	for _, setting := range []string{"matrix", "exclude", "include", "access_specifications"} {
-		if !c.Clean(setting) {
-			return
-		}
-	}
-	s := c.spec
-	repetitions := max(1, s.Repetitions)
-	if most := s.Matrix.count() + len(s.Include); most > maxTrials || c.Clean("repetitions") && most*repetitions > maxTrials {
-		c.Report("matrix", "%d cells × %d repetitions are more than %d trials", most, repetitions, maxTrials)
-		return
-	}
-	s.settleWAN()
-	all := s.Matrix.cells(s.access())
-	for i, match := range s.Exclude {
-		c.Check(fmt.Sprintf("exclude[%d]", i), slices.ContainsFunc(all, match.matches), "matches no cell of the matrix")
-	}
-	cells := s.Cells()
-	if len(cells) == 0 {
-		c.Report("exclude", "leaves no cell to run")
-	}
-	seen := map[string]bool{}
-	for i, cell := range cells {
-		if id := cell.ID(); !seen[id] {
-			seen[id] = true
-		} else {
-			c.Report(fmt.Sprintf("include[%d]", i-(len(cells)-len(s.Include))), "repeats the cell %s", id)
-		}
-	}
-	if c.Clean("disk") {
-		c.disk(cells)
-	}
-}
-
-// disk checks that the disk holds the loads of the cells.
-func (c checker) disk(cells []Cell) {
-	size := int64(c.spec.Disk.SizeMiB) << 20
-	seen := map[string]bool{}
-	for _, cell := range cells {
-		for _, line := range cell.Access.Lines {
-			if need := int64(line.SizeBytes) * diskPerIO; need > size && !seen[cell.Access.Name] {
-				seen[cell.Access.Name] = true
-				c.Report("disk.size_mib", "%d MiB hold less than %d I/Os of %d bytes, of access specification %s: want at least %d MiB",
-					c.spec.Disk.SizeMiB, diskPerIO, line.SizeBytes, cell.Access.Name, (need+1<<20-1)>>20)
-			}
-		}
 	}
 }
 

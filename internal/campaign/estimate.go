@@ -8,9 +8,13 @@ const (
 	// assumedMigration is a migration of a small guest under load: 10 to 18 s
 	// on the emulated testbed.
 	assumedMigration = 20 * time.Second
-	// assumedOverhead is all but the measuring phases, the migration
-	// included, as seen on the emulated testbed.
-	assumedOverhead = 90 * time.Second
+	// assumedSetup is what provisioning, collecting and tearing down take, as
+	// seen on the emulated testbed.
+	assumedSetup = 70 * time.Second
+	// assumedCertificate is one certificate of the WAN, before or after, and
+	// assumedReadBack the ledger's.
+	assumedCertificate = 15 * time.Second
+	assumedReadBack    = 3 * time.Second
 	// assumedSimulated is a whole simulated trial: its phases pass without
 	// waiting, and what takes time is to make, write and check its files.
 	assumedSimulated = 500 * time.Millisecond
@@ -35,24 +39,52 @@ func assumedIOPS(testbed string, outstanding int) float64 {
 // Estimate is what a campaign will take, roughly: if every trial is valid at
 // its first attempt, and all testbeds are of the speed that is assumed.
 type Estimate struct {
-	Time  time.Duration // of all lanes together
-	Bytes int64         // on the controller's disk
+	Time time.Duration // of all lanes together
+	// Least is the time of stop.min repetitions, after which a campaign that
+	// stops by precision may end; that of another is Time.
+	Least time.Duration
+	Bytes int64 // on the controller's disk, of all trials
 }
 
 // Estimate forecasts a plan of this campaign.
 func (s *Spec) Estimate(plan []Trial) Estimate {
-	load := s.Phases.WarmUp + s.Phases.Before + assumedMigration + s.Phases.After
-	duration := s.Phases.WarmUp + s.Phases.Before + s.Phases.After + assumedOverhead
-	if s.Testbed == TestbedSimulated {
-		duration = assumedSimulated
-	}
 	var sum Estimate
+	// A trial goes to the lane that is free first.
+	lanes := make([]time.Duration, s.LaneCount())
+	least := s.Repetitions
+	if s.Stop != nil {
+		least = s.Stop.Min
+	}
 	for _, trial := range plan {
+		load := s.loadTime(trial.Cell)
+		duration := load + assumedSetup + 2*assumedCertificate + assumedReadBack
+		if s.Testbed == TestbedSimulated {
+			duration = assumedSimulated
+		}
+		free := 0
+		for i := range lanes {
+			if lanes[i] < lanes[free] {
+				free = i
+			}
+		}
+		lanes[free] += duration
+		sum.Time = max(sum.Time, lanes[free])
+		if trial.Block <= least {
+			sum.Least = max(sum.Least, lanes[free])
+		}
 		ios := assumedIOPS(s.Testbed, trial.Cell.Access.Outstanding) * load.Seconds()
 		sum.Bytes += bytesPerTrial + int64(load.Seconds()*bytesPerSecond+ios*bytesPerIO)
 	}
-	// The lanes take trials in turns, so the longest has one more at most.
-	rounds := (len(plan) + s.LaneCount() - 1) / s.LaneCount()
-	sum.Time = time.Duration(rounds) * duration
 	return sum
+}
+
+// loadTime is how long the load runs in a trial of a cell: the warm-up's mean,
+// the phases before and after, and the migration or what is in its place.
+func (s *Spec) loadTime(cell Cell) time.Duration {
+	warmUp := (max(s.Phases.WarmUp, s.SteadyState.window()) + s.Phases.WarmUpMax) / 2
+	during := assumedMigration
+	if !cell.Migrates() {
+		during = cell.Hold
+	}
+	return warmUp + s.Phases.Before + during + s.Phases.After
 }

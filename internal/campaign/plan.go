@@ -7,15 +7,28 @@ import (
 )
 
 // Plan lists the trials of a campaign from Parse, in the order in which they
-// are to be started. The order and the seeds depend on nothing but the file:
-// changing what is below changes every plan, and needs a new Version.
+// are to be started. The order, the directions and the seeds depend on nothing
+// but the file: changing what is below changes every plan, and needs a new
+// Version. A campaign that stops by precision may not run all of them.
 func (s *Spec) Plan() []Trial {
+	trials := s.blocks()
+	if cell, ok := s.SentinelCell(); ok {
+		trials = s.watched(trials, cell)
+	}
+	for i := range trials {
+		trials[i].Sequence = i + 1
+	}
+	return trials
+}
+
+// blocks lists the trials without the sentinel's, and without their numbers.
+func (s *Spec) blocks() []Trial {
 	cells := s.Cells()
 	trials := make([]Trial, 0, len(cells)*s.Repetitions)
 	add := func(block int, cell Cell) {
 		id := cell.ID()
 		trials = append(trials, Trial{
-			Sequence: len(trials) + 1, Block: block, CellID: id, Cell: cell, Seed: s.derive("trial", id, block),
+			Block: block, CellID: id, Cell: cell, Seed: s.derive("trial", id, block), Direction: s.direction(id, block),
 		})
 	}
 	if s.Order == OrderSequential {
@@ -34,6 +47,45 @@ func (s *Spec) Plan() []Trial {
 	}
 	return trials
 }
+
+// direction is where a cell's migration goes in a block. When they are
+// balanced, the first block's is drawn, and each later one is the other way.
+func (s *Spec) direction(cellID string, block int) string {
+	switch s.Directions {
+	case Return:
+		return Return
+	case Balanced:
+		if (s.derive("direction", cellID, 0)+uint64(block))%2 == 0 { //nolint:gosec // blocks count from 1
+			return Return
+		}
+	}
+	return Outbound
+}
+
+// watched puts the sentinel before and after the trials, and between them. It
+// goes one way always, so that nothing about it changes but the testbed.
+func (s *Spec) watched(trials []Trial, cell Cell) []Trial {
+	id, direction := cell.ID(), Outbound
+	if s.Directions == Return {
+		direction = Return
+	}
+	all := make([]Trial, 0, len(trials)+sentinels(len(trials), s.Sentinel.Every))
+	for i := 0; ; i += s.Sentinel.Every {
+		neighbour := trials[min(i, len(trials))-min(i, 1)]
+		all = append(all, Trial{
+			Block: neighbour.Block, CellID: id, Cell: cell, Seed: s.derive("sentinel", id, 1+i/s.Sentinel.Every),
+			Direction: direction, Sentinel: true,
+		})
+		if i >= len(trials) {
+			return all
+		}
+		all = append(all, trials[i:min(i+s.Sentinel.Every, len(trials))]...)
+	}
+}
+
+// sentinels is how many trials the sentinel has among some others: at least
+// one, before and after each of their groups.
+func sentinels(others, every int) int { return 1 + (others+every-1)/every }
 
 // derive makes a seed for one purpose from the campaign's: the first 8 bytes,
 // big endian, of the SHA-256 of a text that names all it depends on. So a

@@ -87,8 +87,11 @@ func TestEstimate(t *testing.T) {
 		text string
 		time time.Duration
 	}{
-		"emulated":              {good, 8 * (80 + 90) * time.Second},
-		"three hosts":           {strings.Replace(good, "emulated", "hosts\ninventories: [a, b, c]", 1), 3 * (80 + 90) * time.Second},
+		// The warm-up's mean is 40 s, the two other phases 30 s each.
+		"emulated":              {good, 8 * (100 + 20 + 103) * time.Second},
+		"three hosts":           {strings.Replace(good, "emulated", "hosts\ninventories: [a, b, c]", 1), 3 * (100 + 20 + 103) * time.Second},
+		"controls":              {good + "controls: [{control: none, hold: 45s}, {control: pause}, {control: lan}]\n", 2 * (4*223 + 248 + 208 + 223) * time.Second},
+		"the sentinel":          {good + "sentinel: {every: 4}\n", 11 * 223 * time.Second},
 		"simulated, four lanes": {strings.Replace(good, "emulated", "simulated\nlanes: 4", 1), time.Second},
 	} {
 		spec := parse(t, test.text)
@@ -97,13 +100,24 @@ func TestEstimate(t *testing.T) {
 		}
 	}
 	spec := parse(t, good)
-	// 100 s of load with 200 I/Os of 12 bytes a second, 4 KiB of counters a second, and 64 KiB.
-	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(100*200*12+100*4096+65536)); got != want {
+	// 120 s of load with 200 I/Os of 12 bytes a second, 4 KiB of counters a second, and 64 KiB.
+	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(120*200*12+120*4096+65536)); got != want {
 		t.Errorf("%d bytes, want %d", got, want)
 	}
 	spec.Matrix.Access = []string{"deep"}
 	spec.Access = []AccessSpec{{Name: "deep", Outstanding: 3, Lines: []AccessLine{{SizeBytes: 512, SharePercent: 100}}}}
-	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(100*600*12+100*4096+65536)); got != want {
+	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(120*600*12+120*4096+65536)); got != want {
 		t.Errorf("three outstanding: %d bytes, want %d", got, want)
+	}
+}
+
+func TestEstimateOfAStop(t *testing.T) {
+	spec := parse(t, good)
+	if got := spec.Estimate(spec.Plan()); got.Least != got.Time {
+		t.Errorf("without a stop: at least %s, but %s in all", got.Least, got.Time)
+	}
+	spec = parse(t, strings.Replace(good, "repetitions: 2", "stop: {metric: blackout_ms, relative_ci_percent: 10, min: 3, max: 12}", 1))
+	if got := spec.Estimate(spec.Plan()); got.Time != 4*12*223*time.Second || got.Least != 4*3*223*time.Second {
+		t.Errorf("got %+v", got)
 	}
 }

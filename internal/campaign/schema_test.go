@@ -86,6 +86,12 @@ func TestSchemaSaysWhatIsChecked(t *testing.T) {
 		"storage":       {matrix["storage"].Items.Enum, storages},
 		"drbd_protocol": {matrix["drbd_protocol"].Items.Enum, protocols},
 		"match storage": {schema.Defs["Match"].Properties["storage"].Enum, storages},
+		"directions":    {schema.Properties["directions"].Enum, directions},
+		"control":       {schema.Defs["Control"].Properties["control"].Enum, controls},
+		"stop metric":   {schema.Defs["Stop"].Properties["metric"].Enum, metrics},
+		// What is inlined in the types is so in the schema.
+		"control storage":  {schema.Defs["Control"].Properties["storage"].Enum, storages},
+		"sentinel storage": {schema.Defs["Sentinel"].Properties["storage"].Enum, storages},
 	} {
 		var got []string
 		for _, value := range test.got {
@@ -100,7 +106,11 @@ func TestSchemaSaysWhatIsChecked(t *testing.T) {
 			t.Errorf("the schema does not mention %s", spec.Name)
 		}
 	}
-	for _, properties := range []map[string]property{schema.Properties, matrix, schema.Defs["Limits"].Properties} {
+	everything := []map[string]property{schema.Properties}
+	for _, definition := range schema.Defs {
+		everything = append(everything, definition.Properties)
+	}
+	for _, properties := range everything {
 		for name, property := range properties {
 			if property.Description == "" {
 				t.Errorf("the schema does not explain %s", name)

@@ -23,6 +23,20 @@ const (
 	OrderSequential = "sequential" // cell by cell, as the matrix is written
 )
 
+// Directions of the migrations.
+const (
+	Outbound = "outbound" // from site A, where the storage server is, to site B
+	Return   = "return"   // from site B to site A
+	Balanced = "balanced" // each cell as often one way as the other, but for one
+)
+
+// Controls: cells that should show nothing, or a known thing.
+const (
+	ControlNone  = "none"  // no migration: the load runs through as if
+	ControlLAN   = "lan"   // a migration without a WAN
+	ControlPause = "pause" // the hypervisor pauses the guest for a known time instead
+)
+
 // Spec is a campaign of Heliotrope: which trials are run, where, and how long they measure.
 type Spec struct {
 	// Version of the file format: 1.
@@ -48,15 +62,28 @@ type Spec struct {
 	// Cells that are run beside those of the matrix. A factor that is not named has the matrix's level, which must
 	// then be its only one.
 	Include []Match `yaml:"include,omitempty"`
+	// Which way the guests migrate: outbound (the default), return, or balanced: each cell as often one way as the other,
+	// but for one.
+	Directions string `yaml:"directions,omitempty" jsonschema:"enum=outbound,enum=return,enum=balanced"`
+	// Negative controls: cells that should show nothing, or a pause of known length. They are run in every block.
+	Controls []Control `yaml:"controls,omitempty"`
+	// A cell that is run again and again through the campaign, to see whether the testbed drifts.
+	Sentinel *Sentinel `yaml:"sentinel,omitempty"`
+	// Ends the campaign as soon as its results are precise enough. Then repetitions is not given.
+	Stop *Stop `yaml:"stop,omitempty"`
 	// The campaign's own access specifications, beside the well-known ones.
 	Access []AccessSpec `yaml:"access_specifications,omitempty"`
-	// How often each cell is run.
-	Repetitions int `yaml:"repetitions" jsonschema:"minimum=1"`
+	// How often each cell is run. With stop, its max is.
+	Repetitions int `yaml:"repetitions,omitempty" jsonschema:"minimum=1"`
 	// Order of the trials. blocks (the default): each repetition runs every cell once, shuffled. sequential: cell by
 	// cell, as the matrix is written.
 	Order string `yaml:"order,omitempty" jsonschema:"enum=blocks,enum=sequential"`
 	// How long the measuring phases last.
 	Phases Phases `yaml:"phases,omitempty"`
+	// When the load counts as steady, which ends the warm-up.
+	SteadyState SteadyState `yaml:"steady_state,omitempty"`
+	// When the load counts as back after a stall.
+	Recovery Recovery `yaml:"recovery,omitempty"`
 	// The disk under test.
 	Disk DiskSpec `yaml:"disk,omitempty"`
 	// What ends a trial that takes too long, or measures badly.
@@ -99,18 +126,76 @@ type Match struct {
 
 // Phases are how long the measuring phases last. The load runs through all of them, and through the migration.
 type Phases struct {
-	// Load that is not measured: 20s by default.
+	// Load that is not measured: 20s by default. It lasts longer until the load is steady, but not beyond warm_up_max.
 	WarmUp time.Duration `yaml:"warm_up,omitempty"`
+	// The longest warm-up: a trial that is not steady by then goes on, and says so. Three times warm_up by default, and
+	// at least steady_state's window of rounds.
+	WarmUpMax time.Duration `yaml:"warm_up_max,omitempty"`
 	// Load before the migration: 30s by default, at least 1s.
 	Before time.Duration `yaml:"before,omitempty"`
 	// Load after the migration: 30s by default, at least 1s.
 	After time.Duration `yaml:"after,omitempty"`
 }
 
+// SteadyState is when a load counts as steady, after the SNIA's Solid State Storage Performance Test Specification
+// (version 2.0.1, 2.1.24): over a window of rounds, the best is above the worst by no more than the range allows, and the
+// line of best fit through them rises or falls by no more than the slope allows.
+type SteadyState struct {
+	// Length of a round: 2s by default.
+	Round time.Duration `yaml:"round,omitempty"`
+	// Rounds in the window: 5 by default.
+	Window int `yaml:"window,omitempty" jsonschema:"minimum=3,maximum=100"`
+	// Most that the highest round may be above the lowest, in percent of the window's average IOPS: 20 by default.
+	RangePercent float64 `yaml:"range_percent,omitempty" jsonschema:"exclusiveMinimum=0"`
+	// Most that the line of best fit may rise or fall over the window, in percent of the average: 10 by default.
+	SlopePercent float64 `yaml:"slope_percent,omitempty" jsonschema:"exclusiveMinimum=0"`
+}
+
+// Recovery is when the load counts as back after a stall.
+type Recovery struct {
+	// How near the IOPS must be to those of the phase before, in percent: 10 by default. More is as good.
+	WithinPercent float64 `yaml:"within_percent,omitempty" jsonschema:"exclusiveMinimum=0,maximum=100"`
+	// For how long: 5s by default, or phases.after when that is less.
+	For time.Duration `yaml:"for,omitempty"`
+}
+
+// Control is a cell that should show nothing, or a known thing.
+type Control struct {
+	// none: no migration. lan: a migration without a WAN. pause: the hypervisor pauses the guest.
+	Control string `yaml:"control" jsonschema:"enum=none,enum=lan,enum=pause"`
+	// The cell's levels; a factor that is not named has the first of the matrix's.
+	Match `yaml:",inline"`
+	// How long the guest is paused (5s by default), or how long the trial without a migration is watched instead (30s).
+	Hold time.Duration `yaml:"hold,omitempty"`
+}
+
+// Sentinel is a cell that is run again and again.
+type Sentinel struct {
+	// The cell's levels; a factor that is not named has the first of the matrix's.
+	Match `yaml:",inline"`
+	// After how many other trials it is run again. It is the first and the last trial as well.
+	Every int `yaml:"every" jsonschema:"minimum=1"`
+}
+
+// Stop ends a campaign by precision.
+type Stop struct {
+	// Column of table trials whose median is to be known: blackout_ms, total_migration_ms, recovery_ms, io_lost_s.
+	Metric string `yaml:"metric" jsonschema:"enum=blackout_ms,enum=total_migration_ms,enum=recovery_ms,enum=io_lost_s"`
+	// Half the width of the 95 % interval of the median, in percent of that median, that is precise enough: for each cell of the
+	// matrix, controls and the sentinel left out.
+	RelativeCIPercent float64 `yaml:"relative_ci_percent" jsonschema:"exclusiveMinimum=0"`
+	// Repetitions that are run in any case: 5 by default.
+	Min int `yaml:"min,omitempty" jsonschema:"minimum=3"`
+	// Repetitions after which the campaign ends in any case.
+	Max int `yaml:"max" jsonschema:"minimum=3"`
+}
+
 // DiskSpec is the disk under test.
 type DiskSpec struct {
 	// Size in MiB: 64 by default.
 	SizeMiB int `yaml:"size_mib,omitempty" jsonschema:"minimum=16,maximum=1048576"`
+	// How much of it, at its end, is the ledger's, in MiB: 8 by default. The load has the rest.
+	LedgerMiB int `yaml:"ledger_mib,omitempty" jsonschema:"minimum=1,maximum=64"`
 }
 
 // Limits end what takes too long.
@@ -121,9 +206,15 @@ type Limits struct {
 	Migration time.Duration `yaml:"migration,omitempty"`
 	// All of one attempt: 30m by default.
 	Trial time.Duration `yaml:"trial,omitempty"`
-	// How far the measured round trip may be from the profile's, beyond what the path has unshaped, in ms: 5 by
-	// default.
-	RTTToleranceMs int `yaml:"rtt_tolerance_ms,omitempty" jsonschema:"minimum=1"`
+	// How far the measured round trip may be from the profile's, in ms or in percent of it, whichever is more: 2 ms and
+	// 3 % by default.
+	RTTToleranceMs float64 `yaml:"rtt_tolerance_ms,omitempty" jsonschema:"exclusiveMinimum=0"`
+	// The other of the two: in percent of the profile's round trip.
+	RTTTolerancePercent float64 `yaml:"rtt_tolerance_percent,omitempty" jsonschema:"exclusiveMinimum=0"`
+	// Least measured throughput, in percent of the profile's rate: 20 by default. More than the rate is never right.
+	MinThroughputPercent float64 `yaml:"min_throughput_percent,omitempty" jsonschema:"minimum=0,maximum=100"`
+	// A trial whose clocks are less certain than this is invalid, in ms: 20 by default.
+	ClockUncertaintyMs float64 `yaml:"clock_uncertainty_ms,omitempty" jsonschema:"exclusiveMinimum=0"`
 	// Disk space to leave free where the dataset goes, in MiB: 256 by default.
 	MinFreeMiB int `yaml:"min_free_mib,omitempty" jsonschema:"minimum=0"`
 }
@@ -162,7 +253,14 @@ type Cell struct {
 	RTTMs          float64    `json:"rtt_ms"`                  // the profile's round trip
 	Access         AccessSpec `json:"access"`
 	GuestMemoryMiB int        `json:"guest_memory_mib,omitempty"` // 0: the inventory's default
+	// Control is "" for a cell of the matrix; Hold is how long a control
+	// without a migration lasts, or its pause.
+	Control string        `json:"control,omitempty"`
+	Hold    time.Duration `json:"hold,omitempty"`
 }
+
+// Migrates says whether the cell's trials have a migration.
+func (c Cell) Migrates() bool { return c.Control == "" || c.Control == ControlLAN }
 
 // Trial is one planned execution of a cell.
 type Trial struct {
@@ -171,4 +269,8 @@ type Trial struct {
 	CellID   string `json:"cell_id"`  // Cell.ID()
 	Cell     Cell   `json:"cell"`
 	Seed     uint64 `json:"seed,string"`
+	// Direction is Outbound or Return: where the guest starts, and where it
+	// goes when the cell has a migration.
+	Direction string `json:"direction,omitempty"` // "" is Outbound
+	Sentinel  bool   `json:"sentinel,omitempty"`
 }

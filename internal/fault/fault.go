@@ -12,6 +12,8 @@ import (
 	"fmt"
 
 	"go.temporal.io/sdk/temporal"
+
+	"heliotrope/internal/cause"
 )
 
 // Class of an error.
@@ -27,9 +29,11 @@ const (
 	Cancelled      Class = "Cancelled"
 )
 
-// Error is an error with a class.
+// Error is an error with a class, and the code of its cause where that is
+// known.
 type Error struct {
 	Class Class
+	Cause cause.Code
 	Err   error
 }
 
@@ -42,6 +46,14 @@ func As(class Class, err error) error {
 		return nil
 	}
 	return &Error{Class: class, Err: err}
+}
+
+// Because gives an error a class and the code of its cause; nil stays nil.
+func Because(class Class, code cause.Code, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Class: class, Cause: code, Err: err}
 }
 
 // New makes an error of a class.
@@ -71,21 +83,51 @@ func Of(err error) Class {
 	return Infrastructure
 }
 
+// CauseOf is the code of an error's cause, on either side of Temporal. One that
+// nobody gave follows from the class.
+func CauseOf(err error) cause.Code {
+	var own *Error
+	for rest := err; errors.As(rest, &own); rest = own.Err {
+		if own.Cause != "" {
+			return own.Cause
+		}
+	}
+	var application *temporal.ApplicationError
+	var code cause.Code
+	if errors.As(err, &application) && application.HasDetails() && application.Details(&code) == nil && code != "" {
+		return code
+	}
+	var timeout *temporal.TimeoutError
+	switch class := Of(err); {
+	case err == nil:
+		return ""
+	case errors.As(err, &timeout):
+		return cause.TimeOut
+	case class == BadInput:
+		return cause.BadInput
+	case class == Cancelled:
+		return cause.Cancelled
+	case class == TargetFailed:
+		return cause.StorageFailed
+	}
+	return cause.Infrastructure
+}
+
 // ToTemporal is what an activity returns for err: its class becomes the type
-// of an application error, and only errors of the infrastructure may be tried
-// again. details, at most some hundred bytes, travel with it.
-func ToTemporal(err error, details ...any) error {
+// of an application error, its cause the detail, and only errors of the
+// infrastructure may be tried again.
+func ToTemporal(err error) error {
 	if err == nil {
 		return nil
 	}
 	class := Of(err)
 	switch class {
 	case Cancelled:
-		return temporal.NewCanceledError(details...)
+		return temporal.NewCanceledError()
 	case Infrastructure:
-		return temporal.NewApplicationErrorWithCause(err.Error(), string(class), nil, details...)
+		return temporal.NewApplicationErrorWithCause(err.Error(), string(class), nil, CauseOf(err))
 	}
-	return temporal.NewNonRetryableApplicationError(err.Error(), string(class), nil, details...)
+	return temporal.NewNonRetryableApplicationError(err.Error(), string(class), nil, CauseOf(err))
 }
 
 // Reason is the message of an error that came out of an activity, without what

@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
 
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 )
 
@@ -87,5 +88,34 @@ func TestReason(t *testing.T) {
 		if got := fault.Reason(err); got != want {
 			t.Errorf("reason of %v is %q, want %q", err, got, want)
 		}
+	}
+}
+
+// TestCauseOf: a code survives its way through Temporal, and wrapping.
+func TestCauseOf(t *testing.T) {
+	lost := errors.New("no route")
+	for _, c := range []struct {
+		err  error
+		want cause.Code
+	}{
+		{nil, ""},
+		{lost, cause.Infrastructure},
+		{fault.As(fault.BadInput, lost), cause.BadInput},
+		{fault.As(fault.Cancelled, lost), cause.Cancelled},
+		{fault.As(fault.TargetFailed, lost), cause.StorageFailed},
+		{fault.Because(fault.Invalid, cause.WitnessDied, lost), cause.WitnessDied},
+		{fmt.Errorf("on host-a: %w", fault.Because(fault.TargetFailed, cause.SplitBrain, lost)), cause.SplitBrain},
+		// The outer class stands, and the inner cause.
+		{fault.As(fault.TargetFailed, fault.Because(fault.Invalid, cause.GuestCrash, lost)), cause.GuestCrash},
+	} {
+		if got := fault.CauseOf(c.err); got != c.want {
+			t.Errorf("%v: %q, want %q", c.err, got, c.want)
+		}
+		if got := fault.CauseOf(fault.ToTemporal(c.err)); got != c.want {
+			t.Errorf("%v through Temporal: %q, want %q", c.err, got, c.want)
+		}
+	}
+	if fault.Because(fault.Invalid, cause.TimeOut, nil) != nil {
+		t.Error("no error has a cause")
 	}
 }

@@ -27,10 +27,12 @@ func BinaryPath(dir string) string { return path.Join(dir, programName) }
 // what was installed, so that Run tells versions apart without hashing.
 func digestPath(program string) string { return program + ".sha256" }
 
-// look prints the program that can unpack an upload, and then, where the file
+// look prints what can unpack an upload, and then, where the file
 // is there, its SHA-256. A machine without the file has nothing to hash.
 const look = `
-if command -v gunzip > /dev/null; then echo gunzip; else echo cat; fi
+if command -v gunzip > /dev/null; then echo gunzip
+elif busybox gunzip --help > /dev/null 2>&1; then echo busybox
+else echo cat; fi
 if [ -f "$1" ]; then sha256sum "$1"; fi`
 
 // receive writes its input to a temporary name and renames that when all of it
@@ -45,24 +47,32 @@ part="$1.$$.part"
 trap 'rm -f "$part"' EXIT
 trap 'exit 1' HUP INT TERM
 rm -f "$1" "$1.sha256" "$1".*.part
-"$4" > "$part"
+case $4 in
+	busybox) busybox gunzip > "$part" ;;
+	*) "$4" > "$part" ;;
+esac
 size=$(wc -c < "$part")
 [ "$size" -eq "$2" ] || { echo "only $size of $2 bytes arrived" >&2; exit 1; }
 chmod 755 "$part"
 echo "$3" > "$1.sha256"
 mv -f "$part" "$1"`
 
-// Install puts a program of this machine into a folder of a host, at
-// BinaryPath, unless it is there already with the same content. progress, when
+// Install is InstallAs for a worker, at BinaryPath.
+func Install(ctx context.Context, host remote.Runner, binary, dir string, progress func(doneBytes, totalBytes int64)) error {
+	return InstallAs(ctx, host, binary, BinaryPath(dir), progress)
+}
+
+// InstallAs puts a program of this machine onto a host, at an absolute path,
+// unless it is there already with the same content. progress, when
 // not nil, is called with the bytes done and the total.
 //
 // The host needs no SFTP, only a shell and sha256sum: a measured guest has little
-// else. The upload is compressed where the host has gunzip, which is twice as
+// else. The upload is compressed where the host has gunzip, or busybox, which is twice as
 // fast to a measured guest under emulation.
-func Install(ctx context.Context, host remote.Runner, binary, dir string, progress func(doneBytes, totalBytes int64)) error {
+func InstallAs(ctx context.Context, host remote.Runner, binary, program string, progress func(doneBytes, totalBytes int64)) error {
 	file, err := os.Open(binary)
 	if err != nil {
-		return fmt.Errorf("install the worker on %s: %w", host.Name(), err)
+		return fmt.Errorf("install %s on %s: %w", path.Base(program), host.Name(), err)
 	}
 	defer file.Close()
 	hash := sha256.New()
@@ -71,19 +81,19 @@ func Install(ctx context.Context, host remote.Runner, binary, dir string, progre
 		_, err = file.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		return fmt.Errorf("install the worker on %s: %w", host.Name(), err)
+		return fmt.Errorf("install %s on %s: %w", path.Base(program), host.Name(), err)
 	}
-	digest, program := hex.EncodeToString(hash.Sum(nil)), BinaryPath(dir)
+	digest := hex.EncodeToString(hash.Sum(nil))
 	there, err := host.Run(ctx, remote.Command{Args: []string{"sh", "-c", look, "sh", program}})
 	if err != nil {
-		return fmt.Errorf("install the worker: %w", err)
+		return fmt.Errorf("install %s: %w", path.Base(program), err)
 	}
 	unpack, found, _ := strings.Cut(string(there.Stdout), "\n")
 	if strings.HasPrefix(found, digest) {
 		return nil
 	}
 	var upload io.Reader = &meter{source: file, total: sizeBytes, progress: progress}
-	if unpack == "gunzip" {
+	if unpack != "cat" {
 		packed := pack(upload)
 		defer packed.Close()
 		upload = packed
@@ -93,7 +103,7 @@ func Install(ctx context.Context, host remote.Runner, binary, dir string, progre
 		Stdin: upload,
 	})
 	if err != nil {
-		return fmt.Errorf("install the worker: %w", err)
+		return fmt.Errorf("install %s: %w", path.Base(program), err)
 	}
 	return nil
 }

@@ -25,9 +25,10 @@ const (
 )
 
 // FioArgs are the program and arguments that run an access specification on a
-// device until it is stopped; logPrefix is the beginning of the log's path. The
-// same seed gives the same I/Os. What Iometer means by a specification is in
-// its User's Guide, 'Access Specifications Tab'; fio's options are in fio(1).
+// device until it is stopped, on its first sizeBytes, or on all of it when that
+// is 0; logPrefix is the beginning of the log's path. The same seed gives the
+// same I/Os. What Iometer means by a specification is in its User's Guide,
+// 'Access Specifications Tab'; fio's options are in fio(1).
 //
 // Everything but these is refused with ErrSpec:
 //   - a mix of sizes, each with its own share of reads, where all shares of
@@ -40,7 +41,10 @@ const (
 // fio's clock is the guest's wall clock. Its usual clocks, CLOCK_MONOTONIC and
 // the time stamp counter, stand still while the guest is suspended at the end
 // of a migration: the log would hide the stall and be too early ever after.
-func FioArgs(spec campaign.AccessSpec, device string, seed uint64, logPrefix string) ([]string, error) {
+func FioArgs(spec campaign.AccessSpec, device string, sizeBytes int64, seed uint64, logPrefix string) ([]string, error) {
+	if sizeBytes < 0 || sizeBytes%sectorBytes != 0 {
+		return nil, fmt.Errorf("a load on %d bytes of %s: want whole sectors of %d", sizeBytes, device, sectorBytes)
+	}
 	mix, err := mixOf(spec)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrSpec, spec.Name, err)
@@ -55,6 +59,10 @@ func FioArgs(spec campaign.AccessSpec, device string, seed uint64, logPrefix str
 		// The log is of the whole latency; its parts would be two more logs.
 		"--disable_slat=1", "--disable_clat=1", "--disk_util=0",
 		"--output=" + path.Join(path.Dir(logPrefix), ResultFile), "--output-format=json", "--eta=never",
+	}
+	if sizeBytes != 0 {
+		// fio's offsets begin at 0, so the rest of the device is left alone.
+		args = append(args, "--size="+strconv.FormatInt(sizeBytes, 10))
 	}
 	args = append(args, mix.args()...)
 	if depth := max(spec.Outstanding, 1); depth == 1 {

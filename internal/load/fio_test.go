@@ -45,7 +45,7 @@ func TestFioArgs(t *testing.T) {
 			[]string{"--rw=randread", "--percentage_random=40"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			args, err := FioArgs(c.spec, "/dev/xvda", 1<<63|7, "/run/heliotrope/load/io")
+			args, err := FioArgs(c.spec, "/dev/xvda", 0, 1<<63|7, "/run/heliotrope/load/io")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +61,7 @@ func TestFioArgs(t *testing.T) {
 					rest = rest[at+1:]
 				}
 			}
-			for _, prefix := range c.not {
+			for _, prefix := range append(c.not, "--size", "--offset") {
 				if slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, prefix) }) {
 					t.Errorf("%s in %q", prefix, args)
 				}
@@ -98,9 +98,24 @@ func TestFioArgsRefuses(t *testing.T) {
 		"line 1: -1 %: want 0 to 100":            spec(1, line(4096, -1, 0, 100)),
 		"2147483648 bytes: want a positive mult": spec(1, line(1<<31, 100, 0, 100)),
 	} {
-		_, err := FioArgs(refused, "/dev/xvda", 1, "/run/x/io")
+		_, err := FioArgs(refused, "/dev/xvda", 0, 1, "/run/x/io")
 		if !errors.Is(err, ErrSpec) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "tested") {
 			t.Errorf("want an ErrSpec with %q, got %v", want, err)
+		}
+	}
+}
+
+// TestFioArgsLeaveTheRestAlone: what is behind the load's part of the device is
+// others'.
+func TestFioArgsLeaveTheRestAlone(t *testing.T) {
+	some := spec(1, line(4096, 100, 0, 100))
+	args, err := FioArgs(some, "/dev/xvda", 56<<20, 1, "/run/x/io")
+	if err != nil || !slices.Contains(args, "--size=58720256") {
+		t.Errorf("%q, %v", args, err)
+	}
+	for _, size := range []int64{-512, 1000} {
+		if _, err := FioArgs(some, "/dev/xvda", size, 1, "/run/x/io"); err == nil || !strings.Contains(err.Error(), "whole sectors") {
+			t.Errorf("a load on %d bytes: %v", size, err)
 		}
 	}
 }

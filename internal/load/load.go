@@ -64,15 +64,15 @@ type reading struct {
 
 var deviceName = regexp.MustCompile(`^/dev/([a-z0-9]+)$`)
 
-// New is the load of one trial on a block device of the guest, such as
-// /dev/xvda, with dir as the folder of its files there. Nothing is started yet.
+// New is the load of one trial on the first sizeBytes of a block device of the
+// guest, such as /dev/xvda, or on all of it when that is 0, with dir as the folder of its files there. Nothing is started yet.
 // An access specification that fio cannot run is ErrSpec.
-func New(host remote.Runner, dir string, spec campaign.AccessSpec, seed uint64, device string) (record.Recording, error) {
+func New(host remote.Runner, dir string, spec campaign.AccessSpec, seed uint64, device string, sizeBytes int64) (record.Recording, error) {
 	name := deviceName.FindStringSubmatch(device)
 	if name == nil {
 		return nil, fmt.Errorf("%s: %q is no block device's path, such as /dev/xvda", host.Name(), device)
 	}
-	args, err := FioArgs(spec, device, seed, path.Join(dir, logPrefix))
+	args, err := FioArgs(spec, device, sizeBytes, seed, path.Join(dir, logPrefix))
 	if err != nil {
 		return nil, err
 	}

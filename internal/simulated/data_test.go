@@ -14,7 +14,6 @@ import (
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/trial"
-	"heliotrope/internal/witness"
 )
 
 // contents are the raw files of a trial.
@@ -29,17 +28,18 @@ func contents(t *testing.T, ref trial.Ref) []byte {
 	if _, err := recording.Fetch(t.Context(), folder, nil); err != nil {
 		t.Fatal(err)
 	}
-	if recording, err = bed.Counters(ref, bed.HostNames()[1]); err != nil {
+	if recording, err = bed.Witness(ref, bed.HostNames()[0]); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := recording.Fetch(t.Context(), folder, nil); err != nil {
-		t.Fatal(err)
+	names, err := recording.Fetch(t.Context(), folder, nil)
+	if err != nil || len(names) != 4 {
+		t.Fatalf("fetched %v, %v", names, err)
 	}
 	if left, err := filepath.Glob(filepath.Join(folder, "*.part")); err != nil || len(left) > 0 {
 		t.Errorf("left %v, %v", left, err)
 	}
 	var all []byte
-	for _, name := range []string{load.LogFile, load.ResultFile, witness.CountersFile} {
+	for _, name := range append(names, load.LogFile, load.ResultFile) {
 		text, err := io.ReadAll(open(t, folder, name))
 		if err != nil || len(text) == 0 {
 			t.Fatalf("%s has %d bytes, %v", name, len(text), err)
@@ -102,7 +102,7 @@ func TestIOPSFollowTheFormula(t *testing.T) {
 
 func TestSharedStorageWaitsForTheRoundTripAtSiteB(t *testing.T) {
 	for kind, localMs := range map[string]float64{iscsi: 5.7, nfs: 6.75} {
-		for profile, rttMs := range map[string]float64{"lan": 2, "continental": 32, "transatlantic": 92, "transpacific": 162} {
+		for profile, rttMs := range map[string]float64{"lan": 1, "continental": 31, "transatlantic": 91, "transpacific": 161} {
 			p := play(t, reference(cell(kind, profile, 50, 1)), Faults{})
 			log := p.log(t, Faults{})
 			_, before := between(log, "", p.mark(t, trial.Before), p.mark(t, trial.Migrate))
@@ -224,8 +224,8 @@ func TestEntriesAreWhatWasAskedFor(t *testing.T) {
 	if from := p.mark(t, trial.WarmUp); first.Before(from) || first.After(from.Add(100*time.Millisecond)) {
 		t.Errorf("the log begins at %s, the warm-up at %s", first, from)
 	}
-	if to := p.mark(t, trial.Collect); last.After(to.Add(time.Millisecond)) || last.Before(to.Add(-100*time.Millisecond)) {
-		t.Errorf("the log ends at %s, the collection begins at %s", last, to)
+	if to := p.end(t); last.After(to.Add(time.Millisecond)) || last.Before(to.Add(-100*time.Millisecond)) {
+		t.Errorf("the log ends at %s, what records at %s", last, to)
 	}
 }
 
@@ -239,89 +239,6 @@ func TestSequentialIOsFollowEachOther(t *testing.T) {
 			t.Fatalf("%+v, want offset %d", entry, next%diskBytes)
 		}
 		next += int64(entry.SizeBytes)
-	}
-}
-
-func TestCountersGrowAndAreInTheDictionary(t *testing.T) {
-	type key struct{ device, name string }
-	for _, kind := range []string{iscsi, replicated} {
-		p := play(t, reference(cell(kind, "continental", 50, 4)), Faults{})
-		seen := map[key]bool{}
-		for _, host := range Open(lane, p.ref, Faults{}).HostNames() {
-			last := map[key]int64{}
-			for _, reading := range p.readings(t, host) {
-				k := key{reading.Device, reading.Name}
-				if before, known := last[k]; reading.Value < 0 || known && grows(t, k.device, k.name) && reading.Value < before {
-					t.Fatalf("%s %s: %+v after %d", kind, host, reading, before)
-				}
-				last[k], seen[k] = reading.Value, true
-			}
-			total := int64(0)
-			for _, name := range []string{"user_ticks", "system_ticks", "idle_ticks"} {
-				total += last[key{witness.CPU, name}]
-			}
-			if elapsed := p.mark(t, trial.Collect).Sub(p.mark(t, trial.WarmUp)) + bootedBefore; total < int64(hostCPUs*(elapsed-2*time.Second)/tick) {
-				t.Errorf("%s %s: %d ticks in %s", kind, host, total, elapsed)
-			}
-		}
-		for _, counter := range witness.Counters {
-			if !seen[key{counter.Device, counter.Name}] {
-				t.Errorf("%s: no %s %s on any host", kind, counter.Device, counter.Name)
-			}
-		}
-	}
-}
-
-// grows asks the data dictionary.
-func grows(t *testing.T, device, name string) bool {
-	t.Helper()
-	for _, counter := range witness.Counters {
-		if counter.Device == device && counter.Name == name {
-			return counter.Grows
-		}
-	}
-	t.Fatalf("%s %s is not in the dictionary", device, name)
-	return false
-}
-
-// last is the last value of a counter.
-func last(readings []witness.Reading, device, name string) int64 {
-	value := int64(-1)
-	for _, reading := range readings {
-		if reading.Device == device && reading.Name == name {
-			value = reading.Value
-		}
-	}
-	return value
-}
-
-func TestCountersAgreeWithTheLog(t *testing.T) {
-	for _, kind := range []string{iscsi, nfs, replicated} {
-		p := play(t, reference(cell(kind, "continental", 50, 4)), Faults{})
-		log := p.log(t, Faults{})
-		m, err := modelOf(p.ref, Faults{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var all, crossing int64
-		for _, entry := range log {
-			all++
-			isRemote := entry.at.After(m.schedule.suspended)
-			if kind == replicated && entry.Op == load.Write || kind != replicated && isRemote {
-				crossing += int64(entry.SizeBytes)
-			}
-		}
-		a, b, bridge := p.readings(t, lane+"-a"), p.readings(t, lane+"-b"), p.readings(t, lane+"-store")
-		counted := last(a, witness.GuestDisk, "reads") + last(a, witness.GuestDisk, "writes") +
-			last(b, witness.GuestDisk, "reads") + last(b, witness.GuestDisk, "writes")
-		// The last sample is up to a second before the end.
-		if !isNear(float64(counted), float64(all), 0.06) || counted > all {
-			t.Errorf("%s: the disks counted %d I/Os, the log has %d", kind, counted, all)
-		}
-		wire := last(bridge, witness.WAN, "rx_bytes") + last(bridge, witness.WAN, "tx_bytes")
-		if data := float64(p.migration.StreamBytes + crossing); !isNear(float64(wire), 1.07*data, 0.06) {
-			t.Errorf("%s: %d bytes on the WAN, of %.0f of data", kind, wire, data)
-		}
 	}
 }
 
@@ -394,9 +311,9 @@ func TestFaults(t *testing.T) {
 		for attempt := 1; attempt <= 2; attempt++ {
 			tried := ref
 			tried.Attempt = attempt
-			ping, err := Open(lane, tried, Faults{RTTOutside: 1}).Ping(t.Context(), 10)
-			if err != nil || (ping.Min > 100*time.Millisecond) != (attempt == 1) {
-				t.Errorf("attempt %d: %+v, %v", attempt, ping, err)
+			certificate, err := Open(lane, tried, Faults{RTTOutside: 1}).Certify(t.Context(), tried)
+			if err != nil || (certificate.BToA.Ping.Min > 100*time.Millisecond) != (attempt == 1) {
+				t.Errorf("attempt %d: %+v, %v", attempt, certificate, err)
 			}
 		}
 	})

@@ -20,12 +20,28 @@ type Faults struct {
 	RTTOutside float64 `json:"rtt_outside,omitempty"`
 	// LoadEnds lets the load end by itself within 3 s after the warm-up began.
 	LoadEnds float64 `json:"load_ends,omitempty"`
+	// WitnessDies ends the witness of one of the hosts by itself within the
+	// first second of phase before, in the first attempt only.
+	WitnessDies float64 `json:"witness_dies,omitempty"`
+	// ClockJumps sets the clock of one of the hosts, by 0.2 to 2 s either way,
+	// within the first second of phase before, in the first attempt only.
+	ClockJumps float64 `json:"clock_jumps,omitempty"`
+	// UncertainClocks makes every reading of a clock less certain by 100 ms, in
+	// the first attempt only.
+	UncertainClocks float64 `json:"uncertain_clocks,omitempty"`
+	// LosesWrites lets 1 to 5 acknowledged records of the ledger be missing on
+	// one copy of the disk: the only one, or site B's replica.
+	LosesWrites float64 `json:"loses_writes,omitempty"`
 }
 
 const (
 	rttOutsideBy = 100 * time.Millisecond
 	loadEndsMin  = 500 * time.Millisecond
 	loadEndsMax  = 3 * time.Second
+	uncertainBy  = 100 * time.Millisecond
+	clockJumpMin = 200 * time.Millisecond
+	clockJumpMax = 2 * time.Second
+	hostCount    = 3 // of Bed.HostNames
 )
 
 // happens draws for a fault.
@@ -53,4 +69,42 @@ func (f Faults) loadEnds(ref trial.Ref) (time.Duration, bool) {
 	}
 	share := source(ref, "when the load ends").Float64()
 	return loadEndsMin + time.Duration(share*float64(loadEndsMax-loadEndsMin)), true
+}
+
+func (f Faults) uncertainClocks(ref trial.Ref) bool {
+	return ref.Attempt <= 1 && happens(ref, "uncertain clocks", f.UncertainClocks)
+}
+
+func (f Faults) losesWrites(ref trial.Ref) bool { return happens(ref, "loses writes", f.LosesWrites) }
+
+// witnessDies is when the witness of which host ends, an index of
+// Bed.HostNames; false when none does, or has not yet.
+func (f Faults) witnessDies(ref trial.Ref) (host int, at time.Time, dies bool) {
+	if ref.Attempt > 1 || !happens(ref, "witness dies", f.WitnessDies) {
+		return 0, time.Time{}, false
+	}
+	return amid(ref, "which witness dies")
+}
+
+// clockJumps is when the clock of which host is set, an index of
+// Bed.HostNames, and by how much; false when none is, or was not yet.
+func (f Faults) clockJumps(ref trial.Ref) (host int, at time.Time, by time.Duration, jumps bool) {
+	if ref.Attempt > 1 || !happens(ref, "clock jumps", f.ClockJumps) {
+		return 0, time.Time{}, 0, false
+	}
+	random := source(ref, "how far the clock jumps")
+	by = clockJumpMin + time.Duration(random.Float64()*float64(clockJumpMax-clockJumpMin))
+	if random.IntN(2) == 0 {
+		by = -by
+	}
+	host, at, jumps = amid(ref, "which clock jumps")
+	return host, at, by, jumps
+}
+
+// amid draws a host and a moment in the first second of phase before, which is
+// never shorter.
+func amid(ref trial.Ref, purpose string) (host int, at time.Time, begun bool) {
+	before, begun := ref.Timeline.Start(trial.Before)
+	random := source(ref, purpose)
+	return random.IntN(hostCount), before.Add(fromSeconds(random.Float64())), begun
 }

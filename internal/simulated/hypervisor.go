@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"heliotrope/internal/campaign"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
@@ -57,12 +58,34 @@ func (h *host) List(ctx context.Context) ([]hypervisor.State, error) {
 	return []hypervisor.State{{Name: guest.name, ID: 1, Status: guest.status, MemoryMiB: guest.memoryMiB}}, nil
 }
 
+// Pause returns when the guest stands still: in a trial whose control it is, at
+// the moment that the trial's schedule says.
 func (h *host) Pause(ctx context.Context, name string) error {
-	return h.setStatus(ctx, "pause", name, hypervisor.Paused)
+	if err := h.setStatus(ctx, "pause", name, hypervisor.Paused); err != nil {
+		return err
+	}
+	return h.pass(ctx, func(s schedule) time.Time { return s.suspended })
 }
 
+// Unpause returns when the guest runs again, as Pause does.
 func (h *host) Unpause(ctx context.Context, name string) error {
-	return h.setStatus(ctx, "unpause", name, hypervisor.Running)
+	if err := h.setStatus(ctx, "unpause", name, hypervisor.Running); err != nil {
+		return err
+	}
+	return h.pass(ctx, func(s schedule) time.Time { return s.resumed })
+}
+
+// pass lets time pass up to a moment of the pause that the trial's cell has;
+// other pauses have none.
+func (h *host) pass(ctx context.Context, moment func(schedule) time.Time) error {
+	if h.bed.ref.Trial.Cell.Control != campaign.ControlPause {
+		return nil
+	}
+	m, err := modelOf(h.bed.ref, h.bed.faults)
+	if err != nil {
+		return err
+	}
+	return h.bed.reach(ctx, moment(m.schedule))
 }
 
 func (h *host) setStatus(ctx context.Context, what, name string, status hypervisor.Status) error {
@@ -122,6 +145,9 @@ func (h *host) Migrate(ctx context.Context, name string, target hypervisor.Hyper
 	switch {
 	case there:
 		return hypervisor.Migration{}, nil
+	case !h.bed.ref.Trial.Cell.Migrates():
+		return hypervisor.Migration{}, fmt.Errorf("migrate %s from %s to %s: control %q has no migration",
+			name, h.Host(), to.Host(), h.bed.ref.Trial.Cell.Control)
 	case !here:
 		return hypervisor.Migration{}, fmt.Errorf("migrate %s from %s to %s: %w", name, h.Host(), to.Host(), hypervisor.ErrNotFound)
 	}

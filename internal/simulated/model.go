@@ -22,7 +22,7 @@ const (
 
 // The constants of I/Os; see docs/simulated.md for where they come from.
 const (
-	pathRTT = 2 * time.Millisecond // between the sites, with nothing shaped
+	pathRTT = time.Millisecond // between the sites, with nothing shaped
 
 	iscsiService    = 5500 * time.Microsecond // medians, without the WAN
 	nfsService      = 6500 * time.Microsecond
@@ -35,7 +35,7 @@ const (
 	thinkTime        = 50 * time.Microsecond // in the guest, between a completion and the next I/O
 	precopySlowdown  = 1.3                   // of the service, at the source, during pre-copy
 	retransmission   = 200 * time.Millisecond
-	diskBytes        = 16 << 20 // the part of the disk that is used: no disk is smaller
+	diskBytes        = 8 << 20 // the part of the disk that the load uses: the smallest one less a ledger of the default size
 	sectorBytes      = 512
 	drbdBufferBytes  = 1 << 20 // of a write with protocol A: the socket's buffer
 	migratingWANPart = 0.5     // of the WAN's rate is left to I/Os beside the migration's stream
@@ -50,6 +50,7 @@ type model struct {
 	kind     string        // of the storage
 	protocol drbd.Protocol // of DRBD
 	schedule schedule
+	guest    guestClock
 	faults   Faults
 }
 
@@ -78,7 +79,8 @@ func modelOf(ref trial.Ref, faults Faults) (*model, error) {
 				m.access.Name, line.SizeBytes, diskBytes)
 		}
 	}
-	m.schedule = m.planMigration()
+	m.schedule = m.plan()
+	m.guest = m.guestClock()
 	return m, nil
 }
 

@@ -16,18 +16,17 @@ import (
 
 	"heliotrope/internal/load"
 	"heliotrope/internal/record"
-	"heliotrope/internal/storage"
 	"heliotrope/internal/trial"
-	"heliotrope/internal/witness"
 )
 
-var (
-	_ record.Recording = (*loading)(nil)
-	_ record.Recording = (*counting)(nil)
-)
+var _ record.Recording = (*loading)(nil)
 
-// recording has what both have in common: what it records begins with the
-// warm-up and ends with the collection, whoever calls.
+// endsAfter is how long what records goes on after the mark of the collection,
+// until somebody ends it: longer than any I/O takes.
+const endsAfter = time.Second
+
+// recording has what all have in common: what it records begins with the
+// warm-up and ends in the collection, whoever calls.
 type recording struct {
 	bed     *Bed
 	model   *model
@@ -46,11 +45,10 @@ func (r *recording) Remove(ctx context.Context) error { return r.Stop(ctx) }
 // window is what has been recorded at a moment.
 func (r *recording) window(now time.Time) (from, to time.Time, begun bool) {
 	from, begun = r.model.ref.Timeline.Start(trial.WarmUp)
-	to = now
-	if end, ended := r.model.ref.Timeline.Start(trial.Collect); ended && end.Before(to) {
-		to = end
+	if collected, ended := r.model.ref.Timeline.Start(trial.Collect); ended {
+		return from, collected.Add(endsAfter), begun
 	}
-	return from, to, begun
+	return from, now, begun
 }
 
 var errNothing = errors.New("nothing has been recorded: the timeline has no warm-up before now")
@@ -145,14 +143,9 @@ func (l *loading) Fetch(ctx context.Context, folder string, progress func(doneBy
 // entries are the model's I/Os as the guest logs them, and adds them up.
 func (l *loading) entries(from, to time.Time, sum *fioResult) iter.Seq[load.Entry] {
 	return func(yield func(load.Entry) bool) {
-		ahead := int64(guestAhead(l.model.ref))
-		missing := int64(l.model.schedule.blackout())
 		for done := range l.model.operations(from, to) {
-			entry := load.Entry{GuestTimeNs: done.done + ahead, LatencyNs: done.latency, Op: load.Write,
+			entry := load.Entry{GuestTimeNs: l.model.guest.says(done.done), LatencyNs: done.latency, Op: load.Write,
 				SizeBytes: int32(done.size), OffsetBytes: done.offset} //nolint:gosec // at most diskBytes
-			if done.met.site == storage.SiteB {
-				entry.GuestTimeNs -= missing
-			}
 			direction := &sum.Write
 			if done.read {
 				entry.Op, direction = load.Read, &sum.Read
@@ -164,48 +157,6 @@ func (l *loading) entries(from, to time.Time, sum *fioResult) iter.Seq[load.Entr
 			}
 		}
 	}
-}
-
-// counting is the counters of a host.
-type counting struct {
-	recording
-	host string
-}
-
-// samplingEvery is how often counters are read.
-const samplingEvery = time.Second
-
-// Progress counts the samples.
-func (c *counting) Progress(ctx context.Context) (record.Progress, error) {
-	if err := c.bed.spend(ctx, commandTime); err != nil {
-		return record.Progress{}, err
-	}
-	progress := record.Progress{Running: !c.stopped.Load(), At: c.bed.Now()}
-	if from, to, begun := c.window(progress.At); begun {
-		progress.Steps = max(0, int64(to.Sub(from)/samplingEvery)+1)
-	}
-	return progress, nil
-}
-
-// Fetch writes the counters as a worker on the host would have.
-func (c *counting) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
-	if err := c.bed.spend(ctx, commandTime); err != nil {
-		return nil, err
-	}
-	from, to, err := c.fetched()
-	if err != nil {
-		return nil, fmt.Errorf("fetch the counters of %s for trial %s: %w", c.host, c.model.ref.Key(), err)
-	}
-	size, err := writeFile(folder, witness.CountersFile, func(w io.Writer) error {
-		return witness.WriteCounters(w, c.readings(from, to))
-	})
-	if err != nil {
-		return nil, err
-	}
-	if progress != nil {
-		progress(size, size)
-	}
-	return []string{witness.CountersFile}, nil
 }
 
 // writeFile writes a file under a temporary name and returns its size.

@@ -30,10 +30,11 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
-	"heliotrope/internal/clock"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/record"
@@ -52,7 +53,7 @@ const (
 	provisionTime = 5 * time.Second
 	bootTime      = 10 * time.Second
 	shapeTime     = 500 * time.Millisecond
-	pingEvery     = 200 * time.Millisecond
+	pingEvery     = 25 * time.Millisecond
 	teardownTime  = 3 * time.Second
 )
 
@@ -92,18 +93,18 @@ func Open(lane string, ref trial.Ref, faults Faults) *Bed {
 	_, started := ref.Timeline.Start(trial.Shape)
 	_, ended := ref.Timeline.Start(trial.Teardown)
 	if started && !ended {
-		b.guest = &domain{site: storage.SiteA, name: b.domainName(), memoryMiB: memoryMiB(ref), status: hypervisor.Running}
+		b.guest = &domain{site: home(ref), name: b.domainName(), memoryMiB: memoryMiB(ref), status: hypervisor.Running}
 		if isMigrated(ref, faults) {
-			b.guest.site = storage.SiteB
+			b.guest.site = b.guest.site.Other()
 		}
 	}
 	return b
 }
 
-// isMigrated says whether the guest has been moved to site B.
+// isMigrated says whether the guest has been moved to the other site.
 func isMigrated(ref trial.Ref, faults Faults) bool {
 	_, after := ref.Timeline.Start(trial.After)
-	return after && !faults.migrationFails(ref)
+	return after && ref.Trial.Cell.Migrates() && !faults.migrationFails(ref)
 }
 
 // memoryMiB is the size of the trial's guest.
@@ -146,6 +147,20 @@ func (b *Bed) spend(ctx context.Context, duration time.Duration) error {
 	return nil
 }
 
+// Wait lets time pass in which nothing is asked of the testbed, such as that of
+// a pause. It returns at once; an ended context is the only error.
+func (b *Bed) Wait(ctx context.Context, duration time.Duration) error { return b.spend(ctx, duration) }
+
+// rtt is the model's round trip between the sites; that of the unshaped path
+// when there is no profile.
+func (b *Bed) rtt() time.Duration {
+	profile, err := wan.ParseProfile(b.ref.Trial.Cell.WAN)
+	if err != nil {
+		return pathRTT
+	}
+	return profile.RTT + pathRTT
+}
+
 // HostNames lists the hosts: site A, site B, storage server.
 func (b *Bed) HostNames() []string {
 	return []string{b.siteHost(storage.SiteA), b.siteHost(storage.SiteB), b.store()}
@@ -174,52 +189,9 @@ func (b *Bed) Facts(ctx context.Context) (testbed.Facts, error) {
 	return facts, nil
 }
 
-// Clock knows the true offset and returns it with an error within its
-// uncertainty. The guest's clock loses the blackout.
-func (b *Bed) Clock(ctx context.Context, name string) (clock.Offset, error) {
-	if err := b.spend(ctx, commandTime); err != nil {
-		return clock.Offset{}, err
-	}
-	offset := clock.Offset{At: b.Now(), Uncertainty: clockRTT / 2}
-	switch {
-	case name == testbed.GuestName:
-		offset.Ahead = guestAhead(b.ref)
-		if m, err := modelOf(b.ref, b.faults); err == nil && b.guestIsAt(storage.SiteB) {
-			offset.Ahead -= m.schedule.blackout()
-			offset.Uncertainty += m.rtt / 2
-		}
-	case b.isHost(name):
-		offset.Ahead = hostAhead(name)
-	default:
-		return clock.Offset{}, fmt.Errorf("clock of %s: no such machine: there are %v and %s", name, b.HostNames(), testbed.GuestName)
-	}
-	// A good exchange is nearly symmetric, whatever the round trip.
-	random := source(b.ref, "clock "+name+offset.At.String())
-	offset.Ahead += time.Duration((random.Float64() - 0.5) * float64(clockRTT))
-	return offset, nil
-}
-
 // isHost says whether a host of that name is in the testbed.
 func (b *Bed) isHost(name string) bool {
 	return name == b.store() || name == b.siteHost(storage.SiteA) || name == b.siteHost(storage.SiteB)
-}
-
-const (
-	// clockRTT is the round trip of an exchange over a local network.
-	clockRTT = 600 * time.Microsecond
-	// maxAhead is how far any clock is off at most.
-	maxAhead = 50 * time.Millisecond
-)
-
-// hostAhead is how far a host's clock is ahead of ours, for ever.
-func hostAhead(name string) time.Duration { return evenly(seeded(0, name), maxAhead) }
-
-// guestAhead is how far the guest's clock is ahead of ours until the blackout.
-func guestAhead(ref trial.Ref) time.Duration { return evenly(source(ref, "guest clock"), maxAhead) }
-
-// evenly draws from -limit to limit.
-func evenly(random *rand.Rand, limit time.Duration) time.Duration {
-	return time.Duration((2*random.Float64() - 1) * float64(limit))
 }
 
 // Hypervisor is the model of a site's hypervisor.
@@ -243,26 +215,6 @@ func (b *Bed) Storage(kind string, replication drbd.Options) (storage.System, er
 	return nil, fmt.Errorf("no storage system %q: there are %v", kind, testbed.StorageKinds)
 }
 
-// Ping gives the model's round trip: the profile's and that of the unshaped
-// path, with the profile's jitter and loss.
-func (b *Bed) Ping(ctx context.Context, count int) (wan.Ping, error) {
-	if count < 1 {
-		return wan.Ping{}, fmt.Errorf("%d pings between the sites: want at least 1", count)
-	}
-	profile, err := wan.ParseProfile(b.ref.Trial.Cell.WAN)
-	if err != nil {
-		return wan.Ping{}, err
-	}
-	if err := b.spend(ctx, time.Duration(count)*pingEvery); err != nil {
-		return wan.Ping{}, err
-	}
-	rtt := profile.RTT + pathRTT
-	if b.faults.rttOutside(b.ref) {
-		rtt += rttOutsideBy
-	}
-	return ping(source(b.ref, "ping"+b.Now().String()), rtt, profile, count), nil
-}
-
 // StartGuest boots the guest.
 func (b *Bed) StartGuest(ctx context.Context, site storage.Site, disk storage.Disk, memory int) (hypervisor.Domain, error) {
 	if memory == 0 {
@@ -284,16 +236,38 @@ func (b *Bed) Load(ref trial.Ref) (record.Recording, error) {
 	return &loading{recording: recording{bed: b, model: m}}, nil
 }
 
-// Counters is the model of what a host counts.
-func (b *Bed) Counters(ref trial.Ref, name string) (record.Recording, error) {
-	if !b.isHost(name) {
-		return nil, fmt.Errorf("counters of %s: no such host: there are %v", name, b.HostNames())
+// Witness is the model of what watches on a host, or of what reports from the
+// guest, which leaves its account with the hosts.
+func (b *Bed) Witness(ref trial.Ref, machine string) (record.Recording, error) {
+	if machine != testbed.GuestName && !b.isHost(machine) {
+		return nil, fmt.Errorf("witness on %s: no such machine: there are %v and %s", machine, b.HostNames(), testbed.GuestName)
 	}
 	m, err := modelOf(ref, b.faults)
 	if err != nil {
-		return nil, fmt.Errorf("counters of %s for trial %s: %w", name, ref.Key(), err)
+		return nil, fmt.Errorf("witness on %s for trial %s: %w", machine, ref.Key(), err)
 	}
-	return &counting{recording: recording{bed: b, model: m}, host: name}, nil
+	return &watching{recording: recording{bed: b, model: m}, machine: machine}, nil
+}
+
+// EvidenceFile is what Evidence writes.
+const EvidenceFile = "simulated.txt"
+
+// Evidence writes what the model knows: it has no consoles and no kernels.
+func (b *Bed) Evidence(ctx context.Context, folder string) error {
+	if err := b.spend(ctx, commandTime); err != nil {
+		return err
+	}
+	text := fmt.Sprintf("simulated: trial %s on %s at %s: a model has no consoles, kernels or queues\nfaults: %+v\n",
+		b.ref.Key(), b.lane, b.Now().UTC().Format(time.RFC3339Nano), b.faults)
+	if m, err := modelOf(b.ref, b.faults); err != nil {
+		text += "model: " + err.Error() + "\n"
+	} else {
+		text += m.schedule.account()
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, EvidenceFile), []byte(text), 0o644)
 }
 
 // Snapshot finds nothing on any host: a model leaves nothing behind.

@@ -18,7 +18,6 @@ import (
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
-	"heliotrope/internal/witness"
 )
 
 const lane = "simulated-1"
@@ -34,7 +33,7 @@ func cell(kind, profile string, readPercent, outstanding int) campaign.Cell {
 
 // reference is the first attempt of a trial that has got to no phase.
 func reference(c campaign.Cell) trial.Ref {
-	return trial.Ref{Campaign: "test", Attempt: 1, Now: began, Trial: campaign.Trial{Sequence: 7, Block: 1, Cell: c, Seed: 42}}
+	return trial.Ref{Campaign: "test", Attempt: 1, Now: began, DiskBytes: 64 << 20, LedgerBytes: 8 << 20, Trial: campaign.Trial{Sequence: 7, Block: 1, Cell: c, Seed: 42}}
 }
 
 // played is a whole trial, as a workflow would run it: each phase has a Bed of
@@ -42,7 +41,8 @@ func reference(c campaign.Cell) trial.Ref {
 type played struct {
 	ref       trial.Ref // in the phase collect
 	migration hypervisor.Migration
-	err       error // of the migration
+	err       error         // of the migration
+	paused    time.Duration // from the return of Pause to the call of Unpause
 }
 
 func (p *played) enter(phase trial.Phase) {
@@ -52,7 +52,6 @@ func (p *played) enter(phase trial.Phase) {
 func play(t testing.TB, ref trial.Ref, faults Faults) played {
 	t.Helper()
 	p := played{ref: ref}
-	disk := storage.Disk{Spec: storage.Spec{Name: "test", SizeBytes: 64 << 20}}
 	for _, phase := range []trial.Phase{trial.Provision, trial.Shape, trial.Attest} {
 		p.enter(phase)
 		p.ref.Now = p.ref.Now.Add(time.Second)
@@ -63,16 +62,15 @@ func play(t testing.TB, ref trial.Ref, faults Faults) played {
 	}
 	p.enter(trial.Migrate)
 	bed := Open(lane, p.ref, faults)
-	system, err := bed.Storage(ref.Trial.Cell.Storage, drbd.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := system.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB); err != nil {
-		t.Fatal(err)
-	}
-	p.migration, p.err = bed.Hypervisor(storage.SiteA).Migrate(t.Context(), lane+".guest", bed.Hypervisor(storage.SiteB), nil)
-	if err := system.FinishMigration(t.Context(), disk, storage.SiteB); err != nil {
-		t.Fatal(err)
+	switch cell := ref.Trial.Cell; {
+	case cell.Migrates():
+		p.migrate(t, bed)
+	case cell.Control == campaign.ControlPause:
+		p.pause(t, bed)
+	default:
+		if err := bed.Wait(t.Context(), cell.Hold); err != nil {
+			t.Fatal(err)
+		}
 	}
 	p.ref.Now = bed.Now()
 	if p.err == nil {
@@ -83,6 +81,42 @@ func play(t testing.TB, ref trial.Ref, faults Faults) played {
 	return p
 }
 
+func (p *played) migrate(t testing.TB, bed *Bed) {
+	t.Helper()
+	disk := storage.Disk{Spec: storage.Spec{Name: "test", SizeBytes: 64 << 20}}
+	from, to := storage.Site(p.ref.From()), storage.Site(p.ref.To())
+	system, err := bed.Storage(p.ref.Trial.Cell.Storage, drbd.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := system.PrepareMigration(t.Context(), disk, from, to); err != nil {
+		t.Fatal(err)
+	}
+	p.migration, p.err = bed.Hypervisor(from).Migrate(t.Context(), lane+".guest", bed.Hypervisor(to), nil)
+	if err := system.FinishMigration(t.Context(), disk, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *played) pause(t testing.TB, bed *Bed) {
+	t.Helper()
+	host := bed.Hypervisor(storage.Site(p.ref.From()))
+	if err := host.Pause(t.Context(), lane+".guest"); err != nil {
+		t.Fatal(err)
+	}
+	since := bed.Now()
+	if states, err := host.List(t.Context()); err != nil || len(states) != 1 || states[0].Status != hypervisor.Paused {
+		t.Fatalf("paused: %+v, %v", states, err)
+	}
+	if err := bed.Wait(t.Context(), p.ref.Trial.Cell.Hold-bed.Now().Sub(since)); err != nil {
+		t.Fatal(err)
+	}
+	p.paused = bed.Now().Sub(since)
+	if err := host.Unpause(t.Context(), lane+".guest"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // mark is when a phase began.
 func (p *played) mark(t testing.TB, phase trial.Phase) time.Time {
 	t.Helper()
@@ -91,6 +125,12 @@ func (p *played) mark(t testing.TB, phase trial.Phase) time.Time {
 		t.Fatalf("the timeline has no %s", phase)
 	}
 	return at
+}
+
+// end is when what records was ended.
+func (p *played) end(t testing.TB) time.Time {
+	t.Helper()
+	return p.mark(t, trial.Collect).Add(endsAfter)
 }
 
 // completion is an entry of the log on the controller's time base.
@@ -296,18 +336,34 @@ func TestMigrationMovesTheGuest(t *testing.T) {
 	}
 }
 
-func TestPingGivesTheProfilesRoundTrip(t *testing.T) {
-	for _, profile := range append(wan.Profiles(), wan.Profile{RTT: 60 * time.Millisecond, LossPercent: 20}) {
-		bed := Open(lane, reference(cell(iscsi, profile.String(), 50, 1)), Faults{})
-		ping, err := bed.Ping(t.Context(), 100)
-		if err != nil {
-			t.Fatal(err)
+func TestCertificateIsOfTheProfile(t *testing.T) {
+	for _, profile := range append(wan.Profiles(), wan.Profile{RTT: 60 * time.Millisecond, LossPercent: 20, Jitter: 2 * time.Millisecond, RateBits: 50_000_000}) {
+		ref := reference(cell(iscsi, profile.String(), 50, 1))
+		bed := Open(lane, ref, Faults{})
+		certificate, err := bed.Certify(t.Context(), ref)
+		if err != nil || certificate.Profile != profile.String() || !certificate.At.Equal(bed.Now()) || !certificate.At.After(began) {
+			t.Fatalf("%+v, %v", certificate, err)
 		}
-		if ping.Sent != 100 || ping.Received == 0 || (ping.Received < 100) != (profile.LossPercent > 0) {
-			t.Errorf("%s: %d of %d came back", profile, ping.Received, ping.Sent)
+		for _, direction := range []wan.Direction{certificate.AToB, certificate.BToA} {
+			ping := direction.Ping
+			if ping.Sent == 0 || ping.Received == 0 || (ping.Received < ping.Sent) != (profile.LossPercent > 0) {
+				t.Errorf("%s: %d of %d came back", profile, ping.Received, ping.Sent)
+			}
+			if ping.Min < profile.RTT-profile.Jitter || ping.Median > profile.RTT+2*time.Millisecond || ping.Max < ping.Median {
+				t.Errorf("%s: %+v", profile, ping)
+			}
+			if err := certificate.Check(profile, wan.Tolerance{RTTMs: 2, RTTPercent: 3, MinThroughputPercent: 20}); err != nil {
+				t.Error(err)
+			}
+			if rate := float64(profile.RateBits); direction.ThroughputBits <= 0.9*rate || rate > 0 && direction.ThroughputBits > rate {
+				t.Errorf("%s: %.0f bit/s", profile, direction.ThroughputBits)
+			}
+			if (direction.Drops > 0) != (profile.LossPercent > 0) || direction.LimitPackets != direction.WantLimitPackets || (direction.LimitPackets > 0) != profile.IsShaping() {
+				t.Errorf("%s: %+v", profile, direction)
+			}
 		}
-		if ping.Min < profile.RTT+pathRTT || ping.Min > profile.RTT+pathRTT+time.Millisecond || ping.Max < ping.Median {
-			t.Errorf("%s: %+v", profile, ping)
+		if certificate.AToB == certificate.BToA {
+			t.Errorf("%s: both directions are the same to the nanosecond", profile)
 		}
 	}
 }
@@ -336,40 +392,24 @@ func TestUnknownThingsAreRefused(t *testing.T) {
 	if _, err := bed.Clock(t.Context(), "nobody"); err == nil {
 		t.Error("the clock of nobody")
 	}
-	if _, err := bed.Counters(bed.ref, "nobody"); err == nil {
-		t.Error("the counters of nobody")
+	if _, err := bed.Witness(bed.ref, "nobody"); err == nil {
+		t.Error("the witness on nobody")
+	}
+	if _, err := bed.CheckLedger(t.Context(), bed.ref, storage.Copy{Name: "copy", Host: "nobody"}, 1); err == nil {
+		t.Error("the ledger on nobody")
 	}
 	ref := reference(cell(iscsi, "moon", 50, 1))
 	if _, err := bed.Load(ref); err == nil {
 		t.Error("the load over a WAN that there is not")
 	}
-	recording, err := bed.Counters(bed.ref, bed.HostNames()[0])
+	if _, err := Open(lane, ref, Faults{}).Certify(t.Context(), ref); err == nil {
+		t.Error("the certificate of a WAN that there is not")
+	}
+	recording, err := bed.Witness(bed.ref, bed.HostNames()[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := recording.Fetch(t.Context(), t.TempDir(), nil); !errors.Is(err, errNothing) {
 		t.Errorf("counters before the warm-up: %v", err)
 	}
-}
-
-// readings fetches a host's counters.
-func (p *played) readings(t testing.TB, host string) []witness.Reading {
-	t.Helper()
-	folder := t.TempDir()
-	recording, err := Open(lane, p.ref, Faults{}).Counters(p.ref, host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := recording.Fetch(t.Context(), folder, nil); err != nil {
-		t.Fatal(err)
-	}
-	var all []witness.Reading
-	err = witness.ReadCounters(open(t, folder, witness.CountersFile), func(r witness.Reading) error {
-		all = append(all, r)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
 }

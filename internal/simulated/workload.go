@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"heliotrope/internal/campaign"
-	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/drbd"
 )
 
@@ -27,6 +26,7 @@ type workload struct {
 	random               *rand.Rand
 	migrating, suspended int64 // ns; MaxInt64 when it does not happen
 	resumed, connected   int64
+	lost                 int64 // ns: on the guest's clock, in the stall
 	precopied, switched  int64 // ends of pre-copy's slowdown, and of DRBD's protocol C
 	lossProbability      float64
 
@@ -62,12 +62,12 @@ func (m *model) newWorkload() *workload {
 	w := &workload{model: m, random: source(m.ref, "load"), lossProbability: lossOfRoundTrip(m.profile),
 		migrating: math.MaxInt64, suspended: math.MaxInt64, resumed: math.MaxInt64, precopied: math.MaxInt64, switched: math.MaxInt64}
 	s := m.schedule
-	if !s.begun {
-		return w
+	if s.begun {
+		w.migrating, w.precopied = s.started.UnixNano(), s.suspended.UnixNano()
+		w.switched = s.finished.Add(s.finish).UnixNano()
 	}
-	w.migrating, w.precopied = s.started.UnixNano(), s.suspended.UnixNano()
-	w.switched = s.finished.Add(s.finish).UnixNano()
-	if s.moved {
+	if s.stalls() {
+		w.lost = m.guest.lost
 		w.suspended, w.resumed, w.connected = s.suspended.UnixNano(), s.resumed.UnixNano(), s.connected.UnixNano()
 	}
 	return w
@@ -75,9 +75,9 @@ func (m *model) newWorkload() *workload {
 
 // conditions are those of an I/O that is made at a moment.
 func (w *workload) conditions(at int64) conditions {
-	c := conditions{site: storage.SiteA, protocol: w.protocol, migrating: at >= w.migrating && at < w.precopied}
-	if at >= w.resumed {
-		c.site = storage.SiteB
+	c := conditions{site: w.schedule.from, protocol: w.protocol, migrating: at >= w.migrating && at < w.precopied}
+	if at >= w.resumed && w.schedule.moved {
+		c.site = c.site.Other()
 	}
 	if at >= w.migrating && at < w.switched {
 		c.protocol = drbd.ProtocolC // for two primaries
@@ -86,8 +86,9 @@ func (w *workload) conditions(at int64) conditions {
 }
 
 // submit makes the next I/O of a slot. None is made while the guest is
-// suspended; one in flight then is made again when the disk is connected at
-// the other site, and the time of the blackout is missing on the guest's clock.
+// suspended. One in flight then is made again when the disk is connected at the
+// other site; one of a guest that was only paused is found done when it goes on.
+// What the guest's clock lost is missing in the latency.
 func (w *workload) submit(o *operation, at int64) {
 	if at >= w.suspended && at < w.resumed {
 		at = w.resumed
@@ -98,12 +99,15 @@ func (w *workload) submit(o *operation, at int64) {
 	o.met = w.conditions(at)
 	o.done = w.complete(o, at)
 	if at < w.suspended && o.done >= w.suspended {
-		o.met = w.conditions(w.resumed)
-		o.done = w.complete(o, w.resumed)
+		if w.schedule.moved {
+			o.met = w.conditions(w.resumed)
+			o.done = w.complete(o, w.resumed)
+		}
+		o.done = max(o.done, w.resumed)
 	}
 	o.latency = o.done - at
 	if at < w.suspended && o.done >= w.resumed {
-		o.latency -= w.resumed - w.suspended
+		o.latency -= w.lost
 	}
 }
 

@@ -99,8 +99,8 @@ func lifeCycle(t *testing.T, lab *lab, kind string) {
 	lab.asBefore(t, before)
 }
 
-// manyCutOffs, when set in the environment, has the tests cut off at five times
-// as many places.
+// manyCutOffs, when set in the environment, has the tests cut off at fifteen
+// times as many places.
 const manyCutOffs = "HELIOTROPE_MANY_CUT_OFFS"
 
 // nextCutOff is how much further to cut off next: not the same each time, so
@@ -109,7 +109,7 @@ func nextCutOff() int {
 	if os.Getenv(manyCutOffs) != "" {
 		return 2 + rand.IntN(7)
 	}
-	return 15 + rand.IntN(20)
+	return 45 + rand.IntN(60)
 }
 
 // TestLabCutOff cuts a provision off at some places, and then either finishes
@@ -121,7 +121,7 @@ func TestLabCutOff(t *testing.T) {
 			sound := lab.system(kind, lab.hosts, nil)
 			lab.clean(t, sound)
 			before := lab.snapshot(t)
-			for after, done := 1+rand.IntN(8), false; !done; after += nextCutOff() {
+			for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				cut := &cutter{left: after, cancel: cancel}
 				_, err := lab.system(kind, cut.wrap(lab.hosts), nil).Provision(ctx, spec, storage.SiteA)
@@ -159,7 +159,7 @@ func TestLabCutOffTeardown(t *testing.T) {
 			sound := lab.system(kind, lab.hosts, nil)
 			lab.clean(t, sound)
 			before := lab.snapshot(t)
-			for after, done := 1+rand.IntN(8), false; !done; after += nextCutOff() {
+			for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
 				_, err := sound.Provision(t.Context(), spec, storage.SiteA)
 				must(t, err)
 				ctx, cancel := context.WithCancelCause(t.Context())

@@ -70,6 +70,26 @@ type Verifier interface {
 	Verify(ctx context.Context, disk Disk) (outOfSyncBytes int64, err error)
 }
 
+// Copy is where a disk's data can be read on a host, without going through the
+// guest: a block device or a file.
+type Copy struct {
+	Name string `json:"name"` // unique for a disk: "site-b", "replica-a", "replica-b", "store"
+	Host string `json:"host"` // in the inventory
+	Path string `json:"path"`
+}
+
+// Copier is a storage system that tells where the copies of a disk are: the
+// device of the site that it is open at, and each replica under it. They are
+// for reading with direct I/O while nobody writes.
+type Copier interface {
+	Copies(ctx context.Context, disk Disk, at Site) ([]Copy, error)
+}
+
+// SiteCopy is the disk as a site reads it, on the host of that name.
+func SiteCopy(disk Disk, at Site, host string) Copy {
+	return Copy{Name: "site-" + string(at), Host: host, Path: disk.Device[at]}
+}
+
 // CheckSpec refuses a disk that no system could make.
 func CheckSpec(spec Spec) error {
 	if spec.Name == "" || len(spec.Name) > 32 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"reflect"
 	"regexp"
@@ -65,6 +66,9 @@ func (d *Document) value(node *yaml.Node, path string, target reflect.Value) {
 		decodeText(d, node, path, target, netip.ParseAddr, "an IP address")
 	case target.Type() == reflect.TypeFor[netip.Prefix]():
 		decodeText(d, node, path, target, netip.ParsePrefix, "an IP address with the length of its network, such as 198.18.0.9/24")
+	case target.Kind() == reflect.Pointer:
+		target.Set(reflect.New(target.Type().Elem()))
+		d.value(node, path, target.Elem())
 	case target.Kind() == reflect.Struct:
 		d.mapping(node, path, target)
 	case target.Kind() == reflect.Slice:
@@ -78,6 +82,8 @@ func (d *Document) value(node *yaml.Node, path string, target reflect.Value) {
 		decodeScalar(d, node, path, "!!bool", "true or false", target.SetBool)
 	case target.Kind() == reflect.Int:
 		decodeScalar(d, node, path, "!!int", "a whole number", target.SetInt)
+	case target.Kind() == reflect.Float64:
+		d.number(node, path, target)
 	default:
 		panic("no decoding for " + target.Type().String())
 	}
@@ -117,7 +123,25 @@ func decodeScalar[T any](d *Document, node *yaml.Node, path, tag, want string, s
 	set(value)
 }
 
-var decimal = regexp.MustCompile(`^[+-]?(0|[1-9][0-9]*)$`)
+var (
+	decimal  = regexp.MustCompile(`^[+-]?(0|[1-9][0-9]*)$`)
+	fraction = regexp.MustCompile(`^[+-]?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
+)
+
+// number decodes a number with or without a fraction, in plain digits: 2, 0.5.
+func (d *Document) number(node *yaml.Node, path string, target reflect.Value) {
+	if node.Kind != yaml.ScalarNode {
+		d.scalar(node, path, "a number", "!!float")
+		return
+	}
+	value, err := strconv.ParseFloat(node.Value, 64)
+	if node.Tag == "!!str" || !fraction.MatchString(node.Value) || err != nil {
+		d.report(nodePosition(node), path, "%q is not a number such as 2 or 0.5", node.Value)
+		return
+	}
+	d.at[path] = nodePosition(node)
+	target.SetFloat(value)
+}
 
 func kindOf(tag string) string {
 	switch tag {
@@ -206,11 +230,17 @@ func (d *Document) mapping(node *yaml.Node, path string, target reflect.Value) {
 }
 
 // settings are the fields of a struct by their YAML names, and those names in
-// the order of the struct.
+// the order of the struct. The settings of an inlined struct are its own.
 func settings(target reflect.Value) (fields map[string]reflect.Value, names []string) {
 	fields = map[string]reflect.Value{}
 	for i := range target.NumField() {
-		name, _, _ := strings.Cut(target.Type().Field(i).Tag.Get("yaml"), ",")
+		name, option, _ := strings.Cut(target.Type().Field(i).Tag.Get("yaml"), ",")
+		if option == "inline" {
+			inlined, more := settings(target.Field(i))
+			maps.Copy(fields, inlined)
+			names = append(names, more...)
+			continue
+		}
 		fields[name] = target.Field(i)
 		names = append(names, name)
 	}

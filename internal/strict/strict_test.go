@@ -14,6 +14,11 @@ type inner struct {
 	Size int    `yaml:"size,omitempty"`
 }
 
+type both struct {
+	inner `yaml:",inline"`
+	Share float64 `yaml:"share"`
+}
+
 type sample struct {
 	Text   string        `yaml:"text"`
 	Number int           `yaml:"number"`
@@ -23,17 +28,18 @@ type sample struct {
 	List   []int         `yaml:"list"`
 	Inner  inner         `yaml:"inner"`
 	Many   []inner       `yaml:"many"`
+	Both   *both         `yaml:"both"`
 }
 
 func TestDecode(t *testing.T) {
 	got := sample{Number: 7, Wait: time.Minute, List: []int{1}, Inner: inner{Size: 9}}
-	d := Decode("x.yaml", []byte("text: a\ntruth: true\nwait: 1h30m\nhost: 192.0.2.1\nlist: [2, -3]\ninner: {name: b}\nmany:\n- name: c\n- {name: d, size: 4}\n"), &got)
+	d := Decode("x.yaml", []byte("text: a\ntruth: true\nwait: 1h30m\nhost: 192.0.2.1\nlist: [2, -3]\ninner: {name: b}\nmany:\n- name: c\n- {name: d, size: 4}\nboth: {share: 0.5, name: e}\n"), &got)
 	want := sample{Text: "a", Number: 7, Truth: true, Wait: 90 * time.Minute, Host: netip.MustParseAddr("192.0.2.1"),
-		List: []int{2, -3}, Inner: inner{"b", 9}, Many: []inner{{"c", 0}, {"d", 4}}}
+		List: []int{2, -3}, Inner: inner{"b", 9}, Many: []inner{{"c", 0}, {"d", 4}}, Both: &both{inner{"e", 0}, 0.5}}
 	if err := d.Err(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 	}
-	for setting, want := range map[string]bool{"": true, "text": true, "number": false, "list[1]": true, "inner.size": false, "many[1].size": true} {
+	for setting, want := range map[string]bool{"": true, "text": true, "number": false, "list[1]": true, "inner.size": false, "many[1].size": true, "both.name": true, "both.size": false} {
 		if d.Given(setting) != want || !d.Clean(setting) {
 			t.Errorf("%q: given %v, clean %v, want %v, true", setting, d.Given(setting), d.Clean(setting), want)
 		}
@@ -64,7 +70,16 @@ func TestDecodeRefuses(t *testing.T) {
 		"many: [{nam: a}]":             `1:9: many[0].nam: unknown setting (known: name, size)`,
 		"text: a\ntext: b":             `2:1: text: is given twice`,
 		"text: 2020-01-01":             `1:7: text: want text, not a date: write "2020-01-01" in quotes`,
-		"text: a\n<<: {text: b}":       `2:1: "<<": unknown setting (known: text, number, truth, wait, host, list, inner, many)`,
+		"text: a\n<<: {text: b}":       `2:1: "<<": unknown setting (known: text, number, truth, wait, host, list, inner, many, both)`,
+		"both: {weight: 1}":            `1:8: both.weight: unknown setting (known: name, size, share)`,
+		"both: [share]":                `1:7: both: want a mapping of settings`,
+		"both:":                        `1:6: both: has no value`,
+		"both: {share: [1]}":           `1:15: both.share: want a number, not a list`,
+		"both: {share: .inf}":          `1:15: both.share: ".inf" is not a number such as 2 or 0.5`,
+		"both: {share: 1e3}":           `1:15: both.share: "1e3" is not a number such as 2 or 0.5`,
+		"both: {share: 5%}":            `1:15: both.share: "5%" is not a number such as 2 or 0.5`,
+		`both: {share: "5"}`:           `1:15: both.share: "5" is not a number such as 2 or 0.5`,
+		"both: {name: a, name: b}":     `1:17: both.name: is given twice`,
 	} {
 		err := Decode("x.yaml", []byte(text), new(sample)).Err()
 		var invalid *Error

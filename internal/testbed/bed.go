@@ -7,6 +7,7 @@ import (
 	"heliotrope/internal/clock"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/ledger"
 	"heliotrope/internal/record"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/drbd"
@@ -32,16 +33,25 @@ type Bed interface {
 	Hypervisor(site storage.Site) Hypervisor
 	Storage(kind string, replication drbd.Options) (storage.System, error)
 	WAN() WAN
-	// Ping measures the round trip between the sites.
-	Ping(ctx context.Context, count int) (wan.Ping, error)
+	// Certify measures the path between the sites, both ways, while nothing
+	// else uses it.
+	Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, error)
 	// StartGuest runs the measured guest at a site, with the disk, and waits
 	// until it answers. memoryMiB 0 is the inventory's default.
 	StartGuest(ctx context.Context, site storage.Site, disk storage.Disk, memoryMiB int) (hypervisor.Domain, error)
 
 	// Load is the trial's workload in the guest, driven from here.
 	Load(ref trial.Ref) (record.Recording, error)
-	// Counters samples a host's counters, driven from here.
-	Counters(ref trial.Ref, host string) (record.Recording, error)
+	// Witness is what watches on a host, or what reports from the guest,
+	// through a trial, driven from here; see package witness.
+	Witness(ref trial.Ref, machine string) (record.Recording, error)
+	// CheckLedger reads the ledger back from a copy of the disk; acked is the
+	// newest record that the witness outside was told of.
+	CheckLedger(ctx context.Context, ref trial.Ref, copied storage.Copy, acked uint64) (ledger.Report, error)
+	// Evidence brings what may explain a failure into a local folder:
+	// consoles, kernel logs, the toolstack's and DRBD's, the qdiscs. What
+	// cannot be had is noted in the folder and is no error.
+	Evidence(ctx context.Context, folder string) error
 
 	Snapshot(ctx context.Context) (Snapshot, error)
 	Teardown(ctx context.Context) error

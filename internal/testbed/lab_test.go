@@ -5,7 +5,9 @@ package testbed_test
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +24,10 @@ import (
 	"heliotrope/internal/witness"
 )
 
-const diskBytes = 64 << 20
+const (
+	diskBytes   = 64 << 20
+	ledgerBytes = 8 << 20
+)
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -60,9 +65,10 @@ var database = campaign.AccessSpec{Name: "database", Outstanding: 2, Lines: []ca
 	{SizeBytes: 8192, SharePercent: 50, ReadPercent: 40, RandomPercent: 100},
 }}
 
-// TestRecordThroughMigration records the load in the guest and the counters of
-// every host through a live migration: nothing is lost and nothing is left.
-func TestRecordThroughMigration(t *testing.T) {
+// TestLabWitnesses runs all that watches through a pause of known length and a
+// live migration: everybody sees the pause, no acknowledged write is lost, and
+// nothing is left.
+func TestLabWitnesses(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	tb := open(t)
@@ -72,63 +78,102 @@ func TestRecordThroughMigration(t *testing.T) {
 	must(t, err)
 	t.Logf("facts: %+v", facts)
 
-	ref := trial.Ref{Campaign: "test", Attempt: 1, Trial: campaign.Trial{Sequence: 1, Seed: 42, Cell: campaign.Cell{Access: database}}}
+	ref := trial.Ref{Campaign: "test", Attempt: 1, DiskBytes: diskBytes, LedgerBytes: ledgerBytes,
+		Trial: campaign.Trial{Sequence: 1, Seed: 42, Cell: campaign.Cell{Access: database, WAN: "lan"}}}
 	system, err := tb.Storage("iscsi", drbd.Options{})
 	must(t, err)
 	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
 	must(t, err)
 	domain, err := tb.StartGuest(ctx, storage.SiteA, disk, 0)
 	must(t, err)
+	install(ctx, t, tb, append(tb.HostNames(), testbed.GuestName)...)
+	certificate, err := tb.Certify(ctx, ref)
+	must(t, err)
+	t.Logf("certificate: %+v", certificate)
 
-	recordings := map[string]record.Recording{}
-	for _, name := range tb.HostNames() {
-		recordings[name], err = tb.Counters(ref, name)
-		must(t, err)
-	}
 	guestLoad, err := tb.Load(ref)
 	must(t, err)
-	recordings[testbed.GuestName] = guestLoad
-	idle := clocks(ctx, t, tb, "idle, before")
-	for name, recording := range recordings {
-		must(t, recording.Start(ctx))
-		t.Logf("%s records", name)
+	recordings := []*recorded{{name: "load", Recording: guestLoad}}
+	for _, name := range append([]string{testbed.GuestName}, tb.HostNames()...) {
+		recording, err := tb.Witness(ref, name)
+		must(t, err)
+		recordings = append(recordings, &recorded{name: name, Recording: recording})
 	}
-	advance(ctx, t, guestLoad, 200)
-	clocks(ctx, t, tb, "under load, before")
-
+	for _, r := range slices.Backward(recordings) { // the hosts watch first and last
+		must(t, r.Start(ctx))
+	}
+	idle := clocks(ctx, t, tb, "before")
+	advance(ctx, t, guestLoad, 100)
+	pause := hold(ctx, t, tb.Hypervisor(storage.SiteA), domain.Name, 3*time.Second)
+	advance(ctx, t, guestLoad, 100)
 	must(t, system.PrepareMigration(ctx, disk, storage.SiteA, storage.SiteB))
 	migration, err := tb.Hypervisor(storage.SiteA).Migrate(ctx, domain.Name, tb.Hypervisor(storage.SiteB), nil)
 	must(t, err)
 	must(t, system.FinishMigration(ctx, disk, storage.SiteB))
 	t.Logf("migrated in %s", migration.Duration())
-	advance(ctx, t, guestLoad, 200)
-	clocks(ctx, t, tb, "under load, after")
+	advance(ctx, t, guestLoad, 100)
 
 	folder := t.TempDir()
-	for name, recording := range recordings {
-		progress, err := recording.Progress(ctx)
-		must(t, err)
-		if !progress.Running || progress.Steps == 0 {
-			t.Errorf("%s: %+v", name, progress)
-		}
-		must(t, recording.Stop(ctx))
-		started := time.Now()
-		_, err = recording.Fetch(ctx, filepath.Join(folder, name), nil)
-		must(t, err)
-		t.Logf("fetched from %s in %s", name, time.Since(started).Round(time.Millisecond))
+	for _, r := range recordings {
+		r.collect(ctx, t, folder)
 	}
-	after := clocks(ctx, t, tb, "idle, after")
-	checkLoad(t, filepath.Join(folder, testbed.GuestName), migration.Started.Add(idle[testbed.GuestName].Ahead),
+	after := clocks(ctx, t, tb, "after")
+	siteA, siteB := filepath.Join(folder, tb.HostNames()[0]), filepath.Join(folder, tb.HostNames()[1])
+	checkLoad(t, filepath.Join(folder, "load"), migration.Started.Add(idle[testbed.GuestName].Ahead),
 		migration.Finished.Add(after[testbed.GuestName].Ahead))
+	pause.check(t, siteA, idle[tb.HostNames()[0]])
+	checkMigration(t, siteA, siteB, idle[tb.HostNames()[0]], idle[tb.HostNames()[1]], migration)
 	for _, name := range tb.HostNames() {
 		checkCounters(t, tb, filepath.Join(folder, name), name)
 	}
+	copies, err := system.(storage.Copier).Copies(ctx, disk, storage.SiteB)
+	must(t, err)
+	checkLedger(ctx, t, tb, ref, copies, acked(t, siteA), nil)
+	checkEvidence(ctx, t, tb)
 
 	must(t, tb.Teardown(ctx))
 	later, err := tb.Snapshot(ctx)
 	must(t, err)
 	if changes := before.Diff(later); len(changes) > 0 {
 		t.Errorf("the hosts are not as before:\n%s", strings.Join(changes, "\n"))
+	}
+}
+
+// recorded is a recording and the name of its folder.
+type recorded struct {
+	name string
+	record.Recording
+}
+
+// collect wants it to run still, and brings its files.
+func (r *recorded) collect(ctx context.Context, t *testing.T, folder string) {
+	t.Helper()
+	progress, err := r.Progress(ctx)
+	must(t, err)
+	if !progress.Running || progress.Steps == 0 {
+		t.Errorf("%s: %+v", r.name, progress)
+	}
+	must(t, r.Stop(ctx))
+	started := time.Now()
+	_, err = r.Fetch(ctx, filepath.Join(folder, r.name), nil)
+	must(t, err)
+	t.Logf("fetched from %s in %s", r.name, time.Since(started).Round(time.Millisecond))
+}
+
+// install builds the witness and puts it on machines.
+func install(ctx context.Context, t *testing.T, tb *testbed.Testbed, machines ...string) {
+	t.Helper()
+	tb.WitnessBinary = filepath.Join(t.TempDir(), witness.Program)
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", tb.WitnessBinary, "heliotrope/cmd/heliotrope-witness")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	output, err := build.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	for _, machine := range machines {
+		started := time.Now()
+		must(t, tb.InstallWitness(ctx, machine))
+		t.Logf("installed on %s in %s", machine, time.Since(started).Round(time.Millisecond))
 	}
 }
 
@@ -197,7 +242,7 @@ func checkLoad(t *testing.T, folder string, migrated, finished time.Time) {
 			gap, gapEnd = e.GuestTimeNs-last, e.GuestTimeNs
 		}
 		last, worst = e.GuestTimeNs, max(worst, e.LatencyNs)
-		if end := e.OffsetBytes + int64(e.SizeBytes); end > diskBytes || e.OffsetBytes%512 != 0 {
+		if end := e.OffsetBytes + int64(e.SizeBytes); end > diskBytes-ledgerBytes || e.OffsetBytes%512 != 0 {
 			t.Errorf("an I/O at %d of %d bytes", e.OffsetBytes, e.SizeBytes)
 		}
 		return nil
@@ -212,38 +257,4 @@ func checkLoad(t *testing.T, folder string, migrated, finished time.Time) {
 	if share := float64(reads) / float64(ios); share < 0.4 || share > 0.6 {
 		t.Errorf("%.0f %% of the I/Os are reads, want 50", 100*share)
 	}
-}
-
-// checkCounters reads the counters: all that the host has, and traffic.
-func checkCounters(t *testing.T, tb *testbed.Testbed, folder, host string) {
-	t.Helper()
-	file, err := os.Open(filepath.Join(folder, witness.CountersFile))
-	must(t, err)
-	defer file.Close()
-	first, last := map[string]int64{}, map[string]int64{}
-	samples := map[time.Time]bool{}
-	must(t, witness.ReadCounters(file, func(r witness.Reading) error {
-		key := r.Device + " " + r.Name
-		if _, known := first[key]; !known {
-			first[key] = r.Value
-		}
-		last[key] = r.Value
-		samples[r.At] = true
-		return nil
-	}))
-	if last["memory free_bytes"] == 0 {
-		t.Errorf("%s: no free memory", host)
-	}
-	want := []string{"cpu idle_ticks", "test-net rx_bytes", "test-net tx_bytes"}
-	if host == tb.Inventory.WAN.Host {
-		want = append(want, "wan rx_bytes", "wan tx_bytes")
-	} else {
-		want = append(want, "guest-disk writes")
-	}
-	for _, key := range want {
-		if growth := last[key] - first[key]; growth == 0 {
-			t.Errorf("%s: %s did not change from %d", host, key, first[key])
-		}
-	}
-	t.Logf("%s: %d samples", host, len(samples))
 }

@@ -12,7 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"time"
 
 	"heliotrope/internal/clock"
@@ -26,13 +28,18 @@ import (
 	"heliotrope/internal/storage/iscsi"
 	"heliotrope/internal/storage/nfs"
 	"heliotrope/internal/wan"
+	"heliotrope/internal/witness"
 )
 
 var _ Bed = (*Testbed)(nil)
 
 // Testbed is a connected testbed. Connections are made when first used.
 type Testbed struct {
-	Inventory   *inventory.Inventory
+	Inventory *inventory.Inventory
+	// WitnessBinary is this machine's copy of the witness's program, for the
+	// other machines. By default it is beside the running program.
+	WitnessBinary string
+
 	hosts       map[string]*remote.SSHHost
 	hypervisors map[storage.Site]*xen.Host
 	guest       *remote.SSHHost
@@ -41,7 +48,12 @@ type Testbed struct {
 // Connect prepares the connections to every host of the inventory. It reads
 // the keys, but reaches no host yet.
 func Connect(inv *inventory.Inventory) (*Testbed, error) {
-	t := &Testbed{Inventory: inv, hosts: map[string]*remote.SSHHost{}}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("where is the running program: %w", err)
+	}
+	t := &Testbed{Inventory: inv, hosts: map[string]*remote.SSHHost{},
+		WitnessBinary: filepath.Join(filepath.Dir(program), witness.Program)}
 	var errs []error
 	for _, host := range inv.Hosts() {
 		connected, err := connect(host.Name, host.SSH, nil)
@@ -62,7 +74,6 @@ func Connect(inv *inventory.Inventory) (*Testbed, error) {
 	// wherever that runs.
 	reach := inventory.SSH{Address: inv.Guest.Address.Addr().String() + ":22",
 		User: inv.Guest.SSH.User, KeyFile: inv.Guest.SSH.KeyFile, HostKeys: inv.Guest.SSH.HostKeys}
-	var err error
 	t.guest, err = connect(GuestName, reach, t.hosts[inv.Store.Name])
 	return t, err
 }
@@ -158,11 +169,6 @@ func (t *Testbed) WANPlace() (host, device string) {
 
 // Shaper is WAN with all that the real one can do.
 func (t *Testbed) Shaper() *wan.Shaper { return wan.New(t.Inventory, t.hosts[t.Inventory.WAN.Host]) }
-
-// Ping measures the round trip from site A's host to site B's, five a second.
-func (t *Testbed) Ping(ctx context.Context, count int) (wan.Ping, error) {
-	return wan.Measure(ctx, t.hosts[t.Inventory.SiteA.Name], t.Inventory.SiteB.Address, count)
-}
 
 // clockRounds is how many exchanges estimate a clock: the best one counts.
 const clockRounds = 25

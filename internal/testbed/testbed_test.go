@@ -12,7 +12,9 @@ import (
 
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/storage"
 	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
 )
 
 func must(t *testing.T, err error) {
@@ -49,7 +51,10 @@ func TestFolders(t *testing.T) {
 	host := tb.Inventory.SiteA
 	for got, want := range map[string]string{
 		tb.RunDir(host.Name, "worker"):     host.DataDir + "/" + tb.Name() + ".run/worker",
-		tb.CountersDir(ref, host.Name):     host.DataDir + "/" + tb.Name() + ".run/counters-" + ref.Key(),
+		tb.WitnessDir(ref, host.Name):      host.DataDir + "/" + tb.Name() + ".run/witness-" + ref.Key(),
+		tb.WitnessDir(ref, GuestName):      "/run/heliotrope/witness-" + ref.Key(),
+		tb.witnessProgram(host.Name):       host.DataDir + "/" + tb.Name() + ".run/program/heliotrope-witness",
+		tb.witnessProgram(GuestName):       "/opt/heliotrope/heliotrope-witness",
 		tb.WorkerDir(host.Name):            host.DataDir + "/" + tb.Name() + ".worker",
 		tb.LoadDir(ref):                    "/run/heliotrope/load-" + ref.Key(),
 		tb.WorkerDir(GuestName):            "/opt/heliotrope",
@@ -69,8 +74,17 @@ func TestUnknownMachines(t *testing.T) {
 	if _, err := tb.Clock(t.Context(), "nowhere"); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
 		t.Errorf("its clock: %v", err)
 	}
-	if _, err := tb.Counters(trial.Ref{}, "nowhere"); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
-		t.Errorf("its counters: %v", err)
+	if _, err := tb.Witness(trial.Ref{}, "nowhere"); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
+		t.Errorf("its witness: %v", err)
+	}
+	if _, _, _, _, err := tb.WitnessSetup(t.Context(), trial.Ref{}, "nowhere"); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
+		t.Errorf("what its witness does: %v", err)
+	}
+	if err := tb.InstallWitness(t.Context(), "nowhere"); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
+		t.Errorf("a program for it: %v", err)
+	}
+	if _, err := tb.CheckLedger(t.Context(), trial.Ref{}, storage.Copy{Host: "nowhere"}, 1); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
+		t.Errorf("its ledger: %v", err)
 	}
 }
 
@@ -93,5 +107,42 @@ func TestParseFacts(t *testing.T) {
 	}
 	if versions["drbd"] != "8.4.11 / 9.2" {
 		t.Errorf("versions %q", versions["drbd"])
+	}
+}
+
+// TestWitnessConfigs: the witnesses of one attempt find each other, and no
+// others.
+func TestWitnessConfigs(t *testing.T) {
+	tb := connected(t)
+	inv := tb.Inventory
+	ref := trial.Ref{Trial: campaign.Trial{Sequence: 7, Seed: 12}, Attempt: 2, DiskBytes: 64 << 20, LedgerBytes: 8 << 20}
+	inGuest := tb.guestConfig(ref)
+	if inGuest.Device != "/dev/xvda" || inGuest.Region.OffsetBytes != 56<<20 || inGuest.Region.SizeBytes != 8<<20 || inGuest.Region.Seed != 14 {
+		t.Errorf("ledger on %s, %+v", inGuest.Device, inGuest.Region)
+	}
+	for _, host := range []*inventory.Host{&inv.SiteA, &inv.SiteB, &inv.Store} {
+		config := tb.hostConfig(ref, host.Name)
+		must(t, config.Check())
+		site := host != &inv.Store
+		switch {
+		case config.Domains != site || config.Listen.IsValid() != site:
+			t.Errorf("%s: %+v", host.Name, config)
+		case site && (config.Guest != inGuest.Listen || config.Token != inGuest.Token || config.Listen.Addr() != host.Address):
+			t.Errorf("%s and the guest do not find each other: %+v, %+v", host.Name, config, inGuest)
+		case !site && (len(config.Classes) == 0 || config.Devices[witness.WAN] != inv.WAN.Device):
+			t.Errorf("%s does not count the WAN's classes: %+v", host.Name, config)
+		}
+	}
+	if at := tb.hostConfig(ref, inv.SiteA.Name).Listen; inGuest.SiteA != at {
+		t.Errorf("heartbeats go to %s, but site A listens at %s", inGuest.SiteA, at)
+	}
+	again := ref
+	again.Attempt = 3
+	if tb.guestConfig(again).Token == inGuest.Token || LedgerRegion(again).Seed == inGuest.Region.Seed {
+		t.Error("two attempts have the same token")
+	}
+	ref.LedgerBytes = 0
+	if config := tb.guestConfig(ref); config.Device != "" {
+		t.Errorf("a ledger without a region: %+v", config)
 	}
 }

@@ -81,6 +81,10 @@ type Ref struct {
 	Trial    campaign.Trial `json:"trial"`
 	Attempt  int            `json:"attempt"` // from 1
 	Timeline Timeline       `json:"timeline,omitempty"`
+	// DiskBytes is the size of the disk under test, and LedgerBytes how much
+	// of it, at its end, is the ledger's: 0 for none.
+	DiskBytes   int64 `json:"disk_bytes,omitempty"`
+	LedgerBytes int64 `json:"ledger_bytes,omitempty"`
 	// Now is the time of a simulated trial, which passes without waiting.
 	// Zero for a real one.
 	Now time.Time `json:"now,omitzero"`
@@ -88,3 +92,23 @@ type Ref struct {
 
 // Key is unique in the campaign and sorts in the plan's order: "00007.1".
 func (r Ref) Key() string { return fmt.Sprintf("%05d.%d", r.Trial.Sequence, r.Attempt) }
+
+// From is the site where the guest starts, "a" or "b", as package storage
+// names them.
+func (r Ref) From() string {
+	if r.Trial.Direction == campaign.Return {
+		return "b"
+	}
+	return "a"
+}
+
+// To is the other site: where a migration takes the guest.
+func (r Ref) To() string {
+	if r.From() == "b" {
+		return "a"
+	}
+	return "b"
+}
+
+// LoadBytes is how much of the disk under test is the load's.
+func (r Ref) LoadBytes() int64 { return r.DiskBytes - r.LedgerBytes }

@@ -5,8 +5,10 @@ package wan_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +22,7 @@ import (
 type lab struct {
 	inventory *inventory.Inventory
 	siteA     *remote.SSHHost
+	siteB     *remote.SSHHost
 	bridge    *remote.SSHHost
 	shaper    *wan.Shaper
 }
@@ -34,7 +37,8 @@ func openLab(t *testing.T) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{inventory: inv, siteA: open(t, &inv.SiteA), bridge: open(t, inv.Host(inv.WAN.Host))}
+	l := &lab{inventory: inv, siteA: open(t, &inv.SiteA), siteB: open(t, &inv.SiteB),
+		bridge: open(t, inv.Host(inv.WAN.Host))}
 	l.shaper = wan.New(inv, l.bridge)
 	return l
 }
@@ -70,10 +74,9 @@ func (l *lab) run(t *testing.T, script string, args ...string) string {
 // traces is all that shaping could leave on the host.
 func (l *lab) traces(t *testing.T) string {
 	t.Helper()
-	return l.run(t, `/sbin/tc qdisc show; /sbin/tc filter show dev "$1" ingress; ls -1 /sys/class/net; ls -d /run/heliotrope 2> /dev/null
-		for process in /proc/[0-9]*; do
-			case $(tr '\0' ' ' < "$process/cmdline") in */wan-*/watchdog\ *) echo "${process##*/} still watches";; esac
-		done 2> /dev/null; true`, l.inventory.WAN.Device)
+	return l.run(t, `/sbin/tc qdisc show; /sbin/tc filter show dev "$1" ingress; ls -d /run/heliotrope 2> /dev/null
+		for port in "/sys/class/net/$1/master/brif/"*; do /sbin/ethtool -k "${port##*/}" | grep -e Features -e ' on'; done
+		grep -a -l 'wan-[^/]*/watchdog' /proc/[0-9]*/cmdline 2> /dev/null; true`, l.inventory.WAN.Device)
 }
 
 func (l *lab) shape(t *testing.T, text string, lease time.Duration) wan.Profile {
@@ -116,7 +119,7 @@ func (l *lab) ping(t *testing.T, what string, count int) wan.Ping {
 func (l *lab) pingIs(t *testing.T, profile wan.Profile, baseline wan.Ping) {
 	t.Helper()
 	const tolerance = 5 * time.Millisecond
-	ping := l.ping(t, profile.String(), 25)
+	ping := l.ping(t, profile.String(), 15)
 	if ping.Received == 0 {
 		t.Fatal("no ping came back")
 	}
@@ -147,11 +150,13 @@ func TestLabWAN(t *testing.T) {
 			t.Errorf("the host is not as before:\n%s\nbefore it was\n%s", after, before)
 		}
 	}
-	baseline := l.ping(t, "baseline", 40)
+	baseline := l.ping(t, "baseline", 25)
 	t.Run("profiles", func(t *testing.T) { l.testProfiles(t, baseline, nothingLeft) })
+	t.Run("certificates", func(t *testing.T) { l.testCertificates(t, nothingLeft) })
+	t.Run("offloads of a bridge", func(t *testing.T) { l.testBridge(t, nothingLeft) })
 	t.Run("lease", func(t *testing.T) { l.testLease(t, nothingLeft) })
 	t.Run("lost watchdog", func(t *testing.T) { l.testLostWatchdog(t, nothingLeft) })
-	t.Run("half a state", func(t *testing.T) { l.testHalfAState(t, nothingLeft) })
+	t.Run("half a state", func(t *testing.T) { l.testHalfAState(t, before, nothingLeft) })
 	t.Run("strangers", func(t *testing.T) { l.testStrangers(t, nothingLeft) })
 	t.Run("refused by the host", func(t *testing.T) {
 		wrong := *l.inventory
@@ -166,8 +171,7 @@ func TestLabWAN(t *testing.T) {
 
 func (l *lab) testProfiles(t *testing.T, baseline wan.Ping, nothingLeft func(*testing.T)) {
 	for _, text := range []string{
-		"rtt=60ms,rate=100mbit", "rtt=60ms,rate=100mbit", "transatlantic", "rtt=40ms,jitter=4ms,loss=1%,rate=50mbit", "rtt=20ms",
-		"lan", "continental",
+		"rtt=60ms,rate=100mbit", "rtt=60ms,rate=100mbit", "rtt=20ms", "lan", "continental",
 	} {
 		l.pingIs(t, l.shape(t, text, time.Minute), baseline)
 	}
@@ -197,31 +201,37 @@ func (l *lab) testProfiles(t *testing.T, baseline wan.Ping, nothingLeft func(*te
 }
 
 func (l *lab) testLease(t *testing.T, nothingLeft func(*testing.T)) {
+	const first, second = 5 * time.Second, 8 * time.Second
 	started := time.Now()
-	l.shape(t, "rtt=60ms,rate=100mbit", 8*time.Second)
-	time.Sleep(time.Until(started.Add(5 * time.Second)))
-	if err := l.shaper.Renew(t.Context(), 12*time.Second); err != nil {
+	shaped := wan.Profile{RTT: 60 * time.Millisecond, RateBits: 100e6}
+	if err := l.shaper.Shape(t.Context(), shaped, first); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.shaper.Renew(t.Context(), second); err != nil {
 		t.Fatal(err)
 	}
 	renewed := time.Now()
-	time.Sleep(time.Until(started.Add(12 * time.Second)))
+	time.Sleep(time.Until(started.Add(first + 2*time.Second)))
 	state, err := l.shaper.State(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if state.ToA == nil || state.ToB == nil || !state.LeaseHeld {
-		t.Fatalf("gone although renewed: %+v", state)
+	if err := state.Check(shaped); err != nil || !state.LeaseHeld {
+		t.Fatalf("gone although renewed: %v, %+v", err, state)
 	}
-	cleared := l.awaitCleared(t, renewed.Add(30*time.Second))
-	t.Logf("a lease of 12 s ended after %s", cleared.Sub(renewed).Round(100*time.Millisecond))
-	if cleared.Before(renewed.Add(12 * time.Second)) {
+	cleared := l.awaitCleared(t, renewed.Add(second+15*time.Second))
+	t.Logf("a lease of %s ended after %s", second, cleared.Sub(renewed).Round(100*time.Millisecond))
+	if cleared.Before(renewed.Add(second)) {
 		t.Error("the lease ended too early")
 	}
 	nothingLeft(t)
 	if err := l.shaper.Renew(t.Context(), time.Minute); !errors.Is(err, wan.ErrLapsed) {
 		t.Errorf("renewing what has lapsed: got %v, want ErrLapsed", err)
 	}
-	l.shape(t, "lan", time.Second)
+	// Here the offloads are all that there is to clear.
+	if err := l.shaper.Shape(t.Context(), wan.Profile{Name: "lan"}, time.Second); err != nil {
+		t.Fatal(err)
+	}
 	l.awaitCleared(t, time.Now().Add(15*time.Second))
 	nothingLeft(t)
 }
@@ -243,6 +253,17 @@ func (l *lab) awaitCleared(t *testing.T, limit time.Time) time.Time {
 	return time.Time{}
 }
 
+// await waits for what the host does by itself within 5 s.
+func (l *lab) await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); !is(); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Errorf("waited in vain for %s", what)
+			return
+		}
+	}
+}
+
 func (l *lab) testLostWatchdog(t *testing.T, nothingLeft func(*testing.T)) {
 	l.shape(t, "rtt=60ms,rate=100mbit", time.Minute)
 	folder := "/run/heliotrope/wan-" + l.inventory.Name
@@ -254,7 +275,7 @@ func (l *lab) testLostWatchdog(t *testing.T, nothingLeft func(*testing.T)) {
 	l.shape(t, "rtt=60ms,rate=100mbit", time.Minute)
 	l.run(t, `rm "$1/pid"`, folder)
 	l.shape(t, "rtt=30ms,rate=100mbit", time.Minute)
-	time.Sleep(7 * time.Second)
+	l.await(t, "one watchdog", func() bool { return strings.Count(l.traces(t), "/cmdline") == 1 })
 	if err := l.shaper.Renew(t.Context(), time.Minute); err != nil {
 		t.Error(err)
 	}
@@ -264,32 +285,47 @@ func (l *lab) testLostWatchdog(t *testing.T, nothingLeft func(*testing.T)) {
 	nothingLeft(t)
 }
 
-// testHalfAState starts from what a crash, or a hand, can leave.
-func (l *lab) testHalfAState(t *testing.T, nothingLeft func(*testing.T)) {
+// testHalfAState starts from what a crash, or a hand, can leave: shaped again it
+// is whole, and cleared it is gone.
+func (l *lab) testHalfAState(t *testing.T, before string, nothingLeft func(*testing.T)) {
 	for _, damage := range []string{
 		`/sbin/tc qdisc del dev "$1" root`,
 		`/sbin/tc qdisc del dev "$1" ingress`,
 		`/sbin/tc filter del dev "$1" ingress`,
 		`/sbin/tc qdisc del dev "$1" root; /sbin/tc qdisc del dev "$1" ingress; /sbin/tc qdisc del dev "$2" root`,
-		`rm -r /run/heliotrope`,
+		`/sbin/ethtool -K "$1" gro on`,
 	} {
-		for _, again := range []bool{true, false} {
-			profile := l.shape(t, "continental", time.Minute)
-			l.run(t, damage, l.inventory.WAN.Device, l.shaper.IFB())
-			if again {
-				l.shape(t, "continental", time.Minute)
-				if ping := l.ping(t, fmt.Sprintf("repaired %s", damage), 5); ping.Min < profile.RTT {
-					t.Errorf("after %s: not shaped both ways", damage)
-				}
-			}
-			if err := l.shaper.Clear(t.Context()); err != nil {
-				t.Error(err)
-			}
-			if strings.HasPrefix(damage, "rm") {
-				time.Sleep(7 * time.Second) // the watchdog nobody can find
-			}
-			nothingLeft(t)
+		l.shape(t, "continental", time.Minute)
+		l.run(t, damage, l.inventory.WAN.Device, l.shaper.IFB())
+		l.isRepaired(t, damage)
+		l.run(t, damage, l.inventory.WAN.Device, l.shaper.IFB())
+		if err := l.shaper.Clear(t.Context()); err != nil {
+			t.Error(err)
 		}
+		nothingLeft(t)
+	}
+	for _, again := range []bool{true, false} {
+		const damage = `rm -r /run/heliotrope`
+		l.shape(t, "continental", time.Minute)
+		l.run(t, damage)
+		if again {
+			l.isRepaired(t, damage)
+		}
+		if err := l.shaper.Clear(t.Context()); err != nil {
+			t.Error(err)
+		}
+		// The watchdog nobody can find.
+		l.await(t, "the host to be as before", func() bool { return l.traces(t) == before })
+		nothingLeft(t)
+	}
+}
+
+// isRepaired shapes again what was damaged.
+func (l *lab) isRepaired(t *testing.T, damage string) {
+	t.Helper()
+	profile := l.shape(t, "continental", time.Minute)
+	if ping := l.ping(t, "repaired "+damage, 2); ping.Min < profile.RTT {
+		t.Errorf("after %s: not shaped both ways", damage)
 	}
 }
 
@@ -313,4 +349,131 @@ func (l *lab) testStrangers(t *testing.T, nothingLeft func(*testing.T)) {
 		l.run(t, stranger.remove, l.inventory.WAN.Device)
 		nothingLeft(t)
 	}
+}
+
+// testCertificates measures what the profiles promise, in both directions.
+func (l *lab) testCertificates(t *testing.T, nothingLeft func(*testing.T)) {
+	const folder = "/run/heliotrope-wan-test"
+	l.uploadWitness(t, folder)
+	tolerance := wan.Tolerance{RTTMs: 2, RTTPercent: 3, MinThroughputPercent: 1} // a busy machine carries little
+	for _, text := range []string{"lan", "rtt=60ms,rate=100mbit", "transpacific", "rtt=40ms,jitter=4ms,loss=5%,rate=50mbit"} {
+		profile := l.shape(t, text, 5*time.Minute)
+		request := wan.CertifyRequest{
+			A:      wan.Site{Host: l.siteA, Address: l.inventory.SiteA.Address, Witness: folder + "/witness"},
+			B:      wan.Site{Host: l.siteB, Address: l.inventory.SiteB.Address, Witness: folder + "/witness"},
+			Bridge: l.inventory.Host(l.inventory.WAN.Host).Address, Shaper: l.shaper, Profile: profile,
+		}
+		certificate := l.certify(t, request)
+		// As a trial does when the machine was too busy to emulate.
+		for range 2 {
+			if err := certificate.Check(profile, tolerance); err != nil {
+				t.Logf("once more: %v", err)
+				certificate = l.certify(t, request)
+			}
+		}
+		if err := certificate.Check(profile, tolerance); err != nil {
+			t.Error(err)
+		}
+		if err := certificate.Check(wan.Profile{RTT: profile.RTT + 20*time.Millisecond, RateBits: 2e6}, tolerance); err == nil {
+			t.Errorf("%s passes for another WAN", profile)
+		}
+	}
+	if err := l.shaper.Clear(t.Context()); err != nil {
+		t.Error(err)
+	}
+	nothingLeft(t)
+}
+
+// certify logs what it measured, for the reader.
+func (l *lab) certify(t *testing.T, request wan.CertifyRequest) wan.Certificate {
+	t.Helper()
+	started := time.Now()
+	certificate, err := wan.Certify(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s: certified in %s; to the bridge %s median, %s least", request.Profile, time.Since(started).Round(time.Millisecond),
+		certificate.Bridge.Median, certificate.Bridge.Min)
+	for name, d := range map[string]wan.Direction{"A to B": certificate.AToB, "B to A": certificate.BToA} {
+		t.Logf("%s: %s: rtt median %s least %s most %s, %d of %d lost, %.2f Mbit/s, %d packets, %d drops, limit %d of %d", request.Profile, name,
+			d.Ping.Median, d.Ping.Min, d.Ping.Max, d.Ping.Sent-d.Ping.Received, d.Ping.Sent, d.ThroughputBits/1e6,
+			d.Packets, d.Drops, d.LimitPackets, d.WantLimitPackets)
+		if request.Profile.IsShaping() && d.Packets == 0 {
+			t.Errorf("%s: %s: netem counted no packet", request.Profile, name)
+		}
+	}
+	return certificate
+}
+
+// uploadWitness builds the witness and puts it on the hosts of both sites.
+func (l *lab) uploadWitness(t *testing.T, folder string) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "witness")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "heliotrope/cmd/heliotrope-witness")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the witness: %v\n%s", err, output)
+	}
+	for _, host := range []*remote.SSHHost{l.siteA, l.siteB} {
+		files, err := host.Files()
+		if err == nil {
+			t.Cleanup(func() {
+				if err := files.RemoveAll(folder); err != nil {
+					t.Error(err)
+				}
+			})
+			err = files.MkdirAll(folder)
+		}
+		if err == nil {
+			err = host.Upload(t.Context(), program, folder+"/witness", 0o755, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// testBridge has a bridge whose ports can cut large packets, as real NICs can,
+// and which hands them on uncut. It has no ports of the test network.
+func (l *lab) testBridge(t *testing.T, nothingLeft func(*testing.T)) {
+	l.run(t, `/sbin/ip link add hlt-test-br type bridge && /sbin/ip link add hlt-test-a type ifb &&
+		/sbin/ip link set hlt-test-a master hlt-test-br && /sbin/ethtool -K hlt-test-br tx-tcp-ecn-segmentation off`)
+	features := func() string { return l.run(t, "/sbin/ethtool -k hlt-test-br; /sbin/ethtool -k hlt-test-a") }
+	before := features()
+	if !strings.Contains(before, "tx-tcp-segmentation: on") || !strings.Contains(before, "tx-tcp-ecn-segmentation: off") {
+		t.Fatalf("not what is to be tested:\n%s", before)
+	}
+	inv := *l.inventory
+	inv.WAN.Device = "hlt-test-a"
+	shaper := wan.New(&inv, l.bridge)
+	for _, text := range []string{"lan", "rtt=60ms", "rtt=60ms"} {
+		profile, err := wan.ParseProfile(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := shaper.Shape(t.Context(), profile, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		state, err := shaper.State(t.Context())
+		if err == nil {
+			err = state.Check(profile)
+		}
+		bridge, port, _ := strings.Cut(features(), "Features for hlt-test-a:")
+		if err != nil || strings.Contains(bridge, "tx-tcp-segmentation: on") || !strings.Contains(port, "tx-tcp-segmentation: on") {
+			t.Errorf("%s: %v, and the bridge has\n%s\nand its port\n%s", text, err, bridge, port)
+		}
+	}
+	l.run(t, `/sbin/ethtool -K hlt-test-br tx-tcp-segmentation on`)
+	state, err := shaper.State(t.Context())
+	if err != nil || !slices.Equal(state.Offloads, []string{"hlt-test-br tx-tcp-segmentation"}) {
+		t.Errorf("switched on by hand: got %+v, %v", state, err)
+	}
+	if err := shaper.Clear(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if after := features(); after != before {
+		t.Errorf("the offloads are not as before:\n%s\nbefore they were\n%s", after, before)
+	}
+	l.run(t, `/sbin/ip link del hlt-test-a; /sbin/ip link del hlt-test-br`)
+	nothingLeft(t)
 }

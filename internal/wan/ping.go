@@ -15,8 +15,12 @@ import (
 
 // Ping is a series of measured round trips.
 type Ping struct {
-	Sent, Received         int
-	Min, Mean, Median, Max time.Duration // 0 when nothing was received
+	Sent     int           `json:"sent"`
+	Received int           `json:"received"`
+	Min      time.Duration `json:"min_ns"` // 0, as the others, when nothing was received
+	Mean     time.Duration `json:"mean_ns"`
+	Median   time.Duration `json:"median_ns"`
+	Max      time.Duration `json:"max_ns"`
 }
 
 // LossPercent is the share of round trips that did not come back.
@@ -30,6 +34,7 @@ func (p Ping) LossPercent() float64 {
 const (
 	maxPings        = 10_000
 	pingInterval    = 200 * time.Millisecond
+	minPingInterval = 2 * time.Millisecond
 	pingLastReply   = 5 * time.Second
 	pingStartMargin = 30 * time.Second
 )
@@ -37,15 +42,21 @@ const (
 // Measure sends count pings from a host to an address, five a second. Pings
 // that get lost are a result, not an error.
 func Measure(ctx context.Context, from remote.Runner, to netip.Addr, count int) (Ping, error) {
-	if count < 1 || count > maxPings || !to.IsValid() {
-		return Ping{}, fmt.Errorf("%s: %d pings to %s: want 1 to %d, to a valid address", from.Name(), count, to, maxPings)
+	return measure(ctx, from, to, count, pingInterval)
+}
+
+// measure is Measure with another interval; below 200 ms only root may.
+func measure(ctx context.Context, from remote.Runner, to netip.Addr, count int, interval time.Duration) (Ping, error) {
+	if count < 1 || count > maxPings || !to.IsValid() || interval < minPingInterval {
+		return Ping{}, fmt.Errorf("%s: %d pings to %s every %s: want 1 to %d, to a valid address, not closer than %s",
+			from.Name(), count, to, interval, maxPings, minPingInterval)
 	}
 	result, err := from.Run(ctx, remote.Command{
 		// By its path: busybox has a lesser ping.
-		Args: []string{"/bin/ping", "-c", strconv.Itoa(count), "-i", seconds(pingInterval),
+		Args: []string{"/bin/ping", "-c", strconv.Itoa(count), "-i", seconds(interval),
 			"-W", seconds(pingLastReply), "-n", to.String()},
 		Env:     []string{"LC_ALL=C"},
-		Timeout: time.Duration(count)*pingInterval + pingLastReply + pingStartMargin,
+		Timeout: time.Duration(count)*interval + pingLastReply + pingStartMargin,
 	})
 	// It returns 1 when no reply came.
 	if code, ended := remote.ExitCode(err); !ended || code > 1 {

@@ -19,13 +19,18 @@ type State struct {
 	Profile string
 	// ToB and ToA are the two directions; nil where nothing of ours is.
 	ToB, ToA *Queue
+	// Offloads are those on the bridging host that are on, each as "INTERFACE
+	// FEATURE" in ethtool's words, and have netem see many packets as one: its
+	// loss would come in bursts. None is while a lease is held.
+	Offloads []string
 	// LeaseHeld says whether the shaping ends by itself, LeaseLeft when.
 	LeaseHeld bool
 	LeaseLeft time.Duration
 }
 
 // Queue is one direction's netem. Its counters start with its first Shape and
-// go on through others until Clear; they wrap at 2³² packets.
+// go on through others until Clear; they wrap at 2³² packets. The kernel counts
+// the packets within a merged one as they are sent, but as one when it drops it.
 type Queue struct {
 	Delay, Jitter time.Duration // one way
 	LossPercent   float64
@@ -44,14 +49,17 @@ const kernelTolerance = time.Microsecond
 
 // Check says in what the state is not what the profile asks for.
 func (s State) Check(profile Profile) error {
-	if !profile.IsShaping() {
-		if s.ToA != nil || s.ToB != nil {
-			return fmt.Errorf("%s: the WAN is still shaped", profile)
-		}
-		return nil
+	var problems []error
+	switch {
+	case profile.IsShaping():
+		problems = append(problems, s.ToB.check("to site B", profile), s.ToA.check("to site A", profile))
+	case s.ToA != nil || s.ToB != nil:
+		problems = append(problems, errors.New("the WAN is still shaped"))
 	}
-	err := oneLine([]error{s.ToB.check("to site B", profile), s.ToA.check("to site A", profile)})
-	if err != nil {
+	if len(s.Offloads) > 0 && (s.LeaseHeld || profile.IsShaping()) {
+		problems = append(problems, fmt.Errorf("packets are merged: %s", strings.Join(s.Offloads, ", ")))
+	}
+	if err := oneLine(problems); err != nil {
 		return fmt.Errorf("%s: %w", profile, err)
 	}
 	return nil
@@ -87,8 +95,14 @@ func (q *Queue) check(direction string, profile Profile) error {
 // parseState reads the output of control.sh's state.
 func parseState(output []byte, handle string) (State, error) {
 	lease, rest, _ := bytes.Cut(output, []byte("\n"))
-	profile, queues, _ := bytes.Cut(rest, []byte("\n"))
+	profile, rest, _ := bytes.Cut(rest, []byte("\n"))
+	offloads, queues, _ := bytes.Cut(rest, []byte("\n"))
 	state := State{Profile: string(profile)}
+	for offload := range strings.SplitSeq(string(offloads), ",") {
+		if offload != "" {
+			state.Offloads = append(state.Offloads, offload)
+		}
+	}
 	held, left, found := strings.Cut(string(lease), " ")
 	seconds, err := strconv.ParseInt(left, 10, 64)
 	if err != nil || !found {

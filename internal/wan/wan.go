@@ -1,20 +1,25 @@
 // Package wan emulates the wide area network between the sites with netem, on
 // the host that bridges them: what leaves by the device that leads to site B
 // is shaped there, and what comes in by it is shaped on an ifb device of ours,
-// each way with half of the round trip.
+// each way with half of the round trip. Certify measures what came of it.
 //
 // It promises that
 //   - shaping twice, or again after a crash half-way, ends in the same state,
 //     and that a qdisc of somebody else is never replaced;
+//   - netem sees packets as they are on the wire: the bridging host merges none
+//     it forwards (generic receive offload is off at the bridge's ports) and
+//     cuts what it sends itself before it gets there (segmentation offload is
+//     off at the bridge), for all profiles alike, so that trials compare;
 //   - shaping ends with its lease: a watchdog on the host itself removes it
 //     when nobody renews it, whatever became of us;
-//   - Teardown needs nothing but the inventory and leaves the host as it was.
+//   - Teardown needs nothing but the inventory and leaves the host as it was,
+//     with those offloads on that were on.
 //
-// It is dangerous in two ways. What the bridging host sends to site B by
-// itself is shaped too, as it must be when that is the storage server. And
-// netem delays and loses what the kernel hands it, which can be many packets
-// merged into one (GRO): where State shows many more bytes a packet than the
-// MTU, loss comes in bursts.
+// It is dangerous in these ways. What the bridging host sends to site B by
+// itself is shaped too, as it must be when that is the storage server. Ports
+// that join the bridge while it is shaped may merge packets: State names them.
+// What a guest on the bridging host hands over merged stays merged, and so does
+// what that host sends itself by a device that is in no bridge.
 package wan
 
 import (
@@ -100,7 +105,8 @@ func (s *Shaper) handle() string {
 
 // Shape makes the WAN behave as the profile says, for as long as the lease is
 // renewed. It replaces what was shaped before, and its lease. A profile that
-// shapes nothing clears the WAN, but its lease is to be renewed like any other.
+// shapes nothing removes the shaping, but packets are not merged for it either,
+// and its lease is to be renewed like any other.
 // When it fails, nothing is shaped, or the lease ends it.
 func (s *Shaper) Shape(ctx context.Context, profile Profile, lease time.Duration) error {
 	if err := profile.Validate(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -154,7 +155,7 @@ func TestParseStateOfStrangers(t *testing.T) {
 
 func TestParseStateCleared(t *testing.T) {
 	state, err := parseState(testdata(t, "state-clear.txt"), "169a:")
-	if err != nil || state != (State{}) {
+	if err != nil || !reflect.DeepEqual(state, State{}) {
 		t.Errorf("got %+v, %v", state, err)
 	}
 	if err := state.Check(Profile{Name: "lan"}); err != nil {
@@ -166,8 +167,26 @@ func TestParseStateCleared(t *testing.T) {
 	}
 }
 
+func TestOffloadsAreNamed(t *testing.T) {
+	state, err := parseState([]byte("1 60\nlan\neth1 generic-receive-offload,br0 tx-tcp-segmentation,\n[]"), "169a:")
+	if err != nil || !slices.Equal(state.Offloads, []string{"eth1 generic-receive-offload", "br0 tx-tcp-segmentation"}) {
+		t.Fatalf("got %+v, %v", state, err)
+	}
+	want := "lan: packets are merged: eth1 generic-receive-offload, br0 tx-tcp-segmentation"
+	if err := state.Check(Profile{Name: "lan"}); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	state.LeaseHeld = false
+	if err := state.Check(Profile{Name: "lan"}); err != nil {
+		t.Errorf("nobody asked for anything: got %v", err)
+	}
+}
+
 func TestParseBadState(t *testing.T) {
-	for _, output := range []string{"", "x", "1", "1 x\n\n[]", "1 60\nlan\n", "1 60\nlan\nError", "1 60\nlan\n[]\n{", "1 60\nlan\n[{\"kind\":3}]"} {
+	for _, output := range []string{
+		"", "x", "1", "1 x\n\n\n[]", "1 60\nlan\n\n", "1 60\nlan\n\nError", "1 60\nlan\n\n[]\n{", "1 60\nlan\n\n[{\"kind\":3}]",
+		"1 60\nlan\n[]", // without the line of the offloads
+	} {
 		if state, err := parseState([]byte(output), "169a:"); err == nil {
 			t.Errorf("%q: got %+v", output, state)
 		}

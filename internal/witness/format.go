@@ -11,14 +11,10 @@ import (
 	"time"
 )
 
-// CountersFile is the name of the raw file of a host's counters, on the host
-// and where Fetch puts it.
-const CountersFile = "counters.txt"
-
 // Reading is one value of one counter.
 type Reading struct {
 	At     time.Time // on the host's own clock
-	Device string    // a role: CPU, Memory, GuestDisk, TestNet, WAN
+	Device string    // a role: CPU, Memory, GuestDisk, ...
 	Name   string    // of the table Counters
 	Value  int64
 }
@@ -99,10 +95,16 @@ func WriteCounters(w io.Writer, readings iter.Seq[Reading]) error {
 			fmt.Fprintf(output, "@%d\n", at.UnixNano())
 		}
 		// bufio keeps its first error for Flush.
-		fmt.Fprintf(output, "%s %s %d\n", reading.Device, reading.Name, reading.Value)
+		_, _ = output.Write(AppendCounter(output.AvailableBuffer(), reading.Device, reading.Name, reading.Value))
 	}
 	if !at.IsZero() {
 		fmt.Fprintln(output, ".")
 	}
 	return output.Flush()
+}
+
+// AppendCounter appends the line of a reading within a sample.
+func AppendCounter(to []byte, device, name string, value int64) []byte {
+	to = append(append(append(append(to, device...), ' '), name...), ' ')
+	return append(strconv.AppendInt(to, value, 10), '\n')
 }

@@ -1,26 +1,25 @@
-// Package witness samples what the hosts see during a trial.
+// Package witness has what watches through a trial: on the hosts, and in the
+// guest. Program does the watching; this package starts it on a machine,
+// fetches its raw files and reads them.
 //
 // It promises that a sample is complete or left out, that a counter which a
-// host does not have is left out and never made up, and that sampling costs a
-// host little: two processes for the whole run that read a few files. On the
-// emulated testbed, one sample a second took 2.4 % of a host's processor while
-// the machine had other work; a shell that reads the files itself took 20 %.
+// host does not have is left out and never made up, and that a witness any
+// part of which fails ends as a whole, and is seen to have ended: no file goes
+// on with a part of it missing.
 //
 // Dangerous: counters are as the kernel has them. They start again at 0 when
 // their device is made anew, as when a disk is connected again; take
-// differences only between neighbours, and only where they do not fall.
+// differences only between neighbours, and only where they do not fall. All
+// times are on the clock of the machine that wrote them.
 package witness
 
 import (
 	"context"
-	_ "embed" // the scripts
+	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"path"
-	"regexp"
-	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -28,86 +27,78 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// A shell gives the pace and awk makes the samples. With busybox or bash no
-// process is started for a sample.
-var (
-	//go:embed launch.sh
-	launchScript string
-	//go:embed pace.sh
-	paceScript string
-	//go:embed counters.awk
-	countersProgram string
+// Files of the program by which it shows that it is alive. A number is the
+// first word of the only line.
+const (
+	// SamplesFile counts the samples of all counters on a host; it is behind
+	// CountersFile, never ahead.
+	SamplesFile = "samples"
+	// BeatsFile has `sent acked`: how many heartbeats the guest has sent, and
+	// the newest record of its ledger that the disk has acknowledged.
+	BeatsFile = "beats"
 )
-
-// CountersConfig says what is sampled beside the host's processors and memory.
-type CountersConfig struct {
-	// Interval from one sample to the next, at least 10 ms.
-	Interval time.Duration
-	// Devices by role: the path of a block device for GuestDisk, the name of
-	// a network interface for TestNet and WAN. A role without a device is
-	// left out.
-	Devices map[string]string
-}
-
-// Interval is how often the hosts' counters are sampled in a trial.
-const Interval = time.Second
 
 const (
-	minInterval = 10 * time.Millisecond
-	// samplesFile counts the samples.
-	samplesFile = "samples"
-	// firstSampleLimit is how long the first sample may take.
-	firstSampleLimit = time.Minute
-	startPause       = 100 * time.Millisecond
-	stopGrace        = 10 * time.Second
+	// startLimit is how long the first sign of life may take.
+	startLimit = time.Minute
+	startPause = 100 * time.Millisecond
+	stopGrace  = 10 * time.Second
 )
 
-// counters is the recording.
-type counters struct {
+// recording is the program on one machine.
+type recording struct {
 	process record.Process
 	args    []string
-	steps   atomic.Int64 // when last seen
+	life    string   // SamplesFile or BeatsFile
+	files   []string // raw files that it leaves
+	steps   atomic.Int64
 }
 
-// deviceName is a name in /sys/class/block or /sys/class/net; the kernel
-// forbids slashes and spaces in both.
-var deviceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-
-// NewCounters samples the counters of a host into CountersFile in dir, a folder
-// of its own there. Nothing is started yet.
-func NewCounters(host remote.Runner, dir string, config CountersConfig) (record.Recording, error) {
-	if config.Interval < minInterval {
-		return nil, fmt.Errorf("%s: counters every %s: want at least %s", host.Name(), config.Interval, minInterval)
+// NewHost watches on a host, in dir, a folder of its own there. The program is
+// a path on the host. Nothing is started yet.
+func NewHost(host remote.Runner, program, dir string, config HostConfig) (record.Recording, error) {
+	if err := config.Check(); err != nil {
+		return nil, fmt.Errorf("%s: witness on a host: %w", host.Name(), err)
 	}
-	args := []string{"sh", "-c", launchScript, "counters", paceScript, countersProgram, strconv.FormatInt(config.Interval.Microseconds(), 10)}
-	for _, role := range slices.Sorted(maps.Keys(config.Devices)) {
-		device := config.Devices[role]
-		if device == "" {
-			continue
-		}
-		name := device
-		switch role {
-		case GuestDisk:
-			if name = path.Base(device); device != "/dev/"+name {
-				return nil, fmt.Errorf("%s: %s %q: want the path of a block device, such as /dev/sda", host.Name(), role, device)
-			}
-		case TestNet, WAN:
-		default:
-			return nil, fmt.Errorf("%s: no counters for a %q", host.Name(), role)
-		}
-		if !deviceName.MatchString(name) {
-			return nil, fmt.Errorf("%s: %s %q is no name of a device", host.Name(), role, device)
-		}
-		args = append(args, role, name)
-	}
-	return &counters{process: record.Process{Host: host, Dir: dir}, args: args}, nil
+	return newRecording(host, program, dir, SamplesFile, config.Files(), "host", config)
 }
 
-// Start returns when there is a sample.
-func (c *counters) Start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, firstSampleLimit, errors.New("no sample within "+firstSampleLimit.String()))
+// NewGuest reports from the guest, in dir, a folder of its own there. It leaves
+// no files: what it has to say arrives at the hosts.
+func NewGuest(host remote.Runner, program, dir string, config GuestConfig) (record.Recording, error) {
+	if err := config.Check(); err != nil {
+		return nil, fmt.Errorf("%s: witness in the guest: %w", host.Name(), err)
+	}
+	return newRecording(host, program, dir, BeatsFile, nil, "guest", config)
+}
+
+// Files are the names of the raw files that this configuration leaves, all of
+// them from the first sample on. On site B's host HeartbeatsFile stays empty.
+func (c HostConfig) Files() []string {
+	files := []string{CountersFile}
+	if c.Domains {
+		files = append(files, DomainsFile)
+	}
+	if c.Listen.IsValid() {
+		files = append(files, HeartbeatsFile, ExchangesFile)
+	}
+	return files
+}
+
+func newRecording(host remote.Runner, program, dir, life string, files []string, subcommand string, config any) (record.Recording, error) {
+	text, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
+	return &recording{process: record.Process{Host: host, Dir: dir},
+		args: []string{program, subcommand, string(text)}, life: life, files: files}, nil
+}
+
+// Start returns when there is a sample, or when heartbeats are sent.
+func (r *recording) Start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errors.New("no sign of life within "+startLimit.String()))
 	defer cancel()
-	err := c.process.Start(ctx, c.args...)
+	err := r.process.Start(ctx, r.args...)
 	for pause := time.NewTimer(0); err == nil; pause.Reset(startPause) {
 		select {
 		case <-ctx.Done():
@@ -115,55 +106,68 @@ func (c *counters) Start(ctx context.Context) error {
 			continue
 		case <-pause.C:
 		}
-		var progress record.Progress
-		progress, err = c.Progress(ctx)
+		var status record.Status
+		status, err = r.status(ctx)
 		switch {
 		case err != nil:
-		case !progress.Running:
-			err = errors.New("it does not run: " + progress.Problem)
-		case progress.Steps > 0:
+		case status.State != record.Running:
+			err = errors.New("it does not run: " + status.Problem())
+		case status.Lines[0] != "": // also "0 0" of a guest that sends none
 			return nil
 		}
 	}
-	return fmt.Errorf("%s: start the counters: %w", c.process.Host.Name(), err)
+	return fmt.Errorf("%s: start the witness: %w", r.process.Host.Name(), err)
 }
 
-// Progress counts samples.
-func (c *counters) Progress(ctx context.Context) (record.Progress, error) {
-	status, err := c.process.Status(ctx, samplesFile)
+// Progress counts the samples, or the heartbeats.
+func (r *recording) Progress(ctx context.Context) (record.Progress, error) {
+	status, err := r.status(ctx)
 	if err != nil {
-		return record.Progress{}, fmt.Errorf("progress of the counters: %w", err)
+		return record.Progress{}, fmt.Errorf("progress of the witness: %w", err)
 	}
-	progress := record.Progress{Running: status.State == record.Running, Problem: status.Problem(), At: time.Now()}
-	// The file is not there at first, and empty while it is written.
-	if steps, err := strconv.ParseInt(status.Lines[0], 10, 64); err == nil {
-		c.steps.Store(steps)
-	}
-	progress.Steps = c.steps.Load()
-	return progress, nil
+	return record.Progress{Running: status.State == record.Running, Problem: status.Problem(),
+		Steps: r.steps.Load(), At: time.Now()}, nil
 }
 
-// Stop ends the sampling.
-func (c *counters) Stop(ctx context.Context) error {
-	if _, err := c.process.Stop(ctx, "TERM", stopGrace); err != nil {
-		return fmt.Errorf("stop the counters: %w", err)
+func (r *recording) status(ctx context.Context) (record.Status, error) {
+	status, err := r.process.Status(ctx, r.life)
+	if err != nil {
+		return record.Status{}, err
+	}
+	// The file is not there at first.
+	word, _, _ := strings.Cut(status.Lines[0], " ")
+	if steps, err := strconv.ParseInt(word, 10, 64); err == nil {
+		r.steps.Store(max(steps, r.steps.Load()))
+	}
+	return status, nil
+}
+
+// Stop ends the program, which completes its files. One that hangs is killed
+// after a while, as in a guest whose disk does not answer: then at most the
+// last second is not in the files.
+func (r *recording) Stop(ctx context.Context) error {
+	if _, err := r.process.Stop(ctx, "TERM", stopGrace); err != nil {
+		return fmt.Errorf("stop the witness: %w", err)
 	}
 	return nil
 }
 
-// Fetch brings CountersFile.
-func (c *counters) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
-	paths, err := c.process.Fetch(ctx, []string{CountersFile}, folder, progress)
+// Fetch brings the raw files.
+func (r *recording) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
+	if len(r.files) == 0 {
+		return nil, nil
+	}
+	paths, err := r.process.Fetch(ctx, r.files, folder, progress)
 	if err != nil {
-		return nil, fmt.Errorf("fetch the counters: %w", err)
+		return nil, fmt.Errorf("fetch what the witness saw: %w", err)
 	}
 	return paths, nil
 }
 
-// Remove ends the sampling and removes its files.
-func (c *counters) Remove(ctx context.Context) error {
-	if err := c.process.Remove(ctx); err != nil {
-		return fmt.Errorf("remove the counters: %w", err)
+// Remove ends the program and removes its files.
+func (r *recording) Remove(ctx context.Context) error {
+	if err := r.process.Remove(ctx); err != nil {
+		return fmt.Errorf("remove the witness: %w", err)
 	}
 	return nil
 }

@@ -2,17 +2,16 @@ package witness
 
 import (
 	"bytes"
-	"context"
+	"encoding/json"
 	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"math"
+	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
 )
 
@@ -32,149 +31,71 @@ func readAll(text string) ([]Reading, error) {
 	return readings, err
 }
 
-// blockDevice is any block device of this machine.
-func blockDevice(t *testing.T) string {
-	t.Helper()
-	names, err := filepath.Glob("/sys/block/*/stat")
-	must(t, err)
-	if len(names) == 0 {
-		t.Skip("this machine has no block device")
-	}
-	return "/dev/" + filepath.Base(filepath.Dir(names[0]))
-}
-
-// TestCountersOfThisMachine samples this machine with the tools that hosts have
-// and finds all of the data dictionary, and nothing else.
-func TestCountersOfThisMachine(t *testing.T) {
-	config := CountersConfig{Interval: 20 * time.Millisecond,
-		Devices: map[string]string{GuestDisk: blockDevice(t), TestNet: "lo", WAN: "lo"}}
-	for _, tools := range [][]string{
-		{"busybox"}, {"bash", "awk", "mkfifo"}, {"date", "sleep", "awk"},
-	} {
-		t.Run(tools[0], func(t *testing.T) {
-			host := limited{remote.Local("here"), onlyTools(t, tools)}
-			recording, err := NewCounters(host, filepath.Join(t.TempDir(), "above", "counters"), config)
-			must(t, err)
-			sampleAll(t, recording)
-		})
-	}
-}
-
-// onlyTools is a folder with these programs and those that any host has.
-func onlyTools(t *testing.T, tools []string) string {
-	t.Helper()
-	folder := t.TempDir()
-	for _, tool := range append([]string{"dash", "setsid", "mkdir", "ln", "rm", "rmdir", "sleep", "tail", "wc", "cat"}, tools...) {
-		program, err := exec.LookPath(tool)
-		if err != nil {
-			t.Skip(err)
-		}
-		if err := os.Symlink(program, filepath.Join(folder, tool)); err != nil && !errors.Is(err, os.ErrExist) {
-			t.Fatal(err)
-		}
-	}
-	must(t, os.Symlink("dash", filepath.Join(folder, "sh")))
-	return folder
-}
-
-// limited is this machine with a PATH of its own.
-type limited struct {
-	*remote.LocalHost
-	path string
-}
-
-func (l limited) Run(ctx context.Context, command remote.Command) (remote.Result, error) {
-	command.Env = append(slices.Clone(command.Env), "PATH="+l.path)
-	return l.LocalHost.Run(ctx, command)
-}
-
-func sampleAll(t *testing.T, recording record.Recording) {
-	t.Helper()
-	t.Cleanup(func() { must(t, recording.Remove(context.Background())) })
-	before := time.Now()
-	must(t, recording.Start(t.Context()))
-	must(t, recording.Start(t.Context()))
-	var progress record.Progress
-	var err error
-	for progress.Steps < 3 {
-		progress, err = recording.Progress(t.Context())
-		must(t, err)
-		if !progress.Running {
-			t.Fatalf("it ended: %s", progress.Problem)
-		}
-	}
-	must(t, recording.Stop(t.Context()))
-	must(t, recording.Stop(t.Context()))
-	after := time.Now()
-	progress, err = recording.Progress(t.Context())
-	must(t, err)
-	if progress.Running || progress.Problem != "" {
-		t.Errorf("after Stop: %+v", progress)
-	}
-	paths, err := recording.Fetch(t.Context(), t.TempDir(), nil)
-	must(t, err)
-	text, err := os.ReadFile(paths[0])
-	must(t, err)
-	readings, err := readAll(string(text))
-	must(t, err)
-
-	if len(readings) < 3*len(Counters) || len(readings)%len(Counters) != 0 {
-		t.Fatalf("%d readings of %d counters:\n%s", len(readings), len(Counters), text)
-	}
-	for i, reading := range readings {
-		want := slices.IndexFunc(Counters, func(c Counter) bool { return c.Device == reading.Device && c.Name == reading.Name })
-		if want < 0 {
-			t.Fatalf("%s %s is not in the data dictionary", reading.Device, reading.Name)
-		}
-		if reading.At.Before(before.Add(-time.Microsecond)) || reading.At.After(after) {
-			t.Errorf("a reading at %s, but it ran from %s to %s", reading.At, before, after)
-		}
-		if i < len(Counters) {
-			continue
-		}
-		last := readings[i-len(Counters)]
-		if Counters[want].Grows && reading.Value < last.Value && reading.Device != CPU { // idle and iowait can fall: proc.rst
-			t.Errorf("%s %s fell from %d to %d", reading.Device, reading.Name, last.Value, reading.Value)
-		}
-	}
-}
-
-// TestMissingDevice: what is not there is left out, and the rest goes on.
-func TestMissingDevice(t *testing.T) {
-	recording, err := NewCounters(remote.Local("here"), filepath.Join(t.TempDir(), "above", "counters"), CountersConfig{
-		Interval: 20 * time.Millisecond, Devices: map[string]string{GuestDisk: "/dev/no-such-disk", TestNet: "no-such-net", WAN: ""}})
-	must(t, err)
-	t.Cleanup(func() { must(t, recording.Remove(context.Background())) })
-	must(t, recording.Start(t.Context()))
-	must(t, recording.Stop(t.Context()))
-	paths, err := recording.Fetch(t.Context(), t.TempDir(), nil)
-	must(t, err)
-	text, err := os.ReadFile(paths[0])
-	must(t, err)
-	readings, err := readAll(string(text))
-	must(t, err)
-	if len(readings) == 0 {
-		t.Error("no readings")
-	}
-	for _, reading := range readings {
-		if reading.Device != CPU && reading.Device != Memory {
-			t.Errorf("a reading of %s", reading.Device)
-		}
-	}
-}
+var addresses = []netip.Addr{netip.MustParseAddr("198.18.0.1"), netip.MustParseAddr("198.18.0.2"), netip.MustParseAddr("198.18.0.9")}
 
 func TestConfigIsChecked(t *testing.T) {
-	for _, config := range []CountersConfig{
-		{},
-		{Interval: time.Second, Devices: map[string]string{"disk": "/dev/sda"}},
-		{Interval: time.Second, Devices: map[string]string{GuestDisk: "sda"}},
-		{Interval: time.Second, Devices: map[string]string{GuestDisk: "/dev/../etc"}},
-		{Interval: time.Second, Devices: map[string]string{TestNet: "../../etc"}},
-		{Interval: time.Second, Devices: map[string]string{WAN: "eth0 eth1"}},
+	valid := HostConfig{Domains: true,
+		Devices: map[string]string{GuestDisk: "/dev/sda", TestNet: "eth0", WAN: "eth1.5", DRBD: "/dev/drbd820",
+			Target: "/sys/kernel/config/target/iscsi/iqn.2026-01.org.example:bed.d0/tpgt_1/lun/lun_0"},
+		Listen: netip.AddrPortFrom(addresses[0], Port), Guest: netip.AddrPortFrom(addresses[2], Port), Token: math.MaxUint64,
+		Classes: Classes(addresses[0], addresses[1], addresses[2])}
+	must(t, valid.Check())
+	must(t, HostConfig{}.Check())
+	must(t, HostConfig{Devices: map[string]string{Target: NFSD, WAN: ""}}.Check())
+
+	devices := func(role, device string) HostConfig { return HostConfig{Devices: map[string]string{role: device}} }
+	class := func(change func(*Class)) HostConfig {
+		one := Class{Name: "drbd", Protocol: "tcp", FirstPort: 5}
+		change(&one)
+		return HostConfig{Devices: map[string]string{WAN: "eth0"}, Classes: []Class{one}}
+	}
+	must(t, class(func(*Class) {}).Check())
+	for name, config := range map[string]HostConfig{
+		"unknown role":        devices("disk", "/dev/sda"),
+		"disk without /dev":   devices(GuestDisk, "sda"),
+		"disk elsewhere":      devices(GuestDisk, "/dev/../etc"),
+		"network elsewhere":   devices(TestNet, "../../etc"),
+		"two networks":        devices(WAN, "eth0 eth1"),
+		"drbd without number": devices(DRBD, "/dev/drbd"),
+		"drbd elsewhere":      devices(DRBD, "/dev/sda"),
+		"other target":        devices(Target, "iscsi"),
+		"target elsewhere":    devices(Target, "/etc/tpgt_1/lun/lun_0"),
+		"target above":        devices(Target, "/sys/kernel/config/target/iscsi/../tpgt_1/lun/lun_0"),
+		"guest unknown":       {Listen: valid.Listen},
+		"classes of nothing":  {Classes: valid.Classes},
+		"class of no name":    class(func(c *Class) { c.Name = "" }),
+		"class of others":     class(func(c *Class) { c.Name = OtherClass }),
+		"class of sctp":       class(func(c *Class) { c.Protocol = "sctp" }),
+		"ports of icmp":       class(func(c *Class) { c.Protocol = "icmp" }),
+		"ports backwards":     class(func(c *Class) { c.LastPort = 4 }),
+		"no first port":       class(func(c *Class) { c.FirstPort, c.LastPort = 0, 4 }),
+		"no address":          class(func(c *Class) { c.Between = []netip.Addr{{}} }),
+		"two families":        class(func(c *Class) { c.Between = []netip.Addr{addresses[0], netip.IPv6Loopback()} }),
 	} {
-		if _, err := NewCounters(remote.Local("here"), "/run/x/counters", config); err == nil {
-			t.Errorf("%+v was accepted", config)
+		if err := config.Check(); err == nil {
+			t.Errorf("%s was accepted", name)
 		}
+		if _, err := NewHost(remote.Local("here"), Program, "/run/x/witness", config); err == nil {
+			t.Errorf("%s: a witness was made", name)
+		}
+	}
+	if _, err := NewGuest(remote.Local("here"), Program, "/run/x/witness", GuestConfig{}); err == nil {
+		t.Error("a guest without addresses was accepted")
+	}
+}
+
+// TestConfigAsAnArgument: what is started is told what is meant.
+func TestConfigAsAnArgument(t *testing.T) {
+	want := HostConfig{Domains: true, Devices: map[string]string{WAN: "eth1"}, Token: math.MaxUint64,
+		Listen: netip.AddrPortFrom(addresses[0], Port), Guest: netip.AddrPortFrom(addresses[2], Port),
+		Classes: Classes(addresses[0], addresses[1], addresses[2])}
+	made, err := NewHost(remote.Local("here"), Program, "/run/x/witness", want)
+	must(t, err)
+	args := made.(*recording).args
+	var got HostConfig
+	must(t, json.Unmarshal([]byte(args[2]), &got))
+	if args[0] != Program || args[1] != "host" || !reflect.DeepEqual(got, want) {
+		t.Errorf("%q, want %+v", args, want)
 	}
 }
 

@@ -1,10 +1,11 @@
 // Opens every Parquet file of a data folder's campaigns in DuckDB, compares it
 // with the manifests, and asks a question across all trials.
 //
-//   node check.mjs DATA_DIR [--sound N]
+//   node check.mjs DATA_DIR [--sound N [--proven]]
 //
 // With --sound it also wants N trials of each campaign, all of them valid and
-// with I/Os, and nothing left on their hosts.
+// with I/Os, and nothing left on their hosts. With --proven it also wants that
+// each trial proves itself: see checkProven.
 //
 // Exit code 0: all agree; 1: they do not, or a file cannot be read; 2: usage.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
@@ -76,9 +77,50 @@ async function checkSound(campaign, folder, wanted) {
   }
 }
 
-const [data, option, sound] = process.argv.slice(2);
-if (data === undefined || (option !== undefined && (option !== "--sound" || !(Number(sound) > 0)))) {
-  console.error("usage: node check.mjs DATA_DIR [--sound N]");
+// checkProven wants that every trial which counts proves itself: the stall by
+// four witnesses where there is one, certificates within their tolerance, a
+// ledger that lost nothing, traffic by class that sums to the interface's own
+// count within 1 %, and that a pause of known length is found to be as long as
+// it was, by the hypervisor, the disk and the network.
+async function checkProven(campaign, folder) {
+  const table = (name) => quote(literal(join(folder, `${name}.parquet`)));
+  const wants = [
+    ["a trial has not four witnesses of its stall", `
+      SELECT t.trial, t.cell_id, count(w.stall_ms) AS stalls FROM ${table("trials")} t LEFT JOIN ${table("witnesses")} w USING (trial)
+      WHERE t.counted AND t.control <> 'none' GROUP BY ALL HAVING count(w.stall_ms) <> 4`],
+    ["a certificate is missing or outside of its tolerance", `
+      SELECT t.trial, t.cell_id, count(c.trial) AS rows, string_agg(c.problem, '; ') FILTER (c.problem <> '') AS problem
+      FROM ${table("trials")} t LEFT JOIN ${table("certificates")} c USING (trial)
+      WHERE t.counted GROUP BY ALL HAVING count(c.trial) <> 4 OR count(*) FILTER (c.problem <> '') > 0`],
+    ["the ledger of a trial is missing or lost a write", `
+      SELECT t.trial, t.cell_id, count(l.trial) AS copies, sum(l.lost_count) AS lost, min(l.acked) AS acked
+      FROM ${table("trials")} t LEFT JOIN ${table("ledger")} l USING (trial) WHERE t.counted GROUP BY ALL
+      HAVING count(l.trial) < CASE WHEN t.storage = 'drbd' THEN 2 ELSE 1 END OR sum(l.lost_count) > 0 OR min(l.acked) < 10`],
+    ["the traffic's classes do not sum to the interface's count", `
+      SELECT trial, direction, sum(bytes) FILTER (class <> 'interface') AS classes, sum(bytes) FILTER (class = 'interface') AS interface
+      FROM ${table("traffic")} SEMI JOIN (SELECT trial FROM ${table("trials")} WHERE counted) USING (trial) GROUP BY ALL
+      HAVING NOT coalesce(abs(classes - interface) <= 0.01 * interface, false)`],
+    ["a pause is not found to be as long as it was", `
+      SELECT t.trial, w.witness, w.stall_ms, w.uncertainty_ms, t.hold_ms
+      FROM ${table("trials")} t JOIN ${table("witnesses")} w USING (trial)
+      WHERE t.counted AND t.control = 'pause' AND w.witness <> 'guest'
+        -- The two commands that pause and unpause take up to so long, which is part of the pause.
+        AND NOT coalesce(w.stall_ms + w.uncertainty_ms >= t.hold_ms AND w.stall_ms - w.uncertainty_ms <= t.total_migration_ms, false)`],
+  ];
+  for (const [what, sql] of wants) {
+    for (const row of await query(sql)) {
+      problems.push(`${campaign}: ${what}: ${JSON.stringify(row, (_, v) => (typeof v === "bigint" ? Number(v) : v))}`);
+    }
+  }
+  console.table(await query(`
+    SELECT t.trial, t.cell_id, t.direction, w.witness, round(w.stall_ms, 1) AS stall_ms, round(w.uncertainty_ms, 1) AS uncertainty_ms
+    FROM ${table("trials")} t JOIN ${table("witnesses")} w USING (trial) WHERE t.counted ORDER BY ALL`));
+}
+
+const [data, option, sound, proven] = process.argv.slice(2);
+if (data === undefined || (option !== undefined && (option !== "--sound" || !(Number(sound) > 0)))
+  || (proven !== undefined && proven !== "--proven")) {
+  console.error("usage: node check.mjs DATA_DIR [--sound N [--proven]]");
   process.exit(2);
 }
 const campaigns = existsSync(data) ? readdirSync(data).filter((name) => name.startsWith("campaign=")) : [];
@@ -101,6 +143,7 @@ for (const campaign of campaigns) {
     const cells = await acrossTrials(folder);
     console.table(cells);
     if (sound !== undefined) await checkSound(campaign, folder, Number(sound));
+    if (proven !== undefined) await checkProven(campaign, folder);
     for (const cell of cells) check(`${campaign} ${cell.storage} ${cell.rtt_ms} ms`, "number of I/Os across trials", cell.ios, cell.io_rows);
   } catch (error) {
     problems.push(`${campaign}: ${error.message}`);

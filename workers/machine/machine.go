@@ -14,7 +14,6 @@ import (
 	"heliotrope/internal/load"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
-	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
 	"heliotrope/internal/witness"
 )
@@ -43,11 +42,15 @@ func Register(registry worker.ActivityRegistry, role, name string) error {
 			return nil, fmt.Errorf("asked for a recording on %s, but this is %s", input.Machine, name)
 		}
 		setup := input.Setup
-		if name == trial.Guest {
-			return load.New(here, setup.Dir, input.Ref.Trial.Cell.Access, input.Ref.Trial.Seed, setup.Device)
+		switch {
+		case input.Load:
+			return load.New(here, setup.Dir, input.Ref.Trial.Cell.Access, input.Ref.Trial.Seed, setup.Device, setup.SizeBytes)
+		case setup.Host != nil:
+			return witness.NewHost(here, setup.Program, setup.Dir, *setup.Host)
+		case setup.Guest != nil:
+			return witness.NewGuest(here, setup.Program, setup.Dir, *setup.Guest)
 		}
-		config := witness.CountersConfig{Interval: witness.Interval, Devices: setup.Devices}
-		return witness.NewCounters(here, setup.Dir, config)
+		return nil, fmt.Errorf("%s: nothing is said to be recorded", name)
 	}}, activity.RegisterOptions{})
 	return nil
 }

@@ -33,6 +33,9 @@ const (
 	pingTimeoutAtFirst = 10
 )
 
+// imageSuffix ends the names of the backing files.
+const imageSuffix = ".img"
+
 // replica is one site's part of a resource.
 type replica struct {
 	host    string // uname -n

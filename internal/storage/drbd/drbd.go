@@ -34,12 +34,17 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
+// ErrSplitBrain says that both sides may have data of their own: DRBD has given
+// the connection up, and does not make it again by itself.
+var ErrSplitBrain = errors.New("DRBD has given the connection up: a split brain")
+
 // kind names the system, and its folder on the hosts.
 const kind = "drbd"
 
 var (
 	_ storage.System   = (*System)(nil)
 	_ storage.Verifier = (*System)(nil)
+	_ storage.Copier   = (*System)(nil)
 )
 
 // Protocol is when DRBD calls a write done.

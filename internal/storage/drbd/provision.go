@@ -187,7 +187,7 @@ func (s *System) makeBacking(ctx context.Context, n *node.Node, spec storage.Spe
 	if err != nil {
 		return "", err
 	}
-	file := path.Join(dir, spec.Name+".img")
+	file := path.Join(dir, spec.Name+imageSuffix)
 	if err := n.Image(ctx, file, backingBytes(spec.SizeBytes)); err != nil {
 		return "", err
 	}
@@ -251,7 +251,7 @@ func (s *System) wait(ctx context.Context, site storage.Site, disk string, minor
 			return err
 		}
 		if status.Connection == "StandAlone" {
-			return fmt.Errorf("%s: waiting for %s: DRBD has given the connection up (%s): a split brain, or told to; see the kernel's log there", n.Name(), what, status)
+			return fmt.Errorf("%s: waiting for %s: %w (%s), or was told to; see the kernel's log there", n.Name(), what, ErrSplitBrain, status)
 		}
 		// A guest's writes alone are no progress.
 		progress := status

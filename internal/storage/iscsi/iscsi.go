@@ -32,7 +32,10 @@ const kind = "iscsi"
 // iqnBase begins every name of ours. It carries the date of RFC 7143, 4.2.7.
 const iqnBase = "iqn.2026-11.net.heliotrope:"
 
-var _ storage.System = (*System)(nil)
+var (
+	_ storage.System = (*System)(nil)
+	_ storage.Copier = (*System)(nil)
+)
 
 // System provides disks over iSCSI.
 type System struct {
@@ -126,6 +129,12 @@ func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to 
 
 // FinishMigration has nothing to do: both sites stay logged in.
 func (s *System) FinishMigration(context.Context, storage.Disk, storage.Site) error { return nil }
+
+// Copies is the disk as the site reads it. The server's backing file is no copy
+// of its own: each read of the disk goes to it.
+func (s *System) Copies(_ context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
+	return []storage.Copy{storage.SiteCopy(disk, at, s.sites[at].Name())}, nil
+}
 
 // Teardown logs out of and removes every target of the testbed's label, with
 // its backing files. Kernel modules stay loaded; empty folders of open-iscsi

@@ -33,7 +33,10 @@ import (
 // kind names the system, and its folder on the hosts.
 const kind = "nfs"
 
-var _ storage.System = (*System)(nil)
+var (
+	_ storage.System = (*System)(nil)
+	_ storage.Copier = (*System)(nil)
+)
 
 // System provides disks over NFS.
 type System struct {
@@ -172,6 +175,12 @@ func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to 
 
 // FinishMigration has nothing to do: both sites keep the image open.
 func (s *System) FinishMigration(context.Context, storage.Disk, storage.Site) error { return nil }
+
+// Copies is the disk as the site reads it, past its page cache. The server's
+// image is no copy of its own: each read of the disk goes to it.
+func (s *System) Copies(_ context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
+	return []storage.Copy{storage.SiteCopy(disk, at, s.sites[at].Name())}, nil
+}
 
 // Teardown removes every disk of the testbed's label, and stops the server if
 // we started it. The server stays as it is while a site cannot be cleaned. Kernel modules stay loaded, and the server's own files in

@@ -57,9 +57,76 @@ has_ingress() {
 	return 1
 }
 
-# clear_shaping removes our qdiscs. The ingress qdisc has no handle that could
-# tell whose it is: it is ours while our ifb exists, so the ifb goes last.
+# ports prints the device, and the other ports of its bridge where it is in one.
+ports() {
+	if [ -d "/sys/class/net/$device/master/brif" ]; then
+		ls -1 "/sys/class/net/$device/master/brif"
+	elif [ -e "/sys/class/net/$device" ]; then
+		echo "$device"
+	fi
+}
+
+# merging prints "INTERFACE FEATURE" for each offload that is on and would have
+# netem, or whoever counts there, see many packets as one: a port merges what it
+# receives, and the bridge hands on what the host itself sends before that is
+# cut into packets.
+merging() {
+	for interface in $(ports); do
+		which_are_on generic-receive-offload large-receive-offload rx-gro-hw
+	done
+	if [ -d "/sys/class/net/$device/master/brif" ]; then
+		interface=$(readlink -f "/sys/class/net/$device/master")
+		interface=${interface##*/}
+		which_are_on generic-segmentation-offload tx-tcp-segmentation tx-tcp-ecn-segmentation \
+			tx-tcp-mangleid-segmentation tx-tcp6-segmentation
+	fi
+}
+
+# which_are_on prints those of the features that are on at $interface.
+which_are_on() {
+	/sbin/ethtool -k "$interface" | while read -r feature value _; do
+		feature=${feature%:}
+		case "$value $* " in
+		on*" $feature "*) echo "$interface $feature" ;;
+		esac
+	done
+}
+
+# remember adds the lines of its input to those offloads that are to be switched
+# on again.
+remember() {
+	{
+		if [ -e "$folder/offloads" ]; then
+			cat "$folder/offloads"
+		fi
+		cat
+	} | sort -u > "$folder/offloads.new" && mv "$folder/offloads.new" "$folder/offloads"
+}
+
+# restore_offloads switches on what is remembered.
+restore_offloads() {
+	[ -e "$folder/offloads" ] || return 0
+	while read -r interface feature; do
+		[ -e "/sys/class/net/$interface" ] || continue
+		/sbin/ethtool -K "$interface" "$feature" on > /dev/null 2>&1 || is_asked_for || return 1
+	done < "$folder/offloads"
+	rm "$folder/offloads"
+}
+
+# is_asked_for says whether $feature is on at $interface, or will be as soon as
+# it can be: a bridge has only what one of its ports has.
+is_asked_for() {
+	/sbin/ethtool -k "$interface" | grep -q -E "^[[:space:]]*$feature: (on|off \[requested on\])"
+}
+
+# clear_shaping leaves everything as it was before the first Shape.
 clear_shaping() {
+	clear_qdiscs && restore_offloads
+}
+
+# clear_qdiscs removes our qdiscs. The ingress qdisc has no handle that could
+# tell whose it is: it is ours while our ifb exists, so the ifb goes last.
+clear_qdiscs() {
 	if is_shaped "$device"; then
 		/sbin/tc qdisc del dev "$device" root || return 1
 	fi

@@ -20,7 +20,8 @@ main() {
 }
 
 # shape LEASE-SECONDS TOKEN PROFILE [NETEM-PARAMETER...]: without parameters
-# nothing is shaped, but the lease is held all the same.
+# nothing is shaped, but the lease is held all the same, and packets are not
+# merged either.
 shape() {
 	lease=$1 token=$2 profile=$3
 	shift 3
@@ -28,13 +29,28 @@ shape() {
 	mkdir -p "$folder" || fail "cannot make $folder"
 	end_watchdog
 	write_lease "$lease" || fail "cannot write the lease"
+	# Before the watchdog starts, which remembers it as well.
+	merging | remember || give_up "cannot write down which offloads are on"
 	start_watchdog || give_up "the watchdog of the lease does not start"
+	stop_merging
 	if [ $# -eq 0 ]; then
-		clear_shaping || give_up "cannot clear $device"
+		clear_qdiscs || give_up "cannot clear $device"
 	else
 		apply "$@" || give_up "cannot shape $device"
 	fi
 	printf '%s\n' $# "$profile" > "$folder/profile.new" && mv "$folder/profile.new" "$folder/profile"
+}
+
+# stop_merging switches off what is remembered. With less than all of it off, what
+# is measured would not be what the profile says.
+stop_merging() {
+	while read -r interface feature; do
+		if [ -e "/sys/class/net/$interface" ]; then
+			/sbin/ethtool -K "$interface" "$feature" off > /dev/null 2>&1
+		fi
+	done < "$folder/offloads"
+	still=$(merging)
+	[ -z "$still" ] || give_up "these offloads cannot be switched off:" $still
 }
 
 give_up() {
@@ -48,6 +64,7 @@ give_up() {
 # refuse_strangers fails where shaping would remove what others have set up.
 refuse_strangers() {
 	[ -e "/sys/class/net/$device" ] || fail "there is no network interface $device"
+	[ -x /sbin/ethtool ] || fail "there is no /sbin/ethtool, which has to keep packets from being merged: install it"
 	root=$(root_qdisc "$device")
 	case $root in
 	'' | *' 0:' | "netem $handle") ;;
@@ -140,8 +157,9 @@ clear() {
 	forget
 }
 
-# state prints a line on the lease, a line with the profile, and what tc says of
-# each interface.
+# state prints a line on the lease, a line with the profile, a line with the
+# offloads that merge packets, separated by commas, and what tc says of each
+# interface.
 state() {
 	[ -e "/sys/class/net/$device" ] || fail "there is no network interface $device"
 	read_lease
@@ -155,6 +173,10 @@ state() {
 		{ read -r _ && read -r profile; } < "$folder/profile"
 	fi
 	echo "$profile"
+	if [ -x /sbin/ethtool ]; then
+		merging | tr '\n' ,
+	fi
+	echo
 	/sbin/tc -s -j qdisc show dev "$device" || exit 1
 	if [ -e "/sys/class/net/$ifb" ]; then
 		echo

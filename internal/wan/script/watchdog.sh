@@ -7,10 +7,16 @@ main() {
 	# The last process to be killed when memory is short.
 	echo -1000 2> /dev/null > /proc/self/oom_score_adj
 	echo $$ > "$folder/pid"
+	remembered=''
 	while :; do
 		read_lease
 		if [ -n "$lease_token" ] && [ "$lease_token" != "$token" ]; then
-			exit 0
+			hand_over
+		fi
+		# Only from a folder with our lease: another's knows less when ours
+		# was lost.
+		if [ "$lease_token" = "$token" ] && [ -e "$folder/offloads" ]; then
+			remembered=$(cat "$folder/offloads")
 		fi
 		if [ "$left" -le 0 ]; then
 			expire
@@ -23,6 +29,25 @@ main() {
 	done
 }
 
+# hand_over leaves to another watchdog, with what is remembered: the folder may
+# have been lost in between.
+hand_over() {
+	lock
+	read_lease
+	if [ -n "$lease_token" ] && [ "$lease_token" != "$token" ]; then
+		recall
+		exit 0
+	fi
+	unlock
+}
+
+# recall writes down again which offloads are to be switched on.
+recall() {
+	if [ -n "$remembered" ]; then
+		mkdir -p "$folder" && echo "$remembered" | remember
+	fi
+}
+
 # expire clears the shaping, unless somebody renewed it in the last moment. A
 # lease file that is gone is a lease that is over.
 expire() {
@@ -32,6 +57,7 @@ expire() {
 		unlock
 		return
 	fi
+	recall
 	if clear_shaping; then
 		echo "heliotrope: nobody renewed the shaping of $device: removed" 2> /dev/null > /dev/kmsg
 		forget

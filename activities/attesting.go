@@ -1,0 +1,161 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"heliotrope/activities/machine"
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/cause"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/wan"
+)
+
+// Attesting measures what a trial rests on: the path between the sites, and
+// the clocks.
+type Attesting struct {
+	Open Opener
+}
+
+// Moments of a certificate.
+const (
+	BeforeTrial = "before"
+	AfterTrial  = "after"
+)
+
+// CertifyInput says what the path is to be like.
+type CertifyInput struct {
+	Target
+	Moment    string        `json:"moment"` // BeforeTrial or AfterTrial
+	Tolerance wan.Tolerance `json:"tolerance"`
+}
+
+// Certified is what the path and the clocks were measured to be.
+type Certified struct {
+	Certificate wan.Certificate `json:"certificate"`
+	Now         time.Time       `json:"now"`
+}
+
+// Certify measures the path between the sites while nothing else uses it, and
+// the clocks. A path that is not what the profile says before the trial makes
+// the measurement invalid at once; after the trial, that is found when the
+// attempt is judged.
+func (a *Attesting) Certify(ctx context.Context, input CertifyInput) (Certified, error) {
+	var certified Certified
+	err := withBed(ctx, a.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+		profile, err := wan.ParseProfile(input.Ref.Trial.Cell.WAN)
+		if err != nil {
+			return fault.As(fault.BadInput, err)
+		}
+		p.Done(machine.Step{Step: "measure the path " + input.Moment + " the trial"})
+		if certified.Certificate, err = bed.Certify(ctx, input.Ref); err != nil {
+			return err
+		}
+		rows, err := readClocks(ctx, bed, p)
+		if err == nil {
+			err = journalRows(input.Target, dataset.Clocks, rows)
+		}
+		if err != nil {
+			return err
+		}
+		certified.Now = bed.Now()
+		if err := certified.Certificate.Check(profile, input.Tolerance); err != nil && input.Moment == BeforeTrial {
+			return fault.Because(fault.Invalid, cause.WANOutOfTolerance, fmt.Errorf("the path is not what it should be: %w", err))
+		}
+		return nil
+	})
+	return certified, err
+}
+
+// clocksEvery is how often the hosts' clocks are read during a trial.
+const clocksEvery = 10 * time.Second
+
+// ReadClocks is the heartbeat of FollowClocks.
+type ReadClocks struct {
+	Readings int `json:"readings"`
+}
+
+// FollowClocks reads the hosts' clocks again and again until it is cancelled.
+// A host that cannot be asked once is asked again: the readings' distance makes
+// the clock as uncertain as it is.
+func (a *Attesting) FollowClocks(ctx context.Context, target Target) error {
+	return withBed(ctx, a.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) (err error) {
+		readings, err := openRows(target, dataset.Clocks)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, readings.Close()) }()
+		ticker := time.NewTicker(clocksEvery)
+		defer ticker.Stop()
+		for count := 1; ; count++ {
+			rows, err := readClocks(ctx, bed, nil)
+			if err == nil {
+				err = readings.Append(rows)
+			}
+			if err == nil {
+				p.Done(ReadClocks{count})
+			} else if ctx.Err() == nil && !cutOff(err) {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-ticker.C:
+			}
+		}
+	})
+}
+
+// readClocks reads the clock of every host once. The guest's is read by the
+// hosts' witnesses.
+func readClocks(ctx context.Context, bed testbed.Bed, p *machine.Pulse) ([]dataset.Clock, error) {
+	var rows []dataset.Clock
+	for _, name := range bed.HostNames() {
+		if p != nil {
+			p.Done(machine.Step{Step: "read the clock of " + name})
+		}
+		offset, err := bed.Clock(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("clock of %s: %w", name, err)
+		}
+		rows = append(rows, dataset.Clock{TsNs: offset.At.UnixNano(), Machine: name, Reference: controllerName,
+			AheadNs: offset.Ahead.Nanoseconds(), UncertaintyNs: offset.Uncertainty.Nanoseconds()})
+	}
+	return rows, nil
+}
+
+// controllerName is what tables call the controller.
+const controllerName = "controller"
+
+// openRows begins a segment of the attempt's work folder, while others may do
+// the same.
+func openRows[R any](target Target, table *dataset.Table[R]) (*dataset.Segment[R], error) {
+	if err := os.MkdirAll(target.WorkFolder(), 0o755); err != nil {
+		return nil, err
+	}
+	for {
+		path, err := dataset.NextSegment(target.WorkFolder(), table)
+		if err != nil {
+			return nil, err
+		}
+		segment, err := dataset.OpenSegment(path, table)
+		if !errors.Is(err, fs.ErrExist) {
+			return segment, err
+		}
+	}
+}
+
+// journalRows writes rows to a segment of their own in the attempt's work
+// folder. They are on the disk when it returns.
+func journalRows[R any](target Target, table *dataset.Table[R], rows []R) error {
+	segment, err := openRows(target, table)
+	if err != nil {
+		return err
+	}
+	return errors.Join(segment.Append(rows), segment.Close())
+}

@@ -1,0 +1,77 @@
+package machine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/record"
+	"heliotrope/internal/steady"
+)
+
+// SteadyInput says when a load counts as steady, and how long to wait for it.
+type SteadyInput struct {
+	RecordingInput
+	Rule campaign.SteadyState `json:"rule"`
+	// Least and Longest the load is to warm up.
+	Least   time.Duration `json:"least"`
+	Longest time.Duration `json:"longest"`
+}
+
+// Steady is the load as it was when the waiting ended.
+type Steady struct {
+	Verdict steady.Verdict `json:"verdict"`
+	Waited  time.Duration  `json:"waited"`
+}
+
+// AwaitSteady waits until the load is steady, but not longer than it may: a
+// load that is not steady by then is told, and no error. It judges what the
+// guest's disk completes in each round. Called again, it waits for a window of
+// its own.
+func (r *Recordings) AwaitSteady(ctx context.Context, input SteadyInput) (Steady, error) {
+	working, p, stop := StartPulse(ctx, recordingSilence)
+	defer stop()
+	input.Load = true
+	recording, err := r.find(working, input.RecordingInput)
+	if err != nil {
+		return Steady{}, Result(working, err)
+	}
+	result, err := awaitSteady(working, p, input, recording)
+	return result, Result(working, err)
+}
+
+func awaitSteady(ctx context.Context, p *Pulse, input SteadyInput, recording record.Recording) (Steady, error) {
+	began := time.Now()
+	ticker := time.NewTicker(input.Rule.Round)
+	defer ticker.Stop()
+	var rounds []float64
+	var result Steady
+	for first := true; ; first = false {
+		progress, err := look(ctx, recording)
+		switch {
+		case ctx.Err() != nil:
+			return result, ctx.Err()
+		case err != nil:
+			activity.GetLogger(ctx).Warn("cannot look at the load", "error", err.Error())
+		case !progress.Running:
+			return result, fault.Because(fault.Invalid, input.died(), fmt.Errorf("the load ended by itself: %s", progress.Problem))
+		case !first: // the first look only begins a round
+			rounds = append(rounds, progress.IOPS)
+			p.Done(progress)
+		}
+		result.Waited = time.Since(began)
+		result.Verdict = steady.Judge(rounds, input.Rule.Window, input.Rule.RangePercent, input.Rule.SlopePercent)
+		if result.Waited >= input.Longest || result.Waited >= input.Least && result.Verdict.Steady {
+			return result, nil
+		}
+		select {
+		case <-ctx.Done():
+			return result, ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}

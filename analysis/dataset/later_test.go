@@ -1,0 +1,72 @@
+package dataset
+
+import (
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// withoutColumns is a table as it was before some of its columns came.
+func withoutColumns[R any](table *Table[R], gone func(name string) bool) *Table[R] {
+	columns := slices.DeleteFunc(slices.Clone(table.columns), func(c column[R]) bool { return gone(c.Name) })
+	return newTable(table.Name, table.Description, columns...)
+}
+
+// Campaigns from before the witnesses are read: what they did not know is null
+// or empty, and tables that they did not have are without rows.
+func TestFilesFromBefore(t *testing.T) {
+	later := map[string]bool{"heartbeat_rows": true, "clock_rows": true, "domain_rows": true}
+	for _, c := range judgedColumns() {
+		later[c.Name] = true
+	}
+	folder := t.TempDir()
+	blackout := 12.5
+	row := Trial{Key: "0001.1", Sequence: 1, Storage: "nfs", TestbedKind: "emulated", IORows: 7, Seed: 1 << 63,
+		Control: "pause", Direction: "return", Sentinel: true, Cause: "time-out", Evidence: "x", BlackoutMs: &blackout, ClockRows: new(int64)}
+	before := withoutColumns(Trials, func(name string) bool { return later[name] })
+	if len(before.columns) != len(Trials.columns)-len(later) {
+		t.Fatalf("%d columns are left of %d", len(before.columns), len(Trials.columns))
+	}
+	if _, err := writeParquet(before, filepath.Join(folder, trialsFile), nil, Rows([]Trial{row})); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadTrials(folder)
+	want := row
+	want.Control, want.Direction, want.Sentinel, want.Cause, want.Evidence = "", "", false, "", ""
+	want.BlackoutMs, want.ClockRows = nil, nil
+	if err != nil || !reflect.DeepEqual(got, []Trial{want}) {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	// The same goes for an attempt that an earlier binary noted.
+	path := filepath.Join(folder, "trial-0001.1.arrows")
+	if err := writeSealed(path, before, []Trial{row}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := All(ReadSegments(Trials, path)); err != nil || !reflect.DeepEqual(got, []Trial{want}) {
+		t.Errorf("a segment: %+v, %v", got, err)
+	}
+
+	for name, read := range map[string]func() (int, error){
+		"witnesses":    func() (int, error) { rows, err := ReadWitnesses(folder); return len(rows), err },
+		"certificates": func() (int, error) { rows, err := ReadCertificates(folder); return len(rows), err },
+		"traffic":      func() (int, error) { rows, err := ReadTraffic(folder); return len(rows), err },
+		"ledger":       func() (int, error) { rows, err := ReadLedger(folder); return len(rows), err },
+	} {
+		if n, err := read(); n != 0 || err != nil {
+			t.Errorf("a campaign without table %s: %d rows, %v", name, n, err)
+		}
+	}
+}
+
+// A column that was always there must be there.
+func TestMissingColumn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), trialsFile)
+	if _, err := writeParquet(withoutColumns(Trials, func(name string) bool { return name == "verdict" }), path, nil, Rows([]Trial{{}})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := All(readParquet(Trials, path)); err == nil || !strings.Contains(err.Error(), "verdict") {
+		t.Errorf("trials without verdicts: %v", err)
+	}
+}

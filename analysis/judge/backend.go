@@ -1,0 +1,115 @@
+package judge
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/witness"
+)
+
+// look is one sample of a disk's counters on one host.
+type look struct {
+	ts    int64
+	grown bool // since the look before
+}
+
+// looksAt turns the readings of one host's guest disk into looks. Only
+// neighbours are compared; a counter that fell has begun again at 0, and what it
+// has is what grew. The first look at a disk says nothing about growth.
+func looksAt(rows []dataset.Counter) []look {
+	slices.SortStableFunc(rows, func(a, b dataset.Counter) int { return cmp.Compare(a.TsNs, b.TsNs) })
+	last := map[string]int64{}
+	var looks []look
+	for _, row := range rows {
+		before, known := last[row.Name]
+		last[row.Name] = row.Value
+		grown := known && (row.Value > before || row.Value < before && row.Value > 0)
+		if n := len(looks); n > 0 && looks[n-1].ts == row.TsNs {
+			looks[n-1].grown = looks[n-1].grown || grown
+		} else {
+			looks = append(looks, look{row.TsNs, grown})
+		}
+	}
+	return looks
+}
+
+// backend says for how long the disk was silent, as the hosts' control domains
+// counted its completed I/Os: the longest time without any at the source or the
+// target that overlaps the stall.
+func (s *scene) backend(disks map[string][]dataset.Counter, window span) dataset.Witness {
+	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessBackend}
+	var events []event
+	hosts := slices.Compact([]string{s.source, s.target})
+	looks := map[string][]look{}
+	for _, host := range hosts {
+		looks[host] = looksAt(disks[host])
+		w.Samples += int64(len(looks[host]))
+		for i, l := range looks[host] {
+			if l.grown {
+				events = append(events, event{ts: l.ts, spacing: l.ts - looks[host][i-1].ts, place: host})
+			}
+		}
+	}
+	if w.Problem = s.backendHole(looks, window); w.Problem != "" {
+		return w
+	}
+	part, before, after := s.around(events, window)
+	silent, beside, found := longestSilence(part, window, s.stall)
+	w.SpacingMs = *milliseconds(float64(beside))
+	switch {
+	case !before:
+		w.Problem = "no I/O was counted before"
+	case !after:
+		w.Problem = "no I/O was counted after"
+	case !found:
+		w.Problem = "no silence was counted"
+	}
+	if w.Problem != "" {
+		return w
+	}
+	from, knownFrom := s.clocks.at(silent.last.place, silent.last.ts)
+	to, knownTo := s.clocks.at(silent.next.place, silent.next.ts)
+	if !knownFrom || !knownTo {
+		w.Problem = "the hosts' clocks were never read"
+		return w
+	}
+	say(&w, silent.span(), silent.looking()+from+to)
+	return w
+}
+
+// backendHole says where nobody looked at the disk: at the source up to the
+// stall, and at the target from then on. A device may come to the target, and go
+// from the source, in the migration.
+func (s *scene) backendHole(looks map[string][]look, window span) string {
+	if s.source == "" {
+		return hostsUnknown
+	}
+	need := map[string]span{s.source: window}
+	if s.source != s.target {
+		need[s.target] = window
+		if s.stall != nil {
+			need[s.source], need[s.target] = span{window.from, s.stall.from}, span{s.stall.to, window.to}
+		}
+	}
+	for _, host := range slices.Compact([]string{s.source, s.target}) {
+		var times []int64
+		before, after := false, need[host].to == window.to // it looked when the span began, and still when it ended
+		for _, l := range looks[host] {
+			times = append(times, l.ts)
+			before, after = before || l.ts <= need[host].from, after || l.ts >= need[host].to
+		}
+		longest := hole(times, need[host])
+		switch {
+		case len(times) == 0:
+			return fmt.Sprintf("nobody counted the I/Os of the %s of %s", witness.GuestDisk, host)
+		case longest > s.limits.MaxSpacing.Nanoseconds():
+			return fmt.Sprintf("nobody counted the I/Os of the %s of %s for %.3g s, the limit is %v",
+				witness.GuestDisk, host, float64(longest)/1e9, s.limits.MaxSpacing)
+		case !before || !after:
+			return fmt.Sprintf("nobody counted the I/Os of the %s of %s at the stall", witness.GuestDisk, host)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,108 @@
+package judge
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/cause"
+	"heliotrope/internal/timebase"
+	"heliotrope/internal/trial"
+)
+
+// bound is how uncertain a clock is, which package timebase knows: its readings
+// are bounds, and a clock drifts between them no faster than a clock does.
+type bound interface {
+	UncertaintyAt(ours time.Time) time.Duration
+	Worst(from, to time.Time) time.Duration
+}
+
+// clocks are those of the machines, as table clocks has them.
+type clocks struct {
+	readings map[string][]timebase.Reading
+	bounds   map[string]bound
+	broken   map[string]error // why a machine is not among the bounds
+}
+
+// newClocks makes the hosts' clocks; the guest's needs the stall.
+func newClocks(rows []dataset.Clock) clocks {
+	c := clocks{readings: map[string][]timebase.Reading{}, bounds: map[string]bound{}, broken: map[string]error{}}
+	for _, row := range rows {
+		c.readings[row.Machine] = append(c.readings[row.Machine], timebase.Reading{At: time.Unix(0, row.TsNs),
+			Ahead: time.Duration(row.AheadNs), Uncertainty: time.Duration(row.UncertaintyNs)})
+	}
+	for machine, readings := range c.readings {
+		if machine == trial.Guest {
+			continue
+		}
+		if clock, err := timebase.New(readings, timebase.Options{Machine: machine}); err != nil {
+			c.broken[machine] = err
+		} else {
+			c.bounds[machine] = clock
+		}
+	}
+	return c
+}
+
+// readGuest makes the guest's clock, which may step in the stall; nil is none.
+func (c clocks) readGuest(stall *span, uncertainty time.Duration) {
+	var interval timebase.Interval
+	if stall != nil {
+		interval = timebase.Interval{From: time.Unix(0, stall.from), To: time.Unix(0, stall.to), Uncertainty: uncertainty}
+	}
+	if clock, err := timebase.NewGuest(c.readings[trial.Guest], nil, nil, interval); err != nil {
+		c.broken[trial.Guest] = err
+	} else {
+		c.bounds[trial.Guest] = clock
+	}
+}
+
+// at is how uncertain a machine's clock is at a moment, in ns. False when
+// nothing is known of it.
+func (c clocks) at(machine string, ts int64) (int64, bool) {
+	clock, ok := c.bounds[machine]
+	if !ok {
+		return 0, false
+	}
+	return clock.UncertaintyAt(time.Unix(0, ts)).Nanoseconds(), true
+}
+
+// clockLimit finds the worst clock of the measuring phases, and whether it is
+// beyond the limit.
+func (s *scene) clockLimit() {
+	s.row.ClockUncertaintyMs = nil
+	if !s.complete() {
+		return
+	}
+	part := s.measuring()
+	name, worst := "", time.Duration(0)
+	for _, machine := range append(slices.Clone(s.hosts), trial.Guest) {
+		clock, ok := s.clocks.bounds[machine]
+		if !ok {
+			s.brokenClock(machine)
+			return
+		}
+		if uncertainty := clock.Worst(time.Unix(0, part.from), time.Unix(0, part.to)); uncertainty >= worst {
+			name, worst = machine, uncertainty
+		}
+	}
+	s.row.ClockUncertaintyMs = milliseconds(float64(worst.Nanoseconds()))
+	if ms := *s.row.ClockUncertaintyMs; ms > s.limits.ClockUncertaintyMs {
+		s.problem(cause.ClockUncertain, "the clock of %s is uncertain by ± %.3g ms, the limit is %.3g ms", name, ms, s.limits.ClockUncertaintyMs)
+	}
+}
+
+// brokenClock says why nothing is known of a machine's clock.
+func (s *scene) brokenClock(machine string) {
+	err := s.clocks.broken[machine]
+	var jump *timebase.JumpError
+	switch {
+	case errors.As(err, &jump):
+		s.problem(cause.ClockJumped, "%v", err)
+	case err == nil || errors.Is(err, timebase.ErrNoReadings):
+		s.problem(cause.ClockUncertain, "the clock of %s was never read", machine)
+	default:
+		s.problem(cause.ClockUncertain, "the clock of %s: %v", machine, err)
+	}
+}

@@ -1,0 +1,106 @@
+package judge
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/wan"
+)
+
+// Limits are what a measurement is judged by. Judging again with other limits
+// changes verdicts and what is found, never the raw data.
+type Limits struct {
+	// Most that any machine's clock may be uncertain by, in ms: 20 by default.
+	ClockUncertaintyMs float64 `yaml:"clock_uncertainty_ms" json:"clock_uncertainty_ms"`
+	// Longest time between two looks of a witness: 1s by default. A longer one is a hole.
+	MaxSpacing time.Duration `yaml:"max_spacing" json:"max_spacing"`
+	// How far the measured round trip may be from the profile's, in ms or in percent, whichever is more: 2 and 3.
+	RTTToleranceMs      float64 `yaml:"rtt_tolerance_ms" json:"rtt_tolerance_ms"`
+	RTTTolerancePercent float64 `yaml:"rtt_tolerance_percent" json:"rtt_tolerance_percent"`
+	// Least measured throughput, in percent of the profile's rate: 20 by default.
+	MinThroughputPercent float64 `yaml:"min_throughput_percent" json:"min_throughput_percent"`
+	// When the load counts as steady, and as back after a stall: as in a campaign file.
+	SteadyState campaign.SteadyState `yaml:"steady_state" json:"steady_state"`
+	Recovery    campaign.Recovery    `yaml:"recovery" json:"recovery"`
+	// How far the classes of the WAN's traffic together may be from the interface's own count: both more than so many
+	// percent of it (1) and more than so many bytes (100000). It is noted; with traffic_invalid it makes a trial invalid.
+	TrafficPercent float64 `yaml:"traffic_percent" json:"traffic_percent"`
+	TrafficBytes   int     `yaml:"traffic_bytes" json:"traffic_bytes"`
+	TrafficInvalid bool    `yaml:"traffic_invalid" json:"traffic_invalid"`
+}
+
+// DefaultLimits are those of a campaign file that says nothing of them.
+func DefaultLimits() Limits {
+	return Limits{
+		ClockUncertaintyMs: 20, MaxSpacing: time.Second, RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20,
+		SteadyState:    campaign.SteadyState{Round: 2 * time.Second, Window: 5, RangePercent: 20, SlopePercent: 10},
+		Recovery:       campaign.Recovery{WithinPercent: 10, For: 5 * time.Second},
+		TrafficPercent: 1, TrafficBytes: 100_000,
+	}
+}
+
+// LimitsOf are a campaign's; of what it does not say, the default.
+func LimitsOf(limits campaign.Limits, steady campaign.SteadyState, recovery campaign.Recovery) Limits {
+	l := DefaultLimits()
+	l.ClockUncertaintyMs = limits.ClockUncertaintyMs
+	l.RTTToleranceMs, l.RTTTolerancePercent = limits.RTTToleranceMs, limits.RTTTolerancePercent
+	l.MinThroughputPercent = limits.MinThroughputPercent
+	l.SteadyState, l.Recovery = steady, recovery
+	return l
+}
+
+// tolerance is the certificates'.
+func (l Limits) tolerance() wan.Tolerance {
+	return wan.Tolerance{RTTMs: l.RTTToleranceMs, RTTPercent: l.RTTTolerancePercent, MinThroughputPercent: l.MinThroughputPercent}
+}
+
+// KeyLimits is the key of a dataset's provenance under which the campaign's
+// limits are, as JSON, so that it can be judged again by the same.
+const KeyLimits = "judge_limits"
+
+// ParseLimits understands what was written under KeyLimits.
+func ParseLimits(text string) (Limits, error) {
+	limits := DefaultLimits()
+	if err := json.Unmarshal([]byte(text), &limits); err != nil {
+		return Limits{}, fmt.Errorf("the provenance's %s: %w", KeyLimits, err)
+	}
+	return limits, nil
+}
+
+// String is what ParseLimits understands.
+func (l Limits) String() string {
+	text, err := json.Marshal(l)
+	if err != nil {
+		return "" // numbers only
+	}
+	return string(text)
+}
+
+// Check says what is wrong with limits.
+func (l Limits) Check() error {
+	positive := func(name string, value float64) error {
+		if value > 0 && !math.IsInf(value, 0) {
+			return nil
+		}
+		return fmt.Errorf("%s is %v: want more than 0", name, value)
+	}
+	notNegative := func(name string, value float64) error {
+		if value >= 0 && !math.IsInf(value, 0) {
+			return nil
+		}
+		return fmt.Errorf("%s is %v: want at least 0", name, value)
+	}
+	return errors.Join(
+		positive("clock_uncertainty_ms", l.ClockUncertaintyMs), positive("max_spacing", l.MaxSpacing.Seconds()),
+		positive("rtt_tolerance_ms", l.RTTToleranceMs), positive("rtt_tolerance_percent", l.RTTTolerancePercent),
+		notNegative("min_throughput_percent", l.MinThroughputPercent),
+		positive("steady_state.round", l.SteadyState.Round.Seconds()), positive("steady_state.window", float64(l.SteadyState.Window-1)),
+		positive("steady_state.range_percent", l.SteadyState.RangePercent), positive("steady_state.slope_percent", l.SteadyState.SlopePercent),
+		positive("recovery.within_percent", l.Recovery.WithinPercent), notNegative("recovery.for", l.Recovery.For.Seconds()),
+		notNegative("traffic_percent", l.TrafficPercent), notNegative("traffic_bytes", float64(l.TrafficBytes)),
+	)
+}

@@ -1,0 +1,142 @@
+package judge
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
+)
+
+// arrivals is what became of the guest's datagrams.
+type arrivals struct {
+	first                  []dataset.Heartbeat // those with a new highest number
+	duplicates, late, lost int64
+}
+
+// sortArrivals takes the datagrams that brought a new highest number, and
+// counts the others: the network may copy and overtake.
+func sortArrivals(rows []dataset.Heartbeat) arrivals {
+	slices.SortStableFunc(rows, func(a, b dataset.Heartbeat) int { return cmp.Compare(a.TsNs, b.TsNs) })
+	var a arrivals
+	seen := map[int64]bool{}
+	highest, lowest := int64(0), int64(0)
+	for _, row := range rows {
+		switch {
+		case seen[row.Sequence]:
+			a.duplicates++
+			continue
+		case row.Sequence > highest:
+			a.first = append(a.first, row)
+			highest = row.Sequence
+		default:
+			a.late++
+		}
+		seen[row.Sequence] = true
+		if lowest == 0 || row.Sequence < lowest {
+			lowest = row.Sequence
+		}
+	}
+	if len(seen) > 0 {
+		a.lost = highest - lowest + 1 - int64(len(seen))
+	}
+	return a
+}
+
+// network says for how long nothing that the guest sent arrived. That is longer
+// than the guest stood still when its network is not there yet where it runs
+// again: what it sent meanwhile is lost, and its numbers say how much (the note).
+// It is the longest time between
+// the sending of two neighbours among the datagrams with new highest numbers
+// that overlaps the stall. A stopped guest sends nothing, and the time of
+// sending knows neither the path, which is another one after the migration, nor
+// the queues that the migration itself fills. It is on the controller's time
+// base by the guest's clock, which was read through the whole trial and is as
+// uncertain as that; what the clock lost in the stall is in the time base. When
+// the guest's clock was never read, the times of arrival are taken, less what
+// the path became longer by. The note tells of what the network did, if anything.
+func (s *scene) network(rows []dataset.Heartbeat, window span) (dataset.Witness, string) {
+	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessNetwork}
+	arrived := sortArrivals(rows)
+	w.Samples = int64(len(arrived.first))
+	note := ""
+	if arrived.duplicates+arrived.late+arrived.lost > 0 {
+		note = fmt.Sprintf("network: %d heartbeats came twice, %d late, %d never", arrived.duplicates, arrived.late, arrived.lost)
+	}
+	_, sent := s.clocks.at(trial.Guest, window.from)
+	events := make([]event, len(arrived.first))
+	for i, row := range arrived.first {
+		events[i] = event{ts: row.TsNs, spacing: witness.HeartbeatInterval.Nanoseconds(), number: row.Sequence}
+		if sent {
+			events[i].ts = row.SentTsNs
+		}
+	}
+	part, before, after := s.around(events, window)
+	silent, beside, found := longestSilence(part, window, s.stall)
+	w.SpacingMs = *milliseconds(float64(beside))
+	switch {
+	case len(events) == 0:
+		w.Problem = "no heartbeat arrived"
+	case !before:
+		w.Problem = "no heartbeat arrived before"
+	case !after:
+		w.Problem = "no heartbeat arrived after"
+	case !found:
+		w.Problem = "the heartbeats had no silence"
+	}
+	if w.Problem != "" {
+		return w, note
+	}
+	stall, uncertainty, problem := s.onTheWire(silent, sent)
+	if w.Problem = problem; problem == "" {
+		say(&w, stall, uncertainty+silent.looking())
+	}
+	return w, note
+}
+
+// onTheWire is a silence as the guest made it, and how uncertain that is.
+func (s *scene) onTheWire(silent silence, sent bool) (stall span, uncertainty int64, problem string) {
+	stall = silent.span()
+	if sent {
+		from, _ := s.clocks.at(trial.Guest, stall.from)
+		to, _ := s.clocks.at(trial.Guest, stall.to)
+		return stall, from + to, ""
+	}
+	if len(s.hosts) == 0 {
+		return stall, 0, hostsUnknown
+	}
+	receiver := s.hosts[0] // site A
+	from, known := s.clocks.at(receiver, stall.from)
+	to, _ := s.clocks.at(receiver, stall.to)
+	if !known {
+		return stall, 0, "neither the guest's nor the receiver's clock was ever read"
+	}
+	if !s.migrates() {
+		return stall, from + to, ""
+	}
+	oneWay, spread, ok := s.oneWay()
+	if !ok {
+		return stall, 0, "the guest's clock was never read, and neither was the path from site B"
+	}
+	if s.row.Direction == campaign.Return { // the last came the long way
+		stall.from -= oneWay
+	} else {
+		stall.to -= oneWay
+	}
+	return stall, from + to + spread, ""
+}
+
+// oneWay is how long a datagram takes from site B to site A, half of the median
+// round trip, and by how much that may be off: half of the round trips' spread.
+// Both are in ns.
+func (s *scene) oneWay() (ns, spread int64, ok bool) {
+	for _, c := range s.certificates {
+		if c.Direction == directionBToA && c.RTTMedianMs != nil && c.RTTMinMs != nil && c.RTTMaxMs != nil {
+			return int64(*c.RTTMedianMs / 2 * 1e6), int64((*c.RTTMaxMs - *c.RTTMinMs) / 2 * 1e6), true
+		}
+	}
+	return 0, 0, false
+}

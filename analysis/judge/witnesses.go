@@ -1,0 +1,126 @@
+package judge
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
+	"heliotrope/internal/witness"
+)
+
+// witness hears the four witnesses and finds what they say together, and the
+// bytes on the WAN.
+func (s *scene) witness(raw Raw, judged *Judged) error {
+	s.row.BlackoutMs, s.row.BlackoutUncertaintyMs, s.row.DisagreementMs = nil, nil, nil
+	disks, wan, err := s.counters(raw.Counters)
+	if err != nil {
+		return fmt.Errorf("its counters: %w", err)
+	}
+	judged.Traffic = s.traffic(wan)
+	judged.Notes = append(judged.Notes, s.compareTraffic(judged.Traffic)...)
+	window, ok := s.window()
+	if !ok {
+		return nil
+	}
+	domains, err := dataset.All(orNone(raw.Domains))
+	if err != nil {
+		return fmt.Errorf("its domains: %w", err)
+	}
+	heartbeats, err := dataset.All(orNone(raw.Heartbeats))
+	if err != nil {
+		return fmt.Errorf("its heartbeats: %w", err)
+	}
+	hypervisor := s.hypervisor(domains, window)
+	if hypervisor.StallMs != nil {
+		s.stall = &span{*hypervisor.FromTsNs, *hypervisor.ToTsNs}
+		s.clocks.readGuest(s.stall, time.Duration(*hypervisor.UncertaintyMs*1e6))
+	} else {
+		s.clocks.readGuest(nil, 0)
+	}
+	network, note := s.network(heartbeats, window)
+	if note != "" {
+		judged.Notes = append(judged.Notes, note)
+	}
+	judged.Witnesses = []dataset.Witness{s.guest(window), hypervisor, s.backend(disks, window), network}
+	s.agree(judged.Witnesses)
+	return nil
+}
+
+// counters sorts out the readings that are needed: of the guest's disk by host,
+// and of the WAN's device.
+func (s *scene) counters(batches dataset.Batches[dataset.Counter]) (disks map[string][]dataset.Counter, wan wanCounters, err error) {
+	disks = map[string][]dataset.Counter{}
+	devices := map[string]map[string][]dataset.Counter{}
+	for rows, err := range orNone(batches) {
+		if err != nil {
+			return nil, nil, err
+		}
+		for i := range rows {
+			c := &rows[i]
+			switch {
+			case c.Device == witness.GuestDisk && (c.Name == "reads" || c.Name == "writes"):
+				disks[c.Host] = append(disks[c.Host], *c)
+			case isTraffic(c):
+				if devices[c.Host] == nil {
+					devices[c.Host] = map[string][]dataset.Counter{}
+				}
+				devices[c.Host][c.Name] = append(devices[c.Host][c.Name], *c)
+			}
+		}
+	}
+	return disks, bridge(devices), nil
+}
+
+// guest says for how long no I/O completed: the longest time between two that
+// overlaps the stall. A pre-copy can starve the guest without stopping it for
+// longer than that: LongestGapMs is the longest time wherever it is.
+func (s *scene) guest(window span) dataset.Witness {
+	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessGuest, Samples: int64(len(s.completions))}
+	events := make([]event, len(s.completions))
+	for i, c := range s.completions {
+		events[i] = event{ts: c.ts}
+	}
+	part, before, after := s.around(events, window)
+	silent, beside, found := longestSilence(part, window, s.stall)
+	w.SpacingMs = *milliseconds(float64(beside))
+	uncertainty, known := s.guestUncertainty(silent.span())
+	switch {
+	case len(events) == 0:
+		w.Problem = "there is no I/O"
+	case !before:
+		w.Problem = "no I/O completed before"
+	case !after:
+		w.Problem = "no I/O completed after"
+	case !found:
+		w.Problem = "the I/Os have no silence"
+	case !known:
+		w.Problem = "the guest's clock was never read"
+	default:
+		say(&w, silent.span(), uncertainty)
+	}
+	return w
+}
+
+// agree finds what the witnesses say together, and which of them says nothing.
+func (s *scene) agree(witnesses []dataset.Witness) {
+	var stalls []float64
+	for i := range witnesses {
+		w := &witnesses[i]
+		if w.Problem != "" {
+			s.problem(cause.WitnessDied, "the %s says nothing of the stall: %s", w.Witness, w.Problem)
+		}
+		if w.StallMs != nil {
+			stalls = append(stalls, *w.StallMs)
+		}
+		if w.Witness == dataset.WitnessHypervisor {
+			s.row.BlackoutMs, s.row.BlackoutUncertaintyMs = w.StallMs, w.UncertaintyMs
+		}
+	}
+	if len(stalls) == len(witnesses) && s.row.Control != campaign.ControlNone {
+		s.row.DisagreementMs = pointer(slices.MaxFunc(stalls, cmp.Compare[float64]) - slices.MinFunc(stalls, cmp.Compare[float64]))
+	}
+}

@@ -1,0 +1,185 @@
+// Command heliotrope-witness is the small program that watches on the hosts and
+// reports from the measured guest for the length of a trial, and the two ends
+// of a measurement of the WAN's throughput. It needs nothing of the machine but
+// Linux, and knows nothing of Temporal.
+//
+// It works in the folder that it is started in: see package witness for the
+// files that it leaves there. TERM ends it in an orderly way, with all files
+// complete. When a part of it fails, it ends as a whole.
+//
+// Exit codes: 0 success, 1 failure, 2 bad input.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"heliotrope/internal/ledger"
+	"heliotrope/internal/wan/throughput"
+	"heliotrope/internal/witness"
+)
+
+// version is set by the linker.
+var version = "development"
+
+// Exit codes.
+const (
+	exitFailure  = 1
+	exitBadInput = 2
+)
+
+const usage = `usage: heliotrope-witness COMMAND
+  host CONFIG               watch on a host until TERM
+  guest CONFIG              report from the guest until TERM
+  ledger DEVICE REGION ACKED
+                            read the ledger back up to record ACKED, and print the report
+  receive ADDRESS:PORT      measure what comes in by one connection, and print the result
+  send ADDRESS:PORT SECONDS BYTES
+                            send for at most so long and so much, and print what arrived
+  version                   print the version
+  help                      print this
+CONFIG, REGION and what is printed are JSON.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// badInput is an error of whoever called the program.
+type badInput struct{ error }
+
+// run does what the arguments ask for and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := dispatch(ctx, args, stdout)
+	var bad badInput
+	switch {
+	case errors.As(err, &bad):
+		fmt.Fprintf(stderr, "heliotrope-witness: %v\n%s", err, usage)
+		return exitBadInput
+	case err != nil:
+		fmt.Fprintf(stderr, "heliotrope-witness: %v\n", err)
+		return exitFailure
+	}
+	return 0
+}
+
+// commands by name, with how many arguments they have.
+var commands = map[string]struct {
+	arguments int
+	run       func(ctx context.Context, args []string, stdout io.Writer) error
+}{
+	"host":    {1, runHost},
+	"guest":   {1, runGuest},
+	"ledger":  {3, runLedger},
+	"receive": {1, runReceive},
+	"send":    {3, runSend},
+	"version": {0, func(_ context.Context, _ []string, stdout io.Writer) error {
+		_, err := fmt.Fprintln(stdout, witness.Program, version)
+		return err
+	}},
+	"help": {0, func(_ context.Context, _ []string, stdout io.Writer) error {
+		_, err := io.WriteString(stdout, usage)
+		return err
+	}},
+}
+
+func dispatch(ctx context.Context, args []string, stdout io.Writer) error {
+	if len(args) == 0 {
+		return badInput{errors.New("no command")}
+	}
+	command, found := commands[args[0]]
+	if !found {
+		return badInput{fmt.Errorf("unknown command %q", args[0])}
+	}
+	if len(args)-1 != command.arguments {
+		return badInput{fmt.Errorf("%s: want %d arguments, not %d", args[0], command.arguments, len(args)-1)}
+	}
+	if err := command.run(ctx, args[1:], stdout); err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
+	return nil
+}
+
+// decode reads one JSON value without unknown fields into the target.
+func decode(what, text string, target any) error {
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(target); err != nil {
+		return badInput{fmt.Errorf("%s %.200q: %w", what, text, err)}
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return badInput{fmt.Errorf("%s %.200q: more than one value", what, text)}
+	}
+	return nil
+}
+
+func runLedger(_ context.Context, args []string, stdout io.Writer) error {
+	var region ledger.Region
+	if err := decode("region", args[1], &region); err != nil {
+		return err
+	}
+	acked, err := strconv.ParseUint(args[2], 10, 64)
+	if err != nil {
+		return badInput{fmt.Errorf("acked %q: want a number of a record", args[2])}
+	}
+	report, err := ledger.Check(args[0], region, acked)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(stdout).Encode(report)
+}
+
+func runReceive(ctx context.Context, args []string, stdout io.Writer) error {
+	listen, err := parseAddress(args[0])
+	if err != nil {
+		return err
+	}
+	// Who waits for this line may send.
+	ready := func() { fmt.Fprintln(stdout, "ready") }
+	result, err := throughput.Serve(ctx, listen, ready)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(stdout).Encode(result)
+}
+
+func runSend(ctx context.Context, args []string, stdout io.Writer) error {
+	to, err := parseAddress(args[0])
+	if err != nil {
+		return err
+	}
+	seconds, err := strconv.ParseFloat(args[1], 64)
+	if err != nil || !(seconds > 0 && seconds <= 3600) {
+		return badInput{fmt.Errorf("seconds %q: want a number above 0, at most 3600", args[1])}
+	}
+	limit, err := strconv.ParseInt(args[2], 10, 64)
+	if err != nil || limit <= 0 {
+		return badInput{fmt.Errorf("bytes %q: want a number above 0", args[2])}
+	}
+	result, err := throughput.Send(ctx, to, time.Duration(seconds*float64(time.Second)), limit)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(stdout).Encode(result)
+}
+
+func parseAddress(text string) (netip.AddrPort, error) {
+	address, err := netip.ParseAddrPort(text)
+	if err != nil {
+		return address, badInput{fmt.Errorf("%q: want an IP address and a port, such as 198.18.0.1:5001", text)}
+	}
+	return address, nil
+}

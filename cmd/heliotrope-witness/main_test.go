@@ -1,0 +1,275 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"heliotrope/internal/ledger"
+	"heliotrope/internal/record"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/wan/throughput"
+	"heliotrope/internal/witness"
+)
+
+// TestMain is the program itself where it goes by its name.
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == witness.Program {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// program is a path by which this test is the program.
+func program(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	path := filepath.Join(t.TempDir(), witness.Program)
+	must(t, os.Symlink(self, path))
+	return path
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, test := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{nil, exitBadInput, "no command"},
+		{[]string{"watch"}, exitBadInput, `unknown command "watch"`},
+		{[]string{"help"}, 0, ""},
+		{[]string{"version"}, 0, ""},
+		{[]string{"version", "-v"}, exitBadInput, "want 0 arguments, not 1"},
+		{[]string{"host"}, exitBadInput, "want 1 arguments, not 0"},
+		{[]string{"host", ""}, exitBadInput, "config"},
+		{[]string{"host", "[]"}, exitBadInput, "config"},
+		{[]string{"host", `{"device":{}}`}, exitBadInput, "device"},
+		{[]string{"host", `{} {}`}, exitBadInput, "more than one value"},
+		{[]string{"host", `{"devices":{"wan":"a b"}}`}, exitBadInput, "network interface"},
+		{[]string{"host", `{"devices":{"wan":"lo"},"classes":[{"name":"nfs","protocol":"tcp"}]}`}, exitFailure, "bridge"},
+		{[]string{"guest", "{}"}, exitBadInput, "two addresses"},
+		{[]string{"ledger", "/dev/null", `{"offset":0}`, "1"}, exitBadInput, "region"},
+		{[]string{"ledger", "/dev/null", `{"offset_bytes":0,"size_bytes":4096,"seed":"1"}`, "-1"}, exitBadInput, "number of a record"},
+		{[]string{"ledger", "/no/such/disk", `{"offset_bytes":0,"size_bytes":4096,"seed":"1"}`, "1"}, exitFailure, "/no/such/disk"},
+		{[]string{"receive", "here"}, exitBadInput, "IP address and a port"},
+		{[]string{"send", "127.0.0.1:1", "NaN", "1"}, exitBadInput, "seconds"},
+		{[]string{"send", "127.0.0.1:1", "1", "0"}, exitBadInput, "bytes"},
+	} {
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), test.args, &stdout, &stderr)
+		if code != test.code || !strings.Contains(stderr.String(), test.says) {
+			t.Errorf("%q: code %d, %q; want %d, %q", test.args, code, stderr.String(), test.code, test.says)
+		}
+		if (code == exitBadInput) != strings.Contains(stderr.String(), "usage:") {
+			t.Errorf("%q: code %d with %q", test.args, code, stderr.String())
+		}
+	}
+}
+
+// start starts a recording and waits until it has made steps.
+func start(t *testing.T, recording record.Recording, steps int64) {
+	t.Helper()
+	t.Cleanup(func() { must(t, recording.Remove(context.Background())) })
+	must(t, recording.Start(t.Context()))
+	must(t, recording.Start(t.Context())) // it runs already
+	for {
+		progress, err := recording.Progress(t.Context())
+		must(t, err)
+		if !progress.Running {
+			t.Fatalf("it ended: %s", progress.Problem)
+		}
+		if progress.Steps >= steps {
+			return
+		}
+	}
+}
+
+func stop(t *testing.T, recording record.Recording) {
+	t.Helper()
+	must(t, recording.Stop(t.Context()))
+	must(t, recording.Stop(t.Context()))
+	progress, err := recording.Progress(t.Context())
+	must(t, err)
+	if progress.Running || progress.Problem != "" {
+		t.Errorf("after Stop: %+v", progress)
+	}
+}
+
+// TestHostAndGuest lets a host's and a guest's program talk to each other on
+// this machine, as they are started for a trial.
+func TestHostAndGuest(t *testing.T) {
+	port := freePort(t)
+	hostAddress, guestAddress := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port)
+	here, path := remote.Local("here"), program(t)
+	host, err := witness.NewHost(here, path, filepath.Join(t.TempDir(), "above", "host"), witness.HostConfig{
+		Devices: map[string]string{witness.GuestDisk: "/dev/no-such-disk", witness.TestNet: "lo"},
+		Listen:  hostAddress, Guest: guestAddress, Token: math.MaxUint64})
+	must(t, err)
+	guest, err := witness.NewGuest(here, path, filepath.Join(t.TempDir(), "above", "guest"), witness.GuestConfig{
+		Listen: guestAddress, SiteA: hostAddress, Token: math.MaxUint64})
+	must(t, err)
+	start(t, host, 1)
+	start(t, guest, 100)
+	start(t, host, 4)
+	stop(t, guest)
+	stop(t, host)
+
+	if files, err := guest.Fetch(t.Context(), t.TempDir(), nil); err != nil || len(files) != 0 {
+		t.Errorf("the guest left %v, %v", files, err)
+	}
+	folder := t.TempDir()
+	files, err := host.Fetch(t.Context(), folder, nil)
+	must(t, err)
+	if len(files) != 3 {
+		t.Errorf("fetched %v", files)
+	}
+	devices := map[string]int{}
+	must(t, witness.ReadCounters(open(t, folder, witness.CountersFile), func(r witness.Reading) error {
+		devices[r.Device]++
+		return nil
+	}))
+	if len(devices) != 3 || devices[witness.CPU] == 0 || devices[witness.Memory] == 0 || devices[witness.TestNet] == 0 {
+		t.Errorf("counters of %v", devices)
+	}
+	var sequence []uint64
+	must(t, witness.ReadHeartbeats(open(t, folder, witness.HeartbeatsFile), func(h witness.Heartbeat) error {
+		sequence = append(sequence, h.Sequence)
+		return nil
+	}))
+	if len(sequence) < 100 || !slices.IsSorted(sequence) || sequence[0] != 1 {
+		t.Errorf("%d heartbeats: %v", len(sequence), sequence)
+	}
+	exchanges := 0
+	must(t, witness.ReadExchanges(open(t, folder, witness.ExchangesFile), func(e witness.Exchange) error {
+		if e.Ahead.Abs() > e.Uncertainty { // it is one clock
+			t.Errorf("the same clock is ahead by %s ± %s", e.Ahead, e.Uncertainty)
+		}
+		exchanges++
+		return nil
+	}))
+	if exchanges == 0 {
+		t.Error("the guest told no time")
+	}
+}
+
+func open(t *testing.T, folder, name string) io.Reader {
+	t.Helper()
+	file, err := os.Open(filepath.Join(folder, name))
+	must(t, err)
+	t.Cleanup(func() { must(t, file.Close()) })
+	return file
+}
+
+// freePort is a UDP port that nobody has at this moment.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	must(t, err)
+	defer socket.Close()
+	return netip.MustParseAddrPort(socket.LocalAddr().String()).Port()
+}
+
+// TestAPartThatFails: the whole ends, and says why.
+func TestAPartThatFails(t *testing.T) {
+	if _, err := os.Stat("/proc/xen/privcmd"); err == nil {
+		t.Skip("this machine has domains to watch")
+	}
+	config, err := json.Marshal(witness.HostConfig{Domains: true})
+	must(t, err)
+	process := record.Process{Host: remote.Local("here"), Dir: filepath.Join(t.TempDir(), "above", "host")}
+	t.Cleanup(func() { must(t, process.Remove(context.Background())) })
+	_ = process.Start(t.Context(), program(t), "host", string(config)) // it may end before or after Start looks
+	for {
+		status, err := process.Status(t.Context())
+		must(t, err)
+		if status.State == record.Running {
+			continue
+		}
+		if status.State != record.Ended || !strings.Contains(status.Problem(), "domains") {
+			t.Errorf("status %+v, want the end with its reason", status)
+		}
+		return
+	}
+}
+
+// TestFilesAreNotOverwritten: a second program in the same folder is an error.
+func TestFilesAreNotOverwritten(t *testing.T) {
+	t.Chdir(t.TempDir())
+	must(t, os.WriteFile(witness.CountersFile, []byte("kept"), 0o644))
+	var stderr bytes.Buffer
+	if code := run(t.Context(), []string{"host", "{}"}, io.Discard, &stderr); code != exitFailure {
+		t.Errorf("code %d, %s", code, &stderr)
+	}
+	text, err := os.ReadFile(witness.CountersFile)
+	must(t, err)
+	if string(text) != "kept" {
+		t.Errorf("the file is now %q", text)
+	}
+}
+
+func TestLedgerReport(t *testing.T) {
+	region := ledger.Region{SizeBytes: 4 * ledger.RecordBytes, Seed: math.MaxUint64}
+	text, err := json.Marshal(region)
+	must(t, err)
+	disk := filepath.Join(t.TempDir(), "disk")
+	must(t, os.WriteFile(disk, make([]byte, region.SizeBytes), 0o644))
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), []string{"ledger", disk, string(text), "3"}, &stdout, &stderr)
+	if strings.Contains(stderr.String(), "invalid argument") {
+		t.Skip("no direct I/O in the folder for temporary files: ", stderr.String())
+	}
+	var report ledger.Report
+	must(t, json.Unmarshal(stdout.Bytes(), &report))
+	if code != 0 || report.Acked != 3 || report.LostCount != 3 {
+		t.Errorf("code %d, %s: %+v", code, &stderr, report)
+	}
+}
+
+func TestSendAndReceive(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	address := listener.Addr().String()
+	must(t, listener.Close())
+	reader, writer := io.Pipe()
+	var problem bytes.Buffer
+	received := make(chan int, 1)
+	go func() {
+		received <- run(t.Context(), []string{"receive", address}, writer, &problem)
+		_ = writer.Close()
+	}()
+	output := bufio.NewReader(reader)
+	if line, err := output.ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("%q, %v, %s", line, err, &problem)
+	}
+	var sent, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"send", address, "0.2", "100000000"}, &sent, &stderr); code != 0 {
+		t.Fatalf("send: code %d, %s", code, &stderr)
+	}
+	text, err := io.ReadAll(output)
+	must(t, err)
+	var result, told throughput.Result
+	must(t, json.Unmarshal(text, &result))
+	must(t, json.Unmarshal(sent.Bytes(), &told))
+	if code := <-received; code != 0 || result != told || result.Bytes == 0 {
+		t.Errorf("receive: code %d, %+v; the sender was told %+v", code, result, told)
+	}
+}

@@ -1,0 +1,130 @@
+package campaign
+
+import (
+	"fmt"
+	"slices"
+)
+
+// minStop is the fewest repetitions that a stop rule may ask for. What is
+// precise is told from more; see package precision.
+const minStop = 3
+
+var (
+	directions = []string{Outbound, Return, Balanced}
+	controls   = []string{ControlNone, ControlLAN, ControlPause}
+	metrics    = []string{"blackout_ms", "total_migration_ms", "recovery_ms", "io_lost_s"}
+)
+
+// design checks which trials follow from the cells: how often they are run, in
+// which order and direction, and what is run beside them.
+func (c checker) design() {
+	s := c.spec
+	c.Check("order", slices.Contains(orders, s.Order), "%q is not known: want %s", s.Order, choice(orders))
+	c.Check("directions", slices.Contains(directions, s.Directions), "%q is not known: want %s", s.Directions, choice(directions))
+	for i, control := range s.Controls {
+		c.control(fmt.Sprintf("controls[%d]", i), control)
+	}
+	if s.Sentinel != nil {
+		c.check("sentinel.every", s.Sentinel.Every >= 1 && s.Sentinel.Every <= maxTrials, "%d: want 1 to %d", s.Sentinel.Every, maxTrials)
+		c.beside("sentinel", s.Sentinel.Match)
+	}
+	if s.Stop == nil {
+		c.check("repetitions", s.Repetitions >= 1 && s.Repetitions <= maxTrials, "%d: want 1 to %d", s.Repetitions, maxTrials)
+		return
+	}
+	c.Check("repetitions", false, "is not for a campaign that stops by precision: stop.max is the most")
+	c.stop(*s.Stop)
+}
+
+func (c checker) control(at string, control Control) {
+	c.check(at+".control", slices.Contains(controls, control.Control), "%q is not known: want %s", control.Control, choice(controls))
+	c.beside(at, control.Match)
+	if control.Control == ControlLAN {
+		c.Check(at+".wan", false, "is lan for this control: leave it out")
+		c.Check(at+".hold", false, "is for %s and %s only: a migration takes what it takes", ControlNone, ControlPause)
+		return
+	}
+	c.Check(at+".hold", control.Hold >= minPhase, "%s: want at least %s", control.Hold, minPhase)
+	if most := c.spec.Limits.Migration; control.Hold > most && c.Clean(at) && c.Clean("limits.migration") {
+		c.Report(at+".hold", "%s is more than limits.migration, %s, which is as long as a trial waits", control.Hold, most)
+	}
+}
+
+// beside checks the levels of a cell beside the matrix, in which a factor that
+// is not named has the first of the matrix's levels.
+func (c checker) beside(at string, match Match) {
+	c.levels(at, match)
+	levels := c.spec.Matrix.Storage
+	if match.Storage == "" && len(levels) > 0 && levels[0] != "drbd" {
+		c.Check(at+".drbd_protocol", false, "is for drbd only, not for %s", levels[0])
+	}
+}
+
+func (c checker) stop(stop Stop) {
+	c.check("stop.metric", slices.Contains(metrics, stop.Metric), "%q is not known: want %s", stop.Metric, choice(metrics))
+	c.check("stop.relative_ci_percent", stop.RelativeCIPercent > 0, "%g: want more than 0", stop.RelativeCIPercent)
+	c.Check("stop.min", stop.Min >= minStop && stop.Min <= maxTrials, "%d: want %d to %d", stop.Min, minStop, maxTrials)
+	c.check("stop.max", stop.Max >= minStop && stop.Max <= maxTrials, "%d: want %d to %d", stop.Max, minStop, maxTrials)
+	if c.Given("stop.max") && c.Clean("stop") {
+		c.Check("stop.max", stop.Max >= stop.Min, "%d is less than stop.min, %d", stop.Max, stop.Min)
+	}
+	c.Check("order", c.spec.Order != OrderSequential, "is sequential, but stop is asked after whole blocks: want %s", OrderBlocks)
+}
+
+// cells checks what follows from the factors together, when nothing is wrong
+// with them one by one.
+func (c checker) cells() {
+	for _, setting := range []string{"matrix", "exclude", "include", "controls", "sentinel", "access_specifications"} {
+		if !c.Clean(setting) {
+			return
+		}
+	}
+	s := c.spec
+	if c.tooMany() {
+		return
+	}
+	s.settleWAN()
+	all := s.Matrix.cells(s.access())
+	for i, match := range s.Exclude {
+		c.Check(fmt.Sprintf("exclude[%d]", i), slices.ContainsFunc(all, match.matches), "matches no cell of the matrix")
+	}
+	cells := s.Cells()
+	if len(cells) == len(s.Controls) {
+		c.Report("exclude", "leaves no cell to run")
+	}
+	seen := map[string]bool{}
+	for i, cell := range cells {
+		if id := cell.ID(); !seen[id] {
+			seen[id] = true
+		} else if control := i - (len(cells) - len(s.Controls)); control >= 0 {
+			c.Report(fmt.Sprintf("controls[%d]", control), "repeats the cell %s", id)
+		} else {
+			c.Report(fmt.Sprintf("include[%d]", control+len(s.Include)), "repeats the cell %s", id)
+		}
+	}
+	if sentinel, ok := s.SentinelCell(); ok {
+		cells = append(cells, sentinel)
+	}
+	if c.Clean("disk") {
+		c.diskHolds(cells)
+	}
+}
+
+// tooMany reports a campaign of too many trials, without making them.
+func (c checker) tooMany() bool {
+	s := c.spec
+	repetitions, and := 1, ""
+	if c.Clean("repetitions") && c.Clean("stop") {
+		repetitions = max(1, s.Repetitions)
+	}
+	cells := s.Matrix.count() + len(s.Include) + len(s.Controls)
+	trials := cells * repetitions
+	if s.Sentinel != nil {
+		trials, and = trials+sentinels(trials, s.Sentinel.Every), " and the sentinel"
+	}
+	if trials <= maxTrials {
+		return false
+	}
+	c.Report("matrix", "%d cells × %d repetitions%s are more than %d trials", cells, max(1, s.Repetitions), and, maxTrials)
+	return true
+}

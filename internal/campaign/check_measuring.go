@@ -1,0 +1,99 @@
+package campaign
+
+import "time"
+
+// Limits of what a measurement can be set to.
+const (
+	minPhase   = time.Second
+	maxPhase   = 24 * time.Hour
+	maxLimit   = 7 * 24 * time.Hour
+	minRound   = 100 * time.Millisecond // of the steady state: below it IOPS are a handful of I/Os
+	minWindow  = 3                      // rounds: a line through two fits always
+	maxWindow  = 100
+	minDiskMiB = 16
+	maxLedger  = 64 // MiB: what is read back after each trial
+	// diskPerIO is how many of the largest I/Os the load's part of a disk
+	// holds at least, so that random I/Os find different places.
+	diskPerIO = 16
+)
+
+// measuring checks how long and how well is measured.
+func (c checker) measuring() {
+	c.phases()
+	c.steadyState()
+	recovery, after := c.spec.Recovery, c.spec.Phases.After
+	c.Check("recovery.within_percent", isShare(recovery.WithinPercent) && recovery.WithinPercent > 0,
+		"%g: want more than 0, up to 100", recovery.WithinPercent)
+	c.Check("recovery.for", recovery.For >= minPhase, "%s: want at least %s", recovery.For, minPhase)
+	if c.Clean("recovery.for") && c.Clean("phases.after") {
+		c.Check("recovery.for", recovery.For <= after, "%s is more than phases.after, %s: it could never be seen", recovery.For, after)
+	}
+	c.limits()
+	c.disk()
+}
+
+func (c checker) phases() {
+	p := c.spec.Phases
+	c.Check("phases.warm_up", p.WarmUp <= maxPhase, "%s is more than %s", p.WarmUp, maxPhase)
+	c.Check("phases.before", p.Before >= minPhase && p.Before <= maxPhase, "%s: want %s to %s", p.Before, minPhase, maxPhase)
+	c.Check("phases.after", p.After >= minPhase && p.After <= maxPhase, "%s: want %s to %s", p.After, minPhase, maxPhase)
+	c.Check("phases.warm_up_max", p.WarmUpMax <= maxPhase, "%s is more than %s", p.WarmUpMax, maxPhase)
+	if c.Clean("phases") {
+		c.Check("phases.warm_up_max", p.WarmUpMax >= p.WarmUp, "%s is less than warm_up, %s", p.WarmUpMax, p.WarmUp)
+	}
+}
+
+func (c checker) steadyState() {
+	s, most := c.spec.SteadyState, c.spec.Phases.WarmUpMax
+	c.Check("steady_state.round", s.Round >= minRound && s.Round <= maxPhase, "%s: want %s to %s", s.Round, minRound, maxPhase)
+	c.Check("steady_state.window", s.Window >= minWindow && s.Window <= maxWindow, "%d: want %d to %d", s.Window, minWindow, maxWindow)
+	c.Check("steady_state.range_percent", s.RangePercent > 0, "%g: want more than 0", s.RangePercent)
+	c.Check("steady_state.slope_percent", s.SlopePercent > 0, "%g: want more than 0", s.SlopePercent)
+	if c.Clean("steady_state") && c.Clean("phases") {
+		c.Check("phases.warm_up_max", s.window() <= most, "%s is less than the %d rounds of %s of steady_state: it could never be steady",
+			most, s.Window, s.Round)
+	}
+}
+
+func (c checker) limits() {
+	p, l := c.spec.Phases, c.spec.Limits
+	c.Check("limits.attempts", l.Attempts >= 1 && l.Attempts <= maxAttempts, "%d: want 1 to %d", l.Attempts, maxAttempts)
+	c.Check("limits.migration", l.Migration >= minPhase && l.Migration <= maxLimit, "%s: want %s to %s", l.Migration, minPhase, maxLimit)
+	c.Check("limits.trial", l.Trial >= minPhase && l.Trial <= maxLimit, "%s: want %s to %s", l.Trial, minPhase, maxLimit)
+	c.Check("limits.rtt_tolerance_ms", l.RTTToleranceMs > 0, "%g ms: want more than 0", l.RTTToleranceMs)
+	c.Check("limits.rtt_tolerance_percent", l.RTTTolerancePercent > 0, "%g: want more than 0", l.RTTTolerancePercent)
+	c.Check("limits.min_throughput_percent", isShare(l.MinThroughputPercent), "%g: want 0 to 100", l.MinThroughputPercent)
+	c.Check("limits.clock_uncertainty_ms", l.ClockUncertaintyMs > 0, "%g ms: want more than 0", l.ClockUncertaintyMs)
+	c.Check("limits.min_free_mib", l.MinFreeMiB >= 0, "%d MiB is negative", l.MinFreeMiB)
+	need := p.WarmUpMax + p.Before + l.Migration + p.After
+	if c.Clean("phases") && c.Clean("limits") && c.Clean("steady_state") && l.Trial <= need {
+		c.Report("limits.trial", "%s is not more than warm_up_max, before, a migration of limits.migration, and after: %s", l.Trial, need)
+	}
+}
+
+func (c checker) disk() {
+	d := c.spec.Disk
+	c.Check("disk.size_mib", d.SizeMiB >= minDiskMiB && d.SizeMiB <= maxMiB, "%d MiB: want %d to %d", d.SizeMiB, minDiskMiB, maxMiB)
+	c.Check("disk.ledger_mib", d.LedgerMiB >= 1 && d.LedgerMiB <= maxLedger, "%d MiB: want 1 to %d", d.LedgerMiB, maxLedger)
+	if c.Clean("disk") {
+		c.Check("disk.ledger_mib", 2*d.LedgerMiB <= d.SizeMiB, "%d MiB are more than half of the disk's %d MiB", d.LedgerMiB, d.SizeMiB)
+	}
+}
+
+// diskHolds checks that the disk beside the ledger holds the loads of the cells.
+func (c checker) diskHolds(cells []Cell) {
+	loadMiB := c.spec.Disk.SizeMiB - c.spec.Disk.LedgerMiB
+	seen := map[string]bool{}
+	for _, cell := range cells {
+		for _, line := range cell.Access.Lines {
+			if need := int64(line.SizeBytes) * diskPerIO; need > int64(loadMiB)<<20 && !seen[cell.Access.Name] {
+				seen[cell.Access.Name] = true
+				c.Report("disk.size_mib", "%d MiB beside the ledger hold less than %d I/Os of %d bytes, of access specification %s: want at least %d MiB",
+					loadMiB, diskPerIO, line.SizeBytes, cell.Access.Name, (need+1<<20-1)>>20+int64(c.spec.Disk.LedgerMiB))
+			}
+		}
+	}
+}
+
+// isShare says whether a number is a share in percent.
+func isShare(percent float64) bool { return percent >= 0 && percent <= 100 }

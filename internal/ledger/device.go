@@ -1,0 +1,46 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// open opens a device, or a file, past the page cache: what is read or written
+// through the cache says nothing about the disk. There is no other way, so a
+// file system without direct I/O is an error. The region must lie within it.
+func open(device string, region Region, flags int) (*os.File, error) {
+	if region.OffsetBytes < 0 || region.OffsetBytes%RecordBytes != 0 || region.SizeBytes < RecordBytes || region.SizeBytes%RecordBytes != 0 {
+		return nil, fmt.Errorf("the ledger's region of %d bytes at %d: want multiples of %d, and one record at least",
+			region.SizeBytes, region.OffsetBytes, RecordBytes)
+	}
+	file, err := os.OpenFile(device, flags|unix.O_DIRECT, 0)
+	if errors.Is(err, unix.EINVAL) {
+		return nil, fmt.Errorf("open the ledger's device: %w: no direct I/O there, without which nothing is proved; "+
+			"put it on a block device, or a file system that has direct I/O", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the ledger's device with direct I/O: %w", err)
+	}
+	size, err := file.Seek(0, io.SeekEnd)
+	if err == nil && (region.SizeBytes > size || region.OffsetBytes > size-region.SizeBytes) {
+		err = fmt.Errorf("it has %d bytes, but the ledger's region ends at %d", size, uint64(region.OffsetBytes)+uint64(region.SizeBytes))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", device, errors.Join(err, file.Close()))
+	}
+	return file, nil
+}
+
+// pages is memory that is aligned as direct I/O wants it; give it back with
+// unix.Munmap.
+func pages(bytes int) ([]byte, error) {
+	memory, err := unix.Mmap(-1, 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, fmt.Errorf("memory of %d bytes for direct I/O: %w", bytes, err)
+	}
+	return memory, nil
+}

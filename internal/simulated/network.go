@@ -1,0 +1,153 @@
+package simulated
+
+import (
+	"iter"
+	"math/rand/v2"
+	"time"
+
+	"heliotrope/internal/ledger"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/witness"
+)
+
+const (
+	// sendSpread is how late the guest sends a heartbeat, on average.
+	sendSpread = 300 * time.Microsecond
+	// hopSpread is how much longer than half of its round trip a datagram
+	// takes, on average.
+	hopSpread = 200 * time.Microsecond
+)
+
+// heartbeats are what arrives at site A until a moment, in the order of
+// arrival. The guest sends one each 10 ms while it runs; the first after a stall
+// as soon as it goes on.
+func (w *watching) heartbeats(from, to time.Time) iter.Seq[witness.Heartbeat] {
+	return func(yield func(witness.Heartbeat) bool) {
+		if w.place() != storage.SiteA {
+			return
+		}
+		m, clock := w.model, w.clock()
+		random := source(m.ref, "heartbeats")
+		written := m.newLedger(from)
+		var arrived time.Time
+		tick := from
+		for sequence := uint64(1); ; sequence++ {
+			if _, runs := m.schedule.where(tick); !runs {
+				tick = m.schedule.resumed
+			}
+			// What is late when the guest stops is sent when it goes on.
+			sent := tick.Add(time.Duration(random.ExpFloat64() * float64(sendSpread)))
+			site, runs := m.schedule.where(sent)
+			if !runs {
+				tick = m.schedule.resumed
+				sent, site = tick, m.siteAfter()
+			}
+			way, lost := m.hop(random, site == storage.SiteB)
+			// Nothing overtakes on the way.
+			if at := sent.Add(way); at.After(arrived) {
+				arrived = at
+			}
+			if arrived.After(to) {
+				return
+			}
+			beat := witness.Heartbeat{Arrived: clock.says(arrived), Sequence: sequence,
+				Sent: time.Unix(0, m.guest.says(sent.UnixNano())), Acked: written.acked(sent)}
+			if !lost && !yield(beat) {
+				return
+			}
+			tick = tick.Add(witness.HeartbeatInterval)
+		}
+	}
+}
+
+// siteAfter is where the guest goes on after its stall.
+func (m *model) siteAfter() storage.Site {
+	site, _ := m.schedule.where(m.schedule.resumed)
+	return site
+}
+
+// hop is how long a datagram takes between the guest and a host, and whether
+// it is lost; remote says that the WAN is between them.
+func (m *model) hop(random *rand.Rand, remote bool) (way time.Duration, lost bool) {
+	way = clockRTT/2 + time.Duration(random.ExpFloat64()*float64(hopSpread))
+	if !remote {
+		return way, false
+	}
+	way += m.rtt/2 + evenly(random, m.profile.Jitter)/2
+	return way, m.profile.LossPercent > 0 && random.Float64() < m.profile.LossPercent/100
+}
+
+// writing is the guest's ledger: a record each 200 ms, one after the other,
+// while the guest runs and has its disk.
+type writing struct {
+	model  *model
+	number uint64    // acknowledged
+	next   time.Time // when the next one will be
+}
+
+func (m *model) newLedger(from time.Time) *writing {
+	w := &writing{model: m}
+	w.next = w.after(from)
+	return w
+}
+
+// acked is the newest record that has been acknowledged, 0 without a ledger;
+// times do not fall.
+func (w *writing) acked(at time.Time) uint64 {
+	if w.model.ref.LedgerBytes == 0 {
+		return 0
+	}
+	for !w.next.After(at) {
+		w.number++
+		w.next = w.after(w.next)
+	}
+	return w.number
+}
+
+// after is when the record is acknowledged that follows one of a moment.
+func (w *writing) after(at time.Time) time.Time {
+	s := &w.model.schedule
+	next := at.Add(ledger.Interval).Add(w.takes(at))
+	if s.stalls() && at.Before(s.connected) && !next.Before(s.suspended) {
+		// It waits for the guest, and for the disk.
+		return s.connected.Add(w.takes(s.connected))
+	}
+	return next
+}
+
+// takes is how long a record's write takes that is made at a moment.
+func (w *writing) takes(at time.Time) time.Duration {
+	site, _ := w.model.schedule.where(at)
+	c := conditions{site: site, protocol: w.model.protocol}
+	took := w.model.service(false, c)
+	if _, waits := w.model.crosses(false, c); waits {
+		took += w.model.rtt
+	}
+	return took
+}
+
+// exchanges are a site's host's readings of the guest's clock: twice a second
+// while the guest runs.
+func (w *watching) exchanges(from, to time.Time) iter.Seq[witness.Exchange] {
+	return func(yield func(witness.Exchange) bool) {
+		m, clock, place := w.model, w.clock(), w.place()
+		random := source(m.ref, "exchanges "+w.machine)
+		wider := time.Duration(0)
+		if m.faults.uncertainClocks(m.ref) {
+			wider = uncertainBy
+		}
+		for at := from; !at.After(to); at = at.Add(witness.ExchangeInterval) {
+			site, runs := m.schedule.where(at)
+			there, lost := m.hop(random, site != place)
+			back, lostBack := m.hop(random, site != place)
+			if !runs || lost || lostBack {
+				continue
+			}
+			// Half of what one way took longer than the other is the error.
+			ahead := time.Unix(0, m.guest.says(at.UnixNano())).Sub(clock.says(at)) + (there-back)/2
+			if !yield(witness.Exchange{At: clock.says(at), Ahead: ahead, Uncertainty: (there+back)/2 + wider}) {
+				return
+			}
+		}
+	}
+}

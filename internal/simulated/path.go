@@ -1,0 +1,125 @@
+package simulated
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/wan"
+)
+
+var _ testbed.WAN = path{}
+
+// path is the WAN.
+type path struct{ bed *Bed }
+
+func (p path) Shape(ctx context.Context, profile wan.Profile, _ time.Duration) error {
+	if err := profile.Validate(); err != nil {
+		return fmt.Errorf("shape the WAN: %s: %w", profile, err)
+	}
+	return p.bed.spend(ctx, shapeTime)
+}
+
+func (p path) Renew(ctx context.Context, _ time.Duration) error {
+	return p.bed.spend(ctx, commandTime)
+}
+
+func (p path) Clear(ctx context.Context) error { return p.bed.spend(ctx, commandTime) }
+
+const (
+	// certifyPings are sent in each direction, bridgePings to the storage
+	// server, one each pingEvery.
+	certifyPings = 50
+	bridgePings  = 25
+	// throughputTime is how long the throughput of a direction is measured.
+	throughputTime = 2500 * time.Millisecond
+	// pingSpread is how far a round trip is above its least, on average.
+	pingSpread = 300 * time.Microsecond
+	// throughputSpread is that of the logarithm of a measured throughput.
+	throughputSpread = 0.01
+)
+
+// Certify gives the model's path: the profile, the round trip of the unshaped
+// path, and a little noise. Packets are dropped as the profile says.
+func (b *Bed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, error) {
+	profile, err := wan.ParseProfile(ref.Trial.Cell.WAN)
+	if err != nil {
+		return wan.Certificate{}, fmt.Errorf("certify the path between the sites: %w", err)
+	}
+	if err := b.spend(ctx, 2*(certifyPings*pingEvery+throughputTime)+bridgePings*pingEvery); err != nil {
+		return wan.Certificate{}, err
+	}
+	certificate := wan.Certificate{At: b.Now(), Profile: profile.String()}
+	random := source(ref, "certificate "+strconv.FormatInt(certificate.At.UnixNano(), 10))
+	rtt := profile.RTT + pathRTT
+	if b.faults.rttOutside(ref) {
+		rtt += rttOutsideBy
+	}
+	certificate.Bridge = ping(random, pathRTT/2, wan.Profile{}, bridgePings)
+	for _, direction := range []*wan.Direction{&certificate.AToB, &certificate.BToA} {
+		direction.Ping = ping(random, rtt, profile, certifyPings)
+		direction.ThroughputBits = throughput(random, profile)
+		if profile.IsShaping() {
+			sent := direction.ThroughputBits / 8 / segmentBytes * throughputTime.Seconds()
+			direction.Drops = drops(random, sent, profile.LossPercent/100)
+			direction.Packets = int64(sent) - direction.Drops
+			direction.LimitPackets = profile.QueueLimit()
+			direction.WantLimitPackets = direction.LimitPackets
+		}
+	}
+	return certificate, nil
+}
+
+// throughput is a little less than the profile's rate, or than what the hosts
+// can send.
+func throughput(random *rand.Rand, profile wan.Profile) float64 {
+	rate := hostStreamBytesPerS * 8
+	if profile.RateBits != 0 {
+		rate = float64(profile.RateBits)
+	}
+	return min(rate, rate*wanEfficiency*math.Exp(throughputSpread*random.NormFloat64()))
+}
+
+// drops draws how many of so many packets are lost, each with a probability:
+// by the normal approximation of the binomial distribution.
+func drops(random *rand.Rand, packets, probability float64) int64 {
+	mean := packets * probability
+	return int64(min(packets, max(0, math.Round(mean+math.Sqrt(mean*(1-probability))*random.NormFloat64()))))
+}
+
+// ping draws round trips: at least rtt − jitter, spread evenly over half of the
+// jitter in each direction, with an exponential tail.
+func ping(random *rand.Rand, rtt time.Duration, profile wan.Profile, count int) wan.Ping {
+	trips := make([]time.Duration, 0, count)
+	total := time.Duration(0)
+	lost := lossOfRoundTrip(profile)
+	for range count {
+		if random.Float64() < lost {
+			continue
+		}
+		trip := rtt + evenly(random, profile.Jitter/2) + evenly(random, profile.Jitter/2) + time.Duration(random.ExpFloat64()*float64(pingSpread))
+		trips = append(trips, trip)
+		total += trip
+	}
+	result := wan.Ping{Sent: count, Received: len(trips)}
+	if len(trips) == 0 {
+		return result
+	}
+	slices.Sort(trips)
+	result.Min, result.Max = trips[0], trips[len(trips)-1]
+	result.Mean = total / time.Duration(len(trips))
+	result.Median = (trips[(len(trips)-1)/2] + trips[len(trips)/2]) / 2
+	return result
+}
+
+// lossOfRoundTrip is the probability, 0 to 1, that one of two packets is lost.
+func lossOfRoundTrip(profile wan.Profile) float64 {
+	kept := 1 - profile.LossPercent/100
+	return 1 - kept*kept
+}

@@ -1,0 +1,34 @@
+package testbed
+
+import (
+	"context"
+	"fmt"
+
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/wan"
+)
+
+// Certify measures the path between the sites, both ways, against the profile
+// of the trial's cell, while nothing else uses it.
+func (t *Testbed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, error) {
+	inv := t.Inventory
+	profile, err := wan.ParseProfile(ref.Trial.Cell.WAN)
+	if err != nil {
+		return wan.Certificate{}, err
+	}
+	request := wan.CertifyRequest{A: t.wanSite(&inv.SiteA), B: t.wanSite(&inv.SiteB), Shaper: t.Shaper(), Profile: profile}
+	if bridge := inv.Host(inv.WAN.Host); bridge != &inv.SiteA && bridge != &inv.SiteB {
+		request.Bridge = bridge.Address
+	}
+	for _, site := range []wan.Site{request.A, request.B} {
+		if err := t.InstallWitness(ctx, site.Host.Name()); err != nil {
+			return wan.Certificate{}, fmt.Errorf("certify the WAN: %w", err)
+		}
+	}
+	return wan.Certify(ctx, request)
+}
+
+func (t *Testbed) wanSite(host *inventory.Host) wan.Site {
+	return wan.Site{Host: t.hosts[host.Name], Address: host.Address, Witness: t.witnessProgram(host.Name)}
+}

@@ -1,0 +1,152 @@
+//go:build lab
+
+package testbed_test
+
+import (
+	"context"
+	"net/netip"
+	"path"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/drbd"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
+)
+
+// writer writes a ledger at site A, where the guest's disk is opened on the
+// host itself: what loses writes here is below the guest.
+type writer struct {
+	*testbed.Testbed
+	ref    trial.Ref
+	system storage.System
+	disk   storage.Disk
+	writes *recorded
+	hears  *recorded // who is told of what was acknowledged
+}
+
+// write makes a disk and starts to write its ledger.
+func write(ctx context.Context, t *testing.T, kind string) *writer {
+	t.Helper()
+	w := &writer{Testbed: open(t), ref: trial.Ref{Attempt: 1, DiskBytes: diskBytes, LedgerBytes: ledgerBytes,
+		Trial: campaign.Trial{Sequence: 1, Seed: 4711}}}
+	var err error
+	w.system, err = w.Storage(kind, drbd.Options{})
+	must(t, err)
+	w.disk, err = w.system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
+	must(t, err)
+	site := w.Site(storage.SiteA)
+	install(ctx, t, w.Testbed, site.Name)
+
+	program, dir, hears, _, err := w.WitnessSetup(ctx, w.ref, site.Name)
+	must(t, err)
+	_, _, _, writes, err := w.WitnessSetup(ctx, w.ref, testbed.GuestName)
+	must(t, err)
+	writes.Listen = netip.AddrPortFrom(site.Address, witness.Port+10) // the host itself stands in for the guest
+	writes.Device, hears.Guest = w.disk.Device[storage.SiteA], writes.Listen
+	host := w.Host(site.Name)
+	hearing, err := witness.NewHost(host, program, dir, *hears)
+	must(t, err)
+	writing, err := witness.NewGuest(host, program, w.RunDir(site.Name, "writer"), *writes)
+	must(t, err)
+	w.hears, w.writes = &recorded{name: "hears", Recording: hearing}, &recorded{name: "writes", Recording: writing}
+	must(t, w.hears.Start(ctx))
+	must(t, w.writes.Start(ctx))
+	w.more(ctx, t)
+	return w
+}
+
+// more waits until records have been written for some seconds.
+func (w *writer) more(ctx context.Context, t *testing.T) {
+	t.Helper()
+	first, err := w.writes.Progress(ctx)
+	must(t, err)
+	pace := time.NewTicker(500 * time.Millisecond)
+	defer pace.Stop()
+	for last := first; last.Steps < first.Steps+300; {
+		<-pace.C
+		last, err = w.writes.Progress(ctx)
+		must(t, err)
+		if !last.Running {
+			t.Fatalf("nothing is written any more: %s", last.Problem)
+		}
+	}
+}
+
+// check ends the writing and reads the ledger back: only the copies that are
+// named lack records.
+func (w *writer) check(ctx context.Context, t *testing.T, copies []storage.Copy, broken ...string) {
+	t.Helper()
+	folder := t.TempDir()
+	w.writes.collect(ctx, t, folder)
+	w.hears.collect(ctx, t, folder)
+	checkLedger(ctx, t, w.Testbed, w.ref, copies, acked(t, path.Join(folder, "hears")), broken)
+}
+
+func (w *writer) copies(ctx context.Context, t *testing.T, at storage.Site) []storage.Copy {
+	t.Helper()
+	copies, err := w.system.(storage.Copier).Copies(ctx, w.disk, at)
+	must(t, err)
+	return copies
+}
+
+// command runs a command on a site's host.
+func command(ctx context.Context, t *testing.T, tb *testbed.Testbed, site *inventory.Host, args ...string) string {
+	t.Helper()
+	result, err := tb.Host(site.Name).Run(ctx, remote.Command{Args: args, Timeout: time.Minute})
+	must(t, err)
+	return strings.TrimSpace(string(result.Stdout))
+}
+
+// TestLabDroppedReplica: what is written while the replicas are cut apart is
+// missing from the other one, and only from that.
+func TestLabDroppedReplica(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	w := write(ctx, t, "drbd")
+	command(ctx, t, w.Testbed, w.Site(storage.SiteA), "drbdadm", "disconnect", w.Name()+".disk")
+	w.more(ctx, t)
+	w.check(ctx, t, w.copies(ctx, t, storage.SiteA), "replica-b")
+}
+
+// TestLabStalePages: a loop device without direct I/O at site B, over an image
+// whose pages it holds on to, reads what was there before. The same file
+// without the page cache has all of it.
+func TestLabStalePages(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	w := write(ctx, t, "nfs")
+	b := w.Site(storage.SiteB)
+	const mounted = "/run/heliotrope-stale"
+	run := func(args ...string) string {
+		t.Helper()
+		return command(ctx, t, w.Testbed, b, args...)
+	}
+	source := run("findmnt", "-n", "-o", "SOURCE", "-t", "nfs4")
+	run("mkdir", "-p", mounted)
+	run("/sbin/mount.nfs4", source, mounted, "-o", "vers=4.2,ro,nosharecache,actimeo=3600")
+	var loop string
+	t.Cleanup(func() { // before the teardown of the disk
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		if loop != "" {
+			command(ctx, t, w.Testbed, b, "/sbin/losetup", "-d", loop)
+		}
+		command(ctx, t, w.Testbed, b, "umount", mounted)
+		command(ctx, t, w.Testbed, b, "rmdir", mounted)
+	})
+	loop = run("/sbin/losetup", "--find", "--show", "--read-only", path.Join(mounted, "disk.img"))
+	region := testbed.LedgerRegion(w.ref)
+	run("dd", "if="+loop, "of=/dev/null", "bs=4096", "iflag=direct",
+		"skip="+strconv.FormatInt(region.OffsetBytes/4096, 10), "count="+strconv.FormatInt(region.SizeBytes/4096, 10))
+	w.more(ctx, t)
+	copies := append(w.copies(ctx, t, storage.SiteB), storage.Copy{Name: "stale", Host: b.Name, Path: loop})
+	w.check(ctx, t, copies, "stale")
+}

@@ -1,0 +1,172 @@
+package testbed
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"path"
+	"strconv"
+	"time"
+
+	"heliotrope/internal/guest"
+	"heliotrope/internal/ledger"
+	"heliotrope/internal/link"
+	"heliotrope/internal/record"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
+)
+
+// xenHypervisor is the only kind whose domains can be watched.
+const xenHypervisor = "xen"
+
+// witnessProgram is the witness's path on a machine. On a host it is among
+// what Teardown removes.
+func (t *Testbed) witnessProgram(machine string) string {
+	if t.Inventory.Host(machine) != nil {
+		return path.Join(t.RunDir(machine, "program"), witness.Program)
+	}
+	return path.Join(guest.WorkerDir, witness.Program)
+}
+
+// WitnessDir is the folder of a trial's witness on a machine.
+func (t *Testbed) WitnessDir(ref trial.Ref, machine string) string {
+	return t.RunDir(machine, "witness-"+ref.Key())
+}
+
+// InstallWitness puts the witness on a machine, unless it is there. It stays
+// until the testbed's Teardown, or in the guest for as long as that runs.
+func (t *Testbed) InstallWitness(ctx context.Context, machine string) error {
+	host := t.Machine(machine)
+	if host == nil {
+		return t.unknown(machine)
+	}
+	return link.InstallAs(ctx, host, t.WitnessBinary, t.witnessProgram(machine), nil)
+}
+
+// LedgerRegion is where an attempt's ledger is: the end of the disk under test.
+func LedgerRegion(ref trial.Ref) ledger.Region {
+	return ledger.Region{OffsetBytes: ref.LoadBytes(), SizeBytes: ref.LedgerBytes, Seed: token(ref)}
+}
+
+// token tells an attempt's datagrams and records from those of any other.
+func token(ref trial.Ref) uint64 {
+	return ref.Trial.Seed ^ uint64(ref.Attempt) //nolint:gosec // bits, not a number
+}
+
+// WitnessSetup says what the witness does on a machine, without which nobody
+// can start it there: its program and folder on the machine, and the
+// configuration of a host or of the guest. On a host it looks for the devices,
+// so the disk must have been provisioned.
+func (t *Testbed) WitnessSetup(ctx context.Context, ref trial.Ref, machine string) (program, dir string, host *witness.HostConfig, inGuest *witness.GuestConfig, err error) {
+	program, dir = t.witnessProgram(machine), t.WitnessDir(ref, machine)
+	switch {
+	case machine == GuestName:
+		config := t.guestConfig(ref)
+		return program, dir, nil, &config, nil
+	case t.Inventory.Host(machine) == nil:
+		return "", "", nil, nil, t.unknown(machine)
+	}
+	config := t.hostConfig(ref, machine)
+	config.Devices, err = t.CounterDevices(ctx, machine)
+	return program, dir, &config, nil, err
+}
+
+// witnessAt is an address of the test network as the witnesses use it.
+func witnessAt(address netip.Addr) netip.AddrPort { return netip.AddrPortFrom(address, witness.Port) }
+
+// hostConfig is a host's configuration without what has to be found there.
+func (t *Testbed) hostConfig(ref trial.Ref, name string) witness.HostConfig {
+	host, inv := t.Inventory.Host(name), t.Inventory
+	var config witness.HostConfig
+	if host.Hypervisor != "" {
+		config.Domains = host.Hypervisor == xenHypervisor
+		config.Listen = witnessAt(host.Address)
+		config.Guest = witnessAt(inv.Guest.Address.Addr())
+		config.Token = token(ref)
+	}
+	if name == inv.WAN.Host {
+		config.Devices = map[string]string{witness.WAN: inv.WAN.Device}
+		config.Classes = witness.Classes(inv.SiteA.Address, inv.SiteB.Address, inv.Guest.Address.Addr())
+	}
+	return config
+}
+
+func (t *Testbed) guestConfig(ref trial.Ref) witness.GuestConfig {
+	config := witness.GuestConfig{
+		Listen: witnessAt(t.Inventory.Guest.Address.Addr()), SiteA: witnessAt(t.Inventory.SiteA.Address), Token: token(ref)}
+	if ref.LedgerBytes > 0 {
+		config.Device, config.Region = guest.Device, LedgerRegion(ref)
+	}
+	return config
+}
+
+// Witness is what watches on a host, or reports from the guest, driven from
+// here. InstallWitness must have been called, and the disk must be there when
+// it is started.
+func (t *Testbed) Witness(ref trial.Ref, machine string) (record.Recording, error) {
+	program, dir := t.witnessProgram(machine), t.WitnessDir(ref, machine)
+	if machine == GuestName {
+		return witness.NewGuest(t.guest, program, dir, t.guestConfig(ref))
+	}
+	if t.Inventory.Host(machine) == nil {
+		return nil, t.unknown(machine)
+	}
+	// Its folder and files are all that a running one is known by.
+	known, err := witness.NewHost(t.hosts[machine], program, dir, t.hostConfig(ref, machine))
+	if err != nil {
+		return nil, err
+	}
+	return &lateWitness{Recording: known, start: func(ctx context.Context) error {
+		program, dir, config, _, err := t.WitnessSetup(ctx, ref, machine)
+		if err != nil {
+			return err
+		}
+		recording, err := witness.NewHost(t.hosts[machine], program, dir, *config)
+		if err != nil {
+			return err
+		}
+		return recording.Start(ctx)
+	}}, nil
+}
+
+// lateWitness finds its devices when it is started.
+type lateWitness struct {
+	record.Recording
+	start func(context.Context) error
+}
+
+func (w *lateWitness) Start(ctx context.Context) error { return w.start(ctx) }
+
+// checkTimeout limits the reading of a ledger: at most 64 MiB, from a disk at
+// the other end of the WAN.
+const checkTimeout = 5 * time.Minute
+
+// CheckLedger reads the ledger back from a copy of the disk, on the copy's
+// host. acked is the newest record that the witness outside was told of.
+func (t *Testbed) CheckLedger(ctx context.Context, ref trial.Ref, copied storage.Copy, acked uint64) (ledger.Report, error) {
+	var report ledger.Report
+	host := t.Host(copied.Host)
+	if host == nil {
+		return report, t.unknown(copied.Host)
+	}
+	region, err := json.Marshal(LedgerRegion(ref))
+	if err != nil {
+		return report, err
+	}
+	if err := t.InstallWitness(ctx, copied.Host); err != nil {
+		return report, err
+	}
+	result, err := host.Run(ctx, remote.Command{Timeout: checkTimeout, Args: []string{
+		t.witnessProgram(copied.Host), "ledger", copied.Path, string(region), strconv.FormatUint(acked, 10)}})
+	if err != nil {
+		return report, fmt.Errorf("read the ledger from %s: %w", copied.Name, err)
+	}
+	if err := json.Unmarshal(result.Stdout, &report); err != nil {
+		return report, fmt.Errorf("%s: the ledger's report on %s, %.200q: %w", copied.Host, copied.Name, result.Stdout, err)
+	}
+	report.Copy, report.Host = copied.Name, copied.Host
+	return report, nil
+}

@@ -1,0 +1,215 @@
+package wan
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Certificate is what a WAN was measured to be, at one moment, with nothing
+// else on it. A is where the storage server is.
+type Certificate struct {
+	At      time.Time `json:"at"` // of its end, on the clock of who asks
+	Profile string    `json:"profile"`
+	// AToB is what site A measured towards site B, and BToA the other way.
+	AToB Direction `json:"a_to_b"`
+	BToA Direction `json:"b_to_a"`
+	// Bridge is the round trip from site A to the host that bridges the
+	// sites: what does not cross the WAN. Nothing was sent when that host has
+	// no address of its own.
+	Bridge Ping `json:"bridge"`
+	// Shaping is what State.Check found wrong on that host; "" is nothing.
+	Shaping string `json:"shaping,omitempty"`
+}
+
+// Direction is one direction of a certificate.
+type Direction struct {
+	// Ping is the round trip as this direction's sender sees it.
+	Ping Ping `json:"ping"`
+	// ThroughputBits is what one TCP connection carried, in bit/s: payload, as
+	// the receiver counts it, with the connection's slow start.
+	ThroughputBits float64 `json:"throughput_bits"`
+	// Packets is what netem let through while the certificate was measured,
+	// and Drops what it dropped; 0 when nothing is shaped. LimitPackets is its
+	// queue's limit (0 when nothing is shaped).
+	Packets      int64 `json:"packets"`
+	Drops        int64 `json:"drops"`
+	LimitPackets int   `json:"limit_packets"`
+	// WantLimitPackets is the limit with which netem never drops by itself.
+	WantLimitPackets int `json:"want_limit_packets"`
+}
+
+// Tolerance is how far a certificate may be from its profile.
+type Tolerance struct {
+	RTTMs                float64 `json:"rtt_ms"`      // or
+	RTTPercent           float64 `json:"rtt_percent"` // of the profile's, whichever is more
+	MinThroughputPercent float64 `json:"min_throughput_percent"`
+}
+
+const (
+	// maxThroughput is the most that a connection may carry of the rate. A
+	// receiver that is woken late finds bytes waiting, and times them short.
+	maxThroughput = 1.05
+	// maxUnshapedRTT is the most that the sites' own networks are granted: a
+	// certificate must not pass because the machine is busy.
+	maxUnshapedRTT = 5 * time.Millisecond
+	// pingFrameBytes is a ping with its Ethernet header, as netem counts it.
+	pingFrameBytes = 98
+)
+
+// RoundTripLossPercent is the share of round trips that lose a packet in one
+// of the directions: with loss p in each, 1 - (1 - p)².
+func (p Profile) RoundTripLossPercent() float64 {
+	kept := 1 - p.LossPercent/100
+	return 100 * (1 - kept*kept)
+}
+
+// Check names everything in which the certificate is not what the profile
+// says:
+//   - the round trip, from both sites: the shortest, because it is what the
+//     WAN adds, while the median, which is kept too, has in it how busy the
+//     hosts are; with jitter the median, because the shortest is luck. It may
+//     be longer by what the sites' own networks take, for which stands twice
+//     the same of site A to the bridging host, 5 ms at most: the other site's
+//     side is taken to be like it, because nothing can measure it without
+//     crossing the WAN. Where nothing is shaped there is an upper bound only,
+//     of 5 ms at least, and the same beyond it;
+//   - loss, of pings and in netem's own count, that chance does not explain,
+//     either way;
+//   - a TCP connection that carried more than 105 % of the rate; or less than
+//     the tolerance says, unless there is loss, which slows TCP down by itself;
+//   - a queue limit with which netem may drop by itself;
+//   - what State.Check said.
+func (c Certificate) Check(profile Profile, tolerance Tolerance) error {
+	var problems []error
+	for _, direction := range []struct {
+		name string
+		Direction
+	}{{"site A to B", c.AToB}, {"site B to A", c.BToA}} {
+		if err := direction.check(profile, tolerance, c.path(profile)); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", direction.name, err))
+		}
+	}
+	if err := oneLine(append(problems, c.shaping())); err != nil {
+		return fmt.Errorf("the WAN is not as the profile %s says: %w", profile, err)
+	}
+	return nil
+}
+
+// CheckAToB is Check of one direction, without naming it or the profile.
+func (c Certificate) CheckAToB(profile Profile, tolerance Tolerance) error {
+	return oneLine([]error{c.AToB.check(profile, tolerance, c.path(profile)), c.shaping()})
+}
+
+// CheckBToA is Check of the other direction.
+func (c Certificate) CheckBToA(profile Profile, tolerance Tolerance) error {
+	return oneLine([]error{c.BToA.check(profile, tolerance, c.path(profile)), c.shaping()})
+}
+
+func (c Certificate) shaping() error {
+	if c.Shaping == "" {
+		return nil
+	}
+	return errors.New(c.Shaping)
+}
+
+// path is what the sites' own networks are taken to add to a round trip.
+func (c Certificate) path(profile Profile) time.Duration {
+	return min(2*c.Bridge.judged(profile), maxUnshapedRTT)
+}
+
+// judged is the round trip that is compared with the profile's.
+func (p Ping) judged(profile Profile) time.Duration {
+	if profile.Jitter > 0 {
+		return p.Median
+	}
+	return p.Min
+}
+
+func (d Direction) check(profile Profile, tolerance Tolerance, path time.Duration) error {
+	problems := []error{
+		d.Ping.check(profile, tolerance, path),
+		checkLoss("pings", d.Ping.Sent-d.Ping.Received, d.Ping.Sent, profile.RoundTripLossPercent()/100),
+		checkLoss("packets in netem", int(d.Drops), int(d.Packets+d.Drops), profile.LossPercent/100),
+	}
+	rate := float64(profile.RateBits)
+	switch least := rate * tolerance.MinThroughputPercent / 100; {
+	case rate == 0:
+	case d.ThroughputBits > rate*maxThroughput:
+		problems = append(problems, fmt.Errorf("a TCP connection carried %s, more than the rate %s",
+			megabits(d.ThroughputBits), megabits(rate)))
+	case d.ThroughputBits < least && profile.LossPercent == 0:
+		problems = append(problems, fmt.Errorf("a TCP connection carried %s of the rate %s: want at least %s",
+			megabits(d.ThroughputBits), megabits(rate), megabits(least)))
+	}
+	if d.LimitPackets < d.WantLimitPackets {
+		problems = append(problems, fmt.Errorf("netem holds %d packets at most: want at least %d, or it drops by itself",
+			d.LimitPackets, d.WantLimitPackets))
+	}
+	return oneLine(problems)
+}
+
+func megabits(bits float64) string { return fmt.Sprintf("%.2f Mbit/s", bits/1e6) }
+
+// check compares the round trips with the profile's.
+func (p Ping) check(profile Profile, tolerance Tolerance, path time.Duration) error {
+	if p.Received == 0 {
+		return fmt.Errorf("none of %d pings came back", p.Sent)
+	}
+	want := profile.RTT + profile.pingTransmission()
+	allowed := time.Duration(max(tolerance.RTTMs, tolerance.RTTPercent/100*milli(profile.RTT)) * float64(time.Millisecond))
+	if !profile.IsShaping() {
+		allowed = max(allowed, maxUnshapedRTT)
+	}
+	measured := p.judged(profile)
+	if off := measured - want; off < -allowed || off > allowed+path {
+		return fmt.Errorf("round trip of %.2f ms: want %.2f ms to %.2f ms, %.2f ms of them for the sites' own networks",
+			milli(measured), max(0, milli(want-allowed)), milli(want+allowed+path), milli(path))
+	}
+	return nil
+}
+
+func milli(d time.Duration) float64 { return d.Seconds() * 1e3 }
+
+// pingTransmission is how long the line is busy with a ping and its answer.
+func (p Profile) pingTransmission() time.Duration {
+	if p.RateBits == 0 {
+		return 0
+	}
+	return time.Duration(2 * pingFrameBytes * 8 / float64(p.RateBits) * float64(time.Second))
+}
+
+// chance is below what a loss is not put down to chance: one certificate in a
+// million is refused wrongly, by each of its counts.
+const chance = 1e-6
+
+// checkLoss says whether so many of all were lost that it is no chance, or so
+// few, when each is lost with the probability p. By Chernoff's bound for the
+// binomial distribution (W. Hoeffding, Probability inequalities for sums of
+// bounded random variables, 1963, theorem 1), a share of at least q > p, or of
+// at most q < p, has no more than the probability exp(-n·D(q‖p)), with
+//
+//	D(q‖p) = q·ln(q/p) + (1-q)·ln((1-q)/(1-p))
+func checkLoss(what string, lost, all int, p float64) error {
+	if all == 0 || lost == 0 && p == 0 {
+		return nil
+	}
+	q := float64(lost) / float64(all)
+	if p > 0 && float64(all)*(term(q, p)+term(1-q, 1-p)) <= -math.Log(chance) {
+		return nil
+	}
+	return fmt.Errorf("%d of %d %s lost, %.3g %%: the profile's %.3g %% does not explain it", lost, all, what, q*100, p*100)
+}
+
+// term is q·ln(q/p), continued to q = 0.
+func term(q, p float64) float64 {
+	if q == 0 {
+		return 0
+	}
+	return q * math.Log(q/p)
+}
+
+// BridgeRTT is the round trip to the bridging host that the sites' own networks
+// are judged by; 0 when it was not measured.
+func (c Certificate) BridgeRTT(profile Profile) time.Duration { return c.Bridge.judged(profile) }

@@ -1,0 +1,225 @@
+package wan
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"heliotrope/internal/remote"
+	"heliotrope/internal/wan/throughput"
+)
+
+// Site is one end of the path that is certified.
+type Site struct {
+	Host    remote.Runner // as root: others may not ping as often
+	Address netip.Addr    // on the test network
+	Witness string        // where heliotrope-witness is on the host
+}
+
+// CertifyRequest says what to certify.
+type CertifyRequest struct {
+	A, B    Site
+	Bridge  netip.Addr // the bridging host's on the test network; invalid when it has none
+	Shaper  *Shaper
+	Profile Profile // that was shaped
+}
+
+// CertifyPort is the TCP port on which each site receives for a certificate, on the
+// test network, one after the other.
+const CertifyPort = 17191
+
+const (
+	// certifyLength is how long a connection sends. It starts slowly: at a
+	// round trip of 160 ms it takes a second to fill 100 Mbit/s.
+	certifyLength = 2500 * time.Millisecond
+	// certifyTimeout limits one connection: the slowest line has to empty the
+	// sender's buffers first.
+	certifyTimeout = 2 * time.Minute
+	// maxUnlimitedBytes and minLimitedBytes bound what a connection sends
+	// without a rate, and with a small one.
+	maxUnlimitedBytes = 256 << 20
+	minLimitedBytes   = 4 << 10
+
+	certifyPings        = 100
+	certifyPingsMax     = 400
+	certifyPingInterval = 25 * time.Millisecond
+	bridgePings         = 25
+	// expectedLosses is how many pings are to be lost, where that is not too
+	// many to send.
+	expectedLosses = 8
+	// pingShare is the most of the line that pings take.
+	pingShare = 0.1
+)
+
+// Certify measures the path between the sites: round trips from both, then the
+// throughput of a TCP connection each way, one after the other, and what netem
+// dropped meanwhile. Nothing else may be on the path. Without loss it takes
+// about 10 s. What is wrong with the WAN is no error here: see Check.
+func Certify(ctx context.Context, request CertifyRequest) (Certificate, error) {
+	certificate, err := certify(ctx, request)
+	if err != nil {
+		return Certificate{}, fmt.Errorf("certify the WAN as %s: %w", request.Profile, err)
+	}
+	return certificate, nil
+}
+
+func certify(ctx context.Context, request CertifyRequest) (Certificate, error) {
+	a, b, profile := request.A, request.B, request.Profile
+	certificate := Certificate{Profile: profile.String()}
+	before, err := request.Shaper.State(ctx)
+	if err != nil {
+		return Certificate{}, err
+	}
+	if request.Bridge.IsValid() {
+		if certificate.Bridge, err = measure(ctx, a.Host, request.Bridge, bridgePings, certifyPingInterval); err != nil {
+			return Certificate{}, err
+		}
+	}
+	if err := certificate.ping(ctx, request); err != nil {
+		return Certificate{}, err
+	}
+	if certificate.AToB.ThroughputBits, err = carry(ctx, a, b, profile); err != nil {
+		return Certificate{}, fmt.Errorf("throughput to site B: %w", err)
+	}
+	if certificate.BToA.ThroughputBits, err = carry(ctx, b, a, profile); err != nil {
+		return Certificate{}, fmt.Errorf("throughput to site A: %w", err)
+	}
+	after, err := request.Shaper.State(ctx)
+	if err != nil {
+		return Certificate{}, err
+	}
+	certificate.AToB.count(before.ToB, after.ToB)
+	certificate.BToA.count(before.ToA, after.ToA)
+	if profile.IsShaping() {
+		certificate.AToB.WantLimitPackets, certificate.BToA.WantLimitPackets = profile.QueueLimit(), profile.QueueLimit()
+	}
+	if err := after.Check(profile); err != nil {
+		certificate.Shaping = err.Error()
+	}
+	certificate.At = time.Now()
+	return certificate, nil
+}
+
+// ping measures the round trips from both sites, at the same time.
+func (c *Certificate) ping(ctx context.Context, request CertifyRequest) error {
+	count, interval := request.Profile.pings()
+	var errA, errB error
+	var both sync.WaitGroup
+	both.Go(func() { c.AToB.Ping, errA = measure(ctx, request.A.Host, request.B.Address, count, interval) })
+	both.Go(func() { c.BToA.Ping, errB = measure(ctx, request.B.Host, request.A.Address, count, interval) })
+	both.Wait()
+	return oneLine([]error{errA, errB})
+}
+
+// pings is how many pings are sent, and how often: more where some get lost,
+// fewer where they would fill the line.
+func (p Profile) pings() (count int, interval time.Duration) {
+	count = certifyPings
+	if share := p.RoundTripLossPercent() / 100; share > 0 {
+		count = int(max(certifyPings, min(certifyPingsMax, math.Ceil(expectedLosses/share))))
+	}
+	return count, max(certifyPingInterval, time.Duration(float64(p.pingTransmission()/2)/pingShare))
+}
+
+// count notes what netem counted between two states.
+func (d *Direction) count(before, after *Queue) {
+	if after == nil {
+		return
+	}
+	d.LimitPackets = after.LimitPackets
+	if before != nil {
+		d.Packets = grown(before.SentPackets, after.SentPackets)
+		d.Drops = grown(before.DroppedPackets, after.DroppedPackets)
+	}
+}
+
+// grown is the difference of a counter that wraps at 2³².
+func grown(before, after int64) int64 {
+	if after < before {
+		return after - before + 1<<32
+	}
+	return after - before
+}
+
+// carry measures one TCP connection, in bit/s of payload.
+func carry(ctx context.Context, from, to Site, profile Profile) (float64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	address := netip.AddrPortFrom(to.Address, CertifyPort).String()
+	receiver := receiver{listening: make(chan struct{})}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := to.Host.Run(ctx, remote.Command{
+			Args: []string{to.Witness, "receive", address}, Stdout: &receiver, Timeout: certifyTimeout,
+		})
+		ended <- err
+	}()
+	select {
+	case <-receiver.listening:
+	case err := <-ended:
+		return 0, fmt.Errorf("%s: %s ended before it listened (said %.200q): %w", to.Host.Name(), to.Witness, receiver.said.Bytes(),
+			cmp.Or(err, errEnded))
+	}
+	sent, err := from.Host.Run(ctx, remote.Command{
+		Args:    []string{from.Witness, "send", address, seconds(certifyLength), strconv.FormatInt(profile.limitBytes(), 10)},
+		Timeout: certifyTimeout,
+	})
+	if err != nil {
+		cancel()
+		return 0, oneLine([]error{err, unlessCancelled(<-ended)})
+	}
+	if err := <-ended; err != nil {
+		return 0, err
+	}
+	var result throughput.Result
+	if err := json.Unmarshal(sent.Stdout, &result); err != nil {
+		return 0, fmt.Errorf("%s: what the sender says, %.200q: %w", from.Host.Name(), sent.Stdout, err)
+	}
+	if result.BitsPerSecond() == 0 {
+		return 0, fmt.Errorf("%s: too little arrived from %s to be timed: %+v", to.Host.Name(), from.Host.Name(), result)
+	}
+	return result.BitsPerSecond(), nil
+}
+
+// limitBytes is how much a connection sends at most: no more than the line
+// carries in its time, or its queue would take as long again to empty.
+func (p Profile) limitBytes() int64 {
+	if p.RateBits == 0 {
+		return maxUnlimitedBytes
+	}
+	return min(maxUnlimitedBytes, max(minLimitedBytes, int64(float64(p.RateBits)/8*certifyLength.Seconds())))
+}
+
+// unlessCancelled is an error of its own, not one that we have caused.
+func unlessCancelled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+var errEnded = errors.New("without an error")
+
+// receiver waits for the first line of the receiving program, which says that
+// it listens.
+type receiver struct {
+	said      bytes.Buffer
+	once      sync.Once
+	listening chan struct{}
+}
+
+func (r *receiver) Write(output []byte) (int, error) {
+	r.said.Write(output)
+	if bytes.IndexByte(r.said.Bytes(), '\n') >= 0 {
+		r.once.Do(func() { close(r.listening) })
+	}
+	return len(output), nil
+}

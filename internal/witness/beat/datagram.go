@@ -1,0 +1,70 @@
+package beat
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// Every datagram has datagramBytes; its numbers are unsigned and big-endian,
+// its times in ns since 1970 UTC on the sender's clock unless it says else.
+//
+//	offset  bytes  heartbeat             ask              answer
+//	     0      4  "HTB1", of this version of the format
+//	     4      1  kind: 1               2                3
+//	     5      3  0
+//	     8      8  token of the attempt
+//	    16      8  number, from 1        number, from 1   number of the ask
+//	    24      8  0                     0                sent of the ask (t1, the asker's clock)
+//	    32      8  0                     0                when the ask arrived (t2)
+//	    40      8  sent                  sent (t1)        sent (t3)
+//	    48      8  newest record of      0                0
+//	               the ledger that the
+//	               disk acknowledged
+//
+// The three times are those of NTP: origin, receive and transmit timestamp
+// (RFC 5905, 7.3).
+const (
+	magic         = "HTB1"
+	datagramBytes = 56
+)
+
+type kind byte
+
+const (
+	heartbeat kind = 1
+	ask       kind = 2
+	answer    kind = 3
+)
+
+// datagram is what is told; times are Unix times in ns.
+type datagram struct {
+	kind                  kind
+	token, number         uint64
+	asked, received, sent int64
+	acked                 uint64
+}
+
+// put writes a datagram into buffer, which has datagramBytes.
+func (d datagram) put(buffer []byte) {
+	clear(buffer)
+	copy(buffer, magic)
+	buffer[4] = byte(d.kind)
+	for i, value := range [...]uint64{d.token, d.number, uint64(d.asked), uint64(d.received), uint64(d.sent), d.acked} { //nolint:gosec // read back the same way
+		binary.BigEndian.PutUint64(buffer[8+8*i:], value)
+	}
+}
+
+// parse reads a datagram. Another length or format is not ours.
+func parse(buffer []byte) (d datagram, ours bool) {
+	if len(buffer) != datagramBytes || string(buffer[:4]) != magic {
+		return datagram{}, false
+	}
+	word := func(at int) uint64 { return binary.BigEndian.Uint64(buffer[at:]) }
+	return datagram{
+		kind: kind(buffer[4]), token: word(8), number: word(16),
+		asked: int64(word(24)), received: int64(word(32)), sent: int64(word(40)), //nolint:gosec // written the same way
+		acked: word(48),
+	}, true
+}
+
+func now() int64 { return time.Now().UnixNano() }

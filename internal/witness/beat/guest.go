@@ -1,0 +1,159 @@
+package beat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"heliotrope/internal/ledger"
+	"heliotrope/internal/witness"
+)
+
+// accountInterval is how often witness.BeatsFile is written.
+const accountInterval = time.Second
+
+// guest reports from the guest.
+type guest struct {
+	config witness.GuestConfig
+	socket *socket
+	ledger records
+	sent   atomic.Uint64 // number of the newest heartbeat
+}
+
+// records is the ledger.
+type records interface {
+	Run(ctx context.Context) error
+	Acked() uint64
+	Close() error
+}
+
+// noRecords is no ledger.
+type noRecords struct{}
+
+func (noRecords) Run(context.Context) error { return nil }
+func (noRecords) Acked() uint64             { return 0 }
+func (noRecords) Close() error              { return nil }
+
+// Guest sends heartbeats, answers with the guest's time and writes the ledger,
+// until the context ends, which is no error. It keeps witness.BeatsFile in the
+// current folder, which should be in memory: it may not wait for the disk that
+// is measured.
+//
+// A heartbeat that the kernel does not take uses up its number, and is no
+// error: while a guest moves, its network may be away. Any error of the ledger
+// is one. While the disk blocks, the rest goes on; but the end waits for it.
+//
+// It gives the whole process the priority of real time and keeps it in memory,
+// as far as it may, and for good: it is for a process of its own.
+func Guest(ctx context.Context, config witness.GuestConfig) error {
+	g, err := openGuest(config)
+	if err != nil {
+		return err
+	}
+	if err := prefer(); err != nil {
+		log.Printf("heartbeats are sent like any other process does its work: %v", err)
+	}
+	return g.run(ctx)
+}
+
+func openGuest(config witness.GuestConfig) (*guest, error) {
+	socket, err := listen(config.Listen, config.SiteA, config.Token)
+	if err != nil {
+		return nil, err
+	}
+	g := &guest{config: config, socket: socket, ledger: noRecords{}}
+	if config.Device != "" {
+		writer, err := ledger.OpenWriter(config.Device, config.Region)
+		if err != nil {
+			return nil, errors.Join(err, socket.conn.Close())
+		}
+		g.ledger = writer
+	}
+	return g, nil
+}
+
+func (g *guest) run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, g.ledger.Close(), g.socket.conn.Close()) }()
+	if err := g.account(); err != nil {
+		return fmt.Errorf("write how many heartbeats were sent: %w", err)
+	}
+	parts, ctx := errgroup.WithContext(ctx)
+	g.socket.endWith(ctx)
+	parts.Go(g.answer)
+	parts.Go(func() error { return g.ledger.Run(ctx) })
+	parts.Go(func() error { g.keepAccount(ctx); return nil })
+	if !g.config.Silent {
+		parts.Go(func() error { g.beat(ctx); return nil })
+	}
+	err = parts.Wait()
+	log.Printf("heartbeats: %d; %s", g.sent.Load(), g.socket.account())
+	return err
+}
+
+// beat sends the heartbeats. A ticker leaves out the ticks that nobody waited
+// for: what was missed is not made up for.
+func (g *guest) beat(ctx context.Context) {
+	out := g.socket.sender()
+	pace := time.NewTicker(witness.HeartbeatInterval)
+	defer pace.Stop()
+	for {
+		out.send(g.config.SiteA, datagram{kind: heartbeat, number: g.sent.Add(1), sent: now(), acked: g.ledger.Acked()})
+		select {
+		case <-ctx.Done():
+			return
+		case <-pace.C:
+		}
+	}
+}
+
+// answer tells its time to whoever asks.
+func (g *guest) answer() error {
+	out := g.socket.sender()
+	for {
+		d, arrived, from, err := g.socket.receive()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if d.kind != ask {
+			g.socket.dropped.Add(1)
+			continue
+		}
+		out.send(from, datagram{kind: answer, number: d.number, asked: d.sent, received: arrived, sent: now()})
+	}
+}
+
+// keepAccount writes witness.BeatsFile each second, and once more in the end.
+// It goes on when that fails later: the guest's file systems may be in trouble
+// while its disk moves, which is what the heartbeats are to witness.
+func (g *guest) keepAccount(ctx context.Context) {
+	pace := time.NewTicker(accountInterval)
+	defer pace.Stop()
+	for last := false; !last; {
+		select {
+		case <-ctx.Done():
+			last = true
+		case <-pace.C:
+		}
+		if err := g.account(); err != nil {
+			log.Printf("heartbeats go on, but %s is old: %v", witness.BeatsFile, err)
+		}
+	}
+}
+
+// account replaces witness.BeatsFile, which is never there without its line.
+func (g *guest) account() error {
+	const next = witness.BeatsFile + ".new"
+	if err := os.WriteFile(next, fmt.Appendf(nil, "%d %d\n", g.sent.Load(), g.ledger.Acked()), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(next, witness.BeatsFile)
+}

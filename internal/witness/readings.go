@@ -1,0 +1,55 @@
+package witness
+
+import "time"
+
+// The raw files of a host's witness, on the host and where Fetch puts them.
+// Each has a line for a reading, with times in ns since 1970 UTC on the host's
+// own clock. A last line without its line feed is cut off and left out.
+const (
+	// CountersFile: see ReadCounters.
+	CountersFile = "counters.txt"
+	// DomainsFile: see ReadDomains.
+	DomainsFile = "domains.txt"
+	// HeartbeatsFile: see ReadHeartbeats. Of site A's host only.
+	HeartbeatsFile = "heartbeats.txt"
+	// ExchangesFile: see ReadExchanges.
+	ExchangesFile = "exchanges.txt"
+)
+
+// Domain states.
+const (
+	DomainRunning   = "running" // may run: also when it waits
+	DomainPaused    = "paused"
+	DomainSuspended = "suspended" // the guest has stopped itself for its migration
+	DomainShutDown  = "shutdown"  // powered off or rebooting
+	DomainCrashed   = "crashed"
+	DomainGone      = "gone"  // there no more
+	DomainWatch     = "watch" // no change: somebody still watches
+)
+
+// DomainReading is a line of DomainsFile: `at id state spacing`.
+type DomainReading struct {
+	At    time.Time // of the look that saw it
+	ID    int       // of the domain; 0 in a DomainWatch
+	State string
+	// Spacing is since the look before, which saw another state; in a
+	// DomainWatch, each second, the longest between looks since the last line
+	// of that kind.
+	Spacing time.Duration
+}
+
+// Heartbeat is a line of HeartbeatsFile: `arrived sequence sent acked`.
+type Heartbeat struct {
+	Arrived  time.Time // on site A's host's clock
+	Sequence uint64    // from 1
+	Sent     time.Time // on the guest's clock
+	Acked    uint64    // newest record of the ledger that the disk has acknowledged
+}
+
+// Exchange is a line of ExchangesFile: `at ahead uncertainty`, one reading of
+// the guest's clock as this host's sees it.
+type Exchange struct {
+	At          time.Time     // the middle, on this host's clock
+	Ahead       time.Duration // the guest's clock minus this host's
+	Uncertainty time.Duration // half of the round trip
+}

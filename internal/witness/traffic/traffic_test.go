@@ -1,0 +1,348 @@
+package traffic
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+
+	"heliotrope/internal/witness"
+)
+
+// The test runs itself again in network namespaces of its own: one is the host
+// that bridges the sites, another one is site B.
+const (
+	roleVariable = "HELIOTROPE_TEST_ROLE"
+	bridgeRole   = "bridge"
+	siteBRole    = "site-b"
+
+	bridgeAddress = "198.18.0.1"
+	siteBAddress  = "198.18.0.2"
+	wanDevice     = "wan0"
+)
+
+func TestMain(m *testing.M) {
+	var err error
+	switch os.Getenv(roleVariable) {
+	case bridgeRole:
+		err = bridge()
+	case siteBRole:
+		err = siteB()
+	default:
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// again is this program in another role, with a network of its own, and mounts
+// of its own: /sys shows the network of who mounted it.
+func again(role string) *exec.Cmd {
+	command := exec.Command("/proc/self/exe")
+	command.Env = append(os.Environ(), roleVariable+"="+role)
+	command.Stderr = os.Stderr
+	command.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	return command
+}
+
+// TestClassesOnABridge sends known traffic over a bridge whose way in is
+// redirected as the shaping does, and compares with the interface's counts.
+func TestClassesOnABridge(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may make namespaces")
+	}
+	for _, tool := range []string{"ip", "tc", "mount", "unshare"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(err)
+		}
+	}
+	if err := exec.Command("unshare", "-n", "-m", "true").Run(); err != nil {
+		t.Skip("namespaces are not allowed here: ", err)
+	}
+	var errors bytes.Buffer
+	command := again(bridgeRole)
+	command.Stderr = &errors
+	if err := command.Run(); err != nil {
+		if strings.Contains(errors.String(), errNoSupport.Error()) {
+			t.Skip(errors.String())
+		}
+		t.Fatal(err, "\n", errors.String())
+	}
+}
+
+var errNoSupport = errors.New("this kernel lacks what the test needs")
+
+// flow is traffic that the test makes: so many bytes there and back.
+type flow struct {
+	network string
+	port    int
+	bytes   int
+	class   string
+}
+
+var flows = []flow{
+	{"tcp", 8002, 3 << 20, "migration"},
+	{"tcp", 3260, 2 << 20, "iscsi"},
+	{"tcp", 2049, 1 << 20, "nfs"},
+	{"tcp", 17200, 1 << 19, "drbd"},
+	{"tcp", 17999, 1 << 18, "drbd"},
+	{"tcp", 22, 1 << 17, "migration"},
+	{"tcp", 9999, 1 << 16, "other"},
+	{"udp", witness.Port, 1000, "heartbeat"},
+	{"udp", 9999, 1000, "other"},
+}
+
+// bridge is the host that bridges the sites: it counts.
+func bridge() error {
+	peer := again(siteBRole)
+	orders, err := peer.StdinPipe()
+	if err != nil {
+		return err
+	}
+	answers, err := peer.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := peer.Start(); err != nil {
+		return err
+	}
+	defer func() { _ = orders.Close(); _ = peer.Wait() }()
+	if err := connect(peer.Process.Pid); err != nil {
+		return fmt.Errorf("%w: %w", errNoSupport, err)
+	}
+	if _, err := fmt.Fprintln(orders, "go on"); err != nil {
+		return err
+	}
+	if line, err := bufio.NewReader(answers).ReadString('\n'); err != nil {
+		return fmt.Errorf("site B: %q, %w", line, err)
+	}
+
+	classes := witness.Classes(netip.MustParseAddr(bridgeAddress), netip.MustParseAddr(siteBAddress), netip.MustParseAddr("198.18.0.9"))
+	counting, err := Open(wanDevice, classes)
+	if err != nil {
+		return err
+	}
+	before, err := look(counting)
+	if err != nil {
+		return err
+	}
+	want := map[string]int{}
+	for _, flow := range flows {
+		if err := flow.send(); err != nil {
+			return fmt.Errorf("%s port %d: %w", flow.network, flow.port, err)
+		}
+		want[flow.class] += flow.bytes
+	}
+	after, err := look(counting)
+	if err != nil {
+		return err
+	}
+	if err := compare(before, after, want); err != nil {
+		return err
+	}
+	if text, err := os.ReadFile("/sys/class/net/ifb-test/statistics/tx_packets"); err != nil || string(text) == "0\n" {
+		return fmt.Errorf("nothing was redirected: %q, %w", text, err)
+	}
+	return checkOwned(counting)
+}
+
+// connect makes the bridge, its port to site B, and a redirection like that of
+// the shaping, which keeps packets from the port's own ingress hook.
+func connect(siteB int) error {
+	for _, line := range []string{
+		"mount -t sysfs sysfs /sys",
+		"ip link set lo up",
+		"ip link add br0 type bridge forward_delay 0",
+		"ip link add " + wanDevice + " type veth peer name site-b",
+		"ip link set site-b netns " + strconv.Itoa(siteB),
+		"ip link set " + wanDevice + " master br0 up",
+		"ip link set br0 up",
+		"ip address add " + bridgeAddress + "/24 dev br0",
+		"ip link add ifb-test type ifb",
+		"ip link set ifb-test up",
+		"tc qdisc add dev " + wanDevice + " ingress",
+		"tc filter add dev " + wanDevice + " parent ffff: protocol all pref 1 u32 match u32 0 0 action mirred egress redirect dev ifb-test",
+	} {
+		if err := tool(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func tool(line string) error {
+	words := strings.Fields(line)
+	if output, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", line, err, output)
+	}
+	return nil
+}
+
+// siteB answers with what it gets.
+func siteB() error {
+	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+		return err
+	}
+	for _, line := range []string{"ip link set lo up", "ip link set site-b up", "ip address add " + siteBAddress + "/24 dev site-b"} {
+		if err := tool(line); err != nil {
+			return err
+		}
+	}
+	for _, flow := range flows {
+		address := net.JoinHostPort(siteBAddress, strconv.Itoa(flow.port))
+		if flow.network == "udp" {
+			socket, err := net.ListenPacket("udp", address)
+			if err != nil {
+				return err
+			}
+			go echoDatagrams(socket)
+			continue
+		}
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			return err
+		}
+		go func() {
+			for connection, err := listener.Accept(); err == nil; connection, err = listener.Accept() {
+				_, _ = io.Copy(connection, connection)
+				_ = connection.Close()
+			}
+		}()
+	}
+	fmt.Println("ready")
+	_, err := io.Copy(io.Discard, os.Stdin) // until the other role is done
+	return err
+}
+
+func echoDatagrams(socket net.PacketConn) {
+	buffer := make([]byte, 1<<16)
+	for n, from, err := socket.ReadFrom(buffer); err == nil; n, from, err = socket.ReadFrom(buffer) {
+		_, _ = socket.WriteTo(buffer[:n], from)
+	}
+}
+
+// send sends the flow's bytes and waits until all have come back.
+func (f flow) send() error {
+	connection, err := net.DialTimeout(f.network, net.JoinHostPort(siteBAddress, strconv.Itoa(f.port)), time.Minute)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	if err := connection.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return err
+	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := connection.Write(make([]byte, f.bytes))
+		sent <- err
+	}()
+	_, err = io.ReadFull(connection, make([]byte, f.bytes))
+	return errors.Join(err, <-sent)
+}
+
+// counts are by name, and by "interface" ends for the device's own.
+type counts map[string]int64
+
+func look(counting *Counting) (counts, error) {
+	text, err := counting.Append(nil)
+	if err != nil {
+		return nil, err
+	}
+	found := counts{}
+	sample := append(append([]byte("@1\n"), text...), ".\n"...)
+	if err := witness.ReadCounters(bytes.NewReader(sample), func(r witness.Reading) error {
+		found[r.Name] = r.Value
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"rx_bytes", "tx_bytes", "rx_packets", "tx_packets"} {
+		text, err := os.ReadFile(filepath.Join("/sys/class/net", wanDevice, "statistics", name))
+		if err != nil {
+			return nil, err
+		}
+		if found[name], err = strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// compare checks each class against what was sent, and their sum against the
+// interface.
+func compare(before, after counts, want map[string]int) error {
+	for _, way := range []struct{ bytes, packets, device, devicePackets string }{
+		{witness.ToBBytes, witness.ToBPackets, "tx_bytes", "tx_packets"},
+		{witness.ToABytes, witness.ToAPackets, "rx_bytes", "rx_packets"},
+	} {
+		var sum int64
+		for _, class := range witness.TrafficClasses {
+			got, packets := after[class+way.bytes]-before[class+way.bytes], after[class+way.packets]-before[class+way.packets]
+			sum += got
+			// Headers and acknowledgements come on top: little, with large packets.
+			payload := int64(want[class])
+			if most := payload + payload/5 + 2000; got < payload || got > most {
+				return fmt.Errorf("%s%s: %d, want %d to %d", class, way.bytes, got, payload, most)
+			}
+			if (packets > 0) != (got > 0) {
+				return fmt.Errorf("%s: %d bytes in %d packets", class, got, packets)
+			}
+		}
+		device := after[way.device] - before[way.device]
+		// Far less than 1 %: without the Ethernet headers it would be more.
+		const tolerance = 1000
+		if difference := sum - device; difference > tolerance || difference < -tolerance {
+			return fmt.Errorf("the classes sum up to %d%s, and the interface has %d", sum, way.bytes, device)
+		}
+	}
+	return nil
+}
+
+// checkOwned: nobody else may change the table, and it goes with its owner.
+func checkOwned(counting *Counting) error {
+	other, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	other.DelTable(counting.table)
+	if err := other.Flush(); err == nil {
+		return errors.New("somebody else could remove the table")
+	}
+	if _, err := counting.Append(nil); err != nil {
+		return err
+	}
+	if err := counting.Close(); err != nil {
+		return err
+	}
+	tables, err := other.ListTablesOfFamily(nftables.TableFamilyBridge)
+	if err != nil {
+		return err
+	}
+	for _, table := range tables {
+		if table.Name == counting.table.Name {
+			return fmt.Errorf("table %s is left", table.Name)
+		}
+	}
+	return nil
+}
+
+func TestOnlyOnABridge(t *testing.T) {
+	if _, err := Open("lo", nil); err == nil || !strings.Contains(err.Error(), "bridge") {
+		t.Errorf("counting on a device that is in no bridge: %v", err)
+	}
+}

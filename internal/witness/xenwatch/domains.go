@@ -1,0 +1,183 @@
+package xenwatch
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"heliotrope/internal/witness"
+)
+
+// The hypercall sysctl and its command getdomaininfolist, of
+// xen/include/public/sysctl.h: a struct xen_sysctl of 136 bytes, little-endian.
+const (
+	getDomainInfoList = 6 // XEN_SYSCTL_getdomaininfolist
+	argumentBytes     = 136
+
+	commandAt     = 0  // uint32
+	versionAt     = 4  // uint32, of the interface
+	firstDomainAt = 8  // uint16
+	maxDomainsAt  = 12 // uint32
+	bufferAt      = 16 // uint64, address
+	numDomainsAt  = 24 // uint32, out
+)
+
+// The beginning of a struct xen_domctl_getdomaininfo of
+// xen/include/public/domctl.h; the rest of it differs between Xen's releases.
+const (
+	domainAt     = 0 // uint16
+	flagsAt      = 4 // uint32
+	minInfoBytes = 72
+	// maxInfoBytes is far more than any release has (128 in Xen 4.17).
+	maxInfoBytes = 1024
+)
+
+// Flags of a domain, and where the code of its shutdown is in them.
+const (
+	flagDying    = 1 << 0
+	flagShutdown = 1 << 2
+	flagPaused   = 1 << 3
+	codeShift    = 16
+	codeMask     = 0xff
+)
+
+// Codes of a shutdown, of xen/include/public/sched.h.
+const (
+	codeSuspend  = 2
+	codeCrash    = 3
+	codeWatchdog = 4
+)
+
+// Interface versions of sysctl that are tried: it was 0x13 in Xen 4.13, is 0x15
+// in 4.17 and has grown by one where its structures changed.
+const (
+	likelyVersion = 0x15
+	firstVersion  = 0x10
+	lastVersion   = 0x2f
+)
+
+// domain is one domain as the hypervisor tells it.
+type domain struct {
+	id    int
+	flags uint32
+}
+
+// state is the domain's state in the words of package witness. One that dies
+// never runs again, and what is left of it may stay for seconds.
+func (d domain) state() string {
+	switch code := d.flags >> codeShift & codeMask; {
+	case d.flags&flagDying != 0:
+		return witness.DomainGone
+	case d.flags&flagShutdown != 0 && code == codeSuspend:
+		return witness.DomainSuspended
+	case d.flags&flagShutdown != 0 && (code == codeCrash || code == codeWatchdog):
+		return witness.DomainCrashed
+	case d.flags&flagShutdown != 0:
+		return witness.DomainShutDown
+	case d.flags&flagPaused != 0:
+		return witness.DomainPaused
+	}
+	return witness.DomainRunning
+}
+
+// listing asks the hypervisor for its domains.
+type listing struct {
+	// memory is what the hypervisor reads and writes: the argument, and the
+	// list after it; and address is where it is.
+	memory  []byte
+	address uint64
+	// call makes the hypercall sysctl with the argument at address.
+	call func() error
+	free func()
+
+	version   uint32
+	infoBytes int // of one domain
+}
+
+// errVersion says that a Xen is too old or too new.
+var errVersion = fmt.Errorf("the hypervisor takes none of the versions 0x%x to 0x%x of its interface sysctl: this Xen is not supported",
+	firstVersion, lastVersion)
+
+// probe finds the interface's version, which the hypervisor compares before
+// anything else (EACCES), and how long a domain's entry is: as many bytes as
+// the answer for the control domain has overwritten.
+func (l *listing) probe() error {
+	err := syscall.EACCES
+	for version := uint32(firstVersion - 1); version <= lastVersion && errors.Is(err, syscall.EACCES); version++ {
+		l.version = version
+		if version < firstVersion {
+			l.version = likelyVersion
+		}
+		_, failed := l.ask(0, 1)
+		if err = 0; failed != nil && !errors.As(failed, &err) {
+			return failed
+		}
+	}
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		return errVersion
+	case err != 0:
+		return fmt.Errorf("ask the hypervisor for its domains (is this its control domain?): %w", err)
+	}
+	for _, filler := range []byte{0x55, 0xaa} {
+		list := l.memory[argumentBytes:][:maxInfoBytes]
+		untouched := bytes.Repeat([]byte{filler}, len(list))
+		copy(list, untouched)
+		if count, err := l.ask(0, 1); err != nil || count != 1 {
+			return fmt.Errorf("ask the hypervisor for its control domain: %d domains: %w", count, err)
+		}
+		for l.infoBytes < len(list) && !bytes.Equal(list[l.infoBytes:], untouched[l.infoBytes:]) {
+			l.infoBytes += 8 // the structure's alignment
+		}
+	}
+	if l.infoBytes < minInfoBytes || l.infoBytes == maxInfoBytes {
+		return fmt.Errorf("the hypervisor tells of a domain in %d bytes: this Xen is not supported", l.infoBytes)
+	}
+	return nil
+}
+
+// ask has the hypervisor list at most so many domains, from the first id on.
+func (l *listing) ask(first uint16, most int) (count int, err error) {
+	argument := l.memory[:argumentBytes]
+	clear(argument)
+	binary.LittleEndian.PutUint32(argument[commandAt:], getDomainInfoList)
+	binary.LittleEndian.PutUint32(argument[versionAt:], l.version)
+	binary.LittleEndian.PutUint16(argument[firstDomainAt:], first)
+	binary.LittleEndian.PutUint32(argument[maxDomainsAt:], uint32(most)) //nolint:gosec // as many as fit in memory
+	binary.LittleEndian.PutUint64(argument[bufferAt:], l.address+argumentBytes)
+	if err := l.call(); err != nil {
+		return 0, err
+	}
+	count = int(binary.LittleEndian.Uint32(argument[numDomainsAt:]))
+	if count > most {
+		return 0, fmt.Errorf("the hypervisor tells of %d domains where %d were asked for", count, most)
+	}
+	return count, nil
+}
+
+// list lists all domains but the control domain.
+func (l *listing) list() ([]domain, error) {
+	var all []domain
+	most := (len(l.memory) - argumentBytes) / l.infoBytes
+	for first := uint16(1); ; {
+		count, err := l.ask(first, most)
+		if err != nil {
+			return nil, fmt.Errorf("ask the hypervisor for its domains: %w", err)
+		}
+		for i := range count {
+			info := l.memory[argumentBytes+i*l.infoBytes:]
+			all = append(all, domain{
+				id:    int(binary.LittleEndian.Uint16(info[domainAt:])),
+				flags: binary.LittleEndian.Uint32(info[flagsAt:]),
+			})
+		}
+		if count < most {
+			return all, nil
+		}
+		first = uint16(all[len(all)-1].id) + 1 //nolint:gosec // it came from 16 bits
+	}
+}
+
+func (l *listing) close() { l.free() }

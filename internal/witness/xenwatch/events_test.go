@@ -1,0 +1,67 @@
+package xenwatch
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"heliotrope/internal/witness"
+)
+
+func TestWatchRequest(t *testing.T) {
+	want := "\x04\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x1e\x00\x00\x00@releaseDomain\x00@releaseDomain\x00"
+	if got := watchRequest("@releaseDomain", 1); string(got) != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestFollow: many messages are one reason to look, and the end of them, cut
+// off or damaged, is the end.
+func TestFollow(t *testing.T) {
+	message := watchRequest("@releaseDomain", 0)
+	damaged := slices.Clone(message)
+	damaged[messagePayloadsAt+3] = 0x7f
+	for name, c := range map[string]struct {
+		stream []byte
+		wakes  int
+	}{
+		"none":    {nil, 0},
+		"two":     {slices.Concat(message, message), 1},
+		"cut off": {message[:20], 0},
+		"damaged": {slices.Concat(damaged, message), 0},
+	} {
+		woken := make(chan struct{}, 1)
+		follow(bytes.NewReader(c.stream), woken)
+		wakes := 0
+		for range woken {
+			wakes++
+		}
+		if wakes != c.wakes {
+			t.Errorf("%s: %d wakes, want %d", name, wakes, c.wakes)
+		}
+	}
+}
+
+// TestPause: a domain that does not run is looked at closely, and one that is
+// gone is not.
+func TestPause(t *testing.T) {
+	const interval = 5 * time.Millisecond
+	for states, want := range map[string]time.Duration{
+		"":                    calm * interval,
+		witness.DomainRunning: calm * interval,
+		witness.DomainGone:    calm * interval,
+		witness.DomainCrashed: calm * interval,
+		witness.DomainRunning + " " + witness.DomainPaused: interval,
+		witness.DomainSuspended:                            interval,
+	} {
+		w := &watch{states: map[int]string{}}
+		for i, state := range strings.Fields(states) {
+			w.states[i] = state
+		}
+		if got := w.pause(interval); got != want {
+			t.Errorf("%q: %s, want %s", states, got, want)
+		}
+	}
+}
