@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"heliotrope/activities/machine"
@@ -185,17 +186,26 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 
 // watch puts the witness on every machine, and finds what there is to record.
 func watch(ctx context.Context, machines Machines, p *machine.Pulse, ref trial.Ref, provisioned *Provisioned) error {
+	names := append(machines.HostNames(), trial.Guest)
+	setups := make([]machine.RecordingSetup, len(names))
+	all, ctx := errgroup.WithContext(ctx)
+	for i, name := range names {
+		all.Go(func() error {
+			p.Done(machine.Step{Step: "install the witness on " + name})
+			if err := machines.InstallWitness(ctx, name); err != nil {
+				return err
+			}
+			program, dir, host, guest, err := machines.WitnessSetup(ctx, ref, name)
+			setups[i] = machine.RecordingSetup{Dir: dir, Program: program, Host: host, Guest: guest}
+			return err
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
 	provisioned.Witnesses = map[string]machine.RecordingSetup{}
-	for _, name := range append(machines.HostNames(), trial.Guest) {
-		p.Done(machine.Step{Step: "install the witness on " + name})
-		if err := machines.InstallWitness(ctx, name); err != nil {
-			return err
-		}
-		program, dir, host, guest, err := machines.WitnessSetup(ctx, ref, name)
-		if err != nil {
-			return err
-		}
-		provisioned.Witnesses[name] = machine.RecordingSetup{Dir: dir, Program: program, Host: host, Guest: guest}
+	for i, name := range names {
+		provisioned.Witnesses[name] = setups[i]
 	}
 	provisioned.Load = machine.RecordingSetup{Dir: machines.LoadDir(ref), Device: guest.Device, SizeBytes: ref.LoadBytes()}
 	return nil

@@ -138,11 +138,8 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 	if !a.simulated() {
 		a.follow(ctx, "clocks", ControllerQueue, true, attesting.FollowClocks, a.target())
 	}
-	for _, name := range append(slices.Clone(a.input.Lane.Hosts), trial.Guest) {
-		input := machine.RecordingInput{Target: a.target(), Machine: name, Setup: a.known.Provisioned.Witnesses[name]}
-		if err := a.record(ctx, "witness on "+name, recordings.StartWitness, recordings.FollowWitness, input); err != nil {
-			return err
-		}
+	if err := a.watch(ctx); err != nil {
+		return err
 	}
 	load := machine.RecordingInput{Target: a.target(), Machine: trial.Guest, Setup: a.known.Provisioned.Load}
 	if err := a.record(ctx, "load in the guest", recordings.StartLoad, recordings.FollowLoad, load); err != nil {
@@ -157,6 +154,35 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 		Least: a.input.Phases.WarmUp, Longest: a.input.Phases.WarmUpMax}
 	options := onMachine(a.queueOf(trial.Guest), fmt.Sprintf("wait until the load is steady, %s to %s", input.Least, input.Longest))
 	return a.await(ctx, &a.known.WarmedUp, a.step(options, recordings.AwaitSteady, input))
+}
+
+// watch starts the witnesses of all machines at once.
+func (a *attempt) watch(ctx workflow.Context) error {
+	working, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	names := append(slices.Clone(a.input.Lane.Hosts), trial.Guest)
+	var started []workflow.Future
+	for _, name := range names {
+		input := a.witness(name)
+		started = append(started, a.call(working, onMachine(a.queueOf(name), "start the witness on "+name), recordings.StartWitness, input))
+	}
+	var failed error
+	for i, name := range names {
+		err := a.await(ctx, nil, func(workflow.Context) workflow.Future { return started[i] })
+		if err != nil && failed == nil {
+			failed = err
+			cancel() // the others are waited for: nothing may run beside the teardown
+		}
+		if failed == nil && !a.simulated() {
+			a.follow(ctx, "witness on "+name, a.queueOf(name), true, recordings.FollowWitness, a.witness(name))
+		}
+	}
+	return failed
+}
+
+// witness is what a machine's witness does.
+func (a *attempt) witness(name string) machine.RecordingInput {
+	return machine.RecordingInput{Target: a.target(), Machine: name, Setup: a.known.Provisioned.Witnesses[name]}
 }
 
 // record starts a recording, and follows it from then on: its early end ends

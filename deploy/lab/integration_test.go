@@ -67,15 +67,12 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// TestMigrateUnderLoad is the thesis' experiment, once per storage system: the
-// guest writes through its disk while it is migrated over a WAN of 60 ms and
-// back, and afterwards the hosts are as they were.
+// TestMigrateUnderLoad is the thesis' experiment by hand: the guest writes
+// through its disk while it is migrated over a WAN of 60 ms and back, and
+// afterwards the hosts are as they were. examples/controls.yaml, which runs after
+// the tests, migrates on all storage systems.
 func TestMigrateUnderLoad(t *testing.T) {
-	for _, kind := range testbed.StorageKinds {
-		t.Run(kind, func(t *testing.T) {
-			migrateUnderLoad(t, kind, drbd.Options{Protocol: drbd.ProtocolC})
-		})
-	}
+	migrateUnderLoad(t, "nfs", drbd.Options{Protocol: drbd.ProtocolC})
 }
 
 // TestMigrateAsynchronousReplica has DRBD replicate with protocol A, which it
