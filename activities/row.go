@@ -161,7 +161,7 @@ func (a *account) fillWritten() {
 		}
 	}
 	guest := a.clocks.guest
-	if guest == nil {
+	if guest == nil || a.clocks.oneSided {
 		return
 	}
 	a.row.GuestClockStepMs = pointer(milliseconds(guest.Step()))

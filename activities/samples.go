@@ -116,9 +116,6 @@ func (a *account) domains() dataset.Batches[dataset.Domain] {
 	return batches(func(b *batcher[dataset.Domain]) error {
 		for _, name := range a.siteHosts() {
 			clock := a.clocks.hosts[name]
-			if clock == nil {
-				continue
-			}
 			err := a.raw(name, witness.DomainsFile, func(file *os.File) error {
 				return witness.ReadDomains(file, func(reading witness.DomainReading) error {
 					return b.add(dataset.Domain{TsNs: clock.Ours(reading.At).UnixNano(), Host: name,
@@ -135,13 +132,13 @@ func (a *account) domains() dataset.Batches[dataset.Domain] {
 
 // heartbeats gives what arrived at site A.
 func (a *account) heartbeats() dataset.Batches[dataset.Heartbeat] {
-	hosts := a.siteHosts()
-	if len(hosts) == 0 || a.clocks.hosts[hosts[0]] == nil || a.clocks.guest == nil {
+	name, ok := a.siteA()
+	if !ok || a.clocks.guest == nil {
 		return nil
 	}
-	clock := a.clocks.hosts[hosts[0]]
+	clock := a.clocks.hosts[name]
 	return batches(func(b *batcher[dataset.Heartbeat]) error {
-		return a.raw(hosts[0], witness.HeartbeatsFile, func(file *os.File) error {
+		return a.raw(name, witness.HeartbeatsFile, func(file *os.File) error {
 			return witness.ReadHeartbeats(file, func(beat witness.Heartbeat) error {
 				return b.add(dataset.Heartbeat{TsNs: clock.Ours(beat.Arrived).UnixNano(),
 					Sequence: int64(beat.Sequence), Acked: int64(beat.Acked), //nolint:gosec // counts from 1

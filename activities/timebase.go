@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"heliotrope/analysis/dataset"
@@ -20,6 +21,8 @@ type clocks struct {
 	readings []dataset.Clock // of all machines
 	hosts    map[string]*timebase.Clock
 	guest    *timebase.GuestClock // nil when the guest's load left nothing
+	// oneSided says that the guest's clock is known before its stall only.
+	oneSided bool
 }
 
 // readClocks makes the machines' clocks of what was read of them. What cannot
@@ -70,12 +73,9 @@ func clockCause(err error) cause.Code {
 // readGuestClock makes the guest's clock of what the hosts' witnesses read of
 // it, of its heartbeats, and of when the hypervisors say that it stood still.
 func (a *account) readGuestClock() error {
-	var via [2][]timebase.Reading
-	for i, name := range a.siteHosts() {
+	var all []timebase.Reading
+	for _, name := range a.siteHosts() {
 		host := a.clocks.hosts[name]
-		if host == nil {
-			return nil // which is a problem already
-		}
 		var exchanges []timebase.Reading
 		err := a.raw(name, witness.ExchangesFile, func(file *os.File) error {
 			return witness.ReadExchanges(file, func(exchange witness.Exchange) error {
@@ -86,8 +86,9 @@ func (a *account) readGuestClock() error {
 		if err := a.unlessUnreadable(err); err != nil {
 			return err
 		}
-		via[i] = timebase.Compose(exchanges, host)
-		for _, reading := range via[i] {
+		readings := timebase.Compose(exchanges, host)
+		all = append(all, readings...)
+		for _, reading := range readings {
 			a.clocks.readings = append(a.clocks.readings, dataset.Clock{TsNs: reading.At.UnixNano(), Machine: trial.Guest, Reference: name,
 				AheadNs: reading.Ahead.Nanoseconds(), UncertaintyNs: reading.Uncertainty.Nanoseconds()})
 		}
@@ -100,10 +101,11 @@ func (a *account) readGuestClock() error {
 	if err != nil {
 		return err
 	}
-	guest, err := timebase.NewGuest(via[0], via[1], beats, stall)
+	guest, err := timebase.NewGuest(all, nil, beats, stall)
 	if errors.Is(err, timebase.ErrNoReadings) && !stall.IsZero() {
 		// It did not come back: there is nothing to put right after the stall.
-		guest, err = timebase.NewGuest(via[0], via[1], beats, timebase.Interval{})
+		guest, err = timebase.NewGuest(all, nil, beats, timebase.Interval{})
+		a.clocks.oneSided = true
 	}
 	if err != nil {
 		a.distrust(clockCause(err), fmt.Errorf("the guest's clock: %w", err))
@@ -113,27 +115,37 @@ func (a *account) readGuestClock() error {
 	return nil
 }
 
-// siteHosts are the hosts of site A and site B, as far as they were collected
-// from.
+// siteHosts are the hosts of site A and site B, which are the first of the
+// facts, as far as they were collected from and their clocks are known.
 func (a *account) siteHosts() []string {
 	var names []string
-	for _, name := range a.input.Known.Collected.Machines {
-		if name != trial.Guest && len(names) < 2 {
-			names = append(names, name)
+	for i, host := range a.input.Known.Swept.Facts.Hosts {
+		if i < 2 && a.has(host.Name) && a.clocks.hosts[host.Name] != nil {
+			names = append(names, host.Name)
 		}
 	}
 	return names
 }
 
+// siteA is the host that the heartbeats arrive at; false when it was not
+// collected from.
+func (a *account) siteA() (string, bool) {
+	hosts := a.input.Known.Swept.Facts.Hosts
+	if len(hosts) == 0 || !slices.Contains(a.siteHosts(), hosts[0].Name) {
+		return "", false
+	}
+	return hosts[0].Name, true
+}
+
 // beats are the guest's heartbeats on both clocks.
 func (a *account) beats() ([]timebase.Beat, error) {
 	var beats []timebase.Beat
-	hosts := a.siteHosts()
-	if len(hosts) == 0 {
+	name, ok := a.siteA()
+	if !ok {
 		return nil, nil
 	}
-	host := a.clocks.hosts[hosts[0]]
-	err := a.raw(hosts[0], witness.HeartbeatsFile, func(file *os.File) error {
+	host := a.clocks.hosts[name]
+	err := a.raw(name, witness.HeartbeatsFile, func(file *os.File) error {
 		return witness.ReadHeartbeats(file, func(beat witness.Heartbeat) error {
 			arrived := host.Ours(beat.Arrived)
 			beats = append(beats, timebase.Beat{Sent: beat.Sent, Arrived: arrived, Uncertainty: host.UncertaintyAt(arrived)})

@@ -153,6 +153,7 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 	input := machine.SteadyInput{RecordingInput: load, Rule: a.input.SteadyState,
 		Least: a.input.Phases.WarmUp, Longest: a.input.Phases.WarmUpMax}
 	options := onMachine(a.queueOf(trial.Guest), fmt.Sprintf("wait until the load is steady, %s to %s", input.Least, input.Longest))
+	options.StartToCloseTimeout += input.Longest
 	return a.await(ctx, &a.known.WarmedUp, a.step(options, recordings.AwaitSteady, input))
 }
 
@@ -252,7 +253,8 @@ func (a *attempt) evidence(ctx workflow.Context, concluded activities.Concluded)
 		return concluded
 	}
 	a.passed(a.known.Found.Now)
-	if found := a.known.Found; found.Cause != "" {
+	// What was found out as a result stands.
+	if found := a.known.Found; found.Cause != "" && concluded.Verdict != trial.TargetFailed {
 		concluded.Verdict, concluded.Cause = trial.TargetFailed, found.Cause
 		concluded.Reason = found.Reason + " (" + concluded.Reason + ")"
 	}

@@ -33,7 +33,7 @@ type Steady struct {
 // guest's disk completes in each round. Called again, it waits for a window of
 // its own.
 func (r *Recordings) AwaitSteady(ctx context.Context, input SteadyInput) (Steady, error) {
-	working, p, stop := StartPulse(ctx, recordingSilence)
+	working, p, stop := StartPulse(ctx, recordingSilence+input.Rule.Round)
 	defer stop()
 	input.Load = true
 	recording, err := r.find(working, input.RecordingInput)

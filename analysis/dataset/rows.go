@@ -197,6 +197,8 @@ type Trial struct {
 	Sentinel  bool
 	// Cause is the code of the verdict's reason; see package cause.
 	Cause string
+	// Notes are what is odd and takes nothing back, for people.
+	Notes string
 	// Judged says that the verdict is of what was measured, where all steps had
 	// succeeded; see package judge.
 	Judged bool

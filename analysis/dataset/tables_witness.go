@@ -101,6 +101,7 @@ func judgedColumns() []column[Trial] {
 		required("direction", "", "outbound: from site A to B; return; empty, in files from before it was noted, is outbound", func(r *Trial) *string { return &r.Direction }).later(),
 		required("sentinel", "", "one of the trials that are repeated to see whether the testbed drifts", func(r *Trial) *bool { return &r.Sentinel }).later(),
 		required("cause", "", "code of the verdict's reason, to count by; empty when valid", func(r *Trial) *string { return &r.Cause }).later(),
+		required("notes", "", "what is odd and takes nothing back, for people: heartbeats lost, traffic that does not sum up; separated by semicolons", func(r *Trial) *string { return &r.Notes }).later(),
 		required("judged", "", "the verdict is of what was measured, where all steps had succeeded: it may change when the attempt is judged again", func(r *Trial) *bool { return &r.Judged }).later(),
 		optional("blackout_ms", "ms", "the guest's stall as the hypervisor saw it: table witnesses has the others'", func(r *Trial) **float64 { return &r.BlackoutMs }),
 		optional("blackout_uncertainty_ms", "ms", "of blackout_ms, both ways", func(r *Trial) **float64 { return &r.BlackoutUncertaintyMs }),

@@ -69,7 +69,7 @@ func (s *scene) network(rows []dataset.Heartbeat, window span) (dataset.Witness,
 	_, sent := s.clocks.at(trial.Guest, window.from)
 	events := make([]event, len(arrived.first))
 	for i, row := range arrived.first {
-		events[i] = event{ts: row.TsNs, spacing: witness.HeartbeatInterval.Nanoseconds(), number: row.Sequence}
+		events[i] = event{ts: row.TsNs, spacing: witness.HeartbeatInterval.Nanoseconds()}
 		if sent {
 			events[i].ts = row.SentTsNs
 		}

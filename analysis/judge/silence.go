@@ -14,7 +14,6 @@ type event struct {
 	// spacing is how long before ts it may have happened, in ns.
 	spacing int64
 	place   string // the host that saw it; "" where there is only one
-	number  int64  // of a heartbeat
 }
 
 // silence is the time from one event to the next one.

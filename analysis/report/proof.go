@@ -7,7 +7,6 @@ import (
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
-	"heliotrope/internal/campaign"
 	"heliotrope/internal/trial"
 )
 
@@ -111,14 +110,14 @@ func (p *proof) add(row *dataset.Trial, verdict trial.Verdict, phases []dataset.
 		}
 		p.sentinel = append(p.sentinel, watched)
 	}
-	if verdict != trial.Valid || !(campaign.Cell{Control: row.Control}).Migrates() {
+	if verdict != trial.Valid || row.Control != "" {
 		return
 	}
 	for _, t := range p.traffic[row.Key] {
 		if t.Phase != dataset.During {
 			continue
 		}
-		class := entry(p.classes, storage, t.Class)
+		class := entry(p.classes, storage+", "+row.Direction, t.Class)
 		if t.Direction == judge.ToB {
 			class.toB = append(class.toB, float64(t.Bytes)/1e6)
 		} else {

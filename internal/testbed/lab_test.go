@@ -29,7 +29,7 @@ const (
 	ledgerBytes = 8 << 20
 )
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func must(t *testing.T, err error) {
 
 // open connects to the testbed of HELIOTROPE_INVENTORY and tears everything of
 // ours down, now and at the end.
-func open(t *testing.T) *testbed.Testbed {
+func open(t testing.TB) *testbed.Testbed {
 	t.Helper()
 	inv, err := inventory.Load(os.Getenv("HELIOTROPE_INVENTORY"))
 	must(t, err)
@@ -161,7 +161,7 @@ func (r *recorded) collect(ctx context.Context, t *testing.T, folder string) {
 }
 
 // install builds the witness and puts it on machines.
-func install(ctx context.Context, t *testing.T, tb *testbed.Testbed, machines ...string) {
+func install(ctx context.Context, t testing.TB, tb *testbed.Testbed, machines ...string) {
 	t.Helper()
 	tb.WitnessBinary = filepath.Join(t.TempDir(), witness.Program)
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", tb.WitnessBinary, "heliotrope/cmd/heliotrope-witness")

@@ -54,6 +54,10 @@ func Serve(ctx context.Context, listen netip.AddrPort, ready func()) (Result, er
 	defer listener.Close()
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer stop()
+	// Whoever asked may be gone, and nobody else would end this.
+	if err := listener.(*net.TCPListener).SetDeadline(time.Now().Add(silenceLimit)); err != nil {
+		return Result{}, fmt.Errorf("receive on %s: %w", listen, err)
+	}
 	ready()
 	connection, err := listener.Accept()
 	if err != nil {

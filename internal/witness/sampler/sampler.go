@@ -87,7 +87,7 @@ func (s *Sampler) Run(ctx context.Context, out io.Writer, done func(samples int6
 	defer ticker.Stop()
 	for next := time.Now(); ; {
 		now := time.Now()
-		if now.Add(pace / 2).Before(next) {
+		if s.disk != nil && now.Add(pace/2).Before(next) {
 			s.sampleDisk(now)
 		} else {
 			if next = next.Add(witness.Interval); next.Before(now) {

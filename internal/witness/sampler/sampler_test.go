@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"heliotrope/internal/witness"
@@ -104,6 +106,31 @@ func TestThisMachine(t *testing.T) {
 }
 
 // TestEndsWithItsContext: what was sampled is written.
+// TestLateWithoutADisk: a host that has no guest's disk, as the storage server,
+// and was held up for some seconds, goes on.
+func TestLateWithoutADisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		late := true
+		s := New(nil, func(to []byte) ([]byte, error) {
+			if late {
+				late = false
+				time.Sleep(2700 * time.Millisecond) // the bubble's time
+			}
+			return to, nil
+		})
+		err := s.Run(ctx, io.Discard, func(samples int64) error {
+			if samples == 5 {
+				cancel()
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var out bytes.Buffer
