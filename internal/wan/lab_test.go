@@ -355,7 +355,9 @@ func (l *lab) testStrangers(t *testing.T, nothingLeft func(*testing.T)) {
 func (l *lab) testCertificates(t *testing.T, nothingLeft func(*testing.T)) {
 	const folder = "/run/heliotrope-wan-test"
 	l.uploadWitness(t, folder)
-	tolerance := wan.Tolerance{RTTMs: 2, RTTPercent: 3, MinThroughputPercent: 1} // a busy machine carries little
+	// A busy machine carries little, late: examples/controls.yaml has the limits
+	// of a measurement.
+	tolerance := wan.Tolerance{RTTMs: 10, RTTPercent: 3, MinThroughputPercent: 1}
 	for _, text := range []string{"lan", "rtt=60ms,rate=100mbit", "transpacific", "rtt=40ms,jitter=4ms,loss=5%,rate=50mbit"} {
 		profile := l.shape(t, text, 5*time.Minute)
 		request := wan.CertifyRequest{

@@ -105,9 +105,9 @@ async function checkProven(campaign, folder) {
       FROM ${table("trials")} t JOIN ${table("witnesses")} w USING (trial)
       WHERE t.counted AND t.control = 'pause' AND w.witness <> 'guest'
         -- From the pause's command to the end of the other one, the toolstack takes the host's processor; and the guest
-        -- has up to a second more to begin again.
+        -- may begin again a little later still.
         AND NOT coalesce(w.stall_ms + w.uncertainty_ms >= t.hold_ms
-          AND w.stall_ms - w.uncertainty_ms <= t.total_migration_ms + if(w.witness = 'hypervisor', 0, 1000), false)`],
+          AND w.stall_ms - w.uncertainty_ms <= t.total_migration_ms + if(w.witness = 'hypervisor', 0, 2000), false)`],
   ];
   for (const [what, sql] of wants) {
     for (const row of await query(sql)) {
