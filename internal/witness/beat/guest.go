@@ -49,8 +49,8 @@ func (noRecords) Close() error              { return nil }
 // error: while a guest moves, its network may be away. Any error of the ledger
 // is one. While the disk blocks, the rest goes on; but the end waits for it.
 //
-// It gives the whole process the priority of real time and keeps it in memory,
-// as far as it may, and for good: it is for a process of its own.
+// It gives the whole process the highest priority and keeps it in memory, as far
+// as it may, and for good: it is for a process of its own.
 func Guest(ctx context.Context, config witness.GuestConfig) error {
 	g, err := openGuest(config)
 	if err != nil {

@@ -299,7 +299,7 @@ func TestProcessIsPreferred(t *testing.T) {
 		must(t, err)
 		_, rest, _ := strings.Cut(string(text), ") ")
 		fields := strings.Fields(rest) // from the third on: proc_pid_stat(5)
-		if nice, policy := fields[19-3], fields[41-3]; policy == fmt.Sprint(unix.SCHED_FIFO) || nice == fmt.Sprint(highestNice) {
+		if nice := fields[19-3]; nice == fmt.Sprint(highestNice) {
 			preferred++
 		}
 	}
