@@ -10,6 +10,7 @@ import (
 
 	"heliotrope/activities/machine"
 	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/judge"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/testbed"
@@ -24,8 +25,8 @@ type Attesting struct {
 
 // Moments of a certificate.
 const (
-	BeforeTrial = "before"
-	AfterTrial  = "after"
+	BeforeTrial = judge.MomentBefore
+	AfterTrial  = judge.MomentAfter
 )
 
 // CertifyInput says what the path is to be like.

@@ -55,17 +55,8 @@ func (s *scene) backend(disks map[string][]dataset.Counter, window span) dataset
 	if w.Problem = s.backendHole(looks, window); w.Problem != "" {
 		return w
 	}
-	part, before, after := s.around(events, window)
-	silent, beside, found := longestSilence(part, window, s.stall)
-	w.SpacingMs = *milliseconds(float64(beside))
-	switch {
-	case !before:
-		w.Problem = "no I/O was counted before"
-	case !after:
-		w.Problem = "no I/O was counted after"
-	case !found:
-		w.Problem = "no silence was counted"
-	}
+	silent := s.longest(&w, events, window, unheard{nothing: "no I/O was counted before", before: "no I/O was counted before",
+		after: "no I/O was counted after", silence: "no silence was counted"})
 	if w.Problem != "" {
 		return w
 	}

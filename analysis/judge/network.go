@@ -49,9 +49,9 @@ func sortArrivals(rows []dataset.Heartbeat) arrivals {
 // network says for how long nothing that the guest sent arrived. That is longer
 // than the guest stood still when its network is not there yet where it runs
 // again: what it sent meanwhile is lost, and its numbers say how much (the note).
-// It is the longest time between
-// the sending of two neighbours among the datagrams with new highest numbers
-// that overlaps the stall. A stopped guest sends nothing, and the time of
+// It is the longest time between the sending of two neighbours among the
+// datagrams with new highest numbers that overlaps the stall. A stopped guest
+// sends nothing, and the time of
 // sending knows neither the path, which is another one after the migration, nor
 // the queues that the migration itself fills. It is on the controller's time
 // base by the guest's clock, which was read through the whole trial and is as
@@ -74,19 +74,8 @@ func (s *scene) network(rows []dataset.Heartbeat, window span) (dataset.Witness,
 			events[i].ts = row.SentTsNs
 		}
 	}
-	part, before, after := s.around(events, window)
-	silent, beside, found := longestSilence(part, window, s.stall)
-	w.SpacingMs = *milliseconds(float64(beside))
-	switch {
-	case len(events) == 0:
-		w.Problem = "no heartbeat arrived"
-	case !before:
-		w.Problem = "no heartbeat arrived before"
-	case !after:
-		w.Problem = "no heartbeat arrived after"
-	case !found:
-		w.Problem = "the heartbeats had no silence"
-	}
+	silent := s.longest(&w, events, window, unheard{nothing: "no heartbeat arrived", before: "no heartbeat arrived before",
+		after: "no heartbeat arrived after", silence: "the heartbeats had no silence"})
 	if w.Problem != "" {
 		return w, note
 	}

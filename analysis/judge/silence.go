@@ -81,6 +81,29 @@ func around(events []event, window span) (part []event, before, after bool) {
 	return events[first:last], before, after
 }
 
+// unheard is what a witness says that has no silence to tell of: that it heard
+// nothing at all, nothing before, nothing after, or was never without.
+type unheard struct{ nothing, before, after, silence string }
+
+// longest finds a witness's longest silence among its events, notes the longest
+// time beside it, and says why there is none.
+func (s *scene) longest(w *dataset.Witness, events []event, window span, words unheard) silence {
+	part, before, after := s.around(events, window)
+	silent, beside, found := longestSilence(part, window, s.stall)
+	w.SpacingMs = *milliseconds(float64(beside))
+	switch {
+	case len(events) == 0:
+		w.Problem = words.nothing
+	case !before:
+		w.Problem = words.before
+	case !after:
+		w.Problem = words.after
+	case !found:
+		w.Problem = words.silence
+	}
+	return silent
+}
+
 // hole is the longest time between two looks of a witness, at the moments
 // looks in their order, that overlaps a span; an end of the span stands in for
 // the look that there is not before it, or after it.

@@ -84,24 +84,17 @@ func (s *scene) guest(window span) dataset.Witness {
 	for i, c := range s.completions {
 		events[i] = event{ts: c.ts}
 	}
-	part, before, after := s.around(events, window)
-	silent, beside, found := longestSilence(part, window, s.stall)
-	w.SpacingMs = *milliseconds(float64(beside))
-	uncertainty, known := s.guestUncertainty(silent.span())
-	switch {
-	case len(events) == 0:
-		w.Problem = "there is no I/O"
-	case !before:
-		w.Problem = "no I/O completed before"
-	case !after:
-		w.Problem = "no I/O completed after"
-	case !found:
-		w.Problem = "the I/Os have no silence"
-	case !known:
-		w.Problem = "the guest's clock was never read"
-	default:
-		say(&w, silent.span(), uncertainty)
+	silent := s.longest(&w, events, window, unheard{nothing: "there is no I/O", before: "no I/O completed before",
+		after: "no I/O completed after", silence: "the I/Os have no silence"})
+	if w.Problem != "" {
+		return w
 	}
+	uncertainty, known := s.guestUncertainty(silent.span())
+	if !known {
+		w.Problem = "the guest's clock was never read"
+		return w
+	}
+	say(&w, silent.span(), uncertainty)
 	return w
 }
 
