@@ -101,10 +101,10 @@ func (a *account) readGuestClock() error {
 	if err != nil {
 		return err
 	}
-	guest, err := timebase.NewGuest(all, nil, beats, stall)
+	guest, err := timebase.NewGuest(all, beats, stall)
 	if errors.Is(err, timebase.ErrNoReadings) && !stall.IsZero() {
 		// It did not come back: there is nothing to put right after the stall.
-		guest, err = timebase.NewGuest(all, nil, beats, timebase.Interval{})
+		guest, err = timebase.NewGuest(all, beats, timebase.Interval{})
 		a.clocks.oneSided = true
 	}
 	if err != nil {

@@ -51,7 +51,7 @@ func (c clocks) readGuest(stall *span, uncertainty time.Duration) {
 	if stall != nil {
 		interval = timebase.Interval{From: time.Unix(0, stall.from), To: time.Unix(0, stall.to), Uncertainty: uncertainty}
 	}
-	if clock, err := timebase.NewGuest(c.readings[trial.Guest], nil, nil, interval); err != nil {
+	if clock, err := timebase.NewGuest(c.readings[trial.Guest], nil, interval); err != nil {
 		c.broken[trial.Guest] = err
 	} else {
 		c.bounds[trial.Guest] = clock

@@ -35,9 +35,9 @@ type GuestClock struct {
 // earlier at the stall's end than it was at its beginning, and a heartbeat that
 // arrived before it was sent. A side of the stall without a reading is
 // ErrNoReadings: a guest that did not come back.
-func NewGuest(viaA, viaB []Reading, beats []Beat, stall Interval) (*GuestClock, error) {
+func NewGuest(readings []Reading, beats []Beat, stall Interval) (*GuestClock, error) {
 	options := Options{Machine: trial.Guest}
-	before, after, err := split(viaA, viaB, stall)
+	before, after, err := split(readings, stall)
 	if err != nil {
 		return nil, err
 	}
@@ -59,20 +59,18 @@ func NewGuest(viaA, viaB []Reading, beats []Beat, stall Interval) (*GuestClock, 
 }
 
 // split sorts the readings by the side of the stall on which they are.
-func split(viaA, viaB []Reading, stall Interval) (before, after []Reading, err error) {
+func split(readings []Reading, stall Interval) (before, after []Reading, err error) {
 	if stall.To.Before(stall.From) || stall.From.IsZero() != stall.To.IsZero() || stall.Uncertainty < 0 {
 		return nil, nil, fmt.Errorf("a stall of the guest from %s to %s, give or take %s: want a beginning and a later end",
 			stall.From, stall.To, stall.Uncertainty)
 	}
-	for _, readings := range [][]Reading{viaA, viaB} {
-		for _, r := range readings {
-			by := r.Uncertainty + stall.Uncertainty
-			switch {
-			case stall.IsZero() || !r.At.Add(by).After(stall.From):
-				before = append(before, r)
-			case !r.At.Add(-by).Before(stall.To):
-				after = append(after, r)
-			}
+	for _, r := range readings {
+		by := r.Uncertainty + stall.Uncertainty
+		switch {
+		case stall.IsZero() || !r.At.Add(by).After(stall.From):
+			before = append(before, r)
+		case !r.At.Add(-by).Before(stall.To):
+			after = append(after, r)
 		}
 	}
 	return before, after, nil

@@ -113,7 +113,7 @@ func TestGuestKeepsItsUncertainty(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 2))
 				m := newMigration(random, c.length, c.step)
 				viaA, viaB, beats, stall := m.take(t, random)
-				clock, err := NewGuest(viaA, viaB, beats, stall)
+				clock, err := NewGuest(slices.Concat(viaA, viaB), beats, stall)
 				if err != nil {
 					t.Fatalf("seed %d: %v", seed, err)
 				}
@@ -200,7 +200,7 @@ func TestGuestFindsOtherSteps(t *testing.T) {
 			if !c.stall {
 				stall = Interval{}
 			}
-			_, err := NewGuest(viaA, viaB, beats, stall)
+			_, err := NewGuest(slices.Concat(viaA, viaB), beats, stall)
 			var jump *JumpError
 			if !errors.As(err, &jump) || jump.Machine != "guest" {
 				t.Errorf("%v is no jump of the guest", err)
@@ -214,13 +214,13 @@ func TestGuestFindsOtherSteps(t *testing.T) {
 func TestHeartbeatFromTheFuture(t *testing.T) {
 	readings := steadily(0, ms)
 	beats := []Beat{{Sent: at(42), Arrived: at(42).Add(-ms)}, {Sent: at(55), Arrived: at(55).Add(2 * ms)}}
-	if _, err := NewGuest(readings, nil, beats, Interval{}); err != nil {
+	if _, err := NewGuest(readings, beats, Interval{}); err != nil {
 		t.Errorf("1 ms early, and the clock is as uncertain: %v", err)
 	}
 	beats[0].Sent = at(43)
 	var jump *JumpError
 	for _, stall := range []Interval{{}, {From: at(100), To: at(102)}, {From: at(20), To: at(22)}} {
-		if _, err := NewGuest(readings, nil, beats, stall); !errors.As(err, &jump) || (jump.By-time.Second).Abs() > 10*ms {
+		if _, err := NewGuest(readings, beats, stall); !errors.As(err, &jump) || (jump.By-time.Second).Abs() > 10*ms {
 			t.Errorf("a heartbeat arrived 1 s before it was sent, stall %+v: %v", stall, err)
 		}
 	}
@@ -231,7 +231,7 @@ func TestHeartbeatFromTheFuture(t *testing.T) {
 func TestHeartbeatFromBeyondTheStall(t *testing.T) {
 	beats := []Beat{{Sent: at(250), Arrived: at(101).Add(-ms / 2)}}
 	var jump *JumpError
-	if _, err := NewGuest(steadily(0, ms), nil, beats, Interval{From: at(100), To: at(102)}); !errors.As(err, &jump) {
+	if _, err := NewGuest(steadily(0, ms), beats, Interval{From: at(100), To: at(102)}); !errors.As(err, &jump) {
 		t.Errorf("%v is no jump", err)
 	}
 }
@@ -246,13 +246,13 @@ func TestStepIsAfterTheLastHeartbeat(t *testing.T) {
 		}
 	}
 	stall := Interval{From: at(100), To: at(102), Uncertainty: 3 * ms}
-	without, err := NewGuest(readings, nil, nil, stall)
+	without, err := NewGuest(readings, nil, stall)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sent := without.StepAt().Add(3 * ms)
 	beats := []Beat{{Sent: sent.Add(-10 * ms), Arrived: at(100.2)}, {Sent: sent, Arrived: at(100.3)}, {Sent: sent.Add(2 * ms), Arrived: at(102.1)}}
-	with, err := NewGuest(readings, nil, beats, stall)
+	with, err := NewGuest(readings, beats, stall)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func TestStepIsAfterTheLastHeartbeat(t *testing.T) {
 // TestGuestWithoutStall is one clock over all readings.
 func TestGuestWithoutStall(t *testing.T) {
 	readings := steadily(40, ms)
-	clock, err := NewGuest(readings[:15], readings[15:], nil, Interval{})
+	clock, err := NewGuest(readings, nil, Interval{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestGuestWithoutHeartbeats(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 4))
 	m := newMigration(random, 2*time.Second, -700*ms)
 	viaA, viaB, _, stall := m.take(t, random)
-	clock, err := NewGuest(viaA, viaB, nil, stall)
+	clock, err := NewGuest(slices.Concat(viaA, viaB), nil, stall)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,19 +306,19 @@ func TestGuestMissesReadings(t *testing.T) {
 	m := newMigration(random, 2*time.Second, 0)
 	m.backIsAway = true
 	viaA, viaB, beats, stall := m.take(t, random)
-	if _, err := NewGuest(viaA, viaB, beats, stall); !errors.Is(err, ErrNoReadings) {
+	if _, err := NewGuest(slices.Concat(viaA, viaB), beats, stall); !errors.Is(err, ErrNoReadings) {
 		t.Errorf("a guest that did not come back: %v", err)
 	}
-	if _, err := NewGuest(nil, nil, nil, Interval{}); !errors.Is(err, ErrNoReadings) {
+	if _, err := NewGuest(nil, nil, Interval{}); !errors.Is(err, ErrNoReadings) {
 		t.Errorf("no reading at all: %v", err)
 	}
 	// The only reading before the stall was still under way in it.
 	late := []Reading{{At: stall.From.Add(-3 * ms), Uncertainty: 4 * ms}, {At: at(150), Uncertainty: ms}}
-	if _, err := NewGuest(late, nil, nil, stall); !errors.Is(err, ErrNoReadings) {
+	if _, err := NewGuest(late, nil, stall); !errors.Is(err, ErrNoReadings) {
 		t.Errorf("a reading that touches the stall was taken: %v", err)
 	}
 	for _, bad := range []Interval{{From: at(2), To: at(1)}, {From: at(1)}, {From: at(1), To: at(2), Uncertainty: -1}} {
-		if _, err := NewGuest(steadily(0, ms), nil, nil, bad); err == nil || errors.Is(err, ErrNoReadings) {
+		if _, err := NewGuest(steadily(0, ms), nil, bad); err == nil || errors.Is(err, ErrNoReadings) {
 			t.Errorf("%+v is no stall: %v", bad, err)
 		}
 	}
