@@ -144,7 +144,7 @@ func TestNoMigration(t *testing.T) {
 	judged := run(t, &row, rows, judge.DefaultLimits())
 	says(t, judged, dataset.WitnessGuest, 50, 7)
 	says(t, judged, dataset.WitnessBackend, 100, 102)
-	says(t, judged, dataset.WitnessNetwork, 50, 16)
+	says(t, judged, dataset.WitnessNetwork, 50, 6+50) // by how often they came, not by how often they might have
 	if w := of(t, judged, dataset.WitnessHypervisor); w.StallMs != nil || w.Problem != "" {
 		t.Errorf("the hypervisor saw %+v", w)
 	}

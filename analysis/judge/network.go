@@ -68,8 +68,9 @@ func (s *scene) network(rows []dataset.Heartbeat, window span) (dataset.Witness,
 	}
 	_, sent := s.clocks.at(trial.Guest, window.from)
 	events := make([]event, len(arrived.first))
+	spacing := interval(arrived.first)
 	for i, row := range arrived.first {
-		events[i] = event{ts: row.TsNs, spacing: witness.HeartbeatInterval.Nanoseconds()}
+		events[i] = event{ts: row.TsNs, spacing: spacing}
 		if sent {
 			events[i].ts = row.SentTsNs
 		}
@@ -84,6 +85,21 @@ func (s *scene) network(rows []dataset.Heartbeat, window span) (dataset.Witness,
 		say(&w, stall, uncertainty+silent.looking())
 	}
 	return w, note
+}
+
+// interval is how often the guest meant to send, in ns: the median over the
+// heartbeats, by its own clock and numbers. It is no constant: see heartbeat_ms
+// in the inventory.
+func interval(rows []dataset.Heartbeat) int64 {
+	var each []int64
+	for i := 1; i < len(rows); i++ {
+		each = append(each, (rows[i].SentTsNs-rows[i-1].SentTsNs)/(rows[i].Sequence-rows[i-1].Sequence))
+	}
+	if len(each) == 0 {
+		return witness.HeartbeatInterval.Nanoseconds()
+	}
+	slices.Sort(each)
+	return each[len(each)/2]
 }
 
 // onTheWire is a silence as the guest made it, and how uncertain that is.

@@ -39,6 +39,16 @@ func (a Accel) cpu() string {
 	return "qemu64,+svm,+npt,+aes,+pclmulqdq,+ssse3,+sse4.1,+sse4.2,+popcnt"
 }
 
+// heartbeatMs is how often the guest's witness can send without taking much of
+// the guest's I/O: emulated, a datagram from the guest to its host costs their
+// one processor about as much as half an I/O (docs/measuring.md).
+func (a Accel) heartbeatMs() int {
+	if a == AccelKVM {
+		return 10
+	}
+	return 100
+}
+
 func (a Accel) args() []string {
 	if a == AccelKVM {
 		return []string{"-accel", "kvm", "-cpu", a.cpu()}

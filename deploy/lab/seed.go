@@ -218,7 +218,7 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 			MemoryMiB: l.Options.GuestMiB, Address: guestAddress, MTU: l.Options.MTU,
 			// One machine's counter is behind all nodes. Emulated, every read of
 			// the clock in the guest would be a switch to the hypervisor.
-			NativeTSC: true,
+			NativeTSC: true, HeartbeatMs: l.Options.Accel.heartbeatMs(),
 			SSH: inventory.GuestSSH{User: "root", KeyFile: filepath.Join("keys", controllerKey),
 				HostKeys: []string{ring.fingerprint(guestHostKey)}},
 		},

@@ -19,6 +19,9 @@ const (
 	maxMTU = 9216
 )
 
+// maxHeartbeatMs is as long as between two samples of the guest's disk.
+const maxHeartbeatMs = 100
+
 // maxMemoryMiB refuses a size that was meant in another unit.
 const maxMemoryMiB = 1 << 20
 
@@ -128,6 +131,8 @@ func (c checker) guest(guest *Guest) {
 		"%d MiB: want 1 to %d", guest.MemoryMiB, maxMemoryMiB)
 	c.check("guest.address", usable(guest.Address.Addr()) && guest.Address.Addr() != guest.Address.Masked().Addr(),
 		"%s is not the address of one host", guest.Address)
+	c.Check("guest.heartbeat_ms", guest.HeartbeatMs >= 1 && guest.HeartbeatMs <= maxHeartbeatMs,
+		"%d: want 1 to %d", guest.HeartbeatMs, maxHeartbeatMs)
 	c.check("guest.mtu", guest.MTU >= minMTU && guest.MTU <= maxMTU, "%d: want %d to %d", guest.MTU, minMTU, maxMTU)
 	if c.Need("guest.ssh") {
 		c.login("guest.ssh", guest.SSH.User, guest.SSH.KeyFile, guest.SSH.HostKeys)

@@ -201,6 +201,8 @@ func TestBadFields(t *testing.T) {
 			"inventory.yaml:47:12: guest.address: 198.18.0.2 is site_b's already"},
 		{"MTU too small", "mtu: 1500", "mtu: 575", `48:8: guest.mtu: 575: want 576 to 9216`},
 		{"a clock that is no truth value", "mtu: 1500", "mtu: 1500\n  native_tsc: maybe", `49:15: guest.native_tsc: "maybe" is not true or false`},
+		{"heartbeats too seldom", "mtu: 1500", "mtu: 1500\n  heartbeat_ms: 101", `49:17: guest.heartbeat_ms: 101: want 1 to 100`},
+		{"heartbeats at no interval", "mtu: 1500", "mtu: 1500\n  heartbeat_ms: 0", `49:17: guest.heartbeat_ms: 0: want 1 to 100`},
 		{"MTU too big", "mtu: 1500", "mtu: 9217", `48:8: guest.mtu: 9217: want 576 to 9216`},
 		{"alias", "kind: hardware", "kind: &k hardware", `4:7: kind: anchors and aliases are not understood here`},
 		{"second document", "    host_keys: [SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y]", "    host_keys: [SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y]\n---\nversion: 1", `53:1: the file holds more than one document`},

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"heliotrope/internal/pace"
 )
 
 // Writer writes an attempt's records: from 1, one after the other. Only Acked
@@ -84,13 +86,16 @@ func (w *Writer) Write() error {
 // Where the disk took longer, it goes on at the normal pace: nothing is made up
 // for. It returns after the write that is under way.
 func (w *Writer) Run(ctx context.Context) error {
-	pace := time.NewTicker(Interval)
-	defer pace.Stop()
+	ticker, err := pace.New(Interval)
+	if err != nil {
+		return err
+	}
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-pace.C:
+		case <-ticker.C:
 		}
 		if err := w.Write(); err != nil {
 			return err

@@ -8,18 +8,22 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/record"
+	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
 )
 
-// BenchmarkWitnesses measures what watching costs the guest's I/O: IOPS with the
-// witnesses on all machines and without, in pairs whose order alternates. The
-// ledger writes to the disk itself and is left out. Only on a machine that does
-// nothing else.
+// BenchmarkWitnesses measures what watching costs the guest's I/O: IOPS while the
+// witnesses run on all machines and while they are stopped by a signal, in pairs
+// whose order alternates. The ledger writes to the disk itself and is left out.
+// Only on a machine that does nothing else.
 func BenchmarkWitnesses(b *testing.B) {
 	ctx := b.Context()
 	tb := open(b)
@@ -36,54 +40,56 @@ func BenchmarkWitnesses(b *testing.B) {
 	load, err := tb.Load(ref)
 	must(b, err)
 	must(b, load.Start(ctx))
+	for _, name := range machines {
+		recording, err := tb.Witness(ref, name)
+		must(b, err)
+		must(b, recording.Start(ctx))
+	}
 	iops(ctx, b, load) // it settles
 
-	const pairs = 6
+	const pairs = 16
 	var ratios []float64
 	for b.Loop() {
 		for pair := range pairs {
-			ref.Attempt++
 			var on, off float64
-			measureOn := func() { on = watched(ctx, b, tb, ref, machines, load) }
-			measureOff := func() { off = iops(ctx, b, load) }
-			if pair%2 == 0 {
-				measureOn()
-				measureOff()
-			} else {
-				measureOff()
-				measureOn()
+			for _, watched := range []bool{pair%2 == 0, pair%2 != 0} {
+				if watched {
+					signal(ctx, b, tb, machines, "CONT")
+					on = iops(ctx, b, load)
+				} else {
+					signal(ctx, b, tb, machines, "STOP")
+					off = iops(ctx, b, load)
+				}
 			}
 			b.Logf("pair %d: %.1f IOPS watched, %.1f not", pair+1, on, off)
 			ratios = append(ratios, on/off)
 		}
 	}
+	signal(ctx, b, tb, machines, "CONT") // for their end
 	slices.Sort(ratios)
 	median := (ratios[(len(ratios)-1)/2] + ratios[len(ratios)/2]) / 2
 	b.ReportMetric(100*(1-median), "%-IOPS-lost")
 	b.Logf("ratios %.3f, median %.3f", ratios, median)
 }
 
-// watched is the IOPS while the witnesses run.
-func watched(ctx context.Context, b *testing.B, tb *testbed.Testbed, ref trial.Ref, machines []string, load record.Recording) float64 {
+// signal signals the witnesses on all machines at the same time.
+func signal(ctx context.Context, b *testing.B, tb *testbed.Testbed, machines []string, name string) {
 	b.Helper()
-	var witnesses []record.Recording
-	for _, name := range machines {
-		recording, err := tb.Witness(ref, name)
-		must(b, err)
-		must(b, recording.Start(ctx))
-		witnesses = append(witnesses, recording)
+	var all errgroup.Group
+	for _, machine := range machines {
+		all.Go(func() error {
+			_, err := tb.Machine(machine).Run(ctx, remote.Command{
+				Args: []string{"sh", "-c", `kill "-$1" $(pidof "$2")`, "sh", name, witness.Program}})
+			return err
+		})
 	}
-	result := iops(ctx, b, load)
-	for _, recording := range witnesses {
-		must(b, recording.Remove(ctx))
-	}
-	return result
+	must(b, all.Wait())
 }
 
-// iops is the load's over some seconds, after as many to settle.
+// iops is the load's over some seconds, after it has settled.
 func iops(ctx context.Context, b *testing.B, load record.Recording) float64 {
 	b.Helper()
-	const settle, measure = 4 * time.Second, 15 * time.Second
+	const settle, measure = time.Second, 6 * time.Second
 	<-time.After(settle)
 	_, err := load.Progress(ctx)
 	must(b, err)

@@ -96,7 +96,8 @@ func (t *Testbed) hostConfig(ref trial.Ref, name string) witness.HostConfig {
 
 func (t *Testbed) guestConfig(ref trial.Ref) witness.GuestConfig {
 	config := witness.GuestConfig{
-		Listen: witnessAt(t.Inventory.Guest.Address.Addr()), SiteA: witnessAt(t.Inventory.SiteA.Address), Token: token(ref)}
+		Listen: witnessAt(t.Inventory.Guest.Address.Addr()), SiteA: witnessAt(t.Inventory.SiteA.Address), Token: token(ref),
+		IntervalMs: t.Inventory.Guest.HeartbeatMs}
 	if ref.LedgerBytes > 0 {
 		config.Device, config.Region = guest.Device, LedgerRegion(ref)
 	}

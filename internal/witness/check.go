@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // deviceName is a name in /sys/class/block or /sys/class/net; the kernel
@@ -91,10 +92,17 @@ func (c Class) check() error {
 	return nil
 }
 
+// maxIntervalMs is between heartbeats, which then come as close as the samples
+// of the disk.
+const maxIntervalMs = int(DiskInterval / time.Millisecond)
+
 // Check says what is wrong with the configuration.
 func (c GuestConfig) Check() error {
 	if !c.Listen.IsValid() || !c.SiteA.IsValid() {
 		return fmt.Errorf("listen %v, site_a %v: want two addresses with ports", c.Listen, c.SiteA)
+	}
+	if c.IntervalMs < 0 || c.IntervalMs > maxIntervalMs {
+		return fmt.Errorf("interval_ms %d: want 1 to %d, or 0 for %d", c.IntervalMs, maxIntervalMs, HeartbeatInterval.Milliseconds())
 	}
 	if c.Device != "" && (c.Region.SizeBytes <= 0 || c.Region.OffsetBytes < 0) {
 		return fmt.Errorf("ledger on %s: a region of %d bytes at %d", c.Device, c.Region.SizeBytes, c.Region.OffsetBytes)

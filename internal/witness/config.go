@@ -1,7 +1,6 @@
 package witness
 
 import (
-	"context"
 	"net/netip"
 	"time"
 
@@ -26,23 +25,12 @@ const (
 	// states while one of them does not run; while all do, it is a twentieth
 	// as often. Only changes are written.
 	DomainInterval = 5 * time.Millisecond
-	// HeartbeatInterval is how often the guest sends a heartbeat to site A.
+	// HeartbeatInterval is how often the guest sends a heartbeat to site A,
+	// unless the testbed's inventory says else.
 	HeartbeatInterval = 10 * time.Millisecond
 	// ExchangeInterval is how often a site's host asks the guest for its time.
-	ExchangeInterval = 500 * time.Millisecond
+	ExchangeInterval = time.Second
 )
-
-// Align waits until the next multiple of DiskInterval, by the host's clock: what
-// watches on a host then wakes its processor once, and not each by itself.
-func Align(ctx context.Context) {
-	now := time.Now()
-	timer := time.NewTimer(now.Truncate(DiskInterval).Add(DiskInterval).Sub(now))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}
 
 // HostConfig is what a host's witness watches: all of it in one process. It is
 // an argument of the program, as JSON.
@@ -87,6 +75,14 @@ type GuestConfig struct {
 	Token  uint64         `json:"token,string"`
 	Device string         `json:"device"` // of the ledger; "" for none
 	Region ledger.Region  `json:"region"`
-	// Silent says that no heartbeats are sent: to measure what they cost.
-	Silent bool `json:"silent,omitempty"`
+	// IntervalMs is between two heartbeats; 0 is HeartbeatInterval.
+	IntervalMs int `json:"interval_ms,omitempty"`
+}
+
+// HeartbeatInterval is how often the guest sends a heartbeat.
+func (c GuestConfig) HeartbeatInterval() time.Duration {
+	if c.IntervalMs == 0 {
+		return HeartbeatInterval
+	}
+	return time.Duration(c.IntervalMs) * time.Millisecond
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"heliotrope/internal/ledger"
+	"heliotrope/internal/pace"
 	"heliotrope/internal/witness"
 )
 
@@ -71,7 +72,7 @@ func openGuest(config witness.GuestConfig) (*guest, error) {
 	if config.Device != "" {
 		writer, err := ledger.OpenWriter(config.Device, config.Region)
 		if err != nil {
-			return nil, errors.Join(err, socket.conn.Close())
+			return nil, errors.Join(err, socket.close())
 		}
 		g.ledger = writer
 	}
@@ -79,73 +80,62 @@ func openGuest(config witness.GuestConfig) (*guest, error) {
 }
 
 func (g *guest) run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, g.ledger.Close(), g.socket.conn.Close()) }()
+	defer func() { err = errors.Join(err, g.ledger.Close(), g.socket.close()) }()
 	if err := g.account(); err != nil {
 		return fmt.Errorf("write how many heartbeats were sent: %w", err)
 	}
 	parts, ctx := errgroup.WithContext(ctx)
-	g.socket.endWith(ctx)
-	parts.Go(g.answer)
+	parts.Go(func() error { return g.beat(ctx) })
 	parts.Go(func() error { return g.ledger.Run(ctx) })
-	parts.Go(func() error { g.keepAccount(ctx); return nil })
-	if !g.config.Silent {
-		parts.Go(func() error { g.beat(ctx); return nil })
-	}
 	err = parts.Wait()
+	g.keepAccount() // once more: of what was acknowledged since
 	log.Printf("heartbeats: %d; %s", g.sent.Load(), g.socket.account())
 	return err
 }
 
-// beat sends the heartbeats. A ticker leaves out the ticks that nobody waited
-// for: what was missed is not made up for.
-func (g *guest) beat(ctx context.Context) {
+// beat sends the heartbeats, and with each of them its time to whoever has asked
+// since the one before: a datagram that leaves with another costs a host that
+// shares its processor with the guest next to nothing. A ticker leaves out the
+// ticks that nobody waited for: what was missed is not made up for.
+func (g *guest) beat(ctx context.Context) error {
 	out := g.socket.sender()
-	pace := time.NewTicker(witness.HeartbeatInterval)
-	defer pace.Stop()
-	for {
+	interval := g.config.HeartbeatInterval()
+	ticker, err := pace.New(interval)
+	if err != nil {
+		return err
+	}
+	defer ticker.Stop()
+	for ticks := 1; ; ticks++ {
 		out.send(g.config.SiteA, datagram{kind: heartbeat, number: g.sent.Add(1), sent: now(), acked: g.ledger.Acked()})
+		if err := g.socket.drain(func(r received) error { g.answer(out, r); return nil }); err != nil {
+			return err
+		}
+		if ticks%int(max(1, accountInterval/interval)) == 0 {
+			g.keepAccount()
+		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-pace.C:
+			return nil
+		case <-ticker.C:
 		}
 	}
 }
 
 // answer tells its time to whoever asks.
-func (g *guest) answer() error {
-	out := g.socket.sender()
-	for {
-		d, arrived, from, err := g.socket.receive()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if d.kind != ask {
-			g.socket.dropped.Add(1)
-			continue
-		}
-		out.send(from, datagram{kind: answer, number: d.number, asked: d.sent, received: arrived, sent: now()})
+func (g *guest) answer(out *sender, r received) {
+	if r.kind != ask {
+		g.socket.dropped.Add(1)
+		return
 	}
+	out.send(r.from, datagram{kind: answer, number: r.number, asked: r.sent, received: r.arrived, sent: now()})
 }
 
-// keepAccount writes witness.BeatsFile each second, and once more in the end.
-// It goes on when that fails later: the guest's file systems may be in trouble
-// while its disk moves, which is what the heartbeats are to witness.
-func (g *guest) keepAccount(ctx context.Context) {
-	pace := time.NewTicker(accountInterval)
-	defer pace.Stop()
-	for last := false; !last; {
-		select {
-		case <-ctx.Done():
-			last = true
-		case <-pace.C:
-		}
-		if err := g.account(); err != nil {
-			log.Printf("heartbeats go on, but %s is old: %v", witness.BeatsFile, err)
-		}
+// keepAccount writes witness.BeatsFile. It goes on when that fails: the guest's
+// file systems may be in trouble while its disk moves, which is what the
+// heartbeats are to witness.
+func (g *guest) keepAccount() {
+	if err := g.account(); err != nil {
+		log.Printf("heartbeats go on, but %s is old: %v", witness.BeatsFile, err)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -35,7 +34,7 @@ func startGuest(t *testing.T, config witness.GuestConfig, other records) guestTe
 	if other != nil {
 		g.ledger = other
 	}
-	return guestTest{g, start(t, g.run), g.socket.conn.LocalAddr().(*net.UDPAddr).AddrPort()}
+	return guestTest{g, start(t, g.run), localAddress(t, g.socket)}
 }
 
 func configFor(p peer) witness.GuestConfig {
@@ -109,16 +108,24 @@ func TestNetworkAway(t *testing.T) {
 	}
 }
 
-func TestSilentGuest(t *testing.T) {
+// TestAnswersLeaveWithAHeartbeat: what was asked between two of them is answered
+// after the second, with the time at which it arrived.
+func TestAnswersLeaveWithAHeartbeat(t *testing.T) {
 	siteA := newPeer(t)
 	config := configFor(siteA)
-	config.Silent = true
+	config.IntervalMs = 50
 	g := startGuest(t, config, nil)
-	siteA.exchange(g.address, 1)
-	must(t, g.stop())
-	if g.sent.Load() != 0 {
-		t.Errorf("sent %d heartbeats", g.sent.Load())
+	siteA.next(heartbeat)
+	for number := range uint64(3) {
+		siteA.send(g.address, datagram{kind: ask, token: token, number: number + 1, sent: now()})
 	}
+	for number := range uint64(3) {
+		d, _ := siteA.next(answer)
+		if d.number != number+1 || d.received < d.asked || d.sent < d.received {
+			t.Errorf("answer %+v, want number %d", d, number+1)
+		}
+	}
+	must(t, g.stop())
 }
 
 // stubLedger is a ledger that acknowledges and ends when it is told.

@@ -1,15 +1,10 @@
 package beat
 
 import (
-	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -17,89 +12,73 @@ import (
 )
 
 // socket sends and receives the datagrams of one attempt.
+//
+// It is apart from Go's poller, which would wake the process for each datagram,
+// and its calls, which never block, are made without a word to Go's scheduler:
+// that would wake its watching thread each time, which costs several times as
+// much as the call. So close must come after all of them.
 type socket struct {
-	conn    *net.UDPConn // nil after detach
-	file    *os.File     // the socket, after detach
-	raw     syscall.RawConn
+	fd      int
 	token   uint64
-	unsent  atomic.Int64            // datagrams that the kernel did not take
-	problem atomic.Pointer[error]   // of the last of them
-	dropped atomic.Int64            // datagrams that came and are not of this attempt
+	unsent  atomic.Int64          // datagrams that the kernel did not take
+	problem atomic.Pointer[error] // of the last of them
+	dropped atomic.Int64          // datagrams that came and are not of this attempt
+
+	// What recvmsg(2) fills.
 	input   [datagramBytes + 1]byte // one more, to see what is too long
+	from    sockaddr
 	control [64]byte
 }
 
 // listen opens a socket for exchanges with another address, of the same family.
 // Its datagrams get their time of arrival from the kernel, where it can do that.
 func listen(address, other netip.AddrPort, token uint64) (*socket, error) {
-	network := "udp4"
-	if address.Addr().Is6() {
-		network = "udp6"
-	}
 	if !address.IsValid() || !other.IsValid() || address.Addr().Is6() != other.Addr().Is6() {
 		return nil, fmt.Errorf("heartbeats and clock exchanges between %v and %v: want two addresses of one family", address, other)
 	}
-	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(address))
+	family, port := unix.AF_INET6, int(address.Port())
+	var place unix.Sockaddr = &unix.SockaddrInet6{Port: port, Addr: address.Addr().As16()}
+	if address.Addr().Is4() {
+		family, place = unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: address.Addr().As4()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("listen for heartbeats and clock exchanges: %w", err)
 	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+	if err := unix.Bind(fd, place); err != nil {
+		_ = unix.Close(fd) // the error is known
+		return nil, fmt.Errorf("listen for heartbeats and clock exchanges on %v: %w", address, err)
 	}
-	// Without it, receive takes the time itself.
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
-	})
-	return &socket{conn: conn, raw: raw, token: token}, nil
+	// Without it, drain takes the time itself.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
+	return &socket{fd: fd, token: token}, nil
 }
 
-// endWith makes receive end when the context does.
-func (s *socket) endWith(ctx context.Context) {
-	context.AfterFunc(ctx, func() {
-		// It fails only on a socket that is closed, whose receive has ended.
-		_ = s.conn.SetReadDeadline(time.Unix(1, 0))
-	})
+func (s *socket) close() error { return unix.Close(s.fd) }
+
+// received is a datagram, when it arrived (a Unix time in ns) and where from.
+type received struct {
+	datagram
+	arrived int64
+	from    netip.AddrPort
 }
 
-// detach takes the socket away from Go's poller, which would wake the process
-// for each datagram. From then on it is for drain and send.
-func (s *socket) detach() error {
-	file, err := s.conn.File()
-	if err != nil {
-		return errors.Join(err, s.conn.Close())
-	}
-	if err := s.conn.Close(); err != nil {
-		return errors.Join(err, file.Close())
-	}
-	s.conn, s.file = nil, file
-	s.raw, err = file.SyscallConn()
-	return err
-}
-
-// drain gives the datagrams of the attempt that have arrived, with the kernel's
-// time of each arrival, and does not wait for more. Only one goroutine may call
-// it, after detach.
-func (s *socket) drain(take func(d datagram, arrived int64) error) error {
+// drain gives the datagrams of the attempt that have arrived, and does not wait
+// for more. Only one goroutine may call it.
+func (s *socket) drain(take func(received) error) error {
 	for {
-		var n, controls int
-		var failed error
-		err := s.raw.Read(func(fd uintptr) bool {
-			n, controls, _, _, failed = unix.Recvmsg(int(fd), s.input[:], s.control[:], unix.MSG_DONTWAIT)
-			return true
-		})
-		switch {
-		case err != nil:
-			return fmt.Errorf("receive heartbeats and clock exchanges: %w", err)
-		case errors.Is(failed, unix.EAGAIN):
+		n, controls, code := s.receive()
+		switch code {
+		case 0:
+		case unix.EAGAIN:
 			return nil
-		case errors.Is(failed, unix.EINTR) || errors.Is(failed, unix.ECONNREFUSED):
+		case unix.EINTR, unix.ECONNREFUSED:
 			continue // the latter is about what was sent: nobody answers yet
-		case failed != nil:
-			return fmt.Errorf("receive heartbeats and clock exchanges: %w", failed)
+		default:
+			return fmt.Errorf("receive heartbeats and clock exchanges: %w", code)
 		}
 		if d, ours := parse(s.input[:n]); ours && d.token == s.token {
-			if err := take(d, arrival(s.control[:controls])); err != nil {
+			if err := take(received{d, arrival(s.control[:controls]), s.from.addrPort()}); err != nil {
 				return err
 			}
 			continue
@@ -108,20 +87,16 @@ func (s *socket) drain(take func(d datagram, arrived int64) error) error {
 	}
 }
 
-// receive waits for the next datagram of the attempt and gives the time of its
-// arrival, a Unix time in ns. Only one goroutine may call it. It ends with
-// os.ErrDeadlineExceeded when the context of endWith has ended.
-func (s *socket) receive() (datagram, int64, netip.AddrPort, error) {
-	for {
-		n, controls, _, from, err := s.conn.ReadMsgUDPAddrPort(s.input[:], s.control[:])
-		if err != nil {
-			return datagram{}, 0, from, fmt.Errorf("receive heartbeats and clock exchanges: %w", err)
-		}
-		if d, ours := parse(s.input[:n]); ours && d.token == s.token {
-			return d, arrival(s.control[:controls]), from, nil
-		}
-		s.dropped.Add(1)
+// receive is recvmsg(2).
+func (s *socket) receive() (n, controls int, code unix.Errno) {
+	part := unix.Iovec{Base: &s.input[0], Len: uint64(len(s.input))}
+	message := unix.Msghdr{Name: &s.from.bytes[0], Namelen: uint32(len(s.from.bytes)), Iov: &part, Iovlen: 1,
+		Control: &s.control[0], Controllen: uint64(len(s.control))}
+	got, _, code := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&message)), unix.MSG_DONTWAIT) //nolint:gosec // a message of the kernel's form, kept by this function
+	if code != 0 {
+		return 0, 0, code
 	}
+	return int(got), int(message.Controllen), 0 //nolint:gosec // lengths within the buffers
 }
 
 // arrival is the kernel's time stamp of a datagram, or now.
@@ -146,18 +121,9 @@ type sender struct {
 	to     netip.AddrPort
 	addr   sockaddr // the same
 	output [datagramBytes]byte
-	result error
-	try    func(fd uintptr) bool
 }
 
-func (s *socket) sender() *sender {
-	o := &sender{socket: s}
-	o.try = func(fd uintptr) bool {
-		o.result = o.addr.send(fd, &o.output)
-		return true // whatever came out: there is no second try
-	}
-	return o
-}
+func (s *socket) sender() *sender { return &sender{socket: s} }
 
 // send gives a datagram to the kernel, which takes it at once or not at all: a
 // network that is away for a while neither delays nor ends who sends. What it
@@ -168,17 +134,13 @@ func (o *sender) send(to netip.AddrPort, d datagram) {
 	}
 	d.token = o.socket.token
 	d.put(o.output[:])
-	err := o.socket.raw.Write(o.try)
-	if err == nil {
-		err = o.result
-	}
-	if err != nil {
+	if err := o.addr.send(o.socket.fd, &o.output); err != nil {
 		o.socket.unsent.Add(1)
 		o.socket.problem.Store(&err)
 	}
 }
 
-// sockaddr is an address as the kernel takes it: ip(7), ipv6(7).
+// sockaddr is an address as the kernel takes and gives it: ip(7), ipv6(7).
 type sockaddr struct {
 	bytes  [unix.SizeofSockaddrInet6]byte
 	length uintptr
@@ -198,12 +160,18 @@ func newSockaddr(to netip.AddrPort) (s sockaddr) {
 	return s
 }
 
-// send is a call that never blocks, made without a word to Go's scheduler: that
-// would wake its watching thread with each heartbeat, which costs several times
-// as much as the heartbeat.
-func (s *sockaddr) send(fd uintptr, output *[datagramBytes]byte) error {
+func (s *sockaddr) addrPort() netip.AddrPort {
+	port := binary.BigEndian.Uint16(s.bytes[2:])
+	if binary.NativeEndian.Uint16(s.bytes[:]) == unix.AF_INET6 {
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(s.bytes[8:24])), port)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(s.bytes[4:8])), port)
+}
+
+// send is sendto(2).
+func (s *sockaddr) send(fd int, output *[datagramBytes]byte) error {
 	data, to := unsafe.Pointer(output), unsafe.Pointer(&s.bytes) //nolint:gosec // arrays of the lengths that are given with them
-	_, _, code := unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(data), datagramBytes, unix.MSG_DONTWAIT, uintptr(to), s.length)
+	_, _, code := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(data), datagramBytes, unix.MSG_DONTWAIT, uintptr(to), s.length)
 	if code != 0 {
 		return code
 	}

@@ -2,11 +2,11 @@ package sampler
 
 import (
 	"bytes"
-	"errors"
 	"iter"
 	"os"
 	"slices"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,16 +36,24 @@ func (k *kept) read() []byte {
 			}
 			k.fd = fd
 		}
-		n, err := unix.Pread(k.fd, k.buffer, 0)
-		for errors.Is(err, unix.EINTR) {
-			n, err = unix.Pread(k.fd, k.buffer, 0)
+		n, code := k.pread()
+		for code == unix.EINTR {
+			n, code = k.pread()
 		}
-		if err == nil && n > 0 {
+		if code == 0 && n > 0 {
 			return k.buffer[:n]
 		}
 		k.close()
 	}
 	return nil
+}
+
+// pread is pread(2), made without a word to Go's scheduler: the kernel makes the
+// text without waiting, and the scheduler's watching thread would be woken.
+func (k *kept) pread() (n int, code unix.Errno) {
+	into := unsafe.Pointer(&k.buffer[0]) //nolint:gosec // of the length that is given with it
+	got, _, code := unix.RawSyscall6(unix.SYS_PREAD64, uintptr(k.fd), uintptr(into), uintptr(len(k.buffer)), 0, 0, 0)
+	return int(got), code
 }
 
 func (k *kept) close() {

@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"time"
 
+	"heliotrope/internal/pace"
 	"heliotrope/internal/witness"
 )
 
@@ -77,17 +78,23 @@ func newIn(proc, sys string, devices map[string]string, more func(to []byte) ([]
 // at least every witness.Interval, in whole samples; then done is told how many
 // samples of everything there are.
 func (s *Sampler) Run(ctx context.Context, out io.Writer, done func(samples int64) error) error {
-	defer s.close()
-	pace := witness.Interval
+	interval := witness.Interval
 	if s.disk != nil {
-		pace = witness.DiskInterval
+		interval = witness.DiskInterval
 	}
-	witness.Align(ctx)
-	ticker := time.NewTicker(pace)
+	ticker, err := pace.New(interval)
+	if err != nil {
+		return err
+	}
 	defer ticker.Stop()
+	return s.run(ctx, ticker.C, out, done)
+}
+
+func (s *Sampler) run(ctx context.Context, ticks <-chan time.Time, out io.Writer, done func(samples int64) error) error {
+	defer s.close()
 	for next := time.Now(); ; {
 		now := time.Now()
-		if s.disk != nil && now.Add(pace/2).Before(next) {
+		if s.disk != nil && now.Add(witness.DiskInterval/2).Before(next) {
 			s.sampleDisk(now)
 		} else {
 			if next = next.Add(witness.Interval); next.Before(now) {
@@ -100,7 +107,7 @@ func (s *Sampler) Run(ctx context.Context, out io.Writer, done func(samples int6
 		select {
 		case <-ctx.Done():
 			return s.flush(out)
-		case <-ticker.C:
+		case <-ticks:
 		}
 	}
 }

@@ -119,7 +119,9 @@ func TestLateWithoutADisk(t *testing.T) {
 			}
 			return to, nil
 		})
-		err := s.Run(ctx, io.Discard, func(samples int64) error {
+		ticker := time.NewTicker(witness.Interval) // of the bubble
+		defer ticker.Stop()
+		err := s.run(ctx, ticker.C, io.Discard, func(samples int64) error {
 			if samples == 5 {
 				cancel()
 			}

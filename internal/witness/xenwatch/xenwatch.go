@@ -22,6 +22,7 @@ import (
 	"slices"
 	"time"
 
+	"heliotrope/internal/pace"
 	"heliotrope/internal/witness"
 )
 
@@ -51,8 +52,13 @@ func Watch(ctx context.Context, out io.Writer, interval time.Duration) error {
 		return fmt.Errorf("watch the domains: %w", err)
 	}
 	defer closeBus()
-	next := time.NewTimer(0)
-	defer next.Stop()
+	calmly, err := pace.New(calm * interval)
+	if err != nil {
+		return fmt.Errorf("watch the domains: %w", err)
+	}
+	defer calmly.Stop()
+	closely := time.NewTimer(0)
+	defer closely.Stop()
 	w := &watch{out: out, states: map[int]string{}}
 	for {
 		// A look's own length counts: what it saw was at some time in it.
@@ -64,16 +70,15 @@ func Watch(ctx context.Context, out io.Writer, interval time.Duration) error {
 		if err := w.take(before, time.Now(), found); err != nil {
 			return err
 		}
-		pause := w.pause(interval)
-		if now := time.Now(); pause >= witness.DiskInterval {
-			// With what else is due on this host: see witness.Align.
-			pause = now.Truncate(pause).Add(pause).Sub(now)
+		closely.Stop()
+		if w.stopped() {
+			closely.Reset(interval)
 		}
-		next.Reset(pause)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-next.C:
+		case <-calmly.C:
+		case <-closely.C:
 		case _, open := <-wake:
 			if !open {
 				return errors.New("watch the domains: the connection to xenstore has ended")
@@ -124,14 +129,14 @@ func (w *watch) take(before, after time.Time, found []domain) error {
 	return nil
 }
 
-// pause is how long it is to the next look.
-func (w *watch) pause(interval time.Duration) time.Duration {
+// stopped says that a domain does not run, and may again.
+func (w *watch) stopped() bool {
 	for _, state := range w.states {
 		if state == witness.DomainPaused || state == witness.DomainSuspended {
-			return interval
+			return true
 		}
 	}
-	return calm * interval
+	return false
 }
 
 // see writes a domain's state when it is another than before.
