@@ -99,7 +99,7 @@ func lifeCycle(t *testing.T, lab *lab, kind string) {
 	lab.asBefore(t, before)
 }
 
-// manyCutOffs, when set in the environment, has the tests cut off at fifteen
+// manyCutOffs, when set in the environment, has the tests cut off at thirty
 // times as many places.
 const manyCutOffs = "HELIOTROPE_MANY_CUT_OFFS"
 
@@ -109,7 +109,7 @@ func nextCutOff() int {
 	if os.Getenv(manyCutOffs) != "" {
 		return 2 + rand.IntN(7)
 	}
-	return 45 + rand.IntN(60)
+	return 90 + rand.IntN(120)
 }
 
 // TestLabCutOff cuts a provision off at some places, and then either finishes
