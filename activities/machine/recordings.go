@@ -38,11 +38,10 @@ const (
 	// recordingSilence is how long a recording may have no progress. It is
 	// longer than any blackout that would not be a failure.
 	recordingSilence = 5 * time.Minute
-	// looking at a recording starts a process on the machine, which is dear
-	// where the measured guest shares the processor: a load is looked at for
-	// its live figures, a witness only to see that it lives.
-	lookAtLoad    = 2 * time.Second
-	lookAtWitness = 5 * time.Second
+	// lookEvery is how often a recording is looked at, for its live figures and
+	// to see that it lives. Looking starts a process on the machine, which is
+	// dear where the measured guest shares the processor.
+	lookEvery = 5 * time.Second
 	// lookLimit ends one look: a guest that is being suspended answers late.
 	lookLimit = time.Minute
 )
@@ -81,14 +80,6 @@ func (r *Recordings) start(ctx context.Context, input RecordingInput) error {
 	return Result(working, err)
 }
 
-// lookEvery is how often the recording is looked at.
-func (i RecordingInput) lookEvery() time.Duration {
-	if i.Load {
-		return lookAtLoad
-	}
-	return lookAtWitness
-}
-
 // died is the code of a recording that ended by itself.
 func (i RecordingInput) died() cause.Code {
 	if i.Load {
@@ -122,7 +113,7 @@ func (r *Recordings) following(ctx context.Context, input RecordingInput) error 
 
 // follow looks at a recording until the context ends, or the recording.
 func follow(ctx context.Context, p *Pulse, input RecordingInput, recording record.Recording) error {
-	ticker := time.NewTicker(input.lookEvery())
+	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	steps := int64(-1)
 	for {
