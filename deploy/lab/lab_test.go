@@ -261,12 +261,18 @@ func TestSeedAndInventory(t *testing.T) {
 			t.Errorf("the seed has no %s: %v", want, names)
 		}
 	}
-	if err := l.writeInventory(ring, map[string]int{HostA: 1, HostB: 2, Store: 3}); err != nil {
-		t.Fatal(err)
-	}
-	inv, err := inventory.Load(l.InventoryPath())
-	if err != nil {
-		t.Fatalf("our own inventory is refused: %v", err)
+	var inv *inventory.Inventory
+	for accel, heartbeatMs := range map[Accel]int{AccelKVM: 10, AccelTCG: 100} {
+		l.Options.Accel = accel
+		if err := l.writeInventory(ring, map[string]int{HostA: 1, HostB: 2, Store: 3}); err != nil {
+			t.Fatal(err)
+		}
+		if inv, err = inventory.Load(l.InventoryPath()); err != nil {
+			t.Fatalf("our own inventory is refused: %v", err)
+		}
+		if inv.Guest.HeartbeatMs != heartbeatMs {
+			t.Errorf("%s: heartbeats each %d ms, want %d", accel, inv.Guest.HeartbeatMs, heartbeatMs)
+		}
 	}
 	if got := inv.SiteB.SSH.HostKeys[0]; got != ring.fingerprint(nodeHostKey(HostB)) {
 		t.Errorf("host key of B: %s", got)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -119,6 +120,13 @@ func TestWitnessConfigs(t *testing.T) {
 	inGuest := tb.guestConfig(ref)
 	if inGuest.Device != "/dev/xvda" || inGuest.Region.OffsetBytes != 56<<20 || inGuest.Region.SizeBytes != 8<<20 || inGuest.Region.Seed != 14 {
 		t.Errorf("ledger on %s, %+v", inGuest.Device, inGuest.Region)
+	}
+	if got := inGuest.HeartbeatInterval(); got != witness.HeartbeatInterval {
+		t.Errorf("a heartbeat each %s where the inventory says nothing", got)
+	}
+	inv.Guest.HeartbeatMs = 70
+	if got := tb.guestConfig(ref).HeartbeatInterval(); got != 70*time.Millisecond {
+		t.Errorf("a heartbeat each %s, but the inventory says 70 ms", got)
 	}
 	for _, host := range []*inventory.Host{&inv.SiteA, &inv.SiteB, &inv.Store} {
 		config := tb.hostConfig(ref, host.Name)
