@@ -40,8 +40,8 @@ func (a Accel) cpu() string {
 }
 
 // heartbeatMs is how often the guest's witness can send without taking much of
-// the guest's I/O: emulated, a datagram from the guest to its host costs their
-// one processor about as much as half an I/O (docs/measuring.md).
+// the guest's I/O: emulated, waking the guest and sending a datagram costs its
+// host's one processor about as much as half an I/O (docs/measuring.md).
 func (a Accel) heartbeatMs() int {
 	if a == AccelKVM {
 		return 10

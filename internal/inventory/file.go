@@ -22,13 +22,10 @@ func Load(path string) (*Inventory, error) {
 	return Parse(data, path)
 }
 
-// defaultHeartbeatMs is close enough for a guest that moves in tens of ms.
-const defaultHeartbeatMs = 10
-
 // Parse checks an inventory. The name is what its problems call it; relative
 // key files start at the name's folder.
 func Parse(data []byte, name string) (*Inventory, error) {
-	inventory := &Inventory{Mode: Workers, Guest: Guest{HeartbeatMs: defaultHeartbeatMs}}
+	inventory := &Inventory{Mode: Workers}
 	document := strict.Decode(name, data, inventory)
 	if document.Given("") {
 		checker{document}.inventory(inventory)

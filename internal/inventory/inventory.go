@@ -84,9 +84,10 @@ type Guest struct {
 	// NativeTSC gives the guest the processor's own time stamp counter: only
 	// where the hosts' counters run at the same speed.
 	NativeTSC bool `yaml:"native_tsc,omitempty"`
-	// HeartbeatMs is between two of the witness's heartbeats: 10 by default.
-	// More where the guest shares a slow processor with its host, as each of
-	// them takes from the I/O that is measured.
+	// HeartbeatMs is between two of the witness's heartbeats; 0, when it is not
+	// given, is the witness's own 10. It is more where the guest shares a slow
+	// processor with its host, as each of them takes from the I/O that is
+	// measured.
 	HeartbeatMs int      `yaml:"heartbeat_ms,omitempty"`
 	SSH         GuestSSH `yaml:"ssh"`
 }
