@@ -60,13 +60,8 @@ func withGuest(b *testing.B, kind string) (context.Context, *testbed.Testbed, st
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	b.Cleanup(cancel)
 	tb := open(b)
-	system, err := tb.Storage(kind, drbd.Options{Protocol: drbd.ProtocolC})
-	must(b, err)
-	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
-	must(b, err)
-	domain, err := tb.StartGuest(ctx, storage.SiteA, disk, 0)
-	must(b, err)
-	return ctx, tb, system, disk, domain.Name
+	system, disk, domain := startGuest(ctx, b, tb, kind, drbd.Options{Protocol: drbd.ProtocolC})
+	return ctx, tb, system, disk, domain
 }
 
 // BenchmarkMigration migrates the default guest over lan, idle and under load.

@@ -67,6 +67,19 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// startGuest makes a disk on a storage system and starts the guest with it at
+// site A.
+func startGuest(ctx context.Context, t testing.TB, tb *testbed.Testbed, kind string, replication drbd.Options) (storage.System, storage.Disk, string) {
+	t.Helper()
+	system, err := tb.Storage(kind, replication)
+	must(t, err)
+	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
+	must(t, err)
+	domain, err := tb.StartGuest(ctx, storage.SiteA, disk, 0)
+	must(t, err)
+	return system, disk, domain.Name
+}
+
 // TestMigrateUnderLoad is the thesis' experiment by hand: the guest writes
 // through its disk while it is migrated over a WAN of 60 ms and back, and
 // afterwards the hosts are as they were. DRBD replicates with protocol A, which
@@ -80,16 +93,11 @@ func TestMigrateUnderLoad(t *testing.T) {
 	must(t, err)
 
 	shape60(ctx, t, tb)
-	system, err := tb.Storage("drbd", drbd.Options{Protocol: drbd.ProtocolA})
-	must(t, err)
-	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
-	must(t, err)
-	domain, err := tb.StartGuest(ctx, storage.SiteA, disk, 0)
-	must(t, err)
+	system, disk, domain := startGuest(ctx, t, tb, "drbd", drbd.Options{Protocol: drbd.ProtocolA})
 
 	load := startLoad(ctx, t, tb)
 	for _, from := range []storage.Site{storage.SiteA, storage.SiteB} {
-		migrate(ctx, t, tb, system, disk, domain.Name, from)
+		migrate(ctx, t, tb, system, disk, domain, from)
 		load.mustAdvance(ctx, t, tb)
 	}
 	load.stop(ctx, t, tb)
@@ -114,18 +122,13 @@ func TestCancelledMigration(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	tb := open(t)
-	system, err := tb.Storage("iscsi", drbd.Options{})
-	must(t, err)
-	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
-	must(t, err)
-	domain, err := tb.StartGuest(ctx, storage.SiteA, disk, 0)
-	must(t, err)
+	system, disk, domain := startGuest(ctx, t, tb, "iscsi", drbd.Options{})
 	load := startLoad(ctx, t, tb)
 
 	for _, transport := range []string{"tcp", "ssh"} {
 		tb.Inventory.SiteA.Transport = transport
 		cancelled, cancelMigration := context.WithCancel(ctx)
-		_, err = tb.Hypervisor(storage.SiteA).Migrate(cancelled, domain.Name, tb.Hypervisor(storage.SiteB),
+		_, err := tb.Hypervisor(storage.SiteA).Migrate(cancelled, domain, tb.Hypervisor(storage.SiteB),
 			func(progress hypervisor.Progress) {
 				if progress.SentBytes > progress.MemoryBytes/4 {
 					cancelMigration()
@@ -135,11 +138,11 @@ func TestCancelledMigration(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("cancelled over %s: %v", transport, err)
 		}
-		expectDomains(ctx, t, tb, storage.SiteA, domain.Name)
+		expectDomains(ctx, t, tb, storage.SiteA, domain)
 		expectDomains(ctx, t, tb, storage.SiteB)
 		load.mustAdvance(ctx, t, tb)
 	}
-	migrate(ctx, t, tb, system, disk, domain.Name, storage.SiteA) // over ssh
+	migrate(ctx, t, tb, system, disk, domain, storage.SiteA) // over ssh
 	load.mustAdvance(ctx, t, tb)
 	load.stop(ctx, t, tb)
 }
