@@ -18,6 +18,7 @@ import (
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/simulated"
 	"heliotrope/internal/testbed"
@@ -51,8 +52,8 @@ func must[O any](t *testing.T, activity any, input any) O {
 
 func wantClass(t *testing.T, err error, class fault.Class) {
 	t.Helper()
-	if err == nil || fault.Of(err) != class {
-		t.Fatalf("%v, which is %s; want %s", err, fault.Of(err), class)
+	if err == nil || wire.Of(err) != class {
+		t.Fatalf("%v, which is %s; want %s", err, wire.Of(err), class)
 	}
 }
 
@@ -227,8 +228,8 @@ func TestCertifyWantsTheProfile(t *testing.T) {
 	crooked.enter(trial.Shape)
 	_, err := call[activities.Certified](t, crooked.attesting.Certify, crooked.certifyInput(activities.BeforeTrial))
 	wantClass(t, err, fault.Invalid)
-	if fault.CauseOf(err) != cause.WANOutOfTolerance {
-		t.Errorf("the cause is %q", fault.CauseOf(err))
+	if wire.CauseOf(err) != cause.WANOutOfTolerance {
+		t.Errorf("the cause is %q", wire.CauseOf(err))
 	}
 	// After the trial it is no error of the step: the certificate is a row, and
 	// what the attempt is judged by.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/remote"
 )
@@ -19,13 +20,13 @@ func TestOurWayToTheHostBroke(t *testing.T) {
 		fault.Infrastructure: {failed(remote.ErrConnectionLost), failed(errors.Join(errors.New("xl"), remote.ErrUnreachable)), errors.New("no route")},
 	} {
 		for _, err := range errs {
-			if got := fault.Of(classify(err)); got != want {
+			if got := wire.Of(classify(err)); got != want {
 				t.Errorf("%v is %s, want %s", err, got, want)
 			}
 		}
 	}
 	for want, err := range map[fault.Class]error{fault.TargetFailed: errors.New("drbd: refused"), fault.Infrastructure: fmt.Errorf("drbd: %w", remote.ErrConnectionLost)} {
-		if got := fault.Of(ofTarget(t.Context(), err)); got != want {
+		if got := wire.Of(ofTarget(t.Context(), err)); got != want {
 			t.Errorf("storage: %v is %s, want %s", err, got, want)
 		}
 	}

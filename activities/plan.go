@@ -12,6 +12,7 @@ import (
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/wan"
 )
 
@@ -65,7 +66,7 @@ func planPath(dataDir, name string) string {
 func (*Plan) Expand(_ context.Context, input PlanInput) (Planned, error) {
 	spec, err := campaign.Parse(input.Campaign+".yaml", []byte(input.SpecYAML))
 	if err != nil {
-		return Planned{}, fault.ToTemporal(fault.As(fault.BadInput, err))
+		return Planned{}, wire.ToTemporal(fault.As(fault.BadInput, err))
 	}
 	planned := Planned{SHA256: input.SHA256, Stop: spec.Stop, Settings: Settings{Phases: spec.Phases,
 		SteadyState: spec.SteadyState, Recovery: spec.Recovery, Disk: spec.Disk, Limits: spec.Limits}}
@@ -75,14 +76,14 @@ func (*Plan) Expand(_ context.Context, input PlanInput) (Planned, error) {
 	trials := spec.Plan()
 	path := planPath(input.DataDir, input.Campaign)
 	if err := writeJSON(path, trials); err != nil {
-		return Planned{}, fault.ToTemporal(err)
+		return Planned{}, wire.ToTemporal(err)
 	}
 	text, err := os.ReadFile(path)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(filepath.Dir(path), "campaign.yaml"), []byte(input.SpecYAML), 0o644)
 	}
 	if err != nil {
-		return Planned{}, fault.ToTemporal(err)
+		return Planned{}, wire.ToTemporal(err)
 	}
 	sum := sha256.Sum256(text)
 	planned.Trials, planned.SHA256 = len(trials), hex.EncodeToString(sum[:])
@@ -103,14 +104,14 @@ func (*Plan) Trials(_ context.Context, input TrialsInput) ([]campaign.Trial, err
 	path := planPath(input.DataDir, input.Campaign)
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fault.ToTemporal(fmt.Errorf("read the campaign's plan: %w", err))
+		return nil, wire.ToTemporal(fmt.Errorf("read the campaign's plan: %w", err))
 	}
 	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != input.SHA256 {
-		return nil, fault.ToTemporal(fault.New(fault.BadInput, "%s is not the plan that the campaign began with", path))
+		return nil, wire.ToTemporal(fault.New(fault.BadInput, "%s is not the plan that the campaign began with", path))
 	}
 	var trials []campaign.Trial
 	if err := json.Unmarshal(text, &trials); err != nil {
-		return nil, fault.ToTemporal(fault.New(fault.BadInput, "%s: %w", path, err))
+		return nil, wire.ToTemporal(fault.New(fault.BadInput, "%s: %w", path, err))
 	}
 	first := min(max(input.First-1, 0), len(trials))
 	return trials[first:min(first+input.Count, len(trials))], nil

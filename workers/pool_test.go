@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
@@ -108,7 +109,7 @@ func TestPoolKeepsConnections(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.open(t.Context(), lane, trial.Ref{}); fault.Of(err) != fault.Infrastructure {
+	if _, err := p.open(t.Context(), lane, trial.Ref{}); wire.Of(err) != fault.Infrastructure {
 		t.Errorf("no inventory: %v", err)
 	}
 }
@@ -116,7 +117,7 @@ func TestPoolKeepsConnections(t *testing.T) {
 func TestPoolRefusesFaultsThatMeanNothing(t *testing.T) {
 	p := &pool{testbeds: map[string]*pooled{}}
 	_, err := p.open(t.Context(), trial.Lane{Kind: inventory.Simulated, Faults: []byte(`"all"`)}, trial.Ref{})
-	if fault.Of(err) != fault.BadInput {
+	if wire.Of(err) != fault.BadInput {
 		t.Errorf("%v", err)
 	}
 }

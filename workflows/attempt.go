@@ -11,6 +11,7 @@ import (
 	"heliotrope/activities/machine"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
@@ -69,14 +70,14 @@ func (a *attempt) execute(ctx workflow.Context) (activities.Concluded, error) {
 		failed = a.limited(ctx, a.measure)
 	}
 	detached, _ := workflow.NewDisconnectedContext(ctx)
-	a.hopeless = failed != nil && fault.Of(failed) == fault.BadInput
+	a.hopeless = failed != nil && wire.Of(failed) == fault.BadInput
 	concluded := a.judge(failed)
 	if concluded.Verdict == trial.TargetFailed || concluded.Verdict == trial.Invalid {
 		concluded = a.evidence(detached, concluded)
 	}
 	a.enter(detached, trial.Teardown)
 	if err := a.cleanup.run(detached); err != nil {
-		concluded.Verdict, concluded.Cause, concluded.Reason = trial.Invalid, fault.CauseOf(err), fault.Reason(err)
+		concluded.Verdict, concluded.Cause, concluded.Reason = trial.Invalid, wire.CauseOf(err), wire.Reason(err)
 		return concluded, fmt.Errorf("the testbed could not be torn down: %w", err)
 	}
 	a.known.Verdict, a.known.Cause, a.known.Reason = concluded.Verdict, concluded.Cause, concluded.Reason
@@ -84,7 +85,7 @@ func (a *attempt) execute(ctx workflow.Context) (activities.Concluded, error) {
 	options := workflow.WithActivityOptions(detached, onDataset("write the trial's row: "+string(a.known.Verdict)))
 	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Settings: a.input.Settings, Ended: a.now(detached)}
 	if err := workflow.ExecuteActivity(options, collecting.Conclude, input).Get(options, &concluded); err != nil {
-		return activities.Concluded{Verdict: trial.Invalid, Cause: fault.CauseOf(err), Reason: fault.Reason(err)}, err
+		return activities.Concluded{Verdict: trial.Invalid, Cause: wire.CauseOf(err), Reason: wire.Reason(err)}, err
 	}
 	return concluded, nil
 }
@@ -159,7 +160,7 @@ func (a *attempt) measure(ctx workflow.Context) error {
 		a.enter(ctx, trial.After)
 		failed = a.wait(ctx, a.input.Phases.After)
 	}
-	if class := fault.Of(failed); failed != nil && class != fault.TargetFailed && class != fault.Invalid {
+	if class := wire.Of(failed); failed != nil && class != fault.TargetFailed && class != fault.Invalid {
 		return failed
 	}
 	// What was measured up to a failure is kept, and looked at: a load that has

@@ -23,6 +23,7 @@ import (
 	"heliotrope/activities"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
@@ -53,7 +54,7 @@ func Campaign(ctx workflow.Context, input CampaignInput) (CampaignResult, error)
 	r := &runner{input: input, status: CampaignStatus{Name: input.Name, SpecSHA256: input.SpecSHA256,
 		DataDir: input.DataDir, State: "planning", Progress: input.State, Running: []RunningTrial{}}}
 	if len(input.Lanes) == 0 {
-		return CampaignResult{}, fault.ToTemporal(fault.New(fault.BadInput, "campaign %s has no lane to run on", input.Name))
+		return CampaignResult{}, wire.ToTemporal(fault.New(fault.BadInput, "campaign %s has no lane to run on", input.Name))
 	}
 	r.status.Kind = input.Lanes[0].Kind
 	err := workflow.SetQueryHandler(ctx, StatusQuery, func() (CampaignStatus, error) { return r.status, nil })
@@ -88,7 +89,7 @@ func (r *runner) finish(ctx workflow.Context, failed error) (CampaignResult, err
 		return result, errors.Join(failed, err)
 	}
 	switch {
-	case failed != nil && fault.Of(failed) == fault.Cancelled:
+	case failed != nil && wire.Of(failed) == fault.Cancelled:
 		r.show(detached, "cancelled")
 		return result, temporal.NewCanceledError(result)
 	case failed != nil:
@@ -247,7 +248,7 @@ func (r *runner) count(sequence int, result TrialResult, err error) error {
 	r.status.Running = slices.DeleteFunc(r.status.Running, func(running RunningTrial) bool { return running.Sequence == sequence })
 	progress := &r.status.Progress
 	switch {
-	case err != nil && fault.Of(err) == fault.Cancelled:
+	case err != nil && wire.Of(err) == fault.Cancelled:
 		progress.Verdicts[trial.Skipped]++
 		return nil
 	case err != nil:

@@ -11,6 +11,7 @@ import (
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/trial"
 )
 
@@ -79,11 +80,11 @@ func verdictOf(err error) activities.Concluded {
 		return activities.Concluded{Verdict: trial.Valid}
 	}
 	verdict := trial.Invalid
-	switch fault.Of(err) {
+	switch wire.Of(err) {
 	case fault.TargetFailed:
 		verdict = trial.TargetFailed
 	case fault.Cancelled:
 		return activities.Concluded{Verdict: trial.Skipped, Cause: cause.Cancelled, Reason: "cancelled"}
 	}
-	return activities.Concluded{Verdict: verdict, Cause: fault.CauseOf(err), Reason: fault.Reason(err)}
+	return activities.Concluded{Verdict: verdict, Cause: wire.CauseOf(err), Reason: wire.Reason(err)}
 }

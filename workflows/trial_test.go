@@ -20,6 +20,7 @@ import (
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/ledger"
 	"heliotrope/internal/trial"
@@ -78,7 +79,7 @@ func stub[I, O any](s *stage, name string, play func(I) (O, error)) {
 	s.env.RegisterActivityWithOptions(func(_ context.Context, input I) (O, error) {
 		if err := s.call(name); err != nil {
 			var none O
-			return none, fault.ToTemporal(err)
+			return none, wire.ToTemporal(err)
 		}
 		return play(input)
 	}, activity.RegisterOptions{Name: name})
@@ -88,7 +89,7 @@ func stub[I, O any](s *stage, name string, play func(I) (O, error)) {
 func goesOn[I any](s *stage, name string) {
 	s.env.RegisterActivityWithOptions(func(ctx context.Context, _ I) error {
 		if err := s.call(name); err != nil {
-			return fault.ToTemporal(err)
+			return wire.ToTemporal(err)
 		}
 		<-ctx.Done()
 		return ctx.Err()
@@ -381,7 +382,7 @@ func TestNothingRunsBesideTheTeardown(t *testing.T) {
 	})
 	s.env.OnActivity("FollowLoad", anything, anything).Return(func(context.Context, machine.RecordingInput) error {
 		<-moving
-		return fault.ToTemporal(fault.New(fault.Invalid, "fio was killed"))
+		return wire.ToTemporal(fault.New(fault.Invalid, "fio was killed"))
 	})
 	s.env.SetOnActivityCanceledListener(func(info *activity.Info) { _ = s.call("cancel " + info.ActivityType.Name) })
 	result := s.run(t, input)

@@ -21,6 +21,7 @@ import (
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/load"
 	"heliotrope/internal/record"
 	"heliotrope/internal/trial"
@@ -61,8 +62,8 @@ func cancellable(t *testing.T) (ctx context.Context, cancel func()) {
 
 func wantClass(t *testing.T, err error, class fault.Class, text string) {
 	t.Helper()
-	if err == nil || fault.Of(err) != class || !strings.Contains(err.Error(), text) {
-		t.Errorf("%v, which is %s; want %s with %q", err, fault.Of(err), class, text)
+	if err == nil || wire.Of(err) != class || !strings.Contains(err.Error(), text) {
+		t.Errorf("%v, which is %s; want %s with %q", err, wire.Of(err), class, text)
 	}
 }
 
@@ -136,7 +137,7 @@ func TestResult(t *testing.T) {
 		{"silence", ended(fault.New(fault.Infrastructure, "nothing got done")), failed, fault.Infrastructure},
 	} {
 		err := Result(test.ctx, test.err)
-		if class := fault.Of(err); class != test.class {
+		if class := wire.Of(err); class != test.class {
 			t.Errorf("%s: %v is %s, want %s", test.name, err, class, test.class)
 		}
 		var application *temporal.ApplicationError
@@ -273,8 +274,8 @@ func TestAwaitSteady(t *testing.T) {
 			return err
 		})
 		wantClass(t, err, fault.Invalid, "it said oops")
-		if fault.CauseOf(err) != cause.LoadDied {
-			t.Errorf("the cause is %q", fault.CauseOf(err))
+		if wire.CauseOf(err) != cause.LoadDied {
+			t.Errorf("the cause is %q", wire.CauseOf(err))
 		}
 	})
 }

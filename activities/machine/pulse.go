@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 )
 
 // beat is how often a working activity heartbeats. The workflows' heartbeat
@@ -85,12 +86,12 @@ func Result(working context.Context, err error) error {
 	}
 	cause := context.Cause(working)
 	switch {
-	case cause == nil && fault.Of(err) == fault.Cancelled:
+	case cause == nil && wire.Of(err) == fault.Cancelled:
 		err = fault.As(fault.Infrastructure, err)
-	case cause != nil && fault.Of(cause) == fault.Cancelled:
+	case cause != nil && wire.Of(cause) == fault.Cancelled:
 		err = cause
 	case cause != nil:
 		err = fault.As(fault.Infrastructure, fmt.Errorf("%w (%w)", cause, err))
 	}
-	return fault.ToTemporal(err)
+	return wire.ToTemporal(err)
 }

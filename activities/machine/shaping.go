@@ -7,6 +7,7 @@ import (
 
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/wan"
 )
 
@@ -44,7 +45,7 @@ func (s *Shaping) Shape(ctx context.Context, input ShapingInput) error {
 	p.Done(Step{Step: "shape the WAN: " + input.Ref.Trial.Cell.WAN})
 	profile, err := wan.ParseProfile(input.Ref.Trial.Cell.WAN)
 	if err != nil {
-		return fault.ToTemporal(fault.As(fault.BadInput, err))
+		return wire.ToTemporal(fault.As(fault.BadInput, err))
 	}
 	shaper, err := s.Find(working, input)
 	if err == nil {

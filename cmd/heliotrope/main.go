@@ -21,6 +21,7 @@ import (
 
 	"heliotrope/deploy/lab"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/strict"
 )
 
@@ -52,7 +53,7 @@ func report(out io.Writer, err error) int {
 	var usage usageError
 	var invalid *strict.Error
 	if errors.As(err, &usage) || errors.As(err, &invalid) || errors.Is(err, lab.ErrBadInput) ||
-		fault.Of(err) == fault.BadInput {
+		wire.Of(err) == fault.BadInput {
 		return exitBadInput
 	}
 	return exitFailure

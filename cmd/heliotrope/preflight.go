@@ -14,6 +14,7 @@ import (
 	"heliotrope/deploy/temporal"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
@@ -43,7 +44,7 @@ func (f *findings) add(err error) {
 	var usage usageError
 	switch {
 	case err == nil:
-	case errors.As(err, &usage) || fault.Of(err) == fault.BadInput:
+	case errors.As(err, &usage) || wire.Of(err) == fault.BadInput:
 		f.bad = append(f.bad, err)
 	default:
 		f.failed = append(f.failed, err)

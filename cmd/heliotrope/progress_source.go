@@ -13,7 +13,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
-	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/record"
 	"heliotrope/workflows"
 )
@@ -139,7 +139,7 @@ func decode[T any](details *commonpb.Payloads) *T {
 
 // failure is why a campaign's workflow did not complete.
 func (s *campaignSource) failure(ctx context.Context, info *workflowpb.WorkflowExecutionInfo) string {
-	return fault.Reason(s.ended(ctx, info, nil))
+	return wire.Reason(s.ended(ctx, info, nil))
 }
 
 // final is what a campaign that has completed returned, which needs no

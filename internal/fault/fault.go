@@ -1,5 +1,7 @@
 // Package fault sorts errors into the four classes that decide what happens
-// next, and is the only place that turns them into Temporal's errors and back.
+// next. Whoever knows best what an error means gives it its class: mostly a
+// driver. Package wire carries classes through Temporal; here nothing knows of
+// it. Package cause has the codes by which failures are counted.
 //
 // It promises that an error without a class is one of the infrastructure,
 // which is tried again: a campaign of days must not end because of an error
@@ -10,8 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"go.temporal.io/sdk/temporal"
 
 	"heliotrope/internal/cause"
 )
@@ -61,48 +61,46 @@ func New(class Class, format string, values ...any) error {
 	return &Error{Class: class, Err: fmt.Errorf(format, values...)}
 }
 
-// Of is the class of an error, on either side of Temporal. An error without a
-// class is of the infrastructure. In joined errors a cancellation counts last:
-// what was found out before it stands.
+// Of is the class of an error. An error without a class is of the
+// infrastructure. In joined errors a cancellation counts last: what was found
+// out before it stands.
 func Of(err error) Class {
 	var own *Error
-	var application *temporal.ApplicationError
 	switch {
 	case errors.As(err, &own):
 		return own.Class
-	case errors.As(err, &application):
-		switch class := Class(application.Type()); class {
-		case BadInput, TargetFailed, Invalid:
-			return class
-		}
-		// Its cause may be a cancellation, as when a worker was stopped; the
-		// workflow's own it is not.
-	case errors.Is(err, context.Canceled) || temporal.IsCanceledError(err):
+	case errors.Is(err, context.Canceled):
 		return Cancelled
 	}
 	return Infrastructure
 }
 
-// CauseOf is the code of an error's cause, on either side of Temporal. One that
-// nobody gave follows from the class.
+// CauseOf is the code of an error's cause. One that nobody gave follows from the
+// class.
 func CauseOf(err error) cause.Code {
+	if code := Told(err); code != "" {
+		return code
+	}
+	return Default(Of(err), err)
+}
+
+// Told is the code that somebody gave an error; "" when nobody did.
+func Told(err error) cause.Code {
 	var own *Error
 	for rest := err; errors.As(rest, &own); rest = own.Err {
 		if own.Cause != "" {
 			return own.Cause
 		}
 	}
-	var application *temporal.ApplicationError
-	var code cause.Code
-	if errors.As(err, &application) && application.HasDetails() && application.Details(&code) == nil && code != "" {
-		return code
-	}
-	var timeout *temporal.TimeoutError
-	switch class := Of(err); {
+	return ""
+}
+
+// Default is the code of an error of a class whose cause nobody told; "" for no
+// error.
+func Default(class Class, err error) cause.Code {
+	switch {
 	case err == nil:
 		return ""
-	case errors.As(err, &timeout):
-		return cause.TimeOut
 	case class == BadInput:
 		return cause.BadInput
 	case class == Cancelled:
@@ -111,39 +109,4 @@ func CauseOf(err error) cause.Code {
 		return cause.StorageFailed
 	}
 	return cause.Infrastructure
-}
-
-// ToTemporal is what an activity returns for err: its class becomes the type
-// of an application error, its cause the detail, and only errors of the
-// infrastructure may be tried again.
-func ToTemporal(err error) error {
-	if err == nil {
-		return nil
-	}
-	class := Of(err)
-	switch class {
-	case Cancelled:
-		return temporal.NewCanceledError()
-	case Infrastructure:
-		return temporal.NewApplicationErrorWithCause(err.Error(), string(class), nil, CauseOf(err))
-	}
-	return temporal.NewNonRetryableApplicationError(err.Error(), string(class), nil, CauseOf(err))
-}
-
-// Reason is the message of an error that came out of an activity, without what
-// Temporal wraps around it.
-func Reason(err error) string {
-	var application *temporal.ApplicationError
-	var timeout *temporal.TimeoutError
-	switch {
-	case err == nil:
-		return ""
-	case errors.As(err, &application):
-		return application.Message()
-	case errors.As(err, &timeout):
-		return "timed out (" + timeout.TimeoutType().String() + "): " + timeout.Message()
-	case temporal.IsCanceledError(err):
-		return "cancelled"
-	}
-	return err.Error()
 }

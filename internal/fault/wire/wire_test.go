@@ -1,4 +1,4 @@
-package fault_test
+package wire_test
 
 import (
 	"context"
@@ -14,11 +14,12 @@ import (
 
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 )
 
 func TestOf(t *testing.T) {
 	canceled := temporal.NewCanceledError()
-	target := fault.ToTemporal(fault.New(fault.TargetFailed, "did not converge"))
+	target := wire.ToTemporal(fault.New(fault.TargetFailed, "did not converge"))
 	for _, test := range []struct {
 		name string
 		err  error
@@ -31,16 +32,16 @@ func TestOf(t *testing.T) {
 		{"a deadline", context.DeadlineExceeded, fault.Infrastructure},
 		{"a time-out", temporal.NewHeartbeatTimeoutError(), fault.Infrastructure},
 		{"an unknown type", temporal.NewApplicationError("no", "payloadSizeError"), fault.Infrastructure},
-		{"the target failed, and its samples too", errors.Join(target, fault.ToTemporal(fault.New(fault.Invalid, "the load ended"))), fault.TargetFailed},
+		{"the target failed, and its samples too", errors.Join(target, wire.ToTemporal(fault.New(fault.Invalid, "the load ended"))), fault.TargetFailed},
 		{"the target failed, and then somebody cancelled", errors.Join(target, canceled), fault.TargetFailed},
 		{"nothing, and somebody cancelled", errors.Join(nil, canceled), fault.Cancelled},
 		{"a stopped worker", temporal.NewApplicationErrorWithCause("unexpected activity cancel error", "wrapError", canceled), fault.Infrastructure},
 	} {
-		if got := fault.Of(test.err); got != test.want {
+		if got := wire.Of(test.err); got != test.want {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
 		}
 	}
-	if fault.As(fault.BadInput, nil) != nil || fault.ToTemporal(nil) != nil {
+	if fault.As(fault.BadInput, nil) != nil || wire.ToTemporal(nil) != nil {
 		t.Error("no error became one")
 	}
 }
@@ -55,7 +56,7 @@ func TestThroughTemporal(t *testing.T) {
 			tries := 0
 			env.RegisterActivityWithOptions(func(context.Context) error {
 				tries++
-				return fault.ToTemporal(fmt.Errorf("on host-a: %w", fault.New(class, "no luck")))
+				return wire.ToTemporal(fmt.Errorf("on host-a: %w", fault.New(class, "no luck")))
 			}, activity.RegisterOptions{Name: "act"})
 			env.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
 				options := workflow.ActivityOptions{StartToCloseTimeout: time.Second, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 3}}
@@ -67,8 +68,8 @@ func TestThroughTemporal(t *testing.T) {
 				return inChild
 			})
 			for _, err := range []error{inChild, env.GetWorkflowError()} {
-				if fault.Of(err) != class || fault.Reason(err) != "on host-a: no luck" {
-					t.Errorf("%v is %s with reason %q", err, fault.Of(err), fault.Reason(err))
+				if wire.Of(err) != class || wire.Reason(err) != "on host-a: no luck" {
+					t.Errorf("%v is %s with reason %q", err, wire.Of(err), wire.Reason(err))
 				}
 			}
 			if want := map[bool]int{true: 3, false: 1}[class == fault.Infrastructure]; tries != want {
@@ -85,7 +86,7 @@ func TestReason(t *testing.T) {
 		"cancelled": temporal.NewCanceledError(),
 		"timed out (Heartbeat): heartbeat timeout": temporal.NewHeartbeatTimeoutError(),
 	} {
-		if got := fault.Reason(err); got != want {
+		if got := wire.Reason(err); got != want {
 			t.Errorf("reason of %v is %q, want %q", err, got, want)
 		}
 	}
@@ -108,10 +109,10 @@ func TestCauseOf(t *testing.T) {
 		// The outer class stands, and the inner cause.
 		{fault.As(fault.TargetFailed, fault.Because(fault.Invalid, cause.GuestCrash, lost)), cause.GuestCrash},
 	} {
-		if got := fault.CauseOf(c.err); got != c.want {
+		if got := wire.CauseOf(c.err); got != c.want {
 			t.Errorf("%v: %q, want %q", c.err, got, c.want)
 		}
-		if got := fault.CauseOf(fault.ToTemporal(c.err)); got != c.want {
+		if got := wire.CauseOf(wire.ToTemporal(c.err)); got != c.want {
 			t.Errorf("%v through Temporal: %q, want %q", c.err, got, c.want)
 		}
 	}
