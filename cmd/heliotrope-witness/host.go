@@ -8,13 +8,14 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"heliotrope/internal/onhost"
 	"heliotrope/internal/witness"
 	"heliotrope/internal/witness/beat"
 	"heliotrope/internal/witness/sampler"
 	"heliotrope/internal/witness/traffic"
-	"heliotrope/internal/witness/xenwatch"
 )
 
 // runHost watches on a host until the context ends. Its parts end together:
@@ -27,6 +28,10 @@ func runHost(ctx context.Context, args []string, _ io.Writer) (err error) {
 	if err := config.Check(); err != nil {
 		return badInput{err}
 	}
+	watcher, err := watcherOf(config)
+	if err != nil {
+		return badInput{err}
+	}
 	files, err := openLogs(config.Files())
 	if err != nil {
 		return err
@@ -34,12 +39,16 @@ func runHost(ctx context.Context, args []string, _ io.Writer) (err error) {
 	defer func() { err = errors.Join(err, files.close()) }()
 	var more func([]byte) ([]byte, error)
 	if len(config.Classes) > 0 {
-		counting, err := traffic.Open(config.Devices[witness.WAN], config.Classes)
+		counting, err := traffic.Open(config.Device(witness.WAN), config.Classes)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, counting.Close()) }()
 		more = counting.Append
+	}
+	counters, err := sampler.New(config.Sources, onhost.Readers(), more)
+	if err != nil {
+		return badInput{err}
 	}
 	life, err := os.Create(witness.SamplesFile)
 	if err != nil {
@@ -60,8 +69,8 @@ func runHost(ctx context.Context, args []string, _ io.Writer) (err error) {
 			return err
 		})
 	}
-	if config.Domains {
-		start("domains", func() error { return xenwatch.Watch(ctx, files[witness.DomainsFile], witness.DomainInterval) })
+	if watcher != nil {
+		start("domains", func() error { return watcher(ctx, files[witness.DomainsFile]) })
 	}
 	if config.Listen.IsValid() {
 		start("heartbeats", func() error {
@@ -70,7 +79,7 @@ func runHost(ctx context.Context, args []string, _ io.Writer) (err error) {
 		})
 	}
 	start("counters", func() error {
-		return sampler.New(config.Devices, more).Run(ctx, files[witness.CountersFile], func(samples int64) error {
+		return counters.Run(ctx, files[witness.CountersFile], func(samples int64) error {
 			if err := files.flush(); err != nil {
 				return err
 			}
@@ -78,6 +87,23 @@ func runHost(ctx context.Context, args []string, _ io.Writer) (err error) {
 		})
 	})
 	return parts.Wait()
+}
+
+// watcherOf is who watches the domain that the configuration names; nil when
+// nobody does.
+func watcherOf(config witness.HostConfig) (func(ctx context.Context, out io.Writer) error, error) {
+	if config.Watcher == "" {
+		return nil, nil
+	}
+	watcher := onhost.Watcher(config.Watcher)
+	if watcher == nil {
+		return nil, fmt.Errorf("watcher %q: this program has none of that name", config.Watcher)
+	}
+	domain, err := uuid.Parse(config.Domain)
+	if err != nil {
+		return nil, fmt.Errorf("domain %q: %w", config.Domain, err)
+	}
+	return func(ctx context.Context, out io.Writer) error { return watcher(ctx, out, domain) }, nil
 }
 
 // sign writes how many samples there are over the number before, which has

@@ -3,19 +3,57 @@
 //
 // Implementations promise that every method is idempotent (run twice, or
 // again after a crash half-way, it ends in the same state), that they touch
-// only domains whose name carries the testbed's label, and that Teardown needs
-// nothing but the inventory.
+// only domains whose name carries the testbed's label, that Teardown needs
+// nothing but the inventory, and that they give their errors a class (package
+// fault) wherever they know better than that a host has failed.
 //
 // Dangerous: after a lost connection a migration's outcome is unknown until
 // both hosts were asked with List. Never start the guest on the other host
-// before that: two running copies on one disk destroy it.
+// before that: two running copies on one disk destroy it. And paths are those
+// of one host: what /dev/sdb is at one site may be somebody else's disk at the
+// other.
 package hypervisor
 
 import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/google/uuid"
+
+	"heliotrope/internal/driver"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
 )
+
+// Kind is a hypervisor that testbeds may have: one line of registration.
+type Kind struct {
+	Name string // in inventories, campaign files and the dataset: "xen"
+	// New makes the driver of one host, and touches nothing.
+	New func(Setup) (Driver, error)
+	// OpensFiles says that it opens an image file itself, with direct I/O;
+	// otherwise it wants a block device.
+	OpensFiles bool
+	// CopiesDisks says that its migrations can copy a private disk.
+	CopiesDisks bool
+}
+
+// Setup is what a driver of one host is made of.
+type Setup struct {
+	Label   string // of the testbed: our domains' names start with it and LabelSeparator
+	Machine inventory.Host
+	Remote  remote.Host // the machine
+}
+
+// Driver is a hypervisor of a real host.
+type Driver interface {
+	Hypervisor
+	Migrator
+	driver.Facets
+	// Watcher is the name under which the witness's program knows how to watch
+	// this hypervisor's domains.
+	Watcher() string
+}
 
 // Hypervisor drives one host.
 type Hypervisor interface {
@@ -31,7 +69,8 @@ type Hypervisor interface {
 	// Pause stops the domain's virtual CPUs, and Unpause lets them go on.
 	Pause(ctx context.Context, name string) error
 	Unpause(ctx context.Context, name string) error
-	// Destroy ends the domain at once. A domain that is not there is no error.
+	// Destroy ends the domain at once. It returns when the hypervisor has
+	// nothing of it any more. A domain that is not there is no error.
 	Destroy(ctx context.Context, name string) error
 	// Teardown destroys all the testbed's own domains on this host and removes
 	// what was written for them.
@@ -40,21 +79,29 @@ type Hypervisor interface {
 
 // Migrator is a hypervisor that moves a running domain to another host.
 type Migrator interface {
-	// Migrate moves the domain live. progress, when not nil, is called as the
-	// stream advances. A domain that already runs at the target, and not at
-	// the source, is no error and no migration. When ctx ends before the
+	// CheckMigration looks whether the target could take the domain now:
+	// versions, processors, free memory, the way to it. It is asked before a
+	// campaign and again before each migration.
+	CheckMigration(ctx context.Context, domain Domain, target Hypervisor) error
+	// Migrate moves a domain live. One that already runs at the target, and not
+	// at the source, is no error and no migration. When ctx ends before the
 	// target has all of the domain, the migration is cancelled and the domain
-	// goes on at the source; the error is ctx's. A failed migration is a
-	// *MigrationError, and the domain goes on at the source where that could
-	// be had.
-	Migrate(ctx context.Context, name string, target Hypervisor, progress func(Progress)) (Migration, error)
+	// goes on at the source; the error is ctx's.
+	//
+	// What the target has opened is compared with what it should have before
+	// the domain runs there.
+	//
+	// A failed migration is a *MigrationError, and the domain goes on at the
+	// source where that could be had. What failed before the first byte of the
+	// stream is no failed migration but one of the infrastructure.
+	Migrate(ctx context.Context, order Order) (Migration, error)
 }
 
 // LabelSeparator stands between a testbed's label and a name. No label holds
 // it, so that the testbeds "lab" and "lab-2" never take each other's things.
 const LabelSeparator = "."
 
-// Domain is a guest to run.
+// Domain is a guest to run on one host: its paths are that host's.
 type Domain struct {
 	Name      string // starts with the testbed's label and LabelSeparator
 	MemoryMiB int
@@ -62,14 +109,72 @@ type Domain struct {
 	Kernel    string // path on the host
 	Ramdisk   string // path on the host
 	Cmdline   string
-	Disk      string // block device on the host; the guest sees it as its first disk
+	Disk      Disk // the guest sees it as its first disk; none when its path is empty
 	MAC       string
 	// NativeTSC gives the guest the processor's own time stamp counter. Where
-	// that is not invariant, a hypervisor else emulates every read of it,
-	// which is right when the hosts' counters run at different speeds, and
-	// slow always.
+	// that is not invariant, a hypervisor otherwise emulates every read of it:
+	// correct when the hosts' counters differ, always slow.
 	NativeTSC bool
 	Bridge    string
+}
+
+// UUID is the domain's identity on every host: it follows from the name, so that
+// a domain is known again after a migration, and told from a stranger.
+func (d Domain) UUID() uuid.UUID { return UUID(d.Name) }
+
+// UUID is the identity of a domain of that name (RFC 9562, version 5).
+func UUID(name string) uuid.UUID { return uuid.NewSHA1(namespace, []byte(name)) }
+
+// namespace is that of our domains' names.
+var namespace = uuid.MustParse("6f1dbb0e-2a9c-5c0b-9b5e-5b1f7f1d4c11")
+
+// Disk is a domain's disk on one host.
+type Disk struct {
+	// Path is a block device, or an image file that the hypervisor opens
+	// itself, with direct I/O. It is no symbolic link: a host's kernel names
+	// what is open by this path.
+	Path string
+	File bool // Path is a file
+	// Copy says that the disk is private to its host, and that a migration
+	// copies it to the target's own; "" means that both hosts have one disk.
+	Copy Copy
+}
+
+// Copy is how a migration copies a private disk.
+type Copy string
+
+// The ways to copy a private disk.
+const (
+	FullCopy        Copy = "full"        // all of it
+	IncrementalCopy Copy = "incremental" // what was written since a base that both hosts have
+)
+
+// Mode is how a migration hands the memory over.
+type Mode string
+
+// The modes of a migration.
+const (
+	PreCopy  Mode = "precopy"  // rounds of dirty memory, then a stop
+	PostCopy Mode = "postcopy" // one round, a stop, and the rest while the domain runs at the target
+)
+
+// Order is a migration to make.
+type Order struct {
+	Domain Domain // as it runs at the source
+	Target Hypervisor
+	// AtTarget is the same domain with the target's own paths.
+	AtTarget Domain
+	Mode     Mode // PreCopy when empty
+	// AutoConverge slows the domain's processors down when it dirties memory
+	// faster than the path carries it.
+	AutoConverge bool
+	// BandwidthMiBPerSecond limits the stream; 0 is no limit of ours.
+	BandwidthMiBPerSecond int
+	// MaxDowntime is how long a stop the hypervisor may plan; 0 is its own
+	// default.
+	MaxDowntime time.Duration
+	// Progress, when not nil, is called as the stream advances.
+	Progress func(Progress)
 }
 
 // Status of a domain, as far as the measurement cares.
@@ -77,12 +182,12 @@ type Status string
 
 // The states of a domain.
 const (
-	Running   Status = "running" // running or waiting for a CPU
-	Paused    Status = "paused"
-	Suspended Status = "suspended" // for a migration
-	Crashed   Status = "crashed"
-	ShutDown  Status = "shut-down"
-	Leftover  Status = "leftover" // one end of a migration that was cut off
+	Running  Status = "running" // running or waiting for a CPU
+	Paused   Status = "paused"
+	Crashed  Status = "crashed"
+	ShutDown Status = "shut-down" // by itself, or suspended for a migration
+	Leftover Status = "leftover"  // one end of a migration that was cut off
+	Dying    Status = "dying"     // destroyed, and something still holds parts of it
 )
 
 // State is one domain on one host.
@@ -96,34 +201,49 @@ type State struct {
 
 // HostInfo says what a host is; it goes into the provenance of a trial.
 type HostInfo struct {
-	Hypervisor     string // "xen"
-	Version        string // "4.17.7"
-	Kernel         string // release of the control domain's kernel
-	CPUs           int
-	MemoryMiB      int
-	FreeMemoryMiB  int
-	HardwareAssist bool // hardware-assisted paging, which live migration needs
+	Hypervisor    string // the driver's name
+	Version       string // "4.17.7"
+	Kernel        string // release of the host's or the control domain's kernel
+	CPUs          int
+	MemoryMiB     int
+	FreeMemoryMiB int
 }
 
-// Progress is how far a running migration is.
+// Progress is how far a running migration is. What a hypervisor does not tell
+// is nil.
 type Progress struct {
 	At        time.Time `json:"at"`
 	SentBytes int64     `json:"sent_bytes"` // of the migration stream, over all pre-copy rounds
 	// MemoryBytes is the guest's memory: what one round over all of it sends.
 	MemoryBytes int64 `json:"memory_bytes"`
+	// Phase is what the migration is at, in the hypervisor's own word.
+	Phase               string `json:"phase,omitempty"`
+	Round               *int64 `json:"round,omitempty"` // over the memory, from 1
+	RemainingBytes      *int64 `json:"remaining_bytes,omitempty"`
+	DirtyBytesPerSecond *int64 `json:"dirty_bytes_per_second,omitempty"`
+	// DiskSentBytes and DiskBytes are of the copy of a private disk.
+	DiskSentBytes *int64 `json:"disk_sent_bytes,omitempty"`
+	DiskBytes     *int64 `json:"disk_bytes,omitempty"`
 }
 
-// Migration is the account of a finished migration.
+// Migration is the account of a finished migration. What a hypervisor does not
+// tell is nil.
 type Migration struct {
 	Started, Finished time.Time // on this machine's clock
 	StreamBytes       int64     // sent by the source, as its transport counted them
 	Log               string    // the toolstack's own output, both ends
+	// Downtime is how long the domain ran nowhere, as the hypervisor tells it.
+	Downtime *time.Duration
+	Rounds   *int64
+	// DiskBytes were sent for the copy of a private disk.
+	DiskBytes *int64
 }
 
 // Duration is the total migration time.
 func (m Migration) Duration() time.Duration { return m.Finished.Sub(m.Started) }
 
-// MigrationError is a migration that failed: a result, not an accident.
+// MigrationError is a migration that failed after its stream had begun: a
+// result, not an accident.
 type MigrationError struct {
 	Name     string
 	From, To string

@@ -15,7 +15,41 @@ package storage
 import (
 	"context"
 	"fmt"
+
+	"heliotrope/internal/driver"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
 )
+
+// Kind is a storage system that campaigns may use: one line of registration.
+type Kind struct {
+	Name string // in campaign files and the dataset: "iscsi"
+	// New makes the driver for a testbed, and touches nothing. Options that the
+	// system does not have are refused.
+	New func(Setup) (Driver, error)
+}
+
+// Setup is what a driver is made of.
+type Setup struct {
+	Inventory *inventory.Inventory
+	Machines  map[string]remote.Host // by their names in the inventory
+	Options   Options
+	// OpensFiles says that the hypervisor opens an image file itself, with
+	// direct I/O: no block device need be made of it.
+	OpensFiles bool
+	Observe    Observer // is told of the steps; may be nil
+}
+
+// Options are a cell's settings for its storage system, such as "protocol" of
+// "A" for DRBD. What is not given is the system's default.
+type Options map[string]string
+
+// Driver is a storage system on real hosts.
+type Driver interface {
+	System
+	driver.Facets
+}
 
 // Site is one end of the WAN.
 type Site string
@@ -43,9 +77,20 @@ type Spec struct {
 // Disk is a provisioned disk.
 type Disk struct {
 	Spec
-	// Device is the block device in the control domain of each site. It holds
-	// until a host is restarted; Provision tells it anew.
+	// Device is the block device on each site's host, or the image file there
+	// when File is set: what the hypervisor opens. It holds until a host is
+	// restarted; Provision tells it anew. The sites' need not be alike: never
+	// open one site's at the other.
 	Device map[Site]string
+	File   bool `json:",omitempty"`
+	// Copy says that each site has a disk of its own, and how a migration
+	// copies one to the other; "" means that both are the same disk.
+	Copy hypervisor.Copy `json:",omitempty"`
+}
+
+// At is the disk as the hypervisor of a site opens it.
+func (d Disk) At(site Site) hypervisor.Disk {
+	return hypervisor.Disk{Path: d.Device[site], File: d.File, Copy: d.Copy}
 }
 
 // System provides disks of one kind.
@@ -54,7 +99,8 @@ type System interface {
 	Kind() string
 	// Provision makes a blank disk that both sites can reach, usable at home.
 	Provision(ctx context.Context, spec Spec, home Site) (Disk, error)
-	// PrepareMigration makes the disk usable at both sites.
+	// PrepareMigration makes the disk usable at both sites. It makes sure that
+	// what the destination would open is this disk and no other.
 	PrepareMigration(ctx context.Context, disk Disk, from, to Site) error
 	// FinishMigration ends the migration's window: the disk is usable at
 	// home, where the domain now runs, and as it was before elsewhere.

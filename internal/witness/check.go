@@ -3,37 +3,41 @@ package witness
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // deviceName is a name in /sys/class/block or /sys/class/net; the kernel
 // forbids slashes and spaces in both.
 var deviceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-var (
-	drbdPath = regexp.MustCompile(`^/dev/drbd[0-9]+$`)
-	lunPath  = regexp.MustCompile(`^/sys/kernel/config/target/[^/\s]+/[^/\s]+/tpgt_[0-9]+/lun/lun_[0-9]+$`)
-)
+// className is a class of traffic, and part of its counters' names.
+var className = regexp.MustCompile(`^[a-z][a-z-]*$`)
 
 // Check says what is wrong with the configuration.
 func (c HostConfig) Check() error {
-	for _, role := range slices.Sorted(maps.Keys(c.Devices)) {
-		if device := c.Devices[role]; device != "" {
-			if err := checkDevice(role, device); err != nil {
-				return err
-			}
+	roles := map[string]bool{}
+	for i, source := range c.Sources {
+		if err := source.check(); err != nil {
+			return fmt.Errorf("sources[%d]: %w", i, err)
 		}
+		if roles[source.Role] {
+			return fmt.Errorf("sources[%d]: there is another %s", i, source.Role)
+		}
+		roles[source.Role] = true
+	}
+	if _, err := uuid.Parse(c.Domain); c.Watcher != "" && err != nil {
+		return fmt.Errorf("domain %q: want the UUID of what %s is to watch", c.Domain, c.Watcher)
 	}
 	if c.Listen.IsValid() != c.Guest.IsValid() {
 		return errors.New("listen and guest: want both addresses, or none")
 	}
-	if len(c.Classes) > 0 && c.Devices[WAN] == "" {
+	if len(c.Classes) > 0 && c.Device(WAN) == "" {
 		return fmt.Errorf("classes of traffic need a device of the role %s", WAN)
 	}
 	for i, class := range c.Classes {
@@ -44,30 +48,36 @@ func (c HostConfig) Check() error {
 	return nil
 }
 
-func checkDevice(role, device string) error {
-	valid, want := false, ""
-	switch role {
-	case GuestDisk:
-		valid, want = deviceName.MatchString(path.Base(device)) && device == "/dev/"+path.Base(device), "the path of a block device, such as /dev/sda"
-	case DRBD:
-		valid, want = drbdPath.MatchString(device), "the path of a DRBD device, such as /dev/drbd0"
-	case Target:
-		valid = device == NFSD || lunPath.MatchString(device) && path.Clean(device) == device
-		want = NFSD + ", or the path of a LUN's folder in LIO's configfs"
-	case TestNet, WAN:
-		valid, want = deviceName.MatchString(device), "the name of a network interface"
+// Device is the device of a role; "" when nothing of it is counted.
+func (c HostConfig) Device(role string) string {
+	for _, source := range c.Sources {
+		if source.Role == role {
+			return source.Device
+		}
+	}
+	return ""
+}
+
+// check leaves a driver's own readers to the driver.
+func (s Source) check() error {
+	if s.Role == "" || s.Reader == "" || strings.ContainsAny(s.Role, " \n") {
+		return fmt.Errorf("role %q, reader %q: want two names", s.Role, s.Reader)
+	}
+	want, valid := "", deviceName.MatchString(path.Base(s.Device))
+	switch {
+	case s.Reader == BlockReader && (!valid || s.Device != "/dev/"+path.Base(s.Device)):
+		want = "the path of a block device, such as /dev/sda"
+	case s.Reader == InterfaceReader && !deviceName.MatchString(s.Device):
+		want = "the name of a network interface"
 	default:
-		return fmt.Errorf("no counters for a %q", role)
+		return nil
 	}
-	if !valid {
-		return fmt.Errorf("%s %q: want %s", role, device, want)
-	}
-	return nil
+	return fmt.Errorf("%s %q: want %s", s.Role, s.Device, want)
 }
 
 func (c Class) check() error {
-	if !slices.Contains(TrafficClasses, c.Name) || c.Name == OtherClass {
-		return fmt.Errorf("name %q: want one of %s", c.Name, strings.Join(TrafficClasses[:len(TrafficClasses)-1], ", "))
+	if !className.MatchString(c.Name) || c.Name == OtherClass {
+		return fmt.Errorf("name %q: want a-z and -, and not %s", c.Name, OtherClass)
 	}
 	switch c.Protocol {
 	case "tcp", "udp":
@@ -110,28 +120,14 @@ func (c GuestConfig) Check() error {
 	return nil
 }
 
-// Ports of the kinds of traffic. DRBD's are those of all minors that package
-// drbd gives out.
-const (
-	migrationPort = 8002 // socat between the toolstacks
-	sshPort       = 22
-	iscsiPort     = 3260
-	nfsPort       = 2049
-	drbdFirstPort = 17200
-	drbdLastPort  = 17999
-)
+// sshPort is the registered port of SSH.
+const sshPort = 22
 
-// Classes are the classes of a testbed's WAN, from the addresses on the test
-// network of its two sites' hosts and of the guest.
-func Classes(siteA, siteB, guest netip.Addr) []Class {
-	hosts := []netip.Addr{siteA, siteB}
+// OwnClasses are the classes of what Heliotrope itself sends over a testbed's
+// WAN, from the addresses on the test network of its sites' hosts and of the
+// guest. They come after the drivers': the first that matches counts.
+func OwnClasses(siteA, siteB, guest netip.Addr) []Class {
 	return []Class{
-		{Name: "migration", Protocol: "tcp", FirstPort: migrationPort, Between: hosts},
-		{Name: "migration", Protocol: "tcp", FirstPort: sshPort, Between: hosts}, // where ssh carries it
-		{Name: "iscsi", Protocol: "tcp", FirstPort: iscsiPort},
-		{Name: "nfs", Protocol: "tcp", FirstPort: nfsPort},
-		{Name: "nfs", Protocol: "udp", FirstPort: nfsPort},
-		{Name: "drbd", Protocol: "tcp", FirstPort: drbdFirstPort, LastPort: drbdLastPort, Between: hosts},
 		{Name: "heartbeat", Protocol: "udp", FirstPort: Port, Between: []netip.Addr{siteA, siteB, guest}},
 		{Name: "control", Protocol: "icmp"},
 		{Name: "control", Protocol: "arp"},

@@ -35,14 +35,14 @@ const (
 // HostConfig is what a host's witness watches: all of it in one process. It is
 // an argument of the program, as JSON.
 type HostConfig struct {
-	// Devices by role: the path of a block device for GuestDisk, the name of
-	// a network interface for TestNet and WAN, the path of a DRBD device such
-	// as /dev/drbd0 for DRBD; for Target NFSD, or the absolute path of a LUN's
-	// folder in LIO's configfs, which ends in /tpgt_1/lun/lun_0. A role
-	// without a device, and a device that is not there, is left out.
-	Devices map[string]string `json:"devices,omitempty"`
-	// Domains says that the hypervisor's domains are watched: only Xen's.
-	Domains bool `json:"domains,omitempty"`
+	// Sources are what is counted. One that is not there is left out of a
+	// sample.
+	Sources []Source `json:"sources,omitempty"`
+	// Watcher is who watches the hypervisor's domains, a driver's name for it;
+	// "": nobody does. Domain is the UUID of the one that is watched: a
+	// stranger's is nobody's business.
+	Watcher string `json:"watcher,omitempty"`
+	Domain  string `json:"domain,omitempty"`
 	// Listen is where heartbeats arrive and the guest is asked for its time,
 	// and Guest where it answers. Zero: neither is done.
 	Listen netip.AddrPort `json:"listen,omitzero"`
@@ -53,11 +53,30 @@ type HostConfig struct {
 	Classes []Class `json:"classes,omitempty"`
 }
 
+// Source is something on a machine whose counters are sampled.
+type Source struct {
+	// Role is what it is in the measurement, the same on every testbed: the
+	// device in table counters, such as GuestDisk.
+	Role string `json:"role"`
+	// Reader is who knows how to read it: BlockReader, InterfaceReader, or that
+	// of a driver.
+	Reader string `json:"reader"`
+	// Device is its name for the reader: the path of a block device, the name
+	// of a network interface.
+	Device string `json:"device"`
+}
+
+// Readers that are part of every witness.
+const (
+	BlockReader     = "block"     // a block device, by its path
+	InterfaceReader = "interface" // a network interface, by its name
+)
+
 // Class is a kind of traffic on the WAN. A packet matches when it has the
 // protocol, one of the ports on either side, and, where they are given, both
 // its addresses are among Between. Several of one name are counted together.
 type Class struct {
-	Name     string `json:"name"`     // one of TrafficClasses
+	Name     string `json:"name"`     // [a-z][a-z-]*, not OtherClass
 	Protocol string `json:"protocol"` // tcp or udp; icmp and arp without ports
 	// FirstPort to LastPort are the ports. Without a last one there is one
 	// only, without a first one any will do.

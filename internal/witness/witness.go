@@ -76,7 +76,7 @@ func NewGuest(host remote.Runner, program, dir string, config GuestConfig) (reco
 // them from the first sample on. On site B's host HeartbeatsFile stays empty.
 func (c HostConfig) Files() []string {
 	files := []string{CountersFile}
-	if c.Domains {
+	if c.Watcher != "" {
 		files = append(files, DomainsFile)
 	}
 	if c.Listen.IsValid() {

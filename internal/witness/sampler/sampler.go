@@ -13,11 +13,11 @@
 package sampler
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"strconv"
 	"time"
 
@@ -27,20 +27,19 @@ import (
 
 // Sampler samples the counters of one host. Not for use by several goroutines.
 type Sampler struct {
-	proc, sys string // where they are mounted
-	devices   map[string]string
-	more      func(to []byte) ([]byte, error)
+	sources []source
+	disk    *source // the guest's, among sources, or nil
+	more    func(to []byte) ([]byte, error)
 
-	stat, memory, disk *kept
-	network            []interfaceFiles
-	samples            int64
-	buffer             []byte
+	stat, memory *Kept
+	samples      int64
+	sample       Sample
 }
 
-// interfaceFiles are the files of a network interface in the order of traffic.
-type interfaceFiles struct {
-	role  string
-	files []*kept
+// source is what is sampled under a role.
+type source struct {
+	role   string
+	reader Reader
 }
 
 var (
@@ -49,29 +48,39 @@ var (
 	traffic   = []string{"rx_bytes", "rx_packets", "rx_dropped", "tx_bytes", "tx_packets", "tx_dropped"}
 )
 
-// New samples the devices of a configuration that has been checked. more adds
-// lines `device name value` to each sample of everything; it may be nil.
-func New(devices map[string]string, more func(to []byte) ([]byte, error)) *Sampler {
-	return newIn("/proc", "/sys", devices, more)
+// New samples the sources of a configuration that has been checked, with the
+// drivers' readers beside the general ones. more adds lines `device name value`
+// to each sample of everything; it may be nil. A reader that nobody has is an
+// error.
+func New(sources []witness.Source, drivers Readers, more func(to []byte) ([]byte, error)) (*Sampler, error) {
+	return newIn(Roots{Proc: "/proc", Sys: "/sys"}, sources, drivers, more)
 }
 
-func newIn(proc, sys string, devices map[string]string, more func(to []byte) ([]byte, error)) *Sampler {
-	s := &Sampler{proc: proc, sys: sys, devices: devices, more: more,
+func newIn(roots Roots, sources []witness.Source, drivers Readers, more func(to []byte) ([]byte, error)) (*Sampler, error) {
+	s := &Sampler{more: more,
 		// The first line of stat is all that is wanted, and of meminfo the third.
-		stat: keep(proc+"/stat", 1<<9), memory: keep(proc+"/meminfo", 1<<9)}
-	if device := devices[witness.GuestDisk]; device != "" {
-		s.disk = keep(path.Join(sys, "class/block", path.Base(device), "stat"), 1<<9)
+		stat: Keep(roots.Proc+"/stat", 1<<9), memory: Keep(roots.Proc+"/meminfo", 1<<9)}
+	for _, wanted := range sources {
+		var open Open
+		switch wanted.Reader {
+		case witness.BlockReader:
+			open = openBlock
+		case witness.InterfaceReader:
+			open = openCard
+		default:
+			open = drivers[wanted.Reader]
+		}
+		if open == nil {
+			return nil, fmt.Errorf("nobody reads the counters of %q: this program has no reader %q", wanted.Role, wanted.Reader)
+		}
+		s.sources = append(s.sources, source{wanted.Role, open(wanted, roots)})
 	}
-	for _, role := range []string{witness.TestNet, witness.WAN} {
-		if device := devices[role]; device != "" {
-			one := interfaceFiles{role: role}
-			for _, name := range traffic {
-				one.files = append(one.files, keep(path.Join(sys, "class/net", device, "statistics", name), 1<<6))
-			}
-			s.network = append(s.network, one)
+	for i := range s.sources {
+		if s.sources[i].role == witness.GuestDisk {
+			s.disk = &s.sources[i]
 		}
 	}
-	return s
+	return s, nil
 }
 
 // Run samples until the context ends, which is no error. What it has is written
@@ -113,48 +122,50 @@ func (s *Sampler) run(ctx context.Context, ticks <-chan time.Time, out io.Writer
 }
 
 func (s *Sampler) flush(out io.Writer) error {
-	_, err := out.Write(s.buffer)
-	s.buffer = s.buffer[:0]
+	_, err := out.Write(s.sample.buffer)
+	s.sample.buffer = s.sample.buffer[:0]
 	if err != nil {
 		return fmt.Errorf("write the counters: %w", err)
 	}
 	return nil
 }
 
-// sampleDisk adds a sample of the disk alone.
+// sampleDisk adds a sample of the disk alone. One without anything in it is
+// left out.
 func (s *Sampler) sampleDisk(now time.Time) {
-	if text := s.disk.read(); text != nil {
-		s.begin(now)
-		s.columns(witness.GuestDisk, diskNames, text, witness.DiskNames)
-		s.end()
+	before := len(s.sample.buffer)
+	s.begin(now)
+	empty := len(s.sample.buffer)
+	s.read(s.disk, true)
+	if len(s.sample.buffer) == empty {
+		s.sample.buffer = s.sample.buffer[:before]
+		return
 	}
+	s.end()
+}
+
+func (s *Sampler) read(from *source, frequent bool) {
+	s.sample.Role = from.role
+	from.reader.Read(&s.sample, frequent)
 }
 
 // sampleAll adds a sample of everything, the disk first.
 func (s *Sampler) sampleAll(now time.Time, out io.Writer, done func(int64) error) error {
 	s.begin(now)
 	if s.disk != nil {
-		s.columns(witness.GuestDisk, diskNames, s.disk.read(), nil)
+		s.read(s.disk, false)
 	}
-	if err := s.host(); err != nil {
+	if err := s.machine(); err != nil {
 		return err
 	}
-	for _, one := range s.network {
-		for i, file := range one.files {
-			s.columns(one.role, traffic[i:i+1], file.read(), nil)
+	for i := range s.sources {
+		if from := &s.sources[i]; from != s.disk {
+			s.read(from, false)
 		}
-	}
-	if device := s.devices[witness.DRBD]; device != "" {
-		s.drbd(device)
-	}
-	if device := s.devices[witness.Target]; device == witness.NFSD {
-		s.nfsd()
-	} else if device != "" {
-		s.lun(device)
 	}
 	if s.more != nil {
 		var err error
-		if s.buffer, err = s.more(s.buffer); err != nil {
+		if s.sample.buffer, err = s.more(s.sample.buffer); err != nil {
 			return err
 		}
 	}
@@ -167,43 +178,27 @@ func (s *Sampler) sampleAll(now time.Time, out io.Writer, done func(int64) error
 }
 
 func (s *Sampler) begin(now time.Time) {
-	s.buffer = append(s.buffer, '@')
-	s.buffer = strconv.AppendInt(s.buffer, now.UnixNano(), 10)
-	s.buffer = append(s.buffer, '\n')
+	s.sample.buffer = append(s.sample.buffer, '@')
+	s.sample.buffer = strconv.AppendInt(s.sample.buffer, now.UnixNano(), 10)
+	s.sample.buffer = append(s.sample.buffer, '\n')
 }
 
-func (s *Sampler) end() { s.buffer = append(s.buffer, ".\n"...) }
+func (s *Sampler) end() { s.sample.buffer = append(s.sample.buffer, ".\n"...) }
 
-// value adds a line, if the text is a number.
-func (s *Sampler) value(device, name string, digits []byte) {
-	if len(digits) == 0 {
-		return
-	}
-	for _, c := range digits {
-		if c < '0' || c > '9' {
-			return
-		}
-	}
-	s.buffer = append(append(append(append(s.buffer, device...), ' '), name...), ' ')
-	s.buffer = append(append(s.buffer, digits...), '\n')
-}
-
-// number adds a line.
-func (s *Sampler) number(device, name string, value int64) {
-	s.buffer = witness.AppendCounter(s.buffer, device, name, value)
-}
-
-// host adds what any Linux has: without it the sample would be worth nothing.
-func (s *Sampler) host() error {
-	line, found := cutPrefix(s.stat.read(), "cpu ")
+// machine adds what any Linux has: without it the sample would be worth
+// nothing.
+func (s *Sampler) machine() error {
+	line, found := cutPrefix(s.stat.Read(), "cpu ")
 	if !found {
 		return errors.New("there is no line of all processors in " + s.stat.path)
 	}
-	s.columns(witness.CPU, tickNames, line, nil)
-	for line := range lines(s.memory.read()) {
+	s.sample.Role = witness.CPU
+	s.sample.Columns(tickNames, line, nil)
+	s.sample.Role = witness.Memory
+	for line := range bytes.Lines(s.memory.Read()) {
 		for key, name := range memoryNames {
 			if rest, found := cutPrefix(line, key); found {
-				s.scaled(witness.Memory, name, first(rest), 1<<10)
+				s.sample.Scaled(name, First(rest), 1<<10)
 			}
 		}
 	}
@@ -214,14 +209,9 @@ func (s *Sampler) host() error {
 var memoryNames = map[string]string{"MemFree:": "free_bytes", "MemAvailable:": "available_bytes"}
 
 func (s *Sampler) close() {
-	all := []*kept{s.stat, s.memory}
-	if s.disk != nil {
-		all = append(all, s.disk)
-	}
-	for _, one := range s.network {
-		all = append(all, one.files...)
-	}
-	for _, file := range all {
-		file.close()
+	s.stat.Close()
+	s.memory.Close()
+	for _, from := range s.sources {
+		from.reader.Close()
 	}
 }

@@ -1,4 +1,4 @@
-package xenwatch
+package watch
 
 import (
 	"encoding/binary"

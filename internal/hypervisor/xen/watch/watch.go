@@ -1,4 +1,4 @@
-// Package xenwatch watches the states of a Xen host's domains, by asking the
+// Package watch watches the states of a Xen host's domains, by asking the
 // hypervisor itself from its control domain: no toolstack, no process, no lock
 // that a migration may hold.
 //
@@ -11,7 +11,7 @@
 //
 // Dangerous: a state that comes and goes between two looks is not seen, and
 // so the watch lines belong to every reading.
-package xenwatch
+package watch
 
 import (
 	"context"
@@ -22,9 +22,20 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
+	"heliotrope/internal/onhost/part"
 	"heliotrope/internal/pace"
 	"heliotrope/internal/witness"
 )
+
+// Name is the watcher's, for configurations of the witness.
+const Name = "xen"
+
+// Part is what the witness's program needs to know.
+var Part = part.Part{Watchers: map[string]part.Watcher{Name: func(ctx context.Context, out io.Writer, domain uuid.UUID) error {
+	return Watch(ctx, out, witness.DomainInterval)
+}}}
 
 // watchEvery is how often a line says that the domains are still watched.
 const watchEvery = time.Second

@@ -1,0 +1,53 @@
+// Package onhost registers what the drivers bring to the witness's program,
+// which watches on the hosts: readers of counters, and watchers of domains. It
+// is small, for the program is copied to each machine of a testbed.
+package onhost
+
+import (
+	"maps"
+	"slices"
+
+	xen "heliotrope/internal/hypervisor/xen/watch"
+	"heliotrope/internal/onhost/part"
+	drbd "heliotrope/internal/storage/drbd/counters"
+	iscsi "heliotrope/internal/storage/iscsi/counters"
+	nfs "heliotrope/internal/storage/nfs/counters"
+	"heliotrope/internal/witness"
+	"heliotrope/internal/witness/sampler"
+)
+
+// parts are the drivers': one line for each that brings something.
+var parts = []part.Part{
+	xen.Part,
+	iscsi.Part,
+	nfs.Part,
+	drbd.Part,
+}
+
+// Readers are all of the drivers' readers.
+func Readers() sampler.Readers {
+	all := sampler.Readers{}
+	for _, one := range parts {
+		maps.Copy(all, one.Readers)
+	}
+	return all
+}
+
+// Watcher finds who watches a hypervisor's domains; nil when nobody does.
+func Watcher(name string) part.Watcher {
+	for _, one := range parts {
+		if watcher, found := one.Watchers[name]; found {
+			return watcher
+		}
+	}
+	return nil
+}
+
+// Counters is the data dictionary: the machines' own counters, and the drivers'.
+func Counters() []witness.Counter {
+	all := slices.Clone(witness.Counters)
+	for _, one := range parts {
+		all = append(all, one.Counters...)
+	}
+	return all
+}

@@ -1,0 +1,44 @@
+// Package counters reads the counters of an iSCSI target's LUN on the storage
+// server, for the witness's program.
+//
+// It promises that a LUN which is not there has no counters, not zeros.
+package counters
+
+import (
+	"path"
+
+	"heliotrope/internal/onhost/part"
+	"heliotrope/internal/witness"
+	"heliotrope/internal/witness/sampler"
+)
+
+// Reader of a LUN's counters; its device is the absolute path of the LUN's
+// folder in LIO's configfs, which ends in /tpgt_1/lun/lun_0.
+const Reader = "lio-lun"
+
+// Part is what the witness's program needs to know. Source: the kernel's
+// drivers/target/target_core_stat.c (a LUN's scsi_tgt_port). A count is of 32
+// bits and begins again at 0 after the largest.
+var Part = part.Part{
+	Readers: sampler.Readers{Reader: func(source witness.Source, _ sampler.Roots) sampler.Reader { return lun(source.Device) }},
+	Counters: []witness.Counter{
+		{Device: witness.Target, Name: "commands", Unit: "commands", Grows: true, Text: "iSCSI: received for the LUN"},
+		{Device: witness.Target, Name: "read_mib", Unit: "MiB", Grows: true, Text: "iSCSI: read from the LUN, rounded down"},
+		{Device: witness.Target, Name: "write_mib", Unit: "MiB", Grows: true, Text: "iSCSI: written to the LUN, rounded down"},
+	},
+}
+
+// files by the names of their counters.
+var files = []struct{ name, file string }{{"commands", "in_cmds"}, {"read_mib", "read_mbytes"}, {"write_mib", "write_mbytes"}}
+
+// lun is a LUN's folder. Its files are opened for each reading: an open one
+// would keep the target from being removed.
+type lun string
+
+func (l lun) Read(to *sampler.Sample, _ bool) {
+	for _, one := range files {
+		to.Value(one.name, sampler.First(sampler.Once(path.Join(string(l), "statistics/scsi_tgt_port", one.file))))
+	}
+}
+
+func (l lun) Close() {}

@@ -1,0 +1,84 @@
+// Package counters reads the counters of the kernel's NFS server, and of a mount
+// at a site, for the witness's program.
+//
+// It promises that a server or a mount which is not there has no counters, not
+// zeros.
+package counters
+
+import (
+	"bytes"
+	"path"
+	"strconv"
+
+	"heliotrope/internal/onhost/part"
+	"heliotrope/internal/witness"
+	"heliotrope/internal/witness/sampler"
+)
+
+// ServerReader reads the counters of the NFS server of the machine: the device
+// says nothing more.
+const ServerReader = "nfsd"
+
+// Part is what the witness's program needs to know. Source: the kernel's
+// fs/nfsd/stats.c (/proc/net/rpc/nfsd).
+var Part = part.Part{
+	Readers: sampler.Readers{ServerReader: func(_ witness.Source, roots sampler.Roots) sampler.Reader {
+		return server(path.Join(roots.Proc, "net/rpc/nfsd"))
+	}},
+	Counters: []witness.Counter{
+		{Device: witness.Target, Name: "read_bytes", Unit: "bytes", Grows: true, Text: "NFS: read by all clients"},
+		{Device: witness.Target, Name: "write_bytes", Unit: "bytes", Grows: true, Text: "NFS: written by all clients"},
+		{Device: witness.Target, Name: "read_ops", Unit: "operations", Grows: true, Text: "NFS: READ, of versions 3 and 4"},
+		{Device: witness.Target, Name: "write_ops", Unit: "operations", Grows: true, Text: "NFS: WRITE, of versions 3 and 4"},
+	},
+}
+
+// Numbers of operations in the lines proc3 and proc4ops of /proc/net/rpc/nfsd:
+// RFC 1813 and RFC 8881 give them.
+const (
+	read3, write3 = 6, 7
+	read4, write4 = 25, 38
+)
+
+// server is the server's file. It is opened for each reading: an open one would
+// keep the module loaded.
+type server string
+
+func (s server) Read(to *sampler.Sample, _ bool) {
+	text := sampler.Once(string(s))
+	if text == nil {
+		return
+	}
+	var reads, writes int64
+	for line := range bytes.Lines(text) {
+		words := bytes.Fields(line)
+		if len(words) < 2 {
+			continue
+		}
+		switch string(words[0]) {
+		case "io":
+			to.Columns([]string{"read_bytes", "write_bytes"}, line[len("io "):], nil)
+		case "proc3":
+			reads, writes = reads+operations(words, read3), writes+operations(words, write3)
+		case "proc4ops":
+			reads, writes = reads+operations(words, read4), writes+operations(words, write4)
+		}
+	}
+	to.Number("read_ops", reads)
+	to.Number("write_ops", writes)
+}
+
+// operations is the count of an operation in a line that begins with a name and
+// how many counts follow.
+func operations(words [][]byte, number int) int64 {
+	if number += 2; number >= len(words) {
+		return 0
+	}
+	value, err := strconv.ParseInt(string(words[number]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return value
+}
+
+func (s server) Close() {}
