@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	kvm "heliotrope/internal/hypervisor/kvm/watch"
 	xen "heliotrope/internal/hypervisor/xen/watch"
 	"heliotrope/internal/onhost/part"
 	drbd "heliotrope/internal/storage/drbd/counters"
@@ -18,6 +19,7 @@ import (
 
 // parts are the drivers': one line for each that brings something.
 var parts = []part.Part{
+	kvm.Part,
 	xen.Part,
 	iscsi.Part,
 	nfs.Part,
