@@ -1,11 +1,12 @@
 package watch
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"time"
 
-	libvirt "github.com/digitalocean/go-libvirt"
+	"github.com/google/uuid"
 
 	"heliotrope/internal/witness"
 )
@@ -16,52 +17,59 @@ const (
 	resume = "RESUME"
 )
 
+// libvirt's states of a domain, its events, and their details
+// (virDomainState, virDomainEventType and virDomainEvent…DetailType of
+// libvirt-domain.h).
+const (
+	stateRunning, stateBlocked    = 1, 2
+	stateShutdown, stateShutoff   = 4, 5
+	stateCrashed                  = 6
+	eventStarted                  = 2
+	eventSuspended                = 3
+	eventStopped                  = 5
+	eventShutdown                 = 6
+	eventCrashed                  = 8
+	startedMigrated               = 1
+	suspendedMigrated             = 1
+	suspendedPostCopy             = 7
+	stoppedCrashed, stoppedFailed = 2, 5
+)
+
 // resolution of the time that QEMU gives its events: seconds and microseconds
 // (docs/interop/qmp-spec.txt, 2.5).
 const resolution = time.Microsecond
 
-// lines turns what was heard into lines. QEMU tells when a domain stopped, and
-// libvirt why: the two come by ways of their own, in either order.
+// lines turns what was heard into lines. QEMU tells when a domain has stopped,
+// and then libvirt why.
 type lines struct {
-	out    io.Writer
-	id     int32 // of the domain as libvirt numbers it; 0 while there is none
-	state  string
-	proved time.Time // when libvirt was last asked for what it then answered
-	stop   note      // QEMU's, whose reason is not known yet
-	reason note      // libvirt's, whose stop is not known yet
+	out     io.Writer
+	id      int32 // of the domain as libvirt numbers it; 0 while there is none
+	state   string
+	proved  time.Time // when libvirt was last asked for what it then answered
+	stopped time.Time // by QEMU's event; zero when it is known why, or it runs
+	heard   time.Time // when that came
 }
 
-// note is one half of a stop.
-type note struct {
-	at, heard time.Time
-	state     string
+// begin takes the state that the domain is found in. Since when is not known.
+func (l *lines) begin(at time.Time, id int32, state string) error {
+	l.id = id
+	return l.see(at, state, 0)
 }
 
-// look takes the state that libvirt gave between two times. What the first look
-// sees has a spacing of 0.
-func (l *lines) look(before, after time.Time, id int32, state string) error {
-	if id != l.id {
-		l.id, l.state = id, ""
-	}
-	if err := l.see(after, state, l.since(after)); err != nil {
-		return err
-	}
-	return l.prove(before, after)
-}
-
-// prove writes that libvirt answered what it was asked between two times. What
-// it had to tell by then was told; a half of a stop that is older than the proof
-// before this one stays alone.
+// prove writes that libvirt answered what it was asked between two times.
 func (l *lines) prove(before, after time.Time) error {
-	if err := l.flush(l.proved); err != nil {
-		return err
+	// What libvirt has said since the last proof was read before this one.
+	if !l.stopped.IsZero() && l.heard.Before(l.proved) {
+		if err := l.explain(witness.DomainPaused); err != nil {
+			return err
+		}
 	}
 	spacing := l.since(after)
 	l.proved = before
 	return l.line(after, 0, witness.DomainWatch, spacing)
 }
 
-// since is how long before a time libvirt last proved that it tells.
+// since is how long before a time libvirt was last known to tell.
 func (l *lines) since(at time.Time) time.Duration {
 	if l.proved.IsZero() {
 		return 0
@@ -69,16 +77,41 @@ func (l *lines) since(at time.Time) time.Duration {
 	return at.Sub(l.proved)
 }
 
-// monitor takes an event of QEMU's.
-func (l *lines) monitor(event libvirt.DomainEvent) error {
-	at := time.Unix(int64(event.Seconds), int64(event.Microseconds)*1000) //nolint:gosec // seconds since 1970
-	l.id = event.Domain.ID
-	switch event.Event {
+var errUnreadable = errors.New("libvirt sent an event that cannot be read")
+
+// take takes an event of any domain, which came at a time.
+func (l *lines) take(at time.Time, p packet, of uuid.UUID) error {
+	event := &parser{bytes: p.body}
+	event.number() // of the subscription
+	switch {
+	case p.program == qemuProgram && p.procedure == monitorEvent:
+		from, name, seconds, microseconds := event.domain(), event.text(), event.long(), event.number()
+		if event.cut {
+			return errUnreadable
+		}
+		if from.uuid == of {
+			return l.monitor(at, from.id, name, time.Unix(seconds, int64(microseconds)*1000))
+		}
+	case p.program == remoteProgram && p.procedure == eventLifecycle:
+		from, kind, detail := event.domain(), event.signed(), event.signed()
+		if event.cut {
+			return errUnreadable
+		}
+		if from.uuid == of {
+			return l.lifecycle(at, from.id, kind, detail)
+		}
+	}
+	return nil
+}
+
+// monitor takes an event that QEMU sent at its time and that was heard at ours.
+func (l *lines) monitor(heard time.Time, id int32, name string, at time.Time) error {
+	l.id = id
+	switch name {
 	case stop:
-		l.stop = note{at: at, heard: time.Now()}
-		return l.pair()
+		l.stopped, l.heard = at, heard
 	case resume:
-		if err := l.flush(time.Now()); err != nil {
+		if err := l.explain(witness.DomainPaused); err != nil {
 			return err
 		}
 		return l.see(at, witness.DomainRunning, resolution)
@@ -86,49 +119,37 @@ func (l *lines) monitor(event libvirt.DomainEvent) error {
 	return nil
 }
 
-// lifecycle takes an event of libvirt's, which came at a time.
-func (l *lines) lifecycle(at time.Time, kind libvirt.DomainEventType, detail int32) error {
-	if l.id == 0 {
-		return nil // it was never seen
-	}
+// lifecycle takes an event of libvirt's that was heard at a time.
+func (l *lines) lifecycle(heard time.Time, id, kind, detail int32) error {
 	switch kind {
-	case libvirt.DomainEventSuspended:
-		l.reason = note{at: at, heard: at, state: suspension(detail)}
-		return l.pair()
-	case libvirt.DomainEventResumed:
-		l.reason = note{} // QEMU's own RESUME counts
-		return nil
-	case libvirt.DomainEventStopped, libvirt.DomainEventShutdown, libvirt.DomainEventCrashed:
-		if err := l.flush(time.Now()); err != nil {
+	case eventStarted:
+		l.id = id
+		if detail == startedMigrated { // it waits for the migration's end
+			return l.see(heard, witness.DomainPaused, l.since(heard))
+		}
+	case eventSuspended:
+		state := witness.DomainPaused
+		if detail == suspendedMigrated || detail == suspendedPostCopy {
+			state = witness.DomainSuspended
+		}
+		return l.explain(state)
+	case eventShutdown, eventCrashed, eventStopped:
+		if err := l.explain(witness.DomainPaused); err != nil {
 			return err
 		}
-		return l.see(at, ending(kind, detail), l.since(at))
+		return l.see(heard, ending(kind, detail), l.since(heard))
 	}
 	return nil
 }
 
-// pair writes a stop whose time and reason are known.
-func (l *lines) pair() error {
-	if l.stop.heard.IsZero() || l.reason.heard.IsZero() {
+// explain writes the stop that QEMU told of, now that it is known what it was.
+func (l *lines) explain(state string) error {
+	if l.stopped.IsZero() {
 		return nil
 	}
-	at, state := l.stop.at, l.reason.state
-	l.stop, l.reason = note{}, note{}
+	at := l.stopped
+	l.stopped = time.Time{}
 	return l.see(at, state, resolution)
-}
-
-// flush writes a half of a stop that was heard before a time.
-func (l *lines) flush(before time.Time) error {
-	stop, reason := l.stop, l.reason
-	switch {
-	case !stop.heard.IsZero() && stop.heard.Before(before):
-		l.stop = note{}
-		return l.see(stop.at, witness.DomainPaused, resolution)
-	case !reason.heard.IsZero() && reason.heard.Before(before):
-		l.reason = note{}
-		return l.see(reason.at, reason.state, l.since(reason.at))
-	}
-	return nil
 }
 
 // see writes a state when it is another than before.
@@ -147,26 +168,13 @@ func (l *lines) line(at time.Time, id int32, state string, spacing time.Duration
 	return err
 }
 
-// suspension is the state of a domain that libvirt says is suspended.
-func suspension(detail int32) string {
-	switch libvirt.DomainEventSuspendedDetailType(detail) {
-	case libvirt.DomainEventSuspendedMigrated, libvirt.DomainEventSuspendedPostcopy:
-		return witness.DomainSuspended
-	}
-	return witness.DomainPaused
-}
-
 // ending is the state of a domain that has ended.
-func ending(kind libvirt.DomainEventType, detail int32) string {
+func ending(kind, detail int32) string {
 	switch {
-	case kind == libvirt.DomainEventCrashed:
-		return witness.DomainCrashed
-	case kind == libvirt.DomainEventShutdown:
+	case kind == eventCrashed, kind == eventStopped && (detail == stoppedCrashed || detail == stoppedFailed):
+		return witness.DomainCrashed // the guest, or QEMU itself
+	case kind == eventShutdown:
 		return witness.DomainShutDown
-	}
-	switch libvirt.DomainEventStoppedDetailType(detail) {
-	case libvirt.DomainEventStoppedCrashed, libvirt.DomainEventStoppedFailed:
-		return witness.DomainCrashed // or QEMU itself died
 	}
 	return witness.DomainGone
 }
@@ -174,12 +182,12 @@ func ending(kind libvirt.DomainEventType, detail int32) string {
 // stateOf is a domain's state as libvirt gives it. One that waits for its
 // migration to arrive is paused.
 func stateOf(state int32) string {
-	switch libvirt.DomainState(state) {
-	case libvirt.DomainRunning, libvirt.DomainBlocked:
+	switch state {
+	case stateRunning, stateBlocked:
 		return witness.DomainRunning
-	case libvirt.DomainShutdown, libvirt.DomainShutoff:
+	case stateShutdown, stateShutoff:
 		return witness.DomainShutDown
-	case libvirt.DomainCrashed:
+	case stateCrashed:
 		return witness.DomainCrashed
 	}
 	return witness.DomainPaused

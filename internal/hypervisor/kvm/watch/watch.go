@@ -23,8 +23,6 @@ import (
 	"net"
 	"time"
 
-	libvirt "github.com/digitalocean/go-libvirt"
-	"github.com/digitalocean/go-libvirt/socket/dialers"
 	"github.com/google/uuid"
 
 	"heliotrope/internal/onhost/part"
@@ -51,10 +49,7 @@ func Watch(ctx context.Context, out io.Writer, domain uuid.UUID) error {
 	if err != nil {
 		return fmt.Errorf("watch the domain: %w", err)
 	}
-	if err := watch(ctx, conn, out, domain, proveEvery); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("watch the domain: %w", err)
-	}
-	return nil
+	return Watching(ctx, conn, out, domain)
 }
 
 // dial connects to the first of the sockets where somebody listens.
@@ -71,126 +66,91 @@ func dial(ctx context.Context) (net.Conn, error) {
 	return nil, fmt.Errorf("libvirt does not answer: %w", errors.Join(errs...))
 }
 
-// watch watches by a connection, which it closes.
-func watch(ctx context.Context, conn net.Conn, out io.Writer, domain uuid.UUID, every time.Duration) error {
-	defer func() { _ = conn.Close() }() // nothing is written that matters
-	// A daemon that hangs must not keep us when the context ends.
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	ctx, cancel := context.WithCancel(ctx)
-	virt := libvirt.NewWithDialer(dialers.NewAlreadyConnected(conn))
-	if err := virt.ConnectToURI(libvirt.QEMUSystem); err != nil {
-		cancel()
-		return fmt.Errorf("libvirt: %w", err)
+// Watching is Watch by a connection to libvirt, which it closes.
+func Watching(ctx context.Context, conn net.Conn, out io.Writer, domain uuid.UUID) error {
+	// A libvirt that hangs must not keep us when the context ends.
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	w, err := open(conn)
+	defer w.close()
+	if err == nil {
+		err = watch(ctx, w, &lines{out: out}, domain)
 	}
-	lifecycle, err := virt.LifecycleEvents(ctx)
-	if err != nil {
-		cancel()
-		return fmt.Errorf("ask libvirt for the domains' events: %w", err)
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("watch the domain: %w", err)
 	}
-	defer drain(lifecycle)
-	w := &watcher{ctx: ctx, virt: virt, domain: domain, lines: &lines{out: out}}
-	defer func() { drain(w.monitor) }()
-	defer cancel() // first: the streams end with it
-	if err := w.look(); err != nil {
+	return nil
+}
+
+// watch asks to be told, looks once, and turns what comes into lines.
+func watch(ctx context.Context, w *wire, l *lines, domain uuid.UUID) error {
+	if err := subscribe(w); err != nil {
 		return err
 	}
-	proofs := time.NewTicker(every)
+	if err := look(w, l, domain); err != nil {
+		return err
+	}
+	proofs := time.NewTicker(proveEvery)
 	defer proofs.Stop()
 	for {
+		for _, p := range w.waiting {
+			if err := l.take(time.Now(), p, domain); err != nil {
+				return err
+			}
+		}
+		w.waiting = nil
 		select {
 		case <-ctx.Done():
 			return nil
-		case event, open := <-w.monitor:
+		case p, open := <-w.packets:
 			if !open {
 				return errLost
 			}
-			err = w.lines.monitor(event)
-		case event, open := <-lifecycle:
-			if !open {
-				return errLost
-			}
-			err = w.lifecycle(event)
+			w.waiting = append(w.waiting, p)
 		case <-proofs.C:
-			err = w.prove()
+			before := time.Now()
+			if _, err := w.call(remoteProgram, connectLibVersion, nil); err != nil {
+				return fmt.Errorf("libvirt answers no more: %w", err)
+			}
+			if err := l.prove(before, time.Now()); err != nil {
+				return err
+			}
 		}
-		if err != nil {
+	}
+}
+
+// subscribe asks for the events of all domains: ours may not be there yet, and
+// comes with a migration. Of QEMU's, those that do not matter wake nobody.
+func subscribe(w *wire) error {
+	if _, err := w.call(remoteProgram, eventRegister, new(body).number(lifecycleID).none()); err != nil {
+		return fmt.Errorf("ask libvirt for the domains' events: %w", err)
+	}
+	wanted := new(body).none().some().text("^(" + stop + "|" + resume + ")$").number(monitorRegex)
+	if _, err := w.call(qemuProgram, monitorRegister, wanted); err != nil {
+		return fmt.Errorf("ask libvirt for QEMU's events: %w", err)
+	}
+	return nil
+}
+
+// look asks for the state that the domain is in at the beginning.
+func look(w *wire, l *lines, domain uuid.UUID) error {
+	before := time.Now()
+	answer, err := w.call(remoteProgram, domainLookupByUUID, new(body).uuid(domain))
+	var id, state int32
+	if err == nil {
+		found := answer.domain()
+		id = found.id
+		answer, err = w.call(remoteProgram, domainGetState, new(body).text(found.name).uuid(domain).number(uint32(id)).number(0)) //nolint:gosec // the same bits
+	}
+	switch {
+	case isNoDomain(err): // it may come
+	case err != nil:
+		return fmt.Errorf("ask libvirt for the domain's state: %w", err)
+	default:
+		state = answer.signed()
+		if err := l.begin(time.Now(), id, stateOf(state)); err != nil {
 			return err
 		}
 	}
-}
-
-var errLost = errors.New("the connection to libvirt has ended")
-
-// drain waits for a stream's end: whoever feeds it must not stay.
-func drain[E any](events <-chan E) {
-	if events == nil {
-		return
-	}
-	for range events { //nolint:revive // nobody wants them any more
-	}
-}
-
-// watcher asks libvirt, and hands what it hears to lines.
-type watcher struct {
-	ctx     context.Context
-	virt    *libvirt.Libvirt
-	domain  uuid.UUID
-	monitor <-chan libvirt.DomainEvent // nil until the domain was seen
-	lines   *lines
-}
-
-// look asks for the domain's state, and proves with it that libvirt answers.
-// The first look subscribes to QEMU's events before it asks, so that no change
-// falls between the two.
-func (w *watcher) look() error {
-	before := time.Now()
-	domain, err := w.virt.DomainLookupByUUID(libvirt.UUID(w.domain))
-	if libvirt.IsNotFound(err) {
-		return w.lines.prove(before, time.Now())
-	}
-	if err == nil {
-		err = w.subscribe(domain)
-	}
-	var state int32
-	if err == nil {
-		state, _, err = w.virt.DomainGetState(domain, 0)
-	}
-	if libvirt.IsNotFound(err) { // it has just gone, and its event tells
-		return w.lines.prove(before, time.Now())
-	}
-	if err != nil {
-		return fmt.Errorf("ask libvirt for the domain's state: %w", err)
-	}
-	return w.lines.look(before, time.Now(), domain.ID, stateOf(state))
-}
-
-// prove asks libvirt for something that costs nothing.
-func (w *watcher) prove() error {
-	before := time.Now()
-	if _, err := w.virt.ConnectGetLibVersion(); err != nil {
-		return fmt.Errorf("libvirt answers no more: %w", err)
-	}
-	return w.lines.prove(before, time.Now())
-}
-
-// subscribe asks for QEMU's events, once: they are those of every domain of
-// that UUID, also of one that comes later.
-func (w *watcher) subscribe(domain libvirt.Domain) (err error) {
-	if w.monitor == nil {
-		w.monitor, err = w.virt.SubscribeQEMUEvents(w.ctx, domain.Name)
-	}
-	return err
-}
-
-// lifecycle takes an event of any domain. One that comes is looked at: a
-// migration's begins to arrive when libvirt says that it has started, and
-// nothing of it is subscribed to before.
-func (w *watcher) lifecycle(event libvirt.DomainEventLifecycleMsg) error {
-	if uuid.UUID(event.Dom.UUID) != w.domain {
-		return nil
-	}
-	if libvirt.DomainEventType(event.Event) == libvirt.DomainEventStarted {
-		return w.look()
-	}
-	return w.lines.lifecycle(time.Now(), libvirt.DomainEventType(event.Event), event.Detail)
+	return l.prove(before, time.Now())
 }
