@@ -58,17 +58,17 @@ func (h *Host) judge(f facts) (problems []error) {
 	if h.machine.Bridge != "" && !f.bridge {
 		problems = append(problems, h.problem("there is no bridge %s: make it, or name another in the inventory", h.machine.Bridge))
 	}
-	busy := 0
+	if f.listening[streamPort] {
+		problems = append(problems, h.problem("TCP port %d is in use: a migration to this host wants it", streamPort))
+	}
+	free := 0
 	for port := firstPort; port <= lastPort; port++ {
-		if f.listening[port] {
-			busy++
+		if !f.listening[port] {
+			free++
 		}
 	}
-	if busy == lastPort-firstPort+1 {
-		problems = append(problems, h.problem("all TCP ports from %d to %d are in use: a migration wants one", firstPort, lastPort))
-	}
-	if f.listening[mirrorPort] {
-		problems = append(problems, h.problem("TCP port %d is in use: the copy of a private disk wants it", mirrorPort))
+	if free == 0 {
+		problems = append(problems, h.problem("all TCP ports from %d to %d are in use: the copy of a private disk to this host wants one", firstPort, lastPort))
 	}
 	return problems
 }

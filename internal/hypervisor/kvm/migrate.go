@@ -157,14 +157,9 @@ func (m *migration) prepare(ctx context.Context) error {
 	}
 	m.params = replaced(m.params, libvirt.MigrateParamDestXML, text)
 	m.note("prepare at " + m.to.Host())
-	var uri libvirt.OptString
-	m.cookie, uri, err = m.target.virt.DomainMigratePrepare3Params(m.params, m.cookie, m.targetFlags())
+	m.cookie, _, err = m.target.virt.DomainMigratePrepare3Params(m.params, m.cookie, m.targetFlags())
 	if err != nil {
 		return errors.Join(m.target.failed("prepare to take "+m.name, err), m.callBack())
-	}
-	if len(uri) > 0 {
-		m.params = replaced(m.params, libvirt.MigrateParamURI, uri[0])
-		m.note("the target listens at " + uri[0])
 	}
 	if err = m.to.inspect(ctx, m.order.AtTarget); err == nil {
 		err = context.Cause(ctx)

@@ -10,22 +10,22 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// The ports of a migration, all at the target.
+// The TCP ports of a migration, all at the target, and all of libvirt's own range
+// (migration_port_min and migration_port_max of its qemu.conf), as firewalls know
+// it. The stream has the last one; libvirt chooses the first free one for the
+// copy of a private disk, and so their bytes can be told apart. The other way
+// round does not work: libvirt 9.0 never frees a port that it was given for a copy.
 const (
-	// firstPort to lastPort are for QEMU's streams: libvirt's own defaults
-	// (migration_port_min and migration_port_max of its qemu.conf).
-	firstPort, lastPort = 49152, 49215
-	// mirrorPort is for the copy of a private disk, so that its bytes can be
-	// told from the stream's.
-	mirrorPort = 49216
+	firstPort, lastPort = 49152, 49214
+	streamPort          = 49215
 )
 
 // Traffic is by what a migration's bytes are known. A host knows no address but
 // its own; whoever puts the classes together knows between which they are.
 func (h *Host) Traffic() []witness.Class {
 	return []witness.Class{
-		{Name: "migration", Protocol: "tcp", FirstPort: firstPort, LastPort: lastPort},
-		{Name: "mirror", Protocol: "tcp", FirstPort: mirrorPort},
+		{Name: "migration", Protocol: "tcp", FirstPort: streamPort},
+		{Name: "mirror", Protocol: "tcp", FirstPort: firstPort, LastPort: lastPort},
 	}
 }
 
@@ -47,23 +47,15 @@ func flagsOf(order hypervisor.Order) libvirt.DomainMigrateFlags {
 	return flags
 }
 
-// paramsOf is the rest of an order in libvirt's words. The target chooses the
-// stream's port.
+// paramsOf is the rest of an order in libvirt's words.
 func paramsOf(order hypervisor.Order, to netip.Addr, xml string) []libvirt.TypedParam {
-	host := to.String()
-	if to.Is6() {
-		host = "[" + host + "]"
-	}
 	params := []libvirt.TypedParam{
-		{Field: libvirt.MigrateParamURI, Value: *libvirt.NewTypedParamValueString("tcp://" + host)},
+		{Field: libvirt.MigrateParamURI, Value: *libvirt.NewTypedParamValueString("tcp://" + netip.AddrPortFrom(to, streamPort).String())},
 		{Field: libvirt.MigrateParamListenAddress, Value: *libvirt.NewTypedParamValueString(to.String())},
 		{Field: libvirt.MigrateParamDestXML, Value: *libvirt.NewTypedParamValueString(xml)},
 	}
 	if limit := order.BandwidthMiBPerSecond; limit > 0 {
 		params = append(params, libvirt.TypedParam{Field: libvirt.MigrateParamBandwidth, Value: *libvirt.NewTypedParamValueUllong(uint64(limit))})
-	}
-	if order.Domain.Disk.Copy != "" {
-		params = append(params, libvirt.TypedParam{Field: libvirt.MigrateParamDisksPort, Value: *libvirt.NewTypedParamValueInt(mirrorPort)})
 	}
 	return params
 }

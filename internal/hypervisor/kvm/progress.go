@@ -13,9 +13,9 @@ import (
 // progressEvery is how often the source is asked for its job's statistics.
 const progressEvery = 500 * time.Millisecond
 
-// switchRound is the round over the memory with which a post-copy goes on at the
+// switchPass is the pass over the memory with which a post-copy goes on at the
 // target: the first has sent all of it.
-const switchRound = 2
+const switchPass = 2
 
 // follow reports how far the job is until the context ends, at each answer of
 // libvirt's and each step that QEMU tells of. It switches to post-copy.
@@ -25,10 +25,7 @@ func (m *migration) follow(ctx context.Context) {
 	if err != nil {
 		m.note("QEMU's events cannot be had: " + err.Error())
 	} else {
-		defer func() { // whoever feeds it must not stay
-			for range steps { //nolint:revive // nobody wants them any more
-			}
-		}()
+		defer drain(steps)
 	}
 	defer cancel()
 	phase, switched := "", m.order.Mode != hypervisor.PostCopy
@@ -41,17 +38,20 @@ func (m *migration) follow(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case step, open := <-steps:
+		case event, open := <-steps:
 			if !open {
 				steps = nil
 				continue
 			}
-			word := migrationStep(step)
-			if word == "" {
-				continue
+			word, pass := migrationStep(event)
+			if word != "" {
+				phase = word
+				m.note("QEMU: " + word)
 			}
-			phase = word
-			m.note("QEMU: " + word)
+			if !switched && pass >= switchPass {
+				switched = true
+				m.switchOver()
+			}
 		case <-ticker.C:
 		}
 		kind, params, err := m.source.virt.DomainGetJobStats(m.domain, 0)
@@ -61,33 +61,44 @@ func (m *migration) follow(ctx context.Context) {
 		progress := progressOf(numbers(params), m.order.Domain.Disk.Copy)
 		progress.At, progress.Phase = time.Now(), phase
 		m.report(progress)
-		if !switched && progress.Round != nil && *progress.Round >= switchRound {
-			if err := m.source.virt.DomainMigrateStartPostCopy(m.domain, 0); err != nil {
-				m.note("post-copy refused: " + err.Error())
-			}
-			switched = true
-		}
 	}
 }
 
-// migrationStep is the word of an event MIGRATION (qapi/migration.json,
-// MigrationStatus); "" for any other event.
-func migrationStep(event libvirt.DomainEvent) string {
-	if event.Event != "MIGRATION" {
-		return ""
+// switchOver has the domain go on at the target, and fetch from the source what
+// it lacks. It is no error when it has arrived meanwhile.
+func (m *migration) switchOver() {
+	m.note("switch to post-copy")
+	if err := m.source.virt.DomainMigrateStartPostCopy(m.domain, 0); err != nil {
+		m.note("it was refused: " + err.Error())
 	}
+}
+
+// drain waits for the end of a subscription: whoever feeds it must not stay.
+func drain(events <-chan libvirt.DomainEvent) {
+	for range events {
+		continue
+	}
+}
+
+// migrationStep is the word of an event MIGRATION and the number of an event
+// MIGRATION_PASS (qapi/migration.json).
+func migrationStep(event libvirt.DomainEvent) (word string, pass int) {
 	var details struct {
 		Status string `json:"status"`
+		Pass   int    `json:"pass"`
 	}
-	if json.Unmarshal(event.Details, &details) != nil {
-		return ""
+	if event.Event != "MIGRATION" && event.Event != "MIGRATION_PASS" || json.Unmarshal(event.Details, &details) != nil {
+		return "", 0
 	}
-	return details.Status
+	return details.Status, details.Pass
 }
 
 // report hands on how far it is, and keeps it.
 func (m *migration) report(progress hypervisor.Progress) {
 	m.mu.Lock()
+	if last := m.last.DiskSentBytes; progress.DiskSentBytes != nil && last != nil && *last > *progress.DiskSentBytes {
+		progress.DiskSentBytes, progress.DiskBytes = last, m.last.DiskBytes // the job of the copy has ended
+	}
 	m.last = progress
 	m.mu.Unlock()
 	if m.order.Progress != nil {
@@ -134,7 +145,7 @@ func (m *migration) account(account *hypervisor.Migration) {
 	}
 	account.Rounds = known(values, libvirt.DomainJobMemoryIteration)
 	if m.order.Domain.Disk.Copy != "" {
-		account.DiskBytes = known(values, libvirt.DomainJobDiskProcessed)
+		account.DiskBytes = m.last.DiskSentBytes // libvirt's account of the job has none
 	}
 }
 

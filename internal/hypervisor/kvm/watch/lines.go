@@ -32,6 +32,7 @@ const (
 	startedMigrated               = 1
 	suspendedMigrated             = 1
 	suspendedPostCopy             = 7
+	shutdownHost                  = 2
 	stoppedCrashed, stoppedFailed = 2, 5
 )
 
@@ -134,6 +135,9 @@ func (l *lines) lifecycle(heard time.Time, id, kind, detail int32) error {
 		}
 		return l.explain(state)
 	case eventShutdown, eventCrashed, eventStopped:
+		if kind == eventShutdown && detail == shutdownHost {
+			return nil // somebody ends QEMU: it is gone with the next event
+		}
 		if err := l.explain(witness.DomainPaused); err != nil {
 			return err
 		}
