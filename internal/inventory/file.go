@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 
@@ -27,6 +28,7 @@ func Load(path string) (*Inventory, error) {
 func Parse(data []byte, name string) (*Inventory, error) {
 	inventory := &Inventory{Mode: Workers}
 	document := strict.Decode(name, data, inventory)
+	inventory.complete(document)
 	if document.Given("") {
 		checker{document}.inventory(inventory)
 	}
@@ -38,8 +40,8 @@ func Parse(data []byte, name string) (*Inventory, error) {
 		return nil, fmt.Errorf("inventory %s: %w", name, err)
 	}
 	keyFiles := []*string{&inventory.Guest.SSH.KeyFile}
-	for _, host := range inventory.Hosts() {
-		keyFiles = append(keyFiles, &host.SSH.KeyFile)
+	for i := range inventory.Machines {
+		keyFiles = append(keyFiles, &inventory.Machines[i].SSH.KeyFile)
 	}
 	for _, keyFile := range keyFiles {
 		if !filepath.IsAbs(*keyFile) {
@@ -49,9 +51,25 @@ func Parse(data []byte, name string) (*Inventory, error) {
 	return inventory, nil
 }
 
+// complete fills in what a file need not say.
+func (i *Inventory) complete(document *strict.Document) {
+	for n := range i.Machines {
+		machine, at := &i.Machines[n], fmt.Sprintf("machines[%d]", n)
+		if !document.Given(at + ".can") {
+			machine.Can = slices.Clone(Capabilities)
+		}
+		if !document.Given(at + ".mode") {
+			machine.Mode = i.Mode
+		}
+	}
+	if !document.Given("guest.mode") {
+		i.Guest.Mode = i.Mode
+	}
+}
+
 // header is what a file of ours begins with.
-const header = "# One testbed of Heliotrope: two hosts, a storage server, the WAN between, and\n" +
-	"# the measured guest. Private keys are named by path, never held here.\n"
+const header = "# One testbed of Heliotrope: its machines, the two sites and the WAN between them,\n" +
+	"# and the measured guest. Private keys are named by path, never held here.\n"
 
 // Save writes the inventory to path, where a reader finds the old file or the
 // whole new one. It refuses an inventory that Load would refuse; the line
