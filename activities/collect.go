@@ -66,7 +66,10 @@ func (c *Collecting) Collect(ctx context.Context, input CollectInput) (Collected
 		if err != nil {
 			errs = append(errs, fmt.Errorf("end the witness in the guest: %w", err))
 		}
-		for _, name := range bed.HostNames() {
+		for _, name := range named(bed, hasWitness) {
+			if name == trial.Guest {
+				continue // it leaves no files
+			}
 			witness, err := bed.Witness(input.Ref, name)
 			from(name, witness, err)
 		}

@@ -10,11 +10,11 @@ import (
 
 	"heliotrope/activities/machine"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/link"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
-	"heliotrope/internal/witness"
 )
 
 // Links brings workers to machines and keeps them running there, connected to
@@ -53,13 +53,18 @@ type Machines interface {
 	// LoadDir is the folder of an attempt's load in the guest.
 	LoadDir(ref trial.Ref) string
 	// InstallWitness puts the witness on a machine, and WitnessSetup says
-	// what it does there: as a host's or as the guest's.
+	// what it does there.
 	InstallWitness(ctx context.Context, name string) error
-	WitnessSetup(ctx context.Context, ref trial.Ref, name string) (program, dir string, host *witness.HostConfig, guest *witness.GuestConfig, err error)
+	WitnessSetup(ctx context.Context, ref trial.Ref, name string) (testbed.WitnessSetup, error)
+	// GuestDevices are the names of the guest's devices.
+	GuestDevices() hypervisor.Devices
 	// WANPlace is the host that bridges the sites, and its interface that
 	// leads to site B.
 	WANPlace() (host, device string)
 }
+
+// hostWorker says whether a worker of ours is on a machine before the guest runs.
+func hostWorker(m trial.Machine) bool { return m.Worker && m.Name != trial.Guest }
 
 // Install puts the worker on every host, so that it is there before the hosts'
 // state is noted. The program stays there from trial to trial, until Remove.
@@ -70,7 +75,7 @@ func (l *Links) Install(ctx context.Context, target Target) error {
 			return err
 		}
 		hosts, ctx := errgroup.WithContext(ctx)
-		for _, name := range machines.HostNames() {
+		for _, name := range named(bed, hostWorker) {
 			hosts.Go(func() error {
 				return l.install(ctx, machines, name, p)
 			})
@@ -120,7 +125,7 @@ func (l *Links) Remove(ctx context.Context, target Target) error {
 		if err != nil {
 			return err
 		}
-		for _, name := range machines.HostNames() {
+		for _, name := range named(bed, hostWorker) {
 			p.Done(machine.Step{Step: "remove the worker from " + name})
 			files, err := machines.Machine(name).Files()
 			if err != nil {

@@ -16,7 +16,6 @@ import (
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 )
@@ -124,12 +123,15 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 		return err
 	}
 	from, to := route(input.Ref)
-	account, err := bed.Hypervisor(from).Migrate(limited, input.Domain, bed.Hypervisor(to),
-		func(progress hypervisor.Progress) {
-			migrated.MemoryBytes = progress.MemoryBytes
-			events.note(progress.At, "migration-progress", strconv.FormatInt(progress.SentBytes, 10)+" bytes")
-			p.Done(progress)
-		})
+	guest := testbed.Guest{Disk: input.Disk, MemoryMiB: input.Ref.Trial.Cell.GuestMemoryMiB}
+	order := orderOf(input.Ref.Trial.Cell)
+	order.Domain, order.AtTarget, order.Target = bed.GuestAt(from, guest), bed.GuestAt(to, guest), bed.Hypervisor(to)
+	order.Progress = func(progress hypervisor.Progress) {
+		migrated.MemoryBytes = progress.MemoryBytes
+		events.note(progress.At, "migration-progress", progressText(progress))
+		p.Done(progress)
+	}
+	account, err := bed.Hypervisor(from).Migrate(limited, order)
 	if closeErr := events.close(); closeErr != nil {
 		return errors.Join(err, closeErr)
 	}
@@ -147,6 +149,29 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 	}
 	migrated.Started, migrated.Finished, migrated.StreamBytes = account.Started, account.Finished, account.StreamBytes
 	return err
+}
+
+// orderOf is how a cell wants the guest to be moved.
+func orderOf(cell campaign.Cell) hypervisor.Order {
+	return hypervisor.Order{Mode: hypervisor.PreCopy}
+}
+
+// progressText is how far a migration is, in what the hypervisor tells.
+func progressText(p hypervisor.Progress) string {
+	text := strconv.FormatInt(p.SentBytes, 10) + " bytes"
+	for _, more := range []struct {
+		name  string
+		value *int64
+	}{{"round", p.Round}, {"remaining bytes", p.RemainingBytes}, {"dirty bytes/s", p.DirtyBytesPerSecond},
+		{"disk bytes", p.DiskSentBytes}, {"of disk bytes", p.DiskBytes}} {
+		if more.value != nil {
+			text += fmt.Sprintf(", %s %d", more.name, *more.value)
+		}
+	}
+	if p.Phase != "" {
+		text += ", " + p.Phase
+	}
+	return text
 }
 
 // PauseInput says what to pause, and for how long.
@@ -208,14 +233,11 @@ func pass(ctx context.Context, bed testbed.Bed, length time.Duration) error {
 // ofTarget makes an error of the storage one of the system under test, unless
 // it was us who stopped, or the way to the host that broke.
 func ofTarget(ctx context.Context, err error) error {
-	if ctx.Err() != nil || cutOff(err) {
-		return err
+	if ctx.Err() != nil || cutOff(err) || fault.Told(err) != "" {
+		return err // what the driver says of its cause stands
 	}
 	code := cause.StorageFailed
-	switch {
-	case errors.Is(err, drbd.ErrSplitBrain):
-		code = cause.SplitBrain
-	case errors.Is(err, context.DeadlineExceeded):
+	if errors.Is(err, context.DeadlineExceeded) {
 		code = cause.TimeOut
 	}
 	return fault.Because(fault.TargetFailed, code, err)

@@ -169,14 +169,19 @@ func (a *attempt) measure(ctx workflow.Context) error {
 	if err := a.collect(ctx, failed != nil); err != nil {
 		return errors.Join(failed, err)
 	}
+	a.enter(ctx, trial.Verify)
 	if failed != nil {
+		if wire.Of(failed) == fault.TargetFailed {
+			if err := a.verify(ctx, true); err != nil {
+				workflow.GetLogger(ctx).Warn("the ledger could not be read after the failure", "error", err.Error())
+			}
+		}
 		return failed
 	}
-	a.enter(ctx, trial.Verify)
 	if err := a.certify(ctx, activities.AfterTrial, &a.known.Recertified); err != nil {
 		return err
 	}
-	return a.verify(ctx)
+	return a.verify(ctx, false)
 }
 
 // enter begins a phase.

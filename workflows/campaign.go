@@ -103,7 +103,7 @@ func (r *runner) finish(ctx workflow.Context, failed error) (CampaignResult, err
 func (r *runner) leave(ctx workflow.Context) error {
 	var errs []error
 	for _, lane := range r.input.Lanes {
-		if lane.Agentless || lane.Kind == inventory.Simulated {
+		if !lane.Workers() {
 			continue
 		}
 		options := workflow.WithActivityOptions(ctx, onTestbed("remove the worker from the hosts of "+lane.Name))

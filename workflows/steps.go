@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"fmt"
-	"slices"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -15,8 +14,9 @@ import (
 // queueOf is where a machine's own activities run: in its worker, or on the
 // controller, over SSH.
 func (a *attempt) queueOf(name string) string {
+	machine, _ := a.input.Lane.Machine(name)
 	switch {
-	case a.input.Lane.Agentless || a.simulated():
+	case !machine.Worker || a.simulated():
 		return ControllerQueue
 	case name == trial.Guest:
 		return GuestQueue(a.input.Lane.Name, a.ref)
@@ -60,15 +60,12 @@ func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, ac
 	}
 }
 
-// workers says whether the machines have workers of their own.
-func (a *attempt) workers() bool { return !a.simulated() && !a.input.Lane.Agentless }
-
 // prepare waits for the testbed, and sweeps it. It takes as long as it takes:
 // the attempt's time begins afterwards.
 func (a *attempt) prepare(ctx workflow.Context) error {
 	a.cleanup.add(a.teardown)
 	a.enter(ctx, trial.Provision)
-	if a.workers() {
+	if a.input.Lane.Workers() {
 		options := workflow.WithActivityOptions(ctx, awaitTestbed("install the worker on the hosts"))
 		if err := workflow.ExecuteActivity(options, links.Install, a.target()).Get(options, nil); err != nil {
 			return err
@@ -86,9 +83,9 @@ func (a *attempt) prepare(ctx workflow.Context) error {
 // workers to life. The guest's comes later: nothing else may use the path while
 // that is measured.
 func (a *attempt) provision(ctx workflow.Context) error {
-	if a.workers() {
-		for _, host := range a.input.Lane.Hosts {
-			a.link(ctx, host)
+	for _, machine := range a.input.Lane.Machines {
+		if machine.Worker && machine.Name != trial.Guest {
+			a.link(ctx, machine.Name)
 		}
 	}
 	options := workflow.WithActivityOptions(ctx, onTestbed("provision "+a.input.Trial.Cell.Storage+" and start the guest"))
@@ -132,7 +129,7 @@ func (a *attempt) certify(ctx workflow.Context, moment string, certified *activi
 
 // warmUp starts what watches, and the load, and waits until that is steady.
 func (a *attempt) warmUp(ctx workflow.Context) error {
-	if a.workers() {
+	if guest, _ := a.input.Lane.Machine(trial.Guest); guest.Worker {
 		a.link(ctx, trial.Guest)
 	}
 	if !a.simulated() {
@@ -161,7 +158,12 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 func (a *attempt) watch(ctx workflow.Context) error {
 	working, cancel := workflow.WithCancel(ctx)
 	defer cancel()
-	names := append(slices.Clone(a.input.Lane.Hosts), trial.Guest)
+	var names []string
+	for _, machine := range a.input.Lane.Machines {
+		if machine.Witness {
+			names = append(names, machine.Name)
+		}
+	}
 	var started []workflow.Future
 	for _, name := range names {
 		input := a.witness(name)
@@ -235,8 +237,10 @@ func (a *attempt) collect(ctx workflow.Context, failed bool) error {
 	return nil
 }
 
-func (a *attempt) verify(ctx workflow.Context) error {
-	input := activities.VerifyInput{Target: a.target(), Disk: a.known.Provisioned.Disk}
+// verify reads the ledger back. failed says that the system under test has
+// failed: the ledger is wanted then above all.
+func (a *attempt) verify(ctx workflow.Context, failed bool) error {
+	input := activities.VerifyInput{Target: a.target(), Disk: a.known.Provisioned.Disk, Failed: failed}
 	if err := a.call(ctx, onTestbed("verify the disk"), testbedActivities.Verify, input).Get(ctx, &a.known.Verified); err != nil {
 		return err
 	}

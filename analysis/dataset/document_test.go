@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"heliotrope/analysis/dataset"
-	"heliotrope/internal/witness"
+	"heliotrope/internal/onhost"
 )
 
 var update = flag.Bool("update", false, "write docs/dataset.md")
@@ -77,7 +77,7 @@ func document() []byte {
 	}
 	out.WriteString("\n## Counters\n\nWhat `value` is in table counters. One that grows starts again at 0 when its device is made anew.\n\n")
 	out.WriteString("| device | name | unit | grows | meaning |\n| --- | --- | --- | --- | --- |\n")
-	for _, c := range witness.Counters {
+	for _, c := range onhost.Counters() {
 		fmt.Fprintf(&out, "| %s | %s | %s | %s | %s |\n", c.Device, c.Name, c.Unit, yes(c.Grows), c.Text)
 	}
 	return out.Bytes()

@@ -86,7 +86,8 @@ func loadLanes(paths []string, found *findings) []laneBed {
 			continue
 		}
 		names[inv.Name] = path
-		for _, host := range inv.Hosts() {
+		for i := range inv.Machines {
+			host := &inv.Machines[i]
 			if other, taken := hosts[host.SSH.Address]; taken && other != path {
 				found.addBad("%s: host %s (%s) is also in %s: each lane needs hosts of its own", path, host.Name, host.SSH.Address, other)
 			}
@@ -102,11 +103,8 @@ func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {
 	if err != nil {
 		return laneBed{}, err
 	}
-	lane := trial.Lane{Name: inv.Name, Kind: inv.Kind, Inventory: absolute, Agentless: inv.Mode == inventory.Agentless}
-	for _, host := range inv.Hosts() {
-		lane.Hosts = append(lane.Hosts, host.Name)
-	}
-	if !lane.Agentless && inv.Guest.MemoryMiB < campaign.MinGuestMemoryMiB {
+	lane := trial.Lane{Name: inv.Name, Kind: inv.Kind, Inventory: absolute, Hypervisor: inv.Hypervisor, Machines: testbed.Machines(inv)}
+	if guest, _ := lane.Machine(trial.Guest); guest.Worker && inv.Guest.MemoryMiB < campaign.MinGuestMemoryMiB {
 		return laneBed{}, fmt.Errorf("%s: guest.memory_mib: %d MiB do not hold the guest's worker: want %d, or mode: agentless",
 			path, inv.Guest.MemoryMiB, campaign.MinGuestMemoryMiB)
 	}
@@ -114,7 +112,7 @@ func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {
 	if err != nil {
 		return laneBed{}, err
 	}
-	if !lane.Agentless && settings.NeedsAPIKey() {
+	if lane.Workers() && settings.NeedsAPIKey() {
 		return laneBed{}, fmt.Errorf("%s: Temporal wants an API key, which no worker on a host is ever given: want mode: agentless", path)
 	}
 	return laneBed{lane: lane, inventory: inv}, nil
@@ -124,7 +122,8 @@ func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {
 func simulatedLanes(count int) []laneBed {
 	beds := make([]laneBed, max(1, count))
 	for i := range beds {
-		beds[i].lane = trial.Lane{Name: fmt.Sprintf("simulated-%d", i+1), Kind: inventory.Simulated}
+		beds[i].lane = trial.Lane{Name: fmt.Sprintf("simulated-%d", i+1), Kind: inventory.Simulated,
+			Machines: []trial.Machine{{Name: trial.Guest, Witness: true}}}
 	}
 	return beds
 }

@@ -20,6 +20,7 @@ import (
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
 	"heliotrope/workflows"
 )
 
@@ -34,11 +35,14 @@ var hosts = hostCheck{limit: hostsLimit, connect: func(inv *inventory.Inventory)
 type reachedBed struct{ *testbed.Testbed }
 
 func (b reachedBed) Facts(ctx context.Context) (testbed.Facts, error) {
-	names := b.HostNames()
-	errs := make([]error, len(names))
+	machines := b.Machines()
+	errs := make([]error, len(machines))
 	var asking sync.WaitGroup
-	for i, name := range names {
-		asking.Go(func() { _, errs[i] = b.Host(name).Run(ctx, remote.Command{Args: []string{"true"}}) })
+	for i, machine := range machines {
+		if !machine.Shell || machine.Name == trial.Guest {
+			continue
+		}
+		asking.Go(func() { _, errs[i] = b.Host(machine.Name).Run(ctx, remote.Command{Args: []string{"true"}}) })
 	}
 	asking.Wait()
 	if err := errors.Join(errs...); err != nil {

@@ -259,6 +259,16 @@ type Cell struct {
 	Hold    time.Duration `json:"hold,omitempty"`
 }
 
+// StorageOptions are the cell's settings for its storage system, as its driver
+// takes them.
+func (c Cell) StorageOptions() map[string]string {
+	options := map[string]string{}
+	if c.DRBDProtocol != "" {
+		options["protocol"] = c.DRBDProtocol
+	}
+	return options
+}
+
 // Migrates says whether the cell's trials have a migration.
 func (c Cell) Migrates() bool { return c.Control == "" || c.Control == ControlLAN }
 

@@ -36,6 +36,15 @@ type Kind struct {
 	OpensFiles bool
 	// CopiesDisks says that its migrations can copy a private disk.
 	CopiesDisks bool
+	// Guest is what the guest's own devices are called under it.
+	Guest Devices
+}
+
+// Devices are names of devices in a guest.
+type Devices struct {
+	Disk    string // the disk under test: "/dev/vda"
+	NIC     string // the network interface: "eth0"
+	Console string // of the kernel: "ttyS0"
 }
 
 // Setup is what a driver of one host is made of.
