@@ -127,7 +127,7 @@ func (l *Links) Remove(ctx context.Context, target Target) error {
 		}
 		for _, name := range named(bed, hostWorker) {
 			p.Done(machine.Step{Step: "remove the worker from " + name})
-			files, err := machines.Machine(name).Files()
+			files, err := machines.Machine(name).Files(ctx)
 			if err != nil {
 				return err
 			}

@@ -167,7 +167,7 @@ func tcpTimeouts(ctx context.Context, b *testing.B, tb *testbed.Testbed) int64 {
 	b.Helper()
 	var sum int64
 	for _, host := range tb.Inventory.Hosts() {
-		files, err := tb.Host(host.Name).Files()
+		files, err := tb.Host(host.Name).Files(ctx)
 		must(b, err)
 		text, err := files.ReadFile("/proc/net/netstat")
 		must(b, err)

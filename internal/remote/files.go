@@ -3,6 +3,7 @@ package remote
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -44,8 +45,9 @@ type openFile interface {
 // files makes Files out of a fileSystem, which it asks for at each use: a
 // connection may have been replaced in between.
 type files struct {
+	ctx     context.Context // of all operations
 	host    string
-	connect func() (fileSystem, error)
+	connect func(context.Context) (fileSystem, error)
 }
 
 var _ Files = files{}
@@ -223,10 +225,13 @@ func removeAll(system fileSystem, name string) error {
 
 // with runs one operation and makes its error name the host and the path.
 func (f files) with(operation, name string, do func(fileSystem) error) error {
-	err := errors.New("path is not absolute")
-	if path.IsAbs(name) {
+	err := context.Cause(f.ctx)
+	if !path.IsAbs(name) {
+		err = errors.New("path is not absolute")
+	}
+	if err == nil {
 		var system fileSystem
-		if system, err = f.connect(); err == nil {
+		if system, err = f.connect(f.ctx); err == nil {
 			err = do(system)
 		}
 	}

@@ -19,32 +19,34 @@ const (
 
 // Files reaches the files of the host over SFTP. It connects, so that a host
 // without SFTP shows at once; what it returns outlives a lost connection.
-func (h *SSHHost) Files() (Files, error) {
-	if _, err := h.fileSystem(); err != nil {
+func (h *SSHHost) Files(ctx context.Context) (Files, error) {
+	if _, err := h.fileSystem(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", h.config.Name, err)
 	}
-	return h.files(), nil
+	return h.files(ctx), nil
 }
 
-func (h *SSHHost) files() files { return files{host: h.config.Name, connect: h.fileSystem} }
+func (h *SSHHost) files(ctx context.Context) files {
+	return files{ctx: ctx, host: h.config.Name, connect: h.fileSystem}
+}
 
 // Upload sends a file to the host. Its speed does not depend on the round
 // trip: many writes are under way at once.
 func (h *SSHHost) Upload(ctx context.Context, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error {
-	return upload(ctx, h.files(), localPath, hostPath, mode, progress)
+	return upload(ctx, h.files(ctx), localPath, hostPath, mode, progress)
 }
 
 // Download fetches a file from the host.
 func (h *SSHHost) Download(ctx context.Context, hostPath, localPath string, progress func(doneBytes, totalBytes int64)) error {
-	return download(ctx, h.files(), hostPath, localPath, progress)
+	return download(ctx, h.files(ctx), hostPath, localPath, progress)
 }
 
 // fileSystem is the SFTP session of the current connection.
-func (h *SSHHost) fileSystem() (fileSystem, error) {
+func (h *SSHHost) fileSystem(ctx context.Context) (fileSystem, error) {
 	var files sftpFiles
-	err := h.onConnection(h.ctx, func(c *connection) (err error) {
+	err := h.onConnection(ctx, func(c *connection) (err error) {
 		files.connection = c
-		files.client, err = c.sftpClient(h.ctx)
+		files.client, err = c.sftpClient(ctx)
 		return err
 	})
 	if err != nil {

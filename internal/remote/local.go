@@ -111,20 +111,20 @@ func localEnding(cmd *exec.Cmd) ending {
 }
 
 // Files reaches the files of this machine.
-func (h *LocalHost) Files() (Files, error) { return h.files(), nil }
+func (h *LocalHost) Files(ctx context.Context) (Files, error) { return h.files(ctx), nil }
 
-func (h *LocalHost) files() files {
-	return files{host: h.name, connect: func() (fileSystem, error) { return localFiles{}, nil }}
+func (h *LocalHost) files(ctx context.Context) files {
+	return files{ctx: ctx, host: h.name, connect: func(context.Context) (fileSystem, error) { return localFiles{}, nil }}
 }
 
 // Upload copies a file on this machine.
 func (h *LocalHost) Upload(ctx context.Context, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error {
-	return upload(ctx, h.files(), localPath, hostPath, mode, progress)
+	return upload(ctx, h.files(ctx), localPath, hostPath, mode, progress)
 }
 
 // Download copies a file on this machine.
 func (h *LocalHost) Download(ctx context.Context, hostPath, localPath string, progress func(doneBytes, totalBytes int64)) error {
-	return download(ctx, h.files(), hostPath, localPath, progress)
+	return download(ctx, h.files(ctx), hostPath, localPath, progress)
 }
 
 // DialContext opens a connection from this machine.

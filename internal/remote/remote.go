@@ -91,7 +91,8 @@ type Files interface {
 // Host is everything Heliotrope can do with one machine.
 type Host interface {
 	Runner
-	Files() (Files, error)
+	// Files reaches the host's files. Each use of what it returns ends with ctx.
+	Files(ctx context.Context) (Files, error)
 	// Upload and Download copy one file, by way of a temporary name, so that
 	// a cut transfer never leaves a half file under the final name. progress,
 	// when not nil, is called with the bytes done and the total.

@@ -23,6 +23,7 @@ func upload(ctx context.Context, host files, localPath, hostPath string, mode fs
 			return err
 		})
 		if err != nil {
+			host.ctx = context.WithoutCancel(ctx)
 			_ = host.Remove(temporary)
 		}
 		return err

@@ -134,8 +134,8 @@ func (h cutHost) Run(ctx context.Context, command remote.Command) (remote.Result
 	return h.Host.Run(ctx, command)
 }
 
-func (h cutHost) Files() (remote.Files, error) {
-	files, err := h.Host.Files()
+func (h cutHost) Files(ctx context.Context) (remote.Files, error) {
+	files, err := h.Host.Files(ctx)
 	return cutFiles{files, h.cut}, err
 }
 

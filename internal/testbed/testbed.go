@@ -307,7 +307,7 @@ func (t *Testbed) Teardown(ctx context.Context) error {
 	errs = append(errs, t.Shaper().Teardown(ctx))
 	if errors.Join(errs...) == nil {
 		for name := range t.hosts {
-			errs = append(errs, t.removeFolder(t.Inventory.Host(name)))
+			errs = append(errs, t.removeFolder(ctx, t.Inventory.Host(name)))
 		}
 	}
 	return errors.Join(errs...)
@@ -315,8 +315,8 @@ func (t *Testbed) Teardown(ctx context.Context) error {
 
 // removeFolder removes the testbed's own folder from a host. The drivers have
 // emptied it; what is still in it is a fault and is named.
-func (t *Testbed) removeFolder(host *inventory.Host) error {
-	files, err := t.hosts[host.Name].Files()
+func (t *Testbed) removeFolder(ctx context.Context, host *inventory.Host) error {
+	files, err := t.hosts[host.Name].Files(ctx)
 	if err != nil {
 		return err
 	}

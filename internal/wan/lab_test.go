@@ -417,7 +417,7 @@ func (l *lab) uploadWitness(t *testing.T, folder string) {
 		t.Fatalf("build the witness: %v\n%s", err, output)
 	}
 	for _, host := range []*remote.SSHHost{l.siteA, l.siteB} {
-		files, err := host.Files()
+		files, err := host.Files(context.WithoutCancel(t.Context())) // for the clean-up as well
 		if err == nil {
 			t.Cleanup(func() {
 				if err := files.RemoveAll(folder); err != nil {

@@ -125,7 +125,7 @@ func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
 	case !errors.Is(err, hypervisor.ErrNotFound):
 		return err
 	}
-	files, err := h.remote.Files()
+	files, err := h.remote.Files(ctx)
 	if err != nil {
 		return err
 	}
@@ -205,7 +205,7 @@ func (h *Host) Destroy(ctx context.Context, name string) error {
 			return fmt.Errorf("destroy domain %s: %w", state.Name, err)
 		}
 	}
-	files, err := h.remote.Files()
+	files, err := h.remote.Files(ctx)
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (h *Host) Teardown(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("destroy domain %s: %w", state.Name, err))
 		}
 	}
-	files, err := h.remote.Files()
+	files, err := h.remote.Files(ctx)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}

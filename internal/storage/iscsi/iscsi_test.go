@@ -47,7 +47,9 @@ func newBed(t *testing.T) *bed {
 // from the start, and can be removed with them.
 type configfsHost struct{ *remotetest.Fake }
 
-func (h configfsHost) Files() (remote.Files, error) { return configfs{h.Memory()}, nil }
+func (h configfsHost) Files(ctx context.Context) (remote.Files, error) {
+	return configfs{h.Memory()}, context.Cause(ctx)
+}
 
 type configfs struct{ *remotetest.MemoryFiles }
 

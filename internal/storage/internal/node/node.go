@@ -120,7 +120,7 @@ func (n *Node) files(ctx context.Context, do func(remote.Files) error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", n.Name(), context.Cause(ctx))
 	}
-	files, err := n.host.Files()
+	files, err := n.host.Files(ctx)
 	if err != nil {
 		return err
 	}
