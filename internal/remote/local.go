@@ -24,10 +24,14 @@ type LocalHost struct {
 	// it is killed; it is also how long output may still come in after a
 	// command has ended, from processes it left behind.
 	Grace time.Duration
+	// FileLimit is how long one request on a file may take.
+	FileLimit time.Duration
 }
 
 // Local returns the machine this program runs on, under the given name.
-func Local(name string) *LocalHost { return &LocalHost{name: name, Grace: defaultGrace} }
+func Local(name string) *LocalHost {
+	return &LocalHost{name: name, Grace: defaultGrace, FileLimit: defaultFileLimit}
+}
 
 // Name is the host's name.
 func (h *LocalHost) Name() string { return h.name }
@@ -114,17 +118,21 @@ func localEnding(cmd *exec.Cmd) ending {
 func (h *LocalHost) Files(ctx context.Context) (Files, error) { return h.files(ctx), nil }
 
 func (h *LocalHost) files(ctx context.Context) files {
-	return files{ctx: ctx, host: h.name, connect: func(context.Context) (fileSystem, error) { return localFiles{}, nil }}
+	return files{
+		ctx: ctx, host: h.name, limit: h.FileLimit, grace: h.Grace,
+		// A call that the kernel does not let go keeps its thread.
+		connect: func(context.Context) (fileSystem, func(), error) { return localFiles{}, func() {}, nil },
+	}
 }
 
 // Upload copies a file on this machine.
 func (h *LocalHost) Upload(ctx context.Context, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error {
-	return upload(ctx, h.files(ctx), localPath, hostPath, mode, progress)
+	return upload(h.files(ctx), localPath, hostPath, mode, progress)
 }
 
 // Download copies a file on this machine.
 func (h *LocalHost) Download(ctx context.Context, hostPath, localPath string, progress func(doneBytes, totalBytes int64)) error {
-	return download(ctx, h.files(ctx), hostPath, localPath, progress)
+	return download(h.files(ctx), hostPath, localPath, progress)
 }
 
 // DialContext opens a connection from this machine.

@@ -117,9 +117,6 @@ func (n *Node) RemoveDir(ctx context.Context, kind string) error {
 }
 
 func (n *Node) files(ctx context.Context, do func(remote.Files) error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("%s: %w", n.Name(), context.Cause(ctx))
-	}
 	files, err := n.host.Files(ctx)
 	if err != nil {
 		return err
