@@ -152,7 +152,9 @@ func (c *Collecting) Evidence(ctx context.Context, target Target) (Found, error)
 		if err := bed.Evidence(ctx, folder); err != nil {
 			return err
 		}
-		found.Cause, found.Reason = diagnose(ctx, bed, target.Ref)
+		if found.Cause, found.Reason = diagnose(ctx, bed, target.Ref); found.Cause == "" {
+			found.Cause, found.Reason = diagnoseStorage(ctx, bed, target)
+		}
 		found.Now = bed.Now()
 		return nil
 	})
@@ -193,4 +195,18 @@ func diagnose(ctx context.Context, bed testbed.Bed, ref trial.Ref) (code cause.C
 		return cause.GuestCrash, "the guest's domain is on neither host"
 	}
 	return "", ""
+}
+
+// diagnoseStorage asks the storage system what has happened to the disk: what
+// failed in its consequence may be named otherwise.
+func diagnoseStorage(ctx context.Context, bed testbed.Bed, target Target) (code cause.Code, reason string) {
+	system, err := storageOf(bed, target.Ref)
+	if err != nil {
+		return "", ""
+	}
+	diagnoser, ok := system.(storage.Diagnoser)
+	if !ok {
+		return "", ""
+	}
+	return diagnoser.Diagnose(ctx, diskName)
 }

@@ -97,6 +97,13 @@ func (m *Migration) Migrate(ctx context.Context, input MigrateInput) (Migrated, 
 		if err != nil {
 			return err
 		}
+		// Asked again: memory that was free may be gone, a host may have another
+		// kernel since. That is no failed migration.
+		p.Done(machine.Step{Step: "ask the target whether it could take the guest"})
+		guest := testbed.Guest{Disk: input.Disk, MemoryMiB: input.Ref.Trial.Cell.GuestMemoryMiB}
+		if err := bed.CheckMigration(ctx, guest, from); err != nil {
+			return fault.Because(fault.Invalid, cause.Infrastructure, fmt.Errorf("the target cannot take the guest: %w", err))
+		}
 		p.Done(machine.Step{Step: "open the disk at both sites"})
 		if err := system.PrepareMigration(ctx, input.Disk, from, to); err != nil {
 			return ofTarget(ctx, err)

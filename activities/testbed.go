@@ -30,6 +30,23 @@ import (
 // of ours away again.
 type Testbed struct {
 	Open Opener
+	// RaiseLane has a lane's testbed up where the controller can do that; nil
+	// where it cannot.
+	RaiseLane Raiser
+}
+
+// Raiser has a testbed up: it starts what is down of an emulated one, and ends
+// those that take turns with it. What runs is left alone.
+type Raiser func(ctx context.Context, lane trial.Lane, progress func(step string)) error
+
+// Raise has the attempt's testbed up before anything else is done with it.
+func (t *Testbed) Raise(ctx context.Context, target Target) error {
+	working, p, stop := machine.StartPulse(ctx, stepSilence)
+	defer stop()
+	if t.RaiseLane == nil {
+		return machine.Result(working, fault.New(fault.BadInput, "testbed %s is emulated, and this controller cannot start one", target.Lane.Name))
+	}
+	return machine.Result(working, t.RaiseLane(working, target.Lane, func(step string) { p.Done(machine.Step{Step: step}) }))
 }
 
 // stepSilence is how long a single step on a testbed may take: the longest is

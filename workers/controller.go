@@ -35,6 +35,8 @@ type ControllerOptions struct {
 	Namespace       string
 	// TLS, when set, is how to speak to the frontend in their place.
 	TLS *tls.Config
+	// RaiseLane has a lane's emulated testbed up; nil where there is none.
+	RaiseLane activities.Raiser
 }
 
 // Controller is the worker that runs workflows and the controller's own

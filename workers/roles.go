@@ -20,7 +20,7 @@ func RegisterController(registry worker.Registry, options ControllerOptions) {
 	registry.RegisterWorkflowWithOptions(workflows.Trial, workflow.RegisterOptions{Name: workflows.TrialName})
 	for _, concern := range []any{
 		&activities.Plan{},
-		&activities.Testbed{Open: testbeds.open},
+		&activities.Testbed{Open: testbeds.open, RaiseLane: options.RaiseLane},
 		&activities.Attesting{Open: testbeds.open},
 		&activities.Migration{Open: testbeds.open},
 		&activities.Collecting{Open: testbeds.open, Version: options.Version},

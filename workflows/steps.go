@@ -8,6 +8,8 @@ import (
 	"heliotrope/activities"
 	"heliotrope/activities/machine"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
 
@@ -65,6 +67,12 @@ func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, ac
 func (a *attempt) prepare(ctx workflow.Context) error {
 	a.cleanup.add(a.teardown)
 	a.enter(ctx, trial.Provision)
+	if a.input.Lane.Kind == inventory.Emulated {
+		options := workflow.WithActivityOptions(ctx, awaitTestbed("have the emulated testbed up"))
+		if err := workflow.ExecuteActivity(options, testbedActivities.Raise, a.target()).Get(options, nil); err != nil {
+			return err
+		}
+	}
 	if a.input.Lane.Workers() {
 		options := workflow.WithActivityOptions(ctx, awaitTestbed("install the worker on the hosts"))
 		if err := workflow.ExecuteActivity(options, links.Install, a.target()).Get(options, nil); err != nil {
@@ -257,12 +265,17 @@ func (a *attempt) evidence(ctx workflow.Context, concluded activities.Concluded)
 		return concluded
 	}
 	a.passed(a.known.Found.Now)
-	// What was found out as a result stands.
-	if found := a.known.Found; found.Cause != "" && concluded.Verdict != trial.TargetFailed {
+	// What was found out as a result stands, unless its cause is better known.
+	if found := a.known.Found; found.Cause != "" && (concluded.Verdict != trial.TargetFailed || isVague(concluded.Cause)) {
 		concluded.Verdict, concluded.Cause = trial.TargetFailed, found.Cause
 		concluded.Reason = found.Reason + " (" + concluded.Reason + ")"
 	}
 	return concluded
+}
+
+// isVague says whether a failure's cause only says which part has failed.
+func isVague(code cause.Code) bool {
+	return code == cause.StorageFailed || code == cause.MigrationFailed || code == cause.TimeOut
 }
 
 // teardown leaves the testbed as it was. It goes on trying: nothing may use the

@@ -16,6 +16,7 @@ import (
 	"context"
 	"fmt"
 
+	"heliotrope/internal/cause"
 	"heliotrope/internal/driver"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
@@ -114,6 +115,12 @@ type System interface {
 type Verifier interface {
 	// Verify compares the replicas and returns the bytes in which they differ.
 	Verify(ctx context.Context, disk Disk) (outOfSyncBytes int64, err error)
+}
+
+// Diagnoser is a storage system that can tell what has happened to a disk, after
+// anything has failed: "" when it shows nothing.
+type Diagnoser interface {
+	Diagnose(ctx context.Context, disk string) (cause.Code, string)
 }
 
 // Copy is where a disk's data can be read on a host, without going through the
