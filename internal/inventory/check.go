@@ -32,6 +32,8 @@ var (
 	userForm      = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}$`)
 	driverForm    = regexp.MustCompile(`^[a-z][a-z0-9-]{0,15}$`)
 	interfaceForm = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,14}$`)
+	diskForm      = regexp.MustCompile(`^/dev/[a-z][a-z0-9]{0,30}$`)
+	consoleForm   = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9]{0,14}$`)
 )
 
 // checker checks values that were decoded well.
@@ -50,14 +52,12 @@ func (c checker) inventory(inventory *Inventory) {
 		"%q is no label: want 1 to 16 of a-z, 0-9 and -, not beginning with -", inventory.Name)
 	c.check("kind", inventory.Kind == Emulated || inventory.Kind == Hardware,
 		"%q is neither %s nor %s", inventory.Kind, Emulated, Hardware)
-	c.Check("mode", inventory.Mode == Workers || inventory.Mode == Agentless,
-		"%q is neither %s nor %s", inventory.Mode, Workers, Agentless)
-	c.check("hypervisor", driverForm.MatchString(inventory.Hypervisor), "%q is no hypervisor's name", inventory.Hypervisor)
-	if c.Need("machines") {
-		c.Check("machines", len(inventory.Machines) > 0, "is empty: want the machines of the testbed")
-	}
+	c.mode("mode", inventory.Mode)
+	c.check("hypervisor", driverForm.MatchString(inventory.Hypervisor),
+		"%q is no hypervisor's name: want 1 to 16 of a-z, 0-9 and -, beginning with a letter", inventory.Hypervisor)
+	c.check("machines", len(inventory.Machines) > 0, "is empty: want the sites' hosts and the storage server")
 	for i := range inventory.Machines {
-		c.machine(fmt.Sprintf("machines[%d]", i), inventory, &inventory.Machines[i])
+		c.machine(fmt.Sprintf("machines[%d]", i), &inventory.Machines[i])
 	}
 	c.places(inventory)
 	if c.Need("guest") {
@@ -69,56 +69,102 @@ func (c checker) inventory(inventory *Inventory) {
 	c.network(inventory)
 }
 
-// places checks that what is named are machines, and no two sites are one.
+// places checks who is who: that each name is a machine's, that no machine has
+// two places that exclude each other, and that a machine has the settings of its
+// place only. What depends on a name is checked only when the name is right.
 func (c checker) places(inventory *Inventory) {
 	if c.Need("sites") {
 		c.named("sites.a", inventory.Sites.A, inventory)
 		c.named("sites.b", inventory.Sites.B, inventory)
-		if c.Given("sites.a") {
-			c.Check("sites.b", inventory.Sites.A != inventory.Sites.B, "%q is site a already: a guest migrates between two machines", inventory.Sites.B)
+		if c.Clean("sites") {
+			c.Check("sites.b", inventory.Sites.A != inventory.Sites.B,
+				"%q is site a already: a guest migrates between two machines", inventory.Sites.B)
 		}
 	}
 	c.named("store", inventory.StoreName, inventory)
-	if c.Given("sites.a") && c.Given("sites.b") {
-		c.Check("store", !inventory.IsSite(inventory.StoreName), "%q is a site: the storage server is a machine of its own", inventory.StoreName)
-	}
 	if c.Need("wan") {
 		c.named("wan.host", inventory.WAN.Host, inventory)
 		c.check("wan.device", interfaceForm.MatchString(inventory.WAN.Device), "%q is no name of a network interface", inventory.WAN.Device)
+	}
+	if !c.Clean("sites") {
+		return
+	}
+	if c.Clean("store") {
+		c.Check("store", !inventory.IsSite(inventory.StoreName),
+			"%q is a site: the storage server is a machine of its own", inventory.StoreName)
+	}
+	for i := range inventory.Machines {
+		c.site(fmt.Sprintf("machines[%d]", i), &inventory.Machines[i], inventory)
 	}
 }
 
 // named checks the name of a machine.
 func (c checker) named(setting, name string, inventory *Inventory) {
+	if !c.Need(setting) || len(inventory.Machines) == 0 {
+		return
+	}
 	names := make([]string, 0, len(inventory.Machines))
 	for i := range inventory.Machines {
-		names = append(names, inventory.Machines[i].Name)
+		if inventory.Machines[i].Name != "" {
+			names = append(names, inventory.Machines[i].Name)
+		}
 	}
-	c.check(setting, name != "" && slices.Contains(names, name), "%q is none of the machines %s", name, strings.Join(names, ", "))
+	c.Check(setting, slices.Contains(names, name), "%q is none of the machines %s", name, strings.Join(names, ", "))
 }
 
-func (c checker) machine(at string, inventory *Inventory, host *Host) {
-	c.check(at+".name", hostNameForm.MatchString(host.Name),
-		"%q is no host name: want 1 to 63 of a-z, 0-9 and -, not beginning with -", host.Name)
-	c.Check(at+".mode", host.Mode == Workers || host.Mode == Agentless, "%q is neither %s nor %s", host.Mode, Workers, Agentless)
-	c.check(at+".address", usable(host.Address), "%s is not the address of one host; IPv6 is not supported on the test network", host.Address)
-	c.absolute(at+".data_dir", host.DataDir)
-	if c.Need(at + ".ssh") {
-		c.check(at+".ssh.address", isHostPort(host.SSH.Address), "%q is not host:port", host.SSH.Address)
-		c.login(at+".ssh", host.SSH.User, host.SSH.KeyFile, host.SSH.HostKeys)
-	}
-	for i, capability := range host.Can {
-		setting := fmt.Sprintf("%s.can[%d]", at, i)
-		c.Check(setting, slices.Contains(Capabilities, capability), "%q is no capability: want some of %v", capability, Capabilities)
-		c.Check(setting, slices.Index(host.Can, capability) == i, "%q is given twice", capability)
+// site checks the settings that a site's host has, and no other machine.
+func (c checker) site(at string, host *Host, inventory *Inventory) {
+	if !c.Clean(at + ".name") {
+		return
 	}
 	if inventory.IsSite(host.Name) {
 		c.check(at+".bridge", interfaceForm.MatchString(host.Bridge), "%q is no name of a network interface", host.Bridge)
 		c.Check(at+".transport", host.Transport == "tcp" || host.Transport == "ssh", "%q is neither tcp nor ssh", host.Transport)
 		return
 	}
-	c.Check(at+".bridge", false, "%q is for the sites' machines only", host.Bridge)
-	c.Check(at+".transport", false, "%q is for the sites' machines only", host.Transport)
+	c.Check(at+".bridge", false, "%q is for the sites' hosts only", host.Bridge)
+	c.Check(at+".transport", false, "%q is for the sites' hosts only", host.Transport)
+}
+
+func (c checker) machine(at string, host *Host) {
+	c.check(at+".name", hostNameForm.MatchString(host.Name),
+		"%q is no host name: want 1 to 63 of a-z, 0-9 and -, not beginning with -", host.Name)
+	c.can(at+".can", host.Can)
+	c.mode(at+".mode", host.Mode)
+	c.address(at+".address", host.Address)
+	c.absolute(at+".data_dir", host.DataDir)
+	if c.Need(at + ".ssh") {
+		c.check(at+".ssh.address", isHostPort(host.SSH.Address), "%q is not host:port", host.SSH.Address)
+		c.login(at+".ssh", host.SSH.User, host.SSH.KeyFile, host.SSH.HostKeys)
+	}
+}
+
+// can checks a list of capabilities. An empty one is good: the machine can
+// nothing.
+func (c checker) can(at string, list CapabilityList) {
+	for i, capability := range list {
+		setting := at + "[" + strconv.Itoa(i) + "]"
+		c.Check(setting, slices.Contains(Capabilities, capability), "%q is no capability: want some of %s", capability, Capabilities)
+		c.Check(setting, slices.Index(list, capability) == i, "%q is given twice", capability)
+	}
+	if c.Clean(at) {
+		c.Check(at, len(list) == 0 || slices.Contains(list, Shell), "has no %q: the others need it", Shell)
+	}
+}
+
+func (c checker) mode(setting, mode string) {
+	c.Check(setting, mode == Workers || mode == Agentless, "%q is neither %s nor %s", mode, Workers, Agentless)
+}
+
+// address checks the address of one host on the test network. IPv6 is refused:
+// addresses stand in the command lines, exports and names of too many tools that
+// were never tried with it.
+func (c checker) address(setting string, address netip.Addr) {
+	if c.Need(setting) && !address.Is4() {
+		c.Report(setting, "%s is IPv6, which is not supported on the test network: want IPv4", address)
+		return
+	}
+	c.Check(setting, !address.IsUnspecified() && !address.IsMulticast() && !address.IsLoopback(), "%s is not the address of one host", address)
 }
 
 func (c checker) login(at, user, keyFile string, hostKeys []string) {
@@ -133,17 +179,18 @@ func (c checker) login(at, user, keyFile string, hostKeys []string) {
 }
 
 func (c checker) guest(guest *Guest) {
-	c.Check("guest.mode", guest.Mode == Workers || guest.Mode == Agentless, "%q is neither %s nor %s", guest.Mode, Workers, Agentless)
-	c.Check("guest.disk", strings.HasPrefix(guest.Disk, "/dev/") && interfaceForm.MatchString(path.Base(guest.Disk)) && path.Dir(guest.Disk) == "/dev",
-		"%q is no path of a disk, such as /dev/vda", guest.Disk)
+	c.mode("guest.mode", guest.Mode)
+	c.Check("guest.disk", diskForm.MatchString(guest.Disk), "%q is no path of a disk, such as /dev/vda", guest.Disk)
 	c.Check("guest.nic", interfaceForm.MatchString(guest.NIC), "%q is no name of a network interface", guest.NIC)
-	c.Check("guest.console", interfaceForm.MatchString(guest.Console), "%q is no name of a console, such as ttyS0", guest.Console)
+	c.Check("guest.console", consoleForm.MatchString(guest.Console), "%q is no name of a console, such as ttyS0", guest.Console)
 	c.absolute("guest.kernel", guest.Kernel)
 	c.absolute("guest.ramdisk", guest.Ramdisk)
 	c.check("guest.memory_mib", guest.MemoryMiB > 0 && guest.MemoryMiB <= maxMemoryMiB,
 		"%d MiB: want 1 to %d", guest.MemoryMiB, maxMemoryMiB)
-	c.check("guest.address", usable(guest.Address.Addr()) && guest.Address.Addr() != guest.Address.Masked().Addr(),
-		"%s is not the address of one host", guest.Address)
+	c.address("guest.address", guest.Address.Addr())
+	if c.Clean("guest.address") {
+		c.Check("guest.address", guest.Address.Addr() != guest.Address.Masked().Addr(), "%s is not the address of one host", guest.Address)
+	}
 	c.Check("guest.heartbeat_ms", guest.HeartbeatMs >= 1 && guest.HeartbeatMs <= maxHeartbeatMs,
 		"%d: want 1 to %d", guest.HeartbeatMs, maxHeartbeatMs)
 	c.check("guest.mtu", guest.MTU >= minMTU && guest.MTU <= maxMTU, "%d: want %d to %d", guest.MTU, minMTU, maxMTU)
@@ -161,7 +208,7 @@ func (c checker) distinct(setting string, of func(*Host) string, inventory *Inve
 			continue
 		}
 		if other, taken := first[of(host)]; taken {
-			c.check(at, false, "%q is %s's already", of(host), other)
+			c.Check(at, false, "%q is %s's already", of(host), other)
 			continue
 		}
 		first[of(host)] = fmt.Sprintf("machines[%d]", i)
@@ -171,30 +218,23 @@ func (c checker) distinct(setting string, of func(*Host) string, inventory *Inve
 // network checks that the guest's network is the machines' one: nothing routes
 // between them.
 func (c checker) network(inventory *Inventory) {
-	if !c.Given("guest.address") {
+	if !c.Clean("guest.address") {
 		return
 	}
 	guest := inventory.Guest.Address
 	for i := range inventory.Machines {
 		host, at := &inventory.Machines[i], fmt.Sprintf("machines[%d]", i)
-		if !c.Given(at + ".address") {
+		if !c.Given(at+".address") || !c.Clean(at+".address") {
 			continue
 		}
-		c.check("guest.address", guest.Contains(host.Address), "%s is not in one network with %s.address %s", guest, at, host.Address)
-		c.check("guest.address", guest.Addr() != host.Address, "%s is %s's already", guest.Addr(), at)
+		c.Check("guest.address", guest.Contains(host.Address), "%s is not in one network with %s.address %s", guest, at, host.Address)
+		c.Check("guest.address", guest.Addr() != host.Address, "%s is %s's already", guest.Addr(), at)
 	}
 }
 
 func (c checker) absolute(setting, value string) {
 	c.check(setting, path.IsAbs(value) && path.Clean(value) == value && value != "/",
 		"%q is not a plain absolute path", value)
-}
-
-// usable says whether an address is that of one host. IPv6 is refused: addresses
-// stand in the command lines, exports and names of too many tools that were
-// never tried with it.
-func usable(address netip.Addr) bool {
-	return address.IsValid() && !address.IsUnspecified() && !address.IsMulticast() && !address.IsLoopback() && address.Is4()
 }
 
 func isHostPort(address string) bool {

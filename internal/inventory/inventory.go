@@ -10,6 +10,7 @@ package inventory
 import (
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Version of the file format.
@@ -47,7 +48,24 @@ const (
 )
 
 // Capabilities are all of them: what a machine can when its entry says nothing.
-var Capabilities = []Capability{Shell, Worker, Witness, Clock, Beats, Counters}
+var Capabilities = CapabilityList{Shell, Worker, Witness, Clock, Beats, Counters}
+
+// CapabilityList is what a machine can. Nil stands for all Capabilities in an
+// inventory that is to be saved; a loaded one has no nil list.
+type CapabilityList []Capability
+
+// IsZero says whether a file leaves the list out. An empty one is written: it
+// says that the machine can nothing.
+func (l CapabilityList) IsZero() bool { return l == nil }
+
+// String is the capabilities as one reads them in a sentence.
+func (l CapabilityList) String() string {
+	names := make([]string, len(l))
+	for i, capability := range l {
+		names[i] = string(capability)
+	}
+	return strings.Join(names, ", ")
+}
 
 // Inventory is one testbed.
 type Inventory struct {
@@ -73,24 +91,26 @@ type Sites struct {
 // Host is one machine of the testbed.
 type Host struct {
 	Name string `yaml:"name"`
-	// Can is what the machine can; all Capabilities when it is left out, none
-	// when it is empty.
-	Can []Capability `yaml:"can,omitempty"`
-	// Mode of this machine; the testbed's when it is left out.
+	// Can is what the machine can. Load fills in all Capabilities where it is
+	// left out; an empty list means none.
+	Can CapabilityList `yaml:"can,omitempty"`
+	// Mode of this machine. Load fills in the testbed's where it is left out.
 	Mode string `yaml:"mode,omitempty"`
 	SSH  SSH    `yaml:"ssh"`
 	// Address on the test network, which storage and migrations use.
 	Address netip.Addr `yaml:"address"`
-	// Bridge is the host's bridge on the test network (sites only).
+	// Bridge is the host's bridge on the test network (the sites' hosts only).
 	Bridge string `yaml:"bridge,omitempty"`
 	// DataDir is a folder for the disks under test and for our own state.
 	DataDir string `yaml:"data_dir"`
 	// Transport of outgoing migrations, for hypervisors that leave the choice:
-	// "tcp" (unencrypted, fast) or "ssh" (the hosts' own keys). Sites only.
+	// "tcp" (unencrypted, fast) or "ssh" (the hosts' own keys). The sites'
+	// hosts only.
 	Transport string `yaml:"transport,omitempty"`
 }
 
-// Has says whether the machine can do something.
+// Has says whether the machine can do something. An agentless one has no
+// worker, whatever it can.
 func (h *Host) Has(capability Capability) bool {
 	if capability == Worker && h.Mode == Agentless {
 		return false
@@ -114,7 +134,7 @@ type WAN struct {
 
 // Guest is the measured guest.
 type Guest struct {
-	Mode    string `yaml:"mode,omitempty"` // the testbed's when it is left out
+	Mode    string `yaml:"mode,omitempty"` // Load fills in the testbed's where it is left out
 	Kernel  string `yaml:"kernel"`         // path on both hypervisors
 	Ramdisk string `yaml:"ramdisk"`        // path on both hypervisors
 	// Disk, NIC and Console are the names of the disk under test, of the network
@@ -148,10 +168,10 @@ type GuestSSH struct {
 // names none.
 func (i *Inventory) SiteA() *Host { return i.Host(i.Sites.A) }
 
-// SiteB is the machine that runs the guest at site B.
+// SiteB is the machine that runs the guest at site B, or nil.
 func (i *Inventory) SiteB() *Host { return i.Host(i.Sites.B) }
 
-// Store is the storage server.
+// Store is the storage server, or nil.
 func (i *Inventory) Store() *Host { return i.Host(i.StoreName) }
 
 // IsSite says whether a machine runs the guest at one of the sites.
