@@ -90,13 +90,17 @@ func (f files) ReplaceFile(path string, data []byte, mode fs.FileMode) error {
 		return system.rename(temporary, path)
 	})
 	if err != nil {
-		f.discard(temporary)
+		f.discard(temporary, err)
 	}
 	return err
 }
 
-// discard removes a temporary file, even when the context has ended.
-func (f files) discard(temporary string) {
+// discard removes what may be left of a temporary file, even when the context has
+// ended.
+func (f files) discard(temporary string, why error) {
+	if errors.Is(why, ErrUnreachable) || errors.Is(why, ErrClosed) {
+		return // nothing has begun
+	}
 	f.ctx = context.WithoutCancel(f.ctx)
 	_ = f.Remove(temporary)
 }

@@ -95,7 +95,7 @@ func watch(ctx context.Context, limit time.Duration) *watched {
 	w := &watched{ctx: ctx, limit: limit}
 	w.timer = time.AfterFunc(limit, func() {
 		cancel(&interruption{
-			text:  fmt.Sprintf("no answer within %s; is a disk or a file server gone on which processes wait there (in state D)?", limit),
+			text:  fmt.Sprintf("no answer within %s: look there for a disk or a file server that is gone, and for processes in state D", limit),
 			cause: context.DeadlineExceeded,
 		})
 	})

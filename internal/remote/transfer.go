@@ -21,7 +21,7 @@ func upload(host files, localPath, hostPath string, mode fs.FileMode, progress f
 		})
 	})
 	if err != nil {
-		host.discard(temporary)
+		host.discard(temporary, err)
 	}
 	return err
 }
