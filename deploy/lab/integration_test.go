@@ -153,7 +153,7 @@ func shape60(ctx context.Context, t *testing.T, tb *testbed.Testbed) {
 	hostA, addressB := tb.Host(tb.Inventory.SiteA.Name), tb.Inventory.SiteB.Address
 	bare, err := wan.Measure(ctx, hostA, addressB, 10)
 	must(t, err)
-	must(t, tb.WAN().Shape(ctx, wan.Profile{Name: "test", RTT: 60 * time.Millisecond}, 30*time.Minute))
+	must(t, tb.WAN().Shape(ctx, "a test", wan.Profile{Name: "test", RTT: 60 * time.Millisecond}, 30*time.Minute))
 	shaped, err := wan.Measure(ctx, hostA, addressB, 10)
 	must(t, err)
 	added := shaped.Min - bare.Min

@@ -23,6 +23,7 @@ const (
 // Measurements that cannot be trusted: tried again.
 const (
 	WANOutOfTolerance Code = "wan-out-of-tolerance" // the certificate
+	WANChanged        Code = "wan-changed"          // the path was changed by somebody during the trial
 	ClockUncertain    Code = "clock-uncertain"      // beyond the limit
 	ClockJumped       Code = "clock-jumped"         // a host's clock was set
 	WitnessDied       Code = "witness-died"         // one of the four ended, or has a hole

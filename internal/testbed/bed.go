@@ -77,11 +77,12 @@ type Hypervisor interface {
 	hypervisor.Migrator
 }
 
-// WAN is the path between the sites.
+// WAN is the path between the sites, which one owner holds at a time; see
+// wan.Shaper.
 type WAN interface {
-	Shape(ctx context.Context, profile wan.Profile, lease time.Duration) error
-	Renew(ctx context.Context, lease time.Duration) error
-	Clear(ctx context.Context) error
+	Shape(ctx context.Context, owner string, profile wan.Profile, lease time.Duration) error
+	Renew(ctx context.Context, owner string, profile wan.Profile, lease time.Duration) error
+	Clear(ctx context.Context, owner string) error
 }
 
 // Facts say what a testbed is made of; they go into the provenance of a trial.

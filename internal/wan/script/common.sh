@@ -2,6 +2,8 @@
 # POSIX shell, for dash and busybox alike. Where busybox has a lesser command of
 # the same name, the real one is called by its path.
 
+net=/sys/class/net
+
 fail() {
 	echo "$*" >&2
 	exit 1
@@ -24,12 +26,16 @@ now() {
 	seconds=${seconds%.*}
 }
 
-# read_lease sets lease_token, empty when there is no lease, and left, the
-# seconds until it ends.
+# read_lease sets lease_token, empty when there is no lease, left, the seconds
+# until it ends, lease_owner and lease_profile.
 read_lease() {
-	lease_token='' deadline=0
+	lease_token='' deadline=0 lease_owner='' lease_profile=''
 	if [ -e "$folder/lease" ]; then
-		read -r lease_token deadline < "$folder/lease"
+		{
+			read -r lease_token deadline
+			read -r lease_owner
+			read -r lease_profile
+		} < "$folder/lease"
 	fi
 	now
 	left=$((deadline - seconds))
@@ -46,7 +52,25 @@ root_qdisc() {
 
 # is_shaped says whether the root qdisc of interface $1 is ours.
 is_shaped() {
-	[ -e "/sys/class/net/$1" ] && [ "$(root_qdisc "$1")" = "netem $handle" ]
+	[ -e "$net/$1" ] && [ "$(root_qdisc "$1")" = "netem $handle" ]
+}
+
+# foreign_root prints kind and handle of the device's root qdisc where it is
+# neither ours nor the kernel's own choice.
+foreign_root() {
+	root=$(root_qdisc "$device")
+	case $root in
+	'' | *' 0:' | "netem $handle") ;;
+	*) echo "$root" ;;
+	esac
+}
+
+# is_redirected says whether what comes in by the device goes through our ifb.
+is_redirected() {
+	case $(/sbin/tc filter show dev "$device" ingress 2> /dev/null) in
+	*"Redirect to device $ifb)"*) return 0 ;;
+	esac
+	return 1
 }
 
 # has_ingress says whether the interface has an ingress qdisc, anybody's.
@@ -59,9 +83,9 @@ has_ingress() {
 
 # ports prints the device, and the other ports of its bridge where it is in one.
 ports() {
-	if [ -d "/sys/class/net/$device/master/brif" ]; then
-		ls -1 "/sys/class/net/$device/master/brif"
-	elif [ -e "/sys/class/net/$device" ]; then
+	if [ -d "$net/$device/master/brif" ]; then
+		ls -1 "$net/$device/master/brif"
+	elif [ -e "$net/$device" ]; then
 		echo "$device"
 	fi
 }
@@ -74,8 +98,8 @@ merging() {
 	for interface in $(ports); do
 		which_are_on generic-receive-offload large-receive-offload rx-gro-hw
 	done
-	if [ -d "/sys/class/net/$device/master/brif" ]; then
-		interface=$(readlink -f "/sys/class/net/$device/master")
+	if [ -d "$net/$device/master/brif" ]; then
+		interface=$(readlink -f "$net/$device/master")
 		interface=${interface##*/}
 		which_are_on generic-segmentation-offload tx-tcp-segmentation tx-tcp-ecn-segmentation \
 			tx-tcp-mangleid-segmentation tx-tcp6-segmentation
@@ -107,7 +131,7 @@ remember() {
 restore_offloads() {
 	[ -e "$folder/offloads" ] || return 0
 	while read -r interface feature; do
-		[ -e "/sys/class/net/$interface" ] || continue
+		[ -e "$net/$interface" ] || continue
 		/sbin/ethtool -K "$interface" "$feature" on > /dev/null 2>&1 || is_asked_for || return 1
 	done < "$folder/offloads"
 	rm "$folder/offloads"
@@ -130,8 +154,8 @@ clear_qdiscs() {
 	if is_shaped "$device"; then
 		/sbin/tc qdisc del dev "$device" root || return 1
 	fi
-	if [ -e "/sys/class/net/$ifb" ]; then
-		if [ -e "/sys/class/net/$device" ] && has_ingress; then
+	if [ -e "$net/$ifb" ]; then
+		if [ -e "$net/$device" ] && has_ingress; then
 			/sbin/tc qdisc del dev "$device" ingress || return 1
 		fi
 		/sbin/ip link del "$ifb" || return 1
