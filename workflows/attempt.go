@@ -160,6 +160,7 @@ func (a *attempt) measure(ctx workflow.Context) error {
 		a.enter(ctx, trial.After)
 		failed = a.wait(ctx, a.input.Phases.After)
 	}
+	failed = a.blameWAN(ctx, failed)
 	if class := wire.Of(failed); failed != nil && class != fault.TargetFailed && class != fault.Invalid {
 		return failed
 	}

@@ -9,6 +9,8 @@ import (
 	"heliotrope/activities/machine"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
@@ -111,8 +113,12 @@ func (a *attempt) link(ctx workflow.Context, name string) {
 	a.follow(ctx, "worker on "+name, ControllerQueue, true, links.Link, input)
 }
 
+func (a *attempt) shaping() machine.ShapingInput {
+	return machine.ShapingInput{Target: a.target(), Device: a.known.Swept.WANDevice}
+}
+
 func (a *attempt) shape(ctx workflow.Context) error {
-	input := machine.ShapingInput{Target: a.target(), Device: a.known.Swept.WANDevice}
+	input := a.shaping()
 	queue := a.queueOf(a.known.Swept.WANHost)
 	options := onMachine(queue, "shape the WAN: "+a.input.Trial.Cell.WAN)
 	if err := a.await(ctx, nil, a.step(options, shaping.Shape, input)); err != nil {
@@ -122,6 +128,21 @@ func (a *attempt) shape(ctx workflow.Context) error {
 		a.follow(ctx, "hold the WAN's shaping", queue, true, shaping.HoldWAN, input)
 	}
 	return nil
+}
+
+// blameWAN looks whether the path is still what was shaped when the target has
+// failed: then it is no result. When nobody can tell, it stays one: the path may
+// be away for the target's own reasons.
+func (a *attempt) blameWAN(ctx workflow.Context, failed error) error {
+	if failed == nil || wire.Of(failed) != fault.TargetFailed || a.simulated() ||
+		workflow.GetVersion(ctx, "blame the WAN", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return failed
+	}
+	options := onMachine(a.queueOf(a.known.Swept.WANHost), "see whether the WAN is what was shaped")
+	if err := a.call(ctx, options, shaping.CheckWAN, a.shaping()).Get(ctx, nil); err != nil && wire.Of(err) == fault.Invalid {
+		return err
+	}
+	return failed
 }
 
 // certify measures the path and the clocks; what it tells goes to certified.

@@ -66,6 +66,7 @@ func newStage(t *testing.T) *stage {
 		s.rows = append(s.rows, input.Known)
 		return activities.Concluded{Verdict: input.Known.Verdict, Cause: input.Known.Cause, Reason: input.Known.Reason}, nil
 	})
+	stub(s, "CheckWAN", func(machine.ShapingInput) (struct{}, error) { return struct{}{}, nil })
 	goesOn[activities.LinkInput](s, "Link")
 	goesOn[machine.ShapingInput](s, "HoldWAN")
 	goesOn[activities.Target](s, "FollowClocks")
@@ -312,6 +313,37 @@ func TestLostWrite(t *testing.T) {
 	if result.Verdict != trial.TargetFailed || result.Cause != cause.LostWrite || result.Attempts != 1 ||
 		!strings.Contains(result.Reason, "2 of 90 acknowledged writes are not on replica-a of host-a") {
 		t.Errorf("%+v", result)
+	}
+}
+
+// TestWANChanged: what was measured on another path is no measurement, and no
+// result either when the target has failed on it.
+func TestWANChanged(t *testing.T) {
+	changed := fault.Because(fault.Invalid, cause.WANChanged, errors.New("the path was changed by somebody: delay 2ms instead of 40ms"))
+	failed := fault.Because(fault.TargetFailed, cause.MigrationFailed, errors.New("did not converge"))
+	for name, fail := range map[string]map[string][]error{
+		"found by a renewal":                {"HoldWAN": {changed}},
+		"found after the target had failed": {"Migrate": {failed}, "CheckWAN": {changed}},
+		"held by another from the start":    {"Shape": {changed}},
+	} {
+		s := newStage(t)
+		input := realInput()
+		input.Limits.Attempts = 1
+		s.fail = fail
+		result := s.run(t, input)
+		if result.Verdict != trial.Invalid || result.Cause != cause.WANChanged || !strings.Contains(result.Reason, "delay 2ms instead of 40ms") {
+			t.Errorf("%s: %+v", name, result)
+		}
+		if s.count("HoldWAN") > 1 || s.count("Teardown") != 1 {
+			t.Errorf("%s: %v", name, s.calls)
+		}
+	}
+	for name, check := range map[string]error{"the path is as it was": nil, "nobody can tell": fault.As(fault.BadInput, errors.New("no host"))} {
+		s := newStage(t)
+		s.fail["Migrate"], s.fail["CheckWAN"] = []error{failed}, []error{check}
+		if result := s.run(t, realInput()); result.Verdict != trial.TargetFailed || result.Cause != cause.MigrationFailed || s.count("CheckWAN") != 1 {
+			t.Errorf("%s: %+v, %v", name, result, s.calls)
+		}
 	}
 }
 

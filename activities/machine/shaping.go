@@ -104,3 +104,12 @@ func (s *Shaping) HoldWAN(ctx context.Context, input ShapingInput) error {
 		}
 	}
 }
+
+// CheckWAN renews the lease once. It is for a failure of the target: a path that
+// somebody has changed since the last renewal may be all there is to it.
+func (s *Shaping) CheckWAN(ctx context.Context, input ShapingInput) error {
+	working, p, stop := StartPulse(ctx, 2*time.Minute)
+	defer stop()
+	p.Done(Step{Step: "see whether the WAN is what was shaped"})
+	return Result(working, s.with(working, input, Shaper.Renew))
+}
