@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/wan"
 )
 
@@ -87,4 +88,37 @@ func (l *lab) testChanged(t *testing.T, nothingLeft func(*testing.T)) {
 		t.Error(err)
 	}
 	nothingLeft(t)
+}
+
+// testCheck wants no problem on the testbed, and one for each that is made.
+func (l *lab) testCheck(t *testing.T, nothingLeft func(*testing.T)) {
+	if err := l.shaper.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	nothingLeft(t)
+	l.shape(t, "continental", time.Minute)
+	if err := l.shaper.Check(t.Context()); err != nil {
+		t.Errorf("our own shaping is taken for a stranger's: %v", err)
+	}
+	if err := l.shaper.Clear(t.Context(), owner); err != nil {
+		t.Error(err)
+	}
+	for _, stranger := range []struct{ set, remove, want string }{
+		{`/sbin/tc qdisc add dev "$1" root netem delay 5ms`, `/sbin/tc qdisc del dev "$1" root`, "the root qdisc is netem 8"},
+		{`/sbin/tc qdisc add dev "$1" ingress`, `/sbin/tc qdisc del dev "$1" ingress`, "an ingress qdisc that is not ours"},
+	} {
+		l.run(t, stranger.set, l.inventory.WAN.Device)
+		if err := l.shaper.Check(t.Context()); err == nil || !strings.Contains(err.Error(), stranger.want) {
+			t.Errorf("got %v, want %q", err, stranger.want)
+		}
+		l.run(t, stranger.remove, l.inventory.WAN.Device)
+		nothingLeft(t)
+	}
+	for device, want := range map[string]string{"lo": "lo is a port of no bridge", "nosuch0": "there is no network interface nosuch0"} {
+		inv := *l.inventory
+		inv.WAN = inventory.WAN{Host: l.inventory.WAN.Host, Device: device}
+		if err := wan.New(&inv, l.bridge).Check(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", device, err, want)
+		}
+	}
 }

@@ -160,6 +160,7 @@ func TestLabWAN(t *testing.T) {
 	t.Run("lease", func(t *testing.T) { l.testLease(t, nothingLeft) })
 	t.Run("owners", func(t *testing.T) { l.testOwners(t, nothingLeft) })
 	t.Run("changed under a lease", func(t *testing.T) { l.testChanged(t, nothingLeft) })
+	t.Run("check", func(t *testing.T) { l.testCheck(t, nothingLeft) })
 	t.Run("lost watchdog", func(t *testing.T) { l.testLostWatchdog(t, nothingLeft) })
 	t.Run("half a state", func(t *testing.T) { l.testHalfAState(t, before, nothingLeft) })
 	t.Run("strangers", func(t *testing.T) { l.testStrangers(t, nothingLeft) })

@@ -22,8 +22,9 @@ type State struct {
 	ToB, ToA *Queue
 	// Offloads are those on the bridging host that are on, each as "INTERFACE
 	// FEATURE" in ethtool's words, and have netem see many packets as one: its
-	// loss would come in bursts. None is while a lease is held.
-	Offloads []string
+	// loss would come in bursts. None is while a lease is held. Fixed are those
+	// that the driver cannot switch off.
+	Offloads, Fixed []string
 	// LeaseHeld says whether the shaping ends by itself, LeaseLeft when.
 	LeaseHeld bool
 	LeaseLeft time.Duration
@@ -108,7 +109,9 @@ func parseState(output []byte, handle string) (State, error) {
 	offloads, queues, _ := bytes.Cut(rest, []byte("\n"))
 	state := State{Profile: string(profile)}
 	for offload := range strings.SplitSeq(string(offloads), ",") {
-		if offload != "" {
+		if name, fixed := strings.CutSuffix(offload, " fixed"); fixed {
+			state.Fixed = append(state.Fixed, name)
+		} else if offload != "" {
 			state.Offloads = append(state.Offloads, offload)
 		}
 	}

@@ -81,39 +81,92 @@ has_ingress() {
 	return 1
 }
 
-# ports prints the device, and the other ports of its bridge where it is in one.
-ports() {
-	if [ -d "$net/$device/master/brif" ]; then
-		ls -1 "$net/$device/master/brif"
-	elif [ -e "$net/$device" ]; then
-		echo "$device"
+# find_bridge sets bridge to what the device is a port of, and kind to linux,
+# openvswitch or other; both are empty when it is on its own. In the kernel, the
+# ports of all bridges of Open vSwitch belong to ovs-system: which is whose, only
+# Open vSwitch knows. Its bridge is empty when it does not say.
+find_bridge() {
+	bridge='' kind=''
+	[ -e "$net/$device/master" ] || return 0
+	bridge=$(readlink -f "$net/$device/master")
+	bridge=${bridge##*/} kind=other
+	if [ -d "$net/$bridge/brif" ]; then
+		kind=linux
+	elif [ "$bridge" = ovs-system ]; then
+		kind=openvswitch
+		bridge=$(open_vswitch port-to-br "$device")
 	fi
 }
 
-# merging prints "INTERFACE FEATURE" for each offload that is on and would have
-# netem, or whoever counts there, see many packets as one: a port merges what it
-# receives, and the bridge hands on what the host itself sends before that is
-# cut into packets.
-merging() {
+open_vswitch() {
+	ovs-vsctl --timeout=10 "$@" 2> /dev/null
+}
+
+# ports prints the device, and the other ports of its bridge where it is in one.
+ports() {
+	case $kind in
+	linux) ls -1 "$net/$bridge/brif" ;;
+	openvswitch)
+		# Some have no interface in the kernel, such as patches.
+		for port in $(open_vswitch list-ports "$bridge" || echo "$device"); do
+			if [ -e "$net/$port" ]; then
+				echo "$port"
+			fi
+		done
+		;;
+	*)
+		if [ -e "$net/$device" ]; then
+			echo "$device"
+		fi
+		;;
+	esac
+}
+
+# all_merging prints "INTERFACE FEATURE" for each offload that is on and would
+# have netem, or whoever counts there, see many packets as one: a port merges what
+# it receives, and the bridge hands on what the host itself sends before that is
+# cut into packets. Behind it stands "fixed" where it cannot be switched off.
+all_merging() {
+	find_bridge
 	for interface in $(ports); do
 		which_are_on generic-receive-offload large-receive-offload rx-gro-hw
 	done
-	if [ -d "$net/$device/master/brif" ]; then
-		interface=$(readlink -f "$net/$device/master")
-		interface=${interface##*/}
+	case $kind:$bridge in
+	linux:?* | openvswitch:?*)
+		interface=$bridge
 		which_are_on generic-segmentation-offload tx-tcp-segmentation tx-tcp-ecn-segmentation \
 			tx-tcp-mangleid-segmentation tx-tcp6-segmentation
-	fi
+		;;
+	esac
+}
+
+# merging prints those that can be switched off, and always_merging the others.
+merging() {
+	all_merging | grep -v ' fixed$'
+}
+
+always_merging() {
+	all_merging | grep ' fixed$'
 }
 
 # which_are_on prints those of the features that are on at $interface.
 which_are_on() {
-	/sbin/ethtool -k "$interface" | while read -r feature value _; do
+	features | while read -r feature value note; do
 		feature=${feature%:}
 		case "$value $* " in
-		on*" $feature "*) echo "$interface $feature" ;;
+		on*" $feature "*)
+			case $note in
+			*fixed*) echo "$interface $feature fixed" ;;
+			*) echo "$interface $feature" ;;
+			esac
+			;;
 		esac
 	done
+}
+
+# features prints the offloads of $interface.
+features() {
+	/sbin/ethtool -k "$interface"
 }
 
 # remember adds the lines of its input to those offloads that are to be switched
@@ -140,7 +193,7 @@ restore_offloads() {
 # is_asked_for says whether $feature is on at $interface, or will be as soon as
 # it can be: a bridge has only what one of its ports has.
 is_asked_for() {
-	/sbin/ethtool -k "$interface" | grep -q -E "^[[:space:]]*$feature: (on|off \[requested on\])"
+	features | grep -q -E "^[[:space:]]*$feature: (on|off \[requested on\])"
 }
 
 # clear_shaping leaves everything as it was before the first Shape.

@@ -17,6 +17,7 @@ main() {
 	renew) renew "$@" ;;
 	clear) clear ;;
 	state) state ;;
+	check) check ;;
 	*) fail "no operation $operation" ;;
 	esac
 }
@@ -180,7 +181,7 @@ state() {
 	fi
 	echo "$lease_profile"
 	if [ -x /sbin/ethtool ]; then
-		merging | tr '\n' ,
+		all_merging | tr '\n' ,
 	fi
 	echo
 	/sbin/tc -s -j qdisc show dev "$device" || exit 1
@@ -188,6 +189,42 @@ state() {
 		echo
 		/sbin/tc -s -j qdisc show dev "$ifb" || exit 1
 	fi
+}
+
+# check prints what there is, a fact a line: a word, and what belongs to it. It
+# changes nothing, and loads nothing.
+check() {
+	echo "tc $(/sbin/tc -V 2>&1)"
+	for module in sch_netem sch_ingress ifb cls_matchall act_mirred; do
+		[ -e "/sys/module/$module" ] || /sbin/modprobe -n -q "$module" || echo "no-module $module"
+	done
+	if [ ! -e "$net/$device" ]; then
+		echo no-device
+		return 0
+	fi
+	find_bridge
+	echo "bridge $kind $bridge"
+	root=$(foreign_root)
+	[ -z "$root" ] || echo "root $root"
+	if has_ingress && [ ! -e "$net/$ifb" ]; then
+		echo ingress
+	fi
+	if [ ! -x /sbin/ethtool ]; then
+		echo no-ethtool
+		return 0
+	fi
+	always_merging | while read -r interface feature _; do
+		echo "fixed $interface $feature $(driver)"
+	done
+}
+
+# driver prints driver and address of $interface's card.
+driver() {
+	/sbin/ethtool -i "$interface" | while read -r key value; do
+		case $key in
+		driver: | bus-info:) printf '%s ' "$value" ;;
+		esac
+	done
 }
 
 main "$@"
