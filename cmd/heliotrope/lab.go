@@ -54,7 +54,6 @@ func (c *labCommand) open() (*lab.Lab, error) { return lab.Open(c.baseDir, c.nam
 
 func (c *labCommand) up() *cobra.Command {
 	options := lab.DefaultOptions()
-	recipe := image.DefaultRecipe()
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "up",
@@ -74,7 +73,7 @@ runs already is found. On failure nothing is left running.`,
 			}
 			log := newLog(cmd.ErrOrStderr())
 			l, err := lab.Up(cmd.Context(), lab.UpRequest{
-				BaseDir: c.baseDir, Options: options, Cache: cache, Recipe: recipe,
+				BaseDir: c.baseDir, Options: options, Cache: cache,
 				Progress: func(text string) { log.Info().Str("testbed", c.name).Msg(text) },
 			})
 			if err != nil {
@@ -84,13 +83,14 @@ runs already is found. On failure nothing is left running.`,
 		},
 	}
 	flags := cmd.Flags()
+	flags.StringVar(&options.Hypervisor, "hypervisor", options.Hypervisor, "of the two hosts: "+strings.Join(lab.Hypervisors(), " or "))
 	flags.IntVar(&options.MemoryMiB, "memory", options.MemoryMiB, "memory of each node, MiB")
 	flags.IntVar(&options.DataMiB, "data-memory", options.DataMiB, "part of each node's memory for the disks under test, MiB")
 	flags.IntVar(&options.GuestMiB, "guest-memory", options.GuestMiB, "default memory of the measured guest, MiB")
 	flags.IntVar(&options.MTU, "mtu", options.MTU, "MTU of the test network, bytes")
 	flags.StringVar((*string)(&options.Accel), "accel", string(options.Accel), "auto (a bounded trial decides), kvm or tcg")
 	flags.IntVar(&options.FirstPort, "first-port", options.FirstPort, "first of three ports on 127.0.0.1 for the nodes' ssh; 0: any free ones")
-	flags.StringVar(&recipe.Mirror, "debian-mirror", recipe.Mirror, "package archive for the image; empty: the default of mmdebstrap")
+	flags.StringVar(&options.Mirror, "debian-mirror", options.Mirror, "package archive for the image; empty: the default of mmdebstrap")
 	flags.BoolVar(&asJSON, "json", false, "print the testbed as JSON")
 	return cmd
 }
@@ -148,7 +148,7 @@ func statusTable(out io.Writer, status lab.Status) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", node.Name, state, node.SSH, node.Address, pid)
 	}
-	fmt.Fprintf(w, "\ntestbed %s (%s), inventory: %s\n", status.Name, status.Accel, status.Inventory)
+	fmt.Fprintf(w, "\ntestbed %s (%s, %s), inventory: %s\n", status.Name, status.Hypervisor, status.Accel, status.Inventory)
 	return w.Flush()
 }
 

@@ -95,8 +95,7 @@ func labUp(ctx context.Context, l *lab.Lab, progress func(string)) error {
 	if err != nil {
 		return err
 	}
-	_, err = lab.Up(ctx, lab.UpRequest{BaseDir: filepath.Dir(l.Dir), Options: l.Options, Cache: cache,
-		Recipe: image.DefaultRecipe(), Progress: progress})
+	_, err = lab.Up(ctx, lab.UpRequest{BaseDir: filepath.Dir(l.Dir), Options: l.Options, Cache: cache, Progress: progress})
 	return err
 }
 

@@ -26,25 +26,37 @@ import (
 // with `make bench-lab` on a machine that does nothing else, once each
 // (-benchtime 1x).
 
-// BenchmarkImage makes the image from nothing, packages included.
+// BenchmarkImage makes each hypervisor's image from nothing, packages included.
 func BenchmarkImage(b *testing.B) {
-	for b.Loop() {
-		cache := image.Cache{Dir: b.TempDir()}
-		if _, err := cache.Ensure(context.Background(), image.DefaultRecipe(), func(string) {}); err != nil {
-			b.Fatal(err)
-		}
+	for _, hypervisor := range lab.Hypervisors() {
+		recipe, _ := image.RecipeOf(hypervisor)
+		b.Run(hypervisor, func(b *testing.B) {
+			for b.Loop() {
+				cache := image.Cache{Dir: b.TempDir()}
+				_, err := cache.Ensure(context.Background(), recipe, func(string) {})
+				must(b, err)
+			}
+		})
 	}
 }
 
 // BenchmarkUp starts a testbed of its own with the image cached.
 func BenchmarkUp(b *testing.B) {
+	for _, hypervisor := range lab.Hypervisors() {
+		b.Run(hypervisor, func(b *testing.B) { benchmarkUp(b, hypervisor) })
+	}
+}
+
+func benchmarkUp(b *testing.B, hypervisor string) {
+	b.Helper()
 	cache, err := image.DefaultCache()
 	must(b, err)
-	_, err = cache.Ensure(context.Background(), image.DefaultRecipe(), func(string) {})
+	recipe, _ := image.RecipeOf(hypervisor)
+	_, err = cache.Ensure(context.Background(), recipe, func(string) {})
 	must(b, err)
 	options := lab.DefaultOptions()
-	options.Name = "bench-up"
-	request := lab.UpRequest{BaseDir: b.TempDir(), Options: options, Cache: cache, Recipe: image.DefaultRecipe(), Progress: func(string) {}}
+	options.Name, options.Hypervisor = "bench-up", hypervisor
+	request := lab.UpRequest{BaseDir: b.TempDir(), Options: options, Cache: cache, Progress: func(string) {}}
 	for b.Loop() {
 		l, err := lab.Up(context.Background(), request)
 		must(b, err)

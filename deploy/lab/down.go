@@ -81,11 +81,12 @@ type NodeStatus struct {
 
 // Status is a testbed as it is now.
 type Status struct {
-	Name      string       `json:"name"`
-	Up        bool         `json:"up"` // every node is ready
-	Accel     Accel        `json:"accel"`
-	Inventory string       `json:"inventory"`
-	Nodes     []NodeStatus `json:"nodes"`
+	Name       string       `json:"name"`
+	Up         bool         `json:"up"` // every node is ready
+	Hypervisor string       `json:"hypervisor"`
+	Accel      Accel        `json:"accel"`
+	Inventory  string       `json:"inventory"`
+	Nodes      []NodeStatus `json:"nodes"`
 }
 
 // statusLimit is how long a node may take to answer before it counts as not
@@ -96,8 +97,8 @@ const statusLimit = 20 * time.Second
 func (l *Lab) Status(ctx context.Context) Status {
 	ctx, cancel := context.WithTimeout(ctx, statusLimit)
 	defer cancel()
-	status := Status{Name: l.Options.Name, Up: true, Accel: l.Options.Accel, Inventory: l.InventoryPath(),
-		Nodes: make([]NodeStatus, len(NodeNames))}
+	status := Status{Name: l.Options.Name, Up: true, Hypervisor: l.Options.Hypervisor, Accel: l.Options.Accel,
+		Inventory: l.InventoryPath(), Nodes: make([]NodeStatus, len(NodeNames))}
 	var asking sync.WaitGroup
 	for i, name := range NodeNames {
 		asking.Go(func() { status.Nodes[i] = l.nodeStatus(ctx, name) })

@@ -77,9 +77,10 @@ func xenArgs(img image.Image, extra ...string) []string {
 	}
 }
 
-func linuxArgs(img image.Image) []string {
+// linuxArgs boot the nodes' kernel without a hypervisor beneath it.
+func linuxArgs(img image.Image, extra ...string) []string {
 	return []string{
-		"-kernel", img.Path(image.NodeKernelFile), "-append", kernelCmdline("ttyS0"),
+		"-kernel", img.Path(image.NodeKernelFile), "-append", kernelCmdline("ttyS0", extra...),
 		"-initrd", img.Path(image.NodeInitrdFile),
 	}
 }
@@ -100,5 +101,5 @@ func nodeArgs(n node, o Options, img image.Image, sshPort int) []string {
 	case HostB:
 		args = append(args, linkArgs("test", "site-b.sock", false, "52:54:00:12:01:0b")...)
 	}
-	return append(args, xenArgs(img)...)
+	return append(args, o.flavour().boot(img)...)
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -151,13 +152,14 @@ func (l *Lab) writeSeed(name string, ring keyring, img image.Image) error {
 }
 
 func (l *Lab) seedFiles(name string, ring keyring, img image.Image) ([]seedFile, error) {
-	role := "xen"
+	role := "host"
 	if name == Store {
 		role = "store"
 	}
-	var known strings.Builder
+	var known, hosts strings.Builder
 	for _, other := range NodeNames {
 		fmt.Fprintf(&known, "%s,%s %s\n", other, addresses[other], ring.authorized(nodeHostKey(other)))
+		fmt.Fprintf(&hosts, "%s %s\n", addresses[other], other)
 	}
 	hostKey, err := ring.private(nodeHostKey(name))
 	if err != nil {
@@ -171,6 +173,8 @@ func (l *Lab) seedFiles(name string, ring keyring, img image.Image) ([]seedFile,
 		name, role, addresses[name], guestAddress.Bits(), bridgeMACs[name], l.Options.MTU, l.Options.DataMiB)
 	files := []seedFile{
 		{"etc/heliotrope/node.conf", []byte(conf), 0o644},
+		{"etc/hosts", []byte("127.0.0.1 localhost\n" + hosts.String()), 0o644},
+		{"etc/machine-id", machineID(l.node(name)), 0o444},
 		{"etc/ssh/ssh_host_ed25519_key", hostKey, 0o600},
 		{"etc/ssh/ssh_known_hosts", []byte(known.String()), 0o644},
 		{"root/.ssh/authorized_keys", []byte(ring.authorized(controllerKey) + "\n" + ring.authorized(sitesKey) + "\n"), 0o600},
@@ -190,6 +194,13 @@ func (l *Lab) seedFiles(name string, ring keyring, img image.Image) ([]seedFile,
 	return append(files, seedFile{strings.TrimPrefix(guestRamdisk, "/"), append(ramdisk, identity...), 0o600}), nil
 }
 
+// machineID is the node's identity (machine-id(5)), by which libvirt tells two
+// hosts apart.
+func machineID(n node) []byte {
+	sum := sha256.Sum256([]byte(n.title()))
+	return fmt.Appendf(nil, "%x\n", sum[:16])
+}
+
 // guestRamdisk is the guest's initramfs with this testbed's keys, on a node.
 const guestRamdisk = "/etc/heliotrope/" + image.GuestInitrdFile
 
@@ -206,7 +217,7 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 	}
 	hypervisor := func(name string) inventory.Host {
 		h := host(name)
-		h.Bridge, h.Hypervisor, h.Transport = "br0", "xen", "tcp"
+		h.Bridge, h.Hypervisor, h.Transport = "br0", l.Options.Hypervisor, l.Options.flavour().transport
 		return h
 	}
 	inv := inventory.Inventory{

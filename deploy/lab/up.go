@@ -24,7 +24,6 @@ type UpRequest struct {
 	BaseDir  string
 	Options  Options
 	Cache    image.Cache
-	Recipe   image.Recipe
 	Progress func(string) // told what is happening, in a few words; may be called concurrently
 }
 
@@ -99,7 +98,7 @@ func (l *Lab) alreadyUp(ctx context.Context, request UpRequest) (*Lab, error) {
 }
 
 func (l *Lab) startAll(ctx context.Context, request UpRequest) error {
-	img, err := l.ensureImage(ctx, request.Cache, request.Recipe, request.Progress)
+	img, err := l.ensureImage(ctx, request.Cache, request.Progress)
 	if err != nil {
 		return err
 	}
@@ -229,14 +228,6 @@ func (l *Lab) awaitAll(ctx context.Context, ended map[string]<-chan error, progr
 	return errors.Join(errs...)
 }
 
-// Probe is the command that shows that a node is ready for work.
-func probe(name string) []string {
-	if name == Store {
-		return []string{"test", "-d", "/sys/kernel/config"}
-	}
-	return []string{"xl", "list"}
-}
-
 // awaitReady waits until the node's boot has ended and it answers over ssh.
 func (l *Lab) awaitReady(ctx context.Context, name string, ended <-chan error) error {
 	limited, cancel := context.WithTimeout(ctx, readyLimit)
@@ -280,5 +271,5 @@ func (l *Lab) probe(ctx context.Context, name string) error {
 		return err
 	}
 	defer host.Close() //nolint:errcheck // only asked
-	return remote.WaitReady(ctx, host, probe(name)...)
+	return remote.WaitReady(ctx, host, l.Options.flavour().probe(name)...)
 }

@@ -19,9 +19,6 @@ import (
 // tree, the packages themselves and the file system made of them.
 const buildSpaceBytes = 3 << 30
 
-// rootSizeBytes is the size of the nodes' root file system (sparse).
-const rootSizeBytes = 1 << 30
-
 type builder struct {
 	recipe   Recipe
 	dir      string // where the image's files are made
@@ -73,7 +70,7 @@ func (b *builder) extract(ctx context.Context) error {
 	return err
 }
 
-// kernels finds the two kernels, and writes them and Xen uncompressed: under
+// kernels finds the two kernels, and writes them and, in an image of Xen, Xen uncompressed: under
 // emulation their own decompressors would take many seconds of every boot.
 func (b *builder) kernels(ctx context.Context) error {
 	boot := filepath.Join(b.tree, "boot")
@@ -95,6 +92,9 @@ func (b *builder) kernels(ctx context.Context) error {
 	}
 	if b.nodeRelease == "" || b.guestRelease == "" {
 		return fmt.Errorf("expected one ordinary and one cloud kernel in %s, found %v", boot, images)
+	}
+	if b.recipe.Hypervisor != Xen {
+		return nil
 	}
 	hypervisors, err := filepath.Glob(filepath.Join(boot, "xen-*.gz"))
 	if err != nil {
@@ -144,8 +144,10 @@ func (b *builder) layout(context.Context) error {
 	if err := b.linkApplets(); err != nil {
 		return err
 	}
-	if err := copyOverlay("node", b.tree); err != nil {
-		return err
+	for _, overlay := range []string{"node", b.recipe.Hypervisor} {
+		if err := copyOverlay(overlay, b.tree); err != nil {
+			return err
+		}
 	}
 	guestDir := filepath.Join(b.tree, NodeGuestDir)
 	if err := os.MkdirAll(guestDir, 0o755); err != nil {
@@ -186,7 +188,7 @@ func (b *builder) rootFileSystem(ctx context.Context) error {
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		return err
 	}
-	if err := os.Truncate(path, rootSizeBytes); err != nil {
+	if err := os.Truncate(path, b.recipe.RootBytes); err != nil {
 		return err
 	}
 	// fakeroot shows the tree's files as root's, and so mke2fs stores them.
