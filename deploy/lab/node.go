@@ -65,6 +65,15 @@ func (n node) running() bool {
 	return err == nil && len(pids) > 0
 }
 
+// newConsole begins a console log, and keeps the one before it: it may tell
+// why a node died.
+func (n node) newConsole() error {
+	if err := os.Rename(n.console(), n.console()+".before"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(n.console(), nil, 0o600)
+}
+
 // start starts the node's QEMU in a session, and so a process group, of its
 // own, and returns the channel on which its early end would be told.
 func (n node) start(args []string) (<-chan error, error) {

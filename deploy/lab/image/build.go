@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -115,7 +116,7 @@ var unwanted = []string{"usr/share/doc", "usr/share/locale", "usr/share/man", "u
 // layout removes what no node needs and adds what Debian's maintainer scripts
 // or our own boot would.
 func (b *builder) layout(context.Context) error {
-	for _, pattern := range unwanted {
+	for _, pattern := range slices.Concat(unwanted, b.recipe.Unwanted) {
 		paths, err := filepath.Glob(filepath.Join(b.tree, pattern))
 		if err != nil {
 			return err

@@ -223,6 +223,7 @@ type Recipe struct {
 	Mirror     string   // package archive; empty means mmdebstrap's default for the suite
 	Packages   []string // Debian packages of the nodes, dependencies are added
 	Modules    []string // kernel modules of the nodes, dependencies are added
+	Unwanted   []string // patterns of files of the packages that the nodes do without
 	RootBytes  int64    // size of the nodes' root file system (sparse)
 }
 
@@ -230,8 +231,8 @@ type Recipe struct {
 // files that are laid over its packages, and the builder's own source.
 func (r Recipe) Hash() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n%s\n%d\n", r.Hypervisor, r.Suite, r.Mirror,
-		strings.Join(r.Packages, ","), strings.Join(r.Modules, ","), r.RootBytes)
+	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n%s\n%s\n%d\n", r.Hypervisor, r.Suite, r.Mirror,
+		strings.Join(r.Packages, ","), strings.Join(r.Modules, ","), strings.Join(r.Unwanted, ","), r.RootBytes)
 	for _, overlay := range []string{"node", "initrd", "guest", r.Hypervisor} {
 		hashTree(h, overlays, overlay)
 	}

@@ -32,6 +32,15 @@ var recipes = map[string]Recipe{
 	KVM: common(Recipe{
 		Hypervisor: KVM,
 		Packages:   []string{"qemu-system-x86", "qemu-utils", "seabios", "libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients"},
+		// libvirtd asks each QEMU that it finds what it can, and QEMU then loads
+		// all its modules; some drivers want what no node has (dnsmasq, D-Bus, udev).
+		Unwanted: []string{"usr/bin/qemu-system-i386", "usr/bin/qemu-system-x86_64-microvm",
+			"usr/lib/x86_64-linux-gnu/qemu/audio-*", "usr/lib/x86_64-linux-gnu/qemu/chardev-*",
+			"usr/lib/x86_64-linux-gnu/qemu/hw-*", "usr/lib/x86_64-linux-gnu/qemu/ui-*",
+			"usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_interface.so",
+			"usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_network.so",
+			"usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_nodedev.so",
+			"usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_nwfilter.so"},
 		Modules:    []string{"kvm", "kvm-amd", "kvm-intel", "tun", "tap", "vhost", "vhost_net"},
 		RootBytes:  1 << 30,
 	}),
