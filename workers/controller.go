@@ -6,6 +6,7 @@
 package workers
 
 import (
+	"context"
 	"crypto/tls"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
+	"heliotrope/activities"
+	"heliotrope/internal/trial"
 	"heliotrope/workflows"
 )
 
@@ -35,8 +38,12 @@ type ControllerOptions struct {
 	Namespace       string
 	// TLS, when set, is how to speak to the frontend in their place.
 	TLS *tls.Config
-	// RaiseLane has a lane's emulated testbed up; nil where there is none.
+	// RaiseLane has a lane's emulated testbed up before a trial, and ends those
+	// that take turns with it; nil where there is none.
 	RaiseLane activities.Raiser
+	// Revive, when set, starts what died of an emulated lane's testbed, and
+	// returns at once when all of it runs.
+	Revive func(context.Context, trial.Lane) error
 }
 
 // Controller is the worker that runs workflows and the controller's own

@@ -1,11 +1,14 @@
 package workers
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -111,6 +114,35 @@ func TestPoolKeepsConnections(t *testing.T) {
 	}
 	if _, err := p.open(t.Context(), lane, trial.Ref{}); wire.Of(err) != fault.Infrastructure {
 		t.Errorf("no inventory: %v", err)
+	}
+}
+
+// TestPoolRevives: what died of an emulated testbed is started before anything
+// is asked of it; other testbeds are nobody's to start.
+func TestPoolRevives(t *testing.T) {
+	path := newInventory(t)
+	var revived []string
+	failure := errors.New("no port is free")
+	p := &pool{testbeds: map[string]*pooled{}, revive: func(_ context.Context, lane trial.Lane) error {
+		revived = append(revived, lane.Name)
+		if lane.Name == "broken" {
+			return failure
+		}
+		return nil
+	}}
+	for _, lane := range []trial.Lane{{Name: "real", Kind: inventory.Hardware}, {Name: "model", Kind: inventory.Simulated},
+		{Name: "emulated", Kind: inventory.Emulated}} {
+		lane.Inventory = path
+		if _, err := p.open(t.Context(), lane, trial.Ref{}); err != nil {
+			t.Errorf("%s: %v", lane.Name, err)
+		}
+	}
+	if !slices.Equal(revived, []string{"emulated"}) {
+		t.Errorf("revived: %v", revived)
+	}
+	_, err := p.open(t.Context(), trial.Lane{Name: "broken", Kind: inventory.Emulated, Inventory: path}, trial.Ref{})
+	if !errors.Is(err, failure) || wire.Of(err) != fault.Infrastructure {
+		t.Errorf("error: %v", err)
 	}
 }
 

@@ -103,8 +103,8 @@ func (r *runner) finish(ctx workflow.Context, failed error) (CampaignResult, err
 func (r *runner) leave(ctx workflow.Context) error {
 	var errs []error
 	for _, lane := range r.input.Lanes {
-		// The testbeds that take turns with it are down, and emulated.
-		if !lane.Workers() {
+		// Testbeds that take turns are emulated, and all but one are down.
+		if !lane.Workers() || len(lane.Others) > 0 {
 			continue
 		}
 		options := workflow.WithActivityOptions(ctx, onTestbed("remove the worker from the hosts of "+lane.Name))

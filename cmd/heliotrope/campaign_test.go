@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"heliotrope/deploy/lab"
 	"heliotrope/deploy/temporal"
 	"heliotrope/internal/record"
 	"heliotrope/internal/trial"
@@ -307,7 +308,7 @@ func awaitBeats(t *testing.T) snapshot {
 }
 
 // TestTestbedInUse holds that no campaign is started on a testbed on which
-// another one runs.
+// another one runs, and that such a testbed is not ended by mistake.
 func TestTestbedInUse(t *testing.T) {
 	c, _ := serveStandIn(t)
 	input := workflows.CampaignInput{Name: "first", Lanes: []workflows.Lane{{Name: "lab-1", Inventory: "/x/lab-1.yaml"}}}
@@ -323,6 +324,18 @@ func TestTestbedInUse(t *testing.T) {
 	found.add(err)
 	if len(found.bad) != 1 || !strings.Contains(err.Error(), "in use by campaign first") {
 		t.Errorf("%v", err)
+	}
+	used, unused := &lab.Lab{Dir: "/x/used"}, &lab.Lab{Dir: "/x/unused"}
+	input = workflows.CampaignInput{Name: "on-a-lab", Lanes: []workflows.Lane{{Name: "used", Inventory: used.InventoryPath()}}}
+	if err := s.startCampaign(t.Context(), input); err != nil {
+		t.Fatal(err)
+	}
+	err = s.refuseUsed(t.Context(), used)
+	if err == nil || !strings.Contains(err.Error(), "testbed used is in use by campaign on-a-lab") || !strings.Contains(err.Error(), "--force") {
+		t.Errorf("a testbed in use may end: %v", err)
+	}
+	if err := s.refuseUsed(t.Context(), unused); err != nil {
+		t.Errorf("a testbed that nobody uses may not end: %v", err)
 	}
 	for name, test := range map[string][]string{"first": {"/x/lab-1.yaml"}, "second": {"/x/lab-2.yaml"}, "simulated": nil} {
 		if err := s.checkFree(t.Context(), name, test); err != nil {

@@ -2,10 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"strconv"
@@ -31,10 +29,12 @@ func newLab() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lab",
 		Short: "Run the emulated testbed on this machine",
-		Long: `Run the emulated testbed on this machine: two Xen hosts (host-a, host-b) and a
-storage server that also bridges the WAN (store), each a QEMU process of this
-user. No root is needed, and nothing touches this machine's own network.`,
+		Long: `Run the emulated testbed on this machine: two hosts of a hypervisor, Xen or KVM
+(host-a, host-b), and a storage server that also bridges the WAN (store), each a
+QEMU process of this user. No root is needed, and nothing touches this machine's
+own network.`,
 		Example: `  heliotrope lab up
+  heliotrope lab up --name quick --hypervisor kvm
   heliotrope lab ssh host-a -- xl list
   heliotrope lab status --json
   heliotrope lab down`,
@@ -59,9 +59,12 @@ func (c *labCommand) up() *cobra.Command {
 		Use:   "up",
 		Short: "Start the testbed, and wait until it is ready for work",
 		Long: `Start the testbed, and wait until it is ready for work. The first time, the image
-that the nodes boot is made from Debian's packages and cached. A testbed that
-runs already is found. On failure nothing is left running.`,
+that the nodes boot is made from Debian's packages and cached, one for each
+hypervisor. Of a testbed that runs, only nodes that are down are started; one that
+runs but does not answer is waited for, and never ended. On failure, what this
+command started is stopped again. A testbed's hypervisor never changes.`,
 		Example: `  heliotrope lab up
+  heliotrope lab up --name quick --hypervisor kvm
   heliotrope lab up --name second --guest-memory 128
   heliotrope lab up --json | jq -r .inventory`,
 		Args: usageArgs(cobra.NoArgs),
@@ -226,39 +229,6 @@ func (c *labCommand) logs() *cobra.Command {
 			defer console.Close() //nolint:errcheck // read only
 			_, err = io.Copy(cmd.OutOrStdout(), console)
 			return err
-		},
-	}
-}
-
-func (c *labCommand) down() *cobra.Command {
-	return &cobra.Command{
-		Use:   "down",
-		Short: "Stop the testbed's nodes; keys and console logs stay",
-		Args:  usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := c.open()
-			if err != nil {
-				return err
-			}
-			return l.Down(cmd.Context())
-		},
-	}
-}
-
-func (c *labCommand) destroy() *cobra.Command {
-	return &cobra.Command{
-		Use:   "destroy",
-		Short: "Stop the testbed and remove its files; the cached image stays",
-		Args:  usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := c.open()
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			return l.Destroy(cmd.Context())
 		},
 	}
 }

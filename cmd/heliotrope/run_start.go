@@ -153,7 +153,7 @@ func (s *session) attach(ctx context.Context, r *request, progress func(string))
 		return false, usageError{fmt.Errorf("a campaign %q runs already, from another campaign file: give this one another name, or end that one with `heliotrope cancel %s`", name, name)}
 	}
 	progress(fmt.Sprintf("campaign %s runs already; its data go to %s", name, input.DataDir))
-	return true, reviveLabs(ctx, input.Lanes, progress)
+	return true, startLabs(ctx, input.Lanes, progress)
 }
 
 // checkDataset refuses a folder that holds a dataset of the campaign's name:
@@ -177,26 +177,47 @@ func checkDataset(r *request) error {
 // checkFree refuses testbeds that another campaign uses: trials of both would
 // run into each other.
 func (s *session) checkFree(ctx context.Context, name string, inventories []string) error {
+	uses, err := s.usersOf(ctx, name, inventories)
+	problems := []error{err}
+	for _, use := range uses {
+		problems = append(problems, usageError{fmt.Errorf("%w: wait for its end (`heliotrope watch %s`), or cancel it", use, use.campaign)})
+	}
+	return errors.Join(problems...)
+}
+
+// inUse says that a running campaign uses a testbed.
+type inUse struct{ testbed, campaign string }
+
+func (u inUse) Error() string {
+	return fmt.Sprintf("testbed %s is in use by campaign %s", u.testbed, u.campaign)
+}
+
+// usersOf tells which running campaigns, but for the named one, use testbeds
+// of those inventories.
+func (s *session) usersOf(ctx context.Context, except string, inventories []string) ([]inUse, error) {
+	if len(inventories) == 0 {
+		return nil, nil
+	}
 	campaigns, err := listCampaigns(ctx, s.client)
 	if err != nil {
-		return fmt.Errorf("ask which campaigns run: %w", err)
+		return nil, fmt.Errorf("ask which campaigns run: %w", err)
 	}
-	var problems []error
+	var uses []inUse
 	for _, other := range campaigns {
-		if other.Outcome != outcomeRunning || other.Name == name || len(inventories) == 0 {
+		if other.Outcome != outcomeRunning || other.Name == except {
 			continue
 		}
 		input, err := s.input(ctx, other.Name)
 		if err != nil {
-			return fmt.Errorf("ask which testbeds campaign %s uses: %w", other.Name, err)
+			return nil, fmt.Errorf("ask which testbeds campaign %s uses: %w", other.Name, err)
 		}
 		for _, lane := range input.Lanes {
 			if slices.Contains(inventories, lane.Inventory) {
-				problems = append(problems, usageError{fmt.Errorf("testbed %s is in use by campaign %s: wait for its end (`heliotrope watch %s`), or cancel it", lane.Name, other.Name, other.Name)})
+				uses = append(uses, inUse{lane.Name, other.Name})
 			}
 		}
 	}
-	return errors.Join(problems...)
+	return uses, nil
 }
 
 // listedLimit is how long the server may take to list what it has started.

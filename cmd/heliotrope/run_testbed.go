@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
 
 	"heliotrope/deploy/lab"
 	"heliotrope/deploy/lab/image"
@@ -99,24 +98,38 @@ func labUp(ctx context.Context, l *lab.Lab, progress func(string)) error {
 	return err
 }
 
-// reviveLabs starts the emulated testbeds of a running campaign of which no
-// node runs: this machine was started anew. Nodes that run are left alone.
-func reviveLabs(ctx context.Context, lanes []trial.Lane, progress func(string)) error {
+// labOf is the emulated testbed of a campaign's lane.
+func labOf(lane trial.Lane) (*lab.Lab, error) {
+	dir := filepath.Dir(lane.Inventory)
+	return lab.Open(filepath.Dir(dir), filepath.Base(dir))
+}
+
+// reviveLab starts the nodes of a lane's emulated testbed that died.
+func reviveLab(ctx context.Context, lane trial.Lane, progress func(string)) error {
+	l, err := labOf(lane)
+	if err != nil {
+		return err
+	}
+	cache, err := image.DefaultCache()
+	if err != nil {
+		return err
+	}
+	return l.Revive(ctx, cache, progress)
+}
+
+// startLabs starts what does not run of a running campaign's emulated
+// testbeds: nodes that died, also all of them when this machine was started
+// anew, and a testbed that was taken down. Nodes that run are left alone.
+func startLabs(ctx context.Context, lanes []trial.Lane, progress func(string)) error {
 	for _, lane := range lanes {
 		if lane.Kind != inventory.Emulated {
 			continue
 		}
-		dir := filepath.Dir(lane.Inventory)
-		l, err := lab.Open(filepath.Dir(dir), filepath.Base(dir))
+		l, err := labOf(lane)
+		if err == nil {
+			err = labUp(ctx, l, progress)
+		}
 		if err != nil {
-			return fmt.Errorf("the testbed of lane %s: %w", lane.Name, err)
-		}
-		runs := func(node lab.NodeStatus) bool { return node.Running }
-		if slices.ContainsFunc(l.Status(ctx).Nodes, runs) {
-			continue
-		}
-		progress("testbed " + lane.Name + " does not run: start it again")
-		if err := labUp(ctx, l, progress); err != nil {
 			return fmt.Errorf("the testbed of lane %s: %w", lane.Name, err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/trial"
 	"heliotrope/workers"
 	"heliotrope/workflows"
 )
@@ -112,7 +113,10 @@ func control(ctx context.Context, stateDir string, server *ownedServer, log zero
 	}
 	controller := workers.Controller(session.client, workers.ControllerOptions{Log: log, Version: version,
 		WorkerBinary: workerBinary(), TemporalAddress: settings.Address, Namespace: settings.Namespace,
-		TLS: settings.ClientOptions().ConnectionOptions.TLS})
+		TLS: settings.ClientOptions().ConnectionOptions.TLS,
+		Revive: func(ctx context.Context, lane trial.Lane) error {
+			return reviveLab(ctx, lane, func(text string) { log.Warn().Str("lane", lane.Name).Msg(text) })
+		}})
 	if err := controller.Start(); err != nil {
 		return fmt.Errorf("start the controller: %w", err)
 	}

@@ -217,13 +217,14 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 	}
 	hypervisor := func(name string) inventory.Host {
 		h := host(name)
-		h.Bridge, h.Hypervisor, h.Transport = "br0", l.Options.Hypervisor, l.Options.flavour().transport
+		h.Bridge, h.Transport = "br0", l.Options.flavour().transport
 		return h
 	}
 	inv := inventory.Inventory{
 		Version: inventory.Version, Name: l.Options.Name, Kind: inventory.Emulated,
-		SiteA: hypervisor(HostA), SiteB: hypervisor(HostB), Store: host(Store),
-		WAN: inventory.WAN{Host: Store, Device: "eth2"},
+		Hypervisor: l.Options.Hypervisor, Sites: inventory.Sites{A: HostA, B: HostB}, StoreName: Store,
+		WAN:      inventory.WAN{Host: Store, Device: "eth2"},
+		Machines: []inventory.Host{hypervisor(HostA), hypervisor(HostB), host(Store)},
 		Guest: inventory.Guest{
 			Kernel: image.NodeGuestDir + "/" + image.GuestKernelFile, Ramdisk: guestRamdisk,
 			MemoryMiB: l.Options.GuestMiB, Address: guestAddress, MTU: l.Options.MTU,

@@ -41,8 +41,8 @@ var recipes = map[string]Recipe{
 			"usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_network.so",
 			"usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_nodedev.so",
 			"usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_nwfilter.so"},
-		Modules:    []string{"kvm", "kvm-amd", "kvm-intel", "tun", "tap", "vhost", "vhost_net"},
-		RootBytes:  1 << 30,
+		Modules:   []string{"kvm", "kvm-amd", "kvm-intel", "tun", "tap", "vhost", "vhost_net"},
+		RootBytes: 1 << 30,
 	}),
 }
 
