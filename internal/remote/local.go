@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"heliotrope/internal/procs"
 )
 
 var _ Host = (*LocalHost)(nil)
@@ -85,7 +87,7 @@ func (h *LocalHost) Run(ctx context.Context, command Command) (Result, error) {
 
 // killGroup kills whoever is left in a process group once its grace is over.
 func killGroup(group int, graceEnd time.Time) {
-	for time.Now().Before(graceEnd) && syscall.Kill(-group, 0) == nil {
+	for time.Now().Before(graceEnd) && procs.GroupRuns(group) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	_ = syscall.Kill(-group, syscall.SIGKILL) // most often nobody is left

@@ -139,8 +139,10 @@ func daemonRuns(ctx context.Context, n *node.Node) (bool, error) {
 	if err != nil || pid == "" || strings.Trim(pid, "0123456789") != "" {
 		return false, err
 	}
-	name, err := n.ReadIfThere(ctx, "/proc/"+pid+"/comm")
-	return name == daemonName, err
+	stat, err := n.ReadIfThere(ctx, "/proc/"+pid+"/stat") // see proc_pid_stat(5)
+	state, is := strings.CutPrefix(stat, pid+" ("+daemonName+") ")
+	// One that has ended can stay until its parent asks for it.
+	return is && !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X"), err
 }
 
 // attach logs a site in and returns its block device.

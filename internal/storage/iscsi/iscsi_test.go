@@ -85,7 +85,7 @@ func put(t *testing.T, fake *remotetest.Fake, name, text string) {
 // daemon lets iscsid run on a host.
 func daemon(t *testing.T, fake *remotetest.Fake) {
 	put(t, fake, daemonPidFile, "185\n")
-	put(t, fake, "/proc/185/comm", "iscsid\n")
+	put(t, fake, "/proc/185/stat", "185 (iscsid) S 1 185 185 0 -1\n")
 }
 
 // loginWorks lets a login make a session with a disk.
@@ -107,6 +107,8 @@ func TestProvision(t *testing.T) {
 	bed := newBed(t)
 	put(t, bed.b, initiatorFile, "## comment\nInitiatorName=iqn.1993-08.org.debian:01:abc\n")
 	daemon(t, bed.b)
+	daemon(t, bed.a) // which has ended, and whose parent has not asked for it
+	put(t, bed.a, "/proc/185/stat", "185 (iscsid) Z 1 185 185 0 -1\n")
 	bed.a.OnFunc(remotetest.Exactly("iscsid"), func(context.Context, remotetest.Call) remotetest.Reply {
 		text, err := bed.a.Memory().ReadFile(data + "/lab/iscsi/state.json")
 		if err != nil || !strings.Contains(string(text), `"iscsid":true`) {
