@@ -127,7 +127,7 @@ func serveWith(t *testing.T, controller func(client.Client, temporal.Settings) w
 	if err != nil {
 		t.Fatal(err)
 	}
-	settings.Address = freeAddress(t)
+	settings.Address = anyPort
 	stateDir, ctx := stateDirOf(t), t.Context()
 	unlock, err := lockServe(ctx, stateDir)
 	if err != nil {
@@ -135,10 +135,11 @@ func serveWith(t *testing.T, controller func(client.Client, temporal.Settings) w
 	}
 	t.Cleanup(unlock)
 	server, err := temporal.Ensure(ctx, temporal.ServerOptions{Settings: settings, StateDir: stateDir,
-		UIAddress: freeAddress(t), Synchronous: "NORMAL", Log: zerolog.Nop()})
+		UIAddress: anyPort, Synchronous: "NORMAL", Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
+	settings = server.Settings
 	t.Cleanup(func() {
 		if err := server.Stop(context.Background()); err != nil {
 			t.Error(err)
@@ -163,15 +164,8 @@ func serveWith(t *testing.T, controller func(client.Client, temporal.Settings) w
 	return session.client, w.Stop
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
+// anyPort is what a server is to take a free port of.
+const anyPort = "127.0.0.1:0"
 
 // wantRun runs the command line and looks at all that it gave.
 func wantRun(t *testing.T, code int, want string, args ...string) string {
@@ -371,10 +365,14 @@ func TestServe(t *testing.T) {
 	useServer(t)
 	stateDir := t.TempDir()
 	t.Setenv(commandLineEnv, "1")
-	address, uiAddress := freeAddress(t), freeAddress(t)
-	if err := startServe(t.Context(), stateDir, []string{ownProgram(t), "serve", "--state-dir", stateDir, "--address", address, "--ui-address", uiAddress}); err != nil {
+	if err := startServe(t.Context(), stateDir, []string{ownProgram(t), "serve", "--state-dir", stateDir, "--address", anyPort, "--ui-address", anyPort}); err != nil {
 		t.Fatal(err)
 	}
+	state, err := runningServe(stateDir)
+	if err != nil || state == nil {
+		t.Fatalf("%+v, %v", state, err)
+	}
+	address, uiAddress := state.Address, strings.TrimPrefix(state.UI, "http://")
 	t.Cleanup(func() {
 		if _, err := stopServe(context.Background(), stateDir, time.Minute); err != nil {
 			t.Error(err)

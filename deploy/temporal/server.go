@@ -19,13 +19,15 @@ import (
 
 // ServerOptions say how Ensure finds or starts a server.
 type ServerOptions struct {
+	// Settings say where the server is wanted. Port 0 is any that is free, of
+	// an embedded server; where it then is, is in the Server's settings.
 	Settings Settings
 	// StateDir is the embedded server's folder; empty is DefaultDir.
 	StateDir string
 	// Binary is the embedded server's program; empty is FindBinary.
 	Binary string
 	// UIAddress is where its Web UI is wanted; empty is DefaultUIAddress. When
-	// it is busy, another port is taken.
+	// it is busy, another port is taken, and port 0 is any that is free.
 	UIAddress string
 	// Synchronous is SQLite's setting: FULL (or empty) survives a power
 	// failure, NORMAL is faster and survives a crash of the process.
@@ -75,11 +77,17 @@ var ErrNotRunning = errors.New("no Temporal server answers")
 
 // Find returns the server that answers at the settings' address, and starts
 // none. It returns ErrNotRunning when nobody listens there, and fault.BadInput
-// when somebody does who is not a Temporal server. StateDir may be empty.
+// when somebody does who is not a Temporal server. StateDir may be empty. At
+// port 0 is the embedded server of that folder, wherever it is.
 func Find(ctx context.Context, s Settings, stateDir string) (*Server, error) {
 	dir, err := orDefault(stateDir)
 	if err != nil {
 		return nil, err
+	}
+	known, ours := readState(dir)
+	ours = ours && known.PID != 0 && known.PID == servedBy(dir)
+	if ours && s.anyPort() {
+		s.Address = known.Address
 	}
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", s.Address)
@@ -94,7 +102,7 @@ func Find(ctx context.Context, s Settings, stateDir string) (*Server, error) {
 		return nil, err
 	}
 	server := &Server{Settings: s, dir: dir}
-	if known, ok := readState(dir); ok && known.Address == s.Address && known.PID == servedBy(dir) {
+	if ours && known.Address == s.Address {
 		server.UIURL, server.PID = known.UI, known.PID
 	}
 	return server, nil

@@ -62,10 +62,9 @@ func openLab(ctx context.Context, t *testing.T) *testbed.Testbed {
 // startServer starts the Temporal server that `make server` has built.
 func startServer(t *testing.T, namespace string) (address string) {
 	t.Helper()
-	address = freeAddress(t)
 	binary, err := filepath.Abs("../../bin/heliotrope-server")
 	must(t, err)
-	server := exec.Command(binary, "--address", address, "--ui-address", freeAddress(t), "--namespace", namespace,
+	server := exec.Command(binary, "--address", "127.0.0.1:0", "--ui-address", "127.0.0.1:0", "--namespace", namespace,
 		"--database", filepath.Join(t.TempDir(), "temporal.db"), "--synchronous", "NORMAL", "--log-level", "error")
 	out, err := server.StdoutPipe()
 	must(t, err)
@@ -77,12 +76,13 @@ func startServer(t *testing.T, namespace string) (address string) {
 		_ = server.Wait()
 	})
 	var ready struct {
-		Ready bool `json:"ready"`
+		Ready   bool   `json:"ready"`
+		Address string `json:"address"`
 	}
 	if err := json.NewDecoder(out).Decode(&ready); err != nil || !ready.Ready {
 		t.Fatalf("the server does not get ready: %v", err)
 	}
-	return address
+	return ready.Address
 }
 
 // build builds a program as it is shipped: static, without symbols.
