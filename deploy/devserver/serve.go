@@ -123,14 +123,36 @@ func newServer(o options, taken *ports, logger log.Logger) (temporal.Server, err
 	return server, nil
 }
 
+// unlimited is more requests in a second than one machine can make.
+const unlimited = 1_000_000
+
 // dynamicSettings are those that a cluster could change while it runs.
 func dynamicSettings() dynamicconfig.StaticClient {
-	return dynamicconfig.StaticClient{
+	settings := dynamicconfig.StaticClient{
 		dynamicconfig.EnableServerVersionCheck.Key(): false,
 		// Search attributes can be used as soon as they are registered.
 		dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
 		dynamicconfig.NamespaceCacheRefreshInterval.Key():           500 * time.Millisecond,
 	}
+	// Temporal's limits keep the many users of a cluster from each other, and
+	// its database from all of them. Here is one user, whose campaign fails when
+	// it is refused, and the database is in this process: it is as fast as it is.
+	for _, limit := range []dynamicconfig.Key{
+		dynamicconfig.FrontendRPS.Key(),
+		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key(),
+		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(),
+		dynamicconfig.HistoryRPS.Key(),
+		dynamicconfig.MatchingRPS.Key(),
+		dynamicconfig.FrontendPersistenceMaxQPS.Key(),
+		dynamicconfig.HistoryPersistenceMaxQPS.Key(),
+		dynamicconfig.MatchingPersistenceMaxQPS.Key(),
+		dynamicconfig.WorkerPersistenceMaxQPS.Key(),
+		dynamicconfig.VisibilityPersistenceMaxReadQPS.Key(),
+		dynamicconfig.VisibilityPersistenceMaxWriteQPS.Key(),
+	} {
+		settings[limit] = unlimited
+	}
+	return settings
 }
 
 // serverConfig is what a configuration file of Temporal would say.
