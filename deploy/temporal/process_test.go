@@ -66,6 +66,29 @@ func TestEnsureRefusesABusyPort(t *testing.T) {
 	}
 }
 
+// TestFindOfAServerThatEnds: it took the connection, and was killed.
+func TestFindOfAServerThatEnds(t *testing.T) {
+	listener, err := net.Listen("tcp", anyPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for range 2 { // the first asks whether anybody listens, the second for Temporal
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+		}
+		_ = listener.Close()
+	}()
+	_, err = Find(t.Context(), Settings{Address: listener.Addr().String(), Namespace: DefaultNamespace}, t.TempDir())
+	if !errors.Is(err, ErrNotRunning) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestEnsureStartsNothingInPlaceOfANamedServer(t *testing.T) {
 	marker := filepath.Join(t.TempDir(), "started")
 	_, err := Ensure(t.Context(), ServerOptions{

@@ -89,16 +89,13 @@ func Find(ctx context.Context, s Settings, stateDir string) (*Server, error) {
 	if ours && s.anyPort() {
 		s.Address = known.Address
 	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", s.Address)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("ask for Temporal at %s: %w", s.Address, ctx.Err())
-		}
-		return nil, fmt.Errorf("%w at %s: %w", ErrNotRunning, s.Address, err)
+	if err := checkListens(ctx, s.Address); err != nil {
+		return nil, err
 	}
-	_ = conn.Close()
 	if err := checkTemporal(ctx, s); err != nil {
+		if gone := checkListens(ctx, s.Address); gone != nil {
+			return nil, gone // a server that was just ending
+		}
 		return nil, err
 	}
 	server := &Server{Settings: s, dir: dir}
@@ -106,6 +103,19 @@ func Find(ctx context.Context, s Settings, stateDir string) (*Server, error) {
 		server.UIURL, server.PID = known.UI, known.PID
 	}
 	return server, nil
+}
+
+// checkListens returns ErrNotRunning when nobody listens at the address.
+func checkListens(ctx context.Context, address string) error {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	switch {
+	case err == nil:
+		return conn.Close()
+	case ctx.Err() != nil:
+		return fmt.Errorf("ask for Temporal at %s: %w", address, ctx.Err())
+	}
+	return fmt.Errorf("%w at %s: %w", ErrNotRunning, address, err)
 }
 
 // checkTemporal asks who listens there for the health of Temporal's frontend.
