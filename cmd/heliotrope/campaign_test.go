@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"heliotrope/analysis/dataset"
 	"heliotrope/deploy/lab"
 	"heliotrope/deploy/temporal"
 	"heliotrope/internal/record"
@@ -411,4 +412,61 @@ func TestServe(t *testing.T) {
 	}
 	t.Setenv("TEMPORAL_ADDRESS", "temporal.example:7233")
 	wantRun(t, exitBadInput, "give one of both", "serve", "--state-dir", stateDir, "--address", address)
+}
+
+// TestRunGoesOn: after the controller was stopped, or everything was killed,
+// the same command goes on with the campaign. Nobody asks how the first
+// controller ended, as in a container without an init: it stays as a zombie.
+func TestRunGoesOn(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, stateDir string, state *serveState){
+		"stopped": func(t *testing.T, stateDir string, _ *serveState) {
+			wantRun(t, 0, "has ended", "stop", "--state-dir", stateDir)
+		},
+		"killed": func(t *testing.T, stateDir string, state *serveState) {
+			settings := temporal.Settings{Address: state.Address, Namespace: state.Namespace}
+			server, err := temporal.Find(t.Context(), settings, stateDir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, pid := range []int{state.PID, server.PID} {
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			useServer(t)
+			t.Setenv(commandLineEnv, "1")
+			stateDir, data := t.TempDir(), t.TempDir()
+			first := exec.Command(ownProgram(t), "serve", "--state-dir", stateDir, "--address", anyPort, "--ui-address", anyPort)
+			if err := first.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { // after the stop below
+				_ = first.Process.Kill()
+				_ = first.Wait()
+			})
+			t.Cleanup(func() { wantRun(t, 0, "", "stop", "--state-dir", stateDir) })
+			if err := awaitServe(t.Context(), stateDir, make(chan error)); err != nil {
+				t.Fatal(err)
+			}
+			file := writeCampaign(t, strings.NewReplacer("NAME", "unit", "REPETITIONS", "1000").Replace(simulatedSpec))
+			command := []string{"run", file, "--data", data, "--state-dir", stateDir, "--detach"}
+			wantRun(t, 0, "campaign unit runs", command...)
+			folder := dataset.CampaignFolder(data, "unit")
+			for _, err := os.Stat(folder); err != nil; _, err = os.Stat(folder) {
+				if t.Context().Err() != nil {
+					t.Fatal("no trial has ended")
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			state, err := runningServe(stateDir)
+			if err != nil || state == nil || state.PID != first.Process.Pid {
+				t.Fatalf("%+v, %v", state, err)
+			}
+			end(t, stateDir, state)
+			wantRun(t, 0, "campaign unit runs already", command...)
+		})
+	}
 }

@@ -52,31 +52,35 @@ func (b reachedBed) Facts(ctx context.Context) (testbed.Facts, error) {
 }
 
 // start makes the campaign run: it attaches to one that runs already, or
-// checks everything and starts it. All that stands in the way is reported at
-// once, before a host is touched.
+// checks everything and starts it. There is one way to either, whatever ran
+// before: the server answers first, and then is asked for the campaign.
 func (o *runOptions) start(ctx context.Context, r *request, progress func(string)) (*session, error) {
 	stateDir, err := o.dir()
 	if err != nil {
 		return nil, err
 	}
 	session, err := ensureController(ctx, stateDir, progress)
-	if err != nil && ctx.Err() != nil {
-		return nil, err
-	}
-	var found findings
-	found.add(err)
-	unlock, err := lockRuns(ctx, stateDir)
-	if err == nil {
-		err = o.startOn(ctx, session, r, &found, progress)
-		unlock()
-	}
 	if err != nil {
-		if session != nil {
-			session.client.Close()
-		}
+		return nil, o.withoutServer(ctx, r, err)
+	}
+	if err := o.startOn(ctx, session, stateDir, r, progress); err != nil {
+		session.client.Close()
 		return nil, err
 	}
 	return session, nil
+}
+
+// withoutServer adds to why no server answers what else stands in the way.
+// Whether the campaign runs is not known, and so nothing is said of its data.
+func (o *runOptions) withoutServer(ctx context.Context, r *request, why error) error {
+	if ctx.Err() != nil {
+		return why
+	}
+	var found findings
+	found.add(why)
+	checkFolder(r.dataDir, r.neededBytes(), &found)
+	hosts.check(ctx, o.site(ctx, r, &found).beds, r.trials, &found)
+	return found.err()
 }
 
 // lockRuns keeps another run from starting a campaign at the same time: both
@@ -92,28 +96,29 @@ func lockRuns(ctx context.Context, stateDir string) (unlock func(), err error) {
 	return func() { _ = lock.Unlock() }, nil
 }
 
-// startOn attaches to the campaign or starts it. s is nil when no server
-// answers, which is among the findings.
-func (o *runOptions) startOn(ctx context.Context, s *session, r *request, found *findings, progress func(string)) error {
-	if s != nil {
-		attached, err := s.attach(ctx, r, progress)
-		if attached {
-			return err
-		}
-		found.add(err)
+// startOn attaches to the campaign or starts it.
+func (o *runOptions) startOn(ctx context.Context, s *session, stateDir string, r *request, progress func(string)) error {
+	unlock, err := lockRuns(ctx, stateDir)
+	if err != nil {
+		return err
 	}
-	return o.startNew(ctx, s, r, found, progress)
+	defer unlock()
+	attached, err := s.attach(ctx, r, progress)
+	if err != nil || attached {
+		return err
+	}
+	return o.startNew(ctx, s, r, progress)
 }
 
-// startNew checks everything and starts the campaign.
-func (o *runOptions) startNew(ctx context.Context, s *session, r *request, found *findings, progress func(string)) error {
-	checkFolder(r.dataDir, r.neededBytes(), found)
+// startNew checks everything and starts the campaign. All that stands in the
+// way is reported at once, before a host is touched.
+func (o *runOptions) startNew(ctx context.Context, s *session, r *request, progress func(string)) error {
+	var found findings
+	checkFolder(r.dataDir, r.neededBytes(), &found)
 	found.add(checkDataset(r))
-	site := o.site(ctx, r, found)
-	if s != nil {
-		found.add(s.checkFree(ctx, r.spec.Name, site.paths))
-	}
-	hosts.check(ctx, site.beds, r.trials, found)
+	site := o.site(ctx, r, &found)
+	found.add(s.checkFree(ctx, r.spec.Name, site.paths))
+	hosts.check(ctx, site.beds, r.trials, &found)
 	if err := found.err(); err != nil {
 		return err
 	}
@@ -122,8 +127,8 @@ func (o *runOptions) startNew(ctx context.Context, s *session, r *request, found
 		if err := o.startLab(ctx, progress); err != nil {
 			return fmt.Errorf("the emulated testbed %s: %w", o.testbed, err)
 		}
-		site.beds = loadLanes(site.paths, found)
-		hosts.check(ctx, site.beds, r.trials, found)
+		site.beds = loadLanes(site.paths, &found)
+		hosts.check(ctx, site.beds, r.trials, &found)
 		if err := found.err(); err != nil {
 			return err
 		}

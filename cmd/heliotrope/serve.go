@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/procs"
 	"heliotrope/internal/trial"
 	"heliotrope/workers"
 	"heliotrope/workflows"
@@ -132,11 +133,11 @@ func control(ctx context.Context, stateDir string, server *ownedServer, log zero
 
 // announce tells other commands that this serve is ready.
 func announce(stateDir string, settings temporal.Settings, ui string) error {
-	ticks, err := startTicks(os.Getpid())
+	own, err := procs.Look(os.Getpid())
 	if err != nil {
 		return err
 	}
-	state := serveState{PID: os.Getpid(), StartTicks: ticks, Version: version, Address: settings.Address, Embedded: !settings.Configured(),
+	state := serveState{PID: own.PID, StartTicks: own.StartTicks, Version: version, Address: settings.Address, Embedded: !settings.Configured(),
 		Namespace: settings.Namespace, UI: ui, Started: time.Now().UTC()}
 	if err := state.write(stateDir); err != nil {
 		return fmt.Errorf("tell that the controller is ready: %w", err)
