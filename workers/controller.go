@@ -12,9 +12,11 @@ import (
 
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 
 	"heliotrope/activities"
+	"heliotrope/internal/sdklog"
 	"heliotrope/internal/trial"
 	"heliotrope/workflows"
 )
@@ -57,6 +59,7 @@ func Controller(c client.Client, options ControllerOptions) worker.Worker {
 		WorkerStopTimeout: 10 * time.Second,
 		// A trial has about ten activities that last as long as it does.
 		MaxConcurrentActivityExecutionSize: 400,
+		Interceptors:                       []interceptor.WorkerInterceptor{&sdklog.Interceptor{}},
 	})
 	RegisterController(w, options)
 	return w

@@ -110,7 +110,7 @@ func useServer(t *testing.T) {
 // process, and makes the command line find them.
 func serveStandIn(t *testing.T) (c client.Client, stopController func()) {
 	t.Helper()
-	return serveWith(t, func(c client.Client, _ temporal.Settings) worker.Worker {
+	return serveWith(t, zerolog.Nop(), func(c client.Client, _ temporal.Settings) worker.Worker {
 		w := worker.New(c, workers.ControllerQueue, worker.Options{MaxHeartbeatThrottleInterval: 50 * time.Millisecond})
 		w.RegisterWorkflowWithOptions(standInCampaign, workflow.RegisterOptions{Name: workflows.CampaignName})
 		w.RegisterWorkflowWithOptions(standInTrial, workflow.RegisterOptions{Name: workflows.TrialName})
@@ -120,8 +120,9 @@ func serveStandIn(t *testing.T) (c client.Client, stopController func()) {
 	})
 }
 
-// serveWith runs an embedded server, and a controller in this process.
-func serveWith(t *testing.T, controller func(client.Client, temporal.Settings) worker.Worker) (c client.Client, stopController func()) {
+// serveWith runs an embedded server, and a controller in this process, whose
+// client logs to log.
+func serveWith(t *testing.T, log zerolog.Logger, controller func(client.Client, temporal.Settings) worker.Worker) (c client.Client, stopController func()) {
 	t.Helper()
 	useServer(t)
 	settings, err := temporal.LoadSettings()
@@ -146,7 +147,7 @@ func serveWith(t *testing.T, controller func(client.Client, temporal.Settings) w
 			t.Error(err)
 		}
 	})
-	session, err := dial(ctx, settings, stateDir, server.UIURL)
+	session, err := dial(ctx, settings, stateDir, server.UIURL, log)
 	if err != nil {
 		t.Fatal(err)
 	}

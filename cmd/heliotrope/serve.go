@@ -104,7 +104,7 @@ func serve(ctx context.Context, options serveOptions, log zerolog.Logger) (err e
 // control runs the controller until ctx ends, and the server for as long.
 func control(ctx context.Context, stateDir string, server *ownedServer, log zerolog.Logger) error {
 	settings, ui := server.now.Settings, server.now.UIURL
-	session, err := dial(ctx, settings, stateDir, ui)
+	session, err := dial(ctx, settings, stateDir, ui, log)
 	if err != nil {
 		return err
 	}

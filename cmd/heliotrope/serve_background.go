@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rs/zerolog"
 	enumspb "go.temporal.io/api/enums/v1"
 
 	"heliotrope/deploy/temporal"
@@ -47,7 +48,7 @@ func ensureController(ctx context.Context, stateDir string, progress func(string
 	if err != nil {
 		return nil, err
 	}
-	return dial(ctx, settings, stateDir, ui)
+	return dial(ctx, settings, stateDir, ui, zerolog.Nop())
 }
 
 // startController starts this program as a serve in the background.
@@ -71,7 +72,7 @@ func foreignController(ctx context.Context) *session {
 	if err != nil || !settings.Configured() {
 		return nil
 	}
-	found, err := dial(ctx, settings, "", "")
+	found, err := dial(ctx, settings, "", "", zerolog.Nop())
 	if err != nil {
 		return nil // starting our own says what is wrong
 	}

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/sdklog"
 )
 
 // ServerOptions say how Ensure finds or starts a server.
@@ -123,7 +124,7 @@ func checkTemporal(ctx context.Context, s Settings) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	options := s.ClientOptions()
-	options.Logger = sdkLogger{zerolog.Nop()}
+	options.Logger = sdklog.Logger{To: zerolog.Nop()}
 	c, err := client.NewLazyClient(options)
 	if err != nil {
 		return fault.New(fault.BadInput, "Temporal's settings: %w", err)
