@@ -8,9 +8,10 @@ GO ?= go
 BIN := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-# Debian's packages: the testbed, its image, and the race detector's compiler.
+# Debian's packages: the testbed, its image, the race detector's compiler, and a
+# shell of the kind that small hosts have, for the tests.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
-	gcc libc6-dev git ca-certificates
+	gcc libc6-dev git ca-certificates busybox iproute2
 
 # DuckDB, which reads the dataset in the tests.
 DUCKDB := tools/duckdb/node_modules/.package-lock.json
@@ -82,12 +83,12 @@ demo: ## the thesis' experiment, small: installs, builds, starts a testbed, migr
 	tools/demo
 
 .PHONY: test
-test: build server $(DUCKDB) ## run the unit tests with the race detector
-	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test -race ./...
+test: build server $(DUCKDB) ## run the unit tests with the race detector; one that is skipped is a failure
+	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) GO=$(GO) tools/test-all -race ./...
 
 .PHONY: test-lab
 test-lab: build server $(DUCKDB) ## run the tests and examples/controls.yaml on a testbed: HELIOTROPE_INVENTORY, or an emulated one of their own
-	$(call with_testbed,$(GO) test -race -tags lab -timeout 60m -p 1 -count=1 -v $(LAB_PACKAGES) && tools/controls-check)
+	$(call with_testbed,GO=$(GO) tools/test-all --all -race -tags lab -timeout 60m -p 1 -count=1 $(LAB_PACKAGES) && tools/controls-check)
 
 .PHONY: bench
 bench: build server ## run the benchmarks that need no testbed, and a simulated campaign of 1,000 trials

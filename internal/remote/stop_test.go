@@ -156,9 +156,6 @@ func TestDaemonsAreLeftAlone(t *testing.T) {
 }
 
 func TestSignalRequestsAreTheFallback(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for a process id that does not come")
-	}
 	t.Parallel()
 	server := remotetest.NewServer(t)
 	server.MuteStderr()
