@@ -24,6 +24,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 )
 
 // Keyed is an activity's input that says whose work it is, as keys and values
@@ -104,7 +105,7 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAc
 	result, err := i.Next.ExecuteActivity(ctx, in)
 	switch {
 	case err == nil:
-	case fault.Of(err) == fault.Cancelled:
+	case wire.Of(err) == fault.Cancelled:
 		activity.GetLogger(ctx).Debug("the activity was cancelled")
 	default:
 		activity.GetLogger(ctx).Error("the activity failed", failure(err)...)
@@ -114,7 +115,7 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAc
 
 // failure is an error in a log line.
 func failure(err error) []any {
-	return []any{"class", string(fault.Of(err)), "cause", string(fault.CauseOf(err)), "error", fault.Reason(err)}
+	return []any{"class", string(wire.Of(err)), "cause", string(wire.CauseOf(err)), "error", wire.Reason(err)}
 }
 
 type outbound struct {
@@ -155,7 +156,7 @@ func (o *workflowOutbound) ExecuteActivity(ctx workflow.Context, name string, ar
 	}
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		err := future.Get(ctx, nil)
-		if err == nil || fault.Of(err) == fault.Cancelled {
+		if err == nil || wire.Of(err) == fault.Cancelled {
 			return
 		}
 		keys := []any{"activity", name, "queue", queue}

@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 )
 
 type input struct {
@@ -33,9 +34,9 @@ func work(ctx context.Context, in input) error {
 	case "":
 		return nil
 	case "cancelled":
-		return fault.ToTemporal(context.Canceled)
+		return wire.ToTemporal(context.Canceled)
 	}
-	return fault.ToTemporal(errors.New(in.Fail))
+	return wire.ToTemporal(errors.New(in.Fail))
 }
 
 // lines are what was logged, those of one message.
@@ -125,10 +126,10 @@ func TestTheSDKRepeatsNothing(t *testing.T) {
 		err  error
 		want int
 	}{
-		"an error of ours":        {"Activity error.", fault.ToTemporal(errors.New("x")), 0},
+		"an error of ours":        {"Activity error.", wire.ToTemporal(errors.New("x")), 0},
 		"a cancellation":          {"Activity error.", temporal.NewCanceledError(), 0},
 		"an input not understood": {"Activity error.", errors.New("unable to decode"), 1},
-		"another line":            {"Activity panic.", fault.ToTemporal(errors.New("x")), 1},
+		"another line":            {"Activity panic.", wire.ToTemporal(errors.New("x")), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
