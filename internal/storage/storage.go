@@ -117,9 +117,12 @@ type Verifier interface {
 	Verify(ctx context.Context, disk Disk) (outOfSyncBytes int64, err error)
 }
 
-// Diagnoser is a storage system that can tell what has happened to a disk, after
-// anything has failed: "" when it shows nothing.
+// Diagnoser is a storage system that can tell what has happened to a disk from
+// its own state, after anything has failed.
 type Diagnoser interface {
+	// Diagnose tells the code of the gravest trouble that the disk of that name
+	// is in, "" when it shows none or nobody can be asked, and its state in one
+	// line. It changes nothing.
 	Diagnose(ctx context.Context, disk string) (cause.Code, string)
 }
 
