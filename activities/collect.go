@@ -138,11 +138,18 @@ type Found struct {
 	Now    time.Time  `json:"now"`
 }
 
+// EvidenceInput is whose evidence is wanted.
+type EvidenceInput struct {
+	Target
+	Disk storage.Disk `json:"disk"` // as it was provisioned; without a name when it was not
+}
+
 // Evidence brings what may explain a failure into the attempt's part of the
 // dataset, before the teardown takes it away, and looks whether the guest or
 // the storage shows what has happened.
-func (c *Collecting) Evidence(ctx context.Context, target Target) (Found, error) {
+func (c *Collecting) Evidence(ctx context.Context, input EvidenceInput) (Found, error) {
 	var found Found
+	target := input.Target
 	err := withBed(ctx, c.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
 		p.Done(machine.Step{Step: "collect evidence"})
 		folder := evidenceFolder(target)
@@ -153,7 +160,7 @@ func (c *Collecting) Evidence(ctx context.Context, target Target) (Found, error)
 			return err
 		}
 		if found.Cause, found.Reason = diagnose(ctx, bed, target.Ref); found.Cause == "" {
-			found.Cause, found.Reason = diagnoseStorage(ctx, bed, target)
+			found.Cause, found.Reason = diagnoseStorage(ctx, bed, input)
 		}
 		found.Now = bed.Now()
 		return nil
@@ -199,14 +206,14 @@ func diagnose(ctx context.Context, bed testbed.Bed, ref trial.Ref) (code cause.C
 
 // diagnoseStorage asks the storage system what has happened to the disk: what
 // failed in its consequence may be named otherwise.
-func diagnoseStorage(ctx context.Context, bed testbed.Bed, target Target) (code cause.Code, reason string) {
-	system, err := storageOf(bed, target.Ref)
-	if err != nil {
+func diagnoseStorage(ctx context.Context, bed testbed.Bed, input EvidenceInput) (code cause.Code, reason string) {
+	system, err := storageOf(bed, input.Ref)
+	if err != nil || input.Disk.Name == "" {
 		return "", ""
 	}
 	diagnoser, ok := system.(storage.Diagnoser)
 	if !ok {
 		return "", ""
 	}
-	return diagnoser.Diagnose(ctx, diskName)
+	return diagnoser.Diagnose(ctx, input.Disk)
 }

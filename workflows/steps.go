@@ -281,7 +281,7 @@ func (a *attempt) verify(ctx workflow.Context, failed bool) error {
 // that the guest crashed is a result, whatever ended the attempt.
 func (a *attempt) evidence(ctx workflow.Context, concluded activities.Concluded) activities.Concluded {
 	options := onTestbed("collect evidence of " + string(concluded.Cause))
-	if err := a.call(ctx, options, collecting.Evidence, a.target()).Get(ctx, &a.known.Found); err != nil {
+	if err := a.call(ctx, options, collecting.Evidence, activities.EvidenceInput{Target: a.target(), Disk: a.known.Provisioned.Disk}).Get(ctx, &a.known.Found); err != nil {
 		workflow.GetLogger(ctx).Warn("there is no evidence", "error", err.Error())
 		return concluded
 	}

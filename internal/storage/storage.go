@@ -123,7 +123,7 @@ type Diagnoser interface {
 	// Diagnose tells the code of the gravest trouble that the disk of that name
 	// is in, "" when it shows none or nobody can be asked, and its state in one
 	// line. It changes nothing.
-	Diagnose(ctx context.Context, disk string) (cause.Code, string)
+	Diagnose(ctx context.Context, disk Disk) (cause.Code, string)
 }
 
 // Copy is where a disk's data can be read on a host, without going through the

@@ -46,8 +46,8 @@ func New(setup storage.Setup, described inventory.Host) *Node {
 // Sites makes the nodes of both sites.
 func Sites(setup storage.Setup) map[storage.Site]*Node {
 	return map[storage.Site]*Node{
-		storage.SiteA: New(setup, setup.Inventory.SiteA),
-		storage.SiteB: New(setup, setup.Inventory.SiteB),
+		storage.SiteA: New(setup, *setup.Inventory.SiteA()),
+		storage.SiteB: New(setup, *setup.Inventory.SiteB()),
 	}
 }
 
