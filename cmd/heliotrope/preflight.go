@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -159,6 +160,7 @@ func checkFolder(folder string, needBytes int64, found *findings) {
 // factsBed is what the preflight needs of a testbed.
 type factsBed interface {
 	Facts(ctx context.Context) (testbed.Facts, error)
+	Check(ctx context.Context, uses testbed.Uses) error
 	Close() error
 }
 
@@ -196,6 +198,12 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, trials []campaign.
 		return
 	}
 	defer connected.Close() //nolint:errcheck // only asked
+	for _, hypervisor := range hypervisorsOf(trials) {
+		if _, has := bed.lane.For(hypervisor); !has && bed.lane.Kind == inventory.Hardware {
+			found.addBad("testbed %s runs %s, and the campaign has trials on %s: any lane may run any trial; make it one campaign for each hypervisor",
+				name, bed.lane.Hypervisor, hypervisor)
+		}
+	}
 	limited, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
 	facts, err := connected.Facts(limited)
@@ -206,6 +214,25 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, trials []campaign.
 	if need := largestGuest(trials, facts.GuestMemoryMiB); need > facts.FreeMemoryMiB {
 		found.addBad("testbed %s: a guest of %d MiB does not fit: the smaller of its hosts has %d MiB for guests", name, need, facts.FreeMemoryMiB)
 	}
+	if err := connected.Check(limited, usesOf(bed.lane, trials)); err != nil {
+		found.addFailed("testbed %s: %w", name, err)
+	}
+}
+
+// usesOf is what the trials of a lane's hypervisor want of its testbed.
+func usesOf(lane trial.Lane, trials []campaign.Trial) testbed.Uses {
+	var uses testbed.Uses
+	for _, planned := range trials {
+		cell := planned.Cell
+		if cell.Hypervisor != lane.Hypervisor {
+			continue
+		}
+		if !slices.Contains(uses.Storages, cell.Storage) {
+			uses.Storages = append(uses.Storages, cell.Storage)
+		}
+		uses.MemoryMiB = max(uses.MemoryMiB, cell.GuestMemoryMiB)
+	}
+	return uses
 }
 
 // largestGuest is the most memory that a trial's guest has, in MiB.

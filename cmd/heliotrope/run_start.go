@@ -122,13 +122,10 @@ func (o *runOptions) startNew(ctx context.Context, s *session, r *request, progr
 	if err := found.err(); err != nil {
 		return err
 	}
-	if site.down {
-		progress("start the emulated testbed " + o.testbed)
-		if err := o.startLab(ctx, progress); err != nil {
-			return fmt.Errorf("the emulated testbed %s: %w", o.testbed, err)
+	if len(site.beds) == 0 {
+		if err := site.start(ctx, r, &found, progress); err != nil {
+			return err
 		}
-		site.beds = loadLanes(site.paths, &found)
-		hosts.check(ctx, site.beds, r.trials, &found)
 		if err := found.err(); err != nil {
 			return err
 		}
@@ -158,7 +155,7 @@ func (s *session) attach(ctx context.Context, r *request, progress func(string))
 		return false, usageError{fmt.Errorf("a campaign %q runs already, from another campaign file: give this one another name, or end that one with `heliotrope cancel %s`", name, name)}
 	}
 	progress(fmt.Sprintf("campaign %s runs already; its data go to %s", name, input.DataDir))
-	return true, startLabs(ctx, input.Lanes, progress)
+	return true, nil // its testbed is raised before each of its trials
 }
 
 // checkDataset refuses a folder that holds a dataset of the campaign's name:

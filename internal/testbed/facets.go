@@ -13,7 +13,6 @@ import (
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/trial"
-	"heliotrope/internal/wan"
 	"heliotrope/internal/witness"
 )
 
@@ -55,7 +54,6 @@ func (t *Testbed) siteOf(machine string) (storage.Site, bool) {
 // Uses are what a campaign wants of a testbed.
 type Uses struct {
 	Storages []string // by name
-	WANs     []wan.Profile
 	// MemoryMiB of the largest guest; 0 is the inventory's default.
 	MemoryMiB int
 }

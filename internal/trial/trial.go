@@ -33,8 +33,11 @@ func (l Lane) For(hypervisor string) (Lane, bool) {
 	if l.Hypervisor == hypervisor || l.Hypervisor == "" {
 		return l, true
 	}
-	for _, other := range l.Others {
+	for i, other := range l.Others {
 		if other.Hypervisor == hypervisor {
+			rest := append(slices.Clone(l.Others[:i]), l.Others[i+1:]...)
+			l.Others = nil
+			other.Others = append(rest, l)
 			return other, true
 		}
 	}
