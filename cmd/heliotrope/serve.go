@@ -114,7 +114,7 @@ func control(ctx context.Context, stateDir string, server *ownedServer, log zero
 	}
 	controller := workers.Controller(session.client, workers.ControllerOptions{Log: log, Version: version,
 		WorkerBinary: workerBinary(), TemporalAddress: settings.Address, Namespace: settings.Namespace,
-		TLS: settings.ClientOptions().ConnectionOptions.TLS,
+		TLS:       settings.ClientOptions().ConnectionOptions.TLS,
 		RaiseLane: raiseLab,
 		Revive: func(ctx context.Context, lane trial.Lane) error {
 			return reviveLab(ctx, lane, func(text string) { log.Warn().Str("lane", lane.Name).Msg(text) })

@@ -51,14 +51,14 @@ func TestFolders(t *testing.T) {
 	ref := trial.Ref{Trial: campaign.Trial{Sequence: 7}, Attempt: 2}
 	host := tb.Inventory.SiteA()
 	for got, want := range map[string]string{
-		tb.RunDir(host.Name, "worker"):     host.DataDir + "/" + tb.Name() + ".run/worker",
-		tb.WitnessDir(ref, host.Name):      host.DataDir + "/" + tb.Name() + ".run/witness-" + ref.Key(),
-		tb.WitnessDir(ref, GuestName):      "/run/heliotrope/witness-" + ref.Key(),
-		tb.witnessProgram(host.Name):       host.DataDir + "/" + tb.Name() + ".run/program/heliotrope-witness",
-		tb.witnessProgram(GuestName):       "/opt/heliotrope/heliotrope-witness",
-		tb.WorkerDir(host.Name):            host.DataDir + "/" + tb.Name() + ".worker",
-		tb.LoadDir(ref):                    "/run/heliotrope/load-" + ref.Key(),
-		tb.WorkerDir(GuestName):            "/opt/heliotrope",
+		tb.RunDir(host.Name, "worker"):    host.DataDir + "/" + tb.Name() + ".run/worker",
+		tb.WitnessDir(ref, host.Name):     host.DataDir + "/" + tb.Name() + ".run/witness-" + ref.Key(),
+		tb.WitnessDir(ref, GuestName):     "/run/heliotrope/witness-" + ref.Key(),
+		tb.witnessProgram(host.Name):      host.DataDir + "/" + tb.Name() + ".run/program/heliotrope-witness",
+		tb.witnessProgram(GuestName):      "/opt/heliotrope/heliotrope-witness",
+		tb.WorkerDir(host.Name):           host.DataDir + "/" + tb.Name() + ".worker",
+		tb.LoadDir(ref):                   "/run/heliotrope/load-" + ref.Key(),
+		tb.WorkerDir(GuestName):           "/opt/heliotrope",
 		RunDir(host, tb.Name(), "worker"): tb.RunDir(host.Name, "worker"),
 	} {
 		if got != want {

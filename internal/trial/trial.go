@@ -14,10 +14,10 @@ import (
 
 // Lane is one testbed of a campaign; it runs one trial at a time.
 type Lane struct {
-	Name      string         `json:"name"` // the testbed's label
-	Kind      inventory.Kind `json:"kind"`
-	Inventory string         `json:"inventory,omitempty"` // absolute path on the controller; none for a simulated one
-	Hypervisor string `json:"hypervisor,omitempty"` // of its sites; any for a simulated one
+	Name       string         `json:"name"` // the testbed's label
+	Kind       inventory.Kind `json:"kind"`
+	Inventory  string         `json:"inventory,omitempty"`  // absolute path on the controller; none for a simulated one
+	Hypervisor string         `json:"hypervisor,omitempty"` // of its sites; any for a simulated one
 	// Machines are the testbed's, and last the measured guest; none for a
 	// simulated one.
 	Machines []Machine `json:"machines,omitempty"`
