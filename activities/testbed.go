@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"go.temporal.io/sdk/activity"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -436,15 +437,7 @@ func writeJSON(path string, value any) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	file, err := os.Create(path + ".tmp")
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(append(text, '\n'))
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	return renameio.WriteFile(path, append(text, '\n'), 0o644)
 }
 
 func readJSON(path string, value any) error {

@@ -12,11 +12,12 @@ package report
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/google/renameio/v2"
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/trial"
@@ -149,11 +150,7 @@ func WriteSummary(folder string) (Summary, error) {
 	if err := WriteMarkdown(&text, summary); err != nil {
 		return Summary{}, err
 	}
-	path := filepath.Join(folder, dataset.SummaryFile)
-	if err := os.WriteFile(path+".tmp", []byte(text.String()), 0o644); err != nil {
-		return Summary{}, err
-	}
-	return summary, os.Rename(path+".tmp", path)
+	return summary, renameio.WriteFile(filepath.Join(folder, dataset.SummaryFile), []byte(text.String()), 0o644)
 }
 
 // Summarise puts the attempts that count together. Trials of another kind of

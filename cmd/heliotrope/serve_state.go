@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
 
 	"heliotrope/internal/procs"
 )
@@ -137,9 +138,5 @@ func (s serveState) write(stateDir string) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(stateDir, serveStateFile)
-	if err := os.WriteFile(path+".new", append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return renameio.WriteFile(filepath.Join(stateDir, serveStateFile), append(text, '\n'), 0o600)
 }

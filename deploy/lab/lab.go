@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
 
 	"heliotrope/deploy/lab/image"
 	"heliotrope/internal/inventory"
@@ -200,17 +201,7 @@ func (l *Lab) save() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(l.Dir, stateFile), append(text, '\n'), 0o644)
-}
-
-// replaceFile writes beside path and renames, so that a crash leaves the old
-// file or the new one.
-func replaceFile(path string, content []byte, mode fs.FileMode) error {
-	temporary := path + ".new"
-	if err := os.WriteFile(temporary, content, mode); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
+	return renameio.WriteFile(filepath.Join(l.Dir, stateFile), append(text, '\n'), 0o644)
 }
 
 // ensureImage opens or builds what the nodes boot.

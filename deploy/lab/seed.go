@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"golang.org/x/crypto/ssh"
 
 	"heliotrope/deploy/lab/image"
@@ -105,7 +106,7 @@ func (l *Lab) key(name string) (ed25519.PrivateKey, error) {
 		if err != nil {
 			return nil, err
 		}
-		return key, replaceFile(l.keyPath(name), text, 0o600)
+		return key, renameio.WriteFile(l.keyPath(name), text, 0o600)
 	}
 	if err != nil {
 		return nil, err
@@ -242,7 +243,7 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 	for _, name := range NodeNames {
 		fmt.Fprintf(&known, "[127.0.0.1]:%d %s\n", ports[name], ring.authorized(nodeHostKey(name)))
 	}
-	return replaceFile(l.knownHostsPath(), []byte(known.String()), 0o644)
+	return renameio.WriteFile(l.knownHostsPath(), []byte(known.String()), 0o644)
 }
 
 // knownHostsPath is the list of the nodes' keys for an ssh client.

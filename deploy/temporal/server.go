@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/client"
 
@@ -190,11 +191,7 @@ func writeState(dir string, known state) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, stateFile)
-	if err := os.WriteFile(path+".new", append(text, '\n'), 0o600); err != nil {
-		return fmt.Errorf("record where Temporal is: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := renameio.WriteFile(filepath.Join(dir, stateFile), append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("record where Temporal is: %w", err)
 	}
 	return nil

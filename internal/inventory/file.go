@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/google/renameio/v2"
 	"go.yaml.in/yaml/v3"
 
 	"heliotrope/internal/strict"
@@ -85,26 +86,8 @@ func (i *Inventory) Save(path string) error {
 	if _, err := Parse(data.Bytes(), path); err != nil {
 		return err
 	}
-	if err := replaceFile(path, data.Bytes()); err != nil {
+	if err := renameio.WriteFile(path, data.Bytes(), 0o644); err != nil {
 		return fmt.Errorf("inventory %s: %w", path, err)
 	}
 	return nil
-}
-
-// replaceFile writes a file beside path and renames it over path.
-func replaceFile(path string, data []byte) (err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(file.Name())
-		}
-	}()
-	_, writeErr := file.Write(data)
-	if err := errors.Join(writeErr, file.Chmod(0o644), file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
 }
