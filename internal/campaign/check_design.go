@@ -39,6 +39,11 @@ func (c checker) design() {
 func (c checker) control(at string, control Control) {
 	c.check(at+".control", slices.Contains(controls, control.Control), "%q is not known: want %s", control.Control, choice(controls))
 	c.beside(at, control.Match)
+	if control.Control == ControlNone || control.Control == ControlPause {
+		for _, factor := range migrationFactors {
+			c.Check(at+"."+factor, false, "is for a migration, which control %s has none of", control.Control)
+		}
+	}
 	if control.Control == ControlLAN {
 		c.Check(at+".wan", false, "is lan for this control: leave it out")
 		c.Check(at+".hold", false, "is for %s and %s only: a migration takes what it takes", ControlNone, ControlPause)
@@ -54,9 +59,8 @@ func (c checker) control(at string, control Control) {
 // is not named has the first of the matrix's levels.
 func (c checker) beside(at string, match Match) {
 	c.levels(at, match)
-	levels := c.spec.Matrix.Storage
-	if match.Storage == "" && len(levels) > 0 && levels[0] != "drbd" {
-		c.Check(at+".drbd_protocol", false, "is for drbd only, not for %s", levels[0])
+	if levels := c.spec.Matrix.Storage; match.Storage == "" && len(levels) > 0 {
+		c.owned(at, levels[0])
 	}
 }
 
@@ -102,6 +106,7 @@ func (c checker) cells() {
 			c.Report(fmt.Sprintf("include[%d]", control+len(s.Include)), "repeats the cell %s", id)
 		}
 	}
+	c.possible()
 	if sentinel, ok := s.SentinelCell(); ok {
 		cells = append(cells, sentinel)
 	}
