@@ -308,8 +308,14 @@ func FuzzParse(f *testing.F) {
 			seen[id] = true
 		}
 		trials := len(seen) * spec.Repetitions
-		if spec.Sentinel != nil {
-			trials += sentinels(trials, spec.Sentinel.Every)
+		if sentinel, ok := spec.SentinelCell(); ok {
+			beside := 0 // it
+			for _, cell := range spec.Cells() {
+				if !spec.inTurn() || cell.Hypervisor == sentinel.Hypervisor {
+					beside += spec.Repetitions
+				}
+			}
+			trials += sentinels(beside, spec.Sentinel.Every)
 		}
 		if plan := spec.Plan(); len(plan) != trials || len(plan) > maxTrials {
 			t.Errorf("%d cells, %d repetitions, %d trials", len(seen), spec.Repetitions, len(plan))

@@ -75,6 +75,18 @@ func (c checker) stop(stop Stop) {
 	c.Check("order", c.spec.Order != OrderSequential, "is sequential, but stop is asked after whole blocks: want %s", OrderBlocks)
 }
 
+// sentinel checks that a sentinel on testbeds that are up in turn has trials to
+// be run between.
+func (c checker) sentinel() {
+	cell, ok := c.spec.SentinelCell()
+	if !ok || !c.spec.inTurn() {
+		return
+	}
+	if !slices.ContainsFunc(c.spec.Cells(), func(other Cell) bool { return other.Hypervisor == cell.Hypervisor }) {
+		c.Report("sentinel.hypervisor", "%s is no other cell's: its testbed would be started for the sentinel alone", cell.Hypervisor)
+	}
+}
+
 // cells checks what follows from the factors together, when nothing is wrong
 // with them one by one.
 func (c checker) cells() {
@@ -107,6 +119,7 @@ func (c checker) cells() {
 		}
 	}
 	c.possible()
+	c.sentinel()
 	if sentinel, ok := s.SentinelCell(); ok {
 		cells = append(cells, sentinel)
 	}
