@@ -62,7 +62,11 @@ type Migrated struct {
 	Settled     time.Time `json:"settled"` // the storage was back to one site
 	StreamBytes int64     `json:"stream_bytes"`
 	MemoryBytes int64     `json:"memory_bytes"`
-	Now         time.Time `json:"now"`
+	// What the hypervisor tells of the migration; nil when it does not.
+	DowntimeMs *float64  `json:"downtime_ms,omitempty"`
+	Rounds     *int64    `json:"rounds,omitempty"`
+	DiskBytes  *int64    `json:"disk_bytes,omitempty"` // of the copy of a private disk
+	Now        time.Time `json:"now"`
 }
 
 const (
@@ -124,8 +128,10 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 		return err
 	}
 	from, to := route(input.Ref)
+	var last hypervisor.Progress
 	account, err := bed.Hypervisor(from).Migrate(limited, input.Domain, bed.Hypervisor(to),
 		func(progress hypervisor.Progress) {
+			last = progress
 			migrated.MemoryBytes = progress.MemoryBytes
 			events.note(progress.At, "migration-progress", strconv.FormatInt(progress.SentBytes, 10)+" bytes")
 			p.Done(progress)
@@ -142,11 +148,20 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 		return errors.Join(err, logErr)
 	}
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return fault.Because(fault.TargetFailed, cause.NonConvergence,
+		return fault.Because(fault.TargetFailed, causeAtLimit(last),
 			fmt.Errorf("the migration was cancelled after its limit of %s: %w", input.Limit, err))
 	}
 	migrated.Started, migrated.Finished, migrated.StreamBytes = account.Started, account.Finished, account.StreamBytes
 	return err
+}
+
+// causeAtLimit says why a migration was not over when its limit came, from how
+// far it was: in its first round still, or in a later one.
+func causeAtLimit(last hypervisor.Progress) cause.Code {
+	if last.SentBytes < last.MemoryBytes {
+		return cause.TooSlow
+	}
+	return cause.NonConvergence
 }
 
 // PauseInput says what to pause, and for how long.
