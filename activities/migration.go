@@ -61,7 +61,11 @@ type Migrated struct {
 	Settled     time.Time `json:"settled"` // the storage was back to one site
 	StreamBytes int64     `json:"stream_bytes"`
 	MemoryBytes int64     `json:"memory_bytes"`
-	Now         time.Time `json:"now"`
+	// What the hypervisor tells of the migration; nil when it does not.
+	DowntimeMs *float64  `json:"downtime_ms,omitempty"`
+	Rounds     *int64    `json:"rounds,omitempty"`
+	DiskBytes  *int64    `json:"disk_bytes,omitempty"` // of the copy of a private disk
+	Now        time.Time `json:"now"`
 }
 
 const (
@@ -133,7 +137,9 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 	guest := testbed.Guest{Disk: input.Disk, MemoryMiB: input.Ref.Trial.Cell.GuestMemoryMiB}
 	order := orderOf(input.Ref.Trial.Cell)
 	order.Domain, order.AtTarget, order.Target = bed.GuestAt(from, guest), bed.GuestAt(to, guest), bed.Hypervisor(to)
+	var last hypervisor.Progress
 	order.Progress = func(progress hypervisor.Progress) {
+		last = progress
 		migrated.MemoryBytes = progress.MemoryBytes
 		events.note(progress.At, "migration-progress", progressText(progress))
 		p.Done(progress)
@@ -151,16 +157,22 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 		return errors.Join(err, logErr)
 	}
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return fault.Because(fault.TargetFailed, cause.NonConvergence,
+		return fault.Because(fault.TargetFailed, causeAtLimit(last),
 			fmt.Errorf("the migration was cancelled after its limit of %s: %w", input.Limit, err))
 	}
 	migrated.Started, migrated.Finished, migrated.StreamBytes = account.Started, account.Finished, account.StreamBytes
+	migrated.Rounds, migrated.DiskBytes = account.Rounds, account.DiskBytes
+	if account.Downtime != nil {
+		downtime := milliseconds(*account.Downtime)
+		migrated.DowntimeMs = &downtime
+	}
 	return err
 }
 
 // orderOf is how a cell wants the guest to be moved.
 func orderOf(cell campaign.Cell) hypervisor.Order {
-	return hypervisor.Order{Mode: hypervisor.PreCopy}
+	return hypervisor.Order{Mode: hypervisor.Mode(cell.Mode()), AutoConverge: cell.AutoConverge,
+		BandwidthMiBPerSecond: cell.BandwidthMiBPerS, MaxDowntime: time.Duration(cell.MaxDowntimeMs) * time.Millisecond}
 }
 
 // progressText is how far a migration is, in what the hypervisor tells.
@@ -179,6 +191,20 @@ func progressText(p hypervisor.Progress) string {
 		text += ", " + p.Phase
 	}
 	return text
+}
+
+// causeAtLimit says why a migration was not over when its limit came, from how
+// far it was: in its first round still, or in a later one.
+func causeAtLimit(last hypervisor.Progress) cause.Code {
+	// Where pages of zeros are skipped, the bytes say less than the round.
+	first := last.SentBytes < last.MemoryBytes
+	if last.Round != nil {
+		first = *last.Round <= 1
+	}
+	if first {
+		return cause.TooSlow
+	}
+	return cause.NonConvergence
 }
 
 // PauseInput says what to pause, and for how long.
