@@ -60,7 +60,7 @@ func New(setup storage.Setup) (storage.Driver, error) {
 		return nil, err
 	}
 	return &System{observe: setup.Observe, label: setup.Inventory.Name,
-		sites: node.Sites(setup), store: node.New(setup, *setup.Inventory.Store())}, nil
+		sites: node.Sites(setup), store: node.New(setup, setup.Inventory.Store())}, nil
 }
 
 // Kind is "iscsi".

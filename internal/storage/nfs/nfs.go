@@ -59,7 +59,7 @@ func New(setup storage.Setup) (storage.Driver, error) {
 		return nil, err
 	}
 	return &System{observe: setup.Observe, label: setup.Inventory.Name, files: setup.OpensFiles,
-		sites: node.Sites(setup), store: node.New(setup, *setup.Inventory.Store())}, nil
+		sites: node.Sites(setup), store: node.New(setup, setup.Inventory.Store())}, nil
 }
 
 // Kind is "nfs".
@@ -274,6 +274,9 @@ func (s *System) Teardown(ctx context.Context) error {
 
 // detach removes the loop devices and the mount of one site.
 func detach(ctx context.Context, n *node.Node) error {
+	if !n.HasShell() {
+		return nil
+	}
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
 		return err

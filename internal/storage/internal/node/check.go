@@ -13,6 +13,7 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
 )
 
 // The texts print what is missing. They look where Run would find it.
@@ -140,4 +141,14 @@ func Failure(ctx context.Context, err error) error {
 // test was tried.
 func Unusable(format string, values ...any) error {
 	return fault.As(fault.Infrastructure, fmt.Errorf(format, values...))
+}
+
+// At finds the node of a machine among the sites', or nil.
+func At(sites map[storage.Site]*Node, machine string) *Node {
+	for _, n := range sites {
+		if n.Name() == machine && n.HasShell() {
+			return n
+		}
+	}
+	return nil
 }
