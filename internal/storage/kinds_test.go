@@ -3,6 +3,7 @@ package storage_test
 import (
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,10 +16,14 @@ import (
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/storage/iscsi"
+	"heliotrope/internal/storage/mirror"
 	"heliotrope/internal/storage/nfs"
 )
 
 var kinds = []storage.Kind{iscsi.Kind, nfs.Kind, drbd.Kind}
+
+// privateToo are those that share nothing, too.
+var privateToo = append(slices.Clone(kinds), mirror.Kind)
 
 var machines = []string{"host-a", "host-b", "store"}
 
@@ -48,7 +53,7 @@ func run(t *testing.T, text string, args ...string) string {
 // The texts run on any machine, and nothing there is taken for a testbed's that
 // there is not.
 func TestLeftoversRunAnywhere(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range privateToo {
 		driver := newDriver(t, kind, "no-such-testbed")
 		for _, machine := range machines {
 			for line := range strings.Lines(run(t, driver.Leftovers(machine), "no-such-testbed", t.TempDir())) {
@@ -64,7 +69,7 @@ func TestLeftoversRunAnywhere(t *testing.T) {
 // A testbed whose machines have no shell has nothing of these systems: nothing is
 // there to remove, and what wants it says why it cannot be.
 func TestMachinesWithoutAShell(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range privateToo {
 		inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "a", B: "b"}, StoreName: "store",
 			Machines: []inventory.Host{{Name: "a"}, {Name: "b"}, {Name: "store"}}}
 		driver, err := kind.New(storage.Setup{Inventory: inv})
@@ -78,7 +83,7 @@ func TestMachinesWithoutAShell(t *testing.T) {
 }
 
 func TestVersionsRunAnywhere(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range privateToo {
 		driver := newDriver(t, kind, "lab")
 		for _, machine := range machines {
 			for line := range strings.Lines(run(t, driver.Versions(machine))) {
@@ -92,7 +97,7 @@ func TestVersionsRunAnywhere(t *testing.T) {
 func TestEvidenceHasItsOwnNames(t *testing.T) {
 	for _, machine := range machines {
 		seen := map[string]string{}
-		for _, kind := range kinds {
+		for _, kind := range privateToo {
 			for _, item := range newDriver(t, kind, "lab").Evidence(machine) {
 				assert.Empty(t, seen[item.File], item.File)
 				seen[item.File] = kind.Name
@@ -103,7 +108,7 @@ func TestEvidenceHasItsOwnNames(t *testing.T) {
 }
 
 func TestClassesAreNamedByTheirKind(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range privateToo {
 		for _, class := range newDriver(t, kind, "lab").Traffic() {
 			assert.Equal(t, kind.Name, class.Name)
 		}
