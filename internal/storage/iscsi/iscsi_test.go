@@ -138,7 +138,7 @@ func (b *bed) loginWorks(t *testing.T, fake *remotetest.Fake) {
 			put(t, fake, "/sys/class/block/sdb/device/timeout", "30\n")
 			serial, err := b.store.Memory().ReadFile(b.backstore("d0") + "/wwn/vpd_unit_serial")
 			assert.NoError(t, err)
-			put(t, fake, "/sys/class/block/sdb/device/vpd_pg80", "\x00\x80\x00\x20"+string(serial))
+			put(t, fake, "/sys/class/block/sdb/device/vpd_pg80", "\x00\x80\x00\x21"+string(serial)+"\x00")
 		}
 		return remotetest.Reply{}
 	})
@@ -358,7 +358,7 @@ func TestPrepareMigrationWantsThisDisk(t *testing.T) {
 			bed := newBed(t)
 			put(t, bed.store, data+"/lab/iscsi/d0.serial", serial+"\n")
 			sessionOf(t, bed.b, bed.iqn(test.target), test.state)
-			put(t, bed.b, "/sys/class/block/sdb/device/vpd_pg80", "\x00\x80\x00\x20"+test.page)
+			put(t, bed.b, "/sys/class/block/sdb/device/vpd_pg80", "\x00\x80\x00\x21"+test.page+"\x00")
 			if test.holder != "" {
 				put(t, bed.b, "/sys/class/block/sdb/holders/dm-3", "")
 				put(t, bed.b, "/sys/class/block/dm-3/dm/name", test.holder+"\n")
