@@ -119,7 +119,7 @@ func provide(ctx context.Context, n *node.Node, spec storage.Spec) (string, erro
 // its size, and that nobody else there has taken it.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
 	return s.observe.Measure(kind, disk.Name, "check destination", func() error {
-		return check(ctx, s.sites[to], disk, disk.Device[to])
+		return node.Before(ctx, check(ctx, s.sites[to], disk, disk.Device[to]))
 	})
 }
 
@@ -172,10 +172,11 @@ func (s *System) FinishMigration(ctx context.Context, disk storage.Disk, home st
 	stale := s.sites[home.Other()]
 	return s.observe.Measure(kind, disk.Name, "blank the stale copy", func() error {
 		// Never a device that is not, or no longer, this disk's.
-		if err := check(ctx, stale, disk, disk.Device[home.Other()]); err != nil {
-			return err
+		err := check(ctx, stale, disk, disk.Device[home.Other()])
+		if err == nil {
+			err = blank(ctx, stale, disk.Device[home.Other()])
 		}
-		return blank(ctx, stale, disk.Device[home.Other()])
+		return node.Before(ctx, err) // what goes wrong here is not the hypervisor's copying
 	})
 }
 
