@@ -2,9 +2,8 @@ package storage_test
 
 import (
 	"net/netip"
-	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,10 +16,14 @@ import (
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/storage/iscsi"
+	"heliotrope/internal/storage/mirror"
 	"heliotrope/internal/storage/nfs"
 )
 
 var kinds = []storage.Kind{iscsi.Kind, nfs.Kind, drbd.Kind}
+
+// privateToo are those that share nothing, too.
+var privateToo = append(slices.Clone(kinds), mirror.Kind)
 
 var machines = []string{"host-a", "host-b", "store"}
 
@@ -28,9 +31,11 @@ var machines = []string{"host-a", "host-b", "store"}
 func newDriver(t *testing.T, kind storage.Kind, label string) storage.Driver {
 	t.Helper()
 	setup := storage.Setup{Inventory: &inventory.Inventory{Name: label}, Machines: map[string]remote.Host{}}
-	for i, host := range setup.Inventory.Hosts() {
-		*host = inventory.Host{Name: machines[i], Address: netip.AddrFrom4([4]byte{198, 18, 0, byte(i + 1)}), DataDir: "/var/lib/heliotrope"}
-		setup.Machines[host.Name] = remotetest.NewFake(t, host.Name)
+	setup.Inventory.Sites, setup.Inventory.StoreName = inventory.Sites{A: machines[0], B: machines[1]}, machines[2]
+	for i, name := range machines {
+		setup.Inventory.Machines = append(setup.Inventory.Machines,
+			inventory.Host{Name: name, Address: netip.AddrFrom4([4]byte{198, 18, 0, byte(i + 1)}), DataDir: "/var/lib/heliotrope"})
+		setup.Machines[name] = remotetest.NewFake(t, name)
 	}
 	driver, err := kind.New(setup)
 	require.NoError(t, err)
@@ -45,44 +50,40 @@ func run(t *testing.T, text string, args ...string) string {
 	return string(output)
 }
 
-// The texts run on any machine, and what lies in the testbed's own folder is
-// known as ours, and as no other testbed's.
-func TestLeftovers(t *testing.T) {
-	for _, kind := range kinds {
-		t.Run(kind.Name, func(t *testing.T) {
-			data := t.TempDir()
-			const label = "no-such-testbed"
-			for _, of := range []string{label, label + "-2"} {
-				file := filepath.Join(data, of, kind.Name, "d0.img")
-				require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
-				require.NoError(t, os.WriteFile(file, nil, 0o644))
+// The texts run on any machine, and nothing there is taken for a testbed's that
+// there is not.
+func TestLeftoversRunAnywhere(t *testing.T) {
+	for _, kind := range privateToo {
+		driver := newDriver(t, kind, "no-such-testbed")
+		for _, machine := range machines {
+			for line := range strings.Lines(run(t, driver.Leftovers(machine), "no-such-testbed", t.TempDir())) {
+				assert.True(t, strings.HasPrefix(line, "other "), line)
 			}
-			driver := newDriver(t, kind, label)
-			for _, machine := range machines {
-				text := driver.Leftovers(machine)
-				if text == "" {
-					continue
-				}
-				var ours []string
-				for line := range strings.Lines(run(t, text, label, data)) {
-					line = strings.TrimSpace(line)
-					found, isOurs := strings.CutPrefix(line, "ours ")
-					if !isOurs {
-						assert.True(t, strings.HasPrefix(line, "other "), line)
-						continue
-					}
-					ours = append(ours, found)
-				}
-				folder := filepath.Join(data, label, kind.Name)
-				assert.Equal(t, []string{"file " + folder, "file " + folder + "/d0.img"}, ours)
-				assert.NotContains(t, run(t, text, label+"-3", data), "ours")
-			}
-		})
+		}
+		assert.Empty(t, driver.Leftovers("stranger"))
+		assert.Empty(t, driver.Evidence("stranger"))
+		assert.Empty(t, driver.Versions("stranger"))
+	}
+}
+
+// A testbed whose machines have no shell has nothing of these systems: nothing is
+// there to remove, and what wants it says why it cannot be.
+func TestMachinesWithoutAShell(t *testing.T) {
+	for _, kind := range privateToo {
+		inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "a", B: "b"}, StoreName: "store",
+			Machines: []inventory.Host{{Name: "a"}, {Name: "b"}, {Name: "store"}}}
+		driver, err := kind.New(storage.Setup{Inventory: inv})
+		require.NoError(t, err)
+		require.NoError(t, driver.Teardown(t.Context()))
+		require.ErrorContains(t, driver.Check(t.Context()), "needs a shell")
+		found, err := driver.Sources(t.Context(), "a")
+		require.NoError(t, err)
+		assert.Empty(t, found)
 	}
 }
 
 func TestVersionsRunAnywhere(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range privateToo {
 		driver := newDriver(t, kind, "lab")
 		for _, machine := range machines {
 			for line := range strings.Lines(run(t, driver.Versions(machine))) {
@@ -96,7 +97,7 @@ func TestVersionsRunAnywhere(t *testing.T) {
 func TestEvidenceHasItsOwnNames(t *testing.T) {
 	for _, machine := range machines {
 		seen := map[string]string{}
-		for _, kind := range kinds {
+		for _, kind := range privateToo {
 			for _, item := range newDriver(t, kind, "lab").Evidence(machine) {
 				assert.Empty(t, seen[item.File], item.File)
 				seen[item.File] = kind.Name
@@ -107,7 +108,7 @@ func TestEvidenceHasItsOwnNames(t *testing.T) {
 }
 
 func TestClassesAreNamedByTheirKind(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range privateToo {
 		for _, class := range newDriver(t, kind, "lab").Traffic() {
 			assert.Equal(t, kind.Name, class.Name)
 		}

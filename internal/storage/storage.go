@@ -120,9 +120,9 @@ type Verifier interface {
 // Diagnoser is a storage system that can tell what has happened to a disk from
 // its own state, after anything has failed.
 type Diagnoser interface {
-	// Diagnose tells the code of the gravest trouble that the disk of that name
-	// is in, "" when it shows none or nobody can be asked, and its state in one
-	// line. It changes nothing.
+	// Diagnose tells the code of the gravest trouble that the disk is in, ""
+	// when it shows none or nobody can be asked, and its state in one line. Of
+	// the disk only its name need be known. It changes nothing.
 	Diagnose(ctx context.Context, disk Disk) (cause.Code, string)
 }
 

@@ -99,7 +99,10 @@ func (s *System) config(spec storage.Spec, minor int, pingTimeout int, replicas 
 	return text.String()
 }
 
-func portOf(minor int) uint16 { return uint16(firstPort + minor - firstMinor) }
+// portOf is the TCP port of one of our minor numbers.
+func portOf(minor int) uint16 {
+	return uint16(firstPort + minor - firstMinor) //nolint:gosec // at most firstPort+minors-1
+}
 
 // backingBytes is the size of a backing file: the disk, a bit for each 4 KiB of
 // it, and room for DRBD's activity log and superblock.

@@ -24,7 +24,7 @@ func (s *System) Diagnose(ctx context.Context, disk storage.Disk) (cause.Code, s
 	var states []Status
 	var lines []string
 	for _, site := range bothSites {
-		status, err := s.Status(ctx, disk, site)
+		status, err := s.stateOf(ctx, s.sites[site], disk.Name)
 		if err != nil {
 			lines = append(lines, err.Error())
 			continue
@@ -45,6 +45,32 @@ func (s *System) Diagnose(ctx context.Context, disk storage.Disk) (cause.Code, s
 		return cause.StorageFailed, line
 	}
 	return "", line
+}
+
+// stateOf is the state of a disk as a site sees it, found by its name alone.
+func (s *System) stateOf(ctx context.Context, n *node.Node, disk string) (Status, error) {
+	minor, err := s.minorOf(ctx, n, disk)
+	if err != nil {
+		return Status{}, err
+	}
+	return s.status(ctx, n, minor)
+}
+
+// minorOf is the minor number that our configuration gives a disk.
+func (s *System) minorOf(ctx context.Context, n *node.Node, disk string) (int, error) {
+	file, err := configFile(ctx, n, disk)
+	if err != nil {
+		return 0, err
+	}
+	text, err := n.ReadIfThere(ctx, file)
+	if err != nil {
+		return 0, err
+	}
+	numbers := ConfigMinors(text)
+	if !s.isOurs(text) || len(numbers) == 0 {
+		return 0, fmt.Errorf("%s: %s describes no disk of ours", n.Name(), file)
+	}
+	return numbers[0], nil
 }
 
 // unconnected says whether a connection state is one without the peer

@@ -45,6 +45,7 @@ func TestDiagnose(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bed := newBed(t, "")
+			bed.provided(t)
 			bed.put(t, bed.a, procFile, test.a)
 			bed.put(t, bed.b, procFile, test.b)
 			code, line := bed.Diagnose(t.Context(), disk)
@@ -65,6 +66,7 @@ func TestSplitBrainIsNamedBeforeItsConsequences(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bed := newBed(t, "")
+			bed.provided(t)
 			bed.put(t, bed.a, procFile, test.before)
 			bed.put(t, bed.b, procFile, test.before)
 			bed.a.OnFunc(remotetest.Prefix("drbdadm", "-c", ourConfig, "secondary"), func(context.Context, remotetest.Call) remotetest.Reply {

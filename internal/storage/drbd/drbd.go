@@ -87,16 +87,16 @@ func New(setup storage.Setup) (storage.Driver, error) {
 	if err := setup.Options.Only(kind, protocolOption); err != nil {
 		return nil, err
 	}
-	s := &System{observe: setup.Observe, label: setup.Inventory.Name, protocol: ProtocolC,
-		resyncKiBPerSecond: defaultResyncKiBPerSecond, sites: node.Sites(setup)}
+	protocol := ProtocolC
 	switch value := setup.Options[protocolOption]; Protocol(value) {
 	case "":
 	case ProtocolA, ProtocolB, ProtocolC:
-		s.protocol = Protocol(value)
+		protocol = Protocol(value)
 	default:
 		return nil, fault.New(fault.BadInput, "storage option protocol %q: want A, B or C", value)
 	}
-	return s, nil
+	return &System{observe: setup.Observe, label: setup.Inventory.Name, protocol: protocol,
+		resyncKiBPerSecond: defaultResyncKiBPerSecond, sites: node.Sites(setup)}, nil
 }
 
 // Kind is "drbd".

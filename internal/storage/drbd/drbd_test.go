@@ -39,10 +39,10 @@ const (
 
 func newBed(t *testing.T, protocol Protocol) *bed {
 	bed := &bed{a: remotetest.NewFake(t, "host-a"), b: remotetest.NewFake(t, "host-b")}
-	inv := &inventory.Inventory{Name: "lab",
-		SiteA: inventory.Host{Name: "host-a", DataDir: data, Address: netip.MustParseAddr("198.18.0.1")},
-		SiteB: inventory.Host{Name: "host-b", DataDir: data, Address: netip.MustParseAddr("198.18.0.2")},
-	}
+	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, Machines: []inventory.Host{
+		{Name: "host-a", DataDir: data, Address: netip.MustParseAddr("198.18.0.1")},
+		{Name: "host-b", DataDir: data, Address: netip.MustParseAddr("198.18.0.2")},
+	}}
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
 		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
 		bed.put(t, fake, procFile, header)
@@ -83,9 +83,7 @@ func TestOptions(t *testing.T) {
 		require.Error(t, err, options)
 		assert.Equal(t, fault.BadInput, fault.Of(err))
 	}
-	driver, err := Kind.New(storage.Setup{Inventory: inv})
-	require.NoError(t, err)
-	assert.Equal(t, ProtocolC, driver.(*System).protocol)
+	assert.Equal(t, ProtocolC, newBed(t, "").protocol)
 }
 
 func TestMigrationSwitchesProtocol(t *testing.T) {

@@ -59,43 +59,23 @@ func checkAnyVersion(ctx context.Context, n *node.Node) error {
 // Sources are DRBD's device at a site, as a block device and with DRBD's own
 // counters.
 func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source, error) {
-	for _, n := range s.sites {
-		if n.Name() != machine {
-			continue
-		}
-		minor, found, err := s.minorAt(ctx, n)
-		if err != nil || !found {
-			return nil, err
-		}
-		device := devicePath(minor)
-		return []witness.Source{
-			{Role: witness.GuestDisk, Reader: witness.BlockReader, Device: device},
-			{Role: counters.Role, Reader: counters.Reader, Device: device},
-		}, nil
+	n := node.At(s.sites, machine)
+	if n == nil {
+		return nil, nil
 	}
-	return nil, nil
-}
-
-// minorAt finds the minor number of a site's first disk.
-func (s *System) minorAt(ctx context.Context, n *node.Node) (minor int, found bool, err error) {
 	disks, err := s.disks(ctx, n)
+	if err != nil || len(disks) == 0 {
+		return nil, err
+	}
+	minor, err := s.minorOf(ctx, n, disks[0])
 	if err != nil {
-		return 0, false, err
+		return nil, err
 	}
-	for _, disk := range disks {
-		file, err := configFile(ctx, n, disk)
-		if err != nil {
-			return 0, false, err
-		}
-		text, err := n.ReadIfThere(ctx, file)
-		if err != nil {
-			return 0, false, err
-		}
-		if minors := ConfigMinors(text); s.isOurs(text) && len(minors) > 0 {
-			return minors[0], true, nil
-		}
-	}
-	return 0, false, nil
+	device := devicePath(minor)
+	return []witness.Source{
+		{Role: witness.GuestDisk, Reader: witness.BlockReader, Device: device},
+		{Role: counters.Role, Reader: counters.Reader, Device: device},
+	}, nil
 }
 
 // Traffic is whatever goes between the sites on the ports that we give out.
@@ -107,7 +87,7 @@ func (s *System) Traffic() []witness.Class {
 // Evidence is DRBD's state at the sites. Their settings, which may hold a shared
 // secret, are not asked for.
 func (s *System) Evidence(machine string) []driver.Evidence {
-	if !s.isSite(machine) {
+	if node.At(s.sites, machine) == nil {
 		return nil
 	}
 	return []driver.Evidence{
@@ -116,43 +96,32 @@ func (s *System) Evidence(machine string) []driver.Evidence {
 	}
 }
 
-func (s *System) isSite(machine string) bool {
-	for _, n := range s.sites {
-		if n.Name() == machine {
-			return true
-		}
-	}
-	return false
-}
-
-// leftovers lists DRBD's resources and devices, its configuration files and what
-// its tools remember, our loop devices and our folder.
+// leftovers are DRBD's resources, what its tools remember, and the host's own
+// configuration. Loop devices and files are everybody's.
 const leftovers = `
-label=$1 folder=$(readlink -f "$2")/$1/drbd
+folder=$(readlink -f "$2")/$1/drbd
 if [ -e /proc/drbd ]; then
 	drbdsetup status | while read -r name role _; do
 		case $role in role:*) ;; *) continue ;; esac
-		disk=${name#"$label."}
-		if [ "$label.$disk" = "$name" ] && [ -e "$folder/$disk.res" ]; then echo "ours DRBD resource $name"; else echo "other DRBD resource $name"; fi
+		disk=${name#"$1."}
+		if [ "$1.$disk" = "$name" ] && [ -e "$folder/$disk.res" ]; then whose=ours; else whose=other; fi
+		echo "$whose DRBD resource $name"
 	done
 fi
 for link in /run/drbd/drbd-*.conf /var/lib/drbd/drbd-*.conf; do
-	[ -h "$link" ] || continue
-	case $(readlink "$link") in "$folder"/*) echo "ours DRBD registration $link" ;; *) echo "other DRBD registration $link" ;; esac
+	[ -h "$link" ] && case $(readlink "$link") in
+	"$folder"/*) echo "ours DRBD registration $link" ;;
+	*) echo "other DRBD registration $link" ;;
+	esac
 done
-for file in /etc/drbd.d/*.res /var/lib/drbd/*.lkbd; do
+for file in /etc/drbd.conf /etc/drbd.d/* /var/lib/drbd/*.lkbd; do
 	[ -e "$file" ] && echo "other DRBD file $file"
 done
-for loop in /sys/block/loop*/loop; do
-	[ -e "$loop/backing_file" ] && read -r file < "$loop/backing_file" || continue
-	case $file in "$folder"/*) echo "ours loop device ${loop%/loop} over $file" ;; esac
-done
-[ -e "$folder" ] && find "$folder" | sed 's/^/ours file /'
 true`
 
 // Leftovers is a text for sh(1).
 func (s *System) Leftovers(machine string) string {
-	if !s.isSite(machine) {
+	if node.At(s.sites, machine) == nil {
 		return ""
 	}
 	return leftovers
@@ -170,7 +139,7 @@ true`
 
 // Versions is a text for sh(1).
 func (s *System) Versions(machine string) string {
-	if !s.isSite(machine) {
+	if node.At(s.sites, machine) == nil {
 		return ""
 	}
 	return versions

@@ -61,6 +61,7 @@ func TestSources(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, found)
 	bed.provided(t)
+	bed.put(t, bed.a, data+"/lab/drbd/e0.res", "resource of { somebody; }")
 	want := []witness.Source{{Role: "guest-disk", Reader: "block", Device: "/dev/drbd7"}, {Role: "drbd", Reader: "drbd", Device: "/dev/drbd7"}}
 	for _, machine := range []string{"host-a", "host-b"} {
 		found, err = bed.Sources(t.Context(), machine)

@@ -30,11 +30,11 @@ func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to 
 	defer s.mu.Unlock()
 	minor, err := s.checkDisk(ctx, disk, to)
 	if err != nil {
-		return err
+		return node.Before(ctx, err)
 	}
 	status, err := s.status(ctx, s.sites[to], minor)
 	if err != nil {
-		return err
+		return node.Before(ctx, err)
 	}
 	if status.Healthy() && status.Role == primary && status.PeerRole == primary {
 		return nil
@@ -70,11 +70,11 @@ func (s *System) FinishMigration(ctx context.Context, disk storage.Disk, home st
 	defer s.mu.Unlock()
 	minor, err := minorOf(disk.Device[home])
 	if err != nil {
-		return err
+		return node.Before(ctx, err)
 	}
 	status, err := s.status(ctx, s.sites[home], minor)
 	if err != nil {
-		return err
+		return s.failure(ctx, disk, err)
 	}
 	if status.Connection == standAlone {
 		return s.failure(ctx, disk, fmt.Errorf("%s: disk %s: %w (%s)", s.sites[home].Name(), disk.Name, ErrSplitBrain, status))

@@ -62,6 +62,9 @@ func (s *System) markFinished(ctx context.Context, spec storage.Spec, minor int)
 // forgetFinished removes the marks of all disks.
 func (s *System) forgetFinished(ctx context.Context) error {
 	n := s.sites[storage.SiteA]
+	if !n.HasShell() {
+		return nil
+	}
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
 		return err

@@ -87,10 +87,9 @@ func ParseProc(text string) (version string, devices map[int]Status) {
 			continue
 		}
 		for _, match := range counterField.FindAllStringSubmatch(line, -1) {
-			kibibytes, err := strconv.ParseUint(match[2], 10, 64)
-			bytes := int64(kibibytes) << 10 //nolint:gosec // below
-			if err != nil || kibibytes > mostKibibytes {
-				bytes = Unknown
+			bytes := int64(Unknown)
+			if kibibytes, err := strconv.ParseInt(match[2], 10, 64); err == nil && kibibytes <= mostKibibytes {
+				bytes = kibibytes << 10
 			}
 			switch match[1] {
 			case "ns":

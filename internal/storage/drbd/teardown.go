@@ -18,6 +18,9 @@ var registries = []string{"/run/drbd", "/var/lib/drbd"}
 // configuration file there. It is written before anything is brought up, and
 // removed after all else.
 func (s *System) teardown(ctx context.Context, n *node.Node) error {
+	if !n.HasShell() {
+		return nil
+	}
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
 		return err
@@ -36,7 +39,8 @@ func (s *System) teardown(ctx context.Context, n *node.Node) error {
 	return n.RemoveDir(ctx, kind)
 }
 
-// disks lists the disks that a site has a configuration file of.
+// disks lists the disks that a site has a configuration file of. Whether it is
+// ours is in its text.
 func (s *System) disks(ctx context.Context, n *node.Node) ([]string, error) {
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {

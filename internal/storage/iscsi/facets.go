@@ -61,21 +61,7 @@ func (s *System) checkPort(ctx context.Context) error {
 
 // Sources are a site's session's disk, and the LUN at the storage server.
 func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source, error) {
-	if machine == s.store.Name() {
-		targets, err := s.store.Names(ctx, lioFabric, s.prefix())
-		if err != nil || len(targets) == 0 {
-			return nil, err
-		}
-		unit := path.Join(lioFabric, targets[0], "tpgt_1/lun/lun_0")
-		if there, err := s.store.Exists(ctx, unit); err != nil || !there {
-			return nil, err
-		}
-		return []witness.Source{{Role: witness.Target, Reader: counters.Reader, Device: unit}}, nil
-	}
-	for _, n := range s.sites {
-		if n.Name() != machine {
-			continue
-		}
+	if n := node.At(s.sites, machine); n != nil {
 		open, err := s.sessions(ctx, n, s.prefix())
 		if err != nil || len(open) == 0 {
 			return nil, err
@@ -86,7 +72,18 @@ func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source,
 		}
 		return []witness.Source{{Role: witness.GuestDisk, Reader: witness.BlockReader, Device: "/dev/" + device}}, nil
 	}
-	return nil, nil
+	if machine != s.store.Name() || !s.store.HasShell() {
+		return nil, nil
+	}
+	targets, err := s.store.Names(ctx, lioFabric, s.prefix())
+	if err != nil || len(targets) == 0 {
+		return nil, err
+	}
+	unit := path.Join(lioFabric, targets[0], "tpgt_1/lun/lun_0")
+	if there, err := s.store.Exists(ctx, unit); err != nil || !there {
+		return nil, err
+	}
+	return []witness.Source{{Role: witness.Target, Reader: counters.Reader, Device: unit}}, nil
 }
 
 // Traffic is whatever goes to or comes from the target's port.
@@ -97,46 +94,66 @@ func (s *System) Traffic() []witness.Class {
 // Evidence is the sessions at the sites, and what LIO exports. iscsiadm hides
 // passwords.
 func (s *System) Evidence(machine string) []driver.Evidence {
-	if machine == s.store.Name() {
+	switch {
+	case node.At(s.sites, machine) != nil:
+		return []driver.Evidence{{File: "iscsi.txt", Args: []string{"iscsiadm", "-m", "session", "-P", "2"}}}
+	case machine == s.store.Name():
 		return []driver.Evidence{{File: "target.txt", Args: []string{"find", lio, "-maxdepth", "4", "-type", "d"}}}
 	}
-	return []driver.Evidence{{File: "iscsi.txt", Args: []string{"iscsiadm", "-m", "session", "-P", "2"}}}
+	return nil
 }
 
-// leftovers lists sessions, open-iscsi's records, its daemon, LIO's targets and
-// devices, and our folder.
-const leftovers = `
-label=$1 folder=$(readlink -f "$2")/$1/iscsi
-say() { # what, its name, the beginning of ours
+// say takes a thing's kind, its name, and how the name of ours begins.
+const say = `
+say() {
 	case $2 in "$3"*) echo "ours $1 $2" ;; *) echo "other $1 $2" ;; esac
 }
+`
+
+// siteLeftovers are sessions, open-iscsi's records, and its daemon.
+const siteLeftovers = say + `
 for session in /sys/class/iscsi_session/session*; do
-	[ -e "$session" ] && read -r target < "$session/targetname" && say "iSCSI session" "$target" "iqn.2026-11.net.heliotrope:$label."
+	[ -e "$session" ] && read -r target < "$session/targetname" && say "iSCSI session" "$target" "iqn.2026-11.net.heliotrope:$1."
 done
 for record in /etc/iscsi/nodes/* /var/lib/iscsi/nodes/*; do
-	[ -e "$record" ] && say "iSCSI record" "${record##*/}" "iqn.2026-11.net.heliotrope:$label."
+	[ -e "$record" ] && say "iSCSI record" "${record##*/}" "iqn.2026-11.net.heliotrope:$1."
 done
 for record in /etc/iscsi/ifaces/* /var/lib/iscsi/ifaces/*; do
-	[ -e "$record" ] || continue
-	if [ "${record##*/}" = "heliotrope.$label" ]; then echo "ours iSCSI interface $record"; else echo "other iSCSI interface $record"; fi
+	[ -e "$record" ] && case ${record##*/} in
+	"heliotrope.$1") echo "ours iSCSI interface $record" ;;
+	*) echo "other iSCSI interface $record" ;;
+	esac
 done
-for target in /sys/kernel/config/target/iscsi/iqn.*; do
-	[ -e "$target" ] && say "iSCSI target" "${target##*/}" "iqn.2026-11.net.heliotrope:$label."
-done
-for device in /sys/kernel/config/target/core/fileio_*/* /sys/kernel/config/target/core/iblock_*/*; do
-	[ -d "$device" ] && say "LIO device" "${device##*/}" "$label."
-done
-[ -e "$folder" ] && find "$folder" | sed 's/^/ours file /'
+name=/etc/iscsi/initiatorname.iscsi
+[ -e "$name" ] && echo "other initiator name $(cksum < "$name")"
 [ -e /run/iscsid.pid ] && read -r pid < /run/iscsid.pid && [ -e "/proc/$pid" ] && echo "other process iscsid"
 true`
 
-// Leftovers is a text for sh(1).
-func (s *System) Leftovers(string) string { return leftovers }
+// storeLeftovers are LIO's targets and devices.
+const storeLeftovers = say + `
+for target in /sys/kernel/config/target/iscsi/iqn.*; do
+	[ -e "$target" ] && say "iSCSI target" "${target##*/}" "iqn.2026-11.net.heliotrope:$1."
+done
+for device in /sys/kernel/config/target/core/*_*/*; do
+	[ -d "$device" ] && say "LIO device" "${device##*/}" "$1."
+done
+true`
 
-// Versions is a text for sh(1).
+// Leftovers is a text for sh(1).
+func (s *System) Leftovers(machine string) string {
+	switch {
+	case node.At(s.sites, machine) != nil:
+		return siteLeftovers
+	case machine == s.store.Name():
+		return storeLeftovers
+	}
+	return ""
+}
+
+// Versions is a text for sh(1). The target is the kernel's.
 func (s *System) Versions(machine string) string {
-	if machine == s.store.Name() {
-		return "" // the target is the kernel's
+	if node.At(s.sites, machine) == nil {
+		return ""
 	}
 	return `version=$(iscsiadm --version 2> /dev/null) && echo "open-iscsi ${version##* }"
 true`

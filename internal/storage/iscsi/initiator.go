@@ -201,6 +201,9 @@ const logoutLimit = time.Minute
 
 // detachAll logs a site out of every target of the label.
 func (s *System) detachAll(ctx context.Context, n *node.Node) error {
+	if !n.HasShell() {
+		return nil
+	}
 	sessions, err := s.sessions(ctx, n, s.prefix())
 	if err != nil {
 		return err

@@ -60,7 +60,7 @@ func New(setup storage.Setup) (storage.Driver, error) {
 		return nil, err
 	}
 	return &System{observe: setup.Observe, label: setup.Inventory.Name,
-		sites: node.Sites(setup), store: node.New(setup, *setup.Inventory.Store())}, nil
+		sites: node.Sites(setup), store: node.New(setup, setup.Inventory.Store())}, nil
 }
 
 // Kind is "iscsi".
@@ -115,31 +115,35 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[s
 // number, and that nobody else there has taken it.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
 	return s.observe.Measure(kind, disk.Name, "check destination", func() error {
-		n := s.sites[to]
-		found, err := s.find(ctx, n, s.iqn(disk.Name))
-		switch {
-		case err != nil:
-			return err
-		case found.device == "" || "/dev/"+found.device != disk.Device[to]:
-			return node.Unusable("%s: disk %s is not what the guest would open there: its device is %q, want %q: provide the disk again",
-				n.Name(), disk.Name, found.device, disk.Device[to])
-		}
-		serial, err := s.serial(ctx, disk.Name)
-		if err != nil {
-			return err
-		}
-		if err := checkSerial(ctx, n, found.device, serial); err != nil {
-			return err
-		}
-		if err := checkHolders(ctx, n, found); err != nil {
-			return err
-		}
-		if found.state != loggedIn {
-			return node.Failure(ctx, fmt.Errorf("%s: disk %s cannot be used there: the state of its session is %q, want %s",
-				n.Name(), disk.Name, found.state, loggedIn))
-		}
-		return nil
+		return node.Before(ctx, s.checkDisk(ctx, disk, to))
 	})
+}
+
+func (s *System) checkDisk(ctx context.Context, disk storage.Disk, site storage.Site) error {
+	n := s.sites[site]
+	found, err := s.find(ctx, n, s.iqn(disk.Name))
+	switch {
+	case err != nil:
+		return err
+	case found.device == "" || "/dev/"+found.device != disk.Device[site]:
+		return node.Unusable("%s: disk %s is not what the guest would open there: its device is %q, want %q: provide the disk again",
+			n.Name(), disk.Name, found.device, disk.Device[site])
+	}
+	serial, err := s.serial(ctx, disk.Name)
+	if err != nil {
+		return err
+	}
+	if err := checkSerial(ctx, n, found.device, serial); err != nil {
+		return err
+	}
+	if err := checkHolders(ctx, n, found); err != nil {
+		return err
+	}
+	if found.state != loggedIn {
+		return node.Failure(ctx, fmt.Errorf("%s: disk %s cannot be used there: the state of its session is %q, want %s",
+			n.Name(), disk.Name, found.state, loggedIn))
+	}
+	return nil
 }
 
 // FinishMigration has nothing to do: both sites stay logged in.

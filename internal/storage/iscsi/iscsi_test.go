@@ -39,7 +39,8 @@ func newBed(t *testing.T) *bed {
 	host := func(name, address string) inventory.Host {
 		return inventory.Host{Name: name, DataDir: data, Address: netip.MustParseAddr(address)}
 	}
-	inv := &inventory.Inventory{Name: "lab", SiteA: host("host-a", "198.18.0.1"), SiteB: host("host-b", "198.18.0.2"), Store: host("store", "198.18.0.3")}
+	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, StoreName: "store",
+		Machines: []inventory.Host{host("host-a", "198.18.0.1"), host("host-b", "198.18.0.2"), host("store", "198.18.0.3")}}
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b, bed.store} {
 		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
 		fake.On(remotetest.Prefix("/sbin/modprobe"))
@@ -137,7 +138,7 @@ func (b *bed) loginWorks(t *testing.T, fake *remotetest.Fake) {
 			put(t, fake, "/sys/class/block/sdb/device/timeout", "30\n")
 			serial, err := b.store.Memory().ReadFile(b.backstore("d0") + "/wwn/vpd_unit_serial")
 			assert.NoError(t, err)
-			put(t, fake, "/sys/class/block/sdb/device/vpd_pg80", "\x00\x80\x00\x20"+string(serial))
+			put(t, fake, "/sys/class/block/sdb/device/vpd_pg80", "\x00\x80\x00\x21"+string(serial)+"\x00")
 		}
 		return remotetest.Reply{}
 	})
@@ -357,7 +358,7 @@ func TestPrepareMigrationWantsThisDisk(t *testing.T) {
 			bed := newBed(t)
 			put(t, bed.store, data+"/lab/iscsi/d0.serial", serial+"\n")
 			sessionOf(t, bed.b, bed.iqn(test.target), test.state)
-			put(t, bed.b, "/sys/class/block/sdb/device/vpd_pg80", "\x00\x80\x00\x20"+test.page)
+			put(t, bed.b, "/sys/class/block/sdb/device/vpd_pg80", "\x00\x80\x00\x21"+test.page+"\x00")
 			if test.holder != "" {
 				put(t, bed.b, "/sys/class/block/sdb/holders/dm-3", "")
 				put(t, bed.b, "/sys/class/block/dm-3/dm/name", test.holder+"\n")

@@ -43,17 +43,24 @@ func (s *System) newSerial(ctx context.Context, disk string) error {
 	return s.store.Replace(ctx, file, hex.EncodeToString(number[:])+"\n")
 }
 
-// checkSerial makes sure that a device is the disk of a serial number. The kernel
-// keeps the page of vital product data that has it, behind 4 bytes of a header
-// (SPC-4, 7.8.15).
+// pageHeaderBytes come before the serial number in its page of vital product
+// data (SPC-4, 7.8.15). LIO ends it with a zero byte.
+const pageHeaderBytes = 4
+
+// checkSerial makes sure that a device is the disk of a serial number, by the
+// page that the kernel has read from it.
 func checkSerial(ctx context.Context, n *node.Node, device, serial string) error {
 	page, err := n.Read(ctx, "/sys/class/block/"+device+"/device/vpd_pg80")
 	if err != nil {
 		return err
 	}
-	if serial == "" || !strings.HasSuffix(page, serial) {
+	found := ""
+	if len(page) > pageHeaderBytes {
+		found = strings.Trim(page[pageHeaderBytes:], "\x00 ")
+	}
+	if serial == "" || found != serial {
 		return node.Unusable("%s: /dev/%s has the serial number %q, and that of our disk is %q: tear the testbed's disks down",
-			n.Name(), device, strings.TrimLeft(page, "\x00\x01\x02\x03\x10\x20\x80 "), serial)
+			n.Name(), device, found, serial)
 	}
 	return nil
 }

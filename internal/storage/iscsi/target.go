@@ -172,6 +172,9 @@ func (s *System) allow(ctx context.Context, group, initiator string) error {
 
 // removeTargets removes everything of the label from the storage server.
 func (s *System) removeTargets(ctx context.Context) error {
+	if !s.store.HasShell() {
+		return nil
+	}
 	targets, err := s.store.Names(ctx, lioFabric, s.prefix())
 	errs := []error{err}
 	for _, target := range targets {

@@ -63,23 +63,21 @@ func (s *System) checkServer(ctx context.Context) error {
 // Sources are the loop device over a site's image, or its mount where the
 // hypervisor opens the image itself, and the server.
 func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source, error) {
-	if machine == s.store.Name() {
-		dir, err := s.store.Dir(ctx, kind)
-		if err != nil {
-			return nil, err
-		}
-		ours, _, err := s.exports(ctx, dir)
-		if err != nil || len(ours) == 0 {
-			return nil, err
-		}
-		return []witness.Source{{Role: witness.Target, Reader: counters.ServerReader, Device: "nfsd"}}, nil
+	if n := node.At(s.sites, machine); n != nil {
+		return s.siteSources(ctx, n)
 	}
-	for _, n := range s.sites {
-		if n.Name() == machine {
-			return s.siteSources(ctx, n)
-		}
+	if machine != s.store.Name() || !s.store.HasShell() {
+		return nil, nil
 	}
-	return nil, nil
+	dir, err := s.store.Dir(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	ours, _, err := s.exports(ctx, dir)
+	if err != nil || len(ours) == 0 {
+		return nil, err
+	}
+	return []witness.Source{{Role: witness.Target, Reader: counters.ServerReader, Device: "nfsd"}}, nil
 }
 
 func (s *System) siteSources(ctx context.Context, n *node.Node) ([]witness.Source, error) {
@@ -111,48 +109,44 @@ func (s *System) Traffic() []witness.Class {
 
 // Evidence is what the clients count, and what the server exports and counts.
 func (s *System) Evidence(machine string) []driver.Evidence {
-	if machine == s.store.Name() {
+	switch {
+	case node.At(s.sites, machine) != nil:
+		return []driver.Evidence{{File: "nfs.txt", Args: []string{"cat", "/proc/self/mountstats"}}}
+	case machine == s.store.Name():
 		return []driver.Evidence{
 			{File: "exports.txt", Args: []string{"exportfs", "-v"}},
 			{File: "nfsd.txt", Args: []string{"cat", "/proc/net/rpc/nfsd"}},
 		}
 	}
-	return []driver.Evidence{{File: "nfs.txt", Args: []string{"cat", "/proc/self/mountstats"}}}
+	return nil
 }
 
-// leftovers lists mounts, loop devices, exports, the server, and our folder.
+// leftovers are the exports and the server. Mounts, loop devices and files are
+// everybody's.
 const leftovers = `
 folder=$(readlink -f "$2")/$1/nfs
-say() { # what, the path by which it is known, more of its name
-	case $2 in "$folder"|"$folder"/*) echo "ours $1 $2 $3" ;; *) echo "other $1 $2 $3" ;; esac
-}
-while read -r source place type _; do
-	case $type in nfs|nfs4|nfsd) say "$type mount" "$place" "$source" ;; esac
-done < /proc/mounts
-for loop in /sys/block/loop*/loop; do
-	[ -e "$loop/backing_file" ] && read -r file < "$loop/backing_file" && case $file in
-		"$folder"/*) echo "ours loop device ${loop%/loop} over $file" ;;
-		"${folder%/nfs}"/*) ;; # another driver's
-		*) echo "other loop device ${loop%/loop} over $file" ;;
-	esac
-done
 [ -e /var/lib/nfs/etab ] && while read -r exported client; do
-	say "export of" "$exported" "to ${client%%"("*}"
+	case $exported in "$folder"/*) whose=ours ;; *) whose=other ;; esac
+	echo "$whose export of $exported to ${client%%"("*}"
 done < /var/lib/nfs/etab
 [ -e /proc/fs/nfsd/threads ] && read -r threads < /proc/fs/nfsd/threads && [ "$threads" != 0 ] && echo "other NFS server, threads: $threads"
 for process in /proc/[0-9]*/comm; do
 	[ -e "$process" ] && read -r name < "$process" && [ "$name" = rpc.mountd ] && echo "other process rpc.mountd"
 done
-[ -e "$folder" ] && find "$folder" -xdev | sed 's/^/ours file /'
 true`
 
 // Leftovers is a text for sh(1).
-func (s *System) Leftovers(string) string { return leftovers }
+func (s *System) Leftovers(machine string) string {
+	if machine != s.store.Name() {
+		return ""
+	}
+	return leftovers
+}
 
-// Versions is a text for sh(1).
+// Versions is a text for sh(1). The server is the kernel's.
 func (s *System) Versions(machine string) string {
-	if machine == s.store.Name() {
-		return "" // the server is the kernel's
+	if node.At(s.sites, machine) == nil {
+		return ""
 	}
 	return `version=$(/sbin/mount.nfs4 -V 2> /dev/null) && version=${version##*nfs-utils } && echo "nfs-utils ${version%%)*}"
 true`

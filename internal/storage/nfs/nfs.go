@@ -59,7 +59,7 @@ func New(setup storage.Setup) (storage.Driver, error) {
 		return nil, err
 	}
 	return &System{observe: setup.Observe, label: setup.Inventory.Name, files: setup.OpensFiles,
-		sites: node.Sites(setup), store: node.New(setup, *setup.Inventory.Store())}, nil
+		sites: node.Sites(setup), store: node.New(setup, setup.Inventory.Store())}, nil
 }
 
 // Kind is "nfs".
@@ -208,23 +208,27 @@ func (s *System) checkImage(ctx context.Context, n *node.Node, image string) err
 // behind a loop device with direct I/O.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
 	return s.observe.Measure(kind, disk.Name, "check destination", func() error {
-		n := s.sites[to]
-		place, err := mountFolder(ctx, n)
-		if err != nil {
-			return err
-		}
-		image := path.Join(place, disk.Name+imageSuffix)
-		if err := s.checkImage(ctx, n, image); err != nil {
-			return err
-		}
-		if !disk.File {
-			return checkLoop(ctx, n, disk.Device[to], image)
-		}
-		if disk.Device[to] != image {
-			return node.Unusable("%s: disk %s is not what the guest would open there, %q: it is %q", n.Name(), disk.Name, disk.Device[to], image)
-		}
-		return nil
+		return node.Before(ctx, s.checkDisk(ctx, disk, to))
 	})
+}
+
+func (s *System) checkDisk(ctx context.Context, disk storage.Disk, site storage.Site) error {
+	n := s.sites[site]
+	place, err := mountFolder(ctx, n)
+	if err != nil {
+		return err
+	}
+	image := path.Join(place, disk.Name+imageSuffix)
+	if err := s.checkImage(ctx, n, image); err != nil {
+		return err
+	}
+	if !disk.File {
+		return checkLoop(ctx, n, disk.Device[site], image)
+	}
+	if disk.Device[site] != image {
+		return node.Unusable("%s: disk %s is not what the guest would open there, %q: it is %q", n.Name(), disk.Name, disk.Device[site], image)
+	}
+	return nil
 }
 
 // checkLoop makes sure that a loop device is over the image, with direct I/O.
@@ -274,6 +278,9 @@ func (s *System) Teardown(ctx context.Context) error {
 
 // detach removes the loop devices and the mount of one site.
 func detach(ctx context.Context, n *node.Node) error {
+	if !n.HasShell() {
+		return nil
+	}
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
 		return err

@@ -39,7 +39,8 @@ func newBedFor(t *testing.T, opensFiles bool) *bed {
 	host := func(name, address string) inventory.Host {
 		return inventory.Host{Name: name, DataDir: data, Address: netip.MustParseAddr(address)}
 	}
-	inv := &inventory.Inventory{Name: "lab", SiteA: host("host-a", "198.18.0.1"), SiteB: host("host-b", "198.18.0.2"), Store: host("store", "198.18.0.3")}
+	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, StoreName: "store",
+		Machines: []inventory.Host{host("host-a", "198.18.0.1"), host("host-b", "198.18.0.2"), host("store", "198.18.0.3")}}
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b, bed.store} {
 		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
 		fake.On(remotetest.Prefix("/sbin/modprobe"))

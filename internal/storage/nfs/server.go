@@ -212,6 +212,9 @@ func (s *System) export(ctx context.Context, exported string) error {
 
 // stopServing takes the exports back, and stops what we started.
 func (s *System) stopServing(ctx context.Context) error {
+	if !s.store.HasShell() {
+		return nil
+	}
 	dir, err := s.store.Dir(ctx, kind)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
 )
 
 // The texts print what is missing. They look where Run would find it.
@@ -122,12 +123,14 @@ func parseListener(line string) (address netip.AddrPort, listens bool) {
 
 // Failure makes an error of a migration's window one of the system under test,
 // unless it was us who stopped, or the way to the host that broke: that says
-// nothing of the storage. An error that has a class keeps it.
+// nothing of the storage, and is the infrastructure's. An error that has a class
+// keeps it.
 func Failure(ctx context.Context, err error) error {
-	var classed *fault.Error
-	if err == nil || ctx.Err() != nil || errors.As(err, &classed) ||
-		errors.Is(err, remote.ErrConnectionLost) || errors.Is(err, remote.ErrUnreachable) || errors.Is(err, remote.ErrClosed) {
+	if err == nil || ctx.Err() != nil || isClassed(err) {
 		return err
+	}
+	if errors.Is(err, remote.ErrConnectionLost) || errors.Is(err, remote.ErrUnreachable) || errors.Is(err, remote.ErrClosed) {
+		return fault.Because(fault.Infrastructure, cause.Infrastructure, err)
 	}
 	code := cause.StorageFailed
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -136,8 +139,33 @@ func Failure(ctx context.Context, err error) error {
 	return fault.Because(fault.TargetFailed, code, err)
 }
 
+// Before makes an error of what was looked at before anything of the system
+// under test was tried one of the infrastructure. An error that has a class
+// keeps it.
+func Before(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || isClassed(err) {
+		return err
+	}
+	return fault.Because(fault.Infrastructure, cause.Infrastructure, err)
+}
+
+func isClassed(err error) bool {
+	var classed *fault.Error
+	return errors.As(err, &classed)
+}
+
 // Unusable is an error of what was found before anything of the system under
 // test was tried.
 func Unusable(format string, values ...any) error {
-	return fault.As(fault.Infrastructure, fmt.Errorf(format, values...))
+	return fault.Because(fault.Infrastructure, cause.Infrastructure, fmt.Errorf(format, values...))
+}
+
+// At finds the node of a machine among the sites', or nil.
+func At(sites map[storage.Site]*Node, machine string) *Node {
+	for _, n := range sites {
+		if n.Name() == machine && n.HasShell() {
+			return n
+		}
+	}
+	return nil
 }

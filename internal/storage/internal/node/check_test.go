@@ -47,7 +47,12 @@ func TestFailure(t *testing.T) {
 		assert.Equal(t, test.class, fault.Of(err), name)
 		assert.Equal(t, test.code, fault.CauseOf(err), name)
 	}
+	assert.NoError(t, Before(t.Context(), nil))
+	assert.Equal(t, cause.Infrastructure, fault.Told(Before(t.Context(), plain)), "whoever is told must not think again")
+	assert.Equal(t, fault.TargetFailed, fault.Of(Before(t.Context(), Failure(t.Context(), plain))))
+	assert.Equal(t, cause.Infrastructure, fault.Told(Unusable("x")))
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	assert.Equal(t, plain, Failure(ended, plain))
+	assert.Equal(t, plain, Before(ended, plain))
 }

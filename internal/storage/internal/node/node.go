@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
@@ -27,7 +28,8 @@ const commandTimeout = 2 * time.Minute
 
 // Node is one host of the testbed.
 type Node struct {
-	host    remote.Host
+	name    string
+	host    remote.Host // nil where there is no shell
 	dataDir string
 	mu      sync.Mutex
 	root    string // dataDir without symbolic links, once known
@@ -39,20 +41,30 @@ type Node struct {
 }
 
 // New is a machine of the testbed.
-func New(setup storage.Setup, described inventory.Host) *Node {
-	return &Node{host: setup.Machines[described.Name], dataDir: described.DataDir, Label: setup.Inventory.Name, Address: described.Address}
+func New(setup storage.Setup, described *inventory.Host) *Node {
+	return &Node{name: described.Name, host: setup.Machines[described.Name], dataDir: described.DataDir,
+		Label: setup.Inventory.Name, Address: described.Address}
 }
 
 // Sites makes the nodes of both sites.
 func Sites(setup storage.Setup) map[storage.Site]*Node {
 	return map[storage.Site]*Node{
-		storage.SiteA: New(setup, *setup.Inventory.SiteA()),
-		storage.SiteB: New(setup, *setup.Inventory.SiteB()),
+		storage.SiteA: New(setup, setup.Inventory.SiteA()),
+		storage.SiteB: New(setup, setup.Inventory.SiteB()),
 	}
 }
 
+// HasShell says whether anything can be looked at or changed there. Nothing of a
+// storage system is where there is none.
+func (n *Node) HasShell() bool { return n.host != nil }
+
+// errNoShell is an error of every use of a machine without one.
+func (n *Node) errNoShell() error {
+	return fault.New(fault.BadInput, "%s: this storage system needs a shell there, and the inventory says that it has none", n.name)
+}
+
 // Name is the host's name.
-func (n *Node) Name() string { return n.host.Name() }
+func (n *Node) Name() string { return n.name }
 
 // Run runs a command and returns what it printed, without the white space
 // around it.
@@ -62,6 +74,9 @@ func (n *Node) Run(ctx context.Context, args ...string) (string, error) {
 
 // RunWithin is Run with a limit of its own.
 func (n *Node) RunWithin(ctx context.Context, limit time.Duration, args ...string) (string, error) {
+	if !n.HasShell() {
+		return "", n.errNoShell()
+	}
 	result, err := n.host.Run(ctx, remote.Command{Args: args, Timeout: limit})
 	return strings.TrimSpace(string(result.Stdout)), err
 }
@@ -122,6 +137,9 @@ func (n *Node) RemoveDir(ctx context.Context, kind string) error {
 }
 
 func (n *Node) files(ctx context.Context, do func(remote.Files) error) error {
+	if !n.HasShell() {
+		return n.errNoShell()
+	}
 	files, err := n.host.Files(ctx)
 	if err != nil {
 		return err

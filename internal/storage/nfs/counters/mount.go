@@ -2,6 +2,7 @@ package counters
 
 import (
 	"bytes"
+	"errors"
 	"path"
 	"strconv"
 
@@ -67,7 +68,7 @@ func (m *mount) text() []byte {
 		}
 		n, err := unix.Pread(m.fd, m.buffer[length:], int64(length))
 		switch {
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			m.Close()
