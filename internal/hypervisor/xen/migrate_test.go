@@ -3,7 +3,11 @@ package xen
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -121,8 +125,9 @@ func TestMigrateOverSSHCountsAndLogs(t *testing.T) {
 	assert.Equal(t, []int64{1000, 2500}, progress)
 	assert.Contains(t, account.Log, "source: Migration successful.")
 	assert.NotContains(t, account.Log, "2500")
-	transport := slices.Concat(p.fakeFrom.Commands()...)
-	assert.Contains(t, transport, "pv -n -b -i 0.5 -L 5m | ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -c aes128-gcm@openssh.com")
+	transport := strings.Join(slices.Concat(p.fakeFrom.Commands()...), " ")
+	assert.Contains(t, transport, "pv -n -b -i 0.5 -L 5m <")
+	assert.Contains(t, transport, "| ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -c aes128-gcm@openssh.com 198.18.0.2 xl -T migrate-receive >")
 }
 
 // TestWhatXenHasNot is refused before a host is touched.
@@ -285,6 +290,32 @@ func (f *listeningFake) Run(ctx context.Context, command remote.Command) (remote
 	return f.Fake.Run(ctx, command)
 }
 
+// TestTargetEndsFirst: the toolstack, which keeps its end open, sees the end of
+// what the target sends. pv is one that waits for more, and the target one that
+// takes the whole stream and then fails.
+func TestTargetEndsFirst(t *testing.T) {
+	p := newPair(t)
+	m := &migration{from: p.from, to: p.to, order: p.order()}
+	dir := t.TempDir()
+	for name, text := range map[string]string{"pv": "exec cat\n", "ssh": "read -r line\necho \"got $line\"\nexit 1\n"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o700)) //nolint:gosec // programs
+	}
+	run := exec.CommandContext(t.Context(), "sh", "-c", m.transport()[3]) //nolint:gosec // what is tested
+	run.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+	in, err := run.StdinPipe()
+	require.NoError(t, err)
+	out, err := run.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, run.Start())
+	_, err = io.WriteString(in, "stream\n")
+	require.NoError(t, err)
+	said, err := io.ReadAll(out) // with in still open
+	require.NoError(t, err)
+	assert.Equal(t, "got stream\n", string(said))
+	require.NoError(t, in.Close())
+	require.NoError(t, run.Wait())
+}
+
 var netipV6 = netip.MustParseAddr("fd00::2")
 
 // TestTransportOfBothFamilies: an address of version 6 stands in brackets.
@@ -292,7 +323,7 @@ func TestTransportOfBothFamilies(t *testing.T) {
 	p := newPair(t)
 	p.from.machine.Transport = "tcp"
 	m := &migration{from: p.from, to: p.to, order: p.order()}
-	assert.True(t, strings.HasSuffix(m.transport()[3], " TCP:198.18.0.2:8002"), "%v", m.transport())
+	assert.Contains(t, m.transport()[3], " TCP:198.18.0.2:8002 ")
 	p.to.machine.Address = netipV6
-	assert.True(t, strings.HasSuffix(m.transport()[3], " TCP:[fd00::2]:8002"), "%v", m.transport())
+	assert.Contains(t, m.transport()[3], " TCP:[fd00::2]:8002 ")
 }

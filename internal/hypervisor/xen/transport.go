@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,16 +83,23 @@ func (m *migration) receive(ctx, receiving context.Context) (<-chan error, error
 	}
 }
 
-// transport is the command that xl runs to reach the target. It is made of
-// constants and the inventory's addresses only. pv counts the stream's bytes.
+// relay is the shell's text of which the sender's transport is made: pv counts
+// the stream's bytes, and the second command carries them. The shell itself
+// keeps none of the stream's ends open. Otherwise a target that fails when it
+// has all of the stream is never noticed: the toolstack waits for an end of file
+// that the shell holds back, the shell for pv, and pv for the toolstack.
+const relay = `exec 3<&0 4>&1; %s <&3 3<&- 4>&- | %s >&4 3<&- 4>&- & exec <&- >&- 3<&- 4>&-; wait`
+
+// transport is what xl runs to reach the target. It is made of constants, a
+// number, and the inventory's addresses only.
 func (m *migration) transport() []string {
-	count := "pv -n -b -i " + progressEvery + m.limit() + " | "
-	name, address := m.order.Domain.Name, m.to.machine.Address
+	count := "pv -n -b -i " + progressEvery + m.limit()
+	carry := strings.Join(append(slices.Clone(sshCommand), m.to.machine.Address.String(), "xl", "-T", "migrate-receive"), " ")
 	if m.from.overTCP() {
-		return []string{"-s", "", name, count + "socat -b 262144 -t 120 STDIO TCP:" + at(address, tcpPort)}
+		carry = "socat -b 262144 -t 120 STDIO TCP:" + at(m.to.machine.Address, tcpPort)
 	}
-	// -s: xl appends the host and the receiver's command to it.
-	return []string{"-s", count + strings.Join(sshCommand, " "), name, address.String()}
+	// With an empty -s, xl has sh run what stands for the host.
+	return []string{"-s", "", m.order.Domain.Name, fmt.Sprintf(relay, count, carry)}
 }
 
 // byteCount is a line of `pv -n -b`: the bytes so far.
