@@ -43,7 +43,7 @@ started; campaigns that run wait and go on with the next serve.`,
 	}
 	shared.flags(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&options.address, "address", "", "host:port of the embedded server; default: as the last time, "+temporal.DefaultAddress+" at first")
+	flags.StringVar(&options.address, "address", "", "host:port of the embedded server, port 0 for any that is free; default: as the last time, "+temporal.DefaultAddress+" at first")
 	flags.StringVar(&options.uiAddress, "ui-address", "", "host:port of its Web UI; default: as the last time, "+temporal.DefaultUIAddress+" at first; a busy one is replaced")
 	return cmd
 }

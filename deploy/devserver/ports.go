@@ -58,11 +58,11 @@ func loopback(address string) (*net.TCPAddr, error) {
 	if ip == nil || !ip.IsLoopback() {
 		return nil, fmt.Errorf("%q: want a loopback address such as 127.0.0.1: the server has no authentication", address)
 	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
+	number, err := strconv.Atoi(port)
+	if err != nil || number < 0 || number > 65535 {
 		return nil, fmt.Errorf("%q: want a port from 1 to 65535, or 0 for any that is free", address)
 	}
-	return &net.TCPAddr{IP: ip, Port: int(number)}, nil
+	return &net.TCPAddr{IP: ip, Port: number}, nil
 }
 
 // ports are the addresses that the server listens on, each held by a socket
