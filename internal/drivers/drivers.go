@@ -13,6 +13,7 @@ import (
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/storage/iscsi"
+	"heliotrope/internal/storage/mirror"
 	"heliotrope/internal/storage/nfs"
 )
 
@@ -26,6 +27,7 @@ var Storages = []storage.Kind{
 	iscsi.Kind,
 	nfs.Kind,
 	drbd.Kind,
+	mirror.Kind,
 }
 
 // Hypervisor finds a hypervisor by its name.
