@@ -19,31 +19,30 @@ import (
 	"heliotrope/internal/trial"
 )
 
-const inventoryText = `version: 1
+const inventoryText = `version: 2
 name: lab-1
 kind: hardware
-site_a:
-  name: host-a
-  ssh: {address: "192.0.2.1:22", user: root, key_file: id, host_keys: ["SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y"]}
-  address: 198.18.0.1
-  bridge: br0
-  data_dir: /var/lib/heliotrope
-  hypervisor: xen
-  transport: tcp
-site_b:
-  name: host-b
-  ssh: {address: "192.0.2.2:22", user: root, key_file: id, host_keys: ["SHA256:LNyuqO5gdl6oy+KeQFlFwjoaRzPhcOx78Vag3GUXrlI"]}
-  address: 198.18.0.2
-  bridge: br0
-  data_dir: /var/lib/heliotrope
-  hypervisor: xen
-  transport: tcp
-store:
-  name: store
-  ssh: {address: "192.0.2.3:22", user: root, key_file: id, host_keys: ["SHA256:FYZCFOpyWLUAfQ21vgXVvDm0+XC/F/oqULmCVA5Bdv4"]}
-  address: 198.18.0.3
-  data_dir: /var/lib/heliotrope
+hypervisor: xen
+sites: {a: host-a, b: host-b}
+store: store
 wan: {host: store, device: eth2}
+machines:
+  - name: host-a
+    ssh: {address: "192.0.2.1:22", user: root, key_file: id, host_keys: ["SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y"]}
+    address: 198.18.0.1
+    bridge: br0
+    data_dir: /var/lib/heliotrope
+    transport: tcp
+  - name: host-b
+    ssh: {address: "192.0.2.2:22", user: root, key_file: id, host_keys: ["SHA256:LNyuqO5gdl6oy+KeQFlFwjoaRzPhcOx78Vag3GUXrlI"]}
+    address: 198.18.0.2
+    bridge: br0
+    data_dir: /var/lib/heliotrope
+    transport: tcp
+  - name: store
+    ssh: {address: "192.0.2.3:22", user: root, key_file: id, host_keys: ["SHA256:FYZCFOpyWLUAfQ21vgXVvDm0+XC/F/oqULmCVA5Bdv4"]}
+    address: 198.18.0.3
+    data_dir: /var/lib/heliotrope
 guest:
   kernel: /usr/lib/heliotrope/vmlinuz
   ramdisk: /usr/lib/heliotrope/initrd
@@ -101,7 +100,7 @@ func TestPoolKeepsConnections(t *testing.T) {
 	if err != nil || changed == first {
 		t.Errorf("another inventory: the same connections, %v", err)
 	}
-	write(t, path, "version: 1\n")
+	write(t, path, "version: 2\n")
 	if _, err := p.open(t.Context(), lane, trial.Ref{}); err == nil {
 		t.Error("a broken inventory is fine")
 	}

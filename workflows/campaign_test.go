@@ -179,7 +179,7 @@ func TestCancelledWhileSummarising(t *testing.T) {
 		}
 	})
 	input := campaignInput(1)
-	input.Lanes[0].Kind = inventory.Emulated
+	input.Lanes[0].Kind, input.Lanes[0].Machines = inventory.Emulated, machines(true)
 	s.env.ExecuteWorkflow(workflows.CampaignName, input)
 	if err := s.env.GetWorkflowError(); !temporal.IsCanceledError(err) {
 		t.Errorf("%v, want a cancellation", err)

@@ -44,6 +44,7 @@ func newStage(t *testing.T) *stage {
 	s.env.SetTestTimeout(time.Minute)
 	s.env.RegisterWorkflowWithOptions(workflows.Trial, workflow.RegisterOptions{Name: workflows.TrialName})
 	s.env.RegisterWorkflowWithOptions(workflows.Campaign, workflow.RegisterOptions{Name: workflows.CampaignName})
+	stub(s, "Raise", func(activities.Target) (struct{}, error) { return struct{}{}, nil })
 	stub(s, "Install", func(activities.Target) (struct{}, error) { return struct{}{}, nil })
 	stub(s, "Sweep", func(activities.SweepInput) (activities.Swept, error) {
 		return activities.Swept{WANHost: "store", WANDevice: "eth2"}, nil
@@ -57,7 +58,7 @@ func newStage(t *testing.T) *stage {
 	stub(s, "StartLoad", func(machine.RecordingInput) (struct{}, error) { return struct{}{}, nil })
 	stub(s, "AwaitSteady", func(machine.SteadyInput) (machine.Steady, error) { return machine.Steady{}, nil })
 	stub(s, "Pause", func(activities.PauseInput) (activities.Migrated, error) { return activities.Migrated{}, nil })
-	stub(s, "Evidence", func(activities.Target) (activities.Found, error) { return activities.Found{}, nil })
+	stub(s, "Evidence", func(activities.EvidenceInput) (activities.Found, error) { return activities.Found{}, nil })
 	stub(s, "Migrate", func(activities.MigrateInput) (activities.Migrated, error) { return activities.Migrated{}, nil })
 	stub(s, "Collect", func(activities.CollectInput) (activities.Collected, error) { return activities.Collected{}, nil })
 	stub(s, "Verify", func(activities.VerifyInput) (activities.Verified, error) { return activities.Verified{}, nil })
@@ -130,6 +131,7 @@ func trialInput(kind inventory.Kind) workflows.TrialInput {
 	}
 	if kind == inventory.Simulated {
 		input.Began = time.Unix(1_800_000_000, 0)
+		input.Lane.Machines = []trial.Machine{{Name: trial.Guest, Witness: true}}
 	}
 	return input
 }
@@ -223,10 +225,41 @@ func TestWaitingForTheTestbed(t *testing.T) {
 	input := realInput()
 	input.Limits.Trial = 5 * time.Second
 	for range 4 { // 2 s, 4 s, 8 s and 16 s of pauses
+		s.fail["Raise"] = append(s.fail["Raise"], errors.New("no port is free"))
 		s.fail["Sweep"] = append(s.fail["Sweep"], errors.New("host does not answer"))
 	}
-	if result := s.run(t, input); result.Verdict != trial.Valid || result.Attempts != 1 {
-		t.Errorf("%+v, want one valid attempt", result)
+	if result := s.run(t, input); result.Verdict != trial.Valid || result.Attempts != 1 || s.count("Raise") != 5 {
+		t.Errorf("%+v, want one valid attempt; %v", result, s.calls)
+	}
+}
+
+// TestOnlyEmulatedTestbedsAreRaised: before anything else is done with them.
+func TestOnlyEmulatedTestbedsAreRaised(t *testing.T) {
+	for kind, want := range map[inventory.Kind]string{inventory.Emulated: "Raise", inventory.Hardware: "Install", inventory.Simulated: "Sweep"} {
+		s := newStage(t)
+		input := realInput()
+		if kind == inventory.Simulated {
+			input = trialInput(kind)
+		}
+		input.Lane.Kind = kind
+		s.run(t, input)
+		raised := 0
+		if kind == inventory.Emulated {
+			raised = 1
+		}
+		if len(s.calls) == 0 || s.calls[0] != want || s.count("Raise") != raised {
+			t.Errorf("%s: %v, want %s first", kind, s.calls, want)
+		}
+	}
+}
+
+// machines are those of a testbed, with workers or without.
+func machines(workers bool) []trial.Machine {
+	return []trial.Machine{
+		{Name: "host-a", Site: "a", Shell: true, Worker: workers, Witness: true, Clock: true},
+		{Name: "host-b", Site: "b", Shell: true, Worker: workers, Witness: true, Clock: true},
+		{Name: "store", Shell: true, Worker: workers, Witness: true, Clock: true},
+		{Name: trial.Guest, Shell: true, Worker: workers, Witness: true},
 	}
 }
 
@@ -235,7 +268,7 @@ func TestWaitingForTheTestbed(t *testing.T) {
 func realInput() workflows.TrialInput {
 	input := trialInput(inventory.Emulated)
 	input.Phases = campaign.Phases{WarmUp: 20 * time.Millisecond, Before: 20 * time.Millisecond, After: 20 * time.Millisecond}
-	input.Lane.Hosts = []string{"host-a", "host-b", "store"}
+	input.Lane.Machines = machines(true)
 	return input
 }
 
@@ -251,7 +284,7 @@ func TestWorkersAndRecordings(t *testing.T) {
 	}
 	s = newStage(t)
 	input := realInput()
-	input.Lane.Agentless = true
+	input.Lane.Machines = machines(false)
 	s.run(t, input)
 	if s.count("Install") != 0 || s.count("Link") != 0 || s.count("FollowLoad") != 1 {
 		t.Errorf("an agentless testbed: %v", s.calls)
@@ -278,7 +311,7 @@ func TestControls(t *testing.T) {
 func TestEvidence(t *testing.T) {
 	s := newStage(t)
 	s.fail["Migrate"] = []error{fault.Because(fault.Invalid, cause.LoadDied, errors.New("fio was killed"))}
-	s.env.OnActivity("Evidence", anything, anything).Return(func(context.Context, activities.Target) (activities.Found, error) {
+	s.env.OnActivity("Evidence", anything, anything).Return(func(context.Context, activities.EvidenceInput) (activities.Found, error) {
 		_ = s.call("Evidence")
 		return activities.Found{Cause: cause.GuestCrash, Reason: "domain lab.guest is crashed"}, nil
 	})

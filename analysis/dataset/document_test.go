@@ -19,7 +19,7 @@ const documentPath = "../../docs/dataset.md"
 const documentHead = `# The dataset
 
 <!-- Written by ` + "`go test ./analysis/dataset -run TestDocument -update`" + ` from the tables' definitions in
-analysis/dataset/tables.go and the counters' in internal/witness/names.go: edit those. -->
+analysis/dataset/tables.go, the counters' in internal/witness/names.go, and the drivers' (internal/onhost): edit those. -->
 
 A campaign leaves this in its data folder:
 

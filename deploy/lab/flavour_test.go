@@ -41,8 +41,8 @@ func TestFlavours(t *testing.T) {
 			require.NoError(t, l.writeInventory(ring, map[string]int{HostA: 1, HostB: 2, Store: 3}))
 			inv, err := inventory.Load(l.InventoryPath())
 			require.NoError(t, err)
-			for _, host := range []inventory.Host{inv.SiteA, inv.SiteB} {
-				assert.Equal(t, hypervisor, host.Hypervisor)
+			assert.Equal(t, hypervisor, inv.Hypervisor)
+			for _, host := range []*inventory.Host{inv.SiteA(), inv.SiteB()} {
 				assert.Equal(t, want.transport, host.Transport)
 			}
 		})

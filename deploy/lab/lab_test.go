@@ -274,7 +274,7 @@ func TestSeedAndInventory(t *testing.T) {
 			t.Errorf("%s: heartbeats each %d ms, want %d", accel, inv.Guest.HeartbeatMs, heartbeatMs)
 		}
 	}
-	if got := inv.SiteB.SSH.HostKeys[0]; got != ring.fingerprint(nodeHostKey(HostB)) {
+	if got := inv.SiteB().SSH.HostKeys[0]; got != ring.fingerprint(nodeHostKey(HostB)) {
 		t.Errorf("host key of B: %s", got)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -164,9 +166,13 @@ func (t *Testbed) testNet(ctx context.Context, host *inventory.Host) (witness.So
 func (t *Testbed) classes() []witness.Class {
 	hosts := []netip.Addr{t.Inventory.SiteA().Address, t.Inventory.SiteB().Address}
 	var all []witness.Class
-	for _, class := range t.hypervisors[storage.SiteA].Traffic() {
-		class.Between = hosts
-		all = append(all, class)
+	for _, site := range sites { // the guest leaves either, maybe by another transport
+		for _, class := range t.hypervisors[site].Traffic() {
+			class.Between = hosts
+			if !slices.ContainsFunc(all, func(other witness.Class) bool { return reflect.DeepEqual(other, class) }) {
+				all = append(all, class)
+			}
+		}
 	}
 	for _, system := range t.storages {
 		all = append(all, system.Traffic()...)

@@ -3,8 +3,10 @@ package testbed
 import (
 	"crypto/ed25519"
 	"encoding/pem"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +66,42 @@ func TestFolders(t *testing.T) {
 		if got != want {
 			t.Errorf("folder %s, want %s", got, want)
 		}
+	}
+}
+
+// TestMigrationsEitherWayAreCounted: site A sends by TCP, and B over ssh, whose
+// port is the control's otherwise.
+func TestMigrationsEitherWayAreCounted(t *testing.T) {
+	tb := connected(t)
+	inv := tb.Inventory
+	hosts := []netip.Addr{inv.SiteA().Address, inv.SiteB().Address}
+	var ports []uint16
+	for _, class := range tb.classes() {
+		if class.Name == "control" {
+			break
+		}
+		if class.Name == "migration" {
+			ports = append(ports, class.FirstPort)
+			if !slices.Equal(class.Between, hosts) {
+				t.Errorf("a migration between %v, want %v", class.Between, hosts)
+			}
+		}
+	}
+	if want := []uint16{8002, 22}; !slices.Equal(ports, want) {
+		t.Errorf("migrations by ports %v are counted before the control, want %v", ports, want)
+	}
+	inv.SiteB().Transport = inv.SiteA().Transport
+	if err := tb.makeDrivers(); err != nil {
+		t.Fatal(err)
+	}
+	same := 0
+	for _, class := range tb.classes() {
+		if class.Name == "migration" {
+			same++
+		}
+	}
+	if same != 1 {
+		t.Errorf("the same class is there %d times", same)
 	}
 }
 

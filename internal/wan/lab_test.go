@@ -40,7 +40,7 @@ func openLab(t *testing.T) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{inventory: inv, siteA: open(t, &inv.SiteA), siteB: open(t, &inv.SiteB),
+	l := &lab{inventory: inv, siteA: open(t, inv.SiteA()), siteB: open(t, inv.SiteB()),
 		bridge: open(t, inv.Host(inv.WAN.Host))}
 	l.shaper = wan.New(inv, l.bridge)
 	return l
@@ -108,7 +108,7 @@ func (l *lab) shape(t *testing.T, text string, lease time.Duration) wan.Profile 
 
 func (l *lab) ping(t *testing.T, what string, count int) wan.Ping {
 	t.Helper()
-	ping, err := wan.Measure(t.Context(), l.siteA, l.inventory.SiteB.Address, count)
+	ping, err := wan.Measure(t.Context(), l.siteA, l.inventory.SiteB().Address, count)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,8 +368,8 @@ func (l *lab) testCertificates(t *testing.T, nothingLeft func(*testing.T)) {
 	for _, text := range []string{"lan", "rtt=60ms,rate=100mbit", "transpacific", "rtt=40ms,jitter=4ms,loss=5%,rate=50mbit"} {
 		profile := l.shape(t, text, 5*time.Minute)
 		request := wan.CertifyRequest{
-			A:      wan.Site{Host: l.siteA, Address: l.inventory.SiteA.Address, Witness: folder + "/witness"},
-			B:      wan.Site{Host: l.siteB, Address: l.inventory.SiteB.Address, Witness: folder + "/witness"},
+			A:      wan.Site{Host: l.siteA, Address: l.inventory.SiteA().Address, Witness: folder + "/witness"},
+			B:      wan.Site{Host: l.siteB, Address: l.inventory.SiteB().Address, Witness: folder + "/witness"},
 			Bridge: l.inventory.Host(l.inventory.WAN.Host).Address, Shaper: l.shaper, Profile: profile,
 		}
 		certificate := l.certify(t, request)

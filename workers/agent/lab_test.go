@@ -22,11 +22,11 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/internal/guest"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/link"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 )
 
@@ -149,13 +149,13 @@ func TestSurvivesMigration(t *testing.T) {
 	defer cancel()
 	binary, address := build(t, "./testdata/pulse"), startServer(t, "lab")
 	tb := openLab(ctx, t)
-	system, err := tb.Storage("iscsi", drbd.Options{})
+	system, err := tb.Storage("iscsi", nil)
 	must(t, err)
 	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: 64 << 20}, storage.SiteA)
 	must(t, err)
-	domain := guest.Domain(tb.Inventory, tb.DomainName("guest"), tb.Site(storage.SiteA), disk.Device[storage.SiteA])
-	must(t, tb.Hypervisor(storage.SiteA).Create(ctx, domain))
-	must(t, remote.WaitReady(ctx, tb.Guest(), "test", "-b", guest.Device))
+	measured := testbed.Guest{Disk: disk}
+	_, err = tb.StartGuest(ctx, storage.SiteA, measured)
+	must(t, err)
 	started := time.Now()
 	must(t, link.Install(ctx, tb.Guest(), binary, guest.WorkerDir, nil))
 	t.Logf("installed after %s", time.Since(started).Round(100*time.Millisecond))
@@ -167,7 +167,7 @@ func TestSurvivesMigration(t *testing.T) {
 	workflows.RegisterWorkflow(pulse)
 	must(t, workflows.Start())
 	defer workflows.Stop()
-	through := &cutter{Dialer: tb.Host(tb.Inventory.Store.Name)}
+	through := &cutter{Dialer: tb.Host(tb.Inventory.StoreName)}
 	stopLink := holdLink(t, guestThrough(t, tb.Inventory, through), address)
 	started = time.Now()
 	run, err := temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: "workflows"}, pulse, "guest")
@@ -177,10 +177,12 @@ func TestSurvivesMigration(t *testing.T) {
 	t.Logf("first heartbeat after %s", time.Since(started).Round(100*time.Millisecond))
 
 	for _, from := range []storage.Site{storage.SiteA, storage.SiteB} {
-		must(t, system.PrepareMigration(ctx, disk, from, from.Other()))
-		migration, err := tb.Hypervisor(from).Migrate(ctx, domain.Name, tb.Hypervisor(from.Other()), nil)
+		to := from.Other()
+		must(t, system.PrepareMigration(ctx, disk, from, to))
+		migration, err := tb.Hypervisor(from).Migrate(ctx, hypervisor.Order{
+			Domain: tb.GuestAt(from, measured), AtTarget: tb.GuestAt(to, measured), Target: tb.Hypervisor(to)})
 		must(t, err)
-		must(t, system.FinishMigration(ctx, disk, from.Other()))
+		must(t, system.FinishMigration(ctx, disk, to))
 		heard.mustAdvance(ctx, t, 3)
 		t.Logf("migrated from %s in %s, %d MiB; %d beats", from, migration.Duration().Round(100*time.Millisecond), migration.StreamBytes>>20, heard.last)
 	}

@@ -77,6 +77,24 @@ func TestClassesOnABridge(t *testing.T) {
 	}
 }
 
+// classes are like those of a testbed: some of several rules, of several ports,
+// between the sites only, and the same port in two.
+func classes() []witness.Class {
+	siteA, siteB, guest := netip.MustParseAddr(bridgeAddress), netip.MustParseAddr(siteBAddress), netip.MustParseAddr("198.18.0.9")
+	hosts := []netip.Addr{siteA, siteB}
+	return append([]witness.Class{
+		{Name: "migration", Protocol: "tcp", FirstPort: 8002, Between: hosts},
+		{Name: "migration", Protocol: "tcp", FirstPort: 22, Between: hosts}, // before control, which has it too
+		{Name: "iscsi", Protocol: "tcp", FirstPort: 3260},
+		{Name: "nfs", Protocol: "tcp", FirstPort: 2049},
+		{Name: "nfs", Protocol: "udp", FirstPort: 2049},
+		{Name: "drbd", Protocol: "tcp", FirstPort: 17200, LastPort: 17999, Between: hosts},
+	}, witness.OwnClasses(siteA, siteB, guest)...)
+}
+
+// classNames are all of them, and what is left.
+var classNames = []string{"migration", "iscsi", "nfs", "drbd", "heartbeat", "control", witness.OtherClass}
+
 // flow is traffic that the test makes: so many bytes there and back.
 type flow struct {
 	network string
@@ -122,8 +140,7 @@ func bridge() error {
 		return fmt.Errorf("site B: %q, %w", line, err)
 	}
 
-	classes := witness.Classes(netip.MustParseAddr(bridgeAddress), netip.MustParseAddr(siteBAddress), netip.MustParseAddr("198.18.0.9"))
-	counting, err := Open(wanDevice, classes)
+	counting, err := Open(wanDevice, classes())
 	if err != nil {
 		return err
 	}
@@ -281,7 +298,7 @@ func compare(before, after counts, want map[string]int) error {
 		{witness.ToABytes, witness.ToAPackets, "rx_bytes", "rx_packets"},
 	} {
 		var sum int64
-		for _, class := range witness.TrafficClasses {
+		for _, class := range classNames {
 			got, packets := after[class+way.bytes]-before[class+way.bytes], after[class+way.packets]-before[class+way.packets]
 			sum += got
 			// Headers and acknowledgements come on top: little, with large packets.

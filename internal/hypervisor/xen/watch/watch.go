@@ -34,9 +34,12 @@ import (
 const Name = "xen"
 
 // Part is what the witness's program needs to know.
-var Part = part.Part{Watchers: map[string]part.Watcher{Name: func(ctx context.Context, out io.Writer, domain uuid.UUID) error {
-	return Watch(ctx, out, domain, witness.DomainInterval)
-}}}
+var Part = part.Part{
+	Classes: []string{"migration"},
+	Watchers: map[string]part.Watcher{Name: func(ctx context.Context, out io.Writer, domain uuid.UUID) error {
+		return Watch(ctx, out, domain, witness.DomainInterval)
+	}},
+}
 
 // watchEvery is how often a line says that the domains are still watched.
 const watchEvery = time.Second

@@ -22,10 +22,11 @@ srcversion: F73C670A7EC572DB9CF3E5B
     ns:1 nr:0 dw:1 dr:1 al:1 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:1
 `
 
-func read(t *testing.T, text string) string {
+func read(t *testing.T, text, device string) string {
+	t.Helper()
 	folder := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "drbd"), []byte(text), 0o644))
-	reader := Part.Readers[Reader](witness.Source{Role: Role, Reader: Reader, Device: "/dev/drbd7"}, sampler.Roots{Proc: folder})
+	reader := Part.Readers[Reader](witness.Source{Role: Role, Reader: Reader, Device: device}, sampler.Roots{Proc: folder})
 	defer reader.Close()
 	sample := sampler.Sample{Role: Role}
 	reader.Read(&sample, false)
@@ -42,7 +43,39 @@ func TestCounters(t *testing.T) {
 		"18446744073709551608": known,
 	} {
 		before, after, _ := strings.Cut(proc, "%")
-		assert.Equal(t, want, read(t, before+oos+after), oos)
+		assert.Equal(t, want, read(t, before+oos+after, "/dev/drbd7"), oos)
 	}
-	assert.Empty(t, read(t, "version: 9.2.14 (api:2/proto:86-122)\n"))
+	assert.Empty(t, read(t, "version: 9.2.14 (api:2/proto:86-122)\n", "/dev/drbd7"))
+}
+
+// TestOneOfSeveral: a minor's number may begin as another's does, it may be
+// synchronizing, and one that is not configured has no counters.
+func TestOneOfSeveral(t *testing.T) {
+	const text = `version: 8.4.11 (api:1/proto:86-101)
+srcversion: 0123456789ABCDEF01234567
+
+ 1: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----
+    ns:9 nr:9 dw:9 dr:9 al:9 bm:9 lo:9 pe:9 ua:9 ap:9 ep:1 wo:f oos:9
+10: cs:SyncSource ro:Primary/Secondary ds:UpToDate/Inconsistent C r-----
+    ns:1 nr:2 dw:3 dr:4 al:5 bm:6 lo:7 pe:8 ua:9 ap:10 ep:1 wo:f oos:11
+	[=>..................] sync'ed: 10.0% (11/12)K
+20: cs:Unconfigured
+`
+	assert.Empty(t, read(t, text, "/dev/drbd20"))
+	assert.Empty(t, read(t, text, "/dev/drbd2"))
+	assert.Equal(t, "drbd sent_bytes 1024\ndrbd received_bytes 2048\ndrbd disk_write_bytes 3072\ndrbd disk_read_bytes 4096\n"+
+		"drbd activity_log_updates 5\ndrbd bitmap_updates 6\ndrbd local 7\ndrbd pending 8\ndrbd unacknowledged 9\n"+
+		"drbd application_pending 10\ndrbd out_of_sync_bytes 11264\n", read(t, text, "/dev/drbd10"))
+}
+
+// TestAllNamesAreInTheDictionary: what is written can be read about.
+func TestAllNamesAreInTheDictionary(t *testing.T) {
+	var known, written []string
+	for _, counter := range Part.Counters {
+		known = append(known, counter.Device+" "+counter.Name)
+	}
+	for _, one := range fields {
+		written = append(written, Role+" "+one.name)
+	}
+	assert.ElementsMatch(t, known, written)
 }

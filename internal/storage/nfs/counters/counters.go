@@ -28,6 +28,7 @@ var Part = part.Part{
 		},
 		MountReader: openMount,
 	},
+	Classes: []string{"nfs"},
 	Counters: []witness.Counter{
 		{Device: witness.Target, Name: "read_bytes", Unit: "bytes", Grows: true, Text: "NFS: read by all clients"},
 		{Device: witness.Target, Name: "write_bytes", Unit: "bytes", Grows: true, Text: "NFS: written by all clients"},
