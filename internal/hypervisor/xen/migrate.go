@@ -165,7 +165,7 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 // it is known where the domain is.
 func (m *migration) failed(ctx context.Context, err error) error {
 	settled := m.settle(context.WithoutCancel(ctx))
-	name, unknown := m.order.Domain.Name, errors.Is(settled, errUnknown)
+	name, unknown := m.order.Domain.Name, errors.Is(settled, hypervisor.ErrUnknown)
 	switch {
 	case ctx.Err() != nil && !unknown:
 		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w", name, m.from.Host(), m.to.Host(), context.Cause(ctx))

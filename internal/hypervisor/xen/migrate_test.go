@@ -220,7 +220,7 @@ func TestSettle(t *testing.T) {
 		assert.ErrorContains(t, err, c.want, name)
 		if !c.result {
 			assert.Equal(t, fault.Infrastructure, fault.Of(err), name)
-			assert.ErrorIs(t, err, errUnknown, name)
+			assert.ErrorIs(t, err, hypervisor.ErrUnknown, name)
 			assert.NotContains(t, err.Error(), "neither host", name)
 		}
 	}
@@ -276,7 +276,7 @@ func TestCancelledAndUnknown(t *testing.T) {
 	})
 	_, err := p.from.Migrate(ctx, p.order())
 	assert.ErrorIs(t, err, context.Canceled)
-	assert.ErrorIs(t, err, errUnknown)
+	assert.ErrorIs(t, err, hypervisor.ErrUnknown)
 	assert.Equal(t, fault.Infrastructure, fault.Of(err))
 }
 
