@@ -268,3 +268,8 @@ func (e *MigrationError) Unwrap() error { return e.Err }
 
 // ErrNotFound says that a host has no domain of that name.
 var ErrNotFound = errors.New("no such domain")
+
+// ErrUnknown says that a migration has ended in some way, and a host that could
+// have the domain cannot be asked. It is the infrastructure's, also when the
+// migration was cancelled.
+var ErrUnknown = errors.New("where the domain is, is not known: ask both hosts before it is started anywhere")

@@ -202,3 +202,43 @@ func TestDiskThatWasExchanged(t *testing.T) {
 	assert.Equal(t, "still at A", firstLine(t, x.hostA, own))
 	assert.Equal(t, "somebody else's", firstLine(t, x.hostB, foreign))
 }
+
+// TestCancelledMigration: the guest goes on at the source, nothing is left at
+// the target, and the next migration works; that one goes over ssh.
+func TestCancelledMigration(t *testing.T) {
+	x := open(t)
+	own, atA := x.image(t, x.hostA, "disk", "empty")
+	there, atB := x.image(t, x.hostB, "disk", "empty")
+	domain := x.start(t, atA)
+	order := hypervisor.Order{Domain: domain, Target: x.b, AtTarget: x.domain(x.inv.Sites.B, atB)}
+	for _, transport := range []string{"tcp", "ssh"} {
+		machine := *x.inv.Host(x.inv.Sites.A)
+		machine.Transport = transport
+		source, err := xen.Kind.New(hypervisor.Setup{Label: x.inv.Name, Machine: machine, Remote: x.hostA})
+		require.NoError(t, err)
+		require.NoError(t, source.Check(t.Context()))
+		require.NoError(t, source.CheckMigration(t.Context(), domain, x.b))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		order.Progress = func(progress hypervisor.Progress) {
+			if progress.SentBytes > progress.MemoryBytes/4 {
+				cancel()
+			}
+		}
+		_, err = source.Migrate(ctx, order)
+		require.ErrorIs(t, err, context.Canceled, transport)
+		assert.Equal(t, []string{domain.Name}, x.domains(t, x.a), transport)
+		assert.Empty(t, x.domains(t, x.b), transport)
+		x.write(t, "after "+transport)
+		assert.Equal(t, "after "+transport, firstLine(t, x.hostA, own))
+		x.a = source
+	}
+	order.Progress = nil
+	account, err := x.a.Migrate(t.Context(), order) // over ssh
+	require.NoError(t, err, account.Log)
+	t.Logf("%v, %d KiB over ssh", account.Duration().Round(100*time.Millisecond), account.StreamBytes>>10)
+	assert.Empty(t, x.domains(t, x.a))
+	assert.Equal(t, []string{domain.Name}, x.domains(t, x.b))
+	x.write(t, "at B")
+	assert.Equal(t, "at B", firstLine(t, x.hostB, there))
+}

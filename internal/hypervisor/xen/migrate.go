@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -163,7 +165,7 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 // it is known where the domain is.
 func (m *migration) failed(ctx context.Context, err error) error {
 	settled := m.settle(context.WithoutCancel(ctx))
-	name, unknown := m.order.Domain.Name, errors.Is(settled, errUnknown)
+	name, unknown := m.order.Domain.Name, errors.Is(settled, hypervisor.ErrUnknown)
 	switch {
 	case ctx.Err() != nil && !unknown:
 		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w", name, m.from.Host(), m.to.Host(), context.Cause(ctx))
@@ -197,7 +199,19 @@ func (m *migration) send(ctx context.Context) error {
 	// -T: xl's own lines carry the host's time.
 	args := []string{"xl", "-T", "migrate", "-C", m.from.file(m.order.Domain.Name, targetEnd+configEnd)}
 	_, err := m.from.remote.Run(ctx, remote.Command{Args: append(args, m.transport()...), Stderr: m.line("source: ")})
-	return err
+	return withoutCounts(err)
+}
+
+// withoutCounts is a command's error without pv's lines, of which there are
+// hundreds.
+func withoutCounts(err error) error {
+	var failed *remote.Error
+	if !errors.As(err, &failed) {
+		return err
+	}
+	told := *failed
+	told.Stderr = strings.Join(slices.DeleteFunc(strings.Split(failed.Stderr, "\n"), byteCount.MatchString), "\n")
+	return &told
 }
 
 func (m *migration) text() string {

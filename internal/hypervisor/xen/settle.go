@@ -25,9 +25,6 @@ type sighting struct {
 	away  bool             // a suspended copy is there that was given to the target
 }
 
-// errUnknown says that it is not known where a domain runs.
-var errUnknown = errors.New("where the domain is, is not known: ask both hosts with `xl list` before it is started anywhere")
-
 // look asks one host. A domain that is dying is not there.
 func (h *Host) look(ctx context.Context, name string) (sighting, error) {
 	states, err := h.List(ctx)
@@ -59,7 +56,7 @@ func onBoth(name string) error {
 }
 
 // settle cleans up after a migration that failed. It is nil when the domain
-// runs on one host, and wraps errUnknown when it is not known where it is.
+// runs on one host, and wraps hypervisor.ErrUnknown when it is not known where it is.
 func (m *migration) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
@@ -67,7 +64,7 @@ func (m *migration) settle(ctx context.Context) error {
 	cleared := m.to.clearLeftover(ctx, name)
 	source, target, err := whereabouts(ctx, m.from, m.to, name)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errUnknown, err)
+		return fmt.Errorf("%w: %w", hypervisor.ErrUnknown, err)
 	}
 	switch {
 	case source.is == present && target.is == present:
