@@ -80,16 +80,16 @@ func (i info) can(capability string) bool { return slices.Contains(i.virtual, ca
 // lacks are the processor's features that the other has and this one does not,
 // as words of hw_caps; "" when it has them all.
 func (i info) lacks(other info) string {
-	missing, any := make([]string, len(other.processor)), false
+	missing, lacking := make([]string, len(other.processor)), false
 	for at, wanted := range other.processor {
 		var have uint32
 		if at < len(i.processor) {
 			have = i.processor[at]
 		}
 		missing[at] = fmt.Sprintf("%08x", wanted&^have)
-		any = any || wanted&^have != 0
+		lacking = lacking || wanted&^have != 0
 	}
-	if !any {
+	if !lacking {
 		return ""
 	}
 	return strings.Join(missing, ":")

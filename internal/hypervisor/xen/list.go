@@ -145,12 +145,12 @@ func parseRow(line string) (listed, error) {
 	memory, memoryErr := strconv.Atoi(fields[3])
 	seconds, secondsErr := strconv.ParseFloat(fields[6], 64)
 	handle, handleErr := uuid.Parse(fields[7])
-	status, statusErr := status(fields[1], fields[5])
-	if err := errors.Join(idErr, memoryErr, secondsErr, handleErr, statusErr); err != nil {
+	state, stateErr := status(fields[1], fields[5])
+	if err := errors.Join(idErr, memoryErr, secondsErr, handleErr, stateErr); err != nil {
 		return listed{}, fmt.Errorf("xl list: unreadable line %q: %w", line, err)
 	}
 	return listed{uuid: handle, State: hypervisor.State{
-		Name: fields[1], ID: id, MemoryMiB: memory, Status: status, CPUTime: time.Duration(seconds * float64(time.Second))}}, nil
+		Name: fields[1], ID: id, MemoryMiB: memory, Status: state, CPUTime: time.Duration(seconds * float64(time.Second))}}, nil
 }
 
 // statuses are the words of package hypervisor for those of package witness. A

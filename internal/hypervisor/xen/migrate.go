@@ -165,13 +165,13 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 // it is known where the domain is.
 func (m *migration) failed(ctx context.Context, err error) error {
 	settled := m.settle(context.WithoutCancel(ctx))
-	name, unknown := m.order.Domain.Name, errors.Is(settled, hypervisor.ErrUnknown)
+	name, lost := m.order.Domain.Name, errors.Is(settled, hypervisor.ErrUnknown)
 	switch {
-	case ctx.Err() != nil && !unknown:
+	case ctx.Err() != nil && !lost:
 		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w", name, m.from.Host(), m.to.Host(), context.Cause(ctx))
 	case ctx.Err() != nil:
 		err = errors.Join(context.Cause(ctx), settled)
-	case unknown:
+	case lost:
 		err = errors.Join(settled, err)
 	case m.refused, m.streamBytes == 0, errors.Is(err, remote.ErrConnectionLost), errors.Is(err, remote.ErrUnreachable):
 		err = errors.Join(err, settled)

@@ -42,8 +42,8 @@ func (h *Host) port() uint16 {
 	return sshPort
 }
 
-// at is an address with a port as socat takes it.
-func at(address netip.Addr, port int) string {
+// endpoint is an address with a port as socat takes it.
+func endpoint(address netip.Addr, port int) string {
 	if address.Is6() {
 		return fmt.Sprintf("[%s]:%d", address, port)
 	}
@@ -96,7 +96,7 @@ func (m *migration) transport() []string {
 	count := "pv -n -b -i " + progressEvery + m.limit()
 	carry := strings.Join(append(slices.Clone(sshCommand), m.to.machine.Address.String(), "xl", "-T", "migrate-receive"), " ")
 	if m.from.overTCP() {
-		carry = "socat -b 262144 -t 120 STDIO TCP:" + at(m.to.machine.Address, tcpPort)
+		carry = "socat -b 262144 -t 120 STDIO TCP:" + endpoint(m.to.machine.Address, tcpPort)
 	}
 	// With an empty -s, xl has sh run what stands for the host.
 	return []string{"-s", "", m.order.Domain.Name, fmt.Sprintf(relay, count, carry)}
