@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -268,11 +269,12 @@ func TestValidateReadsInventories(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := strings.Replace(string(inventory), "mtu: 1500", "mtu: 1", 1)
+	line := 1 + strings.Count(broken[:strings.Index(broken, "mtu: 1")], "\n")
 	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "here.yaml"), []byte(broken), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	code, _, stderr := run(t, "validate", path)
-	if code != exitBadInput || !strings.Contains(stderr, "here.yaml:48:8: guest.mtu: 1: want 576 to 9216") || !strings.Contains(stderr, "gone.yaml: no such file") {
+	if code != exitBadInput || !strings.Contains(stderr, fmt.Sprintf("here.yaml:%d:8: guest.mtu: 1: want 576 to 9216", line)) || !strings.Contains(stderr, "gone.yaml: no such file") {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 	_, stdout, _ := run(t, "validate", "--json", path)
@@ -280,7 +282,7 @@ func TestValidateReadsInventories(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
 		t.Fatal(err)
 	}
-	if problems := got.Files[0].Problems; len(problems) != 2 || problems[0].Line != 48 || problems[1].Line != 0 || problems[1].File != path {
+	if problems := got.Files[0].Problems; len(problems) != 2 || problems[0].Line != line || problems[1].Line != 0 || problems[1].File != path {
 		t.Errorf("got %+v", problems)
 	}
 }
