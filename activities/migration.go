@@ -156,7 +156,9 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 	if logErr := os.WriteFile(filepath.Join(input.WorkFolder(), migrationLog), []byte(log), 0o644); logErr != nil {
 		return errors.Join(err, logErr)
 	}
-	if err != nil && limited.Err() != nil && ctx.Err() == nil && !errors.Is(err, hypervisor.ErrUnknown) {
+	// What the driver says of whose fault it was stands, at the limit too.
+	var told *fault.Error
+	if err != nil && limited.Err() != nil && ctx.Err() == nil && !errors.Is(err, hypervisor.ErrUnknown) && !errors.As(err, &told) {
 		return fault.Because(fault.TargetFailed, causeAtLimit(last),
 			fmt.Errorf("the migration was cancelled after its limit of %s: %w", input.Limit, err))
 	}

@@ -16,6 +16,7 @@ var demands = []struct {
 	level  func(Cell) string
 }{
 	{"storage", func(c Cell) string { return given(c.Storage == Mirror, c.Storage) }},
+	{"mirror_copy", func(c Cell) string { return given(c.MirrorCopy == IncrementalCopy, c.MirrorCopy) }},
 	{"migration", func(c Cell) string { return c.Migration }},
 	{"auto_converge", func(c Cell) string { return given(c.AutoConverge, "true") }},
 	{"bandwidth_mib_per_s", func(c Cell) string { return given(c.BandwidthMiBPerS != 0, strconv.Itoa(c.BandwidthMiBPerS)) }},
@@ -31,7 +32,7 @@ func given(is bool, level string) string {
 
 // limitations says which of the demands a hypervisor, or the model of a testbed,
 // does not meet, and why: it meets all others. Xen's are those of xl(1), migrate.
-// KVM has none, post-copy of a mirror included: libvirt refuses post-copy only
+// KVM does post-copy of a mirror, too: libvirt refuses post-copy only
 // where it is not live, paused or tunnelled (qemuMigrationSrcBeginPhase in its
 // src/qemu/qemu_migration.c).
 var limitations = map[string]map[string]string{
@@ -42,7 +43,9 @@ var limitations = map[string]map[string]string{
 		"bandwidth_mib_per_s": "Xen's toolstack sends as fast as the WAN carries it",
 		"max_downtime_ms":     "Xen's toolstack plans its stop by rounds and dirty pages, not by time",
 	},
-	KVM: {},
+	KVM: {
+		"mirror_copy": "a copy of what differs from a base wants a disk with a backing file, which is not made: want full",
+	},
 	TestbedSimulated: {
 		"storage":             "the model has no private disk that is copied",
 		"migration":           "the model knows pre-copy only",

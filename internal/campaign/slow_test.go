@@ -19,7 +19,7 @@ func TestTooSlow(t *testing.T) {
 				"unless much of it is zeros, its trials end as too-slow"}},
 		"nobody knows the memory": {"matrix: {storage: [nfs], " + slow, 0, nil},
 		"there is time enough":    {"limits: {migration: 18m, trial: 1h}\nmatrix: {guest_memory_mib: [256], storage: [nfs], " + slow, 0, nil},
-		"a mirror's disk": {"disk: {size_mib: 160}\nmatrix: {hypervisor: [kvm], mirror_copy: [full, incremental], storage: [mirror], " + slow, 0,
+		"a mirror's disk": {"disk: {size_mib: 160}\nmatrix: {hypervisor: [kvm], storage: [mirror], " + slow, 0,
 			[]string{"cell kvm-mirror-rtt40.rate2mbit-database: the first round alone, a disk of 160 MiB at 2 Mbit/s, takes 671 s, and limits.migration is 10m0s: " +
 				"unless much of it is zeros, its trials end as too-slow"}},
 		"a limit of the bandwidth": {"limits: {migration: 1m}\nmatrix: {hypervisor: [kvm], bandwidth_mib_per_s: [2], guest_memory_mib: [256], storage: [mirror]" + plain, 0,
