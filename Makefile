@@ -8,6 +8,9 @@ GO ?= go
 BIN := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
+# Whose hosts the emulated testbed of `make demo` has: xen or kvm.
+HYPERVISOR ?= xen
+
 # Debian's packages: the testbed, its image, the race detector's compiler, and a
 # shell of the kind that small hosts have, for the tests.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
@@ -79,8 +82,8 @@ $(DUCKDB): tools/duckdb/package.json tools/duckdb/package-lock.json
 	@touch $(DUCKDB)
 
 .PHONY: demo
-demo: ## the thesis' experiment, small: installs, builds, starts a testbed, migrates over iSCSI, NFS and DRBD
-	tools/demo
+demo: ## the thesis' experiment, small: installs, builds, starts a testbed, migrates (HYPERVISOR=kvm: the quick one)
+	HYPERVISOR=$(HYPERVISOR) tools/demo
 
 .PHONY: test
 test: build server $(DUCKDB) ## run the unit tests with the race detector; one that is skipped is a failure
