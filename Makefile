@@ -8,7 +8,7 @@ GO ?= go
 BIN := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-# Whose hosts the emulated testbed of `make demo` has: xen or kvm.
+# The hypervisor of an emulated testbed that is started here: xen or kvm.
 HYPERVISOR ?= xen
 
 # Debian's packages: the testbed, its image, the race detector's compiler, and a
@@ -38,9 +38,9 @@ BENCH_PACKAGES = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xa
 define with_testbed
 	@if [ -z "$${HELIOTROPE_INVENTORY:-}" ]; then \
 		name="test-$$$$"; \
-		trap 'code=$$?; trap "" INT TERM HUP; $(BIN)/heliotrope lab destroy --name "$$name" || code=1; exit $$code' EXIT; \
+		trap 'code=$$?; trap "" INT TERM HUP; $(BIN)/heliotrope lab destroy --force --name "$$name" || code=1; exit $$code' EXIT; \
 		trap 'exit 130' INT TERM HUP; \
-		status="$$($(BIN)/heliotrope lab up --name "$$name" --json)"; \
+		status="$$($(BIN)/heliotrope lab up --name "$$name" --hypervisor "$(HYPERVISOR)" --json)"; \
 		HELIOTROPE_INVENTORY="$$(sed -n 's/^ *"inventory": "\(.*\)",\{0,1\}$$/\1/p' <<< "$$status")"; \
 		[ -n "$$HELIOTROPE_INVENTORY" ] || { echo "lab up names no inventory: $$status" >&2; exit 1; }; \
 	fi; \
