@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/hypervisor/kvm"
 	"heliotrope/internal/hypervisor/xen"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/drbd"
@@ -20,6 +21,7 @@ import (
 // Hypervisors are all of them.
 var Hypervisors = []hypervisor.Kind{
 	xen.Kind,
+	kvm.Kind,
 }
 
 // Storages are all storage systems.

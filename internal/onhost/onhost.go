@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	kvm "heliotrope/internal/hypervisor/kvm/watch"
 	xen "heliotrope/internal/hypervisor/xen/watch"
 	"heliotrope/internal/onhost/part"
 	drbd "heliotrope/internal/storage/drbd/counters"
@@ -19,6 +20,7 @@ import (
 
 // parts are the drivers': one line for each that brings something.
 var parts = []part.Part{
+	kvm.Part,
 	xen.Part,
 	iscsi.Part,
 	nfs.Part,

@@ -1,0 +1,208 @@
+package kvm
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"strings"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+)
+
+// problem is one thing that a host lacks, and what to do.
+func (h *Host) problem(format string, values ...any) error {
+	return fault.New(fault.BadInput, "%s: %s", h.Host(), fmt.Sprintf(format, values...))
+}
+
+// Check looks whether the host can run domains and migrate them.
+func (h *Host) Check(ctx context.Context) error {
+	f, err := h.facts(ctx)
+	if err != nil {
+		return err
+	}
+	problems := h.judge(f)
+	err = h.with(ctx, func(_ context.Context, c *client) error {
+		domains, err := c.all()
+		if err != nil {
+			return err
+		}
+		for _, domain := range domains {
+			if !strings.HasPrefix(domain.Name, h.prefix()) {
+				continue
+			}
+			ours, err := c.isOurs(domain)
+			if err != nil {
+				return err
+			}
+			if !ours {
+				problems = append(problems, foreign(h, domain))
+			}
+		}
+		return nil
+	})
+	return errors.Join(append(problems, err)...)
+}
+
+// judge says what is wrong with a host that says this of itself.
+func (h *Host) judge(f facts) (problems []error) {
+	if h.domainType == "kvm" && !f.kvm {
+		problems = append(problems, h.problem("there is no /dev/kvm: switch virtualisation on in its firmware, and load kvm_intel or kvm_amd"))
+	}
+	if f.paging != "" {
+		problems = append(problems, h.problem("nested paging is off (/sys/module/%s): a guest would be many times slower; load the module with it", f.paging))
+	}
+	if h.machine.Bridge != "" && !f.bridge {
+		problems = append(problems, h.problem("there is no bridge %s: make it, or name another in the inventory", h.machine.Bridge))
+	}
+	if f.listening[streamPort] {
+		problems = append(problems, h.problem("TCP port %d is in use: a migration to this host wants it", streamPort))
+	}
+	free := 0
+	for port := firstPort; port <= lastPort; port++ {
+		if !f.listening[port] {
+			free++
+		}
+	}
+	if free == 0 {
+		problems = append(problems, h.problem("all TCP ports from %d to %d are in use: the copy of a private disk to this host wants one", firstPort, lastPort))
+	}
+	return problems
+}
+
+// checkFiles prints those of its arguments that are no file that can be read.
+const checkFiles = `for f; do test -z "$f" || test -r "$f" || echo "$f"; done`
+
+// offer is what a host has for a domain.
+type offer struct {
+	libvirt, qemu uint64 // versions
+	machine       string // what "q35" means there
+	capabilities  hostCapabilities
+}
+
+// hostCapabilities are of virConnectGetCapabilities (formatcaps.html).
+type hostCapabilities struct {
+	CPU struct {
+		Inner string `xml:",innerxml"`
+		Model string `xml:"model"`
+	} `xml:"host>cpu"`
+}
+
+// domainCapabilities are of virConnectGetDomainCapabilities
+// (formatdomaincaps.html).
+type domainCapabilities struct {
+	Machine string `xml:"machine"`
+}
+
+// offer asks what the host has.
+func (c *client) offer() (o offer, err error) {
+	if o.libvirt, err = c.virt.ConnectGetLibVersion(); err != nil {
+		return o, c.failed("ask for libvirt's version", err)
+	}
+	if o.qemu, err = c.virt.ConnectGetVersion(); err != nil {
+		return o, c.failed("ask for QEMU's version", err)
+	}
+	if o.machine, err = c.machine("q35"); err != nil {
+		return o, c.failed("ask for machine type q35", err)
+	}
+	text, err := c.virt.ConnectGetCapabilities()
+	if err != nil {
+		return o, c.failed("ask for the host's processor", err)
+	}
+	if err := xml.Unmarshal([]byte(text), &o.capabilities); err != nil {
+		return o, c.failed("read the host's capabilities", err)
+	}
+	return o, nil
+}
+
+// machine is the name in full of a machine type.
+func (c *client) machine(name string) (string, error) {
+	text, err := c.virt.ConnectGetDomainCapabilities(nil, libvirt.OptString{"x86_64"}, libvirt.OptString{name}, libvirt.OptString{c.host.domainType}, 0)
+	if err != nil {
+		return "", err
+	}
+	var capabilities domainCapabilities
+	err = xml.Unmarshal([]byte(text), &capabilities)
+	return capabilities.Machine, err
+}
+
+// CheckMigration looks whether the target could take the domain now. The target's
+// disk is looked at when it is migrated: it may not be there yet.
+func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, target hypervisor.Hypervisor) error {
+	to, ok := target.(*Host)
+	if !ok {
+		return h.problem("migrate %s to %s: that is no KVM host", domain.Name, target.Host())
+	}
+	var here offer
+	if err := h.with(ctx, func(_ context.Context, c *client) (err error) {
+		here, err = c.offer()
+		return errors.Join(err, c.refuseForeign(domain.Name))
+	}); err != nil {
+		return err
+	}
+	return to.with(ctx, func(ctx context.Context, c *client) error {
+		there, err := c.offer()
+		if err != nil {
+			return err
+		}
+		missing, err := c.missing(h.Host(), here)
+		if err != nil {
+			return err
+		}
+		problems := append([]error{c.refuseForeign(domain.Name), to.checkRoom(ctx, domain)}, missing...)
+		for _, v := range []struct {
+			what        string
+			here, there uint64
+		}{{"libvirt", here.libvirt, there.libvirt}, {"QEMU", here.qemu, there.qemu}} {
+			if v.there < v.here {
+				problems = append(problems, to.problem("%s is %s there, and %s on %s: a migration to an older one may fail; install the same on both",
+					v.what, versionOf(v.there), versionOf(v.here), h.Host()))
+			}
+		}
+		return errors.Join(problems...)
+	})
+}
+
+// missing says what another host offers that this one does not.
+func (c *client) missing(other string, o offer) (problems []error, err error) {
+	if _, err := c.machine(o.machine); err != nil {
+		problems = append(problems, c.host.problem("it has no machine type %s, which %s has (%v): install the same QEMU on both", o.machine, other, err))
+	}
+	if o.capabilities.CPU.Model == "" {
+		return problems, nil // it does not say what it is
+	}
+	result, err := c.virt.ConnectCompareCPU("<cpu>"+o.capabilities.CPU.Inner+"</cpu>", 0)
+	if err != nil {
+		return nil, c.failed("compare its processor with that of "+other, err)
+	}
+	if libvirt.CPUCompareResult(result) == libvirt.CPUCompareIncompatible {
+		problems = append(problems, c.host.problem("its processor lacks what that of %s, %s, has: a guest with the host's own processor cannot move here",
+			other, o.capabilities.CPU.Model))
+	}
+	return problems, nil
+}
+
+// checkRoom looks whether the host has what the domain is started from, and memory
+// for it.
+func (h *Host) checkRoom(ctx context.Context, domain hypervisor.Domain) error {
+	text, err := h.script(ctx, checkFiles, domain.Kernel, domain.Ramdisk)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for path := range strings.Lines(text) {
+		problems = append(problems, h.problem("there is no file %s, which domain %s is started from", strings.TrimSpace(path), domain.Name))
+	}
+	f, err := h.facts(ctx)
+	if err != nil {
+		return err
+	}
+	if f.availableMiB < domain.MemoryMiB {
+		problems = append(problems, h.problem("%d MiB of memory are to be had, domain %s wants %d: end something there, or make the guest smaller",
+			f.availableMiB, domain.Name, domain.MemoryMiB))
+	}
+	return errors.Join(problems...)
+}

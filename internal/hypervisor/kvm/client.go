@@ -1,0 +1,282 @@
+package kvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+	"github.com/digitalocean/go-libvirt/socket/dialers"
+	"github.com/google/uuid"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/hypervisor/kvm/watch"
+	"heliotrope/internal/remote"
+)
+
+// client is one connection to a host's libvirt.
+type client struct {
+	host *Host
+	ctx  context.Context //nolint:containedctx // the connection's: calls of libvirt's protocol have none
+	conn net.Conn
+	virt *libvirt.Libvirt
+	stop func() bool
+}
+
+// connect connects to the host's libvirt. The connection ends with the context,
+// and with it what is asked by it then.
+func (h *Host) connect(ctx context.Context) (*client, error) {
+	conn, err := h.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{host: h, ctx: ctx, conn: conn, virt: libvirt.NewWithDialer(dialers.NewAlreadyConnected(conn)),
+		stop: context.AfterFunc(ctx, func() { _ = conn.Close() })}
+	if err := c.virt.ConnectToURI(libvirt.QEMUSystem); err != nil {
+		c.close()
+		return nil, c.failed("open "+string(libvirt.QEMUSystem), err)
+	}
+	return c, nil
+}
+
+// dial connects to the first of libvirt's sockets that answers.
+func (h *Host) dial(ctx context.Context) (net.Conn, error) {
+	var errs []error
+	for _, path := range watch.Sockets {
+		conn, err := h.remote.DialContext(ctx, "unix", path)
+		if err == nil {
+			return conn, nil
+		}
+		if ctx.Err() != nil || errors.Is(err, remote.ErrConnectionLost) || errors.Is(err, remote.ErrUnreachable) {
+			return nil, h.failed("connect to libvirt", err)
+		}
+		errs = append(errs, err)
+	}
+	return nil, fault.New(fault.Infrastructure,
+		"%s: libvirt does not answer at %s: start virtqemud or libvirtd there, and let the inventory's user open its socket: %w",
+		h.Host(), strings.Join(watch.Sockets, " or "), errors.Join(errs...))
+}
+
+func (c *client) close() {
+	c.stop()
+	_ = c.conn.Close() // what was asked was answered
+}
+
+// failed is an error of a call, or of the context that cut it off; nil stays nil.
+func (c *client) failed(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if c.ctx.Err() != nil {
+		err = context.Cause(c.ctx)
+	}
+	return c.host.failed(what, err)
+}
+
+// found is a domain of ours.
+type found struct {
+	hypervisor.State
+	domain libvirt.Domain
+	reason int32
+}
+
+// all gives every domain of the host, running or not.
+func (c *client) all() ([]libvirt.Domain, error) {
+	domains, _, err := c.virt.ConnectListAllDomains(1, 0)
+	return domains, c.failed("list the domains", err)
+}
+
+// list gives the states of our domains.
+func (c *client) list() ([]hypervisor.State, error) {
+	domains, err := c.all()
+	if err != nil {
+		return nil, err
+	}
+	var states []hypervisor.State
+	for _, domain := range domains {
+		if !strings.HasPrefix(domain.Name, c.host.prefix()) {
+			continue
+		}
+		state, err := c.state(domain)
+		switch {
+		case err == nil:
+			states = append(states, state.State)
+		case !errors.Is(err, hypervisor.ErrNotFound):
+			return nil, err
+		}
+	}
+	return states, nil
+}
+
+// find gives the domain of ours of that name.
+func (c *client) find(name string) (found, error) {
+	domain, err := c.virt.DomainLookupByUUID(libvirt.UUID(hypervisor.UUID(name)))
+	if libvirt.IsNotFound(err) {
+		return found{}, c.notFound(name)
+	}
+	if err != nil {
+		return found{}, c.failed("look for domain "+name, err)
+	}
+	if domain.Name != name {
+		return found{}, c.notFound(name)
+	}
+	return c.state(domain)
+}
+
+func (c *client) notFound(name string) error {
+	return fmt.Errorf("%s on %s: %w", name, c.host.Host(), hypervisor.ErrNotFound)
+}
+
+// state asks for a domain's state; ErrNotFound when it is not ours or has just
+// gone.
+func (c *client) state(domain libvirt.Domain) (found, error) {
+	ours, err := c.isOurs(domain)
+	if err != nil {
+		return found{}, err
+	}
+	if !ours {
+		return found{}, c.notFound(domain.Name)
+	}
+	state, reason, err := c.virt.DomainGetState(domain, 0)
+	var memoryKiB, nanoseconds uint64
+	if err == nil {
+		_, _, memoryKiB, _, nanoseconds, err = c.virt.DomainGetInfo(domain)
+	}
+	if libvirt.IsNotFound(err) {
+		return found{}, c.notFound(domain.Name)
+	}
+	if err != nil {
+		return found{}, c.failed("ask for the state of "+domain.Name, err)
+	}
+	return found{domain: domain, reason: reason, State: hypervisor.State{
+		Name: domain.Name, ID: int(domain.ID), Status: status(state, reason),
+		MemoryMiB: int(memoryKiB >> 10), CPUTime: time.Duration(nanoseconds), //nolint:gosec // far below 2^63
+	}}, nil
+}
+
+// isOurs tells a domain of ours from a stranger's of the same name.
+func (c *client) isOurs(domain libvirt.Domain) (bool, error) {
+	if !strings.HasPrefix(domain.Name, c.host.prefix()) || uuid.UUID(domain.UUID) != hypervisor.UUID(domain.Name) {
+		return false, nil
+	}
+	text, err := c.virt.DomainGetMetadata(domain, int32(libvirt.DomainMetadataElement), libvirt.OptString{namespace}, 0)
+	var virtError libvirt.Error
+	if errors.As(err, &virtError) && virtError.Code == uint32(libvirt.ErrNoDomainMetadata) || libvirt.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, c.failed("ask for the metadata of "+domain.Name, err)
+	}
+	return labelOf(text) == c.host.label, nil
+}
+
+// refuseForeign looks for a domain that has the name or the UUID of ours and is
+// not ours.
+func (c *client) refuseForeign(name string) error {
+	domains, err := c.all()
+	if err != nil {
+		return err
+	}
+	for _, domain := range domains {
+		if domain.Name != name && uuid.UUID(domain.UUID) != hypervisor.UUID(name) {
+			continue
+		}
+		ours, err := c.isOurs(domain)
+		if err != nil {
+			return err
+		}
+		if !ours {
+			return foreign(c.host, domain)
+		}
+	}
+	return nil
+}
+
+func foreign(h *Host, domain libvirt.Domain) error {
+	return fault.New(fault.BadInput, "%s: domain %s with UUID %s is not this testbed's, and in its way: rename the testbed, or undefine that domain",
+		h.Host(), domain.Name, uuid.UUID(domain.UUID))
+}
+
+// destroy ends a domain, and returns when libvirt has it no more and its QEMU has
+// ended.
+func (c *client) destroy(ctx context.Context, name string) error {
+	for {
+		state, err := c.find(name)
+		if errors.Is(err, hypervisor.ErrNotFound) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.virt.DomainDestroyFlags(state.domain, libvirt.DomainDestroyDefault); err != nil && !libvirt.IsNotFound(err) && !isNotRunning(err) {
+			return c.failed("destroy domain "+name, err)
+		}
+		if err := pause(ctx, goneEvery); err != nil {
+			return c.failed("wait for the end of domain "+name, err)
+		}
+	}
+	for {
+		pids, err := c.host.processes(ctx, name)
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		if err := pause(ctx, goneEvery); err != nil {
+			return c.failed(fmt.Sprintf("wait for the end of QEMU of domain %s, process %s", name, strings.Join(pids, " and ")), err)
+		}
+	}
+}
+
+func isNotRunning(err error) bool {
+	var virtError libvirt.Error
+	return errors.As(err, &virtError) && virtError.Code == uint32(libvirt.ErrOperationInvalid)
+}
+
+// pause waits; the error is the context's.
+func pause(ctx context.Context, length time.Duration) error {
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// findProcesses prints the numbers of the QEMU processes that have a UUID among
+// their arguments.
+const findProcesses = `for f in $(grep -lsF -- "$1" /proc/[0-9]*/cmdline); do
+	p=${f%/cmdline}
+	case $(readlink "$p/exe") in *qemu*) echo "${p#/proc/}";; esac
+done`
+
+// processes finds the QEMU processes of a domain.
+func (h *Host) processes(ctx context.Context, name string) ([]string, error) {
+	text, err := h.script(ctx, findProcesses, hypervisor.UUID(name).String())
+	return strings.Fields(text), err
+}
+
+// status tells a domain that was stopped for a migration, or waits for one, from
+// one that somebody paused.
+func status(state, reason int32) hypervisor.Status {
+	switch libvirt.DomainState(state) {
+	case libvirt.DomainRunning, libvirt.DomainBlocked:
+		return hypervisor.Running
+	case libvirt.DomainCrashed:
+		return hypervisor.Crashed
+	case libvirt.DomainShutdown, libvirt.DomainShutoff:
+		return hypervisor.ShutDown
+	}
+	switch libvirt.DomainPausedReason(reason) {
+	case libvirt.DomainPausedMigration, libvirt.DomainPausedPostcopy, libvirt.DomainPausedPostcopyFailed,
+		libvirt.DomainPausedStartingUp:
+		return hypervisor.Leftover
+	case libvirt.DomainPausedCrashed:
+		return hypervisor.Crashed
+	}
+	return hypervisor.Paused
+}

@@ -1,0 +1,72 @@
+package kvm
+
+import (
+	"context"
+
+	"heliotrope/internal/driver"
+	"heliotrope/internal/witness"
+)
+
+// Sources: KVM has no counters of its own that are not the machine's.
+func (h *Host) Sources(context.Context, string) ([]witness.Source, error) { return nil, nil }
+
+// Constant texts for sh(1) whose argument is the testbed's label.
+const (
+	showDomains = `for f in "/run/libvirt/qemu/$1".*.xml; do test -f "$f" && echo "== $f" && cat "$f"; done; true`
+	showLogs    = `for f in "/var/log/libvirt/qemu/$1".*.log; do test -f "$f" && echo "== $f" && tail -c 65536 "$f"; done; true`
+	showKVM     = `for f in /sys/module/kvm/parameters/* /sys/module/kvm_*/parameters/*; do test -r "$f" && echo "$f $(cat "$f")"; done; true`
+	showLibvirt = `for f in /var/log/libvirt/libvirtd.log /var/log/libvirt/virtqemud.log; do test -f "$f" && echo "== $f" && tail -c 65536 "$f"; done
+command -v journalctl >/dev/null && journalctl --no-pager -n 200 -u libvirtd -u virtqemud; true`
+)
+
+// Evidence is what libvirt and QEMU left in files: libvirt itself may not answer.
+func (h *Host) Evidence(machine string) []driver.Evidence {
+	if machine != h.Host() {
+		return nil
+	}
+	script := func(text string) []string { return []string{"sh", "-c", text, "sh", h.label} }
+	return []driver.Evidence{
+		{File: "domains.xml", Args: script(showDomains)}, // and the jobs that they have
+		{File: "qemu.log", Args: script(showLogs)},       // their consoles among them
+		{File: "libvirt.log", Args: script(showLibvirt)},
+		{File: "kvm.txt", Args: script(showKVM)},
+	}
+}
+
+// Leftovers looks for domains, known to libvirt or not.
+func (h *Host) Leftovers(machine string) string {
+	if machine != h.Host() {
+		return ""
+	}
+	return `say() { case $2 in "$label".*) echo "ours $1 $2";; *) echo "other $1 $2";; esac; }
+label=$1
+for f in /run/libvirt/qemu/*.xml /etc/libvirt/qemu/*.xml; do
+	test -f "$f" || continue
+	f=${f##*/}
+	say domain "${f%.xml}"
+done
+for p in /proc/[0-9]*; do
+	case $(readlink "$p/exe" 2>/dev/null) in *qemu-system*|*qemu-kvm*) ;; *) continue;; esac
+	name=$(tr '\0' '\n' 2>/dev/null <"$p/cmdline" | sed -n '/^-name$/{n;s/^guest=//;s/,.*//;p;}')
+	say process "${name:-without a name}"
+done
+for f in "/var/log/libvirt/qemu/$label".*.log; do test -f "$f" && echo "ours log $f"; done
+true`
+}
+
+// Versions are of the programs and of KVM.
+func (h *Host) Versions(machine string) string {
+	if machine != h.Host() {
+		return ""
+	}
+	return `for q in qemu-system-x86_64 /usr/libexec/qemu-kvm; do
+	v=$("$q" --version 2>/dev/null) && echo "qemu $(echo "$v" | sed -n '1s/.*version //p')"
+done
+for d in virtqemud libvirtd; do
+	v=$("$d" --version 2>/dev/null) && echo "$d ${v##* }"
+done
+for p in kvm_amd/parameters/npt kvm_intel/parameters/ept kvm/parameters/halt_poll_ns; do
+	test -r "/sys/module/$p" && echo "$p $(cat "/sys/module/$p")"
+done
+true`
+}

@@ -1,0 +1,207 @@
+// Package kvm drives KVM through libvirt: transient domains of QEMU, and live
+// migrations whose phases the controller runs itself, as virsh does. All goes by
+// libvirt's own protocol over the host's SSH connection; nothing is installed on
+// a host, and the two libvirts need no way to each other.
+//
+// It promises that a domain of another is never touched: ours have the testbed's
+// label in their names, the UUID that follows from the name, and the label in
+// their metadata. And before a migrated domain runs at the target, it is looked
+// whether QEMU has opened there the disk that it should have, and no other.
+//
+// Dangerous: a controller that dies between the end of a migration's stream and
+// its last phase leaves the domain paused at the source, and one that waits at
+// the target. Migrate and Destroy know such ends; nothing else may start them.
+// And as the controller hands the domain over, its own way to the hosts is a
+// part of the downtime: one message from the source and one to the target.
+package kvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/hypervisor/kvm/watch"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
+)
+
+// Name is the driver's, in inventories and campaign files.
+const Name = "kvm"
+
+// Kind is KVM for the registration.
+var Kind = hypervisor.Kind{
+	Name:       Name,
+	New:        func(setup hypervisor.Setup) (hypervisor.Driver, error) { return New(setup), nil },
+	OpensFiles: true, CopiesDisks: true,
+	Guest: hypervisor.Devices{Disk: "/dev/vda", NIC: "eth0", Console: "ttyS0"},
+}
+
+var _ hypervisor.Driver = (*Host)(nil)
+
+const (
+	// callTimeout limits everything but a migration.
+	callTimeout = 2 * time.Minute
+	// goneEvery is how often it is asked whether QEMU has ended.
+	goneEvery = 200 * time.Millisecond
+)
+
+// Host is one KVM host of a testbed.
+type Host struct {
+	label   string
+	machine inventory.Host
+	remote  remote.Host
+	// domainType and cpuMode are libvirt's: KVM with the host's own processor
+	// but in tests on machines that have none.
+	domainType, cpuMode string
+}
+
+// New makes the driver of one host.
+func New(setup hypervisor.Setup) *Host {
+	return &Host{label: setup.Label, machine: setup.Machine, remote: setup.Remote,
+		domainType: "kvm", cpuMode: "host-passthrough"}
+}
+
+// Host is the name of the host.
+func (h *Host) Host() string { return h.machine.Name }
+
+// Watcher is who watches the domains.
+func (h *Host) Watcher() string { return watch.Name }
+
+// prefix is what our domains' names start with.
+func (h *Host) prefix() string { return h.label + hypervisor.LabelSeparator }
+
+// failed says which host, what was tried and what came back.
+func (h *Host) failed(what string, err error) error {
+	return fault.As(fault.Infrastructure, fmt.Errorf("%s: %s: %w", h.Host(), what, err))
+}
+
+// with does something by a connection of its own, within callTimeout.
+func (h *Host) with(ctx context.Context, do func(ctx context.Context, c *client) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, fmt.Errorf("libvirt did not answer within %s", callTimeout))
+	defer cancel()
+	c, err := h.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return do(ctx, c)
+}
+
+// Create starts the domain.
+func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
+	text, err := h.render(domain)
+	if err != nil {
+		return err
+	}
+	return h.with(ctx, func(ctx context.Context, c *client) error {
+		if err := c.refuseForeign(domain.Name); err != nil {
+			return err
+		}
+		state, err := c.find(domain.Name)
+		switch {
+		case err == nil && (state.Status == hypervisor.Running || state.Status == hypervisor.Paused):
+			return nil
+		case err == nil: // half-made, or at its end
+			if err := c.destroy(ctx, domain.Name); err != nil {
+				return err
+			}
+		case !errors.Is(err, hypervisor.ErrNotFound):
+			return err
+		}
+		_, err = c.virt.DomainCreateXML(text, libvirt.DomainNone)
+		return c.failed("start domain "+domain.Name, err)
+	})
+}
+
+// List lists the testbed's own domains.
+func (h *Host) List(ctx context.Context) (states []hypervisor.State, err error) {
+	err = h.with(ctx, func(_ context.Context, c *client) error {
+		states, err = c.list()
+		return err
+	})
+	return states, err
+}
+
+// Pause stops a running domain.
+func (h *Host) Pause(ctx context.Context, name string) error {
+	return h.change(ctx, name, hypervisor.Running, "pause", func(c *client, domain libvirt.Domain) error {
+		return c.virt.DomainSuspend(domain)
+	})
+}
+
+// Unpause lets a paused domain go on. One end of a migration that was cut off is
+// not let go: the other may run.
+func (h *Host) Unpause(ctx context.Context, name string) error {
+	return h.change(ctx, name, hypervisor.Paused, "unpause", func(c *client, domain libvirt.Domain) error {
+		return c.virt.DomainResume(domain)
+	})
+}
+
+// change takes a domain from a state to the other of running and paused.
+func (h *Host) change(ctx context.Context, name string, from hypervisor.Status, verb string,
+	do func(c *client, domain libvirt.Domain) error) error {
+	if err := h.checkName(name); err != nil {
+		return err
+	}
+	return h.with(ctx, func(_ context.Context, c *client) error {
+		state, err := c.find(name)
+		if err != nil {
+			return c.failed(verb, err)
+		}
+		switch state.Status {
+		case from:
+			return c.failed(verb+" "+name, do(c, state.domain))
+		case hypervisor.Running, hypervisor.Paused:
+			return nil
+		}
+		return c.failed(verb+" "+name, fmt.Errorf("it is %s", state.Status))
+	})
+}
+
+// Destroy ends the domain, and waits for the end of its QEMU.
+func (h *Host) Destroy(ctx context.Context, name string) error {
+	if err := h.checkName(name); err != nil {
+		return err
+	}
+	return h.with(ctx, func(ctx context.Context, c *client) error { return c.destroy(ctx, name) })
+}
+
+// removeLogs removes what libvirt wrote for our domains; its argument is the
+// testbed's label.
+const removeLogs = `rm -f -- "/var/log/libvirt/qemu/$1".*.log "/var/log/libvirt/qemu/$1".*.log.[0-9]*`
+
+// Teardown destroys all of the testbed's domains, and removes their logs.
+func (h *Host) Teardown(ctx context.Context) error {
+	return h.with(ctx, func(ctx context.Context, c *client) error {
+		states, err := c.list()
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for _, state := range states {
+			errs = append(errs, c.destroy(ctx, state.Name))
+		}
+		_, err = h.script(ctx, removeLogs, h.label)
+		return errors.Join(append(errs, err)...)
+	})
+}
+
+// checkName refuses to touch what is not the testbed's own.
+func (h *Host) checkName(name string) error {
+	if !strings.HasPrefix(name, h.prefix()) {
+		return fault.New(fault.BadInput, "%s: domain %q: its name does not start with the testbed's %q", h.Host(), name, h.prefix())
+	}
+	return nil
+}
+
+// script runs a constant text with sh(1), and gives what it prints.
+func (h *Host) script(ctx context.Context, text string, args ...string) (string, error) {
+	result, err := h.remote.Run(ctx, remote.Command{Args: append([]string{"sh", "-c", text, "sh"}, args...), Timeout: callTimeout})
+	return string(result.Stdout), fault.As(fault.Infrastructure, err)
+}

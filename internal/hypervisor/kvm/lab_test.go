@@ -1,0 +1,436 @@
+//go:build lab
+
+package kvm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cavaliergopher/cpio"
+	libvirt "github.com/digitalocean/go-libvirt"
+	"github.com/stretchr/testify/require"
+	"libvirt.org/go/libvirtxml"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/hypervisor/kvm/watch"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/witness"
+)
+
+const (
+	folder   = "/var/lib/heliotrope/kvm-test" // on the hosts
+	diskMiB  = 32
+	testName = "vm"
+)
+
+// load is the guest's first program: it writes to its disk, past the cache, and
+// says on the console how often it has.
+const load = `#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /run /tmp /sbin /usr/bin /usr/sbin
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox mount -t devtmpfs devtmpfs /dev
+/bin/busybox --install -s
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+while read -r module; do insmod "/lib/modules/$module"; done < /lib/modules/virtio
+until [ -b /dev/vda ]; do usleep 20000; done
+i=0
+while :; do
+  dd if=/dev/zero of=/dev/vda bs=4096 count=8 seek=$((i % 256 * 8)) oflag=direct conv=notrunc 2> /dev/null || echo "failed"
+  i=$((i + 1))
+  echo "wrote $i" > /dev/ttyS0
+done
+`
+
+// bed is what these tests need: two hosts that share a disk.
+type bed struct {
+	*testing.T
+	hosts  [2]*Host
+	kernel string // paths on both hosts
+	base   string // the guest's ramdisk
+	shared hypervisor.Disk
+	mac    string
+	bridge string
+	cpus   string // "" for the driver's own
+}
+
+// openBed is replaced by who has other hosts than a testbed's.
+var openBed = openTestbed
+
+func openTestbed(t *testing.T) *bed {
+	file := os.Getenv("HELIOTROPE_INVENTORY")
+	require.NotEmpty(t, file, "HELIOTROPE_INVENTORY names no testbed: run `make test-lab`, or set it to an inventory")
+	inv, err := inventory.Load(file)
+	require.NoError(t, err)
+	b := &bed{T: t, kernel: inv.Guest.Kernel, base: inv.Guest.Ramdisk, mac: "52:54:00:00:00:01"}
+	for i, machine := range []inventory.Host{inv.SiteA, inv.SiteB} {
+		b.hosts[i] = New(hypervisor.Setup{Label: inv.Name + "-kvm", Machine: machine, Remote: connectTo(t, machine)})
+		b.bridge = machine.Bridge
+	}
+	store := connectTo(t, inv.Store)
+	b.share(store, inv)
+	return b
+}
+
+func connectTo(t *testing.T, machine inventory.Host) remote.Host {
+	key, err := remote.LoadKey(machine.SSH.KeyFile)
+	require.NoError(t, err)
+	host, err := remote.SSH(remote.SSHConfig{Name: machine.Name, Address: machine.SSH.Address, User: machine.SSH.User, Key: key, HostKeys: machine.SSH.HostKeys})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = host.Close() })
+	return host
+}
+
+// share has both hosts mount a folder of the storage server, with an image in it.
+func (b *bed) share(store remote.Host, inv *inventory.Inventory) {
+	export, mount := path.Join(inv.Store.DataDir, "kvm-test"), path.Join(folder, "mnt")
+	clean := func() {
+		for _, h := range b.hosts {
+			b.sh(h.remote, `umount "$1" 2>/dev/null; rm -rf -- "$2"`, mount, folder)
+		}
+		b.sh(store, `exportfs -u "*:$1" 2>/dev/null; rm -rf -- "$1"`, export)
+	}
+	clean()
+	b.Cleanup(clean)
+	b.sh(store, `modprobe nfsd; mkdir -p "$1" && truncate -s "$2" "$1/vm.img"
+mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd
+exportfs -o rw,sync,no_root_squash,fsid=77 "*:$1" && { test "$(cat /proc/fs/nfsd/threads)" != 0 || { rpc.mountd -N 3; rpc.nfsd -N 3 4; }; }`,
+		export, fmt.Sprintf("%dM", diskMiB))
+	for _, h := range b.hosts {
+		b.sh(h.remote, `modprobe nfsv4; mkdir -p "$2" && mount -t nfs4 -o vers=4.2,hard "$1" "$2"`, inv.Store.Address.String()+":"+export, mount)
+	}
+	b.shared = hypervisor.Disk{Path: path.Join(mount, "vm.img"), File: true}
+}
+
+// sh runs a constant text on a host.
+func (b *bed) sh(host remote.Host, text string, args ...string) string {
+	b.Helper()
+	result, err := host.Run(context.WithoutCancel(b.Context()), remote.Command{Args: append([]string{"sh", "-c", text, "sh"}, args...), Timeout: callTimeout})
+	require.NoError(b, err)
+	return strings.TrimSpace(string(result.Stdout))
+}
+
+// domain is a guest that writes to a disk, and removes itself with the test.
+func (b *bed) domain(disk hypervisor.Disk) hypervisor.Domain {
+	b.Helper()
+	archive := b.archive()
+	ramdisk := path.Join(folder, "ramdisk")
+	for _, h := range b.hosts {
+		files, err := h.remote.Files()
+		require.NoError(b, err)
+		require.NoError(b, files.MkdirAll(folder))
+		require.NoError(b, files.WriteFile(path.Join(folder, "load"), archive, 0o644))
+		b.sh(h.remote, `cat "$1" "$2/load" > "$3"`, b.base, folder, ramdisk)
+		b.Cleanup(func() { require.NoError(b, h.Teardown(context.WithoutCancel(b.Context()))) })
+		require.NoError(b, h.Teardown(b.Context()))
+	}
+	return hypervisor.Domain{Name: b.hosts[0].prefix() + testName, MemoryMiB: 128, VCPUs: 1, Kernel: b.kernel, Ramdisk: ramdisk,
+		Cmdline: "console=ttyS0 quiet loglevel=3 mitigations=off rdinit=/load", Disk: disk, MAC: b.mac, Bridge: b.bridge}
+}
+
+// archive is an initramfs with the load, to be appended to the guest's own.
+func (b *bed) archive() []byte {
+	var out bytes.Buffer
+	w := cpio.NewWriter(&out)
+	require.NoError(b, w.WriteHeader(&cpio.Header{Name: "load", Mode: cpio.TypeReg | 0o755, Size: int64(len(load)), Links: 1}))
+	_, err := w.Write([]byte(load))
+	require.NoError(b, err)
+	require.NoError(b, w.Close())
+	return out.Bytes()
+}
+
+// written is the last line of the guest's console that tells of a write.
+func (b *bed) written(h *Host, name string) string {
+	b.Helper()
+	return b.sh(h.remote, `grep -a ^wrote "$1" 2>/dev/null | tail -n 1`, consolePath(name))
+}
+
+// writes waits until the guest has written more than it had.
+func (b *bed) writes(h *Host, name string) {
+	b.Helper()
+	before, limit := b.written(h, name), time.Now().Add(2*time.Minute)
+	for now := before; now == before; now = b.written(h, name) {
+		require.True(b, time.Now().Before(limit), "the guest on %s writes nothing: its console ends with %q", h.Host(), b.sh(h.remote, `tail -n 5 "$1"`, consolePath(name)))
+		<-time.After(200 * time.Millisecond)
+	}
+}
+
+// where wants the domain on one host, running, and not on the other.
+func (b *bed) where(name string, here, notHere *Host) {
+	b.Helper()
+	states, err := here.List(b.Context())
+	require.NoError(b, err)
+	require.Len(b, states, 1, here.Host())
+	require.Equal(b, name, states[0].Name)
+	require.Equal(b, hypervisor.Running, states[0].Status, here.Host())
+	states, err = notHere.List(b.Context())
+	require.NoError(b, err)
+	require.Empty(b, states, notHere.Host())
+	pids, err := notHere.processes(b.Context(), name)
+	require.NoError(b, err)
+	require.Empty(b, pids)
+}
+
+// record watches a domain on a host as the witness does, until the end that it
+// returns, which gives its lines.
+func (b *bed) record(h *Host, name string) (end func() []witness.DomainReading) {
+	ctx, cancel := context.WithCancel(b.Context())
+	conn, err := h.dial(ctx)
+	require.NoError(b, err)
+	var out bytes.Buffer
+	ended := make(chan error, 1)
+	go func() { ended <- watch.Watching(ctx, conn, &out, hypervisor.UUID(name)) }()
+	return func() (readings []witness.DomainReading) {
+		cancel()
+		require.NoError(b, <-ended)
+		b.Logf("%s:\n%s", h.Host(), withoutProofs(out.String()))
+		require.NoError(b, witness.ReadDomains(&out, func(r witness.DomainReading) error {
+			readings = append(readings, r)
+			return nil
+		}))
+		return readings
+	}
+}
+
+func withoutProofs(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.Contains(line, witness.DomainWatch) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// change is the last line with a state.
+func change(readings []witness.DomainReading, state string) (last witness.DomainReading) {
+	for _, r := range readings {
+		if r.State == state {
+			last = r
+		}
+	}
+	return last
+}
+
+func TestLabLifecycle(t *testing.T) {
+	b := openBed(t)
+	d := b.domain(b.shared)
+	h := b.hosts[0]
+	require.NoError(t, h.Check(t.Context()))
+	require.NoError(t, h.CheckMigration(t.Context(), d, b.hosts[1]))
+	info, err := h.Info(t.Context())
+	require.NoError(t, err)
+	t.Logf("%+v", info)
+	end := b.record(h, d.Name)
+	started := time.Now()
+	require.NoError(t, h.Create(t.Context(), d))
+	t.Logf("created in %s", time.Since(started))
+	require.NoError(t, h.Create(t.Context(), d), "one that runs is left as it is")
+	b.where(d.Name, h, b.hosts[1])
+	b.writes(h, d.Name)
+	t.Logf("it writes after %s", time.Since(started))
+
+	require.NoError(t, h.Pause(t.Context(), d.Name))
+	require.NoError(t, h.Pause(t.Context(), d.Name))
+	paused := time.Now()
+	states, err := h.List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, hypervisor.Paused, states[0].Status)
+	<-time.After(2 * time.Second)
+	least := time.Since(paused)
+	require.NoError(t, h.Unpause(t.Context(), d.Name))
+	require.NoError(t, h.Unpause(t.Context(), d.Name))
+	b.writes(h, d.Name)
+	require.NoError(t, h.Destroy(t.Context(), d.Name))
+	require.NoError(t, h.Destroy(t.Context(), d.Name))
+	readings := end()
+	stopped, resumed := change(readings, witness.DomainPaused), change(readings, witness.DomainRunning)
+	t.Logf("paused for at least %s, the watcher says %s", least, resumed.At.Sub(stopped.At))
+	require.GreaterOrEqual(t, resumed.At.Sub(stopped.At), least)
+	require.Equal(t, resolution(t), stopped.Spacing)
+	require.Equal(t, witness.DomainGone, change(readings, witness.DomainGone).State)
+}
+
+func resolution(t *testing.T) time.Duration { t.Helper(); return time.Microsecond }
+
+// TestLabStranger: a stranger's domain is never touched, and one in our way is
+// told.
+func TestLabStranger(t *testing.T) {
+	b := openBed(t)
+	d := b.domain(b.shared)
+	h := b.hosts[0]
+	c, err := h.connect(t.Context())
+	require.NoError(t, err)
+	defer c.close()
+	stranger := libvirtxml.Domain{Type: h.domainType, Name: d.Name, Memory: &libvirtxml.DomainMemory{Value: 16, Unit: "MiB"},
+		OS: &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"}}}
+	text, err := stranger.Marshal()
+	require.NoError(t, err)
+	made, err := c.virt.DomainCreateXML(text, libvirt.DomainStartPaused)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, c.virt.DomainDestroy(made)) }()
+
+	states, err := h.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, states)
+	for what, err := range map[string]error{"Create": h.Create(t.Context(), d), "Check": h.Check(t.Context()),
+		"CheckMigration": b.hosts[1].CheckMigration(t.Context(), d, h)} {
+		require.ErrorContains(t, err, "is not this testbed's", what)
+		require.Equal(t, fault.BadInput, fault.Of(err), what)
+	}
+	require.NoError(t, h.Destroy(t.Context(), d.Name))
+	require.NoError(t, h.Teardown(t.Context()))
+	state, _, err := c.virt.DomainGetState(made, 0)
+	require.NoError(t, err)
+	require.Equal(t, libvirt.DomainPaused, libvirt.DomainState(state))
+}
+
+// move migrates, and logs what it took.
+func (b *bed) move(order hypervisor.Order, from *Host) hypervisor.Migration {
+	b.Helper()
+	source, target := b.record(from, order.Domain.Name), b.record(order.Target.(*Host), order.Domain.Name)
+	var last hypervisor.Progress
+	seen := 0
+	order.Progress = func(p hypervisor.Progress) { last, seen = p, seen+1 }
+	account, err := from.Migrate(b.Context(), order)
+	require.NoError(b, err)
+	before, after := source(), target()
+	b.Logf("%s → %s: total %s, %d bytes, %d reports, the last of phase %q\n%s", from.Host(), order.Target.Host(), account.Duration(),
+		account.StreamBytes, seen, last.Phase, account.Log)
+	require.NotNil(b, account.Downtime)
+	require.NotNil(b, account.Rounds)
+	require.Positive(b, account.StreamBytes)
+	require.Positive(b, seen)
+	stopped, resumed := change(before, witness.DomainSuspended), change(after, witness.DomainRunning)
+	b.Logf("downtime: libvirt %s, watchers %s (two clocks); rounds %d", *account.Downtime, resumed.At.Sub(stopped.At), *account.Rounds)
+	require.NotZero(b, stopped.ID, "the source's watcher has seen no suspension")
+	require.NotZero(b, resumed.ID, "the target's watcher has seen nothing run")
+	require.NotZero(b, change(after, witness.DomainPaused).ID, "the target's watcher has seen nothing wait")
+	require.Equal(b, witness.DomainGone, change(before, witness.DomainGone).State)
+	return account
+}
+
+func TestLabMigrate(t *testing.T) {
+	b := openBed(t)
+	d := b.domain(b.shared)
+	require.NoError(t, b.hosts[0].Create(t.Context(), d))
+	b.writes(b.hosts[0], d.Name)
+	for i := range 2 {
+		from, to := b.hosts[i%2], b.hosts[(i+1)%2]
+		order := hypervisor.Order{Domain: d, Target: to, AtTarget: d}
+		b.move(order, from)
+		b.where(d.Name, to, from)
+		b.writes(to, d.Name)
+		again, err := from.Migrate(t.Context(), order)
+		require.NoError(t, err, "it is there already")
+		require.Zero(t, again.StreamBytes)
+	}
+}
+
+func TestLabPostCopy(t *testing.T) {
+	b := openBed(t)
+	d := b.domain(b.shared)
+	require.NoError(t, b.hosts[0].Create(t.Context(), d))
+	b.writes(b.hosts[0], d.Name)
+	b.move(hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: d, Mode: hypervisor.PostCopy, AutoConverge: true,
+		MaxDowntime: time.Millisecond}, b.hosts[0])
+	b.where(d.Name, b.hosts[1], b.hosts[0])
+	b.writes(b.hosts[1], d.Name)
+}
+
+// TestLabCancel: the guest goes on at the source, and the target has nothing.
+func TestLabCancel(t *testing.T) {
+	b := openBed(t)
+	d := b.domain(b.shared)
+	require.NoError(t, b.hosts[0].Create(t.Context(), d))
+	b.writes(b.hosts[0], d.Name)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	account, err := b.hosts[0].Migrate(ctx, hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: d, BandwidthMiBPerSecond: 1,
+		Progress: func(p hypervisor.Progress) {
+			if p.SentBytes > 0 {
+				cancel()
+			}
+		}})
+	t.Logf("after %s: %v\n%s", account.Duration(), err, account.Log)
+	require.ErrorIs(t, err, context.Canceled)
+	var failed *hypervisor.MigrationError
+	require.NotErrorAs(t, err, &failed)
+	b.where(d.Name, b.hosts[0], b.hosts[1])
+	b.writes(b.hosts[0], d.Name)
+}
+
+// TestLabForeignDisk: where QEMU at the target opens another disk than it should
+// have, nothing runs there, and nothing is written.
+func TestLabForeignDisk(t *testing.T) {
+	b := openBed(t)
+	d := b.domain(b.shared)
+	foreign := path.Join(folder, "foreign.img")
+	for _, h := range b.hosts {
+		b.sh(h.remote, `yes foreign | head -c "$2" > "$1"`, foreign, fmt.Sprint(diskMiB<<20))
+	}
+	sum := b.sh(b.hosts[1].remote, `sha256sum "$1"`, foreign)
+	require.NoError(t, b.hosts[0].Create(t.Context(), d))
+	b.writes(b.hosts[0], d.Name)
+	m := &migration{from: b.hosts[0], to: b.hosts[1], order: hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: d}, name: d.Name}
+	var err error
+	m.source, err = m.from.connect(t.Context())
+	require.NoError(t, err)
+	defer m.source.close()
+	m.target, err = m.to.connect(t.Context())
+	require.NoError(t, err)
+	defer m.target.close()
+	require.NoError(t, m.ready(t.Context()))
+	m.flags |= libvirt.MigrateUnsafe // a file that libvirt knows is not shared
+	m.params = replaced(m.params, libvirt.MigrateParamDestXML, strings.ReplaceAll(m.xml, d.Disk.Path, foreign))
+	err = m.prepare(t.Context())
+	require.ErrorContains(t, err, foreign)
+	require.Equal(t, fault.Infrastructure, fault.Of(err))
+	b.where(d.Name, b.hosts[0], b.hosts[1])
+	b.writes(b.hosts[0], d.Name)
+	require.Equal(t, sum, b.sh(b.hosts[1].remote, `sha256sum "$1"`, foreign))
+}
+
+// TestLabMirror: a private disk is copied, and what the guest had written is
+// there.
+func TestLabMirror(t *testing.T) {
+	b := openBed(t)
+	var disks [2]hypervisor.Disk
+	for i, h := range b.hosts {
+		image := path.Join(folder, fmt.Sprintf("private-%d.img", i))
+		b.sh(h.remote, `mkdir -p "$3" && yes "$4" | head -c "$2" > "$1"`, image, fmt.Sprint(diskMiB<<20), filepath.Dir(image), h.Host())
+		disks[i] = hypervisor.Disk{Path: image, File: true, Copy: hypervisor.FullCopy}
+	}
+	d := b.domain(disks[0])
+	there := d
+	there.Disk = disks[1]
+	require.NoError(t, b.hosts[0].Create(t.Context(), d))
+	b.writes(b.hosts[0], d.Name)
+	account := b.move(hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: there}, b.hosts[0])
+	require.NotNil(t, account.DiskBytes)
+	t.Logf("%d bytes of the disk", *account.DiskBytes)
+	require.GreaterOrEqual(t, *account.DiskBytes, int64(diskMiB<<20))
+	b.where(d.Name, b.hosts[1], b.hosts[0])
+	b.writes(b.hosts[1], d.Name)
+	require.NoError(t, b.hosts[1].Destroy(t.Context(), d.Name))
+	// The last MiB is the load's in neither run: it is as it was at the source.
+	tail := `tail -c 1048576 "$1" | sha256sum`
+	require.Equal(t, b.sh(b.hosts[0].remote, tail, disks[0].Path), b.sh(b.hosts[1].remote, tail, disks[1].Path))
+
+	// Too small a disk is refused before anything is sent.
+	require.NoError(t, b.hosts[0].Create(t.Context(), d))
+	b.sh(b.hosts[1].remote, `truncate -s 1M "$1"`, disks[1].Path)
+	_, err := b.hosts[0].Migrate(t.Context(), hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: there})
+	require.ErrorContains(t, err, "make it larger")
+	require.Equal(t, fault.Infrastructure, fault.Of(err))
+	b.where(d.Name, b.hosts[0], b.hosts[1])
+}

@@ -1,0 +1,286 @@
+package kvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+
+	"heliotrope/internal/cause"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+)
+
+// settleLimit is how long both hosts may take to come to rest after a migration
+// that was cut off.
+const settleLimit = time.Minute
+
+// Migrate moves the domain to the target by the phases of libvirt's migration
+// protocol, version 3 (virDomainMigrateVersion3Full in its libvirt-domain.c).
+func (h *Host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.Migration, error) {
+	to, ok := order.Target.(*Host)
+	if !ok {
+		return hypervisor.Migration{}, fault.New(fault.BadInput, "migrate %s from %s to %s: the target is no KVM host",
+			order.Domain.Name, h.Host(), order.Target.Host())
+	}
+	if order.AtTarget.Name != order.Domain.Name {
+		return hypervisor.Migration{}, fault.New(fault.BadInput, "migrate %s from %s to %s: the target is to have %q",
+			order.Domain.Name, h.Host(), to.Host(), order.AtTarget.Name)
+	}
+	if err := h.checkName(order.Domain.Name); err != nil {
+		return hypervisor.Migration{}, err
+	}
+	m := &migration{from: h, to: to, order: order, name: order.Domain.Name}
+	return m.run(ctx)
+}
+
+// migration is one move of a domain.
+type migration struct {
+	from, to       *Host
+	order          hypervisor.Order
+	name           string
+	source, target *client
+	domain         libvirt.Domain // at the source
+	xml            string         // of the domain at the target
+	params         []libvirt.TypedParam
+	flags          libvirt.DomainMigrateFlags
+	cookie         []byte // what one phase has for the next
+
+	mu   sync.Mutex
+	log  strings.Builder
+	last hypervisor.Progress
+}
+
+// run does it. The connections outlive ctx: a domain that is on its way must
+// still arrive, or be called back.
+func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
+	detached, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	arrived, err := m.settle(detached)
+	if err != nil || arrived {
+		return hypervisor.Migration{}, m.tried(err)
+	}
+	if m.source, err = m.from.connect(detached); err != nil {
+		return hypervisor.Migration{}, m.tried(err)
+	}
+	defer m.source.close()
+	if m.target, err = m.to.connect(detached); err != nil {
+		return hypervisor.Migration{}, m.tried(err)
+	}
+	defer m.target.close()
+	if err := m.ready(ctx); err != nil {
+		return hypervisor.Migration{}, m.tried(err)
+	}
+	if err := m.prepare(ctx); err != nil {
+		_, settled := m.settle(detached)
+		return hypervisor.Migration{}, m.tried(errors.Join(err, settled))
+	}
+	account := hypervisor.Migration{Started: time.Now()}
+	err = m.move(ctx)
+	account.Finished = time.Now()
+	if err == nil {
+		m.account(&account)
+		return account, nil
+	}
+	began := m.began()
+	_, settled := m.settle(detached)
+	account.Finished, account.Log, account.StreamBytes = time.Now(), m.text(), m.last.SentBytes
+	switch err = errors.Join(err, settled); {
+	case ctx.Err() != nil:
+		return account, fmt.Errorf("migrate %s from %s to %s: cancelled: %w", m.name, m.from.Host(), m.to.Host(),
+			errors.Join(context.Cause(ctx), settled))
+	case !began:
+		return account, m.tried(err)
+	}
+	return account, &hypervisor.MigrationError{Name: m.name, From: m.from.Host(), To: m.to.Host(), Log: m.text(), Err: err}
+}
+
+// tried says what an error was in the way of; nil stays nil.
+func (m *migration) tried(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("migrate %s from %s to %s: nothing was sent: %w", m.name, m.from.Host(), m.to.Host(), err)
+}
+
+// ready looks whether the domain can go, and makes what the phases want to know.
+func (m *migration) ready(ctx context.Context) error {
+	at, err := m.source.find(m.name)
+	if err != nil {
+		return err
+	}
+	switch at.Status {
+	case hypervisor.Running:
+	case hypervisor.Crashed, hypervisor.ShutDown:
+		return fault.Because(fault.TargetFailed, cause.GuestCrash, fmt.Errorf("%s: domain %s is %s", m.from.Host(), m.name, at.Status))
+	default:
+		return m.from.failed("migrate "+m.name, fmt.Errorf("it is %s: only one that runs is migrated", at.Status))
+	}
+	m.domain = at.domain
+	if err := m.target.refuseForeign(m.name); err != nil {
+		return err
+	}
+	if m.order.Domain.Disk.Copy != "" {
+		if err := m.compareSizes(ctx); err != nil {
+			return err
+		}
+	}
+	text, err := m.source.virt.DomainGetXMLDesc(m.domain, libvirt.DomainXMLSecure|libvirt.DomainXMLMigratable)
+	if err != nil {
+		return m.source.failed("ask for the XML of "+m.name, err)
+	}
+	if m.xml, err = rewrite(text, m.order.AtTarget); err != nil {
+		return fault.As(fault.Infrastructure, err)
+	}
+	m.flags = flagsOf(m.order)
+	m.params = paramsOf(m.order, m.to.machine.Address, m.xml)
+	if limit := m.order.MaxDowntime; limit > 0 {
+		err := m.source.virt.DomainMigrateSetMaxDowntime(m.domain, uint64(max(limit.Milliseconds(), 1)), 0) //nolint:gosec // above zero
+		return m.source.failed("limit the downtime of "+m.name, err)
+	}
+	return nil
+}
+
+// prepare goes as far as to have a QEMU wait at the target, and looks what it has
+// opened there.
+func (m *migration) prepare(ctx context.Context) error {
+	var err error
+	var text string
+	m.note("begin at " + m.from.Host())
+	m.cookie, text, err = m.source.virt.DomainMigrateBegin3Params(m.domain, m.params, uint32(m.sourceFlags())) //nolint:gosec // bits
+	if err != nil {
+		return m.source.failed("begin to migrate "+m.name, err)
+	}
+	m.params = replaced(m.params, libvirt.MigrateParamDestXML, text)
+	m.note("prepare at " + m.to.Host())
+	m.cookie, _, err = m.target.virt.DomainMigratePrepare3Params(m.params, m.cookie, m.targetFlags())
+	if err != nil {
+		return errors.Join(m.target.failed("prepare to take "+m.name, err), m.callBack())
+	}
+	if err = m.to.inspect(ctx, m.order.AtTarget); err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return errors.Join(err, m.finish(true), m.callBack())
+	}
+	return nil
+}
+
+// move sends the domain and has it go on at the target, or at the source when
+// that fails.
+func (m *migration) move(ctx context.Context) error {
+	following, stop := context.WithCancel(m.source.ctx)
+	followed := make(chan struct{})
+	go func() {
+		defer close(followed)
+		m.follow(following)
+	}()
+	ended := make(chan error, 1)
+	go func() { ended <- m.handOver() }()
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		err = m.cancel(ended)
+	}
+	stop()
+	<-followed
+	return err
+}
+
+// cancel calls the domain back while it is on its way. What is too late to be
+// cancelled is brought to its end.
+func (m *migration) cancel(ended <-chan error) error {
+	m.note("cancel")
+	_ = m.source.virt.DomainAbortJob(m.domain) // how the hand-over ends is what counts
+	limit := time.NewTimer(settleLimit)
+	defer limit.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-limit.C:
+		_, _ = m.source.conn.Close(), m.target.conn.Close()
+		return errors.Join(fmt.Errorf("the migration did not come to rest within %s of its cancelling", settleLimit), <-ended)
+	}
+}
+
+// handOver sends the domain, which stops it at the source, and has the target
+// start it: between the two it runs nowhere.
+func (m *migration) handOver() error {
+	m.note("perform at " + m.from.Host())
+	var err error
+	m.cookie, err = m.source.virt.DomainMigratePerform3Params(m.domain, nil, m.params, m.cookie, m.sourceFlags())
+	if err != nil {
+		// The source has called it back by itself.
+		return errors.Join(m.source.failed("send "+m.name, err), m.finish(true))
+	}
+	if err := m.finish(false); err != nil {
+		return err // whether it runs there must be asked first
+	}
+	m.note("confirm at " + m.from.Host())
+	return m.confirm(false)
+}
+
+// finish has the target start the domain, or forget it. What libvirt answers to
+// the latter is an error that says that it has done so.
+func (m *migration) finish(cancelled bool) error {
+	m.note(fmt.Sprintf("finish at %s, cancelled: %t", m.to.Host(), cancelled))
+	params := replaced(m.params, libvirt.MigrateParamDestName, m.name)
+	_, cookie, err := m.target.virt.DomainMigrateFinish3Params(params, m.cookie, m.targetFlags(), number(cancelled))
+	var virtError libvirt.Error
+	if cancelled && errors.As(err, &virtError) && virtError.Code == uint32(libvirt.ErrMigrateFinishOk) {
+		return nil
+	}
+	m.cookie = cookie
+	return m.target.failed("finish the migration of "+m.name, err)
+}
+
+// callBack has the source go on before anything was sent.
+func (m *migration) callBack() error {
+	m.cookie = nil
+	return m.confirm(true)
+}
+
+// confirm has the source end its copy, or go on with it.
+func (m *migration) confirm(cancelled bool) error {
+	return m.source.confirm(m.domain, m.params, m.cookie, m.sourceFlags(), cancelled)
+}
+
+func (c *client) confirm(domain libvirt.Domain, params []libvirt.TypedParam, cookie []byte, flags libvirt.DomainMigrateFlags, cancelled bool) error {
+	err := c.virt.DomainMigrateConfirm3Params(domain, params, cookie, uint32(flags), number(cancelled)) //nolint:gosec // bits
+	return c.failed("confirm the migration of "+domain.Name, err)
+}
+
+// sourceFlags hold the domain against changes until the migration is confirmed.
+func (m *migration) sourceFlags() libvirt.DomainMigrateFlags {
+	return m.flags | libvirt.MigrateChangeProtection
+}
+
+// targetFlags are less what only the source knows.
+func (m *migration) targetFlags() uint32 {
+	return uint32(m.flags &^ libvirt.MigrateAutoConverge) //nolint:gosec // bits
+}
+
+func number(yes bool) int32 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// note writes a line of the log.
+func (m *migration) note(what string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fmt.Fprintf(&m.log, "%s %s\n", time.Now().UTC().Format("15:04:05.000"), what)
+}
+
+func (m *migration) text() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.log.String()
+}

@@ -1,0 +1,197 @@
+package kvm
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+
+	"heliotrope/internal/hypervisor"
+)
+
+// progressEvery is how often the source is asked for its job's statistics.
+const progressEvery = 500 * time.Millisecond
+
+// switchPass is the pass over the memory with which a post-copy goes on at the
+// target: the first has sent all of it.
+const switchPass = 2
+
+// follow reports how far the job is until the context ends, at each answer of
+// libvirt's and each step that QEMU tells of. It switches to post-copy.
+func (m *migration) follow(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	steps, err := m.source.virt.SubscribeQEMUEvents(ctx, m.name)
+	if err != nil {
+		m.note("QEMU's events cannot be had: " + err.Error())
+	} else {
+		defer drain(steps)
+	}
+	defer cancel()
+	phase, switched := "", m.order.Mode != hypervisor.PostCopy
+	if m.order.Domain.Disk.Copy != "" {
+		phase = "mirror" // QEMU's name for the job that copies a disk
+	}
+	ticker := time.NewTicker(progressEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case event, open := <-steps:
+			if !open {
+				steps = nil
+				continue
+			}
+			word, pass := migrationStep(event)
+			if word != "" {
+				phase = word
+				m.note("QEMU: " + word)
+			}
+			if !switched && pass >= switchPass {
+				switched = true
+				m.switchOver()
+			}
+		case <-ticker.C:
+		}
+		kind, params, err := m.source.virt.DomainGetJobStats(m.domain, 0)
+		if err != nil || libvirt.DomainJobType(kind) == libvirt.DomainJobNone {
+			continue // it has not begun, or has ended
+		}
+		progress := progressOf(numbers(params), m.order.Domain.Disk.Copy)
+		progress.At, progress.Phase = time.Now(), phase
+		m.report(progress)
+	}
+}
+
+// switchOver has the domain go on at the target, and fetch from the source what
+// it lacks. It is no error when it has arrived meanwhile.
+func (m *migration) switchOver() {
+	m.note("switch to post-copy")
+	if err := m.source.virt.DomainMigrateStartPostCopy(m.domain, 0); err != nil {
+		m.note("it was refused: " + err.Error())
+	}
+}
+
+// drain waits for the end of a subscription: whoever feeds it must not stay.
+func drain(events <-chan libvirt.DomainEvent) {
+	for range events {
+		continue
+	}
+}
+
+// migrationStep is the word of an event MIGRATION and the number of an event
+// MIGRATION_PASS (qapi/migration.json).
+func migrationStep(event libvirt.DomainEvent) (word string, pass int) {
+	var details struct {
+		Status string `json:"status"`
+		Pass   int    `json:"pass"`
+	}
+	if event.Event != "MIGRATION" && event.Event != "MIGRATION_PASS" || json.Unmarshal(event.Details, &details) != nil {
+		return "", 0
+	}
+	return details.Status, details.Pass
+}
+
+// report hands on how far it is, and keeps it.
+func (m *migration) report(progress hypervisor.Progress) {
+	m.mu.Lock()
+	if last := m.last.DiskSentBytes; progress.DiskSentBytes != nil && last != nil && *last > *progress.DiskSentBytes {
+		progress.DiskSentBytes, progress.DiskBytes = last, m.last.DiskBytes // the job of the copy has ended
+	}
+	m.last = progress
+	m.mu.Unlock()
+	if m.order.Progress != nil {
+		m.order.Progress(progress)
+	}
+}
+
+// began says whether anything of the domain was sent: libvirt keeps the
+// statistics of the last job.
+func (m *migration) began() bool {
+	m.mu.Lock()
+	last := m.last
+	m.mu.Unlock()
+	if last.SentBytes > 0 || last.DiskSentBytes != nil && *last.DiskSentBytes > 0 {
+		return true
+	}
+	_, params, err := m.source.virt.DomainGetJobStats(m.domain, libvirt.DomainJobStatsCompleted|libvirt.DomainJobStatsKeepCompleted)
+	if err != nil {
+		return false
+	}
+	values := numbers(params)
+	return values[libvirt.DomainJobMemoryProcessed] > 0 || values[libvirt.DomainJobDiskProcessed] > 0
+}
+
+// account completes what is known of a migration with the statistics of its job,
+// which libvirt has carried to the target.
+func (m *migration) account(account *hypervisor.Migration) {
+	account.Log, account.StreamBytes = m.text(), m.last.SentBytes
+	at, err := m.target.find(m.name)
+	if err != nil {
+		return
+	}
+	_, params, err := m.target.virt.DomainGetJobStats(at.domain, libvirt.DomainJobStatsCompleted)
+	if err != nil {
+		return
+	}
+	values := numbers(params)
+	if sent, told := values[libvirt.DomainJobMemoryProcessed]; told {
+		account.StreamBytes = sent
+	}
+	if ms, told := values[libvirt.DomainJobDowntime]; told {
+		downtime := time.Duration(ms) * time.Millisecond
+		account.Downtime = &downtime
+	}
+	account.Rounds = known(values, libvirt.DomainJobMemoryIteration)
+	if m.order.Domain.Disk.Copy != "" {
+		account.DiskBytes = m.last.DiskSentBytes // libvirt's account of the job has none
+	}
+}
+
+// progressOf reads a job's statistics (VIR_DOMAIN_JOB_* of libvirt-domain.h).
+func progressOf(values map[string]int64, copied hypervisor.Copy) hypervisor.Progress {
+	progress := hypervisor.Progress{
+		SentBytes:      values[libvirt.DomainJobMemoryProcessed],
+		MemoryBytes:    values[libvirt.DomainJobMemoryTotal],
+		Round:          known(values, libvirt.DomainJobMemoryIteration),
+		RemainingBytes: known(values, libvirt.DomainJobMemoryRemaining),
+	}
+	if pages := known(values, libvirt.DomainJobMemoryDirtyRate); pages != nil {
+		if size, told := values[libvirt.DomainJobMemoryPageSize]; told {
+			rate := *pages * size
+			progress.DirtyBytesPerSecond = &rate
+		}
+	}
+	if copied != "" {
+		progress.DiskSentBytes = known(values, libvirt.DomainJobDiskProcessed)
+		progress.DiskBytes = known(values, libvirt.DomainJobDiskTotal)
+	}
+	return progress
+}
+
+func known(values map[string]int64, name string) *int64 {
+	value, told := values[name]
+	if !told {
+		return nil
+	}
+	return &value
+}
+
+// numbers are the whole numbers among parameters.
+func numbers(params []libvirt.TypedParam) map[string]int64 {
+	values := map[string]int64{}
+	for _, param := range params {
+		switch value := param.Value.I.(type) {
+		case int32:
+			values[param.Field] = int64(value)
+		case uint32:
+			values[param.Field] = int64(value)
+		case int64:
+			values[param.Field] = value
+		case uint64:
+			values[param.Field] = int64(value) //nolint:gosec // bytes, pages and ms
+		}
+	}
+	return values
+}

@@ -1,0 +1,143 @@
+package kvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+
+	"heliotrope/internal/hypervisor"
+)
+
+// settleEvery is how often it is asked whether a job has ended.
+const settleEvery = 200 * time.Millisecond
+
+// answer is what a host says of the domain: it is there, it is not, or the host
+// could not be asked.
+type answer struct {
+	client *client // nil when the host could not be asked
+	at     found
+	err    error // nil when it is there
+}
+
+func (a answer) there() bool   { return a.err == nil }
+func (a answer) notHere() bool { return errors.Is(a.err, hypervisor.ErrNotFound) }
+
+// ran says that the domain runs there, or has run: all but an end that waits.
+func (a answer) ran() bool {
+	return a.there() && (a.at.Status != hypervisor.Leftover || a.postCopy())
+}
+
+// postCopy says that a part of the domain's memory is still on the other host.
+func (a answer) postCopy() bool {
+	reason := libvirt.DomainPausedReason(a.at.reason)
+	return a.at.Status == hypervisor.Leftover && (reason == libvirt.DomainPausedPostcopy || reason == libvirt.DomainPausedPostcopyFailed)
+}
+
+// settle asks both hosts where the domain is, removes the end of a migration that
+// never ran, and has the domain go on at the source when the target is known not
+// to have it. It says whether the domain is at the target.
+func (m *migration) settle(ctx context.Context) (atTarget bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, settleLimit, fmt.Errorf("the hosts did not come to rest within %s", settleLimit))
+	defer cancel()
+	target := ask(ctx, m.to, m.name)
+	defer target.close()
+	source := ask(ctx, m.from, m.name)
+	defer source.close()
+	return m.decide(ctx, source, target)
+}
+
+// ask asks a host by a connection of its own: that of a migration may be gone.
+func ask(ctx context.Context, host *Host, name string) answer {
+	c, err := host.connect(ctx)
+	if err != nil {
+		return answer{err: err}
+	}
+	at, err := c.find(name)
+	return answer{client: c, at: at, err: err}
+}
+
+func (a answer) close() {
+	if a.client != nil {
+		a.client.close()
+	}
+}
+
+// decide does what the two answers allow.
+func (m *migration) decide(ctx context.Context, source, target answer) (atTarget bool, err error) {
+	switch {
+	case source.there() && source.postCopy(), target.there() && target.postCopy():
+		return false, fmt.Errorf("domain %s is in post-copy, with a part of it on %s and a part on %s: wait for its end, or destroy both",
+			m.name, m.from.Host(), m.to.Host())
+	case target.ran() && source.notHere():
+		return true, nil
+	case target.ran() && source.there() && source.at.Status == hypervisor.Leftover:
+		return true, m.leave(ctx, source)
+	case target.ran() && source.there():
+		return false, fmt.Errorf("domain %s is %s on %s and %s on %s: destroy the copy that was never meant to run",
+			m.name, source.at.Status, m.from.Host(), target.at.Status, m.to.Host())
+	case target.ran():
+		return true, fmt.Errorf("domain %s is %s on %s; whether its source is gone could not be asked: %w", m.name, target.at.Status, m.to.Host(), source.err)
+	case target.there() && source.there(): // an end that never ran
+		if err := target.client.destroy(ctx, m.name); err != nil {
+			return false, err
+		}
+		return false, m.goOn(ctx, source)
+	case target.notHere() && source.there():
+		return false, m.goOn(ctx, source)
+	case target.there():
+		return false, fmt.Errorf("all that is left of domain %s is an end on %s that never ran: %w", m.name, m.to.Host(), source.err)
+	case target.notHere():
+		return false, source.err
+	case source.there():
+		return false, fmt.Errorf("domain %s is %s on %s, and is left so: whether %s has it could not be asked: %w",
+			m.name, source.at.Status, m.from.Host(), m.to.Host(), target.err)
+	}
+	return false, errors.Join(target.err, source.err)
+}
+
+// leave ends the source's copy of a domain that runs at the target.
+func (m *migration) leave(ctx context.Context, source answer) error {
+	if source.client.confirm(source.at.domain, nil, nil, flagsOf(m.order)|libvirt.MigrateChangeProtection, false) == nil {
+		return nil
+	}
+	return source.client.destroy(ctx, m.name)
+}
+
+// goOn has the domain run at the source, whose target has none: a job that still
+// goes on is aborted; one that waits for the last phase is told that the target
+// has nothing.
+func (m *migration) goOn(ctx context.Context, source answer) error {
+	c, domain := source.client, source.at.domain
+	for first := true; ; first = false {
+		kind, _, err := c.virt.DomainGetJobStats(domain, 0)
+		if err != nil && !libvirt.IsNotFound(err) {
+			return c.failed("ask for the job of "+m.name, err)
+		}
+		at, err := c.find(m.name)
+		if err != nil {
+			return err
+		}
+		busy := libvirt.DomainJobType(kind) != libvirt.DomainJobNone
+		switch {
+		case !busy && at.Status == hypervisor.Leftover:
+			if err := c.virt.DomainResume(domain); err != nil {
+				return c.failed("let "+m.name+" go on", err)
+			}
+		case !busy:
+			return nil
+		case first:
+			// Either of them is refused where the other is due.
+			if c.virt.DomainAbortJob(domain) != nil {
+				_ = c.confirm(domain, nil, nil, flagsOf(m.order)|libvirt.MigrateChangeProtection, true)
+			}
+		case libvirt.DomainJobType(kind) == libvirt.DomainJobCompleted:
+			_ = c.confirm(domain, nil, nil, flagsOf(m.order)|libvirt.MigrateChangeProtection, true)
+		}
+		if err := pause(ctx, settleEvery); err != nil {
+			return c.failed("wait for the end of the job of "+m.name, err)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package kvm
+
+import (
+	"encoding/xml"
+	"fmt"
+	"path"
+
+	"libvirt.org/go/libvirtxml"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+)
+
+// namespace of our metadata in a domain.
+const namespace = "urn:heliotrope:testbed:1"
+
+// metadata is what makes a domain ours.
+type metadata struct {
+	XMLName xml.Name `xml:"urn:heliotrope:testbed:1 testbed"`
+	Label   string   `xml:"label,attr"`
+}
+
+// labelOf is the label in a domain's metadata; "" when it has none.
+func labelOf(text string) string {
+	// libvirt leaves the namespace out of what it gives.
+	var m struct {
+		Label string `xml:"label,attr"`
+	}
+	if err := xml.Unmarshal([]byte(text), &m); err != nil {
+		return ""
+	}
+	return m.Label
+}
+
+// logs is where libvirt keeps its logs of QEMU. Its helpers may write there on
+// every distribution, whatever AppArmor or SELinux forbid elsewhere.
+const logs = "/var/log/libvirt/qemu"
+
+// consolePath is where a domain's console is kept on a host.
+func consolePath(name string) string { return path.Join(logs, name+".console.log") }
+
+// render writes the domain as libvirt wants it (formatdomain.html).
+//
+// Its processor is the host's own, less what cannot migrate. With it goes the
+// time stamp counter: KVM never traps a read of it, so NativeTSC changes nothing
+// here. The guest is not told that it is invariant (invtsc), as QEMU then refuses
+// to migrate; it keeps time by kvm-clock, which KVM corrects for the target.
+func (h *Host) render(d hypervisor.Domain) (string, error) {
+	if err := h.checkName(d.Name); err != nil {
+		return "", err
+	}
+	if d.MemoryMiB <= 0 || d.VCPUs <= 0 {
+		return "", fault.New(fault.BadInput, "domain %s: memory %d MiB, %d CPUs: both must be above zero", d.Name, d.MemoryMiB, d.VCPUs)
+	}
+	mark, err := xml.Marshal(metadata{Label: h.label})
+	if err != nil {
+		return "", fmt.Errorf("domain %s: %w", d.Name, err)
+	}
+	port := uint(0)
+	domain := libvirtxml.Domain{
+		Type: h.domainType, Name: d.Name, UUID: d.UUID().String(),
+		Metadata:   &libvirtxml.DomainMetadata{XML: string(mark)},
+		Memory:     &libvirtxml.DomainMemory{Value: uint(d.MemoryMiB), Unit: "MiB"},
+		VCPU:       &libvirtxml.DomainVCPU{Value: uint(d.VCPUs)},
+		OS:         &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"}, Kernel: d.Kernel, Initrd: d.Ramdisk, Cmdline: d.Cmdline},
+		Features:   &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: &libvirtxml.DomainFeatureAPIC{}},
+		CPU:        h.cpu(),
+		Clock:      &libvirtxml.DomainClock{Offset: "utc", Timer: []libvirtxml.DomainTimer{{Name: "hpet", Present: "no"}}},
+		OnPoweroff: "destroy", OnReboot: "destroy",
+		OnCrash: "preserve", // how it ended is a result
+		Devices: &libvirtxml.DomainDeviceList{
+			Disks:       disks(d.Disk),
+			Controllers: []libvirtxml.DomainController{{Type: "usb", Model: "none"}},
+			Serials: []libvirtxml.DomainSerial{{
+				Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
+				Target: &libvirtxml.DomainSerialTarget{Type: "isa-serial", Port: &port},
+				Log:    &libvirtxml.DomainChardevLog{File: consolePath(d.Name), Append: "off"}}},
+			MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"}, // nobody takes memory from the guest
+			Panics:     []libvirtxml.DomainPanic{{Model: "isa"}},    // tells a guest that has crashed
+		},
+	}
+	if d.Bridge != "" {
+		domain.Devices.Interfaces = []libvirtxml.DomainInterface{{
+			MAC:    &libvirtxml.DomainInterfaceMAC{Address: d.MAC},
+			Source: bridgeOf(d.Bridge),
+			Model:  &libvirtxml.DomainInterfaceModel{Type: "virtio"},
+			ROM:    &libvirtxml.DomainROM{Enabled: "no"}}}
+	}
+	return marshal(&domain)
+}
+
+func (h *Host) cpu() *libvirtxml.DomainCPU {
+	cpu := &libvirtxml.DomainCPU{Mode: h.cpuMode}
+	if h.cpuMode == "host-passthrough" {
+		cpu.Check, cpu.Migratable = "none", "on"
+	}
+	return cpu
+}
+
+// disks is the guest's first disk. QEMU's own cache is off, so that what the
+// guest was told is written is on the storage, and both hosts may have it open.
+// An error is the guest's to see: it must not be stopped by one.
+func disks(d hypervisor.Disk) []libvirtxml.DomainDisk {
+	if d.Path == "" {
+		return nil
+	}
+	return []libvirtxml.DomainDisk{{
+		Device: "disk",
+		Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw", Cache: "none", IO: "native", ErrorPolicy: "report"},
+		Source: sourceOf(d),
+		Target: &libvirtxml.DomainDiskTarget{Dev: "vda", Bus: "virtio"}}}
+}
+
+func sourceOf(d hypervisor.Disk) *libvirtxml.DomainDiskSource {
+	if d.File {
+		return &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: d.Path}}
+	}
+	return &libvirtxml.DomainDiskSource{Block: &libvirtxml.DomainDiskSourceBlock{Dev: d.Path}}
+}
+
+func bridgeOf(name string) *libvirtxml.DomainInterfaceSource {
+	return &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: name}}
+}
+
+// rewrite is a domain as libvirt tells it, with the paths that it has on another
+// host. All else, such as the places of its devices, must stay as it is.
+func rewrite(text string, d hypervisor.Domain) (string, error) {
+	var domain libvirtxml.Domain
+	if err := domain.Unmarshal(text); err != nil {
+		return "", fmt.Errorf("domain %s: read libvirt's XML: %w", d.Name, err)
+	}
+	domain.OS.Kernel, domain.OS.Initrd, domain.OS.Cmdline = d.Kernel, d.Ramdisk, d.Cmdline
+	if wanted := len(disks(d.Disk)); len(domain.Devices.Disks) != wanted {
+		return "", fmt.Errorf("domain %s has %d disks at the source, and %d at the target", d.Name, len(domain.Devices.Disks), wanted)
+	}
+	for i := range domain.Devices.Disks {
+		domain.Devices.Disks[i].Source = sourceOf(d.Disk)
+		domain.Devices.Disks[i].BackingStore = nil
+	}
+	for i := range domain.Devices.Interfaces {
+		domain.Devices.Interfaces[i].Source = bridgeOf(d.Bridge)
+		domain.Devices.Interfaces[i].Target = nil
+	}
+	return marshal(&domain)
+}
+
+func marshal(domain *libvirtxml.Domain) (string, error) {
+	text, err := domain.Marshal()
+	if err != nil {
+		return "", fmt.Errorf("domain %s: %w", domain.Name, err)
+	}
+	return text, nil
+}
