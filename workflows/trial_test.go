@@ -109,9 +109,17 @@ func (s *stage) call(name string) error {
 	return nil
 }
 
+// called are the calls until now: what goes on is called beside the workflow, and
+// may be even when that has ended.
+func (s *stage) called() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.calls)
+}
+
 func (s *stage) count(name string) int {
 	n := 0
-	for _, call := range s.calls {
+	for _, call := range s.called() {
 		if call == name {
 			n++
 		}
@@ -154,8 +162,8 @@ func TestTrialRunsItsStepsInOrder(t *testing.T) {
 	s := newStage(t)
 	result := s.run(t, trialInput(inventory.Simulated))
 	want := []string{"Sweep", "Provision", "Shape", "Certify", "StartWitness", "StartLoad", "Migrate", "Collect", "Certify", "Verify", "Teardown", "Conclude"}
-	if !slices.Equal(s.calls, want) {
-		t.Errorf("activities %v, want %v", s.calls, want)
+	if !slices.Equal(s.called(), want) {
+		t.Errorf("activities %v, want %v", s.called(), want)
 	}
 	if result.Verdict != trial.Valid || result.Attempts != 1 {
 		t.Errorf("%+v, want a valid trial in one attempt", result)
@@ -229,7 +237,7 @@ func TestWaitingForTheTestbed(t *testing.T) {
 		s.fail["Sweep"] = append(s.fail["Sweep"], errors.New("host does not answer"))
 	}
 	if result := s.run(t, input); result.Verdict != trial.Valid || result.Attempts != 1 || s.count("Raise") != 5 {
-		t.Errorf("%+v, want one valid attempt; %v", result, s.calls)
+		t.Errorf("%+v, want one valid attempt; %v", result, s.called())
 	}
 }
 
@@ -247,8 +255,8 @@ func TestOnlyEmulatedTestbedsAreRaised(t *testing.T) {
 		if kind == inventory.Emulated {
 			raised = 1
 		}
-		if len(s.calls) == 0 || s.calls[0] != want || s.count("Raise") != raised {
-			t.Errorf("%s: %v, want %s first", kind, s.calls, want)
+		if len(s.called()) == 0 || s.called()[0] != want || s.count("Raise") != raised {
+			t.Errorf("%s: %v, want %s first", kind, s.called(), want)
 		}
 	}
 }
@@ -287,7 +295,7 @@ func TestWorkersAndRecordings(t *testing.T) {
 	input.Lane.Machines = machines(false)
 	s.run(t, input)
 	if s.count("Install") != 0 || s.count("Link") != 0 || s.count("FollowLoad") != 1 {
-		t.Errorf("an agentless testbed: %v", s.calls)
+		t.Errorf("an agentless testbed: %v", s.called())
 	}
 }
 
@@ -301,7 +309,7 @@ func TestControls(t *testing.T) {
 			t.Errorf("%s: %+v", control, result)
 		}
 		if s.count("Migrate") != want[0] || s.count("Pause") != want[1] {
-			t.Errorf("%s: %v", control, s.calls)
+			t.Errorf("%s: %v", control, s.called())
 		}
 	}
 }
@@ -320,8 +328,8 @@ func TestEvidence(t *testing.T) {
 		!strings.Contains(result.Reason, "is crashed") || !strings.Contains(result.Reason, "fio was killed") {
 		t.Errorf("%+v", result)
 	}
-	if at := slices.Index(s.calls, "Evidence"); at < 0 || at > slices.Index(s.calls, "Teardown") {
-		t.Errorf("%v: want the evidence before the teardown", s.calls)
+	if at := slices.Index(s.called(), "Evidence"); at < 0 || at > slices.Index(s.called(), "Teardown") {
+		t.Errorf("%v: want the evidence before the teardown", s.called())
 	}
 
 	s = newStage(t)
@@ -329,11 +337,11 @@ func TestEvidence(t *testing.T) {
 	input := trialInput(inventory.Simulated)
 	input.Limits.Attempts = 1
 	if result := s.run(t, input); result.Verdict != trial.Invalid || result.Cause != cause.WANOutOfTolerance || s.count("Evidence") != 1 {
-		t.Errorf("%+v, %v", result, s.calls)
+		t.Errorf("%+v, %v", result, s.called())
 	}
 	s = newStage(t)
 	if s.run(t, trialInput(inventory.Simulated)); s.count("Evidence") != 0 {
-		t.Errorf("a valid trial has evidence: %v", s.calls)
+		t.Errorf("a valid trial has evidence: %v", s.called())
 	}
 }
 
@@ -368,14 +376,14 @@ func TestWANChanged(t *testing.T) {
 			t.Errorf("%s: %+v", name, result)
 		}
 		if s.count("HoldWAN") > 1 || s.count("Teardown") != 1 {
-			t.Errorf("%s: %v", name, s.calls)
+			t.Errorf("%s: %v", name, s.called())
 		}
 	}
 	for name, check := range map[string]error{"the path is as it was": nil, "nobody can tell": fault.As(fault.BadInput, errors.New("no host"))} {
 		s := newStage(t)
 		s.fail["Migrate"], s.fail["CheckWAN"] = []error{failed}, []error{check}
 		if result := s.run(t, realInput()); result.Verdict != trial.TargetFailed || result.Cause != cause.MigrationFailed || s.count("CheckWAN") != 1 {
-			t.Errorf("%s: %+v, %v", name, result, s.calls)
+			t.Errorf("%s: %+v, %v", name, result, s.called())
 		}
 	}
 }
@@ -391,7 +399,7 @@ func TestLoadEndsByItself(t *testing.T) {
 		t.Errorf("%+v", result)
 	}
 	if s.count("Migrate") != 0 || s.count("Teardown") != 1 {
-		t.Errorf("%v", s.calls)
+		t.Errorf("%v", s.called())
 	}
 }
 
@@ -409,7 +417,7 @@ func TestCancelledTrialIsTornDown(t *testing.T) {
 				t.Errorf("%v, want a cancellation", err)
 			}
 			if s.count("Teardown") != 1 {
-				t.Errorf("%v: want one teardown", s.calls)
+				t.Errorf("%v: want one teardown", s.called())
 			}
 			if len(s.rows) != 1 || s.rows[0].Verdict != trial.Skipped {
 				t.Errorf("rows %+v, want one that is skipped", s.rows)
@@ -429,7 +437,7 @@ func TestAttemptLimit(t *testing.T) {
 		t.Errorf("%+v", result)
 	}
 	if s.count("Teardown") != 1 {
-		t.Errorf("%v", s.calls)
+		t.Errorf("%v", s.called())
 	}
 }
 
@@ -454,8 +462,8 @@ func TestNothingRunsBesideTheTeardown(t *testing.T) {
 	if result.Verdict != trial.Invalid || !strings.Contains(result.Reason, "fio was killed") {
 		t.Errorf("%+v", result)
 	}
-	cancelled, torn := slices.Index(s.calls, "cancel Migrate"), slices.Index(s.calls, "Teardown")
+	cancelled, torn := slices.Index(s.called(), "cancel Migrate"), slices.Index(s.called(), "Teardown")
 	if cancelled < 0 || torn < cancelled || s.count("Teardown") != 1 {
-		t.Errorf("%v: want Migrate cancelled before the one teardown", s.calls)
+		t.Errorf("%v: want Migrate cancelled before the one teardown", s.called())
 	}
 }
