@@ -211,7 +211,7 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, trials []campaign.
 		found.addFailed("testbed %s: %w", name, err)
 		return
 	}
-	if need := largestGuest(trials, facts.GuestMemoryMiB); need > facts.FreeMemoryMiB {
+	if need := largestGuest(ofHypervisor(trials, bed.lane.Hypervisor), facts.GuestMemoryMiB); need > facts.FreeMemoryMiB {
 		found.addBad("testbed %s: a guest of %d MiB does not fit: the smaller of its hosts has %d MiB for guests", name, need, facts.FreeMemoryMiB)
 	}
 	if err := connected.Check(limited, usesOf(bed.lane, trials)); err != nil {
@@ -219,14 +219,18 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, trials []campaign.
 	}
 }
 
+// ofHypervisor are the trials that a testbed with that hypervisor runs.
+func ofHypervisor(trials []campaign.Trial, hypervisor string) []campaign.Trial {
+	return slices.DeleteFunc(slices.Clone(trials), func(t campaign.Trial) bool {
+		return hypervisor != "" && t.Cell.Hypervisor != hypervisor
+	})
+}
+
 // usesOf is what the trials of a lane's hypervisor want of its testbed.
 func usesOf(lane trial.Lane, trials []campaign.Trial) testbed.Uses {
 	var uses testbed.Uses
-	for _, planned := range trials {
+	for _, planned := range ofHypervisor(trials, lane.Hypervisor) {
 		cell := planned.Cell
-		if cell.Hypervisor != lane.Hypervisor {
-			continue
-		}
 		if !slices.Contains(uses.Storages, cell.Storage) {
 			uses.Storages = append(uses.Storages, cell.Storage)
 		}

@@ -58,7 +58,7 @@ func (o *runOptions) emulatedSite(ctx context.Context, r *request, found *findin
 			continue
 		}
 		options := l.Options
-		options.GuestMiB = largestGuest(r.trials, options.GuestMiB)
+		options.GuestMiB = largestGuest(ofHypervisor(r.trials, hypervisor), options.GuestMiB)
 		if err := options.Check(); err != nil {
 			found.addBad("the emulated testbed %s: %w", options.Name, err)
 		}
