@@ -26,5 +26,19 @@ import (
 // Target is which attempt an activity works on, and where.
 type Target = machine.Target
 
+// named are the names of the testbed's machines that can do something.
+func named(bed testbed.Bed, can func(trial.Machine) bool) []string {
+	var names []string
+	for _, machine := range bed.Machines() {
+		if can(machine) {
+			names = append(names, machine.Name)
+		}
+	}
+	return names
+}
+
+// hasWitness says whether the witness's program runs on a machine.
+func hasWitness(m trial.Machine) bool { return m.Witness }
+
 // Opener connects to a lane's testbed for one attempt. The caller closes it.
 type Opener func(ctx context.Context, lane trial.Lane, ref trial.Ref) (testbed.Bed, error)

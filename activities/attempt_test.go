@@ -319,7 +319,7 @@ func TestTeardownNamesWhatIsLeft(t *testing.T) {
 		t.Errorf("nothing was touched: %+v", torn)
 	}
 	// A state from before in which a host had something that it has not now.
-	write(t, filepath.Join(a.target.WorkFolder(), "hosts-before.json"), `{"sim-1-store": ["something"]}`)
+	write(t, filepath.Join(a.target.WorkFolder(), "hosts-before.json"), `{"sim-1-store": {"ours": ["something"]}}`)
 	if torn := must[activities.TornDown](t, a.testbed.Teardown, a.target); len(torn.Leftovers) != 1 {
 		t.Errorf("%+v, want one line", torn)
 	}

@@ -14,6 +14,7 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
 )
 
@@ -116,7 +117,7 @@ func (a *Attesting) FollowClocks(ctx context.Context, target Target) error {
 // hosts' witnesses.
 func readClocks(ctx context.Context, bed testbed.Bed, p *machine.Pulse) ([]dataset.Clock, error) {
 	var rows []dataset.Clock
-	for _, name := range bed.HostNames() {
+	for _, name := range named(bed, func(m trial.Machine) bool { return m.Clock }) {
 		if p != nil {
 			p.Done(machine.Step{Step: "read the clock of " + name})
 		}

@@ -66,7 +66,10 @@ func (c *Collecting) Collect(ctx context.Context, input CollectInput) (Collected
 		if err != nil {
 			errs = append(errs, fmt.Errorf("end the witness in the guest: %w", err))
 		}
-		for _, name := range bed.HostNames() {
+		for _, name := range named(bed, hasWitness) {
+			if name == trial.Guest {
+				continue // it leaves no files
+			}
 			witness, err := bed.Witness(input.Ref, name)
 			from(name, witness, err)
 		}
@@ -135,11 +138,18 @@ type Found struct {
 	Now    time.Time  `json:"now"`
 }
 
+// EvidenceInput is whose evidence is wanted.
+type EvidenceInput struct {
+	Target
+	Disk storage.Disk `json:"disk"` // as it was provisioned; without a name when it was not
+}
+
 // Evidence brings what may explain a failure into the attempt's part of the
 // dataset, before the teardown takes it away, and looks whether the guest or
 // the storage shows what has happened.
-func (c *Collecting) Evidence(ctx context.Context, target Target) (Found, error) {
+func (c *Collecting) Evidence(ctx context.Context, input EvidenceInput) (Found, error) {
 	var found Found
+	target := input.Target
 	err := withBed(ctx, c.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
 		p.Done(machine.Step{Step: "collect evidence"})
 		folder := evidenceFolder(target)
@@ -149,7 +159,9 @@ func (c *Collecting) Evidence(ctx context.Context, target Target) (Found, error)
 		if err := bed.Evidence(ctx, folder); err != nil {
 			return err
 		}
-		found.Cause, found.Reason = diagnose(ctx, bed, target.Ref)
+		if found.Cause, found.Reason = diagnose(ctx, bed, target.Ref); found.Cause == "" {
+			found.Cause, found.Reason = diagnoseStorage(ctx, bed, input)
+		}
 		found.Now = bed.Now()
 		return nil
 	})
@@ -190,4 +202,18 @@ func diagnose(ctx context.Context, bed testbed.Bed, ref trial.Ref) (code cause.C
 		return cause.GuestCrash, "the guest's domain is on neither host"
 	}
 	return "", ""
+}
+
+// diagnoseStorage asks the storage system what has happened to the disk: what
+// failed in its consequence may be named otherwise.
+func diagnoseStorage(ctx context.Context, bed testbed.Bed, input EvidenceInput) (code cause.Code, reason string) {
+	system, err := storageOf(bed, input.Ref)
+	if err != nil || input.Disk.Name == "" {
+		return "", ""
+	}
+	diagnoser, ok := system.(storage.Diagnoser)
+	if !ok {
+		return "", ""
+	}
+	return diagnoser.Diagnose(ctx, input.Disk)
 }

@@ -10,11 +10,11 @@ import (
 
 	"heliotrope/activities/machine"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/link"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
-	"heliotrope/internal/witness"
 )
 
 // Links brings workers to machines and keeps them running there, connected to
@@ -53,13 +53,18 @@ type Machines interface {
 	// LoadDir is the folder of an attempt's load in the guest.
 	LoadDir(ref trial.Ref) string
 	// InstallWitness puts the witness on a machine, and WitnessSetup says
-	// what it does there: as a host's or as the guest's.
+	// what it does there.
 	InstallWitness(ctx context.Context, name string) error
-	WitnessSetup(ctx context.Context, ref trial.Ref, name string) (program, dir string, host *witness.HostConfig, guest *witness.GuestConfig, err error)
+	WitnessSetup(ctx context.Context, ref trial.Ref, name string) (testbed.WitnessSetup, error)
+	// GuestDevices are the names of the guest's devices.
+	GuestDevices() hypervisor.Devices
 	// WANPlace is the host that bridges the sites, and its interface that
 	// leads to site B.
 	WANPlace() (host, device string)
 }
+
+// hostWorker says whether a worker of ours is on a machine before the guest runs.
+func hostWorker(m trial.Machine) bool { return m.Worker && m.Name != trial.Guest }
 
 // Install puts the worker on every host, so that it is there before the hosts'
 // state is noted. The program stays there from trial to trial, until Remove.
@@ -70,7 +75,7 @@ func (l *Links) Install(ctx context.Context, target Target) error {
 			return err
 		}
 		hosts, ctx := errgroup.WithContext(ctx)
-		for _, name := range machines.HostNames() {
+		for _, name := range named(bed, hostWorker) {
 			hosts.Go(func() error {
 				return l.install(ctx, machines, name, p)
 			})
@@ -96,7 +101,7 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 		err = link.Run(ctx, machines.Machine(input.Machine), link.Options{
 			Binary: link.BinaryPath(machines.WorkerDir(input.Machine)), Dir: machines.RunDir(input.Machine, "worker"),
 			Queue: input.Queue, Role: role, Name: input.Machine,
-			Namespace: l.Namespace, TemporalAddress: l.TemporalAddress, TLS: l.TLS, Log: l.Log,
+			Namespace: l.Namespace, TemporalAddress: l.TemporalAddress, TLS: l.TLS, Log: l.Log.With().Fields(input.Target.LogKeys()).Logger(),
 		}, func() { p.Done(Linked{Worker: input.Machine}) })
 		if err == nil {
 			// It ended with its context only: that is no success, for the next
@@ -120,9 +125,9 @@ func (l *Links) Remove(ctx context.Context, target Target) error {
 		if err != nil {
 			return err
 		}
-		for _, name := range machines.HostNames() {
+		for _, name := range named(bed, hostWorker) {
 			p.Done(machine.Step{Step: "remove the worker from " + name})
-			files, err := machines.Machine(name).Files()
+			files, err := machines.Machine(name).Files(ctx)
 			if err != nil {
 				return err
 			}

@@ -16,7 +16,6 @@ import (
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 )
@@ -62,7 +61,11 @@ type Migrated struct {
 	Settled     time.Time `json:"settled"` // the storage was back to one site
 	StreamBytes int64     `json:"stream_bytes"`
 	MemoryBytes int64     `json:"memory_bytes"`
-	Now         time.Time `json:"now"`
+	// What the hypervisor tells of the migration; nil when it does not.
+	DowntimeMs *float64  `json:"downtime_ms,omitempty"`
+	Rounds     *int64    `json:"rounds,omitempty"`
+	DiskBytes  *int64    `json:"disk_bytes,omitempty"` // of the copy of a private disk
+	Now        time.Time `json:"now"`
 }
 
 const (
@@ -98,6 +101,13 @@ func (m *Migration) Migrate(ctx context.Context, input MigrateInput) (Migrated, 
 		if err != nil {
 			return err
 		}
+		// Asked again: memory that was free may be gone, a host may have another
+		// kernel since. That is no failed migration.
+		p.Done(machine.Step{Step: "ask the target whether it could take the guest"})
+		guest := testbed.Guest{Disk: input.Disk, MemoryMiB: input.Ref.Trial.Cell.GuestMemoryMiB}
+		if err := bed.CheckMigration(ctx, guest, from); err != nil {
+			return fault.Because(fault.Invalid, cause.Infrastructure, fmt.Errorf("the target cannot take the guest: %w", err))
+		}
 		p.Done(machine.Step{Step: "open the disk at both sites"})
 		if err := system.PrepareMigration(ctx, input.Disk, from, to); err != nil {
 			return ofTarget(ctx, err)
@@ -124,12 +134,17 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 		return err
 	}
 	from, to := route(input.Ref)
-	account, err := bed.Hypervisor(from).Migrate(limited, input.Domain, bed.Hypervisor(to),
-		func(progress hypervisor.Progress) {
-			migrated.MemoryBytes = progress.MemoryBytes
-			events.note(progress.At, "migration-progress", strconv.FormatInt(progress.SentBytes, 10)+" bytes")
-			p.Done(progress)
-		})
+	guest := testbed.Guest{Disk: input.Disk, MemoryMiB: input.Ref.Trial.Cell.GuestMemoryMiB}
+	order := orderOf(input.Ref.Trial.Cell)
+	order.Domain, order.AtTarget, order.Target = bed.GuestAt(from, guest), bed.GuestAt(to, guest), bed.Hypervisor(to)
+	var last hypervisor.Progress
+	order.Progress = func(progress hypervisor.Progress) {
+		last = progress
+		migrated.MemoryBytes = progress.MemoryBytes
+		events.note(progress.At, "migration-progress", progressText(progress))
+		p.Done(progress)
+	}
+	account, err := bed.Hypervisor(from).Migrate(limited, order)
 	if closeErr := events.close(); closeErr != nil {
 		return errors.Join(err, closeErr)
 	}
@@ -141,12 +156,57 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 	if logErr := os.WriteFile(filepath.Join(input.WorkFolder(), migrationLog), []byte(log), 0o644); logErr != nil {
 		return errors.Join(err, logErr)
 	}
-	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return fault.Because(fault.TargetFailed, cause.NonConvergence,
+	// What the driver says of whose fault it was stands, at the limit too.
+	var told *fault.Error
+	if err != nil && limited.Err() != nil && ctx.Err() == nil && !errors.Is(err, hypervisor.ErrUnknown) && !errors.As(err, &told) {
+		return fault.Because(fault.TargetFailed, causeAtLimit(last),
 			fmt.Errorf("the migration was cancelled after its limit of %s: %w", input.Limit, err))
 	}
 	migrated.Started, migrated.Finished, migrated.StreamBytes = account.Started, account.Finished, account.StreamBytes
+	migrated.Rounds, migrated.DiskBytes = account.Rounds, account.DiskBytes
+	if account.Downtime != nil {
+		downtime := milliseconds(*account.Downtime)
+		migrated.DowntimeMs = &downtime
+	}
 	return err
+}
+
+// orderOf is how a cell wants the guest to be moved.
+func orderOf(cell campaign.Cell) hypervisor.Order {
+	return hypervisor.Order{Mode: hypervisor.Mode(cell.Mode()), AutoConverge: cell.AutoConverge,
+		BandwidthMiBPerSecond: cell.BandwidthMiBPerS, MaxDowntime: time.Duration(cell.MaxDowntimeMs) * time.Millisecond}
+}
+
+// progressText is how far a migration is, in what the hypervisor tells.
+func progressText(p hypervisor.Progress) string {
+	text := strconv.FormatInt(p.SentBytes, 10) + " bytes"
+	for _, more := range []struct {
+		name  string
+		value *int64
+	}{{"round", p.Round}, {"remaining bytes", p.RemainingBytes}, {"dirty bytes/s", p.DirtyBytesPerSecond},
+		{"disk bytes", p.DiskSentBytes}, {"of disk bytes", p.DiskBytes}} {
+		if more.value != nil {
+			text += fmt.Sprintf(", %s %d", more.name, *more.value)
+		}
+	}
+	if p.Phase != "" {
+		text += ", " + p.Phase
+	}
+	return text
+}
+
+// causeAtLimit says why a migration was not over when its limit came, from how
+// far it was: in its first round still, or in a later one.
+func causeAtLimit(last hypervisor.Progress) cause.Code {
+	// Where pages of zeros are skipped, the bytes say less than the round.
+	first := last.SentBytes < last.MemoryBytes
+	if last.Round != nil {
+		first = *last.Round <= 1
+	}
+	if first {
+		return cause.TooSlow
+	}
+	return cause.NonConvergence
 }
 
 // PauseInput says what to pause, and for how long.
@@ -208,14 +268,11 @@ func pass(ctx context.Context, bed testbed.Bed, length time.Duration) error {
 // ofTarget makes an error of the storage one of the system under test, unless
 // it was us who stopped, or the way to the host that broke.
 func ofTarget(ctx context.Context, err error) error {
-	if ctx.Err() != nil || cutOff(err) {
-		return err
+	if ctx.Err() != nil || cutOff(err) || fault.Told(err) != "" {
+		return err // what the driver says of its cause stands
 	}
 	code := cause.StorageFailed
-	switch {
-	case errors.Is(err, drbd.ErrSplitBrain):
-		code = cause.SplitBrain
-	case errors.Is(err, context.DeadlineExceeded):
+	if errors.Is(err, context.DeadlineExceeded) {
 		code = cause.TimeOut
 	}
 	return fault.Because(fault.TargetFailed, code, err)

@@ -120,6 +120,10 @@ func (a *account) fill() {
 	if cell.DRBDProtocol != "" {
 		a.row.DRBDProtocol = &cell.DRBDProtocol
 	}
+	if cell.MirrorCopy != "" {
+		a.row.MirrorCopy = &cell.MirrorCopy
+	}
+	a.fillOptions(cell)
 	if memory := cmp.Or(cell.GuestMemoryMiB, known.Swept.Facts.GuestMemoryMiB); memory > 0 {
 		a.row.GuestMemoryMiB = pointer(int32(memory)) //nolint:gosec // MiB of a guest
 	}
@@ -141,6 +145,20 @@ func (a *account) fill() {
 	a.fillMigration()
 }
 
+// fillOptions writes what the hypervisor was told of the migration.
+func (a *account) fillOptions(cell campaign.Cell) {
+	if !cell.Migrates() {
+		return
+	}
+	a.row.Migration, a.row.AutoConverge = pointer(cell.Mode()), pointer(cell.AutoConverge)
+	if cell.BandwidthMiBPerS > 0 {
+		a.row.BandwidthMiBPerS = pointer(int32(cell.BandwidthMiBPerS)) //nolint:gosec // small by the spec's limits
+	}
+	if cell.MaxDowntimeMs > 0 {
+		a.row.MaxDowntimeMs = pointer(int32(cell.MaxDowntimeMs)) //nolint:gosec // small by the spec's limits
+	}
+}
+
 func (a *account) fillMigration() {
 	migrated := a.input.Known.Migrated
 	if migrated.Finished.IsZero() {
@@ -150,6 +168,7 @@ func (a *account) fillMigration() {
 	a.row.MigrationFinishedTsNs = pointer(migrated.Finished.UnixNano())
 	a.row.TotalMigrationMs = pointer(milliseconds(migrated.Finished.Sub(migrated.Started)))
 	a.row.MigrationStreamBytes = pointer(migrated.StreamBytes)
+	a.row.DowntimeMs, a.row.Rounds, a.row.DiskBytes = migrated.DowntimeMs, migrated.Rounds, migrated.DiskBytes
 }
 
 // fillWritten writes into the row what is known when the samples are written.

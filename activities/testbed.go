@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"go.temporal.io/sdk/activity"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -18,11 +19,9 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
-	"heliotrope/internal/guest"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/ledger"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/witness"
@@ -32,6 +31,23 @@ import (
 // of ours away again.
 type Testbed struct {
 	Open Opener
+	// RaiseLane has a lane's testbed up where the controller can do that; nil
+	// where it cannot.
+	RaiseLane Raiser
+}
+
+// Raiser has a testbed up: it starts what is down of an emulated one, and ends
+// those that take turns with it. What runs is left alone.
+type Raiser func(ctx context.Context, lane trial.Lane, progress func(step string)) error
+
+// Raise has the attempt's testbed up before anything else is done with it.
+func (t *Testbed) Raise(ctx context.Context, target Target) error {
+	working, p, stop := machine.StartPulse(ctx, stepSilence)
+	defer stop()
+	if t.RaiseLane == nil {
+		return machine.Result(working, fault.New(fault.BadInput, "testbed %s is emulated, and this controller cannot start one", target.Lane.Name))
+	}
+	return machine.Result(working, t.RaiseLane(working, target.Lane, func(step string) { p.Done(machine.Step{Step: step}) }))
 }
 
 // stepSilence is how long a single step on a testbed may take: the longest is
@@ -171,7 +187,7 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 			return err
 		}
 		p.Done(machine.Step{Step: "start the guest"})
-		domain, err := bed.StartGuest(ctx, site, disk, cell.GuestMemoryMiB)
+		domain, err := bed.StartGuest(ctx, site, testbed.Guest{Disk: disk, MemoryMiB: cell.GuestMemoryMiB})
 		if err != nil {
 			return err
 		}
@@ -186,7 +202,7 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 
 // watch puts the witness on every machine, and finds what there is to record.
 func watch(ctx context.Context, machines Machines, p *machine.Pulse, ref trial.Ref, provisioned *Provisioned) error {
-	names := append(machines.HostNames(), trial.Guest)
+	names := named(machines, hasWitness)
 	setups := make([]machine.RecordingSetup, len(names))
 	all, ctx := errgroup.WithContext(ctx)
 	for i, name := range names {
@@ -195,8 +211,8 @@ func watch(ctx context.Context, machines Machines, p *machine.Pulse, ref trial.R
 			if err := machines.InstallWitness(ctx, name); err != nil {
 				return err
 			}
-			program, dir, host, guest, err := machines.WitnessSetup(ctx, ref, name)
-			setups[i] = machine.RecordingSetup{Dir: dir, Program: program, Host: host, Guest: guest}
+			setup, err := machines.WitnessSetup(ctx, ref, name)
+			setups[i] = machine.RecordingSetup{Dir: setup.Dir, Program: setup.Program, Host: setup.Host, Guest: setup.Guest}
 			return err
 		})
 	}
@@ -207,18 +223,14 @@ func watch(ctx context.Context, machines Machines, p *machine.Pulse, ref trial.R
 	for i, name := range names {
 		provisioned.Witnesses[name] = setups[i]
 	}
-	provisioned.Load = machine.RecordingSetup{Dir: machines.LoadDir(ref), Device: guest.Device, SizeBytes: ref.LoadBytes()}
+	provisioned.Load = machine.RecordingSetup{Dir: machines.LoadDir(ref), Device: machines.GuestDevices().Disk, SizeBytes: ref.LoadBytes()}
 	return nil
 }
 
 // storageOf is the storage system of the attempt's cell.
 func storageOf(bed testbed.Bed, ref trial.Ref) (storage.System, error) {
 	cell := ref.Trial.Cell
-	options := drbd.Options{Protocol: drbd.ProtocolC}
-	if cell.DRBDProtocol != "" {
-		options.Protocol = drbd.Protocol(cell.DRBDProtocol)
-	}
-	system, err := bed.Storage(cell.Storage, options)
+	system, err := bed.Storage(cell.Storage, cell.StorageOptions())
 	return system, fault.As(fault.BadInput, err)
 }
 
@@ -226,6 +238,9 @@ func storageOf(bed testbed.Bed, ref trial.Ref) (storage.System, error) {
 type VerifyInput struct {
 	Target
 	Disk storage.Disk `json:"disk"`
+	// Failed says that the system under test has failed: then what cannot be
+	// read any more is left out.
+	Failed bool `json:"failed,omitempty"`
 }
 
 // errNoLedger says that nobody outside was told of any record.
@@ -238,7 +253,9 @@ type Verified struct {
 	OutOfSyncBytes *int64 `json:"out_of_sync_bytes,omitempty"`
 	// Ledger is what was read back, from each copy of the disk.
 	Ledger []ledger.Report `json:"ledger,omitempty"`
-	Now    time.Time       `json:"now"`
+	// Problem is what could not be read after a failure.
+	Problem string    `json:"problem,omitempty"`
+	Now     time.Time `json:"now"`
 }
 
 // Verify reads the ledger back from every copy of the disk, and compares the
@@ -250,7 +267,15 @@ func (t *Testbed) Verify(ctx context.Context, input VerifyInput) (Verified, erro
 		if err != nil {
 			return err
 		}
-		if verified.Ledger, err = readLedger(ctx, bed, system, input, p); err != nil {
+		verified.Ledger, err = readLedger(ctx, bed, system, input, p)
+		if input.Failed {
+			if err != nil && ctx.Err() == nil {
+				verified.Problem, err = err.Error(), nil
+			}
+			verified.Now = bed.Now()
+			return err // replicas of a storage that has failed are not compared
+		}
+		if err != nil {
 			return err
 		}
 		if verifier, ok := system.(storage.Verifier); ok {
@@ -273,7 +298,7 @@ func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, inp
 	if !ok || input.Ref.LedgerBytes == 0 {
 		return nil, nil
 	}
-	acked, err := toldOf(filepath.Join(input.WorkFolder(), bed.HostNames()[0], witness.HeartbeatsFile))
+	acked, err := toldOf(filepath.Join(input.WorkFolder(), siteMachine(bed, storage.SiteA), witness.HeartbeatsFile))
 	if err != nil {
 		return nil, err
 	}
@@ -289,11 +314,21 @@ func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, inp
 		p.Done(machine.Step{Step: "read the ledger back from " + copied.Name + " on " + copied.Host})
 		report, err := bed.CheckLedger(ctx, input.Ref, copied, acked)
 		if err != nil {
-			return nil, fmt.Errorf("read the ledger back from %s on %s: %w", copied.Name, copied.Host, err)
+			return reports, fmt.Errorf("read the ledger back from %s on %s: %w", copied.Name, copied.Host, err)
 		}
 		reports = append(reports, report)
 	}
 	return reports, nil
+}
+
+// siteMachine is the name of the machine that runs the guest at a site.
+func siteMachine(bed testbed.Bed, site storage.Site) string {
+	for _, machine := range bed.Machines() {
+		if machine.Site == string(site) {
+			return machine.Name
+		}
+	}
+	return ""
 }
 
 // toldOf is the newest record of the ledger that the heartbeats told of.
@@ -314,8 +349,10 @@ func toldOf(path string) (acked uint64, err error) {
 type TornDown struct {
 	// Leftovers is what is not as it was before: a line for each, at most
 	// maxLeftovers of them.
-	Leftovers []string  `json:"leftovers,omitempty"`
-	Now       time.Time `json:"now"`
+	Leftovers []string `json:"leftovers,omitempty"`
+	// OthersChanged is what somebody else made or removed meanwhile: as many.
+	OthersChanged []string  `json:"others_changed,omitempty"`
+	Now           time.Time `json:"now"`
 }
 
 const maxLeftovers = 20
@@ -343,15 +380,20 @@ func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error)
 		if err != nil {
 			return err
 		}
-		torn.Leftovers = before.Diff(after)
-		if len(torn.Leftovers) > maxLeftovers {
-			rest := fmt.Sprintf("… and %d more", len(torn.Leftovers)-maxLeftovers+1)
-			torn.Leftovers = append(torn.Leftovers[:maxLeftovers-1], rest)
-		}
+		torn.Leftovers, torn.OthersChanged = cut(before.Diff(after)), cut(before.DiffOthers(after))
 		torn.Now = bed.Now()
 		return nil
 	})
 	return torn, err
+}
+
+// cut keeps at most maxLeftovers lines, and says how many more there are.
+func cut(lines []string) []string {
+	if len(lines) > maxLeftovers {
+		rest := fmt.Sprintf("… and %d more", len(lines)-maxLeftovers+1)
+		lines = append(lines[:maxLeftovers-1], rest)
+	}
+	return lines
 }
 
 // with runs do on the target's testbed, under a pulse.
@@ -374,10 +416,11 @@ func withBed(ctx context.Context, open Opener, target Target, silence time.Durat
 	return machine.Result(working, classify(do(working, bed, p)))
 }
 
-// classify gives the drivers' errors their class.
+// classify gives a failed migration its class; other errors have theirs from the
+// drivers.
 func classify(err error) error {
 	var migration *hypervisor.MigrationError
-	if errors.As(err, &migration) && !cutOff(err) {
+	if errors.As(err, &migration) && !cutOff(err) && fault.Told(err) == "" {
 		return fault.Because(fault.TargetFailed, cause.MigrationFailed, err)
 	}
 	return err
@@ -394,15 +437,7 @@ func writeJSON(path string, value any) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	file, err := os.Create(path + ".tmp")
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(append(text, '\n'))
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	return renameio.WriteFile(path, append(text, '\n'), 0o644)
 }
 
 func readJSON(path string, value any) error {

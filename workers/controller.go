@@ -6,13 +6,18 @@
 package workers
 
 import (
+	"context"
 	"crypto/tls"
 	"time"
 
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 
+	"heliotrope/activities"
+	"heliotrope/internal/sdklog"
+	"heliotrope/internal/trial"
 	"heliotrope/workflows"
 )
 
@@ -35,6 +40,12 @@ type ControllerOptions struct {
 	Namespace       string
 	// TLS, when set, is how to speak to the frontend in their place.
 	TLS *tls.Config
+	// RaiseLane has a lane's emulated testbed up before a trial, and ends those
+	// that take turns with it; nil where there is none.
+	RaiseLane activities.Raiser
+	// Revive, when set, starts what died of an emulated lane's testbed, and
+	// returns at once when all of it runs.
+	Revive func(context.Context, trial.Lane) error
 }
 
 // Controller is the worker that runs workflows and the controller's own
@@ -48,6 +59,7 @@ func Controller(c client.Client, options ControllerOptions) worker.Worker {
 		WorkerStopTimeout: 10 * time.Second,
 		// A trial has about ten activities that last as long as it does.
 		MaxConcurrentActivityExecutionSize: 400,
+		Interceptors:                       []interceptor.WorkerInterceptor{&sdklog.Interceptor{}},
 	})
 	RegisterController(w, options)
 	return w

@@ -18,6 +18,9 @@ import (
 // pool keeps the connections to testbeds: making one anew for each activity
 // would cost the hosts more than most activities do.
 type pool struct {
+	// revive starts what died of an emulated lane's testbed; it may be nil.
+	revive func(context.Context, trial.Lane) error
+
 	mu       sync.Mutex
 	testbeds map[string]*pooled // by the inventory's path
 }
@@ -31,7 +34,7 @@ type pooled struct {
 func (*pooled) Close() error { return nil }
 
 // open is an activities.Opener.
-func (p *pool) open(_ context.Context, lane trial.Lane, ref trial.Ref) (testbed.Bed, error) {
+func (p *pool) open(ctx context.Context, lane trial.Lane, ref trial.Ref) (testbed.Bed, error) {
 	if lane.Kind == inventory.Simulated {
 		var faults simulated.Faults
 		if len(lane.Faults) > 0 {
@@ -40,6 +43,11 @@ func (p *pool) open(_ context.Context, lane trial.Lane, ref trial.Ref) (testbed.
 			}
 		}
 		return simulated.Open(lane.Name, ref, faults), nil
+	}
+	if lane.Kind == inventory.Emulated && p.revive != nil {
+		if err := p.revive(ctx, lane); err != nil {
+			return nil, fmt.Errorf("the emulated testbed of lane %s: %w", lane.Name, err)
+		}
 	}
 	return p.connect(lane.Inventory)
 }

@@ -1,11 +1,14 @@
 package workers
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -16,31 +19,30 @@ import (
 	"heliotrope/internal/trial"
 )
 
-const inventoryText = `version: 1
+const inventoryText = `version: 2
 name: lab-1
 kind: hardware
-site_a:
-  name: host-a
-  ssh: {address: "192.0.2.1:22", user: root, key_file: id, host_keys: ["SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y"]}
-  address: 198.18.0.1
-  bridge: br0
-  data_dir: /var/lib/heliotrope
-  hypervisor: xen
-  transport: tcp
-site_b:
-  name: host-b
-  ssh: {address: "192.0.2.2:22", user: root, key_file: id, host_keys: ["SHA256:LNyuqO5gdl6oy+KeQFlFwjoaRzPhcOx78Vag3GUXrlI"]}
-  address: 198.18.0.2
-  bridge: br0
-  data_dir: /var/lib/heliotrope
-  hypervisor: xen
-  transport: tcp
-store:
-  name: store
-  ssh: {address: "192.0.2.3:22", user: root, key_file: id, host_keys: ["SHA256:FYZCFOpyWLUAfQ21vgXVvDm0+XC/F/oqULmCVA5Bdv4"]}
-  address: 198.18.0.3
-  data_dir: /var/lib/heliotrope
+hypervisor: xen
+sites: {a: host-a, b: host-b}
+store: store
 wan: {host: store, device: eth2}
+machines:
+  - name: host-a
+    ssh: {address: "192.0.2.1:22", user: root, key_file: id, host_keys: ["SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y"]}
+    address: 198.18.0.1
+    bridge: br0
+    data_dir: /var/lib/heliotrope
+    transport: tcp
+  - name: host-b
+    ssh: {address: "192.0.2.2:22", user: root, key_file: id, host_keys: ["SHA256:LNyuqO5gdl6oy+KeQFlFwjoaRzPhcOx78Vag3GUXrlI"]}
+    address: 198.18.0.2
+    bridge: br0
+    data_dir: /var/lib/heliotrope
+    transport: tcp
+  - name: store
+    ssh: {address: "192.0.2.3:22", user: root, key_file: id, host_keys: ["SHA256:FYZCFOpyWLUAfQ21vgXVvDm0+XC/F/oqULmCVA5Bdv4"]}
+    address: 198.18.0.3
+    data_dir: /var/lib/heliotrope
 guest:
   kernel: /usr/lib/heliotrope/vmlinuz
   ramdisk: /usr/lib/heliotrope/initrd
@@ -98,7 +100,7 @@ func TestPoolKeepsConnections(t *testing.T) {
 	if err != nil || changed == first {
 		t.Errorf("another inventory: the same connections, %v", err)
 	}
-	write(t, path, "version: 1\n")
+	write(t, path, "version: 2\n")
 	if _, err := p.open(t.Context(), lane, trial.Ref{}); err == nil {
 		t.Error("a broken inventory is fine")
 	}
@@ -111,6 +113,35 @@ func TestPoolKeepsConnections(t *testing.T) {
 	}
 	if _, err := p.open(t.Context(), lane, trial.Ref{}); wire.Of(err) != fault.Infrastructure {
 		t.Errorf("no inventory: %v", err)
+	}
+}
+
+// TestPoolRevives: what died of an emulated testbed is started before anything
+// is asked of it; other testbeds are nobody's to start.
+func TestPoolRevives(t *testing.T) {
+	path := newInventory(t)
+	var revived []string
+	failure := errors.New("no port is free")
+	p := &pool{testbeds: map[string]*pooled{}, revive: func(_ context.Context, lane trial.Lane) error {
+		revived = append(revived, lane.Name)
+		if lane.Name == "broken" {
+			return failure
+		}
+		return nil
+	}}
+	for _, lane := range []trial.Lane{{Name: "real", Kind: inventory.Hardware}, {Name: "model", Kind: inventory.Simulated},
+		{Name: "emulated", Kind: inventory.Emulated}} {
+		lane.Inventory = path
+		if _, err := p.open(t.Context(), lane, trial.Ref{}); err != nil {
+			t.Errorf("%s: %v", lane.Name, err)
+		}
+	}
+	if !slices.Equal(revived, []string{"emulated"}) {
+		t.Errorf("revived: %v", revived)
+	}
+	_, err := p.open(t.Context(), trial.Lane{Name: "broken", Kind: inventory.Emulated, Inventory: path}, trial.Ref{})
+	if !errors.Is(err, failure) || wire.Of(err) != fault.Infrastructure {
+		t.Errorf("error: %v", err)
 	}
 }
 

@@ -15,12 +15,12 @@ import (
 
 // RegisterController registers everything that the controller runs.
 func RegisterController(registry worker.Registry, options ControllerOptions) {
-	testbeds := &pool{testbeds: map[string]*pooled{}}
+	testbeds := &pool{revive: options.Revive, testbeds: map[string]*pooled{}}
 	registry.RegisterWorkflowWithOptions(workflows.Campaign, workflow.RegisterOptions{Name: workflows.CampaignName})
 	registry.RegisterWorkflowWithOptions(workflows.Trial, workflow.RegisterOptions{Name: workflows.TrialName})
 	for _, concern := range []any{
 		&activities.Plan{},
-		&activities.Testbed{Open: testbeds.open},
+		&activities.Testbed{Open: testbeds.open, RaiseLane: options.RaiseLane},
 		&activities.Attesting{Open: testbeds.open},
 		&activities.Migration{Open: testbeds.open},
 		&activities.Collecting{Open: testbeds.open, Version: options.Version},

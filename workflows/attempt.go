@@ -160,6 +160,7 @@ func (a *attempt) measure(ctx workflow.Context) error {
 		a.enter(ctx, trial.After)
 		failed = a.wait(ctx, a.input.Phases.After)
 	}
+	failed = a.blameWAN(ctx, failed)
 	if class := wire.Of(failed); failed != nil && class != fault.TargetFailed && class != fault.Invalid {
 		return failed
 	}
@@ -169,14 +170,19 @@ func (a *attempt) measure(ctx workflow.Context) error {
 	if err := a.collect(ctx, failed != nil); err != nil {
 		return errors.Join(failed, err)
 	}
+	a.enter(ctx, trial.Verify)
 	if failed != nil {
+		if wire.Of(failed) == fault.TargetFailed {
+			if err := a.verify(ctx, true); err != nil {
+				workflow.GetLogger(ctx).Warn("the ledger could not be read after the failure", "error", err.Error())
+			}
+		}
 		return failed
 	}
-	a.enter(ctx, trial.Verify)
 	if err := a.certify(ctx, activities.AfterTrial, &a.known.Recertified); err != nil {
 		return err
 	}
-	return a.verify(ctx)
+	return a.verify(ctx, false)
 }
 
 // enter begins a phase.

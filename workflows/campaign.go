@@ -103,7 +103,8 @@ func (r *runner) finish(ctx workflow.Context, failed error) (CampaignResult, err
 func (r *runner) leave(ctx workflow.Context) error {
 	var errs []error
 	for _, lane := range r.input.Lanes {
-		if lane.Agentless || lane.Kind == inventory.Simulated {
+		// Testbeds that take turns are emulated, and all but one are down.
+		if !lane.Workers() || len(lane.Others) > 0 {
 			continue
 		}
 		options := workflow.WithActivityOptions(ctx, onTestbed("remove the worker from the hosts of "+lane.Name))
@@ -217,6 +218,11 @@ func (r *runner) isEnough(ctx workflow.Context, next campaign.Trial) error {
 // has none.
 func (r *runner) trial(ctx workflow.Context, lane Lane, planned campaign.Trial) error {
 	cell := planned.Cell
+	bed, found := lane.For(cell.Hypervisor)
+	if !found {
+		return fault.New(fault.BadInput, "trial %s: lane %s has no testbed with hypervisor %s", sequenceText(planned.Sequence), lane.Name, cell.Hypervisor)
+	}
+	lane = bed
 	id := TrialID(r.input.Name, planned.Sequence)
 	r.status.Running = append(r.status.Running, RunningTrial{Lane: lane.Name, WorkflowID: id,
 		Sequence: planned.Sequence, CellID: planned.CellID, Started: workflow.Now(ctx)})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/mock"
@@ -48,8 +49,11 @@ func newCampaign(t *testing.T, trials int, play func(input workflows.TrialInput)
 		return activities.Summarised{Path: "/data/summary.md"}, nil
 	})
 	stub(s, "Remove", func(activities.Target) (struct{}, error) { return struct{}{}, nil })
+	var one sync.Mutex // the lanes' trials run side by side
 	s.env.OnWorkflow(workflows.TrialName, anything, anything).Return(
 		func(_ workflow.Context, input workflows.TrialInput) (workflows.TrialResult, error) {
+			one.Lock()
+			defer one.Unlock()
 			return play(input)
 		})
 	return s
@@ -179,12 +183,12 @@ func TestCancelledWhileSummarising(t *testing.T) {
 		}
 	})
 	input := campaignInput(1)
-	input.Lanes[0].Kind = inventory.Emulated
+	input.Lanes[0].Kind, input.Lanes[0].Machines = inventory.Emulated, machines(true)
 	s.env.ExecuteWorkflow(workflows.CampaignName, input)
 	if err := s.env.GetWorkflowError(); !temporal.IsCanceledError(err) {
 		t.Errorf("%v, want a cancellation", err)
 	}
 	if s.count("Remove") != 1 {
-		t.Errorf("%v: the worker is still on the hosts", s.calls)
+		t.Errorf("%v: the worker is still on the hosts", s.called())
 	}
 }

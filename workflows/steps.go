@@ -2,21 +2,25 @@ package workflows
 
 import (
 	"fmt"
-	"slices"
 
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/activities"
 	"heliotrope/activities/machine"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
 
 // queueOf is where a machine's own activities run: in its worker, or on the
 // controller, over SSH.
 func (a *attempt) queueOf(name string) string {
+	machine, _ := a.input.Lane.Machine(name)
 	switch {
-	case a.input.Lane.Agentless || a.simulated():
+	case !machine.Worker || a.simulated():
 		return ControllerQueue
 	case name == trial.Guest:
 		return GuestQueue(a.input.Lane.Name, a.ref)
@@ -60,15 +64,18 @@ func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, ac
 	}
 }
 
-// workers says whether the machines have workers of their own.
-func (a *attempt) workers() bool { return !a.simulated() && !a.input.Lane.Agentless }
-
 // prepare waits for the testbed, and sweeps it. It takes as long as it takes:
 // the attempt's time begins afterwards.
 func (a *attempt) prepare(ctx workflow.Context) error {
 	a.cleanup.add(a.teardown)
 	a.enter(ctx, trial.Provision)
-	if a.workers() {
+	if a.input.Lane.Kind == inventory.Emulated {
+		options := workflow.WithActivityOptions(ctx, awaitTestbed("have the emulated testbed up"))
+		if err := workflow.ExecuteActivity(options, testbedActivities.Raise, a.target()).Get(options, nil); err != nil {
+			return err
+		}
+	}
+	if a.input.Lane.Workers() {
 		options := workflow.WithActivityOptions(ctx, awaitTestbed("install the worker on the hosts"))
 		if err := workflow.ExecuteActivity(options, links.Install, a.target()).Get(options, nil); err != nil {
 			return err
@@ -86,9 +93,9 @@ func (a *attempt) prepare(ctx workflow.Context) error {
 // workers to life. The guest's comes later: nothing else may use the path while
 // that is measured.
 func (a *attempt) provision(ctx workflow.Context) error {
-	if a.workers() {
-		for _, host := range a.input.Lane.Hosts {
-			a.link(ctx, host)
+	for _, machine := range a.input.Lane.Machines {
+		if machine.Worker && machine.Name != trial.Guest {
+			a.link(ctx, machine.Name)
 		}
 	}
 	options := workflow.WithActivityOptions(ctx, onTestbed("provision "+a.input.Trial.Cell.Storage+" and start the guest"))
@@ -106,8 +113,12 @@ func (a *attempt) link(ctx workflow.Context, name string) {
 	a.follow(ctx, "worker on "+name, ControllerQueue, true, links.Link, input)
 }
 
+func (a *attempt) shaping() machine.ShapingInput {
+	return machine.ShapingInput{Target: a.target(), Device: a.known.Swept.WANDevice}
+}
+
 func (a *attempt) shape(ctx workflow.Context) error {
-	input := machine.ShapingInput{Target: a.target(), Device: a.known.Swept.WANDevice}
+	input := a.shaping()
 	queue := a.queueOf(a.known.Swept.WANHost)
 	options := onMachine(queue, "shape the WAN: "+a.input.Trial.Cell.WAN)
 	if err := a.await(ctx, nil, a.step(options, shaping.Shape, input)); err != nil {
@@ -117,6 +128,21 @@ func (a *attempt) shape(ctx workflow.Context) error {
 		a.follow(ctx, "hold the WAN's shaping", queue, true, shaping.HoldWAN, input)
 	}
 	return nil
+}
+
+// blameWAN looks whether the path is still what was shaped when the target has
+// failed: then it is no result. When nobody can tell, it stays one: the path may
+// be away for the target's own reasons.
+func (a *attempt) blameWAN(ctx workflow.Context, failed error) error {
+	if failed == nil || wire.Of(failed) != fault.TargetFailed || a.simulated() ||
+		workflow.GetVersion(ctx, "blame the WAN", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return failed
+	}
+	options := onMachine(a.queueOf(a.known.Swept.WANHost), "see whether the WAN is what was shaped")
+	if err := a.call(ctx, options, shaping.CheckWAN, a.shaping()).Get(ctx, nil); err != nil && wire.Of(err) == fault.Invalid {
+		return err
+	}
+	return failed
 }
 
 // certify measures the path and the clocks; what it tells goes to certified.
@@ -132,7 +158,7 @@ func (a *attempt) certify(ctx workflow.Context, moment string, certified *activi
 
 // warmUp starts what watches, and the load, and waits until that is steady.
 func (a *attempt) warmUp(ctx workflow.Context) error {
-	if a.workers() {
+	if guest, _ := a.input.Lane.Machine(trial.Guest); guest.Worker {
 		a.link(ctx, trial.Guest)
 	}
 	if !a.simulated() {
@@ -161,7 +187,12 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 func (a *attempt) watch(ctx workflow.Context) error {
 	working, cancel := workflow.WithCancel(ctx)
 	defer cancel()
-	names := append(slices.Clone(a.input.Lane.Hosts), trial.Guest)
+	var names []string
+	for _, machine := range a.input.Lane.Machines {
+		if machine.Witness {
+			names = append(names, machine.Name)
+		}
+	}
 	var started []workflow.Future
 	for _, name := range names {
 		input := a.witness(name)
@@ -235,8 +266,10 @@ func (a *attempt) collect(ctx workflow.Context, failed bool) error {
 	return nil
 }
 
-func (a *attempt) verify(ctx workflow.Context) error {
-	input := activities.VerifyInput{Target: a.target(), Disk: a.known.Provisioned.Disk}
+// verify reads the ledger back. failed says that the system under test has
+// failed: the ledger is wanted then above all.
+func (a *attempt) verify(ctx workflow.Context, failed bool) error {
+	input := activities.VerifyInput{Target: a.target(), Disk: a.known.Provisioned.Disk, Failed: failed}
 	if err := a.call(ctx, onTestbed("verify the disk"), testbedActivities.Verify, input).Get(ctx, &a.known.Verified); err != nil {
 		return err
 	}
@@ -248,17 +281,22 @@ func (a *attempt) verify(ctx workflow.Context) error {
 // that the guest crashed is a result, whatever ended the attempt.
 func (a *attempt) evidence(ctx workflow.Context, concluded activities.Concluded) activities.Concluded {
 	options := onTestbed("collect evidence of " + string(concluded.Cause))
-	if err := a.call(ctx, options, collecting.Evidence, a.target()).Get(ctx, &a.known.Found); err != nil {
+	if err := a.call(ctx, options, collecting.Evidence, activities.EvidenceInput{Target: a.target(), Disk: a.known.Provisioned.Disk}).Get(ctx, &a.known.Found); err != nil {
 		workflow.GetLogger(ctx).Warn("there is no evidence", "error", err.Error())
 		return concluded
 	}
 	a.passed(a.known.Found.Now)
-	// What was found out as a result stands.
-	if found := a.known.Found; found.Cause != "" && concluded.Verdict != trial.TargetFailed {
+	// What was found out as a result stands, unless its cause is better known.
+	if found := a.known.Found; found.Cause != "" && (concluded.Verdict != trial.TargetFailed || isVague(concluded.Cause)) {
 		concluded.Verdict, concluded.Cause = trial.TargetFailed, found.Cause
 		concluded.Reason = found.Reason + " (" + concluded.Reason + ")"
 	}
 	return concluded
+}
+
+// isVague says whether a failure's cause only says which part has failed.
+func isVague(code cause.Code) bool {
+	return code == cause.StorageFailed || code == cause.MigrationFailed || code == cause.TimeOut
 }
 
 // teardown leaves the testbed as it was. It goes on trying: nothing may use the

@@ -44,6 +44,7 @@ func newStage(t *testing.T) *stage {
 	s.env.SetTestTimeout(time.Minute)
 	s.env.RegisterWorkflowWithOptions(workflows.Trial, workflow.RegisterOptions{Name: workflows.TrialName})
 	s.env.RegisterWorkflowWithOptions(workflows.Campaign, workflow.RegisterOptions{Name: workflows.CampaignName})
+	stub(s, "Raise", func(activities.Target) (struct{}, error) { return struct{}{}, nil })
 	stub(s, "Install", func(activities.Target) (struct{}, error) { return struct{}{}, nil })
 	stub(s, "Sweep", func(activities.SweepInput) (activities.Swept, error) {
 		return activities.Swept{WANHost: "store", WANDevice: "eth2"}, nil
@@ -57,7 +58,7 @@ func newStage(t *testing.T) *stage {
 	stub(s, "StartLoad", func(machine.RecordingInput) (struct{}, error) { return struct{}{}, nil })
 	stub(s, "AwaitSteady", func(machine.SteadyInput) (machine.Steady, error) { return machine.Steady{}, nil })
 	stub(s, "Pause", func(activities.PauseInput) (activities.Migrated, error) { return activities.Migrated{}, nil })
-	stub(s, "Evidence", func(activities.Target) (activities.Found, error) { return activities.Found{}, nil })
+	stub(s, "Evidence", func(activities.EvidenceInput) (activities.Found, error) { return activities.Found{}, nil })
 	stub(s, "Migrate", func(activities.MigrateInput) (activities.Migrated, error) { return activities.Migrated{}, nil })
 	stub(s, "Collect", func(activities.CollectInput) (activities.Collected, error) { return activities.Collected{}, nil })
 	stub(s, "Verify", func(activities.VerifyInput) (activities.Verified, error) { return activities.Verified{}, nil })
@@ -66,6 +67,7 @@ func newStage(t *testing.T) *stage {
 		s.rows = append(s.rows, input.Known)
 		return activities.Concluded{Verdict: input.Known.Verdict, Cause: input.Known.Cause, Reason: input.Known.Reason}, nil
 	})
+	stub(s, "CheckWAN", func(machine.ShapingInput) (struct{}, error) { return struct{}{}, nil })
 	goesOn[activities.LinkInput](s, "Link")
 	goesOn[machine.ShapingInput](s, "HoldWAN")
 	goesOn[activities.Target](s, "FollowClocks")
@@ -107,9 +109,17 @@ func (s *stage) call(name string) error {
 	return nil
 }
 
+// called are the calls until now: what goes on is called beside the workflow, and
+// may be even when that has ended.
+func (s *stage) called() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.calls)
+}
+
 func (s *stage) count(name string) int {
 	n := 0
-	for _, call := range s.calls {
+	for _, call := range s.called() {
 		if call == name {
 			n++
 		}
@@ -129,6 +139,7 @@ func trialInput(kind inventory.Kind) workflows.TrialInput {
 	}
 	if kind == inventory.Simulated {
 		input.Began = time.Unix(1_800_000_000, 0)
+		input.Lane.Machines = []trial.Machine{{Name: trial.Guest, Witness: true}}
 	}
 	return input
 }
@@ -151,8 +162,8 @@ func TestTrialRunsItsStepsInOrder(t *testing.T) {
 	s := newStage(t)
 	result := s.run(t, trialInput(inventory.Simulated))
 	want := []string{"Sweep", "Provision", "Shape", "Certify", "StartWitness", "StartLoad", "Migrate", "Collect", "Certify", "Verify", "Teardown", "Conclude"}
-	if !slices.Equal(s.calls, want) {
-		t.Errorf("activities %v, want %v", s.calls, want)
+	if !slices.Equal(s.called(), want) {
+		t.Errorf("activities %v, want %v", s.called(), want)
 	}
 	if result.Verdict != trial.Valid || result.Attempts != 1 {
 		t.Errorf("%+v, want a valid trial in one attempt", result)
@@ -222,10 +233,41 @@ func TestWaitingForTheTestbed(t *testing.T) {
 	input := realInput()
 	input.Limits.Trial = 5 * time.Second
 	for range 4 { // 2 s, 4 s, 8 s and 16 s of pauses
+		s.fail["Raise"] = append(s.fail["Raise"], errors.New("no port is free"))
 		s.fail["Sweep"] = append(s.fail["Sweep"], errors.New("host does not answer"))
 	}
-	if result := s.run(t, input); result.Verdict != trial.Valid || result.Attempts != 1 {
-		t.Errorf("%+v, want one valid attempt", result)
+	if result := s.run(t, input); result.Verdict != trial.Valid || result.Attempts != 1 || s.count("Raise") != 5 {
+		t.Errorf("%+v, want one valid attempt; %v", result, s.called())
+	}
+}
+
+// TestOnlyEmulatedTestbedsAreRaised: before anything else is done with them.
+func TestOnlyEmulatedTestbedsAreRaised(t *testing.T) {
+	for kind, want := range map[inventory.Kind]string{inventory.Emulated: "Raise", inventory.Hardware: "Install", inventory.Simulated: "Sweep"} {
+		s := newStage(t)
+		input := realInput()
+		if kind == inventory.Simulated {
+			input = trialInput(kind)
+		}
+		input.Lane.Kind = kind
+		s.run(t, input)
+		raised := 0
+		if kind == inventory.Emulated {
+			raised = 1
+		}
+		if len(s.called()) == 0 || s.called()[0] != want || s.count("Raise") != raised {
+			t.Errorf("%s: %v, want %s first", kind, s.called(), want)
+		}
+	}
+}
+
+// machines are those of a testbed, with workers or without.
+func machines(workers bool) []trial.Machine {
+	return []trial.Machine{
+		{Name: "host-a", Site: "a", Shell: true, Worker: workers, Witness: true, Clock: true},
+		{Name: "host-b", Site: "b", Shell: true, Worker: workers, Witness: true, Clock: true},
+		{Name: "store", Shell: true, Worker: workers, Witness: true, Clock: true},
+		{Name: trial.Guest, Shell: true, Worker: workers, Witness: true},
 	}
 }
 
@@ -234,7 +276,7 @@ func TestWaitingForTheTestbed(t *testing.T) {
 func realInput() workflows.TrialInput {
 	input := trialInput(inventory.Emulated)
 	input.Phases = campaign.Phases{WarmUp: 20 * time.Millisecond, Before: 20 * time.Millisecond, After: 20 * time.Millisecond}
-	input.Lane.Hosts = []string{"host-a", "host-b", "store"}
+	input.Lane.Machines = machines(true)
 	return input
 }
 
@@ -250,10 +292,10 @@ func TestWorkersAndRecordings(t *testing.T) {
 	}
 	s = newStage(t)
 	input := realInput()
-	input.Lane.Agentless = true
+	input.Lane.Machines = machines(false)
 	s.run(t, input)
 	if s.count("Install") != 0 || s.count("Link") != 0 || s.count("FollowLoad") != 1 {
-		t.Errorf("an agentless testbed: %v", s.calls)
+		t.Errorf("an agentless testbed: %v", s.called())
 	}
 }
 
@@ -267,7 +309,7 @@ func TestControls(t *testing.T) {
 			t.Errorf("%s: %+v", control, result)
 		}
 		if s.count("Migrate") != want[0] || s.count("Pause") != want[1] {
-			t.Errorf("%s: %v", control, s.calls)
+			t.Errorf("%s: %v", control, s.called())
 		}
 	}
 }
@@ -277,7 +319,7 @@ func TestControls(t *testing.T) {
 func TestEvidence(t *testing.T) {
 	s := newStage(t)
 	s.fail["Migrate"] = []error{fault.Because(fault.Invalid, cause.LoadDied, errors.New("fio was killed"))}
-	s.env.OnActivity("Evidence", anything, anything).Return(func(context.Context, activities.Target) (activities.Found, error) {
+	s.env.OnActivity("Evidence", anything, anything).Return(func(context.Context, activities.EvidenceInput) (activities.Found, error) {
 		_ = s.call("Evidence")
 		return activities.Found{Cause: cause.GuestCrash, Reason: "domain lab.guest is crashed"}, nil
 	})
@@ -286,8 +328,8 @@ func TestEvidence(t *testing.T) {
 		!strings.Contains(result.Reason, "is crashed") || !strings.Contains(result.Reason, "fio was killed") {
 		t.Errorf("%+v", result)
 	}
-	if at := slices.Index(s.calls, "Evidence"); at < 0 || at > slices.Index(s.calls, "Teardown") {
-		t.Errorf("%v: want the evidence before the teardown", s.calls)
+	if at := slices.Index(s.called(), "Evidence"); at < 0 || at > slices.Index(s.called(), "Teardown") {
+		t.Errorf("%v: want the evidence before the teardown", s.called())
 	}
 
 	s = newStage(t)
@@ -295,11 +337,11 @@ func TestEvidence(t *testing.T) {
 	input := trialInput(inventory.Simulated)
 	input.Limits.Attempts = 1
 	if result := s.run(t, input); result.Verdict != trial.Invalid || result.Cause != cause.WANOutOfTolerance || s.count("Evidence") != 1 {
-		t.Errorf("%+v, %v", result, s.calls)
+		t.Errorf("%+v, %v", result, s.called())
 	}
 	s = newStage(t)
 	if s.run(t, trialInput(inventory.Simulated)); s.count("Evidence") != 0 {
-		t.Errorf("a valid trial has evidence: %v", s.calls)
+		t.Errorf("a valid trial has evidence: %v", s.called())
 	}
 }
 
@@ -315,6 +357,37 @@ func TestLostWrite(t *testing.T) {
 	}
 }
 
+// TestWANChanged: what was measured on another path is no measurement, and no
+// result either when the target has failed on it.
+func TestWANChanged(t *testing.T) {
+	changed := fault.Because(fault.Invalid, cause.WANChanged, errors.New("the path was changed by somebody: delay 2ms instead of 40ms"))
+	failed := fault.Because(fault.TargetFailed, cause.MigrationFailed, errors.New("did not converge"))
+	for name, fail := range map[string]map[string][]error{
+		"found by a renewal":                {"HoldWAN": {changed}},
+		"found after the target had failed": {"Migrate": {failed}, "CheckWAN": {changed}},
+		"held by another from the start":    {"Shape": {changed}},
+	} {
+		s := newStage(t)
+		input := realInput()
+		input.Limits.Attempts = 1
+		s.fail = fail
+		result := s.run(t, input)
+		if result.Verdict != trial.Invalid || result.Cause != cause.WANChanged || !strings.Contains(result.Reason, "delay 2ms instead of 40ms") {
+			t.Errorf("%s: %+v", name, result)
+		}
+		if s.count("HoldWAN") > 1 || s.count("Teardown") != 1 {
+			t.Errorf("%s: %v", name, s.called())
+		}
+	}
+	for name, check := range map[string]error{"the path is as it was": nil, "nobody can tell": fault.As(fault.BadInput, errors.New("no host"))} {
+		s := newStage(t)
+		s.fail["Migrate"], s.fail["CheckWAN"] = []error{failed}, []error{check}
+		if result := s.run(t, realInput()); result.Verdict != trial.TargetFailed || result.Cause != cause.MigrationFailed || s.count("CheckWAN") != 1 {
+			t.Errorf("%s: %+v, %v", name, result, s.called())
+		}
+	}
+}
+
 // TestLoadEndsByItself: a measurement with a hole is no measurement.
 func TestLoadEndsByItself(t *testing.T) {
 	s := newStage(t)
@@ -326,7 +399,7 @@ func TestLoadEndsByItself(t *testing.T) {
 		t.Errorf("%+v", result)
 	}
 	if s.count("Migrate") != 0 || s.count("Teardown") != 1 {
-		t.Errorf("%v", s.calls)
+		t.Errorf("%v", s.called())
 	}
 }
 
@@ -344,7 +417,7 @@ func TestCancelledTrialIsTornDown(t *testing.T) {
 				t.Errorf("%v, want a cancellation", err)
 			}
 			if s.count("Teardown") != 1 {
-				t.Errorf("%v: want one teardown", s.calls)
+				t.Errorf("%v: want one teardown", s.called())
 			}
 			if len(s.rows) != 1 || s.rows[0].Verdict != trial.Skipped {
 				t.Errorf("rows %+v, want one that is skipped", s.rows)
@@ -364,7 +437,7 @@ func TestAttemptLimit(t *testing.T) {
 		t.Errorf("%+v", result)
 	}
 	if s.count("Teardown") != 1 {
-		t.Errorf("%v", s.calls)
+		t.Errorf("%v", s.called())
 	}
 }
 
@@ -389,8 +462,8 @@ func TestNothingRunsBesideTheTeardown(t *testing.T) {
 	if result.Verdict != trial.Invalid || !strings.Contains(result.Reason, "fio was killed") {
 		t.Errorf("%+v", result)
 	}
-	cancelled, torn := slices.Index(s.calls, "cancel Migrate"), slices.Index(s.calls, "Teardown")
+	cancelled, torn := slices.Index(s.called(), "cancel Migrate"), slices.Index(s.called(), "Teardown")
 	if cancelled < 0 || torn < cancelled || s.count("Teardown") != 1 {
-		t.Errorf("%v: want Migrate cancelled before the one teardown", s.calls)
+		t.Errorf("%v: want Migrate cancelled before the one teardown", s.called())
 	}
 }

@@ -310,18 +310,20 @@ func TestStartingARecording(t *testing.T) {
 // path is a WAN whose renewals answer one after the other.
 type path struct {
 	shaped wan.Profile
+	owners []string
+	held   error // what Shape says
 	renew  []error
 	at     []time.Time
 	then   func()
 }
 
-func (p *path) Shape(_ context.Context, profile wan.Profile, _ time.Duration) error {
-	p.shaped = profile
-	return nil
+func (p *path) Shape(_ context.Context, owner string, profile wan.Profile, _ time.Duration) error {
+	p.shaped, p.owners = profile, append(p.owners, owner)
+	return p.held
 }
 
-func (p *path) Renew(ctx context.Context, _ time.Duration) error {
-	p.at = append(p.at, time.Now())
+func (p *path) Renew(ctx context.Context, owner string, profile wan.Profile, _ time.Duration) error {
+	p.at, p.shaped, p.owners = append(p.at, time.Now()), profile, append(p.owners, owner)
 	if len(p.at) <= len(p.renew) {
 		return p.renew[len(p.at)-1]
 	}
@@ -343,16 +345,25 @@ func TestShape(t *testing.T) {
 	}
 	_, err := run(t.Context(), func(ctx context.Context) error { return p.shaping().Shape(ctx, input("rtt=far")) })
 	wantClass(t, err, fault.BadInput, "far")
+	p = &path{held: fmt.Errorf("shape: %w", &wan.HeldError{Host: "store", Owner: "a person", Profile: "lan", Left: time.Minute})}
+	_, err = run(t.Context(), func(ctx context.Context) error { return p.shaping().Shape(ctx, input("lan")) })
+	wantClass(t, err, fault.Invalid, "held by a person")
+	if wire.CauseOf(err) != cause.WANChanged {
+		t.Errorf("got the cause %s", wire.CauseOf(err))
+	}
 }
 
 func TestHoldWAN(t *testing.T) {
 	lapsed := fmt.Errorf("renew: %w", wan.ErrLapsed)
+	changed := fmt.Errorf("%w: store: rtt=80ms: to site B: delay 2ms instead of 40ms", wan.ErrChanged)
 	hold := func(t *testing.T, p *path) error {
 		t.Helper()
 		ctx, cancel := cancellable(t)
 		defer cancel()
 		p.then = cancel
-		_, err := run(ctx, func(ctx context.Context) error { return p.shaping().HoldWAN(ctx, ShapingInput{}) })
+		input := ShapingInput{Target: Target{Ref: trial.Ref{Campaign: "night", Attempt: 2,
+			Trial: campaign.Trial{Sequence: 7, Cell: campaign.Cell{WAN: "rtt=80ms"}}}}}
+		_, err := run(ctx, func(ctx context.Context) error { return p.shaping().HoldWAN(ctx, input) })
 		return err
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -362,7 +373,15 @@ func TestHoldWAN(t *testing.T) {
 		if len(p.at) != 3 || !p.at[0].Equal(began) || p.at[2].Sub(began) != 2*renewEvery {
 			t.Errorf("renewed at %v, want at once and each minute", p.at)
 		}
+		if p.shaped.RTT != 80*time.Millisecond || p.owners[0] != "campaign night, trial 00007.2" {
+			t.Errorf("renewed %s for %q, want the attempt's", p.shaped, p.owners[0])
+		}
 		wantClass(t, hold(t, &path{renew: []error{nil, lapsed}}), fault.Invalid, "has lapsed")
+		err := hold(t, &path{renew: []error{nil, changed}})
+		wantClass(t, err, fault.Invalid, "delay 2ms instead of 40ms")
+		if wire.CauseOf(err) != cause.WANChanged {
+			t.Errorf("got the cause %s", wire.CauseOf(err))
+		}
 		wantClass(t, hold(t, &path{renew: []error{errors.New("no route")}}), fault.Infrastructure, "no route")
 	})
 }

@@ -7,7 +7,6 @@ import (
 
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
-	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/wan"
 )
 
@@ -19,8 +18,8 @@ type Shaping struct {
 
 // Shaper is the path between the sites; see package wan.
 type Shaper interface {
-	Shape(ctx context.Context, profile wan.Profile, lease time.Duration) error
-	Renew(ctx context.Context, lease time.Duration) error
+	Shape(ctx context.Context, owner string, profile wan.Profile, lease time.Duration) error
+	Renew(ctx context.Context, owner string, profile wan.Profile, lease time.Duration) error
 }
 
 // ShapingInput says how to shape.
@@ -38,20 +37,45 @@ const (
 	renewEvery = time.Minute
 )
 
-// Shape shapes the WAN as the trial's cell says.
+// owner is who holds the path: one attempt, so that what is left of an earlier one
+// does not renew it.
+func (i ShapingInput) owner() string {
+	return "campaign " + i.Ref.Campaign + ", trial " + i.Ref.Key()
+}
+
+// profile is the cell's.
+func (i ShapingInput) profile() (wan.Profile, error) {
+	profile, err := wan.ParseProfile(i.Ref.Trial.Cell.WAN)
+	return profile, fault.As(fault.BadInput, err)
+}
+
+// Shape shapes the WAN as the trial's cell says. A path that somebody else holds
+// makes the attempt invalid: the next one begins with removing what is there.
 func (s *Shaping) Shape(ctx context.Context, input ShapingInput) error {
 	working, p, stop := StartPulse(ctx, 2*time.Minute)
 	defer stop()
 	p.Done(Step{Step: "shape the WAN: " + input.Ref.Trial.Cell.WAN})
-	profile, err := wan.ParseProfile(input.Ref.Trial.Cell.WAN)
+	return Result(working, s.with(working, input, Shaper.Shape))
+}
+
+// with finds the shaper and has it do something for the attempt's lease.
+func (s *Shaping) with(ctx context.Context, input ShapingInput, do func(Shaper, context.Context, string, wan.Profile, time.Duration) error) error {
+	profile, err := input.profile()
 	if err != nil {
-		return wire.ToTemporal(fault.As(fault.BadInput, err))
+		return err
 	}
-	shaper, err := s.Find(working, input)
-	if err == nil {
-		err = shaper.Shape(working, profile, lease)
+	shaper, err := s.Find(ctx, input)
+	if err != nil {
+		return err
 	}
-	return Result(working, err)
+	err = do(shaper, ctx, input.owner(), profile, lease)
+	switch {
+	case errors.Is(err, wan.ErrChanged), errors.Is(err, wan.ErrHeld):
+		return fault.Because(fault.Invalid, cause.WANChanged, err)
+	case errors.Is(err, wan.ErrLapsed):
+		return fault.Because(fault.Invalid, cause.WANOutOfTolerance, err)
+	}
+	return err
 }
 
 // Held is the heartbeat of HoldWAN.
@@ -60,7 +84,8 @@ type Held struct {
 }
 
 // HoldWAN renews the shaping's lease, at once and then each minute, until it is
-// cancelled. A lease that lapsed makes the measurement invalid.
+// cancelled. A lease that lapsed, and a path that is not what was shaped, make the
+// measurement invalid.
 func (s *Shaping) HoldWAN(ctx context.Context, input ShapingInput) error {
 	working, p, stop := StartPulse(ctx, lease)
 	defer stop()
@@ -68,14 +93,7 @@ func (s *Shaping) HoldWAN(ctx context.Context, input ShapingInput) error {
 	defer ticker.Stop()
 	// At once: it may be the next try, and the last one may be long ago.
 	for renewals := 1; ; renewals++ {
-		shaper, err := s.Find(working, input)
-		if err == nil {
-			err = shaper.Renew(working, lease)
-		}
-		if errors.Is(err, wan.ErrLapsed) {
-			err = fault.Because(fault.Invalid, cause.WANOutOfTolerance, err)
-		}
-		if err != nil {
+		if err := s.with(working, input, Shaper.Renew); err != nil {
 			return Result(working, err)
 		}
 		p.Done(Held{renewals})
@@ -85,4 +103,13 @@ func (s *Shaping) HoldWAN(ctx context.Context, input ShapingInput) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// CheckWAN renews the lease once. It is for a failure of the target: a path that
+// somebody has changed since the last renewal may be all there is to it.
+func (s *Shaping) CheckWAN(ctx context.Context, input ShapingInput) error {
+	working, p, stop := StartPulse(ctx, 2*time.Minute)
+	defer stop()
+	p.Done(Step{Step: "see whether the WAN is what was shaped"})
+	return Result(working, s.with(working, input, Shaper.Renew))
 }

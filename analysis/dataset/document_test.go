@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"heliotrope/analysis/dataset"
-	"heliotrope/internal/witness"
+	"heliotrope/internal/onhost"
 )
 
 var update = flag.Bool("update", false, "write docs/dataset.md")
@@ -19,7 +19,7 @@ const documentPath = "../../docs/dataset.md"
 const documentHead = `# The dataset
 
 <!-- Written by ` + "`go test ./analysis/dataset -run TestDocument -update`" + ` from the tables' definitions in
-analysis/dataset/tables.go and the counters' in internal/witness/names.go: edit those. -->
+analysis/dataset/tables.go, the counters' in internal/witness/names.go, and the drivers' (internal/onhost): edit those. -->
 
 A campaign leaves this in its data folder:
 
@@ -77,7 +77,7 @@ func document() []byte {
 	}
 	out.WriteString("\n## Counters\n\nWhat `value` is in table counters. One that grows starts again at 0 when its device is made anew.\n\n")
 	out.WriteString("| device | name | unit | grows | meaning |\n| --- | --- | --- | --- | --- |\n")
-	for _, c := range witness.Counters {
+	for _, c := range onhost.Counters() {
 		fmt.Fprintf(&out, "| %s | %s | %s | %s | %s |\n", c.Device, c.Name, c.Unit, yes(c.Grows), c.Text)
 	}
 	return out.Bytes()

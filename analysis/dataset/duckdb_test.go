@@ -18,11 +18,11 @@ func TestDuckDBReadsTheDataset(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(tool, "node_modules")); err != nil {
-		t.Skip("DuckDB is not installed: run make deps")
+		t.Fatal("DuckDB is not installed: run `make test`, or `npm ci` in tools/duckdb")
 	}
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Skip("node is not installed: run make deps")
+		t.Fatal("node is not installed: run `make deps`")
 	}
 	data := t.TempDir()
 	run := func() (string, error) {

@@ -17,14 +17,16 @@ func withoutColumns[R any](table *Table[R], gone func(name string) bool) *Table[
 // Campaigns from before the witnesses are read: what they did not know is null
 // or empty, and tables that they did not have are without rows.
 func TestFilesFromBefore(t *testing.T) {
-	later := map[string]bool{"heartbeat_rows": true, "clock_rows": true, "domain_rows": true}
+	later := map[string]bool{"heartbeat_rows": true, "clock_rows": true, "domain_rows": true,
+		"mirror_copy": true, "migration": true, "auto_converge": true, "bandwidth_mib_per_s": true, "max_downtime_ms": true,
+		"downtime_ms": true, "rounds": true, "disk_bytes": true}
 	for _, c := range judgedColumns() {
 		later[c.Name] = true
 	}
 	folder := t.TempDir()
-	blackout := 12.5
+	blackout, mode := 12.5, "precopy"
 	row := Trial{Key: "0001.1", Sequence: 1, Storage: "nfs", TestbedKind: "emulated", IORows: 7, Seed: 1 << 63,
-		Control: "pause", Direction: "return", Sentinel: true, Cause: "time-out", Evidence: "x", BlackoutMs: &blackout, ClockRows: new(int64)}
+		Control: "pause", Direction: "return", Sentinel: true, Cause: "time-out", Evidence: "x", BlackoutMs: &blackout, ClockRows: new(int64), Migration: &mode, Rounds: new(int64)}
 	before := withoutColumns(Trials, func(name string) bool { return later[name] })
 	if len(before.columns) != len(Trials.columns)-len(later) {
 		t.Fatalf("%d columns are left of %d", len(before.columns), len(Trials.columns))
@@ -35,7 +37,7 @@ func TestFilesFromBefore(t *testing.T) {
 	got, err := ReadTrials(folder)
 	want := row
 	want.Control, want.Direction, want.Sentinel, want.Cause, want.Evidence = "", "", false, "", ""
-	want.BlackoutMs, want.ClockRows = nil, nil
+	want.BlackoutMs, want.ClockRows, want.Migration, want.Rounds = nil, nil, nil, nil
 	if err != nil || !reflect.DeepEqual(got, []Trial{want}) {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}

@@ -156,13 +156,19 @@ type Trial struct {
 	Hypervisor     string
 	Storage        string
 	DRBDProtocol   *string // nil unless storage is drbd
+	MirrorCopy     *string // nil unless storage is mirror
 	WAN            string
 	RTTMs          float64  // the profile's
 	MeasuredMinMs  *float64 // round trip, measured with the profile in place
 	MeasuredMeanMs *float64
 	Access         string
 	GuestMemoryMiB *int32
-	Seed           uint64
+	// What the hypervisor was told of the migration; nil when there was none.
+	Migration        *string
+	AutoConverge     *bool
+	BandwidthMiBPerS *int32 // nil: no limit
+	MaxDowntimeMs    *int32 // nil: the hypervisor's own
+	Seed             uint64
 
 	Verdict       string // of package trial
 	Reason        string // of the verdict; "" when valid
@@ -180,6 +186,9 @@ type Trial struct {
 	MigrationFinishedTsNs    *int64
 	TotalMigrationMs         *float64
 	MigrationStreamBytes     *int64
+	DowntimeMs               *float64 // as the hypervisor tells it: BlackoutMs is what was seen
+	Rounds                   *int64
+	DiskBytes                *int64
 	LongestGapMs             *float64 // the blackout, on the controller's time base
 	LongestGapUncertaintyMs  *float64
 	GapGuestClockMs          *float64 // the same by the guest's own clock

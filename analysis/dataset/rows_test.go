@@ -122,6 +122,11 @@ func someTrial(sequence, attempt int) (dataset.Trial, []dataset.Phase) {
 	if storage == "drbd" {
 		row.DRBDProtocol, row.DRBDOutOfSyncBytes = ptr("C"), ptr(int64(0))
 	}
+	if storage == "nfs" {
+		row.MirrorCopy, row.Migration, row.AutoConverge = ptr("full"), ptr("postcopy"), ptr(true)
+		row.BandwidthMiBPerS, row.MaxDowntimeMs = ptr(int32(8)), ptr(int32(300))
+		row.DowntimeMs, row.Rounds, row.DiskBytes = ptr(430.5), ptr(int64(4)), ptr(int64(64<<20))
+	}
 	var timeline trial.Timeline
 	for i, phase := range trial.Phases[:8] {
 		timeline = append(timeline, trial.Mark{Phase: phase, At: start.Add(time.Duration(i) * time.Second)})

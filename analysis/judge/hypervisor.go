@@ -19,9 +19,9 @@ const hostsUnknown = "the hosts are not known"
 
 // hypervisor says when the guest was stopped and when it ran again: in a
 // migration, from the source's last transition from running to suspended before
-// the target ran it, to the target's first running of a domain that had not
-// been there; in a pause, from paused to running of the same domain. Without
-// either it should see nothing.
+// the target ran it, to the target's first running; in a pause, from paused to
+// running. Without either it should see nothing. Every line is the guest's: the
+// witness knows it by its identity.
 func (s *scene) hypervisor(domains []dataset.Domain, window span) dataset.Witness {
 	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessHypervisor, Samples: int64(len(domains))}
 	if s.source == "" {
@@ -42,9 +42,9 @@ func (s *scene) hypervisor(domains []dataset.Domain, window span) dataset.Witnes
 	case stopped == nil && s.row.Control == campaign.ControlNone:
 		return w
 	case stopped == nil:
-		w.Problem = fmt.Sprintf("no running domain of %s was seen to stop", s.source)
+		w.Problem = fmt.Sprintf("the guest was not seen to stop on %s", s.source)
 	case resumed == nil:
-		w.Problem = fmt.Sprintf("no domain of %s was seen to run after one of %s had stopped", s.target, s.source)
+		w.Problem = fmt.Sprintf("the guest was not seen to run on %s after it had stopped on %s", s.target, s.source)
 	}
 	if w.Problem != "" {
 		return w
@@ -88,32 +88,29 @@ func (s *scene) suspension(domains []dataset.Domain, window span) (stopped, resu
 
 // handedOver finds the source's stop and the target's start.
 func (s *scene) handedOver(domains []dataset.Domain, window span) (stopped, resumed *dataset.Domain) {
-	known, state := map[int32]bool{}, map[int32]string{}
+	before := "" // of the guest at the source
 	for i := range domains {
 		d := &domains[i]
 		switch {
 		case d.State == witness.DomainWatch:
-		case d.Host == s.target && d.TsNs < window.from:
-			// One that only waits there may be ours already, by the clocks.
-			known[d.ID] = known[d.ID] || d.State == witness.DomainRunning
-		case d.Host == s.target && d.State == witness.DomainRunning && !known[d.ID] && d.TsNs < window.to:
+		case d.Host == s.target && d.State == witness.DomainRunning && window.contains(d.TsNs):
 			if resumed == nil {
 				resumed = d
 			}
 		case d.Host == s.source:
-			if d.State == witness.DomainSuspended && state[d.ID] == witness.DomainRunning && window.contains(d.TsNs) && resumed == nil {
+			if d.State == witness.DomainSuspended && before == witness.DomainRunning && window.contains(d.TsNs) && resumed == nil {
 				stopped = d
 			}
-			state[d.ID] = d.State
+			before = d.State
 		}
 	}
 	return stopped, resumed
 }
 
-// stoppedAndResumed finds the first domain of a host that was running, did not
-// run, and ran again, in a span.
+// stoppedAndResumed finds where the guest was running on a host, did not run,
+// and ran again, for the first time in a span.
 func stoppedAndResumed(domains []dataset.Domain, host string, window span) (stopped, resumed *dataset.Domain) {
-	state := map[int32]string{}
+	before := ""
 	for i := range domains {
 		d := &domains[i]
 		if d.Host != host || d.State == witness.DomainWatch {
@@ -121,12 +118,12 @@ func stoppedAndResumed(domains []dataset.Domain, host string, window span) (stop
 		}
 		switch {
 		case !window.contains(d.TsNs):
-		case stopped == nil && state[d.ID] == witness.DomainRunning && (d.State == witness.DomainPaused || d.State == witness.DomainSuspended):
+		case stopped == nil && before == witness.DomainRunning && (d.State == witness.DomainPaused || d.State == witness.DomainSuspended):
 			stopped = d
-		case stopped != nil && resumed == nil && d.ID == stopped.ID && d.State == witness.DomainRunning:
+		case stopped != nil && resumed == nil && d.State == witness.DomainRunning:
 			resumed = d
 		}
-		state[d.ID] = d.State
+		before = d.State
 	}
 	return stopped, resumed
 }

@@ -88,6 +88,7 @@ type scene struct {
 	clocks         clocks
 	completions    []completion // of I/Os, in the order of their times
 	stall          *span        // the hypervisor's
+	blind          bool         // nobody knows whether the hypervisor stopped the guest
 	problems       []problem
 }
 

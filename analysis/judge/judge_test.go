@@ -230,6 +230,40 @@ func TestWitnessesThatDied(t *testing.T) {
 	}
 }
 
+// The guest's clock stands still while it is stopped. Where nobody watched, that
+// is no clock that was set: why it stepped is not known, and the watch is what
+// was missing.
+func TestUnknownIsNoJump(t *testing.T) {
+	row, rows := attempt(trial.Teardown), migration()
+	for i := range rows.clocks {
+		if c := &rows.clocks[i]; c.Machine == trial.Guest && c.TsNs >= at(55_000) {
+			c.AheadNs = -3e9
+		}
+	}
+	judged := run(t, &row, rows, judge.DefaultLimits())
+	if judged.Verdict != "" {
+		t.Fatalf("%s, %s: %s", judged.Verdict, judged.Cause, judged.Reason)
+	}
+	rows.domains = remove(rows.domains, func(x dataset.Domain) bool { return x.Host == "host-a" && x.TsNs >= at(50_500) && x.TsNs < at(56_500) })
+	judged = run(t, &row, rows, judge.DefaultLimits())
+	if judged.Verdict != trial.Invalid || judged.Cause != cause.WitnessDied || !strings.HasPrefix(judged.Reason, "the hypervisor says nothing of the stall: nobody watched") {
+		t.Errorf("%s, %s: %s", judged.Verdict, judged.Cause, judged.Reason)
+	}
+}
+
+// A guest that comes back to where it was before has two numbers there, and each
+// of them is the guest's.
+func TestNumbersDoNotMatter(t *testing.T) {
+	row, rows := attempt(trial.Teardown), migration()
+	for i := range rows.domains {
+		if d := &rows.domains[i]; d.Host == "host-b" && d.State == witness.DomainRunning {
+			d.ID = 9 // paused as 3
+		}
+	}
+	rows.domains = append(rows.domains, domain(29_400, "host-b", 9, witness.DomainRunning), domain(29_450, "host-b", 9, witness.DomainGone))
+	says(t, run(t, &row, rows, judge.DefaultLimits()), dataset.WitnessHypervisor, 3000, 7)
+}
+
 // Counters that wrap, begin again with the move, or jump back are no activity
 // beyond what they show, and never a negative number.
 func TestCountersBeginAgain(t *testing.T) {

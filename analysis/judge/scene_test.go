@@ -93,7 +93,7 @@ func migration() tables {
 			dataset.Domain{TsNs: at(ms), Host: "host-b", State: witness.DomainWatch, SpacingNs: 6e6})
 	}
 	t.domains = append(t.domains,
-		domain(29_000, "host-a", 0, witness.DomainRunning), domain(29_000, "host-b", 0, witness.DomainRunning), domain(29_500, "host-a", 7, witness.DomainRunning),
+		domain(29_500, "host-a", 7, witness.DomainRunning),
 		domain(51_100, "host-b", 3, witness.DomainPaused), domain(52_000, "host-a", 7, witness.DomainSuspended),
 		domain(55_000, "host-b", 3, witness.DomainRunning), domain(55_200, "host-a", 7, witness.DomainGone))
 	return t

@@ -3,6 +3,7 @@ package judge
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -111,11 +112,15 @@ const (
 // counted is a class in one direction, by the names of its counters.
 type counted struct{ class, direction, bytes, packets string }
 
-func countedClasses() []counted {
+// countedClasses are the interface's own count and the classes that the attempt's
+// hosts have counted: the drivers said which there are.
+func countedClasses(counters wanCounters) []counted {
 	all := []counted{{ClassInterface, ToB, txBytes, txPackets}, {ClassInterface, ToA, rxBytes, rxPackets}}
-	for _, class := range witness.TrafficClasses {
-		all = append(all, counted{class, ToB, class + witness.ToBBytes, class + witness.ToBPackets},
-			counted{class, ToA, class + witness.ToABytes, class + witness.ToAPackets})
+	for _, name := range slices.Sorted(maps.Keys(counters)) {
+		if class, found := strings.CutSuffix(name, witness.ToBBytes); found {
+			all = append(all, counted{class, ToB, class + witness.ToBBytes, class + witness.ToBPackets},
+				counted{class, ToA, class + witness.ToABytes, class + witness.ToAPackets})
+		}
 	}
 	return all
 }
@@ -140,7 +145,7 @@ func (s *scene) traffic(counters wanCounters) []dataset.Traffic {
 		if !ok {
 			continue
 		}
-		for _, c := range countedClasses() {
+		for _, c := range countedClasses(counters) {
 			bytes, okBytes := counters[c.bytes].between(part)
 			packets, okPackets := counters[c.packets].between(part)
 			if okBytes && okPackets {

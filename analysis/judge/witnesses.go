@@ -35,6 +35,7 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 		return fmt.Errorf("its heartbeats: %w", err)
 	}
 	hypervisor := s.hypervisor(domains, window)
+	s.blind = hypervisor.Problem != ""
 	if hypervisor.StallMs != nil {
 		s.stall = &span{*hypervisor.FromTsNs, *hypervisor.ToTsNs}
 		s.clocks.readGuest(s.stall, time.Duration(*hypervisor.UncertaintyMs*1e6))
@@ -90,7 +91,11 @@ func (s *scene) guest(window span) dataset.Witness {
 		return w
 	}
 	uncertainty, known := s.guestUncertainty(silent.span())
-	if !known {
+	switch {
+	case !known && s.blind:
+		w.Problem = "where the guest's clock stood still is not known"
+		return w
+	case !known:
 		w.Problem = "the guest's clock was never read"
 		return w
 	}
@@ -101,8 +106,11 @@ func (s *scene) guest(window span) dataset.Witness {
 // agree finds what the witnesses say together, and which of them says nothing.
 func (s *scene) agree(witnesses []dataset.Witness) {
 	var stalls []float64
-	for i := range witnesses {
-		w := &witnesses[i]
+	// The others are placed by what the hypervisor saw: what that lacks comes first.
+	order := slices.SortedStableFunc(slices.Values(witnesses), func(a, b dataset.Witness) int {
+		return cmp.Compare(byHypervisor(a), byHypervisor(b))
+	})
+	for _, w := range order {
 		if w.Problem != "" {
 			s.problem(cause.WitnessDied, "the %s says nothing of the stall: %s", w.Witness, w.Problem)
 		}
@@ -116,4 +124,11 @@ func (s *scene) agree(witnesses []dataset.Witness) {
 	if len(stalls) == len(witnesses) && s.row.Control != campaign.ControlNone {
 		s.row.DisagreementMs = pointer(slices.MaxFunc(stalls, cmp.Compare[float64]) - slices.MinFunc(stalls, cmp.Compare[float64]))
 	}
+}
+
+func byHypervisor(w dataset.Witness) int {
+	if w.Witness == dataset.WitnessHypervisor {
+		return 0
+	}
+	return 1
 }

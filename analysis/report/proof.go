@@ -3,7 +3,6 @@ package report
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
@@ -52,6 +51,8 @@ type proof struct {
 	traffic      map[string][]dataset.Traffic
 	ledgers      map[string][]dataset.Ledger
 
+	severalHypervisors bool
+
 	paths    map[[2]string]*pathSamples
 	copies   map[[2]string]*Ledger
 	classes  map[[2]string]*trafficSamples
@@ -66,11 +67,13 @@ type pathSamples struct {
 type trafficSamples struct{ toB, toA []float64 }
 
 func newProof(tables Tables) *proof {
+	several := slices.ContainsFunc(tables.Trials, func(row dataset.Trial) bool { return row.Hypervisor != tables.Trials[0].Hypervisor })
 	return &proof{
-		certificates: byTrial(tables.Certificates, func(r *dataset.Certificate) string { return r.Trial }),
-		traffic:      byTrial(tables.Traffic, func(r *dataset.Traffic) string { return r.Trial }),
-		ledgers:      byTrial(tables.Ledger, func(r *dataset.Ledger) string { return r.Trial }),
-		paths:        map[[2]string]*pathSamples{}, copies: map[[2]string]*Ledger{}, classes: map[[2]string]*trafficSamples{},
+		severalHypervisors: several,
+		certificates:       byTrial(tables.Certificates, func(r *dataset.Certificate) string { return r.Trial }),
+		traffic:            byTrial(tables.Traffic, func(r *dataset.Traffic) string { return r.Trial }),
+		ledgers:            byTrial(tables.Ledger, func(r *dataset.Ledger) string { return r.Trial }),
+		paths:              map[[2]string]*pathSamples{}, copies: map[[2]string]*Ledger{}, classes: map[[2]string]*trafficSamples{},
 	}
 }
 
@@ -85,7 +88,10 @@ func entry[V any](all map[[2]string]*V, first, second string) *V {
 
 // add counts a trial that counts in.
 func (p *proof) add(row *dataset.Trial, verdict trial.Verdict, phases []dataset.Phase) {
-	storage := strings.TrimSpace(row.Storage + " " + protocol(row))
+	storage := storageName(row)
+	if p.severalHypervisors {
+		storage = row.Hypervisor + ", " + storage
+	}
 	for _, c := range p.certificates[row.Key] {
 		path := entry(p.paths, c.Profile, c.Direction)
 		path.Certificates++
@@ -113,11 +119,15 @@ func (p *proof) add(row *dataset.Trial, verdict trial.Verdict, phases []dataset.
 	if verdict != trial.Valid || row.Control != "" {
 		return
 	}
+	migration := storage
+	if name := migrationName(row); name != "" {
+		migration += ", " + name
+	}
 	for _, t := range p.traffic[row.Key] {
 		if t.Phase != dataset.During {
 			continue
 		}
-		class := entry(p.classes, storage+", "+row.Direction, t.Class)
+		class := entry(p.classes, migration+", "+row.Direction, t.Class)
 		if t.Direction == judge.ToB {
 			class.toB = append(class.toB, float64(t.Bytes)/1e6)
 		} else {

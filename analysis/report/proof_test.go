@@ -1,6 +1,8 @@
 package report_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,6 +83,44 @@ func TestProof(t *testing.T) {
 	for _, line := range strings.Split(terminal(t, summary), "\n") {
 		if len([]rune(line)) > 120 {
 			t.Errorf("wider than a terminal: %s", line)
+		}
+	}
+}
+
+// TestHypervisorsAreKeptApart holds that neither the bytes nor the ledgers of
+// two hypervisors, or of two ways to migrate, are put together.
+func TestHypervisorsAreKeptApart(t *testing.T) {
+	all := measured()
+	for i := range all.Trials {
+		row := &all.Trials[i]
+		row.CellID, row.Control, row.HoldMs, row.Sentinel, row.Verdict = row.Key, "", nil, false, string(trial.Valid)
+		row.Migration, row.AutoConverge = ptr("precopy"), ptr(false)
+	}
+	kvm, mirror, limited := &all.Trials[1], &all.Trials[2], &all.Trials[3]
+	kvm.Hypervisor, mirror.Hypervisor, limited.Hypervisor = "kvm", "kvm", "kvm"
+	mirror.Storage, mirror.MirrorCopy = "mirror", ptr("full")
+	limited.Migration, limited.AutoConverge, limited.BandwidthMiBPerS, limited.MaxDowntimeMs = ptr("postcopy"), ptr(true), ptr(int32(8)), ptr(int32(300))
+	summary, err := report.Summarise("quick", "emulated", all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ledgers, classes []string
+	for _, ledger := range summary.Ledgers {
+		ledgers = append(ledgers, fmt.Sprint(ledger.Storage, " ", ledger.Trials))
+	}
+	for _, class := range summary.Traffic {
+		classes = append(classes, class.Storage)
+	}
+	if want := []string{"kvm, mirror full 1", "kvm, nfs 2", "xen, nfs 1"}; !slices.Equal(ledgers, want) {
+		t.Errorf("ledgers %q, want %q", ledgers, want)
+	}
+	if want := []string{"kvm, mirror full, ", "kvm, nfs, ", "kvm, nfs, postcopy, auto-converge, ≤ 8 MiB/s, stop ≤ 300 ms, ", "xen, nfs, "}; !slices.Equal(classes, want) {
+		t.Errorf("traffic %q, want %q", classes, want)
+	}
+	text := markdown(t, summary)
+	for _, want := range []string{"| xen, nfs |", "| kvm, nfs |", "| kvm, mirror full |", "| kvm, nfs, postcopy, auto-converge, ≤ 8 MiB/s, stop ≤ 300 ms |"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
 }

@@ -12,13 +12,15 @@ package report
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/google/renameio/v2"
+
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/campaign"
 	"heliotrope/internal/trial"
 )
 
@@ -149,17 +151,13 @@ func WriteSummary(folder string) (Summary, error) {
 	if err := WriteMarkdown(&text, summary); err != nil {
 		return Summary{}, err
 	}
-	path := filepath.Join(folder, dataset.SummaryFile)
-	if err := os.WriteFile(path+".tmp", []byte(text.String()), 0o644); err != nil {
-		return Summary{}, err
-	}
-	return summary, os.Rename(path+".tmp", path)
+	return summary, renameio.WriteFile(filepath.Join(folder, dataset.SummaryFile), []byte(text.String()), 0o644)
 }
 
 // Summarise puts the attempts that count together. Trials of another kind of
 // testbed are an error: they are never mixed.
-func Summarise(campaign, testbedKind string, tables Tables) (Summary, error) {
-	summary := Summary{Campaign: campaign, TestbedKind: testbedKind, Attempts: len(tables.Trials)}
+func Summarise(name, testbedKind string, tables Tables) (Summary, error) {
+	summary := Summary{Campaign: name, TestbedKind: testbedKind, Attempts: len(tables.Trials)}
 	phasesOf := byTrial(tables.Phases, func(r *dataset.Phase) string { return r.Trial })
 	witnessesOf := byTrial(tables.Witnesses, func(r *dataset.Witness) string { return r.Trial })
 	proof := newProof(tables)
@@ -168,7 +166,7 @@ func Summarise(campaign, testbedKind string, tables Tables) (Summary, error) {
 	for _, row := range tables.Trials {
 		if row.TestbedKind != testbedKind {
 			return Summary{}, fmt.Errorf("summarise campaign %s: trial %s ran on a testbed that is %s, the campaign's are %s",
-				campaign, row.Key, row.TestbedKind, testbedKind)
+				name, row.Key, row.TestbedKind, testbedKind)
 		}
 		summary.Specs = append(summary.Specs, row.SpecSHA256)
 		summary.Binaries = append(summary.Binaries, row.BinaryVersion)
@@ -228,7 +226,8 @@ func compareFactors(a, b *samples) int {
 	x, y := &a.cell.Example, &b.cell.Example
 	return cmp.Or(cmp.Compare(x.Hypervisor, y.Hypervisor), cmp.Compare(x.Access, y.Access),
 		cmp.Compare(x.RTTMs, y.RTTMs), cmp.Compare(x.WAN, y.WAN), cmp.Compare(memory(x), memory(y)),
-		cmp.Compare(x.Storage, y.Storage), cmp.Compare(protocol(x), protocol(y)), cmp.Compare(x.Control, y.Control))
+		cmp.Compare(x.Storage, y.Storage), cmp.Compare(storageName(x), storageName(y)),
+		cmp.Compare(migrationName(x), migrationName(y)), cmp.Compare(x.Control, y.Control))
 }
 
 // byTrial sorts rows out by their trials' keys.
@@ -247,11 +246,33 @@ func memory(row *dataset.Trial) int32 {
 	return *row.GuestMemoryMiB
 }
 
-func protocol(row *dataset.Trial) string {
-	if row.DRBDProtocol == nil {
-		return ""
+// storageName is a storage system with its factor: drbd C, mirror full.
+func storageName(row *dataset.Trial) string {
+	for _, factor := range []*string{row.DRBDProtocol, row.MirrorCopy} {
+		if factor != nil {
+			return row.Storage + " " + *factor
+		}
 	}
-	return *row.DRBDProtocol
+	return row.Storage
+}
+
+// migrationName is what the hypervisor was told of the migration, beyond what
+// every hypervisor does: postcopy, ≤ 100 MiB/s. "" is pre-copy without limits.
+func migrationName(row *dataset.Trial) string {
+	var parts []string
+	if row.Migration != nil && *row.Migration != campaign.PreCopy {
+		parts = append(parts, *row.Migration)
+	}
+	if row.AutoConverge != nil && *row.AutoConverge {
+		parts = append(parts, "auto-converge")
+	}
+	if row.BandwidthMiBPerS != nil {
+		parts = append(parts, fmt.Sprintf("≤ %d MiB/s", *row.BandwidthMiBPerS))
+	}
+	if row.MaxDowntimeMs != nil {
+		parts = append(parts, fmt.Sprintf("stop ≤ %d ms", *row.MaxDowntimeMs))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // samples is a cell and the values of its valid trials.
@@ -357,7 +378,7 @@ func controlName(row *dataset.Trial) string {
 func labels(cells []Cell) []string {
 	factors := []func(row *dataset.Trial) string{
 		func(row *dataset.Trial) string { return row.Hypervisor },
-		func(row *dataset.Trial) string { return strings.TrimSpace(row.Storage + " " + protocol(row)) },
+		storageName,
 		func(row *dataset.Trial) string { return row.WAN },
 		func(row *dataset.Trial) string { return row.Access },
 		func(row *dataset.Trial) string {
@@ -366,6 +387,7 @@ func labels(cells []Cell) []string {
 			}
 			return strconv.Itoa(int(memory(row))) + " MiB"
 		},
+		migrationName,
 		controlName,
 	}
 	const storage = 1

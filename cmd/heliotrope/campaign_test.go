@@ -19,6 +19,8 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"heliotrope/analysis/dataset"
+	"heliotrope/deploy/lab"
 	"heliotrope/deploy/temporal"
 	"heliotrope/internal/record"
 	"heliotrope/internal/trial"
@@ -108,7 +110,7 @@ func useServer(t *testing.T) {
 // process, and makes the command line find them.
 func serveStandIn(t *testing.T) (c client.Client, stopController func()) {
 	t.Helper()
-	return serveWith(t, func(c client.Client, _ temporal.Settings) worker.Worker {
+	return serveWith(t, zerolog.Nop(), func(c client.Client, _ temporal.Settings) worker.Worker {
 		w := worker.New(c, workers.ControllerQueue, worker.Options{MaxHeartbeatThrottleInterval: 50 * time.Millisecond})
 		w.RegisterWorkflowWithOptions(standInCampaign, workflow.RegisterOptions{Name: workflows.CampaignName})
 		w.RegisterWorkflowWithOptions(standInTrial, workflow.RegisterOptions{Name: workflows.TrialName})
@@ -118,15 +120,16 @@ func serveStandIn(t *testing.T) (c client.Client, stopController func()) {
 	})
 }
 
-// serveWith runs an embedded server, and a controller in this process.
-func serveWith(t *testing.T, controller func(client.Client, temporal.Settings) worker.Worker) (c client.Client, stopController func()) {
+// serveWith runs an embedded server, and a controller in this process, whose
+// client logs to log.
+func serveWith(t *testing.T, log zerolog.Logger, controller func(client.Client, temporal.Settings) worker.Worker) (c client.Client, stopController func()) {
 	t.Helper()
 	useServer(t)
 	settings, err := temporal.LoadSettings()
 	if err != nil {
 		t.Fatal(err)
 	}
-	settings.Address = freeAddress(t)
+	settings.Address = anyPort
 	stateDir, ctx := stateDirOf(t), t.Context()
 	unlock, err := lockServe(ctx, stateDir)
 	if err != nil {
@@ -134,16 +137,17 @@ func serveWith(t *testing.T, controller func(client.Client, temporal.Settings) w
 	}
 	t.Cleanup(unlock)
 	server, err := temporal.Ensure(ctx, temporal.ServerOptions{Settings: settings, StateDir: stateDir,
-		UIAddress: freeAddress(t), Synchronous: "NORMAL", Log: zerolog.Nop()})
+		UIAddress: anyPort, Synchronous: "NORMAL", Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
+	settings = server.Settings
 	t.Cleanup(func() {
 		if err := server.Stop(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
-	session, err := dial(ctx, settings, stateDir, server.UIURL)
+	session, err := dial(ctx, settings, stateDir, server.UIURL, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,15 +166,8 @@ func serveWith(t *testing.T, controller func(client.Client, temporal.Settings) w
 	return session.client, w.Stop
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
+// anyPort is what a server is to take a free port of.
+const anyPort = "127.0.0.1:0"
 
 // wantRun runs the command line and looks at all that it gave.
 func wantRun(t *testing.T, code int, want string, args ...string) string {
@@ -307,7 +304,7 @@ func awaitBeats(t *testing.T) snapshot {
 }
 
 // TestTestbedInUse holds that no campaign is started on a testbed on which
-// another one runs.
+// another one runs, and that such a testbed is not ended by mistake.
 func TestTestbedInUse(t *testing.T) {
 	c, _ := serveStandIn(t)
 	input := workflows.CampaignInput{Name: "first", Lanes: []workflows.Lane{{Name: "lab-1", Inventory: "/x/lab-1.yaml"}}}
@@ -323,6 +320,18 @@ func TestTestbedInUse(t *testing.T) {
 	found.add(err)
 	if len(found.bad) != 1 || !strings.Contains(err.Error(), "in use by campaign first") {
 		t.Errorf("%v", err)
+	}
+	used, unused := &lab.Lab{Dir: "/x/used"}, &lab.Lab{Dir: "/x/unused"}
+	input = workflows.CampaignInput{Name: "on-a-lab", Lanes: []workflows.Lane{{Name: "used", Inventory: used.InventoryPath()}}}
+	if err := s.startCampaign(t.Context(), input); err != nil {
+		t.Fatal(err)
+	}
+	err = s.refuseUsed(t.Context(), used)
+	if err == nil || !strings.Contains(err.Error(), "testbed used is in use by campaign on-a-lab") || !strings.Contains(err.Error(), "--force") {
+		t.Errorf("a testbed in use may end: %v", err)
+	}
+	if err := s.refuseUsed(t.Context(), unused); err != nil {
+		t.Errorf("a testbed that nobody uses may not end: %v", err)
 	}
 	for name, test := range map[string][]string{"first": {"/x/lab-1.yaml"}, "second": {"/x/lab-2.yaml"}, "simulated": nil} {
 		if err := s.checkFree(t.Context(), name, test); err != nil {
@@ -358,10 +367,14 @@ func TestServe(t *testing.T) {
 	useServer(t)
 	stateDir := t.TempDir()
 	t.Setenv(commandLineEnv, "1")
-	address, uiAddress := freeAddress(t), freeAddress(t)
-	if err := startServe(t.Context(), stateDir, []string{ownProgram(t), "serve", "--state-dir", stateDir, "--address", address, "--ui-address", uiAddress}); err != nil {
+	if err := startServe(t.Context(), stateDir, []string{ownProgram(t), "serve", "--state-dir", stateDir, "--address", anyPort, "--ui-address", anyPort}); err != nil {
 		t.Fatal(err)
 	}
+	state, err := runningServe(stateDir)
+	if err != nil || state == nil {
+		t.Fatalf("%+v, %v", state, err)
+	}
+	address, uiAddress := state.Address, strings.TrimPrefix(state.UI, "http://")
 	t.Cleanup(func() {
 		if _, err := stopServe(context.Background(), stateDir, time.Minute); err != nil {
 			t.Error(err)
@@ -400,4 +413,61 @@ func TestServe(t *testing.T) {
 	}
 	t.Setenv("TEMPORAL_ADDRESS", "temporal.example:7233")
 	wantRun(t, exitBadInput, "give one of both", "serve", "--state-dir", stateDir, "--address", address)
+}
+
+// TestRunGoesOn: after the controller was stopped, or everything was killed,
+// the same command goes on with the campaign. Nobody asks how the first
+// controller ended, as in a container without an init: it stays as a zombie.
+func TestRunGoesOn(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, stateDir string, state *serveState){
+		"stopped": func(t *testing.T, stateDir string, _ *serveState) {
+			wantRun(t, 0, "has ended", "stop", "--state-dir", stateDir)
+		},
+		"killed": func(t *testing.T, stateDir string, state *serveState) {
+			settings := temporal.Settings{Address: state.Address, Namespace: state.Namespace}
+			server, err := temporal.Find(t.Context(), settings, stateDir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, pid := range []int{state.PID, server.PID} {
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			useServer(t)
+			t.Setenv(commandLineEnv, "1")
+			stateDir, data := t.TempDir(), t.TempDir()
+			first := exec.Command(ownProgram(t), "serve", "--state-dir", stateDir, "--address", anyPort, "--ui-address", anyPort)
+			if err := first.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { // after the stop below
+				_ = first.Process.Kill()
+				_ = first.Wait()
+			})
+			t.Cleanup(func() { wantRun(t, 0, "", "stop", "--state-dir", stateDir) })
+			if err := awaitServe(t.Context(), stateDir, make(chan error)); err != nil {
+				t.Fatal(err)
+			}
+			file := writeCampaign(t, strings.NewReplacer("NAME", "unit", "REPETITIONS", "1000").Replace(simulatedSpec))
+			command := []string{"run", file, "--data", data, "--state-dir", stateDir, "--detach"}
+			wantRun(t, 0, "campaign unit runs", command...)
+			folder := dataset.CampaignFolder(data, "unit")
+			for _, err := os.Stat(folder); err != nil; _, err = os.Stat(folder) {
+				if t.Context().Err() != nil {
+					t.Fatal("no trial has ended")
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			state, err := runningServe(stateDir)
+			if err != nil || state == nil || state.PID != first.Process.Pid {
+				t.Fatalf("%+v, %v", state, err)
+			}
+			end(t, stateDir, state)
+			wantRun(t, 0, "campaign unit runs already", command...)
+		})
+	}
 }

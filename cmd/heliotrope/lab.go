@@ -2,10 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"strconv"
@@ -31,10 +29,12 @@ func newLab() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lab",
 		Short: "Run the emulated testbed on this machine",
-		Long: `Run the emulated testbed on this machine: two Xen hosts (host-a, host-b) and a
-storage server that also bridges the WAN (store), each a QEMU process of this
-user. No root is needed, and nothing touches this machine's own network.`,
+		Long: `Run the emulated testbed on this machine: two hosts of a hypervisor, Xen or KVM
+(host-a, host-b), and a storage server that also bridges the WAN (store), each a
+QEMU process of this user. No root is needed, and nothing touches this machine's
+own network.`,
 		Example: `  heliotrope lab up
+  heliotrope lab up --name quick --hypervisor kvm
   heliotrope lab ssh host-a -- xl list
   heliotrope lab status --json
   heliotrope lab down`,
@@ -54,15 +54,17 @@ func (c *labCommand) open() (*lab.Lab, error) { return lab.Open(c.baseDir, c.nam
 
 func (c *labCommand) up() *cobra.Command {
 	options := lab.DefaultOptions()
-	recipe := image.DefaultRecipe()
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start the testbed, and wait until it is ready for work",
 		Long: `Start the testbed, and wait until it is ready for work. The first time, the image
-that the nodes boot is made from Debian's packages and cached. A testbed that
-runs already is found. On failure nothing is left running.`,
+that the nodes boot is made from Debian's packages and cached, one for each
+hypervisor. Of a testbed that runs, only nodes that are down are started; one that
+runs but does not answer is waited for, and never ended. On failure, what this
+command started is stopped again. A testbed's hypervisor never changes.`,
 		Example: `  heliotrope lab up
+  heliotrope lab up --name quick --hypervisor kvm
   heliotrope lab up --name second --guest-memory 128
   heliotrope lab up --json | jq -r .inventory`,
 		Args: usageArgs(cobra.NoArgs),
@@ -74,7 +76,7 @@ runs already is found. On failure nothing is left running.`,
 			}
 			log := newLog(cmd.ErrOrStderr())
 			l, err := lab.Up(cmd.Context(), lab.UpRequest{
-				BaseDir: c.baseDir, Options: options, Cache: cache, Recipe: recipe,
+				BaseDir: c.baseDir, Options: options, Cache: cache,
 				Progress: func(text string) { log.Info().Str("testbed", c.name).Msg(text) },
 			})
 			if err != nil {
@@ -84,13 +86,14 @@ runs already is found. On failure nothing is left running.`,
 		},
 	}
 	flags := cmd.Flags()
+	flags.StringVar(&options.Hypervisor, "hypervisor", options.Hypervisor, "of the two hosts: "+strings.Join(lab.Hypervisors(), " or "))
 	flags.IntVar(&options.MemoryMiB, "memory", options.MemoryMiB, "memory of each node, MiB")
 	flags.IntVar(&options.DataMiB, "data-memory", options.DataMiB, "part of each node's memory for the disks under test, MiB")
 	flags.IntVar(&options.GuestMiB, "guest-memory", options.GuestMiB, "default memory of the measured guest, MiB")
 	flags.IntVar(&options.MTU, "mtu", options.MTU, "MTU of the test network, bytes")
 	flags.StringVar((*string)(&options.Accel), "accel", string(options.Accel), "auto (a bounded trial decides), kvm or tcg")
 	flags.IntVar(&options.FirstPort, "first-port", options.FirstPort, "first of three ports on 127.0.0.1 for the nodes' ssh; 0: any free ones")
-	flags.StringVar(&recipe.Mirror, "debian-mirror", recipe.Mirror, "package archive for the image; empty: the default of mmdebstrap")
+	flags.StringVar(&options.Mirror, "debian-mirror", options.Mirror, "package archive for the image; empty: the default of mmdebstrap")
 	flags.BoolVar(&asJSON, "json", false, "print the testbed as JSON")
 	return cmd
 }
@@ -148,7 +151,7 @@ func statusTable(out io.Writer, status lab.Status) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", node.Name, state, node.SSH, node.Address, pid)
 	}
-	fmt.Fprintf(w, "\ntestbed %s (%s), inventory: %s\n", status.Name, status.Accel, status.Inventory)
+	fmt.Fprintf(w, "\ntestbed %s (%s, %s), inventory: %s\n", status.Name, status.Hypervisor, status.Accel, status.Inventory)
 	return w.Flush()
 }
 
@@ -226,39 +229,6 @@ func (c *labCommand) logs() *cobra.Command {
 			defer console.Close() //nolint:errcheck // read only
 			_, err = io.Copy(cmd.OutOrStdout(), console)
 			return err
-		},
-	}
-}
-
-func (c *labCommand) down() *cobra.Command {
-	return &cobra.Command{
-		Use:   "down",
-		Short: "Stop the testbed's nodes; keys and console logs stay",
-		Args:  usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := c.open()
-			if err != nil {
-				return err
-			}
-			return l.Down(cmd.Context())
-		},
-	}
-}
-
-func (c *labCommand) destroy() *cobra.Command {
-	return &cobra.Command{
-		Use:   "destroy",
-		Short: "Stop the testbed and remove its files; the cached image stays",
-		Args:  usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := c.open()
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			return l.Destroy(cmd.Context())
 		},
 	}
 }

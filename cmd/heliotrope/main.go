@@ -101,10 +101,11 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// newLog logs for people on a terminal, and JSON lines otherwise.
+// newLog logs for people on a terminal, and JSON lines otherwise. What the SDK
+// does at each step is left out.
 func newLog(out io.Writer) zerolog.Logger {
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		out = zerolog.ConsoleWriter{Out: out, TimeFormat: "15:04:05"}
 	}
-	return zerolog.New(out).With().Timestamp().Logger()
+	return zerolog.New(out).Level(zerolog.InfoLevel).With().Timestamp().Logger()
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -46,14 +47,16 @@ and that no trial is tried twice: docs/campaigns.md has its figures.`,
 
 // plan is a campaign's plan as JSON.
 type plan struct {
-	Name       string           `json:"name"`
-	SpecSHA256 string           `json:"spec_sha256"` // of the file as it is
-	Testbed    string           `json:"testbed"`
-	Lanes      int              `json:"lanes"`
-	Cells      []planCell       `json:"cells"`
-	Stop       *planStop        `json:"stop,omitempty"` // the campaign may end before the last trial
-	Trials     []campaign.Trial `json:"trials"`         // in the order in which they start
-	Estimate   planEstimate     `json:"estimate"`
+	Name        string           `json:"name"`
+	SpecSHA256  string           `json:"spec_sha256"` // of the file as it is
+	Testbed     string           `json:"testbed"`
+	Lanes       int              `json:"lanes"`
+	Hypervisors []string         `json:"hypervisors"`
+	Cells       []planCell       `json:"cells"`
+	Warnings    []string         `json:"warnings,omitempty"` // of what cannot end well
+	Stop        *planStop        `json:"stop,omitempty"`     // the campaign may end before the last trial
+	Trials      []campaign.Trial `json:"trials"`             // in the order in which they start
+	Estimate    planEstimate     `json:"estimate"`
 }
 
 type planCell struct {
@@ -77,7 +80,8 @@ type planEstimate struct {
 
 func planOf(r *request) plan {
 	p := plan{
-		Name: r.spec.Name, SpecSHA256: r.sha256(), Testbed: r.spec.Testbed, Lanes: r.spec.LaneCount(), Trials: r.trials,
+		Name: r.spec.Name, SpecSHA256: r.sha256(), Testbed: r.spec.Testbed, Lanes: r.spec.LaneCount(), Hypervisors: r.spec.Hypervisors(),
+		Trials: r.trials, Warnings: r.warnings(),
 		Estimate: planEstimate{Seconds: r.estimate.Time.Seconds(), LeastSeconds: r.estimate.Least.Seconds(), Bytes: r.estimate.Bytes},
 	}
 	if r.spec.Stop != nil {
@@ -104,18 +108,19 @@ func printPlan(out io.Writer, r *request) error {
 	if p.Stop != nil {
 		fmt.Fprintf(out, "may end after about %s already: %s\n", roughly(r.estimate.Least), stopOf(*r.spec.Stop))
 	}
+	for _, warning := range p.Warnings {
+		fmt.Fprintln(out, "warning: "+warning)
+	}
 	cells := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(cells, "\nCELL\tHYPERVISOR\tSTORAGE\tWAN\tROUND TRIP\tACCESS\tGUEST MEMORY\tCONTROL\tSENTINEL")
+	fmt.Fprintln(cells, "\nCELL\tHYPERVISOR\tSTORAGE\tWAN\tROUND TRIP\tACCESS\tGUEST MEMORY\tMIGRATION\tCONTROL\tSENTINEL")
 	for _, cell := range p.Cells {
-		storage, memory := cell.Storage, "the inventory's"
-		if cell.DRBDProtocol != "" {
-			storage += " " + cell.DRBDProtocol
-		}
+		storage := strings.TrimSpace(cell.Storage + " " + cell.DRBDProtocol + cell.MirrorCopy) // one of them at most
+		memory := "the inventory's"
 		if cell.GuestMemoryMiB != 0 {
 			memory = fmt.Sprintf("%d MiB", cell.GuestMemoryMiB)
 		}
-		fmt.Fprintf(cells, "%s\t%s\t%s\t%s\t%s ms\t%s\t%s\t%s\t%s\n", cell.ID, cell.Hypervisor, storage, cell.WAN,
-			strconv.FormatFloat(cell.RTTMs, 'f', -1, 64), cell.Access.Name, memory, controlOf(cell.Cell), mark(cell.Sentinel))
+		fmt.Fprintf(cells, "%s\t%s\t%s\t%s\t%s ms\t%s\t%s\t%s\t%s\t%s\n", cell.ID, cell.Hypervisor, storage, cell.WAN,
+			strconv.FormatFloat(cell.RTTMs, 'f', -1, 64), cell.Access.Name, memory, migrationOf(cell.Cell), controlOf(cell.Cell), mark(cell.Sentinel))
 	}
 	if err := cells.Flush(); err != nil {
 		return err
@@ -127,6 +132,25 @@ func printPlan(out io.Writer, r *request) error {
 			mark(trial.Sentinel), trial.CellID)
 	}
 	return trials.Flush()
+}
+
+// migrationOf says how a cell's guest migrates: "precopy", or "postcopy, ≤ 100
+// MiB/s"; "-" when it does not.
+func migrationOf(cell campaign.Cell) string {
+	if !cell.Migrates() {
+		return "-"
+	}
+	text := cell.Mode()
+	if cell.AutoConverge {
+		text += ", auto-converge"
+	}
+	if cell.BandwidthMiBPerS != 0 {
+		text += fmt.Sprintf(", ≤ %d MiB/s", cell.BandwidthMiBPerS)
+	}
+	if cell.MaxDowntimeMs != 0 {
+		text += fmt.Sprintf(", stop ≤ %d ms", cell.MaxDowntimeMs)
+	}
+	return text
 }
 
 // controlOf says which control a cell is: "pause 5s", or "-" for none of them.
@@ -157,6 +181,9 @@ func stopOf(stop campaign.Stop) string {
 func whereOf(p plan) string {
 	switch p.Testbed {
 	case campaign.TestbedEmulated:
+		if len(p.Hypervisors) > 1 {
+			return "the emulated testbeds of " + strings.Join(p.Hypervisors, " and ") + ", one up at a time"
+		}
 		return "the emulated testbed"
 	case campaign.TestbedSimulated:
 		return fmt.Sprintf("%d simulated %s: a model, no measurement", p.Lanes, plural(p.Lanes, "testbed"))

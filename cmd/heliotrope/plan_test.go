@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,8 +97,8 @@ stop: {metric: io_lost_s, relative_ci_percent: 7.5, min: 3, max: 4}
 	}
 	for _, want := range []string{
 		"campaign design: 4 cells, 15 trials, on the emulated testbed", "may end after about 40 min already: io_lost_s within ±7.5 %, 3 to 4 repetitions",
-		"xen-nfs-continental-database-control-pause5s xen nfs continental 30 ms database the inventory's pause 5s -",
-		"xen-iscsi-continental-database xen iscsi continental 30 ms database the inventory's - yes",
+		"xen-nfs-continental-database-control-pause5s xen nfs continental 30 ms database the inventory's - pause 5s -",
+		"xen-iscsi-continental-database xen iscsi continental 30 ms database the inventory's precopy - yes",
 		"1 1 outbound - yes xen-iscsi-continental-database", "15 4 outbound - yes xen-iscsi-continental-database",
 	} {
 		if !slices.Contains(rows, want) {
@@ -123,6 +124,76 @@ stop: {metric: io_lost_s, relative_ci_percent: 7.5, min: 3, max: 4}
 	}
 	if last := got.Cells[len(got.Cells)-1]; len(got.Cells) != 4 || !last.Sentinel || last.Storage != "iscsi" || got.Cells[1].Hold != 5*time.Second {
 		t.Errorf("cells %+v", got.Cells)
+	}
+}
+
+// TestPlanOfHypervisorsInTurn holds that people see which testbeds there are and
+// how the guests migrate.
+func TestPlanOfHypervisorsInTurn(t *testing.T) {
+	file := write(t, `version: 1
+name: turn
+seed: 1
+testbed: emulated
+matrix: {hypervisor: [xen, kvm], storage: [nfs, mirror], wan: [lan], access: [database], max_downtime_ms: [0, 300], migration: [precopy, postcopy]}
+exclude: [{hypervisor: xen, storage: mirror}, {hypervisor: xen, migration: postcopy}, {hypervisor: xen, max_downtime_ms: 300}, {storage: nfs, migration: postcopy}]
+repetitions: 1
+`)
+	code, stdout, stderr := run(t, "plan", file)
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d, %s", code, stderr)
+	}
+	plain := strings.Join(strings.Fields(stdout), " ")
+	for _, want := range []string{
+		"campaign turn: 7 cells, 7 trials, on the emulated testbeds of xen and kvm, one up at a time",
+		"xen-nfs-lan-database xen nfs lan 0 ms database the inventory's precopy - -",
+		"kvm-mirror-lan-database-migrate.postcopy.downtime300 kvm mirror full lan 0 ms database the inventory's postcopy, stop ≤ 300 ms - -",
+	} {
+		if !strings.Contains(plain, want) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+	_, stdout, _ = run(t, "plan", "--json", file)
+	var got plan
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+		t.Fatal(err)
+	}
+	if last := got.Cells[6]; !slices.Equal(got.Hypervisors, []string{"xen", "kvm"}) || last.Mode() != "postcopy" || last.MaxDowntimeMs != 300 || last.MirrorCopy != "full" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestTooSlowIsTold holds that a migration that cannot be over within its limit
+// is told beforehand, with the memory of the file or of the inventory.
+func TestTooSlowIsTold(t *testing.T) {
+	const slow = "version: 1\nname: slow\nseed: 1\nrepetitions: 1\n"
+	const matrix = "matrix: {storage: [nfs], wan: ['rtt=40ms,rate=2mbit'], access: [database]"
+	hosts := write(t, slow+"testbed: hosts\ninventories: [here.yaml]\n"+strings.Replace(matrix, "2mbit", "1mbit", 1)+"}\n")
+	inventory, err := os.ReadFile("../../internal/inventory/testdata/good.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(hosts), "here.yaml"), inventory, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct{ file, want string }{
+		"of the file": {write(t, slow+"testbed: emulated\n"+matrix+", guest_memory_mib: [256]}\n"),
+			"cell xen-nfs-rtt40.rate2mbit-database-256m: the first round alone, 256 MiB of memory at 2 Mbit/s, takes 1074 s, and limits.migration is 10m0s: its trials end as too-slow"},
+		"of the emulated testbed": {write(t, slow+"testbed: emulated\nlimits: {migration: 5m}\n"+matrix+"}\n"), "128 MiB of memory at 2 Mbit/s, takes 537 s"},
+		"of the inventory":        {hosts, "MiB of memory at 1 Mbit/s, takes "},
+		"of nobody":               {write(t, slow+"testbed: simulated\n"+matrix+"}\n"), ""},
+	} {
+		code, stdout, stderr := run(t, "validate", test.file)
+		if code != 0 || !strings.Contains(stdout, "is right") || !strings.Contains(stderr, test.want) || (test.want == "") != (stderr == "") {
+			t.Errorf("%s: validate: exit code %d, %s%s", name, code, stdout, stderr)
+		}
+		if code, stdout, _ := run(t, "plan", test.file); code != 0 || !strings.Contains(stdout, test.want) || (test.want == "") == strings.Contains(stdout, "\nwarning: ") {
+			t.Errorf("%s: plan: exit code %d, %s", name, code, stdout)
+		}
+		for _, command := range []string{"validate", "plan"} {
+			if _, stdout, _ := run(t, command, "--json", test.file); strings.Contains(stdout, `"warnings"`) != (test.want != "") {
+				t.Errorf("%s: %s --json: %s", name, command, stdout)
+			}
+		}
 	}
 }
 
@@ -198,11 +269,12 @@ func TestValidateReadsInventories(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := strings.Replace(string(inventory), "mtu: 1500", "mtu: 1", 1)
+	line := 1 + strings.Count(broken[:strings.Index(broken, "mtu: 1")], "\n")
 	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "here.yaml"), []byte(broken), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	code, _, stderr := run(t, "validate", path)
-	if code != exitBadInput || !strings.Contains(stderr, "here.yaml:48:8: guest.mtu: 1: want 576 to 9216") || !strings.Contains(stderr, "gone.yaml: no such file") {
+	if code != exitBadInput || !strings.Contains(stderr, fmt.Sprintf("here.yaml:%d:8: guest.mtu: 1: want 576 to 9216", line)) || !strings.Contains(stderr, "gone.yaml: no such file") {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 	_, stdout, _ := run(t, "validate", "--json", path)
@@ -210,7 +282,7 @@ func TestValidateReadsInventories(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
 		t.Fatal(err)
 	}
-	if problems := got.Files[0].Problems; len(problems) != 2 || problems[0].Line != 48 || problems[1].Line != 0 || problems[1].File != path {
+	if problems := got.Files[0].Problems; len(problems) != 2 || problems[0].Line != line || problems[1].Line != 0 || problems[1].File != path {
 		t.Errorf("got %+v", problems)
 	}
 }

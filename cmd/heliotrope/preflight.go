@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -86,7 +87,8 @@ func loadLanes(paths []string, found *findings) []laneBed {
 			continue
 		}
 		names[inv.Name] = path
-		for _, host := range inv.Hosts() {
+		for i := range inv.Machines {
+			host := &inv.Machines[i]
 			if other, taken := hosts[host.SSH.Address]; taken && other != path {
 				found.addBad("%s: host %s (%s) is also in %s: each lane needs hosts of its own", path, host.Name, host.SSH.Address, other)
 			}
@@ -102,11 +104,8 @@ func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {
 	if err != nil {
 		return laneBed{}, err
 	}
-	lane := trial.Lane{Name: inv.Name, Kind: inv.Kind, Inventory: absolute, Agentless: inv.Mode == inventory.Agentless}
-	for _, host := range inv.Hosts() {
-		lane.Hosts = append(lane.Hosts, host.Name)
-	}
-	if !lane.Agentless && inv.Guest.MemoryMiB < campaign.MinGuestMemoryMiB {
+	lane := trial.Lane{Name: inv.Name, Kind: inv.Kind, Inventory: absolute, Hypervisor: inv.Hypervisor, Machines: testbed.Machines(inv)}
+	if guest, _ := lane.Machine(trial.Guest); guest.Worker && inv.Guest.MemoryMiB < campaign.MinGuestMemoryMiB {
 		return laneBed{}, fmt.Errorf("%s: guest.memory_mib: %d MiB do not hold the guest's worker: want %d, or mode: agentless",
 			path, inv.Guest.MemoryMiB, campaign.MinGuestMemoryMiB)
 	}
@@ -114,7 +113,7 @@ func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {
 	if err != nil {
 		return laneBed{}, err
 	}
-	if !lane.Agentless && settings.NeedsAPIKey() {
+	if lane.Workers() && settings.NeedsAPIKey() {
 		return laneBed{}, fmt.Errorf("%s: Temporal wants an API key, which no worker on a host is ever given: want mode: agentless", path)
 	}
 	return laneBed{lane: lane, inventory: inv}, nil
@@ -124,7 +123,8 @@ func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {
 func simulatedLanes(count int) []laneBed {
 	beds := make([]laneBed, max(1, count))
 	for i := range beds {
-		beds[i].lane = trial.Lane{Name: fmt.Sprintf("simulated-%d", i+1), Kind: inventory.Simulated}
+		beds[i].lane = trial.Lane{Name: fmt.Sprintf("simulated-%d", i+1), Kind: inventory.Simulated,
+			Machines: []trial.Machine{{Name: trial.Guest, Witness: true}}}
 	}
 	return beds
 }
@@ -160,6 +160,7 @@ func checkFolder(folder string, needBytes int64, found *findings) {
 // factsBed is what the preflight needs of a testbed.
 type factsBed interface {
 	Facts(ctx context.Context) (testbed.Facts, error)
+	Check(ctx context.Context, uses testbed.Uses) error
 	Close() error
 }
 
@@ -197,6 +198,12 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, trials []campaign.
 		return
 	}
 	defer connected.Close() //nolint:errcheck // only asked
+	for _, hypervisor := range hypervisorsOf(trials) {
+		if _, has := bed.lane.For(hypervisor); !has && bed.lane.Kind == inventory.Hardware {
+			found.addBad("testbed %s runs %s, and the campaign has trials on %s: any lane may run any trial; make it one campaign for each hypervisor",
+				name, bed.lane.Hypervisor, hypervisor)
+		}
+	}
 	limited, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
 	facts, err := connected.Facts(limited)
@@ -204,9 +211,32 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, trials []campaign.
 		found.addFailed("testbed %s: %w", name, err)
 		return
 	}
-	if need := largestGuest(trials, facts.GuestMemoryMiB); need > facts.FreeMemoryMiB {
+	if need := largestGuest(ofHypervisor(trials, bed.lane.Hypervisor), facts.GuestMemoryMiB); need > facts.FreeMemoryMiB {
 		found.addBad("testbed %s: a guest of %d MiB does not fit: the smaller of its hosts has %d MiB for guests", name, need, facts.FreeMemoryMiB)
 	}
+	if err := connected.Check(limited, usesOf(bed.lane, trials)); err != nil {
+		found.addFailed("testbed %s: %w", name, err)
+	}
+}
+
+// ofHypervisor are the trials that a testbed with that hypervisor runs.
+func ofHypervisor(trials []campaign.Trial, hypervisor string) []campaign.Trial {
+	return slices.DeleteFunc(slices.Clone(trials), func(t campaign.Trial) bool {
+		return hypervisor != "" && t.Cell.Hypervisor != hypervisor
+	})
+}
+
+// usesOf is what the trials of a lane's hypervisor want of its testbed.
+func usesOf(lane trial.Lane, trials []campaign.Trial) testbed.Uses {
+	var uses testbed.Uses
+	for _, planned := range ofHypervisor(trials, lane.Hypervisor) {
+		cell := planned.Cell
+		if !slices.Contains(uses.Storages, cell.Storage) {
+			uses.Storages = append(uses.Storages, cell.Storage)
+		}
+		uses.MemoryMiB = max(uses.MemoryMiB, cell.GuestMemoryMiB)
+	}
+	return uses
 }
 
 // largestGuest is the most memory that a trial's guest has, in MiB.

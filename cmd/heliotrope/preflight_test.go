@@ -55,7 +55,7 @@ func TestLanes(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := filepath.Join(folder, "broken.yaml")
-	if err := os.WriteFile(broken, []byte("version: 1\nnmae: x\n"), 0o600); err != nil {
+	if err := os.WriteFile(broken, []byte("version: 2\nnmae: x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {
@@ -78,7 +78,12 @@ func TestLanes(t *testing.T) {
 					t.Fatalf("%d lanes, %v", len(beds), err)
 				}
 				lane := beds[1].lane
-				if lane.Name != "two" || lane.Kind != inventory.Hardware || lane.Inventory != two || strings.Join(lane.Hosts, " ") != "host-a host-b store" {
+				var names []string
+				for _, machine := range lane.Machines {
+					names = append(names, machine.Name+machine.Site)
+				}
+				if lane.Name != "two" || lane.Kind != inventory.Hardware || lane.Inventory != two || lane.Hypervisor != "xen" ||
+					strings.Join(names, " ") != "host-aa host-bb store guest" {
 					t.Errorf("lane %+v", lane)
 				}
 				return
@@ -100,6 +105,7 @@ func TestLanes(t *testing.T) {
 type fakeBed struct {
 	facts  testbed.Facts
 	err    error
+	lacks  error // what its machines do not have
 	silent bool
 	closed *int
 }
@@ -111,6 +117,8 @@ func (b fakeBed) Facts(ctx context.Context) (testbed.Facts, error) {
 	}
 	return b.facts, b.err
 }
+
+func (b fakeBed) Check(context.Context, testbed.Uses) error { return b.lacks }
 
 func (b fakeBed) Close() error {
 	*b.closed++
@@ -130,6 +138,7 @@ func TestHosts(t *testing.T) {
 		"the default is too big":   {[]fakeBed{{facts: testbed.Facts{GuestMemoryMiB: 96, FreeMemoryMiB: 95}}}, []int{0}, exitBadInput, []string{"96 MiB does not fit"}},
 		"hosts that do not answer": {[]fakeBed{{err: fmt.Errorf("host-a: %w", remote.ErrUnreachable)}, {err: remote.ErrHostKey}}, []int{0}, exitFailure, []string{"bed0: host-a", "bed1: host key"}},
 		"a host that hangs":        {[]fakeBed{{silent: true}}, []int{0}, exitFailure, []string{"bed0: host-a", "deadline"}},
+		"a host without a program": {[]fakeBed{{facts: good, lacks: errors.New("host-a: there is no drbdadm")}, {facts: good}}, []int{0}, exitFailure, []string{"testbed bed0: host-a: there is no drbdadm"}},
 		"both kinds of problems":   {[]fakeBed{{facts: good}, {err: errors.New("down")}}, []int{300}, exitBadInput, []string{"300 MiB", "bed1: down"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -170,6 +179,40 @@ func TestHosts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHypervisorOfALane: real hosts have one, and only what is to run on it is
+// looked for.
+func TestHypervisorOfALane(t *testing.T) {
+	var found findings
+	asked := map[string]testbed.Uses{}
+	var trials []campaign.Trial
+	for _, cell := range []campaign.Cell{{Hypervisor: "kvm", Storage: "nfs"}, {Hypervisor: "kvm", Storage: "drbd", GuestMemoryMiB: 128},
+		{Hypervisor: "kvm", Storage: "nfs", GuestMemoryMiB: 96}, {Hypervisor: "xen", Storage: "iscsi", GuestMemoryMiB: 256}} {
+		trials = append(trials, campaign.Trial{Cell: cell})
+	}
+	checks := hostCheck{limit: time.Minute, connect: func(inv *inventory.Inventory) (factsBed, error) {
+		return askedBed{fakeBed{facts: testbed.Facts{FreeMemoryMiB: 256}, closed: new(int)}, func(uses testbed.Uses) { asked[inv.Name] = uses }}, nil
+	}}
+	beds := []laneBed{{lane: trial.Lane{Name: "bed", Kind: inventory.Hardware, Hypervisor: "kvm"}, inventory: &inventory.Inventory{Name: "bed"}}}
+	checks.check(t.Context(), beds, trials, &found)
+	if err := found.err(); err == nil || !strings.Contains(err.Error(), "testbed bed runs kvm, and the campaign has trials on xen") {
+		t.Errorf("trials on another hypervisor: %v", err)
+	}
+	if got := asked["bed"]; strings.Join(got.Storages, " ") != "nfs drbd" || got.MemoryMiB != 128 {
+		t.Errorf("looked for %+v", got)
+	}
+}
+
+// askedBed tells what it is asked for.
+type askedBed struct {
+	fakeBed
+	asked func(testbed.Uses)
+}
+
+func (b askedBed) Check(_ context.Context, uses testbed.Uses) error {
+	b.asked(uses)
+	return nil
 }
 
 // TestHostsThatAreNotThere asks real connections, which nobody answers.
@@ -249,18 +292,36 @@ func TestDataFolder(t *testing.T) {
 
 func TestEmulatedSite(t *testing.T) {
 	ownHome(t)
-	r := &request{spec: &campaign.Spec{Testbed: campaign.TestbedEmulated}, trials: []campaign.Trial{{Cell: campaign.Cell{GuestMemoryMiB: 100_000}}}}
+	trials := func(cells ...campaign.Cell) (all []campaign.Trial) {
+		for _, cell := range cells {
+			all = append(all, campaign.Trial{Cell: cell})
+		}
+		return all
+	}
+	r := &request{spec: &campaign.Spec{Testbed: campaign.TestbedEmulated}, trials: trials(campaign.Cell{Hypervisor: "xen", GuestMemoryMiB: 100_000})}
 	var found findings
 	options := &runOptions{testbed: lab.DefaultOptions().Name}
 	site := options.site(context.Background(), r, &found)
-	if !site.down || len(site.paths) != 1 || len(found.bad) != 1 || !strings.Contains(found.err().Error(), "guest memory 100000 MiB") {
+	if len(site.beds) != 0 || len(site.labs) != 1 || len(site.paths) != 1 || len(found.bad) != 1 || !strings.Contains(found.err().Error(), "guest memory 100000 MiB") {
 		t.Errorf("%+v, %v", site, found.err())
 	}
-	found, r.trials = findings{}, []campaign.Trial{{}}
-	if site = options.site(context.Background(), r, &found); !site.down || found.err() != nil {
+	found, r.trials = findings{}, trials(campaign.Cell{Hypervisor: "xen"})
+	if site = options.site(context.Background(), r, &found); len(site.beds) != 0 || len(site.labs) != 1 || found.err() != nil {
 		t.Errorf("%+v, %v", site, found.err())
+	}
+	// One for each hypervisor, which take turns.
+	found, r.trials = findings{}, trials(campaign.Cell{Hypervisor: "kvm"}, campaign.Cell{Hypervisor: "xen"}, campaign.Cell{Hypervisor: "kvm"})
+	site = options.site(context.Background(), r, &found)
+	if len(site.beds) != 0 || len(site.labs) != 2 || len(site.paths) != 2 || found.err() != nil {
+		t.Fatalf("%+v, %v", site, found.err())
+	}
+	for i, want := range []struct{ name, hypervisor string }{{options.testbed, "kvm"}, {options.testbed + "-xen", "xen"}} {
+		if got := site.labs[i].Options; got.Name != want.name || got.Hypervisor != want.hypervisor {
+			t.Errorf("testbed %d is %s of %s, want %+v", i, got.Name, got.Hypervisor, want)
+		}
 	}
 	options.testbed = "../x"
+	r.trials = trials(campaign.Cell{Hypervisor: "xen"})
 	if options.site(context.Background(), r, &found); len(found.bad) != 1 {
 		t.Errorf("a bad name: %v", found.err())
 	}

@@ -20,6 +20,7 @@ import (
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
 	"heliotrope/workflows"
 )
 
@@ -34,11 +35,14 @@ var hosts = hostCheck{limit: hostsLimit, connect: func(inv *inventory.Inventory)
 type reachedBed struct{ *testbed.Testbed }
 
 func (b reachedBed) Facts(ctx context.Context) (testbed.Facts, error) {
-	names := b.HostNames()
-	errs := make([]error, len(names))
+	machines := b.Machines()
+	errs := make([]error, len(machines))
 	var asking sync.WaitGroup
-	for i, name := range names {
-		asking.Go(func() { _, errs[i] = b.Host(name).Run(ctx, remote.Command{Args: []string{"true"}}) })
+	for i, machine := range machines {
+		if !machine.Shell || machine.Name == trial.Guest {
+			continue
+		}
+		asking.Go(func() { _, errs[i] = b.Host(machine.Name).Run(ctx, remote.Command{Args: []string{"true"}}) })
 	}
 	asking.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -48,31 +52,35 @@ func (b reachedBed) Facts(ctx context.Context) (testbed.Facts, error) {
 }
 
 // start makes the campaign run: it attaches to one that runs already, or
-// checks everything and starts it. All that stands in the way is reported at
-// once, before a host is touched.
+// checks everything and starts it. There is one way to either, whatever ran
+// before: the server answers first, and then is asked for the campaign.
 func (o *runOptions) start(ctx context.Context, r *request, progress func(string)) (*session, error) {
 	stateDir, err := o.dir()
 	if err != nil {
 		return nil, err
 	}
 	session, err := ensureController(ctx, stateDir, progress)
-	if err != nil && ctx.Err() != nil {
-		return nil, err
-	}
-	var found findings
-	found.add(err)
-	unlock, err := lockRuns(ctx, stateDir)
-	if err == nil {
-		err = o.startOn(ctx, session, r, &found, progress)
-		unlock()
-	}
 	if err != nil {
-		if session != nil {
-			session.client.Close()
-		}
+		return nil, o.withoutServer(ctx, r, err)
+	}
+	if err := o.startOn(ctx, session, stateDir, r, progress); err != nil {
+		session.client.Close()
 		return nil, err
 	}
 	return session, nil
+}
+
+// withoutServer adds to why no server answers what else stands in the way.
+// Whether the campaign runs is not known, and so nothing is said of its data.
+func (o *runOptions) withoutServer(ctx context.Context, r *request, why error) error {
+	if ctx.Err() != nil {
+		return why
+	}
+	var found findings
+	found.add(why)
+	checkFolder(r.dataDir, r.neededBytes(), &found)
+	hosts.check(ctx, o.site(ctx, r, &found).beds, r.trials, &found)
+	return found.err()
 }
 
 // lockRuns keeps another run from starting a campaign at the same time: both
@@ -88,38 +96,36 @@ func lockRuns(ctx context.Context, stateDir string) (unlock func(), err error) {
 	return func() { _ = lock.Unlock() }, nil
 }
 
-// startOn attaches to the campaign or starts it. s is nil when no server
-// answers, which is among the findings.
-func (o *runOptions) startOn(ctx context.Context, s *session, r *request, found *findings, progress func(string)) error {
-	if s != nil {
-		attached, err := s.attach(ctx, r, progress)
-		if attached {
-			return err
-		}
-		found.add(err)
+// startOn attaches to the campaign or starts it.
+func (o *runOptions) startOn(ctx context.Context, s *session, stateDir string, r *request, progress func(string)) error {
+	unlock, err := lockRuns(ctx, stateDir)
+	if err != nil {
+		return err
 	}
-	return o.startNew(ctx, s, r, found, progress)
+	defer unlock()
+	attached, err := s.attach(ctx, r, progress)
+	if err != nil || attached {
+		return err
+	}
+	return o.startNew(ctx, s, r, progress)
 }
 
-// startNew checks everything and starts the campaign.
-func (o *runOptions) startNew(ctx context.Context, s *session, r *request, found *findings, progress func(string)) error {
-	checkFolder(r.dataDir, r.neededBytes(), found)
+// startNew checks everything and starts the campaign. All that stands in the
+// way is reported at once, before a host is touched.
+func (o *runOptions) startNew(ctx context.Context, s *session, r *request, progress func(string)) error {
+	var found findings
+	checkFolder(r.dataDir, r.neededBytes(), &found)
 	found.add(checkDataset(r))
-	site := o.site(ctx, r, found)
-	if s != nil {
-		found.add(s.checkFree(ctx, r.spec.Name, site.paths))
-	}
-	hosts.check(ctx, site.beds, r.trials, found)
+	site := o.site(ctx, r, &found)
+	found.add(s.checkFree(ctx, r.spec.Name, site.paths))
+	hosts.check(ctx, site.beds, r.trials, &found)
 	if err := found.err(); err != nil {
 		return err
 	}
-	if site.down {
-		progress("start the emulated testbed " + o.testbed)
-		if err := o.startLab(ctx, progress); err != nil {
-			return fmt.Errorf("the emulated testbed %s: %w", o.testbed, err)
+	if len(site.beds) == 0 {
+		if err := site.start(ctx, r, &found, progress); err != nil {
+			return err
 		}
-		site.beds = loadLanes(site.paths, found)
-		hosts.check(ctx, site.beds, r.trials, found)
 		if err := found.err(); err != nil {
 			return err
 		}
@@ -149,7 +155,7 @@ func (s *session) attach(ctx context.Context, r *request, progress func(string))
 		return false, usageError{fmt.Errorf("a campaign %q runs already, from another campaign file: give this one another name, or end that one with `heliotrope cancel %s`", name, name)}
 	}
 	progress(fmt.Sprintf("campaign %s runs already; its data go to %s", name, input.DataDir))
-	return true, reviveLabs(ctx, input.Lanes, progress)
+	return true, nil // its testbed is raised before each of its trials
 }
 
 // checkDataset refuses a folder that holds a dataset of the campaign's name:
@@ -173,26 +179,47 @@ func checkDataset(r *request) error {
 // checkFree refuses testbeds that another campaign uses: trials of both would
 // run into each other.
 func (s *session) checkFree(ctx context.Context, name string, inventories []string) error {
+	uses, err := s.usersOf(ctx, name, inventories)
+	problems := []error{err}
+	for _, use := range uses {
+		problems = append(problems, usageError{fmt.Errorf("%w: wait for its end (`heliotrope watch %s`), or cancel it", use, use.campaign)})
+	}
+	return errors.Join(problems...)
+}
+
+// inUse says that a running campaign uses a testbed.
+type inUse struct{ testbed, campaign string }
+
+func (u inUse) Error() string {
+	return fmt.Sprintf("testbed %s is in use by campaign %s", u.testbed, u.campaign)
+}
+
+// usersOf tells which running campaigns, but for the named one, use testbeds
+// of those inventories.
+func (s *session) usersOf(ctx context.Context, except string, inventories []string) ([]inUse, error) {
+	if len(inventories) == 0 {
+		return nil, nil
+	}
 	campaigns, err := listCampaigns(ctx, s.client)
 	if err != nil {
-		return fmt.Errorf("ask which campaigns run: %w", err)
+		return nil, fmt.Errorf("ask which campaigns run: %w", err)
 	}
-	var problems []error
+	var uses []inUse
 	for _, other := range campaigns {
-		if other.Outcome != outcomeRunning || other.Name == name || len(inventories) == 0 {
+		if other.Outcome != outcomeRunning || other.Name == except {
 			continue
 		}
 		input, err := s.input(ctx, other.Name)
 		if err != nil {
-			return fmt.Errorf("ask which testbeds campaign %s uses: %w", other.Name, err)
+			return nil, fmt.Errorf("ask which testbeds campaign %s uses: %w", other.Name, err)
 		}
 		for _, lane := range input.Lanes {
 			if slices.Contains(inventories, lane.Inventory) {
-				problems = append(problems, usageError{fmt.Errorf("testbed %s is in use by campaign %s: wait for its end (`heliotrope watch %s`), or cancel it", lane.Name, other.Name, other.Name)})
+				uses = append(uses, inUse{lane.Name, other.Name})
 			}
 		}
 	}
-	return errors.Join(problems...)
+	return uses, nil
 }
 
 // listedLimit is how long the server may take to list what it has started.

@@ -11,7 +11,6 @@ import (
 	"heliotrope/deploy/lab"
 	"heliotrope/deploy/lab/image"
 	"heliotrope/internal/campaign"
-	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
 
@@ -19,7 +18,10 @@ import (
 type site struct {
 	beds  []laneBed
 	paths []string // of the inventories, absolute
-	down  bool     // it is the emulated testbed, which is yet to be started
+	// labs are emulated testbeds, one for each hypervisor of the campaign in the
+	// plan's order. This machine has room for one of them at a time: they take
+	// turns, as one lane.
+	labs []*lab.Lab
 }
 
 // site finds the testbeds that the campaign asks for.
@@ -40,54 +42,111 @@ func (o *runOptions) site(ctx context.Context, r *request, found *findings) site
 	return site{beds: loadLanes(paths, found), paths: paths}
 }
 
-// emulatedSite is the emulated testbed, up or not.
+// emulatedSite finds the emulated testbeds, up or not. One that is up alone can
+// be looked at with everything else; otherwise that comes when it was started.
 func (o *runOptions) emulatedSite(ctx context.Context, r *request, found *findings) site {
-	l, up, err := o.openLab(ctx)
-	if err != nil {
-		found.add(err)
-		return site{}
+	var s site
+	up := false
+	for _, hypervisor := range hypervisorsOf(r.trials) {
+		l, err := o.openLab(hypervisor, len(s.labs) == 0)
+		if err != nil {
+			found.add(err)
+			continue
+		}
+		s.labs, s.paths = append(s.labs, l), append(s.paths, l.InventoryPath())
+		if up = l.Status(ctx).Up; up {
+			continue
+		}
+		options := l.Options
+		options.GuestMiB = largestGuest(ofHypervisor(r.trials, hypervisor), options.GuestMiB)
+		if err := options.Check(); err != nil {
+			found.addBad("the emulated testbed %s: %w", options.Name, err)
+		}
 	}
-	paths := []string{l.InventoryPath()}
-	if up {
-		return site{beds: loadLanes(paths, found), paths: paths}
+	if up && len(s.labs) == 1 {
+		s.beds = loadLanes(s.paths, found)
 	}
-	options := l.Options
-	options.GuestMiB = largestGuest(r.trials, options.GuestMiB)
-	if err := options.Check(); err != nil {
-		found.addBad("the emulated testbed %s: %w", o.testbed, err)
-	}
-	return site{paths: paths, down: true}
+	return s
 }
 
-// openLab finds the emulated testbed; one that was never made has the default
-// options.
-func (o *runOptions) openLab(ctx context.Context) (l *lab.Lab, up bool, err error) {
+// hypervisorsOf lists a plan's hypervisors in the order of their first trials.
+func hypervisorsOf(trials []campaign.Trial) []string {
+	var all []string
+	for _, planned := range trials {
+		if !slices.Contains(all, planned.Cell.Hypervisor) {
+			all = append(all, planned.Cell.Hypervisor)
+		}
+	}
+	return all
+}
+
+// openLab finds the emulated testbed of a hypervisor: that of the name which the
+// user gave, if it has this hypervisor or is yet to be made and this is the
+// campaign's first one; otherwise the one of that name and the hypervisor's.
+// One that was never made has the default options.
+func (o *runOptions) openLab(hypervisor string, first bool) (*lab.Lab, error) {
 	baseDir, err := lab.DefaultDir()
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	l, err = lab.Open(baseDir, o.testbed)
+	l, err := lab.Open(baseDir, o.testbed)
+	name := o.testbed
+	if err == nil && l.Options.Hypervisor != hypervisor || errors.Is(err, fs.ErrNotExist) && !first {
+		name = o.testbed + "-" + hypervisor
+		l, err = lab.Open(baseDir, name)
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		options := lab.DefaultOptions()
-		options.Name = o.testbed
-		return &lab.Lab{Dir: filepath.Join(baseDir, o.testbed), Options: options}, false, nil
+		options.Name, options.Hypervisor = name, hypervisor
+		return &lab.Lab{Dir: filepath.Join(baseDir, name), Options: options}, nil
 	case errors.Is(err, lab.ErrBadInput):
-		return nil, false, usageError{err}
-	case err != nil:
-		return nil, false, err
+		return nil, usageError{err}
+	case err == nil && l.Options.Hypervisor != hypervisor:
+		return nil, usageError{fmt.Errorf("the emulated testbed %s runs %s, and the campaign wants %s: choose another --testbed-name", name, l.Options.Hypervisor, hypervisor)}
 	}
-	return l, l.Status(ctx).Up, nil
+	return l, err
 }
 
-// startLab starts the emulated testbed as `lab up` does, with the options that
-// it was made with.
-func (o *runOptions) startLab(ctx context.Context, progress func(string)) error {
-	l, _, err := o.openLab(ctx)
-	if err != nil {
-		return err
+// start has the emulated testbeds up one after the other, looks at the hosts of
+// each, and leaves the first one up.
+func (s *site) start(ctx context.Context, r *request, found *findings, progress func(string)) error {
+	var all []laneBed
+	for i := len(s.labs) - 1; i >= 0; i-- {
+		if err := labTurn(ctx, s.labs[i], s.labs, progress); err != nil {
+			return err
+		}
+		beds := loadLanes(s.paths[i:i+1], found)
+		hosts.check(ctx, beds, r.trials, found)
+		all = append(beds, all...)
 	}
-	return labUp(ctx, l, progress)
+	if len(all) == 0 {
+		return nil // why is among the findings
+	}
+	for _, other := range all[1:] {
+		all[0].lane.Others = append(all[0].lane.Others, other.lane)
+	}
+	s.beds = all[:1]
+	return nil
+}
+
+// labTurn starts an emulated testbed as `lab up` does, with the options that it
+// was made with, after those that take turns with it were ended.
+func labTurn(ctx context.Context, l *lab.Lab, all []*lab.Lab, progress func(string)) error {
+	for _, other := range all {
+		if other.Dir == l.Dir || !slices.ContainsFunc(other.Status(ctx).Nodes, func(node lab.NodeStatus) bool { return node.Running }) {
+			continue
+		}
+		progress("end the emulated testbed " + other.Options.Name + ": it takes turns with " + l.Options.Name)
+		if err := other.Down(ctx); err != nil {
+			return fmt.Errorf("the emulated testbed %s: %w", other.Options.Name, err)
+		}
+	}
+	progress("start the emulated testbed " + l.Options.Name)
+	if err := labUp(ctx, l, progress); err != nil {
+		return fmt.Errorf("the emulated testbed %s: %w", l.Options.Name, err)
+	}
+	return nil
 }
 
 func labUp(ctx context.Context, l *lab.Lab, progress func(string)) error {
@@ -95,31 +154,38 @@ func labUp(ctx context.Context, l *lab.Lab, progress func(string)) error {
 	if err != nil {
 		return err
 	}
-	_, err = lab.Up(ctx, lab.UpRequest{BaseDir: filepath.Dir(l.Dir), Options: l.Options, Cache: cache,
-		Recipe: image.DefaultRecipe(), Progress: progress})
+	_, err = lab.Up(ctx, lab.UpRequest{BaseDir: filepath.Dir(l.Dir), Options: l.Options, Cache: cache, Progress: progress})
 	return err
 }
 
-// reviveLabs starts the emulated testbeds of a running campaign of which no
-// node runs: this machine was started anew. Nodes that run are left alone.
-func reviveLabs(ctx context.Context, lanes []trial.Lane, progress func(string)) error {
-	for _, lane := range lanes {
-		if lane.Kind != inventory.Emulated {
-			continue
-		}
-		dir := filepath.Dir(lane.Inventory)
-		l, err := lab.Open(filepath.Dir(dir), filepath.Base(dir))
+// raiseLab has a lane's emulated testbed up before a trial.
+func raiseLab(ctx context.Context, lane trial.Lane, progress func(string)) error {
+	var all []*lab.Lab
+	for _, one := range append([]trial.Lane{lane}, lane.Others...) {
+		l, err := labOf(one)
 		if err != nil {
-			return fmt.Errorf("the testbed of lane %s: %w", lane.Name, err)
+			return err
 		}
-		runs := func(node lab.NodeStatus) bool { return node.Running }
-		if slices.ContainsFunc(l.Status(ctx).Nodes, runs) {
-			continue
-		}
-		progress("testbed " + lane.Name + " does not run: start it again")
-		if err := labUp(ctx, l, progress); err != nil {
-			return fmt.Errorf("the testbed of lane %s: %w", lane.Name, err)
-		}
+		all = append(all, l)
 	}
-	return nil
+	return labTurn(ctx, all[0], all, progress)
+}
+
+// labOf is the emulated testbed of a campaign's lane.
+func labOf(lane trial.Lane) (*lab.Lab, error) {
+	dir := filepath.Dir(lane.Inventory)
+	return lab.Open(filepath.Dir(dir), filepath.Base(dir))
+}
+
+// reviveLab starts the nodes of a lane's emulated testbed that died.
+func reviveLab(ctx context.Context, lane trial.Lane, progress func(string)) error {
+	l, err := labOf(lane)
+	if err != nil {
+		return err
+	}
+	cache, err := image.DefaultCache()
+	if err != nil {
+		return err
+	}
+	return l.Revive(ctx, cache, progress)
 }

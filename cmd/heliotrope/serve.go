@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/procs"
+	"heliotrope/internal/trial"
 	"heliotrope/workers"
 	"heliotrope/workflows"
 )
@@ -41,7 +43,7 @@ started; campaigns that run wait and go on with the next serve.`,
 	}
 	shared.flags(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&options.address, "address", "", "host:port of the embedded server; default: as the last time, "+temporal.DefaultAddress+" at first")
+	flags.StringVar(&options.address, "address", "", "host:port of the embedded server, port 0 for any that is free; default: as the last time, "+temporal.DefaultAddress+" at first")
 	flags.StringVar(&options.uiAddress, "ui-address", "", "host:port of its Web UI; default: as the last time, "+temporal.DefaultUIAddress+" at first; a busy one is replaced")
 	return cmd
 }
@@ -102,7 +104,7 @@ func serve(ctx context.Context, options serveOptions, log zerolog.Logger) (err e
 // control runs the controller until ctx ends, and the server for as long.
 func control(ctx context.Context, stateDir string, server *ownedServer, log zerolog.Logger) error {
 	settings, ui := server.now.Settings, server.now.UIURL
-	session, err := dial(ctx, settings, stateDir, ui)
+	session, err := dial(ctx, settings, stateDir, ui, log)
 	if err != nil {
 		return err
 	}
@@ -112,7 +114,11 @@ func control(ctx context.Context, stateDir string, server *ownedServer, log zero
 	}
 	controller := workers.Controller(session.client, workers.ControllerOptions{Log: log, Version: version,
 		WorkerBinary: workerBinary(), TemporalAddress: settings.Address, Namespace: settings.Namespace,
-		TLS: settings.ClientOptions().ConnectionOptions.TLS})
+		TLS:       settings.ClientOptions().ConnectionOptions.TLS,
+		RaiseLane: raiseLab,
+		Revive: func(ctx context.Context, lane trial.Lane) error {
+			return reviveLab(ctx, lane, func(text string) { log.Warn().Str("lane", lane.Name).Msg(text) })
+		}})
 	if err := controller.Start(); err != nil {
 		return fmt.Errorf("start the controller: %w", err)
 	}
@@ -128,11 +134,11 @@ func control(ctx context.Context, stateDir string, server *ownedServer, log zero
 
 // announce tells other commands that this serve is ready.
 func announce(stateDir string, settings temporal.Settings, ui string) error {
-	ticks, err := startTicks(os.Getpid())
+	own, err := procs.Look(os.Getpid())
 	if err != nil {
 		return err
 	}
-	state := serveState{PID: os.Getpid(), StartTicks: ticks, Version: version, Address: settings.Address, Embedded: !settings.Configured(),
+	state := serveState{PID: own.PID, StartTicks: own.StartTicks, Version: version, Address: settings.Address, Embedded: !settings.Configured(),
 		Namespace: settings.Namespace, UI: ui, Started: time.Now().UTC()}
 	if err := state.write(stateDir); err != nil {
 		return fmt.Errorf("tell that the controller is ready: %w", err)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rs/zerolog"
 	enumspb "go.temporal.io/api/enums/v1"
 
 	"heliotrope/deploy/temporal"
@@ -21,26 +22,23 @@ import (
 // ready: usually some seconds.
 const serveReadyLimit = 2 * time.Minute
 
-// ensureController connects to the server, and starts a serve in the
-// background when no controller works for it.
+// ensureController connects to the server once that answers, and starts a serve
+// in the background when no controller works for it.
 func ensureController(ctx context.Context, stateDir string, progress func(string)) (*session, error) {
 	held, err := serveLockHeld(stateDir)
 	if err != nil {
 		return nil, err
 	}
-	if !held {
+	if held {
+		err = awaitServe(ctx, stateDir, nil)
+	}
+	if !held || errors.Is(err, errServeEnded) { // the one that had the lock was just ending
 		if found := foreignController(ctx); found != nil {
 			return found, nil
 		}
-		program, err := os.Executable()
-		if err != nil {
-			return nil, fmt.Errorf("find this program: %w", err)
-		}
-		progress("start the controller in the background; its log: " + serveLog(stateDir))
-		if err := startServe(ctx, stateDir, []string{program, "serve", "--state-dir", stateDir}); err != nil {
-			return nil, err
-		}
-	} else if err := awaitServe(ctx, stateDir, nil); err != nil {
+		err = startController(ctx, stateDir, progress)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if state, err := runningServe(stateDir); err == nil && state != nil && state.Version != version {
@@ -50,7 +48,17 @@ func ensureController(ctx context.Context, stateDir string, progress func(string
 	if err != nil {
 		return nil, err
 	}
-	return dial(ctx, settings, stateDir, ui)
+	return dial(ctx, settings, stateDir, ui, zerolog.Nop())
+}
+
+// startController starts this program as a serve in the background.
+func startController(ctx context.Context, stateDir string, progress func(string)) error {
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	progress("start the controller in the background; its log: " + serveLog(stateDir))
+	return startServe(ctx, stateDir, []string{program, "serve", "--state-dir", stateDir})
 }
 
 // pollFresh is how old a worker's last question for work may be: it asks again
@@ -64,7 +72,7 @@ func foreignController(ctx context.Context) *session {
 	if err != nil || !settings.Configured() {
 		return nil
 	}
-	found, err := dial(ctx, settings, "", "")
+	found, err := dial(ctx, settings, "", "", zerolog.Nop())
 	if err != nil {
 		return nil // starting our own says what is wrong
 	}
@@ -123,8 +131,9 @@ func startServe(ctx context.Context, stateDir string, program []string) error {
 // errServeEnded says that a serve ended before it was ready.
 var errServeEnded = errors.New("the controller ended before it was ready")
 
-// awaitServe waits until the serve of a state folder is ready. One that ends
-// before is an error: ended tells, where it is not nil.
+// awaitServe waits until the serve of a state folder is ready. It returns
+// errServeEnded when that ends before: ended tells of one that we started, and
+// the lock of another.
 func awaitServe(ctx context.Context, stateDir string, ended <-chan error) error {
 	limited, cancel := context.WithTimeout(ctx, serveReadyLimit)
 	defer cancel()
@@ -137,6 +146,15 @@ func awaitServe(ctx context.Context, stateDir string, ended <-chan error) error 
 		}
 		if state != nil {
 			return nil
+		}
+		if ended == nil {
+			held, err := serveLockHeld(stateDir)
+			if err != nil {
+				return err
+			}
+			if !held {
+				return errServeEnded
+			}
 		}
 		select {
 		case err := <-ended:

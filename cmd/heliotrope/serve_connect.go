@@ -48,7 +48,7 @@ func (c *campaignCommand) open(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dial(ctx, settings, stateDir, ui)
+	return dial(ctx, settings, stateDir, ui, zerolog.Nop())
 }
 
 // settingsOf is where the server is: the one that the environment names, or
@@ -67,8 +67,9 @@ func settingsOf(stateDir string) (settings temporal.Settings, ui string, err err
 	return settings, ui, nil
 }
 
-// dial connects to a server that is running.
-func dial(ctx context.Context, settings temporal.Settings, stateDir, ui string) (*session, error) {
+// dial connects to a server that is running. What the SDK has to say of the
+// connection, and of a worker that uses it, goes to log.
+func dial(ctx context.Context, settings temporal.Settings, stateDir, ui string, log zerolog.Logger) (*session, error) {
 	if !settings.Configured() {
 		_, err := temporal.Find(ctx, settings, stateDir)
 		if errors.Is(err, temporal.ErrNotRunning) {
@@ -78,7 +79,7 @@ func dial(ctx context.Context, settings temporal.Settings, stateDir, ui string) 
 			return nil, err
 		}
 	}
-	connected, err := temporal.Dial(ctx, settings, zerolog.Nop(), agent.PatientHeartbeats())
+	connected, err := temporal.Dial(ctx, settings, log, agent.PatientHeartbeats())
 	if err != nil {
 		return nil, err
 	}

@@ -33,8 +33,8 @@ func ownServer(ctx context.Context, options temporal.ServerOptions) (*ownedServe
 	if err != nil {
 		return nil, err
 	}
-	// Wherever its UI is now, it stays there.
-	options.UIAddress = strings.TrimPrefix(server.UIURL, "http://")
+	// Wherever it and its UI are now, they stay there.
+	options.Settings, options.UIAddress = server.Settings, strings.TrimPrefix(server.UIURL, "http://")
 	return &ownedServer{now: server, options: options}, nil
 }
 

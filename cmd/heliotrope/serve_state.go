@@ -8,17 +8,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
+
+	"heliotrope/internal/procs"
 )
 
 // serveState is what a `heliotrope serve` tells about itself, in serve.json in
 // its state folder. The file stays when the serve ends, so that the next one
 // listens where that did: it runs only while the lock beside the file is held.
 type serveState struct {
+	// PID is the process that is ready; 0 when the one that has the lock is not
+	// yet: the rest is of the serve before it.
 	PID int `json:"pid"`
 	// StartTicks is when the process started, in clock ticks since the
 	// machine's boot (field 22 of /proc/PID/stat): a process ID is used again,
@@ -53,16 +56,33 @@ func lockServe(ctx context.Context, stateDir string) (unlock func(), err error) 
 	defer cancel()
 	locked, err := lock.TryLockContext(limited, 50*time.Millisecond)
 	if locked {
+		if err := notReady(stateDir); err != nil {
+			return nil, errors.Join(err, lock.Unlock())
+		}
 		return func() { _ = lock.Unlock() }, nil
 	}
 	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		holder := ""
-		if state := lastServe(stateDir); state != nil {
+		if state := lastServe(stateDir); state != nil && state.PID != 0 {
 			holder = fmt.Sprintf(" (process %d, UI %s)", state.PID, state.UI)
 		}
 		return nil, fmt.Errorf("%w with the state folder %s%s; `heliotrope stop` ends it", errServing, stateDir, holder)
 	}
 	return nil, fmt.Errorf("lock %s: %w", filepath.Join(stateDir, serveLockFile), err)
+}
+
+// notReady takes back what the serve before has told, but for where it was:
+// whoever waits for the new one waits until that is ready.
+func notReady(stateDir string) error {
+	last := lastServe(stateDir)
+	if last == nil {
+		return nil
+	}
+	last.PID, last.StartTicks = 0, 0
+	if err := last.write(stateDir); err != nil {
+		return fmt.Errorf("tell that the controller is not ready yet: %w", err)
+	}
+	return nil
 }
 
 // runningServe finds the serve of a state folder; nil when none runs or it is
@@ -73,12 +93,8 @@ func runningServe(stateDir string) (*serveState, error) {
 		return nil, err
 	}
 	state := lastServe(stateDir)
-	if state == nil {
-		return nil, nil
-	}
-	// The file of a serve before this one.
-	if ticks, err := startTicks(state.PID); err != nil || ticks != state.StartTicks {
-		return nil, nil //nolint:nilerr // no such process is the answer
+	if state == nil || state.PID == 0 || !state.process().Same() {
+		return nil, nil // it has not told yet
 	}
 	return state, nil
 }
@@ -100,6 +116,11 @@ func serveLockHeld(stateDir string) (bool, error) {
 	return true, lock.Close()
 }
 
+// process is the serve's, running or not.
+func (s serveState) process() procs.Process {
+	return procs.Process{PID: s.PID, StartTicks: s.StartTicks}
+}
+
 // lastServe is what the last serve that was ready has told, running or not;
 // nil when there was none, or a crash of the machine has emptied the file.
 func lastServe(stateDir string) *serveState {
@@ -117,25 +138,5 @@ func (s serveState) write(stateDir string) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(stateDir, serveStateFile)
-	if err := os.WriteFile(path+".new", append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
-}
-
-// startTicks is when a process started, in clock ticks since boot; see proc(5).
-func startTicks(pid int) (uint64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// The second field, the program's name, may hold anything, in brackets.
-	_, rest, found := strings.Cut(string(text[max(0, strings.LastIndexByte(string(text), ')')):]), ") ")
-	fields := strings.Fields(rest)
-	const startTime = 22 - 3 // the rest begins with the third field
-	if !found || len(fields) <= startTime {
-		return 0, fmt.Errorf("/proc/%d/stat: not understood", pid)
-	}
-	return strconv.ParseUint(fields[startTime], 10, 64)
+	return renameio.WriteFile(filepath.Join(stateDir, serveStateFile), append(text, '\n'), 0o600)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -12,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/procs"
 )
 
 // standInEnv makes this test's own program a stand-in for `heliotrope serve`
@@ -131,10 +135,11 @@ func TestServeThatDoesNotStart(t *testing.T) {
 // nobody, least of all stop.
 func TestServeLeftBehind(t *testing.T) {
 	stateDir := t.TempDir()
-	own, err := startTicks(os.Getpid())
-	if err != nil || own == 0 {
-		t.Fatalf("%d, %v", own, err)
+	looked, err := procs.Look(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
 	}
+	own := looked.StartTicks
 	// Its process ID is now ours.
 	for name, ticks := range map[string]uint64{"another process": own - 1, "the same process, without the lock": own} {
 		if err := (serveState{PID: os.Getpid(), StartTicks: ticks}).write(stateDir); err != nil {
@@ -166,6 +171,64 @@ func TestServeLeftBehind(t *testing.T) {
 	}
 	if _, err := stopServe(context.Background(), stateDir, time.Minute); err == nil {
 		t.Error("a serve that is just starting was not told from none")
+	}
+}
+
+// TestServeThatIsAZombie holds that a serve that was killed, and that its
+// parent has not asked for, is not taken for the one that is just starting.
+func TestServeThatIsAZombie(t *testing.T) {
+	stateDir := t.TempDir()
+	child := exec.Command("sleep", "1000")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = child.Wait() })
+	killed, err := procs.Look(child.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	// Waits for its end, and leaves it as it is.
+	if err := unix.Waitid(unix.P_PID, killed.PID, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := lockServe(t.Context(), stateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	if err := (serveState{PID: killed.PID, StartTicks: killed.StartTicks}).write(stateDir); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := runningServe(stateDir); state != nil || err != nil {
+		t.Errorf("%+v, %v", state, err)
+	}
+}
+
+// TestServeThatStartsIsNotReady holds that what the serve before it has told is
+// not taken for its own word, whatever has become of that one.
+func TestServeThatStartsIsNotReady(t *testing.T) {
+	stateDir := t.TempDir()
+	own, err := procs.Look(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := serveState{PID: own.PID, StartTicks: own.StartTicks, Address: "127.0.0.1:1", UI: "http://127.0.0.1:2", Embedded: true}
+	if err := before.write(stateDir); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := lockServe(t.Context(), stateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	if state, err := runningServe(stateDir); state != nil || err != nil {
+		t.Errorf("ready before it was: %+v, %v", state, err)
+	}
+	if last := lastServe(stateDir); last == nil || last.Address != before.Address || last.UI != before.UI || !last.Embedded {
+		t.Errorf("where the last one was is forgotten: %+v", last)
 	}
 }
 

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -48,10 +50,13 @@ phases: {warm_up: 1s, before: 3s, after: 3s}
 
 // serveSimulated runs the real workflows and activities, with this process as
 // the controller.
-func serveSimulated(t *testing.T) client.Client {
+func serveSimulated(t *testing.T) client.Client { return serveLogging(t, zerolog.Nop()) }
+
+// serveLogging is the same with a log.
+func serveLogging(t *testing.T, log zerolog.Logger) client.Client {
 	t.Helper()
-	c, _ := serveWith(t, func(c client.Client, settings temporal.Settings) worker.Worker {
-		return workers.Controller(c, workers.ControllerOptions{Log: zerolog.Nop(), Version: "test",
+	c, _ := serveWith(t, log, func(c client.Client, settings temporal.Settings) worker.Worker {
+		return workers.Controller(c, workers.ControllerOptions{Log: log, Version: "test",
 			TemporalAddress: settings.Address, Namespace: settings.Namespace})
 	})
 	return c
@@ -204,7 +209,8 @@ func TestSimulatedCampaign(t *testing.T) {
 
 // TestSimulatedFaults: every fault ends as the verdict that it must.
 func TestSimulatedFaults(t *testing.T) {
-	c := serveSimulated(t)
+	var log syncBuffer
+	c := serveLogging(t, zerolog.New(&log).Level(zerolog.InfoLevel))
 	for _, test := range []struct {
 		name    string
 		fault   string
@@ -238,4 +244,38 @@ func TestSimulatedFaults(t *testing.T) {
 			}
 		})
 	}
+	// The first attempt of each of flaky's trials has failed to provision.
+	failed := map[string]bool{}
+	for line := range strings.Lines(log.String()) {
+		var told struct{ Message, Campaign, Trial, Lane, Error, ActivityType string }
+		if err := json.Unmarshal([]byte(line), &told); err != nil {
+			t.Errorf("no JSON: %s", line)
+		}
+		if told.Message == "the activity failed" && told.Campaign == "flaky" && told.ActivityType == "Provision" && told.Lane != "" && told.Error != "" {
+			failed[told.Trial] = true
+		}
+	}
+	for sequence := range 6 {
+		if key := fmt.Sprintf("%05d.1", sequence+1); !failed[key] {
+			t.Errorf("the log does not tell that attempt %s failed", key)
+		}
+	}
+}
+
+// syncBuffer is a buffer that many write to.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *syncBuffer) Write(text []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(text)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }

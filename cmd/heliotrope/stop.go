@@ -71,17 +71,17 @@ func stopServe(ctx context.Context, stateDir string, limit time.Duration) (pid i
 		}
 		return 0, err
 	}
-	process, err := os.FindProcess(state.PID)
+	controller, err := os.FindProcess(state.PID)
 	if err != nil {
 		return 0, fmt.Errorf("find the controller, process %d: %w", state.PID, err)
 	}
-	defer process.Release() //nolint:errcheck // nothing to lose
+	defer controller.Release() //nolint:errcheck // nothing to lose
 	// The process is held by now: if it is still the one that wrote the file,
 	// the signal cannot reach another one.
-	if ticks, err := startTicks(state.PID); err != nil || ticks != state.StartTicks {
-		return 0, nil //nolint:nilerr // it has just ended
+	if !state.process().Same() {
+		return 0, nil // it has just ended
 	}
-	if err := process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := controller.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return 0, fmt.Errorf("end the controller, process %d: %w", state.PID, err)
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"heliotrope/deploy/lab"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/strict"
 )
@@ -56,6 +57,7 @@ type validation struct {
 	Sentinel string           `json:"sentinel,omitempty"` // its cell's ID
 	Every    int              `json:"every,omitempty"`    // after how many trials the sentinel is run
 	Stop     string           `json:"stop,omitempty"`     // the stop rule, in words
+	Warnings []string         `json:"warnings,omitempty"` // of a file that is right: what it asks for cannot end well
 	Problems []strict.Problem `json:"problems"`           // a line of 0 is a problem with no place in the file
 }
 
@@ -71,6 +73,9 @@ func validate(cmd *cobra.Command, files []string, asJSON bool) error {
 		}
 		if err == nil && !asJSON {
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: campaign %s is right: %s\n", file, results[i].Name, results[i])
+			for _, warning := range results[i].Warnings {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s: warning: %s\n", file, warning)
+			}
 		}
 	}
 	if asJSON {
@@ -103,7 +108,7 @@ func validateFile(file string) (validation, error) {
 
 // summarise notes what a campaign would be.
 func (v *validation) summarise(r *request) {
-	v.Name, v.Trials = r.spec.Name, len(r.trials)
+	v.Name, v.Trials, v.Warnings = r.spec.Name, len(r.trials), r.warnings()
 	for _, cell := range r.spec.Cells() {
 		v.Cells++
 		if cell.Control != "" {
@@ -136,6 +141,12 @@ func (v validation) String() string {
 // checkInventories reads the inventories that a campaign names.
 func checkInventories(r *request) error {
 	var found findings
+	loadLanes(r.inventories(), &found)
+	return found.err()
+}
+
+// inventories are the paths of the inventories that a campaign names.
+func (r *request) inventories() []string {
 	paths := make([]string, len(r.spec.Inventories))
 	for i, path := range r.spec.Inventories {
 		paths[i] = path
@@ -143,8 +154,32 @@ func checkInventories(r *request) error {
 			paths[i] = filepath.Join(r.folder, path)
 		}
 	}
-	loadLanes(paths, &found)
-	return found.err()
+	return paths
+}
+
+// warnings are what a campaign asks for and cannot end well.
+func (r *request) warnings() []string {
+	var warnings []string
+	for _, slow := range r.spec.TooSlow(r.guestMemoryMiB()) {
+		warnings = append(warnings, slow.String())
+	}
+	return warnings
+}
+
+// guestMemoryMiB is the memory of guests of which the campaign file says none, as
+// far as it is known without asking a host: of several inventories the least;
+// 0 when it is not known.
+func (r *request) guestMemoryMiB() int {
+	if r.spec.Testbed == campaign.TestbedEmulated {
+		return lab.DefaultOptions().GuestMiB
+	}
+	least := 0
+	for _, bed := range loadLanes(r.inventories(), new(findings)) {
+		if memory := bed.inventory.Guest.MemoryMiB; least == 0 || memory < least {
+			least = memory
+		}
+	}
+	return least
 }
 
 // problemsOf lists what an error says. What is not about a line of a file is

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -24,7 +25,8 @@ func (c *labCommand) wan() *cobra.Command {
 		Short: "Show how the WAN is shaped, or shape it",
 		Long: `Show how the WAN between the sites is shaped, or shape it: with the name of a
 profile (` + strings.Join(names, ", ") + `) or with numbers.
-The host itself removes the shaping when the lease ends; lan shapes nothing.`,
+The host itself removes the shaping when the lease ends; lan shapes nothing. While
+a campaign holds the path, it is left as it is.`,
 		Example: `  heliotrope lab wan
   heliotrope lab wan transatlantic
   heliotrope lab wan rtt=60ms,jitter=2ms,loss=0.1%,rate=50mbit --lease 10m
@@ -56,12 +58,12 @@ The host itself removes the shaping when the lease ends; lan shapes nothing.`,
 			switch {
 			case len(args) == 0:
 			case profile.IsShaping():
-				err = shaper.Shape(cmd.Context(), profile, lease)
+				err = shaper.Shape(cmd.Context(), byHand, profile, lease)
 			default:
-				err = shaper.Clear(cmd.Context())
+				err = shaper.Clear(cmd.Context(), byHand)
 			}
 			if err != nil {
-				return err
+				return sayWhoHolds(err, time.Now())
 			}
 			state, err := shaper.State(cmd.Context())
 			if err != nil {
@@ -74,11 +76,27 @@ The host itself removes the shaping when the lease ends; lan shapes nothing.`,
 	return cmd
 }
 
-func printWAN(out io.Writer, state wan.State) error {
-	if state.ToA == nil && state.ToB == nil {
-		_, err := fmt.Fprintln(out, "the WAN is not shaped")
+// byHand is the owner of what this command shapes.
+const byHand = "heliotrope lab wan"
+
+// sayWhoHolds says of a path that a campaign holds until when, and what to do.
+func sayWhoHolds(err error, now time.Time) error {
+	var held *wan.HeldError
+	if !errors.As(err, &held) {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "the WAN is shaped as %s, for %s more\n", state.Profile, state.LeaseLeft.Round(time.Second))
+	return fmt.Errorf("the path is held by %s, as %s, until %s and longer while that runs: another shaping would spoil what it measures; "+
+		"let it end, or end it (heliotrope cancel)", held.Owner, held.Profile, now.Add(held.Left).Format(time.TimeOnly))
+}
+
+func printWAN(out io.Writer, state wan.State) error {
+	shaped := "not shaped"
+	if state.ToA != nil || state.ToB != nil {
+		shaped = "shaped as " + state.Profile
+	}
+	if state.LeaseHeld {
+		shaped += fmt.Sprintf(", held by %s for %s more", state.Owner, state.LeaseLeft.Round(time.Second))
+	}
+	_, err := fmt.Fprintln(out, "the WAN is "+shaped)
 	return err
 }

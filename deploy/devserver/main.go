@@ -3,8 +3,9 @@
 // SQLite file as its memory.
 //
 // It promises that
-//   - every port it listens on is on the loopback interface, is chosen or
-//     checked before anything starts, and a busy one is named;
+//   - every port it listens on is on the loopback interface and taken before
+//     anything starts; a busy one that was asked for is named, but for the Web
+//     UI's, which is replaced;
 //   - a database is served by one process at a time (a lock beside the file),
 //     and only by the Temporal version that made it;
 //   - the namespace is there, with its retention, before it says it is ready;
@@ -13,8 +14,8 @@
 //     client was told (with --synchronous FULL, a power failure neither).
 //
 // When it is ready to serve, it prints one line of JSON on standard output,
-// {"ready":true,"address":"HOST:PORT","ui":"HOST:PORT"}, and nothing after it:
-// what it logs goes to standard error. Exit codes: 0 stopped, 1 failure, 2 bad
+// {"ready":true,"address":"HOST:PORT","ui":"HOST:PORT"}, with the ports that it
+// has, and nothing after it: what it logs goes to standard error. Exit codes: 0 stopped, 1 failure, 2 bad
 // input (nothing was started).
 //
 // Dangerous: there is no authentication. Whoever can reach the address can read
@@ -54,8 +55,8 @@ const (
 
 // options are the command line.
 type options struct {
-	address     string // host:port of the frontend
-	uiAddress   string // host:port of the Web UI
+	address     string // host:port of the frontend; port 0 for any
+	uiAddress   string // host:port of the Web UI; port 0 for any
 	database    string // path of the SQLite file
 	namespace   string
 	retention   time.Duration // of closed workflows
@@ -80,8 +81,8 @@ func main() {
 func run(args []string) error {
 	var o options
 	flags := flag.NewFlagSet("heliotrope-server", flag.ContinueOnError)
-	flags.StringVar(&o.address, "address", "127.0.0.1:7233", "`host:port` for clients and workers, on the loopback interface")
-	flags.StringVar(&o.uiAddress, "ui-address", "127.0.0.1:8233", "`host:port` for the Web UI, on the loopback interface")
+	flags.StringVar(&o.address, "address", "127.0.0.1:7233", "`host:port` for clients and workers, on the loopback interface; port 0 is any that is free")
+	flags.StringVar(&o.uiAddress, "ui-address", "127.0.0.1:8233", "`host:port` for the Web UI, on the loopback interface; a busy port is replaced, and 0 is any that is free")
 	flags.StringVar(&o.database, "database", "", "`path` of the SQLite file; it is made when absent")
 	flags.StringVar(&o.namespace, "namespace", "heliotrope", "`name` of the namespace that is made when absent")
 	flags.DurationVar(&o.retention, "retention", 90*24*time.Hour, "how long closed workflows are kept, in a namespace that is made")

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
 )
 
 // check reports every problem of the command line at once.
@@ -20,7 +22,7 @@ func (o *options) check() error {
 			bad("%s: %v", a.flag, err)
 		}
 	}
-	if o.address == o.uiAddress {
+	if o.address == o.uiAddress && !strings.HasSuffix(o.address, ":0") {
 		bad("--address and --ui-address are both %s", o.address)
 	}
 	switch {
@@ -46,7 +48,7 @@ func (o *options) check() error {
 }
 
 // loopback parses host:port, where host is an IP address of this machine's
-// loopback interface and port is a number.
+// loopback interface and port is a number, 0 for any that is free.
 func loopback(address string) (*net.TCPAddr, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -56,32 +58,108 @@ func loopback(address string) (*net.TCPAddr, error) {
 	if ip == nil || !ip.IsLoopback() {
 		return nil, fmt.Errorf("%q: want a loopback address such as 127.0.0.1: the server has no authentication", address)
 	}
-	tcp, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(host, port))
-	if err != nil || tcp.Port == 0 {
-		return nil, fmt.Errorf("%q: want a port from 1 to 65535", address)
+	number, err := strconv.Atoi(port)
+	if err != nil || number < 0 || number > 65535 {
+		return nil, fmt.Errorf("%q: want a port from 1 to 65535, or 0 for any that is free", address)
 	}
-	return tcp, nil
+	return &net.TCPAddr{IP: ip, Port: number}, nil
 }
 
-// checkFree fails when somebody listens on the address.
-func checkFree(flag, address string) error {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("%w: %s %s is busy: choose another, or end what listens there (%w)", errBadInput, flag, address, err)
-	}
-	return listener.Close()
+// ports are the addresses that the server listens on, each held by a socket
+// that is bound to it and does not listen: the kernel gives such a port to
+// nobody who asks for a free one, and lets us listen on it all the same, since
+// both sockets have SO_REUSEADDR (socket(7)). Neither Temporal nor its Web UI
+// takes a listener that is open already.
+//
+// Somebody who insists on the very port can still take it in the moment
+// before: then the server fails with "address already in use", and whoever
+// started it is to start it again.
+type ports struct {
+	frontend, history, matching, worker, ui *net.TCPAddr
+
+	sockets []int
 }
 
-// freePorts finds n ports of 127.0.0.1 that nobody listens on.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+// takePorts takes all ports. A frontend's that is busy is bad input; a busy
+// one of the Web UI is replaced by one that is free.
+func takePorts(o options) (p *ports, err error) {
+	p = new(ports)
+	defer func() {
 		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
+			p.release()
 		}
-		defer func() { _ = listener.Close() }() // all are held until the last is found
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+	}()
+	if p.frontend, err = p.takeNamed("--address", o.address); err != nil {
+		return p, err
 	}
-	return ports, nil
+	p.ui, err = p.takeNamed("--ui-address", o.uiAddress)
+	if errors.Is(err, unix.EADDRINUSE) {
+		host, _, _ := net.SplitHostPort(o.uiAddress) // options.check has seen it
+		p.ui, err = p.takeNamed("--ui-address", net.JoinHostPort(host, "0"))
+	}
+	if err != nil {
+		return p, err
+	}
+	for _, service := range []**net.TCPAddr{&p.history, &p.matching, &p.worker} {
+		if *service, err = p.take(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
+			return p, fmt.Errorf("take a free port: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// takeNamed takes the port of an address that the caller has named.
+func (p *ports) takeNamed(flag, address string) (*net.TCPAddr, error) {
+	wanted, err := loopback(address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", errBadInput, flag, err)
+	}
+	taken, err := p.take(wanted)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, fmt.Errorf("%w: %s %s is busy: choose another, or end what listens there (%w)", errBadInput, flag, address, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s %s: %w", errBadInput, flag, address, err)
+	}
+	return taken, nil
+}
+
+// take binds a socket to the address and returns that, with its port.
+func (p *ports) take(wanted *net.TCPAddr) (*net.TCPAddr, error) {
+	family, address := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: wanted.Port, Addr: [16]byte(wanted.IP.To16())})
+	if ip := wanted.IP.To4(); ip != nil {
+		family, address = unix.AF_INET, &unix.SockaddrInet4{Port: wanted.Port, Addr: [4]byte(ip)}
+	}
+	socket, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	p.sockets = append(p.sockets, socket)
+	if err := unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return nil, err
+	}
+	if err := unix.Bind(socket, address); err != nil {
+		return nil, err
+	}
+	bound, err := unix.Getsockname(socket)
+	if err != nil {
+		return nil, err
+	}
+	taken := &net.TCPAddr{IP: wanted.IP}
+	switch bound := bound.(type) {
+	case *unix.SockaddrInet4:
+		taken.Port = bound.Port
+	case *unix.SockaddrInet6:
+		taken.Port = bound.Port
+	}
+	return taken, nil
+}
+
+// release gives up the sockets that hold the ports, and so every port on which
+// nobody listens by now.
+func (p *ports) release() {
+	for _, socket := range p.sockets {
+		_ = unix.Close(socket) // nothing was sent through it
+	}
+	p.sockets = nil
 }

@@ -40,16 +40,17 @@ func serve(ctx context.Context, o options, ready *os.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	for _, p := range []struct{ flag, address string }{{"--address", o.address}, {"--ui-address", o.uiAddress}} {
-		if err := checkFree(p.flag, p.address); err != nil {
-			return err
-		}
+	taken, err := takePorts(o)
+	if err != nil {
+		return err
 	}
+	defer taken.release()
+	o.address, o.uiAddress = taken.frontend.String(), taken.ui.String()
 	if err := prepareDatabase(o); err != nil {
 		return err
 	}
 	level, logger := newLogger(o.logLevel)
-	server, err := newServer(o, logger)
+	server, err := newServer(o, taken, logger)
 	if err != nil {
 		return err
 	}
@@ -72,6 +73,7 @@ func serve(ctx context.Context, o options, ready *os.File) (err error) {
 	if err := waitListening(ctx, o.uiAddress); err != nil {
 		return err
 	}
+	taken.release()
 	if err := announce(ready, o.address, o.uiAddress); err != nil {
 		return err
 	}
@@ -93,18 +95,12 @@ func newLogger(name string) (zap.AtomicLevel, log.Logger) {
 }
 
 // newServer puts Temporal's services together.
-func newServer(o options, logger log.Logger) (temporal.Server, error) {
-	frontend, err := loopback(o.address)
-	if err != nil {
-		return nil, err
-	}
-	ports, err := freePorts(3)
-	if err != nil {
-		return nil, err
-	}
-	services := map[primitives.ServiceName]*net.TCPAddr{primitives.FrontendService: frontend}
-	for i, name := range []primitives.ServiceName{primitives.HistoryService, primitives.MatchingService, primitives.WorkerService} {
-		services[name] = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: ports[i]}
+func newServer(o options, taken *ports, logger log.Logger) (temporal.Server, error) {
+	services := map[primitives.ServiceName]*net.TCPAddr{
+		primitives.FrontendService: taken.frontend,
+		primitives.HistoryService:  taken.history,
+		primitives.MatchingService: taken.matching,
+		primitives.WorkerService:   taken.worker,
 	}
 	hosts := map[primitives.ServiceName]static.Hosts{}
 	rpc := map[string]config.Service{}
@@ -119,17 +115,44 @@ func newServer(o options, logger log.Logger) (temporal.Server, error) {
 		temporal.WithStaticHosts(hosts),
 		temporal.WithLogger(logger),
 		temporal.WithCustomMetricsHandler(metrics.NoopMetricsHandler),
-		temporal.WithDynamicConfigClient(dynamicconfig.StaticClient{
-			dynamicconfig.EnableServerVersionCheck.Key(): false,
-			// Search attributes can be used as soon as they are registered.
-			dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
-			dynamicconfig.NamespaceCacheRefreshInterval.Key():           500 * time.Millisecond,
-		}),
+		temporal.WithDynamicConfigClient(dynamicSettings()),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("put Temporal's services together: %w", err)
 	}
 	return server, nil
+}
+
+// unlimited is more requests in a second than one machine can make.
+const unlimited = 1_000_000
+
+// dynamicSettings are those that a cluster could change while it runs.
+func dynamicSettings() dynamicconfig.StaticClient {
+	settings := dynamicconfig.StaticClient{
+		dynamicconfig.EnableServerVersionCheck.Key(): false,
+		// Search attributes can be used as soon as they are registered.
+		dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
+		dynamicconfig.NamespaceCacheRefreshInterval.Key():           500 * time.Millisecond,
+	}
+	// Temporal's limits keep the many users of a cluster from each other, and
+	// its database from all of them. Here is one user, whose campaign fails when
+	// it is refused, and the database is in this process: it is as fast as it is.
+	for _, limit := range []dynamicconfig.Key{
+		dynamicconfig.FrontendRPS.Key(),
+		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key(),
+		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(),
+		dynamicconfig.HistoryRPS.Key(),
+		dynamicconfig.MatchingRPS.Key(),
+		dynamicconfig.FrontendPersistenceMaxQPS.Key(),
+		dynamicconfig.HistoryPersistenceMaxQPS.Key(),
+		dynamicconfig.MatchingPersistenceMaxQPS.Key(),
+		dynamicconfig.WorkerPersistenceMaxQPS.Key(),
+		dynamicconfig.VisibilityPersistenceMaxReadQPS.Key(),
+		dynamicconfig.VisibilityPersistenceMaxWriteQPS.Key(),
+	} {
+		settings[limit] = unlimited
+	}
+	return settings
 }
 
 // serverConfig is what a configuration file of Temporal would say.

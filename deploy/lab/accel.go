@@ -22,8 +22,8 @@ const (
 	AccelTCG  Accel = "tcg"
 )
 
-// The trial's limits. A hypervisor under working KVM prints its banner within
-// a second and reaches its control domain within some more.
+// The trial's limits. Under working KVM a hypervisor prints its banner within a
+// second, and its control domain or kernel is there within some more.
 const (
 	trialBannerLimit = 4 * time.Second
 	trialLimit       = 20 * time.Second
@@ -89,8 +89,8 @@ func nestedKVM() bool {
 	return false
 }
 
-// trialBoot boots the hypervisor and the nodes' kernel under KVM, without a
-// disk. The initrd's init tells on the console what the hypervisor offers.
+// trialBoot boots a host under KVM, without a disk. The initrd's init tells on
+// the console whether guests could run there.
 func (l *Lab) trialBoot(ctx context.Context, img image.Image) error {
 	trial := node{lab: l, name: "trial"}
 	if err := os.MkdirAll(trial.dir(), 0o700); err != nil {
@@ -98,14 +98,14 @@ func (l *Lab) trialBoot(ctx context.Context, img image.Image) error {
 	}
 	defer os.RemoveAll(trial.dir()) //nolint:errcheck // nothing of it is needed
 	args := machineArgs(trial, l.Options, AccelKVM)
-	args = append(args, xenArgs(img, "heliotrope.trial")...)
+	args = append(args, l.Options.flavour().boot(img, "heliotrope.trial")...)
 	ended, err := trial.start(args)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = trial.stop(context.WithoutCancel(ctx)) }()
 
-	started := time.Now()
+	banner, started := l.Options.flavour().banner, time.Now()
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -114,11 +114,11 @@ func (l *Lab) trialBoot(ctx context.Context, img image.Image) error {
 		case strings.Contains(text, "heliotrope: trial hvm"):
 			return nil
 		case strings.Contains(text, "heliotrope: trial"):
-			return errors.New("the hypervisor came up without hardware virtualisation")
-		case took > trialBannerLimit && !strings.Contains(text, "Xen"):
+			return errors.New("the host came up without hardware virtualisation")
+		case took > trialBannerLimit && !strings.Contains(text, banner):
 			return fmt.Errorf("nothing on the console for %s", trialBannerLimit)
 		case took > trialLimit:
-			return fmt.Errorf("the control domain did not come up in %s", trialLimit)
+			return fmt.Errorf("the host did not come up in %s", trialLimit)
 		}
 		select {
 		case <-ctx.Done():

@@ -15,10 +15,9 @@ import (
 
 	"heliotrope/deploy/lab"
 	"heliotrope/deploy/lab/image"
-	"heliotrope/internal/guest"
+	"heliotrope/internal/drivers"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 )
 
@@ -26,25 +25,37 @@ import (
 // with `make bench-lab` on a machine that does nothing else, once each
 // (-benchtime 1x).
 
-// BenchmarkImage makes the image from nothing, packages included.
+// BenchmarkImage makes each hypervisor's image from nothing, packages included.
 func BenchmarkImage(b *testing.B) {
-	for b.Loop() {
-		cache := image.Cache{Dir: b.TempDir()}
-		if _, err := cache.Ensure(context.Background(), image.DefaultRecipe(), func(string) {}); err != nil {
-			b.Fatal(err)
-		}
+	for _, hypervisor := range lab.Hypervisors() {
+		recipe, _ := image.RecipeOf(hypervisor)
+		b.Run(hypervisor, func(b *testing.B) {
+			for b.Loop() {
+				cache := image.Cache{Dir: b.TempDir()}
+				_, err := cache.Ensure(context.Background(), recipe, func(string) {})
+				must(b, err)
+			}
+		})
 	}
 }
 
 // BenchmarkUp starts a testbed of its own with the image cached.
 func BenchmarkUp(b *testing.B) {
+	for _, hypervisor := range lab.Hypervisors() {
+		b.Run(hypervisor, func(b *testing.B) { benchmarkUp(b, hypervisor) })
+	}
+}
+
+func benchmarkUp(b *testing.B, hypervisor string) {
+	b.Helper()
 	cache, err := image.DefaultCache()
 	must(b, err)
-	_, err = cache.Ensure(context.Background(), image.DefaultRecipe(), func(string) {})
+	recipe, _ := image.RecipeOf(hypervisor)
+	_, err = cache.Ensure(context.Background(), recipe, func(string) {})
 	must(b, err)
 	options := lab.DefaultOptions()
-	options.Name = "bench-up"
-	request := lab.UpRequest{BaseDir: b.TempDir(), Options: options, Cache: cache, Recipe: image.DefaultRecipe(), Progress: func(string) {}}
+	options.Name, options.Hypervisor = "bench-up", hypervisor
+	request := lab.UpRequest{BaseDir: b.TempDir(), Options: options, Cache: cache, Progress: func(string) {}}
 	for b.Loop() {
 		l, err := lab.Up(context.Background(), request)
 		must(b, err)
@@ -54,22 +65,31 @@ func BenchmarkUp(b *testing.B) {
 	}
 }
 
+// storageKinds are the names of all storage systems.
+func storageKinds() []string {
+	var names []string
+	for _, kind := range drivers.Storages {
+		names = append(names, kind.Name)
+	}
+	return names
+}
+
 // withGuest provisions a disk and starts the guest on it at site A, on lan.
-func withGuest(b *testing.B, kind string) (context.Context, *testbed.Testbed, storage.System, storage.Disk, string) {
+func withGuest(b *testing.B, kind string) (context.Context, *testbed.Testbed, storage.System, testbed.Guest) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	b.Cleanup(cancel)
 	tb := open(b)
-	system, disk, domain := startGuest(ctx, b, tb, kind, drbd.Options{Protocol: drbd.ProtocolC})
-	return ctx, tb, system, disk, domain
+	system, guest := startGuest(ctx, b, tb, kind, nil)
+	return ctx, tb, system, guest
 }
 
 // BenchmarkMigration migrates the default guest over lan, idle and under load.
 func BenchmarkMigration(b *testing.B) {
-	for _, kind := range testbed.StorageKinds {
+	for _, kind := range storageKinds() {
 		for _, busy := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%s/busy=%v", kind, busy), func(b *testing.B) {
-				ctx, tb, system, disk, domain := withGuest(b, kind)
+				ctx, tb, system, guest := withGuest(b, kind)
 				var writes *load
 				if busy {
 					writes = startLoad(ctx, b, tb)
@@ -79,7 +99,7 @@ func BenchmarkMigration(b *testing.B) {
 				count := 0
 				for b.Loop() {
 					for range 2 { // there and back
-						total += migrate(ctx, b, tb, system, disk, domain, from).Duration()
+						total += migrate(ctx, b, tb, system, guest, from).Duration()
 						from = from.Other()
 						count++
 					}
@@ -98,9 +118,9 @@ func BenchmarkMigration(b *testing.B) {
 // outstanding write past the page cache, as Iometer does (direct-), and the
 // same with O_SYNC, which adds a flush where the disk has a cache (osync-).
 func BenchmarkSyncWrite(b *testing.B) {
-	for _, kind := range testbed.StorageKinds {
+	for _, kind := range storageKinds() {
 		b.Run(kind, func(b *testing.B) {
-			ctx, tb, _, _, _ := withGuest(b, kind)
+			ctx, tb, _, _ := withGuest(b, kind)
 			for b.Loop() {
 				reportWrites(ctx, b, tb, "direct-", 20*time.Second)
 				reportWrites(ctx, b, tb, "osync-", 20*time.Second, "--sync=1")
@@ -117,9 +137,9 @@ func BenchmarkStalls(b *testing.B) {
 	if seconds, err := strconv.Atoi(os.Getenv("HELIOTROPE_STALL_SECONDS")); err == nil {
 		run = time.Duration(seconds) * time.Second
 	}
-	for _, kind := range testbed.StorageKinds {
+	for _, kind := range storageKinds() {
 		b.Run(kind, func(b *testing.B) {
-			ctx, tb, _, _, _ := withGuest(b, kind)
+			ctx, tb, _, _ := withGuest(b, kind)
 			before := tcpTimeouts(ctx, b, tb)
 			for b.Loop() {
 				reportWrites(ctx, b, tb, "osync-", run, "--sync=1")
@@ -132,7 +152,7 @@ func BenchmarkStalls(b *testing.B) {
 // reportWrites runs fio in the guest and reports under names with the prefix.
 func reportWrites(ctx context.Context, b *testing.B, tb *testbed.Testbed, prefix string, run time.Duration, options ...string) {
 	b.Helper()
-	result, err := tb.Guest().Run(ctx, remote.Command{Args: append([]string{"fio", "--name=write", "--filename=" + guest.Device,
+	result, err := tb.Guest().Run(ctx, remote.Command{Args: append([]string{"fio", "--name=write", "--filename=" + tb.GuestDevices().Disk,
 		"--ioengine=psync", "--direct=1", "--rw=randwrite", "--bs=4k", "--thread",
 		"--time_based", fmt.Sprintf("--runtime=%d", int(run.Seconds())), "--output-format=json"}, options...)})
 	must(b, err)
@@ -166,8 +186,8 @@ func reportWrites(ctx context.Context, b *testing.B, tb *testbed.Testbed, prefix
 func tcpTimeouts(ctx context.Context, b *testing.B, tb *testbed.Testbed) int64 {
 	b.Helper()
 	var sum int64
-	for _, host := range tb.Inventory.Hosts() {
-		files, err := tb.Host(host.Name).Files()
+	for _, host := range tb.Inventory.Machines {
+		files, err := tb.Host(host.Name).Files(ctx)
 		must(b, err)
 		text, err := files.ReadFile("/proc/net/netstat")
 		must(b, err)

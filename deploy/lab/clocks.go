@@ -19,12 +19,12 @@ const clockRounds = 10
 const setClock = `now=$(($(date +%s%N) - $1))
 exec date -u -s "@$((now / 1000000000)).$(printf %09d $((now % 1000000000)))"`
 
-// setClocks sets the nodes' clocks by this machine's. They boot up to a second
+// setClocks sets the named nodes' clocks by this machine's. They boot up to a second
 // apart, as their real-time clocks tell seconds only, and a guest that comes to
 // a host whose clock is behind its own loses time.
-func (l *Lab) setClocks(ctx context.Context) error {
+func (l *Lab) setClocks(ctx context.Context, names []string) error {
 	nodes, ctx := errgroup.WithContext(ctx)
-	for _, name := range NodeNames {
+	for _, name := range names {
 		nodes.Go(func() error {
 			host, err := l.Connect(name)
 			if err != nil {

@@ -22,7 +22,10 @@ func (l *Lab) Down(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	return l.stopAll(ctx)
+	if err := os.WriteFile(l.downPath(), nil, 0o600); err != nil {
+		return err
+	}
+	return l.stop(ctx, NodeNames)
 }
 
 // Destroy stops the testbed and removes everything of it but the image, which
@@ -33,7 +36,7 @@ func (l *Lab) Destroy(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if err := l.stopAll(ctx); err != nil {
+	if err := l.stop(ctx, NodeNames); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(l.Dir); err != nil {
@@ -42,20 +45,27 @@ func (l *Lab) Destroy(ctx context.Context) error {
 	return nil
 }
 
-func (l *Lab) stopAll(ctx context.Context) error {
+// throwAway are a node's files that end with it.
+var throwAway = []string{rootDisk, "seed.tar", monitorSocket}
+
+// stop ends the named nodes and removes their throw-away files.
+func (l *Lab) stop(ctx context.Context, names []string) error {
 	var errs []error
-	for _, name := range NodeNames {
+	for _, name := range names {
 		n := l.node(name)
 		if err := n.stop(ctx); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		for _, file := range []string{"root.qcow2", "seed.tar", monitorSocket} {
+		for _, file := range throwAway {
 			errs = append(errs, removeIfThere(filepath.Join(n.dir(), file)))
 		}
-	}
-	for _, socket := range []string{"site-a.sock", "site-b.sock"} {
-		errs = append(errs, removeIfThere(filepath.Join(l.Dir, socket)))
+		if name != Store {
+			continue
+		}
+		for _, socket := range siteSockets {
+			errs = append(errs, removeIfThere(filepath.Join(l.Dir, socket)))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -81,11 +91,12 @@ type NodeStatus struct {
 
 // Status is a testbed as it is now.
 type Status struct {
-	Name      string       `json:"name"`
-	Up        bool         `json:"up"` // every node is ready
-	Accel     Accel        `json:"accel"`
-	Inventory string       `json:"inventory"`
-	Nodes     []NodeStatus `json:"nodes"`
+	Name       string       `json:"name"`
+	Up         bool         `json:"up"` // every node is ready
+	Hypervisor string       `json:"hypervisor"`
+	Accel      Accel        `json:"accel"`
+	Inventory  string       `json:"inventory"`
+	Nodes      []NodeStatus `json:"nodes"`
 }
 
 // statusLimit is how long a node may take to answer before it counts as not
@@ -96,8 +107,8 @@ const statusLimit = 20 * time.Second
 func (l *Lab) Status(ctx context.Context) Status {
 	ctx, cancel := context.WithTimeout(ctx, statusLimit)
 	defer cancel()
-	status := Status{Name: l.Options.Name, Up: true, Accel: l.Options.Accel, Inventory: l.InventoryPath(),
-		Nodes: make([]NodeStatus, len(NodeNames))}
+	status := Status{Name: l.Options.Name, Up: true, Hypervisor: l.Options.Hypervisor, Accel: l.Options.Accel,
+		Inventory: l.InventoryPath(), Nodes: make([]NodeStatus, len(NodeNames))}
 	var asking sync.WaitGroup
 	for i, name := range NodeNames {
 		asking.Go(func() { status.Nodes[i] = l.nodeStatus(ctx, name) })

@@ -7,17 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"heliotrope/internal/guest"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/wan"
 )
@@ -31,18 +30,13 @@ const diskBytes = 64 << 20
 // the end.
 func open(t testing.TB) *testbed.Testbed {
 	t.Helper()
-	path := os.Getenv(inventoryVariable)
-	if path == "" {
+	file := os.Getenv(inventoryVariable)
+	if file == "" {
 		t.Fatalf("%s is not set: run `make test-lab`, or set it to an inventory", inventoryVariable)
 	}
-	inv, err := inventory.Load(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tb, err := testbed.Connect(inv)
-	if err != nil {
-		t.Fatal(err)
-	}
+	inv, err := inventory.Load(file)
+	must(t, err)
+	tb := connect(t, inv)
 	teardown := func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
@@ -52,11 +46,19 @@ func open(t testing.TB) *testbed.Testbed {
 		if err := teardown(); err != nil {
 			t.Errorf("final teardown: %v", err)
 		}
-		_ = tb.Close()
 	})
 	if err := teardown(); err != nil {
 		t.Fatalf("teardown before the test: %v", err)
 	}
+	return tb
+}
+
+// connect connects to a testbed and leaves it as it is.
+func connect(t testing.TB, inv *inventory.Inventory) *testbed.Testbed {
+	t.Helper()
+	tb, err := testbed.Connect(inv)
+	must(t, err)
+	t.Cleanup(func() { _ = tb.Close() })
 	return tb
 }
 
@@ -69,15 +71,16 @@ func must(t testing.TB, err error) {
 
 // startGuest makes a disk on a storage system and starts the guest with it at
 // site A.
-func startGuest(ctx context.Context, t testing.TB, tb *testbed.Testbed, kind string, replication drbd.Options) (storage.System, storage.Disk, string) {
+func startGuest(ctx context.Context, t testing.TB, tb *testbed.Testbed, kind string, options storage.Options) (storage.System, testbed.Guest) {
 	t.Helper()
-	system, err := tb.Storage(kind, replication)
+	system, err := tb.Storage(kind, options)
 	must(t, err)
 	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
 	must(t, err)
-	domain, err := tb.StartGuest(ctx, storage.SiteA, disk, 0)
+	guest := testbed.Guest{Disk: disk}
+	_, err = tb.StartGuest(ctx, storage.SiteA, guest)
 	must(t, err)
-	return system, disk, domain.Name
+	return system, guest
 }
 
 // TestMigrateUnderLoad is the thesis' experiment by hand: the guest writes
@@ -93,16 +96,16 @@ func TestMigrateUnderLoad(t *testing.T) {
 	must(t, err)
 
 	shape60(ctx, t, tb)
-	system, disk, domain := startGuest(ctx, t, tb, "drbd", drbd.Options{Protocol: drbd.ProtocolA})
+	system, guest := startGuest(ctx, t, tb, "drbd", storage.Options{"protocol": "A"})
 
 	load := startLoad(ctx, t, tb)
 	for _, from := range []storage.Site{storage.SiteA, storage.SiteB} {
-		migrate(ctx, t, tb, system, disk, domain, from)
+		migrate(ctx, t, tb, system, guest, from)
 		load.mustAdvance(ctx, t, tb)
 	}
 	load.stop(ctx, t, tb)
 
-	outOfSync, err := system.(storage.Verifier).Verify(ctx, disk)
+	outOfSync, err := system.(storage.Verifier).Verify(ctx, guest.Disk)
 	must(t, err)
 	if outOfSync != 0 {
 		t.Errorf("the replicas differ in %d bytes", outOfSync)
@@ -116,33 +119,45 @@ func TestMigrateUnderLoad(t *testing.T) {
 	}
 }
 
+// transports are what the testbed's hypervisor can carry its migrations over;
+// "" where it leaves no choice.
+func transports(inv *inventory.Inventory) []string {
+	if inv.SiteA().Transport == "" {
+		return []string{""}
+	}
+	return []string{"tcp", "ssh"}
+}
+
 // TestCancelledMigration: the guest goes on at the source, nothing is left at
-// the target, and the next migration works; that one goes over ssh.
+// the target, and the next migration works, over each transport that there is.
 func TestCancelledMigration(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	tb := open(t)
-	system, disk, domain := startGuest(ctx, t, tb, "iscsi", drbd.Options{})
+	system, guest := startGuest(ctx, t, tb, "iscsi", nil)
 	load := startLoad(ctx, t, tb)
 
-	for _, transport := range []string{"tcp", "ssh"} {
-		tb.Inventory.SiteA.Transport = transport
+	domain := tb.DomainName(testbed.GuestName)
+	for _, transport := range transports(tb.Inventory) {
+		tb.Inventory.SiteA().Transport = transport
+		tb = connect(t, tb.Inventory) // a driver knows its machine from when it was made
 		cancelled, cancelMigration := context.WithCancel(ctx)
-		_, err := tb.Hypervisor(storage.SiteA).Migrate(cancelled, domain, tb.Hypervisor(storage.SiteB),
-			func(progress hypervisor.Progress) {
-				if progress.SentBytes > progress.MemoryBytes/4 {
-					cancelMigration()
-				}
-			})
+		order := orderOf(tb, guest, storage.SiteA)
+		order.Progress = func(progress hypervisor.Progress) {
+			if progress.SentBytes > progress.MemoryBytes/4 {
+				cancelMigration()
+			}
+		}
+		_, err := tb.Hypervisor(storage.SiteA).Migrate(cancelled, order)
 		cancelMigration()
 		if !errors.Is(err, context.Canceled) {
-			t.Fatalf("cancelled over %s: %v", transport, err)
+			t.Fatalf("cancelled over %q: %v", transport, err)
 		}
 		expectDomains(ctx, t, tb, storage.SiteA, domain)
 		expectDomains(ctx, t, tb, storage.SiteB)
 		load.mustAdvance(ctx, t, tb)
 	}
-	migrate(ctx, t, tb, system, disk, domain, storage.SiteA) // over ssh
+	migrate(ctx, t, tb, system, guest, storage.SiteA) // over the last of them
 	load.mustAdvance(ctx, t, tb)
 	load.stop(ctx, t, tb)
 }
@@ -150,10 +165,10 @@ func TestCancelledMigration(t *testing.T) {
 // shape60 shapes 60 ms and believes it only when ping agrees.
 func shape60(ctx context.Context, t *testing.T, tb *testbed.Testbed) {
 	t.Helper()
-	hostA, addressB := tb.Host(tb.Inventory.SiteA.Name), tb.Inventory.SiteB.Address
+	hostA, addressB := tb.Host(tb.Inventory.Sites.A), tb.Inventory.SiteB().Address
 	bare, err := wan.Measure(ctx, hostA, addressB, 10)
 	must(t, err)
-	must(t, tb.WAN().Shape(ctx, wan.Profile{Name: "test", RTT: 60 * time.Millisecond}, 30*time.Minute))
+	must(t, tb.WAN().Shape(ctx, "a test", wan.Profile{Name: "test", RTT: 60 * time.Millisecond}, 30*time.Minute))
 	shaped, err := wan.Measure(ctx, hostA, addressB, 10)
 	must(t, err)
 	added := shaped.Min - bare.Min
@@ -163,20 +178,26 @@ func shape60(ctx context.Context, t *testing.T, tb *testbed.Testbed) {
 	}
 }
 
+// orderOf is the migration of the guest away from a site.
+func orderOf(tb *testbed.Testbed, guest testbed.Guest, from storage.Site) hypervisor.Order {
+	to := from.Other()
+	return hypervisor.Order{Domain: tb.GuestAt(from, guest), AtTarget: tb.GuestAt(to, guest), Target: tb.Hypervisor(to)}
+}
+
 // migrate moves the guest away from a site, with the storage's own window
 // around it, and checks where it lives.
-func migrate(ctx context.Context, t testing.TB, tb *testbed.Testbed, system storage.System, disk storage.Disk, domain string, from storage.Site) hypervisor.Migration {
+func migrate(ctx context.Context, t testing.TB, tb *testbed.Testbed, system storage.System, guest testbed.Guest, from storage.Site) hypervisor.Migration {
 	t.Helper()
 	to := from.Other()
-	must(t, system.PrepareMigration(ctx, disk, from, to))
-	migration, err := tb.Hypervisor(from).Migrate(ctx, domain, tb.Hypervisor(to), nil)
+	must(t, system.PrepareMigration(ctx, guest.Disk, from, to))
+	migration, err := tb.Hypervisor(from).Migrate(ctx, orderOf(tb, guest, from))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, migration.Log)
 	}
-	must(t, system.FinishMigration(ctx, disk, to))
+	must(t, system.FinishMigration(ctx, guest.Disk, to))
 	t.Logf("%s to %s over %s: %s, %d MiB", from, to, system.Kind(), migration.Duration().Round(100*time.Millisecond), migration.StreamBytes>>20)
 	expectDomains(ctx, t, tb, from)
-	expectDomains(ctx, t, tb, to, domain)
+	expectDomains(ctx, t, tb, to, tb.DomainName(testbed.GuestName))
 	return migration
 }
 
@@ -206,7 +227,7 @@ func startLoad(ctx context.Context, t testing.TB, tb *testbed.Testbed) *load {
 	t.Helper()
 	l := &load{ended: make(chan error, 1)}
 	go func() {
-		_, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"fio", "--name=load", "--filename=" + guest.Device,
+		_, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"fio", "--name=load", "--filename=" + tb.GuestDevices().Disk,
 			"--ioengine=psync", "--direct=1", "--sync=1", "--rw=randwrite", "--bs=4k", "--thread",
 			"--time_based", "--runtime=3600", "--output-format=terse"}})
 		l.ended <- err
@@ -238,7 +259,7 @@ func (l *load) mustAdvance(ctx context.Context, t testing.TB, tb *testbed.Testbe
 // (Documentation/block/stat.rst).
 func completedWrites(ctx context.Context, t testing.TB, tb *testbed.Testbed) int64 {
 	t.Helper()
-	result, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"cat", "/sys/block/xvda/stat"}})
+	result, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"cat", path.Join("/sys/block", path.Base(tb.GuestDevices().Disk), "stat")}})
 	must(t, err)
 	fields := strings.Fields(string(result.Stdout))
 	if len(fields) < 5 {

@@ -1,5 +1,6 @@
-// Package lab runs the emulated testbed: two Xen hosts, a storage server and
-// the bridge that the WAN is shaped on, each a QEMU process on this machine.
+// Package lab runs the emulated testbed: two hosts of a hypervisor, a storage
+// server and the bridge that the WAN is shaped on, each a QEMU process on this
+// machine.
 //
 // It promises that
 //   - nothing of a testbed touches the machine's own network: nodes are linked
@@ -27,6 +28,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
 
 	"heliotrope/deploy/lab/image"
 	"heliotrope/internal/inventory"
@@ -51,7 +53,12 @@ var ErrNotRunning = errors.New("not running")
 
 // Options of a testbed. They are stored with it.
 type Options struct {
-	Name      string `json:"name"`
+	Name string `json:"name"`
+	// Hypervisor of the sites' hosts, one of Hypervisors. It decides what the
+	// testbed is: it never changes.
+	Hypervisor string `json:"hypervisor"`
+	// Mirror is the package archive for the image; empty is mmdebstrap's default.
+	Mirror    string `json:"mirror,omitempty"`
 	MemoryMiB int    `json:"memory_mib"` // of each node
 	MTU       int    `json:"mtu"`        // of the test network, bytes
 	DataMiB   int    `json:"data_mib"`   // of each node's memory for disks under test
@@ -65,7 +72,7 @@ type Options struct {
 
 // DefaultOptions is the testbed that the numbers in docs/lab.md were measured on.
 func DefaultOptions() Options {
-	return Options{Name: "default", MemoryMiB: 1024, MTU: 1500, DataMiB: 160, GuestMiB: 128, Accel: AccelAuto}
+	return Options{Name: "default", Hypervisor: image.Xen, MemoryMiB: 1024, MTU: 1500, DataMiB: 160, GuestMiB: 128, Accel: AccelAuto}
 }
 
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,15}$`)
@@ -79,8 +86,11 @@ func (o Options) Check() error {
 	if !namePattern.MatchString(o.Name) {
 		bad("testbed name %q: want a letter and then at most 15 of a-z, 0-9 and -", o.Name)
 	}
+	if !o.knownHypervisor() {
+		bad("hypervisor %q: want %s", o.Hypervisor, anyOf(Hypervisors()))
+	}
 	if o.MemoryMiB < 768 {
-		bad("node memory %d MiB: a Xen host needs at least 768 MiB", o.MemoryMiB)
+		bad("node memory %d MiB: a host needs at least 768 MiB", o.MemoryMiB)
 	}
 	if o.MTU < 1280 || o.MTU > 9000 {
 		bad("MTU %d: want 1280 to 9000 bytes", o.MTU)
@@ -137,7 +147,7 @@ func Open(baseDir, name string) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open testbed %s: %w", name, err)
 	}
-	l := &Lab{Dir: dir}
+	l := &Lab{Dir: dir, Options: Options{Hypervisor: image.Xen}} // what those without the setting are
 	if err := json.Unmarshal(text, &l.Options); err != nil {
 		return nil, fmt.Errorf("open testbed %s: %s: %w; remove it with `heliotrope lab destroy --name %s`",
 			name, filepath.Join(dir, stateFile), err, name)
@@ -191,21 +201,12 @@ func (l *Lab) save() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(l.Dir, stateFile), append(text, '\n'), 0o644)
-}
-
-// replaceFile writes beside path and renames, so that a crash leaves the old
-// file or the new one.
-func replaceFile(path string, content []byte, mode fs.FileMode) error {
-	temporary := path + ".new"
-	if err := os.WriteFile(temporary, content, mode); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
+	return renameio.WriteFile(filepath.Join(l.Dir, stateFile), append(text, '\n'), 0o644)
 }
 
 // ensureImage opens or builds what the nodes boot.
-func (l *Lab) ensureImage(ctx context.Context, cache image.Cache, recipe image.Recipe, progress func(string)) (image.Image, error) {
+func (l *Lab) ensureImage(ctx context.Context, cache image.Cache, progress func(string)) (image.Image, error) {
+	recipe := l.Options.recipe()
 	if _, err := cache.Open(recipe); err != nil {
 		if missing := image.MissingTools(image.Tools); len(missing) > 0 {
 			return image.Image{}, missingPackages(missing)

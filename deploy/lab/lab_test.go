@@ -185,7 +185,7 @@ func TestMissingQEMUNamesTheCommand(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	base := t.TempDir()
 	_, err := Up(context.Background(), UpRequest{BaseDir: base, Options: DefaultOptions(),
-		Cache: image.Cache{Dir: t.TempDir()}, Recipe: image.DefaultRecipe(), Progress: func(string) {}})
+		Cache: image.Cache{Dir: t.TempDir()}, Progress: func(string) {}})
 	if err == nil || !strings.Contains(err.Error(), "apt-get install --no-install-recommends qemu-system-x86 qemu-utils") {
 		t.Errorf("error: %v", err)
 	}
@@ -274,7 +274,7 @@ func TestSeedAndInventory(t *testing.T) {
 			t.Errorf("%s: heartbeats each %d ms, want %d", accel, inv.Guest.HeartbeatMs, heartbeatMs)
 		}
 	}
-	if got := inv.SiteB.SSH.HostKeys[0]; got != ring.fingerprint(nodeHostKey(HostB)) {
+	if got := inv.SiteB().SSH.HostKeys[0]; got != ring.fingerprint(nodeHostKey(HostB)) {
 		t.Errorf("host key of B: %s", got)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"heliotrope/internal/procs"
 )
 
 // node is one QEMU process of a testbed, or the place where one would be.
@@ -65,6 +67,15 @@ func (n node) running() bool {
 	return err == nil && len(pids) > 0
 }
 
+// newConsole begins a console log, and keeps the one before it: it may tell
+// why a node died.
+func (n node) newConsole() error {
+	if err := os.Rename(n.console(), n.console()+".before"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(n.console(), nil, 0o600)
+}
+
 // start starts the node's QEMU in a session, and so a process group, of its
 // own, and returns the channel on which its early end would be told.
 func (n node) start(args []string) (<-chan error, error) {
@@ -112,17 +123,13 @@ func (n node) stop(ctx context.Context) error {
 }
 
 func stopGroup(ctx context.Context, pid int) error {
-	process, err := os.FindProcess(pid)
-	if err != nil {
-		return err
-	}
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		if err := syscall.Kill(-pid, signal); errors.Is(err, syscall.ESRCH) {
 			return nil
 		} else if err != nil {
 			return err
 		}
-		if gone(ctx, process, stopGrace) {
+		if gone(ctx, pid, stopGrace) {
 			return nil
 		}
 	}
@@ -133,13 +140,13 @@ func stopGroup(ctx context.Context, pid int) error {
 }
 
 // gone waits until the process has ended, at most for limit.
-func gone(ctx context.Context, process *os.Process, limit time.Duration) bool {
+func gone(ctx context.Context, pid int, limit time.Duration) bool {
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		if err := process.Signal(syscall.Signal(0)); err != nil || isZombie(process.Pid) {
+		if !procs.Runs(pid) {
 			return true
 		}
 		select {
@@ -150,17 +157,6 @@ func gone(ctx context.Context, process *os.Process, limit time.Duration) bool {
 		case <-poll.C:
 		}
 	}
-}
-
-// isZombie tells a process that has ended but whose parent has not looked yet.
-func isZombie(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return true
-	}
-	// The state follows the command's name in parentheses (proc(5)).
-	_, after, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
-	return strings.HasPrefix(after, "Z")
 }
 
 // consoleTail is the end of the node's console, for error messages.

@@ -19,6 +19,12 @@ const qemu = "qemu-system-x86_64"
 // Tools are the programs a testbed runs on, and Debian's packages that have them.
 var Tools = map[string]string{qemu: "qemu-system-x86", "qemu-img": "qemu-utils"}
 
+// siteSockets are the hosts' cables, in the testbed's folder.
+var siteSockets = map[string]string{HostA: "site-a.sock", HostB: "site-b.sock"}
+
+// rootDisk is a node's throw-away disk, in its folder.
+const rootDisk = "root.qcow2"
+
 // machineArgs are what every node has, without its disks, network and kernel.
 func machineArgs(n node, o Options, accel Accel) []string {
 	args := []string{qemu, "-name", n.title(), "-machine", "q35", "-smp", "1", "-m", fmt.Sprint(o.MemoryMiB),
@@ -31,7 +37,7 @@ func machineArgs(n node, o Options, accel Accel) []string {
 // diskArgs are the node's throw-away root disk and its seed.
 func diskArgs() []string {
 	return []string{
-		"-drive", "file=root.qcow2,if=none,id=root,cache=unsafe", "-device", "virtio-blk-pci,drive=root",
+		"-drive", "file=" + rootDisk + ",if=none,id=root,cache=unsafe", "-device", "virtio-blk-pci,drive=root",
 		"-drive", "file=seed.tar,format=raw,readonly=on,if=none,id=seed", "-device", "virtio-blk-pci,drive=seed",
 	}
 }
@@ -45,17 +51,43 @@ func managementArgs(port int) []string {
 	}
 }
 
-// linkArgs are one end of a cable of the test network, a Unix stream socket in
-// the testbed's folder: no packet enters this machine's network stack. (QEMU
-// 7.2's -netdev socket over TCP holds back the tail of a burst for 40 ms.)
-func linkArgs(id, socket string, listen bool, mac string) []string {
+// A cable of the test network is a Unix stream socket in the testbed's folder:
+// no packet enters this machine's network stack. (QEMU 7.2's -netdev socket over
+// TCP holds back the tail of a burst for 40 ms. A datagram socket needs no
+// connection, but where the kernel's queue for it is short, 10 packets by
+// default, QEMU spins until its peer has read.)
+func cable(id, socket string, listen bool) string {
 	server := "off"
 	if listen {
 		server = "on"
 	}
+	return fmt.Sprintf("stream,id=%s,server=%s,addr.type=unix,addr.path=../%s", id, server, socket)
+}
+
+func nic(netdev, mac string) string {
+	return fmt.Sprintf("virtio-net-pci,netdev=%s,mac=%s,romfile=", netdev, mac)
+}
+
+// listenArgs are the storage server's end of a cable. It waits for a new
+// connection when the other end is gone.
+func listenArgs(id, socket, mac string) []string {
+	return []string{"-netdev", cable(id, socket, true), "-device", nic(id, mac)}
+}
+
+// Parts of a host's end of its cable.
+const (
+	cableID = "cable"
+	plugID  = "plug"
+	hubID   = 0
+)
+
+// connectArgs are a host's end of its cable. QEMU 7.2 connects once, and cannot
+// give a NIC another cable: between them is a hub, which can get one (replug).
+func connectArgs(socket, mac string) []string {
 	return []string{
-		"-netdev", fmt.Sprintf("stream,id=%s,server=%s,addr.type=unix,addr.path=../%s", id, server, socket),
-		"-device", fmt.Sprintf("virtio-net-pci,netdev=%s,mac=%s,romfile=", id, mac),
+		"-netdev", cable(cableID, socket, false),
+		"-netdev", fmt.Sprintf("hubport,id=%s,hubid=%d,netdev=%s", plugID, hubID, cableID),
+		"-netdev", fmt.Sprintf("hubport,id=test,hubid=%d", hubID), "-device", nic("test", mac),
 	}
 }
 
@@ -77,9 +109,10 @@ func xenArgs(img image.Image, extra ...string) []string {
 	}
 }
 
-func linuxArgs(img image.Image) []string {
+// linuxArgs boot the nodes' kernel without a hypervisor beneath it.
+func linuxArgs(img image.Image, extra ...string) []string {
 	return []string{
-		"-kernel", img.Path(image.NodeKernelFile), "-append", kernelCmdline("ttyS0"),
+		"-kernel", img.Path(image.NodeKernelFile), "-append", kernelCmdline("ttyS0", extra...),
 		"-initrd", img.Path(image.NodeInitrdFile),
 	}
 }
@@ -92,13 +125,13 @@ func nodeArgs(n node, o Options, img image.Image, sshPort int) []string {
 	args = append(args, managementArgs(sshPort)...)
 	switch n.name {
 	case Store:
-		args = append(args, linkArgs("site-a", "site-a.sock", true, "52:54:00:12:01:01")...)
-		args = append(args, linkArgs("site-b", "site-b.sock", true, "52:54:00:12:01:02")...)
+		args = append(args, listenArgs("site-a", siteSockets[HostA], "52:54:00:12:01:01")...)
+		args = append(args, listenArgs("site-b", siteSockets[HostB], "52:54:00:12:01:02")...)
 		return append(args, linuxArgs(img)...)
 	case HostA:
-		args = append(args, linkArgs("test", "site-a.sock", false, "52:54:00:12:01:0a")...)
+		args = append(args, connectArgs(siteSockets[HostA], "52:54:00:12:01:0a")...)
 	case HostB:
-		args = append(args, linkArgs("test", "site-b.sock", false, "52:54:00:12:01:0b")...)
+		args = append(args, connectArgs(siteSockets[HostB], "52:54:00:12:01:0b")...)
 	}
-	return append(args, xenArgs(img)...)
+	return append(args, o.flavour().boot(img)...)
 }

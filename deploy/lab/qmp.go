@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -109,4 +110,25 @@ func (n node) sshPort(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("%s forwards no port to its ssh: %q", n.title(), table)
 	}
 	return strconv.Atoi(match[1])
+}
+
+// replug gives a host's NIC a new cable to the storage server.
+func (n node) replug(ctx context.Context) error {
+	m, err := openMonitor(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer m.close() //nolint:errcheck // nothing is outstanding
+	for _, old := range []string{plugID, cableID} {
+		// One that an attempt before has removed is no error.
+		if err := m.execute("netdev_del", map[string]any{"id": old}, nil); err != nil && !strings.Contains(err.Error(), "not found") {
+			return err
+		}
+	}
+	err = m.execute("netdev_add", map[string]any{"type": "stream", "id": cableID, "server": false,
+		"addr": map[string]any{"type": "unix", "path": "../" + siteSockets[n.name]}}, nil)
+	if err != nil {
+		return err
+	}
+	return m.execute("netdev_add", map[string]any{"type": "hubport", "id": plugID, "hubid": hubID, "netdev": cableID}, nil)
 }

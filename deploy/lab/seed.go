@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"golang.org/x/crypto/ssh"
 
 	"heliotrope/deploy/lab/image"
@@ -104,7 +106,7 @@ func (l *Lab) key(name string) (ed25519.PrivateKey, error) {
 		if err != nil {
 			return nil, err
 		}
-		return key, replaceFile(l.keyPath(name), text, 0o600)
+		return key, renameio.WriteFile(l.keyPath(name), text, 0o600)
 	}
 	if err != nil {
 		return nil, err
@@ -151,13 +153,14 @@ func (l *Lab) writeSeed(name string, ring keyring, img image.Image) error {
 }
 
 func (l *Lab) seedFiles(name string, ring keyring, img image.Image) ([]seedFile, error) {
-	role := "xen"
+	role := "host"
 	if name == Store {
 		role = "store"
 	}
-	var known strings.Builder
+	var known, hosts strings.Builder
 	for _, other := range NodeNames {
 		fmt.Fprintf(&known, "%s,%s %s\n", other, addresses[other], ring.authorized(nodeHostKey(other)))
+		fmt.Fprintf(&hosts, "%s %s\n", addresses[other], other)
 	}
 	hostKey, err := ring.private(nodeHostKey(name))
 	if err != nil {
@@ -171,6 +174,8 @@ func (l *Lab) seedFiles(name string, ring keyring, img image.Image) ([]seedFile,
 		name, role, addresses[name], guestAddress.Bits(), bridgeMACs[name], l.Options.MTU, l.Options.DataMiB)
 	files := []seedFile{
 		{"etc/heliotrope/node.conf", []byte(conf), 0o644},
+		{"etc/hosts", []byte("127.0.0.1 localhost\n" + hosts.String()), 0o644},
+		{"etc/machine-id", machineID(l.node(name)), 0o444},
 		{"etc/ssh/ssh_host_ed25519_key", hostKey, 0o600},
 		{"etc/ssh/ssh_known_hosts", []byte(known.String()), 0o644},
 		{"root/.ssh/authorized_keys", []byte(ring.authorized(controllerKey) + "\n" + ring.authorized(sitesKey) + "\n"), 0o600},
@@ -190,6 +195,13 @@ func (l *Lab) seedFiles(name string, ring keyring, img image.Image) ([]seedFile,
 	return append(files, seedFile{strings.TrimPrefix(guestRamdisk, "/"), append(ramdisk, identity...), 0o600}), nil
 }
 
+// machineID is the node's identity (machine-id(5)), by which libvirt tells two
+// hosts apart.
+func machineID(n node) []byte {
+	sum := sha256.Sum256([]byte(n.title()))
+	return fmt.Appendf(nil, "%x\n", sum[:16])
+}
+
 // guestRamdisk is the guest's initramfs with this testbed's keys, on a node.
 const guestRamdisk = "/etc/heliotrope/" + image.GuestInitrdFile
 
@@ -206,13 +218,14 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 	}
 	hypervisor := func(name string) inventory.Host {
 		h := host(name)
-		h.Bridge, h.Hypervisor, h.Transport = "br0", "xen", "tcp"
+		h.Bridge, h.Transport = "br0", l.Options.flavour().transport
 		return h
 	}
 	inv := inventory.Inventory{
 		Version: inventory.Version, Name: l.Options.Name, Kind: inventory.Emulated,
-		SiteA: hypervisor(HostA), SiteB: hypervisor(HostB), Store: host(Store),
-		WAN: inventory.WAN{Host: Store, Device: "eth2"},
+		Hypervisor: l.Options.Hypervisor, Sites: inventory.Sites{A: HostA, B: HostB}, StoreName: Store,
+		WAN:      inventory.WAN{Host: Store, Device: "eth2"},
+		Machines: []inventory.Host{hypervisor(HostA), hypervisor(HostB), host(Store)},
 		Guest: inventory.Guest{
 			Kernel: image.NodeGuestDir + "/" + image.GuestKernelFile, Ramdisk: guestRamdisk,
 			MemoryMiB: l.Options.GuestMiB, Address: guestAddress, MTU: l.Options.MTU,
@@ -230,7 +243,7 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 	for _, name := range NodeNames {
 		fmt.Fprintf(&known, "[127.0.0.1]:%d %s\n", ports[name], ring.authorized(nodeHostKey(name)))
 	}
-	return replaceFile(l.knownHostsPath(), []byte(known.String()), 0o644)
+	return renameio.WriteFile(l.knownHostsPath(), []byte(known.String()), 0o644)
 }
 
 // knownHostsPath is the list of the nodes' keys for an ssh client.

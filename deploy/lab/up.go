@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,13 +26,13 @@ type UpRequest struct {
 	BaseDir  string
 	Options  Options
 	Cache    image.Cache
-	Recipe   image.Recipe
 	Progress func(string) // told what is happening, in a few words; may be called concurrently
 }
 
-// Up makes the testbed of that name run and be ready for work. One that runs
-// already is found and left as it is; one that runs in part is started anew.
-// When Up fails or ctx ends, what it started is stopped again.
+// Up makes the testbed of that name run and be ready for work. Only nodes that
+// do not run are started; one that runs but does not answer is waited for and
+// never ended, because somebody may be working with it. When Up fails or ctx
+// ends, what it started is stopped again.
 func Up(ctx context.Context, request UpRequest) (*Lab, error) {
 	if err := request.Options.Check(); err != nil {
 		return nil, err
@@ -45,21 +47,21 @@ func Up(ctx context.Context, request UpRequest) (*Lab, error) {
 		return nil, err
 	}
 	defer unlock()
-
-	found, err := l.alreadyUp(ctx, request)
-	if err != nil || found != nil {
-		return found, err
+	down, err := l.toStart(ctx, request)
+	if err != nil {
+		return nil, err
 	}
-	if err := l.startAll(ctx, request); err != nil {
-		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		err = errors.Join(err, l.stopAll(cleanup))
+	if len(down) == 0 {
+		request.Progress("testbed " + l.Options.Name + " is already up")
+		return l, l.awaitAll(ctx, nil, func(string) {})
+	}
+	if err := l.start(ctx, down, request.Cache, request.Progress); err != nil {
 		if fresh {
 			err = errors.Join(err, os.RemoveAll(l.Dir))
 		}
 		return nil, err
 	}
-	return l, nil
+	return l, removeIfThere(l.downPath())
 }
 
 func exists(path string) bool {
@@ -67,62 +69,85 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// alreadyUp returns the running testbed of that name, nil if it must be
-// started. A testbed of which only some nodes are left is stopped.
-func (l *Lab) alreadyUp(ctx context.Context, request UpRequest) (*Lab, error) {
-	running := 0
-	for _, name := range NodeNames {
-		if l.node(name).running() {
-			running++
-		}
-	}
-	if running == 0 {
-		return nil, nil
-	}
+// toStart returns the nodes that do not run, and takes over the options of
+// those that do. What runs of a testbed that was never ready is what a start
+// left that was cut short: it is stopped.
+func (l *Lab) toStart(ctx context.Context, request UpRequest) ([]string, error) {
 	stored, err := Open(request.BaseDir, request.Options.Name)
-	if running == len(NodeNames) && err == nil {
-		wanted := request.Options
-		if wanted.Accel == AccelAuto {
-			wanted.Accel = stored.Options.Accel
-		}
-		if wanted != stored.Options {
-			return nil, fmt.Errorf("%w: testbed %s runs with other options; stop it first with `heliotrope lab down --name %s`",
-				ErrBadInput, l.Options.Name, l.Options.Name)
-		}
-		if stored.Status(ctx).Up {
-			request.Progress("testbed " + l.Options.Name + " is already up")
-			return stored, nil
-		}
+	if errors.Is(err, fs.ErrNotExist) {
+		return NodeNames, l.stop(ctx, NodeNames)
 	}
-	request.Progress("testbed " + l.Options.Name + " runs only in part: starting it anew")
-	return nil, l.stopAll(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if stored.Options.Hypervisor != l.Options.Hypervisor {
+		return nil, fmt.Errorf("%w: testbed %s is one of %s, not of %s; give another --name, or remove it first with `heliotrope lab destroy --name %s`",
+			ErrBadInput, l.Options.Name, stored.Options.Hypervisor, l.Options.Hypervisor, l.Options.Name)
+	}
+	down := l.notRunning()
+	if len(down) == len(NodeNames) {
+		return down, l.stop(ctx, down)
+	}
+	wanted := l.Options
+	wanted.Mirror = stored.Options.Mirror
+	if wanted.Accel == AccelAuto {
+		wanted.Accel = stored.Options.Accel
+	}
+	if wanted != stored.Options {
+		return nil, fmt.Errorf("%w: testbed %s runs with other options; stop it first with `heliotrope lab down --name %s`",
+			ErrBadInput, l.Options.Name, l.Options.Name)
+	}
+	l.Options = stored.Options
+	return down, nil
 }
 
-func (l *Lab) startAll(ctx context.Context, request UpRequest) error {
-	img, err := l.ensureImage(ctx, request.Cache, request.Recipe, request.Progress)
+func (l *Lab) notRunning() []string {
+	var names []string
+	for _, name := range NodeNames {
+		if !l.node(name).running() {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// start starts the named nodes, each with a new throw-away disk, and waits
+// until all of the testbed is ready. Where others run, the named ones get the
+// ports that the inventory tells. When it fails, they are stopped again.
+func (l *Lab) start(ctx context.Context, names []string, cache image.Cache, progress func(string)) (err error) {
+	defer func() {
+		if err != nil {
+			cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+			defer cancel()
+			err = errors.Join(err, l.stop(cleanup, names))
+		}
+	}()
+	img, err := l.ensureImage(ctx, cache, progress)
 	if err != nil {
 		return err
 	}
 	if l.Options.Accel == AccelAuto {
-		l.Options.Accel = l.decideAccel(ctx, img, request.Progress)
+		l.Options.Accel = l.decideAccel(ctx, img, progress)
 	}
 	ring, err := l.keys()
 	if err != nil {
 		return err
 	}
-	request.Progress("start the nodes (" + string(l.Options.Accel) + ")")
+	ports, err := l.wantedPorts(names)
+	if err != nil {
+		return err
+	}
+	progress(fmt.Sprintf("start %s (%s, %s)", strings.Join(names, ", "), l.Options.Hypervisor, l.Options.Accel))
 	ended := map[string]<-chan error{}
-	for i, name := range NodeNames {
-		port := 0
-		if l.Options.FirstPort != 0 {
-			port = l.Options.FirstPort + i
-		}
-		if ended[name], err = l.startNode(ctx, name, ring, img, port); err != nil {
+	for _, name := range names {
+		if ended[name], err = l.startNode(ctx, name, ring, img, ports[name]); err != nil {
 			return err
 		}
 	}
-	ports := map[string]int{}
-	for _, name := range NodeNames {
+	if err := l.plugIn(ctx, names); err != nil {
+		return err
+	}
+	for _, name := range names {
 		if ports[name], err = l.awaitMonitor(ctx, name, ended[name]); err != nil {
 			return err
 		}
@@ -130,14 +155,57 @@ func (l *Lab) startAll(ctx context.Context, request UpRequest) error {
 	if err := l.writeInventory(ring, ports); err != nil {
 		return fmt.Errorf("write the inventory: %w", err)
 	}
-	if err := l.awaitAll(ctx, ended, request.Progress); err != nil {
+	if err := l.awaitAll(ctx, ended, progress); err != nil {
 		return err
 	}
-	if err := l.setClocks(ctx); err != nil {
+	if err := l.setClocks(ctx, names); err != nil {
 		return err
 	}
 	// Saved last: a testbed with a state file was ready once.
 	return l.save()
+}
+
+// wantedPorts are the ports of all nodes' ssh; 0 lets the system choose.
+// Where some nodes run already, all keep the ports that the inventory tells.
+func (l *Lab) wantedPorts(starting []string) (map[string]int, error) {
+	ports := map[string]int{}
+	if len(starting) < len(NodeNames) {
+		for _, name := range NodeNames {
+			host, err := l.inventoryHost(name)
+			if err != nil {
+				return nil, err
+			}
+			address, err := netip.ParseAddrPort(host.SSH.Address)
+			if err != nil {
+				return nil, fmt.Errorf("the port of %s: %w", name, err)
+			}
+			ports[name] = int(address.Port())
+		}
+		return ports, nil
+	}
+	for i, name := range NodeNames {
+		if l.Options.FirstPort != 0 {
+			ports[name] = l.Options.FirstPort + i
+		}
+	}
+	return ports, nil
+}
+
+// plugIn connects the hosts that run to a storage server that is among the
+// started ones: a host connects once only, and its cable's other end is new.
+func (l *Lab) plugIn(ctx context.Context, started []string) error {
+	if !slices.Contains(started, Store) {
+		return nil
+	}
+	for _, name := range NodeNames {
+		if slices.Contains(started, name) {
+			continue
+		}
+		if err := l.node(name).replug(ctx); err != nil {
+			return fmt.Errorf("connect %s to the new %s: %w", name, Store, err)
+		}
+	}
+	return nil
 }
 
 func (l *Lab) startNode(ctx context.Context, name string, ring keyring, img image.Image, port int) (<-chan error, error) {
@@ -149,18 +217,18 @@ func (l *Lab) startNode(ctx context.Context, name string, ring keyring, img imag
 		// QEMU's own complaint names no reason.
 		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			return nil, fmt.Errorf("port %d for the ssh of %s: %w; choose another --first-port, or 0 for any free ones", port, name, err)
+			return nil, fmt.Errorf("port %d for the ssh of %s: %w; end what uses it, or take the testbed down and give another --first-port, or 0 for any free ones", port, name, err)
 		}
 		_ = listener.Close()
 	}
-	if err := os.WriteFile(n.console(), nil, 0o600); err != nil {
+	if err := n.newConsole(); err != nil {
 		return nil, err
 	}
 	if err := l.writeSeed(name, ring, img); err != nil {
 		return nil, fmt.Errorf("write the seed of %s: %w", name, err)
 	}
 	_, err := remote.Local("this machine").Run(ctx, remote.Command{Args: []string{"qemu-img", "create", "-q",
-		"-f", "qcow2", "-F", "raw", "-b", img.Path(image.RootFile), filepath.Join(n.dir(), "root.qcow2")}})
+		"-f", "qcow2", "-F", "raw", "-b", img.Path(image.RootFile), filepath.Join(n.dir(), rootDisk)}})
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +265,7 @@ func (l *Lab) awaitMonitor(ctx context.Context, name string, ended <-chan error)
 }
 
 // awaitAll waits for every node at the same time; the first that fails ends
-// the wait for the others.
+// the wait for the others. ended tells the end of those that were started now.
 func (l *Lab) awaitAll(ctx context.Context, ended map[string]<-chan error, progress func(string)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -207,9 +275,9 @@ func (l *Lab) awaitAll(ctx context.Context, ended map[string]<-chan error, progr
 	for _, name := range NodeNames {
 		waits.Go(func() {
 			err := l.awaitReady(ctx, name, ended[name])
-			if err == nil {
+			if err == nil && ended[name] != nil {
 				progress(fmt.Sprintf("%s is ready after %s", name, time.Since(started).Round(100*time.Millisecond)))
-			} else {
+			} else if err != nil {
 				cancel()
 			}
 			results <- err
@@ -227,14 +295,6 @@ func (l *Lab) awaitAll(ctx context.Context, ended map[string]<-chan error, progr
 		return context.Cause(ctx)
 	}
 	return errors.Join(errs...)
-}
-
-// Probe is the command that shows that a node is ready for work.
-func probe(name string) []string {
-	if name == Store {
-		return []string{"test", "-d", "/sys/kernel/config"}
-	}
-	return []string{"xl", "list"}
 }
 
 // awaitReady waits until the node's boot has ended and it answers over ssh.
@@ -280,5 +340,5 @@ func (l *Lab) probe(ctx context.Context, name string) error {
 		return err
 	}
 	defer host.Close() //nolint:errcheck // only asked
-	return remote.WaitReady(ctx, host, probe(name)...)
+	return remote.WaitReady(ctx, host, l.Options.flavour().probe(name)...)
 }

@@ -34,8 +34,7 @@ func benchmarkActivities(b *testing.B, synchronous string) {
 	const workflows = 500
 	o := serverOptions(b)
 	o.Synchronous = synchronous
-	ensure(b, o)
-	c := dial(b, o.Settings)
+	c := dial(b, ensure(b, o).Settings)
 	w := worker.New(c, queue, worker.Options{})
 	w.RegisterWorkflow(inARow)
 	w.RegisterActivity(greet)

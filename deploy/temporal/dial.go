@@ -11,8 +11,9 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/log"
 	"google.golang.org/grpc"
+
+	"heliotrope/internal/sdklog"
 )
 
 // dialWithin is how long Dial tries. A namespace that was made a moment ago is
@@ -25,7 +26,7 @@ const dialWithin = 10 * time.Second
 func Dial(ctx context.Context, s Settings, logger zerolog.Logger, connection ...grpc.DialOption) (client.Client, error) {
 	options := s.ClientOptions()
 	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, connection...)
-	options.Logger = sdkLogger{logger}
+	options.Logger = sdklog.Logger{To: logger}
 	c, err := backoff.Retry(ctx, func() (client.Client, error) { return dialOnce(ctx, options) },
 		backoff.WithBackOff(&backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, Multiplier: 1.5, MaxInterval: time.Second}),
 		backoff.WithMaxElapsedTime(dialWithin))
@@ -67,13 +68,3 @@ func refused(err error) bool {
 	var denied *serviceerror.PermissionDenied
 	return errors.As(err, &denied)
 }
-
-var _ log.Logger = sdkLogger{}
-
-// sdkLogger lets the SDK log through zerolog.
-type sdkLogger struct{ to zerolog.Logger }
-
-func (l sdkLogger) Debug(text string, keyvals ...any) { l.to.Debug().Fields(keyvals).Msg(text) }
-func (l sdkLogger) Info(text string, keyvals ...any)  { l.to.Info().Fields(keyvals).Msg(text) }
-func (l sdkLogger) Warn(text string, keyvals ...any)  { l.to.Warn().Fields(keyvals).Msg(text) }
-func (l sdkLogger) Error(text string, keyvals ...any) { l.to.Error().Fields(keyvals).Msg(text) }

@@ -2,9 +2,11 @@ package temporal
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,7 +23,8 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// serverOptions are those of a real server with a folder and ports of its own.
+// serverOptions are those of a real server with a folder of its own, which takes
+// ports that are free.
 func serverOptions(t testing.TB) ServerOptions {
 	t.Helper()
 	binary := os.Getenv("HELIOTROPE_SERVER")
@@ -32,8 +35,8 @@ func serverOptions(t testing.TB) ServerOptions {
 		t.Fatalf("these tests need the embedded server: run `make server` (%v)", err)
 	}
 	return ServerOptions{
-		Settings: Settings{Address: freeAddress(t), Namespace: DefaultNamespace},
-		StateDir: t.TempDir(), Binary: binary, UIAddress: freeAddress(t),
+		Settings: Settings{Address: anyPort, Namespace: DefaultNamespace},
+		StateDir: t.TempDir(), Binary: binary, UIAddress: anyPort,
 		Synchronous: "NORMAL", Progress: func(text string) { t.Log(text) },
 	}
 }
@@ -98,7 +101,7 @@ func TestServerKeepsAWorkflowThroughSIGKILL(t *testing.T) {
 	if !server.Started {
 		t.Fatal("a server was there already")
 	}
-	c := dial(t, o.Settings)
+	c := dial(t, server.Settings)
 	checkRetention(t, c)
 	attributes := map[string]enumspb.IndexedValueType{
 		testAttribute.GetName(): testAttribute.GetValueType(),
@@ -126,12 +129,14 @@ func TestServerKeepsAWorkflowThroughSIGKILL(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-server.Exited()
-	if _, err := Find(t.Context(), o.Settings, o.StateDir); err == nil {
-		t.Fatal("the server was killed and still answers")
+	for _, s := range []Settings{server.Settings, o.Settings} {
+		if _, err := Find(t.Context(), s, o.StateDir); !errors.Is(err, ErrNotRunning) {
+			t.Fatalf("the server was killed, and at %s: %v", s.Address, err)
+		}
 	}
 
 	again := ensure(t, o)
-	c = dial(t, o.Settings)
+	c = dial(t, again.Settings)
 	defer startWorker(t, c)()
 	if err := c.SignalWorkflow(t.Context(), "patient", "", "word", "again"); err != nil {
 		t.Fatal(err)
@@ -184,7 +189,7 @@ func TestOneServerForAllWhoWantOne(t *testing.T) {
 		if server.Started {
 			started++
 		}
-		if server.PID != servers[0].PID || server.UIURL != servers[0].UIURL {
+		if server.PID != servers[0].PID || server.UIURL != servers[0].UIURL || server.Settings.Address != servers[0].Settings.Address {
 			t.Errorf("two servers: %+v and %+v", servers[0], server)
 		}
 	}
@@ -201,9 +206,14 @@ func TestOneServerForAllWhoWantOne(t *testing.T) {
 	}
 
 	moved := o
-	moved.Settings.Address = freeAddress(t)
+	moved.Settings.Address = "127.0.0.1:1" // where nobody listens
 	_, err = Ensure(t.Context(), moved)
-	wantBadInput(t, err, o.Settings.Address, "served already")
+	wantBadInput(t, err, servers[0].Settings.Address, "served already")
+
+	found, err := Find(t.Context(), o.Settings, o.StateDir)
+	if err != nil || found.PID != servers[0].PID || found.Settings.Address != servers[0].Settings.Address {
+		t.Errorf("the folder's server, wherever it is: %+v, %v", found, err)
+	}
 
 	for _, want := range []bool{true, false} {
 		stopped, err := StopEmbedded(t.Context(), o.StateDir)
@@ -211,8 +221,67 @@ func TestOneServerForAllWhoWantOne(t *testing.T) {
 			t.Errorf("stopped: %v, %v; want %v", stopped, err, want)
 		}
 	}
-	if _, err := Find(t.Context(), o.Settings, o.StateDir); err == nil {
+	if _, err := Find(t.Context(), servers[0].Settings, o.StateDir); err == nil {
 		t.Error("the server was stopped and still answers")
+	}
+}
+
+// TestServerWithBusyPorts: a port of the user's that is taken is an error that
+// names it, and the Web UI goes elsewhere.
+func TestServerWithBusyPorts(t *testing.T) {
+	busy, err := net.Listen("tcp", anyPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	o := serverOptions(t)
+	o.UIAddress = busy.Addr().String()
+	server := ensure(t, o)
+	if server.UIURL == "http://"+o.UIAddress || server.Settings.Address == anyPort {
+		t.Errorf("the server says it is at %s, and its UI at %s", server.Settings.Address, server.UIURL)
+	}
+	dial(t, server.Settings)
+	if err := server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	// The server itself, which nobody has asked before whether the port is free.
+	o.StateDir = t.TempDir()
+	command := exec.CommandContext(t.Context(), o.Binary, "--address", busy.Addr().String(), "--ui-address", anyPort,
+		"--database", filepath.Join(o.StateDir, databaseFile))
+	text, err := command.CombinedOutput()
+	if command.ProcessState.ExitCode() != exitBadInput || !strings.Contains(string(text), busy.Addr().String()+" is busy") {
+		t.Errorf("on a busy port: %v, %s", err, text)
+	}
+}
+
+// TestManyServersAtOnce: servers that start at the same time take nothing from
+// each other.
+func TestManyServersAtOnce(t *testing.T) {
+	const servers = 4
+	addresses := make(chan string, 2*servers)
+	var starting sync.WaitGroup
+	for range servers {
+		o := serverOptions(t)
+		starting.Go(func() {
+			server, err := Ensure(t.Context(), o)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			addresses <- server.Settings.Address
+			addresses <- strings.TrimPrefix(server.UIURL, "http://")
+			if err := server.Stop(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	starting.Wait()
+	close(addresses)
+	for address := range addresses {
+		if strings.HasSuffix(address, ":0") {
+			t.Errorf("a server says that it is at %s", address)
+		}
 	}
 }
 
@@ -240,14 +309,13 @@ func TestServerRefusesADatabaseOfAnotherVersion(t *testing.T) {
 }
 
 func TestDialNamesAMissingNamespace(t *testing.T) {
-	o := serverOptions(t)
-	ensure(t, o)
-	o.Settings.Namespace = "elsewhere"
-	_, err := Dial(t.Context(), o.Settings, zerolog.Nop())
+	settings := ensure(t, serverOptions(t)).Settings
+	settings.Namespace = "elsewhere"
+	_, err := Dial(t.Context(), settings, zerolog.Nop())
 	if err == nil {
 		t.Fatal("a namespace that is not there was accepted")
 	}
-	for _, word := range []string{o.Settings.Address, "temporal operator namespace create"} {
+	for _, word := range []string{settings.Address, "temporal operator namespace create"} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("the error does not say %q: %v", word, err)
 		}

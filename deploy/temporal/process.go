@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -69,25 +69,32 @@ func start(ctx context.Context, o ServerOptions, dir string) (*Server, error) {
 			return nil, err
 		}
 	}
-	ui, err := chooseUI(o)
-	if err != nil {
-		return nil, err
-	}
 	o.progress("starting Temporal at %s", o.Settings.Address)
-	cmd := exec.Command(binary,
-		"--address", o.Settings.Address, "--ui-address", ui, "--namespace", o.Settings.Namespace,
-		"--database", filepath.Join(dir, databaseFile), "--synchronous", o.synchronous())
-	// A session of its own: neither Ctrl-C nor a closed terminal reaches it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	server := &Server{Settings: o.Settings, Started: true, UIURL: "http://" + ui, dir: dir, exited: make(chan struct{})}
-	if err := server.run(ctx, cmd); err != nil {
-		return nil, err
+	server := &Server{Settings: o.Settings, Started: true, dir: dir}
+	for try := 1; ; try++ {
+		err := server.run(ctx, exec.Command(binary,
+			"--address", o.Settings.Address, "--ui-address", o.uiAddress(), "--namespace", o.Settings.Namespace,
+			"--database", filepath.Join(dir, databaseFile), "--synchronous", o.synchronous()))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errPortTaken) || try == portTries {
+			return nil, err
+		}
+		o.progress("somebody took a port that Temporal had chosen: start it again")
 	}
-	if err := writeState(dir, state{PID: server.PID, Address: o.Settings.Address, UI: server.UIURL, Started: time.Now().UTC()}); err != nil {
+	if err := writeState(dir, state{PID: server.PID, Address: server.Settings.Address, UI: server.UIURL, Started: time.Now().UTC()}); err != nil {
 		return nil, errors.Join(err, server.Stop(context.WithoutCancel(ctx)))
 	}
-	o.progress("Temporal is ready; its Web UI is at %s", server.UIURL)
+	o.progress("Temporal is ready at %s; its Web UI is at %s", server.Settings.Address, server.UIURL)
 	return server, nil
+}
+
+func (o ServerOptions) uiAddress() string {
+	if o.UIAddress == "" {
+		return DefaultUIAddress
+	}
+	return o.UIAddress
 }
 
 func (o ServerOptions) synchronous() string {
@@ -95,28 +102,6 @@ func (o ServerOptions) synchronous() string {
 		return "FULL"
 	}
 	return o.Synchronous
-}
-
-// chooseUI is the wanted address of the Web UI, or a free port of the same host.
-func chooseUI(o ServerOptions) (string, error) {
-	wanted := o.UIAddress
-	if wanted == "" {
-		wanted = DefaultUIAddress
-	}
-	listener, err := net.Listen("tcp", wanted)
-	if err == nil {
-		return wanted, listener.Close()
-	}
-	host, _, splitErr := net.SplitHostPort(wanted)
-	if splitErr != nil || !errors.Is(err, syscall.EADDRINUSE) {
-		return "", fault.New(fault.BadInput, "address of Temporal's Web UI: %w", err)
-	}
-	if listener, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err != nil {
-		return "", fmt.Errorf("find a port for Temporal's Web UI: %w", err)
-	}
-	chosen := listener.Addr().String()
-	o.progress("%s is busy: Temporal's Web UI will be at %s", wanted, chosen)
-	return chosen, listener.Close()
 }
 
 // run starts the process and returns when it is ready. Of a process that is
@@ -137,22 +122,26 @@ func (s *Server) run(ctx context.Context, cmd *exec.Cmd) error {
 	}
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = in, log
+	// A session of its own: neither Ctrl-C nor a closed terminal reaches it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = errors.Join(cmd.Start(), in.Close())
 	if err != nil {
 		return fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	s.PID = cmd.Process.Pid
+	exited := make(chan struct{})
+	s.PID, s.exited = cmd.Process.Pid, exited
 	go func() {
 		_ = cmd.Wait() // how it ended is in its log
-		close(s.exited)
+		close(exited)
 	}()
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
-	ready := make(chan bool, 1)
-	go func() { ready <- readReady(out) }()
+	told := make(chan readyLine, 1)
+	go func() { told <- readReady(out) }()
 	select {
-	case ok := <-ready:
-		if ok {
+	case line := <-told:
+		if line.Ready {
+			s.Settings.Address, s.UIURL = line.Address, "http://"+line.UI
 			return nil
 		}
 		err = errors.New("it ended before it was ready")
@@ -160,20 +149,39 @@ func (s *Server) run(ctx context.Context, cmd *exec.Cmd) error {
 		err = fmt.Errorf("it was not ready: %w", ctx.Err())
 	}
 	stopErr := s.Stop(context.WithoutCancel(ctx))
-	err = errors.Join(fmt.Errorf("start %s: %w; the end of %s:\n%s", cmd.Path, err, path, tail(path)), stopErr)
-	if stopErr == nil && cmd.ProcessState.ExitCode() == exitBadInput {
+	said := tail(path)
+	err = errors.Join(fmt.Errorf("start %s: %w; the end of %s:\n%s", cmd.Path, err, path, said), stopErr)
+	switch {
+	case stopErr != nil:
+	case cmd.ProcessState.ExitCode() == exitBadInput:
 		return fault.As(fault.BadInput, err)
+	case strings.Contains(said, syscall.EADDRINUSE.Error()):
+		return fmt.Errorf("%w: %w", errPortTaken, err)
 	}
 	return err
 }
 
-// readReady reads the line that says so.
-func readReady(out *os.File) bool {
-	var line struct {
-		Ready bool `json:"ready"`
-	}
+// errPortTaken says that the server ended because a port was taken that it had
+// chosen itself. One that was asked for is bad input.
+var errPortTaken = errors.New("a port was taken meanwhile")
+
+// portTries is how often the server is started when its ports are taken.
+const portTries = 5
+
+// readyLine is what the server prints when it is ready.
+type readyLine struct {
+	Ready   bool   `json:"ready"`
+	Address string `json:"address"` // host:port of the frontend
+	UI      string `json:"ui"`      // host:port of the Web UI
+}
+
+// readReady reads that line; what is something else is not ready.
+func readReady(out *os.File) (line readyLine) {
 	text, err := bufio.NewReader(out).ReadBytes('\n')
-	return err == nil && json.Unmarshal(text, &line) == nil && line.Ready
+	if err != nil || json.Unmarshal(text, &line) != nil {
+		return readyLine{}
+	}
+	return line
 }
 
 // tail is the last lines of a file, for an error.

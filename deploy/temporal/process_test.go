@@ -1,7 +1,9 @@
 package temporal
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,16 +13,8 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// freeAddress is an address of this machine where nobody listens.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
+// anyPort is what a server is to take a free port of.
+const anyPort = "127.0.0.1:0"
 
 // fakeServer is a program that does what the script says.
 func fakeServer(t *testing.T, script string) string {
@@ -72,10 +66,33 @@ func TestEnsureRefusesABusyPort(t *testing.T) {
 	}
 }
 
+// TestFindOfAServerThatEnds: it took the connection, and was killed.
+func TestFindOfAServerThatEnds(t *testing.T) {
+	listener, err := net.Listen("tcp", anyPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for range 2 { // the first asks whether anybody listens, the second for Temporal
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+		}
+		_ = listener.Close()
+	}()
+	_, err = Find(t.Context(), Settings{Address: listener.Addr().String(), Namespace: DefaultNamespace}, t.TempDir())
+	if !errors.Is(err, ErrNotRunning) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestEnsureStartsNothingInPlaceOfANamedServer(t *testing.T) {
 	marker := filepath.Join(t.TempDir(), "started")
 	_, err := Ensure(t.Context(), ServerOptions{
-		Settings: Settings{Address: freeAddress(t), Namespace: DefaultNamespace, named: true},
+		Settings: Settings{Address: anyPort, Namespace: DefaultNamespace, named: true},
 		StateDir: t.TempDir(), Binary: fakeServer(t, "touch "+marker),
 	})
 	if !errors.Is(err, ErrNotRunning) {
@@ -98,8 +115,8 @@ func TestEnsureTellsWhyTheServerEnded(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			_, err := Ensure(t.Context(), ServerOptions{
-				Settings: Settings{Address: freeAddress(t), Namespace: DefaultNamespace},
-				StateDir: dir, Binary: fakeServer(t, test.script), UIAddress: freeAddress(t),
+				Settings: Settings{Address: anyPort, Namespace: DefaultNamespace},
+				StateDir: dir, Binary: fakeServer(t, test.script), UIAddress: anyPort,
 			})
 			if err == nil || !strings.Contains(err.Error(), "the moon is full") {
 				t.Errorf("the error does not tell what the server said: %v", err)
@@ -109,6 +126,42 @@ func TestEnsureTellsWhyTheServerEnded(t *testing.T) {
 			}
 			if _, ok := readState(dir); ok {
 				t.Error("a server that never ran is recorded")
+			}
+		})
+	}
+}
+
+// TestEnsureStartsAgainWhenAPortIsTaken: the server has chosen a port, and
+// somebody else takes it before the server listens.
+func TestEnsureStartsAgainWhenAPortIsTaken(t *testing.T) {
+	const taken = `echo '{"level":"fatal","error":"listen tcp 127.0.0.1:40001: bind: address already in use"}' >&2; exit 1`
+	for name, test := range map[string]struct{ failures, starts int }{
+		"twice":      {2, 3},
+		"every time": {1000, portTries},
+	} {
+		t.Run(name, func(t *testing.T) {
+			starts := filepath.Join(t.TempDir(), "starts")
+			script := fmt.Sprintf("echo >> %[1]s; [ $(wc -l < %[1]s) -gt %[2]d ] || { %[3]s; }\n", starts, test.failures, taken) +
+				`echo '{"ready":true,"address":"127.0.0.1:40002","ui":"127.0.0.1:40003"}'; exec sleep 1000`
+			server, err := Ensure(t.Context(), ServerOptions{Settings: Settings{Address: anyPort, Namespace: DefaultNamespace},
+				StateDir: t.TempDir(), Binary: fakeServer(t, script), UIAddress: anyPort})
+			if text, readErr := os.ReadFile(starts); readErr != nil || len(text) != test.starts {
+				t.Errorf("it was started %d times, want %d (%v)", len(text), test.starts, readErr)
+			}
+			if test.failures >= test.starts {
+				if !errors.Is(err, errPortTaken) || !strings.Contains(err.Error(), "address already in use") {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if server.Settings.Address != "127.0.0.1:40002" || server.UIURL != "http://127.0.0.1:40003" {
+				t.Errorf("the server is at %s, its UI at %s", server.Settings.Address, server.UIURL)
+			}
+			if err := server.Stop(context.Background()); err != nil {
+				t.Error(err)
 			}
 		})
 	}

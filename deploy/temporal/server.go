@@ -11,21 +11,25 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/client"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/sdklog"
 )
 
 // ServerOptions say how Ensure finds or starts a server.
 type ServerOptions struct {
+	// Settings say where the server is wanted. Port 0 is any that is free, of
+	// an embedded server; where it then is, is in the Server's settings.
 	Settings Settings
 	// StateDir is the embedded server's folder; empty is DefaultDir.
 	StateDir string
 	// Binary is the embedded server's program; empty is FindBinary.
 	Binary string
 	// UIAddress is where its Web UI is wanted; empty is DefaultUIAddress. When
-	// it is busy, another port is taken.
+	// it is busy, another port is taken, and port 0 is any that is free.
 	UIAddress string
 	// Synchronous is SQLite's setting: FULL (or empty) survives a power
 	// failure, NORMAL is faster and survives a crash of the process.
@@ -75,29 +79,45 @@ var ErrNotRunning = errors.New("no Temporal server answers")
 
 // Find returns the server that answers at the settings' address, and starts
 // none. It returns ErrNotRunning when nobody listens there, and fault.BadInput
-// when somebody does who is not a Temporal server. StateDir may be empty.
+// when somebody does who is not a Temporal server. StateDir may be empty. At
+// port 0 is the embedded server of that folder, wherever it is.
 func Find(ctx context.Context, s Settings, stateDir string) (*Server, error) {
 	dir, err := orDefault(stateDir)
 	if err != nil {
 		return nil, err
 	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", s.Address)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("ask for Temporal at %s: %w", s.Address, ctx.Err())
-		}
-		return nil, fmt.Errorf("%w at %s: %w", ErrNotRunning, s.Address, err)
+	known, ours := readState(dir)
+	ours = ours && known.PID != 0 && known.PID == servedBy(dir)
+	if ours && s.anyPort() {
+		s.Address = known.Address
 	}
-	_ = conn.Close()
+	if err := checkListens(ctx, s.Address); err != nil {
+		return nil, err
+	}
 	if err := checkTemporal(ctx, s); err != nil {
+		if gone := checkListens(ctx, s.Address); gone != nil {
+			return nil, gone // a server that was just ending
+		}
 		return nil, err
 	}
 	server := &Server{Settings: s, dir: dir}
-	if known, ok := readState(dir); ok && known.Address == s.Address && known.PID == servedBy(dir) {
+	if ours && known.Address == s.Address {
 		server.UIURL, server.PID = known.UI, known.PID
 	}
 	return server, nil
+}
+
+// checkListens returns ErrNotRunning when nobody listens at the address.
+func checkListens(ctx context.Context, address string) error {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	switch {
+	case err == nil:
+		return conn.Close()
+	case ctx.Err() != nil:
+		return fmt.Errorf("ask for Temporal at %s: %w", address, ctx.Err())
+	}
+	return fmt.Errorf("%w at %s: %w", ErrNotRunning, address, err)
 }
 
 // checkTemporal asks who listens there for the health of Temporal's frontend.
@@ -105,7 +125,7 @@ func checkTemporal(ctx context.Context, s Settings) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	options := s.ClientOptions()
-	options.Logger = sdkLogger{zerolog.Nop()}
+	options.Logger = sdklog.Logger{To: zerolog.Nop()}
 	c, err := client.NewLazyClient(options)
 	if err != nil {
 		return fault.New(fault.BadInput, "Temporal's settings: %w", err)
@@ -171,11 +191,7 @@ func writeState(dir string, known state) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, stateFile)
-	if err := os.WriteFile(path+".new", append(text, '\n'), 0o600); err != nil {
-		return fmt.Errorf("record where Temporal is: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := renameio.WriteFile(filepath.Join(dir, stateFile), append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("record where Temporal is: %w", err)
 	}
 	return nil

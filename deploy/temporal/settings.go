@@ -20,6 +20,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
@@ -76,6 +77,10 @@ func LoadSettings() (Settings, error) {
 // Configured says that the user named an address: no embedded server is ever
 // started then.
 func (s Settings) Configured() bool { return s.named }
+
+// anyPort says that the address is that of no server yet: it is to take any
+// port that is free.
+func (s Settings) anyPort() bool { return !s.named && strings.HasSuffix(s.Address, ":0") }
 
 // ClientOptions are the settings for the SDK: address, namespace, TLS,
 // credentials and headers.

@@ -49,7 +49,8 @@ func TestDefaults(t *testing.T) {
 	want := &Spec{
 		Version: 1, Name: "unit", Seed: 5, Testbed: TestbedEmulated, Lanes: 1,
 		Matrix: Matrix{Hypervisor: []string{"xen"}, Storage: []string{"iscsi", "drbd"}, WAN: []string{"lan", "rtt=60ms,rate=100mbit"},
-			Access: []string{"database"}, DRBDProtocol: []string{"C"}},
+			Access: []string{"database"}, DRBDProtocol: []string{"C"}, MirrorCopy: []string{"full"}, Migration: []string{"precopy"},
+			AutoConverge: []bool{false}, BandwidthMiBPerS: []int{0}, MaxDowntimeMs: []int{0}},
 		Access:      []AccessSpec{{Name: "own", Outstanding: 1, Lines: []AccessLine{{SizeBytes: 512, SharePercent: 100}}}},
 		Repetitions: 2, Order: OrderBlocks, Directions: Outbound,
 		Phases:      Phases{WarmUp: 20 * time.Second, WarmUpMax: time.Minute, Before: 30 * time.Second, After: 30 * time.Second},
@@ -116,7 +117,7 @@ var refused = []struct{ name, old, new, want string }{
 	{"version", "version: 1", "version: 2", `1:10: version: 2 is not understood: want 1`},
 	{"version missing", "version: 1\n", "", `1:1: version: is missing`},
 	{"unknown key", "seed: 5", "seed: 5\nseeds: 6", `4:1: seeds: unknown setting (known: version, name, description, seed, testbed, inventories, lanes, matrix, exclude, include, directions, controls, sentinel, stop, access_specifications, repetitions, order, phases, steady_state, recovery, disk, limits)`},
-	{"unknown key below", "  storage", "  disks: 1\n  storage", `6:3: matrix.disks: unknown setting (known: hypervisor, storage, wan, access, guest_memory_mib, drbd_protocol)`},
+	{"unknown key below", "  storage", "  disks: 1\n  storage", `6:3: matrix.disks: unknown setting (known: hypervisor, storage, wan, access, guest_memory_mib, drbd_protocol, mirror_copy, migration, auto_converge, bandwidth_mib_per_s, max_downtime_ms)`},
 	{"name", "name: unit", "name: Unit Test", `2:7: name: "Unit Test" is no name: want 1 to 40 of a-z, 0-9 and -, not beginning with -`},
 	{"name too long", "name: unit", "name: " + strings.Repeat("a", 41), `2:7: name: "` + strings.Repeat("a", 41) + `" is no name: want 1 to 40 of a-z, 0-9 and -, not beginning with -`},
 	{"seed missing", "seed: 5\n", "", `1:1: seed: is missing`},
@@ -130,10 +131,10 @@ var refused = []struct{ name, old, new, want string }{
 	{"lanes of the emulated testbed", "testbed: emulated", "testbed: emulated\nlanes: 2", `5:8: lanes: is for testbed: simulated only, not for emulated; on hosts each inventory is a lane`},
 	{"no lanes", "testbed: emulated", "testbed: simulated\nlanes: 0", `5:8: lanes: 0: want 1 to 64`},
 	{"too many lanes", "testbed: emulated", "testbed: simulated\nlanes: 65", `5:8: lanes: 65: want 1 to 64`},
-	{"hypervisor", "  storage", "  hypervisor: [kvm]\n  storage", `6:16: matrix.hypervisor[0]: "kvm" is not known: want xen`},
+	{"hypervisor", "  storage", "  hypervisor: [kvm, qemu]\n  storage", `6:21: matrix.hypervisor[1]: "qemu" is not known: want xen or kvm`},
 	{"no storage", "  storage: [iscsi, drbd]\n", "", `6:3: matrix.storage: is missing`},
 	{"empty storage", "[iscsi, drbd]", "[]", `6:12: matrix.storage: is empty: want at least one level`},
-	{"storage", "[iscsi, drbd]", "[iscsi, smb]", `6:20: matrix.storage[1]: "smb" is not known: want iscsi, nfs or drbd`},
+	{"storage", "[iscsi, drbd]", "[iscsi, smb]", `6:20: matrix.storage[1]: "smb" is not known: want iscsi, nfs, drbd or mirror`},
 	{"storage twice", "[iscsi, drbd]", "[iscsi, iscsi]", `6:20: matrix.storage[1]: "iscsi" is given twice`},
 	{"storage as text", "[iscsi, drbd]", "iscsi", `6:12: matrix.storage: want a list`},
 	{"negative delay", "rtt=60ms", "rtt=-60ms", `7:14: matrix.wan[1]: WAN profile "rtt=-60ms,rate=100mbit": rtt -60ms is negative`},
@@ -164,7 +165,7 @@ var refused = []struct{ name, old, new, want string }{
 	{"empty exclude", "repetitions: 2", "exclude: [{}]\nrepetitions: 2", `9:11: exclude[0]: is empty: it would match every cell`},
 	{"exclude of nothing", "repetitions: 2", "exclude: [{storage: nfs}]\nrepetitions: 2", `9:11: exclude[0]: matches no cell of the matrix`},
 	{"exclude of everything", "repetitions: 2", "exclude: [{access: database}]\nrepetitions: 2", `9:10: exclude: leaves no cell to run`},
-	{"exclude of the unknown", "repetitions: 2", "exclude: [{storage: smb}]\nrepetitions: 2", `9:21: exclude[0].storage: "smb" is not known: want iscsi, nfs or drbd`},
+	{"exclude of the unknown", "repetitions: 2", "exclude: [{storage: smb}]\nrepetitions: 2", `9:21: exclude[0].storage: "smb" is not known: want iscsi, nfs, drbd or mirror`},
 	{"exclude of a protocol elsewhere", "repetitions: 2", "exclude: [{storage: iscsi, drbd_protocol: C}]\nrepetitions: 2", `9:43: exclude[0].drbd_protocol: is for drbd only, not for iscsi`},
 	{"include of a cell", "repetitions: 2", "include: [{storage: drbd, wan: 'rtt=0s'}]\nrepetitions: 2", `9:11: include[0]: repeats the cell xen-drbd-c-lan-database`},
 	{"include twice", "repetitions: 2", "include: [{storage: nfs, wan: lan}, {storage: nfs, wan: lan}]\nrepetitions: 2", `9:37: include[1]: repeats the cell xen-nfs-lan-database`},
@@ -229,7 +230,7 @@ func TestHugeMatrix(t *testing.T) {
 }
 
 func TestExamples(t *testing.T) {
-	trials := map[string]int{"quick.yaml": 3, "controls.yaml": 8, "thesis.yaml": 181, "simulated.yaml": 1000}
+	trials := map[string]int{"quick.yaml": 3, "controls.yaml": 8, "thesis.yaml": 181, "kvm.yaml": 16, "simulated.yaml": 1000}
 	paths, err := filepath.Glob("../../examples/*.yaml")
 	if err != nil || len(paths) != len(trials) {
 		t.Fatalf("examples: %v, %v", paths, err)
@@ -265,7 +266,7 @@ func TestControlsExample(t *testing.T) {
 			ways[trial.Cell.Storage+" "+trial.Direction]++
 		}
 	}
-	for _, storage := range storages {
+	for _, storage := range spec.Matrix.Storage {
 		if ways[storage+" "+Outbound] != 1 || ways[storage+" "+Return] != 1 {
 			t.Errorf("%s does not go both ways: %v", storage, ways)
 		}
@@ -287,6 +288,9 @@ func FuzzParse(f *testing.F) {
 	for _, test := range refusedDesign {
 		f.Add([]byte(designed + test.text))
 	}
+	for _, test := range refusedHypervisor {
+		f.Add([]byte(migrating + test.text))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		spec, err := Parse("x.yaml", data)
 		var invalid *strict.Error
@@ -304,8 +308,14 @@ func FuzzParse(f *testing.F) {
 			seen[id] = true
 		}
 		trials := len(seen) * spec.Repetitions
-		if spec.Sentinel != nil {
-			trials += sentinels(trials, spec.Sentinel.Every)
+		if sentinel, ok := spec.SentinelCell(); ok {
+			beside := 0 // it
+			for _, cell := range spec.Cells() {
+				if !spec.inTurn() || cell.Hypervisor == sentinel.Hypervisor {
+					beside += spec.Repetitions
+				}
+			}
+			trials += sentinels(beside, spec.Sentinel.Every)
 		}
 		if plan := spec.Plan(); len(plan) != trials || len(plan) > maxTrials {
 			t.Errorf("%d cells, %d repetitions, %d trials", len(seen), spec.Repetitions, len(plan))

@@ -1,7 +1,6 @@
 package campaign
 
 import (
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,17 +11,25 @@ import (
 
 // ID is a readable name of the cell, made of [a-z0-9.-] and unique in a
 // campaign: xen-drbd-c-rtt60.rate100mbit-database-160m. Its parts are the
-// hypervisor, the storage and its protocol, the WAN (numbers in ms, percent
-// and rates), the access specification and, when given, the guest's memory; and
-// of a control what it is: -control-none, -control-lan, -control-pause5s.
+// hypervisor, the storage and its protocol or way of copying (unless that is
+// full), the WAN (numbers in ms, percent and rates), the access specification
+// and, when given, the guest's memory and the options of the migration, as in
+// -migrate.postcopy.autoconverge.bandwidth100.downtime300; and of a control what
+// it is: -control-none, -control-lan, -control-pause5s.
 func (c Cell) ID() string {
 	parts := []string{c.Hypervisor, c.Storage}
 	if c.DRBDProtocol != "" {
 		parts = append(parts, strings.ToLower(c.DRBDProtocol))
 	}
+	if c.MirrorCopy == IncrementalCopy {
+		parts = append(parts, c.MirrorCopy)
+	}
 	parts = append(parts, wanSlug(mustProfile(c.WAN)), c.Access.Name)
 	if c.GuestMemoryMiB != 0 {
 		parts = append(parts, strconv.Itoa(c.GuestMemoryMiB)+"m")
+	}
+	if c.MigrationOptions != (MigrationOptions{}) {
+		parts = append(parts, c.slug())
 	}
 	switch c.Control {
 	case "":
@@ -32,6 +39,25 @@ func (c Cell) ID() string {
 		parts = append(parts, "control", c.Control)
 	}
 	return strings.Join(parts, "-")
+}
+
+// slug names the options, apart by dots: no name of an access specification,
+// which comes before it in an ID, has one.
+func (o MigrationOptions) slug() string {
+	slug := "migrate"
+	if o.Migration != "" {
+		slug += "." + o.Migration
+	}
+	if o.AutoConverge {
+		slug += ".autoconverge"
+	}
+	if o.BandwidthMiBPerS != 0 {
+		slug += ".bandwidth" + strconv.Itoa(o.BandwidthMiBPerS)
+	}
+	if o.MaxDowntimeMs != 0 {
+		slug += ".downtime" + strconv.Itoa(o.MaxDowntimeMs)
+	}
+	return slug
 }
 
 // wanSlug is the name of a profile, or its numbers with nothing but [a-z0-9.].
@@ -67,22 +93,52 @@ func mustProfile(text string) wan.Profile {
 
 // Cells lists the cells of a campaign from Parse, all of which each block has
 // once, in the order in which the matrix is written: the factors vary from the
-// last to the first, as in hypervisor, storage, DRBD protocol, WAN, access,
-// memory. Included cells come after them, and controls last.
+// last to the first, as in hypervisor, storage, DRBD protocol, mirror's copy,
+// WAN, access, memory, options of the migration. Included cells come after them,
+// and controls last.
 func (s *Spec) Cells() []Cell {
 	access := s.access()
-	cells := slices.DeleteFunc(s.Matrix.cells(access), func(cell Cell) bool {
-		return slices.ContainsFunc(s.Exclude, func(match Match) bool { return match.matches(cell) })
-	})
+	cells := s.matrixCells(access)
 	for _, match := range s.Include {
 		cells = append(cells, s.Matrix.with(match).cells(access)...)
 	}
+	return append(cells, s.controlCells(access)...)
+}
+
+// matrixCells are the cells of the matrix that are not excluded.
+func (s *Spec) matrixCells(access map[string]AccessSpec) []Cell {
+	return slices.DeleteFunc(s.Matrix.cells(access), func(cell Cell) bool {
+		return slices.ContainsFunc(s.Exclude, func(match Match) bool { return match.matches(cell) })
+	})
+}
+
+func (s *Spec) controlCells(access map[string]AccessSpec) []Cell {
+	var cells []Cell
 	for _, control := range s.Controls {
 		cell := s.Matrix.first(control.Match, access)
 		cell.Control, cell.Hold = control.Control, control.Hold
+		if !cell.Migrates() {
+			cell.MigrationOptions = MigrationOptions{}
+		}
 		cells = append(cells, cell)
 	}
 	return cells
+}
+
+// Hypervisors are those of the campaign's cells, the sentinel's included, in the
+// order in which the campaign first names them.
+func (s *Spec) Hypervisors() []string {
+	cells := s.Cells()
+	if sentinel, ok := s.SentinelCell(); ok {
+		cells = append(cells, sentinel)
+	}
+	var names []string
+	for _, cell := range cells {
+		if !slices.Contains(names, cell.Hypervisor) {
+			names = append(names, cell.Hypervisor)
+		}
+	}
+	return names
 }
 
 // SentinelCell is the cell of a campaign from Parse that is run again and
@@ -103,92 +159,16 @@ func (s *Spec) access() map[string]AccessSpec {
 	return byName
 }
 
-// cells lists all combinations of the matrix.
-func (m Matrix) cells(access map[string]AccessSpec) []Cell {
-	memory := m.GuestMemoryMiB
-	if len(memory) == 0 {
-		memory = []int{0}
-	}
-	var cells []Cell
-	for _, hypervisor := range m.Hypervisor {
-		for _, storage := range m.Storage {
-			for _, protocol := range m.protocols(storage) {
-				for _, text := range m.WAN {
-					profile := mustProfile(text)
-					for _, name := range m.Access {
-						for _, memoryMiB := range memory {
-							cells = append(cells, Cell{
-								Hypervisor: hypervisor, Storage: storage, DRBDProtocol: protocol,
-								WAN: profile.String(), RTTMs: milliseconds(profile.RTT),
-								Access: access[name], GuestMemoryMiB: memoryMiB,
-							})
-						}
-					}
-				}
-			}
-		}
-	}
-	return cells
-}
-
-// protocols are the levels of the DRBD protocol with a storage system.
-func (m Matrix) protocols(storage string) []string {
-	if storage == "drbd" {
-		return m.DRBDProtocol
-	}
-	return []string{""}
-}
-
-// count is how many cells the matrix has, without making them. What is above
-// the limit on trials may be counted less than it is, but still above it.
-func (m Matrix) count() int {
-	storages := 0
-	for _, storage := range m.Storage {
-		storages += len(m.protocols(storage))
-	}
-	count := 1
-	for _, levels := range []int{len(m.Hypervisor), storages, len(m.WAN), len(m.Access), max(1, len(m.GuestMemoryMiB))} {
-		if levels > 0 && count > math.MaxInt32/levels {
-			return math.MaxInt32
-		}
-		count *= levels
-	}
-	return count
-}
-
-// with is the matrix with what the match names as the only level of its factor.
-func (m Matrix) with(match Match) Matrix {
-	only := func(levels []string, level string) []string {
-		if level == "" {
-			return levels
-		}
-		return []string{level}
-	}
-	m.Hypervisor = only(m.Hypervisor, match.Hypervisor)
-	m.Storage = only(m.Storage, match.Storage)
-	m.WAN = only(m.WAN, match.WAN)
-	m.Access = only(m.Access, match.Access)
-	m.DRBDProtocol = only(m.DRBDProtocol, match.DRBDProtocol)
-	if match.GuestMemoryMiB != 0 {
-		m.GuestMemoryMiB = []int{match.GuestMemoryMiB}
-	}
-	return m
-}
-
-// first is the cell with what the match names, and else the first levels.
-func (m Matrix) first(match Match, access map[string]AccessSpec) Cell {
-	m = m.with(match)
-	m.Hypervisor, m.Storage, m.DRBDProtocol = m.Hypervisor[:1], m.Storage[:1], m.DRBDProtocol[:1]
-	m.WAN, m.Access, m.GuestMemoryMiB = m.WAN[:1], m.Access[:1], m.GuestMemoryMiB[:min(1, len(m.GuestMemoryMiB))]
-	return m.cells(access)[0]
-}
-
 // matches says whether a cell has all the levels that the match names.
 func (m Match) matches(cell Cell) bool {
 	is := func(want, level string) bool { return want == "" || want == level }
 	return is(m.Hypervisor, cell.Hypervisor) && is(m.Storage, cell.Storage) && is(m.Access, cell.Access.Name) &&
-		is(m.WAN, cell.WAN) && is(m.DRBDProtocol, cell.DRBDProtocol) &&
-		(m.GuestMemoryMiB == 0 || m.GuestMemoryMiB == cell.GuestMemoryMiB)
+		is(m.WAN, cell.WAN) && is(m.DRBDProtocol, cell.DRBDProtocol) && is(m.MirrorCopy, cell.MirrorCopy) &&
+		(m.GuestMemoryMiB == 0 || m.GuestMemoryMiB == cell.GuestMemoryMiB) &&
+		is(m.Migration, cell.Mode()) &&
+		(m.AutoConverge == nil || *m.AutoConverge == cell.AutoConverge) &&
+		(m.BandwidthMiBPerS == nil || *m.BandwidthMiBPerS == cell.BandwidthMiBPerS) &&
+		(m.MaxDowntimeMs == nil || *m.MaxDowntimeMs == cell.MaxDowntimeMs)
 }
 
 // settleWAN gives each WAN one spelling, so that equal levels are equal texts:

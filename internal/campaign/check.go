@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"heliotrope/internal/strict"
@@ -20,6 +21,9 @@ const (
 	maxLanes    = 64
 	maxAttempts = 100
 	maxMiB      = 1 << 20 // refuses a size that was meant in another unit
+	// maxDowntimeMs is QEMU's: MAX_MIGRATE_DOWNTIME_SECONDS in its
+	// migration/options.c.
+	maxDowntimeMs = 2_000_000
 )
 
 var (
@@ -30,9 +34,11 @@ var (
 var (
 	testbeds    = []string{TestbedEmulated, TestbedHosts, TestbedSimulated}
 	orders      = []string{OrderBlocks, OrderSequential}
-	hypervisors = []string{"xen"}
-	storages    = []string{"iscsi", "nfs", "drbd"}
+	hypervisors = []string{Xen, KVM}
+	storages    = []string{"iscsi", "nfs", DRBD, Mirror}
 	protocols   = []string{"A", "B", "C"}
+	copies      = []string{FullCopy, IncrementalCopy}
+	migrations  = []string{PreCopy, PostCopy}
 )
 
 // checker checks values that were decoded well.
@@ -114,38 +120,46 @@ func (c checker) accessSpecs() {
 
 func (c checker) matrix() {
 	m := &c.spec.Matrix
-	for _, factor := range []struct {
-		setting  string
-		levels   []string
-		required bool
-		check    func(setting, level string)
-	}{
-		{"matrix.hypervisor", m.Hypervisor, false, c.hypervisor},
-		{"matrix.storage", m.Storage, true, c.storage},
-		{"matrix.wan", m.WAN, true, c.wan},
-		{"matrix.access", m.Access, true, c.access},
-		{"matrix.drbd_protocol", m.DRBDProtocol, false, c.protocol},
-	} {
-		if factor.required {
-			c.Need(factor.setting)
-		}
-		c.Check(factor.setting, len(factor.levels) > 0, "is empty: want at least one level")
-		for i, level := range factor.levels {
-			at := fmt.Sprintf("%s[%d]", factor.setting, i)
-			factor.check(at, level)
-			c.Check(at, slices.Index(factor.levels, level) == i, "%q is given twice", level)
-		}
-	}
+	c.Need("matrix.storage")
+	c.Need("matrix.wan")
+	c.Need("matrix.access")
+	checkLevels(c, "hypervisor", m.Hypervisor, c.oneOf(hypervisors))
+	checkLevels(c, "storage", m.Storage, c.oneOf(storages))
+	checkLevels(c, "wan", m.WAN, c.wan)
+	checkLevels(c, "access", m.Access, c.access)
+	checkLevels(c, "drbd_protocol", m.DRBDProtocol, c.oneOf(protocols))
+	checkLevels(c, "mirror_copy", m.MirrorCopy, c.oneOf(copies))
+	checkLevels(c, "guest_memory_mib", m.GuestMemoryMiB, c.memory)
+	checkLevels(c, "migration", m.Migration, c.oneOf(migrations))
+	checkLevels(c, "auto_converge", m.AutoConverge, func(string, bool) {})
+	checkLevels(c, "bandwidth_mib_per_s", m.BandwidthMiBPerS, c.bandwidth)
+	checkLevels(c, "max_downtime_ms", m.MaxDowntimeMs, c.downtime)
 	c.distinctWANs()
-	c.Check("matrix.guest_memory_mib", len(m.GuestMemoryMiB) > 0, "is empty: want at least one level")
-	for i, memoryMiB := range m.GuestMemoryMiB {
-		at := fmt.Sprintf("matrix.guest_memory_mib[%d]", i)
-		c.memory(at, memoryMiB)
-		c.Check(at, slices.Index(m.GuestMemoryMiB, memoryMiB) == i, "%d is given twice", memoryMiB)
+	if !c.Clean("matrix.storage") || !c.Given("matrix.storage") {
+		return
 	}
-	if c.Clean("matrix.storage") && c.Given("matrix.storage") {
-		c.Check("matrix.drbd_protocol", slices.Contains(m.Storage, "drbd"), "is for drbd only, which is not in matrix.storage")
+	for factor, owner := range owners {
+		c.Check("matrix."+factor, slices.Contains(m.Storage, owner), "is for %s only, which is not in matrix.storage", owner)
 	}
+}
+
+// checkLevels checks the levels of a factor of the matrix, one by one.
+func checkLevels[L comparable](c checker, factor string, levels []L, check func(setting string, level L)) {
+	setting := "matrix." + factor
+	c.Check(setting, len(levels) > 0, "is empty: want at least one level")
+	for i, level := range levels {
+		at := fmt.Sprintf("%s[%d]", setting, i)
+		check(at, level)
+		c.Check(at, slices.Index(levels, level) == i, "%s is given twice", spelt(level))
+	}
+}
+
+// spelt is a level as problems show it: texts in quotes.
+func spelt(level any) string {
+	if text, ok := level.(string); ok {
+		return strconv.Quote(text)
+	}
+	return fmt.Sprint(level)
 }
 
 // distinctWANs reports levels that are spelt differently and shape alike.
@@ -164,16 +178,11 @@ func (c checker) distinctWANs() {
 	}
 }
 
-func (c checker) hypervisor(setting, level string) {
-	c.Check(setting, slices.Contains(hypervisors, level), "%q is not known: want %s", level, choice(hypervisors))
-}
-
-func (c checker) storage(setting, level string) {
-	c.Check(setting, slices.Contains(storages, level), "%q is not known: want %s", level, choice(storages))
-}
-
-func (c checker) protocol(setting, level string) {
-	c.Check(setting, slices.Contains(protocols, level), "%q is not known: want %s", level, choice(protocols))
+// oneOf checks that a level is one of some names.
+func (c checker) oneOf(names []string) func(setting, level string) {
+	return func(setting, level string) {
+		c.Check(setting, slices.Contains(names, level), "%q is not known: want %s", level, choice(names))
+	}
 }
 
 func (c checker) wan(setting, level string) {
@@ -198,6 +207,14 @@ func (c checker) memory(setting string, memoryMiB int) {
 	c.Check(setting, memoryMiB >= MinGuestMemoryMiB && memoryMiB <= maxMiB, "%d MiB: want %d to %d", memoryMiB, MinGuestMemoryMiB, maxMiB)
 }
 
+func (c checker) bandwidth(setting string, mibPerS int) {
+	c.Check(setting, mibPerS >= 0 && mibPerS <= maxMiB, "%d MiB/s: want 0, which is no limit, to %d", mibPerS, maxMiB)
+}
+
+func (c checker) downtime(setting string, ms int) {
+	c.Check(setting, ms >= 0 && ms <= maxDowntimeMs, "%d ms: want 0, which leaves it to the hypervisor, to %d", ms, maxDowntimeMs)
+}
+
 // match checks what an exclude or include names.
 func (c checker) match(at string, match Match) {
 	if match == (Match{}) && c.Clean(at) {
@@ -208,14 +225,29 @@ func (c checker) match(at string, match Match) {
 
 // levels checks the levels that are named, one by one.
 func (c checker) levels(at string, match Match) {
-	c.hypervisor(at+".hypervisor", match.Hypervisor)
-	c.storage(at+".storage", match.Storage)
+	c.oneOf(hypervisors)(at+".hypervisor", match.Hypervisor)
+	c.oneOf(storages)(at+".storage", match.Storage)
 	c.wan(at+".wan", match.WAN)
 	c.access(at+".access", match.Access)
 	c.memory(at+".guest_memory_mib", match.GuestMemoryMiB)
-	c.protocol(at+".drbd_protocol", match.DRBDProtocol)
+	c.oneOf(protocols)(at+".drbd_protocol", match.DRBDProtocol)
+	c.oneOf(copies)(at+".mirror_copy", match.MirrorCopy)
+	c.oneOf(migrations)(at+".migration", match.Migration)
+	if match.BandwidthMiBPerS != nil {
+		c.bandwidth(at+".bandwidth_mib_per_s", *match.BandwidthMiBPerS)
+	}
+	if match.MaxDowntimeMs != nil {
+		c.downtime(at+".max_downtime_ms", *match.MaxDowntimeMs)
+	}
 	if c.Given(at + ".storage") {
-		c.Check(at+".drbd_protocol", match.Storage == "drbd", "is for drbd only, not for %s", match.Storage)
+		c.owned(at, match.Storage)
+	}
+}
+
+// owned checks that no factor is named that the storage system does not have.
+func (c checker) owned(at, storage string) {
+	for factor, owner := range owners {
+		c.Check(at+"."+factor, storage == owner, "is for %s only, not for %s", owner, storage)
 	}
 }
 
@@ -226,22 +258,18 @@ func (c checker) include(at string, match Match) {
 		return
 	}
 	m := c.spec.Matrix.with(match)
-	for _, factor := range []struct {
-		name   string
-		levels int
-	}{
-		{"hypervisor", len(m.Hypervisor)}, {"storage", len(m.Storage)}, {"wan", len(m.WAN)}, {"access", len(m.Access)},
-		{"guest_memory_mib", max(1, len(m.GuestMemoryMiB))},
-	} {
-		if factor.levels > 1 {
-			c.Report(at+"."+factor.name, "is missing: the matrix has %d levels of it", factor.levels)
+	storage := ""
+	if len(m.Storage) == 1 {
+		storage = m.Storage[0]
+	}
+	for _, factor := range factors {
+		owner := owners[factor]
+		if levels := len(m.levels(factor)); levels > 1 && (owner == "" || owner == storage) {
+			c.Report(at+"."+factor, "is missing: the matrix has %d levels of it", levels)
 		}
 	}
-	if len(m.Storage) == 1 && len(m.protocols(m.Storage[0])) > 1 {
-		c.Report(at+".drbd_protocol", "is missing: the matrix has %d levels of it", len(m.DRBDProtocol))
-	}
-	if len(m.Storage) == 1 && m.Storage[0] != "drbd" && !c.Given(at+".storage") {
-		c.Check(at+".drbd_protocol", false, "is for drbd only, not for %s", m.Storage[0])
+	if storage != "" && !c.Given(at+".storage") {
+		c.owned(at, storage)
 	}
 }
 

@@ -39,6 +39,11 @@ func (c checker) design() {
 func (c checker) control(at string, control Control) {
 	c.check(at+".control", slices.Contains(controls, control.Control), "%q is not known: want %s", control.Control, choice(controls))
 	c.beside(at, control.Match)
+	if control.Control == ControlNone || control.Control == ControlPause {
+		for _, factor := range migrationFactors {
+			c.Check(at+"."+factor, false, "is for a migration, which control %s has none of", control.Control)
+		}
+	}
 	if control.Control == ControlLAN {
 		c.Check(at+".wan", false, "is lan for this control: leave it out")
 		c.Check(at+".hold", false, "is for %s and %s only: a migration takes what it takes", ControlNone, ControlPause)
@@ -54,9 +59,8 @@ func (c checker) control(at string, control Control) {
 // is not named has the first of the matrix's levels.
 func (c checker) beside(at string, match Match) {
 	c.levels(at, match)
-	levels := c.spec.Matrix.Storage
-	if match.Storage == "" && len(levels) > 0 && levels[0] != "drbd" {
-		c.Check(at+".drbd_protocol", false, "is for drbd only, not for %s", levels[0])
+	if levels := c.spec.Matrix.Storage; match.Storage == "" && len(levels) > 0 {
+		c.owned(at, levels[0])
 	}
 }
 
@@ -69,6 +73,18 @@ func (c checker) stop(stop Stop) {
 		c.Check("stop.max", stop.Max >= stop.Min, "%d is less than stop.min, %d", stop.Max, stop.Min)
 	}
 	c.Check("order", c.spec.Order != OrderSequential, "is sequential, but stop is asked after whole blocks: want %s", OrderBlocks)
+}
+
+// sentinel checks that a sentinel on testbeds that are up in turn has trials to
+// be run between.
+func (c checker) sentinel() {
+	cell, ok := c.spec.SentinelCell()
+	if !ok || !c.spec.inTurn() {
+		return
+	}
+	if !slices.ContainsFunc(c.spec.Cells(), func(other Cell) bool { return other.Hypervisor == cell.Hypervisor }) {
+		c.Report("sentinel.hypervisor", "%s is no other cell's: its testbed would be started for the sentinel alone", cell.Hypervisor)
+	}
 }
 
 // cells checks what follows from the factors together, when nothing is wrong
@@ -102,6 +118,8 @@ func (c checker) cells() {
 			c.Report(fmt.Sprintf("include[%d]", control+len(s.Include)), "repeats the cell %s", id)
 		}
 	}
+	c.possible()
+	c.sentinel()
 	if sentinel, ok := s.SentinelCell(); ok {
 		cells = append(cells, sentinel)
 	}

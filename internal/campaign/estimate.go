@@ -5,9 +5,20 @@ import "time"
 // What is assumed of a trial, to say beforehand how long a campaign takes and
 // how much it leaves. Nothing but forecasts depends on these figures.
 const (
-	// assumedMigration is a migration of a small guest under load: 10 to 18 s
-	// on the emulated testbed.
-	assumedMigration = 20 * time.Second
+	// assumedXenMigration is a migration of a small guest under load: 10 to
+	// 18 s on the emulated testbed.
+	assumedXenMigration = 20 * time.Second
+	// assumedKVMMigration and assumedKVMOverWAN are the same by QEMU: 7.7 s were
+	// seen there without a WAN, and the other is a guess.
+	assumedKVMMigration = 8 * time.Second
+	assumedKVMOverWAN   = 12 * time.Second
+	// assumedMirrorBytes is how much of a private disk is copied in a second,
+	// beside the memory: 64 MiB took 43 s longer than none at 60 ms and
+	// 100 Mbit/s, seen once.
+	assumedMirrorBytes = 3 << 19
+	// assumedChange is how long it takes to stop one emulated testbed and to
+	// start another: starting alone took 13 to 25 s.
+	assumedChange = 30 * time.Second
 	// assumedSetup is what provisioning, collecting and tearing down take, as
 	// seen on the emulated testbed.
 	assumedSetup = 70 * time.Second
@@ -55,11 +66,15 @@ func (s *Spec) Estimate(plan []Trial) Estimate {
 	if s.Stop != nil {
 		least = s.Stop.Min
 	}
-	for _, trial := range plan {
+	inTurn := s.inTurn()
+	for i, trial := range plan {
 		load := s.loadTime(trial.Cell)
 		duration := load + assumedSetup + 2*assumedCertificate + assumedReadBack
 		if s.Testbed == TestbedSimulated {
 			duration = assumedSimulated
+		}
+		if inTurn && i > 0 && trial.Cell.Hypervisor != plan[i-1].Cell.Hypervisor {
+			duration += assumedChange
 		}
 		free := 0
 		for i := range lanes {
@@ -82,9 +97,25 @@ func (s *Spec) Estimate(plan []Trial) Estimate {
 // the phases before and after, and the migration or what is in its place.
 func (s *Spec) loadTime(cell Cell) time.Duration {
 	warmUp := (max(s.Phases.WarmUp, s.SteadyState.window()) + s.Phases.WarmUpMax) / 2
-	during := assumedMigration
-	if !cell.Migrates() {
-		during = cell.Hold
+	during := cell.Hold
+	if cell.Migrates() {
+		during = s.migrationTime(cell)
 	}
 	return warmUp + s.Phases.Before + during + s.Phases.After
+}
+
+// migrationTime is how long a migration of a cell is assumed to take: never
+// less than the WAN's rate allows, and no longer than it may.
+func (s *Spec) migrationTime(cell Cell) time.Duration {
+	assumed := assumedXenMigration
+	if cell.Hypervisor == KVM {
+		assumed = assumedKVMMigration
+		if mustProfile(cell.WAN).IsShaping() {
+			assumed = assumedKVMOverWAN
+		}
+	}
+	if cell.Storage == Mirror {
+		assumed += time.Duration(float64(s.Disk.SizeMiB<<20) / assumedMirrorBytes * float64(time.Second))
+	}
+	return min(max(assumed, s.firstRound(cell, 0).Least), s.Limits.Migration)
 }

@@ -37,8 +37,11 @@ func Parse(file string, data []byte) (*Spec, error) {
 // defaults is what a file need not say.
 func defaults() *Spec {
 	return &Spec{
-		Lanes:       1,
-		Matrix:      Matrix{Hypervisor: []string{"xen"}, DRBDProtocol: []string{"C"}},
+		Lanes: 1,
+		Matrix: Matrix{
+			Hypervisor: []string{Xen}, DRBDProtocol: []string{"C"}, MirrorCopy: []string{FullCopy},
+			Migration: []string{PreCopy}, AutoConverge: []bool{false}, BandwidthMiBPerS: []int{0}, MaxDowntimeMs: []int{0},
+		},
 		Directions:  Outbound,
 		Order:       OrderBlocks,
 		Phases:      Phases{WarmUp: 20 * time.Second, Before: 30 * time.Second, After: 30 * time.Second},

@@ -39,13 +39,40 @@ func (s *Spec) blocks() []Trial {
 		}
 		return trials
 	}
+	inTurn := s.inTurn()
 	for block := 1; block <= s.Repetitions; block++ {
 		random := splitMix64(s.derive("order", "", block))
-		for _, i := range random.permutation(len(cells)) {
+		order := random.permutation(len(cells))
+		if inTurn {
+			order = s.grouped(block, cells, order)
+		}
+		for _, i := range order {
 			add(block, cells[i])
 		}
 	}
 	return trials
+}
+
+// inTurn says that the campaign's hypervisors are on testbeds of which one only
+// can be up: those that are emulated on one machine.
+func (s *Spec) inTurn() bool { return s.Testbed == TestbedEmulated && len(s.Hypervisors()) > 1 }
+
+// grouped is a block's order with the cells of each hypervisor together, so that
+// a block changes the testbed no more often than it must. The order of the
+// hypervisors is drawn, and within each its cells stay shuffled: a split plot,
+// in which the hypervisor is the factor of the whole plots.
+func (s *Spec) grouped(block int, cells []Cell, order []int) []int {
+	hypervisors := s.Hypervisors()
+	random := splitMix64(s.derive("hypervisors", "", block))
+	together := make([]int, 0, len(order))
+	for _, of := range random.permutation(len(hypervisors)) {
+		for _, i := range order {
+			if cells[i].Hypervisor == hypervisors[of] {
+				together = append(together, i)
+			}
+		}
+	}
+	return together
 }
 
 // direction is where a cell's migration goes in a block. When they are
@@ -63,24 +90,42 @@ func (s *Spec) direction(cellID string, block int) string {
 }
 
 // watched puts the sentinel before and after the trials, and between them. It
-// goes one way always, so that nothing about it changes but the testbed.
+// goes one way always, so that nothing about it changes but the testbed. Where
+// testbeds are up in turn, it watches that of its own hypervisor: only the trials
+// there count, and it is run beside them.
 func (s *Spec) watched(trials []Trial, cell Cell) []Trial {
 	id, direction := cell.ID(), Outbound
 	if s.Directions == Return {
 		direction = Return
 	}
-	all := make([]Trial, 0, len(trials)+sentinels(len(trials), s.Sentinel.Every))
-	for i := 0; ; i += s.Sentinel.Every {
-		neighbour := trials[min(i, len(trials))-min(i, 1)]
-		all = append(all, Trial{
-			Block: neighbour.Block, CellID: id, Cell: cell, Seed: s.derive("sentinel", id, 1+i/s.Sentinel.Every),
-			Direction: direction, Sentinel: true,
-		})
-		if i >= len(trials) {
-			return all
-		}
-		all = append(all, trials[i:min(i+s.Sentinel.Every, len(trials))]...)
+	inTurn := s.inTurn()
+	beside := func(trial Trial) bool { return !inTurn || trial.Cell.Hypervisor == cell.Hypervisor }
+	last := len(trials) - 1
+	for !beside(trials[last]) {
+		last--
 	}
+	all := make([]Trial, 0, len(trials)+sentinels(len(trials), s.Sentinel.Every))
+	number, others := 0, 0
+	add := func(block int) {
+		number++
+		all = append(all, Trial{
+			Block: block, CellID: id, Cell: cell, Seed: s.derive("sentinel", id, number), Direction: direction, Sentinel: true,
+		})
+	}
+	for i, trial := range trials {
+		if !beside(trial) {
+			all = append(all, trial)
+			continue
+		}
+		if others == 0 {
+			add(trial.Block)
+		}
+		all = append(all, trial)
+		if others++; others%s.Sentinel.Every == 0 || i == last {
+			add(trial.Block)
+		}
+	}
+	return all
 }
 
 // sentinels is how many trials the sentinel has among some others: at least

@@ -121,3 +121,34 @@ func TestEstimateOfAStop(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+func TestEstimateOfHypervisors(t *testing.T) {
+	for name, test := range map[string]struct {
+		text string
+		want time.Duration
+	}{
+		// 203 s of a trial are no migration.
+		"kvm":           {"matrix: {hypervisor: [kvm], storage: [nfs], wan: [lan, continental], access: [database]}", 2 * (2*203 + 8 + 12) * time.Second},
+		"a full mirror": {"disk: {size_mib: 30}\nmatrix: {hypervisor: [kvm], storage: [mirror]" + plain, 2 * (203 + 8 + 20) * time.Second},
+		"a slow WAN":    {"matrix: {guest_memory_mib: [256], storage: [nfs], wan: ['rtt=40ms,rate=16777216bit'], access: [database]}", 2 * (203 + 128) * time.Second},
+		"a limit":       {"matrix: {hypervisor: [kvm], bandwidth_mib_per_s: [2], guest_memory_mib: [256], storage: [nfs]" + plain, 2 * (203 + 128) * time.Second},
+		"no longer than it may take": {"limits: {migration: 1m}\nmatrix: {hypervisor: [kvm], bandwidth_mib_per_s: [2], guest_memory_mib: [256], storage: [nfs]" + plain,
+			2 * (203 + 60) * time.Second},
+	} {
+		spec := parse(t, migrating+test.text+"\n")
+		if got := spec.Estimate(spec.Plan()).Time; got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+	}
+	// Two blocks of two hypervisors: the testbed changes once in each, and once
+	// or never between them.
+	spec := parse(t, migrating+"matrix: {hypervisor: [xen, kvm], storage: [nfs]"+plain)
+	plan := spec.Plan()
+	changes := 2
+	if plan[1].Cell.Hypervisor != plan[2].Cell.Hypervisor {
+		changes++
+	}
+	if got, want := spec.Estimate(plan).Time, time.Duration(2*(2*203+20+8)+30*changes)*time.Second; got != want {
+		t.Errorf("in turn: %s, want %s", got, want)
+	}
+}

@@ -85,6 +85,8 @@ func TestSchemaSaysWhatIsChecked(t *testing.T) {
 		"hypervisor":    {matrix["hypervisor"].Items.Enum, hypervisors},
 		"storage":       {matrix["storage"].Items.Enum, storages},
 		"drbd_protocol": {matrix["drbd_protocol"].Items.Enum, protocols},
+		"mirror_copy":   {matrix["mirror_copy"].Items.Enum, copies},
+		"migration":     {matrix["migration"].Items.Enum, migrations},
 		"match storage": {schema.Defs["Match"].Properties["storage"].Enum, storages},
 		"directions":    {schema.Properties["directions"].Enum, directions},
 		"control":       {schema.Defs["Control"].Properties["control"].Enum, controls},

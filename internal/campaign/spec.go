@@ -5,7 +5,10 @@
 // the same plan on every machine and with every version of Go.
 package campaign
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Version of the file format.
 const Version = 1
@@ -28,6 +31,30 @@ const (
 	Outbound = "outbound" // from site A, where the storage server is, to site B
 	Return   = "return"   // from site B to site A
 	Balanced = "balanced" // each cell as often one way as the other, but for one
+)
+
+// Hypervisors.
+const (
+	Xen = "xen"
+	KVM = "kvm"
+)
+
+// Storage systems that have a factor of their own.
+const (
+	DRBD   = "drbd"
+	Mirror = "mirror" // a private disk at each site, which the hypervisor copies during the migration
+)
+
+// How a migration copies a mirror's disk.
+const (
+	FullCopy        = "full"        // all of it
+	IncrementalCopy = "incremental" // what was written since both sites had the same
+)
+
+// How a migration hands the guest's memory over.
+const (
+	PreCopy  = "precopy"  // in rounds while the guest runs at home, and then a stop for the rest
+	PostCopy = "postcopy" // after one round and a stop, the rest while the guest runs at the other site
 )
 
 // Controls: cells that should show nothing, or a known thing.
@@ -93,9 +120,10 @@ type Spec struct {
 // Matrix is the factors, each with its levels.
 type Matrix struct {
 	// Hypervisors: xen by default.
-	Hypervisor []string `yaml:"hypervisor,omitempty" jsonschema:"enum=xen,minItems=1,uniqueItems=true"`
-	// Storage systems of the guest's disk.
-	Storage []string `yaml:"storage" jsonschema:"enum=iscsi,enum=nfs,enum=drbd,minItems=1,uniqueItems=true"`
+	Hypervisor []string `yaml:"hypervisor,omitempty" jsonschema:"enum=xen,enum=kvm,minItems=1,uniqueItems=true"`
+	// Storage systems of the guest's disk. mirror, for kvm only, is a private disk at each site, which the hypervisor
+	// copies during the migration.
+	Storage []string `yaml:"storage" jsonschema:"enum=iscsi,enum=nfs,enum=drbd,enum=mirror,minItems=1,uniqueItems=true"`
 	// WAN profiles: lan, continental, transatlantic, transpacific, or numbers such as
 	// rtt=60ms,jitter=2ms,loss=0.1%,rate=50mbit.
 	WAN []string `yaml:"wan" jsonschema:"minItems=1,uniqueItems=true"`
@@ -106,14 +134,27 @@ type Matrix struct {
 	GuestMemoryMiB []int `yaml:"guest_memory_mib,omitempty" jsonschema:"minimum=112,minItems=1,uniqueItems=true"` // then 0 in a Cell
 	// Replication protocols, for drbd only: C by default. With A and B, DRBD runs with C during the migration.
 	DRBDProtocol []string `yaml:"drbd_protocol,omitempty" jsonschema:"enum=A,enum=B,enum=C,minItems=1,uniqueItems=true"`
+	// How the migration copies the disk, for mirror only: full (the default), or incremental, which is what was written
+	// since both sites had the same.
+	MirrorCopy []string `yaml:"mirror_copy,omitempty" jsonschema:"enum=full,enum=incremental,minItems=1,uniqueItems=true"`
+	// How the guest's memory is handed over: precopy by default. postcopy is for kvm only.
+	Migration []string `yaml:"migration,omitempty" jsonschema:"enum=precopy,enum=postcopy,minItems=1,uniqueItems=true"`
+	// Whether the hypervisor slows the guest down when it dirties memory faster than the WAN carries it: false by
+	// default. true is for kvm only.
+	AutoConverge []bool `yaml:"auto_converge,omitempty" jsonschema:"minItems=1,uniqueItems=true"`
+	// Most that the migration may send, in MiB a second: 0 by default, which is no limit. Others are for kvm only.
+	BandwidthMiBPerS []int `yaml:"bandwidth_mib_per_s,omitempty" jsonschema:"minimum=0,maximum=1048576,minItems=1,uniqueItems=true"`
+	// How long a stop the hypervisor may plan, in ms: 0 by default, which leaves it to the hypervisor. Others are for kvm
+	// only.
+	MaxDowntimeMs []int `yaml:"max_downtime_ms,omitempty" jsonschema:"minimum=0,maximum=2000000,minItems=1,uniqueItems=true"`
 }
 
 // Match is some levels of some factors; what is left out matches anything.
 type Match struct {
 	// Hypervisor.
-	Hypervisor string `yaml:"hypervisor,omitempty" jsonschema:"enum=xen"`
+	Hypervisor string `yaml:"hypervisor,omitempty" jsonschema:"enum=xen,enum=kvm"`
 	// Storage system.
-	Storage string `yaml:"storage,omitempty" jsonschema:"enum=iscsi,enum=nfs,enum=drbd"`
+	Storage string `yaml:"storage,omitempty" jsonschema:"enum=iscsi,enum=nfs,enum=drbd,enum=mirror"`
 	// WAN profile.
 	WAN string `yaml:"wan,omitempty"`
 	// Access specification.
@@ -122,6 +163,16 @@ type Match struct {
 	GuestMemoryMiB int `yaml:"guest_memory_mib,omitempty" jsonschema:"minimum=112"`
 	// Replication protocol of drbd.
 	DRBDProtocol string `yaml:"drbd_protocol,omitempty" jsonschema:"enum=A,enum=B,enum=C"`
+	// How mirror's disk is copied.
+	MirrorCopy string `yaml:"mirror_copy,omitempty" jsonschema:"enum=full,enum=incremental"`
+	// How the guest's memory is handed over.
+	Migration string `yaml:"migration,omitempty" jsonschema:"enum=precopy,enum=postcopy"`
+	// Whether the hypervisor slows the guest down.
+	AutoConverge *bool `yaml:"auto_converge,omitempty"`
+	// Most that the migration may send, in MiB a second; 0 is no limit.
+	BandwidthMiBPerS *int `yaml:"bandwidth_mib_per_s,omitempty" jsonschema:"minimum=0,maximum=1048576"`
+	// How long a stop the hypervisor may plan, in ms; 0 leaves it to the hypervisor.
+	MaxDowntimeMs *int `yaml:"max_downtime_ms,omitempty" jsonschema:"minimum=0,maximum=2000000"`
 }
 
 // Phases are how long the measuring phases last. The load runs through all of them, and through the migration.
@@ -249,15 +300,42 @@ type Cell struct {
 	Hypervisor     string     `json:"hypervisor"`
 	Storage        string     `json:"storage"`
 	DRBDProtocol   string     `json:"drbd_protocol,omitempty"` // "" unless storage is drbd
+	MirrorCopy     string     `json:"mirror_copy,omitempty"`   // "" unless storage is mirror
 	WAN            string     `json:"wan"`                     // as package wan parses it
 	RTTMs          float64    `json:"rtt_ms"`                  // the profile's round trip
 	Access         AccessSpec `json:"access"`
 	GuestMemoryMiB int        `json:"guest_memory_mib,omitempty"` // 0: the inventory's default
+	MigrationOptions
 	// Control is "" for a cell of the matrix; Hold is how long a control
 	// without a migration lasts, or its pause.
 	Control string        `json:"control,omitempty"`
 	Hold    time.Duration `json:"hold,omitempty"`
 }
+
+// StorageOptions are the cell's settings for its storage system, as its driver
+// takes them.
+func (c Cell) StorageOptions() map[string]string {
+	options := map[string]string{}
+	if c.DRBDProtocol != "" {
+		options["protocol"] = c.DRBDProtocol
+	}
+	if c.MirrorCopy != "" {
+		options["copy"] = c.MirrorCopy
+	}
+	return options
+}
+
+// MigrationOptions are what the hypervisor is told of a cell's migration. The
+// zero value is what every hypervisor can do: pre-copy, without limits.
+type MigrationOptions struct {
+	Migration        string `json:"migration,omitempty"` // PostCopy; "" is PreCopy
+	AutoConverge     bool   `json:"auto_converge,omitempty"`
+	BandwidthMiBPerS int    `json:"bandwidth_mib_per_s,omitempty"` // 0: no limit
+	MaxDowntimeMs    int    `json:"max_downtime_ms,omitempty"`     // 0: the hypervisor's own
+}
+
+// Mode is PreCopy or PostCopy.
+func (o MigrationOptions) Mode() string { return cmp.Or(o.Migration, PreCopy) }
 
 // Migrates says whether the cell's trials have a migration.
 func (c Cell) Migrates() bool { return c.Control == "" || c.Control == ControlLAN }

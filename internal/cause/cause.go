@@ -9,6 +9,7 @@ type Code string
 // Failures of the system under test: results.
 const (
 	NonConvergence  Code = "non-convergence"  // the pre-copy never caught up with the guest within the limit
+	TooSlow         Code = "too-slow"         // the limit came before the memory had crossed the WAN once
 	MigrationFailed Code = "migration-failed" // the toolstack gave up for another reason
 	GuestCrash      Code = "guest-crash"      // the domain crashed, or vanished
 	ReadOnly        Code = "read-only"        // the disk refused writes
@@ -23,6 +24,7 @@ const (
 // Measurements that cannot be trusted: tried again.
 const (
 	WANOutOfTolerance Code = "wan-out-of-tolerance" // the certificate
+	WANChanged        Code = "wan-changed"          // the path was changed by somebody during the trial
 	ClockUncertain    Code = "clock-uncertain"      // beyond the limit
 	ClockJumped       Code = "clock-jumped"         // a host's clock was set
 	WitnessDied       Code = "witness-died"         // one of the four ended, or has a hole

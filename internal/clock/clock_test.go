@@ -31,7 +31,7 @@ func TestMeasureThisMachine(t *testing.T) {
 		{"env", "PATH=" + dateOnly(t), "/bin/dash"}} {
 		t.Run(words[0], func(t *testing.T) {
 			if _, err := exec.LookPath(words[0]); err != nil {
-				t.Skip(err)
+				t.Fatalf("run `make deps`: %v", err)
 			}
 			before := time.Now()
 			offset, err := Measure(t.Context(), shell{remote.Local("here"), words}, 10)
@@ -54,7 +54,7 @@ func dateOnly(t *testing.T) string {
 	folder := t.TempDir()
 	date, err := exec.LookPath("date")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	if err := exec.CommandContext(t.Context(), "ln", "-s", date, folder+"/date").Run(); err != nil {
 		t.Fatal(err)

@@ -29,6 +29,15 @@ const (
 	Cancelled      Class = "Cancelled"
 )
 
+// IsClass says whether a name is a class's.
+func IsClass(name string) bool {
+	switch Class(name) {
+	case BadInput, Infrastructure, TargetFailed, Invalid, Cancelled:
+		return true
+	}
+	return false
+}
+
 // Error is an error with a class, and the code of its cause where that is
 // known.
 type Error struct {

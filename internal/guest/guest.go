@@ -17,9 +17,6 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// Device is the guest's data disk, as the guest sees it.
-const Device = "/dev/xvda"
-
 // WorkerDir is where the guest keeps a worker of ours.
 const WorkerDir = "/opt/heliotrope"
 
@@ -67,25 +64,26 @@ func dropbearKey(key ed25519.PrivateKey) []byte {
 	return out
 }
 
-// MAC is the guest's hardware address: in Xen's own range, and derived from
-// the address on the test network, so that two guests never share one.
+// MAC is the guest's hardware address: in the range of the Xen project (IEEE's
+// 00:16:3e), and derived from the address on the test network, so that two
+// guests never share one.
 func MAC(address netip.Addr) string {
 	b := address.As4()
 	return fmt.Sprintf("00:16:3e:%02x:%02x:%02x", b[1], b[2], b[3])
 }
 
 // Cmdline is the kernel command line that the guest's init reads.
-func Cmdline(name string, g inventory.Guest) string {
-	return fmt.Sprintf("console=hvc0 quiet loglevel=3 mitigations=off net.ifnames=0 heliotrope.name=%s heliotrope.ip=%s heliotrope.mtu=%d",
-		name, g.Address, g.MTU)
+func Cmdline(name string, devices hypervisor.Devices, g inventory.Guest) string {
+	return fmt.Sprintf("console=%s quiet loglevel=3 mitigations=off net.ifnames=0 heliotrope.name=%s heliotrope.nic=%s heliotrope.ip=%s heliotrope.mtu=%d",
+		devices.Console, name, devices.NIC, g.Address, g.MTU)
 }
 
 // Domain is the measured guest of a testbed, as a hypervisor runs it on the
-// given host with the given block device.
-func Domain(inv *inventory.Inventory, name string, host *inventory.Host, device string) hypervisor.Domain {
+// given host with the given disk.
+func Domain(inv *inventory.Inventory, name string, devices hypervisor.Devices, host *inventory.Host, disk hypervisor.Disk) hypervisor.Domain {
 	return hypervisor.Domain{
 		Name: name, MemoryMiB: inv.Guest.MemoryMiB, VCPUs: 1,
-		Kernel: inv.Guest.Kernel, Ramdisk: inv.Guest.Ramdisk, Cmdline: Cmdline(name, inv.Guest),
-		NativeTSC: inv.Guest.NativeTSC, Disk: device, MAC: MAC(inv.Guest.Address.Addr()), Bridge: host.Bridge,
+		Kernel: inv.Guest.Kernel, Ramdisk: inv.Guest.Ramdisk, Cmdline: Cmdline(name, devices, inv.Guest),
+		NativeTSC: inv.Guest.NativeTSC, Disk: disk, MAC: MAC(inv.Guest.Address.Addr()), Bridge: host.Bridge,
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cavaliergopher/cpio"
 
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 )
 
@@ -48,11 +49,12 @@ func TestIdentityArchive(t *testing.T) {
 func TestDomain(t *testing.T) {
 	inv := &inventory.Inventory{Guest: inventory.Guest{Kernel: "/k", Ramdisk: "/r", MemoryMiB: 96, MTU: 1400,
 		Address: netip.MustParsePrefix("198.18.0.10/24")}}
-	domain := Domain(inv, "lab.guest", &inventory.Host{Bridge: "br7"}, "/dev/sda")
-	if domain.MAC != "00:16:3e:12:00:0a" || domain.Bridge != "br7" || domain.Disk != "/dev/sda" || domain.MemoryMiB != 96 {
+	devices := hypervisor.Devices{Disk: "/dev/vda", NIC: "ens3", Console: "ttyS0"}
+	domain := Domain(inv, "lab.guest", devices, &inventory.Host{Bridge: "br7"}, hypervisor.Disk{Path: "/dev/sda"})
+	if domain.MAC != "00:16:3e:12:00:0a" || domain.Bridge != "br7" || domain.Disk.Path != "/dev/sda" || domain.MemoryMiB != 96 {
 		t.Errorf("%+v", domain)
 	}
-	for _, want := range []string{"heliotrope.name=lab.guest", "heliotrope.ip=198.18.0.10/24", "heliotrope.mtu=1400"} {
+	for _, want := range []string{"console=ttyS0", "heliotrope.name=lab.guest", "heliotrope.nic=ens3", "heliotrope.ip=198.18.0.10/24", "heliotrope.mtu=1400"} {
 		if !strings.Contains(domain.Cmdline, want) {
 			t.Errorf("no %s in %q", want, domain.Cmdline)
 		}

@@ -36,6 +36,15 @@ type Kind struct {
 	OpensFiles bool
 	// CopiesDisks says that its migrations can copy a private disk.
 	CopiesDisks bool
+	// Guest is what the guest's own devices are called under it.
+	Guest Devices
+}
+
+// Devices are names of devices in a guest.
+type Devices struct {
+	Disk    string // the disk under test: "/dev/vda"
+	NIC     string // the network interface: "eth0"
+	Console string // of the kernel: "ttyS0"
 }
 
 // Setup is what a driver of one host is made of.
@@ -259,3 +268,8 @@ func (e *MigrationError) Unwrap() error { return e.Err }
 
 // ErrNotFound says that a host has no domain of that name.
 var ErrNotFound = errors.New("no such domain")
+
+// ErrUnknown says that a migration has ended in some way, and a host that could
+// have the domain cannot be asked. It is the infrastructure's, also when the
+// migration was cancelled.
+var ErrUnknown = errors.New("where the domain is, is not known: ask both hosts before it is started anywhere")

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net"
 	"net/netip"
 	"path"
@@ -29,7 +30,10 @@ var (
 	labelForm     = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,15}$`)
 	hostNameForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 	userForm      = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}$`)
+	driverForm    = regexp.MustCompile(`^[a-z][a-z0-9-]{0,15}$`)
 	interfaceForm = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,14}$`)
+	diskForm      = regexp.MustCompile(`^/dev/[a-z][a-z0-9]{0,30}$`)
+	consoleForm   = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9]{0,14}$`)
 )
 
 // checker checks values that were decoded well.
@@ -48,24 +52,14 @@ func (c checker) inventory(inventory *Inventory) {
 		"%q is no label: want 1 to 16 of a-z, 0-9 and -, not beginning with -", inventory.Name)
 	c.check("kind", inventory.Kind == Emulated || inventory.Kind == Hardware,
 		"%q is neither %s nor %s", inventory.Kind, Emulated, Hardware)
-	c.Check("mode", inventory.Mode == Workers || inventory.Mode == Agentless,
-		"%q is neither %s nor %s", inventory.Mode, Workers, Agentless)
-	for _, site := range []struct {
-		name string
-		host *Host
-	}{{"site_a", &inventory.SiteA}, {"site_b", &inventory.SiteB}} {
-		if c.Need(site.name) {
-			c.host(site.name, site.host)
-			c.hypervisor(site.name, site.host)
-		}
+	c.mode("mode", inventory.Mode)
+	c.check("hypervisor", driverForm.MatchString(inventory.Hypervisor),
+		"%q is no hypervisor's name: want 1 to 16 of a-z, 0-9 and -, beginning with a letter", inventory.Hypervisor)
+	c.check("machines", len(inventory.Machines) > 0, "is empty: want the sites' hosts and the storage server")
+	for i := range inventory.Machines {
+		c.machine(fmt.Sprintf("machines[%d]", i), &inventory.Machines[i])
 	}
-	if c.Need("store") {
-		c.host("store", &inventory.Store)
-		c.storeOnly(&inventory.Store)
-	}
-	if c.Need("wan") {
-		c.wan(inventory)
-	}
+	c.places(inventory)
 	if c.Need("guest") {
 		c.guest(&inventory.Guest)
 	}
@@ -75,10 +69,69 @@ func (c checker) inventory(inventory *Inventory) {
 	c.network(inventory)
 }
 
-func (c checker) host(at string, host *Host) {
+// places checks who is who: that each name is a machine's, that no machine has
+// two places that exclude each other, and that a machine has the settings of its
+// place only. What depends on a name is checked only when the name is right.
+func (c checker) places(inventory *Inventory) {
+	if c.Need("sites") {
+		c.named("sites.a", inventory.Sites.A, inventory)
+		c.named("sites.b", inventory.Sites.B, inventory)
+		if c.Clean("sites") {
+			c.Check("sites.b", inventory.Sites.A != inventory.Sites.B,
+				"%q is site a already: a guest migrates between two machines", inventory.Sites.B)
+		}
+	}
+	c.named("store", inventory.StoreName, inventory)
+	if c.Need("wan") {
+		c.named("wan.host", inventory.WAN.Host, inventory)
+		c.check("wan.device", interfaceForm.MatchString(inventory.WAN.Device), "%q is no name of a network interface", inventory.WAN.Device)
+	}
+	if !c.Clean("sites") {
+		return
+	}
+	if c.Clean("store") {
+		c.Check("store", !inventory.IsSite(inventory.StoreName),
+			"%q is a site: the storage server is a machine of its own", inventory.StoreName)
+	}
+	for i := range inventory.Machines {
+		c.site(fmt.Sprintf("machines[%d]", i), &inventory.Machines[i], inventory)
+	}
+}
+
+// named checks the name of a machine.
+func (c checker) named(setting, name string, inventory *Inventory) {
+	if !c.Need(setting) || len(inventory.Machines) == 0 {
+		return
+	}
+	names := make([]string, 0, len(inventory.Machines))
+	for i := range inventory.Machines {
+		if inventory.Machines[i].Name != "" {
+			names = append(names, inventory.Machines[i].Name)
+		}
+	}
+	c.Check(setting, slices.Contains(names, name), "%q is none of the machines %s", name, strings.Join(names, ", "))
+}
+
+// site checks the settings that a site's host has, and no other machine.
+func (c checker) site(at string, host *Host, inventory *Inventory) {
+	if !c.Clean(at + ".name") {
+		return
+	}
+	if inventory.IsSite(host.Name) {
+		c.check(at+".bridge", interfaceForm.MatchString(host.Bridge), "%q is no name of a network interface", host.Bridge)
+		c.Check(at+".transport", host.Transport == "tcp" || host.Transport == "ssh", "%q is neither tcp nor ssh", host.Transport)
+		return
+	}
+	c.Check(at+".bridge", false, "%q is for the sites' hosts only", host.Bridge)
+	c.Check(at+".transport", false, "%q is for the sites' hosts only", host.Transport)
+}
+
+func (c checker) machine(at string, host *Host) {
 	c.check(at+".name", hostNameForm.MatchString(host.Name),
 		"%q is no host name: want 1 to 63 of a-z, 0-9 and -, not beginning with -", host.Name)
-	c.check(at+".address", usable(host.Address), "%s is not the address of one host", host.Address)
+	c.can(at+".can", host.Can)
+	c.mode(at+".mode", host.Mode)
+	c.address(at+".address", host.Address)
 	c.absolute(at+".data_dir", host.DataDir)
 	if c.Need(at + ".ssh") {
 		c.check(at+".ssh.address", isHostPort(host.SSH.Address), "%q is not host:port", host.SSH.Address)
@@ -86,20 +139,32 @@ func (c checker) host(at string, host *Host) {
 	}
 }
 
-func (c checker) hypervisor(at string, host *Host) {
-	c.check(at+".hypervisor", host.Hypervisor == "xen", "%q is not known: want xen", host.Hypervisor)
-	c.check(at+".transport", host.Transport == "tcp" || host.Transport == "ssh",
-		"%q is neither tcp nor ssh", host.Transport)
-	c.check(at+".bridge", interfaceForm.MatchString(host.Bridge), "%q is no name of a network interface", host.Bridge)
+// can checks a list of capabilities. An empty one is good: the machine can
+// nothing.
+func (c checker) can(at string, list CapabilityList) {
+	for i, capability := range list {
+		setting := at + "[" + strconv.Itoa(i) + "]"
+		c.Check(setting, slices.Contains(Capabilities, capability), "%q is no capability: want some of %s", capability, Capabilities)
+		c.Check(setting, slices.Index(list, capability) == i, "%q is given twice", capability)
+	}
+	if c.Clean(at) {
+		c.Check(at, len(list) == 0 || slices.Contains(list, Shell), "has no %q: the others need it", Shell)
+	}
 }
 
-// storeOnly refuses in the storage server what only hypervisors have.
-func (c checker) storeOnly(host *Host) {
-	for setting, value := range map[string]string{
-		"store.bridge": host.Bridge, "store.hypervisor": host.Hypervisor, "store.transport": host.Transport,
-	} {
-		c.Check(setting, false, "%q is for hypervisors only, not for the storage server", value)
+func (c checker) mode(setting, mode string) {
+	c.Check(setting, mode == Workers || mode == Agentless, "%q is neither %s nor %s", mode, Workers, Agentless)
+}
+
+// address checks the address of one host on the test network. IPv6 is refused:
+// addresses stand in the command lines, exports and names of too many tools that
+// were never tried with it.
+func (c checker) address(setting string, address netip.Addr) {
+	if c.Need(setting) && !address.Is4() {
+		c.Report(setting, "%s is IPv6, which is not supported on the test network: want IPv4", address)
+		return
 	}
+	c.Check(setting, !address.IsUnspecified() && !address.IsMulticast() && !address.IsLoopback(), "%s is not the address of one host", address)
 }
 
 func (c checker) login(at, user, keyFile string, hostKeys []string) {
@@ -113,24 +178,19 @@ func (c checker) login(at, user, keyFile string, hostKeys []string) {
 	}
 }
 
-func (c checker) wan(inventory *Inventory) {
-	name, device := inventory.WAN.Host, inventory.WAN.Device
-	names := make([]string, 0, len(inventory.Hosts()))
-	for _, host := range inventory.Hosts() {
-		names = append(names, host.Name)
-	}
-	c.check("wan.host", name != "" && slices.Contains(names, name),
-		"%q is none of the hosts %s", name, strings.Join(names, ", "))
-	c.check("wan.device", interfaceForm.MatchString(device), "%q is no name of a network interface", device)
-}
-
 func (c checker) guest(guest *Guest) {
+	c.mode("guest.mode", guest.Mode)
+	c.Check("guest.disk", diskForm.MatchString(guest.Disk), "%q is no path of a disk, such as /dev/vda", guest.Disk)
+	c.Check("guest.nic", interfaceForm.MatchString(guest.NIC), "%q is no name of a network interface", guest.NIC)
+	c.Check("guest.console", consoleForm.MatchString(guest.Console), "%q is no name of a console, such as ttyS0", guest.Console)
 	c.absolute("guest.kernel", guest.Kernel)
 	c.absolute("guest.ramdisk", guest.Ramdisk)
 	c.check("guest.memory_mib", guest.MemoryMiB > 0 && guest.MemoryMiB <= maxMemoryMiB,
 		"%d MiB: want 1 to %d", guest.MemoryMiB, maxMemoryMiB)
-	c.check("guest.address", usable(guest.Address.Addr()) && guest.Address.Addr() != guest.Address.Masked().Addr(),
-		"%s is not the address of one host", guest.Address)
+	c.address("guest.address", guest.Address.Addr())
+	if c.Clean("guest.address") {
+		c.Check("guest.address", guest.Address.Addr() != guest.Address.Masked().Addr(), "%s is not the address of one host", guest.Address)
+	}
 	c.Check("guest.heartbeat_ms", guest.HeartbeatMs >= 1 && guest.HeartbeatMs <= maxHeartbeatMs,
 		"%d: want 1 to %d", guest.HeartbeatMs, maxHeartbeatMs)
 	c.check("guest.mtu", guest.MTU >= minMTU && guest.MTU <= maxMTU, "%d: want %d to %d", guest.MTU, minMTU, maxMTU)
@@ -139,49 +199,42 @@ func (c checker) guest(guest *Guest) {
 	}
 }
 
-// sites names the hosts' settings in the order of Inventory.Hosts.
-var sites = [...]string{"site_a", "site_b", "store"}
-
-// distinct reports a setting that two hosts share.
+// distinct reports a setting that two machines share.
 func (c checker) distinct(setting string, of func(*Host) string, inventory *Inventory) {
 	first := map[string]string{}
-	for i, host := range inventory.Hosts() {
-		at := sites[i] + "." + setting
+	for i := range inventory.Machines {
+		host, at := &inventory.Machines[i], fmt.Sprintf("machines[%d].%s", i, setting)
 		if !c.Given(at) {
 			continue
 		}
 		if other, taken := first[of(host)]; taken {
-			c.check(at, false, "%q is %s's already", of(host), other)
+			c.Check(at, false, "%q is %s's already", of(host), other)
 			continue
 		}
-		first[of(host)] = sites[i]
+		first[of(host)] = fmt.Sprintf("machines[%d]", i)
 	}
 }
 
-// network checks that the guest's network is the hosts' one: nothing routes
+// network checks that the guest's network is the machines' one: nothing routes
 // between them.
 func (c checker) network(inventory *Inventory) {
-	if !c.Given("guest.address") {
+	if !c.Clean("guest.address") {
 		return
 	}
 	guest := inventory.Guest.Address
-	for i, host := range inventory.Hosts() {
-		if !c.Given(sites[i] + ".address") {
+	for i := range inventory.Machines {
+		host, at := &inventory.Machines[i], fmt.Sprintf("machines[%d]", i)
+		if !c.Given(at+".address") || !c.Clean(at+".address") {
 			continue
 		}
-		c.check("guest.address", guest.Contains(host.Address),
-			"%s is not in one network with %s.address %s", guest, sites[i], host.Address)
-		c.check("guest.address", guest.Addr() != host.Address, "%s is %s's already", guest.Addr(), sites[i])
+		c.Check("guest.address", guest.Contains(host.Address), "%s is not in one network with %s.address %s", guest, at, host.Address)
+		c.Check("guest.address", guest.Addr() != host.Address, "%s is %s's already", guest.Addr(), at)
 	}
 }
 
 func (c checker) absolute(setting, value string) {
 	c.check(setting, path.IsAbs(value) && path.Clean(value) == value && value != "/",
 		"%q is not a plain absolute path", value)
-}
-
-func usable(address netip.Addr) bool {
-	return address.IsValid() && !address.IsUnspecified() && !address.IsMulticast() && !address.IsLoopback() && address.Zone() == ""
 }
 
 func isHostPort(address string) bool {

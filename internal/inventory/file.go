@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
+	"github.com/google/renameio/v2"
 	"go.yaml.in/yaml/v3"
 
 	"heliotrope/internal/strict"
@@ -27,6 +29,7 @@ func Load(path string) (*Inventory, error) {
 func Parse(data []byte, name string) (*Inventory, error) {
 	inventory := &Inventory{Mode: Workers}
 	document := strict.Decode(name, data, inventory)
+	inventory.complete(document)
 	if document.Given("") {
 		checker{document}.inventory(inventory)
 	}
@@ -38,8 +41,8 @@ func Parse(data []byte, name string) (*Inventory, error) {
 		return nil, fmt.Errorf("inventory %s: %w", name, err)
 	}
 	keyFiles := []*string{&inventory.Guest.SSH.KeyFile}
-	for _, host := range inventory.Hosts() {
-		keyFiles = append(keyFiles, &host.SSH.KeyFile)
+	for i := range inventory.Machines {
+		keyFiles = append(keyFiles, &inventory.Machines[i].SSH.KeyFile)
 	}
 	for _, keyFile := range keyFiles {
 		if !filepath.IsAbs(*keyFile) {
@@ -49,9 +52,25 @@ func Parse(data []byte, name string) (*Inventory, error) {
 	return inventory, nil
 }
 
+// complete fills in what a file need not say.
+func (i *Inventory) complete(document *strict.Document) {
+	for n := range i.Machines {
+		machine, at := &i.Machines[n], fmt.Sprintf("machines[%d]", n)
+		if !document.Given(at + ".can") {
+			machine.Can = slices.Clone(Capabilities)
+		}
+		if !document.Given(at + ".mode") {
+			machine.Mode = i.Mode
+		}
+	}
+	if !document.Given("guest.mode") {
+		i.Guest.Mode = i.Mode
+	}
+}
+
 // header is what a file of ours begins with.
-const header = "# One testbed of Heliotrope: two hosts, a storage server, the WAN between, and\n" +
-	"# the measured guest. Private keys are named by path, never held here.\n"
+const header = "# One testbed of Heliotrope: its machines, the two sites and the WAN between them,\n" +
+	"# and the measured guest. Private keys are named by path, never held here.\n"
 
 // Save writes the inventory to path, where a reader finds the old file or the
 // whole new one. It refuses an inventory that Load would refuse; the line
@@ -67,26 +86,8 @@ func (i *Inventory) Save(path string) error {
 	if _, err := Parse(data.Bytes(), path); err != nil {
 		return err
 	}
-	if err := replaceFile(path, data.Bytes()); err != nil {
+	if err := renameio.WriteFile(path, data.Bytes(), 0o644); err != nil {
 		return fmt.Errorf("inventory %s: %w", path, err)
 	}
 	return nil
-}
-
-// replaceFile writes a file beside path and renames it over path.
-func replaceFile(path string, data []byte) (err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(file.Name())
-		}
-	}()
-	_, writeErr := file.Write(data)
-	if err := errors.Join(writeErr, file.Chmod(0o644), file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
 }

@@ -1,6 +1,7 @@
-// Package inventory describes one testbed: two hosts, a storage server, the
-// WAN between them, and the measured guest. The emulated testbed writes such a
-// file; for real hosts a user does.
+// Package inventory describes one testbed: its machines, which of them are the
+// two sites' hosts and the storage server, the WAN between the sites, and the
+// measured guest. The emulated testbed writes such a file; for real hosts a user
+// does.
 //
 // It promises that a file is decoded strictly and that every problem is
 // reported at once, with its line. It holds no secret: keys are named by path.
@@ -8,10 +9,12 @@ package inventory
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 )
 
 // Version of the file format.
-const Version = 1
+const Version = 2
 
 // Kind says what a testbed is; it marks every result.
 type Kind string
@@ -24,40 +27,95 @@ const (
 	Simulated Kind = "simulated"
 )
 
-// The modes of a testbed.
+// The modes of a testbed, or of one machine.
 const (
-	Workers   = "workers"   // a small worker is installed on the hosts and in the guest
-	Agentless = "agentless" // nothing is installed: the controller drives all over SSH
+	Workers   = "workers"   // a small worker is installed on the machine
+	Agentless = "agentless" // nothing is installed: the controller drives it over SSH
 )
+
+// Capability is something that a machine can do for a trial.
+type Capability string
+
+// The capabilities. An ESXi host has none of them, the host that bridges the
+// sites has all.
+const (
+	Shell    Capability = "shell"    // commands and files over SSH: the others need it
+	Worker   Capability = "worker"   // a worker of ours may be installed and run
+	Witness  Capability = "witness"  // the witness's program may run through a trial
+	Clock    Capability = "clock"    // its clock can be read
+	Beats    Capability = "beats"    // the guest's heartbeats arrive, and the guest can be asked for its time
+	Counters Capability = "counters" // it has counters of disks and network interfaces
+)
+
+// Capabilities are all of them: what a machine can when its entry says nothing.
+var Capabilities = CapabilityList{Shell, Worker, Witness, Clock, Beats, Counters}
+
+// CapabilityList is what a machine can. Nil stands for all Capabilities in an
+// inventory that is to be saved; a loaded one has no nil list.
+type CapabilityList []Capability
+
+// IsZero says whether a file leaves the list out. An empty one is written: it
+// says that the machine can nothing.
+func (l CapabilityList) IsZero() bool { return l == nil }
+
+// String is the capabilities as one reads them in a sentence.
+func (l CapabilityList) String() string {
+	names := make([]string, len(l))
+	for i, capability := range l {
+		names[i] = string(capability)
+	}
+	return strings.Join(names, ", ")
+}
 
 // Inventory is one testbed.
 type Inventory struct {
 	Version int    `yaml:"version"`
 	Name    string `yaml:"name"` // the label of everything we make on the hosts: [a-z0-9-], at most 16 characters
 	Kind    Kind   `yaml:"kind"`
-	Mode    string `yaml:"mode,omitempty"` // Workers by default
-	SiteA   Host   `yaml:"site_a"`
-	SiteB   Host   `yaml:"site_b"`
-	Store   Host   `yaml:"store"` // the storage server, at site A
-	WAN     WAN    `yaml:"wan"`
-	Guest   Guest  `yaml:"guest"`
+	Mode    string `yaml:"mode,omitempty"` // of machines and a guest that do not say their own: Workers by default
+	// Hypervisor of both sites: a driver's name.
+	Hypervisor string `yaml:"hypervisor"`
+	Sites      Sites  `yaml:"sites"`
+	StoreName  string `yaml:"store"` // the machine that is the storage server, at site A
+	WAN        WAN    `yaml:"wan"`
+	Machines   []Host `yaml:"machines"`
+	Guest      Guest  `yaml:"guest"`
+}
+
+// Sites name the machines that run the guest, one at each end of the WAN.
+type Sites struct {
+	A string `yaml:"a"`
+	B string `yaml:"b"`
 }
 
 // Host is one machine of the testbed.
 type Host struct {
 	Name string `yaml:"name"`
+	// Can is what the machine can. Load fills in all Capabilities where it is
+	// left out; an empty list means none.
+	Can CapabilityList `yaml:"can,omitempty"`
+	// Mode of this machine. Load fills in the testbed's where it is left out.
+	Mode string `yaml:"mode,omitempty"`
 	SSH  SSH    `yaml:"ssh"`
 	// Address on the test network, which storage and migrations use.
 	Address netip.Addr `yaml:"address"`
-	// Bridge is the host's bridge on the test network (hypervisors only).
+	// Bridge is the host's bridge on the test network (the sites' hosts only).
 	Bridge string `yaml:"bridge,omitempty"`
 	// DataDir is a folder for the disks under test and for our own state.
 	DataDir string `yaml:"data_dir"`
-	// Hypervisor is "xen" (hypervisors only).
-	Hypervisor string `yaml:"hypervisor,omitempty"`
-	// Transport of outgoing migrations: "tcp" (unencrypted, fast) or "ssh"
-	// (the hosts' own keys). Hypervisors only.
+	// Transport of outgoing migrations, for hypervisors that leave the choice:
+	// "tcp" (unencrypted, fast) or "ssh" (the hosts' own keys). The sites'
+	// hosts only.
 	Transport string `yaml:"transport,omitempty"`
+}
+
+// Has says whether the machine can do something. An agentless one has no
+// worker, whatever it can.
+func (h *Host) Has(capability Capability) bool {
+	if capability == Worker && h.Mode == Agentless {
+		return false
+	}
+	return slices.Contains(h.Can, capability)
 }
 
 // SSH is how the controller reaches a host.
@@ -76,8 +134,15 @@ type WAN struct {
 
 // Guest is the measured guest.
 type Guest struct {
-	Kernel    string       `yaml:"kernel"`     // path on both hypervisors
-	Ramdisk   string       `yaml:"ramdisk"`    // path on both hypervisors
+	Mode    string `yaml:"mode,omitempty"` // Load fills in the testbed's where it is left out
+	Kernel  string `yaml:"kernel"`         // path on both hypervisors
+	Ramdisk string `yaml:"ramdisk"`        // path on both hypervisors
+	// Disk, NIC and Console are the names of the disk under test, of the network
+	// interface and of the console in the guest; the hypervisor's own when they
+	// are left out.
+	Disk      string       `yaml:"disk,omitempty"`
+	NIC       string       `yaml:"nic,omitempty"`
+	Console   string       `yaml:"console,omitempty"`
 	MemoryMiB int          `yaml:"memory_mib"` // default size
 	Address   netip.Prefix `yaml:"address"`    // on the test network
 	MTU       int          `yaml:"mtu"`
@@ -99,14 +164,24 @@ type GuestSSH struct {
 	HostKeys []string `yaml:"host_keys"`
 }
 
-// Hosts lists the testbed's machines: site A, site B, storage server.
-func (i *Inventory) Hosts() []*Host { return []*Host{&i.SiteA, &i.SiteB, &i.Store} }
+// SiteA is the machine that runs the guest at site A; nil when the inventory
+// names none.
+func (i *Inventory) SiteA() *Host { return i.Host(i.Sites.A) }
+
+// SiteB is the machine that runs the guest at site B, or nil.
+func (i *Inventory) SiteB() *Host { return i.Host(i.Sites.B) }
+
+// Store is the storage server, or nil.
+func (i *Inventory) Store() *Host { return i.Host(i.StoreName) }
+
+// IsSite says whether a machine runs the guest at one of the sites.
+func (i *Inventory) IsSite(name string) bool { return name == i.Sites.A || name == i.Sites.B }
 
 // Host finds a machine by name, or nil.
 func (i *Inventory) Host(name string) *Host {
-	for _, host := range i.Hosts() {
-		if host.Name == name {
-			return host
+	for n := range i.Machines {
+		if i.Machines[n].Name == name {
+			return &i.Machines[n]
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"heliotrope/internal/link"
+	"heliotrope/internal/procs"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 )
@@ -171,10 +172,7 @@ func (h *held) end() error {
 // expectGone waits until a process has ended.
 func expectGone(t *testing.T, pid int) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); syscall.Kill(pid, 0) == nil; time.Sleep(10 * time.Millisecond) {
-		if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(state), ") Z ") {
-			return
-		}
+	for deadline := time.Now().Add(time.Minute); procs.Runs(pid); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("process %d still runs", pid)
 		}

@@ -5,6 +5,7 @@ package onhost
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	kvm "heliotrope/internal/hypervisor/kvm/watch"
@@ -45,11 +46,37 @@ func Watcher(name string) part.Watcher {
 	return nil
 }
 
-// Counters is the data dictionary: the machines' own counters, and the drivers'.
+// Counters is the data dictionary: the machines' own counters, those of the
+// classes of traffic on the WAN, and the drivers'.
 func Counters() []witness.Counter {
 	all := slices.Clone(witness.Counters)
+	for _, class := range classes() {
+		all = append(all, witness.ClassCounters(class)...)
+	}
 	for _, one := range parts {
 		all = append(all, one.Counters...)
 	}
+	return all
+}
+
+// classes are the names of the drivers' classes of traffic, of our own, and of
+// what is left.
+func classes() []string {
+	var all []string
+	add := func(name string) {
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	for _, one := range parts {
+		for _, name := range one.Classes {
+			add(name)
+		}
+	}
+	none := netip.Addr{} // only the names are wanted
+	for _, class := range witness.OwnClasses(none, none, none) {
+		add(class.Name)
+	}
+	add(witness.OtherClass)
 	return all
 }

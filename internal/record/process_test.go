@@ -28,12 +28,12 @@ func (s shell) Run(ctx context.Context, command remote.Command) (remote.Result, 
 	return s.LocalHost.Run(ctx, command)
 }
 
-// eachShell runs a test with the shells that hosts have, as far as they are here.
+// eachShell runs a test with the shells that hosts have.
 func eachShell(t *testing.T, test func(t *testing.T, p Process)) {
 	for _, words := range [][]string{{"dash"}, {"busybox", "sh"}, {"bash", "--posix"}} {
 		t.Run(words[0], func(t *testing.T) {
 			if _, err := exec.LookPath(words[0]); err != nil {
-				t.Skip(err)
+				t.Fatalf("run `make deps`: %v", err)
 			}
 			p := Process{Host: shell{remote.Local("here"), words}, Dir: filepath.Join(t.TempDir(), "above", "it")}
 			t.Cleanup(func() { must(t, p.Remove(context.Background())) })

@@ -3,15 +3,16 @@ package remote
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"slices"
 	"syscall"
+	"time"
 )
 
 // fileSystem is what the files of a host must be able to do; everything else
@@ -32,9 +33,12 @@ type fileSystem interface {
 	rename(oldPath, newPath string) error
 }
 
-// openFile is an open file of a fileSystem.
+// openFile is an open file of a fileSystem. Over SFTP, ReadFrom and WriteTo
+// have many requests under way at once.
 type openFile interface {
 	io.ReadWriteCloser
+	io.ReaderFrom
+	io.WriterTo
 	Stat() (fs.FileInfo, error)
 	Chmod(mode fs.FileMode) error
 	Truncate(sizeBytes int64) error
@@ -44,8 +48,12 @@ type openFile interface {
 // files makes Files out of a fileSystem, which it asks for at each use: a
 // connection may have been replaced in between.
 type files struct {
-	host    string
-	connect func() (fileSystem, error)
+	ctx   context.Context // of all operations
+	host  string
+	limit time.Duration // for the host's answer to each request
+	grace time.Duration // for the answer to the last one, once ctx has ended
+	// connect also returns what gives a fileSystem up that does not answer.
+	connect func(context.Context) (system fileSystem, giveUp func(), err error)
 }
 
 var _ Files = files{}
@@ -53,43 +61,48 @@ var _ Files = files{}
 const readChunkBytes = 32 << 10
 
 func (f files) ReadFile(path string) ([]byte, error) {
-	var content bytes.Buffer
-	err := f.with("read", path, func(system fileSystem) error {
+	return operate(f, "read", path, func(system *watched) ([]byte, error) {
 		file, err := system.open(path, os.O_RDONLY)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer file.Close()
 		// Read to the end, by plain reads: files of /proc and /sys have sizes
 		// that mean nothing.
-		content.Reset()
+		var content bytes.Buffer
 		_, err = io.CopyBuffer(struct{ io.Writer }{&content}, struct{ io.Reader }{file}, make([]byte, readChunkBytes))
-		return err
+		return content.Bytes(), err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return content.Bytes(), nil
 }
 
 func (f files) WriteFile(path string, data []byte, mode fs.FileMode) error {
-	return f.with("write", path, func(system fileSystem) error {
+	return f.do("write", path, func(system *watched) error {
 		return put(system, path, data, mode, false)
 	})
 }
 
 func (f files) ReplaceFile(path string, data []byte, mode fs.FileMode) error {
-	return f.with("replace", path, func(system fileSystem) error {
-		temporary := temporaryName(path)
-		err := put(system, temporary, data, mode, true)
-		if err == nil {
-			err = system.rename(temporary, path)
+	temporary := temporaryName(path)
+	err := f.do("replace", path, func(system *watched) error {
+		if err := put(system, temporary, data, mode, true); err != nil {
+			return err
 		}
-		if err != nil {
-			_ = system.remove(temporary)
-		}
-		return err
+		return system.rename(temporary, path)
 	})
+	if err != nil {
+		f.discard(temporary, err)
+	}
+	return err
+}
+
+// discard removes what may be left of a temporary file, even when the context has
+// ended.
+func (f files) discard(temporary string, why error) {
+	if errors.Is(why, ErrUnreachable) || errors.Is(why, ErrClosed) {
+		return // nothing has begun
+	}
+	f.ctx = context.WithoutCancel(f.ctx)
+	_ = f.Remove(temporary)
 }
 
 // put writes data in place. The mode is for a file that is not there yet: the
@@ -113,7 +126,7 @@ func put(system fileSystem, path string, data []byte, mode fs.FileMode, sync boo
 }
 
 func (f files) Truncate(path string, sizeBytes int64) error {
-	return f.with("truncate", path, func(system fileSystem) error {
+	return f.do("truncate", path, func(system *watched) error {
 		file, err := system.open(path, os.O_WRONLY|os.O_CREATE)
 		if err != nil {
 			return err
@@ -123,7 +136,7 @@ func (f files) Truncate(path string, sizeBytes int64) error {
 }
 
 func (f files) MkdirAll(path string) error {
-	return f.with("mkdir", path, func(system fileSystem) error { return mkdirAll(system, path) })
+	return f.do("mkdir", path, func(system *watched) error { return mkdirAll(system, path) })
 }
 
 func mkdirAll(system fileSystem, folder string) error {
@@ -150,25 +163,17 @@ func mkdirAll(system fileSystem, folder string) error {
 }
 
 func (f files) ReadDir(path string) ([]fs.FileInfo, error) {
-	var infos []fs.FileInfo
-	err := f.with("readdir", path, func(system fileSystem) (err error) {
-		infos, err = system.readDir(path)
-		return err
-	})
+	infos, err := operate(f, "readdir", path, func(system *watched) ([]fs.FileInfo, error) { return system.readDir(path) })
 	slices.SortFunc(infos, func(a, b fs.FileInfo) int { return cmp.Compare(a.Name(), b.Name()) })
 	return infos, err
 }
 
-func (f files) Stat(path string) (info fs.FileInfo, err error) {
-	err = f.with("stat", path, func(system fileSystem) (err error) {
-		info, err = system.stat(path)
-		return err
-	})
-	return info, err
+func (f files) Stat(path string) (fs.FileInfo, error) {
+	return operate(f, "stat", path, func(system *watched) (fs.FileInfo, error) { return system.stat(path) })
 }
 
 func (f files) Symlink(target, link string) error {
-	return f.with("symlink", link, func(system fileSystem) error {
+	return f.do("symlink", link, func(system *watched) error {
 		err := system.symlink(target, link)
 		if err != nil {
 			if _, statErr := system.lstat(link); statErr == nil {
@@ -179,22 +184,18 @@ func (f files) Symlink(target, link string) error {
 	})
 }
 
-func (f files) ReadLink(link string) (target string, err error) {
-	err = f.with("readlink", link, func(system fileSystem) (err error) {
-		target, err = system.readLink(link)
-		return err
-	})
-	return target, err
+func (f files) ReadLink(link string) (string, error) {
+	return operate(f, "readlink", link, func(system *watched) (string, error) { return system.readLink(link) })
 }
 
 func (f files) Remove(path string) error {
-	return f.with("remove", path, func(system fileSystem) error {
+	return f.do("remove", path, func(system *watched) error {
 		return ignoreMissing(system.remove(path))
 	})
 }
 
 func (f files) RemoveAll(folder string) error {
-	return f.with("remove", folder, func(system fileSystem) error {
+	return f.do("remove", folder, func(system *watched) error {
 		if path.Clean(folder) == "/" {
 			return errors.New("refusing to remove every file of the host")
 		}
@@ -219,26 +220,6 @@ func removeAll(system fileSystem, name string) error {
 		}
 	}
 	return system.remove(name)
-}
-
-// with runs one operation and makes its error name the host and the path.
-func (f files) with(operation, name string, do func(fileSystem) error) error {
-	err := errors.New("path is not absolute")
-	if path.IsAbs(name) {
-		var system fileSystem
-		if system, err = f.connect(); err == nil {
-			err = do(system)
-		}
-	}
-	if err == nil {
-		return nil
-	}
-	// Only where the innermost error is about another path is that path kept.
-	var inner *fs.PathError
-	if errors.As(err, &inner) && (inner.Path == name || inner.Path == "") {
-		err = inner.Err
-	}
-	return fmt.Errorf("%s: %w", f.host, &fs.PathError{Op: operation, Path: name, Err: err})
 }
 
 func ignoreMissing(err error) error {

@@ -19,52 +19,60 @@ const (
 
 // Files reaches the files of the host over SFTP. It connects, so that a host
 // without SFTP shows at once; what it returns outlives a lost connection.
-func (h *SSHHost) Files() (Files, error) {
-	if _, err := h.fileSystem(); err != nil {
+func (h *SSHHost) Files(ctx context.Context) (Files, error) {
+	w := watch(ctx, h.config.FileLimit)
+	defer w.end()
+	if _, _, err := h.fileSystem(w.ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", h.config.Name, err)
 	}
-	return h.files(), nil
+	return h.files(ctx), nil
 }
 
-func (h *SSHHost) files() files { return files{host: h.config.Name, connect: h.fileSystem} }
+func (h *SSHHost) files(ctx context.Context) files {
+	return files{ctx: ctx, host: h.config.Name, limit: h.config.FileLimit, grace: h.config.Grace, connect: h.fileSystem}
+}
 
 // Upload sends a file to the host. Its speed does not depend on the round
 // trip: many writes are under way at once.
 func (h *SSHHost) Upload(ctx context.Context, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error {
-	return upload(ctx, h.files(), localPath, hostPath, mode, progress)
+	return upload(h.files(ctx), localPath, hostPath, mode, progress)
 }
 
 // Download fetches a file from the host.
 func (h *SSHHost) Download(ctx context.Context, hostPath, localPath string, progress func(doneBytes, totalBytes int64)) error {
-	return download(ctx, h.files(), hostPath, localPath, progress)
+	return download(h.files(ctx), hostPath, localPath, progress)
 }
 
 // fileSystem is the SFTP session of the current connection.
-func (h *SSHHost) fileSystem() (fileSystem, error) {
+func (h *SSHHost) fileSystem(ctx context.Context) (fileSystem, func(), error) {
 	var files sftpFiles
-	err := h.onConnection(h.ctx, func(c *connection) (err error) {
-		files.connection = c
-		files.client, err = c.sftpClient(h.ctx)
+	err := h.onConnection(ctx, func(c *connection) (err error) {
+		files, err = c.sftpFiles(ctx)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return files, nil
+	return files, files.giveUp, nil
 }
 
-// sftpClient opens the connection's SFTP session at its first use, and again
-// when the server at its other end has died.
-func (c *connection) sftpClient(ctx context.Context) (*sftp.Client, error) {
-	c.sftpMutex.Lock()
-	defer c.sftpMutex.Unlock()
-	if c.sftp != nil {
-		return c.sftp, nil
+// sftpFiles opens the connection's SFTP session at its first use, and again
+// when that was given up or the server at its other end has died.
+func (c *connection) sftpFiles(ctx context.Context) (sftpFiles, error) {
+	select {
+	case c.openingSFTP <- struct{}{}:
+		defer func() { <-c.openingSFTP }()
+	case <-ctx.Done():
+		return sftpFiles{}, fmt.Errorf("opening SFTP: %w", context.Cause(ctx))
+	}
+	if files := c.currentSFTP(); files.client != nil {
+		return files, nil
 	}
 	s, err := c.open(ctx, c.slots)
 	if err != nil {
-		return nil, err
+		return sftpFiles{}, err
 	}
+	stop := context.AfterFunc(ctx, s.close)
 	go ssh.DiscardRequests(s.requests)
 	go func() { _, _ = io.Copy(io.Discard, s.Stderr()) }()
 	accepted, err := s.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{"sftp"}))
@@ -75,25 +83,62 @@ func (c *connection) sftpClient(ctx context.Context) (*sftp.Client, error) {
 	if err == nil {
 		client, err = sftp.NewClientPipe(s, s.Channel, sftp.UseConcurrentWrites(true))
 	}
-	if err != nil {
+	switch {
+	case !stop():
+		return sftpFiles{}, fmt.Errorf("opening SFTP: %w", context.Cause(ctx))
+	case err != nil:
 		s.close()
-		return nil, fmt.Errorf("opening SFTP: %w", c.explain(err))
+		return sftpFiles{}, fmt.Errorf("opening SFTP: %w", c.explain(err))
 	}
-	c.sftp = client
+	files := sftpFiles{client: client, session: s, connection: c}
+	c.sftpMutex.Lock()
+	defer c.sftpMutex.Unlock()
+	c.sftp = files
 	go func() {
 		_ = client.Wait()
-		c.sftpMutex.Lock()
-		defer c.sftpMutex.Unlock()
-		c.sftp = nil
-		s.close()
+		if files.forget() {
+			s.close()
+		}
 	}()
-	return client, nil
+	return files, nil
+}
+
+func (c *connection) currentSFTP() sftpFiles {
+	c.sftpMutex.Lock()
+	defer c.sftpMutex.Unlock()
+	return c.sftp
 }
 
 // sftpFiles is the file system behind an SFTP session.
 type sftpFiles struct {
 	client     *sftp.Client
+	session    *session
 	connection *connection
+}
+
+// forget has the next user open a new session; it is false where that was done.
+func (f sftpFiles) forget() bool {
+	f.connection.sftpMutex.Lock()
+	defer f.connection.sftpMutex.Unlock()
+	if f.connection.sftp != f {
+		return false
+	}
+	f.connection.sftp = sftpFiles{}
+	return true
+}
+
+// giveUp drops a session in which the host does not answer. Its slot stays
+// taken: OpenSSH counts the session until its sftp-server has ended, and one
+// that waits for a disk cannot be killed. With too many of them the whole
+// connection is dropped.
+func (f sftpFiles) giveUp() {
+	if !f.forget() {
+		return
+	}
+	go func() { _ = f.session.Channel.Close() }() // ends what waits in the session
+	if f.connection.stuck.Add(1) >= maxStuck {
+		f.connection.drop()
+	}
 }
 
 var _ fileSystem = sftpFiles{}

@@ -24,7 +24,7 @@ func eachFiles(t *testing.T, test func(t *testing.T, host remote.Host, files rem
 		"fake":  remotetest.NewFake(t, "host-a"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			files, err := host.Files()
+			files, err := host.Files(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -180,7 +180,7 @@ func TestFileErrors(t *testing.T) {
 func TestFilesOfTheKernel(t *testing.T) {
 	for name, host := range map[string]remote.Host{"local": remote.Local("host-a"), "SFTP": remotetest.NewServer(t).Connect(t, "host-a")} {
 		t.Run(name, func(t *testing.T) {
-			files, err := host.Files()
+			files, err := host.Files(t.Context())
 			check(t, err)
 			if content, err := files.ReadFile("/proc/self/stat"); err != nil || len(content) == 0 {
 				t.Errorf("got %q, %v", content, err)

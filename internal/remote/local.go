@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"heliotrope/internal/procs"
 )
 
 var _ Host = (*LocalHost)(nil)
@@ -24,10 +26,14 @@ type LocalHost struct {
 	// it is killed; it is also how long output may still come in after a
 	// command has ended, from processes it left behind.
 	Grace time.Duration
+	// FileLimit is how long one request on a file may take.
+	FileLimit time.Duration
 }
 
 // Local returns the machine this program runs on, under the given name.
-func Local(name string) *LocalHost { return &LocalHost{name: name, Grace: defaultGrace} }
+func Local(name string) *LocalHost {
+	return &LocalHost{name: name, Grace: defaultGrace, FileLimit: defaultFileLimit}
+}
 
 // Name is the host's name.
 func (h *LocalHost) Name() string { return h.name }
@@ -81,7 +87,7 @@ func (h *LocalHost) Run(ctx context.Context, command Command) (Result, error) {
 
 // killGroup kills whoever is left in a process group once its grace is over.
 func killGroup(group int, graceEnd time.Time) {
-	for time.Now().Before(graceEnd) && syscall.Kill(-group, 0) == nil {
+	for time.Now().Before(graceEnd) && procs.GroupRuns(group) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	_ = syscall.Kill(-group, syscall.SIGKILL) // most often nobody is left
@@ -111,20 +117,24 @@ func localEnding(cmd *exec.Cmd) ending {
 }
 
 // Files reaches the files of this machine.
-func (h *LocalHost) Files() (Files, error) { return h.files(), nil }
+func (h *LocalHost) Files(ctx context.Context) (Files, error) { return h.files(ctx), nil }
 
-func (h *LocalHost) files() files {
-	return files{host: h.name, connect: func() (fileSystem, error) { return localFiles{}, nil }}
+func (h *LocalHost) files(ctx context.Context) files {
+	return files{
+		ctx: ctx, host: h.name, limit: h.FileLimit, grace: h.Grace,
+		// A call that the kernel does not let go keeps its thread.
+		connect: func(context.Context) (fileSystem, func(), error) { return localFiles{}, func() {}, nil },
+	}
 }
 
 // Upload copies a file on this machine.
 func (h *LocalHost) Upload(ctx context.Context, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error {
-	return upload(ctx, h.files(), localPath, hostPath, mode, progress)
+	return upload(h.files(ctx), localPath, hostPath, mode, progress)
 }
 
 // Download copies a file on this machine.
 func (h *LocalHost) Download(ctx context.Context, hostPath, localPath string, progress func(doneBytes, totalBytes int64)) error {
-	return download(ctx, h.files(), hostPath, localPath, progress)
+	return download(h.files(ctx), hostPath, localPath, progress)
 }
 
 // DialContext opens a connection from this machine.

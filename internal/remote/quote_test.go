@@ -12,7 +12,7 @@ func FuzzQuote(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, word string) {
 		if strings.ContainsRune(word, 0) {
-			t.Skip("no argument can hold a zero byte")
+			return // no argument can hold a zero byte
 		}
 		command := Command{Args: []string{"printf", `%s\0`, word}, Env: []string{"WORD=" + word}}
 		output, err := exec.Command("sh", "-c", shellLine(command, false)).Output()

@@ -7,6 +7,8 @@
 //     arguments contain;
 //   - a command never outlives its context: when the context ends, its whole
 //     process group is killed;
+//   - a use of a file ends with its context too, and when the host does not
+//     answer for a minute: one file on a dead disk stops nobody else;
 //   - a host key is always verified against the keys the inventory names;
 //   - an error says which host, which command, what came back.
 //
@@ -91,7 +93,9 @@ type Files interface {
 // Host is everything Heliotrope can do with one machine.
 type Host interface {
 	Runner
-	Files() (Files, error)
+	// Files reaches the host's files. Each use of what it returns ends with ctx,
+	// or with a context.DeadlineExceeded when the host does not answer.
+	Files(ctx context.Context) (Files, error)
 	// Upload and Download copy one file, by way of a temporary name, so that
 	// a cut transfer never leaves a half file under the final name. progress,
 	// when not nil, is called with the bytes done and the total.

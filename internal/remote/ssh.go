@@ -46,8 +46,12 @@ type SSHConfig struct {
 	// is lost.
 	KeepAlive time.Duration
 	// Grace is how long a command may take to end after a TERM signal before
-	// it is killed; zero means 2 s.
+	// it is killed, and a request on a file to be answered, before it is given
+	// up; zero means 2 s.
 	Grace time.Duration
+	// FileLimit is how long the host may take to answer one request on a file;
+	// zero means one minute.
+	FileLimit time.Duration
 }
 
 // SSHHost is a host reached over SSH. It connects when first used, shares that
@@ -72,6 +76,7 @@ func SSH(config SSHConfig) (*SSHHost, error) {
 	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, 30*time.Second)
 	config.KeepAlive = cmp.Or(config.KeepAlive, 10*time.Second)
 	config.Grace = cmp.Or(config.Grace, defaultGrace)
+	config.FileLimit = cmp.Or(config.FileLimit, defaultFileLimit)
 	if config.Via == nil {
 		config.Via = &net.Dialer{}
 	}

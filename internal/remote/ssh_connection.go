@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -20,6 +19,8 @@ import (
 const (
 	maxSessions = 8
 	maxKillers  = 1
+	// maxStuck is how many SFTP sessions are given up before the connection is.
+	maxStuck = 4
 	// A session that is refused is asked for again, this often, after pauses
 	// that double from the first.
 	openTries      = 6
@@ -47,8 +48,10 @@ type connection struct {
 	// maxLineBytes is the longest command line the server takes.
 	maxLineBytes int
 
-	sftpMutex sync.Mutex
-	sftp      *sftp.Client // nil until used, and after its server died
+	openingSFTP chan struct{} // holds a token while the SFTP session is opened
+	sftpMutex   sync.Mutex
+	sftp        sftpFiles    // empty until used, and after it was lost or given up
+	stuck       atomic.Int32 // SFTP sessions that were given up
 }
 
 func newConnection(client *ssh.Client, watched *watchedConn, keepAlive time.Duration) *connection {
@@ -57,6 +60,8 @@ func newConnection(client *ssh.Client, watched *watchedConn, keepAlive time.Dura
 		lost:    make(chan struct{}),
 		slots:   make(chan struct{}, maxSessions),
 		killers: make(chan struct{}, maxKillers),
+
+		openingSFTP: make(chan struct{}, 1),
 	}
 	c.maxLineBytes = linuxMaxLineBytes
 	if isDropbear(client.ServerVersion()) {

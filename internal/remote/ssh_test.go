@@ -101,7 +101,7 @@ func TestRefusedLogin(t *testing.T) {
 func TestOneConnectionForAll(t *testing.T) {
 	server := remotetest.NewServer(t)
 	host := server.Connect(t, "host-a")
-	if _, err := host.Files(); err != nil {
+	if _, err := host.Files(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var runs sync.WaitGroup
@@ -139,7 +139,7 @@ func TestConcurrentFirstUseConnectsOnce(t *testing.T) {
 func TestReconnectAfterLoss(t *testing.T) {
 	server := remotetest.NewServer(t)
 	host := server.Connect(t, "host-a")
-	files, err := host.Files()
+	files, err := host.Files(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestClose(t *testing.T) {
 	if _, err := host.Run(t.Context(), quick); !errors.Is(err, remote.ErrClosed) {
 		t.Errorf("a command afterwards: %v", err)
 	}
-	if _, err := host.Files(); !errors.Is(err, remote.ErrClosed) {
+	if _, err := host.Files(t.Context()); !errors.Is(err, remote.ErrClosed) {
 		t.Errorf("files afterwards: %v", err)
 	}
 }

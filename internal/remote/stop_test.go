@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"heliotrope/internal/procs"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 )
@@ -49,9 +49,7 @@ func started(t *testing.T, ctx context.Context, host remote.Runner, ids int, scr
 func awaitGone(t *testing.T, pid int) {
 	t.Helper()
 	for {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		_, state, _ := strings.Cut(string(stat), ") ")
-		if err != nil || strings.HasPrefix(state, "Z") {
+		if !procs.Runs(pid) {
 			return
 		}
 		select {
@@ -158,9 +156,6 @@ func TestDaemonsAreLeftAlone(t *testing.T) {
 }
 
 func TestSignalRequestsAreTheFallback(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for a process id that does not come")
-	}
 	t.Parallel()
 	server := remotetest.NewServer(t)
 	server.MuteStderr()

@@ -2,7 +2,6 @@ package remote
 
 import (
 	"cmp"
-	"context"
 	"io"
 	"io/fs"
 	"os"
@@ -12,42 +11,38 @@ import (
 // downloadMode is the mode of downloaded files.
 const downloadMode fs.FileMode = 0o644
 
-func upload(ctx context.Context, host files, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error {
-	meter := &meter{ctx: ctx, progress: progress}
-	return host.with("upload", hostPath, func(system fileSystem) error {
-		temporary := temporaryName(hostPath)
-		err := transfer(localFiles{}, localPath, system, temporary, hostPath, mode, func(to, from openFile, total int64) error {
+func upload(host files, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error {
+	temporary := temporaryName(hostPath)
+	err := host.do("upload", hostPath, func(system *watched) error {
+		return transfer(localFiles{}, localPath, system, temporary, hostPath, mode, func(to, from openFile, total int64) error {
 			// The target reads: over SFTP it then has many writes under way.
-			meter.total = total
-			_, err := io.Copy(to, &meteredReader{meter, from})
+			_, err := io.Copy(to, &meteredReader{&meter{system: system, progress: progress, total: total}, from})
 			return err
 		})
-		if err != nil {
-			_ = host.Remove(temporary)
-		}
-		return err
 	})
+	if err != nil {
+		host.discard(temporary, err)
+	}
+	return err
 }
 
-func download(ctx context.Context, host files, hostPath, localPath string, progress func(doneBytes, totalBytes int64)) error {
+func download(host files, hostPath, localPath string, progress func(doneBytes, totalBytes int64)) error {
 	localPath, err := filepath.Abs(localPath)
 	if err != nil {
 		return err
 	}
-	meter := &meter{ctx: ctx, progress: progress}
-	return host.with("download", hostPath, func(system fileSystem) error {
-		temporary := temporaryName(localPath)
-		err := transfer(system, hostPath, localFiles{}, temporary, localPath, downloadMode, func(to, from openFile, total int64) error {
+	temporary := temporaryName(localPath)
+	err = host.do("download", hostPath, func(system *watched) error {
+		return transfer(system, hostPath, localFiles{}, temporary, localPath, downloadMode, func(to, from openFile, total int64) error {
 			// The source writes: over SFTP it then has many reads under way.
-			meter.total = total
-			_, err := io.Copy(&meteredWriter{meter, to}, from)
+			_, err := io.Copy(&meteredWriter{&meter{system: system, progress: progress, total: total}, to}, from)
 			return err
 		})
-		if err != nil {
-			_ = os.Remove(temporary)
-		}
-		return err
 	})
+	if err != nil {
+		_ = os.Remove(temporary)
+	}
+	return err
 }
 
 // transfer copies one file to a temporary name and renames that when all of it
@@ -79,9 +74,9 @@ func transfer(source fileSystem, path string, target fileSystem, temporary, fina
 	return target.rename(temporary, final)
 }
 
-// meter reports progress and stops a copy when its context ends.
+// meter reports progress, and stops a copy when the operation is over.
 type meter struct {
-	ctx         context.Context
+	system      *watched
 	progress    func(doneBytes, totalBytes int64)
 	done, total int64
 }
@@ -103,8 +98,8 @@ type meteredReader struct {
 func (r *meteredReader) Size() int64 { return r.total }
 
 func (r *meteredReader) Read(p []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
+	if err := r.system.next(); err != nil {
+		return 0, err
 	}
 	n, err := r.source.Read(p)
 	r.count(n)
@@ -117,8 +112,8 @@ type meteredWriter struct {
 }
 
 func (w *meteredWriter) Write(p []byte) (int, error) {
-	if w.ctx.Err() != nil {
-		return 0, context.Cause(w.ctx)
+	if err := w.system.next(); err != nil {
+		return 0, err
 	}
 	n, err := w.target.Write(p)
 	w.count(n)

@@ -12,7 +12,6 @@ import (
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/load"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/trial"
 )
 
@@ -91,8 +90,8 @@ func TestIOPSFollowTheFormula(t *testing.T) {
 			log := p.log(t, Faults{})
 			before, _ := between(log, "", p.mark(t, trial.WarmUp), p.mark(t, trial.Migrate))
 			after, _ := between(log, "", p.mark(t, trial.After), p.mark(t, trial.Collect))
-			atA := m.iops(conditions{site: storage.SiteA, protocol: drbd.ProtocolC})
-			atB := m.iops(conditions{site: storage.SiteB, protocol: drbd.ProtocolC})
+			atA := m.iops(conditions{site: storage.SiteA, protocol: "C"})
+			atB := m.iops(conditions{site: storage.SiteB, protocol: "C"})
 			if !isNear(before, atA, 0.1) || !isNear(after, atB, 0.1) {
 				t.Errorf("%.1f IOPS at A, the formula %.1f; %.1f at B, the formula %.1f", before, atA, after, atB)
 			}
@@ -297,7 +296,7 @@ func TestFaults(t *testing.T) {
 		for attempt := 1; attempt <= 2; attempt++ {
 			tried := ref
 			tried.Attempt = attempt
-			system, err := Open(lane, tried, Faults{ProvisionFails: 1}).Storage(iscsi, drbd.Options{})
+			system, err := Open(lane, tried, Faults{ProvisionFails: 1}).Storage(iscsi, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

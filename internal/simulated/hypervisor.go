@@ -24,7 +24,7 @@ func (h *host) Host() string { return h.bed.siteHost(h.site) }
 
 func (h *host) Info(ctx context.Context) (hypervisor.HostInfo, error) {
 	return hypervisor.HostInfo{Hypervisor: version, Version: version, Kernel: version, CPUs: hostCPUs,
-		MemoryMiB: hostMemoryMiB, FreeMemoryMiB: freeMemoryMiB, HardwareAssist: true}, h.bed.spend(ctx, commandTime)
+		MemoryMiB: hostMemoryMiB, FreeMemoryMiB: freeMemoryMiB}, h.bed.spend(ctx, commandTime)
 }
 
 func (h *host) Create(ctx context.Context, wanted hypervisor.Domain) error {
@@ -121,6 +121,11 @@ func (h *host) Destroy(ctx context.Context, name string) error {
 
 func (h *host) Teardown(ctx context.Context) error { return h.Destroy(ctx, h.bed.domainName()) }
 
+// CheckMigration finds nothing in the way of a migration.
+func (h *host) CheckMigration(context.Context, hypervisor.Domain, hypervisor.Hypervisor) error {
+	return nil
+}
+
 // errMigration is why a simulated migration fails.
 var errMigration = errors.New("the model was asked to let it fail")
 
@@ -133,7 +138,8 @@ const (
 
 // Migrate moves the guest as the trial's schedule says, which counts from the
 // mark of the migration phase. A migration the other way takes as long.
-func (h *host) Migrate(ctx context.Context, name string, target hypervisor.Hypervisor, progress func(hypervisor.Progress)) (hypervisor.Migration, error) {
+func (h *host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.Migration, error) {
+	name, target, progress := order.Domain.Name, order.Target, order.Progress
 	to, ok := target.(*host)
 	if !ok || to.bed != h.bed || to.site == h.site {
 		return hypervisor.Migration{}, fmt.Errorf("migrate %s from %s to %s: the target is not the other host of this simulated testbed",

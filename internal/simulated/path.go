@@ -19,18 +19,18 @@ var _ testbed.WAN = path{}
 // path is the WAN.
 type path struct{ bed *Bed }
 
-func (p path) Shape(ctx context.Context, profile wan.Profile, _ time.Duration) error {
+func (p path) Shape(ctx context.Context, _ string, profile wan.Profile, _ time.Duration) error {
 	if err := profile.Validate(); err != nil {
 		return fmt.Errorf("shape the WAN: %s: %w", profile, err)
 	}
 	return p.bed.spend(ctx, shapeTime)
 }
 
-func (p path) Renew(ctx context.Context, _ time.Duration) error {
+func (p path) Renew(ctx context.Context, _ string, _ wan.Profile, _ time.Duration) error {
 	return p.bed.spend(ctx, commandTime)
 }
 
-func (p path) Clear(ctx context.Context) error { return p.bed.spend(ctx, commandTime) }
+func (p path) Clear(ctx context.Context, _ string) error { return p.bed.spend(ctx, commandTime) }
 
 const (
 	// certifyPings are sent in each direction, bridgePings to the storage

@@ -26,12 +26,14 @@
 package simulated
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,7 +41,6 @@ import (
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/record"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
@@ -161,6 +162,16 @@ func (b *Bed) rtt() time.Duration {
 	return profile.RTT + pathRTT
 }
 
+// Machines lists the model's, and last the guest.
+func (b *Bed) Machines() []trial.Machine {
+	return []trial.Machine{
+		{Name: b.siteHost(storage.SiteA), Site: string(storage.SiteA), Shell: true, Witness: true, Clock: true},
+		{Name: b.siteHost(storage.SiteB), Site: string(storage.SiteB), Shell: true, Witness: true, Clock: true},
+		{Name: b.store(), Shell: true, Witness: true, Clock: true},
+		{Name: testbed.GuestName, Shell: true, Witness: true},
+	}
+}
+
 // HostNames lists the hosts: site A, site B, storage server.
 func (b *Bed) HostNames() []string {
 	return []string{b.siteHost(storage.SiteA), b.siteHost(storage.SiteB), b.store()}
@@ -202,25 +213,30 @@ func (b *Bed) Hypervisor(site storage.Site) testbed.Hypervisor { return &host{be
 func (b *Bed) WAN() testbed.WAN { return path{b} }
 
 // Storage is the model of a storage system.
-func (b *Bed) Storage(kind string, replication drbd.Options) (storage.System, error) {
+func (b *Bed) Storage(kind string, options storage.Options) (storage.System, error) {
 	switch kind {
 	case iscsi, nfs:
 		return &disks{bed: b, kind: kind}, nil
 	case replicated:
-		if p := replication.Protocol; p != "" && p != drbd.ProtocolA && p != drbd.ProtocolB && p != drbd.ProtocolC {
+		if p := options["protocol"]; p != "" && !slices.Contains([]string{"A", "B", "C"}, p) {
 			return nil, fmt.Errorf("DRBD protocol %q: want A, B or C", p)
 		}
 		return &replicas{disks{bed: b, kind: kind}}, nil
 	}
-	return nil, fmt.Errorf("no storage system %q: there are %v", kind, testbed.StorageKinds)
+	return nil, fmt.Errorf("no storage system %q: there are %s, %s and %s", kind, iscsi, nfs, replicated)
 }
 
+// GuestAt is the guest as it runs at a site.
+func (b *Bed) GuestAt(site storage.Site, guest testbed.Guest) hypervisor.Domain {
+	return hypervisor.Domain{Name: b.domainName(), MemoryMiB: cmp.Or(guest.MemoryMiB, guestMemoryMiB), VCPUs: 1, Disk: guest.Disk.At(site)}
+}
+
+// CheckMigration finds nothing in the way of a migration.
+func (b *Bed) CheckMigration(context.Context, testbed.Guest, storage.Site) error { return nil }
+
 // StartGuest boots the guest.
-func (b *Bed) StartGuest(ctx context.Context, site storage.Site, disk storage.Disk, memory int) (hypervisor.Domain, error) {
-	if memory == 0 {
-		memory = guestMemoryMiB
-	}
-	guest := hypervisor.Domain{Name: b.domainName(), MemoryMiB: memory, VCPUs: 1, Disk: disk.Device[site]}
+func (b *Bed) StartGuest(ctx context.Context, site storage.Site, wanted testbed.Guest) (hypervisor.Domain, error) {
+	guest := b.GuestAt(site, wanted)
 	if err := b.Hypervisor(site).Create(ctx, guest); err != nil {
 		return guest, err
 	}
@@ -274,7 +290,7 @@ func (b *Bed) Evidence(ctx context.Context, folder string) error {
 func (b *Bed) Snapshot(ctx context.Context) (testbed.Snapshot, error) {
 	snapshot := testbed.Snapshot{}
 	for _, name := range b.HostNames() {
-		snapshot[name] = nil
+		snapshot[name] = testbed.MachineSnapshot{}
 	}
 	return snapshot, b.spend(ctx, commandTime)
 }

@@ -14,7 +14,6 @@ import (
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/load"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
@@ -85,17 +84,23 @@ func (p *played) migrate(t testing.TB, bed *Bed) {
 	t.Helper()
 	disk := storage.Disk{Spec: storage.Spec{Name: "test", SizeBytes: 64 << 20}}
 	from, to := storage.Site(p.ref.From()), storage.Site(p.ref.To())
-	system, err := bed.Storage(p.ref.Trial.Cell.Storage, drbd.Options{})
+	system, err := bed.Storage(p.ref.Trial.Cell.Storage, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := system.PrepareMigration(t.Context(), disk, from, to); err != nil {
 		t.Fatal(err)
 	}
-	p.migration, p.err = bed.Hypervisor(from).Migrate(t.Context(), lane+".guest", bed.Hypervisor(to), nil)
+	p.migration, p.err = bed.Hypervisor(from).Migrate(t.Context(), orderOf(bed, from))
 	if err := system.FinishMigration(t.Context(), disk, to); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// orderOf is the migration of the guest away from a site.
+func orderOf(bed *Bed, from storage.Site) hypervisor.Order {
+	to := from.Other()
+	return hypervisor.Order{Domain: bed.GuestAt(from, testbed.Guest{}), AtTarget: bed.GuestAt(to, testbed.Guest{}), Target: bed.Hypervisor(to)}
 }
 
 func (p *played) pause(t testing.TB, bed *Bed) {
@@ -238,7 +243,7 @@ func TestBedIsMarkedAsSimulatedAndLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	disk := provision(t, bed)
-	if _, err := bed.StartGuest(t.Context(), storage.SiteA, disk, 0); err != nil {
+	if _, err := bed.StartGuest(t.Context(), storage.SiteA, testbed.Guest{Disk: disk}); err != nil {
 		t.Fatal(err)
 	}
 	if err := bed.Teardown(t.Context()); err != nil {
@@ -255,7 +260,7 @@ func TestBedIsMarkedAsSimulatedAndLeavesNothing(t *testing.T) {
 
 func provision(t *testing.T, bed *Bed) storage.Disk {
 	t.Helper()
-	system, err := bed.Storage(bed.ref.Trial.Cell.Storage, drbd.Options{})
+	system, err := bed.Storage(bed.ref.Trial.Cell.Storage, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +292,7 @@ func TestTimePassesWithoutWaiting(t *testing.T) {
 	if !bed.Now().Equal(began) {
 		t.Errorf("the time starts at %s", bed.Now())
 	}
-	if _, err := bed.StartGuest(t.Context(), storage.SiteA, provision(t, bed), 0); err != nil {
+	if _, err := bed.StartGuest(t.Context(), storage.SiteA, testbed.Guest{Disk: provision(t, bed)}); err != nil {
 		t.Fatal(err)
 	}
 	if passed := bed.Now().Sub(began); passed < 15*time.Second || passed > 20*time.Second {
@@ -316,9 +321,10 @@ func TestMigrationMovesTheGuest(t *testing.T) {
 	ref := reference(cell(iscsi, "continental", 50, 1))
 	ref.Timeline = trial.Timeline{{Phase: trial.Shape, At: began}, {Phase: trial.Migrate, At: began}}
 	bed := Open(lane, ref, Faults{})
-	a, b := bed.Hypervisor(storage.SiteA), bed.Hypervisor(storage.SiteB)
+	a, order := bed.Hypervisor(storage.SiteA), orderOf(bed, storage.SiteA)
 	var sent []int64
-	account, err := a.Migrate(t.Context(), lane+".guest", b, func(p hypervisor.Progress) { sent = append(sent, p.SentBytes) })
+	order.Progress = func(p hypervisor.Progress) { sent = append(sent, p.SentBytes) }
+	account, err := a.Migrate(t.Context(), order)
 	if err != nil || where(t, bed) != "b" {
 		t.Fatalf("%v, and the guest is at %s", err, where(t, bed))
 	}
@@ -328,10 +334,11 @@ func TestMigrationMovesTheGuest(t *testing.T) {
 	if account.StreamBytes < 96<<20 || bed.Now().Before(account.Finished) {
 		t.Errorf("%+v, and it is %s", account, bed.Now())
 	}
-	if again, err := a.Migrate(t.Context(), lane+".guest", b, nil); err != nil || again != (hypervisor.Migration{}) {
+	if again, err := a.Migrate(t.Context(), orderOf(bed, storage.SiteA)); err != nil || again != (hypervisor.Migration{}) {
 		t.Errorf("a second migration: %+v, %v", again, err)
 	}
-	if _, err := a.Migrate(t.Context(), lane+".other", b, nil); !errors.Is(err, hypervisor.ErrNotFound) {
+	order.Domain.Name = lane + ".other"
+	if _, err := a.Migrate(t.Context(), order); !errors.Is(err, hypervisor.ErrNotFound) {
 		t.Errorf("another domain: %v", err)
 	}
 }
@@ -383,10 +390,10 @@ func TestMoreMemoryOrLessRateMigratesLonger(t *testing.T) {
 
 func TestUnknownThingsAreRefused(t *testing.T) {
 	bed := Open(lane, reference(cell(iscsi, "lan", 50, 1)), Faults{})
-	if _, err := bed.Storage("floppy", drbd.Options{}); err == nil {
+	if _, err := bed.Storage("floppy", nil); err == nil {
 		t.Error("a storage system that there is not")
 	}
-	if _, err := bed.Storage(replicated, drbd.Options{Protocol: "D"}); err == nil {
+	if _, err := bed.Storage(replicated, storage.Options{"protocol": "D"}); err == nil {
 		t.Error("a protocol that there is not")
 	}
 	if _, err := bed.Clock(t.Context(), "nobody"); err == nil {

@@ -110,11 +110,14 @@ func (m *model) onWAN(class string, storageTraffic traffic, from, at time.Time, 
 	return t
 }
 
+// classesOnWAN are the classes of traffic that the model has.
+var classesOnWAN = []string{migrationClass, iscsi, nfs, replicated, heartbeatClass, controlClass, witness.OtherClass}
+
 // classNames are the names of a class's counters.
 type classNames struct{ class, toBBytes, toBPackets, toABytes, toAPackets string }
 
 var classes = func() (all []classNames) {
-	for _, class := range witness.TrafficClasses {
+	for _, class := range classesOnWAN {
 		all = append(all, classNames{class, class + witness.ToBBytes, class + witness.ToBPackets,
 			class + witness.ToABytes, class + witness.ToAPackets})
 	}

@@ -9,7 +9,6 @@ import (
 
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/witness"
@@ -336,11 +335,11 @@ func TestGuestOfAReturnStartsAtSiteB(t *testing.T) {
 	}
 	ref.Timeline = nil
 	bed := Open(lane, ref, Faults{})
-	if _, err := bed.StartGuest(t.Context(), storage.SiteB, provision(t, bed), 0); err != nil || where(t, bed) != "b" {
+	if _, err := bed.StartGuest(t.Context(), storage.SiteB, testbed.Guest{Disk: provision(t, bed)}); err != nil || where(t, bed) != "b" {
 		t.Errorf("started at B it is at %q, %v", where(t, bed), err)
 	}
 	bed = Open(lane, held, Faults{})
-	if _, err := bed.Hypervisor(storage.SiteB).Migrate(t.Context(), lane+".guest", bed.Hypervisor(storage.SiteA), nil); err == nil {
+	if _, err := bed.Hypervisor(storage.SiteB).Migrate(t.Context(), orderOf(bed, storage.SiteB)); err == nil {
 		t.Error("a guest of a trial without a migration migrated")
 	}
 }
@@ -350,7 +349,7 @@ func TestLedgerIsFoundOnEveryCopy(t *testing.T) {
 		for _, faults := range []Faults{{}, {LosesWrites: 1}} {
 			p := play(t, reference(cell(kind, "lan", 50, 1)), faults)
 			bed := Open(lane, p.ref, faults)
-			system, err := bed.Storage(kind, drbd.Options{})
+			system, err := bed.Storage(kind, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -17,8 +17,6 @@ import (
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/drbd"
-	"heliotrope/internal/storage/iscsi"
-	"heliotrope/internal/storage/nfs"
 	"heliotrope/internal/testbed"
 )
 
@@ -40,26 +38,21 @@ func openLab(t *testing.T) *lab {
 	must(t, err)
 	t.Cleanup(func() { _ = tb.Close() })
 	return &lab{Testbed: tb, hosts: map[string]remote.Host{
-		"a": tb.Host(inv.SiteA.Name), "b": tb.Host(inv.SiteB.Name), "store": tb.Host(inv.Store.Name),
+		"a": tb.Host(inv.Sites.A), "b": tb.Host(inv.Sites.B), "store": tb.Host(inv.StoreName),
 	}}
 }
 
-func (l *lab) system(kind string, hosts map[string]remote.Host, observe storage.Observer) storage.System {
-	sites := map[storage.Site]remote.Host{storage.SiteA: hosts["a"], storage.SiteB: hosts["b"]}
-	switch kind {
-	case "iscsi":
-		system := iscsi.New(l.Inventory, sites, hosts["store"])
-		system.Observe = observe
-		return system
-	case "nfs":
-		system := nfs.New(l.Inventory, sites, hosts["store"])
-		system.Observe = observe
-		return system
-	default:
-		system := drbd.New(l.Inventory, sites, drbd.Options{Protocol: drbd.ProtocolA})
-		system.Observe = observe
-		return system
+// driver makes a driver on these hosts, with DRBD's protocol A.
+func (l *lab) driver(t *testing.T, kind storage.Kind, hosts map[string]remote.Host, observe storage.Observer) storage.Driver {
+	t.Helper()
+	setup := storage.Setup{Inventory: l.Inventory, Observe: observe, Machines: map[string]remote.Host{
+		l.Inventory.Sites.A: hosts["a"], l.Inventory.Sites.B: hosts["b"], l.Inventory.StoreName: hosts["store"]}}
+	if kind.Name == drbd.Kind.Name {
+		setup.Options = storage.Options{"protocol": "A"}
 	}
+	driver, err := kind.New(setup)
+	must(t, err)
+	return driver
 }
 
 func (l *lab) run(t *testing.T, site storage.Site, args ...string) string {
@@ -90,7 +83,9 @@ func (l *lab) clean(t *testing.T, system storage.System) {
 
 func (l *lab) asBefore(t *testing.T, before testbed.Snapshot) {
 	t.Helper()
-	if changes := before.Diff(l.snapshot(t)); len(changes) > 0 {
+	after := l.snapshot(t)
+	// Nobody else changes this testbed meanwhile.
+	if changes := append(before.Diff(after), before.DiffOthers(after)...); len(changes) > 0 {
 		t.Errorf("the hosts are not as before:\n%s", strings.Join(changes, "\n"))
 	}
 }
@@ -134,8 +129,8 @@ func (h cutHost) Run(ctx context.Context, command remote.Command) (remote.Result
 	return h.Host.Run(ctx, command)
 }
 
-func (h cutHost) Files() (remote.Files, error) {
-	files, err := h.Host.Files()
+func (h cutHost) Files(ctx context.Context) (remote.Files, error) {
+	files, err := h.Host.Files(ctx)
 	return cutFiles{files, h.cut}, err
 }
 

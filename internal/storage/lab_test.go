@@ -15,7 +15,6 @@ import (
 
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/testbed"
 )
 
 // These tests change a real testbed, the one that the environment variable
@@ -27,15 +26,16 @@ const diskBytes = 64 << 20
 var spec = storage.Spec{Name: "d0", SizeBytes: diskBytes}
 
 func TestLabLifeCycle(t *testing.T) {
-	for _, kind := range testbed.StorageKinds {
-		t.Run(kind, func(t *testing.T) { lifeCycle(t, openLab(t), kind) })
+	for _, kind := range kinds {
+		t.Run(kind.Name, func(t *testing.T) { lifeCycle(t, openLab(t), kind) })
 	}
 }
 
-func lifeCycle(t *testing.T, lab *lab, kind string) {
-	system := lab.system(kind, lab.hosts, observe(t))
+func lifeCycle(t *testing.T, lab *lab, kind storage.Kind) {
+	system := lab.driver(t, kind, lab.hosts, observe(t))
 	ctx := t.Context()
 	lab.clean(t, system)
+	must(t, system.Check(t.Context()))
 	before := lab.snapshot(t)
 
 	started := time.Now()
@@ -49,12 +49,12 @@ func lifeCycle(t *testing.T, lab *lab, kind string) {
 	if fmt.Sprint(disk) != fmt.Sprint(again) {
 		t.Errorf("second provision: %v, want %v", again, disk)
 	}
-	other := lab.system(kind, lab.hosts, nil)
+	other := lab.driver(t, kind, lab.hosts, nil)
 	if again, err = other.Provision(ctx, spec, storage.SiteA); err != nil || fmt.Sprint(disk) != fmt.Sprint(again) {
 		t.Errorf("provision by another process: %v, %v, want %v", again, err, disk)
 	}
 	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
-		if kind == "drbd" && site == storage.SiteB {
+		if kind.Name == "drbd" && site == storage.SiteB {
 			continue // a secondary cannot be opened
 		}
 		size := lab.run(t, site, "blockdev", "--getsize64", disk.Device[site])
@@ -115,16 +115,16 @@ func nextCutOff() int {
 // TestLabCutOff cuts a provision off at some places, and then either finishes
 // it or tears it down.
 func TestLabCutOff(t *testing.T) {
-	for _, kind := range testbed.StorageKinds {
-		t.Run(kind, func(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.Name, func(t *testing.T) {
 			lab := openLab(t)
-			sound := lab.system(kind, lab.hosts, nil)
+			sound := lab.driver(t, kind, lab.hosts, nil)
 			lab.clean(t, sound)
 			before := lab.snapshot(t)
 			for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				cut := &cutter{left: after, cancel: cancel}
-				_, err := lab.system(kind, cut.wrap(lab.hosts), nil).Provision(ctx, spec, storage.SiteA)
+				_, err := lab.driver(t, kind, cut.wrap(lab.hosts), nil).Provision(ctx, spec, storage.SiteA)
 				cancel(nil)
 				done = err == nil
 				if err != nil && !errors.Is(err, errCut) && !errors.Is(err, context.Canceled) {
@@ -153,10 +153,10 @@ func TestLabCutOff(t *testing.T) {
 
 // TestLabCutOffTeardown cuts a teardown off at some places.
 func TestLabCutOffTeardown(t *testing.T) {
-	for _, kind := range testbed.StorageKinds {
-		t.Run(kind, func(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.Name, func(t *testing.T) {
 			lab := openLab(t)
-			sound := lab.system(kind, lab.hosts, nil)
+			sound := lab.driver(t, kind, lab.hosts, nil)
 			lab.clean(t, sound)
 			before := lab.snapshot(t)
 			for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
@@ -164,7 +164,7 @@ func TestLabCutOffTeardown(t *testing.T) {
 				must(t, err)
 				ctx, cancel := context.WithCancelCause(t.Context())
 				cut := &cutter{left: after, cancel: cancel}
-				err = lab.system(kind, cut.wrap(lab.hosts), nil).Teardown(ctx)
+				err = lab.driver(t, kind, cut.wrap(lab.hosts), nil).Teardown(ctx)
 				cancel(nil)
 				done = err == nil
 				t.Logf("cut off after %d: %v", after, err)

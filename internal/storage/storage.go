@@ -16,6 +16,7 @@ import (
 	"context"
 	"fmt"
 
+	"heliotrope/internal/cause"
 	"heliotrope/internal/driver"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
@@ -114,6 +115,15 @@ type System interface {
 type Verifier interface {
 	// Verify compares the replicas and returns the bytes in which they differ.
 	Verify(ctx context.Context, disk Disk) (outOfSyncBytes int64, err error)
+}
+
+// Diagnoser is a storage system that can tell what has happened to a disk from
+// its own state, after anything has failed.
+type Diagnoser interface {
+	// Diagnose tells the code of the gravest trouble that the disk is in, ""
+	// when it shows none or nobody can be asked, and its state in one line. Of
+	// the disk only its name need be known. It changes nothing.
+	Diagnose(ctx context.Context, disk Disk) (cause.Code, string)
 }
 
 // Copy is where a disk's data can be read on a host, without going through the

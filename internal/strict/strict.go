@@ -22,11 +22,11 @@ type Problem struct {
 	File    string `json:"file"`
 	Line    int    `json:"line"`           // from 1
 	Column  int    `json:"column"`         // from 1
-	Path    string `json:"path,omitempty"` // of the setting, such as site_a.ssh.address; empty for the whole file
+	Path    string `json:"path,omitempty"` // of the setting, such as machines[0].ssh.address; empty for the whole file
 	Message string `json:"message"`
 }
 
-// String is one line: inventory.yaml:12:3: site_a.ssh.address: "foo" is not host:port.
+// String is one line: inventory.yaml:16:16: machines[0].ssh.address: "foo" is not host:port.
 func (p Problem) String() string {
 	where := fmt.Sprintf("%s:%d:%d: ", p.File, p.Line, p.Column)
 	if p.Path != "" {
@@ -54,7 +54,7 @@ func (e *Error) Error() string {
 type position struct{ line, column int }
 
 // Document is a decoded file, to be checked further. Settings are named by
-// their path: site_a.ssh.address, matrix.wan[2]; "" is the whole file.
+// their path: machines[0].ssh.address, matrix.wan[2]; "" is the whole file.
 type Document struct {
 	file     string
 	at       map[string]position // by path; only settings that were decoded well

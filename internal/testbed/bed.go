@@ -10,7 +10,6 @@ import (
 	"heliotrope/internal/ledger"
 	"heliotrope/internal/record"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
 )
@@ -23,27 +22,32 @@ type Bed interface {
 	Name() string
 	// Now is the controller's time; a simulated testbed has a time of its own.
 	Now() time.Time
-	// HostNames lists the hosts: site A, site B, storage server.
-	HostNames() []string
+	// Machines lists the testbed's machines, and last the measured guest, with
+	// what each can do for a trial.
+	Machines() []trial.Machine
 	Facts(ctx context.Context) (Facts, error)
-	// Clock estimates how far a host's clock is from ours: a name of
-	// HostNames, or GuestName.
+	// Clock estimates how far a machine's clock is from ours.
 	Clock(ctx context.Context, name string) (clock.Offset, error)
 
 	Hypervisor(site storage.Site) Hypervisor
-	Storage(kind string, replication drbd.Options) (storage.System, error)
+	// Storage is a storage system of that name, as a cell wants it.
+	Storage(kind string, options storage.Options) (storage.System, error)
 	WAN() WAN
 	// Certify measures the path between the sites, both ways, while nothing
 	// else uses it.
 	Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, error)
-	// StartGuest runs the measured guest at a site, with the disk, and waits
-	// until it answers. memoryMiB 0 is the inventory's default.
-	StartGuest(ctx context.Context, site storage.Site, disk storage.Disk, memoryMiB int) (hypervisor.Domain, error)
+	// StartGuest runs the measured guest at a site and waits until it answers.
+	StartGuest(ctx context.Context, site storage.Site, guest Guest) (hypervisor.Domain, error)
 
 	// Load is the trial's workload in the guest, driven from here.
 	Load(ref trial.Ref) (record.Recording, error)
-	// Witness is what watches on a host, or what reports from the guest,
-	// through a trial, driven from here; see package witness.
+	// CheckMigration looks whether the target could take the guest now, as it
+	// runs with the disk.
+	CheckMigration(ctx context.Context, guest Guest, from storage.Site) error
+	// GuestAt is the measured guest as it runs, or would run, at a site.
+	GuestAt(site storage.Site, guest Guest) hypervisor.Domain
+	// Witness is what watches on a machine with a witness through a trial,
+	// driven from here; see package witness.
 	Witness(ref trial.Ref, machine string) (record.Recording, error)
 	// CheckLedger reads the ledger back from a copy of the disk; acked is the
 	// newest record that the witness outside was told of.
@@ -58,6 +62,12 @@ type Bed interface {
 	Close() error
 }
 
+// Guest is the measured guest of an attempt.
+type Guest struct {
+	Disk      storage.Disk
+	MemoryMiB int // 0 is the inventory's default
+}
+
 // GuestName is the measured guest's name among a testbed's machines.
 const GuestName = trial.Guest
 
@@ -67,11 +77,12 @@ type Hypervisor interface {
 	hypervisor.Migrator
 }
 
-// WAN is the path between the sites.
+// WAN is the path between the sites, which one owner holds at a time; see
+// wan.Shaper.
 type WAN interface {
-	Shape(ctx context.Context, profile wan.Profile, lease time.Duration) error
-	Renew(ctx context.Context, lease time.Duration) error
-	Clear(ctx context.Context) error
+	Shape(ctx context.Context, owner string, profile wan.Profile, lease time.Duration) error
+	Renew(ctx context.Context, owner string, profile wan.Profile, lease time.Duration) error
+	Clear(ctx context.Context, owner string) error
 }
 
 // Facts say what a testbed is made of; they go into the provenance of a trial.

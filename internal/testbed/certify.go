@@ -17,9 +17,9 @@ func (t *Testbed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, 
 	if err != nil {
 		return wan.Certificate{}, err
 	}
-	request := wan.CertifyRequest{A: t.wanSite(&inv.SiteA), B: t.wanSite(&inv.SiteB), Shaper: t.Shaper(), Profile: profile}
-	if bridge := inv.Host(inv.WAN.Host); bridge != &inv.SiteA && bridge != &inv.SiteB {
-		request.Bridge = bridge.Address
+	request := wan.CertifyRequest{A: t.wanSite(inv.SiteA()), B: t.wanSite(inv.SiteB()), Shaper: t.Shaper(), Profile: profile}
+	if !inv.IsSite(inv.WAN.Host) {
+		request.Bridge = inv.Host(inv.WAN.Host).Address
 	}
 	for _, site := range []wan.Site{request.A, request.B} {
 		if err := t.InstallWitness(ctx, site.Host.Name()); err != nil {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"heliotrope/internal/driver"
 	"heliotrope/internal/remote"
 )
 
@@ -25,75 +26,31 @@ const (
 	missingFile = "missing.txt"
 )
 
-// evidence is one file and the command that prints it. None of them prints a
-// key or an environment.
-type evidence struct {
-	file string
-	args []string
-}
-
-// tails prints the ends of files, each below its name; label is the testbed's.
-const tails = `
-label=$1
-tails() {
-	for file; do
-		[ -f "$file" ] || continue
-		found=1
-		echo "==> $file"
-		tail -c 65536 "$file"
-	done
-	[ -n "$found" ] || { echo "there is no such file" >&2; exit 1; }
-}
-`
-
-const (
-	toolstackLogs = tails + `tails /var/log/xen/xl-"$label".* /var/log/xen/xen-hotplug.log`
-	consoleLogs   = tails + `tails /var/log/xen/guest-"$label".* /var/log/xen/console/guest-"$label".*`
-	// domainState takes the domain's name; a migration gives its two ends
-	// names of their own.
-	domainState = `
-for end in "" --incoming --migratedaway; do
-	xl list -l "$1$end" && found=1
-done
-[ -n "$found" ]`
-)
-
-// evidenceOf lists what there is to know of a machine.
-func (t *Testbed) evidenceOf(machine string) []evidence {
-	kernel := evidence{"dmesg.txt", []string{"dmesg"}}
+// evidenceOf lists what there is to know of a machine: of any Linux, and what the
+// drivers know.
+func (t *Testbed) evidenceOf(machine string) []driver.Evidence {
+	found := []driver.Evidence{
+		{File: "dmesg.txt", Args: []string{"dmesg"}},
+		{File: "mounts.txt", Args: []string{"cat", "/proc/mounts"}},
+		{File: "memory.txt", Args: []string{"cat", "/proc/meminfo"}},
+	}
 	if machine == GuestName {
-		return []evidence{kernel, {"mounts.txt", []string{"cat", "/proc/mounts"}}, {"memory.txt", []string{"cat", "/proc/meminfo"}}}
+		return found
 	}
-	found := []evidence{
-		kernel,
-		{"qdiscs.txt", []string{"/sbin/tc", "-s", "qdisc", "show"}},
-		{"interfaces.txt", []string{"/sbin/ip", "-s", "link", "show"}},
-		{"mounts.txt", []string{"cat", "/proc/mounts"}},
+	found = append(found,
+		driver.Evidence{File: "qdiscs.txt", Args: []string{"/sbin/tc", "-s", "qdisc", "show"}},
+		driver.Evidence{File: "interfaces.txt", Args: []string{"/sbin/ip", "-s", "link", "show"}})
+	for _, facets := range t.facets() {
+		found = append(found, facets.Evidence(machine)...)
 	}
-	if machine == t.Inventory.Store.Name {
-		return append(found,
-			evidence{"exports.txt", []string{"exportfs", "-v"}},
-			evidence{"nfsd.txt", []string{"cat", "/proc/net/rpc/nfsd"}},
-			evidence{"target.txt", []string{"find", "/sys/kernel/config/target", "-maxdepth", "4", "-type", "d"}})
-	}
-	return append(found,
-		evidence{"domains.txt", []string{"xl", "list"}},
-		evidence{"domain.txt", []string{"sh", "-c", domainState, "domain", t.DomainName(GuestName)}},
-		evidence{"xen.txt", []string{"xl", "dmesg"}},
-		evidence{"toolstack.txt", []string{"sh", "-c", toolstackLogs, "tails", t.Name()}},
-		evidence{"consoles.txt", []string{"sh", "-c", consoleLogs, "tails", t.Name()}},
-		evidence{"drbd.txt", []string{"cat", "/proc/drbd"}},
-		evidence{"drbdadm.txt", []string{"drbdadm", "status"}},
-		evidence{"drbdsetup.txt", []string{"drbdsetup", "status", "--verbose", "--statistics"}},
-		evidence{"iscsi.txt", []string{"iscsiadm", "-m", "session", "-P", "2"}},
-		evidence{"nfs.txt", []string{"cat", "/proc/self/mountstats"}})
+	return found
 }
 
 // Evidence brings what may explain a failure into a local folder, with a
 // folder for each machine. What cannot be had is a line of missingFile; an
 // error is about the local folder only.
 func (t *Testbed) Evidence(ctx context.Context, folder string) error {
-	machines := append(t.HostNames(), GuestName)
+	machines := t.names()
 	missing := make([][]string, len(machines))
 	errs := make([]error, len(machines))
 	var all sync.WaitGroup
@@ -114,26 +71,26 @@ func (t *Testbed) Evidence(ctx context.Context, folder string) error {
 
 // collect brings one machine's evidence, and a line for what cannot be had. A
 // machine that cannot be reached is asked once.
-func collect(ctx context.Context, machine remote.Runner, wanted []evidence, folder string) (missing []string, err error) {
+func collect(ctx context.Context, machine remote.Runner, wanted []driver.Evidence, folder string) (missing []string, err error) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, err
 	}
 	gone := false
 	for _, item := range wanted {
 		if gone {
-			missing = append(missing, filepath.Join(machine.Name(), item.file)+": not asked for any more")
+			missing = append(missing, filepath.Join(machine.Name(), item.File)+": not asked for any more")
 			continue
 		}
-		result, err := machine.Run(ctx, remote.Command{Args: item.args, Timeout: evidenceTimeout})
+		result, err := machine.Run(ctx, remote.Command{Args: item.Args, Timeout: evidenceTimeout})
 		if err != nil {
-			missing = append(missing, filepath.Join(machine.Name(), item.file)+": "+err.Error())
+			missing = append(missing, filepath.Join(machine.Name(), item.File)+": "+err.Error())
 		}
 		gone = errors.Is(err, remote.ErrUnreachable) || errors.Is(err, remote.ErrConnectionLost) || ctx.Err() != nil
 		if len(bytes.TrimSpace(result.Stdout)) == 0 {
 			continue
 		}
 		text := result.Stdout[max(0, len(result.Stdout)-evidenceBytes):]
-		if err := os.WriteFile(filepath.Join(folder, item.file), text, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, item.File), text, 0o644); err != nil {
 			return missing, err
 		}
 	}

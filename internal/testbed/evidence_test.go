@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"heliotrope/internal/driver"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 )
@@ -19,8 +20,8 @@ func TestCollect(t *testing.T) {
 	host.On(remotetest.Exactly("drbdadm", "status"), remotetest.Reply{ExitCode: 20, Stdout: "half\n", Stderr: "no resource"})
 	host.On(remotetest.Exactly("xl", "list"), remotetest.Reply{})
 	folder := filepath.Join(t.TempDir(), "host-a")
-	missing, err := collect(t.Context(), host, []evidence{
-		{"dmesg.txt", []string{"dmesg"}}, {"drbdadm.txt", []string{"drbdadm", "status"}}, {"domains.txt", []string{"xl", "list"}},
+	missing, err := collect(t.Context(), host, []driver.Evidence{
+		{File: "dmesg.txt", Args: []string{"dmesg"}}, {File: "drbdadm.txt", Args: []string{"drbdadm", "status"}}, {File: "domains.txt", Args: []string{"xl", "list"}},
 	}, folder)
 	must(t, err)
 	if len(missing) != 1 || !strings.Contains(missing[0], "drbdadm.txt") || !strings.Contains(missing[0], "no resource") {
@@ -43,7 +44,7 @@ func TestCollect(t *testing.T) {
 func TestCollectFromNobody(t *testing.T) {
 	host := remotetest.NewFake(t, "host-a") // fails the test at anything but dmesg
 	host.On(remotetest.Exactly("dmesg"), remotetest.Reply{Err: remote.ErrUnreachable})
-	missing, err := collect(t.Context(), host, []evidence{{"dmesg.txt", []string{"dmesg"}}, {"domains.txt", []string{"xl", "list"}}}, t.TempDir())
+	missing, err := collect(t.Context(), host, []driver.Evidence{{File: "dmesg.txt", Args: []string{"dmesg"}}, {File: "domains.txt", Args: []string{"xl", "list"}}}, t.TempDir())
 	must(t, err)
 	if len(missing) != 2 || !strings.Contains(missing[0], "cannot connect") || !strings.Contains(missing[1], "domains.txt") {
 		t.Errorf("missing: %q", missing)
@@ -54,17 +55,17 @@ func TestCollectFromNobody(t *testing.T) {
 // is written twice.
 func TestEvidenceHasNoSecrets(t *testing.T) {
 	tb := connected(t)
-	for _, machine := range append(tb.HostNames(), GuestName) {
+	for _, machine := range tb.names() {
 		files := map[string]bool{}
 		for _, item := range tb.evidenceOf(machine) {
-			text := strings.Join(item.args, " ")
-			if strings.Contains(text, "/.ssh") || strings.Contains(text, "environ") || slices.Contains(item.args, "env") {
+			text := strings.Join(item.Args, " ")
+			if strings.Contains(text, "/.ssh") || strings.Contains(text, "environ") || slices.Contains(item.Args, "env") {
 				t.Errorf("%s: %s", machine, text)
 			}
-			if files[item.file] {
-				t.Errorf("%s: two files %s", machine, item.file)
+			if files[item.File] {
+				t.Errorf("%s: two files %s", machine, item.File)
 			}
-			files[item.file] = true
+			files[item.File] = true
 		}
 	}
 }

@@ -11,12 +11,10 @@ import (
 
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
-	"heliotrope/internal/storage"
 )
 
-// describe prints lines of a name and a value; what a host does not have is
-// left out. open-iscsi's and drbd-utils' versions are those of the tools,
-// drbd's is the kernel module's.
+// describe prints lines of a name and a value; what a machine does not have is
+// left out.
 const describe = `
 exec 2> /dev/null
 echo "kernel $(uname -r)"
@@ -25,20 +23,14 @@ while read -r key value _; do
 	[ "$key" = MemTotal: ] && echo "memory_mib $((value / 1024))"
 done < /proc/meminfo
 read -r vendor < /sys/class/dmi/id/sys_vendor && read -r product < /sys/class/dmi/id/product_name && echo "machine $vendor $product"
-read -r version < /sys/module/drbd/version || version=$(/sbin/modinfo -F version drbd)
-[ -n "$version" ] && echo "drbd $version"
-version=$(/sbin/iscsiadm --version) && echo "open-iscsi ${version##* }"
-/sbin/drbdadm --version | while IFS== read -r key value; do
-	[ "$key" = DRBDADM_VERSION ] && echo "drbd-utils $value"
-done
-exit 0`
+`
 
 const describeTimeout = time.Minute
 
 // Facts asks every host what it is. Where hosts differ in a version, all of
 // them are told, separated by slashes.
 func (t *Testbed) Facts(ctx context.Context) (Facts, error) {
-	hosts := t.Inventory.Hosts()
+	hosts := t.shells()
 	found := make([]hostFacts, len(hosts))
 	errs := make([]error, len(hosts))
 	var all sync.WaitGroup
@@ -85,14 +77,19 @@ type hostFacts struct {
 // machine's, not those of its control domain.
 func (t *Testbed) describe(ctx context.Context, host *inventory.Host) (hostFacts, error) {
 	facts := hostFacts{HostFacts: HostFacts{Name: host.Name}}
-	result, err := t.hosts[host.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", describe}, Env: []string{"LC_ALL=C"}, Timeout: describeTimeout})
+	script := []string{describe}
+	for _, facets := range t.facets() {
+		script = append(script, "(\n"+facets.Versions(host.Name)+"\n:)")
+	}
+	script = append(script, "exit 0")
+	result, err := t.hosts[host.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", strings.Join(script, "\n")}, Env: []string{"LC_ALL=C"}, Timeout: describeTimeout})
 	if err != nil {
 		return facts, err
 	}
 	if err := facts.parse(string(result.Stdout)); err != nil {
 		return facts, fmt.Errorf("%s: %w", host.Name, err)
 	}
-	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
+	for _, site := range sites {
 		if t.Site(site).Name != host.Name {
 			continue
 		}

@@ -14,7 +14,6 @@ import (
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/witness"
@@ -28,14 +27,14 @@ func BenchmarkWitnesses(b *testing.B) {
 	ctx := b.Context()
 	tb := open(b)
 	ref := trial.Ref{Campaign: "bench", DiskBytes: diskBytes, Trial: campaign.Trial{Sequence: 1, Seed: 42,
-		Cell: campaign.Cell{Access: database, WAN: "lan"}}}
-	system, err := tb.Storage("iscsi", drbd.Options{})
+		Cell: campaign.Cell{Storage: "iscsi", Access: database, WAN: "lan"}}}
+	system, err := tb.Storage("iscsi", nil)
 	must(b, err)
 	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
 	must(b, err)
-	_, err = tb.StartGuest(ctx, storage.SiteA, disk, 0)
+	_, err = tb.StartGuest(ctx, storage.SiteA, testbed.Guest{Disk: disk})
 	must(b, err)
-	machines := append(tb.HostNames(), testbed.GuestName)
+	machines := append(hosts(tb), testbed.GuestName)
 	install(ctx, b, tb, machines...)
 	load, err := tb.Load(ref)
 	must(b, err)

@@ -15,7 +15,6 @@ import (
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/witness"
@@ -36,25 +35,26 @@ type writer struct {
 func write(ctx context.Context, t *testing.T, kind string) *writer {
 	t.Helper()
 	w := &writer{Testbed: open(t), ref: trial.Ref{Attempt: 1, DiskBytes: diskBytes, LedgerBytes: ledgerBytes,
-		Trial: campaign.Trial{Sequence: 1, Seed: 4711}}}
+		Trial: campaign.Trial{Sequence: 1, Seed: 4711, Cell: campaign.Cell{Storage: kind}}}}
 	var err error
-	w.system, err = w.Storage(kind, drbd.Options{})
+	w.system, err = w.Storage(kind, nil)
 	must(t, err)
 	w.disk, err = w.system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
 	must(t, err)
 	site := w.Site(storage.SiteA)
 	install(ctx, t, w.Testbed, site.Name)
 
-	program, dir, hears, _, err := w.WitnessSetup(ctx, w.ref, site.Name)
+	onHost, err := w.WitnessSetup(ctx, w.ref, site.Name)
 	must(t, err)
-	_, _, _, writes, err := w.WitnessSetup(ctx, w.ref, testbed.GuestName)
+	inGuest, err := w.WitnessSetup(ctx, w.ref, testbed.GuestName)
 	must(t, err)
+	writes, hears := inGuest.Guest, onHost.Host
 	writes.Listen = netip.AddrPortFrom(site.Address, witness.Port+10) // the host itself stands in for the guest
 	writes.Device, hears.Guest = w.disk.Device[storage.SiteA], writes.Listen
 	host := w.Host(site.Name)
-	hearing, err := witness.NewHost(host, program, dir, *hears)
+	hearing, err := witness.NewHost(host, onHost.Program, onHost.Dir, *hears)
 	must(t, err)
-	writing, err := witness.NewGuest(host, program, w.RunDir(site.Name, "writer"), *writes)
+	writing, err := witness.NewGuest(host, onHost.Program, w.RunDir(site.Name, "writer"), *writes)
 	must(t, err)
 	w.hears, w.writes = &recorded{name: "hears", Recording: hearing}, &recorded{name: "writes", Recording: writing}
 	must(t, w.hears.Start(ctx))
@@ -111,14 +111,18 @@ func TestLabDroppedReplica(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	w := write(ctx, t, "drbd")
-	command(ctx, t, w.Testbed, w.Site(storage.SiteA), "drbdadm", "disconnect", w.Name()+".disk")
+	site := w.Site(storage.SiteA)
+	config := path.Join(site.DataDir, w.Name(), "drbd", "disk.res") // DRBD's settings on the host do not know ours
+	command(ctx, t, w.Testbed, site, "drbdadm", "-c", config, "disconnect", w.Name()+".disk")
 	w.more(ctx, t)
 	w.check(ctx, t, w.copies(ctx, t, storage.SiteA), "replica-b")
 }
 
 // TestLabStalePages: a loop device without direct I/O at site B, over an image
-// whose pages it holds on to, reads what was there before. The same file
-// without the page cache has all of it.
+// whose pages it holds on to, reads what was there before; so would a hypervisor
+// that opens the image through the page cache. The same file without the page
+// cache has all of it, whether the testbed's hypervisor opens it itself or has a
+// loop device over it.
 func TestLabStalePages(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()

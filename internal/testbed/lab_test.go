@@ -14,11 +14,11 @@ import (
 
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/clock"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/load"
 	"heliotrope/internal/record"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/witness"
@@ -79,14 +79,15 @@ func TestLabWitnesses(t *testing.T) {
 	t.Logf("facts: %+v", facts)
 
 	ref := trial.Ref{Campaign: "test", Attempt: 1, DiskBytes: diskBytes, LedgerBytes: ledgerBytes,
-		Trial: campaign.Trial{Sequence: 1, Seed: 42, Cell: campaign.Cell{Access: database, WAN: "lan"}}}
-	system, err := tb.Storage("iscsi", drbd.Options{})
+		Trial: campaign.Trial{Sequence: 1, Seed: 42, Cell: campaign.Cell{Storage: "iscsi", Access: database, WAN: "lan"}}}
+	system, err := tb.Storage("iscsi", nil)
 	must(t, err)
 	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
 	must(t, err)
-	domain, err := tb.StartGuest(ctx, storage.SiteA, disk, 0)
+	measured := testbed.Guest{Disk: disk}
+	domain, err := tb.StartGuest(ctx, storage.SiteA, measured)
 	must(t, err)
-	install(ctx, t, tb, append(tb.HostNames(), testbed.GuestName)...)
+	install(ctx, t, tb, append(hosts(tb), testbed.GuestName)...)
 	certificate, err := tb.Certify(ctx, ref)
 	must(t, err)
 	t.Logf("certificate: %+v", certificate)
@@ -94,7 +95,7 @@ func TestLabWitnesses(t *testing.T) {
 	guestLoad, err := tb.Load(ref)
 	must(t, err)
 	recordings := []*recorded{{name: "load", Recording: guestLoad}}
-	for _, name := range append([]string{testbed.GuestName}, tb.HostNames()...) {
+	for _, name := range append([]string{testbed.GuestName}, hosts(tb)...) {
 		recording, err := tb.Witness(ref, name)
 		must(t, err)
 		recordings = append(recordings, &recorded{name: name, Recording: recording})
@@ -107,7 +108,8 @@ func TestLabWitnesses(t *testing.T) {
 	pause := hold(ctx, t, tb.Hypervisor(storage.SiteA), domain.Name, 3*time.Second)
 	advance(ctx, t, guestLoad, 100)
 	must(t, system.PrepareMigration(ctx, disk, storage.SiteA, storage.SiteB))
-	migration, err := tb.Hypervisor(storage.SiteA).Migrate(ctx, domain.Name, tb.Hypervisor(storage.SiteB), nil)
+	migration, err := tb.Hypervisor(storage.SiteA).Migrate(ctx, hypervisor.Order{Domain: domain,
+		AtTarget: tb.GuestAt(storage.SiteB, measured), Target: tb.Hypervisor(storage.SiteB)})
 	must(t, err)
 	must(t, system.FinishMigration(ctx, disk, storage.SiteB))
 	t.Logf("migrated in %s", migration.Duration())
@@ -118,12 +120,12 @@ func TestLabWitnesses(t *testing.T) {
 		r.collect(ctx, t, folder)
 	}
 	after := clocks(ctx, t, tb, "after")
-	siteA, siteB := filepath.Join(folder, tb.HostNames()[0]), filepath.Join(folder, tb.HostNames()[1])
+	siteA, siteB := filepath.Join(folder, tb.Inventory.Sites.A), filepath.Join(folder, tb.Inventory.Sites.B)
 	checkLoad(t, filepath.Join(folder, "load"), migration.Started.Add(idle[testbed.GuestName].Ahead),
 		migration.Finished.Add(after[testbed.GuestName].Ahead))
-	pause.check(t, siteA, idle[tb.HostNames()[0]])
-	checkMigration(t, siteA, siteB, idle[tb.HostNames()[0]], idle[tb.HostNames()[1]], migration)
-	for _, name := range tb.HostNames() {
+	pause.check(t, siteA, idle[tb.Inventory.Sites.A])
+	checkMigration(t, siteA, siteB, idle[tb.Inventory.Sites.A], idle[tb.Inventory.Sites.B], migration)
+	for _, name := range hosts(tb) {
 		checkCounters(t, tb, filepath.Join(folder, name), name)
 	}
 	copies, err := system.(storage.Copier).Copies(ctx, disk, storage.SiteB)
@@ -137,6 +139,17 @@ func TestLabWitnesses(t *testing.T) {
 	if changes := before.Diff(later); len(changes) > 0 {
 		t.Errorf("the hosts are not as before:\n%s", strings.Join(changes, "\n"))
 	}
+}
+
+// hosts are the machines with a shell, without the guest.
+func hosts(tb *testbed.Testbed) []string {
+	var names []string
+	for _, machine := range tb.Machines() {
+		if machine.Shell && machine.Name != testbed.GuestName {
+			names = append(names, machine.Name)
+		}
+	}
+	return names
 }
 
 // recorded is a recording and the name of its folder.
@@ -181,7 +194,7 @@ func install(ctx context.Context, t testing.TB, tb *testbed.Testbed, machines ..
 func clocks(ctx context.Context, t *testing.T, tb *testbed.Testbed, when string) map[string]clock.Offset {
 	t.Helper()
 	offsets := map[string]clock.Offset{}
-	for _, name := range append(tb.HostNames(), testbed.GuestName) {
+	for _, name := range append(hosts(tb), testbed.GuestName) {
 		offset, err := tb.Clock(ctx, name)
 		must(t, err)
 		t.Logf("clock of %s, %s: %s ahead, ± %s", name, when, offset.Ahead, offset.Uncertainty)

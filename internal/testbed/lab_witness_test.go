@@ -226,6 +226,16 @@ func checkLedger(ctx context.Context, t *testing.T, tb *testbed.Testbed, ref tri
 	}
 }
 
+// hypervisorEvidence is what each hypervisor leaves at both sites of a migration,
+// and guestEvidence what it knows of the guest where that runs.
+var (
+	hypervisorEvidence = map[string][]string{
+		"xen": {"domains.txt", "xen.txt", "toolstack.txt"},
+		"kvm": {"qemu.log", "kvm.txt"},
+	}
+	guestEvidence = map[string]string{"xen": "domain.txt", "kvm": "domains.xml"}
+)
+
 // checkEvidence wants what a failure would be explained from.
 func checkEvidence(ctx context.Context, t *testing.T, tb *testbed.Testbed) {
 	t.Helper()
@@ -236,10 +246,14 @@ func checkEvidence(ctx context.Context, t *testing.T, tb *testbed.Testbed) {
 	if missing, err := os.ReadFile(filepath.Join(folder, "missing.txt")); err == nil {
 		t.Logf("missing:\n%s", missing)
 	}
-	for _, host := range tb.HostNames() {
+	for _, host := range hosts(tb) {
 		want := []string{"dmesg.txt", "qdiscs.txt", "interfaces.txt"}
-		if host != tb.Inventory.Store.Name {
-			want = append(want, "domains.txt", "xen.txt", "toolstack.txt", "iscsi.txt")
+		if tb.Inventory.IsSite(host) {
+			want = append(want, "iscsi.txt")
+			want = append(want, hypervisorEvidence[tb.Inventory.Hypervisor]...)
+		}
+		if host == tb.Inventory.Sites.B { // where the guest is now
+			want = append(want, guestEvidence[tb.Inventory.Hypervisor])
 		}
 		for _, file := range want {
 			if info, err := os.Stat(filepath.Join(folder, host, file)); err != nil || info.Size() == 0 {
@@ -247,10 +261,8 @@ func checkEvidence(ctx context.Context, t *testing.T, tb *testbed.Testbed) {
 			}
 		}
 	}
-	for _, file := range []string{filepath.Join(tb.HostNames()[1], "domain.txt"), filepath.Join(testbed.GuestName, "mounts.txt")} {
-		if _, err := os.Stat(filepath.Join(folder, file)); err != nil {
-			t.Errorf("evidence of the guest: %v", err)
-		}
+	if _, err := os.Stat(filepath.Join(folder, testbed.GuestName, "mounts.txt")); err != nil {
+		t.Errorf("evidence of the guest: %v", err)
 	}
 	files, err := filepath.Glob(filepath.Join(folder, "*", "*"))
 	must(t, err)

@@ -51,12 +51,12 @@ func (t *Testbed) LoadDir(ref trial.Ref) string { return t.RunDir(GuestName, "lo
 // Load is the trial's workload in the guest, driven from here. It leaves the
 // ledger's region alone.
 func (t *Testbed) Load(ref trial.Ref) (record.Recording, error) {
-	return load.New(t.guest, t.LoadDir(ref), ref.Trial.Cell.Access, ref.Trial.Seed, guest.Device, ref.LoadBytes())
+	return load.New(t.guest, t.LoadDir(ref), ref.Trial.Cell.Access, ref.Trial.Seed, t.GuestDevices().Disk, ref.LoadBytes())
 }
 
 // sweep ends what runs in RunDir on every host, and removes it.
 func (t *Testbed) sweep(ctx context.Context) error {
-	hosts := t.Inventory.Hosts()
+	hosts := t.shells()
 	errs := make([]error, len(hosts))
 	var all sync.WaitGroup
 	for i, host := range hosts {

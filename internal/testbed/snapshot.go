@@ -8,74 +8,118 @@ import (
 	"strings"
 	"sync"
 
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 )
 
-// Snapshot is what a measurement could leave behind on the hosts: a line for
-// each domain, qdisc, network interface, iSCSI session, mount, loop device,
-// DRBD resource, LIO object, export, daemon and file of ours. Keys are host
-// names.
-type Snapshot map[string][]string
+// Snapshot is what is on the machines of the kinds of things that a trial makes.
+type Snapshot map[string]MachineSnapshot
 
-// look prints one line for each thing. It takes the host's data folder as its
-// only argument. Kernel modules that were loaded stay loaded and are not
-// listed; neither are processes that come and go (shells, sshd).
+// MachineSnapshot is one machine's, a line for each thing.
+type MachineSnapshot struct {
+	// Ours carries the testbed's label, or lies in its folders, or is of what
+	// only a trial changes: it must be after a trial as it was before.
+	Ours []string `json:"ours,omitempty"`
+	// Others is somebody else's. It may change while a trial runs, which is
+	// told and counts against nobody.
+	Others []string `json:"others,omitempty"`
+}
+
+// look prints a line for each thing that no driver makes: "ours" and the thing,
+// or "other" and the thing. Its arguments are the testbed's label, the machine's
+// data folder, and the WAN's device, which is empty on a machine that does not
+// bridge the sites. Kernel modules that were loaded stay loaded and are not
+// listed; neither are processes that come and go.
 const look = `
 exec 2> /dev/null
-[ -e /proc/xen/privcmd ] && xl list | awk 'NR > 1 { print "domain", $1 }'
-/sbin/tc qdisc show | sed 's/^/qdisc: /; s/ refcnt [0-9]*//'
-for i in /sys/class/net/*; do echo "interface ${i##*/} master $(readlink "$i/master")"; done
-for s in /sys/class/iscsi_session/session*; do [ -e "$s" ] && echo "iscsi session $(cat "$s/targetname")"; done
-sed 's/^/mount: /' /proc/mounts
-/sbin/losetup --list --noheadings --output NAME,BACK-FILE | sed 's/^/loop: /'
-grep -E '^ *[0-9]+: cs:' /proc/drbd | grep -v 'cs:Unconfigured' | sed 's/^/drbd: /'
-find /etc/iscsi /var/lib/iscsi /etc/drbd.d /etc/drbd.conf /etc/exports /etc/exports.d /var/lib/drbd ! -type d | sed 's/^/file /'
-find /sys/kernel/config/target/core /sys/kernel/config/target/iscsi -type d | grep -E 'fileio|iqn' | sed 's/^/lio /'
-grep . /var/lib/nfs/etab | sed 's/^/export: /'
-echo "nfsd threads $(cat /proc/fs/nfsd/threads || echo 0)"
-for p in /proc/[0-9]*; do
-  tr '\0' ' ' < "$p/cmdline" | grep -E '^[^ ]*(iscsid|rpc|nfs|blkmap|idmap|drbd|socat|fio|xl|pv|heliotrope)' | sed 's/^/process /'
+label=$1 data=$2 wan=$3
+/sbin/tc qdisc show | sed 's/ refcnt [0-9]*//' | while read -r line; do
+	case " $line " in *" dev $wan "*|*" dev hlt-"*) echo "ours qdisc: $line" ;; *) echo "other qdisc: $line" ;; esac
 done
-ls -l /proc/[0-9]*/cwd | sed -n 's|^.* -> \(.*\.run/.*\)|process in \1|p'
-sed 's/^/kernel log level /' /proc/sys/kernel/printk
-find "$1" /run/heliotrope -mindepth 1 | sed 's/^/file /'
-exit 0`
+for i in /sys/class/net/*; do
+	name=${i##*/} master=$(readlink "$i/master")
+	case $name in hlt-*) whose=ours ;; *) whose=other ;; esac
+	echo "$whose interface $name master ${master##*/}"
+done
+while read -r source target type _; do
+	case $target in "$data/$label"/*) whose=ours ;; *) whose=other ;; esac
+	echo "$whose mount: $source $target $type"
+done < /proc/mounts
+/sbin/losetup --list --noheadings --output NAME,BACK-FILE | while read -r name file; do
+	case $file in "$data/$label"/*) whose=ours ;; *) whose=other ;; esac
+	echo "$whose loop: $name $file"
+done
+ls -l /proc/[0-9]*/cwd | sed -n "s|^.* -> \\($data/$label\\.run/.*\\)|ours process in \\1|p"
+sed 's/^/ours kernel log level /' /proc/sys/kernel/printk
+find "$data/$label" "$data/$label.run" "$data/$label.worker" /run/heliotrope -mindepth 1 | sed 's/^/ours file /'
+`
 
-// Snapshot looks at every host.
+// Snapshot looks at every machine.
 func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
-	hosts := t.Inventory.Hosts()
-	found := make([][]string, len(hosts))
+	hosts := t.shells()
+	found := make([]MachineSnapshot, len(hosts))
 	errs := make([]error, len(hosts))
 	var all sync.WaitGroup
 	for i, host := range hosts {
-		all.Go(func() {
-			result, err := t.hosts[host.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", look, "sh", host.DataDir}})
-			errs[i] = err
-			found[i] = strings.Split(strings.TrimSpace(string(result.Stdout)), "\n")
-			slices.Sort(found[i])
-		})
+		all.Go(func() { found[i], errs[i] = t.look(ctx, host) })
 	}
 	all.Wait()
 	snapshot := Snapshot{}
 	for i, host := range hosts {
 		if errs[i] != nil {
-			return nil, fmt.Errorf("look at the state of the hosts: %w", errs[i])
+			return nil, fmt.Errorf("look at the state of the machines: %w", errs[i])
 		}
 		snapshot[host.Name] = found[i]
 	}
 	return snapshot, nil
 }
 
-// Diff lists what appeared (+) and vanished (-) from one snapshot to a later
-// one; nothing when the hosts are as they were.
+// look asks one machine, in one command, what there is by everybody's account.
+func (t *Testbed) look(ctx context.Context, host *inventory.Host) (MachineSnapshot, error) {
+	script := []string{look}
+	for _, facets := range t.facets() {
+		script = append(script, "(\n"+facets.Leftovers(host.Name)+"\n:)")
+	}
+	script = append(script, "exit 0")
+	device := ""
+	if host.Name == t.Inventory.WAN.Host {
+		device = t.Inventory.WAN.Device
+	}
+	var found MachineSnapshot
+	result, err := t.hosts[host.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", strings.Join(script, "\n"), "look", t.Name(), host.DataDir, device}})
+	for line := range strings.Lines(string(result.Stdout)) {
+		whose, thing, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch whose {
+		case "ours":
+			found.Ours = append(found.Ours, thing)
+		case "other":
+			found.Others = append(found.Others, thing)
+		}
+	}
+	slices.Sort(found.Ours)
+	slices.Sort(found.Others)
+	return found, err
+}
+
+// Diff lists what of ours appeared (+) and vanished (-) from one snapshot to a
+// later one; nothing when the machines are as they were.
 func (s Snapshot) Diff(later Snapshot) []string {
+	return s.diff(later, func(m MachineSnapshot) []string { return m.Ours })
+}
+
+// DiffOthers lists what of others' appeared and vanished.
+func (s Snapshot) DiffOthers(later Snapshot) []string {
+	return s.diff(later, func(m MachineSnapshot) []string { return m.Others })
+}
+
+func (s Snapshot) diff(later Snapshot, whose func(MachineSnapshot) []string) []string {
 	var changes []string
 	for _, host := range slices.Sorted(maps.Keys(s)) {
 		count := map[string]int{}
-		for _, line := range later[host] {
+		for _, line := range whose(later[host]) {
 			count[line]++
 		}
-		for _, line := range s[host] {
+		for _, line := range whose(s[host]) {
 			count[line]--
 		}
 		for _, line := range slices.Sorted(maps.Keys(count)) {

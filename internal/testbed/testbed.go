@@ -1,6 +1,7 @@
 // Package testbed joins an inventory with the drivers: the connections to its
-// hosts, the hypervisor of each site, the storage systems, the WAN and the
-// measured guest.
+// machines, the hypervisor of each site, the storage systems, the WAN and the
+// measured guest. It knows no driver by name: what there is to check, count,
+// watch, keep as evidence and leave behind, the drivers tell.
 //
 // It promises that Teardown works from the inventory alone, whatever state a
 // crash left the hosts in, and that Snapshot shows whether the hosts are as
@@ -8,6 +9,7 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,18 +17,17 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"heliotrope/internal/clock"
+	"heliotrope/internal/drivers"
 	"heliotrope/internal/guest"
 	"heliotrope/internal/hypervisor"
-	"heliotrope/internal/hypervisor/xen"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
-	"heliotrope/internal/storage/iscsi"
-	"heliotrope/internal/storage/nfs"
+	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
 	"heliotrope/internal/witness"
 )
@@ -39,9 +40,13 @@ type Testbed struct {
 	// WitnessBinary is this machine's copy of the witness's program, for the
 	// other machines. By default it is beside the running program.
 	WitnessBinary string
+	// Observe is told of the storage systems' steps; it may be nil.
+	Observe storage.Observer
 
-	hosts       map[string]*remote.SSHHost
-	hypervisors map[storage.Site]*xen.Host
+	kind        hypervisor.Kind
+	hosts       map[string]*remote.SSHHost // machines with a shell
+	hypervisors map[storage.Site]hypervisor.Driver
+	storages    []storage.Driver // with their own defaults
 	guest       *remote.SSHHost
 }
 
@@ -55,7 +60,14 @@ func Connect(inv *inventory.Inventory) (*Testbed, error) {
 	t := &Testbed{Inventory: inv, hosts: map[string]*remote.SSHHost{},
 		WitnessBinary: filepath.Join(filepath.Dir(program), witness.Program)}
 	var errs []error
-	for _, host := range inv.Hosts() {
+	if t.kind, err = drivers.Hypervisor(inv.Hypervisor); err != nil {
+		return nil, fmt.Errorf("inventory of testbed %s: %w", inv.Name, err)
+	}
+	for i := range inv.Machines {
+		host := &inv.Machines[i]
+		if !host.Has(inventory.Shell) {
+			continue
+		}
 		connected, err := connect(host.Name, host.SSH, nil)
 		if err != nil {
 			errs = append(errs, err)
@@ -63,20 +75,46 @@ func Connect(inv *inventory.Inventory) (*Testbed, error) {
 		}
 		t.hosts[host.Name] = connected
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, t.makeDrivers())...); err != nil {
 		return nil, err
-	}
-	t.hypervisors = map[storage.Site]*xen.Host{
-		storage.SiteA: xen.New(inv.Name, &inv.SiteA, t.hosts[inv.SiteA.Name]),
-		storage.SiteB: xen.New(inv.Name, &inv.SiteB, t.hosts[inv.SiteB.Name]),
 	}
 	// The storage server stands between the sites, so it reaches the guest
 	// wherever that runs.
 	reach := inventory.SSH{Address: inv.Guest.Address.Addr().String() + ":22",
 		User: inv.Guest.SSH.User, KeyFile: inv.Guest.SSH.KeyFile, HostKeys: inv.Guest.SSH.HostKeys}
-	t.guest, err = connect(GuestName, reach, t.hosts[inv.Store.Name])
+	t.guest, err = connect(GuestName, reach, t.hosts[inv.StoreName])
 	return t, err
 }
+
+// makeDrivers makes the hypervisors' and the storage systems'. None of them
+// touches a host yet.
+func (t *Testbed) makeDrivers() error {
+	t.hypervisors = map[storage.Site]hypervisor.Driver{}
+	var errs []error
+	for _, site := range sites {
+		machine := t.Site(site)
+		driver, err := t.kind.New(hypervisor.Setup{Label: t.Name(), Machine: *machine, Remote: t.hosts[machine.Name]})
+		errs = append(errs, err)
+		t.hypervisors[site] = driver
+	}
+	for _, kind := range drivers.Storages {
+		driver, err := kind.New(t.storageSetup(nil))
+		errs = append(errs, err)
+		t.storages = append(t.storages, driver)
+	}
+	return errors.Join(errs...)
+}
+
+func (t *Testbed) storageSetup(options storage.Options) storage.Setup {
+	machines := map[string]remote.Host{}
+	for name, host := range t.hosts {
+		machines[name] = host
+	}
+	return storage.Setup{Inventory: t.Inventory, Machines: machines, Options: options, OpensFiles: t.kind.OpensFiles, Observe: t.Observe}
+}
+
+// sites are both.
+var sites = []storage.Site{storage.SiteA, storage.SiteB}
 
 func connect(name string, reach inventory.SSH, via remote.Dialer) (*remote.SSHHost, error) {
 	key, err := remote.LoadKey(reach.KeyFile)
@@ -110,9 +148,9 @@ func (t *Testbed) Guest() remote.Host { return t.guest }
 // Site returns the inventory's entry of a site's hypervisor host.
 func (t *Testbed) Site(site storage.Site) *inventory.Host {
 	if site == storage.SiteB {
-		return &t.Inventory.SiteB
+		return t.Inventory.SiteB()
 	}
-	return &t.Inventory.SiteA
+	return t.Inventory.SiteA()
 }
 
 // Kind says whether the testbed is emulated or made of real hosts.
@@ -124,38 +162,40 @@ func (t *Testbed) Name() string { return t.Inventory.Name }
 // Now is this machine's time.
 func (t *Testbed) Now() time.Time { return time.Now() }
 
-// HostNames lists the hosts: site A, site B, storage server.
-func (t *Testbed) HostNames() []string {
-	var names []string
-	for _, host := range t.Inventory.Hosts() {
-		names = append(names, host.Name)
+// Machines lists the machines, and last the measured guest, with what each can do.
+func (t *Testbed) Machines() []trial.Machine { return Machines(t.Inventory) }
+
+// Machines lists the machines of an inventory, and last the measured guest, with
+// what each can do for a trial: what a trial starts, follows and collects follows
+// from it, and from nothing else.
+func Machines(inv *inventory.Inventory) []trial.Machine {
+	var all []trial.Machine
+	for i := range inv.Machines {
+		host := &inv.Machines[i]
+		machine := trial.Machine{Name: host.Name, Shell: host.Has(inventory.Shell), Worker: host.Has(inventory.Worker),
+			Witness: host.Has(inventory.Witness), Clock: host.Has(inventory.Clock)}
+		switch host.Name {
+		case inv.Sites.A:
+			machine.Site = string(storage.SiteA)
+		case inv.Sites.B:
+			machine.Site = string(storage.SiteB)
+		}
+		all = append(all, machine)
 	}
-	return names
+	// The guest's clock is read by the sites' witnesses: it may be away.
+	return append(all, trial.Machine{Name: GuestName, Shell: true, Worker: inv.Guest.Mode != inventory.Agentless, Witness: true})
 }
 
 // Hypervisor returns the driver of a site's host.
 func (t *Testbed) Hypervisor(site storage.Site) Hypervisor { return t.hypervisors[site] }
 
-// StorageKinds are the storage systems that Storage knows.
-var StorageKinds = []string{"iscsi", "nfs", "drbd"}
-
-// Storage returns the driver of a storage system. replication matters to DRBD
-// only.
-func (t *Testbed) Storage(kind string, replication drbd.Options) (storage.System, error) {
-	sites := map[storage.Site]remote.Host{
-		storage.SiteA: t.hosts[t.Inventory.SiteA.Name],
-		storage.SiteB: t.hosts[t.Inventory.SiteB.Name],
+// Storage returns the driver of a storage system, as a cell wants it.
+func (t *Testbed) Storage(kind string, options storage.Options) (storage.System, error) {
+	found, err := drivers.Storage(kind)
+	if err != nil {
+		return nil, err
 	}
-	store := t.hosts[t.Inventory.Store.Name]
-	switch kind {
-	case "iscsi":
-		return iscsi.New(t.Inventory, sites, store), nil
-	case "nfs":
-		return nfs.New(t.Inventory, sites, store), nil
-	case "drbd":
-		return drbd.New(t.Inventory, sites, replication), nil
-	}
-	return nil, fmt.Errorf("no storage system %q: there are %v", kind, StorageKinds)
+	return found.New(t.storageSetup(options))
 }
 
 // WAN returns the driver of the path between the sites.
@@ -192,28 +232,57 @@ func (t *Testbed) Machine(name string) remote.Host {
 	return t.Host(name)
 }
 
+// names are of the machines with a shell, in the inventory's order, and the
+// guest.
+func (t *Testbed) names() []string {
+	var names []string
+	for _, machine := range t.Machines() {
+		if machine.Shell {
+			names = append(names, machine.Name)
+		}
+	}
+	return names
+}
+
 func (t *Testbed) unknown(name string) error {
-	return fmt.Errorf("testbed %s has no machine %q: there are %v and %s", t.Name(), name, t.HostNames(), GuestName)
+	return fmt.Errorf("testbed %s has no machine %q with a shell: there are %s", t.Name(), name, strings.Join(t.names(), ", "))
 }
 
 // guestReadyLimit is how long a guest may take from its creation until it
 // answers; under emulation it boots in 10 to 25 s.
 const guestReadyLimit = 3 * time.Minute
 
-// StartGuest runs the measured guest at a site, with the disk, and waits until
-// it answers. memoryMiB 0 is the inventory's default. The domain's name is
-// DomainName(GuestName).
-func (t *Testbed) StartGuest(ctx context.Context, site storage.Site, disk storage.Disk, memoryMiB int) (hypervisor.Domain, error) {
-	domain := guest.Domain(t.Inventory, t.DomainName(GuestName), t.Site(site), disk.Device[site])
-	if memoryMiB != 0 {
-		domain.MemoryMiB = memoryMiB
-	}
+// StartGuest runs the measured guest at a site and waits until it answers. The
+// domain's name is DomainName(GuestName).
+func (t *Testbed) StartGuest(ctx context.Context, site storage.Site, wanted Guest) (hypervisor.Domain, error) {
+	domain := t.GuestAt(site, wanted)
 	if err := t.Hypervisor(site).Create(ctx, domain); err != nil {
 		return domain, err
 	}
 	limited, cancel := context.WithTimeout(ctx, guestReadyLimit)
 	defer cancel()
-	return domain, remote.WaitReady(limited, t.guest, "test", "-b", guest.Device)
+	return domain, remote.WaitReady(limited, t.guest, "test", "-b", t.GuestDevices().Disk)
+}
+
+// GuestAt is the measured guest as it runs, or would run, at a site.
+func (t *Testbed) GuestAt(site storage.Site, wanted Guest) hypervisor.Domain {
+	domain := guest.Domain(t.Inventory, t.DomainName(GuestName), t.GuestDevices(), t.Site(site), wanted.Disk.At(site))
+	if wanted.MemoryMiB != 0 {
+		domain.MemoryMiB = wanted.MemoryMiB
+	}
+	return domain
+}
+
+// GuestDevices are the names of the guest's devices: the inventory's, otherwise
+// the hypervisor's own.
+func (t *Testbed) GuestDevices() hypervisor.Devices {
+	own, inventory := t.kind.Guest, t.Inventory.Guest
+	return hypervisor.Devices{Disk: cmp.Or(inventory.Disk, own.Disk), NIC: cmp.Or(inventory.NIC, own.NIC), Console: cmp.Or(inventory.Console, own.Console)}
+}
+
+// CheckMigration looks whether the target could take the guest now.
+func (t *Testbed) CheckMigration(ctx context.Context, wanted Guest, from storage.Site) error {
+	return t.hypervisors[from].CheckMigration(ctx, t.GuestAt(from.Other(), wanted), t.hypervisors[from.Other()])
 }
 
 // DomainName is the name of a domain of this testbed.
@@ -226,23 +295,19 @@ func (t *Testbed) DomainName(name string) string {
 // joins them. Programs in WorkerDir stay.
 func (t *Testbed) Teardown(ctx context.Context) error {
 	var errs []error
-	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
+	for _, site := range sites {
 		errs = append(errs, t.Hypervisor(site).Teardown(ctx))
 	}
 	errs = append(errs, t.sweep(ctx))
-	for _, kind := range StorageKinds {
-		system, err := t.Storage(kind, drbd.Options{})
-		if err == nil {
-			err = system.Teardown(ctx)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("tear %s down: %w", kind, err))
+	for _, system := range t.storages {
+		if err := system.Teardown(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("tear %s down: %w", system.Kind(), err))
 		}
 	}
 	errs = append(errs, t.Shaper().Teardown(ctx))
 	if errors.Join(errs...) == nil {
-		for _, host := range t.Inventory.Hosts() {
-			errs = append(errs, t.removeFolder(host))
+		for name := range t.hosts {
+			errs = append(errs, t.removeFolder(ctx, t.Inventory.Host(name)))
 		}
 	}
 	return errors.Join(errs...)
@@ -250,8 +315,8 @@ func (t *Testbed) Teardown(ctx context.Context) error {
 
 // removeFolder removes the testbed's own folder from a host. The drivers have
 // emptied it; what is still in it is a fault and is named.
-func (t *Testbed) removeFolder(host *inventory.Host) error {
-	files, err := t.hosts[host.Name].Files()
+func (t *Testbed) removeFolder(ctx context.Context, host *inventory.Host) error {
+	files, err := t.hosts[host.Name].Files(ctx)
 	if err != nil {
 		return err
 	}

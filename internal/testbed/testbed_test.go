@@ -3,8 +3,10 @@ package testbed
 import (
 	"crypto/ed25519"
 	"encoding/pem"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,8 +38,8 @@ func connected(t *testing.T) *Testbed {
 	must(t, err)
 	file := filepath.Join(t.TempDir(), "key")
 	must(t, os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
-	for _, host := range inv.Hosts() {
-		host.SSH.KeyFile = file
+	for i := range inv.Machines {
+		inv.Machines[i].SSH.KeyFile = file
 	}
 	inv.Guest.SSH.KeyFile = file
 	tb, err := Connect(inv)
@@ -49,17 +51,17 @@ func connected(t *testing.T) *Testbed {
 func TestFolders(t *testing.T) {
 	tb := connected(t)
 	ref := trial.Ref{Trial: campaign.Trial{Sequence: 7}, Attempt: 2}
-	host := tb.Inventory.SiteA
+	host := tb.Inventory.SiteA()
 	for got, want := range map[string]string{
-		tb.RunDir(host.Name, "worker"):     host.DataDir + "/" + tb.Name() + ".run/worker",
-		tb.WitnessDir(ref, host.Name):      host.DataDir + "/" + tb.Name() + ".run/witness-" + ref.Key(),
-		tb.WitnessDir(ref, GuestName):      "/run/heliotrope/witness-" + ref.Key(),
-		tb.witnessProgram(host.Name):       host.DataDir + "/" + tb.Name() + ".run/program/heliotrope-witness",
-		tb.witnessProgram(GuestName):       "/opt/heliotrope/heliotrope-witness",
-		tb.WorkerDir(host.Name):            host.DataDir + "/" + tb.Name() + ".worker",
-		tb.LoadDir(ref):                    "/run/heliotrope/load-" + ref.Key(),
-		tb.WorkerDir(GuestName):            "/opt/heliotrope",
-		RunDir(&host, tb.Name(), "worker"): tb.RunDir(host.Name, "worker"),
+		tb.RunDir(host.Name, "worker"):    host.DataDir + "/" + tb.Name() + ".run/worker",
+		tb.WitnessDir(ref, host.Name):     host.DataDir + "/" + tb.Name() + ".run/witness-" + ref.Key(),
+		tb.WitnessDir(ref, GuestName):     "/run/heliotrope/witness-" + ref.Key(),
+		tb.witnessProgram(host.Name):      host.DataDir + "/" + tb.Name() + ".run/program/heliotrope-witness",
+		tb.witnessProgram(GuestName):      "/opt/heliotrope/heliotrope-witness",
+		tb.WorkerDir(host.Name):           host.DataDir + "/" + tb.Name() + ".worker",
+		tb.LoadDir(ref):                   "/run/heliotrope/load-" + ref.Key(),
+		tb.WorkerDir(GuestName):           "/opt/heliotrope",
+		RunDir(host, tb.Name(), "worker"): tb.RunDir(host.Name, "worker"),
 	} {
 		if got != want {
 			t.Errorf("folder %s, want %s", got, want)
@@ -67,9 +69,45 @@ func TestFolders(t *testing.T) {
 	}
 }
 
+// TestMigrationsEitherWayAreCounted: site A sends by TCP, and B over ssh, whose
+// port is the control's otherwise.
+func TestMigrationsEitherWayAreCounted(t *testing.T) {
+	tb := connected(t)
+	inv := tb.Inventory
+	hosts := []netip.Addr{inv.SiteA().Address, inv.SiteB().Address}
+	var ports []uint16
+	for _, class := range tb.classes() {
+		if class.Name == "control" {
+			break
+		}
+		if class.Name == "migration" {
+			ports = append(ports, class.FirstPort)
+			if !slices.Equal(class.Between, hosts) {
+				t.Errorf("a migration between %v, want %v", class.Between, hosts)
+			}
+		}
+	}
+	if want := []uint16{8002, 22}; !slices.Equal(ports, want) {
+		t.Errorf("migrations by ports %v are counted before the control, want %v", ports, want)
+	}
+	inv.SiteB().Transport = inv.SiteA().Transport
+	if err := tb.makeDrivers(); err != nil {
+		t.Fatal(err)
+	}
+	same := 0
+	for _, class := range tb.classes() {
+		if class.Name == "migration" {
+			same++
+		}
+	}
+	if same != 1 {
+		t.Errorf("the same class is there %d times", same)
+	}
+}
+
 func TestUnknownMachines(t *testing.T) {
 	tb := connected(t)
-	if tb.Machine("nowhere") != nil || tb.Machine(GuestName) == nil || tb.Machine(tb.HostNames()[2]) == nil {
+	if tb.Machine("nowhere") != nil || tb.Machine(GuestName) == nil || tb.Machine(tb.Inventory.StoreName) == nil {
 		t.Error("Machine does not know who is there")
 	}
 	if _, err := tb.Clock(t.Context(), "nowhere"); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
@@ -78,7 +116,7 @@ func TestUnknownMachines(t *testing.T) {
 	if _, err := tb.Witness(trial.Ref{}, "nowhere"); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
 		t.Errorf("its witness: %v", err)
 	}
-	if _, _, _, _, err := tb.WitnessSetup(t.Context(), trial.Ref{}, "nowhere"); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
+	if _, err := tb.WitnessSetup(t.Context(), trial.Ref{}, "nowhere"); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
 		t.Errorf("what its witness does: %v", err)
 	}
 	if err := tb.InstallWitness(t.Context(), "nowhere"); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
@@ -128,20 +166,20 @@ func TestWitnessConfigs(t *testing.T) {
 	if got := tb.guestConfig(ref).HeartbeatInterval(); got != 70*time.Millisecond {
 		t.Errorf("a heartbeat each %s, but the inventory says 70 ms", got)
 	}
-	for _, host := range []*inventory.Host{&inv.SiteA, &inv.SiteB, &inv.Store} {
+	for _, host := range []*inventory.Host{inv.SiteA(), inv.SiteB(), inv.Store()} {
 		config := tb.hostConfig(ref, host.Name)
 		must(t, config.Check())
-		site := host != &inv.Store
+		site := inv.IsSite(host.Name)
 		switch {
-		case config.Domains != site || config.Listen.IsValid() != site:
+		case (config.Watcher != "") != site || config.Listen.IsValid() != site:
 			t.Errorf("%s: %+v", host.Name, config)
 		case site && (config.Guest != inGuest.Listen || config.Token != inGuest.Token || config.Listen.Addr() != host.Address):
 			t.Errorf("%s and the guest do not find each other: %+v, %+v", host.Name, config, inGuest)
-		case !site && (len(config.Classes) == 0 || config.Devices[witness.WAN] != inv.WAN.Device):
+		case !site && (len(config.Classes) == 0 || config.Device(witness.WAN) != inv.WAN.Device):
 			t.Errorf("%s does not count the WAN's classes: %+v", host.Name, config)
 		}
 	}
-	if at := tb.hostConfig(ref, inv.SiteA.Name).Listen; inGuest.SiteA != at {
+	if at := tb.hostConfig(ref, inv.Sites.A).Listen; inGuest.SiteA != at {
 		t.Errorf("heartbeats go to %s, but site A listens at %s", inGuest.SiteA, at)
 	}
 	again := ref

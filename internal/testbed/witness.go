@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"heliotrope/internal/guest"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/ledger"
 	"heliotrope/internal/link"
 	"heliotrope/internal/record"
@@ -18,9 +20,6 @@ import (
 	"heliotrope/internal/trial"
 	"heliotrope/internal/witness"
 )
-
-// xenHypervisor is the only kind whose domains can be watched.
-const xenHypervisor = "xen"
 
 // witnessProgram is the witness's path on a machine. On a host it is among
 // what Teardown removes.
@@ -56,22 +55,31 @@ func token(ref trial.Ref) uint64 {
 	return ref.Trial.Seed ^ uint64(ref.Attempt) //nolint:gosec // bits, not a number
 }
 
-// WitnessSetup says what the witness does on a machine, without which nobody
-// can start it there: its program and folder on the machine, and the
-// configuration of a host or of the guest. On a host it looks for the devices,
-// so the disk must have been provisioned.
-func (t *Testbed) WitnessSetup(ctx context.Context, ref trial.Ref, machine string) (program, dir string, host *witness.HostConfig, inGuest *witness.GuestConfig, err error) {
-	program, dir = t.witnessProgram(machine), t.WitnessDir(ref, machine)
+// WitnessSetup is what the witness does on one machine, without which nobody can
+// start it there: its program and folder on the machine, and the configuration
+// of a host or of the guest.
+type WitnessSetup struct {
+	Program, Dir string
+	Host         *witness.HostConfig
+	Guest        *witness.GuestConfig
+}
+
+// WitnessSetup finds what the witness does on a machine. On a host it looks for
+// what there is to count, so the disk must have been provisioned.
+func (t *Testbed) WitnessSetup(ctx context.Context, ref trial.Ref, machine string) (WitnessSetup, error) {
+	setup := WitnessSetup{Program: t.witnessProgram(machine), Dir: t.WitnessDir(ref, machine)}
 	switch {
 	case machine == GuestName:
 		config := t.guestConfig(ref)
-		return program, dir, nil, &config, nil
-	case t.Inventory.Host(machine) == nil:
-		return "", "", nil, nil, t.unknown(machine)
+		setup.Guest = &config
+		return setup, nil
+	case t.hosts[machine] == nil:
+		return setup, t.unknown(machine)
 	}
 	config := t.hostConfig(ref, machine)
-	config.Devices, err = t.CounterDevices(ctx, machine)
-	return program, dir, &config, nil, err
+	sources, err := t.sources(ctx, ref, machine)
+	config.Sources, setup.Host = sources, &config
+	return setup, err
 }
 
 // witnessAt is an address of the test network as the witnesses use it.
@@ -81,25 +89,26 @@ func witnessAt(address netip.Addr) netip.AddrPort { return netip.AddrPortFrom(ad
 func (t *Testbed) hostConfig(ref trial.Ref, name string) witness.HostConfig {
 	host, inv := t.Inventory.Host(name), t.Inventory
 	var config witness.HostConfig
-	if host.Hypervisor != "" {
-		config.Domains = host.Hypervisor == xenHypervisor
-		config.Listen = witnessAt(host.Address)
-		config.Guest = witnessAt(inv.Guest.Address.Addr())
-		config.Token = token(ref)
+	if site, found := t.siteOf(name); found {
+		config.Watcher, config.Domain = t.hypervisors[site].Watcher(), hypervisor.UUID(t.DomainName(GuestName)).String()
+		if host.Has(inventory.Beats) {
+			config.Listen, config.Guest = witnessAt(host.Address), witnessAt(inv.Guest.Address.Addr())
+			config.Token = token(ref)
+		}
 	}
 	if name == inv.WAN.Host {
-		config.Devices = map[string]string{witness.WAN: inv.WAN.Device}
-		config.Classes = witness.Classes(inv.SiteA.Address, inv.SiteB.Address, inv.Guest.Address.Addr())
+		config.Sources = []witness.Source{t.wanSource()}
+		config.Classes = t.classes()
 	}
 	return config
 }
 
 func (t *Testbed) guestConfig(ref trial.Ref) witness.GuestConfig {
 	config := witness.GuestConfig{
-		Listen: witnessAt(t.Inventory.Guest.Address.Addr()), SiteA: witnessAt(t.Inventory.SiteA.Address), Token: token(ref),
+		Listen: witnessAt(t.Inventory.Guest.Address.Addr()), SiteA: witnessAt(t.Inventory.SiteA().Address), Token: token(ref),
 		IntervalMs: t.Inventory.Guest.HeartbeatMs}
 	if ref.LedgerBytes > 0 {
-		config.Device, config.Region = guest.Device, LedgerRegion(ref)
+		config.Device, config.Region = t.GuestDevices().Disk, LedgerRegion(ref)
 	}
 	return config
 }
@@ -112,7 +121,7 @@ func (t *Testbed) Witness(ref trial.Ref, machine string) (record.Recording, erro
 	if machine == GuestName {
 		return witness.NewGuest(t.guest, program, dir, t.guestConfig(ref))
 	}
-	if t.Inventory.Host(machine) == nil {
+	if t.hosts[machine] == nil {
 		return nil, t.unknown(machine)
 	}
 	// Its folder and files are all that a running one is known by.
@@ -121,11 +130,11 @@ func (t *Testbed) Witness(ref trial.Ref, machine string) (record.Recording, erro
 		return nil, err
 	}
 	return &lateWitness{Recording: known, start: func(ctx context.Context) error {
-		program, dir, config, _, err := t.WitnessSetup(ctx, ref, machine)
+		setup, err := t.WitnessSetup(ctx, ref, machine)
 		if err != nil {
 			return err
 		}
-		recording, err := witness.NewHost(t.hosts[machine], program, dir, *config)
+		recording, err := witness.NewHost(t.hosts[machine], setup.Program, setup.Dir, *setup.Host)
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ package trial
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"heliotrope/internal/campaign"
@@ -13,13 +14,62 @@ import (
 
 // Lane is one testbed of a campaign; it runs one trial at a time.
 type Lane struct {
-	Name      string         `json:"name"` // the testbed's label
-	Kind      inventory.Kind `json:"kind"`
-	Inventory string         `json:"inventory,omitempty"` // absolute path on the controller; none for a simulated one
-	Agentless bool           `json:"agentless,omitempty"` // nothing is installed on its hosts
-	Hosts     []string       `json:"hosts,omitempty"`     // names; none for a simulated one
+	Name       string         `json:"name"` // the testbed's label
+	Kind       inventory.Kind `json:"kind"`
+	Inventory  string         `json:"inventory,omitempty"`  // absolute path on the controller; none for a simulated one
+	Hypervisor string         `json:"hypervisor,omitempty"` // of its sites; any for a simulated one
+	// Machines are the testbed's, and last the measured guest; none for a
+	// simulated one.
+	Machines []Machine `json:"machines,omitempty"`
 	// Faults provokes failures of a simulated testbed; see package simulated.
 	Faults json.RawMessage `json:"faults,omitempty"`
+	// Others are testbeds with other hypervisors that take turns with this one,
+	// as on a machine that has room for one emulated testbed.
+	Others []Lane `json:"others,omitempty"`
+}
+
+// For is the lane's testbed with that hypervisor; false when it has none.
+func (l Lane) For(hypervisor string) (Lane, bool) {
+	if l.Hypervisor == hypervisor || l.Hypervisor == "" {
+		return l, true
+	}
+	for i, other := range l.Others {
+		if other.Hypervisor == hypervisor {
+			rest := append(slices.Clone(l.Others[:i]), l.Others[i+1:]...)
+			l.Others = nil
+			other.Others = append(rest, l)
+			return other, true
+		}
+	}
+	return Lane{}, false
+}
+
+// Machine is a machine of a testbed and what it can do for a trial: what a trial
+// starts, follows and collects follows from this.
+type Machine struct {
+	Name string `json:"name"`
+	Site string `json:"site,omitempty"` // "a" or "b" of the one that runs the guest there
+	// Shell: it can be driven over SSH. Worker: by a worker of ours, instead.
+	Shell  bool `json:"shell,omitempty"`
+	Worker bool `json:"worker,omitempty"`
+	// Witness: the witness's program runs on it through a trial.
+	Witness bool `json:"witness,omitempty"`
+	Clock   bool `json:"clock,omitempty"` // it can be read from the controller
+}
+
+// Machine finds a machine by name.
+func (l Lane) Machine(name string) (Machine, bool) {
+	for _, machine := range l.Machines {
+		if machine.Name == name {
+			return machine, true
+		}
+	}
+	return Machine{}, false
+}
+
+// Workers says whether a worker of ours is installed on any machine.
+func (l Lane) Workers() bool {
+	return slices.ContainsFunc(l.Machines, func(m Machine) bool { return m.Worker })
 }
 
 // Phase of a trial.

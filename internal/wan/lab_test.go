@@ -18,6 +18,9 @@ import (
 	"heliotrope/internal/wan"
 )
 
+// owner holds the path in these tests.
+const owner = "the tests"
+
 // lab is the testbed that HELIOTROPE_INVENTORY names.
 type lab struct {
 	inventory *inventory.Inventory
@@ -37,7 +40,7 @@ func openLab(t *testing.T) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{inventory: inv, siteA: open(t, &inv.SiteA), siteB: open(t, &inv.SiteB),
+	l := &lab{inventory: inv, siteA: open(t, inv.SiteA()), siteB: open(t, inv.SiteB()),
 		bridge: open(t, inv.Host(inv.WAN.Host))}
 	l.shaper = wan.New(inv, l.bridge)
 	return l
@@ -86,7 +89,7 @@ func (l *lab) shape(t *testing.T, text string, lease time.Duration) wan.Profile 
 		t.Fatal(err)
 	}
 	started := time.Now()
-	if err := l.shaper.Shape(t.Context(), profile, lease); err != nil {
+	if err := l.shaper.Shape(t.Context(), owner, profile, lease); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("shaped %s in %s", profile, time.Since(started).Round(time.Millisecond))
@@ -97,15 +100,15 @@ func (l *lab) shape(t *testing.T, text string, lease time.Duration) wan.Profile 
 	if err := state.Check(profile); err != nil {
 		t.Error(err)
 	}
-	if !state.LeaseHeld || state.Profile != profile.String() {
-		t.Errorf("lease held: %t, profile %q: want it held for %q", state.LeaseHeld, state.Profile, profile)
+	if !state.LeaseHeld || state.Profile != profile.String() || state.Owner != owner {
+		t.Errorf("lease held: %t, profile %q, owner %q: want it held for %q by %q", state.LeaseHeld, state.Profile, state.Owner, profile, owner)
 	}
 	return profile
 }
 
 func (l *lab) ping(t *testing.T, what string, count int) wan.Ping {
 	t.Helper()
-	ping, err := wan.Measure(t.Context(), l.siteA, l.inventory.SiteB.Address, count)
+	ping, err := wan.Measure(t.Context(), l.siteA, l.inventory.SiteB().Address, count)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,13 +158,16 @@ func TestLabWAN(t *testing.T) {
 	t.Run("certificates", func(t *testing.T) { l.testCertificates(t, nothingLeft) })
 	t.Run("offloads of a bridge", func(t *testing.T) { l.testBridge(t, nothingLeft) })
 	t.Run("lease", func(t *testing.T) { l.testLease(t, nothingLeft) })
+	t.Run("owners", func(t *testing.T) { l.testOwners(t, nothingLeft) })
+	t.Run("changed under a lease", func(t *testing.T) { l.testChanged(t, nothingLeft) })
+	t.Run("check", func(t *testing.T) { l.testCheck(t, nothingLeft) })
 	t.Run("lost watchdog", func(t *testing.T) { l.testLostWatchdog(t, nothingLeft) })
 	t.Run("half a state", func(t *testing.T) { l.testHalfAState(t, before, nothingLeft) })
 	t.Run("strangers", func(t *testing.T) { l.testStrangers(t, nothingLeft) })
 	t.Run("refused by the host", func(t *testing.T) {
 		wrong := *l.inventory
 		wrong.WAN.Device = "nosuch0"
-		err := wan.New(&wrong, l.bridge).Shape(t.Context(), wan.Profile{RTT: time.Second}, time.Minute)
+		err := wan.New(&wrong, l.bridge).Shape(t.Context(), owner, wan.Profile{RTT: time.Second}, time.Minute)
 		if err == nil || !strings.Contains(err.Error(), "there is no network interface nosuch0") {
 			t.Errorf("got %v", err)
 		}
@@ -175,7 +181,8 @@ func (l *lab) testProfiles(t *testing.T, baseline wan.Ping, nothingLeft func(*te
 	} {
 		l.pingIs(t, l.shape(t, text, time.Minute), baseline)
 	}
-	if err := l.shaper.Renew(t.Context(), 10*time.Minute); err != nil {
+	continental := l.shape(t, "continental", time.Minute)
+	if err := l.shaper.Renew(t.Context(), owner, continental, 10*time.Minute); err != nil {
 		t.Error(err)
 	}
 	state, err := l.shaper.State(t.Context())
@@ -187,14 +194,14 @@ func (l *lab) testProfiles(t *testing.T, baseline wan.Ping, nothingLeft func(*te
 	}
 	for range 2 {
 		started := time.Now()
-		if err := l.shaper.Clear(t.Context()); err != nil {
+		if err := l.shaper.Clear(t.Context(), owner); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("cleared in %s", time.Since(started).Round(time.Millisecond))
 		nothingLeft(t)
 	}
 	l.pingIs(t, wan.Profile{Name: "cleared"}, baseline)
-	if err := l.shaper.Renew(t.Context(), time.Minute); !errors.Is(err, wan.ErrLapsed) {
+	if err := l.shaper.Renew(t.Context(), owner, wan.Profile{RTT: 30 * time.Millisecond, RateBits: 100e6}, time.Minute); !errors.Is(err, wan.ErrLapsed) {
 		t.Errorf("renewing what was cleared: got %v, want ErrLapsed", err)
 	}
 	nothingLeft(t)
@@ -204,10 +211,10 @@ func (l *lab) testLease(t *testing.T, nothingLeft func(*testing.T)) {
 	const first, second = 5 * time.Second, 8 * time.Second
 	started := time.Now()
 	shaped := wan.Profile{RTT: 60 * time.Millisecond, RateBits: 100e6}
-	if err := l.shaper.Shape(t.Context(), shaped, first); err != nil {
+	if err := l.shaper.Shape(t.Context(), owner, shaped, first); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.shaper.Renew(t.Context(), second); err != nil {
+	if err := l.shaper.Renew(t.Context(), owner, shaped, second); err != nil {
 		t.Fatal(err)
 	}
 	renewed := time.Now()
@@ -225,11 +232,11 @@ func (l *lab) testLease(t *testing.T, nothingLeft func(*testing.T)) {
 		t.Error("the lease ended too early")
 	}
 	nothingLeft(t)
-	if err := l.shaper.Renew(t.Context(), time.Minute); !errors.Is(err, wan.ErrLapsed) {
+	if err := l.shaper.Renew(t.Context(), owner, wan.Profile{RTT: 30 * time.Millisecond, RateBits: 100e6}, time.Minute); !errors.Is(err, wan.ErrLapsed) {
 		t.Errorf("renewing what has lapsed: got %v, want ErrLapsed", err)
 	}
 	// Here the offloads are all that there is to clear.
-	if err := l.shaper.Shape(t.Context(), wan.Profile{Name: "lan"}, time.Second); err != nil {
+	if err := l.shaper.Shape(t.Context(), owner, wan.Profile{Name: "lan"}, time.Second); err != nil {
 		t.Fatal(err)
 	}
 	l.awaitCleared(t, time.Now().Add(15*time.Second))
@@ -268,7 +275,7 @@ func (l *lab) testLostWatchdog(t *testing.T, nothingLeft func(*testing.T)) {
 	l.shape(t, "rtt=60ms,rate=100mbit", time.Minute)
 	folder := "/run/heliotrope/wan-" + l.inventory.Name
 	l.run(t, `read -r pid < "$1/pid" && kill -KILL "-$pid"`, folder)
-	if err := l.shaper.Renew(t.Context(), time.Minute); !errors.Is(err, wan.ErrLapsed) {
+	if err := l.shaper.Renew(t.Context(), owner, wan.Profile{RTT: 30 * time.Millisecond, RateBits: 100e6}, time.Minute); !errors.Is(err, wan.ErrLapsed) {
 		t.Errorf("renewing without a watchdog: got %v, want ErrLapsed", err)
 	}
 	// A watchdog that nobody can find any more leaves on its own.
@@ -276,10 +283,10 @@ func (l *lab) testLostWatchdog(t *testing.T, nothingLeft func(*testing.T)) {
 	l.run(t, `rm "$1/pid"`, folder)
 	l.shape(t, "rtt=30ms,rate=100mbit", time.Minute)
 	l.await(t, "one watchdog", func() bool { return strings.Count(l.traces(t), "/cmdline") == 1 })
-	if err := l.shaper.Renew(t.Context(), time.Minute); err != nil {
+	if err := l.shaper.Renew(t.Context(), owner, wan.Profile{RTT: 30 * time.Millisecond, RateBits: 100e6}, time.Minute); err != nil {
 		t.Error(err)
 	}
-	if err := l.shaper.Clear(t.Context()); err != nil {
+	if err := l.shaper.Clear(t.Context(), owner); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t)
@@ -299,7 +306,7 @@ func (l *lab) testHalfAState(t *testing.T, before string, nothingLeft func(*test
 		l.run(t, damage, l.inventory.WAN.Device, l.shaper.IFB())
 		l.isRepaired(t, damage)
 		l.run(t, damage, l.inventory.WAN.Device, l.shaper.IFB())
-		if err := l.shaper.Clear(t.Context()); err != nil {
+		if err := l.shaper.Clear(t.Context(), owner); err != nil {
 			t.Error(err)
 		}
 		nothingLeft(t)
@@ -311,7 +318,7 @@ func (l *lab) testHalfAState(t *testing.T, before string, nothingLeft func(*test
 		if again {
 			l.isRepaired(t, damage)
 		}
-		if err := l.shaper.Clear(t.Context()); err != nil {
+		if err := l.shaper.Clear(t.Context(), owner); err != nil {
 			t.Error(err)
 		}
 		// The watchdog nobody can find.
@@ -336,11 +343,11 @@ func (l *lab) testStrangers(t *testing.T, nothingLeft func(*testing.T)) {
 	} {
 		l.run(t, stranger.set, l.inventory.WAN.Device)
 		kept := l.traces(t)
-		err := l.shaper.Shape(t.Context(), wan.Profile{RTT: 20 * time.Millisecond}, time.Minute)
+		err := l.shaper.Shape(t.Context(), owner, wan.Profile{RTT: 20 * time.Millisecond}, time.Minute)
 		if err == nil || !strings.Contains(err.Error(), stranger.want) {
 			t.Errorf("got %v, want %q", err, stranger.want)
 		}
-		if err := l.shaper.Clear(t.Context()); err != nil {
+		if err := l.shaper.Clear(t.Context(), owner); err != nil {
 			t.Error(err)
 		}
 		if after := l.traces(t); after != kept {
@@ -361,8 +368,8 @@ func (l *lab) testCertificates(t *testing.T, nothingLeft func(*testing.T)) {
 	for _, text := range []string{"lan", "rtt=60ms,rate=100mbit", "transpacific", "rtt=40ms,jitter=4ms,loss=5%,rate=50mbit"} {
 		profile := l.shape(t, text, 5*time.Minute)
 		request := wan.CertifyRequest{
-			A:      wan.Site{Host: l.siteA, Address: l.inventory.SiteA.Address, Witness: folder + "/witness"},
-			B:      wan.Site{Host: l.siteB, Address: l.inventory.SiteB.Address, Witness: folder + "/witness"},
+			A:      wan.Site{Host: l.siteA, Address: l.inventory.SiteA().Address, Witness: folder + "/witness"},
+			B:      wan.Site{Host: l.siteB, Address: l.inventory.SiteB().Address, Witness: folder + "/witness"},
 			Bridge: l.inventory.Host(l.inventory.WAN.Host).Address, Shaper: l.shaper, Profile: profile,
 		}
 		certificate := l.certify(t, request)
@@ -380,7 +387,7 @@ func (l *lab) testCertificates(t *testing.T, nothingLeft func(*testing.T)) {
 			t.Errorf("%s passes for another WAN", profile)
 		}
 	}
-	if err := l.shaper.Clear(t.Context()); err != nil {
+	if err := l.shaper.Clear(t.Context(), owner); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t)
@@ -417,7 +424,7 @@ func (l *lab) uploadWitness(t *testing.T, folder string) {
 		t.Fatalf("build the witness: %v\n%s", err, output)
 	}
 	for _, host := range []*remote.SSHHost{l.siteA, l.siteB} {
-		files, err := host.Files()
+		files, err := host.Files(context.WithoutCancel(t.Context())) // for the clean-up as well
 		if err == nil {
 			t.Cleanup(func() {
 				if err := files.RemoveAll(folder); err != nil {
@@ -453,7 +460,7 @@ func (l *lab) testBridge(t *testing.T, nothingLeft func(*testing.T)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := shaper.Shape(t.Context(), profile, time.Minute); err != nil {
+		if err := shaper.Shape(t.Context(), owner, profile, time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		state, err := shaper.State(t.Context())
@@ -470,7 +477,7 @@ func (l *lab) testBridge(t *testing.T, nothingLeft func(*testing.T)) {
 	if err != nil || !slices.Equal(state.Offloads, []string{"hlt-test-br tx-tcp-segmentation"}) {
 		t.Errorf("switched on by hand: got %+v, %v", state, err)
 	}
-	if err := shaper.Clear(t.Context()); err != nil {
+	if err := shaper.Clear(t.Context(), owner); err != nil {
 		t.Error(err)
 	}
 	if after := features(); after != before {

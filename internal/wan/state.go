@@ -14,18 +14,22 @@ import (
 
 // State is what the bridging host does at a moment.
 type State struct {
-	// Profile is what Shape was last asked for, as its String; empty when no
-	// lease is or was left over.
-	Profile string
-	// ToB and ToA are the two directions; nil where nothing of ours is.
+	// Profile is what Shape was last asked for, as its String, and Owner who
+	// asked; empty when no lease is or was left over.
+	Profile, Owner string
+	// ToB and ToA are the two directions; nil where nothing of ours is, or what
+	// comes in does not go through it.
 	ToB, ToA *Queue
 	// Offloads are those on the bridging host that are on, each as "INTERFACE
 	// FEATURE" in ethtool's words, and have netem see many packets as one: its
-	// loss would come in bursts. None is while a lease is held.
-	Offloads []string
+	// loss would come in bursts. None is while a lease is held. Fixed are those
+	// that the driver cannot switch off.
+	Offloads, Fixed []string
 	// LeaseHeld says whether the shaping ends by itself, LeaseLeft when.
 	LeaseHeld bool
 	LeaseLeft time.Duration
+
+	otherB, otherA string // the stranger's root qdisc where ToB and ToA are nil, as "KIND HANDLE"
 }
 
 // Queue is one direction's netem. Its counters start with its first Shape and
@@ -44,6 +48,9 @@ type Queue struct {
 	BacklogBytes, BacklogPackets int64 // on their way at this moment
 }
 
+// kernelHandle is that of the qdisc that the kernel chose by itself.
+const kernelHandle = "0:"
+
 // kernelTolerance is how far the kernel rounds a delay.
 const kernelTolerance = time.Microsecond
 
@@ -52,7 +59,7 @@ func (s State) Check(profile Profile) error {
 	var problems []error
 	switch {
 	case profile.IsShaping():
-		problems = append(problems, s.ToB.check("to site B", profile), s.ToA.check("to site A", profile))
+		problems = append(problems, s.ToB.check("to site B", s.otherB, profile), s.ToA.check("to site A", s.otherA, profile))
 	case s.ToA != nil || s.ToB != nil:
 		problems = append(problems, errors.New("the WAN is still shaped"))
 	}
@@ -65,8 +72,11 @@ func (s State) Check(profile Profile) error {
 	return nil
 }
 
-func (q *Queue) check(direction string, profile Profile) error {
-	if q == nil {
+func (q *Queue) check(direction, other string, profile Profile) error {
+	switch {
+	case q == nil && other != "":
+		return fmt.Errorf("%s: %w: the root qdisc is %s", direction, errNotShaped, other)
+	case q == nil:
 		return fmt.Errorf("%s: %w", direction, errNotShaped)
 	}
 	var problems []error
@@ -99,11 +109,15 @@ func parseState(output []byte, handle string) (State, error) {
 	offloads, queues, _ := bytes.Cut(rest, []byte("\n"))
 	state := State{Profile: string(profile)}
 	for offload := range strings.SplitSeq(string(offloads), ",") {
-		if offload != "" {
+		if name, fixed := strings.CutSuffix(offload, " fixed"); fixed {
+			state.Fixed = append(state.Fixed, name)
+		} else if offload != "" {
 			state.Offloads = append(state.Offloads, offload)
 		}
 	}
-	held, left, found := strings.Cut(string(lease), " ")
+	held, holder, found := strings.Cut(string(lease), " ")
+	var left string
+	left, state.Owner, _ = strings.Cut(holder, " ")
 	seconds, err := strconv.ParseInt(left, 10, 64)
 	if err != nil || !found {
 		return State{}, fmt.Errorf("unexpected line %q about the lease", lease)
@@ -112,28 +126,32 @@ func parseState(output []byte, handle string) (State, error) {
 		state.LeaseHeld, state.LeaseLeft = true, time.Duration(seconds)*time.Second
 	}
 	decoder := json.NewDecoder(bytes.NewReader(queues))
-	if state.ToB, err = decodeQueue(decoder, handle); err != nil {
+	if state.ToB, state.otherB, err = decodeQueue(decoder, handle); err != nil {
 		return State{}, fmt.Errorf("output of tc: %w", err)
 	}
 	// Our ifb is there only when something is shaped.
-	if state.ToA, err = decodeQueue(decoder, handle); err != nil && !errors.Is(err, io.EOF) {
+	if state.ToA, state.otherA, err = decodeQueue(decoder, handle); err != nil && !errors.Is(err, io.EOF) {
 		return State{}, fmt.Errorf("output of tc: %w", err)
 	}
 	return state, nil
 }
 
-// decodeQueue finds our netem among the qdiscs of one interface.
-func decodeQueue(decoder *json.Decoder, handle string) (*Queue, error) {
+// decodeQueue finds our netem among the qdiscs of one interface, or which root
+// qdisc there is in its place.
+func decodeQueue(decoder *json.Decoder, handle string) (queue *Queue, other string, err error) {
 	var qdiscs []qdisc
 	if err := decoder.Decode(&qdiscs); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	for _, qdisc := range qdiscs {
-		if qdisc.Kind == "netem" && qdisc.Handle == handle && qdisc.Root {
-			return qdisc.queue(), nil
+		switch {
+		case qdisc.Root && qdisc.Kind == "netem" && qdisc.Handle == handle:
+			return qdisc.queue(), "", nil
+		case qdisc.Root && qdisc.Handle != kernelHandle:
+			other = qdisc.Kind + " " + qdisc.Handle
 		}
 	}
-	return nil, nil //nolint:nilnil // nothing shaped is no error
+	return nil, other, nil
 }
 
 // qdisc is one element of what "tc -s -j qdisc show" prints.

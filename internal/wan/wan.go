@@ -12,12 +12,15 @@
 //     off at the bridge), for all profiles alike, so that trials compare;
 //   - shaping ends with its lease: a watchdog on the host itself removes it
 //     when nobody renews it, whatever became of us;
+//   - a lease has an owner, and nobody else can shape the path while it lasts;
+//     each renewal finds out whether the path is still what the owner shaped;
 //   - Teardown needs nothing but the inventory and leaves the host as it was,
 //     with those offloads on that were on.
 //
 // It is dangerous in these ways. What the bridging host sends to site B by
-// itself is shaped too, as it must be when that is the storage server. Ports
-// that join the bridge while it is shaped may merge packets: State names them.
+// itself is shaped too, as it must be when that is the storage server. What
+// somebody does to the path with tc, and takes back before the next renewal, is
+// not seen. Ports that join the bridge while it is shaped may merge packets: State names them.
 // What a guest on the bridging host hands over merged stays merged, and so does
 // what that host sends itself by a device that is in no bridge.
 package wan
@@ -35,15 +38,38 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 )
 
-// ErrLapsed says that there is no shaping to renew: its lease ended, or its
-// qdiscs are gone. What was measured since the last renewal is not to be
-// trusted.
-var ErrLapsed = errors.New("the shaping of the WAN has lapsed")
+var (
+	// ErrLapsed says that there is no shaping to renew: its lease ended. What was
+	// measured since the last renewal is not to be trusted.
+	ErrLapsed = errors.New("the shaping of the WAN has lapsed")
+	// ErrChanged says that the path is not what its owner shaped: somebody has
+	// changed it, or shaped it himself. What was measured since the last renewal
+	// is not to be trusted.
+	ErrChanged = errors.New("the path was changed by somebody")
+	// ErrHeld says that the path is held by another owner. The error is a
+	// *HeldError.
+	ErrHeld = errors.New("the path is held")
+)
+
+// HeldError says who holds the path.
+type HeldError struct {
+	Host, Owner string
+	Profile     string        // that the owner has shaped, as its String
+	Left        time.Duration // until the lease ends, unless it is renewed
+}
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("%s: the path is held by %s, as %s, for another %s", e.Host, e.Owner, e.Profile, e.Left)
+}
+
+// Is makes it an ErrHeld.
+func (e *HeldError) Is(target error) bool { return target == ErrHeld }
 
 // MaxLease is the longest lease: nobody needs one that outlives a working day.
 const MaxLease = 24 * time.Hour
@@ -52,8 +78,12 @@ const MaxLease = 24 * time.Hour
 // and the operations wait for each other.
 const scriptTimeout = time.Minute
 
-// lapsedCode is how control.sh says that there is nothing to renew.
-const lapsedCode = 3
+// How control.sh says that there is nothing to renew, and that another owner
+// holds the path.
+const (
+	lapsedCode = 3
+	heldCode   = 4
+)
 
 var (
 	//go:embed script/common.sh
@@ -104,57 +134,81 @@ func (s *Shaper) handle() string {
 }
 
 // Shape makes the WAN behave as the profile says, for as long as the lease is
-// renewed. It replaces what was shaped before, and its lease. A profile that
-// shapes nothing removes the shaping, but packets are not merged for it either,
-// and its lease is to be renewed like any other.
+// renewed. It replaces what its owner had shaped before, and the lease. A profile
+// that shapes nothing removes the shaping, but packets are not merged for it
+// either, and its lease is to be renewed like any other. While another owner's
+// lease lasts, it is ErrHeld.
 // When it fails, nothing is shaped, or the lease ends it.
-func (s *Shaper) Shape(ctx context.Context, profile Profile, lease time.Duration) error {
+func (s *Shaper) Shape(ctx context.Context, owner string, profile Profile, lease time.Duration) error {
 	if err := profile.Validate(); err != nil {
 		return fmt.Errorf("shape the WAN: %s: %w", profile, err)
 	}
 	seconds, err := leaseSeconds(lease)
-	if err != nil {
+	if err := oneLine([]error{checkOwner(owner), err}); err != nil {
 		return fmt.Errorf("shape the WAN: %w", err)
 	}
 	args := append([]string{seconds, rand.Text(), profile.String()}, profile.netemParameters()...)
-	if _, err := s.run(ctx, "shape", args...); err != nil {
+	if _, err := s.run(ctx, "shape", owner, args...); err != nil {
 		return fmt.Errorf("shape the WAN: %w", err)
 	}
 	return nil
 }
 
-// Renew lets the shaping last for another lease, from now on. It is ErrLapsed
-// when the shaping is not what Shape left.
-func (s *Shaper) Renew(ctx context.Context, lease time.Duration) error {
+// Renew lets the shaping last for another lease, from now on, and looks whether
+// the path is what its owner has shaped. Otherwise it is ErrChanged, and the
+// error says what is there and what should be; it is ErrHeld too when that is
+// another owner's. It is ErrLapsed when nobody holds the path.
+func (s *Shaper) Renew(ctx context.Context, owner string, profile Profile, lease time.Duration) error {
 	seconds, err := leaseSeconds(lease)
-	if err != nil {
+	if err := oneLine([]error{checkOwner(owner), err}); err != nil {
 		return fmt.Errorf("renew the shaping: %w", err)
 	}
-	_, err = s.run(ctx, "renew", seconds)
-	if code, ended := remote.ExitCode(err); ended && code == lapsedCode {
+	output, err := s.run(ctx, "renew", owner, seconds)
+	code, ended := remote.ExitCode(err)
+	switch {
+	case ended && code == lapsedCode:
 		return fmt.Errorf("%w: %w", ErrLapsed, err)
-	}
-	if err != nil {
+	case errors.Is(err, ErrHeld):
+		return fmt.Errorf("%w: %w", ErrChanged, err)
+	case err != nil:
 		return fmt.Errorf("renew the shaping: %w", err)
+	}
+	state, err := parseState(output, s.handle())
+	if err != nil {
+		return fmt.Errorf("renew the shaping: %s: %w", s.host.Name(), err)
+	}
+	problems := []error{state.Check(profile)}
+	if state.Profile != profile.String() {
+		problems = append(problems, fmt.Errorf("it was shaped as %s instead of %s", state.Profile, profile))
+	}
+	if err := oneLine(problems); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrChanged, s.host.Name(), err)
 	}
 	return nil
 }
 
-// Clear removes the shaping, its lease and its watchdog. Where there is none,
-// that is no error.
-func (s *Shaper) Clear(ctx context.Context) error {
-	if _, err := s.run(ctx, "clear"); err != nil {
+// Clear removes the owner's shaping, its lease and its watchdog. Where there is
+// none, that is no error; while another owner's lease lasts, it is ErrHeld.
+func (s *Shaper) Clear(ctx context.Context, owner string) error {
+	if err := checkOwner(owner); err != nil {
+		return fmt.Errorf("clear the WAN: %w", err)
+	}
+	return s.clear(ctx, owner)
+}
+
+// Teardown leaves the host as it was: it is Clear, whoever the owner is.
+func (s *Shaper) Teardown(ctx context.Context) error { return s.clear(ctx, "") }
+
+func (s *Shaper) clear(ctx context.Context, owner string) error {
+	if _, err := s.run(ctx, "clear", owner); err != nil {
 		return fmt.Errorf("clear the WAN: %w", err)
 	}
 	return nil
 }
 
-// Teardown leaves the host as it was: it is Clear.
-func (s *Shaper) Teardown(ctx context.Context) error { return s.Clear(ctx) }
-
 // State asks the host what is shaped now.
 func (s *Shaper) State(ctx context.Context) (State, error) {
-	output, err := s.run(ctx, "state")
+	output, err := s.run(ctx, "state", "")
 	if err != nil {
 		return State{}, fmt.Errorf("state of the WAN: %w", err)
 	}
@@ -166,15 +220,43 @@ func (s *Shaper) State(ctx context.Context) (State, error) {
 }
 
 // run runs one operation of control.sh.
-func (s *Shaper) run(ctx context.Context, operation string, args ...string) ([]byte, error) {
+func (s *Shaper) run(ctx context.Context, operation, owner string, args ...string) ([]byte, error) {
 	result, err := s.host.Run(ctx, remote.Command{
-		Args: append([]string{"/bin/sh", "-s", "--", operation, s.label, s.device, s.IFB(), s.handle()}, args...),
+		Args: append([]string{"/bin/sh", "-s", "--", operation, s.label, s.device, s.IFB(), s.handle(), owner}, args...),
 		// Decimal points, whatever the host's language.
 		Env:     []string{"LC_ALL=C"},
 		Stdin:   strings.NewReader(script),
 		Timeout: scriptTimeout,
 	})
-	return bytes.TrimSpace(result.Stdout), err
+	output := bytes.TrimSpace(result.Stdout)
+	if code, ended := remote.ExitCode(err); ended && code == heldCode {
+		return nil, s.heldError(string(output), err)
+	}
+	return output, err
+}
+
+// heldError reads what control.sh says of the owner that it found.
+func (s *Shaper) heldError(output string, err error) error {
+	lines := strings.SplitN(output, "\n", 3)
+	if len(lines) != 3 {
+		return err
+	}
+	seconds, parseErr := strconv.Atoi(lines[0])
+	if parseErr != nil {
+		return err
+	}
+	return &HeldError{Host: s.host.Name(), Profile: lines[1], Owner: lines[2], Left: time.Duration(seconds) * time.Second}
+}
+
+// maxOwner is the longest name of an owner, in bytes.
+const maxOwner = 200
+
+// checkOwner wants a name that is one line.
+func checkOwner(owner string) error {
+	if owner == "" || owner != strings.TrimSpace(owner) || len(owner) > maxOwner || strings.ContainsFunc(owner, unicode.IsControl) {
+		return fmt.Errorf("owner %q: want a name on one line, of at most %d bytes", owner, maxOwner)
+	}
+	return nil
 }
 
 // leaseSeconds rounds a lease up to whole seconds.

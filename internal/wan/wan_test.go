@@ -242,25 +242,30 @@ func TestHandle(t *testing.T) {
 func TestShapeArguments(t *testing.T) {
 	host := remotetest.NewFake(t, "store")
 	host.On(remotetest.Prefix("/bin/sh"))
-	shaper := newShaper(host, "wan-test")
-	if err := shaper.Shape(t.Context(), Profile{RTT: 60 * time.Millisecond, RateBits: 100e6}, 1500*time.Millisecond); err != nil {
+	host.On(remotetest.Prefix("/bin/sh", "-s", "--", "renew"), remotetest.Reply{Stdout: "1 60 me\nlan\n\n[]"})
+	shaper, shaped := newShaper(host, "wan-test"), Profile{RTT: 60 * time.Millisecond, RateBits: 100e6}
+	if err := shaper.Shape(t.Context(), "campaign a, trial 00001.1", shaped, 1500*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
-	if err := shaper.Shape(t.Context(), Profile{Name: "lan"}, time.Minute); err != nil {
+	if err := shaper.Shape(t.Context(), "me", Profile{Name: "lan"}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if err := shaper.Renew(t.Context(), time.Hour); err != nil {
+	if err := shaper.Renew(t.Context(), "me", Profile{Name: "lan"}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if err := shaper.Teardown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	head := "/bin/sh -s -- %s wan-test eth2 hlt-wan-test 169a:"
+	if err := shaper.Clear(t.Context(), "me"); err != nil {
+		t.Fatal(err)
+	}
+	head := "/bin/sh -s -- %s wan-test eth2 hlt-wan-test 169a: "
 	want := []string{
-		strings.Replace(head, "%s", "shape", 1) + " 2 TOKEN rtt=60ms,rate=100mbit delay 30000us 0us loss random 0% rate 100000000bit limit 28229",
-		strings.Replace(head, "%s", "shape", 1) + " 60 TOKEN lan",
-		strings.Replace(head, "%s", "renew", 1) + " 3600",
+		strings.Replace(head, "%s", "shape", 1) + "campaign a, trial 00001.1 2 TOKEN rtt=60ms,rate=100mbit delay 30000us 0us loss random 0% rate 100000000bit limit 28229",
+		strings.Replace(head, "%s", "shape", 1) + "me 60 TOKEN lan",
+		strings.Replace(head, "%s", "renew", 1) + "me 3600",
 		strings.Replace(head, "%s", "clear", 1),
+		strings.Replace(head, "%s", "clear", 1) + "me",
 	}
 	tokens := map[string]bool{}
 	for i, call := range host.Calls() {
@@ -269,8 +274,8 @@ func TestShapeArguments(t *testing.T) {
 		}
 		args := slices.Clone(call.Args)
 		if args[3] == "shape" {
-			tokens[args[9]] = true
-			args[9] = "TOKEN"
+			tokens[args[10]] = true
+			args[10] = "TOKEN"
 		}
 		if got := strings.Join(args, " "); got != want[i] {
 			t.Errorf("call %d:\ngot  %s\nwant %s", i, got, want[i])
@@ -285,10 +290,15 @@ func TestRefusedBeforeTheHostIsTouched(t *testing.T) {
 	shaper := newShaper(remotetest.NewFake(t, "store"), "wan-test") // any command fails the test
 	fine := Profile{RTT: time.Millisecond}
 	for name, call := range map[string]func() error{
-		"negative delay": func() error { return shaper.Shape(t.Context(), Profile{RTT: -time.Millisecond}, time.Minute) },
-		"no lease":       func() error { return shaper.Shape(t.Context(), fine, 0) },
-		"negative lease": func() error { return shaper.Renew(t.Context(), -time.Second) },
-		"endless lease":  func() error { return shaper.Shape(t.Context(), fine, MaxLease+1) },
+		"negative delay": func() error { return shaper.Shape(t.Context(), "me", Profile{RTT: -time.Millisecond}, time.Minute) },
+		"no lease":       func() error { return shaper.Shape(t.Context(), "me", fine, 0) },
+		"negative lease": func() error { return shaper.Renew(t.Context(), "me", fine, -time.Second) },
+		"no owner":       func() error { return shaper.Shape(t.Context(), "", fine, time.Minute) },
+		"no owner again": func() error { return shaper.Renew(t.Context(), "", fine, time.Minute) },
+		"nobody clears":  func() error { return shaper.Clear(t.Context(), "") },
+		"two lines":      func() error { return shaper.Shape(t.Context(), "me\nand me", fine, time.Minute) },
+		"blank owner":    func() error { return shaper.Shape(t.Context(), " ", fine, time.Minute) },
+		"endless lease":  func() error { return shaper.Shape(t.Context(), "me", fine, MaxLease+1) },
 		"no pings": func() error {
 			_, err := Measure(t.Context(), remotetest.NewFake(t, "host-a"), netip.MustParseAddr("198.18.0.2"), 0)
 			return err
@@ -309,14 +319,14 @@ func TestErrorsOfTheHost(t *testing.T) {
 	shaper := newShaper(host, "wan-test")
 	host.On(remotetest.Prefix("/bin/sh", "-s", "--", "renew"), remotetest.Reply{Stderr: "the lease is over\n", ExitCode: lapsedCode},
 		remotetest.Reply{Err: remote.ErrConnectionLost})
-	if err := shaper.Renew(t.Context(), time.Minute); !errors.Is(err, ErrLapsed) || !strings.Contains(err.Error(), "the lease is over") {
+	if err := shaper.Renew(t.Context(), "me", Profile{}, time.Minute); !errors.Is(err, ErrLapsed) || !strings.Contains(err.Error(), "the lease is over") {
 		t.Errorf("lapsed: got %v", err)
 	}
-	if err := shaper.Renew(t.Context(), time.Minute); errors.Is(err, ErrLapsed) || !errors.Is(err, remote.ErrConnectionLost) {
+	if err := shaper.Renew(t.Context(), "me", Profile{}, time.Minute); errors.Is(err, ErrLapsed) || !errors.Is(err, remote.ErrConnectionLost) {
 		t.Errorf("connection lost: got %v", err)
 	}
 	host.On(remotetest.Prefix("/bin/sh", "-s", "--", "clear"), remotetest.Reply{ExitCode: lapsedCode})
-	if err := shaper.Clear(t.Context()); err == nil || errors.Is(err, ErrLapsed) {
+	if err := shaper.Clear(t.Context(), "me"); err == nil || errors.Is(err, ErrLapsed) {
 		t.Errorf("clear: got %v", err)
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
@@ -342,7 +352,7 @@ func TestScriptSyntax(t *testing.T) {
 
 func TestScriptRefusesUnknownOperation(t *testing.T) {
 	result, err := remote.Local("here").Run(t.Context(), remote.Command{
-		Args: []string{"/bin/sh", "-s", "--", "nonsense", "a", "b", "c", "d"}, Stdin: strings.NewReader(script), Timeout: time.Minute,
+		Args: []string{"/bin/sh", "-s", "--", "nonsense", "a", "b", "c", "d", "e"}, Stdin: strings.NewReader(script), Timeout: time.Minute,
 	})
 	if code, _ := remote.ExitCode(err); code != 1 || !strings.Contains(string(result.Stderr), "no operation nonsense") {
 		t.Errorf("got %v, %s", err, result.Stderr)

@@ -33,34 +33,44 @@ func readAll(text string) ([]Reading, error) {
 
 var addresses = []netip.Addr{netip.MustParseAddr("198.18.0.1"), netip.MustParseAddr("198.18.0.2"), netip.MustParseAddr("198.18.0.9")}
 
+const domain = "6f1dbb0e-2a9c-5c0b-9b5e-5b1f7f1d4c11"
+
+// classes are one of a driver, and our own.
+func classes() []Class {
+	own := OwnClasses(addresses[0], addresses[1], addresses[2])
+	return append([]Class{{Name: "drbd", Protocol: "tcp", FirstPort: 17200, LastPort: 17999, Between: addresses[:2]}}, own...)
+}
+
 func TestConfigIsChecked(t *testing.T) {
-	valid := HostConfig{Domains: true,
-		Devices: map[string]string{GuestDisk: "/dev/sda", TestNet: "eth0", WAN: "eth1.5", DRBD: "/dev/drbd820",
-			Target: "/sys/kernel/config/target/iscsi/iqn.2026-01.org.example:bed.d0/tpgt_1/lun/lun_0"},
+	valid := HostConfig{Watcher: "hypervisor", Domain: domain,
+		Sources: []Source{{GuestDisk, BlockReader, "/dev/sda"}, {TestNet, InterfaceReader, "eth0"}, {WAN, InterfaceReader, "eth1.5"},
+			{Target, "a driver's", "/sys/kernel/config/target/iscsi/iqn.2026-01.org.example:bed.d0/tpgt_1/lun/lun_0"}},
 		Listen: netip.AddrPortFrom(addresses[0], Port), Guest: netip.AddrPortFrom(addresses[2], Port), Token: math.MaxUint64,
-		Classes: Classes(addresses[0], addresses[1], addresses[2])}
+		Classes: classes()}
 	must(t, valid.Check())
 	must(t, HostConfig{}.Check())
-	must(t, HostConfig{Devices: map[string]string{Target: NFSD, WAN: ""}}.Check())
+	must(t, HostConfig{Sources: []Source{{Role: Target, Reader: "a driver's"}}}.Check()) // what it needs, only its reader knows
 
-	devices := func(role, device string) HostConfig { return HostConfig{Devices: map[string]string{role: device}} }
+	sources := func(all ...Source) HostConfig { return HostConfig{Sources: all} }
 	class := func(change func(*Class)) HostConfig {
 		one := Class{Name: "drbd", Protocol: "tcp", FirstPort: 5}
 		change(&one)
-		return HostConfig{Devices: map[string]string{WAN: "eth0"}, Classes: []Class{one}}
+		return HostConfig{Sources: []Source{{WAN, InterfaceReader, "eth0"}}, Classes: []Class{one}}
 	}
 	must(t, class(func(*Class) {}).Check())
 	for name, config := range map[string]HostConfig{
-		"unknown role":        devices("disk", "/dev/sda"),
-		"disk without /dev":   devices(GuestDisk, "sda"),
-		"disk elsewhere":      devices(GuestDisk, "/dev/../etc"),
-		"network elsewhere":   devices(TestNet, "../../etc"),
-		"two networks":        devices(WAN, "eth0 eth1"),
-		"drbd without number": devices(DRBD, "/dev/drbd"),
-		"drbd elsewhere":      devices(DRBD, "/dev/sda"),
-		"other target":        devices(Target, "iscsi"),
-		"target elsewhere":    devices(Target, "/etc/tpgt_1/lun/lun_0"),
-		"target above":        devices(Target, "/sys/kernel/config/target/iscsi/../tpgt_1/lun/lun_0"),
+		"no role":             sources(Source{"", BlockReader, "/dev/sda"}),
+		"role of two words":   sources(Source{"guest disk", BlockReader, "/dev/sda"}),
+		"role of two lines":   sources(Source{"guest\ndisk", BlockReader, "/dev/sda"}),
+		"no reader":           sources(Source{GuestDisk, "", "/dev/sda"}),
+		"the same role twice": sources(Source{WAN, InterfaceReader, "eth0"}, Source{WAN, InterfaceReader, "eth1"}),
+		"disk without /dev":   sources(Source{GuestDisk, BlockReader, "sda"}),
+		"disk elsewhere":      sources(Source{GuestDisk, BlockReader, "/dev/../etc"}),
+		"network elsewhere":   sources(Source{TestNet, InterfaceReader, "../../etc"}),
+		"two networks":        sources(Source{WAN, InterfaceReader, "eth0 eth1"}),
+		"no network":          sources(Source{WAN, InterfaceReader, ""}),
+		"no domain":           {Watcher: "hypervisor"},
+		"domain by its name":  {Watcher: "hypervisor", Domain: "lab-1.guest"},
 		"guest unknown":       {Listen: valid.Listen},
 		"classes of nothing":  {Classes: valid.Classes},
 		"class of no name":    class(func(c *Class) { c.Name = "" }),
@@ -86,9 +96,9 @@ func TestConfigIsChecked(t *testing.T) {
 
 // TestConfigAsAnArgument: what is started is told what is meant.
 func TestConfigAsAnArgument(t *testing.T) {
-	want := HostConfig{Domains: true, Devices: map[string]string{WAN: "eth1"}, Token: math.MaxUint64,
+	want := HostConfig{Watcher: "hypervisor", Domain: domain, Sources: []Source{{WAN, InterfaceReader, "eth1"}}, Token: math.MaxUint64,
 		Listen: netip.AddrPortFrom(addresses[0], Port), Guest: netip.AddrPortFrom(addresses[2], Port),
-		Classes: Classes(addresses[0], addresses[1], addresses[2])}
+		Classes: classes()}
 	made, err := NewHost(remote.Local("here"), Program, "/run/x/witness", want)
 	must(t, err)
 	args := made.(*recording).args

@@ -32,8 +32,11 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 	"google.golang.org/grpc"
+
+	"heliotrope/internal/sdklog"
 )
 
 // Limits of a worker on a measured machine.
@@ -126,7 +129,7 @@ func (r *registrationError) Unwrap() error { return r.error }
 func runOnce(ctx context.Context, options Options, register func(worker.ActivityRegistry) error) error {
 	connection, err := client.NewLazyClient(client.Options{
 		HostPort: options.Address, Namespace: options.Namespace, Identity: options.Identity,
-		Logger: sdkLog{options.Log},
+		Logger: sdklog.Logger{To: options.Log},
 		// What the SDK would report of this machine once a minute is in the
 		// recordings, better.
 		WorkerHeartbeatInterval: -1,
@@ -145,6 +148,7 @@ func runOnce(ctx context.Context, options Options, register func(worker.Activity
 		DefaultHeartbeatThrottleInterval:   heartbeatInterval,
 		WorkerStopTimeout:                  StopTimeout,
 		DisableRegistrationAliasing:        true,
+		Interceptors:                       []interceptor.WorkerInterceptor{&sdklog.Interceptor{}},
 		OnFatalError: func(err error) {
 			select {
 			case failed <- err:

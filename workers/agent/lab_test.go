@@ -22,11 +22,11 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/internal/guest"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/link"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/testbed"
 )
 
@@ -62,10 +62,9 @@ func openLab(ctx context.Context, t *testing.T) *testbed.Testbed {
 // startServer starts the Temporal server that `make server` has built.
 func startServer(t *testing.T, namespace string) (address string) {
 	t.Helper()
-	address = freeAddress(t)
 	binary, err := filepath.Abs("../../bin/heliotrope-server")
 	must(t, err)
-	server := exec.Command(binary, "--address", address, "--ui-address", freeAddress(t), "--namespace", namespace,
+	server := exec.Command(binary, "--address", "127.0.0.1:0", "--ui-address", "127.0.0.1:0", "--namespace", namespace,
 		"--database", filepath.Join(t.TempDir(), "temporal.db"), "--synchronous", "NORMAL", "--log-level", "error")
 	out, err := server.StdoutPipe()
 	must(t, err)
@@ -77,12 +76,13 @@ func startServer(t *testing.T, namespace string) (address string) {
 		_ = server.Wait()
 	})
 	var ready struct {
-		Ready bool `json:"ready"`
+		Ready   bool   `json:"ready"`
+		Address string `json:"address"`
 	}
 	if err := json.NewDecoder(out).Decode(&ready); err != nil || !ready.Ready {
 		t.Fatalf("the server does not get ready: %v", err)
 	}
-	return address
+	return ready.Address
 }
 
 // build builds a program as it is shipped: static, without symbols.
@@ -149,13 +149,13 @@ func TestSurvivesMigration(t *testing.T) {
 	defer cancel()
 	binary, address := build(t, "./testdata/pulse"), startServer(t, "lab")
 	tb := openLab(ctx, t)
-	system, err := tb.Storage("iscsi", drbd.Options{})
+	system, err := tb.Storage("iscsi", nil)
 	must(t, err)
 	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: 64 << 20}, storage.SiteA)
 	must(t, err)
-	domain := guest.Domain(tb.Inventory, tb.DomainName("guest"), tb.Site(storage.SiteA), disk.Device[storage.SiteA])
-	must(t, tb.Hypervisor(storage.SiteA).Create(ctx, domain))
-	must(t, remote.WaitReady(ctx, tb.Guest(), "test", "-b", guest.Device))
+	measured := testbed.Guest{Disk: disk}
+	_, err = tb.StartGuest(ctx, storage.SiteA, measured)
+	must(t, err)
 	started := time.Now()
 	must(t, link.Install(ctx, tb.Guest(), binary, guest.WorkerDir, nil))
 	t.Logf("installed after %s", time.Since(started).Round(100*time.Millisecond))
@@ -167,7 +167,7 @@ func TestSurvivesMigration(t *testing.T) {
 	workflows.RegisterWorkflow(pulse)
 	must(t, workflows.Start())
 	defer workflows.Stop()
-	through := &cutter{Dialer: tb.Host(tb.Inventory.Store.Name)}
+	through := &cutter{Dialer: tb.Host(tb.Inventory.StoreName)}
 	stopLink := holdLink(t, guestThrough(t, tb.Inventory, through), address)
 	started = time.Now()
 	run, err := temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: "workflows"}, pulse, "guest")
@@ -177,10 +177,12 @@ func TestSurvivesMigration(t *testing.T) {
 	t.Logf("first heartbeat after %s", time.Since(started).Round(100*time.Millisecond))
 
 	for _, from := range []storage.Site{storage.SiteA, storage.SiteB} {
-		must(t, system.PrepareMigration(ctx, disk, from, from.Other()))
-		migration, err := tb.Hypervisor(from).Migrate(ctx, domain.Name, tb.Hypervisor(from.Other()), nil)
+		to := from.Other()
+		must(t, system.PrepareMigration(ctx, disk, from, to))
+		migration, err := tb.Hypervisor(from).Migrate(ctx, hypervisor.Order{
+			Domain: tb.GuestAt(from, measured), AtTarget: tb.GuestAt(to, measured), Target: tb.Hypervisor(to)})
 		must(t, err)
-		must(t, system.FinishMigration(ctx, disk, from.Other()))
+		must(t, system.FinishMigration(ctx, disk, to))
 		heard.mustAdvance(ctx, t, 3)
 		t.Logf("migrated from %s in %s, %d MiB; %d beats", from, migration.Duration().Round(100*time.Millisecond), migration.StreamBytes>>20, heard.last)
 	}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	sdklog "go.temporal.io/sdk/log"
 )
 
 // logBurst is how many lines are logged in a minute at most. The log of the
@@ -18,13 +17,3 @@ func NewLog(out io.Writer, level zerolog.Level) zerolog.Logger {
 	return zerolog.New(out).Level(level).With().Timestamp().Logger().
 		Sample(&zerolog.BurstSampler{Burst: logBurst, Period: time.Minute})
 }
-
-// sdkLog passes on what the SDK logs.
-type sdkLog struct{ log zerolog.Logger }
-
-var _ sdklog.Logger = sdkLog{}
-
-func (l sdkLog) Debug(text string, pairs ...any) { l.log.Debug().Fields(pairs).Msg(text) }
-func (l sdkLog) Info(text string, pairs ...any)  { l.log.Info().Fields(pairs).Msg(text) }
-func (l sdkLog) Warn(text string, pairs ...any)  { l.log.Warn().Fields(pairs).Msg(text) }
-func (l sdkLog) Error(text string, pairs ...any) { l.log.Error().Fields(pairs).Msg(text) }

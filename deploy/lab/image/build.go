@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -18,9 +19,6 @@ import (
 // buildSpaceBytes is what a build needs free beneath the cache: the package
 // tree, the packages themselves and the file system made of them.
 const buildSpaceBytes = 3 << 30
-
-// rootSizeBytes is the size of the nodes' root file system (sparse).
-const rootSizeBytes = 1 << 30
 
 type builder struct {
 	recipe   Recipe
@@ -73,7 +71,7 @@ func (b *builder) extract(ctx context.Context) error {
 	return err
 }
 
-// kernels finds the two kernels, and writes them and Xen uncompressed: under
+// kernels finds the two kernels, and writes them and, in an image of Xen, Xen uncompressed: under
 // emulation their own decompressors would take many seconds of every boot.
 func (b *builder) kernels(ctx context.Context) error {
 	boot := filepath.Join(b.tree, "boot")
@@ -96,6 +94,9 @@ func (b *builder) kernels(ctx context.Context) error {
 	if b.nodeRelease == "" || b.guestRelease == "" {
 		return fmt.Errorf("expected one ordinary and one cloud kernel in %s, found %v", boot, images)
 	}
+	if b.recipe.Hypervisor != Xen {
+		return nil
+	}
 	hypervisors, err := filepath.Glob(filepath.Join(boot, "xen-*.gz"))
 	if err != nil {
 		return err
@@ -115,7 +116,7 @@ var unwanted = []string{"usr/share/doc", "usr/share/locale", "usr/share/man", "u
 // layout removes what no node needs and adds what Debian's maintainer scripts
 // or our own boot would.
 func (b *builder) layout(context.Context) error {
-	for _, pattern := range unwanted {
+	for _, pattern := range slices.Concat(unwanted, b.recipe.Unwanted) {
 		paths, err := filepath.Glob(filepath.Join(b.tree, pattern))
 		if err != nil {
 			return err
@@ -144,8 +145,10 @@ func (b *builder) layout(context.Context) error {
 	if err := b.linkApplets(); err != nil {
 		return err
 	}
-	if err := copyOverlay("node", b.tree); err != nil {
-		return err
+	for _, overlay := range []string{"node", b.recipe.Hypervisor} {
+		if err := copyOverlay(overlay, b.tree); err != nil {
+			return err
+		}
 	}
 	guestDir := filepath.Join(b.tree, NodeGuestDir)
 	if err := os.MkdirAll(guestDir, 0o755); err != nil {
@@ -186,7 +189,7 @@ func (b *builder) rootFileSystem(ctx context.Context) error {
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		return err
 	}
-	if err := os.Truncate(path, rootSizeBytes); err != nil {
+	if err := os.Truncate(path, b.recipe.RootBytes); err != nil {
 		return err
 	}
 	// fakeroot shows the tree's files as root's, and so mke2fs stores them.

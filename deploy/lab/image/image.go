@@ -1,6 +1,6 @@
 // Package image builds what the emulated testbed boots: one Debian root file
-// system for all nodes, their kernel and initrd, the Xen hypervisor, and the
-// kernel and initramfs of the measured guest.
+// system for all nodes, their kernel and initrd, the Xen hypervisor where the
+// hosts are to run it, and the kernel and initramfs of the measured guest.
 //
 // It promises that an image is either whole or not there: a build works in a
 // folder of its own and renames it at the end, and Open verifies every file
@@ -32,7 +32,7 @@ import (
 // Files of an image, relative to its folder.
 const (
 	RootFile        = "root.ext4"     // the nodes' root file system, raw
-	XenFile         = "xen"           // the hypervisor, a multiboot ELF
+	XenFile         = "xen"           // the hypervisor, a multiboot ELF; only in images of Xen
 	NodeKernelFile  = "node-vmlinux"  // the nodes' kernel, an uncompressed ELF
 	NodeInitrdFile  = "node-initrd"   // mounts the root file system
 	GuestKernelFile = "guest-vmlinux" // the measured guest's kernel, with a PVH entry
@@ -40,7 +40,14 @@ const (
 	manifestFile    = "manifest.json"
 )
 
-var files = []string{RootFile, XenFile, NodeKernelFile, NodeInitrdFile, GuestKernelFile, GuestInitrdFile}
+// files lists what the recipe's image consists of.
+func (r Recipe) files() []string {
+	files := []string{RootFile, NodeKernelFile, NodeInitrdFile, GuestKernelFile, GuestInitrdFile}
+	if r.Hypervisor == Xen {
+		files = append(files, XenFile)
+	}
+	return files
+}
 
 // NodeGuestDir is where a node's root file system holds the guest's kernel
 // and initramfs, under the same names.
@@ -96,7 +103,7 @@ func (c Cache) Open(recipe Recipe) (Image, error) {
 	if err := json.Unmarshal(text, &m); err != nil {
 		return Image{}, fmt.Errorf("%w: %s: %w", ErrCorrupt, filepath.Join(dir, manifestFile), err)
 	}
-	for _, name := range files {
+	for _, name := range recipe.files() {
 		sum, err := hashFile(filepath.Join(dir, name))
 		if err != nil {
 			return Image{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -175,7 +182,7 @@ func (c Cache) build(ctx context.Context, recipe Recipe, progress func(string)) 
 		return Image{}, fmt.Errorf("build the testbed image: %w", err)
 	}
 	m := manifest{RecipeHash: recipe.Hash(), Built: time.Now().UTC(), SHA256: map[string]string{}}
-	for _, name := range files {
+	for _, name := range recipe.files() {
 		sum, err := hashFile(filepath.Join(partial, name))
 		if err != nil {
 			return Image{}, err
@@ -211,27 +218,32 @@ func hashFile(path string) (string, error) {
 // Recipe decides an image's content, but for the versions that Debian's
 // archive has at the time.
 type Recipe struct {
-	Suite    string   // Debian release, "bookworm"
-	Mirror   string   // package archive; empty means mmdebstrap's default for the suite
-	Packages []string // Debian packages of the nodes, dependencies are added
-	Modules  []string // kernel modules of the nodes, dependencies are added
+	Hypervisor string   // of the sites' hosts, Xen or KVM
+	Suite      string   // Debian release, "bookworm"
+	Mirror     string   // package archive; empty means mmdebstrap's default for the suite
+	Packages   []string // Debian packages of the nodes, dependencies are added
+	Modules    []string // kernel modules of the nodes, dependencies are added
+	Unwanted   []string // patterns of files of the packages that the nodes do without
+	RootBytes  int64    // size of the nodes' root file system (sparse)
 }
 
 // Hash identifies the image that this recipe makes: it covers the recipe, the
-// files that are laid over the packages, and the builder's own source.
+// files that are laid over its packages, and the builder's own source.
 func (r Recipe) Hash() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n", r.Suite, r.Mirror, strings.Join(r.Packages, ","), strings.Join(r.Modules, ","))
-	for _, tree := range []embed.FS{overlays, sources} {
-		hashTree(h, tree)
+	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n%s\n%s\n%d\n", r.Hypervisor, r.Suite, r.Mirror,
+		strings.Join(r.Packages, ","), strings.Join(r.Modules, ","), strings.Join(r.Unwanted, ","), r.RootBytes)
+	for _, overlay := range []string{"node", "initrd", "guest", r.Hypervisor} {
+		hashTree(h, overlays, overlay)
 	}
+	hashTree(h, sources, ".")
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }
 
 // hashTree covers every file's path and content. An embedded file system lists
 // its files in a fixed order.
-func hashTree(h io.Writer, tree embed.FS) {
-	err := fs.WalkDir(tree, ".", func(path string, entry fs.DirEntry, err error) error {
+func hashTree(h io.Writer, tree embed.FS, root string) {
+	err := fs.WalkDir(tree, root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}

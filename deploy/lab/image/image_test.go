@@ -26,7 +26,7 @@ func cached(t *testing.T, c Cache, recipe Recipe) {
 		t.Fatal(err)
 	}
 	m := manifest{SHA256: map[string]string{}}
-	for _, name := range files {
+	for _, name := range recipe.files() {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(name), 0o644); err != nil {
 			t.Fatal(err)
@@ -47,8 +47,8 @@ func cached(t *testing.T, c Cache, recipe Recipe) {
 }
 
 func TestOpenVerifiesEveryFile(t *testing.T) {
-	recipe := DefaultRecipe()
-	for _, damaged := range append([]string{manifestFile}, files...) {
+	recipe := xenRecipe()
+	for _, damaged := range append([]string{manifestFile}, recipe.files()...) {
 		t.Run(damaged, func(t *testing.T) {
 			c := Cache{Dir: t.TempDir()}
 			if _, err := c.Open(recipe); !errors.Is(err, fs.ErrNotExist) {
@@ -75,10 +75,10 @@ func TestOpenVerifiesEveryFile(t *testing.T) {
 }
 
 func TestHashFollowsTheRecipe(t *testing.T) {
-	recipe := DefaultRecipe()
-	other := DefaultRecipe()
+	recipe := xenRecipe()
+	other := xenRecipe()
 	other.Packages = append(other.Packages, "one-more")
-	if recipe.Hash() != DefaultRecipe().Hash() {
+	if recipe.Hash() != xenRecipe().Hash() {
 		t.Error("the same recipe has two hashes")
 	}
 	if recipe.Hash() == other.Hash() {
@@ -99,7 +99,7 @@ func fakeTool(t *testing.T, name, script string) {
 func TestFailedBuildLeavesNothing(t *testing.T) {
 	fakeTool(t, "fakeroot", "echo 'E: the archive does not answer' >&2; exit 100")
 	c := Cache{Dir: t.TempDir()}
-	recipe := DefaultRecipe()
+	recipe := xenRecipe()
 	// What a build that was killed left, too.
 	if err := os.MkdirAll(c.imageDir(recipe)+partialSuffix+"/tree", 0o755); err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestFailedBuildLeavesNothing(t *testing.T) {
 func TestDamagedImageIsBuiltAgain(t *testing.T) {
 	fakeTool(t, "fakeroot", "exit 1")
 	c := Cache{Dir: t.TempDir()}
-	recipe := DefaultRecipe()
+	recipe := xenRecipe()
 	cached(t, c, recipe)
 	if err := os.WriteFile(filepath.Join(c.imageDir(recipe), RootFile), nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -242,4 +242,9 @@ func TestArchiveIsReadBack(t *testing.T) {
 	if want := []string{"etc", "etc/deep", "etc/deep/file", "bin", "bin/sh"}; !slices.Equal(names, want) {
 		t.Errorf("names %v, want %v", names, want)
 	}
+}
+
+func xenRecipe() Recipe {
+	recipe, _ := RecipeOf(Xen)
+	return recipe
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -134,14 +135,11 @@ func (b *builder) nodeInitrd(ctx context.Context) error {
 // GuestWorkerDir is where the measured guest keeps a worker of ours.
 const GuestWorkerDir = "/opt/heliotrope"
 
-// guestInitrd holds busybox, dropbear, fio and the two Xen front ends. It is
-// the guest's whole user space: the guest's data disk is only measured.
+// guestInitrd holds busybox, dropbear, fio and the drivers of each hypervisor's
+// disk and network. It is the guest's whole user space: its data disk is only
+// measured.
 func (b *builder) guestInitrd(ctx context.Context) error {
 	index, err := indexModules(ctx, b.tree, b.guestRelease)
-	if err != nil {
-		return err
-	}
-	order, err := index.closure(guestModules)
 	if err != nil {
 		return err
 	}
@@ -153,14 +151,7 @@ func (b *builder) guestInitrd(ctx context.Context) error {
 		if err := a.dir(GuestWorkerDir); err != nil {
 			return err
 		}
-		var names strings.Builder
-		for _, path := range order {
-			fmt.Fprintln(&names, filepath.Base(path))
-			if err := a.copy("lib/modules/"+filepath.Base(path), filepath.Join(index.dir, path), 0o644); err != nil {
-				return err
-			}
-		}
-		if err := a.bytes("lib/modules/order", []byte(names.String()), 0o644); err != nil {
+		if err := addGuestModules(a, index); err != nil {
 			return err
 		}
 		if err := b.guestPrograms(a, stubs); err != nil {
@@ -168,6 +159,34 @@ func (b *builder) guestInitrd(ctx context.Context) error {
 		}
 		return b.guestFiles(a)
 	})
+}
+
+// addGuestModules adds the guest's modules, and for each hypervisor a list of
+// its own in the order of loading.
+func addGuestModules(a *archive, index *moduleIndex) error {
+	added := map[string]bool{}
+	for _, drivers := range slices.Sorted(maps.Keys(guestModules)) {
+		order, err := index.closure(guestModules[drivers])
+		if err != nil {
+			return err
+		}
+		var names strings.Builder
+		for _, path := range order {
+			name := filepath.Base(path)
+			fmt.Fprintln(&names, name)
+			if added[name] {
+				continue
+			}
+			added[name] = true
+			if err := a.copy("lib/modules/"+name, filepath.Join(index.dir, path), 0o644); err != nil {
+				return err
+			}
+		}
+		if err := a.bytes("lib/modules/"+drivers, []byte(names.String()), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *builder) guestFiles(a *archive) error {
@@ -209,7 +228,7 @@ func (b *builder) guestPrograms(a *archive, stubs map[string]string) error {
 			return err
 		}
 	}
-	for _, name := range slices.Sorted(mapKeys(needed)) {
+	for _, name := range slices.Sorted(maps.Keys(needed)) {
 		source, err := b.findLibrary(name, stubs)
 		if err != nil {
 			return err
@@ -223,16 +242,6 @@ func (b *builder) guestPrograms(a *archive, stubs map[string]string) error {
 		return err
 	}
 	return a.copy("lib64/ld-linux-x86-64.so.2", loader, 0o755)
-}
-
-func mapKeys(m map[string]bool) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for key := range m {
-			if !yield(key) {
-				return
-			}
-		}
-	}
 }
 
 // libraries collects the shared libraries an ELF file loads, recursively.

@@ -39,6 +39,7 @@ var Kind = hypervisor.Kind{
 	Name:       Name,
 	New:        func(setup hypervisor.Setup) (hypervisor.Driver, error) { return New(setup), nil },
 	OpensFiles: true, CopiesDisks: true,
+	Guest: hypervisor.Devices{Disk: "/dev/vda", NIC: "eth0", Console: "ttyS0"},
 }
 
 var _ hypervisor.Driver = (*Host)(nil)

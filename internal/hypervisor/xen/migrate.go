@@ -1,81 +1,119 @@
 package xen
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/remote"
 )
-
-// migrationPort is where a target listens for an unencrypted migration (the
-// port that Xen's older toolstack used).
-const migrationPort = 8002
 
 // settleLimit is how long both ends of a migration that was cut off may take
 // to come to rest.
 const settleLimit = time.Minute
 
-// progressEvery is how often the source's transport counts its bytes, seconds.
-const progressEvery = "0.5"
+// targetEnd marks the configuration of a domain as the target has it, which lies
+// at the source: name.target.cfg.
+const targetEnd = ".target"
 
-// Migrate moves the domain to the target with `xl migrate`.
-func (h *Host) Migrate(ctx context.Context, name string, target hypervisor.Hypervisor, progress func(hypervisor.Progress)) (hypervisor.Migration, error) {
-	to, ok := target.(*Host)
-	if !ok {
-		return hypervisor.Migration{}, fmt.Errorf("migrate %s from %s to %s: the target is no Xen host", name, h.Host(), target.Host())
-	}
-	if err := h.checkName(name); err != nil {
-		return hypervisor.Migration{}, err
-	}
-	source, err := h.find(ctx, name)
-	if errors.Is(err, hypervisor.ErrNotFound) {
-		if _, atTarget := to.find(ctx, name); atTarget == nil {
-			return hypervisor.Migration{}, nil
-		}
-	}
+// Migrate moves the domain to the target with `xl migrate`. Xen's toolstack has
+// pre-copy only, plans no downtime, and slows no processor down.
+func (h *Host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.Migration, error) {
+	name := order.Domain.Name
+	to, err := h.peer(order.Target)
 	if err != nil {
 		return hypervisor.Migration{}, err
 	}
-	if err := to.clearLeftover(ctx, name); err != nil {
+	if err := errors.Join(h.checkName(name), checkOrder(order)); err != nil {
 		return hypervisor.Migration{}, err
 	}
-	m := &migration{from: h, to: to, name: name, progress: progress, memoryBytes: int64(source.MemoryMiB) << 20}
+	here, there, err := whereabouts(ctx, h, to, name)
+	switch {
+	case err != nil:
+		return hypervisor.Migration{}, notBegun(order, err)
+	case here.is == absent && there.is == present:
+		return hypervisor.Migration{}, nil
+	case here.is == absent:
+		return hypervisor.Migration{}, notBegun(order, fmt.Errorf("%s on %s: %w", name, h.Host(), hypervisor.ErrNotFound))
+	case there.is == present:
+		return hypervisor.Migration{}, notBegun(order, onBoth(name))
+	}
+	m := &migration{from: h, to: to, order: order, memoryBytes: int64(here.state.MemoryMiB) << 20}
+	if err := m.prepare(ctx); err != nil {
+		return hypervisor.Migration{}, notBegun(order, err)
+	}
 	return m.run(ctx)
+}
+
+// checkOrder refuses what Xen cannot do.
+func checkOrder(order hypervisor.Order) error {
+	refuse := func(what string) error {
+		return fault.New(fault.BadInput, "migrate %s: Xen's toolstack has no %s", order.Domain.Name, what)
+	}
+	switch {
+	case order.Mode != "" && order.Mode != hypervisor.PreCopy:
+		return refuse("mode " + string(order.Mode))
+	case order.AutoConverge:
+		return refuse("auto-converge")
+	case order.MaxDowntime != 0:
+		return refuse("limit of the downtime")
+	case order.AtTarget.Name != order.Domain.Name:
+		return fault.New(fault.BadInput, "migrate %s: its name at the target, %q, is another one", order.Domain.Name, order.AtTarget.Name)
+	}
+	return nil
+}
+
+// notBegun is about a migration of which no byte has passed: nothing that counts
+// as failed.
+func notBegun(order hypervisor.Order, err error) error {
+	return fmt.Errorf("migrate %s to %s: not begun: %w", order.Domain.Name, order.Target.Host(), err)
 }
 
 // clearLeftover destroys what a migration to this host that was cut off left.
 // Only an end that never ran is removed.
 func (h *Host) clearLeftover(ctx context.Context, name string) error {
-	state, err := h.find(ctx, name+incomingSuffix)
-	if errors.Is(err, hypervisor.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	_, err = h.xl(ctx, "destroy", strconv.Itoa(state.ID))
-	return err
+	return h.destroy(ctx, func(found string) bool { return found == name+incomingSuffix })
 }
 
 // migration is one run of `xl migrate`.
 type migration struct {
 	from, to    *Host
-	name        string
+	order       hypervisor.Order
 	memoryBytes int64
-	progress    func(hypervisor.Progress)
 
 	mu          sync.Mutex
-	log         bytes.Buffer
+	log         []byte
 	streamBytes int64
 	committed   bool // the target has all of the domain and may start it
+	refused     bool // the target has opened another device than it should have
+}
+
+// prepare makes both ends ready: what was left at the target is gone, the target
+// knows which device it may open, and both have the target's configuration: xl
+// sends that of the source, and by its own the target knows the domain.
+func (m *migration) prepare(ctx context.Context) error {
+	domain := m.order.AtTarget
+	if err := m.to.clearLeftover(ctx, domain.Name); err != nil {
+		return err
+	}
+	text, err := m.to.domainConfig(domain)
+	if err != nil {
+		return err
+	}
+	if err := m.to.prepareDisk(ctx, domain); err != nil {
+		return err
+	}
+	if err := m.to.write(ctx, m.to.file(domain.Name, configEnd), text, 0o644); err != nil {
+		return err
+	}
+	return m.from.write(ctx, m.from.file(domain.Name, targetEnd+configEnd), text, 0o644)
 }
 
 // run starts the receiver (for an unencrypted migration) and the sender.
@@ -89,7 +127,7 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	defer stopReceiver()
 	received, err := m.receive(ctx, receiving)
 	if err != nil {
-		return hypervisor.Migration{}, m.failed(err)
+		return hypervisor.Migration{Log: m.text()}, notBegun(m.order, err)
 	}
 	sending, stopSender := context.WithCancel(detached)
 	defer stopSender()
@@ -119,102 +157,67 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	if err == nil {
 		return account, nil
 	}
-	err = errors.Join(err, m.settle(detached))
-	if ctx.Err() != nil {
-		return account, fmt.Errorf("migrate %s from %s to %s: cancelled: %w", m.name, m.from.Host(), m.to.Host(), context.Cause(ctx))
-	}
-	return account, m.failed(err)
+	return account, m.failed(ctx, err)
 }
 
-func (m *migration) failed(err error) error {
-	return &hypervisor.MigrationError{Name: m.name, From: m.from.Host(), To: m.to.Host(), Log: m.text(), Err: err}
-}
-
-// receive starts the target's listener and waits until it listens. The
-// returned channel tells how it ended. Over ssh the sender starts it itself.
-func (m *migration) receive(ctx, receiving context.Context) (<-chan error, error) {
-	ended := make(chan error, 1)
-	if m.from.config.Transport != "tcp" {
-		ended <- nil
-		return ended, nil
+// failed sorts the error of a migration that has come to rest. It is a result
+// only when its stream had begun, nobody cancelled it, the connections held, and
+// it is known where the domain is.
+func (m *migration) failed(ctx context.Context, err error) error {
+	settled := m.settle(context.WithoutCancel(ctx))
+	name, lost := m.order.Domain.Name, errors.Is(settled, hypervisor.ErrUnknown)
+	switch {
+	case ctx.Err() != nil && !lost:
+		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w", name, m.from.Host(), m.to.Host(), context.Cause(ctx))
+	case ctx.Err() != nil:
+		err = errors.Join(context.Cause(ctx), settled)
+	case lost:
+		err = errors.Join(settled, err)
+	case m.refused, m.streamBytes == 0, errors.Is(err, remote.ErrConnectionLost), errors.Is(err, remote.ErrUnreachable):
+		err = errors.Join(err, settled)
+	default:
+		return &hypervisor.MigrationError{Name: name, From: m.from.Host(), To: m.to.Host(), Log: m.text(), Err: errors.Join(err, settled)}
 	}
-	listen := fmt.Sprintf("TCP-LISTEN:%d,bind=%s,range=%s/32,reuseaddr,accept-timeout=60",
-		migrationPort, m.to.config.Address, m.from.config.Address)
-	listening := &lineWatcher{want: "listening on", seen: make(chan struct{}), also: m.line("target: ")}
-	go func() {
-		// nofork: xl gets the connection itself, nothing copies in between.
-		_, err := m.to.remote.Run(receiving, remote.Command{
-			Args: []string{"socat", "-d", "-d", listen, "EXEC:xl migrate-receive,nofork"}, Stderr: listening})
-		if receiving.Err() != nil {
-			err = nil // we ended it; the sender's error is what counts
-		}
-		ended <- err
-	}()
-	select {
-	case <-listening.seen:
-		return ended, nil
-	case err := <-ended:
-		return nil, errors.Join(errors.New("the target's listener ended before it listened"), err)
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	if m.refused {
+		err = fmt.Errorf("the disk at %s is %s; look which storage has %s there: %w", m.to.Host(), refusal, m.order.AtTarget.Disk.Path, err)
 	}
-}
-
-// transport is the command that xl runs to reach the target. It is made of
-// constants and the inventory's addresses only. pv counts the stream's bytes.
-func (m *migration) transport() []string {
-	if m.from.config.Transport == "tcp" {
-		command := fmt.Sprintf("pv -n -b -i %s | socat -b 262144 -t 120 STDIO TCP:%s:%d",
-			progressEvery, m.to.config.Address, migrationPort)
-		return []string{"-s", "", m.name, command}
-	}
-	// -s: xl appends the host and the receiver's command to it.
-	command := fmt.Sprintf("pv -n -b -i %s | ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -c aes128-gcm@openssh.com", progressEvery)
-	return []string{"-s", command, m.name, m.to.config.Address.String()}
-}
-
-func (m *migration) send(ctx context.Context) error {
-	// -T: xl's own lines carry the host's time.
-	args := append([]string{"xl", "-T", "migrate"}, m.transport()...)
-	_, err := m.from.remote.Run(ctx, remote.Command{Args: args, Stderr: m.line("source: ")})
-	return err
+	return fault.As(fault.Infrastructure, fmt.Errorf("migrate %s from %s to %s: %w", name, m.from.Host(), m.to.Host(), err))
 }
 
 // breakTransport ends the receiver; over ssh, where the sender runs it, the
 // half-made domain at the target is destroyed, which breaks the stream as well.
 func (m *migration) breakTransport(ctx context.Context, stopReceiver func()) {
 	stopReceiver()
-	if m.from.config.Transport != "tcp" {
+	if !m.from.overTCP() {
 		limited, cancel := context.WithTimeout(ctx, settleLimit)
 		defer cancel()
-		_ = m.to.clearLeftover(limited, m.name) // the sender's own end is what counts
+		_ = m.to.clearLeftover(limited, m.order.Domain.Name) // the sender's own end is what counts
 	}
 }
 
-// settle cleans up after a migration that failed, and says where the domain is.
-func (m *migration) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, settleLimit)
-	defer cancel()
-	if err := m.to.clearLeftover(ctx, m.name); err != nil {
+func (m *migration) send(ctx context.Context) error {
+	// -T: xl's own lines carry the host's time.
+	args := []string{"xl", "-T", "migrate", "-C", m.from.file(m.order.Domain.Name, targetEnd+configEnd)}
+	_, err := m.from.remote.Run(ctx, remote.Command{Args: append(args, m.transport()...), Stderr: m.line("source: ")})
+	return withoutCounts(err)
+}
+
+// withoutCounts is a command's error without pv's lines, of which there are
+// hundreds.
+func withoutCounts(err error) error {
+	var failed *remote.Error
+	if !errors.As(err, &failed) {
 		return err
 	}
-	source, sourceErr := m.from.find(ctx, m.name)
-	_, targetErr := m.to.find(ctx, m.name)
-	switch {
-	case sourceErr == nil && targetErr == nil:
-		return fmt.Errorf("domain %s exists on both hosts: destroy the copy that was never meant to run", m.name)
-	case sourceErr == nil && source.Status == hypervisor.Running, targetErr == nil:
-		return nil
-	case sourceErr == nil:
-		return fmt.Errorf("domain %s is %s on %s", m.name, source.Status, m.from.Host())
-	}
-	return fmt.Errorf("domain %s is on neither host: %w", m.name, errors.Join(sourceErr, targetErr))
+	told := *failed
+	told.Stderr = strings.Join(slices.DeleteFunc(strings.Split(failed.Stderr, "\n"), byteCount.MatchString), "\n")
+	return &told
 }
 
 func (m *migration) text() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.log.String()
+	return string(m.log)
 }
 
 func (m *migration) isCommitted() bool {
@@ -223,70 +226,10 @@ func (m *migration) isCommitted() bool {
 	return m.committed
 }
 
-// byteCount is a line of `pv -n -b`: the bytes so far.
-var byteCount = regexp.MustCompile(`^\d+$`)
-
-// take handles one line of either end.
-func (m *migration) take(prefix, line string) {
-	if byteCount.MatchString(line) {
-		bytes, err := strconv.ParseInt(line, 10, 64)
-		if err != nil {
-			return
-		}
-		m.mu.Lock()
-		m.streamBytes = bytes
-		m.mu.Unlock()
-		if m.progress != nil {
-			m.progress(hypervisor.Progress{At: time.Now(), SentBytes: bytes, MemoryBytes: m.memoryBytes})
-		}
-		return
+// limit is pv's option for the stream's rate.
+func (m *migration) limit() string {
+	if m.order.BandwidthMiBPerSecond == 0 {
+		return ""
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.log.WriteString(prefix + line + "\n")
-	if strings.Contains(line, "Giving target permission to start") || strings.Contains(line, "requesting permission to start domain") {
-		m.committed = true
-	}
-}
-
-// line makes a writer that hands over whole lines.
-func (m *migration) line(prefix string) *lineWriter {
-	return &lineWriter{take: func(line string) { m.take(prefix, line) }}
-}
-
-// lineWriter cuts a stream into lines, at line feeds and carriage returns.
-type lineWriter struct {
-	take    func(string)
-	partial []byte
-}
-
-func (w *lineWriter) Write(data []byte) (int, error) {
-	w.partial = append(w.partial, data...)
-	for {
-		end := bytes.IndexAny(w.partial, "\r\n")
-		if end < 0 {
-			return len(data), nil
-		}
-		if line := strings.TrimSpace(string(w.partial[:end])); line != "" {
-			w.take(line)
-		}
-		w.partial = w.partial[end+1:]
-	}
-}
-
-// lineWatcher closes seen when a text arrives, and passes everything on.
-type lineWatcher struct {
-	want string
-	seen chan struct{}
-	once sync.Once
-	text []byte
-	also *lineWriter
-}
-
-func (w *lineWatcher) Write(data []byte) (int, error) {
-	if w.text = append(w.text, data...); bytes.Contains(w.text, []byte(w.want)) {
-		w.once.Do(func() { close(w.seen) })
-		w.text = nil
-	}
-	return w.also.Write(data)
+	return " -L " + strconv.Itoa(m.order.BandwidthMiBPerSecond) + "m"
 }

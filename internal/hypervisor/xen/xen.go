@@ -1,5 +1,14 @@
 // Package xen drives Xen through its xl toolstack. Guests are PVH domains:
 // a Xen without shadow paging (Debian's) refuses to migrate PV ones.
+//
+// It promises that a domain's disk is opened only where it is the device that
+// the driver noted for it on that host, by name, number and the kernel's
+// sequence of disks: a migration to a host where that path is something else is
+// refused before the domain runs there, and the domain goes on at the source.
+//
+// Dangerous: the files in the host's own folder belong to the domain for as long
+// as it is there. The toolstack calls the script among them when the domain
+// ends, at the source of a migration as well.
 package xen
 
 import (
@@ -7,99 +16,76 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/hypervisor/xen/watch"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 )
 
-var (
-	_ hypervisor.Hypervisor = (*Host)(nil)
-	_ hypervisor.Migrator   = (*Host)(nil)
-)
+// Kind is Xen, for the registry of hypervisors.
+var Kind = hypervisor.Kind{
+	Name: "xen",
+	New:  func(setup hypervisor.Setup) (hypervisor.Driver, error) { return newHost(setup), nil },
+	// The front ends of Linux: xen-blkfront, xen-netfront and hvc_xen.
+	Guest: hypervisor.Devices{Disk: "/dev/" + guestDisk, NIC: "eth0", Console: "hvc0"},
+}
+
+var _ hypervisor.Driver = (*Host)(nil)
 
 // commandTimeout limits every xl call but a migration.
 const commandTimeout = 2 * time.Minute
 
 // Host is one Xen host of a testbed.
 type Host struct {
-	label  string // of the testbed: our domains' names start with it and a separator
-	config *inventory.Host
-	remote remote.Host
+	label   string // of the testbed: our domains' names start with it and a separator
+	machine inventory.Host
+	remote  remote.Host
+
+	// goneLimit is how long a destroyed domain may take to go, and goneEvery is
+	// between two looks whether it has.
+	goneLimit, goneEvery time.Duration
 }
 
-// New returns the driver of one host of the testbed.
-func New(label string, config *inventory.Host, host remote.Host) *Host {
-	return &Host{label: label, config: config, remote: host}
+func newHost(setup hypervisor.Setup) *Host {
+	return &Host{label: setup.Label, machine: setup.Machine, remote: setup.Remote, goneLimit: time.Minute, goneEvery: time.Second}
 }
 
 // Host is the name of the host.
-func (h *Host) Host() string { return h.config.Name }
+func (h *Host) Host() string { return h.machine.Name }
 
-// configPath is where a domain's configuration is kept. It is written before
-// the domain is made, so that what is made can always be found.
-func (h *Host) configPath(name string) string {
-	return path.Join(h.configDir(), name+".cfg")
-}
+// Watcher is who watches Xen's domains in the witness's program.
+func (h *Host) Watcher() string { return watch.Name }
 
-func (h *Host) configDir() string { return path.Join(h.config.DataDir, h.label, "xen") }
+// folder is where this host keeps what domains of ours are made from. It is
+// written before the domain is made, so that what is made can always be found.
+func (h *Host) folder() string { return path.Join(h.machine.DataDir, h.label, "xen") }
+
+// configEnd is how a domain's configuration is named, after the domain.
+const configEnd = ".cfg"
+
+func (h *Host) file(name, end string) string { return path.Join(h.folder(), name+end) }
 
 func (h *Host) xl(ctx context.Context, args ...string) (remote.Result, error) {
 	return h.remote.Run(ctx, remote.Command{Args: append([]string{"xl"}, args...), Timeout: commandTimeout})
 }
 
-// Info asks `xl info`.
-func (h *Host) Info(ctx context.Context) (hypervisor.HostInfo, error) {
-	result, err := h.xl(ctx, "info")
-	if err != nil {
-		return hypervisor.HostInfo{}, err
-	}
-	info, err := parseInfo(string(result.Stdout))
-	if err != nil {
-		return info, fmt.Errorf("%s: %w", h.Host(), err)
-	}
-	return info, nil
+// shell runs a constant script with arguments.
+func (h *Host) shell(ctx context.Context, script string, args ...string) (string, error) {
+	result, err := h.remote.Run(ctx, remote.Command{Args: append([]string{"sh", "-c", script, "sh"}, args...), Timeout: commandTimeout})
+	return strings.TrimSpace(string(result.Stdout)), err
 }
 
-// List lists the testbed's own domains.
-func (h *Host) List(ctx context.Context) ([]hypervisor.State, error) {
-	result, err := h.xl(ctx, "list")
-	if err != nil {
-		return nil, err
-	}
-	all, err := parseList(string(result.Stdout))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", h.Host(), err)
-	}
-	var ours []hypervisor.State
-	for _, state := range all {
-		if strings.HasPrefix(state.Name, h.label+hypervisor.LabelSeparator) {
-			ours = append(ours, state)
-		}
-	}
-	return ours, nil
-}
-
-// find returns the domain of exactly that name.
-func (h *Host) find(ctx context.Context, name string) (hypervisor.State, error) {
-	states, err := h.List(ctx)
-	if err != nil {
-		return hypervisor.State{}, err
-	}
-	for _, state := range states {
-		if state.Name == name {
-			return state, nil
-		}
-	}
-	return hypervisor.State{}, fmt.Errorf("%s on %s: %w", name, h.Host(), hypervisor.ErrNotFound)
+// isOurs says that a name carries the testbed's label.
+func (h *Host) isOurs(name string) bool {
+	return strings.HasPrefix(name, h.label+hypervisor.LabelSeparator)
 }
 
 // checkName refuses to touch what is not the testbed's own.
 func (h *Host) checkName(name string) error {
-	if !strings.HasPrefix(name, h.label+hypervisor.LabelSeparator) {
+	if !h.isOurs(name) {
 		return fmt.Errorf("domain %q on %s: its name does not start with the testbed's label %q", name, h.Host(), h.label+hypervisor.LabelSeparator)
 	}
 	return nil
@@ -110,13 +96,13 @@ func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
 	if err := h.checkName(domain.Name); err != nil {
 		return err
 	}
-	text, err := domainConfig(domain)
+	text, err := h.domainConfig(domain)
 	if err != nil {
 		return err
 	}
-	state, err := h.find(ctx, domain.Name)
+	found, err := h.find(ctx, domain.Name)
 	switch {
-	case err == nil && isWhole(state):
+	case err == nil && isWhole(found):
 		return nil
 	case err == nil:
 		if err := h.Destroy(ctx, domain.Name); err != nil {
@@ -125,17 +111,14 @@ func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
 	case !errors.Is(err, hypervisor.ErrNotFound):
 		return err
 	}
-	files, err := h.remote.Files()
-	if err != nil {
+	if err := h.prepareDisk(ctx, domain); err != nil {
+		return fmt.Errorf("start domain %s: %w", domain.Name, err)
+	}
+	config := h.file(domain.Name, configEnd)
+	if err := h.write(ctx, config, text, 0o644); err != nil {
 		return err
 	}
-	if err := files.MkdirAll(h.configDir()); err != nil {
-		return err
-	}
-	if err := files.ReplaceFile(h.configPath(domain.Name), []byte(text), 0o644); err != nil {
-		return err
-	}
-	if _, err := h.xl(ctx, "create", "-q", h.configPath(domain.Name)); err != nil {
+	if _, err := h.xl(ctx, "create", "-q", config); err != nil {
 		return fmt.Errorf("start domain %s: %w", domain.Name, err)
 	}
 	return nil
@@ -145,13 +128,7 @@ func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
 // making was cut off (xl unpauses a new domain last, so that one never ran)
 // and from one that has ended.
 func isWhole(state hypervisor.State) bool {
-	switch state.Status {
-	case hypervisor.Running, hypervisor.Suspended:
-		return true
-	case hypervisor.Paused:
-		return state.CPUTime > 0
-	}
-	return false
+	return state.Status == hypervisor.Running || state.Status == hypervisor.Paused && state.CPUTime > 0
 }
 
 // Pause pauses a running domain. Xen counts pauses, so one that is paused
@@ -166,6 +143,9 @@ func (h *Host) Unpause(ctx context.Context, name string) error {
 }
 
 func (h *Host) changePause(ctx context.Context, name, verb string, wanted hypervisor.Status) error {
+	if err := h.checkName(name); err != nil {
+		return err
+	}
 	state, err := h.find(ctx, name)
 	if err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
@@ -173,60 +153,6 @@ func (h *Host) changePause(ctx context.Context, name, verb string, wanted hyperv
 	if state.Status == wanted {
 		return nil
 	}
-	if _, err := h.xl(ctx, verb, name); err != nil {
-		return err
-	}
-	return nil
-}
-
-// Suffixes that xl gives to the two ends of a migration while it runs.
-const (
-	incomingSuffix = "--incoming"
-	awaySuffix     = "--migratedaway"
-)
-
-// Destroy ends the domain, and what a migration of it that was cut off left.
-func (h *Host) Destroy(ctx context.Context, name string) error {
-	if err := h.checkName(name); err != nil {
-		return err
-	}
-	states, err := h.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, state := range states {
-		if state.Name != name && state.Name != name+incomingSuffix && state.Name != name+awaySuffix {
-			continue
-		}
-		if _, err := h.xl(ctx, "destroy", strconv.Itoa(state.ID)); err != nil {
-			if _, findErr := h.find(ctx, state.Name); errors.Is(findErr, hypervisor.ErrNotFound) {
-				continue // it ended by itself meanwhile
-			}
-			return fmt.Errorf("destroy domain %s: %w", state.Name, err)
-		}
-	}
-	files, err := h.remote.Files()
-	if err != nil {
-		return err
-	}
-	return files.Remove(h.configPath(name))
-}
-
-// Teardown destroys every domain that carries the testbed's label.
-func (h *Host) Teardown(ctx context.Context) error {
-	states, err := h.List(ctx)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, state := range states {
-		if _, err := h.xl(ctx, "destroy", strconv.Itoa(state.ID)); err != nil {
-			errs = append(errs, fmt.Errorf("destroy domain %s: %w", state.Name, err))
-		}
-	}
-	files, err := h.remote.Files()
-	if err != nil {
-		return errors.Join(append(errs, err)...)
-	}
-	return errors.Join(append(errs, files.RemoveAll(h.configDir()))...)
+	_, err = h.xl(ctx, verb, name)
+	return err
 }

@@ -16,6 +16,9 @@ type Part struct {
 	// Readers of the driver's counters, and what the counters mean.
 	Readers  sampler.Readers
 	Counters []witness.Counter
+	// Classes are the names of the driver's classes of traffic on the WAN, which
+	// several drivers may share.
+	Classes []string
 	// Watchers of a hypervisor's domains, by the driver's name for them.
 	Watchers map[string]Watcher
 }

@@ -191,7 +191,7 @@ func (f *Fake) result(command remote.Command, reply Reply) (remote.Result, error
 }
 
 // Files reaches the host's files.
-func (f *Fake) Files() (remote.Files, error) { return f.memory, nil }
+func (f *Fake) Files(ctx context.Context) (remote.Files, error) { return f.memory, context.Cause(ctx) }
 
 // Upload copies a real file into the host's memory.
 func (f *Fake) Upload(ctx context.Context, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error {

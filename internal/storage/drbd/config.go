@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	configFolder = "/etc/drbd.d"
 	configSuffix = ".res"
+	// hostConfigs is where a host's own resources are configured.
+	hostConfigs = "/etc/drbd.d"
 )
 
 // Our minor numbers, and the TCP port of the first; the others follow.
@@ -43,7 +44,10 @@ type replica struct {
 	backing string // loop device
 }
 
-// config is the text of a resource file.
+// marker begins each of our configuration files; the disk's name follows.
+func (s *System) marker() string { return "# made by heliotrope for testbed " + s.label + ", disk " }
+
+// config is the text of a configuration file with one resource.
 //
 // Units are DRBD's own: timeout and ping-timeout tenths of a second, ping-int
 // and connect-int seconds, c-plan-ahead tenths of a second. The times fit a
@@ -51,13 +55,14 @@ type replica struct {
 // 0.5 s for a ping) take a queue of some seconds for a dead peer. timeout has
 // to stay below ping-int and connect-int. c-plan-ahead is about ten round
 // trips, and c-fill-target about what a 100 Mbit/s path of 80 ms holds.
-func (s *System) config(spec storage.Spec, minor int, pingTimeout int, version string, replicas [2]replica) string {
+func (s *System) config(spec storage.Spec, minor int, pingTimeout int, replicas [2]replica) string {
 	var text strings.Builder
 	line := func(format string, values ...any) { fmt.Fprintf(&text, format+"\n", values...) }
-	line("# made by heliotrope for testbed %s, disk %s", s.label, spec.Name)
+	line("%s%s", s.marker(), spec.Name)
+	line("global { usage-count no; }")
 	line("resource %s {", s.resource(spec.Name))
 	line("  net {")
-	line("    protocol %s;", s.options.Protocol)
+	line("    protocol %s;", s.protocol)
 	line("    allow-two-primaries no;")
 	line("    after-sb-0pri disconnect;")
 	line("    after-sb-1pri disconnect;")
@@ -80,28 +85,24 @@ func (s *System) config(spec storage.Spec, minor int, pingTimeout int, version s
 	line("    c-plan-ahead 20;")
 	line("    c-fill-target 1M;")
 	line("    c-min-rate 250k;")
-	line("    c-max-rate %dk;", s.options.ResyncKiBPerSecond)
+	line("    c-max-rate %dk;", s.resyncKiBPerSecond)
 	line("  }")
-	for i, replica := range replicas {
-		family, address := "ipv4", replica.address.String()
-		if replica.address.Is6() {
-			family, address = "ipv6", "["+address+"]"
-		}
+	for _, replica := range replicas {
 		line("  on %s {", replica.host)
-		if !strings.HasPrefix(version, "8.") {
-			line("    node-id %d;", i)
-		}
 		line("    device %s minor %d;", devicePath(minor), minor)
 		line("    disk %s;", replica.backing)
 		line("    meta-disk internal;")
-		line("    address %s %s:%d;", family, address, portOf(minor))
+		line("    address ipv4 %s:%d;", replica.address, portOf(minor))
 		line("  }")
 	}
 	line("}")
 	return text.String()
 }
 
-func portOf(minor int) int { return firstPort + minor - firstMinor }
+// portOf is the TCP port of one of our minor numbers.
+func portOf(minor int) uint16 {
+	return uint16(firstPort + minor - firstMinor) //nolint:gosec // at most firstPort+minors-1
+}
 
 // backingBytes is the size of a backing file: the disk, a bit for each 4 KiB of
 // it, and room for DRBD's activity log and superblock.
@@ -111,8 +112,21 @@ func backingBytes(sizeBytes int64) int64 {
 	return sizeBytes + bitmap + mebibyte
 }
 
-func (s *System) configFile(disk string) string {
-	return path.Join(configFolder, s.resource(disk)+configSuffix)
+// configFile is our configuration file of a disk, in our own folder.
+func configFile(ctx context.Context, n *node.Node, disk string) (string, error) {
+	dir, err := n.Dir(ctx, kind)
+	return path.Join(dir, disk+configSuffix), err
+}
+
+// adm runs drbdadm on a resource, or on a volume of it, with our configuration
+// alone.
+func (s *System) adm(ctx context.Context, n *node.Node, disk, volume string, command ...string) error {
+	file, err := configFile(ctx, n, disk)
+	if err != nil {
+		return err
+	}
+	_, err = n.Run(ctx, append(append([]string{"drbdadm", "-c", file}, command...), s.resource(disk)+volume)...)
+	return err
 }
 
 var minorInConfig = regexp.MustCompile(`(?m)\bminor\s+(\d+)\s*;|\bdevice\s+(?:minor\s+|/dev/drbd)(\d+)\s*;`)
@@ -148,7 +162,8 @@ func (s *System) pickMinor(ctx context.Context, disk string) (int, error) {
 	return 0, fmt.Errorf("no DRBD minor number from %d to %d is free at both sites", firstMinor, firstMinor+minors-1)
 }
 
-// takenMinors adds those in use, and those in other resource files.
+// takenMinors adds those in use, those in the host's own resource files, and
+// those on whose port somebody listens.
 func (s *System) takenMinors(ctx context.Context, n *node.Node, taken map[int]bool) error {
 	text, err := n.ReadIfThere(ctx, procFile)
 	if err != nil {
@@ -158,18 +173,22 @@ func (s *System) takenMinors(ctx context.Context, n *node.Node, taken map[int]bo
 	for minor := range devices {
 		taken[minor] = true
 	}
-	files, err := n.List(ctx, configFolder)
+	ports, err := n.ListeningPorts(ctx)
 	if err != nil {
 		return err
 	}
-	if files == nil {
-		return fmt.Errorf("%s: there is no %s: install drbd-utils", n.Name(), configFolder)
+	for port := range ports {
+		taken[int(port)-firstPort+firstMinor] = true
+	}
+	files, err := n.Names(ctx, hostConfigs, "")
+	if err != nil {
+		return err
 	}
 	for _, file := range files {
-		if !strings.HasSuffix(file.Name(), configSuffix) {
+		if !strings.HasSuffix(file, configSuffix) {
 			continue
 		}
-		text, err := n.ReadIfThere(ctx, path.Join(configFolder, file.Name()))
+		text, err := n.ReadIfThere(ctx, path.Join(hostConfigs, file))
 		if err != nil {
 			return err
 		}

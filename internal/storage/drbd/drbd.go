@@ -15,11 +15,15 @@
 // The initial synchronisation is skipped: both backing files are blank and of
 // our own making, and DRBD itself allows that on new metadata only.
 //
-// It is written for DRBD 8.4, which is in the Linux kernel, with drbd-utils 9.
-// The syntax is DRBD 9's too, and its status is read, but only 8.4 was tried.
+// It is for DRBD 8.4, which is in the Linux kernel, with drbd-utils 9. DRBD 9
+// is refused: its /proc/drbd has no counters, and its status has other words.
 //
-// Sources: drbd.conf-8.4(5), drbdadm-8.4(8), drbdsetup-8.4(8), drbd.conf-9.0(5)
-// and the kernel's drivers/block/drbd/drbd_proc.c for /proc/drbd.
+// DRBD's tools are given a configuration file of our own in the testbed's data
+// folder, with "usage-count no": the host's own in /etc is neither read nor
+// changed, and drbdadm asks no server on the Internet to count us.
+//
+// Sources: drbd.conf-8.4(5), drbdadm-8.4(8), drbdsetup-8.4(8), and the kernel's
+// drivers/block/drbd/drbd_proc.c for /proc/drbd.
 package drbd
 
 import (
@@ -28,8 +32,7 @@ import (
 	"fmt"
 	"sync"
 
-	"heliotrope/internal/inventory"
-	"heliotrope/internal/remote"
+	"heliotrope/internal/fault"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
@@ -41,10 +44,18 @@ var ErrSplitBrain = errors.New("DRBD has given the connection up: a split brain"
 // kind names the system, and its folder on the hosts.
 const kind = "drbd"
 
+// protocolOption is a cell's one setting for DRBD.
+const protocolOption = "protocol"
+
+// Kind is DRBD's line of registration. Its only option is "protocol": "A", "B"
+// or "C".
+var Kind = storage.Kind{Name: kind, New: New}
+
 var (
-	_ storage.System   = (*System)(nil)
-	_ storage.Verifier = (*System)(nil)
-	_ storage.Copier   = (*System)(nil)
+	_ storage.Driver    = (*System)(nil)
+	_ storage.Verifier  = (*System)(nil)
+	_ storage.Copier    = (*System)(nil)
+	_ storage.Diagnoser = (*System)(nil)
 )
 
 // Protocol is when DRBD calls a write done.
@@ -54,54 +65,38 @@ type Protocol string
 const (
 	ProtocolA Protocol = "A"
 	ProtocolB Protocol = "B"
-	ProtocolC Protocol = "C"
+	ProtocolC Protocol = "C" // the default
 )
 
-// Options of a DRBD system.
-type Options struct {
-	// Protocol outside migrations; empty means C.
-	Protocol Protocol
-	// ResyncKiBPerSecond is the most that a resynchronisation may send
-	// (c-max-rate), in KiB/s; zero means DRBD's own 100 MiB/s.
-	ResyncKiBPerSecond int64
-}
-
-func (o *Options) complete() error {
-	if o.Protocol == "" {
-		o.Protocol = ProtocolC
-	}
-	if o.ResyncKiBPerSecond == 0 {
-		o.ResyncKiBPerSecond = 100 << 10
-	}
-	// The limits are DRBD's (linux/drbd_limits.h).
-	switch {
-	case o.Protocol != ProtocolA && o.Protocol != ProtocolB && o.Protocol != ProtocolC:
-		return fmt.Errorf("DRBD protocol %q: want A, B or C", o.Protocol)
-	case o.ResyncKiBPerSecond < 250 || o.ResyncKiBPerSecond > 4<<20:
-		return fmt.Errorf("DRBD resync rate %d KiB/s: want 250 to %d", o.ResyncKiBPerSecond, 4<<20)
-	}
-	return nil
-}
+// defaultResyncKiBPerSecond is the most that a resynchronisation may send
+// (c-max-rate): DRBD's own 100 MiB/s.
+const defaultResyncKiBPerSecond = 100 << 10
 
 // System provides disks that are replicated with DRBD.
 type System struct {
-	// Observe, when set, is told of the steps.
-	Observe storage.Observer
-
-	label   string
-	options Options
-	invalid error // of the options
-	sites   map[storage.Site]*node.Node
-	mu      sync.Mutex // one change at a time
+	observe            storage.Observer
+	label              string
+	protocol           Protocol // outside migrations
+	resyncKiBPerSecond int64
+	sites              map[storage.Site]*node.Node
+	mu                 sync.Mutex // one change at a time
 }
 
-// New returns the DRBD system of a testbed. It needs no storage server. Wrong
-// options are reported by Provision.
-func New(inv *inventory.Inventory, hosts map[storage.Site]remote.Host, options Options) *System {
-	s := &System{label: inv.Name, sites: node.Sites(inv, hosts)}
-	s.invalid = options.complete()
-	s.options = options
-	return s
+// New makes the DRBD system of a testbed. It needs no storage server.
+func New(setup storage.Setup) (storage.Driver, error) {
+	if err := setup.Options.Only(kind, protocolOption); err != nil {
+		return nil, err
+	}
+	protocol := ProtocolC
+	switch value := setup.Options[protocolOption]; Protocol(value) {
+	case "":
+	case ProtocolA, ProtocolB, ProtocolC:
+		protocol = Protocol(value)
+	default:
+		return nil, fault.New(fault.BadInput, "storage option protocol %q: want A, B or C", value)
+	}
+	return &System{observe: setup.Observe, label: setup.Inventory.Name, protocol: protocol,
+		resyncKiBPerSecond: defaultResyncKiBPerSecond, sites: node.Sites(setup)}, nil
 }
 
 // Kind is "drbd".
@@ -118,11 +113,11 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, home storage.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	disk := storage.Disk{Spec: spec, Device: map[storage.Site]string{}}
-	if err := errors.Join(s.invalid, storage.CheckSpec(spec)); err != nil {
-		return disk, err
+	if err := storage.CheckSpec(spec); err != nil {
+		return disk, fault.As(fault.BadInput, err)
 	}
 	var minor int
-	err := s.Observe.Measure(kind, spec.Name, "provision", func() (err error) {
+	err := s.observe.Measure(kind, spec.Name, "provision", func() (err error) {
 		minor, err = s.provision(ctx, spec, home)
 		return err
 	})
@@ -152,7 +147,7 @@ func (s *System) Teardown(ctx context.Context) error {
 
 // step does something and reports it under a name.
 func (s *System) step(disk, name string, do func() error) error {
-	if err := s.Observe.Measure(kind, disk, name, do); err != nil {
+	if err := s.observe.Measure(kind, disk, name, do); err != nil {
 		return fmt.Errorf("disk %s: %s: %w", disk, name, err)
 	}
 	return nil

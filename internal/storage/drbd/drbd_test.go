@@ -3,10 +3,16 @@ package drbd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/internal/cause"
+	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
@@ -26,21 +32,41 @@ type bed struct {
 	steps []string
 }
 
-func newBed(t *testing.T, options Options) *bed {
+const (
+	ourConfig = data + "/lab/drbd/d0.res"
+	ourImage  = data + "/lab/drbd/d0.img"
+)
+
+func newBed(t *testing.T, protocol Protocol) *bed {
 	bed := &bed{a: remotetest.NewFake(t, "host-a"), b: remotetest.NewFake(t, "host-b")}
-	inv := &inventory.Inventory{Name: "lab",
-		SiteA: inventory.Host{DataDir: data, Address: netip.MustParseAddr("198.18.0.1")},
-		SiteB: inventory.Host{DataDir: data, Address: netip.MustParseAddr("198.18.0.2")},
-	}
+	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, Machines: []inventory.Host{
+		{Name: "host-a", DataDir: data, Address: netip.MustParseAddr("198.18.0.1")},
+		{Name: "host-b", DataDir: data, Address: netip.MustParseAddr("198.18.0.2")},
+	}}
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
 		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
 		bed.put(t, fake, procFile, header)
 		bed.put(t, fake, "/proc/sys/kernel/random/boot_id", "boot\n")
-		bed.put(t, fake, configFolder+"/global_common.conf", "")
+		bed.put(t, fake, hostConfigs+"/global_common.conf", "global { usage-count yes; }\n")
+		bed.put(t, fake, "/proc/sys/kernel/hostname", fake.Name()+"\n")
 	}
-	bed.System = New(inv, map[storage.Site]remote.Host{storage.SiteA: bed.a, storage.SiteB: bed.b}, options)
-	bed.Observe = func(step storage.Step) { bed.steps = append(bed.steps, step.Name) }
+	driver, err := Kind.New(storage.Setup{Inventory: inv, Machines: map[string]remote.Host{"host-a": bed.a, "host-b": bed.b},
+		Options: storage.Options{"protocol": string(protocol)},
+		Observe: func(step storage.Step) { bed.steps = append(bed.steps, step.Name) }})
+	require.NoError(t, err)
+	bed.System = driver.(*System)
 	return bed
+}
+
+// provided lets both sites have the disk, as its two resources of the minor
+// number 7 over /dev/loop0.
+func (b *bed) provided(t *testing.T) {
+	text := b.config(spec, 7, pingTimeout, [2]replica{{"host-a", b.sites[storage.SiteA].Address, "/dev/loop0"}, {"host-b", b.sites[storage.SiteB].Address, "/dev/loop0"}})
+	for _, fake := range []*remotetest.Fake{b.a, b.b} {
+		b.put(t, fake, ourConfig, text)
+		fake.On(remotetest.Prefix("/sbin/losetup", "--list"), remotetest.Reply{Stdout: `{"loopdevices": [{"name": "/dev/loop0", "dio": true, "back-file": "` + ourImage + `"}]}`})
+		fake.On(remotetest.Exactly("drbdsetup", "status", "lab.d0", "--verbose"), remotetest.Reply{Stdout: "lab.d0 role:Primary suspended:no\n    write-ordering:flush\n  volume:0 minor:7 disk:UpToDate\n\n"})
+	}
 }
 
 func (b *bed) put(t *testing.T, fake *remotetest.Fake, name, text string) {
@@ -51,24 +77,27 @@ func (b *bed) put(t *testing.T, fake *remotetest.Fake, name, text string) {
 }
 
 func TestOptions(t *testing.T) {
-	for _, options := range []Options{{Protocol: "D"}, {Protocol: "c"}, {ResyncKiBPerSecond: -1}, {ResyncKiBPerSecond: 1 << 40}} {
-		if _, err := newBed(t, options).Provision(t.Context(), spec, storage.SiteA); err == nil {
-			t.Errorf("%+v is accepted", options)
-		}
+	inv := &inventory.Inventory{Name: "lab"}
+	for _, options := range []storage.Options{{"protocol": "D"}, {"protocol": "c"}, {"protokoll": "A"}, {"protocol": "A", "rate": "1"}} {
+		_, err := Kind.New(storage.Setup{Inventory: inv, Options: options})
+		require.Error(t, err, options)
+		assert.Equal(t, fault.BadInput, fault.Of(err))
 	}
+	assert.Equal(t, ProtocolC, newBed(t, "").protocol)
 }
 
 func TestMigrationSwitchesProtocol(t *testing.T) {
 	for _, protocol := range []Protocol{ProtocolA, ProtocolB, ProtocolC} {
-		bed := newBed(t, Options{Protocol: protocol})
+		bed := newBed(t, protocol)
 		at := func(role, peer string) string {
-			return strings.Replace(strings.Replace(connected, "Primary/Secondary", role+"/"+peer, 1), " A ", " "+string(protocol)+" ", 1)
+			return strings.Replace(strings.Replace(healthy, "Primary/Secondary", role+"/"+peer, 1), " A ", " "+string(protocol)+" ", 1)
 		}
 		bed.put(t, bed.a, procFile, at("Primary", "Secondary"))
 		bed.put(t, bed.b, procFile, at("Secondary", "Primary"))
 		for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
-			fake.On(remotetest.Prefix("drbdadm"))
+			fake.On(remotetest.Prefix("drbdadm", "-c", ourConfig))
 		}
+		bed.provided(t)
 		if err := bed.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB); err != nil {
 			t.Fatal(err)
 		}
@@ -87,37 +116,40 @@ func TestMigrationSwitchesProtocol(t *testing.T) {
 			t.Errorf("protocol %s: steps %q, want %q", protocol, bed.steps, want)
 		}
 		last := bed.a.Commands()[len(bed.a.Commands())-1]
-		if protocol != ProtocolC && strings.Join(last, " ") != "drbdadm net-options --protocol="+string(protocol)+" lab.d0" {
+		if protocol != ProtocolC && strings.Join(last, " ") != "drbdadm -c "+ourConfig+" net-options --protocol="+string(protocol)+" lab.d0" {
 			t.Errorf("protocol %s: last command %q", protocol, last)
 		}
 	}
 }
 
 func TestSplitBrainIsReportedAtOnce(t *testing.T) {
-	bed := newBed(t, Options{})
+	bed := newBed(t, "")
 	bed.put(t, bed.a, procFile, alone)
 	bed.put(t, bed.b, procFile, alone)
+	bed.provided(t)
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
-		fake.On(remotetest.Prefix("drbdadm", "net-options"))
+		fake.On(remotetest.Prefix("drbdadm", "-c", ourConfig, "net-options"))
 	}
 	err := bed.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB)
-	if err == nil || !strings.Contains(err.Error(), "StandAlone") || !strings.Contains(err.Error(), "host-b") {
-		t.Errorf("got %v", err)
-	}
+	require.ErrorIs(t, err, ErrSplitBrain)
+	require.ErrorContains(t, err, "StandAlone")
+	require.ErrorContains(t, err, "host-b")
+	assert.Equal(t, fault.TargetFailed, fault.Of(err))
+	assert.Equal(t, cause.SplitBrain, fault.CauseOf(err))
 }
 
 func TestVerify(t *testing.T) {
-	bed := newBed(t, Options{})
-	bed.put(t, bed.a, procFile, connected)
+	bed := newBed(t, "")
+	bed.put(t, bed.a, procFile, healthy)
 	bed.a.OnFunc(remotetest.Exactly("drbdsetup", "verify", "7", "--start=0"), func(context.Context, remotetest.Call) remotetest.Reply {
-		bed.put(t, bed.a, procFile, strings.Replace(connected, "oos:0", "oos:12", 1))
+		bed.put(t, bed.a, procFile, strings.Replace(healthy, "oos:0", "oos:12", 1))
 		return remotetest.Reply{}
 	})
 	bytes, err := bed.Verify(t.Context(), disk)
 	if err != nil || bytes != 12<<10 {
 		t.Errorf("got %d, %v", bytes, err)
 	}
-	bed.put(t, bed.a, procFile, connected)
+	bed.put(t, bed.a, procFile, healthy)
 	bed.a.OnFunc(remotetest.Exactly("drbdsetup", "verify", "7", "--start=0"), func(context.Context, remotetest.Call) remotetest.Reply {
 		bed.put(t, bed.a, procFile, waiting)
 		return remotetest.Reply{}
@@ -128,7 +160,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestVerifyEndsWithItsContext(t *testing.T) {
-	bed := newBed(t, Options{})
+	bed := newBed(t, "")
 	bed.put(t, bed.a, procFile, verifying)
 	ctx, cancel := context.WithTimeout(t.Context(), 1)
 	defer cancel()
@@ -138,41 +170,51 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 }
 
 func TestTeardownLeavesOthers(t *testing.T) {
-	bed := newBed(t, Options{})
+	bed := newBed(t, "")
+	const others = "resource r { device minor 532; }\n"
+	foreign := map[string]string{
+		hostConfigs + "/lab.d0.res":           "device /dev/drbd530 minor 530;",
+		hostConfigs + "/lab.d1.res":           "resource lab.d1 { }", // without a minor number
+		data + "/lab-2/drbd/d0.res":           "# made by heliotrope for testbed lab-2, disk d0\ndevice /dev/drbd531 minor 531;",
+		"/var/lib/drbd/drbd-minor-531.lkbd":   "",
+		"/run/drbd/drbd-resource-lab.d9.conf": "",
+	}
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
-		bed.put(t, fake, configFolder+"/lab.d0.res", "device /dev/drbd530 minor 530;")
-		bed.put(t, fake, configFolder+"/lab-2.d0.res", "device /dev/drbd531 minor 531;")
+		for name, text := range foreign {
+			bed.put(t, fake, name, text)
+		}
+		bed.put(t, fake, ourConfig, "# made by heliotrope for testbed lab, disk d0\ndevice /dev/drbd530 minor 530;")
+		bed.put(t, fake, data+"/lab/drbd/d1.res", "# made by heliotrope for testbed lab, disk d1\n") // cut off
+		bed.put(t, fake, data+"/lab/drbd/d2.res", others)
 		bed.put(t, fake, "/var/lib/drbd/drbd-minor-530.lkbd", "")
-		bed.put(t, fake, "/var/lib/drbd/drbd-minor-531.lkbd", "")
-		bed.put(t, fake, data+"/lab/drbd/d0.img", "")
-		fake.On(remotetest.Exactly("drbdsetup", "status"), remotetest.Reply{Stdout: "lab-2.d0 role:Primary\n  disk:UpToDate\n\nlab.d1 role:Secondary\n  disk:UpToDate\n\n"})
-		fake.On(remotetest.Exactly("drbdsetup", "down", "lab.d0"))
-		fake.On(remotetest.Exactly("drbdsetup", "down", "lab.d1"), remotetest.Reply{ExitCode: 11, Stderr: "State change failed: (-12) Device is held open by someone\n"}, remotetest.Reply{})
+		bed.put(t, fake, ourImage, "")
+		for link, target := range map[string]string{"drbd-minor-530.conf": ourConfig, "drbd-resource-lab.d0.conf": ourConfig, "drbd-minor-531.conf": data + "/lab-2/drbd/d0.res"} {
+			require.NoError(t, fake.Memory().Symlink(target, "/run/drbd/"+link))
+		}
+		fake.On(remotetest.Exactly("drbdsetup", "down", "lab.d0"), remotetest.Reply{ExitCode: 11, Stderr: "State change failed: (-12) Device is held open by someone\n"}, remotetest.Reply{})
+		fake.On(remotetest.Exactly("drbdsetup", "down", "lab.d1"))
 		fake.On(remotetest.Prefix("/sbin/losetup", "--list"))
 	}
-	if err := bed.Teardown(t.Context()); err != nil {
-		t.Fatal(err)
+	require.NoError(t, bed.Teardown(t.Context()))
+	paths := bed.b.Memory().Paths()
+	for _, gone := range []string{ourConfig, ourImage, data + "/lab", "/var/lib/drbd/drbd-minor-530.lkbd", "/run/drbd/drbd-minor-530.conf", "/run/drbd/drbd-resource-lab.d0.conf"} {
+		assert.NotContains(t, paths, gone)
 	}
-	paths := strings.Join(bed.b.Memory().Paths(), "\n")
-	for _, gone := range []string{"/lab.d0.res", "minor-530", data + "/lab"} {
-		if strings.Contains(paths, gone) {
-			t.Errorf("%s is left:\n%s", gone, paths)
-		}
+	for kept := range foreign {
+		assert.Contains(t, paths, kept)
 	}
-	for _, kept := range []string{"/lab-2.d0.res", "minor-531"} {
-		if !strings.Contains(paths, kept) {
-			t.Errorf("%s is gone:\n%s", kept, paths)
-		}
-	}
+	assert.Contains(t, paths, "/run/drbd/drbd-minor-531.conf")
 }
 
 // A teardown that was cut off must not leave a disk that looks whole.
 func TestTeardownForgetsFirst(t *testing.T) {
-	bed := newBed(t, Options{})
+	bed := newBed(t, "")
 	const mark = data + "/lab/drbd/d0.finished"
 	bed.put(t, bed.a, mark, "boot 530 1048576\n")
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
-		fake.OnFunc(remotetest.Exactly("drbdsetup", "status"), func(context.Context, remotetest.Call) remotetest.Reply {
+		bed.put(t, fake, ourConfig, "# made by heliotrope for testbed lab, disk d0\n")
+		fake.On(remotetest.Prefix("/sbin/losetup", "--list"))
+		fake.OnFunc(remotetest.Exactly("drbdsetup", "down", "lab.d0"), func(context.Context, remotetest.Call) remotetest.Reply {
 			if _, err := bed.a.Memory().ReadFile(mark); err == nil {
 				t.Error("the mark is still there")
 			}
@@ -185,20 +227,21 @@ func TestTeardownForgetsFirst(t *testing.T) {
 }
 
 func TestMinorIsFreeAtBothSites(t *testing.T) {
-	bed := newBed(t, Options{})
+	bed := newBed(t, "")
 	first, err := bed.pickMinor(t.Context(), "d0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	bed.put(t, bed.a, configFolder+"/other.res", "device "+devicePath(first)+";")
-	bed.put(t, bed.b, procFile, strings.Replace(connected, " 7:", "\n"+devicePath(first + 1)[len("/dev/drbd"):]+":", 1))
-	if second, err := bed.pickMinor(t.Context(), "d0"); err != nil || second != first+2 {
-		t.Errorf("got %d, %v, want %d", second, err, first+2)
-	}
+	bed.put(t, bed.a, hostConfigs+"/other.res", "device "+devicePath(first)+";")
+	bed.put(t, bed.b, procFile, strings.Replace(healthy, " 7:", "\n"+devicePath(first + 1)[len("/dev/drbd"):]+":", 1))
+	bed.put(t, bed.b, "/proc/net/tcp", fmt.Sprintf("   0: 00000000:%04X 00000000:0000 0A 0 0\n", portOf(first+2)))
+	second, err := bed.pickMinor(t.Context(), "d0")
+	require.NoError(t, err)
+	assert.Equal(t, first+3, second)
 }
 
 func TestFinishedDiskOfAnotherBoot(t *testing.T) {
-	bed := newBed(t, Options{})
+	bed := newBed(t, "")
 	bed.put(t, bed.a, data+"/lab/drbd/d0.finished", "before 530 1048576\n")
 	if _, err := bed.Provision(t.Context(), spec, storage.SiteA); err == nil || !strings.Contains(err.Error(), "started anew") {
 		t.Errorf("got %v", err)

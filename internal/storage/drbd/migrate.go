@@ -28,102 +28,102 @@ const (
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	status, err := s.Status(ctx, disk, to)
+	minor, err := s.checkDisk(ctx, disk, to)
 	if err != nil {
-		return err
+		return node.Before(ctx, err)
 	}
-	minor, err := minorOf(disk.Device[to])
+	status, err := s.status(ctx, s.sites[to], minor)
 	if err != nil {
-		return err
+		return node.Before(ctx, err)
 	}
-	if status.Healthy() && status.Role == "Primary" && status.PeerRole == "Primary" {
+	if status.Healthy() && status.Role == primary && status.PeerRole == primary {
 		return nil
 	}
-	if s.options.Protocol != ProtocolC {
-		err := s.step(disk.Name, StepProtocolC, func() error {
-			return s.netOptions(ctx, disk.Name, "--protocol=C")
-		})
+	return s.failure(ctx, disk, s.openBoth(ctx, disk.Name, to, minor))
+}
+
+func (s *System) openBoth(ctx context.Context, disk string, to storage.Site, minor int) error {
+	if s.protocol != ProtocolC {
+		err := s.step(disk, StepProtocolC, func() error { return s.netOptions(ctx, disk, "--protocol=C") })
 		if err != nil {
 			return err
 		}
 	}
-	err = s.step(disk.Name, StepTwoPrimaries, func() error {
-		return s.netOptions(ctx, disk.Name, "--protocol=C", "--allow-two-primaries=yes")
+	err := s.step(disk, StepTwoPrimaries, func() error {
+		return s.netOptions(ctx, disk, "--protocol=C", "--allow-two-primaries=yes")
 	})
 	if err != nil {
 		return err
 	}
-	err = s.step(disk.Name, StepUpToDate, func() error { return s.waitHealthy(ctx, to, disk.Name, minor) })
+	err = s.step(disk, StepUpToDate, func() error { return s.waitHealthy(ctx, to, minor) })
 	if err != nil {
 		return err
 	}
-	return s.step(disk.Name, StepPromote, func() error {
-		_, err := s.sites[to].Run(ctx, "drbdadm", "primary", s.resource(disk.Name))
-		return err
-	})
+	return s.step(disk, StepPromote, func() error { return s.promote(ctx, disk, to) })
 }
 
 // FinishMigration makes home the only Primary and goes back to the configured
-// protocol.
+// protocol. After a split brain nothing is changed: both replicas stay as they
+// are, to be looked at.
 func (s *System) FinishMigration(ctx context.Context, disk storage.Disk, home storage.Site) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	status, err := s.Status(ctx, disk, home)
-	if err != nil {
-		return err
-	}
 	minor, err := minorOf(disk.Device[home])
 	if err != nil {
-		return err
+		return node.Before(ctx, err)
 	}
+	status, err := s.status(ctx, s.sites[home], minor)
+	if err != nil {
+		return s.failure(ctx, disk, err)
+	}
+	if status.Connection == standAlone {
+		return s.failure(ctx, disk, fmt.Errorf("%s: disk %s: %w (%s)", s.sites[home].Name(), disk.Name, ErrSplitBrain, status))
+	}
+	return s.failure(ctx, disk, s.closeOther(ctx, disk.Name, home, minor, status))
+}
+
+func (s *System) closeOther(ctx context.Context, disk string, home storage.Site, minor int, status Status) error {
 	if status.PeerRole != "Secondary" {
-		err := s.step(disk.Name, StepDemote, func() error { return s.demote(ctx, disk.Name, home.Other()) })
+		err := s.step(disk, StepDemote, func() error { return s.demote(ctx, disk, home.Other()) })
 		if err != nil {
 			return err
 		}
 	}
-	if status.Role != "Primary" {
-		err := s.step(disk.Name, StepPromote, func() error {
-			_, err := s.sites[home].Run(ctx, "drbdadm", "primary", s.resource(disk.Name))
-			return err
-		})
+	if status.Role != primary {
+		err := s.step(disk, StepPromote, func() error { return s.promote(ctx, disk, home) })
 		if err != nil {
 			return err
 		}
 	}
-	err = s.step(disk.Name, StepOnePrimary, func() error {
-		return s.netOptions(ctx, disk.Name, "--allow-two-primaries=no")
-	})
+	err := s.step(disk, StepOnePrimary, func() error { return s.netOptions(ctx, disk, "--allow-two-primaries=no") })
 	if err != nil {
 		return err
 	}
-	if s.options.Protocol != ProtocolC {
-		err := s.step(disk.Name, StepProtocolBack, func() error {
-			return s.netOptions(ctx, disk.Name, "--protocol="+string(s.options.Protocol))
-		})
+	if s.protocol != ProtocolC {
+		err := s.step(disk, StepProtocolBack, func() error { return s.netOptions(ctx, disk, "--protocol="+string(s.protocol)) })
 		if err != nil {
 			return err
 		}
 	}
-	return s.step(disk.Name, StepUpToDate, func() error { return s.waitHealthy(ctx, home, disk.Name, minor) })
+	return s.step(disk, StepUpToDate, func() error { return s.waitHealthy(ctx, home, minor) })
 }
 
 // netOptions changes settings of the connection at both sites, while it is in
 // use. With DRBD 8.4 each site also tells the other.
 func (s *System) netOptions(ctx context.Context, disk string, options ...string) error {
 	return node.Each(func(site storage.Site) error {
-		command := append([]string{"drbdadm", "net-options"}, options...)
-		_, err := s.sites[site].Run(ctx, append(command, s.resource(disk))...)
-		return err
+		return s.adm(ctx, s.sites[site], disk, "", append([]string{"net-options"}, options...)...)
 	})
+}
+
+// promote makes a site Primary.
+func (s *System) promote(ctx context.Context, disk string, site storage.Site) error {
+	return s.adm(ctx, s.sites[site], disk, "", "primary")
 }
 
 // demote makes a site Secondary.
 func (s *System) demote(ctx context.Context, disk string, site storage.Site) error {
-	return retryHeld(ctx, func() error {
-		_, err := s.sites[site].Run(ctx, "drbdadm", "secondary", s.resource(disk))
-		return err
-	})
+	return retryHeld(ctx, func() error { return s.adm(ctx, s.sites[site], disk, "", "secondary") })
 }
 
 // Limits of retryHeld.
@@ -150,65 +150,4 @@ func retryHeld(ctx context.Context, do func() error) error {
 		case <-time.After(heldPause):
 		}
 	}
-}
-
-// Verify compares the replicas, block by block, and returns the bytes in which
-// they differ. It is meant for a disk that nobody writes to: blocks that change
-// meanwhile may be counted.
-//
-// A later resynchronisation would copy the blocks found from the Primary.
-func (s *System) Verify(ctx context.Context, disk storage.Disk) (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var outOfSync int64
-	err := s.step(disk.Name, "verify", func() (err error) {
-		outOfSync, err = s.verify(ctx, disk)
-		return err
-	})
-	return outOfSync, err
-}
-
-func (s *System) verify(ctx context.Context, disk storage.Disk) (int64, error) {
-	const site = storage.SiteA
-	n := s.sites[site]
-	status, err := s.Status(ctx, disk, site)
-	if err != nil {
-		return 0, err
-	}
-	minor, err := minorOf(disk.Device[site])
-	if err != nil {
-		return 0, err
-	}
-	text, err := n.Read(ctx, procFile)
-	if err != nil {
-		return 0, err
-	}
-	version, _ := ParseProc(text)
-	verifying := func(status Status) bool { return strings.HasPrefix(status.Connection, "Verify") }
-	if verifying(status) {
-		// Left by a run that was cut off; where it began is not known.
-		err := s.wait(ctx, site, disk.Name, minor, "an earlier verification to end", func(status Status) bool { return !verifying(status) })
-		if err != nil {
-			return 0, err
-		}
-	} else if status.Connection != "Connected" {
-		return 0, fmt.Errorf("%s: the replicas cannot be compared: %s", n.Name(), status)
-	}
-	// Without a start, 8.4 goes on where a verification was cut off, and its
-	// drbdadm does not pass one on.
-	command := []string{"drbdsetup", "verify", fmt.Sprint(minor), "--start=0"}
-	if !strings.HasPrefix(version, "8.") {
-		command = []string{"drbdadm", "verify", s.resource(disk.Name)}
-	}
-	if _, err := n.Run(ctx, command...); err != nil {
-		return 0, err
-	}
-	err = s.wait(ctx, site, disk.Name, minor, "the verification to end", func(now Status) bool {
-		status = now
-		return !verifying(now)
-	})
-	if err == nil && status.Connection != "Connected" {
-		err = fmt.Errorf("%s: the connection was lost while the replicas were compared: %s", n.Name(), status)
-	}
-	return status.OutOfSyncBytes, err
 }

@@ -25,6 +25,9 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, home storage.
 	if minor != 0 {
 		return minor, s.comeHome(ctx, spec.Name, minor, home)
 	}
+	if err := s.checkHostNames(ctx); err != nil {
+		return 0, err
+	}
 	// Whatever a run that was cut off has left, nobody has used it yet.
 	if err := node.Each(func(site storage.Site) error { return s.removeDisk(ctx, s.sites[site], spec.Name) }); err != nil {
 		return 0, err
@@ -59,6 +62,9 @@ func (s *System) markFinished(ctx context.Context, spec storage.Spec, minor int)
 // forgetFinished removes the marks of all disks.
 func (s *System) forgetFinished(ctx context.Context) error {
 	n := s.sites[storage.SiteA]
+	if !n.HasShell() {
+		return nil
+	}
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
 		return err
@@ -114,48 +120,37 @@ func (s *System) build(ctx context.Context, spec storage.Spec) (int, error) {
 		return 0, err
 	}
 	var replicas [2]replica
-	var versions [2]string
 	err = node.Each(func(site storage.Site) (err error) {
 		i, n := index(site), s.sites[site]
 		replicas[i].address = n.Address
-		if replicas[i].host, err = n.Read(ctx, "/proc/sys/kernel/hostname"); err != nil {
+		if replicas[i].host, err = n.HostName(ctx); err != nil {
 			return err
 		}
-		if replicas[i].backing, err = s.makeBacking(ctx, n, spec); err != nil {
-			return err
-		}
-		text, err := n.Read(ctx, procFile)
-		versions[i], _ = ParseProc(text)
+		replicas[i].backing, err = s.makeBacking(ctx, n, spec)
 		return err
 	})
 	if err != nil {
 		return 0, err
 	}
-	if replicas[0].host == replicas[1].host {
-		return 0, fmt.Errorf("both sites have the host name %q, by which DRBD tells them apart: give them different ones", replicas[0].host)
-	}
-	resource := s.resource(spec.Name)
 	configure := func(site storage.Site, pingTimeout int) error {
-		return s.sites[site].Replace(ctx, s.configFile(spec.Name), s.config(spec, minor, pingTimeout, versions[index(site)], replicas))
+		file, err := configFile(ctx, s.sites[site], spec.Name)
+		if err != nil {
+			return err
+		}
+		return s.sites[site].Replace(ctx, file, s.config(spec, minor, pingTimeout, replicas))
 	}
 	err = node.Each(func(site storage.Site) error {
 		if err := configure(site, pingTimeoutAtFirst); err != nil {
 			return err
 		}
-		if _, err := s.sites[site].Run(ctx, "drbdadm", "--force", "create-md", resource); err != nil {
-			return fmt.Errorf("%w (does /etc/drbd.conf include %s/*%s?)", err, configFolder, configSuffix)
-		}
-		return nil
+		return s.adm(ctx, s.sites[site], spec.Name, "", "--force", "create-md")
 	})
 	if err != nil {
 		return 0, err
 	}
 	// Both come up at once: a site that finds its peer missing tries again
 	// only after connect-int.
-	err = node.Each(func(site storage.Site) error {
-		_, err := s.sites[site].Run(ctx, "drbdadm", "up", resource)
-		return err
-	})
+	err = node.Each(func(site storage.Site) error { return s.adm(ctx, s.sites[site], spec.Name, "", "up") })
 	if err != nil {
 		return 0, err
 	}
@@ -171,14 +166,13 @@ func (s *System) build(ctx context.Context, spec storage.Spec) (int, error) {
 // skipSync declares the two blank replicas equal. DRBD refuses that for
 // metadata that was ever used.
 func (s *System) skipSync(ctx context.Context, disk string, minor int) error {
-	err := s.wait(ctx, storage.SiteA, disk, minor, "both sites to connect", func(status Status) bool {
+	err := s.wait(ctx, storage.SiteA, minor, "both sites to connect", func(status Status) bool {
 		return status.Connection == "Connected"
 	})
 	if err != nil {
 		return err
 	}
-	_, err = s.sites[storage.SiteA].Run(ctx, "drbdadm", "new-current-uuid", "--clear-bitmap", s.resource(disk)+"/0")
-	return err
+	return s.adm(ctx, s.sites[storage.SiteA], disk, "/0", "new-current-uuid", "--clear-bitmap")
 }
 
 // makeBacking makes a site's backing file and the loop device over it.
@@ -196,7 +190,7 @@ func (s *System) makeBacking(ctx context.Context, n *node.Node, spec storage.Spe
 
 // loadModules loads DRBD without its helper program, which it would start at
 // every change of state: our resources have no handlers. A module that is
-// loaded already keeps its settings.
+// loaded already keeps its settings. DRBD 9 is refused.
 func loadModules(ctx context.Context, n *node.Node) error {
 	loaded, err := n.Exists(ctx, procFile)
 	if err != nil {
@@ -207,25 +201,27 @@ func loadModules(ctx context.Context, n *node.Node) error {
 			return fmt.Errorf("loading DRBD (is it built for the running kernel?): %w", err)
 		}
 	}
+	if err := checkVersion(ctx, n); err != nil {
+		return err
+	}
 	return n.Modprobe(ctx, "loop", "crc32c")
 }
 
 // comeHome waits until the disk is healthy and makes home its Primary.
 func (s *System) comeHome(ctx context.Context, disk string, minor int, home storage.Site) error {
-	if err := s.waitHealthy(ctx, home, disk, minor); err != nil {
+	if err := s.waitHealthy(ctx, home, minor); err != nil {
 		return err
 	}
-	status, err := s.status(ctx, s.sites[home], disk, minor)
-	if err != nil || status.Role == "Primary" {
+	status, err := s.status(ctx, s.sites[home], minor)
+	if err != nil || status.Role == primary {
 		return err
 	}
-	if status.PeerRole == "Primary" {
+	if status.PeerRole == primary {
 		if err := s.demote(ctx, disk, home.Other()); err != nil {
 			return err
 		}
 	}
-	_, err = s.sites[home].Run(ctx, "drbdadm", "primary", s.resource(disk))
-	return err
+	return s.promote(ctx, disk, home)
 }
 
 // Pauses and limits of waiting.
@@ -235,22 +231,22 @@ const (
 	stalledAfter = time.Minute
 )
 
-func (s *System) waitHealthy(ctx context.Context, site storage.Site, disk string, minor int) error {
-	return s.wait(ctx, site, disk, minor, "both replicas to be up to date", Status.Healthy)
+func (s *System) waitHealthy(ctx context.Context, site storage.Site, minor int) error {
+	return s.wait(ctx, site, minor, "both replicas to be up to date", Status.Healthy)
 }
 
 // wait waits until the status at a site satisfies done. It gives up when there
 // was no progress for a while, and at once on a split brain.
-func (s *System) wait(ctx context.Context, site storage.Site, disk string, minor int, what string, done func(Status) bool) error {
+func (s *System) wait(ctx context.Context, site storage.Site, minor int, what string, done func(Status) bool) error {
 	n := s.sites[site]
 	var last Status
 	changed := time.Now()
 	for {
-		status, err := s.status(ctx, n, disk, minor)
+		status, err := s.status(ctx, n, minor)
 		if err != nil || done(status) {
 			return err
 		}
-		if status.Connection == "StandAlone" {
+		if status.Connection == standAlone {
 			return fmt.Errorf("%s: waiting for %s: %w (%s), or was told to; see the kernel's log there", n.Name(), what, ErrSplitBrain, status)
 		}
 		// A guest's writes alone are no progress.

@@ -2,18 +2,32 @@ package drbd
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 
+	"heliotrope/internal/fault"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
 
 // procFile is DRBD 8.4's status; with DRBD 9 it holds the version only.
 const procFile = "/proc/drbd"
+
+// Unknown is a number of bytes that DRBD does not tell.
+const Unknown = -1
+
+// mostKibibytes is more than any device of DRBD 8.4 has (1 PiB).
+const mostKibibytes = 1 << 40
+
+// Words of DRBD's.
+const (
+	primary    = "Primary"
+	connected  = "Connected"
+	standAlone = "StandAlone"
+	upToDate   = "UpToDate"
+)
 
 // Status is the state of a disk as one site sees it. The words are DRBD's.
 type Status struct {
@@ -22,8 +36,9 @@ type Status struct {
 	PeerRole   string
 	Disk       string // such as UpToDate, Inconsistent, Diskless, DUnknown
 	PeerDisk   string
-	Protocol   string // A, B, C; empty while there is no connection, and with DRBD 9
-	// OutOfSyncBytes is how much of the disk is known or suspected to differ.
+	Protocol   string // A, B, C; empty while there is no connection
+	// OutOfSyncBytes is how much of the disk is known or suspected to differ;
+	// Unknown when DRBD does not tell a number that can be.
 	OutOfSyncBytes int64
 	// SentBytes and ReceivedBytes crossed the network as data since the
 	// resource was brought up.
@@ -35,7 +50,7 @@ type Status struct {
 
 // Healthy says whether both replicas are equal and connected.
 func (s Status) Healthy() bool {
-	return s.Connection == "Connected" && s.Disk == "UpToDate" && s.PeerDisk == "UpToDate"
+	return s.Connection == connected && s.Disk == upToDate && s.PeerDisk == upToDate
 }
 
 func (s Status) String() string {
@@ -72,14 +87,17 @@ func ParseProc(text string) (version string, devices map[int]Status) {
 			continue
 		}
 		for _, match := range counterField.FindAllStringSubmatch(line, -1) {
-			kibibytes, _ := strconv.ParseInt(match[2], 10, 64)
+			bytes := int64(Unknown)
+			if kibibytes, err := strconv.ParseInt(match[2], 10, 64); err == nil && kibibytes <= mostKibibytes {
+				bytes = kibibytes << 10
+			}
 			switch match[1] {
 			case "ns":
-				status.SentBytes = kibibytes << 10
+				status.SentBytes = bytes
 			case "nr":
-				status.ReceivedBytes = kibibytes << 10
+				status.ReceivedBytes = bytes
 			case "oos":
-				status.OutOfSyncBytes = kibibytes << 10
+				status.OutOfSyncBytes = bytes
 			}
 		}
 		if match := progressLine.FindStringSubmatch(line); match != nil {
@@ -90,81 +108,47 @@ func ParseProc(text string) (version string, devices map[int]Status) {
 	return version, devices
 }
 
-// ParseJSON reads the output of DRBD 9's "drbdsetup status --json <resource>"
-// for a resource with one volume and one peer (drbdsetup-9.0(8)). Sizes there
-// are in KiB.
-func ParseJSON(text string) (Status, error) {
-	var resources []struct {
-		Role    string
-		Devices []struct {
-			DiskState string `json:"disk-state"`
-		}
-		Connections []struct {
-			State       string `json:"connection-state"`
-			PeerRole    string `json:"peer-role"`
-			PeerDevices []struct {
-				Replication string  `json:"replication-state"`
-				DiskState   string  `json:"peer-disk-state"`
-				OutOfSync   int64   `json:"out-of-sync"`
-				Sent        int64   `json:"sent"`
-				Received    int64   `json:"received"`
-				InSync      float64 `json:"percent-in-sync"`
-				Done        float64 `json:"done"`
-			} `json:"peer_devices"`
-		}
-	}
-	if err := json.Unmarshal([]byte(text), &resources); err != nil {
-		return Status{}, fmt.Errorf("DRBD's status: %w", err)
-	}
-	if len(resources) != 1 || len(resources[0].Devices) != 1 {
-		return Status{}, fmt.Errorf("DRBD's status: want one resource with one device: %.200s", text)
-	}
-	resource := resources[0]
-	status := Status{Connection: "StandAlone", Role: resource.Role, Disk: resource.Devices[0].DiskState, PeerRole: "Unknown", PeerDisk: "DUnknown"}
-	if len(resource.Connections) == 0 {
-		return status, nil
-	}
-	connection := resource.Connections[0]
-	status.Connection, status.PeerRole = connection.State, connection.PeerRole
-	if len(connection.PeerDevices) != 1 {
-		return status, nil
-	}
-	peer := connection.PeerDevices[0]
-	if connection.State == "Connected" && peer.Replication != "Established" && peer.Replication != "Off" {
-		status.Connection, status.DonePercent = peer.Replication, max(peer.Done, peer.InSync)
-	}
-	status.PeerDisk, status.OutOfSyncBytes = peer.DiskState, peer.OutOfSync<<10
-	status.SentBytes, status.ReceivedBytes = peer.Sent<<10, peer.Received<<10
-	return status, nil
-}
-
 // Status tells the state of a disk as a site sees it.
 func (s *System) Status(ctx context.Context, disk storage.Disk, site storage.Site) (Status, error) {
 	minor, err := minorOf(disk.Device[site])
 	if err != nil {
 		return Status{}, fmt.Errorf("disk %s at site %s: %w", disk.Name, site, err)
 	}
-	return s.status(ctx, s.sites[site], disk.Name, minor)
+	return s.status(ctx, s.sites[site], minor)
 }
 
-func (s *System) status(ctx context.Context, n *node.Node, disk string, minor int) (Status, error) {
+func (s *System) status(ctx context.Context, n *node.Node, minor int) (Status, error) {
 	text, err := n.ReadIfThere(ctx, procFile)
 	if err != nil {
 		return Status{}, err
 	}
 	version, devices := ParseProc(text)
-	if strings.HasPrefix(version, "8.") || version == "" {
-		status, found := devices[minor]
-		if !found {
-			return status, fmt.Errorf("%s: DRBD has no device %s: provide the disk again", n.Name(), devicePath(minor))
-		}
-		return status, nil
-	}
-	output, err := n.Run(ctx, "drbdsetup", "status", "--json", s.resource(disk))
-	if err != nil {
+	if err := supported(n, version); version != "" && err != nil {
 		return Status{}, err
 	}
-	return ParseJSON(output)
+	status, found := devices[minor]
+	if !found {
+		return status, fmt.Errorf("%s: DRBD has no device %s: provide the disk again", n.Name(), devicePath(minor))
+	}
+	return status, nil
+}
+
+// checkVersion refuses a host whose loaded DRBD is not 8.4.
+func checkVersion(ctx context.Context, n *node.Node) error {
+	text, err := n.Read(ctx, procFile)
+	if err != nil {
+		return err
+	}
+	version, _ := ParseProc(text)
+	return supported(n, version)
+}
+
+// supported refuses DRBD 9.
+func supported(n *node.Node, version string) error {
+	if strings.HasPrefix(version, "8.4.") {
+		return nil
+	}
+	return fault.New(fault.BadInput, "%s: its DRBD is %q, and only 8.4 is supported, the one in the Linux kernel: remove DRBD 9's module (drbd-dkms) and restart the host", n.Name(), version)
 }
 
 func devicePath(minor int) string { return fmt.Sprintf("/dev/drbd%d", minor) }

@@ -1,14 +1,21 @@
 package drbd
 
 import (
+	"context"
 	"reflect"
+	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/internal/remote/remotetest"
 )
 
 // Taken from DRBD 8.4.11.
 const (
-	header    = "version: 8.4.11 (api:1/proto:86-101)\nsrcversion: F73C670A7EC572DB9CF3E5B \n"
-	connected = header + `
+	header  = "version: 8.4.11 (api:1/proto:86-101)\nsrcversion: F73C670A7EC572DB9CF3E5B \n"
+	healthy = header + `
  7: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate A r-----
     ns:10220 nr:0 dw:10220 dr:0 al:24 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:0
 `
@@ -42,7 +49,7 @@ func TestParseProc(t *testing.T) {
 		want map[int]Status
 	}{
 		"no device": {header, map[int]Status{}},
-		"connected": {connected, map[int]Status{7: {Connection: "Connected", Role: "Primary", PeerRole: "Secondary", Disk: "UpToDate", PeerDisk: "UpToDate", Protocol: "A", SentBytes: 10220 << 10}}},
+		"connected": {healthy, map[int]Status{7: {Connection: "Connected", Role: "Primary", PeerRole: "Secondary", Disk: "UpToDate", PeerDisk: "UpToDate", Protocol: "A", SentBytes: 10220 << 10}}},
 		"waiting":   {waiting, map[int]Status{7: {Connection: "WFConnection", Role: "Secondary", PeerRole: "Unknown", Disk: "Inconsistent", PeerDisk: "DUnknown", Protocol: "A", OutOfSyncBytes: 65280 << 10}}},
 		"alone":     {alone, map[int]Status{7: {Connection: "StandAlone", Role: "Primary", PeerRole: "Unknown", Disk: "UpToDate", PeerDisk: "DUnknown", OutOfSyncBytes: 40960 << 10}}},
 		"syncing":   {syncing, map[int]Status{7: {Connection: "SyncSource", Role: "Primary", PeerRole: "Secondary", Disk: "UpToDate", PeerDisk: "Inconsistent", Protocol: "A", SentBytes: 19068 << 10, OutOfSyncBytes: 23552 << 10, DonePercent: 54.6}}},
@@ -64,28 +71,29 @@ func TestParseProc(t *testing.T) {
 	}
 }
 
-func TestParseJSON(t *testing.T) {
-	// The layout is the one that drbdsetup-9.0(8) prints; shortened.
-	const text = `[{"name":"lab.d0","node-id":0,"role":"Primary","suspended":false,
-"devices":[{"volume":0,"minor":530,"disk-state":"UpToDate","client":false,"quorum":true,"size":65536}],
-"connections":[{"peer-node-id":1,"name":"host-b","connection-state":"Connected","congested":false,"peer-role":"Secondary",
-"peer_devices":[{"volume":0,"replication-state":"SyncSource","peer-disk-state":"Inconsistent","received":0,"sent":19068,"out-of-sync":23552,"percent-in-sync":64.06}]}]}]`
-	got, err := ParseJSON(text)
-	want := Status{Connection: "SyncSource", Role: "Primary", PeerRole: "Secondary", Disk: "UpToDate", PeerDisk: "Inconsistent",
-		SentBytes: 19068 << 10, OutOfSyncBytes: 23552 << 10, DonePercent: 64.06}
-	if err != nil || got != want {
-		t.Errorf("got %+v, %v, want %+v", got, err, want)
-	}
-	for _, text := range []string{"", "[]", "[{}]"} {
-		if _, err := ParseJSON(text); err == nil {
-			t.Errorf("%q is accepted", text)
-		}
-	}
-}
-
 func TestConfigMinors(t *testing.T) {
 	const text = "resource r { device minor 5; on a { device /dev/drbd12; } on b { device /dev/drbd13 minor 13; } }"
 	if got := ConfigMinors(text); !reflect.DeepEqual(got, []int{5, 12, 13}) {
 		t.Errorf("got %v", got)
+	}
+}
+
+// More than any device has is no number of bytes; the other fields are good.
+func TestImplausibleOutOfSync(t *testing.T) {
+	for _, text := range []string{"9223372036854775804", "18446744073709551608", "99999999999999999999"} {
+		_, devices := ParseProc(strings.Replace(healthy, "oos:0", "oos:"+text, 1))
+		assert.Equal(t, int64(Unknown), devices[7].OutOfSyncBytes, text)
+		assert.Equal(t, int64(10220<<10), devices[7].SentBytes, text)
+		assert.True(t, devices[7].Healthy())
+
+		bed := newBed(t, "")
+		bed.put(t, bed.a, procFile, healthy)
+		bed.put(t, bed.b, procFile, healthy)
+		bed.a.OnFunc(remotetest.Exactly("drbdsetup", "verify", "7", "--start=0"), func(context.Context, remotetest.Call) remotetest.Reply {
+			bed.put(t, bed.a, procFile, strings.Replace(healthy, "oos:0", "oos:"+text, 1))
+			return remotetest.Reply{}
+		})
+		_, err := bed.Verify(t.Context(), disk)
+		require.ErrorContains(t, err, "does not tell how much")
 	}
 }

@@ -10,32 +10,50 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// teardown removes every disk of the label from a site.
+// registries is where drbdadm links a resource and a minor number to the
+// configuration file that it was brought up from.
+var registries = []string{"/run/drbd", "/var/lib/drbd"}
+
+// teardown removes every disk of the label from a site: those of which we have a
+// configuration file there. It is written before anything is brought up, and
+// removed after all else.
 func (s *System) teardown(ctx context.Context, n *node.Node) error {
+	if !n.HasShell() {
+		return nil
+	}
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
 		return err
 	}
-	names := map[string]bool{}
-	up, err := s.resourcesUp(ctx, n)
+	disks, err := s.disks(ctx, n)
 	if err != nil {
 		return err
-	}
-	files, err := n.Names(ctx, configFolder, s.prefix())
-	if err != nil {
-		return err
-	}
-	for _, name := range append(up, files...) {
-		names[strings.TrimSuffix(strings.TrimPrefix(name, s.prefix()), configSuffix)] = true
 	}
 	var errs []error
-	for disk := range names {
+	for _, disk := range disks {
 		errs = append(errs, s.takeDown(ctx, n, disk))
 	}
 	if err := errors.Join(append(errs, n.DetachLoops(ctx, dir))...); err != nil {
 		return err
 	}
 	return n.RemoveDir(ctx, kind)
+}
+
+// disks lists the disks that a site has a configuration file of. Whether it is
+// ours is in its text.
+func (s *System) disks(ctx context.Context, n *node.Node) ([]string, error) {
+	dir, err := n.Dir(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	names, err := n.Names(ctx, dir, "")
+	var disks []string
+	for _, name := range names {
+		if disk, found := strings.CutSuffix(name, configSuffix); found {
+			disks = append(disks, disk)
+		}
+	}
+	return disks, err
 }
 
 // removeDisk removes one disk from a site.
@@ -47,7 +65,7 @@ func (s *System) removeDisk(ctx context.Context, n *node.Node, disk string) erro
 	if err := s.takeDown(ctx, n, disk); err != nil {
 		return err
 	}
-	file := path.Join(dir, disk+".img")
+	file := path.Join(dir, disk+imageSuffix)
 	there, err := n.Exists(ctx, file)
 	if err != nil || !there {
 		return err
@@ -58,9 +76,21 @@ func (s *System) removeDisk(ctx context.Context, n *node.Node, disk string) erro
 	return n.Remove(ctx, file)
 }
 
+// isOurs says whether a configuration file is one that this testbed wrote.
+func (s *System) isOurs(text string) bool { return strings.HasPrefix(text, s.marker()) }
+
 // takeDown takes a resource down, and removes its configuration and what
-// drbd-utils remember of it.
+// drbd-utils remember of it. A resource without a configuration file of ours is
+// somebody else's.
 func (s *System) takeDown(ctx context.Context, n *node.Node, disk string) error {
+	file, err := configFile(ctx, n, disk)
+	if err != nil {
+		return err
+	}
+	text, err := n.ReadIfThere(ctx, file)
+	if err != nil || !s.isOurs(text) {
+		return err
+	}
 	loaded, err := n.Exists(ctx, procFile)
 	if err != nil {
 		return err
@@ -75,35 +105,34 @@ func (s *System) takeDown(ctx context.Context, n *node.Node, disk string) error 
 			return err
 		}
 	}
-	text, err := n.ReadIfThere(ctx, s.configFile(disk))
-	if err != nil || text == "" {
-		return err
-	}
-	for _, minor := range ConfigMinors(text)[:1] {
+	for _, minor := range ConfigMinors(text) {
 		if err := n.Remove(ctx, fmt.Sprintf("/var/lib/drbd/drbd-minor-%d.lkbd", minor)); err != nil {
 			return err
 		}
-	}
-	return n.Remove(ctx, s.configFile(disk))
-}
-
-// resourcesUp lists the resources of the label that DRBD has. Each begins a
-// line of "drbdsetup status", as in "name role:Primary".
-func (s *System) resourcesUp(ctx context.Context, n *node.Node) ([]string, error) {
-	loaded, err := n.Exists(ctx, procFile)
-	if err != nil || !loaded {
-		return nil, err
-	}
-	output, err := n.Run(ctx, "drbdsetup", "status")
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for line := range strings.Lines(output) {
-		name, _, found := strings.Cut(line, " role:")
-		if found && strings.HasPrefix(name, s.prefix()) {
-			names = append(names, name)
+		if err := unregister(ctx, n, fmt.Sprintf("drbd-minor-%d.conf", minor), file); err != nil {
+			return err
 		}
 	}
-	return names, nil
+	if err := unregister(ctx, n, "drbd-resource-"+s.resource(disk)+".conf", file); err != nil {
+		return err
+	}
+	return n.Remove(ctx, file)
+}
+
+// unregister removes a link to our file.
+func unregister(ctx context.Context, n *node.Node, name, file string) error {
+	for _, folder := range registries {
+		link := path.Join(folder, name)
+		target, err := n.LinkTarget(ctx, link)
+		if err != nil {
+			return err
+		}
+		if target != file {
+			continue
+		}
+		if err := n.Remove(ctx, link); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -15,7 +15,6 @@ import (
 )
 
 const (
-	initiatorFile = "/etc/iscsi/initiatorname.iscsi"
 	daemonPidFile = "/run/iscsid.pid"
 	daemonName    = "iscsid"
 )
@@ -26,8 +25,8 @@ const (
 	exitNothingFound  = 21
 )
 
-// recordFolders is where iscsiadm keeps its records: Debian's place, and that
-// of other distributions.
+// recordFolders is where iscsiadm keeps its records of targets: Debian's place,
+// and that of other distributions.
 var recordFolders = []string{"/etc/iscsi/nodes", "/var/lib/iscsi/nodes"}
 
 // recordSettings are set on each node record, so that a host's iscsid.conf does
@@ -58,53 +57,21 @@ var recordSettings = []struct{ name, value string }{
 	{"node.session.scan", "auto"},
 }
 
-// prepareInitiator makes a site able to log in and returns its initiator name.
-func (s *System) prepareInitiator(ctx context.Context, site storage.Site) (string, error) {
+// prepareInitiator makes a site able to log in.
+func (s *System) prepareInitiator(ctx context.Context, site storage.Site) error {
 	n := s.sites[site]
-	text, err := n.ReadIfThere(ctx, initiatorFile)
-	if err != nil {
-		return "", err
-	}
-	name := ParseInitiatorName(text)
-	if name == "" {
-		name = s.initiatorName(site)
-		if err := n.Mkdir(ctx, path.Dir(initiatorFile)); err != nil {
-			return "", err
-		}
-		if err := n.Replace(ctx, initiatorFile, s.initiatorText(site)); err != nil {
-			return "", err
-		}
-	}
 	open, err := s.sessions(ctx, n, s.prefix())
 	if err == nil && len(open) == 0 {
 		// Without a session nothing may be loaded yet.
-		err = n.Modprobe(ctx, "sd_mod", "iscsi_tcp")
+		err = n.Modprobe(ctx, initiatorModules...)
 	}
 	if err == nil {
 		err = s.ensureDaemon(ctx, n)
 	}
-	return name, err
-}
-
-func (s *System) initiatorName(site storage.Site) string {
-	return iqnBase + s.label + "-site-" + string(site)
-}
-
-// initiatorText is an initiator name file that Teardown knows as ours.
-func (s *System) initiatorText(site storage.Site) string {
-	return "# made by heliotrope for testbed " + s.label + "\nInitiatorName=" + s.initiatorName(site) + "\n"
-}
-
-// ParseInitiatorName finds the name in the text of initiatorname.iscsi; it is
-// empty when there is none.
-func ParseInitiatorName(text string) string {
-	for line := range strings.Lines(text) {
-		name, value, found := strings.Cut(strings.TrimSpace(line), "=")
-		if found && strings.TrimSpace(name) == "InitiatorName" {
-			return strings.TrimSpace(value)
-		}
+	if err == nil {
+		err = s.ensureInterface(ctx, n, s.initiatorName(site))
 	}
-	return ""
+	return err
 }
 
 // ensureDaemon starts iscsid where it does not run. Under systemd, iscsiadm has
@@ -139,8 +106,10 @@ func daemonRuns(ctx context.Context, n *node.Node) (bool, error) {
 	if err != nil || pid == "" || strings.Trim(pid, "0123456789") != "" {
 		return false, err
 	}
-	name, err := n.ReadIfThere(ctx, "/proc/"+pid+"/comm")
-	return name == daemonName, err
+	stat, err := n.ReadIfThere(ctx, "/proc/"+pid+"/stat") // see proc_pid_stat(5)
+	state, is := strings.CutPrefix(stat, pid+" ("+daemonName+") ")
+	// One that has ended can stay until its parent asks for it.
+	return is && !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X"), err
 }
 
 // attach logs a site in and returns its block device.
@@ -156,6 +125,16 @@ func (s *System) attach(ctx context.Context, n *node.Node, spec storage.Spec) (s
 		}
 	}
 	if found, err = s.wait(ctx, n, target); err != nil {
+		return "", err
+	}
+	serial, err := s.serial(ctx, spec.Name)
+	if err != nil {
+		return "", err
+	}
+	if err := checkSerial(ctx, n, found.device, serial); err != nil {
+		return "", err
+	}
+	if err := checkHolders(ctx, n, found); err != nil {
 		return "", err
 	}
 	return "/dev/" + found.device, s.adjust(ctx, n, found.device, spec)
@@ -178,7 +157,7 @@ func (s *System) login(ctx context.Context, n *node.Node, target string) error {
 }
 
 func (s *System) nodeCommand(target string, arguments ...string) []string {
-	return append([]string{"iscsiadm", "-m", "node", "-T", target, "-p", s.portal() + ",1"}, arguments...)
+	return append([]string{"iscsiadm", "-m", "node", "-T", target, "-p", s.portal() + ",1", "-I", s.interfaceName()}, arguments...)
 }
 
 // Pauses and limits of waiting for a disk.
@@ -216,8 +195,15 @@ func (s *System) wait(ctx context.Context, n *node.Node, target string) (session
 	}
 }
 
+// logoutLimit is how long a logout may take: iscsiadm waits without end for a
+// session whose target does not answer.
+const logoutLimit = time.Minute
+
 // detachAll logs a site out of every target of the label.
 func (s *System) detachAll(ctx context.Context, n *node.Node) error {
+	if !n.HasShell() {
+		return nil
+	}
 	sessions, err := s.sessions(ctx, n, s.prefix())
 	if err != nil {
 		return err
@@ -227,23 +213,52 @@ func (s *System) detachAll(ctx context.Context, n *node.Node) error {
 		errs = append(errs, s.ensureDaemon(ctx, n))
 	}
 	for _, open := range sessions {
-		_, err := n.Run(ctx, "iscsiadm", "-m", "node", "-T", open.target, "--logout")
-		if code, _ := remote.ExitCode(err); code != exitNothingFound {
-			errs = append(errs, err)
-		}
+		errs = append(errs, s.logout(ctx, n, open))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // the records and iscsid may still be needed
 	}
 	records, err := s.records(ctx, n)
 	errs = append(errs, err)
 	for _, target := range records {
-		_, err := n.Run(ctx, "iscsiadm", "-m", "node", "-T", target, "-o", "delete")
-		if code, _ := remote.ExitCode(err); code != exitNothingFound {
-			errs = append(errs, err)
-		}
+		errs = append(errs, forget(ctx, n, "iscsiadm", "-m", "node", "-T", target, "-o", "delete"))
+	}
+	_, there, err := s.interfaceRecord(ctx, n)
+	errs = append(errs, err)
+	if there {
+		errs = append(errs, forget(ctx, n, s.interfaceCommand("delete")...))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return err // iscsid may still be needed
+		return err
 	}
-	return errors.Join(s.stopDaemon(ctx, n), s.forgetName(ctx, n), n.RemoveDir(ctx, kind))
+	return errors.Join(s.stopDaemon(ctx, n), n.RemoveDir(ctx, kind))
+}
+
+// forget deletes a record; one that is not there is no error.
+func forget(ctx context.Context, n *node.Node, command ...string) error {
+	_, err := n.Run(ctx, command...)
+	if code, _ := remote.ExitCode(err); code == exitNothingFound {
+		return nil
+	}
+	return err
+}
+
+// logout ends a session. The session's absence decides, not what iscsiadm says.
+func (s *System) logout(ctx context.Context, n *node.Node, open session) error {
+	_, failed := n.RunWithin(ctx, logoutLimit, "iscsiadm", "-m", "node", "-T", open.target, "--logout")
+	if ctx.Err() != nil {
+		return failed
+	}
+	left, err := s.find(ctx, n, open.target)
+	if err != nil || left.target == "" {
+		return err
+	}
+	if failed == nil {
+		failed = errors.New("iscsiadm said nothing")
+	}
+	id := strings.TrimPrefix(path.Base(left.folder), "session")
+	return fmt.Errorf("%s: still logged in to %s (session state %q, device %q): end what uses the disk there, run `iscsiadm -m session -r %s -u`, or restart that host; then tear down again (%w)",
+		n.Name(), left.target, left.state, left.device, id, failed)
 }
 
 // records lists the targets of the label that iscsiadm has a record of.
@@ -284,13 +299,4 @@ func (s *System) stopDaemon(ctx context.Context, n *node.Node) error {
 		}
 	}
 	return fmt.Errorf("%s: iscsid was told to stop (iscsiadm -k 0) and still runs", n.Name())
-}
-
-// forgetName removes the initiator name file when it is ours.
-func (s *System) forgetName(ctx context.Context, n *node.Node) error {
-	text, err := n.ReadIfThere(ctx, initiatorFile)
-	if err != nil || !strings.HasPrefix(text, "# made by heliotrope for testbed "+s.label+"\n") {
-		return err
-	}
-	return n.Remove(ctx, initiatorFile)
 }

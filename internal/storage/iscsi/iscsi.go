@@ -6,6 +6,11 @@
 // cache), as with NFS and with DRBD's protocol C. A guest's synchronous write
 // therefore costs one round trip, not one for the data and one for a flush.
 //
+// It promises that a host's own initiator name is neither used nor touched: the
+// sites log in through an interface record of ours, with a name of ours; that
+// each disk has a serial number which no other ever had; and that the target
+// stays for as long as a site may be logged in.
+//
 // Dangerous: both sites are logged in all the time, and nothing in iSCSI keeps
 // them from writing at once. There is no authentication beyond the initiators'
 // names: the test network must be isolated.
@@ -18,10 +23,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
-	"heliotrope/internal/inventory"
-	"heliotrope/internal/remote"
+	"heliotrope/internal/fault"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
@@ -29,28 +34,33 @@ import (
 // kind names the system, and its folder on the hosts.
 const kind = "iscsi"
 
+// Kind is iSCSI's line of registration. It has no options.
+var Kind = storage.Kind{Name: kind, New: New}
+
 // iqnBase begins every name of ours. It carries the date of RFC 7143, 4.2.7.
 const iqnBase = "iqn.2026-11.net.heliotrope:"
 
 var (
-	_ storage.System = (*System)(nil)
+	_ storage.Driver = (*System)(nil)
 	_ storage.Copier = (*System)(nil)
 )
 
 // System provides disks over iSCSI.
 type System struct {
-	// Observe, when set, is told of the steps.
-	Observe storage.Observer
-
-	label string
-	sites map[storage.Site]*node.Node
-	store *node.Node
-	mu    sync.Mutex // one change at a time
+	observe storage.Observer
+	label   string
+	sites   map[storage.Site]*node.Node
+	store   *node.Node
+	mu      sync.Mutex // one change at a time
 }
 
-// New returns the iSCSI system of a testbed.
-func New(inv *inventory.Inventory, hosts map[storage.Site]remote.Host, store remote.Host) *System {
-	return &System{label: inv.Name, sites: node.Sites(inv, hosts), store: node.New(inv, inv.Store, store)}
+// New makes the iSCSI system of a testbed.
+func New(setup storage.Setup) (storage.Driver, error) {
+	if err := setup.Options.Only(kind); err != nil {
+		return nil, err
+	}
+	return &System{observe: setup.Observe, label: setup.Inventory.Name,
+		sites: node.Sites(setup), store: node.New(setup, setup.Inventory.Store())}, nil
 }
 
 // Kind is "iscsi".
@@ -68,9 +78,9 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 	defer s.mu.Unlock()
 	disk := storage.Disk{Spec: spec, Device: map[storage.Site]string{}}
 	if err := storage.CheckSpec(spec); err != nil {
-		return disk, err
+		return disk, fault.As(fault.BadInput, err)
 	}
-	err := s.Observe.Measure(kind, spec.Name, "provision", func() error { return s.provision(ctx, spec, disk.Device) })
+	err := s.observe.Measure(kind, spec.Name, "provision", func() error { return s.provision(ctx, spec, disk.Device) })
 	if err != nil {
 		return disk, fmt.Errorf("providing disk %s over iSCSI: %w", spec.Name, err)
 	}
@@ -78,30 +88,19 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 }
 
 func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[storage.Site]string) error {
-	var mu sync.Mutex
-	initiators := map[storage.Site]string{}
 	err := node.Together(
 		func() error { return s.makeBackstore(ctx, spec) },
 		func() error {
-			return node.Each(func(site storage.Site) error {
-				name, err := s.prepareInitiator(ctx, site)
-				mu.Lock()
-				defer mu.Unlock()
-				initiators[site] = name
-				return err
-			})
+			return node.Each(func(site storage.Site) error { return s.prepareInitiator(ctx, site) })
 		},
 	)
 	if err != nil {
 		return err
 	}
-	if initiators[storage.SiteA] == initiators[storage.SiteB] {
-		return fmt.Errorf("%s and %s have the same initiator name %s, so that the target would end one's session for the other's: give one a name of its own in %s",
-			s.sites[storage.SiteA].Name(), s.sites[storage.SiteB].Name(), initiators[storage.SiteA], initiatorFile)
-	}
-	if err := s.makeTarget(ctx, spec.Name, initiators); err != nil {
+	if err := s.makeTarget(ctx, spec.Name); err != nil {
 		return err
 	}
+	var mu sync.Mutex
 	return node.Each(func(site storage.Site) error {
 		device, err := s.attach(ctx, s.sites[site], spec)
 		mu.Lock()
@@ -111,20 +110,40 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[s
 	})
 }
 
-// PrepareMigration has nothing to change: it makes sure that the destination
-// has the disk.
+// PrepareMigration has nothing to change: it makes sure that what the
+// destination would open is this disk, by the session's target and by the serial
+// number, and that nobody else there has taken it.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
-	return s.Observe.Measure(kind, disk.Name, "check destination", func() error {
-		found, err := s.find(ctx, s.sites[to], s.iqn(disk.Name))
-		switch {
-		case err != nil:
-			return err
-		case "/dev/"+found.device != disk.Device[to] || found.state != loggedIn:
-			return fmt.Errorf("%s: disk %s is not usable there: device %q, want %q; session state %q, want %s",
-				s.sites[to].Name(), disk.Name, found.device, disk.Device[to], found.state, loggedIn)
-		}
-		return nil
+	return s.observe.Measure(kind, disk.Name, "check destination", func() error {
+		return node.Before(ctx, s.checkDisk(ctx, disk, to))
 	})
+}
+
+func (s *System) checkDisk(ctx context.Context, disk storage.Disk, site storage.Site) error {
+	n := s.sites[site]
+	found, err := s.find(ctx, n, s.iqn(disk.Name))
+	switch {
+	case err != nil:
+		return err
+	case found.device == "" || "/dev/"+found.device != disk.Device[site]:
+		return node.Unusable("%s: disk %s is not what the guest would open there: its device is %q, want %q: provide the disk again",
+			n.Name(), disk.Name, found.device, disk.Device[site])
+	}
+	serial, err := s.serial(ctx, disk.Name)
+	if err != nil {
+		return err
+	}
+	if err := checkSerial(ctx, n, found.device, serial); err != nil {
+		return err
+	}
+	if err := checkHolders(ctx, n, found); err != nil {
+		return err
+	}
+	if found.state != loggedIn {
+		return node.Failure(ctx, fmt.Errorf("%s: disk %s cannot be used there: the state of its session is %q, want %s",
+			n.Name(), disk.Name, found.state, loggedIn))
+	}
+	return nil
 }
 
 // FinishMigration has nothing to do: both sites stay logged in.
@@ -137,17 +156,29 @@ func (s *System) Copies(_ context.Context, disk storage.Disk, at storage.Site) (
 }
 
 // Teardown logs out of and removes every target of the testbed's label, with
-// its backing files. Kernel modules stay loaded; empty folders of open-iscsi
-// may stay.
+// its backing files. While a site could still be logged in, the target stays: a
+// session whose target is gone logs in again for ever. Kernel modules stay
+// loaded; empty folders of open-iscsi may stay.
 func (s *System) Teardown(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := errors.Join(
-		node.Each(func(site storage.Site) error { return s.detachAll(ctx, s.sites[site]) }),
-		s.removeTargets(ctx),
-	)
+	err := node.Each(func(site storage.Site) error { return s.detachAll(ctx, s.sites[site]) })
+	if err != nil {
+		err = s.keepTargets(ctx, err)
+	} else {
+		err = s.removeTargets(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("removing the iSCSI disks of testbed %s: %w", s.label, err)
 	}
 	return nil
+}
+
+// keepTargets says which targets stay.
+func (s *System) keepTargets(ctx context.Context, why error) error {
+	targets, err := s.store.Names(ctx, lioFabric, s.prefix())
+	if err != nil || len(targets) == 0 {
+		return errors.Join(why, err)
+	}
+	return errors.Join(why, fmt.Errorf("%s: the target stays until both sites are out: %s", s.store.Name(), strings.Join(targets, ", ")))
 }

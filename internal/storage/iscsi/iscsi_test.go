@@ -11,13 +11,21 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 	"heliotrope/internal/storage"
 )
 
-const data = "/var/lib/heliotrope"
+const (
+	data = "/var/lib/heliotrope"
+	// nameFile is the host's own, and nobody else's.
+	nameFile = "/etc/iscsi/initiatorname.iscsi"
+)
 
 var spec = storage.Spec{Name: "d0", SizeBytes: 1 << 20}
 
@@ -28,10 +36,11 @@ type bed struct {
 
 func newBed(t *testing.T) *bed {
 	bed := &bed{a: remotetest.NewFake(t, "host-a"), b: remotetest.NewFake(t, "host-b"), store: remotetest.NewFake(t, "store")}
-	host := func(address string) inventory.Host {
-		return inventory.Host{DataDir: data, Address: netip.MustParseAddr(address)}
+	host := func(name, address string) inventory.Host {
+		return inventory.Host{Name: name, DataDir: data, Address: netip.MustParseAddr(address)}
 	}
-	inv := &inventory.Inventory{Name: "lab", SiteA: host("198.18.0.1"), SiteB: host("198.18.0.2"), Store: host("198.18.0.3")}
+	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, StoreName: "store",
+		Machines: []inventory.Host{host("host-a", "198.18.0.1"), host("host-b", "198.18.0.2"), host("store", "198.18.0.3")}}
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b, bed.store} {
 		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
 		fake.On(remotetest.Prefix("/sbin/modprobe"))
@@ -39,7 +48,14 @@ func newBed(t *testing.T) *bed {
 		put(t, fake, "/etc/iscsi/iscsid.conf", "")
 	}
 	put(t, bed.store, lioCore+"/alua", "")
-	bed.System = New(inv, map[storage.Site]remote.Host{storage.SiteA: bed.a, storage.SiteB: bed.b}, configfsHost{bed.store})
+	bed.store.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "1000000 4096\n"})
+	machines := map[string]remote.Host{"host-a": bed.a, "host-b": bed.b, "store": configfsHost{bed.store}}
+	driver, err := Kind.New(storage.Setup{Inventory: inv, Machines: machines})
+	require.NoError(t, err)
+	bed.System = driver.(*System)
+	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
+		makesInterface(t, fake)
+	}
 	return bed
 }
 
@@ -47,7 +63,9 @@ func newBed(t *testing.T) *bed {
 // from the start, and can be removed with them.
 type configfsHost struct{ *remotetest.Fake }
 
-func (h configfsHost) Files() (remote.Files, error) { return configfs{h.Memory()}, nil }
+func (h configfsHost) Files(ctx context.Context) (remote.Files, error) {
+	return configfs{h.Memory()}, context.Cause(ctx)
+}
 
 type configfs struct{ *remotetest.MemoryFiles }
 
@@ -80,14 +98,36 @@ func put(t *testing.T, fake *remotetest.Fake, name, text string) {
 	}
 }
 
+// record is our interface record, as iscsiadm 2.1.8 keeps it, shortened.
+const record = "/etc/iscsi/ifaces/heliotrope.lab"
+
+// makesInterface lets a host keep interface records.
+func makesInterface(t *testing.T, fake *remotetest.Fake) {
+	mode := []string{"iscsiadm", "-m", "iface", "-I", "heliotrope.lab", "-o"}
+	fake.OnFunc(remotetest.Exactly(append(mode, "new")...), func(context.Context, remotetest.Call) remotetest.Reply {
+		put(t, fake, record, "# BEGIN RECORD 2.1.8\niface.iscsi_ifacename = heliotrope.lab\niface.transport_name = tcp\n# END RECORD\n")
+		return remotetest.Reply{}
+	})
+	fake.OnFunc(remotetest.Prefix(append(mode, "update", "-n", "iface.initiatorname", "-v")...), func(_ context.Context, call remotetest.Call) remotetest.Reply {
+		put(t, fake, record, "# BEGIN RECORD 2.1.8\niface.iscsi_ifacename = heliotrope.lab\niface.transport_name = tcp\niface.initiatorname = "+call.Args[10]+"\n# END RECORD\n")
+		return remotetest.Reply{}
+	})
+	fake.OnFunc(remotetest.Exactly(append(mode, "delete")...), func(context.Context, remotetest.Call) remotetest.Reply {
+		assert.NoError(t, fake.Memory().Remove(record))
+		return remotetest.Reply{}
+	})
+}
+
 // daemon lets iscsid run on a host.
 func daemon(t *testing.T, fake *remotetest.Fake) {
 	put(t, fake, daemonPidFile, "185\n")
-	put(t, fake, "/proc/185/comm", "iscsid\n")
+	put(t, fake, "/proc/185/stat", "185 (iscsid) S 1 185 185 0 -1\n")
 }
 
-// loginWorks lets a login make a session with a disk.
-func loginWorks(t *testing.T, fake *remotetest.Fake, target string) {
+// loginWorks lets a login make a session with a disk of the serial number that
+// the target has.
+func (b *bed) loginWorks(t *testing.T, fake *remotetest.Fake) {
+	target := b.iqn("d0")
 	fake.OnFunc(remotetest.Prefix("iscsiadm", "-m", "node", "-T", target), func(_ context.Context, call remotetest.Call) remotetest.Reply {
 		if call.Args[len(call.Args)-1] == "--no_wait" {
 			session := sysSessions + "/session1"
@@ -96,6 +136,9 @@ func loginWorks(t *testing.T, fake *remotetest.Fake, target string) {
 			put(t, fake, session+"/device/target2:0:0/2:0:0:0/block/sdb/size", "2048\n")
 			put(t, fake, "/sys/class/block/sdb/size", "2048\n")
 			put(t, fake, "/sys/class/block/sdb/device/timeout", "30\n")
+			serial, err := b.store.Memory().ReadFile(b.backstore("d0") + "/wwn/vpd_unit_serial")
+			assert.NoError(t, err)
+			put(t, fake, "/sys/class/block/sdb/device/vpd_pg80", "\x00\x80\x00\x21"+string(serial)+"\x00")
 		}
 		return remotetest.Reply{}
 	})
@@ -103,8 +146,13 @@ func loginWorks(t *testing.T, fake *remotetest.Fake, target string) {
 
 func TestProvision(t *testing.T) {
 	bed := newBed(t)
-	put(t, bed.b, initiatorFile, "## comment\nInitiatorName=iqn.1993-08.org.debian:01:abc\n")
+	// A name that is yet to be generated, and one that both could have.
+	const generate, own = "GenerateName=yes\n", "InitiatorName=iqn.1993-08.org.debian:01:clone\n"
+	put(t, bed.a, nameFile, generate)
+	put(t, bed.b, nameFile, own)
 	daemon(t, bed.b)
+	daemon(t, bed.a) // which has ended, and whose parent has not asked for it
+	put(t, bed.a, "/proc/185/stat", "185 (iscsid) Z 1 185 185 0 -1\n")
 	bed.a.OnFunc(remotetest.Exactly("iscsid"), func(context.Context, remotetest.Call) remotetest.Reply {
 		text, err := bed.a.Memory().ReadFile(data + "/lab/iscsi/state.json")
 		if err != nil || !strings.Contains(string(text), `"iscsid":true`) {
@@ -113,8 +161,8 @@ func TestProvision(t *testing.T) {
 		daemon(t, bed.a)
 		return remotetest.Reply{}
 	})
-	loginWorks(t, bed.a, bed.iqn("d0"))
-	loginWorks(t, bed.b, bed.iqn("d0"))
+	bed.loginWorks(t, bed.a)
+	bed.loginWorks(t, bed.b)
 	for range 2 {
 		disk, err := bed.Provision(t.Context(), spec, storage.SiteA)
 		if err != nil || disk.Device[storage.SiteA] != "/dev/sdb" || disk.Device[storage.SiteB] != "/dev/sdb" {
@@ -129,8 +177,8 @@ func TestProvision(t *testing.T) {
 		bed.backstore("d0") + "/control": "fd_dev_name=" + data + "/lab/iscsi/d0.img,fd_dev_size=1048576",
 		group + "/enable":                "1",
 		group + "/param/InitialR2T":      "No",
-		group + "/acls/iqn.1993-08.org.debian:01:abc/attrib/dataout_timeout":       "60",
-		group + "/acls/iqn.2026-11.net.heliotrope:lab-site-a/attrib/nopin_timeout": "15",
+		group + "/acls/iqn.2026-11.net.heliotrope:lab-site-b/attrib/dataout_timeout": "60",
+		group + "/acls/iqn.2026-11.net.heliotrope:lab-site-a/attrib/nopin_timeout":   "15",
 	} {
 		if got, err := bed.store.Memory().ReadFile(name); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
@@ -139,21 +187,14 @@ func TestProvision(t *testing.T) {
 	if target, err := bed.store.Memory().ReadLink(group + "/lun/lun_0/disk"); err != nil || target != bed.backstore("d0") {
 		t.Errorf("lun: %q, %v", target, err)
 	}
+	for fake, want := range map[*remotetest.Fake]string{bed.a: generate, bed.b: own} {
+		got, err := fake.Memory().ReadFile(nameFile)
+		require.NoError(t, err)
+		assert.Equal(t, want, string(got), "the host's own name is touched")
+	}
 	timeout, err := bed.b.Memory().ReadFile("/sys/class/block/sdb/device/timeout")
 	if err != nil || string(timeout) != "120" {
 		t.Errorf("time-out of the disk: %q, %v", timeout, err)
-	}
-}
-
-func TestSameInitiatorName(t *testing.T) {
-	bed := newBed(t)
-	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
-		put(t, fake, initiatorFile, "InitiatorName=iqn.1993-08.org.debian:01:clone\n")
-		daemon(t, fake)
-	}
-	_, err := bed.Provision(t.Context(), spec, storage.SiteA)
-	if err == nil || !strings.Contains(err.Error(), "same initiator name iqn.1993-08.org.debian:01:clone") {
-		t.Errorf("got %v", err)
 	}
 }
 
@@ -162,8 +203,8 @@ func TestLoginFails(t *testing.T) {
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
 		daemon(t, fake)
 	}
-	loginWorks(t, bed.a, bed.iqn("d0"))
-	bed.b.On(remotetest.Prefix("iscsiadm"), remotetest.Reply{ExitCode: 6, Stderr: "iscsiadm: Could not add new record\n"})
+	bed.loginWorks(t, bed.a)
+	bed.b.On(remotetest.Prefix("iscsiadm", "-m", "node"), remotetest.Reply{ExitCode: 6, Stderr: "iscsiadm: Could not add new record\n"})
 	_, err := bed.Provision(t.Context(), spec, storage.SiteA)
 	if err == nil || !strings.Contains(err.Error(), "host-b: iscsiadm") {
 		t.Errorf("got %v", err)
@@ -188,7 +229,9 @@ func TestTeardownLeavesOthers(t *testing.T) {
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
 		daemon(t, fake)
 		put(t, fake, data+"/lab/iscsi/state.json", `{"boot":"boot","started":{"iscsid":true}}`)
-		put(t, fake, initiatorFile, "InitiatorName=iqn.1993-08.org.debian:01:abc\n")
+		put(t, fake, nameFile, "GenerateName=yes\n")
+		put(t, fake, record, "iface.initiatorname = iqn.2026-11.net.heliotrope:lab-site-a\n")
+		put(t, fake, "/etc/iscsi/ifaces/heliotrope.lab-2", "")
 		for session, target := range map[string]string{"session1": bed.iqn("d0"), "session2": other} {
 			put(t, fake, sysSessions+"/"+session+"/targetname", target+"\n")
 			put(t, fake, sysSessions+"/"+session+"/state", loggedIn+"\n")
@@ -229,20 +272,105 @@ func TestTeardownLeavesOthers(t *testing.T) {
 			t.Error("iscsid was stopped under another label's session")
 		}
 	}
-	if _, err := bed.a.Memory().ReadFile(initiatorFile); err != nil {
-		t.Error(err)
+	name, err := bed.a.Memory().ReadFile(nameFile)
+	require.NoError(t, err)
+	assert.Equal(t, "GenerateName=yes\n", string(name))
+	onSite := bed.a.Memory().Paths()
+	assert.NotContains(t, onSite, record)
+	assert.Contains(t, onSite, "/etc/iscsi/ifaces/heliotrope.lab-2")
+}
+
+// sessionOf lets a host be logged in to a target.
+func sessionOf(t *testing.T, fake *remotetest.Fake, target, state string) {
+	put(t, fake, sysSessions+"/session7/targetname", target+"\n")
+	put(t, fake, sysSessions+"/session7/state", state+"\n")
+	put(t, fake, sysSessions+"/session7/device/target2:0:0/2:0:0:0/block/sdb/size", "2048\n")
+}
+
+// A session whose target is gone would log in again for ever.
+func TestTargetStaysWhileASiteIsIn(t *testing.T) {
+	for name, reply := range map[string]remotetest.Reply{
+		"exit code 9": {ExitCode: 9, Stderr: "iscsiadm: initiator reported error (9 - internal error)\n"},
+		"hangs":       {Err: context.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bed := newBed(t)
+			daemon(t, bed.b)
+			sessionOf(t, bed.b, bed.iqn("d0"), "FAILED")
+			bed.b.On(remotetest.Exactly("iscsiadm", "-m", "node", "-T", bed.iqn("d0"), "--logout"), reply)
+			unit := lioFabric + "/" + bed.iqn("d0") + "/tpgt_1/lun/lun_0"
+			require.NoError(t, bed.store.Memory().MkdirAll(unit))
+
+			err := bed.Teardown(t.Context())
+			require.Error(t, err)
+			for _, want := range []string{"host-b: still logged in", `state "FAILED"`, "iscsiadm -m session -r 7 -u", "store: the target stays until both sites are out"} {
+				assert.ErrorContains(t, err, want)
+			}
+			assert.Contains(t, bed.store.Memory().Paths(), unit)
+		})
 	}
 }
 
-func TestParseInitiatorName(t *testing.T) {
-	for text, want := range map[string]string{
-		"": "",
-		"## DO NOT EDIT\nInitiatorName=iqn.1993-08.org.debian:01:abc\n": "iqn.1993-08.org.debian:01:abc",
-		"#InitiatorName=iqn.x\n InitiatorName = iqn.y ":                 "iqn.y",
-		"InitiatorAlias=foo\n":                                          "",
-	} {
-		if got := ParseInitiatorName(text); got != want {
-			t.Errorf("%q: got %q, want %q", text, got, want)
+// A logout that fails, but has ended the session, is one.
+func TestLogoutIsJudgedByTheSession(t *testing.T) {
+	bed := newBed(t)
+	daemon(t, bed.b)
+	sessionOf(t, bed.b, bed.iqn("d0"), loggedIn)
+	bed.b.OnFunc(remotetest.Exactly("iscsiadm", "-m", "node", "-T", bed.iqn("d0"), "--logout"), func(context.Context, remotetest.Call) remotetest.Reply {
+		_ = bed.b.Memory().RemoveAll(sysSessions + "/session7")
+		return remotetest.Reply{ExitCode: 21, Stderr: "iscsiadm: No matching sessions found\n"}
+	})
+	require.NoError(t, bed.Teardown(t.Context()))
+}
+
+func TestSerialIsNeverUsedTwice(t *testing.T) {
+	bed := newBed(t)
+	seen := map[string]bool{}
+	for range 2 {
+		for range 2 {
+			require.NoError(t, bed.makeBackstore(t.Context(), spec))
 		}
+		serial, err := bed.store.Memory().ReadFile(bed.backstore("d0") + "/wwn/vpd_unit_serial")
+		require.NoError(t, err)
+		assert.Len(t, string(serial), 2*serialBytes)
+		assert.False(t, seen[string(serial)], "%s is used again", serial)
+		seen[string(serial)] = true
+		require.NoError(t, bed.removeTargets(t.Context()))
+	}
+	assert.Len(t, seen, 2)
+}
+
+func TestPrepareMigrationWantsThisDisk(t *testing.T) {
+	const serial = "00112233445566778899aabbccddeeff"
+	for name, test := range map[string]struct {
+		target, state, page string
+		holder              string
+		want                string
+		class               fault.Class
+	}{
+		"good":         {"d0", loggedIn, serial, "", "", ""},
+		"other target": {"d1", loggedIn, serial, "", "is not what the guest would open", fault.Infrastructure},
+		"other disk":   {"d0", loggedIn, "ffeeddccbbaa99887766554433221100", "", "that of our disk is", fault.Infrastructure},
+		"multipath":    {"d0", loggedIn, serial, "mpatha", "is held by dm-3 (mpatha)", fault.Infrastructure},
+		"connection":   {"d0", "FAILED", serial, "", `session is "FAILED"`, fault.TargetFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bed := newBed(t)
+			put(t, bed.store, data+"/lab/iscsi/d0.serial", serial+"\n")
+			sessionOf(t, bed.b, bed.iqn(test.target), test.state)
+			put(t, bed.b, "/sys/class/block/sdb/device/vpd_pg80", "\x00\x80\x00\x21"+test.page+"\x00")
+			if test.holder != "" {
+				put(t, bed.b, "/sys/class/block/sdb/holders/dm-3", "")
+				put(t, bed.b, "/sys/class/block/dm-3/dm/name", test.holder+"\n")
+			}
+			disk := storage.Disk{Spec: spec, Device: map[storage.Site]string{storage.SiteA: "/dev/sdx", storage.SiteB: "/dev/sdb"}}
+			err := bed.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB)
+			if test.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, test.want)
+			assert.Equal(t, test.class, fault.Of(err))
+		})
 	}
 }

@@ -2,7 +2,6 @@ package iscsi
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -79,41 +78,61 @@ func (s *System) makeBackstore(ctx context.Context, spec storage.Spec) error {
 	if err := s.store.Image(ctx, file, spec.SizeBytes); err != nil {
 		return err
 	}
-	if enabled, err := s.store.ReadIfThere(ctx, folder+"/enable"); err != nil || enabled == "1" {
+	enabled, err := s.store.ReadIfThere(ctx, folder+"/enable")
+	if err != nil {
 		return err
 	}
-	if err := s.store.Modprobe(ctx, "target_core_mod", "target_core_file", "iscsi_target_mod"); err != nil {
+	if enabled == "1" {
+		return s.ensureSerial(ctx, spec.Name, folder)
+	}
+	if err := s.newSerial(ctx, spec.Name); err != nil {
+		return err
+	}
+	if err := s.store.Modprobe(ctx, targetModules...); err != nil {
 		return err
 	}
 	if err := s.store.Mkdir(ctx, folder); err != nil {
 		return fmt.Errorf("%w (is configfs mounted on /sys/kernel/config?)", err)
 	}
 	// Without fd_buffered_io=1 the file is opened with O_DSYNC and the disk
-	// has no write cache. The serial number, which the disk's world wide name
-	// is made of, must differ between disks.
-	control := fmt.Sprintf("fd_dev_name=%s,fd_dev_size=%d", file, spec.SizeBytes)
-	for _, attribute := range []struct{ name, value string }{
-		{"control", control},
-		{"enable", "1"},
-		{"wwn/vpd_unit_serial", fmt.Sprintf("%x", sha256.Sum256([]byte(s.iqn(spec.Name))))[:32]},
-	} {
-		if err := s.store.Write(ctx, path.Join(folder, attribute.name), attribute.value); err != nil {
-			return err
-		}
+	// has no write cache.
+	if err := s.store.Write(ctx, folder+"/control", fmt.Sprintf("fd_dev_name=%s,fd_dev_size=%d", file, spec.SizeBytes)); err != nil {
+		return err
 	}
-	return nil
+	if err := s.store.Write(ctx, folder+"/enable", "1"); err != nil {
+		return err
+	}
+	return s.ensureSerial(ctx, spec.Name, folder)
+}
+
+// ensureSerial gives LIO's device the disk's serial number. LIO refuses it for
+// one that is exported already.
+func (s *System) ensureSerial(ctx context.Context, disk, folder string) error {
+	const attribute = "wwn/vpd_unit_serial"
+	want, err := s.serial(ctx, disk)
+	if err != nil {
+		return err
+	}
+	if want == "" {
+		return fmt.Errorf("%s: nothing tells the serial number of %s: tear the testbed's disks down first", s.store.Name(), folder)
+	}
+	has, err := s.store.ReadIfThere(ctx, path.Join(folder, attribute))
+	if err != nil || strings.HasSuffix(has, want) {
+		return err
+	}
+	return s.store.Write(ctx, path.Join(folder, attribute), want)
 }
 
 // makeTarget exports the backstore to the two initiators. Enabling the portal
 // group comes last: a group that is enabled is complete.
-func (s *System) makeTarget(ctx context.Context, disk string, initiators map[storage.Site]string) error {
+func (s *System) makeTarget(ctx context.Context, disk string) error {
 	group := path.Join(lioFabric, s.iqn(disk), "tpgt_1")
 	enabled, err := s.store.ReadIfThere(ctx, group+"/enable")
 	if err != nil {
 		return err
 	}
 	if enabled == "1" {
-		return s.checkInitiators(ctx, disk, group, initiators)
+		return nil
 	}
 	if err := s.store.Mkdir(ctx, group+"/lun/lun_0"); err != nil {
 		return err
@@ -130,8 +149,8 @@ func (s *System) makeTarget(ctx context.Context, disk string, initiators map[sto
 	if err := s.store.Mkdir(ctx, portal); err != nil {
 		return fmt.Errorf("%w (is %s an address of %s, and port %d free there?)", err, s.store.Address, s.store.Name(), portalPort)
 	}
-	for _, initiator := range initiators {
-		if err := s.allow(ctx, group, initiator); err != nil {
+	for site := range s.sites {
+		if err := s.allow(ctx, group, s.initiatorName(site)); err != nil {
 			return err
 		}
 	}
@@ -151,23 +170,11 @@ func (s *System) allow(ctx context.Context, group, initiator string) error {
 	return s.store.Link(ctx, group+"/lun/lun_0", acl+"/lun_0/disk")
 }
 
-// checkInitiators refuses a finished target that is not for these initiators.
-func (s *System) checkInitiators(ctx context.Context, disk, group string, initiators map[storage.Site]string) error {
-	names, err := s.store.Names(ctx, group+"/acls", "")
-	if err != nil {
-		return err
-	}
-	for site, initiator := range initiators {
-		if !strings.Contains("\n"+strings.Join(names, "\n")+"\n", "\n"+initiator+"\n") {
-			return fmt.Errorf("%s: target %s does not know %s, the initiator of %s (it knows %q): tear the testbed's disks down first",
-				s.store.Name(), s.iqn(disk), initiator, s.sites[site].Name(), names)
-		}
-	}
-	return nil
-}
-
 // removeTargets removes everything of the label from the storage server.
 func (s *System) removeTargets(ctx context.Context) error {
+	if !s.store.HasShell() {
+		return nil
+	}
 	targets, err := s.store.Names(ctx, lioFabric, s.prefix())
 	errs := []error{err}
 	for _, target := range targets {
@@ -194,6 +201,9 @@ func (s *System) removeBackstores(ctx context.Context) error {
 	}
 	ours := map[string]bool{}
 	for _, image := range images {
+		if !strings.HasSuffix(image, imageSuffix) {
+			continue
+		}
 		ours[path.Dir(s.backstore(strings.TrimSuffix(image, imageSuffix)))] = true
 	}
 	adapters, err := s.store.Names(ctx, lioCore, "fileio_")

@@ -1,9 +1,11 @@
 // Package nfs provides disks as raw image files on an NFS 4.2 server, the
-// kernel's own at the storage server. Both sites mount it and open the image
-// through a loop device.
+// kernel's own at the storage server. Both sites mount it. Where the hypervisor
+// opens files itself, it opens the image there; otherwise a loop device is made
+// over it.
 //
 // The loop devices use direct I/O, and a disk is refused without it: through
 // the page cache one site would read what the other has long overwritten. A
+// hypervisor that opens the image itself must do so with direct I/O, too. A
 // write is on the server's file when it is acknowledged: NFS writes of one
 // request are stable (FILE_SYNC), and the export is "sync".
 //
@@ -21,11 +23,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"sync"
 
-	"heliotrope/internal/inventory"
-	"heliotrope/internal/remote"
+	"heliotrope/internal/fault"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
@@ -33,40 +35,46 @@ import (
 // kind names the system, and its folder on the hosts.
 const kind = "nfs"
 
+// Kind is NFS' line of registration. It has no options.
+var Kind = storage.Kind{Name: kind, New: New}
+
 var (
-	_ storage.System = (*System)(nil)
+	_ storage.Driver = (*System)(nil)
 	_ storage.Copier = (*System)(nil)
 )
 
 // System provides disks over NFS.
 type System struct {
-	// Observe, when set, is told of the steps.
-	Observe storage.Observer
-
-	label string
-	sites map[storage.Site]*node.Node
-	store *node.Node
-	mu    sync.Mutex // one change at a time
+	observe storage.Observer
+	label   string
+	files   bool // the hypervisor opens the image itself
+	sites   map[storage.Site]*node.Node
+	store   *node.Node
+	mu      sync.Mutex // one change at a time
 }
 
-// New returns the NFS system of a testbed.
-func New(inv *inventory.Inventory, hosts map[storage.Site]remote.Host, store remote.Host) *System {
-	return &System{label: inv.Name, sites: node.Sites(inv, hosts), store: node.New(inv, inv.Store, store)}
+// New makes the NFS system of a testbed.
+func New(setup storage.Setup) (storage.Driver, error) {
+	if err := setup.Options.Only(kind); err != nil {
+		return nil, err
+	}
+	return &System{observe: setup.Observe, label: setup.Inventory.Name, files: setup.OpensFiles,
+		sites: node.Sites(setup), store: node.New(setup, setup.Inventory.Store())}, nil
 }
 
 // Kind is "nfs".
 func (s *System) Kind() string { return kind }
 
-// Provision exports an image file and makes a loop device over it at both
-// sites.
+// Provision exports an image file, mounts the export at both sites, and makes a
+// loop device over the image there unless the hypervisor opens it itself.
 func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Site) (storage.Disk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	disk := storage.Disk{Spec: spec, Device: map[storage.Site]string{}}
+	disk := storage.Disk{Spec: spec, Device: map[storage.Site]string{}, File: s.files}
 	if err := storage.CheckSpec(spec); err != nil {
-		return disk, err
+		return disk, fault.As(fault.BadInput, err)
 	}
-	err := s.Observe.Measure(kind, spec.Name, "provision", func() error { return s.provision(ctx, spec, disk.Device) })
+	err := s.observe.Measure(kind, spec.Name, "provision", func() error { return s.provision(ctx, spec, disk.Device) })
 	if err != nil {
 		return disk, fmt.Errorf("providing disk %s over NFS: %w", spec.Name, err)
 	}
@@ -74,21 +82,19 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 }
 
 func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[storage.Site]string) error {
-	if err := s.checkNames(ctx); err != nil {
+	if err := s.checkHostNames(ctx); err != nil {
 		return err
 	}
-	folder, err := s.store.Dir(ctx, kind)
+	exported, err := s.exportFolder(ctx)
 	if err != nil {
 		return err
 	}
-	exported := path.Join(folder, "export")
-	image := path.Join(exported, spec.Name+".img")
 	err = node.Together(
 		func() error {
-			return errors.Join(s.store.Image(ctx, image, spec.SizeBytes), s.serve(ctx, exported))
+			return errors.Join(s.store.Image(ctx, path.Join(exported, spec.Name+imageSuffix), spec.SizeBytes), s.serve(ctx, exported))
 		},
 		func() error {
-			return node.Each(func(site storage.Site) error { return s.sites[site].Modprobe(ctx, "nfsv4", "loop") })
+			return node.Each(func(site storage.Site) error { return s.sites[site].Modprobe(ctx, s.siteModules()...) })
 		},
 	)
 	if err != nil {
@@ -96,7 +102,7 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[s
 	}
 	var mu sync.Mutex
 	return node.Each(func(site storage.Site) error {
-		device, err := s.attach(ctx, s.sites[site], exported, path.Base(image))
+		device, err := s.attach(ctx, s.sites[site], spec.Name)
 		mu.Lock()
 		defer mu.Unlock()
 		devices[site] = device
@@ -104,73 +110,143 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[s
 	})
 }
 
-// checkNames refuses two hosts of the same name. Linux tells the server its
+// imageSuffix ends the names of the images.
+const imageSuffix = ".img"
+
+// exportFolder is the folder on the server that holds the images.
+func (s *System) exportFolder(ctx context.Context) (string, error) {
+	folder, err := s.store.Dir(ctx, kind)
+	return path.Join(folder, "export"), err
+}
+
+// mountFolder is where a site mounts it.
+func mountFolder(ctx context.Context, n *node.Node) (string, error) {
+	dir, err := n.Dir(ctx, kind)
+	return path.Join(dir, "mnt"), err
+}
+
+func (s *System) siteModules() []string {
+	if s.files {
+		return []string{"nfsv4"}
+	}
+	return []string{"nfsv4", "loop"}
+}
+
+// checkHostNames refuses two hosts of the same name. Linux tells the server its
 // host name as its identity, and the server would take one site for the other
 // after a reboot.
-func (s *System) checkNames(ctx context.Context) error {
-	var names [2]string
-	for i, site := range []storage.Site{storage.SiteA, storage.SiteB} {
-		name, err := s.sites[site].Read(ctx, "/proc/sys/kernel/hostname")
-		if err != nil {
-			return err
-		}
-		names[i] = name
+func (s *System) checkHostNames(ctx context.Context) error {
+	return node.DistinctHostNames(ctx, s.sites[storage.SiteA], s.sites[storage.SiteB], "an NFS server")
+}
+
+// attach mounts the export at one site, and returns what the hypervisor opens
+// there.
+func (s *System) attach(ctx context.Context, n *node.Node, disk string) (string, error) {
+	exported, err := s.exportFolder(ctx)
+	if err != nil {
+		return "", err
 	}
-	if names[0] == names[1] {
-		return fmt.Errorf("both sites have the host name %q, by which an NFS server knows its clients: give them different ones", names[0])
+	place, err := mountFolder(ctx, n)
+	if err != nil {
+		return "", err
+	}
+	found, err := n.MountsIn(ctx, path.Dir(place))
+	if err != nil {
+		return "", err
+	}
+	source := s.store.Address.String() + ":" + exported
+	if len(found) == 0 {
+		if err := n.Mkdir(ctx, place); err != nil {
+			return "", err
+		}
+		_, err := n.Run(ctx, "/sbin/mount.nfs4", source, place, "-o", mountOptions)
+		if err != nil {
+			return "", fmt.Errorf("mounting %s (does the server answer on port %d?): %w", source, port, err)
+		}
+	}
+	image := path.Join(place, disk+imageSuffix)
+	if err := s.checkImage(ctx, n, image); err != nil {
+		return "", err
+	}
+	if s.files {
+		return image, nil
+	}
+	return n.AttachLoop(ctx, place, image, true)
+}
+
+// checkImage makes sure that a site's image is the one on our server: that our
+// export, and nothing over it, is mounted where the image is, and has it.
+func (s *System) checkImage(ctx context.Context, n *node.Node, image string) error {
+	exported, err := s.exportFolder(ctx)
+	if err != nil {
+		return err
+	}
+	want := node.Mount{Source: s.store.Address.String() + ":" + exported, Place: path.Dir(image), Type: "nfs4"}
+	mounts, err := n.MountsIn(ctx, want.Place)
+	if err != nil {
+		return err
+	}
+	if len(mounts) != 1 || mounts[0] != want {
+		return node.Unusable("%s: on %s there is mounted %v, want only %v: unmount the others", n.Name(), want.Place, mounts, want)
+	}
+	there, err := n.SizeOf(ctx, image)
+	if errors.Is(err, fs.ErrNotExist) {
+		return node.Unusable("%s: %s has no %s: tear the testbed's disks down and provide them again", n.Name(), want.Source, path.Base(image))
+	}
+	if err != nil {
+		return err
+	}
+	stored, err := s.store.SizeOf(ctx, path.Join(exported, path.Base(image)))
+	if err == nil && there != stored {
+		err = node.Unusable("%s: %s has %d bytes there, and %d at %s", n.Name(), image, there, stored, s.store.Name())
+	}
+	return err
+}
+
+// PrepareMigration has nothing to change: it makes sure that what the
+// destination would open is this disk, by the mount's source and the file, and
+// behind a loop device with direct I/O.
+func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
+	return s.observe.Measure(kind, disk.Name, "check destination", func() error {
+		return node.Before(ctx, s.checkDisk(ctx, disk, to))
+	})
+}
+
+func (s *System) checkDisk(ctx context.Context, disk storage.Disk, site storage.Site) error {
+	n := s.sites[site]
+	place, err := mountFolder(ctx, n)
+	if err != nil {
+		return err
+	}
+	image := path.Join(place, disk.Name+imageSuffix)
+	if err := s.checkImage(ctx, n, image); err != nil {
+		return err
+	}
+	if !disk.File {
+		return checkLoop(ctx, n, disk.Device[site], image)
+	}
+	if disk.Device[site] != image {
+		return node.Unusable("%s: disk %s is not what the guest would open there, %q: it is %q", n.Name(), disk.Name, disk.Device[site], image)
 	}
 	return nil
 }
 
-// attach mounts the export and opens the image at one site.
-func (s *System) attach(ctx context.Context, n *node.Node, exported, image string) (string, error) {
-	dir, err := n.Dir(ctx, kind)
+// checkLoop makes sure that a loop device is over the image, with direct I/O.
+func checkLoop(ctx context.Context, n *node.Node, device, image string) error {
+	folder := path.Join("/sys/class/block", path.Base(device), "loop")
+	file, err := n.ReadIfThere(ctx, folder+"/backing_file")
 	if err != nil {
-		return "", err
+		return err
 	}
-	mounted := path.Join(dir, "mnt")
-	found, err := n.MountsIn(ctx, dir)
+	direct, err := n.ReadIfThere(ctx, folder+"/dio")
 	if err != nil {
-		return "", err
+		return err
 	}
-	if len(found) == 0 {
-		if err := n.Mkdir(ctx, mounted); err != nil {
-			return "", err
-		}
-		source := addressText(s.store.Address) + ":" + exported
-		_, err := n.Run(ctx, "/sbin/mount.nfs4", source, mounted, "-o", mountOptions)
-		if err != nil {
-			return "", fmt.Errorf("mounting %s (does the server answer on port 2049?): %w", source, err)
-		}
+	if file != image || direct != "1" {
+		return node.Unusable("%s: what the guest would open there, %q, is a loop device over %q with direct I/O %q, want %q with 1: tear the testbed's disks down and provide them again",
+			n.Name(), device, file, direct, image)
 	}
-	return n.AttachLoop(ctx, mounted, path.Join(mounted, image), true)
-}
-
-// PrepareMigration has nothing to change: it makes sure that the destination
-// has the disk open, with direct I/O.
-func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
-	return s.Observe.Measure(kind, disk.Name, "check destination", func() error {
-		n := s.sites[to]
-		dir, err := n.Dir(ctx, kind)
-		if err != nil {
-			return err
-		}
-		want := path.Join(dir, "mnt", disk.Name+".img")
-		folder := path.Join("/sys/class/block", path.Base(disk.Device[to]), "loop")
-		file, err := n.ReadIfThere(ctx, folder+"/backing_file")
-		if err != nil {
-			return err
-		}
-		direct, err := n.ReadIfThere(ctx, folder+"/dio")
-		if err != nil {
-			return err
-		}
-		if file != want || direct != "1" {
-			return fmt.Errorf("%s: disk %s is not usable there: %q is a loop device over %q with direct I/O %q, want %q with 1",
-				n.Name(), disk.Name, disk.Device[to], file, direct, want)
-		}
-		return nil
-	})
+	return nil
 }
 
 // FinishMigration has nothing to do: both sites keep the image open.
@@ -183,8 +259,8 @@ func (s *System) Copies(_ context.Context, disk storage.Disk, at storage.Site) (
 }
 
 // Teardown removes every disk of the testbed's label, and stops the server if
-// we started it. The server stays as it is while a site cannot be cleaned. Kernel modules stay loaded, and the server's own files in
-// /var/lib/nfs stay.
+// we started it. The server stays as it is while a site cannot be cleaned.
+// Kernel modules stay loaded, and the server's own files in /var/lib/nfs stay.
 func (s *System) Teardown(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,6 +278,9 @@ func (s *System) Teardown(ctx context.Context) error {
 
 // detach removes the loop devices and the mount of one site.
 func detach(ctx context.Context, n *node.Node) error {
+	if !n.HasShell() {
+		return nil
+	}
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
 		return err

@@ -9,10 +9,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 	"heliotrope/internal/storage"
+	"heliotrope/internal/witness"
 )
 
 const (
@@ -27,12 +32,15 @@ type bed struct {
 	a, b, store *remotetest.Fake
 }
 
-func newBed(t *testing.T) *bed {
+func newBed(t *testing.T) *bed { return newBedFor(t, false) }
+
+func newBedFor(t *testing.T, opensFiles bool) *bed {
 	bed := &bed{a: remotetest.NewFake(t, "host-a"), b: remotetest.NewFake(t, "host-b"), store: remotetest.NewFake(t, "store")}
-	host := func(address string) inventory.Host {
-		return inventory.Host{DataDir: data, Address: netip.MustParseAddr(address)}
+	host := func(name, address string) inventory.Host {
+		return inventory.Host{Name: name, DataDir: data, Address: netip.MustParseAddr(address)}
 	}
-	inv := &inventory.Inventory{Name: "lab", SiteA: host("198.18.0.1"), SiteB: host("198.18.0.2"), Store: host("198.18.0.3")}
+	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, StoreName: "store",
+		Machines: []inventory.Host{host("host-a", "198.18.0.1"), host("host-b", "198.18.0.2"), host("store", "198.18.0.3")}}
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b, bed.store} {
 		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
 		fake.On(remotetest.Prefix("/sbin/modprobe"))
@@ -40,7 +48,10 @@ func newBed(t *testing.T) *bed {
 		put(t, fake, "/proc/sys/kernel/hostname", fake.Name()+"\n")
 		put(t, fake, "/proc/mounts", "/dev/vda / ext4 rw 0 0\n")
 	}
-	bed.System = New(inv, map[storage.Site]remote.Host{storage.SiteA: bed.a, storage.SiteB: bed.b}, bed.store)
+	machines := map[string]remote.Host{"host-a": bed.a, "host-b": bed.b, "store": bed.store}
+	driver, err := Kind.New(storage.Setup{Inventory: inv, Machines: machines, OpensFiles: opensFiles})
+	require.NoError(t, err)
+	bed.System = driver.(*System)
 	return bed
 }
 
@@ -162,14 +173,123 @@ func TestBusyMountKeepsImages(t *testing.T) {
 	}
 }
 
-func TestPrepareMigrationWantsDirectIO(t *testing.T) {
+const ourMount = "198.18.0.3:" + exported + " " + data + "/lab/nfs/mnt nfs4 rw,vers=4.2 0 0\n"
+
+func TestPrepareMigrationWantsThisDisk(t *testing.T) {
+	const image, size = data + "/lab/nfs/mnt/d0.img", "seven b"
+	const wrong = "198.18.0.9:/srv " + data + "/lab/nfs/mnt nfs4 rw 0 0\n"
+	for name, test := range map[string]struct {
+		files  bool
+		mounts string
+		loop   string // the file behind the loop device
+		direct string
+		image  string // what the file has
+		want   string
+	}{
+		"good":               {mounts: ourMount, loop: image, direct: "1", image: size},
+		"no direct I/O":      {mounts: ourMount, loop: image, direct: "0", image: size, want: `direct I/O "0"`},
+		"foreign loop":       {mounts: ourMount, loop: "/foreign", direct: "1", image: size, want: `over "/foreign"`},
+		"foreign mount":      {mounts: wrong, loop: image, direct: "1", image: size, want: "198.18.0.9:/srv"},
+		"mounted over":       {mounts: ourMount + wrong, loop: image, direct: "1", image: size, want: "198.18.0.9:/srv"},
+		"not mounted":        {loop: image, direct: "1", image: size, want: "there is mounted []"},
+		"file":               {files: true, mounts: ourMount, image: size},
+		"file, not mounted":  {files: true, image: size, want: "there is mounted []"},
+		"file, another size": {files: true, mounts: ourMount, image: "eight by", want: "has 8 bytes there, and 7 at store"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bed := newBedFor(t, test.files)
+			disk := storage.Disk{Spec: spec, File: test.files, Device: map[storage.Site]string{storage.SiteA: "/dev/loop0", storage.SiteB: "/dev/loop1"}}
+			if test.files {
+				disk.Device[storage.SiteB] = image
+			}
+			put(t, bed.store, exported+"/d0.img", size)
+			put(t, bed.b, image, test.image)
+			put(t, bed.b, "/proc/mounts", test.mounts)
+			put(t, bed.b, "/sys/class/block/loop1/loop/backing_file", test.loop+"\n")
+			put(t, bed.b, "/sys/class/block/loop1/loop/dio", test.direct+"\n")
+			err := bed.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB)
+			if test.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, test.want)
+			assert.Equal(t, fault.Infrastructure, fault.Of(err))
+		})
+	}
+}
+
+// Where the hypervisor opens files, there is no loop device, and what is
+// counted is the mount.
+func TestDiskIsAFile(t *testing.T) {
+	const image = data + "/lab/nfs/mnt/d0.img"
+	bed := newBedFor(t, true)
+	server(t, bed.store, "8")
+	put(t, bed.store, exportTable, ourExports)
+	bed.store.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "1000000 4096\n"})
+	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
+		fake.OnFunc(remotetest.Prefix("/sbin/mount.nfs4", "198.18.0.3:"+exported, data+"/lab/nfs/mnt"), func(context.Context, remotetest.Call) remotetest.Reply {
+			put(t, fake, "/proc/mounts", ourMount)
+			content, err := bed.store.Memory().ReadFile(exported + "/d0.img")
+			assert.NoError(t, err)
+			put(t, fake, image, string(content))
+			return remotetest.Reply{}
+		})
+	}
+	for range 2 {
+		disk, err := bed.Provision(t.Context(), spec, storage.SiteA)
+		require.NoError(t, err)
+		assert.Equal(t, storage.Disk{Spec: spec, File: true, Device: map[storage.Site]string{storage.SiteA: image, storage.SiteB: image}}, disk)
+		copies, err := bed.Copies(t.Context(), disk, storage.SiteB)
+		require.NoError(t, err)
+		assert.Equal(t, []storage.Copy{{Name: "site-b", Host: "host-b", Path: image}}, copies)
+	}
+	for _, call := range bed.a.Commands() {
+		assert.NotEqual(t, "/sbin/losetup", call[0])
+	}
+	found, err := bed.Sources(t.Context(), "host-a")
+	require.NoError(t, err)
+	assert.Equal(t, []witness.Source{{Role: "guest-disk", Reader: "nfs-mount", Device: data + "/lab/nfs/mnt"}}, found)
+	found, err = bed.Sources(t.Context(), "store")
+	require.NoError(t, err)
+	assert.Equal(t, []witness.Source{{Role: "target", Reader: "nfsd", Device: "nfsd"}}, found)
+}
+
+func TestNoRoom(t *testing.T) {
 	bed := newBed(t)
-	disk := storage.Disk{Spec: spec, Device: map[storage.Site]string{storage.SiteA: "/dev/loop0", storage.SiteB: "/dev/loop1"}}
-	for direct, works := range map[string]bool{"1": true, "0": false} {
-		put(t, bed.b, "/sys/class/block/loop1/loop/backing_file", data+"/lab/nfs/mnt/d0.img\n")
-		put(t, bed.b, "/sys/class/block/loop1/loop/dio", direct+"\n")
-		if err := bed.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB); (err == nil) != works {
-			t.Errorf("direct I/O %s: %v", direct, err)
-		}
+	server(t, bed.store, "8")
+	put(t, bed.store, exportTable, ourExports)
+	bed.store.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "3 4096\n"})
+	_, err := bed.Provision(t.Context(), spec, storage.SiteA)
+	require.ErrorContains(t, err, "store: "+exported+" has 0 MiB of free space, and the disk wants 1 MiB")
+}
+
+func TestCheck(t *testing.T) {
+	const busy = "   0: 00000000:0801 00000000:0000 0A 0 0\n"
+	for name, test := range map[string]struct {
+		threads, versions, ports string
+		want                     string
+	}{
+		"no server":        {},
+		"a server":         {threads: "8", versions: "+3 +4 +4.1 +4.2", ports: busy},
+		"an old server":    {threads: "8", versions: "+3 +4 +4.1 -4.2", ports: busy, want: "want +4.2"},
+		"another's server": {threads: "0", versions: "+3 +4 +4.1 +4.2", ports: busy, want: "another program listens on TCP port 2049"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bed := newBed(t)
+			for _, fake := range []*remotetest.Fake{bed.a, bed.b, bed.store} {
+				fake.On(remotetest.Prefix("sh", "-c"))
+			}
+			if test.threads != "" {
+				put(t, bed.store, control+"/threads", test.threads+"\n")
+				put(t, bed.store, control+"/versions", test.versions+"\n")
+			}
+			put(t, bed.store, "/proc/net/tcp", test.ports)
+			err := bed.Check(t.Context())
+			if test.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, test.want)
+		})
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"net/netip"
 	"path"
 	"strconv"
 	"strings"
@@ -17,6 +16,9 @@ import (
 
 // mountOptions of both sites (nfs(5)); timeo is in tenths of a second.
 const mountOptions = "vers=4.2,proto=tcp,sec=sys,hard,timeo=600,retrans=2,noatime,nosuid,nodev"
+
+// port is the one registered for NFS.
+const port = 2049
 
 const (
 	control      = "/proc/fs/nfsd"
@@ -183,7 +185,7 @@ func (s *System) missing(ctx context.Context, exported string) ([]string, error)
 	var missing []string
 	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
 		if address := s.sites[site].Address; !known[Export{exported, address.String()}] {
-			missing = append(missing, addressText(address)+":"+exported)
+			missing = append(missing, address.String()+":"+exported)
 		}
 	}
 	return missing, nil
@@ -210,6 +212,9 @@ func (s *System) export(ctx context.Context, exported string) error {
 
 // stopServing takes the exports back, and stops what we started.
 func (s *System) stopServing(ctx context.Context) error {
+	if !s.store.HasShell() {
+		return nil
+	}
 	dir, err := s.store.Dir(ctx, kind)
 	if err != nil {
 		return err
@@ -220,11 +225,7 @@ func (s *System) stopServing(ctx context.Context) error {
 	}
 	var errs []error
 	for _, export := range ours {
-		client := export.Client
-		if address, err := netip.ParseAddr(client); err == nil {
-			client = addressText(address)
-		}
-		_, err := s.store.Run(ctx, "exportfs", "-u", client+":"+export.Folder)
+		_, err := s.store.Run(ctx, "exportfs", "-u", export.Client+":"+export.Folder)
 		errs = append(errs, err)
 	}
 	state, err := s.store.LoadState(ctx, kind)
@@ -274,12 +275,4 @@ func (s *System) stopServer(ctx context.Context, state *node.State) error {
 		return s.store.Unmount(ctx, control)
 	}
 	return nil
-}
-
-// addressText is an address as exportfs and mount want it before a colon.
-func addressText(address netip.Addr) string {
-	if address.Is6() {
-		return "[" + address.String() + "]"
-	}
-	return address.String()
 }

@@ -2,6 +2,8 @@
 # POSIX shell, for dash and busybox alike. Where busybox has a lesser command of
 # the same name, the real one is called by its path.
 
+net=/sys/class/net
+
 fail() {
 	echo "$*" >&2
 	exit 1
@@ -24,12 +26,16 @@ now() {
 	seconds=${seconds%.*}
 }
 
-# read_lease sets lease_token, empty when there is no lease, and left, the
-# seconds until it ends.
+# read_lease sets lease_token, empty when there is no lease, left, the seconds
+# until it ends, lease_owner and lease_profile.
 read_lease() {
-	lease_token='' deadline=0
+	lease_token='' deadline=0 lease_owner='' lease_profile=''
 	if [ -e "$folder/lease" ]; then
-		read -r lease_token deadline < "$folder/lease"
+		{
+			read -r lease_token deadline
+			read -r lease_owner
+			read -r lease_profile
+		} < "$folder/lease"
 	fi
 	now
 	left=$((deadline - seconds))
@@ -46,7 +52,25 @@ root_qdisc() {
 
 # is_shaped says whether the root qdisc of interface $1 is ours.
 is_shaped() {
-	[ -e "/sys/class/net/$1" ] && [ "$(root_qdisc "$1")" = "netem $handle" ]
+	[ -e "$net/$1" ] && [ "$(root_qdisc "$1")" = "netem $handle" ]
+}
+
+# foreign_root prints kind and handle of the device's root qdisc where it is
+# neither ours nor the kernel's own choice.
+foreign_root() {
+	root=$(root_qdisc "$device")
+	case $root in
+	'' | *' 0:' | "netem $handle") ;;
+	*) echo "$root" ;;
+	esac
+}
+
+# is_redirected says whether what comes in by the device goes through our ifb.
+is_redirected() {
+	case $(/sbin/tc filter show dev "$device" ingress 2> /dev/null) in
+	*"Redirect to device $ifb)"*) return 0 ;;
+	esac
+	return 1
 }
 
 # has_ingress says whether the interface has an ingress qdisc, anybody's.
@@ -57,39 +81,92 @@ has_ingress() {
 	return 1
 }
 
-# ports prints the device, and the other ports of its bridge where it is in one.
-ports() {
-	if [ -d "/sys/class/net/$device/master/brif" ]; then
-		ls -1 "/sys/class/net/$device/master/brif"
-	elif [ -e "/sys/class/net/$device" ]; then
-		echo "$device"
+# find_bridge sets bridge to what the device is a port of, and kind to linux,
+# openvswitch or other; both are empty when it is on its own. In the kernel, the
+# ports of all bridges of Open vSwitch belong to ovs-system: which is whose, only
+# Open vSwitch knows. Its bridge is empty when it does not say.
+find_bridge() {
+	bridge='' kind=''
+	[ -e "$net/$device/master" ] || return 0
+	bridge=$(readlink -f "$net/$device/master")
+	bridge=${bridge##*/} kind=other
+	if [ -d "$net/$bridge/brif" ]; then
+		kind=linux
+	elif [ "$bridge" = ovs-system ]; then
+		kind=openvswitch
+		bridge=$(open_vswitch port-to-br "$device")
 	fi
 }
 
-# merging prints "INTERFACE FEATURE" for each offload that is on and would have
-# netem, or whoever counts there, see many packets as one: a port merges what it
-# receives, and the bridge hands on what the host itself sends before that is
-# cut into packets.
-merging() {
+open_vswitch() {
+	ovs-vsctl --timeout=10 "$@" 2> /dev/null
+}
+
+# ports prints the device, and the other ports of its bridge where it is in one.
+ports() {
+	case $kind in
+	linux) ls -1 "$net/$bridge/brif" ;;
+	openvswitch)
+		# Some have no interface in the kernel, such as patches.
+		for port in $(open_vswitch list-ports "$bridge" || echo "$device"); do
+			if [ -e "$net/$port" ]; then
+				echo "$port"
+			fi
+		done
+		;;
+	*)
+		if [ -e "$net/$device" ]; then
+			echo "$device"
+		fi
+		;;
+	esac
+}
+
+# all_merging prints "INTERFACE FEATURE" for each offload that is on and would
+# have netem, or whoever counts there, see many packets as one: a port merges what
+# it receives, and the bridge hands on what the host itself sends before that is
+# cut into packets. Behind it stands "fixed" where it cannot be switched off.
+all_merging() {
+	find_bridge
 	for interface in $(ports); do
 		which_are_on generic-receive-offload large-receive-offload rx-gro-hw
 	done
-	if [ -d "/sys/class/net/$device/master/brif" ]; then
-		interface=$(readlink -f "/sys/class/net/$device/master")
-		interface=${interface##*/}
+	case $kind:$bridge in
+	linux:?* | openvswitch:?*)
+		interface=$bridge
 		which_are_on generic-segmentation-offload tx-tcp-segmentation tx-tcp-ecn-segmentation \
 			tx-tcp-mangleid-segmentation tx-tcp6-segmentation
-	fi
+		;;
+	esac
+}
+
+# merging prints those that can be switched off, and always_merging the others.
+merging() {
+	all_merging | grep -v ' fixed$'
+}
+
+always_merging() {
+	all_merging | grep ' fixed$'
 }
 
 # which_are_on prints those of the features that are on at $interface.
 which_are_on() {
-	/sbin/ethtool -k "$interface" | while read -r feature value _; do
+	features | while read -r feature value note; do
 		feature=${feature%:}
 		case "$value $* " in
-		on*" $feature "*) echo "$interface $feature" ;;
+		on*" $feature "*)
+			case $note in
+			*fixed*) echo "$interface $feature fixed" ;;
+			*) echo "$interface $feature" ;;
+			esac
+			;;
 		esac
 	done
+}
+
+# features prints the offloads of $interface.
+features() {
+	/sbin/ethtool -k "$interface"
 }
 
 # remember adds the lines of its input to those offloads that are to be switched
@@ -107,7 +184,7 @@ remember() {
 restore_offloads() {
 	[ -e "$folder/offloads" ] || return 0
 	while read -r interface feature; do
-		[ -e "/sys/class/net/$interface" ] || continue
+		[ -e "$net/$interface" ] || continue
 		/sbin/ethtool -K "$interface" "$feature" on > /dev/null 2>&1 || is_asked_for || return 1
 	done < "$folder/offloads"
 	rm "$folder/offloads"
@@ -116,7 +193,7 @@ restore_offloads() {
 # is_asked_for says whether $feature is on at $interface, or will be as soon as
 # it can be: a bridge has only what one of its ports has.
 is_asked_for() {
-	/sbin/ethtool -k "$interface" | grep -q -E "^[[:space:]]*$feature: (on|off \[requested on\])"
+	features | grep -q -E "^[[:space:]]*$feature: (on|off \[requested on\])"
 }
 
 # clear_shaping leaves everything as it was before the first Shape.
@@ -130,8 +207,8 @@ clear_qdiscs() {
 	if is_shaped "$device"; then
 		/sbin/tc qdisc del dev "$device" root || return 1
 	fi
-	if [ -e "/sys/class/net/$ifb" ]; then
-		if [ -e "/sys/class/net/$device" ] && has_ingress; then
+	if [ -e "$net/$ifb" ]; then
+		if [ -e "$net/$device" ] && has_ingress; then
 			/sbin/tc qdisc del dev "$device" ingress || return 1
 		fi
 		/sbin/ip link del "$ifb" || return 1

@@ -1,6 +1,7 @@
 package sampler
 
 import (
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -34,6 +35,9 @@ type Sample struct {
 	buffer []byte
 }
 
+// Text is what was added.
+func (s *Sample) Text() string { return string(s.buffer) }
+
 // Value adds a counter, if the text is a number that is not negative.
 func (s *Sample) Value(name string, digits []byte) {
 	if len(digits) == 0 {
@@ -53,9 +57,10 @@ func (s *Sample) Number(name string, value int64) {
 	s.buffer = witness.AppendCounter(s.buffer, s.Role, name, value)
 }
 
-// Scaled adds a multiple of a number, if the text is one.
+// Scaled adds a multiple of a number, if the text is one and the product can be
+// told.
 func (s *Sample) Scaled(name string, digits []byte, factor int64) {
-	if value, err := strconv.ParseInt(string(digits), 10, 64); err == nil {
+	if value, err := strconv.ParseInt(string(digits), 10, 64); err == nil && value <= math.MaxInt64/factor {
 		s.Number(name, value*factor)
 	}
 }

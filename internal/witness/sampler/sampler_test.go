@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -40,9 +39,27 @@ func disk(t *testing.T) string {
 	names, err := filepath.Glob("/sys/class/block/*/stat")
 	must(t, err)
 	if len(names) == 0 {
-		t.Skip("this machine has no block device")
+		t.Fatal("this machine has no block device, as every machine that is measured has")
 	}
 	return "/dev/" + filepath.Base(filepath.Dir(names[0]))
+}
+
+func blockSource(device string) witness.Source {
+	return witness.Source{Role: witness.GuestDisk, Reader: witness.BlockReader, Device: device}
+}
+
+func cardSource(role, device string) witness.Source {
+	return witness.Source{Role: role, Reader: witness.InterfaceReader, Device: device}
+}
+
+// made samples this machine.
+func made(t testing.TB, sources []witness.Source, more func(to []byte) ([]byte, error)) *Sampler {
+	t.Helper()
+	s, err := New(sources, nil, more)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 var errEnough = errors.New("enough")
@@ -51,10 +68,10 @@ var errEnough = errors.New("enough")
 // everything: each has all that any host has, and between them are those of
 // the disk.
 func TestThisMachine(t *testing.T) {
-	devices := map[string]string{witness.GuestDisk: disk(t), witness.TestNet: "lo", witness.WAN: "lo"}
+	sources := []witness.Source{blockSource(disk(t)), cardSource(witness.TestNet, "lo"), cardSource(witness.WAN, "lo")}
 	before := time.Now()
 	var out bytes.Buffer
-	err := New(devices, nil).Run(t.Context(), &out, func(samples int64) error {
+	err := made(t, sources, nil).Run(t.Context(), &out, func(samples int64) error {
 		if samples == 3 {
 			return errEnough
 		}
@@ -67,10 +84,7 @@ func TestThisMachine(t *testing.T) {
 
 	want := map[string]bool{}
 	for _, c := range witness.Counters {
-		extra := c.Device == witness.WAN && strings.Contains(c.Name, "_to_")
-		if c.Device != witness.DRBD && c.Device != witness.Target && !extra {
-			want[c.Device+" "+c.Name] = true
-		}
+		want[c.Device+" "+c.Name] = true
 	}
 	samples := map[time.Time][]string{}
 	for _, r := range read(t, out.Bytes()) {
@@ -105,14 +119,13 @@ func TestThisMachine(t *testing.T) {
 	}
 }
 
-// TestEndsWithItsContext: what was sampled is written.
 // TestLateWithoutADisk: a host that has no guest's disk, as the storage server,
 // and was held up for some seconds, goes on.
 func TestLateWithoutADisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		late := true
-		s := New(nil, func(to []byte) ([]byte, error) {
+		s := made(t, nil, func(to []byte) ([]byte, error) {
 			if late {
 				late = false
 				time.Sleep(2700 * time.Millisecond) // the bubble's time
@@ -133,10 +146,11 @@ func TestLateWithoutADisk(t *testing.T) {
 	})
 }
 
+// TestEndsWithItsContext: what was sampled is written.
 func TestEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var out bytes.Buffer
-	must(t, New(nil, nil).Run(ctx, &out, func(int64) error {
+	must(t, made(t, nil, nil).Run(ctx, &out, func(int64) error {
 		cancel()
 		return nil
 	}))
@@ -177,8 +191,10 @@ func (m machine) sample(s *Sampler) []string {
 	return lines[1 : len(lines)-1]
 }
 
-func (m machine) sampler(devices map[string]string) *Sampler {
-	s := newIn(filepath.Join(m.root, "proc"), filepath.Join(m.root, "sys"), devices, nil)
+func (m machine) sampler(sources ...witness.Source) *Sampler {
+	m.t.Helper()
+	s, err := newIn(Roots{Proc: filepath.Join(m.root, "proc"), Sys: filepath.Join(m.root, "sys")}, sources, nil, nil)
+	must(m.t, err)
 	m.t.Cleanup(s.close)
 	return s
 }
@@ -196,7 +212,7 @@ func (m machine) expect(s *Sampler, want ...string) {
 // TestDevicesComeAndGo: what is not there is left out, and found when it is.
 func TestDevicesComeAndGo(t *testing.T) {
 	m := newMachine(t)
-	s := m.sampler(map[string]string{witness.GuestDisk: "/dev/sdz", witness.TestNet: "eth9"})
+	s := m.sampler(blockSource("/dev/sdz"), cardSource(witness.TestNet, "eth9"))
 	m.expect(s, host...)
 	m.put("sys/class/block/sdz/stat", " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n")
 	disk := []string{"guest-disk reads 1", "guest-disk read_merges 2", "guest-disk read_sectors 3", "guest-disk read_ms 4",
@@ -204,10 +220,10 @@ func TestDevicesComeAndGo(t *testing.T) {
 		"guest-disk in_flight 9", "guest-disk io_ms 10"}
 	m.expect(s, append(slices.Clone(disk), host...)...)
 	s.sampleDisk(time.Unix(1795374126, 0))
-	if got, want := string(s.buffer), "@1795374126000000000\nguest-disk reads 1\nguest-disk writes 5\nguest-disk in_flight 9\n.\n"; got != want {
+	if got, want := string(s.sample.buffer), "@1795374126000000000\nguest-disk reads 1\nguest-disk writes 5\nguest-disk in_flight 9\n.\n"; got != want {
 		t.Errorf("a sample of the disk is %q, want %q", got, want)
 	}
-	s.buffer = s.buffer[:0]
+	s.sample.buffer = s.sample.buffer[:0]
 	// A file that gives nothing any more, as one of a device that is gone.
 	m.put("sys/class/block/sdz/stat", "")
 	m.expect(s, host...)
@@ -215,61 +231,54 @@ func TestDevicesComeAndGo(t *testing.T) {
 	m.expect(s, append(slices.Clone(host), "test-net rx_bytes 77")...)
 }
 
-const procDRBD = `version: 8.4.11 (api:1/proto:86-101)
-srcversion: 0123456789ABCDEF01234567
-
- 1: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----
-    ns:9 nr:9 dw:9 dr:9 al:9 bm:9 lo:9 pe:9 ua:9 ap:9 ep:1 wo:f oos:9
-10: cs:SyncSource ro:Primary/Secondary ds:UpToDate/Inconsistent C r-----
-    ns:1 nr:2 dw:3 dr:4 al:5 bm:6 lo:7 pe:8 ua:9 ap:10 ep:1 wo:f oos:11
-	[=>..................] sync'ed: 10.0% (11/12)K
-20: cs:Unconfigured
-`
-
-func TestStorage(t *testing.T) {
-	m := newMachine(t)
-	lun := filepath.Join(m.root, "lun_0")
-	drbd := m.sampler(map[string]string{witness.DRBD: "/dev/drbd10"})
-	idle := m.sampler(map[string]string{witness.DRBD: "/dev/drbd20"})
-	nfs := m.sampler(map[string]string{witness.Target: witness.NFSD})
-	iscsi := m.sampler(map[string]string{witness.Target: lun})
-	for _, s := range []*Sampler{drbd, idle, nfs, iscsi} {
-		m.expect(s, host...) // nothing is there yet
-	}
-	m.put("proc/drbd", procDRBD)
-	m.expect(idle, host...)
-	m.expect(drbd, append(slices.Clone(host), "drbd sent_bytes 1024", "drbd received_bytes 2048", "drbd disk_write_bytes 3072",
-		"drbd disk_read_bytes 4096", "drbd activity_log_updates 5", "drbd bitmap_updates 6", "drbd local 7", "drbd pending 8",
-		"drbd unacknowledged 9", "drbd application_pending 10", "drbd out_of_sync_bytes 11264")...)
-
-	m.put("proc/net/rpc/nfsd", nfsdText())
-	m.expect(nfs, append(slices.Clone(host), "target read_bytes 5000000000", "target write_bytes 7",
-		"target read_ops 1006", "target write_ops 1107")...)
-
-	for name, text := range map[string]string{"in_cmds": "5\n", "read_mbytes": "6\n", "write_mbytes": "7\n"} {
-		m.put("lun_0/statistics/scsi_tgt_port/"+name, text)
-	}
-	m.expect(iscsi, append(slices.Clone(host), "target commands 5", "target read_mib 6", "target write_mib 7")...)
+// driversReader reads a source as a driver would, and says whether it was closed.
+type driversReader struct {
+	device string
+	closed *bool
 }
 
-// nfsdText has operation i of version 3 counted i times, and of version 4 1000
-// times and, for those after 30, 100 more.
-func nfsdText() string {
-	text := "rc 0 4 5\nfh 0 0 0 0 0\nio 5000000000 7\nth 8 0 0.000\nproc3 22"
-	for i := range 22 {
-		text += fmt.Sprint(" ", i)
+func (r driversReader) Read(to *Sample, frequent bool) {
+	to.Value("reads", []byte(r.device))
+	if !frequent {
+		to.Value("more", []byte("2"))
 	}
-	text += "\nproc4 2 0 12\nproc4ops 76"
-	for i := range 76 {
-		text += fmt.Sprint(" ", 1000+100*(i/31))
+}
+
+func (r driversReader) Close() { *r.closed = true }
+
+// TestReadersOfDrivers: a driver's reader may be of any role, the guest's disk
+// too, which is then sampled first and often.
+func TestReadersOfDrivers(t *testing.T) {
+	m := newMachine(t)
+	roots := Roots{Proc: filepath.Join(m.root, "proc"), Sys: filepath.Join(m.root, "sys")}
+	closed := map[string]*bool{"1": new(bool), "5": new(bool)}
+	drivers := Readers{"file": func(source witness.Source, at Roots) Reader {
+		if at != roots {
+			t.Errorf("roots %+v", at)
+		}
+		return driversReader{source.Device, closed[source.Device]}
+	}}
+	sources := []witness.Source{{Role: "target", Reader: "file", Device: "5"}, {Role: witness.GuestDisk, Reader: "file", Device: "1"}}
+	s, err := newIn(roots, sources, drivers, nil)
+	must(t, err)
+	m.expect(s, slices.Concat([]string{"guest-disk reads 1", "guest-disk more 2"}, host, []string{"target reads 5", "target more 2"})...)
+	s.sampleDisk(time.Unix(1795374126, 0))
+	if got, want := string(s.sample.buffer), "@1795374126000000000\nguest-disk reads 1\n.\n"; got != want {
+		t.Errorf("a sample of the disk is %q, want %q", got, want)
 	}
-	return text + "\n"
+	s.close()
+	if !*closed["1"] || !*closed["5"] {
+		t.Error("a reader was not closed")
+	}
+	if _, err := newIn(roots, sources, nil, nil); err == nil || !strings.Contains(err.Error(), `no reader "file"`) {
+		t.Errorf("a reader that nobody has: %v", err)
+	}
 }
 
 // TestNoProcessors: a host without them is none.
 func TestNoProcessors(t *testing.T) {
 	m := machine{t, t.TempDir()}
-	if err := m.sampler(nil).sampleAll(time.Now(), &bytes.Buffer{}, nil); err == nil {
+	if err := m.sampler().sampleAll(time.Now(), &bytes.Buffer{}, nil); err == nil {
 		t.Error("a sample without the processors")
 	}
 }
@@ -294,13 +303,6 @@ func TestAllNamesAreInTheDictionary(t *testing.T) {
 	check(witness.GuestDisk, diskNames...)
 	check(witness.TestNet, traffic...)
 	check(witness.WAN, traffic...)
-	for _, field := range drbdFields {
-		check(witness.DRBD, field.name)
-	}
-	for _, one := range lunFiles {
-		check(witness.Target, one.name)
-	}
-	check(witness.Target, "read_bytes", "write_bytes", "read_ops", "write_ops")
 }
 
 func BenchmarkDisk(b *testing.B) {
@@ -308,11 +310,11 @@ func BenchmarkDisk(b *testing.B) {
 	if len(names) == 0 {
 		b.Skip("this machine has no block device")
 	}
-	s := New(map[string]string{witness.GuestDisk: "/dev/" + filepath.Base(filepath.Dir(names[0]))}, nil)
+	s := made(b, []witness.Source{blockSource("/dev/" + filepath.Base(filepath.Dir(names[0])))}, nil)
 	defer s.close()
 	b.ReportAllocs()
 	for b.Loop() {
 		s.sampleDisk(time.Now())
-		s.buffer = s.buffer[:0]
+		s.sample.buffer = s.sample.buffer[:0]
 	}
 }

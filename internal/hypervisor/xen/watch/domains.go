@@ -5,9 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
-	"heliotrope/internal/witness"
+	"github.com/google/uuid"
 )
 
 // The hypercall sysctl and its command getdomaininfolist, of
@@ -25,11 +26,13 @@ const (
 )
 
 // The beginning of a struct xen_domctl_getdomaininfo of
-// xen/include/public/domctl.h; the rest of it differs between Xen's releases.
+// xen/include/public/domctl.h: the same from Xen 4.3 to 4.21; what follows the
+// handle differs.
 const (
-	domainAt     = 0 // uint16
-	flagsAt      = 4 // uint32
-	minInfoBytes = 72
+	domainAt     = 0  // uint16
+	flagsAt      = 4  // uint32
+	handleAt     = 76 // 16 bytes: the UUID that the toolstack gave the domain
+	minInfoBytes = handleAt + len(uuid.UUID{})
 	// maxInfoBytes is far more than any release has (128 in Xen 4.17).
 	maxInfoBytes = 1024
 )
@@ -43,13 +46,6 @@ const (
 	codeMask     = 0xff
 )
 
-// Codes of a shutdown, of xen/include/public/sched.h.
-const (
-	codeSuspend  = 2
-	codeCrash    = 3
-	codeWatchdog = 4
-)
-
 // Interface versions of sysctl that are tried: it was 0x13 in Xen 4.13, is 0x15
 // in 4.17 and has grown by one where its structures changed.
 const (
@@ -60,26 +56,19 @@ const (
 
 // domain is one domain as the hypervisor tells it.
 type domain struct {
-	id    int
-	flags uint32
+	id     int
+	flags  uint32
+	handle uuid.UUID
 }
 
-// state is the domain's state in the words of package witness. One that dies
-// never runs again, and what is left of it may stay for seconds.
+// state is the domain's state in the words of package witness.
 func (d domain) state() string {
-	switch code := d.flags >> codeShift & codeMask; {
-	case d.flags&flagDying != 0:
-		return witness.DomainGone
-	case d.flags&flagShutdown != 0 && code == codeSuspend:
-		return witness.DomainSuspended
-	case d.flags&flagShutdown != 0 && (code == codeCrash || code == codeWatchdog):
-		return witness.DomainCrashed
-	case d.flags&flagShutdown != 0:
-		return witness.DomainShutDown
-	case d.flags&flagPaused != 0:
-		return witness.DomainPaused
+	code := d.flags >> codeShift & codeMask
+	situation := Situation{Dying: d.flags&flagDying != 0, ShutDown: d.flags&flagShutdown != 0, Paused: d.flags&flagPaused != 0}
+	if at := slices.IndexFunc(Reasons, func(r Reason) bool { return r.Code == code }); at >= 0 {
+		situation.Reason = Reasons[at]
 	}
-	return witness.DomainRunning
+	return situation.State()
 }
 
 // listing asks the hypervisor for its domains.
@@ -169,8 +158,9 @@ func (l *listing) list() ([]domain, error) {
 		for i := range count {
 			info := l.memory[argumentBytes+i*l.infoBytes:]
 			all = append(all, domain{
-				id:    int(binary.LittleEndian.Uint16(info[domainAt:])),
-				flags: binary.LittleEndian.Uint32(info[flagsAt:]),
+				id:     int(binary.LittleEndian.Uint16(info[domainAt:])),
+				flags:  binary.LittleEndian.Uint32(info[flagsAt:]),
+				handle: uuid.UUID(info[handleAt : handleAt+len(uuid.UUID{})]),
 			})
 		}
 		if count < most {

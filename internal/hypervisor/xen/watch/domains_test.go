@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"heliotrope/internal/witness"
 )
 
@@ -50,6 +52,7 @@ func (x *fakeXen) sysctl(memory []byte) error {
 		clear(info)
 		binary.LittleEndian.PutUint16(info, uint16(d.id))
 		binary.LittleEndian.PutUint32(info[4:], d.flags)
+		copy(info[76:], d.handle[:])
 		count++
 	}
 	binary.LittleEndian.PutUint32(memory[numDomainsAt:], uint32(count))
@@ -65,7 +68,7 @@ func TestProbe(t *testing.T) {
 		"one to come":     {version: 0x1a, infoBytes: 136},
 		"oldest":          {version: firstVersion, infoBytes: 104},
 		"newest":          {version: lastVersion, infoBytes: 1016},
-		"least it can be": {version: 0x15, infoBytes: minInfoBytes},
+		"least it can be": {version: 0x15, infoBytes: 96},
 	} {
 		xen.domains = []domain{control, {id: 1, flags: 1 << 3}}
 		l := xen.listing(4)
@@ -84,7 +87,7 @@ func TestProbeRefuses(t *testing.T) {
 		"0x10 to 0x2f":                {version: 0x30, infoBytes: 128, domains: []domain{control}},
 		"operation not permitted":     {fails: syscall.EPERM},
 		"in 1024 bytes":               {version: 0x15, infoBytes: 1024, domains: []domain{control}},
-		"in 64 bytes":                 {version: 0x15, infoBytes: 64, domains: []domain{control}},
+		"in 88 bytes":                 {version: 0x15, infoBytes: 88, domains: []domain{control}},
 		"control domain: 0 domains":   {version: 0x15, infoBytes: 128},
 		"cannot be asked at all here": {fails: errors.New("cannot be asked at all here")},
 	} {
@@ -99,7 +102,7 @@ func TestList(t *testing.T) {
 	xen := &fakeXen{version: 0x15, infoBytes: 1000, domains: []domain{control}}
 	var want []domain
 	for id := range 40 {
-		want = append(want, domain{id: 7 + 1000*id, flags: uint32(id)})
+		want = append(want, domain{id: 7 + 1000*id, flags: uint32(id), handle: uuid.UUID{byte(id), 15: 0xff}})
 	}
 	xen.domains = append(xen.domains, want...)
 	l := xen.listing(8)
@@ -132,6 +135,8 @@ func TestState(t *testing.T) {
 		{hvm | flagShutdown | 4<<16, witness.DomainCrashed},
 		{hvm | flagShutdown | 0<<16, witness.DomainShutDown},
 		{hvm | flagShutdown | 1<<16, witness.DomainShutDown},
+		{hvm | flagShutdown | 5<<16, witness.DomainShutDown}, // soft reset
+		{hvm | flagShutdown | 77<<16, witness.DomainShutDown},
 		{hvm | flagDying | flagShutdown | 2<<16, witness.DomainGone},
 		{hvm | flagPaused | 2<<16, witness.DomainPaused}, // the code counts with its flag only
 	} {

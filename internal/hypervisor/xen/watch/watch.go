@@ -1,13 +1,14 @@
-// Package watch watches the states of a Xen host's domains, by asking the
+// Package watch watches the states of one domain of a Xen host, by asking the
 // hypervisor itself from its control domain: no toolstack, no process, no lock
-// that a migration may hold.
+// that a migration may hold. The domain is known by its UUID, which is the same
+// at both ends of a migration; no other domain is ever written of.
 //
 // It promises that every change between two looks is written, once, with the
 // bounds in which it came about, and that an unbroken row of watch lines shows
 // how close the looks were. It changes nothing on the host.
 //
 // Looking costs the guest: on an emulated host, 200 looks a second took half of
-// its I/Os. So it looks seldom while all domains run.
+// its I/Os. So it looks seldom while the domain runs.
 //
 // Dangerous: a state that comes and goes between two looks is not seen, and
 // so the watch lines belong to every reading.
@@ -33,26 +34,29 @@ import (
 const Name = "xen"
 
 // Part is what the witness's program needs to know.
-var Part = part.Part{Watchers: map[string]part.Watcher{Name: func(ctx context.Context, out io.Writer, domain uuid.UUID) error {
-	return Watch(ctx, out, witness.DomainInterval)
-}}}
+var Part = part.Part{
+	Classes: []string{"migration"},
+	Watchers: map[string]part.Watcher{Name: func(ctx context.Context, out io.Writer, domain uuid.UUID) error {
+		return Watch(ctx, out, domain, witness.DomainInterval)
+	}},
+}
 
 // watchEvery is how often a line says that the domains are still watched.
 const watchEvery = time.Second
 
-// calm is how many times longer it is to the next look while all domains run.
+// calm is how many times longer it is to the next look while the domain runs.
 // A control domain that wakes takes the processor from the guest it shares it
 // with, and the guest would be measured with that; one that does not run is
 // not disturbed.
 const calm = 20
 
-// Watch looks at all domains but the control domain, and writes lines as
+// Watch looks at the domain of that UUID, and writes lines as
 // witness.DomainsFile has them until the context ends, which is no error. It
-// looks at each interval while any domain does not run, calm times less often
-// else, and at once when xenstore says that one has come, suspended or ended.
-// Domains that the first look finds have a spacing of 0: since when they are as
-// they are is not known. It must run on a Xen control domain, as root.
-func Watch(ctx context.Context, out io.Writer, interval time.Duration) error {
+// looks at each interval while the domain is stopped, calm times less often
+// otherwise, and at once when xenstore says that any domain has come, suspended
+// or ended. A domain that the first look finds has a spacing of 0: since when it
+// is as it is is not known. It must run on a Xen control domain, as root.
+func Watch(ctx context.Context, out io.Writer, handle uuid.UUID, interval time.Duration) error {
 	domains, err := open()
 	if err != nil {
 		return fmt.Errorf("watch the domains: %w", err)
@@ -70,7 +74,7 @@ func Watch(ctx context.Context, out io.Writer, interval time.Duration) error {
 	defer calmly.Stop()
 	closely := time.NewTimer(0)
 	defer closely.Stop()
-	w := &watch{out: out, states: map[int]string{}}
+	w := &watch{out: out, handle: handle, states: map[int]string{}}
 	for {
 		// A look's own length counts: what it saw was at some time in it.
 		before := time.Now()
@@ -101,7 +105,8 @@ func Watch(ctx context.Context, out io.Writer, interval time.Duration) error {
 // watch turns looks into lines.
 type watch struct {
 	out     io.Writer
-	states  map[int]string // by domain; as of the last look
+	handle  uuid.UUID      // of the domain that is watched
+	states  map[int]string // by its number on this host; as of the last look
 	last    time.Time      // beginning of the last look
 	told    time.Time      // of the last watch line
 	longest time.Duration  // between looks since then
@@ -118,6 +123,9 @@ func (w *watch) take(before, after time.Time, found []domain) error {
 	w.longest = max(w.longest, spacing)
 	there := map[int]bool{}
 	for _, domain := range found {
+		if domain.handle != w.handle {
+			continue
+		}
 		there[domain.id] = true
 		if err := w.see(after, domain.id, domain.state(), spacing); err != nil {
 			return err

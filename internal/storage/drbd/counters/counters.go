@@ -24,6 +24,7 @@ const (
 // DRBD 8.4 user's guide, chapter "Performance indicators" (/proc/drbd).
 var Part = part.Part{
 	Readers: sampler.Readers{Reader: open},
+	Classes: []string{"drbd"},
 	Counters: []witness.Counter{
 		{Device: Role, Name: "sent_bytes", Unit: "bytes", Grows: true, Text: "data sent to the other replica (ns)"},
 		{Device: Role, Name: "received_bytes", Unit: "bytes", Grows: true, Text: "data received from the other replica (nr)"},

@@ -6,7 +6,9 @@ import (
 	"testing"
 
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
+	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
 
@@ -15,9 +17,12 @@ const data = "/var/lib/heliotrope"
 func newNode(t *testing.T) (*node.Node, *remotetest.Fake) {
 	fake := remotetest.NewFake(t, "host-a")
 	fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
-	inv := &inventory.Inventory{Name: "lab"}
-	described := inventory.Host{Name: "host-a", DataDir: data, Address: netip.MustParseAddr("198.18.0.1")}
-	return node.New(inv, described, fake), fake
+	described := &inventory.Host{Name: "host-a", DataDir: data, Address: netip.MustParseAddr("198.18.0.1")}
+	return node.New(setup(fake), described), fake
+}
+
+func setup(host remote.Host) storage.Setup {
+	return storage.Setup{Inventory: &inventory.Inventory{Name: "lab"}, Machines: map[string]remote.Host{host.Name(): host}}
 }
 
 // loops is what losetup 2.38 prints.
@@ -143,7 +148,7 @@ func TestRemoveDir(t *testing.T) {
 
 func TestUnusableDataDir(t *testing.T) {
 	for _, dir := range []string{"", "/", "relative", "/with blank", "/with,comma"} {
-		n := node.New(&inventory.Inventory{Name: "lab"}, inventory.Host{DataDir: dir}, remotetest.NewFake(t, "host-a"))
+		n := node.New(setup(remotetest.NewFake(t, "host-a")), &inventory.Host{Name: "host-a", DataDir: dir})
 		if _, err := n.Dir(t.Context(), "nfs"); err == nil {
 			t.Errorf("data_dir %q is accepted", dir)
 		}

@@ -8,21 +8,24 @@ import (
 	"time"
 )
 
-// MountsIn lists the places in a folder, or the folder itself, where something
-// is mounted, the last mounted first.
-func (n *Node) MountsIn(ctx context.Context, folder string) ([]string, error) {
-	text, err := n.Read(ctx, "/proc/mounts") // fstab(5): source, place, ...
+// Mount is a line of /proc/mounts (fstab(5)).
+type Mount struct{ Source, Place, Type string }
+
+// MountsIn lists what is mounted in a folder, or on the folder itself, the last
+// mounted first.
+func (n *Node) MountsIn(ctx context.Context, folder string) ([]Mount, error) {
+	text, err := n.Read(ctx, "/proc/mounts")
 	if err != nil {
 		return nil, err
 	}
-	var places []string
+	var mounts []Mount
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
-		if len(fields) > 1 && (fields[1] == folder || strings.HasPrefix(fields[1], folder+"/")) {
-			places = append([]string{fields[1]}, places...)
+		if len(fields) > 2 && (fields[1] == folder || strings.HasPrefix(fields[1], folder+"/")) {
+			mounts = append([]Mount{{fields[0], fields[1], fields[2]}}, mounts...)
 		}
 	}
-	return places, nil
+	return mounts, nil
 }
 
 // unmountTries is how often an unmount is tried: a file that was just closed
@@ -32,12 +35,12 @@ const unmountTries = 5
 // Unmount unmounts whatever is mounted in a folder or on it. A file system
 // whose server does not answer is detached by force.
 func (n *Node) Unmount(ctx context.Context, folder string) error {
-	places, err := n.MountsIn(ctx, folder)
+	mounts, err := n.MountsIn(ctx, folder)
 	if err != nil {
 		return err
 	}
-	for _, place := range places {
-		if err := n.unmount(ctx, place); err != nil {
+	for _, mount := range mounts {
+		if err := n.unmount(ctx, mount.Place); err != nil {
 			return err
 		}
 	}

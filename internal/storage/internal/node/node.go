@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
@@ -27,7 +28,8 @@ const commandTimeout = 2 * time.Minute
 
 // Node is one host of the testbed.
 type Node struct {
-	host    remote.Host
+	name    string
+	host    remote.Host // nil where there is no shell
 	dataDir string
 	mu      sync.Mutex
 	root    string // dataDir without symbolic links, once known
@@ -38,26 +40,44 @@ type Node struct {
 	Address netip.Addr
 }
 
-// New is the host that the inventory describes, reached through host.
-func New(inv *inventory.Inventory, described inventory.Host, host remote.Host) *Node {
-	return &Node{host: host, dataDir: described.DataDir, Label: inv.Name, Address: described.Address}
+// New is a machine of the testbed.
+func New(setup storage.Setup, described *inventory.Host) *Node {
+	return &Node{name: described.Name, host: setup.Machines[described.Name], dataDir: described.DataDir,
+		Label: setup.Inventory.Name, Address: described.Address}
 }
 
 // Sites makes the nodes of both sites.
-func Sites(inv *inventory.Inventory, hosts map[storage.Site]remote.Host) map[storage.Site]*Node {
+func Sites(setup storage.Setup) map[storage.Site]*Node {
 	return map[storage.Site]*Node{
-		storage.SiteA: New(inv, inv.SiteA, hosts[storage.SiteA]),
-		storage.SiteB: New(inv, inv.SiteB, hosts[storage.SiteB]),
+		storage.SiteA: New(setup, setup.Inventory.SiteA()),
+		storage.SiteB: New(setup, setup.Inventory.SiteB()),
 	}
 }
 
+// HasShell says whether anything can be looked at or changed there. Nothing of a
+// storage system is where there is none.
+func (n *Node) HasShell() bool { return n.host != nil }
+
+// errNoShell is an error of every use of a machine without one.
+func (n *Node) errNoShell() error {
+	return fault.New(fault.BadInput, "%s: this storage system needs a shell there, and the inventory says that it has none", n.name)
+}
+
 // Name is the host's name.
-func (n *Node) Name() string { return n.host.Name() }
+func (n *Node) Name() string { return n.name }
 
 // Run runs a command and returns what it printed, without the white space
 // around it.
 func (n *Node) Run(ctx context.Context, args ...string) (string, error) {
-	result, err := n.host.Run(ctx, remote.Command{Args: args, Timeout: commandTimeout})
+	return n.RunWithin(ctx, commandTimeout, args...)
+}
+
+// RunWithin is Run with a limit of its own.
+func (n *Node) RunWithin(ctx context.Context, limit time.Duration, args ...string) (string, error) {
+	if !n.HasShell() {
+		return "", n.errNoShell()
+	}
+	result, err := n.host.Run(ctx, remote.Command{Args: args, Timeout: limit})
 	return strings.TrimSpace(string(result.Stdout)), err
 }
 
@@ -117,10 +137,10 @@ func (n *Node) RemoveDir(ctx context.Context, kind string) error {
 }
 
 func (n *Node) files(ctx context.Context, do func(remote.Files) error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("%s: %w", n.Name(), context.Cause(ctx))
+	if !n.HasShell() {
+		return n.errNoShell()
 	}
-	files, err := n.host.Files()
+	files, err := n.host.Files(ctx)
 	if err != nil {
 		return err
 	}
@@ -209,29 +229,70 @@ func (n *Node) Link(ctx context.Context, target, link string) error {
 	})
 }
 
+// LinkTarget is where a symbolic link leads; "" when it is not there.
+func (n *Node) LinkTarget(ctx context.Context, link string) (target string, err error) {
+	err = n.files(ctx, func(files remote.Files) error {
+		target, err = files.ReadLink(link)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+	return target, err
+}
+
+// SizeOf is the size of a file in bytes; a missing one is an error.
+func (n *Node) SizeOf(ctx context.Context, name string) (bytes int64, err error) {
+	err = n.files(ctx, func(files remote.Files) error {
+		info, err := files.Stat(name)
+		if err == nil {
+			bytes = info.Size()
+		}
+		return err
+	})
+	return bytes, err
+}
+
 // Remove removes a file, a link or an empty folder; a missing one is no error.
 func (n *Node) Remove(ctx context.Context, name string) error {
 	return n.files(ctx, func(files remote.Files) error { return files.Remove(name) })
 }
 
-// Image makes a sparse file of the given size. One that is there stays as it
-// is; one of another size is refused.
+// Image makes a sparse file of the given size, where there is room for all of
+// it. One that is there stays as it is; one of another size is refused.
 func (n *Node) Image(ctx context.Context, name string, sizeBytes int64) error {
-	return n.files(ctx, func(files remote.Files) error {
-		info, err := files.Stat(name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			if err := files.MkdirAll(path.Dir(name)); err != nil {
-				return err
-			}
-			return files.Truncate(name, sizeBytes)
-		case err != nil:
-			return err
-		case info.Size() == 0: // made, but not sized, by a run that was cut off
-			return files.Truncate(name, sizeBytes)
-		case info.Size() != sizeBytes:
-			return fmt.Errorf("%s: %s is there with %d bytes, want %d: tear the testbed's disks down first", n.Name(), name, info.Size(), sizeBytes)
-		}
+	there, err := n.SizeOf(ctx, name)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case err == nil && there == sizeBytes:
 		return nil
-	})
+	case err == nil && there != 0: // 0: made, but not sized, by a run that was cut off
+		return fmt.Errorf("%s: %s is there with %d bytes, want %d: tear the testbed's disks down first", n.Name(), name, there, sizeBytes)
+	}
+	if err := n.Mkdir(ctx, path.Dir(name)); err != nil {
+		return err
+	}
+	if err := n.Room(ctx, path.Dir(name), sizeBytes); err != nil {
+		return err
+	}
+	return n.files(ctx, func(files remote.Files) error { return files.Truncate(name, sizeBytes) })
+}
+
+// Room refuses a folder whose file system has less free space: a sparse file
+// that cannot be filled fails in the middle of a measurement.
+func (n *Node) Room(ctx context.Context, folder string, wantBytes int64) error {
+	output, err := n.Run(ctx, "stat", "-f", "-c", "%a %S", folder) // free blocks, and the bytes of one
+	if err != nil {
+		return err
+	}
+	var blocks, blockBytes int64
+	if _, err := fmt.Sscan(output, &blocks, &blockBytes); err != nil {
+		return fmt.Errorf("%s: free space of %s: %q: %w", n.Name(), folder, output, err)
+	}
+	if free := blocks * blockBytes; free < wantBytes {
+		return fmt.Errorf("%s: %s has %d MiB of free space, and the disk wants %d MiB: make room there or choose another data_dir",
+			n.Name(), folder, free>>20, wantBytes>>20)
+	}
+	return nil
 }

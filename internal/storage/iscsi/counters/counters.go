@@ -21,6 +21,7 @@ const Reader = "lio-lun"
 // bits and begins again at 0 after the largest.
 var Part = part.Part{
 	Readers: sampler.Readers{Reader: func(source witness.Source, _ sampler.Roots) sampler.Reader { return lun(source.Device) }},
+	Classes: []string{"iscsi"},
 	Counters: []witness.Counter{
 		{Device: witness.Target, Name: "commands", Unit: "commands", Grows: true, Text: "iSCSI: received for the LUN"},
 		{Device: witness.Target, Name: "read_mib", Unit: "MiB", Grows: true, Text: "iSCSI: read from the LUN, rounded down"},

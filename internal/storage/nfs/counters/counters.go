@@ -22,9 +22,13 @@ const ServerReader = "nfsd"
 // Part is what the witness's program needs to know. Source: the kernel's
 // fs/nfsd/stats.c (/proc/net/rpc/nfsd).
 var Part = part.Part{
-	Readers: sampler.Readers{ServerReader: func(_ witness.Source, roots sampler.Roots) sampler.Reader {
-		return server(path.Join(roots.Proc, "net/rpc/nfsd"))
-	}},
+	Readers: sampler.Readers{
+		ServerReader: func(_ witness.Source, roots sampler.Roots) sampler.Reader {
+			return server(path.Join(roots.Proc, "net/rpc/nfsd"))
+		},
+		MountReader: openMount,
+	},
+	Classes: []string{"nfs"},
 	Counters: []witness.Counter{
 		{Device: witness.Target, Name: "read_bytes", Unit: "bytes", Grows: true, Text: "NFS: read by all clients"},
 		{Device: witness.Target, Name: "write_bytes", Unit: "bytes", Grows: true, Text: "NFS: written by all clients"},

@@ -1,0 +1,13 @@
+package machine
+
+import "heliotrope/internal/sdklog"
+
+var _, _ sdklog.Keyed = Target{}, RecordingInput{}
+
+// LogKeys say in the log which attempt an activity works on, and where.
+func (t Target) LogKeys() []any {
+	return []any{"campaign", t.Ref.Campaign, "trial", t.Ref.Key(), "lane", t.Lane.Name}
+}
+
+// LogKeys name the machine too.
+func (r RecordingInput) LogKeys() []any { return append(r.Target.LogKeys(), "host", r.Machine) }

@@ -1,0 +1,50 @@
+package activities
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/campaign"
+)
+
+// rowOf is the row of an attempt at a cell, with the account of its migration.
+func rowOf(cell campaign.Cell, migrated Migrated) dataset.Trial {
+	a := account{}
+	a.input.Ref.Trial.Cell = cell
+	a.input.Known.Migrated = migrated
+	a.fill()
+	return a.row
+}
+
+func TestRowSaysHowTheGuestMigrated(t *testing.T) {
+	cell := campaign.Cell{Hypervisor: campaign.KVM, Storage: campaign.Mirror, MirrorCopy: campaign.IncrementalCopy, MigrationOptions: campaign.MigrationOptions{
+		Migration: campaign.PostCopy, AutoConverge: true, BandwidthMiBPerS: 8, MaxDowntimeMs: 300}}
+	row := rowOf(cell, Migrated{})
+	require.Equal(t, dataset.Trial{MirrorCopy: pointer("incremental"), Migration: pointer("postcopy"), AutoConverge: pointer(true),
+		BandwidthMiBPerS: pointer(int32(8)), MaxDowntimeMs: pointer(int32(300))},
+		dataset.Trial{MirrorCopy: row.MirrorCopy, Migration: row.Migration, AutoConverge: row.AutoConverge,
+			BandwidthMiBPerS: row.BandwidthMiBPerS, MaxDowntimeMs: row.MaxDowntimeMs})
+
+	row = rowOf(campaign.Cell{Hypervisor: campaign.Xen, Storage: "nfs"}, Migrated{})
+	require.Equal(t, []any{"precopy", false}, []any{*row.Migration, *row.AutoConverge})
+	require.Nil(t, row.MirrorCopy)
+	require.Nil(t, row.BandwidthMiBPerS, "no limit is no number")
+	require.Nil(t, row.MaxDowntimeMs, "the hypervisor's own is not known")
+
+	row = rowOf(campaign.Cell{Control: campaign.ControlPause, Hold: time.Second}, Migrated{})
+	require.Nil(t, row.Migration, "nothing migrated")
+	require.Nil(t, row.AutoConverge)
+}
+
+func TestRowHasWhatTheHypervisorTells(t *testing.T) {
+	at := time.Unix(1_800_000_000, 0)
+	row := rowOf(campaign.Cell{}, Migrated{Started: at, Finished: at.Add(time.Second), DowntimeMs: pointer(0.0), Rounds: pointer(int64(4)), DiskBytes: pointer(int64(64 << 20))})
+	require.Equal(t, []any{0.0, int64(4), int64(64 << 20)}, []any{*row.DowntimeMs, *row.Rounds, *row.DiskBytes})
+	row = rowOf(campaign.Cell{}, Migrated{Started: at, Finished: at.Add(time.Second)})
+	require.Nil(t, row.DowntimeMs)
+	require.Nil(t, row.Rounds)
+	require.Nil(t, row.DiskBytes)
+}

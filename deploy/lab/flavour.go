@@ -1,0 +1,52 @@
+package lab
+
+import (
+	"slices"
+	"strings"
+
+	"heliotrope/deploy/lab/image"
+)
+
+// flavour is what a testbed's hypervisor decides.
+type flavour struct {
+	// boot is how QEMU boots a site's host: its kernel arguments, with words
+	// more for the host's kernel.
+	boot func(img image.Image, words ...string) []string
+	// banner is what a booting host's console must soon show, if anything is
+	// certain. It ends a trial boot early where nothing comes.
+	banner string
+	// ready is the command that shows that a host is ready for work.
+	ready []string
+	// transport of migrations, for the inventory.
+	transport string
+}
+
+// flavours by the hypervisor's name, which is also that of the image's recipe.
+var flavours = map[string]flavour{
+	image.Xen: {boot: xenArgs, banner: "Xen", ready: []string{"xl", "list"}, transport: "tcp"},
+	image.KVM: {boot: linuxArgs, ready: []string{"virsh", "-q", "-c", "qemu:///system", "list"}},
+}
+
+// Hypervisors lists what a testbed's hosts can run.
+func Hypervisors() []string { return []string{image.Xen, image.KVM} }
+
+func (o Options) flavour() flavour { return flavours[o.Hypervisor] }
+
+// recipe is what the testbed's nodes boot.
+func (o Options) recipe() image.Recipe {
+	recipe, _ := image.RecipeOf(o.Hypervisor)
+	recipe.Mirror = o.Mirror
+	return recipe
+}
+
+func (o Options) knownHypervisor() bool { return slices.Contains(Hypervisors(), o.Hypervisor) }
+
+// probe is the command that shows that a node is ready for work.
+func (f flavour) probe(name string) []string {
+	if name == Store {
+		return []string{"test", "-d", "/sys/kernel/config"}
+	}
+	return f.ready
+}
+
+func anyOf(words []string) string { return strings.Join(words, " or ") }

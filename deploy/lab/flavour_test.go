@@ -1,0 +1,137 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/deploy/lab/image"
+	"heliotrope/internal/inventory"
+)
+
+// TestFlavours holds what a testbed's hypervisor decides, and that nothing else
+// depends on it.
+func TestFlavours(t *testing.T) {
+	for hypervisor, want := range map[string]struct{ kernel, pkg, transport string }{
+		image.Xen: {"/image/xen", "xen-utils-4.17", "tcp"},
+		image.KVM: {"/image/node-vmlinux", "libvirt-daemon", ""},
+	} {
+		t.Run(hypervisor, func(t *testing.T) {
+			l := testLab(t)
+			l.Options.Hypervisor, l.Options.Mirror = hypervisor, "http://archive.example/debian"
+			require.NoError(t, l.Options.Check())
+			img := image.Image{Dir: "/image"}
+			for _, name := range []string{HostA, HostB} {
+				assert.Equal(t, want.kernel, argument(nodeArgs(l.node(name), l.Options, img, 0), "-kernel"), name)
+			}
+			assert.Equal(t, "/image/node-vmlinux", argument(nodeArgs(l.node(Store), l.Options, img, 0), "-kernel"))
+			recipe := l.Options.recipe()
+			assert.Contains(t, recipe.Packages, want.pkg)
+			assert.Contains(t, recipe.Packages, "drbd-utils")
+			assert.Equal(t, l.Options.Mirror, recipe.Mirror)
+
+			ring, err := l.keys()
+			require.NoError(t, err)
+			require.NoError(t, l.writeInventory(ring, map[string]int{HostA: 1, HostB: 2, Store: 3}))
+			inv, err := inventory.Load(l.InventoryPath())
+			require.NoError(t, err)
+			assert.Equal(t, hypervisor, inv.Hypervisor)
+			for _, host := range []*inventory.Host{inv.SiteA(), inv.SiteB()} {
+				assert.Equal(t, want.transport, host.Transport)
+			}
+		})
+	}
+	xen, _ := image.RecipeOf(image.Xen)
+	kvm, _ := image.RecipeOf(image.KVM)
+	assert.NotEqual(t, xen.Hash(), kvm.Hash())
+	for _, pkg := range kvm.Packages {
+		assert.NotContains(t, pkg, "xen")
+	}
+}
+
+// argument is the word after a flag.
+func argument(args []string, flag string) string {
+	return args[slices.Index(args, flag)+1]
+}
+
+// saved makes a testbed that was ready once.
+func saved(t *testing.T) (*Lab, UpRequest) {
+	t.Helper()
+	l := testLab(t)
+	l.Options.Accel = AccelTCG
+	require.NoError(t, l.save())
+	return l, UpRequest{BaseDir: strings.TrimSuffix(l.Dir, "/"+l.Options.Name), Options: l.Options, Progress: func(string) {}}
+}
+
+func TestHypervisorNeverChanges(t *testing.T) {
+	l, request := saved(t)
+	l.Options.Hypervisor, request.Options.Hypervisor = image.KVM, image.KVM
+	_, err := l.toStart(context.Background(), request)
+	if !errors.Is(err, ErrBadInput) || !strings.Contains(err.Error(), "testbed unit is one of xen, not of kvm") ||
+		!strings.Contains(err.Error(), "lab destroy --name unit") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("error: %v", err)
+	}
+}
+
+// TestStateWithoutHypervisorIsXen: such a state was written when there was no other.
+func TestStateWithoutHypervisorIsXen(t *testing.T) {
+	l, request := saved(t)
+	require.NoError(t, os.WriteFile(l.Dir+"/"+stateFile, []byte(`{"name": "unit"}`), 0o600))
+	l, err := Open(request.BaseDir, "unit")
+	require.NoError(t, err)
+	assert.Equal(t, image.Xen, l.Options.Hypervisor)
+}
+
+// TestOnlyWhatIsDownIsStarted: a node that runs is never ended by another start,
+// whether it answers or not.
+func TestOnlyWhatIsDownIsStarted(t *testing.T) {
+	ctx := context.Background()
+	l, request := saved(t)
+	fakeQEMU(t, l.node(Store))
+	fakeQEMU(t, l.node(HostA))
+	t.Cleanup(func() { _ = l.stop(ctx, NodeNames) })
+
+	request.Options.Accel = AccelAuto
+	l.Options = request.Options
+	down, err := l.toStart(ctx, request)
+	require.NoError(t, err)
+	assert.Equal(t, []string{HostB}, down)
+	assert.Equal(t, AccelTCG, l.Options.Accel, "as the others run")
+	assert.True(t, l.node(Store).running() && l.node(HostA).running())
+
+	l.Options.MTU = 9000
+	_, err = l.toStart(ctx, request)
+	assert.ErrorIs(t, err, ErrBadInput)
+	assert.ErrorContains(t, err, "runs with other options")
+	assert.True(t, l.node(Store).running() && l.node(HostA).running())
+}
+
+// TestRevivedNodesKeepTheirPorts: the inventory, which others hold, stays true.
+func TestRevivedNodesKeepTheirPorts(t *testing.T) {
+	l := testLab(t)
+	ring, err := l.keys()
+	require.NoError(t, err)
+	told := map[string]int{HostA: 4001, HostB: 4002, Store: 4003}
+	require.NoError(t, l.writeInventory(ring, told))
+	ports, err := l.wantedPorts([]string{HostB})
+	require.NoError(t, err)
+	assert.Equal(t, told, ports)
+	ports, err = l.wantedPorts(NodeNames)
+	require.NoError(t, err)
+	assert.Zero(t, ports[HostB], "all are new: any port will do")
+}
+
+func TestReviveStartsNothingThatWasTakenDown(t *testing.T) {
+	ctx := context.Background()
+	l, _ := saved(t)
+	require.NoError(t, l.Down(ctx))
+	err := l.Revive(ctx, image.Cache{Dir: t.TempDir()}, func(text string) { t.Errorf("told: %s", text) })
+	assert.ErrorIs(t, err, ErrNotRunning)
+	assert.ErrorContains(t, err, "lab up --name unit")
+}

@@ -1,0 +1,116 @@
+package campaign
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// migrationFactors are the factors of MigrationOptions.
+var migrationFactors = []string{"migration", "auto_converge", "bandwidth_mib_per_s", "max_downtime_ms"}
+
+// demands are the levels that not everybody has. level is the cell's, as the file
+// spells it; "" when it asks for nothing of the kind.
+var demands = []struct {
+	factor string
+	level  func(Cell) string
+}{
+	{"storage", func(c Cell) string { return given(c.Storage == Mirror, c.Storage) }},
+	{"mirror_copy", func(c Cell) string { return given(c.MirrorCopy == IncrementalCopy, c.MirrorCopy) }},
+	{"migration", func(c Cell) string { return c.Migration }},
+	{"auto_converge", func(c Cell) string { return given(c.AutoConverge, "true") }},
+	{"bandwidth_mib_per_s", func(c Cell) string { return given(c.BandwidthMiBPerS != 0, strconv.Itoa(c.BandwidthMiBPerS)) }},
+	{"max_downtime_ms", func(c Cell) string { return given(c.MaxDowntimeMs != 0, strconv.Itoa(c.MaxDowntimeMs)) }},
+}
+
+func given(is bool, level string) string {
+	if is {
+		return level
+	}
+	return ""
+}
+
+// limitations says which of the demands a hypervisor, or the model of a testbed,
+// does not meet, and why: it meets all others. Xen's are those of xl(1), migrate.
+// KVM does post-copy of a mirror, too: libvirt refuses post-copy only
+// where it is not live, paused or tunnelled (qemuMigrationSrcBeginPhase in its
+// src/qemu/qemu_migration.c).
+var limitations = map[string]map[string]string{
+	Xen: {
+		"storage":             "Xen's toolstack moves a domain's memory only: a private disk wants storage: drbd",
+		"migration":           "Xen's toolstack knows pre-copy only",
+		"auto_converge":       "Xen's toolstack does not slow a guest down to migrate it",
+		"bandwidth_mib_per_s": "Xen's toolstack sends as fast as the WAN carries it",
+		"max_downtime_ms":     "Xen's toolstack plans its stop by rounds and dirty pages, not by time",
+	},
+	KVM: {
+		"mirror_copy": "a copy of what differs from a base wants a disk with a backing file, which is not made: want full",
+	},
+	TestbedSimulated: {
+		"storage":             "the model has no private disk that is copied",
+		"migration":           "the model knows pre-copy only",
+		"auto_converge":       "the model's guests are not slowed down",
+		"bandwidth_mib_per_s": "the model's migrations have no limit but the WAN's",
+		"max_downtime_ms":     "the model plans its stops by itself",
+	},
+}
+
+// refusal is a level that somebody does not have.
+type refusal struct {
+	factor, level string
+	by            string // a hypervisor, or TestbedSimulated
+}
+
+// String says it with the reason.
+func (r refusal) String() string {
+	return fmt.Sprintf("%s is not for %s: %s", r.level, r.by, limitations[r.by][r.factor])
+}
+
+// refusals are what cannot be run of a cell.
+func (s *Spec) refusals(cell Cell) []refusal {
+	var refused []refusal
+	for _, by := range []string{cell.Hypervisor, s.Testbed} {
+		for _, demand := range demands {
+			if level := demand.level(cell); level != "" && limitations[by][demand.factor] != "" {
+				refused = append(refused, refusal{demand.factor, level, by})
+			}
+		}
+	}
+	return refused
+}
+
+// possible reports what cannot be run: a level of the matrix once for each
+// hypervisor, with what to exclude when there are others.
+func (c checker) possible() {
+	s := c.spec
+	m, access := s.Matrix, s.access()
+	seen := map[refusal]bool{}
+	for _, cell := range s.matrixCells(access) {
+		for _, refused := range s.refusals(cell) {
+			if seen[refused] {
+				continue
+			}
+			seen[refused] = true
+			exclude := ""
+			if len(m.Hypervisor) > 1 && refused.by == cell.Hypervisor {
+				exclude = fmt.Sprintf("; exclude {hypervisor: %s, %s: %s}", refused.by, refused.factor, refused.level)
+			}
+			at := fmt.Sprintf("matrix.%s[%d]", refused.factor, slices.Index(m.levels(refused.factor), refused.level))
+			c.Report(at, "%s%s", refused, exclude)
+		}
+	}
+	one := func(at string, cell Cell) {
+		for _, refused := range s.refusals(cell) {
+			c.Report(at+"."+refused.factor, "%s", refused)
+		}
+	}
+	for i, match := range s.Include {
+		one(fmt.Sprintf("include[%d]", i), m.with(match).cells(access)[0])
+	}
+	for i, cell := range s.controlCells(access) {
+		one(fmt.Sprintf("controls[%d]", i), cell)
+	}
+	if cell, ok := s.SentinelCell(); ok {
+		one("sentinel", cell)
+	}
+}

@@ -1,0 +1,142 @@
+package xen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"heliotrope/internal/hypervisor"
+)
+
+// fileEnds are how a domain's files are named, after the domain.
+var fileEnds = []string{configEnd, targetEnd + configEnd, deviceEnd, scriptEnd}
+
+// Destroy ends the domain, and what a migration of it that was cut off left. It
+// returns when the hypervisor has nothing of them any more.
+func (h *Host) Destroy(ctx context.Context, name string) error {
+	if err := h.checkName(name); err != nil {
+		return err
+	}
+	err := h.destroy(ctx, func(found string) bool {
+		return found == name || found == name+incomingSuffix || found == name+awaySuffix
+	})
+	if err != nil {
+		return err
+	}
+	files, err := h.remote.Files(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, end := range fileEnds {
+		errs = append(errs, files.Remove(h.file(name, end)))
+	}
+	return errors.Join(errs...)
+}
+
+// removeLogs removes what the toolstack has written about a testbed's domains.
+const removeLogs = `rm -f -- /var/log/xen/xl-"$1".* /var/log/xen/guest-"$1".* /var/log/xen/console/guest-"$1".*`
+
+// Teardown destroys every domain that carries the testbed's label. As long as
+// one of them has not gone, the files stay by which it is known.
+func (h *Host) Teardown(ctx context.Context) error {
+	if err := h.destroy(ctx, func(string) bool { return true }); err != nil {
+		return err
+	}
+	files, err := h.remote.Files(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = h.shell(ctx, removeLogs, h.label)
+	return errors.Join(err, files.RemoveAll(h.folder()))
+}
+
+// destroy ends our own domains of such names and waits until they have gone.
+func (h *Host) destroy(ctx context.Context, wanted func(name string) bool) error {
+	states, err := h.List(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	var ending []hypervisor.State
+	for _, state := range states {
+		if !wanted(state.Name) {
+			continue
+		}
+		if state.Status != hypervisor.Dying {
+			// It may have ended by itself meanwhile: what is there then counts.
+			if _, err := h.xl(ctx, "destroy", strconv.Itoa(state.ID)); err != nil {
+				errs = append(errs, fmt.Errorf("destroy domain %s: %w", state.Name, err))
+			}
+		}
+		ending = append(ending, state)
+	}
+	left, err := h.waitGone(ctx, ending)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	for _, state := range left {
+		errs = append(errs, h.stays(ctx, state))
+	}
+	return errors.Join(errs...)
+}
+
+// waitGone waits until no domain has one of these ids any more, and returns
+// those that stay. Ids are not used again before 32,752 others were.
+func (h *Host) waitGone(ctx context.Context, ending []hypervisor.State) (left []hypervisor.State, err error) {
+	deadline := time.Now().Add(h.goneLimit)
+	for len(ending) > 0 {
+		domains, err := h.rows(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ending = slices.DeleteFunc(ending, func(gone hypervisor.State) bool {
+			return !slices.ContainsFunc(domains, func(d listed) bool { return d.ID == gone.ID })
+		})
+		if len(ending) == 0 || time.Now().After(deadline) {
+			break
+		}
+		select {
+		case <-time.After(h.goneEvery):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return ending, nil
+}
+
+// holders prints what still holds parts of the domain of a number: threads of
+// the backends, a device model, network interfaces and devices in xenstore.
+const holders = `
+for process in /proc/[0-9]*; do
+	read -r name 2> /dev/null < "$process/comm" || continue
+	case $name in "$1".xvd*|"blkback.$1."*|"vif$1."*) echo "thread $name" ;; esac
+	tr '\0' ' ' 2> /dev/null < "$process/cmdline" | grep -q -- "-xen-domid $1 " && echo "process ${process#/proc/} ($name)"
+done
+for interface in /sys/class/net/vif"$1".*; do [ ! -e "$interface" ] || echo "interface ${interface##*/}"; done
+for kind in vbd vif; do
+	for device in $(xenstore-list "/local/domain/0/backend/$kind/$1" 2> /dev/null); do echo "$kind $1/$device"; done
+done
+exit 0`
+
+// stays is the error about a domain that was destroyed and does not go.
+func (h *Host) stays(ctx context.Context, state hypervisor.State) error {
+	held, err := h.shell(ctx, holders, strconv.Itoa(state.ID))
+	switch {
+	case err != nil:
+		held = "what holds it is not known: " + err.Error()
+	case held == "":
+		held = "nothing is seen that holds it"
+	default:
+		held = "it is held by " + strings.ReplaceAll(held, "\n", ", ")
+	}
+	return fmt.Errorf("destroy domain %s on %s: id %d is still there after %v (%s); %s; when that cannot be ended, the host must be started anew",
+		state.Name, h.Host(), state.ID, h.goneLimit, state.Status, held)
+}

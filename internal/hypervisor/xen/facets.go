@@ -1,0 +1,84 @@
+package xen
+
+import (
+	"context"
+
+	"heliotrope/internal/driver"
+	"heliotrope/internal/witness"
+)
+
+// Sources are none: a domain's counters are the machine's own.
+func (h *Host) Sources(context.Context, string) ([]witness.Source, error) { return nil, nil }
+
+// Traffic is that of outgoing migrations.
+func (h *Host) Traffic() []witness.Class {
+	return []witness.Class{{Name: "migration", Protocol: "tcp", FirstPort: h.port()}}
+}
+
+// tails prints the ends of files, each below its name; label is the testbed's.
+const tails = `
+label=$1
+tails() {
+	for file; do
+		[ -f "$file" ] || continue
+		found=1
+		echo "==> $file"
+		tail -c 65536 "$file"
+	done
+	[ -n "$found" ] || { echo "there is no such file" >&2; exit 1; }
+}
+`
+
+const (
+	toolstackLogs = tails + `tails /var/log/xen/xl-"$label".* /var/log/xen/xen-hotplug.log`
+	consoleLogs   = tails + `tails /var/log/xen/guest-"$label".* /var/log/xen/console/guest-"$label".*`
+	// ownDomains takes the testbed's label and prints all that the toolstack
+	// knows of the label's domains, both ends of a migration among them.
+	ownDomains = `
+xl vm-list | while read -r _ id name; do
+	case $name in "$1".*) xl list -l "$id" ;; esac
+done`
+)
+
+// Evidence is what may explain a failure on the host.
+func (h *Host) Evidence(machine string) []driver.Evidence {
+	if machine != h.Host() {
+		return nil
+	}
+	script := func(file, text string) driver.Evidence {
+		return driver.Evidence{File: file, Args: []string{"sh", "-c", text, "sh", h.label}}
+	}
+	return []driver.Evidence{
+		{File: "domains.txt", Args: []string{"xl", "list", "-v"}},
+		script("domain.txt", ownDomains),
+		{File: "xen.txt", Args: []string{"xl", "dmesg"}},
+		script("toolstack.txt", toolstackLogs),
+		script("consoles.txt", consoleLogs),
+	}
+}
+
+// leftovers reads xl list from the right, as row does: names may hold blanks.
+const leftovers = `
+label=$1
+xl list 2> /dev/null | sed -n '1d; s/^\(.*[^ ]\)  *[0-9][0-9]*  *[0-9][0-9]*  *[0-9][0-9]*  *[^ ]\{6\}  *[0-9.]*$/\1/p' | while read -r name; do
+	case $name in "$label".*) echo "ours domain $name" ;; *) echo "other domain $name" ;; esac
+done
+for file in "$2/$label"/xen/* /var/log/xen/xl-"$label".* /var/log/xen/guest-"$label".* /var/log/xen/console/guest-"$label".*; do
+	[ ! -e "$file" ] || echo "ours file $file"
+done`
+
+// Leftovers lists the domains of the host, and the toolstack's files about ours.
+func (h *Host) Leftovers(machine string) string {
+	if machine != h.Host() {
+		return ""
+	}
+	return leftovers
+}
+
+// Versions asks for Xen's.
+func (h *Host) Versions(machine string) string {
+	if machine != h.Host() {
+		return ""
+	}
+	return `version=$(xl info xen_version 2> /dev/null) && echo "xen $version"`
+}

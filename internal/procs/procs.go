@@ -1,0 +1,100 @@
+// Package procs tells whether a process of this machine runs.
+//
+// It promises that a process that has ended is never taken for one that runs,
+// although it can stay in the process table: until its parent has asked how it
+// ended, which in a container without an init may be never, /proc/PID and its
+// start time are there, and signal 0 reaches it.
+//
+// Dangerous: the answer is of a moment ago. A process ID is used again; only
+// together with StartTicks does it name one process.
+package procs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Process is a process that runs.
+type Process struct {
+	PID int
+	// Group is the ID of its process group.
+	Group int
+	// StartTicks is when it started, in clock ticks since the machine's boot.
+	StartTicks uint64
+}
+
+// Look finds a process that runs. The error is fs.ErrNotExist when there is
+// none, and when there is only what is left of one that has ended.
+func Look(pid int) (Process, error) {
+	path := fmt.Sprintf("/proc/%d/stat", pid)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, syscall.ESRCH) { // it ended between opening and reading
+		err = fmt.Errorf("read %s: %w", path, fs.ErrNotExist)
+	}
+	if err != nil {
+		return Process{}, err
+	}
+	p, err := parse(pid, string(text))
+	if err != nil {
+		return Process{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, nil
+}
+
+// parse reads /proc/PID/stat, whose fields proc_pid_stat(5) numbers from 1.
+func parse(pid int, text string) (Process, error) {
+	// The second field, the program's name, may hold anything, in brackets.
+	_, rest, found := strings.Cut(text[max(0, strings.LastIndexByte(text, ')')):], ") ")
+	fields := strings.Fields(rest)
+	const state, group, startTime = 3 - 3, 5 - 3, 22 - 3 // the rest begins with the third field
+	if !found || len(fields) <= startTime {
+		return Process{}, errors.New("not understood")
+	}
+	switch fields[state] {
+	case "Z", "X", "x":
+		return Process{}, fmt.Errorf("it has ended (state %s): %w", fields[state], fs.ErrNotExist)
+	}
+	p := Process{PID: pid}
+	var groupErr, startErr error
+	p.Group, groupErr = strconv.Atoi(fields[group])
+	p.StartTicks, startErr = strconv.ParseUint(fields[startTime], 10, 64)
+	return p, errors.Join(groupErr, startErr)
+}
+
+// Runs says whether the process runs.
+func Runs(pid int) bool {
+	_, err := Look(pid)
+	return err == nil
+}
+
+// Same says whether a process that was looked at before still runs.
+func (p Process) Same() bool {
+	now, err := Look(p.PID)
+	return err == nil && now.StartTicks == p.StartTicks
+}
+
+// GroupRuns says whether any process of a process group runs.
+func GroupRuns(group int) bool {
+	if syscall.Kill(-group, 0) != nil {
+		return false // the usual case, without a look at every process
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return true // something is there, and nothing tells what
+	}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		if p, err := Look(pid); err == nil && p.Group == group {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,171 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"heliotrope/internal/cause"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+)
+
+// The texts print what is missing. They look where Run would find it.
+const (
+	missingPrograms = `for program; do command -v "$program" > /dev/null || echo "$program"; done`
+	missingModules  = `
+for module; do
+	[ -e "/sys/module/$module" ] || /sbin/modprobe --dry-run --quiet "$module" || echo "$module"
+done`
+)
+
+// Needs says which programs a machine lacks. What is wrong with a package is
+// that of Debian which has them.
+func (n *Node) Needs(ctx context.Context, debianPackage string, programs ...string) error {
+	missing, err := n.missing(ctx, missingPrograms, programs)
+	if err != nil || missing == "" {
+		return err
+	}
+	return fault.New(fault.BadInput, "%s: there is no program %s: install Debian's package %s", n.Name(), missing, debianPackage)
+}
+
+// NeedsModules says which kernel modules a machine could not load.
+func (n *Node) NeedsModules(ctx context.Context, modules ...string) error {
+	missing, err := n.missing(ctx, missingModules, modules)
+	if err != nil || missing == "" {
+		return err
+	}
+	return fault.New(fault.BadInput, "%s: the running kernel has no module %s: boot that of Debian's package linux-image-amd64 (linux-image-cloud-amd64 has too few)",
+		n.Name(), missing)
+}
+
+func (n *Node) missing(ctx context.Context, text string, names []string) (string, error) {
+	output, err := n.Run(ctx, append([]string{"sh", "-c", text, "missing"}, names...)...)
+	return strings.Join(strings.Fields(output), ", "), err
+}
+
+// CheckDataDir says whether the data folder can be used.
+func (n *Node) CheckDataDir(ctx context.Context, kind string) error {
+	_, err := n.Dir(ctx, kind)
+	return err
+}
+
+// DistinctHostNames refuses two sites whose kernels have the same host name; by
+// whom is the name told apart, for the error.
+func DistinctHostNames(ctx context.Context, a, b *Node, by string) error {
+	var names [2]string
+	for i, n := range []*Node{a, b} {
+		name, err := n.HostName(ctx)
+		if err != nil {
+			return err
+		}
+		names[i] = name
+	}
+	if names[0] == names[1] {
+		return fault.New(fault.BadInput, "%s and %s both have the host name %q, by which %s tells them apart: give them different ones",
+			a.Name(), b.Name(), names[0], by)
+	}
+	return nil
+}
+
+// HostName is the kernel's (uname -n).
+func (n *Node) HostName(ctx context.Context) (string, error) {
+	return n.Read(ctx, "/proc/sys/kernel/hostname")
+}
+
+// ListeningPorts lists the TCP ports on which somebody listens at the machine's
+// address on the test network: there, or at all of the machine's addresses.
+func (n *Node) ListeningPorts(ctx context.Context) (map[uint16]bool, error) {
+	ports := map[uint16]bool{}
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		text, err := n.ReadIfThere(ctx, table)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(text) {
+			address, listens := parseListener(line)
+			if listens && (address.Addr().IsUnspecified() || address.Addr().Unmap() == n.Address) {
+				ports[address.Port()] = true
+			}
+		}
+	}
+	return ports, nil
+}
+
+// parseListener reads a line of /proc/net/tcp or tcp6 of a machine that stores
+// the low byte first (Documentation/networking/proc_net_tcp.rst):
+//
+//	0: 0300C612:0CBC 00000000:0000 0A …
+func parseListener(line string) (address netip.AddrPort, listens bool) {
+	const listening = "0A"
+	fields := strings.Fields(line)
+	if len(fields) < 4 || fields[3] != listening {
+		return address, false
+	}
+	host, port, _ := strings.Cut(fields[1], ":")
+	raw, err := hex.DecodeString(host)
+	number, portErr := strconv.ParseUint(port, 16, 16)
+	if err != nil || portErr != nil || len(raw)%4 != 0 {
+		return address, false
+	}
+	for word := range slices.Chunk(raw, 4) {
+		slices.Reverse(word)
+	}
+	ip, ok := netip.AddrFromSlice(raw)
+	return netip.AddrPortFrom(ip, uint16(number)), ok
+}
+
+// Failure makes an error of a migration's window one of the system under test,
+// unless it was us who stopped, or the way to the host that broke: that says
+// nothing of the storage, and is the infrastructure's. An error that has a class
+// keeps it.
+func Failure(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || isClassed(err) {
+		return err
+	}
+	if errors.Is(err, remote.ErrConnectionLost) || errors.Is(err, remote.ErrUnreachable) || errors.Is(err, remote.ErrClosed) {
+		return fault.Because(fault.Infrastructure, cause.Infrastructure, err)
+	}
+	code := cause.StorageFailed
+	if errors.Is(err, context.DeadlineExceeded) {
+		code = cause.TimeOut
+	}
+	return fault.Because(fault.TargetFailed, code, err)
+}
+
+// Before makes an error of what was looked at before anything of the system
+// under test was tried one of the infrastructure. An error that has a class
+// keeps it.
+func Before(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || isClassed(err) {
+		return err
+	}
+	return fault.Because(fault.Infrastructure, cause.Infrastructure, err)
+}
+
+func isClassed(err error) bool {
+	var classed *fault.Error
+	return errors.As(err, &classed)
+}
+
+// Unusable is an error of what was found before anything of the system under
+// test was tried.
+func Unusable(format string, values ...any) error {
+	return fault.Because(fault.Infrastructure, cause.Infrastructure, fmt.Errorf(format, values...))
+}
+
+// At finds the node of a machine among the sites', or nil.
+func At(sites map[storage.Site]*Node, machine string) *Node {
+	for _, n := range sites {
+		if n.Name() == machine && n.HasShell() {
+			return n
+		}
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+package iscsi
+
+import (
+	"context"
+	"path"
+	"strings"
+
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/internal/node"
+)
+
+// interfaceFolders is where iscsiadm keeps its records of interfaces: Debian's
+// place, and that of other distributions.
+var interfaceFolders = []string{"/etc/iscsi/ifaces", "/var/lib/iscsi/ifaces"}
+
+// initiatorName is the name by which a site logs in. It is ours: two hosts that
+// are copies of each other have the same name of their own, and the target
+// would end one's session for the other's.
+func (s *System) initiatorName(site storage.Site) string {
+	return iqnBase + s.label + "-site-" + string(site)
+}
+
+// interfaceName is the name of our interface record.
+func (s *System) interfaceName() string { return "heliotrope." + s.label }
+
+// ensureInterface makes the interface record that has our initiator's name
+// (iscsiadm(8), iface mode).
+func (s *System) ensureInterface(ctx context.Context, n *node.Node, initiator string) error {
+	text, there, err := s.interfaceRecord(ctx, n)
+	if err != nil || strings.Contains(text, initiator+"\n") {
+		return err
+	}
+	if !there {
+		if _, err := n.Run(ctx, s.interfaceCommand("new")...); err != nil {
+			return err
+		}
+	}
+	_, err = n.Run(ctx, s.interfaceCommand("update", "-n", "iface.initiatorname", "-v", initiator)...)
+	return err
+}
+
+func (s *System) interfaceCommand(operation string, arguments ...string) []string {
+	return append([]string{"iscsiadm", "-m", "iface", "-I", s.interfaceName(), "-o", operation}, arguments...)
+}
+
+// interfaceRecord is the text of our interface record.
+func (s *System) interfaceRecord(ctx context.Context, n *node.Node) (text string, there bool, err error) {
+	for _, folder := range interfaceFolders {
+		file := path.Join(folder, s.interfaceName())
+		if there, err = n.Exists(ctx, file); err != nil || there {
+			text, err = n.ReadIfThere(ctx, file)
+			return text + "\n", there, err
+		}
+	}
+	return "", false, nil
+}

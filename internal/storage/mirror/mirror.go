@@ -1,0 +1,259 @@
+// Package mirror provides a private disk at each site, for hypervisors that copy
+// a disk themselves as they migrate a domain (QEMU's NBD): an image of our own
+// on each host, and a loop device over it. Nothing is shared, and between
+// migrations nothing of the disk crosses the WAN.
+//
+// A write is at home alone when it is acknowledged: it is on the other site only
+// after a migration there.
+//
+// Dangerous: the copy that a migration leaves at the former home is stale, and
+// FinishMigration makes it blank, so that nobody takes it for the disk. Where the
+// domain runs must be certain before: named the wrong home, it destroys the disk.
+//
+// A copy of what differs from a common base (hypervisor.IncrementalCopy) is not
+// provided: it needs a format with a backing file, which is no block device
+// whose I/O could be counted.
+//
+// Sources: losetup(8), blkdiscard(8).
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"sync"
+
+	"heliotrope/internal/driver"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/internal/node"
+	"heliotrope/internal/witness"
+)
+
+// kind names the system, and its folder on the hosts.
+const kind = "mirror"
+
+// copyOption is a cell's one setting.
+const copyOption = "copy"
+
+// Kind is its line of registration. Its only option is "copy": "full".
+var Kind = storage.Kind{Name: kind, New: New}
+
+var (
+	_ storage.Driver = (*System)(nil)
+	_ storage.Copier = (*System)(nil)
+)
+
+// System provides private disks that migrations copy.
+type System struct {
+	observe storage.Observer
+	label   string
+	sites   map[storage.Site]*node.Node
+	mu      sync.Mutex // one change at a time
+}
+
+// New makes the system of a testbed. It needs no storage server.
+func New(setup storage.Setup) (storage.Driver, error) {
+	if err := setup.Options.Only(kind, copyOption); err != nil {
+		return nil, err
+	}
+	if value := setup.Options[copyOption]; value != "" && value != string(hypervisor.FullCopy) {
+		return nil, fault.New(fault.BadInput, "storage option %s %q: %s copies a disk %s only", copyOption, value, kind, hypervisor.FullCopy)
+	}
+	return &System{observe: setup.Observe, label: setup.Inventory.Name, sites: node.Sites(setup)}, nil
+}
+
+// Kind is "mirror".
+func (s *System) Kind() string { return kind }
+
+func imageOf(ctx context.Context, n *node.Node, disk string) (string, error) {
+	dir, err := n.Dir(ctx, kind)
+	return path.Join(dir, disk+".img"), err
+}
+
+// Provision makes a blank image, and a loop device over it, at both sites. There
+// must be room for all of it.
+func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Site) (storage.Disk, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	disk := storage.Disk{Spec: spec, Device: map[storage.Site]string{}, Copy: hypervisor.FullCopy}
+	if err := storage.CheckSpec(spec); err != nil {
+		return disk, fault.As(fault.BadInput, err)
+	}
+	var mu sync.Mutex
+	err := s.observe.Measure(kind, spec.Name, "provision", func() error {
+		return node.Each(func(site storage.Site) error {
+			device, err := provide(ctx, s.sites[site], spec)
+			mu.Lock()
+			defer mu.Unlock()
+			disk.Device[site] = device
+			return err
+		})
+	})
+	if err != nil {
+		return disk, fmt.Errorf("providing disk %s at each site: %w", spec.Name, err)
+	}
+	return disk, nil
+}
+
+func provide(ctx context.Context, n *node.Node, spec storage.Spec) (string, error) {
+	image, err := imageOf(ctx, n, spec.Name)
+	if err != nil {
+		return "", err
+	}
+	if err := n.Modprobe(ctx, "loop"); err != nil {
+		return "", err
+	}
+	if err := n.Image(ctx, image, spec.SizeBytes); err != nil {
+		return "", err
+	}
+	return n.AttachLoop(ctx, path.Dir(image), image, false)
+}
+
+// PrepareMigration has nothing to change: it makes sure that what the
+// destination would write the copy to is this disk's loop device, of exactly
+// its size, and that nobody else there has taken it.
+func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
+	return s.observe.Measure(kind, disk.Name, "check destination", func() error {
+		return node.Before(ctx, check(ctx, s.sites[to], disk, disk.Device[to]))
+	})
+}
+
+// sectorBytes is the unit of sizes in sysfs.
+const sectorBytes = 512
+
+func check(ctx context.Context, n *node.Node, disk storage.Disk, device string) error {
+	image, err := imageOf(ctx, n, disk.Name)
+	if err != nil {
+		return err
+	}
+	folder := path.Join("/sys/class/block", path.Base(device))
+	file, err := n.ReadIfThere(ctx, folder+"/loop/backing_file")
+	if err != nil {
+		return err
+	}
+	if file != image {
+		return node.Unusable("%s: %q is a loop device over %q, and disk %s is %q: tear the testbed's disks down and provide them again",
+			n.Name(), device, file, disk.Name, image)
+	}
+	text, err := n.Read(ctx, folder+"/size")
+	if err != nil {
+		return err
+	}
+	if sectors, err := strconv.ParseInt(text, 10, 64); err != nil || sectors*sectorBytes != disk.SizeBytes {
+		return node.Unusable("%s: %s has %q sectors of %d bytes, want %d bytes in all: tear the testbed's disks down and provide them again",
+			n.Name(), device, text, sectorBytes, disk.SizeBytes)
+	}
+	holders, err := n.Names(ctx, folder+"/holders", "")
+	if err == nil && len(holders) > 0 {
+		err = node.Unusable("%s: %s is held by %v: end what has taken it", n.Name(), device, holders)
+	}
+	return err
+}
+
+// blank makes a device read as zeros again: by giving its blocks back, or by
+// writing where that cannot be.
+func blank(ctx context.Context, n *node.Node, device string) error {
+	_, err := n.Run(ctx, "/sbin/blkdiscard", device)
+	if _, ended := remote.ExitCode(err); err != nil && ended {
+		_, err = n.Run(ctx, "/sbin/blkdiscard", "--zeroout", device)
+	}
+	return err
+}
+
+// FinishMigration makes the copy that home has not blank: it is stale.
+func (s *System) FinishMigration(ctx context.Context, disk storage.Disk, home storage.Site) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stale := s.sites[home.Other()]
+	return s.observe.Measure(kind, disk.Name, "blank the stale copy", func() error {
+		// Never a device that is not, or no longer, this disk's.
+		err := check(ctx, stale, disk, disk.Device[home.Other()])
+		if err == nil {
+			err = blank(ctx, stale, disk.Device[home.Other()])
+		}
+		return node.Before(ctx, err) // what goes wrong here is not the hypervisor's copying
+	})
+}
+
+// Copies is the disk at the site that has it: the other's is no copy of it.
+func (s *System) Copies(_ context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
+	return []storage.Copy{storage.SiteCopy(disk, at, s.sites[at].Name())}, nil
+}
+
+// Teardown removes every disk of the testbed's label from both sites. Kernel
+// modules stay loaded.
+func (s *System) Teardown(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := node.Each(func(site storage.Site) error {
+		n := s.sites[site]
+		if !n.HasShell() {
+			return nil
+		}
+		dir, err := n.Dir(ctx, kind)
+		if err != nil {
+			return err
+		}
+		if err := n.DetachLoops(ctx, dir); err != nil {
+			return err
+		}
+		return n.RemoveDir(ctx, kind)
+	})
+	if err != nil {
+		return fmt.Errorf("removing the private disks of testbed %s: %w", s.label, err)
+	}
+	return nil
+}
+
+// Check looks for loop devices at both sites. The room for a disk is looked at
+// when its size is known, by Provision.
+func (s *System) Check(ctx context.Context) error {
+	return node.Each(func(site storage.Site) error {
+		n := s.sites[site]
+		return errors.Join(
+			n.CheckDataDir(ctx, kind),
+			n.Needs(ctx, "mount", "/sbin/losetup"),
+			n.Needs(ctx, "util-linux", "/sbin/blkdiscard"),
+			n.NeedsModules(ctx, "loop"),
+		)
+	})
+}
+
+// Sources are the loop device over a site's image.
+func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source, error) {
+	n := node.At(s.sites, machine)
+	if n == nil {
+		return nil, nil
+	}
+	dir, err := n.Dir(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	loops, err := n.Loops(ctx, dir)
+	if err != nil || len(loops) == 0 {
+		return nil, err
+	}
+	return []witness.Source{{Role: witness.GuestDisk, Reader: witness.BlockReader, Device: loops[0].Device}}, nil
+}
+
+// Traffic is none: what copies a disk is the hypervisor's.
+func (s *System) Traffic() []witness.Class { return nil }
+
+// Evidence is what the sites' loop devices are over.
+func (s *System) Evidence(machine string) []driver.Evidence {
+	if node.At(s.sites, machine) == nil {
+		return nil
+	}
+	return []driver.Evidence{{File: "loops.txt", Args: []string{"/sbin/losetup", "--list"}}}
+}
+
+// Leftovers are none of its own: loop devices and files are everybody's.
+func (s *System) Leftovers(string) string { return "" }
+
+// Versions are none of its own.
+func (s *System) Versions(string) string { return "" }

@@ -1,0 +1,153 @@
+package nfs
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"heliotrope/internal/driver"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/internal/node"
+	"heliotrope/internal/storage/nfs/counters"
+	"heliotrope/internal/witness"
+)
+
+// Check looks for a client of NFS 4.2 at the sites, and for a server, or the
+// means to start one, at the storage server.
+func (s *System) Check(ctx context.Context) error {
+	return node.Together(
+		func() error { return s.checkHostNames(ctx) },
+		func() error {
+			return node.Each(func(site storage.Site) error {
+				n := s.sites[site]
+				errs := []error{n.CheckDataDir(ctx, kind), n.Needs(ctx, "nfs-common", "/sbin/mount.nfs4"), n.NeedsModules(ctx, s.siteModules()...)}
+				if !s.files {
+					errs = append(errs, n.Needs(ctx, "mount", "/sbin/losetup"))
+				}
+				return errors.Join(errs...)
+			})
+		},
+		func() error {
+			return errors.Join(s.store.CheckDataDir(ctx, kind),
+				s.store.Needs(ctx, "nfs-kernel-server", "exportfs", "rpc.nfsd", mountDaemon),
+				s.store.Needs(ctx, "procps", "/usr/bin/pgrep"),
+				s.store.NeedsModules(ctx, "nfsd"),
+				s.checkServer(ctx))
+		},
+	)
+}
+
+// checkServer refuses a server that is not the kernel's, and one of the kernel's
+// that somebody has started without NFS 4.2.
+func (s *System) checkServer(ctx context.Context) error {
+	running, err := s.serverRuns(ctx)
+	if err != nil {
+		return err
+	}
+	if running {
+		versions, err := s.store.Read(ctx, control+"/versions")
+		if err == nil && !slices.Contains(strings.Fields(versions), "+4.2") {
+			err = fault.New(fault.Infrastructure, "%s: the NFS server there offers %q, want +4.2: allow it in nfs.conf, or stop that server", s.store.Name(), versions)
+		}
+		return err
+	}
+	ports, err := s.store.ListeningPorts(ctx)
+	if err == nil && ports[port] {
+		err = fault.New(fault.Infrastructure, "%s: another program listens on TCP port %d, and it is not the kernel's NFS server: stop it (ss -ltnp tells which)", s.store.Name(), port)
+	}
+	return err
+}
+
+// Sources are the loop device over a site's image, or its mount where the
+// hypervisor opens the image itself, and the server.
+func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source, error) {
+	if n := node.At(s.sites, machine); n != nil {
+		return s.siteSources(ctx, n)
+	}
+	if machine != s.store.Name() || !s.store.HasShell() {
+		return nil, nil
+	}
+	dir, err := s.store.Dir(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	ours, _, err := s.exports(ctx, dir)
+	if err != nil || len(ours) == 0 {
+		return nil, err
+	}
+	return []witness.Source{{Role: witness.Target, Reader: counters.ServerReader, Device: "nfsd"}}, nil
+}
+
+func (s *System) siteSources(ctx context.Context, n *node.Node) ([]witness.Source, error) {
+	place, err := mountFolder(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if s.files {
+		mounts, err := n.MountsIn(ctx, place)
+		if err != nil || len(mounts) == 0 {
+			return nil, err
+		}
+		return []witness.Source{{Role: witness.GuestDisk, Reader: counters.MountReader, Device: place}}, nil
+	}
+	loops, err := n.Loops(ctx, place)
+	if err != nil || len(loops) == 0 {
+		return nil, err
+	}
+	return []witness.Source{{Role: witness.GuestDisk, Reader: witness.BlockReader, Device: loops[0].Device}}, nil
+}
+
+// Traffic is whatever goes to or comes from the server's port.
+func (s *System) Traffic() []witness.Class {
+	return []witness.Class{
+		{Name: kind, Protocol: "tcp", FirstPort: port},
+		{Name: kind, Protocol: "udp", FirstPort: port},
+	}
+}
+
+// Evidence is what the clients count, and what the server exports and counts.
+func (s *System) Evidence(machine string) []driver.Evidence {
+	switch {
+	case node.At(s.sites, machine) != nil:
+		return []driver.Evidence{{File: "nfs.txt", Args: []string{"cat", "/proc/self/mountstats"}}}
+	case machine == s.store.Name():
+		return []driver.Evidence{
+			{File: "exports.txt", Args: []string{"exportfs", "-v"}},
+			{File: "nfsd.txt", Args: []string{"cat", "/proc/net/rpc/nfsd"}},
+		}
+	}
+	return nil
+}
+
+// leftovers are the exports and the server. Mounts, loop devices and files are
+// everybody's.
+const leftovers = `
+folder=$(readlink -f "$2")/$1/nfs
+[ -e /var/lib/nfs/etab ] && while read -r exported client; do
+	case $exported in "$folder"/*) whose=ours ;; *) whose=other ;; esac
+	echo "$whose export of $exported to ${client%%"("*}"
+done < /var/lib/nfs/etab
+[ -e /proc/fs/nfsd/threads ] && read -r threads < /proc/fs/nfsd/threads && [ "$threads" != 0 ] && echo "other NFS server, threads: $threads"
+for process in /proc/[0-9]*/comm; do
+	[ -e "$process" ] && read -r name < "$process" && [ "$name" = rpc.mountd ] && echo "other process rpc.mountd"
+done
+true`
+
+// Leftovers is a text for sh(1).
+func (s *System) Leftovers(machine string) string {
+	if machine != s.store.Name() {
+		return ""
+	}
+	return leftovers
+}
+
+// Versions is a text for sh(1). The server is the kernel's.
+func (s *System) Versions(machine string) string {
+	if node.At(s.sites, machine) == nil {
+		return ""
+	}
+	return `version=$(/sbin/mount.nfs4 -V 2> /dev/null) && version=${version##*nfs-utils } && echo "nfs-utils ${version%%)*}"
+true`
+}

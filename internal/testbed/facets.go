@@ -1,0 +1,181 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"heliotrope/internal/driver"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
+)
+
+// facets are those of all drivers: both sites' hypervisors, and every storage
+// system, for a trial before this one may have used any.
+func (t *Testbed) facets() []driver.Facets {
+	var all []driver.Facets
+	for _, site := range sites {
+		all = append(all, t.hypervisors[site])
+	}
+	for _, system := range t.storages {
+		all = append(all, system)
+	}
+	return all
+}
+
+// shells are the machines that can be driven over SSH.
+func (t *Testbed) shells() []*inventory.Host {
+	var all []*inventory.Host
+	for i := range t.Inventory.Machines {
+		if host := &t.Inventory.Machines[i]; host.Has(inventory.Shell) {
+			all = append(all, host)
+		}
+	}
+	return all
+}
+
+// siteOf is the site whose guest a machine runs.
+func (t *Testbed) siteOf(machine string) (storage.Site, bool) {
+	switch machine {
+	case t.Inventory.Sites.A:
+		return storage.SiteA, true
+	case t.Inventory.Sites.B:
+		return storage.SiteB, true
+	}
+	return "", false
+}
+
+// Uses are what a campaign wants of a testbed.
+type Uses struct {
+	Storages []string // by name
+	// MemoryMiB of the largest guest; 0 is the inventory's default.
+	MemoryMiB int
+}
+
+// Check looks whether the machines have what a campaign needs of them, and
+// reports all that they lack at once: a line for each problem. It changes
+// nothing.
+func (t *Testbed) Check(ctx context.Context, uses Uses) error {
+	var errs []error
+	for _, site := range sites {
+		errs = append(errs, t.hypervisors[site].Check(ctx))
+	}
+	for _, name := range uses.Storages {
+		driver, err := t.driverOf(name)
+		if err == nil {
+			err = driver.Check(ctx)
+		}
+		errs = append(errs, err)
+	}
+	errs = append(errs, t.Shaper().Check(ctx))
+	if errors.Join(errs...) == nil {
+		// Only what could run at all can be compared.
+		for _, from := range sites {
+			errs = append(errs, t.CheckMigration(ctx, Guest{MemoryMiB: uses.MemoryMiB}, from))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (t *Testbed) driverOf(name string) (storage.Driver, error) {
+	for _, driver := range t.storages {
+		if driver.Kind() == name {
+			return driver, nil
+		}
+	}
+	return nil, fmt.Errorf("testbed %s has no storage system %q", t.Name(), name)
+}
+
+// sources finds what is counted on a machine: its interface on the test network,
+// the WAN's device on the machine that bridges the sites, and what the drivers
+// find. A site's machine without a disk of ours is an error.
+func (t *Testbed) sources(ctx context.Context, ref trial.Ref, machine string) ([]witness.Source, error) {
+	host := t.Inventory.Host(machine)
+	if !host.Has(inventory.Counters) {
+		return nil, nil
+	}
+	testNet, err := t.testNet(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	found := []witness.Source{testNet}
+	if machine == t.Inventory.WAN.Host {
+		found = append(found, t.wanSource())
+	}
+	system, err := t.driverOf(ref.Trial.Cell.Storage)
+	if err != nil {
+		return nil, err
+	}
+	site, isSite := t.siteOf(machine)
+	counted := []driver.Facets{system}
+	if isSite {
+		counted = append(counted, t.hypervisors[site])
+	}
+	hasDisk := false
+	for _, facets := range counted {
+		more, err := facets.Sources(ctx, machine)
+		if err != nil {
+			return nil, fmt.Errorf("find what to count: %w", err)
+		}
+		for _, source := range more {
+			hasDisk = hasDisk || source.Role == witness.GuestDisk
+		}
+		found = append(found, more...)
+	}
+	if isSite && !hasDisk {
+		return nil, fmt.Errorf("%s: there is no disk of testbed %s whose counters could be sampled: provision it first", machine, t.Name())
+	}
+	return found, nil
+}
+
+func (t *Testbed) wanSource() witness.Source {
+	return witness.Source{Role: witness.WAN, Reader: witness.InterfaceReader, Device: t.Inventory.WAN.Device}
+}
+
+const findTimeout = time.Minute
+
+// testNet finds the network interface that has a host's address on the test
+// network.
+func (t *Testbed) testNet(ctx context.Context, host *inventory.Host) (witness.Source, error) {
+	source := witness.Source{Role: witness.TestNet, Reader: witness.InterfaceReader}
+	result, err := t.hosts[host.Name].Run(ctx, remote.Command{
+		Args: []string{"/sbin/ip", "-o", "addr", "show", "to", host.Address.String()}, Timeout: findTimeout})
+	if err != nil {
+		return source, fmt.Errorf("find the interface on the test network: %w", err)
+	}
+	// 3: br0    inet 198.18.0.1/24 scope global br0 ...
+	fields := strings.Fields(string(result.Stdout))
+	if len(fields) < 2 {
+		return source, fmt.Errorf("%s: no network interface has the address %s", host.Name, host.Address)
+	}
+	source.Device, _, _ = strings.Cut(fields[1], "@")
+	return source, nil
+}
+
+// classes are the classes of traffic on the WAN: the drivers', and what
+// Heliotrope sends itself. What moves the guest goes between the sites' hosts
+// only.
+func (t *Testbed) classes() []witness.Class {
+	hosts := []netip.Addr{t.Inventory.SiteA().Address, t.Inventory.SiteB().Address}
+	var all []witness.Class
+	for _, site := range sites { // the guest leaves either, maybe by another transport
+		for _, class := range t.hypervisors[site].Traffic() {
+			class.Between = hosts
+			if !slices.ContainsFunc(all, func(other witness.Class) bool { return reflect.DeepEqual(other, class) }) {
+				all = append(all, class)
+			}
+		}
+	}
+	for _, system := range t.storages {
+		all = append(all, system.Traffic()...)
+	}
+	return append(all, witness.OwnClasses(hosts[0], hosts[1], t.Inventory.Guest.Address.Addr())...)
+}
