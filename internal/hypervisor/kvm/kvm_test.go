@@ -117,9 +117,9 @@ func TestSettle(t *testing.T) {
 		"on both":                            {source: running(), target: running(), problem: "never meant to run"},
 		"on neither":                         {problem: "no such domain"},
 		"only an end that never ran":         {target: waiting(), problem: "never ran"},
-		"the target cannot be asked":         {source: waiting(), targetAway: true, problem: "is left so: whether host-b has it could not be asked"},
-		"the source cannot be asked":         {target: running(), sourceAway: true, atTarget: true, problem: "could not be asked"},
-		"an end, and no source to ask":       {target: waiting(), sourceAway: true, problem: "never ran"},
+		"the target cannot be asked":         {source: waiting(), targetAway: true, problem: "is not known"},
+		"the source cannot be asked":         {target: running(), sourceAway: true, problem: "is not known"},
+		"an end, and no source to ask":       {target: waiting(), sourceAway: true, problem: "is not known"},
 		"neither can be asked":               {sourceAway: true, targetAway: true, problem: "libvirt does not answer"},
 		"in post-copy":                       {source: half(), target: running(), problem: "post-copy"},
 	} {
@@ -144,6 +144,7 @@ func TestSettle(t *testing.T) {
 			} else {
 				require.ErrorContains(t, err, c.problem)
 			}
+			require.Equal(t, c.sourceAway || c.targetAway, errors.Is(err, hypervisor.ErrUnknown))
 			require.Equal(t, c.atTarget, atTarget)
 			require.Equal(t, c.sourceCalls, source.calls)
 			require.Equal(t, c.targetCalls, target.calls)

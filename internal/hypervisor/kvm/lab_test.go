@@ -70,16 +70,16 @@ func openTestbed(t *testing.T) *bed {
 	inv, err := inventory.Load(file)
 	require.NoError(t, err)
 	b := &bed{T: t, kernel: inv.Guest.Kernel, base: inv.Guest.Ramdisk, mac: "52:54:00:00:00:01"}
-	for i, machine := range []inventory.Host{inv.SiteA, inv.SiteB} {
-		b.hosts[i] = New(hypervisor.Setup{Label: inv.Name + "-kvm", Machine: machine, Remote: connectTo(t, machine)})
+	for i, machine := range []*inventory.Host{inv.SiteA(), inv.SiteB()} {
+		b.hosts[i] = New(hypervisor.Setup{Label: inv.Name + "-kvm", Machine: *machine, Remote: connectTo(t, machine)})
 		b.bridge = machine.Bridge
 	}
-	store := connectTo(t, inv.Store)
+	store := connectTo(t, inv.Store())
 	b.share(store, inv)
 	return b
 }
 
-func connectTo(t *testing.T, machine inventory.Host) remote.Host {
+func connectTo(t *testing.T, machine *inventory.Host) remote.Host {
 	key, err := remote.LoadKey(machine.SSH.KeyFile)
 	require.NoError(t, err)
 	host, err := remote.SSH(remote.SSHConfig{Name: machine.Name, Address: machine.SSH.Address, User: machine.SSH.User, Key: key, HostKeys: machine.SSH.HostKeys})
@@ -90,7 +90,7 @@ func connectTo(t *testing.T, machine inventory.Host) remote.Host {
 
 // share has both hosts mount a folder of the storage server, with an image in it.
 func (b *bed) share(store remote.Host, inv *inventory.Inventory) {
-	export, mount := path.Join(inv.Store.DataDir, "kvm-test"), path.Join(folder, "mnt")
+	export, mount := path.Join(inv.Store().DataDir, "kvm-test"), path.Join(folder, "mnt")
 	clean := func() {
 		for _, h := range b.hosts {
 			b.sh(h.remote, `umount "$1" 2>/dev/null; rm -rf -- "$2"`, mount, folder)
@@ -104,7 +104,7 @@ mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd
 exportfs -o rw,sync,no_root_squash,fsid=77 "*:$1" && { test "$(cat /proc/fs/nfsd/threads)" != 0 || { rpc.mountd -N 3; rpc.nfsd -N 3 4; }; }`,
 		export, fmt.Sprintf("%dM", diskMiB))
 	for _, h := range b.hosts {
-		b.sh(h.remote, `modprobe nfsv4; mkdir -p "$2" && mount -t nfs4 -o vers=4.2,hard "$1" "$2"`, inv.Store.Address.String()+":"+export, mount)
+		b.sh(h.remote, `modprobe nfsv4; mkdir -p "$2" && mount -t nfs4 -o vers=4.2,hard "$1" "$2"`, inv.Store().Address.String()+":"+export, mount)
 	}
 	b.shared = hypervisor.Disk{Path: path.Join(mount, "vm.img"), File: true}
 }
@@ -123,7 +123,7 @@ func (b *bed) domain(disk hypervisor.Disk) hypervisor.Domain {
 	archive := b.archive()
 	ramdisk := path.Join(folder, "ramdisk")
 	for _, h := range b.hosts {
-		files, err := h.remote.Files()
+		files, err := h.remote.Files(b.Context())
 		require.NoError(b, err)
 		require.NoError(b, files.MkdirAll(folder))
 		require.NoError(b, files.WriteFile(path.Join(folder, "load"), archive, 0o644))

@@ -77,7 +77,7 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	}
 	if err := m.prepare(ctx); err != nil {
 		_, settled := m.settle(detached)
-		return hypervisor.Migration{}, m.tried(errors.Join(err, settled))
+		return hypervisor.Migration{}, m.failed(ctx, err, settled, false)
 	}
 	account := hypervisor.Migration{Started: time.Now()}
 	err = m.move(ctx)
@@ -89,14 +89,26 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	began := m.began()
 	_, settled := m.settle(detached)
 	account.Finished, account.Log, account.StreamBytes = time.Now(), m.text(), m.last.SentBytes
-	switch err = errors.Join(err, settled); {
+	return account, m.failed(ctx, err, settled, began)
+}
+
+// failed sorts the error of a migration that has come to rest. It is a result
+// only when its stream had begun, nobody cancelled it, the connections held, and
+// it is known where the domain is.
+func (m *migration) failed(ctx context.Context, err, settled error, began bool) error {
+	unknown := errors.Is(settled, hypervisor.ErrUnknown)
+	switch {
+	case ctx.Err() != nil && !unknown:
+		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w", m.name, m.from.Host(), m.to.Host(), context.Cause(ctx))
 	case ctx.Err() != nil:
-		return account, fmt.Errorf("migrate %s from %s to %s: cancelled: %w", m.name, m.from.Host(), m.to.Host(),
-			errors.Join(context.Cause(ctx), settled))
+		err = context.Cause(ctx)
+	case unknown, errors.Is(err, libvirt.ErrInterrupted):
 	case !began:
-		return account, m.tried(err)
+		return m.tried(errors.Join(err, settled))
+	default:
+		return &hypervisor.MigrationError{Name: m.name, From: m.from.Host(), To: m.to.Host(), Log: m.text(), Err: errors.Join(err, settled)}
 	}
-	return account, &hypervisor.MigrationError{Name: m.name, From: m.from.Host(), To: m.to.Host(), Log: m.text(), Err: err}
+	return fault.As(fault.Infrastructure, fmt.Errorf("migrate %s from %s to %s: %w", m.name, m.from.Host(), m.to.Host(), errors.Join(settled, err)))
 }
 
 // tried says what an error was in the way of; nil stays nil.

@@ -25,6 +25,14 @@ type answer struct {
 func (a answer) there() bool   { return a.err == nil }
 func (a answer) notHere() bool { return errors.Is(a.err, hypervisor.ErrNotFound) }
 
+// lost says why the host could not be asked.
+func (a answer) lost() error {
+	if a.there() || a.notHere() {
+		return nil
+	}
+	return a.err
+}
+
 // ran says that the domain runs there, or has run: all but an end that waits.
 func (a answer) ran() bool {
 	return a.there() && (a.at.Status != hypervisor.Leftover || a.postCopy())
@@ -33,7 +41,7 @@ func (a answer) ran() bool {
 // postCopy says that a part of the domain's memory is still on the other host.
 func (a answer) postCopy() bool {
 	reason := libvirt.DomainPausedReason(a.at.reason)
-	return a.at.Status == hypervisor.Leftover && (reason == libvirt.DomainPausedPostcopy || reason == libvirt.DomainPausedPostcopyFailed)
+	return a.there() && a.at.Status == hypervisor.Leftover && (reason == libvirt.DomainPausedPostcopy || reason == libvirt.DomainPausedPostcopyFailed)
 }
 
 // settle asks both hosts where the domain is, removes the end of a migration that
@@ -65,37 +73,31 @@ func (a answer) close() {
 	}
 }
 
-// decide does what the two answers allow.
+// decide does what the two answers allow. Without one of them nothing is done.
 func (m *migration) decide(ctx context.Context, source, target answer) (atTarget bool, err error) {
-	switch {
-	case source.there() && source.postCopy(), target.there() && target.postCopy():
+	switch lost := errors.Join(source.lost(), target.lost()); {
+	case lost != nil:
+		return false, fmt.Errorf("domain %s: %w: %w", m.name, hypervisor.ErrUnknown, lost)
+	case source.postCopy(), target.postCopy():
 		return false, fmt.Errorf("domain %s is in post-copy, with a part of it on %s and a part on %s: wait for its end, or destroy both",
 			m.name, m.from.Host(), m.to.Host())
 	case target.ran() && source.notHere():
 		return true, nil
-	case target.ran() && source.there() && source.at.Status == hypervisor.Leftover:
+	case target.ran() && source.at.Status == hypervisor.Leftover:
 		return true, m.leave(ctx, source)
-	case target.ran() && source.there():
+	case target.ran():
 		return false, fmt.Errorf("domain %s is %s on %s and %s on %s: destroy the copy that was never meant to run",
 			m.name, source.at.Status, m.from.Host(), target.at.Status, m.to.Host())
-	case target.ran():
-		return true, fmt.Errorf("domain %s is %s on %s; whether its source is gone could not be asked: %w", m.name, target.at.Status, m.to.Host(), source.err)
-	case target.there() && source.there(): // an end that never ran
+	case source.notHere() && target.there():
+		return false, fmt.Errorf("all that is left of domain %s is an end on %s that never ran: %w", m.name, m.to.Host(), source.err)
+	case source.notHere():
+		return false, fmt.Errorf("domain %s is on neither host: %w", m.name, source.err)
+	case target.there(): // an end that never ran
 		if err := target.client.destroy(ctx, m.name); err != nil {
 			return false, err
 		}
-		return false, m.goOn(ctx, source)
-	case target.notHere() && source.there():
-		return false, m.goOn(ctx, source)
-	case target.there():
-		return false, fmt.Errorf("all that is left of domain %s is an end on %s that never ran: %w", m.name, m.to.Host(), source.err)
-	case target.notHere():
-		return false, source.err
-	case source.there():
-		return false, fmt.Errorf("domain %s is %s on %s, and is left so: whether %s has it could not be asked: %w",
-			m.name, source.at.Status, m.from.Host(), m.to.Host(), target.err)
 	}
-	return false, errors.Join(target.err, source.err)
+	return false, m.goOn(ctx, source)
 }
 
 // leave ends the source's copy of a domain that runs at the target.

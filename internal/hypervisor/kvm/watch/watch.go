@@ -32,7 +32,10 @@ import (
 const Name = "kvm"
 
 // Part is what the witness's program needs to know.
-var Part = part.Part{Watchers: map[string]part.Watcher{Name: Watch}}
+var Part = part.Part{
+	Classes:  []string{"migration", "mirror"},
+	Watchers: map[string]part.Watcher{Name: Watch},
+}
 
 // Sockets are where libvirt's daemons listen, the better one first: the modular
 // daemon of QEMU's driver, and the one for all drivers (libvirt's
