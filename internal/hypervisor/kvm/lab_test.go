@@ -380,6 +380,57 @@ func TestLabCancel(t *testing.T) {
 	b.writes(b.hosts[0], d.Name)
 }
 
+// begin is a migration of the first host's domain that has come as far as ready.
+func (b *bed) begin(d hypervisor.Domain) *migration {
+	b.Helper()
+	m := &migration{from: b.hosts[0], to: b.hosts[1], order: hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: d}, name: d.Name}
+	var err error
+	m.source, err = m.from.connect(b.Context())
+	require.NoError(b, err)
+	b.Cleanup(m.source.close)
+	m.target, err = m.to.connect(b.Context())
+	require.NoError(b, err)
+	b.Cleanup(m.target.close)
+	require.NoError(b, m.ready(b.Context()))
+	return m
+}
+
+// TestLabControllerDies cuts the controller off between the phases: whoever
+// migrates next finds the domain on one host.
+func TestLabControllerDies(t *testing.T) {
+	for _, c := range []struct {
+		after    string
+		atTarget bool
+	}{{"prepare", false}, {"perform", false}, {"finish", true}} {
+		t.Run(c.after, func(t *testing.T) {
+			b := openBed(t)
+			d := b.domain(b.shared)
+			require.NoError(t, b.hosts[0].Create(t.Context(), d))
+			b.writes(b.hosts[0], d.Name)
+			m := b.begin(d)
+			require.NoError(t, m.prepare(t.Context()))
+			var err error
+			if c.after != "prepare" {
+				m.cookie, err = m.source.virt.DomainMigratePerform3Params(m.domain, nil, m.params, m.cookie, m.sourceFlags())
+				require.NoError(t, err)
+			}
+			if c.after == "finish" {
+				require.NoError(t, m.finish(false))
+			}
+			m.hangUp()
+			atTarget, err := m.settle(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, c.atTarget, atTarget)
+			here, notHere := b.hosts[0], b.hosts[1]
+			if atTarget {
+				here, notHere = notHere, here
+			}
+			b.where(d.Name, here, notHere)
+			b.writes(here, d.Name)
+		})
+	}
+}
+
 // TestLabForeignDisk: where QEMU at the target opens another disk than it should
 // have, nothing runs there, and nothing is written.
 func TestLabForeignDisk(t *testing.T) {
@@ -390,17 +441,9 @@ func TestLabForeignDisk(t *testing.T) {
 	sum := b.sh(b.hosts[1].remote, `sha256sum "$1"`, foreign)
 	require.NoError(t, b.hosts[0].Create(t.Context(), d))
 	b.writes(b.hosts[0], d.Name)
-	m := &migration{from: b.hosts[0], to: b.hosts[1], order: hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: d}, name: d.Name}
-	var err error
-	m.source, err = m.from.connect(t.Context())
-	require.NoError(t, err)
-	defer m.source.close()
-	m.target, err = m.to.connect(t.Context())
-	require.NoError(t, err)
-	defer m.target.close()
-	require.NoError(t, m.ready(t.Context()))
+	m := b.begin(d)
 	m.params = replaced(m.params, libvirt.MigrateParamDestXML, strings.ReplaceAll(m.xml, d.Disk.Path, foreign))
-	err = m.prepare(t.Context())
+	err := m.prepare(t.Context())
 	require.ErrorContains(t, err, "it has opened "+foreign)
 	require.Equal(t, fault.Infrastructure, fault.Of(err))
 	_, err = m.settle(t.Context())

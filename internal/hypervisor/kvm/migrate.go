@@ -72,10 +72,14 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 		return hypervisor.Migration{}, m.tried(err)
 	}
 	defer m.target.close()
+	hung := time.AfterFunc(callTimeout, m.hangUp)
+	defer hung.Stop()
 	if err := m.ready(ctx); err != nil {
 		return hypervisor.Migration{}, m.tried(err)
 	}
-	if err := m.prepare(ctx); err != nil {
+	err = m.prepare(ctx)
+	hung.Stop()
+	if err != nil {
 		_, settled := m.settle(detached)
 		return hypervisor.Migration{}, m.failed(ctx, err, settled, false)
 	}
@@ -216,9 +220,14 @@ func (m *migration) cancel(ended <-chan error) error {
 	case err := <-ended:
 		return err
 	case <-limit.C:
-		_, _ = m.source.conn.Close(), m.target.conn.Close()
+		m.hangUp()
 		return errors.Join(fmt.Errorf("the migration did not come to rest within %s of its cancelling", settleLimit), <-ended)
 	}
+}
+
+// hangUp ends what is being asked of a libvirt that does not answer.
+func (m *migration) hangUp() {
+	_, _ = m.source.conn.Close(), m.target.conn.Close() // both hosts are asked anew
 }
 
 // handOver sends the domain, which stops it at the source, and has the target

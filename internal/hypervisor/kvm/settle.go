@@ -122,20 +122,17 @@ func (m *migration) goOn(ctx context.Context, source answer) error {
 		if err != nil {
 			return err
 		}
-		busy := libvirt.DomainJobType(kind) != libvirt.DomainJobNone
+		busy, stopped := libvirt.DomainJobType(kind) != libvirt.DomainJobNone, at.Status == hypervisor.Leftover
 		switch {
-		case !busy && at.Status == hypervisor.Leftover:
+		case !busy && !stopped:
+			return nil
+		case !busy:
 			if err := c.virt.DomainResume(domain); err != nil {
 				return c.failed("let "+m.name+" go on", err)
 			}
-		case !busy:
-			return nil
-		case first:
-			// Either of them is refused where the other is due.
-			if c.virt.DomainAbortJob(domain) != nil {
-				_ = c.confirm(domain, nil, nil, flagsOf(m.order)|libvirt.MigrateChangeProtection, true)
-			}
-		case libvirt.DomainJobType(kind) == libvirt.DomainJobCompleted:
+		case first: // refused where the stream has ended
+			_ = c.virt.DomainAbortJob(domain)
+		case stopped: // refused where the stream has not ended
 			_ = c.confirm(domain, nil, nil, flagsOf(m.order)|libvirt.MigrateChangeProtection, true)
 		}
 		if err := pause(ctx, settleEvery); err != nil {
