@@ -9,8 +9,10 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// DialContext opens a connection as seen from the host (direct-tcpip, RFC 4254,
-// section 7.2). The connection has no deadlines.
+// DialContext opens a connection as seen from the host: direct-tcpip, RFC 4254,
+// section 7.2, or for network "unix" direct-streamlocal@openssh.com, OpenSSH's
+// PROTOCOL, section 2.4, which its AllowStreamLocalForwarding must allow. The
+// connection has no deadlines.
 func (h *SSHHost) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	var conn net.Conn
 	err := h.onConnection(ctx, func(c *connection) (err error) {

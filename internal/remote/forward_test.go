@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"path/filepath"
 	"testing"
 
 	"heliotrope/internal/remote"
@@ -67,6 +68,25 @@ func TestDialAndListen(t *testing.T) {
 		_ = here.Close()
 		if _, err := host.DialContext(t.Context(), "tcp", here.Addr().String()); err == nil || errors.Is(err, remote.ErrConnectionLost) {
 			t.Errorf("a port where nobody listens: %v", err)
+		}
+	})
+}
+
+func TestDialSocket(t *testing.T) {
+	eachRunner(t, func(t *testing.T, host remote.Host) {
+		path := filepath.Join(t.TempDir(), "socket")
+		here, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		echo(t, here)
+		conn, err := host.DialContext(t.Context(), "unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		converse(t, conn)
+		if _, err := host.DialContext(t.Context(), "unix", path+"-not"); err == nil || errors.Is(err, remote.ErrConnectionLost) {
+			t.Errorf("a socket that is not there: %v", err)
 		}
 	})
 }

@@ -101,7 +101,8 @@ type Host interface {
 	// when not nil, is called with the bytes done and the total.
 	Upload(ctx context.Context, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error
 	Download(ctx context.Context, hostPath, localPath string, progress func(doneBytes, totalBytes int64)) error
-	// DialContext opens a connection as seen from the host.
+	// DialContext opens a connection as seen from the host; network "unix" is
+	// for the path of a socket there.
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 	// Listen listens on the host's own address (a reverse forward).
 	Listen(network, address string) (net.Listener, error)

@@ -45,7 +45,7 @@ func (h *Host) connect(ctx context.Context) (*client, error) {
 
 // dial connects to the first of libvirt's sockets that answers.
 func (h *Host) dial(ctx context.Context) (net.Conn, error) {
-	var errs []error
+	var refused []string
 	for _, path := range watch.Sockets {
 		conn, err := h.remote.DialContext(ctx, "unix", path)
 		if err == nil {
@@ -54,11 +54,11 @@ func (h *Host) dial(ctx context.Context) (net.Conn, error) {
 		if ctx.Err() != nil || errors.Is(err, remote.ErrConnectionLost) || errors.Is(err, remote.ErrUnreachable) {
 			return nil, h.failed("connect to libvirt", err)
 		}
-		errs = append(errs, err)
+		refused = append(refused, err.Error())
 	}
 	return nil, fault.New(fault.Infrastructure,
-		"%s: libvirt does not answer at %s: start virtqemud or libvirtd there, and let the inventory's user open its socket: %w",
-		h.Host(), strings.Join(watch.Sockets, " or "), errors.Join(errs...))
+		"%s: libvirt does not answer at %s: start virtqemud or libvirtd there, and let the inventory's user open its socket (%s)",
+		h.Host(), strings.Join(watch.Sockets, " or "), strings.Join(refused, "; "))
 }
 
 func (c *client) close() {
@@ -154,7 +154,7 @@ func (c *client) state(domain libvirt.Domain) (found, error) {
 	}
 	return found{domain: domain, reason: reason, State: hypervisor.State{
 		Name: domain.Name, ID: int(domain.ID), Status: status(state, reason),
-		MemoryMiB: int(memoryKiB >> 10), CPUTime: time.Duration(nanoseconds), //nolint:gosec // far below 2^63
+		MemoryMiB: int(memoryKiB >> 10), CPUTime: time.Duration(nanoseconds),
 	}}, nil
 }
 
@@ -247,12 +247,15 @@ func pause(ctx context.Context, length time.Duration) error {
 	}
 }
 
-// findProcesses prints the numbers of the QEMU processes that have a UUID among
-// their arguments.
-const findProcesses = `for f in $(grep -lsF -- "$1" /proc/[0-9]*/cmdline); do
-	p=${f%/cmdline}
-	case $(readlink "$p/exe") in *qemu*) echo "${p#/proc/}";; esac
-done`
+// listQEMU is the part of a script that gives the numbers of all processes of
+// QEMU, by their programs: qemu-system-x86_64, or RHEL's qemu-kvm.
+const listQEMU = `ls -l /proc/[0-9]*/exe 2>/dev/null | sed -n 's|.* /proc/\([0-9]*\)/exe -> .*/qemu-.*|\1|p'`
+
+// findProcesses prints the numbers of those that have a UUID as an argument.
+const findProcesses = `for p in $(` + listQEMU + `); do
+	tr '\0' '\n' 2>/dev/null <"/proc/$p/cmdline" | grep -qxF -- "$1" && echo "$p"
+done
+true`
 
 // processes finds the QEMU processes of a domain.
 func (h *Host) processes(ctx context.Context, name string) ([]string, error) {

@@ -7,7 +7,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Sources: KVM has no counters of its own that are not the machine's.
+// Sources are none: KVM has no counters that are not the machine's.
 func (h *Host) Sources(context.Context, string) ([]witness.Source, error) { return nil, nil }
 
 // Constant texts for sh(1) whose argument is the testbed's label.
@@ -45,9 +45,8 @@ for f in /run/libvirt/qemu/*.xml /etc/libvirt/qemu/*.xml; do
 	f=${f##*/}
 	say domain "${f%.xml}"
 done
-for p in /proc/[0-9]*; do
-	case $(readlink "$p/exe" 2>/dev/null) in *qemu-system*|*qemu-kvm*) ;; *) continue;; esac
-	name=$(tr '\0' '\n' 2>/dev/null <"$p/cmdline" | sed -n '/^-name$/{n;s/^guest=//;s/,.*//;p;}')
+for p in $(` + listQEMU + `); do
+	name=$(tr '\0' '\n' 2>/dev/null <"/proc/$p/cmdline" | sed -n '/^-name$/{n;s/^guest=//;s/,.*//;p;}')
 	say process "${name:-without a name}"
 done
 for f in "/var/log/libvirt/qemu/$label".*.log; do test -f "$f" && echo "ours log $f"; done

@@ -97,7 +97,7 @@ func (h *Host) Info(ctx context.Context) (info hypervisor.HostInfo, err error) {
 			return c.failed("ask for the host's processors", err)
 		}
 		info = hypervisor.HostInfo{Hypervisor: Name, Version: versionOf(version), Kernel: f.kernel, CPUs: int(cpus),
-			MemoryMiB: int(memoryKiB >> 10), FreeMemoryMiB: f.availableMiB} //nolint:gosec // far below 2^63
+			MemoryMiB: int(memoryKiB >> 10), FreeMemoryMiB: f.availableMiB}
 		return nil
 	})
 	return info, err

@@ -2,6 +2,7 @@ package kvm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,14 +11,18 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// listOpen prints what the process of the first argument has open, and what the
-// path of the second is: raw mode, device number and inode, in the format of
-// stat(1); then what the descriptors' names and flags are (proc(5)).
-const listOpen = `cd "/proc/$1" || exit 1
-test -z "$2" || stat -L -c 'want %f %t:%T %d:%i' -- "$2" || exit 1
-stat -L -c 'is %n %f %t:%T %d:%i' fd/* 2>/dev/null
-for f in fd/*; do echo "name $f $(readlink "$f")"; done
-grep -sH ^flags: fdinfo/*
+// listOpen prints what each QEMU has open that has the UUID of the first argument,
+// and what the path of the second is: raw mode, device number and inode, in the
+// format of stat(1), and the descriptors' names and flags (proc(5)).
+const listOpen = `test -z "$2" || stat -L -c 'want %f %t:%T %d:%i' -- "$2" || exit 1
+for p in $(` + listQEMU + `); do
+	tr '\0' '\n' 2>/dev/null <"/proc/$p/cmdline" | grep -qxF -- "$1" || continue
+	echo "process $p"
+	cd "/proc/$p" || exit 1
+	stat -L -c 'is %n %f %t:%T %d:%i' fd/* 2>/dev/null
+	ls -l fd | sed -n 's|^.* \([0-9][0-9]*\) -> |name fd/\1 |p'
+	grep -sH ^flags: fdinfo/*
+done
 true`
 
 // The bits of a mode and of the flags of open(2) that tell an image of a disk.
@@ -32,12 +37,11 @@ const (
 
 // opened is one open file.
 type opened struct {
-	name     string
-	mode     uint64
-	device   string // of a block device
-	inode    string // of its file
-	flags    uint64
-	hasFlags bool
+	name   string
+	mode   uint64
+	device string // of a block device
+	inode  string // of its file
+	flags  uint64
 }
 
 // isDisk tells what may be somebody's disk: a block device, or a file that is
@@ -67,14 +71,7 @@ func (o opened) is(other opened) bool {
 // inspect looks whether the QEMU that waits for a domain has opened the disk that
 // it should have, and no other.
 func (h *Host) inspect(ctx context.Context, domain hypervisor.Domain) error {
-	pids, err := h.processes(ctx, domain.Name)
-	if err != nil {
-		return err
-	}
-	if len(pids) != 1 {
-		return h.failed("look what QEMU has opened for "+domain.Name, fmt.Errorf("%d processes have its UUID, want one", len(pids)))
-	}
-	text, err := h.script(ctx, listOpen, pids[0], domain.Disk.Path)
+	text, err := h.script(ctx, listOpen, domain.UUID().String(), domain.Disk.Path)
 	if err != nil {
 		return err
 	}
@@ -84,17 +81,21 @@ func (h *Host) inspect(ctx context.Context, domain hypervisor.Domain) error {
 	return nil
 }
 
-// compareOpened wants the disk of a path among what is open, and no other disk.
+// compareOpened wants the disk of a path among what one process has open, and no
+// other disk.
 func compareOpened(text, path string) error {
-	want, all, err := parseOpened(text)
-	if err != nil {
+	var list openList
+	if err := list.parse(text); err != nil {
 		return err
 	}
+	if list.processes != 1 {
+		return fmt.Errorf("%d processes have its UUID, want one", list.processes)
+	}
 	found := path == ""
-	for _, file := range all {
+	for _, file := range list.files {
 		switch {
 		case !file.isDisk() || strings.HasPrefix(file.name, logs+"/"):
-		case path != "" && file.is(want):
+		case path != "" && file.is(list.want):
 			found = true
 		default:
 			return fmt.Errorf("it has opened %s, which is not the domain's disk %q: somebody else's data may be there", file.name, path)
@@ -106,40 +107,52 @@ func compareOpened(text, path string) error {
 	return nil
 }
 
-// parseOpened reads what listOpen prints.
-func parseOpened(text string) (want opened, all map[string]opened, err error) {
-	all = map[string]opened{}
+// openList is what listOpen prints.
+type openList struct {
+	processes int
+	want      opened
+	files     map[string]opened // by their names in the process's folder: "fd/3"
+}
+
+func (l *openList) parse(text string) error {
+	l.files = map[string]opened{}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
-		kind, rest, _ := strings.Cut(line, " ")
-		fields := strings.Fields(rest)
-		switch {
-		case kind == "want" && len(fields) == 3:
-			want.device, want.inode = fields[1], fields[2]
-			want.mode, err = strconv.ParseUint(fields[0], 16, 32)
-		case kind == "is" && len(fields) == 4:
-			file := all[fields[0]]
-			file.device, file.inode = fields[2], fields[3]
-			file.mode, err = strconv.ParseUint(fields[1], 16, 32)
-			all[fields[0]] = file
-		case kind == "name" && len(fields) >= 1:
-			number, name, _ := strings.Cut(rest, " ")
-			file := all[number]
-			file.name = name
-			all[number] = file
-		case strings.HasPrefix(line, "fdinfo/"):
-			number, value, _ := strings.Cut(strings.TrimPrefix(line, "fdinfo/"), ":flags:")
-			file := all["fd/"+number]
-			file.flags, err = strconv.ParseUint(strings.TrimSpace(value), 8, 64)
-			all["fd/"+number] = file
-		default:
-			err = fmt.Errorf("want a file that is open")
-		}
-		if err != nil {
-			return want, nil, fmt.Errorf("unreadable line %q: %w", line, err)
+		if err := l.line(line); err != nil {
+			return fmt.Errorf("unreadable line %q: %w", line, err)
 		}
 	}
-	return want, all, nil
+	return nil
+}
+
+func (l *openList) line(line string) (err error) {
+	kind, rest, _ := strings.Cut(line, " ")
+	fields := strings.Fields(rest)
+	switch {
+	case kind == "process":
+		l.processes++
+	case kind == "want" && len(fields) == 3:
+		l.want = opened{device: fields[1], inode: fields[2]}
+		l.want.mode, err = strconv.ParseUint(fields[0], 16, 32)
+	case kind == "is" && len(fields) == 4:
+		file := l.files[fields[0]]
+		file.device, file.inode = fields[2], fields[3]
+		file.mode, err = strconv.ParseUint(fields[1], 16, 32)
+		l.files[fields[0]] = file
+	case kind == "name" && len(fields) >= 1:
+		number, name, _ := strings.Cut(rest, " ")
+		file := l.files[number]
+		file.name = name
+		l.files[number] = file
+	case strings.HasPrefix(line, "fdinfo/"):
+		number, value, _ := strings.Cut(strings.TrimPrefix(line, "fdinfo/"), ":flags:")
+		file := l.files["fd/"+number]
+		file.flags, err = strconv.ParseUint(strings.TrimSpace(value), 8, 64)
+		l.files["fd/"+number] = file
+	default:
+		return errors.New("want a file that is open")
+	}
+	return err
 }
 
 // sizeOf prints the bytes of a block device or a file.

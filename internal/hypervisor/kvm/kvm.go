@@ -164,17 +164,26 @@ func (h *Host) change(ctx context.Context, name string, from hypervisor.Status, 
 	})
 }
 
-// Destroy ends the domain, and waits for the end of its QEMU.
+// Destroy ends the domain, waits for the end of its QEMU, and removes its logs.
 func (h *Host) Destroy(ctx context.Context, name string) error {
 	if err := h.checkName(name); err != nil {
 		return err
 	}
-	return h.with(ctx, func(ctx context.Context, c *client) error { return c.destroy(ctx, name) })
+	return h.with(ctx, func(ctx context.Context, c *client) error {
+		if err := c.destroy(ctx, name); err != nil {
+			return err
+		}
+		_, err := h.script(ctx, removeLogs, name)
+		return err
+	})
 }
 
-// removeLogs removes what libvirt wrote for our domains; its argument is the
-// testbed's label.
-const removeLogs = `rm -f -- "/var/log/libvirt/qemu/$1".*.log "/var/log/libvirt/qemu/$1".*.log.[0-9]*`
+// Constant texts for sh(1) that remove what libvirt wrote for a domain, or for
+// all of the testbed's; the argument is its name, or the label.
+const (
+	removeLogs    = `rm -f -- "/var/log/libvirt/qemu/$1".log* "/var/log/libvirt/qemu/$1".console.log*`
+	removeAllLogs = `rm -f -- "/var/log/libvirt/qemu/$1".*.log*`
+)
 
 // Teardown destroys all of the testbed's domains, and removes their logs.
 func (h *Host) Teardown(ctx context.Context) error {
@@ -187,7 +196,7 @@ func (h *Host) Teardown(ctx context.Context) error {
 		for _, state := range states {
 			errs = append(errs, c.destroy(ctx, state.Name))
 		}
-		_, err = h.script(ctx, removeLogs, h.label)
+		_, err = h.script(ctx, removeAllLogs, h.label)
 		return errors.Join(append(errs, err)...)
 	})
 }

@@ -139,7 +139,7 @@ func (m *migration) ready(ctx context.Context) error {
 	m.flags = flagsOf(m.order)
 	m.params = paramsOf(m.order, m.to.machine.Address, m.xml)
 	if limit := m.order.MaxDowntime; limit > 0 {
-		err := m.source.virt.DomainMigrateSetMaxDowntime(m.domain, uint64(max(limit.Milliseconds(), 1)), 0) //nolint:gosec // above zero
+		err := m.source.virt.DomainMigrateSetMaxDowntime(m.domain, uint64(max(limit.Milliseconds(), 1)), 0)
 		return m.source.failed("limit the downtime of "+m.name, err)
 	}
 	return nil
@@ -165,6 +165,7 @@ func (m *migration) prepare(ctx context.Context) error {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
+		m.cookie = nil // it is the target's own, for the source
 		return errors.Join(err, m.finish(true), m.callBack())
 	}
 	return nil

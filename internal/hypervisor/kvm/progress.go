@@ -124,9 +124,10 @@ func (m *migration) began() bool {
 }
 
 // account completes what is known of a migration with the statistics of its job,
-// which libvirt has carried to the target.
+// which libvirt has carried to the target: all but those of a disk's copy. In
+// post-copy there are none, as the job ends after the target has begun.
 func (m *migration) account(account *hypervisor.Migration) {
-	account.Log, account.StreamBytes = m.text(), m.last.SentBytes
+	account.Log, account.StreamBytes, account.Rounds, account.DiskBytes = m.text(), m.last.SentBytes, m.last.Round, m.last.DiskSentBytes
 	at, err := m.target.find(m.name)
 	if err != nil {
 		return
@@ -143,9 +144,8 @@ func (m *migration) account(account *hypervisor.Migration) {
 		downtime := time.Duration(ms) * time.Millisecond
 		account.Downtime = &downtime
 	}
-	account.Rounds = known(values, libvirt.DomainJobMemoryIteration)
-	if m.order.Domain.Disk.Copy != "" {
-		account.DiskBytes = m.last.DiskSentBytes // libvirt's account of the job has none
+	if rounds := known(values, libvirt.DomainJobMemoryIteration); rounds != nil {
+		account.Rounds = rounds
 	}
 }
 

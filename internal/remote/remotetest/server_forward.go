@@ -21,7 +21,27 @@ func serveDirect(offered ssh.NewChannel) {
 		_ = offered.Reject(ssh.ConnectionFailed, "malformed request")
 		return
 	}
-	conn, err := net.Dial("tcp", net.JoinHostPort(target.Host, strconv.Itoa(int(target.Port))))
+	serveDial(offered, "tcp", net.JoinHostPort(target.Host, strconv.Itoa(int(target.Port))))
+}
+
+// serveStreamLocal serves one direct-streamlocal@openssh.com channel (OpenSSH's
+// PROTOCOL, section 2.4).
+func serveStreamLocal(offered ssh.NewChannel) {
+	var target struct {
+		Path       string
+		Origin     string // reserved
+		OriginPort uint32 // reserved
+	}
+	if err := ssh.Unmarshal(offered.ExtraData(), &target); err != nil {
+		_ = offered.Reject(ssh.ConnectionFailed, "malformed request")
+		return
+	}
+	serveDial(offered, "unix", target.Path)
+}
+
+// serveDial connects a channel to an address of this machine.
+func serveDial(offered ssh.NewChannel, network, address string) {
+	conn, err := net.Dial(network, address)
 	if err != nil {
 		_ = offered.Reject(ssh.ConnectionFailed, err.Error())
 		return

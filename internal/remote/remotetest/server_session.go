@@ -42,6 +42,8 @@ func (s *Server) serve(conn *gatedConn, config *ssh.ServerConfig) {
 			}
 		case "direct-tcpip":
 			users.Go(func() { serveDirect(offered) })
+		case "direct-streamlocal@openssh.com":
+			users.Go(func() { serveStreamLocal(offered) })
 		default:
 			_ = offered.Reject(ssh.UnknownChannelType, "unknown channel type")
 		}

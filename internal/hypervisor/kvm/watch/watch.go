@@ -17,10 +17,10 @@ package watch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -55,15 +55,15 @@ func Watch(ctx context.Context, out io.Writer, domain uuid.UUID) error {
 // dial connects to the first of the sockets where somebody listens.
 func dial(ctx context.Context) (net.Conn, error) {
 	var dialer net.Dialer
-	var errs []error
+	var refused []string
 	for _, path := range Sockets {
 		conn, err := dialer.DialContext(ctx, "unix", path)
 		if err == nil {
 			return conn, nil
 		}
-		errs = append(errs, err)
+		refused = append(refused, err.Error())
 	}
-	return nil, fmt.Errorf("libvirt does not answer: %w", errors.Join(errs...))
+	return nil, fmt.Errorf("libvirt does not answer: %s", strings.Join(refused, "; "))
 }
 
 // Watching is Watch by a connection to libvirt, which it closes.

@@ -1,0 +1,251 @@
+package kvm
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+)
+
+var guest = hypervisor.Domain{Name: "lab.vm", MemoryMiB: 128, VCPUs: 1, Kernel: "/k", Ramdisk: "/r", Cmdline: `a="<b>"`,
+	Disk: hypervisor.Disk{Path: "/dev/sdb"}, MAC: "00:16:3e:00:00:01", Bridge: "br0"}
+
+func TestRender(t *testing.T) {
+	h := newFakeHost(t, "host-a")
+	text, err := h.render(guest)
+	require.NoError(t, err)
+	for _, want := range []string{
+		`<domain type="kvm">`, "<name>lab.vm</name>", "<uuid>" + hypervisor.UUID("lab.vm").String() + "</uuid>",
+		`<testbed xmlns="urn:heliotrope:testbed:1" label="lab"></testbed>`, `mode="host-passthrough" check="none" migratable="on"`,
+		"<on_crash>preserve</on_crash>", `<driver name="qemu" type="raw" cache="none" error_policy="report" io="native">`,
+		`<source dev="/dev/sdb">`, `<target dev="vda" bus="virtio">`, `<source bridge="br0">`, `<memballoon model="none">`,
+	} {
+		require.Contains(t, text, want)
+	}
+	there := guest
+	there.Disk, there.Bridge, there.Kernel = hypervisor.Disk{Path: "/mnt/vm.img", File: true}, "br1", "/other"
+	text, err = rewrite(text, there)
+	require.NoError(t, err)
+	for _, want := range []string{`<disk type="file"`, `<source file="/mnt/vm.img">`, `<source bridge="br1">`, "<kernel>/other</kernel>"} {
+		require.Contains(t, text, want)
+	}
+	require.NotContains(t, text, "/dev/sdb")
+
+	stranger := guest
+	stranger.Name = "vm"
+	_, err = h.render(stranger)
+	require.Equal(t, fault.BadInput, fault.Of(err))
+}
+
+func TestLabel(t *testing.T) {
+	require.Equal(t, "lab", labelOf(`<testbed xmlns="urn:heliotrope:testbed:1" label="lab"/>`))
+	require.Empty(t, labelOf(""))
+}
+
+// TestForeign: a domain is ours by its name, its UUID and its label together.
+func TestForeign(t *testing.T) {
+	paused := uint32(libvirt.DomainPaused)
+	for name, d := range map[string]*fakeDomain{
+		"the name only":          {name: "lab.vm", uuid: uuid.Max, label: "lab", state: paused},
+		"the UUID only":          {name: "other", uuid: hypervisor.UUID("lab.vm"), label: "lab", state: paused},
+		"no metadata":            {name: "lab.vm", uuid: hypervisor.UUID("lab.vm"), state: paused},
+		"another testbed's mark": {name: "lab.vm", uuid: hypervisor.UUID("lab.vm"), label: "lab-2", state: paused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newFakeHost(t, "host-a", d)
+			states, err := h.List(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, states)
+			err = h.Create(t.Context(), guest)
+			require.ErrorContains(t, err, "host-a: domain "+d.name)
+			require.Equal(t, fault.BadInput, fault.Of(err))
+			require.ErrorIs(t, h.Pause(t.Context(), "lab.vm"), hypervisor.ErrNotFound)
+			require.NoError(t, h.Destroy(t.Context(), "lab.vm"))
+			require.NoError(t, h.Teardown(t.Context()))
+			require.Empty(t, h.calls)
+		})
+	}
+}
+
+func TestNoLibvirt(t *testing.T) {
+	h := newFakeHost(t, "host-a")
+	h.fake.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("connection refused") }
+	_, err := h.List(t.Context())
+	require.ErrorContains(t, err, "host-a: libvirt does not answer at /run/libvirt/virtqemud-sock or /run/libvirt/libvirt-sock")
+	require.NotContains(t, strings.TrimSuffix(err.Error(), "\n"), "\n")
+	require.Equal(t, fault.Infrastructure, fault.Of(err))
+}
+
+// TestUnpauseLeftover: an end of a migration is not let go.
+func TestUnpauseLeftover(t *testing.T) {
+	h := newFakeHost(t, "host-a", ours(libvirt.DomainPaused, uint32(libvirt.DomainPausedMigration)))
+	require.ErrorContains(t, h.Unpause(t.Context(), "lab.vm"), "leftover")
+	require.Empty(t, h.calls)
+}
+
+// TestSettle: what both hosts answer decides where the domain goes on, and it
+// never runs on both.
+func TestSettle(t *testing.T) {
+	running := func() *fakeDomain { return ours(libvirt.DomainRunning, uint32(libvirt.DomainRunningBooted)) }
+	waiting := func() *fakeDomain { return ours(libvirt.DomainPaused, uint32(libvirt.DomainPausedMigration)) }
+	busy := func(d *fakeDomain, job libvirt.DomainJobType) *fakeDomain { d.job = uint32(job); return d }
+	half := func() *fakeDomain { return ours(libvirt.DomainPaused, uint32(libvirt.DomainPausedPostcopy)) }
+	for name, c := range map[string]struct {
+		source, target           *fakeDomain
+		sourceAway, targetAway   bool
+		atTarget                 bool
+		problem                  string
+		sourceCalls, targetCalls []string
+	}{
+		"as before a migration":              {source: running()},
+		"as after a migration":               {target: running(), atTarget: true},
+		"the target has an end":              {source: running(), target: waiting(), targetCalls: []string{"destroy"}},
+		"cut off while it was sent":          {source: busy(running(), libvirt.DomainJobUnbounded), target: waiting(), sourceCalls: []string{"abort"}, targetCalls: []string{"destroy"}},
+		"cut off after it was sent":          {source: waiting(), target: waiting(), sourceCalls: []string{"resume"}, targetCalls: []string{"destroy"}},
+		"cut off before its last phase":      {source: waiting(), target: running(), atTarget: true, sourceCalls: []string{"confirm"}},
+		"stopped, and nothing at the target": {source: waiting(), sourceCalls: []string{"resume"}},
+		"on both":                            {source: running(), target: running(), problem: "never meant to run"},
+		"on neither":                         {problem: "no such domain"},
+		"only an end that never ran":         {target: waiting(), problem: "never ran"},
+		"the target cannot be asked":         {source: waiting(), targetAway: true, problem: "is left so: whether host-b has it could not be asked"},
+		"the source cannot be asked":         {target: running(), sourceAway: true, atTarget: true, problem: "could not be asked"},
+		"an end, and no source to ask":       {target: waiting(), sourceAway: true, problem: "never ran"},
+		"neither can be asked":               {sourceAway: true, targetAway: true, problem: "libvirt does not answer"},
+		"in post-copy":                       {source: half(), target: running(), problem: "post-copy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source, target := newFakeHost(t, "host-a"), newFakeHost(t, "host-b")
+			for _, side := range []struct {
+				host   *fakeHost
+				domain *fakeDomain
+				away   bool
+			}{{source, c.source, c.sourceAway}, {target, c.target, c.targetAway}} {
+				if side.domain != nil {
+					side.host.domains = append(side.host.domains, side.domain)
+				}
+				if side.away {
+					side.host.fake.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no route") }
+				}
+			}
+			m := &migration{from: source.Host, to: target.Host, name: "lab.vm"}
+			atTarget, err := m.settle(t.Context())
+			if c.problem == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, c.problem)
+			}
+			require.Equal(t, c.atTarget, atTarget)
+			require.Equal(t, c.sourceCalls, source.calls)
+			require.Equal(t, c.targetCalls, target.calls)
+		})
+	}
+}
+
+func TestOpened(t *testing.T) {
+	captured, err := os.ReadFile("testdata/opened.txt")
+	require.NoError(t, err)
+	const path = "/var/lib/heliotrope/kvm-test/mnt/vm.img"
+	text := string(captured)
+	require.NoError(t, compareOpened(text, path))
+	for name, c := range map[string]struct{ text, problem string }{
+		"another file":      {strings.Replace(text, "want 81a4 0:0 29:13", "want 81a4 0:0 29:14", 1), "somebody else's data"},
+		"a device as well":  {text + "is fd/28 61b0 8:10 5:99\nname fd/28 /dev/sdb\nfdinfo/28:flags:\t02100000\n", "/dev/sdb"},
+		"opened no disk":    {strings.NewReplacer("is fd/26 81a4", "is fd/26 21a4").Replace(text), "has not opened"},
+		"no process":        {"want 81a4 0:0 29:13\n", "0 processes"},
+		"two processes":     {text + "process 9\n", "2 processes"},
+		"an unreadable one": {text + "is fd/28 device\n", "unreadable line"},
+	} {
+		require.ErrorContains(t, compareOpened(c.text, path), c.problem, name)
+	}
+	device := strings.NewReplacer("want 81a4 0:0 29:13", "want 61b0 8:10 5:99", "is fd/26 81a4 0:0 29:13", "is fd/26 61b0 8:10 77:1").Replace(text)
+	require.NoError(t, compareOpened(device, "/dev/sdb"), "a device is known by its number")
+}
+
+func TestFacts(t *testing.T) {
+	f, err := parseFacts("kernel 6.1.0\nkvm yes\npaging kvm_amd/parameters/npt=0\nmemory MemAvailable:696264\nport 0016\nport C03F\nport C03F\n")
+	require.NoError(t, err)
+	require.Equal(t, facts{kernel: "6.1.0", kvm: true, paging: "kvm_amd/parameters/npt=0", availableMiB: 679, listening: map[int]bool{22: true, streamPort: true}}, f)
+	h := newFakeHost(t, "host-a")
+	var all []string
+	for _, problem := range h.judge(f) {
+		require.Equal(t, fault.BadInput, fault.Of(problem))
+		require.True(t, strings.HasPrefix(problem.Error(), "host-a: "), problem)
+		require.NotContains(t, problem.Error(), "\n")
+		all = append(all, problem.Error())
+	}
+	text := strings.Join(all, "\n")
+	for _, want := range []string{"nested paging is off", "no bridge br0", "TCP port 49215 is in use"} {
+		require.Contains(t, text, want)
+	}
+	require.Len(t, all, 3)
+	require.Len(t, h.judge(facts{bridge: true}), 1, "no /dev/kvm")
+}
+
+func TestProgress(t *testing.T) {
+	param := func(name string, value uint64) libvirt.TypedParam {
+		return libvirt.TypedParam{Field: name, Value: *libvirt.NewTypedParamValueUllong(value)}
+	}
+	values := numbers([]libvirt.TypedParam{
+		{Field: "operation", Value: *libvirt.NewTypedParamValueInt(6)},
+		param(libvirt.DomainJobMemoryTotal, 134750208), param(libvirt.DomainJobMemoryProcessed, 80801766), param(libvirt.DomainJobMemoryRemaining, 12288),
+		param(libvirt.DomainJobMemoryDirtyRate, 10), param(libvirt.DomainJobMemoryPageSize, 4096), param(libvirt.DomainJobMemoryIteration, 3),
+		param(libvirt.DomainJobDiskTotal, 33554432), param(libvirt.DomainJobDiskProcessed, 1048576),
+		{Field: "errmsg", Value: *libvirt.NewTypedParamValueString("none")},
+	})
+	round, remaining, dirty, sent, disk := int64(3), int64(12288), int64(40960), int64(1048576), int64(33554432)
+	want := hypervisor.Progress{SentBytes: 80801766, MemoryBytes: 134750208, Round: &round, RemainingBytes: &remaining, DirtyBytesPerSecond: &dirty}
+	require.Equal(t, want, progressOf(values, ""))
+	want.DiskSentBytes, want.DiskBytes = &sent, &disk
+	require.Equal(t, want, progressOf(values, hypervisor.FullCopy))
+	require.Equal(t, hypervisor.Progress{}, progressOf(nil, ""), "what is not told is nil")
+
+	word, pass := migrationStep(libvirt.DomainEvent{Event: "MIGRATION", Details: []byte(`{"status":"pre-switchover"}`)})
+	require.Equal(t, "pre-switchover", word)
+	require.Zero(t, pass)
+	_, pass = migrationStep(libvirt.DomainEvent{Event: "MIGRATION_PASS", Details: []byte(`{"pass":2}`)})
+	require.Equal(t, 2, pass)
+	word, _ = migrationStep(libvirt.DomainEvent{Event: "BLOCK_JOB_READY", Details: []byte(`{"status":"ready"}`)})
+	require.Empty(t, word)
+}
+
+func TestOrder(t *testing.T) {
+	order := hypervisor.Order{Domain: guest, Mode: hypervisor.PostCopy, AutoConverge: true, BandwidthMiBPerSecond: 3}
+	require.Equal(t, libvirt.MigrateLive|libvirt.MigratePostcopy|libvirt.MigrateAutoConverge, flagsOf(order))
+	order.Domain.Disk.Copy = hypervisor.IncrementalCopy
+	require.NotZero(t, flagsOf(order)&libvirt.MigrateNonSharedInc)
+	values := map[string]any{}
+	for _, param := range paramsOf(order, newFakeHost(t, "host-a").machine.Address, "<domain/>") {
+		values[param.Field] = param.Value.I
+	}
+	require.Equal(t, map[string]any{"migrate_uri": "tcp://198.18.0.1:49215", "listen_address": "198.18.0.1", "destination_xml": "<domain/>", "bandwidth": uint64(3)}, values)
+}
+
+// TestScripts: the constant texts are such as sh(1) takes.
+func TestScripts(t *testing.T) {
+	h := newFakeHost(t, "host-a")
+	for _, text := range []string{findProcesses, listOpen, readFacts, checkFiles, sizeOf, removeLogs, removeAllLogs, h.Leftovers("host-a"), h.Versions("host-a")} {
+		checkScript(t, text)
+	}
+	for _, evidence := range h.Evidence("host-a") {
+		checkScript(t, evidence.Args[2])
+	}
+	require.Empty(t, h.Evidence("host-b"))
+	require.Empty(t, h.Leftovers("host-b")+h.Versions("host-b"))
+}
+
+func checkScript(t *testing.T, text string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "sh", "-n", "-c", text)
+	out, err := command.CombinedOutput()
+	require.NoError(t, err, "%s\n%s", text, out)
+}
