@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -77,14 +78,43 @@ const (
 	migrationSilence = 2 * time.Minute
 )
 
+// begun is the content of migratingFile.
+type begun struct {
+	At time.Time `json:"at"`
+	// Ended is how a try of it ended that had no account; "" when whoever
+	// watched it could not tell.
+	Ended string `json:"ended,omitempty"`
+}
+
 // begin notes that the one thing which a trial measures has begun: the second
-// time it is an error, for what was measured is lost with whoever watched.
+// time it is an error, for what was measured is lost with the first try.
 func begin(target Target, bed testbed.Bed) error {
-	begun := filepath.Join(target.WorkFolder(), migratingFile)
-	if _, err := os.Stat(begun); err == nil {
-		return fault.New(fault.Invalid, "whoever watched the migration was lost in the middle of it")
+	path := filepath.Join(target.WorkFolder(), migratingFile)
+	var before begun
+	switch err := readJSON(path, &before); {
+	case errors.Is(err, fs.ErrNotExist):
+		return writeJSON(path, begun{At: bed.Now()})
+	case err != nil:
+		return err
+	case before.Ended != "":
+		return fault.New(fault.Invalid, "the migration had begun, and its account is lost: %s", before.Ended)
 	}
-	return writeJSON(begun, bed.Now())
+	return fault.New(fault.Invalid, "whoever watched the migration was lost in the middle of it")
+}
+
+// unbegin takes back what begin noted, when nothing of the guest was sent: then
+// the next try may migrate it. Otherwise it notes how this one ended.
+func unbegin(target Target, sent bool, why error) error {
+	path := filepath.Join(target.WorkFolder(), migratingFile)
+	if !sent && fault.Of(why) == fault.Infrastructure && !errors.Is(why, hypervisor.ErrUnknown) {
+		return os.Remove(path)
+	}
+	var before begun
+	if err := readJSON(path, &before); err != nil {
+		return err
+	}
+	before.Ended = why.Error()
+	return writeJSON(path, before)
 }
 
 // Migrate moves the guest to the other site. A migration that fails, or takes longer
@@ -92,10 +122,15 @@ func begin(target Target, bed testbed.Bed) error {
 // this activity had begun has no account, so the measurement is invalid.
 func (m *Migration) Migrate(ctx context.Context, input MigrateInput) (Migrated, error) {
 	var migrated Migrated
-	err := withBed(ctx, m.Open, input.Target, migrationSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+	err := withBed(ctx, m.Open, input.Target, migrationSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) (err error) {
 		if err := begin(input.Target, bed); err != nil {
 			return err
 		}
+		defer func() {
+			if err = classify(err); err != nil {
+				err = errors.Join(err, unbegin(input.Target, migrated.StreamBytes > 0, err))
+			}
+		}()
 		from, to := route(input.Ref)
 		system, err := storageOf(bed, input.Ref)
 		if err != nil {
@@ -140,7 +175,7 @@ func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Be
 	var last hypervisor.Progress
 	order.Progress = func(progress hypervisor.Progress) {
 		last = progress
-		migrated.MemoryBytes = progress.MemoryBytes
+		migrated.MemoryBytes, migrated.StreamBytes = progress.MemoryBytes, progress.SentBytes
 		events.note(progress.At, "migration-progress", progressText(progress))
 		p.Done(progress)
 	}
