@@ -14,6 +14,11 @@ import (
 // watchInterval is how often a hypervisor's witness proves that it looks.
 const watchInterval = time.Second
 
+// toldHole is how long a hypervisor that tells of each change by itself, with its
+// own time, may be silent: no change is missed meanwhile, for a connection that is
+// lost ends the witness. One that is busy with a migration answers late.
+const toldHole = 10 * time.Second
+
 // hostsUnknown is of an attempt that did not get as far as to ask its hosts.
 const hostsUnknown = "the hosts are not known"
 
@@ -30,9 +35,13 @@ func (s *scene) hypervisor(domains []dataset.Domain, window span) dataset.Witnes
 	}
 	slices.SortStableFunc(domains, func(a, b dataset.Domain) int { return cmp.Compare(a.TsNs, b.TsNs) })
 	for _, host := range slices.Compact([]string{s.source, s.target}) {
-		longest := s.longestLook(domains, host, window)
+		longest, told := s.longestLook(domains, host, window)
 		w.SpacingMs = max(w.SpacingMs, *milliseconds(float64(longest)))
-		if limit := s.limits.MaxSpacing + watchInterval; longest > limit.Nanoseconds() {
+		limit := s.limits.MaxSpacing + watchInterval
+		if told {
+			limit = max(limit, toldHole)
+		}
+		if longest > limit.Nanoseconds() {
 			w.Problem = fmt.Sprintf("nobody watched the domains of %s for %.3g s, the limit is %v", host, float64(longest)/1e9, limit)
 			return w
 		}
@@ -61,20 +70,25 @@ func (s *scene) hypervisor(domains []dataset.Domain, window span) dataset.Witnes
 
 // longestLook is the longest time between two lines of a host's watch in a
 // span, or between two looks that its watch tells of, if that is longer than a
-// line's interval.
-func (s *scene) longestLook(domains []dataset.Domain, host string, window span) int64 {
+// line's interval. told says that nobody looks on that host: its hypervisor tells.
+func (s *scene) longestLook(domains []dataset.Domain, host string, window span) (longest int64, told bool) {
 	var looks []int64
-	told := int64(0)
+	between := int64(0)
+	watched, looked := false, false
 	for _, d := range domains {
 		if d.Host != host {
 			continue
 		}
 		looks = append(looks, d.TsNs)
-		if d.State == witness.DomainWatch && window.contains(d.TsNs) && d.SpacingNs > s.limits.MaxSpacing.Nanoseconds() {
-			told = max(told, d.SpacingNs+watchInterval.Nanoseconds())
+		if d.State != witness.DomainWatch || !window.contains(d.TsNs) {
+			continue
+		}
+		watched, looked = true, looked || d.SpacingNs > 0
+		if d.SpacingNs > s.limits.MaxSpacing.Nanoseconds() {
+			between = max(between, d.SpacingNs+watchInterval.Nanoseconds())
 		}
 	}
-	return max(told, hole(looks, window))
+	return max(between, hole(looks, window)), watched && !looked
 }
 
 // suspension finds the lines, in their order, between which the guest stood

@@ -21,7 +21,7 @@ func (c Cell) ID() string {
 	if c.DRBDProtocol != "" {
 		parts = append(parts, strings.ToLower(c.DRBDProtocol))
 	}
-	if c.MirrorCopy == IncrementalCopy {
+	if c.MirrorCopy != "" && c.MirrorCopy != FullCopy {
 		parts = append(parts, c.MirrorCopy)
 	}
 	parts = append(parts, wanSlug(mustProfile(c.WAN)), c.Access.Name)

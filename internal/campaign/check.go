@@ -37,7 +37,7 @@ var (
 	hypervisors = []string{Xen, KVM}
 	storages    = []string{"iscsi", "nfs", DRBD, Mirror}
 	protocols   = []string{"A", "B", "C"}
-	copies      = []string{FullCopy, IncrementalCopy}
+	copies      = []string{FullCopy, SynchronousCopy, IncrementalCopy}
 	migrations  = []string{PreCopy, PostCopy}
 )
 

@@ -45,7 +45,7 @@ var refusedHypervisor = []struct{ name, text, want string }{
 	{"migration", "matrix: {hypervisor: [kvm], migration: [hybrid], storage: [nfs]" + plain,
 		`6:41: matrix.migration[0]: "hybrid" is not known: want precopy or postcopy`},
 	{"a copy", "matrix: {hypervisor: [kvm], mirror_copy: [half], storage: [mirror]" + plain,
-		`6:43: matrix.mirror_copy[0]: "half" is not known: want full or incremental`},
+		`6:43: matrix.mirror_copy[0]: "half" is not known: want full, synchronous or incremental`},
 	{"a copy without mirror", "matrix: {hypervisor: [kvm], mirror_copy: [full], storage: [nfs]" + plain,
 		`6:42: matrix.mirror_copy: is for mirror only, which is not in matrix.storage`},
 	{"auto-converge in words", "matrix: {hypervisor: [kvm], auto_converge: [maybe], storage: [nfs]" + plain,
@@ -61,7 +61,7 @@ var refusedHypervisor = []struct{ name, text, want string }{
 6:51: matrix.max_downtime_ms[1]: 2000001 ms: want 0, which leaves it to the hypervisor, to 2000000`},
 	{"named levels", "matrix: {hypervisor: [kvm], storage: [mirror]" + plain +
 		"exclude: [{mirror_copy: half}, {migration: x}, {bandwidth_mib_per_s: -1}, {max_downtime_ms: -1}, {storage: drbd, mirror_copy: full}]",
-		`7:25: exclude[0].mirror_copy: "half" is not known: want full or incremental
+		`7:25: exclude[0].mirror_copy: "half" is not known: want full, synchronous or incremental
 7:44: exclude[1].migration: "x" is not known: want precopy or postcopy
 7:70: exclude[2].bandwidth_mib_per_s: -1 MiB/s: want 0, which is no limit, to 1048576
 7:93: exclude[3].max_downtime_ms: -1 ms: want 0, which leaves it to the hypervisor, to 2000000
@@ -148,8 +148,8 @@ func TestMigrationCells(t *testing.T) {
 		text string
 		want []string
 	}{
-		"mirror, and what it alone has": {"matrix: {hypervisor: [kvm], mirror_copy: [full], storage: [drbd, mirror]" + plain,
-			[]string{"kvm-drbd-c-lan-database", "kvm-mirror-lan-database"}},
+		"mirror, and what it alone has": {"matrix: {hypervisor: [kvm], mirror_copy: [full, synchronous], storage: [drbd, mirror]" + plain,
+			[]string{"kvm-drbd-c-lan-database", "kvm-mirror-lan-database", "kvm-mirror-synchronous-lan-database"}},
 		"both, but for what xen has not": {"matrix: {hypervisor: [xen, kvm], storage: [nfs, mirror]" + plain + "exclude: [{hypervisor: xen, storage: mirror}]",
 			[]string{"xen-nfs-lan-database", "kvm-nfs-lan-database", "kvm-mirror-lan-database"}},
 		"post-copy of a mirror": {"matrix: {hypervisor: [kvm], migration: [postcopy], storage: [mirror]" + plain,

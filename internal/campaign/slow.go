@@ -64,7 +64,7 @@ func (s *Spec) firstRound(cell Cell, memoryMiB int) Slow {
 	}
 	round := Slow{CellID: cell.ID(), MemoryMiB: memoryMiB, BitsPerS: mustProfile(cell.WAN).RateBits, Limit: s.Limits.Migration,
 		SkipsZeros: cell.Hypervisor == KVM}
-	if cell.MirrorCopy == FullCopy {
+	if cell.MirrorCopy == FullCopy || cell.MirrorCopy == SynchronousCopy {
 		round.DiskMiB = s.Disk.SizeMiB
 	}
 	if bits := int64(cell.BandwidthMiBPerS) << 23; bits != 0 && (round.BitsPerS == 0 || bits < round.BitsPerS) {

@@ -47,7 +47,8 @@ const (
 
 // How a migration copies a mirror's disk.
 const (
-	FullCopy        = "full"        // all of it
+	FullCopy        = "full"        // all of it, behind the guest's writes
+	SynchronousCopy = "synchronous" // the same, and each write of the guest waits for the other site meanwhile
 	IncrementalCopy = "incremental" // what was written since both sites had the same
 )
 
@@ -134,9 +135,9 @@ type Matrix struct {
 	GuestMemoryMiB []int `yaml:"guest_memory_mib,omitempty" jsonschema:"minimum=112,minItems=1,uniqueItems=true"` // then 0 in a Cell
 	// Replication protocols, for drbd only: C by default. With A and B, DRBD runs with C during the migration.
 	DRBDProtocol []string `yaml:"drbd_protocol,omitempty" jsonschema:"enum=A,enum=B,enum=C,minItems=1,uniqueItems=true"`
-	// How the migration copies the disk, for mirror only: full (the default), or incremental, which is what was written
-	// since both sites had the same.
-	MirrorCopy []string `yaml:"mirror_copy,omitempty" jsonschema:"enum=full,enum=incremental,minItems=1,uniqueItems=true"`
+	// How the migration copies the disk, for mirror only: full (the default) copies behind the guest's writes and may never
+	// catch up; synchronous has each write wait for the other site meanwhile. incremental is refused: nobody makes such a disk.
+	MirrorCopy []string `yaml:"mirror_copy,omitempty" jsonschema:"enum=full,enum=synchronous,enum=incremental,minItems=1,uniqueItems=true"`
 	// How the guest's memory is handed over: precopy by default. postcopy is for kvm only.
 	Migration []string `yaml:"migration,omitempty" jsonschema:"enum=precopy,enum=postcopy,minItems=1,uniqueItems=true"`
 	// Whether the hypervisor slows the guest down when it dirties memory faster than the WAN carries it: false by
@@ -164,7 +165,7 @@ type Match struct {
 	// Replication protocol of drbd.
 	DRBDProtocol string `yaml:"drbd_protocol,omitempty" jsonschema:"enum=A,enum=B,enum=C"`
 	// How mirror's disk is copied.
-	MirrorCopy string `yaml:"mirror_copy,omitempty" jsonschema:"enum=full,enum=incremental"`
+	MirrorCopy string `yaml:"mirror_copy,omitempty" jsonschema:"enum=full,enum=synchronous,enum=incremental"`
 	// How the guest's memory is handed over.
 	Migration string `yaml:"migration,omitempty" jsonschema:"enum=precopy,enum=postcopy"`
 	// Whether the hypervisor slows the guest down.

@@ -154,7 +154,8 @@ type Copy string
 
 // The ways to copy a private disk.
 const (
-	FullCopy        Copy = "full"        // all of it
+	FullCopy        Copy = "full"        // all of it, behind the domain's writes: it may never catch up
+	SynchronousCopy Copy = "synchronous" // all of it, and each write waits for the copy meanwhile: it always does
 	IncrementalCopy Copy = "incremental" // what was written since a base that both hosts have
 )
 

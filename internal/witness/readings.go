@@ -34,7 +34,9 @@ type DomainReading struct {
 	State string
 	// Spacing is since the look before, which saw another state; in a
 	// DomainWatch, each second, the longest between looks since the last line
-	// of that kind.
+	// of that kind. It is 0 in a DomainWatch where nobody looks: the hypervisor
+	// tells of each change with its own time, and the line proves that it was
+	// still heard.
 	Spacing time.Duration
 }
 

@@ -41,6 +41,9 @@ func flagsOf(order hypervisor.Order) libvirt.DomainMigrateFlags {
 	switch order.Domain.Disk.Copy {
 	case hypervisor.FullCopy:
 		flags |= libvirt.MigrateNonSharedDisk
+	case hypervisor.SynchronousCopy:
+		// Since libvirt 8.0: QEMU's copy-mode write-blocking.
+		flags |= libvirt.MigrateNonSharedDisk | libvirt.MigrateNonSharedSynchronousWrites
 	case hypervisor.IncrementalCopy:
 		flags |= libvirt.MigrateNonSharedInc
 	}

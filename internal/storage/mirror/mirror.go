@@ -18,6 +18,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,8 @@ const kind = "mirror"
 // copyOption is a cell's one setting.
 const copyOption = "copy"
 
-// Kind is its line of registration. Its only option is "copy": "full".
+// Kind is its line of registration. Its only option is "copy": "full", the
+// default, or "synchronous".
 var Kind = storage.Kind{Name: kind, New: New}
 
 var (
@@ -51,6 +53,7 @@ var (
 // System provides private disks that migrations copy.
 type System struct {
 	observe storage.Observer
+	way     hypervisor.Copy // of each migration's copy
 	label   string
 	sites   map[storage.Site]*node.Node
 	mu      sync.Mutex // one change at a time
@@ -61,10 +64,11 @@ func New(setup storage.Setup) (storage.Driver, error) {
 	if err := setup.Options.Only(kind, copyOption); err != nil {
 		return nil, err
 	}
-	if value := setup.Options[copyOption]; value != "" && value != string(hypervisor.FullCopy) {
-		return nil, fault.New(fault.BadInput, "storage option %s %q: %s copies a disk %s only", copyOption, value, kind, hypervisor.FullCopy)
+	way := cmp.Or(hypervisor.Copy(setup.Options[copyOption]), hypervisor.FullCopy)
+	if way != hypervisor.FullCopy && way != hypervisor.SynchronousCopy {
+		return nil, fault.New(fault.BadInput, "storage option %s %q: want %s or %s", copyOption, way, hypervisor.FullCopy, hypervisor.SynchronousCopy)
 	}
-	return &System{observe: setup.Observe, label: setup.Inventory.Name, sites: node.Sites(setup)}, nil
+	return &System{way: way, observe: setup.Observe, label: setup.Inventory.Name, sites: node.Sites(setup)}, nil
 }
 
 // Kind is "mirror".
@@ -80,7 +84,7 @@ func imageOf(ctx context.Context, n *node.Node, disk string) (string, error) {
 func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Site) (storage.Disk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	disk := storage.Disk{Spec: spec, Device: map[storage.Site]string{}, Copy: hypervisor.FullCopy}
+	disk := storage.Disk{Spec: spec, Device: map[storage.Site]string{}, Copy: s.way}
 	if err := storage.CheckSpec(spec); err != nil {
 		return disk, fault.As(fault.BadInput, err)
 	}

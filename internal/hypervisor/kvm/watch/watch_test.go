@@ -87,8 +87,8 @@ func TestLines(t *testing.T) {
 			{101, monitorOf(ours, 3, stop, at(100)), false},
 			{1000, packet{}, true},
 			{2000, packet{}, true},
-		}, line(at(1001), 0, witness.DomainWatch, 1001*time.Millisecond) +
-			line(at(100), 3, witness.DomainPaused, us) + line(at(2001), 0, witness.DomainWatch, 1001*time.Millisecond)},
+		}, line(at(1001), 0, witness.DomainWatch, 0) +
+			line(at(100), 3, witness.DomainPaused, us) + line(at(2001), 0, witness.DomainWatch, 0)},
 		"a start, and an end by its own will": {"", []heard{
 			{100, monitorOf(ours, 4, resume, at(99)), false},
 			{120, lifecycleOf(ours, 4, eventStarted, 0), false},
