@@ -17,7 +17,7 @@ const watchInterval = time.Second
 // toldHole is how long a hypervisor that tells of each change by itself, with its
 // own time, may be silent: no change is missed meanwhile, for a connection that is
 // lost ends the witness. One that is busy with a migration answers late.
-const toldHole = 10 * time.Second
+const toldHole = 5 * time.Second
 
 // hostsUnknown is of an attempt that did not get as far as to ask its hosts.
 const hostsUnknown = "the hosts are not known"

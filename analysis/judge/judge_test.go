@@ -251,6 +251,25 @@ func TestUnknownIsNoJump(t *testing.T) {
 	}
 }
 
+// A hypervisor that tells of each change with its own time is heard, not looked
+// at: it may be silent for some seconds, as one is that is busy, but not for long.
+func TestToldNotLookedAt(t *testing.T) {
+	for seconds, want := range map[int64]trial.Verdict{4: "", 9: trial.Invalid} {
+		row, rows := attempt(trial.Teardown), migration()
+		rows.domains = remove(rows.domains, func(x dataset.Domain) bool {
+			return x.State == witness.DomainWatch && x.Host == "host-a" && x.TsNs >= at(52_100) && x.TsNs < at(52_100+seconds*1000)
+		})
+		for i := range rows.domains {
+			if d := &rows.domains[i]; d.State == witness.DomainWatch {
+				d.SpacingNs = 0
+			}
+		}
+		if judged := run(t, &row, rows, judge.DefaultLimits()); judged.Verdict != want {
+			t.Errorf("%d s: %s, %s: %s", seconds, judged.Verdict, judged.Cause, judged.Reason)
+		}
+	}
+}
+
 // A guest that comes back to where it was before has two numbers there, and each
 // of them is the guest's.
 func TestNumbersDoNotMatter(t *testing.T) {
