@@ -44,8 +44,20 @@ func (l Logger) Debug(text string, pairs ...any) { l.To.Debug().Fields(pairs).Ms
 // Info logs a line.
 func (l Logger) Info(text string, pairs ...any) { l.To.Info().Fields(pairs).Msg(text) }
 
-// Warn logs a line.
-func (l Logger) Warn(text string, pairs ...any) { l.To.Warn().Fields(pairs).Msg(text) }
+// Warn logs a line. That an activity which tidies up after it was cancelled cannot
+// heartbeat any more is no warning: it comes each second then.
+func (l Logger) Warn(text string, pairs ...any) {
+	if text == "RecordActivityHeartbeat with error" && slices.ContainsFunc(pairs, isCancelled) {
+		l.Debug(text, pairs...)
+		return
+	}
+	l.To.Warn().Fields(pairs).Msg(text)
+}
+
+func isCancelled(value any) bool {
+	err, is := value.(error)
+	return is && (temporal.IsCanceledError(err) || errors.Is(err, context.Canceled))
+}
 
 // Error logs a line, but for those that Interceptor logs better.
 func (l Logger) Error(text string, pairs ...any) {
