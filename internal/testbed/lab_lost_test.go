@@ -154,3 +154,13 @@ func TestLabStalePages(t *testing.T) {
 	copies := append(w.copies(ctx, t, storage.SiteB), storage.Copy{Name: "stale", Host: b.Name, Path: loop})
 	w.check(ctx, t, copies, "stale")
 }
+
+// TestLabUncopiedMirror: where a migration did not copy a private disk, the other
+// site's has none of what was written at home.
+func TestLabUncopiedMirror(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	w := write(ctx, t, "mirror")
+	uncopied := storage.Copy{Name: "uncopied", Host: w.Site(storage.SiteB).Name, Path: w.disk.Device[storage.SiteB]}
+	w.check(ctx, t, append(w.copies(ctx, t, storage.SiteA), uncopied), "uncopied")
+}
