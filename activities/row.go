@@ -141,7 +141,7 @@ func (a *account) fill() {
 	if !known.TornDown.Now.IsZero() {
 		a.row.Leftovers = pointer(int32(len(known.TornDown.Leftovers))) //nolint:gosec // at most maxLeftovers
 	}
-	a.row.DRBDOutOfSyncBytes = known.Verified.OutOfSyncBytes
+	a.row.OutOfSyncBytes = known.Verified.OutOfSyncBytes
 	a.fillMigration()
 }
 

@@ -10,4 +10,4 @@ func (t Target) LogKeys() []any {
 }
 
 // LogKeys name the machine too.
-func (r RecordingInput) LogKeys() []any { return append(r.Target.LogKeys(), "host", r.Machine) }
+func (i RecordingInput) LogKeys() []any { return append(i.Target.LogKeys(), "host", i.Machine) }

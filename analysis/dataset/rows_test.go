@@ -120,7 +120,7 @@ func someTrial(sequence, attempt int) (dataset.Trial, []dataset.Phase) {
 		Folder: dataset.TrialFolder(storage, 40, key),
 	}
 	if storage == "drbd" {
-		row.DRBDProtocol, row.DRBDOutOfSyncBytes = ptr("C"), ptr(int64(0))
+		row.DRBDProtocol, row.OutOfSyncBytes = ptr("C"), ptr(int64(0))
 	}
 	if storage == "nfs" {
 		row.MirrorCopy, row.Migration, row.AutoConverge = ptr("full"), ptr("postcopy"), ptr(true)

@@ -135,6 +135,6 @@ func migrationColumns() []column[Trial] {
 		optional("guest_clock_after_ns", "ns", "the guest's clock minus the controller's, after the migration", func(r *Trial) **int64 { return &r.GuestClockAfterNs }),
 		optional("guest_clock_after_uncertainty_ns", "ns", "of guest_clock_after_ns, both ways", func(r *Trial) **int64 { return &r.GuestClockAfterUncertNs }),
 		optional("wan_bytes", "bytes", "over the WAN during phase migrate, both directions, from counters wan rx_bytes and tx_bytes", func(r *Trial) **int64 { return &r.WANBytes }),
-		optional("drbd_out_of_sync_bytes", "bytes", "that DRBD's replicas differed by after the trial", func(r *Trial) **int64 { return &r.DRBDOutOfSyncBytes }),
+		optional("out_of_sync_bytes", "bytes", "by which the replicas differed after the trial; null where there are none", func(r *Trial) **int64 { return &r.OutOfSyncBytes }),
 	}
 }

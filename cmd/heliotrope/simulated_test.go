@@ -193,8 +193,8 @@ func TestSimulatedCampaign(t *testing.T) {
 			row.LongestGapMs == nil || *row.LongestGapMs <= 0 || row.WANBytes == nil || *row.WANBytes <= 0 || !row.Counted {
 			t.Errorf("trial %s: %+v", row.Key, row)
 		}
-		if row.Storage == "drbd" != (row.DRBDOutOfSyncBytes != nil) {
-			t.Errorf("trial %s: out of sync %v", row.Key, row.DRBDOutOfSyncBytes)
+		if row.Storage == "drbd" != (row.OutOfSyncBytes != nil) {
+			t.Errorf("trial %s: out of sync %v", row.Key, row.OutOfSyncBytes)
 		}
 	}
 	summary, err := os.ReadFile(filepath.Join(folder, dataset.SummaryFile))

@@ -51,7 +51,7 @@ func parse(pid int, text string) (Process, error) {
 	// The second field, the program's name, may hold anything, in brackets.
 	_, rest, found := strings.Cut(text[max(0, strings.LastIndexByte(text, ')')):], ") ")
 	fields := strings.Fields(rest)
-	const state, group, startTime = 3 - 3, 5 - 3, 22 - 3 // the rest begins with the third field
+	const state, group, startTime = 0, 2, 19 // fields 3, 5 and 22: the rest begins with the third
 	if !found || len(fields) <= startTime {
 		return Process{}, errors.New("not understood")
 	}

@@ -8,7 +8,6 @@ import (
 
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/storage"
-	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
 )
@@ -18,6 +17,9 @@ const (
 	iscsi      = "iscsi"
 	nfs        = "nfs"
 	replicated = "drbd"
+	// Its protocols that make a difference: a write is done in the socket's
+	// buffer, or on the peer's disk.
+	protocolA, protocolC = "A", "C"
 )
 
 // The constants of I/Os; see docs/simulated.md for where they come from.
@@ -48,7 +50,7 @@ type model struct {
 	profile  wan.Profile
 	rtt      time.Duration // of the model: the profile's and the path's own
 	kind     string        // of the storage
-	protocol drbd.Protocol // of DRBD
+	protocol string        // of DRBD
 	schedule schedule
 	guest    guestClock
 	faults   Faults
@@ -62,12 +64,12 @@ func modelOf(ref trial.Ref, faults Faults) (*model, error) {
 		return nil, err
 	}
 	m := &model{ref: ref, access: cell.Access, profile: profile, rtt: profile.RTT + pathRTT,
-		kind: cell.Storage, protocol: drbd.Protocol(cell.DRBDProtocol), faults: faults}
+		kind: cell.Storage, protocol: cell.DRBDProtocol, faults: faults}
 	if m.kind != iscsi && m.kind != nfs && m.kind != replicated {
 		return nil, fmt.Errorf("no storage system %q", m.kind)
 	}
 	if m.protocol == "" {
-		m.protocol = drbd.ProtocolC
+		m.protocol = protocolC
 	}
 	m.access.Outstanding = max(1, m.access.Outstanding)
 	if len(m.access.Lines) == 0 {
@@ -88,7 +90,7 @@ func modelOf(ref trial.Ref, faults Faults) (*model, error) {
 type conditions struct {
 	site      storage.Site
 	migrating bool // pre-copy runs
-	protocol  drbd.Protocol
+	protocol  string
 }
 
 // service is the median time of an I/O without the WAN.
@@ -99,7 +101,7 @@ func (m *model) service(read bool, c conditions) time.Duration {
 		service = iscsiService
 	case m.kind == nfs:
 		service = nfsService
-	case !read && c.protocol == drbd.ProtocolC:
+	case !read && c.protocol == protocolC:
 		service += drbdPeerService
 	}
 	if c.migrating {
@@ -113,7 +115,7 @@ func (m *model) service(read bool, c conditions) time.Duration {
 func (m *model) crosses(read bool, c conditions) (data, waits bool) {
 	if m.kind == replicated {
 		// Reads are local, wherever the guest is.
-		return !read, !read && c.protocol != drbd.ProtocolA
+		return !read, !read && c.protocol != protocolA
 	}
 	remote := c.site == storage.SiteB // the store is at site A
 	return remote, remote

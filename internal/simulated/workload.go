@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"heliotrope/internal/campaign"
-	"heliotrope/internal/storage/drbd"
 )
 
 // operation is one I/O. Times are ns since 1970 on the controller's clock.
@@ -80,7 +79,7 @@ func (w *workload) conditions(at int64) conditions {
 		c.site = c.site.Other()
 	}
 	if at >= w.migrating && at < w.switched {
-		c.protocol = drbd.ProtocolC // for two primaries
+		c.protocol = protocolC // for two primaries
 	}
 	return c
 }

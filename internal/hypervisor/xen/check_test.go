@@ -145,7 +145,7 @@ func script(t *testing.T, toolstack, text string, args ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "said"), []byte(toolstack), 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "xl"), []byte("#!/bin/sh\ncat '"+dir+"/said'\n"), 0o700)) //nolint:gosec // a program
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "xl"), []byte("#!/bin/sh\ncat '"+dir+"/said'\n"), 0o700))
 	run := exec.CommandContext(t.Context(), "sh", append([]string{"-c", text, "sh"}, args...)...)
 	run.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
 	out, err := run.CombinedOutput()

@@ -42,7 +42,7 @@ func TestConnect(t *testing.T) {
 				}
 				file = filepath.Join(dir, file)
 				require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))
-				require.NoError(t, os.WriteFile(file, []byte(text), 0o700)) //nolint:gosec // some are programs
+				require.NoError(t, os.WriteFile(file, []byte(text), 0o700))
 			}
 			own := "#!/bin/sh\n"
 			if c.hostFails {
@@ -61,7 +61,7 @@ func TestConnect(t *testing.T) {
 			put("sys/class/block/loop1/diskseq", line(c.sequence))
 			put("lab.guest.block", strings.NewReplacer(hostScript, dir+"/block", `"/sys/`, `"`+dir+"/sys/", "PATH=/usr/sbin", "PATH="+dir+"/bin:/usr/sbin").Replace(connect))
 			put("lab.guest.block.device", c.note)
-			run := exec.CommandContext(t.Context(), filepath.Join(dir, "lab.guest.block"), c.verb) //nolint:gosec // made above
+			run := exec.CommandContext(t.Context(), filepath.Join(dir, "lab.guest.block"), c.verb)
 			run.Env = append(os.Environ(), "XENBUS_PATH=backend/vbd/7/51712")
 			out, err := run.CombinedOutput()
 			assert.Equal(t, c.refused || c.fails, err != nil, "%v: %s", err, out)

@@ -299,9 +299,9 @@ func TestTargetEndsFirst(t *testing.T) {
 	m := &migration{from: p.from, to: p.to, order: p.order()}
 	dir := t.TempDir()
 	for name, text := range map[string]string{"pv": "exec cat\n", "ssh": "read -r line\necho \"got $line\"\nexit 1\n"} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o700)) //nolint:gosec // programs
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o700))
 	}
-	run := exec.CommandContext(t.Context(), "sh", "-c", m.transport()[3]) //nolint:gosec // what is tested
+	run := exec.CommandContext(t.Context(), "sh", "-c", m.transport()[3])
 	run.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
 	in, err := run.StdinPipe()
 	require.NoError(t, err)
