@@ -197,7 +197,7 @@ type Trial struct {
 	GuestClockAfterNs        *int64
 	GuestClockAfterUncertNs  *int64
 	WANBytes                 *int64 // during the migration, both directions
-	OutOfSyncBytes       *int64
+	OutOfSyncBytes           *int64
 
 	// How the trial was planned.
 	Control   string // none, lan, pause; "" for a cell of the matrix
