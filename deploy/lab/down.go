@@ -142,7 +142,7 @@ func (l *Lab) nodeStatus(ctx context.Context, name string) NodeStatus {
 }
 
 // inventoryHost is the node's entry in the inventory.
-func (l *Lab) inventoryHost(name string) (*inventory.Host, error) {
+func (l *Lab) inventoryHost(name string) (*inventory.Machine, error) {
 	if _, err := l.ConsolePath(name); err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (l *Lab) inventoryHost(name string) (*inventory.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return inv.Host(name), nil
+	return inv.Machine(name), nil
 }
 
 // Connect returns the node as a host; it connects on first use.

@@ -42,7 +42,7 @@ func TestFlavours(t *testing.T) {
 			inv, err := inventory.Load(l.InventoryPath())
 			require.NoError(t, err)
 			assert.Equal(t, hypervisor, inv.Hypervisor)
-			for _, host := range []*inventory.Host{inv.SiteA(), inv.SiteB()} {
+			for _, host := range []*inventory.Machine{inv.SiteA(), inv.SiteB()} {
 				assert.Equal(t, want.transport, host.Transport)
 			}
 		})

@@ -107,5 +107,5 @@ func address(t *testing.T, l *lab.Lab, name string) string {
 	t.Helper()
 	inv, err := l.Inventory()
 	must(t, err)
-	return inv.Host(name).Address.String()
+	return inv.Machine(name).Address.String()
 }

@@ -208,15 +208,15 @@ const guestRamdisk = "/etc/heliotrope/" + image.GuestInitrdFile
 // writeInventory describes the running testbed in the format that a user
 // writes for real hosts.
 func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
-	host := func(name string) inventory.Host {
-		return inventory.Host{
+	host := func(name string) inventory.Machine {
+		return inventory.Machine{
 			Name: name,
 			SSH: inventory.SSH{Address: fmt.Sprintf("127.0.0.1:%d", ports[name]), User: "root",
 				KeyFile: filepath.Join("keys", controllerKey), HostKeys: []string{ring.fingerprint(nodeHostKey(name))}},
 			Address: addresses[name], DataDir: dataDir,
 		}
 	}
-	hypervisor := func(name string) inventory.Host {
+	hypervisor := func(name string) inventory.Machine {
 		h := host(name)
 		h.Bridge, h.Transport = "br0", l.Options.flavour().transport
 		return h
@@ -225,7 +225,7 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 		Version: inventory.Version, Name: l.Options.Name, Kind: inventory.Emulated,
 		Hypervisor: l.Options.Hypervisor, Sites: inventory.Sites{A: HostA, B: HostB}, StoreName: Store,
 		WAN:      inventory.WAN{Host: Store, Device: "eth2"},
-		Machines: []inventory.Host{hypervisor(HostA), hypervisor(HostB), host(Store)},
+		Machines: []inventory.Machine{hypervisor(HostA), hypervisor(HostB), host(Store)},
 		Guest: inventory.Guest{
 			Kernel: image.NodeGuestDir + "/" + image.GuestKernelFile, Ramdisk: guestRamdisk,
 			MemoryMiB: l.Options.GuestMiB, Address: guestAddress, MTU: l.Options.MTU,

@@ -22,7 +22,7 @@ func all(t *testing.T) map[string]driver.Facets {
 	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, StoreName: "store"}
 	machines := map[string]remote.Host{}
 	for _, name := range []string{"host-a", "host-b", "store"} {
-		inv.Machines = append(inv.Machines, inventory.Host{Name: name, DataDir: "/var/lib/heliotrope"})
+		inv.Machines = append(inv.Machines, inventory.Machine{Name: name, DataDir: "/var/lib/heliotrope"})
 		machines[name] = remotetest.NewFake(t, name)
 	}
 	drivers := map[string]driver.Facets{}

@@ -80,7 +80,7 @@ func Cmdline(name string, devices hypervisor.Devices, g inventory.Guest) string 
 
 // Domain is the measured guest of a testbed, as a hypervisor runs it on the
 // given host with the given disk.
-func Domain(inv *inventory.Inventory, name string, devices hypervisor.Devices, host *inventory.Host, disk hypervisor.Disk) hypervisor.Domain {
+func Domain(inv *inventory.Inventory, name string, devices hypervisor.Devices, host *inventory.Machine, disk hypervisor.Disk) hypervisor.Domain {
 	return hypervisor.Domain{
 		Name: name, MemoryMiB: inv.Guest.MemoryMiB, VCPUs: 1,
 		Kernel: inv.Guest.Kernel, Ramdisk: inv.Guest.Ramdisk, Cmdline: Cmdline(name, devices, inv.Guest),

@@ -50,7 +50,7 @@ func TestDomain(t *testing.T) {
 	inv := &inventory.Inventory{Guest: inventory.Guest{Kernel: "/k", Ramdisk: "/r", MemoryMiB: 96, MTU: 1400,
 		Address: netip.MustParsePrefix("198.18.0.10/24")}}
 	devices := hypervisor.Devices{Disk: "/dev/vda", NIC: "ens3", Console: "ttyS0"}
-	domain := Domain(inv, "lab.guest", devices, &inventory.Host{Bridge: "br7"}, hypervisor.Disk{Path: "/dev/sda"})
+	domain := Domain(inv, "lab.guest", devices, &inventory.Machine{Bridge: "br7"}, hypervisor.Disk{Path: "/dev/sda"})
 	if domain.MAC != "00:16:3e:12:00:0a" || domain.Bridge != "br7" || domain.Disk.Path != "/dev/sda" || domain.MemoryMiB != 96 {
 		t.Errorf("%+v", domain)
 	}

@@ -50,7 +50,7 @@ type Devices struct {
 // Setup is what a driver of one host is made of.
 type Setup struct {
 	Label   string // of the testbed: our domains' names start with it and LabelSeparator
-	Machine inventory.Host
+	Machine inventory.Machine
 	Remote  remote.Host // the machine
 }
 

@@ -63,9 +63,9 @@ func (c checker) inventory(inventory *Inventory) {
 	if c.Need("guest") {
 		c.guest(&inventory.Guest)
 	}
-	c.distinct("name", func(host *Host) string { return host.Name }, inventory)
-	c.distinct("ssh.address", func(host *Host) string { return host.SSH.Address }, inventory)
-	c.distinct("address", func(host *Host) string { return host.Address.String() }, inventory)
+	c.distinct("name", func(host *Machine) string { return host.Name }, inventory)
+	c.distinct("ssh.address", func(host *Machine) string { return host.SSH.Address }, inventory)
+	c.distinct("address", func(host *Machine) string { return host.Address.String() }, inventory)
 	c.network(inventory)
 }
 
@@ -113,7 +113,7 @@ func (c checker) named(setting, name string, inventory *Inventory) {
 }
 
 // site checks the settings that a site's host has, and no other machine.
-func (c checker) site(at string, host *Host, inventory *Inventory) {
+func (c checker) site(at string, host *Machine, inventory *Inventory) {
 	if !c.Clean(at + ".name") {
 		return
 	}
@@ -126,7 +126,7 @@ func (c checker) site(at string, host *Host, inventory *Inventory) {
 	c.Check(at+".transport", false, "%q is for the sites' hosts only", host.Transport)
 }
 
-func (c checker) machine(at string, host *Host) {
+func (c checker) machine(at string, host *Machine) {
 	c.check(at+".name", hostNameForm.MatchString(host.Name),
 		"%q is no host name: want 1 to 63 of a-z, 0-9 and -, not beginning with -", host.Name)
 	c.can(at+".can", host.Can)
@@ -200,7 +200,7 @@ func (c checker) guest(guest *Guest) {
 }
 
 // distinct reports a setting that two machines share.
-func (c checker) distinct(setting string, of func(*Host) string, inventory *Inventory) {
+func (c checker) distinct(setting string, of func(*Machine) string, inventory *Inventory) {
 	first := map[string]string{}
 	for i := range inventory.Machines {
 		host, at := &inventory.Machines[i], fmt.Sprintf("machines[%d].%s", i, setting)

@@ -74,12 +74,12 @@ type Inventory struct {
 	Kind    Kind   `yaml:"kind"`
 	Mode    string `yaml:"mode,omitempty"` // of machines and a guest that do not say their own: Workers by default
 	// Hypervisor of both sites: a driver's name.
-	Hypervisor string `yaml:"hypervisor"`
-	Sites      Sites  `yaml:"sites"`
-	StoreName  string `yaml:"store"` // the machine that is the storage server, at site A
-	WAN        WAN    `yaml:"wan"`
-	Machines   []Host `yaml:"machines"`
-	Guest      Guest  `yaml:"guest"`
+	Hypervisor string    `yaml:"hypervisor"`
+	Sites      Sites     `yaml:"sites"`
+	StoreName  string    `yaml:"store"` // the machine that is the storage server, at site A
+	WAN        WAN       `yaml:"wan"`
+	Machines   []Machine `yaml:"machines"`
+	Guest      Guest     `yaml:"guest"`
 }
 
 // Sites name the machines that run the guest, one at each end of the WAN.
@@ -88,8 +88,8 @@ type Sites struct {
 	B string `yaml:"b"`
 }
 
-// Host is one machine of the testbed.
-type Host struct {
+// Machine is one machine of the testbed.
+type Machine struct {
 	Name string `yaml:"name"`
 	// Can is what the machine can. Load fills in all Capabilities where it is
 	// left out; an empty list means none.
@@ -111,11 +111,11 @@ type Host struct {
 
 // Has says whether the machine can do something. An agentless one has no
 // worker, whatever it can.
-func (h *Host) Has(capability Capability) bool {
-	if capability == Worker && h.Mode == Agentless {
+func (m *Machine) Has(capability Capability) bool {
+	if capability == Worker && m.Mode == Agentless {
 		return false
 	}
-	return slices.Contains(h.Can, capability)
+	return slices.Contains(m.Can, capability)
 }
 
 // SSH is how the controller reaches a host.
@@ -166,19 +166,19 @@ type GuestSSH struct {
 
 // SiteA is the machine that runs the guest at site A; nil when the inventory
 // names none.
-func (i *Inventory) SiteA() *Host { return i.Host(i.Sites.A) }
+func (i *Inventory) SiteA() *Machine { return i.Machine(i.Sites.A) }
 
 // SiteB is the machine that runs the guest at site B, or nil.
-func (i *Inventory) SiteB() *Host { return i.Host(i.Sites.B) }
+func (i *Inventory) SiteB() *Machine { return i.Machine(i.Sites.B) }
 
 // Store is the storage server, or nil.
-func (i *Inventory) Store() *Host { return i.Host(i.StoreName) }
+func (i *Inventory) Store() *Machine { return i.Machine(i.StoreName) }
 
 // IsSite says whether a machine runs the guest at one of the sites.
 func (i *Inventory) IsSite(name string) bool { return name == i.Sites.A || name == i.Sites.B }
 
-// Host finds a machine by name, or nil.
-func (i *Inventory) Host(name string) *Host {
+// Machine finds a machine by name, or nil.
+func (i *Inventory) Machine(name string) *Machine {
 	for n := range i.Machines {
 		if i.Machines[n].Name == name {
 			return &i.Machines[n]

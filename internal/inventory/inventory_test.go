@@ -44,15 +44,15 @@ func TestLoadGood(t *testing.T) {
 	if got, want := inventory.Guest.Address, netip.MustParsePrefix("198.18.0.9/24"); got != want {
 		t.Errorf("guest's address: got %s, want %s", got, want)
 	}
-	for name, host := range map[string]*Host{"host-a": inventory.SiteA(), "host-b": inventory.SiteB(), "store": inventory.Store()} {
-		if host == nil || host.Name != name || host != inventory.Host(name) || inventory.IsSite(name) != (name != "store") {
+	for name, host := range map[string]*Machine{"host-a": inventory.SiteA(), "host-b": inventory.SiteB(), "store": inventory.Store()} {
+		if host == nil || host.Name != name || host != inventory.Machine(name) || inventory.IsSite(name) != (name != "store") {
 			t.Errorf("%s: got %+v", name, host)
 		}
 	}
-	if host := inventory.Host(inventory.WAN.Host); host == nil || host != inventory.Store() {
+	if host := inventory.Machine(inventory.WAN.Host); host == nil || host != inventory.Store() {
 		t.Errorf("WAN host: got %v", host)
 	}
-	if host := inventory.Host("nowhere"); host != nil {
+	if host := inventory.Machine("nowhere"); host != nil {
 		t.Errorf("a host that is not there: got %v", host)
 	}
 	if inventory.Kind != Hardware || inventory.Hypervisor != "xen" || inventory.SiteB().Transport != "ssh" || len(inventory.SiteA().SSH.HostKeys) != 2 {

@@ -34,7 +34,7 @@ func newDriver(t *testing.T, kind storage.Kind, label string) storage.Driver {
 	setup.Inventory.Sites, setup.Inventory.StoreName = inventory.Sites{A: machines[0], B: machines[1]}, machines[2]
 	for i, name := range machines {
 		setup.Inventory.Machines = append(setup.Inventory.Machines,
-			inventory.Host{Name: name, Address: netip.AddrFrom4([4]byte{198, 18, 0, byte(i + 1)}), DataDir: "/var/lib/heliotrope"})
+			inventory.Machine{Name: name, Address: netip.AddrFrom4([4]byte{198, 18, 0, byte(i + 1)}), DataDir: "/var/lib/heliotrope"})
 		setup.Machines[name] = remotetest.NewFake(t, name)
 	}
 	driver, err := kind.New(setup)
@@ -71,7 +71,7 @@ func TestLeftoversRunAnywhere(t *testing.T) {
 func TestMachinesWithoutAShell(t *testing.T) {
 	for _, kind := range privateToo {
 		inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "a", B: "b"}, StoreName: "store",
-			Machines: []inventory.Host{{Name: "a"}, {Name: "b"}, {Name: "store"}}}
+			Machines: []inventory.Machine{{Name: "a"}, {Name: "b"}, {Name: "store"}}}
 		driver, err := kind.New(storage.Setup{Inventory: inv})
 		require.NoError(t, err)
 		require.NoError(t, driver.Teardown(t.Context()))

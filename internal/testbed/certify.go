@@ -19,7 +19,7 @@ func (t *Testbed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, 
 	}
 	request := wan.CertifyRequest{A: t.wanSite(inv.SiteA()), B: t.wanSite(inv.SiteB()), Shaper: t.Shaper(), Profile: profile}
 	if !inv.IsSite(inv.WAN.Host) {
-		request.Bridge = inv.Host(inv.WAN.Host).Address
+		request.Bridge = inv.Machine(inv.WAN.Host).Address
 	}
 	for _, site := range []wan.Site{request.A, request.B} {
 		if err := t.InstallWitness(ctx, site.Host.Name()); err != nil {
@@ -29,6 +29,6 @@ func (t *Testbed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, 
 	return wan.Certify(ctx, request)
 }
 
-func (t *Testbed) wanSite(host *inventory.Host) wan.Site {
+func (t *Testbed) wanSite(host *inventory.Machine) wan.Site {
 	return wan.Site{Host: t.hosts[host.Name], Address: host.Address, Witness: t.witnessProgram(host.Name)}
 }

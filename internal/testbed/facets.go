@@ -32,8 +32,8 @@ func (t *Testbed) facets() []driver.Facets {
 }
 
 // shells are the machines that can be driven over SSH.
-func (t *Testbed) shells() []*inventory.Host {
-	var all []*inventory.Host
+func (t *Testbed) shells() []*inventory.Machine {
+	var all []*inventory.Machine
 	for i := range t.Inventory.Machines {
 		if host := &t.Inventory.Machines[i]; host.Has(inventory.Shell) {
 			all = append(all, host)
@@ -98,7 +98,7 @@ func (t *Testbed) driverOf(name string) (storage.Driver, error) {
 // the WAN's device on the machine that bridges the sites, and what the drivers
 // find. A site's machine without a disk of ours is an error.
 func (t *Testbed) sources(ctx context.Context, ref trial.Ref, machine string) ([]witness.Source, error) {
-	host := t.Inventory.Host(machine)
+	host := t.Inventory.Machine(machine)
 	if !host.Has(inventory.Counters) {
 		return nil, nil
 	}
@@ -144,7 +144,7 @@ const findTimeout = time.Minute
 
 // testNet finds the network interface that has a host's address on the test
 // network.
-func (t *Testbed) testNet(ctx context.Context, host *inventory.Host) (witness.Source, error) {
+func (t *Testbed) testNet(ctx context.Context, host *inventory.Machine) (witness.Source, error) {
 	source := witness.Source{Role: witness.TestNet, Reader: witness.InterfaceReader}
 	result, err := t.hosts[host.Name].Run(ctx, remote.Command{
 		Args: []string{"/sbin/ip", "-o", "addr", "show", "to", host.Address.String()}, Timeout: findTimeout})

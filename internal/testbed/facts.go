@@ -75,7 +75,7 @@ type hostFacts struct {
 
 // describe asks one host. A hypervisor's processors and memory are the
 // machine's, not those of its control domain.
-func (t *Testbed) describe(ctx context.Context, host *inventory.Host) (hostFacts, error) {
+func (t *Testbed) describe(ctx context.Context, host *inventory.Machine) (hostFacts, error) {
 	facts := hostFacts{HostFacts: HostFacts{Name: host.Name}}
 	script := []string{describe}
 	for _, facets := range t.facets() {

@@ -98,7 +98,7 @@ func (w *writer) copies(ctx context.Context, t *testing.T, at storage.Site) []st
 }
 
 // command runs a command on a site's host.
-func command(ctx context.Context, t *testing.T, tb *testbed.Testbed, site *inventory.Host, args ...string) string {
+func command(ctx context.Context, t *testing.T, tb *testbed.Testbed, site *inventory.Machine, args ...string) string {
 	t.Helper()
 	result, err := tb.Host(site.Name).Run(ctx, remote.Command{Args: args, Timeout: time.Minute})
 	must(t, err)

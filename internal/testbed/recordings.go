@@ -18,19 +18,19 @@ import (
 const guestRunDir = "/run/heliotrope"
 
 // runDir is where a host keeps the folders of a testbed's processes.
-func runDir(host *inventory.Host, label string) string {
+func runDir(host *inventory.Machine, label string) string {
 	return path.Join(host.DataDir, label+".run")
 }
 
 // RunDir is the folder of a process of ours on a host: a record.Process there
 // is ended by the testbed's Teardown.
-func RunDir(host *inventory.Host, label, name string) string {
+func RunDir(host *inventory.Machine, label, name string) string {
 	return path.Join(runDir(host, label), name)
 }
 
 // RunDir is the folder of a process of ours on a machine of the testbed.
 func (t *Testbed) RunDir(machine, name string) string {
-	if host := t.Inventory.Host(machine); host != nil {
+	if host := t.Inventory.Machine(machine); host != nil {
 		return RunDir(host, t.Name(), name)
 	}
 	return path.Join(guestRunDir, name)
@@ -39,7 +39,7 @@ func (t *Testbed) RunDir(machine, name string) string {
 // WorkerDir is where a worker of ours lives on a machine of the testbed. On a
 // host it stays from trial to trial.
 func (t *Testbed) WorkerDir(machine string) string {
-	if host := t.Inventory.Host(machine); host != nil {
+	if host := t.Inventory.Machine(machine); host != nil {
 		return path.Join(host.DataDir, t.Name()+".worker")
 	}
 	return guest.WorkerDir

@@ -75,7 +75,7 @@ func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
 }
 
 // look asks one machine, in one command, what there is by everybody's account.
-func (t *Testbed) look(ctx context.Context, host *inventory.Host) (MachineSnapshot, error) {
+func (t *Testbed) look(ctx context.Context, host *inventory.Machine) (MachineSnapshot, error) {
 	script := []string{look}
 	for _, facets := range t.facets() {
 		script = append(script, "(\n"+facets.Leftovers(host.Name)+"\n:)")

@@ -146,7 +146,7 @@ func (t *Testbed) Host(name string) remote.Host {
 func (t *Testbed) Guest() remote.Host { return t.guest }
 
 // Site returns the inventory's entry of a site's hypervisor host.
-func (t *Testbed) Site(site storage.Site) *inventory.Host {
+func (t *Testbed) Site(site storage.Site) *inventory.Machine {
 	if site == storage.SiteB {
 		return t.Inventory.SiteB()
 	}
@@ -307,7 +307,7 @@ func (t *Testbed) Teardown(ctx context.Context) error {
 	errs = append(errs, t.Shaper().Teardown(ctx))
 	if errors.Join(errs...) == nil {
 		for name := range t.hosts {
-			errs = append(errs, t.removeFolder(ctx, t.Inventory.Host(name)))
+			errs = append(errs, t.removeFolder(ctx, t.Inventory.Machine(name)))
 		}
 	}
 	return errors.Join(errs...)
@@ -315,7 +315,7 @@ func (t *Testbed) Teardown(ctx context.Context) error {
 
 // removeFolder removes the testbed's own folder from a host. The drivers have
 // emptied it; what is still in it is a fault and is named.
-func (t *Testbed) removeFolder(ctx context.Context, host *inventory.Host) error {
+func (t *Testbed) removeFolder(ctx context.Context, host *inventory.Machine) error {
 	files, err := t.hosts[host.Name].Files(ctx)
 	if err != nil {
 		return err

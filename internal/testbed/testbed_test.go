@@ -166,7 +166,7 @@ func TestWitnessConfigs(t *testing.T) {
 	if got := tb.guestConfig(ref).HeartbeatInterval(); got != 70*time.Millisecond {
 		t.Errorf("a heartbeat each %s, but the inventory says 70 ms", got)
 	}
-	for _, host := range []*inventory.Host{inv.SiteA(), inv.SiteB(), inv.Store()} {
+	for _, host := range []*inventory.Machine{inv.SiteA(), inv.SiteB(), inv.Store()} {
 		config := tb.hostConfig(ref, host.Name)
 		must(t, config.Check())
 		site := inv.IsSite(host.Name)

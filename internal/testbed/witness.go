@@ -24,7 +24,7 @@ import (
 // witnessProgram is the witness's path on a machine. On a host it is among
 // what Teardown removes.
 func (t *Testbed) witnessProgram(machine string) string {
-	if t.Inventory.Host(machine) != nil {
+	if t.Inventory.Machine(machine) != nil {
 		return path.Join(t.RunDir(machine, "program"), witness.Program)
 	}
 	return path.Join(guest.WorkerDir, witness.Program)
@@ -87,7 +87,7 @@ func witnessAt(address netip.Addr) netip.AddrPort { return netip.AddrPortFrom(ad
 
 // hostConfig is a host's configuration without what has to be found there.
 func (t *Testbed) hostConfig(ref trial.Ref, name string) witness.HostConfig {
-	host, inv := t.Inventory.Host(name), t.Inventory
+	host, inv := t.Inventory.Machine(name), t.Inventory
 	var config witness.HostConfig
 	if site, found := t.siteOf(name); found {
 		config.Watcher, config.Domain = t.hypervisors[site].Watcher(), hypervisor.UUID(t.DomainName(GuestName)).String()

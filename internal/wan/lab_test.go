@@ -41,12 +41,12 @@ func openLab(t *testing.T) *lab {
 		t.Fatal(err)
 	}
 	l := &lab{inventory: inv, siteA: open(t, inv.SiteA()), siteB: open(t, inv.SiteB()),
-		bridge: open(t, inv.Host(inv.WAN.Host))}
+		bridge: open(t, inv.Machine(inv.WAN.Host))}
 	l.shaper = wan.New(inv, l.bridge)
 	return l
 }
 
-func open(t *testing.T, host *inventory.Host) *remote.SSHHost {
+func open(t *testing.T, host *inventory.Machine) *remote.SSHHost {
 	t.Helper()
 	key, err := remote.LoadKey(host.SSH.KeyFile)
 	if err != nil {
@@ -370,7 +370,7 @@ func (l *lab) testCertificates(t *testing.T, nothingLeft func(*testing.T)) {
 		request := wan.CertifyRequest{
 			A:      wan.Site{Host: l.siteA, Address: l.inventory.SiteA().Address, Witness: folder + "/witness"},
 			B:      wan.Site{Host: l.siteB, Address: l.inventory.SiteB().Address, Witness: folder + "/witness"},
-			Bridge: l.inventory.Host(l.inventory.WAN.Host).Address, Shaper: l.shaper, Profile: profile,
+			Bridge: l.inventory.Machine(l.inventory.WAN.Host).Address, Shaper: l.shaper, Profile: profile,
 		}
 		certificate := l.certify(t, request)
 		// As a trial does when the machine was too busy to emulate.

@@ -56,7 +56,7 @@ func newFakeHost(t *testing.T, name string, domains ...*fakeDomain) *fakeHost {
 		return here, nil
 	}
 	f.Host = New(hypervisor.Setup{Label: "lab", Remote: f.fake,
-		Machine: inventory.Host{Name: name, Bridge: "br0", Address: netip.MustParseAddr("198.18.0.1")}})
+		Machine: inventory.Machine{Name: name, Bridge: "br0", Address: netip.MustParseAddr("198.18.0.1")}})
 	return f
 }
 

@@ -54,7 +54,7 @@ const (
 // Host is one KVM host of a testbed.
 type Host struct {
 	label   string
-	machine inventory.Host
+	machine inventory.Machine
 	remote  remote.Host
 	// domainType and cpuMode are libvirt's: KVM with the host's own processor
 	// but in tests on machines that have none.

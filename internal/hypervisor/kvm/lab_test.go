@@ -70,7 +70,7 @@ func openTestbed(t *testing.T) *bed {
 	inv, err := inventory.Load(file)
 	require.NoError(t, err)
 	b := &bed{T: t, kernel: inv.Guest.Kernel, base: inv.Guest.Ramdisk, mac: "52:54:00:00:00:01"}
-	for i, machine := range []*inventory.Host{inv.SiteA(), inv.SiteB()} {
+	for i, machine := range []*inventory.Machine{inv.SiteA(), inv.SiteB()} {
 		b.hosts[i] = New(hypervisor.Setup{Label: inv.Name + "-kvm", Machine: *machine, Remote: connectTo(t, machine)})
 		b.bridge = machine.Bridge
 	}
@@ -79,7 +79,7 @@ func openTestbed(t *testing.T) *bed {
 	return b
 }
 
-func connectTo(t *testing.T, machine *inventory.Host) remote.Host {
+func connectTo(t *testing.T, machine *inventory.Machine) remote.Host {
 	key, err := remote.LoadKey(machine.SSH.KeyFile)
 	require.NoError(t, err)
 	host, err := remote.SSH(remote.SSHConfig{Name: machine.Name, Address: machine.SSH.Address, User: machine.SSH.User, Key: key, HostKeys: machine.SSH.HostKeys})

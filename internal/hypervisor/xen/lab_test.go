@@ -46,7 +46,7 @@ func open(t *testing.T) *bench {
 	x := &bench{inv: inv}
 	x.hostA, x.a = x.site(t, inv.Sites.A)
 	x.hostB, x.b = x.site(t, inv.Sites.B)
-	store := inv.Host(inv.StoreName)
+	store := inv.Machine(inv.StoreName)
 	x.guest = connect(t, "guest", inventory.SSH{Address: netip.AddrPortFrom(inv.Guest.Address.Addr(), 22).String(),
 		User: inv.Guest.SSH.User, KeyFile: inv.Guest.SSH.KeyFile, HostKeys: inv.Guest.SSH.HostKeys}, connect(t, store.Name, store.SSH, nil))
 	t.Cleanup(func() { x.teardown(t) })
@@ -65,7 +65,7 @@ func (x *bench) teardown(t *testing.T) {
 
 func (x *bench) site(t *testing.T, name string) (remote.Host, hypervisor.Driver) {
 	t.Helper()
-	machine := x.inv.Host(name)
+	machine := x.inv.Machine(name)
 	host := connect(t, name, machine.SSH, nil)
 	driver, err := xen.Kind.New(hypervisor.Setup{Label: x.inv.Name, Machine: *machine, Remote: host})
 	require.NoError(t, err)
@@ -106,7 +106,7 @@ func (x *bench) image(t *testing.T, host remote.Host, name, text string) (file, 
 // domain is the guest on one host.
 func (x *bench) domain(host, device string) hypervisor.Domain {
 	name := x.inv.Name + hypervisor.LabelSeparator + "guest"
-	return guest.Domain(x.inv, name, xen.Kind.Guest, x.inv.Host(host), hypervisor.Disk{Path: device})
+	return guest.Domain(x.inv, name, xen.Kind.Guest, x.inv.Machine(host), hypervisor.Disk{Path: device})
 }
 
 // start runs the guest at site A and waits until it answers.
@@ -212,7 +212,7 @@ func TestCancelledMigration(t *testing.T) {
 	domain := x.start(t, atA)
 	order := hypervisor.Order{Domain: domain, Target: x.b, AtTarget: x.domain(x.inv.Sites.B, atB)}
 	for _, transport := range []string{"tcp", "ssh"} {
-		machine := *x.inv.Host(x.inv.Sites.A)
+		machine := *x.inv.Machine(x.inv.Sites.A)
 		machine.Transport = transport
 		source, err := xen.Kind.New(hypervisor.Setup{Label: x.inv.Name, Machine: machine, Remote: x.hostA})
 		require.NoError(t, err)

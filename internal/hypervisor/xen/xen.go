@@ -41,7 +41,7 @@ const commandTimeout = 2 * time.Minute
 // Host is one Xen host of a testbed.
 type Host struct {
 	label   string // of the testbed: our domains' names start with it and a separator
-	machine inventory.Host
+	machine inventory.Machine
 	remote  remote.Host
 
 	// goneLimit is how long a destroyed domain may take to go, and goneEvery is

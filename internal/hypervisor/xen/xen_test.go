@@ -38,7 +38,7 @@ func fakeHost(t *testing.T, name string) (*Host, *remotetest.Fake) {
 	t.Helper()
 	fake := remotetest.NewFake(t, name)
 	addresses := map[string]netip.Addr{"host-a": netip.MustParseAddr("198.18.0.1"), "host-b": netip.MustParseAddr("198.18.0.2")}
-	machine := inventory.Host{Name: name, DataDir: "/data", Transport: "tcp", Address: addresses[name], Bridge: "br0"}
+	machine := inventory.Machine{Name: name, DataDir: "/data", Transport: "tcp", Address: addresses[name], Bridge: "br0"}
 	driver, err := Kind.New(hypervisor.Setup{Label: "lab", Machine: machine, Remote: fake})
 	require.NoError(t, err)
 	host := driver.(*Host)

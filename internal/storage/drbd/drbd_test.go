@@ -39,7 +39,7 @@ const (
 
 func newBed(t *testing.T, protocol Protocol) *bed {
 	bed := &bed{a: remotetest.NewFake(t, "host-a"), b: remotetest.NewFake(t, "host-b")}
-	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, Machines: []inventory.Host{
+	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, Machines: []inventory.Machine{
 		{Name: "host-a", DataDir: data, Address: netip.MustParseAddr("198.18.0.1")},
 		{Name: "host-b", DataDir: data, Address: netip.MustParseAddr("198.18.0.2")},
 	}}

@@ -40,7 +40,7 @@ func newBed(t *testing.T) *bed {
 	machines := map[string]remote.Host{}
 	for i, fake := range []*remotetest.Fake{bed.a, bed.b} {
 		machines[fake.Name()] = fake
-		inv.Machines = append(inv.Machines, inventory.Host{Name: fake.Name(), DataDir: data, Address: netip.AddrFrom4([4]byte{198, 18, 0, byte(i + 1)})})
+		inv.Machines = append(inv.Machines, inventory.Machine{Name: fake.Name(), DataDir: data, Address: netip.AddrFrom4([4]byte{198, 18, 0, byte(i + 1)})})
 		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
 		fake.On(remotetest.Prefix("/sbin/modprobe"))
 		fake.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "1000000 4096\n"})

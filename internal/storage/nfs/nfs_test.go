@@ -36,11 +36,11 @@ func newBed(t *testing.T) *bed { return newBedFor(t, false) }
 
 func newBedFor(t *testing.T, opensFiles bool) *bed {
 	bed := &bed{a: remotetest.NewFake(t, "host-a"), b: remotetest.NewFake(t, "host-b"), store: remotetest.NewFake(t, "store")}
-	host := func(name, address string) inventory.Host {
-		return inventory.Host{Name: name, DataDir: data, Address: netip.MustParseAddr(address)}
+	host := func(name, address string) inventory.Machine {
+		return inventory.Machine{Name: name, DataDir: data, Address: netip.MustParseAddr(address)}
 	}
 	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, StoreName: "store",
-		Machines: []inventory.Host{host("host-a", "198.18.0.1"), host("host-b", "198.18.0.2"), host("store", "198.18.0.3")}}
+		Machines: []inventory.Machine{host("host-a", "198.18.0.1"), host("host-b", "198.18.0.2"), host("store", "198.18.0.3")}}
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b, bed.store} {
 		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
 		fake.On(remotetest.Prefix("/sbin/modprobe"))

@@ -17,7 +17,7 @@ const data = "/var/lib/heliotrope"
 func newNode(t *testing.T) (*node.Node, *remotetest.Fake) {
 	fake := remotetest.NewFake(t, "host-a")
 	fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
-	described := &inventory.Host{Name: "host-a", DataDir: data, Address: netip.MustParseAddr("198.18.0.1")}
+	described := &inventory.Machine{Name: "host-a", DataDir: data, Address: netip.MustParseAddr("198.18.0.1")}
 	return node.New(setup(fake), described), fake
 }
 
@@ -148,7 +148,7 @@ func TestRemoveDir(t *testing.T) {
 
 func TestUnusableDataDir(t *testing.T) {
 	for _, dir := range []string{"", "/", "relative", "/with blank", "/with,comma"} {
-		n := node.New(setup(remotetest.NewFake(t, "host-a")), &inventory.Host{Name: "host-a", DataDir: dir})
+		n := node.New(setup(remotetest.NewFake(t, "host-a")), &inventory.Machine{Name: "host-a", DataDir: dir})
 		if _, err := n.Dir(t.Context(), "nfs"); err == nil {
 			t.Errorf("data_dir %q is accepted", dir)
 		}

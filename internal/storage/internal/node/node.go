@@ -41,7 +41,7 @@ type Node struct {
 }
 
 // New is a machine of the testbed.
-func New(setup storage.Setup, described *inventory.Host) *Node {
+func New(setup storage.Setup, described *inventory.Machine) *Node {
 	return &Node{name: described.Name, host: setup.Machines[described.Name], dataDir: described.DataDir,
 		Label: setup.Inventory.Name, Address: described.Address}
 }
