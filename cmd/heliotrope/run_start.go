@@ -18,6 +18,7 @@ import (
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
@@ -239,16 +240,13 @@ func (s *session) startCampaign(ctx context.Context, input workflows.CampaignInp
 	if err != nil {
 		return fmt.Errorf("start campaign %s: %w", input.Name, err)
 	}
-	poll := time.NewTicker(100 * time.Millisecond)
-	defer poll.Stop()
-	for time.Since(began) < listedLimit && ctx.Err() == nil {
+	limited, cancel := context.WithTimeout(ctx, listedLimit)
+	defer cancel()
+	_ = poll.Until(limited, 100*time.Millisecond, func(ctx context.Context) (bool, error) {
 		campaigns, err := listCampaigns(ctx, s.client)
-		if err == nil && slices.ContainsFunc(campaigns, func(c listedCampaign) bool {
+		return err == nil && slices.ContainsFunc(campaigns, func(c listedCampaign) bool {
 			return c.Name == input.Name && (c.Outcome == outcomeRunning || c.Started.After(began))
-		}) {
-			break
-		}
-		<-poll.C
-	}
-	return nil // it runs, listed or not
+		}), nil
+	}) // it runs, listed or not
+	return nil
 }

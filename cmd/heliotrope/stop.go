@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/poll"
 )
 
 // stopLimit is how long a serve may take to end: its activities get time to
@@ -94,17 +95,8 @@ func stopServe(ctx context.Context, stateDir string, limit time.Duration) (pid i
 
 // awaitServeGone waits until no serve has the state folder.
 func awaitServeGone(ctx context.Context, stateDir string) error {
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	for {
+	return poll.Until(ctx, 50*time.Millisecond, func(context.Context) (bool, error) {
 		held, err := serveLockHeld(stateDir)
-		if err != nil || !held {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-poll.C:
-		}
-	}
+		return !held, err
+	})
 }

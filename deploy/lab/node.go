@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"heliotrope/internal/poll"
 	"heliotrope/internal/procs"
 )
 
@@ -141,22 +142,9 @@ func stopGroup(ctx context.Context, pid int) error {
 
 // gone waits until the process has ended, at most for limit.
 func gone(ctx context.Context, pid int, limit time.Duration) bool {
-	deadline := time.NewTimer(limit)
-	defer deadline.Stop()
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		if !procs.Runs(pid) {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-deadline.C:
-			return false
-		case <-poll.C:
-		}
-	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return poll.Until(ctx, 20*time.Millisecond, func(context.Context) (bool, error) { return !procs.Runs(pid), nil }) == nil
 }
 
 // consoleTail is the end of the node's console, for error messages.

@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
 )
@@ -87,24 +88,19 @@ func (r *recording) Start(ctx context.Context) error {
 	if err == nil {
 		err = r.process.Start(ctx, r.args...)
 	}
-	for pause := time.NewTimer(0); err == nil; pause.Reset(startPause) {
-		select {
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-			continue
-		case <-pause.C:
-		}
-		status, now, lookErr := r.look(ctx)
-		switch {
-		case lookErr != nil:
-			err = lookErr
-		case status.State != record.Running:
-			err = fmt.Errorf("it does not run: %s %s", status.State, status.Problem())
-		case now.ios > before.ios:
-			return nil
-		}
+	if err == nil {
+		err = poll.Until(ctx, startPause, func(ctx context.Context) (bool, error) {
+			status, now, err := r.look(ctx)
+			if err == nil && status.State != record.Running {
+				err = fmt.Errorf("it does not run: %s %s", status.State, status.Problem())
+			}
+			return now.ios > before.ios, err
+		})
 	}
-	return fmt.Errorf("%s: start the load: %w", r.process.Host.Name(), err)
+	if err != nil {
+		return fmt.Errorf("%s: start the load: %w", r.process.Host.Name(), err)
+	}
+	return nil
 }
 
 // look asks for the process and the disk.

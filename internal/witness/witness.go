@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
 )
@@ -99,24 +100,22 @@ func (r *recording) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errors.New("no sign of life within "+startLimit.String()))
 	defer cancel()
 	err := r.process.Start(ctx, r.args...)
-	for pause := time.NewTimer(0); err == nil; pause.Reset(startPause) {
-		select {
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-			continue
-		case <-pause.C:
-		}
-		var status record.Status
-		status, err = r.status(ctx)
-		switch {
-		case err != nil:
-		case status.State != record.Running:
-			err = errors.New("it does not run: " + status.Problem())
-		case status.Lines[0] != "": // also "0 0" of a guest that sends none
-			return nil
-		}
+	if err == nil {
+		err = poll.Until(ctx, startPause, func(ctx context.Context) (bool, error) {
+			status, err := r.status(ctx)
+			switch {
+			case err != nil:
+				return false, err
+			case status.State != record.Running:
+				return false, errors.New("it does not run: " + status.Problem())
+			}
+			return status.Lines[0] != "", nil // also "0 0" of a guest that sends none
+		})
 	}
-	return fmt.Errorf("%s: start the witness: %w", r.process.Host.Name(), err)
+	if err != nil {
+		return fmt.Errorf("%s: start the witness: %w", r.process.Host.Name(), err)
+	}
+	return nil
 }
 
 // Progress counts the samples, or the heartbeats.

@@ -15,6 +15,7 @@ import (
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/hypervisor/kvm/watch"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/remote"
 )
 
@@ -215,7 +216,7 @@ func (c *client) destroy(ctx context.Context, name string) error {
 		if err := c.virt.DomainDestroyFlags(state.domain, libvirt.DomainDestroyDefault); err != nil && !libvirt.IsNotFound(err) && !isNotRunning(err) {
 			return c.failed("destroy domain "+name, err)
 		}
-		if err := pause(ctx, goneEvery); err != nil {
+		if err := poll.Pause(ctx, goneEvery); err != nil {
 			return c.failed("wait for the end of domain "+name, err)
 		}
 	}
@@ -224,7 +225,7 @@ func (c *client) destroy(ctx context.Context, name string) error {
 		if err != nil || len(pids) == 0 {
 			return err
 		}
-		if err := pause(ctx, goneEvery); err != nil {
+		if err := poll.Pause(ctx, goneEvery); err != nil {
 			return c.failed(fmt.Sprintf("wait for the end of QEMU of domain %s, process %s", name, strings.Join(pids, " and ")), err)
 		}
 	}
@@ -233,18 +234,6 @@ func (c *client) destroy(ctx context.Context, name string) error {
 func isNotRunning(err error) bool {
 	var virtError libvirt.Error
 	return errors.As(err, &virtError) && virtError.Code == uint32(libvirt.ErrOperationInvalid)
-}
-
-// pause waits; the error is the context's.
-func pause(ctx context.Context, length time.Duration) error {
-	timer := time.NewTimer(length)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // listQEMU is the part of a script that gives the numbers of all processes of

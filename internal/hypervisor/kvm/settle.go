@@ -9,6 +9,7 @@ import (
 	libvirt "github.com/digitalocean/go-libvirt"
 
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/poll"
 )
 
 // settleEvery is how often it is asked whether a job has ended.
@@ -135,7 +136,7 @@ func (m *migration) goOn(ctx context.Context, source answer) error {
 		case stopped: // refused where the stream has not ended
 			_ = c.confirm(domain, nil, nil, flagsOf(m.order)|libvirt.MigrateChangeProtection, true)
 		}
-		if err := pause(ctx, settleEvery); err != nil {
+		if err := poll.Pause(ctx, settleEvery); err != nil {
 			return c.failed("wait for the end of the job of "+m.name, err)
 		}
 	}

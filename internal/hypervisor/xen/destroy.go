@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/poll"
 )
 
 // fileEnds are how a domain's files are named, after the domain.
@@ -92,24 +93,20 @@ func (h *Host) destroy(ctx context.Context, wanted func(name string) bool) error
 // those that stay. Ids are not used again before 32,752 others were.
 func (h *Host) waitGone(ctx context.Context, ending []hypervisor.State) (left []hypervisor.State, err error) {
 	deadline := time.Now().Add(h.goneLimit)
-	for len(ending) > 0 {
+	err = poll.Until(ctx, h.goneEvery, func(ctx context.Context) (bool, error) {
+		if len(ending) == 0 {
+			return true, nil
+		}
 		domains, err := h.rows(ctx)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
 		ending = slices.DeleteFunc(ending, func(gone hypervisor.State) bool {
 			return !slices.ContainsFunc(domains, func(d listed) bool { return d.ID == gone.ID })
 		})
-		if len(ending) == 0 || time.Now().After(deadline) {
-			break
-		}
-		select {
-		case <-time.After(h.goneEvery):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	return ending, nil
+		return len(ending) == 0 || time.Now().After(deadline), nil
+	})
+	return ending, err
 }
 
 // holders prints what still holds parts of the domain of a number: threads of

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"heliotrope/internal/poll"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
@@ -144,10 +145,8 @@ func retryHeld(ctx context.Context, do func() error) error {
 		if try == heldTries {
 			return fmt.Errorf("%w (tried %d times: by which domain or mount? End that and try again)", err, try)
 		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(heldPause):
+		if poll.Pause(ctx, heldPause) != nil {
+			return err // which says more
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"heliotrope/internal/poll"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
@@ -259,10 +260,8 @@ func (s *System) wait(ctx context.Context, site storage.Site, minor int, what st
 			return fmt.Errorf("%s: waiting for %s: no progress for %s (%s): is the path between the sites up?",
 				n.Name(), what, stalled.Round(time.Second), status)
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s: waiting for %s (%s): %w", n.Name(), what, status, context.Cause(ctx))
-		case <-time.After(waitPause):
+		if err := poll.Pause(ctx, waitPause); err != nil {
+			return fmt.Errorf("%s: waiting for %s (%s): %w", n.Name(), what, status, err)
 		}
 	}
 }

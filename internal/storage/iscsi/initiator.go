@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"heliotrope/internal/poll"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
@@ -187,10 +188,8 @@ func (s *System) wait(ctx context.Context, n *node.Node, target string) (session
 			return found, fmt.Errorf("%s: no disk of %s after %s (session state %q, device %q): look at the kernel's log there and on %s",
 				n.Name(), target, elapsed.Round(time.Second), found.state, found.device, s.store.Name())
 		}
-		select {
-		case <-ctx.Done():
-			return found, fmt.Errorf("%s: waiting for a disk of %s: %w", n.Name(), target, context.Cause(ctx))
-		case <-time.After(waitPause):
+		if err := poll.Pause(ctx, waitPause); err != nil {
+			return found, fmt.Errorf("%s: waiting for a disk of %s: %w", n.Name(), target, err)
 		}
 	}
 }
@@ -293,7 +292,9 @@ func (s *System) stopDaemon(ctx context.Context, n *node.Node) error {
 		return err
 	}
 	for range 50 {
-		time.Sleep(waitPause)
+		if err := poll.Pause(ctx, waitPause); err != nil {
+			return fmt.Errorf("%s: waiting for the end of iscsid: %w", n.Name(), err)
+		}
 		if running, err := daemonRuns(ctx, n); err != nil || !running {
 			return err
 		}

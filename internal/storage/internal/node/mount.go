@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"heliotrope/internal/poll"
 )
 
 // Mount is a line of /proc/mounts (fstab(5)).
@@ -53,10 +55,9 @@ func (n *Node) unmount(ctx context.Context, place string) error {
 		if _, failed = n.Run(ctx, "/bin/umount", place); failed == nil {
 			return nil
 		}
-		if ctx.Err() != nil {
+		if poll.Pause(ctx, 200*time.Millisecond) != nil {
 			return failed
 		}
-		time.Sleep(200 * time.Millisecond)
 	}
 	if _, err := n.Run(ctx, "/bin/umount", "--force", "--lazy", place); err != nil {
 		return fmt.Errorf("a file on %s is still in use (by a domain?): %w", place, errors.Join(failed, err))
