@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
 
 	"heliotrope/internal/link"
 	"heliotrope/internal/procs"
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(workerVariable, "1"); err != nil { // for the processes that the tests start
 		panic(err)
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // echoWorker connects for ever.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
 )
@@ -19,7 +21,7 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "fio" {
 		os.Exit(playFio())
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // playFio counts I/Os in the file that stands for the disk's statistics, and

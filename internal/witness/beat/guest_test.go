@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"heliotrope/internal/ledger"
@@ -264,7 +265,7 @@ const guestProcess = "HELIOTROPE_TEST_GUEST_OF"
 func TestMain(m *testing.M) {
 	siteA := os.Getenv(guestProcess)
 	if siteA == "" {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m) // which exits
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { // until its input ends

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"go.uber.org/goleak"
 
 	"heliotrope/internal/witness"
 )
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 	case siteBRole:
 		err = siteB()
 	default:
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
