@@ -59,13 +59,13 @@ func wantClass(t *testing.T, err error, class fault.Class) {
 
 // attempt goes through an attempt of a trial on a simulated testbed.
 type attempt struct {
-	target     activities.Target
-	known      activities.Known
-	testbed    *activities.Testbed
-	migration  *activities.Migration
-	attesting  *activities.Attesting
-	settings   activities.Settings
-	collecting *activities.Collecting
+	target    activities.Target
+	known     activities.Known
+	testbed   *activities.Testbed
+	migrator  *activities.Migrator
+	certifier *activities.Certifier
+	settings  activities.Settings
+	collector *activities.Collector
 }
 
 func newAttempt(t *testing.T, faults simulated.Faults) *attempt {
@@ -79,13 +79,13 @@ func newAttempt(t *testing.T, faults simulated.Faults) *attempt {
 		target: activities.Target{DataDir: t.TempDir(), Lane: trial.Lane{Name: "sim-1", Kind: inventory.Simulated},
 			Ref: trial.Ref{Campaign: "unit", Attempt: 1, Now: time.Unix(1_800_000_000, 0).UTC(), DiskBytes: 64 << 20, LedgerBytes: 8 << 20,
 				Trial: campaign.Trial{Sequence: 7, Block: 1, CellID: "cell", Cell: cell, Seed: 4711}}},
-		testbed: &activities.Testbed{Open: open}, migration: &activities.Migration{Open: open}, attesting: &activities.Attesting{Open: open},
+		testbed: &activities.Testbed{Open: open}, migrator: &activities.Migrator{Open: open}, certifier: &activities.Certifier{Open: open},
 		settings: activities.Settings{
 			SteadyState: campaign.SteadyState{Round: time.Second, Window: 3, RangePercent: 50, SlopePercent: 50},
 			Recovery:    campaign.Recovery{WithinPercent: 50, For: time.Second},
 			Limits:      campaign.Limits{RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, ClockUncertaintyMs: 20},
 		},
-		collecting: &activities.Collecting{Open: open, Version: "unit"},
+		collector: &activities.Collector{Open: open, Version: "unit"},
 	}
 }
 
@@ -95,7 +95,7 @@ func (a *attempt) certifyInput(moment string) activities.CertifyInput {
 
 func (a *attempt) certify(t *testing.T, moment string, certified *activities.Certified) {
 	t.Helper()
-	*certified = must[activities.Certified](t, a.attesting.Certify, a.certifyInput(moment))
+	*certified = must[activities.Certified](t, a.certifier.Certify, a.certifyInput(moment))
 	a.passed(certified.Now)
 }
 
@@ -132,12 +132,12 @@ func (a *attempt) migrateInput() activities.MigrateInput {
 func (a *attempt) collected(t *testing.T) *attempt {
 	t.Helper()
 	a.before(t)
-	a.known.Migrated = must[activities.Migrated](t, a.migration.Migrate, a.migrateInput())
+	a.known.Migrated = must[activities.Migrated](t, a.migrator.Migrate, a.migrateInput())
 	a.passed(a.known.Migrated.Now)
 	a.enter(trial.After)
 	a.passed(a.target.Ref.Now.Add(5 * time.Second))
 	a.enter(trial.Collect)
-	a.known.Collected = must[activities.Collected](t, a.collecting.Collect, activities.CollectInput{Target: a.target})
+	a.known.Collected = must[activities.Collected](t, a.collector.Collect, activities.CollectInput{Target: a.target})
 	a.passed(a.known.Collected.Now)
 	a.enter(trial.Verify)
 	a.certify(t, activities.AfterTrial, &a.known.Recertified)
@@ -162,7 +162,7 @@ func (a *attempt) concludeInput() activities.ConcludeInput {
 
 func (a *attempt) conclude(t *testing.T) activities.Concluded {
 	t.Helper()
-	return must[activities.Concluded](t, a.collecting.Conclude, a.concludeInput())
+	return must[activities.Concluded](t, a.collector.Conclude, a.concludeInput())
 }
 
 // raw is the path of a raw file.
@@ -207,18 +207,18 @@ func TestSweepWantsDiskSpace(t *testing.T) {
 
 func TestMigrationIsTriedOnce(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{}).before(t)
-	must[activities.Migrated](t, a.migration.Migrate, a.migrateInput())
-	_, err := call[activities.Migrated](t, a.migration.Migrate, a.migrateInput())
+	must[activities.Migrated](t, a.migrator.Migrate, a.migrateInput())
+	_, err := call[activities.Migrated](t, a.migrator.Migrate, a.migrateInput())
 	wantClass(t, err, fault.Invalid)
 
 	// What a campaign of the same name left long ago is no begun migration.
 	must[activities.Swept](t, a.testbed.Sweep, activities.SweepInput{Target: a.target})
-	must[activities.Migrated](t, a.migration.Migrate, a.migrateInput())
+	must[activities.Migrated](t, a.migrator.Migrate, a.migrateInput())
 }
 
 func TestMigrationFails(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{MigrationFails: 1}).before(t)
-	_, err := call[activities.Migrated](t, a.migration.Migrate, a.migrateInput())
+	_, err := call[activities.Migrated](t, a.migrator.Migrate, a.migrateInput())
 	wantClass(t, err, fault.TargetFailed)
 }
 
@@ -226,18 +226,18 @@ func TestCertifyWantsTheProfile(t *testing.T) {
 	crooked := newAttempt(t, simulated.Faults{RTTOutside: 1})
 	crooked.enter(trial.Provision)
 	crooked.enter(trial.Shape)
-	_, err := call[activities.Certified](t, crooked.attesting.Certify, crooked.certifyInput(activities.BeforeTrial))
+	_, err := call[activities.Certified](t, crooked.certifier.Certify, crooked.certifyInput(activities.BeforeTrial))
 	wantClass(t, err, fault.Invalid)
 	if wire.CauseOf(err) != cause.WANOutOfTolerance {
 		t.Errorf("the cause is %q", wire.CauseOf(err))
 	}
 	// After the trial it is no error of the step: the certificate is a row, and
 	// what the attempt is judged by.
-	if after := must[activities.Certified](t, crooked.attesting.Certify, crooked.certifyInput(activities.AfterTrial)); after.Now.IsZero() {
+	if after := must[activities.Certified](t, crooked.certifier.Certify, crooked.certifyInput(activities.AfterTrial)); after.Now.IsZero() {
 		t.Errorf("%+v", after)
 	}
 	crooked.target.Ref.Trial.Cell.WAN = "far"
-	if _, err = call[activities.Certified](t, crooked.attesting.Certify, crooked.certifyInput(activities.BeforeTrial)); err == nil {
+	if _, err = call[activities.Certified](t, crooked.certifier.Certify, crooked.certifyInput(activities.BeforeTrial)); err == nil {
 		t.Error("a path without a profile is as it should be")
 	}
 }
@@ -246,11 +246,11 @@ func TestCollectLoadThatEnded(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{LoadEnds: 1, MigrationFails: 1}).before(t)
 	a.passed(a.target.Ref.Now.Add(time.Second))
 	a.enter(trial.Collect)
-	_, err := call[activities.Collected](t, a.collecting.Collect, activities.CollectInput{Target: a.target})
+	_, err := call[activities.Collected](t, a.collector.Collect, activities.CollectInput{Target: a.target})
 	wantClass(t, err, fault.Invalid)
 
 	// When the target has failed, what was recorded up to then is kept.
-	collected := must[activities.Collected](t, a.collecting.Collect, activities.CollectInput{Target: a.target, Failed: true})
+	collected := must[activities.Collected](t, a.collector.Collect, activities.CollectInput{Target: a.target, Failed: true})
 	if len(collected.Machines) != 4 || len(collected.Problems) != 1 || !exists(t, a.raw(trial.Guest, "io_lat.log")) {
 		t.Errorf("%+v, want four machines and a problem", collected)
 	}
@@ -259,9 +259,9 @@ func TestCollectLoadThatEnded(t *testing.T) {
 func TestCollectFromATestbedThatFailed(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{}).before(t)
 	a.target.Ref.Timeline = a.target.Ref.Timeline[:2] // nothing was recorded
-	_, err := call[activities.Collected](t, a.collecting.Collect, activities.CollectInput{Target: a.target})
+	_, err := call[activities.Collected](t, a.collector.Collect, activities.CollectInput{Target: a.target})
 	wantClass(t, err, fault.Infrastructure)
-	collected := must[activities.Collected](t, a.collecting.Collect, activities.CollectInput{Target: a.target, Failed: true})
+	collected := must[activities.Collected](t, a.collector.Collect, activities.CollectInput{Target: a.target, Failed: true})
 	if len(collected.Machines) != 0 || len(collected.Problems) != 4 {
 		t.Errorf("%+v, want a problem for each machine", collected)
 	}
@@ -271,7 +271,7 @@ func TestPlanIsNeverWrittenAgain(t *testing.T) {
 	const spec = "version: 1\nname: unit\nseed: 1\ntestbed: simulated\nrepetitions: 3\n" +
 		"matrix:\n  storage: [iscsi, nfs]\n  wan: [lan]\n  access: [4k-mixed-random]\n"
 	input := activities.PlanInput{Campaign: "unit", SpecYAML: spec, DataDir: t.TempDir()}
-	plan := &activities.Plan{}
+	plan := &activities.Planner{}
 	planned := must[activities.Planned](t, plan.Expand, input)
 	if planned.Trials != 6 || planned.Limits.Attempts != 3 {
 		t.Fatalf("%+v", planned)

@@ -19,8 +19,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Collecting brings an attempt's data from its machines into the dataset.
-type Collecting struct {
+// Collector brings an attempt's data from its machines into the dataset.
+type Collector struct {
 	Open    Opener
 	Version string // of this program
 }
@@ -45,7 +45,7 @@ type Collected struct {
 // Collect ends what records, and fetches the raw files. Doing it again fetches
 // them again. What writes to the disk ends first, so that the hosts have seen
 // all of it.
-func (c *Collecting) Collect(ctx context.Context, input CollectInput) (Collected, error) {
+func (c *Collector) Collect(ctx context.Context, input CollectInput) (Collected, error) {
 	var collected Collected
 	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
 		var errs []error
@@ -147,7 +147,7 @@ type EvidenceInput struct {
 // Evidence brings what may explain a failure into the attempt's part of the
 // dataset, before the teardown takes it away, and looks whether the guest or
 // the storage shows what has happened.
-func (c *Collecting) Evidence(ctx context.Context, input EvidenceInput) (Found, error) {
+func (c *Collector) Evidence(ctx context.Context, input EvidenceInput) (Found, error) {
 	var found Found
 	target := input.Target
 	err := withBed(ctx, c.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {

@@ -29,7 +29,7 @@ import (
 // what was measured, and writes the attempt's row. Raw files that cannot be
 // understood make the measurement invalid and are kept, and so are those that
 // were not collected whole; else they are removed when the dataset has them.
-func (c *Collecting) Conclude(ctx context.Context, input ConcludeInput) (Concluded, error) {
+func (c *Collector) Conclude(ctx context.Context, input ConcludeInput) (Concluded, error) {
 	working, p, stop := machine.StartPulse(ctx, datasetSilence)
 	defer stop()
 	p.Done(machine.Step{Step: "write attempt " + input.Ref.Key()})
@@ -62,7 +62,7 @@ type conclusion struct {
 
 // conclude writes the attempt, unless that was done before, and says whether
 // its raw files are not needed any more.
-func (c *Collecting) conclude(input ConcludeInput) (concluded Concluded, removable bool, err error) {
+func (c *Collector) conclude(input ConcludeInput) (concluded Concluded, removable bool, err error) {
 	text, err := json.Marshal(input)
 	if err != nil {
 		return concluded, false, err

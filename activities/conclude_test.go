@@ -19,7 +19,7 @@ import (
 
 func (a *attempt) summarise(t *testing.T) activities.Summarised {
 	t.Helper()
-	return must[activities.Summarised](t, a.collecting.Summarise,
+	return must[activities.Summarised](t, a.collector.Summarise,
 		activities.SummariseInput{Campaign: "unit", DataDir: a.target.DataDir, SpecSHA256: "spec", Kind: inventory.Simulated})
 }
 
@@ -210,7 +210,7 @@ func TestConcludeWithoutADisk(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
 	folder := dataset.CampaignFolder(a.target.DataDir, "unit")
 	write(t, folder, "in the way")
-	_, err := call[activities.Concluded](t, a.collecting.Conclude, a.concludeInput())
+	_, err := call[activities.Concluded](t, a.collector.Conclude, a.concludeInput())
 	wantClass(t, err, fault.Infrastructure)
 	if !exists(t, a.raw(trial.Guest, load.LogFile)) {
 		t.Fatal("the raw files are gone")

@@ -21,8 +21,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Migration moves the guest, or only pauses it.
-type Migration struct {
+// Migrator moves the guest, or only pauses it.
+type Migrator struct {
 	Open Opener
 }
 
@@ -120,7 +120,7 @@ func unbegin(target Target, sent bool, why error) error {
 // Migrate moves the guest to the other site. A migration that fails, or takes longer
 // than its limit, is a result: TargetFailed. One that an earlier, lost run of
 // this activity had begun has no account, so the measurement is invalid.
-func (m *Migration) Migrate(ctx context.Context, input MigrateInput) (Migrated, error) {
+func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, error) {
 	var migrated Migrated
 	err := withBed(ctx, m.Open, input.Target, migrationSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) (err error) {
 		if err := begin(input.Target, bed); err != nil {
@@ -161,7 +161,7 @@ func (m *Migration) Migrate(ctx context.Context, input MigrateInput) (Migrated, 
 	return migrated, err
 }
 
-func (m *Migration) move(ctx context.Context, input MigrateInput, bed testbed.Bed, p *machine.Pulse, migrated *Migrated) error {
+func (m *Migrator) move(ctx context.Context, input MigrateInput, bed testbed.Bed, p *machine.Pulse, migrated *Migrated) error {
 	limited, cancel := context.WithTimeout(ctx, input.Limit)
 	defer cancel()
 	events, err := openJournal(input.Target)
@@ -260,7 +260,7 @@ type Waiter interface {
 // the control of a measured stall. The account's Started and Finished are
 // before the pause's command and after the end's: the pause lasted at least
 // from Prepared to Settled, which are after the one and before the other.
-func (m *Migration) Pause(ctx context.Context, input PauseInput) (Migrated, error) {
+func (m *Migrator) Pause(ctx context.Context, input PauseInput) (Migrated, error) {
 	var account Migrated
 	err := withBed(ctx, m.Open, input.Target, migrationSilence+input.Hold, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
 		from, _ := route(input.Ref)

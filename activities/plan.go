@@ -16,9 +16,9 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// Plan expands a campaign's plan and reads it back in pieces, so that a
+// Planner expands a campaign's plan and reads it back in pieces, so that a
 // workflow carries only the next trial's number.
-type Plan struct{}
+type Planner struct{}
 
 // PlanInput names a campaign.
 type PlanInput struct {
@@ -63,7 +63,7 @@ func planPath(dataDir, name string) string {
 // Expand writes the campaign's plan, and its spec beside it. The plan of a
 // campaign that has begun is never written again: a newer program could have
 // other ideas about it.
-func (*Plan) Expand(_ context.Context, input PlanInput) (Planned, error) {
+func (*Planner) Expand(_ context.Context, input PlanInput) (Planned, error) {
 	spec, err := campaign.Parse(input.Campaign+".yaml", []byte(input.SpecYAML))
 	if err != nil {
 		return Planned{}, wire.ToTemporal(fault.As(fault.BadInput, err))
@@ -100,7 +100,7 @@ type TrialsInput struct {
 }
 
 // Trials reads a piece of the plan. A plan file that was changed is refused.
-func (*Plan) Trials(_ context.Context, input TrialsInput) ([]campaign.Trial, error) {
+func (*Planner) Trials(_ context.Context, input TrialsInput) ([]campaign.Trial, error) {
 	path := planPath(input.DataDir, input.Campaign)
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -55,7 +55,7 @@ func (p Precise) String() string {
 }
 
 // Precise judges how precise a campaign's results are.
-func (c *Collecting) Precise(ctx context.Context, input PreciseInput) (Precise, error) {
+func (c *Collector) Precise(ctx context.Context, input PreciseInput) (Precise, error) {
 	working, p, stop := machine.StartPulse(ctx, datasetSilence)
 	defer stop()
 	p.Done(machine.Step{Step: "how precise is " + input.Stop.Metric + "?"})

@@ -35,7 +35,7 @@ const maxProblems = 20
 
 // Summarise merges the rows of all attempts into the campaign's tables, writes
 // the manifest, and the summary.
-func (c *Collecting) Summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
+func (c *Collector) Summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
 	working, p, stop := machine.StartPulse(ctx, datasetSilence)
 	defer stop()
 	p.Done(machine.Step{Step: "merge the rows of campaign " + input.Campaign})
@@ -43,7 +43,7 @@ func (c *Collecting) Summarise(ctx context.Context, input SummariseInput) (Summa
 	return summarised, machine.Result(working, err)
 }
 
-func (c *Collecting) summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
+func (c *Collector) summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
 	folder := dataset.CampaignFolder(input.DataDir, input.Campaign)
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return Summarised{}, err
@@ -66,7 +66,7 @@ func (c *Collecting) summarise(ctx context.Context, input SummariseInput) (Summa
 }
 
 // provenance is what a campaign's tables say of themselves.
-func (c *Collecting) provenance(campaign, specSHA256 string, kind inventory.Kind) dataset.Provenance {
+func (c *Collector) provenance(campaign, specSHA256 string, kind inventory.Kind) dataset.Provenance {
 	return dataset.Provenance{dataset.KeyCampaign: campaign, dataset.KeyTestbedKind: string(kind),
 		"binary_version": c.Version, "spec_sha256": specSHA256}
 }

@@ -19,11 +19,11 @@ func RegisterController(registry worker.Registry, options ControllerOptions) {
 	registry.RegisterWorkflowWithOptions(workflows.Campaign, workflow.RegisterOptions{Name: workflows.CampaignName})
 	registry.RegisterWorkflowWithOptions(workflows.Trial, workflow.RegisterOptions{Name: workflows.TrialName})
 	for _, concern := range []any{
-		&activities.Plan{},
+		&activities.Planner{},
 		&activities.Testbed{Open: testbeds.open, RaiseLane: options.RaiseLane},
-		&activities.Attesting{Open: testbeds.open},
-		&activities.Migration{Open: testbeds.open},
-		&activities.Collecting{Open: testbeds.open, Version: options.Version},
+		&activities.Certifier{Open: testbeds.open},
+		&activities.Migrator{Open: testbeds.open},
+		&activities.Collector{Open: testbeds.open, Version: options.Version},
 		&activities.Links{Open: testbeds.open, Binary: options.WorkerBinary, Namespace: options.Namespace,
 			TemporalAddress: options.TemporalAddress, TLS: options.TLS, Log: options.Log},
 		// What runs on a machine runs here when nothing may be installed there.

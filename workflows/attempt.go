@@ -19,14 +19,14 @@ import (
 // Activities are called by their methods, so that the compiler checks names
 // and types. The pointers stay nil.
 var (
-	testbedActivities   *activities.Testbed
-	migrationActivities *activities.Migration
-	attesting           *activities.Attesting
-	recordings          *machine.Recordings
-	shaping             *machine.Shaping
-	links               *activities.Links
-	collecting          *activities.Collecting
-	planning            *activities.Plan
+	testbedActivities *activities.Testbed
+	migrator          *activities.Migrator
+	certifier         *activities.Certifier
+	recordings        *machine.Recordings
+	shaping           *machine.Shaping
+	links             *activities.Links
+	collector         *activities.Collector
+	planner           *activities.Planner
 )
 
 // attempt is one attempt of a trial.
@@ -84,7 +84,7 @@ func (a *attempt) execute(ctx workflow.Context) (activities.Concluded, error) {
 	a.known.SpecSHA256 = a.input.SpecSHA256
 	options := workflow.WithActivityOptions(detached, onDataset("write the trial's row: "+string(a.known.Verdict)))
 	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Settings: a.input.Settings, Ended: a.now(detached)}
-	if err := workflow.ExecuteActivity(options, collecting.Conclude, input).Get(options, &concluded); err != nil {
+	if err := workflow.ExecuteActivity(options, collector.Conclude, input).Get(options, &concluded); err != nil {
 		return activities.Concluded{Verdict: trial.Invalid, Cause: wire.CauseOf(err), Reason: wire.Reason(err)}, err
 	}
 	return concluded, nil

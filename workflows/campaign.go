@@ -119,7 +119,7 @@ func (r *runner) plan(ctx workflow.Context) error {
 	progress := &r.status.Progress
 	options := workflow.WithActivityOptions(ctx, onController("expand the plan"))
 	input := activities.PlanInput{Campaign: r.input.Name, SpecYAML: r.input.SpecYAML, DataDir: r.input.DataDir, SHA256: progress.PlanSHA256}
-	if err := workflow.ExecuteActivity(options, planning.Expand, input).Get(options, &r.planned); err != nil {
+	if err := workflow.ExecuteActivity(options, planner.Expand, input).Get(options, &r.planned); err != nil {
 		return err
 	}
 	if progress.Next == 0 {
@@ -131,7 +131,7 @@ func (r *runner) plan(ctx workflow.Context) error {
 	options = workflow.WithActivityOptions(ctx, onController("read the next trials"))
 	piece := activities.TrialsInput{Campaign: r.input.Name, DataDir: r.input.DataDir, SHA256: progress.PlanSHA256,
 		First: progress.Next, Count: r.trialsPerRun()}
-	return workflow.ExecuteActivity(options, planning.Trials, piece).Get(options, &r.trials)
+	return workflow.ExecuteActivity(options, planner.Trials, piece).Get(options, &r.trials)
 }
 
 func (r *runner) trialsPerRun() int {
@@ -206,7 +206,7 @@ func (r *runner) isEnough(ctx workflow.Context, next campaign.Trial) error {
 	input := activities.PreciseInput{Campaign: r.input.Name, DataDir: r.input.DataDir, SpecSHA256: r.input.SpecSHA256,
 		Kind: r.status.Kind, Stop: *stop, TrialsPerBlock: float64(next.Sequence-1) / float64(next.Block-1)}
 	var precise activities.Precise
-	if err := workflow.ExecuteActivity(options, collecting.Precise, input).Get(options, &precise); err != nil {
+	if err := workflow.ExecuteActivity(options, collector.Precise, input).Get(options, &precise); err != nil {
 		return err
 	}
 	progress.Precise, progress.Enough = &precise, precise.Enough
@@ -273,7 +273,7 @@ func (r *runner) summarise(ctx workflow.Context, result *CampaignResult) error {
 	options := workflow.WithActivityOptions(ctx, onDataset("write the summary"))
 	input := activities.SummariseInput{Campaign: r.input.Name, DataDir: r.input.DataDir, SpecSHA256: r.input.SpecSHA256, Kind: r.status.Kind}
 	var summarised activities.Summarised
-	if err := workflow.ExecuteActivity(options, collecting.Summarise, input).Get(options, &summarised); err != nil {
+	if err := workflow.ExecuteActivity(options, collector.Summarise, input).Get(options, &summarised); err != nil {
 		return err
 	}
 	result.Summary = summarised.Path

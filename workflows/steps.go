@@ -149,7 +149,7 @@ func (a *attempt) blameWAN(ctx workflow.Context, failed error) error {
 func (a *attempt) certify(ctx workflow.Context, moment string, certified *activities.Certified) error {
 	input := activities.CertifyInput{Target: a.target(), Moment: moment, Tolerance: a.input.Tolerance()}
 	options := onTestbed("measure the path and the clocks " + moment + " the trial")
-	if err := a.await(ctx, certified, a.step(options, attesting.Certify, input)); err != nil {
+	if err := a.await(ctx, certified, a.step(options, certifier.Certify, input)); err != nil {
 		return err
 	}
 	a.passed(certified.Now)
@@ -162,7 +162,7 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 		a.link(ctx, trial.Guest)
 	}
 	if !a.simulated() {
-		a.follow(ctx, "clocks", ControllerQueue, true, attesting.FollowClocks, a.target())
+		a.follow(ctx, "clocks", ControllerQueue, true, certifier.FollowClocks, a.target())
 	}
 	if err := a.watch(ctx); err != nil {
 		return err
@@ -240,10 +240,10 @@ func (a *attempt) disturb(ctx workflow.Context) error {
 	var activity, input any
 	if cell.Control == campaign.ControlPause {
 		options = migrating(fmt.Sprintf("pause the guest for %s", cell.Hold), cell.Hold)
-		activity, input = migrationActivities.Pause, activities.PauseInput{Target: a.target(), Domain: a.known.Provisioned.Domain, Hold: cell.Hold}
+		activity, input = migrator.Pause, activities.PauseInput{Target: a.target(), Domain: a.known.Provisioned.Domain, Hold: cell.Hold}
 	} else {
 		options = migrating("migrate, "+a.input.Trial.Direction, a.input.Limits.Migration)
-		activity, input = migrationActivities.Migrate, activities.MigrateInput{Target: a.target(), Disk: a.known.Provisioned.Disk,
+		activity, input = migrator.Migrate, activities.MigrateInput{Target: a.target(), Disk: a.known.Provisioned.Disk,
 			Domain: a.known.Provisioned.Domain, Limit: a.input.Limits.Migration}
 	}
 	err := a.await(ctx, &a.known.Migrated, func(ctx workflow.Context) workflow.Future {
@@ -259,7 +259,7 @@ func (a *attempt) collect(ctx workflow.Context, failed bool) error {
 	input := activities.CollectInput{Target: a.target(), Failed: failed}
 	options := workflow.WithActivityOptions(ctx, onTestbed("collect the samples"))
 	a.followed = nil // what is followed ends now
-	if err := workflow.ExecuteActivity(options, collecting.Collect, input).Get(options, &a.known.Collected); err != nil {
+	if err := workflow.ExecuteActivity(options, collector.Collect, input).Get(options, &a.known.Collected); err != nil {
 		return err
 	}
 	a.passed(a.known.Collected.Now)
@@ -281,7 +281,7 @@ func (a *attempt) verify(ctx workflow.Context, failed bool) error {
 // that the guest crashed is a result, whatever ended the attempt.
 func (a *attempt) evidence(ctx workflow.Context, concluded activities.Concluded) activities.Concluded {
 	options := onTestbed("collect evidence of " + string(concluded.Cause))
-	if err := a.call(ctx, options, collecting.Evidence, activities.EvidenceInput{Target: a.target(), Disk: a.known.Provisioned.Disk}).Get(ctx, &a.known.Found); err != nil {
+	if err := a.call(ctx, options, collector.Evidence, activities.EvidenceInput{Target: a.target(), Disk: a.known.Provisioned.Disk}).Get(ctx, &a.known.Found); err != nil {
 		workflow.GetLogger(ctx).Warn("there is no evidence", "error", err.Error())
 		return concluded
 	}

@@ -167,7 +167,7 @@ func checkDataset(r *request) error {
 	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	text, err := os.ReadFile(filepath.Join(r.dataDir, "work", name, "campaign.yaml")) // as activities.Plan keeps it
+	text, err := os.ReadFile(filepath.Join(r.dataDir, "work", name, "campaign.yaml")) // as activities.Planner keeps it
 	sum := sha256.Sum256(text)
 	from := "another campaign file"
 	if err == nil && hex.EncodeToString(sum[:]) == r.sha256() {

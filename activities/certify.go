@@ -18,9 +18,9 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// Attesting measures what a trial rests on: the path between the sites, and
+// Certifier measures what a trial rests on: the path between the sites, and
 // the clocks.
-type Attesting struct {
+type Certifier struct {
 	Open Opener
 }
 
@@ -47,9 +47,9 @@ type Certified struct {
 // the clocks. A path that is not what the profile says before the trial makes
 // the measurement invalid at once; after the trial, that is found when the
 // attempt is judged.
-func (a *Attesting) Certify(ctx context.Context, input CertifyInput) (Certified, error) {
+func (c *Certifier) Certify(ctx context.Context, input CertifyInput) (Certified, error) {
 	var certified Certified
-	err := withBed(ctx, a.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
 		profile, err := wan.ParseProfile(input.Ref.Trial.Cell.WAN)
 		if err != nil {
 			return fault.As(fault.BadInput, err)
@@ -85,8 +85,8 @@ type ReadClocks struct {
 // FollowClocks reads the hosts' clocks again and again until it is cancelled.
 // A host that cannot be asked once is asked again: the readings' distance makes
 // the clock as uncertain as it is.
-func (a *Attesting) FollowClocks(ctx context.Context, target Target) error {
-	return withBed(ctx, a.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) (err error) {
+func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
+	return withBed(ctx, c.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) (err error) {
 		readings, err := openRows(target, dataset.Clocks)
 		if err != nil {
 			return err
