@@ -113,7 +113,7 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 }
 
 func (l *Links) install(ctx context.Context, machines Machines, name string, p *machine.Pulse) error {
-	return link.Install(ctx, machines.Machine(name), l.Binary, machines.WorkerDir(name), func(done, total int64) {
+	return link.InstallWorker(ctx, machines.Machine(name), l.Binary, machines.WorkerDir(name), func(done, total int64) {
 		p.Done(machine.Step{Step: fmt.Sprintf("install the worker on %s: %d of %d bytes", name, done, total)})
 	})
 }

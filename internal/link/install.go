@@ -57,19 +57,19 @@ chmod 755 "$part"
 echo "$3" > "$1.sha256"
 mv -f "$part" "$1"`
 
-// Install is InstallAs for a worker, at BinaryPath.
-func Install(ctx context.Context, host remote.Runner, binary, dir string, progress func(doneBytes, totalBytes int64)) error {
-	return InstallAs(ctx, host, binary, BinaryPath(dir), progress)
+// InstallWorker installs the worker's program, at BinaryPath.
+func InstallWorker(ctx context.Context, host remote.Runner, binary, dir string, progress func(doneBytes, totalBytes int64)) error {
+	return Install(ctx, host, binary, BinaryPath(dir), progress)
 }
 
-// InstallAs puts a program of this machine onto a host, at an absolute path,
+// Install puts a program of this machine onto a host, at an absolute path,
 // unless it is there already with the same content. progress, when
 // not nil, is called with the bytes done and the total.
 //
 // The host needs no SFTP, only a shell and sha256sum: a measured guest has little
 // else. The upload is compressed where the host has gunzip, or busybox, which is twice as
 // fast to a measured guest under emulation.
-func InstallAs(ctx context.Context, host remote.Runner, binary, program string, progress func(doneBytes, totalBytes int64)) error {
+func Install(ctx context.Context, host remote.Runner, binary, program string, progress func(doneBytes, totalBytes int64)) error {
 	file, err := os.Open(binary)
 	if err != nil {
 		return fmt.Errorf("install %s on %s: %w", path.Base(program), host.Name(), err)

@@ -28,7 +28,7 @@ func program(t *testing.T, seed byte, sizeBytes int) (path string, content []byt
 // install installs and returns how many bytes were uploaded.
 func install(t *testing.T, host remote.Runner, binary, dir string) (uploadedBytes int64) {
 	t.Helper()
-	must(t, link.Install(t.Context(), host, binary, dir, func(done, total int64) {
+	must(t, link.InstallWorker(t.Context(), host, binary, dir, func(done, total int64) {
 		if done < uploadedBytes || done > total {
 			t.Errorf("progress went from %d to %d of %d", uploadedBytes, done, total)
 		}
@@ -88,7 +88,7 @@ func TestInstallCut(t *testing.T) {
 	host := server.Connect(t, "host-a")
 	dir := t.TempDir()
 	binary, content := program(t, 1, 8<<20)
-	err := link.Install(t.Context(), host, binary, dir, func(done, total int64) {
+	err := link.InstallWorker(t.Context(), host, binary, dir, func(done, total int64) {
 		if done > total/2 {
 			server.DropConnections()
 		}
@@ -107,7 +107,7 @@ func TestInstallCut(t *testing.T) {
 
 func TestInstallWithoutProgram(t *testing.T) {
 	host := remotetest.NewFake(t, "host-a") // is asked nothing
-	if err := link.Install(t.Context(), host, "/nowhere/worker", "/d", nil); !errors.Is(err, fs.ErrNotExist) {
+	if err := link.InstallWorker(t.Context(), host, "/nowhere/worker", "/d", nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }

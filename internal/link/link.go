@@ -1,6 +1,8 @@
-// Package link puts a worker on a host and holds the line to it: what an
-// activity on the controller uses to have heliotrope-worker run in a control
-// domain, on the storage server or in the measured guest.
+// Package link installs programs on hosts, and has a worker run there and holds
+// the line to it: what an activity on the controller uses to have
+// heliotrope-worker run in a control domain, on the storage server or in the
+// measured guest. The witness's program is installed the same way, and needs no
+// line.
 //
 // It promises that
 //   - a host needs a POSIX shell, busybox's or GNU's small tools and an SSH
@@ -57,7 +59,7 @@ type Options struct {
 	// Dir is the folder of the worker's process on the host, and its own. A
 	// host has one worker for each such folder.
 	Dir       string
-	Binary    string // the program on the host: BinaryPath of what Install was given
+	Binary    string // the program on the host: BinaryPath of what InstallWorker was given
 	Queue     string // its task queue
 	Role      string // host or guest
 	Name      string // of the machine in the testbed

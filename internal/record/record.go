@@ -1,10 +1,10 @@
-// Package record has what runs on a host or in the guest for the length of a
-// trial and leaves raw files: the load's log, the counters.
+// Package record runs detached processes on hosts and in the guest. A Process is
+// any one of them, as the worker is; a Recording is one that runs for the length
+// of a trial and leaves raw files: the load's log, the witnesses' lines.
 //
-// It promises that a recording outlives whoever started it: it is a process of
-// its own on its host, found again by its folder alone, so that a worker or a
-// controller can be killed and come back without a gap in the data. Every
-// method is idempotent.
+// It promises that such a process outlives whoever started it: it is found again
+// by its folder alone, so that a worker or a controller can be killed and come
+// back without a gap in the data. Every method is idempotent.
 //
 // Dangerous: a recording's raw files are on the host until Fetch has brought
 // all of them; Remove deletes them.
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Recording is one such process.
+// Recording is a process that leaves raw files.
 type Recording interface {
 	// Start starts it; one that runs already is left as it is. It returns
 	// when the recording is known to record.

@@ -42,7 +42,7 @@ func (t *Testbed) InstallWitness(ctx context.Context, machine string) error {
 	if host == nil {
 		return t.unknown(machine)
 	}
-	return link.InstallAs(ctx, host, t.WitnessBinary, t.witnessProgram(machine), nil)
+	return link.Install(ctx, host, t.WitnessBinary, t.witnessProgram(machine), nil)
 }
 
 // LedgerRegion is where an attempt's ledger is: the end of the disk under test.

@@ -157,7 +157,7 @@ func TestSurvivesMigration(t *testing.T) {
 	_, err = tb.StartGuest(ctx, storage.SiteA, measured)
 	must(t, err)
 	started := time.Now()
-	must(t, link.Install(ctx, tb.Guest(), binary, guest.WorkerDir, nil))
+	must(t, link.InstallWorker(ctx, tb.Guest(), binary, guest.WorkerDir, nil))
 	t.Logf("installed after %s", time.Since(started).Round(100*time.Millisecond))
 
 	temporal, err := client.Dial(client.Options{HostPort: address, Namespace: "lab"})
