@@ -28,7 +28,6 @@ type CampaignInput struct {
 	Name       string `json:"name"`
 	SpecYAML   string `json:"spec_yaml"`
 	SpecSHA256 string `json:"spec_sha256"` // hex
-	SpecFolder string `json:"spec_folder"` // where relative paths of the spec start
 	DataDir    string `json:"data_dir"`    // absolute path on the controller
 	Lanes      []Lane `json:"lanes"`
 	// TrialsPerRun is after how many trials the workflow continues as new.

@@ -94,7 +94,7 @@ func (r *request) sha256() string {
 
 // input is what the campaign's workflow is started with.
 func (r *request) input(beds []laneBed) workflows.CampaignInput {
-	input := workflows.CampaignInput{Name: r.spec.Name, SpecYAML: string(r.yaml), SpecSHA256: r.sha256(), SpecFolder: r.folder,
+	input := workflows.CampaignInput{Name: r.spec.Name, SpecYAML: string(r.yaml), SpecSHA256: r.sha256(),
 		DataDir: r.dataDir, TrialsPerRun: workflows.DefaultTrialsPerRun}
 	for _, bed := range beds {
 		input.Lanes = append(input.Lanes, bed.lane)

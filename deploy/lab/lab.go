@@ -155,19 +155,6 @@ func Open(baseDir, name string) (*Lab, error) {
 	return l, nil
 }
 
-// List names the testbeds beneath baseDir.
-func List(baseDir string) ([]string, error) {
-	found, err := filepath.Glob(filepath.Join(baseDir, "*", stateFile))
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, path := range found {
-		names = append(names, filepath.Base(filepath.Dir(path)))
-	}
-	return names, nil
-}
-
 // InventoryPath is where the testbed's machine-readable description is.
 func (l *Lab) InventoryPath() string { return filepath.Join(l.Dir, "inventory.yaml") }
 

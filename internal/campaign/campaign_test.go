@@ -236,17 +236,17 @@ func TestExamples(t *testing.T) {
 		t.Fatalf("examples: %v, %v", paths, err)
 	}
 	for _, path := range paths {
-		spec, err := Load(path)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec, err := Parse(path, text)
 		if err != nil {
 			t.Error(err)
 			continue
 		}
 		if got := len(spec.Plan()); got != trials[filepath.Base(path)] {
 			t.Errorf("%s: %d trials", path, got)
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
 		}
 		if !strings.HasPrefix(string(text), "# yaml-language-server: $schema=../internal/campaign/campaign.schema.json\n") {
 			t.Errorf("%s does not name its schema", path)
@@ -256,7 +256,12 @@ func TestExamples(t *testing.T) {
 
 // TestControlsExample holds what the example's comment says of its seed.
 func TestControlsExample(t *testing.T) {
-	spec, err := Load("../../examples/controls.yaml")
+	const path = "../../examples/controls.yaml"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := Parse(path, text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,13 +275,6 @@ func TestControlsExample(t *testing.T) {
 		if ways[storage+" "+Outbound] != 1 || ways[storage+" "+Return] != 1 {
 			t.Errorf("%s does not go both ways: %v", storage, ways)
 		}
-	}
-}
-
-func TestLoadOfNoFile(t *testing.T) {
-	_, err := Load(filepath.Join(t.TempDir(), "none.yaml"))
-	if !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("got %v", err)
 	}
 }
 

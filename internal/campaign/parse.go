@@ -2,21 +2,10 @@ package campaign
 
 import (
 	"fmt"
-	"os"
 	"time"
 
 	"heliotrope/internal/strict"
 )
-
-// Load reads and checks a campaign file. A file with problems is a
-// *strict.Error that holds all of them.
-func Load(path string) (*Spec, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("campaign: %w", err)
-	}
-	return Parse(path, data)
-}
 
 // Parse checks a campaign and fills in the defaults. The file's name is what
 // its problems call it, in a *strict.Error that holds all of them. Neither the

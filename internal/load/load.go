@@ -214,14 +214,3 @@ func ReadResult(r io.Reader) (Result, error) {
 	job := report.Jobs[0]
 	return Result{Version: report.Version, IOs: job.Read.IOs + job.Write.IOs, Error: job.Error}, nil
 }
-
-// WriteResult writes a summary as ReadResult reads it, with all I/Os as writes.
-func WriteResult(w io.Writer, result Result) error {
-	return json.NewEncoder(w).Encode(map[string]any{
-		"fio version": result.Version,
-		"jobs": []any{map[string]any{
-			"jobname": "load", "error": result.Error,
-			"read": map[string]any{"total_ios": 0}, "write": map[string]any{"total_ios": result.IOs},
-		}},
-	})
-}

@@ -66,17 +66,6 @@ func perRound(rounds []float64, average float64) float64 {
 	return products / squares
 }
 
-// First finds the first round, from 0, after which the load was steady, as it
-// would have been judged then; false when it never was.
-func First(roundsIOPS []float64, window int, rangePercent, slopePercent float64) (index int, ok bool) {
-	for index = range roundsIOPS {
-		if Judge(roundsIOPS[:index+1], window, rangePercent, slopePercent).Steady {
-			return index, true
-		}
-	}
-	return 0, false
-}
-
 // Rounds gives the IOPS of each whole round from a moment to another, both in
 // ns since 1970 UTC, of completions in any order; what is left over at the end
 // is no round. A round is from its first moment to the one after its last.

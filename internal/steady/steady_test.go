@@ -61,20 +61,6 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-func TestFirst(t *testing.T) {
-	// 20 to 100 is no window of 3; 98, 100, 102 has a range of 4 %, a slope of 4 %.
-	rounds := []float64{20, 60, 98, 100, 102, 10}
-	if got, ok := steady.First(rounds, 3, 20, 10); !ok || got != 4 {
-		t.Errorf("round %d, %t, want 4", got, ok)
-	}
-	if got, ok := steady.First(rounds[:4], 3, 20, 10); ok {
-		t.Errorf("steady at round %d", got)
-	}
-	if got, ok := steady.First(nil, 3, 20, 10); ok {
-		t.Errorf("steady at round %d of none", got)
-	}
-}
-
 func TestRounds(t *testing.T) {
 	const second = int64(time.Second)
 	from := 1_700_000_000 * second
