@@ -8,7 +8,7 @@ import (
 	"os"
 	"time"
 
-	"heliotrope/activities/machine"
+	"heliotrope/activities/pulse"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/cause"
@@ -49,12 +49,12 @@ type Certified struct {
 // attempt is judged.
 func (c *Certifier) Certify(ctx context.Context, input CertifyInput) (Certified, error) {
 	var certified Certified
-	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		profile, err := wan.ParseProfile(input.Ref.Trial.Cell.WAN)
 		if err != nil {
 			return fault.As(fault.BadInput, err)
 		}
-		p.Done(machine.Step{Step: "measure the path " + input.Moment + " the trial"})
+		p.Done(pulse.Step{Step: "measure the path " + input.Moment + " the trial"})
 		if certified.Certificate, err = bed.Certify(ctx, input.Ref); err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ type ReadClocks struct {
 // A host that cannot be asked once is asked again: the readings' distance makes
 // the clock as uncertain as it is.
 func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
-	return withBed(ctx, c.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) (err error) {
+	return withBed(ctx, c.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
 		readings, err := openRows(target, dataset.Clocks)
 		if err != nil {
 			return err
@@ -115,11 +115,11 @@ func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
 
 // readClocks reads the clock of every host once. The guest's is read by the
 // hosts' witnesses.
-func readClocks(ctx context.Context, bed testbed.Bed, p *machine.Pulse) ([]dataset.Clock, error) {
+func readClocks(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) ([]dataset.Clock, error) {
 	var rows []dataset.Clock
 	for _, name := range named(bed, func(m trial.Machine) bool { return m.Clock }) {
 		if p != nil {
-			p.Done(machine.Step{Step: "read the clock of " + name})
+			p.Done(pulse.Step{Step: "read the clock of " + name})
 		}
 		offset, err := bed.Clock(ctx, name)
 		if err != nil {

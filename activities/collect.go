@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"heliotrope/activities/machine"
+	"heliotrope/activities/pulse"
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
@@ -47,7 +47,7 @@ type Collected struct {
 // all of it.
 func (c *Collector) Collect(ctx context.Context, input CollectInput) (Collected, error) {
 	var collected Collected
-	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		var errs []error
 		from := func(name string, recording record.Recording, err error) {
 			if err == nil {
@@ -88,7 +88,7 @@ func (c *Collector) Collect(ctx context.Context, input CollectInput) (Collected,
 // end ends a recording. One that has ended by itself is an error, unless the
 // target has failed: it may have ended because of that, and what it wrote is
 // kept.
-func end(ctx context.Context, p *machine.Pulse, input CollectInput, name string, recording record.Recording, died cause.Code, collected *Collected) error {
+func end(ctx context.Context, p *pulse.Pulse, input CollectInput, name string, recording record.Recording, died cause.Code, collected *Collected) error {
 	progress, err := recording.Progress(ctx)
 	if err != nil {
 		return err
@@ -100,11 +100,11 @@ func end(ctx context.Context, p *machine.Pulse, input CollectInput, name string,
 		}
 		collected.Problems = append(collected.Problems, name+": "+ended.Error())
 	}
-	p.Done(machine.Step{Step: "end what records on " + name})
+	p.Done(pulse.Step{Step: "end what records on " + name})
 	return recording.Stop(ctx)
 }
 
-func collectFrom(ctx context.Context, p *machine.Pulse, input CollectInput, name string, recording record.Recording, collected *Collected) error {
+func collectFrom(ctx context.Context, p *pulse.Pulse, input CollectInput, name string, recording record.Recording, collected *Collected) error {
 	died := cause.WitnessDied
 	if name == trial.Guest {
 		died = cause.LoadDied
@@ -119,7 +119,7 @@ func collectFrom(ctx context.Context, p *machine.Pulse, input CollectInput, name
 	var bytes int64
 	_, err := recording.Fetch(ctx, folder, func(done, total int64) {
 		bytes = total
-		p.Done(machine.Step{Step: fmt.Sprintf("fetch from %s: %d of %d bytes", name, done, total)})
+		p.Done(pulse.Step{Step: fmt.Sprintf("fetch from %s: %d of %d bytes", name, done, total)})
 	})
 	if err != nil {
 		return err
@@ -150,8 +150,8 @@ type EvidenceInput struct {
 func (c *Collector) Evidence(ctx context.Context, input EvidenceInput) (Found, error) {
 	var found Found
 	target := input.Target
-	err := withBed(ctx, c.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
-		p.Done(machine.Step{Step: "collect evidence"})
+	err := withBed(ctx, c.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		p.Done(pulse.Step{Step: "collect evidence"})
 		folder := evidenceFolder(target)
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			return err

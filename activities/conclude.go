@@ -17,7 +17,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
-	"heliotrope/activities/machine"
+	"heliotrope/activities/pulse"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/cause"
@@ -30,12 +30,12 @@ import (
 // understood make the measurement invalid and are kept, and so are those that
 // were not collected whole; else they are removed when the dataset has them.
 func (c *Collector) Conclude(ctx context.Context, input ConcludeInput) (Concluded, error) {
-	working, p, stop := machine.StartPulse(ctx, datasetSilence)
+	working, p, stop := pulse.Start(ctx, datasetSilence)
 	defer stop()
-	p.Done(machine.Step{Step: "write attempt " + input.Ref.Key()})
+	p.Done(pulse.Step{Step: "write attempt " + input.Ref.Key()})
 	concluded, removable, err := c.conclude(input)
 	if err != nil {
-		return Concluded{}, machine.Result(working, fmt.Errorf("write attempt %s: %w", input.Ref.Key(), err))
+		return Concluded{}, pulse.Result(working, fmt.Errorf("write attempt %s: %w", input.Ref.Key(), err))
 	}
 	if removable {
 		if err := os.RemoveAll(input.WorkFolder()); err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
-	"heliotrope/activities/machine"
+	"heliotrope/activities/pulse"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/link"
@@ -69,7 +69,7 @@ func hostWorker(m trial.Machine) bool { return m.Worker && m.Name != trial.Guest
 // Install puts the worker on every host, so that it is there before the hosts'
 // state is noted. The program stays there from trial to trial, until Remove.
 func (l *Links) Install(ctx context.Context, target Target) error {
-	return withBed(ctx, l.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+	return withBed(ctx, l.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		machines, err := machinesOf(bed)
 		if err != nil {
 			return err
@@ -86,7 +86,7 @@ func (l *Links) Install(ctx context.Context, target Target) error {
 
 // Link keeps a worker running on a machine until it is cancelled.
 func (l *Links) Link(ctx context.Context, input LinkInput) error {
-	return withBed(ctx, l.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+	return withBed(ctx, l.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		machines, err := machinesOf(bed)
 		if err != nil {
 			return err
@@ -112,21 +112,21 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 	})
 }
 
-func (l *Links) install(ctx context.Context, machines Machines, name string, p *machine.Pulse) error {
+func (l *Links) install(ctx context.Context, machines Machines, name string, p *pulse.Pulse) error {
 	return link.InstallWorker(ctx, machines.Machine(name), l.Binary, machines.WorkerDir(name), func(done, total int64) {
-		p.Done(machine.Step{Step: fmt.Sprintf("install the worker on %s: %d of %d bytes", name, done, total)})
+		p.Done(pulse.Step{Step: fmt.Sprintf("install the worker on %s: %d of %d bytes", name, done, total)})
 	})
 }
 
 // Remove takes the worker off every host.
 func (l *Links) Remove(ctx context.Context, target Target) error {
-	return withBed(ctx, l.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+	return withBed(ctx, l.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		machines, err := machinesOf(bed)
 		if err != nil {
 			return err
 		}
 		for _, name := range named(bed, hostWorker) {
-			p.Done(machine.Step{Step: "remove the worker from " + name})
+			p.Done(pulse.Step{Step: "remove the worker from " + name})
 			files, err := machines.Machine(name).Files(ctx)
 			if err != nil {
 				return err

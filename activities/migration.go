@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"heliotrope/activities/machine"
+	"heliotrope/activities/pulse"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
@@ -122,7 +122,7 @@ func unbegin(target Target, sent bool, why error) error {
 // this activity had begun has no account, so the measurement is invalid.
 func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, error) {
 	var migrated Migrated
-	err := withBed(ctx, m.Open, input.Target, migrationSilence, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) (err error) {
+	err := withBed(ctx, m.Open, input.Target, migrationSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
 		if err := begin(input.Target, bed); err != nil {
 			return err
 		}
@@ -138,12 +138,12 @@ func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, e
 		}
 		// Asked again: memory that was free may be gone, a host may have another
 		// kernel since. That is no failed migration.
-		p.Done(machine.Step{Step: "ask the target whether it could take the guest"})
+		p.Done(pulse.Step{Step: "ask the target whether it could take the guest"})
 		guest := testbed.Guest{Disk: input.Disk, MemoryMiB: input.Ref.Trial.Cell.GuestMemoryMiB}
 		if err := bed.CheckMigration(ctx, guest, from); err != nil {
 			return fault.Because(fault.Invalid, cause.Infrastructure, fmt.Errorf("the target cannot take the guest: %w", err))
 		}
-		p.Done(machine.Step{Step: "open the disk at both sites"})
+		p.Done(pulse.Step{Step: "open the disk at both sites"})
 		if err := system.PrepareMigration(ctx, input.Disk, from, to); err != nil {
 			return ofTarget(ctx, err)
 		}
@@ -151,7 +151,7 @@ func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, e
 		if err := m.move(ctx, input, bed, p, &migrated); err != nil {
 			return err
 		}
-		p.Done(machine.Step{Step: "close the disk at site " + string(from)})
+		p.Done(pulse.Step{Step: "close the disk at site " + string(from)})
 		if err := system.FinishMigration(ctx, input.Disk, to); err != nil {
 			return ofTarget(ctx, err)
 		}
@@ -161,7 +161,7 @@ func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, e
 	return migrated, err
 }
 
-func (m *Migrator) move(ctx context.Context, input MigrateInput, bed testbed.Bed, p *machine.Pulse, migrated *Migrated) error {
+func (m *Migrator) move(ctx context.Context, input MigrateInput, bed testbed.Bed, p *pulse.Pulse, migrated *Migrated) error {
 	limited, cancel := context.WithTimeout(ctx, input.Limit)
 	defer cancel()
 	events, err := openJournal(input.Target)
@@ -262,14 +262,14 @@ type Waiter interface {
 // from Prepared to Settled, which are after the one and before the other.
 func (m *Migrator) Pause(ctx context.Context, input PauseInput) (Migrated, error) {
 	var account Migrated
-	err := withBed(ctx, m.Open, input.Target, migrationSilence+input.Hold, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+	err := withBed(ctx, m.Open, input.Target, migrationSilence+input.Hold, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		from, _ := route(input.Ref)
 		host := bed.Hypervisor(from)
 		if err := begin(input.Target, bed); err != nil {
 			// It must not stay paused for ever.
 			return errors.Join(err, host.Unpause(ctx, input.Domain))
 		}
-		p.Done(machine.Step{Step: "pause the guest"})
+		p.Done(pulse.Step{Step: "pause the guest"})
 		account.Started = bed.Now()
 		if err := host.Pause(ctx, input.Domain); err != nil {
 			return err
@@ -277,7 +277,7 @@ func (m *Migrator) Pause(ctx context.Context, input PauseInput) (Migrated, error
 		account.Prepared = bed.Now()
 		waited := pass(ctx, bed, input.Hold)
 		account.Settled = bed.Now()
-		p.Done(machine.Step{Step: "let the guest go on"})
+		p.Done(pulse.Step{Step: "let the guest go on"})
 		err := host.Unpause(context.WithoutCancel(ctx), input.Domain)
 		account.Finished, account.Now = bed.Now(), bed.Now()
 		return errors.Join(waited, err)

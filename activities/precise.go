@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"math"
 
-	"heliotrope/activities/machine"
+	"heliotrope/activities/pulse"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/precision"
 	"heliotrope/internal/campaign"
@@ -56,20 +56,20 @@ func (p Precise) String() string {
 
 // Precise judges how precise a campaign's results are.
 func (c *Collector) Precise(ctx context.Context, input PreciseInput) (Precise, error) {
-	working, p, stop := machine.StartPulse(ctx, datasetSilence)
+	working, p, stop := pulse.Start(ctx, datasetSilence)
 	defer stop()
-	p.Done(machine.Step{Step: "how precise is " + input.Stop.Metric + "?"})
+	p.Done(pulse.Step{Step: "how precise is " + input.Stop.Metric + "?"})
 	folder := dataset.CampaignFolder(input.DataDir, input.Campaign)
 	if _, err := dataset.CompactCampaign(folder, c.provenance(input.Campaign, input.SpecSHA256, input.Kind)); err != nil {
-		return Precise{}, machine.Result(working, fmt.Errorf("merge the campaign's rows: %w", err))
+		return Precise{}, pulse.Result(working, fmt.Errorf("merge the campaign's rows: %w", err))
 	}
 	rows, err := dataset.ReadTrials(folder)
 	if err != nil {
-		return Precise{}, machine.Result(working, err)
+		return Precise{}, pulse.Result(working, err)
 	}
 	result, err := precision.Cells(rows, input.Stop)
 	if err != nil {
-		return Precise{}, machine.Result(working, fault.As(fault.BadInput, err))
+		return Precise{}, pulse.Result(working, fault.As(fault.BadInput, err))
 	}
 	return preciseOf(result, input), nil
 }

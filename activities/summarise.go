@@ -8,7 +8,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
-	"heliotrope/activities/machine"
+	"heliotrope/activities/pulse"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/report"
 	"heliotrope/internal/inventory"
@@ -36,11 +36,11 @@ const maxProblems = 20
 // Summarise merges the rows of all attempts into the campaign's tables, writes
 // the manifest, and the summary.
 func (c *Collector) Summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
-	working, p, stop := machine.StartPulse(ctx, datasetSilence)
+	working, p, stop := pulse.Start(ctx, datasetSilence)
 	defer stop()
-	p.Done(machine.Step{Step: "merge the rows of campaign " + input.Campaign})
+	p.Done(pulse.Step{Step: "merge the rows of campaign " + input.Campaign})
 	summarised, err := c.summarise(ctx, input)
-	return summarised, machine.Result(working, err)
+	return summarised, pulse.Result(working, err)
 }
 
 func (c *Collector) summarise(ctx context.Context, input SummariseInput) (Summarised, error) {

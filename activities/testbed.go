@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"heliotrope/activities/machine"
+	"heliotrope/activities/pulse"
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
@@ -42,12 +43,12 @@ type Raiser func(ctx context.Context, lane trial.Lane, progress func(step string
 
 // Raise has the attempt's testbed up before anything else is done with it.
 func (t *Testbed) Raise(ctx context.Context, target Target) error {
-	working, p, stop := machine.StartPulse(ctx, stepSilence)
+	working, p, stop := pulse.Start(ctx, stepSilence)
 	defer stop()
 	if t.RaiseLane == nil {
-		return machine.Result(working, fault.New(fault.BadInput, "testbed %s is emulated, and this controller cannot start one", target.Lane.Name))
+		return pulse.Result(working, fault.New(fault.BadInput, "testbed %s is emulated, and this controller cannot start one", target.Lane.Name))
 	}
-	return machine.Result(working, t.RaiseLane(working, target.Lane, func(step string) { p.Done(machine.Step{Step: step}) }))
+	return pulse.Result(working, t.RaiseLane(working, target.Lane, func(step string) { p.Done(pulse.Step{Step: step}) }))
 }
 
 // stepSilence is how long a single step on a testbed may take: the longest is
@@ -82,7 +83,7 @@ type SweepInput struct {
 func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 	var swept Swept
 	target := input.Target
-	err := t.with(ctx, target, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+	err := t.with(ctx, target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		if err := checkFree(target.DataDir, input.MinFreeMiB); err != nil {
 			return err
 		}
@@ -90,16 +91,16 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 		if err := forget(target); err != nil {
 			return err
 		}
-		p.Done(machine.Step{Step: "remove what was left on the hosts"})
+		p.Done(pulse.Step{Step: "remove what was left on the hosts"})
 		if err := bed.Teardown(ctx); err != nil {
 			return err
 		}
-		p.Done(machine.Step{Step: "ask the hosts what they are"})
+		p.Done(pulse.Step{Step: "ask the hosts what they are"})
 		facts, err := bed.Facts(ctx)
 		if err != nil {
 			return err
 		}
-		p.Done(machine.Step{Step: "note the state of the hosts"})
+		p.Done(pulse.Step{Step: "note the state of the hosts"})
 		snapshot, err := bed.Snapshot(ctx)
 		if err != nil {
 			return err
@@ -174,8 +175,8 @@ const diskName = "disk"
 func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisioned, error) {
 	var provisioned Provisioned
 	cell := input.Ref.Trial.Cell
-	err := t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
-		p.Done(machine.Step{Step: "provision the disk: " + cell.Storage})
+	err := t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		p.Done(pulse.Step{Step: "provision the disk: " + cell.Storage})
 		system, err := storageOf(bed, input.Ref)
 		if err != nil {
 			return err
@@ -186,7 +187,7 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 		if err != nil {
 			return err
 		}
-		p.Done(machine.Step{Step: "start the guest"})
+		p.Done(pulse.Step{Step: "start the guest"})
 		domain, err := bed.StartGuest(ctx, site, testbed.Guest{Disk: disk, MemoryMiB: cell.GuestMemoryMiB})
 		if err != nil {
 			return err
@@ -201,13 +202,13 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 }
 
 // watch puts the witness on every machine, and finds what there is to record.
-func watch(ctx context.Context, machines Machines, p *machine.Pulse, ref trial.Ref, provisioned *Provisioned) error {
+func watch(ctx context.Context, machines Machines, p *pulse.Pulse, ref trial.Ref, provisioned *Provisioned) error {
 	names := named(machines, hasWitness)
 	setups := make([]machine.RecordingSetup, len(names))
 	all, ctx := errgroup.WithContext(ctx)
 	for i, name := range names {
 		all.Go(func() error {
-			p.Done(machine.Step{Step: "install the witness on " + name})
+			p.Done(pulse.Step{Step: "install the witness on " + name})
 			if err := machines.InstallWitness(ctx, name); err != nil {
 				return err
 			}
@@ -262,7 +263,7 @@ type Verified struct {
 // replicas. What writes to the disk must have ended, and been collected.
 func (t *Testbed) Verify(ctx context.Context, input VerifyInput) (Verified, error) {
 	var verified Verified
-	err := t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
+	err := t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		system, err := storageOf(bed, input.Ref)
 		if err != nil {
 			return err
@@ -279,7 +280,7 @@ func (t *Testbed) Verify(ctx context.Context, input VerifyInput) (Verified, erro
 			return err
 		}
 		if verifier, ok := system.(storage.Verifier); ok {
-			p.Done(machine.Step{Step: "compare the replicas"})
+			p.Done(pulse.Step{Step: "compare the replicas"})
 			differ, err := verifier.Verify(ctx, input.Disk)
 			if err != nil {
 				return err
@@ -293,7 +294,7 @@ func (t *Testbed) Verify(ctx context.Context, input VerifyInput) (Verified, erro
 }
 
 // readLedger reads the ledger back from every copy.
-func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, input VerifyInput, p *machine.Pulse) ([]ledger.Report, error) {
+func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, input VerifyInput, p *pulse.Pulse) ([]ledger.Report, error) {
 	copier, ok := system.(storage.Copier)
 	if !ok || input.Ref.LedgerBytes == 0 {
 		return nil, nil
@@ -311,7 +312,7 @@ func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, inp
 	}
 	var reports []ledger.Report
 	for _, copied := range copies {
-		p.Done(machine.Step{Step: "read the ledger back from " + copied.Name + " on " + copied.Host})
+		p.Done(pulse.Step{Step: "read the ledger back from " + copied.Name + " on " + copied.Host})
 		report, err := bed.CheckLedger(ctx, input.Ref, copied, acked)
 		if err != nil {
 			return reports, fmt.Errorf("read the ledger back from %s on %s: %w", copied.Name, copied.Host, err)
@@ -361,8 +362,8 @@ const maxLeftovers = 20
 // how they were before the attempt.
 func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error) {
 	var torn TornDown
-	err := t.with(ctx, target, func(ctx context.Context, bed testbed.Bed, p *machine.Pulse) error {
-		p.Done(machine.Step{Step: "remove everything from the hosts"})
+	err := t.with(ctx, target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		p.Done(pulse.Step{Step: "remove everything from the hosts"})
 		if err := bed.Teardown(ctx); err != nil {
 			return err
 		}
@@ -375,7 +376,7 @@ func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error)
 		if err != nil {
 			return err
 		}
-		p.Done(machine.Step{Step: "compare the hosts with how they were"})
+		p.Done(pulse.Step{Step: "compare the hosts with how they were"})
 		after, err := bed.Snapshot(ctx)
 		if err != nil {
 			return err
@@ -397,23 +398,23 @@ func cut(lines []string) []string {
 }
 
 // with runs do on the target's testbed, under a pulse.
-func (t *Testbed) with(ctx context.Context, target Target, do func(context.Context, testbed.Bed, *machine.Pulse) error) error {
+func (t *Testbed) with(ctx context.Context, target Target, do func(context.Context, testbed.Bed, *pulse.Pulse) error) error {
 	return withBed(ctx, t.Open, target, stepSilence, do)
 }
 
-func withBed(ctx context.Context, open Opener, target Target, silence time.Duration, do func(context.Context, testbed.Bed, *machine.Pulse) error) error {
-	working, p, stop := machine.StartPulse(ctx, silence)
+func withBed(ctx context.Context, open Opener, target Target, silence time.Duration, do func(context.Context, testbed.Bed, *pulse.Pulse) error) error {
+	working, p, stop := pulse.Start(ctx, silence)
 	defer stop()
 	bed, err := open(working, target.Lane, target.Ref)
 	if err != nil {
-		return machine.Result(working, err)
+		return pulse.Result(working, err)
 	}
 	defer func() {
 		if err := bed.Close(); err != nil {
 			activity.GetLogger(ctx).Debug("close the testbed's connections", "error", err.Error())
 		}
 	}()
-	return machine.Result(working, classify(do(working, bed, p)))
+	return pulse.Result(working, classify(do(working, bed, p)))
 }
 
 // classify gives a failed migration its class; other errors have theirs from the

@@ -4,20 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/converter"
-	sdklog "go.temporal.io/sdk/log"
-	"go.temporal.io/sdk/temporal"
-	"go.temporal.io/sdk/testsuite"
-	"go.temporal.io/sdk/worker"
-
+	"heliotrope/activities/pulse"
+	"heliotrope/activities/pulse/pulsetest"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
@@ -27,128 +20,6 @@ import (
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
 )
-
-// run runs an activity whose context is ctx, and returns the heartbeats that the
-// environment lets through: one in 30 s, and the last.
-func run(ctx context.Context, do func(context.Context) error) ([]string, error) {
-	var suite testsuite.WorkflowTestSuite
-	suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
-	env := suite.NewTestActivityEnvironment()
-	env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
-	var mu sync.Mutex
-	var beats []string
-	env.SetOnActivityHeartbeatListener(func(_ *activity.Info, details converter.EncodedValues) {
-		mu.Lock()
-		defer mu.Unlock()
-		var detail any
-		if details.HasValues() {
-			_ = details.Get(&detail) // whatever comes is compared as text
-		}
-		beats = append(beats, fmt.Sprint(detail))
-	})
-	env.RegisterActivityWithOptions(do, activity.RegisterOptions{Name: "do"})
-	_, err := env.ExecuteActivity("do")
-	mu.Lock()
-	defer mu.Unlock()
-	return beats, err
-}
-
-// cancellable is a context that can be cancelled as the server does it.
-func cancellable(t *testing.T) (ctx context.Context, cancel func()) {
-	t.Helper()
-	ctx, cause := context.WithCancelCause(t.Context())
-	return ctx, func() { cause(temporal.NewCanceledError()) }
-}
-
-func wantClass(t *testing.T, err error, class fault.Class, text string) {
-	t.Helper()
-	if err == nil || wire.Of(err) != class || !strings.Contains(err.Error(), text) {
-		t.Errorf("%v, which is %s; want %s with %q", err, wire.Of(err), class, text)
-	}
-}
-
-func TestPulseEndsWhatGetsNothingDone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		beats, err := run(t.Context(), func(ctx context.Context) error {
-			working, p, stop := StartPulse(ctx, 10*time.Second)
-			defer stop()
-			for i := range 3 { // longer than the silence, but getting things done
-				p.Done(Step{Step: fmt.Sprint("step ", i)})
-				time.Sleep(5500 * time.Millisecond)
-			}
-			if working.Err() != nil {
-				t.Error("it ended while things got done")
-			}
-			<-working.Done()
-			return Result(working, working.Err())
-		})
-		wantClass(t, err, fault.Infrastructure, "nothing got done for 10s; the last was {step 2}")
-		if len(beats) < 2 || !strings.Contains(beats[0], "step 0") || !strings.Contains(beats[len(beats)-1], "step 2") {
-			t.Errorf("heartbeats %v, want what was done last", beats)
-		}
-	})
-}
-
-// TestPulseGoesOnWhileTidyingUp: what was cancelled must not count as gone
-// before it is.
-func TestPulseGoesOnWhileTidyingUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := cancellable(t)
-		beats, err := run(ctx, func(ctx context.Context) error {
-			working, p, stop := StartPulse(ctx, 3*time.Minute)
-			defer stop()
-			p.Done(Step{Step: "work"})
-			cancel()
-			<-working.Done()
-			p.Done(Step{Step: "tidy up"})
-			time.Sleep(2 * time.Minute)
-			return Result(working, errors.New("killed"))
-		})
-		wantClass(t, err, fault.Cancelled, "")
-		if len(beats) < 4 {
-			t.Errorf("heartbeats in 2 minutes after the cancellation: %v", beats)
-		}
-	})
-}
-
-func TestResult(t *testing.T) {
-	going := context.Background()
-	ended := func(cause error) context.Context {
-		ctx, cancel := context.WithCancelCause(going)
-		cancel(cause)
-		return ctx
-	}
-	failed := fault.New(fault.TargetFailed, "did not converge")
-	for _, test := range []struct {
-		name  string
-		ctx   context.Context
-		err   error
-		class fault.Class
-	}{
-		{"the target failed", going, failed, fault.TargetFailed},
-		{"bad input", going, fault.New(fault.BadInput, "no"), fault.BadInput},
-		{"anything", going, errors.New("no"), fault.Infrastructure},
-		{"cancelled by nobody", going, fmt.Errorf("ssh: %w", context.Canceled), fault.Infrastructure},
-		{"cancelled", ended(nil), context.Canceled, fault.Cancelled},
-		{"cancelled by the server", ended(temporal.NewCanceledError()), errors.New("killed"), fault.Cancelled},
-		{"the target failed because it was cancelled", ended(nil), failed, fault.Cancelled},
-		{"the worker was stopped", ended(worker.ErrWorkerShutdown), context.Canceled, fault.Infrastructure},
-		{"the target failed because the worker was stopped", ended(worker.ErrWorkerShutdown), failed, fault.Infrastructure},
-		{"silence", ended(fault.New(fault.Infrastructure, "nothing got done")), failed, fault.Infrastructure},
-	} {
-		err := Result(test.ctx, test.err)
-		if class := wire.Of(err); class != test.class {
-			t.Errorf("%s: %v is %s, want %s", test.name, err, class, test.class)
-		}
-		var application *temporal.ApplicationError
-		if final := test.class != fault.Infrastructure; errors.As(err, &application) && application.NonRetryable() != final {
-			t.Errorf("%s: not retryable is %v, want %v", test.name, application.NonRetryable(), final)
-		}
-	}
-	if Result(ended(nil), nil) != nil {
-		t.Error("a success is an error")
-	}
-}
 
 // tape is a recording whose looks answer one after the other, the last for ever.
 type tape struct {
@@ -192,8 +63,8 @@ func TestFollowing(t *testing.T) {
 		t.Run(name+": ended by itself, after looks that failed", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := &tape{looks: []func() (record.Progress, error){runs(1), blind, blind, runs(2), killed}}
-				_, err := run(t.Context(), func(ctx context.Context) error { return activity(f.recordings(), ctx) })
-				wantClass(t, err, fault.Invalid, "ended by itself: it said oops")
+				_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error { return activity(f.recordings(), ctx) })
+				pulsetest.WantClass(t, err, fault.Invalid, "ended by itself: it said oops")
 				if f.looked != 5 {
 					t.Errorf("%d looks, want all 5: one that fails is no end", f.looked)
 				}
@@ -203,9 +74,9 @@ func TestFollowing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := &tape{looks: []func() (record.Progress, error){runs(7)}}
 				began := time.Now()
-				_, err := run(t.Context(), func(ctx context.Context) error { return activity(f.recordings(), ctx) })
-				wantClass(t, err, fault.Infrastructure, "nothing got done for 5m0s")
-				if after := time.Since(began); after < recordingSilence || after > recordingSilence+2*beat {
+				_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error { return activity(f.recordings(), ctx) })
+				pulsetest.WantClass(t, err, fault.Infrastructure, "nothing got done for 5m0s")
+				if after := time.Since(began); after < recordingSilence || after > recordingSilence+2*pulse.Beat {
 					t.Errorf("it ended after %s", after)
 				}
 			})
@@ -213,19 +84,19 @@ func TestFollowing(t *testing.T) {
 		t.Run(name+": cannot be seen any more", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := &tape{looks: []func() (record.Progress, error){runs(7), blind}}
-				_, err := run(t.Context(), func(ctx context.Context) error { return activity(f.recordings(), ctx) })
-				wantClass(t, err, fault.Infrastructure, "nothing got done for 5m0s")
+				_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error { return activity(f.recordings(), ctx) })
+				pulsetest.WantClass(t, err, fault.Infrastructure, "nothing got done for 5m0s")
 			})
 		})
 		t.Run(name+": cancelled", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := cancellable(t)
+				ctx, cancel := pulsetest.Cancellable(t)
 				f := &tape{looks: []func() (record.Progress, error){runs(1), runs(2), func() (record.Progress, error) {
 					cancel()
 					return record.Progress{}, context.Canceled
 				}}}
-				beats, err := run(ctx, func(ctx context.Context) error { return activity(f.recordings(), ctx) })
-				wantClass(t, err, fault.Cancelled, "")
+				beats, err := pulsetest.Run(ctx, func(ctx context.Context) error { return activity(f.recordings(), ctx) })
+				pulsetest.WantClass(t, err, fault.Cancelled, "")
 				if len(beats) == 0 || !strings.Contains(beats[len(beats)-1], "steps:2") {
 					t.Errorf("heartbeats %v, want the recording's progress", beats)
 				}
@@ -257,7 +128,7 @@ func TestAwaitSteady(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := &tape{looks: test.looks}
 				var result Steady
-				_, err := run(t.Context(), func(ctx context.Context) (err error) {
+				_, err := pulsetest.Run(t.Context(), func(ctx context.Context) (err error) {
 					result, err = f.recordings().AwaitSteady(ctx, input)
 					return err
 				})
@@ -269,11 +140,11 @@ func TestAwaitSteady(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		f := &tape{looks: []func() (record.Progress, error){does(0), killed}}
-		_, err := run(t.Context(), func(ctx context.Context) error {
+		_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error {
 			_, err := f.recordings().AwaitSteady(ctx, input)
 			return err
 		})
-		wantClass(t, err, fault.Invalid, "it said oops")
+		pulsetest.WantClass(t, err, fault.Invalid, "it said oops")
 		if wire.CauseOf(err) != cause.LoadDied {
 			t.Errorf("the cause is %q", wire.CauseOf(err))
 		}
@@ -296,13 +167,13 @@ func TestStartingARecording(t *testing.T) {
 		{"it is not found", finds(errors.New("no route")), fault.Infrastructure},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := run(t.Context(), func(ctx context.Context) error { return test.recordings.StartLoad(ctx, guestInput) })
-			wantClass(t, err, test.class, "")
-			_, err = run(t.Context(), func(ctx context.Context) error { return test.recordings.StartWitness(ctx, guestInput) })
-			wantClass(t, err, test.class, "")
+			_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error { return test.recordings.StartLoad(ctx, guestInput) })
+			pulsetest.WantClass(t, err, test.class, "")
+			_, err = pulsetest.Run(t.Context(), func(ctx context.Context) error { return test.recordings.StartWitness(ctx, guestInput) })
+			pulsetest.WantClass(t, err, test.class, "")
 		})
 	}
-	if _, err := run(t.Context(), func(ctx context.Context) error { return (&tape{}).recordings().StartLoad(ctx, guestInput) }); err != nil {
+	if _, err := pulsetest.Run(t.Context(), func(ctx context.Context) error { return (&tape{}).recordings().StartLoad(ctx, guestInput) }); err != nil {
 		t.Error(err)
 	}
 }
@@ -340,14 +211,14 @@ func TestShape(t *testing.T) {
 		return ShapingInput{Target: Target{Ref: trial.Ref{Trial: campaign.Trial{Cell: campaign.Cell{WAN: profile}}}}}
 	}
 	p := &path{}
-	if _, err := run(t.Context(), func(ctx context.Context) error { return p.shaping().Shape(ctx, input("rtt=60ms")) }); err != nil || p.shaped.RTT != 60*time.Millisecond {
+	if _, err := pulsetest.Run(t.Context(), func(ctx context.Context) error { return p.shaping().Shape(ctx, input("rtt=60ms")) }); err != nil || p.shaped.RTT != 60*time.Millisecond {
 		t.Errorf("shaped %v, %v", p.shaped, err)
 	}
-	_, err := run(t.Context(), func(ctx context.Context) error { return p.shaping().Shape(ctx, input("rtt=far")) })
-	wantClass(t, err, fault.BadInput, "far")
+	_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error { return p.shaping().Shape(ctx, input("rtt=far")) })
+	pulsetest.WantClass(t, err, fault.BadInput, "far")
 	p = &path{held: fmt.Errorf("shape: %w", &wan.HeldError{Host: "store", Owner: "a person", Profile: "lan", Left: time.Minute})}
-	_, err = run(t.Context(), func(ctx context.Context) error { return p.shaping().Shape(ctx, input("lan")) })
-	wantClass(t, err, fault.Invalid, "held by a person")
+	_, err = pulsetest.Run(t.Context(), func(ctx context.Context) error { return p.shaping().Shape(ctx, input("lan")) })
+	pulsetest.WantClass(t, err, fault.Invalid, "held by a person")
 	if wire.CauseOf(err) != cause.WANChanged {
 		t.Errorf("got the cause %s", wire.CauseOf(err))
 	}
@@ -358,30 +229,30 @@ func TestHoldWAN(t *testing.T) {
 	changed := fmt.Errorf("%w: store: rtt=80ms: to site B: delay 2ms instead of 40ms", wan.ErrChanged)
 	hold := func(t *testing.T, p *path) error {
 		t.Helper()
-		ctx, cancel := cancellable(t)
+		ctx, cancel := pulsetest.Cancellable(t)
 		defer cancel()
 		p.then = cancel
 		input := ShapingInput{Target: Target{Ref: trial.Ref{Campaign: "night", Attempt: 2,
 			Trial: campaign.Trial{Sequence: 7, Cell: campaign.Cell{WAN: "rtt=80ms"}}}}}
-		_, err := run(ctx, func(ctx context.Context) error { return p.shaping().HoldWAN(ctx, input) })
+		_, err := pulsetest.Run(ctx, func(ctx context.Context) error { return p.shaping().HoldWAN(ctx, input) })
 		return err
 	}
 	synctest.Test(t, func(t *testing.T) {
 		p := &path{renew: []error{nil, nil}}
 		began := time.Now()
-		wantClass(t, hold(t, p), fault.Cancelled, "")
+		pulsetest.WantClass(t, hold(t, p), fault.Cancelled, "")
 		if len(p.at) != 3 || !p.at[0].Equal(began) || p.at[2].Sub(began) != 2*renewEvery {
 			t.Errorf("renewed at %v, want at once and each minute", p.at)
 		}
 		if p.shaped.RTT != 80*time.Millisecond || p.owners[0] != "campaign night, trial 00007.2" {
 			t.Errorf("renewed %s for %q, want the attempt's", p.shaped, p.owners[0])
 		}
-		wantClass(t, hold(t, &path{renew: []error{nil, lapsed}}), fault.Invalid, "has lapsed")
+		pulsetest.WantClass(t, hold(t, &path{renew: []error{nil, lapsed}}), fault.Invalid, "has lapsed")
 		err := hold(t, &path{renew: []error{nil, changed}})
-		wantClass(t, err, fault.Invalid, "delay 2ms instead of 40ms")
+		pulsetest.WantClass(t, err, fault.Invalid, "delay 2ms instead of 40ms")
 		if wire.CauseOf(err) != cause.WANChanged {
 			t.Errorf("got the cause %s", wire.CauseOf(err))
 		}
-		wantClass(t, hold(t, &path{renew: []error{errors.New("no route")}}), fault.Infrastructure, "no route")
+		pulsetest.WantClass(t, hold(t, &path{renew: []error{errors.New("no route")}}), fault.Infrastructure, "no route")
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"heliotrope/activities/pulse"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/load"
@@ -67,9 +68,9 @@ func (r *Recordings) StartWitness(ctx context.Context, input RecordingInput) err
 }
 
 func (r *Recordings) start(ctx context.Context, input RecordingInput) error {
-	working, p, stop := StartPulse(ctx, 2*time.Minute)
+	working, p, stop := pulse.Start(ctx, 2*time.Minute)
 	defer stop()
-	p.Done(Step{Step: "start what records on " + input.Machine})
+	p.Done(pulse.Step{Step: "start what records on " + input.Machine})
 	recording, err := r.find(working, input)
 	if err == nil {
 		err = recording.Start(working)
@@ -77,7 +78,7 @@ func (r *Recordings) start(ctx context.Context, input RecordingInput) error {
 	if errors.Is(err, record.ErrEnded) {
 		err = fault.Because(fault.Invalid, input.died(), err)
 	}
-	return Result(working, err)
+	return pulse.Result(working, err)
 }
 
 // died is the code of a recording that ended by itself.
@@ -102,17 +103,17 @@ func (r *Recordings) FollowWitness(ctx context.Context, input RecordingInput) er
 }
 
 func (r *Recordings) following(ctx context.Context, input RecordingInput) error {
-	working, p, stop := StartPulse(ctx, recordingSilence)
+	working, p, stop := pulse.Start(ctx, recordingSilence)
 	defer stop()
 	recording, err := r.find(working, input)
 	if err == nil {
 		err = follow(working, p, input, recording)
 	}
-	return Result(working, err)
+	return pulse.Result(working, err)
 }
 
 // follow looks at a recording until the context ends, or the recording.
-func follow(ctx context.Context, p *Pulse, input RecordingInput, recording record.Recording) error {
+func follow(ctx context.Context, p *pulse.Pulse, input RecordingInput, recording record.Recording) error {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	steps := int64(-1)

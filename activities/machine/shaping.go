@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"heliotrope/activities/pulse"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/wan"
@@ -52,10 +53,10 @@ func (i ShapingInput) profile() (wan.Profile, error) {
 // Shape shapes the WAN as the trial's cell says. A path that somebody else holds
 // makes the attempt invalid: the next one begins with removing what is there.
 func (s *Shaping) Shape(ctx context.Context, input ShapingInput) error {
-	working, p, stop := StartPulse(ctx, 2*time.Minute)
+	working, p, stop := pulse.Start(ctx, 2*time.Minute)
 	defer stop()
-	p.Done(Step{Step: "shape the WAN: " + input.Ref.Trial.Cell.WAN})
-	return Result(working, s.with(working, input, Shaper.Shape))
+	p.Done(pulse.Step{Step: "shape the WAN: " + input.Ref.Trial.Cell.WAN})
+	return pulse.Result(working, s.with(working, input, Shaper.Shape))
 }
 
 // with finds the shaper and has it do something for the attempt's lease.
@@ -87,19 +88,19 @@ type Held struct {
 // cancelled. A lease that lapsed, and a path that is not what was shaped, make the
 // measurement invalid.
 func (s *Shaping) HoldWAN(ctx context.Context, input ShapingInput) error {
-	working, p, stop := StartPulse(ctx, lease)
+	working, p, stop := pulse.Start(ctx, lease)
 	defer stop()
 	ticker := time.NewTicker(renewEvery)
 	defer ticker.Stop()
 	// At once: it may be the next try, and the last one may be long ago.
 	for renewals := 1; ; renewals++ {
 		if err := s.with(working, input, Shaper.Renew); err != nil {
-			return Result(working, err)
+			return pulse.Result(working, err)
 		}
 		p.Done(Held{renewals})
 		select {
 		case <-working.Done():
-			return Result(working, working.Err())
+			return pulse.Result(working, working.Err())
 		case <-ticker.C:
 		}
 	}
@@ -108,8 +109,8 @@ func (s *Shaping) HoldWAN(ctx context.Context, input ShapingInput) error {
 // CheckWAN renews the lease once. It is for a failure of the target: a path that
 // somebody has changed since the last renewal may be all there is to it.
 func (s *Shaping) CheckWAN(ctx context.Context, input ShapingInput) error {
-	working, p, stop := StartPulse(ctx, 2*time.Minute)
+	working, p, stop := pulse.Start(ctx, 2*time.Minute)
 	defer stop()
-	p.Done(Step{Step: "see whether the WAN is what was shaped"})
-	return Result(working, s.with(working, input, Shaper.Renew))
+	p.Done(pulse.Step{Step: "see whether the WAN is what was shaped"})
+	return pulse.Result(working, s.with(working, input, Shaper.Renew))
 }

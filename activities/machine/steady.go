@@ -7,6 +7,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"heliotrope/activities/pulse"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/record"
@@ -33,18 +34,18 @@ type Steady struct {
 // guest's disk completes in each round. Called again, it waits for a window of
 // its own.
 func (r *Recordings) AwaitSteady(ctx context.Context, input SteadyInput) (Steady, error) {
-	working, p, stop := StartPulse(ctx, recordingSilence+input.Rule.Round)
+	working, p, stop := pulse.Start(ctx, recordingSilence+input.Rule.Round)
 	defer stop()
 	input.Load = true
 	recording, err := r.find(working, input.RecordingInput)
 	if err != nil {
-		return Steady{}, Result(working, err)
+		return Steady{}, pulse.Result(working, err)
 	}
 	result, err := awaitSteady(working, p, input, recording)
-	return result, Result(working, err)
+	return result, pulse.Result(working, err)
 }
 
-func awaitSteady(ctx context.Context, p *Pulse, input SteadyInput, recording record.Recording) (Steady, error) {
+func awaitSteady(ctx context.Context, p *pulse.Pulse, input SteadyInput, recording record.Recording) (Steady, error) {
 	began := time.Now()
 	ticker := time.NewTicker(input.Rule.Round)
 	defer ticker.Stop()

@@ -1,4 +1,10 @@
-package machine
+// Package pulse is what all long activities share: a heartbeat that tells what
+// got done, the end of an activity that gets nothing done, and errors as Temporal
+// wants them.
+//
+// Dangerous: Done must be called from the work itself. Called from a timer, it
+// would keep an activity that hangs alive for ever.
+package pulse
 
 import (
 	"context"
@@ -12,9 +18,9 @@ import (
 	"heliotrope/internal/fault/wire"
 )
 
-// beat is how often a working activity heartbeats. The workflows' heartbeat
+// Beat is how often a working activity heartbeats. The workflows' heartbeat
 // time-outs are many times longer.
-const beat = time.Second
+const Beat = time.Second
 
 // Pulse heartbeats what an activity last got done, and ends its context when
 // nothing got done for a while: a heartbeat from a timer alone would prove
@@ -25,17 +31,17 @@ type Pulse struct {
 	last   time.Time
 }
 
-// StartPulse returns a context that ends with an error of the infrastructure
+// Start returns a context that ends with an error of the infrastructure
 // when Done is not called for the silence limit. stop must be called. Until then
 // it heartbeats, also past the context's end: an activity that was cancelled and
 // still tidies up must not count as gone.
-func StartPulse(ctx context.Context, silence time.Duration) (working context.Context, p *Pulse, stop func()) {
+func Start(ctx context.Context, silence time.Duration) (working context.Context, p *Pulse, stop func()) {
 	working, cancel := context.WithCancelCause(ctx)
 	p = &Pulse{last: time.Now()}
 	stopped, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		ticker := time.NewTicker(beat)
+		ticker := time.NewTicker(Beat)
 		defer ticker.Stop()
 		for {
 			select {
