@@ -43,9 +43,9 @@ func openLab(t *testing.T) *lab {
 }
 
 // driver makes a driver on these hosts, with DRBD's protocol A.
-func (l *lab) driver(t *testing.T, kind storage.Kind, hosts map[string]remote.Host, observe storage.Observer) storage.Driver {
+func (l *lab) driver(t *testing.T, kind storage.Kind, hosts map[string]remote.Host) storage.Driver {
 	t.Helper()
-	setup := storage.Setup{Inventory: l.Inventory, Observe: observe, Machines: map[string]remote.Host{
+	setup := storage.Setup{Inventory: l.Inventory, Machines: map[string]remote.Host{
 		l.Inventory.Sites.A: hosts["a"], l.Inventory.Sites.B: hosts["b"], l.Inventory.StoreName: hosts["store"]}}
 	if kind.Name == drbd.Kind.Name {
 		setup.Options = storage.Options{"protocol": "A"}

@@ -32,7 +32,7 @@ func TestLabLifeCycle(t *testing.T) {
 }
 
 func lifeCycle(t *testing.T, lab *lab, kind storage.Kind) {
-	system := lab.driver(t, kind, lab.hosts, observe(t))
+	system := lab.driver(t, kind, lab.hosts)
 	ctx := t.Context()
 	lab.clean(t, system)
 	must(t, system.Check(t.Context()))
@@ -49,7 +49,7 @@ func lifeCycle(t *testing.T, lab *lab, kind storage.Kind) {
 	if fmt.Sprint(disk) != fmt.Sprint(again) {
 		t.Errorf("second provision: %v, want %v", again, disk)
 	}
-	other := lab.driver(t, kind, lab.hosts, nil)
+	other := lab.driver(t, kind, lab.hosts)
 	if again, err = other.Provision(ctx, spec, storage.SiteA); err != nil || fmt.Sprint(disk) != fmt.Sprint(again) {
 		t.Errorf("provision by another process: %v, %v, want %v", again, err, disk)
 	}
@@ -118,13 +118,13 @@ func TestLabCutOff(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.Name, func(t *testing.T) {
 			lab := openLab(t)
-			sound := lab.driver(t, kind, lab.hosts, nil)
+			sound := lab.driver(t, kind, lab.hosts)
 			lab.clean(t, sound)
 			before := lab.snapshot(t)
 			for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				cut := &cutter{left: after, cancel: cancel}
-				_, err := lab.driver(t, kind, cut.wrap(lab.hosts), nil).Provision(ctx, spec, storage.SiteA)
+				_, err := lab.driver(t, kind, cut.wrap(lab.hosts)).Provision(ctx, spec, storage.SiteA)
 				cancel(nil)
 				done = err == nil
 				if err != nil && !errors.Is(err, errCut) && !errors.Is(err, context.Canceled) {
@@ -156,7 +156,7 @@ func TestLabCutOffTeardown(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.Name, func(t *testing.T) {
 			lab := openLab(t)
-			sound := lab.driver(t, kind, lab.hosts, nil)
+			sound := lab.driver(t, kind, lab.hosts)
 			lab.clean(t, sound)
 			before := lab.snapshot(t)
 			for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
@@ -164,7 +164,7 @@ func TestLabCutOffTeardown(t *testing.T) {
 				must(t, err)
 				ctx, cancel := context.WithCancelCause(t.Context())
 				cut := &cutter{left: after, cancel: cancel}
-				err = lab.driver(t, kind, cut.wrap(lab.hosts), nil).Teardown(ctx)
+				err = lab.driver(t, kind, cut.wrap(lab.hosts)).Teardown(ctx)
 				cancel(nil)
 				done = err == nil
 				t.Logf("cut off after %d: %v", after, err)
@@ -187,12 +187,6 @@ func must(t *testing.T, err error) {
 }
 
 func since(started time.Time) time.Duration { return time.Since(started).Round(time.Millisecond) }
-
-func observe(t *testing.T) storage.Observer {
-	return func(step storage.Step) {
-		t.Logf("step %s: %s %v", step.Name, step.Took.Round(time.Millisecond), step.Err)
-	}
-}
 
 // write writes a MiB of noise at a place, past the page cache, and returns its
 // digest.

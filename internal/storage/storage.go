@@ -39,7 +39,6 @@ type Setup struct {
 	// OpensFiles says that the hypervisor opens an image file itself, with
 	// direct I/O: no block device need be made of it.
 	OpensFiles bool
-	Observe    Observer // is told of the steps; may be nil
 }
 
 // Options are a cell's settings for its storage system, such as "protocol" of

@@ -1,7 +1,6 @@
 package storage_test
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -28,21 +27,5 @@ func TestCheckSpec(t *testing.T) {
 		if err := storage.CheckSpec(test.spec); (err == nil) != test.ok {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-}
-
-func TestObserver(t *testing.T) {
-	failed := errors.New("failed")
-	var seen []storage.Step
-	observe := storage.Observer(func(step storage.Step) { seen = append(seen, step) })
-	if err := observe.Measure("drbd", "d0", "promote", func() error { return failed }); !errors.Is(err, failed) {
-		t.Errorf("got %v", err)
-	}
-	if len(seen) != 1 || seen[0].Kind != "drbd" || seen[0].Disk != "d0" || seen[0].Name != "promote" || !errors.Is(seen[0].Err, failed) || seen[0].Started.IsZero() {
-		t.Errorf("seen: %+v", seen)
-	}
-	observe = nil
-	if err := observe.Measure("drbd", "d0", "promote", func() error { return nil }); err != nil {
-		t.Error(err)
 	}
 }

@@ -40,8 +40,6 @@ type Testbed struct {
 	// WitnessBinary is this machine's copy of the witness's program, for the
 	// other machines. By default it is beside the running program.
 	WitnessBinary string
-	// Observe is told of the storage systems' steps; it may be nil.
-	Observe storage.Observer
 
 	kind        hypervisor.Kind
 	hosts       map[string]*remote.SSHHost // machines with a shell
@@ -110,7 +108,7 @@ func (t *Testbed) storageSetup(options storage.Options) storage.Setup {
 	for name, host := range t.hosts {
 		machines[name] = host
 	}
-	return storage.Setup{Inventory: t.Inventory, Machines: machines, Options: options, OpensFiles: t.kind.OpensFiles, Observe: t.Observe}
+	return storage.Setup{Inventory: t.Inventory, Machines: machines, Options: options, OpensFiles: t.kind.OpensFiles}
 }
 
 // sites are both.

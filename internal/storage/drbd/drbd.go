@@ -74,7 +74,6 @@ const defaultResyncKiBPerSecond = 100 << 10
 
 // System provides disks that are replicated with DRBD.
 type System struct {
-	observe            storage.Observer
 	label              string
 	protocol           Protocol // outside migrations
 	resyncKiBPerSecond int64
@@ -95,7 +94,7 @@ func New(setup storage.Setup) (storage.Driver, error) {
 	default:
 		return nil, fault.New(fault.BadInput, "storage option protocol %q: want A, B or C", value)
 	}
-	return &System{observe: setup.Observe, label: setup.Inventory.Name, protocol: protocol,
+	return &System{label: setup.Inventory.Name, protocol: protocol,
 		resyncKiBPerSecond: defaultResyncKiBPerSecond, sites: node.Sites(setup)}, nil
 }
 
@@ -116,11 +115,7 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, home storage.
 	if err := storage.CheckSpec(spec); err != nil {
 		return disk, fault.As(fault.BadInput, err)
 	}
-	var minor int
-	err := s.observe.Measure(kind, spec.Name, "provision", func() (err error) {
-		minor, err = s.provision(ctx, spec, home)
-		return err
-	})
+	minor, err := s.provision(ctx, spec, home)
 	if err != nil {
 		return disk, fmt.Errorf("providing disk %s with DRBD: %w", spec.Name, err)
 	}
@@ -145,9 +140,9 @@ func (s *System) Teardown(ctx context.Context) error {
 	return nil
 }
 
-// step does something and reports it under a name.
-func (s *System) step(disk, name string, do func() error) error {
-	if err := s.observe.Measure(kind, disk, name, do); err != nil {
+// step does something, and names it in its error.
+func step(disk, name string, do func() error) error {
+	if err := do(); err != nil {
 		return fmt.Errorf("disk %s: %s: %w", disk, name, err)
 	}
 	return nil

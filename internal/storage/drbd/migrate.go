@@ -13,15 +13,15 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// The steps around a migration, as an Observer is told of them.
+// The steps around a migration, as errors name them.
 const (
-	StepProtocolC    = "switch to protocol C"
-	StepTwoPrimaries = "allow two primaries"
-	StepUpToDate     = "wait until up to date"
-	StepPromote      = "promote destination"
-	StepDemote       = "demote source"
-	StepOnePrimary   = "forbid two primaries"
-	StepProtocolBack = "switch protocol back"
+	stepProtocolC    = "switch to protocol C"
+	stepTwoPrimaries = "allow two primaries"
+	stepUpToDate     = "wait until up to date"
+	stepPromote      = "promote destination"
+	stepDemote       = "demote source"
+	stepOnePrimary   = "forbid two primaries"
+	stepProtocolBack = "switch protocol back"
 )
 
 // PrepareMigration makes both sites Primary. It leaves the configuration files
@@ -45,22 +45,22 @@ func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to 
 
 func (s *System) openBoth(ctx context.Context, disk string, to storage.Site, minor int) error {
 	if s.protocol != ProtocolC {
-		err := s.step(disk, StepProtocolC, func() error { return s.netOptions(ctx, disk, "--protocol=C") })
+		err := step(disk, stepProtocolC, func() error { return s.netOptions(ctx, disk, "--protocol=C") })
 		if err != nil {
 			return err
 		}
 	}
-	err := s.step(disk, StepTwoPrimaries, func() error {
+	err := step(disk, stepTwoPrimaries, func() error {
 		return s.netOptions(ctx, disk, "--protocol=C", "--allow-two-primaries=yes")
 	})
 	if err != nil {
 		return err
 	}
-	err = s.step(disk, StepUpToDate, func() error { return s.waitHealthy(ctx, to, minor) })
+	err = step(disk, stepUpToDate, func() error { return s.waitHealthy(ctx, to, minor) })
 	if err != nil {
 		return err
 	}
-	return s.step(disk, StepPromote, func() error { return s.promote(ctx, disk, to) })
+	return step(disk, stepPromote, func() error { return s.promote(ctx, disk, to) })
 }
 
 // FinishMigration makes home the only Primary and goes back to the configured
@@ -85,28 +85,28 @@ func (s *System) FinishMigration(ctx context.Context, disk storage.Disk, home st
 
 func (s *System) closeOther(ctx context.Context, disk string, home storage.Site, minor int, status Status) error {
 	if status.PeerRole != "Secondary" {
-		err := s.step(disk, StepDemote, func() error { return s.demote(ctx, disk, home.Other()) })
+		err := step(disk, stepDemote, func() error { return s.demote(ctx, disk, home.Other()) })
 		if err != nil {
 			return err
 		}
 	}
 	if status.Role != primary {
-		err := s.step(disk, StepPromote, func() error { return s.promote(ctx, disk, home) })
+		err := step(disk, stepPromote, func() error { return s.promote(ctx, disk, home) })
 		if err != nil {
 			return err
 		}
 	}
-	err := s.step(disk, StepOnePrimary, func() error { return s.netOptions(ctx, disk, "--allow-two-primaries=no") })
+	err := step(disk, stepOnePrimary, func() error { return s.netOptions(ctx, disk, "--allow-two-primaries=no") })
 	if err != nil {
 		return err
 	}
 	if s.protocol != ProtocolC {
-		err := s.step(disk, StepProtocolBack, func() error { return s.netOptions(ctx, disk, "--protocol="+string(s.protocol)) })
+		err := step(disk, stepProtocolBack, func() error { return s.netOptions(ctx, disk, "--protocol="+string(s.protocol)) })
 		if err != nil {
 			return err
 		}
 	}
-	return s.step(disk, StepUpToDate, func() error { return s.waitHealthy(ctx, home, minor) })
+	return step(disk, stepUpToDate, func() error { return s.waitHealthy(ctx, home, minor) })
 }
 
 // netOptions changes settings of the connection at both sites, while it is in

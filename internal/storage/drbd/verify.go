@@ -18,7 +18,7 @@ func (s *System) Verify(ctx context.Context, disk storage.Disk) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var outOfSync int64
-	err := s.step(disk.Name, "verify", func() (err error) {
+	err := step(disk.Name, "verify", func() (err error) {
 		outOfSync, err = s.verify(ctx, disk)
 		return err
 	})

@@ -47,11 +47,10 @@ var (
 
 // System provides disks over iSCSI.
 type System struct {
-	observe storage.Observer
-	label   string
-	sites   map[storage.Site]*node.Node
-	store   *node.Node
-	mu      sync.Mutex // one change at a time
+	label string
+	sites map[storage.Site]*node.Node
+	store *node.Node
+	mu    sync.Mutex // one change at a time
 }
 
 // New makes the iSCSI system of a testbed.
@@ -59,7 +58,7 @@ func New(setup storage.Setup) (storage.Driver, error) {
 	if err := setup.Options.Only(kind); err != nil {
 		return nil, err
 	}
-	return &System{observe: setup.Observe, label: setup.Inventory.Name,
+	return &System{label: setup.Inventory.Name,
 		sites: node.Sites(setup), store: node.New(setup, setup.Inventory.Store())}, nil
 }
 
@@ -80,8 +79,7 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 	if err := storage.CheckSpec(spec); err != nil {
 		return disk, fault.As(fault.BadInput, err)
 	}
-	err := s.observe.Measure(kind, spec.Name, "provision", func() error { return s.provision(ctx, spec, disk.Device) })
-	if err != nil {
+	if err := s.provision(ctx, spec, disk.Device); err != nil {
 		return disk, fmt.Errorf("providing disk %s over iSCSI: %w", spec.Name, err)
 	}
 	return disk, nil
@@ -114,9 +112,7 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[s
 // destination would open is this disk, by the session's target and by the serial
 // number, and that nobody else there has taken it.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
-	return s.observe.Measure(kind, disk.Name, "check destination", func() error {
-		return node.Before(ctx, s.checkDisk(ctx, disk, to))
-	})
+	return node.Before(ctx, s.checkDisk(ctx, disk, to))
 }
 
 func (s *System) checkDisk(ctx context.Context, disk storage.Disk, site storage.Site) error {

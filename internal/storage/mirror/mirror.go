@@ -52,11 +52,10 @@ var (
 
 // System provides private disks that migrations copy.
 type System struct {
-	observe storage.Observer
-	way     hypervisor.Copy // of each migration's copy
-	label   string
-	sites   map[storage.Site]*node.Node
-	mu      sync.Mutex // one change at a time
+	way   hypervisor.Copy // of each migration's copy
+	label string
+	sites map[storage.Site]*node.Node
+	mu    sync.Mutex // one change at a time
 }
 
 // New makes the system of a testbed. It needs no storage server.
@@ -68,7 +67,7 @@ func New(setup storage.Setup) (storage.Driver, error) {
 	if way != hypervisor.FullCopy && way != hypervisor.SynchronousCopy {
 		return nil, fault.New(fault.BadInput, "storage option %s %q: want %s or %s", copyOption, way, hypervisor.FullCopy, hypervisor.SynchronousCopy)
 	}
-	return &System{way: way, observe: setup.Observe, label: setup.Inventory.Name, sites: node.Sites(setup)}, nil
+	return &System{way: way, label: setup.Inventory.Name, sites: node.Sites(setup)}, nil
 }
 
 // Kind is "mirror".
@@ -89,14 +88,12 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 		return disk, fault.As(fault.BadInput, err)
 	}
 	var mu sync.Mutex
-	err := s.observe.Measure(kind, spec.Name, "provision", func() error {
-		return node.Each(func(site storage.Site) error {
-			device, err := provide(ctx, s.sites[site], spec)
-			mu.Lock()
-			defer mu.Unlock()
-			disk.Device[site] = device
-			return err
-		})
+	err := node.Each(func(site storage.Site) error {
+		device, err := provide(ctx, s.sites[site], spec)
+		mu.Lock()
+		defer mu.Unlock()
+		disk.Device[site] = device
+		return err
 	})
 	if err != nil {
 		return disk, fmt.Errorf("providing disk %s at each site: %w", spec.Name, err)
@@ -122,9 +119,7 @@ func provide(ctx context.Context, n *node.Node, spec storage.Spec) (string, erro
 // destination would write the copy to is this disk's loop device, of exactly
 // its size, and that nobody else there has taken it.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
-	return s.observe.Measure(kind, disk.Name, "check destination", func() error {
-		return node.Before(ctx, check(ctx, s.sites[to], disk, disk.Device[to]))
-	})
+	return node.Before(ctx, check(ctx, s.sites[to], disk, disk.Device[to]))
 }
 
 // sectorBytes is the unit of sizes in sysfs.
@@ -174,14 +169,12 @@ func (s *System) FinishMigration(ctx context.Context, disk storage.Disk, home st
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stale := s.sites[home.Other()]
-	return s.observe.Measure(kind, disk.Name, "blank the stale copy", func() error {
-		// Never a device that is not, or no longer, this disk's.
-		err := check(ctx, stale, disk, disk.Device[home.Other()])
-		if err == nil {
-			err = blank(ctx, stale, disk.Device[home.Other()])
-		}
-		return node.Before(ctx, err) // what goes wrong here is not the hypervisor's copying
-	})
+	// Never a device that is not, or no longer, this disk's.
+	err := check(ctx, stale, disk, disk.Device[home.Other()])
+	if err == nil {
+		err = blank(ctx, stale, disk.Device[home.Other()])
+	}
+	return node.Before(ctx, err) // what goes wrong here is not the hypervisor's copying
 }
 
 // Copies is the disk at the site that has it: the other's is no copy of it.

@@ -45,12 +45,11 @@ var (
 
 // System provides disks over NFS.
 type System struct {
-	observe storage.Observer
-	label   string
-	files   bool // the hypervisor opens the image itself
-	sites   map[storage.Site]*node.Node
-	store   *node.Node
-	mu      sync.Mutex // one change at a time
+	label string
+	files bool // the hypervisor opens the image itself
+	sites map[storage.Site]*node.Node
+	store *node.Node
+	mu    sync.Mutex // one change at a time
 }
 
 // New makes the NFS system of a testbed.
@@ -58,7 +57,7 @@ func New(setup storage.Setup) (storage.Driver, error) {
 	if err := setup.Options.Only(kind); err != nil {
 		return nil, err
 	}
-	return &System{observe: setup.Observe, label: setup.Inventory.Name, files: setup.OpensFiles,
+	return &System{label: setup.Inventory.Name, files: setup.OpensFiles,
 		sites: node.Sites(setup), store: node.New(setup, setup.Inventory.Store())}, nil
 }
 
@@ -74,8 +73,7 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 	if err := storage.CheckSpec(spec); err != nil {
 		return disk, fault.As(fault.BadInput, err)
 	}
-	err := s.observe.Measure(kind, spec.Name, "provision", func() error { return s.provision(ctx, spec, disk.Device) })
-	if err != nil {
+	if err := s.provision(ctx, spec, disk.Device); err != nil {
 		return disk, fmt.Errorf("providing disk %s over NFS: %w", spec.Name, err)
 	}
 	return disk, nil
@@ -207,9 +205,7 @@ func (s *System) checkImage(ctx context.Context, n *node.Node, image string) err
 // destination would open is this disk, by the mount's source and the file, and
 // behind a loop device with direct I/O.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
-	return s.observe.Measure(kind, disk.Name, "check destination", func() error {
-		return node.Before(ctx, s.checkDisk(ctx, disk, to))
-	})
+	return node.Before(ctx, s.checkDisk(ctx, disk, to))
 }
 
 func (s *System) checkDisk(ctx context.Context, disk storage.Disk, site storage.Site) error {
