@@ -140,7 +140,9 @@ func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, e
 		// kernel since. That is no failed migration.
 		p.Done(pulse.Step{Step: "ask the target whether it could take the guest"})
 		guest := testbed.Guest{Disk: input.Disk, MemoryMiB: input.Ref.Trial.Cell.GuestMemoryMiB}
-		if err := bed.CheckMigration(ctx, guest, from); err != nil {
+		if err := bed.CheckMigration(ctx, guest, from); cutOff(err) {
+			return err // the next try asks again
+		} else if err != nil {
 			return fault.Because(fault.Invalid, cause.Infrastructure, fmt.Errorf("the target cannot take the guest: %w", err))
 		}
 		p.Done(pulse.Step{Step: "open the disk at both sites"})

@@ -306,7 +306,13 @@ func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, inp
 	if acked == 0 {
 		return nil, fault.Because(fault.Invalid, cause.WitnessDied, errNoLedger)
 	}
-	copies, err := copier.Copies(ctx, input.Disk, lastSite(input.Ref))
+	site := lastSite(input.Ref)
+	if input.Failed {
+		if site, err = siteOfGuest(ctx, bed); err != nil {
+			return nil, err
+		}
+	}
+	copies, err := copier.Copies(ctx, input.Disk, site)
 	if err != nil {
 		return nil, err
 	}
@@ -320,6 +326,27 @@ func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, inp
 		reports = append(reports, report)
 	}
 	return reports, nil
+}
+
+// siteOfGuest asks both hypervisors where the guest is: after a failed migration
+// it may be at either site, and the other one's disk may be half of a copy.
+func siteOfGuest(ctx context.Context, bed testbed.Bed) (storage.Site, error) {
+	var found []storage.Site
+	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
+		domains, err := bed.Hypervisor(site).List(ctx)
+		if err != nil {
+			return "", fmt.Errorf("where the guest is, is not known: %w", err)
+		}
+		for _, domain := range domains {
+			if domain.Status == hypervisor.Running || domain.Status == hypervisor.Paused {
+				found = append(found, site)
+			}
+		}
+	}
+	if len(found) != 1 {
+		return "", fmt.Errorf("the guest runs at %d sites: which disk has what was written is not known", len(found))
+	}
+	return found[0], nil
 }
 
 // siteMachine is the name of the machine that runs the guest at a site.

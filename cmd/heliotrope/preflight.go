@@ -204,7 +204,7 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, trials []campaign.
 				name, bed.lane.Hypervisor, hypervisor)
 		}
 	}
-	limited, cancel := context.WithTimeout(ctx, c.limit)
+	limited, cancel := context.WithTimeoutCause(ctx, c.limit, fmt.Errorf("its machines did not answer everything within %s", c.limit))
 	defer cancel()
 	facts, err := connected.Facts(limited)
 	if err != nil {
@@ -215,7 +215,7 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, trials []campaign.
 		found.addBad("testbed %s: a guest of %d MiB does not fit: the smaller of its hosts has %d MiB for guests", name, need, facts.FreeMemoryMiB)
 	}
 	if err := connected.Check(limited, usesOf(bed.lane, trials)); err != nil {
-		found.addFailed("testbed %s: %w", name, err)
+		found.add(fmt.Errorf("testbed %s: %w", name, err))
 	}
 }
 

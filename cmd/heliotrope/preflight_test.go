@@ -326,3 +326,18 @@ func TestEmulatedSite(t *testing.T) {
 		t.Errorf("a bad name: %v", found.err())
 	}
 }
+
+// TestUsesAmong: a testbed that waits for its turn is in use as well.
+func TestUsesAmong(t *testing.T) {
+	lanes := []trial.Lane{{Name: "lab", Inventory: "/x/lab.yaml", Others: []trial.Lane{{Name: "lab-kvm", Inventory: "/x/lab-kvm.yaml"}}}}
+	for path, want := range map[string]string{"/x/lab.yaml": "testbed lab is in use by campaign first",
+		"/x/lab-kvm.yaml": "testbed lab-kvm is in use by campaign first", "/x/other.yaml": ""} {
+		got := ""
+		for _, use := range usesAmong(lanes, "first", []string{path}) {
+			got += use.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+}

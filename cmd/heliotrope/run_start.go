@@ -214,13 +214,23 @@ func (s *session) usersOf(ctx context.Context, except string, inventories []stri
 		if err != nil {
 			return nil, fmt.Errorf("ask which testbeds campaign %s uses: %w", other.Name, err)
 		}
-		for _, lane := range input.Lanes {
-			if slices.Contains(inventories, lane.Inventory) {
-				uses = append(uses, inUse{lane.Name, other.Name})
+		uses = append(uses, usesAmong(input.Lanes, other.Name, inventories)...)
+	}
+	return uses, nil
+}
+
+// usesAmong tells which of the inventories a campaign's lanes use: also those of
+// testbeds that wait for their turn.
+func usesAmong(lanes []trial.Lane, campaign string, inventories []string) []inUse {
+	var uses []inUse
+	for _, lane := range lanes {
+		for _, bed := range append([]trial.Lane{lane}, lane.Others...) {
+			if slices.Contains(inventories, bed.Inventory) {
+				uses = append(uses, inUse{bed.Name, campaign})
 			}
 		}
 	}
-	return uses, nil
+	return uses
 }
 
 // listedLimit is how long the server may take to list what it has started.

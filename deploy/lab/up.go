@@ -53,7 +53,10 @@ func Up(ctx context.Context, request UpRequest) (*Lab, error) {
 	}
 	if len(down) == 0 {
 		request.Progress("testbed " + l.Options.Name + " is already up")
-		return l, l.awaitAll(ctx, nil, func(string) {})
+		if err := l.awaitAll(ctx, nil, func(string) {}); err != nil {
+			return l, err
+		}
+		return l, removeIfThere(l.downPath())
 	}
 	if err := l.start(ctx, down, request.Cache, request.Progress); err != nil {
 		if fresh {

@@ -32,7 +32,6 @@ var refusedHypervisor = []struct{ name, text, want string }{
 		`6:31: matrix.migration[1]: postcopy is not for xen: Xen's toolstack knows pre-copy only`},
 	{"all that xen has not", "matrix: {hypervisor: [kvm, xen], auto_converge: [true, false], bandwidth_mib_per_s: [0, 8], max_downtime_ms: [300], storage: [nfs]" + plain,
 		`6:50: matrix.auto_converge[0]: true is not for xen: Xen's toolstack does not slow a guest down to migrate it; exclude {hypervisor: xen, auto_converge: true}
-6:89: matrix.bandwidth_mib_per_s[1]: 8 is not for xen: Xen's toolstack sends as fast as the WAN carries it; exclude {hypervisor: xen, bandwidth_mib_per_s: 8}
 6:111: matrix.max_downtime_ms[0]: 300 is not for xen: Xen's toolstack plans its stop by rounds and dirty pages, not by time; exclude {hypervisor: xen, max_downtime_ms: 300}`},
 	{"an include", "matrix: {storage: [nfs]" + plain + "include: [{storage: mirror}]",
 		`7:21: include[0].storage: mirror is not for xen: Xen's toolstack moves a domain's memory only: a private disk wants storage: drbd`},

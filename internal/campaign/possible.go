@@ -31,17 +31,17 @@ func given(is bool, level string) string {
 }
 
 // limitations says which of the demands a hypervisor, or the model of a testbed,
-// does not meet, and why: it meets all others. Xen's are those of xl(1), migrate.
+// does not meet, and why: it meets all others, so that a hypervisor without an entry
+// is taken to do everything. Xen's are those of xl(1), migrate.
 // KVM does post-copy of a mirror, too: libvirt refuses post-copy only
 // where it is not live, paused or tunnelled (qemuMigrationSrcBeginPhase in its
 // src/qemu/qemu_migration.c).
 var limitations = map[string]map[string]string{
 	Xen: {
-		"storage":             "Xen's toolstack moves a domain's memory only: a private disk wants storage: drbd",
-		"migration":           "Xen's toolstack knows pre-copy only",
-		"auto_converge":       "Xen's toolstack does not slow a guest down to migrate it",
-		"bandwidth_mib_per_s": "Xen's toolstack sends as fast as the WAN carries it",
-		"max_downtime_ms":     "Xen's toolstack plans its stop by rounds and dirty pages, not by time",
+		"storage":         "Xen's toolstack moves a domain's memory only: a private disk wants storage: drbd",
+		"migration":       "Xen's toolstack knows pre-copy only",
+		"auto_converge":   "Xen's toolstack does not slow a guest down to migrate it",
+		"max_downtime_ms": "Xen's toolstack plans its stop by rounds and dirty pages, not by time",
 	},
 	KVM: {
 		"mirror_copy": "a copy of what differs from a base wants a disk with a backing file, which is not made: want full",

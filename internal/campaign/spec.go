@@ -143,7 +143,7 @@ type Matrix struct {
 	// Whether the hypervisor slows the guest down when it dirties memory faster than the WAN carries it: false by
 	// default. true is for kvm only.
 	AutoConverge []bool `yaml:"auto_converge,omitempty" jsonschema:"minItems=1,uniqueItems=true"`
-	// Most that the migration may send, in MiB a second: 0 by default, which is no limit. Others are for kvm only.
+	// Most that the migration may send, in MiB a second: 0 by default, which is no limit.
 	BandwidthMiBPerS []int `yaml:"bandwidth_mib_per_s,omitempty" jsonschema:"minimum=0,maximum=1048576,minItems=1,uniqueItems=true"`
 	// How long a stop the hypervisor may plan, in ms: 0 by default, which leaves it to the hypervisor. Others are for kvm
 	// only.

@@ -118,12 +118,27 @@ func (c checker) site(at string, host *Machine, inventory *Inventory) {
 		return
 	}
 	if inventory.IsSite(host.Name) {
+		c.needs(at, host, Shell, Witness, Clock, Beats, Counters)
 		c.check(at+".bridge", interfaceForm.MatchString(host.Bridge), "%q is no name of a network interface", host.Bridge)
 		c.Check(at+".transport", host.Transport == "tcp" || host.Transport == "ssh", "%q is neither tcp nor ssh", host.Transport)
 		return
 	}
+	if host.Name == inventory.StoreName || host.Name == inventory.WAN.Host {
+		c.needs(at, host, Shell)
+	}
 	c.Check(at+".bridge", false, "%q is for the sites' hosts only", host.Bridge)
 	c.Check(at+".transport", false, "%q is for the sites' hosts only", host.Transport)
+}
+
+// needs reports what a machine cannot do, without which no trial can be run there
+// or none would be valid.
+func (c checker) needs(at string, host *Machine, wanted ...Capability) {
+	if !c.Clean(at+".can") || !c.Given(at+".can") {
+		return
+	}
+	for _, capability := range wanted {
+		c.Check(at+".can", slices.Contains(host.Can, capability), "has no %q: the machine %s must have it where it stands in the testbed", capability, host.Name)
+	}
 }
 
 func (c checker) machine(at string, host *Machine) {

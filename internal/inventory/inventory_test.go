@@ -109,8 +109,18 @@ func TestMode(t *testing.T) {
 	}
 }
 
+// spare is a machine that is neither a site's host nor the storage server: it
+// need not be able to do anything.
+func spare(t *testing.T) string {
+	t.Helper()
+	const store = "  - name: store\n"
+	entry, _, _ := strings.Cut(good(t)[strings.Index(good(t), store):], "guest:\n")
+	entry = strings.NewReplacer("name: store", "name: spare", "store.example.net", "spare.example.net", "198.18.0.3", "198.18.0.7").Replace(entry)
+	return strings.Replace(good(t), store, entry+store, 1)
+}
+
 func TestCapabilities(t *testing.T) {
-	const name = "  - name: host-a"
+	const name = "  - name: spare"
 	for _, test := range []struct {
 		lines string
 		can   CapabilityList // the list
@@ -123,8 +133,8 @@ func TestCapabilities(t *testing.T) {
 		{"    mode: agentless\n    can: [shell, worker]\n", CapabilityList{Shell, Worker}, CapabilityList{Shell}},
 	} {
 		t.Run(test.lines, func(t *testing.T) {
-			inventory := parse(t, strings.Replace(good(t), name+"\n", name+"\n"+test.lines, 1))
-			host := inventory.SiteA()
+			inventory := parse(t, strings.Replace(spare(t), name+"\n", name+"\n"+test.lines, 1))
+			host := inventory.Machine("spare")
 			if !reflect.DeepEqual(host.Can, test.can) {
 				t.Errorf("got %q, want %q", host.Can, test.can)
 			}
@@ -140,12 +150,25 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
+// TestNeededCapabilities: what stands where a trial needs it can do what it must.
+func TestNeededCapabilities(t *testing.T) {
+	for set, want := range map[[2]string]string{
+		{"  - name: host-b", "    can: [shell, witness, clock, counters]"}: `machines[1].can: has no "beats": the machine host-b must have it where it stands in the testbed`,
+		{"  - name: store", "    can: []"}:                                 `machines[2].can: has no "shell": the machine store must have it where it stands in the testbed`,
+	} {
+		_, err := Parse([]byte(with(t, set[0], set[1])), "x.yaml")
+		if err == nil || !strings.HasSuffix(err.Error(), want) || strings.Count(err.Error(), "\n") > 0 {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
+
 // TestSaveAndLoad saves what was loaded, with and without settings that a file
 // may leave out: it comes back as it was.
 func TestSaveAndLoad(t *testing.T) {
 	for name, text := range map[string]string{
 		"defaults": good(t),
-		"all settings": with(t, "kind: hardware", "mode: agentless", "  - name: host-a", "    can: []\n    mode: workers",
+		"all settings": with(t, "kind: hardware", "mode: agentless", "  - name: host-a", "    can: [shell, witness, clock, beats, counters]\n    mode: workers",
 			"  - name: store", "    can: [shell, counters]", "guest:", "  mode: workers\n  disk: /dev/vda\n  nic: eth0\n  console: ttyS0",
 			"  mtu: 1500", "  native_tsc: true\n  heartbeat_ms: 100"),
 	} {

@@ -133,7 +133,7 @@ func TestLabStalePages(t *testing.T) {
 		t.Helper()
 		return command(ctx, t, w.Testbed, b, args...)
 	}
-	source := run("findmnt", "-n", "-o", "SOURCE", "-t", "nfs4")
+	source := run("findmnt", "-n", "-o", "SOURCE", path.Join(b.DataDir, w.Name(), "nfs", "mnt"))
 	run("mkdir", "-p", mounted)
 	run("/sbin/mount.nfs4", source, mounted, "-o", "vers=4.2,ro,nosharecache,actimeo=3600")
 	var loop string

@@ -96,7 +96,7 @@ func (t *Testbed) hostConfig(ref trial.Ref, name string) witness.HostConfig {
 			config.Token = token(ref)
 		}
 	}
-	if name == inv.WAN.Host {
+	if name == inv.WAN.Host && host.Has(inventory.Counters) {
 		config.Sources = []witness.Source{t.wanSource()}
 		config.Classes = t.classes()
 	}

@@ -93,6 +93,8 @@ func (b *bed) share(store remote.Host, inv *inventory.Inventory) {
 	export, mount := path.Join(inv.Store().DataDir, "kvm-test"), path.Join(folder, "mnt")
 	clean := func() {
 		for _, h := range b.hosts {
+			// What a test that was killed left running holds the folder.
+			require.NoError(b, h.Teardown(context.WithoutCancel(b.Context())))
 			b.sh(h.remote, `umount "$1" 2>/dev/null; rm -rf -- "$2"`, mount, folder)
 		}
 		b.sh(store, `exportfs -u "*:$1" 2>/dev/null; rm -rf -- "$1"`, export)

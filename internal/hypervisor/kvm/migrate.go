@@ -53,6 +53,8 @@ type migration struct {
 	mu   sync.Mutex
 	log  strings.Builder
 	last hypervisor.Progress
+
+	broken bool // our own connection to a host, when the hand-over ended
 }
 
 // run does it. The connections outlive ctx: a domain that is on its way must
@@ -64,16 +66,20 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	if err != nil || arrived {
 		return hypervisor.Migration{}, m.tried(err)
 	}
-	if m.source, err = m.from.connect(detached); err != nil {
+	// A libvirt that answers no more would hold us for ever: the connections end
+	// with their context.
+	connected, hangUp := context.WithCancel(detached)
+	defer hangUp()
+	hung := time.AfterFunc(callTimeout, hangUp)
+	defer hung.Stop()
+	if m.source, err = m.from.connect(connected); err != nil {
 		return hypervisor.Migration{}, m.tried(err)
 	}
 	defer m.source.close()
-	if m.target, err = m.to.connect(detached); err != nil {
+	if m.target, err = m.to.connect(connected); err != nil {
 		return hypervisor.Migration{}, m.tried(err)
 	}
 	defer m.target.close()
-	hung := time.AfterFunc(callTimeout, m.hangUp)
-	defer hung.Stop()
 	if err := m.ready(ctx); err != nil {
 		return hypervisor.Migration{}, m.tried(err)
 	}
@@ -84,12 +90,14 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 		return hypervisor.Migration{}, m.failed(ctx, err, settled, false)
 	}
 	account := hypervisor.Migration{Started: time.Now()}
-	err = m.move(ctx)
+	err = m.move(ctx, hung)
 	account.Finished = time.Now()
 	if err == nil {
 		m.account(&account)
 		return account, nil
 	}
+	// A line that broke while nothing was asked by it is told of as a failed write.
+	m.broken = !m.source.virt.IsConnected() || !m.target.virt.IsConnected()
 	began := m.began()
 	_, settled := m.settle(detached)
 	account.Finished, account.Log, account.StreamBytes = time.Now(), m.text(), m.last.SentBytes
@@ -102,11 +110,14 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 func (m *migration) failed(ctx context.Context, err, settled error, began bool) error {
 	unknown := errors.Is(settled, hypervisor.ErrUnknown)
 	switch {
+	case ctx.Err() != nil && !unknown && settled != nil:
+		// How it was left is for people: it changes nothing of why it ended.
+		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w (%v)", m.name, m.from.Host(), m.to.Host(), context.Cause(ctx), settled)
 	case ctx.Err() != nil && !unknown:
 		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w", m.name, m.from.Host(), m.to.Host(), context.Cause(ctx))
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case unknown, errors.Is(err, libvirt.ErrInterrupted):
+	case unknown, errors.Is(err, libvirt.ErrInterrupted), m.broken:
 	case !began:
 		return m.tried(errors.Join(err, settled))
 	default:
@@ -189,7 +200,9 @@ func (m *migration) prepare(ctx context.Context) error {
 
 // move sends the domain and has it go on at the target, or at the source when
 // that fails.
-func (m *migration) move(ctx context.Context) error {
+//
+// hung is started again when the hand-over has ended.
+func (m *migration) move(ctx context.Context, hung *time.Timer) error {
 	following, stop := context.WithCancel(m.source.ctx)
 	followed := make(chan struct{})
 	go func() {
@@ -204,6 +217,7 @@ func (m *migration) move(ctx context.Context) error {
 	case <-ctx.Done():
 		err = m.cancel(ended)
 	}
+	hung.Reset(callTimeout)
 	stop()
 	<-followed
 	return err
