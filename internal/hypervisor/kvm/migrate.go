@@ -112,7 +112,7 @@ func (m *migration) failed(ctx context.Context, err, settled error, began bool) 
 	switch {
 	case ctx.Err() != nil && !unknown && settled != nil:
 		// How it was left is for people: it changes nothing of why it ended.
-		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w (%v)", m.name, m.from.Host(), m.to.Host(), context.Cause(ctx), settled)
+		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w (%s)", m.name, m.from.Host(), m.to.Host(), context.Cause(ctx), settled.Error())
 	case ctx.Err() != nil && !unknown:
 		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w", m.name, m.from.Host(), m.to.Host(), context.Cause(ctx))
 	case ctx.Err() != nil:

@@ -169,7 +169,7 @@ func (m *migration) failed(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil && !lost && settled != nil:
 		// How it was left is for people: it changes nothing of why it ended.
-		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w (%v)", name, m.from.Host(), m.to.Host(), context.Cause(ctx), settled)
+		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w (%s)", name, m.from.Host(), m.to.Host(), context.Cause(ctx), settled.Error())
 	case ctx.Err() != nil && !lost:
 		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w", name, m.from.Host(), m.to.Host(), context.Cause(ctx))
 	case ctx.Err() != nil:
