@@ -323,3 +323,31 @@ func TestGuestMissesReadings(t *testing.T) {
 		}
 	}
 }
+
+// TestClockStoodLongerThanTold: a hypervisor tells of a stop after it has saved
+// the guest's clock, and of the start before it sets it. A clock that lost some ms
+// more than the stall is the same guest's; one that lost much more was set.
+func TestClockStoodLongerThanTold(t *testing.T) {
+	for lost, good := range map[time.Duration]bool{13 * ms: true, 500 * ms: false} {
+		stall := Interval{From: at(100), To: at(105), Uncertainty: ms}
+		var readings []Reading
+		for second := 1.0; second < 200; second++ {
+			if second >= 100 && second <= 105 {
+				continue
+			}
+			reading := Reading{At: at(second), Ahead: time.Second, Uncertainty: ms}
+			if second > 105 {
+				reading.Ahead -= stall.To.Sub(stall.From) + lost
+			}
+			readings = append(readings, reading)
+		}
+		clock, err := NewGuest(readings, nil, stall)
+		var jump *JumpError
+		switch {
+		case good && (err != nil || (clock.Step()+stall.To.Sub(stall.From)+lost).Abs() > 2*ms):
+			t.Errorf("%s more: %v, %+v", lost, err, clock)
+		case !good && !errors.As(err, &jump):
+			t.Errorf("%s more: %v, want a jump", lost, err)
+		}
+	}
+}
