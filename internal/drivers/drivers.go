@@ -34,24 +34,23 @@ var Storages = []storage.Kind{
 
 // Hypervisor finds a hypervisor by its name.
 func Hypervisor(name string) (hypervisor.Kind, error) {
-	var names []string
-	for _, kind := range Hypervisors {
-		if kind.Name == name {
-			return kind, nil
-		}
-		names = append(names, kind.Name)
-	}
-	return hypervisor.Kind{}, fmt.Errorf("no hypervisor %q: there are %s", name, strings.Join(names, ", "))
+	return find("hypervisor", name, Hypervisors, func(kind hypervisor.Kind) string { return kind.Name })
 }
 
 // Storage finds a storage system by its name.
 func Storage(name string) (storage.Kind, error) {
+	return find("storage system", name, Storages, func(kind storage.Kind) string { return kind.Name })
+}
+
+// find finds a kind by its name; an unknown one is an error that lists all.
+func find[K any](what, name string, kinds []K, nameOf func(K) string) (K, error) {
 	var names []string
-	for _, kind := range Storages {
-		if kind.Name == name {
+	for _, kind := range kinds {
+		if nameOf(kind) == name {
 			return kind, nil
 		}
-		names = append(names, kind.Name)
+		names = append(names, nameOf(kind))
 	}
-	return storage.Kind{}, fmt.Errorf("no storage system %q: there are %s", name, strings.Join(names, ", "))
+	var none K
+	return none, fmt.Errorf("no %s %q: there are %s", what, name, strings.Join(names, ", "))
 }

@@ -31,6 +31,16 @@ func (t *Testbed) facets() []driver.Facets {
 	return all
 }
 
+// script is a text for sh(1): what every machine is asked, and after it what each
+// driver asks, in a shell of its own. A driver that fails spoils no other's.
+func (t *Testbed) script(general string, of func(driver.Facets) string) string {
+	parts := []string{general}
+	for _, facets := range t.facets() {
+		parts = append(parts, "(\n"+of(facets)+"\n:)")
+	}
+	return strings.Join(append(parts, "exit 0"), "\n")
+}
+
 // shells are the machines that can be driven over SSH.
 func (t *Testbed) shells() []*inventory.Machine {
 	var all []*inventory.Machine

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"heliotrope/internal/driver"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 )
@@ -77,12 +78,8 @@ type hostFacts struct {
 // machine's, not those of its control domain.
 func (t *Testbed) describe(ctx context.Context, host *inventory.Machine) (hostFacts, error) {
 	facts := hostFacts{HostFacts: HostFacts{Name: host.Name}}
-	script := []string{describe}
-	for _, facets := range t.facets() {
-		script = append(script, "(\n"+facets.Versions(host.Name)+"\n:)")
-	}
-	script = append(script, "exit 0")
-	result, err := t.hosts[host.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", strings.Join(script, "\n")}, Env: []string{"LC_ALL=C"}, Timeout: describeTimeout})
+	script := t.script(describe, func(facets driver.Facets) string { return facets.Versions(host.Name) })
+	result, err := t.hosts[host.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", script}, Env: []string{"LC_ALL=C"}, Timeout: describeTimeout})
 	if err != nil {
 		return facts, err
 	}

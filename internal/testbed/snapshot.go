@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"heliotrope/internal/driver"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 )
@@ -76,17 +77,13 @@ func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
 
 // look asks one machine, in one command, what there is by everybody's account.
 func (t *Testbed) look(ctx context.Context, host *inventory.Machine) (MachineSnapshot, error) {
-	script := []string{look}
-	for _, facets := range t.facets() {
-		script = append(script, "(\n"+facets.Leftovers(host.Name)+"\n:)")
-	}
-	script = append(script, "exit 0")
+	script := t.script(look, func(facets driver.Facets) string { return facets.Leftovers(host.Name) })
 	device := ""
 	if host.Name == t.Inventory.WAN.Host {
 		device = t.Inventory.WAN.Device
 	}
 	var found MachineSnapshot
-	result, err := t.hosts[host.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", strings.Join(script, "\n"), "look", t.Name(), host.DataDir, device}})
+	result, err := t.hosts[host.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", script, "look", t.Name(), host.DataDir, device}})
 	for line := range strings.Lines(string(result.Stdout)) {
 		whose, thing, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch whose {
