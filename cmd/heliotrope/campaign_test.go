@@ -22,6 +22,7 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/deploy/lab"
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
 	"heliotrope/internal/trial"
 	"heliotrope/workers"
@@ -456,11 +457,11 @@ func TestRunGoesOn(t *testing.T) {
 			command := []string{"run", file, "--data", data, "--state-dir", stateDir, "--detach"}
 			wantRun(t, 0, "campaign unit runs", command...)
 			folder := dataset.CampaignFolder(data, "unit")
-			for _, err := os.Stat(folder); err != nil; _, err = os.Stat(folder) {
-				if t.Context().Err() != nil {
-					t.Fatal("no trial has ended")
-				}
-				time.Sleep(50 * time.Millisecond)
+			if err := poll.Until(t.Context(), 50*time.Millisecond, func(context.Context) (bool, error) {
+				_, err := os.Stat(folder)
+				return err == nil, nil
+			}); err != nil {
+				t.Fatalf("no trial has ended: %v", err)
 			}
 			state, err := runningServe(stateDir)
 			if err != nil || state == nil || state.PID != first.Process.Pid {
