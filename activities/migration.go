@@ -54,6 +54,11 @@ type MigrateInput struct {
 	Limit  time.Duration `json:"limit"` // a longer migration is cancelled and has failed
 }
 
+// guest is the attempt's guest, with its disk.
+func (i MigrateInput) guest() testbed.Guest {
+	return testbed.Guest{Disk: i.Disk, MemoryMiB: i.Ref.Trial.Cell.GuestMemoryMiB}
+}
+
 // Migrated is the account of a migration, or of a pause.
 type Migrated struct {
 	Prepared    time.Time `json:"prepared"` // the storage was ready for it
@@ -139,8 +144,7 @@ func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, e
 		// Asked again: memory that was free may be gone, a host may have another
 		// kernel since. That is no failed migration.
 		p.Done(pulse.Step{Step: "ask the target whether it could take the guest"})
-		guest := testbed.Guest{Disk: input.Disk, MemoryMiB: input.Ref.Trial.Cell.GuestMemoryMiB}
-		if err := bed.CheckMigration(ctx, guest, from); cutOff(err) {
+		if err := bed.CheckMigration(ctx, input.guest(), from); cutOff(err) {
 			return err // the next try asks again
 		} else if err != nil {
 			return fault.Because(fault.Invalid, cause.Infrastructure, fmt.Errorf("the target cannot take the guest: %w", err))
@@ -171,9 +175,8 @@ func (m *Migrator) move(ctx context.Context, input MigrateInput, bed testbed.Bed
 		return err
 	}
 	from, to := route(input.Ref)
-	guest := testbed.Guest{Disk: input.Disk, MemoryMiB: input.Ref.Trial.Cell.GuestMemoryMiB}
 	order := orderOf(input.Ref.Trial.Cell)
-	order.Domain, order.AtTarget, order.Target = bed.GuestAt(from, guest), bed.GuestAt(to, guest), bed.Hypervisor(to)
+	order.Domain, order.AtTarget, order.Target = bed.GuestAt(from, input.guest()), bed.GuestAt(to, input.guest()), bed.Hypervisor(to)
 	var last hypervisor.Progress
 	order.Progress = func(progress hypervisor.Progress) {
 		last = progress
