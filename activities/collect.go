@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"heliotrope/activities/pulse"
@@ -44,40 +46,37 @@ type Collected struct {
 
 // Collect ends what records, and fetches the raw files. Doing it again fetches
 // them again. What writes to the disk ends first, so that the hosts have seen
-// all of it.
+// all of it; then the hosts are collected from at once.
 func (c *Collector) Collect(ctx context.Context, input CollectInput) (Collected, error) {
 	var collected Collected
 	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
-		var errs []error
-		from := func(name string, recording record.Recording, err error) {
-			if err == nil {
-				err = collectFrom(ctx, p, input, name, recording, &collected)
-			}
-			if err != nil {
-				errs = append(errs, fmt.Errorf("collect from %s: %w", name, err))
-			}
-		}
-		load, err := bed.Load(input.Ref)
-		from(trial.Guest, load, err)
-		beats, err := bed.Witness(input.Ref, trial.Guest)
-		if err == nil {
-			err = end(ctx, p, input, trial.Guest, beats, cause.WitnessDied, &collected)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("end the witness in the guest: %w", err))
-		}
+		g := gathering{input: input, bed: bed, pulse: p}
+		errs := []error{g.fetch(ctx, trial.Guest, func() (record.Recording, error) { return bed.Load(input.Ref) }, cause.LoadDied),
+			g.endBeats(ctx)}
+		var names []string
 		for _, name := range named(bed, hasWitness) {
-			if name == trial.Guest {
-				continue // it leaves no files
+			if name != trial.Guest { // its witness leaves no files
+				names = append(names, name)
 			}
-			witness, err := bed.Witness(input.Ref, name)
-			from(name, witness, err)
 		}
+		hosts := make([]error, len(names))
+		var all sync.WaitGroup
+		for i, name := range names {
+			all.Go(func() {
+				hosts[i] = g.fetch(ctx, name, func() (record.Recording, error) { return bed.Witness(input.Ref, name) }, cause.WitnessDied)
+			})
+		}
+		all.Wait()
+		errs = append(errs, hosts...)
+		collected = g.collected
+		slices.Sort(collected.Machines)
 		if err := errors.Join(errs...); err != nil && (!input.Failed || ctx.Err() != nil) {
 			return err
 		}
 		for _, err := range errs {
-			collected.Problems = append(collected.Problems, err.Error())
+			if err != nil {
+				collected.Problems = append(collected.Problems, err.Error())
+			}
 		}
 		collected.Now = bed.Now()
 		return nil
@@ -85,47 +84,73 @@ func (c *Collector) Collect(ctx context.Context, input CollectInput) (Collected,
 	return collected, err
 }
 
+// gathering is one collection from several machines at once.
+type gathering struct {
+	input CollectInput
+	bed   testbed.Bed
+	pulse *pulse.Pulse
+
+	mu        sync.Mutex
+	collected Collected
+}
+
+// endBeats ends the guest's witness.
+func (g *gathering) endBeats(ctx context.Context) error {
+	beats, err := g.bed.Witness(g.input.Ref, trial.Guest)
+	if err == nil {
+		err = g.end(ctx, trial.Guest, beats, cause.WitnessDied)
+	}
+	if err != nil {
+		return fmt.Errorf("end the witness in the guest: %w", err)
+	}
+	return nil
+}
+
 // end ends a recording. One that has ended by itself is an error, unless the
 // target has failed: it may have ended because of that, and what it wrote is
 // kept.
-func end(ctx context.Context, p *pulse.Pulse, input CollectInput, name string, recording record.Recording, died cause.Code, collected *Collected) error {
+func (g *gathering) end(ctx context.Context, name string, recording record.Recording, died cause.Code) error {
 	progress, err := recording.Progress(ctx)
 	if err != nil {
 		return err
 	}
 	if !progress.Running && progress.Problem != "" {
 		ended := fault.Because(fault.Invalid, died, fmt.Errorf("what recorded ended by itself: %s", progress.Problem))
-		if !input.Failed {
+		if !g.input.Failed {
 			return ended
 		}
-		collected.Problems = append(collected.Problems, name+": "+ended.Error())
+		g.mu.Lock()
+		g.collected.Problems = append(g.collected.Problems, name+": "+ended.Error())
+		g.mu.Unlock()
 	}
-	p.Done(pulse.Step{Step: "end what records on " + name})
+	g.pulse.Done(pulse.Step{Step: "end what records on " + name})
 	return recording.Stop(ctx)
 }
 
-func collectFrom(ctx context.Context, p *pulse.Pulse, input CollectInput, name string, recording record.Recording, collected *Collected) error {
-	died := cause.WitnessDied
-	if name == trial.Guest {
-		died = cause.LoadDied
+// fetch ends a recording, and fetches its files to the machine's folder.
+func (g *gathering) fetch(ctx context.Context, name string, find func() (record.Recording, error), died cause.Code) error {
+	recording, err := find()
+	if err == nil {
+		err = g.end(ctx, name, recording, died)
 	}
-	if err := end(ctx, p, input, name, recording, died, collected); err != nil {
-		return err
-	}
-	folder := filepath.Join(input.WorkFolder(), name)
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
+	folder := filepath.Join(g.input.WorkFolder(), name)
+	if err == nil {
+		err = os.MkdirAll(folder, 0o755)
 	}
 	var bytes int64
-	_, err := recording.Fetch(ctx, folder, func(done, total int64) {
-		bytes = total
-		p.Done(pulse.Step{Step: fmt.Sprintf("fetch from %s: %d of %d bytes", name, done, total)})
-	})
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = recording.Fetch(ctx, folder, func(done, total int64) {
+			bytes = total
+			g.pulse.Done(pulse.Step{Step: fmt.Sprintf("fetch from %s: %d of %d bytes", name, done, total)})
+		})
 	}
-	collected.Bytes += bytes
-	collected.Machines = append(collected.Machines, name)
+	if err != nil {
+		return fmt.Errorf("collect from %s: %w", name, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.collected.Bytes += bytes
+	g.collected.Machines = append(g.collected.Machines, name)
 	return nil
 }
 

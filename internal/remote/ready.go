@@ -12,7 +12,7 @@ import (
 // Pauses between the attempts of WaitReady, and the limit of each.
 const (
 	readyFirstPause = 500 * time.Millisecond
-	readyMaxPause   = 5 * time.Second
+	readyMaxPause   = time.Second
 	readyTimeout    = time.Minute
 )
 

@@ -3,10 +3,12 @@ package remote_test
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -116,6 +118,28 @@ func TestOneConnectionForAll(t *testing.T) {
 	runs.Wait()
 	if server.Connections() != 1 || server.MostSessions() > 10 {
 		t.Errorf("%d connections, up to %d sessions", server.Connections(), server.MostSessions())
+	}
+}
+
+// silentOnce is a way to a host on which the first try to connect gets no answer.
+type silentOnce struct{ tries atomic.Int32 }
+
+func (s *silentOnce) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if s.tries.Add(1) == 1 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
+// TestHostComesUp: a try that nobody answered is not waited for until the limit.
+func TestHostComesUp(t *testing.T) {
+	server, way := remotetest.NewServer(t), new(silentOnce)
+	mustRun(t, connect(t, server, func(c *remote.SSHConfig) {
+		c.Via, c.DialTimeout, c.ConnectTimeout = way, 20*time.Millisecond, time.Minute
+	}))
+	if tries := way.tries.Load(); tries < 2 {
+		t.Errorf("%d tries", tries)
 	}
 }
 

@@ -2,9 +2,7 @@ package testbed
 
 import (
 	"context"
-	"errors"
 	"path"
-	"sync"
 
 	"heliotrope/internal/guest"
 	"heliotrope/internal/inventory"
@@ -56,12 +54,7 @@ func (t *Testbed) Load(ref trial.Ref) (record.Recording, error) {
 
 // sweep ends what runs in RunDir on every host, and removes it.
 func (t *Testbed) sweep(ctx context.Context) error {
-	hosts := t.shells()
-	errs := make([]error, len(hosts))
-	var all sync.WaitGroup
-	for i, host := range hosts {
-		all.Go(func() { errs[i] = record.Sweep(ctx, t.hosts[host.Name], runDir(host, t.Name())) })
-	}
-	all.Wait()
-	return errors.Join(errs...)
+	return each(t.shells(), func(host *inventory.Machine) error {
+		return record.Sweep(ctx, t.hosts[host.Name], runDir(host, t.Name()))
+	})
 }

@@ -18,6 +18,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"heliotrope/internal/clock"
@@ -289,25 +290,36 @@ func (t *Testbed) DomainName(name string) string {
 }
 
 // Teardown removes everything of ours from all hosts: domains first, then what
-// runs in RunDir, then disks, then the shaping. It goes on past errors and
-// joins them. Programs in WorkerDir stay.
+// runs in RunDir, then the disks and the shaping, on all hosts at once. It goes
+// on past errors and joins them. Programs in WorkerDir stay.
 func (t *Testbed) Teardown(ctx context.Context) error {
-	var errs []error
-	for _, site := range sites {
-		errs = append(errs, t.Hypervisor(site).Teardown(ctx))
-	}
-	errs = append(errs, t.sweep(ctx))
+	domains := each(sites, func(site storage.Site) error { return t.Hypervisor(site).Teardown(ctx) })
+	processes := t.sweep(ctx)
+	removals := []func() error{func() error { return t.Shaper().Teardown(ctx) }}
 	for _, system := range t.storages {
-		if err := system.Teardown(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("tear %s down: %w", system.Kind(), err))
-		}
+		removals = append(removals, func() error {
+			if err := system.Teardown(ctx); err != nil {
+				return fmt.Errorf("tear %s down: %w", system.Kind(), err)
+			}
+			return nil
+		})
 	}
-	errs = append(errs, t.Shaper().Teardown(ctx))
-	if errors.Join(errs...) == nil {
-		for name := range t.hosts {
-			errs = append(errs, t.removeFolder(ctx, t.Inventory.Machine(name)))
-		}
+	rest := each(removals, func(remove func() error) error { return remove() })
+	if err := errors.Join(domains, processes, rest); err != nil {
+		return err
 	}
+	return each(t.shells(), func(host *inventory.Machine) error { return t.removeFolder(ctx, host) })
+}
+
+// each does something for all of them at once, waits for all, and joins the
+// errors in their order.
+func each[T any](all []T, do func(T) error) error {
+	errs := make([]error, len(all))
+	var wait sync.WaitGroup
+	for i, one := range all {
+		wait.Go(func() { errs[i] = do(one) })
+	}
+	wait.Wait()
 	return errors.Join(errs...)
 }
 

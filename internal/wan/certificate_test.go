@@ -177,11 +177,11 @@ func TestHowMuchIsSent(t *testing.T) {
 		interval time.Duration
 		bytes    int64
 	}{
-		{Profile{Name: "lan"}, 100, 25 * time.Millisecond, 256 << 20},
-		{testProfile, 100, 25 * time.Millisecond, 31_250_000},
-		{Profile{LossPercent: 2, RateBits: 1e6}, 203, 25 * time.Millisecond, 312_500},            // 8 of 3.96 %
-		{Profile{LossPercent: 0.1, RateBits: 100e9}, 400, 25 * time.Millisecond, 256 << 20},      // 4002 would be needed
-		{Profile{RateBits: 64e3}, 100, 122500 * time.Microsecond, 20_000},                        // 98 B take 12.25 ms
+		{Profile{Name: "lan"}, 100, 10 * time.Millisecond, 256 << 20},
+		{testProfile, 100, 10 * time.Millisecond, 20_000_000},
+		{Profile{LossPercent: 2, RateBits: 1e6}, 203, 10 * time.Millisecond, 125_000},            // 8 of 3.96 %
+		{Profile{LossPercent: 0.1, RateBits: 100e9}, 400, 10 * time.Millisecond, 256 << 20},      // 4002 would be needed
+		{Profile{RateBits: 64e3}, 100, 122500 * time.Microsecond, 8_000},                        // 98 B take 12.25 ms
 		{Profile{LossPercent: 99, RateBits: minRateBits}, 100, 7840 * time.Millisecond, 4 << 10}, // 98 B take 0.784 s
 	} {
 		count, interval := c.profile.pings()
@@ -262,8 +262,8 @@ func TestCertify(t *testing.T) {
 		t.Errorf("got %+v", certificate)
 	}
 	commands := fakes["host-a"].Commands()
-	if len(commands) != 2 || strings.Join(commands[0], " ") != "/bin/ping -c 25 -i 0.025 -W 5 -n 127.17.191.3" ||
-		strings.Join(commands[1], " ") != "/bin/ping -c 100 -i 0.025 -W 5 -n 127.17.191.2" {
+	if len(commands) != 2 || strings.Join(commands[0], " ") != "/bin/ping -c 25 -i 0.01 -W 5 -n 127.17.191.3" ||
+		strings.Join(commands[1], " ") != "/bin/ping -c 100 -i 0.01 -W 5 -n 127.17.191.2" {
 		t.Errorf("got %q", commands)
 	}
 }
@@ -292,7 +292,7 @@ func TestCertifyFails(t *testing.T) {
 			request.B.Witness = "/nowhere"
 			fakes["host-b"].On(remotetest.Prefix("/nowhere"), remotetest.Reply{ExitCode: 127})
 		},
-		"throughput to site A: host-b: /failing send 127.17.191.1:17191 2.5 625000: exit code 1: no route": func(request *CertifyRequest, fakes map[string]*remotetest.Fake) {
+		"throughput to site A: host-b: /failing send 127.17.191.1:17191 1 250000: exit code 1: no route": func(request *CertifyRequest, fakes map[string]*remotetest.Fake) {
 			fakes["host-b"].On(remotetest.Prefix("/failing", "send"), remotetest.Reply{Stderr: "no route", ExitCode: 1})
 			request.B.Host = sender{request.B.Host}
 		},

@@ -37,9 +37,12 @@ type CertifyRequest struct {
 const CertifyPort = 17191
 
 const (
-	// certifyLength is how long a connection sends. It starts slowly: at a
-	// round trip of 160 ms it takes a second to fill 100 Mbit/s.
-	certifyLength = 2500 * time.Millisecond
+	// sendLeast is how long a connection sends at least, and sendRoundTrips how
+	// many round trips longer: it starts slowly, and each of them doubles what is
+	// on its way (RFC 5681, section 3.1). sendMost limits both.
+	sendLeast      = time.Second
+	sendRoundTrips = 10
+	sendMost       = 30 * time.Second
 	// certifyTimeout limits one connection: the slowest line has to empty the
 	// sender's buffers first.
 	certifyTimeout = 2 * time.Minute
@@ -50,7 +53,7 @@ const (
 
 	certifyPings        = 100
 	certifyPingsMax     = 400
-	certifyPingInterval = 25 * time.Millisecond
+	certifyPingInterval = 10 * time.Millisecond
 	bridgePings         = 25
 	// expectedLosses is how many pings are to be lost, where that is not too
 	// many to send.
@@ -62,7 +65,7 @@ const (
 // Certify measures the path between the sites: round trips from both, then the
 // throughput of a TCP connection each way, one after the other, and what netem
 // dropped meanwhile. Nothing else may be on the path. Without loss it takes
-// about 10 s. What is wrong with the WAN is no error here: see Check.
+// 5 to 10 s. What is wrong with the WAN is no error here: see Check.
 func Certify(ctx context.Context, request CertifyRequest) (Certificate, error) {
 	certificate, err := certify(ctx, request)
 	if err != nil {
@@ -169,7 +172,7 @@ func carry(ctx context.Context, from, to Site, profile Profile) (float64, error)
 			cmp.Or(err, errEnded))
 	}
 	sent, err := from.Host.Run(ctx, remote.Command{
-		Args:    []string{from.Witness, "send", address, seconds(certifyLength), strconv.FormatInt(profile.limitBytes(), 10)},
+		Args:    []string{from.Witness, "send", address, seconds(profile.sendFor()), strconv.FormatInt(profile.limitBytes(), 10)},
 		Timeout: certifyTimeout,
 	})
 	if err != nil {
@@ -189,13 +192,16 @@ func carry(ctx context.Context, from, to Site, profile Profile) (float64, error)
 	return result.BitsPerSecond(), nil
 }
 
+// sendFor is how long a connection sends.
+func (p Profile) sendFor() time.Duration { return min(sendMost, sendLeast+sendRoundTrips*p.RTT) }
+
 // limitBytes is how much a connection sends at most: no more than the line
 // carries in its time, or its queue would take as long again to empty.
 func (p Profile) limitBytes() int64 {
 	if p.RateBits == 0 {
 		return maxUnlimitedBytes
 	}
-	return min(maxUnlimitedBytes, max(minLimitedBytes, int64(float64(p.RateBits)/8*certifyLength.Seconds())))
+	return min(maxUnlimitedBytes, max(minLimitedBytes, int64(float64(p.RateBits)/8*p.sendFor().Seconds())))
 }
 
 // unlessCancelled is an error of its own, not one that we have caused.
