@@ -8,6 +8,9 @@ GO ?= go
 BIN := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
+# Which benchmarks of a testbed are run.
+BENCH ?= .
+
 # The hypervisor of an emulated testbed that is started here: xen or kvm.
 HYPERVISOR ?= xen
 
@@ -28,8 +31,10 @@ WORKFLOWCHECK := $(BIN)/tools/workflowcheck
 # How many packages to compile at once for the linter: it is large.
 LINTER_JOBS ?= 2
 
-# The folders whose tests need a testbed, and those with benchmarks that need none.
+# The folders whose tests need a testbed, those of them with benchmarks, and those
+# with benchmarks that need none.
 LAB_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build lab$$' . | xargs -r -n1 dirname | sort -u)
+LAB_BENCH_PACKAGES = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r grep -l '^//go:build lab$$' | xargs -r -n1 dirname | sort -u)
 BENCH_PACKAGES = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r grep -L '^//go:build lab$$' | xargs -r -n1 dirname | sort -u)
 
 # with_testbed runs $(1) with HELIOTROPE_INVENTORY set: as it is, or to a
@@ -123,8 +128,8 @@ bench: build server ## run the benchmarks that need no testbed, and a simulated 
 	tools/bench-simulated
 
 .PHONY: bench-lab
-bench-lab: build ## measure the testbed's own speed, on a machine that does nothing else
-	$(call with_testbed,$(GO) test -run '^$$' -bench . -benchtime 1x -tags lab -timeout 120m -p 1 -count=1 -v $(LAB_PACKAGES))
+bench-lab: build server $(DUCKDB) ## measure a testbed's own speed and whole trials, on a machine that does nothing else (BENCH=Migration: only that)
+	$(call with_testbed,$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -tags lab -timeout 180m -p 1 -count=1 -v $(LAB_BENCH_PACKAGES) && tools/bench-trials)
 
 # The server's module is loaded with the flags that it is built with: what the
 # build has compiled is used again.

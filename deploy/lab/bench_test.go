@@ -5,9 +5,10 @@ package lab_test
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,11 +20,12 @@ import (
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
+	"heliotrope/internal/wan"
 )
 
-// The benchmarks print the testbed's own speed; they assert nothing. Run them
-// with `make bench-lab` on a machine that does nothing else, once each
-// (-benchtime 1x).
+// The benchmarks print the testbed's own speed: the median of several runs, and
+// their range. They assert nothing. Run them with `make bench-lab` on a machine
+// that does nothing else, once each (-benchtime 1x).
 
 // BenchmarkImage makes each hypervisor's image from nothing, packages included.
 func BenchmarkImage(b *testing.B) {
@@ -56,13 +58,17 @@ func benchmarkUp(b *testing.B, hypervisor string) {
 	options := lab.DefaultOptions()
 	options.Name, options.Hypervisor = "bench-up", hypervisor
 	request := lab.UpRequest{BaseDir: b.TempDir(), Options: options, Cache: cache, Progress: func(string) {}}
+	measured := series{}
 	for b.Loop() {
-		l, err := lab.Up(context.Background(), request)
-		must(b, err)
-		b.StopTimer()
-		must(b, l.Destroy(context.Background()))
-		b.StartTimer()
+		for range runs {
+			started := time.Now()
+			l, err := lab.Up(context.Background(), request)
+			must(b, err)
+			measured.add("up-s", time.Since(started).Seconds())
+			must(b, l.Destroy(context.Background()))
+		}
 	}
+	measured.report(b)
 }
 
 // storageKinds are the names of all storage systems.
@@ -84,33 +90,77 @@ func withGuest(b *testing.B, kind string) (context.Context, *testbed.Testbed, st
 	return ctx, tb, system, guest
 }
 
-// BenchmarkMigration migrates the default guest over lan, idle and under load.
+// migrations is how often each way of a migration is measured, runs how often
+// a series of writes is. Medians and the range are printed.
+const (
+	migrations = 6 // there and back
+	runs       = 5
+)
+
+// BenchmarkMigration migrates the default guest: over lan, idle and while it
+// writes, and over 60 ms while it writes.
 func BenchmarkMigration(b *testing.B) {
 	for _, kind := range storageKinds() {
-		for _, busy := range []bool{false, true} {
-			b.Run(fmt.Sprintf("%s/busy=%v", kind, busy), func(b *testing.B) {
+		for _, c := range []struct {
+			name string
+			rtt  time.Duration
+			busy bool
+		}{{"lan-idle", 0, false}, {"lan", 0, true}, {"60ms", 60 * time.Millisecond, true}} {
+			b.Run(kind+"/"+c.name, func(b *testing.B) {
 				ctx, tb, system, guest := withGuest(b, kind)
-				var writes *load
-				if busy {
-					writes = startLoad(ctx, b, tb)
+				if c.rtt != 0 {
+					must(b, tb.WAN().Shape(ctx, "a benchmark", wan.Profile{Name: "bench", RTT: c.rtt}, 30*time.Minute))
 				}
-				from := storage.SiteA
-				var total time.Duration
-				count := 0
+				measured := series{}
 				for b.Loop() {
-					for range 2 { // there and back
-						total += migrate(ctx, b, tb, system, guest, from).Duration()
+					from := storage.SiteA
+					for range migrations {
+						measureMigration(ctx, b, tb, system, guest, from, c.busy, measured)
 						from = from.Other()
-						count++
 					}
 				}
-				b.ReportMetric(total.Seconds()/float64(count), "s/migration")
-				b.ReportMetric(0, "ns/op")
-				if busy {
-					writes.stop(ctx, b, tb)
-				}
+				measured.report(b)
 			})
 		}
+	}
+}
+
+// measureMigration migrates once, and notes what that took. A guest that is busy
+// writes from some seconds before until some after.
+func measureMigration(ctx context.Context, b *testing.B, tb *testbed.Testbed, system storage.System, guest testbed.Guest,
+	from storage.Site, busy bool, measured series) {
+	b.Helper()
+	const around = 3 * time.Second
+	var writes *load
+	if busy {
+		writes = startLoad(ctx, b, tb)
+		<-time.After(around)
+	}
+	migration := migrate(ctx, b, tb, system, guest, from)
+	measured.add("total-s", migration.Duration().Seconds())
+	if migration.Downtime != nil {
+		measured.add("downtime-ms", migration.Downtime.Seconds()*1e3)
+	}
+	if busy {
+		<-time.After(around)
+		measured.add("longest-write-ms", writes.stop(ctx, b, tb).Write.Latency.Max/1e6)
+	}
+}
+
+// series are measurements by name.
+type series map[string][]float64
+
+func (s series) add(name string, value float64) { s[name] = append(s[name], value) }
+
+// report prints each series, and reports its median.
+func (s series) report(b *testing.B) {
+	b.Helper()
+	b.ReportMetric(0, "ns/op")
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		values := slices.Sorted(slices.Values(s[name]))
+		median := (values[(len(values)-1)/2] + values[len(values)/2]) / 2
+		b.ReportMetric(median, name)
+		b.Logf("%s: median %.3g, %.3g to %.3g of %d", name, median, values[0], values[len(values)-1], len(values))
 	}
 }
 
@@ -121,10 +171,14 @@ func BenchmarkSyncWrite(b *testing.B) {
 	for _, kind := range storageKinds() {
 		b.Run(kind, func(b *testing.B) {
 			ctx, tb, _, _ := withGuest(b, kind)
+			measured := series{}
 			for b.Loop() {
-				reportWrites(ctx, b, tb, "direct-", 20*time.Second)
-				reportWrites(ctx, b, tb, "osync-", 20*time.Second, "--sync=1")
+				for range runs {
+					reportWrites(ctx, b, tb, measured, "direct-", 10*time.Second)
+					reportWrites(ctx, b, tb, measured, "osync-", 10*time.Second, "--sync=1")
+				}
 			}
+			measured.report(b)
 		})
 	}
 }
@@ -141,44 +195,28 @@ func BenchmarkStalls(b *testing.B) {
 		b.Run(kind, func(b *testing.B) {
 			ctx, tb, _, _ := withGuest(b, kind)
 			before := tcpTimeouts(ctx, b, tb)
+			measured := series{}
 			for b.Loop() {
-				reportWrites(ctx, b, tb, "osync-", run, "--sync=1")
+				reportWrites(ctx, b, tb, measured, "osync-", run, "--sync=1")
 			}
+			measured.report(b)
 			b.ReportMetric(float64(tcpTimeouts(ctx, b, tb)-before), "tcp-timeouts")
 		})
 	}
 }
 
-// reportWrites runs fio in the guest and reports under names with the prefix.
-func reportWrites(ctx context.Context, b *testing.B, tb *testbed.Testbed, prefix string, run time.Duration, options ...string) {
+// reportWrites runs fio in the guest and notes under names with the prefix.
+func reportWrites(ctx context.Context, b *testing.B, tb *testbed.Testbed, measured series, prefix string, run time.Duration, options ...string) {
 	b.Helper()
 	result, err := tb.Guest().Run(ctx, remote.Command{Args: append([]string{"fio", "--name=write", "--filename=" + tb.GuestDevices().Disk,
 		"--ioengine=psync", "--direct=1", "--rw=randwrite", "--bs=4k", "--thread",
 		"--time_based", fmt.Sprintf("--runtime=%d", int(run.Seconds())), "--output-format=json"}, options...)})
 	must(b, err)
-	var report struct {
-		Jobs []struct {
-			Write struct {
-				TotalIOs int64   `json:"total_ios"`
-				IOPS     float64 `json:"iops"`
-				Latency  struct {
-					Max        float64            `json:"max"`  // ns
-					Mean       float64            `json:"mean"` // ns
-					Percentile map[string]float64 `json:"percentile"`
-				} `json:"clat_ns"`
-			} `json:"write"`
-		} `json:"jobs"`
-	}
-	must(b, json.Unmarshal(result.Stdout, &report))
-	if len(report.Jobs) != 1 || report.Jobs[0].Write.TotalIOs == 0 {
-		b.Fatalf("fio wrote nothing: %s", result.Stdout)
-	}
-	write := report.Jobs[0].Write
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(write.Latency.Mean/1e6, prefix+"mean-ms")
-	b.ReportMetric(write.Latency.Percentile["99.000000"]/1e6, prefix+"p99-ms")
-	b.ReportMetric(write.Latency.Max/1e6, prefix+"max-ms")
-	b.ReportMetric(write.IOPS, prefix+"IOPS")
+	write := parseFio(b, result.Stdout).Write
+	measured.add(prefix+"mean-ms", write.Latency.Mean/1e6)
+	measured.add(prefix+"p99-ms", write.Latency.Percentile["99.000000"]/1e6)
+	measured.add(prefix+"max-ms", write.Latency.Max/1e6)
+	measured.add(prefix+"IOPS", write.IOPS)
 }
 
 // tcpTimeouts sums the retransmission time-outs that the hosts' kernels have

@@ -3,7 +3,9 @@
 package lab_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -220,16 +222,18 @@ func expectDomains(ctx context.Context, t testing.TB, tb *testbed.Testbed, site 
 // load is fio writing in the guest.
 type load struct {
 	ended     chan error
-	completed int64 // writes, when last looked
+	output    []byte // once ended
+	completed int64  // writes, when last looked
 }
 
 func startLoad(ctx context.Context, t testing.TB, tb *testbed.Testbed) *load {
 	t.Helper()
 	l := &load{ended: make(chan error, 1)}
 	go func() {
-		_, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"fio", "--name=load", "--filename=" + tb.GuestDevices().Disk,
+		result, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"fio", "--name=load", "--filename=" + tb.GuestDevices().Disk,
 			"--ioengine=psync", "--direct=1", "--sync=1", "--rw=randwrite", "--bs=4k", "--thread",
-			"--time_based", "--runtime=3600", "--output-format=terse"}})
+			"--time_based", "--runtime=3600", "--output-format=json"}})
+		l.output = result.Stdout
 		l.ended <- err
 	}()
 	l.mustAdvance(ctx, t, tb)
@@ -270,7 +274,8 @@ func completedWrites(ctx context.Context, t testing.TB, tb *testbed.Testbed) int
 	return count
 }
 
-func (l *load) stop(ctx context.Context, t testing.TB, tb *testbed.Testbed) {
+// stop ends the load, and tells what it did.
+func (l *load) stop(ctx context.Context, t testing.TB, tb *testbed.Testbed) fioJob {
 	t.Helper()
 	_, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"killall", "-INT", "fio"}})
 	must(t, err)
@@ -279,4 +284,32 @@ func (l *load) stop(ctx context.Context, t testing.TB, tb *testbed.Testbed) {
 			t.Errorf("fio: %v", err)
 		}
 	}
+	return parseFio(t, l.output)
+}
+
+// fioJob is what fio tells of a job that writes (fio(1), JSON output).
+type fioJob struct {
+	Write struct {
+		TotalIOs int64   `json:"total_ios"`
+		IOPS     float64 `json:"iops"`
+		Latency  struct {
+			Max        float64            `json:"max"`  // ns
+			Mean       float64            `json:"mean"` // ns
+			Percentile map[string]float64 `json:"percentile"`
+		} `json:"clat_ns"`
+	} `json:"write"`
+}
+
+// parseFio reads the report of one job, which must have written.
+func parseFio(t testing.TB, output []byte) fioJob {
+	t.Helper()
+	// An interrupted run says so before its report.
+	var report struct {
+		Jobs []fioJob `json:"jobs"`
+	}
+	must(t, json.NewDecoder(bytes.NewReader(output[max(0, bytes.IndexByte(output, '{')):])).Decode(&report))
+	if len(report.Jobs) != 1 || report.Jobs[0].Write.TotalIOs == 0 {
+		t.Fatalf("fio wrote nothing: %s", output)
+	}
+	return report.Jobs[0]
 }
