@@ -45,8 +45,8 @@ type Machines interface {
 	testbed.Bed
 	// Machine reaches a host, or the guest while it runs.
 	Machine(name string) remote.Host
-	// WorkerDir is where a worker of ours lives on a machine.
-	WorkerDir(name string) string
+	// ProgramDir is where programs of ours live on a machine.
+	ProgramDir(name string) string
 	// RunDir is where a process of ours keeps its state on a machine; a
 	// teardown of the testbed ends it.
 	RunDir(machine, name string) string
@@ -63,11 +63,17 @@ type Machines interface {
 	WANPlace() (host, device string)
 }
 
-// hostWorker says whether a worker of ours is on a machine before the guest runs.
-func hostWorker(m trial.Machine) bool { return m.Worker && m.Name != trial.Guest }
+// hostWorker and hostWitness say whether that program of ours is on a machine
+// before the guest runs.
+func hostWorker(m trial.Machine) bool  { return m.Worker && m.Name != trial.Guest }
+func hostWitness(m trial.Machine) bool { return m.Witness && m.Name != trial.Guest }
 
-// Install puts the worker on every host, so that it is there before the hosts'
-// state is noted. The program stays there from trial to trial, until Remove.
+// hostPrograms says whether any is.
+func hostPrograms(m trial.Machine) bool { return hostWorker(m) || hostWitness(m) }
+
+// Install puts the worker and the witness on every host that has them, so that
+// they are there before the hosts' state is noted. They stay there from trial to
+// trial, until Remove.
 func (l *Links) Install(ctx context.Context, target Target) error {
 	return withBed(ctx, l.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		machines, err := machinesOf(bed)
@@ -76,8 +82,12 @@ func (l *Links) Install(ctx context.Context, target Target) error {
 		}
 		hosts, ctx := errgroup.WithContext(ctx)
 		for _, name := range named(bed, hostWorker) {
+			hosts.Go(func() error { return l.install(ctx, machines, name, p) })
+		}
+		for _, name := range named(bed, hostWitness) {
 			hosts.Go(func() error {
-				return l.install(ctx, machines, name, p)
+				p.Done(pulse.Step{Step: "install the witness on " + name})
+				return machines.InstallWitness(ctx, name)
 			})
 		}
 		return hosts.Wait()
@@ -99,7 +109,7 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 			role = "guest"
 		}
 		err = link.Run(ctx, machines.Machine(input.Machine), link.Options{
-			Binary: link.BinaryPath(machines.WorkerDir(input.Machine)), Dir: machines.RunDir(input.Machine, "worker"),
+			Binary: link.BinaryPath(machines.ProgramDir(input.Machine)), Dir: machines.RunDir(input.Machine, "worker"),
 			Queue: input.Queue, Role: role, Name: input.Machine,
 			Namespace: l.Namespace, TemporalAddress: l.TemporalAddress, TLS: l.TLS, Log: l.Log.With().Fields(input.Target.LogKeys()).Logger(),
 		}, func() { p.Done(Linked{Worker: input.Machine}) })
@@ -113,25 +123,25 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 }
 
 func (l *Links) install(ctx context.Context, machines Machines, name string, p *pulse.Pulse) error {
-	return link.InstallWorker(ctx, machines.Machine(name), l.Binary, machines.WorkerDir(name), func(done, total int64) {
+	return link.InstallWorker(ctx, machines.Machine(name), l.Binary, machines.ProgramDir(name), func(done, total int64) {
 		p.Done(pulse.Step{Step: fmt.Sprintf("install the worker on %s: %d of %d bytes", name, done, total)})
 	})
 }
 
-// Remove takes the worker off every host.
+// Remove takes our programs off every host.
 func (l *Links) Remove(ctx context.Context, target Target) error {
 	return withBed(ctx, l.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		machines, err := machinesOf(bed)
 		if err != nil {
 			return err
 		}
-		for _, name := range named(bed, hostWorker) {
-			p.Done(pulse.Step{Step: "remove the worker from " + name})
+		for _, name := range named(bed, hostPrograms) {
+			p.Done(pulse.Step{Step: "remove our programs from " + name})
 			files, err := machines.Machine(name).Files(ctx)
 			if err != nil {
 				return err
 			}
-			if err := files.RemoveAll(machines.WorkerDir(name)); err != nil {
+			if err := files.RemoveAll(machines.ProgramDir(name)); err != nil {
 				return err
 			}
 		}

@@ -201,16 +201,19 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 	return provisioned, err
 }
 
-// watch puts the witness on every machine, and finds what there is to record.
+// watch puts the witness on the guest, and finds what there is to record on
+// every machine.
 func watch(ctx context.Context, machines Machines, p *pulse.Pulse, ref trial.Ref, provisioned *Provisioned) error {
 	names := named(machines, hasWitness)
 	setups := make([]machine.RecordingSetup, len(names))
 	all, ctx := errgroup.WithContext(ctx)
 	for i, name := range names {
 		all.Go(func() error {
-			p.Done(pulse.Step{Step: "install the witness on " + name})
-			if err := machines.InstallWitness(ctx, name); err != nil {
-				return err
+			if name == trial.Guest {
+				p.Done(pulse.Step{Step: "install the witness on " + name})
+				if err := machines.InstallWitness(ctx, name); err != nil {
+					return err
+				}
 			}
 			setup, err := machines.WitnessSetup(ctx, ref, name)
 			setups[i] = machine.RecordingSetup{Dir: setup.Dir, Program: setup.Program, Host: setup.Host, Guest: setup.Guest}

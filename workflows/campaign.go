@@ -99,15 +99,15 @@ func (r *runner) finish(ctx workflow.Context, failed error) (CampaignResult, err
 	return result, nil
 }
 
-// leave takes the workers off the hosts.
+// leave takes our programs off the hosts.
 func (r *runner) leave(ctx workflow.Context) error {
 	var errs []error
 	for _, lane := range r.input.Lanes {
 		// Testbeds that take turns are emulated, and all but one are down.
-		if !lane.Workers() || len(lane.Others) > 0 {
+		if !lane.Programs() || len(lane.Others) > 0 {
 			continue
 		}
-		options := workflow.WithActivityOptions(ctx, onTestbed("remove the worker from the hosts of "+lane.Name))
+		options := workflow.WithActivityOptions(ctx, onTestbed("remove our programs from the hosts of "+lane.Name))
 		target := activities.Target{Lane: lane, DataDir: r.input.DataDir, Ref: trial.Ref{Campaign: r.input.Name}}
 		errs = append(errs, workflow.ExecuteActivity(options, links.Remove, target).Get(options, nil))
 	}

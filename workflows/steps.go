@@ -75,8 +75,8 @@ func (a *attempt) prepare(ctx workflow.Context) error {
 			return err
 		}
 	}
-	if a.input.Lane.Workers() {
-		options := workflow.WithActivityOptions(ctx, awaitTestbed("install the worker on the hosts"))
+	if a.input.Lane.Programs() {
+		options := workflow.WithActivityOptions(ctx, awaitTestbed("install our programs on the hosts"))
 		if err := workflow.ExecuteActivity(options, links.Install, a.target()).Get(options, nil); err != nil {
 			return err
 		}

@@ -294,7 +294,7 @@ func TestWorkersAndRecordings(t *testing.T) {
 	input := realInput()
 	input.Lane.Machines = machines(false)
 	s.run(t, input)
-	if s.count("Install") != 0 || s.count("Link") != 0 || s.count("FollowLoad") != 1 {
+	if s.count("Install") != 1 || s.count("Link") != 0 || s.count("FollowLoad") != 1 {
 		t.Errorf("an agentless testbed: %v", s.called())
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// WorkerDir is where the guest keeps a worker of ours.
-const WorkerDir = "/opt/heliotrope"
+// ProgramDir is where the guest keeps programs of ours: the worker, the witness.
+const ProgramDir = "/opt/heliotrope"
 
 // Identity is what makes a general initramfs this testbed's guest.
 type Identity struct {

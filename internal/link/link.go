@@ -113,6 +113,7 @@ type line struct {
 	process record.Process
 	port    int // the worker's on its host, or 0 when not known yet
 	refused int // how often in a row the host refused that port
+	left    bool // the worker was stopped while the line was up
 }
 
 // Run has a worker run on a host, connected to Temporal, until ctx ends. It
@@ -150,6 +151,9 @@ func Run(ctx context.Context, host remote.Host, options Options, alive func()) e
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
+	}
+	if l.left {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
@@ -194,7 +198,9 @@ func (l *line) hold(ctx context.Context, alive func()) (err error) {
 		case <-ctx.Done():
 			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 			defer cancel()
-			return l.stop(stopping)
+			err := l.stop(stopping)
+			l.left = err == nil
+			return err
 		case <-way.ended:
 			return way.problem()
 		case <-beat.C:

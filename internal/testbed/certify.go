@@ -2,7 +2,6 @@ package testbed
 
 import (
 	"context"
-	"fmt"
 
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
@@ -10,7 +9,8 @@ import (
 )
 
 // Certify measures the path between the sites, both ways, against the profile
-// of the trial's cell, while nothing else uses it.
+// of the trial's cell, while nothing else uses it. InstallWitness must have been
+// called for both.
 func (t *Testbed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, error) {
 	inv := t.Inventory
 	profile, err := wan.ParseProfile(ref.Trial.Cell.WAN)
@@ -20,11 +20,6 @@ func (t *Testbed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, 
 	request := wan.CertifyRequest{A: t.wanSite(inv.SiteA()), B: t.wanSite(inv.SiteB()), Shaper: t.Shaper(), Profile: profile}
 	if !inv.IsSite(inv.WAN.Host) {
 		request.Bridge = inv.Machine(inv.WAN.Host).Address
-	}
-	for _, site := range []wan.Site{request.A, request.B} {
-		if err := t.InstallWitness(ctx, site.Host.Name()); err != nil {
-			return wan.Certificate{}, fmt.Errorf("certify the WAN: %w", err)
-		}
 	}
 	return wan.Certify(ctx, request)
 }

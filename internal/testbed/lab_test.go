@@ -72,6 +72,7 @@ func TestLabWitnesses(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	tb := open(t)
+	install(ctx, t, tb, hosts(tb)...)
 	before, err := tb.Snapshot(ctx)
 	must(t, err)
 	facts, err := tb.Facts(ctx)
@@ -87,7 +88,7 @@ func TestLabWitnesses(t *testing.T) {
 	measured := testbed.Guest{Disk: disk}
 	domain, err := tb.StartGuest(ctx, storage.SiteA, measured)
 	must(t, err)
-	install(ctx, t, tb, append(hosts(tb), testbed.GuestName)...)
+	must(t, tb.InstallWitness(ctx, testbed.GuestName))
 	certificate, err := tb.Certify(ctx, ref)
 	must(t, err)
 	t.Logf("certificate: %+v", certificate)
@@ -173,7 +174,7 @@ func (r *recorded) collect(ctx context.Context, t *testing.T, folder string) {
 	t.Logf("fetched from %s in %s", r.name, time.Since(started).Round(time.Millisecond))
 }
 
-// install builds the witness and puts it on machines.
+// install builds the witness and puts it on machines, until the test's end.
 func install(ctx context.Context, t testing.TB, tb *testbed.Testbed, machines ...string) {
 	t.Helper()
 	tb.WitnessBinary = filepath.Join(t.TempDir(), witness.Program)
@@ -187,6 +188,14 @@ func install(ctx context.Context, t testing.TB, tb *testbed.Testbed, machines ..
 		started := time.Now()
 		must(t, tb.InstallWitness(ctx, machine))
 		t.Logf("installed on %s in %s", machine, time.Since(started).Round(time.Millisecond))
+		if machine == testbed.GuestName {
+			continue // it ends with the guest
+		}
+		t.Cleanup(func() {
+			files, err := tb.Machine(machine).Files(context.WithoutCancel(ctx))
+			must(t, err)
+			must(t, files.RemoveAll(tb.ProgramDir(machine)))
+		})
 	}
 }
 

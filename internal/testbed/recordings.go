@@ -34,13 +34,13 @@ func (t *Testbed) RunDir(machine, name string) string {
 	return path.Join(guestRunDir, name)
 }
 
-// WorkerDir is where a worker of ours lives on a machine of the testbed. On a
-// host it stays from trial to trial.
-func (t *Testbed) WorkerDir(machine string) string {
+// ProgramDir is where programs of ours live on a machine of the testbed: the
+// worker, the witness. On a host they stay from trial to trial.
+func (t *Testbed) ProgramDir(machine string) string {
 	if host := t.Inventory.Machine(machine); host != nil {
-		return path.Join(host.DataDir, t.Name()+".worker")
+		return path.Join(host.DataDir, t.Name()+".programs")
 	}
-	return guest.WorkerDir
+	return guest.ProgramDir
 }
 
 // LoadDir is the folder of a trial's load in the guest.

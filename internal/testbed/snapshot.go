@@ -52,7 +52,7 @@ done < /proc/mounts
 done
 ls -l /proc/[0-9]*/cwd | sed -n "s|^.* -> \\($data/$label\\.run/.*\\)|ours process in \\1|p"
 sed 's/^/ours kernel log level /' /proc/sys/kernel/printk
-find "$data/$label" "$data/$label.run" "$data/$label.worker" /run/heliotrope -mindepth 1 | sed 's/^/ours file /'
+find "$data/$label" "$data/$label.run" "$data/$label.programs" /run/heliotrope -mindepth 1 | sed 's/^/ours file /'
 `
 
 // Snapshot looks at every machine.

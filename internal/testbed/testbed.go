@@ -291,7 +291,7 @@ func (t *Testbed) DomainName(name string) string {
 
 // Teardown removes everything of ours from all hosts: domains first, then what
 // runs in RunDir, then the disks and the shaping, on all hosts at once. It goes
-// on past errors and joins them. Programs in WorkerDir stay.
+// on past errors and joins them. Programs in ProgramDir stay.
 func (t *Testbed) Teardown(ctx context.Context) error {
 	domains := each(sites, func(site storage.Site) error { return t.Hypervisor(site).Teardown(ctx) })
 	processes := t.sweep(ctx)

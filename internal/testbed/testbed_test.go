@@ -56,11 +56,11 @@ func TestFolders(t *testing.T) {
 		tb.RunDir(host.Name, "worker"):    host.DataDir + "/" + tb.Name() + ".run/worker",
 		tb.WitnessDir(ref, host.Name):     host.DataDir + "/" + tb.Name() + ".run/witness-" + ref.Key(),
 		tb.WitnessDir(ref, GuestName):     "/run/heliotrope/witness-" + ref.Key(),
-		tb.witnessProgram(host.Name):      host.DataDir + "/" + tb.Name() + ".run/program/heliotrope-witness",
+		tb.witnessProgram(host.Name):      host.DataDir + "/" + tb.Name() + ".programs/heliotrope-witness",
 		tb.witnessProgram(GuestName):      "/opt/heliotrope/heliotrope-witness",
-		tb.WorkerDir(host.Name):           host.DataDir + "/" + tb.Name() + ".worker",
+		tb.ProgramDir(host.Name):          host.DataDir + "/" + tb.Name() + ".programs",
 		tb.LoadDir(ref):                   "/run/heliotrope/load-" + ref.Key(),
-		tb.WorkerDir(GuestName):           "/opt/heliotrope",
+		tb.ProgramDir(GuestName):          "/opt/heliotrope",
 		RunDir(host, tb.Name(), "worker"): tb.RunDir(host.Name, "worker"),
 	} {
 		if got != want {

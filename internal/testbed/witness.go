@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"heliotrope/internal/guest"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/ledger"
@@ -21,13 +20,9 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// witnessProgram is the witness's path on a machine. On a host it is among
-// what Teardown removes.
+// witnessProgram is the witness's path on a machine.
 func (t *Testbed) witnessProgram(machine string) string {
-	if t.Inventory.Machine(machine) != nil {
-		return path.Join(t.RunDir(machine, "program"), witness.Program)
-	}
-	return path.Join(guest.WorkerDir, witness.Program)
+	return path.Join(t.ProgramDir(machine), witness.Program)
 }
 
 // WitnessDir is the folder of a trial's witness on a machine.
@@ -35,8 +30,8 @@ func (t *Testbed) WitnessDir(ref trial.Ref, machine string) string {
 	return t.RunDir(machine, "witness-"+ref.Key())
 }
 
-// InstallWitness puts the witness on a machine, unless it is there. It stays
-// until the testbed's Teardown, or in the guest for as long as that runs.
+// InstallWitness puts the witness on a machine, unless it is there. On a host it
+// stays until its ProgramDir is removed, in the guest for as long as that runs.
 func (t *Testbed) InstallWitness(ctx context.Context, machine string) error {
 	host := t.Machine(machine)
 	if host == nil {
@@ -155,7 +150,8 @@ func (w *lateWitness) Start(ctx context.Context) error { return w.start(ctx) }
 const checkTimeout = 5 * time.Minute
 
 // CheckLedger reads the ledger back from a copy of the disk, on the copy's
-// host. acked is the newest record that the witness outside was told of.
+// host, by the witness's program there. acked is the newest record that the
+// witness outside was told of.
 func (t *Testbed) CheckLedger(ctx context.Context, ref trial.Ref, copied storage.Copy, acked uint64) (ledger.Report, error) {
 	var report ledger.Report
 	host := t.Host(copied.Host)
@@ -164,9 +160,6 @@ func (t *Testbed) CheckLedger(ctx context.Context, ref trial.Ref, copied storage
 	}
 	region, err := json.Marshal(LedgerRegion(ref))
 	if err != nil {
-		return report, err
-	}
-	if err := t.InstallWitness(ctx, copied.Host); err != nil {
 		return report, err
 	}
 	result, err := host.Run(ctx, remote.Command{Timeout: checkTimeout, Args: []string{

@@ -67,9 +67,15 @@ func (l Lane) Machine(name string) (Machine, bool) {
 	return Machine{}, false
 }
 
-// Workers says whether a worker of ours is installed on any machine.
+// Workers says whether a worker of ours runs on any machine.
 func (l Lane) Workers() bool {
 	return slices.ContainsFunc(l.Machines, func(m Machine) bool { return m.Worker })
+}
+
+// Programs says whether programs of ours are installed on any host.
+func (l Lane) Programs() bool {
+	return l.Kind != inventory.Simulated &&
+		slices.ContainsFunc(l.Machines, func(m Machine) bool { return m.Name != Guest && (m.Worker || m.Witness) })
 }
 
 // Phase of a trial.

@@ -181,7 +181,7 @@ func TestHowMuchIsSent(t *testing.T) {
 		{testProfile, 100, 10 * time.Millisecond, 20_000_000},
 		{Profile{LossPercent: 2, RateBits: 1e6}, 203, 10 * time.Millisecond, 125_000},            // 8 of 3.96 %
 		{Profile{LossPercent: 0.1, RateBits: 100e9}, 400, 10 * time.Millisecond, 256 << 20},      // 4002 would be needed
-		{Profile{RateBits: 64e3}, 100, 122500 * time.Microsecond, 8_000},                        // 98 B take 12.25 ms
+		{Profile{RateBits: 64e3}, 100, 122500 * time.Microsecond, 8_000},                         // 98 B take 12.25 ms
 		{Profile{LossPercent: 99, RateBits: minRateBits}, 100, 7840 * time.Millisecond, 4 << 10}, // 98 B take 0.784 s
 	} {
 		count, interval := c.profile.pings()

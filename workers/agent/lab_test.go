@@ -157,7 +157,7 @@ func TestSurvivesMigration(t *testing.T) {
 	_, err = tb.StartGuest(ctx, storage.SiteA, measured)
 	must(t, err)
 	started := time.Now()
-	must(t, link.InstallWorker(ctx, tb.Guest(), binary, guest.WorkerDir, nil))
+	must(t, link.InstallWorker(ctx, tb.Guest(), binary, guest.ProgramDir, nil))
 	t.Logf("installed after %s", time.Since(started).Round(100*time.Millisecond))
 
 	temporal, err := client.Dial(client.Options{HostPort: address, Namespace: "lab"})
@@ -242,7 +242,7 @@ func holdLink(t *testing.T, host remote.Host, address string) (stop func() error
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- link.Run(ctx, host, link.Options{Dir: "/run/heliotrope/worker", Binary: link.BinaryPath(guest.WorkerDir),
+		ended <- link.Run(ctx, host, link.Options{Dir: "/run/heliotrope/worker", Binary: link.BinaryPath(guest.ProgramDir),
 			Queue: "guest", Role: "guest", Name: "guest", Namespace: "lab", TemporalAddress: address,
 			Log: zerolog.New(os.Stderr).With().Timestamp().Logger()}, func() {})
 	}()

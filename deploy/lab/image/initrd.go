@@ -132,8 +132,8 @@ func (b *builder) nodeInitrd(ctx context.Context) error {
 	})
 }
 
-// GuestWorkerDir is where the measured guest keeps a worker of ours.
-const GuestWorkerDir = "/opt/heliotrope"
+// GuestProgramDir is where the measured guest keeps programs of ours.
+const GuestProgramDir = "/opt/heliotrope"
 
 // guestInitrd holds busybox, dropbear, fio and the drivers of each hypervisor's
 // disk and network. It is the guest's whole user space: its data disk is only
@@ -148,7 +148,7 @@ func (b *builder) guestInitrd(ctx context.Context) error {
 		return err
 	}
 	return withArchive(filepath.Join(b.dir, GuestInitrdFile), func(a *archive) error {
-		if err := a.dir(GuestWorkerDir); err != nil {
+		if err := a.dir(GuestProgramDir); err != nil {
 			return err
 		}
 		if err := addGuestModules(a, index); err != nil {
