@@ -3,9 +3,9 @@
 // libvirt's own protocol over the host's SSH connection; nothing is installed on
 // a host, and the two libvirts need no way to each other.
 //
-// It promises that a domain of another is never touched: ours have the testbed's
-// label in their names, the UUID that follows from the name, and the label in
-// their metadata. And before a migrated domain runs at the target, it is looked
+// It promises that a domain of another is never touched, nor its logs: ours have
+// the testbed's label in their names, the UUID that follows from the name, and the
+// label in their metadata. And before a migrated domain runs at the target, it is looked
 // whether QEMU has opened there the disk that it should have, and no other.
 //
 // Dangerous: a controller that dies between the end of a migration's stream and
@@ -173,19 +173,12 @@ func (h *Host) Destroy(ctx context.Context, name string) error {
 		if err := c.destroy(ctx, name); err != nil {
 			return err
 		}
-		_, err := h.script(ctx, removeLogs, name)
-		return err
+		return c.removeLogs(ctx, func(domain string) bool { return domain == name })
 	})
 }
 
-// Constant texts for sh(1) that remove what libvirt wrote for a domain, or for
-// all of the testbed's; the argument is its name, or the label.
-const (
-	removeLogs    = `rm -f -- "/var/log/libvirt/qemu/$1".log* "/var/log/libvirt/qemu/$1".console.log*`
-	removeAllLogs = `rm -f -- "/var/log/libvirt/qemu/$1".*.log*`
-)
-
-// Teardown destroys all of the testbed's domains, and removes their logs.
+// Teardown destroys all of the testbed's domains, and removes the logs of all
+// that it ever had here.
 func (h *Host) Teardown(ctx context.Context) error {
 	return h.with(ctx, func(ctx context.Context, c *client) error {
 		states, err := c.list()
@@ -196,8 +189,8 @@ func (h *Host) Teardown(ctx context.Context) error {
 		for _, state := range states {
 			errs = append(errs, c.destroy(ctx, state.Name))
 		}
-		_, err = h.script(ctx, removeAllLogs, h.label)
-		return errors.Join(append(errs, err)...)
+		errs = append(errs, c.removeLogs(ctx, func(domain string) bool { return strings.HasPrefix(domain, h.prefix()) }))
+		return errors.Join(errs...)
 	})
 }
 

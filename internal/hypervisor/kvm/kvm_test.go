@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,7 +54,25 @@ func TestLabel(t *testing.T) {
 	require.Empty(t, labelOf(""))
 }
 
-// TestForeign: a domain is ours by its name, its UUID and its label together.
+// putLogs writes what libvirt keeps of a domain's QEMU and console, and gives the
+// paths.
+func putLogs(t *testing.T, h *fakeHost, domain string) (paths []string) {
+	t.Helper()
+	for _, end := range []string{".console.log", ".console.log.0", ".log", ".log.0"} {
+		paths = append(paths, path.Join(logs, domain+end))
+		require.NoError(t, h.fake.Memory().MkdirAll(logs))
+		require.NoError(t, h.fake.Memory().WriteFile(paths[len(paths)-1], []byte("started\n"), 0o600))
+	}
+	return paths
+}
+
+// logsOf gives the paths of all that is in libvirt's folder of logs.
+func logsOf(h *fakeHost) []string {
+	return slices.DeleteFunc(h.fake.Memory().Paths(), func(name string) bool { return !strings.HasPrefix(name, logs+"/") })
+}
+
+// TestForeign: a domain is ours by its name, its UUID and its label together, and
+// of another's not even the logs are touched.
 func TestForeign(t *testing.T) {
 	paused := uint32(libvirt.DomainPaused)
 	for name, d := range map[string]*fakeDomain{
@@ -63,6 +83,7 @@ func TestForeign(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newFakeHost(t, "host-a", d)
+			theirs := putLogs(t, h, d.name)
 			states, err := h.List(t.Context())
 			require.NoError(t, err)
 			require.Empty(t, states)
@@ -71,9 +92,53 @@ func TestForeign(t *testing.T) {
 			require.Equal(t, fault.BadInput, fault.Of(err))
 			require.ErrorIs(t, h.Pause(t.Context(), "lab.vm"), hypervisor.ErrNotFound)
 			require.NoError(t, h.Destroy(t.Context(), "lab.vm"))
+			require.Equal(t, theirs, logsOf(h))
+			putLogs(t, h, "lab.gone")
 			require.NoError(t, h.Teardown(t.Context()))
+			require.Equal(t, theirs, logsOf(h))
 			require.Empty(t, h.calls)
 		})
+	}
+}
+
+// TestLogs: with a domain go its own logs, and with the testbed those of all that
+// it ever had.
+func TestLogs(t *testing.T) {
+	h := newFakeHost(t, "host-a", &fakeDomain{name: "lab.other.console", uuid: uuid.Max, state: uint32(libvirt.DomainShutoff)})
+	require.NoError(t, h.Destroy(t.Context(), "lab.vm"), "there is no folder")
+	require.NoError(t, h.Teardown(t.Context()), "there is no folder")
+	putLogs(t, h, "lab.vm")
+	left := putLogs(t, h, "lab.vm2")
+	left = append(left, putLogs(t, h, "labour.vm")...)
+	require.NoError(t, h.Destroy(t.Context(), "lab.vm"))
+	require.Equal(t, left, logsOf(h))
+	// What is read as the console of one domain may be the QEMU of another.
+	foreign := path.Join(logs, "lab.other.console.log")
+	require.NoError(t, h.fake.Memory().WriteFile(foreign, nil, 0o600))
+	require.NoError(t, h.fake.Memory().MkdirAll(path.Join(logs, "lab.folder.log")))
+	require.NoError(t, h.Teardown(t.Context()))
+	left = append([]string{path.Join(logs, "lab.folder.log"), foreign}, left[4:]...)
+	require.Equal(t, left, logsOf(h))
+}
+
+func TestDomainsOfLog(t *testing.T) {
+	for file, want := range map[string][]string{
+		"lab.vm.log":             {"lab.vm"},
+		"lab.vm.log.0":           {"lab.vm"},
+		"lab.vm.log.2.gz":        {"lab.vm"},
+		"lab.vm.log-20261129":    {"lab.vm"},
+		"lab.vm.log-20261129.xz": {"lab.vm"},
+		"lab.vm.console.log":     {"lab.vm.console", "lab.vm"},
+		"lab.vm.console.log.0":   {"lab.vm.console", "lab.vm"},
+		"lab.logger.log":         {"lab.logger"},
+		"lab.vm.log.0.log":       {"lab.vm.log.0"},
+		"lab.vm.logger":          nil,
+		"lab.vm.log.txt":         nil,
+		"lab.vm.xml":             nil,
+		".log":                   nil,
+		".console.log":           {".console"},
+	} {
+		require.Equal(t, want, domainsOfLog(file), file)
 	}
 }
 
@@ -234,7 +299,7 @@ func TestOrder(t *testing.T) {
 // TestScripts: the constant texts are such as sh(1) takes.
 func TestScripts(t *testing.T) {
 	h := newFakeHost(t, "host-a")
-	for _, text := range []string{findProcesses, listOpen, readFacts, checkFiles, sizeOf, removeLogs, removeAllLogs, h.Leftovers("host-a"), h.Versions("host-a")} {
+	for _, text := range []string{findProcesses, listOpen, readFacts, checkFiles, sizeOf, h.Leftovers("host-a"), h.Versions("host-a")} {
 		checkScript(t, text)
 	}
 	for _, evidence := range h.Evidence("host-a") {

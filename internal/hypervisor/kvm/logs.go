@@ -1,0 +1,82 @@
+package kvm
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"heliotrope/internal/fault"
+)
+
+// logName is what a log's file is called: after its domain, and then after what
+// has set it aside, virtlogd(8) by ".0" and logrotate(8) by ".1", "-20260101" or
+// ".2.gz".
+var logName = regexp.MustCompile(`^(.+)\.log(?:[.-][0-9]+)*(?:\.(?:gz|bz2|xz|zst))?$`)
+
+// domainsOfLog gives the names of the domains whose log a file may be, by its
+// name; none for what is no log. What looks like a domain's console (consolePath)
+// may be the QEMU of a domain with ".console" in its name.
+func domainsOfLog(file string) []string {
+	parts := logName.FindStringSubmatch(file)
+	if parts == nil {
+		return nil
+	}
+	domains := parts[1:]
+	if domain, ok := strings.CutSuffix(parts[1], ".console"); ok && domain != "" {
+		domains = append(domains, domain)
+	}
+	return domains
+}
+
+// removeLogs removes what libvirt wrote for domains of such names. What may be of
+// a domain that the host has, running or not, and that is not ours, stays.
+func (c *client) removeLogs(ctx context.Context, wanted func(domain string) bool) error {
+	files, err := c.host.remote.Files(ctx)
+	if err != nil {
+		return fault.As(fault.Infrastructure, err)
+	}
+	infos, err := files.ReadDir(logs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fault.As(fault.Infrastructure, err)
+	}
+	// Asked after the folder was read: a domain that has a log there is listed.
+	strangers, err := c.strangers()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, info := range infos {
+		domains := domainsOfLog(info.Name())
+		if info.Mode().IsRegular() && slices.ContainsFunc(domains, wanted) && !slices.ContainsFunc(domains, strangers) {
+			errs = append(errs, files.Remove(path.Join(logs, info.Name())))
+		}
+	}
+	return fault.As(fault.Infrastructure, errors.Join(errs...))
+}
+
+// strangers tells the names of the host's domains that are not ours. One that goes
+// as it is looked at may have been anybody's, and counts as one of them.
+func (c *client) strangers() (is func(name string) bool, err error) {
+	domains, err := c.all()
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for _, domain := range domains {
+		ours, err := c.isOurs(domain)
+		if err != nil {
+			return nil, err
+		}
+		if !ours {
+			names[domain.Name] = true
+		}
+	}
+	return func(name string) bool { return names[name] }, nil
+}
