@@ -213,8 +213,8 @@ func (c *client) destroy(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		if err := c.virt.DomainDestroyFlags(state.domain, libvirt.DomainDestroyDefault); err != nil && !libvirt.IsNotFound(err) && !isNotRunning(err) {
-			return c.failed("destroy domain "+name, err)
+		if err := c.kill(state); err != nil {
+			return err
 		}
 		if err := poll.Pause(ctx, goneEvery); err != nil {
 			return c.failed("wait for the end of domain "+name, err)
@@ -229,6 +229,15 @@ func (c *client) destroy(ctx context.Context, name string) error {
 			return c.failed(fmt.Sprintf("wait for the end of QEMU of domain %s, process %s", name, strings.Join(pids, " and ")), err)
 		}
 	}
+}
+
+// kill tells libvirt to end a domain. One that has ended is no error.
+func (c *client) kill(at found) error {
+	err := c.virt.DomainDestroyFlags(at.domain, libvirt.DomainDestroyDefault)
+	if libvirt.IsNotFound(err) || isNotRunning(err) {
+		return nil
+	}
+	return c.failed("destroy domain "+at.Name, err)
 }
 
 func isNotRunning(err error) bool {

@@ -35,6 +35,23 @@ type fakeVirt struct {
 	mu      sync.Mutex
 	domains []*fakeDomain
 	calls   []string
+	broken  bool // it fails whatever is asked of it
+}
+
+// start has the domains run, as a migration's last phases do.
+func (f *fakeVirt) start() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, d := range f.domains {
+		d.state, d.reason = uint32(libvirt.DomainRunning), uint32(libvirt.DomainRunningMigrated)
+	}
+}
+
+// forget has the domains end.
+func (f *fakeVirt) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.domains = nil
 }
 
 // fakeHost is a host with a libvirt.
@@ -58,6 +75,15 @@ func newFakeHost(t *testing.T, name string, domains ...*fakeDomain) *fakeHost {
 	f.Host = New(hypervisor.Setup{Label: "lab", Remote: f.fake,
 		Machine: inventory.Machine{Name: name, Bridge: "br0", Address: netip.MustParseAddr("198.18.0.1")}})
 	return f
+}
+
+// whenDialled does something whenever the host's libvirt is connected to.
+func (f *fakeHost) whenDialled(do func()) {
+	dial := f.fake.Dial
+	f.fake.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		do()
+		return dial(ctx, network, address)
+	}
 }
 
 // ours is a domain of the testbed's.
@@ -125,6 +151,9 @@ func (f *fakeVirt) answer(procedure uint32, payload []byte) (reply *xdr, status 
 	defer f.mu.Unlock()
 	fail := func(code libvirt.ErrorNumber) (*xdr, uint32) {
 		return new(xdr).number(uint32(code), 10, 1).text("refused").number(2), 1
+	}
+	if f.broken {
+		return fail(libvirt.ErrInternalError)
 	}
 	reply = new(xdr)
 	changing := map[uint32]string{234: "destroy", 28: "resume", 164: "abort", 307: "confirm"}

@@ -11,6 +11,9 @@
 // Dangerous: a controller that dies between the end of a migration's stream and
 // its last phase leaves the domain paused at the source, and one that waits at
 // the target. Migrate and Destroy know such ends; nothing else may start them.
+// What waits at the target may have been told to start: Migrate gives it some
+// seconds, looks once more, and only then takes it for an end that never ran. A
+// start within that last round trip would be lost with what the guest wrote.
 // And as the controller hands the domain over, its own way to the hosts is a
 // part of the downtime: one message from the source and one to the target.
 package kvm

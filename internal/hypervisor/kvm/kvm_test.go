@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	libvirt "github.com/digitalocean/go-libvirt"
 	"github.com/google/uuid"
@@ -165,13 +167,7 @@ func TestSettle(t *testing.T) {
 	waiting := func() *fakeDomain { return ours(libvirt.DomainPaused, uint32(libvirt.DomainPausedMigration)) }
 	busy := func(d *fakeDomain, job libvirt.DomainJobType) *fakeDomain { d.job = uint32(job); return d }
 	half := func() *fakeDomain { return ours(libvirt.DomainPaused, uint32(libvirt.DomainPausedPostcopy)) }
-	for name, c := range map[string]struct {
-		source, target           *fakeDomain
-		sourceAway, targetAway   bool
-		atTarget                 bool
-		problem                  string
-		sourceCalls, targetCalls []string
-	}{
+	for name, c := range map[string]settling{
 		"as before a migration":              {source: running()},
 		"as after a migration":               {target: running(), atTarget: true},
 		"the target has an end":              {source: running(), target: waiting(), targetCalls: []string{"destroy"}},
@@ -187,32 +183,86 @@ func TestSettle(t *testing.T) {
 		"an end, and no source to ask":       {target: waiting(), sourceAway: true, problem: "is not known"},
 		"neither can be asked":               {sourceAway: true, targetAway: true, problem: "libvirt does not answer"},
 		"in post-copy":                       {source: half(), target: running(), problem: "post-copy"},
+		"it begins to run after a while": {source: waiting(), target: waiting(), atTarget: true, sourceCalls: []string{"confirm"},
+			meanwhile: func(_, target *fakeHost) { time.AfterFunc(startLimit/2, target.start) }},
+		"it begins to run as the source is asked": {source: waiting(), target: waiting(), atTarget: true, sourceCalls: []string{"confirm"},
+			meanwhile: func(source, target *fakeHost) { source.whenDialled(target.start) }},
+		"its end goes after a while": {source: waiting(), target: waiting(), sourceCalls: []string{"resume"},
+			meanwhile: func(_, target *fakeHost) { time.AfterFunc(startLimit/2, target.forget) }},
+	} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, c.test) })
+	}
+}
+
+// settling is a migration that was cut off, and what is to become of it.
+type settling struct {
+	source, target           *fakeDomain
+	sourceAway, targetAway   bool
+	meanwhile                func(source, target *fakeHost) // what happens as the hosts are asked
+	atTarget                 bool
+	problem                  string
+	sourceCalls, targetCalls []string
+}
+
+func (c settling) test(t *testing.T) {
+	source, target := newFakeHost(t, "host-a"), newFakeHost(t, "host-b")
+	for _, side := range []struct {
+		host   *fakeHost
+		domain *fakeDomain
+		away   bool
+	}{{source, c.source, c.sourceAway}, {target, c.target, c.targetAway}} {
+		if side.domain != nil {
+			side.host.domains = append(side.host.domains, side.domain)
+		}
+		if side.away {
+			side.host.fake.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no route") }
+		}
+	}
+	if c.meanwhile != nil {
+		c.meanwhile(source, target)
+	}
+	m := &migration{from: source.Host, to: target.Host, name: "lab.vm"}
+	atTarget, err := m.settle(t.Context())
+	if c.problem == "" {
+		require.NoError(t, err)
+	} else {
+		require.ErrorContains(t, err, c.problem)
+	}
+	require.Equal(t, c.sourceAway || c.targetAway, errors.Is(err, hypervisor.ErrUnknown))
+	require.Equal(t, c.atTarget, atTarget)
+	require.Equal(t, c.sourceCalls, source.calls)
+	require.Equal(t, c.targetCalls, target.calls)
+}
+
+// TestSettleLooksAgain: an end that has changed since its host was asked is not
+// taken for one that never ran.
+func TestSettleLooksAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile   func(target *fakeHost)
+		problem     string
+		sourceCalls []string
+	}{
+		"it runs":            {meanwhile: (*fakeHost).start, problem: "host-b: its end there was waiting and is running now"},
+		"it cannot be asked": {meanwhile: func(target *fakeHost) { target.broken = true }, problem: "host-b: look for domain lab.vm"},
+		"it has gone":        {meanwhile: (*fakeHost).forget, sourceCalls: []string{"resume"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			source, target := newFakeHost(t, "host-a"), newFakeHost(t, "host-b")
-			for _, side := range []struct {
-				host   *fakeHost
-				domain *fakeDomain
-				away   bool
-			}{{source, c.source, c.sourceAway}, {target, c.target, c.targetAway}} {
-				if side.domain != nil {
-					side.host.domains = append(side.host.domains, side.domain)
-				}
-				if side.away {
-					side.host.fake.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no route") }
-				}
-			}
+			waiting := func() *fakeDomain { return ours(libvirt.DomainPaused, uint32(libvirt.DomainPausedMigration)) }
+			source, target := newFakeHost(t, "host-a", waiting()), newFakeHost(t, "host-b", waiting())
 			m := &migration{from: source.Host, to: target.Host, name: "lab.vm"}
-			atTarget, err := m.settle(t.Context())
-			if c.problem == "" {
-				require.NoError(t, err)
-			} else {
+			here, there := ask(t.Context(), m.from, m.name), ask(t.Context(), m.to, m.name)
+			defer here.close()
+			defer there.close()
+			c.meanwhile(target)
+			atTarget, err := m.decide(t.Context(), here, there)
+			require.False(t, atTarget)
+			require.Equal(t, c.problem != "", errors.Is(err, hypervisor.ErrUnknown))
+			if c.problem != "" {
 				require.ErrorContains(t, err, c.problem)
+				require.NotContains(t, err.Error(), "\n")
 			}
-			require.Equal(t, c.sourceAway || c.targetAway, errors.Is(err, hypervisor.ErrUnknown))
-			require.Equal(t, c.atTarget, atTarget)
 			require.Equal(t, c.sourceCalls, source.calls)
-			require.Equal(t, c.targetCalls, target.calls)
+			require.Empty(t, target.calls)
 		})
 	}
 }

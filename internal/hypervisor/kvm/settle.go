@@ -15,6 +15,10 @@ import (
 // settleEvery is how often it is asked whether a job has ended.
 const settleEvery = 200 * time.Millisecond
 
+// startLimit is how long a target may take to carry out a finish that it was sent
+// before the line to it broke. The guest stands still all that time.
+const startLimit = 10 * time.Second
+
 // answer is what a host says of the domain: it is there, it is not, or the host
 // could not be asked.
 type answer struct {
@@ -34,10 +38,14 @@ func (a answer) lost() error {
 	return a.err
 }
 
-// ran says that the domain runs there, or has run: all but an end that waits.
-func (a answer) ran() bool {
-	return a.there() && (a.at.Status != hypervisor.Leftover || a.postCopy())
+// waits says that an end of a migration is there that was told nothing yet, or
+// has not done it yet.
+func (a answer) waits() bool {
+	return a.there() && a.at.Status == hypervisor.Leftover && !a.postCopy()
 }
+
+// ran says that the domain runs there, or has run: all but an end that waits.
+func (a answer) ran() bool { return a.there() && !a.waits() }
 
 // postCopy says that a part of the domain's memory is still on the other host.
 func (a answer) postCopy() bool {
@@ -51,11 +59,28 @@ func (a answer) postCopy() bool {
 func (m *migration) settle(ctx context.Context) (atTarget bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, settleLimit, fmt.Errorf("the hosts did not come to rest within %s", settleLimit))
 	defer cancel()
-	target := ask(ctx, m.to, m.name)
-	defer target.close()
 	source := ask(ctx, m.from, m.name)
 	defer source.close()
+	// Asked last: of both, its answer is the one that must not be old.
+	target := ask(ctx, m.to, m.name)
+	defer target.close()
+	if source.waits() && target.waits() {
+		target = m.awaitStart(ctx, target)
+	}
 	return m.decide(ctx, source, target)
+}
+
+// awaitStart asks a target again, within startLimit, until its end runs or has
+// gone. When both ends wait, the target may have been told to start the domain by
+// whoever lost the line to it, be it this process or one before.
+func (m *migration) awaitStart(ctx context.Context, target answer) answer {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	_ = poll.Until(ctx, settleEvery, func(context.Context) (bool, error) { // at the limit, the last answer counts
+		target.at, target.err = target.client.find(m.name)
+		return !target.waits(), nil
+	})
+	return target
 }
 
 // ask asks a host by a connection of its own: that of a migration may be gone.
@@ -78,7 +103,7 @@ func (a answer) close() {
 func (m *migration) decide(ctx context.Context, source, target answer) (atTarget bool, err error) {
 	switch lost := errors.Join(source.lost(), target.lost()); {
 	case lost != nil:
-		return false, fmt.Errorf("domain %s: %w: %w", m.name, hypervisor.ErrUnknown, lost)
+		return false, m.unknown(lost)
 	case source.postCopy(), target.postCopy():
 		return false, fmt.Errorf("domain %s is in post-copy, with a part of it on %s and a part on %s: wait for its end, or destroy both",
 			m.name, m.from.Host(), m.to.Host())
@@ -94,11 +119,34 @@ func (m *migration) decide(ctx context.Context, source, target answer) (atTarget
 	case source.notHere():
 		return false, fmt.Errorf("domain %s is on neither host: %w", m.name, source.err)
 	case target.there(): // an end that never ran
-		if err := target.client.destroy(ctx, m.name); err != nil {
+		if err := m.removeEnd(ctx, target); err != nil {
 			return false, err
 		}
 	}
 	return false, m.goOn(ctx, source)
+}
+
+// unknown says why it is not known where the domain is.
+func (m *migration) unknown(why error) error {
+	return fmt.Errorf("domain %s: %w: %w", m.name, hypervisor.ErrUnknown, why)
+}
+
+// removeEnd destroys the target's end, which never ran. Directly before, it is
+// looked once more whether that still holds.
+func (m *migration) removeEnd(ctx context.Context, target answer) error {
+	target.at, target.err = target.client.find(m.name)
+	switch {
+	case target.lost() != nil:
+		return m.unknown(target.lost())
+	case target.ran():
+		return m.unknown(fmt.Errorf("%s: its end there was waiting and is %s now: nothing was destroyed; try again, which asks both hosts anew",
+			m.to.Host(), target.at.Status))
+	case target.there():
+		if err := target.client.kill(target.at); err != nil {
+			return err
+		}
+	}
+	return target.client.destroy(ctx, m.name) // waits until it has ended
 }
 
 // leave ends the source's copy of a domain that runs at the target.
