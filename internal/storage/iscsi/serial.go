@@ -68,21 +68,10 @@ func checkSerial(ctx context.Context, n *node.Node, device, serial string) error
 // checkHolders refuses a disk that something on the host has taken, such as
 // multipath: it would queue the guest's I/O as it likes.
 func checkHolders(ctx context.Context, n *node.Node, found session) error {
-	holders, err := n.Names(ctx, "/sys/class/block/"+found.device+"/holders", "")
+	holders, err := n.Holders(ctx, found.device)
 	if err != nil || len(holders) == 0 {
 		return err
 	}
-	var names []string
-	for _, holder := range holders {
-		name, err := n.ReadIfThere(ctx, "/sys/class/block/"+holder+"/dm/name")
-		if err != nil {
-			return err
-		}
-		if name != "" {
-			holder += " (" + name + ")"
-		}
-		names = append(names, holder)
-	}
 	return node.Unusable("%s: /dev/%s, the disk of %s, is held by %s: let multipath and LVM there ignore the vendor LIO-ORG (blacklist in multipath.conf, global_filter in lvm.conf), and remove that device (multipath -f, dmsetup remove)",
-		n.Name(), found.device, found.target, strings.Join(names, ", "))
+		n.Name(), found.device, found.target, strings.Join(holders, ", "))
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"strconv"
 	"strings"
 
 	"heliotrope/internal/storage"
@@ -24,9 +23,6 @@ const loggedIn = "LOGGED_IN"
 // before it aborts it. Its default of 30 s is less than a slow WAN with a full
 // queue may take.
 const commandTimeoutSeconds = 120
-
-// sectorBytes is the unit of sizes in sysfs.
-const sectorBytes = 512
 
 // session is one open session of a host.
 type session struct {
@@ -121,15 +117,12 @@ func blockDevice(ctx context.Context, n *node.Node, folder string) (string, erro
 
 // adjust checks a new disk's size and sets its time-out.
 func (s *System) adjust(ctx context.Context, n *node.Node, device string, spec storage.Spec) error {
-	folder := "/sys/class/block/" + device
-	text, err := n.Read(ctx, folder+"/size")
+	size, err := n.DeviceBytes(ctx, device)
 	if err != nil {
 		return err
 	}
-	sectors, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || sectors*sectorBytes != spec.SizeBytes {
-		return fmt.Errorf("%s: /dev/%s has %q sectors of %d bytes, want %d bytes in all: tear the testbed's disks down first",
-			n.Name(), device, text, sectorBytes, spec.SizeBytes)
+	if size != spec.SizeBytes {
+		return fmt.Errorf("%s: /dev/%s has %d bytes, want %d: tear the testbed's disks down first", n.Name(), device, size, spec.SizeBytes)
 	}
-	return n.Write(ctx, folder+"/device/timeout", fmt.Sprint(commandTimeoutSeconds))
+	return n.Write(ctx, "/sys/class/block/"+device+"/device/timeout", fmt.Sprint(commandTimeoutSeconds))
 }
