@@ -23,7 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"strconv"
+	"strings"
 	"sync"
 
 	"heliotrope/internal/driver"
@@ -122,16 +122,12 @@ func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to 
 	return node.Before(ctx, check(ctx, s.sites[to], disk, disk.Device[to]))
 }
 
-// sectorBytes is the unit of sizes in sysfs.
-const sectorBytes = 512
-
 func check(ctx context.Context, n *node.Node, disk storage.Disk, device string) error {
 	image, err := imageOf(ctx, n, disk.Name)
 	if err != nil {
 		return err
 	}
-	folder := path.Join("/sys/class/block", path.Base(device))
-	file, err := n.ReadIfThere(ctx, folder+"/loop/backing_file")
+	file, err := n.ReadIfThere(ctx, path.Join("/sys/class/block", path.Base(device), "loop/backing_file"))
 	if err != nil {
 		return err
 	}
@@ -139,17 +135,16 @@ func check(ctx context.Context, n *node.Node, disk storage.Disk, device string) 
 		return node.Unusable("%s: %q is a loop device over %q, and disk %s is %q: tear the testbed's disks down and provide them again",
 			n.Name(), device, file, disk.Name, image)
 	}
-	text, err := n.Read(ctx, folder+"/size")
+	size, err := n.DeviceBytes(ctx, device)
 	if err != nil {
 		return err
 	}
-	if sectors, err := strconv.ParseInt(text, 10, 64); err != nil || sectors*sectorBytes != disk.SizeBytes {
-		return node.Unusable("%s: %s has %q sectors of %d bytes, want %d bytes in all: tear the testbed's disks down and provide them again",
-			n.Name(), device, text, sectorBytes, disk.SizeBytes)
+	if size != disk.SizeBytes {
+		return node.Unusable("%s: %s has %d bytes, want %d: tear the testbed's disks down and provide them again", n.Name(), device, size, disk.SizeBytes)
 	}
-	holders, err := n.Names(ctx, folder+"/holders", "")
+	holders, err := n.Holders(ctx, device)
 	if err == nil && len(holders) > 0 {
-		err = node.Unusable("%s: %s is held by %v: end what has taken it", n.Name(), device, holders)
+		err = node.Unusable("%s: %s is held by %s: end what has taken it", n.Name(), device, strings.Join(holders, ", "))
 	}
 	return err
 }

@@ -108,8 +108,8 @@ func TestPrepareMigrationWantsThisDisk(t *testing.T) {
 	for want, breaks := range map[string]func(*bed){
 		"":                         func(*bed) {},
 		`over "/foreign"`:          func(b *bed) { put(t, b.b, "/sys/class/block/loop1/loop/backing_file", "/foreign\n") },
-		`"4096" sectors`:           func(b *bed) { put(t, b.b, "/sys/class/block/loop1/size", "4096\n") },
-		"is held by [dm-0]":        func(b *bed) { put(t, b.b, "/sys/class/block/loop1/holders/dm-0", "") },
+		"has 2097152 bytes":        func(b *bed) { put(t, b.b, "/sys/class/block/loop1/size", "4096\n") },
+		"is held by dm-0":          func(b *bed) { put(t, b.b, "/sys/class/block/loop1/holders/dm-0", "") },
 		`is a loop device over ""`: func(b *bed) { _ = b.b.Memory().RemoveAll("/sys/class/block/loop1") },
 	} {
 		t.Run(want, func(t *testing.T) {
