@@ -15,6 +15,7 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
@@ -295,14 +296,7 @@ func pass(ctx context.Context, bed testbed.Bed, length time.Duration) error {
 	if waiter, ok := bed.(Waiter); ok {
 		return waiter.Wait(ctx, length)
 	}
-	timer := time.NewTimer(length)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return poll.Pause(ctx, length)
 }
 
 // ofTarget makes an error of the storage one of the system under test, unless
