@@ -111,8 +111,8 @@ type line struct {
 	Options
 	host    remote.Host
 	process record.Process
-	port    int // the worker's on its host, or 0 when not known yet
-	refused int // how often in a row the host refused that port
+	port    int  // the worker's on its host, or 0 when not known yet
+	refused int  // how often in a row the host refused that port
 	left    bool // the worker was stopped while the line was up
 }
 
