@@ -41,11 +41,11 @@ type SSHConfig struct {
 	Via Dialer
 	// ConnectTimeout limits connecting and logging in; zero means 30 s.
 	ConnectTimeout time.Duration
-	// DialTimeout is how long the first try to connect may take before another
-	// is made, within ConnectTimeout; zero means 2 s. It finds a host that has just
+	// DialAgain is after how long without an answer another try to connect is
+	// made beside the ones before; zero means 2 s. It finds a host that has just
 	// come up: what TCP asked it before is repeated after 1, 3, 7 and 15 s only
 	// (RFC 6298, section 5.5).
-	DialTimeout time.Duration
+	DialAgain time.Duration
 	// KeepAlive is how often to ask whether the host still answers; zero
 	// means 10 s. A host from which nothing comes for three times that long
 	// is lost.
@@ -79,7 +79,7 @@ type SSHHost struct {
 func SSH(config SSHConfig) (*SSHHost, error) {
 	config.User = cmp.Or(config.User, "root")
 	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, 30*time.Second)
-	config.DialTimeout = cmp.Or(config.DialTimeout, 2*time.Second)
+	config.DialAgain = cmp.Or(config.DialAgain, 2*time.Second)
 	config.KeepAlive = cmp.Or(config.KeepAlive, 10*time.Second)
 	config.Grace = cmp.Or(config.Grace, defaultGrace)
 	config.FileLimit = cmp.Or(config.FileLimit, defaultFileLimit)
@@ -238,16 +238,37 @@ func (h *SSHHost) dial() (*connection, error) {
 	return newConnection(ssh.NewClient(conn, channels, requests), watched, h.config.KeepAlive), nil
 }
 
-// reach opens the connection. While nothing answers at all it tries anew, and
-// waits longer each time: the host may be slow rather than away.
+// reach opens the connection. While nothing answers at all it tries beside that
+// anew; whatever answers first counts, be it a refusal.
 func (h *SSHHost) reach(ctx context.Context) (net.Conn, error) {
-	for wait := h.config.DialTimeout; ; wait += h.config.DialTimeout / 2 {
-		try, cancel := context.WithTimeout(ctx, wait)
-		conn, err := h.config.Via.DialContext(try, "tcp", h.config.Address)
-		silent := try.Err() != nil
-		cancel()
-		if err == nil || !silent || ctx.Err() != nil {
-			return conn, err
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // of the other tries
+	type outcome struct {
+		conn net.Conn
+		err  error
+	}
+	outcomes := make(chan outcome)
+	try := func() {
+		conn, err := h.config.Via.DialContext(ctx, "tcp", h.config.Address)
+		select {
+		case outcomes <- outcome{conn, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = conn.Close()
+			}
+		}
+	}
+	again := time.NewTicker(h.config.DialAgain)
+	defer again.Stop()
+	go try()
+	for {
+		select {
+		case first := <-outcomes:
+			return first.conn, first.err
+		case <-again.C:
+			go try()
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
 }

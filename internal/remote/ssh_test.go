@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -136,9 +137,29 @@ func (s *silentOnce) DialContext(ctx context.Context, network, address string) (
 func TestHostComesUp(t *testing.T) {
 	server, way := remotetest.NewServer(t), new(silentOnce)
 	mustRun(t, connect(t, server, func(c *remote.SSHConfig) {
-		c.Via, c.DialTimeout, c.ConnectTimeout = way, 20*time.Millisecond, time.Minute
+		c.Via, c.DialAgain, c.ConnectTimeout = way, 20*time.Millisecond, time.Minute
 	}))
 	if tries := way.tries.Load(); tries < 2 {
+		t.Errorf("%d tries", tries)
+	}
+}
+
+// refusing is a way to a host that refuses.
+type refusing struct{ tries atomic.Int32 }
+
+func (r *refusing) DialContext(context.Context, string, string) (net.Conn, error) {
+	r.tries.Add(1)
+	return nil, syscall.ECONNREFUSED
+}
+
+// TestHostRefuses: a refusal is an answer.
+func TestHostRefuses(t *testing.T) {
+	server, way := remotetest.NewServer(t), new(refusing)
+	host := connect(t, server, func(c *remote.SSHConfig) { c.Via, c.ConnectTimeout = way, time.Minute })
+	if _, err := host.Run(t.Context(), quick); !errors.Is(err, syscall.ECONNREFUSED) || !errors.Is(err, remote.ErrUnreachable) {
+		t.Errorf("got %v", err)
+	}
+	if tries := way.tries.Load(); tries != 1 {
 		t.Errorf("%d tries", tries)
 	}
 }
