@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 
 	"github.com/rs/zerolog"
@@ -17,8 +18,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Links brings workers to machines and keeps them running there, connected to
-// Temporal through the controller.
+// Links brings our programs to machines, and keeps workers running there,
+// connected to Temporal through the controller.
 type Links struct {
 	Open            Opener
 	Binary          string // the worker program, on the controller
@@ -128,31 +129,32 @@ func (l *Links) install(ctx context.Context, machines Machines, name string, p *
 	})
 }
 
-// Remove takes our programs off every host.
+// Remove takes our programs off every host, past those that are away.
 func (l *Links) Remove(ctx context.Context, target Target) error {
 	return withBed(ctx, l.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		machines, err := machinesOf(bed)
 		if err != nil {
 			return err
 		}
+		var errs []error
 		for _, name := range named(bed, hostPrograms) {
 			p.Done(pulse.Step{Step: "remove our programs from " + name})
 			files, err := machines.Machine(name).Files(ctx)
-			if err != nil {
-				return err
+			if err == nil {
+				err = files.RemoveAll(machines.ProgramDir(name))
 			}
-			if err := files.RemoveAll(machines.ProgramDir(name)); err != nil {
-				return err
+			if err != nil {
+				errs = append(errs, fmt.Errorf("remove %s from %s: %w", machines.ProgramDir(name), name, err))
 			}
 		}
-		return nil
+		return errors.Join(errs...)
 	})
 }
 
 func machinesOf(bed testbed.Bed) (Machines, error) {
 	machines, ok := bed.(Machines)
 	if !ok {
-		return nil, fault.New(fault.BadInput, "testbed %s has no machines to install a worker on", bed.Name())
+		return nil, fault.New(fault.BadInput, "testbed %s has no machines to put a program of ours on", bed.Name())
 	}
 	return machines, nil
 }

@@ -83,7 +83,7 @@ func (r *runner) finish(ctx workflow.Context, failed error) (CampaignResult, err
 	result := CampaignResult{Progress: r.status.Progress}
 	if err := r.leave(detached); err != nil {
 		// The campaign's results are none the worse for a host that is away.
-		workflow.GetLogger(ctx).Warn("the worker stays on a host", "error", err.Error())
+		workflow.GetLogger(ctx).Warn("programs of ours stay on a host", "error", err.Error())
 	}
 	if err := r.summarise(detached, &result); err != nil {
 		return result, errors.Join(failed, err)

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"heliotrope/internal/fault"
 	"heliotrope/internal/remote"
 )
 
@@ -71,8 +72,8 @@ func InstallWorker(ctx context.Context, host remote.Runner, binary, dir string, 
 // fast to a measured guest under emulation.
 func Install(ctx context.Context, host remote.Runner, binary, program string, progress func(doneBytes, totalBytes int64)) error {
 	file, err := os.Open(binary)
-	if err != nil {
-		return fmt.Errorf("install %s on %s: %w", path.Base(program), host.Name(), err)
+	if err != nil { // of this machine: waiting mends nothing
+		return fault.New(fault.BadInput, "install %s on %s: %w; want it beside heliotrope, where `make build` puts it", path.Base(program), host.Name(), err)
 	}
 	defer file.Close()
 	hash := sha256.New()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"heliotrope/internal/fault"
 	"heliotrope/internal/link"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
@@ -107,7 +108,7 @@ func TestInstallCut(t *testing.T) {
 
 func TestInstallWithoutProgram(t *testing.T) {
 	host := remotetest.NewFake(t, "host-a") // is asked nothing
-	if err := link.InstallWorker(t.Context(), host, "/nowhere/worker", "/d", nil); !errors.Is(err, fs.ErrNotExist) {
+	if err := link.InstallWorker(t.Context(), host, "/nowhere/worker", "/d", nil); !errors.Is(err, fs.ErrNotExist) || fault.Of(err) != fault.BadInput {
 		t.Errorf("got %v", err)
 	}
 }

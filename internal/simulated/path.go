@@ -37,8 +37,6 @@ const (
 	// server, one each pingEvery.
 	certifyPings = 50
 	bridgePings  = 25
-	// throughputTime is how long the throughput of a direction is measured.
-	throughputTime = 2500 * time.Millisecond
 	// pingSpread is how far a round trip is above its least, on average.
 	pingSpread = 300 * time.Microsecond
 	// throughputSpread is that of the logarithm of a measured throughput.
@@ -52,7 +50,7 @@ func (b *Bed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, erro
 	if err != nil {
 		return wan.Certificate{}, fmt.Errorf("certify the path between the sites: %w", err)
 	}
-	if err := b.spend(ctx, 2*(certifyPings*pingEvery+throughputTime)+bridgePings*pingEvery); err != nil {
+	if err := b.spend(ctx, 2*(certifyPings*pingEvery+profile.SendFor())+bridgePings*pingEvery); err != nil {
 		return wan.Certificate{}, err
 	}
 	certificate := wan.Certificate{At: b.Now(), Profile: profile.String()}
@@ -66,7 +64,7 @@ func (b *Bed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, erro
 		direction.Ping = ping(random, rtt, profile, certifyPings)
 		direction.ThroughputBits = throughput(random, profile)
 		if profile.IsShaping() {
-			sent := direction.ThroughputBits / 8 / segmentBytes * throughputTime.Seconds()
+			sent := direction.ThroughputBits / 8 / segmentBytes * profile.SendFor().Seconds()
 			direction.Drops = drops(random, sent, profile.LossPercent/100)
 			direction.Packets = int64(sent) - direction.Drops
 			direction.LimitPackets = profile.QueueLimit()

@@ -95,7 +95,7 @@ func (d Disk) At(site Site) hypervisor.Disk {
 
 // System provides disks of one kind.
 type System interface {
-	// Kind is "iscsi", "nfs" or "drbd".
+	// Kind is the name in campaign files and rows: "iscsi".
 	Kind() string
 	// Provision makes a blank disk that both sites can reach, usable at home.
 	Provision(ctx context.Context, spec Spec, home Site) (Disk, error)

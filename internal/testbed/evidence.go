@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"heliotrope/internal/driver"
@@ -50,23 +49,16 @@ func (t *Testbed) evidenceOf(machine string) []driver.Evidence {
 // folder for each machine. What cannot be had is a line of missingFile; an
 // error is about the local folder only.
 func (t *Testbed) Evidence(ctx context.Context, folder string) error {
-	machines := t.names()
-	missing := make([][]string, len(machines))
-	errs := make([]error, len(machines))
-	var all sync.WaitGroup
-	for i, machine := range machines {
-		all.Go(func() {
-			limited, cancel := context.WithTimeoutCause(ctx, evidenceLimit,
-				fmt.Errorf("all of this machine's evidence took longer than %s", evidenceLimit))
-			defer cancel()
-			missing[i], errs[i] = collect(limited, t.Machine(machine), t.evidenceOf(machine), filepath.Join(folder, machine))
-		})
-	}
-	all.Wait()
+	missing, err := gather(t.names(), func(machine string) ([]string, error) {
+		limited, cancel := context.WithTimeoutCause(ctx, evidenceLimit,
+			fmt.Errorf("all of this machine's evidence took longer than %s", evidenceLimit))
+		defer cancel()
+		return collect(limited, t.Machine(machine), t.evidenceOf(machine), filepath.Join(folder, machine))
+	})
 	if lines := slices.Concat(missing...); len(lines) > 0 {
-		errs = append(errs, os.WriteFile(filepath.Join(folder, missingFile), []byte(strings.Join(lines, "\n")+"\n"), 0o644))
+		err = errors.Join(err, os.WriteFile(filepath.Join(folder, missingFile), []byte(strings.Join(lines, "\n")+"\n"), 0o644))
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // collect brings one machine's evidence, and a line for what cannot be had. A

@@ -2,11 +2,9 @@ package testbed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"heliotrope/internal/driver"
@@ -31,15 +29,8 @@ const describeTimeout = time.Minute
 // Facts asks every host what it is. Where hosts differ in a version, all of
 // them are told, separated by slashes.
 func (t *Testbed) Facts(ctx context.Context) (Facts, error) {
-	hosts := t.shells()
-	found := make([]hostFacts, len(hosts))
-	errs := make([]error, len(hosts))
-	var all sync.WaitGroup
-	for i, host := range hosts {
-		all.Go(func() { found[i], errs[i] = t.describe(ctx, host) })
-	}
-	all.Wait()
-	if err := errors.Join(errs...); err != nil {
+	found, err := gather(t.shells(), func(host *inventory.Machine) (hostFacts, error) { return t.describe(ctx, host) })
+	if err != nil {
 		return Facts{}, fmt.Errorf("ask the hosts what they are: %w", err)
 	}
 	facts := Facts{Versions: map[string]string{}, GuestMemoryMiB: t.Inventory.Guest.MemoryMiB}

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"heliotrope/internal/driver"
 	"heliotrope/internal/inventory"
@@ -58,18 +57,12 @@ find "$data/$label" "$data/$label.run" "$data/$label.programs" /run/heliotrope -
 // Snapshot looks at every machine.
 func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
 	hosts := t.shells()
-	found := make([]MachineSnapshot, len(hosts))
-	errs := make([]error, len(hosts))
-	var all sync.WaitGroup
-	for i, host := range hosts {
-		all.Go(func() { found[i], errs[i] = t.look(ctx, host) })
+	found, err := gather(hosts, func(host *inventory.Machine) (MachineSnapshot, error) { return t.look(ctx, host) })
+	if err != nil {
+		return nil, fmt.Errorf("look at the state of the machines: %w", err)
 	}
-	all.Wait()
 	snapshot := Snapshot{}
 	for i, host := range hosts {
-		if errs[i] != nil {
-			return nil, fmt.Errorf("look at the state of the machines: %w", errs[i])
-		}
 		snapshot[host.Name] = found[i]
 	}
 	return snapshot, nil

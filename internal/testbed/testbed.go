@@ -314,13 +314,19 @@ func (t *Testbed) Teardown(ctx context.Context) error {
 // each does something for all of them at once, waits for all, and joins the
 // errors in their order.
 func each[T any](all []T, do func(T) error) error {
-	errs := make([]error, len(all))
+	_, err := gather(all, func(one T) (struct{}, error) { return struct{}{}, do(one) })
+	return err
+}
+
+// gather is each with what is found for each of them.
+func gather[T, R any](all []T, do func(T) (R, error)) ([]R, error) {
+	found, errs := make([]R, len(all)), make([]error, len(all))
 	var wait sync.WaitGroup
 	for i, one := range all {
-		wait.Go(func() { errs[i] = do(one) })
+		wait.Go(func() { found[i], errs[i] = do(one) })
 	}
 	wait.Wait()
-	return errors.Join(errs...)
+	return found, errors.Join(errs...)
 }
 
 // removeFolder removes the testbed's own folder from a host. The drivers have

@@ -172,7 +172,7 @@ func carry(ctx context.Context, from, to Site, profile Profile) (float64, error)
 			cmp.Or(err, errEnded))
 	}
 	sent, err := from.Host.Run(ctx, remote.Command{
-		Args:    []string{from.Witness, "send", address, seconds(profile.sendFor()), strconv.FormatInt(profile.limitBytes(), 10)},
+		Args:    []string{from.Witness, "send", address, seconds(profile.SendFor()), strconv.FormatInt(profile.limitBytes(), 10)},
 		Timeout: certifyTimeout,
 	})
 	if err != nil {
@@ -192,8 +192,8 @@ func carry(ctx context.Context, from, to Site, profile Profile) (float64, error)
 	return result.BitsPerSecond(), nil
 }
 
-// sendFor is how long a connection sends.
-func (p Profile) sendFor() time.Duration { return min(sendMost, sendLeast+sendRoundTrips*p.RTT) }
+// SendFor is how long a certificate's connection sends over a path of the profile.
+func (p Profile) SendFor() time.Duration { return min(sendMost, sendLeast+sendRoundTrips*p.RTT) }
 
 // limitBytes is how much a connection sends at most: no more than the line
 // carries in its time, or its queue would take as long again to empty.
@@ -201,7 +201,7 @@ func (p Profile) limitBytes() int64 {
 	if p.RateBits == 0 {
 		return maxUnlimitedBytes
 	}
-	return min(maxUnlimitedBytes, max(minLimitedBytes, int64(float64(p.RateBits)/8*p.sendFor().Seconds())))
+	return min(maxUnlimitedBytes, max(minLimitedBytes, int64(float64(p.RateBits)/8*p.SendFor().Seconds())))
 }
 
 // unlessCancelled is an error of its own, not one that we have caused.

@@ -8,8 +8,8 @@ import (
 )
 
 // Program is the name of the small program that watches on hosts and reports
-// from the guest. It is put on a machine for the length of a trial, also where
-// no worker may be installed, and leaves nothing.
+// from the guest. It is put on a machine for the length of a campaign, also
+// where no worker may be installed.
 const Program = "heliotrope-witness"
 
 // Port is the UDP port on which the witnesses on the sites' hosts and in the
