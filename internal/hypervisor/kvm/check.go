@@ -26,25 +26,35 @@ func (h *Host) Check(ctx context.Context) error {
 	}
 	problems := h.judge(f)
 	err = h.with(ctx, func(_ context.Context, c *client) error {
-		domains, err := c.all()
+		inTheWay, err := c.inTheWay()
 		if err != nil {
 			return err
 		}
-		for _, domain := range domains {
-			if !strings.HasPrefix(domain.Name, h.prefix()) {
-				continue
-			}
-			ours, err := c.isOurs(domain)
-			if err != nil {
-				return err
-			}
-			if !ours {
-				problems = append(problems, foreign(h, domain))
-			}
-		}
-		return nil
+		problems = append(problems, inTheWay...)
+		return err
 	})
 	return errors.Join(append(problems, err)...)
+}
+
+// inTheWay says which domains have the label in their names and are not ours.
+func (c *client) inTheWay() (problems []error, err error) {
+	domains, err := c.all()
+	if err != nil {
+		return nil, err
+	}
+	for _, domain := range domains {
+		if !strings.HasPrefix(domain.Name, c.host.prefix()) {
+			continue
+		}
+		ours, err := c.isOurs(domain)
+		if err != nil {
+			return nil, err
+		}
+		if !ours {
+			problems = append(problems, foreign(c.host, domain))
+		}
+	}
+	return problems, nil
 }
 
 // judge says what is wrong with a host that says this of itself.
@@ -79,9 +89,12 @@ const checkFiles = `for f; do test -z "$f" || test -r "$f" || echo "$f"; done`
 // offer is what a host has for a domain.
 type offer struct {
 	libvirt, qemu uint64 // versions
-	machine       string // what "q35" means there
+	machine       string // what machineType means there
 	capabilities  hostCapabilities
 }
+
+// machineType of our domains: the newest of its kind that QEMU has.
+const machineType = "q35"
 
 // hostCapabilities are of virConnectGetCapabilities (formatcaps.html).
 type hostCapabilities struct {
@@ -97,7 +110,18 @@ type domainCapabilities struct {
 	Machine string `xml:"machine"`
 }
 
+// answered tells an error that libvirt gave for an answer from a connection that
+// broke.
+func answered(err error) bool {
+	var virtError libvirt.Error
+	return errors.As(err, &virtError)
+}
+
 // offer asks what the host has.
+//
+// A processor of which libvirt tells nothing cannot be compared. It is refused: the
+// guest has the host's own processor, and where the target's lacks something the
+// guest would crash there, which would be counted as a result.
 func (c *client) offer() (o offer, err error) {
 	if o.libvirt, err = c.virt.ConnectGetLibVersion(); err != nil {
 		return o, c.failed("ask for libvirt's version", err)
@@ -105,17 +129,29 @@ func (c *client) offer() (o offer, err error) {
 	if o.qemu, err = c.virt.ConnectGetVersion(); err != nil {
 		return o, c.failed("ask for QEMU's version", err)
 	}
-	if o.machine, err = c.machine("q35"); err != nil {
-		return o, c.failed("ask for machine type q35", err)
+	if o.machine, err = c.machine(machineType); answered(err) {
+		return o, c.host.problem("it has no machine type %s for domains of type %s (%s): install QEMU for x86_64 there", machineType, c.host.domainType, oneLine(err))
+	} else if err != nil {
+		return o, c.failed("ask for machine type "+machineType, err)
 	}
-	text, err := c.virt.ConnectGetCapabilities()
-	if err != nil {
-		return o, c.failed("ask for the host's processor", err)
+	if o.capabilities, err = c.capabilities(); err != nil {
+		return o, err
 	}
-	if err := xml.Unmarshal([]byte(text), &o.capabilities); err != nil {
-		return o, c.failed("read the host's capabilities", err)
+	if o.capabilities.CPU.Model == "" {
+		return o, c.host.problem("libvirt does not tell the model of its processor, so it cannot be compared with another's: " +
+			"look for libvirt's cpu_map (/usr/share/libvirt/cpu_map) and in its log, and start it anew")
 	}
 	return o, nil
+}
+
+// capabilities asks what libvirt tells of the host.
+func (c *client) capabilities() (capabilities hostCapabilities, err error) {
+	text, err := c.virt.ConnectGetCapabilities()
+	if err != nil {
+		return capabilities, c.failed("ask for the host's capabilities", err)
+	}
+	err = xml.Unmarshal([]byte(text), &capabilities)
+	return capabilities, c.failed("read the host's capabilities", err)
 }
 
 // machine is the name in full of a machine type.
@@ -168,19 +204,18 @@ func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, tar
 
 // missing says what another host offers that this one does not.
 func (c *client) missing(other string, o offer) (problems []error, err error) {
-	if _, err := c.machine(o.machine); err != nil {
-		problems = append(problems, c.host.problem("it has no machine type %s, which %s has (%v): install the same QEMU on both", o.machine, other, err))
+	if _, err := c.machine(o.machine); answered(err) {
+		problems = append(problems, c.host.problem("it has no machine type %s, which %s has (%s): install the same QEMU on both", o.machine, other, oneLine(err)))
+	} else if err != nil {
+		return nil, c.failed("ask for machine type "+o.machine, err)
 	}
-	if o.capabilities.CPU.Model == "" {
-		return problems, nil // it does not say what it is
-	}
-	result, err := c.virt.ConnectCompareCPU("<cpu>"+o.capabilities.CPU.Inner+"</cpu>", 0)
-	if err != nil {
+	// Told to take an unlike processor for an error, libvirt says what is unlike.
+	_, err = c.virt.ConnectCompareCPU("<cpu>"+o.capabilities.CPU.Inner+"</cpu>", libvirt.ConnectCompareCPUFailIncompatible)
+	if answered(err) {
+		problems = append(problems, c.host.problem("its processor cannot take the place of that of %s, %s (%s): a guest with the host's own processor cannot move here; take hosts with the same processor",
+			other, o.capabilities.CPU.Model, oneLine(err)))
+	} else if err != nil {
 		return nil, c.failed("compare its processor with that of "+other, err)
-	}
-	if libvirt.CPUCompareResult(result) == libvirt.CPUCompareIncompatible {
-		problems = append(problems, c.host.problem("its processor lacks what that of %s, %s, has: a guest with the host's own processor cannot move here",
-			other, o.capabilities.CPU.Model))
 	}
 	return problems, nil
 }
@@ -206,3 +241,6 @@ func (h *Host) checkRoom(ctx context.Context, domain hypervisor.Domain) error {
 	}
 	return errors.Join(problems...)
 }
+
+// oneLine is an error's text without line ends: libvirt passes on what QEMU prints.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	libvirt "github.com/digitalocean/go-libvirt"
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
 
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
@@ -27,6 +29,7 @@ type fakeDomain struct {
 	label         string // in its metadata; "" for none
 	state, reason uint32
 	job           uint32
+	xml           string
 }
 
 // fakeVirt is a libvirt that speaks its protocol (remote_protocol.x), as far as
@@ -36,6 +39,26 @@ type fakeVirt struct {
 	domains []*fakeDomain
 	calls   []string
 	broken  bool // it fails whatever is asked of it
+	offer   fakeOffer
+	refusal string // what it answers when a QEMU is to start
+	hangsUp uint32 // the procedure at whose call it closes the connection
+}
+
+// fakeOffer is what a fakeVirt has for a domain.
+type fakeOffer struct {
+	libvirt, qemu uint64
+	machines      map[string]string // names in full
+	capabilities  string
+	processor     string // what a processor lacks to which it compares its own; "" for nothing
+	unknown       bool   // it does not know that processor
+}
+
+// likeCaptured is what a real libvirt answered: 9.0.0 of Debian 12, with its usual
+// user for QEMU, and QEMU 7.2. Its guests are left out.
+func likeCaptured(t *testing.T) fakeOffer {
+	capabilities, err := os.ReadFile("testdata/capabilities.xml")
+	require.NoError(t, err)
+	return fakeOffer{libvirt: 9_000_000, qemu: 7_002_000, machines: map[string]string{"q35": "pc-q35-7.2"}, capabilities: string(capabilities)}
 }
 
 // start has the domains run, as a migration's last phases do.
@@ -62,7 +85,7 @@ type fakeHost struct {
 }
 
 func newFakeHost(t *testing.T, name string, domains ...*fakeDomain) *fakeHost {
-	f := &fakeHost{fake: remotetest.NewFake(t, name), fakeVirt: &fakeVirt{domains: domains}}
+	f := &fakeHost{fake: remotetest.NewFake(t, name), fakeVirt: &fakeVirt{domains: domains, offer: likeCaptured(t)}}
 	f.fake.On(remotetest.Prefix("sh"))
 	f.fake.Dial = func(_ context.Context, network, address string) (net.Conn, error) {
 		if network != "unix" || !strings.HasSuffix(address, "/libvirt-sock") {
@@ -119,12 +142,16 @@ func (f *fakeVirt) serve(conn net.Conn) {
 		if _, err := io.ReadFull(conn, head); err != nil {
 			return
 		}
+		procedure := binary.BigEndian.Uint32(head[12:])
 		payload := make([]byte, binary.BigEndian.Uint32(head)-28)
 		if _, err := io.ReadFull(conn, payload); err != nil {
 			return
 		}
-		reply, status := f.answer(binary.BigEndian.Uint32(head[12:]), payload)
-		out := new(xdr).number(uint32(28+reply.Len()), binary.BigEndian.Uint32(head[4:]), 1, binary.BigEndian.Uint32(head[12:]), 1,
+		if procedure == f.hangsUp {
+			return
+		}
+		reply, status := f.answer(procedure, payload)
+		out := new(xdr).number(uint32(28+reply.Len()), binary.BigEndian.Uint32(head[4:]), 1, procedure, 1,
 			binary.BigEndian.Uint32(head[20:]), status)
 		out.Write(reply.Bytes())
 		if _, err := conn.Write(out.Bytes()); err != nil {
@@ -146,14 +173,56 @@ func (f *fakeVirt) called(payload []byte, what string) *fakeDomain {
 	return nil
 }
 
+func fail(code libvirt.ErrorNumber) (*xdr, uint32) { return failWith(code, "refused") }
+
+func failWith(code libvirt.ErrorNumber, text string) (*xdr, uint32) {
+	return new(xdr).number(uint32(code), 10, 1).text(text).number(2), 1
+}
+
+// offered answers what is asked of the host. The texts of its errors are captured, less
+// the machine's name.
+func (f *fakeVirt) offered(procedure uint32, payload []byte) (reply *xdr, status uint32, asked bool) {
+	reply = new(xdr)
+	switch procedure {
+	case 4:
+		reply.number(uint32(f.offer.qemu>>32), uint32(f.offer.qemu))
+	case 157:
+		reply.number(uint32(f.offer.libvirt>>32), uint32(f.offer.libvirt))
+	case 7:
+		reply.text(f.offer.capabilities)
+	case 158:
+		fails := payload[len(payload)-1]&byte(libvirt.ConnectCompareCPUFailIncompatible) != 0
+		switch {
+		case f.offer.unknown:
+			reply, status = failWith(libvirt.ErrInternalError, "internal error: Unknown CPU model NoSuch")
+		case f.offer.processor != "" && fails:
+			reply, status = failWith(libvirt.ErrCPUIncompatible, "the CPU is incompatible with host CPU: Host CPU does not provide required features: "+f.offer.processor)
+		case f.offer.processor != "":
+			reply.number(uint32(libvirt.CPUCompareIncompatible))
+		default:
+			reply.number(uint32(libvirt.CPUCompareIdentical))
+		}
+	case 342:
+		for name, full := range f.offer.machines {
+			if bytes.Contains(payload, new(xdr).text(name).Bytes()) || bytes.Contains(payload, new(xdr).text(full).Bytes()) {
+				return reply.text("<domainCapabilities><machine>" + full + "</machine></domainCapabilities>"), 0, true
+			}
+		}
+		reply, status = failWith(libvirt.ErrInvalidArg, "invalid argument: the machine is not supported by emulator '/usr/bin/qemu-system-x86_64'")
+	default:
+		return nil, 0, false
+	}
+	return reply, status, true
+}
+
 func (f *fakeVirt) answer(procedure uint32, payload []byte) (reply *xdr, status uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	fail := func(code libvirt.ErrorNumber) (*xdr, uint32) {
-		return new(xdr).number(uint32(code), 10, 1).text("refused").number(2), 1
-	}
 	if f.broken {
 		return fail(libvirt.ErrInternalError)
+	}
+	if reply, status, asked := f.offered(procedure, payload); asked {
+		return reply, status
 	}
 	reply = new(xdr)
 	changing := map[uint32]string{234: "destroy", 28: "resume", 164: "abort", 307: "confirm"}
@@ -169,12 +238,18 @@ func (f *fakeVirt) answer(procedure uint32, payload []byte) (reply *xdr, status 
 		return reply, 0
 	case procedure == 66:
 		return reply.number(0), 0
+	case procedure == 10 && f.refusal != "", procedure == 303 && f.refusal != "":
+		return failWith(libvirt.ErrInternalError, f.refusal)
 	case d == nil:
 		return fail(libvirt.ErrNoDomain)
 	}
 	switch procedure {
+	case 14:
+		reply.text(d.xml)
 	case 24:
 		reply.domain(d)
+	case 302:
+		reply.number(0).text(d.xml)
 	case 212:
 		reply.number(d.state, d.reason)
 	case 16:

@@ -62,7 +62,7 @@ func (h *Host) render(d hypervisor.Domain) (string, error) {
 		Metadata:   &libvirtxml.DomainMetadata{XML: string(mark)},
 		Memory:     &libvirtxml.DomainMemory{Value: uint(d.MemoryMiB), Unit: "MiB"},
 		VCPU:       &libvirtxml.DomainVCPU{Value: uint(d.VCPUs)},
-		OS:         &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"}, Kernel: d.Kernel, Initrd: d.Ramdisk, Cmdline: d.Cmdline},
+		OS:         &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: machineType, Type: "hvm"}, Kernel: d.Kernel, Initrd: d.Ramdisk, Cmdline: d.Cmdline},
 		Features:   &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: &libvirtxml.DomainFeatureAPIC{}},
 		CPU:        h.cpu(),
 		Clock:      &libvirtxml.DomainClock{Offset: "utc", Timer: []libvirtxml.DomainTimer{{Name: "hpet", Present: "no"}}},

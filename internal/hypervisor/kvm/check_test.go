@@ -1,0 +1,113 @@
+package kvm
+
+import (
+	"strings"
+	"testing"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/remote/remotetest"
+)
+
+// healthy is what readFacts prints of a host that has all.
+const healthy = "kernel 6.1.0\nkvm yes\nbridge yes\nmemory MemAvailable:696264\n"
+
+// says has a host answer a script.
+func (f *fakeHost) says(script, output string) {
+	f.fake.On(remotetest.Prefix("sh", "-c", script), remotetest.Reply{Stdout: output})
+}
+
+// requireProblems wants these lines and no others, each of them bad input.
+func requireProblems(t *testing.T, err error, lines ...string) {
+	t.Helper()
+	if len(lines) == 0 {
+		require.NoError(t, err)
+		return
+	}
+	require.Error(t, err)
+	require.Equal(t, fault.BadInput, fault.Of(err), err)
+	require.Equal(t, strings.Join(lines, "\n"), err.Error())
+}
+
+// TestUnlikeHosts: whatever the target lacks that the source has is told of in one
+// line: where, what was tried, what came back, and what to do.
+func TestUnlikeHosts(t *testing.T) {
+	const (
+		lacking = "host-b: its processor cannot take the place of that of host-a, kvm64 (the CPU is incompatible with host CPU: Host CPU does not provide required features: hle, rtm): " +
+			"a guest with the host's own processor cannot move here; take hosts with the same processor"
+		olderQEMU = "host-b: QEMU is 7.1.0 there, and 7.2.0 on host-a: a migration to an older one may fail; install the same on both"
+		nothing   = ": libvirt does not tell the model of its processor, so it cannot be compared with another's: " +
+			"look for libvirt's cpu_map (/usr/share/libvirt/cpu_map) and in its log, and start it anew"
+		noMachine = "(invalid argument: the machine is not supported by emulator '/usr/bin/qemu-system-x86_64'): install "
+	)
+	modelless := func(o *fakeOffer) { o.capabilities = strings.Replace(o.capabilities, "<model>kvm64</model>", "", 1) }
+	for name, c := range map[string]struct {
+		here, there func(o *fakeOffer)
+		lines       []string
+	}{
+		"alike":               {},
+		"a newer target":      {there: func(o *fakeOffer) { o.libvirt, o.qemu = 10_000_000, 8_002_000 }},
+		"an older QEMU there": {there: func(o *fakeOffer) { o.qemu = 7_001_000 }, lines: []string{olderQEMU}},
+		"an older libvirt there": {there: func(o *fakeOffer) { o.libvirt = 8_009_001 },
+			lines: []string{"host-b: libvirt is 8.9.1 there, and 9.0.0 on host-a: a migration to an older one may fail; install the same on both"}},
+		"no such machine there": {there: func(o *fakeOffer) { o.machines = map[string]string{"q35": "pc-q35-7.1"} },
+			lines: []string{"host-b: it has no machine type pc-q35-7.2, which host-a has " + noMachine + "the same QEMU on both"}},
+		"no QEMU for x86_64 there": {there: func(o *fakeOffer) { o.machines = nil },
+			lines: []string{"host-b: it has no machine type q35 for domains of type kvm " + noMachine + "QEMU for x86_64 there"}},
+		"a processor that lacks something": {there: func(o *fakeOffer) { o.processor = "hle, rtm" }, lines: []string{lacking}},
+		"a libvirt that does not know the processor": {there: func(o *fakeOffer) { o.unknown = true },
+			lines: []string{"host-b: its processor cannot take the place of that of host-a, kvm64 (internal error: Unknown CPU model NoSuch): " +
+				"a guest with the host's own processor cannot move here; take hosts with the same processor"}},
+		"a processor that is not told here":  {here: modelless, lines: []string{"host-a" + nothing}},
+		"a processor that is not told there": {there: modelless, lines: []string{"host-b" + nothing}},
+		"several":                            {there: func(o *fakeOffer) { o.qemu, o.processor = 7_001_000, "hle, rtm" }, lines: []string{lacking, olderQEMU}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source, target := newFakeHost(t, "host-a"), newFakeHost(t, "host-b")
+			target.says(readFacts, healthy)
+			if c.here != nil {
+				c.here(&source.offer)
+			}
+			if c.there != nil {
+				c.there(&target.offer)
+			}
+			requireProblems(t, source.CheckMigration(t.Context(), guest, target.Host), c.lines...)
+		})
+	}
+}
+
+// TestNoRoom: the target needs what the domain is started from, and its memory.
+func TestNoRoom(t *testing.T) {
+	source, target := newFakeHost(t, "host-a"), newFakeHost(t, "host-b")
+	target.says(readFacts, strings.Replace(healthy, "696264", "65536", 1))
+	target.says(checkFiles, "/r\n")
+	requireProblems(t, source.CheckMigration(t.Context(), guest, target.Host),
+		"host-b: there is no file /r, which domain lab.vm is started from",
+		"host-b: 64 MiB of memory are to be had, domain lab.vm wants 128: end something there, or make the guest smaller")
+}
+
+// TestLineBreaks: a host that does not answer lacks nothing for all that.
+func TestLineBreaks(t *testing.T) {
+	for name, procedure := range map[string]uint32{"version": 4, "capabilities": 7, "processor": 158, "machine": 342} {
+		t.Run(name, func(t *testing.T) {
+			source, target := newFakeHost(t, "host-a"), newFakeHost(t, "host-b")
+			target.says(readFacts, healthy)
+			target.hangsUp = procedure
+			err := source.CheckMigration(t.Context(), guest, target.Host)
+			require.ErrorContains(t, err, "host-b: ")
+			require.ErrorContains(t, err, libvirt.ErrInterrupted.Error())
+			require.Equal(t, fault.Infrastructure, fault.Of(err), err)
+		})
+	}
+}
+
+func TestCheck(t *testing.T) {
+	h := newFakeHost(t, "host-a")
+	h.says(readFacts, healthy)
+	requireProblems(t, h.Check(t.Context()))
+	h.domains = []*fakeDomain{{name: "lab.vm"}, {name: "web"}}
+	requireProblems(t, h.Check(t.Context()), "host-a: domain lab.vm with UUID 00000000-0000-0000-0000-000000000000 is not this testbed's, and in its way: "+
+		"rename the testbed, or undefine that domain")
+}
