@@ -59,6 +59,9 @@ func (c *client) inTheWay() (problems []error, err error) {
 
 // judge says what is wrong with a host that says this of itself.
 func (h *Host) judge(f facts) (problems []error) {
+	if f.uid != 0 {
+		problems = append(problems, h.problem("its user in the inventory has the number %d: only root (0) sees what others' QEMUs have open; name root as ssh.user", f.uid))
+	}
 	if h.domainType == "kvm" && !f.kvm {
 		problems = append(problems, h.problem("there is no /dev/kvm: switch virtualisation on in its firmware, and load kvm_intel or kvm_amd"))
 	}

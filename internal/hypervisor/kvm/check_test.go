@@ -12,7 +12,7 @@ import (
 )
 
 // healthy is what readFacts prints of a host that has all.
-const healthy = "kernel 6.1.0\nkvm yes\nbridge yes\nmemory MemAvailable:696264\n"
+const healthy = "kernel 6.1.0\nuid 0\nkvm yes\nbridge yes\nmemory MemAvailable:696264\n"
 
 // says has a host answer a script.
 func (f *fakeHost) says(script, output string) {
@@ -110,4 +110,10 @@ func TestCheck(t *testing.T) {
 	h.domains = []*fakeDomain{{name: "lab.vm"}, {name: "web"}}
 	requireProblems(t, h.Check(t.Context()), "host-a: domain lab.vm with UUID 00000000-0000-0000-0000-000000000000 is not this testbed's, and in its way: "+
 		"rename the testbed, or undefine that domain")
+	h.domains = nil
+	h.says(readFacts, strings.Replace(healthy, "uid 0", "uid 1000", 1))
+	requireProblems(t, h.Check(t.Context()),
+		"host-a: its user in the inventory has the number 1000: only root (0) sees what others' QEMUs have open; name root as ssh.user")
+	h.says(readFacts, strings.Replace(healthy, "uid 0", "uid root", 1))
+	require.ErrorContains(t, h.Check(t.Context()), `unreadable line "uid root\n"`)
 }

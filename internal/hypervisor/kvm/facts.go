@@ -12,6 +12,7 @@ import (
 // readFacts prints a line of a name and a value for each thing that libvirt does
 // not tell. Its argument is a bridge.
 const readFacts = `echo "kernel $(uname -r)"
+echo "uid $(id -u)"
 test -c /dev/kvm && echo "kvm yes"
 for p in kvm_amd/parameters/npt kvm_intel/parameters/ept; do
 	test -r "/sys/module/$p" && echo "paging $p=$(cat "/sys/module/$p")"
@@ -26,6 +27,7 @@ true`
 // facts are what a host says of itself.
 type facts struct {
 	kernel       string
+	uid          int // whose our commands are
 	kvm, bridge  bool
 	paging       string // of a module's parameter that is off: "kvm_amd/parameters/npt=0"
 	availableMiB int
@@ -52,6 +54,10 @@ func parseFacts(text string) (f facts, err error) {
 		switch name {
 		case "kernel":
 			f.kernel = value
+		case "uid":
+			if f.uid, err = strconv.Atoi(value); err != nil {
+				return f, fmt.Errorf("unreadable line %q: %w", line, err)
+			}
 		case "kvm":
 			f.kvm = true
 		case "bridge":
