@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	libvirt "github.com/digitalocean/go-libvirt"
@@ -25,12 +26,17 @@ func (h *Host) Check(ctx context.Context) error {
 		return err
 	}
 	problems := h.judge(f)
-	err = h.with(ctx, func(_ context.Context, c *client) error {
+	err = h.with(ctx, func(ctx context.Context, c *client) error {
 		inTheWay, err := c.inTheWay()
 		if err != nil {
 			return err
 		}
-		problems = append(problems, inTheWay...)
+		capabilities, err := c.capabilities()
+		if err != nil {
+			return err
+		}
+		denied, err := c.checkAccess(ctx, capabilities, h.machine.DataDir)
+		problems = slices.Concat(problems, inTheWay, denied)
 		return err
 	})
 	return errors.Join(append(problems, err)...)
@@ -105,6 +111,13 @@ type hostCapabilities struct {
 		Inner string `xml:",innerxml"`
 		Model string `xml:"model"`
 	} `xml:"host>cpu"`
+	SecurityModels []struct {
+		Name   string `xml:"model"`
+		Labels []struct {
+			DomainType string `xml:"type,attr"`
+			Text       string `xml:",chardata"`
+		} `xml:"baselabel"`
+	} `xml:"host>secmodel"`
 }
 
 // domainCapabilities are of virConnectGetDomainCapabilities
@@ -191,7 +204,11 @@ func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, tar
 		if err != nil {
 			return err
 		}
-		problems := append([]error{c.refuseForeign(domain.Name), to.checkRoom(ctx, domain)}, missing...)
+		denied, err := c.checkAccess(ctx, there.capabilities, domain.Kernel, domain.Ramdisk)
+		if err != nil {
+			return err
+		}
+		problems := slices.Concat([]error{c.refuseForeign(domain.Name), to.checkRoom(ctx, domain)}, denied, missing)
 		for _, v := range []struct {
 			what        string
 			here, there uint64
@@ -244,6 +261,3 @@ func (h *Host) checkRoom(ctx context.Context, domain hypervisor.Domain) error {
 	}
 	return errors.Join(problems...)
 }
-
-// oneLine is an error's text without line ends: libvirt passes on what QEMU prints.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -118,7 +118,7 @@ func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
 			return err
 		}
 		_, err = c.virt.DomainCreateXML(text, libvirt.DomainNone)
-		return c.failed("start domain "+domain.Name, err)
+		return c.notStarted("start domain "+domain.Name, err)
 	})
 }
 

@@ -349,7 +349,7 @@ func TestOrder(t *testing.T) {
 // TestScripts: the constant texts are such as sh(1) takes.
 func TestScripts(t *testing.T) {
 	h := newFakeHost(t, "host-a")
-	for _, text := range []string{findProcesses, listOpen, readFacts, checkFiles, sizeOf, h.Leftovers("host-a"), h.Versions("host-a")} {
+	for _, text := range []string{findProcesses, listOpen, readFacts, checkFiles, asAccount, findDenied, sizeOf, h.Leftovers("host-a"), h.Versions("host-a")} {
 		checkScript(t, text)
 	}
 	for _, evidence := range h.Evidence("host-a") {

@@ -186,7 +186,7 @@ func (m *migration) prepare(ctx context.Context) error {
 	m.note("prepare at " + m.to.Host())
 	m.cookie, _, err = m.target.virt.DomainMigratePrepare3Params(m.params, m.cookie, m.targetFlags())
 	if err != nil {
-		return errors.Join(m.target.failed("prepare to take "+m.name, err), m.callBack())
+		return errors.Join(m.target.notStarted("prepare to take "+m.name, err), m.callBack())
 	}
 	if err = m.to.inspect(ctx, m.order.AtTarget); err == nil {
 		err = context.Cause(ctx)

@@ -1,0 +1,110 @@
+package kvm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// account is as whom libvirt runs QEMU.
+type account struct{ uid, gid int }
+
+// account is as whom libvirt runs QEMU, by what it tells of the host: the label of its
+// security model "dac", "+64055:+994". Where it has none, QEMU runs as libvirt itself
+// does, which is as root.
+func (c *client) account(capabilities hostCapabilities) (a account, err error) {
+	for _, model := range capabilities.SecurityModels {
+		for _, label := range model.Labels {
+			if model.Name != "dac" || label.DomainType != c.host.domainType {
+				continue
+			}
+			if _, err := fmt.Sscanf(label.Text, "%d:%d", &a.uid, &a.gid); err != nil {
+				return a, c.failed("look as whom QEMU runs", fmt.Errorf("unreadable label %q of the security model dac: %w", label.Text, err))
+			}
+		}
+	}
+	return a, nil
+}
+
+// asAccount runs its third argument with sh(1) as the user and the group of the
+// first two, in the groups of that user where it has a name. The arguments after it
+// are those of the text. It prints nothing where setpriv(1) of util-linux is not
+// there, or may not become that user.
+//
+// In the environment of the text, "kept" is empty unless libvirt leaves files to
+// their owners (dynamic_ownership of its qemu.conf; 1 when it is not set).
+const asAccount = `uid=$1 gid=$2 text=$3
+shift 3
+kept=$(grep -s '^[[:space:]]*dynamic_ownership[[:space:]]*=[[:space:]]*0' /etc/libvirt/qemu.conf)
+export kept
+for groups in --init-groups --clear-groups; do
+	setpriv --reuid "$uid" --regid "$gid" "$groups" true 2>/dev/null || continue
+	exec setpriv --reuid "$uid" --regid "$gid" "$groups" sh -c "$text" sh "$@"
+done
+true`
+
+// findDenied goes down to each of its arguments, as far as there is something, and
+// prints what its user may not do on the way.
+const findDenied = `for path; do
+	at= rest=${path#/}
+	while test -n "$rest"; do
+		at=$at/${rest%%/*}
+		case $rest in */*) rest=${rest#*/} ;; *) rest= ;; esac
+		test -e "$at" || break
+		if test -d "$at"; then
+			test -x "$at" || { echo "enter $at"; break; }
+		elif test -n "$kept" && ! test -r "$at"; then
+			echo "read $at"
+		fi
+	done
+done
+true`
+
+// checkAccess looks whether the QEMUs of a host of such capabilities may reach files
+// and folders.
+// libvirt makes their user the owner of what they open, kernel and ramdisk among it,
+// unless its qemu.conf says otherwise; it never opens a folder to them.
+func (c *client) checkAccess(ctx context.Context, capabilities hostCapabilities, paths ...string) (problems []error, err error) {
+	a, err := c.account(capabilities)
+	if err != nil || a.uid == 0 {
+		return nil, err
+	}
+	text, err := c.host.script(ctx, asAccount, append([]string{strconv.Itoa(a.uid), strconv.Itoa(a.gid), findDenied}, paths...)...)
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	slices.Sort(lines)
+	for _, line := range slices.Compact(lines) {
+		switch what, path, _ := strings.Cut(line, " "); what {
+		case "enter":
+			problems = append(problems, c.host.problem("libvirt runs QEMU as user %d there, who may not enter the folder %s: allow it (chmod o+x), or name another folder in the inventory",
+				a.uid, path))
+		case "read":
+			problems = append(problems, c.host.problem("libvirt runs QEMU as user %d there, who may not read the file %s: allow it (chmod o+r), or take dynamic_ownership = 0 out of /etc/libvirt/qemu.conf",
+				a.uid, path))
+		}
+	}
+	return problems, nil
+}
+
+// notStarted is failed for a call that starts a QEMU: when the host has refused it
+// a file, that is no accident, and the error says what to look at.
+func (c *client) notStarted(what string, err error) error {
+	if !answered(err) || !strings.Contains(err.Error(), "Permission denied") {
+		return c.failed(what, err)
+	}
+	who := "QEMU's user"
+	if capabilities, err := c.capabilities(); err == nil {
+		if a, err := c.account(capabilities); err == nil {
+			who = fmt.Sprintf("user %d, who runs QEMU,", a.uid)
+		}
+	}
+	return c.host.problem("%s: %s: look there whether %s may enter each folder above that file and read it, and what AppArmor or SELinux has denied (journalctl -k, /var/log/audit/audit.log)",
+		what, oneLine(err), who)
+}
+
+// oneLine is an error's text without line ends: libvirt passes on what QEMU prints.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
