@@ -6,9 +6,13 @@
 // sequence of disks: a migration to a host where that path is something else is
 // refused before the domain runs there, and the domain goes on at the source.
 //
-// Dangerous: the files in the host's own folder belong to the domain for as long
-// as it is there. The toolstack calls the script among them when the domain
-// ends, at the source of a migration as well.
+// Ours is by definition what has a name of the testbed's label, a dot, and more:
+// domains, and the toolstack's logs of such.
+//
+// Dangerous: a domain that somebody else has given such a name is destroyed by
+// Teardown, and logs of such names are removed. And the files in the host's own
+// folder belong to the domain for as long as it is there: the toolstack calls the
+// script among them when the domain ends, at the source of a migration as well.
 package xen
 
 import (
