@@ -13,7 +13,7 @@ func (h *Host) Sources(context.Context, string) ([]witness.Source, error) { retu
 // Constant texts for sh(1) whose argument is the testbed's label.
 const (
 	showDomains = `for f in "/run/libvirt/qemu/$1".*.xml; do test -f "$f" && echo "== $f" && cat "$f"; done; true`
-	showLogs    = `for f in "/var/log/libvirt/qemu/$1".*.log; do test -f "$f" && echo "== $f" && tail -c 65536 "$f"; done; true`
+	showLogs    = `for f in "` + logs + `/$1".*.log; do test -f "$f" && echo "== $f" && tail -c 65536 "$f"; done; true`
 	showKVM     = `for f in /sys/module/kvm/parameters/* /sys/module/kvm_*/parameters/*; do test -r "$f" && echo "$f $(cat "$f")"; done; true`
 	showLibvirt = `for f in /var/log/libvirt/libvirtd.log /var/log/libvirt/virtqemud.log; do test -f "$f" && echo "== $f" && tail -c 65536 "$f"; done
 command -v journalctl >/dev/null && journalctl --no-pager -n 200 -u libvirtd -u virtqemud; true`
@@ -33,7 +33,8 @@ func (h *Host) Evidence(machine string) []driver.Evidence {
 	}
 }
 
-// Leftovers looks for domains, known to libvirt or not.
+// Leftovers looks for domains, known to libvirt or not, and for the logs that
+// removeLogs would remove when no domain of ours is left.
 func (h *Host) Leftovers(machine string) string {
 	if machine != h.Host() {
 		return ""
@@ -49,7 +50,17 @@ for p in $(` + listQEMU + `); do
 	name=$(tr '\0' '\n' 2>/dev/null <"/proc/$p/cmdline" | sed -n '/^-name$/{n;s/^guest=//;s/,.*//;p;}')
 	say process "${name:-without a name}"
 done
-for f in "/var/log/libvirt/qemu/$label".*.log; do test -f "$f" && echo "ours log $f"; done
+known() { test -f "/run/libvirt/qemu/$1.xml" || test -f "/etc/libvirt/qemu/$1.xml"; }
+guest=$label` + ownName + `
+known "$guest" || for f in "` + logs + `/$guest".*; do
+	test -f "$f" && ! test -L "$f" || continue
+	end=${f#"` + logs + `/$guest"}
+	case $end in .console.*)
+		known "$guest.console" && continue
+		end=${end#.console}
+	esac
+	echo "$end" | grep -Eqx '` + logEnd + `' && echo "ours log $f"
+done
 true`
 }
 

@@ -3,10 +3,13 @@
 // libvirt's own protocol over the host's SSH connection; nothing is installed on
 // a host, and the two libvirts need no way to each other.
 //
-// It promises that a domain of another is never touched, nor its logs: ours have
-// the testbed's label in their names, the UUID that follows from the name, and the
-// label in their metadata. And before a migrated domain runs at the target, it is looked
-// whether QEMU has opened there the disk that it should have, and no other.
+// It promises that a domain of another is never touched: ours have the testbed's
+// label in their names, the UUID that follows from the name, and the label in their
+// metadata. Of a log only the name is known: it is removed with the domain of ours
+// that has it, and by Teardown when it is called after the testbed's guest, but not
+// while libvirt has a domain of that name that is not ours. And before a migrated
+// domain runs at the target, it is looked whether QEMU has opened there the disk that
+// it should have, and no other.
 //
 // Dangerous: a controller that dies between the end of a migration's stream and
 // its last phase leaves the domain paused at the source, and one that waits at
@@ -176,24 +179,25 @@ func (h *Host) Destroy(ctx context.Context, name string) error {
 		if err := c.destroy(ctx, name); err != nil {
 			return err
 		}
-		return c.removeLogs(ctx, func(domain string) bool { return domain == name })
+		return c.removeLogs(ctx, name)
 	})
 }
 
-// Teardown destroys all of the testbed's domains, and removes the logs of all
-// that it ever had here.
+// Teardown destroys all of the testbed's domains, and removes their logs and those
+// of its guest, which may have ended before.
 func (h *Host) Teardown(ctx context.Context) error {
 	return h.with(ctx, func(ctx context.Context, c *client) error {
 		states, err := c.list()
 		if err != nil {
 			return err
 		}
+		names := []string{h.label + ownName}
 		var errs []error
 		for _, state := range states {
+			names = append(names, state.Name)
 			errs = append(errs, c.destroy(ctx, state.Name))
 		}
-		errs = append(errs, c.removeLogs(ctx, func(domain string) bool { return strings.HasPrefix(domain, h.prefix()) }))
-		return errors.Join(errs...)
+		return errors.Join(append(errs, c.removeLogs(ctx, names...))...)
 	})
 }
 

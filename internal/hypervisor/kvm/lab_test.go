@@ -22,13 +22,14 @@ import (
 	"heliotrope/internal/hypervisor/kvm/watch"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
+	"heliotrope/internal/trial"
 	"heliotrope/internal/witness"
 )
 
 const (
 	folder   = "/var/lib/heliotrope/kvm-test" // on the hosts
 	diskMiB  = 32
-	testName = "vm"
+	testName = trial.Guest // whose logs a teardown knows
 )
 
 // load is the guest's first program: it writes to its disk, past the cache, and

@@ -10,12 +10,20 @@ import (
 	"strings"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/trial"
 )
 
-// logName is what a log's file is called: after its domain, and then after what
-// has set it aside, virtlogd(8) by ".0" and logrotate(8) by ".1", "-20260101" or
-// ".2.gz".
-var logName = regexp.MustCompile(`^(.+)\.log(?:[.-][0-9]+)*(?:\.(?:gz|bz2|xz|zst))?$`)
+// logEnd is how a log's file is called after its domain: after what has set it
+// aside, virtlogd(8) by ".0" and logrotate(8) by ".1", "-20260101" or ".2.gz". It
+// means the same to regexp and to grep -E.
+const logEnd = `\.log([.-][0-9]+)*(\.(gz|bz2|xz|zst))?`
+
+var logName = regexp.MustCompile("^(.+)" + logEnd + "$")
+
+// ownName is what the testbed's domain is called after the label: the only name
+// by which a log is ours when its domain has gone.
+const ownName = hypervisor.LabelSeparator + trial.Guest
 
 // domainsOfLog gives the names of the domains whose log a file may be, by its
 // name; none for what is no log. What looks like a domain's console (consolePath)
@@ -25,16 +33,16 @@ func domainsOfLog(file string) []string {
 	if parts == nil {
 		return nil
 	}
-	domains := parts[1:]
+	domains := parts[1:2]
 	if domain, ok := strings.CutSuffix(parts[1], ".console"); ok && domain != "" {
 		domains = append(domains, domain)
 	}
 	return domains
 }
 
-// removeLogs removes what libvirt wrote for domains of such names. What may be of
+// removeLogs removes what libvirt wrote for domains of these names. What may be of
 // a domain that the host has, running or not, and that is not ours, stays.
-func (c *client) removeLogs(ctx context.Context, wanted func(domain string) bool) error {
+func (c *client) removeLogs(ctx context.Context, names ...string) error {
 	files, err := c.host.remote.Files(ctx)
 	if err != nil {
 		return fault.As(fault.Infrastructure, err)
@@ -51,10 +59,11 @@ func (c *client) removeLogs(ctx context.Context, wanted func(domain string) bool
 	if err != nil {
 		return err
 	}
+	ours := func(domain string) bool { return slices.Contains(names, domain) }
 	var errs []error
 	for _, info := range infos {
 		domains := domainsOfLog(info.Name())
-		if info.Mode().IsRegular() && slices.ContainsFunc(domains, wanted) && !slices.ContainsFunc(domains, strangers) {
+		if info.Mode().IsRegular() && slices.ContainsFunc(domains, ours) && !slices.ContainsFunc(domains, strangers) {
 			errs = append(errs, files.Remove(path.Join(logs, info.Name())))
 		}
 	}

@@ -1,0 +1,97 @@
+package kvm
+
+import (
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+)
+
+// TestLogs: with a domain go its own logs, and with the testbed those of its guest
+// as well, which may have ended before.
+func TestLogs(t *testing.T) {
+	h := newFakeHost(t, "host-a", &fakeDomain{name: "lab.guest.console", uuid: uuid.Max, state: uint32(libvirt.DomainShutoff)})
+	require.NoError(t, h.Destroy(t.Context(), "lab.vm"), "there is no folder")
+	require.NoError(t, h.Teardown(t.Context()), "there is no folder")
+	putLogs(t, h, "lab.vm")
+	left := putLogs(t, h, "lab.vm2")
+	left = append(left, putLogs(t, h, "labour.guest")...)
+	require.NoError(t, h.Destroy(t.Context(), "lab.vm"))
+	require.Equal(t, left, logsOf(h))
+
+	h.domains = append(h.domains, ours(libvirt.DomainRunning, uint32(libvirt.DomainRunningBooted)))
+	putLogs(t, h, "lab.vm")
+	guests := putLogs(t, h, "lab.guest")
+	require.NoError(t, h.fake.Memory().MkdirAll(path.Join(logs, "lab.guest.log.1")))
+	require.NoError(t, h.Teardown(t.Context()))
+	// What is read as the console of the guest may be the QEMU of another.
+	left = slices.Concat(guests[:2], []string{path.Join(logs, "lab.guest.log.1")}, left)
+	require.Equal(t, left, logsOf(h))
+}
+
+// TestLeftoverLogs: what is told as ours is what a teardown removes, whatever
+// domains libvirt has.
+func TestLeftoverLogs(t *testing.T) {
+	names := []string{"lab.guest.log", "lab.guest.log.0", "lab.guest.log-20261129.xz", "lab.guest.log.2.gz", "lab.guest.console.log", "lab.guest.console.log.1",
+		"lab.guest.console.console.log", "lab.guest.log.txt", "lab.guest.log.log", "lab.guest.logger", "lab.guest.xml", "lab.guest2.log", "lab.guest.vm.log",
+		"lab.gone.log", "lab.gone.log.0", "labour.guest.log", "lab-2.guest.log", "labxguest.log", "guest.log"}
+	for name, c := range map[string]struct {
+		domain string
+		ours   int
+	}{
+		"none":                    {ours: 6},
+		"a stranger of that name": {domain: "lab.guest"},
+		"a stranger that has the name of the console": {domain: "lab.guest.console", ours: 4},
+		"a stranger of another name":                  {domain: "web", ours: 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, root := newFakeHost(t, "host-a"), t.TempDir()
+			require.NoError(t, h.fake.Memory().MkdirAll(logs))
+			for _, folder := range []string{"/run/libvirt/qemu", "/etc/libvirt/qemu", logs} {
+				require.NoError(t, os.MkdirAll(filepath.Join(root, folder), 0o755))
+			}
+			for _, file := range names {
+				require.NoError(t, h.fake.Memory().WriteFile(path.Join(logs, file), nil, 0o600))
+				require.NoError(t, os.WriteFile(filepath.Join(root, logs, file), nil, 0o600))
+			}
+			if c.domain != "" {
+				h.domains = []*fakeDomain{{name: c.domain, uuid: uuid.Max, state: uint32(libvirt.DomainShutoff)}}
+				require.NoError(t, os.WriteFile(filepath.Join(root, "/etc/libvirt/qemu", c.domain+".xml"), nil, 0o600))
+			}
+			told := leftoverLogs(t, h, root)
+			before := logsOf(h)
+			require.NoError(t, h.Teardown(t.Context()))
+			left := logsOf(h)
+			removed := slices.DeleteFunc(before, func(file string) bool { return slices.Contains(left, file) })
+			require.Equal(t, removed, told)
+			require.Len(t, told, c.ours)
+		})
+	}
+}
+
+// leftoverLogs gives the paths of the logs that Leftovers tells as ours, with the
+// host's folders below a root of the test's.
+func leftoverLogs(t *testing.T, h *fakeHost, root string) []string {
+	t.Helper()
+	text := h.Leftovers("host-a")
+	for _, folder := range []string{"/run/libvirt", "/etc/libvirt", "/var/log/libvirt"} {
+		text = strings.ReplaceAll(text, folder, root+folder)
+	}
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", text, "sh", "lab").CombinedOutput()
+	require.NoError(t, err, string(out))
+	files := []string{}
+	for line := range strings.Lines(string(out)) {
+		if file, ok := strings.CutPrefix(strings.TrimSpace(line), "ours log "+root); ok {
+			files = append(files, file)
+		}
+	}
+	slices.Sort(files)
+	return files
+}
