@@ -144,6 +144,10 @@ type Disk struct {
 	// what is open by this path.
 	Path string
 	File bool // Path is a file
+	// Base, when not "", is a raw block device that nobody writes, and Path then
+	// an image of format qcow2 over it: it has what was written since, and all
+	// else is read from the base. "" means that Path is raw.
+	Base string
 	// Copy says that the disk is private to its host, and that a migration
 	// copies it to the target's own; "" means that both hosts have one disk.
 	Copy Copy
@@ -156,7 +160,7 @@ type Copy string
 const (
 	FullCopy        Copy = "full"        // all of it, behind the domain's writes: it may never catch up
 	SynchronousCopy Copy = "synchronous" // all of it, and each write waits for the copy meanwhile: it always does
-	IncrementalCopy Copy = "incremental" // what was written since a base that both hosts have
+	IncrementalCopy Copy = "incremental" // what was written since the Base that both hosts have, behind the domain's writes
 )
 
 // Mode is how a migration hands the memory over.

@@ -83,6 +83,9 @@ type Disk struct {
 	// open one site's at the other.
 	Device map[Site]string
 	File   bool `json:",omitempty"`
+	// Base, where it is set, is the raw block device on each site's host over
+	// which Device is an image of format qcow2: it has what was written since.
+	Base map[Site]string `json:",omitempty"`
 	// Copy says that each site has a disk of its own, and how a migration
 	// copies one to the other; "" means that both are the same disk.
 	Copy hypervisor.Copy `json:",omitempty"`
@@ -90,7 +93,7 @@ type Disk struct {
 
 // At is the disk as the hypervisor of a site opens it.
 func (d Disk) At(site Site) hypervisor.Disk {
-	return hypervisor.Disk{Path: d.Device[site], File: d.File, Copy: d.Copy}
+	return hypervisor.Disk{Path: d.Device[site], File: d.File, Base: d.Base[site], Copy: d.Copy}
 }
 
 // System provides disks of one kind.

@@ -4,19 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
-	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
 )
 
 // listOpen prints what each QEMU has open that has the UUID of the first argument,
-// and what the path of the second is: raw mode, device number and inode, in the
+// and what the paths of the others are: raw mode, device number and inode, in the
 // format of stat(1), and the descriptors' names and flags (proc(5)).
-const listOpen = `test -z "$2" || stat -L -c 'want %f %t:%T %d:%i' -- "$2" || exit 1
+const listOpen = `uuid=$1
+shift
+test $# = 0 || stat -L -c 'want %f %t:%T %d:%i' -- "$@" || exit 1
 for p in $(` + listQEMU + `); do
-	tr '\0' '\n' 2>/dev/null <"/proc/$p/cmdline" | grep -qxF -- "$1" || continue
+	tr '\0' '\n' 2>/dev/null <"/proc/$p/cmdline" | grep -qxF -- "$uuid" || continue
 	echo "process $p"
 	cd "/proc/$p" || exit 1
 	stat -L -c 'is %n %f %t:%T %d:%i' fd/* 2>/dev/null
@@ -71,19 +73,30 @@ func (o opened) is(other opened) bool {
 // inspect looks whether the QEMU that waits for a domain has opened the disk that
 // it should have, and no other.
 func (h *Host) inspect(ctx context.Context, domain hypervisor.Domain) error {
-	text, err := h.script(ctx, listOpen, domain.UUID().String(), domain.Disk.Path)
+	paths := pathsOf(domain.Disk)
+	text, err := h.script(ctx, listOpen, append([]string{domain.UUID().String()}, paths...)...)
 	if err != nil {
 		return err
 	}
-	if err := compareOpened(text, domain.Disk.Path); err != nil {
+	if err := compareOpened(text, paths...); err != nil {
 		return h.failed("look what QEMU has opened for "+domain.Name, err)
 	}
 	return nil
 }
 
-// compareOpened wants the disk of a path among what one process has open, and no
-// other disk.
-func compareOpened(text, path string) error {
+// pathsOf is what QEMU opens of a disk.
+func pathsOf(disk hypervisor.Disk) (paths []string) {
+	for _, path := range []string{disk.Path, disk.Base} {
+		if path != "" {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// compareOpened wants all of a disk's paths among what one process has open, and
+// no other disk.
+func compareOpened(text string, paths ...string) error {
 	var list openList
 	if err := list.parse(text); err != nil {
 		return err
@@ -91,18 +104,22 @@ func compareOpened(text, path string) error {
 	if list.processes != 1 {
 		return fmt.Errorf("%d processes have its UUID, want one", list.processes)
 	}
-	found := path == ""
-	for _, file := range list.files {
-		switch {
-		case !file.isDisk() || strings.HasPrefix(file.name, logs+"/"):
-		case path != "" && file.is(list.want):
-			found = true
-		default:
-			return fmt.Errorf("it has opened %s, which is not the domain's disk %q: somebody else's data may be there", file.name, path)
-		}
+	if len(list.want) != len(paths) {
+		return fmt.Errorf("%d of the paths %q were found", len(list.want), paths)
 	}
-	if !found {
-		return fmt.Errorf("it has not opened the domain's disk %s", path)
+	found := make([]bool, len(paths))
+	for _, file := range list.files {
+		if !file.isDisk() || strings.HasPrefix(file.name, logs+"/") {
+			continue
+		}
+		i := slices.IndexFunc(list.want, file.is)
+		if i < 0 {
+			return fmt.Errorf("it has opened %s, which is not of the domain's disk %q: somebody else's data may be there", file.name, paths)
+		}
+		found[i] = true
+	}
+	if i := slices.Index(found, false); i >= 0 {
+		return fmt.Errorf("it has not opened the domain's disk %s", paths[i])
 	}
 	return nil
 }
@@ -110,7 +127,7 @@ func compareOpened(text, path string) error {
 // openList is what listOpen prints.
 type openList struct {
 	processes int
-	want      opened
+	want      []opened
 	files     map[string]opened // by their names in the process's folder: "fd/3"
 }
 
@@ -132,8 +149,9 @@ func (l *openList) line(line string) (err error) {
 	case kind == "process":
 		l.processes++
 	case kind == "want" && len(fields) == 3:
-		l.want = opened{device: fields[1], inode: fields[2]}
-		l.want.mode, err = strconv.ParseUint(fields[0], 16, 32)
+		want := opened{device: fields[1], inode: fields[2]}
+		want.mode, err = strconv.ParseUint(fields[0], 16, 32)
+		l.want = append(l.want, want)
 	case kind == "is" && len(fields) == 4:
 		file := l.files[fields[0]]
 		file.device, file.inode = fields[2], fields[3]
@@ -153,29 +171,4 @@ func (l *openList) line(line string) (err error) {
 		return errors.New("want a file that is open")
 	}
 	return err
-}
-
-// sizeOf prints the bytes of a block device or a file.
-const sizeOf = `if test -b "$1"; then blockdev --getsize64 "$1"; else stat -L -c %s -- "$1"; fi`
-
-// compareSizes wants the target's private disk to have room for the source's.
-func (m *migration) compareSizes(ctx context.Context) error {
-	var sizes [2]int64
-	for i, disk := range []struct {
-		host *Host
-		path string
-	}{{m.from, m.order.Domain.Disk.Path}, {m.to, m.order.AtTarget.Disk.Path}} {
-		text, err := disk.host.script(ctx, sizeOf, disk.path)
-		if err != nil {
-			return fmt.Errorf("look for the private disk: %w", err)
-		}
-		if sizes[i], err = strconv.ParseInt(strings.TrimSpace(text), 10, 64); err != nil {
-			return disk.host.failed("look for the size of "+disk.path, err)
-		}
-	}
-	if sizes[1] < sizes[0] {
-		return fault.New(fault.Infrastructure, "%s: the disk %s has %d bytes, and the source's %d: make it larger",
-			m.to.Host(), m.order.AtTarget.Disk.Path, sizes[1], sizes[0])
-	}
-	return nil
 }

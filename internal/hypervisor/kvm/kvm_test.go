@@ -16,6 +16,7 @@ import (
 	libvirt "github.com/digitalocean/go-libvirt"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"libvirt.org/go/libvirtxml"
 
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
@@ -45,10 +46,37 @@ func TestRender(t *testing.T) {
 	}
 	require.NotContains(t, text, "/dev/sdb")
 
+	there.Disk = hypervisor.Disk{Path: "/dev/loop1", Base: "/dev/loop2"}
+	_, err = rewrite(text, there)
+	require.ErrorContains(t, err, "format qcow2")
+
 	stranger := guest
 	stranger.Name = "vm"
 	_, err = h.render(stranger)
 	require.Equal(t, fault.BadInput, fault.Of(err))
+}
+
+// TestRenderOverlay: libvirt is told what lies under an image, and that nothing
+// lies under that.
+func TestRenderOverlay(t *testing.T) {
+	here, there := guest, guest
+	here.Disk = hypervisor.Disk{Path: "/dev/loop1", Base: "/dev/loop2", Copy: hypervisor.IncrementalCopy}
+	there.Disk = hypervisor.Disk{Path: "/dev/loop3", Base: "/dev/loop4", Copy: hypervisor.IncrementalCopy}
+	text, err := newFakeHost(t, "host-a").render(here)
+	require.NoError(t, err)
+	for _, disk := range []hypervisor.Disk{here.Disk, there.Disk} {
+		var domain libvirtxml.Domain
+		require.NoError(t, domain.Unmarshal(text))
+		require.Len(t, domain.Devices.Disks, 1)
+		got := domain.Devices.Disks[0]
+		require.Equal(t, "qcow2", got.Driver.Type)
+		require.Equal(t, disk.Path, got.Source.Block.Dev)
+		require.Equal(t, "raw", got.BackingStore.Format.Type)
+		require.Equal(t, disk.Base, got.BackingStore.Source.Block.Dev)
+		require.Contains(t, text, "<backingStore></backingStore>")
+		text, err = rewrite(text, there)
+		require.NoError(t, err)
+	}
 }
 
 func TestLabel(t *testing.T) {
@@ -265,6 +293,45 @@ func TestOpened(t *testing.T) {
 	}
 	device := strings.NewReplacer("want 81a4 0:0 29:13", "want 61b0 8:10 5:99", "is fd/26 81a4 0:0 29:13", "is fd/26 61b0 8:10 77:1").Replace(text)
 	require.NoError(t, compareOpened(device, "/dev/sdb"), "a device is known by its number")
+}
+
+// TestOpenedOverlay: the base is the domain's own beside the image over it, and
+// nothing else is.
+func TestOpenedOverlay(t *testing.T) {
+	const text = `want 61b0 7:0 5:90
+want 61b0 7:1 5:91
+process 9
+is fd/3 61b0 7:0 5:90
+is fd/4 61b0 7:1 5:91
+name fd/3 /dev/loop0
+name fd/4 /dev/loop1
+fdinfo/3:flags:	02140002
+fdinfo/4:flags:	02140000
+`
+	require.NoError(t, compareOpened(text, "/dev/loop0", "/dev/loop1"))
+	for name, c := range map[string]struct{ text, problem string }{
+		"a third":      {text + "is fd/5 61b0 8:10 5:99\nname fd/5 /dev/sdb\n", "it has opened /dev/sdb, which is not of the domain's disk"},
+		"another base": {strings.Replace(text, "is fd/4 61b0 7:1", "is fd/4 61b0 7:2", 1), "it has opened /dev/loop1, which"},
+		"no base":      {strings.Replace(text, "is fd/4 61b0", "is fd/4 21b0", 1), "it has not opened the domain's disk /dev/loop1"},
+	} {
+		require.ErrorContains(t, compareOpened(c.text, "/dev/loop0", "/dev/loop1"), c.problem, name)
+	}
+}
+
+func TestSize(t *testing.T) {
+	overlay := hypervisor.Disk{Path: "/dev/loop0", Base: "/dev/loop1"}
+	// Of an image of 64 MiB that qemu-img 7.2 has made on a device of 66 MiB.
+	const header = "69206016\n 51 46 49 fb 00 00 00 03 00 00 00 00 00 00 00 88\n 00 00 00 0a 00 00 00 0c 00 00 00 00 04 00 00 00\n"
+	got, err := parseSize(header, overlay)
+	require.NoError(t, err)
+	require.Equal(t, size{room: 66 << 20, disk: 64 << 20}, got)
+	got, err = parseSize("1048576\n 51\n", hypervisor.Disk{Path: "/dev/sdb"})
+	require.NoError(t, err)
+	require.Equal(t, size{room: 1 << 20, disk: 1 << 20}, got)
+	_, err = parseSize(strings.Replace(header, "fb", "00", 1), overlay)
+	require.ErrorContains(t, err, "no image of format qcow2")
+	_, err = parseSize("", overlay)
+	require.Error(t, err)
 }
 
 func TestFacts(t *testing.T) {

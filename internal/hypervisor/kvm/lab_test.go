@@ -232,6 +232,23 @@ func (b *bed) private(h *Host, mib int) string {
 	return device
 }
 
+// overlay is a disk of a host's own over a base that all hosts have the same of.
+func (b *bed) overlay(h *Host) hypervisor.Disk {
+	b.Helper()
+	devices := strings.Fields(b.sh(h.remote, `set -e
+modprobe loop
+mkdir -p "$1"
+yes base | head -c "$2" > "$1/base"
+truncate -s "$3" "$1/overlay"
+base=$(losetup -f) && losetup --read-only "$base" "$1/base"
+disk=$(losetup -f) && losetup "$disk" "$1/overlay"
+qemu-img create -q -f qcow2 -o cluster_size=4k,backing_fmt=raw -b "$base" "$disk" "$2"
+echo "$disk" "$base"`, folder, fmt.Sprint(diskMiB<<20), fmt.Sprint((diskMiB+2)<<20)))
+	require.Len(b, devices, 2)
+	b.Cleanup(func() { b.sh(h.remote, `losetup -d "$1"; losetup -d "$2"`, devices...) })
+	return hypervisor.Disk{Path: devices[0], Base: devices[1], Copy: hypervisor.IncrementalCopy}
+}
+
 func TestLabLifecycle(t *testing.T) {
 	b := openBed(t)
 	d := b.domain(b.shared)
@@ -485,6 +502,46 @@ func TestLabMirror(t *testing.T) {
 	there.Disk.Path = b.private(b.hosts[1], 1)
 	_, err := b.hosts[0].Migrate(t.Context(), hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: there})
 	require.ErrorContains(t, err, "make it larger")
+	require.Equal(t, fault.Infrastructure, fault.Of(err))
+	b.where(d.Name, b.hosts[0], b.hosts[1])
+}
+
+// TestLabIncremental: of a private disk over a base that both hosts have, only what
+// was written is copied, there and back.
+func TestLabIncremental(t *testing.T) {
+	b := openBed(t)
+	disks := [2]hypervisor.Disk{b.overlay(b.hosts[0]), b.overlay(b.hosts[1])}
+	const written, inBase = 31, 30 // MiB that the load leaves alone
+	b.sh(b.hosts[0].remote, `qemu-io -f qcow2 -c "write -P 7 $2M 1M" "$1"`, disks[0].Path, fmt.Sprint(written))
+	d := b.domain(disks[0])
+	there := d
+	there.Disk = disks[1]
+	require.NoError(t, b.hosts[0].Create(t.Context(), d))
+	b.writes(b.hosts[0], d.Name)
+	account := b.move(hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: there}, b.hosts[0])
+	b.where(d.Name, b.hosts[1], b.hosts[0])
+	b.writes(b.hosts[1], d.Name)
+	require.NotNil(t, account.DiskBytes)
+	t.Logf("%d bytes of the disk's %d", *account.DiskBytes, diskMiB<<20)
+	require.GreaterOrEqual(t, *account.DiskBytes, int64(1<<20))
+	require.Less(t, *account.DiskBytes, int64(diskMiB<<20)/2)
+
+	// The former home's image is made anew, and is migrated to.
+	b.sh(b.hosts[0].remote, `qemu-img create -q -f qcow2 -o cluster_size=4k,backing_fmt=raw -b "$2" "$1" "$3"`, disks[0].Path, disks[0].Base, fmt.Sprint(diskMiB<<20))
+	b.move(hypervisor.Order{Domain: there, Target: b.hosts[0], AtTarget: d}, b.hosts[1])
+	b.where(d.Name, b.hosts[0], b.hosts[1])
+	b.writes(b.hosts[0], d.Name)
+	require.NoError(t, b.hosts[0].Destroy(t.Context(), d.Name))
+	b.sh(b.hosts[0].remote, `qemu-img check -q -f qcow2 "$1" && qemu-io -f qcow2 -c "read -P 7 $2M 1M" "$1" | grep -q '^read 1048576/'`, disks[0].Path, fmt.Sprint(written))
+	same := `qemu-img convert -f qcow2 -O raw "$1" "$2/raw" && dd if="$2/raw" bs=1M skip="$4" count=1 2>/dev/null | sha256sum && dd if="$3" bs=1M skip="$4" count=1 2>/dev/null | sha256sum`
+	sums := strings.Fields(b.sh(b.hosts[0].remote, same, disks[0].Path, folder, disks[0].Base, fmt.Sprint(inBase)))
+	require.Equal(t, sums[0], sums[2], "what is only in the base")
+
+	// A base that is not there, or not opened, is told.
+	require.NoError(t, b.hosts[0].Create(t.Context(), d))
+	there.Disk.Base = disks[1].Base + "-none"
+	_, err := b.hosts[0].Migrate(t.Context(), hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: there})
+	require.ErrorContains(t, err, "-none")
 	require.Equal(t, fault.Infrastructure, fault.Of(err))
 	b.where(d.Name, b.hosts[0], b.hosts[1])
 }

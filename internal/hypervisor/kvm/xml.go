@@ -104,11 +104,26 @@ func disks(d hypervisor.Disk) []libvirtxml.DomainDisk {
 	if d.Path == "" {
 		return nil
 	}
-	return []libvirtxml.DomainDisk{{
+	disk := libvirtxml.DomainDisk{
 		Device: "disk",
 		Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw", Cache: "none", IO: "native", ErrorPolicy: "report"},
-		Source: sourceOf(d),
-		Target: &libvirtxml.DomainDiskTarget{Dev: "vda", Bus: "virtio"}}}
+		Source: sourceOf(d), BackingStore: backingOf(d),
+		Target: &libvirtxml.DomainDiskTarget{Dev: "vda", Bus: "virtio"}}
+	if d.Base != "" {
+		disk.Driver.Type = "qcow2"
+	}
+	return []libvirtxml.DomainDisk{disk}
+}
+
+// backingOf is what a disk has under it, and that there is nothing more: libvirt
+// and QEMU then open what they are told, and not what the image's header names.
+func backingOf(d hypervisor.Disk) *libvirtxml.DomainDiskBackingStore {
+	if d.Base == "" {
+		return nil
+	}
+	return &libvirtxml.DomainDiskBackingStore{
+		Format: &libvirtxml.DomainDiskFormat{Type: "raw"}, Source: sourceOf(hypervisor.Disk{Path: d.Base}),
+		BackingStore: &libvirtxml.DomainDiskBackingStore{}}
 }
 
 func sourceOf(d hypervisor.Disk) *libvirtxml.DomainDiskSource {
@@ -130,12 +145,16 @@ func rewrite(text string, d hypervisor.Domain) (string, error) {
 		return "", fmt.Errorf("domain %s: read libvirt's XML: %w", d.Name, err)
 	}
 	domain.OS.Kernel, domain.OS.Initrd, domain.OS.Cmdline = d.Kernel, d.Ramdisk, d.Cmdline
-	if wanted := len(disks(d.Disk)); len(domain.Devices.Disks) != wanted {
-		return "", fmt.Errorf("domain %s has %d disks at the source, and %d at the target", d.Name, len(domain.Devices.Disks), wanted)
+	wanted := disks(d.Disk)
+	if len(domain.Devices.Disks) != len(wanted) {
+		return "", fmt.Errorf("domain %s has %d disks at the source, and %d at the target", d.Name, len(domain.Devices.Disks), len(wanted))
 	}
-	for i := range domain.Devices.Disks {
-		domain.Devices.Disks[i].Source = sourceOf(d.Disk)
-		domain.Devices.Disks[i].BackingStore = nil
+	for i, disk := range wanted {
+		at := &domain.Devices.Disks[i]
+		if at.Driver == nil || at.Driver.Type != disk.Driver.Type {
+			return "", fmt.Errorf("domain %s is to have a disk of format %s at the target, and has another at the source", d.Name, disk.Driver.Type)
+		}
+		at.Source, at.BackingStore = disk.Source, disk.BackingStore
 	}
 	for i := range domain.Devices.Interfaces {
 		domain.Devices.Interfaces[i].Source = bridgeOf(d.Bridge)
