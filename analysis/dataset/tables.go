@@ -78,7 +78,7 @@ func trialColumns() []column[Trial] {
 		required("hypervisor", "", "factor", func(r *Trial) *string { return &r.Hypervisor }),
 		required("storage", "", "factor: iscsi, nfs, drbd, mirror", func(r *Trial) *string { return &r.Storage }),
 		optional("drbd_protocol", "", "factor: A, B, C; null unless storage is drbd", func(r *Trial) **string { return &r.DRBDProtocol }),
-		optional("mirror_copy", "", "factor: full, synchronous; null unless storage is mirror", func(r *Trial) **string { return &r.MirrorCopy }),
+		optional("mirror_copy", "", "factor: full, synchronous, incremental; null unless storage is mirror", func(r *Trial) **string { return &r.MirrorCopy }),
 		required("wan", "", "factor: the WAN's profile", func(r *Trial) *string { return &r.WAN }),
 		required("rtt_ms", "ms", "round trip of the profile", func(r *Trial) *float64 { return &r.RTTMs }),
 		optional("measured_rtt_min_ms", "ms", "shortest round trip measured between the sites, with the profile in place", func(r *Trial) **float64 { return &r.MeasuredMinMs }),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -231,8 +232,9 @@ func usesOf(lane trial.Lane, trials []campaign.Trial) testbed.Uses {
 	var uses testbed.Uses
 	for _, planned := range ofHypervisor(trials, lane.Hypervisor) {
 		cell := planned.Cell
-		if !slices.Contains(uses.Storages, cell.Storage) {
-			uses.Storages = append(uses.Storages, cell.Storage)
+		use := testbed.StorageUse{Name: cell.Storage, Options: cell.StorageOptions()}
+		if !slices.ContainsFunc(uses.Storages, func(u testbed.StorageUse) bool { return u.Name == use.Name && maps.Equal(u.Options, use.Options) }) {
+			uses.Storages = append(uses.Storages, use)
 		}
 		uses.MemoryMiB = max(uses.MemoryMiB, cell.GuestMemoryMiB)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 )
@@ -187,8 +189,8 @@ func TestHypervisorOfALane(t *testing.T) {
 	var found findings
 	asked := map[string]testbed.Uses{}
 	var trials []campaign.Trial
-	for _, cell := range []campaign.Cell{{Hypervisor: "kvm", Storage: "nfs"}, {Hypervisor: "kvm", Storage: "drbd", GuestMemoryMiB: 128},
-		{Hypervisor: "kvm", Storage: "nfs", GuestMemoryMiB: 96}, {Hypervisor: "xen", Storage: "iscsi", GuestMemoryMiB: 256}} {
+	for _, cell := range []campaign.Cell{{Hypervisor: "kvm", Storage: "nfs"}, {Hypervisor: "kvm", Storage: "drbd", DRBDProtocol: "A", GuestMemoryMiB: 128},
+		{Hypervisor: "kvm", Storage: "nfs", GuestMemoryMiB: 96}, {Hypervisor: "kvm", Storage: "drbd", DRBDProtocol: "C"}, {Hypervisor: "xen", Storage: "iscsi", GuestMemoryMiB: 256}} {
 		trials = append(trials, campaign.Trial{Cell: cell})
 	}
 	checks := hostCheck{limit: time.Minute, connect: func(inv *inventory.Inventory) (factsBed, error) {
@@ -199,8 +201,10 @@ func TestHypervisorOfALane(t *testing.T) {
 	if err := found.err(); err == nil || !strings.Contains(err.Error(), "testbed bed runs kvm, and the campaign has trials on xen") {
 		t.Errorf("trials on another hypervisor: %v", err)
 	}
-	if got := asked["bed"]; strings.Join(got.Storages, " ") != "nfs drbd" || got.MemoryMiB != 128 {
-		t.Errorf("looked for %+v", got)
+	want := testbed.Uses{MemoryMiB: 128, Storages: []testbed.StorageUse{{Name: "nfs", Options: storage.Options{}},
+		{Name: "drbd", Options: storage.Options{"protocol": "A"}}, {Name: "drbd", Options: storage.Options{"protocol": "C"}}}}
+	if got := asked["bed"]; !reflect.DeepEqual(got, want) {
+		t.Errorf("looked for %+v, want %+v", got, want)
 	}
 }
 

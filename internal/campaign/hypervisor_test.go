@@ -102,20 +102,10 @@ x.yaml:6:72: matrix.storage[1]: mirror is not for simulated: the model has no pr
 	}
 }
 
-// TestNobodyCopiesIncrementally holds that a copy which no driver makes is refused
-// before a host is touched.
-func TestNobodyCopiesIncrementally(t *testing.T) {
-	text := migrating + "matrix: {hypervisor: [kvm], mirror_copy: [incremental], storage: [mirror]" + plain
-	const want = "x.yaml:6:43: matrix.mirror_copy[0]: incremental is not for kvm: a copy of what differs from a base wants a disk with a backing file, which is not made: want full"
-	if _, err := Parse("x.yaml", []byte(text+"\n")); err == nil || err.Error() != want {
-		t.Errorf("got  %v\nwant %s", err, want)
-	}
-}
-
 // TestLimitations holds that the table has each hypervisor, and nothing but what
 // can be asked for.
 func TestLimitations(t *testing.T) {
-	all := Cell{Storage: Mirror, MirrorCopy: IncrementalCopy, MigrationOptions: MigrationOptions{PostCopy, true, 1, 1}}
+	all := Cell{Storage: Mirror, MigrationOptions: MigrationOptions{PostCopy, true, 1, 1}}
 	asked := map[string]bool{}
 	for _, demand := range demands {
 		asked[demand.factor] = true
@@ -147,8 +137,8 @@ func TestMigrationCells(t *testing.T) {
 		text string
 		want []string
 	}{
-		"mirror, and what it alone has": {"matrix: {hypervisor: [kvm], mirror_copy: [full, synchronous], storage: [drbd, mirror]" + plain,
-			[]string{"kvm-drbd-c-lan-database", "kvm-mirror-lan-database", "kvm-mirror-synchronous-lan-database"}},
+		"mirror, and what it alone has": {"matrix: {hypervisor: [kvm], mirror_copy: [full, synchronous, incremental], storage: [drbd, mirror]" + plain,
+			[]string{"kvm-drbd-c-lan-database", "kvm-mirror-lan-database", "kvm-mirror-synchronous-lan-database", "kvm-mirror-incremental-lan-database"}},
 		"both, but for what xen has not": {"matrix: {hypervisor: [xen, kvm], storage: [nfs, mirror]" + plain + "exclude: [{hypervisor: xen, storage: mirror}]",
 			[]string{"xen-nfs-lan-database", "kvm-nfs-lan-database", "kvm-mirror-lan-database"}},
 		"post-copy of a mirror": {"matrix: {hypervisor: [kvm], migration: [postcopy], storage: [mirror]" + plain,

@@ -16,7 +16,6 @@ var demands = []struct {
 	level  func(Cell) string
 }{
 	{"storage", func(c Cell) string { return given(c.Storage == Mirror, c.Storage) }},
-	{"mirror_copy", func(c Cell) string { return given(c.MirrorCopy == IncrementalCopy, c.MirrorCopy) }},
 	{"migration", func(c Cell) string { return c.Migration }},
 	{"auto_converge", func(c Cell) string { return given(c.AutoConverge, "true") }},
 	{"bandwidth_mib_per_s", func(c Cell) string { return given(c.BandwidthMiBPerS != 0, strconv.Itoa(c.BandwidthMiBPerS)) }},
@@ -43,9 +42,7 @@ var limitations = map[string]map[string]string{
 		"auto_converge":   "Xen's toolstack does not slow a guest down to migrate it",
 		"max_downtime_ms": "Xen's toolstack plans its stop by rounds and dirty pages, not by time",
 	},
-	KVM: {
-		"mirror_copy": "a copy of what differs from a base wants a disk with a backing file, which is not made: want full",
-	},
+	KVM: {},
 	TestbedSimulated: {
 		"storage":             "the model has no private disk that is copied",
 		"migration":           "the model knows pre-copy only",

@@ -49,7 +49,7 @@ const (
 const (
 	FullCopy        = "full"        // all of it, behind the guest's writes
 	SynchronousCopy = "synchronous" // the same, and each write of the guest waits for the other site meanwhile
-	IncrementalCopy = "incremental" // what was written since both sites had the same
+	IncrementalCopy = "incremental" // what was written since both sites had the same, behind the guest's writes
 )
 
 // How a migration hands the guest's memory over.
@@ -136,7 +136,8 @@ type Matrix struct {
 	// Replication protocols, for drbd only: C by default. With A and B, DRBD runs with C during the migration.
 	DRBDProtocol []string `yaml:"drbd_protocol,omitempty" jsonschema:"enum=A,enum=B,enum=C,minItems=1,uniqueItems=true"`
 	// How the migration copies the disk, for mirror only: full (the default) copies behind the guest's writes and may never
-	// catch up; synchronous has each write wait for the other site meanwhile. incremental is refused: nobody makes such a disk.
+	// catch up; synchronous has each write wait for the other site meanwhile; incremental copies, behind the guest's writes, only
+	// what was written since both sites had the same blank disk.
 	MirrorCopy []string `yaml:"mirror_copy,omitempty" jsonschema:"enum=full,enum=synchronous,enum=incremental,minItems=1,uniqueItems=true"`
 	// How the guest's memory is handed over: precopy by default. postcopy is for kvm only.
 	Migration []string `yaml:"migration,omitempty" jsonschema:"enum=precopy,enum=postcopy,minItems=1,uniqueItems=true"`

@@ -138,7 +138,8 @@ type Copy struct {
 
 // Copier is a storage system that tells where the copies of a disk are: the
 // device of the site that it is open at, and each replica under it. They are
-// for reading with direct I/O while nobody writes.
+// for reading with direct I/O while nobody writes. Where a device is not the disk
+// as it is, what it has is read into one that is, each time that it is asked.
 type Copier interface {
 	Copies(ctx context.Context, disk Disk, at Site) ([]Copy, error)
 }

@@ -65,9 +65,16 @@ func (t *Testbed) siteOf(machine string) (storage.Site, bool) {
 
 // Uses are what a campaign wants of a testbed.
 type Uses struct {
-	Storages []string // by name
+	Storages []StorageUse
 	// MemoryMiB of the largest guest; 0 is the inventory's default.
 	MemoryMiB int
+}
+
+// StorageUse is a storage system with a cell's options: they decide what it wants
+// of a machine.
+type StorageUse struct {
+	Name    string
+	Options storage.Options
 }
 
 // Check looks whether the machines have what a campaign needs of them, and
@@ -78,8 +85,8 @@ func (t *Testbed) Check(ctx context.Context, uses Uses) error {
 	for _, site := range sites {
 		errs = append(errs, t.hypervisors[site].Check(ctx))
 	}
-	for _, name := range uses.Storages {
-		driver, err := t.driverOf(name)
+	for _, use := range uses.Storages {
+		driver, err := t.newStorage(use.Name, use.Options)
 		if err == nil {
 			err = driver.Check(ctx)
 		}
@@ -92,7 +99,32 @@ func (t *Testbed) Check(ctx context.Context, uses Uses) error {
 			errs = append(errs, t.CheckMigration(ctx, Guest{MemoryMiB: uses.MemoryMiB}, from))
 		}
 	}
-	return errors.Join(errs...)
+	return distinct(errs)
+}
+
+// distinct joins errors, and has each but once: what all options of a storage
+// system want is found by each of them.
+func distinct(errs []error) error {
+	var all []error
+	seen := map[string]bool{}
+	var add func(error)
+	add = func(err error) {
+		joined, ok := err.(interface{ Unwrap() []error })
+		switch {
+		case err == nil:
+		case ok && errors.Join(joined.Unwrap()...).Error() == err.Error():
+			for _, one := range joined.Unwrap() {
+				add(one)
+			}
+		case !seen[err.Error()]:
+			seen[err.Error()] = true
+			all = append(all, err)
+		}
+	}
+	for _, err := range errs {
+		add(err)
+	}
+	return errors.Join(all...)
 }
 
 func (t *Testbed) driverOf(name string) (storage.Driver, error) {

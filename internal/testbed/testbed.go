@@ -190,6 +190,10 @@ func (t *Testbed) Hypervisor(site storage.Site) Hypervisor { return t.hypervisor
 
 // Storage returns the driver of a storage system, as a cell wants it.
 func (t *Testbed) Storage(kind string, options storage.Options) (storage.System, error) {
+	return t.newStorage(kind, options)
+}
+
+func (t *Testbed) newStorage(kind string, options storage.Options) (storage.Driver, error) {
 	found, err := drivers.Storage(kind)
 	if err != nil {
 		return nil, err

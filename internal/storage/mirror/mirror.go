@@ -3,18 +3,22 @@
 // on each host, and a loop device over it. Nothing is shared, and between
 // migrations nothing of the disk crosses the WAN.
 //
+// For a copy of what differs from a common base (hypervisor.IncrementalCopy) each
+// site has a blank base, and on the loop device an overlay of format qcow2, so
+// that what the guest writes is still counted on a block device. What it never
+// wrote is read from the base, and is not.
+//
 // A write is at home alone when it is acknowledged: it is on the other site only
 // after a migration there.
 //
 // Dangerous: the copy that a migration leaves at the former home is stale, and
 // FinishMigration makes it blank, so that nobody takes it for the disk. Where the
 // domain runs must be certain before: named the wrong home, it destroys the disk.
+// An overlay must be blank before it is migrated to as well: what it has, and the
+// source's has not, would stay in it. PrepareMigration sees to that. An overlay
+// that a QEMU has open is never made blank.
 //
-// A copy of what differs from a common base (hypervisor.IncrementalCopy) is not
-// provided: it needs a format with a backing file, which is no block device
-// whose I/O could be counted.
-//
-// Sources: losetup(8), blkdiscard(8).
+// Sources: losetup(8), blkdiscard(8), qemu-img(1), QEMU's docs/interop/qcow2.txt.
 package mirror
 
 import (
@@ -42,7 +46,7 @@ const kind = "mirror"
 const copyOption = "copy"
 
 // Kind is its line of registration. Its only option is "copy": "full", the
-// default, or "synchronous".
+// default, "synchronous" or "incremental".
 var Kind = storage.Kind{Name: kind, New: New}
 
 var (
@@ -64,8 +68,11 @@ func New(setup storage.Setup) (storage.Driver, error) {
 		return nil, err
 	}
 	way := cmp.Or(hypervisor.Copy(setup.Options[copyOption]), hypervisor.FullCopy)
-	if way != hypervisor.FullCopy && way != hypervisor.SynchronousCopy {
-		return nil, fault.New(fault.BadInput, "storage option %s %q: want %s or %s", copyOption, way, hypervisor.FullCopy, hypervisor.SynchronousCopy)
+	switch way {
+	case hypervisor.FullCopy, hypervisor.SynchronousCopy, hypervisor.IncrementalCopy:
+	default:
+		return nil, fault.New(fault.BadInput, "storage option %s %q: want %s, %s or %s", copyOption, way,
+			hypervisor.FullCopy, hypervisor.SynchronousCopy, hypervisor.IncrementalCopy)
 	}
 	return &System{way: way, label: setup.Inventory.Name, sites: node.Sites(setup)}, nil
 }
@@ -73,9 +80,24 @@ func New(setup storage.Setup) (storage.Driver, error) {
 // Kind is "mirror".
 func (s *System) Kind() string { return kind }
 
+// overlaid says whether the disks are overlays.
+func (s *System) overlaid() bool { return s.way == hypervisor.IncrementalCopy }
+
+// imageBytes is the size of a disk's image.
+func (s *System) imageBytes(disk storage.Spec) int64 {
+	if s.overlaid() {
+		return overlayBytes(disk.SizeBytes)
+	}
+	return disk.SizeBytes
+}
+
+func (s *System) overlay(disk storage.Disk, site storage.Site) overlay {
+	return overlay{n: s.sites[site], disk: disk.Spec, device: disk.Device[site], base: disk.Base[site]}
+}
+
 func imageOf(ctx context.Context, n *node.Node, disk string) (string, error) {
 	dir, err := n.Dir(ctx, kind)
-	return path.Join(dir, disk+".img"), err
+	return path.Join(dir, disk+imageEnd), err
 }
 
 // Provision makes a blank image, and a loop device over it, at both sites. There
@@ -88,11 +110,17 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 		return disk, fault.As(fault.BadInput, err)
 	}
 	var mu sync.Mutex
+	if s.overlaid() {
+		disk.Base = map[storage.Site]string{}
+	}
 	err := node.Each(func(site storage.Site) error {
-		device, err := provide(ctx, s.sites[site], spec)
+		device, base, err := s.provide(ctx, s.sites[site], spec)
 		mu.Lock()
 		defer mu.Unlock()
 		disk.Device[site] = device
+		if s.overlaid() {
+			disk.Base[site] = base
+		}
 		return err
 	})
 	if err != nil {
@@ -101,32 +129,59 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 	return disk, nil
 }
 
-func provide(ctx context.Context, n *node.Node, spec storage.Spec) (string, error) {
+// provide makes the disk of one site. Where it is no overlay, it has no base.
+func (s *System) provide(ctx context.Context, n *node.Node, spec storage.Spec) (device, base string, err error) {
 	image, err := imageOf(ctx, n, spec.Name)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if err := n.Modprobe(ctx, "loop"); err != nil {
-		return "", err
+		return "", "", err
 	}
-	if err := n.Image(ctx, image, spec.SizeBytes); err != nil {
-		return "", err
+	if s.overlaid() {
+		if base, err = provideBase(ctx, n, image, spec.SizeBytes); err != nil {
+			return "", "", err
+		}
 	}
-	return n.AttachLoop(ctx, path.Dir(image), image, false)
+	if err := n.Image(ctx, image, s.imageBytes(spec)); err != nil {
+		return "", "", err
+	}
+	device, err = n.AttachLoop(ctx, path.Dir(image), image, false)
+	if err == nil && s.overlaid() {
+		err = overlay{n, spec, device, base}.provide(ctx)
+	}
+	return device, base, err
 }
 
-// PrepareMigration has nothing to change: it makes sure that what the
-// destination would write the copy to is this disk's loop device, of exactly
-// its size, and that nobody else there has taken it.
+// PrepareMigration makes sure that what the destination would write the copy to is
+// this disk's loop device, of exactly its size, and that nobody else there has
+// taken it. An overlay it makes blank where it is not.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
-	return node.Before(ctx, check(ctx, s.sites[to], disk, disk.Device[to]))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.check(ctx, disk, to)
+	if err == nil && s.overlaid() {
+		err = s.overlay(disk, to).prepare(ctx)
+	}
+	return node.Before(ctx, err)
 }
 
-func check(ctx context.Context, n *node.Node, disk storage.Disk, device string) error {
+// check makes sure that a site's devices are this disk's.
+func (s *System) check(ctx context.Context, disk storage.Disk, site storage.Site) error {
+	n := s.sites[site]
 	image, err := imageOf(ctx, n, disk.Name)
 	if err != nil {
 		return err
 	}
+	err = checkLoop(ctx, n, disk, disk.Device[site], image, s.imageBytes(disk.Spec))
+	if err == nil && s.overlaid() {
+		err = checkLoop(ctx, n, disk, disk.Base[site], baseOf(image), disk.SizeBytes)
+	}
+	return err
+}
+
+// checkLoop makes sure that a device is a loop device over a file, of a size.
+func checkLoop(ctx context.Context, n *node.Node, disk storage.Disk, device, image string, sizeBytes int64) error {
 	file, err := n.ReadIfThere(ctx, path.Join("/sys/class/block", path.Base(device), "loop/backing_file"))
 	if err != nil {
 		return err
@@ -139,8 +194,8 @@ func check(ctx context.Context, n *node.Node, disk storage.Disk, device string) 
 	if err != nil {
 		return err
 	}
-	if size != disk.SizeBytes {
-		return node.Unusable("%s: %s has %d bytes, want %d: tear the testbed's disks down and provide them again", n.Name(), device, size, disk.SizeBytes)
+	if size != sizeBytes {
+		return node.Unusable("%s: %s has %d bytes, want %d: tear the testbed's disks down and provide them again", n.Name(), device, size, sizeBytes)
 	}
 	holders, err := n.Holders(ctx, device)
 	if err == nil && len(holders) > 0 {
@@ -163,18 +218,35 @@ func blank(ctx context.Context, n *node.Node, device string) error {
 func (s *System) FinishMigration(ctx context.Context, disk storage.Disk, home storage.Site) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	stale := s.sites[home.Other()]
+	stale := home.Other()
 	// Never a device that is not, or no longer, this disk's.
-	err := check(ctx, stale, disk, disk.Device[home.Other()])
-	if err == nil {
-		err = blank(ctx, stale, disk.Device[home.Other()])
+	err := s.check(ctx, disk, stale)
+	switch {
+	case err != nil:
+	case s.overlaid():
+		err = s.overlay(disk, stale).renew(ctx)
+	default:
+		err = blank(ctx, s.sites[stale], disk.Device[stale])
 	}
 	return node.Before(ctx, err) // what goes wrong here is not the hypervisor's copying
 }
 
-// Copies is the disk at the site that has it: the other's is no copy of it.
-func (s *System) Copies(_ context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
-	return []storage.Copy{storage.SiteCopy(disk, at, s.sites[at].Name())}, nil
+// Copies is the disk at the site that has it: the other's is no copy of it. An
+// overlay is read into a device of its own, anew each time.
+func (s *System) Copies(ctx context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := storage.SiteCopy(disk, at, s.sites[at].Name())
+	if s.overlaid() {
+		image, err := imageOf(ctx, s.sites[at], disk.Name)
+		if err == nil {
+			found.Path, err = s.overlay(disk, at).view(ctx, image)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading disk %s out of its overlay: %w", disk.Name, err)
+		}
+	}
+	return []storage.Copy{found}, nil
 }
 
 // Teardown removes every disk of the testbed's label from both sites. Kernel
@@ -202,8 +274,9 @@ func (s *System) Teardown(ctx context.Context) error {
 	return nil
 }
 
-// Check looks for loop devices at both sites. The room for a disk is looked at
-// when its size is known, by Provision.
+// Check looks for loop devices at both sites, and for what makes overlays where
+// they are wanted. The room for a disk is looked at when its size is known, by
+// Provision.
 func (s *System) Check(ctx context.Context) error {
 	return node.Each(func(site storage.Site) error {
 		n := s.sites[site]
@@ -212,8 +285,16 @@ func (s *System) Check(ctx context.Context) error {
 			n.Needs(ctx, "mount", "/sbin/losetup"),
 			n.Needs(ctx, "util-linux", "/sbin/blkdiscard"),
 			n.NeedsModules(ctx, "loop"),
+			s.checkOverlays(ctx, n),
 		)
 	})
+}
+
+func (s *System) checkOverlays(ctx context.Context, n *node.Node) error {
+	if !s.overlaid() {
+		return nil
+	}
+	return n.Needs(ctx, "qemu-utils", qemuImg)
 }
 
 // Sources are the loop device over a site's image.
@@ -227,10 +308,12 @@ func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source,
 		return nil, err
 	}
 	loops, err := n.Loops(ctx, dir)
-	if err != nil || len(loops) == 0 {
-		return nil, err
+	for _, loop := range loops {
+		if path.Ext(loop.File) == imageEnd {
+			return []witness.Source{{Role: witness.GuestDisk, Reader: witness.BlockReader, Device: loop.Device}}, nil
+		}
 	}
-	return []witness.Source{{Role: witness.GuestDisk, Reader: witness.BlockReader, Device: loops[0].Device}}, nil
+	return nil, err
 }
 
 // Traffic is none: what copies a disk is the hypervisor's.

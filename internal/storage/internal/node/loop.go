@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -81,14 +82,24 @@ func (n *Node) Loops(ctx context.Context, folder string) ([]Loop, error) {
 // or finds it. Where the file system cannot do direct I/O, as tmpfs, it is an
 // error if mustDirect is set; else the page cache is used.
 func (n *Node) AttachLoop(ctx context.Context, folder, file string, mustDirect bool) (string, error) {
+	return n.attach(ctx, folder, file, mustDirect)
+}
+
+// AttachReadOnly is AttachLoop for a file that nobody is to write by the device.
+func (n *Node) AttachReadOnly(ctx context.Context, folder, file string) (string, error) {
+	return n.attach(ctx, folder, file, false, "--read-only")
+}
+
+func (n *Node) attach(ctx context.Context, folder, file string, mustDirect bool, options ...string) (string, error) {
 	loop, err := n.loopOver(ctx, folder, file)
 	if err != nil {
 		return "", err
 	}
 	if loop == nil {
-		_, err := n.Run(ctx, losetup, "--find", "--direct-io=on", file)
+		find := append([]string{losetup, "--find"}, options...)
+		_, err := n.Run(ctx, append(slices.Clone(find), "--direct-io=on", file)...)
 		if _, ended := remote.ExitCode(err); err != nil && ended && !mustDirect {
-			_, err = n.Run(ctx, losetup, "--find", file)
+			_, err = n.Run(ctx, append(find, file)...)
 		}
 		if err != nil {
 			return "", err

@@ -1,0 +1,180 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/internal/node"
+)
+
+// qemuImg makes and reads the overlays.
+const qemuImg = "qemu-img"
+
+// clusterBytes is the unit in which an overlay has what was written. It is that of
+// most file systems in a guest: of the default, 64 KiB, each first write of a
+// guest to a place would be sixteen times as large on the device.
+const clusterBytes = 4 << 10
+
+// overlayBytes is what an overlay takes when all of a disk was written: with 4 KiB
+// a cluster, its tables are 1/409 of the disk (qemu-img measure).
+func overlayBytes(diskBytes int64) int64 { return diskBytes + diskBytes/256&^(1<<20-1) + 2<<20 }
+
+// roomBytes is what a disk may take at a site: its overlay, and its view.
+func roomBytes(diskBytes int64) int64 { return overlayBytes(diskBytes) + diskBytes }
+
+// viewLimit is how long an overlay may take to be read: less than a step on a
+// testbed may take in all.
+const viewLimit = 4 * time.Minute
+
+// Ends of the names of a disk's files.
+const (
+	imageEnd = ".img"
+	baseEnd  = ".base" // of an overlay
+	viewEnd  = ".view" // what an overlay was read into
+)
+
+func baseOf(image string) string { return strings.TrimSuffix(image, imageEnd) + baseEnd }
+func viewOf(image string) string { return strings.TrimSuffix(image, imageEnd) + viewEnd }
+
+// overlay is an image of format qcow2 on a loop device, over a base on another.
+// The base is blank and nobody writes it, so that both sites have the same.
+type overlay struct {
+	n            *node.Node
+	disk         storage.Spec
+	device, base string
+}
+
+// provideBase makes the base, or finds it. It takes no room itself; that there is
+// enough for the rest is looked at before it is made.
+func provideBase(ctx context.Context, n *node.Node, image string, sizeBytes int64) (string, error) {
+	base := baseOf(image)
+	there, err := n.Exists(ctx, base)
+	if err == nil && !there {
+		if err = n.Mkdir(ctx, path.Dir(base)); err == nil {
+			err = n.Room(ctx, path.Dir(base), roomBytes(sizeBytes))
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := n.Image(ctx, base, sizeBytes); err != nil {
+		return "", err
+	}
+	return n.AttachReadOnly(ctx, path.Dir(base), base)
+}
+
+// header is what qemu-img tells of an image.
+type header struct {
+	Format       string `json:"format"`
+	VirtualBytes int64  `json:"virtual-size"`
+	Base         string `json:"backing-filename"` // "" when it has none
+}
+
+// read reads the overlay's header. A QEMU may have it open when shared is set.
+func (o overlay) read(ctx context.Context, shared bool) (header, error) {
+	args := []string{qemuImg, "info", "--output=json"}
+	if shared {
+		args = append(args, "--force-share")
+	}
+	var found header
+	output, err := o.n.Run(ctx, append(args, o.device)...)
+	if err != nil {
+		return found, err
+	}
+	if err := json.Unmarshal([]byte(output), &found); err != nil {
+		return found, fmt.Errorf("%s: what %s is: %w", o.n.Name(), o.device, err)
+	}
+	return found, nil
+}
+
+// provide makes the overlay, or finds it. What was cut off while it was made has
+// no base yet. The base's device may be another one since the host was restarted.
+func (o overlay) provide(ctx context.Context) error {
+	found, err := o.read(ctx, true)
+	switch {
+	case err != nil:
+		return err
+	case found.Format == "raw", found.Format == "qcow2" && found.Base == "":
+		return o.create(ctx)
+	case found.Format != "qcow2" || found.VirtualBytes != o.disk.SizeBytes:
+		return fmt.Errorf("%s: %s has an image of format %s and %d bytes, want qcow2 and %d: tear the testbed's disks down first",
+			o.n.Name(), o.device, found.Format, found.VirtualBytes, o.disk.SizeBytes)
+	case found.Base != o.base:
+		_, err = o.n.Run(ctx, qemuImg, "rebase", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", o.base, o.device)
+	}
+	return err
+}
+
+// create makes an overlay in which nothing was written, whatever is there.
+func (o overlay) create(ctx context.Context) error {
+	_, err := o.n.Run(ctx, qemuImg, "create", "-q", "-f", "qcow2", "-o", "cluster_size="+strconv.Itoa(clusterBytes),
+		"-b", o.base, "-F", "raw", o.device, strconv.FormatInt(o.disk.SizeBytes, 10))
+	return err
+}
+
+// prepare makes the overlay blank where it is not: what a migration that failed
+// has copied may be in it.
+func (o overlay) prepare(ctx context.Context) error {
+	found, err := o.read(ctx, false)
+	if err != nil {
+		return err
+	}
+	if want := (header{Format: "qcow2", VirtualBytes: o.disk.SizeBytes, Base: o.base}); found != want {
+		return node.Unusable("%s: %s has an image of format %s and %d bytes over %q, want qcow2 and %d over %s: tear the testbed's disks down and provide them again",
+			o.n.Name(), o.device, found.Format, found.VirtualBytes, found.Base, want.VirtualBytes, want.Base)
+	}
+	if clusters, err := o.written(ctx); err != nil || clusters == 0 {
+		return err
+	}
+	return o.renew(ctx)
+}
+
+// renew makes the overlay blank. One that a QEMU has open is left as it is: that is
+// an error.
+func (o overlay) renew(ctx context.Context) error {
+	if _, err := o.read(ctx, false); err != nil {
+		return err
+	}
+	if err := blank(ctx, o.n, o.device); err != nil {
+		return err
+	}
+	return o.create(ctx)
+}
+
+// written tells how much of the disk an overlay has. One that a QEMU has open is an
+// error.
+func (o overlay) written(ctx context.Context) (clusters int64, err error) {
+	output, err := o.n.Run(ctx, qemuImg, "check", "--output=json", "-f", "qcow2", o.device)
+	if err != nil {
+		return 0, err
+	}
+	var found struct {
+		Clusters int64 `json:"allocated-clusters"` // left out when there are none
+	}
+	if err := json.Unmarshal([]byte(output), &found); err != nil {
+		return 0, fmt.Errorf("%s: what of %s was written: %w", o.n.Name(), o.device, err)
+	}
+	return found.Clusters, nil
+}
+
+// view reads the disk into a device of its own, as it was told to be written, also
+// while a QEMU has it open.
+func (o overlay) view(ctx context.Context, image string) (string, error) {
+	file := viewOf(image)
+	if err := o.n.Image(ctx, file, o.disk.SizeBytes); err != nil {
+		return "", err
+	}
+	device, err := o.n.AttachLoop(ctx, path.Dir(file), file, false)
+	if err != nil {
+		return "", err
+	}
+	_, err = o.n.RunWithin(ctx, viewLimit, qemuImg, "convert", "--force-share", "-n", "-T", "none", "-t", "none",
+		"-f", "qcow2", "-O", "raw", o.device, device)
+	return device, err
+}
