@@ -116,67 +116,69 @@ func nextCutOff() int {
 // it or tears it down.
 func TestLabCutOff(t *testing.T) {
 	for _, kind := range kinds {
-		t.Run(kind.Name, func(t *testing.T) {
-			lab := openLab(t)
-			sound := lab.driver(t, kind, lab.hosts)
-			lab.clean(t, sound)
-			before := lab.snapshot(t)
-			for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
-				ctx, cancel := context.WithCancelCause(t.Context())
-				cut := &cutter{left: after, cancel: cancel}
-				_, err := lab.driver(t, kind, cut.wrap(lab.hosts)).Provision(ctx, spec, storage.SiteA)
-				cancel(nil)
-				done = err == nil
-				if err != nil && !errors.Is(err, errCut) && !errors.Is(err, context.Canceled) {
-					t.Errorf("cut off after %d: %v", after, err)
-				}
-				whole := done || rand.IntN(2) == 0
-				if whole {
-					disk, err := sound.Provision(t.Context(), spec, storage.SiteA)
-					if err != nil {
-						t.Fatalf("provision after a cut-off at %d: %v", after, err)
-					}
-					lab.write(t, disk, storage.SiteA, 1)
-				}
-				// What is half-made may meet the next one; what is whole may not.
-				if whole || rand.IntN(2) == 0 {
-					if err := sound.Teardown(t.Context()); err != nil {
-						t.Fatalf("teardown after a cut-off at %d: %v", after, err)
-					}
-					lab.asBefore(t, before)
-				}
-				t.Logf("cut off after %d: %v", after, err)
+		t.Run(kind.Name, func(t *testing.T) { cutOff(t, openLab(t), kind) })
+	}
+}
+
+func cutOff(t *testing.T, lab *lab, kind storage.Kind) {
+	sound := lab.driver(t, kind, lab.hosts)
+	lab.clean(t, sound)
+	before := lab.snapshot(t)
+	for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cut := &cutter{left: after, cancel: cancel}
+		_, err := lab.driver(t, kind, cut.wrap(lab.hosts)).Provision(ctx, spec, storage.SiteA)
+		cancel(nil)
+		done = err == nil
+		if err != nil && !errors.Is(err, errCut) && !errors.Is(err, context.Canceled) {
+			t.Errorf("cut off after %d: %v", after, err)
+		}
+		whole := done || rand.IntN(2) == 0
+		if whole {
+			disk, err := sound.Provision(t.Context(), spec, storage.SiteA)
+			if err != nil {
+				t.Fatalf("provision after a cut-off at %d: %v", after, err)
 			}
-		})
+			lab.write(t, disk, storage.SiteA, 1)
+		}
+		// What is half-made may meet the next one; what is whole may not.
+		if whole || rand.IntN(2) == 0 {
+			if err := sound.Teardown(t.Context()); err != nil {
+				t.Fatalf("teardown after a cut-off at %d: %v", after, err)
+			}
+			lab.asBefore(t, before)
+		}
+		t.Logf("cut off after %d: %v", after, err)
 	}
 }
 
 // TestLabCutOffTeardown cuts a teardown off at some places.
 func TestLabCutOffTeardown(t *testing.T) {
 	for _, kind := range kinds {
-		t.Run(kind.Name, func(t *testing.T) {
-			lab := openLab(t)
-			sound := lab.driver(t, kind, lab.hosts)
-			lab.clean(t, sound)
-			before := lab.snapshot(t)
-			for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
-				_, err := sound.Provision(t.Context(), spec, storage.SiteA)
-				must(t, err)
-				ctx, cancel := context.WithCancelCause(t.Context())
-				cut := &cutter{left: after, cancel: cancel}
-				err = lab.driver(t, kind, cut.wrap(lab.hosts)).Teardown(ctx)
-				cancel(nil)
-				done = err == nil
-				t.Logf("cut off after %d: %v", after, err)
-				if rand.IntN(2) == 0 || done {
-					must(t, sound.Teardown(t.Context()))
-					lab.asBefore(t, before)
-				}
-			}
+		t.Run(kind.Name, func(t *testing.T) { cutOffTeardown(t, openLab(t), kind) })
+	}
+}
+
+func cutOffTeardown(t *testing.T, lab *lab, kind storage.Kind) {
+	sound := lab.driver(t, kind, lab.hosts)
+	lab.clean(t, sound)
+	before := lab.snapshot(t)
+	for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
+		_, err := sound.Provision(t.Context(), spec, storage.SiteA)
+		must(t, err)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cut := &cutter{left: after, cancel: cancel}
+		err = lab.driver(t, kind, cut.wrap(lab.hosts)).Teardown(ctx)
+		cancel(nil)
+		done = err == nil
+		t.Logf("cut off after %d: %v", after, err)
+		if rand.IntN(2) == 0 || done {
 			must(t, sound.Teardown(t.Context()))
 			lab.asBefore(t, before)
-		})
+		}
 	}
+	must(t, sound.Teardown(t.Context()))
+	lab.asBefore(t, before)
 }
 
 func must(t *testing.T, err error) {
