@@ -42,7 +42,7 @@ func write(ctx context.Context, t *testing.T, kind string) *writer {
 	w.disk, err = w.system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
 	must(t, err)
 	site := w.Site(storage.SiteA)
-	install(ctx, t, w.Testbed, site.Name)
+	install(ctx, t, w.Testbed, site.Name, w.Testbed.Site(storage.SiteB).Name)
 
 	onHost, err := w.WitnessSetup(ctx, w.ref, site.Name)
 	must(t, err)
