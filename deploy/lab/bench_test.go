@@ -168,8 +168,8 @@ func BenchmarkSyncWrite(b *testing.B) {
 			measured := series{}
 			for b.Loop() {
 				for range runs {
-					reportWrites(ctx, b, tb, measured, "direct-", 10*time.Second)
-					reportWrites(ctx, b, tb, measured, "osync-", 10*time.Second, "--sync=1")
+					reportWrites(ctx, b, tb, measured, "direct-", 6*time.Second)
+					reportWrites(ctx, b, tb, measured, "osync-", 6*time.Second, "--sync=1")
 				}
 			}
 			measured.report(b)

@@ -46,7 +46,7 @@ func BenchmarkWitnesses(b *testing.B) {
 	}
 	iops(ctx, b, load) // it settles
 
-	const pairs = 16
+	const pairs = 10
 	var ratios []float64
 	for b.Loop() {
 		for pair := range pairs {
