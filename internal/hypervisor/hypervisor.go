@@ -51,7 +51,8 @@ type Devices struct {
 type Setup struct {
 	Label   string // of the testbed: our domains' names start with it and LabelSeparator
 	Machine inventory.Machine
-	Remote  remote.Host // the machine
+	Remote  remote.Host        // the machine
+	VCenter *inventory.VCenter // that manages the machine; nil when none does
 }
 
 // Driver is a hypervisor of a real host.

@@ -67,6 +67,7 @@ func (c checker) inventory(inventory *Inventory) {
 	c.distinct("ssh.address", func(host *Machine) string { return host.SSH.Address }, inventory)
 	c.distinct("address", func(host *Machine) string { return host.Address.String() }, inventory)
 	c.network(inventory)
+	c.vcenters(inventory)
 }
 
 // places checks who is who: that each name is a machine's, that no machine has

@@ -49,6 +49,9 @@ func Parse(data []byte, name string) (*Inventory, error) {
 			*keyFile = filepath.Join(folder, *keyFile)
 		}
 	}
+	for i := range inventory.VCenters {
+		inventory.VCenters[i].absolutePaths(folder)
+	}
 	return inventory, nil
 }
 

@@ -79,6 +79,7 @@ type Inventory struct {
 	StoreName  string    `yaml:"store"` // the machine that is the storage server, at site A
 	WAN        WAN       `yaml:"wan"`
 	Machines   []Machine `yaml:"machines"`
+	VCenters   []VCenter `yaml:"vcenters,omitempty"` // that manage machines
 	Guest      Guest     `yaml:"guest"`
 }
 
@@ -107,6 +108,8 @@ type Machine struct {
 	// "tcp" (unencrypted, fast) or "ssh" (the hosts' own keys). The sites'
 	// hosts only.
 	Transport string `yaml:"transport,omitempty"`
+	// VCenter is how a vCenter knows the machine; nil when none manages it.
+	VCenter *Managed `yaml:"vcenter,omitempty"`
 }
 
 // Has says whether the machine can do something. An agentless one has no

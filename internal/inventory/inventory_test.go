@@ -285,8 +285,8 @@ func TestBadFields(t *testing.T) {
 		{"name twice", "name: lab-1", "name: lab-1\nname: lab-2", `4:1: name: is given twice`},
 		{"kind", "kind: hardware", "kind: virtual", `4:7: kind: "virtual" is neither emulated nor hardware`},
 		{"mode", "kind: hardware", "kind: hardware\nmode: magic", `5:7: mode: "magic" is neither workers nor agentless`},
-		{"unknown at the top", "kind: hardware", "kind: hardware\nkinds: hardware", `5:1: kinds: unknown setting (known: version, name, kind, mode, hypervisor, sites, store, wan, machines, guest)`},
-		{"unknown with a space", "kind: hardware", "kind: hardware\na b: c", `5:1: "a b": unknown setting (known: version, name, kind, mode, hypervisor, sites, store, wan, machines, guest)`},
+		{"unknown at the top", "kind: hardware", "kind: hardware\nkinds: hardware", `5:1: kinds: unknown setting (known: version, name, kind, mode, hypervisor, sites, store, wan, machines, vcenters, guest)`},
+		{"unknown with a space", "kind: hardware", "kind: hardware\na b: c", `5:1: "a b": unknown setting (known: version, name, kind, mode, hypervisor, sites, store, wan, machines, vcenters, guest)`},
 		{"unknown below", "      user: root\n      key_file: keys/id\n      host_keys:\n", "      user: root\n      password: x\n      key_file: keys/id\n      host_keys:\n",
 			`18:7: machines[0].ssh.password: unknown setting (known: address, user, key_file, host_keys)`},
 		{"host name", "name: host-a", "name: host_a", `7:6: sites.a: "host-a" is none of the machines host_a, host-b, store` +
@@ -298,7 +298,7 @@ func TestBadFields(t *testing.T) {
 		{"hypervisor missing", "hypervisor: xen\n", "", `2:1: hypervisor: is missing`},
 		{"hypervisor upper case", "hypervisor: xen", "hypervisor: Xen", `5:13: hypervisor: "Xen" is no hypervisor's name: want 1 to 16 of a-z, 0-9 and -, beginning with a letter`},
 		{"hypervisor number", "hypervisor: xen", "hypervisor: 4", `5:13: hypervisor: want text, not a number: write "4" in quotes`},
-		{"hypervisor of a machine", "transport: tcp", "hypervisor: xen", `25:5: machines[0].hypervisor: unknown setting (known: name, can, mode, ssh, address, bridge, data_dir, transport)`},
+		{"hypervisor of a machine", "transport: tcp", "hypervisor: xen", `25:5: machines[0].hypervisor: unknown setting (known: name, can, mode, ssh, address, bridge, data_dir, transport, vcenter)`},
 		{"sites missing", "sites:\n  a: host-a\n  b: host-b\n", "", `2:1: sites: is missing`},
 		{"sites text", "sites:\n  a: host-a\n  b: host-b\n", "sites: host-a\n", `6:8: sites: want a mapping of settings`},
 		{"site missing", "  b: host-b\n", "", `7:3: sites.b: is missing`},
@@ -431,7 +431,7 @@ inventory.yaml:11:9: wan.host: "nowhere" is none of the machines host-a, host-b,
 inventory.yaml:16:16: machines[0].ssh.address: "foo" is not host:port
 inventory.yaml:35:16: machines[1].transport: "http" is neither tcp nor ssh
 inventory.yaml:49:8: guest.mtu: 1: want 576 to 9216
-inventory.yaml:54:1: surplus: unknown setting (known: version, name, kind, mode, hypervisor, sites, store, wan, machines, guest)`
+inventory.yaml:54:1: surplus: unknown setting (known: version, name, kind, mode, hypervisor, sites, store, wan, machines, vcenters, guest)`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

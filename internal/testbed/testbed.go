@@ -92,7 +92,8 @@ func (t *Testbed) makeDrivers() error {
 	var errs []error
 	for _, site := range sites {
 		machine := t.Site(site)
-		driver, err := t.kind.New(hypervisor.Setup{Label: t.Name(), Machine: *machine, Remote: t.hosts[machine.Name]})
+		driver, err := t.kind.New(hypervisor.Setup{Label: t.Name(), Machine: *machine, Remote: t.hosts[machine.Name],
+			VCenter: t.Inventory.ManagerOf(machine)})
 		errs = append(errs, err)
 		t.hypervisors[site] = driver
 	}

@@ -1,0 +1,150 @@
+package inventory
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// VCenter is a server that manages machines of the testbed, and how the
+// controller logs in to it.
+type VCenter struct {
+	Name string `yaml:"name"`
+	URL  string `yaml:"url"`  // "https://vcenter.example.org"; the path "/sdk" is added where there is none
+	User string `yaml:"user"` // "heliotrope@vsphere.local"
+	// PasswordFrom says where the password is, and never is one: PasswordFile,
+	// PasswordVariable or PasswordCredential, and a name. Relative paths start at
+	// the inventory's folder.
+	PasswordFrom string `yaml:"password_from"`
+	// CAFile holds the authorities that may have signed its certificate (PEM), and
+	// Thumbprint is that of the certificate itself: SHA-256 or, as vCenter shows
+	// it, SHA-1, in hexadecimal bytes with colons. At most one is given; without
+	// them the controller's own authorities count.
+	CAFile     string `yaml:"ca_file,omitempty"`
+	Thumbprint string `yaml:"thumbprint,omitempty"`
+}
+
+// The places of a password: before the name of each.
+const (
+	PasswordFile       = "file:"       // a file that its owner alone may read
+	PasswordVariable   = "env:"        // a variable of the controller's environment
+	PasswordCredential = "credential:" // a credential that systemd gives the controller
+)
+
+// Managed is a machine as its vCenter knows it, by inventory paths such as
+// "/Datacenter/host/Cluster/esx-a".
+type Managed struct {
+	VCenter string `yaml:"name"` // the name of the vCenter
+	Host    string `yaml:"host"`
+	// Pool is the resource pool of our machines; the root pool of the host's
+	// cluster when it is left out.
+	Pool      string `yaml:"pool,omitempty"`
+	Datastore string `yaml:"datastore"`
+	Network   string `yaml:"network"`
+	// Folder is for our machines, and Template is what they are cloned from.
+	Folder   string `yaml:"folder"`
+	Template string `yaml:"template"`
+}
+
+// VCenter finds a vCenter by its name, or nil.
+func (i *Inventory) VCenter(name string) *VCenter {
+	for n := range i.VCenters {
+		if i.VCenters[n].Name == name {
+			return &i.VCenters[n]
+		}
+	}
+	return nil
+}
+
+// ManagerOf is the vCenter that manages a machine; nil when none does.
+func (i *Inventory) ManagerOf(machine *Machine) *VCenter {
+	if machine.VCenter == nil {
+		return nil
+	}
+	return i.VCenter(machine.VCenter.VCenter)
+}
+
+// absolutePaths has the paths of a vCenter's files start at the root.
+func (v *VCenter) absolutePaths(folder string) {
+	if v.CAFile != "" && !filepath.IsAbs(v.CAFile) {
+		v.CAFile = filepath.Join(folder, v.CAFile)
+	}
+	if file, is := strings.CutPrefix(v.PasswordFrom, PasswordFile); is && !filepath.IsAbs(file) {
+		v.PasswordFrom = PasswordFile + filepath.Join(folder, file)
+	}
+}
+
+var passwordForm = regexp.MustCompile(`^(file:[^~].*|env:[A-Za-z_][A-Za-z0-9_]*|credential:[A-Za-z0-9_][A-Za-z0-9_.-]*)$`)
+
+// vcenters checks all vCenters, and what the machines say of them.
+func (c checker) vcenters(inventory *Inventory) {
+	first := map[string]string{}
+	for i := range inventory.VCenters {
+		at := fmt.Sprintf("vcenters[%d]", i)
+		c.vcenter(at, &inventory.VCenters[i])
+		name := inventory.VCenters[i].Name
+		if other, taken := first[name]; taken {
+			c.Check(at+".name", false, "%q is %s's already", name, other)
+		}
+		first[name] = at
+	}
+	for i := range inventory.Machines {
+		at := fmt.Sprintf("machines[%d].vcenter", i)
+		if managed := inventory.Machines[i].VCenter; managed != nil && c.Given(at) {
+			c.managed(at, managed, inventory)
+		}
+	}
+}
+
+func (c checker) vcenter(at string, v *VCenter) {
+	c.check(at+".name", hostNameForm.MatchString(v.Name), "%q is no name: want 1 to 63 of a-z, 0-9 and -, not beginning with -", v.Name)
+	c.check(at+".url", isPlainHTTPS(v.URL), "want https://host or https://host:port/sdk, without user, password or query")
+	c.check(at+".user", v.User != "" && !strings.ContainsAny(v.User, " \t\n"), "%q is no user's name", v.User)
+	c.check(at+".password_from", passwordForm.MatchString(v.PasswordFrom),
+		"want %sPATH, %sVARIABLE or %sNAME, which say where the password is", PasswordFile, PasswordVariable, PasswordCredential)
+	c.Check(at+".ca_file", v.CAFile != "" && v.CAFile[0] != '~', "%q is no path (~ is not understood)", v.CAFile)
+	c.Check(at+".thumbprint", isThumbprint(v.Thumbprint),
+		"%q is no thumbprint: want 32 bytes (SHA-256) or 20 (SHA-1) in hexadecimal, with colons", v.Thumbprint)
+	c.Check(at+".thumbprint", !c.Given(at+".ca_file"), "is given beside ca_file: want one of them")
+}
+
+func (c checker) managed(at string, m *Managed, inventory *Inventory) {
+	if c.Need(at + ".name") {
+		c.Check(at+".name", inventory.VCenter(m.VCenter) != nil, "%q is none of vcenters", m.VCenter)
+	}
+	for _, path := range []struct{ setting, value string }{
+		{".host", m.Host}, {".datastore", m.Datastore}, {".network", m.Network}, {".folder", m.Folder}, {".template", m.Template},
+	} {
+		if c.Need(at + path.setting) {
+			c.inventoryPath(at+path.setting, path.value)
+		}
+	}
+	c.inventoryPath(at+".pool", m.Pool)
+}
+
+func (c checker) inventoryPath(setting, value string) {
+	c.Check(setting, path.IsAbs(value) && path.Clean(value) == value && value != "/",
+		"%q is no inventory path: want one from the root, such as /Datacenter/host/Cluster/esx-a", value)
+}
+
+func isPlainHTTPS(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
+}
+
+// Hashes' lengths in bytes.
+const (
+	sha1Length   = 20
+	sha256Length = 32
+)
+
+func isThumbprint(text string) bool {
+	pairs := strings.Split(text, ":")
+	sum, err := hex.DecodeString(strings.Join(pairs, ""))
+	return err == nil && len(sum) == len(pairs) && slices.Contains([]int{sha1Length, sha256Length}, len(sum))
+}

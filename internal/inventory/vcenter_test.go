@@ -1,0 +1,75 @@
+package inventory
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	vcenters = `vcenters:
+  - name: vc-1
+    url: https://vcenter.example.org
+    user: heliotrope@vsphere.local
+    password_from: file:keys/vcenter
+    ca_file: keys/ca.pem`
+	managed = `    vcenter:
+      name: vc-1
+      host: /DC/host/cluster/esx-a
+      datastore: /DC/datastore/nfs
+      network: /DC/network/guests
+      folder: /DC/vm/heliotrope
+      template: /DC/vm/templates/guest`
+	thumbprint = "9B:2A:5B:29:28:8C:1F:0A:51:7B:35:0C:5B:49:C9:4A:42:8A:26:4A"
+)
+
+// TestVCenter: a vCenter's files start at the inventory's folder, and a machine
+// finds its vCenter.
+func TestVCenter(t *testing.T) {
+	inventory := parse(t, with(t, "kind: hardware", vcenters, "  - name: host-a", managed))
+	folder, err := filepath.Abs(".")
+	require.NoError(t, err)
+	manager := inventory.ManagerOf(inventory.SiteA())
+	require.Equal(t, &VCenter{Name: "vc-1", URL: "https://vcenter.example.org", User: "heliotrope@vsphere.local",
+		PasswordFrom: "file:" + filepath.Join(folder, "keys/vcenter"), CAFile: filepath.Join(folder, "keys/ca.pem")}, manager)
+	require.Equal(t, "/DC/vm/templates/guest", inventory.SiteA().VCenter.Template)
+	require.Nil(t, inventory.ManagerOf(inventory.SiteB()))
+
+	path := filepath.Join(t.TempDir(), "saved.yaml")
+	require.NoError(t, inventory.Save(path))
+	again, err := Load(path)
+	require.NoError(t, err)
+	require.Equal(t, inventory, again)
+}
+
+func TestVCenterRefused(t *testing.T) {
+	for _, test := range []struct{ name, old, put, want string }{
+		{"no vCenter of that name", "name: vc-1\n      host", "name: vc-2\n      host", `machines[0].vcenter.name: "vc-2" is none of vcenters`},
+		{"a password", "file:keys/vcenter", "hunter2", "vcenters[0].password_from: want file:PATH, env:VARIABLE or credential:NAME"},
+		{"a password in the URL", "https://vcenter", "https://me:hunter2@vcenter", "vcenters[0].url: want https://host"},
+		{"no encryption", "https://vcenter", "http://vcenter", "vcenters[0].url: want https://host"},
+		{"no user", "    user: heliotrope@vsphere.local\n", "", "vcenters[0].user: is missing"},
+		{"both", "ca_file: keys/ca.pem", "ca_file: keys/ca.pem\n    thumbprint: " + thumbprint, "vcenters[0].thumbprint: is given beside ca_file"},
+		{"no thumbprint", "ca_file: keys/ca.pem", "thumbprint: \"9B:2A\"", "vcenters[0].thumbprint: \"9B:2A\" is no thumbprint"},
+		{"a name for a path", "/DC/host/cluster/esx-a", "esx-a", `machines[0].vcenter.host: "esx-a" is no inventory path`},
+		{"no template", "      template: /DC/vm/templates/guest\n", "", "machines[0].vcenter.template: is missing"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text := with(t, "kind: hardware", vcenters, "  - name: host-a", managed)
+			require.Contains(t, text, test.old)
+			_, err := Parse([]byte(strings.Replace(text, test.old, test.put, 1)), "x.yaml")
+			require.ErrorContains(t, err, test.want)
+			require.NotContains(t, err.Error(), "hunter2")
+		})
+	}
+}
+
+func TestThumbprint(t *testing.T) {
+	require.True(t, isThumbprint(thumbprint))
+	require.True(t, isThumbprint(strings.ToLower(thumbprint)+":00:11:22:33:44:55:66:77:88:99:aa:bb"))
+	for _, wrong := range []string{"", "9B", strings.ReplaceAll(thumbprint, ":", ""), "SHA256:" + thumbprint, thumbprint + ":"} {
+		require.False(t, isThumbprint(wrong), wrong)
+	}
+}
