@@ -1,0 +1,290 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+)
+
+// The privileges that are wanted of the account, by the object that they are
+// wanted on. docs/vsphere.md has the role.
+var (
+	folderPrivileges = []string{
+		"VirtualMachine.Inventory.CreateFromExisting", "VirtualMachine.Inventory.Delete",
+		"VirtualMachine.Interact.PowerOn", "VirtualMachine.Interact.PowerOff", "VirtualMachine.Interact.Suspend",
+		"VirtualMachine.Config.Settings", "VirtualMachine.Config.CPUCount", "VirtualMachine.Config.Memory",
+		"VirtualMachine.Config.EditDevice", "VirtualMachine.Config.Annotation", "VirtualMachine.Config.Rename",
+		"Global.SetCustomField", "Resource.HotMigrate",
+	}
+	templatePrivileges  = []string{"VirtualMachine.Provisioning.DeployTemplate", "VirtualMachine.Provisioning.Clone"}
+	poolPrivileges      = []string{"Resource.AssignVMToPool"}
+	datastorePrivileges = []string{"Datastore.AllocateSpace"}
+	networkPrivileges   = []string{"Network.Assign"}
+)
+
+// Info asks the vCenter what the host is.
+func (h *Host) Info(ctx context.Context) (info hypervisor.HostInfo, err error) {
+	err = h.with(ctx, "ask what it is", func(s *site) error {
+		host, err := s.hostSystem(ctx)
+		if err != nil {
+			return err
+		}
+		hardware, product := host.Summary.Hardware, host.Summary.Config.Product
+		if hardware == nil || product == nil {
+			return errors.New("the vCenter does not know it: is it connected?")
+		}
+		memoryMiB := int(hardware.MemorySize >> 20)
+		info = hypervisor.HostInfo{Hypervisor: Name, Version: product.Version, Kernel: "VMkernel " + product.Version + " build-" + product.Build,
+			CPUs: int(hardware.NumCpuThreads), MemoryMiB: memoryMiB, FreeMemoryMiB: memoryMiB - int(host.Summary.QuickStats.OverallMemoryUsage)}
+		return nil
+	})
+	return info, err
+}
+
+// hostSystem reads what Info and the checks look at.
+func (s *site) hostSystem(ctx context.Context) (mo.HostSystem, error) {
+	var host mo.HostSystem
+	err := read(ctx, s.client, s.host, &host, "summary", "runtime.connectionState", "runtime.inMaintenanceMode", "datastore", "network")
+	return host, err
+}
+
+// Check looks whether the host can run our machines and migrate them.
+func (h *Host) Check(ctx context.Context) error {
+	defer h.vcenter.use()()
+	h.forget() // the paths are what is looked at
+	s, err := h.site(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, look := range []func(context.Context, *site) ([]error, error){h.checkHost, h.checkStore, h.checkTemplate, h.checkCluster, h.checkRights, h.checkNames} {
+		problems, err := look(ctx, s)
+		errs = append(append(errs, problems...), h.failed("look at it", err))
+	}
+	return errors.Join(errs...)
+}
+
+// checkHost looks at the host itself.
+func (h *Host) checkHost(ctx context.Context, s *site) (problems []error, err error) {
+	host, err := s.hostSystem(ctx)
+	if err != nil {
+		return nil, err
+	}
+	path := h.machine.VCenter.Host
+	if state := host.Runtime.ConnectionState; state != types.HostSystemConnectionStateConnected {
+		problems = append(problems, h.problem("host %s is %s: connect it to the vCenter", path, state))
+	}
+	if host.Runtime.InMaintenanceMode {
+		problems = append(problems, h.problem("host %s is in maintenance mode: end that", path))
+	}
+	if !host.Summary.Config.VmotionEnabled {
+		problems = append(problems, h.problem("host %s has no vMotion: give one of its VMkernel interfaces that service", path))
+	}
+	if !slices.Contains(host.Datastore, s.datastore) {
+		problems = append(problems, h.problem("datastore %s is not mounted on host %s", h.machine.VCenter.Datastore, path))
+	}
+	if !slices.Contains(host.Network, s.network) {
+		problems = append(problems, h.problem("network %s is not on host %s", h.machine.VCenter.Network, path))
+	}
+	return problems, nil
+}
+
+// checkStore looks at the datastore.
+func (h *Host) checkStore(ctx context.Context, s *site) (problems []error, err error) {
+	var store mo.Datastore
+	if err := read(ctx, s.client, s.datastore, &store, "summary"); err != nil {
+		return nil, err
+	}
+	path := h.machine.VCenter.Datastore
+	if !store.Summary.Accessible {
+		problems = append(problems, h.problem("datastore %s cannot be reached by any host", path))
+	}
+	if mode := store.Summary.MaintenanceMode; mode != "" && mode != string(types.DatastoreSummaryMaintenanceModeStateNormal) {
+		problems = append(problems, h.problem("datastore %s is in maintenance (%s): end that", path, mode))
+	}
+	return problems, nil
+}
+
+// checkTemplate looks whether a clone of the template would do.
+func (h *Host) checkTemplate(ctx context.Context, s *site) (problems []error, err error) {
+	var vm mo.VirtualMachine
+	if err := read(ctx, s.client, s.template, &vm, "config.hardware.device"); err != nil {
+		return nil, err
+	}
+	disks, cards := 0, 0
+	if vm.Config != nil {
+		for _, device := range vm.Config.Hardware.Device {
+			if _, is := device.(*types.VirtualDisk); is {
+				disks++
+			}
+			if _, is := device.(types.BaseVirtualEthernetCard); is {
+				cards++
+			}
+		}
+	}
+	if disks == 0 {
+		problems = append(problems, h.problem("template %s has no disk to start from", h.machine.VCenter.Template))
+	}
+	if cards == 0 {
+		problems = append(problems, h.problem("template %s has no network interface: give it one", h.machine.VCenter.Template))
+	}
+	return problems, nil
+}
+
+// checkCluster looks whether somebody else would move our machines.
+func (h *Host) checkCluster(ctx context.Context, s *site) ([]error, error) {
+	if s.compute.Type != "ClusterComputeResource" {
+		return nil, nil
+	}
+	var cluster mo.ClusterComputeResource
+	if err := read(ctx, s.client, s.compute, &cluster, "configurationEx"); err != nil {
+		return nil, err
+	}
+	config, is := cluster.ConfigurationEx.(*types.ClusterConfigInfoEx)
+	if !is {
+		return nil, nil
+	}
+	drs := config.DrsConfig
+	if drs.Enabled != nil && *drs.Enabled && drs.DefaultVmBehavior == types.DrsBehaviorFullyAutomated {
+		return []error{h.problem("the host's cluster has DRS that moves machines by itself: set its automation to manual for the time of a campaign")}, nil
+	}
+	return nil, nil
+}
+
+// checkRights looks for what the account may not do.
+func (h *Host) checkRights(ctx context.Context, s *site) (problems []error, err error) {
+	m := h.machine.VCenter
+	for _, on := range []struct {
+		path   string
+		ref    types.ManagedObjectReference
+		wanted []string
+	}{
+		{m.Folder, s.folder, folderPrivileges}, {m.Template, s.template, templatePrivileges},
+		{"the host's resource pool", s.pool, poolPrivileges}, {m.Datastore, s.datastore, datastorePrivileges}, {m.Network, s.network, networkPrivileges},
+	} {
+		missing, err := h.missing(ctx, s, on.ref, on.wanted)
+		if err != nil {
+			return problems, err
+		}
+		if len(missing) > 0 {
+			problems = append(problems, h.problem("%s may not %s on %s: give the account's role there these privileges",
+				h.vcenter.at.User, strings.Join(missing, ", "), on.path))
+		}
+	}
+	return problems, nil
+}
+
+// missing asks which privileges the session's account lacks on an object.
+func (h *Host) missing(ctx context.Context, s *site, ref types.ManagedObjectReference, wanted []string) ([]string, error) {
+	manager := s.client.ServiceContent.AuthorizationManager
+	if manager == nil {
+		return nil, nil
+	}
+	res, err := methods.HasUserPrivilegeOnEntities(ctx, s.client, &types.HasUserPrivilegeOnEntities{This: *manager,
+		Entities: []types.ManagedObjectReference{ref}, UserName: h.vcenter.at.User, PrivId: wanted})
+	if err != nil {
+		return nil, fmt.Errorf("ask what %s may do: %w", h.vcenter.at.User, err)
+	}
+	var missing []string
+	for _, entity := range res.Returnval {
+		for _, privilege := range entity.PrivAvailability {
+			if !privilege.IsGranted {
+				missing = append(missing, privilege.PrivId)
+			}
+		}
+	}
+	return missing, nil
+}
+
+// checkNames looks for machines of others with names of ours.
+func (h *Host) checkNames(ctx context.Context, s *site) (problems []error, err error) {
+	all, err := h.machines(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range all {
+		if strings.HasPrefix(m.name, h.prefix()) && !h.isMadeByUs(m) {
+			problems = append(problems, h.problem("%w", h.foreign(m)))
+		}
+	}
+	return problems, nil
+}
+
+// CheckMigration looks whether the target could take the machine: where it is
+// there already, by asking vCenter for all that it would look at.
+func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, target hypervisor.Hypervisor) error {
+	to, is := target.(*Host)
+	if !is {
+		return h.problem("migrate %s to %s: the target is no host of a vCenter", domain.Name, target.Host())
+	}
+	m := &migration{from: h, to: to, name: domain.Name, order: hypervisor.Order{Domain: domain, AtTarget: domain}}
+	if err := m.refuse(); err != nil {
+		return err
+	}
+	defer h.vcenter.use()()
+	problems, err := m.check(ctx)
+	m.from.learn(err)
+	m.to.learn(err)
+	return errors.Join(append(problems, h.failed("check the migration of "+domain.Name+" to "+to.Host(), err))...)
+}
+
+// check gives a line for each thing that is in the way. What vCenter itself would
+// look at it can only say of a machine that is there.
+func (m *migration) check(ctx context.Context) (problems []error, err error) {
+	if m.source, err = m.from.site(ctx); err != nil {
+		return nil, err
+	}
+	if m.target, err = m.to.site(ctx); err != nil {
+		return nil, err
+	}
+	if problems, err = m.from.checkHost(ctx, m.source); err != nil {
+		return nil, err
+	}
+	atTarget, err := m.to.checkHost(ctx, m.target)
+	if err != nil {
+		return nil, err
+	}
+	problems = append(problems, atTarget...)
+	room, err := m.to.Info(ctx)
+	if err != nil {
+		return problems, err
+	}
+	if wanted := m.order.Domain.MemoryMiB; room.FreeMemoryMiB < wanted {
+		problems = append(problems, m.to.problem("%d MiB of memory are free, machine %s wants %d: end something there, or make the guest smaller",
+			room.FreeMemoryMiB, m.name, wanted))
+	}
+	m.machine, err = m.from.ours(ctx, m.source, m.name)
+	if errors.Is(err, hypervisor.ErrNotFound) || err == nil && m.machine.host != m.source.host {
+		return problems, nil
+	}
+	if err != nil || len(problems) > 0 {
+		return problems, err
+	}
+	spec, err := m.source.specTo(ctx, m.target, m.machine, m.order.Domain.Disk.Copy == hypervisor.FullCopy)
+	if err != nil {
+		return nil, err
+	}
+	_, refusals, err := m.source.checkRelocate(ctx, m.machine.ref, spec)
+	for _, refusal := range refusals {
+		problems = append(problems, fault.As(refusalClass(refusal), fmt.Errorf("%s: vCenter would not move %s here: %w", m.to.Host(), m.name, refusal)))
+	}
+	return problems, err
+}
+
+// refusalClass is the class of what CheckRelocate_Task tells: what is in the way
+// of a relocation is input, unless vCenter could not look.
+func refusalClass(err error) fault.Class {
+	if is[types.BaseHostCommunication](err) {
+		return fault.Infrastructure
+	}
+	return fault.BadInput
+}

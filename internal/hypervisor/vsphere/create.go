@@ -1,0 +1,135 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+)
+
+// refuse says what of a domain vSphere does not do, or this driver does not yet.
+func (h *Host) refuse(domain hypervisor.Domain) error {
+	if err := h.checkName(domain.Name); err != nil {
+		return err
+	}
+	switch {
+	case domain.Kernel != "" || domain.Ramdisk != "" || domain.Cmdline != "":
+		return h.problem("machine %s: vSphere starts what the template's disk holds, no kernel of ours: leave kernel, ramdisk and command line out", domain.Name)
+	case domain.NativeTSC:
+		return h.problem("machine %s: vSphere has no setting for the processor's own time stamp counter: leave native_tsc out", domain.Name)
+	case domain.Disk.Path != "":
+		return h.problem("machine %s: disk %s: this driver attaches no disk yet: have the disk under test in the template", domain.Name, domain.Disk.Path)
+	case domain.Disk.Copy == hypervisor.SynchronousCopy, domain.Disk.Copy == hypervisor.IncrementalCopy:
+		return h.problem("machine %s: vSphere copies a private disk in its own way only, not %s: want %s", domain.Name, domain.Disk.Copy, hypervisor.FullCopy)
+	}
+	return nil
+}
+
+// problem is one thing that is wrong with what is wanted of the host.
+func (h *Host) problem(format string, values ...any) error {
+	return fault.New(fault.BadInput, h.Host()+": "+format, values...)
+}
+
+// Create clones the template, labels the clone, and starts it.
+func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
+	if err := h.refuse(domain); err != nil {
+		return err
+	}
+	return h.with(ctx, "create "+domain.Name, func(s *site) error {
+		m, err := h.lookUp(ctx, s, domain.Name)
+		if err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+			return err
+		}
+		if err == nil {
+			ready, err := h.makeRoom(ctx, s, m)
+			if ready || err != nil {
+				return err
+			}
+		}
+		return h.make(ctx, s, domain)
+	})
+}
+
+// makeRoom looks whether a machine that is there is what is wanted, and deletes
+// it when it is half-made or has ended.
+func (h *Host) makeRoom(ctx context.Context, s *site, m machine) (ready bool, err error) {
+	if m.host != s.host {
+		return false, fmt.Errorf("it is on another host of the vCenter (%s): destroy it there", m.host.Value)
+	}
+	status, err := h.status(m)
+	if err != nil {
+		return false, err
+	}
+	if h.isOurs(m) && (status == hypervisor.Running || status == hypervisor.Paused) {
+		return true, nil
+	}
+	return false, h.destroy(ctx, s, m)
+}
+
+// make clones and labels before it starts: what runs is ours by all its marks.
+func (h *Host) make(ctx context.Context, s *site, domain hypervisor.Domain) error {
+	key, err := h.vcenter.attributeKey(ctx, s, true)
+	if err != nil {
+		return err
+	}
+	config := types.VirtualMachineConfigSpec{InstanceUuid: domain.UUID().String(), Annotation: annotationOf(h.label),
+		NumCPUs: int32(domain.VCPUs), MemoryMB: int64(domain.MemoryMiB)} //nolint:gosec // as few as a machine has
+	clone := types.VirtualMachineCloneSpec{Config: &config,
+		Location: types.VirtualMachineRelocateSpec{Host: &s.host, Pool: &s.pool, Datastore: &s.datastore}}
+	info, err := s.do(ctx, "clone "+h.machine.VCenter.Template, s.template,
+		func(ctx context.Context, template *object.VirtualMachine) (*object.Task, error) {
+			return template.Clone(ctx, object.NewFolder(s.client, s.folder), domain.Name, clone)
+		})
+	if err != nil {
+		return err
+	}
+	made, is := info.Result.(types.ManagedObjectReference)
+	if !is {
+		return errors.New("clone: vCenter does not say what it made")
+	}
+	if err := object.NewCustomFieldsManager(s.client).Set(ctx, made, *key, h.label); err != nil {
+		return fmt.Errorf("set its custom attribute %s: %w", attribute, err)
+	}
+	device, err := s.interfaceOf(ctx, made, domain.MAC)
+	if err != nil {
+		return err
+	}
+	_, err = s.do(ctx, "configure", made, func(ctx context.Context, vm *object.VirtualMachine) (*object.Task, error) {
+		return vm.Reconfigure(ctx, types.VirtualMachineConfigSpec{Annotation: annotationOf(h.label), DeviceChange: device})
+	})
+	if err != nil {
+		return err
+	}
+	return s.powerOn(ctx, made)
+}
+
+// interfaceOf is the change that puts a machine's first network interface on the
+// site's network; with an address, where one is given.
+func (s *site) interfaceOf(ctx context.Context, machine types.ManagedObjectReference, mac string) ([]types.BaseVirtualDeviceConfigSpec, error) {
+	var vm mo.VirtualMachine
+	if err := read(ctx, s.client, machine, &vm, "config.hardware.device"); err != nil {
+		return nil, fmt.Errorf("list its devices: %w", err)
+	}
+	cards := object.VirtualDeviceList(vm.Config.Hardware.Device).SelectByType((*types.VirtualEthernetCard)(nil))
+	if len(cards) == 0 {
+		return nil, fault.New(fault.BadInput, "it has no network interface: give the template one")
+	}
+	backing, err := s.networkBacking(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look at the network: %w", err)
+	}
+	card := cards[0].(types.BaseVirtualEthernetCard).GetVirtualEthernetCard()
+	card.Backing = backing
+	if mac != "" {
+		card.AddressType, card.MacAddress = string(types.VirtualEthernetCardMacTypeManual), strings.ToLower(mac)
+	}
+	return []types.BaseVirtualDeviceConfigSpec{&types.VirtualDeviceConfigSpec{
+		Operation: types.VirtualDeviceConfigSpecOperationEdit, Device: cards[0]}}, nil
+}

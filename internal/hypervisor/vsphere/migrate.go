@@ -1,0 +1,372 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/task"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/cause"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+)
+
+// Migrate moves the machine to the target by RelocateVM_Task: its memory only,
+// or with its disks where Order.Domain's disk is private. A relocation of the
+// machine that runs already is followed instead.
+func (h *Host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.Migration, error) {
+	name := order.Domain.Name
+	m := &migration{from: h, order: order, name: name}
+	to, is := order.Target.(*Host)
+	if !is {
+		return hypervisor.Migration{}, h.problem("migrate %s to %s: the target is no host of a vCenter", name, order.Target.Host())
+	}
+	m.to = to
+	if err := m.refuse(); err != nil {
+		return hypervisor.Migration{}, err
+	}
+	defer h.vcenter.use()()
+	account, err := m.run(ctx)
+	m.from.learn(err)
+	m.to.learn(err)
+	account.Log = m.log.String()
+	return account, m.classified(err)
+}
+
+// migration is one move of a machine.
+type migration struct {
+	from, to *Host
+	order    hypervisor.Order
+	name     string
+
+	source, target *site
+	machine        machine // as it was found first
+	log            strings.Builder
+}
+
+// refuse says what of an order vSphere does not do.
+func (m *migration) refuse() error {
+	if err := m.from.refuse(m.order.Domain); err != nil {
+		return err
+	}
+	what := ""
+	switch {
+	case m.order.AtTarget.Name != m.name:
+		what = fmt.Sprintf("the target is to have %q", m.order.AtTarget.Name)
+	case m.to.vcenter != m.from.vcenter:
+		what = "the target has another vCenter, and this driver moves nothing across two yet"
+	case m.to.machine.VCenter.Folder != m.from.machine.VCenter.Folder:
+		what = "the target has another folder for our machines: both hosts want one"
+	case m.order.Mode == hypervisor.PostCopy:
+		what = "vSphere lets nobody choose post-copy"
+	case m.order.AutoConverge:
+		what = "vSphere slows a machine's processors down by itself, and lets nobody choose it"
+	case m.order.BandwidthMiBPerSecond != 0:
+		what = "vSphere limits no single migration: shape the path"
+	case m.order.MaxDowntime != 0:
+		what = "vSphere plans its stop by itself"
+	default:
+		return nil
+	}
+	return m.from.problem("migrate %s to %s: %s", m.name, m.to.Host(), what)
+}
+
+// errFailed is a relocation whose task says that it failed.
+type errFailed struct{ error }
+
+func (e errFailed) Unwrap() error { return e.error }
+
+// errCancelled is a relocation that was called back, and whose machine goes on at
+// the source.
+type errCancelled struct{ error }
+
+func (e errCancelled) Unwrap() error { return e.error }
+
+// classified says what was tried. Only a relocation that failed is a
+// *hypervisor.MigrationError; whose fault a cancelling is, the caller knows.
+func (m *migration) classified(err error) error {
+	var failed errFailed
+	var cancelled errCancelled
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &failed):
+		return &hypervisor.MigrationError{Name: m.name, From: m.from.Host(), To: m.to.Host(), Log: m.log.String(), Err: failed.error}
+	}
+	err = fmt.Errorf("migrate %s from %s to %s: %w", m.name, m.from.Host(), m.to.Host(), err)
+	if errors.As(err, &cancelled) {
+		return err
+	}
+	return fault.As(classOf(err), err)
+}
+
+// run finds out where the machine is, starts its relocation unless one runs, and
+// follows that to its end.
+func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
+	arrived, err := m.look(ctx)
+	if err != nil || arrived {
+		return hypervisor.Migration{}, err
+	}
+	running, err := m.source.running(ctx, m.machine.ref)
+	if err != nil {
+		return hypervisor.Migration{}, err
+	}
+	if running != nil {
+		m.note("the relocation %s runs already: it is followed", running.Key)
+		return m.follow(ctx, running.Task)
+	}
+	if m.machine.host != m.source.host {
+		return hypervisor.Migration{}, fmt.Errorf("it is on neither host, but on %s: %w", m.machine.host.Value, hypervisor.ErrNotFound)
+	}
+	spec, err := m.ready(ctx)
+	if err != nil {
+		return hypervisor.Migration{}, err
+	}
+	seen := time.Now()
+	started, err := m.start(ctx, spec)
+	if errors.Is(err, errNoAnswer) && !errors.Is(err, hypervisor.ErrUnknown) { // no task is known: the machine's place tells
+		return m.outcome(context.WithoutCancel(ctx), types.TaskInfo{}, seen, err)
+	}
+	if err != nil {
+		return hypervisor.Migration{}, err
+	}
+	return m.follow(ctx, started)
+}
+
+// look finds the machine, and says whether it runs at the target.
+func (m *migration) look(ctx context.Context) (arrived bool, err error) {
+	if m.source, err = m.from.site(ctx); err != nil {
+		return false, err
+	}
+	if m.target, err = m.to.site(ctx); err != nil {
+		return false, err
+	}
+	if m.machine, err = m.from.ours(ctx, m.source, m.name); err != nil {
+		return false, err
+	}
+	if m.machine.host != m.target.host {
+		return false, nil
+	}
+	status, err := m.from.status(m.machine)
+	if err != nil {
+		return false, err
+	}
+	running, err := m.source.running(ctx, m.machine.ref)
+	return running == nil && status == hypervisor.Running, err
+}
+
+// ready looks whether the machine can go.
+func (m *migration) ready(ctx context.Context) (types.VirtualMachineRelocateSpec, error) {
+	var spec types.VirtualMachineRelocateSpec
+	status, err := m.from.status(m.machine)
+	switch {
+	case err != nil:
+		return spec, err
+	case status == hypervisor.Crashed, status == hypervisor.ShutDown:
+		return spec, fault.Because(fault.TargetFailed, cause.GuestCrash, fmt.Errorf("%s: machine %s is %s", m.from.Host(), m.name, status))
+	case status != hypervisor.Running:
+		return spec, fmt.Errorf("it is %s: only one that runs is migrated", status)
+	}
+	if spec, err = m.source.specTo(ctx, m.target, m.machine, m.order.Domain.Disk.Copy == hypervisor.FullCopy); err != nil {
+		return spec, err
+	}
+	warnings, refusals, err := m.source.checkRelocate(ctx, m.machine.ref, spec)
+	for _, warning := range warnings {
+		m.note("CheckRelocate_Task warns: %s", warning)
+	}
+	if len(refusals) > 0 {
+		texts := make([]string, len(refusals))
+		for i, refusal := range refusals {
+			texts[i] = refusal.Error()
+		}
+		return spec, fmt.Errorf("nothing was sent: vCenter would not move it: %s", strings.Join(texts, "; "))
+	}
+	return spec, err
+}
+
+// specTo says where a machine is to go.
+func (s *site) specTo(ctx context.Context, target *site, at machine, withDisks bool) (types.VirtualMachineRelocateSpec, error) {
+	spec := types.VirtualMachineRelocateSpec{Host: &target.host, Pool: &target.pool}
+	if withDisks {
+		spec.Datastore = &target.datastore
+	}
+	if target.network == s.network {
+		return spec, nil
+	}
+	var err error
+	spec.DeviceChange, err = target.interfaceOf(ctx, at.ref, "")
+	return spec, err
+}
+
+// checkRelocate asks vCenter whether it could relocate a machine: what it would
+// do all the same, and what it would refuse.
+func (s *site) checkRelocate(ctx context.Context, machine types.ManagedObjectReference, spec types.VirtualMachineRelocateSpec) (
+	warnings []string, refusals []error, err error) {
+	checker := s.client.ServiceContent.VmProvisioningChecker
+	if checker == nil {
+		return nil, nil, errors.New("the vCenter cannot check a relocation before it is made (VmProvisioningChecker)")
+	}
+	res, err := methods.CheckRelocate_Task(ctx, s.client, &types.CheckRelocate_Task{This: *checker, Vm: machine, Spec: spec})
+	if err != nil {
+		return nil, nil, fmt.Errorf("check the relocation: %w", err)
+	}
+	info, err := s.follow(ctx, res.Returnval, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("check the relocation: %w", err)
+	}
+	results, is := info.Result.(types.ArrayOfCheckResult)
+	if !is {
+		return nil, nil, fmt.Errorf("check the relocation: vCenter gives no result, but %T", info.Result)
+	}
+	for _, result := range results.CheckResult {
+		for _, warning := range result.Warning {
+			warnings = append(warnings, warning.LocalizedMessage)
+		}
+		for _, refusal := range result.Error {
+			refusals = append(refusals, failure(types.TaskInfo{Error: &refusal}))
+		}
+	}
+	return warnings, refusals, nil
+}
+
+// start has vCenter begin. When its answer is lost, the machine's tasks tell
+// whether it did. The call outlives ctx: what it has begun must be known.
+func (m *migration) start(ctx context.Context, spec types.VirtualMachineRelocateSpec) (types.ManagedObjectReference, error) {
+	none := types.ManagedObjectReference{}
+	if err := context.Cause(ctx); err != nil {
+		return none, err
+	}
+	calling, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), callTimeout, fmt.Errorf("vCenter did not answer within %s", callTimeout))
+	defer cancel()
+	begun, err := object.NewVirtualMachine(m.source.client, m.machine.ref).Relocate(calling, spec, types.VirtualMachineMovePriorityHighPriority)
+	if err == nil {
+		m.note("vCenter began the relocation %s", begun.Reference().Value)
+		return begun.Reference(), nil
+	}
+	if !errors.Is(err, errNoAnswer) {
+		return none, fmt.Errorf("nothing was sent: %w", err)
+	}
+	m.note("the relocation was asked for, and no answer came: %s", err)
+	all, lookedErr := m.source.recent(ctx, m.machine.ref)
+	if lookedErr != nil {
+		return none, fmt.Errorf("%w: %w", hypervisor.ErrUnknown, errors.Join(err, lookedErr))
+	}
+	for _, info := range slices.Backward(all) {
+		if !slices.Contains(m.machine.recentTasks, info.Task) {
+			m.note("it was begun: %s", info.Key)
+			return info.Task, nil
+		}
+	}
+	return none, err
+}
+
+// follow waits for the end of a relocation. When ctx ends before, the relocation is
+// cancelled.
+func (m *migration) follow(ctx context.Context, ref types.ManagedObjectReference) (hypervisor.Migration, error) {
+	seen := time.Now()
+	info, err := m.source.follow(ctx, ref, m.tell)
+	var ended task.Error
+	cancelled := err != nil && !errors.As(err, &ended) && ctx.Err() != nil
+	detached := context.WithoutCancel(ctx)
+	if cancelled {
+		var cancel context.CancelFunc
+		detached, cancel = context.WithTimeoutCause(detached, settleLimit, fmt.Errorf("the relocation did not come to rest within %s", settleLimit))
+		defer cancel()
+		m.note("cancel")
+		info, err = m.source.cancel(detached, ref)
+	}
+	if err != nil && !errors.As(err, &ended) && !is[*types.ManagedObjectNotFound](err) {
+		return hypervisor.Migration{}, fmt.Errorf("%w: %w", hypervisor.ErrUnknown, err)
+	}
+	account, err := m.outcome(detached, info, seen, err)
+	if err != nil && cancelled && !errors.Is(err, hypervisor.ErrUnknown) {
+		return account, errCancelled{fmt.Errorf("cancelled: %w (%s)", context.Cause(ctx), err.Error())}
+	}
+	return account, err
+}
+
+// outcome looks where the machine is after a relocation that ended so.
+func (m *migration) outcome(ctx context.Context, info types.TaskInfo, seen time.Time, err error) (hypervisor.Migration, error) {
+	account := m.account(ctx, info, seen)
+	m.note("the relocation ended: %s", endOf(err))
+	at, where := m.from.ours(ctx, m.source, m.name)
+	if where == nil {
+		_, where = m.from.status(at)
+	}
+	switch {
+	case where != nil:
+		return account, fmt.Errorf("%w: %w", hypervisor.ErrUnknown, errors.Join(err, where))
+	case err == nil && at.host == m.target.host:
+		return account, nil
+	case err == nil:
+		return account, fmt.Errorf("the relocation ended well, and the machine is on %s: it was another's", at.host.Value)
+	case at.host == m.target.host && at.power == types.VirtualMachinePowerStatePoweredOn && !relocationFailed(err):
+		return account, nil // its task was cancelled too late, or forgotten
+	case relocationFailed(err):
+		return account, errFailed{fmt.Errorf("%w; the machine is on %s", err, m.nameOf(at.host))}
+	}
+	return account, fmt.Errorf("%w; the machine is on %s", err, m.nameOf(at.host))
+}
+
+// nameOf is a host's name in the inventory, or else vCenter's reference.
+func (m *migration) nameOf(host types.ManagedObjectReference) string {
+	switch host {
+	case m.source.host:
+		return m.from.Host()
+	case m.target.host:
+		return m.to.Host()
+	}
+	return host.Value
+}
+
+func endOf(err error) string {
+	if err == nil {
+		return "well"
+	}
+	return err.Error()
+}
+
+// tell reports how far the relocation is: vCenter tells whole percents, and no
+// bytes.
+func (m *migration) tell(info types.TaskInfo) {
+	phase := fmt.Sprintf("%s %d %%", info.State, info.Progress)
+	m.note("%s", phase)
+	if m.order.Progress != nil {
+		m.order.Progress(hypervisor.Progress{At: time.Now(), Phase: phase, MemoryBytes: int64(m.machine.memoryMiB) << 20})
+	}
+}
+
+// account puts the task's times, which are the vCenter's, on this machine's
+// clock. Where they cannot be had, it is what was seen here.
+func (m *migration) account(ctx context.Context, info types.TaskInfo, seen time.Time) hypervisor.Migration {
+	account := hypervisor.Migration{Started: seen, Finished: time.Now()}
+	before := time.Now()
+	now, err := methods.GetCurrentTime(ctx, m.source.client)
+	if err != nil || info.StartTime == nil {
+		m.note("times are this machine's: the vCenter's could not be had")
+		return account
+	}
+	roundTrip := time.Since(before)
+	ahead := now.Sub(before.Add(roundTrip / 2))
+	account.Started = info.StartTime.Add(-ahead)
+	if info.CompleteTime != nil {
+		account.Finished = info.CompleteTime.Add(-ahead)
+	}
+	m.note("the task waited %s, and ran from %s to %s; the vCenter's clock is %s ahead of this machine's, give or take %s",
+		info.StartTime.Sub(info.QueueTime), stamp(account.Started), stamp(account.Finished), ahead, roundTrip/2)
+	return account
+}
+
+func stamp(at time.Time) string { return at.UTC().Format("15:04:05.000") }
+
+// note writes a line of the log.
+func (m *migration) note(format string, values ...any) {
+	fmt.Fprintf(&m.log, "%s %s\n", stamp(time.Now()), fmt.Sprintf(format, values...))
+}

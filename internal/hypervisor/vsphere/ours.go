@@ -1,0 +1,217 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+)
+
+// attribute is the custom attribute whose value is the label of the testbed that
+// a machine belongs to.
+const attribute = "heliotrope.testbed"
+
+// annotationOf is the line of a machine's notes that says whose it is.
+func annotationOf(label string) string {
+	return fmt.Sprintf("Heliotrope: of testbed %q, which moves and deletes this machine by itself.", label)
+}
+
+// machine is a virtual machine as its vCenter tells it.
+type machine struct {
+	ref         types.ManagedObjectReference
+	name, uuid  string
+	annotation  string
+	label       string // the value of our attribute
+	host        types.ManagedObjectReference
+	power       types.VirtualMachinePowerState
+	connection  types.VirtualMachineConnectionState
+	memoryMiB   int
+	recentTasks []types.ManagedObjectReference
+}
+
+// properties are what a machine is read from.
+var properties = []string{"name", "config.instanceUuid", "config.annotation", "config.hardware.memoryMB", "customValue",
+	"runtime.host", "runtime.powerState", "runtime.connectionState", "recentTask"}
+
+// isOurs says that name, UUID, notes and attribute all say that the machine is
+// the testbed's.
+func (h *Host) isOurs(m machine) bool {
+	return h.isMadeByUs(m) && strings.Contains(m.annotation, annotationOf(h.label)) && m.label == h.label
+}
+
+// isMadeByUs says that a machine was cloned by us, be it ours altogether or only
+// half-made, without a label yet: the UUID follows from the name, and a clone
+// begins with both.
+func (h *Host) isMadeByUs(m machine) bool {
+	return strings.HasPrefix(m.name, h.prefix()) && m.uuid == hypervisor.UUID(m.name).String() && (m.label == "" || m.label == h.label)
+}
+
+// foreign is a machine of a name of ours that is not ours.
+func (h *Host) foreign(m machine) error {
+	return fault.New(fault.BadInput, "vCenter %s: machine %s (%s) is not of this testbed: of its UUID, notes and custom attribute %s not all say so; "+
+		"rename it, or give the testbed another name", h.vcenter.at.Name, m.name, m.ref.Value, attribute)
+}
+
+// machines lists all machines in the folder of ours.
+func (h *Host) machines(ctx context.Context, s *site) ([]machine, error) {
+	key, err := h.vcenter.attributeKey(ctx, s, false)
+	if err != nil {
+		return nil, err
+	}
+	content, err := retrieve(ctx, s.client, types.ObjectSpec{Obj: s.folder, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{
+		&types.TraversalSpec{Type: "Folder", Path: "childEntity", Skip: types.NewBool(false)},
+	}}, "VirtualMachine", properties...)
+	if err != nil {
+		return nil, fmt.Errorf("list machines: %w", err)
+	}
+	var all []machine
+	for _, one := range content {
+		m, err := machineOf(one, key)
+		if is[*types.ManagedObjectNotFound](err) {
+			continue // it was deleted meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list machines: %s: %w", one.Obj.Value, err)
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+// machineOf reads a machine's properties. What a machine has none of, such as the
+// configuration of one that cannot be reached, stays empty.
+func machineOf(content types.ObjectContent, key *int32) (machine, error) {
+	for _, missing := range content.MissingSet {
+		if !strings.HasPrefix(missing.Path, "config.") {
+			return machine{}, soap.WrapVimFault(missing.Fault.Fault)
+		}
+	}
+	var vm mo.VirtualMachine
+	content.MissingSet = nil
+	if err := mo.LoadObjectContent([]types.ObjectContent{content}, &vm); err != nil {
+		return machine{}, err
+	}
+	m := machine{ref: vm.Self, name: vm.Name, power: vm.Runtime.PowerState, connection: vm.Runtime.ConnectionState, recentTasks: vm.RecentTask}
+	if vm.Config != nil {
+		m.uuid, m.annotation, m.memoryMiB = vm.Config.InstanceUuid, vm.Config.Annotation, int(vm.Config.Hardware.MemoryMB)
+	}
+	if vm.Runtime.Host != nil {
+		m.host = *vm.Runtime.Host
+	}
+	for _, value := range vm.CustomValue {
+		if text, is := value.(*types.CustomFieldStringValue); is && key != nil && text.Key == *key {
+			m.label = text.Value
+		}
+	}
+	return m, nil
+}
+
+// lookUp finds the machine of a name: hypervisor.ErrNotFound when there is none,
+// and an error when one is that is not ours. It is looked for in our folder by
+// name, and everywhere by UUID.
+func (h *Host) lookUp(ctx context.Context, s *site, name string) (machine, error) {
+	all, err := h.machines(ctx, s)
+	if err != nil {
+		return machine{}, err
+	}
+	var found []machine
+	for _, m := range all {
+		if m.name == name {
+			found = append(found, m)
+		}
+	}
+	uuid := hypervisor.UUID(name).String()
+	res, err := methods.FindAllByUuid(ctx, s.client, &types.FindAllByUuid{This: *s.client.ServiceContent.SearchIndex,
+		Uuid: uuid, VmSearch: true, InstanceUuid: types.NewBool(true)})
+	if err != nil {
+		return machine{}, fmt.Errorf("look for machine %s by its UUID: %w", name, err)
+	}
+	for _, ref := range res.Returnval {
+		if len(found) == 0 || found[0].ref != ref {
+			return machine{}, fault.New(fault.BadInput, "vCenter %s: machine %s has the UUID %s of %s, and is not the one of that name in the folder %s: "+
+				"move it there, or delete it", h.vcenter.at.Name, ref.Value, uuid, name, h.machine.VCenter.Folder)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return machine{}, fmt.Errorf("%s: %w", name, hypervisor.ErrNotFound)
+	case !h.isMadeByUs(found[0]):
+		return machine{}, h.foreign(found[0])
+	}
+	return found[0], nil
+}
+
+// ours finds a machine that is ours altogether.
+func (h *Host) ours(ctx context.Context, s *site, name string) (machine, error) {
+	m, err := h.lookUp(ctx, s, name)
+	if err == nil && !h.isOurs(m) {
+		err = h.foreign(m)
+	}
+	return m, err
+}
+
+// status is a machine's state in our words. Where a host is away from its
+// vCenter, what runs on it is not known.
+func (h *Host) status(m machine) (hypervisor.Status, error) {
+	switch m.connection {
+	case types.VirtualMachineConnectionStateConnected:
+	case types.VirtualMachineConnectionStateDisconnected:
+		return "", fmt.Errorf("machine %s: its host is not connected to the vCenter: %w", m.name, hypervisor.ErrUnknown)
+	case types.VirtualMachineConnectionStateOrphaned:
+		return hypervisor.Leftover, nil
+	default: // inaccessible, invalid: its files cannot be read
+		return hypervisor.Crashed, nil
+	}
+	switch m.power {
+	case types.VirtualMachinePowerStatePoweredOn:
+		return hypervisor.Running, nil
+	case types.VirtualMachinePowerStateSuspended:
+		return hypervisor.Paused, nil
+	}
+	return hypervisor.ShutDown, nil
+}
+
+// attributeKey is the key of our custom attribute; nil when the vCenter has none
+// and it is not to be made.
+func (v *vcenter) attributeKey(ctx context.Context, s *site, make bool) (*int32, error) {
+	v.mu.Lock()
+	known := v.field
+	v.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	if s.client.ServiceContent.CustomFieldsManager == nil {
+		return nil, errors.New("it has no custom attributes")
+	}
+	manager := object.NewCustomFieldsManager(s.client)
+	var fields mo.CustomFieldsManager
+	if err := read(ctx, s.client, manager.Reference(), &fields, "field"); err != nil {
+		return nil, fmt.Errorf("list custom attributes: %w", err)
+	}
+	var key *int32
+	for _, field := range fields.Field {
+		if field.Name == attribute && (field.ManagedObjectType == "" || field.ManagedObjectType == "VirtualMachine") {
+			key = &field.Key
+		}
+	}
+	if key == nil && make {
+		made, err := manager.Add(ctx, attribute, "VirtualMachine", nil, nil)
+		if err != nil {
+			return nil, fmt.Errorf("make the custom attribute %s, which an administrator may do instead: %w", attribute, err)
+		}
+		key = &made.Key
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.field = key
+	return key, nil
+}

@@ -1,0 +1,233 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/fault"
+)
+
+// ways lead to the objects below one, by its type: the properties that name them.
+var ways = map[string][]string{
+	"Folder":                 {"childEntity"},
+	"StoragePod":             {"childEntity"},
+	"Datacenter":             {"vmFolder", "hostFolder", "datastoreFolder", "networkFolder"},
+	"ComputeResource":        {"host", "resourcePool"},
+	"ClusterComputeResource": {"host", "resourcePool"},
+	"ResourcePool":           {"resourcePool"},
+}
+
+// The types that a path may lead to.
+var (
+	hostTypes      = []string{"HostSystem"}
+	poolTypes      = []string{"ResourcePool"}
+	datastoreTypes = []string{"Datastore"}
+	networkTypes   = []string{"Network", "DistributedVirtualPortgroup", "OpaqueNetwork"}
+	folderTypes    = []string{"Folder"}
+	machineTypes   = []string{"VirtualMachine"}
+)
+
+// shownNames is how many names an error shows of what is there.
+const shownNames = 12
+
+// child is an object below another.
+type child struct {
+	name string
+	ref  types.ManagedObjectReference
+}
+
+// finder finds objects by their inventory paths. It asks once for what is below
+// an object.
+type finder struct {
+	client *vim25.Client
+	seen   map[types.ManagedObjectReference][]child
+}
+
+// find walks an inventory path from the root. Each name must be that of one
+// object, and the last of one of the types.
+func (f *finder) find(ctx context.Context, what, path string, wanted []string) (types.ManagedObjectReference, error) {
+	at, walked := f.client.ServiceContent.RootFolder, ""
+	for name := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
+		children, err := f.below(ctx, at)
+		if err != nil {
+			return at, fmt.Errorf("%s %s: look into %s/: %w", what, path, walked, err)
+		}
+		here := slices.DeleteFunc(slices.Clone(children), func(c child) bool { return c.name != name })
+		switch len(here) {
+		case 1:
+			at, walked = here[0].ref, walked+"/"+name
+		case 0:
+			return at, fault.New(fault.BadInput, "%s %s: there is no %q in %s/, which is a %s: %s", what, path, name, walked, at.Type, shown(children))
+		default:
+			return at, fault.New(fault.BadInput, "%s %s: %q in %s/ is the name of %d objects (%s): rename all but one of them",
+				what, path, name, walked, len(here), kinds(here))
+		}
+	}
+	if slices.Contains(wanted, at.Type) {
+		return at, nil
+	}
+	err := fmt.Errorf("%s %s: it is a %s, not a %s", what, path, at.Type, strings.Join(wanted, " or a "))
+	if children, _ := f.below(ctx, at); len(children) > 0 {
+		err = fmt.Errorf("%w: below it %s", err, shown(children))
+	}
+	return at, fault.As(fault.BadInput, err)
+}
+
+// below lists what is below an object. vCenter writes "/", "\" and "%" in names as
+// URLs do, and so does the inventory.
+func (f *finder) below(ctx context.Context, at types.ManagedObjectReference) ([]child, error) {
+	if children, known := f.seen[at]; known {
+		return children, nil
+	}
+	spec := types.ObjectSpec{Obj: at, Skip: types.NewBool(true)}
+	for _, property := range ways[at.Type] {
+		spec.SelectSet = append(spec.SelectSet, &types.TraversalSpec{Type: at.Type, Path: property, Skip: types.NewBool(false)})
+	}
+	if len(spec.SelectSet) == 0 {
+		return nil, nil
+	}
+	content, err := retrieve(ctx, f.client, spec, "ManagedEntity", "name")
+	if err != nil {
+		return nil, err
+	}
+	var children []child
+	for _, object := range content {
+		for _, property := range object.PropSet {
+			if name, is := property.Val.(string); is {
+				children = append(children, child{name: name, ref: object.Obj})
+			}
+		}
+	}
+	f.seen[at] = children
+	return children, nil
+}
+
+// retrieve reads properties of all objects that a specification leads to.
+func retrieve(ctx context.Context, client *vim25.Client, from types.ObjectSpec, kind string, properties ...string) ([]types.ObjectContent, error) {
+	res, err := property.DefaultCollector(client).RetrieveProperties(ctx, types.RetrieveProperties{SpecSet: []types.PropertyFilterSpec{{
+		ObjectSet: []types.ObjectSpec{from},
+		PropSet:   []types.PropertySpec{{Type: kind, PathSet: properties}},
+	}}})
+	if err != nil {
+		return nil, err
+	}
+	return res.Returnval, nil
+}
+
+// read reads properties of one object into dst.
+func read(ctx context.Context, client *vim25.Client, ref types.ManagedObjectReference, dst any, properties ...string) error {
+	content, err := retrieve(ctx, client, types.ObjectSpec{Obj: ref}, ref.Type, properties...)
+	if err != nil {
+		return err
+	}
+	return mo.LoadObjectContent(content, dst)
+}
+
+// shown lists names for people.
+func shown(children []child) string {
+	if len(children) == 0 {
+		return "it is empty"
+	}
+	names := make([]string, 0, len(children))
+	for _, c := range children {
+		names = append(names, c.name)
+	}
+	slices.Sort(names)
+	more := ""
+	if len(names) > shownNames {
+		more = fmt.Sprintf(" and %d more", len(names)-shownNames)
+		names = names[:shownNames]
+	}
+	return "there are " + strings.Join(names, ", ") + more
+}
+
+func kinds(children []child) string {
+	var kinds []string
+	for _, c := range children {
+		kinds = append(kinds, c.ref.Type+" "+c.ref.Value)
+	}
+	return strings.Join(kinds, ", ")
+}
+
+// site is a host's objects in its vCenter.
+type site struct {
+	client    *vim25.Client
+	host      types.ManagedObjectReference
+	compute   types.ManagedObjectReference // the cluster, or what stands for a lone host
+	pool      types.ManagedObjectReference
+	datastore types.ManagedObjectReference
+	network   types.ManagedObjectReference
+	folder    types.ManagedObjectReference
+	template  types.ManagedObjectReference
+}
+
+// locate finds a host's objects. All that cannot be found is told at once.
+func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) {
+	s := &site{client: client}
+	f := &finder{client: client, seen: map[types.ManagedObjectReference][]child{}}
+	m := h.machine.VCenter
+	var errs []error
+	for _, o := range []struct {
+		what, path string
+		types      []string
+		ref        *types.ManagedObjectReference
+	}{
+		{"host", m.Host, hostTypes, &s.host},
+		{"datastore", m.Datastore, datastoreTypes, &s.datastore},
+		{"network", m.Network, networkTypes, &s.network},
+		{"folder", m.Folder, folderTypes, &s.folder},
+		{"template", m.Template, machineTypes, &s.template},
+		{"pool", m.Pool, poolTypes, &s.pool},
+	} {
+		if o.path == "" {
+			continue
+		}
+		ref, err := f.find(ctx, o.what, o.path, o.types)
+		*o.ref = ref
+		if err != nil {
+			errs = append(errs, h.failed("vCenter "+h.vcenter.at.Name, err)) // a line for each
+		}
+		if err != nil && classOf(err) != fault.BadInput {
+			break
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var host mo.HostSystem
+	if err := read(ctx, client, s.host, &host, "parent"); err != nil {
+		return nil, h.failed("look for the host's cluster", err)
+	}
+	s.compute = *host.Parent
+	if m.Pool == "" {
+		var compute mo.ComputeResource
+		if err := read(ctx, client, s.compute, &compute, "resourcePool"); err != nil {
+			return nil, h.failed("look for the cluster's root pool", err)
+		}
+		s.pool = *compute.ResourcePool
+	}
+	return s, nil
+}
+
+// networkBacking is how a machine's network interface is put on a network.
+func (s *site) networkBacking(ctx context.Context) (types.BaseVirtualDeviceBackingInfo, error) {
+	var network object.NetworkReference
+	switch s.network.Type {
+	case "DistributedVirtualPortgroup":
+		network = object.NewDistributedVirtualPortgroup(s.client, s.network)
+	case "OpaqueNetwork":
+		network = object.NewOpaqueNetwork(s.client, s.network)
+	default:
+		network = object.NewNetwork(s.client, s.network)
+	}
+	return network.EthernetCardBackingInfo(ctx)
+}

@@ -1,0 +1,110 @@
+package vsphere
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/inventory"
+)
+
+// TestPaths: an object that is not found is told by its path, with what is there
+// instead.
+func TestPaths(t *testing.T) {
+	s := newSim(t)
+	for name, test := range map[string]struct {
+		change func(*inventory.Managed)
+		want   string
+	}{
+		"datacenter": {func(m *inventory.Managed) { m.Host = "/DC9/host/DC0_C0/DC0_C0_H0" },
+			`host /DC9/host/DC0_C0/DC0_C0_H0: there is no "DC9" in /, which is a Folder: there are DC0`},
+		"host": {func(m *inventory.Managed) { m.Host = "/DC0/host/DC0_C0/esx-9" },
+			`there is no "esx-9" in /DC0/host/DC0_C0/, which is a ClusterComputeResource: there are DC0_C0_H0, DC0_C0_H1, Resources`},
+		"a cluster for a host": {func(m *inventory.Managed) { m.Host = "/DC0/host/DC0_C0" },
+			"it is a ClusterComputeResource, not a HostSystem: below it there are DC0_C0_H0, DC0_C0_H1, Resources"},
+		"datastore":               {func(m *inventory.Managed) { m.Datastore = "/DC0/datastore/nfs" }, "there are LocalDS_0, LocalDS_1"},
+		"network":                 {func(m *inventory.Managed) { m.Network = "/DC0/network/guests" }, `network /DC0/network/guests: there is no "guests"`},
+		"folder":                  {func(m *inventory.Managed) { m.Folder = "/DC0/vm/ours" }, `folder /DC0/vm/ours: there is no "ours"`},
+		"template":                {func(m *inventory.Managed) { m.Template = "/DC0/vm/debian" }, "there are DC0_C0_RP0_VM0"},
+		"pool":                    {func(m *inventory.Managed) { m.Pool = "/DC0/host/DC0_C0/Resources/ours" }, "which is a ResourcePool: it is empty"},
+		"a template for a folder": {func(m *inventory.Managed) { m.Folder = m.Template }, "it is a VirtualMachine, not a Folder"},
+		"below a machine":         {func(m *inventory.Managed) { m.Template += "/x" }, `there is no "x" in /DC0/vm/DC0_C0_RP0_VM0/, which is a VirtualMachine: it is empty`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := s.host("host-a", "DC0_C0_H0")
+			test.change(h.machine.VCenter)
+			err := h.Check(t.Context())
+			require.ErrorContains(t, err, test.want)
+			require.ErrorContains(t, err, "host-a: ")
+			require.Equal(t, fault.BadInput, fault.Of(err))
+		})
+	}
+	h := s.host("host-a", "esx-9")
+	h.machine.VCenter.Datastore = "/DC0/datastore/nfs"
+	err := h.Check(t.Context())
+	require.ErrorContains(t, err, "esx-9")
+	require.ErrorContains(t, err, "nfs", "all of it is told at once")
+	h.machine.VCenter.Host, h.machine.VCenter.Datastore = "/DC0/host/DC0_C0/DC0_C0_H0", "/DC0/datastore/LocalDS_0"
+	h.machine.VCenter.Pool = "/DC0/host/DC0_C0/Resources"
+	require.NoError(t, h.Check(t.Context()))
+}
+
+// TestAmbiguous: a name that two objects have is refused.
+func TestAmbiguous(t *testing.T) {
+	s := newSim(t)
+	second := s.model.Map().Get(s.ref("DistributedVirtualPortgroup", "DC0_DVPG1")).(*simulator.DistributedVirtualPortgroup)
+	second.Name = "DC0_DVPG0"
+	t.Cleanup(func() { second.Name = "DC0_DVPG1" })
+	err := s.a.Check(t.Context())
+	require.ErrorContains(t, err, `"DC0_DVPG0" in /DC0/network/ is the name of 2 objects (DistributedVirtualPortgroup dvportgroup-`)
+	require.Equal(t, fault.BadInput, fault.Of(err))
+}
+
+// rights grants all privileges but one.
+type rights struct {
+	*simulator.AuthorizationManager
+	denied string
+}
+
+func (m *rights) HasUserPrivilegeOnEntities(req *types.HasUserPrivilegeOnEntities) *methods.HasUserPrivilegeOnEntitiesBody {
+	body := m.AuthorizationManager.HasUserPrivilegeOnEntities(req).(*methods.HasUserPrivilegeOnEntitiesBody)
+	for _, entity := range body.Res.Returnval {
+		for i, privilege := range entity.PrivAvailability {
+			entity.PrivAvailability[i].IsGranted = privilege.PrivId != m.denied
+		}
+	}
+	return body
+}
+
+// TestCheck finds what would make a trial fail, all of it at once.
+func TestCheck(t *testing.T) {
+	s := newSim(t)
+	host := s.model.Map().Get(s.ref("HostSystem", "DC0_C0_H1")).(*simulator.HostSystem)
+	host.Runtime.InMaintenanceMode = true
+	host.Summary.Config.VmotionEnabled = false
+	store := s.model.Map().Get(s.ref("Datastore", "LocalDS_0")).(*simulator.Datastore)
+	store.Summary.Accessible = false
+	cluster := s.model.Map().Get(s.ref("ClusterComputeResource", "DC0_C0")).(*simulator.ClusterComputeResource)
+	cluster.ConfigurationEx.(*types.ClusterConfigInfoEx).DrsConfig.DefaultVmBehavior = types.DrsBehaviorFullyAutomated
+	manager := s.model.Map().Get(*s.inside().ServiceContent.AuthorizationManager).(*simulator.AuthorizationManager)
+	s.model.Map().Put(&rights{manager, "Resource.HotMigrate"})
+	s.template().Config.Hardware.Device = nil
+	err := s.b.Check(t.Context())
+	for _, want := range []string{"is in maintenance mode: end that", "has no vMotion", "datastore /DC0/datastore/LocalDS_0 cannot be reached",
+		"DRS that moves machines by itself", account + " may not Resource.HotMigrate on /DC0/vm", "has no disk to start from", "has no network interface"} {
+		require.ErrorContains(t, err, want)
+	}
+	require.Equal(t, fault.BadInput, fault.Of(err))
+	err = s.a.CheckMigration(t.Context(), guest, s.b)
+	require.ErrorContains(t, err, "host-b: host /DC0/host/DC0_C0/DC0_C0_H1 is in maintenance mode")
+	require.Equal(t, fault.BadInput, fault.Of(err))
+
+	big := guest
+	host.Runtime.InMaintenanceMode, host.Summary.Config.VmotionEnabled = false, true
+	big.MemoryMiB = 1 << 20
+	require.ErrorContains(t, s.a.CheckMigration(t.Context(), big, s.b), "host-b: ")
+}

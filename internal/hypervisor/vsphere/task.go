@@ -1,0 +1,196 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/task"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/poll"
+)
+
+// A task is asked for its state at once, then after pollFast, and then less and
+// less often down to each pollSlow: two calls in a second at the most. It is
+// asked by calls that need nothing of the session, so that one that ends, or a
+// vCenter that restarts, changes nothing.
+const (
+	pollFast = 20 * time.Millisecond
+	pollSlow = 500 * time.Millisecond
+)
+
+// settleLimit is how long a relocation that was cancelled may take to come to
+// rest.
+const settleLimit = 2 * time.Minute
+
+// relocations are what the tasks that move a machine are called: by the names of
+// the methods (vim25's TaskInfo.name), and by their descriptions' keys, of which
+// one is DRS'.
+var relocations = []string{"RelocateVM_Task", "MigrateVM_Task",
+	"VirtualMachine.relocate", "VirtualMachine.relocateVm", "VirtualMachine.migrate", "Drm.ExecuteVMotionLRO"}
+
+func isRelocation(info types.TaskInfo) bool {
+	return slices.Contains(relocations, info.Name) || slices.Contains(relocations, info.DescriptionId)
+}
+
+func hasEnded(info types.TaskInfo) bool {
+	return info.State == types.TaskInfoStateSuccess || info.State == types.TaskInfoStateError
+}
+
+// follow waits for the end of a task, and tells what changes. A task that failed
+// is a task.Error; every other error is that it could not be asked.
+func (s *site) follow(ctx context.Context, ref types.ManagedObjectReference, tell func(types.TaskInfo)) (types.TaskInfo, error) {
+	var last types.TaskInfo
+	for pause := pollFast; ; pause = min(2*pause, pollSlow) {
+		var now mo.Task
+		if err := read(ctx, s.client, ref, &now, "info"); err != nil {
+			return last, fmt.Errorf("ask for the task %s: %w", ref.Value, err)
+		}
+		if tell != nil && (now.Info.State != last.State || now.Info.Progress != last.Progress) {
+			tell(now.Info)
+		}
+		last = now.Info
+		if hasEnded(last) {
+			if last.State == types.TaskInfoStateError {
+				return last, failure(last)
+			}
+			return last, nil
+		}
+		if err := poll.Pause(ctx, pause); err != nil {
+			return last, err
+		}
+	}
+}
+
+// failure is the error of a task.
+func failure(info types.TaskInfo) error {
+	if info.Error == nil {
+		info.Error = &types.LocalizedMethodFault{Fault: &types.MethodFault{}, LocalizedMessage: "it does not say why"}
+	}
+	return taskError{told: task.Error{LocalizedMethodFault: info.Error, Description: info.Description}}
+}
+
+// taskError names the fault beside what it says for people, which may be in any
+// language.
+type taskError struct{ told task.Error }
+
+func (e taskError) Error() string {
+	return fmt.Sprintf("%s (%s)", e.told.LocalizedMessage, strings.TrimPrefix(fmt.Sprintf("%T", e.told.Fault()), "*types."))
+}
+
+func (e taskError) Unwrap() error { return e.told }
+
+// recent lists the relocations among a machine's recent tasks, the oldest first.
+func (s *site) recent(ctx context.Context, machine types.ManagedObjectReference) ([]types.TaskInfo, error) {
+	content, err := retrieve(ctx, s.client, types.ObjectSpec{Obj: machine, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{
+		&types.TraversalSpec{Type: "VirtualMachine", Path: "recentTask", Skip: types.NewBool(false)},
+	}}, "Task", "info")
+	if err != nil {
+		return nil, fmt.Errorf("ask for the tasks of %s: %w", machine.Value, err)
+	}
+	var all []types.TaskInfo
+	for _, one := range content {
+		var t mo.Task
+		if err := mo.LoadObjectContent([]types.ObjectContent{one}, &t); err != nil {
+			return nil, fmt.Errorf("ask for the tasks of %s: %w", machine.Value, err)
+		}
+		if isRelocation(t.Info) {
+			all = append(all, t.Info)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b types.TaskInfo) int { return a.QueueTime.Compare(b.QueueTime) })
+	return all, nil
+}
+
+// running finds the relocation of a machine that has not ended; nil when none
+// runs.
+func (s *site) running(ctx context.Context, machine types.ManagedObjectReference) (*types.TaskInfo, error) {
+	all, err := s.recent(ctx, machine)
+	if err != nil {
+		return nil, err
+	}
+	for _, info := range slices.Backward(all) {
+		if !hasEnded(info) {
+			return &info, nil
+		}
+	}
+	return nil, nil
+}
+
+// callBack cancels the relocation of a machine, if one runs, and waits for its
+// end. Where the machine is then must be asked.
+func (s *site) callBack(ctx context.Context, m machine) (called bool, err error) {
+	info, err := s.running(ctx, m.ref)
+	if info == nil || err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, settleLimit, fmt.Errorf("the relocation %s did not come to rest within %s", info.Key, settleLimit))
+	defer cancel()
+	_, err = s.cancel(ctx, info.Task)
+	var ended task.Error
+	if errors.As(err, &ended) { // how it ended is nothing to us
+		err = nil
+	}
+	return true, err
+}
+
+// cancel cancels a task, and waits for its end. One that has ended, or cannot be
+// cancelled, is only waited for.
+func (s *site) cancel(ctx context.Context, ref types.ManagedObjectReference) (types.TaskInfo, error) {
+	_, err := methods.CancelTask(ctx, s.client, &types.CancelTask{This: ref})
+	if err != nil && !is[types.BaseInvalidState](err) && !is[*types.NotSupported](err) {
+		return types.TaskInfo{}, fmt.Errorf("cancel the task %s: %w", ref.Value, err)
+	}
+	return s.follow(ctx, ref, nil)
+}
+
+// work is a method of a machine that starts a task.
+type work func(ctx context.Context, vm *object.VirtualMachine) (*object.Task, error)
+
+// do has a machine do something, and waits for the end.
+func (s *site) do(ctx context.Context, what string, machine types.ManagedObjectReference, begin work) (types.TaskInfo, error) {
+	var info types.TaskInfo
+	begun, err := begin(ctx, object.NewVirtualMachine(s.client, machine))
+	if err == nil {
+		info, err = s.follow(ctx, begun.Reference(), nil)
+	}
+	if err != nil {
+		return info, fmt.Errorf("%s: %w", what, err)
+	}
+	return info, nil
+}
+
+func (s *site) suspend(ctx context.Context, machine types.ManagedObjectReference) error {
+	_, err := s.do(ctx, "suspend", machine, func(ctx context.Context, vm *object.VirtualMachine) (*object.Task, error) { return vm.Suspend(ctx) })
+	return err
+}
+
+func (s *site) powerOff(ctx context.Context, machine types.ManagedObjectReference) error {
+	_, err := s.do(ctx, "power off", machine, func(ctx context.Context, vm *object.VirtualMachine) (*object.Task, error) { return vm.PowerOff(ctx) })
+	return err
+}
+
+func (s *site) delete(ctx context.Context, machine types.ManagedObjectReference) error {
+	_, err := s.do(ctx, "delete", machine, func(ctx context.Context, vm *object.VirtualMachine) (*object.Task, error) { return vm.Destroy(ctx) })
+	return err
+}
+
+// powerOn starts a machine, or lets a suspended one go on, on this host and no
+// other.
+func (s *site) powerOn(ctx context.Context, machine types.ManagedObjectReference) error {
+	_, err := s.do(ctx, "power on", machine, func(ctx context.Context, vm *object.VirtualMachine) (*object.Task, error) {
+		res, err := methods.PowerOnVM_Task(ctx, s.client, &types.PowerOnVM_Task{This: machine, Host: &s.host})
+		if err != nil {
+			return nil, err
+		}
+		return object.NewTask(s.client, res.Returnval), nil
+	})
+	return err
+}

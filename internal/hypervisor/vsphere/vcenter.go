@@ -1,0 +1,328 @@
+package vsphere
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+	"golang.org/x/time/rate"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/poll"
+)
+
+const (
+	// callTimeout limits one call; none of those that are made waits for work.
+	callTimeout = 2 * time.Minute
+	// awayLimit is how long a vCenter may be away before it is an error: it takes
+	// some 10 minutes to start.
+	awayLimit = 20 * time.Minute
+	// awayPause is between two calls of one that is away.
+	awayPause = 2 * time.Second
+	// idleLimit is how long a session is kept that nobody uses.
+	idleLimit = time.Minute
+	// logoutLimit is how long the end of a session may take.
+	logoutLimit = 10 * time.Second
+	// callsPerSecond and burst pace all that a controller asks of one vCenter.
+	// While nothing changes, a driver asks far less: see pollSlow.
+	callsPerSecond, burst = 50, 100
+)
+
+// userAgent is how vCenter lists our sessions.
+const userAgent = "Heliotrope"
+
+// vcenter is the one session that a controller has with a vCenter. It is a
+// soap.RoundTripper that paces calls, waits for a vCenter that is away, and logs
+// in anew when the session has ended.
+type vcenter struct {
+	at        inventory.VCenter
+	limiter   *rate.Limiter
+	awayLimit time.Duration
+	awayPause time.Duration
+	idleLimit time.Duration
+
+	// turn is held by whoever connects, logs in or ends the session.
+	turn chan struct{}
+
+	mu     sync.Mutex // guards what follows
+	users  int
+	idle   *time.Timer
+	client *vim25.Client // nil before the first call
+	logins int           // how often it was; 0 is that no session is open
+	field  *int32        // the key of our custom attribute, as long as the session
+}
+
+var _ soap.RoundTripper = (*vcenter)(nil)
+
+// shared are the vCenters that drivers of this process use. Two hosts of one
+// vCenter have one session and one pace.
+var shared = struct {
+	sync.Mutex
+	all map[inventory.VCenter]*vcenter
+}{all: map[inventory.VCenter]*vcenter{}}
+
+// share gives the vCenter that an inventory describes.
+func share(at inventory.VCenter) *vcenter {
+	shared.Lock()
+	defer shared.Unlock()
+	v := shared.all[at]
+	if v == nil {
+		v = newVCenter(at)
+		shared.all[at] = v
+	}
+	return v
+}
+
+func newVCenter(at inventory.VCenter) *vcenter {
+	return &vcenter{at: at, limiter: rate.NewLimiter(callsPerSecond, burst), turn: make(chan struct{}, 1),
+		awayLimit: awayLimit, awayPause: awayPause, idleLimit: idleLimit}
+}
+
+// failed says which vCenter, what was tried and what came back; nil stays nil.
+// The class of an error that has one stands.
+func (v *vcenter) failed(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fault.As(classOf(err), fmt.Errorf("vCenter %s: %s: %w", v.at.Name, what, err))
+}
+
+// use keeps the session until the returned function is called, and idleLimit
+// longer.
+func (v *vcenter) use() (release func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.users++
+	if v.idle != nil {
+		v.idle.Stop()
+	}
+	return func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.users--
+		if v.users == 0 {
+			v.idle = time.AfterFunc(v.idleLimit, v.end)
+		}
+	}
+}
+
+// take waits for the turn. It is given back by the returned function.
+func (v *vcenter) take(ctx context.Context) (giveBack func(), err error) {
+	select {
+	case v.turn <- struct{}{}:
+		return func() { <-v.turn }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// end ends the session unless somebody uses it. One that cannot be ended ends by
+// itself: vCenter's limit is half an hour without a call.
+func (v *vcenter) end() {
+	ctx, cancel := context.WithTimeout(context.Background(), logoutLimit)
+	defer cancel()
+	giveBack, err := v.take(ctx)
+	if err != nil {
+		return
+	}
+	defer giveBack()
+	v.mu.Lock()
+	if v.users > 0 || v.client == nil {
+		v.mu.Unlock()
+		return
+	}
+	client, open := v.client, v.logins > 0
+	v.client, v.logins, v.field = nil, 0, nil
+	v.mu.Unlock()
+	if open {
+		var res methods.LogoutBody
+		_ = client.Client.RoundTrip(ctx, &methods.LogoutBody{Req: &types.Logout{This: *client.ServiceContent.SessionManager}}, &res)
+	}
+	client.CloseIdleConnections()
+}
+
+// session is the client, and the number of the last log-in.
+func (v *vcenter) session() (client *vim25.Client, login int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.client, v.logins
+}
+
+// connect gives a client of the vCenter, and logs in where no session is open.
+// The vCenter must be in use.
+func (v *vcenter) connect(ctx context.Context) (*vim25.Client, error) {
+	giveBack, err := v.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer giveBack()
+	client, login := v.session()
+	if client == nil {
+		if client, err = v.reach(ctx); err != nil {
+			return nil, v.failed("connect to "+v.at.URL, err)
+		}
+		v.mu.Lock()
+		v.client = client
+		v.mu.Unlock()
+	}
+	if login > 0 {
+		return client, nil
+	}
+	return client, v.logIn(ctx, client)
+}
+
+// reach finds out what the vCenter is.
+func (v *vcenter) reach(ctx context.Context) (*vim25.Client, error) {
+	at, err := soap.ParseURL(v.at.URL)
+	if err != nil {
+		return nil, fault.As(fault.BadInput, err)
+	}
+	config, err := tlsConfig(v.at)
+	if err != nil {
+		return nil, err
+	}
+	plain := soap.NewClient(at, false)
+	plain.UserAgent, plain.Timeout = userAgent, callTimeout
+	transport := plain.DefaultTransport()
+	transport.DialTLSContext, transport.TLSClientConfig = nil, config // govmomi's own would ask for a thumbprint last
+	var client *vim25.Client
+	err = v.await(ctx, true, func() error {
+		client, err = vim25.NewClient(ctx, plain)
+		return err
+	})
+	if err == nil && !client.IsVC() {
+		err = fault.New(fault.BadInput, "it is %s, no vCenter: a lone ESXi host cannot migrate", client.ServiceContent.About.FullName)
+	}
+	if err != nil {
+		plain.CloseIdleConnections()
+		return nil, err
+	}
+	client.RoundTripper = v
+	return client, nil
+}
+
+// logIn opens a session. Whoever calls it has the turn.
+func (v *vcenter) logIn(ctx context.Context, client *vim25.Client) error {
+	password, err := readPassword(v.at)
+	if err != nil {
+		return err
+	}
+	var res methods.LoginBody
+	err = v.call(ctx, client, &methods.LoginBody{Req: &types.Login{This: *client.ServiceContent.SessionManager,
+		UserName: v.at.User, Password: password, Locale: "en_US"}}, &res)
+	if is[*types.InvalidLogin](err) {
+		// It is not tried again: some tries lock an account.
+		return fault.New(fault.BadInput, "vCenter %s: log in as %s: the name or the password is wrong: look at what %s holds",
+			v.at.Name, v.at.User, v.at.PasswordFrom)
+	}
+	if err != nil {
+		return v.failed("log in as "+v.at.User, err)
+	}
+	v.mu.Lock()
+	v.logins++
+	v.field = nil
+	v.mu.Unlock()
+	return nil
+}
+
+// logInAgain opens a session when the one of a log-in's number has ended.
+func (v *vcenter) logInAgain(ctx context.Context, ended int) error {
+	giveBack, err := v.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
+	client, login := v.session()
+	if login > ended { // somebody else has
+		return nil
+	}
+	return v.logIn(ctx, client)
+}
+
+// RoundTrip makes a call. One that was refused because the session has ended did
+// nothing, and is made again in a new session.
+func (v *vcenter) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
+	client, login := v.session()
+	err := v.call(ctx, client, req, res)
+	if !sessionEnded(res, err) {
+		return err
+	}
+	if err := v.logInAgain(ctx, login); err != nil {
+		return err
+	}
+	return v.call(ctx, client, req, res)
+}
+
+// sessionEnded says that a call was refused because its session has ended. Where
+// properties are read, a vCenter may say so of each of them.
+func sessionEnded(res soap.HasFault, err error) bool {
+	if err != nil {
+		return is[*types.NotAuthenticated](err)
+	}
+	body, properties := res.(*methods.RetrievePropertiesExBody)
+	if !properties || body.Res == nil || body.Res.Returnval == nil {
+		return false
+	}
+	for _, object := range body.Res.Returnval.Objects {
+		for _, missing := range object.MissingSet {
+			if _, ended := missing.Fault.Fault.(*types.NotAuthenticated); ended {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// call makes a call within the pace, again and again while the vCenter is away.
+func (v *vcenter) call(ctx context.Context, client *vim25.Client, req, res soap.HasFault) error {
+	return v.await(ctx, isRepeatable(req), func() error {
+		if err := v.limiter.Wait(ctx); err != nil {
+			return cmp.Or(context.Cause(ctx), err)
+		}
+		reflect.ValueOf(res).Elem().SetZero() // of what a call before has left there
+		return client.Client.RoundTrip(ctx, req, res)
+	})
+}
+
+// await makes a call again while the vCenter is away, for awayLimit at the most.
+// One that changes something is made again only when the vCenter cannot have had
+// it; otherwise the error is errNoAnswer.
+func (v *vcenter) await(ctx context.Context, repeatable bool, call func() error) error {
+	began := time.Now()
+	for {
+		err := call()
+		switch {
+		case err == nil || !isAway(err):
+			return err
+		case !repeatable && !neverArrived(err):
+			return fmt.Errorf("%w: %w", errNoAnswer, cmp.Or(context.Cause(ctx), err))
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w (%s)", context.Cause(ctx), err.Error())
+		case time.Since(began) > v.awayLimit:
+			return fmt.Errorf("it was away for %s: %w", v.awayLimit, err)
+		}
+		if err := poll.Pause(ctx, v.awayPause); err != nil {
+			return err
+		}
+	}
+}
+
+// isRepeatable tells calls that change nothing, or can be made twice.
+func isRepeatable(req soap.HasFault) bool {
+	name := strings.TrimSuffix(reflect.TypeOf(req).Elem().Name(), "Body")
+	for _, prefix := range []string{"Retrieve", "ContinueRetrieve", "Find", "Has", "Check", "CurrentTime", "Login", "CancelTask", "SetField"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
