@@ -33,7 +33,7 @@ type VCenter struct {
 const (
 	PasswordFile       = "file:"       // a file that its owner alone may read
 	PasswordVariable   = "env:"        // a variable of the controller's environment
-	PasswordCredential = "credential:" // a credential that systemd gives the controller
+	PasswordCredential = "credential:" //nolint:gosec // a credential that systemd gives the controller, by its name
 )
 
 // Managed is a machine as its vCenter knows it, by inventory paths such as
