@@ -53,12 +53,7 @@ func (c *Collector) Collect(ctx context.Context, input CollectInput) (Collected,
 		g := gathering{input: input, bed: bed, pulse: p}
 		errs := []error{g.fetch(ctx, trial.Guest, func() (record.Recording, error) { return bed.Load(input.Ref) }, cause.LoadDied),
 			g.endBeats(ctx)}
-		var names []string
-		for _, name := range named(bed, hasWitness) {
-			if name != trial.Guest { // its witness leaves no files
-				names = append(names, name)
-			}
-		}
+		names := named(bed, hostWitness) // the guest's leaves no files
 		hosts := make([]error, len(names))
 		var all sync.WaitGroup
 		for i, name := range names {

@@ -69,9 +69,6 @@ type Machines interface {
 func hostWorker(m trial.Machine) bool  { return m.Worker && m.Name != trial.Guest }
 func hostWitness(m trial.Machine) bool { return m.Witness && m.Name != trial.Guest }
 
-// hostPrograms says whether any is.
-func hostPrograms(m trial.Machine) bool { return hostWorker(m) || hostWitness(m) }
-
 // Install puts the worker and the witness on every host that has them, so that
 // they are there before the hosts' state is noted. They stay there from trial to
 // trial, until Remove.
@@ -137,7 +134,7 @@ func (l *Links) Remove(ctx context.Context, target Target) error {
 			return err
 		}
 		var errs []error
-		for _, name := range named(bed, hostPrograms) {
+		for _, name := range named(bed, trial.Machine.HasPrograms) {
 			p.Done(pulse.Step{Step: "remove our programs from " + name})
 			files, err := machines.Machine(name).Files(ctx)
 			if err == nil {

@@ -57,6 +57,9 @@ type Machine struct {
 	Clock   bool `json:"clock,omitempty"` // it can be read from the controller
 }
 
+// HasPrograms says whether programs of ours are on it before the guest runs.
+func (m Machine) HasPrograms() bool { return m.Name != Guest && (m.Worker || m.Witness) }
+
 // Machine finds a machine by name.
 func (l Lane) Machine(name string) (Machine, bool) {
 	for _, machine := range l.Machines {
@@ -74,8 +77,7 @@ func (l Lane) Workers() bool {
 
 // Programs says whether programs of ours are installed on any host.
 func (l Lane) Programs() bool {
-	return l.Kind != inventory.Simulated &&
-		slices.ContainsFunc(l.Machines, func(m Machine) bool { return m.Name != Guest && (m.Worker || m.Witness) })
+	return l.Kind != inventory.Simulated && slices.ContainsFunc(l.Machines, Machine.HasPrograms)
 }
 
 // Phase of a trial.
