@@ -96,7 +96,9 @@ func (m *migration) transport() []string {
 	count := "pv -n -b -i " + progressEvery + m.limit()
 	carry := strings.Join(append(slices.Clone(sshCommand), m.to.machine.Address.String(), "xl", "-T", "migrate-receive"), " ")
 	if m.from.overTCP() {
-		carry = "socat -b 262144 -t 120 STDIO TCP:" + endpoint(m.to.machine.Address, tcpPort)
+		// shut-close: when the target ends, the toolstack is told at once. Without
+		// it, socat keeps its output open until -t has passed.
+		carry = "socat -b 262144 -t 120 STDIO,shut-close TCP:" + endpoint(m.to.machine.Address, tcpPort)
 	}
 	// With an empty -s, xl has sh run what stands for the host.
 	return []string{"-s", "", m.order.Domain.Name, fmt.Sprintf(relay, count, carry)}
