@@ -169,19 +169,25 @@ type factsBed interface {
 const hostsLimit = time.Minute
 
 // hostCheck looks at the hosts of every lane: whether they answer, with the
-// right keys, and have room for the largest guest.
+// right keys, and have room for the largest guest and for the disk.
 type hostCheck struct {
 	connect func(*inventory.Inventory) (factsBed, error)
 	limit   time.Duration
 }
 
+// wanted is what is to run on testbeds.
+type wanted struct {
+	trials    []campaign.Trial
+	diskBytes int64 // of the disk under test
+}
+
 // check asks all testbeds at the same time.
-func (c hostCheck) check(ctx context.Context, beds []laneBed, trials []campaign.Trial, found *findings) {
+func (c hostCheck) check(ctx context.Context, beds []laneBed, want wanted, found *findings) {
 	each := make([]findings, len(beds))
 	var asking sync.WaitGroup
 	for i, bed := range beds {
 		if bed.inventory != nil {
-			asking.Go(func() { c.checkBed(ctx, bed, trials, &each[i]) })
+			asking.Go(func() { c.checkBed(ctx, bed, want, &each[i]) })
 		}
 	}
 	asking.Wait()
@@ -191,7 +197,7 @@ func (c hostCheck) check(ctx context.Context, beds []laneBed, trials []campaign.
 	}
 }
 
-func (c hostCheck) checkBed(ctx context.Context, bed laneBed, trials []campaign.Trial, found *findings) {
+func (c hostCheck) checkBed(ctx context.Context, bed laneBed, want wanted, found *findings) {
 	name := bed.lane.Name
 	connected, err := c.connect(bed.inventory)
 	if err != nil {
@@ -199,7 +205,7 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, trials []campaign.
 		return
 	}
 	defer connected.Close() //nolint:errcheck // only asked
-	for _, hypervisor := range hypervisorsOf(trials) {
+	for _, hypervisor := range hypervisorsOf(want.trials) {
 		if _, has := bed.lane.For(hypervisor); !has && bed.lane.Kind == inventory.Hardware {
 			found.addBad("testbed %s runs %s, and the campaign has trials on %s: any lane may run any trial; make it one campaign for each hypervisor",
 				name, bed.lane.Hypervisor, hypervisor)
@@ -212,10 +218,10 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, trials []campaign.
 		found.addFailed("testbed %s: %w", name, err)
 		return
 	}
-	if need := largestGuest(ofHypervisor(trials, bed.lane.Hypervisor), facts.GuestMemoryMiB); need > facts.FreeMemoryMiB {
+	if need := largestGuest(ofHypervisor(want.trials, bed.lane.Hypervisor), facts.GuestMemoryMiB); need > facts.FreeMemoryMiB {
 		found.addBad("testbed %s: a guest of %d MiB does not fit: the smaller of its hosts has %d MiB for guests", name, need, facts.FreeMemoryMiB)
 	}
-	if err := connected.Check(limited, usesOf(bed.lane, trials)); err != nil {
+	if err := connected.Check(limited, usesOf(bed.lane, want)); err != nil {
 		found.add(fmt.Errorf("testbed %s: %w", name, err))
 	}
 }
@@ -228,9 +234,9 @@ func ofHypervisor(trials []campaign.Trial, hypervisor string) []campaign.Trial {
 }
 
 // usesOf is what the trials of a lane's hypervisor want of its testbed.
-func usesOf(lane trial.Lane, trials []campaign.Trial) testbed.Uses {
-	var uses testbed.Uses
-	for _, planned := range ofHypervisor(trials, lane.Hypervisor) {
+func usesOf(lane trial.Lane, want wanted) testbed.Uses {
+	uses := testbed.Uses{DiskBytes: want.diskBytes}
+	for _, planned := range ofHypervisor(want.trials, lane.Hypervisor) {
 		cell := planned.Cell
 		use := testbed.StorageUse{Name: cell.Storage, Options: cell.StorageOptions()}
 		if !slices.ContainsFunc(uses.Storages, func(u testbed.StorageUse) bool { return u.Name == use.Name && maps.Equal(u.Options, use.Options) }) {

@@ -160,7 +160,7 @@ func TestHosts(t *testing.T) {
 			}
 			var found findings
 			checks := hostCheck{limit: 50 * time.Millisecond, connect: func(inv *inventory.Inventory) (factsBed, error) { return byLabel[inv.Name], nil }}
-			checks.check(context.Background(), beds, trials, &found)
+			checks.check(context.Background(), beds, wanted{trials: trials, diskBytes: 64 << 20}, &found)
 			code := 0
 			var errs bytes.Buffer
 			if err := found.err(); err != nil {
@@ -197,11 +197,11 @@ func TestHypervisorOfALane(t *testing.T) {
 		return askedBed{fakeBed{facts: testbed.Facts{FreeMemoryMiB: 256}, closed: new(int)}, func(uses testbed.Uses) { asked[inv.Name] = uses }}, nil
 	}}
 	beds := []laneBed{{lane: trial.Lane{Name: "bed", Kind: inventory.Hardware, Hypervisor: "kvm"}, inventory: &inventory.Inventory{Name: "bed"}}}
-	checks.check(t.Context(), beds, trials, &found)
+	checks.check(t.Context(), beds, wanted{trials: trials, diskBytes: 64 << 20}, &found)
 	if err := found.err(); err == nil || !strings.Contains(err.Error(), "testbed bed runs kvm, and the campaign has trials on xen") {
 		t.Errorf("trials on another hypervisor: %v", err)
 	}
-	want := testbed.Uses{MemoryMiB: 128, Storages: []testbed.StorageUse{{Name: "nfs", Options: storage.Options{}},
+	want := testbed.Uses{DiskBytes: 64 << 20, MemoryMiB: 128, Storages: []testbed.StorageUse{{Name: "nfs", Options: storage.Options{}},
 		{Name: "drbd", Options: storage.Options{"protocol": "A"}}, {Name: "drbd", Options: storage.Options{"protocol": "C"}}}}
 	if got := asked["bed"]; !reflect.DeepEqual(got, want) {
 		t.Errorf("looked for %+v, want %+v", got, want)
@@ -245,7 +245,7 @@ func TestHostsThatAreNotThere(t *testing.T) {
 	}
 	var found findings
 	beds := loadLanes([]string{path}, &found)
-	hosts.check(t.Context(), beds, nil, &found)
+	hosts.check(t.Context(), beds, wanted{}, &found)
 	var errs bytes.Buffer
 	if code := report(&errs, found.err()); code != exitFailure || len(beds) != 1 {
 		t.Errorf("exit code %d, %d lanes", code, len(beds))
@@ -264,7 +264,7 @@ func TestHostsOfASimulatedCampaignAreNotAsked(t *testing.T) {
 		return nil, errors.New("asked")
 	}}
 	beds := simulatedLanes(2)
-	checks.check(context.Background(), beds, nil, &found)
+	checks.check(context.Background(), beds, wanted{}, &found)
 	if err := found.err(); err != nil || len(beds) != 2 || beds[1].lane.Name == beds[0].lane.Name || beds[0].lane.Kind != inventory.Simulated {
 		t.Errorf("%+v, %v", beds, err)
 	}

@@ -61,6 +61,11 @@ type request struct {
 	dataDir  string // absolute
 }
 
+// wanted is what the campaign wants of its testbeds.
+func (r *request) wanted() wanted {
+	return wanted{trials: r.trials, diskBytes: int64(r.spec.Disk.SizeMiB) << 20}
+}
+
 // loadRequest reads a campaign file; what is wrong with it is bad input.
 func loadRequest(file, dataDir string) (*request, error) {
 	text, err := os.ReadFile(file)

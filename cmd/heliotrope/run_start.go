@@ -80,7 +80,7 @@ func (o *runOptions) withoutServer(ctx context.Context, r *request, why error) e
 	var found findings
 	found.add(why)
 	checkFolder(r.dataDir, r.neededBytes(), &found)
-	hosts.check(ctx, o.site(ctx, r, &found).beds, r.trials, &found)
+	hosts.check(ctx, o.site(ctx, r, &found).beds, r.wanted(), &found)
 	return found.err()
 }
 
@@ -119,7 +119,7 @@ func (o *runOptions) startNew(ctx context.Context, s *session, r *request, progr
 	found.add(checkDataset(r))
 	site := o.site(ctx, r, &found)
 	found.add(s.checkFree(ctx, r.spec.Name, site.paths))
-	hosts.check(ctx, site.beds, r.trials, &found)
+	hosts.check(ctx, site.beds, r.wanted(), &found)
 	if err := found.err(); err != nil {
 		return err
 	}

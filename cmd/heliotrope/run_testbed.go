@@ -117,7 +117,7 @@ func (s *site) start(ctx context.Context, r *request, found *findings, progress 
 			return err
 		}
 		beds := loadLanes(s.paths[i:i+1], found)
-		hosts.check(ctx, beds, r.trials, found)
+		hosts.check(ctx, beds, r.wanted(), found)
 		all = append(beds, all...)
 	}
 	if len(all) == 0 {

@@ -119,6 +119,14 @@ type Verifier interface {
 	Verify(ctx context.Context, disk Disk) (outOfSyncBytes int64, err error)
 }
 
+// Roomer is a storage system whose disks take room of machines' file systems.
+type Roomer interface {
+	// CheckRoom refuses a disk for which a machine has too little free space, as
+	// Provision would. What the system's own disks take there is as good as free:
+	// they are removed before another is made. It changes nothing.
+	CheckRoom(ctx context.Context, diskBytes int64) error
+}
+
 // Diagnoser is a storage system that can tell what has happened to a disk from
 // its own state, after anything has failed.
 type Diagnoser interface {

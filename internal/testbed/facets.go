@@ -66,6 +66,8 @@ func (t *Testbed) siteOf(machine string) (storage.Site, bool) {
 // Uses are what a campaign wants of a testbed.
 type Uses struct {
 	Storages []StorageUse
+	// DiskBytes is the size of the disk under test; 0 looks for no room.
+	DiskBytes int64
 	// MemoryMiB of the largest guest; 0 is the inventory's default.
 	MemoryMiB int
 }
@@ -86,11 +88,7 @@ func (t *Testbed) Check(ctx context.Context, uses Uses) error {
 		errs = append(errs, t.hypervisors[site].Check(ctx))
 	}
 	for _, use := range uses.Storages {
-		driver, err := t.newStorage(use.Name, use.Options)
-		if err == nil {
-			err = driver.Check(ctx)
-		}
-		errs = append(errs, err)
+		errs = append(errs, t.checkStorage(ctx, use, uses.DiskBytes))
 	}
 	errs = append(errs, t.Shaper().Check(ctx))
 	if errors.Join(errs...) == nil {
@@ -100,6 +98,21 @@ func (t *Testbed) Check(ctx context.Context, uses Uses) error {
 		}
 	}
 	return distinct(errs)
+}
+
+// checkStorage looks for the room of a disk when the system could be used at all.
+func (t *Testbed) checkStorage(ctx context.Context, use StorageUse, diskBytes int64) error {
+	driver, err := t.newStorage(use.Name, use.Options)
+	if err != nil {
+		return err
+	}
+	if err := driver.Check(ctx); err != nil {
+		return err
+	}
+	if roomer, is := driver.(storage.Roomer); is && diskBytes != 0 {
+		return roomer.CheckRoom(ctx, diskBytes)
+	}
+	return nil
 }
 
 // distinct joins errors, and has each but once: what all options of a storage

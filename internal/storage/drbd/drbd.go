@@ -53,6 +53,7 @@ var Kind = storage.Kind{Name: kind, New: New}
 
 var (
 	_ storage.Driver    = (*System)(nil)
+	_ storage.Roomer    = (*System)(nil)
 	_ storage.Verifier  = (*System)(nil)
 	_ storage.Copier    = (*System)(nil)
 	_ storage.Diagnoser = (*System)(nil)

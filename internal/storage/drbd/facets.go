@@ -32,6 +32,11 @@ func (s *System) Check(ctx context.Context) error {
 	)
 }
 
+// CheckRoom looks for the room of a backing file at both sites.
+func (s *System) CheckRoom(ctx context.Context, diskBytes int64) error {
+	return node.Each(func(site storage.Site) error { return s.sites[site].CheckRoom(ctx, kind, backingBytes(diskBytes)) })
+}
+
 func (s *System) checkHostNames(ctx context.Context) error {
 	return node.DistinctHostNames(ctx, s.sites[storage.SiteA], s.sites[storage.SiteB], "DRBD")
 }

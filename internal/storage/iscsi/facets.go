@@ -39,6 +39,11 @@ func (s *System) Check(ctx context.Context) error {
 	)
 }
 
+// CheckRoom looks for the room of a disk on the storage server.
+func (s *System) CheckRoom(ctx context.Context, diskBytes int64) error {
+	return s.store.CheckRoom(ctx, kind, diskBytes)
+}
+
 // checkPort refuses a port on which another program serves targets. LIO's own
 // targets share it.
 func (s *System) checkPort(ctx context.Context) error {

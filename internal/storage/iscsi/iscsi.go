@@ -42,6 +42,7 @@ const iqnBase = "iqn.2026-11.net.heliotrope:"
 
 var (
 	_ storage.Driver = (*System)(nil)
+	_ storage.Roomer = (*System)(nil)
 	_ storage.Copier = (*System)(nil)
 )
 

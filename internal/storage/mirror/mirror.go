@@ -51,6 +51,7 @@ var Kind = storage.Kind{Name: kind, New: New}
 
 var (
 	_ storage.Driver = (*System)(nil)
+	_ storage.Roomer = (*System)(nil)
 	_ storage.Copier = (*System)(nil)
 )
 
@@ -275,8 +276,7 @@ func (s *System) Teardown(ctx context.Context) error {
 }
 
 // Check looks for loop devices at both sites, and for what makes overlays where
-// they are wanted. The room for a disk is looked at when its size is known, by
-// Provision.
+// they are wanted.
 func (s *System) Check(ctx context.Context) error {
 	return node.Each(func(site storage.Site) error {
 		n := s.sites[site]
@@ -288,6 +288,14 @@ func (s *System) Check(ctx context.Context) error {
 			s.checkOverlays(ctx, n),
 		)
 	})
+}
+
+// CheckRoom looks for the room of a disk at both sites.
+func (s *System) CheckRoom(ctx context.Context, diskBytes int64) error {
+	if s.overlaid() {
+		diskBytes = roomBytes(diskBytes)
+	}
+	return node.Each(func(site storage.Site) error { return s.sites[site].CheckRoom(ctx, kind, diskBytes) })
 }
 
 func (s *System) checkOverlays(ctx context.Context, n *node.Node) error {

@@ -106,6 +106,21 @@ func TestNoRoomAtOneSite(t *testing.T) {
 	require.ErrorContains(t, err, "host-b: "+data+"/lab/mirror has 0 MiB of free space")
 }
 
+// TestNoRoomInPreflight: what our own disks take is as good as free.
+func TestNoRoomInPreflight(t *testing.T) {
+	bed := newBed(t)
+	const folder = data + "/lab/mirror"
+	bed.a.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "256 4096\n0\n"})
+	bed.b.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "128 4096\n512\t" + folder + "\n"})
+	require.NoError(t, bed.CheckRoom(t.Context(), 1<<20))
+	bed.b.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "128 4096\n508\t" + folder + "\n"})
+	require.ErrorContains(t, bed.CheckRoom(t.Context(), 1<<20), "host-b: "+folder+" has 0 MiB of free space, and the disk wants 1 MiB")
+	bed.setup.Options = storage.Options{"copy": string(hypervisor.IncrementalCopy)}
+	overlaid, err := Kind.New(bed.setup)
+	require.NoError(t, err)
+	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), 1<<20), "wants 4 MiB")
+}
+
 func TestPrepareMigrationWantsThisDisk(t *testing.T) {
 	for want, breaks := range map[string]func(*bed){
 		"":                         func(*bed) {},

@@ -40,6 +40,7 @@ var Kind = storage.Kind{Name: kind, New: New}
 
 var (
 	_ storage.Driver = (*System)(nil)
+	_ storage.Roomer = (*System)(nil)
 	_ storage.Copier = (*System)(nil)
 )
 

@@ -290,9 +290,39 @@ func (n *Node) Room(ctx context.Context, folder string, wantBytes int64) error {
 	if _, err := fmt.Sscan(output, &blocks, &blockBytes); err != nil {
 		return fmt.Errorf("%s: free space of %s: %q: %w", n.Name(), folder, output, err)
 	}
-	if free := blocks * blockBytes; free < wantBytes {
+	return n.enough(folder, blocks*blockBytes, wantBytes)
+}
+
+// freeText prints the free blocks of a folder's file system, the bytes of one, and
+// the KiB of what is in the folder. It need not be there yet.
+const freeText = `
+place=$1
+until [ -d "$place" ]; do place=$(dirname "$place"); done
+stat -f -c '%a %S' "$place"
+if [ -d "$1" ]; then du -sk "$1"; else echo 0; fi`
+
+// CheckRoom says whether there will be enough free space for a disk when those of
+// one kind of storage, which are ours, are gone.
+func (n *Node) CheckRoom(ctx context.Context, kind string, wantBytes int64) error {
+	folder, err := n.Dir(ctx, kind)
+	if err != nil {
+		return err
+	}
+	output, err := n.Run(ctx, "sh", "-c", freeText, "free", folder)
+	if err != nil {
+		return err
+	}
+	var blocks, blockBytes, oursKiB int64
+	if _, err := fmt.Sscan(output, &blocks, &blockBytes, &oursKiB); err != nil {
+		return fmt.Errorf("%s: free space of %s: %q: %w", n.Name(), folder, output, err)
+	}
+	return n.enough(folder, blocks*blockBytes+oursKiB<<10, wantBytes)
+}
+
+func (n *Node) enough(folder string, freeBytes, wantBytes int64) error {
+	if freeBytes < wantBytes {
 		return fmt.Errorf("%s: %s has %d MiB of free space, and the disk wants %d MiB: make room there or choose another data_dir",
-			n.Name(), folder, free>>20, wantBytes>>20)
+			n.Name(), folder, freeBytes>>20, wantBytes>>20)
 	}
 	return nil
 }
