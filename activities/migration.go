@@ -69,10 +69,12 @@ type Migrated struct {
 	StreamBytes int64     `json:"stream_bytes"`
 	MemoryBytes int64     `json:"memory_bytes"`
 	// What the hypervisor tells of the migration; nil when it does not.
-	DowntimeMs *float64  `json:"downtime_ms,omitempty"`
-	Rounds     *int64    `json:"rounds,omitempty"`
-	DiskBytes  *int64    `json:"disk_bytes,omitempty"` // of the copy of a private disk
-	Now        time.Time `json:"now"`
+	DowntimeMs *float64 `json:"downtime_ms,omitempty"`
+	Rounds     *int64   `json:"rounds,omitempty"`
+	DiskBytes  *int64   `json:"disk_bytes,omitempty"` // of the copy of a private disk
+	// Phases are the parts that the hypervisor tells of the migration.
+	Phases []hypervisor.Phase `json:"phases,omitempty"`
+	Now    time.Time          `json:"now"`
 }
 
 const (
@@ -204,7 +206,7 @@ func (m *Migrator) move(ctx context.Context, input MigrateInput, bed testbed.Bed
 			fmt.Errorf("the migration was cancelled after its limit of %s: %w", input.Limit, err))
 	}
 	migrated.Started, migrated.Finished, migrated.StreamBytes = account.Started, account.Finished, account.StreamBytes
-	migrated.Rounds, migrated.DiskBytes = account.Rounds, account.DiskBytes
+	migrated.Rounds, migrated.DiskBytes, migrated.Phases = account.Rounds, account.DiskBytes, account.Phases
 	if account.Downtime != nil {
 		downtime := milliseconds(*account.Downtime)
 		migrated.DowntimeMs = &downtime

@@ -16,6 +16,7 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/ledger"
 	"heliotrope/internal/wan"
 )
@@ -58,6 +59,9 @@ func (a *account) events(journaled []dataset.Event, log string) []dataset.Event 
 	}
 	for i, at := range []time.Time{migrated.Prepared, migrated.Started, migrated.Finished, migrated.Settled} {
 		add(at, controllerName, names[i], "")
+	}
+	for _, phase := range migrated.Phases {
+		add(phase.At, controllerName, "migration-phase", string(phase.Name))
 	}
 	for _, problem := range known.Collected.Problems {
 		add(known.Collected.Now, controllerName, "problem", problem)
@@ -169,6 +173,13 @@ func (a *account) fillMigration() {
 	a.row.TotalMigrationMs = pointer(milliseconds(migrated.Finished.Sub(migrated.Started)))
 	a.row.MigrationStreamBytes = pointer(migrated.StreamBytes)
 	a.row.DowntimeMs, a.row.Rounds, a.row.DiskBytes = migrated.DowntimeMs, migrated.Rounds, migrated.DiskBytes
+	account := hypervisor.Migration{Finished: migrated.Finished, Phases: migrated.Phases}
+	for name, column := range map[hypervisor.PhaseName]**float64{hypervisor.Preparing: &a.row.PrepareMs, hypervisor.Copying: &a.row.DiskCopyMs,
+		hypervisor.Converging: &a.row.DiskConvergeMs, hypervisor.Switching: &a.row.SwitchMs} {
+		if took := account.Took(name); took != nil {
+			*column = pointer(milliseconds(*took))
+		}
+	}
 }
 
 // fillWritten writes into the row what is known when the samples are written.

@@ -189,6 +189,10 @@ type Trial struct {
 	DowntimeMs               *float64 // as the hypervisor tells it: BlackoutMs is what was seen
 	Rounds                   *int64
 	DiskBytes                *int64
+	PrepareMs                *float64 // the parts that the hypervisor tells of the migration
+	DiskCopyMs               *float64
+	DiskConvergeMs           *float64
+	SwitchMs                 *float64
 	LongestGapMs             *float64 // the blackout, on the controller's time base
 	LongestGapUncertaintyMs  *float64
 	GapGuestClockMs          *float64 // the same by the guest's own clock

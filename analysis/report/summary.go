@@ -58,6 +58,7 @@ type Cell struct {
 	// Of the valid trials.
 	MigrationS    Spread
 	BlackoutMs    Spread
+	ToldMs        Spread // the downtime that the hypervisor itself tells
 	UncertaintyMs Spread // of the blackouts
 	LongestGapMs  Spread // without a completed I/O
 	WANMB         Spread // 10^6 bytes
@@ -279,7 +280,7 @@ func migrationName(row *dataset.Trial) string {
 type samples struct {
 	cell                                                       Cell
 	migrationS, blackoutMs, uncertaintyMs, longestGapMs, wanMB []float64
-	disagreementMs, recoveryMs, ioLostS                        []float64
+	disagreementMs, recoveryMs, ioLostS, toldMs                []float64
 	clockMs, driftPPM, guestStepMs                             []float64
 	phases                                                     map[string]*loadSamples
 	stalls                                                     map[string]*stallSamples
@@ -296,6 +297,7 @@ func (s *samples) add(row *dataset.Trial, phases []dataset.Phase, witnesses []da
 	s.blackoutMs = appendKnown(s.blackoutMs, row.BlackoutMs, 1)
 	s.uncertaintyMs = appendKnown(s.uncertaintyMs, row.BlackoutUncertaintyMs, 1)
 	s.longestGapMs = appendKnown(s.longestGapMs, row.LongestGapMs, 1)
+	s.toldMs = appendKnown(s.toldMs, row.DowntimeMs, 1)
 	s.disagreementMs = appendKnown(s.disagreementMs, row.DisagreementMs, 1)
 	s.recoveryMs = appendKnown(s.recoveryMs, row.RecoveryMs, 1)
 	s.ioLostS = appendKnown(s.ioLostS, row.IOLostS, 1)
@@ -348,6 +350,7 @@ func (s *samples) finish() Cell {
 	cell := s.cell
 	cell.MigrationS, cell.BlackoutMs = spread(s.migrationS), spread(s.blackoutMs)
 	cell.UncertaintyMs, cell.LongestGapMs, cell.WANMB = spread(s.uncertaintyMs), spread(s.longestGapMs), spread(s.wanMB)
+	cell.ToldMs = spread(s.toldMs)
 	cell.DisagreementMs, cell.RecoveryMs, cell.IOLostS = spread(s.disagreementMs), spread(s.recoveryMs), spread(s.ioLostS)
 	cell.ClockMs, cell.DriftPPM, cell.GuestStepMs = spread(s.clockMs), spread(s.driftPPM), spread(s.guestStepMs)
 	cell.Witnesses = map[string]Stall{}

@@ -136,6 +136,10 @@ func (s Summary) migrationTables(names []string) []table {
 			stall := cell.Witnesses[name]
 			stalls.rows = append(stalls.rows, []string{strconv.Itoa(i + 1), names[i], name, stall.Ms.text(valid), stall.UncertaintyMs.most()})
 		}
+		if cell.ToldMs.N > 0 {
+			// What the hypervisor tells of itself, to compare what was seen with.
+			stalls.rows = append(stalls.rows, []string{strconv.Itoa(i + 1), names[i], "downtime told", cell.ToldMs.text(valid), "–"})
+		}
 		stalls.rows = append(stalls.rows, []string{strconv.Itoa(i + 1), names[i], "disagreement", cell.DisagreementMs.text(valid), "–"})
 	}
 	around := s.perCell(names, "Load around the stall", []string{"steady", "longest gap ms", "recovery ms", "I/O lost s"}, func(cell Cell, valid int) []string {

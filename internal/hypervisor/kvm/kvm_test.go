@@ -378,7 +378,24 @@ func TestProgress(t *testing.T) {
 	_, pass = migrationStep(libvirt.DomainEvent{Event: "MIGRATION_PASS", Details: []byte(`{"pass":2}`)})
 	require.Equal(t, 2, pass)
 	word, _ = migrationStep(libvirt.DomainEvent{Event: "BLOCK_JOB_READY", Details: []byte(`{"status":"ready"}`)})
+	require.Equal(t, diskCopied, word)
+	word, _ = migrationStep(libvirt.DomainEvent{Event: "BLOCK_JOB_COMPLETED", Details: []byte(`{"status":"ready"}`)})
 	require.Empty(t, word)
+}
+
+// TestPhases: each lasts until the next begins, and an event that is heard after the
+// end times nothing.
+func TestPhases(t *testing.T) {
+	var m migration
+	for _, phase := range []hypervisor.PhaseName{hypervisor.Preparing, hypervisor.Copying, hypervisor.Converging, hypervisor.Converging,
+		hypervisor.Releasing, hypervisor.Switching} {
+		m.enter(phase)
+	}
+	account := hypervisor.Migration{Phases: m.phases, Finished: time.Now()}
+	require.Len(t, account.Phases, 4)
+	require.Equal(t, account.Phases[3].At.Sub(account.Phases[2].At), *account.Took(hypervisor.Converging))
+	require.Equal(t, account.Finished.Sub(account.Phases[3].At), *account.Took(hypervisor.Releasing))
+	require.Nil(t, account.Took(hypervisor.Switching))
 }
 
 func TestOrder(t *testing.T) {

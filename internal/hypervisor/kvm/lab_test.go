@@ -343,6 +343,20 @@ func (b *bed) move(order hypervisor.Order, from *Host) hypervisor.Migration {
 		require.NotNil(b, account.Downtime)
 		b.Logf("downtime: libvirt %s", *account.Downtime)
 	}
+	wanted := []hypervisor.PhaseName{hypervisor.Preparing, hypervisor.Sending}
+	if order.Domain.Disk.Copy != "" {
+		wanted = []hypervisor.PhaseName{hypervisor.Preparing, hypervisor.Copying, hypervisor.Converging}
+	}
+	wanted = append(wanted, hypervisor.Switching)
+	if order.Mode == hypervisor.PostCopy {
+		wanted = append(wanted, hypervisor.Fetching)
+	}
+	var phases []hypervisor.PhaseName
+	for _, phase := range account.Phases {
+		phases = append(phases, phase.Name)
+		b.Logf("%s: %s", phase.Name, *account.Took(phase.Name))
+	}
+	require.Equal(b, append(wanted, hypervisor.Releasing), phases)
 	require.NotZero(b, stopped.ID, "the source's watcher has seen no suspension")
 	require.NotZero(b, resumed.ID, "the target's watcher has seen nothing run")
 	require.NotZero(b, change(after, witness.DomainPaused).ID, "the target's watcher has seen nothing wait")

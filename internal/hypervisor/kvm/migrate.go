@@ -50,9 +50,10 @@ type migration struct {
 	flags          libvirt.DomainMigrateFlags
 	cookie         []byte // what one phase has for the next
 
-	mu   sync.Mutex
-	log  strings.Builder
-	last hypervisor.Progress
+	mu     sync.Mutex
+	log    strings.Builder
+	phases []hypervisor.Phase
+	last   hypervisor.Progress
 
 	broken bool // our own connection to a host, when the hand-over ended
 }
@@ -83,13 +84,13 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	if err := m.ready(ctx); err != nil {
 		return hypervisor.Migration{}, m.tried(err)
 	}
+	account := hypervisor.Migration{Started: time.Now()}
 	err = m.prepare(ctx)
 	hung.Stop()
 	if err != nil {
 		_, settled := m.settle(detached)
 		return hypervisor.Migration{}, m.failed(ctx, err, settled, false)
 	}
-	account := hypervisor.Migration{Started: time.Now()}
 	err = m.move(ctx, hung)
 	account.Finished = time.Now()
 	if err == nil {
@@ -177,6 +178,7 @@ func (m *migration) ready(ctx context.Context) error {
 func (m *migration) prepare(ctx context.Context) error {
 	var err error
 	var text string
+	m.enter(hypervisor.Preparing)
 	m.note("begin at " + m.from.Host())
 	m.cookie, text, err = m.source.virt.DomainMigrateBegin3Params(m.domain, m.params, uint32(m.sourceFlags())) //nolint:gosec // bits
 	if err != nil {
@@ -247,6 +249,11 @@ func (m *migration) hangUp() {
 // handOver sends the domain, which stops it at the source, and has the target
 // start it: between the two it runs nowhere.
 func (m *migration) handOver() error {
+	if m.order.Domain.Disk.Copy != "" {
+		m.enter(hypervisor.Copying)
+	} else {
+		m.enter(hypervisor.Sending)
+	}
 	m.note("perform at " + m.from.Host())
 	var err error
 	m.cookie, err = m.source.virt.DomainMigratePerform3Params(m.domain, nil, m.params, m.cookie, m.sourceFlags())
@@ -257,6 +264,7 @@ func (m *migration) handOver() error {
 	if err := m.finish(false); err != nil {
 		return err // whether it runs there must be asked first
 	}
+	m.enter(hypervisor.Releasing)
 	m.note("confirm at " + m.from.Host())
 	return m.confirm(false)
 }
@@ -313,6 +321,17 @@ func (m *migration) note(what string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	fmt.Fprintf(&m.log, "%s %s\n", time.Now().UTC().Format("15:04:05.000"), what)
+}
+
+// enter notes that a phase has begun. One of which QEMU's event is heard after the
+// end is too late to be timed.
+func (m *migration) enter(phase hypervisor.PhaseName) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := len(m.phases); n > 0 && (m.phases[n-1].Name == hypervisor.Releasing || m.phases[n-1].Name == phase) {
+		return
+	}
+	m.phases = append(m.phases, hypervisor.Phase{Name: phase, At: time.Now()})
 }
 
 func (m *migration) text() string {

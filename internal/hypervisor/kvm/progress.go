@@ -48,6 +48,9 @@ func (m *migration) follow(ctx context.Context) {
 				phase = word
 				m.note("QEMU: " + word)
 			}
+			if begins, is := beginnings[word]; is {
+				m.enter(begins)
+			}
 			if !switched && pass >= switchPass {
 				switched = true
 				m.switchOver()
@@ -80,12 +83,26 @@ func drain(events <-chan libvirt.DomainEvent) {
 	}
 }
 
+// diskCopied is our word for QEMU's event BLOCK_JOB_READY: the copy has all of the disk,
+// and follows the writes (qapi/block-core.json).
+const diskCopied = "disk copied"
+
+// beginnings are the steps with which a phase begins.
+var beginnings = map[string]hypervisor.PhaseName{
+	diskCopied:        hypervisor.Converging,
+	"pre-switchover":  hypervisor.Switching, // the domain has just stopped
+	"postcopy-active": hypervisor.Fetching,
+}
+
 // migrationStep is the word of an event MIGRATION and the number of an event
-// MIGRATION_PASS (qapi/migration.json).
+// MIGRATION_PASS (qapi/migration.json), or diskCopied.
 func migrationStep(event libvirt.DomainEvent) (word string, pass int) {
 	var details struct {
 		Status string `json:"status"`
 		Pass   int    `json:"pass"`
+	}
+	if event.Event == "BLOCK_JOB_READY" {
+		return diskCopied, 0
 	}
 	if event.Event != "MIGRATION" && event.Event != "MIGRATION_PASS" || json.Unmarshal(event.Details, &details) != nil {
 		return "", 0
@@ -126,7 +143,13 @@ func (m *migration) began() bool {
 // account completes what is known of a migration with the statistics of its job,
 // which libvirt has carried to the target: all but those of a disk's copy. In
 // post-copy there are none, as the job ends after the target has begun.
+//
+// The downtime is downtime_net: the source's part by the source's clock and the
+// target's by the target's. In libvirt's downtime is the difference of the two clocks
+// as well (qemuDomainJobDataUpdateDowntime). What neither has is the time between
+// them, in which our own process has the answer of the one and calls the other.
 func (m *migration) account(account *hypervisor.Migration) {
+	account.Phases = m.phases
 	account.Log, account.StreamBytes, account.Rounds, account.DiskBytes = m.text(), m.last.SentBytes, m.last.Round, m.last.DiskSentBytes
 	at, err := m.target.find(m.name)
 	if err != nil {
@@ -140,7 +163,7 @@ func (m *migration) account(account *hypervisor.Migration) {
 	if sent, told := values[libvirt.DomainJobMemoryProcessed]; told {
 		account.StreamBytes = sent
 	}
-	if ms, told := values[libvirt.DomainJobDowntime]; told {
+	if ms, told := values[libvirt.DomainJobDowntimeNet]; told {
 		downtime := time.Duration(ms) * time.Millisecond
 		account.Downtime = &downtime
 	}
