@@ -122,8 +122,9 @@ type Verifier interface {
 // Roomer is a storage system whose disks take room of machines' file systems.
 type Roomer interface {
 	// CheckRoom refuses a disk for which a machine has too little free space, as
-	// Provision would. What the system's own disks take there is as good as free:
-	// they are removed before another is made. It changes nothing.
+	// Provision would after the programs were installed. What the label's disks of
+	// any system take there is as good as free: they are removed before another is
+	// made. It changes nothing.
 	CheckRoom(ctx context.Context, diskBytes int64) error
 }
 

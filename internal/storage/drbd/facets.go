@@ -34,7 +34,7 @@ func (s *System) Check(ctx context.Context) error {
 
 // CheckRoom looks for the room of a backing file at both sites.
 func (s *System) CheckRoom(ctx context.Context, diskBytes int64) error {
-	return node.Each(func(site storage.Site) error { return s.sites[site].CheckRoom(ctx, kind, backingBytes(diskBytes)) })
+	return node.Each(func(site storage.Site) error { return s.sites[site].CheckRoom(ctx, backingBytes(diskBytes)) })
 }
 
 func (s *System) checkHostNames(ctx context.Context) error {

@@ -41,7 +41,7 @@ func (s *System) Check(ctx context.Context) error {
 
 // CheckRoom looks for the room of a disk on the storage server.
 func (s *System) CheckRoom(ctx context.Context, diskBytes int64) error {
-	return s.store.CheckRoom(ctx, kind, diskBytes)
+	return s.store.CheckRoom(ctx, diskBytes)
 }
 
 // checkPort refuses a port on which another program serves targets. LIO's own

@@ -295,7 +295,7 @@ func (s *System) CheckRoom(ctx context.Context, diskBytes int64) error {
 	if s.overlaid() {
 		diskBytes = roomBytes(diskBytes)
 	}
-	return node.Each(func(site storage.Site) error { return s.sites[site].CheckRoom(ctx, kind, diskBytes) })
+	return node.Each(func(site storage.Site) error { return s.sites[site].CheckRoom(ctx, diskBytes) })
 }
 
 func (s *System) checkOverlays(ctx context.Context, n *node.Node) error {

@@ -106,19 +106,16 @@ func TestNoRoomAtOneSite(t *testing.T) {
 	require.ErrorContains(t, err, "host-b: "+data+"/lab/mirror has 0 MiB of free space")
 }
 
-// TestNoRoomInPreflight: what our own disks take is as good as free.
+// TestNoRoomInPreflight: an overlaid disk wants room for its view as well.
 func TestNoRoomInPreflight(t *testing.T) {
 	bed := newBed(t)
-	const folder = data + "/lab/mirror"
-	bed.a.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "256 4096\n0\n"})
-	bed.b.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "128 4096\n512\t" + folder + "\n"})
+	bed.a.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "1000000 4096\n"})
+	bed.b.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7424 4096\n"}) // 29 MiB
 	require.NoError(t, bed.CheckRoom(t.Context(), 1<<20))
-	bed.b.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "128 4096\n508\t" + folder + "\n"})
-	require.ErrorContains(t, bed.CheckRoom(t.Context(), 1<<20), "host-b: "+folder+" has 0 MiB of free space, and the disk wants 1 MiB")
 	bed.setup.Options = storage.Options{"copy": string(hypervisor.IncrementalCopy)}
 	overlaid, err := Kind.New(bed.setup)
 	require.NoError(t, err)
-	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), 1<<20), "wants 4 MiB")
+	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), 1<<20), "host-b: "+data+"/lab has 29 MiB of free space, and the disk and Heliotrope's own programs want 32 MiB")
 }
 
 func TestPrepareMigrationWantsThisDisk(t *testing.T) {

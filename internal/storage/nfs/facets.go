@@ -41,7 +41,7 @@ func (s *System) Check(ctx context.Context) error {
 
 // CheckRoom looks for the room of a disk on the storage server.
 func (s *System) CheckRoom(ctx context.Context, diskBytes int64) error {
-	return s.store.CheckRoom(ctx, kind, diskBytes)
+	return s.store.CheckRoom(ctx, diskBytes)
 }
 
 // checkServer refuses a server that is not the kernel's, and one of the kernel's

@@ -95,6 +95,15 @@ func (n *Node) Modprobe(ctx context.Context, modules ...string) error {
 // without symbolic links: the kernel reports the files of loops and mounts
 // that way. It need not exist.
 func (n *Node) Dir(ctx context.Context, kind string) (string, error) {
+	own, err := n.ownDir(ctx)
+	if err != nil {
+		return "", err
+	}
+	return path.Join(own, kind), nil
+}
+
+// ownDir is the label's own folder, which has one for each kind of storage.
+func (n *Node) ownDir(ctx context.Context) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.root == "" {
@@ -113,7 +122,7 @@ func (n *Node) Dir(ctx context.Context, kind string) (string, error) {
 		}
 		n.root = root
 	}
-	return path.Join(n.root, n.Label, kind), nil
+	return path.Join(n.root, n.Label), nil
 }
 
 // RemoveDir removes the folder of one kind of storage, and the label's own
@@ -277,52 +286,4 @@ func (n *Node) Image(ctx context.Context, name string, sizeBytes int64) error {
 		return err
 	}
 	return n.files(ctx, func(files remote.Files) error { return files.Truncate(name, sizeBytes) })
-}
-
-// Room refuses a folder whose file system has less free space: a sparse file
-// that cannot be filled fails in the middle of a measurement.
-func (n *Node) Room(ctx context.Context, folder string, wantBytes int64) error {
-	output, err := n.Run(ctx, "stat", "-f", "-c", "%a %S", folder) // free blocks, and the bytes of one
-	if err != nil {
-		return err
-	}
-	var blocks, blockBytes int64
-	if _, err := fmt.Sscan(output, &blocks, &blockBytes); err != nil {
-		return fmt.Errorf("%s: free space of %s: %q: %w", n.Name(), folder, output, err)
-	}
-	return n.enough(folder, blocks*blockBytes, wantBytes)
-}
-
-// freeText prints the free blocks of a folder's file system, the bytes of one, and
-// the KiB of what is in the folder. It need not be there yet.
-const freeText = `
-place=$1
-until [ -d "$place" ]; do place=$(dirname "$place"); done
-stat -f -c '%a %S' "$place"
-if [ -d "$1" ]; then du -sk "$1"; else echo 0; fi`
-
-// CheckRoom says whether there will be enough free space for a disk when those of
-// one kind of storage, which are ours, are gone.
-func (n *Node) CheckRoom(ctx context.Context, kind string, wantBytes int64) error {
-	folder, err := n.Dir(ctx, kind)
-	if err != nil {
-		return err
-	}
-	output, err := n.Run(ctx, "sh", "-c", freeText, "free", folder)
-	if err != nil {
-		return err
-	}
-	var blocks, blockBytes, oursKiB int64
-	if _, err := fmt.Sscan(output, &blocks, &blockBytes, &oursKiB); err != nil {
-		return fmt.Errorf("%s: free space of %s: %q: %w", n.Name(), folder, output, err)
-	}
-	return n.enough(folder, blocks*blockBytes+oursKiB<<10, wantBytes)
-}
-
-func (n *Node) enough(folder string, freeBytes, wantBytes int64) error {
-	if freeBytes < wantBytes {
-		return fmt.Errorf("%s: %s has %d MiB of free space, and the disk wants %d MiB: make room there or choose another data_dir",
-			n.Name(), folder, freeBytes>>20, wantBytes>>20)
-	}
-	return nil
 }

@@ -1,0 +1,85 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"heliotrope/internal/fault"
+)
+
+// Room refuses a folder whose file system has less free space: a sparse file
+// that cannot be filled fails in the middle of a measurement.
+func (n *Node) Room(ctx context.Context, folder string, wantBytes int64) error {
+	output, err := n.Run(ctx, "stat", "-f", "-c", "%a %S", folder) // free blocks, and the bytes of one
+	if err != nil {
+		return err
+	}
+	free, err := n.sumFree(folder, output)
+	if err != nil {
+		return err
+	}
+	return n.enough(folder, free, wantBytes, "the disk wants")
+}
+
+// besideBytes is what comes to a host's folder before the first disk: our programs,
+// 26 MiB, and what they record.
+const besideBytes = 28 << 20
+
+// freeText prints the free blocks of a folder's file system and the bytes of one.
+// Then it prints a line of KiB and a name for the folder, and for each beside it
+// whose name goes on with a dot: the label's programs and recordings. The folder
+// need not be there yet, and what is mounted in it does not count.
+const freeText = `
+place=$1
+until [ -d "$place" ]; do place=$(dirname "$place"); done
+stat -f -c '%a %S' "$place"
+for ours in "$1" "$1".*; do
+	if [ -d "$ours" ]; then du -skx "$ours"; fi
+done`
+
+// CheckRoom says whether there will be enough free space for a disk on a host on
+// which nothing has begun. All that carries the label there is as good as free: a
+// trial first removes every disk, of whatever kind of storage, and the programs
+// are counted in what it needs.
+func (n *Node) CheckRoom(ctx context.Context, wantBytes int64) error {
+	folder, err := n.ownDir(ctx)
+	if err != nil {
+		return err
+	}
+	output, err := n.Run(ctx, "sh", "-c", freeText, "free", folder)
+	if err != nil {
+		return err
+	}
+	free, err := n.sumFree(folder, output)
+	if err != nil {
+		return err
+	}
+	return n.enough(folder, free, wantBytes+besideBytes, "the disk and Heliotrope's own programs want")
+}
+
+// sumFree reads what freeText prints: the free space in bytes, with what is ours.
+func (n *Node) sumFree(folder, output string) (bytes int64, err error) {
+	first, rest, _ := strings.Cut(output, "\n")
+	var blocks, blockBytes int64
+	if _, err := fmt.Sscan(first, &blocks, &blockBytes); err != nil {
+		return 0, fmt.Errorf("%s: free space of %s: %q: %w", n.Name(), folder, output, err)
+	}
+	bytes = blocks * blockBytes
+	for line := range strings.Lines(rest) {
+		var kib int64
+		if _, err := fmt.Sscan(line, &kib); err != nil {
+			return 0, fmt.Errorf("%s: free space of %s: %q: %w", n.Name(), folder, output, err)
+		}
+		bytes += kib << 10
+	}
+	return bytes, nil
+}
+
+func (n *Node) enough(folder string, freeBytes, wantBytes int64, what string) error {
+	if freeBytes < wantBytes {
+		return fault.New(fault.BadInput, "%s: %s has %d MiB of free space, and %s %d MiB: make room there or choose another data_dir",
+			n.Name(), folder, freeBytes>>20, what, wantBytes>>20)
+	}
+	return nil
+}
