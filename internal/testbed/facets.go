@@ -88,7 +88,11 @@ func (t *Testbed) Check(ctx context.Context, uses Uses) error {
 		errs = append(errs, t.hypervisors[site].Check(ctx))
 	}
 	for _, use := range uses.Storages {
-		errs = append(errs, t.checkStorage(ctx, use, uses.DiskBytes))
+		system, err := t.newStorage(use.Name, use.Options)
+		if err == nil {
+			err = checkStorage(ctx, system, uses.DiskBytes)
+		}
+		errs = append(errs, err)
 	}
 	errs = append(errs, t.Shaper().Check(ctx))
 	if errors.Join(errs...) == nil {
@@ -101,15 +105,11 @@ func (t *Testbed) Check(ctx context.Context, uses Uses) error {
 }
 
 // checkStorage looks for the room of a disk when the system could be used at all.
-func (t *Testbed) checkStorage(ctx context.Context, use StorageUse, diskBytes int64) error {
-	driver, err := t.newStorage(use.Name, use.Options)
-	if err != nil {
+func checkStorage(ctx context.Context, system storage.Driver, diskBytes int64) error {
+	if err := system.Check(ctx); err != nil {
 		return err
 	}
-	if err := driver.Check(ctx); err != nil {
-		return err
-	}
-	if roomer, is := driver.(storage.Roomer); is && diskBytes != 0 {
+	if roomer, is := system.(storage.Roomer); is && diskBytes != 0 {
 		return roomer.CheckRoom(ctx, diskBytes)
 	}
 	return nil

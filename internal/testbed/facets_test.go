@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/storage"
 )
 
 // TestProblemsAreToldOnce: two options of a storage system find the same, and what
@@ -19,4 +21,36 @@ func TestProblemsAreToldOnce(t *testing.T) {
 	require.EqualError(t, err, "host-a: there is no loop\nhost-a: there is no qemu-img\ntwo: host-a: there is no x, host-a: there is no y")
 	require.Equal(t, fault.BadInput, fault.Of(err))
 	require.NoError(t, distinct([]error{nil, errors.Join()}))
+}
+
+// roomless is a storage system of which nobody knows how much room it takes.
+type roomless struct {
+	storage.Driver
+	lacks error
+}
+
+func (r roomless) Check(context.Context) error { return r.lacks }
+
+// roomy is one that wants room, and has none.
+type roomy struct {
+	roomless
+	asked *int64
+}
+
+func (r roomy) CheckRoom(_ context.Context, diskBytes int64) error {
+	*r.asked = diskBytes
+	return errors.New("no room")
+}
+
+// TestRoomIsAskedFor: of a system that could be used, when a disk is wanted.
+func TestRoomIsAskedFor(t *testing.T) {
+	var asked int64
+	require.EqualError(t, checkStorage(t.Context(), roomy{asked: &asked}, 1<<20), "no room")
+	require.Equal(t, int64(1<<20), asked)
+
+	asked = 0
+	require.NoError(t, checkStorage(t.Context(), roomy{asked: &asked}, 0))
+	require.EqualError(t, checkStorage(t.Context(), roomy{roomless{lacks: errors.New("no losetup")}, &asked}, 1<<20), "no losetup")
+	require.NoError(t, checkStorage(t.Context(), roomless{}, 1<<20))
+	require.Zero(t, asked)
 }
