@@ -14,10 +14,10 @@ BENCH ?= .
 # The hypervisor of an emulated testbed that is started here: xen or kvm.
 HYPERVISOR ?= xen
 
-# Debian's packages: the testbed, its image, the race detector's compiler, and a
-# shell of the kind that small hosts have, for the tests.
+# Debian's packages: the testbed, its image, the race detector's compiler, and for
+# the tests a shell of the kind that small hosts have, and what carries a migration.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
-	gcc libc6-dev git ca-certificates busybox iproute2
+	gcc libc6-dev git ca-certificates busybox iproute2 socat
 
 # DuckDB, which reads the dataset in the tests.
 DUCKDB := tools/duckdb/node_modules/.package-lock.json

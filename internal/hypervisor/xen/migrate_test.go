@@ -1,9 +1,11 @@
 package xen
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -12,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -293,28 +296,65 @@ func (f *listeningFake) Run(ctx context.Context, command remote.Command) (remote
 
 // TestTargetEndsFirst: the toolstack, which keeps its end open, sees the end of
 // what the target sends. pv is one that waits for more, and the target one that
-// takes the whole stream and then fails.
+// takes the whole stream and then fails: at the end of ssh, which is not the real
+// one, or of a connection, with the real socat(1).
 func TestTargetEndsFirst(t *testing.T) {
-	p := newPair(t)
-	m := &migration{from: p.from, to: p.to, order: p.order()}
-	dir := t.TempDir()
-	for name, text := range map[string]string{"pv": "exec cat\n", "ssh": "read -r line\necho \"got $line\"\nexit 1\n"} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o700))
+	for _, transport := range []string{"ssh", "tcp"} {
+		t.Run(transport, func(t *testing.T) {
+			p := newPair(t)
+			p.from.machine.Transport = transport
+			p.to.machine.Address = netip.MustParseAddr("127.98.0.2") // nobody else's
+			if transport == "tcp" {
+				failsOverTCP(t, p.to.machine.Address)
+			}
+			m := &migration{from: p.from, to: p.to, order: p.order()}
+			dir := t.TempDir()
+			for name, text := range map[string]string{"pv": "exec cat\n", "ssh": "read -r line\necho \"got $line\"\nexit 1\n"} {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o700))
+			}
+			run := exec.CommandContext(t.Context(), "sh", "-c", m.transport()[3])
+			run.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+			in, err := run.StdinPipe()
+			require.NoError(t, err)
+			defer in.Close()
+			out, err := run.StdoutPipe()
+			require.NoError(t, err)
+			// Long for a shell and a socket, and short of the two minutes for which
+			// socat would wait for the other end.
+			require.NoError(t, out.(*os.File).SetReadDeadline(time.Now().Add(time.Minute)))
+			require.NoError(t, run.Start())
+			_, err = io.WriteString(in, "stream\n")
+			require.NoError(t, err)
+			said, err := io.ReadAll(out) // with in still open
+			require.NoError(t, err)
+			assert.Equal(t, "got stream\n", string(said))
+			require.NoError(t, in.Close())
+			require.NoError(t, run.Wait())
+		})
 	}
-	run := exec.CommandContext(t.Context(), "sh", "-c", m.transport()[3])
-	run.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
-	in, err := run.StdinPipe()
+}
+
+// failsOverTCP is a target at an address that takes a line and goes away.
+func failsOverTCP(t *testing.T, address netip.Addr) {
+	t.Helper()
+	listener, err := net.Listen("tcp4", netip.AddrPortFrom(address, tcpPort).String())
 	require.NoError(t, err)
-	out, err := run.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, run.Start())
-	_, err = io.WriteString(in, "stream\n")
-	require.NoError(t, err)
-	said, err := io.ReadAll(out) // with in still open
-	require.NoError(t, err)
-	assert.Equal(t, "got stream\n", string(said))
-	require.NoError(t, in.Close())
-	require.NoError(t, run.Wait())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		if line, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
+			_, _ = io.WriteString(conn, "got "+line) // what arrives is looked at
+		}
+	}()
+	t.Cleanup(func() {
+		_ = listener.Close()
+		<-ended
+	})
 }
 
 var netipV6 = netip.MustParseAddr("fd00::2")
