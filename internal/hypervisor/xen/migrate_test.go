@@ -356,15 +356,3 @@ func failsOverTCP(t *testing.T, address netip.Addr) {
 		<-ended
 	})
 }
-
-var netipV6 = netip.MustParseAddr("fd00::2")
-
-// TestTransportOfBothFamilies: an address of version 6 stands in brackets.
-func TestTransportOfBothFamilies(t *testing.T) {
-	p := newPair(t)
-	p.from.machine.Transport = "tcp"
-	m := &migration{from: p.from, to: p.to, order: p.order()}
-	assert.Contains(t, m.transport()[3], " TCP:198.18.0.2:8002 ")
-	p.to.machine.Address = netipV6
-	assert.Contains(t, m.transport()[3], " TCP:[fd00::2]:8002 ")
-}

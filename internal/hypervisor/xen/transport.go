@@ -42,14 +42,6 @@ func (h *Host) port() uint16 {
 	return sshPort
 }
 
-// endpoint is an address with a port as socat takes it.
-func endpoint(address netip.Addr, port int) string {
-	if address.Is6() {
-		return fmt.Sprintf("[%s]:%d", address, port)
-	}
-	return fmt.Sprintf("%s:%d", address, port)
-}
-
 // receive starts the target's listener and waits until it listens. The
 // returned channel tells how it ended. Over ssh the sender starts it itself.
 func (m *migration) receive(ctx, receiving context.Context) (<-chan error, error) {
@@ -60,9 +52,6 @@ func (m *migration) receive(ctx, receiving context.Context) (<-chan error, error
 	}
 	here, peer := m.to.machine.Address, m.from.machine.Address
 	listen := fmt.Sprintf("TCP4-LISTEN:%d,bind=%s,range=%s/32,reuseaddr,accept-timeout=60", tcpPort, here, peer)
-	if here.Is6() {
-		listen = fmt.Sprintf("TCP6-LISTEN:%d,bind=[%s],range=[%s]/128,reuseaddr,accept-timeout=60", tcpPort, here, peer)
-	}
 	listening := &lineWatcher{want: "listening on", seen: make(chan struct{}), also: m.line("target: ")}
 	go func() {
 		// nofork: xl gets the connection itself, nothing copies in between.
@@ -98,7 +87,7 @@ func (m *migration) transport() []string {
 	if m.from.overTCP() {
 		// shut-close: when the target ends, the toolstack is told at once. Without
 		// it, socat keeps its output open until -t has passed.
-		carry = "socat -b 262144 -t 120 STDIO,shut-close TCP:" + endpoint(m.to.machine.Address, tcpPort)
+		carry = "socat -b 262144 -t 120 STDIO,shut-close TCP:" + netip.AddrPortFrom(m.to.machine.Address, tcpPort).String()
 	}
 	// With an empty -s, xl has sh run what stands for the host.
 	return []string{"-s", "", m.order.Domain.Name, fmt.Sprintf(relay, count, carry)}
