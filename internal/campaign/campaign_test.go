@@ -261,19 +261,21 @@ func TestControlsExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec, err := Parse(path, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ways := map[string]int{}
-	for _, trial := range spec.Plan() {
-		if trial.Cell.Control == "" {
-			ways[trial.Cell.Storage+" "+trial.Direction]++
+	for _, hypervisor := range []string{"xen", "kvm"} {
+		spec, err := Parse(path, []byte(strings.Replace(string(text), "\nmatrix:\n", "\nmatrix:\n  hypervisor: ["+hypervisor+"]\n", 1)))
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	for _, storage := range spec.Matrix.Storage {
-		if ways[storage+" "+Outbound] != 1 || ways[storage+" "+Return] != 1 {
-			t.Errorf("%s does not go both ways: %v", storage, ways)
+		ways := map[string]int{}
+		for _, trial := range spec.Plan() {
+			if trial.Cell.Control == "" {
+				ways[trial.Cell.Storage+" "+trial.Direction]++
+			}
+		}
+		for _, storage := range spec.Matrix.Storage {
+			if ways[storage+" "+Outbound] != 1 || ways[storage+" "+Return] != 1 {
+				t.Errorf("%s does not go both ways on %s: %v", storage, hypervisor, ways)
+			}
 		}
 	}
 }
