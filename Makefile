@@ -14,6 +14,9 @@ BENCH ?= .
 # The hypervisor of an emulated testbed that is started here: xen or kvm.
 HYPERVISOR ?= xen
 
+# What tools/controls-check is told; nothing that the environment has by chance.
+CONTROLS :=
+
 # Debian's packages: the testbed, its image, the race detector's compiler, and for
 # the tests a shell of the kind that small hosts have, and what carries a migration.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
