@@ -106,5 +106,5 @@ func (c *client) notStarted(what string, err error) error {
 		what, oneLine(err), who)
 }
 
-// oneLine is an error's text without line ends: libvirt passes on what QEMU prints.
+// oneLine is an error's text without line ends.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -105,7 +105,8 @@ func TestFindDenied(t *testing.T) {
 }
 
 // TestDenied: a host that denies QEMU a file has no accident, and the error says
-// what to look at. What libvirt says is captured, but for the path.
+// what to look at. What libvirt says is captured, but for the path. Whatever it
+// says, the error is one line.
 func TestDenied(t *testing.T) {
 	const (
 		refusal = "internal error: process exited while connecting to monitor: qemu: could not open kernel file '/k': Permission denied\n"
@@ -124,7 +125,7 @@ func TestDenied(t *testing.T) {
 	requireProblems(t, err, "migrate lab.vm from host-a to host-b: nothing was sent: host-b: prepare to take lab.vm: "+advice)
 	require.Equal(t, []string{"confirm"}, source.calls)
 
-	target.refusal = "internal error: something else"
+	target.refusal = "internal error:\tsomething\n else\n"
 	err = target.Create(t.Context(), guest)
 	require.EqualError(t, err, "host-b: start domain lab.vm: internal error: something else")
 	require.Equal(t, fault.Infrastructure, fault.Of(err))

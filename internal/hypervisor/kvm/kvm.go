@@ -82,10 +82,16 @@ func (h *Host) Watcher() string { return watch.Name }
 // prefix is what our domains' names start with.
 func (h *Host) prefix() string { return h.label + hypervisor.LabelSeparator }
 
-// failed says which host, what was tried and what came back.
+// failed says which host, what was tried and what came back, in one line.
 func (h *Host) failed(what string, err error) error {
-	return fault.As(fault.Infrastructure, fmt.Errorf("%s: %s: %w", h.Host(), what, err))
+	return fault.As(fault.Infrastructure, fmt.Errorf("%s: %s: %w", h.Host(), what, inOneLine{err}))
 }
+
+// inOneLine is an error of libvirt's, which passes on what QEMU prints.
+type inOneLine struct{ error }
+
+func (e inOneLine) Error() string { return oneLine(e.error) }
+func (e inOneLine) Unwrap() error { return e.error }
 
 // with does something by a connection of its own, within callTimeout.
 func (h *Host) with(ctx context.Context, do func(ctx context.Context, c *client) error) error {
