@@ -90,8 +90,9 @@ type Hypervisor interface {
 // Migrator is a hypervisor that moves a running domain to another host.
 type Migrator interface {
 	// CheckMigration looks whether the target could take the domain now:
-	// versions, processors, free memory, the way to it. It is asked before a
-	// campaign and again before each migration.
+	// versions, processors, free memory, and the way to it where that can be
+	// told while nobody listens there. It is asked before a campaign and again
+	// before each migration.
 	CheckMigration(ctx context.Context, domain Domain, target Hypervisor) error
 	// Migrate moves a domain live. One that already runs at the target, and not
 	// at the source, is no error and no migration. When ctx ends before the
