@@ -168,10 +168,10 @@ func TestCancelledMigration(t *testing.T) {
 func shape60(ctx context.Context, t *testing.T, tb *testbed.Testbed) {
 	t.Helper()
 	hostA, addressB := tb.Host(tb.Inventory.Sites.A), tb.Inventory.SiteB().Address
-	bare, err := wan.Measure(ctx, hostA, addressB, 10)
+	bare, err := wan.Measure(ctx, hostA, addressB, 10, 200*time.Millisecond)
 	must(t, err)
 	must(t, tb.WAN().Shape(ctx, "a test", wan.Profile{Name: "test", RTT: 60 * time.Millisecond}, 30*time.Minute))
-	shaped, err := wan.Measure(ctx, hostA, addressB, 10)
+	shaped, err := wan.Measure(ctx, hostA, addressB, 10, 200*time.Millisecond)
 	must(t, err)
 	added := shaped.Min - bare.Min
 	t.Logf("RTT %s bare, %s shaped: %s added", bare.Min, shaped.Min, added)

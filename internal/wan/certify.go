@@ -82,7 +82,7 @@ func certify(ctx context.Context, request CertifyRequest) (Certificate, error) {
 		return Certificate{}, err
 	}
 	if request.Bridge.IsValid() {
-		if certificate.Bridge, err = measure(ctx, a.Host, request.Bridge, bridgePings, certifyPingInterval); err != nil {
+		if certificate.Bridge, err = Measure(ctx, a.Host, request.Bridge, bridgePings, certifyPingInterval); err != nil {
 			return Certificate{}, err
 		}
 	}
@@ -116,8 +116,8 @@ func (c *Certificate) ping(ctx context.Context, request CertifyRequest) error {
 	count, interval := request.Profile.pings()
 	var errA, errB error
 	var both sync.WaitGroup
-	both.Go(func() { c.AToB.Ping, errA = measure(ctx, request.A.Host, request.B.Address, count, interval) })
-	both.Go(func() { c.BToA.Ping, errB = measure(ctx, request.B.Host, request.A.Address, count, interval) })
+	both.Go(func() { c.AToB.Ping, errA = Measure(ctx, request.A.Host, request.B.Address, count, interval) })
+	both.Go(func() { c.BToA.Ping, errB = Measure(ctx, request.B.Host, request.A.Address, count, interval) })
 	both.Wait()
 	return oneLine([]error{errA, errB})
 }

@@ -108,7 +108,7 @@ func (l *lab) shape(t *testing.T, text string, lease time.Duration) wan.Profile 
 
 func (l *lab) ping(t *testing.T, what string, count int) wan.Ping {
 	t.Helper()
-	ping, err := wan.Measure(t.Context(), l.siteA, l.inventory.SiteB().Address, count)
+	ping, err := wan.Measure(t.Context(), l.siteA, l.inventory.SiteB().Address, count, 200*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}

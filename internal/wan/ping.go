@@ -33,20 +33,14 @@ func (p Ping) LossPercent() float64 {
 
 const (
 	maxPings        = 10_000
-	pingInterval    = 200 * time.Millisecond
 	minPingInterval = 2 * time.Millisecond
 	pingLastReply   = 5 * time.Second
 	pingStartMargin = 30 * time.Second
 )
 
-// Measure sends count pings from a host to an address, five a second. Pings
-// that get lost are a result, not an error.
-func Measure(ctx context.Context, from remote.Runner, to netip.Addr, count int) (Ping, error) {
-	return measure(ctx, from, to, count, pingInterval)
-}
-
-// measure is Measure with another interval; below 200 ms only root may.
-func measure(ctx context.Context, from remote.Runner, to netip.Addr, count int, interval time.Duration) (Ping, error) {
+// Measure sends count pings from a host to an address, one each interval; below
+// 200 ms only root may. Pings that get lost are a result, not an error.
+func Measure(ctx context.Context, from remote.Runner, to netip.Addr, count int, interval time.Duration) (Ping, error) {
 	if count < 1 || count > maxPings || !to.IsValid() || interval < minPingInterval {
 		return Ping{}, fmt.Errorf("%s: %d pings to %s every %s: want 1 to %d, to a valid address, not closer than %s",
 			from.Name(), count, to, interval, maxPings, minPingInterval)

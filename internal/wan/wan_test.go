@@ -300,11 +300,11 @@ func TestRefusedBeforeTheHostIsTouched(t *testing.T) {
 		"blank owner":    func() error { return shaper.Shape(t.Context(), " ", fine, time.Minute) },
 		"endless lease":  func() error { return shaper.Shape(t.Context(), "me", fine, MaxLease+1) },
 		"no pings": func() error {
-			_, err := Measure(t.Context(), remotetest.NewFake(t, "host-a"), netip.MustParseAddr("198.18.0.2"), 0)
+			_, err := Measure(t.Context(), remotetest.NewFake(t, "host-a"), netip.MustParseAddr("198.18.0.2"), 0, time.Second)
 			return err
 		},
 		"no address": func() error {
-			_, err := Measure(t.Context(), remotetest.NewFake(t, "host-a"), netip.Addr{}, 5)
+			_, err := Measure(t.Context(), remotetest.NewFake(t, "host-a"), netip.Addr{}, 5, time.Second)
 			return err
 		},
 	} {
@@ -389,16 +389,16 @@ func TestMeasure(t *testing.T) {
 		remotetest.Reply{Stderr: "ping: bad option", ExitCode: 1},
 		remotetest.Reply{Err: remote.ErrConnectionLost},
 	)
-	ping, err := Measure(t.Context(), host, to, 3)
+	ping, err := Measure(t.Context(), host, to, 3, 200*time.Millisecond)
 	if err != nil || ping.Received != 3 || ping.LossPercent() != 0 {
 		t.Errorf("got %+v, %v", ping, err)
 	}
-	ping, err = Measure(t.Context(), host, to, 3)
+	ping, err = Measure(t.Context(), host, to, 3, 200*time.Millisecond)
 	if err != nil || ping.LossPercent() != 100 {
 		t.Errorf("all lost: got %+v, %v", ping, err)
 	}
 	for _, want := range []string{"Network is unreachable", "bad option", "connection lost"} {
-		if _, err := Measure(t.Context(), host, to, 3); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Measure(t.Context(), host, to, 3, 200*time.Millisecond); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s in it", err, want)
 		}
 	}
