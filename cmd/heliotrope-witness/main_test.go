@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"heliotrope/internal/ledger"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == witness.Program {
 		main()
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func must(t *testing.T, err error) {

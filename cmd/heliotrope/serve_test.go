@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"heliotrope/deploy/temporal"
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 	}
 	switch os.Getenv(standInEnv) {
 	case "":
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
 	case "broken":
 		fmt.Fprintln(os.Stderr, "the port is taken")
 		os.Exit(1)
