@@ -15,6 +15,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/poll"
 	"heliotrope/workers"
 )
 
@@ -22,9 +23,27 @@ import (
 // ready: usually some seconds.
 const serveReadyLimit = 2 * time.Minute
 
+// goneLimit is how long what was killed may take to be gone: until then it looks as
+// if it ran, and nobody answers.
+const goneLimit = 10 * time.Second
+
 // ensureController connects to the server once that answers, and starts a serve
 // in the background when no controller works for it.
 func ensureController(ctx context.Context, stateDir string, progress func(string)) (*session, error) {
+	started := time.Now()
+	var found *session
+	err := poll.Until(ctx, 100*time.Millisecond, func(ctx context.Context) (bool, error) {
+		var err error
+		found, err = joinController(ctx, stateDir, progress)
+		if errors.Is(err, temporal.ErrNotRunning) && time.Since(started) < goneLimit {
+			return false, nil
+		}
+		return true, err
+	})
+	return found, err
+}
+
+func joinController(ctx context.Context, stateDir string, progress func(string)) (*session, error) {
 	held, err := serveLockHeld(stateDir)
 	if err != nil {
 		return nil, err
