@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -334,7 +335,7 @@ func TestMigrationMovesTheGuest(t *testing.T) {
 	if account.StreamBytes < 96<<20 || bed.Now().Before(account.Finished) {
 		t.Errorf("%+v, and it is %s", account, bed.Now())
 	}
-	if again, err := a.Migrate(t.Context(), orderOf(bed, storage.SiteA)); err != nil || again != (hypervisor.Migration{}) {
+	if again, err := a.Migrate(t.Context(), orderOf(bed, storage.SiteA)); err != nil || !reflect.DeepEqual(again, hypervisor.Migration{}) {
 		t.Errorf("a second migration: %+v, %v", again, err)
 	}
 	order.Domain.Name = lane + ".other"
