@@ -401,8 +401,15 @@ func TestPhases(t *testing.T) {
 func TestOrder(t *testing.T) {
 	order := hypervisor.Order{Domain: guest, Mode: hypervisor.PostCopy, AutoConverge: true, BandwidthMiBPerSecond: 3}
 	require.Equal(t, libvirt.MigrateLive|libvirt.MigratePostcopy|libvirt.MigrateAutoConverge, flagsOf(order))
-	order.Domain.Disk.Copy = hypervisor.IncrementalCopy
-	require.NotZero(t, flagsOf(order)&libvirt.MigrateNonSharedInc)
+	for way, want := range map[hypervisor.Copy]libvirt.DomainMigrateFlags{
+		hypervisor.FullCopy:        libvirt.MigrateNonSharedDisk,
+		hypervisor.SynchronousCopy: libvirt.MigrateNonSharedDisk | libvirt.MigrateNonSharedSynchronousWrites,
+		hypervisor.IncrementalCopy: libvirt.MigrateNonSharedInc,
+	} {
+		copying := order
+		copying.Domain.Disk.Copy = way
+		require.Equal(t, want, flagsOf(copying)&^flagsOf(order), way)
+	}
 	values := map[string]any{}
 	for _, param := range paramsOf(order, newFakeHost(t, "host-a").machine.Address, "<domain/>") {
 		values[param.Field] = param.Value.I

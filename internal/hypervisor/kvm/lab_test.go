@@ -487,37 +487,47 @@ func TestLabForeignDisk(t *testing.T) {
 	require.Equal(t, sum, b.sh(b.hosts[1].remote, `sha256sum "$1"`, foreign))
 }
 
-// TestLabMirror: a private disk is copied, and what the guest had written is
+// TestLabMirror: a private disk is copied there behind the guest's writes, and back
+// with each write waiting for the other host, and what the guest had written is
 // there.
 func TestLabMirror(t *testing.T) {
 	b := openBed(t)
-	var disks [2]hypervisor.Disk
+	var at [2]hypervisor.Domain // the guest on each host
 	for i, h := range b.hosts {
-		disks[i] = hypervisor.Disk{Path: b.private(h, diskMiB), Copy: hypervisor.FullCopy}
+		at[i] = b.domain(hypervisor.Disk{Path: b.private(h, diskMiB)})
 	}
-	d := b.domain(disks[0])
-	there := d
-	there.Disk = disks[1]
-	require.NoError(t, b.hosts[0].Create(t.Context(), d))
-	b.writes(b.hosts[0], d.Name)
-	account := b.move(hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: there}, b.hosts[0])
-	require.NotNil(t, account.DiskBytes)
-	t.Logf("%d bytes of the disk", *account.DiskBytes)
-	require.GreaterOrEqual(t, *account.DiskBytes, int64(diskMiB<<20))
-	b.where(d.Name, b.hosts[1], b.hosts[0])
-	b.writes(b.hosts[1], d.Name)
-	require.NoError(t, b.hosts[1].Destroy(t.Context(), d.Name))
-	// The last MiB is not the load's: it is as it was at the source.
-	tail := `tail -c 1048576 "$1" | sha256sum`
-	require.Equal(t, b.sh(b.hosts[0].remote, tail, disks[0].Path), b.sh(b.hosts[1].remote, tail, disks[1].Path))
+	require.NoError(t, b.hosts[0].Create(t.Context(), at[0]))
+	b.writes(b.hosts[0], at[0].Name)
+	tail := b.tail(b.hosts[0], at[0].Disk)
+	for i, way := range []hypervisor.Copy{hypervisor.FullCopy, hypervisor.SynchronousCopy} {
+		source, target := i, 1-i
+		from, to, order := b.hosts[source], b.hosts[target], hypervisor.Order{Domain: at[source], AtTarget: at[target], Target: b.hosts[target]}
+		order.Domain.Disk.Copy, order.AtTarget.Disk.Copy = way, way
+		require.NotEqual(t, tail, b.tail(to, order.AtTarget.Disk), "the target's disk must be another, or nothing is tested")
+		account := b.move(order, from)
+		require.NotNil(t, account.DiskBytes)
+		t.Logf("%s: %d bytes of the disk", way, *account.DiskBytes)
+		require.GreaterOrEqual(t, *account.DiskBytes, int64(diskMiB<<20))
+		b.where(order.Domain.Name, to, from)
+		b.writes(to, order.Domain.Name)
+		require.Equal(t, tail, b.tail(to, order.AtTarget.Disk))
+		b.sh(from.remote, `yes stale | head -c "$2" | dd of="$1" bs=1M iflag=fullblock conv=fsync 2> /dev/null`, order.Domain.Disk.Path, fmt.Sprint(diskMiB<<20))
+	}
 
 	// Too small a disk is refused before anything is sent.
-	require.NoError(t, b.hosts[0].Create(t.Context(), d))
-	there.Disk.Path = b.private(b.hosts[1], 1)
-	_, err := b.hosts[0].Migrate(t.Context(), hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: there})
+	order := hypervisor.Order{Domain: at[0], AtTarget: at[1], Target: b.hosts[1]}
+	order.AtTarget.Disk.Path = b.private(b.hosts[1], 1)
+	order.Domain.Disk.Copy, order.AtTarget.Disk.Copy = hypervisor.FullCopy, hypervisor.FullCopy
+	_, err := b.hosts[0].Migrate(t.Context(), order)
 	require.ErrorContains(t, err, "make it larger")
 	require.Equal(t, fault.Infrastructure, fault.Of(err))
-	b.where(d.Name, b.hosts[0], b.hosts[1])
+	b.where(at[0].Name, b.hosts[0], b.hosts[1])
+}
+
+// tail is the checksum of a private disk's last MiB, which the load leaves alone.
+func (b *bed) tail(h *Host, disk hypervisor.Disk) string {
+	b.Helper()
+	return b.sh(h.remote, `tail -c 1048576 "$1" | sha256sum`, disk.Path)
 }
 
 // TestLabIncremental: of a private disk over a base that both hosts have, only what
