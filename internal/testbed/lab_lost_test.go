@@ -97,10 +97,10 @@ func (w *writer) copies(ctx context.Context, t *testing.T, at storage.Site) []st
 	return copies
 }
 
-// command runs a command on a site's host.
-func command(ctx context.Context, t *testing.T, tb *testbed.Testbed, site *inventory.Machine, args ...string) string {
+// command runs a command on a machine.
+func command(ctx context.Context, t *testing.T, tb *testbed.Testbed, machine *inventory.Machine, args ...string) string {
 	t.Helper()
-	result, err := tb.Host(site.Name).Run(ctx, remote.Command{Args: args, Timeout: time.Minute})
+	result, err := tb.Host(machine.Name).Run(ctx, remote.Command{Args: args, Timeout: time.Minute})
 	must(t, err)
 	return strings.TrimSpace(string(result.Stdout))
 }
@@ -116,6 +116,23 @@ func TestLabDroppedReplica(t *testing.T) {
 	command(ctx, t, w.Testbed, site, "drbdadm", "-c", config, "disconnect", w.Name()+".disk")
 	w.more(ctx, t)
 	w.check(ctx, t, w.copies(ctx, t, storage.SiteA), "replica-b")
+}
+
+// TestLabLostCache: a target whose disk is as it was some time ago, as one is that
+// acknowledges what is in its cache and then loses power, lacks what was written
+// in between. Both sites read it so.
+func TestLabLostCache(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	w := write(ctx, t, "iscsi")
+	store := w.Inventory.Store()
+	image := path.Join(store.DataDir, w.Name(), "iscsi", "disk.img")
+	saved := path.Join(path.Dir(image), "saved") // removed with the disk
+	command(ctx, t, w.Testbed, store, "cp", image, saved)
+	w.more(ctx, t)
+	command(ctx, t, w.Testbed, store, "dd", "if="+saved, "of="+image, "bs=1M", "conv=notrunc,fsync")
+	copies := append(w.copies(ctx, t, storage.SiteA), w.copies(ctx, t, storage.SiteB)...)
+	w.check(ctx, t, copies, "site-a", "site-b")
 }
 
 // TestLabStalePages: a loop device without direct I/O at site B, over an image
