@@ -98,10 +98,10 @@ test: build server $(DUCKDB) ## run the unit tests with the race detector; one t
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) GO=$(GO) tools/test-all -race ./...
 
 # Most tests want any hypervisor: they run on KVM's testbed, which is the quicker
-# one. Xen's keeps what only Xen has, and a migration under load over each storage
-# system. A testbed that HELIOTROPE_INVENTORY names has all tests of its hypervisor.
-# Those of the testbed itself come last: they kill its nodes, which is nothing for
-# real hosts.
+# one. Xen's keeps what only Xen has, all that watches there, and a migration under
+# load over each storage system. A testbed that HELIOTROPE_INVENTORY names has all
+# tests of its hypervisor. Those of the testbed itself come last: they kill its
+# nodes, which is nothing for real hosts.
 ANY_PACKAGES = $(filter-out ./internal/hypervisor/% ./deploy/lab,$(LAB_PACKAGES))
 LAB_TESTS = GO=$(GO) tools/test-all --all -race -tags lab -timeout 60m -p 1 -count=1
 
@@ -124,7 +124,7 @@ test-lab-all: build
 
 .PHONY: test-lab-some
 test-lab-some: build
-	$(call with_testbed,$(LAB_TESTS) ./internal/hypervisor/$(HYPERVISOR)/... && $(LAB_TESTS) -run '^TestMigrateUnderLoad$$' ./deploy/lab)
+	$(call with_testbed,$(LAB_TESTS) ./internal/hypervisor/$(HYPERVISOR)/... && $(LAB_TESTS) -run '^(TestLabWitnesses|TestMigrateUnderLoad)$$' ./internal/testbed ./deploy/lab)
 
 .PHONY: bench
 bench: build server ## run the benchmarks that need no testbed, and a simulated campaign of 1,000 trials

