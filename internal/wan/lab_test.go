@@ -365,7 +365,8 @@ func (l *lab) testCertificates(t *testing.T, nothingLeft func(*testing.T)) {
 	// A busy machine carries little, late: examples/controls.yaml has the limits
 	// of a measurement.
 	tolerance := wan.Tolerance{RTTMs: 10, RTTPercent: 3, MinThroughputPercent: 1}
-	for _, text := range []string{"lan", "rtt=60ms,rate=100mbit", "transpacific", "rtt=40ms,jitter=4ms,loss=5%,rate=50mbit"} {
+	// The campaigns of make test-lab certify lan and round trips without losses.
+	for _, text := range []string{"transpacific", "rtt=40ms,jitter=4ms,loss=5%,rate=50mbit"} {
 		profile := l.shape(t, text, 5*time.Minute)
 		request := wan.CertifyRequest{
 			A:      wan.Site{Host: l.siteA, Address: l.inventory.SiteA().Address, Witness: folder + "/witness"},
