@@ -79,11 +79,16 @@ func Cmdline(name string, devices hypervisor.Devices, g inventory.Guest) string 
 }
 
 // Domain is the measured guest of a testbed, as a hypervisor runs it on the
-// given host with the given disk.
+// given host with the given disk. One that starts what its own disk holds has no
+// command line of ours either.
 func Domain(inv *inventory.Inventory, name string, devices hypervisor.Devices, host *inventory.Machine, disk hypervisor.Disk) hypervisor.Domain {
+	cmdline := ""
+	if inv.Guest.Kernel != "" {
+		cmdline = Cmdline(name, devices, inv.Guest)
+	}
 	return hypervisor.Domain{
 		Name: name, MemoryMiB: inv.Guest.MemoryMiB, VCPUs: 1,
-		Kernel: inv.Guest.Kernel, Ramdisk: inv.Guest.Ramdisk, Cmdline: Cmdline(name, devices, inv.Guest),
+		Kernel: inv.Guest.Kernel, Ramdisk: inv.Guest.Ramdisk, Cmdline: cmdline,
 		NativeTSC: inv.Guest.NativeTSC, Disk: disk, MAC: MAC(inv.Guest.Address.Addr()), Bridge: host.Bridge,
 	}
 }

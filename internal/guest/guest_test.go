@@ -59,4 +59,8 @@ func TestDomain(t *testing.T) {
 			t.Errorf("no %s in %q", want, domain.Cmdline)
 		}
 	}
+	inv.Guest.Kernel, inv.Guest.Ramdisk = "", ""
+	if clone := Domain(inv, "lab.guest", devices, &inventory.Machine{}, hypervisor.Disk{}); clone.Cmdline != "" {
+		t.Errorf("a clone of a template has the command line %q", clone.Cmdline)
+	}
 }

@@ -62,6 +62,7 @@ func (c checker) inventory(inventory *Inventory) {
 	c.places(inventory)
 	if c.Need("guest") {
 		c.guest(&inventory.Guest)
+		c.kernel(inventory)
 	}
 	c.distinct("name", func(host *Machine) string { return host.Name }, inventory)
 	c.distinct("ssh.address", func(host *Machine) string { return host.SSH.Address }, inventory)
@@ -199,8 +200,6 @@ func (c checker) guest(guest *Guest) {
 	c.Check("guest.disk", diskForm.MatchString(guest.Disk), "%q is no path of a disk, such as /dev/vda", guest.Disk)
 	c.Check("guest.nic", interfaceForm.MatchString(guest.NIC), "%q is no name of a network interface", guest.NIC)
 	c.Check("guest.console", consoleForm.MatchString(guest.Console), "%q is no name of a console, such as ttyS0", guest.Console)
-	c.absolute("guest.kernel", guest.Kernel)
-	c.absolute("guest.ramdisk", guest.Ramdisk)
 	c.check("guest.memory_mib", guest.MemoryMiB > 0 && guest.MemoryMiB <= maxMemoryMiB,
 		"%d MiB: want 1 to %d", guest.MemoryMiB, maxMemoryMiB)
 	c.address("guest.address", guest.Address.Addr())
@@ -213,6 +212,17 @@ func (c checker) guest(guest *Guest) {
 	if c.Need("guest.ssh") {
 		c.login("guest.ssh", guest.SSH.User, guest.SSH.KeyFile, guest.SSH.HostKeys)
 	}
+}
+
+// kernel checks what the guest is started from.
+func (c checker) kernel(inventory *Inventory) {
+	if inventory.StartsTemplates() {
+		c.Check("guest.kernel", false, "is for a guest that is no clone of a template: a clone starts what its own disk holds")
+		c.Check("guest.ramdisk", false, "is for a guest that is no clone of a template: a clone starts what its own disk holds")
+		return
+	}
+	c.absolute("guest.kernel", inventory.Guest.Kernel)
+	c.absolute("guest.ramdisk", inventory.Guest.Ramdisk)
 }
 
 // distinct reports a setting that two machines share.

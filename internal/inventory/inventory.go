@@ -137,9 +137,11 @@ type WAN struct {
 
 // Guest is the measured guest.
 type Guest struct {
-	Mode    string `yaml:"mode,omitempty"` // Load fills in the testbed's where it is left out
-	Kernel  string `yaml:"kernel"`         // path on both hypervisors
-	Ramdisk string `yaml:"ramdisk"`        // path on both hypervisors
+	Mode string `yaml:"mode,omitempty"` // Load fills in the testbed's where it is left out
+	// Kernel and Ramdisk are paths on both hypervisors; "" where the guest is a
+	// clone of a template (see StartsTemplates).
+	Kernel  string `yaml:"kernel,omitempty"`
+	Ramdisk string `yaml:"ramdisk,omitempty"`
 	// Disk, NIC and Console are the names of the disk under test, of the network
 	// interface and of the console in the guest; the hypervisor's own when they
 	// are left out.

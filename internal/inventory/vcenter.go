@@ -43,9 +43,11 @@ type Managed struct {
 	Host    string `yaml:"host"`
 	// Pool is the resource pool of our machines; the root pool of the host's
 	// cluster when it is left out.
-	Pool      string `yaml:"pool,omitempty"`
-	Datastore string `yaml:"datastore"`
-	Network   string `yaml:"network"`
+	Pool string `yaml:"pool,omitempty"`
+	// Datastores are those in which our machines lie, by the storage systems, in a
+	// campaign's words, that each of them is for.
+	Datastores map[string]string `yaml:"datastores"`
+	Network    string            `yaml:"network"`
 	// Folder is for our machines, and Template is what they are cloned from.
 	Folder   string `yaml:"folder"`
 	Template string `yaml:"template"`
@@ -67,6 +69,17 @@ func (i *Inventory) ManagerOf(machine *Machine) *VCenter {
 		return nil
 	}
 	return i.VCenter(machine.VCenter.VCenter)
+}
+
+// StartsTemplates says that the guest is a clone of a template, which starts what
+// its own disk holds: no kernel of ours.
+func (i *Inventory) StartsTemplates() bool {
+	for _, machine := range []*Machine{i.SiteA(), i.SiteB()} {
+		if machine != nil && machine.VCenter != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // absolutePaths has the paths of a vCenter's files start at the root.
@@ -118,13 +131,19 @@ func (c checker) managed(at string, m *Managed, inventory *Inventory) {
 		c.Check(at+".name", inventory.VCenter(m.VCenter) != nil, "%q is none of vcenters", m.VCenter)
 	}
 	for _, path := range []struct{ setting, value string }{
-		{".host", m.Host}, {".datastore", m.Datastore}, {".network", m.Network}, {".folder", m.Folder}, {".template", m.Template},
+		{".host", m.Host}, {".network", m.Network}, {".folder", m.Folder}, {".template", m.Template},
 	} {
 		if c.Need(at + path.setting) {
 			c.inventoryPath(at+path.setting, path.value)
 		}
 	}
 	c.inventoryPath(at+".pool", m.Pool)
+	c.check(at+".datastores", len(m.Datastores) > 0, "is empty: want the inventory path of a datastore for each storage system of a campaign")
+	for system, path := range m.Datastores {
+		setting := at + ".datastores." + system
+		c.Check(setting, driverForm.MatchString(system), "is no storage system's name: want 1 to 16 of a-z, 0-9 and -, beginning with a letter")
+		c.inventoryPath(setting, path)
+	}
 }
 
 func (c checker) inventoryPath(setting, value string) {

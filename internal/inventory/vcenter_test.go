@@ -18,24 +18,39 @@ const (
 	managed = `    vcenter:
       name: vc-1
       host: /DC/host/cluster/esx-a
-      datastore: /DC/datastore/nfs
+      datastores:
+        nfs: /DC/datastore/nfs
+        local: /DC/datastore/local-a
       network: /DC/network/guests
       folder: /DC/vm/heliotrope
       template: /DC/vm/templates/guest`
 	thumbprint = "9B:2A:5B:29:28:8C:1F:0A:51:7B:35:0C:5B:49:C9:4A:42:8A:26:4A"
 )
 
+// managing is the good file with a machine of a vCenter: its guest is a clone, and
+// has no kernel.
+func managing(t *testing.T) string {
+	t.Helper()
+	const kernel = "  kernel: /usr/lib/heliotrope/vmlinuz\n  ramdisk: /usr/lib/heliotrope/initrd\n"
+	text := with(t, "kind: hardware", vcenters, "  - name: host-a", managed)
+	require.Contains(t, text, kernel)
+	return strings.Replace(text, kernel, "", 1)
+}
+
 // TestVCenter: a vCenter's files start at the inventory's folder, and a machine
 // finds its vCenter.
 func TestVCenter(t *testing.T) {
-	inventory := parse(t, with(t, "kind: hardware", vcenters, "  - name: host-a", managed))
+	inventory := parse(t, managing(t))
 	folder, err := filepath.Abs(".")
 	require.NoError(t, err)
 	manager := inventory.ManagerOf(inventory.SiteA())
 	require.Equal(t, &VCenter{Name: "vc-1", URL: "https://vcenter.example.org", User: "heliotrope@vsphere.local",
 		PasswordFrom: "file:" + filepath.Join(folder, "keys/vcenter"), CAFile: filepath.Join(folder, "keys/ca.pem")}, manager)
 	require.Equal(t, "/DC/vm/templates/guest", inventory.SiteA().VCenter.Template)
+	require.Equal(t, map[string]string{"nfs": "/DC/datastore/nfs", "local": "/DC/datastore/local-a"}, inventory.SiteA().VCenter.Datastores)
 	require.Nil(t, inventory.ManagerOf(inventory.SiteB()))
+	require.True(t, inventory.StartsTemplates())
+	require.False(t, parse(t, good(t)).StartsTemplates())
 
 	path := filepath.Join(t.TempDir(), "saved.yaml")
 	require.NoError(t, inventory.Save(path))
@@ -54,10 +69,19 @@ func TestVCenterRefused(t *testing.T) {
 		{"both", "ca_file: keys/ca.pem", "ca_file: keys/ca.pem\n    thumbprint: " + thumbprint, "vcenters[0].thumbprint: is given beside ca_file"},
 		{"no thumbprint", "ca_file: keys/ca.pem", "thumbprint: \"9B:2A\"", "vcenters[0].thumbprint: \"9B:2A\" is no thumbprint"},
 		{"a name for a path", "/DC/host/cluster/esx-a", "esx-a", `machines[0].vcenter.host: "esx-a" is no inventory path`},
+		{"no datastores", "      datastores:\n        nfs: /DC/datastore/nfs\n        local: /DC/datastore/local-a\n", "", "machines[0].vcenter.datastores: is missing"},
+		{"no datastore", "datastores:\n        nfs: /DC/datastore/nfs\n        local: /DC/datastore/local-a\n", "datastores: {}\n",
+			"machines[0].vcenter.datastores: is empty: want the inventory path of a datastore for each storage system"},
+		{"one datastore for all", "datastores:\n        nfs: /DC/datastore/nfs\n        local: /DC/datastore/local-a\n", "datastores: /DC/datastore/nfs\n",
+			"machines[0].vcenter.datastores: want a mapping of names"},
+		{"a datastore's name", "/DC/datastore/nfs", "nfs", `machines[0].vcenter.datastores.nfs: "nfs" is no inventory path`},
+		{"no storage system", "        nfs:", "        NFS:", "machines[0].vcenter.datastores.NFS: is no storage system's name"},
+		{"a kernel", "guest:\n", "guest:\n  kernel: /vmlinuz\n", "guest.kernel: is for a guest that is no clone of a template"},
+		{"a ramdisk", "guest:\n", "guest:\n  ramdisk: /initrd\n", "guest.ramdisk: is for a guest that is no clone of a template"},
 		{"no template", "      template: /DC/vm/templates/guest\n", "", "machines[0].vcenter.template: is missing"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			text := with(t, "kind: hardware", vcenters, "  - name: host-a", managed)
+			text := managing(t)
 			require.Contains(t, text, test.old)
 			_, err := Parse([]byte(strings.Replace(text, test.old, test.put, 1)), "x.yaml")
 			require.ErrorContains(t, err, test.want)

@@ -73,6 +73,8 @@ func (d *Document) value(node *yaml.Node, path string, target reflect.Value) {
 		d.mapping(node, path, target)
 	case target.Kind() == reflect.Slice:
 		d.list(node, path, target)
+	case target.Kind() == reflect.Map:
+		d.named(node, path, target)
 	case target.Kind() == reflect.String:
 		if d.scalar(node, path, "text", "!!str") {
 			d.at[path] = at
@@ -226,6 +228,29 @@ func (d *Document) mapping(node *yaml.Node, path string, target reflect.Value) {
 			d.value(value, join(path, key.Value), field)
 		}
 		seen[key.Value] = true
+	}
+}
+
+// named decodes a mapping whose keys are names of the user's own.
+func (d *Document) named(node *yaml.Node, path string, target reflect.Value) {
+	if node.Kind != yaml.MappingNode {
+		d.report(nodePosition(node), path, "want a mapping of names")
+		return
+	}
+	d.at[path] = nodePosition(node)
+	target.Set(reflect.MakeMap(target.Type()))
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], reflect.New(target.Type().Elem()).Elem()
+		name := reflect.ValueOf(key.Value).Convert(target.Type().Key())
+		switch at := join(path, plain(key.Value)); {
+		case !plainKey.MatchString(key.Value):
+			d.report(nodePosition(key), at, "is no name: want 1 to 64 of a-z, A-Z, 0-9, _ and -")
+		case target.MapIndex(name).IsValid():
+			d.report(nodePosition(key), at, "is given twice")
+		default:
+			d.value(node.Content[i+1], at, value)
+			target.SetMapIndex(name, value)
+		}
 	}
 }
 

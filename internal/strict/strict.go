@@ -6,7 +6,8 @@
 // are problems, and all problems of a file come together, each with its line
 // and column. What is decoded is a struct with yaml tags; its fields may be
 // strings, ints, float64s, bools, durations, addresses, structs (inlined ones
-// too), and lists of them, and pointers, which are nil when nothing is given.
+// too), lists of them, maps of them by name, and pointers, which are nil when
+// nothing is given.
 // A default is what the struct holds before it is decoded.
 package strict
 

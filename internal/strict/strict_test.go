@@ -29,17 +29,21 @@ type sample struct {
 	Inner  inner         `yaml:"inner"`
 	Many   []inner       `yaml:"many"`
 	Both   *both         `yaml:"both"`
+
+	Names map[string]string `yaml:"names"`
 }
 
 func TestDecode(t *testing.T) {
 	got := sample{Number: 7, Wait: time.Minute, List: []int{1}, Inner: inner{Size: 9}}
-	d := Decode("x.yaml", []byte("text: a\ntruth: true\nwait: 1h30m\nhost: 192.0.2.1\nlist: [2, -3]\ninner: {name: b}\nmany:\n- name: c\n- {name: d, size: 4}\nboth: {share: 0.5, name: e}\n"), &got)
+	d := Decode("x.yaml", []byte("text: a\ntruth: true\nwait: 1h30m\nhost: 192.0.2.1\nlist: [2, -3]\ninner: {name: b}\nmany:\n- name: c\n- {name: d, size: 4}\nboth: {share: 0.5, name: e}\nnames: {f: g, h-1: \"2\"}\n"), &got)
 	want := sample{Text: "a", Number: 7, Truth: true, Wait: 90 * time.Minute, Host: netip.MustParseAddr("192.0.2.1"),
-		List: []int{2, -3}, Inner: inner{"b", 9}, Many: []inner{{"c", 0}, {"d", 4}}, Both: &both{inner{"e", 0}, 0.5}}
+		List: []int{2, -3}, Inner: inner{"b", 9}, Many: []inner{{"c", 0}, {"d", 4}}, Both: &both{inner{"e", 0}, 0.5},
+		Names: map[string]string{"f": "g", "h-1": "2"}}
 	if err := d.Err(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 	}
-	for setting, want := range map[string]bool{"": true, "text": true, "number": false, "list[1]": true, "inner.size": false, "many[1].size": true, "both.name": true, "both.size": false} {
+	for setting, want := range map[string]bool{"": true, "text": true, "number": false, "list[1]": true, "inner.size": false, "many[1].size": true, "both.name": true, "both.size": false,
+		"names": true, "names.f": true, "names.g": false} {
 		if d.Given(setting) != want || !d.Clean(setting) {
 			t.Errorf("%q: given %v, clean %v, want %v, true", setting, d.Given(setting), d.Clean(setting), want)
 		}
@@ -70,9 +74,13 @@ func TestDecodeRefuses(t *testing.T) {
 		"many: [{nam: a}]":             `1:9: many[0].nam: unknown setting (known: name, size)`,
 		"text: a\ntext: b":             `2:1: text: is given twice`,
 		"text: 2020-01-01":             `1:7: text: want text, not a date: write "2020-01-01" in quotes`,
-		"text: a\n<<: {text: b}":       `2:1: "<<": unknown setting (known: text, number, truth, wait, host, list, inner, many, both)`,
+		"text: a\n<<: {text: b}":       `2:1: "<<": unknown setting (known: text, number, truth, wait, host, list, inner, many, both, names)`,
 		"both: {weight: 1}":            `1:8: both.weight: unknown setting (known: name, size, share)`,
 		"both: [share]":                `1:7: both: want a mapping of settings`,
+		"names: [a]":                   `1:8: names: want a mapping of names`,
+		"names: {a: 1}":                `1:12: names.a: want text, not a number: write "1" in quotes`,
+		"names: {a: b, a: c}":          `1:15: names.a: is given twice`,
+		"names: {a.b: c}":              `1:9: names."a.b": is no name: want 1 to 64 of a-z, A-Z, 0-9, _ and -`,
 		"both:":                        `1:6: both: has no value`,
 		"both: {share: [1]}":           `1:15: both.share: want a number, not a list`,
 		"both: {share: .inf}":          `1:15: both.share: ".inf" is not a number such as 2 or 0.5`,

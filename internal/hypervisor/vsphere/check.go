@@ -90,7 +90,7 @@ func (h *Host) checkHost(ctx context.Context, s *site) (problems []error, err er
 		problems = append(problems, h.problem("host %s has no vMotion: give one of its VMkernel interfaces that service", path))
 	}
 	if !slices.Contains(host.Datastore, s.datastore) {
-		problems = append(problems, h.problem("datastore %s is not mounted on host %s", h.machine.VCenter.Datastore, path))
+		problems = append(problems, h.problem("datastore %s is not mounted on host %s", anyDatastore(h.machine.VCenter), path))
 	}
 	if !slices.Contains(host.Network, s.network) {
 		problems = append(problems, h.problem("network %s is not on host %s", h.machine.VCenter.Network, path))
@@ -104,7 +104,7 @@ func (h *Host) checkStore(ctx context.Context, s *site) (problems []error, err e
 	if err := read(ctx, s.client, s.datastore, &store, "summary"); err != nil {
 		return nil, err
 	}
-	path := h.machine.VCenter.Datastore
+	path := anyDatastore(h.machine.VCenter)
 	if !store.Summary.Accessible {
 		problems = append(problems, h.problem("datastore %s cannot be reached by any host", path))
 	}
@@ -169,7 +169,7 @@ func (h *Host) checkRights(ctx context.Context, s *site) (problems []error, err 
 		wanted []string
 	}{
 		{m.Folder, s.folder, folderPrivileges}, {m.Template, s.template, templatePrivileges},
-		{"the host's resource pool", s.pool, poolPrivileges}, {m.Datastore, s.datastore, datastorePrivileges}, {m.Network, s.network, networkPrivileges},
+		{"the host's resource pool", s.pool, poolPrivileges}, {anyDatastore(m), s.datastore, datastorePrivileges}, {m.Network, s.network, networkPrivileges},
 	} {
 		missing, err := h.missing(ctx, s, on.ref, on.wanted)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/inventory"
 )
 
 // ways lead to the objects below one, by its type: the properties that name them.
@@ -182,7 +184,7 @@ func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) 
 		ref        *types.ManagedObjectReference
 	}{
 		{"host", m.Host, hostTypes, &s.host},
-		{"datastore", m.Datastore, datastoreTypes, &s.datastore},
+		{"datastore", anyDatastore(m), datastoreTypes, &s.datastore},
 		{"network", m.Network, networkTypes, &s.network},
 		{"folder", m.Folder, folderTypes, &s.folder},
 		{"template", m.Template, machineTypes, &s.template},
@@ -216,6 +218,11 @@ func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) 
 		s.pool = *compute.ResourcePool
 	}
 	return s, nil
+}
+
+// anyDatastore is one of those that a machine names.
+func anyDatastore(m *inventory.Managed) string {
+	return m.Datastores[slices.Min(slices.Collect(maps.Keys(m.Datastores)))]
 }
 
 // networkBacking is how a machine's network interface is put on a network.

@@ -26,7 +26,7 @@ func TestPaths(t *testing.T) {
 			`there is no "esx-9" in /DC0/host/DC0_C0/, which is a ClusterComputeResource: there are DC0_C0_H0, DC0_C0_H1, Resources`},
 		"a cluster for a host": {func(m *inventory.Managed) { m.Host = "/DC0/host/DC0_C0" },
 			"it is a ClusterComputeResource, not a HostSystem: below it there are DC0_C0_H0, DC0_C0_H1, Resources"},
-		"datastore":               {func(m *inventory.Managed) { m.Datastore = "/DC0/datastore/nfs" }, "there are LocalDS_0, LocalDS_1"},
+		"datastore":               {func(m *inventory.Managed) { m.Datastores["nfs"] = "/DC0/datastore/nfs" }, "there are LocalDS_0, LocalDS_1"},
 		"network":                 {func(m *inventory.Managed) { m.Network = "/DC0/network/guests" }, `network /DC0/network/guests: there is no "guests"`},
 		"folder":                  {func(m *inventory.Managed) { m.Folder = "/DC0/vm/ours" }, `folder /DC0/vm/ours: there is no "ours"`},
 		"template":                {func(m *inventory.Managed) { m.Template = "/DC0/vm/debian" }, "there are DC0_C0_RP0_VM0"},
@@ -44,11 +44,11 @@ func TestPaths(t *testing.T) {
 		})
 	}
 	h := s.host("host-a", "esx-9")
-	h.machine.VCenter.Datastore = "/DC0/datastore/nfs"
+	h.machine.VCenter.Datastores["nfs"] = "/DC0/datastore/nfs"
 	err := h.Check(t.Context())
 	require.ErrorContains(t, err, "esx-9")
 	require.ErrorContains(t, err, "nfs", "all of it is told at once")
-	h.machine.VCenter.Host, h.machine.VCenter.Datastore = "/DC0/host/DC0_C0/DC0_C0_H0", "/DC0/datastore/LocalDS_0"
+	h.machine.VCenter.Host, h.machine.VCenter.Datastores["nfs"] = "/DC0/host/DC0_C0/DC0_C0_H0", "/DC0/datastore/LocalDS_0"
 	h.machine.VCenter.Pool = "/DC0/host/DC0_C0/Resources"
 	require.NoError(t, h.Check(t.Context()))
 }

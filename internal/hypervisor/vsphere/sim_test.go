@@ -164,7 +164,7 @@ func (s *sim) host(name, esx string) *Host {
 	s.t.Helper()
 	at := s.vcenter()
 	h, err := New(hypervisor.Setup{Label: "lab", VCenter: &at, Machine: inventory.Machine{Name: name, VCenter: &inventory.Managed{
-		VCenter: at.Name, Host: "/DC0/host/DC0_C0/" + esx, Datastore: "/DC0/datastore/LocalDS_0",
+		VCenter: at.Name, Host: "/DC0/host/DC0_C0/" + esx, Datastores: map[string]string{"nfs": "/DC0/datastore/LocalDS_0"},
 		Network: "/DC0/network/DC0_DVPG0", Folder: "/DC0/vm", Template: "/DC0/vm/DC0_C0_RP0_VM0"}}})
 	require.NoError(s.t, err)
 	return s.quick(h)

@@ -79,7 +79,7 @@ func TestInfo(t *testing.T) {
 // machine to the target's network.
 func TestPrivateDisk(t *testing.T) {
 	s := newSim(t)
-	s.b.machine.VCenter.Datastore, s.b.machine.VCenter.Network = "/DC0/datastore/LocalDS_1", "/DC0/network/DC0_DVPG1"
+	s.b.machine.VCenter.Datastores["nfs"], s.b.machine.VCenter.Network = "/DC0/datastore/LocalDS_1", "/DC0/network/DC0_DVPG1"
 	s.create()
 	order := s.order()
 	order.Domain.Disk.Copy = hypervisor.FullCopy
