@@ -17,6 +17,7 @@ package hypervisor
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,6 +37,9 @@ type Kind struct {
 	OpensFiles bool
 	// CopiesDisks says that its migrations can copy a private disk.
 	CopiesDisks bool
+	// Datastores says that it makes the disks itself, in datastores: its drivers
+	// are Datastores, and no storage system opens a disk on a host.
+	Datastores bool
 	// Guest is what the guest's own devices are called under it.
 	Guest Devices
 }
@@ -108,6 +112,30 @@ type Migrator interface {
 	Migrate(ctx context.Context, order Order) (Migration, error)
 }
 
+// Datastores is a driver of a hypervisor that makes the disks itself, where no
+// program of ours runs on the host. Datastores are named by their inventory paths.
+type Datastores interface {
+	// Host is the name of the host.
+	Host() string
+	// CheckDatastore looks whether domains of this host can lie in a datastore, and
+	// their disks be read from it: a line for each problem. It changes nothing.
+	CheckDatastore(ctx context.Context, datastore string) error
+	// FreeBytes is how much a datastore has room for when the testbed's own domains
+	// are gone.
+	FreeBytes(ctx context.Context, datastore string) (int64, error)
+	// OpenDisk opens the disk of a domain on this host for reading. Nobody can read
+	// it while the domain runs: it is switched off, and stays that way. A relocation
+	// that runs is an error.
+	OpenDisk(ctx context.Context, name string) (DiskFile, error)
+}
+
+// DiskFile is a disk that is read through its hypervisor: from its beginning to
+// its end is fastest, one reader at a time.
+type DiskFile interface {
+	io.ReaderAt
+	io.Closer
+}
+
 // LabelSeparator stands between a testbed's label and a name. No label holds
 // it, so that the testbeds "lab" and "lab-2" never take each other's things.
 const LabelSeparator = "."
@@ -120,7 +148,7 @@ type Domain struct {
 	Kernel    string // path on the host
 	Ramdisk   string // path on the host
 	Cmdline   string
-	Disk      Disk // the guest sees it as its first disk; none when its path is empty
+	Disk      Disk // the guest sees it as its first disk, or where it lies in a datastore as its last; none when it is empty
 	MAC       string
 	// NativeTSC gives the guest the processor's own time stamp counter. Where
 	// that is not invariant, a hypervisor otherwise emulates every read of it:
@@ -150,6 +178,11 @@ type Disk struct {
 	// an image of format qcow2 over it: it has what was written since, and all
 	// else is read from the base. "" means that Path is raw.
 	Base string
+	// Datastore, when not "", is the inventory path of the datastore in which the
+	// hypervisor makes the disk as it creates the domain, blank and of SizeBytes;
+	// all else of the domain lies there too. Path is "" then.
+	Datastore string
+	SizeBytes int64
 	// Copy says that the disk is private to its host, and that a migration
 	// copies it to the target's own; "" means that both hosts have one disk.
 	Copy Copy

@@ -29,6 +29,9 @@ type Kind struct {
 	// New makes the driver for a testbed, and touches nothing. Options that the
 	// system does not have are refused.
 	New func(Setup) (Driver, error)
+	// Datastores says that it is for hypervisors that make the disks themselves
+	// (hypervisor.Kind.Datastores), and for no others.
+	Datastores bool
 }
 
 // Setup is what a driver is made of.
@@ -39,6 +42,9 @@ type Setup struct {
 	// OpensFiles says that the hypervisor opens an image file itself, with
 	// direct I/O: no block device need be made of it.
 	OpensFiles bool
+	// Datastores are both sites' hosts where the hypervisor makes the disks itself;
+	// otherwise nil.
+	Datastores map[Site]hypervisor.Datastores
 }
 
 // Options are a cell's settings for its storage system, such as "protocol" of
@@ -86,6 +92,10 @@ type Disk struct {
 	// Base, where it is set, is the raw block device on each site's host over
 	// which Device is an image of format qcow2: it has what was written since.
 	Base map[Site]string `json:",omitempty"`
+	// Datastore, where it is set, is the inventory path of the datastore for each
+	// site's host in which the hypervisor makes the disk itself, with the domain:
+	// there is no Device.
+	Datastore map[Site]string `json:",omitempty"`
 	// Copy says that each site has a disk of its own, and how a migration
 	// copies one to the other; "" means that both are the same disk.
 	Copy hypervisor.Copy `json:",omitempty"`
@@ -93,7 +103,11 @@ type Disk struct {
 
 // At is the disk as the hypervisor of a site opens it.
 func (d Disk) At(site Site) hypervisor.Disk {
-	return hypervisor.Disk{Path: d.Device[site], File: d.File, Base: d.Base[site], Copy: d.Copy}
+	at := hypervisor.Disk{Path: d.Device[site], File: d.File, Base: d.Base[site], Datastore: d.Datastore[site], Copy: d.Copy}
+	if at.Datastore != "" {
+		at.SizeBytes = d.SizeBytes
+	}
+	return at
 }
 
 // System provides disks of one kind.
@@ -138,7 +152,8 @@ type Diagnoser interface {
 }
 
 // Copy is where a disk's data can be read on a host, without going through the
-// guest: a block device or a file.
+// guest: a block device, a file, or, where the hypervisor makes the disks itself,
+// the datastore.
 type Copy struct {
 	Name string `json:"name"` // unique for a disk: "site-b", "replica-a", "replica-b", "store"
 	Host string `json:"host"` // in the inventory
@@ -147,7 +162,8 @@ type Copy struct {
 
 // Copier is a storage system that tells where the copies of a disk are: the
 // device of the site that it is open at, and each replica under it. They are
-// for reading with direct I/O while nobody writes. Where a device is not the disk
+// for reading with direct I/O while nobody writes; what lies in a datastore is
+// read through the hypervisor (hypervisor.Datastores). Where a device is not the disk
 // as it is, what it has is read into one that is, each time that it is asked.
 type Copier interface {
 	Copies(ctx context.Context, disk Disk, at Site) ([]Copy, error)

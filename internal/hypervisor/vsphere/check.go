@@ -22,12 +22,12 @@ var (
 		"VirtualMachine.Inventory.CreateFromExisting", "VirtualMachine.Inventory.Delete",
 		"VirtualMachine.Interact.PowerOn", "VirtualMachine.Interact.PowerOff", "VirtualMachine.Interact.Suspend",
 		"VirtualMachine.Config.Settings", "VirtualMachine.Config.CPUCount", "VirtualMachine.Config.Memory",
-		"VirtualMachine.Config.EditDevice", "VirtualMachine.Config.Annotation", "VirtualMachine.Config.Rename",
+		"VirtualMachine.Config.AddNewDisk", "VirtualMachine.Config.EditDevice", "VirtualMachine.Config.Annotation", "VirtualMachine.Config.Rename",
 		"Global.SetCustomField", "Resource.HotMigrate",
 	}
 	templatePrivileges  = []string{"VirtualMachine.Provisioning.DeployTemplate", "VirtualMachine.Provisioning.Clone"}
 	poolPrivileges      = []string{"Resource.AssignVMToPool"}
-	datastorePrivileges = []string{"Datastore.AllocateSpace"}
+	datastorePrivileges = []string{"Datastore.AllocateSpace", "Datastore.Browse", "Datastore.FileManagement"}
 	networkPrivileges   = []string{"Network.Assign"}
 )
 
@@ -66,7 +66,7 @@ func (h *Host) Check(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, look := range []func(context.Context, *site) ([]error, error){h.checkHost, h.checkStore, h.checkTemplate, h.checkCluster, h.checkRights, h.checkNames} {
+	for _, look := range []func(context.Context, *site) ([]error, error){h.checkHost, h.checkTemplate, h.checkCluster, h.checkRights, h.checkNames} {
 		problems, err := look(ctx, s)
 		errs = append(append(errs, problems...), h.failed("look at it", err))
 	}
@@ -89,27 +89,8 @@ func (h *Host) checkHost(ctx context.Context, s *site) (problems []error, err er
 	if !host.Summary.Config.VmotionEnabled {
 		problems = append(problems, h.problem("host %s has no vMotion: give one of its VMkernel interfaces that service", path))
 	}
-	if !slices.Contains(host.Datastore, s.datastore) {
-		problems = append(problems, h.problem("datastore %s is not mounted on host %s", anyDatastore(h.machine.VCenter), path))
-	}
 	if !slices.Contains(host.Network, s.network) {
 		problems = append(problems, h.problem("network %s is not on host %s", h.machine.VCenter.Network, path))
-	}
-	return problems, nil
-}
-
-// checkStore looks at the datastore.
-func (h *Host) checkStore(ctx context.Context, s *site) (problems []error, err error) {
-	var store mo.Datastore
-	if err := read(ctx, s.client, s.datastore, &store, "summary"); err != nil {
-		return nil, err
-	}
-	path := anyDatastore(h.machine.VCenter)
-	if !store.Summary.Accessible {
-		problems = append(problems, h.problem("datastore %s cannot be reached by any host", path))
-	}
-	if mode := store.Summary.MaintenanceMode; mode != "" && mode != string(types.DatastoreSummaryMaintenanceModeStateNormal) {
-		problems = append(problems, h.problem("datastore %s is in maintenance (%s): end that", path, mode))
 	}
 	return problems, nil
 }
@@ -169,18 +150,24 @@ func (h *Host) checkRights(ctx context.Context, s *site) (problems []error, err 
 		wanted []string
 	}{
 		{m.Folder, s.folder, folderPrivileges}, {m.Template, s.template, templatePrivileges},
-		{"the host's resource pool", s.pool, poolPrivileges}, {anyDatastore(m), s.datastore, datastorePrivileges}, {m.Network, s.network, networkPrivileges},
+		{"the host's resource pool", s.pool, poolPrivileges}, {m.Network, s.network, networkPrivileges},
 	} {
-		missing, err := h.missing(ctx, s, on.ref, on.wanted)
+		found, err := h.checkRightsOn(ctx, s, on.path, on.ref, on.wanted)
+		problems = append(problems, found...)
 		if err != nil {
 			return problems, err
 		}
-		if len(missing) > 0 {
-			problems = append(problems, h.problem("%s may not %s on %s: give the account's role there these privileges",
-				h.vcenter.at.User, strings.Join(missing, ", "), on.path))
-		}
 	}
 	return problems, nil
+}
+
+func (h *Host) checkRightsOn(ctx context.Context, s *site, path string, ref types.ManagedObjectReference, wanted []string) ([]error, error) {
+	missing, err := h.missing(ctx, s, ref, wanted)
+	if err != nil || len(missing) == 0 {
+		return nil, err
+	}
+	return []error{h.problem("%s may not %s on %s: give the account's role there these privileges",
+		h.vcenter.at.User, strings.Join(missing, ", "), path)}, nil
 }
 
 // missing asks which privileges the session's account lacks on an object.
@@ -269,7 +256,7 @@ func (m *migration) check(ctx context.Context) (problems []error, err error) {
 	if err != nil || len(problems) > 0 {
 		return problems, err
 	}
-	spec, err := m.source.specTo(ctx, m.target, m.machine, m.order.Domain.Disk.Copy == hypervisor.FullCopy)
+	spec, err := m.specTo(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ func (h *Host) refuse(domain hypervisor.Domain) error {
 	case domain.NativeTSC:
 		return h.problem("machine %s: vSphere has no setting for the processor's own time stamp counter: leave native_tsc out", domain.Name)
 	case domain.Disk.Path != "":
-		return h.problem("machine %s: disk %s: this driver attaches no disk yet: have the disk under test in the template", domain.Name, domain.Disk.Path)
+		return h.problem("machine %s: disk %s: vSphere opens no device or file of ours: it makes its disks itself, in a datastore", domain.Name, domain.Disk.Path)
 	case domain.Disk.Copy == hypervisor.SynchronousCopy, domain.Disk.Copy == hypervisor.IncrementalCopy:
 		return h.problem("machine %s: vSphere copies a private disk in its own way only, not %s: want %s", domain.Name, domain.Disk.Copy, hypervisor.FullCopy)
 	}
@@ -37,10 +37,15 @@ func (h *Host) problem(format string, values ...any) error {
 	return fault.New(fault.BadInput, h.Host()+": "+format, values...)
 }
 
-// Create clones the template, labels the clone, and starts it.
+// Create clones the template into the disk's datastore, labels the clone, gives it
+// the disk, and starts it.
 func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
 	if err := h.refuse(domain); err != nil {
 		return err
+	}
+	if domain.Disk.Datastore == "" || domain.Disk.SizeBytes <= 0 {
+		return h.problem("machine %s: a disk of %d bytes in datastore %q: want its size, and a datastore for all of the machine",
+			domain.Name, domain.Disk.SizeBytes, domain.Disk.Datastore)
 	}
 	return h.with(ctx, "create "+domain.Name, func(s *site) error {
 		m, err := h.lookUp(ctx, s, domain.Name)
@@ -48,7 +53,7 @@ func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
 			return err
 		}
 		if err == nil {
-			ready, err := h.makeRoom(ctx, s, m)
+			ready, err := h.makeRoom(ctx, s, m, domain.Disk)
 			if ready || err != nil {
 				return err
 			}
@@ -58,8 +63,8 @@ func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
 }
 
 // makeRoom looks whether a machine that is there is what is wanted, and deletes
-// it when it is half-made or has ended.
-func (h *Host) makeRoom(ctx context.Context, s *site, m machine) (ready bool, err error) {
+// it when it is half-made or has ended. One with another disk is refused.
+func (h *Host) makeRoom(ctx context.Context, s *site, m machine, wanted hypervisor.Disk) (ready bool, err error) {
 	if m.host != s.host {
 		return false, fmt.Errorf("it is on another host of the vCenter (%s): destroy it there", m.host.Value)
 	}
@@ -68,7 +73,7 @@ func (h *Host) makeRoom(ctx context.Context, s *site, m machine) (ready bool, er
 		return false, err
 	}
 	if h.isOurs(m) && (status == hypervisor.Running || status == hypervisor.Paused) {
-		return true, nil
+		return true, h.checkDisk(ctx, s, m, wanted)
 	}
 	return false, h.destroy(ctx, s, m)
 }
@@ -79,10 +84,14 @@ func (h *Host) make(ctx context.Context, s *site, domain hypervisor.Domain) erro
 	if err != nil {
 		return err
 	}
+	datastore, err := s.datastore(ctx, domain.Disk.Datastore)
+	if err != nil {
+		return err
+	}
 	config := types.VirtualMachineConfigSpec{InstanceUuid: domain.UUID().String(), Annotation: annotationOf(h.label),
 		NumCPUs: int32(domain.VCPUs), MemoryMB: int64(domain.MemoryMiB)} //nolint:gosec // as few as a machine has
 	clone := types.VirtualMachineCloneSpec{Config: &config,
-		Location: types.VirtualMachineRelocateSpec{Host: &s.host, Pool: &s.pool, Datastore: &s.datastore}}
+		Location: types.VirtualMachineRelocateSpec{Host: &s.host, Pool: &s.pool, Datastore: &datastore}}
 	info, err := s.do(ctx, "clone "+h.machine.VCenter.Template, s.template,
 		func(ctx context.Context, template *object.VirtualMachine) (*object.Task, error) {
 			return template.Clone(ctx, object.NewFolder(s.client, s.folder), domain.Name, clone)
@@ -97,27 +106,50 @@ func (h *Host) make(ctx context.Context, s *site, domain hypervisor.Domain) erro
 	if err := object.NewCustomFieldsManager(s.client).Set(ctx, made, *key, h.label); err != nil {
 		return fmt.Errorf("set its custom attribute %s: %w", attribute, err)
 	}
-	device, err := s.interfaceOf(ctx, made, domain.MAC)
-	if err != nil {
-		return err
-	}
-	_, err = s.do(ctx, "configure", made, func(ctx context.Context, vm *object.VirtualMachine) (*object.Task, error) {
-		return vm.Reconfigure(ctx, types.VirtualMachineConfigSpec{Annotation: annotationOf(h.label), DeviceChange: device})
-	})
-	if err != nil {
+	if err := h.equip(ctx, s, made, domain); err != nil {
 		return err
 	}
 	return s.powerOn(ctx, made)
 }
 
-// interfaceOf is the change that puts a machine's first network interface on the
-// site's network; with an address, where one is given.
-func (s *site) interfaceOf(ctx context.Context, machine types.ManagedObjectReference, mac string) ([]types.BaseVirtualDeviceConfigSpec, error) {
+// equip gives a clone its place on the network and the disk under test, and says in
+// its notes whose it is.
+func (h *Host) equip(ctx context.Context, s *site, made types.ManagedObjectReference, domain hypervisor.Domain) error {
+	devices, err := s.devices(ctx, made)
+	if err != nil {
+		return err
+	}
+	changes, err := s.interfaceOf(ctx, devices, domain.MAC)
+	if err != nil {
+		return err
+	}
+	disk, err := s.newDisk(ctx, devices, domain.Disk)
+	if err != nil {
+		return err
+	}
+	spec := types.VirtualMachineConfigSpec{Annotation: annotationOf(h.label), DeviceChange: append(changes, disk)}
+	_, err = s.do(ctx, "configure", made, func(ctx context.Context, vm *object.VirtualMachine) (*object.Task, error) {
+		return vm.Reconfigure(ctx, spec)
+	})
+	return err
+}
+
+// devices lists a machine's devices.
+func (s *site) devices(ctx context.Context, machine types.ManagedObjectReference) (object.VirtualDeviceList, error) {
 	var vm mo.VirtualMachine
 	if err := read(ctx, s.client, machine, &vm, "config.hardware.device"); err != nil {
 		return nil, fmt.Errorf("list its devices: %w", err)
 	}
-	cards := object.VirtualDeviceList(vm.Config.Hardware.Device).SelectByType((*types.VirtualEthernetCard)(nil))
+	if vm.Config == nil {
+		return nil, errors.New("list its devices: the vCenter does not tell them")
+	}
+	return vm.Config.Hardware.Device, nil
+}
+
+// interfaceOf is the change that puts a machine's first network interface on the
+// site's network; with an address, where one is given.
+func (s *site) interfaceOf(ctx context.Context, devices object.VirtualDeviceList, mac string) ([]types.BaseVirtualDeviceConfigSpec, error) {
+	cards := devices.SelectByType((*types.VirtualEthernetCard)(nil))
 	if len(cards) == 0 {
 		return nil, fault.New(fault.BadInput, "it has no network interface: give the template one")
 	}

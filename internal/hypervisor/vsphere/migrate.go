@@ -64,6 +64,10 @@ func (m *migration) refuse() error {
 		what = "the target has another vCenter, and this driver moves nothing across two yet"
 	case m.to.machine.VCenter.Folder != m.from.machine.VCenter.Folder:
 		what = "the target has another folder for our machines: both hosts want one"
+	case m.order.Domain.Disk.Copy == "" && m.order.AtTarget.Disk.Datastore != m.order.Domain.Disk.Datastore:
+		what = fmt.Sprintf("it lies in datastore %s, is to be in %s, and its disks are not to be copied", m.order.Domain.Disk.Datastore, m.order.AtTarget.Disk.Datastore)
+	case m.order.Domain.Disk.Copy != "" && m.order.AtTarget.Disk.Datastore == "":
+		what = "its disks are to be copied, and no datastore of the target is named"
 	case m.order.Mode == hypervisor.PostCopy:
 		what = "vSphere lets nobody choose post-copy"
 	case m.order.AutoConverge:
@@ -174,7 +178,7 @@ func (m *migration) ready(ctx context.Context) (types.VirtualMachineRelocateSpec
 	case status != hypervisor.Running:
 		return spec, fmt.Errorf("it is %s: only one that runs is migrated", status)
 	}
-	if spec, err = m.source.specTo(ctx, m.target, m.machine, m.order.Domain.Disk.Copy == hypervisor.FullCopy); err != nil {
+	if spec, err = m.specTo(ctx); err != nil {
 		return spec, err
 	}
 	warnings, refusals, err := m.source.checkRelocate(ctx, m.machine.ref, spec)
@@ -191,17 +195,24 @@ func (m *migration) ready(ctx context.Context) (types.VirtualMachineRelocateSpec
 	return spec, err
 }
 
-// specTo says where a machine is to go.
-func (s *site) specTo(ctx context.Context, target *site, at machine, withDisks bool) (types.VirtualMachineRelocateSpec, error) {
-	spec := types.VirtualMachineRelocateSpec{Host: &target.host, Pool: &target.pool}
-	if withDisks {
-		spec.Datastore = &target.datastore
+// specTo says where the machine is to go: with all its disks, where they are
+// private to the source.
+func (m *migration) specTo(ctx context.Context) (types.VirtualMachineRelocateSpec, error) {
+	spec := types.VirtualMachineRelocateSpec{Host: &m.target.host, Pool: &m.target.pool}
+	if m.order.Domain.Disk.Copy == hypervisor.FullCopy {
+		datastore, err := m.target.datastore(ctx, m.order.AtTarget.Disk.Datastore)
+		if err != nil {
+			return spec, err
+		}
+		spec.Datastore = &datastore
 	}
-	if target.network == s.network {
+	if m.target.network == m.source.network {
 		return spec, nil
 	}
-	var err error
-	spec.DeviceChange, err = target.interfaceOf(ctx, at.ref, "")
+	devices, err := m.source.devices(ctx, m.machine.ref)
+	if err == nil {
+		spec.DeviceChange, err = m.target.interfaceOf(ctx, devices, "")
+	}
 	return spec, err
 }
 

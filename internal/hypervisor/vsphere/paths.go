@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/property"
@@ -15,7 +15,6 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"heliotrope/internal/fault"
-	"heliotrope/internal/inventory"
 )
 
 // ways lead to the objects below one, by its type: the properties that name them.
@@ -50,8 +49,13 @@ type child struct {
 // finder finds objects by their inventory paths. It asks once for what is below
 // an object.
 type finder struct {
-	client *vim25.Client
-	seen   map[types.ManagedObjectReference][]child
+	client     *vim25.Client
+	seen       map[types.ManagedObjectReference][]child
+	datacenter string // the path of the one that the last path led through
+}
+
+func newFinder(client *vim25.Client) *finder {
+	return &finder{client: client, seen: map[types.ManagedObjectReference][]child{}}
 }
 
 // find walks an inventory path from the root. Each name must be that of one
@@ -67,6 +71,9 @@ func (f *finder) find(ctx context.Context, what, path string, wanted []string) (
 		switch len(here) {
 		case 1:
 			at, walked = here[0].ref, walked+"/"+name
+			if at.Type == "Datacenter" {
+				f.datacenter = walked
+			}
 		case 0:
 			return at, fault.New(fault.BadInput, "%s %s: there is no %q in %s/, which is a %s: %s", what, path, name, walked, at.Type, shown(children))
 		default:
@@ -162,20 +169,23 @@ func kinds(children []child) string {
 
 // site is a host's objects in its vCenter.
 type site struct {
-	client    *vim25.Client
-	host      types.ManagedObjectReference
-	compute   types.ManagedObjectReference // the cluster, or what stands for a lone host
-	pool      types.ManagedObjectReference
-	datastore types.ManagedObjectReference
-	network   types.ManagedObjectReference
-	folder    types.ManagedObjectReference
-	template  types.ManagedObjectReference
+	client     *vim25.Client
+	datacenter string // the path of the host's
+	host       types.ManagedObjectReference
+	compute    types.ManagedObjectReference // the cluster, or what stands for a lone host
+	pool       types.ManagedObjectReference
+	network    types.ManagedObjectReference
+	folder     types.ManagedObjectReference
+	template   types.ManagedObjectReference
+
+	mu         sync.Mutex
+	datastores map[string]types.ManagedObjectReference // by their paths, those that were asked for
 }
 
 // locate finds a host's objects. All that cannot be found is told at once.
 func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) {
-	s := &site{client: client}
-	f := &finder{client: client, seen: map[types.ManagedObjectReference][]child{}}
+	s := &site{client: client, datastores: map[string]types.ManagedObjectReference{}}
+	f := newFinder(client)
 	m := h.machine.VCenter
 	var errs []error
 	for _, o := range []struct {
@@ -184,7 +194,6 @@ func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) 
 		ref        *types.ManagedObjectReference
 	}{
 		{"host", m.Host, hostTypes, &s.host},
-		{"datastore", anyDatastore(m), datastoreTypes, &s.datastore},
 		{"network", m.Network, networkTypes, &s.network},
 		{"folder", m.Folder, folderTypes, &s.folder},
 		{"template", m.Template, machineTypes, &s.template},
@@ -205,6 +214,7 @@ func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) 
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	s.datacenter = f.datacenter // all paths of a host lead through one
 	var host mo.HostSystem
 	if err := read(ctx, client, s.host, &host, "parent"); err != nil {
 		return nil, h.failed("look for the host's cluster", err)
@@ -218,11 +228,6 @@ func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) 
 		s.pool = *compute.ResourcePool
 	}
 	return s, nil
-}
-
-// anyDatastore is one of those that a machine names.
-func anyDatastore(m *inventory.Managed) string {
-	return m.Datastores[slices.Min(slices.Collect(maps.Keys(m.Datastores)))]
 }
 
 // networkBacking is how a machine's network interface is put on a network.

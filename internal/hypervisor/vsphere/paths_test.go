@@ -26,7 +26,6 @@ func TestPaths(t *testing.T) {
 			`there is no "esx-9" in /DC0/host/DC0_C0/, which is a ClusterComputeResource: there are DC0_C0_H0, DC0_C0_H1, Resources`},
 		"a cluster for a host": {func(m *inventory.Managed) { m.Host = "/DC0/host/DC0_C0" },
 			"it is a ClusterComputeResource, not a HostSystem: below it there are DC0_C0_H0, DC0_C0_H1, Resources"},
-		"datastore":               {func(m *inventory.Managed) { m.Datastores["nfs"] = "/DC0/datastore/nfs" }, "there are LocalDS_0, LocalDS_1"},
 		"network":                 {func(m *inventory.Managed) { m.Network = "/DC0/network/guests" }, `network /DC0/network/guests: there is no "guests"`},
 		"folder":                  {func(m *inventory.Managed) { m.Folder = "/DC0/vm/ours" }, `folder /DC0/vm/ours: there is no "ours"`},
 		"template":                {func(m *inventory.Managed) { m.Template = "/DC0/vm/debian" }, "there are DC0_C0_RP0_VM0"},
@@ -44,11 +43,11 @@ func TestPaths(t *testing.T) {
 		})
 	}
 	h := s.host("host-a", "esx-9")
-	h.machine.VCenter.Datastores["nfs"] = "/DC0/datastore/nfs"
+	h.machine.VCenter.Folder = "/DC0/vm/ours"
 	err := h.Check(t.Context())
 	require.ErrorContains(t, err, "esx-9")
-	require.ErrorContains(t, err, "nfs", "all of it is told at once")
-	h.machine.VCenter.Host, h.machine.VCenter.Datastores["nfs"] = "/DC0/host/DC0_C0/DC0_C0_H0", "/DC0/datastore/LocalDS_0"
+	require.ErrorContains(t, err, "/DC0/vm/ours", "all of it is told at once")
+	h.machine.VCenter.Host, h.machine.VCenter.Folder = "/DC0/host/DC0_C0/DC0_C0_H0", "/DC0/vm"
 	h.machine.VCenter.Pool = "/DC0/host/DC0_C0/Resources"
 	require.NoError(t, h.Check(t.Context()))
 }
@@ -86,16 +85,13 @@ func TestCheck(t *testing.T) {
 	host := s.model.Map().Get(s.ref("HostSystem", "DC0_C0_H1")).(*simulator.HostSystem)
 	host.Runtime.InMaintenanceMode = true
 	host.Summary.Config.VmotionEnabled = false
-	store := s.model.Map().Get(s.ref("Datastore", "LocalDS_0")).(*simulator.Datastore)
-	store.Summary.Accessible = false
 	cluster := s.model.Map().Get(s.ref("ClusterComputeResource", "DC0_C0")).(*simulator.ClusterComputeResource)
 	cluster.ConfigurationEx.(*types.ClusterConfigInfoEx).DrsConfig.DefaultVmBehavior = types.DrsBehaviorFullyAutomated
 	manager := s.model.Map().Get(*s.inside().ServiceContent.AuthorizationManager).(*simulator.AuthorizationManager)
 	s.model.Map().Put(&rights{manager, "Resource.HotMigrate"})
 	s.template().Config.Hardware.Device = nil
 	err := s.b.Check(t.Context())
-	for _, want := range []string{"is in maintenance mode: end that", "has no vMotion", "datastore /DC0/datastore/LocalDS_0 cannot be reached",
-		"DRS that moves machines by itself", account + " may not Resource.HotMigrate on /DC0/vm", "has no disk to start from", "has no network interface"} {
+	for _, want := range []string{"is in maintenance mode: end that", "has no vMotion", "DRS that moves machines by itself", account + " may not Resource.HotMigrate on /DC0/vm", "has no disk to start from", "has no network interface"} {
 		require.ErrorContains(t, err, want)
 	}
 	require.Equal(t, fault.BadInput, fault.Of(err))

@@ -57,6 +57,10 @@ type sim struct {
 	calls   map[string]int
 	loses   string // the method whose answers are lost
 	answers int    // a status that all calls get; 0 for the simulator's own
+
+	// files answers for the simulator where files are asked for, unless it says
+	// false.
+	files func(w http.ResponseWriter, r *http.Request) bool
 }
 
 var soapMethod = regexp.MustCompile(`<(?:\w+:)?Body[^>]*><(?:\w+:)?(\w+)`)
@@ -123,11 +127,16 @@ func (s *sim) serve(w http.ResponseWriter, r *http.Request) {
 	name := ""
 	if found := soapMethod.FindSubmatch(body); found != nil {
 		name = string(found[1])
+	} else if strings.HasPrefix(r.URL.Path, "/folder/") {
+		name = "folder"
 	}
 	s.mu.Lock()
 	s.calls[name]++
-	loses, answers := s.loses == name, s.answers
+	loses, answers, files := s.loses == name, s.answers, s.files
 	s.mu.Unlock()
+	if name == "folder" && files != nil && files(w, r) {
+		return
+	}
 	if answers != 0 {
 		w.WriteHeader(answers)
 		return
@@ -273,7 +282,8 @@ func (s *sim) clean() {
 }
 
 // guest is the machine under test.
-var guest = hypervisor.Domain{Name: "lab.vm", MemoryMiB: 64, VCPUs: 1, MAC: "00:50:56:00:00:01"}
+var guest = hypervisor.Domain{Name: "lab.vm", MemoryMiB: 64, VCPUs: 1, MAC: "00:50:56:00:00:01",
+	Disk: hypervisor.Disk{Datastore: "/DC0/datastore/LocalDS_0", SizeBytes: 64 << 20}}
 
 // create makes the guest on host a.
 func (s *sim) create() {

@@ -2,13 +2,17 @@
 // Services API (vim25, package govmomi): machines that are cloned from a
 // template, and vMotion.
 //
-// It is not registered: no campaign can use it. What it does was tried on
-// govmomi's simulator (v0.56.0) alone, which plays vCenter's interface and runs no
-// machine: no ESXi host, no guest and no real vMotion was ever involved, and no
-// conversation with a real vCenter was recorded. docs/vsphere.md has the list of
-// what works there, and of what is not there yet: disks that a storage system
-// provides, OVF, vMotion across vCenters, the stun of vmware.log, and all that
-// testbeds want of machines without a shell.
+// No campaign can run under it yet: package campaign refuses that, and says what is
+// missing. What it does was tried on govmomi's simulator (v0.56.0) alone, which
+// plays vCenter's interface and runs no machine: no ESXi host, no guest and no real
+// vMotion was ever involved, and no conversation with a real vCenter was recorded.
+// docs/vsphere.md has the list of what works there, and of what is not there yet:
+// OVF, vMotion across vCenters, the stun of vmware.log, and all that testbeds want
+// of machines without a shell.
+//
+// The disk under test it makes itself, in a datastore, with the machine; all of the
+// machine lies there. It is read by the datastore's file API, when the machine is
+// switched off.
 //
 // It promises that a machine of another is never touched: ours have the testbed's
 // label in their name, in their notes and in a custom attribute, and the UUID that
@@ -52,6 +56,7 @@ var Kind = hypervisor.Kind{
 		return host, nil
 	},
 	CopiesDisks: true,
+	Datastores:  true,
 	Guest:       hypervisor.Devices{Disk: "/dev/sdb", NIC: "eth0", Console: "ttyS0"},
 }
 

@@ -79,10 +79,12 @@ func TestInfo(t *testing.T) {
 // machine to the target's network.
 func TestPrivateDisk(t *testing.T) {
 	s := newSim(t)
-	s.b.machine.VCenter.Datastores["nfs"], s.b.machine.VCenter.Network = "/DC0/datastore/LocalDS_1", "/DC0/network/DC0_DVPG1"
+	s.b.machine.VCenter.Network = "/DC0/network/DC0_DVPG1"
 	s.create()
 	order := s.order()
-	order.Domain.Disk.Copy = hypervisor.FullCopy
+	order.Domain.Disk.Copy, order.AtTarget.Disk.Copy = hypervisor.FullCopy, hypervisor.FullCopy
+	order.AtTarget.Disk.Datastore = "/DC0/datastore/LocalDS_1"
+	require.NoError(t, s.a.CheckMigration(t.Context(), order.AtTarget, s.b))
 	_, err := s.a.Migrate(t.Context(), order)
 	require.NoError(t, err)
 	s.requireAt(s.b)
@@ -155,7 +157,9 @@ func TestRefused(t *testing.T) {
 		"its name does not start with the testbed's": func(d *hypervisor.Domain) { d.Name = "vm" },
 		"starts what the template's disk holds":      func(d *hypervisor.Domain) { d.Kernel = "/vmlinuz" },
 		"time stamp counter":                         func(d *hypervisor.Domain) { d.NativeTSC = true },
-		"attaches no disk yet":                       func(d *hypervisor.Domain) { d.Disk.Path = "/dev/sdb" },
+		"opens no device or file of ours":            func(d *hypervisor.Domain) { d.Disk.Path = "/dev/sdb" },
+		"want its size, and a datastore":             func(d *hypervisor.Domain) { d.Disk = hypervisor.Disk{} },
+		"a disk of 0 bytes":                          func(d *hypervisor.Domain) { d.Disk.SizeBytes = 0 },
 		"in its own way only, not synchronous":       func(d *hypervisor.Domain) { d.Disk.Copy = hypervisor.SynchronousCopy },
 	} {
 		domain := guest
@@ -175,7 +179,9 @@ func TestRefused(t *testing.T) {
 			other.machine.VCenter.Folder = "/DC0/vm/other"
 			o.Target = other
 		},
-		"is to have": func(o *hypervisor.Order) { o.AtTarget.Name = "lab.other" },
+		"is to have":                          func(o *hypervisor.Order) { o.AtTarget.Name = "lab.other" },
+		"its disks are not to be copied":      func(o *hypervisor.Order) { o.AtTarget.Disk.Datastore = "/DC0/datastore/LocalDS_1" },
+		"no datastore of the target is named": func(o *hypervisor.Order) { o.Domain.Disk.Copy, o.AtTarget.Disk.Datastore = hypervisor.FullCopy, "" },
 	} {
 		order := s.order()
 		change(&order)

@@ -1,0 +1,133 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/hypervisor"
+)
+
+var _ hypervisor.Datastores = (*Host)(nil)
+
+// datastore finds a datastore by its inventory path. Only those are looked for that
+// somebody asks for: a testbed may have one for each storage system.
+func (s *site) datastore(ctx context.Context, path string) (types.ManagedObjectReference, error) {
+	s.mu.Lock()
+	ref, known := s.datastores[path]
+	s.mu.Unlock()
+	if known {
+		return ref, nil
+	}
+	ref, err := newFinder(s.client).find(ctx, "datastore", path, datastoreTypes)
+	if err != nil {
+		return ref, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.datastores[path] = ref
+	return ref, nil
+}
+
+// store reads what is known of a datastore.
+func (s *site) store(ctx context.Context, path string) (mo.Datastore, error) {
+	var store mo.Datastore
+	ref, err := s.datastore(ctx, path)
+	if err != nil {
+		return store, err
+	}
+	if err := read(ctx, s.client, ref, &store, "summary"); err != nil {
+		return store, fmt.Errorf("look at datastore %s: %w", path, err)
+	}
+	return store, nil
+}
+
+// CheckDatastore looks whether machines of this host can lie in a datastore.
+func (h *Host) CheckDatastore(ctx context.Context, path string) error {
+	defer h.vcenter.use()()
+	s, err := h.site(ctx)
+	if err != nil {
+		return err
+	}
+	problems, err := h.checkStore(ctx, s, path)
+	h.learn(err)
+	return errors.Join(append(problems, h.failed("look at datastore "+path, err))...)
+}
+
+func (h *Host) checkStore(ctx context.Context, s *site, path string) (problems []error, err error) {
+	store, err := s.store(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	host, err := s.hostSystem(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(host.Datastore, store.Self) {
+		problems = append(problems, h.problem("datastore %s is not mounted on host %s: mount it there", path, h.machine.VCenter.Host))
+	}
+	if !store.Summary.Accessible {
+		problems = append(problems, h.problem("datastore %s cannot be reached by any host", path))
+	}
+	if mode := store.Summary.MaintenanceMode; mode != "" && mode != string(types.DatastoreSummaryMaintenanceModeStateNormal) {
+		problems = append(problems, h.problem("datastore %s is in maintenance (%s): end that", path, mode))
+	}
+	if kind := store.Summary.Type; isUnreadable(kind) {
+		problems = append(problems, h.problem("datastore %s is %s, which keeps disks as objects, and the ledger could not be read: want VMFS or NFS", path, kind))
+	}
+	missing, err := h.checkRightsOn(ctx, s, path, store.Self, datastorePrivileges)
+	return append(problems, missing...), err
+}
+
+// FreeBytes is how much a datastore has room for when the testbed's machines are
+// gone, by its vCenter's account, which may be some minutes old.
+func (h *Host) FreeBytes(ctx context.Context, path string) (free int64, err error) {
+	err = h.with(ctx, "look at the room of datastore "+path, func(s *site) error {
+		store, err := s.store(ctx, path)
+		if err != nil {
+			return err
+		}
+		all, err := h.machines(ctx, s)
+		if err != nil {
+			return err
+		}
+		free = store.Summary.FreeSpace
+		for _, m := range all {
+			if !h.isMadeByUs(m) {
+				continue
+			}
+			taken, err := s.taken(ctx, m, store.Self)
+			if err != nil {
+				return err
+			}
+			free += taken
+		}
+		return nil
+	})
+	return free, err
+}
+
+// taken is how much a machine takes of a datastore; 0 of one that was deleted
+// meanwhile.
+func (s *site) taken(ctx context.Context, m machine, datastore types.ManagedObjectReference) (int64, error) {
+	var vm mo.VirtualMachine
+	err := read(ctx, s.client, m.ref, &vm, "storage")
+	if is[*types.ManagedObjectNotFound](err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask what machine %s takes: %w", m.name, err)
+	}
+	if vm.Storage != nil {
+		for _, usage := range vm.Storage.PerDatastoreUsage {
+			if usage.Datastore == datastore {
+				return usage.Committed, nil
+			}
+		}
+	}
+	return 0, nil
+}

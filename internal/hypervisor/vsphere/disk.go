@@ -1,0 +1,174 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+)
+
+// controllerUnit is the number that a SCSI controller has on its own bus: no disk
+// can have it (vSphere Web Services SDK, VirtualSCSIController.scsiCtlrUnitNumber).
+const controllerUnit = 7
+
+// lastDisk is a machine's last disk, by its controller and its number there; nil
+// when it has none. Of a machine of ours it is the disk under test: newDisk puts it
+// behind those of the template.
+func lastDisk(devices object.VirtualDeviceList) *types.VirtualDisk {
+	var last *types.VirtualDisk
+	for _, device := range devices.SelectByType((*types.VirtualDisk)(nil)) {
+		disk := device.(*types.VirtualDisk)
+		if disk.UnitNumber != nil && (last == nil || isBehind(disk, last)) {
+			last = disk
+		}
+	}
+	return last
+}
+
+func isBehind(disk, other *types.VirtualDisk) bool {
+	if disk.ControllerKey != other.ControllerKey {
+		return disk.ControllerKey > other.ControllerKey
+	}
+	return *disk.UnitNumber > *other.UnitNumber
+}
+
+// newDisk is the change that gives a machine a blank disk behind all that it has,
+// beside its other files. On VMFS it is written with zeros at once: otherwise the
+// first write to each place would be two, and be measured. An NFS server has formats
+// of its own.
+func (s *site) newDisk(ctx context.Context, devices object.VirtualDeviceList, wanted hypervisor.Disk) (types.BaseVirtualDeviceConfigSpec, error) {
+	last := lastDisk(devices)
+	if last == nil {
+		return nil, fault.New(fault.BadInput, "it has no disk to start from: give the template one")
+	}
+	store, err := s.store(ctx, wanted.Datastore)
+	if err != nil {
+		return nil, err
+	}
+	unit := *last.UnitNumber + 1
+	if unit == controllerUnit {
+		unit++
+	}
+	backing := &types.VirtualDiskFlatVer2BackingInfo{DiskMode: string(types.VirtualDiskModePersistent)}
+	if store.Summary.Type == string(types.HostFileSystemVolumeFileSystemTypeVMFS) {
+		backing.ThinProvisioned, backing.EagerlyScrub = types.NewBool(false), types.NewBool(true)
+	}
+	disk := &types.VirtualDisk{CapacityInBytes: wanted.SizeBytes, CapacityInKB: wanted.SizeBytes >> 10,
+		VirtualDevice: types.VirtualDevice{Key: -1, ControllerKey: last.ControllerKey, UnitNumber: &unit, Backing: backing}}
+	return &types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationAdd,
+		FileOperation: types.VirtualDeviceConfigSpecFileOperationCreate, Device: disk}, nil
+}
+
+// placed is a disk of a machine as it lies in a datastore.
+type placed struct {
+	file      string // its descriptor: "[nfs] lab.guest/lab.guest_1.vmdk"
+	datastore types.ManagedObjectReference
+	sizeBytes int64
+}
+
+// diskOf finds a machine's disk under test.
+func (s *site) diskOf(ctx context.Context, m machine) (placed, error) {
+	devices, err := s.devices(ctx, m.ref)
+	if err != nil {
+		return placed{}, err
+	}
+	disk := lastDisk(devices)
+	if disk == nil {
+		return placed{}, errors.New("it has no disk")
+	}
+	backing, is := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+	switch {
+	case !is:
+		return placed{}, fmt.Errorf("its disk is a %s: only flat files can be read", strings.TrimPrefix(fmt.Sprintf("%T", disk.Backing), "*types."))
+	case backing.Parent != nil:
+		return placed{}, fmt.Errorf("its disk %s is over another, as with a snapshot: delete its snapshots", backing.FileName)
+	}
+	found := placed{file: backing.FileName, sizeBytes: disk.CapacityInBytes}
+	if found.sizeBytes == 0 { // of hosts that tell the one only
+		found.sizeBytes = disk.CapacityInKB << 10
+	}
+	if backing.Datastore != nil {
+		found.datastore = *backing.Datastore
+	}
+	return found, nil
+}
+
+// checkDisk refuses a machine whose disk is not as it should be.
+func (h *Host) checkDisk(ctx context.Context, s *site, m machine, wanted hypervisor.Disk) error {
+	datastore, err := s.datastore(ctx, wanted.Datastore)
+	if err != nil {
+		return err
+	}
+	found, err := s.diskOf(ctx, m)
+	if err != nil {
+		return err
+	}
+	if found.sizeBytes != wanted.SizeBytes || found.datastore != datastore {
+		return h.problem("machine %s is there already, and its disk %s has %d bytes: want %d in datastore %s; tear the testbed down first",
+			m.name, found.file, found.sizeBytes, wanted.SizeBytes, wanted.Datastore)
+	}
+	return nil
+}
+
+// OpenDisk opens the disk under test of a machine, which is switched off for it:
+// as long as it runs, its host has the file locked.
+func (h *Host) OpenDisk(ctx context.Context, name string) (hypervisor.DiskFile, error) {
+	if err := h.checkName(name); err != nil {
+		return nil, err
+	}
+	var found placed
+	err := h.with(ctx, "switch "+name+" off to read its disk", func(s *site) error {
+		m, err := h.ours(ctx, s, name)
+		if err != nil {
+			return err
+		}
+		if _, err := h.status(m); err != nil {
+			return err
+		}
+		if m.host != s.host {
+			return fmt.Errorf("it is on another host: %w", hypervisor.ErrNotFound)
+		}
+		running, err := s.running(ctx, m.ref)
+		if err != nil {
+			return err
+		}
+		if running != nil {
+			return fmt.Errorf("its relocation %s still runs", running.Key)
+		}
+		if m.power == types.VirtualMachinePowerStatePoweredOn {
+			if err := s.powerOff(ctx, m.ref); err != nil {
+				return err
+			}
+		}
+		found, err = s.diskOf(ctx, m)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	data, is := strings.CutSuffix(found.file, ".vmdk")
+	if !is {
+		return nil, fmt.Errorf("%s: the disk of %s is %s, no .vmdk", h.Host(), name, found.file)
+	}
+	file, err := h.OpenFile(ctx, data+"-flat.vmdk")
+	if err != nil {
+		return nil, err
+	}
+	return file, nil
+}
+
+// unreadable are the types of datastores that keep a disk as objects and not as a
+// file of its bytes.
+var unreadable = []string{string(types.HostFileSystemVolumeFileSystemTypeVsan),
+	string(types.HostFileSystemVolumeFileSystemTypeVsanD), string(types.HostFileSystemVolumeFileSystemTypeVVOL)}
+
+func isUnreadable(kind string) bool {
+	return slices.ContainsFunc(unreadable, func(one string) bool { return strings.EqualFold(one, kind) })
+}
