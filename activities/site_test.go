@@ -1,12 +1,14 @@
 package activities
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/simulated"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
@@ -29,4 +31,31 @@ func TestSiteOfGuest(t *testing.T) {
 		require.Equal(t, site, found)
 		require.NoError(t, bed.Teardown(t.Context()))
 	}
+}
+
+// offBed is a testbed whose guest was switched off, so that its disk can be read.
+type offBed struct{ testbed.Bed }
+
+func (offBed) Hypervisor(site storage.Site) testbed.Hypervisor { return offHost{site: site} }
+
+type offHost struct {
+	testbed.Hypervisor
+	hypervisor.Datastores
+	site storage.Site
+}
+
+func (h offHost) Host() string { return "host-" + string(h.site) }
+
+func (h offHost) List(context.Context) ([]hypervisor.State, error) {
+	if h.site == storage.SiteA {
+		return nil, nil
+	}
+	return []hypervisor.State{{Name: "lab.guest", Status: hypervisor.ShutDown}}, nil
+}
+
+// TestSiteOfASwitchedOffGuest: what was begun before a crash is gone on with.
+func TestSiteOfASwitchedOffGuest(t *testing.T) {
+	found, err := siteOfGuest(t.Context(), offBed{})
+	require.NoError(t, err)
+	require.Equal(t, storage.SiteB, found)
 }

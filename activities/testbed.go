@@ -332,7 +332,9 @@ func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, inp
 }
 
 // siteOfGuest asks both hypervisors where the guest is: after a failed migration
-// it may be at either site, and the other one's disk may be half of a copy.
+// it may be at either site, and the other one's disk may be half of a copy. Where
+// the disk is read through the hypervisor, the guest may have been switched off for
+// it before.
 func siteOfGuest(ctx context.Context, bed testbed.Bed) (storage.Site, error) {
 	var found []storage.Site
 	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
@@ -340,8 +342,9 @@ func siteOfGuest(ctx context.Context, bed testbed.Bed) (storage.Site, error) {
 		if err != nil {
 			return "", fmt.Errorf("where the guest is, is not known: %w", err)
 		}
+		_, switchesOff := bed.Hypervisor(site).(hypervisor.Datastores)
 		for _, domain := range domains {
-			if domain.Status == hypervisor.Running || domain.Status == hypervisor.Paused {
+			if domain.Status == hypervisor.Running || domain.Status == hypervisor.Paused || switchesOff && domain.Status == hypervisor.ShutDown {
 				found = append(found, site)
 			}
 		}

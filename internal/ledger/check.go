@@ -39,6 +39,20 @@ func Check(device string, region Region, acked uint64) (Report, error) {
 	return report, nil
 }
 
+// CheckFrom is Check of a copy of the disk that is read in another way than by
+// opening it here. That no cache lies between the copy and who reads it, the caller
+// must know.
+func CheckFrom(disk io.ReaderAt, region Region, acked uint64) (Report, error) {
+	report := Report{Acked: acked}
+	if err := region.check(); err != nil {
+		return report, err
+	}
+	if err := report.read(disk, region, make([]byte, min(chunkBytes, region.SizeBytes))); err != nil {
+		return report, fmt.Errorf("read the ledger back: %w", err)
+	}
+	return report, nil
+}
+
 // read reads the region and fills in the report.
 func (r *Report) read(file io.ReaderAt, region Region, chunk []byte) error {
 	var lost []uint64

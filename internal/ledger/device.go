@@ -9,13 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// check refuses a region that holds no whole records.
+func (r Region) check() error {
+	if r.OffsetBytes < 0 || r.OffsetBytes%RecordBytes != 0 || r.SizeBytes < RecordBytes || r.SizeBytes%RecordBytes != 0 {
+		return fmt.Errorf("the ledger's region of %d bytes at %d: want multiples of %d, and one record at least",
+			r.SizeBytes, r.OffsetBytes, RecordBytes)
+	}
+	return nil
+}
+
 // open opens a device, or a file, past the page cache: what is read or written
 // through the cache says nothing about the disk. There is no other way, so a
 // file system without direct I/O is an error. The region must lie within it.
 func open(device string, region Region, flags int) (*os.File, error) {
-	if region.OffsetBytes < 0 || region.OffsetBytes%RecordBytes != 0 || region.SizeBytes < RecordBytes || region.SizeBytes%RecordBytes != 0 {
-		return nil, fmt.Errorf("the ledger's region of %d bytes at %d: want multiples of %d, and one record at least",
-			region.SizeBytes, region.OffsetBytes, RecordBytes)
+	if err := region.check(); err != nil {
+		return nil, err
 	}
 	file, err := os.OpenFile(device, flags|unix.O_DIRECT, 0)
 	if errors.Is(err, unix.EINVAL) {
@@ -27,7 +35,7 @@ func open(device string, region Region, flags int) (*os.File, error) {
 	}
 	size, err := file.Seek(0, io.SeekEnd)
 	if err == nil && (region.SizeBytes > size || region.OffsetBytes > size-region.SizeBytes) {
-		err = fmt.Errorf("it has %d bytes, but the ledger's region ends at %d", size, uint64(region.OffsetBytes)+uint64(region.SizeBytes))
+		err = fmt.Errorf("it has %d bytes, but the ledger's region ends at %d", size, uint64(region.OffsetBytes)+uint64(region.SizeBytes)) //nolint:gosec // check has seen that they are not negative
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", device, errors.Join(err, file.Close()))

@@ -171,6 +171,16 @@ func TestCheck(t *testing.T) {
 			if !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got  %+v\nwant %+v", got, test.want)
 			}
+			data, err := os.ReadFile(path)
+			must(t, err)
+			got, err = CheckFrom(bytes.NewReader(data), region, test.acked)
+			must(t, err)
+			if !reflect.DeepEqual(got, test.want) {
+				t.Errorf("read in another way: got  %+v\nwant %+v", got, test.want)
+			}
+			if _, err := CheckFrom(bytes.NewReader(data[:offset]), region, test.acked); err == nil {
+				t.Error("a copy that is too short was read")
+			}
 		})
 	}
 }
@@ -233,6 +243,11 @@ func TestWhatCannotBeOpened(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if _, err := Check(test.device, test.region, 1); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("Check: %v, want %q", err, test.want)
+			}
+			if test.want == "want multiples" {
+				if _, err := CheckFrom(bytes.NewReader(nil), test.region, 1); err == nil || !strings.Contains(err.Error(), test.want) {
+					t.Errorf("CheckFrom: %v, want %q", err, test.want)
+				}
 			}
 			w, err := OpenWriter(test.device, test.region)
 			if err == nil {

@@ -3,6 +3,7 @@ package testbed
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path"
@@ -150,9 +151,13 @@ func (w *lateWitness) Start(ctx context.Context) error { return w.start(ctx) }
 const checkTimeout = 5 * time.Minute
 
 // CheckLedger reads the ledger back from a copy of the disk, on the copy's
-// host, by the witness's program there. acked is the newest record that the
-// witness outside was told of.
+// host, by the witness's program there; or from here, where the hypervisor makes
+// the disks itself. The guest is switched off then. acked is the newest record that
+// the witness outside was told of.
 func (t *Testbed) CheckLedger(ctx context.Context, ref trial.Ref, copied storage.Copy, acked uint64) (ledger.Report, error) {
+	if site, found := t.siteOf(copied.Host); found && t.kind.Datastores {
+		return t.checkThrough(ctx, t.hypervisors[site].(hypervisor.Datastores), ref, copied, acked)
+	}
 	var report ledger.Report
 	host := t.Host(copied.Host)
 	if host == nil {
@@ -169,6 +174,22 @@ func (t *Testbed) CheckLedger(ctx context.Context, ref trial.Ref, copied storage
 	}
 	if err := json.Unmarshal(result.Stdout, &report); err != nil {
 		return report, fmt.Errorf("%s: the ledger's report on %s, %.200q: %w", copied.Host, copied.Name, result.Stdout, err)
+	}
+	report.Copy, report.Host = copied.Name, copied.Host
+	return report, nil
+}
+
+// checkThrough reads the ledger through the hypervisor.
+func (t *Testbed) checkThrough(ctx context.Context, host hypervisor.Datastores, ref trial.Ref, copied storage.Copy, acked uint64) (ledger.Report, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, fmt.Errorf("reading the ledger took longer than %s", checkTimeout))
+	defer cancel()
+	disk, err := host.OpenDisk(ctx, t.DomainName(GuestName))
+	if err != nil {
+		return ledger.Report{}, err
+	}
+	report, err := ledger.CheckFrom(disk, LedgerRegion(ref), acked)
+	if err := errors.Join(err, disk.Close()); err != nil {
+		return report, fmt.Errorf("read the ledger from %s: %w", copied.Name, err)
 	}
 	report.Copy, report.Host = copied.Name, copied.Host
 	return report, nil
