@@ -76,7 +76,7 @@ func trialColumns() []column[Trial] {
 		required("testbed_kind", "", "emulated, hardware, or simulated: the last is a model and no measurement", func(r *Trial) *string { return &r.TestbedKind }),
 		required("lane", "", "name of the testbed", func(r *Trial) *string { return &r.Lane }),
 		required("hypervisor", "", "factor", func(r *Trial) *string { return &r.Hypervisor }),
-		required("storage", "", "factor: iscsi, nfs, drbd, mirror", func(r *Trial) *string { return &r.Storage }),
+		required("storage", "", "factor: iscsi, nfs, drbd, mirror, local", func(r *Trial) *string { return &r.Storage }),
 		optional("drbd_protocol", "", "factor: A, B, C; null unless storage is drbd", func(r *Trial) **string { return &r.DRBDProtocol }),
 		optional("mirror_copy", "", "factor: full, synchronous, incremental; null unless storage is mirror", func(r *Trial) **string { return &r.MirrorCopy }),
 		required("wan", "", "factor: the WAN's profile", func(r *Trial) *string { return &r.WAN }),

@@ -34,8 +34,8 @@ var (
 var (
 	testbeds    = []string{TestbedEmulated, TestbedHosts, TestbedSimulated}
 	orders      = []string{OrderBlocks, OrderSequential}
-	hypervisors = []string{Xen, KVM}
-	storages    = []string{"iscsi", "nfs", DRBD, Mirror}
+	hypervisors = []string{Xen, KVM, VSphere}
+	storages    = []string{"iscsi", "nfs", DRBD, Mirror, Local}
 	protocols   = []string{"A", "B", "C"}
 	copies      = []string{FullCopy, SynchronousCopy, IncrementalCopy}
 	migrations  = []string{PreCopy, PostCopy}

@@ -34,7 +34,7 @@ var refusedDesign = []struct{ name, text, want string }{
 	{"control with an unknown key", "repetitions: 1\ncontrols: [{control: none, disk: nfs}]",
 		`7:28: controls[0].disk: unknown setting (known: control, hypervisor, storage, wan, access, guest_memory_mib, drbd_protocol, mirror_copy, migration, auto_converge, bandwidth_mib_per_s, max_downtime_ms, hold)`},
 	{"levels of a control", "repetitions: 1\ncontrols: [{control: none, storage: smb, wan: mars, access: x, guest_memory_mib: 1}]",
-		`7:37: controls[0].storage: "smb" is not known: want iscsi, nfs, drbd or mirror
+		`7:37: controls[0].storage: "smb" is not known: want iscsi, nfs, drbd, mirror or local
 7:47: controls[0].wan: unknown WAN profile "mars": want lan, continental, transatlantic, transpacific, or numbers such as rtt=60ms,jitter=2ms,loss=0.1%,rate=50mbit
 7:61: controls[0].access: "x" is neither well-known (4k-mixed-random, 4k-read-sequential, 4k-write-random, database, file-server, web-server) nor defined under access_specifications
 7:82: controls[0].guest_memory_mib: 1 MiB: want 112 to 1048576`},

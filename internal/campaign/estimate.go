@@ -6,7 +6,7 @@ import "time"
 // how much it leaves. Nothing but forecasts depends on these figures.
 const (
 	// assumedXenMigration is a migration of a small guest under load: 10 to
-	// 18 s on the emulated testbed.
+	// 18 s on the emulated testbed. vSphere's is a guess: the same.
 	assumedXenMigration = 20 * time.Second
 	// assumedKVMMigration and assumedKVMOverWAN are the same by QEMU: 7.7 s were
 	// seen there without a WAN, and the other is a guess.
@@ -114,7 +114,7 @@ func (s *Spec) migrationTime(cell Cell) time.Duration {
 			assumed = assumedKVMOverWAN
 		}
 	}
-	if cell.Storage == Mirror {
+	if cell.Storage == Mirror || cell.Storage == Local {
 		assumed += time.Duration(float64(s.Disk.SizeMiB<<20) / assumedMirrorBytes * float64(time.Second))
 	}
 	return min(max(assumed, s.firstRound(cell, 0).Least), s.Limits.Migration)

@@ -9,17 +9,22 @@ import (
 // migrationFactors are the factors of MigrationOptions.
 var migrationFactors = []string{"migration", "auto_converge", "bandwidth_mib_per_s", "max_downtime_ms"}
 
-// demands are the levels that not everybody has. level is the cell's, as the file
-// spells it; "" when it asks for nothing of the kind.
+// demands are the levels that not everybody has, each by its name in limitations.
+// level is the cell's, as the file spells it; "" when it asks for nothing of the
+// kind.
 var demands = []struct {
-	factor string
-	level  func(Cell) string
+	name, factor string
+	level        func(Cell) string
 }{
-	{"storage", func(c Cell) string { return given(c.Storage == Mirror, c.Storage) }},
-	{"migration", func(c Cell) string { return c.Migration }},
-	{"auto_converge", func(c Cell) string { return given(c.AutoConverge, "true") }},
-	{"bandwidth_mib_per_s", func(c Cell) string { return given(c.BandwidthMiBPerS != 0, strconv.Itoa(c.BandwidthMiBPerS)) }},
-	{"max_downtime_ms", func(c Cell) string { return given(c.MaxDowntimeMs != 0, strconv.Itoa(c.MaxDowntimeMs)) }},
+	{VSphere, "hypervisor", func(c Cell) string { return given(c.Hypervisor == VSphere, VSphere) }},
+	{DRBD, "storage", func(c Cell) string { return given(c.Storage == DRBD, DRBD) }},
+	{Mirror, "storage", func(c Cell) string { return given(c.Storage == Mirror, Mirror) }},
+	{Local, "storage", func(c Cell) string { return given(c.Storage == Local, Local) }},
+	{"migration", "migration", func(c Cell) string { return c.Migration }},
+	{"auto_converge", "auto_converge", func(c Cell) string { return given(c.AutoConverge, "true") }},
+	{"bandwidth_mib_per_s", "bandwidth_mib_per_s", func(c Cell) string { return given(c.BandwidthMiBPerS != 0, strconv.Itoa(c.BandwidthMiBPerS)) }},
+	{"max_downtime_ms", "max_downtime_ms", func(c Cell) string { return given(c.MaxDowntimeMs != 0, strconv.Itoa(c.MaxDowntimeMs)) }},
+	{ControlPause, "control", func(c Cell) string { return given(c.Control == ControlPause, ControlPause) }},
 }
 
 func given(is bool, level string) string {
@@ -29,22 +34,50 @@ func given(is bool, level string) string {
 	return ""
 }
 
-// limitations says which of the demands a hypervisor, or the model of a testbed,
-// does not meet, and why: it meets all others, so that a hypervisor without an entry
+// Reasons that several levels have.
+const (
+	xenMemoryOnly  = "Xen's toolstack moves a domain's memory only: a private disk wants storage: drbd"
+	noStorageThere = "an ESXi host runs no storage of ours: a private disk wants storage: local"
+	modelsNoCopy   = "the model has no private disk that is copied"
+)
+
+// limitations says which of the demands a hypervisor, or a kind of testbed, does
+// not meet, and why: it meets all others, so that a hypervisor without an entry
 // is taken to do everything. Xen's are those of xl(1), migrate.
 // KVM does post-copy of a mirror, too: libvirt refuses post-copy only
 // where it is not live, paused or tunnelled (qemuMigrationSrcBeginPhase in its
-// src/qemu/qemu_migration.c).
+// src/qemu/qemu_migration.c). vSphere's are what its relocation has no setting for
+// (VirtualMachineRelocateSpec).
 var limitations = map[string]map[string]string{
 	Xen: {
-		"storage":         "Xen's toolstack moves a domain's memory only: a private disk wants storage: drbd",
+		Mirror:            xenMemoryOnly,
+		Local:             xenMemoryOnly,
 		"migration":       "Xen's toolstack knows pre-copy only",
 		"auto_converge":   "Xen's toolstack does not slow a guest down to migrate it",
 		"max_downtime_ms": "Xen's toolstack plans its stop by rounds and dirty pages, not by time",
 	},
-	KVM: {},
+	KVM: {
+		Local: "KVM has no datastores: a private disk wants storage: drbd or mirror",
+	},
+	VSphere: {
+		DRBD:                  noStorageThere,
+		Mirror:                noStorageThere,
+		"migration":           "vSphere lets nobody choose post-copy",
+		"auto_converge":       "vSphere slows a guest down by itself, and lets nobody choose it",
+		"bandwidth_mib_per_s": "vSphere limits no single migration: shape the WAN",
+		"max_downtime_ms":     "vSphere plans its stop by itself",
+		ControlPause:          "vSphere suspends a guest, which writes its memory to the datastore: that is no pause of a known length",
+	},
+	TestbedEmulated: {
+		VSphere: "the testbed of heliotrope lab has no vCenter yet",
+	},
+	TestbedHosts: {
+		VSphere: "no trial can be run and judged yet where the sites' hosts have no shell, and ESXi hosts have none",
+	},
 	TestbedSimulated: {
-		"storage":             "the model has no private disk that is copied",
+		VSphere:               "the model has no vCenter",
+		Mirror:                modelsNoCopy,
+		Local:                 modelsNoCopy,
 		"migration":           "the model knows pre-copy only",
 		"auto_converge":       "the model's guests are not slowed down",
 		"bandwidth_mib_per_s": "the model's migrations have no limit but the WAN's",
@@ -55,21 +88,20 @@ var limitations = map[string]map[string]string{
 // refusal is a level that somebody does not have.
 type refusal struct {
 	factor, level string
-	by            string // a hypervisor, or TestbedSimulated
+	by            string // a hypervisor, or a kind of testbed
+	why           string
 }
 
 // String says it with the reason.
-func (r refusal) String() string {
-	return fmt.Sprintf("%s is not for %s: %s", r.level, r.by, limitations[r.by][r.factor])
-}
+func (r refusal) String() string { return fmt.Sprintf("%s is not for %s: %s", r.level, r.by, r.why) }
 
 // refusals are what cannot be run of a cell.
 func (s *Spec) refusals(cell Cell) []refusal {
 	var refused []refusal
 	for _, by := range []string{cell.Hypervisor, s.Testbed} {
 		for _, demand := range demands {
-			if level := demand.level(cell); level != "" && limitations[by][demand.factor] != "" {
-				refused = append(refused, refusal{demand.factor, level, by})
+			if level, why := demand.level(cell), limitations[by][demand.name]; level != "" && why != "" {
+				refused = append(refused, refusal{demand.factor, level, by, why})
 			}
 		}
 	}

@@ -15,7 +15,7 @@ type Slow struct {
 	BitsPerS   int64
 	Least      time.Duration // that it takes
 	Limit      time.Duration // limits.migration
-	SkipsZeros bool          // the hypervisor sends pages of zeros as some bytes
+	SkipsZeros bool          // the hypervisor sends pages of zeros as some bytes, or may do so
 }
 
 // String is one line that says what is wrong and what to do.
@@ -63,8 +63,8 @@ func (s *Spec) firstRound(cell Cell, memoryMiB int) Slow {
 		memoryMiB = cell.GuestMemoryMiB
 	}
 	round := Slow{CellID: cell.ID(), MemoryMiB: memoryMiB, BitsPerS: mustProfile(cell.WAN).RateBits, Limit: s.Limits.Migration,
-		SkipsZeros: cell.Hypervisor == KVM}
-	if cell.MirrorCopy == FullCopy || cell.MirrorCopy == SynchronousCopy {
+		SkipsZeros: cell.Hypervisor != Xen}
+	if cell.MirrorCopy == FullCopy || cell.MirrorCopy == SynchronousCopy || cell.Storage == Local {
 		round.DiskMiB = s.Disk.SizeMiB
 	}
 	if bits := int64(cell.BandwidthMiBPerS) << 23; bits != 0 && (round.BitsPerS == 0 || bits < round.BitsPerS) {

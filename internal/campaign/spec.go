@@ -35,14 +35,16 @@ const (
 
 // Hypervisors.
 const (
-	Xen = "xen"
-	KVM = "kvm"
+	Xen     = "xen"
+	KVM     = "kvm"
+	VSphere = "vsphere"
 )
 
-// Storage systems that have a factor of their own.
+// Storage systems that not every hypervisor has.
 const (
 	DRBD   = "drbd"
 	Mirror = "mirror" // a private disk at each site, which the hypervisor copies during the migration
+	Local  = "local"  // a private datastore of each site's host, between which the hypervisor moves the whole guest
 )
 
 // How a migration copies a mirror's disk.
@@ -121,10 +123,11 @@ type Spec struct {
 // Matrix is the factors, each with its levels.
 type Matrix struct {
 	// Hypervisors: xen by default.
-	Hypervisor []string `yaml:"hypervisor,omitempty" jsonschema:"enum=xen,enum=kvm,minItems=1,uniqueItems=true"`
+	Hypervisor []string `yaml:"hypervisor,omitempty" jsonschema:"enum=xen,enum=kvm,enum=vsphere,minItems=1,uniqueItems=true"`
 	// Storage systems of the guest's disk. mirror, for kvm only, is a private disk at each site, which the hypervisor
-	// copies during the migration.
-	Storage []string `yaml:"storage" jsonschema:"enum=iscsi,enum=nfs,enum=drbd,enum=mirror,minItems=1,uniqueItems=true"`
+	// copies during the migration. local, for vsphere only, is a datastore of each host's own, between which the migration
+	// moves the guest with its disks. vsphere has iscsi and nfs besides, as datastores that both hosts have.
+	Storage []string `yaml:"storage" jsonschema:"enum=iscsi,enum=nfs,enum=drbd,enum=mirror,enum=local,minItems=1,uniqueItems=true"`
 	// WAN profiles: lan, continental, transatlantic, transpacific, or numbers such as
 	// rtt=60ms,jitter=2ms,loss=0.1%,rate=50mbit.
 	WAN []string `yaml:"wan" jsonschema:"minItems=1,uniqueItems=true"`
@@ -154,9 +157,9 @@ type Matrix struct {
 // Match is some levels of some factors; what is left out matches anything.
 type Match struct {
 	// Hypervisor.
-	Hypervisor string `yaml:"hypervisor,omitempty" jsonschema:"enum=xen,enum=kvm"`
+	Hypervisor string `yaml:"hypervisor,omitempty" jsonschema:"enum=xen,enum=kvm,enum=vsphere"`
 	// Storage system.
-	Storage string `yaml:"storage,omitempty" jsonschema:"enum=iscsi,enum=nfs,enum=drbd,enum=mirror"`
+	Storage string `yaml:"storage,omitempty" jsonschema:"enum=iscsi,enum=nfs,enum=drbd,enum=mirror,enum=local"`
 	// WAN profile.
 	WAN string `yaml:"wan,omitempty"`
 	// Access specification.
