@@ -6,12 +6,15 @@ package drivers
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/hypervisor/kvm"
+	"heliotrope/internal/hypervisor/vsphere"
 	"heliotrope/internal/hypervisor/xen"
 	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/datastore"
 	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/storage/iscsi"
 	"heliotrope/internal/storage/mirror"
@@ -22,14 +25,22 @@ import (
 var Hypervisors = []hypervisor.Kind{
 	xen.Kind,
 	kvm.Kind,
+	vsphere.Kind,
 }
 
-// Storages are all storage systems.
-var Storages = []storage.Kind{
-	iscsi.Kind,
-	nfs.Kind,
-	drbd.Kind,
-	mirror.Kind,
+// Storages are all storage systems. Two may have one name: one that opens disks on
+// hosts, and one for hypervisors that make the disks themselves.
+var Storages = slices.Concat(
+	[]storage.Kind{iscsi.Kind},
+	[]storage.Kind{nfs.Kind},
+	[]storage.Kind{drbd.Kind},
+	[]storage.Kind{mirror.Kind},
+	datastore.Kinds,
+)
+
+// StoragesOf are the storage systems that a hypervisor's guests can have.
+func StoragesOf(kind hypervisor.Kind) []storage.Kind {
+	return slices.DeleteFunc(slices.Clone(Storages), func(one storage.Kind) bool { return one.Datastores != kind.Datastores })
 }
 
 // Hypervisor finds a hypervisor by its name.
@@ -37,9 +48,9 @@ func Hypervisor(name string) (hypervisor.Kind, error) {
 	return find("hypervisor", name, Hypervisors, func(kind hypervisor.Kind) string { return kind.Name })
 }
 
-// Storage finds a storage system by its name.
-func Storage(name string) (storage.Kind, error) {
-	return find("storage system", name, Storages, func(kind storage.Kind) string { return kind.Name })
+// Storage finds a storage system of a hypervisor's guests by its name.
+func Storage(kind hypervisor.Kind, name string) (storage.Kind, error) {
+	return find("storage system of "+kind.Name, name, StoragesOf(kind), func(kind storage.Kind) string { return kind.Name })
 }
 
 // find finds a kind by its name; an unknown one is an error that lists all.

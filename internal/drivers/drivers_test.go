@@ -1,6 +1,7 @@
 package drivers
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -16,26 +17,34 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// all are the drivers of a testbed whose machines do nothing.
+// all are the drivers of testbeds whose machines do nothing: the storage systems by
+// the hypervisor's name and their own.
 func all(t *testing.T) map[string]driver.Facets {
 	t.Helper()
 	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, StoreName: "store"}
 	machines := map[string]remote.Host{}
 	for _, name := range []string{"host-a", "host-b", "store"} {
-		inv.Machines = append(inv.Machines, inventory.Machine{Name: name, DataDir: "/var/lib/heliotrope"})
+		inv.Machines = append(inv.Machines, inventory.Machine{Name: name, DataDir: "/var/lib/heliotrope", VCenter: &inventory.Managed{}})
 		machines[name] = remotetest.NewFake(t, name)
 	}
 	drivers := map[string]driver.Facets{}
 	for _, kind := range Hypervisors {
-		made, err := kind.New(hypervisor.Setup{Label: inv.Name, Machine: *inv.SiteA(), Remote: machines["host-a"]})
-		require.NoError(t, err)
-		assert.NotNil(t, onhost.Watcher(made.Watcher()), "%s: nobody watches its domains", kind.Name)
-		drivers[kind.Name] = made
-	}
-	for _, kind := range Storages {
-		made, err := kind.New(storage.Setup{Inventory: inv, Machines: machines})
+		made, err := kind.New(hypervisor.Setup{Label: inv.Name, Machine: *inv.SiteA(), Remote: machines["host-a"], VCenter: &inventory.VCenter{}})
 		require.NoError(t, err)
 		drivers[kind.Name] = made
+		setup := storage.Setup{Inventory: inv, Machines: machines}
+		if kind.Datastores {
+			assert.Empty(t, made.Watcher(), "%s: no program of ours runs beside its domains", kind.Name)
+			host := made.(hypervisor.Datastores)
+			setup.Datastores = map[storage.Site]hypervisor.Datastores{storage.SiteA: host, storage.SiteB: host}
+		} else {
+			assert.NotNil(t, onhost.Watcher(made.Watcher()), "%s: nobody watches its domains", kind.Name)
+		}
+		for _, one := range StoragesOf(kind) {
+			made, err := one.New(setup)
+			require.NoError(t, err)
+			drivers[kind.Name+" "+one.Name] = made
+		}
 	}
 	return drivers
 }
@@ -60,13 +69,22 @@ func TestFound(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want.Name, kind.Name)
 	}
-	for _, want := range Storages {
-		kind, err := Storage(want.Name)
-		require.NoError(t, err)
-		assert.Equal(t, want.Name, kind.Name)
-	}
 	_, err := Hypervisor("floppy")
 	assert.ErrorContains(t, err, `no hypervisor "floppy": there are xen`)
-	_, err = Storage("floppy")
-	assert.ErrorContains(t, err, `no storage system "floppy": there are iscsi, nfs, drbd`)
+	for hypervisor, want := range map[string][]string{
+		"xen": {"iscsi", "nfs", "drbd", "mirror"}, "kvm": {"iscsi", "nfs", "drbd", "mirror"}, "vsphere": {"nfs", "iscsi", "local"},
+	} {
+		kind, err := Hypervisor(hypervisor)
+		require.NoError(t, err)
+		var names []string
+		for _, one := range StoragesOf(kind) {
+			found, err := Storage(kind, one.Name)
+			require.NoError(t, err)
+			assert.Equal(t, kind.Datastores, found.Datastores)
+			names = append(names, found.Name)
+		}
+		assert.Equal(t, want, names)
+		_, err = Storage(kind, "floppy")
+		assert.ErrorContains(t, err, `no storage system of `+hypervisor+` "floppy": there are `+strings.Join(want, ", "))
+	}
 }

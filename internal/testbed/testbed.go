@@ -86,7 +86,7 @@ func Connect(inv *inventory.Inventory) (*Testbed, error) {
 }
 
 // makeDrivers makes the hypervisors' and the storage systems'. None of them
-// touches a host yet.
+// touches a host yet. Storage systems may be made of the hypervisors.
 func (t *Testbed) makeDrivers() error {
 	t.hypervisors = map[storage.Site]hypervisor.Driver{}
 	var errs []error
@@ -97,7 +97,10 @@ func (t *Testbed) makeDrivers() error {
 		errs = append(errs, err)
 		t.hypervisors[site] = driver
 	}
-	for _, kind := range drivers.Storages {
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, kind := range drivers.StoragesOf(t.kind) {
 		driver, err := kind.New(t.storageSetup(nil))
 		errs = append(errs, err)
 		t.storages = append(t.storages, driver)
@@ -110,7 +113,14 @@ func (t *Testbed) storageSetup(options storage.Options) storage.Setup {
 	for name, host := range t.hosts {
 		machines[name] = host
 	}
-	return storage.Setup{Inventory: t.Inventory, Machines: machines, Options: options, OpensFiles: t.kind.OpensFiles}
+	setup := storage.Setup{Inventory: t.Inventory, Machines: machines, Options: options, OpensFiles: t.kind.OpensFiles}
+	if t.kind.Datastores {
+		setup.Datastores = map[storage.Site]hypervisor.Datastores{}
+		for _, site := range sites {
+			setup.Datastores[site] = t.hypervisors[site].(hypervisor.Datastores)
+		}
+	}
+	return setup
 }
 
 // sites are both.
@@ -195,7 +205,7 @@ func (t *Testbed) Storage(kind string, options storage.Options) (storage.System,
 }
 
 func (t *Testbed) newStorage(kind string, options storage.Options) (storage.Driver, error) {
-	found, err := drivers.Storage(kind)
+	found, err := drivers.Storage(t.kind, kind)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,266 @@
+// Package datastore provides disks for hypervisors that make them themselves, in
+// datastores (hypervisor.Kind.Datastores): nfs and iscsi, where both sites' hosts
+// have one datastore, and local, where each has one of its own and a migration moves
+// the whole machine between them.
+//
+// It makes nothing. Provision says in which datastores the disk is to be made; the
+// hypervisor makes it there with the domain, blank, and deletes it with the domain.
+// So there is nothing to tear down, and nothing of its own could be left behind. The
+// datastores themselves are the user's: they are named in the inventory, and never
+// made, mounted or deleted here.
+//
+// Dangerous: whether what is called nfs in the inventory is NFS over the WAN, and
+// local a disk of the host's own, nobody looks at. A name that is wrong there is
+// wrong in every row of the dataset.
+package datastore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"heliotrope/internal/cause"
+	"heliotrope/internal/driver"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/witness"
+)
+
+// row is one storage system, as campaigns call it.
+type row struct {
+	name    string
+	private bool            // each site's host has a datastore of its own
+	traffic []witness.Class // on the WAN
+}
+
+// rows are all of them. Ports: IANA's for NFS and iSCSI. What moves between private
+// datastores is the migration's.
+var rows = []row{
+	{name: "nfs", traffic: []witness.Class{{Name: "nfs", Protocol: "tcp", FirstPort: 2049}}},
+	{name: "iscsi", traffic: []witness.Class{{Name: "iscsi", Protocol: "tcp", FirstPort: 3260}}},
+	{name: "local", private: true},
+}
+
+// Kinds are their lines of registration. They have no options.
+var Kinds = kinds()
+
+func kinds() []storage.Kind {
+	var all []storage.Kind
+	for _, r := range rows {
+		all = append(all, storage.Kind{Name: r.name, Datastores: true, New: func(setup storage.Setup) (storage.Driver, error) { return newSystem(r, setup) }})
+	}
+	return all
+}
+
+var (
+	_ storage.Driver = (*System)(nil)
+	_ storage.Roomer = (*System)(nil)
+	_ storage.Copier = (*System)(nil)
+)
+
+var sites = []storage.Site{storage.SiteA, storage.SiteB}
+
+// System provides disks of one row.
+type System struct {
+	row      row
+	hosts    map[storage.Site]hypervisor.Datastores
+	machines map[storage.Site]*inventory.Machine
+}
+
+func newSystem(r row, setup storage.Setup) (storage.Driver, error) {
+	if err := setup.Options.Only(r.name); err != nil {
+		return nil, err
+	}
+	if len(setup.Datastores) != len(sites) {
+		return nil, fault.New(fault.BadInput, "storage %s: hypervisor %s makes no disks in datastores", r.name, setup.Inventory.Hypervisor)
+	}
+	return &System{row: r, hosts: setup.Datastores,
+		machines: map[storage.Site]*inventory.Machine{storage.SiteA: setup.Inventory.SiteA(), storage.SiteB: setup.Inventory.SiteB()}}, nil
+}
+
+// Kind is the row's name: "nfs".
+func (s *System) Kind() string { return s.row.name }
+
+// places are the sites' datastores. What the inventory says is looked at, and no
+// vCenter asked.
+func (s *System) places() (map[storage.Site]string, error) {
+	places := map[storage.Site]string{}
+	var errs []error
+	for _, site := range sites {
+		machine := s.machines[site]
+		if machine.VCenter == nil || machine.VCenter.Datastores[s.row.name] == "" {
+			errs = append(errs, fault.New(fault.BadInput, "%s: the inventory names no datastore for %s: give the machine's entry vcenter.datastores.%s",
+				machine.Name, s.row.name, s.row.name))
+			continue
+		}
+		places[site] = machine.VCenter.Datastores[s.row.name]
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	a, b := places[storage.SiteA], places[storage.SiteB]
+	switch {
+	case s.row.private && a == b:
+		return nil, fault.New(fault.BadInput, "%s and %s: the inventory names the one datastore %s for %s: each host wants one of its own",
+			s.machines[storage.SiteA].Name, s.machines[storage.SiteB].Name, a, s.row.name)
+	case !s.row.private && a != b:
+		return nil, fault.New(fault.BadInput, "%s and %s: the inventory names the datastores %s and %s for %s: both hosts want the same one",
+			s.machines[storage.SiteA].Name, s.machines[storage.SiteB].Name, a, b, s.row.name)
+	}
+	return places, nil
+}
+
+// Check looks at what the inventory says of datastores, and at this row's.
+func (s *System) Check(ctx context.Context) error {
+	errs := s.unknown()
+	places, err := s.places()
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, site := range sites {
+		errs = append(errs, s.hosts[site].CheckDatastore(ctx, places[site]))
+	}
+	return errors.Join(errs...)
+}
+
+// unknown reports datastores for storage systems that there are not.
+func (s *System) unknown() (problems []error) {
+	var known []string
+	for _, r := range rows {
+		known = append(known, r.name)
+	}
+	for _, site := range sites {
+		managed := s.machines[site].VCenter
+		if managed == nil {
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(managed.Datastores)) {
+			if !slices.Contains(known, name) {
+				problems = append(problems, fault.New(fault.BadInput, "%s: the inventory names a datastore for %q: there are only %s",
+					s.machines[site].Name, name, strings.Join(known, ", ")))
+			}
+		}
+	}
+	return problems
+}
+
+// CheckRoom looks for the room of a disk in both sites' datastores.
+func (s *System) CheckRoom(ctx context.Context, diskBytes int64) error {
+	places, err := s.places()
+	if err != nil {
+		return err
+	}
+	disk := storage.Disk{Spec: storage.Spec{SizeBytes: diskBytes}, Datastore: places}
+	for _, site := range sites {
+		err = errors.Join(err, s.room(ctx, disk, site))
+		if !s.row.private {
+			break // there is one datastore
+		}
+	}
+	return err
+}
+
+// Provision says where the disk is to be, and looks whether there is room: at home,
+// and where each site has a datastore of its own at the other one, too.
+func (s *System) Provision(ctx context.Context, spec storage.Spec, home storage.Site) (storage.Disk, error) {
+	disk := storage.Disk{Spec: spec}
+	if err := storage.CheckSpec(spec); err != nil {
+		return disk, fault.As(fault.BadInput, err)
+	}
+	places, err := s.places()
+	if err != nil {
+		return disk, err
+	}
+	disk.Datastore = places
+	wanted := []storage.Site{home}
+	if s.row.private {
+		disk.Copy = hypervisor.FullCopy
+		wanted = sites
+	}
+	for _, site := range wanted {
+		if err := s.room(ctx, disk, site); err != nil {
+			return disk, err
+		}
+	}
+	return disk, nil
+}
+
+// room looks whether a site's datastore has room for the disk. The rest of the
+// machine wants some as well; how much the hypervisor knows.
+func (s *System) room(ctx context.Context, disk storage.Disk, site storage.Site) error {
+	free, err := s.hosts[site].FreeBytes(ctx, disk.Datastore[site])
+	if err == nil && free < disk.SizeBytes {
+		err = unusable("%s: datastore %s has %d MiB of free space, and the disk wants %d MiB: make room there", s.hosts[site].Host(), disk.Datastore[site],
+			free>>20, disk.SizeBytes>>20)
+	}
+	return err
+}
+
+// unusable is an error of what was found before the system under test was tried.
+func unusable(format string, values ...any) error {
+	return fault.Because(fault.Infrastructure, cause.Infrastructure, fmt.Errorf(format, values...))
+}
+
+// PrepareMigration makes sure that the target's host has the datastore. What it would
+// open there is this disk and no other: the machine that is moved names it, and not
+// we.
+func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
+	if err := s.check(disk); err != nil {
+		return err
+	}
+	if err := s.hosts[to].CheckDatastore(ctx, disk.Datastore[to]); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		return fault.Because(fault.Infrastructure, cmp.Or(fault.Told(err), cause.Infrastructure), err)
+	}
+	if s.row.private {
+		return s.room(ctx, disk, to)
+	}
+	return nil
+}
+
+// check refuses a disk that lies elsewhere than the inventory says by now.
+func (s *System) check(disk storage.Disk) error {
+	places, err := s.places()
+	if err != nil {
+		return err
+	}
+	if !maps.Equal(places, disk.Datastore) {
+		return unusable("disk %s: it was provided in %v, and the inventory says %v: tear the testbed down and provide it again", disk.Name, disk.Datastore, places)
+	}
+	return nil
+}
+
+// FinishMigration does nothing: what a migration has moved, or left behind where it
+// failed, the hypervisor has tidied up.
+func (s *System) FinishMigration(context.Context, storage.Disk, storage.Site) error { return nil }
+
+// Teardown does nothing: the disks go with their domains.
+func (s *System) Teardown(context.Context) error { return nil }
+
+// Copies is the disk at the site that has it, by its datastore.
+func (s *System) Copies(_ context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
+	return []storage.Copy{{Name: "site-" + string(at), Host: s.hosts[at].Host(), Path: disk.Datastore[at]}}, nil
+}
+
+// Sources are none: no program of ours counts on such a host.
+func (s *System) Sources(context.Context, string) ([]witness.Source, error) { return nil, nil }
+
+// Traffic is what goes to or comes from the servers' port.
+func (s *System) Traffic() []witness.Class { return s.row.traffic }
+
+// Evidence is none that a command could print.
+func (s *System) Evidence(string) []driver.Evidence { return nil }
+
+// Leftovers are none.
+func (s *System) Leftovers(string) string { return "" }
+
+// Versions are none of its own.
+func (s *System) Versions(string) string { return "" }

@@ -1,0 +1,174 @@
+package datastore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/storage"
+)
+
+// host is one whose datastores are made up.
+type host struct {
+	name   string
+	free   map[string]int64
+	broken error
+	asked  []string
+}
+
+func (h *host) Host() string { return h.name }
+
+func (h *host) CheckDatastore(_ context.Context, path string) error {
+	h.asked = append(h.asked, path)
+	return h.broken
+}
+
+func (h *host) FreeBytes(_ context.Context, path string) (int64, error) {
+	free, is := h.free[path]
+	if !is {
+		return 0, errors.New("no such datastore")
+	}
+	return free, nil
+}
+
+func (h *host) OpenDisk(context.Context, string) (hypervisor.DiskFile, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// bed is a testbed with all rows.
+type bed struct {
+	inv  *inventory.Inventory
+	a, b *host
+}
+
+func newBed() *bed {
+	named := func(local string) *inventory.Managed {
+		return &inventory.Managed{Datastores: map[string]string{"nfs": "/DC/datastore/nfs", "iscsi": "/DC/datastore/iscsi", "local": "/DC/datastore/" + local}}
+	}
+	return &bed{
+		inv: &inventory.Inventory{Name: "lab", Hypervisor: "vsphere", Sites: inventory.Sites{A: "host-a", B: "host-b"}, Machines: []inventory.Machine{
+			{Name: "host-a", VCenter: named("local-a")}, {Name: "host-b", VCenter: named("local-b")}}},
+		a: &host{name: "host-a", free: map[string]int64{"/DC/datastore/nfs": 1 << 30, "/DC/datastore/local-a": 1 << 30}},
+		b: &host{name: "host-b", free: map[string]int64{"/DC/datastore/nfs": 1 << 30, "/DC/datastore/local-b": 1 << 30}},
+	}
+}
+
+func (b *bed) system(t *testing.T, name string) storage.Driver {
+	t.Helper()
+	at := slices.IndexFunc(Kinds, func(kind storage.Kind) bool { return kind.Name == name })
+	require.True(t, Kinds[at].Datastores)
+	system, err := Kinds[at].New(storage.Setup{Inventory: b.inv, Datastores: map[storage.Site]hypervisor.Datastores{storage.SiteA: b.a, storage.SiteB: b.b}})
+	require.NoError(t, err)
+	require.Equal(t, name, system.Kind())
+	return system
+}
+
+var spec = storage.Spec{Name: "disk", SizeBytes: 64 << 20}
+
+// TestShared: both sites have one disk, which is where the inventory says.
+func TestShared(t *testing.T) {
+	b := newBed()
+	system := b.system(t, "nfs")
+	for range 2 {
+		require.NoError(t, system.Check(t.Context()))
+		disk, err := system.Provision(t.Context(), spec, storage.SiteB)
+		require.NoError(t, err)
+		require.Equal(t, hypervisor.Disk{Datastore: "/DC/datastore/nfs", SizeBytes: 64 << 20}, disk.At(storage.SiteA))
+		require.Equal(t, disk.At(storage.SiteA), disk.At(storage.SiteB))
+		b.b.asked = nil
+		require.NoError(t, system.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB))
+		require.Equal(t, []string{"/DC/datastore/nfs"}, b.b.asked)
+		require.NoError(t, system.FinishMigration(t.Context(), disk, storage.SiteB))
+		copies, err := system.(storage.Copier).Copies(t.Context(), disk, storage.SiteB)
+		require.NoError(t, err)
+		require.Equal(t, []storage.Copy{{Name: "site-b", Host: "host-b", Path: "/DC/datastore/nfs"}}, copies)
+		require.NoError(t, system.Teardown(t.Context()))
+	}
+}
+
+// TestPrivate: each site has a datastore of its own, and the disk is copied.
+func TestPrivate(t *testing.T) {
+	b := newBed()
+	system := b.system(t, "local")
+	require.NoError(t, system.Check(t.Context()))
+	require.Equal(t, []string{"/DC/datastore/local-a"}, b.a.asked)
+	require.Equal(t, []string{"/DC/datastore/local-b"}, b.b.asked)
+	disk, err := system.Provision(t.Context(), spec, storage.SiteA)
+	require.NoError(t, err)
+	require.Equal(t, hypervisor.Disk{Datastore: "/DC/datastore/local-b", SizeBytes: 64 << 20, Copy: hypervisor.FullCopy}, disk.At(storage.SiteB))
+	b.b.free["/DC/datastore/local-b"] = 1 << 20
+	const full = "host-b: datastore /DC/datastore/local-b has 1 MiB of free space, and the disk wants 64 MiB: make room there"
+	for _, err := range []error{
+		system.(storage.Roomer).CheckRoom(t.Context(), spec.SizeBytes),
+		system.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB),
+		func() error { _, err := system.Provision(t.Context(), spec, storage.SiteA); return err }(),
+	} {
+		require.EqualError(t, err, full)
+		require.Equal(t, fault.Infrastructure, fault.Of(err))
+	}
+	require.NoError(t, system.PrepareMigration(t.Context(), disk, storage.SiteB, storage.SiteA))
+	require.NoError(t, b.system(t, "nfs").(storage.Roomer).CheckRoom(t.Context(), spec.SizeBytes))
+}
+
+// TestRefused: what the inventory says is looked at before anything is asked.
+func TestRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		system string
+		change func(a, b *inventory.Managed)
+		want   string
+	}{
+		"none": {"iscsi", func(_, b *inventory.Managed) { delete(b.Datastores, "iscsi") },
+			"host-b: the inventory names no datastore for iscsi: give the machine's entry vcenter.datastores.iscsi"},
+		"two shared ones": {"nfs", func(_, b *inventory.Managed) { b.Datastores["nfs"] = "/DC/datastore/nfs-2" },
+			"host-a and host-b: the inventory names the datastores /DC/datastore/nfs and /DC/datastore/nfs-2 for nfs: both hosts want the same one"},
+		"a private one that is shared": {"local", func(_, b *inventory.Managed) { b.Datastores["local"] = "/DC/datastore/local-a" },
+			"host-a and host-b: the inventory names the one datastore /DC/datastore/local-a for local: each host wants one of its own"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed()
+			test.change(b.inv.SiteA().VCenter, b.inv.SiteB().VCenter)
+			system := b.system(t, test.system)
+			_, err := system.Provision(t.Context(), spec, storage.SiteA)
+			for _, err := range []error{err, system.Check(t.Context()), system.PrepareMigration(t.Context(), storage.Disk{}, storage.SiteA, storage.SiteB)} {
+				require.EqualError(t, err, test.want)
+				require.Equal(t, fault.BadInput, fault.Of(err))
+			}
+			require.Empty(t, b.a.asked)
+		})
+	}
+	b := newBed()
+	b.inv.SiteB().VCenter.Datastores["nsf"] = "/DC/datastore/nfs"
+	require.EqualError(t, b.system(t, "nfs").Check(t.Context()), `host-b: the inventory names a datastore for "nsf": there are only nfs, iscsi, local`)
+	_, err := b.system(t, "nfs").Provision(t.Context(), storage.Spec{Name: "disk"}, storage.SiteA)
+	require.Equal(t, fault.BadInput, fault.Of(err))
+
+	_, err = Kinds[0].New(storage.Setup{Inventory: b.inv})
+	require.ErrorContains(t, err, "makes no disks in datastores")
+	_, err = Kinds[0].New(storage.Setup{Inventory: b.inv, Options: storage.Options{"copy": "full"}})
+	require.ErrorContains(t, err, "nfs has none")
+}
+
+// TestFound: what is found at the hosts is told, and before a migration it is the
+// infrastructure's.
+func TestFound(t *testing.T) {
+	b := newBed()
+	system := b.system(t, "nfs")
+	disk, err := system.Provision(t.Context(), spec, storage.SiteA)
+	require.NoError(t, err)
+	b.b.broken = fault.New(fault.BadInput, "it is not mounted")
+	require.EqualError(t, system.Check(t.Context()), "it is not mounted")
+	err = system.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB)
+	require.EqualError(t, err, "it is not mounted")
+	require.Equal(t, fault.Infrastructure, fault.Of(err))
+	b.b.broken = nil
+	_, err = b.system(t, "iscsi").Provision(t.Context(), spec, storage.SiteA)
+	require.EqualError(t, err, "no such datastore")
+	disk.Datastore = map[storage.Site]string{storage.SiteA: "/DC/datastore/old", storage.SiteB: "/DC/datastore/old"}
+	require.ErrorContains(t, system.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB), "tear the testbed down and provide it again")
+}
