@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -51,12 +52,15 @@ type sim struct {
 	server   *httptest.Server
 	address  string
 	password string // the file's path
+	at       inventory.VCenter
 	a, b     *Host
 
 	mu      sync.Mutex
 	calls   map[string]int
 	loses   string // the method whose answers are lost
 	answers int    // a status that all calls get; 0 for the simulator's own
+	refuses string // paths that begin so get the status 500; "" is none
+	before  []string
 
 	// files answers for the simulator where files are asked for, unless it says
 	// false.
@@ -65,9 +69,22 @@ type sim struct {
 
 var soapMethod = regexp.MustCompile(`<(?:\w+:)?Body[^>]*><(?:\w+:)?(\w+)`)
 
-// newSim starts a simulator with a cluster of two hosts, and looks at the end that
-// nothing of ours is left there.
+// newSim starts a simulator with a cluster of two hosts behind a server, and looks
+// at the end that nothing of ours is left there.
 func newSim(t *testing.T) *sim {
+	t.Helper()
+	s := newModel(t)
+	s.start()
+	s.model.Map().OptionManager().UpdateOptions(&types.UpdateOptions{ChangedValue: []types.BaseOptionValue{
+		&types.OptionValue{Key: "vcsim.server.url", Value: "https://" + s.address}}}) // where files are sent
+	sum := sha256.Sum256(s.server.Certificate().Raw)
+	s.hosts(inventory.VCenter{Name: "vc-1", URL: "https://" + s.address, User: account,
+		PasswordFrom: inventory.PasswordFile + s.password, Thumbprint: thumbprint(sum[:])})
+	return s
+}
+
+// newModel makes the simulator alone.
+func newModel(t *testing.T) *sim {
 	t.Helper()
 	s := &sim{t: t, model: simulator.VPX(), calls: map[string]int{}, password: filepath.Join(t.TempDir(), "password")}
 	s.model.Host, s.model.ClusterHost, s.model.Machine, s.model.Datastore, s.model.Portgroup, s.model.Autostart = 0, 2, 1, 2, 2, false
@@ -83,10 +100,15 @@ func newSim(t *testing.T) *sim {
 	s.template().MarkAsTemplate(nil)
 	s.model.Map().Handler = s.authenticated
 	require.NoError(t, os.WriteFile(s.password, []byte(secret+"\n"), 0o600))
-	s.start()
-	s.a, s.b = s.host("host-a", "DC0_C0_H0"), s.host("host-b", "DC0_C0_H1")
-	t.Cleanup(s.clean)
+	s.before = s.inventory()
 	return s
+}
+
+// hosts makes the drivers of the cluster's hosts.
+func (s *sim) hosts(at inventory.VCenter) {
+	s.at = at
+	s.a, s.b = s.host("host-a", "DC0_C0_H0"), s.host("host-b", "DC0_C0_H1")
+	s.t.Cleanup(s.clean)
 }
 
 // authenticated refuses reads without a session, as a real vCenter does.
@@ -132,7 +154,10 @@ func (s *sim) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.calls[name]++
-	loses, answers, files := s.loses == name, s.answers, s.files
+	loses, answers, files := s.loses != "" && s.loses == name, s.answers, s.files
+	if s.refuses != "" && strings.HasPrefix(r.URL.Path, s.refuses) {
+		answers = http.StatusInternalServerError
+	}
 	s.mu.Unlock()
 	if name == "folder" && files != nil && files(w, r) {
 		return
@@ -155,23 +180,27 @@ func (s *sim) set(change func()) {
 	change()
 }
 
+// total counts all calls.
+func (s *sim) total() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := 0
+	for _, calls := range s.calls {
+		all += calls
+	}
+	return all
+}
+
 func (s *sim) count(method string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls[method]
 }
 
-// vcenter is how an inventory tells of the simulator.
-func (s *sim) vcenter() inventory.VCenter {
-	sum := sha256.Sum256(s.server.Certificate().Raw)
-	return inventory.VCenter{Name: "vc-1", URL: "https://" + s.address, User: account,
-		PasswordFrom: inventory.PasswordFile + s.password, Thumbprint: thumbprint(sum[:])}
-}
-
 // host is the driver of a host of the cluster, in the test's one session.
 func (s *sim) host(name, esx string) *Host {
 	s.t.Helper()
-	at := s.vcenter()
+	at := s.at
 	h, err := New(hypervisor.Setup{Label: "lab", VCenter: &at, Machine: inventory.Machine{Name: name, VCenter: &inventory.Managed{
 		VCenter: at.Name, Host: "/DC0/host/DC0_C0/" + esx, Datastores: map[string]string{"nfs": "/DC0/datastore/LocalDS_0"},
 		Network: "/DC0/network/DC0_DVPG0", Folder: "/DC0/vm", Template: "/DC0/vm/DC0_C0_RP0_VM0"}}})
@@ -264,21 +293,66 @@ func (s *sim) openSessions() []string {
 	return keys
 }
 
-// clean looks that nothing of ours is left in the simulator: it runs before the
-// sessions' ends, and ends them itself.
+// inventory lists all that a test could leave behind, each with what it must be
+// like before and after: machines and snapshots, datastores and where they are
+// mounted, alarms, tasks that have not ended, sessions of ours.
+func (s *sim) inventory() []string {
+	var all []string
+	add := func(parts ...string) { all = append(all, strings.Join(parts, " ")) }
+	for _, kind := range []string{"VirtualMachine", "Datastore", "VirtualApp"} {
+		for _, entity := range s.model.Map().All(kind) {
+			add(kind, entity.Entity().Name)
+			if store, is := entity.(*simulator.Datastore); is {
+				for _, mounted := range store.Host {
+					add(kind, store.Name, "on", mounted.Key.Value)
+				}
+			}
+		}
+	}
+	for _, kind := range []string{"VirtualMachineSnapshot", "Alarm"} {
+		for _, object := range s.model.Map().AllReference(kind) {
+			add(kind, object.Reference().Value)
+		}
+	}
+	for _, task := range s.tasks() {
+		add("Task", task.Name, string(task.State))
+	}
+	for range s.openSessions() {
+		add("session")
+	}
+	slices.Sort(all)
+	return all
+}
+
+// tasks are those that have not ended.
+func (s *sim) tasks() []types.TaskInfo {
+	var all []types.TaskInfo
+	for _, task := range s.model.Map().AllReference("Task") {
+		var info types.TaskInfo
+		s.model.Map().WithLock(&simulator.Context{}, task, func() { info = task.(*simulator.Task).Info })
+		if !hasEnded(info) {
+			all = append(all, info)
+		}
+	}
+	return all
+}
+
+// clean looks that all is as it was before the test, once our own teardown was
+// run: the one place for that. It runs before the sessions' ends, and ends them
+// itself.
 func (s *sim) clean() {
 	for _, h := range []*Host{s.a, s.b} {
 		require.NoError(s.t, h.Teardown(context.Background()))
+	}
+	for _, h := range []*Host{s.a, s.b} {
 		h.vcenter.end()
 	}
-	for _, entity := range s.model.Map().All("VirtualMachine") {
-		require.NotContains(s.t, entity.Entity().Name, "lab.")
+	// The simulator deletes a machine's files in a task of its own, behind ours.
+	require.Eventually(s.t, func() bool { return len(s.tasks()) == 0 }, time.Minute, time.Millisecond)
+	require.Equal(s.t, s.before, s.inventory())
+	if s.server != nil {
+		s.stop()
 	}
-	for _, task := range s.model.Map().AllReference("Task") {
-		require.Contains(s.t, []types.TaskInfoState{types.TaskInfoStateSuccess, types.TaskInfoStateError}, task.(*simulator.Task).Info.State)
-	}
-	require.Empty(s.t, s.openSessions())
-	s.stop()
 }
 
 // guest is the machine under test.
