@@ -33,6 +33,7 @@ func (h *Host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.
 		return hypervisor.Migration{}, err
 	}
 	defer h.vcenter.use()()
+	defer m.leavePlace()
 	account, err := m.run(ctx)
 	m.from.learn(err)
 	m.to.learn(err)
@@ -49,6 +50,7 @@ type migration struct {
 	source, target *site
 	machine        machine // as it was found first
 	log            strings.Builder
+	placed         bool // it has its place among the vCenter's relocations
 }
 
 // refuse says what of an order vSphere does not do.
@@ -124,10 +126,17 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	}
 	if running != nil {
 		m.note("the relocation %s runs already: it is followed", running.Key)
+		m.tryPlace()
 		return m.follow(ctx, running.Task)
 	}
 	if m.machine.host != m.source.host {
 		return hypervisor.Migration{}, fmt.Errorf("it is on neither host, but on %s: %w", m.machine.host.Value, hypervisor.ErrNotFound)
+	}
+	if waited, err := m.takePlace(ctx); err != nil || waited {
+		if err != nil {
+			return hypervisor.Migration{}, err
+		}
+		return m.run(ctx)
 	}
 	spec, err := m.ready(ctx)
 	if err != nil {

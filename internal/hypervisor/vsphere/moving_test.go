@@ -24,8 +24,11 @@ type slowMachine struct {
 }
 
 // slow makes the guest's relocations slow.
-func (s *sim) slow() *slowMachine {
-	vm := &slowMachine{VirtualMachine: s.find(guest.Name), begun: make(chan *simulator.Task, 9), goOn: make(chan struct{}, 9)}
+func (s *sim) slow() *slowMachine { return s.slowOf(guest.Name) }
+
+// slowOf makes a machine's relocations slow.
+func (s *sim) slowOf(name string) *slowMachine {
+	vm := &slowMachine{VirtualMachine: s.find(name), begun: make(chan *simulator.Task, 9), goOn: make(chan struct{}, 9)}
 	s.model.Map().Put(vm)
 	s.t.Cleanup(vm.ended.Wait)
 	return vm

@@ -350,6 +350,8 @@ func (s *sim) clean() {
 	// The simulator deletes a machine's files in a task of its own, behind ours.
 	require.Eventually(s.t, func() bool { return len(s.tasks()) == 0 }, time.Minute, time.Millisecond)
 	require.Equal(s.t, s.before, s.inventory())
+	require.True(s.t, s.a.vcenter.places.TryAcquire(allPlaces), "a relocation has kept its place")
+	s.a.vcenter.places.Release(allPlaces)
 	if s.server != nil {
 		s.stop()
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"heliotrope/internal/fault"
@@ -46,6 +47,7 @@ const userAgent = "Heliotrope"
 type vcenter struct {
 	at        inventory.VCenter
 	limiter   *rate.Limiter
+	places    *semaphore.Weighted // of relocations
 	awayLimit time.Duration
 	awayPause time.Duration
 	idleLimit time.Duration
@@ -83,7 +85,8 @@ func share(at inventory.VCenter) *vcenter {
 }
 
 func newVCenter(at inventory.VCenter) *vcenter {
-	return &vcenter{at: at, limiter: rate.NewLimiter(callsPerSecond, burst), turn: make(chan struct{}, 1),
+	common := limitsOf(at.URL)
+	return &vcenter{at: at, limiter: common.pace, places: common.places, turn: make(chan struct{}, 1),
 		awayLimit: awayLimit, awayPause: awayPause, idleLimit: idleLimit}
 }
 
