@@ -295,7 +295,7 @@ func (s *sim) openSessions() []string {
 
 // inventory lists all that a test could leave behind, each with what it must be
 // like before and after: machines and snapshots, datastores and where they are
-// mounted, alarms, tasks that have not ended, sessions of ours.
+// mounted, alarms, tasks that have not ended, iSCSI targets, sessions of ours.
 func (s *sim) inventory() []string {
 	var all []string
 	add := func(parts ...string) { all = append(all, strings.Join(parts, " ")) }
@@ -316,6 +316,13 @@ func (s *sim) inventory() []string {
 	}
 	for _, task := range s.tasks() {
 		add("Task", task.Name, string(task.State))
+	}
+	for _, system := range s.model.Map().AllReference("HostStorageSystem") {
+		if wrapped, is := system.(*storageSystem); is {
+			for _, target := range wrapped.targets() {
+				add("iSCSI target", target)
+			}
+		}
 	}
 	for range s.openSessions() {
 		add("session")

@@ -26,6 +26,7 @@
 // there. Such an answer is an error here (hypervisor.ErrUnknown), and never that a
 // machine is off. And whoever may manage our folder may also answer for our
 // machines: DRS moves them where it is not told otherwise, which Check reports.
+// MakeVMFS destroys what is on a LUN.
 package vsphere
 
 import (

@@ -1,0 +1,287 @@
+package vsphere
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/poll"
+)
+
+// Target is an iSCSI target of ours, at the portal where the hosts ask for it.
+type Target struct {
+	Address string // of the portal: "10.0.0.1"
+	Port    int32  // of the portal; 0 is iscsiPort
+	IQN     string // "iqn.2026-11.net.example:lab.vm"
+}
+
+// iscsiPort is iSCSI's (RFC 7143, 13.2).
+const iscsiPort = 3260
+
+// seenLimit is how long a host may take to show an adapter that was enabled, or
+// the LUNs of a target that it was told of.
+const (
+	seenLimit = time.Minute
+	seenPause = 2 * time.Second // between two looks, of two calls each
+)
+
+// hostStorage is a host's storage as it shows it.
+type hostStorage struct {
+	system  types.ManagedObjectReference
+	devices types.HostStorageDeviceInfo
+	mounted []types.HostFileSystemMountInfo
+}
+
+// EnableISCSI enables the host's software iSCSI adapter, and gives the name of its
+// initiator, which the storage server must let in. The adapter stays enabled: ESXi
+// ends it at a restart only, and others may use it.
+func (h *Host) EnableISCSI(ctx context.Context) (initiator string, err error) {
+	err = h.with(ctx, "enable its software iSCSI adapter", func(s *site) error {
+		have, err := s.storage(ctx)
+		if err != nil {
+			return err
+		}
+		if !have.devices.SoftwareInternetScsiEnabled {
+			_, err := methods.UpdateSoftwareInternetScsiEnabled(ctx, s.client, &types.UpdateSoftwareInternetScsiEnabled{This: have.system, Enabled: true})
+			if err != nil && !errors.Is(err, errNoAnswer) {
+				return err
+			}
+		}
+		return s.see(ctx, "no software iSCSI adapter", func(have *hostStorage) bool {
+			if adapter := have.adapter(); adapter != nil {
+				initiator = adapter.IScsiName
+			}
+			return initiator != ""
+		})
+	})
+	return initiator, err
+}
+
+// ConnectISCSI tells the host of a target, and returns when the host sees a LUN of
+// it.
+func (h *Host) ConnectISCSI(ctx context.Context, target Target) error {
+	return h.with(ctx, "connect to iSCSI target "+target.IQN, func(s *site) error {
+		have, adapter, err := s.iscsi(ctx)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(adapter.ConfiguredSendTarget, target.isAsked) {
+			_, err := methods.AddInternetScsiSendTargets(ctx, s.client, &types.AddInternetScsiSendTargets{This: have.system,
+				IScsiHbaDevice: adapter.Device, Targets: []types.HostInternetScsiHbaSendTarget{target.ask()}})
+			if err != nil && !errors.Is(err, errNoAnswer) {
+				return err
+			}
+		}
+		if err := s.rescan(ctx, have.system, adapter.Device); err != nil {
+			return err
+		}
+		return s.see(ctx, "no LUN of the target; does it let the initiator "+adapter.IScsiName+" in?",
+			func(have *hostStorage) bool { return len(have.lunsOf(target)) > 0 })
+	})
+}
+
+// DisconnectISCSI has the host forget a target. One with a VMFS that is mounted is
+// refused. The portal is asked no more, unless it has targets of others: then the
+// host finds ours again, until the server has it no more and this is called anew.
+func (h *Host) DisconnectISCSI(ctx context.Context, target Target) error {
+	return h.with(ctx, "disconnect from iSCSI target "+target.IQN, func(s *site) error {
+		have, err := s.storage(ctx)
+		adapter := have.adapter()
+		if err != nil || adapter == nil {
+			return err
+		}
+		for _, disk := range have.lunsOf(target) {
+			if volume := have.vmfsOn(disk.CanonicalName); volume != nil {
+				return fmt.Errorf("VMFS %s is on its LUN %s: remove that first", volume.Name, disk.CanonicalName)
+			}
+		}
+		if err := s.forget(ctx, have.system, adapter, target); err != nil {
+			return err
+		}
+		return s.rescan(ctx, have.system, adapter.Device)
+	})
+}
+
+// forget removes a target, first from what is asked for and then from what was
+// found. It is all looked at anew, so a lost answer is made good by the next try.
+func (s *site) forget(ctx context.Context, system types.ManagedObjectReference, adapter *types.HostInternetScsiHba, target Target) error {
+	others := func(t types.HostInternetScsiHbaStaticTarget) bool {
+		return target.isAt(t.Address, t.Port) && t.IScsiName != target.IQN
+	}
+	if slices.ContainsFunc(adapter.ConfiguredSendTarget, target.isAsked) && !slices.ContainsFunc(adapter.ConfiguredStaticTarget, others) {
+		_, err := methods.RemoveInternetScsiSendTargets(ctx, s.client, &types.RemoveInternetScsiSendTargets{This: system,
+			IScsiHbaDevice: adapter.Device, Targets: []types.HostInternetScsiHbaSendTarget{target.ask()}})
+		if err != nil {
+			return fmt.Errorf("ask %s no more: %w", target.portal(), err)
+		}
+	}
+	var found []types.HostInternetScsiHbaStaticTarget
+	for _, t := range adapter.ConfiguredStaticTarget {
+		if t.IScsiName == target.IQN && target.isAt(t.Address, t.Port) {
+			found = append(found, t)
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	_, err := methods.RemoveInternetScsiStaticTargets(ctx, s.client, &types.RemoveInternetScsiStaticTargets{This: system,
+		IScsiHbaDevice: adapter.Device, Targets: found})
+	if err != nil {
+		return fmt.Errorf("forget what %s told: %w", target.portal(), err)
+	}
+	return nil
+}
+
+// iscsi is the host's storage with its software iSCSI adapter.
+func (s *site) iscsi(ctx context.Context) (*hostStorage, *types.HostInternetScsiHba, error) {
+	have, err := s.storage(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	adapter := have.adapter()
+	if adapter == nil {
+		return nil, nil, errors.New("it has no software iSCSI adapter: enable that first")
+	}
+	return have, adapter, nil
+}
+
+// storage reads the host's storage.
+func (s *site) storage(ctx context.Context) (*hostStorage, error) {
+	var host mo.HostSystem
+	err := read(ctx, s.client, s.host, &host, "configManager.storageSystem")
+	if err == nil && host.ConfigManager.StorageSystem == nil {
+		err = errors.New("vCenter names no HostStorageSystem")
+	}
+	var system mo.HostStorageSystem
+	if err == nil {
+		err = read(ctx, s.client, *host.ConfigManager.StorageSystem, &system, "storageDeviceInfo", "fileSystemVolumeInfo")
+	}
+	if err != nil {
+		return &hostStorage{}, fmt.Errorf("look at its storage: %w", err)
+	}
+	have := &hostStorage{system: system.Self, mounted: system.FileSystemVolumeInfo.MountInfo}
+	if system.StorageDeviceInfo != nil {
+		have.devices = *system.StorageDeviceInfo
+	}
+	return have, nil
+}
+
+// see waits until the host shows something.
+func (s *site) see(ctx context.Context, otherwise string, seen func(*hostStorage) bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, seenLimit, fmt.Errorf("after %s the host shows %s", seenLimit, otherwise))
+	defer cancel()
+	err := poll.Until(ctx, seenPause, func(ctx context.Context) (bool, error) {
+		have, err := s.storage(ctx)
+		return err == nil && seen(have), err
+	})
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// rescan has an adapter look for LUNs.
+func (s *site) rescan(ctx context.Context, system types.ManagedObjectReference, device string) error {
+	if _, err := methods.RescanHba(ctx, s.client, &types.RescanHba{This: system, HbaDevice: device}); err != nil {
+		return fmt.Errorf("rescan %s: %w", device, err)
+	}
+	return nil
+}
+
+// adapter is the software iSCSI adapter; nil when there is none.
+func (have *hostStorage) adapter() *types.HostInternetScsiHba {
+	for _, hba := range have.devices.HostBusAdapter {
+		if adapter, is := hba.(*types.HostInternetScsiHba); is && adapter.IsSoftwareBased {
+			return adapter
+		}
+	}
+	return nil
+}
+
+// lunsOf are the disks of a target that the software adapter sees, by their
+// numbers.
+func (have *hostStorage) lunsOf(target Target) map[int32]*types.HostScsiDisk {
+	luns := map[int32]*types.HostScsiDisk{}
+	adapter := have.adapter()
+	if adapter == nil {
+		return luns
+	}
+	for way := range have.ways {
+		if disk := have.disk(way.lun.ScsiLun); disk != nil && way.adapter == adapter.Key && way.iqn == target.IQN {
+			luns[way.lun.Lun] = disk
+		}
+	}
+	return luns
+}
+
+// way is a way from an adapter to a LUN.
+type way struct {
+	adapter string // its key
+	iqn     string // of the target; "" when that is no iSCSI target
+	lun     types.HostScsiTopologyLun
+}
+
+// ways gives all ways from the host to its LUNs.
+func (have *hostStorage) ways(give func(way) bool) {
+	if have.devices.ScsiTopology == nil {
+		return
+	}
+	for _, adapter := range have.devices.ScsiTopology.Adapter {
+		for _, target := range adapter.Target {
+			iqn := ""
+			if transport, is := target.Transport.(*types.HostInternetScsiTargetTransport); is {
+				iqn = transport.IScsiName
+			}
+			for _, lun := range target.Lun {
+				if !give(way{adapter: adapter.Adapter, iqn: iqn, lun: lun}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// disk finds a disk by its key; nil when it is none.
+func (have *hostStorage) disk(key string) *types.HostScsiDisk {
+	for _, lun := range have.devices.ScsiLun {
+		if disk, is := lun.(*types.HostScsiDisk); is && disk.Key == key {
+			return disk
+		}
+	}
+	return nil
+}
+
+// vmfsOn finds a VMFS that has an extent on a disk; nil when there is none.
+func (have *hostStorage) vmfsOn(disk string) *types.HostVmfsVolume {
+	for _, mounted := range have.mounted {
+		volume, is := mounted.Volume.(*types.HostVmfsVolume)
+		if is && slices.ContainsFunc(volume.Extent, func(e types.HostScsiDiskPartition) bool { return e.DiskName == disk }) {
+			return volume
+		}
+	}
+	return nil
+}
+
+// ask is how a host is told of the portal.
+func (t Target) ask() types.HostInternetScsiHbaSendTarget {
+	return types.HostInternetScsiHbaSendTarget{Address: t.Address, Port: t.port()}
+}
+
+func (t Target) isAsked(s types.HostInternetScsiHbaSendTarget) bool { return t.isAt(s.Address, s.Port) }
+
+func (t Target) isAt(address string, port int32) bool {
+	return address == t.Address && cmp.Or(port, iscsiPort) == t.port()
+}
+
+func (t Target) port() int32 { return cmp.Or(t.Port, iscsiPort) }
+
+func (t Target) portal() string { return net.JoinHostPort(t.Address, strconv.Itoa(int(t.port()))) }
