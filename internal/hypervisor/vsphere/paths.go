@@ -91,6 +91,12 @@ func (f *finder) find(ctx context.Context, what, path string, wanted []string) (
 	return at, fault.As(fault.BadInput, err)
 }
 
+// find finds one object by its inventory path.
+func (s *site) find(ctx context.Context, what, path string, wanted []string) (types.ManagedObjectReference, error) {
+	f := &finder{client: s.client, seen: map[types.ManagedObjectReference][]child{}}
+	return f.find(ctx, what, path, wanted)
+}
+
 // below lists what is below an object. vCenter writes "/", "\" and "%" in names as
 // URLs do, and so does the inventory.
 func (f *finder) below(ctx context.Context, at types.ManagedObjectReference) ([]child, error) {

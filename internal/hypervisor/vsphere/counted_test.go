@@ -1,0 +1,130 @@
+package vsphere
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor/vsphere/counters"
+	"heliotrope/internal/witness"
+)
+
+var counted = Counted{Machine: guest.Name, Disk: "scsi0:1", Datastore: "/DC0/datastore/LocalDS_0"}
+
+// counting is a performance manager that tells what a test wants.
+type counting struct {
+	*simulator.PerformanceManager
+	asked  []types.PerfQuerySpec
+	values func(spec types.PerfQuerySpec, id types.PerfMetricId) []int64
+	at     []time.Time
+}
+
+func (c *counting) QueryPerf(req *types.QueryPerf) soap.HasFault {
+	c.asked = req.QuerySpec
+	res := &types.QueryPerfResponse{}
+	for _, spec := range req.QuerySpec {
+		metric := &types.PerfEntityMetric{PerfEntityMetricBase: types.PerfEntityMetricBase{Entity: spec.Entity}}
+		for _, at := range c.at {
+			metric.SampleInfo = append(metric.SampleInfo, types.PerfSampleInfo{Timestamp: at, Interval: spec.IntervalId})
+		}
+		for _, id := range spec.MetricId {
+			if values := c.values(spec, id); values != nil {
+				metric.Value = append(metric.Value, &types.PerfMetricIntSeries{PerfMetricSeries: types.PerfMetricSeries{Id: id}, Value: values})
+			}
+		}
+		res.Returnval = append(res.Returnval, metric)
+	}
+	return &methods.QueryPerfBody{Res: res}
+}
+
+func newCounting(s *sim) *counting {
+	c := &counting{PerformanceManager: s.model.Map().Get(*s.inside().ServiceContent.PerfManager).(*simulator.PerformanceManager)}
+	s.model.Map().Put(c)
+	return c
+}
+
+// TestCounters: vCenter's counters become ours, in the order of their times, those
+// without a value are left out, and all are asked for in one call.
+func TestCounters(t *testing.T) {
+	s := newSim(t)
+	s.create()
+	c := newCounting(s)
+	from := time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC)
+	c.at = []time.Time{from.Add(40 * time.Second), from.Add(20 * time.Second), from} // in no order
+	c.values = func(spec types.PerfQuerySpec, id types.PerfMetricId) []int64 {
+		switch {
+		case id.CounterId == 175: // virtualDisk.totalReadLatency.average
+			return []int64{7, 5, 3}
+		case id.CounterId == 2 && spec.Entity.Type == "HostSystem": // cpu.usage.average
+			return []int64{-1, 1234, 99}
+		}
+		return nil
+	}
+	readings, err := s.a.Counters(t.Context(), counted, from, from.Add(time.Minute))
+	require.NoError(t, err)
+	require.Equal(t, []witness.Reading{
+		{At: from.Add(20 * time.Second), Device: witness.CPU, Name: "usage_basis_points", Value: 1234},
+		{At: from.Add(20 * time.Second), Device: witness.GuestDisk, Name: "read_latency_ms", Value: 5},
+		{At: from.Add(40 * time.Second), Device: witness.GuestDisk, Name: "read_latency_ms", Value: 7},
+	}, readings)
+	require.Equal(t, 1, s.count("QueryPerf"))
+	require.Len(t, c.asked, 2)
+	for _, spec := range c.asked {
+		require.EqualValues(t, 20, spec.IntervalId, "the finest interval")
+		require.True(t, spec.StartTime.Equal(from))
+	}
+	require.Contains(t, c.asked[0].MetricId, types.PerfMetricId{CounterId: 175, Instance: "scsi0:1"})
+	volume := s.model.Map().Get(s.ref("Datastore", "LocalDS_0")).(*simulator.Datastore).Summary.Url
+	require.True(t, slices.ContainsFunc(c.asked[1].MetricId, func(id types.PerfMetricId) bool {
+		return id.CounterId == 182 && bytes.HasSuffix([]byte(volume), []byte("/"+id.Instance))
+	}), "datastore.totalReadLatency.average of the datastore")
+	require.Contains(t, c.asked[1].MetricId, types.PerfMetricId{CounterId: 462}, "net.bytesRx.average of all interfaces")
+
+	var file bytes.Buffer
+	require.NoError(t, witness.WriteCounters(&file, slices.Values(readings)))
+	var again []witness.Reading
+	require.NoError(t, witness.ReadCounters(&file, func(r witness.Reading) error { again = append(again, r); return nil }))
+	require.Equal(t, readings, again, "they are readings as any other")
+}
+
+// TestCountersOfTheSimulator: vCenter knows all of our metrics, and its own numbers
+// are read. The simulator's series lack their zeros: those are left out.
+func TestCountersOfTheSimulator(t *testing.T) {
+	s := newSim(t)
+	s.create()
+	to := time.Now()
+	readings, err := s.a.Counters(t.Context(), counted, to.Add(-5*time.Minute), to)
+	require.NoError(t, err)
+	require.NotEmpty(t, readings)
+	require.True(t, slices.IsSortedFunc(readings, func(a, b witness.Reading) int { return a.At.Compare(b.At) }))
+	for _, r := range readings {
+		require.GreaterOrEqual(t, r.Value, int64(0))
+	}
+	require.NoError(t, s.a.with(t.Context(), "test", func(at *site) error {
+		keys, err := at.metricKeys(t.Context())
+		for _, metric := range counters.Metrics {
+			require.Contains(t, keys, metric.Name)
+		}
+		return err
+	}))
+
+	// The other host has no machine, and tells of itself alone.
+	readings, err = s.b.Counters(t.Context(), counted, to.Add(-5*time.Minute), to)
+	require.NoError(t, err)
+	require.NotEmpty(t, readings)
+	require.False(t, slices.ContainsFunc(readings, func(r witness.Reading) bool { return r.Device == witness.GuestDisk }))
+
+	wrong := counted
+	wrong.Datastore = "/DC0/datastore/nfs"
+	_, err = s.a.Counters(t.Context(), wrong, to, to)
+	require.ErrorContains(t, err, "host-a: read vCenter's counters: datastore /DC0/datastore/nfs: there is no")
+	require.Equal(t, fault.BadInput, fault.Of(err))
+}

@@ -1,0 +1,77 @@
+// Package counters says what vCenter's performance manager counts of a host and
+// of a machine, in the words of our data dictionary.
+//
+// It promises no counter that vCenter does not have: the values are as it tells
+// them, each the mean or the sum of one of its intervals (20 s at the finest), and
+// so they have names of their own. They are never those that a witness takes ten
+// times a second.
+package counters
+
+import (
+	"heliotrope/internal/onhost/part"
+	"heliotrope/internal/witness"
+)
+
+// Devices that counters are of, beside those of package witness.
+const (
+	Datastore = "datastore" // the datastore of the disk under test, as the host sees it
+	HostNet   = "host-net"  // all physical network interfaces of the host together
+)
+
+// Entity is what vCenter counts for.
+type Entity string
+
+// The entities.
+const (
+	Machine Entity = "VirtualMachine"
+	Host    Entity = "HostSystem"
+)
+
+// Metric is a counter of vCenter's, and what it is to us.
+type Metric struct {
+	Of   Entity
+	Name string // group.name.rollup: "virtualDisk.totalReadLatency.average"
+	witness.Counter
+}
+
+const (
+	ms        = "ms"
+	perSecond = "I/Os a second"
+	kBps      = "kB/s"
+	packets   = "packets"
+)
+
+// Metrics are what is read. Source: vSphere Web Services API, the pages "Virtual
+// Disk Counters", "Datastore Counters", "CPU Counters" and "Network Counters", and
+// PerformanceManagerUnit for the percents.
+var Metrics = []Metric{
+	{Machine, "virtualDisk.totalReadLatency.average", level(witness.GuestDisk, "read_latency_ms", ms, "mean time of a read by the guest, of the last interval")},
+	{Machine, "virtualDisk.totalWriteLatency.average", level(witness.GuestDisk, "write_latency_ms", ms, "mean time of a write by the guest, of the last interval")},
+	{Machine, "virtualDisk.numberReadAveraged.average", level(witness.GuestDisk, "read_rate", perSecond, "reads by the guest, mean of the last interval")},
+	{Machine, "virtualDisk.numberWriteAveraged.average", level(witness.GuestDisk, "write_rate", perSecond, "writes by the guest, mean of the last interval")},
+	{Host, "datastore.totalReadLatency.average", level(Datastore, "read_latency_ms", ms, "mean time of a read by all machines of the host, of the last interval")},
+	{Host, "datastore.totalWriteLatency.average", level(Datastore, "write_latency_ms", ms, "mean time of a write by all machines of the host, of the last interval")},
+	{Host, "datastore.numberReadAveraged.average", level(Datastore, "read_rate", perSecond, "reads by all machines of the host, mean of the last interval")},
+	{Host, "datastore.numberWriteAveraged.average", level(Datastore, "write_rate", perSecond, "writes by all machines of the host, mean of the last interval")},
+	{Host, "cpu.usage.average", level(witness.CPU, "usage_basis_points", "1/100 %", "of all processors of the host, mean of the last interval")},
+	{Host, "net.bytesRx.average", level(HostNet, "rx_rate", kBps, "received, mean of the last interval")},
+	{Host, "net.bytesTx.average", level(HostNet, "tx_rate", kBps, "sent, mean of the last interval")},
+	{Host, "net.droppedRx.summation", level(HostNet, "rx_dropped", packets, "received and dropped in the last interval")},
+	{Host, "net.droppedTx.summation", level(HostNet, "tx_dropped", packets, "dropped on their way out in the last interval")},
+}
+
+func level(device, name, unit, text string) witness.Counter {
+	return witness.Counter{Device: device, Name: name, Unit: unit, Text: "vSphere: " + text}
+}
+
+// Part is what the data dictionary needs to know: no program of ours runs on an
+// ESXi host.
+var Part = part.Part{Counters: dictionary()}
+
+func dictionary() []witness.Counter {
+	all := make([]witness.Counter, 0, len(Metrics))
+	for _, m := range Metrics {
+		all = append(all, m.Counter)
+	}
+	return all
+}
