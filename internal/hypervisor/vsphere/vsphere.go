@@ -7,7 +7,7 @@
 // plays vCenter's interface and runs no machine: no ESXi host, no guest and no real
 // vMotion was ever involved, and no conversation with a real vCenter was recorded.
 // docs/vsphere.md has the list of what works there, and of what is not there yet:
-// OVF, vMotion across vCenters, the stun of vmware.log, and all that testbeds want
+// vMotion across vCenters, the stun of vmware.log, and all that testbeds want
 // of machines without a shell.
 //
 // The disk under test it makes itself, in a datastore, with the machine; all of the

@@ -1,0 +1,189 @@
+package vsphere
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/poll"
+)
+
+const (
+	// leaseLimit is how long vCenter may take to make a machine whose disks are to
+	// be sent.
+	leaseLimit = 5 * time.Minute
+	// leasePause is how often vCenter is told that an upload goes on: it ends one
+	// of which it hears nothing for leaseTimeout, 5 minutes as a rule.
+	leasePause = 15 * time.Second
+	// streamType is of a disk that is sent as a stream-optimised VMDK.
+	streamType = "application/x-vnd.vmware-streamVmdk"
+)
+
+// lease is vCenter's leave to send a machine's disks.
+type lease struct {
+	ref     types.ManagedObjectReference
+	entity  types.ManagedObjectReference // the machine
+	devices []types.HttpNfcLeaseDeviceUrl
+	sent    atomic.Int64 // bytes
+	total   int64
+}
+
+// awaitReady waits until the disks can be sent.
+func (s *site) awaitReady(ctx context.Context, l *lease) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, leaseLimit, fmt.Errorf("vCenter was not ready for the disks within %s", leaseLimit))
+	defer cancel()
+	return poll.Until(ctx, pollSlow, func(ctx context.Context) (bool, error) {
+		var now mo.HttpNfcLease
+		if err := read(ctx, s.client, l.ref, &now, "state", "info", "error"); err != nil {
+			return false, err
+		}
+		switch now.State {
+		case types.HttpNfcLeaseStateInitializing:
+			return false, nil
+		case types.HttpNfcLeaseStateReady:
+			l.entity, l.devices = now.Info.Entity, now.Info.DeviceUrl
+			return true, nil
+		}
+		if now.Error != nil {
+			return false, failure(types.TaskInfo{Error: now.Error})
+		}
+		return false, fmt.Errorf("vCenter's lease is %s", now.State)
+	})
+}
+
+// abort gives up what was begun: vCenter deletes the machine.
+func (s *site) abort(ctx context.Context, l *lease) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutLimit)
+	defer cancel()
+	_, err := methods.HttpNfcLeaseAbort(ctx, s.client, &types.HttpNfcLeaseAbort{This: l.ref})
+	if err != nil && !is[*types.ManagedObjectNotFound](err) && !is[types.BaseInvalidState](err) {
+		return fmt.Errorf("give the import up: %w", err)
+	}
+	return nil
+}
+
+// upload sends all files, and tells vCenter meanwhile how far it is.
+func (h *Host) upload(ctx context.Context, s *site, l *lease, items []types.OvfFileItem, from *archive) error {
+	for _, item := range items {
+		l.total += item.Size
+	}
+	uploading, stop := context.WithCancelCause(ctx)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		stop(s.keep(uploading, l))
+	}()
+	err := h.uploadAll(uploading, s, l, items, from)
+	if cause := context.Cause(uploading); err != nil && cause != nil {
+		err = fmt.Errorf("%w (%s)", cause, err.Error())
+	}
+	stop(nil)
+	<-told
+	if err != nil {
+		return err
+	}
+	if _, err := methods.HttpNfcLeaseComplete(ctx, s.client, &types.HttpNfcLeaseComplete{This: l.ref}); err != nil {
+		return fmt.Errorf("end the upload: %w", err)
+	}
+	return nil
+}
+
+func (h *Host) uploadAll(ctx context.Context, s *site, l *lease, items []types.OvfFileItem, from *archive) error {
+	for _, item := range items {
+		device, err := l.deviceOf(item)
+		if err == nil {
+			err = from.with(item.Path, func(content io.Reader, length int64) error {
+				return h.send(ctx, s, device, item, io.TeeReader(content, l), length)
+			})
+		}
+		if err != nil {
+			return fmt.Errorf("upload %s: %w", item.Path, err)
+		}
+	}
+	return nil
+}
+
+// keep keeps the lease until ctx ends, which is no error.
+func (s *site) keep(ctx context.Context, l *lease) error {
+	for poll.Pause(ctx, leasePause) == nil {
+		_, err := methods.HttpNfcLeaseProgress(ctx, s.client, &types.HttpNfcLeaseProgress{This: l.ref, Percent: l.percent()})
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("tell vCenter that the upload goes on: %w", err)
+		}
+	}
+	return nil
+}
+
+// percent is how much was sent, in whole percents.
+func (l *lease) percent() int32 {
+	if l.total <= 0 {
+		return 0
+	}
+	return int32(min(100, 100*l.sent.Load()/l.total)) //nolint:gosec // at most 100
+}
+
+// Write counts what was sent.
+func (l *lease) Write(p []byte) (int, error) {
+	l.sent.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// deviceOf is where a file is to be sent.
+func (l *lease) deviceOf(item types.OvfFileItem) (types.HttpNfcLeaseDeviceUrl, error) {
+	for _, device := range l.devices {
+		if device.ImportKey == item.DeviceId {
+			return device, nil
+		}
+	}
+	return types.HttpNfcLeaseDeviceUrl{}, fmt.Errorf("vCenter does not say where to (%s)", item.DeviceId)
+}
+
+// send sends one file, to an ESXi host as a rule. That is known by the thumbprint
+// that vCenter gives of it, and otherwise as vCenter itself is.
+func (h *Host) send(ctx context.Context, s *site, device types.HttpNfcLeaseDeviceUrl, item types.OvfFileItem, content io.Reader, length int64) error {
+	to, err := s.client.ParseURL(device.Url)
+	if err != nil {
+		return err
+	}
+	if to.Scheme != "https" {
+		return fmt.Errorf("vCenter wants it sent to %s, without TLS", to.Redacted())
+	}
+	trusted := h.vcenter.at
+	if device.SslThumbprint != "" {
+		trusted = inventory.VCenter{Name: to.Host, Thumbprint: device.SslThumbprint}
+	}
+	config, err := tlsConfig(trusted)
+	if err != nil {
+		return err
+	}
+	transport := &http.Transport{TLSClientConfig: config}
+	defer transport.CloseIdleConnections()
+	method, kind := http.MethodPost, streamType
+	if item.Create { // no disk
+		method, kind = http.MethodPut, "application/octet-stream"
+	}
+	req, err := http.NewRequestWithContext(ctx, method, to.String(), content)
+	if err != nil {
+		return err
+	}
+	req.ContentLength = length
+	req.Header.Set("Content-Type", kind)
+	req.Header.Set("Overwrite", "t")
+	res, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated {
+		return fmt.Errorf("%s answers %s", to.Host, res.Status)
+	}
+	return nil
+}
