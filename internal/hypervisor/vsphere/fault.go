@@ -101,7 +101,7 @@ func classOf(err error) fault.Class {
 
 // relocationFailed says whether a relocation's task that ended in an error had
 // begun to move the machine. What vCenter refuses before, or cannot ask a host, is
-// no failed migration; nor is one that was cancelled.
+// no failed migration; nor is one that was cancelled, or found no room on a disk.
 func relocationFailed(err error) bool {
 	var ended task.Error
 	if !errors.As(err, &ended) {
@@ -115,6 +115,7 @@ func relocationFailed(err error) bool {
 		is[types.BaseInvalidArgument](err),
 		is[types.BaseSecurityError](err),
 		is[types.BaseInsufficientResourcesFault](err),
+		is[*types.NoDiskSpace](err),
 		is[types.BaseNotEnoughLicenses](err),
 		is[types.BaseHostCommunication](err):
 		return false

@@ -36,6 +36,9 @@ import (
 
 func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard) // the simulator's
+	if order := os.Getenv(killedVariable); order != "" {
+		migrateUntilKilled(order)
+	}
 	goleak.VerifyTestMain(m)
 }
 

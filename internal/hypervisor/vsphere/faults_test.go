@@ -1,0 +1,150 @@
+package vsphere
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+)
+
+// failing has a method of the simulator fail at the call.
+func (s *sim) failing(method string, with types.BaseMethodFault) {
+	s.model.Service.ClearFaultRules()
+	s.model.Service.AddFaultRule(&simulator.FaultInjectionRule{MethodName: method, ObjectType: "*", ObjectName: "*", Probability: 1,
+		FaultType: simulator.FaultTypeCustom, Fault: with, Enabled: true})
+}
+
+// TestRefusedRelocation: what vCenter refuses at the call has begun nothing. A
+// missing right is input, all else the infrastructure's, and nothing a result.
+func TestRefusedRelocation(t *testing.T) {
+	s := newSim(t)
+	s.create()
+	for name, test := range map[string]struct {
+		with  types.BaseMethodFault
+		class fault.Class
+	}{
+		"an account that may not relocate": {&types.NoPermission{PrivilegeId: "Resource.HotMigrate"}, fault.BadInput},
+		"a host in maintenance":            {&types.InvalidState{}, fault.Infrastructure},
+		"a full datastore":                 {&types.InsufficientStorageSpace{}, fault.Infrastructure},
+		"a full disk":                      {&types.NoDiskSpace{}, fault.Infrastructure},
+		"a failed migration":               {&types.MigrationFault{}, fault.Infrastructure},
+	} {
+		s.failing("RelocateVM_Task", test.with)
+		_, err := s.a.Migrate(t.Context(), s.order())
+		require.ErrorContains(t, err, "migrate lab.vm from host-a to host-b: nothing was sent: ", name)
+		require.Equal(t, test.class, fault.Of(err), name)
+		var failed *hypervisor.MigrationError
+		require.NotErrorAs(t, err, &failed, name)
+	}
+	s.model.Service.ClearFaultRules()
+	s.requireAt(s.a)
+}
+
+// TestFullDatastore: a relocation whose task finds no room for a disk is no result.
+func TestFullDatastore(t *testing.T) {
+	for _, full := range []types.BaseMethodFault{&types.NoDiskSpace{Datastore: "LocalDS_1"}, &types.InsufficientStorageSpace{}} {
+		s := newSim(t)
+		s.create()
+		vm := s.slow()
+		vm.fails = full
+		vm.goOn <- struct{}{}
+		order := s.order()
+		order.Domain.Disk.Copy = hypervisor.FullCopy
+		_, err := s.a.Migrate(t.Context(), order)
+		require.ErrorContains(t, err, "it broke (")
+		require.Equal(t, fault.Infrastructure, fault.Of(err))
+		var failed *hypervisor.MigrationError
+		require.NotErrorAs(t, err, &failed)
+		s.requireAt(s.a)
+	}
+}
+
+// TestCreateFails: a machine that cannot be made is the infrastructure's, or input
+// when the account may not, and nothing of it is left that the next try could not
+// repair.
+func TestCreateFails(t *testing.T) {
+	s := newSim(t)
+	for _, method := range []string{"CloneVM_Task", "SetField", "ReconfigVM_Task", "PowerOnVM_Task"} {
+		for _, with := range []types.BaseMethodFault{&types.NoDiskSpace{}, &types.SystemError{Reason: "no more threads"}} {
+			s.failing(method, with)
+			err := s.a.Create(t.Context(), guest)
+			require.ErrorContains(t, err, "host-a: create lab.vm: ", method)
+			require.Equal(t, fault.Infrastructure, fault.Of(err), method)
+		}
+		s.failing(method, &types.NoPermission{})
+		require.Equal(t, fault.BadInput, fault.Of(s.a.Create(t.Context(), guest)), method)
+		s.model.Service.ClearFaultRules()
+		s.create()
+		s.requireAt(s.a)
+		require.NoError(t, s.a.Destroy(t.Context(), guest.Name))
+	}
+}
+
+// killedVariable has the test's own program migrate the guest until it is killed.
+const killedVariable = "HELIOTROPE_TEST_KILLED"
+
+// killed is what such a process is told.
+type killed struct {
+	At       inventory.VCenter
+	From, To inventory.Managed
+}
+
+func migrateUntilKilled(text string) {
+	var told killed
+	host := func(name string, managed *inventory.Managed) *Host {
+		return &Host{label: "lab", machine: inventory.Machine{Name: name, VCenter: managed}, vcenter: share(told.At)}
+	}
+	err := json.Unmarshal([]byte(text), &told)
+	if err == nil {
+		_, err = host("host-a", &told.From).Migrate(context.Background(),
+			hypervisor.Order{Domain: guest, AtTarget: guest, Target: host("host-b", &told.To)})
+	}
+	fmt.Println("it was not killed:", err)
+	os.Exit(1)
+}
+
+// TestKilled: a relocation whose controller was killed with SIGKILL is taken over
+// by the next one, and none is started beside it.
+func TestKilled(t *testing.T) {
+	s := newSim(t)
+	s.create()
+	vm := s.slow()
+	text, err := json.Marshal(killed{At: s.at, From: *s.a.machine.VCenter, To: *s.b.machine.VCenter})
+	require.NoError(t, err)
+	program, err := os.Executable()
+	require.NoError(t, err)
+	controller := exec.CommandContext(t.Context(), program)
+	controller.Env = append(os.Environ(), killedVariable+"="+string(text))
+	require.NoError(t, controller.Start())
+	begun := <-vm.begun
+	require.NoError(t, controller.Process.Kill())
+	var exit *exec.ExitError
+	require.ErrorAs(t, controller.Wait(), &exit)
+	require.False(t, exit.Exited(), "it was killed")
+	require.Len(t, s.openSessions(), 2, "its session is left to vCenter's own limit")
+
+	order := s.order()
+	order.Progress = func(p hypervisor.Progress) {
+		if p.Phase == "running 42 %" {
+			vm.goOn <- struct{}{}
+		}
+	}
+	account, err := s.a.Migrate(t.Context(), order)
+	require.NoError(t, err)
+	require.Contains(t, account.Log, "the relocation "+begun.Info.Key+" runs already: it is followed")
+	require.WithinDuration(t, *begun.Info.StartTime, account.Started, 5*time.Second)
+	require.Equal(t, 1, s.count("RelocateVM_Task"))
+	s.requireAt(s.b)
+	s.endSessions() // as that limit does
+}
