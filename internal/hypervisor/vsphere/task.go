@@ -23,7 +23,7 @@ import (
 // vCenter that restarts, changes nothing.
 const (
 	pollFast = 20 * time.Millisecond
-	pollSlow = 500 * time.Millisecond
+	pollSlow = 600 * time.Millisecond
 )
 
 // settleLimit is how long a relocation that was cancelled may take to come to
