@@ -44,7 +44,7 @@ func (p *pool) open(ctx context.Context, lane trial.Lane, ref trial.Ref) (testbe
 		}
 		return simulated.Open(lane.Name, ref, faults), nil
 	}
-	if lane.Kind == inventory.Emulated && p.revive != nil {
+	if lane.Kind.IsLab() && p.revive != nil {
 		if err := p.revive(ctx, lane); err != nil {
 			return nil, fmt.Errorf("the emulated testbed of lane %s: %w", lane.Name, err)
 		}

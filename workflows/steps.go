@@ -11,7 +11,6 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
-	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
 
@@ -69,7 +68,7 @@ func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, ac
 func (a *attempt) prepare(ctx workflow.Context) error {
 	a.cleanup.add(a.teardown)
 	a.enter(ctx, trial.Provision)
-	if a.input.Lane.Kind == inventory.Emulated {
+	if a.input.Lane.Kind.IsLab() {
 		options := workflow.WithActivityOptions(ctx, awaitTestbed("have the emulated testbed up"))
 		if err := workflow.ExecuteActivity(options, testbedActivities.Raise, a.target()).Get(options, nil); err != nil {
 			return err

@@ -25,7 +25,7 @@ type Provenance map[string]string
 // Keys of a Provenance that always have a value.
 const (
 	KeyCampaign    = "campaign"
-	KeyTestbedKind = "testbed_kind" // emulated, hardware or simulated
+	KeyTestbedKind = "testbed_kind" // emulated, hardware, vcenter-simulator or simulated
 )
 
 // keyTable is written beside the provenance.

@@ -151,7 +151,7 @@ type Trial struct {
 	Counted  bool // the last attempt of its trial: CompactCampaign sets it
 	CellID   string
 
-	TestbedKind    string // emulated, hardware, simulated
+	TestbedKind    string // emulated, hardware, vcenter-simulator, simulated
 	Lane           string
 	Hypervisor     string
 	Storage        string

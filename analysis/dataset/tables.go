@@ -73,7 +73,7 @@ func trialColumns() []column[Trial] {
 		required("attempt", "", "from 1", func(r *Trial) *int32 { return &r.Attempt }),
 		required("counted", "", "the last attempt of its trial, which is the one that counts", func(r *Trial) *bool { return &r.Counted }),
 		required("cell_id", "", "combination of the factors", func(r *Trial) *string { return &r.CellID }),
-		required("testbed_kind", "", "emulated, hardware, or simulated: the last is a model and no measurement", func(r *Trial) *string { return &r.TestbedKind }),
+		required("testbed_kind", "", "emulated, hardware, vcenter-simulator, or simulated: the last is a model and no measurement, the one before involves no ESXi host", func(r *Trial) *string { return &r.TestbedKind }),
 		required("lane", "", "name of the testbed", func(r *Trial) *string { return &r.Lane }),
 		required("hypervisor", "", "factor", func(r *Trial) *string { return &r.Hypervisor }),
 		required("storage", "", "factor: iscsi, nfs, drbd, mirror, local", func(r *Trial) *string { return &r.Storage }),

@@ -24,8 +24,12 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// simulated is the kind of testbed that is a model.
-const simulated = "simulated"
+// Kinds of testbeds of which more is to be said than their name: a model, and
+// emulated hosts behind a simulator of vCenter.
+const (
+	simulated        = "simulated"
+	vcenterSimulator = "vcenter-simulator"
+)
 
 // Spread is the trials' values of something: one of each trial that knows it.
 type Spread struct {

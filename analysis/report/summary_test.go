@@ -104,6 +104,7 @@ func TestReports(t *testing.T) {
 func TestKindComesFirst(t *testing.T) {
 	for kind, want := range map[string]string{
 		"simulated": "SIMULATED — not a measurement", "emulated": "Measured on a testbed that is: emulated", "hardware": "Measured on a testbed that is: hardware",
+		"vcenter-simulator": "VCENTER SIMULATOR — no ESXi host was involved: measured on emulated hosts behind a simulator of vCenter",
 	} {
 		summary := summarise(t, kind, nil, nil)
 		if text := markdown(t, summary); !strings.HasPrefix(text, "**"+want+"**\n") {

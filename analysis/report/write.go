@@ -35,6 +35,8 @@ func (s Summary) warning() string {
 	switch s.TestbedKind {
 	case simulated:
 		return "SIMULATED — not a measurement"
+	case vcenterSimulator:
+		return "VCENTER SIMULATOR — no ESXi host was involved: measured on emulated hosts behind a simulator of vCenter"
 	case "":
 		return "UNKNOWN kind of testbed"
 	}

@@ -50,8 +50,7 @@ func (c checker) inventory(inventory *Inventory) {
 	c.check("version", inventory.Version == Version, "%d is not understood: want %d", inventory.Version, Version)
 	c.check("name", labelForm.MatchString(inventory.Name),
 		"%q is no label: want 1 to 16 of a-z, 0-9 and -, not beginning with -", inventory.Name)
-	c.check("kind", inventory.Kind == Emulated || inventory.Kind == Hardware,
-		"%q is neither %s nor %s", inventory.Kind, Emulated, Hardware)
+	c.check("kind", slices.Contains(FileKinds, inventory.Kind), "%q is no kind of a testbed: want one of %s", inventory.Kind, join(FileKinds))
 	c.mode("mode", inventory.Mode)
 	c.check("hypervisor", driverForm.MatchString(inventory.Hypervisor),
 		"%q is no hypervisor's name: want 1 to 16 of a-z, 0-9 and -, beginning with a letter", inventory.Hypervisor)
@@ -87,6 +86,7 @@ func (c checker) places(inventory *Inventory) {
 	if c.Need("wan") {
 		c.named("wan.host", inventory.WAN.Host, inventory)
 		c.check("wan.device", interfaceForm.MatchString(inventory.WAN.Device), "%q is no name of a network interface", inventory.WAN.Device)
+		c.ends(inventory)
 	}
 	if !c.Clean("sites") {
 		return
@@ -98,6 +98,35 @@ func (c checker) places(inventory *Inventory) {
 	for i := range inventory.Machines {
 		c.site(fmt.Sprintf("machines[%d]", i), &inventory.Machines[i], inventory)
 	}
+}
+
+// ends checks the ends of the WAN: programs of ours run there.
+func (c checker) ends(inventory *Inventory) {
+	if !c.Given("wan.ends") {
+		if c.Clean("sites") && !inventory.hasShells() {
+			c.Report("wan.ends", "is missing: a site's host has no shell, so name a machine at each site between which the WAN is certified")
+		}
+		return
+	}
+	c.named("wan.ends.a", inventory.WAN.Ends.A, inventory)
+	c.named("wan.ends.b", inventory.WAN.Ends.B, inventory)
+	if !c.Clean("wan.ends") {
+		return
+	}
+	c.Check("wan.ends.b", inventory.WAN.Ends.A != inventory.WAN.Ends.B, "%q is the end a already", inventory.WAN.Ends.B)
+	c.Check("wan.ends.a", inventory.WAN.Ends.A != inventory.Sites.B, "%q is the host of site b", inventory.WAN.Ends.A)
+	c.Check("wan.ends.b", inventory.WAN.Ends.B != inventory.Sites.A, "%q is the host of site a", inventory.WAN.Ends.B)
+}
+
+// hasShells says whether both sites' hosts can be driven over SSH. Of one that
+// is not there nothing else is known.
+func (i *Inventory) hasShells() bool {
+	for _, host := range []*Machine{i.SiteA(), i.SiteB()} {
+		if host != nil && !host.Has(Shell) {
+			return false
+		}
+	}
+	return true
 }
 
 // named checks the name of a machine.
@@ -119,10 +148,11 @@ func (c checker) site(at string, host *Machine, inventory *Inventory) {
 	if !c.Clean(at + ".name") {
 		return
 	}
+	if c.Given("wan.ends") && c.Clean("wan.ends") && inventory.IsEnd(host.Name) {
+		c.needs(at, host, Shell, Witness, Clock, Beats)
+	}
 	if inventory.IsSite(host.Name) {
-		c.needs(at, host, Shell, Witness, Clock, Beats, Counters)
-		c.check(at+".bridge", interfaceForm.MatchString(host.Bridge), "%q is no name of a network interface", host.Bridge)
-		c.Check(at+".transport", host.Transport == "tcp" || host.Transport == "ssh", "%q is neither tcp nor ssh", host.Transport)
+		c.siteHost(at, host)
 		return
 	}
 	if host.Name == inventory.StoreName || host.Name == inventory.WAN.Host {
@@ -130,6 +160,20 @@ func (c checker) site(at string, host *Machine, inventory *Inventory) {
 	}
 	c.Check(at+".bridge", false, "%q is for the sites' hosts only", host.Bridge)
 	c.Check(at+".transport", false, "%q is for the sites' hosts only", host.Transport)
+}
+
+// siteHost checks a machine that runs the guest. One without a shell is driven
+// through its vCenter alone.
+func (c checker) siteHost(at string, host *Machine) {
+	if len(host.Can) == 0 {
+		c.Check(at+".can", host.VCenter != nil, "is empty, and no vcenter manages %s: nothing could run a guest there", host.Name)
+		c.Check(at+".bridge", false, "is for hosts with a shell only")
+		c.Check(at+".transport", false, "is for hosts with a shell only")
+		return
+	}
+	c.needs(at, host, Shell, Witness, Clock, Beats, Counters)
+	c.check(at+".bridge", interfaceForm.MatchString(host.Bridge), "%q is no name of a network interface", host.Bridge)
+	c.Check(at+".transport", host.Transport == "tcp" || host.Transport == "ssh", "%q is neither tcp nor ssh", host.Transport)
 }
 
 // needs reports what a machine cannot do, without which no trial can be run there
@@ -140,6 +184,9 @@ func (c checker) needs(at string, host *Machine, wanted ...Capability) {
 	}
 	for _, capability := range wanted {
 		c.Check(at+".can", slices.Contains(host.Can, capability), "has no %q: the machine %s must have it where it stands in the testbed", capability, host.Name)
+		if capability == Shell && !c.Clean(at+".can") {
+			return // the others need it
+		}
 	}
 }
 
@@ -149,8 +196,11 @@ func (c checker) machine(at string, host *Machine) {
 	c.can(at+".can", host.Can)
 	c.mode(at+".mode", host.Mode)
 	c.address(at+".address", host.Address)
-	c.absolute(at+".data_dir", host.DataDir)
-	if c.Need(at + ".ssh") {
+	shell := len(host.Can) > 0 // otherwise nobody asks for what follows
+	if shell || c.Given(at+".data_dir") {
+		c.absolute(at+".data_dir", host.DataDir)
+	}
+	if (shell || c.Given(at+".ssh")) && c.Need(at+".ssh") {
 		c.check(at+".ssh.address", isHostPort(host.SSH.Address), "%q is not host:port", host.SSH.Address)
 		c.login(at+".ssh", host.SSH.User, host.SSH.KeyFile, host.SSH.HostKeys)
 	}
@@ -261,6 +311,15 @@ func (c checker) network(inventory *Inventory) {
 func (c checker) absolute(setting, value string) {
 	c.check(setting, path.IsAbs(value) && path.Clean(value) == value && value != "/",
 		"%q is not a plain absolute path", value)
+}
+
+// join is a list as one reads it in a sentence.
+func join[T ~string](list []T) string {
+	names := make([]string, len(list))
+	for i, one := range list {
+		names[i] = string(one)
+	}
+	return strings.Join(names, ", ")
 }
 
 func isHostPort(address string) bool {

@@ -45,7 +45,7 @@ func Parse(data []byte, name string) (*Inventory, error) {
 		keyFiles = append(keyFiles, &inventory.Machines[i].SSH.KeyFile)
 	}
 	for _, keyFile := range keyFiles {
-		if !filepath.IsAbs(*keyFile) {
+		if *keyFile != "" && !filepath.IsAbs(*keyFile) {
 			*keyFile = filepath.Join(folder, *keyFile)
 		}
 	}

@@ -8,9 +8,9 @@
 package inventory
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
-	"strings"
 )
 
 // Version of the file format.
@@ -23,9 +23,19 @@ type Kind string
 const (
 	Emulated Kind = "emulated" // QEMU nodes on one machine
 	Hardware Kind = "hardware" // real hosts
+	// VCenterSimulator is emulated nodes behind a simulator of vCenter: no ESXi
+	// host is involved.
+	VCenterSimulator Kind = "vcenter-simulator"
 	// Simulated is a model; no inventory file is of this kind.
 	Simulated Kind = "simulated"
 )
+
+// FileKinds are the kinds of testbeds that an inventory file may describe.
+var FileKinds = []Kind{Emulated, Hardware, VCenterSimulator}
+
+// IsLab says that the testbed is one of `heliotrope lab`: it is started when it
+// is down, and what died of it is started anew.
+func (k Kind) IsLab() bool { return k == Emulated || k == VCenterSimulator }
 
 // The modes of a testbed, or of one machine.
 const (
@@ -59,13 +69,7 @@ type CapabilityList []Capability
 func (l CapabilityList) IsZero() bool { return l == nil }
 
 // String is the capabilities as one reads them in a sentence.
-func (l CapabilityList) String() string {
-	names := make([]string, len(l))
-	for i, capability := range l {
-		names[i] = string(capability)
-	}
-	return strings.Join(names, ", ")
-}
+func (l CapabilityList) String() string { return join(l) }
 
 // Inventory is one testbed.
 type Inventory struct {
@@ -97,13 +101,14 @@ type Machine struct {
 	Can CapabilityList `yaml:"can,omitempty"`
 	// Mode of this machine. Load fills in the testbed's where it is left out.
 	Mode string `yaml:"mode,omitempty"`
-	SSH  SSH    `yaml:"ssh"`
+	// SSH, and DataDir, are not needed of a machine without a shell.
+	SSH SSH `yaml:"ssh,omitempty"`
 	// Address on the test network, which storage and migrations use.
 	Address netip.Addr `yaml:"address"`
 	// Bridge is the host's bridge on the test network (the sites' hosts only).
 	Bridge string `yaml:"bridge,omitempty"`
 	// DataDir is a folder for the disks under test and for our own state.
-	DataDir string `yaml:"data_dir"`
+	DataDir string `yaml:"data_dir,omitempty"`
 	// Transport of outgoing migrations, for hypervisors that leave the choice:
 	// "tcp" (unencrypted, fast) or "ssh" (the hosts' own keys). The sites'
 	// hosts only.
@@ -133,6 +138,10 @@ type SSH struct {
 type WAN struct {
 	Host   string `yaml:"host"`   // name of the host that bridges the sites
 	Device string `yaml:"device"` // its network interface that leads to site B
+	// Ends name the machines at the sites between which the path is certified.
+	// The guest's heartbeats arrive at A's, and both ask the guest for its time.
+	// Left out, they are the sites' hosts.
+	Ends Sites `yaml:"ends,omitempty"`
 }
 
 // Guest is the measured guest.
@@ -181,6 +190,18 @@ func (i *Inventory) Store() *Machine { return i.Machine(i.StoreName) }
 
 // IsSite says whether a machine runs the guest at one of the sites.
 func (i *Inventory) IsSite(name string) bool { return name == i.Sites.A || name == i.Sites.B }
+
+// EndA is the end of the WAN at site A: the machine that the guest's heartbeats
+// arrive at. It is nil when the inventory names none.
+func (i *Inventory) EndA() *Machine { return i.Machine(cmp.Or(i.WAN.Ends.A, i.Sites.A)) }
+
+// EndB is the end of the WAN at site B, or nil.
+func (i *Inventory) EndB() *Machine { return i.Machine(cmp.Or(i.WAN.Ends.B, i.Sites.B)) }
+
+// IsEnd says whether a machine is an end of the WAN.
+func (i *Inventory) IsEnd(name string) bool {
+	return name == cmp.Or(i.WAN.Ends.A, i.Sites.A) || name == cmp.Or(i.WAN.Ends.B, i.Sites.B)
+}
 
 // Machine finds a machine by name, or nil.
 func (i *Inventory) Machine(name string) *Machine {

@@ -283,7 +283,7 @@ func TestBadFields(t *testing.T) {
 		{"name list", "name: lab-1", "name: [a]", `3:7: name: want text, not a list`},
 		{"name mapping", "name: lab-1", "name: {a: b}", `3:7: name: want text, not a mapping`},
 		{"name twice", "name: lab-1", "name: lab-1\nname: lab-2", `4:1: name: is given twice`},
-		{"kind", "kind: hardware", "kind: virtual", `4:7: kind: "virtual" is neither emulated nor hardware`},
+		{"kind", "kind: hardware", "kind: virtual", `4:7: kind: "virtual" is no kind of a testbed: want one of emulated, hardware, vcenter-simulator`},
 		{"mode", "kind: hardware", "kind: hardware\nmode: magic", `5:7: mode: "magic" is neither workers nor agentless`},
 		{"unknown at the top", "kind: hardware", "kind: hardware\nkinds: hardware", `5:1: kinds: unknown setting (known: version, name, kind, mode, hypervisor, sites, store, wan, machines, vcenters, guest)`},
 		{"unknown with a space", "kind: hardware", "kind: hardware\na b: c", `5:1: "a b": unknown setting (known: version, name, kind, mode, hypervisor, sites, store, wan, machines, vcenters, guest)`},
