@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/property"
@@ -183,6 +184,7 @@ type site struct {
 	network    types.ManagedObjectReference
 	folder     types.ManagedObjectReference
 	template   types.ManagedObjectReference
+	dateTime   atomic.Pointer[types.ManagedObjectReference] // that tells the host's time, once it was asked for
 
 	mu         sync.Mutex
 	datastores map[string]types.ManagedObjectReference // by their paths, those that were asked for

@@ -101,6 +101,7 @@ func newModel(t *testing.T) *sim {
 		entity.(*simulator.HostSystem).Summary.Config.VmotionEnabled = true
 	}
 	s.template().MarkAsTemplate(nil)
+	s.clocks(0, 0)
 	s.model.Map().Handler = s.authenticated
 	require.NoError(t, os.WriteFile(s.password, []byte(secret+"\n"), 0o600))
 	s.before = s.inventory()

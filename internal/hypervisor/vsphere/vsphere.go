@@ -7,8 +7,7 @@
 // plays vCenter's interface and runs no machine: no ESXi host, no guest and no real
 // vMotion was ever involved, and no conversation with a real vCenter was recorded.
 // docs/vsphere.md has the list of what works there, and of what is not there yet:
-// vMotion across vCenters, the stun of vmware.log, and all that testbeds want
-// of machines without a shell.
+// vMotion across vCenters.
 //
 // The disk under test it makes itself, in a datastore, with the machine; all of the
 // machine lies there. It is read by the datastore's file API, when the machine is

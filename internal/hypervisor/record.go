@@ -1,0 +1,45 @@
+package hypervisor
+
+import (
+	"context"
+	"time"
+
+	"heliotrope/internal/clock"
+)
+
+// Recorder is a hypervisor that keeps a record of its own of when a domain stood
+// still, and whose host's clock can be read without a shell: a witness for hosts
+// on which no program of ours may watch. Its methods change nothing.
+type Recorder interface {
+	// Clock reads the host's clock once.
+	Clock(ctx context.Context) (clock.Offset, error)
+	// Record reads, after the fact, what this host has written down of a domain
+	// between two times of this machine's clock. The stops of a migration are
+	// written down by the host that the domain runs on afterwards. A record
+	// without stops says that there was none: what cannot be read, or may lack
+	// some of that time, is an error.
+	Record(ctx context.Context, name string, from, to time.Time) (Record, error)
+}
+
+// Record is what a hypervisor has written down of a domain.
+type Record struct {
+	Stops []Stop `json:"stops,omitempty"` // in the order of their ends
+	Notes []Note `json:"notes,omitempty"` // what its toolstack tells beside, in the order of their times
+}
+
+// Stop is a time for which a domain stood still, on the clock of the host that has
+// written it down.
+type Stop struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+	// Resolution is by how much both may be off, either way, beside what the
+	// clock is.
+	Resolution time.Duration `json:"resolution"`
+}
+
+// Note is something that a toolstack tells of a domain, on this machine's clock.
+type Note struct {
+	At     time.Time `json:"at"`
+	Source string    `json:"source"` // who tells
+	Text   string    `json:"text"`
+}

@@ -1,0 +1,92 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/clock"
+)
+
+// clockRounds is how often a host is asked for its time: the quickest answer
+// counts.
+const clockRounds = 3
+
+// Clock reads the host's clock through vCenter (HostDateTimeSystem.QueryDateTime).
+// What passes between vCenter and the host is not known, so that the host may have
+// looked at any moment of the call: all of its round trip is uncertain, and so is
+// what the answer leaves out.
+func (h *Host) Clock(ctx context.Context) (best clock.Offset, err error) {
+	err = h.with(ctx, "read its clock", func(s *site) error {
+		best, err = s.clock(ctx)
+		return err
+	})
+	return best, err
+}
+
+func (s *site) clock(ctx context.Context) (best clock.Offset, err error) {
+	of, err := s.dateTimeSystem(ctx)
+	if err != nil {
+		return best, err
+	}
+	for round := range clockRounds {
+		asked := time.Now()
+		res, err := methods.QueryDateTime(ctx, s.client, &types.QueryDateTime{This: of})
+		if err != nil {
+			return best, err
+		}
+		trip := time.Since(asked)
+		middle := asked.Add(trip / 2).Round(0)
+		uncertainty := trip + resolutionOf(res.Returnval)
+		if round == 0 || uncertainty < best.Uncertainty {
+			best = clock.Offset{At: middle, Ahead: res.Returnval.Sub(middle), Uncertainty: uncertainty}
+		}
+	}
+	return best, nil
+}
+
+// dateTimeSystem is what tells the host's time: the same as long as the host is.
+func (s *site) dateTimeSystem(ctx context.Context) (types.ManagedObjectReference, error) {
+	if known := s.dateTime.Load(); known != nil {
+		return *known, nil
+	}
+	var host mo.HostSystem
+	if err := read(ctx, s.client, s.host, &host, "configManager.dateTimeSystem"); err != nil {
+		return types.ManagedObjectReference{}, err
+	}
+	found := host.ConfigManager.DateTimeSystem
+	if found == nil {
+		return types.ManagedObjectReference{}, errors.New("vCenter has no HostDateTimeSystem of it")
+	}
+	s.dateTime.Store(found)
+	return *found, nil
+}
+
+// checkClock looks whether the host's clock can be read well enough for anything
+// that is put onto a time base by it.
+func (h *Host) checkClock(ctx context.Context, s *site) ([]error, error) {
+	offset, err := s.clock(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read its clock: %w", err)
+	}
+	if offset.Uncertainty >= time.Second {
+		return []error{h.problem("host %s tells its time to within %s only: no trial would be valid", h.machine.VCenter.Host, offset.Uncertainty)}, nil
+	}
+	return nil, nil
+}
+
+// resolutionOf is the last digit that a time was told with, as far as it shows.
+func resolutionOf(at time.Time) time.Duration {
+	switch ns := at.Nanosecond(); {
+	case ns == 0:
+		return time.Second
+	case ns%int(time.Millisecond) == 0:
+		return time.Millisecond
+	}
+	return time.Microsecond
+}

@@ -1,0 +1,80 @@
+package vsphere
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"heliotrope/internal/hypervisor"
+)
+
+// logResolution is that of the times in a machine's log.
+const logResolution = time.Millisecond
+
+// maxLogLine is more than any line of a machine's log has.
+const maxLogLine = 1 << 20
+
+var (
+	logName = regexp.MustCompile(`^vmware(-\d+)?\.log$`)
+	// The two forms of a line, of before and since vSphere 7:
+	//
+	//	2021-03-04T10:11:12.345Z| vcpu-0| I005: Checkpoint_Unstun: vm stopped for 123456 us
+	//	2023-02-20T14:42:22.123Z In(05) vcpu-0 - Checkpoint_Unstun: vm stopped for 123456 us
+	//
+	// The time is that of the stop's end, on the host's clock, in UTC.
+	unstun = regexp.MustCompile(`^(\S+Z)(?:\| \S+\| \S+: | \S+ \S+ - )Checkpoint_Unstun: vm stopped for (\d+) us\s*$`)
+	// hostname is a line of a log's head.
+	hostname = regexp.MustCompile(`^\S+Z(?:\| \S+\| \S+: | \S+ \S+ - )Hostname=(\S+)\s*$`)
+)
+
+// machineLog is what a machine's log tells.
+type machineLog struct {
+	host  string // that wrote it, as it calls itself; "" when it does not say
+	stops []hypervisor.Stop
+}
+
+// parseLog reads a machine's log. A line of a stop that is not understood is an
+// error: it must not be taken for none.
+func parseLog(file io.Reader) (machineLog, error) {
+	var log machineLog
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, maxLogLine)
+	for number := 1; lines.Scan(); number++ {
+		line := lines.Text()
+		if found := hostname.FindStringSubmatch(line); found != nil && log.host == "" {
+			log.host = found[1]
+		}
+		if !strings.Contains(line, "Checkpoint_Unstun: vm stopped") {
+			continue
+		}
+		stop, err := parseStop(line)
+		if err != nil {
+			return log, fmt.Errorf("line %d, %.200q: %w", number, line, err)
+		}
+		log.stops = append(log.stops, stop)
+	}
+	return log, lines.Err()
+}
+
+func parseStop(line string) (hypervisor.Stop, error) {
+	found := unstun.FindStringSubmatch(line)
+	if found == nil {
+		return hypervisor.Stop{}, fmt.Errorf("want a time, and for how many us the machine was stopped")
+	}
+	to, err := time.Parse(time.RFC3339Nano, found[1])
+	if err != nil {
+		return hypervisor.Stop{}, err
+	}
+	us, err := strconv.ParseInt(found[2], 10, 64)
+	if err != nil || time.Duration(us) > maxStop/time.Microsecond {
+		return hypervisor.Stop{}, fmt.Errorf("%s us is no length of a stop", found[2])
+	}
+	return hypervisor.Stop{From: to.Add(-time.Duration(us) * time.Microsecond), To: to, Resolution: logResolution}, nil
+}
+
+// maxStop is longer than any stop.
+const maxStop = 24 * time.Hour

@@ -1,0 +1,230 @@
+package vsphere
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/hypervisor"
+)
+
+var _ hypervisor.Recorder = (*Host)(nil)
+
+// Record reads the machine's vmware.log, and those before it, for when it stood
+// still (its stuns), and beside it vCenter's events and the relocations' tasks.
+//
+// vmware.log is of the host that the machine is on; an older one of the host that
+// it names ("Hostname="), or of that one, too, when it names none. Of a machine
+// that is not on this host, only older logs that name it are told, and no events.
+func (h *Host) Record(ctx context.Context, name string, from, to time.Time) (hypervisor.Record, error) {
+	var record hypervisor.Record
+	if err := h.checkName(name); err != nil {
+		return record, err
+	}
+	err := h.with(ctx, "read what was written down of "+name, func(s *site) error {
+		m, err := h.ours(ctx, s, name)
+		if err != nil {
+			return err
+		}
+		// A second beside the clock's uncertainty: what is too much does no harm.
+		offset, err := s.clock(ctx)
+		if err != nil {
+			return fmt.Errorf("read its clock: %w", err)
+		}
+		margin := offset.Uncertainty + time.Second
+		if record.Stops, err = h.stops(ctx, s, m, from.Add(offset.Ahead-margin), to.Add(offset.Ahead+margin)); err != nil {
+			return err
+		}
+		if m.host == s.host {
+			record.Notes, err = h.notes(ctx, s, m, from, to)
+		}
+		return err
+	})
+	return record, err
+}
+
+// stops are those of the machine's logs that end between two times of the host's
+// clock.
+func (h *Host) stops(ctx context.Context, s *site, m machine, from, to time.Time) ([]hypervisor.Stop, error) {
+	folder, err := s.logFolder(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	names, err := s.logs(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	known, err := h.ownNames(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var stops []hypervisor.Stop
+	for _, name := range names {
+		log, err := h.readLog(ctx, folder.file(name))
+		if err != nil {
+			return nil, err
+		}
+		here := m.host == s.host && (name == currentLog || log.host == "")
+		if !here && (log.host == "" || !slices.Contains(known, shortName(log.host))) {
+			continue // another host's
+		}
+		stops = append(stops, log.stops...)
+	}
+	stops = slices.DeleteFunc(stops, func(stop hypervisor.Stop) bool { return stop.To.Before(from) || stop.To.After(to) })
+	slices.SortStableFunc(stops, func(a, b hypervisor.Stop) int { return a.To.Compare(b.To) })
+	return slices.Compact(stops), nil
+}
+
+func (h *Host) readLog(ctx context.Context, name string) (machineLog, error) {
+	file, err := h.OpenFile(ctx, name)
+	if err != nil {
+		return machineLog{}, err
+	}
+	log, err := parseLog(io.NewSectionReader(file, 0, math.MaxInt64))
+	if err := errors.Join(err, file.Close()); err != nil {
+		return log, fmt.Errorf("%s: %w", name, err)
+	}
+	return log, nil
+}
+
+// ownNames are what the host may call itself, without a domain.
+func (h *Host) ownNames(ctx context.Context, s *site) ([]string, error) {
+	var host mo.HostSystem
+	if err := read(ctx, s.client, s.host, &host, "name", "config.network.dnsConfig"); err != nil {
+		return nil, fmt.Errorf("ask for its name: %w", err)
+	}
+	names := []string{shortName(host.Name)}
+	if host.Config != nil && host.Config.Network != nil && host.Config.Network.DnsConfig != nil {
+		names = append(names, shortName(host.Config.Network.DnsConfig.GetHostDnsConfig().HostName))
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" || name == "localhost" }), nil
+}
+
+func shortName(name string) string {
+	short, _, _ := strings.Cut(strings.ToLower(name), ".")
+	return short
+}
+
+// currentLog is the log that is being written; older ones are vmware-N.log.
+const currentLog = "vmware.log"
+
+// logs are the names of the machine's logs in their folder.
+func (s *site) logs(ctx context.Context, folder logFolder) ([]string, error) {
+	begun, err := object.NewHostDatastoreBrowser(s.client, folder.browser).SearchDatastore(ctx, folder.path.String(),
+		&types.HostDatastoreBrowserSearchSpec{MatchPattern: []string{"vmware.log", "vmware-*.log"}})
+	if err != nil {
+		return nil, fmt.Errorf("list the logs in %s: %w", folder.path.String(), err)
+	}
+	info, err := s.follow(ctx, begun.Reference(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("list the logs in %s: %w", folder.path.String(), err)
+	}
+	found, is := info.Result.(types.HostDatastoreBrowserSearchResults)
+	if !is {
+		return nil, fmt.Errorf("list the logs in %s: vCenter gives no list, but %T", folder.path.String(), info.Result)
+	}
+	var names []string
+	for _, file := range found.File {
+		if logName.MatchString(file.GetFileInfo().Path) {
+			names = append(names, file.GetFileInfo().Path)
+		}
+	}
+	if !slices.Contains(names, currentLog) {
+		return nil, fmt.Errorf("%s holds no %s: is the machine's logging switched off?", folder.path.String(), currentLog)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// logFolder is where a machine's logs are.
+type logFolder struct {
+	path    object.DatastorePath
+	browser types.ManagedObjectReference
+}
+
+// file is the name of one of its files in the datastore.
+func (f logFolder) file(name string) string {
+	return "[" + f.path.Datastore + "] " + strings.TrimSuffix(f.path.Path, "/") + "/" + name
+}
+
+// logFolder asks where a machine's logs are.
+func (s *site) logFolder(ctx context.Context, m machine) (logFolder, error) {
+	var folder logFolder
+	var vm mo.VirtualMachine
+	if err := read(ctx, s.client, m.ref, &vm, "config.files.logDirectory", "datastore"); err != nil {
+		return folder, fmt.Errorf("ask where its logs are: %w", err)
+	}
+	if vm.Config == nil || !folder.path.FromString(vm.Config.Files.LogDirectory) {
+		return folder, fmt.Errorf("vCenter does not say where the logs of %s are", m.name)
+	}
+	for _, ref := range vm.Datastore {
+		var store mo.Datastore
+		if err := read(ctx, s.client, ref, &store, "name", "browser"); err != nil {
+			return folder, fmt.Errorf("ask for its datastores: %w", err)
+		}
+		if store.Name == folder.path.Datastore {
+			folder.browser = store.Browser
+		}
+	}
+	if folder.browser.Value == "" {
+		return folder, fmt.Errorf("%s: the datastore is none of the machine's", vm.Config.Files.LogDirectory)
+	}
+	return folder, nil
+}
+
+// notes are vCenter's events of a machine and the times of its relocations' tasks,
+// put on this machine's clock by one question for vCenter's.
+func (h *Host) notes(ctx context.Context, s *site, m machine, from, to time.Time) ([]hypervisor.Note, error) {
+	asked := time.Now()
+	now, err := methods.GetCurrentTime(ctx, s.client)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the vCenter's time: %w", err)
+	}
+	trip := time.Since(asked)
+	ahead := now.Sub(asked.Add(trip / 2))
+	source := h.vcenter.at.Name
+	notes := []hypervisor.Note{{At: asked.Round(0), Source: source,
+		Text: fmt.Sprintf("its clock is %s ahead, give or take %s: its other times are put right by that", ahead, trip/2+resolutionOf(*now))}}
+	note := func(at time.Time, format string, values ...any) {
+		if at = at.Add(-ahead).Round(0); !at.Before(from) && !at.After(to) {
+			notes = append(notes, hypervisor.Note{At: at, Source: source, Text: fmt.Sprintf(format, values...)})
+		}
+	}
+	tasks, err := s.recent(ctx, m.ref)
+	if err != nil {
+		return nil, err
+	}
+	for _, info := range tasks {
+		note(info.QueueTime, "task %s is queued: %s", info.Key, cmp.Or(info.DescriptionId, info.Name))
+		if info.StartTime != nil {
+			note(*info.StartTime, "task %s begins", info.Key)
+		}
+		if info.CompleteTime != nil {
+			note(*info.CompleteTime, "task %s ends: %s", info.Key, info.State)
+		}
+	}
+	begin, end := from.Add(ahead), to.Add(ahead)
+	res, err := methods.QueryEvents(ctx, s.client, &types.QueryEvents{This: *s.client.ServiceContent.EventManager, Filter: types.EventFilterSpec{
+		Entity: &types.EventFilterSpecByEntity{Entity: m.ref, Recursion: types.EventFilterSpecRecursionOptionSelf},
+		Time:   &types.EventFilterSpecByTime{BeginTime: &begin, EndTime: &end}}})
+	if err != nil {
+		return nil, fmt.Errorf("ask for its events: %w", err)
+	}
+	for _, one := range res.Returnval {
+		event := one.GetEvent()
+		note(event.CreatedTime, "event %d, %s: %s", event.Key, strings.TrimPrefix(fmt.Sprintf("%T", one), "*types."), event.FullFormattedMessage)
+	}
+	slices.SortStableFunc(notes, func(a, b hypervisor.Note) int { return a.At.Compare(b.At) })
+	return notes, nil
+}
