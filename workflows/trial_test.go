@@ -241,9 +241,10 @@ func TestWaitingForTheTestbed(t *testing.T) {
 	}
 }
 
-// TestOnlyEmulatedTestbedsAreRaised: before anything else is done with them.
-func TestOnlyEmulatedTestbedsAreRaised(t *testing.T) {
-	for kind, want := range map[inventory.Kind]string{inventory.Emulated: "Raise", inventory.Hardware: "Install", inventory.Simulated: "Sweep"} {
+// TestOnlyTestbedsOfTheLabAreRaised: before anything else is done with them.
+func TestOnlyTestbedsOfTheLabAreRaised(t *testing.T) {
+	for kind, want := range map[inventory.Kind]string{inventory.Emulated: "Raise", inventory.VCenterSimulator: "Raise",
+		inventory.Hardware: "Install", inventory.Simulated: "Sweep"} {
 		s := newStage(t)
 		input := realInput()
 		if kind == inventory.Simulated {
@@ -252,7 +253,7 @@ func TestOnlyEmulatedTestbedsAreRaised(t *testing.T) {
 		input.Lane.Kind = kind
 		s.run(t, input)
 		raised := 0
-		if kind == inventory.Emulated {
+		if kind.IsLab() {
 			raised = 1
 		}
 		if len(s.called()) == 0 || s.called()[0] != want || s.count("Raise") != raised {
@@ -296,6 +297,38 @@ func TestWorkersAndRecordings(t *testing.T) {
 	s.run(t, input)
 	if s.count("Install") != 1 || s.count("Link") != 0 || s.count("FollowLoad") != 1 {
 		t.Errorf("an agentless testbed: %v", s.called())
+	}
+}
+
+// TestHostsWithoutAShell: nothing is started or followed on them, and the helpers at
+// the sites have witnesses in their place.
+func TestHostsWithoutAShell(t *testing.T) {
+	s := newStage(t)
+	var watched []string
+	s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, args converter.EncodedValues) {
+		var input machine.RecordingInput
+		if name := info.ActivityType.Name; name == "StartWitness" || name == "FollowWitness" {
+			if err := args.Get(&input); err != nil {
+				t.Error(err)
+			}
+			s.mu.Lock()
+			watched = append(watched, name+" "+input.Machine)
+			s.mu.Unlock()
+		}
+	})
+	input := realInput()
+	input.Lane.Kind, input.Lane.Machines = inventory.Hardware, []trial.Machine{{Name: "host-a", Site: "a"}, {Name: "host-b", Site: "b"},
+		{Name: "helper-a", End: "a", Shell: true, Witness: true, Clock: true}, {Name: "helper-b", End: "b", Shell: true, Witness: true, Clock: true},
+		{Name: trial.Guest, Shell: true, Witness: true}}
+	if result := s.run(t, input); result.Verdict != trial.Valid {
+		t.Errorf("%+v", result)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slices.Sort(watched)
+	want := []string{"FollowWitness guest", "FollowWitness helper-a", "FollowWitness helper-b", "StartWitness guest", "StartWitness helper-a", "StartWitness helper-b"}
+	if !slices.Equal(watched, want) || slices.Contains(s.calls, "Link") {
+		t.Errorf("watched %q, called %q", watched, s.calls)
 	}
 }
 

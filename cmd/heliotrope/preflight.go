@@ -90,14 +90,23 @@ func loadLanes(paths []string, found *findings) []laneBed {
 		names[inv.Name] = path
 		for i := range inv.Machines {
 			host := &inv.Machines[i]
-			if other, taken := hosts[host.SSH.Address]; taken && other != path {
-				found.addBad("%s: host %s (%s) is also in %s: each lane needs hosts of its own", path, host.Name, host.SSH.Address, other)
+			place := placeOf(inv, host)
+			if other, taken := hosts[place]; taken && other != path {
+				found.addBad("%s: host %s (%s) is also in %s: each lane needs hosts of its own", path, host.Name, place, other)
 			}
-			hosts[host.SSH.Address] = path
+			hosts[place] = path
 		}
 		beds = append(beds, bed)
 	}
 	return beds
+}
+
+// placeOf is how a machine is reached, which tells it from all others.
+func placeOf(inv *inventory.Inventory, host *inventory.Machine) string {
+	if manager := inv.ManagerOf(host); manager != nil && !host.Has(inventory.Shell) {
+		return manager.URL + " " + host.VCenter.Host
+	}
+	return host.SSH.Address
 }
 
 func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {

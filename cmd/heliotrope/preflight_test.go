@@ -44,6 +44,32 @@ func writeInventory(t *testing.T, folder, label, net string) string {
 	return path
 }
 
+// TestLanesWithoutShells: two lanes may share a vCenter, and no host of it.
+func TestLanesWithoutShells(t *testing.T) {
+	text, err := os.ReadFile("../../internal/inventory/testdata/shellless.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	write := func(label, host string) string {
+		path := filepath.Join(folder, label+".yaml")
+		changed := strings.NewReplacer("lab-3", label, "example.net", label+".example.net", "cluster/esx-", "cluster/"+host).Replace(string(text))
+		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	one, two, same := write("one", "esx-1"), write("two", "esx-2"), write("same", "esx-1")
+	var found findings
+	if beds := loadLanes([]string{one, two}, &found); found.err() != nil || len(beds) != 2 {
+		t.Fatalf("%d lanes, %v", len(beds), found.err())
+	}
+	loadLanes([]string{one, same}, &found)
+	if err := found.err(); err == nil || !strings.Contains(err.Error(), "host host-a (https://vcenter.example.org /DC/host/cluster/esx-1a) is also in") {
+		t.Errorf("the same hosts: %v", err)
+	}
+}
+
 func TestLanes(t *testing.T) {
 	folder := t.TempDir()
 	one, two := writeInventory(t, folder, "one", "10.1"), writeInventory(t, folder, "two", "10.2")

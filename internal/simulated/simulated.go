@@ -165,8 +165,8 @@ func (b *Bed) rtt() time.Duration {
 // Machines lists the model's, and last the guest.
 func (b *Bed) Machines() []trial.Machine {
 	return []trial.Machine{
-		{Name: b.siteHost(storage.SiteA), Site: string(storage.SiteA), Shell: true, Witness: true, Clock: true},
-		{Name: b.siteHost(storage.SiteB), Site: string(storage.SiteB), Shell: true, Witness: true, Clock: true},
+		{Name: b.siteHost(storage.SiteA), Site: string(storage.SiteA), End: string(storage.SiteA), Shell: true, Witness: true, Clock: true},
+		{Name: b.siteHost(storage.SiteB), Site: string(storage.SiteB), End: string(storage.SiteB), Shell: true, Witness: true, Clock: true},
 		{Name: b.store(), Shell: true, Witness: true, Clock: true},
 		{Name: testbed.GuestName, Shell: true, Witness: true},
 	}

@@ -97,9 +97,39 @@ type Facts struct {
 
 // HostFacts say what one machine is.
 type HostFacts struct {
-	Name       string `json:"name"`
-	Hypervisor string `json:"hypervisor,omitempty"` // "xen 4.17.7"
-	Kernel     string `json:"kernel"`
-	CPUs       int    `json:"cpus"`
-	MemoryMiB  int    `json:"memory_mib"`
+	Name string `json:"name"`
+	// Site is "a" or "b" of the one that runs the guest there, and End that of
+	// the one that is that end of the WAN.
+	Site string `json:"site,omitempty"`
+	End  string `json:"end,omitempty"`
+	// Lacks are the capabilities that it has not, but for a worker.
+	Lacks      []inventory.Capability `json:"lacks,omitempty"`
+	Hypervisor string                 `json:"hypervisor,omitempty"` // "xen 4.17.7"
+	Kernel     string                 `json:"kernel"`
+	CPUs       int                    `json:"cpus"`
+	MemoryMiB  int                    `json:"memory_mib"`
+}
+
+// Sites are the names of the hosts that run the guest, A's first; none when they
+// are not known.
+func (f Facts) Sites() []string { return f.placed(func(h HostFacts) string { return h.Site }) }
+
+// Ends are the names of the WAN's ends, A's first.
+func (f Facts) Ends() []string { return f.placed(func(h HostFacts) string { return h.End }) }
+
+// placed are the hosts at site A and site B. Where no host says its place, they
+// are the first two.
+func (f Facts) placed(at func(HostFacts) string) []string {
+	var names []string
+	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
+		for _, host := range f.Hosts {
+			if at(host) == string(site) {
+				names = append(names, host.Name)
+			}
+		}
+	}
+	if len(names) > 0 || len(f.Hosts) < 2 {
+		return names
+	}
+	return []string{f.Hosts[0].Name, f.Hosts[1].Name}
 }

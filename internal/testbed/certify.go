@@ -8,7 +8,7 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// Certify measures the path between the sites, both ways, against the profile
+// Certify measures the path between the WAN's ends, both ways, against the profile
 // of the trial's cell, while nothing else uses it. InstallWitness must have been
 // called for both.
 func (t *Testbed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, error) {
@@ -17,8 +17,8 @@ func (t *Testbed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, 
 	if err != nil {
 		return wan.Certificate{}, err
 	}
-	request := wan.CertifyRequest{A: t.wanSite(inv.SiteA()), B: t.wanSite(inv.SiteB()), Shaper: t.Shaper(), Profile: profile}
-	if !inv.IsSite(inv.WAN.Host) {
+	request := wan.CertifyRequest{A: t.wanSite(inv.EndA()), B: t.wanSite(inv.EndB()), Shaper: t.Shaper(), Profile: profile}
+	if !inv.IsEnd(inv.WAN.Host) {
 		request.Bridge = inv.Machine(inv.WAN.Host).Address
 	}
 	return wan.Certify(ctx, request)

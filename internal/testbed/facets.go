@@ -232,5 +232,5 @@ func (t *Testbed) classes() []witness.Class {
 	for _, system := range t.storages {
 		all = append(all, system.Traffic()...)
 	}
-	return append(all, witness.OwnClasses(hosts[0], hosts[1], t.Inventory.Guest.Address.Addr())...)
+	return append(all, witness.OwnClasses(t.Inventory.EndA().Address, t.Inventory.EndB().Address, t.Inventory.Guest.Address.Addr())...)
 }

@@ -3,6 +3,7 @@ package testbed
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"heliotrope/internal/driver"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
+	"heliotrope/internal/trial"
 )
 
 // describe prints lines of a name and a value; what a machine does not have is
@@ -27,9 +29,10 @@ read -r vendor < /sys/class/dmi/id/sys_vendor && read -r product < /sys/class/dm
 const describeTimeout = time.Minute
 
 // Facts asks every host what it is. Where hosts differ in a version, all of
-// them are told, separated by slashes.
+// them are told, separated by slashes. A machine that is neither a site's nor has
+// a shell tells nothing.
 func (t *Testbed) Facts(ctx context.Context) (Facts, error) {
-	found, err := gather(t.shells(), func(host *inventory.Machine) (hostFacts, error) { return t.describe(ctx, host) })
+	found, err := gather(t.known(), func(machine trial.Machine) (hostFacts, error) { return t.describe(ctx, machine) })
 	if err != nil {
 		return Facts{}, fmt.Errorf("ask the hosts what they are: %w", err)
 	}
@@ -65,31 +68,59 @@ type hostFacts struct {
 	freeMemoryMiB int // of a hypervisor, for guests
 }
 
-// describe asks one host. A hypervisor's processors and memory are the
-// machine's, not those of its control domain.
-func (t *Testbed) describe(ctx context.Context, host *inventory.Machine) (hostFacts, error) {
-	facts := hostFacts{HostFacts: HostFacts{Name: host.Name}}
-	script := t.script(describe, func(facets driver.Facets) string { return facets.Versions(host.Name) })
-	result, err := t.hosts[host.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", script}, Env: []string{"LC_ALL=C"}, Timeout: describeTimeout})
+// known are the machines that can be asked what they are.
+func (t *Testbed) known() []trial.Machine {
+	return slices.DeleteFunc(t.Machines(), func(m trial.Machine) bool { return m.Name == GuestName || !m.Shell && m.Site == "" })
+}
+
+// describe asks one host: over SSH where it has a shell, and its hypervisor where
+// it has one. A hypervisor's processors and memory are the machine's, not those of
+// its control domain.
+func (t *Testbed) describe(ctx context.Context, machine trial.Machine) (hostFacts, error) {
+	facts := hostFacts{HostFacts: HostFacts{Name: machine.Name, Site: machine.Site, End: machine.End, Lacks: t.lacks(machine)},
+		versions: map[string]string{}}
+	if machine.Shell {
+		if err := t.ask(ctx, &facts); err != nil {
+			return facts, err
+		}
+	}
+	site, is := t.siteOf(machine.Name)
+	if !is {
+		return facts, nil
+	}
+	info, err := t.Hypervisor(site).Info(ctx)
 	if err != nil {
 		return facts, err
 	}
-	if err := facts.parse(string(result.Stdout)); err != nil {
-		return facts, fmt.Errorf("%s: %w", host.Name, err)
+	if !machine.Shell {
+		facts.Kernel = info.Kernel
 	}
-	for _, site := range sites {
-		if t.Site(site).Name != host.Name {
-			continue
-		}
-		info, err := t.Hypervisor(site).Info(ctx)
-		if err != nil {
-			return facts, err
-		}
-		facts.Hypervisor = info.Hypervisor + " " + info.Version
-		facts.CPUs, facts.MemoryMiB, facts.freeMemoryMiB = info.CPUs, info.MemoryMiB, info.FreeMemoryMiB
-		facts.versions[info.Hypervisor] = info.Version
-	}
+	facts.Hypervisor = info.Hypervisor + " " + info.Version
+	facts.CPUs, facts.MemoryMiB, facts.freeMemoryMiB = info.CPUs, info.MemoryMiB, info.FreeMemoryMiB
+	facts.versions[info.Hypervisor] = info.Version
 	return facts, nil
+}
+
+// lacks are the capabilities that a machine has not. A clock that its hypervisor
+// reads is one.
+func (t *Testbed) lacks(machine trial.Machine) []inventory.Capability {
+	host := t.Inventory.Machine(machine.Name)
+	return slices.DeleteFunc(slices.Clone(inventory.Capabilities), func(c inventory.Capability) bool {
+		return host.Has(c) || c == inventory.Worker || c == inventory.Clock && machine.Clock
+	})
+}
+
+// ask asks a host with a shell.
+func (t *Testbed) ask(ctx context.Context, facts *hostFacts) error {
+	script := t.script(describe, func(facets driver.Facets) string { return facets.Versions(facts.Name) })
+	result, err := t.hosts[facts.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", script}, Env: []string{"LC_ALL=C"}, Timeout: describeTimeout})
+	if err != nil {
+		return err
+	}
+	if err := facts.parse(string(result.Stdout)); err != nil {
+		return fmt.Errorf("%s: %w", facts.Name, err)
+	}
+	return nil
 }
 
 // parse reads what describe prints.

@@ -10,6 +10,8 @@ import (
 	"heliotrope/internal/driver"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/trial"
 )
 
 // Snapshot is what is on the machines of the kinds of things that a trial makes.
@@ -54,18 +56,35 @@ sed 's/^/ours kernel log level /' /proc/sys/kernel/printk
 find "$data/$label" "$data/$label.run" "$data/$label.programs" /run/heliotrope -mindepth 1 | sed 's/^/ours file /'
 `
 
-// Snapshot looks at every machine.
+// Snapshot looks at every machine with a shell. Of a site's host without one it
+// has our domains, as its hypervisor lists them.
 func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
-	hosts := t.shells()
-	found, err := gather(hosts, func(host *inventory.Machine) (MachineSnapshot, error) { return t.look(ctx, host) })
+	machines := t.known()
+	found, err := gather(machines, func(machine trial.Machine) (MachineSnapshot, error) {
+		if site, is := t.siteOf(machine.Name); is && !machine.Shell {
+			return t.listed(ctx, site)
+		}
+		return t.look(ctx, t.Inventory.Machine(machine.Name))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("look at the state of the machines: %w", err)
 	}
 	snapshot := Snapshot{}
-	for i, host := range hosts {
-		snapshot[host.Name] = found[i]
+	for i, machine := range machines {
+		snapshot[machine.Name] = found[i]
 	}
 	return snapshot, nil
+}
+
+// listed is what a site's hypervisor has of ours.
+func (t *Testbed) listed(ctx context.Context, site storage.Site) (MachineSnapshot, error) {
+	domains, err := t.Hypervisor(site).List(ctx)
+	var found MachineSnapshot
+	for _, domain := range domains {
+		found.Ours = append(found.Ours, "domain "+domain.Name)
+	}
+	slices.Sort(found.Ours)
+	return found, err
 }
 
 // look asks one machine, in one command, what there is by everybody's account.

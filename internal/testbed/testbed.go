@@ -92,7 +92,7 @@ func (t *Testbed) makeDrivers() error {
 	var errs []error
 	for _, site := range sites {
 		machine := t.Site(site)
-		driver, err := t.kind.New(hypervisor.Setup{Label: t.Name(), Machine: *machine, Remote: t.hosts[machine.Name],
+		driver, err := t.kind.New(hypervisor.Setup{Label: t.Name(), Machine: *machine, Remote: t.Host(machine.Name),
 			VCenter: t.Inventory.ManagerOf(machine)})
 		errs = append(errs, err)
 		t.hypervisors[site] = driver
@@ -144,7 +144,8 @@ func (t *Testbed) Close() error {
 	return errors.Join(errs...)
 }
 
-// Host returns a host by its name in the inventory, or nil.
+// Host returns a host by its name in the inventory, or nil when there is none of
+// that name with a shell.
 func (t *Testbed) Host(name string) remote.Host {
 	if host, ok := t.hosts[name]; ok {
 		return host
@@ -173,11 +174,29 @@ func (t *Testbed) Name() string { return t.Inventory.Name }
 func (t *Testbed) Now() time.Time { return time.Now() }
 
 // Machines lists the machines, and last the measured guest, with what each can do.
-func (t *Testbed) Machines() []trial.Machine { return Machines(t.Inventory) }
+// The clock of a site's host that has no shell may be its hypervisor's to read.
+func (t *Testbed) Machines() []trial.Machine {
+	all := Machines(t.Inventory)
+	for i := range all {
+		all[i].Clock = all[i].Clock || t.recorder(all[i].Name) != nil
+	}
+	return all
+}
+
+// recorder is the hypervisor of a site's host without a shell, where that keeps a
+// record of its own; otherwise nil.
+func (t *Testbed) recorder(machine string) hypervisor.Recorder {
+	site, is := t.siteOf(machine)
+	if !is || t.Host(machine) != nil {
+		return nil
+	}
+	recorder, _ := t.hypervisors[site].(hypervisor.Recorder)
+	return recorder
+}
 
 // Machines lists the machines of an inventory, and last the measured guest, with
 // what each can do for a trial: what a trial starts, follows and collects follows
-// from it, and from nothing else.
+// from it.
 func Machines(inv *inventory.Inventory) []trial.Machine {
 	var all []trial.Machine
 	for i := range inv.Machines {
@@ -189,6 +208,12 @@ func Machines(inv *inventory.Inventory) []trial.Machine {
 			machine.Site = string(storage.SiteA)
 		case inv.Sites.B:
 			machine.Site = string(storage.SiteB)
+		}
+		switch host {
+		case inv.EndA():
+			machine.End = string(storage.SiteA)
+		case inv.EndB():
+			machine.End = string(storage.SiteB)
 		}
 		all = append(all, machine)
 	}
@@ -228,8 +253,11 @@ func (t *Testbed) Shaper() *wan.Shaper { return wan.New(t.Inventory, t.hosts[t.I
 const clockRounds = 25
 
 // Clock estimates how far the clock of a host, or of the guest while it runs,
-// is from this machine's.
+// is from this machine's. That of a host without a shell is read by its hypervisor.
 func (t *Testbed) Clock(ctx context.Context, name string) (clock.Offset, error) {
+	if recorder := t.recorder(name); recorder != nil {
+		return recorder.Clock(ctx)
+	}
 	machine := t.Machine(name)
 	if machine == nil {
 		return clock.Offset{}, t.unknown(name)

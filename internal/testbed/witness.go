@@ -87,10 +87,10 @@ func (t *Testbed) hostConfig(ref trial.Ref, name string) witness.HostConfig {
 	var config witness.HostConfig
 	if site, found := t.siteOf(name); found {
 		config.Watcher, config.Domain = t.hypervisors[site].Watcher(), hypervisor.UUID(t.DomainName(GuestName)).String()
-		if host.Has(inventory.Beats) {
-			config.Listen, config.Guest = witnessAt(host.Address), witnessAt(inv.Guest.Address.Addr())
-			config.Token = token(ref)
-		}
+	}
+	if inv.IsEnd(name) && host.Has(inventory.Beats) {
+		config.Listen, config.Guest = witnessAt(host.Address), witnessAt(inv.Guest.Address.Addr())
+		config.Token = token(ref)
 	}
 	if name == inv.WAN.Host && host.Has(inventory.Counters) {
 		config.Sources = []witness.Source{t.wanSource()}
@@ -101,7 +101,7 @@ func (t *Testbed) hostConfig(ref trial.Ref, name string) witness.HostConfig {
 
 func (t *Testbed) guestConfig(ref trial.Ref) witness.GuestConfig {
 	config := witness.GuestConfig{
-		Listen: witnessAt(t.Inventory.Guest.Address.Addr()), SiteA: witnessAt(t.Inventory.SiteA().Address), Token: token(ref),
+		Listen: witnessAt(t.Inventory.Guest.Address.Addr()), SiteA: witnessAt(t.Inventory.EndA().Address), Token: token(ref),
 		IntervalMs: t.Inventory.Guest.HeartbeatMs}
 	if ref.LedgerBytes > 0 {
 		config.Device, config.Region = t.GuestDevices().Disk, LedgerRegion(ref)

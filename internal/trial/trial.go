@@ -49,6 +49,9 @@ func (l Lane) For(hypervisor string) (Lane, bool) {
 type Machine struct {
 	Name string `json:"name"`
 	Site string `json:"site,omitempty"` // "a" or "b" of the one that runs the guest there
+	// End is "a" or "b" of the one that is that end of the WAN: the guest's
+	// heartbeats arrive at a's. It may be the site's host.
+	End string `json:"end,omitempty"`
 	// Shell: it can be driven over SSH. Worker: by a worker of ours, instead.
 	Shell  bool `json:"shell,omitempty"`
 	Worker bool `json:"worker,omitempty"`

@@ -124,11 +124,11 @@ func (c GuestConfig) Check() error {
 const sshPort = 22
 
 // OwnClasses are the classes of what Heliotrope itself sends over a testbed's
-// WAN, from the addresses on the test network of its sites' hosts and of the
+// WAN, from the addresses on the test network of the WAN's ends and of the
 // guest. They come after the drivers': the first that matches counts.
-func OwnClasses(siteA, siteB, guest netip.Addr) []Class {
+func OwnClasses(endA, endB, guest netip.Addr) []Class {
 	return []Class{
-		{Name: "heartbeat", Protocol: "udp", FirstPort: Port, Between: []netip.Addr{siteA, siteB, guest}},
+		{Name: "heartbeat", Protocol: "udp", FirstPort: Port, Between: []netip.Addr{endA, endB, guest}},
 		{Name: "control", Protocol: "icmp"},
 		{Name: "control", Protocol: "arp"},
 		{Name: "control", Protocol: "tcp", FirstPort: sshPort},

@@ -90,7 +90,7 @@ type Class struct {
 // time, and the ledger. It is an argument of the program, as JSON.
 type GuestConfig struct {
 	Listen netip.AddrPort `json:"listen"`
-	SiteA  netip.AddrPort `json:"site_a"` // where heartbeats go
+	SiteA  netip.AddrPort `json:"site_a"` // where heartbeats go: the WAN's end at site A
 	Token  uint64         `json:"token,string"`
 	Device string         `json:"device"` // of the ledger; "" for none
 	Region ledger.Region  `json:"region"`

@@ -10,7 +10,7 @@ const (
 	CountersFile = "counters.txt"
 	// DomainsFile: see ReadDomains.
 	DomainsFile = "domains.txt"
-	// HeartbeatsFile: see ReadHeartbeats. Of site A's host only.
+	// HeartbeatsFile: see ReadHeartbeats. Of the WAN's end at site A only.
 	HeartbeatsFile = "heartbeats.txt"
 	// ExchangesFile: see ReadExchanges.
 	ExchangesFile = "exchanges.txt"
@@ -25,6 +25,9 @@ const (
 	DomainCrashed   = "crashed"
 	DomainGone      = "gone"  // there no more
 	DomainWatch     = "watch" // no change: somebody still watches
+	// DomainRecord is in the dataset only: nobody watched, and the host's own
+	// record of a time that ends there tells every stop.
+	DomainRecord = "record"
 )
 
 // DomainReading is a line of DomainsFile: `at id state spacing`.
