@@ -19,6 +19,8 @@ import (
 	"context"
 
 	"heliotrope/activities/machine"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 )
@@ -39,6 +41,16 @@ func named(bed testbed.Bed, can func(trial.Machine) bool) []string {
 
 // hasWitness says whether the witness's program runs on a machine.
 func hasWitness(m trial.Machine) bool { return m.Witness }
+
+// recorderAt is the hypervisor of a site's host on which no witness of ours runs,
+// where it keeps a record of its own; otherwise nil.
+func recorderAt(bed testbed.Bed, m trial.Machine) hypervisor.Recorder {
+	if m.Site == "" || m.Witness {
+		return nil
+	}
+	recorder, _ := bed.Hypervisor(storage.Site(m.Site)).(hypervisor.Recorder)
+	return recorder
+}
 
 // Opener connects to a lane's testbed for one attempt. The caller closes it.
 type Opener func(ctx context.Context, lane trial.Lane, ref trial.Ref) (testbed.Bed, error)

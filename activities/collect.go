@@ -38,7 +38,10 @@ type CollectInput struct {
 // Collected is what was brought to the attempt's work folder: a folder of raw
 // files for each machine.
 type Collected struct {
-	Machines []string  `json:"machines,omitempty"`
+	Machines []string `json:"machines,omitempty"`
+	// Records are those of Machines on which nothing of ours watched, and whose
+	// hypervisor's own record was read.
+	Records  []string  `json:"records,omitempty"`
 	Problems []string  `json:"problems,omitempty"`
 	Bytes    int64     `json:"bytes"` // of the raw files
 	Now      time.Time `json:"now"`
@@ -53,18 +56,10 @@ func (c *Collector) Collect(ctx context.Context, input CollectInput) (Collected,
 		g := gathering{input: input, bed: bed, pulse: p}
 		errs := []error{g.fetch(ctx, trial.Guest, func() (record.Recording, error) { return bed.Load(input.Ref) }, cause.LoadDied),
 			g.endBeats(ctx)}
-		names := named(bed, hostWitness) // the guest's leaves no files
-		hosts := make([]error, len(names))
-		var all sync.WaitGroup
-		for i, name := range names {
-			all.Go(func() {
-				hosts[i] = g.fetch(ctx, name, func() (record.Recording, error) { return bed.Witness(input.Ref, name) }, cause.WitnessDied)
-			})
-		}
-		all.Wait()
-		errs = append(errs, hosts...)
+		errs = append(errs, g.hosts(ctx)...)
 		collected = g.collected
 		slices.Sort(collected.Machines)
+		slices.Sort(collected.Records)
 		if err := errors.Join(errs...); err != nil && (!input.Failed || ctx.Err() != nil) {
 			return err
 		}
@@ -87,6 +82,31 @@ type gathering struct {
 
 	mu        sync.Mutex
 	collected Collected
+}
+
+// hosts collects from all hosts at once: the files of the witness where one runs,
+// and otherwise what a site's hypervisor has written down itself.
+func (g *gathering) hosts(ctx context.Context) []error {
+	var gather []func() error
+	for _, m := range g.bed.Machines() {
+		name := m.Name
+		recorder := recorderAt(g.bed, m)
+		switch {
+		case hostWitness(m): // the guest's leaves no files
+			gather = append(gather, func() error {
+				return g.fetch(ctx, name, func() (record.Recording, error) { return g.bed.Witness(g.input.Ref, name) }, cause.WitnessDied)
+			})
+		case recorder != nil:
+			gather = append(gather, func() error { return g.record(ctx, m, recorder) })
+		}
+	}
+	errs := make([]error, len(gather))
+	var all sync.WaitGroup
+	for i, one := range gather {
+		all.Go(func() { errs[i] = one() })
+	}
+	all.Wait()
+	return errs
 }
 
 // endBeats ends the guest's witness.

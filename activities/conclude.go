@@ -21,6 +21,7 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/cause"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/load"
 	"heliotrope/internal/trial"
 )
@@ -112,6 +113,7 @@ type account struct {
 	folder  string // the campaign's
 	files   string // the attempt's, in it
 	clocks  clocks
+	notes   []hypervisor.Note // of the hypervisors' own records
 	written dataset.WrittenTrial
 	row     dataset.Trial
 	attempt dataset.Attempt
@@ -134,6 +136,9 @@ func (a *account) distrust(code cause.Code, err error) {
 func (a *account) write() error {
 	a.fill()
 	if err := a.readClocks(); err != nil {
+		return err
+	}
+	if err := a.readNotes(); err != nil {
 		return err
 	}
 	journaled, err := a.journaled()

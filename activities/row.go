@@ -63,6 +63,9 @@ func (a *account) events(journaled []dataset.Event, log string) []dataset.Event 
 	for _, phase := range migrated.Phases {
 		add(phase.At, controllerName, "migration-phase", string(phase.Name))
 	}
+	for _, note := range a.notes {
+		add(note.At, note.Source, "told", note.Text)
+	}
 	for _, problem := range known.Collected.Problems {
 		add(known.Collected.Now, controllerName, "problem", problem)
 	}
@@ -113,7 +116,8 @@ func (a *account) fill() {
 		Hypervisor: cell.Hypervisor, Storage: cell.Storage, WAN: cell.WAN, RTTMs: cell.RTTMs, Access: cell.Access.Name,
 		Seed: ref.Trial.Seed, EndedTsNs: a.input.Ended.UnixNano(),
 		Control: cell.Control, Direction: cmp.Or(ref.Trial.Direction, campaign.Outbound), Sentinel: ref.Trial.Sentinel,
-		BinaryVersion: a.version, SpecSHA256: known.SpecSHA256,
+		AbsentWitnesses: strings.Join(known.Provisioned.Absent, " "),
+		BinaryVersion:   a.version, SpecSHA256: known.SpecSHA256,
 		HostsJSON: jsonText(known.Swept.Facts.Hosts), VersionsJSON: jsonText(known.Swept.Facts.Versions),
 		Folder: a.files,
 	}

@@ -96,6 +96,9 @@ func (a *account) hosts() []string {
 func (a *account) counters() dataset.Batches[dataset.Counter] {
 	return batches(func(b *batcher[dataset.Counter]) error {
 		for _, name := range a.hosts() {
+			if a.recorded(name) {
+				continue // nothing of ours counted there
+			}
 			clock := a.clocks.hosts[name]
 			err := a.raw(name, witness.CountersFile, func(file *os.File) error {
 				return witness.ReadCounters(file, func(reading witness.Reading) error {
@@ -111,11 +114,18 @@ func (a *account) counters() dataset.Batches[dataset.Counter] {
 	})
 }
 
-// domains gives what the hypervisors' hosts saw of their domains.
+// domains gives what the hypervisors' hosts saw of their domains, or have written
+// down.
 func (a *account) domains() dataset.Batches[dataset.Domain] {
 	return batches(func(b *batcher[dataset.Domain]) error {
 		for _, name := range a.siteHosts() {
 			clock := a.clocks.hosts[name]
+			if a.recorded(name) {
+				if err := a.recordRows(name, clock, b.add); err != nil {
+					return err
+				}
+				continue
+			}
 			err := a.raw(name, witness.DomainsFile, func(file *os.File) error {
 				return witness.ReadDomains(file, func(reading witness.DomainReading) error {
 					return b.add(dataset.Domain{TsNs: clock.Ours(reading.At).UnixNano(), Host: name,
@@ -130,9 +140,9 @@ func (a *account) domains() dataset.Batches[dataset.Domain] {
 	})
 }
 
-// heartbeats gives what arrived at site A.
+// heartbeats gives what arrived at the WAN's end at site A.
 func (a *account) heartbeats() dataset.Batches[dataset.Heartbeat] {
-	name, ok := a.siteA()
+	name, ok := a.receiver()
 	if !ok || a.clocks.guest == nil {
 		return nil
 	}

@@ -165,7 +165,10 @@ type Provisioned struct {
 	// guest's load is.
 	Witnesses map[string]machine.RecordingSetup `json:"witnesses,omitempty"`
 	Load      machine.RecordingSetup            `json:"load,omitzero"`
-	Now       time.Time                         `json:"now"`
+	// Absent are the witnesses of the stall that the testbed does not have for
+	// this attempt, by their names in the dataset.
+	Absent []string  `json:"absent,omitempty"`
+	Now    time.Time `json:"now"`
 }
 
 // diskName is the name of the disk under test.
@@ -227,8 +230,29 @@ func watch(ctx context.Context, machines Machines, p *pulse.Pulse, ref trial.Ref
 	for i, name := range names {
 		provisioned.Witnesses[name] = setups[i]
 	}
+	provisioned.Absent = absent(machines, provisioned.Witnesses)
 	provisioned.Load = machine.RecordingSetup{Dir: machines.LoadDir(ref), Device: machines.GuestDevices().Disk, SizeBytes: ref.LoadBytes()}
 	return nil
+}
+
+// absent are the witnesses that a testbed does not have: the hypervisor's, when
+// nobody watches a site's domains and its hypervisor keeps no record of its own;
+// the backend's, when nobody counts the guest's disk. The guest's own and the
+// network's are always there.
+func absent(bed testbed.Bed, witnesses map[string]machine.RecordingSetup) []string {
+	var all []string
+	for _, m := range bed.Machines() {
+		if m.Site != "" && !m.Witness && recorderAt(bed, m) == nil {
+			all = append(all, dataset.WitnessHypervisor)
+			break
+		}
+	}
+	for _, setup := range witnesses {
+		if setup.Host != nil && setup.Host.Device(witness.GuestDisk) != "" {
+			return all
+		}
+	}
+	return append(all, dataset.WitnessBackend)
 }
 
 // storageOf is the storage system of the attempt's cell.
@@ -302,7 +326,7 @@ func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, inp
 	if !ok || input.Ref.LedgerBytes == 0 {
 		return nil, nil
 	}
-	acked, err := toldOf(filepath.Join(input.WorkFolder(), siteMachine(bed, storage.SiteA), witness.HeartbeatsFile))
+	acked, err := toldOf(filepath.Join(input.WorkFolder(), heartbeatsArriveAt(bed), witness.HeartbeatsFile))
 	if err != nil {
 		return nil, err
 	}
@@ -355,10 +379,10 @@ func siteOfGuest(ctx context.Context, bed testbed.Bed) (storage.Site, error) {
 	return found[0], nil
 }
 
-// siteMachine is the name of the machine that runs the guest at a site.
-func siteMachine(bed testbed.Bed, site storage.Site) string {
+// heartbeatsArriveAt is the name of the WAN's end at site A.
+func heartbeatsArriveAt(bed testbed.Bed) string {
 	for _, machine := range bed.Machines() {
-		if machine.Site == string(site) {
+		if machine.End == string(storage.SiteA) {
 			return machine.Name
 		}
 	}

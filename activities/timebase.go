@@ -70,11 +70,11 @@ func clockCause(err error) cause.Code {
 	return cause.ClockUncertain
 }
 
-// readGuestClock makes the guest's clock of what the hosts' witnesses read of
-// it, of its heartbeats, and of when the hypervisors say that it stood still.
+// readGuestClock makes the guest's clock of what the witnesses at the WAN's ends
+// read of it, of its heartbeats, and of when the hypervisors say that it stood still.
 func (a *account) readGuestClock() error {
 	var all []timebase.Reading
-	for _, name := range a.siteHosts() {
+	for _, name := range a.heard(a.input.Known.Swept.Facts.Ends()) {
 		host := a.clocks.hosts[name]
 		var exchanges []timebase.Reading
 		err := a.raw(name, witness.ExchangesFile, func(file *os.File) error {
@@ -115,32 +115,30 @@ func (a *account) readGuestClock() error {
 	return nil
 }
 
-// siteHosts are the hosts of site A and site B, which are the first of the
-// facts, as far as they were collected from and their clocks are known.
-func (a *account) siteHosts() []string {
-	var names []string
-	for i, host := range a.input.Known.Swept.Facts.Hosts {
-		if i < 2 && a.has(host.Name) && a.clocks.hosts[host.Name] != nil {
-			names = append(names, host.Name)
-		}
-	}
-	return names
+// siteHosts are the hosts that run the guest at site A and site B, as far as they
+// were collected from and their clocks are known.
+func (a *account) siteHosts() []string { return a.heard(a.input.Known.Swept.Facts.Sites()) }
+
+// heard are those of some hosts that were collected from and whose clocks are
+// known.
+func (a *account) heard(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !a.has(name) || a.clocks.hosts[name] == nil })
 }
 
-// siteA is the host that the heartbeats arrive at; false when it was not
-// collected from.
-func (a *account) siteA() (string, bool) {
-	hosts := a.input.Known.Swept.Facts.Hosts
-	if len(hosts) == 0 || !slices.Contains(a.siteHosts(), hosts[0].Name) {
+// receiver is the host that the heartbeats arrive at, the WAN's end at site A;
+// false when it was not collected from.
+func (a *account) receiver() (string, bool) {
+	ends := a.input.Known.Swept.Facts.Ends()
+	if len(ends) == 0 || len(a.heard(ends[:1])) == 0 {
 		return "", false
 	}
-	return hosts[0].Name, true
+	return ends[0], true
 }
 
 // beats are the guest's heartbeats on both clocks.
 func (a *account) beats() ([]timebase.Beat, error) {
 	var beats []timebase.Beat
-	name, ok := a.siteA()
+	name, ok := a.receiver()
 	if !ok {
 		return nil, nil
 	}

@@ -210,6 +210,9 @@ type Trial struct {
 	Sentinel  bool
 	// Cause is the code of the verdict's reason; see package cause.
 	Cause string
+	// AbsentWitnesses are those that the testbed does not have, by their names in
+	// table witnesses, separated by spaces.
+	AbsentWitnesses string
 	// Notes are what is odd and takes nothing back, for people.
 	Notes string
 	// Judged says that the verdict is of what was measured, where all steps had
@@ -219,7 +222,7 @@ type Trial struct {
 	// there is one; the others' are in table witnesses.
 	BlackoutMs            *float64
 	BlackoutUncertaintyMs *float64
-	DisagreementMs        *float64 // the largest stall of the four less the smallest
+	DisagreementMs        *float64 // the largest stall of those that there are less the smallest
 	// The load: steady before the migration, and back after it.
 	Steady             *bool
 	SteadyRangePercent *float64

@@ -32,9 +32,9 @@ var (
 	// Events is table events: one for each attempt of a trial.
 	Events = newTable("events", "What happened, and when.",
 		required("ts_ns", "ns", "when, on the controller's time base, since 1970 UTC", func(r *Event) *int64 { return &r.TsNs }).delta(),
-		required("source", "", "who tells: controller, a host of the inventory, guest", func(r *Event) *string { return &r.Source }),
+		required("source", "", "who tells: controller, a host of the inventory, guest, a vCenter", func(r *Event) *string { return &r.Source }),
 		required("name", "", "what: phase (its beginning), disk-open-at-both-sites, migration-started, migration-progress (of the stream), migration-finished, disk-open-at-one-site, "+
-			"migration-log (of the toolstack), paused, unpaused and when each was asked for, problem, leftover (on a host, after the teardown), verdict; "+
+			"migration-log (of the toolstack), paused, unpaused and when each was asked for, problem, leftover (on a host, after the teardown), told (by a vCenter), verdict; "+
 			"in campaigns from before table clocks, clock-offset (of source) and disk-open-at-site-b-only", func(r *Event) *string { return &r.Name }),
 		required("detail", "", "more about it, for people", func(r *Event) *string { return &r.Detail }),
 	)

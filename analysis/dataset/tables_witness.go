@@ -17,16 +17,17 @@ var (
 		required("machine", "", "whose clock: a host of the inventory, or guest", func(r *Clock) *string { return &r.Machine }),
 		required("reference", "", "who asked: controller, or a host", func(r *Clock) *string { return &r.Reference }),
 		required("ahead_ns", "ns", "the machine's clock minus the controller's", func(r *Clock) *int64 { return &r.AheadNs }).delta(),
-		required("uncertainty_ns", "ns", "of ahead_ns, both ways, a bound: half of the exchange's round trip, and the reference's own", func(r *Clock) *int64 { return &r.UncertaintyNs }).delta(),
+		required("uncertainty_ns", "ns", "of ahead_ns, both ways, a bound: half of the exchange's round trip, all of it where a vCenter was asked, and the reference's own", func(r *Clock) *int64 { return &r.UncertaintyNs }).delta(),
 	)
 
 	// Domains is table domains: one for each attempt of a trial.
-	Domains = newTable("domains", "States of the domains on the hypervisors' hosts, as those saw them: each change, and a line a second that proves that somebody looked.",
+	Domains = newTable("domains", "States of the domains on the hypervisors' hosts, as those saw them: each change, and a line a second that proves that somebody looked. "+
+		"Of a host on which nothing of ours runs, what its hypervisor has written down of the guest's stops, and a line that says of which time.",
 		required("ts_ns", "ns", "of the look that saw it, on the controller's time base, since 1970 UTC", func(r *Domain) *int64 { return &r.TsNs }).delta(),
 		required("host", "", "the host's name in the inventory", func(r *Domain) *string { return &r.Host }),
-		required("id", "", "of the domain; 0 in a watch", func(r *Domain) *int32 { return &r.ID }),
-		required("state", "", "running, paused, suspended, shutdown, crashed, gone; watch: no change, somebody still looks", func(r *Domain) *string { return &r.State }),
-		required("spacing_ns", "ns", "since the look before, which saw another state; in a watch, the longest between looks since the last watch", func(r *Domain) *int64 { return &r.SpacingNs }).delta(),
+		required("id", "", "of the domain; 0 in a watch and in a record", func(r *Domain) *int32 { return &r.ID }),
+		required("state", "", "running, paused, suspended, shutdown, crashed, gone; watch: no change, somebody still looks; record: the host's own record up to here tells all stops", func(r *Domain) *string { return &r.State }),
+		required("spacing_ns", "ns", "since the look before, which saw another state; in a watch, the longest between looks since the last watch; in a record, what it covers, and in what it tells, the resolution of its times", func(r *Domain) *int64 { return &r.SpacingNs }).delta(),
 	)
 
 	// Certificates is table certificates: one for the campaign.
@@ -65,7 +66,7 @@ var (
 		optional("uncertainty_ms", "ms", "of stall_ms, both ways: from the clocks and the time between looks", func(r *Witness) **float64 { return &r.UncertaintyMs }),
 		required("samples", "", "that it is made of", func(r *Witness) *int64 { return &r.Samples }),
 		required("spacing_ms", "ms", "longest time between two looks outside of the stall", func(r *Witness) *float64 { return &r.SpacingMs }),
-		required("problem", "", "why the witness says nothing; empty when it does", func(r *Witness) *string { return &r.Problem }),
+		required("problem", "", "why the witness says nothing; empty when it does; absent, when the testbed has none", func(r *Witness) *string { return &r.Problem }),
 	)
 
 	// Traffics is table traffic: one for the campaign.
@@ -101,11 +102,12 @@ func judgedColumns() []column[Trial] {
 		required("direction", "", "outbound: from site A to B; return; empty, in files from before it was noted, is outbound", func(r *Trial) *string { return &r.Direction }).later(),
 		required("sentinel", "", "one of the trials that are repeated to see whether the testbed drifts", func(r *Trial) *bool { return &r.Sentinel }).later(),
 		required("cause", "", "code of the verdict's reason, to count by; empty when valid", func(r *Trial) *string { return &r.Cause }).later(),
+		required("absent_witnesses", "", "those of guest, hypervisor, backend and network that the testbed does not have for this trial, separated by spaces: nothing is held against it for them", func(r *Trial) *string { return &r.AbsentWitnesses }).later(),
 		required("notes", "", "what is odd and takes nothing back, for people: heartbeats lost, traffic that does not sum up; separated by semicolons", func(r *Trial) *string { return &r.Notes }).later(),
 		required("judged", "", "the verdict is of what was measured, where all steps had succeeded: it may change when the attempt is judged again", func(r *Trial) *bool { return &r.Judged }).later(),
 		optional("blackout_ms", "ms", "the guest's stall as the hypervisor saw it: table witnesses has the others'", func(r *Trial) **float64 { return &r.BlackoutMs }),
 		optional("blackout_uncertainty_ms", "ms", "of blackout_ms, both ways", func(r *Trial) **float64 { return &r.BlackoutUncertaintyMs }),
-		optional("disagreement_ms", "ms", "the largest stall of the four witnesses less the smallest", func(r *Trial) **float64 { return &r.DisagreementMs }),
+		optional("disagreement_ms", "ms", "the largest stall of the four witnesses less the smallest, or of those that are not absent", func(r *Trial) **float64 { return &r.DisagreementMs }),
 		optional("steady", "", "the load was steady when the warm-up ended", func(r *Trial) **bool { return &r.Steady }),
 		optional("steady_range_percent", "percent", "highest round less the lowest, of the window's mean IOPS", func(r *Trial) **float64 { return &r.SteadyRangePercent }),
 		optional("steady_slope_percent", "percent", "rise of the line of best fit over the window, of its mean IOPS", func(r *Trial) **float64 { return &r.SteadySlopePercent }),

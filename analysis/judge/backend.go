@@ -3,9 +3,11 @@ package judge
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/witness"
 )
 
@@ -37,11 +39,12 @@ func looksAt(rows []dataset.Counter) []look {
 
 // backend says for how long the disk was silent, as the hosts' control domains
 // counted its completed I/Os: the longest time without any at the source or the
-// target that overlaps the stall.
+// target that overlaps the stall. Where those count nothing, it is what the other
+// hosts with the disk counted, such as the storage server.
 func (s *scene) backend(disks map[string][]dataset.Counter, window span) dataset.Witness {
 	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessBackend}
 	var events []event
-	hosts := slices.Compact([]string{s.source, s.target})
+	hosts := s.diskHosts(disks)
 	looks := map[string][]look{}
 	for _, host := range hosts {
 		looks[host] = looksAt(disks[host])
@@ -52,7 +55,7 @@ func (s *scene) backend(disks map[string][]dataset.Counter, window span) dataset
 			}
 		}
 	}
-	if w.Problem = s.backendHole(looks, window); w.Problem != "" {
+	if w.Problem = s.backendHole(hosts, looks, window); w.Problem != "" {
 		return w
 	}
 	silent := s.longest(&w, events, window, unheard{nothing: "no I/O was counted before", before: "no I/O was counted before",
@@ -70,21 +73,33 @@ func (s *scene) backend(disks map[string][]dataset.Counter, window span) dataset
 	return w
 }
 
+// diskHosts are the hosts whose counts of the disk are heard.
+func (s *scene) diskHosts(disks map[string][]dataset.Counter) []string {
+	sites := slices.Compact([]string{s.source, s.target})
+	if slices.ContainsFunc(sites, func(name string) bool { return !s.lacks(name, inventory.Counters) }) {
+		return sites
+	}
+	return slices.Sorted(maps.Keys(disks))
+}
+
 // backendHole says where nobody looked at the disk: at the source up to the
 // stall, and at the target from then on. A device may come to the target, and go
-// from the source, in the migration.
-func (s *scene) backendHole(looks map[string][]look, window span) string {
+// from the source, in the migration. Any other host has it all the time.
+func (s *scene) backendHole(hosts []string, looks map[string][]look, window span) string {
 	if s.source == "" {
 		return hostsUnknown
 	}
-	need := map[string]span{s.source: window}
-	if s.source != s.target {
-		need[s.target] = window
-		if s.stall != nil {
-			need[s.source], need[s.target] = span{window.from, s.stall.from}, span{s.stall.to, window.to}
-		}
+	if len(hosts) == 0 {
+		return "nobody counted the I/Os of the " + witness.GuestDisk
 	}
-	for _, host := range slices.Compact([]string{s.source, s.target}) {
+	need := map[string]span{}
+	for _, host := range hosts {
+		need[host] = window
+	}
+	if s.source != s.target && s.stall != nil {
+		need[s.source], need[s.target] = span{window.from, s.stall.from}, span{s.stall.to, window.to}
+	}
+	for _, host := range hosts {
 		var times []int64
 		before, after := false, need[host].to == window.to // it looked when the span began, and still when it ended
 		for _, l := range looks[host] {

@@ -2,11 +2,11 @@ package judge
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/cause"
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/timebase"
 	"heliotrope/internal/trial"
 )
@@ -77,7 +77,7 @@ func (s *scene) clockLimit() {
 	}
 	part := s.measuring()
 	name, worst := "", time.Duration(0)
-	for _, machine := range append(slices.Clone(s.hosts), trial.Guest) {
+	for _, machine := range s.clockOwners() {
 		clock, ok := s.clocks.bounds[machine]
 		if !ok {
 			s.brokenClock(machine)
@@ -91,6 +91,17 @@ func (s *scene) clockLimit() {
 	if ms := *s.row.ClockUncertaintyMs; ms > s.limits.ClockUncertaintyMs {
 		s.problem(cause.ClockUncertain, "the clock of %s is uncertain by ± %.3g ms, the limit is %.3g ms", name, ms, s.limits.ClockUncertaintyMs)
 	}
+}
+
+// clockOwners are the machines whose clocks count: all that have one, and the guest.
+func (s *scene) clockOwners() []string {
+	var names []string
+	for _, h := range s.hosts {
+		if !s.lacks(h.Name, inventory.Clock) {
+			names = append(names, h.Name)
+		}
+	}
+	return append(names, trial.Guest)
 }
 
 // brokenClock says why nothing is known of a machine's clock. A guest's that

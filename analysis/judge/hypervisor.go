@@ -26,7 +26,8 @@ const hostsUnknown = "the hosts are not known"
 // migration, from the source's last transition from running to suspended before
 // the target ran it, to the target's first running; in a pause, from paused to
 // running. Without either it should see nothing. Every line is the guest's: the
-// witness knows it by its identity.
+// witness knows it by its identity. Where a host's own record tells, it is the
+// longest stop that the host has written down on which the guest runs afterwards.
 func (s *scene) hypervisor(domains []dataset.Domain, window span) dataset.Witness {
 	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessHypervisor, Samples: int64(len(domains))}
 	if s.source == "" {
@@ -51,15 +52,15 @@ func (s *scene) hypervisor(domains []dataset.Domain, window span) dataset.Witnes
 	case stopped == nil && s.row.Control == campaign.ControlNone:
 		return w
 	case stopped == nil:
-		w.Problem = fmt.Sprintf("the guest was not seen to stop on %s", s.source)
+		w.Problem = s.notSeen(domains)
 	case resumed == nil:
 		w.Problem = fmt.Sprintf("the guest was not seen to run on %s after it had stopped on %s", s.target, s.source)
 	}
 	if w.Problem != "" {
 		return w
 	}
-	from, knownFrom := s.clocks.at(s.source, stopped.TsNs)
-	to, knownTo := s.clocks.at(s.target, resumed.TsNs)
+	from, knownFrom := s.clocks.at(stopped.Host, stopped.TsNs)
+	to, knownTo := s.clocks.at(resumed.Host, resumed.TsNs)
 	if !knownFrom || !knownTo {
 		w.Problem = "the hosts' clocks were never read"
 		return w
@@ -68,10 +69,22 @@ func (s *scene) hypervisor(domains []dataset.Domain, window span) dataset.Witnes
 	return w
 }
 
+// notSeen says that no stop was seen.
+func (s *scene) notSeen(domains []dataset.Domain) string {
+	if _, told := record(domains, s.target); told {
+		return "the record of " + s.target + " has no stop of the guest"
+	}
+	return "the guest was not seen to stop on " + s.source
+}
+
 // longestLook is the longest time between two lines of a host's watch in a
 // span, or between two looks that its watch tells of, if that is longer than a
-// line's interval. told says that nobody looks on that host: its hypervisor tells.
+// line's interval; of a host whose own record tells, what of the span that leaves
+// out. told says that nobody looks on that host: its hypervisor tells.
 func (s *scene) longestLook(domains []dataset.Domain, host string, window span) (longest int64, told bool) {
+	if kept, told := record(domains, host); told {
+		return max(kept.from-window.from, window.to-kept.to, 0), true
+	}
 	var looks []int64
 	between := int64(0)
 	watched, looked := false, false
@@ -94,10 +107,50 @@ func (s *scene) longestLook(domains []dataset.Domain, host string, window span) 
 // suspension finds the lines, in their order, between which the guest stood
 // still; nil where there is none. The second is never before the first.
 func (s *scene) suspension(domains []dataset.Domain, window span) (stopped, resumed *dataset.Domain) {
+	if _, told := record(domains, s.target); told {
+		return longestStop(domains, s.target, window)
+	}
 	if s.migrates() {
 		return s.handedOver(domains, window)
 	}
 	return stoppedAndResumed(domains, s.source, window)
+}
+
+// record is the time of which a host's own record tells; false when it has none.
+func record(domains []dataset.Domain, host string) (kept span, told bool) {
+	for _, d := range domains {
+		if d.Host != host || d.State != witness.DomainRecord {
+			continue
+		}
+		one := span{d.TsNs - d.SpacingNs, d.TsNs}
+		if !told {
+			kept = one
+		}
+		kept, told = span{min(kept.from, one.from), max(kept.to, one.to)}, true
+	}
+	return kept, told
+}
+
+// longestStop finds the longest stop that a host's own record tells of, which ends
+// in a span.
+func longestStop(domains []dataset.Domain, host string, window span) (stopped, resumed *dataset.Domain) {
+	var last *dataset.Domain
+	for i := range domains {
+		d := &domains[i]
+		switch {
+		case d.Host != host || d.State == witness.DomainRecord:
+		case d.State != witness.DomainRunning:
+			last = d
+		case last != nil && window.contains(d.TsNs):
+			if stopped == nil || d.TsNs-last.TsNs > resumed.TsNs-stopped.TsNs {
+				stopped, resumed = last, d
+			}
+			last = nil
+		default:
+			last = nil
+		}
+	}
+	return stopped, resumed
 }
 
 // handedOver finds the source's stop and the target's start.
@@ -106,7 +159,7 @@ func (s *scene) handedOver(domains []dataset.Domain, window span) (stopped, resu
 	for i := range domains {
 		d := &domains[i]
 		switch {
-		case d.State == witness.DomainWatch:
+		case d.State == witness.DomainWatch, d.State == witness.DomainRecord:
 		case d.Host == s.target && d.State == witness.DomainRunning && window.contains(d.TsNs):
 			if resumed == nil {
 				resumed = d
@@ -127,7 +180,7 @@ func stoppedAndResumed(domains []dataset.Domain, host string, window span) (stop
 	before := ""
 	for i := range domains {
 		d := &domains[i]
-		if d.Host != host || d.State == witness.DomainWatch {
+		if d.Host != host || d.State == witness.DomainWatch || d.State == witness.DomainRecord {
 			continue
 		}
 		switch {

@@ -4,8 +4,10 @@
 // It promises that it uses nothing but the tables and the limits it is given:
 // the same rows and limits give the same numbers, when the attempt ends and
 // years later. A witness that is not there, or that has a hole where it matters,
-// has a problem and no number. An uncertainty is a bound, not a deviation, and
-// is the sum of those of the clocks and of the time between looks.
+// has a problem and no number. One that the testbed does not have is declared
+// absent in the row: it has no number either, takes nothing back, and what is
+// found by it is not known. An uncertainty is a bound, not a deviation, and is the
+// sum of those of the clocks and of the time between looks.
 //
 // Dangerous: all times are those of the rows, on the controller's time base. A
 // row that was put there wrongly is believed, within the uncertainty that table
@@ -20,6 +22,7 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
 
@@ -53,8 +56,9 @@ type Judged struct {
 }
 
 // Judge finds what an attempt measured. Of the row it uses the key, the
-// timeline, the plan (control, direction), the hosts, the migration's start and
-// the clocks that were set; it fills in all that is found from rows. Nothing is
+// timeline, the plan (control, direction), the hosts, the absent witnesses, the
+// migration's start and the clocks that were set; it fills in all that is found
+// from rows. Nothing is
 // held against an attempt that did not get through its phases, but lost writes.
 func Judge(row *dataset.Trial, raw Raw, limits Limits) (Judged, error) {
 	s, err := newScene(row, raw, limits)
@@ -83,8 +87,9 @@ type scene struct {
 	limits         Limits
 	certificates   []dataset.Certificate
 	timeline       trial.Timeline
-	hosts          []string // site A, site B, storage server
-	source, target string   // where the guest is before, and where it goes: the same without a migration
+	hosts          []host
+	source, target string // where the guest is before, and where it goes: the same without a migration
+	receiver       string // where the heartbeats arrive
 	clocks         clocks
 	completions    []completion // of I/Os, in the order of their times
 	stall          *span        // the hypervisor's
@@ -104,25 +109,8 @@ func (s *scene) problem(code cause.Code, format string, values ...any) {
 
 func newScene(row *dataset.Trial, raw Raw, limits Limits) (*scene, error) {
 	s := &scene{row: row, limits: limits, timeline: row.Timeline(), certificates: raw.Certificates}
-	var hosts []struct {
-		Name string `json:"name"`
-	}
-	if row.HostsJSON != "" {
-		if err := json.Unmarshal([]byte(row.HostsJSON), &hosts); err != nil {
-			return nil, fmt.Errorf("its hosts: %w", err)
-		}
-	}
-	for _, host := range hosts {
-		s.hosts = append(s.hosts, host.Name)
-	}
-	if len(s.hosts) >= 2 {
-		s.source, s.target = s.hosts[0], s.hosts[1]
-		if row.Direction == campaign.Return {
-			s.source, s.target = s.target, s.source
-		}
-		if !s.migrates() {
-			s.target = s.source
-		}
+	if err := s.readHosts(); err != nil {
+		return nil, fmt.Errorf("its hosts: %w", err)
 	}
 	clocks, err := dataset.All(orNone(raw.Clocks))
 	if err != nil {
@@ -131,6 +119,59 @@ func newScene(row *dataset.Trial, raw Raw, limits Limits) (*scene, error) {
 	s.clocks = newClocks(clocks)
 	return s, nil
 }
+
+// host is what is known of a machine of the testbed.
+type host struct {
+	Name  string   `json:"name"`
+	Site  string   `json:"site"` // of the one that runs the guest there
+	End   string   `json:"end"`  // of the one that is that end of the WAN
+	Lacks []string `json:"lacks"`
+}
+
+// lacks says whether a host has not a capability of the inventory.
+func (s *scene) lacks(name string, capability inventory.Capability) bool {
+	i := slices.IndexFunc(s.hosts, func(h host) bool { return h.Name == name })
+	return i >= 0 && slices.Contains(s.hosts[i].Lacks, string(capability))
+}
+
+// readHosts finds who is where. In attempts from before hosts said it, the first
+// two are the sites'.
+func (s *scene) readHosts() error {
+	if s.row.HostsJSON == "" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(s.row.HostsJSON), &s.hosts); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(s.hosts, func(h host) bool { return h.Site != "" }) && len(s.hosts) >= 2 {
+		s.hosts[0].Site, s.hosts[0].End, s.hosts[1].Site, s.hosts[1].End = siteA, siteA, siteB, siteB
+	}
+	at := map[string]string{}
+	for _, h := range s.hosts {
+		at[h.Site] = h.Name
+		if h.End == siteA {
+			s.receiver = h.Name
+		}
+	}
+	s.source, s.target = at[siteA], at[siteB]
+	if s.source == "" || s.target == "" {
+		s.source, s.target = "", ""
+		return nil
+	}
+	if s.row.Direction == campaign.Return {
+		s.source, s.target = s.target, s.source
+	}
+	if !s.migrates() {
+		s.target = s.source
+	}
+	return nil
+}
+
+// The sites, as the hosts name them.
+const (
+	siteA = "a"
+	siteB = "b"
+)
 
 // migrates says whether the attempt's guest was to move.
 func (s *scene) migrates() bool {

@@ -110,12 +110,11 @@ func (s *scene) onTheWire(silent silence, sent bool) (stall span, uncertainty in
 		to, _ := s.clocks.at(trial.Guest, stall.to)
 		return stall, from + to, ""
 	}
-	if len(s.hosts) == 0 {
+	if s.receiver == "" {
 		return stall, 0, hostsUnknown
 	}
-	receiver := s.hosts[0] // site A
-	from, known := s.clocks.at(receiver, stall.from)
-	to, _ := s.clocks.at(receiver, stall.to)
+	from, known := s.clocks.at(s.receiver, stall.from)
+	to, _ := s.clocks.at(s.receiver, stall.to)
 	if !known {
 		return stall, 0, "neither the guest's nor the receiver's clock was ever read"
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"heliotrope/analysis/dataset"
@@ -12,7 +13,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// witness hears the four witnesses and finds what they say together, and the
+// witness hears the witnesses and finds what they say together, and the
 // bytes on the WAN.
 func (s *scene) witness(raw Raw, judged *Judged) error {
 	s.row.BlackoutMs, s.row.BlackoutUncertaintyMs, s.row.DisagreementMs = nil, nil, nil
@@ -34,8 +35,8 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	if err != nil {
 		return fmt.Errorf("its heartbeats: %w", err)
 	}
-	hypervisor := s.hypervisor(domains, window)
-	s.blind = hypervisor.Problem != ""
+	hypervisor := s.unlessAbsent(dataset.WitnessHypervisor, func() dataset.Witness { return s.hypervisor(domains, window) })
+	s.blind = hypervisor.Problem != "" && hypervisor.Problem != absent
 	if hypervisor.StallMs != nil {
 		s.stall = &span{*hypervisor.FromTsNs, *hypervisor.ToTsNs}
 		s.clocks.readGuest(s.stall, time.Duration(*hypervisor.UncertaintyMs*1e6))
@@ -46,9 +47,39 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	if note != "" {
 		judged.Notes = append(judged.Notes, note)
 	}
-	judged.Witnesses = []dataset.Witness{s.guest(window), hypervisor, s.backend(disks, window), network}
+	backend := s.unlessAbsent(dataset.WitnessBackend, func() dataset.Witness { return s.backend(disks, window) })
+	judged.Witnesses = []dataset.Witness{s.guest(window), hypervisor, backend, network}
+	judged.Notes = append(judged.Notes, s.absences()...)
 	s.agree(judged.Witnesses)
 	return nil
+}
+
+// absent is the problem of a witness that the testbed does not have: no number is
+// found by it, and nothing is held against the attempt.
+const absent = "absent: the testbed has no such witness"
+
+func (s *scene) isAbsent(name string) bool {
+	return slices.Contains(strings.Fields(s.row.AbsentWitnesses), name)
+}
+
+// unlessAbsent hears a witness that there is.
+func (s *scene) unlessAbsent(name string, hear func() dataset.Witness) dataset.Witness {
+	if s.isAbsent(name) {
+		return dataset.Witness{Trial: s.row.Key, Witness: name, Problem: absent}
+	}
+	return hear()
+}
+
+// absences say what is not known for want of a witness.
+func (s *scene) absences() []string {
+	var notes []string
+	if s.isAbsent(dataset.WitnessHypervisor) {
+		notes = append(notes, "hypervisor: absent: blackout and recovery are not known, and the others' stalls are their longest silences from the migration on")
+	}
+	if s.isAbsent(dataset.WitnessBackend) {
+		notes = append(notes, "backend: absent: whether the disk answered while the guest stood still is not known")
+	}
+	return notes
 }
 
 // counters sorts out the readings that are needed: of the guest's disk by host,
@@ -106,11 +137,16 @@ func (s *scene) guest(window span) dataset.Witness {
 // agree finds what the witnesses say together, and which of them says nothing.
 func (s *scene) agree(witnesses []dataset.Witness) {
 	var stalls []float64
+	there := 0
 	// The others are placed by what the hypervisor saw: what that lacks comes first.
 	order := slices.SortedStableFunc(slices.Values(witnesses), func(a, b dataset.Witness) int {
 		return cmp.Compare(byHypervisor(a), byHypervisor(b))
 	})
 	for _, w := range order {
+		if w.Problem == absent {
+			continue
+		}
+		there++
 		if w.Problem != "" {
 			s.problem(cause.WitnessDied, "the %s says nothing of the stall: %s", w.Witness, w.Problem)
 		}
@@ -121,7 +157,7 @@ func (s *scene) agree(witnesses []dataset.Witness) {
 			s.row.BlackoutMs, s.row.BlackoutUncertaintyMs = w.StallMs, w.UncertaintyMs
 		}
 	}
-	if len(stalls) == len(witnesses) && s.row.Control != campaign.ControlNone {
+	if len(stalls) == there && there > 1 && s.row.Control != campaign.ControlNone {
 		s.row.DisagreementMs = pointer(slices.MaxFunc(stalls, cmp.Compare[float64]) - slices.MinFunc(stalls, cmp.Compare[float64]))
 	}
 }

@@ -31,8 +31,12 @@ type table struct {
 }
 
 // warning is the first thing that a report says.
-func (s Summary) warning() string {
-	switch s.TestbedKind {
+func (s Summary) warning() string { return KindSays(s.TestbedKind) }
+
+// KindSays says of what worth numbers are that come from a kind of testbed. It is
+// the first thing that anything says which shows some.
+func KindSays(kind string) string {
+	switch kind {
 	case simulated:
 		return "SIMULATED — not a measurement"
 	case vcenterSimulator:
@@ -40,7 +44,7 @@ func (s Summary) warning() string {
 	case "":
 		return "UNKNOWN kind of testbed"
 	}
-	return "Measured on a testbed that is: " + s.TestbedKind
+	return "Measured on a testbed that is: " + kind
 }
 
 // facts are the lines above the tables.

@@ -13,6 +13,7 @@ import (
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
+	summary "heliotrope/analysis/report"
 	"heliotrope/internal/strict"
 )
 
@@ -222,8 +223,13 @@ func writeJudged(path string, all []judgedTrial) error {
 // judgedWitnesses are the columns of the witnesses, in their order.
 var judgedWitnesses = []string{dataset.WitnessGuest, dataset.WitnessHypervisor, dataset.WitnessBackend, dataset.WitnessNetwork}
 
-// printJudged shows what was judged to people.
+// printJudged shows what was judged to people, and first on what each campaign ran.
 func printJudged(out io.Writer, all []judgedTrial) error {
+	for i, t := range all {
+		if i == 0 || t.Campaign != all[i-1].Campaign {
+			fmt.Fprintf(out, "%s: %s\n", t.Campaign, summary.KindSays(t.Row.TestbedKind))
+		}
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CAMPAIGN\tTRIAL\tCELL\tVERDICT\tCAUSE\tGUEST ms\tHYPERVISOR ms\tBACKEND ms\tNETWORK ms\tDISAGREE ms\tRECOVERY ms")
 	changed := 0

@@ -106,7 +106,8 @@ func TestJudge(t *testing.T) {
 	data, folder := writeWatched(t, watchedProvenance())
 	before := contents(t, data)
 	for _, path := range []string{data, folder} {
-		if out, code := runJudge(t, path); code != 0 || !strings.Contains(out, "2 attempts judged, 0 verdicts changed") || !strings.Contains(out, "100.0 ± 5.0") {
+		if out, code := runJudge(t, path); code != 0 || !strings.Contains(out, "2 attempts judged, 0 verdicts changed") ||
+			!strings.HasPrefix(out, "watched: ") || !strings.Contains(out, "100.0 ± 5.0") {
 			t.Errorf("%s: exit code %d\n%s", path, code, out)
 		}
 	}
