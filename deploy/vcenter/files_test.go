@@ -1,0 +1,80 @@
+package vcenter
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/deploy/vcenter/place"
+)
+
+// TestLog: each host that gets a machine begins its log anew, and tells how long the
+// guest stood still, in ESXi's words.
+func TestLog(t *testing.T) {
+	w := newWorld(t)
+	vm := w.clone("host-a", place.NFS)
+	w.powerOn(vm)
+	w.do(w.relocate(vm, w.location("host-b", "")))
+	status, text := w.get(w.client, place.NFS, "lab.vm/vmware.log")
+	require.Equal(t, 200, status)
+	assert.Contains(t, string(text), "2026-11-29T10:11:12.345Z In(05) vcpu-0 - Checkpoint_Unstun: vm stopped for 123456 us\n")
+	assert.Contains(t, string(text), "In(05) vmx - Log for lab.vm on host host-b: no VMX, but QEMU\n")
+	assert.Contains(t, string(text), "give or take 789 us")
+	_, text = w.get(w.client, place.NFS, "lab.vm/vmware-2.log")
+	assert.Contains(t, string(text), "on host host-a")
+	assert.NotContains(t, string(text), "Unstun")
+	_, text = w.get(w.client, place.NFS, "lab.vm/vmware-1.log")
+	assert.Contains(t, string(text), "created", "the simulator's own")
+
+	// One that failed stood still, too.
+	w.fake.moves = make(chan *moving, 1)
+	task, err := w.relocate(vm, w.location("host-a", ""))
+	require.NoError(t, err)
+	(<-w.fake.moves).end <- assert.AnError
+	w.fault(task, nil)
+	_, text = w.get(w.client, place.NFS, "lab.vm/vmware.log")
+	assert.Equal(t, 2, strings.Count(string(text), "Checkpoint_Unstun"))
+	assert.Contains(t, string(text), "vm stopped for 1000000 us")
+}
+
+// TestDisk: the file of a machine's disk is what the real disk holds, once the
+// machine is off.
+func TestDisk(t *testing.T) {
+	w := newWorld(t)
+	w.fake.disk = make([]byte, 32<<20)
+	random := rand.NewChaCha8([32]byte{1})
+	_, err := random.Read(w.fake.disk)
+	require.NoError(t, err)
+	vm := w.clone("host-a", place.ISCSI)
+	const file = "lab.vm/lab.vm_1-flat.vmdk"
+	status, _ := w.get(w.client, place.ISCSI, file)
+	assert.Equal(t, 200, status, "the simulator's own, as none was made")
+	w.powerOn(vm)
+	status, text := w.get(w.client, place.ISCSI, file)
+	assert.Equal(t, 500, status)
+	assert.Contains(t, string(text), "has the disk open")
+	w.do(w.relocate(vm, w.location("host-b", "")))
+	w.do(vm.PowerOff(t.Context()))
+	w.fake.told()
+
+	status, _ = w.get(w.connect(), place.ISCSI, file)
+	assert.Equal(t, 401, status)
+	status, read := w.get(w.client, place.ISCSI, file)
+	assert.Equal(t, 200, status)
+	assert.True(t, bytes.Equal(w.fake.disk, read), "%d bytes", len(read))
+	assert.Equal(t, []string{"read at b from 0"}, w.fake.told())
+	status, read = w.get(w.client, place.ISCSI, file, "Range", "bytes=1048577-2097152")
+	assert.Equal(t, 206, status)
+	assert.True(t, bytes.Equal(w.fake.disk[1048577:2097153], read), "%d bytes", len(read))
+	assert.Equal(t, []string{"read at b from 1048577"}, w.fake.told())
+	status, _ = w.get(w.client, place.ISCSI, "lab.vm/lab.vm-flat.vmdk")
+	assert.Equal(t, 200, status, "the template's disk is the simulator's")
+	assert.Empty(t, w.fake.told())
+	w.do(vm.Destroy(t.Context()))
+	status, _ = w.get(w.client, place.ISCSI, file)
+	assert.Equal(t, 404, status)
+}

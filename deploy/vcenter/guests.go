@@ -1,0 +1,75 @@
+package vcenter
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"heliotrope/internal/clock"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/storage"
+)
+
+// Guests carry out what the vCenter's machines are told. Bed is the real one; all
+// methods may be called again after they failed.
+type Guests interface {
+	// Clear ends what a vCenter before this one has left running, and removes its
+	// disks: this one knows none of it.
+	Clear(ctx context.Context) error
+	// Host asks what a site's host is.
+	Host(ctx context.Context, site storage.Site) (hypervisor.HostInfo, error)
+	// Clock is how far the clock of a site's host is from ours. It may be some
+	// seconds old.
+	Clock(ctx context.Context, site storage.Site) (clock.Offset, error)
+
+	// Start runs a guest. Its disk is made first where it has none yet.
+	Start(ctx context.Context, guest Guest, at storage.Site) error
+	Pause(ctx context.Context, guest Guest, at storage.Site) error
+	Resume(ctx context.Context, guest Guest, at storage.Site) error
+	// Stop ends a guest at once; its disk stays.
+	Stop(ctx context.Context, guest Guest, at storage.Site) error
+	// Move migrates a running guest, and tells how many percent are done. The site
+	// is where the guest runs afterwards, also when there is an error, unless that
+	// is hypervisor.ErrUnknown. The stun is nil when nobody told of one.
+	Move(ctx context.Context, guest Guest, from, to storage.Site, percent func(int)) (storage.Site, *Stun, error)
+	// Carry makes the disk of a guest that does not run usable at the other site.
+	Carry(ctx context.Context, guest Guest, from, to storage.Site) error
+	// Remove ends a guest, and removes its disk.
+	Remove(ctx context.Context, guest Guest, at storage.Site) error
+
+	// Read reads the disk of a guest that does not run, from an offset, until the
+	// context ends or the reader is closed. It is errNoDisk when none was made.
+	Read(ctx context.Context, guest Guest, at storage.Site, offset int64) (io.ReadCloser, error)
+}
+
+// Guest is a machine of the vCenter as it runs for real.
+type Guest struct {
+	ID        string // unique in the vCenter: "vm-42"
+	MemoryMiB int
+	MAC       string // "" is the testbed's own for its guest
+	Store     Store  // where its disk is
+	DiskBytes int64  // 0 when it has none
+}
+
+// Store is a kind of datastore.
+type Store string
+
+// The kinds of datastores.
+const (
+	NFS   Store = "nfs"
+	ISCSI Store = "iscsi"
+	Local Store = "local" // each host has its own, and a migration copies the disk
+)
+
+// Stun is a stop of a guest for its migration, as QEMU told of it.
+type Stun struct {
+	Site   storage.Site // where the guest went on
+	End    time.Time    // on the clock of that site's host
+	Length time.Duration
+	// Uncertainty of the length: it was told by the clocks of two hosts.
+	Uncertainty time.Duration
+}
+
+// errNoDisk is of a guest that was never started.
+var errNoDisk = errors.New("its disk was not made yet: that is done when the machine is first started")

@@ -1,0 +1,73 @@
+package vcenter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"heliotrope/internal/storage"
+)
+
+// vmwareLog is a machine's log, in the folder of its files.
+const vmwareLog = "vmware.log"
+
+// newLog begins a log at a host, as each host that gets a machine does: the one
+// before becomes vmware-N.log.
+func (m *machine) newLog(ctx context.Context, v view, at storage.Site) error {
+	folder := m.center.path(v.folder)
+	newest := 0
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return fmt.Errorf("the machine's log: %w", err)
+	}
+	for _, entry := range entries {
+		if middle, is := strings.CutPrefix(entry.Name(), "vmware-"); is {
+			if number, err := strconv.Atoi(strings.TrimSuffix(middle, ".log")); err == nil {
+				newest = max(newest, number)
+			}
+		}
+	}
+	current := filepath.Join(folder, vmwareLog)
+	err = os.Rename(current, filepath.Join(folder, fmt.Sprintf("vmware-%d.log", newest+1)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the machine's log: %w", err)
+	}
+	offset, err := m.center.guests.Clock(ctx, at)
+	if err != nil {
+		return fmt.Errorf("the machine's log: %w", err)
+	}
+	return m.write(v, time.Now().Add(offset.Ahead), "vmx", "Log for %s on host %s: no VMX, but QEMU", v.name, m.center.hosts[at].name)
+}
+
+// tellStun writes how long the guest stood still, in ESXi's own words; the time is
+// that of its end.
+func (m *machine) tellStun(v view, stun Stun) error {
+	return errors.Join(
+		m.write(v, stun.End, "vcpu-0", "Checkpoint_Unstun: vm stopped for %d us", stun.Length.Microseconds()),
+		m.write(v, stun.End, "vmx", "Of two hosts' clocks: give or take %d us", stun.Uncertainty.Microseconds()),
+	)
+}
+
+// write appends a line as ESXi 8 writes it; the time is the host's.
+func (m *machine) write(v view, at time.Time, thread, format string, values ...any) error {
+	file, err := os.OpenFile(filepath.Join(m.center.path(v.folder), vmwareLog), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("the machine's log: %w", err)
+	}
+	_, err = fmt.Fprintf(file, "%s In(05) %s - %s\n", at.UTC().Format("2006-01-02T15:04:05.000Z"), thread, fmt.Sprintf(format, values...))
+	return errors.Join(err, file.Close())
+}
+
+// note tells what went wrong beside a machine's work.
+func (c *VCenter) note(v view, err error) {
+	if err != nil {
+		log.Printf("%s: %v", v.name, err)
+	}
+}

@@ -1,0 +1,304 @@
+package vcenter
+
+import (
+	"cmp"
+	"context"
+	"path"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/storage"
+)
+
+// machine is a machine of the simulator that is carried out on a real guest.
+type machine struct {
+	*simulator.VirtualMachine
+	center *VCenter
+
+	mu   sync.Mutex
+	task *types.ManagedObjectReference // that runs; nil when none does
+	real bool                          // it was started once, so that it may have a guest and a disk
+}
+
+// disabled are the methods that the simulator has and no guest carries out.
+var disabled = []string{"CreateSnapshotTask", "CreateSnapshotExTask", "RevertToCurrentSnapshotTask", "RemoveAllSnapshotsTask",
+	"ResetVMTask", "RebootGuest", "ShutdownGuest", "StandbyGuest", "AttachDiskTask", "DetachDiskTask", "PromoteDisksTask"}
+
+// adopt has calls of a machine come to ours. That is done when one comes: the
+// simulator itself takes what it has just made for its own type.
+func (c *VCenter) adopt(ref types.ManagedObjectReference) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	vm, own := c.registry().Get(ref).(*simulator.VirtualMachine)
+	if !own {
+		return
+	}
+	vm.DisabledMethod = disabled
+	c.registry().Put(&machine{VirtualMachine: vm, center: c})
+}
+
+// view is what a machine is at a moment.
+type view struct {
+	ref         types.ManagedObjectReference
+	name        string
+	power       types.VirtualMachinePowerState
+	template    bool
+	site        storage.Site
+	folder      object.DatastorePath // of its files
+	disk        object.DatastorePath // what it is described by; empty when it has none
+	guest       Guest
+	datastore   string // the name of the one its files are in
+	deviceStore string // and its disk
+}
+
+// look looks at the machine.
+func (m *machine) look(sim *simulator.Context) view {
+	var v view
+	sim.WithLock(m.VirtualMachine, func() {
+		v = view{ref: m.Self, name: m.Name, power: m.Runtime.PowerState, template: m.Config.Template, site: m.center.siteOf(m.Runtime.Host)}
+		v.folder.FromString(m.Config.Files.VmPathName)
+		if path.Ext(v.folder.Path) == ".vmx" {
+			v.folder.Path = path.Dir(v.folder.Path)
+		}
+		v.datastore = v.folder.Datastore
+		v.guest = Guest{ID: m.Self.Value, MemoryMiB: int(m.Config.Hardware.MemoryMB)}
+		devices := object.VirtualDeviceList(m.Config.Hardware.Device)
+		for _, card := range devices.SelectByType((*types.VirtualEthernetCard)(nil)) {
+			v.guest.MAC = card.(types.BaseVirtualEthernetCard).GetVirtualEthernetCard().MacAddress
+		}
+		if disk := lastDisk(devices); disk != nil {
+			v.disk.FromString(fileOf(disk))
+			v.guest.DiskBytes = cmp.Or(disk.CapacityInBytes, disk.CapacityInKB<<10)
+			v.guest.Store = m.center.stores[v.disk.Datastore].store
+		}
+		v.deviceStore = v.disk.Datastore
+	})
+	return v
+}
+
+// lastDisk is the disk that the real guest has: it boots a kernel of the testbed's
+// own, and so has no other. It is that of the highest controller and unit.
+func lastDisk(devices object.VirtualDeviceList) *types.VirtualDisk {
+	disks := devices.SelectByType((*types.VirtualDisk)(nil))
+	if len(disks) == 0 {
+		return nil
+	}
+	place := func(device types.BaseVirtualDevice) (controller, unit int32) {
+		d := device.GetVirtualDevice()
+		if d.UnitNumber != nil {
+			unit = *d.UnitNumber
+		}
+		return d.ControllerKey, unit
+	}
+	return slices.MaxFunc(disks, func(a, b types.BaseVirtualDevice) int {
+		controllerA, unitA := place(a)
+		controllerB, unitB := place(b)
+		return cmp.Or(cmp.Compare(controllerA, controllerB), cmp.Compare(unitA, unitB))
+	}).(*types.VirtualDisk)
+}
+
+func fileOf(disk *types.VirtualDisk) string {
+	if backing, is := disk.Backing.(types.BaseVirtualDeviceFileBackingInfo); is {
+		return backing.GetVirtualDeviceFileBackingInfo().FileName
+	}
+	return ""
+}
+
+// isReal says whether the machine was ever started.
+func (m *machine) isReal() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.real
+}
+
+// PowerOnVMTask starts the real guest, or lets it go on.
+func (m *machine) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
+	body := new(methods.PowerOnVM_TaskBody)
+	if req.Host != nil && *req.Host != *m.Runtime.Host {
+		body.Fault_ = simulator.Fault("the machine is on another host: relocate it first", &types.InvalidArgument{InvalidProperty: "host"})
+		return body
+	}
+	ref, refused := m.begin(ctx, powerOn, func(ctx context.Context, t *task) (types.AnyType, error) {
+		v := m.look(t.sim)
+		switch {
+		case v.template:
+			return nil, refuse(new(types.InvalidState), "it is a template")
+		case v.power == types.VirtualMachinePowerStatePoweredOn:
+			return nil, wrongPower(v.power, types.VirtualMachinePowerStatePoweredOff)
+		case v.power == types.VirtualMachinePowerStateSuspended:
+			m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmResumingEvent{VmEvent: e} })
+			if err := m.center.guests.Resume(ctx, v.guest, v.site); err != nil {
+				return nil, err
+			}
+		default:
+			m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmStartingEvent{VmEvent: e} })
+			if err := m.start(ctx, v); err != nil {
+				return nil, err
+			}
+		}
+		m.setPower(t.sim, types.VirtualMachinePowerStatePoweredOn)
+		m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmPoweredOnEvent{VmEvent: e} })
+		return nil, nil
+	})
+	if body.Fault_ = refused; refused == nil {
+		body.Res = &types.PowerOnVM_TaskResponse{Returnval: ref}
+	}
+	return body
+}
+
+// start starts the real guest, with a new log.
+func (m *machine) start(ctx context.Context, v view) error {
+	if m.center.stores[v.disk.Datastore].store == "" && v.guest.DiskBytes > 0 {
+		return refuse(new(types.InvalidState), "its disk is in no datastore of the testbed, but in [%s]", v.disk.Datastore)
+	}
+	m.mu.Lock()
+	m.real = true
+	m.mu.Unlock()
+	if err := m.center.guests.Start(ctx, v.guest, v.site); err != nil {
+		return err
+	}
+	return m.newLog(ctx, v, v.site)
+}
+
+// PowerOffVMTask ends the real guest.
+func (m *machine) PowerOffVMTask(ctx *simulator.Context, _ *types.PowerOffVM_Task) soap.HasFault {
+	body := new(methods.PowerOffVM_TaskBody)
+	ref, refused := m.begin(ctx, powerOff, func(ctx context.Context, t *task) (types.AnyType, error) {
+		v := m.look(t.sim)
+		if v.power == types.VirtualMachinePowerStatePoweredOff {
+			return nil, wrongPower(v.power, types.VirtualMachinePowerStatePoweredOn)
+		}
+		m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmStoppingEvent{VmEvent: e} })
+		if err := m.center.guests.Stop(ctx, v.guest, v.site); err != nil {
+			return nil, err
+		}
+		m.setPower(t.sim, types.VirtualMachinePowerStatePoweredOff)
+		m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmPoweredOffEvent{VmEvent: e} })
+		return nil, nil
+	})
+	if body.Fault_ = refused; refused == nil {
+		body.Res = &types.PowerOffVM_TaskResponse{Returnval: ref}
+	}
+	return body
+}
+
+// SuspendVMTask stops the real guest's processors. Its memory is written nowhere.
+func (m *machine) SuspendVMTask(ctx *simulator.Context, _ *types.SuspendVM_Task) soap.HasFault {
+	body := new(methods.SuspendVM_TaskBody)
+	ref, refused := m.begin(ctx, suspend, func(ctx context.Context, t *task) (types.AnyType, error) {
+		v := m.look(t.sim)
+		if v.power != types.VirtualMachinePowerStatePoweredOn {
+			return nil, wrongPower(v.power, types.VirtualMachinePowerStatePoweredOn)
+		}
+		m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmSuspendingEvent{VmEvent: e} })
+		if err := m.center.guests.Pause(ctx, v.guest, v.site); err != nil {
+			return nil, err
+		}
+		m.setPower(t.sim, types.VirtualMachinePowerStateSuspended)
+		m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmSuspendedEvent{VmEvent: e} })
+		return nil, nil
+	})
+	if body.Fault_ = refused; refused == nil {
+		body.Res = &types.SuspendVM_TaskResponse{Returnval: ref}
+	}
+	return body
+}
+
+// DestroyTask removes the real guest and its disk, and then what the simulator has.
+func (m *machine) DestroyTask(ctx *simulator.Context, req *types.Destroy_Task) soap.HasFault {
+	body := new(methods.Destroy_TaskBody)
+	ref, refused := m.begin(ctx, destroy, func(ctx context.Context, t *task) (types.AnyType, error) {
+		v := m.look(t.sim)
+		if v.power == types.VirtualMachinePowerStatePoweredOn {
+			return nil, wrongPower(v.power, types.VirtualMachinePowerStatePoweredOff)
+		}
+		if m.isReal() {
+			if err := m.center.guests.Remove(ctx, v.guest, v.site); err != nil {
+				return nil, err
+			}
+		}
+		return nil, outcome(t.sim, m.VirtualMachine.DestroyTask(t.sim, req).(*methods.Destroy_TaskBody).Res.Returnval)
+	})
+	if body.Fault_ = refused; refused == nil {
+		body.Res = &types.Destroy_TaskResponse{Returnval: ref}
+	}
+	return body
+}
+
+// outcome waits for the end of a task of the simulator's own.
+func outcome(sim *simulator.Context, ref types.ManagedObjectReference) error {
+	own := sim.Map.Get(ref).(*simulator.Task)
+	own.Wait()
+	if own.Info.Error != nil {
+		return refuse(own.Info.Error.Fault, "%s", own.Info.Error.LocalizedMessage)
+	}
+	return nil
+}
+
+// UnregisterVM is refused for a machine with a real disk, which nobody could then
+// remove any more.
+func (m *machine) UnregisterVM(ctx *simulator.Context, req *types.UnregisterVM) soap.HasFault {
+	if m.isReal() {
+		return &methods.UnregisterVMBody{Fault_: simulator.Fault("the machine has a real disk: destroy it", new(types.NotSupported))}
+	}
+	return m.VirtualMachine.UnregisterVM(ctx, req)
+}
+
+// CloneVMTask leaves the work to the simulator. It refuses what that would take,
+// and could not be carried out or would end this program.
+func (m *machine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_Task) soap.HasFault {
+	location := req.Spec.Location
+	host, datastore := m.Runtime.Host, m.datastoreOf(m.folderName())
+	if location.Host != nil {
+		host = location.Host
+	}
+	if location.Datastore != nil {
+		datastore = *location.Datastore
+	}
+	body := new(methods.CloneVM_TaskBody)
+	switch {
+	case req.Spec.PowerOn:
+		body.Fault_ = simulator.Fault("clone it, and power the clone on by a call of its own", new(types.NotSupported))
+	case m.center.siteOf(host) == "":
+		body.Fault_ = simulator.Fault("there is no such host", &types.InvalidArgument{InvalidProperty: "spec.location.host"})
+	case !m.center.mounted(*host, datastore):
+		body.Fault_ = simulator.Fault("the datastore is not on the host", &types.InvalidArgument{InvalidProperty: "spec.location.datastore"})
+	default:
+		return m.VirtualMachine.CloneVMTask(ctx, req)
+	}
+	return body
+}
+
+// folderName is the name of the datastore with the machine's files.
+func (m *machine) folderName() string {
+	var files object.DatastorePath
+	files.FromString(m.Config.Files.VmPathName)
+	return files.Datastore
+}
+
+func (m *machine) datastoreOf(name string) types.ManagedObjectReference {
+	return m.center.stores[name].ref
+}
+
+// setPower tells the state of the machine.
+func (m *machine) setPower(sim *simulator.Context, state types.VirtualMachinePowerState) {
+	var boot types.AnyType
+	if state == types.VirtualMachinePowerStatePoweredOn {
+		boot = time.Now()
+	}
+	sim.Map.AtomicUpdate(sim, m.VirtualMachine, []types.PropertyChange{
+		{Name: "runtime.powerState", Val: state}, {Name: "summary.runtime.powerState", Val: state},
+		{Name: "runtime.bootTime", Val: boot}, {Name: "summary.runtime.bootTime", Val: boot},
+	})
+}
+
+func wrongPower(is, wanted types.VirtualMachinePowerState) error {
+	return refuse(&types.InvalidPowerState{ExistingState: is, RequestedState: wanted}, "the machine is %s, and must be %s", is, wanted)
+}

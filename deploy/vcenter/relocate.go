@@ -1,0 +1,272 @@
+package vcenter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/storage"
+)
+
+// move is a relocation to make.
+type move struct {
+	from, to  storage.Site
+	datastore string // the name of the one to go to; "" when the machine stays in its own
+	pool      *types.ManagedObjectReference
+}
+
+// RelocateVMTask migrates the real guest.
+func (m *machine) RelocateVMTask(ctx *simulator.Context, req *types.RelocateVM_Task) soap.HasFault {
+	body := new(methods.RelocateVM_TaskBody)
+	ref, refused := m.begin(ctx, relocate, func(ctx context.Context, t *task) (types.AnyType, error) {
+		v := m.look(t.sim)
+		wanted, err := m.plan(v, req.Spec)
+		if err != nil || wanted.from == wanted.to && wanted.datastore == "" {
+			return nil, err
+		}
+		m.postBegin(t.sim, v, wanted)
+		if err = m.relocate(ctx, t, v, wanted); err != nil {
+			m.postFailed(t.sim, v, wanted, err)
+			return nil, err
+		}
+		m.postMoved(t.sim, v)
+		return nil, nil
+	})
+	if body.Fault_ = refused; refused == nil {
+		body.Res = &types.RelocateVM_TaskResponse{Returnval: ref}
+	}
+	return body
+}
+
+// plan says what a relocation would be, or why there can be none.
+func (m *machine) plan(v view, spec types.VirtualMachineRelocateSpec) (move, error) {
+	wanted := move{from: v.site, to: v.site, pool: spec.Pool}
+	switch {
+	case spec.Service != nil, spec.Folder != nil, len(spec.DeviceChange) > 0, len(spec.Profile) > 0:
+		return wanted, refuse(new(types.NotSupported), "this vCenter moves machines to a host and a datastore, and to nothing else")
+	case v.power == types.VirtualMachinePowerStateSuspended:
+		return wanted, wrongPower(v.power, types.VirtualMachinePowerStatePoweredOn)
+	}
+	if spec.Host != nil {
+		if wanted.to = m.center.siteOf(spec.Host); wanted.to == "" {
+			return wanted, refuse(&types.InvalidArgument{InvalidProperty: "spec.host"}, "there is no host %s", spec.Host.Value)
+		}
+	}
+	target, err := m.target(v, spec)
+	if err != nil {
+		return wanted, err
+	}
+	if target != v.datastore {
+		wanted.datastore = target
+	}
+	if host := m.center.hosts[wanted.to]; !m.center.mounted(host.ref, m.center.stores[target].ref) {
+		return wanted, refuse(&types.CannotAccessVmDisk{Fault: types.LocalizedMethodFault{Fault: new(types.FileNotFound)}},
+			"datastore %s is not on host %s: name one that is", target, host.name)
+	}
+	if wanted.datastore == "" {
+		return wanted, nil
+	}
+	if m.center.stores[v.datastore].store != Local || m.center.stores[target].store != Local || wanted.from == wanted.to {
+		return wanted, refuse(new(types.NotSupported), "behind this vCenter a disk is moved from a host's local datastore to the other host's only, not from %s to %s", v.datastore, target)
+	}
+	if m.isReal() && v.power != types.VirtualMachinePowerStatePoweredOn {
+		return wanted, refuse(new(types.NotSupported), "behind this vCenter the disk of a machine that does not run is not moved")
+	}
+	return wanted, nil
+}
+
+// target is the name of the one datastore that a relocation names, or else the
+// machine's own.
+func (m *machine) target(v view, spec types.VirtualMachineRelocateSpec) (string, error) {
+	if v.guest.DiskBytes > 0 && v.deviceStore != v.datastore {
+		return "", refuse(new(types.NotSupported), "the machine lies in two datastores, %s and %s", v.datastore, v.deviceStore)
+	}
+	target := v.datastore
+	if spec.Datastore != nil {
+		if target = m.center.datastoreName(*spec.Datastore); target == "" {
+			return "", refuse(&types.InvalidArgument{InvalidProperty: "spec.datastore"}, "there is no datastore %s", spec.Datastore.Value)
+		}
+	}
+	for _, disk := range spec.Disk {
+		if m.center.datastoreName(disk.Datastore) != target {
+			return "", refuse(new(types.NotSupported), "all disks must go to one datastore")
+		}
+	}
+	return target, nil
+}
+
+// relocate does it, and tells where the machine is then, however it ended.
+func (m *machine) relocate(ctx context.Context, t *task, v view, wanted move) error {
+	guests := m.center.guests
+	switch {
+	case v.power == types.VirtualMachinePowerStatePoweredOn:
+		at, stun, err := guests.Move(ctx, v.guest, wanted.from, wanted.to, t.progress)
+		return errors.Join(err, m.arrive(t, v, wanted, at, stun, err))
+	case m.isReal():
+		if err := guests.Carry(ctx, v.guest, wanted.from, wanted.to); err != nil {
+			return err
+		}
+	}
+	return m.settle(t.sim, v, wanted)
+}
+
+// arrive tells where a guest that was moved is, and writes its stop to its log.
+// What is written there is no reason to call a relocation failed.
+func (m *machine) arrive(t *task, v view, wanted move, at storage.Site, stun *Stun, moved error) error {
+	if errors.Is(moved, hypervisor.ErrUnknown) {
+		return nil
+	}
+	var errs []error
+	if at == wanted.to {
+		errs = append(errs, m.settle(t.sim, v, wanted))
+		v = m.look(t.sim)
+		m.center.note(v, m.newLog(m.center.ctx, v, at))
+	}
+	if stun != nil {
+		m.center.note(v, m.tellStun(v, *stun))
+	}
+	if moved == nil && at != wanted.to {
+		errs = append(errs, fmt.Errorf("the guest is at site %s", at))
+	}
+	return errors.Join(errs...)
+}
+
+// settle puts the machine on its new host, pool and datastore.
+func (m *machine) settle(sim *simulator.Context, v view, wanted move) error {
+	from, to := m.center.hosts[wanted.from], m.center.hosts[wanted.to]
+	if wanted.datastore != "" {
+		source, target := m.center.path(v.folder), m.center.path(object.DatastorePath{Datastore: wanted.datastore, Path: v.folder.Path})
+		if err := os.Rename(source, target); err != nil {
+			return fmt.Errorf("move the machine's files to datastore %s: %w", wanted.datastore, err)
+		}
+	}
+	m.center.transfer(sim, from.ref, to.ref, m.Self)
+	sim.WithLock(m.VirtualMachine, func() {
+		changes := []types.PropertyChange{{Name: "runtime.host", Val: &to.ref}, {Name: "summary.runtime.host", Val: &to.ref}}
+		if wanted.pool != nil {
+			changes = append(changes, types.PropertyChange{Name: "resourcePool", Val: wanted.pool})
+		}
+		if wanted.datastore != "" {
+			changes = append(changes, m.inDatastore(v, wanted.datastore)...)
+		}
+		sim.Map.Update(sim, m.VirtualMachine, changes)
+		m.RefreshStorageInfo(sim, nil)
+	})
+	if wanted.datastore != "" {
+		m.center.transfer(sim, m.datastoreOf(v.datastore), m.datastoreOf(wanted.datastore), m.Self)
+	}
+	return nil
+}
+
+// inDatastore are the changes of a machine whose files are in another datastore.
+func (m *machine) inDatastore(v view, name string) []types.PropertyChange {
+	moved := func(file string) string {
+		var at object.DatastorePath
+		if !at.FromString(file) || at.Datastore != v.datastore {
+			return file
+		}
+		at.Datastore = name
+		return at.String()
+	}
+	ref := m.datastoreOf(name)
+	files := m.Config.Files
+	for _, file := range []*string{&files.VmPathName, &files.SnapshotDirectory, &files.SuspendDirectory, &files.LogDirectory} {
+		*file = moved(*file)
+	}
+	devices := slices.Clone(m.Config.Hardware.Device)
+	for i, device := range devices {
+		disk, is := device.(*types.VirtualDisk)
+		if !is {
+			continue
+		}
+		if backing, is := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo); is {
+			disk, backing := *disk, *backing
+			backing.FileName, backing.Datastore = moved(backing.FileName), &ref
+			disk.Backing = &backing
+			devices[i] = &disk
+		}
+	}
+	return []types.PropertyChange{
+		{Name: "datastore", Val: []types.ManagedObjectReference{ref}},
+		{Name: "config.files", Val: files}, {Name: "summary.config.vmPathName", Val: files.VmPathName},
+		{Name: "config.hardware.device", Val: devices},
+	}
+}
+
+// postBegin tells that a machine is on its way.
+func (m *machine) postBegin(sim *simulator.Context, v view, wanted move) {
+	m.post(sim, v, func(e types.VmEvent) types.BaseEvent {
+		host, datastore := m.center.hostArgument(wanted.to), m.center.destination(v, wanted)
+		if wanted.datastore != "" {
+			return &types.VmBeingRelocatedEvent{VmRelocateSpecEvent: types.VmRelocateSpecEvent{VmEvent: e},
+				DestHost: host, DestDatacenter: m.center.datacenterArgument(), DestDatastore: datastore}
+		}
+		return &types.VmBeingHotMigratedEvent{VmEvent: e, DestHost: host, DestDatacenter: m.center.datacenterArgument(), DestDatastore: datastore}
+	})
+}
+
+// postFailed tells that a machine did not arrive.
+func (m *machine) postFailed(sim *simulator.Context, v view, wanted move, err error) {
+	reason := types.LocalizedMethodFault{Fault: faultOf(err), LocalizedMessage: err.Error()}
+	m.post(sim, v, func(e types.VmEvent) types.BaseEvent {
+		host, datastore := m.center.hostArgument(wanted.to), m.center.destination(v, wanted)
+		if wanted.datastore != "" {
+			return &types.VmRelocateFailedEvent{VmRelocateSpecEvent: types.VmRelocateSpecEvent{VmEvent: e},
+				DestHost: host, Reason: reason, DestDatacenter: m.center.datacenterArgument(), DestDatastore: datastore}
+		}
+		return &types.VmFailedMigrateEvent{VmEvent: e, DestHost: host, Reason: reason, DestDatacenter: m.center.datacenterArgument(), DestDatastore: datastore}
+	})
+}
+
+// postMoved tells that a machine has arrived from where it was.
+func (m *machine) postMoved(sim *simulator.Context, was view) {
+	now := m.look(sim)
+	m.post(sim, now, func(e types.VmEvent) types.BaseEvent {
+		host, datastore := m.center.hostArgument(was.site), m.center.datastoreArgument(was.datastore)
+		if now.datastore != was.datastore {
+			return &types.VmRelocatedEvent{VmRelocateSpecEvent: types.VmRelocateSpecEvent{VmEvent: e},
+				SourceHost: host, SourceDatacenter: m.center.datacenterArgument(), SourceDatastore: datastore}
+		}
+		return &types.VmMigratedEvent{VmEvent: e, SourceHost: host, SourceDatacenter: m.center.datacenterArgument(), SourceDatastore: datastore}
+	})
+}
+
+func (c *VCenter) destination(v view, wanted move) *types.DatastoreEventArgument {
+	if wanted.datastore == "" {
+		return c.datastoreArgument(v.datastore)
+	}
+	return c.datastoreArgument(wanted.datastore)
+}
+
+// checker says beforehand what a relocation would be refused for.
+type checker struct {
+	*simulator.VmProvisioningChecker
+	center *VCenter
+}
+
+// CheckRelocateTask looks at one machine.
+func (c *checker) CheckRelocateTask(ctx *simulator.Context, req *types.CheckRelocate_Task) soap.HasFault {
+	c.center.adopt(req.Vm)
+	own := *ctx
+	t := simulator.CreateTask(c.Self, "checkRelocate", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
+		m, known := own.Map.Get(req.Vm).(*machine)
+		if !known {
+			return nil, &types.ManagedObjectNotFound{Obj: req.Vm}
+		}
+		result := types.CheckResult{Vm: &req.Vm}
+		if _, err := m.plan(m.look(&own), req.Spec); err != nil {
+			result.Error = []types.LocalizedMethodFault{{Fault: faultOf(err), LocalizedMessage: err.Error()}}
+		}
+		return types.ArrayOfCheckResult{CheckResult: []types.CheckResult{result}}, nil
+	})
+	return &methods.CheckRelocate_TaskBody{Res: &types.CheckRelocate_TaskResponse{Returnval: t.Run(ctx)}}
+}

@@ -1,0 +1,232 @@
+package vcenter
+
+import (
+	"errors"
+	"net/url"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/performance"
+	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/deploy/vcenter/place"
+)
+
+// TestInventory holds what is in the vCenter, and that nobody takes it for ESXi.
+func TestInventory(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	mounted := map[string][]string{"host-a": {place.ISCSI, place.LocalA, place.NFS}, "host-b": {place.ISCSI, place.LocalB, place.NFS}}
+	for name, want := range mounted {
+		host, err := w.finder.HostSystem(ctx, place.Host(name))
+		require.NoError(t, err)
+		var at mo.HostSystem
+		require.NoError(t, host.Properties(ctx, host.Reference(), []string{"summary", "datastore", "network", "config.network.vnic"}, &at))
+		var names []string
+		for _, ref := range at.Datastore {
+			var store mo.Datastore
+			require.NoError(t, property.DefaultCollector(w.client.Client).RetrieveOne(ctx, ref, []string{"summary"}, &store))
+			names = append(names, store.Summary.Name)
+			assert.Equal(t, store.Summary.Name == place.NFS || store.Summary.Name == place.ISCSI, *store.Summary.MultipleHostAccess)
+		}
+		assert.ElementsMatch(t, want, names)
+		assert.Contains(t, at.Summary.Config.Product.FullName, "no ESXi")
+		assert.True(t, at.Summary.Config.VmotionEnabled)
+		assert.Equal(t, int64(1024<<20), at.Summary.Hardware.MemorySize)
+		assert.Equal(t, int32(324), at.Summary.QuickStats.OverallMemoryUsage)
+	}
+	network, err := w.finder.Network(ctx, place.Network)
+	require.NoError(t, err)
+	assert.Equal(t, place.Network, network.GetInventoryPath())
+	template, err := w.finder.VirtualMachine(ctx, place.Template)
+	require.NoError(t, err)
+	is, err := template.IsTemplate(ctx)
+	require.NoError(t, err)
+	assert.True(t, is)
+	assert.IsType(t, new(types.InvalidState), w.fault(template.PowerOn(ctx)))
+}
+
+// TestCredentials: they are for this vCenter alone, and without them nothing is read.
+func TestCredentials(t *testing.T) {
+	w := newWorld(t)
+	again, err := OpenCredentials(w.dir)
+	require.NoError(t, err)
+	assert.Equal(t, w.credentials.Password, again.Password)
+	other, err := OpenCredentials(t.TempDir())
+	require.NoError(t, err)
+	assert.NotEqual(t, w.credentials.Password, other.Password)
+	info, err := os.Stat(w.dir + "/" + place.Password)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode())
+
+	_, err = w.dial(url.UserPassword(place.User, "wrong"))
+	assert.ErrorContains(t, err, "Login failure")
+	stranger := w.connect()
+	var datacenter mo.Datacenter
+	err = stranger.RetrieveOne(t.Context(), w.center.datacenter.ref, []string{"name"}, &datacenter)
+	require.Error(t, err)
+	assert.True(t, soap.IsSoapFault(err), "%v", err)
+	status, _ := w.get(stranger, place.NFS, "template/template.vmdk")
+	assert.Equal(t, 401, status)
+	status, _ = w.get(w.client, place.NFS, "template/template.vmdk")
+	assert.Equal(t, 200, status)
+}
+
+// TestPower: what a machine is told is carried out, and told in events.
+func TestPower(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	vm := w.clone("host-a", place.ISCSI)
+	assert.Empty(t, w.fake.told(), "a clone has no guest before it is started")
+	w.powerOn(vm)
+	w.do(vm.Suspend(ctx))
+	w.powerOn(vm)
+	assert.IsType(t, new(types.InvalidPowerState), w.fault(vm.PowerOn(ctx)))
+	assert.IsType(t, new(types.InvalidPowerState), w.fault(vm.Destroy(ctx)))
+	w.do(vm.PowerOff(ctx))
+	assert.IsType(t, new(types.InvalidPowerState), w.fault(vm.Suspend(ctx)))
+	mac := w.center.machines()[0].look(w.sim()).guest.MAC
+	assert.Equal(t, []string{"start 128 MiB " + mac + " with 32 MiB in iscsi at a", "pause at a", "resume at a", "stop at a"}, w.fake.told())
+	assert.Equal(t, []string{"VmStartingEvent", "VmPoweredOnEvent", "VmSuspendingEvent", "VmSuspendedEvent", "VmResumingEvent", "VmPoweredOnEvent",
+		"VmStoppingEvent", "VmPoweredOffEvent"}, last(w.events(vm), 8))
+
+	_, err := methods.UnregisterVM(ctx, w.client.Client, &types.UnregisterVM{This: vm.Reference()})
+	assert.ErrorContains(t, err, "destroy it")
+	_, err = vm.Reset(ctx)
+	assert.Error(t, err)
+	_, err = vm.CreateSnapshot(ctx, "snap", "", true, false)
+	assert.Error(t, err)
+	w.do(vm.Destroy(ctx))
+	assert.Equal(t, []string{"remove at a"}, w.fake.told())
+	_, err = vm.PowerState(ctx)
+	assert.Error(t, err, "it is gone")
+	assert.Empty(t, w.files(place.ISCSI, "lab.vm"))
+}
+
+// TestPowerFails: what cannot be done is told, and changes nothing.
+func TestPowerFails(t *testing.T) {
+	w := newWorld(t)
+	vm := w.clone("host-a", place.NFS)
+	w.fake.fail(errors.New("the host is away"))
+	assert.IsType(t, new(types.HostCommunication), w.fault(vm.PowerOn(t.Context())))
+	state, err := vm.PowerState(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, types.VirtualMachinePowerStatePoweredOff, state)
+	assert.IsType(t, new(types.HostCommunication), w.fault(vm.Destroy(t.Context())), "a disk may have been made")
+	w.fake.fail(nil)
+	w.do(vm.Destroy(t.Context()))
+}
+
+// TestCloneIsRefused: the simulator would end this program by it, or start nothing.
+func TestCloneIsRefused(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	template, err := w.finder.VirtualMachine(ctx, place.Template)
+	require.NoError(t, err)
+	folder, err := w.finder.Folder(ctx, place.Folder)
+	require.NoError(t, err)
+	spec := w.spec(template, "host-b", place.LocalA)
+	_, err = template.Clone(ctx, folder, "lab.vm", spec)
+	assert.ErrorContains(t, err, "the datastore is not on the host")
+	spec = w.spec(template, "host-a", place.LocalA)
+	spec.PowerOn = true
+	_, err = template.Clone(ctx, folder, "lab.vm", spec)
+	assert.ErrorContains(t, err, "by a call of its own")
+}
+
+// TestHostTime: a host's clock is the real one's.
+func TestHostTime(t *testing.T) {
+	w := newWorld(t)
+	w.fake.ahead = 42 * time.Hour
+	host, err := w.finder.HostSystem(t.Context(), place.Host("host-b"))
+	require.NoError(t, err)
+	system, err := host.ConfigManager().DateTimeSystem(t.Context())
+	require.NoError(t, err)
+	before := time.Now()
+	told, err := system.Query(t.Context())
+	require.NoError(t, err)
+	assert.WithinRange(t, told.Add(-42*time.Hour), before, time.Now())
+}
+
+// TestCounters: the simulator's manager of counters takes no machine of ours for
+// what would end this program.
+func TestCounters(t *testing.T) {
+	w := newWorld(t)
+	vm := w.clone("host-a", place.NFS)
+	w.powerOn(vm)
+	metrics, err := performance.NewManager(w.client.Client).AvailableMetric(t.Context(), vm.Reference(), 20)
+	require.NoError(t, err)
+	assert.NotEmpty(t, metrics)
+}
+
+// TestOneTaskAtATime: another is refused while one runs, and all can look.
+func TestOneTaskAtATime(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	vm := w.clone("host-a", place.NFS)
+	w.powerOn(vm)
+	w.fake.moves = make(chan *moving, 1)
+	task, err := w.relocate(vm, w.location("host-b", ""))
+	require.NoError(t, err)
+	m := <-w.fake.moves
+	_, err = vm.PowerOff(ctx)
+	assert.ErrorContains(t, err, "another task")
+	_, err = w.relocate(vm, w.location("host-b", ""))
+	assert.ErrorContains(t, err, "another task")
+	state, err := vm.PowerState(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, types.VirtualMachinePowerStatePoweredOn, state)
+	m.end <- nil
+	require.NoError(t, task.Wait(ctx))
+}
+
+// last are the last of a list.
+func last(all []string, count int) []string { return all[max(0, len(all)-count):] }
+
+// hosts tells on which host a machine is, by the host's and by its own account.
+func (w *world) requireAt(vm *object.VirtualMachine, name string) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	host, err := vm.HostSystem(ctx)
+	require.NoError(w.t, err)
+	at, err := host.ObjectName(ctx)
+	require.NoError(w.t, err)
+	require.Equal(w.t, name, at)
+	for _, name := range []string{"host-a", "host-b"} {
+		host, err := w.finder.HostSystem(ctx, place.Host(name))
+		require.NoError(w.t, err)
+		var own mo.HostSystem
+		require.NoError(w.t, host.Properties(ctx, host.Reference(), []string{"vm"}, &own))
+		require.Equal(w.t, name == at, contains(own.Vm, vm.Reference()), name)
+	}
+}
+
+func contains(all []types.ManagedObjectReference, one types.ManagedObjectReference) bool {
+	for _, ref := range all {
+		if ref == one {
+			return true
+		}
+	}
+	return false
+}
+
+// TestCloseEndsTasks: what a vCenter that ends is at comes to its end.
+func TestCloseEndsTasks(t *testing.T) {
+	w := newWorld(t)
+	vm := w.clone("host-a", place.NFS)
+	w.powerOn(vm)
+	w.fake.moves = make(chan *moving, 1)
+	task, err := w.relocate(vm, w.location("host-b", ""))
+	require.NoError(t, err)
+	<-w.fake.moves
+	w.center.Close()
+	assert.IsType(t, new(types.HostCommunication), w.fault(task, nil))
+}
