@@ -1,0 +1,318 @@
+package vcenter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"heliotrope/internal/clock"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/hypervisor/kvm"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/testbed"
+)
+
+// systems are the storage systems behind the datastores, with their settings.
+var systems = map[Store]struct {
+	kind    string
+	options storage.Options
+}{
+	NFS:   {"nfs", nil},
+	ISCSI: {"iscsi", nil},
+	Local: {"mirror", storage.Options{"copy": string(hypervisor.FullCopy)}},
+}
+
+var bothSites = []storage.Site{storage.SiteA, storage.SiteB}
+
+// stores are all of them, in an order.
+var stores = []Store{NFS, ISCSI, Local}
+
+// clockAge is how old a reading of a host's clock may be: emulated clocks drift.
+const clockAge = 30 * time.Second
+
+// Bed runs guests on a testbed of KVM hosts.
+type Bed struct {
+	testbed *testbed.Testbed
+
+	mu      sync.Mutex
+	disks   map[string]disk // by the guests
+	running string          // the guest that runs; "" when none does
+	clocks  map[storage.Site]clock.Offset
+}
+
+// disk is a disk that was made.
+type disk struct {
+	storage.Disk
+	store Store
+}
+
+var _ Guests = (*Bed)(nil)
+
+// NewBed runs guests on a testbed, which nobody else may use for guests.
+func NewBed(on *testbed.Testbed) (*Bed, error) {
+	if on.Inventory.Hypervisor != kvm.Name {
+		return nil, fault.New(fault.BadInput, "the hosts behind the vCenter are those of %s, and not of %s: want another inventory", kvm.Name, on.Inventory.Hypervisor)
+	}
+	return &Bed{testbed: on, disks: map[string]disk{}, clocks: map[storage.Site]clock.Offset{}}, nil
+}
+
+func (b *Bed) system(store Store) (storage.System, error) {
+	behind, known := systems[store]
+	if !known {
+		return nil, fault.New(fault.BadInput, "no storage system is behind a datastore of kind %q", store)
+	}
+	return b.testbed.Storage(behind.kind, behind.options)
+}
+
+// Clear destroys all guests, and removes all disks. The WAN between the sites is
+// another's.
+func (b *Bed) Clear(ctx context.Context) error {
+	var errs []error
+	for _, site := range bothSites {
+		errs = append(errs, b.testbed.Hypervisor(site).Teardown(ctx))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // no disk is taken from under a guest
+	}
+	for _, store := range stores {
+		errs = append(errs, b.removeDisks(ctx, store))
+	}
+	return errors.Join(errs...)
+}
+
+func (b *Bed) removeDisks(ctx context.Context, store Store) error {
+	system, err := b.system(store)
+	if err != nil {
+		return err
+	}
+	return system.Teardown(ctx)
+}
+
+// Host asks the real host.
+func (b *Bed) Host(ctx context.Context, site storage.Site) (hypervisor.HostInfo, error) {
+	return b.testbed.Hypervisor(site).Info(ctx)
+}
+
+// Clock is a reading that is at most clockAge old.
+func (b *Bed) Clock(ctx context.Context, site storage.Site) (clock.Offset, error) {
+	b.mu.Lock()
+	known := b.clocks[site]
+	b.mu.Unlock()
+	if time.Since(known.At) < clockAge {
+		return known, nil
+	}
+	return b.readClock(ctx, site)
+}
+
+func (b *Bed) readClock(ctx context.Context, site storage.Site) (clock.Offset, error) {
+	offset, err := b.testbed.Clock(ctx, b.testbed.Site(site).Name)
+	if err == nil {
+		b.mu.Lock()
+		b.clocks[site] = offset
+		b.mu.Unlock()
+	}
+	return offset, err
+}
+
+// readClocks reads both hosts' clocks at once.
+func (b *Bed) readClocks(ctx context.Context) (map[storage.Site]clock.Offset, error) {
+	reading, ctx := errgroup.WithContext(ctx)
+	for _, site := range bothSites {
+		reading.Go(func() error {
+			_, err := b.readClock(ctx, site)
+			return err
+		})
+	}
+	if err := reading.Wait(); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.clocks), nil
+}
+
+// Start makes the guest's disk where it has none, and runs it.
+func (b *Bed) Start(ctx context.Context, guest Guest, at storage.Site) error {
+	if err := b.reserve(guest); err != nil {
+		return err
+	}
+	if err := b.makeDisk(ctx, guest, at); err != nil {
+		return errors.Join(err, b.Stop(context.WithoutCancel(ctx), guest, at))
+	}
+	if err := b.testbed.Hypervisor(at).Create(ctx, b.domain(guest, at)); err != nil {
+		return errors.Join(err, b.Stop(context.WithoutCancel(ctx), guest, at))
+	}
+	return nil
+}
+
+// reserve sees to it that one guest runs at a time: there is one address for it.
+func (b *Bed) reserve(guest Guest) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.running != "" && b.running != guest.ID {
+		return fault.New(fault.BadInput, "machine %s runs, and the testbed has the address of one guest: power that off first", b.running)
+	}
+	b.running = guest.ID
+	return nil
+}
+
+func (b *Bed) makeDisk(ctx context.Context, guest Guest, at storage.Site) error {
+	if _, made := b.disk(guest); made || guest.DiskBytes == 0 {
+		return nil
+	}
+	system, err := b.system(guest.Store)
+	if err != nil {
+		return err
+	}
+	made, err := system.Provision(ctx, storage.Spec{Name: guest.ID, SizeBytes: guest.DiskBytes}, at)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.disks[guest.ID] = disk{Disk: made, store: guest.Store}
+	return nil
+}
+
+func (b *Bed) disk(guest Guest) (disk, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	made, is := b.disks[guest.ID]
+	return made, is
+}
+
+// domain is a guest as a site's host runs it.
+func (b *Bed) domain(guest Guest, at storage.Site) hypervisor.Domain {
+	made, _ := b.disk(guest)
+	domain := b.testbed.GuestAt(at, testbed.Guest{Disk: made.Disk, MemoryMiB: guest.MemoryMiB})
+	domain.Name = b.name(guest)
+	if guest.MAC != "" {
+		domain.MAC = guest.MAC
+	}
+	return domain
+}
+
+func (b *Bed) name(guest Guest) string { return b.testbed.DomainName(guest.ID) }
+
+// Pause stops the guest's processors.
+func (b *Bed) Pause(ctx context.Context, guest Guest, at storage.Site) error {
+	return b.testbed.Hypervisor(at).Pause(ctx, b.name(guest))
+}
+
+// Resume lets them go on.
+func (b *Bed) Resume(ctx context.Context, guest Guest, at storage.Site) error {
+	return b.testbed.Hypervisor(at).Unpause(ctx, b.name(guest))
+}
+
+// Stop destroys the guest's domain.
+func (b *Bed) Stop(ctx context.Context, guest Guest, at storage.Site) error {
+	if err := b.testbed.Hypervisor(at).Destroy(ctx, b.name(guest)); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.running == guest.ID {
+		b.running = ""
+	}
+	return nil
+}
+
+// Remove destroys the guest, and removes the disks of its kind with the last guest
+// that has one.
+func (b *Bed) Remove(ctx context.Context, guest Guest, at storage.Site) error {
+	if err := b.Stop(ctx, guest, at); err != nil {
+		return err
+	}
+	made, is := b.disk(guest)
+	if !is {
+		return nil
+	}
+	if !b.isLast(guest, made.store) {
+		b.forget(guest)
+		return nil
+	}
+	if err := b.removeDisks(ctx, made.store); err != nil {
+		return err
+	}
+	b.forget(guest)
+	return nil
+}
+
+func (b *Bed) isLast(guest Guest, store Store) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, other := range b.disks {
+		if id != guest.ID && other.store == store {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *Bed) forget(guest Guest) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.disks, guest.ID)
+}
+
+// Carry opens the window in which both sites may open the disk, and closes it at
+// the other one.
+func (b *Bed) Carry(ctx context.Context, guest Guest, from, to storage.Site) error {
+	made, is := b.disk(guest)
+	if !is || from == to {
+		return nil
+	}
+	system, err := b.system(made.store)
+	if err != nil {
+		return err
+	}
+	if err := system.PrepareMigration(ctx, made.Disk, from, to); err != nil {
+		return err
+	}
+	return system.FinishMigration(ctx, made.Disk, to)
+}
+
+// readBlock is how much is read of a disk at once, past the host's page cache,
+// which may hold what another host has long overwritten.
+const readBlock = 1 << 20
+
+// Read reads the disk at the site's host, with direct I/O.
+func (b *Bed) Read(ctx context.Context, guest Guest, at storage.Site, offset int64) (io.ReadCloser, error) {
+	made, is := b.disk(guest)
+	if !is {
+		return nil, errNoDisk
+	}
+	host := b.testbed.Host(b.testbed.Site(at).Name)
+	ctx, cancel := context.WithCancel(ctx)
+	reader, writer := io.Pipe()
+	go func() {
+		_, err := host.Run(ctx, remote.Command{Stdout: writer, Args: []string{"dd", "if=" + made.Device[at], "iflag=direct", "status=none",
+			"bs=" + strconv.Itoa(readBlock), "skip=" + strconv.FormatInt(offset/readBlock, 10)}})
+		_ = writer.CloseWithError(err) // nil is the end of the disk
+	}()
+	r := &diskReader{PipeReader: reader, cancel: cancel}
+	if _, err := io.CopyN(io.Discard, reader, offset%readBlock); err != nil {
+		return nil, errors.Join(fmt.Errorf("read the disk of %s: %w", guest.ID, err), r.Close())
+	}
+	return r, nil
+}
+
+// diskReader ends the reading with its reader.
+type diskReader struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+}
+
+func (r *diskReader) Close() error {
+	r.cancel()
+	return r.PipeReader.Close()
+}

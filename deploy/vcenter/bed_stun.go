@@ -1,0 +1,188 @@
+package vcenter
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"heliotrope/internal/hypervisor/kvm/watch"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/witness"
+)
+
+const (
+	// watchLimit is how long a host may take until it is watched.
+	watchLimit = 15 * time.Second
+	// toldLimit is how long QEMU's last word may be on its way after a migration.
+	toldLimit = 5 * time.Second
+)
+
+// stops are what QEMU tells of a guest at both sites.
+type stops struct {
+	end      context.CancelFunc
+	watching sync.WaitGroup
+
+	mu    sync.Mutex
+	told  []told
+	ready map[storage.Site]bool
+	more  chan struct{} // gets something when there is more
+}
+
+// told is a state of the guest that began at a site, on the clock of its host.
+type told struct {
+	site  storage.Site
+	at    time.Time
+	state string
+}
+
+// watch watches a guest's domain at both sites' hosts. Where that cannot be, no
+// stun is known: a migration is none the worse for it.
+func (b *Bed) watch(ctx context.Context, domain uuid.UUID) *stops {
+	watching, end := context.WithCancel(context.WithoutCancel(ctx))
+	s := &stops{end: end, ready: map[storage.Site]bool{}, more: make(chan struct{}, 1)}
+	for _, site := range bothSites {
+		s.watching.Go(func() {
+			if err := b.watchAt(watching, site, s, domain); err != nil {
+				log.Printf("watch the guest at site %s: %v", site, err)
+			}
+		})
+	}
+	s.await(ctx, watchLimit, func() bool { return len(s.ready) == 2 })
+	return s
+}
+
+func (b *Bed) watchAt(ctx context.Context, site storage.Site, s *stops, domain uuid.UUID) error {
+	conn, err := dialLibvirt(ctx, b.testbed.Host(b.testbed.Site(site).Name))
+	if err != nil {
+		return err
+	}
+	return watch.Watching(ctx, conn, &lines{stops: s, site: site}, domain)
+}
+
+func dialLibvirt(ctx context.Context, host remote.Host) (net.Conn, error) {
+	var errs []error
+	for _, socket := range watch.Sockets {
+		conn, err := host.DialContext(ctx, "unix", socket)
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// await waits until something is so of what was told, for a limit at the most.
+func (s *stops) await(ctx context.Context, limit time.Duration, so func() bool) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		is := so()
+		s.mu.Unlock()
+		if is {
+			return
+		}
+		select {
+		case <-s.more:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// lines takes the lines that a watcher writes: ns since 1970, the domain's number,
+// its state, and ns of uncertainty.
+type lines struct {
+	stops *stops
+	site  storage.Site
+	rest  []byte
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.rest = append(l.rest, p...)
+	for {
+		line, rest, whole := bytes.Cut(l.rest, []byte("\n"))
+		if !whole {
+			return len(p), nil
+		}
+		l.rest = rest
+		var ns, id, spacing int64
+		var state string
+		if _, err := fmt.Sscan(string(line), &ns, &id, &state, &spacing); err != nil {
+			return 0, fmt.Errorf("the line %q: %w", line, err)
+		}
+		l.stops.take(told{site: l.site, at: time.Unix(0, ns), state: state}, time.Duration(spacing))
+	}
+}
+
+// take keeps what QEMU itself told, with the time that it gave: to a microsecond.
+func (s *stops) take(t told, uncertain time.Duration) {
+	s.mu.Lock()
+	s.ready[t.site] = true
+	if uncertain == time.Microsecond {
+		s.told = append(s.told, t)
+	}
+	s.mu.Unlock()
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
+}
+
+// last finds the last stop of the guest, and where it went on after that. A stop
+// and what follows are of two clocks, so that only the order of what one site told
+// is looked at.
+func (s *stops) last() (stop, resume told, whole bool) {
+	for _, t := range s.told {
+		if t.state == witness.DomainRunning {
+			resume = t
+			continue
+		}
+		stop = t
+		if resume.site == stop.site {
+			resume = told{}
+		}
+	}
+	return stop, resume, !stop.at.IsZero() && !resume.at.IsZero()
+}
+
+// stun is the guest's stop on the way to where it runs now; nil when not all of it
+// was told. It ends the watching.
+func (b *Bed) stun(ctx context.Context, s *stops, expected bool) *Stun {
+	if expected {
+		s.await(ctx, toldLimit, func() bool {
+			_, _, whole := s.last()
+			return whole
+		})
+	}
+	s.end()
+	s.watching.Wait()
+	stop, resume, whole := s.last()
+	if !whole {
+		if expected {
+			log.Printf("QEMU told of no stop and start: %s", strings.TrimSpace(fmt.Sprint(s.told)))
+		}
+		return nil
+	}
+	clocks, err := b.readClocks(ctx)
+	if err != nil {
+		log.Printf("no stun is known: %v", err)
+		return nil
+	}
+	there, here := clocks[stop.site], clocks[resume.site]
+	stun := &Stun{Site: resume.site, End: resume.at, Length: here.Ours(resume.at).Sub(there.Ours(stop.at)),
+		Uncertainty: here.Uncertainty + there.Uncertainty}
+	if stop.site == resume.site {
+		stun.Length, stun.Uncertainty = resume.at.Sub(stop.at), time.Microsecond
+	}
+	return stun
+}
