@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	flags := flag.NewFlagSet(place.Program, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.String("name", "", "what the process is found by")
-	nodes := flags.String("inventory", "", "path of the inventory of the KVM hosts behind it")
+	nodes := flags.String("inventory", "", "path of the inventory of the hosts behind it")
 	listen := flags.String("listen", "127.0.0.1:0", "address to answer at")
 	if err := flags.Parse(args); err != nil {
 		return exitBadInput

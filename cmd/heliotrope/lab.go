@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,9 +33,11 @@ func newLab() *cobra.Command {
 		Long: `Run the emulated testbed on this machine: two hosts of a hypervisor, Xen or KVM
 (host-a, host-b), and a storage server that also bridges the WAN (store), each a
 QEMU process of this user. No root is needed, and nothing touches this machine's
-own network.`,
+own network. Of vsphere the hosts are KVM's behind a simulator of vCenter, which
+answers on the loopback interface: no ESXi host is in it.`,
 		Example: `  heliotrope lab up
   heliotrope lab up --name quick --hypervisor kvm
+  heliotrope lab up --name vc --hypervisor vsphere
   heliotrope lab ssh host-a -- xl list
   heliotrope lab status --json
   heliotrope lab down`,
@@ -86,13 +89,13 @@ command started is stopped again. A testbed's hypervisor never changes.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&options.Hypervisor, "hypervisor", options.Hypervisor, "of the two hosts: "+strings.Join(lab.Hypervisors(), " or "))
+	flags.StringVar(&options.Hypervisor, "hypervisor", options.Hypervisor, "of the two hosts: "+strings.Join(lab.Hypervisors(), ", "))
 	flags.IntVar(&options.MemoryMiB, "memory", options.MemoryMiB, "memory of each node, MiB")
 	flags.IntVar(&options.DataMiB, "data-memory", options.DataMiB, "part of each node's memory for the disks under test, MiB")
 	flags.IntVar(&options.GuestMiB, "guest-memory", options.GuestMiB, "default memory of the measured guest, MiB")
 	flags.IntVar(&options.MTU, "mtu", options.MTU, "MTU of the test network, bytes")
 	flags.StringVar((*string)(&options.Accel), "accel", string(options.Accel), "auto (a bounded trial decides), kvm or tcg")
-	flags.IntVar(&options.FirstPort, "first-port", options.FirstPort, "first of three ports on 127.0.0.1 for the nodes' ssh; 0: any free ones")
+	flags.IntVar(&options.FirstPort, "first-port", options.FirstPort, "first of three ports on 127.0.0.1 for the nodes' ssh, and a fourth for a vCenter; 0: any free ones")
 	flags.StringVar(&options.Mirror, "debian-mirror", options.Mirror, "package archive for the image; empty: the default of mmdebstrap")
 	flags.BoolVar(&asJSON, "json", false, "print the testbed as JSON")
 	return cmd
@@ -150,6 +153,11 @@ func statusTable(out io.Writer, status lab.Status) error {
 			pid = strconv.Itoa(node.PID)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", node.Name, state, node.SSH, node.Address, pid)
+	}
+	for _, node := range status.Nodes {
+		if node.URL != "" {
+			fmt.Fprintf(w, "\n%s: %s, with the password and the certificate in %s\n", node.Name, node.URL, filepath.Dir(node.Console))
+		}
 	}
 	fmt.Fprintf(w, "\ntestbed %s (%s, %s), inventory: %s\n", status.Name, status.Hypervisor, status.Accel, status.Inventory)
 	return w.Flush()
@@ -209,7 +217,7 @@ func shell(l *lab.Lab, node string) error {
 func (c *labCommand) logs() *cobra.Command {
 	return &cobra.Command{
 		Use:               "logs NODE",
-		Short:             "Print a node's console",
+		Short:             "Print a node's console, or the vCenter's log",
 		Example:           "  heliotrope lab logs host-b | tail",
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: completeNode,

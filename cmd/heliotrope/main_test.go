@@ -42,7 +42,7 @@ func TestBadInputIsOneLineAndExitCode2(t *testing.T) {
 		"no node":             {[]string{"lab", "logs"}, "--help"},
 		"a bad name":          {[]string{"lab", "down", "--name", "../x"}, "testbed name"},
 		"a bad acceleration":  {[]string{"lab", "up", "--accel", "magic"}, "kvm or tcg"},
-		"a bad hypervisor":    {[]string{"lab", "up", "--hypervisor", "vmm"}, "xen or kvm"},
+		"a bad hypervisor":    {[]string{"lab", "up", "--hypervisor", "vmm"}, "xen, kvm or vsphere"},
 		"an unknown profile":  {[]string{"lab", "wan", "interplanetary"}, "transpacific"},
 		"a delay below zero":  {[]string{"lab", "wan", "rtt=-5ms"}, "rtt"},
 		"too little memory":   {[]string{"lab", "up", "--memory", "5"}, "768 MiB"},

@@ -25,7 +25,7 @@ func (l *Lab) Down(ctx context.Context) error {
 	if err := os.WriteFile(l.downPath(), nil, 0o600); err != nil {
 		return err
 	}
-	return l.stop(ctx, NodeNames)
+	return errors.Join(l.stopVCenter(ctx), l.stop(ctx, NodeNames))
 }
 
 // Destroy stops the testbed and removes everything of it but the image, which
@@ -36,7 +36,7 @@ func (l *Lab) Destroy(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if err := l.stop(ctx, NodeNames); err != nil {
+	if err := errors.Join(l.stopVCenter(ctx), l.stop(ctx, NodeNames)); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(l.Dir); err != nil {
@@ -77,13 +77,14 @@ func removeIfThere(path string) error {
 	return nil
 }
 
-// NodeStatus is one node as it is now.
+// NodeStatus is one node as it is now, or the vCenter.
 type NodeStatus struct {
 	Name    string `json:"name"`
 	Running bool   `json:"running"`
 	Ready   bool   `json:"ready"`
 	PID     int    `json:"pid,omitempty"`
 	SSH     string `json:"ssh,omitempty"`     // host:port on this machine
+	URL     string `json:"url,omitempty"`     // of the vCenter
 	Address string `json:"address,omitempty"` // on the test network
 	Console string `json:"console"`           // path of its console log
 	Problem string `json:"problem,omitempty"`
@@ -114,6 +115,9 @@ func (l *Lab) Status(ctx context.Context) Status {
 		asking.Go(func() { status.Nodes[i] = l.nodeStatus(ctx, name) })
 	}
 	asking.Wait()
+	if l.Options.flavour().vcenter {
+		status.Nodes = append(status.Nodes, l.vcenterStatus(ctx))
+	}
 	for _, node := range status.Nodes {
 		status.Up = status.Up && node.Ready
 	}
@@ -143,10 +147,10 @@ func (l *Lab) nodeStatus(ctx context.Context, name string) NodeStatus {
 
 // inventoryHost is the node's entry in the inventory.
 func (l *Lab) inventoryHost(name string) (*inventory.Machine, error) {
-	if _, err := l.ConsolePath(name); err != nil {
+	if err := checkNode(name); err != nil {
 		return nil, err
 	}
-	inv, err := l.Inventory()
+	inv, err := inventory.Load(l.nodesPath())
 	if err != nil {
 		return nil, err
 	}

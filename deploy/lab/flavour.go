@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -19,22 +20,34 @@ type flavour struct {
 	ready []string
 	// transport of migrations, for the inventory.
 	transport string
+	// image is the hypervisor whose recipe the nodes boot; "" is the flavour's own.
+	image string
+	// vcenter says that the hosts are managed by the lab's vCenter: nobody drives
+	// them himself.
+	vcenter bool
 }
 
-// flavours by the hypervisor's name, which is also that of the image's recipe.
+// VSphere is the flavour of KVM's hosts behind the lab's vCenter. No ESXi host is
+// in it.
+const VSphere = "vsphere"
+
+var listDomains = []string{"virsh", "-q", "-c", "qemu:///system", "list"}
+
+// flavours by the hypervisor's name.
 var flavours = map[string]flavour{
 	image.Xen: {boot: xenArgs, banner: "Xen", ready: []string{"xl", "list"}, transport: "tcp"},
-	image.KVM: {boot: linuxArgs, ready: []string{"virsh", "-q", "-c", "qemu:///system", "list"}},
+	image.KVM: {boot: linuxArgs, ready: listDomains},
+	VSphere:   {boot: linuxArgs, ready: listDomains, image: image.KVM, vcenter: true},
 }
 
-// Hypervisors lists what a testbed's hosts can run.
-func Hypervisors() []string { return []string{image.Xen, image.KVM} }
+// Hypervisors lists what a testbed's hosts can run, or be taken for.
+func Hypervisors() []string { return []string{image.Xen, image.KVM, VSphere} }
 
 func (o Options) flavour() flavour { return flavours[o.Hypervisor] }
 
 // recipe is what the testbed's nodes boot.
 func (o Options) recipe() image.Recipe {
-	recipe, _ := image.RecipeOf(o.Hypervisor)
+	recipe, _ := image.RecipeOf(cmp.Or(o.flavour().image, o.Hypervisor))
 	recipe.Mirror = o.Mirror
 	return recipe
 }
@@ -49,4 +62,8 @@ func (f flavour) probe(name string) []string {
 	return f.ready
 }
 
-func anyOf(words []string) string { return strings.Join(words, " or ") }
+// anyOf is a list of words as one reads it in a sentence.
+func anyOf(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}

@@ -18,9 +18,10 @@ import (
 // TestFlavours holds what a testbed's hypervisor decides, and that nothing else
 // depends on it.
 func TestFlavours(t *testing.T) {
-	for hypervisor, want := range map[string]struct{ kernel, pkg, transport string }{
-		image.Xen: {"/image/xen", "xen-utils-4.17", "tcp"},
-		image.KVM: {"/image/node-vmlinux", "libvirt-daemon", ""},
+	for hypervisor, want := range map[string]struct{ kernel, pkg, transport, node string }{
+		image.Xen: {"/image/xen", "xen-utils-4.17", "tcp", image.Xen},
+		image.KVM: {"/image/node-vmlinux", "libvirt-daemon", "", image.KVM},
+		VSphere:   {"/image/node-vmlinux", "libvirt-daemon", "", image.KVM},
 	} {
 		t.Run(hypervisor, func(t *testing.T) {
 			l := testLab(t)
@@ -39,9 +40,9 @@ func TestFlavours(t *testing.T) {
 			ring, err := l.keys()
 			require.NoError(t, err)
 			require.NoError(t, l.writeInventory(ring, map[string]int{HostA: 1, HostB: 2, Store: 3}))
-			inv, err := inventory.Load(l.InventoryPath())
+			inv, err := inventory.Load(l.nodesPath())
 			require.NoError(t, err)
-			assert.Equal(t, hypervisor, inv.Hypervisor)
+			assert.Equal(t, want.node, inv.Hypervisor)
 			for _, host := range []*inventory.Machine{inv.SiteA(), inv.SiteB()} {
 				assert.Equal(t, want.transport, host.Transport)
 			}

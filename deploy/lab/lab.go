@@ -1,6 +1,6 @@
 // Package lab runs the emulated testbed: two hosts of a hypervisor, a storage
 // server and the bridge that the WAN is shaped on, each a QEMU process on this
-// machine.
+// machine. In front of KVM's hosts there can be the lab's vCenter, another process.
 //
 // It promises that
 //   - nothing of a testbed touches the machine's own network: nodes are linked
@@ -66,7 +66,8 @@ type Options struct {
 	// Accel is "auto", "kvm" or "tcg"; stored is what was decided.
 	Accel Accel `json:"accel"`
 	// FirstPort, when not zero, puts the nodes' ssh on FirstPort and the two
-	// ports after it. Zero lets the system choose free ones.
+	// ports after it, and a vCenter on the fourth. Zero lets the system choose free
+	// ones.
 	FirstPort int `json:"first_port"`
 }
 
@@ -105,8 +106,8 @@ func (o Options) Check() error {
 	if !slices.Contains([]Accel{AccelAuto, AccelKVM, AccelTCG}, o.Accel) {
 		bad("acceleration %q: want auto, kvm or tcg", o.Accel)
 	}
-	if o.FirstPort != 0 && (o.FirstPort < 1024 || o.FirstPort > 65533) {
-		bad("first port %d: want 1024 to 65533", o.FirstPort)
+	if o.FirstPort != 0 && (o.FirstPort < 1024 || o.FirstPort > 65532) {
+		bad("first port %d: want 1024 to 65532", o.FirstPort)
 	}
 	return errors.Join(problems...)
 }
@@ -163,12 +164,20 @@ func (l *Lab) Inventory() (*inventory.Inventory, error) { return inventory.Load(
 
 func (l *Lab) node(name string) node { return node{lab: l, name: name} }
 
-// ConsolePath is where the node's console log is, or ErrBadInput for an unknown name.
+// ConsolePath is where the node's console log is, or that of the vCenter, or
+// ErrBadInput for an unknown name.
 func (l *Lab) ConsolePath(name string) (string, error) {
-	if !slices.Contains(NodeNames, name) {
-		return "", fmt.Errorf("%w: no node %q: the nodes are %s, %s and %s", ErrBadInput, name, HostA, HostB, Store)
+	if l.Options.flavour().vcenter && name == VCenter {
+		return l.node(name).console(), nil
 	}
-	return l.node(name).console(), nil
+	return l.node(name).console(), checkNode(name)
+}
+
+func checkNode(name string) error {
+	if slices.Contains(NodeNames, name) {
+		return nil
+	}
+	return fmt.Errorf("%w: no node %q: the nodes are %s, %s and %s", ErrBadInput, name, HostA, HostB, Store)
 }
 
 // lock keeps other processes from changing the testbed.

@@ -18,14 +18,30 @@ import (
 	"heliotrope/internal/procs"
 )
 
-// node is one QEMU process of a testbed, or the place where one would be.
+// node is one process of a testbed, or the place where one would be: QEMU, or the
+// vCenter.
 type node struct {
 	lab  *Lab
 	name string
 }
 
-func (n node) dir() string     { return filepath.Join(n.lab.Dir, n.name) }
-func (n node) console() string { return filepath.Join(n.dir(), "console.log") }
+func (n node) dir() string { return filepath.Join(n.lab.Dir, n.name) }
+
+// console is what the node says; the vCenter says it in its log.
+func (n node) console() string {
+	if n.name == VCenter {
+		return n.log()
+	}
+	return filepath.Join(n.dir(), "console.log")
+}
+
+// log is what the process says.
+func (n node) log() string {
+	if n.name == VCenter {
+		return filepath.Join(n.dir(), "vcenter.log")
+	}
+	return filepath.Join(n.dir(), "qemu.log")
+}
 
 // title is how the process calls itself, and how it is found again.
 func (n node) title() string { return "heliotrope-" + n.lab.Options.Name + "-" + n.name }
@@ -77,10 +93,10 @@ func (n node) newConsole() error {
 	return os.WriteFile(n.console(), nil, 0o600)
 }
 
-// start starts the node's QEMU in a session, and so a process group, of its
+// start starts the node's process in a session, and so a process group, of its
 // own, and returns the channel on which its early end would be told.
 func (n node) start(args []string) (<-chan error, error) {
-	log, err := os.Create(filepath.Join(n.dir(), "qemu.log"))
+	log, err := os.Create(n.log())
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +122,7 @@ func (n node) start(args []string) (<-chan error, error) {
 	return ended, nil
 }
 
-// stopGrace is how long QEMU may take to end after a TERM signal.
+// stopGrace is how long a process may take to end after a TERM signal.
 const stopGrace = 5 * time.Second
 
 // stop ends exactly this node's process group and waits until it is gone.

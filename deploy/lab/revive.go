@@ -14,7 +14,7 @@ import (
 // are. It returns at once when all run. A testbed that was taken down is not
 // started: that is for who took it down to do, and an error.
 func (l *Lab) Revive(ctx context.Context, cache image.Cache, progress func(string)) error {
-	if len(l.notRunning()) == 0 {
+	if len(l.notRunning()) == 0 && l.hasVCenter() {
 		return nil
 	}
 	unlock, err := l.lock(ctx)
@@ -23,12 +23,16 @@ func (l *Lab) Revive(ctx context.Context, cache image.Cache, progress func(strin
 	}
 	defer unlock()
 	dead := l.notRunning() // another process may have started some
-	if len(dead) == 0 {
+	if len(dead) == 0 && l.hasVCenter() {
 		return nil
 	}
 	if exists(l.downPath()) {
 		return fmt.Errorf("testbed %s was taken down; start it with `heliotrope lab up --name %s --hypervisor %s` (%w)",
 			l.Options.Name, l.Options.Name, l.Options.Hypervisor, ErrNotRunning)
+	}
+	if len(dead) == 0 {
+		progress(fmt.Sprintf("testbed %s: %s died", l.Options.Name, VCenter))
+		return l.startVCenter(ctx, progress)
 	}
 	progress(fmt.Sprintf("testbed %s: %s died", l.Options.Name, strings.Join(dead, ", ")))
 	return l.start(ctx, dead, cache, progress)

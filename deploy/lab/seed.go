@@ -35,6 +35,9 @@ var (
 	bridgeMACs   = map[string]string{HostA: "52:54:00:12:00:0a", HostB: "52:54:00:12:00:0b", Store: "52:54:00:12:00:01"}
 )
 
+// hostBridge is a host's bridge on the test network.
+const hostBridge = "br0"
+
 // dataDir is where a node keeps disks under test: memory, so that no disk of
 // this machine is measured.
 const dataDir = "/var/lib/heliotrope"
@@ -205,8 +208,17 @@ func machineID(n node) []byte {
 // guestRamdisk is the guest's initramfs with this testbed's keys, on a node.
 const guestRamdisk = "/etc/heliotrope/" + image.GuestInitrdFile
 
-// writeInventory describes the running testbed in the format that a user
-// writes for real hosts.
+// nodesPath is the inventory of the nodes: of a testbed behind a vCenter another one
+// than the testbed's.
+func (l *Lab) nodesPath() string {
+	if l.Options.flavour().vcenter {
+		return filepath.Join(l.Dir, "nodes.yaml")
+	}
+	return l.InventoryPath()
+}
+
+// writeInventory describes the running nodes in the format that a user writes for
+// real hosts.
 func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 	host := func(name string) inventory.Machine {
 		return inventory.Machine{
@@ -218,7 +230,7 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 	}
 	hypervisor := func(name string) inventory.Machine {
 		h := host(name)
-		h.Bridge, h.Transport = "br0", l.Options.flavour().transport
+		h.Bridge, h.Transport = hostBridge, l.Options.flavour().transport
 		return h
 	}
 	inv := inventory.Inventory{
@@ -236,7 +248,10 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 				HostKeys: []string{ring.fingerprint(guestHostKey)}},
 		},
 	}
-	if err := inv.Save(l.InventoryPath()); err != nil {
+	if l.Options.flavour().vcenter {
+		inv.Name, inv.Hypervisor = nodesLabel, l.Options.flavour().image
+	}
+	if err := inv.Save(l.nodesPath()); err != nil {
 		return err
 	}
 	var known strings.Builder

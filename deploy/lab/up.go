@@ -53,7 +53,11 @@ func Up(ctx context.Context, request UpRequest) (*Lab, error) {
 	}
 	if len(down) == 0 {
 		request.Progress("testbed " + l.Options.Name + " is already up")
-		if err := l.awaitAll(ctx, nil, func(string) {}); err != nil {
+		err := l.awaitAll(ctx, nil, func(string) {})
+		if err == nil && !l.hasVCenter() {
+			err = l.startVCenter(ctx, request.Progress)
+		}
+		if err != nil {
 			return l, err
 		}
 		return l, removeIfThere(l.downPath())
@@ -122,9 +126,12 @@ func (l *Lab) start(ctx context.Context, names []string, cache image.Cache, prog
 		if err != nil {
 			cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 			defer cancel()
-			err = errors.Join(err, l.stop(cleanup, names))
+			err = errors.Join(err, l.stopVCenter(cleanup), l.stop(cleanup, names))
 		}
 	}()
+	if err := l.stopVCenter(ctx); err != nil { // what it knows of the nodes would be wrong
+		return err
+	}
 	img, err := l.ensureImage(ctx, cache, progress)
 	if err != nil {
 		return err
@@ -156,13 +163,18 @@ func (l *Lab) start(ctx context.Context, names []string, cache image.Cache, prog
 		}
 	}
 	if err := l.writeInventory(ring, ports); err != nil {
-		return fmt.Errorf("write the inventory: %w", err)
+		return fmt.Errorf("write the nodes' inventory: %w", err)
 	}
 	if err := l.awaitAll(ctx, ended, progress); err != nil {
 		return err
 	}
 	if err := l.setClocks(ctx, names); err != nil {
 		return err
+	}
+	if l.Options.flavour().vcenter {
+		if err := l.startVCenter(ctx, progress); err != nil {
+			return err
+		}
 	}
 	// Saved last: a testbed with a state file was ready once.
 	return l.save()
