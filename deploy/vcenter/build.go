@@ -20,7 +20,8 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// product is what the hosts say that they are: nobody must take them for ESXi.
+// product is what vCenter and hosts say that they are: nobody must take them for
+// VMware's.
 const product = "govmomi's simulator, no ESXi"
 
 // templateDiskBytes is the size of the template's disk.

@@ -33,15 +33,16 @@ var disabled = []string{"CreateSnapshotTask", "CreateSnapshotExTask", "RevertToC
 
 // adopt has calls of a machine come to ours. That is done when one comes: the
 // simulator itself takes what it has just made for its own type.
-func (c *VCenter) adopt(ref types.ManagedObjectReference) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	vm, own := c.registry().Get(ref).(*simulator.VirtualMachine)
-	if !own {
+func (c *VCenter) adopt(sim *simulator.Context, ref types.ManagedObjectReference) {
+	if _, own := c.registry().Get(ref).(*simulator.VirtualMachine); !own {
 		return
 	}
-	vm.DisabledMethod = disabled
-	c.registry().Put(&machine{VirtualMachine: vm, center: c})
+	sim.WithLock(ref, func() {
+		if vm, own := c.registry().Get(ref).(*simulator.VirtualMachine); own {
+			vm.DisabledMethod = disabled
+			c.registry().Put(&machine{VirtualMachine: vm, center: c})
+		}
+	})
 }
 
 // view is what a machine is at a moment.

@@ -206,6 +206,8 @@ func (m *machine) inDatastore(v view, name string) []types.PropertyChange {
 func (m *machine) postBegin(sim *simulator.Context, v view, wanted move) {
 	m.post(sim, v, func(e types.VmEvent) types.BaseEvent {
 		host, datastore := m.center.hostArgument(wanted.to), m.center.destination(v, wanted)
+		// The simulator has no text for these.
+		e.FullFormattedMessage = fmt.Sprintf("Moving %s from %s, %s to %s, %s", v.name, e.Host.Name, e.Ds.Name, host.Name, datastore.Name)
 		if wanted.datastore != "" {
 			return &types.VmBeingRelocatedEvent{VmRelocateSpecEvent: types.VmRelocateSpecEvent{VmEvent: e},
 				DestHost: host, DestDatacenter: m.center.datacenterArgument(), DestDatastore: datastore}
@@ -255,7 +257,7 @@ type checker struct {
 
 // CheckRelocateTask looks at one machine.
 func (c *checker) CheckRelocateTask(ctx *simulator.Context, req *types.CheckRelocate_Task) soap.HasFault {
-	c.center.adopt(req.Vm)
+	c.center.adopt(ctx, req.Vm)
 	own := *ctx
 	t := simulator.CreateTask(c.Self, "checkRelocate", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
 		m, known := own.Map.Get(req.Vm).(*machine)

@@ -67,8 +67,6 @@ type VCenter struct {
 	datacenter, cluster named
 	hosts               map[storage.Site]named
 	stores              map[string]datastore // by their names
-
-	mu sync.Mutex // one machine is adopted at a time
 }
 
 // named is an object of the inventory.
@@ -98,7 +96,9 @@ func New(ctx context.Context, config Config) (*VCenter, error) {
 	if err := os.RemoveAll(c.datastores()); err != nil {
 		return nil, err
 	}
-	c.service = simulator.New(simulator.NewServiceInstance(simulator.NewContext(), vpx.ServiceContent, vpx.RootFolder))
+	content := vpx.ServiceContent
+	content.About.Name, content.About.FullName = product, product+", behind a vCenter's interface of version "+content.About.Version
+	c.service = simulator.New(simulator.NewServiceInstance(simulator.NewContext(), content, vpx.RootFolder))
 	if err := c.build(ctx, config.Hosts); err != nil {
 		return nil, fmt.Errorf("make the vCenter's inventory: %w", err)
 	}
@@ -129,7 +129,7 @@ func (c *VCenter) handle(ctx *simulator.Context, method *simulator.Method) (mo.R
 		return nil, new(types.NotAuthenticated)
 	}
 	if method.This.Type == "VirtualMachine" {
-		c.adopt(method.This)
+		c.adopt(ctx, method.This)
 	}
 	return nil, nil
 }

@@ -43,6 +43,7 @@ func TestInventory(t *testing.T) {
 		assert.Equal(t, int64(1024<<20), at.Summary.Hardware.MemorySize)
 		assert.Equal(t, int32(324), at.Summary.QuickStats.OverallMemoryUsage)
 	}
+	assert.Contains(t, w.client.ServiceContent.About.FullName, "no ESXi")
 	network, err := w.finder.Network(ctx, place.Network)
 	require.NoError(t, err)
 	assert.Equal(t, place.Network, network.GetInventoryPath())
