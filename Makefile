@@ -74,7 +74,7 @@ deps: ## install the Debian packages that are missing (with sudo when not root)
 	"$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$${missing[@]}" < /dev/null
 
 .PHONY: build
-build: ## build bin/heliotrope and bin/heliotrope-worker
+build: ## build bin/heliotrope and the programs that it starts
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/ ./cmd/...
 
 .PHONY: server
