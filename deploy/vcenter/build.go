@@ -103,7 +103,8 @@ func (c *VCenter) buildHost(ctx context.Context, client *vim25.Client, cluster *
 	own := c.registry().Get(ref).(*simulator.HostSystem)
 	hardware, about := *own.Summary.Hardware, *own.Summary.Config.Product
 	hardware.MemorySize, hardware.NumCpuThreads, hardware.NumCpuCores = int64(real.MemoryMiB)<<20, int16(real.CPUs), int16(real.CPUs) //nolint:gosec // a node's
-	about.Name, about.FullName, about.Version, about.Build = product, product+"; behind it "+real.Hypervisor+" "+real.Version, real.Version, real.Hypervisor
+	behind := real.Hypervisor + "-" + real.Version // no version of ESXi's
+	about.Name, about.FullName, about.Version, about.Build = product, product+"; behind it "+behind, behind, "simulator"
 	own.Summary.Hardware, own.Summary.Config.Product = &hardware, &about                   // config.product stays: the simulator reads ESXi's versions there
 	own.Summary.QuickStats.OverallMemoryUsage = int32(real.MemoryMiB - real.FreeMemoryMiB) //nolint:gosec // a node's
 	own.Summary.Config.VmotionEnabled = true

@@ -39,6 +39,7 @@ func TestInventory(t *testing.T) {
 		}
 		assert.ElementsMatch(t, want, names)
 		assert.Contains(t, at.Summary.Config.Product.FullName, "no ESXi")
+		assert.Equal(t, "kvm-9.0.0", at.Summary.Config.Product.Version)
 		assert.True(t, at.Summary.Config.VmotionEnabled)
 		assert.Equal(t, int64(1024<<20), at.Summary.Hardware.MemorySize)
 		assert.Equal(t, int32(324), at.Summary.QuickStats.OverallMemoryUsage)
