@@ -59,13 +59,14 @@ func (c *VCenter) build(ctx context.Context, hosts map[storage.Site]Host) error 
 	}
 	registry := c.registry()
 	registry.Put(&checker{VmProvisioningChecker: registry.VmProvisioningChecker(), center: c})
-	if manager, is := registry.Get(*vim25Content(registry).PerfManager).(*simulator.PerformanceManager); is {
+	if manager, is := registry.Get(*contentOf(registry).PerfManager).(*simulator.PerformanceManager); is {
 		registry.Put(&counters{PerformanceManager: manager})
 	}
 	return nil
 }
 
-func vim25Content(registry *simulator.Registry) types.ServiceContent {
+// contentOf names the vCenter's managers.
+func contentOf(registry *simulator.Registry) types.ServiceContent {
 	return registry.Get(vim25.ServiceInstance).(*simulator.ServiceInstance).Content
 }
 
@@ -96,17 +97,17 @@ func (c *VCenter) buildHost(ctx context.Context, client *vim25.Client, cluster *
 		return errors.New("the simulator does not say what it made")
 	}
 	c.hosts[site] = named{host.Name, ref}
-	real, err := c.guests.Host(ctx, site)
+	node, err := c.guests.Host(ctx, site)
 	if err != nil {
 		return err
 	}
 	own := c.registry().Get(ref).(*simulator.HostSystem)
 	hardware, about := *own.Summary.Hardware, *own.Summary.Config.Product
-	hardware.MemorySize, hardware.NumCpuThreads, hardware.NumCpuCores = int64(real.MemoryMiB)<<20, int16(real.CPUs), int16(real.CPUs) //nolint:gosec // a node's
-	behind := real.Hypervisor + "-" + real.Version // no version of ESXi's
+	hardware.MemorySize, hardware.NumCpuThreads, hardware.NumCpuCores = int64(node.MemoryMiB)<<20, int16(node.CPUs), int16(node.CPUs) //nolint:gosec // a node's
+	behind := node.Hypervisor + "-" + node.Version                                                                                    // no version of ESXi's
 	about.Name, about.FullName, about.Version, about.Build = product, product+"; behind it "+behind, behind, "simulator"
 	own.Summary.Hardware, own.Summary.Config.Product = &hardware, &about                   // config.product stays: the simulator reads ESXi's versions there
-	own.Summary.QuickStats.OverallMemoryUsage = int32(real.MemoryMiB - real.FreeMemoryMiB) //nolint:gosec // a node's
+	own.Summary.QuickStats.OverallMemoryUsage = int32(node.MemoryMiB - node.FreeMemoryMiB) //nolint:gosec // a node's
 	own.Summary.Config.VmotionEnabled = true
 	own.Config.Network.Vnic[0].Spec.Ip.IpAddress = host.Address.String()
 	clockRef := types.ManagedObjectReference{Type: "HostDateTimeSystem", Value: "dateTimeSystem-" + ref.Value}

@@ -1,6 +1,7 @@
 package vcenter
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -189,11 +190,13 @@ func TestCancel(t *testing.T) {
 
 // TestRelocationFails: only what a migration itself failed by is told as that.
 func TestRelocationFails(t *testing.T) {
+	failed := &hypervisor.MigrationError{Name: "vm", From: "a", To: "b", Err: assert.AnError}
 	for name, tt := range map[string]struct {
 		err  error
 		want types.BaseMethodFault
 	}{
-		"the migration": {&hypervisor.MigrationError{Name: "vm", From: "a", To: "b", Err: assert.AnError}, new(types.MigrationFault)},
+		"the migration": {failed, new(types.MigrationFault)},
+		"and unknown":   {errors.Join(failed, hypervisor.ErrUnknown), new(types.HostCommunication)},
 		"a host":        {assert.AnError, new(types.HostCommunication)},
 		"unknown":       {hypervisor.ErrUnknown, new(types.HostCommunication)},
 	} {

@@ -137,6 +137,8 @@ func faultOf(err error) types.BaseMethodFault {
 	switch {
 	case errors.As(err, &refused):
 		return refused.fault
+	case errors.Is(err, hypervisor.ErrUnknown):
+		return new(types.HostCommunication)
 	case errors.As(err, &failed):
 		return new(types.MigrationFault)
 	case errors.Is(err, errCancelled):
