@@ -69,10 +69,10 @@ var limitations = map[string]map[string]string{
 		ControlPause:          "vSphere suspends a guest, which writes its memory to the datastore: that is no pause of a known length",
 	},
 	TestbedEmulated: {
-		VSphere: "the testbed of heliotrope lab has no vCenter yet",
+		VSphere: "no trial was run yet through the vCenter of heliotrope lab",
 	},
 	TestbedHosts: {
-		VSphere: "no trial can be run and judged yet where the sites' hosts have no shell, and ESXi hosts have none",
+		VSphere: "no trial was run yet on hosts without a shell, and ESXi hosts have none",
 	},
 	TestbedSimulated: {
 		VSphere:               "the model has no vCenter",
