@@ -9,6 +9,7 @@ import (
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"heliotrope/internal/poll"
 	"heliotrope/internal/storage"
 )
 
@@ -19,11 +20,17 @@ type dateTimeSystem struct {
 	site   storage.Site
 }
 
-// QueryDateTime is the real host's time: ours, and how far its clock is ahead.
+// QueryDateTime is the real host's time: ours, and how far its clock is ahead. The
+// answer waits for as long as that is uncertain: whoever takes the whole call for
+// uncertain, as one must with a vCenter, has it covered.
 func (d *dateTimeSystem) QueryDateTime(*simulator.Context, *types.QueryDateTime) soap.HasFault {
 	body := new(methods.QueryDateTimeBody)
 	offset, err := d.center.guests.Clock(d.center.ctx, d.site)
 	if err != nil {
+		body.Fault_ = simulator.Fault(err.Error(), new(types.HostCommunication))
+		return body
+	}
+	if err := poll.Pause(d.center.ctx, offset.Uncertainty); err != nil {
 		body.Fault_ = simulator.Fault(err.Error(), new(types.HostCommunication))
 		return body
 	}
