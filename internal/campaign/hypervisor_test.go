@@ -40,20 +40,15 @@ var refusedHypervisor = []struct{ name, text, want string }{
 	{"local under xen and kvm", "matrix: {hypervisor: [xen, kvm], storage: [nfs, local]" + plain,
 		`6:49: matrix.storage[1]: local is not for xen: Xen's toolstack moves a domain's memory only: a private disk wants storage: drbd; exclude {hypervisor: xen, storage: local}
 6:49: matrix.storage[1]: local is not for kvm: KVM has no datastores: a private disk wants storage: drbd or mirror; exclude {hypervisor: kvm, storage: local}`},
-	{"vsphere in the emulated testbed", "matrix: {hypervisor: [vsphere], storage: [nfs, iscsi, local]" + plain,
-		`6:23: matrix.hypervisor[0]: vsphere is not for emulated: no trial was run yet through the vCenter of heliotrope lab`},
 	{"all that vsphere has not", "matrix: {hypervisor: [kvm], storage: [nfs]" + plain + "include: [{hypervisor: vsphere, storage: drbd, drbd_protocol: C, migration: postcopy, auto_converge: true, bandwidth_mib_per_s: 8, max_downtime_ms: 5}, {hypervisor: vsphere, storage: mirror, mirror_copy: full}]",
-		`7:24: include[0].hypervisor: vsphere is not for emulated: no trial was run yet through the vCenter of heliotrope lab
-7:42: include[0].storage: drbd is not for vsphere: an ESXi host runs no storage of ours: a private disk wants storage: local
+		`7:42: include[0].storage: drbd is not for vsphere: an ESXi host runs no storage of ours: a private disk wants storage: local
 7:77: include[0].migration: postcopy is not for vsphere: vSphere lets nobody choose post-copy
 7:102: include[0].auto_converge: true is not for vsphere: vSphere slows a guest down by itself, and lets nobody choose it
 7:129: include[0].bandwidth_mib_per_s: 8 is not for vsphere: vSphere limits no single migration: shape the WAN
 7:149: include[0].max_downtime_ms: 5 is not for vsphere: vSphere plans its stop by itself
-7:166: include[1].hypervisor: vsphere is not for emulated: no trial was run yet through the vCenter of heliotrope lab
 7:184: include[1].storage: mirror is not for vsphere: an ESXi host runs no storage of ours: a private disk wants storage: local`},
 	{"a pause under vsphere", "matrix: {hypervisor: [kvm], storage: [nfs]" + plain + "controls: [{control: pause, hypervisor: vsphere}]",
-		`7:22: controls[0].control: pause is not for vsphere: vSphere suspends a guest, which writes its memory to the datastore: that is no pause of a known length
-7:41: controls[0].hypervisor: vsphere is not for emulated: no trial was run yet through the vCenter of heliotrope lab`},
+		`7:22: controls[0].control: pause is not for vsphere: vSphere suspends a guest, which writes its memory to the datastore: that is no pause of a known length`},
 	{"the sentinel", "matrix: {storage: [nfs]" + plain + "sentinel: {every: 1, migration: postcopy}",
 		`7:33: sentinel.migration: postcopy is not for xen: Xen's toolstack knows pre-copy only`},
 
@@ -114,16 +109,6 @@ func TestRefusedOnTheModel(t *testing.T) {
 		"exclude: [{hypervisor: xen}]\n"
 	const want = `x.yaml:6:46: matrix.migration[0]: postcopy is not for simulated: the model knows pre-copy only
 x.yaml:6:72: matrix.storage[1]: mirror is not for simulated: the model has no private disk that is copied`
-	if _, err := Parse("x.yaml", []byte(text)); err == nil || err.Error() != want {
-		t.Errorf("got  %v\nwant %s", err, want)
-	}
-}
-
-// TestRefusedOnHosts: what is missing for ESXi hosts is told before any is touched.
-func TestRefusedOnHosts(t *testing.T) {
-	text := strings.Replace(migrating, "emulated", "hosts\ninventories: [lab.yaml]", 1) + "matrix: {hypervisor: [vsphere], storage: [nfs, drbd]" + plain
-	const want = `x.yaml:7:23: matrix.hypervisor[0]: vsphere is not for hosts: no trial was run yet on hosts without a shell, and ESXi hosts have none
-x.yaml:7:48: matrix.storage[1]: drbd is not for vsphere: an ESXi host runs no storage of ours: a private disk wants storage: local`
 	if _, err := Parse("x.yaml", []byte(text)); err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

@@ -68,12 +68,6 @@ var limitations = map[string]map[string]string{
 		"max_downtime_ms":     "vSphere plans its stop by itself",
 		ControlPause:          "vSphere suspends a guest, which writes its memory to the datastore: that is no pause of a known length",
 	},
-	TestbedEmulated: {
-		VSphere: "no trial was run yet through the vCenter of heliotrope lab",
-	},
-	TestbedHosts: {
-		VSphere: "no trial was run yet on hosts without a shell, and ESXi hosts have none",
-	},
 	TestbedSimulated: {
 		VSphere:               "the model has no vCenter",
 		Mirror:                modelsNoCopy,

@@ -2,10 +2,10 @@
 // Services API (vim25, package govmomi): machines that are cloned from a
 // template, and vMotion.
 //
-// No campaign can run under it yet: package campaign refuses that, and says what is
-// missing. What it does was tried on govmomi's simulator (v0.56.0) alone, which
-// plays vCenter's interface and runs no machine: no ESXi host, no guest and no real
-// vMotion was ever involved, and no conversation with a real vCenter was recorded.
+// What it does was tried on govmomi's simulator (v0.56.0) alone, which plays
+// vCenter's interface: by itself, and with real guests of the emulated testbed
+// behind it. No ESXi host and no real vMotion was ever involved, and no conversation
+// with a real vCenter was recorded.
 // docs/vsphere.md has the list of what works there, and of what is not there yet:
 // vMotion across vCenters.
 //
