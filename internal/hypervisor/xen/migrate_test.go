@@ -244,13 +244,15 @@ func TestCancelEndsTheReceiver(t *testing.T) {
 	p := newPair(t)
 	p.from.machine.Transport = "tcp"
 	ctx, cancel := context.WithCancel(t.Context())
-	receiverGone := make(chan struct{})
+	receiving, receiverGone := make(chan struct{}), make(chan struct{})
 	p.fakeTo.OnFunc(remotetest.Prefix("socat"), func(ctx context.Context, _ remotetest.Call) remotetest.Reply {
+		close(receiving)
 		<-ctx.Done()
 		close(receiverGone)
 		return remotetest.Reply{Stderr: "N listening on AF=2\n", Err: context.Canceled}
 	})
 	p.fakeFrom.OnFunc(sendings, func(ctx context.Context, _ remotetest.Call) remotetest.Reply {
+		<-receiving
 		cancel()
 		select {
 		case <-receiverGone:
