@@ -83,7 +83,9 @@ func TestRefusedLogin(t *testing.T) {
 			require.Equal(t, fault.BadInput, fault.Of(err))
 			require.NotContains(t, err.Error(), "hunter2")
 			require.NotContains(t, err.Error(), secret)
-			require.LessOrEqual(t, s.count("Login"), before+1)
+			_, err = h.List(t.Context())
+			require.ErrorContains(t, err, test.want)
+			require.LessOrEqual(t, s.count("Login"), before+1, "a wrong password was tried again")
 		})
 	}
 }

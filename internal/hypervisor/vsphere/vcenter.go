@@ -3,6 +3,7 @@ package vsphere
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"reflect"
 	"strings"
@@ -61,7 +62,15 @@ type vcenter struct {
 	client *vim25.Client // nil before the first call
 	logins int           // how often it was; 0 is that no session is open
 	field  *int32        // the key of our custom attribute, as long as the session
+	// refused is the SHA-256 of the password that vCenter took for wrong last, and
+	// refusedAt when.
+	refused   [sha256.Size]byte
+	refusedAt time.Time
 }
+
+// refusedFor is how long a wrong password is not tried again: by then somebody may
+// have given the account that password.
+const refusedFor = 10 * time.Minute
 
 var _ soap.RoundTripper = (*vcenter)(nil)
 
@@ -219,13 +228,24 @@ func (v *vcenter) logIn(ctx context.Context, client *vim25.Client) error {
 	if err != nil {
 		return err
 	}
+	wrong := fault.New(fault.BadInput, "vCenter %s: log in as %s: the name or the password is wrong: look at what %s holds",
+		v.at.Name, v.at.User, v.at.PasswordFrom)
+	sum := sha256.Sum256([]byte(password))
+	v.mu.Lock()
+	known := v.refused == sum && time.Since(v.refusedAt) < refusedFor
+	v.mu.Unlock()
+	if known {
+		return wrong
+	}
 	var res methods.LoginBody
 	err = v.call(ctx, client, &methods.LoginBody{Req: &types.Login{This: *client.ServiceContent.SessionManager,
 		UserName: v.at.User, Password: password, Locale: "en_US"}}, &res)
 	if is[*types.InvalidLogin](err) {
-		// It is not tried again: some tries lock an account.
-		return fault.New(fault.BadInput, "vCenter %s: log in as %s: the name or the password is wrong: look at what %s holds",
-			v.at.Name, v.at.User, v.at.PasswordFrom)
+		// It is not tried again, by nobody in this process: some tries lock an account.
+		v.mu.Lock()
+		v.refused, v.refusedAt = sum, time.Now()
+		v.mu.Unlock()
+		return wrong
 	}
 	if err != nil {
 		return v.failed("log in as "+v.at.User, err)
