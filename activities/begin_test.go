@@ -25,6 +25,7 @@ func TestBegunAgain(t *testing.T) {
 	}{
 		"nothing was sent":               {false, full, ""},
 		"some of it was sent":            {true, full, "no space left"},
+		"it had begun, without bytes":    {false, errors.Join(full, hypervisor.ErrBegun), "no space left"},
 		"nobody knows where it is":       {false, errors.Join(full, hypervisor.ErrUnknown), "no space left"},
 		"the target failed, a result":    {false, fault.As(fault.TargetFailed, full), "no space left"},
 		"whoever watched it was stopped": {false, fault.As(fault.Cancelled, full), "no space left"},

@@ -19,4 +19,5 @@ func TestTooSlowIsNoNonConvergence(t *testing.T) {
 		require.Equal(t, want, causeAtLimit(progress))
 	}
 	require.Equal(t, cause.NonConvergence, causeAtLimit(hypervisor.Progress{SentBytes: 5}), "the memory is not known")
+	require.Equal(t, cause.TimeOut, causeAtLimit(hypervisor.Progress{MemoryBytes: 128 << 20, Phase: "running 40 %"}), "neither bytes nor rounds are told")
 }

@@ -110,11 +110,11 @@ func begin(target Target, bed testbed.Bed) error {
 	return fault.New(fault.Invalid, "whoever watched the migration was lost in the middle of it")
 }
 
-// unbegin takes back what begin noted, when nothing of the guest was sent: then
-// the next try may migrate it. Otherwise it notes how this one ended.
+// unbegin takes back what begin noted, when nothing of the guest was sent, nor may
+// have been: then the next try may migrate it. Otherwise it notes how this one ended.
 func unbegin(target Target, sent bool, why error) error {
 	path := filepath.Join(target.WorkFolder(), migratingFile)
-	if !sent && fault.Of(why) == fault.Infrastructure && !errors.Is(why, hypervisor.ErrUnknown) {
+	if !sent && fault.Of(why) == fault.Infrastructure && !errors.Is(why, hypervisor.ErrUnknown) && !errors.Is(why, hypervisor.ErrBegun) {
 		return os.Remove(path)
 	}
 	var before begun
@@ -239,8 +239,12 @@ func progressText(p hypervisor.Progress) string {
 }
 
 // causeAtLimit says why a migration was not over when its limit came, from how
-// far it was: in its first round still, or in a later one.
+// far it was: in its first round still, or in a later one. Of a hypervisor that tells
+// neither bytes nor rounds it is not known.
 func causeAtLimit(last hypervisor.Progress) cause.Code {
+	if last.SentBytes == 0 && last.Round == nil {
+		return cause.TimeOut
+	}
 	// Where pages of zeros are skipped, the bytes say less than the round.
 	first := last.SentBytes < last.MemoryBytes
 	if last.Round != nil {

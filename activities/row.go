@@ -175,7 +175,9 @@ func (a *account) fillMigration() {
 	a.row.MigrationStartedTsNs = pointer(migrated.Started.UnixNano())
 	a.row.MigrationFinishedTsNs = pointer(migrated.Finished.UnixNano())
 	a.row.TotalMigrationMs = pointer(milliseconds(migrated.Finished.Sub(migrated.Started)))
-	a.row.MigrationStreamBytes = pointer(migrated.StreamBytes)
+	if migrated.StreamBytes > 0 { // otherwise the hypervisor tells none
+		a.row.MigrationStreamBytes = pointer(migrated.StreamBytes)
+	}
 	a.row.DowntimeMs, a.row.Rounds, a.row.DiskBytes = migrated.DowntimeMs, migrated.Rounds, migrated.DiskBytes
 	account := hypervisor.Migration{Finished: migrated.Finished, Phases: migrated.Phases}
 	for name, column := range map[hypervisor.PhaseName]**float64{hypervisor.Preparing: &a.row.PrepareMs, hypervisor.Copying: &a.row.DiskCopyMs,

@@ -353,6 +353,10 @@ func (e *MigrationError) Unwrap() error { return e.Err }
 // ErrNotFound says that a host has no domain of that name.
 var ErrNotFound = errors.New("no such domain")
 
+// ErrBegun says that a migration did not fail by itself, and that the hypervisor had
+// begun it: what it measured is lost. It is for hypervisors that tell no bytes.
+var ErrBegun = errors.New("the migration had begun")
+
 // ErrUnknown says that a migration has ended in some way, and a host that could
 // have the domain cannot be asked. It is the infrastructure's, also when the
 // migration was cancelled.

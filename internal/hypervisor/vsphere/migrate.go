@@ -95,6 +95,19 @@ type errCancelled struct{ error }
 
 func (e errCancelled) Unwrap() error { return e.error }
 
+// errBegun is an error of a relocation that vCenter had begun, or may have.
+type errBegun struct{ error }
+
+func (e errBegun) Unwrap() []error { return []error{e.error, hypervisor.ErrBegun} }
+
+// begun marks what came after vCenter was told to relocate; nil stays nil.
+func begun(account hypervisor.Migration, err error) (hypervisor.Migration, error) {
+	if err == nil {
+		return account, nil
+	}
+	return account, errBegun{err}
+}
+
 // classified says what was tried. Only a relocation that failed is a
 // *hypervisor.MigrationError; whose fault a cancelling is, the caller knows.
 func (m *migration) classified(err error) error {
@@ -127,7 +140,7 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	if running != nil {
 		m.note("the relocation %s runs already: it is followed", running.Key)
 		m.tryPlace()
-		return m.follow(ctx, running.Task)
+		return begun(m.follow(ctx, running.Task))
 	}
 	if m.machine.host != m.source.host {
 		return hypervisor.Migration{}, fmt.Errorf("it is on neither host, but on %s: %w", m.machine.host.Value, hypervisor.ErrNotFound)
@@ -145,12 +158,12 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	seen := time.Now()
 	started, err := m.start(ctx, spec)
 	if errors.Is(err, errNoAnswer) && !errors.Is(err, hypervisor.ErrUnknown) { // no task is known: the machine's place tells
-		return m.outcome(context.WithoutCancel(ctx), types.TaskInfo{}, seen, err)
+		return begun(m.outcome(context.WithoutCancel(ctx), types.TaskInfo{}, seen, err))
 	}
 	if err != nil {
 		return hypervisor.Migration{}, err
 	}
-	return m.follow(ctx, started)
+	return begun(m.follow(ctx, started))
 }
 
 // look finds the machine, and says whether it runs at the target.
@@ -327,12 +340,19 @@ func (m *migration) outcome(ctx context.Context, info types.TaskInfo, seen time.
 		return account, nil
 	case err == nil:
 		return account, fmt.Errorf("the relocation ended well, and the machine is on %s: it was another's", at.host.Value)
-	case at.host == m.target.host && at.power == types.VirtualMachinePowerStatePoweredOn && !relocationFailed(err):
+	case at.host == m.target.host && at.power == types.VirtualMachinePowerStatePoweredOn && saysNothing(err):
 		return account, nil // its task was cancelled too late, or forgotten
 	case relocationFailed(err):
 		return account, errFailed{fmt.Errorf("%w; the machine is on %s", err, m.nameOf(at.host))}
 	}
 	return account, fmt.Errorf("%w; the machine is on %s", err, m.nameOf(at.host))
+}
+
+// saysNothing says that an error is none of the relocation itself: somebody called it
+// back, its task is forgotten, or there was no answer. Any other error of a task means
+// that something was left undone, wherever the machine is.
+func saysNothing(err error) bool {
+	return is[*types.RequestCanceled](err) || is[*types.ManagedObjectNotFound](err) || errors.Is(err, errNoAnswer)
 }
 
 // nameOf is a host's name in the inventory, or else vCenter's reference.

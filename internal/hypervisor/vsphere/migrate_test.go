@@ -109,7 +109,37 @@ func TestFailedRelocation(t *testing.T) {
 				require.Equal(t, fault.Infrastructure, fault.Of(err))
 			}
 			require.Contains(t, account.Log, "the relocation ended: it broke")
+			require.Equal(t, !test.result, errors.Is(err, hypervisor.ErrBegun), "a result says so itself")
 			s.requireAt(s.a)
+		})
+	}
+}
+
+// TestArrivedWithAnError: a machine that is at the target has not arrived well when
+// its task says that something went wrong, other than that it was called back.
+func TestArrivedWithAnError(t *testing.T) {
+	for name, test := range map[string]struct {
+		fails   types.BaseMethodFault
+		arrived bool
+	}{
+		"called back too late":   {&types.RequestCanceled{}, true},
+		"a host did not answer":  {&types.HostCommunication{}, false},
+		"the datastore was full": {&types.NoDiskSpace{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSim(t)
+			s.create()
+			vm := s.slow()
+			vm.fails, vm.arrives = test.fails, true
+			vm.goOn <- struct{}{}
+			_, err := s.a.Migrate(t.Context(), s.order())
+			if test.arrived {
+				require.NoError(t, err)
+			} else {
+				require.ErrorIs(t, err, hypervisor.ErrBegun)
+				require.Equal(t, fault.Infrastructure, fault.Of(err))
+			}
+			s.requireAt(s.b)
 		})
 	}
 }
