@@ -302,6 +302,16 @@ func (w *world) relocate(vm *object.VirtualMachine, spec types.VirtualMachineRel
 	return vm.Relocate(w.t.Context(), spec, types.VirtualMachineMovePriorityHighPriority)
 }
 
+// underWay has a machine on its way to a host: the migration behind the task waits for
+// the test.
+func (w *world) underWay(vm *object.VirtualMachine, host string) (*object.Task, *moving) {
+	w.t.Helper()
+	w.fake.moves = make(chan *moving, 1)
+	task, err := w.relocate(vm, w.location(host, ""))
+	require.NoError(w.t, err)
+	return task, <-w.fake.moves
+}
+
 // get reads a file by the datastores' file API.
 func (w *world) get(client *govmomi.Client, datastore, file string, header ...string) (int, []byte) {
 	w.t.Helper()

@@ -31,10 +31,8 @@ func TestLog(t *testing.T) {
 	assert.Contains(t, string(text), "created", "the simulator's own")
 
 	// One that failed stood still, too.
-	w.fake.moves = make(chan *moving, 1)
-	task, err := w.relocate(vm, w.location("host-a", ""))
-	require.NoError(t, err)
-	(<-w.fake.moves).end <- assert.AnError
+	task, m := w.underWay(vm, "host-a")
+	m.end <- assert.AnError
 	w.fault(task, nil)
 	_, text = w.get(w.client, place.NFS, "lab.vm/vmware.log")
 	assert.Equal(t, 2, strings.Count(string(text), "Checkpoint_Unstun"))

@@ -36,10 +36,7 @@ func TestRelocate(t *testing.T) {
 	vm := w.clone("host-a", place.NFS)
 	w.powerOn(vm)
 	w.fake.told()
-	w.fake.moves = make(chan *moving, 1)
-	task, err := w.relocate(vm, w.location("host-b", ""))
-	require.NoError(t, err)
-	m := <-w.fake.moves
+	task, m := w.underWay(vm, "host-b")
 	for _, percent := range []int{17, 42, 41, 100} {
 		m.percent(percent)
 		info := w.info(task)
@@ -174,10 +171,7 @@ func TestCancel(t *testing.T) {
 	w := newWorld(t)
 	vm := w.clone("host-a", place.NFS)
 	w.powerOn(vm)
-	w.fake.moves = make(chan *moving, 1)
-	task, err := w.relocate(vm, w.location("host-b", ""))
-	require.NoError(t, err)
-	<-w.fake.moves
+	task, _ := w.underWay(vm, "host-b")
 	require.NoError(t, task.Cancel(t.Context()))
 	assert.IsType(t, new(types.RequestCanceled), w.fault(task, nil))
 	w.requireAt(vm, "host-a")
@@ -204,10 +198,8 @@ func TestRelocationFails(t *testing.T) {
 			w := newWorld(t)
 			vm := w.clone("host-a", place.NFS)
 			w.powerOn(vm)
-			w.fake.moves = make(chan *moving, 1)
-			task, err := w.relocate(vm, w.location("host-b", ""))
-			require.NoError(t, err)
-			(<-w.fake.moves).end <- tt.err
+			task, m := w.underWay(vm, "host-b")
+			m.end <- tt.err
 			assert.IsType(t, tt.want, w.fault(task, nil))
 			assert.Contains(t, w.info(task).Error.LocalizedMessage, tt.err.Error())
 			w.requireAt(vm, "host-a")

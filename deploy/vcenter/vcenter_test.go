@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -175,11 +176,8 @@ func TestOneTaskAtATime(t *testing.T) {
 	ctx := t.Context()
 	vm := w.clone("host-a", place.NFS)
 	w.powerOn(vm)
-	w.fake.moves = make(chan *moving, 1)
-	task, err := w.relocate(vm, w.location("host-b", ""))
-	require.NoError(t, err)
-	m := <-w.fake.moves
-	_, err = vm.PowerOff(ctx)
+	task, m := w.underWay(vm, "host-b")
+	_, err := vm.PowerOff(ctx)
 	assert.ErrorContains(t, err, "another task")
 	_, err = w.relocate(vm, w.location("host-b", ""))
 	assert.ErrorContains(t, err, "another task")
@@ -207,17 +205,8 @@ func (w *world) requireAt(vm *object.VirtualMachine, name string) {
 		require.NoError(w.t, err)
 		var own mo.HostSystem
 		require.NoError(w.t, host.Properties(ctx, host.Reference(), []string{"vm"}, &own))
-		require.Equal(w.t, name == at, contains(own.Vm, vm.Reference()), name)
+		require.Equal(w.t, name == at, slices.Contains(own.Vm, vm.Reference()), name)
 	}
-}
-
-func contains(all []types.ManagedObjectReference, one types.ManagedObjectReference) bool {
-	for _, ref := range all {
-		if ref == one {
-			return true
-		}
-	}
-	return false
 }
 
 // TestCloseEndsTasks: what a vCenter that ends is at comes to its end.
@@ -225,10 +214,7 @@ func TestCloseEndsTasks(t *testing.T) {
 	w := newWorld(t)
 	vm := w.clone("host-a", place.NFS)
 	w.powerOn(vm)
-	w.fake.moves = make(chan *moving, 1)
-	task, err := w.relocate(vm, w.location("host-b", ""))
-	require.NoError(t, err)
-	<-w.fake.moves
+	task, _ := w.underWay(vm, "host-b")
 	w.center.Close()
 	assert.IsType(t, new(types.HostCommunication), w.fault(task, nil))
 }
