@@ -3,6 +3,7 @@ package dataset
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -39,7 +40,7 @@ func SetAside(path string) (string, error) {
 }
 
 // temporary is the name under which a file is written. It is always the same,
-// so that what a crash left is overwritten.
+// so that what a crash left is overwritten: package renameio's are random.
 func temporary(path string) string { return path + ".tmp" }
 
 // syncFolder flushes a folder's entries to the disk.
@@ -68,21 +69,29 @@ func makeFolder(path string) error {
 	return syncFolder(parent)
 }
 
-// syncAndClose ends the writing of a file.
-func syncAndClose(file *os.File) error {
-	return errors.Join(file.Sync(), file.Close())
-}
-
-// replaceFile puts a file in its place whole, or leaves what was there. The
-// caller flushes the folder.
-func replaceFile(path string, content []byte) error {
+// replaceFile puts a file in its place whole, or leaves what was there: it is
+// written under its temporary name and flushed, then looked at, if look is not nil,
+// and renamed. The caller flushes the folder.
+func replaceFile(path string, write func(io.Writer) error, look func(temporary string) error) error {
 	file, err := os.Create(temporary(path))
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(content)
-	if err := errors.Join(err, syncAndClose(file)); err != nil {
-		return err
+	if err := errors.Join(write(file), file.Sync(), file.Close()); err != nil {
+		return errors.Join(err, os.Remove(temporary(path)))
+	}
+	if look != nil {
+		if err := look(temporary(path)); err != nil {
+			return err
+		}
 	}
 	return os.Rename(temporary(path), path)
+}
+
+// replaceContent is replaceFile with what is at hand already.
+func replaceContent(path string, content []byte) error {
+	return replaceFile(path, func(out io.Writer) error {
+		_, err := out.Write(content)
+		return err
+	}, nil)
 }

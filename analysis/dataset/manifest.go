@@ -123,7 +123,7 @@ func (c *compaction) manifest(provenance Provenance, tables ...File) (Manifest, 
 	if err != nil {
 		return Manifest{}, err
 	}
-	return manifest, replaceFile(filepath.Join(c.folder, manifestFile), append(text, '\n'))
+	return manifest, replaceContent(filepath.Join(c.folder, manifestFile), append(text, '\n'))
 }
 
 // describe makes a manifest's entry of a file, and notes what is wrong with

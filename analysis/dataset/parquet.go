@@ -3,12 +3,10 @@ package dataset
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -78,68 +76,65 @@ func (t *Table[R]) properties() *parquet.WriterProperties {
 }
 
 // writeParquet writes a table's file so that its final name is only ever a
-// complete file: temporary name, read back and compared, flushed, renamed.
-// The caller flushes the folder. File.Path is the base name.
+// complete file, which was read back and compared before. The caller flushes the
+// folder. File.Path is the base name.
 func writeParquet[R any](table *Table[R], path string, metadata map[string]string, batches Batches[R]) (File, error) {
-	written, result, err := writeTemporary(table, path, metadata, batches)
-	if err != nil {
-		return File{}, fmt.Errorf("write %s: %w", path, err)
-	}
-	var read sums
-	for rows, err := range readParquet(table, temporary(path)) {
-		if err != nil {
-			return File{}, fmt.Errorf("read back what was written: %w", err)
+	var written, read sums
+	out := &hashingWriter{hash: sha256.New()}
+	err := replaceFile(path, func(file io.Writer) (err error) {
+		out.file = file
+		if written, err = writeRows(table, out, metadata, batches); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
 		}
-		table.add(&read, rows)
-	}
-	if err := table.compare(written, read); err != nil {
-		return File{}, fmt.Errorf("read back %s: %w", temporary(path), err)
-	}
-	return result, os.Rename(temporary(path), path)
-}
-
-// writeTemporary writes the file under its temporary name and flushes it.
-func writeTemporary[R any](table *Table[R], path string, metadata map[string]string, batches Batches[R]) (sums, File, error) {
-	var written sums
-	file, err := os.Create(temporary(path))
-	if err != nil {
-		return written, File{}, err
-	}
-	out := &hashingWriter{file: file, hash: sha256.New()}
-	err = func() error {
-		writer, err := pqarrow.NewFileWriter(table.schema, out, table.properties(), pqarrow.DefaultWriterProps())
-		if err != nil {
-			return err
-		}
-		for _, key := range slices.Sorted(maps.Keys(metadata)) {
-			if err := writer.AppendKeyValueMetadata(key, metadata[key]); err != nil {
-				return err
-			}
-		}
-		for rows, err := range batches {
+		return nil
+	}, func(temporary string) error {
+		for rows, err := range readParquet(table, temporary) {
 			if err != nil {
-				return err
+				return fmt.Errorf("read back what was written: %w", err)
 			}
-			if len(rows) == 0 {
-				continue
-			}
-			table.add(&written, rows)
-			record := table.record(rows)
-			err := writer.WriteBuffered(record)
-			record.Release()
-			if err != nil {
-				return err
-			}
+			table.add(&read, rows)
 		}
-		return writer.Close()
-	}()
-	if err := errors.Join(err, syncAndClose(file)); err != nil {
-		return written, File{}, errors.Join(err, os.Remove(temporary(path)))
+		if err := table.compare(written, read); err != nil {
+			return fmt.Errorf("read back %s: %w", temporary, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return File{}, err
 	}
-	return written, File{
+	return File{
 		Path: filepath.Base(path), Table: table.Name, Rows: written.rows,
 		Bytes: out.bytes, SHA256: hex.EncodeToString(out.hash.Sum(nil)),
 	}, nil
+}
+
+// writeRows writes a table's rows as Parquet, and adds them up.
+func writeRows[R any](table *Table[R], out io.Writer, metadata map[string]string, batches Batches[R]) (written sums, err error) {
+	writer, err := pqarrow.NewFileWriter(table.schema, out, table.properties(), pqarrow.DefaultWriterProps())
+	if err != nil {
+		return written, err
+	}
+	for _, key := range slices.Sorted(maps.Keys(metadata)) {
+		if err := writer.AppendKeyValueMetadata(key, metadata[key]); err != nil {
+			return written, err
+		}
+	}
+	for rows, err := range batches {
+		if err != nil {
+			return written, err
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		table.add(&written, rows)
+		record := table.record(rows)
+		err := writer.WriteBuffered(record)
+		record.Release()
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, writer.Close()
 }
 
 // hashingWriter counts and hashes what it writes. It has no Close on purpose:

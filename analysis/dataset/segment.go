@@ -193,5 +193,5 @@ func writeSealed[R any](path string, table *Table[R], rows []R) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	content.WriteString(line)
-	return replaceFile(path, content.Bytes())
+	return replaceContent(path, content.Bytes())
 }
