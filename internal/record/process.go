@@ -2,7 +2,6 @@ package record
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	_ "embed" // the script
 	"errors"
@@ -14,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/renameio/v2"
 
 	"heliotrope/internal/remote"
 )
@@ -181,31 +182,23 @@ func (p Process) Fetch(ctx context.Context, names []string, folder string, progr
 	return local, nil
 }
 
-// fetch copies one file by way of a temporary one.
+// fetch copies one file, which appears once it is complete and on the disk.
 func (p Process) fetch(ctx context.Context, name string, size int64, local string, meter *meter) (err error) {
-	temporary, err := os.CreateTemp(filepath.Dir(local), "."+name+".*.part")
+	file, err := renameio.NewPendingFile(local, renameio.WithTempDir(filepath.Dir(local)), renameio.WithStaticPermissions(0o644))
 	if err != nil {
 		return err
 	}
-	defer func() {
-		_ = temporary.Close() // most often closed before
-		if err != nil {
-			_ = os.Remove(temporary.Name())
-		}
-	}()
+	defer func() { err = errors.Join(err, file.Cleanup()) }()
 	count := &counter{}
 	if _, err := p.Host.Run(ctx, remote.Command{
-		Args: []string{"cat", path.Join(p.Dir, name)}, Stdout: io.MultiWriter(temporary, count, meter),
+		Args: []string{"cat", path.Join(p.Dir, name)}, Stdout: io.MultiWriter(file, count, meter),
 	}); err != nil {
 		return err
 	}
 	if count.bytes != size {
 		return fmt.Errorf("%s: %d bytes came, but the file has %d", p.Host.Name(), count.bytes, size)
 	}
-	if err := cmp.Or(temporary.Chmod(0o644), temporary.Sync(), temporary.Close()); err != nil {
-		return err
-	}
-	return os.Rename(temporary.Name(), local)
+	return file.CloseAtomicallyReplace()
 }
 
 // counter counts what is written.

@@ -34,8 +34,8 @@ func contents(t *testing.T, ref trial.Ref) []byte {
 	if err != nil || len(names) != 4 {
 		t.Fatalf("fetched %v, %v", names, err)
 	}
-	if left, err := filepath.Glob(filepath.Join(folder, "*.part")); err != nil || len(left) > 0 {
-		t.Errorf("left %v, %v", left, err)
+	if there, err := filepath.Glob(filepath.Join(folder, "*")); err != nil || len(there) != len(names)+2 {
+		t.Errorf("there are %v, %v", there, err)
 	}
 	var all []byte
 	for _, name := range append(names, load.LogFile, load.ResultFile) {

@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/google/renameio/v2"
 
 	"heliotrope/internal/load"
 	"heliotrope/internal/record"
@@ -159,14 +160,14 @@ func (l *loading) entries(from, to time.Time, sum *fioResult) iter.Seq[load.Entr
 	}
 }
 
-// writeFile writes a file under a temporary name and returns its size.
-func writeFile(folder, name string, write func(io.Writer) error) (int64, error) {
+// writeFile writes a file, which appears once it is complete, and returns its size.
+func writeFile(folder, name string, write func(io.Writer) error) (size int64, err error) {
 	final := filepath.Join(folder, name)
-	file, err := os.Create(final + ".part")
+	file, err := renameio.NewPendingFile(final, renameio.WithTempDir(folder), renameio.WithPermissions(0o644))
 	if err != nil {
 		return 0, err
 	}
-	defer file.Close()
+	defer func() { err = errors.Join(err, file.Cleanup()) }()
 	buffer := bufio.NewWriterSize(file, 64<<10) // which the formats' writers use as theirs
 	if err := errors.Join(write(buffer), buffer.Flush()); err != nil {
 		return 0, fmt.Errorf("write %s: %w", final, err)
@@ -175,8 +176,5 @@ func writeFile(folder, name string, write func(io.Writer) error) (int64, error) 
 	if err != nil {
 		return 0, err
 	}
-	if err := file.Close(); err != nil {
-		return 0, err
-	}
-	return info.Size(), os.Rename(file.Name(), final)
+	return info.Size(), file.CloseAtomicallyReplace()
 }

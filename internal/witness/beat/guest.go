@@ -139,7 +139,9 @@ func (g *guest) keepAccount() {
 	}
 }
 
-// account replaces witness.BeatsFile, which is never there without its line.
+// account replaces witness.BeatsFile, which is never there without its line. It is
+// not flushed, as package renameio would: that were I/O of the guest's beside the
+// load's, and it would wait while the guest's disk stands still.
 func (g *guest) account() error {
 	const next = witness.BeatsFile + ".new"
 	if err := os.WriteFile(next, fmt.Appendf(nil, "%d %d\n", g.sent.Load(), g.ledger.Acked()), 0o644); err != nil {
