@@ -198,31 +198,45 @@ func waitReady(ctx context.Context, o options) error {
 		return fmt.Errorf("ask Temporal on %s: %w", o.address, err)
 	}
 	defer c.Close()
-	for {
+	err = await(ctx, 50*time.Millisecond, func() error {
 		_, err := c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{Namespace: o.namespace})
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the server on %s does not answer within %v: %w", o.address, readyWithin, err)
-		case <-time.After(50 * time.Millisecond):
-		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("the server on %s does not answer within %v: %w", o.address, readyWithin, err)
 	}
+	return nil
 }
 
 // waitListening returns when the address accepts connections.
 func waitListening(ctx context.Context, address string) error {
 	var dialer net.Dialer
-	for {
+	err := await(ctx, 10*time.Millisecond, func() error {
 		conn, err := dialer.DialContext(ctx, "tcp", address)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	if err != nil {
+		return fmt.Errorf("the Web UI does not listen on %s: %w", address, err)
+	}
+	return nil
+}
+
+// await asks again, with pauses, until there is no error. When the context ends in a
+// pause, the error is the last one. This module cannot have package poll: it would
+// require the whole of the main module.
+func await(ctx context.Context, pause time.Duration, ask func() error) error {
+	for {
+		err := ask()
 		if err == nil {
-			return conn.Close()
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the Web UI does not listen on %s: %w", address, err)
-		case <-time.After(10 * time.Millisecond):
+			return err
+		case <-time.After(pause): //nolint:forbidigo // a pause that the context ends
 		}
 	}
 }
