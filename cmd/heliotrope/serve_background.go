@@ -156,33 +156,29 @@ var errServeEnded = errors.New("the controller ended before it was ready")
 func awaitServe(ctx context.Context, stateDir string, ended <-chan error) error {
 	limited, cancel := context.WithTimeout(ctx, serveReadyLimit)
 	defer cancel()
-	poll := time.NewTicker(100 * time.Millisecond)
-	defer poll.Stop()
-	for {
+	err := poll.Until(limited, 100*time.Millisecond, func(context.Context) (bool, error) {
 		state, err := runningServe(stateDir)
-		if err != nil {
-			return err
-		}
-		if state != nil {
-			return nil
+		if state != nil || err != nil {
+			return state != nil, err
 		}
 		if ended == nil {
 			held, err := serveLockHeld(stateDir)
-			if err != nil {
-				return err
+			if err == nil && !held {
+				err = errServeEnded
 			}
-			if !held {
-				return errServeEnded
-			}
+			return false, err
 		}
 		select {
 		case err := <-ended:
-			return fmt.Errorf("%w (%w)", errServeEnded, err)
-		case <-limited.Done():
-			return fmt.Errorf("wait for the controller with the state folder %s: %w", stateDir, limited.Err())
-		case <-poll.C:
+			return false, fmt.Errorf("%w (%w)", errServeEnded, err)
+		default:
+			return false, nil
 		}
+	})
+	if err != nil && limited.Err() != nil && !errors.Is(err, errServeEnded) {
+		return fmt.Errorf("wait for the controller with the state folder %s: %w", stateDir, limited.Err())
 	}
+	return err
 }
 
 // logTail is why a program ended, from the end of what was written to its log

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/poll"
 )
 
 // serverStopLimit is how long the server may take to end.
@@ -56,10 +57,8 @@ func (s *ownedServer) keep(ctx context.Context) {
 			continue
 		}
 		s.options.Log.Error().Err(err).Msg("start the Temporal server again")
-		select {
-		case <-ctx.Done():
+		if poll.Pause(ctx, restartPause) != nil {
 			return
-		case <-time.After(restartPause):
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"heliotrope/internal/poll"
 )
 
 // exitDetached is the exit code after Ctrl-C: the campaign goes on.
@@ -68,21 +70,21 @@ func (s *session) follow(cmd *cobra.Command, name string, asJSON bool) error {
 // watch shows a campaign's progress until it ends, and returns the last of it.
 // A server that does not answer is asked again for as long as it takes.
 func watch(ctx context.Context, ask func(context.Context) (snapshot, error), show display, interval time.Duration) (snapshot, error) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
 	away := "" // why nobody answers, as it was said
-	for {
-		shot, err := ask(ctx)
+	var shot snapshot
+	err := poll.Until(ctx, interval, func(ctx context.Context) (bool, error) {
+		var err error
+		shot, err = ask(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return shot, context.Canceled
+			return false, ctx.Err()
 		case errors.Is(err, errNoCampaign):
-			return shot, err
+			return false, err
 		case err != nil:
 			away = sayOnce(show, away, "the Temporal server does not answer; the campaign is not lost, and I go on asking: "+printable(err.Error()))
 		case shot.Outcome != outcomeRunning:
 			show.show(shot)
-			return shot, nil
+			return true, nil
 		case shot.Unanswered != "":
 			away = sayOnce(show, away, "no controller answers, so nothing gets on; `heliotrope serve` is one: "+printable(shot.Unanswered))
 		default:
@@ -92,12 +94,12 @@ func watch(ctx context.Context, ask func(context.Context) (snapshot, error), sho
 			}
 			show.show(shot)
 		}
-		select {
-		case <-ctx.Done():
-			return shot, context.Canceled
-		case <-ticker.C:
-		}
+		return false, nil
+	})
+	if err != nil && ctx.Err() != nil {
+		return shot, context.Canceled // whatever the cause, as a signal
 	}
+	return shot, err
 }
 
 // sayOnce says what is wrong when nothing has been said since all was well.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"heliotrope/deploy/lab/image"
+	"heliotrope/internal/poll"
 )
 
 // Accel is how QEMU runs a node's instructions.
@@ -106,26 +107,18 @@ func (l *Lab) trialBoot(ctx context.Context, img image.Image) error {
 	defer func() { _ = trial.stop(context.WithoutCancel(ctx)) }()
 
 	banner, started := l.Options.flavour().banner, time.Now()
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	for {
+	return poll.Until(ctx, 50*time.Millisecond, func(context.Context) (bool, error) {
 		text := trial.consoleTail(1000)
 		switch took := time.Since(started); {
 		case strings.Contains(text, "heliotrope: trial hvm"):
-			return nil
+			return true, nil
 		case strings.Contains(text, "heliotrope: trial"):
-			return errors.New("the host came up without hardware virtualisation")
+			return false, errors.New("the host came up without hardware virtualisation")
 		case took > trialBannerLimit && !strings.Contains(text, banner):
-			return fmt.Errorf("nothing on the console for %s", trialBannerLimit)
+			return false, fmt.Errorf("nothing on the console for %s", trialBannerLimit)
 		case took > trialLimit:
-			return fmt.Errorf("the host did not come up in %s", trialLimit)
+			return false, fmt.Errorf("the host did not come up in %s", trialLimit)
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case err := <-ended:
-			return err
-		case <-poll.C:
-		}
-	}
+		return false, over(ended)
+	})
 }

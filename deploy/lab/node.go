@@ -122,6 +122,16 @@ func (n node) start(args []string) (<-chan error, error) {
 	return ended, nil
 }
 
+// over is why a process has ended, as start tells it; nil while it runs.
+func over(ended <-chan error) error {
+	select {
+	case err := <-ended:
+		return fmt.Errorf("QEMU ended: %w", err)
+	default:
+		return nil
+	}
+}
+
 // stopGrace is how long a process may take to end after a TERM signal.
 const stopGrace = 5 * time.Second
 

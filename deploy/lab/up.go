@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"heliotrope/deploy/lab/image"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/remote"
 )
 
@@ -262,21 +263,18 @@ func (l *Lab) startNode(ctx context.Context, name string, ring keyring, img imag
 func (l *Lab) awaitMonitor(ctx context.Context, name string, ended <-chan error) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		port, err := l.node(name).sshPort(ctx)
-		if err == nil {
-			return port, nil
+	var port int
+	var problem error
+	err := poll.Until(ctx, 20*time.Millisecond, func(ctx context.Context) (bool, error) {
+		if port, problem = l.node(name).sshPort(ctx); problem == nil {
+			return true, nil
 		}
-		select {
-		case <-ctx.Done():
-			return 0, fmt.Errorf("%s: %w", name, err)
-		case err := <-ended:
-			return 0, fmt.Errorf("QEMU of %s: %w", name, err)
-		case <-poll.C:
-		}
+		return false, over(ended)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w: %w", name, err, problem)
 	}
+	return port, nil
 }
 
 // awaitAll waits for every node at the same time; the first that fails ends
@@ -314,39 +312,28 @@ func (l *Lab) awaitAll(ctx context.Context, ended map[string]<-chan error, progr
 
 // awaitReady waits until the node's boot has ended and it answers over ssh.
 func (l *Lab) awaitReady(ctx context.Context, name string, ended <-chan error) error {
-	limited, cancel := context.WithTimeout(ctx, readyLimit)
+	limited, cancel := context.WithTimeoutCause(ctx, readyLimit, fmt.Errorf("not ready after %s", readyLimit))
 	defer cancel()
 	n := l.node(name)
-	fail := func(err error) error {
-		return fmt.Errorf("%s: %w; the end of its console (%s):\n%s", name, err, n.console(), n.consoleTail(15))
+	err := poll.Until(limited, 50*time.Millisecond, func(context.Context) (bool, error) {
+		switch text := n.consoleTail(200); {
+		case strings.Contains(text, "heliotrope: NOT READY"):
+			return false, errors.New("its boot failed")
+		case strings.Contains(text, " READY"):
+			return true, nil
+		}
+		return false, over(ended)
+	})
+	if err == nil {
+		err = l.probe(limited, name)
 	}
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		text := n.consoleTail(200)
-		if strings.Contains(text, "heliotrope: NOT READY") {
-			return fail(errors.New("its boot failed"))
-		}
-		if strings.Contains(text, " READY") {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-limited.Done():
-			return fail(fmt.Errorf("not ready after %s", readyLimit))
-		case err := <-ended:
-			return fail(fmt.Errorf("QEMU ended: %w", err))
-		case <-poll.C:
-		}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
 	}
-	if err := l.probe(limited, name); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return fail(err)
-	}
-	return nil
+	return fmt.Errorf("%s: %w; the end of its console (%s):\n%s", name, err, n.console(), n.consoleTail(15))
 }
 
 func (l *Lab) probe(ctx context.Context, name string) error {

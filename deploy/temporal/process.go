@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/poll"
 )
 
 const (
@@ -229,9 +230,9 @@ func StopEmbedded(ctx context.Context, stateDir string) (bool, error) {
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		for servedBy(dir) == pid {
-			time.Sleep(20 * time.Millisecond)
-		}
+		_ = poll.Until(context.WithoutCancel(ctx), 20*time.Millisecond, func(context.Context) (bool, error) { // without limit or error
+			return servedBy(dir) != pid, nil
+		})
 	}()
 	return true, terminate(ctx, pid, gone)
 }

@@ -33,6 +33,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/rs/zerolog"
 
+	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
 )
@@ -147,10 +148,7 @@ func Run(ctx context.Context, host remote.Host, options Options, alive func()) e
 		}
 		pause := pauses.NextBackOff()
 		l.Log.Warn().Err(err).Str("host", host.Name()).Dur("pause_ms", pause).Msg("the line to the worker is down; trying again")
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		_ = poll.Pause(ctx, pause) // the loop sees its end
 	}
 	if l.left {
 		return nil

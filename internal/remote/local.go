@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"heliotrope/internal/poll"
 	"heliotrope/internal/procs"
 )
 
@@ -87,9 +88,9 @@ func (h *LocalHost) Run(ctx context.Context, command Command) (Result, error) {
 
 // killGroup kills whoever is left in a process group once its grace is over.
 func killGroup(group int, graceEnd time.Time) {
-	for time.Now().Before(graceEnd) && procs.GroupRuns(group) {
-		time.Sleep(20 * time.Millisecond)
-	}
+	grace, cancel := context.WithDeadline(context.Background(), graceEnd)
+	defer cancel()
+	_ = poll.Until(grace, 20*time.Millisecond, func(context.Context) (bool, error) { return !procs.GroupRuns(group), nil })
 	_ = syscall.Kill(-group, syscall.SIGKILL) // most often nobody is left
 }
 

@@ -36,6 +36,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"google.golang.org/grpc"
 
+	"heliotrope/internal/poll"
 	"heliotrope/internal/sdklog"
 )
 
@@ -112,10 +113,8 @@ func Run(ctx context.Context, options Options, register func(worker.ActivityRegi
 		}
 		pause := pauses.NextBackOff()
 		options.Log.Warn().Err(err).Dur("pause_ms", pause).Msg("no work to be had; trying again")
-		select {
-		case <-ctx.Done():
+		if poll.Pause(ctx, pause) != nil {
 			return nil
-		case <-time.After(pause):
 		}
 	}
 }

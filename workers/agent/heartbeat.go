@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"heliotrope/internal/poll"
 )
 
 const (
@@ -38,15 +40,10 @@ func patient(ctx context.Context, method string, request, reply any, connection 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), heartbeatPatience)
 	defer cancel()
 	options = append(options[:len(options):len(options)], grpc.WaitForReady(true))
-	for {
-		err := invoke(ctx, method, request, reply, connection, options...)
-		if status.Code(err) != codes.Unavailable {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(heartbeatPause):
-		}
-	}
+	var err error
+	_ = poll.Until(ctx, heartbeatPause, func(ctx context.Context) (bool, error) { // at the limit, the last answer counts
+		err = invoke(ctx, method, request, reply, connection, options...)
+		return status.Code(err) != codes.Unavailable, nil
+	})
+	return err
 }
