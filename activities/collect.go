@@ -14,6 +14,7 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/record"
 	"heliotrope/internal/storage"
@@ -87,26 +88,16 @@ type gathering struct {
 // hosts collects from all hosts at once: the files of the witness where one runs,
 // and otherwise what a site's hypervisor has written down itself.
 func (g *gathering) hosts(ctx context.Context) []error {
-	var gather []func() error
-	for _, m := range g.bed.Machines() {
-		name := m.Name
+	return gather.Values(g.bed.Machines(), func(m trial.Machine) error {
 		recorder := recorderAt(g.bed, m)
 		switch {
 		case hostWitness(m): // the guest's leaves no files
-			gather = append(gather, func() error {
-				return g.fetch(ctx, name, func() (record.Recording, error) { return g.bed.Witness(g.input.Ref, name) }, cause.WitnessDied)
-			})
+			return g.fetch(ctx, m.Name, func() (record.Recording, error) { return g.bed.Witness(g.input.Ref, m.Name) }, cause.WitnessDied)
 		case recorder != nil:
-			gather = append(gather, func() error { return g.record(ctx, m, recorder) })
+			return g.record(ctx, m, recorder)
 		}
-	}
-	errs := make([]error, len(gather))
-	var all sync.WaitGroup
-	for i, one := range gather {
-		all.Go(func() { errs[i] = one() })
-	}
-	all.Wait()
-	return errs
+		return nil
+	})
 }
 
 // endBeats ends the guest's witness.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +16,7 @@ import (
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
@@ -192,14 +192,12 @@ type wanted struct {
 
 // check asks all testbeds at the same time.
 func (c hostCheck) check(ctx context.Context, beds []laneBed, want wanted, found *findings) {
-	each := make([]findings, len(beds))
-	var asking sync.WaitGroup
-	for i, bed := range beds {
+	each := gather.Values(beds, func(bed laneBed) (one findings) {
 		if bed.inventory != nil {
-			asking.Go(func() { c.checkBed(ctx, bed, want, &each[i]) })
+			c.checkBed(ctx, bed, want, &one)
 		}
-	}
-	asking.Wait()
+		return one
+	})
 	for _, one := range each {
 		found.bad = append(found.bad, one.bad...)
 		found.failed = append(found.failed, one.failed...)

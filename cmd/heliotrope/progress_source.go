@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -14,6 +13,7 @@ import (
 	"go.temporal.io/sdk/converter"
 
 	"heliotrope/internal/fault/wire"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/record"
 	"heliotrope/workflows"
 )
@@ -71,13 +71,7 @@ func (s *campaignSource) snapshot(ctx context.Context) (snapshot, error) {
 
 // lanes asks about every running trial, all at the same time.
 func (s *campaignSource) lanes(ctx context.Context, running []workflows.RunningTrial) []laneSnapshot {
-	lanes := make([]laneSnapshot, len(running))
-	var asking sync.WaitGroup
-	for i := range running {
-		asking.Go(func() { lanes[i] = s.lane(ctx, running[i]) })
-	}
-	asking.Wait()
-	return lanes
+	return gather.Values(running, func(one workflows.RunningTrial) laneSnapshot { return s.lane(ctx, one) })
 }
 
 // lane leaves out what cannot be asked: a trial may end at any moment.

@@ -10,13 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
 	"go.temporal.io/api/serviceerror"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/poll"
 	"heliotrope/internal/remote"
@@ -36,17 +36,14 @@ var hosts = hostCheck{limit: hostsLimit, connect: func(inv *inventory.Inventory)
 type reachedBed struct{ *testbed.Testbed }
 
 func (b reachedBed) Facts(ctx context.Context) (testbed.Facts, error) {
-	machines := b.Machines()
-	errs := make([]error, len(machines))
-	var asking sync.WaitGroup
-	for i, machine := range machines {
+	err := gather.Each(b.Machines(), func(machine trial.Machine) error {
 		if !machine.Shell || machine.Name == trial.Guest {
-			continue
+			return nil
 		}
-		asking.Go(func() { _, errs[i] = b.Host(machine.Name).Run(ctx, remote.Command{Args: []string{"true"}}) })
-	}
-	asking.Wait()
-	if err := errors.Join(errs...); err != nil {
+		_, err := b.Host(machine.Name).Run(ctx, remote.Command{Args: []string{"true"}})
+		return err
+	})
+	if err != nil {
 		return testbed.Facts{}, err
 	}
 	return b.Testbed.Facts(ctx)

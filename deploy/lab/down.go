@@ -7,9 +7,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
+	"heliotrope/internal/gather"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 )
@@ -109,12 +109,8 @@ func (l *Lab) Status(ctx context.Context) Status {
 	ctx, cancel := context.WithTimeout(ctx, statusLimit)
 	defer cancel()
 	status := Status{Name: l.Options.Name, Up: true, Hypervisor: l.Options.Hypervisor, Accel: l.Options.Accel,
-		Inventory: l.InventoryPath(), Nodes: make([]NodeStatus, len(NodeNames))}
-	var asking sync.WaitGroup
-	for i, name := range NodeNames {
-		asking.Go(func() { status.Nodes[i] = l.nodeStatus(ctx, name) })
-	}
-	asking.Wait()
+		Inventory: l.InventoryPath(),
+		Nodes:     gather.Values(NodeNames, func(name string) NodeStatus { return l.nodeStatus(ctx, name) })}
 	if l.Options.flavour().vcenter {
 		status.Nodes = append(status.Nodes, l.vcenterStatus(ctx))
 	}

@@ -11,10 +11,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"heliotrope/deploy/lab/image"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/poll"
 	"heliotrope/internal/remote"
 )
@@ -283,31 +283,23 @@ func (l *Lab) awaitAll(ctx context.Context, ended map[string]<-chan error, progr
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	started := time.Now()
-	results := make(chan error, len(NodeNames))
-	var waits sync.WaitGroup
-	for _, name := range NodeNames {
-		waits.Go(func() {
-			err := l.awaitReady(ctx, name, ended[name])
-			if err == nil && ended[name] != nil {
-				progress(fmt.Sprintf("%s is ready after %s", name, time.Since(started).Round(100*time.Millisecond)))
-			} else if err != nil {
-				cancel()
-			}
-			results <- err
-		})
-	}
-	waits.Wait()
-	close(results)
-	var errs []error
-	for err := range results {
-		if err != nil && !errors.Is(err, context.Canceled) {
-			errs = append(errs, err)
+	err := gather.Each(NodeNames, func(name string) error {
+		err := l.awaitReady(ctx, name, ended[name])
+		switch {
+		case err != nil:
+			cancel()
+		case ended[name] != nil:
+			progress(fmt.Sprintf("%s is ready after %s", name, time.Since(started).Round(100*time.Millisecond)))
 		}
-	}
-	if len(errs) == 0 && ctx.Err() != nil {
+		if errors.Is(err, context.Canceled) {
+			return nil // as another failed
+		}
+		return err
+	})
+	if err == nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // awaitReady waits until the node's boot has ended and it answers over ssh.

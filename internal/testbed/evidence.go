@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"heliotrope/internal/driver"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/remote"
 )
 
@@ -49,7 +50,7 @@ func (t *Testbed) evidenceOf(machine string) []driver.Evidence {
 // folder for each machine. What cannot be had is a line of missingFile; an
 // error is about the local folder only.
 func (t *Testbed) Evidence(ctx context.Context, folder string) error {
-	missing, err := gather(t.names(), func(machine string) ([]string, error) {
+	missing, err := gather.Results(t.names(), func(machine string) ([]string, error) {
 		limited, cancel := context.WithTimeoutCause(ctx, evidenceLimit,
 			fmt.Errorf("all of this machine's evidence took longer than %s", evidenceLimit))
 		defer cancel()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"heliotrope/internal/driver"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/trial"
@@ -32,7 +33,7 @@ const describeTimeout = time.Minute
 // them are told, separated by slashes. A machine that is neither a site's nor has
 // a shell tells nothing.
 func (t *Testbed) Facts(ctx context.Context) (Facts, error) {
-	found, err := gather(t.known(), func(machine trial.Machine) (hostFacts, error) { return t.describe(ctx, machine) })
+	found, err := gather.Results(t.known(), func(machine trial.Machine) (hostFacts, error) { return t.describe(ctx, machine) })
 	if err != nil {
 		return Facts{}, fmt.Errorf("ask the hosts what they are: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"path"
 
+	"heliotrope/internal/gather"
 	"heliotrope/internal/guest"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/load"
@@ -54,7 +55,7 @@ func (t *Testbed) Load(ref trial.Ref) (record.Recording, error) {
 
 // sweep ends what runs in RunDir on every host, and removes it.
 func (t *Testbed) sweep(ctx context.Context) error {
-	return each(t.shells(), func(host *inventory.Machine) error {
+	return gather.Each(t.shells(), func(host *inventory.Machine) error {
 		return record.Sweep(ctx, t.hosts[host.Name], runDir(host, t.Name()))
 	})
 }

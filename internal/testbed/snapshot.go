@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"heliotrope/internal/driver"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
@@ -60,7 +61,7 @@ find "$data/$label" "$data/$label.run" "$data/$label.programs" /run/heliotrope -
 // has our domains, as its hypervisor lists them.
 func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
 	machines := t.known()
-	found, err := gather(machines, func(machine trial.Machine) (MachineSnapshot, error) {
+	found, err := gather.Results(machines, func(machine trial.Machine) (MachineSnapshot, error) {
 		if site, is := t.siteOf(machine.Name); is && !machine.Shell {
 			return t.listed(ctx, site)
 		}

@@ -18,11 +18,11 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"heliotrope/internal/clock"
 	"heliotrope/internal/drivers"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/guest"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
@@ -336,7 +336,7 @@ func (t *Testbed) DomainName(name string) string {
 // runs in RunDir, then the disks and the shaping, on all hosts at once. It goes
 // on past errors and joins them. Programs in ProgramDir stay.
 func (t *Testbed) Teardown(ctx context.Context) error {
-	domains := each(sites, func(site storage.Site) error { return t.Hypervisor(site).Teardown(ctx) })
+	domains := gather.Each(sites, func(site storage.Site) error { return t.Hypervisor(site).Teardown(ctx) })
 	processes := t.sweep(ctx)
 	removals := []func() error{func() error { return t.Shaper().Teardown(ctx) }}
 	for _, system := range t.storages {
@@ -347,29 +347,11 @@ func (t *Testbed) Teardown(ctx context.Context) error {
 			return nil
 		})
 	}
-	rest := each(removals, func(remove func() error) error { return remove() })
+	rest := gather.Together(removals...)
 	if err := errors.Join(domains, processes, rest); err != nil {
 		return err
 	}
-	return each(t.shells(), func(host *inventory.Machine) error { return t.removeFolder(ctx, host) })
-}
-
-// each does something for all of them at once, waits for all, and joins the
-// errors in their order.
-func each[T any](all []T, do func(T) error) error {
-	_, err := gather(all, func(one T) (struct{}, error) { return struct{}{}, do(one) })
-	return err
-}
-
-// gather is each with what is found for each of them.
-func gather[T, R any](all []T, do func(T) (R, error)) ([]R, error) {
-	found, errs := make([]R, len(all)), make([]error, len(all))
-	var wait sync.WaitGroup
-	for i, one := range all {
-		wait.Go(func() { found[i], errs[i] = do(one) })
-	}
-	wait.Wait()
-	return found, errors.Join(errs...)
+	return gather.Each(t.shells(), func(host *inventory.Machine) error { return t.removeFolder(ctx, host) })
 }
 
 // removeFolder removes the testbed's own folder from a host. The drivers have

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"heliotrope/internal/driver"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/drbd/counters"
@@ -15,7 +16,7 @@ import (
 
 // Check looks for DRBD 8.4 and its tools at both sites.
 func (s *System) Check(ctx context.Context) error {
-	return node.Together(
+	return gather.Together(
 		func() error { return s.checkHostNames(ctx) },
 		func() error {
 			return node.Each(func(site storage.Site) error {

@@ -7,6 +7,7 @@ import (
 
 	"heliotrope/internal/driver"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 	"heliotrope/internal/storage/iscsi/counters"
@@ -22,7 +23,7 @@ var (
 // Check looks for open-iscsi at the sites, and for LIO and its port at the
 // storage server. The sites' own initiator names do not matter.
 func (s *System) Check(ctx context.Context) error {
-	return node.Together(
+	return gather.Together(
 		func() error {
 			return node.Each(func(site storage.Site) error {
 				n := s.sites[site]

@@ -27,6 +27,7 @@ import (
 	"sync"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
@@ -87,7 +88,7 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 }
 
 func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[storage.Site]string) error {
-	err := node.Together(
+	err := gather.Together(
 		func() error { return s.makeBackstore(ctx, spec) },
 		func() error {
 			return node.Each(func(site storage.Site) error { return s.prepareInitiator(ctx, site) })

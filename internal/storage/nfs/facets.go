@@ -8,6 +8,7 @@ import (
 
 	"heliotrope/internal/driver"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 	"heliotrope/internal/storage/nfs/counters"
@@ -17,7 +18,7 @@ import (
 // Check looks for a client of NFS 4.2 at the sites, and for a server, or the
 // means to start one, at the storage server.
 func (s *System) Check(ctx context.Context) error {
-	return node.Together(
+	return gather.Together(
 		func() error { return s.checkHostNames(ctx) },
 		func() error {
 			return node.Each(func(site storage.Site) error {

@@ -28,6 +28,7 @@ import (
 	"sync"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/gather"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
@@ -88,7 +89,7 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[s
 	if err != nil {
 		return err
 	}
-	err = node.Together(
+	err = gather.Together(
 		func() error {
 			return errors.Join(s.store.Image(ctx, path.Join(exported, spec.Name+imageSuffix), spec.SizeBytes), s.serve(ctx, exported))
 		},

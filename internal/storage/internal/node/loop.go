@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
+	"heliotrope/internal/gather"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 )
@@ -162,23 +162,5 @@ func (n *Node) DetachLoops(ctx context.Context, folder string) error {
 
 // Each does something for both sites at once and joins the errors.
 func Each(do func(site storage.Site) error) error {
-	sites := [...]storage.Site{storage.SiteA, storage.SiteB}
-	var errs [len(sites)]error
-	var wait sync.WaitGroup
-	for i, site := range sites {
-		wait.Go(func() { errs[i] = do(site) })
-	}
-	wait.Wait()
-	return errors.Join(errs[:]...)
-}
-
-// Together does several things at once and joins the errors.
-func Together(tasks ...func() error) error {
-	errs := make([]error, len(tasks))
-	var wait sync.WaitGroup
-	for i, task := range tasks {
-		wait.Go(func() { errs[i] = task() })
-	}
-	wait.Wait()
-	return errors.Join(errs...)
+	return gather.Each([]storage.Site{storage.SiteA, storage.SiteB}, do)
 }
