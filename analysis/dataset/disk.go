@@ -30,10 +30,10 @@ func SetAside(path string) (string, error) {
 		}
 		aside = fmt.Sprintf("%s.%d.damaged", path, i)
 	}
-	if err := os.Rename(sidePath(path), sidePath(aside)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Rename(sidePath(path), sidePath(aside)); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:forbidigo // set aside, not written
 		return "", err
 	}
-	if err := os.Rename(path, aside); err != nil {
+	if err := os.Rename(path, aside); err != nil { //nolint:forbidigo // set aside, not written
 		return "", err
 	}
 	return aside, syncFolder(filepath.Dir(path))
@@ -85,7 +85,7 @@ func replaceFile(path string, write func(io.Writer) error, look func(temporary s
 			return err
 		}
 	}
-	return os.Rename(temporary(path), path)
+	return os.Rename(temporary(path), path) //nolint:forbidigo // see temporary
 }
 
 // replaceContent is replaceFile with what is at hand already.

@@ -95,7 +95,7 @@ func makeDatabase(o options) error {
 	if err := os.WriteFile(o.database+".json", append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("record the server's version: %w", err)
 	}
-	if err := os.Rename(fresh, o.database); err != nil {
+	if err := os.Rename(fresh, o.database); err != nil { //nolint:forbidigo // SQLite has written it
 		return fmt.Errorf("finish the database: %w", err)
 	}
 	return nil

@@ -87,7 +87,7 @@ func (n node) running() bool {
 // newConsole begins a console log, and keeps the one before it: it may tell
 // why a node died.
 func (n node) newConsole() error {
-	if err := os.Rename(n.console(), n.console()+".before"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Rename(n.console(), n.console()+".before"); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:forbidigo // kept, not written
 		return err
 	}
 	return os.WriteFile(n.console(), nil, 0o600)

@@ -109,7 +109,7 @@ func (o ServerOptions) synchronous() string {
 // not ready nothing is left.
 func (s *Server) run(ctx context.Context, cmd *exec.Cmd) error {
 	path := filepath.Join(s.dir, logFile)
-	if err := os.Rename(path, path+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Rename(path, path+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:forbidigo // kept, not written
 		return fmt.Errorf("keep the log of Temporal's last run: %w", err)
 	}
 	log, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)

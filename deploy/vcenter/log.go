@@ -35,7 +35,7 @@ func (m *machine) newLog(ctx context.Context, v view, at storage.Site) error {
 		}
 	}
 	current := filepath.Join(folder, vmwareLog)
-	err = os.Rename(current, filepath.Join(folder, fmt.Sprintf("vmware-%d.log", newest+1)))
+	err = os.Rename(current, filepath.Join(folder, fmt.Sprintf("vmware-%d.log", newest+1))) //nolint:forbidigo // kept, not written
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("the machine's log: %w", err)
 	}

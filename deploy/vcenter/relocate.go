@@ -145,7 +145,7 @@ func (m *machine) settle(sim *simulator.Context, v view, wanted move) error {
 	from, to := m.center.hosts[wanted.from], m.center.hosts[wanted.to]
 	if wanted.datastore != "" {
 		source, target := m.center.path(v.folder), m.center.path(object.DatastorePath{Datastore: wanted.datastore, Path: v.folder.Path})
-		if err := os.Rename(source, target); err != nil {
+		if err := os.Rename(source, target); err != nil { //nolint:forbidigo // a whole folder
 			return fmt.Errorf("move the machine's files to datastore %s: %w", wanted.datastore, err)
 		}
 	}

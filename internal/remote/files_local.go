@@ -45,4 +45,4 @@ func (localFiles) lstat(path string) (fs.FileInfo, error) { return os.Lstat(path
 func (localFiles) symlink(target, link string) error      { return os.Symlink(target, link) }
 func (localFiles) readLink(link string) (string, error)   { return os.Readlink(link) }
 func (localFiles) remove(path string) error               { return os.Remove(path) }
-func (localFiles) rename(oldPath, newPath string) error   { return os.Rename(oldPath, newPath) }
+func (localFiles) rename(oldPath, newPath string) error   { return os.Rename(oldPath, newPath) } //nolint:forbidigo // the same code replaces files here and over SFTP

@@ -189,7 +189,7 @@ func (p *process) stop(grace time.Duration) (end ending, gone bool) {
 	select {
 	case end = <-p.ended:
 		return end, !errors.Is(end.err, ErrConnectionLost)
-	case <-time.After(grace + endMargin):
+	case <-time.After(grace + endMargin): //nolint:forbidigo // a limit
 		return end, false
 	}
 }

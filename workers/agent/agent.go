@@ -175,7 +175,7 @@ func runOnce(ctx context.Context, options Options, register func(worker.Activity
 	}()
 	select {
 	case <-stopped:
-	case <-time.After(StopTimeout + goodbyeTimeout):
+	case <-time.After(StopTimeout + goodbyeTimeout): //nolint:forbidigo // a limit
 	}
 	return err
 }

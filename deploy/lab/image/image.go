@@ -196,7 +196,7 @@ func (c Cache) build(ctx context.Context, recipe Recipe, progress func(string)) 
 	if err := os.WriteFile(filepath.Join(partial, manifestFile), append(text, '\n'), 0o644); err != nil {
 		return Image{}, err
 	}
-	if err := os.Rename(partial, final); err != nil {
+	if err := os.Rename(partial, final); err != nil { //nolint:forbidigo // a whole folder
 		return Image{}, fmt.Errorf("put the finished image in its place: %w", err)
 	}
 	return Image{Dir: final}, nil

@@ -143,7 +143,7 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 		}
 		select {
 		case err = <-sent:
-		case <-time.After(settleLimit):
+		case <-time.After(settleLimit): //nolint:forbidigo // a limit
 			stopSender()
 			err = errors.Join(errors.New("the sender did not come to rest after its transport was ended"), <-sent)
 		}
