@@ -119,6 +119,23 @@ func (m *machine) isReal() bool {
 	return m.real
 }
 
+// turn is a change of a machine's power, with the events that tell of it.
+type turn struct {
+	to           types.VirtualMachinePowerState
+	begins, ends func(types.VmEvent) types.BaseEvent
+	do           func() error // on the real guest
+}
+
+func (m *machine) turn(sim *simulator.Context, v view, wanted turn) error {
+	m.post(sim, v, wanted.begins)
+	if err := wanted.do(); err != nil {
+		return err
+	}
+	m.setPower(sim, wanted.to)
+	m.post(sim, v, wanted.ends)
+	return nil
+}
+
 // PowerOnVMTask starts the real guest, or lets it go on.
 func (m *machine) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
 	body := new(methods.PowerOnVM_TaskBody)
@@ -133,20 +150,16 @@ func (m *machine) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Tas
 			return nil, refuse(new(types.InvalidState), "it is a template")
 		case v.power == types.VirtualMachinePowerStatePoweredOn:
 			return nil, wrongPower(v.power, types.VirtualMachinePowerStatePoweredOff)
-		case v.power == types.VirtualMachinePowerStateSuspended:
-			m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmResumingEvent{VmEvent: e} })
-			if err := m.center.guests.Resume(ctx, v.guest, v.site); err != nil {
-				return nil, err
-			}
-		default:
-			m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmStartingEvent{VmEvent: e} })
-			if err := m.start(ctx, v); err != nil {
-				return nil, err
-			}
 		}
-		m.setPower(t.sim, types.VirtualMachinePowerStatePoweredOn)
-		m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmPoweredOnEvent{VmEvent: e} })
-		return nil, nil
+		on := turn{to: types.VirtualMachinePowerStatePoweredOn,
+			begins: func(e types.VmEvent) types.BaseEvent { return &types.VmStartingEvent{VmEvent: e} },
+			ends:   func(e types.VmEvent) types.BaseEvent { return &types.VmPoweredOnEvent{VmEvent: e} },
+			do:     func() error { return m.start(ctx, v) }}
+		if v.power == types.VirtualMachinePowerStateSuspended {
+			on.begins = func(e types.VmEvent) types.BaseEvent { return &types.VmResumingEvent{VmEvent: e} }
+			on.do = func() error { return m.center.guests.Resume(ctx, v.guest, v.site) }
+		}
+		return nil, m.turn(t.sim, v, on)
 	})
 	if body.Fault_ = refused; refused == nil {
 		body.Res = &types.PowerOnVM_TaskResponse{Returnval: ref}
@@ -176,13 +189,10 @@ func (m *machine) PowerOffVMTask(ctx *simulator.Context, _ *types.PowerOffVM_Tas
 		if v.power == types.VirtualMachinePowerStatePoweredOff {
 			return nil, wrongPower(v.power, types.VirtualMachinePowerStatePoweredOn)
 		}
-		m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmStoppingEvent{VmEvent: e} })
-		if err := m.center.guests.Stop(ctx, v.guest, v.site); err != nil {
-			return nil, err
-		}
-		m.setPower(t.sim, types.VirtualMachinePowerStatePoweredOff)
-		m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmPoweredOffEvent{VmEvent: e} })
-		return nil, nil
+		return nil, m.turn(t.sim, v, turn{to: types.VirtualMachinePowerStatePoweredOff,
+			begins: func(e types.VmEvent) types.BaseEvent { return &types.VmStoppingEvent{VmEvent: e} },
+			ends:   func(e types.VmEvent) types.BaseEvent { return &types.VmPoweredOffEvent{VmEvent: e} },
+			do:     func() error { return m.center.guests.Stop(ctx, v.guest, v.site) }})
 	})
 	if body.Fault_ = refused; refused == nil {
 		body.Res = &types.PowerOffVM_TaskResponse{Returnval: ref}
@@ -198,13 +208,10 @@ func (m *machine) SuspendVMTask(ctx *simulator.Context, _ *types.SuspendVM_Task)
 		if v.power != types.VirtualMachinePowerStatePoweredOn {
 			return nil, wrongPower(v.power, types.VirtualMachinePowerStatePoweredOn)
 		}
-		m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmSuspendingEvent{VmEvent: e} })
-		if err := m.center.guests.Pause(ctx, v.guest, v.site); err != nil {
-			return nil, err
-		}
-		m.setPower(t.sim, types.VirtualMachinePowerStateSuspended)
-		m.post(t.sim, v, func(e types.VmEvent) types.BaseEvent { return &types.VmSuspendedEvent{VmEvent: e} })
-		return nil, nil
+		return nil, m.turn(t.sim, v, turn{to: types.VirtualMachinePowerStateSuspended,
+			begins: func(e types.VmEvent) types.BaseEvent { return &types.VmSuspendingEvent{VmEvent: e} },
+			ends:   func(e types.VmEvent) types.BaseEvent { return &types.VmSuspendedEvent{VmEvent: e} },
+			do:     func() error { return m.center.guests.Pause(ctx, v.guest, v.site) }})
 	})
 	if body.Fault_ = refused; refused == nil {
 		body.Res = &types.SuspendVM_TaskResponse{Returnval: ref}
