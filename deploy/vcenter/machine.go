@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"path"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"heliotrope/internal/hypervisor/vsphere"
 	"heliotrope/internal/storage"
 )
 
@@ -74,7 +74,8 @@ func (m *machine) look(sim *simulator.Context) view {
 		for _, card := range devices.SelectByType((*types.VirtualEthernetCard)(nil)) {
 			v.guest.MAC = card.(types.BaseVirtualEthernetCard).GetVirtualEthernetCard().MacAddress
 		}
-		if disk := lastDisk(devices); disk != nil {
+		// The real guest boots a kernel of the testbed's own, and has no other disk.
+		if disk := vsphere.LastDisk(devices); disk != nil {
 			v.disk.FromString(fileOf(disk))
 			v.guest.DiskBytes = cmp.Or(disk.CapacityInBytes, disk.CapacityInKB<<10)
 			v.guest.Store = m.center.stores[v.disk.Datastore].store
@@ -82,27 +83,6 @@ func (m *machine) look(sim *simulator.Context) view {
 		v.deviceStore = v.disk.Datastore
 	})
 	return v
-}
-
-// lastDisk is the disk that the real guest has: it boots a kernel of the testbed's
-// own, and so has no other. It is that of the highest controller and unit.
-func lastDisk(devices object.VirtualDeviceList) *types.VirtualDisk {
-	disks := devices.SelectByType((*types.VirtualDisk)(nil))
-	if len(disks) == 0 {
-		return nil
-	}
-	place := func(device types.BaseVirtualDevice) (controller, unit int32) {
-		d := device.GetVirtualDevice()
-		if d.UnitNumber != nil {
-			unit = *d.UnitNumber
-		}
-		return d.ControllerKey, unit
-	}
-	return slices.MaxFunc(disks, func(a, b types.BaseVirtualDevice) int {
-		controllerA, unitA := place(a)
-		controllerB, unitB := place(b)
-		return cmp.Or(cmp.Compare(controllerA, controllerB), cmp.Compare(unitA, unitB))
-	}).(*types.VirtualDisk)
 }
 
 func fileOf(disk *types.VirtualDisk) string {

@@ -18,10 +18,10 @@ import (
 // can have it (vSphere Web Services SDK, VirtualSCSIController.scsiCtlrUnitNumber).
 const controllerUnit = 7
 
-// lastDisk is a machine's last disk, by its controller and its number there; nil
+// LastDisk is a machine's last disk, by its controller and its number there; nil
 // when it has none. Of a machine of ours it is the disk under test: newDisk puts it
 // behind those of the template.
-func lastDisk(devices object.VirtualDeviceList) *types.VirtualDisk {
+func LastDisk(devices object.VirtualDeviceList) *types.VirtualDisk {
 	var last *types.VirtualDisk
 	for _, device := range devices.SelectByType((*types.VirtualDisk)(nil)) {
 		disk := device.(*types.VirtualDisk)
@@ -44,7 +44,7 @@ func isBehind(disk, other *types.VirtualDisk) bool {
 // first write to each place would be two, and be measured. An NFS server has formats
 // of its own.
 func (s *site) newDisk(ctx context.Context, devices object.VirtualDeviceList, wanted hypervisor.Disk) (types.BaseVirtualDeviceConfigSpec, error) {
-	last := lastDisk(devices)
+	last := LastDisk(devices)
 	if last == nil {
 		return nil, fault.New(fault.BadInput, "it has no disk to start from: give the template one")
 	}
@@ -79,7 +79,7 @@ func (s *site) diskOf(ctx context.Context, m machine) (placed, error) {
 	if err != nil {
 		return placed{}, err
 	}
-	disk := lastDisk(devices)
+	disk := LastDisk(devices)
 	if disk == nil {
 		return placed{}, errors.New("it has no disk")
 	}

@@ -72,7 +72,7 @@ func TestDiskOfBadTemplates(t *testing.T) {
 	*unit = controllerUnit - 1
 	t.Cleanup(func() { *unit = was })
 	s.create()
-	require.EqualValues(t, controllerUnit+1, *lastDisk(s.find(guest.Name).Config.Hardware.Device).UnitNumber)
+	require.EqualValues(t, controllerUnit+1, *LastDisk(s.find(guest.Name).Config.Hardware.Device).UnitNumber)
 	require.NoError(t, s.a.Destroy(t.Context(), guest.Name))
 
 	template := s.template()
@@ -205,7 +205,7 @@ func TestDiskThatCannotBeRead(t *testing.T) {
 	file, err := s.b.OpenDisk(t.Context(), guest.Name)
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
-	disk := lastDisk(s.find(guest.Name).Config.Hardware.Device) // as it is once it is switched off
+	disk := LastDisk(s.find(guest.Name).Config.Hardware.Device) // as it is once it is switched off
 	backing := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
 	t.Cleanup(func() { disk.Backing = backing })
 	for want, other := range map[string]types.BaseVirtualDeviceBackingInfo{
