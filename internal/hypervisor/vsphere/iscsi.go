@@ -67,7 +67,8 @@ func (h *Host) EnableISCSI(ctx context.Context) (initiator string, err error) {
 }
 
 // ConnectISCSI tells the host of a target, and returns when the host sees a LUN of
-// it.
+// it. That the portal is added by us is written down before, on the host itself. One
+// that is asked already is somebody else's, and stays.
 func (h *Host) ConnectISCSI(ctx context.Context, target Target) error {
 	return h.with(ctx, "connect to iSCSI target "+target.IQN, func(s *site) error {
 		have, adapter, err := s.iscsi(ctx)
@@ -75,6 +76,9 @@ func (h *Host) ConnectISCSI(ctx context.Context, target Target) error {
 			return err
 		}
 		if !slices.ContainsFunc(adapter.ConfiguredSendTarget, target.isAsked) {
+			if err := h.markPortal(ctx, s, target, true); err != nil {
+				return err
+			}
 			_, err := methods.AddInternetScsiSendTargets(ctx, s.client, &types.AddInternetScsiSendTargets{This: have.system,
 				IScsiHbaDevice: adapter.Device, Targets: []types.HostInternetScsiHbaSendTarget{target.ask()}})
 			if err != nil && !errors.Is(err, errNoAnswer) {
@@ -90,8 +94,9 @@ func (h *Host) ConnectISCSI(ctx context.Context, target Target) error {
 }
 
 // DisconnectISCSI has the host forget a target. One with a VMFS that is mounted is
-// refused. The portal is asked no more, unless it has targets of others: then the
-// host finds ours again, until the server has it no more and this is called anew.
+// refused. The portal is asked no more when we have added it (see portalsAttribute),
+// and it has no targets of others: otherwise the host finds ours again, until the
+// server has it no more and this is called anew.
 func (h *Host) DisconnectISCSI(ctx context.Context, target Target) error {
 	return h.with(ctx, "disconnect from iSCSI target "+target.IQN, func(s *site) error {
 		have, err := s.storage(ctx)
@@ -104,6 +109,9 @@ func (h *Host) DisconnectISCSI(ctx context.Context, target Target) error {
 				return fmt.Errorf("VMFS %s is on its LUN %s: remove that first", volume.Name, disk.CanonicalName)
 			}
 		}
+		if err := h.askNoMore(ctx, s, have.system, adapter, target); err != nil {
+			return err
+		}
 		if err := s.forget(ctx, have.system, adapter, target); err != nil {
 			return err
 		}
@@ -111,19 +119,32 @@ func (h *Host) DisconnectISCSI(ctx context.Context, target Target) error {
 	})
 }
 
-// forget removes a target, first from what is asked for and then from what was
-// found. It is all looked at anew, so a lost answer is made good by the next try.
-func (s *site) forget(ctx context.Context, system types.ManagedObjectReference, adapter *types.HostInternetScsiHba, target Target) error {
+// askNoMore removes the portal from what the host asks, when we have added it and it
+// has no targets of others.
+func (h *Host) askNoMore(ctx context.Context, s *site, system types.ManagedObjectReference, adapter *types.HostInternetScsiHba, target Target) error {
+	ours, err := h.hasAdded(ctx, s, target)
+	if !ours || err != nil {
+		return err
+	}
 	others := func(t types.HostInternetScsiHbaStaticTarget) bool {
 		return target.isAt(t.Address, t.Port) && t.IScsiName != target.IQN
 	}
-	if slices.ContainsFunc(adapter.ConfiguredSendTarget, target.isAsked) && !slices.ContainsFunc(adapter.ConfiguredStaticTarget, others) {
+	if slices.ContainsFunc(adapter.ConfiguredStaticTarget, others) {
+		return nil
+	}
+	if slices.ContainsFunc(adapter.ConfiguredSendTarget, target.isAsked) {
 		_, err := methods.RemoveInternetScsiSendTargets(ctx, s.client, &types.RemoveInternetScsiSendTargets{This: system,
 			IScsiHbaDevice: adapter.Device, Targets: []types.HostInternetScsiHbaSendTarget{target.ask()}})
 		if err != nil {
 			return fmt.Errorf("ask %s no more: %w", target.portal(), err)
 		}
 	}
+	return h.markPortal(ctx, s, target, false)
+}
+
+// forget removes a target from what was found. It is all looked at anew, so a lost
+// answer is made good by the next try.
+func (s *site) forget(ctx context.Context, system types.ManagedObjectReference, adapter *types.HostInternetScsiHba, target Target) error {
 	var found []types.HostInternetScsiHbaStaticTarget
 	for _, t := range adapter.ConfiguredStaticTarget {
 		if t.IScsiName == target.IQN && target.isAt(t.Address, t.Port) {

@@ -160,6 +160,56 @@ func TestSharedPortal(t *testing.T) {
 	s.disconnect()
 }
 
+// TestPortalOfAnother: a portal that was asked before us is asked after us, also
+// when it has no target but ours; and one that another testbed has added is not
+// taken for ours.
+func TestPortalOfAnother(t *testing.T) {
+	s := newSim(t)
+	n := newSAN(s)
+	n.disks = n.disks[:1]
+	h := s.a
+	_, err := h.EnableISCSI(t.Context())
+	require.NoError(t, err)
+	hba := n.hosts[0].hba()
+	hba.ConfiguredSendTarget = []types.HostInternetScsiHbaSendTarget{{Address: portal.Address}} // an administrator's
+	for range 2 {
+		require.NoError(t, h.ConnectISCSI(t.Context(), portal))
+		require.NoError(t, h.DisconnectISCSI(t.Context(), portal))
+		require.Equal(t, "DC0_C0_H0 send 10.0.0.1", n.hosts[0].targets()[0])
+	}
+	require.Zero(t, s.count("AddInternetScsiSendTargets")+s.count("RemoveInternetScsiSendTargets"))
+
+	hba.ConfiguredSendTarget, hba.ConfiguredStaticTarget = nil, nil
+	other := s.another(h)
+	other.label = "lab-2"
+	require.NoError(t, other.ConnectISCSI(t.Context(), portal))
+	require.NoError(t, h.ConnectISCSI(t.Context(), portal))
+	require.NoError(t, h.DisconnectISCSI(t.Context(), portal))
+	require.Zero(t, s.count("RemoveInternetScsiSendTargets"))
+	require.NoError(t, other.DisconnectISCSI(t.Context(), portal))
+	require.Equal(t, 1, s.count("RemoveInternetScsiSendTargets"))
+}
+
+// TestPortalLostAnswer: a portal whose adding had no answer is known as ours, and so
+// is one whose controller ended before it was added.
+func TestPortalLostAnswer(t *testing.T) {
+	s := newSim(t)
+	n := newSAN(s)
+	n.disks = n.disks[:1]
+	_, err := s.a.EnableISCSI(t.Context())
+	require.NoError(t, err)
+	s.set(func() { s.loses = "AddInternetScsiSendTargets" })
+	require.NoError(t, s.a.ConnectISCSI(t.Context(), portal))
+	s.set(func() { s.loses = "" })
+	require.NoError(t, s.a.DisconnectISCSI(t.Context(), portal))
+	require.Empty(t, n.hosts[0].targets())
+
+	s.failing("AddInternetScsiSendTargets", &types.SystemError{})
+	require.Error(t, s.a.ConnectISCSI(t.Context(), portal))
+	s.model.Service.ClearFaultRules()
+	require.NoError(t, s.a.DisconnectISCSI(t.Context(), portal), "there is a mark, and no portal")
+}
+
 // TestVMFSLostAnswer: a VMFS whose making has no answer is looked for, and not made
 // twice.
 func TestVMFSLostAnswer(t *testing.T) {

@@ -189,6 +189,19 @@ func (v *vcenter) attributeKey(ctx context.Context, s *site, make bool) (*int32,
 	if known != nil {
 		return known, nil
 	}
+	key, err := s.attributeOf(ctx, attribute, "VirtualMachine", make)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.field = key
+	return key, nil
+}
+
+// attributeOf finds the key of a custom attribute of objects of a kind; nil when the
+// vCenter has none and it is not to be made.
+func (s *site) attributeOf(ctx context.Context, name, kind string, make bool) (*int32, error) {
 	if s.client.ServiceContent.CustomFieldsManager == nil {
 		return nil, errors.New("it has no custom attributes")
 	}
@@ -199,19 +212,16 @@ func (v *vcenter) attributeKey(ctx context.Context, s *site, make bool) (*int32,
 	}
 	var key *int32
 	for _, field := range fields.Field {
-		if field.Name == attribute && (field.ManagedObjectType == "" || field.ManagedObjectType == "VirtualMachine") {
+		if field.Name == name && (field.ManagedObjectType == "" || field.ManagedObjectType == kind) {
 			key = &field.Key
 		}
 	}
 	if key == nil && make {
-		made, err := manager.Add(ctx, attribute, "VirtualMachine", nil, nil)
+		made, err := manager.Add(ctx, name, kind, nil, nil)
 		if err != nil {
-			return nil, fmt.Errorf("make the custom attribute %s, which an administrator may do instead: %w", attribute, err)
+			return nil, fmt.Errorf("make the custom attribute %s, which an administrator may do instead: %w", name, err)
 		}
 		key = &made.Key
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.field = key
 	return key, nil
 }

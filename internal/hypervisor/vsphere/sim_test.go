@@ -299,7 +299,8 @@ func (s *sim) openSessions() []string {
 
 // inventory lists all that a test could leave behind, each with what it must be
 // like before and after: machines and snapshots, datastores and where they are
-// mounted, alarms, tasks that have not ended, iSCSI targets, sessions of ours.
+// mounted, alarms, hosts' attributes, tasks that have not ended, iSCSI targets, sessions
+// of ours.
 func (s *sim) inventory() []string {
 	var all []string
 	add := func(parts ...string) { all = append(all, strings.Join(parts, " ")) }
@@ -316,6 +317,13 @@ func (s *sim) inventory() []string {
 	for _, kind := range []string{"VirtualMachineSnapshot", "Alarm"} {
 		for _, object := range s.model.Map().AllReference(kind) {
 			add(kind, object.Reference().Value)
+		}
+	}
+	for _, host := range s.model.Map().All("HostSystem") {
+		for _, value := range host.Entity().CustomValue {
+			if text := value.(*types.CustomFieldStringValue); text.Value != "" {
+				add("attribute", host.Entity().Name, text.Value)
+			}
 		}
 	}
 	for _, task := range s.tasks() {
