@@ -2,9 +2,11 @@ package vsphere
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -151,10 +153,10 @@ func (l *lease) deviceOf(item types.OvfFileItem) (types.HttpNfcLeaseDeviceUrl, e
 func (h *Host) send(ctx context.Context, s *site, device types.HttpNfcLeaseDeviceUrl, item types.OvfFileItem, content io.Reader, length int64) error {
 	to, err := s.client.ParseURL(device.Url)
 	if err != nil {
-		return err
+		return errors.New("vCenter gives no URL to send it to") // what it gives may hold a ticket
 	}
 	if to.Scheme != "https" {
-		return fmt.Errorf("vCenter wants it sent to %s, without TLS", to.Redacted())
+		return fmt.Errorf("vCenter wants it sent to %s, without TLS", to.Host)
 	}
 	trusted := h.vcenter.at
 	if device.SslThumbprint != "" {
@@ -172,18 +174,28 @@ func (h *Host) send(ctx context.Context, s *site, device types.HttpNfcLeaseDevic
 	}
 	req, err := http.NewRequestWithContext(ctx, method, to.String(), content)
 	if err != nil {
-		return err
+		return withoutTicket(err, to)
 	}
 	req.ContentLength = length
 	req.Header.Set("Content-Type", kind)
 	req.Header.Set("Overwrite", "t")
 	res, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return err
+		return withoutTicket(err, to)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated {
 		return fmt.Errorf("%s answers %s", to.Host, res.Status)
 	}
 	return nil
+}
+
+// withoutTicket leaves of an error's URL the host alone. Its path is a ticket: who
+// knows it can write the machine's disks as long as the lease lasts.
+func withoutTicket(err error, to *url.URL) error {
+	var sent *url.Error
+	if !errors.As(err, &sent) {
+		return err
+	}
+	return &url.Error{Op: sent.Op, URL: to.Scheme + "://" + to.Host, Err: sent.Err}
 }

@@ -2,6 +2,8 @@ package vsphere
 
 import (
 	"archive/tar"
+	"context"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -210,6 +212,35 @@ func TestUploadFails(t *testing.T) {
 	require.Equal(t, fault.Infrastructure, fault.Of(err))
 	require.Equal(t, 1, s.count("HttpNfcLeaseAbort"))
 	require.Nil(t, s.find(templateName))
+}
+
+// TestNoTicketInErrors: the address that a disk is sent to is a ticket, and in no
+// error.
+func TestNoTicketInErrors(t *testing.T) {
+	s := newSim(t)
+	h := s.templating()
+	closed := httptest.NewTLSServer(nil)
+	closed.Close()
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, h.withoutTemplate().with(t.Context(), "test", func(at *site) error {
+		for _, test := range []struct {
+			ctx       context.Context
+			url, want string
+		}{
+			{t.Context(), closed.URL + "/nfc/52d8-ticket/disk", closed.URL + `": dial tcp`},
+			{t.Context(), "https://user:52d8-ticket@" + s.address + "/nfc/disk", "404"},
+			{cancelled, "https://" + s.address + "/nfc/disk?ticket=52d8-ticket", "context canceled"},
+			{t.Context(), "http://user:52d8-ticket@" + s.address + "/nfc/52d8-ticket/disk", "without TLS"},
+			{t.Context(), "https://127.0.0.1:52d8-ticket/disk", "vCenter gives no URL"},
+		} {
+			device := types.HttpNfcLeaseDeviceUrl{Url: test.url, SslThumbprint: s.thumbprintSHA1()}
+			err := h.send(test.ctx, at, device, types.OvfFileItem{}, strings.NewReader("data"), 4)
+			require.ErrorContains(t, err, test.want)
+			require.NotContains(t, err.Error(), "52d8-ticket")
+		}
+		return nil
+	}))
 }
 
 // TestUploadTrusted: the host that takes a disk is known by the thumbprint that
