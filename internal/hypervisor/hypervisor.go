@@ -57,6 +57,9 @@ type Setup struct {
 	Machine inventory.Machine
 	Remote  remote.Host        // the machine
 	VCenter *inventory.VCenter // that manages the machine; nil when none does
+	// GuestDisk is where the guest is said to find the disk under test; "" is where
+	// the hypervisor's own Kind.Guest says.
+	GuestDisk string
 }
 
 // Driver is a hypervisor of a real host.

@@ -93,7 +93,7 @@ func (t *Testbed) makeDrivers() error {
 	for _, site := range sites {
 		machine := t.Site(site)
 		driver, err := t.kind.New(hypervisor.Setup{Label: t.Name(), Machine: *machine, Remote: t.Host(machine.Name),
-			VCenter: t.Inventory.ManagerOf(machine)})
+			VCenter: t.Inventory.ManagerOf(machine), GuestDisk: t.Inventory.Guest.Disk})
 		errs = append(errs, err)
 		t.hypervisors[site] = driver
 	}

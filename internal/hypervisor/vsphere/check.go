@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -101,21 +102,14 @@ func (h *Host) checkTemplate(ctx context.Context, s *site) (problems []error, er
 	if err := read(ctx, s.client, s.template, &vm, "config.hardware.device"); err != nil {
 		return nil, err
 	}
-	disks, cards := 0, 0
+	var devices object.VirtualDeviceList
 	if vm.Config != nil {
-		for _, device := range vm.Config.Hardware.Device {
-			if _, is := device.(*types.VirtualDisk); is {
-				disks++
-			}
-			if _, is := device.(types.BaseVirtualEthernetCard); is {
-				cards++
-			}
-		}
+		devices = vm.Config.Hardware.Device
 	}
-	if disks == 0 {
-		problems = append(problems, h.problem("template %s has no disk to start from", h.machine.VCenter.Template))
+	if problem := wrongDisks(devices, h.guestDisk); problem != "" {
+		problems = append(problems, h.problem("template %s has %s", h.machine.VCenter.Template, problem))
 	}
-	if cards == 0 {
+	if len(devices.SelectByType((*types.VirtualEthernetCard)(nil))) == 0 {
 		problems = append(problems, h.problem("template %s has no network interface: give it one", h.machine.VCenter.Template))
 	}
 	return problems, nil

@@ -1,6 +1,7 @@
 package vsphere
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,38 @@ func isBehind(disk, other *types.VirtualDisk) bool {
 		return disk.ControllerKey > other.ControllerKey
 	}
 	return *disk.UnitNumber > *other.UnitNumber
+}
+
+// wrongDisks says what is wrong with a template's disks, "" when the one behind them
+// is where the guest is said to find the disk under test. By the name of a SCSI disk,
+// "/dev/sdb", that is the second one; another name does not say which it is.
+func wrongDisks(devices object.VirtualDeviceList, guestDisk string) string {
+	disks := devices.SelectByType((*types.VirtualDisk)(nil))
+	if len(disks) == 0 {
+		return "no disk to start from"
+	}
+	letter, is := strings.CutPrefix(guestDisk, "/dev/sd")
+	if !is || len(letter) != 1 || int(letter[0]-'a') == len(disks) {
+		return ""
+	}
+	if letter == "a" {
+		return "the disk that the guest starts from as " + guestDisk + ": name another guest.disk in the inventory"
+	}
+	var which []string
+	for _, disk := range disks {
+		label := devices.Name(disk)
+		if description := disk.GetVirtualDevice().DeviceInfo; description != nil {
+			label = description.GetDescription().Label
+		}
+		which = append(which, fmt.Sprintf("%s of %d MiB", label, bytesOf(disk.(*types.VirtualDisk))>>20))
+	}
+	return fmt.Sprintf("%d disks (%s), and the guest would find the disk under test behind them, and not as %s: want %d in the template, or another guest.disk in the inventory",
+		len(disks), strings.Join(which, ", "), guestDisk, letter[0]-'a')
+}
+
+// bytesOf is a disk's size; hosts before vSphere 5.5 tell KiB only.
+func bytesOf(disk *types.VirtualDisk) int64 {
+	return cmp.Or(disk.CapacityInBytes, disk.CapacityInKB<<10)
 }
 
 // newDisk is the change that gives a machine a blank disk behind all that it has,
@@ -90,10 +123,7 @@ func (s *site) diskOf(ctx context.Context, m machine) (placed, error) {
 	case backing.Parent != nil:
 		return placed{}, fmt.Errorf("its disk %s is over another, as with a snapshot: delete its snapshots", backing.FileName)
 	}
-	found := placed{file: backing.FileName, sizeBytes: disk.CapacityInBytes}
-	if found.sizeBytes == 0 { // of hosts that tell the one only
-		found.sizeBytes = disk.CapacityInKB << 10
-	}
+	found := placed{file: backing.FileName, sizeBytes: bytesOf(disk)}
 	if backing.Datastore != nil {
 		found.datastore = *backing.Datastore
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -84,6 +85,34 @@ func TestDiskOfBadTemplates(t *testing.T) {
 	require.ErrorContains(t, err, "it has no disk to start from: give the template one")
 	require.Equal(t, fault.BadInput, fault.Of(err))
 	require.Error(t, s.a.Create(t.Context(), domainIn("/DC0/datastore/nowhere")))
+}
+
+// TestTemplateDisks: the guest finds the disk under test behind those of the
+// template, so it must have as many as guest.disk says.
+func TestTemplateDisks(t *testing.T) {
+	s := newSim(t)
+	template := s.template()
+	was := template.Config.Hardware.Device
+	t.Cleanup(func() { template.Config.Hardware.Device = was })
+	check := func(guestDisk string) error {
+		at := s.at
+		h, err := New(hypervisor.Setup{Label: "lab", VCenter: &at, Machine: s.a.machine, GuestDisk: guestDisk})
+		require.NoError(t, err)
+		return s.quick(h).Check(t.Context())
+	}
+	for _, right := range []string{"", "/dev/sdb", "/dev/vda", "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0"} {
+		require.NoError(t, check(right), right)
+	}
+	require.ErrorContains(t, check("/dev/sda"), "has the disk that the guest starts from as /dev/sda: name another guest.disk in the inventory")
+
+	second := &types.VirtualDisk{CapacityInKB: 2 << 20, VirtualDevice: types.VirtualDevice{Key: 2001, DeviceInfo: &types.Description{Label: "Hard disk 2"}}}
+	template.Config.Hardware.Device = append(slices.Clone(was), second)
+	require.NoError(t, check("/dev/sdc"))
+	err := check("")
+	require.ErrorContains(t, err, "template /DC0/vm/DC0_C0_RP0_VM0 has 2 disks (")
+	require.ErrorContains(t, err, ", Hard disk 2 of 2048 MiB), and the guest would find the disk under test behind them, and not as /dev/sdb: "+
+		"want 1 in the template, or another guest.disk in the inventory")
+	require.Equal(t, fault.BadInput, fault.Of(err))
 }
 
 func domainIn(datastore string) hypervisor.Domain {

@@ -104,7 +104,7 @@ func (h *Host) withoutTemplate() *Host {
 	managed.Template = ""
 	machine := h.machine
 	machine.VCenter = &managed
-	return &Host{label: h.label, machine: machine, vcenter: h.vcenter}
+	return &Host{label: h.label, machine: machine, vcenter: h.vcenter, guestDisk: h.guestDisk}
 }
 
 // place is where a template is put.

@@ -29,6 +29,7 @@
 package vsphere
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,16 +58,19 @@ var Kind = hypervisor.Kind{
 	},
 	CopiesDisks: true,
 	Datastores:  true,
-	Guest:       hypervisor.Devices{Disk: "/dev/sdb", NIC: "eth0", Console: "ttyS0"},
+	Guest:       guestDevices,
 }
+
+var guestDevices = hypervisor.Devices{Disk: "/dev/sdb", NIC: "eth0", Console: "ttyS0"}
 
 var _ hypervisor.Driver = (*Host)(nil)
 
 // Host is one ESXi host of a testbed.
 type Host struct {
-	label   string
-	machine inventory.Machine
-	vcenter *vcenter
+	label     string
+	machine   inventory.Machine
+	vcenter   *vcenter
+	guestDisk string // where the guest finds the disk under test
 
 	mu    sync.Mutex
 	known *site // as it was found last; nil when it must be found anew
@@ -77,7 +81,8 @@ func New(setup hypervisor.Setup) (*Host, error) {
 	if setup.VCenter == nil || setup.Machine.VCenter == nil {
 		return nil, fault.New(fault.BadInput, "%s: no vCenter manages it: give its entry in the inventory a vcenter", setup.Machine.Name)
 	}
-	return &Host{label: setup.Label, machine: setup.Machine, vcenter: share(*setup.VCenter)}, nil
+	return &Host{label: setup.Label, machine: setup.Machine, vcenter: share(*setup.VCenter),
+		guestDisk: cmp.Or(setup.GuestDisk, guestDevices.Disk)}, nil
 }
 
 // Host is the name of the host.
