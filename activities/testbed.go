@@ -184,7 +184,7 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 		if err != nil {
 			return err
 		}
-		spec := storage.Spec{Name: diskName, SizeBytes: int64(input.DiskMiB) << 20}
+		spec := storage.Spec{Name: diskName, SizeBytes: int64(input.DiskMiB) << 20, MemoryMiB: cell.GuestMemoryMiB}
 		site, _ := route(input.Ref)
 		disk, err := system.Provision(ctx, spec, site)
 		if err != nil {

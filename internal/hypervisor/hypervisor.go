@@ -126,6 +126,9 @@ type Datastores interface {
 	// FreeBytes is how much a datastore has room for when the testbed's own domains
 	// are gone.
 	FreeBytes(ctx context.Context, datastore string) (int64, error)
+	// DomainBytes is how much of its datastore a domain of so much memory may come to
+	// take, beside the disk under test.
+	DomainBytes(ctx context.Context, memoryMiB int) (int64, error)
 	// OpenDisk opens the disk of a domain on this host for reading. Nobody can read
 	// it while the domain runs: it is switched off, and stays that way. A relocation
 	// that runs is an error.

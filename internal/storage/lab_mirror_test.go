@@ -28,7 +28,7 @@ func mirrorLife(t *testing.T, lab *lab) {
 	system := lab.driver(t, mirror.Kind, lab.hosts)
 	lab.clean(t, system)
 	require.NoError(t, system.Check(ctx))
-	require.NoError(t, system.(storage.Roomer).CheckRoom(ctx, spec.SizeBytes))
+	require.NoError(t, system.(storage.Roomer).CheckRoom(ctx, spec))
 	before := lab.snapshot(t)
 	disk, err := system.Provision(ctx, spec, storage.SiteA)
 	require.NoError(t, err)

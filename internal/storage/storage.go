@@ -78,6 +78,9 @@ func (s Site) Other() Site {
 type Spec struct {
 	Name      string // of the disk, unique in the testbed: [a-z0-9-], at most 32 characters
 	SizeBytes int64
+	// MemoryMiB is the guest's memory, which takes room where its disk lies in a
+	// datastore; 0 is the inventory's.
+	MemoryMiB int `json:",omitempty"`
 }
 
 // Disk is a provisioned disk.
@@ -139,7 +142,8 @@ type Roomer interface {
 	// Provision would after the programs were installed. What the label's disks of
 	// any system take there is as good as free: they are removed before another is
 	// made. It changes nothing.
-	CheckRoom(ctx context.Context, diskBytes int64) error
+	// Of the disk its size and the guest's memory are looked at.
+	CheckRoom(ctx context.Context, wanted Spec) error
 }
 
 // Diagnoser is a storage system that can tell what has happened to a disk from

@@ -90,7 +90,7 @@ func (t *Testbed) Check(ctx context.Context, uses Uses) error {
 	for _, use := range uses.Storages {
 		system, err := t.newStorage(use.Name, use.Options)
 		if err == nil {
-			err = checkStorage(ctx, system, uses.DiskBytes)
+			err = checkStorage(ctx, system, storage.Spec{SizeBytes: uses.DiskBytes, MemoryMiB: uses.MemoryMiB})
 		}
 		errs = append(errs, err)
 	}
@@ -105,12 +105,12 @@ func (t *Testbed) Check(ctx context.Context, uses Uses) error {
 }
 
 // checkStorage looks for the room of a disk when the system could be used at all.
-func checkStorage(ctx context.Context, system storage.Driver, diskBytes int64) error {
+func checkStorage(ctx context.Context, system storage.Driver, wanted storage.Spec) error {
 	if err := system.Check(ctx); err != nil {
 		return err
 	}
-	if roomer, is := system.(storage.Roomer); is && diskBytes != 0 {
-		return roomer.CheckRoom(ctx, diskBytes)
+	if roomer, is := system.(storage.Roomer); is && wanted.SizeBytes != 0 {
+		return roomer.CheckRoom(ctx, wanted)
 	}
 	return nil
 }

@@ -34,23 +34,24 @@ func (r roomless) Check(context.Context) error { return r.lacks }
 // roomy is one that wants room, and has none.
 type roomy struct {
 	roomless
-	asked *int64
+	asked *storage.Spec
 }
 
-func (r roomy) CheckRoom(_ context.Context, diskBytes int64) error {
-	*r.asked = diskBytes
+func (r roomy) CheckRoom(_ context.Context, wanted storage.Spec) error {
+	*r.asked = wanted
 	return errors.New("no room")
 }
 
 // TestRoomIsAskedFor: of a system that could be used, when a disk is wanted.
 func TestRoomIsAskedFor(t *testing.T) {
-	var asked int64
-	require.EqualError(t, checkStorage(t.Context(), roomy{asked: &asked}, 1<<20), "no room")
-	require.Equal(t, int64(1<<20), asked)
+	var asked storage.Spec
+	wanted := storage.Spec{SizeBytes: 1 << 20, MemoryMiB: 64}
+	require.EqualError(t, checkStorage(t.Context(), roomy{asked: &asked}, wanted), "no room")
+	require.Equal(t, wanted, asked)
 
-	asked = 0
-	require.NoError(t, checkStorage(t.Context(), roomy{asked: &asked}, 0))
-	require.EqualError(t, checkStorage(t.Context(), roomy{roomless{lacks: errors.New("no losetup")}, &asked}, 1<<20), "no losetup")
-	require.NoError(t, checkStorage(t.Context(), roomless{}, 1<<20))
+	asked = storage.Spec{}
+	require.NoError(t, checkStorage(t.Context(), roomy{asked: &asked}, storage.Spec{}))
+	require.EqualError(t, checkStorage(t.Context(), roomy{roomless{lacks: errors.New("no losetup")}, &asked}, wanted), "no losetup")
+	require.NoError(t, checkStorage(t.Context(), roomless{}, wanted))
 	require.Zero(t, asked)
 }

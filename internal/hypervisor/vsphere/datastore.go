@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
@@ -109,6 +110,41 @@ func (h *Host) FreeBytes(ctx context.Context, path string) (free int64, err erro
 		return nil
 	})
 	return free, err
+}
+
+// DomainBytes are those of the template's disks, as large as they can become, and of
+// the swap file, which a host makes when the machine starts: as large as the memory,
+// but for what of it is reserved (vSphere Resource Management, "Using Swap Files").
+// Configuration and logs, of a few MiB, are not counted.
+func (h *Host) DomainBytes(ctx context.Context, memoryMiB int) (bytes int64, err error) {
+	err = h.with(ctx, "ask what template "+h.machine.VCenter.Template+" takes", func(s *site) error {
+		var vm mo.VirtualMachine
+		err := read(ctx, s.client, s.template, &vm, "config.hardware.device", "config.memoryAllocation.reservation", "config.memoryReservationLockedToMax")
+		if err != nil {
+			return err
+		}
+		swapMiB := int64(memoryMiB)
+		if vm.Config != nil {
+			for _, disk := range object.VirtualDeviceList(vm.Config.Hardware.Device).SelectByType((*types.VirtualDisk)(nil)) {
+				bytes += bytesOf(disk.(*types.VirtualDisk))
+			}
+			swapMiB -= reservedMiB(vm.Config, memoryMiB)
+		}
+		bytes += max(0, swapMiB) << 20
+		return nil
+	})
+	return bytes, err
+}
+
+// reservedMiB is how much of the memory of a clone is reserved for it.
+func reservedMiB(template *types.VirtualMachineConfigInfo, memoryMiB int) int64 {
+	switch {
+	case template.MemoryReservationLockedToMax != nil && *template.MemoryReservationLockedToMax:
+		return int64(memoryMiB)
+	case template.MemoryAllocation != nil && template.MemoryAllocation.Reservation != nil:
+		return *template.MemoryAllocation.Reservation
+	}
+	return 0
 }
 
 // taken is how much a machine takes of a datastore; 0 of one that was deleted

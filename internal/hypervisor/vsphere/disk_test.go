@@ -160,6 +160,37 @@ func TestCheckDatastore(t *testing.T) {
 	require.Equal(t, fault.BadInput, fault.Of(err))
 }
 
+// TestDomainBytes: a clone has the template's disks and a swap file of its memory,
+// but for what is reserved.
+func TestDomainBytes(t *testing.T) {
+	s := newSim(t)
+	template := s.template()
+	was := *template.Config
+	t.Cleanup(func() { *template.Config = was })
+	disks := object.VirtualDeviceList(was.Hardware.Device).SelectByType((*types.VirtualDisk)(nil))
+	require.Len(t, disks, 1)
+	size := bytesOf(disks[0].(*types.VirtualDisk))
+	require.Positive(t, size)
+	template.Config.Hardware.Device = append(slices.Clone(was.Hardware.Device), &types.VirtualDisk{CapacityInKB: 3 << 10})
+	size += 3 << 20
+	for _, test := range []struct {
+		allocation *types.ResourceAllocationInfo
+		locked     bool
+		swapMiB    int64
+	}{
+		{nil, false, 512},
+		{&types.ResourceAllocationInfo{}, false, 512},
+		{&types.ResourceAllocationInfo{Reservation: types.NewInt64(112)}, false, 400},
+		{&types.ResourceAllocationInfo{Reservation: types.NewInt64(600)}, false, 0},
+		{&types.ResourceAllocationInfo{Reservation: types.NewInt64(112)}, true, 0},
+	} {
+		template.Config.MemoryAllocation, template.Config.MemoryReservationLockedToMax = test.allocation, &test.locked
+		bytes, err := s.a.DomainBytes(t.Context(), 512)
+		require.NoError(t, err)
+		require.Equal(t, size+test.swapMiB<<20, bytes)
+	}
+}
+
 // fill writes the data of the guest's disk into the simulator, which makes no bytes.
 func (s *sim) fill() []byte {
 	data := make([]byte, 3<<20+4096)

@@ -71,6 +71,7 @@ type System struct {
 	row      row
 	hosts    map[storage.Site]hypervisor.Datastores
 	machines map[storage.Site]*inventory.Machine
+	memory   int // MiB of a guest of which nothing else is said
 }
 
 func newSystem(r row, setup storage.Setup) (storage.Driver, error) {
@@ -81,7 +82,8 @@ func newSystem(r row, setup storage.Setup) (storage.Driver, error) {
 		return nil, fault.New(fault.BadInput, "storage %s: hypervisor %s makes no disks in datastores", r.name, setup.Inventory.Hypervisor)
 	}
 	return &System{row: r, hosts: setup.Datastores,
-		machines: map[storage.Site]*inventory.Machine{storage.SiteA: setup.Inventory.SiteA(), storage.SiteB: setup.Inventory.SiteB()}}, nil
+		machines: map[storage.Site]*inventory.Machine{storage.SiteA: setup.Inventory.SiteA(), storage.SiteB: setup.Inventory.SiteB()},
+		memory:   setup.Inventory.Guest.MemoryMiB}, nil
 }
 
 // Kind is the row's name: "nfs".
@@ -150,13 +152,13 @@ func (s *System) unknown() (problems []error) {
 	return problems
 }
 
-// CheckRoom looks for the room of a disk in both sites' datastores.
-func (s *System) CheckRoom(ctx context.Context, diskBytes int64) error {
+// CheckRoom looks for the room of a guest with its disk in both sites' datastores.
+func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
 	places, err := s.places()
 	if err != nil {
 		return err
 	}
-	disk := storage.Disk{Spec: storage.Spec{SizeBytes: diskBytes}, Datastore: places}
+	disk := storage.Disk{Spec: wanted, Datastore: places}
 	for _, site := range sites {
 		err = errors.Join(err, s.room(ctx, disk, site))
 		if !s.row.private {
@@ -191,13 +193,18 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, home storage.
 	return disk, nil
 }
 
-// room looks whether a site's datastore has room for the disk. The rest of the
-// machine wants some as well; how much the hypervisor knows.
+// room looks whether a site's datastore has room for the disk and for the rest of the
+// guest, of which the hypervisor knows how much that is.
 func (s *System) room(ctx context.Context, disk storage.Disk, site storage.Site) error {
-	free, err := s.hosts[site].FreeBytes(ctx, disk.Datastore[site])
-	if err == nil && free < disk.SizeBytes {
-		err = unusable("%s: datastore %s has %d MiB of free space, and the disk wants %d MiB: make room there", s.hosts[site].Host(), disk.Datastore[site],
-			free>>20, disk.SizeBytes>>20)
+	host, memory := s.hosts[site], cmp.Or(disk.MemoryMiB, s.memory)
+	beside, err := host.DomainBytes(ctx, memory)
+	if err != nil {
+		return err
+	}
+	free, err := host.FreeBytes(ctx, disk.Datastore[site])
+	if err == nil && free < disk.SizeBytes+beside {
+		err = unusable("%s: datastore %s has %d MiB of free space, and a guest of %d MiB of memory wants %d MiB there beside its disk of %d MiB: make room there",
+			host.Host(), disk.Datastore[site], free>>20, memory, beside>>20, disk.SizeBytes>>20)
 	}
 	return err
 }

@@ -37,6 +37,11 @@ func (h *host) FreeBytes(_ context.Context, path string) (int64, error) {
 	return free, nil
 }
 
+// DomainBytes is what the template has, and the swap file.
+func (h *host) DomainBytes(_ context.Context, memoryMiB int) (int64, error) {
+	return 200<<20 + int64(memoryMiB)<<20, nil
+}
+
 func (h *host) OpenDisk(context.Context, string) (hypervisor.DiskFile, error) {
 	return nil, errors.ErrUnsupported
 }
@@ -52,7 +57,7 @@ func newBed() *bed {
 		return &inventory.Managed{Datastores: map[string]string{"nfs": "/DC/datastore/nfs", "iscsi": "/DC/datastore/iscsi", "local": "/DC/datastore/" + local}}
 	}
 	return &bed{
-		inv: &inventory.Inventory{Name: "lab", Hypervisor: "vsphere", Sites: inventory.Sites{A: "host-a", B: "host-b"}, Machines: []inventory.Machine{
+		inv: &inventory.Inventory{Name: "lab", Hypervisor: "vsphere", Guest: inventory.Guest{MemoryMiB: 128}, Sites: inventory.Sites{A: "host-a", B: "host-b"}, Machines: []inventory.Machine{
 			{Name: "host-a", VCenter: named("local-a")}, {Name: "host-b", VCenter: named("local-b")}}},
 		a: &host{name: "host-a", free: map[string]int64{"/DC/datastore/nfs": 1 << 30, "/DC/datastore/local-a": 1 << 30}},
 		b: &host{name: "host-b", free: map[string]int64{"/DC/datastore/nfs": 1 << 30, "/DC/datastore/local-b": 1 << 30}},
@@ -102,10 +107,10 @@ func TestPrivate(t *testing.T) {
 	disk, err := system.Provision(t.Context(), spec, storage.SiteA)
 	require.NoError(t, err)
 	require.Equal(t, hypervisor.Disk{Datastore: "/DC/datastore/local-b", SizeBytes: 64 << 20, Copy: hypervisor.FullCopy}, disk.At(storage.SiteB))
-	b.b.free["/DC/datastore/local-b"] = 1 << 20
-	const full = "host-b: datastore /DC/datastore/local-b has 1 MiB of free space, and the disk wants 64 MiB: make room there"
+	b.b.free["/DC/datastore/local-b"] = (200+128+64)<<20 - 1
+	const full = "host-b: datastore /DC/datastore/local-b has 391 MiB of free space, and a guest of 128 MiB of memory wants 328 MiB there beside its disk of 64 MiB: make room there"
 	for _, err := range []error{
-		system.(storage.Roomer).CheckRoom(t.Context(), spec.SizeBytes),
+		system.(storage.Roomer).CheckRoom(t.Context(), spec),
 		system.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB),
 		func() error { _, err := system.Provision(t.Context(), spec, storage.SiteA); return err }(),
 	} {
@@ -113,7 +118,16 @@ func TestPrivate(t *testing.T) {
 		require.Equal(t, fault.Infrastructure, fault.Of(err))
 	}
 	require.NoError(t, system.PrepareMigration(t.Context(), disk, storage.SiteB, storage.SiteA))
-	require.NoError(t, b.system(t, "nfs").(storage.Roomer).CheckRoom(t.Context(), spec.SizeBytes))
+	require.NoError(t, b.system(t, "nfs").(storage.Roomer).CheckRoom(t.Context(), spec))
+
+	// The guest's own memory counts, where a cell says how much that is.
+	b.b.free["/DC/datastore/local-b"]++
+	require.NoError(t, system.(storage.Roomer).CheckRoom(t.Context(), spec))
+	larger := spec
+	larger.MemoryMiB = 129
+	require.ErrorContains(t, system.(storage.Roomer).CheckRoom(t.Context(), larger), "a guest of 129 MiB of memory wants 329 MiB there")
+	_, err = system.Provision(t.Context(), larger, storage.SiteA)
+	require.ErrorContains(t, err, "host-b: datastore /DC/datastore/local-b has 392 MiB")
 }
 
 // TestRefused: what the inventory says is looked at before anything is asked.

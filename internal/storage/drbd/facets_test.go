@@ -107,10 +107,10 @@ func TestCheckRoom(t *testing.T) {
 	bed := newBed(t, "")
 	bed.a.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "1000000 4096\n"})
 	bed.b.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7680 4096\n"}) // 30 MiB
-	err := bed.CheckRoom(t.Context(), 1<<20)
+	err := bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20})
 	require.ErrorContains(t, err, "host-b: "+data+"/lab has 30 MiB of free space, and the disk and Heliotrope's own programs want 31 MiB")
 	require.NotContains(t, err.Error(), "host-a")
 	require.Equal(t, fault.BadInput, fault.Of(err))
 	bed.b.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7936 4096\n"})
-	require.NoError(t, bed.CheckRoom(t.Context(), 1<<20))
+	require.NoError(t, bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}))
 }

@@ -379,9 +379,9 @@ func TestPrepareMigrationWantsThisDisk(t *testing.T) {
 func TestCheckRoom(t *testing.T) {
 	bed := newBed(t)
 	bed.store.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7168 4096\n"}) // 28 MiB
-	err := bed.CheckRoom(t.Context(), 1<<20)
+	err := bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20})
 	require.ErrorContains(t, err, "store: "+data+"/lab has 28 MiB of free space, and the disk and Heliotrope's own programs want 29 MiB")
 	require.Equal(t, fault.BadInput, fault.Of(err))
 	bed.store.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7424 4096\n"})
-	require.NoError(t, bed.CheckRoom(t.Context(), 1<<20))
+	require.NoError(t, bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}))
 }

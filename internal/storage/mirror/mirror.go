@@ -291,7 +291,8 @@ func (s *System) Check(ctx context.Context) error {
 }
 
 // CheckRoom looks for the room of a disk at both sites.
-func (s *System) CheckRoom(ctx context.Context, diskBytes int64) error {
+func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
+	diskBytes := wanted.SizeBytes
 	if s.overlaid() {
 		diskBytes = roomBytes(diskBytes)
 	}

@@ -111,11 +111,11 @@ func TestNoRoomInPreflight(t *testing.T) {
 	bed := newBed(t)
 	bed.a.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "1000000 4096\n"})
 	bed.b.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7424 4096\n"}) // 29 MiB
-	require.NoError(t, bed.CheckRoom(t.Context(), 1<<20))
+	require.NoError(t, bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}))
 	bed.setup.Options = storage.Options{"copy": string(hypervisor.IncrementalCopy)}
 	overlaid, err := Kind.New(bed.setup)
 	require.NoError(t, err)
-	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), 1<<20), "host-b: "+data+"/lab has 29 MiB of free space, and the disk and Heliotrope's own programs want 32 MiB")
+	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}), "host-b: "+data+"/lab has 29 MiB of free space, and the disk and Heliotrope's own programs want 32 MiB")
 }
 
 func TestPrepareMigrationWantsThisDisk(t *testing.T) {
