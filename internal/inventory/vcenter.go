@@ -1,8 +1,10 @@
 package inventory
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/url"
 	"path"
 	"path/filepath"
@@ -94,9 +96,10 @@ func (v *VCenter) absolutePaths(folder string) {
 
 var passwordForm = regexp.MustCompile(`^(file:[^~].*|env:[A-Za-z_][A-Za-z0-9_]*|credential:[A-Za-z0-9_][A-Za-z0-9_.-]*)$`)
 
-// vcenters checks all vCenters, and what the machines say of them.
+// vcenters checks all vCenters, and what the machines say of them. One server under
+// two names would be taken for two vCenters, and a migration for one across them.
 func (c checker) vcenters(inventory *Inventory) {
-	first := map[string]string{}
+	first, servers := map[string]string{}, map[string]string{}
 	for i := range inventory.VCenters {
 		at := fmt.Sprintf("vcenters[%d]", i)
 		c.vcenter(at, &inventory.VCenters[i])
@@ -105,6 +108,11 @@ func (c checker) vcenters(inventory *Inventory) {
 			c.Check(at+".name", false, "%q is %s's already", name, other)
 		}
 		first[name] = at
+		server := inventory.VCenters[i].server()
+		if other, taken := servers[server]; taken && server != "" {
+			c.Check(at+".url", false, "%s is %s's already: give it one name", server, other)
+		}
+		servers[server] = at
 	}
 	for i := range inventory.Machines {
 		at := fmt.Sprintf("machines[%d].vcenter", i)
@@ -112,6 +120,15 @@ func (c checker) vcenters(inventory *Inventory) {
 			c.managed(at, managed, inventory)
 		}
 	}
+}
+
+// server is the host and port of a vCenter; "" when its URL is none.
+func (v *VCenter) server() string {
+	u, err := url.Parse(v.URL)
+	if err != nil || u.Hostname() == "" {
+		return ""
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), "443"))
 }
 
 func (c checker) vcenter(at string, v *VCenter) {

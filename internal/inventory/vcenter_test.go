@@ -59,11 +59,25 @@ func TestVCenter(t *testing.T) {
 	require.Equal(t, inventory, again)
 }
 
+// TestTwoVCenters: each site's host may have a vCenter of its own.
+func TestTwoVCenters(t *testing.T) {
+	const second = "  - {name: vc-2, url: 'https://vcenter-2.example.org', user: me, password_from: env:PASSWORD, thumbprint: '" + thumbprint + "'}\n"
+	text := strings.Replace(managing(t), "vcenters:\n", "vcenters:\n"+second, 1)
+	other := strings.NewReplacer("name: vc-1", "name: vc-2", "/DC/", "/DC-2/", "esx-a", "esx-b").Replace(managed)
+	require.Contains(t, text, "  - name: host-b\n")
+	inventory := parse(t, strings.Replace(text, "  - name: host-b\n", "  - name: host-b\n"+other+"\n", 1))
+	require.Equal(t, "vc-1", inventory.ManagerOf(inventory.SiteA()).Name)
+	require.Equal(t, "https://vcenter-2.example.org", inventory.ManagerOf(inventory.SiteB()).URL)
+	require.Equal(t, "/DC-2/vm/heliotrope", inventory.SiteB().VCenter.Folder)
+}
+
 func TestVCenterRefused(t *testing.T) {
 	for _, test := range []struct{ name, old, put, want string }{
 		{"no vCenter of that name", "name: vc-1\n      host", "name: vc-2\n      host", `machines[0].vcenter.name: "vc-2" is none of vcenters`},
 		{"a password", "file:keys/vcenter", "hunter2", "vcenters[0].password_from: want file:PATH, env:VARIABLE or credential:NAME"},
 		{"a password in the URL", "https://vcenter", "https://me:hunter2@vcenter", "vcenters[0].url: want https://host"},
+		{"one server under two names", "vcenters:\n", "vcenters:\n  - {name: vc-2, url: 'https://VCENTER.example.org:443/sdk', user: me, password_from: env:PASSWORD}\n",
+			"vcenters[1].url: vcenter.example.org:443 is vcenters[0]'s already: give it one name"},
 		{"no encryption", "https://vcenter", "http://vcenter", "vcenters[0].url: want https://host"},
 		{"no user", "    user: heliotrope@vsphere.local\n", "", "vcenters[0].user: is missing"},
 		{"both", "ca_file: keys/ca.pem", "ca_file: keys/ca.pem\n    thumbprint: " + thumbprint, "vcenters[0].thumbprint: is given beside ca_file"},
