@@ -108,6 +108,8 @@ func (s *System) places() (map[storage.Site]string, error) {
 	}
 	a, b := places[storage.SiteA], places[storage.SiteB]
 	switch {
+	case s.machines[storage.SiteA].VCenter.VCenter != s.machines[storage.SiteB].VCenter.VCenter:
+		// Paths of two vCenters say nothing of each other: the hypervisor compares what they lead to.
 	case s.row.private && a == b:
 		return nil, fault.New(fault.BadInput, "%s and %s: the inventory names the one datastore %s for %s: each host wants one of its own",
 			s.machines[storage.SiteA].Name, s.machines[storage.SiteB].Name, a, s.row.name)

@@ -130,6 +130,22 @@ func TestPrivate(t *testing.T) {
 	require.ErrorContains(t, err, "host-b: datastore /DC/datastore/local-b has 392 MiB")
 }
 
+// TestTwoVCenters: paths of two vCenters may be alike or not.
+func TestTwoVCenters(t *testing.T) {
+	b := newBed()
+	managed := b.inv.SiteB().VCenter
+	managed.VCenter, managed.Datastores["nfs"], managed.Datastores["local"] = "vc-2", "/DC/datastore/nfs-2", "/DC/datastore/local-a"
+	b.b.free = map[string]int64{"/DC/datastore/nfs-2": 1 << 30, "/DC/datastore/local-a": 1 << 30}
+	for _, name := range []string{"nfs", "local"} {
+		system := b.system(t, name)
+		require.NoError(t, system.Check(t.Context()))
+		disk, err := system.Provision(t.Context(), spec, storage.SiteA)
+		require.NoError(t, err)
+		require.Equal(t, managed.Datastores[name], disk.At(storage.SiteB).Datastore)
+		require.NoError(t, system.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB))
+	}
+}
+
 // TestRefused: what the inventory says is looked at before anything is asked.
 func TestRefused(t *testing.T) {
 	for name, test := range map[string]struct {
