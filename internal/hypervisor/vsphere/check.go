@@ -212,6 +212,7 @@ func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, tar
 		return err
 	}
 	defer h.vcenter.use()()
+	defer to.vcenter.use()()
 	problems, err := m.check(ctx)
 	m.from.learn(err)
 	m.to.learn(err)
@@ -243,8 +244,8 @@ func (m *migration) check(ctx context.Context) (problems []error, err error) {
 		problems = append(problems, m.to.problem("%d MiB of memory are free, machine %s wants %d: end something there, or make the guest smaller",
 			room.FreeMemoryMiB, m.name, wanted))
 	}
-	m.machine, err = m.from.ours(ctx, m.source, m.name)
-	if errors.Is(err, hypervisor.ErrNotFound) || err == nil && m.machine.host != m.source.host {
+	m.machine, m.at, err = m.find(ctx)
+	if errors.Is(err, hypervisor.ErrNotFound) || err == nil && !m.isOn(m.source, m.machine, m.at) {
 		return problems, nil
 	}
 	if err != nil || len(problems) > 0 {

@@ -33,6 +33,7 @@ func (h *Host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.
 		return hypervisor.Migration{}, err
 	}
 	defer h.vcenter.use()()
+	defer to.vcenter.use()()
 	defer m.leavePlace()
 	account, err := m.run(ctx)
 	m.from.learn(err)
@@ -49,6 +50,7 @@ type migration struct {
 
 	source, target *site
 	machine        machine // as it was found first
+	at             *site   // whose vCenter it was found at: the source's, unless it has arrived at another one
 	log            strings.Builder
 	placed         bool // it has its place among the vCenter's relocations
 }
@@ -62,11 +64,9 @@ func (m *migration) refuse() error {
 	switch {
 	case m.order.AtTarget.Name != m.name:
 		what = fmt.Sprintf("the target is to have %q", m.order.AtTarget.Name)
-	case m.to.vcenter != m.from.vcenter:
-		what = "the target has another vCenter, and this driver moves nothing across two yet"
-	case m.to.machine.VCenter.Folder != m.from.machine.VCenter.Folder:
+	case !m.across() && m.to.machine.VCenter.Folder != m.from.machine.VCenter.Folder:
 		what = "the target has another folder for our machines: both hosts want one"
-	case m.order.Domain.Disk.Copy == "" && m.order.AtTarget.Disk.Datastore != m.order.Domain.Disk.Datastore:
+	case !m.across() && m.order.Domain.Disk.Copy == "" && m.order.AtTarget.Disk.Datastore != m.order.Domain.Disk.Datastore:
 		what = fmt.Sprintf("it lies in datastore %s, is to be in %s, and its disks are not to be copied", m.order.Domain.Disk.Datastore, m.order.AtTarget.Disk.Datastore)
 	case m.order.Domain.Disk.Copy != "" && m.order.AtTarget.Disk.Datastore == "":
 		what = "its disks are to be copied, and no datastore of the target is named"
@@ -133,7 +133,7 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	if err != nil || arrived {
 		return hypervisor.Migration{}, err
 	}
-	running, err := m.source.running(ctx, m.machine.ref)
+	running, err := m.at.running(ctx, m.machine.ref)
 	if err != nil {
 		return hypervisor.Migration{}, err
 	}
@@ -142,7 +142,7 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 		m.tryPlace()
 		return begun(m.follow(ctx, running.Task))
 	}
-	if m.machine.host != m.source.host {
+	if !m.isOn(m.source, m.machine, m.at) {
 		return hypervisor.Migration{}, fmt.Errorf("it is on neither host, but on %s: %w", m.machine.host.Value, hypervisor.ErrNotFound)
 	}
 	if waited, err := m.takePlace(ctx); err != nil || waited {
@@ -174,17 +174,17 @@ func (m *migration) look(ctx context.Context) (arrived bool, err error) {
 	if m.target, err = m.to.site(ctx); err != nil {
 		return false, err
 	}
-	if m.machine, err = m.from.ours(ctx, m.source, m.name); err != nil {
+	if m.machine, m.at, err = m.find(ctx); err != nil {
 		return false, err
 	}
-	if m.machine.host != m.target.host {
+	if !m.isOn(m.target, m.machine, m.at) {
 		return false, nil
 	}
 	status, err := m.from.status(m.machine)
 	if err != nil {
 		return false, err
 	}
-	running, err := m.source.running(ctx, m.machine.ref)
+	running, err := m.at.running(ctx, m.machine.ref)
 	return running == nil && status == hypervisor.Running, err
 }
 
@@ -214,6 +214,9 @@ func (m *migration) ready(ctx context.Context) (types.VirtualMachineRelocateSpec
 		}
 		return spec, fmt.Errorf("nothing was sent: vCenter would not move it: %s", strings.Join(texts, "; "))
 	}
+	if err == nil && m.across() {
+		err = m.markTraveller(ctx)
+	}
 	return spec, err
 }
 
@@ -221,14 +224,18 @@ func (m *migration) ready(ctx context.Context) (types.VirtualMachineRelocateSpec
 // private to the source.
 func (m *migration) specTo(ctx context.Context) (types.VirtualMachineRelocateSpec, error) {
 	spec := types.VirtualMachineRelocateSpec{Host: &m.target.host, Pool: &m.target.pool}
-	if m.order.Domain.Disk.Copy == hypervisor.FullCopy {
+	if m.across() {
+		if err := m.address(ctx, &spec); err != nil {
+			return spec, err
+		}
+	} else if m.order.Domain.Disk.Copy == hypervisor.FullCopy {
 		datastore, err := m.target.datastore(ctx, m.order.AtTarget.Disk.Datastore)
 		if err != nil {
 			return spec, err
 		}
 		spec.Datastore = &datastore
 	}
-	if m.target.network == m.source.network {
+	if !m.across() && m.target.network == m.source.network {
 		return spec, nil
 	}
 	devices, err := m.source.devices(ctx, m.machine.ref)
@@ -287,7 +294,7 @@ func (m *migration) start(ctx context.Context, spec types.VirtualMachineRelocate
 		return none, fmt.Errorf("nothing was sent: %w", err)
 	}
 	m.note("the relocation was asked for, and no answer came: %s", err)
-	all, lookedErr := m.source.recent(ctx, m.machine.ref)
+	all, lookedErr := m.recent(ctx)
 	if lookedErr != nil {
 		return none, fmt.Errorf("%w: %w", hypervisor.ErrUnknown, errors.Join(err, lookedErr))
 	}
@@ -304,7 +311,7 @@ func (m *migration) start(ctx context.Context, spec types.VirtualMachineRelocate
 // cancelled.
 func (m *migration) follow(ctx context.Context, ref types.ManagedObjectReference) (hypervisor.Migration, error) {
 	seen := time.Now()
-	info, err := m.source.follow(ctx, ref, m.tell)
+	info, err := m.at.follow(ctx, ref, m.tell)
 	var ended task.Error
 	cancelled := err != nil && !errors.As(err, &ended) && ctx.Err() != nil
 	detached := context.WithoutCancel(ctx)
@@ -313,7 +320,7 @@ func (m *migration) follow(ctx context.Context, ref types.ManagedObjectReference
 		detached, cancel = context.WithTimeoutCause(detached, settleLimit, fmt.Errorf("the relocation did not come to rest within %s", settleLimit))
 		defer cancel()
 		m.note("cancel")
-		info, err = m.source.cancel(detached, ref)
+		info, err = m.at.cancel(detached, ref)
 	}
 	if err != nil && !errors.As(err, &ended) && !is[*types.ManagedObjectNotFound](err) {
 		return hypervisor.Migration{}, fmt.Errorf("%w: %w", hypervisor.ErrUnknown, err)
@@ -329,23 +336,23 @@ func (m *migration) follow(ctx context.Context, ref types.ManagedObjectReference
 func (m *migration) outcome(ctx context.Context, info types.TaskInfo, seen time.Time, err error) (hypervisor.Migration, error) {
 	account := m.account(ctx, info, seen)
 	m.note("the relocation ended: %s", endOf(err))
-	at, where := m.from.ours(ctx, m.source, m.name)
+	at, found, where := m.find(ctx)
 	if where == nil {
 		_, where = m.from.status(at)
 	}
 	switch {
 	case where != nil:
 		return account, fmt.Errorf("%w: %w", hypervisor.ErrUnknown, errors.Join(err, where))
-	case err == nil && at.host == m.target.host:
+	case err == nil && m.isOn(m.target, at, found):
 		return account, nil
 	case err == nil:
 		return account, fmt.Errorf("the relocation ended well, and the machine is on %s: it was another's", at.host.Value)
-	case at.host == m.target.host && at.power == types.VirtualMachinePowerStatePoweredOn && saysNothing(err):
+	case m.isOn(m.target, at, found) && at.power == types.VirtualMachinePowerStatePoweredOn && saysNothing(err):
 		return account, nil // its task was cancelled too late, or forgotten
 	case relocationFailed(err):
-		return account, errFailed{fmt.Errorf("%w; the machine is on %s", err, m.nameOf(at.host))}
+		return account, errFailed{fmt.Errorf("%w; the machine is on %s", err, m.nameOf(at, found))}
 	}
-	return account, fmt.Errorf("%w; the machine is on %s", err, m.nameOf(at.host))
+	return account, fmt.Errorf("%w; the machine is on %s", err, m.nameOf(at, found))
 }
 
 // saysNothing says that an error is none of the relocation itself: somebody called it
@@ -356,14 +363,14 @@ func saysNothing(err error) bool {
 }
 
 // nameOf is a host's name in the inventory, or else vCenter's reference.
-func (m *migration) nameOf(host types.ManagedObjectReference) string {
-	switch host {
-	case m.source.host:
+func (m *migration) nameOf(at machine, found *site) string {
+	switch {
+	case m.isOn(m.source, at, found):
 		return m.from.Host()
-	case m.target.host:
+	case m.isOn(m.target, at, found):
 		return m.to.Host()
 	}
-	return host.Value
+	return at.host.Value
 }
 
 func endOf(err error) string {
@@ -388,7 +395,7 @@ func (m *migration) tell(info types.TaskInfo) {
 func (m *migration) account(ctx context.Context, info types.TaskInfo, seen time.Time) hypervisor.Migration {
 	account := hypervisor.Migration{Started: seen, Finished: time.Now()}
 	before := time.Now()
-	now, err := methods.GetCurrentTime(ctx, m.source.client)
+	now, err := methods.GetCurrentTime(ctx, m.at.client)
 	if err != nil || info.StartTime == nil {
 		m.note("times are this machine's: the vCenter's could not be had")
 		return account

@@ -15,11 +15,12 @@ import (
 // they run, so that nobody could look at it.
 type slowMachine struct {
 	*simulator.VirtualMachine
-	begun   chan *simulator.Task  // gets each task that runs
-	goOn    chan struct{}         // each task waits for it
-	fails   types.BaseMethodFault // how they end; nil is well
-	stays   bool                  // they end well, and the machine is where it was
-	arrives bool                  // they fail, and the machine is where it was to go
+	begun   chan *simulator.Task                      // gets each task that runs
+	goOn    chan struct{}                             // each task waits for it
+	fails   types.BaseMethodFault                     // how they end; nil is well
+	stays   bool                                      // they end well, and the machine is where it was
+	arrives bool                                      // they fail, and the machine is where it was to go
+	goes    func(to types.VirtualMachineRelocateSpec) // instead of to the host
 	ended   sync.WaitGroup
 	number  int
 }
@@ -78,7 +79,11 @@ func (vm *slowMachine) relocate(ctx *simulator.Context, task *simulator.Task, sp
 		end = []types.PropertyChange{{Name: "info.completeTime", Val: time.Now()}, {Name: "info.state", Val: types.TaskInfoStateError},
 			{Name: "info.error", Val: types.LocalizedMethodFault{Fault: vm.fails, LocalizedMessage: "it broke"}}}
 	}
-	if vm.fails == nil && !vm.stays || vm.arrives {
+	arrives := vm.fails == nil && !vm.stays || vm.arrives
+	switch {
+	case arrives && vm.goes != nil:
+		vm.goes(spec)
+	case arrives:
 		ctx.Map.AtomicUpdate(ctx, vm.VirtualMachine, []types.PropertyChange{{Name: "runtime.host", Val: spec.Host}})
 	}
 	ctx.Map.AtomicUpdate(ctx, task, end)

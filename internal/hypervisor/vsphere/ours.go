@@ -43,9 +43,10 @@ var properties = []string{"name", "config.instanceUuid", "config.annotation", "c
 	"runtime.host", "runtime.powerState", "runtime.connectionState", "recentTask"}
 
 // isOurs says that name, UUID, notes and attribute all say that the machine is
-// the testbed's.
+// the testbed's. One that has come from another vCenter has no attribute.
 func (h *Host) isOurs(m machine) bool {
-	return h.isMadeByUs(m) && strings.Contains(m.annotation, annotationOf(h.label)) && m.label == h.label
+	labelled := m.label == h.label || m.label == "" && strings.Contains(m.annotation, travelNote)
+	return h.isMadeByUs(m) && strings.Contains(m.annotation, annotationOf(h.label)) && labelled
 }
 
 // isMadeByUs says that a machine was cloned by us, be it ours altogether or only

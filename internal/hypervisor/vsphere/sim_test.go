@@ -61,6 +61,7 @@ type sim struct {
 	mu      sync.Mutex
 	calls   map[string]int
 	loses   string // the method whose answers are lost
+	losing  func() // is called before one is
 	answers int    // a status that all calls get; 0 for the simulator's own
 	refuses string // paths that begin so get the status 500; "" is none
 	before  []string
@@ -158,7 +159,7 @@ func (s *sim) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.calls[name]++
-	loses, answers, files := s.loses != "" && s.loses == name, s.answers, s.files
+	loses, losing, answers, files := s.loses != "" && s.loses == name, s.losing, s.answers, s.files
 	if s.refuses != "" && strings.HasPrefix(r.URL.Path, s.refuses) {
 		answers = http.StatusInternalServerError
 	}
@@ -172,6 +173,9 @@ func (s *sim) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if loses {
 		s.model.Service.ServeMux.ServeHTTP(httptest.NewRecorder(), r)
+		if losing != nil {
+			losing()
+		}
 		panic(http.ErrAbortHandler)
 	}
 	s.model.Service.ServeMux.ServeHTTP(w, r)

@@ -66,6 +66,7 @@ type vcenter struct {
 	// refusedAt when.
 	refused   [sha256.Size]byte
 	refusedAt time.Time
+	shown     string // the SHA-1 thumbprint of the certificate that it showed last
 }
 
 // refusedFor is how long a wrong password is not tried again: by then somebody may
@@ -202,6 +203,7 @@ func (v *vcenter) reach(ctx context.Context) (*vim25.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	config.VerifyConnection = v.remembering(config.VerifyConnection)
 	plain := soap.NewClient(at, false)
 	plain.UserAgent, plain.Timeout = userAgent, callTimeout
 	transport := plain.DefaultTransport()

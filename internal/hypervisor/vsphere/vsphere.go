@@ -6,8 +6,8 @@
 // vCenter's interface: by itself, and with real guests of the emulated testbed
 // behind it. No ESXi host and no real vMotion was ever involved, and no conversation
 // with a real vCenter was recorded.
-// docs/vsphere.md has the list of what works there, and of what is not there yet:
-// vMotion across vCenters.
+// docs/vsphere.md has the list of what works there. vMotion across vCenters, which
+// the simulator lacks, was tried on made-up ones.
 //
 // The disk under test it makes itself, in a datastore, with the machine; all of the
 // machine lies there. It is read by the datastore's file API, when the machine is
@@ -19,7 +19,8 @@
 // this one, is followed and never started twice. A vCenter that is away is waited
 // for, and an ended session opened anew. What vCenter refuses, or cannot do, is the
 // infrastructure's; only a relocation's own task can say that a migration failed.
-// No password is in an error.
+// No password is in an error. Where the target has another vCenter, the source's
+// vCenter is told the account there with its password (RelocateSpec.service).
 //
 // Dangerous: a vCenter that loses the line to a host does not know what runs
 // there. Such an answer is an error here (hypervisor.ErrUnknown), and never that a

@@ -173,7 +173,6 @@ func TestRefused(t *testing.T) {
 		"slows a machine's processors": func(o *hypervisor.Order) { o.AutoConverge = true },
 		"shape the path":               func(o *hypervisor.Order) { o.BandwidthMiBPerSecond = 10 },
 		"plans its stop":               func(o *hypervisor.Order) { o.MaxDowntime = 1 },
-		"another vCenter":              func(o *hypervisor.Order) { o.Target = s.another(s.b) },
 		"both hosts want one": func(o *hypervisor.Order) {
 			other := s.host("host-b", "DC0_C0_H1")
 			other.machine.VCenter.Folder = "/DC0/vm/other"
