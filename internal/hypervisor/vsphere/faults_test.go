@@ -51,6 +51,38 @@ func TestRefusedRelocation(t *testing.T) {
 	s.requireAt(s.a)
 }
 
+// TestFailsHalfWay: a relocation that fails at 50 % is a result, and the machine goes
+// on where it was.
+func TestFailsHalfWay(t *testing.T) {
+	s := newSim(t)
+	s.create()
+	vm := s.slow()
+	vm.fails = &types.MigrationFault{}
+	ended := make(chan error, 1)
+	half := make(chan struct{})
+	order := s.order()
+	order.Progress = func(p hypervisor.Progress) {
+		if p.Phase == "running 50 %" {
+			close(half)
+		}
+	}
+	go func() {
+		_, err := s.a.Migrate(context.Background(), order)
+		ended <- err
+	}()
+	task := <-vm.begun
+	s.model.Map().AtomicUpdate(&simulator.Context{Map: s.model.Map()}, task, []types.PropertyChange{{Name: "info.progress", Val: int32(50)}})
+	<-half
+	vm.goOn <- struct{}{}
+	err := <-ended
+	var failed *hypervisor.MigrationError
+	require.ErrorAs(t, err, &failed)
+	require.Contains(t, failed.Log, "running 50 %")
+	require.ErrorContains(t, err, "it broke (MigrationFault); the machine is on host-a")
+	s.requireAt(s.a)
+	require.Equal(t, 1, s.count("RelocateVM_Task"))
+}
+
 // TestFullDatastore: a relocation whose task finds no room for a disk is no result.
 func TestFullDatastore(t *testing.T) {
 	for _, full := range []types.BaseMethodFault{&types.NoDiskSpace{Datastore: "LocalDS_1"}, &types.InsufficientStorageSpace{}} {

@@ -9,6 +9,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 )
 
@@ -55,12 +56,38 @@ func TestPaths(t *testing.T) {
 // TestAmbiguous: a name that two objects have is refused.
 func TestAmbiguous(t *testing.T) {
 	s := newSim(t)
+	store := s.datastore("LocalDS_1")
+	store.Name = "LocalDS_0"
+	t.Cleanup(func() { store.Name = "LocalDS_1" })
+	err := s.a.CheckDatastore(t.Context(), "/DC0/datastore/LocalDS_0")
+	require.ErrorContains(t, err, `"LocalDS_0" in /DC0/datastore/ is the name of 2 objects (Datastore `)
+	require.Equal(t, fault.BadInput, fault.Of(err))
+
 	second := s.model.Map().Get(s.ref("DistributedVirtualPortgroup", "DC0_DVPG1")).(*simulator.DistributedVirtualPortgroup)
 	second.Name = "DC0_DVPG0"
 	t.Cleanup(func() { second.Name = "DC0_DVPG1" })
-	err := s.a.Check(t.Context())
+	err = s.a.Check(t.Context())
 	require.ErrorContains(t, err, `"DC0_DVPG0" in /DC0/network/ is the name of 2 objects (DistributedVirtualPortgroup dvportgroup-`)
 	require.Equal(t, fault.BadInput, fault.Of(err))
+}
+
+// TestUnknownDatastore: nothing is made, and nothing moved, for a datastore that is
+// not there.
+func TestUnknownDatastore(t *testing.T) {
+	s := newSim(t)
+	const want = `datastore /DC0/datastore/nowhere: there is no "nowhere" in /DC0/datastore/, which is a Folder: there are LocalDS_0, LocalDS_1`
+	err := s.a.Create(t.Context(), domainIn("/DC0/datastore/nowhere"))
+	require.ErrorContains(t, err, want)
+	require.Equal(t, fault.BadInput, fault.Of(err))
+	s.create()
+	order := s.order()
+	order.Domain.Disk.Copy, order.AtTarget.Disk.Copy = hypervisor.FullCopy, hypervisor.FullCopy
+	order.AtTarget.Disk.Datastore = "/DC0/datastore/nowhere"
+	_, err = s.a.Migrate(t.Context(), order)
+	require.ErrorContains(t, err, want)
+	require.Equal(t, fault.BadInput, fault.Of(err))
+	require.Zero(t, s.count("RelocateVM_Task"))
+	s.requireAt(s.a)
 }
 
 // rights grants all privileges but one.
@@ -98,6 +125,11 @@ func TestCheck(t *testing.T) {
 	err = s.a.CheckMigration(t.Context(), guest, s.b)
 	require.ErrorContains(t, err, "host-b: host /DC0/host/DC0_C0/DC0_C0_H1 is in maintenance mode")
 	require.Equal(t, fault.BadInput, fault.Of(err))
+
+	networks := host.Network
+	t.Cleanup(func() { host.Network = networks })
+	host.Network = nil
+	require.ErrorContains(t, s.b.Check(t.Context()), "host-b: network /DC0/network/DC0_DVPG0 is not on host /DC0/host/DC0_C0/DC0_C0_H1")
 
 	big := guest
 	host.Runtime.InMaintenanceMode, host.Summary.Config.VmotionEnabled = false, true
