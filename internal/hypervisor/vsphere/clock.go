@@ -34,6 +34,11 @@ func (s *site) clock(ctx context.Context) (best clock.Offset, err error) {
 	if err != nil {
 		return best, err
 	}
+	return s.clockOf(ctx, of)
+}
+
+// clockOf reads the clock of a HostDateTimeSystem.
+func (s *site) clockOf(ctx context.Context, of types.ManagedObjectReference) (best clock.Offset, err error) {
 	for round := range clockRounds {
 		asked := time.Now()
 		res, err := methods.QueryDateTime(ctx, s.client, &types.QueryDateTime{This: of})

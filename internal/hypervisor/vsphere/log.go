@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -12,6 +13,10 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
+// currentLog is the log that is being written; older ones are vmware-N.log, of
+// which the newest has the highest number.
+const currentLog = "vmware.log"
+
 // logResolution is that of the times in a machine's log.
 const logResolution = time.Millisecond
 
@@ -19,7 +24,9 @@ const logResolution = time.Millisecond
 const maxLogLine = 1 << 20
 
 var (
-	logName = regexp.MustCompile(`^vmware(-\d+)?\.log$`)
+	logName = regexp.MustCompile(`^vmware(?:-(\d+))?\.log$`)
+	// lineTime is how both forms of a line begin.
+	lineTime = regexp.MustCompile(`^(\d{4}-\S+Z)[| ]`)
 	// The two forms of a line, of before and since vSphere 7:
 	//
 	//	2021-03-04T10:11:12.345Z| vcpu-0| I005: Checkpoint_Unstun: vm stopped for 123456 us
@@ -31,10 +38,20 @@ var (
 	hostname = regexp.MustCompile(`^\S+Z(?:\| \S+\| \S+: | \S+ \S+ - )Hostname=(\S+)\s*$`)
 )
 
+// logNumber orders the logs of a machine.
+func logNumber(name string) int {
+	if name == currentLog {
+		return math.MaxInt
+	}
+	number, _ := strconv.Atoi(logName.FindStringSubmatch(name)[1]) // one of too many digits is 0: nothing follows on it
+	return number
+}
+
 // machineLog is what a machine's log tells.
 type machineLog struct {
-	host  string // that wrote it, as it calls itself; "" when it does not say
-	stops []hypervisor.Stop
+	host   string    // that wrote it, as it calls itself; "" when it does not say
+	begins time.Time // of its first line that has a time, on that host's clock
+	stops  []hypervisor.Stop
 }
 
 // parseLog reads a machine's log. A line of a stop that is not understood is an
@@ -45,6 +62,9 @@ func parseLog(file io.Reader) (machineLog, error) {
 	lines.Buffer(nil, maxLogLine)
 	for number := 1; lines.Scan(); number++ {
 		line := lines.Text()
+		if found := lineTime.FindStringSubmatch(line); found != nil && log.begins.IsZero() {
+			log.begins, _ = time.Parse(time.RFC3339Nano, found[1]) // otherwise the next line's
+		}
 		if found := hostname.FindStringSubmatch(line); found != nil && log.host == "" {
 			log.host = found[1]
 		}

@@ -3,10 +3,7 @@ package vsphere
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -21,12 +18,15 @@ import (
 
 var _ hypervisor.Recorder = (*Host)(nil)
 
-// Record reads the machine's vmware.log, and those before it, for when it stood
-// still (its stuns), and beside it vCenter's events and the relocations' tasks.
+// Record reads when the machine stood still (its stuns) from its vmware.log and
+// those before it, and beside it vCenter's events and the relocations' tasks.
 //
 // vmware.log is of the host that the machine is on; an older one of the host that
 // it names ("Hostname="), or of that one, too, when it names none. Of a machine
 // that is not on this host, only older logs that name it are told, and no events.
+//
+// When the logs do not reach back to the beginning, or nobody knows whose one of
+// them is, the stops are lost: that is fault.Invalid, with cause.WitnessDied.
 func (h *Host) Record(ctx context.Context, name string, from, to time.Time) (hypervisor.Record, error) {
 	var record hypervisor.Record
 	if err := h.checkName(name); err != nil {
@@ -37,13 +37,7 @@ func (h *Host) Record(ctx context.Context, name string, from, to time.Time) (hyp
 		if err != nil {
 			return err
 		}
-		// A second beside the clock's uncertainty: what is too much does no harm.
-		offset, err := s.clock(ctx)
-		if err != nil {
-			return fmt.Errorf("read its clock: %w", err)
-		}
-		margin := offset.Uncertainty + time.Second
-		if record.Stops, err = h.stops(ctx, s, m, from.Add(offset.Ahead-margin), to.Add(offset.Ahead+margin)); err != nil {
+		if record.Stops, err = h.stops(ctx, s, m, from, to); err != nil {
 			return err
 		}
 		if m.host == s.host {
@@ -54,72 +48,7 @@ func (h *Host) Record(ctx context.Context, name string, from, to time.Time) (hyp
 	return record, err
 }
 
-// stops are those of the machine's logs that end between two times of the host's
-// clock.
-func (h *Host) stops(ctx context.Context, s *site, m machine, from, to time.Time) ([]hypervisor.Stop, error) {
-	folder, err := s.logFolder(ctx, m)
-	if err != nil {
-		return nil, err
-	}
-	names, err := s.logs(ctx, folder)
-	if err != nil {
-		return nil, err
-	}
-	known, err := h.ownNames(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	var stops []hypervisor.Stop
-	for _, name := range names {
-		log, err := h.readLog(ctx, folder.file(name))
-		if err != nil {
-			return nil, err
-		}
-		here := m.host == s.host && (name == currentLog || log.host == "")
-		if !here && (log.host == "" || !slices.Contains(known, shortName(log.host))) {
-			continue // another host's
-		}
-		stops = append(stops, log.stops...)
-	}
-	stops = slices.DeleteFunc(stops, func(stop hypervisor.Stop) bool { return stop.To.Before(from) || stop.To.After(to) })
-	slices.SortStableFunc(stops, func(a, b hypervisor.Stop) int { return a.To.Compare(b.To) })
-	return slices.Compact(stops), nil
-}
-
-func (h *Host) readLog(ctx context.Context, name string) (machineLog, error) {
-	file, err := h.OpenFile(ctx, name)
-	if err != nil {
-		return machineLog{}, err
-	}
-	log, err := parseLog(io.NewSectionReader(file, 0, math.MaxInt64))
-	if err := errors.Join(err, file.Close()); err != nil {
-		return log, fmt.Errorf("%s: %w", name, err)
-	}
-	return log, nil
-}
-
-// ownNames are what the host may call itself, without a domain.
-func (h *Host) ownNames(ctx context.Context, s *site) ([]string, error) {
-	var host mo.HostSystem
-	if err := read(ctx, s.client, s.host, &host, "name", "config.network.dnsConfig"); err != nil {
-		return nil, fmt.Errorf("ask for its name: %w", err)
-	}
-	names := []string{shortName(host.Name)}
-	if host.Config != nil && host.Config.Network != nil && host.Config.Network.DnsConfig != nil {
-		names = append(names, shortName(host.Config.Network.DnsConfig.GetHostDnsConfig().HostName))
-	}
-	return slices.DeleteFunc(names, func(name string) bool { return name == "" || name == "localhost" }), nil
-}
-
-func shortName(name string) string {
-	short, _, _ := strings.Cut(strings.ToLower(name), ".")
-	return short
-}
-
-// currentLog is the log that is being written; older ones are vmware-N.log.
-const currentLog = "vmware.log"
-
-// logs are the names of the machine's logs in their folder.
+// logs are the names of the machine's logs in their folder, the newest first.
 func (s *site) logs(ctx context.Context, folder logFolder) ([]string, error) {
 	begun, err := object.NewHostDatastoreBrowser(s.client, folder.browser).SearchDatastore(ctx, folder.path.String(),
 		&types.HostDatastoreBrowserSearchSpec{MatchPattern: []string{"vmware.log", "vmware-*.log"}})
@@ -143,7 +72,7 @@ func (s *site) logs(ctx context.Context, folder logFolder) ([]string, error) {
 	if !slices.Contains(names, currentLog) {
 		return nil, fmt.Errorf("%s holds no %s: is the machine's logging switched off?", folder.path.String(), currentLog)
 	}
-	slices.Sort(names)
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(logNumber(b), logNumber(a)) })
 	return names, nil
 }
 

@@ -58,8 +58,8 @@ func (s *sim) log(name, text string) {
 // The logs' texts are written by hand after the forms of their lines that are
 // documented (see unstun): none was captured on an ESXi host.
 const (
-	oldLog = `2021-03-04T10:11:00.001Z| vmx| I005: Log for VMware ESX pid=2099735 version=VMware ESX 6.7.0
-2021-03-04T10:11:00.002Z| vmx| I005: Hostname=DC0_C0_H0.example.org
+	oldLog = `2021-03-04T09:00:00.001Z| vmx| I005: Log for VMware ESX pid=2099735 version=VMware ESX 6.7.0
+2021-03-04T09:00:00.002Z| vmx| I005: Hostname=DC0_C0_H0.example.org
 2021-03-04T10:11:12.345Z| vcpu-0| I005: Checkpoint_Unstun: vm stopped for 123456 us
 2021-03-04T10:11:13.000Z| vcpu-0| I005: Checkpoint_Stun: stopping
 `
@@ -86,8 +86,8 @@ var (
 // TestParseLog: both forms of a line are understood, and none is passed over.
 func TestParseLog(t *testing.T) {
 	for text, want := range map[string]machineLog{
-		oldLog: {host: "DC0_C0_H0.example.org", stops: []hypervisor.Stop{oldStop}},
-		newLog: {host: "localhost.localdomain", stops: []hypervisor.Stop{newStop,
+		oldLog: {host: "DC0_C0_H0.example.org", begins: at("09:00:00.001"), stops: []hypervisor.Stop{oldStop}},
+		newLog: {host: "localhost.localdomain", begins: at("10:11:20"), stops: []hypervisor.Stop{newStop,
 			{From: at("11:00:00").Add(-77 * time.Microsecond), To: at("11:00:00"), Resolution: time.Millisecond}}},
 		"":                          {},
 		"vmx 2026/01/02 created\n":  {},
@@ -146,7 +146,7 @@ func TestClockCannotBeRead(t *testing.T) {
 // that is asked for is left out.
 func TestStops(t *testing.T) {
 	s := newSim(t)
-	s.clocks(0, 5*time.Minute)
+	s.clocks(10*time.Minute, 5*time.Minute)
 	s.create()
 	s.log("vmware-3.log", oldLog)
 	s.log("vmware.log", newLog)
@@ -154,11 +154,12 @@ func TestStops(t *testing.T) {
 	_, err := s.a.Migrate(t.Context(), s.order())
 	require.NoError(t, err)
 
-	// Of this machine's clock: five minutes before the target's.
+	// Of this machine's clock: five minutes before the target's, and ten before the
+	// source's.
 	record, err := s.b.Record(t.Context(), guest.Name, at("10:06:00"), at("10:07:00"))
 	require.NoError(t, err)
 	require.Equal(t, []hypervisor.Stop{newStop}, record.Stops)
-	record, err = s.a.Record(t.Context(), guest.Name, at("10:11:00"), at("10:12:00"))
+	record, err = s.a.Record(t.Context(), guest.Name, at("10:01:00"), at("10:02:00"))
 	require.NoError(t, err)
 	require.Equal(t, []hypervisor.Stop{oldStop}, record.Stops)
 	require.Empty(t, record.Notes, "the machine is elsewhere")
@@ -168,7 +169,7 @@ func TestStops(t *testing.T) {
 	record, err = s.b.Record(t.Context(), guest.Name, at("10:06:00"), at("10:07:00"))
 	require.NoError(t, err)
 	require.Equal(t, []hypervisor.Stop{oldStop, newStop}, record.Stops)
-	record, err = s.a.Record(t.Context(), guest.Name, at("10:11:00"), at("10:12:00"))
+	record, err = s.a.Record(t.Context(), guest.Name, at("10:01:00"), at("10:02:00"))
 	require.NoError(t, err)
 	require.Empty(t, record.Stops)
 }
@@ -179,6 +180,7 @@ func TestNotes(t *testing.T) {
 	s := newSim(t)
 	from := time.Now().Add(-time.Second)
 	s.create()
+	s.log("vmware.log", newLog)
 	_, err := s.a.Migrate(t.Context(), s.order())
 	require.NoError(t, err)
 	record, err := s.b.Record(t.Context(), guest.Name, from, time.Now().Add(time.Second))
