@@ -145,22 +145,24 @@ func TestAway(t *testing.T) {
 }
 
 // TestNothingTwice: what changes something is not asked for twice when its answer
-// is lost.
+// is lost, or when a proxy gives one that may have passed the call on.
 func TestNothingTwice(t *testing.T) {
-	s := newSim(t)
-	s.create()
-	s.set(func() { s.loses = "SuspendVM_Task" })
-	err := s.a.Pause(t.Context(), guest.Name)
-	require.ErrorIs(t, err, errNoAnswer)
-	require.Equal(t, fault.Infrastructure, fault.Of(err))
-	require.Equal(t, 1, s.count("SuspendVM_Task"))
-	s.set(func() { s.loses = "" })
-	require.Eventually(t, func() bool {
-		states, err := s.a.List(t.Context())
-		return err == nil && len(states) == 1 && states[0].Status == "paused"
-	}, time.Minute, time.Millisecond)
-	require.NoError(t, s.a.Pause(t.Context(), guest.Name))
-	require.Equal(t, 1, s.count("SuspendVM_Task"))
+	for _, proxy := range []int{0, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {
+		s := newSim(t)
+		s.create()
+		s.set(func() { s.loses, s.proxy = "SuspendVM_Task", proxy })
+		err := s.a.Pause(t.Context(), guest.Name)
+		require.ErrorIs(t, err, errNoAnswer, "%d", proxy)
+		require.Equal(t, fault.Infrastructure, fault.Of(err))
+		require.Equal(t, 1, s.count("SuspendVM_Task"))
+		s.set(func() { s.loses = "" })
+		require.Eventually(t, func() bool {
+			states, err := s.a.List(t.Context())
+			return err == nil && len(states) == 1 && states[0].Status == "paused"
+		}, time.Minute, time.Millisecond)
+		require.NoError(t, s.a.Pause(t.Context(), guest.Name))
+		require.Equal(t, 1, s.count("SuspendVM_Task"))
+	}
 }
 
 // TestSessionEnds: a session that ended is opened anew, once for all who need it;

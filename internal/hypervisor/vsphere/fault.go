@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
-	"strings"
 
 	vimfault "github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/task"
@@ -24,7 +22,7 @@ import (
 var errNoAnswer = errors.New("it was asked, and did not answer")
 
 // unavailable are the answers of vCenter's own proxy while what is behind it
-// starts or stops: what was asked has not arrived there.
+// starts or stops.
 var unavailable = []int{http.StatusBadGateway, http.StatusServiceUnavailable}
 
 // is says whether an error is, or was caused by, a fault of a type: a pointer to
@@ -64,23 +62,12 @@ func isUntrusted(err error) bool {
 	return errors.As(err, &certificate) || errors.As(err, &other)
 }
 
-// neverArrived says that what was asked cannot have been done.
+// neverArrived says that what was asked cannot have been done: no line to the vCenter
+// came to be. An answer 502 or 503 does not say so: its proxy may have passed the call
+// on, and have lost what is behind it only then.
 func neverArrived(err error) bool {
 	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
-		return true
-	}
-	var way *url.Error
-	if !errors.As(err, &way) {
-		return false
-	}
-	// govmomi tells the status by its text only.
-	for _, status := range unavailable {
-		if strings.HasPrefix(way.Err.Error(), strconv.Itoa(status)+" ") {
-			return true
-		}
-	}
-	return false
+	return errors.As(err, &dial) && dial.Op == "dial"
 }
 
 // classOf is the class that an error has, or that follows from what it is: a

@@ -62,6 +62,7 @@ type sim struct {
 	calls   map[string]int
 	loses   string // the method whose answers are lost
 	losing  func() // is called before one is
+	proxy   int    // the status that a proxy gives in the place of those; 0 when the line breaks
 	answers int    // a status that all calls get; 0 for the simulator's own
 	refuses string // paths that begin so get the status 500; "" is none
 	before  []string
@@ -159,7 +160,7 @@ func (s *sim) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.calls[name]++
-	loses, losing, answers, files := s.loses != "" && s.loses == name, s.losing, s.answers, s.files
+	loses, losing, proxy, answers, files := s.loses != "" && s.loses == name, s.losing, s.proxy, s.answers, s.files
 	if s.refuses != "" && strings.HasPrefix(r.URL.Path, s.refuses) {
 		answers = http.StatusInternalServerError
 	}
@@ -176,7 +177,11 @@ func (s *sim) serve(w http.ResponseWriter, r *http.Request) {
 		if losing != nil {
 			losing()
 		}
-		panic(http.ErrAbortHandler)
+		if proxy == 0 {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(proxy)
+		return
 	}
 	s.model.Service.ServeMux.ServeHTTP(w, r)
 }
