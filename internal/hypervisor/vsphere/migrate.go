@@ -16,6 +16,7 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/poll"
 )
 
 // Migrate moves the machine to the target by RelocateVM_Task: its memory only,
@@ -277,7 +278,7 @@ func (s *site) checkRelocate(ctx context.Context, machine types.ManagedObjectRef
 }
 
 // start has vCenter begin. When its answer is lost, the machine's tasks tell
-// whether it did. The call outlives ctx: what it has begun must be known.
+// whether it did, and nothing is asked for again. The call outlives ctx: what it has begun must be known.
 func (m *migration) start(ctx context.Context, spec types.VirtualMachineRelocateSpec) (types.ManagedObjectReference, error) {
 	none := types.ManagedObjectReference{}
 	if err := context.Cause(ctx); err != nil {
@@ -294,17 +295,39 @@ func (m *migration) start(ctx context.Context, spec types.VirtualMachineRelocate
 		return none, fmt.Errorf("nothing was sent: %w", err)
 	}
 	m.note("the relocation was asked for, and no answer came: %s", err)
-	all, lookedErr := m.recent(ctx)
-	if lookedErr != nil {
+	found, lookedErr := m.findBegun(context.WithoutCancel(ctx))
+	switch {
+	case lookedErr != nil:
 		return none, fmt.Errorf("%w: %w", hypervisor.ErrUnknown, errors.Join(err, lookedErr))
+	case found == nil:
+		return none, fmt.Errorf("vCenter lists none since, after %s: %w", m.from.vcenter.lateLimit, err)
 	}
-	for _, info := range slices.Backward(all) {
-		if !slices.Contains(m.machine.recentTasks, info.Task) {
-			m.note("it was begun: %s", info.Key)
-			return info.Task, nil
+	m.note("it was begun: %s", found.Key)
+	return found.Task, nil
+}
+
+// findBegun looks among the machine's tasks for a relocation that was not there
+// before, for lateLimit, as vCenter may list it late; nil when there is none.
+func (m *migration) findBegun(ctx context.Context) (*types.TaskInfo, error) {
+	var found *types.TaskInfo
+	var first time.Time // that the tasks were listed: until then vCenter may be away
+	err := poll.Until(ctx, pollSlow, func(ctx context.Context) (bool, error) {
+		all, err := m.recent(ctx)
+		if err != nil {
+			return false, err
 		}
-	}
-	return none, err
+		if first.IsZero() {
+			first = time.Now()
+		}
+		for _, info := range slices.Backward(all) {
+			if !slices.Contains(m.machine.recentTasks, info.Task) {
+				found = &info
+				return true, nil
+			}
+		}
+		return time.Since(first) >= m.from.vcenter.lateLimit, nil
+	})
+	return found, err
 }
 
 // follow waits for the end of a relocation. When ctx ends before, the relocation is

@@ -375,16 +375,75 @@ func TestForgottenTask(t *testing.T) {
 	}
 }
 
-// TestLostAnswer: a relocation whose answer was lost is looked for, and followed.
+// TestLostAnswer: a relocation whose answer was lost, or which a proxy may have
+// passed on, is looked for, and followed.
 func TestLostAnswer(t *testing.T) {
+	for _, proxy := range []int{0, http.StatusBadGateway, http.StatusServiceUnavailable} {
+		s := newSim(t)
+		s.create()
+		s.set(func() { s.loses, s.proxy = "RelocateVM_Task", proxy })
+		account, err := s.a.Migrate(t.Context(), s.order())
+		require.NoError(t, err)
+		require.Contains(t, account.Log, "it was begun: ")
+		require.Equal(t, 1, s.count("RelocateVM_Task"), "%d", proxy)
+		s.requireAt(s.b)
+	}
+}
+
+// TestListedLate: a relocation whose answer was lost is looked for again and again,
+// as vCenter may list it late, also when the caller does not wait any more.
+func TestListedLate(t *testing.T) {
+	for name, enough := range map[string]error{"waited for": nil, "cancelled": context.Canceled} {
+		t.Run(name, func(t *testing.T) {
+			s := newSim(t)
+			s.create()
+			vm := s.slow()
+			vm.hidden = true
+			s.set(func() { s.loses = "RelocateVM_Task" })
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			ended := s.begin(ctx, s.a)
+			task := <-vm.begun
+			asked := s.count("RetrievePropertiesEx") + s.count("RetrieveProperties")
+			require.Eventually(t, func() bool { return s.count("RetrievePropertiesEx")+s.count("RetrieveProperties") > asked+2 }, time.Minute, time.Millisecond)
+			if enough != nil {
+				cancel(enough)
+			}
+			vm.show(s.model.Service.Context, task)
+			if enough == nil {
+				vm.goOn <- struct{}{}
+			}
+			end := <-ended
+			require.Equal(t, 1, s.count("RelocateVM_Task"))
+			if enough != nil {
+				require.ErrorIs(t, end.err, enough)
+				require.Equal(t, 1, s.count("CancelTask"))
+				s.requireAt(s.a)
+				return
+			}
+			require.NoError(t, end.err)
+			require.Contains(t, end.account.Log, "it was begun: "+task.Self.Value)
+			s.requireAt(s.b)
+		})
+	}
+}
+
+// TestNeverListed: a relocation that no list shows within the limit may have begun all
+// the same: it is no result, and none is started in its place.
+func TestNeverListed(t *testing.T) {
 	s := newSim(t)
 	s.create()
+	vm := s.slow()
+	vm.hidden, vm.stays = true, true
+	vm.goOn <- struct{}{}
+	s.a.vcenter.lateLimit = 0
 	s.set(func() { s.loses = "RelocateVM_Task" })
-	account, err := s.a.Migrate(t.Context(), s.order())
-	require.NoError(t, err)
-	require.Contains(t, account.Log, "it was begun: ")
+	_, err := s.a.Migrate(t.Context(), s.order())
+	require.ErrorContains(t, err, "vCenter lists none since, after 0s: ")
+	require.ErrorContains(t, err, "the machine is on host-a")
+	require.ErrorIs(t, err, hypervisor.ErrBegun)
+	require.Equal(t, fault.Infrastructure, fault.Of(err))
 	require.Equal(t, 1, s.count("RelocateVM_Task"))
-	s.requireAt(s.b)
 }
 
 // TestSlowMethods: slow answers and a slow end change nothing.

@@ -1,6 +1,7 @@
 package vsphere
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ type slowMachine struct {
 	stays   bool                                      // they end well, and the machine is where it was
 	arrives bool                                      // they fail, and the machine is where it was to go
 	goes    func(to types.VirtualMachineRelocateSpec) // instead of to the host
+	hidden  bool                                      // they are not listed among the machine's tasks
 	ended   sync.WaitGroup
 	number  int
 }
@@ -39,6 +41,9 @@ func (s *sim) slowOf(name string) *slowMachine {
 // RelocateVMTask begins a task at 42 %.
 func (vm *slowMachine) RelocateVMTask(ctx *simulator.Context, req *types.RelocateVM_Task) soap.HasFault {
 	task := vm.task(ctx, 42)
+	if vm.hidden {
+		vm.RecentTask = slices.DeleteFunc(slices.Clone(vm.RecentTask), func(ref types.ManagedObjectReference) bool { return ref == task.Self })
+	}
 	own := *ctx // with locks of its own
 	vm.ended.Add(1)
 	go func() {
@@ -47,6 +52,11 @@ func (vm *slowMachine) RelocateVMTask(ctx *simulator.Context, req *types.Relocat
 	}()
 	vm.begun <- task
 	return &methods.RelocateVM_TaskBody{Res: &types.RelocateVM_TaskResponse{Returnval: task.Self}}
+}
+
+// show lists a task that was hidden.
+func (vm *slowMachine) show(ctx *simulator.Context, task *simulator.Task) {
+	ctx.Map.AtomicUpdate(ctx, vm.VirtualMachine, []types.PropertyChange{{Name: "recentTask", Val: append(slices.Clone(vm.RecentTask), task.Self)}})
 }
 
 // task is one that runs.

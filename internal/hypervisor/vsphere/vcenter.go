@@ -30,6 +30,9 @@ const (
 	awayLimit = 20 * time.Minute
 	// awayPause is between two calls of one that is away.
 	awayPause = 2 * time.Second
+	// lateLimit is how long a relocation is looked for whose answer was lost: vCenter
+	// may list a task later than it takes it. It is chosen, and was not measured.
+	lateLimit = 30 * time.Second
 	// idleLimit is how long a session is kept that nobody uses.
 	idleLimit = time.Minute
 	// logoutLimit is how long the end of a session may take.
@@ -51,6 +54,7 @@ type vcenter struct {
 	places    *semaphore.Weighted // of relocations
 	awayLimit time.Duration
 	awayPause time.Duration
+	lateLimit time.Duration
 	idleLimit time.Duration
 
 	// turn is held by whoever connects, logs in or ends the session.
@@ -97,7 +101,7 @@ func share(at inventory.VCenter) *vcenter {
 func newVCenter(at inventory.VCenter) *vcenter {
 	common := limitsOf(at.URL)
 	return &vcenter{at: at, limiter: common.pace, places: common.places, turn: make(chan struct{}, 1),
-		awayLimit: awayLimit, awayPause: awayPause, idleLimit: idleLimit}
+		awayLimit: awayLimit, awayPause: awayPause, lateLimit: lateLimit, idleLimit: idleLimit}
 }
 
 // failed says which vCenter, what was tried and what came back; nil stays nil.
