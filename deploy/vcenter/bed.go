@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"strconv"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"heliotrope/internal/clock"
 	"heliotrope/internal/fault"
@@ -19,6 +16,7 @@ import (
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
+	"heliotrope/internal/timebase"
 )
 
 // systems are the storage systems behind the datastores, with their settings.
@@ -36,17 +34,18 @@ var bothSites = []storage.Site{storage.SiteA, storage.SiteB}
 // stores are all of them, in an order.
 var stores = []Store{NFS, ISCSI, Local}
 
-// clockAge is how old a reading of a host's clock may be: emulated clocks drift.
-const clockAge = 30 * time.Second
+// clockAge is how old a reading of a host's clock may be: a client asks some times in
+// a row, and the first of them need not wait for the others' readings.
+const clockAge = time.Second
 
 // Bed runs guests on a testbed of KVM hosts.
 type Bed struct {
 	testbed *testbed.Testbed
 
 	mu      sync.Mutex
-	disks   map[string]disk // by the guests
-	running string          // the guest that runs; "" when none does
-	clocks  map[storage.Site]clock.Offset
+	disks   map[string]disk               // by the guests
+	running string                        // the guest that runs; "" when none does
+	clocks  map[storage.Site]clock.Offset // as they were read last
 }
 
 // disk is a disk that was made.
@@ -102,42 +101,28 @@ func (b *Bed) Host(ctx context.Context, site storage.Site) (hypervisor.HostInfo,
 	return b.testbed.Hypervisor(site).Info(ctx)
 }
 
-// Clock is a reading that is at most clockAge old.
+// Clock is a reading that is at most clockAge old, as uncertain as it is by now.
 func (b *Bed) Clock(ctx context.Context, site storage.Site) (clock.Offset, error) {
 	b.mu.Lock()
 	known := b.clocks[site]
 	b.mu.Unlock()
-	if time.Since(known.At) < clockAge {
-		return known, nil
+	if now := time.Now(); now.Sub(known.At) < clockAge {
+		return aged(known, now), nil
 	}
-	return b.readClock(ctx, site)
-}
-
-func (b *Bed) readClock(ctx context.Context, site storage.Site) (clock.Offset, error) {
-	offset, err := b.testbed.Clock(ctx, b.testbed.Site(site).Name)
-	if err == nil {
-		b.mu.Lock()
-		b.clocks[site] = offset
-		b.mu.Unlock()
-	}
-	return offset, err
-}
-
-// readClocks reads both hosts' clocks at once.
-func (b *Bed) readClocks(ctx context.Context) (map[storage.Site]clock.Offset, error) {
-	reading, ctx := errgroup.WithContext(ctx)
-	for _, site := range bothSites {
-		reading.Go(func() error {
-			_, err := b.readClock(ctx, site)
-			return err
-		})
-	}
-	if err := reading.Wait(); err != nil {
-		return nil, err
+	read, err := b.testbed.Clock(ctx, b.testbed.Site(site).Name)
+	if err != nil {
+		return read, err
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return maps.Clone(b.clocks), nil
+	b.clocks[site] = read
+	b.mu.Unlock()
+	return aged(read, time.Now()), nil
+}
+
+// aged is what a reading says of a later moment: meanwhile the clock may have drifted.
+func aged(read clock.Offset, now time.Time) clock.Offset {
+	read.Uncertainty += time.Duration(float64(now.Sub(read.At)) * timebase.DefaultDriftPPM / 1e6)
+	return read
 }
 
 // Start makes the guest's disk where it has none, and runs it.

@@ -16,6 +16,7 @@ import (
 	"heliotrope/internal/hypervisor/kvm/watch"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
+	"heliotrope/internal/timebase"
 	"heliotrope/internal/witness"
 )
 
@@ -34,7 +35,9 @@ type stops struct {
 	mu    sync.Mutex
 	told  []told
 	ready map[storage.Site]bool
-	more  chan struct{} // gets something when there is more
+	// readings of the hosts' clocks, before and after what they told.
+	readings map[storage.Site][]timebase.Reading
+	more     chan struct{} // gets something when there is more
 }
 
 // told is a state of the guest that began at a site, on the clock of its host.
@@ -44,11 +47,11 @@ type told struct {
 	state string
 }
 
-// watch watches a guest's domain at both sites' hosts. Where that cannot be, no
+// watch watches a guest's domain at both sites' hosts, and reads their clocks. Where that cannot be, no
 // stun is known: a migration is none the worse for it.
 func (b *Bed) watch(ctx context.Context, domain uuid.UUID) *stops {
 	watching, end := context.WithCancel(context.WithoutCancel(ctx))
-	s := &stops{end: end, ready: map[storage.Site]bool{}, more: make(chan struct{}, 1)}
+	s := &stops{end: end, ready: map[storage.Site]bool{}, readings: map[storage.Site][]timebase.Reading{}, more: make(chan struct{}, 1)}
 	for _, site := range bothSites {
 		s.watching.Go(func() {
 			if err := b.watchAt(watching, site, s, domain); err != nil {
@@ -56,6 +59,7 @@ func (b *Bed) watch(ctx context.Context, domain uuid.UUID) *stops {
 			}
 		})
 	}
+	b.readClocks(ctx, s)
 	s.await(ctx, watchLimit, func() bool { return len(s.ready) == 2 })
 	return s
 }
@@ -173,16 +177,48 @@ func (b *Bed) stun(ctx context.Context, s *stops, expected bool) *Stun {
 		}
 		return nil
 	}
-	clocks, err := b.readClocks(ctx)
+	b.readClocks(ctx, s)
+	stun, err := stunOf(s.readings, stop, resume)
 	if err != nil {
 		log.Printf("no stun is known: %v", err)
 		return nil
 	}
-	there, here := clocks[stop.site], clocks[resume.site]
-	stun := &Stun{Site: resume.site, End: resume.at, Length: here.Ours(resume.at).Sub(there.Ours(stop.at)),
-		Uncertainty: here.Uncertainty + there.Uncertainty}
-	if stop.site == resume.site {
-		stun.Length, stun.Uncertainty = resume.at.Sub(stop.at), time.Microsecond
-	}
 	return stun
+}
+
+// readClocks reads both hosts' clocks at once, beside those readings that there are.
+// A clock that cannot be read is as uncertain as the other readings leave it.
+func (b *Bed) readClocks(ctx context.Context, s *stops) {
+	var reading sync.WaitGroup
+	for _, site := range bothSites {
+		reading.Go(func() {
+			read, err := b.testbed.Clock(ctx, b.testbed.Site(site).Name)
+			if err != nil {
+				log.Printf("read the clock at site %s: %v", site, err)
+				return
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.readings[site] = append(s.readings[site], timebase.Reading{At: read.At, Ahead: read.Ahead, Uncertainty: read.Uncertainty})
+		})
+	}
+	reading.Wait()
+}
+
+// stunOf is a stop of which both hosts told, each by its own clock, put onto ours by
+// the readings before and after it.
+func stunOf(readings map[storage.Site][]timebase.Reading, stop, resume told) (*Stun, error) {
+	if stop.site == resume.site {
+		return &Stun{Site: resume.site, End: resume.at, Length: resume.at.Sub(stop.at), Uncertainty: time.Microsecond}, nil
+	}
+	there, err := timebase.New(readings[stop.site], timebase.Options{Machine: "the host at site " + string(stop.site)})
+	if err != nil {
+		return nil, err
+	}
+	here, err := timebase.New(readings[resume.site], timebase.Options{Machine: "the host at site " + string(resume.site)})
+	if err != nil {
+		return nil, err
+	}
+	began, ended := there.Ours(stop.at), here.Ours(resume.at)
+	return &Stun{Site: resume.site, End: resume.at, Length: ended.Sub(began), Uncertainty: there.UncertaintyAt(began) + here.UncertaintyAt(ended)}, nil
 }

@@ -7,8 +7,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"heliotrope/internal/clock"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/storage"
+	"heliotrope/internal/timebase"
 	"heliotrope/internal/witness"
 )
 
@@ -28,6 +30,52 @@ func TestPercent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, tt.want, percentOf(tt.progress)) })
 	}
+}
+
+// TestAged: a reading is the less certain the older it is.
+func TestAged(t *testing.T) {
+	read := clock.Offset{At: time.Unix(1000, 0), Ahead: time.Second, Uncertainty: 2 * time.Millisecond}
+	assert.Equal(t, read, aged(read, read.At))
+	assert.Equal(t, clock.Offset{At: read.At, Ahead: time.Second, Uncertainty: 2*time.Millisecond + 500*time.Microsecond}, aged(read, read.At.Add(time.Second)))
+}
+
+// TestStunLength: the length is by both clocks as they were at the stop, and its
+// uncertainty that of both there.
+func TestStunLength(t *testing.T) {
+	const a, b = storage.SiteA, storage.SiteB
+	at := func(s float64) time.Time { return time.Unix(1000, 0).Add(time.Duration(s * 1e9)) }
+	ms := func(n float64) time.Duration { return time.Duration(n * 1e6) }
+	// The source's clock gains 400 ppm: 24 ms in a minute. The target's is an hour ahead.
+	readings := map[storage.Site][]timebase.Reading{
+		a: {{At: at(0), Ahead: 0, Uncertainty: ms(1)}, {At: at(60), Ahead: ms(24), Uncertainty: ms(1)}},
+		b: {{At: at(0), Ahead: time.Hour, Uncertainty: ms(2)}, {At: at(60), Ahead: time.Hour, Uncertainty: ms(2)}},
+	}
+	stopped, resumed := told{a, at(30).Add(ms(12)), witness.DomainSuspended}, told{b, at(30.5).Add(time.Hour), witness.DomainRunning}
+	stun, err := stunOf(readings, stopped, resumed)
+	require.NoError(t, err)
+	assert.Equal(t, b, stun.Site)
+	assert.Equal(t, resumed.at, stun.End)
+	assert.LessOrEqual(t, (stun.Length - 500*time.Millisecond).Abs(), stun.Uncertainty)
+	assert.InDelta(t, 500, stun.Length.Seconds()*1000, 1)
+	assert.GreaterOrEqual(t, stun.Uncertainty, ms(3), "of both clocks")
+	assert.Less(t, stun.Uncertainty, ms(12))
+
+	// By one reading alone, long after, both are as uncertain as clocks may drift.
+	late := map[storage.Site][]timebase.Reading{a: readings[a][1:], b: readings[b][1:]}
+	stun, err = stunOf(late, stopped, resumed)
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, stun.Uncertainty, ms(3+2*30*0.5-1))
+	assert.LessOrEqual(t, (stun.Length - 500*time.Millisecond).Abs(), stun.Uncertainty)
+
+	// One that was set tells no length.
+	readings[b][1].Ahead += time.Second
+	_, err = stunOf(readings, stopped, resumed)
+	require.Error(t, err)
+
+	// What one clock told is as certain as that tells it.
+	stun, err = stunOf(readings, stopped, told{a, stopped.at.Add(ms(7)), witness.DomainRunning})
+	require.NoError(t, err)
+	assert.Equal(t, &Stun{Site: a, End: stopped.at.Add(ms(7)), Length: ms(7), Uncertainty: time.Microsecond}, stun)
 }
 
 // TestStops: QEMU's own words count, whichever site's arrive first.

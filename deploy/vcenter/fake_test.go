@@ -33,6 +33,8 @@ import (
 	"heliotrope/deploy/vcenter/place"
 	"heliotrope/internal/clock"
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/hypervisor/vsphere"
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/storage"
 )
 
@@ -48,9 +50,11 @@ type fake struct {
 	disk []byte // what is on each disk
 	// moves, when it is not nil, gets each move that has begun, which then waits for
 	// its answer or the end of its context.
-	moves chan *moving
-	fails error // of all but moves
-	ahead time.Duration
+	moves  chan *moving
+	fails  error // of all but moves
+	ahead  time.Duration
+	unsure time.Duration // of ahead
+	end    time.Time     // when a guest goes on; zero is stunEnd
 }
 
 // moving is a move that waits.
@@ -88,7 +92,7 @@ func (f *fake) Host(context.Context, storage.Site) (hypervisor.HostInfo, error) 
 }
 
 func (f *fake) Clock(context.Context, storage.Site) (clock.Offset, error) {
-	return clock.Offset{Ahead: f.ahead, At: time.Now()}, nil
+	return clock.Offset{Ahead: f.ahead, Uncertainty: f.unsure, At: time.Now()}, nil
 }
 
 func (f *fake) Start(_ context.Context, g Guest, at storage.Site) error {
@@ -134,7 +138,11 @@ func (f *fake) Move(ctx context.Context, g Guest, from, to storage.Site, percent
 			return from, nil, context.Cause(ctx)
 		}
 	}
-	return to, &Stun{Site: to, End: stunEnd, Length: 123_456 * time.Microsecond, Uncertainty: 789 * time.Microsecond}, nil
+	end := f.end
+	if end.IsZero() {
+		end = stunEnd
+	}
+	return to, &Stun{Site: to, End: end, Length: 123_456 * time.Microsecond, Uncertainty: 789 * time.Microsecond}, nil
 }
 
 func (f *fake) Read(_ context.Context, _ Guest, at storage.Site, offset int64) (io.ReadCloser, error) {
@@ -221,6 +229,17 @@ func (w *world) login(password string) *govmomi.Client {
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() { _ = client.Logout(context.Background()) })
 	return client
+}
+
+// driver is the driver of one of the vCenter's hosts.
+func (w *world) driver(name string, datastores map[string]string) *vsphere.Host {
+	w.t.Helper()
+	at := inventory.VCenter{Name: "lab", URL: "https://" + w.address, User: place.User,
+		PasswordFrom: inventory.PasswordFile + filepath.Join(w.dir, place.Password), CAFile: filepath.Join(w.dir, place.Certificate)}
+	host, err := vsphere.New(hypervisor.Setup{Label: "lab", VCenter: &at, Machine: inventory.Machine{Name: name, VCenter: &inventory.Managed{
+		VCenter: at.Name, Host: place.Host(name), Datastores: datastores, Network: place.Network, Folder: place.Folder, Template: place.Template}}})
+	require.NoError(w.t, err)
+	return host
 }
 
 // clone clones the template into a datastore, at a host, with a data disk.

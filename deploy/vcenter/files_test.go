@@ -5,11 +5,13 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/deploy/vcenter/place"
+	"heliotrope/internal/hypervisor"
 )
 
 // TestLog: each host that gets a machine begins its log anew, and tells how long the
@@ -23,7 +25,8 @@ func TestLog(t *testing.T) {
 	require.Equal(t, 200, status)
 	assert.Contains(t, string(text), "2026-11-29T10:11:12.345Z In(05) vcpu-0 - Checkpoint_Unstun: vm stopped for 123456 us\n")
 	assert.Contains(t, string(text), "In(05) vmx - Log for lab.vm on host host-b: no VMX, but QEMU\n")
-	assert.Contains(t, string(text), "give or take 789 us")
+	assert.Contains(t, string(text), "Hostname=host-b\n")
+	assert.Contains(t, string(text), "2026-11-29T10:11:12.345Z In(05) vcpu-0 - Checkpoint_Unstun: give or take 789 us\n")
 	_, text = w.get(w.client, place.NFS, "lab.vm/vmware-2.log")
 	assert.Contains(t, string(text), "on host host-a")
 	assert.NotContains(t, string(text), "Unstun")
@@ -35,8 +38,29 @@ func TestLog(t *testing.T) {
 	m.end <- assert.AnError
 	w.fault(task, nil)
 	_, text = w.get(w.client, place.NFS, "lab.vm/vmware.log")
-	assert.Equal(t, 2, strings.Count(string(text), "Checkpoint_Unstun"))
+	assert.Equal(t, 2, strings.Count(string(text), "vm stopped for"))
 	assert.Contains(t, string(text), "vm stopped for 1000000 us")
+}
+
+// TestStunIsRead: the driver reads the stop, and how uncertain its length is.
+func TestStunIsRead(t *testing.T) {
+	w := newWorld(t)
+	a := w.driver("host-a", map[string]string{"nfs": place.Datastore(place.NFS)})
+	b := w.driver("host-b", map[string]string{"nfs": place.Datastore(place.NFS)})
+	domain := hypervisor.Domain{Name: "lab.vm", MemoryMiB: 64, VCPUs: 1, Disk: hypervisor.Disk{Datastore: place.Datastore(place.NFS), SizeBytes: 32 << 20}}
+	require.NoError(t, a.Create(t.Context(), domain))
+	from := time.Now().Add(time.Hour) // long after the log has begun
+	w.fake.end = from.Add(time.Minute)
+	_, err := a.Migrate(t.Context(), hypervisor.Order{Domain: domain, AtTarget: domain, Target: b})
+	require.NoError(t, err)
+	record, err := b.Record(t.Context(), domain.Name, from, from.Add(time.Hour))
+	require.NoError(t, err)
+	end := w.fake.end.UTC().Truncate(time.Millisecond)
+	require.Equal(t, []hypervisor.Stop{{From: end.Add(-123_456 * time.Microsecond), To: end, Resolution: time.Millisecond + 789*time.Microsecond}}, record.Stops)
+	record, err = a.Record(t.Context(), domain.Name, from, from.Add(time.Hour))
+	require.NoError(t, err)
+	require.Empty(t, record.Stops, "they are the target's")
+	require.NoError(t, b.Destroy(t.Context(), domain.Name))
 }
 
 // TestDisk: the file of a machine's disk is what the real disk holds, once the

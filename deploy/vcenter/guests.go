@@ -19,8 +19,7 @@ type Guests interface {
 	Clear(ctx context.Context) error
 	// Host asks what a site's host is.
 	Host(ctx context.Context, site storage.Site) (hypervisor.HostInfo, error)
-	// Clock is how far the clock of a site's host is from ours. It may be some
-	// seconds old.
+	// Clock is how far the clock of a site's host is from ours, now.
 	Clock(ctx context.Context, site storage.Site) (clock.Offset, error)
 
 	// Start runs a guest. Its disk is made first where it has none yet.
@@ -67,7 +66,7 @@ type Stun struct {
 	Site   storage.Site // where the guest went on
 	End    time.Time    // on the clock of that site's host
 	Length time.Duration
-	// Uncertainty of the length: it was told by the clocks of two hosts.
+	// Uncertainty of the length: it is told by the clocks of two hosts.
 	Uncertainty time.Duration
 }
 

@@ -20,9 +20,10 @@ type dateTimeSystem struct {
 	site   storage.Site
 }
 
-// QueryDateTime is the real host's time: ours, and how far its clock is ahead. The
-// answer waits for as long as that is uncertain: whoever takes the whole call for
-// uncertain, as one must with a vCenter, has it covered.
+// QueryDateTime is the real host's time: ours, and how far its clock is ahead, as it
+// was half-way through a pause of as long as that is uncertain. Whoever takes the whole
+// call for uncertain, as one must with a vCenter, has that covered: of the middle of the
+// call it is off by half of it at the most, and half of the pause.
 func (d *dateTimeSystem) QueryDateTime(*simulator.Context, *types.QueryDateTime) soap.HasFault {
 	body := new(methods.QueryDateTimeBody)
 	offset, err := d.center.guests.Clock(d.center.ctx, d.site)
@@ -30,11 +31,17 @@ func (d *dateTimeSystem) QueryDateTime(*simulator.Context, *types.QueryDateTime)
 		body.Fault_ = simulator.Fault(err.Error(), new(types.HostCommunication))
 		return body
 	}
-	if err := poll.Pause(d.center.ctx, offset.Uncertainty); err != nil {
+	half := offset.Uncertainty/2 + 1
+	err = poll.Pause(d.center.ctx, half)
+	now := time.Now().Add(offset.Ahead).UTC()
+	if err == nil {
+		err = poll.Pause(d.center.ctx, half)
+	}
+	if err != nil {
 		body.Fault_ = simulator.Fault(err.Error(), new(types.HostCommunication))
 		return body
 	}
-	body.Res = &types.QueryDateTimeResponse{Returnval: time.Now().Add(offset.Ahead).UTC()}
+	body.Res = &types.QueryDateTimeResponse{Returnval: now}
 	return body
 }
 

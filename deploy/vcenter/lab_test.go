@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,7 +20,6 @@ import (
 	"heliotrope/deploy/vcenter/place"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/hypervisor/kvm"
-	"heliotrope/internal/hypervisor/vsphere"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
@@ -49,17 +47,6 @@ func labBed(t *testing.T) (*testbed.Testbed, *Bed) {
 		assert.NoError(t, tb.Teardown(ctx))
 	})
 	return tb, bed
-}
-
-// driver is the driver of one of the vCenter's hosts.
-func (w *world) driver(name string, datastores map[string]string) *vsphere.Host {
-	w.t.Helper()
-	at := inventory.VCenter{Name: "lab", URL: "https://" + w.address, User: place.User,
-		PasswordFrom: inventory.PasswordFile + filepath.Join(w.dir, place.Password), CAFile: filepath.Join(w.dir, place.Certificate)}
-	host, err := vsphere.New(hypervisor.Setup{Label: "lab", VCenter: &at, Machine: inventory.Machine{Name: name, VCenter: &inventory.Managed{
-		VCenter: at.Name, Host: place.Host(name), Datastores: datastores, Network: place.Network, Folder: place.Folder, Template: place.Template}}})
-	require.NoError(w.t, err)
-	return host
 }
 
 // labDiskBytes is the size of the disk under test.

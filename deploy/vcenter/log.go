@@ -43,15 +43,20 @@ func (m *machine) newLog(ctx context.Context, v view, at storage.Site) error {
 	if err != nil {
 		return fmt.Errorf("the machine's log: %w", err)
 	}
-	return m.write(v, time.Now().Add(offset.Ahead), "vmx", "Log for %s on host %s: no VMX, but QEMU", v.name, m.center.hosts[at].name)
+	now, host := time.Now().Add(offset.Ahead), m.center.hosts[at].name
+	return errors.Join(
+		m.write(v, now, "vmx", "Log for %s on host %s: no VMX, but QEMU", v.name, host),
+		m.write(v, now, "vmx", "Hostname=%s", host),
+	)
 }
 
 // tellStun writes how long the guest stood still, in ESXi's own words; the time is
-// that of its end.
+// that of its end. The line before, which ESXi has not, says how far off the length
+// may be.
 func (m *machine) tellStun(v view, stun Stun) error {
 	return errors.Join(
+		m.write(v, stun.End, "vcpu-0", "Checkpoint_Unstun: give or take %d us", (stun.Uncertainty+time.Microsecond-1).Microseconds()),
 		m.write(v, stun.End, "vcpu-0", "Checkpoint_Unstun: vm stopped for %d us", stun.Length.Microseconds()),
-		m.write(v, stun.End, "vmx", "Of two hosts' clocks: give or take %d us", stun.Uncertainty.Microseconds()),
 	)
 }
 

@@ -159,6 +159,19 @@ func TestHostTime(t *testing.T) {
 	assert.WithinRange(t, told.Add(-42*time.Hour), before, time.Now())
 }
 
+// TestHostTimeIsUncertain: whoever takes the whole call for uncertain has what the
+// vCenter's own reading of the clock is off by in that.
+func TestHostTimeIsUncertain(t *testing.T) {
+	w := newWorld(t)
+	host := w.driver("host-a", map[string]string{"nfs": place.Datastore(place.NFS)})
+	for _, off := range []time.Duration{200 * time.Millisecond, -200 * time.Millisecond} {
+		w.fake.ahead, w.fake.unsure = off, off.Abs() // the clock is in truth ours
+		offset, err := host.Clock(t.Context())
+		require.NoError(t, err)
+		assert.LessOrEqual(t, offset.Ahead.Abs(), offset.Uncertainty)
+	}
+}
+
 // TestCounters: the simulator's manager of counters takes no machine of ours for
 // what would end this program.
 func TestCounters(t *testing.T) {

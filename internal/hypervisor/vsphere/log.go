@@ -34,6 +34,9 @@ var (
 	//
 	// The time is that of the stop's end, on the host's clock, in UTC.
 	unstun = regexp.MustCompile(`^(\S+Z)(?:\| \S+\| \S+: | \S+ \S+ - )Checkpoint_Unstun: vm stopped for (\d+) us\s*$`)
+	// doubt may stand before such a line, and says how far off what that tells may be.
+	// ESXi writes none; the lab's vCenter does, which has the length by two clocks.
+	doubt = regexp.MustCompile(`^\S+Z(?:\| \S+\| \S+: | \S+ \S+ - )Checkpoint_Unstun: give or take (\d{1,12}) us\s*$`)
 	// hostname is a line of a log's head.
 	hostname = regexp.MustCompile(`^\S+Z(?:\| \S+\| \S+: | \S+ \S+ - )Hostname=(\S+)\s*$`)
 )
@@ -58,6 +61,7 @@ type machineLog struct {
 // error: it must not be taken for none.
 func parseLog(file io.Reader) (machineLog, error) {
 	var log machineLog
+	var off time.Duration // what is doubtful of the next stop
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, maxLogLine)
 	for number := 1; lines.Scan(); number++ {
@@ -68,6 +72,10 @@ func parseLog(file io.Reader) (machineLog, error) {
 		if found := hostname.FindStringSubmatch(line); found != nil && log.host == "" {
 			log.host = found[1]
 		}
+		if found := doubt.FindStringSubmatch(line); found != nil {
+			us, _ := strconv.ParseInt(found[1], 10, 64) // of few enough digits
+			off = time.Duration(us) * time.Microsecond
+		}
 		if !strings.Contains(line, "Checkpoint_Unstun: vm stopped") {
 			continue
 		}
@@ -75,6 +83,8 @@ func parseLog(file io.Reader) (machineLog, error) {
 		if err != nil {
 			return log, fmt.Errorf("line %d, %.200q: %w", number, line, err)
 		}
+		stop.Resolution += off
+		off = 0
 		log.stops = append(log.stops, stop)
 	}
 	return log, lines.Err()

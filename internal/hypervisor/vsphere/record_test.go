@@ -89,6 +89,11 @@ func TestParseLog(t *testing.T) {
 		oldLog: {host: "DC0_C0_H0.example.org", begins: at("09:00:00.001"), stops: []hypervisor.Stop{oldStop}},
 		newLog: {host: "localhost.localdomain", begins: at("10:11:20"), stops: []hypervisor.Stop{newStop,
 			{From: at("11:00:00").Add(-77 * time.Microsecond), To: at("11:00:00"), Resolution: time.Millisecond}}},
+		// What is doubtful is so of the next stop alone.
+		strings.Replace(newLog, "2021-03-04T10:11:30", "2021-03-04T10:11:30.123Z In(05) vcpu-0 - Checkpoint_Unstun: give or take 2500 us\n2021-03-04T10:11:30", 1): {
+			host: "localhost.localdomain", begins: at("10:11:20"), stops: []hypervisor.Stop{
+				{From: newStop.From, To: newStop.To, Resolution: 3500 * time.Microsecond},
+				{From: at("11:00:00").Add(-77 * time.Microsecond), To: at("11:00:00"), Resolution: time.Millisecond}}},
 		"":                          {},
 		"vmx 2026/01/02 created\n":  {},
 		strings.Repeat("x", 200000): {},
