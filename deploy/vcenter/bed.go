@@ -41,6 +41,7 @@ const clockAge = time.Second
 // Bed runs guests on a testbed of KVM hosts.
 type Bed struct {
 	testbed *testbed.Testbed
+	hosts   map[storage.Site]testbed.Hypervisor
 
 	mu      sync.Mutex
 	disks   map[string]disk               // by the guests
@@ -61,7 +62,11 @@ func NewBed(on *testbed.Testbed) (*Bed, error) {
 	if on.Inventory.Hypervisor != kvm.Name {
 		return nil, fault.New(fault.BadInput, "the hosts behind the vCenter are those of %s, and not of %s: want another inventory", kvm.Name, on.Inventory.Hypervisor)
 	}
-	return &Bed{testbed: on, disks: map[string]disk{}, clocks: map[storage.Site]clock.Offset{}}, nil
+	hosts := map[storage.Site]testbed.Hypervisor{}
+	for _, site := range bothSites {
+		hosts[site] = on.Hypervisor(site)
+	}
+	return &Bed{testbed: on, hosts: hosts, disks: map[string]disk{}, clocks: map[storage.Site]clock.Offset{}}, nil
 }
 
 func (b *Bed) system(store Store) (storage.System, error) {
@@ -77,7 +82,7 @@ func (b *Bed) system(store Store) (storage.System, error) {
 func (b *Bed) Clear(ctx context.Context) error {
 	var errs []error
 	for _, site := range bothSites {
-		errs = append(errs, b.testbed.Hypervisor(site).Teardown(ctx))
+		errs = append(errs, b.hosts[site].Teardown(ctx))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err // no disk is taken from under a guest
@@ -98,7 +103,7 @@ func (b *Bed) removeDisks(ctx context.Context, store Store) error {
 
 // Host asks the real host.
 func (b *Bed) Host(ctx context.Context, site storage.Site) (hypervisor.HostInfo, error) {
-	return b.testbed.Hypervisor(site).Info(ctx)
+	return b.hosts[site].Info(ctx)
 }
 
 // Clock is a reading that is at most clockAge old, as uncertain as it is by now.
@@ -131,10 +136,10 @@ func (b *Bed) Start(ctx context.Context, guest Guest, at storage.Site) error {
 		return err
 	}
 	if err := b.makeDisk(ctx, guest, at); err != nil {
-		return errors.Join(err, b.Stop(context.WithoutCancel(ctx), guest, at))
+		return errors.Join(err, b.Stop(context.WithoutCancel(ctx), guest))
 	}
-	if err := b.testbed.Hypervisor(at).Create(ctx, b.domain(guest, at)); err != nil {
-		return errors.Join(err, b.Stop(context.WithoutCancel(ctx), guest, at))
+	if err := b.hosts[at].Create(ctx, b.domain(guest, at)); err != nil {
+		return errors.Join(err, b.Stop(context.WithoutCancel(ctx), guest))
 	}
 	return nil
 }
@@ -190,32 +195,42 @@ func (b *Bed) name(guest Guest) string { return b.testbed.DomainName(guest.ID) }
 
 // Pause stops the guest's processors.
 func (b *Bed) Pause(ctx context.Context, guest Guest, at storage.Site) error {
-	return b.testbed.Hypervisor(at).Pause(ctx, b.name(guest))
+	return b.hosts[at].Pause(ctx, b.name(guest))
 }
 
 // Resume lets them go on.
 func (b *Bed) Resume(ctx context.Context, guest Guest, at storage.Site) error {
-	return b.testbed.Hypervisor(at).Unpause(ctx, b.name(guest))
+	return b.hosts[at].Unpause(ctx, b.name(guest))
 }
 
-// Stop destroys the guest's domain.
-func (b *Bed) Stop(ctx context.Context, guest Guest, at storage.Site) error {
-	if err := b.testbed.Hypervisor(at).Destroy(ctx, b.name(guest)); err != nil {
+// Stop destroys the guest's domain at both sites: after a move that went wrong it may be
+// at either.
+func (b *Bed) Stop(ctx context.Context, guest Guest) error {
+	var errs []error
+	for _, site := range bothSites {
+		errs = append(errs, b.hosts[site].Destroy(ctx, b.name(guest)))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	b.release(guest)
+	return nil
+}
+
+// release gives the testbed's one address for a guest free.
+func (b *Bed) release(guest Guest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.running == guest.ID {
 		b.running = ""
 	}
-	return nil
 }
 
 // Remove destroys the guest, and removes the disks of its kind with the last guest
 // that has one.
-func (b *Bed) Remove(ctx context.Context, guest Guest, at storage.Site) error {
-	if err := b.Stop(ctx, guest, at); err != nil {
-		return err
+func (b *Bed) Remove(ctx context.Context, guest Guest) error {
+	if err := b.Stop(ctx, guest); err != nil {
+		return err // no disk is taken from under a guest
 	}
 	made, is := b.disk(guest)
 	if !is {

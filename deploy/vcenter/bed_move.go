@@ -12,10 +12,9 @@ import (
 // Move migrates the guest: its memory, and its disk where each site has its own.
 func (b *Bed) Move(ctx context.Context, guest Guest, from, to storage.Site, percent func(int)) (storage.Site, *Stun, error) {
 	made, hasDisk := b.disk(guest)
-	var system storage.System
-	var err error
 	if hasDisk {
-		if system, err = b.system(made.store); err != nil {
+		system, err := b.system(made.store)
+		if err != nil {
 			return from, nil, err
 		}
 		if err := system.PrepareMigration(ctx, made.Disk, from, to); err != nil {
@@ -23,28 +22,40 @@ func (b *Bed) Move(ctx context.Context, guest Guest, from, to storage.Site, perc
 		}
 	}
 	stops := b.watch(ctx, b.domain(guest, from).UUID())
-	_, err = b.testbed.Hypervisor(from).Migrate(ctx, hypervisor.Order{Domain: b.domain(guest, from), AtTarget: b.domain(guest, to),
-		Target: b.testbed.Hypervisor(to), Progress: func(p hypervisor.Progress) { percent(percentOf(p)) }})
+	_, err := b.hosts[from].Migrate(ctx, hypervisor.Order{Domain: b.domain(guest, from), AtTarget: b.domain(guest, to),
+		Target: b.hosts[to], Progress: func(p hypervisor.Progress) { percent(percentOf(p)) }})
 	detached := context.WithoutCancel(ctx)
-	at, where := to, error(nil)
-	if err != nil {
-		at, where = b.find(detached, guest)
+	if err == nil {
+		stun := b.stun(detached, stops, true)
+		return to, stun, b.finish(detached, guest, to)
 	}
-	stun := b.stun(detached, stops, err == nil)
-	if where != nil {
-		return at, stun, errors.Join(err, where)
+	at, where := b.Find(detached, guest, from)
+	stun := b.stun(detached, stops, false)
+	if where == nil && errors.Is(err, hypervisor.ErrUnknown) {
+		err = errors.New(err.Error()) // by now it is known
 	}
-	if hasDisk {
-		err = errors.Join(err, system.FinishMigration(detached, made.Disk, at))
-	}
-	return at, stun, err
+	return at, stun, errors.Join(err, where)
 }
 
-// find asks both hosts where a guest is.
+// finish closes the window in which both sites may open a guest's disk.
+func (b *Bed) finish(ctx context.Context, guest Guest, at storage.Site) error {
+	made, hasDisk := b.disk(guest)
+	if !hasDisk {
+		return nil
+	}
+	system, err := b.system(made.store)
+	if err != nil {
+		return err
+	}
+	return system.FinishMigration(ctx, made.Disk, at)
+}
+
+// find asks both hosts where a guest is: hypervisor.ErrUnknown when one does not answer
+// or both have it, and errGone when neither has.
 func (b *Bed) find(ctx context.Context, guest Guest) (storage.Site, error) {
 	var found []storage.Site
 	for _, site := range bothSites {
-		states, err := b.testbed.Hypervisor(site).List(ctx)
+		states, err := b.hosts[site].List(ctx)
 		if err != nil {
 			return "", fmt.Errorf("%w: %w", hypervisor.ErrUnknown, err)
 		}
@@ -54,10 +65,32 @@ func (b *Bed) find(ctx context.Context, guest Guest) (storage.Site, error) {
 			}
 		}
 	}
-	if len(found) != 1 {
-		return "", fmt.Errorf("%w: guest %s is at %d sites", hypervisor.ErrUnknown, guest.ID, len(found))
+	switch len(found) {
+	case 0:
+		return "", errGone
+	case 1:
+		return found[0], nil
 	}
-	return found[0], nil
+	return "", fmt.Errorf("%w: guest %s is at both sites", hypervisor.ErrUnknown, guest.ID)
+}
+
+// Find asks both hosts, and closes the window in which both may open the disk.
+func (b *Bed) Find(ctx context.Context, guest Guest, from storage.Site) (storage.Site, error) {
+	at, where := b.find(ctx, guest)
+	gone := errors.Is(where, errGone)
+	switch {
+	case gone:
+		at = from
+	case where != nil:
+		return from, where
+	}
+	if err := b.finish(ctx, guest, at); err != nil {
+		return from, fmt.Errorf("%w: %w", hypervisor.ErrUnknown, err)
+	}
+	if gone {
+		b.release(guest)
+	}
+	return at, where
 }
 
 // percentOf is how much of a guest has arrived: of its disk, where one is copied,

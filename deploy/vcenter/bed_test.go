@@ -1,6 +1,7 @@
 package vcenter
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -9,7 +10,9 @@ import (
 
 	"heliotrope/internal/clock"
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/storage"
+	"heliotrope/internal/testbed"
 	"heliotrope/internal/timebase"
 	"heliotrope/internal/witness"
 )
@@ -30,6 +33,65 @@ func TestPercent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, tt.want, percentOf(tt.progress)) })
 	}
+}
+
+// domains are a host's domains, by their names.
+type domains struct {
+	testbed.Hypervisor
+	has  map[string]bool
+	away bool
+}
+
+func (d *domains) Destroy(_ context.Context, name string) error {
+	if d.away {
+		return assert.AnError
+	}
+	delete(d.has, name)
+	return nil
+}
+
+func (d *domains) List(context.Context) ([]hypervisor.State, error) {
+	if d.away {
+		return nil, assert.AnError
+	}
+	var all []hypervisor.State
+	for name := range d.has {
+		all = append(all, hypervisor.State{Name: name, Status: hypervisor.Running})
+	}
+	return all, nil
+}
+
+// TestBothSitesAreAsked: a guest may be at either site, or at both, and no disk is
+// taken from under it.
+func TestBothSitesAreAsked(t *testing.T) {
+	const name = "lab.vm-7"
+	a, b := &domains{has: map[string]bool{name: true}}, &domains{has: map[string]bool{name: true}, away: true}
+	bed := &Bed{testbed: &testbed.Testbed{Inventory: &inventory.Inventory{Name: "lab"}}, disks: map[string]disk{"vm-7": {store: NFS}}, running: "vm-7",
+		hosts: map[storage.Site]testbed.Hypervisor{storage.SiteA: a, storage.SiteB: b}}
+	guest := Guest{ID: "vm-7", Store: NFS}
+	require.ErrorIs(t, bed.Remove(t.Context(), guest), assert.AnError)
+	assert.Equal(t, "vm-7", bed.running, "it may still run")
+	_, has := bed.disk(guest)
+	assert.True(t, has)
+	_, err := bed.Find(t.Context(), guest, storage.SiteA)
+	require.ErrorIs(t, err, hypervisor.ErrUnknown)
+
+	b.away = false
+	require.NoError(t, bed.Stop(t.Context(), guest))
+	assert.Empty(t, a.has)
+	assert.Empty(t, b.has)
+	assert.Empty(t, bed.running)
+	bed.forget(guest) // it has no disk that a window would have to be closed of
+	at, err := bed.Find(t.Context(), guest, storage.SiteA)
+	require.ErrorIs(t, err, errGone)
+	assert.Equal(t, storage.SiteA, at)
+	b.has[name] = true
+	at, err = bed.Find(t.Context(), guest, storage.SiteA)
+	require.NoError(t, err)
+	assert.Equal(t, storage.SiteB, at)
+	a.has[name] = true
+	_, err = bed.Find(t.Context(), guest, storage.SiteA)
+	require.ErrorIs(t, err, hypervisor.ErrUnknown, "at both")
 }
 
 // TestAged: a reading is the less certain the older it is.

@@ -106,8 +106,7 @@ func (c *VCenter) buildHost(ctx context.Context, client *vim25.Client, cluster *
 	hardware.MemorySize, hardware.NumCpuThreads, hardware.NumCpuCores = int64(node.MemoryMiB)<<20, int16(node.CPUs), int16(node.CPUs) //nolint:gosec // a node's
 	behind := node.Hypervisor + "-" + node.Version                                                                                    // no version of ESXi's
 	about.Name, about.FullName, about.Version, about.Build = product, product+"; behind it "+behind, behind, "simulator"
-	own.Summary.Hardware, own.Summary.Config.Product = &hardware, &about                   // config.product stays: the simulator reads ESXi's versions there
-	own.Summary.QuickStats.OverallMemoryUsage = int32(node.MemoryMiB - node.FreeMemoryMiB) //nolint:gosec // a node's
+	own.Summary.Hardware, own.Summary.Config.Product = &hardware, &about // config.product stays: the simulator reads ESXi's versions there
 	own.Summary.Config.VmotionEnabled = true
 	own.Config.Network.Vnic[0].Spec.Ip.IpAddress = host.Address.String()
 	clockRef := types.ManagedObjectReference{Type: "HostDateTimeSystem", Value: "dateTimeSystem-" + ref.Value}

@@ -51,10 +51,18 @@ type fake struct {
 	// moves, when it is not nil, gets each move that has begun, which then waits for
 	// its answer or the end of its context.
 	moves  chan *moving
-	fails  error // of all but moves
+	fails  error        // of all but moves
+	free   int          // MiB of the hosts' memory
+	found  chan finding // what is known of a guest of which nothing was known
 	ahead  time.Duration
 	unsure time.Duration // of ahead
 	end    time.Time     // when a guest goes on; zero is stunEnd
+}
+
+// finding is where a guest was found.
+type finding struct {
+	at  storage.Site
+	err error
 }
 
 // moving is a move that waits.
@@ -88,7 +96,9 @@ func (f *fake) fail(err error) {
 func (f *fake) Clear(context.Context) error { return f.note("clear") }
 
 func (f *fake) Host(context.Context, storage.Site) (hypervisor.HostInfo, error) {
-	return hypervisor.HostInfo{Hypervisor: "kvm", Version: "9.0.0", CPUs: 1, MemoryMiB: 1024, FreeMemoryMiB: 700}, nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return hypervisor.HostInfo{Hypervisor: "kvm", Version: "9.0.0", CPUs: 1, MemoryMiB: 1024, FreeMemoryMiB: f.free}, f.fails
 }
 
 func (f *fake) Clock(context.Context, storage.Site) (clock.Offset, error) {
@@ -107,17 +117,22 @@ func (f *fake) Resume(_ context.Context, _ Guest, at storage.Site) error {
 	return f.note("resume at %s", at)
 }
 
-func (f *fake) Stop(_ context.Context, _ Guest, at storage.Site) error {
-	return f.note("stop at %s", at)
+func (f *fake) Stop(context.Context, Guest) error { return f.note("stop") }
+
+func (f *fake) Find(ctx context.Context, _ Guest, from storage.Site) (storage.Site, error) {
+	select {
+	case found := <-f.found:
+		return found.at, found.err
+	case <-ctx.Done():
+		return from, context.Cause(ctx)
+	}
 }
 
 func (f *fake) Carry(_ context.Context, _ Guest, from, to storage.Site) error {
 	return f.note("carry from %s to %s", from, to)
 }
 
-func (f *fake) Remove(_ context.Context, _ Guest, at storage.Site) error {
-	return f.note("remove at %s", at)
-}
+func (f *fake) Remove(context.Context, Guest) error { return f.note("remove") }
 
 // stunEnd is when a guest of the fake goes on.
 var stunEnd = time.Date(2026, 11, 29, 10, 11, 12, 345_678_000, time.UTC)
@@ -166,7 +181,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	f := &fake{}
+	f := &fake{free: 700, found: make(chan finding)}
 	w := newWorldOf(t, f)
 	w.fake = f
 	require.Equal(t, []string{"clear"}, f.told(), "no guest of a vCenter before this one runs")

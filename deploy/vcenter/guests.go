@@ -26,16 +26,20 @@ type Guests interface {
 	Start(ctx context.Context, guest Guest, at storage.Site) error
 	Pause(ctx context.Context, guest Guest, at storage.Site) error
 	Resume(ctx context.Context, guest Guest, at storage.Site) error
-	// Stop ends a guest at once; its disk stays.
-	Stop(ctx context.Context, guest Guest, at storage.Site) error
+	// Stop ends a guest at once, wherever it runs; its disk stays.
+	Stop(ctx context.Context, guest Guest) error
 	// Move migrates a running guest, and tells how many percent are done. The site
 	// is where the guest runs afterwards, also when there is an error, unless that
-	// is hypervisor.ErrUnknown. The stun is nil when nobody told of one.
+	// is hypervisor.ErrUnknown or errGone. The stun is nil when nobody told of one.
 	Move(ctx context.Context, guest Guest, from, to storage.Site, percent func(int)) (storage.Site, *Stun, error)
+	// Find finds a guest of which a move from a site said hypervisor.ErrUnknown, and
+	// ends that move there; the error says so again while nobody can tell. When
+	// it is errGone, the move was ended at the site from.
+	Find(ctx context.Context, guest Guest, from storage.Site) (storage.Site, error)
 	// Carry makes the disk of a guest that does not run usable at the other site.
 	Carry(ctx context.Context, guest Guest, from, to storage.Site) error
-	// Remove ends a guest, and removes its disk.
-	Remove(ctx context.Context, guest Guest, at storage.Site) error
+	// Remove ends a guest, wherever it runs, and removes its disk.
+	Remove(ctx context.Context, guest Guest) error
 
 	// Read reads the disk of a guest that does not run, from an offset, until the
 	// context ends or the reader is closed. It is errNoDisk when none was made.
@@ -69,6 +73,9 @@ type Stun struct {
 	// Uncertainty of the length: it is told by the clocks of two hosts.
 	Uncertainty time.Duration
 }
+
+// errGone is of a guest that neither site has any more.
+var errGone = errors.New("the guest is at neither site: it has ended")
 
 // errNoDisk is of a guest that was never started.
 var errNoDisk = errors.New("its disk was not made yet: that is done when the machine is first started")

@@ -1,6 +1,9 @@
 package vcenter
 
 import (
+	"log"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -12,6 +15,45 @@ import (
 	"heliotrope/internal/poll"
 	"heliotrope/internal/storage"
 )
+
+// asksForHosts says whether a call reads summaries of hosts.
+func asksForHosts(call types.AnyType) bool {
+	var specs []types.PropertyFilterSpec
+	switch call := call.(type) {
+	case *types.RetrieveProperties:
+		specs = call.SpecSet
+	case *types.RetrievePropertiesEx:
+		specs = call.SpecSet
+	}
+	for _, spec := range specs {
+		for _, wanted := range spec.PropSet {
+			summary := slices.ContainsFunc(wanted.PathSet, func(path string) bool { return strings.HasPrefix(path, "summary") })
+			if wanted.Type == "HostSystem" && (summary || wanted.All != nil && *wanted.All) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refreshHosts asks the real hosts how much of their memory is used now. While one
+// does not answer, what it said last stands.
+func (c *VCenter) refreshHosts(sim *simulator.Context) {
+	for _, site := range bothSites {
+		node, err := c.guests.Host(sim, site)
+		if err != nil {
+			log.Printf("ask the host at site %s: %v", site, err)
+			continue
+		}
+		own, known := sim.Map.Get(c.hosts[site].ref).(*simulator.HostSystem)
+		if !known {
+			continue // it is being made
+		}
+		sim.WithLock(own, func() {
+			own.Summary.QuickStats.OverallMemoryUsage = int32(node.MemoryMiB - node.FreeMemoryMiB) //nolint:gosec // a node's
+		})
+	}
+}
 
 // dateTimeSystem tells the time of a host, which the simulator cannot.
 type dateTimeSystem struct {

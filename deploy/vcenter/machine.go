@@ -25,6 +25,7 @@ type machine struct {
 	mu   sync.Mutex
 	task *types.ManagedObjectReference // that runs; nil when none does
 	real bool                          // it was started once, so that it may have a guest and a disk
+	lost bool                          // nobody knows where it runs
 }
 
 // disabled are the methods that the simulator has and no guest carries out.
@@ -147,7 +148,8 @@ func (m *machine) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Tas
 	return body
 }
 
-// start starts the real guest, with a new log.
+// start starts the real guest, with a new log. That is begun first, so that no guest runs
+// when it cannot be.
 func (m *machine) start(ctx context.Context, v view) error {
 	if m.center.stores[v.disk.Datastore].store == "" && v.guest.DiskBytes > 0 {
 		return refuse(new(types.InvalidState), "its disk is in no datastore of the testbed, but in [%s]", v.disk.Datastore)
@@ -155,10 +157,10 @@ func (m *machine) start(ctx context.Context, v view) error {
 	m.mu.Lock()
 	m.real = true
 	m.mu.Unlock()
-	if err := m.center.guests.Start(ctx, v.guest, v.site); err != nil {
+	if err := m.newLog(ctx, v, v.site); err != nil {
 		return err
 	}
-	return m.newLog(ctx, v, v.site)
+	return m.center.guests.Start(ctx, v.guest, v.site)
 }
 
 // PowerOffVMTask ends the real guest.
@@ -172,7 +174,7 @@ func (m *machine) PowerOffVMTask(ctx *simulator.Context, _ *types.PowerOffVM_Tas
 		return nil, m.turn(t.sim, v, turn{to: types.VirtualMachinePowerStatePoweredOff,
 			begins: func(e types.VmEvent) types.BaseEvent { return &types.VmStoppingEvent{VmEvent: e} },
 			ends:   func(e types.VmEvent) types.BaseEvent { return &types.VmPoweredOffEvent{VmEvent: e} },
-			do:     func() error { return m.center.guests.Stop(ctx, v.guest, v.site) }})
+			do:     func() error { return m.center.guests.Stop(ctx, v.guest) }})
 	})
 	if body.Fault_ = refused; refused == nil {
 		body.Res = &types.PowerOffVM_TaskResponse{Returnval: ref}
@@ -208,7 +210,7 @@ func (m *machine) DestroyTask(ctx *simulator.Context, req *types.Destroy_Task) s
 			return nil, wrongPower(v.power, types.VirtualMachinePowerStatePoweredOff)
 		}
 		if m.isReal() {
-			if err := m.center.guests.Remove(ctx, v.guest, v.site); err != nil {
+			if err := m.center.guests.Remove(ctx, v.guest); err != nil {
 				return nil, err
 			}
 		}

@@ -122,7 +122,12 @@ func (m *machine) relocate(ctx context.Context, t *task, v view, wanted move) er
 // arrive tells where a guest that was moved is, and writes its stop to its log.
 // What is written there is no reason to call a relocation failed.
 func (m *machine) arrive(t *task, v view, wanted move, at storage.Site, stun *Stun, moved error) error {
-	if errors.Is(moved, hypervisor.ErrUnknown) {
+	switch {
+	case errors.Is(moved, hypervisor.ErrUnknown):
+		m.lose(t.sim, v, wanted)
+		return nil
+	case errors.Is(moved, errGone):
+		m.setPower(t.sim, types.VirtualMachinePowerStatePoweredOff)
 		return nil
 	}
 	var errs []error

@@ -49,6 +49,9 @@ func (m *machine) begin(ctx *simulator.Context, kind taskKind, do work) (types.M
 	ref := types.ManagedObjectReference{Type: "Task", Value: fmt.Sprintf("task-lab-%d", atomic.AddInt64(&m.center.tasks, 1))}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.lost {
+		return ref, simulator.Fault("nobody knows where it runs: a host does not answer", new(types.HostNotConnected))
+	}
 	if m.task != nil {
 		return ref, simulator.Fault("another task of the machine runs", &types.TaskInProgress{Task: *m.task})
 	}

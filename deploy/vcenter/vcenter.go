@@ -26,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
@@ -63,6 +64,8 @@ type VCenter struct {
 	guests  Guests
 	service *simulator.Service
 	tasks   int64 // counted up for their references
+	// findPause is between two questions of where a lost guest is.
+	findPause time.Duration
 
 	datacenter, cluster named
 	hosts               map[storage.Site]named
@@ -86,7 +89,7 @@ func New(ctx context.Context, config Config) (*VCenter, error) {
 	if err := config.Guests.Clear(ctx); err != nil {
 		return nil, fmt.Errorf("end the guests of a vCenter before this one: %w", err)
 	}
-	c := &VCenter{dir: config.Dir, guests: config.Guests, hosts: map[storage.Site]named{}, stores: map[string]datastore{
+	c := &VCenter{dir: config.Dir, guests: config.Guests, findPause: findPause, hosts: map[storage.Site]named{}, stores: map[string]datastore{
 		place.NFS:    {store: NFS, sites: bothSites},
 		place.ISCSI:  {store: ISCSI, sites: bothSites},
 		place.LocalA: {store: Local, sites: []storage.Site{storage.SiteA}},
@@ -127,6 +130,9 @@ func (c *VCenter) path(at object.DatastorePath) string {
 func (c *VCenter) handle(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	if ctx.Session == nil && (method.Name == "RetrieveProperties" || method.Name == "RetrievePropertiesEx") {
 		return nil, new(types.NotAuthenticated)
+	}
+	if asksForHosts(method.Body) {
+		c.refreshHosts(ctx)
 	}
 	if method.This.Type == "VirtualMachine" {
 		c.adopt(ctx, method.This)

@@ -97,7 +97,7 @@ func TestPower(t *testing.T) {
 	w.do(vm.PowerOff(ctx))
 	assert.IsType(t, new(types.InvalidPowerState), w.fault(vm.Suspend(ctx)))
 	mac := w.center.machines()[0].look(w.sim()).guest.MAC
-	assert.Equal(t, []string{"start 128 MiB " + mac + " with 32 MiB in iscsi at a", "pause at a", "resume at a", "stop at a"}, w.fake.told())
+	assert.Equal(t, []string{"start 128 MiB " + mac + " with 32 MiB in iscsi at a", "pause at a", "resume at a", "stop"}, w.fake.told())
 	assert.Equal(t, []string{"VmStartingEvent", "VmPoweredOnEvent", "VmSuspendingEvent", "VmSuspendedEvent", "VmResumingEvent", "VmPoweredOnEvent",
 		"VmStoppingEvent", "VmPoweredOffEvent"}, last(w.events(vm), 8))
 
@@ -108,7 +108,7 @@ func TestPower(t *testing.T) {
 	_, err = vm.CreateSnapshot(ctx, "snap", "", true, false)
 	assert.Error(t, err)
 	w.do(vm.Destroy(ctx))
-	assert.Equal(t, []string{"remove at a"}, w.fake.told())
+	assert.Equal(t, []string{"remove"}, w.fake.told())
 	_, err = vm.PowerState(ctx)
 	assert.Error(t, err, "it is gone")
 	assert.Empty(t, w.files(place.ISCSI, "lab.vm"))
@@ -126,6 +126,40 @@ func TestPowerFails(t *testing.T) {
 	assert.IsType(t, new(types.HostCommunication), w.fault(vm.Destroy(t.Context())), "a disk may have been made")
 	w.fake.fail(nil)
 	w.do(vm.Destroy(t.Context()))
+}
+
+// TestFreeMemory: it is the real host's at the time of the question; while that does
+// not answer, what it said last stands.
+func TestFreeMemory(t *testing.T) {
+	w := newWorld(t)
+	host := w.driver("host-a", map[string]string{"nfs": place.Datastore(place.NFS)})
+	free := func() int {
+		info, err := host.Info(t.Context())
+		require.NoError(t, err)
+		return info.FreeMemoryMiB
+	}
+	assert.Equal(t, 700, free())
+	w.fake.mu.Lock()
+	w.fake.free = 123
+	w.fake.mu.Unlock()
+	assert.Equal(t, 123, free())
+	w.fake.fail(errors.New("the host is away"))
+	assert.Equal(t, 123, free())
+}
+
+// TestNoLogNoGuest: where a machine's log cannot be begun, no guest is started.
+func TestNoLogNoGuest(t *testing.T) {
+	w := newWorld(t)
+	vm := w.clone("host-a", place.NFS)
+	folder := w.center.path(object.DatastorePath{Datastore: place.NFS, Path: "lab.vm"})
+	require.NoError(t, os.Rename(folder, folder+".away"))
+	assert.IsType(t, new(types.HostCommunication), w.fault(vm.PowerOn(t.Context())))
+	require.NoError(t, os.Rename(folder+".away", folder))
+	assert.Empty(t, w.fake.told())
+	state, err := vm.PowerState(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, types.VirtualMachinePowerStatePoweredOff, state)
+	w.powerOn(vm)
 }
 
 // TestCloneIsRefused: the simulator would end this program by it, or start nothing.

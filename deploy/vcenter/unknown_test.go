@@ -1,0 +1,66 @@
+package vcenter
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/deploy/vcenter/place"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/storage"
+)
+
+// runtime is a machine's state.
+func (w *world) runtime(vm *object.VirtualMachine) types.VirtualMachineRuntimeInfo {
+	w.t.Helper()
+	var now mo.VirtualMachine
+	require.NoError(w.t, vm.Properties(w.t.Context(), vm.Reference(), []string{"runtime", "summary.runtime"}, &now))
+	require.Equal(w.t, now.Runtime.ConnectionState, now.Summary.Runtime.ConnectionState)
+	return now.Runtime
+}
+
+// TestUnknown: a machine of which nobody knows where it runs is shown as that, and
+// nothing is done with it, until a host says that it has it, or both that it is gone.
+func TestUnknown(t *testing.T) {
+	failed := &hypervisor.MigrationError{Name: "vm", From: "a", To: "b", Err: assert.AnError}
+	for name, tt := range map[string]struct {
+		found finding
+		at    string
+		power types.VirtualMachinePowerState
+	}{
+		"it stayed":  {finding{at: storage.SiteA}, "host-a", types.VirtualMachinePowerStatePoweredOn},
+		"it arrived": {finding{at: storage.SiteB}, "host-b", types.VirtualMachinePowerStatePoweredOn},
+		"it is gone": {finding{storage.SiteA, errGone}, "host-a", types.VirtualMachinePowerStatePoweredOff},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.center.findPause = time.Millisecond
+			vm := w.clone("host-a", place.NFS)
+			w.powerOn(vm)
+			task, m := w.underWay(vm, "host-b")
+			m.end <- errors.Join(failed, hypervisor.ErrUnknown)
+			assert.IsType(t, new(types.HostCommunication), w.fault(task, nil))
+			assert.Equal(t, types.VirtualMachineConnectionStateDisconnected, w.runtime(vm).ConnectionState)
+			w.fake.told()
+			_, err := vm.PowerOff(t.Context())
+			assert.ErrorContains(t, err, "nobody knows where it runs")
+			assert.Empty(t, w.fake.told())
+
+			w.fake.found <- finding{err: hypervisor.ErrUnknown} // a host is still away
+			w.fake.found <- tt.found
+			require.Eventually(t, func() bool { return w.runtime(vm).ConnectionState == types.VirtualMachineConnectionStateConnected }, time.Minute, time.Millisecond)
+			w.requireAt(vm, tt.at)
+			assert.Equal(t, tt.power, w.runtime(vm).PowerState)
+			if tt.power == types.VirtualMachinePowerStatePoweredOn {
+				w.do(vm.PowerOff(t.Context()))
+			}
+			w.do(vm.Destroy(t.Context()))
+		})
+	}
+}
