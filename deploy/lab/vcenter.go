@@ -186,6 +186,7 @@ func (l *Lab) writeManaged(address string) error {
 	store.SSH.KeyFile = filepath.Join("keys", controllerKey)
 	inv := *nodes
 	inv.Name, inv.Kind, inv.Hypervisor = l.Options.Name, inventory.VCenterSimulator, l.Options.Hypervisor
+	inv.Behind = nodes.Hypervisor
 	inv.WAN.Ends = inventory.Sites{A: HelperA, B: HelperB}
 	inv.Machines = []inventory.Machine{host(HostA, place.LocalA), host(HostB, place.LocalB), helper(HostA), helper(HostB), store}
 	inv.VCenters = []inventory.VCenter{{Name: VCenter, URL: "https://" + address, User: place.User,

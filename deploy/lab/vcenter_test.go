@@ -45,6 +45,7 @@ func TestManagedInventory(t *testing.T) {
 	inv, err := l.Inventory()
 	require.NoError(t, err)
 	assert.Equal(t, []any{"unit", inventory.VCenterSimulator, VSphere}, []any{inv.Name, inv.Kind, inv.Hypervisor})
+	assert.Equal(t, nodes.Hypervisor, inv.Behind, "its bytes are on the WAN")
 	for _, host := range []*inventory.Machine{inv.SiteA(), inv.SiteB()} {
 		assert.Empty(t, host.Can)
 		assert.Equal(t, place.Host(host.Name), host.VCenter.Host)

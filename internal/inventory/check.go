@@ -46,6 +46,16 @@ func (c checker) check(setting string, ok bool, format string, values ...any) {
 	}
 }
 
+// behind checks who carries out what a simulator of vCenter is told.
+func (c checker) behind(inventory *Inventory) {
+	if inventory.Kind == VCenterSimulator {
+		c.check("behind", driverForm.MatchString(inventory.Behind),
+			"%q is no hypervisor's name: want that of the nodes behind the simulator, 1 to 16 of a-z, 0-9 and -, beginning with a letter", inventory.Behind)
+		return
+	}
+	c.Check("behind", !c.Given("behind"), "is for the kind %s only", VCenterSimulator)
+}
+
 func (c checker) inventory(inventory *Inventory) {
 	c.check("version", inventory.Version == Version, "%d is not understood: want %d", inventory.Version, Version)
 	c.check("name", labelForm.MatchString(inventory.Name),
@@ -54,6 +64,7 @@ func (c checker) inventory(inventory *Inventory) {
 	c.mode("mode", inventory.Mode)
 	c.check("hypervisor", driverForm.MatchString(inventory.Hypervisor),
 		"%q is no hypervisor's name: want 1 to 16 of a-z, 0-9 and -, beginning with a letter", inventory.Hypervisor)
+	c.behind(inventory)
 	c.check("machines", len(inventory.Machines) > 0, "is empty: want the sites' hosts and the storage server")
 	for i := range inventory.Machines {
 		c.machine(fmt.Sprintf("machines[%d]", i), &inventory.Machines[i])

@@ -78,13 +78,16 @@ type Inventory struct {
 	Kind    Kind   `yaml:"kind"`
 	Mode    string `yaml:"mode,omitempty"` // of machines and a guest that do not say their own: Workers by default
 	// Hypervisor of both sites: a driver's name.
-	Hypervisor string    `yaml:"hypervisor"`
-	Sites      Sites     `yaml:"sites"`
-	StoreName  string    `yaml:"store"` // the machine that is the storage server, at site A
-	WAN        WAN       `yaml:"wan"`
-	Machines   []Machine `yaml:"machines"`
-	VCenters   []VCenter `yaml:"vcenters,omitempty"` // that manage machines
-	Guest      Guest     `yaml:"guest"`
+	Hypervisor string `yaml:"hypervisor"`
+	// Behind is the driver of the hypervisor that carries out what a simulator of
+	// vCenter is told, and whose bytes are on the WAN then: of VCenterSimulator only.
+	Behind    string    `yaml:"behind,omitempty"`
+	Sites     Sites     `yaml:"sites"`
+	StoreName string    `yaml:"store"` // the machine that is the storage server, at site A
+	WAN       WAN       `yaml:"wan"`
+	Machines  []Machine `yaml:"machines"`
+	VCenters  []VCenter `yaml:"vcenters,omitempty"` // that manage machines
+	Guest     Guest     `yaml:"guest"`
 }
 
 // Sites name the machines that run the guest, one at each end of the WAN.

@@ -52,8 +52,13 @@ func TestEndsAreTheSites(t *testing.T) {
 
 func TestKinds(t *testing.T) {
 	for _, kind := range []Kind{Emulated, Hardware, VCenterSimulator} {
-		inventory := parse(t, strings.Replace(good(t), "kind: hardware", "kind: "+string(kind), 1))
+		behind := ""
+		if kind == VCenterSimulator {
+			behind = "\nbehind: kvm"
+		}
+		inventory := parse(t, strings.Replace(good(t), "kind: hardware", "kind: "+string(kind)+behind, 1))
 		require.Equal(t, kind, inventory.Kind)
+		require.Equal(t, kind == VCenterSimulator, inventory.Behind != "")
 		require.Equal(t, kind != Hardware, kind.IsLab())
 	}
 	require.False(t, Simulated.IsLab())

@@ -221,8 +221,12 @@ func (t *Testbed) testNet(ctx context.Context, host *inventory.Machine) (witness
 func (t *Testbed) classes() []witness.Class {
 	hosts := []netip.Addr{t.Inventory.SiteA().Address, t.Inventory.SiteB().Address}
 	var all []witness.Class
-	for _, site := range sites { // the guest leaves either, maybe by another transport
-		for _, class := range t.hypervisors[site].Traffic() {
+	movers := []driver.Facets{t.hypervisors[storage.SiteA], t.hypervisors[storage.SiteB]} // the guest leaves either, maybe by another transport
+	if t.behind != nil {
+		movers = append(movers, t.behind)
+	}
+	for _, mover := range movers {
+		for _, class := range mover.Traffic() {
 			class.Between = hosts
 			if !slices.ContainsFunc(all, func(other witness.Class) bool { return reflect.DeepEqual(other, class) }) {
 				all = append(all, class)

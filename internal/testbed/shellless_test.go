@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/pem"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/clock"
 	"heliotrope/internal/driver"
+	"heliotrope/internal/drivers"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
@@ -115,6 +118,31 @@ func TestDriversOfHostsWithoutAShell(t *testing.T) {
 		require.Nil(t, setup.Remote)
 		require.Equal(t, "vc-1", setup.VCenter.Name)
 	}
+}
+
+// TestTrafficBehind: where another hypervisor carries out what is asked of the testbed's
+// own, that one's bytes are on the WAN, and are counted by its ports.
+func TestTrafficBehind(t *testing.T) {
+	tb := withoutShells(t)
+	count := func() (names []string) {
+		require.NoError(t, tb.makeDrivers())
+		for _, class := range tb.classes() {
+			if slices.Equal(class.Between, []netip.Addr{tb.Inventory.SiteA().Address, tb.Inventory.SiteB().Address}) {
+				names = append(names, class.Name)
+			}
+		}
+		return names
+	}
+	require.NotContains(t, count(), "migration")
+	for _, kind := range drivers.Hypervisors {
+		if kind.Datastores {
+			continue // it needs a vCenter
+		}
+		tb.Inventory.Behind = kind.Name
+		require.Contains(t, count(), "migration", kind.Name)
+	}
+	tb.Inventory.Behind = "nobody"
+	require.ErrorContains(t, tb.makeDrivers(), `no hypervisor "nobody"`)
 }
 
 // TestClockOfAHostWithoutAShell: its hypervisor reads it.

@@ -46,7 +46,10 @@ type Testbed struct {
 	hosts       map[string]*remote.SSHHost // machines with a shell
 	hypervisors map[storage.Site]hypervisor.Driver
 	storages    []storage.Driver // with their own defaults
-	guest       *remote.SSHHost
+	// behind carries out what a simulator of vCenter is told, and is asked only by what
+	// its bytes are known; nil where there is none.
+	behind hypervisor.Driver
+	guest  *remote.SSHHost
 }
 
 // Connect prepares the connections to every host of the inventory. It reads
@@ -99,6 +102,15 @@ func (t *Testbed) makeDrivers() error {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
+	}
+	if behind := t.Inventory.Behind; behind != "" {
+		kind, err := drivers.Hypervisor(behind)
+		if err != nil {
+			return fmt.Errorf("inventory of testbed %s: behind: %w", t.Name(), err)
+		}
+		if t.behind, err = kind.New(hypervisor.Setup{Label: t.Name(), Machine: *t.Site(storage.SiteA)}); err != nil {
+			return err
+		}
 	}
 	for _, kind := range drivers.StoragesOf(t.kind) {
 		driver, err := kind.New(t.storageSetup(nil))
