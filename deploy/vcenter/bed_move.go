@@ -10,7 +10,7 @@ import (
 )
 
 // Move migrates the guest: its memory, and its disk where each site has its own.
-func (b *Bed) Move(ctx context.Context, guest Guest, from, to storage.Site, percent func(int)) (storage.Site, *Stun, error) {
+func (b *Bed) Move(ctx context.Context, guest Guest, from, to storage.Site, percent func(int)) (storage.Site, []Stun, error) {
 	made, hasDisk := b.disk(guest)
 	if hasDisk {
 		system, err := b.system(made.store)
@@ -26,15 +26,15 @@ func (b *Bed) Move(ctx context.Context, guest Guest, from, to storage.Site, perc
 		Target: b.hosts[to], Progress: func(p hypervisor.Progress) { percent(percentOf(p)) }})
 	detached := context.WithoutCancel(ctx)
 	if err == nil {
-		stun := b.stun(detached, stops, true)
-		return to, stun, b.finish(detached, guest, to)
+		stuns := b.stuns(detached, stops, true)
+		return to, stuns, b.finish(detached, guest, to)
 	}
 	at, where := b.Find(detached, guest, from)
-	stun := b.stun(detached, stops, false)
+	stuns := b.stuns(detached, stops, false)
 	if where == nil && errors.Is(err, hypervisor.ErrUnknown) {
 		err = errors.New(err.Error()) // by now it is known
 	}
-	return at, stun, errors.Join(err, where)
+	return at, stuns, errors.Join(err, where)
 }
 
 // finish closes the window in which both sites may open a guest's disk.

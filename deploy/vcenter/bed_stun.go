@@ -142,48 +142,67 @@ func (s *stops) take(t told, uncertain time.Duration) {
 	}
 }
 
-// last finds the last stop of the guest, and where it went on after that. A stop
-// and what follows are of two clocks, so that only the order of what one site told
-// is looked at.
-func (s *stops) last() (stop, resume told, whole bool) {
-	for _, t := range s.told {
-		if t.state == witness.DomainRunning {
-			resume = t
-			continue
+// pair is a stop of which all was told: by one site, or by the one that the guest left
+// and the one where it went on.
+type pair struct{ began, ended told }
+
+// pairs finds the stops. What two sites told is of two clocks, so that only the order of
+// what each of them told is looked at: what has no counterpart at its own site is the
+// hand-over, of which there is one in a migration.
+func (s *stops) pairs() (pairs []pair, handedOver bool) {
+	var left, arrived told
+	for _, site := range bothSites {
+		var began told
+		for _, t := range s.told {
+			switch {
+			case t.site != site:
+			case t.state != witness.DomainRunning:
+				began = t
+			case began.at.IsZero():
+				arrived = t
+			default:
+				pairs = append(pairs, pair{began, t})
+				began = told{}
+			}
 		}
-		stop = t
-		if resume.site == stop.site {
-			resume = told{}
+		if !began.at.IsZero() {
+			left = began
 		}
 	}
-	return stop, resume, !stop.at.IsZero() && !resume.at.IsZero()
+	handedOver = !left.at.IsZero() && !arrived.at.IsZero() && left.site != arrived.site
+	if handedOver {
+		pairs = append(pairs, pair{left, arrived})
+	}
+	return pairs, handedOver
 }
 
-// stun is the guest's stop on the way to where it runs now; nil when not all of it
-// was told. It ends the watching.
-func (b *Bed) stun(ctx context.Context, s *stops, expected bool) *Stun {
-	if expected {
+// stuns are the guest's stops on the way to where it runs now, as far as all of each was
+// told. It ends the watching.
+func (b *Bed) stuns(ctx context.Context, s *stops, moved bool) []Stun {
+	if moved {
 		s.await(ctx, toldLimit, func() bool {
-			_, _, whole := s.last()
-			return whole
+			_, handedOver := s.pairs()
+			return handedOver
 		})
 	}
 	s.end()
 	s.watching.Wait()
-	stop, resume, whole := s.last()
-	if !whole {
-		if expected {
-			log.Printf("QEMU told of no stop and start: %s", strings.TrimSpace(fmt.Sprint(s.told)))
-		}
-		return nil
+	pairs, handedOver := s.pairs()
+	if moved && !handedOver {
+		log.Printf("QEMU told of no stop and start: %s", strings.TrimSpace(fmt.Sprint(s.told)))
+		return nil // the longest of the others is not the migration's
 	}
 	b.readClocks(ctx, s)
-	stun, err := stunOf(s.readings, stop, resume)
-	if err != nil {
-		log.Printf("no stun is known: %v", err)
-		return nil
+	var stuns []Stun
+	for _, one := range pairs {
+		stun, err := stunOf(s.readings, one.began, one.ended)
+		if err != nil {
+			log.Printf("no stun is known: %v", err)
+			return nil
+		}
+		stuns = append(stuns, *stun)
 	}
-	return stun
+	return stuns
 }
 
 // readClocks reads both hosts' clocks at once, beside those readings that there are.

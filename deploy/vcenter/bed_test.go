@@ -140,26 +140,32 @@ func TestStunLength(t *testing.T) {
 	assert.Equal(t, &Stun{Site: a, End: stopped.at.Add(ms(7)), Length: ms(7), Uncertainty: time.Microsecond}, stun)
 }
 
-// TestStops: QEMU's own words count, whichever site's arrive first.
+// TestStops: QEMU's own words count, whichever site's arrive first, and no stop hides
+// another.
 func TestStops(t *testing.T) {
 	at := func(ms int64) time.Time { return time.Unix(0, ms*int64(time.Millisecond)) }
 	const a, b = storage.SiteA, storage.SiteB
+	suspended := func(site storage.Site, ms int64) told { return told{site, at(ms), witness.DomainSuspended} }
+	running := func(site storage.Site, ms int64) told { return told{site, at(ms), witness.DomainRunning} }
+	moved := pair{suspended(a, 5), running(b, 6)}
 	for name, tt := range map[string]struct {
-		lines        map[storage.Site]string
-		order        []storage.Site
-		stop, resume told
-		whole        bool
+		lines map[storage.Site]string
+		order []storage.Site
+		want  []pair
+		moved bool
 	}{
 		"moved": {map[storage.Site]string{a: "1000000 4 running 0\n1000000 0 watch 0\n5000000 4 suspended 1000\n",
-			b: "1000000 0 watch 0\n2000000 7 paused 900000\n6000000 7 running 1000\n"}, []storage.Site{a, b},
-			told{a, at(5), witness.DomainSuspended}, told{b, at(6), witness.DomainRunning}, true},
-		"the target told first": {map[storage.Site]string{a: "5000000 4 suspended 1000\n", b: "6000000 7 running 1000\n"}, []storage.Site{b, a},
-			told{a, at(5), witness.DomainSuspended}, told{b, at(6), witness.DomainRunning}, true},
+			b: "1000000 0 watch 0\n2000000 7 paused 900000\n6000000 7 running 1000\n"}, []storage.Site{a, b}, []pair{moved}, true},
+		"the target told first": {map[storage.Site]string{a: "5000000 4 suspended 1000\n", b: "6000000 7 running 1000\n"}, []storage.Site{b, a}, []pair{moved}, true},
 		"came back": {map[storage.Site]string{a: "5000000 4 suspended 1000\n8000000 4 running 1000\n"}, []storage.Site{a},
-			told{a, at(5), witness.DomainSuspended}, told{a, at(8), witness.DomainRunning}, true},
-		"never stopped": {map[storage.Site]string{a: "1000000 4 running 0\n"}, []storage.Site{a}, told{}, told{}, false},
-		"not told when it went on": {map[storage.Site]string{a: "5000000 4 suspended 1000\n", b: "2000000 7 running 900000\n"}, []storage.Site{a, b},
-			told{}, told{}, false},
+			[]pair{{suspended(a, 5), running(a, 8)}}, false},
+		"stopped before": {map[storage.Site]string{a: "1000000 4 suspended 1000\n3000000 4 running 1000\n5000000 4 suspended 1000\n", b: "6000000 7 running 1000\n"},
+			[]storage.Site{b, a}, []pair{{suspended(a, 1), running(a, 3)}, moved}, true},
+		"stopped again": {map[storage.Site]string{a: "5000000 4 suspended 1000\n",
+			b: "6000000 7 running 1000\n7000000 7 suspended 1000\n9000000 7 running 1000\n"}, []storage.Site{a, b},
+			[]pair{{suspended(b, 7), running(b, 9)}, moved}, true},
+		"never stopped":            {map[storage.Site]string{a: "1000000 4 running 0\n"}, []storage.Site{a}, nil, false},
+		"not told when it went on": {map[storage.Site]string{a: "5000000 4 suspended 1000\n", b: "2000000 7 running 900000\n"}, []storage.Site{a, b}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &stops{ready: map[storage.Site]bool{}, more: make(chan struct{}, 1)}
@@ -171,11 +177,9 @@ func TestStops(t *testing.T) {
 				}
 				assert.True(t, s.ready[site])
 			}
-			stop, resume, whole := s.last()
-			require.Equal(t, tt.whole, whole)
-			if whole {
-				assert.Equal(t, []told{tt.stop, tt.resume}, []told{stop, resume})
-			}
+			pairs, handedOver := s.pairs()
+			assert.Equal(t, tt.want, pairs)
+			assert.Equal(t, tt.moved, handedOver)
 		})
 	}
 	_, err := (&lines{stops: &stops{}}).Write([]byte("nonsense\n"))

@@ -57,6 +57,7 @@ type fake struct {
 	ahead  time.Duration
 	unsure time.Duration // of ahead
 	end    time.Time     // when a guest goes on; zero is stunEnd
+	others []Stun        // stops beside the hand-over
 }
 
 // finding is where a guest was found.
@@ -137,7 +138,7 @@ func (f *fake) Remove(context.Context, Guest) error { return f.note("remove") }
 // stunEnd is when a guest of the fake goes on.
 var stunEnd = time.Date(2026, 11, 29, 10, 11, 12, 345_678_000, time.UTC)
 
-func (f *fake) Move(ctx context.Context, g Guest, from, to storage.Site, percent func(int)) (storage.Site, *Stun, error) {
+func (f *fake) Move(ctx context.Context, g Guest, from, to storage.Site, percent func(int)) (storage.Site, []Stun, error) {
 	if err := f.note("move in %s from %s to %s", g.Store, from, to); err != nil {
 		return from, nil, err
 	}
@@ -147,7 +148,7 @@ func (f *fake) Move(ctx context.Context, g Guest, from, to storage.Site, percent
 		select {
 		case err := <-m.end:
 			if err != nil {
-				return from, &Stun{Site: from, End: stunEnd, Length: time.Second}, err
+				return from, []Stun{{Site: from, End: stunEnd, Length: time.Second}}, err
 			}
 		case <-ctx.Done():
 			return from, nil, context.Cause(ctx)
@@ -157,7 +158,7 @@ func (f *fake) Move(ctx context.Context, g Guest, from, to storage.Site, percent
 	if end.IsZero() {
 		end = stunEnd
 	}
-	return to, &Stun{Site: to, End: end, Length: 123_456 * time.Microsecond, Uncertainty: 789 * time.Microsecond}, nil
+	return to, append(f.others, Stun{Site: to, End: end, Length: 123_456 * time.Microsecond, Uncertainty: 789 * time.Microsecond}), nil
 }
 
 func (f *fake) Read(_ context.Context, _ Guest, at storage.Site, offset int64) (io.ReadCloser, error) {

@@ -12,6 +12,7 @@ import (
 
 	"heliotrope/deploy/vcenter/place"
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/storage"
 )
 
 // TestLog: each host that gets a machine begins its log anew, and tells how long the
@@ -40,6 +41,20 @@ func TestLog(t *testing.T) {
 	_, text = w.get(w.client, place.NFS, "lab.vm/vmware.log")
 	assert.Equal(t, 2, strings.Count(string(text), "vm stopped for"))
 	assert.Contains(t, string(text), "vm stopped for 1000000 us")
+}
+
+// TestAllStops: each stop is in the log of the host at which it ended, in their order.
+func TestAllStops(t *testing.T) {
+	w := newWorld(t)
+	vm := w.clone("host-a", place.NFS)
+	w.powerOn(vm)
+	w.fake.others = []Stun{{Site: storage.SiteB, End: stunEnd.Add(time.Second), Length: 2 * time.Second}, {Site: storage.SiteA, End: stunEnd, Length: 3 * time.Second}}
+	w.do(w.relocate(vm, w.location("host-b", "")))
+	_, text := w.get(w.client, place.NFS, "lab.vm/vmware.log")
+	assert.Regexp(t, `(?s)stopped for 123456 us.*stopped for 2000000 us`, string(text))
+	assert.NotContains(t, string(text), "3000000")
+	_, text = w.get(w.client, place.NFS, "lab.vm/vmware-2.log")
+	assert.Contains(t, string(text), "stopped for 3000000 us")
 }
 
 // TestStunIsRead: the driver reads the stop, and how uncertain its length is.

@@ -30,8 +30,9 @@ type Guests interface {
 	Stop(ctx context.Context, guest Guest) error
 	// Move migrates a running guest, and tells how many percent are done. The site
 	// is where the guest runs afterwards, also when there is an error, unless that
-	// is hypervisor.ErrUnknown or errGone. The stun is nil when nobody told of one.
-	Move(ctx context.Context, guest Guest, from, to storage.Site, percent func(int)) (storage.Site, *Stun, error)
+	// is hypervisor.ErrUnknown or errGone. There are no stuns when nobody
+	// told of any.
+	Move(ctx context.Context, guest Guest, from, to storage.Site, percent func(int)) (storage.Site, []Stun, error)
 	// Find finds a guest of which a move from a site said hypervisor.ErrUnknown, and
 	// ends that move there; the error says so again while nobody can tell. When
 	// it is errGone, the move was ended at the site from.
@@ -65,7 +66,7 @@ const (
 	Local Store = "local" // each host has its own, and a migration copies the disk
 )
 
-// Stun is a stop of a guest for its migration, as QEMU told of it.
+// Stun is a stop of a guest in its migration, as QEMU told of it.
 type Stun struct {
 	Site   storage.Site // where the guest went on
 	End    time.Time    // on the clock of that site's host

@@ -8,6 +8,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,6 +49,17 @@ func (m *machine) newLog(ctx context.Context, v view, at storage.Site) error {
 		m.write(v, now, "vmx", "Log for %s on host %s: no VMX, but QEMU", v.name, host),
 		m.write(v, now, "vmx", "Hostname=%s", host),
 	)
+}
+
+// tellStuns writes the stops that ended at a site, in that order.
+func (m *machine) tellStuns(v view, stuns []Stun, at storage.Site) error {
+	here := slices.DeleteFunc(slices.Clone(stuns), func(stun Stun) bool { return stun.Site != at })
+	slices.SortFunc(here, func(a, b Stun) int { return a.End.Compare(b.End) })
+	var errs []error
+	for _, stun := range here {
+		errs = append(errs, m.tellStun(v, stun))
+	}
+	return errors.Join(errs...)
 }
 
 // tellStun writes how long the guest stood still, in ESXi's own words; the time is

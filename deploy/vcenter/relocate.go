@@ -109,8 +109,8 @@ func (m *machine) relocate(ctx context.Context, t *task, v view, wanted move) er
 	guests := m.center.guests
 	switch {
 	case v.power == types.VirtualMachinePowerStatePoweredOn:
-		at, stun, err := guests.Move(ctx, v.guest, wanted.from, wanted.to, t.progress)
-		return errors.Join(err, m.arrive(t, v, wanted, at, stun, err))
+		at, stuns, err := guests.Move(ctx, v.guest, wanted.from, wanted.to, t.progress)
+		return errors.Join(err, m.arrive(t, v, wanted, at, stuns, err))
 	case m.isReal():
 		if err := guests.Carry(ctx, v.guest, wanted.from, wanted.to); err != nil {
 			return err
@@ -119,9 +119,9 @@ func (m *machine) relocate(ctx context.Context, t *task, v view, wanted move) er
 	return m.settle(t.sim, v, wanted)
 }
 
-// arrive tells where a guest that was moved is, and writes its stop to its log.
+// arrive tells where a guest that was moved is, and writes its stops to its logs.
 // What is written there is no reason to call a relocation failed.
-func (m *machine) arrive(t *task, v view, wanted move, at storage.Site, stun *Stun, moved error) error {
+func (m *machine) arrive(t *task, v view, wanted move, at storage.Site, stuns []Stun, moved error) error {
 	switch {
 	case errors.Is(moved, hypervisor.ErrUnknown):
 		m.lose(t.sim, v, wanted)
@@ -131,13 +131,12 @@ func (m *machine) arrive(t *task, v view, wanted move, at storage.Site, stun *St
 		return nil
 	}
 	var errs []error
+	m.center.note(v, m.tellStuns(v, stuns, wanted.from))
 	if at == wanted.to {
 		errs = append(errs, m.settle(t.sim, v, wanted))
 		v = m.look(t.sim)
 		m.center.note(v, m.newLog(m.center.ctx, v, at))
-	}
-	if stun != nil {
-		m.center.note(v, m.tellStun(v, *stun))
+		m.center.note(v, m.tellStuns(v, stuns, at))
 	}
 	if moved == nil && at != wanted.to {
 		errs = append(errs, fmt.Errorf("the guest is at site %s", at))
