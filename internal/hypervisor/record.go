@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"heliotrope/internal/clock"
+	"heliotrope/internal/witness"
 )
 
 // Recorder is a hypervisor that keeps a record of its own of when a domain stood
@@ -42,4 +43,27 @@ type Note struct {
 	At     time.Time `json:"at"`
 	Source string    `json:"source"` // who tells
 	Text   string    `json:"text"`
+}
+
+// Meter is a hypervisor that counts what its host does by itself, where no program
+// of ours may. Its methods change nothing.
+type Meter interface {
+	// Counters reads what was counted on this host between two times of this
+	// machine's clock: of the host, and of a domain as long as that is here. What
+	// nobody has a value of is left out; what cannot be asked is an error.
+	Counters(ctx context.Context, of Counted, from, to time.Time) (Counts, error)
+}
+
+// Counted says what is counted on a host beside itself.
+type Counted struct {
+	Domain  string // the measured guest: "lab.guest"
+	Storage string // the storage system of its disk under test, in a campaign's words
+}
+
+// Counts are a hypervisor's own counters, as it told them.
+type Counts struct {
+	// Readings in the order of their times, which are by the clock of Source.
+	Readings []witness.Reading
+	Source   string
+	Clock    clock.Offset // of that clock
 }

@@ -55,6 +55,19 @@ func (s *site) clockOf(ctx context.Context, of types.ManagedObjectReference) (be
 	return best, nil
 }
 
+// centerClock reads the vCenter's own clock, by which it tells the times of tasks,
+// events and counters: half of the call is uncertain, and what the answer leaves out.
+func (s *site) centerClock(ctx context.Context) (clock.Offset, error) {
+	asked := time.Now()
+	now, err := methods.GetCurrentTime(ctx, s.client)
+	if err != nil {
+		return clock.Offset{}, fmt.Errorf("ask for the vCenter's time: %w", err)
+	}
+	trip := time.Since(asked)
+	middle := asked.Add(trip / 2).Round(0)
+	return clock.Offset{At: middle, Ahead: now.Sub(middle), Uncertainty: trip/2 + resolutionOf(*now)}, nil
+}
+
 // dateTimeSystem is what tells the host's time: the same as long as the host is.
 func (s *site) dateTimeSystem(ctx context.Context) (types.ManagedObjectReference, error) {
 	if known := s.dateTime.Load(); known != nil {

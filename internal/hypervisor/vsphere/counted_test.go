@@ -13,11 +13,12 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/hypervisor/vsphere/counters"
 	"heliotrope/internal/witness"
 )
 
-var counted = Counted{Machine: guest.Name, Disk: "scsi0:1", Datastore: "/DC0/datastore/LocalDS_0"}
+var counted = hypervisor.Counted{Domain: guest.Name, Storage: "nfs"}
 
 // counting is a performance manager that tells what a test wants.
 type counting struct {
@@ -58,7 +59,7 @@ func TestCounters(t *testing.T) {
 	s.create()
 	c := newCounting(s)
 	from := time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC)
-	c.at = []time.Time{from.Add(40 * time.Second), from.Add(20 * time.Second), from} // in no order
+	c.at = []time.Time{from.Add(40 * time.Second), from.Add(20 * time.Second), from.Add(-time.Second)} // in no order
 	c.values = func(spec types.PerfQuerySpec, id types.PerfMetricId) []int64 {
 		switch {
 		case id.CounterId == 175: // virtualDisk.totalReadLatency.average
@@ -68,18 +69,27 @@ func TestCounters(t *testing.T) {
 		}
 		return nil
 	}
-	readings, err := s.a.Counters(t.Context(), counted, from, from.Add(time.Minute))
+	asked := time.Now()
+	counts, err := s.a.Counters(t.Context(), counted, from, from.Add(time.Minute))
 	require.NoError(t, err)
+	require.Equal(t, "vc-1", counts.Source)
+	require.WithinRange(t, counts.Clock.At, asked, time.Now())
+	require.Positive(t, counts.Clock.Uncertainty)
+	require.Less(t, counts.Clock.Ahead.Abs(), counts.Clock.Uncertainty, "it is this machine's")
+	readings := counts.Readings
 	require.Equal(t, []witness.Reading{
 		{At: from.Add(20 * time.Second), Device: witness.CPU, Name: "usage_basis_points", Value: 1234},
 		{At: from.Add(20 * time.Second), Device: witness.GuestDisk, Name: "read_latency_ms", Value: 5},
+		{At: from.Add(20 * time.Second), Device: counters.Interval, Name: "guest_s", Value: 20},
+		{At: from.Add(20 * time.Second), Device: counters.Interval, Name: "host_s", Value: 20},
 		{At: from.Add(40 * time.Second), Device: witness.GuestDisk, Name: "read_latency_ms", Value: 7},
+		{At: from.Add(40 * time.Second), Device: counters.Interval, Name: "guest_s", Value: 20},
 	}, readings)
 	require.Equal(t, 1, s.count("QueryPerf"))
 	require.Len(t, c.asked, 2)
 	for _, spec := range c.asked {
 		require.EqualValues(t, 20, spec.IntervalId, "the finest interval")
-		require.True(t, spec.StartTime.Equal(from))
+		require.WithinDuration(t, from, *spec.StartTime, time.Second)
 	}
 	require.Contains(t, c.asked[0].MetricId, types.PerfMetricId{CounterId: 175, Instance: "scsi0:1"})
 	volume := s.model.Map().Get(s.ref("Datastore", "LocalDS_0")).(*simulator.Datastore).Summary.Url
@@ -101,8 +111,9 @@ func TestCountersOfTheSimulator(t *testing.T) {
 	s := newSim(t)
 	s.create()
 	to := time.Now()
-	readings, err := s.a.Counters(t.Context(), counted, to.Add(-5*time.Minute), to)
+	counts, err := s.a.Counters(t.Context(), counted, to.Add(-5*time.Minute), to)
 	require.NoError(t, err)
+	readings := counts.Readings
 	require.NotEmpty(t, readings)
 	require.True(t, slices.IsSortedFunc(readings, func(a, b witness.Reading) int { return a.At.Compare(b.At) }))
 	for _, r := range readings {
@@ -112,19 +123,37 @@ func TestCountersOfTheSimulator(t *testing.T) {
 		keys, err := at.metricKeys(t.Context())
 		for _, metric := range counters.Metrics {
 			require.Contains(t, keys, metric.Name)
+			require.Equal(t, metric.In, keys[metric.Name].unit, metric.Name)
 		}
 		return err
 	}))
 
 	// The other host has no machine, and tells of itself alone.
-	readings, err = s.b.Counters(t.Context(), counted, to.Add(-5*time.Minute), to)
+	counts, err = s.b.Counters(t.Context(), counted, to.Add(-5*time.Minute), to)
 	require.NoError(t, err)
-	require.NotEmpty(t, readings)
-	require.False(t, slices.ContainsFunc(readings, func(r witness.Reading) bool { return r.Device == witness.GuestDisk }))
+	require.NotEmpty(t, counts.Readings)
+	require.False(t, slices.ContainsFunc(counts.Readings, func(r witness.Reading) bool { return r.Device == witness.GuestDisk }))
 
 	wrong := counted
-	wrong.Datastore = "/DC0/datastore/nfs"
+	wrong.Storage = "iscsi"
 	_, err = s.a.Counters(t.Context(), wrong, to, to)
-	require.ErrorContains(t, err, "host-a: read vCenter's counters: datastore /DC0/datastore/nfs: there is no")
+	require.ErrorContains(t, err, "host-a: the inventory names no datastore for iscsi")
 	require.Equal(t, fault.BadInput, fault.Of(err))
+	wrong = counted
+	wrong.Domain = "other.guest"
+	_, err = s.a.Counters(t.Context(), wrong, to, to)
+	require.ErrorContains(t, err, `its name does not start with the testbed's`)
+}
+
+// TestCountersUnit: a counter in another unit than ours is refused, and not taken for
+// ours.
+func TestCountersUnit(t *testing.T) {
+	s := newSim(t)
+	s.create()
+	manager := s.model.Map().Get(*s.inside().ServiceContent.PerfManager).(*simulator.PerformanceManager)
+	manager.PerfCounter = slices.Clone(manager.PerfCounter)
+	i := slices.IndexFunc(manager.PerfCounter, func(c types.PerfCounterInfo) bool { return c.Key == 182 })
+	manager.PerfCounter[i].UnitInfo = &types.ElementDescription{Key: "microsecond"}
+	_, err := s.a.Counters(t.Context(), counted, time.Now().Add(-time.Minute), time.Now())
+	require.ErrorContains(t, err, `vCenter counts datastore.totalReadLatency.average in the unit "microsecond", and "millisecond" is what is known of it`)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -19,59 +20,92 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Counted says what is counted on a host beside itself.
-type Counted struct {
-	Machine   string // the guest: "lab.vm"
-	Disk      string // its disk under test, by controller and unit: "scsi0:1"
-	Datastore string // the inventory path of the datastore of that disk
-}
+var _ hypervisor.Meter = (*Host)(nil)
 
 // Counters reads what vCenter has counted of the host, and of the guest where that
-// is on this host, at its finest interval: samples after from and until to, in
-// their order. What vCenter has no value of is left out.
+// is on this host, at its finest interval: samples after from and until to. Each is
+// of the interval that ends at its time, 20 s as a rule, and so is no sample of the
+// last moments.
 //
-// Times are those that vCenter gives the samples, on its own clock; a sample is of
-// the interval that ends then, 20 s as a rule. A host keeps them for an hour, and
-// what it has of a machine may be lost when that leaves: read before.
-func (h *Host) Counters(ctx context.Context, of Counted, from, to time.Time) (readings []witness.Reading, err error) {
+// Times are those that vCenter gives, and taken to be by its own clock. A host keeps
+// samples for an hour, and what it has of a machine may be lost when that leaves:
+// read before.
+func (h *Host) Counters(ctx context.Context, of hypervisor.Counted, from, to time.Time) (counts hypervisor.Counts, err error) {
+	if err := h.checkName(of.Domain); err != nil {
+		return counts, err
+	}
 	err = h.with(ctx, "read vCenter's counters", func(s *site) error {
-		readings, err = h.counters(ctx, s, of, from, to)
+		counts.Source = h.vcenter.at.Name
+		if counts.Clock, err = s.centerClock(ctx); err != nil {
+			return err
+		}
+		counts.Readings, err = h.counters(ctx, s, of, from.Add(counts.Clock.Ahead), to.Add(counts.Clock.Ahead))
 		return err
 	})
-	return readings, err
+	return counts, err
 }
 
-func (h *Host) counters(ctx context.Context, s *site, of Counted, from, to time.Time) ([]witness.Reading, error) {
+func (h *Host) counters(ctx context.Context, s *site, of hypervisor.Counted, from, to time.Time) ([]witness.Reading, error) {
 	if s.client.ServiceContent.PerfManager == nil {
 		return nil, errors.New("the vCenter has no performance manager")
 	}
-	volume, err := s.volumeOf(ctx, of.Datastore)
+	datastore := h.machine.VCenter.Datastores[of.Storage]
+	if datastore == "" {
+		return nil, h.problem("the inventory names no datastore for %s", of.Storage)
+	}
+	volume, err := s.volumeOf(ctx, datastore)
 	if err != nil {
 		return nil, err
-	}
-	entities := map[counters.Entity]types.ManagedObjectReference{counters.Host: s.host}
-	guest, err := h.ours(ctx, s, of.Machine)
-	if err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
-		return nil, err
-	}
-	if err == nil && guest.host == s.host {
-		entities[counters.Machine] = guest.ref
 	}
 	keys, err := s.metricKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
 	q := query{metrics: map[types.PerfMetricId]counters.Metric{}}
-	for _, kind := range []counters.Entity{counters.Machine, counters.Host} {
-		entity, there := entities[kind]
-		if !there {
-			continue
+	guest, err := h.ours(ctx, s, of.Domain)
+	if err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+		return nil, err
+	}
+	if err == nil && guest.host == s.host {
+		devices, err := s.devices(ctx, guest.ref)
+		if err != nil {
+			return nil, err
 		}
-		if err := q.add(ctx, s, kind, entity, keys, map[string]string{witness.GuestDisk: of.Disk, counters.Datastore: volume}); err != nil {
+		disk, err := DiskInstance(devices)
+		if err != nil {
+			return nil, err
+		}
+		if err := q.add(ctx, s, counters.Machine, guest.ref, keys, map[string]string{witness.GuestDisk: disk}); err != nil {
 			return nil, err
 		}
 	}
+	if err := q.add(ctx, s, counters.Host, s.host, keys, map[string]string{counters.Datastore: volume}); err != nil {
+		return nil, err
+	}
 	return q.read(ctx, s, from, to)
+}
+
+// DiskInstance is how counters name a machine's last disk: by the bus and its place
+// there, "scsi0:1".
+func DiskInstance(devices object.VirtualDeviceList) (string, error) {
+	disk := LastDisk(devices)
+	if disk == nil {
+		return "", errors.New("it has no disk")
+	}
+	bus := ""
+	switch controller := devices.FindByKey(disk.ControllerKey).(type) {
+	case types.BaseVirtualSCSIController:
+		bus = fmt.Sprint("scsi", controller.GetVirtualSCSIController().BusNumber)
+	case types.BaseVirtualSATAController:
+		bus = fmt.Sprint("sata", controller.GetVirtualSATAController().BusNumber)
+	case *types.VirtualNVMEController:
+		bus = fmt.Sprint("nvme", controller.BusNumber)
+	case *types.VirtualIDEController:
+		bus = fmt.Sprint("ide", controller.BusNumber)
+	default:
+		return "", fmt.Errorf("its disk is on a %T, of which counters have no name", controller)
+	}
+	return fmt.Sprintf("%s:%d", bus, *disk.UnitNumber), nil
 }
 
 // query is what is asked of the performance manager, in one call.
@@ -83,7 +117,7 @@ type query struct {
 // add asks for an entity's metrics, each of the instance that its device names
 // here, or of all together.
 func (q *query) add(ctx context.Context, s *site, kind counters.Entity, entity types.ManagedObjectReference,
-	keys map[string]int32, instances map[string]string) error {
+	keys map[string]known, instances map[string]string) error {
 	provider, err := methods.QueryPerfProviderSummary(ctx, s.client, &types.QueryPerfProviderSummary{This: *s.client.ServiceContent.PerfManager, Entity: entity})
 	if err != nil {
 		return fmt.Errorf("ask how often %s is counted: %w", entity.Value, err)
@@ -94,11 +128,14 @@ func (q *query) add(ctx context.Context, s *site, kind counters.Entity, entity t
 	}
 	spec := types.PerfQuerySpec{Entity: entity, IntervalId: interval, Format: string(types.PerfFormatNormal)}
 	for _, metric := range counters.Metrics {
-		key, known := keys[metric.Name]
-		if metric.Of != kind || !known {
+		their, is := keys[metric.Name]
+		if metric.Of != kind || !is {
 			continue
 		}
-		id := types.PerfMetricId{CounterId: key, Instance: instances[metric.Device]}
+		if their.unit != metric.In {
+			return fmt.Errorf("vCenter counts %s in the unit %q, and %q is what is known of it", metric.Name, their.unit, metric.In)
+		}
+		id := types.PerfMetricId{CounterId: their.key, Instance: instances[metric.Device]}
 		spec.MetricId = append(spec.MetricId, id)
 		q.metrics[id] = metric
 	}
@@ -126,6 +163,7 @@ func (q *query) read(ctx context.Context, s *site, from, to time.Time) ([]witnes
 		if !is {
 			return nil, fmt.Errorf("vCenter answers with %T", answer)
 		}
+		told := map[time.Time]int32{} // the intervals, in s
 		for _, series := range entity.Value {
 			values, is := series.(*types.PerfMetricIntSeries)
 			if !is || len(values.Value) != len(entity.SampleInfo) {
@@ -136,10 +174,16 @@ func (q *query) read(ctx context.Context, s *site, from, to time.Time) ([]witnes
 				continue
 			}
 			for i, sample := range entity.SampleInfo {
-				if value := values.Value[i]; value >= 0 && sample.Timestamp.After(from) && !sample.Timestamp.After(to) { // -1 is no value
-					readings = append(readings, witness.Reading{At: sample.Timestamp.UTC(), Device: metric.Device, Name: metric.Counter.Name, Value: value})
+				at := sample.Timestamp.UTC()
+				if value := values.Value[i]; value >= 0 && at.After(from) && !at.After(to) { // -1 is no value
+					readings = append(readings, witness.Reading{At: at, Device: metric.Device, Name: metric.Counter.Name, Value: value})
+					told[at] = sample.Interval
 				}
 			}
+		}
+		interval := counters.Intervals[counters.Entity(entity.Entity.Type)]
+		for at, seconds := range told {
+			readings = append(readings, witness.Reading{At: at, Device: interval.Device, Name: interval.Name, Value: int64(seconds)})
 		}
 	}
 	slices.SortStableFunc(readings, func(a, b witness.Reading) int {
@@ -148,16 +192,23 @@ func (q *query) read(ctx context.Context, s *site, from, to time.Time) ([]witnes
 	return readings, nil
 }
 
+// known is a counter as a vCenter has it.
+type known struct {
+	key  int32
+	unit string
+}
+
 // metricKeys are vCenter's numbers of its counters, by "group.name.rollup". They
 // differ from one vCenter to another.
-func (s *site) metricKeys(ctx context.Context) (map[string]int32, error) {
+func (s *site) metricKeys(ctx context.Context) (map[string]known, error) {
 	var manager mo.PerformanceManager
 	if err := read(ctx, s.client, *s.client.ServiceContent.PerfManager, &manager, "perfCounter"); err != nil {
 		return nil, fmt.Errorf("list vCenter's counters: %w", err)
 	}
-	keys := map[string]int32{}
+	keys := map[string]known{}
 	for _, c := range manager.PerfCounter {
-		keys[c.GroupInfo.GetElementDescription().Key+"."+c.NameInfo.GetElementDescription().Key+"."+string(c.RollupType)] = c.Key
+		name := c.GroupInfo.GetElementDescription().Key + "." + c.NameInfo.GetElementDescription().Key + "." + string(c.RollupType)
+		keys[name] = known{c.Key, c.UnitInfo.GetElementDescription().Key}
 	}
 	return keys, nil
 }

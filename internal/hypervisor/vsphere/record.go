@@ -115,18 +115,15 @@ func (s *site) logFolder(ctx context.Context, m machine) (logFolder, error) {
 // notes are vCenter's events of a machine and the times of its relocations' tasks,
 // put on this machine's clock by one question for vCenter's.
 func (h *Host) notes(ctx context.Context, s *site, m machine, from, to time.Time) ([]hypervisor.Note, error) {
-	asked := time.Now()
-	now, err := methods.GetCurrentTime(ctx, s.client)
+	offset, err := s.centerClock(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ask for the vCenter's time: %w", err)
+		return nil, err
 	}
-	trip := time.Since(asked)
-	ahead := now.Sub(asked.Add(trip / 2))
 	source := h.vcenter.at.Name
-	notes := []hypervisor.Note{{At: asked.Round(0), Source: source,
-		Text: fmt.Sprintf("its clock is %s ahead, give or take %s: its other times are put right by that", ahead, trip/2+resolutionOf(*now))}}
+	notes := []hypervisor.Note{{At: offset.At, Source: source,
+		Text: fmt.Sprintf("its clock is %s ahead, give or take %s: its other times are put right by that", offset.Ahead, offset.Uncertainty)}}
 	note := func(at time.Time, format string, values ...any) {
-		if at = at.Add(-ahead).Round(0); !at.Before(from) && !at.After(to) {
+		if at = offset.Ours(at).Round(0); !at.Before(from) && !at.After(to) {
 			notes = append(notes, hypervisor.Note{At: at, Source: source, Text: fmt.Sprintf(format, values...)})
 		}
 	}
@@ -143,7 +140,7 @@ func (h *Host) notes(ctx context.Context, s *site, m machine, from, to time.Time
 			note(*info.CompleteTime, "task %s ends: %s", info.Key, info.State)
 		}
 	}
-	begin, end := from.Add(ahead), to.Add(ahead)
+	begin, end := from.Add(offset.Ahead), to.Add(offset.Ahead)
 	res, err := methods.QueryEvents(ctx, s.client, &types.QueryEvents{This: *s.client.ServiceContent.EventManager, Filter: types.EventFilterSpec{
 		Entity: &types.EventFilterSpecByEntity{Entity: m.ref, Recursion: types.EventFilterSpecRecursionOptionSelf},
 		Time:   &types.EventFilterSpecByTime{BeginTime: &begin, EndTime: &end}}})

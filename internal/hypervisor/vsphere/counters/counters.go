@@ -16,6 +16,7 @@ import (
 const (
 	Datastore = "datastore" // the datastore of the disk under test, as the host sees it
 	HostNet   = "host-net"  // all physical network interfaces of the host together
+	Interval  = "interval"  // what the values of the same time are of
 )
 
 // Entity is what vCenter counts for.
@@ -31,33 +32,47 @@ const (
 type Metric struct {
 	Of   Entity
 	Name string // group.name.rollup: "virtualDisk.totalReadLatency.average"
+	In   string // the key of vCenter's unit: "millisecond"
 	witness.Counter
 }
 
+// Units, and the keys of vCenter's for them (PerformanceManagerUnit).
 const (
 	ms        = "ms"
 	perSecond = "I/Os a second"
 	kBps      = "kB/s"
 	packets   = "packets"
+
+	inMilliseconds = "millisecond"
+	inNumbers      = "number"
+	inPercent      = "percent" // of which a value is hundredths
+	inKBps         = "kiloBytesPerSecond"
 )
 
 // Metrics are what is read. Source: vSphere Web Services API, the pages "Virtual
 // Disk Counters", "Datastore Counters", "CPU Counters" and "Network Counters", and
 // PerformanceManagerUnit for the percents.
 var Metrics = []Metric{
-	{Machine, "virtualDisk.totalReadLatency.average", level(witness.GuestDisk, "read_latency_ms", ms, "mean time of a read by the guest, of the last interval")},
-	{Machine, "virtualDisk.totalWriteLatency.average", level(witness.GuestDisk, "write_latency_ms", ms, "mean time of a write by the guest, of the last interval")},
-	{Machine, "virtualDisk.numberReadAveraged.average", level(witness.GuestDisk, "read_rate", perSecond, "reads by the guest, mean of the last interval")},
-	{Machine, "virtualDisk.numberWriteAveraged.average", level(witness.GuestDisk, "write_rate", perSecond, "writes by the guest, mean of the last interval")},
-	{Host, "datastore.totalReadLatency.average", level(Datastore, "read_latency_ms", ms, "mean time of a read by all machines of the host, of the last interval")},
-	{Host, "datastore.totalWriteLatency.average", level(Datastore, "write_latency_ms", ms, "mean time of a write by all machines of the host, of the last interval")},
-	{Host, "datastore.numberReadAveraged.average", level(Datastore, "read_rate", perSecond, "reads by all machines of the host, mean of the last interval")},
-	{Host, "datastore.numberWriteAveraged.average", level(Datastore, "write_rate", perSecond, "writes by all machines of the host, mean of the last interval")},
-	{Host, "cpu.usage.average", level(witness.CPU, "usage_basis_points", "1/100 %", "of all processors of the host, mean of the last interval")},
-	{Host, "net.bytesRx.average", level(HostNet, "rx_rate", kBps, "received, mean of the last interval")},
-	{Host, "net.bytesTx.average", level(HostNet, "tx_rate", kBps, "sent, mean of the last interval")},
-	{Host, "net.droppedRx.summation", level(HostNet, "rx_dropped", packets, "received and dropped in the last interval")},
-	{Host, "net.droppedTx.summation", level(HostNet, "tx_dropped", packets, "dropped on their way out in the last interval")},
+	{Machine, "virtualDisk.totalReadLatency.average", inMilliseconds, level(witness.GuestDisk, "read_latency_ms", ms, "mean time of a read by the guest, of the last interval")},
+	{Machine, "virtualDisk.totalWriteLatency.average", inMilliseconds, level(witness.GuestDisk, "write_latency_ms", ms, "mean time of a write by the guest, of the last interval")},
+	{Machine, "virtualDisk.numberReadAveraged.average", inNumbers, level(witness.GuestDisk, "read_rate", perSecond, "reads by the guest, mean of the last interval")},
+	{Machine, "virtualDisk.numberWriteAveraged.average", inNumbers, level(witness.GuestDisk, "write_rate", perSecond, "writes by the guest, mean of the last interval")},
+	{Host, "datastore.totalReadLatency.average", inMilliseconds, level(Datastore, "read_latency_ms", ms, "mean time of a read by all machines of the host, of the last interval")},
+	{Host, "datastore.totalWriteLatency.average", inMilliseconds, level(Datastore, "write_latency_ms", ms, "mean time of a write by all machines of the host, of the last interval")},
+	{Host, "datastore.numberReadAveraged.average", inNumbers, level(Datastore, "read_rate", perSecond, "reads by all machines of the host, mean of the last interval")},
+	{Host, "datastore.numberWriteAveraged.average", inNumbers, level(Datastore, "write_rate", perSecond, "writes by all machines of the host, mean of the last interval")},
+	{Host, "cpu.usage.average", inPercent, level(witness.CPU, "usage_basis_points", "1/100 %", "of all processors of the host, mean of the last interval")},
+	{Host, "net.bytesRx.average", inKBps, level(HostNet, "rx_rate", kBps, "received, mean of the last interval")},
+	{Host, "net.bytesTx.average", inKBps, level(HostNet, "tx_rate", kBps, "sent, mean of the last interval")},
+	{Host, "net.droppedRx.summation", inNumbers, level(HostNet, "rx_dropped", packets, "received and dropped in the last interval")},
+	{Host, "net.droppedTx.summation", inNumbers, level(HostNet, "tx_dropped", packets, "dropped on their way out in the last interval")},
+}
+
+// Intervals are counters that no vCenter has: how long the interval is that its
+// values of an entity are of, as it tells it with each.
+var Intervals = map[Entity]witness.Counter{
+	Machine: level(Interval, "guest_s", "s", "length of the interval that the values of the guest-disk of this time are of"),
+	Host:    level(Interval, "host_s", "s", "length of the interval that the host's own values of this time are of"),
 }
 
 func level(device, name, unit, text string) witness.Counter {
@@ -69,9 +84,9 @@ func level(device, name, unit, text string) witness.Counter {
 var Part = part.Part{Counters: dictionary()}
 
 func dictionary() []witness.Counter {
-	all := make([]witness.Counter, 0, len(Metrics))
+	all := make([]witness.Counter, 0, len(Metrics)+len(Intervals))
 	for _, m := range Metrics {
 		all = append(all, m.Counter)
 	}
-	return all
+	return append(all, Intervals[Machine], Intervals[Host])
 }

@@ -30,5 +30,5 @@ func TestMetrics(t *testing.T) {
 		assert.False(t, m.Grows, "%s: a mean does not grow", m.Name)
 		assert.NotContains(t, witness.DiskNames, m.Counter.Name)
 	}
-	assert.Len(t, counters.Part.Counters, len(counters.Metrics))
+	assert.Len(t, counters.Part.Counters, len(counters.Metrics)+len(counters.Intervals))
 }
