@@ -12,6 +12,7 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/cause"
+	"heliotrope/internal/clock"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
@@ -125,10 +126,15 @@ func readClocks(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) ([]dataset
 		if err != nil {
 			return nil, fmt.Errorf("clock of %s: %w", name, err)
 		}
-		rows = append(rows, dataset.Clock{TsNs: offset.At.UnixNano(), Machine: name, Reference: controllerName,
-			AheadNs: offset.Ahead.Nanoseconds(), UncertaintyNs: offset.Uncertainty.Nanoseconds()})
+		rows = append(rows, clockRow(name, offset))
 	}
 	return rows, nil
+}
+
+// clockRow is a reading of a clock by the controller.
+func clockRow(name string, offset clock.Offset) dataset.Clock {
+	return dataset.Clock{TsNs: offset.At.UnixNano(), Machine: name, Reference: controllerName,
+		AheadNs: offset.Ahead.Nanoseconds(), UncertaintyNs: offset.Uncertainty.Nanoseconds()}
 }
 
 // controllerName is what tables call the controller.

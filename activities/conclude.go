@@ -138,7 +138,7 @@ func (a *account) write() error {
 	if err := a.readClocks(); err != nil {
 		return err
 	}
-	if err := a.readNotes(); err != nil {
+	if err := a.readRecords(); err != nil {
 		return err
 	}
 	journaled, err := a.journaled()

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"heliotrope/activities/pulse"
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/clock"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
@@ -28,10 +30,21 @@ type recorded struct {
 	From time.Time `json:"from"`
 	To   time.Time `json:"to"`
 	hypervisor.Record
+	// Counted is what it has counted besides; nil where it counts nothing.
+	Counted *counted `json:"counted,omitempty"`
+}
+
+// counted is what a hypervisor has counted of its host: the readings are in
+// witness.CountersFile beside it, where there are any, as they were told.
+type counted struct {
+	Readings int          `json:"readings"`
+	Source   string       `json:"source"` // whose clock their times are by
+	Clock    clock.Offset `json:"clock"`  // of that clock
 }
 
 // record asks the hypervisor of a host on which nothing of ours runs when the
-// guest stood still, from the beginning of the warm-up to now.
+// guest stood still, from the beginning of the warm-up to now, and what it has
+// counted meanwhile.
 func (g *gathering) record(ctx context.Context, m trial.Machine, recorder hypervisor.Recorder) error {
 	g.pulse.Done(pulse.Step{Step: "read what the hypervisor of " + m.Name + " has written down"})
 	from, began := g.input.Ref.Timeline.Start(trial.WarmUp)
@@ -44,7 +57,15 @@ func (g *gathering) record(ctx context.Context, m trial.Machine, recorder hyperv
 	if told.Record, err = recorder.Record(ctx, domain, told.From, told.To); err != nil {
 		return fmt.Errorf("collect from %s: %w", m.Name, err)
 	}
-	if err := writeJSON(filepath.Join(g.input.WorkFolder(), m.Name, recordFile), told); err != nil {
+	folder := filepath.Join(g.input.WorkFolder(), m.Name)
+	if meter, is := recorder.(hypervisor.Meter); is {
+		g.pulse.Done(pulse.Step{Step: "read what the hypervisor of " + m.Name + " has counted"})
+		of := hypervisor.Counted{Domain: domain, Storage: g.input.Ref.Trial.Cell.Storage}
+		if told.Counted, err = count(ctx, meter, of, told.From, told.To, folder); err != nil {
+			return fmt.Errorf("collect from %s: %w", m.Name, err)
+		}
+	}
+	if err := writeJSON(filepath.Join(folder, recordFile), told); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -52,6 +73,23 @@ func (g *gathering) record(ctx context.Context, m trial.Machine, recorder hyperv
 	g.collected.Machines = append(g.collected.Machines, m.Name)
 	g.collected.Records = append(g.collected.Records, m.Name)
 	return nil
+}
+
+// count reads a hypervisor's counters into a folder.
+func count(ctx context.Context, meter hypervisor.Meter, of hypervisor.Counted, from, to time.Time, folder string) (*counted, error) {
+	counts, err := meter.Counters(ctx, of, from, to)
+	if err != nil {
+		return nil, err
+	}
+	var text bytes.Buffer
+	if err := witness.WriteCounters(&text, slices.Values(counts.Readings)); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return nil, err
+	}
+	return &counted{Readings: len(counts.Readings), Source: counts.Source, Clock: counts.Clock},
+		os.WriteFile(filepath.Join(folder, witness.CountersFile), text.Bytes(), 0o644)
 }
 
 // recorded says whether what is known of a host's domains is its hypervisor's own
@@ -89,9 +127,25 @@ func (a *account) recordRows(host string, clock *timebase.Clock, give func(datas
 	return nil
 }
 
-// readNotes reads what the hypervisors' records tell beside: two hosts of one
-// vCenter have it from the same source, and it is wanted once.
-func (a *account) readNotes() error {
+// countedRows gives what a host's hypervisor has counted, on the controller's time
+// base by the one reading of the clock that its times are by.
+func (a *account) countedRows(host string, give func(dataset.Counter) error) error {
+	told, err := a.readRecord(host)
+	if err != nil || told.Counted == nil || told.Counted.Readings == 0 {
+		return err
+	}
+	return a.raw(host, witness.CountersFile, func(file *os.File) error {
+		return witness.ReadCounters(file, func(reading witness.Reading) error {
+			return give(dataset.Counter{TsNs: told.Counted.Clock.Ours(reading.At).UnixNano(), Host: host,
+				Device: reading.Device, Name: reading.Name, Value: reading.Value})
+		})
+	})
+}
+
+// readRecords reads what the hypervisors' records tell beside: notes, of which two
+// hosts of one vCenter have the same, which is wanted once, and readings of the
+// clocks that their counters' times are by.
+func (a *account) readRecords() error {
 	for _, host := range a.input.Known.Collected.Records {
 		told, err := a.readRecord(host)
 		if err := a.unlessUnreadable(err); err != nil {
@@ -102,6 +156,9 @@ func (a *account) readNotes() error {
 			if !slices.ContainsFunc(a.notes, same) {
 				a.notes = append(a.notes, note)
 			}
+		}
+		if told.Counted != nil {
+			a.clocks.readings = append(a.clocks.readings, clockRow(told.Counted.Source, told.Counted.Clock))
 		}
 	}
 	return nil

@@ -97,7 +97,10 @@ func (a *account) counters() dataset.Batches[dataset.Counter] {
 	return batches(func(b *batcher[dataset.Counter]) error {
 		for _, name := range a.hosts() {
 			if a.recorded(name) {
-				continue // nothing of ours counted there
+				if err := a.countedRows(name, b.add); err != nil {
+					return err
+				}
+				continue
 			}
 			clock := a.clocks.hosts[name]
 			err := a.raw(name, witness.CountersFile, func(file *os.File) error {

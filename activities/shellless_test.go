@@ -118,6 +118,22 @@ func (r *recorder) Record(ctx context.Context, name string, from, to time.Time) 
 		Notes: []hypervisor.Note{{At: from.Add(time.Second), Source: "vc-1", Text: "event 7"}}}, err
 }
 
+// counterClock is the clock that the hypervisors' counters are by.
+var counterClock = clock.Offset{Ahead: 90 * time.Second, Uncertainty: 3 * time.Millisecond}
+
+// Counters has a value in the middle of what is asked for, of site A alone.
+func (r *recorder) Counters(_ context.Context, of hypervisor.Counted, from, to time.Time) (hypervisor.Counts, error) {
+	counts := hypervisor.Counts{Source: "vc-1", Clock: counterClock}
+	counts.Clock.At = to
+	if r.s.broken != nil || of.Domain != "sim-1.guest" || of.Storage != r.s.ref.Trial.Cell.Storage || !from.Before(to) {
+		return counts, fault.New(fault.Infrastructure, "%w: count %v from %s to %s", r.s.broken, of, from, to)
+	}
+	if r.site == storage.SiteA {
+		counts.Readings = []witness.Reading{{At: from.Add(to.Sub(from)/2 + counterClock.Ahead), Device: witness.CPU, Name: "usage_basis_points", Value: 1234}}
+	}
+	return counts, nil
+}
+
 // changed is when a host's watcher first saw the guest in a state, on its clock.
 func (r *recorder) changed(ctx context.Context, host, state string) (at time.Time, err error) {
 	recording, err := r.s.Bed.Witness(r.s.ref, host)
@@ -196,12 +212,32 @@ func TestWithoutShells(t *testing.T) {
 		require.True(t, slices.ContainsFunc(clocks, func(c dataset.Clock) bool { return c.Machine == machine }), machine)
 	}
 	require.True(t, slices.ContainsFunc(clocks, func(c dataset.Clock) bool { return strings.HasPrefix(c.Reference, "sim-1-helper-") }))
+	a.requireCounted(t, clocks)
 	events, err := dataset.All(dataset.ReadEvents(a.file("events.parquet")))
 	require.NoError(t, err)
 	told := slices.IndexFunc(events, func(e dataset.Event) bool { return e.Name == "told" })
 	require.GreaterOrEqual(t, told, 0)
 	require.Equal(t, "vc-1", events[told].Source)
 	require.Equal(t, "event 7", events[told].Detail)
+}
+
+// requireCounted finds what a hypervisor has counted, on the controller's time base,
+// and how uncertain that is.
+func (a *attempt) requireCounted(t *testing.T, clocks []dataset.Clock) {
+	t.Helper()
+	rows, err := dataset.All(dataset.ReadCounters(a.file("counters.parquet")))
+	require.NoError(t, err)
+	rows = slices.DeleteFunc(rows, func(c dataset.Counter) bool { return c.Name != "usage_basis_points" })
+	require.Len(t, rows, 1)
+	began, _ := a.target.Ref.Timeline.Start(trial.WarmUp)
+	at := time.Unix(0, rows[0].TsNs)
+	require.True(t, at.After(began) && at.Before(a.target.Ref.Now.Add(time.Hour)), at)
+	require.Equal(t, dataset.Counter{TsNs: rows[0].TsNs, Host: "sim-1-a", Device: witness.CPU, Name: "usage_basis_points", Value: 1234}, rows[0])
+	i := slices.IndexFunc(clocks, func(c dataset.Clock) bool { return c.Machine == "vc-1" })
+	require.GreaterOrEqual(t, i, 0)
+	require.Less(t, rows[0].TsNs, clocks[i].TsNs, "it was asked for later")
+	require.Equal(t, counterClock.Ahead.Nanoseconds(), clocks[i].AheadNs)
+	require.Equal(t, counterClock.Uncertainty.Nanoseconds(), clocks[i].UncertaintyNs)
 }
 
 // TestRecordCannotBeRead: it is asked for again, and noted when the target has

@@ -21,7 +21,7 @@ var (
 	)
 
 	// Counters is table counters: one for each attempt of a trial.
-	Counters = newTable("counters", "Readings of counters on the hosts: about one a second each, and ten a second of the guest's disk.",
+	Counters = newTable("counters", "Readings of counters on the hosts: about one a second each, and ten a second of the guest's disk. Of a host on which nothing of ours runs, what its hypervisor has counted itself, for each of its own intervals.",
 		required("ts_ns", "ns", "when it was read, on the controller's time base, since 1970 UTC", func(r *Counter) *int64 { return &r.TsNs }).delta(),
 		required("host", "", "the host's name in the inventory", func(r *Counter) *string { return &r.Host }),
 		required("device", "", "what is counted there, by its role: see the counters below", func(r *Counter) *string { return &r.Device }),

@@ -14,10 +14,10 @@ var (
 	// Clocks is table clocks: one for each attempt of a trial.
 	Clocks = newTable("clocks", "Readings of the machines' clocks.",
 		required("ts_ns", "ns", "when it was read, on the controller's time base, since 1970 UTC", func(r *Clock) *int64 { return &r.TsNs }).delta(),
-		required("machine", "", "whose clock: a host of the inventory, or guest", func(r *Clock) *string { return &r.Machine }),
+		required("machine", "", "whose clock: a host of the inventory, guest, or the vCenter that counters are by the clock of", func(r *Clock) *string { return &r.Machine }),
 		required("reference", "", "who asked: controller, or a host", func(r *Clock) *string { return &r.Reference }),
 		required("ahead_ns", "ns", "the machine's clock minus the controller's", func(r *Clock) *int64 { return &r.AheadNs }).delta(),
-		required("uncertainty_ns", "ns", "of ahead_ns, both ways, a bound: half of the exchange's round trip, all of it where a vCenter was asked, and the reference's own", func(r *Clock) *int64 { return &r.UncertaintyNs }).delta(),
+		required("uncertainty_ns", "ns", "of ahead_ns, both ways, a bound: half of the exchange's round trip, all of it where a vCenter was asked for a host's, and the reference's own", func(r *Clock) *int64 { return &r.UncertaintyNs }).delta(),
 	)
 
 	// Domains is table domains: one for each attempt of a trial.

@@ -107,6 +107,7 @@ func (c checker) vcenters(inventory *Inventory) {
 		if other, taken := first[name]; taken {
 			c.Check(at+".name", false, "%q is %s's already", name, other)
 		}
+		c.Check(at+".name", inventory.Machine(name) == nil, "%q is a machine's already: tables tell the two by their names", name)
 		first[name] = at
 		server := inventory.VCenters[i].server()
 		if other, taken := servers[server]; taken && server != "" {

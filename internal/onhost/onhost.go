@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	kvm "heliotrope/internal/hypervisor/kvm/watch"
+	vsphere "heliotrope/internal/hypervisor/vsphere/counters"
 	xen "heliotrope/internal/hypervisor/xen/watch"
 	"heliotrope/internal/onhost/part"
 	drbd "heliotrope/internal/storage/drbd/counters"
@@ -22,6 +23,7 @@ import (
 var parts = []part.Part{
 	kvm.Part,
 	xen.Part,
+	vsphere.Part,
 	iscsi.Part,
 	nfs.Part,
 	drbd.Part,
