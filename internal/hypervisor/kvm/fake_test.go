@@ -41,6 +41,7 @@ type fakeVirt struct {
 	broken  bool // it fails whatever is asked of it
 	offer   fakeOffer
 	refusal string // what it answers when a QEMU is to start
+	stats   *xdr   // what it has counted of a domain
 	hangsUp uint32 // the procedure at whose call it closes the connection
 }
 
@@ -259,6 +260,9 @@ func (f *fakeVirt) answer(procedure uint32, payload []byte) (reply *xdr, status 
 			return fail(libvirt.ErrNoDomainMetadata)
 		}
 		reply.text(`<testbed label="` + d.label + `"/>`)
+	case 344:
+		reply.number(1).domain(d)
+		reply.Write(f.stats.Bytes())
 	case 298:
 		reply.number(d.job, 0)
 	case 234:

@@ -1,0 +1,156 @@
+package kvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+
+	"heliotrope/internal/fault"
+)
+
+// Usage is what a domain of ours has used since its QEMU was started on this host.
+type Usage struct {
+	CPU time.Duration // of QEMU and its guest
+	// ResidentMiB is how much of QEMU is in the host's memory.
+	ResidentMiB int
+	// Reads and Writes of its first disk that are complete.
+	Reads, Writes DiskUsage
+}
+
+// DiskUsage is what a disk has done one way.
+type DiskUsage struct {
+	Count int64
+	Time  time.Duration // summed over them
+}
+
+// Usage asks libvirt what a domain has used.
+func (h *Host) Usage(ctx context.Context, name string) (usage Usage, err error) {
+	if err := h.checkName(name); err != nil {
+		return usage, err
+	}
+	err = h.with(ctx, func(_ context.Context, c *client) error {
+		state, err := c.find(name)
+		if err != nil {
+			return err
+		}
+		usage.CPU = state.CPUTime
+		records, err := c.virt.ConnectGetAllDomainStats([]libvirt.Domain{state.domain}, uint32(libvirt.DomainStatsBalloon|libvirt.DomainStatsBlock), 0)
+		if libvirt.IsNotFound(err) || err == nil && len(records) == 0 {
+			return c.notFound(name) // it has just gone
+		}
+		if err != nil {
+			return c.failed("ask what "+name+" has used", err)
+		}
+		usage.read(records[0].Params)
+		return nil
+	})
+	return usage, err
+}
+
+// read reads libvirt's statistics of a domain (virConnectGetAllDomainStats): times are
+// in ns, memory is in KiB.
+func (u *Usage) read(params []libvirt.TypedParam) {
+	const disk = "block.0"
+	for _, param := range params {
+		value := int64Of(param.Value.I)
+		switch param.Field {
+		case libvirt.DomainStatsBalloonRss:
+			u.ResidentMiB = int(value >> 10)
+		case disk + libvirt.DomainStatsBlockSuffixRdReqs:
+			u.Reads.Count = value
+		case disk + libvirt.DomainStatsBlockSuffixRdTimes:
+			u.Reads.Time = time.Duration(value)
+		case disk + libvirt.DomainStatsBlockSuffixWrReqs:
+			u.Writes.Count = value
+		case disk + libvirt.DomainStatsBlockSuffixWrTimes:
+			u.Writes.Time = time.Duration(value)
+		}
+	}
+}
+
+// int64Of is a number of libvirt's; 0 for what is none.
+func int64Of(value any) int64 {
+	switch value := value.(type) {
+	case uint64:
+		return int64(value) //nolint:gosec // counts from 0
+	case int64:
+		return value
+	case uint32:
+		return int64(value)
+	case int32:
+		return int64(value)
+	}
+	return 0
+}
+
+// HostUsage is what a host has used since it was booted.
+type HostUsage struct {
+	Busy, All time.Duration // of all its processors
+	// Of all its physical network interfaces.
+	ReceivedBytes, SentBytes     int64
+	ReceivedDropped, SentDropped int64 // packets
+}
+
+// readUsage prints the processors' line of /proc/stat, and a line for each physical
+// network interface.
+const readUsage = `read -r line </proc/stat
+echo "$line"
+for d in /sys/class/net/*/device; do
+	cd "${d%/device}/statistics" 2>/dev/null || continue
+	read -r a <rx_bytes && read -r b <tx_bytes && read -r c <rx_dropped && read -r d <tx_dropped && echo "net $a $b $c $d"
+done
+true`
+
+// HostUsage asks the host what it has used.
+func (h *Host) HostUsage(ctx context.Context) (HostUsage, error) {
+	text, err := h.script(ctx, readUsage)
+	if err != nil {
+		return HostUsage{}, err
+	}
+	usage, err := parseUsage(text)
+	if err != nil {
+		return usage, fault.As(fault.Infrastructure, h.failed("ask what it has used", err))
+	}
+	return usage, nil
+}
+
+// tick is the unit of /proc/stat: USER_HZ, which is 100 a second on Linux for x86
+// (proc(5)).
+const tick = 10 * time.Millisecond
+
+// parseUsage reads what readUsage prints. Guests' time is a part of user's, and waiting
+// for I/O is not being busy.
+func parseUsage(text string) (usage HostUsage, err error) {
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		values := make([]int64, max(0, len(words)-1))
+		for i := range values {
+			if values[i], err = strconv.ParseInt(words[i+1], 10, 64); err != nil {
+				return usage, fmt.Errorf("unreadable line %q: %w", line, err)
+			}
+		}
+		switch {
+		case len(values) >= 8 && words[0] == "cpu": // user nice system idle iowait irq softirq steal
+			for i, ticks := range values[:8] {
+				usage.All += time.Duration(ticks) * tick
+				if i != 3 && i != 4 {
+					usage.Busy += time.Duration(ticks) * tick
+				}
+			}
+		case len(values) == 4 && words[0] == "net":
+			usage.ReceivedBytes, usage.SentBytes = usage.ReceivedBytes+values[0], usage.SentBytes+values[1]
+			usage.ReceivedDropped, usage.SentDropped = usage.ReceivedDropped+values[2], usage.SentDropped+values[3]
+		default:
+			return usage, fmt.Errorf("unreadable line %q", line)
+		}
+	}
+	if usage.All == 0 {
+		return usage, errors.New("it tells nothing of its processors")
+	}
+	return usage, nil
+}
