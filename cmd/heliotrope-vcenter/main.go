@@ -102,6 +102,7 @@ func serve(ctx context.Context, nodes, listen string) (err error) {
 		return err
 	}
 	defer center.Close()
+	center.StartMeter()
 	// Whoever has connected meanwhile waits a moment longer.
 	if err := renameio.WriteFile(place.Address, []byte(listener.Addr().String()), fs.FileMode(0o600)); err != nil {
 		return err

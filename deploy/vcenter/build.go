@@ -60,7 +60,7 @@ func (c *VCenter) build(ctx context.Context, hosts map[storage.Site]Host) error 
 	registry := c.registry()
 	registry.Put(&checker{VmProvisioningChecker: registry.VmProvisioningChecker(), center: c})
 	if manager, is := registry.Get(*contentOf(registry).PerfManager).(*simulator.PerformanceManager); is {
-		registry.Put(&counters{PerformanceManager: manager})
+		registry.Put(&counters{PerformanceManager: manager, center: c})
 	}
 	return nil
 }

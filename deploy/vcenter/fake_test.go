@@ -45,6 +45,7 @@ func TestMain(m *testing.M) {
 
 // fake are guests that only note what they are told.
 type fake struct {
+	usage
 	mu   sync.Mutex
 	did  []string
 	disk []byte // what is on each disk

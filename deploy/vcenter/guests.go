@@ -8,6 +8,7 @@ import (
 
 	"heliotrope/internal/clock"
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/hypervisor/kvm"
 	"heliotrope/internal/storage"
 )
 
@@ -21,6 +22,11 @@ type Guests interface {
 	Host(ctx context.Context, site storage.Site) (hypervisor.HostInfo, error)
 	// Clock is how far the clock of a site's host is from ours, now.
 	Clock(ctx context.Context, site storage.Site) (clock.Offset, error)
+
+	// HostUsage is what a site's host has used since it was booted, and Usage what a
+	// guest has since it came to that host.
+	HostUsage(ctx context.Context, site storage.Site) (kvm.HostUsage, error)
+	Usage(ctx context.Context, guest Guest, at storage.Site) (kvm.Usage, error)
 
 	// Start runs a guest. Its disk is made first where it has none yet.
 	Start(ctx context.Context, guest Guest, at storage.Site) error

@@ -86,25 +86,3 @@ func (d *dateTimeSystem) QueryDateTime(*simulator.Context, *types.QueryDateTime)
 	body.Res = &types.QueryDateTimeResponse{Returnval: now}
 	return body
 }
-
-// counters is the simulator's manager of counters, which takes every machine
-// for its own type.
-type counters struct {
-	*simulator.PerformanceManager
-}
-
-// QueryAvailablePerfMetric shows the simulator a machine of its own type.
-func (p *counters) QueryAvailablePerfMetric(ctx *simulator.Context, req *types.QueryAvailablePerfMetric) soap.HasFault {
-	m, ours := ctx.Map.Get(req.Entity).(*machine)
-	if !ours {
-		return p.PerformanceManager.QueryAvailablePerfMetric(ctx, req)
-	}
-	plain := &simulator.VirtualMachine{}
-	ctx.WithLock(m.VirtualMachine, func() {
-		plain.Self, plain.Datastore, plain.Summary.Config.NumCpu = m.Self, m.Datastore, m.Summary.Config.NumCpu
-	})
-	own := *ctx
-	own.Map = simulator.NewRegistry()
-	own.Map.Put(plain)
-	return p.PerformanceManager.QueryAvailablePerfMetric(&own, req)
-}

@@ -283,10 +283,9 @@ func (m *machine) setPower(sim *simulator.Context, state types.VirtualMachinePow
 	if state == types.VirtualMachinePowerStatePoweredOn {
 		boot = time.Now()
 	}
-	sim.Map.AtomicUpdate(sim, m.VirtualMachine, []types.PropertyChange{
-		{Name: "runtime.powerState", Val: state}, {Name: "summary.runtime.powerState", Val: state},
-		{Name: "runtime.bootTime", Val: boot}, {Name: "summary.runtime.bootTime", Val: boot},
-	})
+	sim.Map.AtomicUpdate(sim, m.VirtualMachine, append(quickStats(0, 0, 0, 0),
+		types.PropertyChange{Name: "runtime.powerState", Val: state}, types.PropertyChange{Name: "summary.runtime.powerState", Val: state},
+		types.PropertyChange{Name: "runtime.bootTime", Val: boot}, types.PropertyChange{Name: "summary.runtime.bootTime", Val: boot}))
 }
 
 func wrongPower(is, wanted types.VirtualMachinePowerState) error {

@@ -70,6 +70,7 @@ type VCenter struct {
 	datacenter, cluster named
 	hosts               map[storage.Site]named
 	stores              map[string]datastore // by their names
+	meter               *meter
 }
 
 // named is an object of the inventory.
@@ -89,7 +90,7 @@ func New(ctx context.Context, config Config) (*VCenter, error) {
 	if err := config.Guests.Clear(ctx); err != nil {
 		return nil, fmt.Errorf("end the guests of a vCenter before this one: %w", err)
 	}
-	c := &VCenter{dir: config.Dir, guests: config.Guests, findPause: findPause, hosts: map[storage.Site]named{}, stores: map[string]datastore{
+	c := &VCenter{dir: config.Dir, guests: config.Guests, findPause: findPause, meter: newMeter(), hosts: map[storage.Site]named{}, stores: map[string]datastore{
 		place.NFS:    {store: NFS, sites: bothSites},
 		place.ISCSI:  {store: ISCSI, sites: bothSites},
 		place.LocalA: {store: Local, sites: []storage.Site{storage.SiteA}},

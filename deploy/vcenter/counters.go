@@ -1,0 +1,108 @@
+package vcenter
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// counters is the simulator's manager of counters, which takes every machine
+// for its own type, and whose values are made up.
+type counters struct {
+	*simulator.PerformanceManager
+	center *VCenter
+}
+
+// QueryPerf tells, of machines and hosts, what the real ones have used: of each
+// interval while a guest ran. What is not looked at has no values. Of all else it is
+// the simulator's.
+func (p *counters) QueryPerf(ctx *simulator.Context, req *types.QueryPerf) soap.HasFault {
+	body := &methods.QueryPerfBody{Res: new(types.QueryPerfResponse)}
+	for _, spec := range req.QuerySpec {
+		if spec.Entity.Type != "VirtualMachine" && spec.Entity.Type != "HostSystem" {
+			other := p.PerformanceManager.QueryPerf(ctx, &types.QueryPerf{This: req.This, QuerySpec: []types.PerfQuerySpec{spec}})
+			if other.Fault() != nil {
+				return other
+			}
+			body.Res.Returnval = append(body.Res.Returnval, other.(*methods.QueryPerfBody).Res.Returnval...)
+			continue
+		}
+		if spec.Format == string(types.PerfFormatCsv) || spec.IntervalId > int32(sampleInterval/time.Second) {
+			return &methods.QueryPerfBody{Fault_: simulator.Fault("values of the finest interval are told, and not as CSV", new(types.NotSupported))}
+		}
+		body.Res.Returnval = append(body.Res.Returnval, p.metricsOf(spec))
+	}
+	return body
+}
+
+// PerfMetricIntSeries stands in for govmomi's type of this name, which leaves out all
+// values of 0 when it is sent: the name is that of the type on the wire.
+type PerfMetricIntSeries struct {
+	types.PerfMetricSeries
+	Value []string `xml:"value"`
+}
+
+// metricsOf gives an entity's samples that are asked for.
+func (p *counters) metricsOf(spec types.PerfQuerySpec) *types.PerfEntityMetric {
+	from, to := time.Time{}, time.Now()
+	if spec.StartTime != nil {
+		from = *spec.StartTime
+	}
+	if spec.EndTime != nil {
+		to = *spec.EndTime
+	}
+	samples := p.center.meter.between(spec.Entity, from, to)
+	if newest := int(spec.MaxSample); newest > 0 && newest < len(samples) {
+		samples = samples[len(samples)-newest:]
+	}
+	metrics := &types.PerfEntityMetric{PerfEntityMetricBase: types.PerfEntityMetricBase{Entity: spec.Entity}}
+	for _, one := range samples {
+		metrics.SampleInfo = append(metrics.SampleInfo, types.PerfSampleInfo{Timestamp: one.at, Interval: int32(sampleInterval / time.Second)})
+	}
+	for _, id := range spec.MetricId {
+		series := &PerfMetricIntSeries{PerfMetricSeries: types.PerfMetricSeries{Id: id}}
+		known := false
+		for _, one := range samples {
+			value, is := one.values[metric{p.nameOf(id.CounterId), id.Instance}]
+			if !is {
+				value = -1 // as a vCenter tells that it has none
+			}
+			known = known || is
+			series.Value = append(series.Value, strconv.FormatInt(value, 10))
+		}
+		if known {
+			metrics.Value = append(metrics.Value, series)
+		}
+	}
+	return metrics
+}
+
+// nameOf is the name of a counter, "group.name.rollup"; "" when there is none.
+func (p *counters) nameOf(key int32) string {
+	for i := range p.PerfCounter {
+		if c := &p.PerfCounter[i]; c.Key == key {
+			return c.GroupInfo.GetElementDescription().Key + "." + c.NameInfo.GetElementDescription().Key + "." + string(c.RollupType)
+		}
+	}
+	return ""
+}
+
+// QueryAvailablePerfMetric shows the simulator a machine of its own type.
+func (p *counters) QueryAvailablePerfMetric(ctx *simulator.Context, req *types.QueryAvailablePerfMetric) soap.HasFault {
+	m, ours := ctx.Map.Get(req.Entity).(*machine)
+	if !ours {
+		return p.PerformanceManager.QueryAvailablePerfMetric(ctx, req)
+	}
+	plain := &simulator.VirtualMachine{}
+	ctx.WithLock(m.VirtualMachine, func() {
+		plain.Self, plain.Datastore, plain.Summary.Config.NumCpu = m.Self, m.Datastore, m.Summary.Config.NumCpu
+	})
+	own := *ctx
+	own.Map = simulator.NewRegistry()
+	own.Map.Put(plain)
+	return p.PerformanceManager.QueryAvailablePerfMetric(&own, req)
+}

@@ -1,0 +1,248 @@
+package vcenter
+
+import (
+	"context"
+	"maps"
+	"math"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/hypervisor/kvm"
+	"heliotrope/internal/hypervisor/vsphere"
+	"heliotrope/internal/storage"
+)
+
+const (
+	// sampleInterval is vCenter's finest: how often the guests' and the hosts' use
+	// is looked at.
+	sampleInterval = 20 * time.Second
+	// sampleLimit is how many samples are kept, as many as an ESXi host keeps.
+	sampleLimit = int(time.Hour / sampleInterval)
+)
+
+// meter has what the guests and the hosts have used, of each sampleInterval while a
+// guest runs. Nothing else is looked at: the emulated hosts are slow.
+type meter struct {
+	mu      sync.Mutex
+	guests  map[types.ManagedObjectReference]guestLook // the last looks
+	hosts   map[storage.Site]hostLook
+	samples map[types.ManagedObjectReference][]sample // of machines and hosts
+}
+
+type guestLook struct {
+	kvm.Usage
+	at   time.Time
+	site storage.Site
+}
+
+type hostLook struct {
+	kvm.HostUsage
+	at time.Time
+}
+
+// sample has the values of the interval that ended at a time.
+type sample struct {
+	at     time.Time
+	values map[metric]int64
+}
+
+// metric is a counter of a vCenter's.
+type metric struct {
+	name     string // "group.name.rollup"
+	instance string // "" is of all together
+}
+
+func newMeter() *meter {
+	return &meter{guests: map[types.ManagedObjectReference]guestLook{}, hosts: map[storage.Site]hostLook{},
+		samples: map[types.ManagedObjectReference][]sample{}}
+}
+
+// StartMeter has the vCenter look at what its guests and hosts use, until it ends.
+func (c *VCenter) StartMeter() {
+	c.working.Go(func() {
+		ticker := time.NewTicker(sampleInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-c.ctx.Done():
+				return
+			case <-ticker.C:
+				c.sample(c.ctx, time.Now())
+			}
+		}
+	})
+}
+
+// sample looks at the guests that run and at the hosts. What cannot be asked, as in a
+// migration's last moments, is left out.
+func (c *VCenter) sample(ctx context.Context, now time.Time) {
+	sim := &simulator.Context{Context: ctx, Map: c.registry()}
+	hosts := map[storage.Site]map[metric]int64{}
+	guests := map[types.ManagedObjectReference]guestLook{}
+	for _, m := range c.machines() {
+		v := m.look(sim)
+		if v.power != types.VirtualMachinePowerStatePoweredOn || !m.isReal() {
+			continue
+		}
+		usage, err := c.guests.Usage(ctx, v.guest, v.site)
+		if err != nil {
+			continue
+		}
+		look := guestLook{usage, now, v.site}
+		guests[v.ref] = look
+		c.meter.mu.Lock()
+		before, known := c.meter.guests[v.ref]
+		c.meter.mu.Unlock()
+		if !known || before.site != v.site || usage.CPU < before.CPU { // another QEMU
+			continue
+		}
+		values := look.values(before)
+		c.meter.keep(v.ref, now, inGroup(values, "virtualDisk", m.diskInstance(sim)))
+		hosts[v.site] = inGroup(values, "datastore", c.volume(v.disk.Datastore))
+		m.setQuickStats(sim, look, before, c.megahertz(v.site), v.guest.MemoryMiB)
+	}
+	c.meter.mu.Lock()
+	c.meter.guests = guests
+	maps.DeleteFunc(c.meter.samples, func(of types.ManagedObjectReference, _ []sample) bool { return c.registry().Get(of) == nil })
+	c.meter.mu.Unlock()
+	if len(guests) > 0 {
+		c.sampleHosts(ctx, now, hosts)
+	}
+}
+
+// sampleHosts looks at the hosts, on which the guests have used their datastores.
+func (c *VCenter) sampleHosts(ctx context.Context, now time.Time, guests map[storage.Site]map[metric]int64) {
+	for _, site := range bothSites {
+		usage, err := c.guests.HostUsage(ctx, site)
+		if err != nil {
+			continue
+		}
+		look := hostLook{usage, now}
+		c.meter.mu.Lock()
+		before, known := c.meter.hosts[site]
+		c.meter.hosts[site] = look
+		c.meter.mu.Unlock()
+		if !known || now.Sub(before.at) > 2*sampleInterval || usage.All <= before.All {
+			continue
+		}
+		values := look.values(before)
+		maps.Copy(values, guests[site])
+		c.meter.keep(c.hosts[site].ref, now, values)
+	}
+}
+
+func (m *meter) keep(of types.ManagedObjectReference, at time.Time, values map[metric]int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	kept := append(m.samples[of], sample{at, values})
+	m.samples[of] = slices.Clone(kept[max(0, len(kept)-sampleLimit):])
+}
+
+// between gives the samples of an entity after a time and until another.
+func (m *meter) between(of types.ManagedObjectReference, from, to time.Time) []sample {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var found []sample
+	for _, one := range m.samples[of] {
+		if one.at.After(from) && !one.at.After(to) {
+			found = append(found, one)
+		}
+	}
+	return found
+}
+
+// values are what a guest's disk has done since the look before: mean times in ms, and
+// I/Os a second, by the ends of their counters' names.
+func (l guestLook) values(before guestLook) map[string]int64 {
+	seconds := l.at.Sub(before.at).Seconds()
+	of := func(now, before kvm.DiskUsage) (latency, rate int64) {
+		count := now.Count - before.Count
+		if count > 0 {
+			latency = ((now.Time - before.Time) / time.Duration(count)).Round(time.Millisecond).Milliseconds()
+		}
+		return latency, int64(math.Round(float64(count) / seconds))
+	}
+	values := map[string]int64{}
+	values["totalReadLatency.average"], values["numberReadAveraged.average"] = of(l.Reads, before.Reads)
+	values["totalWriteLatency.average"], values["numberWriteAveraged.average"] = of(l.Writes, before.Writes)
+	return values
+}
+
+// inGroup gives values their counters' full names, and an instance.
+func inGroup(values map[string]int64, group, instance string) map[metric]int64 {
+	all := map[metric]int64{}
+	for name, value := range values {
+		all[metric{group + "." + name, instance}] = value
+	}
+	return all
+}
+
+// values are what a host has used since the look before: its processors in hundredths
+// of a percent, its interfaces in kB a second and packets.
+func (l hostLook) values(before hostLook) map[metric]int64 {
+	seconds := l.at.Sub(before.at).Seconds()
+	rate := func(now, before int64) int64 { return int64(math.Round(float64(now-before) / 1000 / seconds)) }
+	const whole = 100_00
+	return map[metric]int64{
+		{"cpu.usage.average", ""}:       int64(math.Round(whole * float64(l.Busy-before.Busy) / float64(l.All-before.All))),
+		{"net.bytesRx.average", ""}:     rate(l.ReceivedBytes, before.ReceivedBytes),
+		{"net.bytesTx.average", ""}:     rate(l.SentBytes, before.SentBytes),
+		{"net.droppedRx.summation", ""}: l.ReceivedDropped - before.ReceivedDropped,
+		{"net.droppedTx.summation", ""}: l.SentDropped - before.SentDropped,
+	}
+}
+
+// diskInstance is how counters name the disk that is real: "scsi0:1"; "" when there
+// is none.
+func (m *machine) diskInstance(sim *simulator.Context) (name string) {
+	sim.WithLock(m.VirtualMachine, func() { name, _ = vsphere.DiskInstance(object.VirtualDeviceList(m.Config.Hardware.Device)) })
+	return name
+}
+
+// volume is how counters name a datastore: by the last part of its URL.
+func (c *VCenter) volume(datastore string) string {
+	own, is := c.registry().Get(c.stores[datastore].ref).(*simulator.Datastore)
+	if !is {
+		return ""
+	}
+	return path.Base(strings.TrimRight(own.Summary.Url, "/"))
+}
+
+// megahertz is the speed of a processor of a host, as the vCenter tells it.
+func (c *VCenter) megahertz(site storage.Site) int32 {
+	own, is := c.registry().Get(c.hosts[site].ref).(*simulator.HostSystem)
+	if !is || own.Summary.Hardware == nil {
+		return 0
+	}
+	return own.Summary.Hardware.CpuMhz
+}
+
+// setQuickStats tells what the guest has used since the look before. Its memory is
+// what QEMU has of the host's.
+func (m *machine) setQuickStats(sim *simulator.Context, look, before guestLook, megahertz int32, memoryMiB int) {
+	share := float64(look.CPU-before.CPU) / float64(look.at.Sub(before.at))
+	sim.WithLock(m.VirtualMachine, func() {
+		uptime := int32(0)
+		if m.Runtime.BootTime != nil {
+			uptime = int32(look.at.Sub(*m.Runtime.BootTime).Seconds())
+		}
+		sim.Update(m.VirtualMachine, quickStats(int32(share*float64(megahertz)), look.ResidentMiB, min(look.ResidentMiB, memoryMiB), uptime))
+	})
+}
+
+// quickStats change a machine's quick statistics.
+func quickStats(megahertz int32, hostMiB, guestMiB int, uptimeSeconds int32) []types.PropertyChange {
+	return []types.PropertyChange{
+		{Name: "summary.quickStats.overallCpuUsage", Val: megahertz},
+		{Name: "summary.quickStats.hostMemoryUsage", Val: int32(hostMiB)},   //nolint:gosec // a node's
+		{Name: "summary.quickStats.guestMemoryUsage", Val: int32(guestMiB)}, //nolint:gosec // a node's
+		{Name: "summary.quickStats.uptimeSeconds", Val: uptimeSeconds},
+	}
+}
