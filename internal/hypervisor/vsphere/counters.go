@@ -216,13 +216,9 @@ func (s *site) metricKeys(ctx context.Context) (map[string]known, error) {
 // volumeOf is how counters name a datastore: by the last part of its URL,
 // "ds:///vmfs/volumes/5f1…/".
 func (s *site) volumeOf(ctx context.Context, datastore string) (string, error) {
-	ref, err := s.find(ctx, "datastore", datastore, datastoreTypes)
+	store, err := s.store(ctx, datastore)
 	if err != nil {
 		return "", err
-	}
-	var store mo.Datastore
-	if err := read(ctx, s.client, ref, &store, "summary.url"); err != nil {
-		return "", fmt.Errorf("look at datastore %s: %w", datastore, err)
 	}
 	return path.Base(strings.TrimRight(store.Summary.Url, "/")), nil
 }
