@@ -62,6 +62,17 @@ func TestRecord(t *testing.T) {
 	require.Equal(t, time.Millisecond, stall.Uncertainty)
 }
 
+// TestCommands: a storage server that cannot tell reads and writes apart is heard all
+// the same.
+func TestCommands(t *testing.T) {
+	row, rows := shellless()
+	rows.counters = remove(rows.counters, func(c dataset.Counter) bool { return c.Name != "reads" })
+	for i := range rows.counters {
+		rows.counters[i].Name = "commands"
+	}
+	says(t, run(t, &row, rows, judge.DefaultLimits()), dataset.WitnessBackend, 3100, 102)
+}
+
 // TestRecordThatLacks: a record that leaves some of the time out, that has no stop,
 // or that is the source's, is no account.
 func TestRecordThatLacks(t *testing.T) {

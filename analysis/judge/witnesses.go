@@ -94,7 +94,7 @@ func (s *scene) counters(batches dataset.Batches[dataset.Counter]) (disks map[st
 		for i := range rows {
 			c := &rows[i]
 			switch {
-			case c.Device == witness.GuestDisk && (c.Name == "reads" || c.Name == "writes"):
+			case c.Device == witness.GuestDisk && slices.Contains(witness.DiskWork, c.Name):
 				disks[c.Host] = append(disks[c.Host], *c)
 			case isTraffic(c):
 				if devices[c.Host] == nil {

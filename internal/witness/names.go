@@ -27,6 +27,10 @@ type Counter struct {
 // all others are every Interval.
 var DiskNames = []string{"reads", "writes", "in_flight"}
 
+// DiskWork are the counters of GuestDisk that grow with its I/Os: a machine counts
+// reads and writes or, where it cannot tell them apart, commands.
+var DiskWork = []string{"reads", "writes", "commands"}
+
 // ticks is the unit of the processor's times: USER_HZ, which is 100 a second
 // on Linux for x86.
 const ticks = "ticks of 10 ms"

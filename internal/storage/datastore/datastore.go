@@ -9,6 +9,11 @@
 // datastores themselves are the user's: they are named in the inventory, and never
 // made, mounted or deleted here.
 //
+// Where the testbed's storage server is a machine of ours, what it counts stands for
+// the disk: its NFS server's reads and writes, or the commands for its one LUN of
+// iSCSI. That is right as long as nothing else is on that server, which nobody looks at
+// either: what else is there hides a silence of the disk.
+//
 // Dangerous: whether what is called nfs in the inventory is NFS over the WAN, and
 // local a disk of the host's own, nobody looks at. A name that is wrong there is
 // wrong in every row of the dataset.
@@ -29,6 +34,7 @@ import (
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/storage"
+	"heliotrope/internal/storage/internal/node"
 	"heliotrope/internal/witness"
 )
 
@@ -37,13 +43,16 @@ type row struct {
 	name    string
 	private bool            // each site's host has a datastore of its own
 	traffic []witness.Class // on the WAN
+	// served finds what the testbed's storage server counts of the datastore; nil
+	// where it serves none.
+	served func(context.Context, *node.Node) ([]witness.Source, error)
 }
 
 // rows are all of them. Ports: IANA's for NFS and iSCSI. What moves between private
 // datastores is the migration's.
 var rows = []row{
-	{name: "nfs", traffic: []witness.Class{{Name: "nfs", Protocol: "tcp", FirstPort: 2049}}},
-	{name: "iscsi", traffic: []witness.Class{{Name: "iscsi", Protocol: "tcp", FirstPort: 3260}}},
+	{name: "nfs", traffic: []witness.Class{{Name: "nfs", Protocol: "tcp", FirstPort: 2049}}, served: servedByNFS},
+	{name: "iscsi", traffic: []witness.Class{{Name: "iscsi", Protocol: "tcp", FirstPort: 3260}}, served: servedByISCSI},
 	{name: "local", private: true},
 }
 
@@ -71,7 +80,8 @@ type System struct {
 	row      row
 	hosts    map[storage.Site]hypervisor.Datastores
 	machines map[storage.Site]*inventory.Machine
-	memory   int // MiB of a guest of which nothing else is said
+	memory   int        // MiB of a guest of which nothing else is said
+	store    *node.Node // the storage server; nil where there is none
 }
 
 func newSystem(r row, setup storage.Setup) (storage.Driver, error) {
@@ -81,9 +91,13 @@ func newSystem(r row, setup storage.Setup) (storage.Driver, error) {
 	if len(setup.Datastores) != len(sites) {
 		return nil, fault.New(fault.BadInput, "storage %s: hypervisor %s makes no disks in datastores", r.name, setup.Inventory.Hypervisor)
 	}
-	return &System{row: r, hosts: setup.Datastores,
+	s := &System{row: r, hosts: setup.Datastores,
 		machines: map[storage.Site]*inventory.Machine{storage.SiteA: setup.Inventory.SiteA(), storage.SiteB: setup.Inventory.SiteB()},
-		memory:   setup.Inventory.Guest.MemoryMiB}, nil
+		memory:   setup.Inventory.Guest.MemoryMiB}
+	if described := setup.Inventory.Store(); described != nil {
+		s.store = node.New(setup, described)
+	}
+	return s, nil
 }
 
 // Kind is the row's name: "nfs".
@@ -259,8 +273,14 @@ func (s *System) Copies(_ context.Context, disk storage.Disk, at storage.Site) (
 	return []storage.Copy{{Name: "site-" + string(at), Host: s.hosts[at].Host(), Path: disk.Datastore[at]}}, nil
 }
 
-// Sources are none: no program of ours counts on such a host.
-func (s *System) Sources(context.Context, string) ([]witness.Source, error) { return nil, nil }
+// Sources are what the testbed's storage server counts; on the sites' hosts no program
+// of ours counts.
+func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source, error) {
+	if s.row.served == nil || s.store == nil || machine != s.store.Name() || !s.store.HasShell() {
+		return nil, nil
+	}
+	return s.row.served(ctx, s.store)
+}
 
 // Traffic is what goes to or comes from the servers' port.
 func (s *System) Traffic() []witness.Class { return s.row.traffic }

@@ -13,7 +13,7 @@ import (
 type Reader interface {
 	// Read adds the source's counters to a sample; one that cannot be read is
 	// left out. frequent is a sample of the guest's disk alone: only
-	// witness.DiskNames are wanted then.
+	// witness.DiskNames and witness.DiskWork are wanted then.
 	Read(to *Sample, frequent bool)
 	// Close closes what stays open.
 	Close()

@@ -16,21 +16,32 @@ import (
 // folder in LIO's configfs, which ends in /tpgt_1/lun/lun_0.
 const Reader = "lio-lun"
 
+// ServedReader reads of the same folder how many commands came, as those of a disk:
+// it is for a LUN that holds only the guest's. LIO counts no reads and writes.
+const ServedReader = "lio-lun-disk"
+
+// commandsFile is that of a LUN's commands.
+const commandsFile = "in_cmds"
+
 // Part is what the witness's program needs to know. Source: the kernel's
 // drivers/target/target_core_stat.c (a LUN's scsi_tgt_port). A count is of 32
 // bits and begins again at 0 after the largest.
 var Part = part.Part{
-	Readers: sampler.Readers{Reader: func(source witness.Source, _ sampler.Roots) sampler.Reader { return lun(source.Device) }},
+	Readers: sampler.Readers{
+		Reader:       func(source witness.Source, _ sampler.Roots) sampler.Reader { return lun(source.Device) },
+		ServedReader: func(source witness.Source, _ sampler.Roots) sampler.Reader { return served{lun(source.Device)} },
+	},
 	Classes: []string{"iscsi"},
 	Counters: []witness.Counter{
 		{Device: witness.Target, Name: "commands", Unit: "commands", Grows: true, Text: "iSCSI: received for the LUN"},
 		{Device: witness.Target, Name: "read_mib", Unit: "MiB", Grows: true, Text: "iSCSI: read from the LUN, rounded down"},
 		{Device: witness.Target, Name: "write_mib", Unit: "MiB", Grows: true, Text: "iSCSI: written to the LUN, rounded down"},
+		{Device: witness.GuestDisk, Name: "commands", Unit: "commands", Grows: true, Text: "iSCSI: received for the LUN of the guest's datastore; ten times a second"},
 	},
 }
 
 // files by the names of their counters.
-var files = []struct{ name, file string }{{"commands", "in_cmds"}, {"read_mib", "read_mbytes"}, {"write_mib", "write_mbytes"}}
+var files = []struct{ name, file string }{{"commands", commandsFile}, {"read_mib", "read_mbytes"}, {"write_mib", "write_mbytes"}}
 
 // lun is a LUN's folder. Its files are opened for each reading: an open one
 // would keep the target from being removed.
@@ -38,8 +49,17 @@ type lun string
 
 func (l lun) Read(to *sampler.Sample, _ bool) {
 	for _, one := range files {
-		to.Value(one.name, sampler.First(sampler.Once(path.Join(string(l), "statistics/scsi_tgt_port", one.file))))
+		to.Value(one.name, l.value(one.file))
 	}
 }
 
+func (l lun) value(file string) []byte {
+	return sampler.First(sampler.Once(path.Join(string(l), "statistics/scsi_tgt_port", file)))
+}
+
 func (l lun) Close() {}
+
+// served is the LUN as a disk.
+type served struct{ lun }
+
+func (s served) Read(to *sampler.Sample, _ bool) { to.Value("commands", s.value(commandsFile)) }

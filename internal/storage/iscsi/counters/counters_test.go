@@ -29,11 +29,18 @@ func TestCounters(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644))
 	}
 	assert.Equal(t, "target commands 5\ntarget read_mib 6\ntarget write_mib 7\n", read())
+
+	source = witness.Source{Role: witness.GuestDisk, Reader: ServedReader, Device: lun}
+	served := Part.Readers[ServedReader](source, sampler.Roots{})
+	defer served.Close()
+	sample := sampler.Sample{Role: source.Role}
+	served.Read(&sample, true)
+	assert.Equal(t, "guest-disk commands 5\n", sample.Text())
 }
 
 // TestAllNamesAreInTheDictionary: what is written can be read about.
 func TestAllNamesAreInTheDictionary(t *testing.T) {
-	var known, written []string
+	known, written := []string{}, []string{witness.GuestDisk + " commands"}
 	for _, counter := range Part.Counters {
 		known = append(known, counter.Device+" "+counter.Name)
 	}

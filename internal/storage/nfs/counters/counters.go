@@ -19,12 +19,19 @@ import (
 // says nothing more.
 const ServerReader = "nfsd"
 
+// ServedReader reads how many reads and writes the NFS server of the machine has
+// done, as those of a disk: it is for a server that serves only the guest's.
+const ServedReader = "nfsd-disk"
+
 // Part is what the witness's program needs to know. Source: the kernel's
 // fs/nfsd/stats.c (/proc/net/rpc/nfsd).
 var Part = part.Part{
 	Readers: sampler.Readers{
 		ServerReader: func(_ witness.Source, roots sampler.Roots) sampler.Reader {
 			return server(path.Join(roots.Proc, "net/rpc/nfsd"))
+		},
+		ServedReader: func(_ witness.Source, roots sampler.Roots) sampler.Reader {
+			return served{server(path.Join(roots.Proc, "net/rpc/nfsd"))}
 		},
 		MountReader: openMount,
 	},
@@ -53,23 +60,42 @@ func (s server) Read(to *sampler.Sample, _ bool) {
 	if text == nil {
 		return
 	}
-	var reads, writes int64
+	for line := range bytes.Lines(text) {
+		if rest, is := bytes.CutPrefix(line, []byte("io ")); is {
+			to.Columns([]string{"read_bytes", "write_bytes"}, rest, nil)
+		}
+	}
+	reads, writes := operationsOf(text)
+	to.Number("read_ops", reads)
+	to.Number("write_ops", writes)
+}
+
+// served is the server as a disk.
+type served struct{ server }
+
+func (s served) Read(to *sampler.Sample, _ bool) {
+	if text := sampler.Once(string(s.server)); text != nil {
+		reads, writes := operationsOf(text)
+		to.Number("reads", reads)
+		to.Number("writes", writes)
+	}
+}
+
+// operationsOf are the reads and writes of both versions.
+func operationsOf(text []byte) (reads, writes int64) {
 	for line := range bytes.Lines(text) {
 		words := bytes.Fields(line)
 		if len(words) < 2 {
 			continue
 		}
 		switch string(words[0]) {
-		case "io":
-			to.Columns([]string{"read_bytes", "write_bytes"}, line[len("io "):], nil)
 		case "proc3":
 			reads, writes = reads+operations(words, read3), writes+operations(words, write3)
 		case "proc4ops":
 			reads, writes = reads+operations(words, read4), writes+operations(words, write4)
 		}
 	}
-	to.Number("read_ops", reads)
-	to.Number("write_ops", writes)
+	return reads, writes
 }
 
 // operations is the count of an operation in a line that begins with a name and

@@ -36,6 +36,25 @@ func TestServer(t *testing.T) {
 	assert.Len(t, Part.Counters, len(values))
 }
 
+// TestServed: the server's reads and writes are those of the disk.
+func TestServed(t *testing.T) {
+	proc := t.TempDir()
+	source := witness.Source{Role: witness.GuestDisk, Reader: ServedReader}
+	reader := Part.Readers[ServedReader](source, sampler.Roots{Proc: proc})
+	defer reader.Close()
+	read := func(frequent bool) string {
+		sample := sampler.Sample{Role: source.Role}
+		reader.Read(&sample, frequent)
+		return sample.Text()
+	}
+	assert.Empty(t, read(true), "nothing is there yet")
+	file := filepath.Join(proc, "net/rpc/nfsd")
+	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+	require.NoError(t, os.WriteFile(file, []byte(serverText()), 0o644))
+	assert.Equal(t, "guest-disk reads 1006\nguest-disk writes 1107\n", read(true))
+	assert.Equal(t, read(true), read(false))
+}
+
 // serverText has operation i of version 3 counted i times, and of version 4 1000
 // times and, for those after 30, 100 more.
 func serverText() string {
