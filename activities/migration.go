@@ -140,6 +140,10 @@ func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, e
 			}
 		}()
 		from, to := route(input.Ref)
+		p.Done(pulse.Step{Step: "keep what was counted before"})
+		if err := keepCounts(ctx, bed, input.Target, from); err != nil {
+			return err
+		}
 		system, err := storageOf(bed, input.Ref)
 		if err != nil {
 			return err

@@ -1,7 +1,6 @@
 package activities
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 
 	"heliotrope/activities/pulse"
 	"heliotrope/analysis/dataset"
-	"heliotrope/internal/clock"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
@@ -34,24 +32,12 @@ type recorded struct {
 	Counted *counted `json:"counted,omitempty"`
 }
 
-// counted is what a hypervisor has counted of its host: the readings are in
-// witness.CountersFile beside it, where there are any, as they were told.
-type counted struct {
-	Readings int          `json:"readings"`
-	Source   string       `json:"source"` // whose clock their times are by
-	Clock    clock.Offset `json:"clock"`  // of that clock
-}
-
 // record asks the hypervisor of a host on which nothing of ours runs when the
 // guest stood still, from the beginning of the warm-up to now, and what it has
 // counted meanwhile.
 func (g *gathering) record(ctx context.Context, m trial.Machine, recorder hypervisor.Recorder) error {
 	g.pulse.Done(pulse.Step{Step: "read what the hypervisor of " + m.Name + " has written down"})
-	from, began := g.input.Ref.Timeline.Start(trial.WarmUp)
-	if !began {
-		from = g.bed.Now()
-	}
-	told := recorded{From: from, To: g.bed.Now()}
+	told := recorded{From: loadedSince(g.bed, g.input.Ref), To: g.bed.Now()}
 	var err error
 	domain := g.bed.GuestAt(storage.Site(m.Site), testbed.Guest{}).Name
 	if told.Record, err = recorder.Record(ctx, domain, told.From, told.To); err != nil {
@@ -60,8 +46,7 @@ func (g *gathering) record(ctx context.Context, m trial.Machine, recorder hyperv
 	folder := filepath.Join(g.input.WorkFolder(), m.Name)
 	if meter, is := recorder.(hypervisor.Meter); is {
 		g.pulse.Done(pulse.Step{Step: "read what the hypervisor of " + m.Name + " has counted"})
-		of := hypervisor.Counted{Domain: domain, Storage: g.input.Ref.Trial.Cell.Storage}
-		if told.Counted, err = count(ctx, meter, of, told.From, told.To, folder); err != nil {
+		if told.Counted, err = g.count(ctx, meter, m, told.From, told.To); err != nil {
 			return fmt.Errorf("collect from %s: %w", m.Name, err)
 		}
 	}
@@ -75,21 +60,12 @@ func (g *gathering) record(ctx context.Context, m trial.Machine, recorder hyperv
 	return nil
 }
 
-// count reads a hypervisor's counters into a folder.
-func count(ctx context.Context, meter hypervisor.Meter, of hypervisor.Counted, from, to time.Time, folder string) (*counted, error) {
-	counts, err := meter.Counters(ctx, of, from, to)
-	if err != nil {
-		return nil, err
+// loadedSince is when an attempt's load began, or now when it did not.
+func loadedSince(bed testbed.Bed, ref trial.Ref) time.Time {
+	if from, began := ref.Timeline.Start(trial.WarmUp); began {
+		return from
 	}
-	var text bytes.Buffer
-	if err := witness.WriteCounters(&text, slices.Values(counts.Readings)); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return nil, err
-	}
-	return &counted{Readings: len(counts.Readings), Source: counts.Source, Clock: counts.Clock},
-		os.WriteFile(filepath.Join(folder, witness.CountersFile), text.Bytes(), 0o644)
+	return bed.Now()
 }
 
 // recorded says whether what is known of a host's domains is its hypervisor's own
@@ -125,21 +101,6 @@ func (a *account) recordRows(host string, clock *timebase.Clock, give func(datas
 		}
 	}
 	return nil
-}
-
-// countedRows gives what a host's hypervisor has counted, on the controller's time
-// base by the one reading of the clock that its times are by.
-func (a *account) countedRows(host string, give func(dataset.Counter) error) error {
-	told, err := a.readRecord(host)
-	if err != nil || told.Counted == nil || told.Counted.Readings == 0 {
-		return err
-	}
-	return a.raw(host, witness.CountersFile, func(file *os.File) error {
-		return witness.ReadCounters(file, func(reading witness.Reading) error {
-			return give(dataset.Counter{TsNs: told.Counted.Clock.Ours(reading.At).UnixNano(), Host: host,
-				Device: reading.Device, Name: reading.Name, Value: reading.Value})
-		})
-	})
 }
 
 // readRecords reads what the hypervisors' records tell beside: notes, of which two

@@ -116,7 +116,7 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 
 // forget removes what an attempt notes while it runs.
 func forget(target Target) error {
-	paths := []string{filepath.Join(target.WorkFolder(), migratingFile)}
+	paths := []string{filepath.Join(target.WorkFolder(), migratingFile), filepath.Join(target.WorkFolder(), countsFile)}
 	for _, find := range []func(string) ([]string, error){
 		func(folder string) ([]string, error) { return dataset.SegmentPaths(folder, dataset.Events) },
 		func(folder string) ([]string, error) { return dataset.SegmentPaths(folder, dataset.Clocks) },
