@@ -67,7 +67,7 @@ func (h *Host) Check(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, look := range []func(context.Context, *site) ([]error, error){h.checkHost, h.checkTemplate, h.checkCluster, h.checkRights, h.checkNames, h.checkClock} {
+	for _, look := range []func(context.Context, *site) ([]error, error){h.checkHost, h.checkTemplate, h.checkCluster, h.checkRights, h.checkNames, h.checkClock, h.checkCounters} {
 		problems, err := look(ctx, s)
 		errs = append(append(errs, problems...), h.failed("look at it", err))
 	}

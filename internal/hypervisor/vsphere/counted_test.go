@@ -154,6 +154,7 @@ func TestCountersUnit(t *testing.T) {
 	manager.PerfCounter = slices.Clone(manager.PerfCounter)
 	i := slices.IndexFunc(manager.PerfCounter, func(c types.PerfCounterInfo) bool { return c.Key == 182 })
 	manager.PerfCounter[i].UnitInfo = &types.ElementDescription{Key: "microsecond"}
+	require.ErrorContains(t, s.a.Check(t.Context()), "host-a: look at it: vCenter counts datastore.totalReadLatency.average in the unit")
 	_, err := s.a.Counters(t.Context(), counted, time.Now().Add(-time.Minute), time.Now())
 	require.ErrorContains(t, err, `vCenter counts datastore.totalReadLatency.average in the unit "microsecond", and "millisecond" is what is known of it`)
 }

@@ -46,9 +46,6 @@ func (h *Host) Counters(ctx context.Context, of hypervisor.Counted, from, to tim
 }
 
 func (h *Host) counters(ctx context.Context, s *site, of hypervisor.Counted, from, to time.Time) ([]witness.Reading, error) {
-	if s.client.ServiceContent.PerfManager == nil {
-		return nil, errors.New("the vCenter has no performance manager")
-	}
 	datastore := h.machine.VCenter.Datastores[of.Storage]
 	if datastore == "" {
 		return nil, h.problem("the inventory names no datastore for %s", of.Storage)
@@ -106,6 +103,16 @@ func DiskInstance(devices object.VirtualDeviceList) (string, error) {
 		return "", fmt.Errorf("its disk is on a %T, of which counters have no name", controller)
 	}
 	return fmt.Sprintf("%s:%d", bus, *disk.UnitNumber), nil
+}
+
+// checkCounters looks whether vCenter counts for the host as we know it.
+func (h *Host) checkCounters(ctx context.Context, s *site) ([]error, error) {
+	keys, err := s.metricKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	q := query{metrics: map[types.PerfMetricId]counters.Metric{}}
+	return nil, q.add(ctx, s, counters.Host, s.host, keys, nil)
 }
 
 // query is what is asked of the performance manager, in one call.
@@ -201,6 +208,9 @@ type known struct {
 // metricKeys are vCenter's numbers of its counters, by "group.name.rollup". They
 // differ from one vCenter to another.
 func (s *site) metricKeys(ctx context.Context) (map[string]known, error) {
+	if s.client.ServiceContent.PerfManager == nil {
+		return nil, errors.New("the vCenter has no performance manager")
+	}
 	var manager mo.PerformanceManager
 	if err := read(ctx, s.client, *s.client.ServiceContent.PerfManager, &manager, "perfCounter"); err != nil {
 		return nil, fmt.Errorf("list vCenter's counters: %w", err)
