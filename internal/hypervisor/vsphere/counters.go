@@ -46,24 +46,17 @@ func (h *Host) Counters(ctx context.Context, of hypervisor.Counted, from, to tim
 }
 
 func (h *Host) counters(ctx context.Context, s *site, of hypervisor.Counted, from, to time.Time) ([]witness.Reading, error) {
-	datastore := h.machine.VCenter.Datastores[of.Storage]
-	if datastore == "" {
-		return nil, h.problem("the inventory names no datastore for %s", of.Storage)
-	}
-	volume, err := s.volumeOf(ctx, datastore)
-	if err != nil {
-		return nil, err
-	}
 	keys, err := s.metricKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	q := query{metrics: map[types.PerfMetricId]counters.Metric{}}
 	guest, err := h.ours(ctx, s, of.Domain)
-	if err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+	there := err == nil
+	if !there && !errors.Is(err, hypervisor.ErrNotFound) {
 		return nil, err
 	}
-	if err == nil && guest.host == s.host {
+	q := query{metrics: map[types.PerfMetricId]counters.Metric{}}
+	if there && guest.host == s.host {
 		devices, err := s.devices(ctx, guest.ref)
 		if err != nil {
 			return nil, err
@@ -76,7 +69,25 @@ func (h *Host) counters(ctx context.Context, s *site, of hypervisor.Counted, fro
 			return nil, err
 		}
 	}
-	if err := q.add(ctx, s, counters.Host, s.host, keys, map[string]string{counters.Datastore: volume}); err != nil {
+	instances := map[string]string{witness.CPU: ofAll, counters.HostNet: ofAll}
+	var store types.ManagedObjectReference
+	if path := h.machine.VCenter.Datastores[of.Storage]; path != "" {
+		if store, err = s.datastore(ctx, path); err != nil {
+			return nil, err
+		}
+	} else if there { // in one that both hosts have, and that the inventory does not name
+		disk, err := s.diskOf(ctx, guest)
+		if err != nil {
+			return nil, err
+		}
+		store = disk.datastore
+	}
+	if store.Value != "" {
+		if instances[counters.Datastore], err = s.volumeOf(ctx, store); err != nil {
+			return nil, err
+		}
+	}
+	if err := q.add(ctx, s, counters.Host, s.host, keys, instances); err != nil {
 		return nil, err
 	}
 	return q.read(ctx, s, from, to)
@@ -112,7 +123,7 @@ func (h *Host) checkCounters(ctx context.Context, s *site) ([]error, error) {
 		return nil, err
 	}
 	q := query{metrics: map[types.PerfMetricId]counters.Metric{}}
-	return nil, q.add(ctx, s, counters.Host, s.host, keys, nil)
+	return nil, q.add(ctx, s, counters.Host, s.host, keys, map[string]string{witness.CPU: ofAll, counters.HostNet: ofAll, counters.Datastore: ofAll})
 }
 
 // query is what is asked of the performance manager, in one call.
@@ -121,8 +132,10 @@ type query struct {
 	metrics map[types.PerfMetricId]counters.Metric // of what is asked for
 }
 
-// add asks for an entity's metrics, each of the instance that its device names
-// here, or of all together.
+// ofAll is the instance of a counter that is of all its kind together.
+const ofAll = ""
+
+// add asks for an entity's metrics of the devices that have an instance here.
 func (q *query) add(ctx context.Context, s *site, kind counters.Entity, entity types.ManagedObjectReference,
 	keys map[string]known, instances map[string]string) error {
 	provider, err := methods.QueryPerfProviderSummary(ctx, s.client, &types.QueryPerfProviderSummary{This: *s.client.ServiceContent.PerfManager, Entity: entity})
@@ -136,13 +149,14 @@ func (q *query) add(ctx context.Context, s *site, kind counters.Entity, entity t
 	spec := types.PerfQuerySpec{Entity: entity, IntervalId: interval, Format: string(types.PerfFormatNormal)}
 	for _, metric := range counters.Metrics {
 		their, is := keys[metric.Name]
-		if metric.Of != kind || !is {
+		instance, wanted := instances[metric.Device]
+		if metric.Of != kind || !is || !wanted {
 			continue
 		}
 		if their.unit != metric.In {
 			return fmt.Errorf("vCenter counts %s in the unit %q, and %q is what is known of it", metric.Name, their.unit, metric.In)
 		}
-		id := types.PerfMetricId{CounterId: their.key, Instance: instances[metric.Device]}
+		id := types.PerfMetricId{CounterId: their.key, Instance: instance}
 		spec.MetricId = append(spec.MetricId, id)
 		q.metrics[id] = metric
 	}
@@ -225,10 +239,10 @@ func (s *site) metricKeys(ctx context.Context) (map[string]known, error) {
 
 // volumeOf is how counters name a datastore: by the last part of its URL,
 // "ds:///vmfs/volumes/5f1…/".
-func (s *site) volumeOf(ctx context.Context, datastore string) (string, error) {
-	store, err := s.store(ctx, datastore)
-	if err != nil {
-		return "", err
+func (s *site) volumeOf(ctx context.Context, ref types.ManagedObjectReference) (string, error) {
+	var store mo.Datastore
+	if err := read(ctx, s.client, ref, &store, "summary.url"); err != nil {
+		return "", fmt.Errorf("ask what a datastore's counters are called: %w", err)
 	}
 	return path.Base(strings.TrimRight(store.Summary.Url, "/")), nil
 }
