@@ -79,6 +79,7 @@ func (c checker) inventory(inventory *Inventory) {
 	c.distinct("address", func(host *Machine) string { return host.Address.String() }, inventory)
 	c.network(inventory)
 	c.vcenters(inventory)
+	c.mounts(inventory)
 }
 
 // places checks who is who: that each name is a machine's, that no machine has

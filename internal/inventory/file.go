@@ -43,6 +43,9 @@ func Parse(data []byte, name string) (*Inventory, error) {
 	keyFiles := []*string{&inventory.Guest.SSH.KeyFile}
 	for i := range inventory.Machines {
 		keyFiles = append(keyFiles, &inventory.Machines[i].SSH.KeyFile)
+		if managed := inventory.Machines[i].VCenter; managed != nil && managed.Import != nil {
+			managed.Import.absolutePaths(folder)
+		}
 	}
 	for _, keyFile := range keyFiles {
 		if *keyFile != "" && !filepath.IsAbs(*keyFile) {

@@ -87,7 +87,10 @@ type Inventory struct {
 	WAN       WAN       `yaml:"wan"`
 	Machines  []Machine `yaml:"machines"`
 	VCenters  []VCenter `yaml:"vcenters,omitempty"` // that manage machines
-	Guest     Guest     `yaml:"guest"`
+	// Mounts are what datastores are made of for a trial, by the storage systems, in
+	// a campaign's words, that each of them is for.
+	Mounts map[string]Mount `yaml:"mounts,omitempty"`
+	Guest  Guest            `yaml:"guest"`
 }
 
 // Sites name the machines that run the guest, one at each end of the WAN.

@@ -48,11 +48,14 @@ type Managed struct {
 	Pool string `yaml:"pool,omitempty"`
 	// Datastores are those in which our machines lie, by the storage systems, in a
 	// campaign's words, that each of them is for.
-	Datastores map[string]string `yaml:"datastores"`
+	Datastores map[string]string `yaml:"datastores,omitempty"`
 	Network    string            `yaml:"network"`
 	// Folder is for our machines, and Template is what they are cloned from.
 	Folder   string `yaml:"folder"`
 	Template string `yaml:"template"`
+	// Import, when it is given, is what the template is made of for a trial, and for
+	// this testbed alone.
+	Import *Import `yaml:"import,omitempty"`
 }
 
 // VCenter finds a vCenter by its name, or nil.
@@ -156,11 +159,16 @@ func (c checker) managed(at string, m *Managed, inventory *Inventory) {
 		}
 	}
 	c.inventoryPath(at+".pool", m.Pool)
-	c.check(at+".datastores", len(m.Datastores) > 0, "is empty: want the inventory path of a datastore for each storage system of a campaign")
+	if c.Given(at+".datastores") || !c.Given("mounts") {
+		c.check(at+".datastores", len(m.Datastores) > 0, "is empty: want the inventory path of a datastore for each storage system of a campaign")
+	}
 	for system, path := range m.Datastores {
 		setting := at + ".datastores." + system
 		c.Check(setting, driverForm.MatchString(system), "is no storage system's name: want 1 to 16 of a-z, 0-9 and -, beginning with a letter")
 		c.inventoryPath(setting, path)
+	}
+	if m.Import != nil && c.Given(at+".import") {
+		c.imports(at+".import", m.Import)
 	}
 }
 

@@ -1,0 +1,79 @@
+package inventory
+
+import (
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const mounts = `mounts:
+  nfs:
+    server: 198.18.0.3
+    export: /srv/vm
+  iscsi:
+    server: 198.18.0.3
+    target: iqn.2026-11.net.example:lab-3.vm
+    lun: 1
+    device: naa.60014050000000000000000000000001
+    size_bytes: 8589934592
+guest:
+`
+
+// mounting is a file of two ESXi hosts whose datastores and template are made.
+func mounting(t *testing.T) string {
+	t.Helper()
+	const template = "      template: /DC/vm/templates/guest\n"
+	return strings.NewReplacer("guest:\n", mounts, "      datastores: {nfs: /DC/datastore/nfs}\n", "",
+		template, template+"      import: {file: guest.ova, datastore: /DC/datastore/library}\n").Replace(shellless(t))
+}
+
+func TestMounts(t *testing.T) {
+	inventory := parse(t, mounting(t))
+	server := netip.MustParseAddr("198.18.0.3")
+	require.Equal(t, map[string]Mount{
+		"nfs":   {Server: server, Export: "/srv/vm"},
+		"iscsi": {Server: server, Target: "iqn.2026-11.net.example:lab-3.vm", LUN: 1, Device: "naa.60014050000000000000000000000001", SizeBytes: 8 << 30},
+	}, inventory.Mounts)
+	folder, err := filepath.Abs(".")
+	require.NoError(t, err)
+	require.Equal(t, &Import{File: filepath.Join(folder, "guest.ova"), Datastore: "/DC/datastore/library"}, inventory.SiteB().VCenter.Import)
+
+	path := filepath.Join(t.TempDir(), "saved.yaml")
+	require.NoError(t, inventory.Save(path))
+	again, err := Load(path)
+	require.NoError(t, err)
+	require.Equal(t, inventory, again)
+}
+
+func TestMountsRefused(t *testing.T) {
+	for _, test := range []struct{ name, old, put, want string }{
+		{"both", "    export: /srv/vm\n", "    export: /srv/vm\n    target: iqn.2026-11.net.example:lab-3.vm\n", "mounts.nfs: want either export, a folder, or target"},
+		{"neither", "    export: /srv/vm\n", "", "mounts.nfs: want either export, a folder, or target"},
+		{"a folder that is none", "/srv/vm", "srv/vm", `mounts.nfs.export: "srv/vm" is not a plain absolute path`},
+		{"a name for an address", "server: 198.18.0.3\n    export", "server: store\n    export", "mounts.nfs.server: "},
+		{"an export with a LUN", "    export: /srv/vm\n", "    export: /srv/vm\n    lun: 1\n", "mounts.nfs.lun: is of a target, and export is given"},
+		{"a target of another testbed", ":lab-3.vm", ":lab.vm", "mounts.iscsi.target: \"iqn.2026-11.net.example:lab.vm\" is no target of this testbed: want iqn.YEAR-MONTH.DOMAIN:lab-3.NAME"},
+		{"a LUN that is none", "lun: 1", "lun: 1024", "mounts.iscsi.lun: 1024: want 0 to 1023"},
+		{"no LUN", "    lun: 1\n", "", "mounts.iscsi.lun: is missing"},
+		{"a host's own name", "naa.60014050000000000000000000000001", "mpx.vmhba1:C0:T0:L0", "mounts.iscsi.device: \"mpx.vmhba1:C0:T0:L0\" is no name"},
+		{"no size", "    size_bytes: 8589934592\n", "", "mounts.iscsi.size_bytes: is missing"},
+		{"a size that is none", "8589934592", "8589934591", "mounts.iscsi.size_bytes: 8589934591: want a multiple of 512"},
+		{"a datastore beside it", "      host: /DC/host/cluster/esx-a\n", "      host: /DC/host/cluster/esx-a\n      datastores: {nfs: /DC/datastore/nfs}\n",
+			"machines[0].vcenter.datastores.nfs: is given, and mounts.nfs is, too: want one of them"},
+		{"a file of another kind", "import: {file: guest.ova", "import: {file: guest.vmdk", "import.file: "},
+		{"a datastore's name", "datastore: /DC/datastore/library", "datastore: library", `import.datastore: "library" is no inventory path`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text := mounting(t)
+			require.Contains(t, text, test.old)
+			_, err := Parse([]byte(strings.Replace(text, test.old, test.put, 1)), "x.yaml")
+			require.ErrorContains(t, err, test.want)
+			require.NotContains(t, err.Error(), "\n", "one problem")
+		})
+	}
+	_, err := Parse([]byte(strings.Replace(good(t), "guest:\n", "mounts: {}\nguest:\n", 1)), "x.yaml")
+	require.ErrorContains(t, err, "mounts: is for hosts that a vcenter manages")
+}
