@@ -14,6 +14,7 @@ import (
 
 	"heliotrope/deploy/temporal"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/drivers"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/gather"
@@ -113,6 +114,9 @@ func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return laneBed{}, err
+	}
+	if err := drivers.CheckInventory(inv); err != nil {
+		return laneBed{}, fmt.Errorf("%s: %w", path, err)
 	}
 	lane := trial.Lane{Name: inv.Name, Kind: inv.Kind, Inventory: absolute, Hypervisor: inv.Hypervisor, Machines: testbed.Machines(inv)}
 	if guest, _ := lane.Machine(trial.Guest); guest.Worker && inv.Guest.MemoryMiB < campaign.MinGuestMemoryMiB {

@@ -5,7 +5,9 @@
 package drivers
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -13,6 +15,7 @@ import (
 	"heliotrope/internal/hypervisor/kvm"
 	"heliotrope/internal/hypervisor/vsphere"
 	"heliotrope/internal/hypervisor/xen"
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/datastore"
 	"heliotrope/internal/storage/drbd"
@@ -51,6 +54,29 @@ func Hypervisor(name string) (hypervisor.Kind, error) {
 // Storage finds a storage system of a hypervisor's guests by its name.
 func Storage(kind hypervisor.Kind, name string) (storage.Kind, error) {
 	return find("storage system of "+kind.Name, name, StoragesOf(kind), func(kind storage.Kind) string { return kind.Name })
+}
+
+// CheckInventory refuses what an inventory says and its drivers cannot do: what can
+// be known without asking a host.
+func CheckInventory(inv *inventory.Inventory) error {
+	kind, err := Hypervisor(inv.Hypervisor)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	var names []string
+	for _, system := range StoragesOf(kind) {
+		names = append(names, system.Name)
+		if system.CheckInventory != nil {
+			errs = append(errs, system.CheckInventory(inv))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(inv.Mounts)) {
+		if !slices.Contains(names, name) {
+			errs = append(errs, fmt.Errorf("mounts.%s: %s has no such storage system: there are %s", name, kind.Name, strings.Join(names, ", ")))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // find finds a kind by its name; an unknown one is an error that lists all.

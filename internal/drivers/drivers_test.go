@@ -88,3 +88,17 @@ func TestFound(t *testing.T) {
 		assert.ErrorContains(t, err, `no storage system of `+hypervisor+` "floppy": there are `+strings.Join(want, ", "))
 	}
 }
+
+// TestCheckInventory: a datastore that no storage system makes, or not of that, is
+// refused before a host is asked.
+func TestCheckInventory(t *testing.T) {
+	inv := &inventory.Inventory{Hypervisor: "vsphere", Mounts: map[string]inventory.Mount{"nfs": {Export: "/srv/vm"}}}
+	require.NoError(t, CheckInventory(inv))
+	inv.Mounts = map[string]inventory.Mount{"iscsi": {Export: "/srv/vm"}, "local": {Export: "/srv/vm"}, "drbd": {Export: "/srv/vm"}}
+	err := CheckInventory(inv)
+	for _, want := range []string{"mounts.iscsi: is made on a logical unit", "mounts.local: a disk of a host's own cannot be mounted",
+		"mounts.drbd: vsphere has no such storage system: there are nfs, iscsi, local"} {
+		require.ErrorContains(t, err, want)
+	}
+	require.ErrorContains(t, CheckInventory(&inventory.Inventory{Hypervisor: "hyper"}), `no hypervisor "hyper"`)
+}

@@ -135,6 +135,33 @@ type Datastores interface {
 	OpenDisk(ctx context.Context, name string) (DiskFile, error)
 }
 
+// Mounter is a driver whose host can be given a datastore for a trial. Each storage
+// system has one of its own, whose name begins with the testbed's label.
+type Mounter interface {
+	Datastores
+	Maker
+	// CheckMount looks whether the datastore is there or could be made: a line for
+	// each problem. It changes nothing, so what only the making shows is not found.
+	CheckMount(ctx context.Context, system string, of inventory.Mount) error
+	// Mount makes the datastore on this host and on another of the same kind, and
+	// gives its inventory path. One that is there is left as it is; one of that name
+	// that is not ours is refused.
+	Mount(ctx context.Context, system string, of inventory.Mount, other Datastores) (datastore string, err error)
+	// Unmount takes it from both hosts again. One that is not there is no error, and
+	// one that domains use is.
+	Unmount(ctx context.Context, system string, of inventory.Mount, other Datastores) error
+	// Mounted is the inventory path of the datastore; "" when it is not there.
+	Mounted(ctx context.Context, system string) (datastore string, err error)
+}
+
+// Maker is a driver that makes more than domains, which no command on its host
+// would list.
+type Maker interface {
+	// Made lists what of the testbed's is there beside domains, a line for each
+	// thing: "datastore lab.vm".
+	Made(ctx context.Context) ([]string, error)
+}
+
 // DiskFile is a disk that is read through its hypervisor: from its beginning to
 // its end is fastest, one reader at a time.
 type DiskFile interface {

@@ -32,6 +32,9 @@ type Kind struct {
 	// Datastores says that it is for hypervisors that make the disks themselves
 	// (hypervisor.Kind.Datastores), and for no others.
 	Datastores bool
+	// CheckInventory, unless it is nil, refuses what an inventory says of the system
+	// and cannot be. It asks nobody.
+	CheckInventory func(*inventory.Inventory) error
 }
 
 // Setup is what a driver is made of.

@@ -9,6 +9,7 @@ import (
 
 	"heliotrope/internal/driver"
 	"heliotrope/internal/gather"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
@@ -58,7 +59,7 @@ find "$data/$label" "$data/$label.run" "$data/$label.programs" /run/heliotrope -
 `
 
 // Snapshot looks at every machine with a shell. Of a site's host without one it
-// has our domains, as its hypervisor lists them.
+// has our domains and what else was made there, as its hypervisor lists it.
 func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
 	machines := t.known()
 	found, err := gather.Results(machines, func(machine trial.Machine) (MachineSnapshot, error) {
@@ -83,6 +84,11 @@ func (t *Testbed) listed(ctx context.Context, site storage.Site) (MachineSnapsho
 	var found MachineSnapshot
 	for _, domain := range domains {
 		found.Ours = append(found.Ours, "domain "+domain.Name)
+	}
+	if maker, is := t.hypervisors[site].(hypervisor.Maker); is && err == nil {
+		var made []string
+		made, err = maker.Made(ctx)
+		found.Ours = append(found.Ours, made...)
 	}
 	slices.Sort(found.Ours)
 	return found, err

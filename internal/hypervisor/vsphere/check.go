@@ -28,6 +28,7 @@ var (
 	}
 	templatePrivileges  = []string{"VirtualMachine.Provisioning.DeployTemplate", "VirtualMachine.Provisioning.Clone"}
 	poolPrivileges      = []string{"Resource.AssignVMToPool"}
+	importPrivileges    = []string{"VApp.Import"}
 	datastorePrivileges = []string{"Datastore.AllocateSpace", "Datastore.Browse", "Datastore.FileManagement"}
 	networkPrivileges   = []string{"Network.Assign"}
 )
@@ -98,6 +99,9 @@ func (h *Host) checkHost(ctx context.Context, s *site) (problems []error, err er
 
 // checkTemplate looks whether a clone of the template would do.
 func (h *Host) checkTemplate(ctx context.Context, s *site) (problems []error, err error) {
+	if h.machine.VCenter.Import != nil {
+		return h.checkImport(ctx, s)
+	}
 	var vm mo.VirtualMachine
 	if err := read(ctx, s.client, s.template, &vm, "config.hardware.device"); err != nil {
 		return nil, err
@@ -138,14 +142,18 @@ func (h *Host) checkCluster(ctx context.Context, s *site) ([]error, error) {
 // checkRights looks for what the account may not do.
 func (h *Host) checkRights(ctx context.Context, s *site) (problems []error, err error) {
 	m := h.machine.VCenter
-	for _, on := range []struct {
+	type object struct {
 		path   string
 		ref    types.ManagedObjectReference
 		wanted []string
-	}{
-		{m.Folder, s.folder, folderPrivileges}, {m.Template, s.template, templatePrivileges},
-		{"the host's resource pool", s.pool, poolPrivileges}, {m.Network, s.network, networkPrivileges},
-	} {
+	}
+	wanted := []object{{m.Folder, s.folder, folderPrivileges}, {"the host's resource pool", s.pool, poolPrivileges}, {m.Network, s.network, networkPrivileges}}
+	if m.Import == nil {
+		wanted = append(wanted, object{m.Template, s.template, templatePrivileges})
+	} else {
+		wanted = append(wanted, object{"the host's resource pool", s.pool, importPrivileges})
+	}
+	for _, on := range wanted {
 		found, err := h.checkRightsOn(ctx, s, on.path, on.ref, on.wanted)
 		problems = append(problems, found...)
 		if err != nil {

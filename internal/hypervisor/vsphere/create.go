@@ -88,11 +88,15 @@ func (h *Host) make(ctx context.Context, s *site, domain hypervisor.Domain) erro
 	if err != nil {
 		return err
 	}
+	from, err := h.templateOf(ctx, s)
+	if err != nil {
+		return err
+	}
 	config := types.VirtualMachineConfigSpec{InstanceUuid: domain.UUID().String(), Annotation: annotationOf(h.label),
 		NumCPUs: int32(domain.VCPUs), MemoryMB: int64(domain.MemoryMiB)} //nolint:gosec // as few as a machine has
 	clone := types.VirtualMachineCloneSpec{Config: &config,
 		Location: types.VirtualMachineRelocateSpec{Host: &s.host, Pool: &s.pool, Datastore: &datastore}}
-	info, err := s.do(ctx, "clone "+h.machine.VCenter.Template, s.template,
+	info, err := s.do(ctx, "clone "+h.machine.VCenter.Template, from,
 		func(ctx context.Context, template *object.VirtualMachine) (*object.Task, error) {
 			return template.Clone(ctx, object.NewFolder(s.client, s.folder), domain.Name, clone)
 		})

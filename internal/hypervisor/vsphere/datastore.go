@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -21,7 +22,7 @@ func (s *site) datastore(ctx context.Context, path string) (types.ManagedObjectR
 	s.mu.Lock()
 	ref, known := s.datastores[path]
 	s.mu.Unlock()
-	if known {
+	if known && !s.isMade(path) {
 		return ref, nil
 	}
 	ref, err := newFinder(s.client).find(ctx, "datastore", path, datastoreTypes)
@@ -32,6 +33,12 @@ func (s *site) datastore(ctx context.Context, path string) (types.ManagedObjectR
 	defer s.mu.Unlock()
 	s.datastores[path] = ref
 	return ref, nil
+}
+
+// isMade says that a path is that of a datastore that is made for a trial: after the
+// next one's making it is another object.
+func (s *site) isMade(path string) bool {
+	return strings.HasPrefix(path[strings.LastIndex(path, "/")+1:], s.prefix)
 }
 
 // store reads what is known of a datastore.

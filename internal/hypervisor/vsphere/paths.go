@@ -177,6 +177,7 @@ func kinds(children []child) string {
 // site is a host's objects in its vCenter.
 type site struct {
 	client     *vim25.Client
+	prefix     string // of all names of ours
 	datacenter string // the path of the host's
 	host       types.ManagedObjectReference
 	compute    types.ManagedObjectReference // the cluster, or what stands for a lone host
@@ -192,9 +193,13 @@ type site struct {
 
 // locate finds a host's objects. All that cannot be found is told at once.
 func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) {
-	s := &site{client: client, datastores: map[string]types.ManagedObjectReference{}}
+	s := &site{client: client, prefix: h.prefix(), datastores: map[string]types.ManagedObjectReference{}}
 	f := newFinder(client)
 	m := h.machine.VCenter
+	template := m.Template
+	if m.Import != nil {
+		template = "" // it need not be there
+	}
 	var errs []error
 	for _, o := range []struct {
 		what, path string
@@ -204,7 +209,7 @@ func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) 
 		{"host", m.Host, hostTypes, &s.host},
 		{"network", m.Network, networkTypes, &s.network},
 		{"folder", m.Folder, folderTypes, &s.folder},
-		{"template", m.Template, machineTypes, &s.template},
+		{"template", template, machineTypes, &s.template},
 		{"pool", m.Pool, poolTypes, &s.pool},
 	} {
 		if o.path == "" {

@@ -48,6 +48,11 @@ func (h *Host) ImportTemplate(ctx context.Context, file, datastore string) (warn
 	if err != nil {
 		return nil, err
 	}
+	done, err := h.vcenter.lockTemplates(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	err = h.withoutTemplate().with(ctx, "import "+file+" as template "+h.machine.VCenter.Template, func(s *site) error {
 		place, err := h.placeOf(ctx, s, datastore)
 		if err != nil {
@@ -76,6 +81,11 @@ func (h *Host) RemoveTemplate(ctx context.Context) error {
 	if err := h.checkTemplateName(); err != nil {
 		return err
 	}
+	done, err := h.vcenter.lockTemplates(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	return h.withoutTemplate().with(ctx, "remove template "+h.machine.VCenter.Template, func(s *site) error {
 		folder, err := s.find(ctx, "folder of the template", path.Dir(h.machine.VCenter.Template), folderTypes)
 		if err != nil {
@@ -118,8 +128,63 @@ func (h *Host) placeOf(ctx context.Context, s *site, datastore string) (place, e
 	return place{folder: folder, datastore: store}, errors.Join(folderErr, storeErr)
 }
 
-// imported is a machine that we have imported, a template when it is finished.
-type imported struct {
+// imported is what was made of the inventory's file; nil when it is not there.
+func (h *Host) imported(ctx context.Context, s *site) (*importedMachine, error) {
+	folder, err := s.find(ctx, "folder of the template", path.Dir(h.machine.VCenter.Template), folderTypes)
+	if err != nil {
+		return nil, err
+	}
+	return h.templateAt(ctx, s, folder)
+}
+
+// templateOf is the template that guests are cloned from: made of the inventory's
+// file where that names one.
+func (h *Host) templateOf(ctx context.Context, s *site) (types.ManagedObjectReference, error) {
+	from := h.machine.VCenter.Import
+	if from == nil {
+		return s.template, nil
+	}
+	if _, err := h.ImportTemplate(ctx, from.File, from.Datastore); err != nil {
+		return types.ManagedObjectReference{}, err
+	}
+	have, err := h.imported(ctx, s)
+	if err == nil && have == nil {
+		err = errors.New("the template is not there after it was imported")
+	}
+	if err != nil {
+		return types.ManagedObjectReference{}, err
+	}
+	return have.ref, nil
+}
+
+// checkImport looks whether the template could be made of the inventory's file.
+func (h *Host) checkImport(ctx context.Context, s *site) ([]error, error) {
+	from := h.machine.VCenter.Import
+	var problems []error
+	archive, err := openArchive(from.File)
+	switch {
+	case err != nil:
+		problems = append(problems, fault.As(fault.BadInput, fmt.Errorf("%s: template: %w", h.Host(), err)))
+	case archive.envelope.Disk == nil || len(archive.envelope.Disk.Disks) == 0:
+		problems = append(problems, h.problem("%s describes a machine without a disk to start from", from.File))
+	case archive.envelope.Network == nil || len(archive.envelope.Network.Networks) == 0:
+		problems = append(problems, h.problem("%s describes a machine without a network: give it one", from.File))
+	}
+	if err := h.checkTemplateName(); err != nil {
+		return append(problems, err), nil
+	}
+	to, err := h.placeOf(ctx, s, from.Datastore)
+	if err == nil {
+		_, err = h.templateAt(ctx, s, to.folder)
+	}
+	if classOf(err) == fault.BadInput && err != nil {
+		return append(problems, h.failed("look where the template goes", err)), nil
+	}
+	return problems, err
+}
+
+// importedMachine is a machine that we have imported, a template when it is finished.
+type importedMachine struct {
 	ref        types.ManagedObjectReference
 	isTemplate bool
 	sum        string
@@ -127,7 +192,7 @@ type imported struct {
 
 // templateAt finds what we have imported; nil when nothing of that name is there,
 // and an error when it is not ours.
-func (h *Host) templateAt(ctx context.Context, s *site, folder types.ManagedObjectReference) (*imported, error) {
+func (h *Host) templateAt(ctx context.Context, s *site, folder types.ManagedObjectReference) (*importedMachine, error) {
 	content, err := retrieve(ctx, s.client, types.ObjectSpec{Obj: folder, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{
 		&types.TraversalSpec{Type: "Folder", Path: "childEntity", Skip: types.NewBool(false)},
 	}}, "VirtualMachine", "name", "config.instanceUuid", "config.annotation", "config.template")
@@ -146,7 +211,7 @@ func (h *Host) templateAt(ctx context.Context, s *site, folder types.ManagedObje
 		if vm.Config != nil && vm.Config.InstanceUuid == h.templateUUID() {
 			if _, rest, found := strings.Cut(vm.Config.Annotation, h.templateNote()); found {
 				sum, _, _ := strings.Cut(rest, "\n")
-				return &imported{ref: vm.Self, isTemplate: vm.Config.Template, sum: strings.TrimSpace(sum)}, nil
+				return &importedMachine{ref: vm.Self, isTemplate: vm.Config.Template, sum: strings.TrimSpace(sum)}, nil
 			}
 		}
 		return nil, fault.New(fault.BadInput, "%s %s is there, and was not imported for this testbed: it is not touched; name another template in the inventory",

@@ -52,6 +52,7 @@ type vcenter struct {
 	at        inventory.VCenter
 	limiter   *rate.Limiter
 	places    *semaphore.Weighted // of relocations
+	templates *semaphore.Weighted // the one that makes or removes a template: both sites' hosts name the same
 	awayLimit time.Duration
 	awayPause time.Duration
 	lateLimit time.Duration
@@ -100,7 +101,7 @@ func share(at inventory.VCenter) *vcenter {
 
 func newVCenter(at inventory.VCenter) *vcenter {
 	common := limitsOf(at.URL)
-	return &vcenter{at: at, limiter: common.pace, places: common.places, turn: make(chan struct{}, 1),
+	return &vcenter{at: at, limiter: common.pace, places: common.places, templates: semaphore.NewWeighted(1), turn: make(chan struct{}, 1),
 		awayLimit: awayLimit, awayPause: awayPause, lateLimit: lateLimit, idleLimit: idleLimit}
 }
 
@@ -130,6 +131,15 @@ func (v *vcenter) use() (release func()) {
 			v.idle = time.AfterFunc(v.idleLimit, v.end)
 		}
 	}
+}
+
+// lockTemplates waits until no other host of this process makes or removes a
+// template.
+func (v *vcenter) lockTemplates(ctx context.Context) (release func(), err error) {
+	if err := v.templates.Acquire(ctx, 1); err != nil {
+		return nil, cmp.Or(context.Cause(ctx), err)
+	}
+	return func() { v.templates.Release(1) }, nil
 }
 
 // take waits for the turn. It is given back by the returned function.

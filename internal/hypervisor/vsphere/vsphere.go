@@ -244,10 +244,11 @@ func (h *Host) Destroy(ctx context.Context, name string) error {
 	})
 }
 
-// Teardown destroys all of the testbed's machines on this host. The custom
-// attribute stays, as other testbeds of the vCenter may use it.
+// Teardown destroys all of the testbed's machines on this host, and the template
+// that was made of the inventory's file. The custom attribute stays, as other
+// testbeds of the vCenter may use it.
 func (h *Host) Teardown(ctx context.Context) error {
-	return h.with(ctx, "tear down", func(s *site) error {
+	err := h.with(ctx, "tear down", func(s *site) error {
 		all, err := h.machines(ctx, s)
 		if err != nil {
 			return err
@@ -262,6 +263,10 @@ func (h *Host) Teardown(ctx context.Context) error {
 		}
 		return errors.Join(errs...)
 	})
+	if h.machine.VCenter.Import != nil {
+		err = errors.Join(err, h.RemoveTemplate(ctx))
+	}
+	return err
 }
 
 // destroy deletes a machine that is ours, or half-made, when it is on this host.

@@ -3,11 +3,12 @@
 // have one datastore, and local, where each has one of its own and a migration moves
 // the whole machine between them.
 //
-// It makes nothing. Provision says in which datastores the disk is to be made; the
+// It makes no disk. Provision says in which datastores the disk is to be made; the
 // hypervisor makes it there with the domain, blank, and deletes it with the domain.
-// So there is nothing to tear down, and nothing of its own could be left behind. The
-// datastores themselves are the user's: they are named in the inventory, and never
-// made, mounted or deleted here.
+// A datastore that the inventory names is the user's, and never made, mounted or
+// deleted here. Where the inventory says instead what one is made of (its mounts),
+// Provision has the hosts make it, or finds it, and Teardown takes it away again: of
+// an export what it holds stays, a logical unit is made anew each time.
 //
 // Where the testbed's storage server is a machine of ours, what it counts stands for
 // the disk: its NFS server's reads and writes, or the commands for its one LUN of
@@ -41,7 +42,8 @@ import (
 // row is one storage system, as campaigns call it.
 type row struct {
 	name    string
-	private bool            // each site's host has a datastore of its own
+	private bool            // each site's host has a datastore of its own, which is there
+	isLUN   bool            // one that is made is made on a logical unit; otherwise of an export
 	traffic []witness.Class // on the WAN
 	// served finds what the testbed's storage server counts of the datastore; nil
 	// where it serves none.
@@ -52,8 +54,24 @@ type row struct {
 // datastores is the migration's.
 var rows = []row{
 	{name: "nfs", traffic: []witness.Class{{Name: "nfs", Protocol: "tcp", FirstPort: 2049}}, served: servedByNFS},
-	{name: "iscsi", traffic: []witness.Class{{Name: "iscsi", Protocol: "tcp", FirstPort: 3260}}, served: servedByISCSI},
+	{name: "iscsi", isLUN: true, traffic: []witness.Class{{Name: "iscsi", Protocol: "tcp", FirstPort: 3260}}, served: servedByISCSI},
 	{name: "local", private: true},
+}
+
+// checkInventory refuses what no datastore of this row could be made of.
+func (r row) checkInventory(inv *inventory.Inventory) error {
+	mount, is := inv.Mounts[r.name]
+	switch {
+	case !is:
+		return nil
+	case r.private:
+		return fault.New(fault.BadInput, "mounts.%s: a disk of a host's own cannot be mounted: name each host's datastore in its vcenter.datastores.%s", r.name, r.name)
+	case r.isLUN && mount.Target == "":
+		return fault.New(fault.BadInput, "mounts.%s: is made on a logical unit: give it target, lun, device and size_bytes, and no export", r.name)
+	case !r.isLUN && mount.Export == "":
+		return fault.New(fault.BadInput, "mounts.%s: is made of a folder: give it export, and no target", r.name)
+	}
+	return nil
 }
 
 // Kinds are their lines of registration. They have no options.
@@ -62,7 +80,8 @@ var Kinds = kinds()
 func kinds() []storage.Kind {
 	var all []storage.Kind
 	for _, r := range rows {
-		all = append(all, storage.Kind{Name: r.name, Datastores: true, New: func(setup storage.Setup) (storage.Driver, error) { return newSystem(r, setup) }})
+		all = append(all, storage.Kind{Name: r.name, Datastores: true, CheckInventory: r.checkInventory,
+			New: func(setup storage.Setup) (storage.Driver, error) { return newSystem(r, setup) }})
 	}
 	return all
 }
@@ -82,6 +101,8 @@ type System struct {
 	machines map[storage.Site]*inventory.Machine
 	memory   int        // MiB of a guest of which nothing else is said
 	store    *node.Node // the storage server; nil where there is none
+	inv      *inventory.Inventory
+	mount    *inventory.Mount // what the datastore is made of; nil when it is there
 }
 
 func newSystem(r row, setup storage.Setup) (storage.Driver, error) {
@@ -91,11 +112,14 @@ func newSystem(r row, setup storage.Setup) (storage.Driver, error) {
 	if len(setup.Datastores) != len(sites) {
 		return nil, fault.New(fault.BadInput, "storage %s: hypervisor %s makes no disks in datastores", r.name, setup.Inventory.Hypervisor)
 	}
-	s := &System{row: r, hosts: setup.Datastores,
+	s := &System{row: r, hosts: setup.Datastores, inv: setup.Inventory,
 		machines: map[storage.Site]*inventory.Machine{storage.SiteA: setup.Inventory.SiteA(), storage.SiteB: setup.Inventory.SiteB()},
 		memory:   setup.Inventory.Guest.MemoryMiB}
 	if described := setup.Inventory.Store(); described != nil {
 		s.store = node.New(setup, described)
+	}
+	if mount, is := setup.Inventory.Mounts[r.name]; is {
+		s.mount = &mount
 	}
 	return s, nil
 }
@@ -103,9 +127,52 @@ func newSystem(r row, setup storage.Setup) (storage.Driver, error) {
 // Kind is the row's name: "nfs".
 func (s *System) Kind() string { return s.row.name }
 
-// places are the sites' datastores. What the inventory says is looked at, and no
-// vCenter asked.
-func (s *System) places() (map[storage.Site]string, error) {
+// mounter is site A's host, which makes datastores for both.
+func (s *System) mounter() (hypervisor.Mounter, error) {
+	host := s.hosts[storage.SiteA]
+	mounter, is := host.(hypervisor.Mounter)
+	if !is {
+		return nil, fault.New(fault.BadInput, "%s: mounts.%s: hypervisor %s makes no datastores: name one that is there", host.Host(), s.row.name, s.inv.Hypervisor)
+	}
+	return mounter, nil
+}
+
+// places are the sites' datastores: where one is made, as it was made.
+func (s *System) places(ctx context.Context) (map[storage.Site]string, error) {
+	if s.mount == nil {
+		return s.named()
+	}
+	mounter, err := s.mounter()
+	if err != nil {
+		return nil, err
+	}
+	at, err := mounter.Mounted(ctx, s.row.name)
+	if err == nil && at == "" {
+		err = unusable("%s: the datastore for %s is not there: it is made when a disk is provided", mounter.Host(), s.row.name)
+	}
+	return both(at), err
+}
+
+// both is one datastore for both sites.
+func both(at string) map[storage.Site]string {
+	return map[storage.Site]string{storage.SiteA: at, storage.SiteB: at}
+}
+
+// made makes the datastore, or finds it made, where the inventory says of what.
+func (s *System) made(ctx context.Context) (map[storage.Site]string, error) {
+	if s.mount == nil {
+		return s.named()
+	}
+	mounter, err := s.mounter()
+	if err != nil {
+		return nil, err
+	}
+	at, err := mounter.Mount(ctx, s.row.name, *s.mount, s.hosts[storage.SiteB])
+	return both(at), err
+}
+
+// named are the sites' datastores by the inventory's names. No vCenter is asked.
+func (s *System) named() (map[storage.Site]string, error) {
 	places := map[storage.Site]string{}
 	var errs []error
 	for _, site := range sites {
@@ -134,15 +201,35 @@ func (s *System) places() (map[storage.Site]string, error) {
 	return places, nil
 }
 
-// Check looks at what the inventory says of datastores, and at this row's.
+// Check looks at what the inventory says of datastores, and at this row's. Of one
+// that is to be made not all can be known.
 func (s *System) Check(ctx context.Context) error {
 	errs := s.unknown()
-	places, err := s.places()
+	if s.mount != nil {
+		return errors.Join(append(errs, s.checkMount(ctx))...)
+	}
+	places, err := s.named()
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, site := range sites {
 		errs = append(errs, s.hosts[site].CheckDatastore(ctx, places[site]))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *System) checkMount(ctx context.Context) error {
+	if err := s.row.checkInventory(s.inv); err != nil {
+		return err
+	}
+	var errs []error
+	for _, site := range sites {
+		mounter, is := s.hosts[site].(hypervisor.Mounter)
+		if !is {
+			_, err := s.mounter()
+			return err
+		}
+		errs = append(errs, mounter.CheckMount(ctx, s.row.name, *s.mount))
 	}
 	return errors.Join(errs...)
 }
@@ -168,9 +255,16 @@ func (s *System) unknown() (problems []error) {
 	return problems
 }
 
-// CheckRoom looks for the room of a guest with its disk in both sites' datastores.
+// CheckRoom looks for the room of a guest with its disk in both sites' datastores. Of
+// a datastore that is to be made only a logical unit's size is known.
 func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
-	places, err := s.places()
+	if s.mount != nil {
+		if size := int64(s.mount.SizeBytes); s.row.isLUN && size < wanted.SizeBytes {
+			return unusable("mounts.%s: its logical unit has %d MiB, and the disk wants %d MiB: make a larger one", s.row.name, size>>20, wanted.SizeBytes>>20)
+		}
+		return nil
+	}
+	places, err := s.named()
 	if err != nil {
 		return err
 	}
@@ -191,7 +285,7 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, home storage.
 	if err := storage.CheckSpec(spec); err != nil {
 		return disk, fault.As(fault.BadInput, err)
 	}
-	places, err := s.places()
+	places, err := s.made(ctx)
 	if err != nil {
 		return disk, err
 	}
@@ -234,7 +328,7 @@ func unusable(format string, values ...any) error {
 // open there is this disk and no other: the machine that is moved names it, and not
 // we.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
-	if err := s.check(disk); err != nil {
+	if err := s.check(ctx, disk); err != nil {
 		return err
 	}
 	if err := s.hosts[to].CheckDatastore(ctx, disk.Datastore[to]); err != nil {
@@ -250,8 +344,8 @@ func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to 
 }
 
 // check refuses a disk that lies elsewhere than the inventory says by now.
-func (s *System) check(disk storage.Disk) error {
-	places, err := s.places()
+func (s *System) check(ctx context.Context, disk storage.Disk) error {
+	places, err := s.places(ctx)
 	if err != nil {
 		return err
 	}
@@ -265,8 +359,17 @@ func (s *System) check(disk storage.Disk) error {
 // failed, the hypervisor has tidied up.
 func (s *System) FinishMigration(context.Context, storage.Disk, storage.Site) error { return nil }
 
-// Teardown does nothing: the disks go with their domains.
-func (s *System) Teardown(context.Context) error { return nil }
+// Teardown takes away the datastore that was made. The disks go with their domains.
+func (s *System) Teardown(ctx context.Context) error {
+	if s.mount == nil {
+		return nil
+	}
+	mounter, err := s.mounter()
+	if err != nil {
+		return err
+	}
+	return mounter.Unmount(ctx, s.row.name, *s.mount, s.hosts[storage.SiteB])
+}
 
 // Copies is the disk at the site that has it, by its datastore.
 func (s *System) Copies(_ context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
@@ -288,7 +391,8 @@ func (s *System) Traffic() []witness.Class { return s.row.traffic }
 // Evidence is none that a command could print.
 func (s *System) Evidence(string) []driver.Evidence { return nil }
 
-// Leftovers are none.
+// Leftovers are none that a script could print: the hypervisor lists what it has
+// made.
 func (s *System) Leftovers(string) string { return "" }
 
 // Versions are none of its own.

@@ -202,3 +202,94 @@ func TestFound(t *testing.T) {
 	disk.Datastore = map[storage.Site]string{storage.SiteA: "/DC/datastore/old", storage.SiteB: "/DC/datastore/old"}
 	require.ErrorContains(t, system.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB), "tear the testbed down and provide it again")
 }
+
+// mounting is a host that can be given datastores.
+type mounting struct {
+	*host
+	mounted map[string]inventory.Mount // of both hosts
+}
+
+func (m *mounting) CheckMount(context.Context, string, inventory.Mount) error { return m.broken }
+
+func (m *mounting) Mount(_ context.Context, system string, of inventory.Mount, other hypervisor.Datastores) (string, error) {
+	m.mounted[system] = of
+	return "/DC/datastore/lab." + system, other.CheckDatastore(context.Background(), system)
+}
+
+func (m *mounting) Unmount(_ context.Context, system string, _ inventory.Mount, _ hypervisor.Datastores) error {
+	delete(m.mounted, system)
+	return m.broken
+}
+
+func (m *mounting) Mounted(_ context.Context, system string) (string, error) {
+	if _, is := m.mounted[system]; !is {
+		return "", m.broken
+	}
+	return "/DC/datastore/lab." + system, m.broken
+}
+
+func (m *mounting) Made(context.Context) ([]string, error) { return nil, nil }
+
+// TestMounts: what the inventory says a datastore is made of is mounted by Provision,
+// and taken away by Teardown, both of it twice.
+func TestMounts(t *testing.T) {
+	b := newBed()
+	b.inv.Mounts = map[string]inventory.Mount{"nfs": {Export: "/srv/vm"}, "iscsi": {Target: "iqn.2026-11.net.example:lab.vm", SizeBytes: 32 << 20}}
+	delete(b.inv.SiteA().VCenter.Datastores, "nfs")
+	mounted := map[string]inventory.Mount{}
+	hosts := map[storage.Site]hypervisor.Datastores{storage.SiteA: &mounting{b.a, mounted}, storage.SiteB: &mounting{b.b, mounted}}
+	system, err := newSystem(rows[0], storage.Setup{Inventory: b.inv, Datastores: hosts})
+	require.NoError(t, err)
+	b.a.free["/DC/datastore/lab.nfs"] = 1 << 30
+	require.NoError(t, system.Check(t.Context()))
+	require.NoError(t, system.(storage.Roomer).CheckRoom(t.Context(), spec))
+	require.NoError(t, system.Teardown(t.Context()), "before it was made")
+	disk, err := system.Provision(t.Context(), spec, storage.SiteA)
+	require.NoError(t, err)
+	again, err := system.Provision(t.Context(), spec, storage.SiteA)
+	require.NoError(t, err)
+	require.Equal(t, disk, again)
+	require.Equal(t, hypervisor.Disk{Datastore: "/DC/datastore/lab.nfs", SizeBytes: 64 << 20}, disk.At(storage.SiteB))
+	require.Equal(t, map[string]inventory.Mount{"nfs": {Export: "/srv/vm"}}, mounted)
+	require.NoError(t, system.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB))
+	for range 2 {
+		require.NoError(t, system.Teardown(t.Context()))
+	}
+	require.Empty(t, mounted)
+	require.ErrorContains(t, system.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB), "the datastore for nfs is not there")
+
+	system, err = newSystem(rows[1], storage.Setup{Inventory: b.inv, Datastores: hosts})
+	require.NoError(t, err)
+	require.ErrorContains(t, system.(storage.Roomer).CheckRoom(t.Context(), spec), "its logical unit has 32 MiB, and the disk wants 64 MiB")
+	b.a.broken = fault.New(fault.BadInput, "host-a: no right")
+	require.ErrorContains(t, system.Check(t.Context()), "host-a: no right")
+}
+
+// TestMountsRefused: what a datastore cannot be made of, by nobody asked.
+func TestMountsRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		mount inventory.Mount
+		want  string
+	}{
+		"nfs":   {inventory.Mount{Target: "iqn.2026-11.net.example:lab.vm"}, "mounts.nfs: is made of a folder: give it export, and no target"},
+		"iscsi": {inventory.Mount{Export: "/srv/vm"}, "mounts.iscsi: is made on a logical unit: give it target, lun, device and size_bytes, and no export"},
+		"local": {inventory.Mount{Export: "/srv/vm"}, "mounts.local: a disk of a host's own cannot be mounted: name each host's datastore in its vcenter.datastores.local"},
+	} {
+		b := newBed()
+		b.inv.Mounts = map[string]inventory.Mount{name: test.mount}
+		for _, kind := range Kinds {
+			err := kind.CheckInventory(b.inv)
+			if kind.Name != name {
+				require.NoError(t, err)
+				continue
+			}
+			require.EqualError(t, err, test.want)
+			require.Equal(t, fault.BadInput, fault.Of(err))
+			require.EqualError(t, b.system(t, name).Check(t.Context()), test.want)
+		}
+	}
+	b := newBed()
+	b.inv.Mounts = map[string]inventory.Mount{"nfs": {Export: "/srv/vm"}}
+	_, err := b.system(t, "nfs").Provision(t.Context(), spec, storage.SiteA)
+	require.EqualError(t, err, "host-a: mounts.nfs: hypervisor vsphere makes no datastores: name one that is there")
+}
