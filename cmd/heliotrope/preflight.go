@@ -21,6 +21,7 @@ import (
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
+	"heliotrope/internal/wan"
 )
 
 // findings are what stands in the way of a campaign, all of it.
@@ -100,6 +101,31 @@ func loadLanes(paths []string, found *findings) []laneBed {
 		beds = append(beds, bed)
 	}
 	return beds
+}
+
+// checkPaths refuses WANs that a testbed's path cannot be shaped as: a port group has
+// a rate and nothing else.
+func checkPaths(beds []laneBed, trials []campaign.Trial, found *findings) {
+	for _, bed := range beds {
+		if bed.inventory == nil || bed.inventory.WAN.Portgroup == nil {
+			continue
+		}
+		seen := map[string]bool{}
+		for _, planned := range ofHypervisor(trials, bed.lane.Hypervisor) {
+			text := planned.Cell.WAN
+			if seen[text] {
+				continue
+			}
+			seen[text] = true
+			profile, err := wan.ParseProfile(text)
+			if err == nil {
+				err = profile.CheckRateOnly()
+			}
+			if err != nil {
+				found.addBad("testbed %s: wan.portgroup: %w", bed.lane.Name, err)
+			}
+		}
+	}
 }
 
 // placeOf is how a machine is reached, which tells it from all others.

@@ -371,3 +371,26 @@ func TestUsesAmong(t *testing.T) {
 		}
 	}
 }
+
+// TestPathOfAPortGroup: a WAN with a delay is refused where a port group shapes, and a
+// rate alone is not.
+func TestPathOfAPortGroup(t *testing.T) {
+	inv := &inventory.Inventory{WAN: inventory.WAN{Portgroup: &inventory.Portgroup{VCenter: "vc-1", Path: "/DC/network/site-b"}}}
+	beds := []laneBed{{lane: trial.Lane{Name: "lab"}, inventory: inv}, {lane: trial.Lane{Name: "model"}}}
+	var trials []campaign.Trial
+	for _, profile := range []string{"lan", "rate=50mbit", "transatlantic", "transatlantic", "loss=1%"} {
+		trials = append(trials, campaign.Trial{Cell: campaign.Cell{WAN: profile}})
+	}
+	var found findings
+	checkPaths(beds, trials, &found)
+	if len(found.bad) != 2 || !strings.Contains(found.bad[0].Error(), "testbed lab: wan.portgroup: profile transatlantic: asks for a delay") ||
+		!strings.Contains(found.bad[1].Error(), "asks for loss") {
+		t.Errorf("got %v", found.bad)
+	}
+	inv.WAN = inventory.WAN{Host: "store", Device: "eth2"}
+	found = findings{}
+	checkPaths(beds, trials, &found)
+	if found.err() != nil {
+		t.Errorf("netem does all of them: %v", found.err())
+	}
+}

@@ -39,7 +39,9 @@ func (o *runOptions) site(ctx context.Context, r *request, found *findings) site
 		}
 		paths = append(paths, path)
 	}
-	return site{beds: loadLanes(paths, found), paths: paths}
+	beds := loadLanes(paths, found)
+	checkPaths(beds, r.trials, found)
+	return site{beds: beds, paths: paths}
 }
 
 // emulatedSite finds the emulated testbeds, up or not. One that is up alone can

@@ -141,7 +141,7 @@ func (v validation) String() string {
 // checkInventories reads the inventories that a campaign names.
 func checkInventories(r *request) error {
 	var found findings
-	loadLanes(r.inventories(), &found)
+	checkPaths(loadLanes(r.inventories(), &found), r.trials, &found)
 	return found.err()
 }
 

@@ -54,7 +54,7 @@ a campaign holds the path, it is left as it is.`,
 				return err
 			}
 			defer tb.Close() //nolint:errcheck // the process ends
-			shaper := wan.New(inv, tb.Host(inv.WAN.Host))
+			shaper := tb.Shaper()
 			switch {
 			case len(args) == 0:
 			case profile.IsShaping():

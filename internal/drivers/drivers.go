@@ -16,12 +16,14 @@ import (
 	"heliotrope/internal/hypervisor/vsphere"
 	"heliotrope/internal/hypervisor/xen"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/datastore"
 	"heliotrope/internal/storage/drbd"
 	"heliotrope/internal/storage/iscsi"
 	"heliotrope/internal/storage/mirror"
 	"heliotrope/internal/storage/nfs"
+	"heliotrope/internal/wan"
 )
 
 // Hypervisors are all of them.
@@ -54,6 +56,15 @@ func Hypervisor(name string) (hypervisor.Kind, error) {
 // Storage finds a storage system of a hypervisor's guests by its name.
 func Storage(kind hypervisor.Kind, name string) (storage.Kind, error) {
 	return find("storage system of "+kind.Name, name, StoragesOf(kind), func(kind storage.Kind) string { return kind.Name })
+}
+
+// Path is what shapes the WAN of a testbed: netem on the host that bridges the sites,
+// or a port group of a vCenter.
+func Path(inv *inventory.Inventory, bridge remote.Runner) wan.Path {
+	if at := inv.WAN.Portgroup; at != nil {
+		return vsphere.NewPortgroup(inv.Name, *inv.VCenter(at.VCenter), at.Path)
+	}
+	return wan.New(inv, bridge)
 }
 
 // CheckInventory refuses what an inventory says and its drivers cannot do: what can

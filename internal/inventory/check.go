@@ -96,8 +96,7 @@ func (c checker) places(inventory *Inventory) {
 	}
 	c.named("store", inventory.StoreName, inventory)
 	if c.Need("wan") {
-		c.named("wan.host", inventory.WAN.Host, inventory)
-		c.check("wan.device", interfaceForm.MatchString(inventory.WAN.Device), "%q is no name of a network interface", inventory.WAN.Device)
+		c.bridge(inventory)
 		c.ends(inventory)
 	}
 	if !c.Clean("sites") {
@@ -109,6 +108,25 @@ func (c checker) places(inventory *Inventory) {
 	}
 	for i := range inventory.Machines {
 		c.site(fmt.Sprintf("machines[%d]", i), &inventory.Machines[i], inventory)
+	}
+}
+
+// bridge checks what shapes the path: a host that bridges the sites, or a port group.
+func (c checker) bridge(inventory *Inventory) {
+	const at = "wan.portgroup"
+	if !c.Given(at) {
+		c.named("wan.host", inventory.WAN.Host, inventory)
+		c.check("wan.device", interfaceForm.MatchString(inventory.WAN.Device), "%q is no name of a network interface", inventory.WAN.Device)
+		return
+	}
+	for _, setting := range []string{"wan.host", "wan.device"} {
+		c.Check(setting, false, "is given beside portgroup: want a host that bridges the sites, or a port group")
+	}
+	if group := inventory.WAN.Portgroup; group != nil {
+		c.check(at+".vcenter", inventory.VCenter(group.VCenter) != nil, "%q is none of vcenters", group.VCenter)
+		if c.Need(at + ".path") {
+			c.inventoryPath(at+".path", group.Path)
+		}
 	}
 }
 

@@ -142,12 +142,20 @@ type SSH struct {
 
 // WAN is where the path between the sites is shaped.
 type WAN struct {
-	Host   string `yaml:"host"`   // name of the host that bridges the sites
-	Device string `yaml:"device"` // its network interface that leads to site B
+	Host   string `yaml:"host,omitempty"`   // name of the host that bridges the sites
+	Device string `yaml:"device,omitempty"` // its network interface that leads to site B
+	// Portgroup shapes the path where no host bridges the sites: a rate only.
+	Portgroup *Portgroup `yaml:"portgroup,omitempty"`
 	// Ends name the machines at the sites between which the path is certified.
 	// The guest's heartbeats arrive at A's, and both ask the guest for its time.
 	// Left out, they are the sites' hosts.
 	Ends Sites `yaml:"ends,omitempty"`
+}
+
+// Portgroup is a distributed port group whose ports lead to site B.
+type Portgroup struct {
+	VCenter string `yaml:"vcenter"` // the name of the vCenter
+	Path    string `yaml:"path"`    // its inventory path
 }
 
 // Guest is the measured guest.

@@ -77,3 +77,31 @@ func TestMountsRefused(t *testing.T) {
 	_, err := Parse([]byte(strings.Replace(good(t), "guest:\n", "mounts: {}\nguest:\n", 1)), "x.yaml")
 	require.ErrorContains(t, err, "mounts: is for hosts that a vcenter manages")
 }
+
+// shaping is a file of a path that a port group shapes.
+func shaping(t *testing.T) string {
+	t.Helper()
+	return strings.Replace(shellless(t), "  host: store\n  device: eth2\n", "  portgroup: {vcenter: vc-1, path: /DC/network/site-b}\n", 1)
+}
+
+func TestPortgroup(t *testing.T) {
+	inventory := parse(t, shaping(t))
+	require.Equal(t, WAN{Portgroup: &Portgroup{VCenter: "vc-1", Path: "/DC/network/site-b"}, Ends: Sites{A: "helper-a", B: "helper-b"}}, inventory.WAN)
+	path := filepath.Join(t.TempDir(), "saved.yaml")
+	require.NoError(t, inventory.Save(path))
+	again, err := Load(path)
+	require.NoError(t, err)
+	require.Equal(t, inventory, again)
+	for _, test := range []struct{ old, put, want string }{
+		{"vcenter: vc-1, path", "vcenter: vc-2, path", `wan.portgroup.vcenter: "vc-2" is none of vcenters`},
+		{"path: /DC/network/site-b", "path: site-b", `wan.portgroup.path: "site-b" is no inventory path`},
+		{", path: /DC/network/site-b", "", "wan.portgroup.path: is missing"},
+		{"  portgroup:", "  host: store\n  portgroup:", "wan.host: is given beside portgroup"},
+	} {
+		text := shaping(t)
+		require.Contains(t, text, test.old)
+		_, err := Parse([]byte(strings.Replace(text, test.old, test.put, 1)), "x.yaml")
+		require.ErrorContains(t, err, test.want)
+		require.NotContains(t, err.Error(), "\n", "one problem")
+	}
+}

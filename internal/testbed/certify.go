@@ -18,8 +18,8 @@ func (t *Testbed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, 
 		return wan.Certificate{}, err
 	}
 	request := wan.CertifyRequest{A: t.wanSite(inv.EndA()), B: t.wanSite(inv.EndB()), Shaper: t.Shaper(), Profile: profile}
-	if !inv.IsEnd(inv.WAN.Host) {
-		request.Bridge = inv.Machine(inv.WAN.Host).Address
+	if bridge := inv.Machine(inv.WAN.Host); bridge != nil && !inv.IsEnd(bridge.Name) {
+		request.Bridge = bridge.Address
 	}
 	return wan.Certify(ctx, request)
 }

@@ -58,6 +58,10 @@ sed 's/^/ours kernel log level /' /proc/sys/kernel/printk
 find "$data/$label" "$data/$label.run" "$data/$label.programs" /run/heliotrope -mindepth 1 | sed 's/^/ours file /'
 `
 
+// pathName is what the path between the sites is called among machines, where no
+// machine shapes it.
+const pathName = "the WAN"
+
 // Snapshot looks at every machine with a shell. Of a site's host without one it
 // has our domains and what else was made there, as its hypervisor lists it.
 func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
@@ -74,6 +78,13 @@ func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
 	snapshot := Snapshot{}
 	for i, machine := range machines {
 		snapshot[machine.Name] = found[i]
+	}
+	if maker, is := t.Shaper().(hypervisor.Maker); is {
+		made, err := maker.Made(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("look at the state of the path: %w", err)
+		}
+		snapshot[pathName] = MachineSnapshot{Ours: made}
 	}
 	return snapshot, nil
 }

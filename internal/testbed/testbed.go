@@ -253,13 +253,13 @@ func (t *Testbed) newStorage(kind string, options storage.Options) (storage.Driv
 func (t *Testbed) WAN() WAN { return t.Shaper() }
 
 // WANPlace is the host that bridges the sites, and its network interface that
-// leads to site B.
+// leads to site B; both empty where no host does.
 func (t *Testbed) WANPlace() (host, device string) {
 	return t.Inventory.WAN.Host, t.Inventory.WAN.Device
 }
 
 // Shaper is WAN with all that the real one can do.
-func (t *Testbed) Shaper() *wan.Shaper { return wan.New(t.Inventory, t.hosts[t.Inventory.WAN.Host]) }
+func (t *Testbed) Shaper() wan.Path { return drivers.Path(t.Inventory, t.hosts[t.Inventory.WAN.Host]) }
 
 // clockRounds is how many exchanges estimate a clock: the best one counts.
 const clockRounds = 25

@@ -318,3 +318,44 @@ func (s sender) Run(ctx context.Context, command remote.Command) (remote.Result,
 	}
 	return s.Runner.Run(ctx, command)
 }
+
+// ratePath is a path of which only a rate is told.
+type ratePath struct{ bits int64 }
+
+func (p ratePath) State(context.Context) (State, error) {
+	queue := &Queue{RateBits: p.bits, RateOnly: true}
+	return State{LeaseHeld: true, ToA: queue, ToB: queue}, nil
+}
+
+// TestCertifyARate: what counts no packets and tells no limit is judged by what was
+// measured, and by the rate that it tells.
+func TestCertifyARate(t *testing.T) {
+	profile := Profile{RateBits: 2e6}
+	for bits, want := range map[int64]string{2e6: "", 4e6: "rate in bit/s 4000000 instead of 2000000"} {
+		request, _ := certifyRequest(t, profile)
+		request.Shaper = ratePath{bits}
+		certificate, err := Certify(t.Context(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(certificate.Shaping, want) || want == "" && certificate.Shaping != "" {
+			t.Errorf("got %q, want %q", certificate.Shaping, want)
+		}
+		if a := certificate.AToB; a.WantLimitPackets != 0 || a.Packets != 0 || a.Drops != 0 || a.ThroughputBits <= 0 {
+			t.Errorf("got %+v", a)
+		}
+	}
+}
+
+func TestRateOnly(t *testing.T) {
+	for _, profile := range []Profile{{Name: "lan"}, {RateBits: 2e6}} {
+		if err := profile.CheckRateOnly(); err != nil {
+			t.Error(err)
+		}
+	}
+	for want, profile := range map[string]Profile{"a delay": {RTT: 1}, "a delay; jitter": {RTT: 1, Jitter: 1}, "asks for loss": {LossPercent: 1, RateBits: 2e6}} {
+		if err := profile.CheckRateOnly(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}

@@ -40,6 +40,9 @@ type Queue struct {
 	LossPercent   float64
 	RateBits      int64 // 0 is unlimited
 	LimitPackets  int
+	// RateOnly says that what shapes knows a rate and nothing else: it delays and
+	// loses nothing on purpose, counts no packets, and tells no limit of its queue.
+	RateOnly bool
 
 	SentBytes, SentPackets int64
 	// DroppedPackets are those lost on purpose and those beyond the limit.
@@ -96,7 +99,7 @@ func (q *Queue) check(direction, other string, profile Profile) error {
 	if q.RateBits/8 != profile.RateBits/8 {
 		differ("rate in bit/s", q.RateBits, profile.RateBits)
 	}
-	if q.LimitPackets != profile.QueueLimit() {
+	if q.LimitPackets != profile.QueueLimit() && !q.RateOnly {
 		differ("limit in packets", q.LimitPackets, profile.QueueLimit())
 	}
 	return oneLine(problems)

@@ -1,0 +1,216 @@
+package vsphere
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/wan"
+)
+
+// The custom attributes of a port group that say whose its shaping is, and what was
+// there before. The latter is set first, and taken away last.
+const (
+	holderAttribute = "heliotrope.wan"
+	beforeAttribute = "heliotrope.wan.before"
+)
+
+// holder is who holds the path.
+type holder struct {
+	Label   string `json:"label"`
+	Owner   string `json:"owner"`
+	Profile string `json:"profile"`
+	Rate    int64  `json:"rate,omitempty"` // of the profile, in bit/s
+	Until   int64  `json:"until"`          // the end of the lease by the vCenter's clock, in s since 1970
+}
+
+func (h *holder) until() time.Time { return time.Unix(h.Until, 0) }
+
+// shaping is what the holder has set.
+func (h *holder) shaping(before both) both {
+	if h.Rate == 0 {
+		return before
+	}
+	p := policy{Enabled: true, Average: h.Rate, Peak: h.Rate, Burst: burstOf(h.Rate)}
+	return both{p, p}
+}
+
+// keptBefore is what was set before us, and whose mark it is.
+type keptBefore struct {
+	Label string `json:"label"`
+	both
+}
+
+// policy is the traffic shaping of one direction (DVSTrafficShapingPolicy).
+type policy struct {
+	Inherited bool  `json:"inherited,omitempty"`
+	Enabled   bool  `json:"enabled,omitempty"`
+	Average   int64 `json:"average,omitempty"` // bit/s
+	Peak      int64 `json:"peak,omitempty"`    // bit/s
+	Burst     int64 `json:"burst,omitempty"`   // bytes
+}
+
+// both are the directions as the switch has them: In comes from the port, and goes to
+// site A; Out goes to the port, and to site B.
+type both struct {
+	In  policy `json:"in"`
+	Out policy `json:"out"`
+}
+
+func (b both) isOn() bool { return b.In.Enabled || b.Out.Enabled }
+
+func (b both) String() string { return fmt.Sprintf("%s in, %s out", b.In, b.Out) }
+
+func (p policy) String() string {
+	if !p.Enabled {
+		return "off"
+	}
+	return fmt.Sprintf("%d bit/s (peak %d bit/s, burst %d bytes)", p.Average, p.Peak, p.Burst)
+}
+
+// A burst is what a port may send at once: minBurst, which holds the largest packet
+// that a machine hands over, or what the rate sends in burstTime.
+const (
+	burstTime = 20 * time.Millisecond
+	minBurst  = 64 << 10
+)
+
+func burstOf(rateBits int64) int64 {
+	return max(minBurst, rateBits/8*int64(burstTime)/int64(time.Second))
+}
+
+// policyOf reads what vCenter tells; what it leaves out is 0.
+func policyOf(told *types.DVSTrafficShapingPolicy) policy {
+	if told == nil {
+		return policy{Inherited: true}
+	}
+	p := policy{Inherited: told.Inherited}
+	if told.Enabled != nil && told.Enabled.Value != nil {
+		p.Enabled = *told.Enabled.Value
+	}
+	for _, one := range []struct {
+		told *types.LongPolicy
+		to   *int64
+	}{{told.AverageBandwidth, &p.Average}, {told.PeakBandwidth, &p.Peak}, {told.BurstSize, &p.Burst}} {
+		if one.told != nil {
+			*one.to = one.told.Value
+		}
+	}
+	return p
+}
+
+// policy is what vCenter is to set.
+func (p policy) policy() *types.DVSTrafficShapingPolicy {
+	if p.Inherited {
+		return &types.DVSTrafficShapingPolicy{InheritablePolicy: types.InheritablePolicy{Inherited: true}}
+	}
+	long := func(value int64) *types.LongPolicy { return &types.LongPolicy{Value: value} }
+	return &types.DVSTrafficShapingPolicy{Enabled: &types.BoolPolicy{Value: types.NewBool(p.Enabled)},
+		AverageBandwidth: long(p.Average), PeakBandwidth: long(p.Peak), BurstSize: long(p.Burst)}
+}
+
+// queue is the direction as a certificate looks at it.
+func (p policy) queue() *wan.Queue {
+	if !p.Enabled {
+		return nil
+	}
+	return &wan.Queue{RateBits: p.Average, RateOnly: true}
+}
+
+// readMarks reads who holds the path, and what was before.
+func (p *Portgroup) readMarks(ctx context.Context, g *groupState) error {
+	if g.client.ServiceContent.CustomFieldsManager == nil {
+		return fault.New(fault.BadInput, "the vCenter has no custom attributes")
+	}
+	var fields mo.CustomFieldsManager
+	if err := read(ctx, g.client, *g.client.ServiceContent.CustomFieldsManager, &fields, "field"); err != nil {
+		return fmt.Errorf("list custom attributes: %w", err)
+	}
+	g.keys = map[string]int32{}
+	for _, field := range fields.Field {
+		if slices.Contains([]string{holderAttribute, beforeAttribute}, field.Name) && (field.ManagedObjectType == "" || field.ManagedObjectType == g.ref.Type) {
+			g.keys[field.Name] = field.Key
+		}
+	}
+	var group mo.DistributedVirtualPortgroup
+	if err := read(ctx, g.client, g.ref, &group, "customValue"); err != nil {
+		return fmt.Errorf("read its custom attributes: %w", err)
+	}
+	values := map[int32]string{}
+	for _, value := range group.CustomValue {
+		if text, is := value.(*types.CustomFieldStringValue); is {
+			values[text.Key] = text.Value
+		}
+	}
+	if err := readMark(p, g, holderAttribute, values, &g.holder, func(h *holder) string { return h.Label }); err != nil {
+		return err
+	}
+	var kept *keptBefore
+	if err := readMark(p, g, beforeAttribute, values, &kept, func(k *keptBefore) string { return k.Label }); err != nil {
+		return err
+	}
+	if kept != nil {
+		g.before = &kept.both
+	}
+	return nil
+}
+
+// readMark reads one of our custom attributes; nil when it is not set, or another
+// testbed's, which is noted.
+func readMark[M any](p *Portgroup, g *groupState, name string, values map[int32]string, to **M, labelOf func(*M) string) error {
+	key, known := g.keys[name]
+	if !known || values[key] == "" {
+		return nil
+	}
+	var mark M
+	if err := json.Unmarshal([]byte(values[key]), &mark); err != nil {
+		return fault.New(fault.BadInput, "its custom attribute %s is %q, which is none of ours: %w; see whose it is, and clear it", name, values[key], err)
+	}
+	if label := labelOf(&mark); label != p.label {
+		g.foreign = fmt.Sprintf("its custom attribute %s says that it is testbed %q's", name, label)
+		return nil
+	}
+	*to = &mark
+	return nil
+}
+
+// setMark sets one of the custom attributes; nil takes it away.
+func (p *Portgroup) setMark(ctx context.Context, g *groupState, name string, value any) error {
+	if value == nil {
+		if _, known := g.keys[name]; !known {
+			return nil
+		}
+		return p.setField(ctx, g, name, "")
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return p.setField(ctx, g, name, string(text))
+}
+
+func (p *Portgroup) keepBefore(ctx context.Context, g *groupState) error {
+	if err := p.setMark(ctx, g, beforeAttribute, keptBefore{Label: p.label, both: g.shaping}); err != nil {
+		return err
+	}
+	before := g.shaping
+	g.before = &before
+	return nil
+}
+
+func (p *Portgroup) hold(ctx context.Context, g *groupState, wanted *holder) error {
+	return p.setMark(ctx, g, holderAttribute, wanted)
+}
+
+func (p *Portgroup) unmark(ctx context.Context, g *groupState) error {
+	if err := p.setMark(ctx, g, holderAttribute, nil); err != nil {
+		return err
+	}
+	return p.setMark(ctx, g, beforeAttribute, nil)
+}

@@ -1,0 +1,46 @@
+package wan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Path is what shapes the WAN of a testbed: Shaper on a host that bridges the sites,
+// or what a driver has instead of one. All promise what Shaper does, but where they
+// say otherwise.
+type Path interface {
+	Check(ctx context.Context) error
+	Shape(ctx context.Context, owner string, profile Profile, lease time.Duration) error
+	Renew(ctx context.Context, owner string, profile Profile, lease time.Duration) error
+	Clear(ctx context.Context, owner string) error
+	Teardown(ctx context.Context) error
+	State(ctx context.Context) (State, error)
+}
+
+var _ Path = (*Shaper)(nil)
+
+// CheckRateOnly refuses a profile that asks for more than a rate: what delays and
+// loses packets is netem, on a host that bridges the sites.
+func (p Profile) CheckRateOnly() error {
+	var problems []error
+	for _, more := range []struct {
+		what  string
+		asked bool
+	}{{"a delay", p.RTT != 0}, {"jitter", p.Jitter != 0}, {"loss", p.LossPercent != 0}} {
+		if more.asked {
+			problems = append(problems, errors.New(more.what))
+		}
+	}
+	if err := oneLine(problems); err != nil {
+		return fmt.Errorf("profile %s: asks for %w, and a port group's traffic shaping has a rate only: want lan or rate=…, or a host that bridges the sites", p, err)
+	}
+	return nil
+}
+
+// CheckHolder refuses an owner or a lease that no path takes.
+func CheckHolder(owner string, lease time.Duration) error {
+	_, err := leaseSeconds(lease)
+	return oneLine([]error{checkOwner(owner), err})
+}
