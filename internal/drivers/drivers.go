@@ -75,6 +75,12 @@ func CheckInventory(inv *inventory.Inventory) error {
 		return err
 	}
 	var errs []error
+	if inv.Guest.Operations != nil && !kind.Datastores {
+		errs = append(errs, fmt.Errorf("guest.operations: %s runs no commands in guests: give guest.ssh", kind.Name))
+	}
+	if len(inv.Mounts) > 0 && !kind.Datastores {
+		return errors.Join(append(errs, fmt.Errorf("mounts: %s has no datastores", kind.Name))...)
+	}
 	var names []string
 	for _, system := range StoragesOf(kind) {
 		names = append(names, system.Name)

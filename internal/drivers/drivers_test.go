@@ -101,4 +101,8 @@ func TestCheckInventory(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 	require.ErrorContains(t, CheckInventory(&inventory.Inventory{Hypervisor: "hyper"}), `no hypervisor "hyper"`)
+	inv.Hypervisor, inv.Guest.Operations = "kvm", &inventory.Operations{}
+	err = CheckInventory(inv)
+	require.ErrorContains(t, err, "guest.operations: kvm runs no commands in guests: give guest.ssh")
+	require.ErrorContains(t, err, "mounts: kvm has no datastores")
 }

@@ -162,6 +162,14 @@ type Maker interface {
 	Made(ctx context.Context) ([]string, error)
 }
 
+// Operator is a driver that runs commands in its domains itself, where nobody else
+// reaches into them.
+type Operator interface {
+	// Inside is the domain of that name, on whatever host it is, as a machine that runs
+	// commands and does nothing else.
+	Inside(name string, login inventory.Operations) remote.Host
+}
+
 // DiskFile is a disk that is read through its hypervisor: from its beginning to
 // its end is fastest, one reader at a time.
 type DiskFile interface {

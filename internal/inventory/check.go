@@ -73,6 +73,7 @@ func (c checker) inventory(inventory *Inventory) {
 	if c.Need("guest") {
 		c.guest(&inventory.Guest)
 		c.kernel(inventory)
+		c.operations(inventory)
 	}
 	c.distinct("name", func(host *Machine) string { return host.Name }, inventory)
 	c.distinct("ssh.address", func(host *Machine) string { return host.SSH.Address }, inventory)
@@ -289,7 +290,7 @@ func (c checker) guest(guest *Guest) {
 	c.Check("guest.heartbeat_ms", guest.HeartbeatMs >= 1 && guest.HeartbeatMs <= maxHeartbeatMs,
 		"%d: want 1 to %d", guest.HeartbeatMs, maxHeartbeatMs)
 	c.check("guest.mtu", guest.MTU >= minMTU && guest.MTU <= maxMTU, "%d: want %d to %d", guest.MTU, minMTU, maxMTU)
-	if c.Need("guest.ssh") {
+	if guest.Operations == nil && c.Need("guest.ssh") {
 		c.login("guest.ssh", guest.SSH.User, guest.SSH.KeyFile, guest.SSH.HostKeys)
 	}
 }

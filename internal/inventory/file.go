@@ -55,6 +55,9 @@ func Parse(data []byte, name string) (*Inventory, error) {
 	for i := range inventory.VCenters {
 		inventory.VCenters[i].absolutePaths(folder)
 	}
+	if operations := inventory.Guest.Operations; operations != nil {
+		operations.PasswordFrom = absolutePassword(operations.PasswordFrom, folder)
+	}
 	return inventory, nil
 }
 

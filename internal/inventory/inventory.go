@@ -182,7 +182,17 @@ type Guest struct {
 	// processor with its host, as each of them takes from the I/O that is
 	// measured.
 	HeartbeatMs int      `yaml:"heartbeat_ms,omitempty"`
-	SSH         GuestSSH `yaml:"ssh"`
+	SSH         GuestSSH `yaml:"ssh,omitempty"`
+	// Operations, when they are given, are how commands are run in the guest where
+	// SSH into it is not allowed.
+	Operations *Operations `yaml:"operations,omitempty"`
+}
+
+// Operations are the guest operations of a vCenter: an account of the guest's own.
+type Operations struct {
+	User string `yaml:"user"` // root, or one who may do what root may
+	// PasswordFrom says where the password is, as a vCenter's.
+	PasswordFrom string `yaml:"password_from"`
 }
 
 // GuestSSH is how the controller reaches the guest, through the storage server.

@@ -105,3 +105,36 @@ func TestPortgroup(t *testing.T) {
 		require.NotContains(t, err.Error(), "\n", "one problem")
 	}
 }
+
+// operating is a file of a guest into which no SSH leads.
+func operating(t *testing.T) string {
+	t.Helper()
+	text, _, found := strings.Cut(shellless(t), "  ssh:\n    user: root\n    key_file: keys/id\n    host_keys: [SHA256:wFO")
+	require.True(t, found)
+	return text + "  mode: agentless\n  operations:\n    user: root\n    password_from: file:keys/guest\n"
+}
+
+func TestOperations(t *testing.T) {
+	inventory := parse(t, operating(t))
+	folder, err := filepath.Abs(".")
+	require.NoError(t, err)
+	require.Equal(t, &Operations{User: "root", PasswordFrom: "file:" + filepath.Join(folder, "keys/guest")}, inventory.Guest.Operations)
+	path := filepath.Join(t.TempDir(), "saved.yaml")
+	require.NoError(t, inventory.Save(path))
+	again, err := Load(path)
+	require.NoError(t, err)
+	require.Equal(t, inventory, again)
+	for _, test := range []struct{ old, put, want string }{
+		{"file:keys/guest", "hunter2", "guest.operations.password_from: want file:PATH, env:VARIABLE or credential:NAME"},
+		{"    user: root\n    password_from", "    password_from", "guest.operations.user: is missing"},
+		{"  mode: agentless\n", "", "guest.operations: forwards no connection of a worker: want guest.mode: agentless"},
+		{"  operations:\n", "  ssh: {user: root}\n  operations:\n", "guest.ssh: is given beside operations"},
+	} {
+		text := operating(t)
+		require.Contains(t, text, test.old)
+		_, err := Parse([]byte(strings.Replace(text, test.old, test.put, 1)), "x.yaml")
+		require.ErrorContains(t, err, test.want)
+		require.NotContains(t, err.Error(), "hunter2")
+		require.NotContains(t, err.Error(), "\n", "one problem")
+	}
+}

@@ -92,9 +92,33 @@ func (v *VCenter) absolutePaths(folder string) {
 	if v.CAFile != "" && !filepath.IsAbs(v.CAFile) {
 		v.CAFile = filepath.Join(folder, v.CAFile)
 	}
-	if file, is := strings.CutPrefix(v.PasswordFrom, PasswordFile); is && !filepath.IsAbs(file) {
-		v.PasswordFrom = PasswordFile + filepath.Join(folder, file)
+	v.PasswordFrom = absolutePassword(v.PasswordFrom, folder)
+}
+
+// absolutePassword has the file of a password start at the root.
+func absolutePassword(from, folder string) string {
+	if file, is := strings.CutPrefix(from, PasswordFile); is && !filepath.IsAbs(file) {
+		return PasswordFile + filepath.Join(folder, file)
 	}
+	return from
+}
+
+// operations checks how commands are run in the guest by its vCenter.
+func (c checker) operations(inventory *Inventory) {
+	const at = "guest.operations"
+	if inventory.Guest.Operations == nil || !c.Given(at) {
+		return
+	}
+	c.Check("guest.ssh", false, "is given beside operations: want one of them")
+	c.Check(at, inventory.StartsTemplates(), "is for a guest of hosts that a vcenter manages, and manages none of the sites' hosts")
+	c.Check(at, inventory.Guest.Mode == Agentless, "forwards no connection of a worker: want guest.mode: %s", Agentless)
+	c.check(at+".user", userForm.MatchString(inventory.Guest.Operations.User), "%q is no user name", inventory.Guest.Operations.User)
+	c.password(at, inventory.Guest.Operations.PasswordFrom)
+}
+
+func (c checker) password(at, from string) {
+	c.check(at+".password_from", passwordForm.MatchString(from),
+		"want %sPATH, %sVARIABLE or %sNAME, which say where the password is", PasswordFile, PasswordVariable, PasswordCredential)
 }
 
 var passwordForm = regexp.MustCompile(`^(file:[^~].*|env:[A-Za-z_][A-Za-z0-9_]*|credential:[A-Za-z0-9_][A-Za-z0-9_.-]*)$`)
@@ -139,8 +163,7 @@ func (c checker) vcenter(at string, v *VCenter) {
 	c.check(at+".name", hostNameForm.MatchString(v.Name), "%q is no name: want 1 to 63 of a-z, 0-9 and -, not beginning with -", v.Name)
 	c.check(at+".url", isPlainHTTPS(v.URL), "want https://host or https://host:port/sdk, without user, password or query")
 	c.check(at+".user", v.User != "" && !strings.ContainsAny(v.User, " \t\n"), "%q is no user's name", v.User)
-	c.check(at+".password_from", passwordForm.MatchString(v.PasswordFrom),
-		"want %sPATH, %sVARIABLE or %sNAME, which say where the password is", PasswordFile, PasswordVariable, PasswordCredential)
+	c.password(at, v.PasswordFrom)
 	c.Check(at+".ca_file", v.CAFile != "" && v.CAFile[0] != '~', "%q is no path (~ is not understood)", v.CAFile)
 	c.Check(at+".thumbprint", isThumbprint(v.Thumbprint),
 		"%q is no thumbprint: want 32 bytes (SHA-256) or 20 (SHA-1) in hexadecimal, with colons", v.Thumbprint)

@@ -225,3 +225,22 @@ func TestGuestWithoutAKernel(t *testing.T) {
 	require.Equal(t, "lab-3.guest", domain.Name)
 	require.Equal(t, "/dev/sdb", tb.GuestDevices().Disk)
 }
+
+// operating is a hypervisor that runs commands in its guests.
+type operating struct{ *managed }
+
+func (o operating) Inside(name string, login inventory.Operations) remote.Host {
+	return remote.Local(name + " as " + login.User)
+}
+
+// TestGuestWithoutSSH: it is reached by its hypervisor, where that can.
+func TestGuestWithoutSSH(t *testing.T) {
+	tb := withoutShells(t)
+	tb.Inventory.Guest.Operations = &inventory.Operations{User: "root"}
+	_, err := tb.reachGuest()
+	require.ErrorContains(t, err, "guest.operations: hypervisor vsphere runs no commands in guests")
+	tb.hypervisors[storage.SiteA] = operating{&managed{}}
+	guest, err := tb.reachGuest()
+	require.NoError(t, err)
+	require.Equal(t, "lab-3.guest as root", guest.Name())
+}

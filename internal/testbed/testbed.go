@@ -22,6 +22,7 @@ import (
 
 	"heliotrope/internal/clock"
 	"heliotrope/internal/drivers"
+	"heliotrope/internal/fault"
 	"heliotrope/internal/gather"
 	"heliotrope/internal/guest"
 	"heliotrope/internal/hypervisor"
@@ -49,7 +50,7 @@ type Testbed struct {
 	// behind carries out what a simulator of vCenter is told, and is asked only by what
 	// its bytes are known; nil where there is none.
 	behind hypervisor.Driver
-	guest  *remote.SSHHost
+	guest  remote.Host
 }
 
 // Connect prepares the connections to every host of the inventory. It reads
@@ -80,12 +81,28 @@ func Connect(inv *inventory.Inventory) (*Testbed, error) {
 	if err := errors.Join(append(errs, t.makeDrivers())...); err != nil {
 		return nil, err
 	}
-	// The storage server stands between the sites, so it reaches the guest
-	// wherever that runs.
+	t.guest, err = t.reachGuest()
+	return t, err
+}
+
+// reachGuest prepares the way into the guest: through the storage server, which stands
+// between the sites and so reaches it wherever it runs, or by its hypervisor.
+func (t *Testbed) reachGuest() (remote.Host, error) {
+	inv := t.Inventory
+	if login := inv.Guest.Operations; login != nil {
+		operator, is := t.hypervisors[storage.SiteA].(hypervisor.Operator)
+		if !is {
+			return nil, fault.New(fault.BadInput, "inventory of testbed %s: guest.operations: hypervisor %s runs no commands in guests: give guest.ssh", inv.Name, inv.Hypervisor)
+		}
+		return operator.Inside(t.DomainName(GuestName), *login), nil
+	}
 	reach := inventory.SSH{Address: inv.Guest.Address.Addr().String() + ":22",
 		User: inv.Guest.SSH.User, KeyFile: inv.Guest.SSH.KeyFile, HostKeys: inv.Guest.SSH.HostKeys}
-	t.guest, err = connect(GuestName, reach, t.hosts[inv.StoreName])
-	return t, err
+	connected, err := connect(GuestName, reach, t.hosts[inv.StoreName])
+	if err != nil {
+		return nil, err
+	}
+	return connected, nil
 }
 
 // makeDrivers makes the hypervisors' and the storage systems'. None of them

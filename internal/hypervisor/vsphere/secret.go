@@ -20,12 +20,20 @@ const othersBits = 0o077
 // readPassword reads a vCenter's password from where the inventory says it is. No
 // error of it holds what was read.
 func readPassword(vcenter inventory.VCenter) (string, error) {
-	password, err := lookUp(vcenter.PasswordFrom)
+	password, err := passwordOf(vcenter.User, vcenter.PasswordFrom)
+	if err != nil {
+		return "", fault.New(fault.BadInput, "vCenter %s: %w", vcenter.Name, err)
+	}
+	return password, nil
+}
+
+func passwordOf(user, from string) (string, error) {
+	password, err := lookUp(from)
 	if err == nil && password == "" {
 		err = fmt.Errorf("it is empty")
 	}
 	if err != nil {
-		return "", fault.New(fault.BadInput, "vCenter %s: the password of %s from %s: %w", vcenter.Name, vcenter.User, vcenter.PasswordFrom, err)
+		return "", fmt.Errorf("the password of %s from %s: %w", user, from, err)
 	}
 	return password, nil
 }

@@ -1,0 +1,230 @@
+package vsphere
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	guestops "github.com/vmware/govmomi/guest"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/poll"
+	"heliotrope/internal/remote"
+)
+
+var _ hypervisor.Operator = (*Host)(nil)
+
+// wrapper runs a program in a session and a process group of its own, with its
+// streams in files, and ends as it does. Arguments: the folder for the streams, the
+// input, then the program and its arguments.
+const wrapper = `base=$1 input=$2
+shift 2
+setsid "$@" < "$input" > "$base/out" 2> "$base/err" &
+echo $! > "$base/pid"
+wait $!`
+
+// killer kills what wrapper has started. Argument: the folder.
+const killer = `read -r pid < "$1/pid" && kill -KILL "-$pid"`
+
+// shellPath is a POSIX shell of every guest; guest operations want a path.
+const shellPath = "/bin/sh"
+
+// tidyLimit is how long it may take to kill a command and to remove its files.
+const tidyLimit = 30 * time.Second
+
+// Inside is the machine by its guest operations: vCenter asks VMware's tools in the
+// guest, which must run there. A command costs some ten calls, and its input and
+// output are files in the guest's folder for such (/tmp) until it has ended: that
+// should be in the guest's memory, or it writes to the datastore that is measured.
+func (h *Host) Inside(name string, login inventory.Operations) remote.Host {
+	return remote.NewBatch(name, &inside{host: h, name: name, login: login})
+}
+
+// inside runs commands in one machine.
+type inside struct {
+	host  *Host
+	name  string
+	login inventory.Operations
+}
+
+// Close has nothing to close: the session is the host's.
+func (i *inside) Close() error { return nil }
+
+// tools are what works in the guest, for one command.
+type tools struct {
+	*inside
+	site      *site
+	machine   machine
+	auth      types.BaseGuestAuthentication
+	files     *guestops.FileManager
+	processes *guestops.ProcessManager
+}
+
+// Do runs one command.
+func (i *inside) Do(ctx context.Context, words string, stdin io.Reader, stdout, stderr io.Writer) (code int, err error) {
+	err = i.host.with(ctx, "run a command in "+i.name, func(s *site) error {
+		t, err := i.tools(ctx, s)
+		if err != nil {
+			return notBegun(err)
+		}
+		base, err := t.files.CreateTemporaryDirectory(ctx, t.auth, "heliotrope.", "", "")
+		if err != nil {
+			return notBegun(fmt.Errorf("make a folder for its streams: %w", err))
+		}
+		defer t.tidy(ctx, base)
+		code, err = t.run(ctx, base, words, stdin, stdout, stderr)
+		return err
+	})
+	return code, err
+}
+
+func (i *inside) tools(ctx context.Context, s *site) (*tools, error) {
+	password, err := passwordOf(i.login.User, i.login.PasswordFrom)
+	if err != nil {
+		return nil, fault.New(fault.BadInput, "%w", err)
+	}
+	m, err := i.host.ours(ctx, s, i.name)
+	if err != nil {
+		return nil, err
+	}
+	if s.client.ServiceContent.GuestOperationsManager == nil {
+		return nil, fault.New(fault.BadInput, "the vCenter has no guest operations")
+	}
+	t := &tools{inside: i, site: s, machine: m, auth: &types.NamePasswordAuthentication{Username: i.login.User, Password: password}}
+	operations := guestops.NewOperationsManager(s.client, m.ref)
+	if t.files, err = operations.FileManager(ctx); err != nil {
+		return nil, fmt.Errorf("look for the guest's files: %w", err)
+	}
+	if t.processes, err = operations.ProcessManager(ctx); err != nil {
+		return nil, fmt.Errorf("look for the guest's processes: %w", err)
+	}
+	return t, nil
+}
+
+// notBegun says of an error that the command has certainly not begun, and whether
+// waiting may mend it.
+func notBegun(err error) error {
+	switch {
+	case is[*types.InvalidGuestLogin](err):
+		return fault.As(fault.BadInput, fmt.Errorf("%w: %w", remote.ErrAuthentication, err))
+	case classOf(err) == fault.BadInput:
+		return err
+	}
+	return fmt.Errorf("%w: %w", remote.ErrUnreachable, err)
+}
+
+// run runs the command in its folder, and brings what it wrote.
+func (t *tools) run(ctx context.Context, base, words string, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
+	input := "/dev/null"
+	data, err := io.ReadAll(stdin) // its length is asked for before it is sent
+	if err != nil {
+		return 0, fmt.Errorf("reading its input: %w", err)
+	}
+	if len(data) > 0 {
+		input = base + "/in"
+		if err := t.put(ctx, input, data); err != nil {
+			return 0, notBegun(fmt.Errorf("send its input: %w", err))
+		}
+	}
+	pid, err := t.processes.StartProgram(ctx, t.auth, shell(wrapper, base, input)(words))
+	switch {
+	case errors.Is(err, errNoAnswer):
+		return 0, fmt.Errorf("%w: %w", remote.ErrConnectionLost, err)
+	case err != nil:
+		return 0, notBegun(fmt.Errorf("start it: %w", err))
+	}
+	code, err := t.await(ctx, pid)
+	if err != nil {
+		if ctx.Err() != nil {
+			t.kill(ctx, base)
+		}
+		return 0, fmt.Errorf("%w: %w", remote.ErrConnectionLost, err)
+	}
+	return code, errors.Join(t.get(ctx, base+"/out", stdout), t.get(ctx, base+"/err", stderr))
+}
+
+// shell is a text for a shell with arguments, and after them words that are quoted
+// already.
+func shell(text string, args ...string) func(words string) *types.GuestProgramSpec {
+	return func(words string) *types.GuestProgramSpec {
+		return &types.GuestProgramSpec{ProgramPath: shellPath,
+			Arguments: remote.Words(append([]string{"-c", text, "sh"}, args...)...) + " " + words}
+	}
+}
+
+// await waits for the end of a process. It is asked less and less often.
+func (t *tools) await(ctx context.Context, pid int64) (int, error) {
+	for pause := pollFast; ; pause = min(2*pause, pollSlow) {
+		found, err := t.processes.ListProcesses(ctx, t.auth, []int64{pid})
+		if err != nil {
+			return 0, fmt.Errorf("ask for its process %d: %w", pid, err)
+		}
+		if len(found) != 1 {
+			return 0, fmt.Errorf("ask for its process %d: the guest tells of %d", pid, len(found))
+		}
+		if found[0].EndTime != nil {
+			return int(found[0].ExitCode), nil
+		}
+		if err := poll.Pause(ctx, pause); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// kill kills the command with its group, and returns when the killer has ended.
+func (t *tools) kill(ctx context.Context, base string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyLimit)
+	defer cancel()
+	if pid, err := t.processes.StartProgram(ctx, t.auth, shell(killer, base)("")); err == nil {
+		_, _ = t.await(ctx, pid) // there is nobody to tell: the command's own error counts
+	}
+}
+
+// tidy removes the command's folder. What cannot be removed is left to the guest,
+// which ends with the trial.
+func (t *tools) tidy(ctx context.Context, base string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyLimit)
+	defer cancel()
+	_ = t.files.DeleteDirectory(ctx, t.auth, base, true)
+}
+
+// put writes a file in the guest, for its owner alone.
+func (t *tools) put(ctx context.Context, path string, data []byte) error {
+	url, err := t.files.InitiateFileTransferToGuest(ctx, t.auth, path, &types.GuestPosixFileAttributes{Permissions: 0o600}, int64(len(data)), true)
+	if err != nil {
+		return err
+	}
+	return t.transfer(ctx, url, bytes.NewReader(data), nil)
+}
+
+// get reads a file of the guest.
+func (t *tools) get(ctx context.Context, path string, to io.Writer) error {
+	info, err := t.files.InitiateFileTransferFromGuest(ctx, t.auth, path)
+	if err == nil && info.Size > 0 {
+		err = t.transfer(ctx, info.Url, nil, &exactly{Writer: to, left: info.Size})
+	}
+	if err != nil {
+		return fmt.Errorf("fetch what it wrote (%s): %w", path, err)
+	}
+	return nil
+}
+
+// exactly is a writer that must get as much as was told.
+type exactly struct {
+	io.Writer
+	left int64
+}
+
+func (e *exactly) ReadFrom(from io.Reader) (int64, error) {
+	n, err := io.Copy(e.Writer, from)
+	if err == nil && n != e.left {
+		err = fmt.Errorf("%d bytes came, and it has %d", n, e.left)
+	}
+	return n, err
+}
