@@ -26,7 +26,8 @@
 // there. Such an answer is an error here (hypervisor.ErrUnknown), and never that a
 // machine is off. And whoever may manage our folder may also answer for our
 // machines: DRS moves them where it is not told otherwise, which Check reports.
-// MakeVMFS destroys what is on a LUN.
+// MakeVMFS destroys what is on a LUN, and is called for the one that the inventory
+// names in its mounts.
 package vsphere
 
 import (
