@@ -85,48 +85,6 @@ func (m *migration) refuse() error {
 	return m.from.problem("migrate %s to %s: %s", m.name, m.to.Host(), what)
 }
 
-// errFailed is a relocation whose task says that it failed.
-type errFailed struct{ error }
-
-func (e errFailed) Unwrap() error { return e.error }
-
-// errCancelled is a relocation that was called back, and whose machine goes on at
-// the source.
-type errCancelled struct{ error }
-
-func (e errCancelled) Unwrap() error { return e.error }
-
-// errBegun is an error of a relocation that vCenter had begun, or may have.
-type errBegun struct{ error }
-
-func (e errBegun) Unwrap() []error { return []error{e.error, hypervisor.ErrBegun} }
-
-// begun marks what came after vCenter was told to relocate; nil stays nil.
-func begun(account hypervisor.Migration, err error) (hypervisor.Migration, error) {
-	if err == nil {
-		return account, nil
-	}
-	return account, errBegun{err}
-}
-
-// classified says what was tried. Only a relocation that failed is a
-// *hypervisor.MigrationError; whose fault a cancelling is, the caller knows.
-func (m *migration) classified(err error) error {
-	var failed errFailed
-	var cancelled errCancelled
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &failed):
-		return &hypervisor.MigrationError{Name: m.name, From: m.from.Host(), To: m.to.Host(), Log: m.log.String(), Err: failed.error}
-	}
-	err = fmt.Errorf("migrate %s from %s to %s: %w", m.name, m.from.Host(), m.to.Host(), err)
-	if errors.As(err, &cancelled) {
-		return err
-	}
-	return fault.As(classOf(err), err)
-}
-
 // run finds out where the machine is, starts its relocation unless one runs, and
 // follows that to its end.
 func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
@@ -355,54 +313,6 @@ func (m *migration) follow(ctx context.Context, ref types.ManagedObjectReference
 	return account, err
 }
 
-// outcome looks where the machine is after a relocation that ended so.
-func (m *migration) outcome(ctx context.Context, info types.TaskInfo, seen time.Time, err error) (hypervisor.Migration, error) {
-	account := m.account(ctx, info, seen)
-	m.note("the relocation ended: %s", endOf(err))
-	at, found, where := m.find(ctx)
-	if where == nil {
-		_, where = m.from.status(at)
-	}
-	switch {
-	case where != nil:
-		return account, fmt.Errorf("%w: %w", hypervisor.ErrUnknown, errors.Join(err, where))
-	case err == nil && m.isOn(m.target, at, found):
-		return account, nil
-	case err == nil:
-		return account, fmt.Errorf("the relocation ended well, and the machine is on %s: it was another's", at.host.Value)
-	case m.isOn(m.target, at, found) && at.power == types.VirtualMachinePowerStatePoweredOn && saysNothing(err):
-		return account, nil // its task was cancelled too late, or forgotten
-	case relocationFailed(err):
-		return account, errFailed{fmt.Errorf("%w; the machine is on %s", err, m.nameOf(at, found))}
-	}
-	return account, fmt.Errorf("%w; the machine is on %s", err, m.nameOf(at, found))
-}
-
-// saysNothing says that an error is none of the relocation itself: somebody called it
-// back, its task is forgotten, or there was no answer. Any other error of a task means
-// that something was left undone, wherever the machine is.
-func saysNothing(err error) bool {
-	return is[*types.RequestCanceled](err) || is[*types.ManagedObjectNotFound](err) || errors.Is(err, errNoAnswer)
-}
-
-// nameOf is a host's name in the inventory, or else vCenter's reference.
-func (m *migration) nameOf(at machine, found *site) string {
-	switch {
-	case m.isOn(m.source, at, found):
-		return m.from.Host()
-	case m.isOn(m.target, at, found):
-		return m.to.Host()
-	}
-	return at.host.Value
-}
-
-func endOf(err error) string {
-	if err == nil {
-		return "well"
-	}
-	return err.Error()
-}
-
 // tell reports how far the relocation is: vCenter tells whole percents, and no
 // bytes.
 func (m *migration) tell(info types.TaskInfo) {
@@ -411,27 +321,6 @@ func (m *migration) tell(info types.TaskInfo) {
 	if m.order.Progress != nil {
 		m.order.Progress(hypervisor.Progress{At: time.Now(), Phase: phase, MemoryBytes: int64(m.machine.memoryMiB) << 20})
 	}
-}
-
-// account puts the task's times, which are the vCenter's, on this machine's
-// clock. Where they cannot be had, it is what was seen here.
-func (m *migration) account(ctx context.Context, info types.TaskInfo, seen time.Time) hypervisor.Migration {
-	account := hypervisor.Migration{Started: seen, Finished: time.Now()}
-	before := time.Now()
-	now, err := methods.GetCurrentTime(ctx, m.at.client)
-	if err != nil || info.StartTime == nil {
-		m.note("times are this machine's: the vCenter's could not be had")
-		return account
-	}
-	roundTrip := time.Since(before)
-	ahead := now.Sub(before.Add(roundTrip / 2))
-	account.Started = info.StartTime.Add(-ahead)
-	if info.CompleteTime != nil {
-		account.Finished = info.CompleteTime.Add(-ahead)
-	}
-	m.note("the task waited %s, and ran from %s to %s; the vCenter's clock is %s ahead of this machine's, give or take %s",
-		info.StartTime.Sub(info.QueueTime), stamp(account.Started), stamp(account.Finished), ahead, roundTrip/2)
-	return account
 }
 
 func stamp(at time.Time) string { return at.UTC().Format("15:04:05.000") }
