@@ -25,6 +25,7 @@ import (
 // TestTrusted: a vCenter is known by either thumbprint in either case, or by its
 // authority.
 func TestTrusted(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	ca := s.certificate()
 	for name, change := range map[string]func(*inventory.VCenter){
@@ -46,6 +47,7 @@ func TestTrusted(t *testing.T) {
 // TestRefusedLogin: what is wrong with a vCenter's entry is input, is told with
 // what to do, and no try of it is made twice. No error holds a password.
 func TestRefusedLogin(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	other := "00" + strings.Repeat(":00", 31)
 	file := func(t *testing.T, mode os.FileMode, content string) string {
@@ -147,6 +149,7 @@ func TestAway(t *testing.T) {
 // TestNothingTwice: what changes something is not asked for twice when its answer
 // is lost, or when a proxy gives one that may have passed the call on.
 func TestNothingTwice(t *testing.T) {
+	t.Parallel()
 	for _, proxy := range []int{0, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {
 		s := newSim(t)
 		s.create()
@@ -168,6 +171,7 @@ func TestNothingTwice(t *testing.T) {
 // TestSessionEnds: a session that ended is opened anew, once for all who need it;
 // one that nobody uses is ended.
 func TestSessionEnds(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	require.Equal(t, 1, s.count("Login"))

@@ -54,6 +54,7 @@ func newCounting(s *sim) *counting {
 // TestCounters: vCenter's counters become ours, in the order of their times, those
 // without a value are left out, and all are asked for in one call.
 func TestCounters(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	c := newCounting(s)
@@ -116,6 +117,7 @@ func TestCounters(t *testing.T) {
 // TestCountersOfTheSimulator: vCenter knows all of our metrics, and its own numbers
 // are read. The simulator's series lack their zeros: those are left out.
 func TestCountersOfTheSimulator(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	to := time.Now()

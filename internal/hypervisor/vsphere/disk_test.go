@@ -30,6 +30,7 @@ func (s *sim) datastore(name string) *simulator.Datastore {
 // TestDisk: a clone has the disk under test behind those of its template, with the
 // size and in the datastore that are wanted.
 func TestDisk(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	ctx := t.Context()
 	s.datastore("LocalDS_1").Summary.Type = "VMFS"
@@ -66,6 +67,7 @@ func TestDisk(t *testing.T) {
 // TestDiskOfBadTemplates: no disk is put beside none, and none where the controller
 // itself is.
 func TestDiskOfBadTemplates(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	disks := object.VirtualDeviceList(s.template().Config.Hardware.Device).SelectByType((*types.VirtualDisk)(nil))
 	unit := disks[0].GetVirtualDevice().UnitNumber
@@ -90,6 +92,7 @@ func TestDiskOfBadTemplates(t *testing.T) {
 // TestTemplateDisks: the guest finds the disk under test behind those of the
 // template, so it must have as many as guest.disk says.
 func TestTemplateDisks(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	template := s.template()
 	was := template.Config.Hardware.Device
@@ -122,6 +125,7 @@ func domainIn(datastore string) hypervisor.Domain {
 }
 
 func TestCheckDatastore(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	const path = "/DC0/datastore/LocalDS_1"
 	require.NoError(t, s.a.CheckDatastore(t.Context(), path))
@@ -163,6 +167,7 @@ func TestCheckDatastore(t *testing.T) {
 // TestDomainBytes: a clone has the template's disks and a swap file of its memory,
 // but for what is reserved.
 func TestDomainBytes(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	template := s.template()
 	was := *template.Config
@@ -205,6 +210,7 @@ func (s *sim) fill() []byte {
 // TestOpenDisk reads the disk of a machine that is switched off for it, twice, where
 // it is and after it was moved.
 func TestOpenDisk(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	data := s.fill()
@@ -245,6 +251,7 @@ func TestOpenDisk(t *testing.T) {
 
 // TestDiskThatCannotBeRead is never guessed at.
 func TestDiskThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	_, err := s.a.OpenFile(t.Context(), "lab.vm/vmware.log")
@@ -282,6 +289,7 @@ func TestDiskThatCannotBeRead(t *testing.T) {
 // TestFiles: a file is read whatever the way to it does, and never taken for
 // another.
 func TestFiles(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		first func(s *sim, w http.ResponseWriter, r *http.Request) bool // how the first question is answered
 		want  string                                                    // the error; "" for the file

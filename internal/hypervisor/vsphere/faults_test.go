@@ -28,6 +28,7 @@ func (s *sim) failing(method string, with types.BaseMethodFault) {
 // TestRefusedRelocation: what vCenter refuses at the call has begun nothing. A
 // missing right is input, all else the infrastructure's, and nothing a result.
 func TestRefusedRelocation(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	for name, test := range map[string]struct {
@@ -54,6 +55,7 @@ func TestRefusedRelocation(t *testing.T) {
 // TestFailsHalfWay: a relocation that fails at 50 % is a result, and the machine goes
 // on where it was.
 func TestFailsHalfWay(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	vm := s.slow()
@@ -85,6 +87,7 @@ func TestFailsHalfWay(t *testing.T) {
 
 // TestFullDatastore: a relocation whose task finds no room for a disk is no result.
 func TestFullDatastore(t *testing.T) {
+	t.Parallel()
 	for _, full := range []types.BaseMethodFault{&types.NoDiskSpace{Datastore: "LocalDS_1"}, &types.InsufficientStorageSpace{}} {
 		s := newSim(t)
 		s.create()
@@ -106,6 +109,7 @@ func TestFullDatastore(t *testing.T) {
 // when the account may not, and nothing of it is left that the next try could not
 // repair.
 func TestCreateFails(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	for _, method := range []string{"CloneVM_Task", "SetField", "ReconfigVM_Task", "PowerOnVM_Task"} {
 		for _, with := range []types.BaseMethodFault{&types.NoDiskSpace{}, &types.SystemError{Reason: "no more threads"}} {
@@ -149,6 +153,7 @@ func migrateUntilKilled(text string) {
 // TestKilled: a relocation whose controller was killed with SIGKILL is taken over
 // by the next one, and none is started beside it.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	vm := s.slow()

@@ -58,6 +58,7 @@ func (l *lane) migrate(ctx context.Context) <-chan error {
 // TestPlaces: lanes of one vCenter share its places, whatever their inventories
 // call it: so many relocations run at once, and the next one waits.
 func TestPlaces(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		disk   hypervisor.Copy
 		atOnce int
@@ -120,6 +121,7 @@ func TestWaitsInVain(t *testing.T) {
 // TestFollowedWithoutAPlace: a relocation that runs already is followed at once,
 // also when all places are taken.
 func TestFollowedWithoutAPlace(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	vm := s.slow()

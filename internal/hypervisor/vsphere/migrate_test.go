@@ -41,6 +41,7 @@ func (s *sim) begin(ctx context.Context, from *Host) <-chan migrated {
 
 // TestProgress: what vCenter tells of a relocation is handed on.
 func TestProgress(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	vm := s.slow()
@@ -62,6 +63,7 @@ func TestProgress(t *testing.T) {
 
 // TestSessionEndsInATask: the task is followed in a new session.
 func TestSessionEndsInATask(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	vm := s.slow()
@@ -79,6 +81,7 @@ func TestSessionEndsInATask(t *testing.T) {
 // TestFailedRelocation: a task that says that the relocation failed is a result;
 // what vCenter refuses, and what it cannot ask a host, is the infrastructure's.
 func TestFailedRelocation(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		fails  types.BaseMethodFault
 		result bool
@@ -118,6 +121,7 @@ func TestFailedRelocation(t *testing.T) {
 // TestArrivedWithAnError: a machine that is at the target has not arrived well when
 // its task says that something went wrong, other than that it was called back.
 func TestArrivedWithAnError(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		fails   types.BaseMethodFault
 		arrived bool
@@ -164,6 +168,7 @@ func (c *refusing) CheckRelocateTask(ctx *simulator.Context, req *types.CheckRel
 // TestCheckRelocate: what vCenter finds in the way is told before anything is
 // moved.
 func TestCheckRelocate(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	s.model.Map().Put(&refusing{s.model.Map().VmProvisioningChecker()})
@@ -182,6 +187,7 @@ func TestCheckRelocate(t *testing.T) {
 
 // TestCancel calls the relocation back, and asks where the machine is.
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	vm := s.slow()
@@ -215,6 +221,7 @@ func TestCancel(t *testing.T) {
 // TestCancelledTooLate: a relocation that had ended when it was to be called back
 // is one that arrived.
 func TestCancelledTooLate(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	vm := s.slow()
@@ -234,6 +241,7 @@ func TestCancelledTooLate(t *testing.T) {
 // TestNotCancellable: a relocation that cannot be called back is brought to its
 // end.
 func TestNotCancellable(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	vm := s.slow()
@@ -252,6 +260,7 @@ func TestNotCancellable(t *testing.T) {
 // TestUnknown: when nobody can say where the machine is, that is the
 // infrastructure's, also after a cancelling.
 func TestUnknown(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	vm := s.slow()
@@ -278,6 +287,7 @@ func TestUnknown(t *testing.T) {
 // TestTakenOver: a relocation that a process began which is no more is followed,
 // and none is started beside it.
 func TestTakenOver(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	vm := s.slow()
@@ -311,6 +321,7 @@ func TestTakenOver(t *testing.T) {
 
 // TestDestroyedOnItsWay: a machine that is on its way is called back first.
 func TestDestroyedOnItsWay(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	vm := s.slow()
@@ -378,6 +389,7 @@ func TestForgottenTask(t *testing.T) {
 // TestLostAnswer: a relocation whose answer was lost, or which a proxy may have
 // passed on, is looked for, and followed.
 func TestLostAnswer(t *testing.T) {
+	t.Parallel()
 	for _, proxy := range []int{0, http.StatusBadGateway, http.StatusServiceUnavailable} {
 		s := newSim(t)
 		s.create()
@@ -393,6 +405,7 @@ func TestLostAnswer(t *testing.T) {
 // TestListedLate: a relocation whose answer was lost is looked for again and again,
 // as vCenter may list it late, also when the caller does not wait any more.
 func TestListedLate(t *testing.T) {
+	t.Parallel()
 	for name, enough := range map[string]error{"waited for": nil, "cancelled": context.Canceled} {
 		t.Run(name, func(t *testing.T) {
 			s := newSim(t)
@@ -431,6 +444,7 @@ func TestListedLate(t *testing.T) {
 // TestNeverListed: a relocation that no list shows within the limit may have begun all
 // the same: it is no result, and none is started in its place.
 func TestNeverListed(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	vm := s.slow()
@@ -448,6 +462,7 @@ func TestNeverListed(t *testing.T) {
 
 // TestSlowMethods: slow answers and a slow end change nothing.
 func TestSlowMethods(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	s.model.DelayConfig.MethodDelay = map[string]int{"RelocateVM_Task": 300, "CheckRelocate_Task": 200, "RetrievePropertiesEx": 20, "FindAllByUuid": 50}
@@ -458,6 +473,7 @@ func TestSlowMethods(t *testing.T) {
 
 // TestFailingMethods: a fault at the call is the infrastructure's.
 func TestFailingMethods(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	for _, method := range []string{"RelocateVM_Task", "CheckRelocate_Task", "RetrievePropertiesEx"} {
@@ -475,6 +491,7 @@ func TestFailingMethods(t *testing.T) {
 
 // TestCrashed: a machine that is off before its migration is a result.
 func TestCrashed(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	s.find(guest.Name).Runtime.PowerState = types.VirtualMachinePowerStatePoweredOff
@@ -486,6 +503,7 @@ func TestCrashed(t *testing.T) {
 
 // TestMany moves a machine to and fro, and leaves nothing behind.
 func TestMany(t *testing.T) {
+	t.Parallel()
 	const times = 100
 	s := newSim(t)
 	s.create()

@@ -22,6 +22,7 @@ const (
 // TestNFS mounts an export on both hosts as one datastore, runs a machine there,
 // and unmounts it, all of it twice.
 func TestNFS(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	newSAN(s)
 	ctx := t.Context()
@@ -45,6 +46,7 @@ func TestNFS(t *testing.T) {
 // TestHalfMounted: what was cut off half-way is made good by the next call, also
 // when the answer was lost.
 func TestHalfMounted(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	newSAN(s)
 	ctx := t.Context()
@@ -59,6 +61,7 @@ func TestHalfMounted(t *testing.T) {
 // TestForeignDatastores: a datastore that is not ours is neither mounted over nor
 // unmounted, and no name of another is taken.
 func TestForeignDatastores(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	newSAN(s)
 	ctx := t.Context()
@@ -82,6 +85,7 @@ func TestForeignDatastores(t *testing.T) {
 
 // TestUnreachable: a datastore that the host cannot reach is no good one.
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	newSAN(s)
 	require.NoError(t, MountNFS(t.Context(), nfsName, export, s.a))
@@ -114,6 +118,7 @@ func (s *sim) disconnect() {
 // TestISCSI enables the adapter, connects, makes a VMFS that both hosts mount, and
 // takes it all back, all of it twice.
 func TestISCSI(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	n := newSAN(s)
 	n.disks = n.disks[:1] // the portal has no targets of others
@@ -147,6 +152,7 @@ func TestISCSI(t *testing.T) {
 // TestSharedPortal: a portal that has targets of others, too, is asked on, and
 // those stay. Ours is gone when the server has it no more.
 func TestSharedPortal(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	n := newSAN(s)
 	s.connect()
@@ -164,6 +170,7 @@ func TestSharedPortal(t *testing.T) {
 // when it has no target but ours; and one that another testbed has added is not
 // taken for ours.
 func TestPortalOfAnother(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	n := newSAN(s)
 	n.disks = n.disks[:1]
@@ -193,6 +200,7 @@ func TestPortalOfAnother(t *testing.T) {
 // TestPortalLostAnswer: a portal whose adding had no answer is known as ours, and so
 // is one whose controller ended before it was added.
 func TestPortalLostAnswer(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	n := newSAN(s)
 	n.disks = n.disks[:1]
@@ -213,6 +221,7 @@ func TestPortalLostAnswer(t *testing.T) {
 // TestVMFSLostAnswer: a VMFS whose making has no answer is looked for, and not made
 // twice.
 func TestVMFSLostAnswer(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	n := newSAN(s)
 	n.disks = n.disks[:1]
@@ -227,6 +236,7 @@ func TestVMFSLostAnswer(t *testing.T) {
 // TestNeverFormatted: a LUN that is not ours beyond any doubt, or on which there is
 // anything, is not touched, and what is wrong is told.
 func TestNeverFormatted(t *testing.T) {
+	t.Parallel()
 	others := &types.HostVmfsVolume{HostFileSystemVolume: types.HostFileSystemVolume{Name: "production"},
 		Extent: []types.HostScsiDiskPartition{{DiskName: lun.Name, Partition: 1}}}
 	for want, change := range map[string]func(n *san, l *LUN){
@@ -287,6 +297,7 @@ func (o *offering) QueryVmfsDatastoreCreateOptions(req *types.QueryVmfsDatastore
 
 // TestOtherDiskOffered: what vCenter would do is looked at before it is asked to.
 func TestOtherDiskOffered(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	n := newSAN(s)
 	s.connect()

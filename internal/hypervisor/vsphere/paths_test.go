@@ -16,6 +16,7 @@ import (
 // TestPaths: an object that is not found is told by its path, with what is there
 // instead.
 func TestPaths(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	for name, test := range map[string]struct {
 		change func(*inventory.Managed)
@@ -55,6 +56,7 @@ func TestPaths(t *testing.T) {
 
 // TestAmbiguous: a name that two objects have is refused.
 func TestAmbiguous(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	store := s.datastore("LocalDS_1")
 	store.Name = "LocalDS_0"
@@ -74,6 +76,7 @@ func TestAmbiguous(t *testing.T) {
 // TestUnknownDatastore: nothing is made, and nothing moved, for a datastore that is
 // not there.
 func TestUnknownDatastore(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	const want = `datastore /DC0/datastore/nowhere: there is no "nowhere" in /DC0/datastore/, which is a Folder: there are LocalDS_0, LocalDS_1`
 	err := s.a.Create(t.Context(), domainIn("/DC0/datastore/nowhere"))
@@ -108,6 +111,7 @@ func (m *rights) HasUserPrivilegeOnEntities(req *types.HasUserPrivilegeOnEntitie
 
 // TestCheck finds what would make a trial fail, all of it at once.
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	host := s.model.Map().Get(s.ref("HostSystem", "DC0_C0_H1")).(*simulator.HostSystem)
 	host.Runtime.InMaintenanceMode = true

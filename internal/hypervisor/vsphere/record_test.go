@@ -117,6 +117,7 @@ func TestParseLog(t *testing.T) {
 
 // TestClock: what a host's clock is ahead by is within what is said to be uncertain.
 func TestClock(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.clocks(90*time.Second, -time.Hour)
 	for host, ahead := range map[*Host]time.Duration{s.a: 90 * time.Second, s.b: -time.Hour} {
@@ -133,6 +134,7 @@ func TestClock(t *testing.T) {
 
 // TestClockCannotBeRead: it is found before a campaign.
 func TestClockCannotBeRead(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	host := s.model.Map().Get(s.ref("HostSystem", "DC0_C0_H0")).(*simulator.HostSystem)
 	clock := s.model.Map().Get(*host.ConfigManager.DateTimeSystem).(*hostClock)
@@ -150,6 +152,7 @@ func TestClockCannotBeRead(t *testing.T) {
 // the source that of the older log that names it. What ended outside of the time
 // that is asked for is left out.
 func TestStops(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.clocks(10*time.Minute, 5*time.Minute)
 	s.create()
@@ -182,6 +185,7 @@ func TestStops(t *testing.T) {
 // TestNotes: vCenter's events and the relocation's task are told beside, on this
 // machine's clock.
 func TestNotes(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	from := time.Now().Add(-time.Second)
 	s.create()
@@ -206,6 +210,7 @@ func TestNotes(t *testing.T) {
 
 // TestRecordRefused: no record is taken for one without stops.
 func TestRecordRefused(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	_, err := s.a.Record(t.Context(), "other.vm", at("10:00:00"), at("11:00:00"))
 	require.Equal(t, fault.BadInput, fault.Of(err))

@@ -88,12 +88,19 @@ func newSim(t *testing.T) *sim {
 	return s
 }
 
+// making is held while a simulator is made: govmomi's has variables that all of
+// its models share, and sets them then.
+var making sync.Mutex
+
 // newModel makes the simulator alone.
 func newModel(t *testing.T) *sim {
 	t.Helper()
 	s := &sim{t: t, model: simulator.VPX(), calls: map[string]int{}, password: filepath.Join(t.TempDir(), "password")}
 	s.model.Host, s.model.ClusterHost, s.model.Machine, s.model.Datastore, s.model.Portgroup, s.model.Autostart = 0, 2, 1, 2, 2, false
-	require.NoError(t, s.model.Create())
+	making.Lock()
+	err := s.model.Create()
+	making.Unlock()
+	require.NoError(t, err)
 	t.Cleanup(s.model.Remove)
 	s.model.Service.TLS = new(tls.Config)
 	s.model.Service.Listen = &url.URL{Host: "127.0.0.1:0", User: url.UserPassword(account, secret)}

@@ -14,6 +14,7 @@ import (
 // TestLostStops: where the logs do not tell of all the time that is asked for, the
 // witness is lost. That is never a record without stops.
 func TestLostStops(t *testing.T) {
+	t.Parallel()
 	line := func(at, text string) string { return "2021-03-04T" + at + "Z In(05) vmx - " + text + "\n" }
 	for name, test := range map[string]struct {
 		logs map[string]string
@@ -58,6 +59,7 @@ func TestLostStops(t *testing.T) {
 
 // TestReachOnTwoClocks: a log begins when its own host's clock says so.
 func TestReachOnTwoClocks(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.clocks(-2*time.Hour, 0)
 	s.create()

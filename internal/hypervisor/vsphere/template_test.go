@@ -96,6 +96,7 @@ func (s *sim) templating() *Host {
 // TestImport makes a template of an OVF and of an OVA, twice, a guest of it, and
 // removes it, twice.
 func TestImport(t *testing.T) {
+	t.Parallel()
 	for name, file := range map[string]string{"ovf": ovfOf(t, "disk.vmdk", "data"), "ova": ovaOf(t, "disk.vmdk", "data")} {
 		t.Run(name, func(t *testing.T) {
 			s := newSim(t)
@@ -133,6 +134,7 @@ func TestImport(t *testing.T) {
 // TestImportedOtherwise: a template of other files is not replaced, one that is
 // not ours is not touched, and one that is half-made is made anew.
 func TestImportedOtherwise(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	h, ctx := s.templating(), t.Context()
 	file := ovfOf(t, "disk.vmdk", "data")
@@ -165,6 +167,7 @@ func TestImportedOtherwise(t *testing.T) {
 // TestBadPackage: what cannot be imported is told before anything is made, and no
 // file of another folder is read.
 func TestBadPackage(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	h := s.templating()
 	linked := ovfOf(t, "disk.vmdk", "")
@@ -203,6 +206,7 @@ func TestBadPackage(t *testing.T) {
 
 // TestUploadFails: an import whose disk cannot be sent leaves nothing behind.
 func TestUploadFails(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	h := s.templating()
 	s.set(func() { s.refuses = "/nfc/" })
@@ -217,6 +221,7 @@ func TestUploadFails(t *testing.T) {
 // TestNoTicketInErrors: the address that a disk is sent to is a ticket, and in no
 // error.
 func TestNoTicketInErrors(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	h := s.templating()
 	closed := httptest.NewTLSServer(nil)
@@ -246,6 +251,7 @@ func TestNoTicketInErrors(t *testing.T) {
 // TestUploadTrusted: the host that takes a disk is known by the thumbprint that
 // vCenter gives of it, and by nothing else.
 func TestUploadTrusted(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	h := s.templating()
 	require.NoError(t, h.withoutTemplate().with(t.Context(), "test", func(at *site) error {

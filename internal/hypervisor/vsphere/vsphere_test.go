@@ -14,6 +14,7 @@ import (
 
 // TestLife makes, pauses, moves and destroys a machine, all of it twice.
 func TestLife(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	ctx := t.Context()
 	require.NoError(t, s.a.Check(ctx))
@@ -65,6 +66,7 @@ func TestLife(t *testing.T) {
 }
 
 func TestInfo(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	info, err := s.a.Info(t.Context())
 	require.NoError(t, err)
@@ -78,6 +80,7 @@ func TestInfo(t *testing.T) {
 // TestPrivateDisk: a private disk goes to the target's own datastore, and a
 // machine to the target's network.
 func TestPrivateDisk(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.b.machine.VCenter.Network = "/DC0/network/DC0_DVPG1"
 	s.create()
@@ -99,6 +102,7 @@ func TestPrivateDisk(t *testing.T) {
 // TestForeign: a machine is ours by its name, UUID, notes and attribute together,
 // and another's is never touched.
 func TestForeign(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(s *sim, vm *simulator.VirtualMachine){
 		"no notes":                func(_ *sim, vm *simulator.VirtualMachine) { vm.Config.Annotation = "mine" },
 		"another testbed's notes": func(_ *sim, vm *simulator.VirtualMachine) { vm.Config.Annotation = annotationOf("lab-2") },
@@ -140,6 +144,7 @@ func TestForeign(t *testing.T) {
 
 // TestHalfMade: a clone that was not labelled yet is made anew.
 func TestHalfMade(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	s.create()
 	first := s.find(guest.Name)
@@ -152,6 +157,7 @@ func TestHalfMade(t *testing.T) {
 
 // TestRefused: what vSphere does not do is refused before it is asked.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	for want, change := range map[string]func(*hypervisor.Domain){
 		"its name does not start with the testbed's": func(d *hypervisor.Domain) { d.Name = "vm" },
