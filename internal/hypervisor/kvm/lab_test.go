@@ -364,41 +364,60 @@ func (b *bed) move(order hypervisor.Order, from *Host) hypervisor.Migration {
 	return account
 }
 
-func TestLabMigrate(t *testing.T) {
+// TestLabMigrations: one guest goes through what can happen to it on its way, each
+// time from where it was left. What a step leaves in libvirt, or in the guest, is
+// in the next one's way.
+func TestLabMigrations(t *testing.T) {
 	b := openBed(t)
 	d := b.domain(b.shared)
 	require.NoError(t, b.hosts[0].Create(t.Context(), d))
 	b.writes(b.hosts[0], d.Name)
+	for _, step := range []struct {
+		name string
+		run  func(*bed, hypervisor.Domain)
+	}{
+		{"there and back", (*bed).thereAndBack},
+		{"cancelled", (*bed).cancelled},
+		{"foreign disk", (*bed).foreignDisk},
+		{"controller dies after prepare", (*bed).diesAfterPrepare},
+		{"controller dies after perform", (*bed).diesAfterPerform},
+		{"controller dies after finish", (*bed).diesAfterFinish},
+		{"post-copy", (*bed).postCopy}, // back, from where the last has left it
+	} {
+		require.True(t, t.Run(step.name, func(t *testing.T) { step.run(b.in(t), d) }), "the guest is not where the next step begins")
+	}
+}
+
+// in is the same bed in a subtest.
+func (b *bed) in(t *testing.T) *bed {
+	own := *b
+	own.T = t
+	return &own
+}
+
+func (b *bed) thereAndBack(d hypervisor.Domain) {
 	for i := range 2 {
 		from, to := b.hosts[i%2], b.hosts[(i+1)%2]
 		order := hypervisor.Order{Domain: d, Target: to, AtTarget: d}
 		b.move(order, from)
 		b.where(d.Name, to, from)
 		b.writes(to, d.Name)
-		again, err := from.Migrate(t.Context(), order)
-		require.NoError(t, err, "it is there already")
-		require.Zero(t, again.StreamBytes)
+		again, err := from.Migrate(b.Context(), order)
+		require.NoError(b, err, "it is there already")
+		require.Zero(b, again.StreamBytes)
 	}
 }
 
-func TestLabPostCopy(t *testing.T) {
-	b := openBed(t)
-	d := b.domain(b.shared)
-	require.NoError(t, b.hosts[0].Create(t.Context(), d))
+func (b *bed) postCopy(d hypervisor.Domain) {
+	b.move(hypervisor.Order{Domain: d, Target: b.hosts[0], AtTarget: d, Mode: hypervisor.PostCopy, AutoConverge: true,
+		BandwidthMiBPerSecond: 8, MaxDowntime: 10 * time.Millisecond}, b.hosts[1])
+	b.where(d.Name, b.hosts[0], b.hosts[1])
 	b.writes(b.hosts[0], d.Name)
-	b.move(hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: d, Mode: hypervisor.PostCopy, AutoConverge: true,
-		BandwidthMiBPerSecond: 8, MaxDowntime: 10 * time.Millisecond}, b.hosts[0])
-	b.where(d.Name, b.hosts[1], b.hosts[0])
-	b.writes(b.hosts[1], d.Name)
 }
 
-// TestLabCancel: the guest goes on at the source, and the target has nothing.
-func TestLabCancel(t *testing.T) {
-	b := openBed(t)
-	d := b.domain(b.shared)
-	require.NoError(t, b.hosts[0].Create(t.Context(), d))
-	b.writes(b.hosts[0], d.Name)
-	ctx, cancel := context.WithCancel(t.Context())
+// cancelled: the guest goes on at the source, and the target has nothing.
+func (b *bed) cancelled(d hypervisor.Domain) {
+	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	account, err := b.hosts[0].Migrate(ctx, hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: d, BandwidthMiBPerSecond: 1,
 		Progress: func(p hypervisor.Progress) {
@@ -406,10 +425,10 @@ func TestLabCancel(t *testing.T) {
 				cancel()
 			}
 		}})
-	t.Logf("after %s: %v\n%s", account.Duration(), err, account.Log)
-	require.ErrorIs(t, err, context.Canceled)
+	b.Logf("after %s: %v\n%s", account.Duration(), err, account.Log)
+	require.ErrorIs(b, err, context.Canceled)
 	var failed *hypervisor.MigrationError
-	require.NotErrorAs(t, err, &failed)
+	require.NotErrorAs(b, err, &failed)
 	b.where(d.Name, b.hosts[0], b.hosts[1])
 	b.writes(b.hosts[0], d.Name)
 }
@@ -429,62 +448,67 @@ func (b *bed) begin(d hypervisor.Domain) *migration {
 	return m
 }
 
-// TestLabControllerDies cuts the controller off between the phases: whoever
-// migrates next finds the domain on one host.
-func TestLabControllerDies(t *testing.T) {
-	for _, c := range []struct {
-		after    string
-		atTarget bool
-	}{{"prepare", false}, {"perform", false}, {"finish", true}} {
-		t.Run(c.after, func(t *testing.T) {
-			b := openBed(t)
-			d := b.domain(b.shared)
-			require.NoError(t, b.hosts[0].Create(t.Context(), d))
-			b.writes(b.hosts[0], d.Name)
-			m := b.begin(d)
-			require.NoError(t, m.prepare(t.Context()))
-			var err error
-			if c.after != "prepare" {
-				m.cookie, err = m.source.virt.DomainMigratePerform3Params(m.domain, nil, m.params, m.cookie, m.sourceFlags())
-				require.NoError(t, err)
-			}
-			if c.after == "finish" {
-				require.NoError(t, m.finish(false))
-			}
-			m.hangUp()
-			atTarget, err := m.settle(t.Context())
-			require.NoError(t, err)
-			require.Equal(t, c.atTarget, atTarget)
-			here, notHere := b.hosts[0], b.hosts[1]
-			if atTarget {
-				here, notHere = notHere, here
-			}
-			b.where(d.Name, here, notHere)
-			b.writes(here, d.Name)
-		})
-	}
+// The controller is cut off between the phases: whoever migrates next finds the
+// domain on one host.
+
+func (b *bed) diesAfterPrepare(d hypervisor.Domain) {
+	m := b.begin(d)
+	require.NoError(b, m.prepare(b.Context()))
+	b.isFound(m, false)
 }
 
-// TestLabForeignDisk: where QEMU at the target opens another disk than it should
-// have, nothing runs there, and nothing is written.
-func TestLabForeignDisk(t *testing.T) {
-	b := openBed(t)
-	d := b.domain(b.shared)
+func (b *bed) diesAfterPerform(d hypervisor.Domain) {
+	m := b.begin(d)
+	b.perform(m)
+	b.isFound(m, false)
+}
+
+func (b *bed) diesAfterFinish(d hypervisor.Domain) {
+	m := b.begin(d)
+	b.perform(m)
+	require.NoError(b, m.finish(false))
+	b.isFound(m, true)
+}
+
+func (b *bed) perform(m *migration) {
+	b.Helper()
+	require.NoError(b, m.prepare(b.Context()))
+	var err error
+	m.cookie, err = m.source.virt.DomainMigratePerform3Params(m.domain, nil, m.params, m.cookie, m.sourceFlags())
+	require.NoError(b, err)
+}
+
+// isFound has the controller hang up, and wants the domain on one host.
+func (b *bed) isFound(m *migration, wantAtTarget bool) {
+	b.Helper()
+	m.hangUp()
+	atTarget, err := m.settle(b.Context())
+	require.NoError(b, err)
+	require.Equal(b, wantAtTarget, atTarget)
+	here, notHere := b.hosts[0], b.hosts[1]
+	if atTarget {
+		here, notHere = notHere, here
+	}
+	b.where(m.name, here, notHere)
+	b.writes(here, m.name)
+}
+
+// foreignDisk: where QEMU at the target opens another disk than it should have,
+// nothing runs there, and nothing is written.
+func (b *bed) foreignDisk(d hypervisor.Domain) {
 	foreign := path.Join(path.Dir(d.Disk.Path), "foreign.img")
 	b.sh(b.hosts[0].remote, `yes foreign | head -c "$2" > "$1"`, foreign, fmt.Sprint(diskMiB<<20))
 	sum := b.sh(b.hosts[1].remote, `sha256sum "$1"`, foreign)
-	require.NoError(t, b.hosts[0].Create(t.Context(), d))
-	b.writes(b.hosts[0], d.Name)
 	m := b.begin(d)
 	m.params = replaced(m.params, libvirt.MigrateParamDestXML, strings.ReplaceAll(m.xml, d.Disk.Path, foreign))
-	err := m.prepare(t.Context())
-	require.ErrorContains(t, err, "it has opened "+foreign)
-	require.Equal(t, fault.Infrastructure, fault.Of(err))
-	_, err = m.settle(t.Context())
-	require.NoError(t, err)
+	err := m.prepare(b.Context())
+	require.ErrorContains(b, err, "it has opened "+foreign)
+	require.Equal(b, fault.Infrastructure, fault.Of(err))
+	_, err = m.settle(b.Context())
+	require.NoError(b, err)
 	b.where(d.Name, b.hosts[0], b.hosts[1])
 	b.writes(b.hosts[0], d.Name)
-	require.Equal(t, sum, b.sh(b.hosts[1].remote, `sha256sum "$1"`, foreign))
+	require.Equal(b, sum, b.sh(b.hosts[1].remote, `sha256sum "$1"`, foreign))
 }
 
 // TestLabMirror: a private disk is copied there behind the guest's writes, and back
