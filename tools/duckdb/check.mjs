@@ -64,9 +64,12 @@ async function acrossTrials(folder) {
     FROM seen FULL JOIN told USING (storage, rtt_ms, trial) GROUP BY ALL ORDER BY ALL`);
 }
 
-// checkSound wants a number of trials, all as one wishes them.
-async function checkSound(campaign, folder, wanted) {
+// checkSound wants a number of trials, all as one wishes them, and that each row
+// says on what kind of a testbed it was measured.
+async function checkSound(campaign, folder, wanted, kind) {
   const trials = quote(literal(join(folder, "trials.parquet")));
+  const [{ others }] = await query(`SELECT count(*) AS others FROM ${trials} WHERE testbed_kind IS DISTINCT FROM ${quote(kind)}`);
+  check(campaign, `number of trials that are not of kind ${kind}`, others, 0);
   const [{ n }] = await query(`SELECT count(*) AS n FROM ${trials} WHERE counted`);
   check(campaign, "number of trials", n, wanted);
   for (const t of await query(
@@ -146,7 +149,7 @@ for (const campaign of campaigns) {
     }
     const cells = await acrossTrials(folder);
     console.table(cells);
-    if (sound !== undefined) await checkSound(campaign, folder, Number(sound));
+    if (sound !== undefined) await checkSound(campaign, folder, Number(sound), manifest.testbed_kind);
     if (proven !== undefined) await checkProven(campaign, folder);
     for (const cell of cells) check(`${campaign} ${cell.storage} ${cell.rtt_ms} ms`, "number of I/Os across trials", cell.ios, cell.io_rows);
   } catch (error) {
