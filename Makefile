@@ -18,6 +18,7 @@ HYPERVISOR ?= xen
 CONTROLS :=
 LAB_SKIP :=
 LAB_LEAVE_OUT :=
+VSPHERE :=
 
 # Debian's packages: the testbed, its image, the race detector's compiler, and for
 # the tests a shell of the kind that small hosts have, and what carries a migration.
@@ -33,6 +34,8 @@ SERVER := $(BIN)/heliotrope-server
 # The versions of the tools are pinned in tools/go.mod.
 LINTER := $(BIN)/tools/golangci-lint
 WORKFLOWCHECK := $(BIN)/tools/workflowcheck
+# govmomi's own client of a vCenter: a module of its own.
+GOVC := $(BIN)/tools/govc
 # How many packages to compile at once for the linter: it is large.
 LINTER_JOBS ?= 2
 
@@ -126,14 +129,14 @@ test-lab: build server $(DUCKDB) ## run the tests on testbeds of their own (some
 	fi
 
 .PHONY: test-lab-full
-test-lab-full: build server $(DUCKDB) ## run all tests and examples/controls.yaml on a testbed of each hypervisor, and a campaign on both in turn
-	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=vsphere
+test-lab-full: build server $(DUCKDB) $(GOVC) ## run all tests and examples/controls.yaml on a testbed of each hypervisor, a campaign on both in turn, and faults at the lab's vCenter
+	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=vsphere VSPHERE=--full
 	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=xen
 	tools/turns-check
 
 # In front of a testbed of vsphere is the lab's vCenter. After what is to be shown
 # there the other tests run on the KVM hosts behind it.
-BEHIND_VCENTER = tools/vsphere-check && HELIOTROPE_INVENTORY="$$(tools/behind-vcenter)" &&
+BEHIND_VCENTER = tools/vsphere-check $(VSPHERE) && HELIOTROPE_INVENTORY="$$(tools/behind-vcenter)" &&
 
 .PHONY: test-lab-all
 test-lab-all: build
@@ -169,6 +172,10 @@ fmt: $(LINTER) ## format the code
 $(LINTER): tools/go.mod tools/go.sum
 	@echo "building golangci-lint (some minutes, once)"
 	cd tools && $(GO) build -p $(LINTER_JOBS) -buildvcs=false -o ../$(LINTER) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(GOVC): $(wildcard tools/govc/*)
+	cd tools/govc && CGO_ENABLED=0 $(GO) build -buildvcs=false -o $(CURDIR)/$(GOVC) .
+	@touch $(GOVC)
 
 $(WORKFLOWCHECK): tools/go.mod tools/go.sum
 	cd tools && $(GO) build -buildvcs=false -o ../$(WORKFLOWCHECK) go.temporal.io/sdk/contrib/tools/workflowcheck
