@@ -14,6 +14,7 @@ import (
 
 	"heliotrope/deploy/lab"
 	"heliotrope/deploy/lab/image"
+	"heliotrope/deploy/vcenter/place"
 	"heliotrope/internal/remote"
 )
 
@@ -25,6 +26,7 @@ func TestRevive(t *testing.T) {
 	defer cancel()
 
 	l := ownLab(t)
+	linkVCenter(t)
 	cache, err := image.DefaultCache()
 	must(t, err)
 	progress := func(text string) { t.Log(text) }
@@ -77,6 +79,19 @@ func kill(ctx context.Context, t *testing.T, pid int) {
 		case <-poll.C:
 		}
 	}
+}
+
+// linkVCenter has the vCenter's program beside the test's own, where it is looked for:
+// one in front of the nodes is started again with them.
+func linkVCenter(t *testing.T) {
+	t.Helper()
+	program, err := filepath.Abs(filepath.Join("..", "..", "bin", place.Program))
+	must(t, err)
+	own, err := os.Executable()
+	must(t, err)
+	link := filepath.Join(filepath.Dir(own), place.Program)
+	must(t, os.Symlink(program, link))
+	t.Cleanup(func() { must(t, os.Remove(link)) })
 }
 
 // ownLab is the emulated testbed of the inventory to test on, which is of this
