@@ -3,6 +3,7 @@ package kvm
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	libvirt "github.com/digitalocean/go-libvirt"
@@ -148,6 +149,9 @@ func (m *migration) began() bool {
 // target's by the target's. In libvirt's downtime is the difference of the two clocks
 // as well (qemuDomainJobDataUpdateDowntime). What neither has is the time between
 // them, in which our own process has the answer of the one and calls the other.
+// Where the target's clock is behind the source's by more than that time, libvirt
+// tells no downtime_net (qemuDomainMigrationJobDataToParams compares the negative
+// difference as an unsigned number): the downtime is not known, and the log says so.
 func (m *migration) account(account *hypervisor.Migration) {
 	account.Phases = m.phases
 	account.Log, account.StreamBytes, account.Rounds, account.DiskBytes = m.text(), m.last.SentBytes, m.last.Round, m.last.DiskSentBytes
@@ -166,6 +170,9 @@ func (m *migration) account(account *hypervisor.Migration) {
 	if ms, told := values[libvirt.DomainJobDowntimeNet]; told {
 		downtime := time.Duration(ms) * time.Millisecond
 		account.Downtime = &downtime
+	} else if ms, told := values[libvirt.DomainJobDowntime]; told {
+		m.note(fmt.Sprintf("libvirt tells no downtime_net, as the target's clock is behind the source's; its downtime, with their difference in it, is %d ms", ms))
+		account.Log = m.text()
 	}
 	if rounds := known(values, libvirt.DomainJobMemoryIteration); rounds != nil {
 		account.Rounds = rounds
