@@ -116,7 +116,8 @@ say() {
 }
 `
 
-// siteLeftovers are sessions, open-iscsi's records, and its daemon.
+// siteLeftovers are sessions, open-iscsi's records, and its daemon, as isDaemon
+// knows it: one that has ended, and that its parent has not asked for, does not run.
 const siteLeftovers = say + `
 for session in /sys/class/iscsi_session/session*; do
 	[ -e "$session" ] && read -r target < "$session/targetname" && say "iSCSI session" "$target" "iqn.2026-11.net.heliotrope:$1."
@@ -132,7 +133,10 @@ for record in /etc/iscsi/ifaces/* /var/lib/iscsi/ifaces/*; do
 done
 name=/etc/iscsi/initiatorname.iscsi
 [ -e "$name" ] && echo "other initiator name $(cksum < "$name")"
-[ -e /run/iscsid.pid ] && read -r pid < /run/iscsid.pid && [ -e "/proc/$pid" ] && echo "other process iscsid"
+[ -e /run/iscsid.pid ] && read -r pid < /run/iscsid.pid && [ -e "/proc/$pid/stat" ] && read -r _ name state _ < "/proc/$pid/stat" &&
+	case $name$state in
+	"(iscsid)"[!ZX]) echo "other process iscsid" ;;
+	esac
 true`
 
 // storeLeftovers are LIO's targets and devices.

@@ -1,6 +1,10 @@
 package iscsi
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -79,4 +83,20 @@ func TestSources(t *testing.T) {
 	found, err = bed.Sources(t.Context(), "store")
 	require.NoError(t, err)
 	assert.Equal(t, []witness.Source{{Role: "target", Reader: "lio-lun", Device: unit}}, found)
+}
+
+// TestLeftDaemon runs the script on a machine whose iscsid is in some state.
+func TestLeftDaemon(t *testing.T) {
+	for state, left := range map[string]string{"S": "other process iscsid\n", "Z": "", "X": ""} {
+		t.Run(state, func(t *testing.T) {
+			root := t.TempDir()
+			require.NoError(t, os.MkdirAll(filepath.Join(root, "proc/185"), 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(root, "proc/185/stat"), []byte("185 (iscsid) "+state+" 1 185 185 0 -1\n"), 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(root, "iscsid.pid"), []byte("185\n"), 0o600))
+			script := strings.NewReplacer("/run/", root+"/", "/proc/", root+"/proc/", "/sys/", root+"/sys/", "/etc/", root+"/etc/", "/var/", root+"/var/").Replace(siteLeftovers)
+			out, err := exec.CommandContext(t.Context(), "sh", "-c", script, "sh", "lab").CombinedOutput()
+			require.NoError(t, err)
+			assert.Equal(t, left, string(out))
+		})
+	}
 }

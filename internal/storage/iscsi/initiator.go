@@ -103,10 +103,26 @@ func (s *System) ensureDaemon(ctx context.Context, n *node.Node) error {
 }
 
 func daemonRuns(ctx context.Context, n *node.Node) (bool, error) {
+	pid, err := daemonPID(ctx, n)
+	return pid != "", err
+}
+
+// daemonPID is the process that runs as iscsid by its own file; "" when there is
+// none.
+func daemonPID(ctx context.Context, n *node.Node) (string, error) {
 	pid, err := n.ReadIfThere(ctx, daemonPidFile)
 	if err != nil || pid == "" || strings.Trim(pid, "0123456789") != "" {
-		return false, err
+		return "", err
 	}
+	runs, err := isDaemon(ctx, n, pid)
+	if !runs {
+		pid = ""
+	}
+	return pid, err
+}
+
+// isDaemon says whether a process is iscsid, and runs.
+func isDaemon(ctx context.Context, n *node.Node, pid string) (bool, error) {
 	stat, err := n.ReadIfThere(ctx, "/proc/"+pid+"/stat") // see proc_pid_stat(5)
 	state, is := strings.CutPrefix(stat, pid+" ("+daemonName+") ")
 	// One that has ended can stay until its parent asks for it.
@@ -284,8 +300,8 @@ func (s *System) stopDaemon(ctx context.Context, n *node.Node) error {
 	if err != nil || len(others) > 0 {
 		return err
 	}
-	running, err := daemonRuns(ctx, n)
-	if err != nil || !running {
+	pid, err := daemonPID(ctx, n)
+	if err != nil || pid == "" {
 		return err
 	}
 	if _, err := n.Run(ctx, "iscsiadm", "-k", "0"); err != nil {
@@ -295,7 +311,8 @@ func (s *System) stopDaemon(ctx context.Context, n *node.Node) error {
 		if err := poll.Pause(ctx, waitPause); err != nil {
 			return fmt.Errorf("%s: waiting for the end of iscsid: %w", n.Name(), err)
 		}
-		if running, err := daemonRuns(ctx, n); err != nil || !running {
+		// Its process: it removes its file some time before it ends.
+		if running, err := isDaemon(ctx, n, pid); err != nil || !running {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -384,4 +385,18 @@ func TestCheckRoom(t *testing.T) {
 	require.Equal(t, fault.BadInput, fault.Of(err))
 	bed.store.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7424 4096\n"})
 	require.NoError(t, bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}))
+}
+
+// TestStopsTheDaemonItself: iscsid removes its file before its process ends.
+func TestStopsTheDaemonItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bed := newBed(t)
+		daemon(t, bed.a)
+		put(t, bed.a, data+"/lab/iscsi/state.json", `{"boot":"boot","started":{"iscsid":true}}`)
+		bed.a.OnFunc(remotetest.Exactly("iscsiadm", "-k", "0"), func(context.Context, remotetest.Call) remotetest.Reply {
+			assert.NoError(t, bed.a.Memory().RemoveAll(daemonPidFile))
+			return remotetest.Reply{}
+		})
+		require.ErrorContains(t, bed.Teardown(t.Context()), "still runs")
+	})
 }
