@@ -19,22 +19,32 @@ type look struct {
 
 // looksAt turns the readings of one host's guest disk into looks. Only
 // neighbours are compared; a counter that fell has begun again at 0, and what it
-// has is what grew. The first look at a disk says nothing about growth.
+// has is what grew. The first look at a disk says nothing about growth, also when
+// it has two readings of a counter.
 func looksAt(rows []dataset.Counter) []look {
-	slices.SortStableFunc(rows, func(a, b dataset.Counter) int { return cmp.Compare(a.TsNs, b.TsNs) })
+	sortReadings(rows)
 	last := map[string]int64{}
 	var looks []look
 	for _, row := range rows {
 		before, known := last[row.Name]
 		last[row.Name] = row.Value
 		grown := known && (row.Value > before || row.Value < before && row.Value > 0)
-		if n := len(looks); n > 0 && looks[n-1].ts == row.TsNs {
-			looks[n-1].grown = looks[n-1].grown || grown
-		} else {
+		n := len(looks)
+		if n == 0 || looks[n-1].ts != row.TsNs {
 			looks = append(looks, look{row.TsNs, grown})
+		} else if n > 1 {
+			looks[n-1].grown = looks[n-1].grown || grown
 		}
 	}
 	return looks
+}
+
+// sortReadings puts readings in the order of their times. Of those of one time the
+// smaller comes first: a counter that begins again at 0 takes longer than that.
+func sortReadings(rows []dataset.Counter) {
+	slices.SortStableFunc(rows, func(a, b dataset.Counter) int {
+		return cmp.Or(cmp.Compare(a.TsNs, b.TsNs), cmp.Compare(a.Value, b.Value))
+	})
 }
 
 // backend says for how long the disk was silent, as the hosts' control domains

@@ -177,6 +177,7 @@ func TestWANBytes(t *testing.T) {
 	}{
 		"both directions":   {append(series("store", "wan", "rx_bytes", 48, 0, 1000, 2000, 3000, 5000, 9000), sent...), ptr(int64(5040))},
 		"begun again at 0":  {append(series("store", "wan", "rx_bytes", 48, 7000, 8000, 10, 20, 30, 40), sent...), ptr(int64(1070))},
+		"two of one time":   {append(append(series("store", "wan", "rx_bytes", 48, 0, 1000, 2000, 3000, 5000, 9000), series("store", "wan", "rx_bytes", 54, 1990)...), sent...), ptr(int64(5040))},
 		"begun too late":    {append(series("store", "wan", "rx_bytes", 51, 0, 1000, 2000, 3000, 5000), sent...), nil},
 		"ended too early":   {append(series("store", "wan", "rx_bytes", 48, 0, 1000, 2000), sent...), nil},
 		"one direction":     {sent, nil},

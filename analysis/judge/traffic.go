@@ -1,7 +1,6 @@
 package judge
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -33,7 +32,7 @@ type series struct {
 // seriesOf sums up a counter's growth. A value that is smaller than the one
 // before began again at 0.
 func seriesOf(rows []dataset.Counter) series {
-	slices.SortStableFunc(rows, func(a, b dataset.Counter) int { return cmp.Compare(a.TsNs, b.TsNs) })
+	sortReadings(rows)
 	var s series
 	total := int64(0)
 	for i, row := range rows {
