@@ -62,10 +62,10 @@ type dateTimeSystem struct {
 	site   storage.Site
 }
 
-// QueryDateTime is the real host's time: ours, and how far its clock is ahead, as it
-// was half-way through a pause of as long as that is uncertain. Whoever takes the whole
-// call for uncertain, as one must with a vCenter, has that covered: of the middle of the
-// call it is off by half of it at the most, and half of the pause.
+// QueryDateTime tells the real host's time: ours, and how far its clock is ahead, as it
+// is in the middle of the call. The call is made to last as long as the reading is
+// uncertain, so that a client that takes the call's length as its uncertainty takes
+// enough.
 func (d *dateTimeSystem) QueryDateTime(*simulator.Context, *types.QueryDateTime) soap.HasFault {
 	body := new(methods.QueryDateTimeBody)
 	offset, err := d.center.guests.Clock(d.center.ctx, d.site)
