@@ -149,7 +149,7 @@ func (f *fake) Move(ctx context.Context, g Guest, from, to storage.Site, percent
 		select {
 		case err := <-m.end:
 			if err != nil {
-				return from, []Stun{{Site: from, End: stunEnd, Length: time.Second}}, err
+				return from, append(f.others, Stun{Site: from, End: stunEnd, Length: time.Second}), err
 			}
 		case <-ctx.Done():
 			return from, nil, context.Cause(ctx)

@@ -124,24 +124,31 @@ func (m *machine) relocate(ctx context.Context, t *task, v view, wanted move) er
 func (m *machine) arrive(t *task, v view, wanted move, at storage.Site, stuns []Stun, moved error) error {
 	switch {
 	case errors.Is(moved, hypervisor.ErrUnknown):
-		m.lose(t.sim, v, wanted)
+		m.lose(t.sim, v, wanted, stuns)
 		return nil
 	case errors.Is(moved, errGone):
 		m.setPower(t.sim, types.VirtualMachinePowerStatePoweredOff)
 		return nil
 	}
-	var errs []error
-	m.center.note(v, m.tellStuns(v, stuns, wanted.from))
-	if at == wanted.to {
-		errs = append(errs, m.settle(t.sim, v, wanted))
-		v = m.look(t.sim)
-		m.center.note(v, m.newLog(m.center.ctx, v, at))
-		m.center.note(v, m.tellStuns(v, stuns, at))
-	}
+	err := m.found(t.sim, v, wanted, at, stuns)
 	if moved == nil && at != wanted.to {
-		errs = append(errs, fmt.Errorf("the guest is at site %s", at))
+		err = errors.Join(err, fmt.Errorf("the guest is at site %s", at))
 	}
-	return errors.Join(errs...)
+	return err
+}
+
+// found puts the machine where its guest is, and writes the guest's stops to the logs
+// of the hosts at which they ended.
+func (m *machine) found(sim *simulator.Context, v view, wanted move, at storage.Site, stuns []Stun) error {
+	m.center.note(v, m.tellStuns(v, stuns, wanted.from))
+	if at != wanted.to {
+		return nil
+	}
+	err := m.settle(sim, v, wanted)
+	v = m.look(sim)
+	m.center.note(v, m.newLog(m.center.ctx, v, at))
+	m.center.note(v, m.tellStuns(v, stuns, at))
+	return err
 }
 
 // settle puts the machine on its new host, pool and datastore.

@@ -15,8 +15,9 @@ import (
 const findPause = 5 * time.Second
 
 // lose shows a machine as one whose host is not connected: where it runs, nobody knows.
-// It is refused to all others, and asked for, until somebody does.
-func (m *machine) lose(sim *simulator.Context, v view, wanted move) {
+// It is refused to all others, and asked for, until somebody does. What is known of the
+// guest's stops is written to its logs then.
+func (m *machine) lose(sim *simulator.Context, v view, wanted move, stuns []Stun) {
 	m.setLost(true)
 	m.setConnection(sim, types.VirtualMachineConnectionStateDisconnected)
 	m.center.working.Go(func() {
@@ -29,10 +30,8 @@ func (m *machine) lose(sim *simulator.Context, v view, wanted move) {
 			case err != nil:
 				m.center.note(v, err)
 				return false, nil
-			case at == wanted.to:
-				m.center.note(v, m.settle(sim, v, wanted))
-				now := m.look(sim)
-				m.center.note(now, m.newLog(ctx, now, at))
+			default:
+				m.center.note(v, m.found(sim, v, wanted, at, stuns))
 			}
 			m.setConnection(sim, types.VirtualMachineConnectionStateConnected)
 			m.setLost(false)

@@ -2,6 +2,7 @@ package vcenter
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,22 +28,28 @@ func (w *world) runtime(vm *object.VirtualMachine) types.VirtualMachineRuntimeIn
 
 // TestUnknown: a machine of which nobody knows where it runs is shown as that, and
 // nothing is done with it, until a host says that it has it, or both that it is gone.
+// The stops that QEMU told of by then are in the logs of the hosts at which they ended.
 func TestUnknown(t *testing.T) {
 	failed := &hypervisor.MigrationError{Name: "vm", From: "a", To: "b", Err: assert.AnError}
+	const stopAtA, stopAtB = "vm stopped for 1000000 us", "vm stopped for 2000000 us"
 	for name, tt := range map[string]struct {
 		found finding
 		at    string
 		power types.VirtualMachinePowerState
+		logs  map[string]string // a file, and a stop that is in it
 	}{
-		"it stayed":  {finding{at: storage.SiteA}, "host-a", types.VirtualMachinePowerStatePoweredOn},
-		"it arrived": {finding{at: storage.SiteB}, "host-b", types.VirtualMachinePowerStatePoweredOn},
-		"it is gone": {finding{storage.SiteA, errGone}, "host-a", types.VirtualMachinePowerStatePoweredOff},
+		"it stayed": {finding{at: storage.SiteA}, "host-a", types.VirtualMachinePowerStatePoweredOn,
+			map[string]string{"vmware.log": stopAtA}},
+		"it arrived": {finding{at: storage.SiteB}, "host-b", types.VirtualMachinePowerStatePoweredOn,
+			map[string]string{"vmware.log": stopAtB, "vmware-2.log": stopAtA}},
+		"it is gone": {finding{storage.SiteA, errGone}, "host-a", types.VirtualMachinePowerStatePoweredOff, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.center.findPause = time.Millisecond
 			vm := w.clone("host-a", place.NFS)
 			w.powerOn(vm)
+			w.fake.others = []Stun{{Site: storage.SiteB, End: stunEnd, Length: 2 * time.Second}}
 			task, m := w.underWay(vm, "host-b")
 			m.end <- errors.Join(failed, hypervisor.ErrUnknown)
 			assert.IsType(t, new(types.HostCommunication), w.fault(task, nil))
@@ -57,6 +64,11 @@ func TestUnknown(t *testing.T) {
 			require.Eventually(t, func() bool { return w.runtime(vm).ConnectionState == types.VirtualMachineConnectionStateConnected }, time.Minute, time.Millisecond)
 			w.requireAt(vm, tt.at)
 			assert.Equal(t, tt.power, w.runtime(vm).PowerState)
+			for file, stop := range tt.logs {
+				_, text := w.get(w.client, place.NFS, "lab.vm/"+file)
+				assert.Equal(t, 1, strings.Count(string(text), "vm stopped for"), file)
+				assert.Contains(t, string(text), stop, file)
+			}
 			if tt.power == types.VirtualMachinePowerStatePoweredOn {
 				w.do(vm.PowerOff(t.Context()))
 			}
