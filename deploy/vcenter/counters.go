@@ -46,7 +46,8 @@ type PerfMetricIntSeries struct {
 	Value []string `xml:"value"`
 }
 
-// metricsOf gives an entity's samples that are asked for.
+// metricsOf gives an entity's samples that are asked for, each with the length that its
+// interval really had, to a second.
 func (p *counters) metricsOf(spec types.PerfQuerySpec) *types.PerfEntityMetric {
 	from, to := time.Time{}, time.Now()
 	if spec.StartTime != nil {
@@ -61,7 +62,7 @@ func (p *counters) metricsOf(spec types.PerfQuerySpec) *types.PerfEntityMetric {
 	}
 	metrics := &types.PerfEntityMetric{PerfEntityMetricBase: types.PerfEntityMetricBase{Entity: spec.Entity}}
 	for _, one := range samples {
-		metrics.SampleInfo = append(metrics.SampleInfo, types.PerfSampleInfo{Timestamp: one.at, Interval: int32(sampleInterval / time.Second)})
+		metrics.SampleInfo = append(metrics.SampleInfo, types.PerfSampleInfo{Timestamp: one.at, Interval: int32(one.length.Round(time.Second) / time.Second)})
 	}
 	for _, id := range spec.MetricId {
 		series := &PerfMetricIntSeries{PerfMetricSeries: types.PerfMetricSeries{Id: id}}

@@ -16,12 +16,14 @@ import (
 
 	"heliotrope/internal/hypervisor/kvm"
 	"heliotrope/internal/hypervisor/vsphere"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/storage"
 )
 
 const (
 	// sampleInterval is vCenter's finest: how often the guests' and the hosts' use
-	// is looked at.
+	// is looked at. Where the hosts take longer to answer, a sample is of a longer
+	// interval.
 	sampleInterval = 20 * time.Second
 	// sampleLimit is how many samples are kept, as many as an ESXi host keeps.
 	sampleLimit = int(time.Hour / sampleInterval)
@@ -50,6 +52,7 @@ type hostLook struct {
 // sample has the values of the interval that ended at a time.
 type sample struct {
 	at     time.Time
+	length time.Duration // of the interval
 	values map[metric]int64
 }
 
@@ -67,81 +70,96 @@ func newMeter() *meter {
 // StartMeter has the vCenter look at what its guests and hosts use, until it ends.
 func (c *VCenter) StartMeter() {
 	c.working.Go(func() {
-		ticker := time.NewTicker(sampleInterval)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-c.ctx.Done():
-				return
-			case <-ticker.C:
-				c.sample(c.ctx, time.Now())
-			}
+		began := time.Now()
+		// A pass that takes longer than an interval ends at the end of a later one.
+		for poll.Pause(c.ctx, sampleInterval-time.Since(began)%sampleInterval) == nil {
+			c.sample(c.ctx, time.Now)
 		}
 	})
 }
 
-// sample looks at the guests that run and at the hosts. What cannot be asked, as in a
-// migration's last moments, is left out.
-func (c *VCenter) sample(ctx context.Context, now time.Time) {
+// sample looks at the guests that run and at the hosts; now is asked when each has
+// answered. What cannot be asked, as in a migration's last moments, is left out.
+func (c *VCenter) sample(ctx context.Context, now func() time.Time) {
 	sim := &simulator.Context{Context: ctx, Map: c.registry()}
 	hosts := map[storage.Site]map[metric]int64{}
 	guests := map[types.ManagedObjectReference]guestLook{}
+	running := false
 	for _, m := range c.machines() {
 		v := m.look(sim)
 		if v.power != types.VirtualMachinePowerStatePoweredOn || !m.isReal() {
 			continue
 		}
+		running = true
 		usage, err := c.guests.Usage(ctx, v.guest, v.site)
 		if err != nil {
 			continue
 		}
-		look := guestLook{usage, now, v.site}
+		look := guestLook{usage, now(), v.site}
 		guests[v.ref] = look
-		c.meter.mu.Lock()
-		before, known := c.meter.guests[v.ref]
-		c.meter.mu.Unlock()
-		if !known || before.site != v.site || usage.CPU < before.CPU { // another QEMU
+		before, known := c.meter.keepGuest(v.ref, look, m.diskInstance(sim))
+		if !known {
 			continue
 		}
-		values := look.values(before)
-		c.meter.keep(v.ref, now, inGroup(values, "virtualDisk", m.diskInstance(sim)))
-		hosts[v.site] = inGroup(values, "datastore", c.volume(v.disk.Datastore))
+		hosts[v.site] = inGroup(look.values(before), "datastore", c.volume(v.disk.Datastore))
 		m.setQuickStats(sim, look, before, c.megahertz(v.site), v.guest.MemoryMiB)
 	}
 	c.meter.mu.Lock()
 	c.meter.guests = guests
 	maps.DeleteFunc(c.meter.samples, func(of types.ManagedObjectReference, _ []sample) bool { return c.registry().Get(of) == nil })
+	if !running {
+		clear(c.meter.hosts)
+	}
 	c.meter.mu.Unlock()
-	if len(guests) > 0 {
+	if running {
 		c.sampleHosts(ctx, now, hosts)
 	}
 }
 
 // sampleHosts looks at the hosts, on which the guests have used their datastores.
-func (c *VCenter) sampleHosts(ctx context.Context, now time.Time, guests map[storage.Site]map[metric]int64) {
+func (c *VCenter) sampleHosts(ctx context.Context, now func() time.Time, guests map[storage.Site]map[metric]int64) {
 	for _, site := range bothSites {
 		usage, err := c.guests.HostUsage(ctx, site)
 		if err != nil {
 			continue
 		}
-		look := hostLook{usage, now}
-		c.meter.mu.Lock()
-		before, known := c.meter.hosts[site]
-		c.meter.hosts[site] = look
-		c.meter.mu.Unlock()
-		if !known || now.Sub(before.at) > 2*sampleInterval || usage.All <= before.All {
-			continue
-		}
-		values := look.values(before)
-		maps.Copy(values, guests[site])
-		c.meter.keep(c.hosts[site].ref, now, values)
+		c.meter.keepHost(c.hosts[site].ref, site, hostLook{usage, now()}, guests[site])
 	}
 }
 
-func (m *meter) keep(of types.ManagedObjectReference, at time.Time, values map[metric]int64) {
+// keepGuest keeps what a guest has used since the look before; false when that was at
+// another QEMU, or there was none.
+func (m *meter) keepGuest(of types.ManagedObjectReference, look guestLook, disk string) (before guestLook, known bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	kept := append(m.samples[of], sample{at, values})
+	before, known = m.guests[of]
+	if !known || before.site != look.site || look.CPU < before.CPU || look.at.Sub(before.at) < shortest {
+		return before, false
+	}
+	m.keep(of, sample{look.at, look.at.Sub(before.at), inGroup(look.values(before), "virtualDisk", disk)})
+	return before, true
+}
+
+// keepHost keeps what a host has used since the look before, and what its guests have.
+func (m *meter) keepHost(of types.ManagedObjectReference, site storage.Site, look hostLook, guests map[metric]int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before, known := m.hosts[site]
+	m.hosts[site] = look
+	if !known || look.All <= before.All || look.at.Sub(before.at) < shortest {
+		return
+	}
+	values := look.values(before)
+	maps.Copy(values, guests)
+	m.keep(of, sample{look.at, look.at.Sub(before.at), values})
+}
+
+// shortest is the interval of a sample at the least: it is told in whole seconds.
+const shortest = time.Second
+
+// keep wants the lock.
+func (m *meter) keep(of types.ManagedObjectReference, one sample) {
+	kept := append(m.samples[of], one)
 	m.samples[of] = slices.Clone(kept[max(0, len(kept)-sampleLimit):])
 }
 

@@ -33,9 +33,9 @@ func TestLabUsage(t *testing.T) {
 	require.NoError(t, a.Create(ctx, domain))
 	require.NoError(t, remote.WaitReady(ctx, tb.Guest(), "test", "-b", tb.GuestDevices().Disk))
 	began := time.Now()
-	w.center.sample(ctx, began)
+	w.center.sample(ctx, time.Now)
 	inGuest(ctx, t, tb, `for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=/dev/vda bs=4096 count=8 oflag=direct 2>/dev/null; done`)
-	w.center.sample(ctx, time.Now())
+	w.center.sample(ctx, time.Now)
 
 	counts, err := a.Counters(ctx, hypervisor.Counted{Domain: domain.Name, Storage: "nfs"}, began.Add(-time.Second), time.Now())
 	require.NoError(t, err)
@@ -51,7 +51,8 @@ func TestLabUsage(t *testing.T) {
 	assert.LessOrEqual(t, value(witness.CPU, "usage_basis_points"), int64(10000))
 	value(witness.GuestDisk, "write_latency_ms")
 	value(vsphere.HostNet, "tx_rate")
-	assert.EqualValues(t, 20, value(vsphere.Interval, "guest_s"))
+	assert.Positive(t, value(vsphere.Interval, "guest_s"))
+	assert.LessOrEqual(t, value(vsphere.Interval, "guest_s"), int64(time.Since(began).Seconds()+1))
 
 	vm, err := w.finder.VirtualMachine(ctx, place.Folder+"/"+domain.Name)
 	require.NoError(t, err)

@@ -49,8 +49,15 @@ func (w *world) quickStats(vm *object.VirtualMachine) types.VirtualMachineQuickS
 	return at.Summary.QuickStats
 }
 
-// counted asks for counters by their names, and gives their values by them.
-func (w *world) counted(of types.ManagedObjectReference, from time.Time, instances map[string]string) (map[string][]int64, []time.Time) {
+// sampleAt has the vCenter look at a time.
+func (w *world) sampleAt(at time.Time) {
+	w.t.Helper()
+	w.center.sample(w.t.Context(), func() time.Time { return at })
+}
+
+// counted asks for counters by their names, and gives their values by them, and of
+// which intervals they are.
+func (w *world) counted(of types.ManagedObjectReference, from time.Time, instances map[string]string) (map[string][]int64, []types.PerfSampleInfo) {
 	w.t.Helper()
 	manager := *w.client.ServiceContent.PerfManager
 	var all mo.PerformanceManager
@@ -74,12 +81,7 @@ func (w *world) counted(of types.ManagedObjectReference, from time.Time, instanc
 		own := series.(*types.PerfMetricIntSeries)
 		values[names[own.Id.CounterId]] = own.Value
 	}
-	var times []time.Time
-	for _, sample := range answer.SampleInfo {
-		require.EqualValues(w.t, 20, sample.Interval)
-		times = append(times, sample.Timestamp)
-	}
-	return values, times
+	return values, answer.SampleInfo
 }
 
 // TestUsage: quick statistics and counters are what the guest and the hosts have
@@ -96,19 +98,19 @@ func TestUsage(t *testing.T) {
 		"datastore.totalReadLatency.average": volume}
 	hostA, hostB := w.center.hosts[storage.SiteA].ref, w.center.hosts[storage.SiteB].ref
 	began := time.Now().Truncate(time.Millisecond)
-	w.center.sample(ctx, began)
+	w.sampleAt(began)
 	values, _ := w.counted(vm.Reference(), began.Add(-time.Hour), guestMetrics)
 	require.Empty(t, values, "it was never started")
 
 	w.powerOn(vm)
 	first := began.Add(20 * time.Second)
 	w.fake.use(kvm.Usage{CPU: time.Second, ResidentMiB: 70}, kvm.HostUsage{Busy: time.Second, All: 10 * time.Second})
-	w.center.sample(ctx, first)
+	w.sampleAt(first)
 	require.Zero(t, w.quickStats(vm).OverallCpuUsage, "one look tells nothing of a rate")
 	w.fake.use(kvm.Usage{CPU: 6 * time.Second, ResidentMiB: 300, Reads: kvm.DiskUsage{Count: 200, Time: 3 * time.Second}},
 		kvm.HostUsage{Busy: 6 * time.Second, All: 30 * time.Second, ReceivedBytes: 40_000_000, ReceivedDropped: 3})
 	second := first.Add(20 * time.Second)
-	w.center.sample(ctx, second)
+	w.sampleAt(second)
 
 	quick := w.quickStats(vm)
 	require.Equal(t, w.center.megahertz(storage.SiteA)/4, quick.OverallCpuUsage, "5 of 20 s")
@@ -119,7 +121,8 @@ func TestUsage(t *testing.T) {
 	require.Equal(t, map[string][]int64{"virtualDisk.totalReadLatency.average": {15}, "virtualDisk.totalWriteLatency.average": {0},
 		"virtualDisk.numberReadAveraged.average": {10}, "virtualDisk.numberWriteAveraged.average": {0}}, values)
 	require.Len(t, times, 1)
-	require.True(t, times[0].Equal(second), times[0])
+	require.True(t, times[0].Timestamp.Equal(second), times[0])
+	require.EqualValues(t, 20, times[0].Interval)
 	values, _ = w.counted(hostA, began, hostMetrics)
 	require.Equal(t, map[string][]int64{"cpu.usage.average": {2500}, "net.bytesRx.average": {2000}, "net.bytesTx.average": {0},
 		"net.droppedRx.summation": {3}, "datastore.totalReadLatency.average": {15}}, values)
@@ -129,18 +132,42 @@ func TestUsage(t *testing.T) {
 	values, _ = w.counted(hostA, second, hostMetrics)
 	require.Empty(t, values, "the first moment is not in it")
 
-	// At the other host it is another QEMU, which has counted from 0.
-	task, move := w.underWay(vm, "host-b")
-	move.end <- nil
-	require.NoError(t, task.Wait(ctx))
-	w.center.sample(ctx, second.Add(20*time.Second))
-	_, times = w.counted(vm.Reference(), began, guestMetrics)
-	require.Len(t, times, 1)
-
 	w.do(vm.PowerOff(ctx))
 	quick = w.quickStats(vm)
 	require.Equal(t, [4]int32{}, [4]int32{quick.OverallCpuUsage, quick.GuestMemoryUsage, quick.HostMemoryUsage, quick.UptimeSeconds})
 	w.do(vm.Destroy(ctx))
-	w.center.sample(ctx, second.Add(time.Minute))
+	w.sampleAt(second.Add(time.Minute))
 	require.Empty(t, w.center.meter.between(vm.Reference(), time.Time{}, second.Add(time.Hour)))
+}
+
+// TestSampleLength: where a pass takes longer, or a host does not answer, the samples
+// are of a longer interval, and tell it.
+func TestSampleLength(t *testing.T) {
+	w := newWorld(t)
+	vm := w.clone("host-a", place.NFS)
+	w.powerOn(vm)
+	host := w.center.hosts[storage.SiteA].ref
+	began := time.Now().Truncate(time.Second)
+	for i, after := range []time.Duration{0, 20 * time.Second, 61 * time.Second, 61*time.Second + 300*time.Millisecond, 80 * time.Second} {
+		used := int64(i) * 1000
+		w.fake.use(kvm.Usage{CPU: time.Duration(i), Reads: kvm.DiskUsage{Count: used}},
+			kvm.HostUsage{All: time.Duration(i + 1), ReceivedBytes: 1000 * used})
+		w.sampleAt(began.Add(after))
+	}
+	for _, of := range []struct {
+		entity types.ManagedObjectReference
+		metric map[string]string
+		name   string
+	}{
+		{vm.Reference(), map[string]string{"virtualDisk.numberReadAveraged.average": "scsi0:1"}, "virtualDisk.numberReadAveraged.average"},
+		{host, map[string]string{"net.bytesRx.average": ""}, "net.bytesRx.average"},
+	} {
+		values, samples := w.counted(of.entity, began, of.metric)
+		var lengths []int32
+		for _, sample := range samples {
+			lengths = append(lengths, sample.Interval)
+		}
+		require.Equal(t, []int32{20, 41, 19}, lengths, "seconds; nothing is told of 0.3 s")
+		require.Equal(t, []int64{50, 24, 53}, values[of.name], "a second")
+	}
 }
