@@ -161,6 +161,7 @@ func (m *machine) settle(sim *simulator.Context, v view, wanted move) error {
 		}
 	}
 	m.center.transfer(sim, from.ref, to.ref, m.Self)
+	m.center.meter.forget(m.Self)
 	sim.WithLock(m.VirtualMachine, func() {
 		changes := []types.PropertyChange{{Name: "runtime.host", Val: &to.ref}, {Name: "summary.runtime.host", Val: &to.ref}}
 		if wanted.pool != nil {

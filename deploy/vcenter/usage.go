@@ -30,7 +30,8 @@ const (
 )
 
 // meter has what the guests and the hosts have used, of each sampleInterval while a
-// guest runs. Nothing else is looked at: the emulated hosts are slow.
+// guest runs. Nothing else is looked at: the emulated hosts are slow. Of a guest it has
+// what that has used on the host that it is on.
 type meter struct {
 	mu      sync.Mutex
 	guests  map[types.ManagedObjectReference]guestLook // the last looks
@@ -161,6 +162,15 @@ const shortest = time.Second
 func (m *meter) keep(of types.ManagedObjectReference, one sample) {
 	kept := append(m.samples[of], one)
 	m.samples[of] = slices.Clone(kept[max(0, len(kept)-sampleLimit):])
+}
+
+// forget drops what a machine has used on the host that it leaves, as a host is
+// believed to do.
+func (m *meter) forget(of types.ManagedObjectReference) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.guests, of)
+	delete(m.samples, of)
 }
 
 // between gives the samples of an entity after a time and until another.

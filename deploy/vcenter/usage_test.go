@@ -140,6 +140,32 @@ func TestUsage(t *testing.T) {
 	require.Empty(t, w.center.meter.between(vm.Reference(), time.Time{}, second.Add(time.Hour)))
 }
 
+// TestUsageMoves: at the other host the guest is another QEMU, which has counted from 0,
+// and what it had used before is not told as of that host.
+func TestUsageMoves(t *testing.T) {
+	w := newWorld(t)
+	vm := w.clone("host-a", place.NFS)
+	metrics := map[string]string{"virtualDisk.numberReadAveraged.average": "scsi0:1"}
+	w.powerOn(vm)
+	began := time.Now().Truncate(time.Second)
+	reads := int64(0)
+	look := func(at time.Time) []int64 {
+		w.t.Helper()
+		reads += 400
+		w.fake.use(kvm.Usage{CPU: time.Second, Reads: kvm.DiskUsage{Count: reads}}, kvm.HostUsage{})
+		w.sampleAt(at)
+		values, _ := w.counted(vm.Reference(), began, metrics)
+		return values["virtualDisk.numberReadAveraged.average"]
+	}
+	require.Empty(t, look(began))
+	require.Equal(t, []int64{20}, look(began.Add(20*time.Second)))
+	w.do(w.relocate(vm, w.location("host-b", "")))
+	values, _ := w.counted(vm.Reference(), began, metrics)
+	require.Empty(t, values, "that was at the other host")
+	require.Empty(t, look(began.Add(40*time.Second)), "one look tells nothing of a rate")
+	require.Equal(t, []int64{10}, look(began.Add(80*time.Second)))
+}
+
 // TestSampleLength: where a pass takes longer, or a host does not answer, the samples
 // are of a longer interval, and tell it.
 func TestSampleLength(t *testing.T) {
