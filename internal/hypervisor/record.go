@@ -49,8 +49,8 @@ type Note struct {
 // of ours may. Its methods change nothing.
 type Meter interface {
 	// Counters reads what was counted on this host between two times of this
-	// machine's clock: of the host, and of a domain as long as that is here. What
-	// nobody has a value of is left out; what cannot be asked is an error.
+	// machine's clock: of the host, and of a domain that is here, from when it came
+	// here. What nobody has a value of is left out; what cannot be asked is an error.
 	Counters(ctx context.Context, of Counted, from, to time.Time) (Counts, error)
 }
 

@@ -114,6 +114,53 @@ func TestCounters(t *testing.T) {
 	require.Equal(t, readings, again, "they are readings as any other")
 }
 
+// TestCountersAfterAMove: a vCenter that keeps what a machine has used on the host
+// before tells it of the host that the machine is on now. That is left out there, so
+// that each value counts once: the host's own values of that time stay.
+func TestCountersAfterAMove(t *testing.T) {
+	t.Parallel()
+	s := newSim(t)
+	s.create()
+	c := newCounting(s)
+	from := time.Now().Add(-time.Minute).UTC().Truncate(time.Second)
+	c.values = func(_ types.PerfQuerySpec, id types.PerfMetricId) []int64 {
+		if id.CounterId == 175 || id.CounterId == 2 { // virtualDisk.totalReadLatency.average, cpu.usage.average
+			return []int64{5, 7}
+		}
+		return nil
+	}
+	c.at = []time.Time{from.Add(20 * time.Second), from.Add(40 * time.Second)}
+	// of gives when a device's values are of.
+	of := func(readings []witness.Reading, device string) (times []time.Time) {
+		for _, r := range readings {
+			if r.Device == device && r.Name != "host_s" {
+				times = append(times, r.At)
+			}
+		}
+		return times
+	}
+	before, err := s.a.Counters(t.Context(), counted, from, time.Now())
+	require.NoError(t, err)
+	require.Equal(t, c.at, of(before.Readings, witness.GuestDisk))
+
+	_, err = s.a.Migrate(t.Context(), s.order())
+	require.NoError(t, err)
+	late := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	c.at[1] = late
+	after, err := s.b.Counters(t.Context(), counted, from, late.Add(time.Minute))
+	require.NoError(t, err)
+	require.Equal(t, []time.Time{late}, of(after.Readings, witness.GuestDisk))
+	require.Equal(t, []time.Time{late}, of(after.Readings, counters.Interval))
+	require.Equal(t, c.at, of(after.Readings, witness.CPU), "the host was there")
+
+	// All that is wanted is of before: of the guest, nothing is asked.
+	after, err = s.b.Counters(t.Context(), counted, from, from.Add(30*time.Second))
+	require.NoError(t, err)
+	require.Len(t, c.asked, 1)
+	require.Empty(t, of(after.Readings, witness.GuestDisk))
+	require.NotEmpty(t, of(after.Readings, witness.CPU))
+}
+
 // TestCountersOfTheSimulator: vCenter knows all of our metrics, and its own numbers
 // are read. The simulator's series lack their zeros: those are left out.
 func TestCountersOfTheSimulator(t *testing.T) {

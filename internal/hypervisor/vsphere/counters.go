@@ -27,6 +27,11 @@ var _ hypervisor.Meter = (*Host)(nil)
 // of the interval that ends at its time, 20 s as a rule, and so is no sample of the
 // last moments.
 //
+// Of the guest, what ended before it came to this host is left out, as vCenter's
+// events tell that: it was counted on the other host, and a vCenter that keeps it
+// would tell it for both. Of a guest with no such event it is taken that it was
+// there all the time.
+//
 // Times are those that vCenter gives, and taken to be by its own clock. A host keeps
 // samples for an hour, and what it has of a machine may be lost when that leaves:
 // read before.
@@ -55,17 +60,9 @@ func (h *Host) counters(ctx context.Context, s *site, of hypervisor.Counted, fro
 	if !there && !errors.Is(err, hypervisor.ErrNotFound) {
 		return nil, err
 	}
-	q := query{metrics: map[types.PerfMetricId]counters.Metric{}}
+	q := newQuery()
 	if there && guest.host == s.host {
-		devices, err := s.devices(ctx, guest.ref)
-		if err != nil {
-			return nil, err
-		}
-		disk, err := DiskInstance(devices)
-		if err != nil {
-			return nil, err
-		}
-		if err := q.add(ctx, s, counters.Machine, guest.ref, keys, map[string]string{witness.GuestDisk: disk}); err != nil {
+		if err := q.addGuest(ctx, s, guest, keys, from, to); err != nil {
 			return nil, err
 		}
 	}
@@ -91,6 +88,51 @@ func (h *Host) counters(ctx context.Context, s *site, of hypervisor.Counted, fro
 		return nil, err
 	}
 	return q.read(ctx, s, from, to)
+}
+
+// addGuest asks for the guest's metrics from when it came to this host, unless that was
+// later than all that is wanted.
+func (q *query) addGuest(ctx context.Context, s *site, guest machine, keys map[string]known, from, to time.Time) error {
+	since, err := s.arrival(ctx, guest, from)
+	if err != nil || !since.Before(to) {
+		return err
+	}
+	devices, err := s.devices(ctx, guest.ref)
+	if err != nil {
+		return err
+	}
+	disk, err := DiskInstance(devices)
+	if err != nil {
+		return err
+	}
+	q.since[guest.ref] = since
+	return q.add(ctx, s, counters.Machine, guest.ref, keys, map[string]string{witness.GuestDisk: disk})
+}
+
+// arrival is when a machine came to this host, or from when that was earlier; both by
+// vCenter's clock.
+func (s *site) arrival(ctx context.Context, m machine, from time.Time) (time.Time, error) {
+	res, err := methods.QueryEvents(ctx, s.client, &types.QueryEvents{This: *s.client.ServiceContent.EventManager, Filter: types.EventFilterSpec{
+		Entity: &types.EventFilterSpecByEntity{Entity: m.ref, Recursion: types.EventFilterSpecRecursionOptionSelf},
+		Time:   &types.EventFilterSpecByTime{BeginTime: &from}}})
+	if err != nil {
+		return from, fmt.Errorf("ask when %s came to the host: %w", m.name, err)
+	}
+	for _, one := range res.Returnval {
+		var left types.ManagedObjectReference
+		switch event := one.(type) {
+		case types.BaseVmMigratedEvent:
+			left = event.GetVmMigratedEvent().SourceHost.Host
+		case *types.VmRelocatedEvent: // with its disk
+			left = event.SourceHost.Host
+		default:
+			continue
+		}
+		if at := one.GetEvent().CreatedTime; left != s.host && at.After(from) {
+			from = at
+		}
+	}
+	return from, nil
 }
 
 // DiskInstance is how counters name a machine's last disk: by the bus and its place
@@ -122,7 +164,7 @@ func (h *Host) checkCounters(ctx context.Context, s *site) ([]error, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := query{metrics: map[types.PerfMetricId]counters.Metric{}}
+	q := newQuery()
 	return nil, q.add(ctx, s, counters.Host, s.host, keys, map[string]string{witness.CPU: ofAll, counters.HostNet: ofAll, counters.Datastore: ofAll})
 }
 
@@ -130,6 +172,21 @@ func (h *Host) checkCounters(ctx context.Context, s *site) ([]error, error) {
 type query struct {
 	specs   []types.PerfQuerySpec
 	metrics map[types.PerfMetricId]counters.Metric // of what is asked for
+	// since is from when an entity's samples are wanted; one that is not in it, from
+	// the beginning.
+	since map[types.ManagedObjectReference]time.Time
+}
+
+func newQuery() query {
+	return query{metrics: map[types.PerfMetricId]counters.Metric{}, since: map[types.ManagedObjectReference]time.Time{}}
+}
+
+// from is when an entity's samples begin to be wanted.
+func (q *query) from(of types.ManagedObjectReference, beginning time.Time) time.Time {
+	if since, known := q.since[of]; known {
+		return since
+	}
+	return beginning
 }
 
 // ofAll is the instance of a counter that is of all its kind together.
@@ -172,7 +229,8 @@ func (q *query) read(ctx context.Context, s *site, from, to time.Time) ([]witnes
 		return nil, errors.New("vCenter knows none of the counters that are wanted")
 	}
 	for i := range q.specs {
-		q.specs[i].StartTime, q.specs[i].EndTime = &from, &to
+		spec := &q.specs[i]
+		spec.StartTime, spec.EndTime = types.NewTime(q.from(spec.Entity, from)), &to
 	}
 	res, err := methods.QueryPerf(ctx, s.client, &types.QueryPerf{This: *s.client.ServiceContent.PerfManager, QuerySpec: q.specs})
 	if err != nil {
@@ -184,6 +242,7 @@ func (q *query) read(ctx context.Context, s *site, from, to time.Time) ([]witnes
 		if !is {
 			return nil, fmt.Errorf("vCenter answers with %T", answer)
 		}
+		from := q.from(entity.Entity, from)
 		told := map[time.Time]int32{} // the intervals, in s
 		for _, series := range entity.Value {
 			values, is := series.(*types.PerfMetricIntSeries)
