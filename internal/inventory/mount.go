@@ -64,6 +64,7 @@ func (c checker) mounts(inventory *Inventory) {
 		return
 	}
 	c.Check("mounts", inventory.StartsTemplates(), "is for hosts that a vcenter manages, and manages none of the sites' hosts")
+	c.Check("mounts", !inventory.crossesVCenters(), "is for hosts of one vCenter, which mount one datastore, and the sites' hosts have two: name the datastores of each in vcenter.datastores")
 	for _, system := range slices.Sorted(maps.Keys(inventory.Mounts)) {
 		mount, at := inventory.Mounts[system], "mounts."+system
 		c.Check(at, driverForm.MatchString(system), "is no storage system's name: want 1 to 16 of a-z, 0-9 and -, beginning with a letter")

@@ -78,6 +78,31 @@ func TestMountsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "mounts: is for hosts that a vcenter manages")
 }
 
+// acrossVCenters gives site B's host a vCenter of its own.
+func acrossVCenters(t *testing.T, text string) string {
+	t.Helper()
+	const second = "  - {name: vc-2, url: 'https://vcenter-2.example.org', user: me, password_from: env:PASSWORD}\n"
+	before, after, found := strings.Cut(text, "esx-b\n")
+	at := strings.LastIndex(before, "name: vc-1")
+	require.True(t, found && at > 0)
+	return strings.Replace(before[:at], "vcenters:\n", "vcenters:\n"+second, 1) + strings.Replace(before[at:], "vc-1", "vc-2", 1) + "esx-b\n" + after
+}
+
+// TestOneVCenterOnly: what one vCenter alone can do is refused where the sites' hosts
+// have two.
+func TestOneVCenterOnly(t *testing.T) {
+	inventory := parse(t, acrossVCenters(t, shellless(t)))
+	require.Equal(t, "vc-2", inventory.ManagerOf(inventory.SiteB()).Name, "which is allowed otherwise")
+	for want, text := range map[string]string{
+		"mounts: is for hosts of one vCenter, which mount one datastore, and the sites' hosts have two": mounting(t),
+		"guest.operations: are asked of one vCenter, which loses the guest when that goes to the other": operating(t),
+	} {
+		_, err := Parse([]byte(acrossVCenters(t, text)), "x.yaml")
+		require.ErrorContains(t, err, want)
+		require.NotContains(t, err.Error(), "\n", "one problem")
+	}
+}
+
 // shaping is a file of a path that a port group shapes.
 func shaping(t *testing.T) string {
 	t.Helper()

@@ -87,6 +87,16 @@ func (i *Inventory) StartsTemplates() bool {
 	return false
 }
 
+// crossesVCenters says that the sites' hosts have two vCenters.
+func (i *Inventory) crossesVCenters() bool {
+	a, b := i.SiteA(), i.SiteB()
+	if a == nil || b == nil {
+		return false
+	}
+	atA, atB := i.ManagerOf(a), i.ManagerOf(b)
+	return atA != nil && atB != nil && atA != atB
+}
+
 // absolutePaths has the paths of a vCenter's files start at the root.
 func (v *VCenter) absolutePaths(folder string) {
 	if v.CAFile != "" && !filepath.IsAbs(v.CAFile) {
@@ -111,6 +121,7 @@ func (c checker) operations(inventory *Inventory) {
 	}
 	c.Check("guest.ssh", false, "is given beside operations: want one of them")
 	c.Check(at, inventory.StartsTemplates(), "is for a guest of hosts that a vcenter manages, and manages none of the sites' hosts")
+	c.Check(at, !inventory.crossesVCenters(), "are asked of one vCenter, which loses the guest when that goes to the other site's: give both hosts one vcenter, or guest.ssh")
 	c.Check(at, inventory.Guest.Mode == Agentless, "forwards no connection of a worker: want guest.mode: %s", Agentless)
 	c.check(at+".user", userForm.MatchString(inventory.Guest.Operations.User), "%q is no user name", inventory.Guest.Operations.User)
 	c.password(at, inventory.Guest.Operations.PasswordFrom)
