@@ -21,16 +21,18 @@ import (
 var _ hypervisor.Operator = (*Host)(nil)
 
 // wrapper runs a program in a session and a process group of its own, with its
-// streams in files, and ends as it does. Arguments: the folder for the streams, the
-// input, then the program and its arguments.
+// streams in files, and ends as it does. The program begins only when its process is
+// written down and killer was not there before: both make the folder "begun", which
+// one of them alone can. Arguments: the folder for the streams, the input, then the
+// program and its arguments.
 const wrapper = `base=$1 input=$2
 shift 2
-setsid "$@" < "$input" > "$base/out" 2> "$base/err" &
-echo $! > "$base/pid"
+setsid /bin/sh -c 'echo $$ > "$0/pid" && mkdir "$0/begun" && exec "$@"' "$base" "$@" < "$input" > "$base/out" 2> "$base/err" &
 wait $!`
 
-// killer kills what wrapper has started. Argument: the folder.
-const killer = `read -r pid < "$1/pid" && kill -KILL "-$pid"`
+// killer kills what wrapper has started, and keeps it from beginning later. Twice
+// does no harm. Argument: the folder.
+const killer = `mkdir "$1/begun" || { read -r pid < "$1/pid" && kill -KILL "-$pid"; }`
 
 // shellPath is a POSIX shell of every guest; guest operations want a path.
 const shellPath = "/bin/sh"
@@ -133,20 +135,36 @@ func (t *tools) run(ctx context.Context, base, words string, stdin io.Reader, st
 		}
 	}
 	pid, err := t.processes.StartProgram(ctx, t.auth, shell(wrapper, base, input)(words))
-	switch {
-	case errors.Is(err, errNoAnswer):
-		return 0, fmt.Errorf("%w: %w", remote.ErrConnectionLost, err)
-	case err != nil:
-		return 0, notBegun(fmt.Errorf("start it: %w", err))
+	if err != nil {
+		err = fmt.Errorf("start it: %w", err)
+		if neverStarted(err) {
+			return 0, notBegun(err)
+		}
+		return 0, t.lose(ctx, base, err)
 	}
 	code, err := t.await(ctx, pid)
 	if err != nil {
-		if ctx.Err() != nil {
-			t.kill(ctx, base)
-		}
-		return 0, fmt.Errorf("%w: %w", remote.ErrConnectionLost, err)
+		return 0, t.lose(ctx, base, err)
 	}
 	return code, errors.Join(t.get(ctx, base+"/out", stdout), t.get(ctx, base+"/err", stderr))
+}
+
+// neverStarted says of an error that the guest has certainly not started the program:
+// vCenter or the guest has refused it (StartProgramInGuest, faults), or was not asked.
+// Other faults, such as that of a host that does not answer, do not say so.
+func neverStarted(err error) bool {
+	return neverArrived(err) || classOf(err) == fault.BadInput || is[*types.ManagedObjectNotFound](err) ||
+		is[types.BaseGuestOperationsFault](err) || is[types.BaseInvalidState](err) || is[types.BaseFileFault](err)
+}
+
+// lose kills a command of which nobody knows how it is: its folder, which is removed
+// then, is all that tells its process.
+func (t *tools) lose(ctx context.Context, base string, why error) error {
+	err := fmt.Errorf("%w: %w", remote.ErrConnectionLost, why)
+	if killed := t.kill(ctx, base); killed != nil {
+		return fmt.Errorf("%w; it may run on in the guest: kill it: %w", err, killed)
+	}
+	return err
 }
 
 // shell is a text for a shell with arguments, and after them words that are quoted
@@ -177,13 +195,21 @@ func (t *tools) await(ctx context.Context, pid int64) (int, error) {
 	}
 }
 
-// kill kills the command with its group, and returns when the killer has ended.
-func (t *tools) kill(ctx context.Context, base string) {
+// kill kills the command with its group, and returns when the killer has ended. One
+// whose answer is lost is started again.
+func (t *tools) kill(ctx context.Context, base string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyLimit)
 	defer cancel()
-	if pid, err := t.processes.StartProgram(ctx, t.auth, shell(killer, base)("")); err == nil {
-		_, _ = t.await(ctx, pid) // there is nobody to tell: the command's own error counts
-	}
+	return poll.Until(ctx, t.host.vcenter.awayPause, func(ctx context.Context) (bool, error) {
+		pid, err := t.processes.StartProgram(ctx, t.auth, shell(killer, base)(""))
+		if errors.Is(err, errNoAnswer) {
+			return false, nil
+		}
+		if err == nil {
+			_, err = t.await(ctx, pid)
+		}
+		return true, err
+	})
 }
 
 // tidy removes the command's folder. What cannot be removed is left to the guest,

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -34,6 +35,7 @@ type inGuest struct {
 	folder string
 	host   string // in the addresses of transfers
 	down   bool   // the tools do not run yet
+	forget int    // so many questions for a process are refused
 
 	running   sync.WaitGroup
 	mu        sync.Mutex
@@ -166,6 +168,10 @@ func (in *inGuest) processOf(pid int64) *exec.Cmd {
 func (m *guestProcesses) ListProcessesInGuest(req *types.ListProcessesInGuest) soap.HasFault {
 	m.in.mu.Lock()
 	defer m.in.mu.Unlock()
+	if m.in.forget > 0 {
+		m.in.forget--
+		return &methods.ListProcessesInGuestBody{Fault_: simulator.Fault("", new(types.GuestOperationsUnavailable))}
+	}
 	info := types.GuestProcessInfo{Pid: req.Pids[0], EndTime: m.in.ended[req.Pids[0]]}
 	if info.EndTime != nil {
 		info.ExitCode = int32(m.in.processes[info.Pid].ProcessState.ExitCode())
@@ -242,9 +248,15 @@ func TestInsideRefused(t *testing.T) {
 	_, err = s.a.Inside(guest.Name, login).Files(ctx)
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 
-	s.set(func() { s.loses = "StartProgramInGuest" })
+	s.loseOnce("StartProgramInGuest", 0, nil)
 	_, err = s.a.Inside(guest.Name, login).Run(ctx, command)
 	require.ErrorIs(t, err, remote.ErrConnectionLost, "it may have run")
+	in.requireTidy()
+	s.failing("StartProgramInGuest", &types.HostCommunication{})
+	_, err = s.a.Inside(guest.Name, login).Run(ctx, command)
+	s.model.Service.ClearFaultRules()
+	require.ErrorIs(t, err, remote.ErrConnectionLost, "vCenter's line to the host may have broken after it was passed on")
+	require.ErrorContains(t, err, "it may run on in the guest: kill it: ")
 	in.requireTidy()
 }
 
@@ -269,6 +281,96 @@ func TestInsideCutOff(t *testing.T) {
 	_, err = io.ReadAll(held)
 	require.NoError(t, err, "nobody writes any more")
 	in.requireTidy()
+}
+
+// loseOnce loses the answer to the next call of a method, after the status of a proxy
+// or a line that broke, and does something just before.
+func (s *sim) loseOnce(method string, proxy int, before func()) {
+	s.set(func() {
+		s.loses, s.proxy = method, proxy
+		s.losing = func() {
+			s.set(func() { s.loses, s.proxy, s.losing = "", 0, nil })
+			if before != nil {
+				before()
+			}
+		}
+	})
+}
+
+// TestInsideLost: a command of which nobody knows whether it runs is killed before its
+// folder, which tells its process, is removed.
+func TestInsideLost(t *testing.T) {
+	for name, lose := range map[string]func(in *inGuest, runs, cancel func()){
+		"cancelled while it is started": func(in *inGuest, runs, cancel func()) {
+			in.sim.loseOnce("StartProgramInGuest", 0, func() { runs(); cancel() })
+		},
+		"its answer, and the killer's": func(in *inGuest, runs, _ func()) {
+			in.sim.loseOnce("StartProgramInGuest", http.StatusServiceUnavailable, func() {
+				runs()
+				in.sim.loseOnce("StartProgramInGuest", http.StatusServiceUnavailable, nil)
+			})
+		},
+		"its process": func(in *inGuest, runs, _ func()) {
+			in.forget = 2 // the answer that is lost, and the next
+			in.sim.loseOnce("ListProcessesInGuest", 0, runs)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSim(t)
+			in, login := newInGuest(s)
+			s.create()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			pipe := filepath.Join(t.TempDir(), "pipe")
+			require.NoError(t, exec.Command("mkfifo", pipe).Run())
+			opened := make(chan *os.File, 1)
+			runs := func() { // both ends are open
+				held, err := os.Open(pipe)
+				assert.NoError(t, err)
+				opened <- held
+			}
+			lose(in, runs, cancel)
+			_, err := s.a.Inside(guest.Name, login).Run(ctx, remote.Command{Args: []string{"sh", "-c", `sleep 1000 > "$1" & wait`, "sh", pipe}})
+			require.Error(t, err)
+			require.NotErrorIs(t, err, remote.ErrUnreachable, "it has begun")
+			held := <-opened
+			defer held.Close()
+			_, err = io.ReadAll(held)
+			require.NoError(t, err, "nobody writes any more")
+			in.requireTidy()
+		})
+	}
+}
+
+// TestInsideAway: what only asks is asked again while vCenter is away.
+func TestInsideAway(t *testing.T) {
+	s := newSim(t)
+	in, login := newInGuest(s)
+	s.create()
+	for _, method := range []string{"ListProcessesInGuest", "InitiateFileTransferFromGuest"} {
+		s.loseOnce(method, http.StatusServiceUnavailable, nil)
+		result, err := s.a.Inside(guest.Name, login).Run(t.Context(), remote.Command{Args: []string{"echo", "said"}})
+		require.NoError(t, err, method)
+		require.Equal(t, "said\n", string(result.Stdout))
+		in.requireTidy()
+	}
+}
+
+// TestInsideNeverBegins: a command that is killed before it has begun does not begin
+// after that, be its folder there or not.
+func TestInsideNeverBegins(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		base, witness := t.TempDir(), filepath.Join(t.TempDir(), "witness")
+		run := func(text string, words ...string) {
+			_ = exec.Command("/bin/sh", append([]string{"-c", text, "sh", base}, words...)...).Run() // how it ends is nothing to anybody
+		}
+		run(killer)
+		if gone {
+			require.NoError(t, os.RemoveAll(base))
+		}
+		run(wrapper, "/dev/null", "touch", witness)
+		require.NoFileExists(t, witness)
+	}
 }
 
 // TestInsideRecords: the load's programs are started, found again and ended as over

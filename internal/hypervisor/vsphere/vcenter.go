@@ -358,7 +358,8 @@ func (v *vcenter) await(ctx context.Context, repeatable bool, call func() error)
 // isRepeatable tells calls that change nothing, or can be made twice.
 func isRepeatable(req soap.HasFault) bool {
 	name := strings.TrimSuffix(reflect.TypeOf(req).Elem().Name(), "Body")
-	for _, prefix := range []string{"Retrieve", "ContinueRetrieve", "Query", "Search", "Rescan", "Find", "Has", "Check", "CurrentTime", "Login", "CancelTask", "SetField", "HttpNfcLeaseProgress"} {
+	for _, prefix := range []string{"Retrieve", "ContinueRetrieve", "Query", "Search", "Rescan", "Find", "Has", "Check", "CurrentTime", "Login", "CancelTask", "SetField", "HttpNfcLeaseProgress",
+		"ListProcesses", "InitiateFileTransferFrom"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}
