@@ -34,6 +34,7 @@ type inGuest struct {
 	sim    *sim
 	folder string
 	host   string // in the addresses of transfers
+	at     string // such an address as it is; "" for one of the host
 	down   bool   // the tools do not run yet
 	forget int    // so many questions for a process are refused
 
@@ -104,6 +105,9 @@ func (in *inGuest) transfer(w http.ResponseWriter, r *http.Request) {
 }
 
 func (in *inGuest) url(path string) string {
+	if in.at != "" {
+		return in.at
+	}
 	return "https://" + in.host + "/in-guest" + path + "?token=hunter2"
 }
 
@@ -370,6 +374,28 @@ func TestInsideNeverBegins(t *testing.T) {
 		}
 		run(wrapper, "/dev/null", "touch", witness)
 		require.NoFileExists(t, witness)
+	}
+}
+
+// TestInsideKeepsTheToken: no error holds the address of a transfer, whatever is wrong
+// with it: who knows it can read and write the guest's files.
+func TestInsideKeepsTheToken(t *testing.T) {
+	s := newSim(t)
+	in, login := newInGuest(s)
+	s.create()
+	for at, want := range map[string]string{
+		"http://host-a/in-guest?token=hunter2":       "by host-a, without TLS",
+		":%zz?token=hunter2":                         "vCenter gives no URL",
+		"https://127.0.0.1:1/in-guest?token=hunter2": "127.0.0.1:1",
+		"https://ho st/in-guest?token=hunter2":       "vCenter gives no URL",
+		"https://*/in-guest/nowhere?token=hunter2":   "403 Forbidden",
+		"ftp:hunter2": "without TLS",
+	} {
+		in.at = at
+		_, err := s.a.Inside(guest.Name, login).Run(t.Context(), remote.Command{Args: []string{"cat"}, Stdin: strings.NewReader("in")})
+		require.ErrorContains(t, err, want, at)
+		require.NotContains(t, err.Error(), "hunter2", at)
+		in.requireTidy()
 	}
 }
 

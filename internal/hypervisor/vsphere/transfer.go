@@ -23,13 +23,13 @@ const anyHost = "*"
 func (t *tools) transfer(ctx context.Context, address string, body io.Reader, to io.ReaderFrom) error {
 	at, err := url.Parse(address)
 	if err != nil {
-		return err
+		return errors.New("vCenter gives no URL to transfer it by") // what it gives holds a token
 	}
 	if at.Hostname() == anyHost {
 		at.Host = t.site.client.URL().Host
 	}
 	if at.Scheme != "https" {
-		return fmt.Errorf("vCenter wants it transferred by %s, without TLS", at.Redacted())
+		return fmt.Errorf("vCenter wants it transferred by %s, without TLS", at.Host)
 	}
 	trusted := t.host.vcenter.at
 	if at.Hostname() != t.site.client.URL().Hostname() {
@@ -49,7 +49,7 @@ func (t *tools) transfer(ctx context.Context, address string, body io.Reader, to
 	}
 	req, err := http.NewRequestWithContext(ctx, method, at.String(), body)
 	if err != nil {
-		return err
+		return redact(err)
 	}
 	res, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
