@@ -32,7 +32,8 @@ var portgroupPrivileges = []string{"DVPortgroup.Modify", "Global.SetCustomField"
 // port group: a rate, both ways, and nothing else.
 //
 // It promises that what was set there before is kept in the port group's own custom
-// attributes before anything is changed, and set again by Clear and Teardown; that a
+// attributes before anything is changed, stays there as long as something else is set,
+// and is set again by Clear and Teardown; that a
 // port group on which somebody else shapes, or has changed what we have set, is not
 // touched; and that a lease has an owner, as wan.Shaper's.
 //
@@ -116,11 +117,31 @@ func (g *groupState) look(ctx context.Context) error {
 	return nil
 }
 
-// set changes the shaping, and looks whether it is so: also when the answer is lost.
+// undoLimit is how long it may take to look at what was set, and to undo it.
+const undoLimit = time.Minute
+
+// set changes the shaping, and looks whether it is so. Where the vCenter has made
+// something else of it, such as a burst that it rounds, what was before is set again
+// at once: later nobody could tell that from what somebody else has set.
 func (g *groupState) set(ctx context.Context, wanted both) error {
 	if g.shaping == wanted {
 		return nil
 	}
+	done, err := g.change(ctx, wanted)
+	if err == nil || !done || wanted == *g.before {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+	defer cancel()
+	if _, undone := g.change(ctx, *g.before); undone != nil {
+		return fmt.Errorf("%w; %s: %w", err, g.wasBefore(), undone)
+	}
+	return err
+}
+
+// change has the shaping changed, and looks whether it is so: also when the answer is
+// lost. Done says that what is there now came of it, whatever that is.
+func (g *groupState) change(ctx context.Context, wanted both) (done bool, err error) {
 	spec := types.DVPortgroupConfigSpec{ConfigVersion: g.version, DefaultPortConfig: &types.VMwareDVSPortSetting{
 		DVPortSetting: types.DVPortSetting{InShapingPolicy: wanted.In.policy(), OutShapingPolicy: wanted.Out.policy()}}}
 	res, asked := methods.ReconfigureDVPortgroup_Task(ctx, g.client, &types.ReconfigureDVPortgroup_Task{This: g.ref, Spec: spec})
@@ -129,16 +150,22 @@ func (g *groupState) set(ctx context.Context, wanted both) error {
 		_, asked = s.follow(ctx, res.Returnval, nil)
 	}
 	if asked != nil && !errors.Is(asked, errNoAnswer) {
-		return fmt.Errorf("set its traffic shaping to %s: %w", wanted, asked)
+		return false, fmt.Errorf("set its traffic shaping to %s: %w", wanted, asked)
 	}
-	err := g.look(ctx)
-	if err == nil && g.shaping != wanted {
-		err = fmt.Errorf("its traffic shaping is %s after it was set to %s", g.shaping, wanted)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+	defer cancel()
+	if err := g.look(ctx); err != nil {
+		return false, errors.Join(asked, err)
 	}
-	if err != nil {
-		return errors.Join(asked, err)
+	if g.shaping != wanted {
+		return asked == nil, errors.Join(asked, fmt.Errorf("its traffic shaping is %s after it was set to %s", g.shaping, wanted))
 	}
-	return nil
+	return true, nil
+}
+
+// wasBefore says what was set before us, and what to do about it.
+func (g *groupState) wasBefore() string {
+	return fmt.Sprintf("before us it was %s: set that, or clear its custom attribute %s to keep what is there", g.before, beforeAttribute)
 }
 
 // Check says with what the path cannot be shaped by the port group, a line for each.
@@ -169,7 +196,7 @@ func (g *groupState) isOurs() error {
 	case g.before == nil && g.shaping.isOn():
 		return fault.New(fault.BadInput, "somebody else shapes its traffic (%s): it is not touched; switch that off, or name another port group", g.shaping)
 	case g.before != nil && g.shaping != *g.before && (g.holder == nil || g.shaping != g.holder.shaping(*g.before)):
-		return fmt.Errorf("%w: its traffic shaping is %s, which we have not set", wan.ErrChanged, g.shaping)
+		return fmt.Errorf("%w: its traffic shaping is %s, which we have not set; %s", wan.ErrChanged, g.shaping, g.wasBefore())
 	}
 	return nil
 }
@@ -253,8 +280,8 @@ func (p *Portgroup) Teardown(ctx context.Context) error {
 	return p.clear(ctx, func(*groupState) error { return nil })
 }
 
-// clear takes our marks away only when what was before is set again. What somebody
-// has changed meanwhile stays as he wants it, and is told once.
+// clear takes our marks away only when what was before is set again: nothing else
+// tells what that was. What somebody has changed meanwhile stays as he wants it.
 func (p *Portgroup) clear(ctx context.Context, allowed func(*groupState) error) error {
 	return p.with(ctx, "end its shaping", func(g *groupState) error {
 		if err := allowed(g); err != nil {
@@ -264,7 +291,10 @@ func (p *Portgroup) clear(ctx context.Context, allowed func(*groupState) error) 
 			return nil
 		}
 		changed := g.isOurs()
-		if changed == nil && g.before != nil {
+		if g.before != nil {
+			if changed != nil {
+				return changed
+			}
 			if err := g.set(ctx, *g.before); err != nil {
 				return err
 			}

@@ -21,6 +21,8 @@ import (
 type portgroup struct {
 	*simulator.DistributedVirtualPortgroup
 	changes int
+	rounds  int64 // bursts are rounded down to multiples of so many bytes; 0 is not at all
+	most    int   // changes that are made; 0 is all
 }
 
 func (g *portgroup) ReconfigureDVPortgroupTask(ctx *simulator.Context, req *types.ReconfigureDVPortgroup_Task) soap.HasFault {
@@ -28,10 +30,18 @@ func (g *portgroup) ReconfigureDVPortgroupTask(ctx *simulator.Context, req *type
 		if req.Spec.ConfigVersion != g.Config.ConfigVersion {
 			return nil, &types.ConcurrentAccess{}
 		}
+		if g.most > 0 && g.changes >= g.most {
+			return nil, &types.HostConnectFault{}
+		}
 		g.changes++
 		g.Config.ConfigVersion += "1"
 		wanted, has := req.Spec.DefaultPortConfig.GetDVPortSetting(), g.Config.DefaultPortConfig.GetDVPortSetting()
 		has.InShapingPolicy, has.OutShapingPolicy = wanted.InShapingPolicy, wanted.OutShapingPolicy
+		for _, policy := range []*types.DVSTrafficShapingPolicy{has.InShapingPolicy, has.OutShapingPolicy} {
+			if g.rounds > 0 && policy.BurstSize != nil {
+				policy.BurstSize.Value -= policy.BurstSize.Value % g.rounds
+			}
+		}
 		return nil, nil
 	})
 	return &methods.ReconfigureDVPortgroup_TaskBody{Res: &types.ReconfigureDVPortgroup_TaskResponse{Returnval: task.Run(ctx)}}
@@ -45,6 +55,9 @@ var (
 	lan      = wan.Profile{Name: "lan"}
 	asBefore = policy{Average: 1000, Peak: 2000, Burst: 3000}
 )
+
+// toldBefore is asBefore both ways as an error says it.
+const toldBefore = "off, at 1000 bit/s (peak 2000 bit/s, burst 3000 bytes) in, off, at 1000 bit/s (peak 2000 bit/s, burst 3000 bytes) out"
 
 // newPortgroup gives the simulator's port group a shaping that is switched off.
 func newPortgroup(s *sim) (*Portgroup, *portgroup) {
@@ -157,7 +170,7 @@ func TestPortgroupOfOthers(t *testing.T) {
 	setting := g.Config.DefaultPortConfig.GetDVPortSetting()
 	setting.OutShapingPolicy = foreign.policy()
 	for what, err := range map[string]error{"check": p.Check(ctx), "shape": p.Shape(ctx, "trial 1", rateOnly, time.Minute)} {
-		require.ErrorContains(t, err, "somebody else shapes its traffic (off in, 7 bit/s", what)
+		require.ErrorContains(t, err, "somebody else shapes its traffic (off, at 1000 bit/s (peak 2000 bit/s, burst 3000 bytes) in, 7 bit/s", what)
 		require.Equal(t, fault.BadInput, fault.Of(err))
 	}
 	require.NoError(t, p.Teardown(ctx))
@@ -179,10 +192,64 @@ func TestPortgroupOfOthers(t *testing.T) {
 	setting.InShapingPolicy = foreign.policy()
 	require.ErrorIs(t, p.Renew(ctx, "trial 1", rateOnly, time.Minute), wan.ErrChanged)
 	require.ErrorIs(t, p.Shape(ctx, "trial 1", rateOnly, time.Minute), wan.ErrChanged)
-	require.ErrorIs(t, p.Teardown(ctx), wan.ErrChanged, "it is told once")
-	require.Equal(t, foreign, g.now().In)
+	for range 2 {
+		err := p.Teardown(ctx)
+		require.ErrorIs(t, err, wan.ErrChanged)
+		require.ErrorContains(t, err, "before us it was "+toldBefore)
+		require.Equal(t, foreign, g.now().In)
+		require.Contains(t, g.marks(), `"burst":3000`, "what was before is kept")
+	}
+	setting.InShapingPolicy, setting.OutShapingPolicy = asBefore.policy(), asBefore.policy()
+	require.NoError(t, p.Teardown(ctx))
+	g.requireAsBefore(t)
+}
+
+// TestPortgroupTaken: who wants to keep what he has set takes the record of what was
+// before away, and is told of the rest once.
+func TestPortgroupTaken(t *testing.T) {
+	s := newSim(t)
+	p, g := newPortgroup(s)
+	ctx := t.Context()
+	require.NoError(t, p.Shape(ctx, "trial 1", rateOnly, time.Minute))
+	foreign := policy{Enabled: true, Average: 7, Peak: 7, Burst: 7}
+	g.Config.DefaultPortConfig.GetDVPortSetting().InShapingPolicy = foreign.policy()
+	require.NoError(t, p.with(ctx, "test", func(have *groupState) error { return p.setMark(ctx, have, beforeAttribute, nil) }))
+	require.ErrorContains(t, p.Teardown(ctx), "somebody else shapes its traffic")
 	require.Empty(t, g.marks())
 	require.NoError(t, p.Teardown(ctx))
+	require.Equal(t, foreign, g.now().In)
+}
+
+// TestPortgroupRounds: where vCenter makes something else of what it was told, what
+// was before is set again at once; what cannot be undone is told with it.
+func TestPortgroupRounds(t *testing.T) {
+	s := newSim(t)
+	p, g := newPortgroup(s)
+	ctx := t.Context()
+	g.rounds = asBefore.Burst
+	const rounded = "its traffic shaping is 50000000 bit/s (peak 50000000 bit/s, burst 123000 bytes) in, " +
+		"50000000 bit/s (peak 50000000 bit/s, burst 123000 bytes) out after it was set to 50000000 bit/s (peak 50000000 bit/s, burst 125000 bytes) in"
+	for range 2 {
+		require.ErrorContains(t, p.Shape(ctx, "trial 1", rateOnly, time.Minute), rounded)
+		require.Equal(t, both{asBefore, asBefore}, g.now())
+	}
+	require.NoError(t, p.Teardown(ctx))
+	g.requireAsBefore(t)
+
+	g.most = g.changes + 1
+	err := p.Shape(ctx, "trial 1", rateOnly, time.Minute)
+	require.ErrorContains(t, err, rounded)
+	require.ErrorContains(t, err, "before us it was "+toldBefore)
+	require.EqualValues(t, 123_000, g.now().In.Burst)
+	g.most = 0
+	for range 2 {
+		require.ErrorContains(t, p.Teardown(ctx), "before us it was "+toldBefore)
+		require.Contains(t, g.marks(), `"burst":3000`, "what was before is kept")
+	}
+	setting := g.Config.DefaultPortConfig.GetDVPortSetting()
+	setting.InShapingPolicy, setting.OutShapingPolicy = asBefore.policy(), asBefore.policy()
+	require.NoError(t, p.Teardown(ctx))
+	g.requireAsBefore(t)
 }
 
 // TestPortgroupLapses: a lease that ended is told, and another owner may shape; what

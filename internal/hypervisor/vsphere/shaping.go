@@ -68,10 +68,17 @@ func (b both) isOn() bool { return b.In.Enabled || b.Out.Enabled }
 func (b both) String() string { return fmt.Sprintf("%s in, %s out", b.In, b.Out) }
 
 func (p policy) String() string {
+	text := fmt.Sprintf("%d bit/s (peak %d bit/s, burst %d bytes)", p.Average, p.Peak, p.Burst)
 	if !p.Enabled {
-		return "off"
+		text = "off, at " + text
 	}
-	return fmt.Sprintf("%d bit/s (peak %d bit/s, burst %d bytes)", p.Average, p.Peak, p.Burst)
+	if p == (policy{Inherited: p.Inherited}) {
+		text = "off"
+	}
+	if p.Inherited {
+		return "inherited, " + text
+	}
+	return text
 }
 
 // A burst is what a port may send at once: minBurst, which holds the largest packet
