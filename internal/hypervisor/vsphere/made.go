@@ -147,7 +147,8 @@ func (h *Host) Mounted(ctx context.Context, system string) (at string, err error
 	return at, err
 }
 
-// Made lists the host's datastores of ours, and the template that we have made.
+// Made lists the host's datastores of ours, the iSCSI portals that it asks for us, and
+// the template that we have made.
 func (h *Host) Made(ctx context.Context) (all []string, err error) {
 	err = h.with(ctx, "list what was made", func(s *site) error {
 		stores, err := s.stores(ctx)
@@ -158,6 +159,13 @@ func (h *Host) Made(ctx context.Context) (all []string, err error) {
 			if strings.HasPrefix(d.name, h.prefix()) {
 				all = append(all, "datastore "+d.name)
 			}
+		}
+		portals, err := h.portals(ctx, s)
+		if err != nil {
+			return err
+		}
+		for _, portal := range portals {
+			all = append(all, "portal "+portal)
 		}
 		slices.Sort(all)
 		if h.machine.VCenter.Import == nil {

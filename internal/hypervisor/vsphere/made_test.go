@@ -69,7 +69,11 @@ func TestMadeDatastores(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, disk, again)
 				require.Equal(t, "/DC0/datastore/lab."+name, disk.At(storage.SiteB).Datastore)
-				s.requireMade("datastore lab." + name)
+				made := []string{"datastore lab." + name}
+				if name == "iscsi" {
+					made = append(made, "portal 10.0.0.1:3260")
+				}
+				s.requireMade(made...)
 
 				domain := guest
 				domain.Disk = disk.At(storage.SiteA)

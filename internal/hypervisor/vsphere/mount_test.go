@@ -1,8 +1,11 @@
 package vsphere
 
 import (
+	"context"
+	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -162,8 +165,34 @@ func TestSharedPortal(t *testing.T) {
 	s.disconnect()
 	require.Equal(t, []string{"DC0_C0_H0 send 10.0.0.1", "DC0_C0_H0 static iqn.2001-05.com.example:others"}, n.hosts[0].targets())
 	require.Zero(t, s.count("RemoveInternetScsiSendTargets"))
+	s.requireMade("portal 10.0.0.1:3260")
 	n.othersLeave()
 	s.disconnect()
+	s.requireMade()
+}
+
+// TestPortalsOfTwo: two testbeds that mark their portals on a host at once lose
+// neither's mark.
+func TestPortalsOfTwo(t *testing.T) {
+	t.Parallel()
+	s := newSim(t)
+	other := s.another(s.a)
+	other.label = "lab-2"
+	theirs := Target{Address: "10.0.0.2", IQN: portal.IQN}
+	mark := func(h *Host, target Target, added bool) error {
+		return h.with(context.Background(), "test", func(at *site) error { return h.markPortal(context.Background(), at, target, added) })
+	}
+	for _, added := range []bool{true, false} {
+		s.set(func() {
+			s.aheadOf, s.ahead = "SetField", func() { assert.NoError(t, mark(other, theirs, added)) }
+		})
+		require.NoError(t, mark(s.a, portal, added))
+		for h, want := range map[*Host]string{s.a: "portal 10.0.0.1:3260", other: "portal 10.0.0.2:3260"} {
+			made, err := h.Made(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, added, slices.Contains(made, want), want)
+		}
+	}
 }
 
 // TestPortalOfAnother: a portal that was asked before us is asked after us, also

@@ -62,6 +62,8 @@ type sim struct {
 	calls   map[string]int
 	loses   string // the method whose answers are lost
 	losing  func() // is called before one is
+	ahead   func() // is called before the next call of aheadOf is answered
+	aheadOf string
 	proxy   int    // the status that a proxy gives in the place of those; 0 when the line breaks
 	answers int    // a status that all calls get; 0 for the simulator's own
 	refuses string // paths that begin so get the status 500; "" is none
@@ -167,11 +169,20 @@ func (s *sim) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.calls[name]++
+	ahead := s.ahead
+	if s.aheadOf != name {
+		ahead = nil
+	} else {
+		s.ahead, s.aheadOf = nil, ""
+	}
 	loses, losing, proxy, answers, files := s.loses != "" && s.loses == name, s.losing, s.proxy, s.answers, s.files
 	if s.refuses != "" && strings.HasPrefix(r.URL.Path, s.refuses) {
 		answers = http.StatusInternalServerError
 	}
 	s.mu.Unlock()
+	if ahead != nil {
+		ahead()
+	}
 	if name == "folder" && files != nil && files(w, r) {
 		return
 	}
