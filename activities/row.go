@@ -74,7 +74,7 @@ func (a *account) events(journaled []dataset.Event, log string) []dataset.Event 
 	}
 	if log != "" {
 		at := migrated.Finished
-		if at.IsZero() { // it failed
+		if at.IsZero() { // it failed, or nobody told when it ended
 			at = a.input.Ended
 		}
 		add(at, controllerName, "migration-log", log)
@@ -169,10 +169,12 @@ func (a *account) fillOptions(cell campaign.Cell) {
 
 func (a *account) fillMigration() {
 	migrated := a.input.Known.Migrated
+	if !migrated.Started.IsZero() {
+		a.row.MigrationStartedTsNs = pointer(migrated.Started.UnixNano())
+	}
 	if migrated.Finished.IsZero() {
 		return
 	}
-	a.row.MigrationStartedTsNs = pointer(migrated.Started.UnixNano())
 	a.row.MigrationFinishedTsNs = pointer(migrated.Finished.UnixNano())
 	a.row.TotalMigrationMs = pointer(milliseconds(migrated.Finished.Sub(migrated.Started)))
 	if migrated.StreamBytes > 0 { // otherwise the hypervisor tells none

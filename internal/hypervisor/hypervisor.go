@@ -322,7 +322,9 @@ type Migration struct {
 	// Started is when the toolstack was told to migrate, which makes the target ready
 	// first, and Finished when the source had let go: total migration time as Clark et
 	// al. have it (Live Migration of Virtual Machines, NSDI 2005, stages 0 to 5). On
-	// this machine's clock.
+	// this machine's clock. Finished is zero when nobody told when that was, and Started
+	// then the latest time before which the migration did not begin; zero, too, when
+	// even that is not known.
 	Started, Finished time.Time
 	// Phases are the parts that the hypervisor tells, as they began; the first begins
 	// with Started. They are known to about 0.1 s.
@@ -336,8 +338,13 @@ type Migration struct {
 	DiskBytes *int64
 }
 
-// Duration is the total migration time.
-func (m Migration) Duration() time.Duration { return m.Finished.Sub(m.Started) }
+// Duration is the total migration time; 0 when it is not known.
+func (m Migration) Duration() time.Duration {
+	if m.Finished.IsZero() {
+		return 0
+	}
+	return m.Finished.Sub(m.Started)
+}
 
 // Phase is a part of a migration: it lasts until the next one begins, and the last
 // until the migration has finished.

@@ -53,7 +53,8 @@ type migration struct {
 	machine        machine // as it was found first
 	at             *site   // whose vCenter it was found at: the source's, unless it has arrived at another one
 	log            strings.Builder
-	placed         bool // it has its place among the vCenter's relocations
+	placed         bool      // it has its place among the vCenter's relocations
+	asked          time.Time // when vCenter was told to relocate it; zero when we did not tell it
 }
 
 // refuse says what of an order vSphere does not do.
@@ -89,8 +90,12 @@ func (m *migration) refuse() error {
 // follows that to its end.
 func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	arrived, err := m.look(ctx)
-	if err != nil || arrived {
+	if err != nil {
 		return hypervisor.Migration{}, err
+	}
+	if arrived {
+		m.note("it runs at the target already: total migration time is not known")
+		return hypervisor.Migration{}, nil
 	}
 	running, err := m.at.running(ctx, m.machine.ref)
 	if err != nil {
@@ -114,10 +119,10 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	if err != nil {
 		return hypervisor.Migration{}, err
 	}
-	seen := time.Now()
+	m.asked = time.Now()
 	started, err := m.start(ctx, spec)
 	if errors.Is(err, errNoAnswer) && !errors.Is(err, hypervisor.ErrUnknown) { // no task is known: the machine's place tells
-		return begun(m.outcome(context.WithoutCancel(ctx), types.TaskInfo{}, seen, err))
+		return begun(m.outcome(context.WithoutCancel(ctx), types.TaskInfo{}, err))
 	}
 	if err != nil {
 		return hypervisor.Migration{}, err
@@ -291,7 +296,6 @@ func (m *migration) findBegun(ctx context.Context) (*types.TaskInfo, error) {
 // follow waits for the end of a relocation. When ctx ends before, the relocation is
 // cancelled.
 func (m *migration) follow(ctx context.Context, ref types.ManagedObjectReference) (hypervisor.Migration, error) {
-	seen := time.Now()
 	info, err := m.at.follow(ctx, ref, m.tell)
 	var ended task.Error
 	cancelled := err != nil && !errors.As(err, &ended) && ctx.Err() != nil
@@ -306,7 +310,7 @@ func (m *migration) follow(ctx context.Context, ref types.ManagedObjectReference
 	if err != nil && !errors.As(err, &ended) && !is[*types.ManagedObjectNotFound](err) {
 		return hypervisor.Migration{}, fmt.Errorf("%w: %w", hypervisor.ErrUnknown, err)
 	}
-	account, err := m.outcome(detached, info, seen, err)
+	account, err := m.outcome(detached, info, err)
 	if err != nil && cancelled && !errors.Is(err, hypervisor.ErrUnknown) {
 		return account, errCancelled{fmt.Errorf("cancelled: %w (%s)", context.Cause(ctx), err.Error())}
 	}

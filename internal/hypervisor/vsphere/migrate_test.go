@@ -352,7 +352,8 @@ func TestRestart(t *testing.T) {
 }
 
 // TestForgottenTask: a vCenter may know nothing of a task after a restart. Where
-// the machine is tells whether it arrived.
+// the machine is tells whether it arrived, and nobody when: how long vCenter was
+// waited for is no part of a migration.
 func TestForgottenTask(t *testing.T) {
 	for _, arrives := range []bool{true, false} {
 		s := newSim(t)
@@ -376,7 +377,9 @@ func TestForgottenTask(t *testing.T) {
 		end := <-ended
 		if arrives {
 			require.NoError(t, end.err)
-			require.Contains(t, end.account.Log, "times are this machine's")
+			require.WithinDuration(t, *task.Info.StartTime, end.account.Started, 5*time.Second)
+			require.Zero(t, end.account.Finished)
+			require.Contains(t, end.account.Log, "total migration time is not known: vCenter does not tell when")
 			s.requireAt(s.b)
 			continue
 		}
@@ -458,6 +461,40 @@ func TestNeverListed(t *testing.T) {
 	require.ErrorIs(t, err, hypervisor.ErrBegun)
 	require.Equal(t, fault.Infrastructure, fault.Of(err))
 	require.Equal(t, 1, s.count("RelocateVM_Task"))
+}
+
+// TestArrivedUnlisted: of a relocation whose answer was lost and that no list shows,
+// the machine's place tells that it arrived, and nobody when.
+func TestArrivedUnlisted(t *testing.T) {
+	t.Parallel()
+	s := newSim(t)
+	s.create()
+	vm := s.slow()
+	vm.hidden = true
+	vm.goOn <- struct{}{}
+	s.a.vcenter.lateLimit = 0
+	s.set(func() { s.loses, s.losing = "RelocateVM_Task", vm.ended.Wait })
+	asked := time.Now()
+	account, err := s.a.Migrate(t.Context(), s.order())
+	require.NoError(t, err)
+	require.WithinRange(t, account.Started, asked, time.Now())
+	require.Zero(t, account.Finished)
+	require.Contains(t, account.Log, "total migration time is not known: vCenter does not tell when it began")
+	s.requireAt(s.b)
+}
+
+// TestNoClock: times that cannot be put on this machine's clock are not told.
+func TestNoClock(t *testing.T) {
+	t.Parallel()
+	s := newSim(t)
+	s.create()
+	s.failing("CurrentTime", &types.SystemError{Reason: "no clock"})
+	account, err := s.a.Migrate(t.Context(), s.order())
+	s.model.Service.ClearFaultRules()
+	require.NoError(t, err)
+	require.Zero(t, account.Finished)
+	require.Contains(t, account.Log, "total migration time is not known: ask for the vCenter's time: ")
+	s.requireAt(s.b)
 }
 
 // TestSlowMethods: slow answers and a slow end change nothing.

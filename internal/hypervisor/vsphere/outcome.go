@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/vmware/govmomi/vim25/types"
 
@@ -55,8 +54,8 @@ func (m *migration) classified(err error) error {
 }
 
 // outcome looks where the machine is after a relocation that ended so.
-func (m *migration) outcome(ctx context.Context, info types.TaskInfo, seen time.Time, err error) (hypervisor.Migration, error) {
-	account := m.account(ctx, info, seen)
+func (m *migration) outcome(ctx context.Context, info types.TaskInfo, err error) (hypervisor.Migration, error) {
+	account := m.account(ctx, info)
 	m.note("the relocation ended: %s", endOf(err))
 	at, found, where := m.find(ctx)
 	if where == nil {
@@ -102,20 +101,28 @@ func endOf(err error) string {
 	return err.Error()
 }
 
-// account puts the task's times, which are the vCenter's, on this machine's
-// clock. Where they cannot be had, it is what was seen here.
-func (m *migration) account(ctx context.Context, info types.TaskInfo, seen time.Time) hypervisor.Migration {
-	account := hypervisor.Migration{Started: seen, Finished: time.Now()}
+// account puts the task's times, which are vCenter's, on this machine's clock. An end
+// that vCenter did not tell stays unknown: when it was seen here has in it how long
+// vCenter was waited for. The start is then when vCenter was asked, which is not later.
+func (m *migration) account(ctx context.Context, info types.TaskInfo) hypervisor.Migration {
+	account := hypervisor.Migration{Started: m.asked}
+	if info.StartTime == nil {
+		m.note("total migration time is not known: vCenter does not tell when it began")
+		return account
+	}
 	clock, err := m.at.centerClock(ctx)
-	if err != nil || info.StartTime == nil {
-		m.note("times are this machine's: the vCenter's could not be had")
+	if err != nil {
+		m.note("total migration time is not known: %s", err)
 		return account
 	}
 	account.Started = clock.Ours(*info.StartTime)
-	if info.CompleteTime != nil {
-		account.Finished = clock.Ours(*info.CompleteTime)
+	m.note("the task waited %s, and ran from %s; the vCenter's clock is %s ahead of this machine's, give or take %s",
+		info.StartTime.Sub(info.QueueTime), stamp(account.Started), clock.Ahead, clock.Uncertainty)
+	if info.CompleteTime == nil {
+		m.note("total migration time is not known: vCenter does not tell when it ended")
+		return account
 	}
-	m.note("the task waited %s, and ran from %s to %s; the vCenter's clock is %s ahead of this machine's, give or take %s",
-		info.StartTime.Sub(info.QueueTime), stamp(account.Started), stamp(account.Finished), clock.Ahead, clock.Uncertainty)
+	account.Finished = clock.Ours(*info.CompleteTime)
+	m.note("it ran until %s", stamp(account.Finished))
 	return account
 }
