@@ -106,8 +106,8 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 		m.tryPlace()
 		return begun(m.follow(ctx, running.Task))
 	}
-	if !m.isOn(m.source, m.machine, m.at) {
-		return hypervisor.Migration{}, fmt.Errorf("it is on neither host, but on %s: %w", m.machine.host.Value, hypervisor.ErrNotFound)
+	if err := m.checkAtSource(); err != nil {
+		return hypervisor.Migration{}, err
 	}
 	if waited, err := m.takePlace(ctx); err != nil || waited {
 		if err != nil {
@@ -150,6 +150,21 @@ func (m *migration) look(ctx context.Context) (arrived bool, err error) {
 	}
 	running, err := m.at.running(ctx, m.machine.ref)
 	return running == nil && status == hypervisor.Running, err
+}
+
+// checkAtSource says where the machine is, when it is not at the source.
+func (m *migration) checkAtSource() error {
+	switch {
+	case m.isOn(m.source, m.machine, m.at):
+		return nil
+	case m.isOn(m.target, m.machine, m.at):
+		status, err := m.from.status(m.machine)
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("it is on %s already, and is %s: nothing was sent", m.to.Host(), status)
+	}
+	return fmt.Errorf("it is on neither host, but on %s: %w", m.machine.host.Value, hypervisor.ErrNotFound)
 }
 
 // ready looks whether the machine can go.
@@ -240,8 +255,10 @@ func (s *site) checkRelocate(ctx context.Context, machine types.ManagedObjectRef
 	return warnings, refusals, nil
 }
 
-// start has vCenter begin. When its answer is lost, the machine's tasks tell
-// whether it did, and nothing is asked for again. The call outlives ctx: what it has begun must be known.
+// start has vCenter begin the relocation. When the answer is lost, vCenter may have
+// begun it all the same: the machine's tasks tell, and the call is not made again. The
+// call is not cut off when ctx ends, as nobody would know then whether it has begun
+// anything.
 func (m *migration) start(ctx context.Context, spec types.VirtualMachineRelocateSpec) (types.ManagedObjectReference, error) {
 	none := types.ManagedObjectReference{}
 	if err := context.Cause(ctx); err != nil {

@@ -526,6 +526,23 @@ func TestFailingMethods(t *testing.T) {
 	s.requireAt(s.a)
 }
 
+// TestOffAtTarget: a machine that somebody has moved to the target, and that does not
+// run there, is told as that.
+func TestOffAtTarget(t *testing.T) {
+	t.Parallel()
+	s := newSim(t)
+	s.create()
+	_, err := s.a.Migrate(t.Context(), s.order())
+	require.NoError(t, err)
+	s.find(guest.Name).Runtime.PowerState = types.VirtualMachinePowerStatePoweredOff
+	_, err = s.a.Migrate(t.Context(), s.order())
+	require.ErrorContains(t, err, "it is on host-b already, and is shut-down")
+	require.NotContains(t, err.Error(), "neither")
+	require.NotErrorIs(t, err, hypervisor.ErrNotFound)
+	require.Equal(t, fault.Infrastructure, fault.Of(err))
+	require.Equal(t, 1, s.count("RelocateVM_Task"))
+}
+
 // TestCrashed: a machine that is off before its migration is a result.
 func TestCrashed(t *testing.T) {
 	t.Parallel()
