@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -16,29 +17,58 @@ import (
 
 var _ hypervisor.Datastores = (*Host)(nil)
 
-// datastore finds a datastore by its inventory path. Only those are looked for that
-// somebody asks for: a testbed may have one for each storage system.
+// located is a datastore as its inventory path led to it.
+type located struct {
+	ref        types.ManagedObjectReference
+	datacenter string // the path of the one that it is in
+}
+
+// datastore finds a datastore by its inventory path.
 func (s *site) datastore(ctx context.Context, path string) (types.ManagedObjectReference, error) {
+	at, err := s.locateStore(ctx, path)
+	return at.ref, err
+}
+
+// locateStore finds a datastore by its inventory path. Only those are looked for that
+// somebody asks for: a testbed may have one for each storage system.
+func (s *site) locateStore(ctx context.Context, path string) (located, error) {
 	s.mu.Lock()
-	ref, known := s.datastores[path]
+	at, known := s.datastores[path]
 	s.mu.Unlock()
 	if known && !s.isMade(path) {
-		return ref, nil
+		return at, nil
 	}
-	ref, err := newFinder(s.client).find(ctx, "datastore", path, datastoreTypes)
+	f := newFinder(s.client)
+	ref, err := f.find(ctx, "datastore", path, datastoreTypes)
+	at = located{ref: ref, datacenter: f.datacenter}
 	if err != nil {
-		return ref, err
+		return at, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.datastores[path] = ref
-	return ref, nil
+	s.datastores[path] = at
+	return at, nil
 }
+
+// datacenterOf is the path of the datacenter that a datastore of the host is in, by the
+// datastore's name: by the path that the inventory has of it, and otherwise the host's.
+func (h *Host) datacenterOf(ctx context.Context, s *site, name string) (string, error) {
+	for _, path := range slices.Sorted(maps.Values(h.machine.VCenter.Datastores)) {
+		if lastOf(path) == name {
+			at, err := s.locateStore(ctx, path)
+			return at.datacenter, err
+		}
+	}
+	return s.datacenter, nil
+}
+
+// lastOf is the name that an inventory path ends with.
+func lastOf(path string) string { return path[strings.LastIndex(path, "/")+1:] }
 
 // isMade says that a path is that of a datastore that is made for a trial: after the
 // next one's making it is another object.
 func (s *site) isMade(path string) bool {
-	return strings.HasPrefix(path[strings.LastIndex(path, "/")+1:], s.prefix)
+	return strings.HasPrefix(lastOf(path), s.prefix)
 }
 
 // store reads what is known of a datastore.

@@ -57,8 +57,13 @@ func (h *Host) OpenFile(ctx context.Context, name string) (*File, error) {
 		release()
 		return nil, err
 	}
+	datacenter, err := h.datacenterOf(ctx, s, at.Datastore)
+	if err != nil {
+		release()
+		return nil, h.failed("look for the datastore of "+name, err)
+	}
 	return &File{ctx: ctx, host: h, release: release, name: name, path: at.Path,
-		query: url.Values{"dcPath": {strings.TrimPrefix(s.datacenter, "/")}, "dsName": {at.Datastore}}}, nil
+		query: url.Values{"dcPath": {strings.TrimPrefix(datacenter, "/")}, "dsName": {at.Datastore}}}, nil
 }
 
 // Close ends the reading.

@@ -52,7 +52,7 @@ type child struct {
 type finder struct {
 	client     *vim25.Client
 	seen       map[types.ManagedObjectReference][]child
-	datacenter string // the path of the one that the last path led through
+	datacenter string // the path of the one that the last path led through; "" when through none
 }
 
 func newFinder(client *vim25.Client) *finder {
@@ -63,6 +63,7 @@ func newFinder(client *vim25.Client) *finder {
 // object, and the last of one of the types.
 func (f *finder) find(ctx context.Context, what, path string, wanted []string) (types.ManagedObjectReference, error) {
 	at, walked := f.client.ServiceContent.RootFolder, ""
+	f.datacenter = ""
 	for name := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
 		children, err := f.below(ctx, at)
 		if err != nil {
@@ -90,12 +91,6 @@ func (f *finder) find(ctx context.Context, what, path string, wanted []string) (
 		err = fmt.Errorf("%w: below it %s", err, shown(children))
 	}
 	return at, fault.As(fault.BadInput, err)
-}
-
-// find finds one object by its inventory path.
-func (s *site) find(ctx context.Context, what, path string, wanted []string) (types.ManagedObjectReference, error) {
-	f := &finder{client: s.client, seen: map[types.ManagedObjectReference][]child{}}
-	return f.find(ctx, what, path, wanted)
 }
 
 // below lists what is below an object. vCenter writes "/", "\" and "%" in names as
@@ -178,7 +173,7 @@ func kinds(children []child) string {
 type site struct {
 	client     *vim25.Client
 	prefix     string // of all names of ours
-	datacenter string // the path of the host's
+	datacenter string // the path of the one that the host is in
 	host       types.ManagedObjectReference
 	compute    types.ManagedObjectReference // the cluster, or what stands for a lone host
 	pool       types.ManagedObjectReference
@@ -188,46 +183,38 @@ type site struct {
 	dateTime   atomic.Pointer[types.ManagedObjectReference] // that tells the host's time, once it was asked for
 
 	mu         sync.Mutex
-	datastores map[string]types.ManagedObjectReference // by their paths, those that were asked for
+	datastores map[string]located // by their paths, those that were asked for
 }
 
 // locate finds a host's objects. All that cannot be found is told at once.
 func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) {
-	s := &site{client: client, prefix: h.prefix(), datastores: map[string]types.ManagedObjectReference{}}
+	s := &site{client: client, prefix: h.prefix(), datastores: map[string]located{}}
 	f := newFinder(client)
 	m := h.machine.VCenter
-	template := m.Template
-	if m.Import != nil {
-		template = "" // it need not be there
-	}
 	var errs []error
-	for _, o := range []struct {
-		what, path string
-		types      []string
-		ref        *types.ManagedObjectReference
-	}{
-		{"host", m.Host, hostTypes, &s.host},
-		{"network", m.Network, networkTypes, &s.network},
-		{"folder", m.Folder, folderTypes, &s.folder},
-		{"template", template, machineTypes, &s.template},
-		{"pool", m.Pool, poolTypes, &s.pool},
-	} {
-		if o.path == "" {
-			continue
+	isAway := false
+	look := func(what, path string, wanted []string) types.ManagedObjectReference {
+		if path == "" || isAway {
+			return types.ManagedObjectReference{}
 		}
-		ref, err := f.find(ctx, o.what, o.path, o.types)
-		*o.ref = ref
+		ref, err := f.find(ctx, what, path, wanted)
 		if err != nil {
 			errs = append(errs, h.failed("vCenter "+h.vcenter.at.Name, err)) // a line for each
+			isAway = classOf(err) != fault.BadInput
 		}
-		if err != nil && classOf(err) != fault.BadInput {
-			break
-		}
+		return ref
 	}
+	s.host = look("host", m.Host, hostTypes)
+	s.datacenter = f.datacenter // other paths may lead through others
+	s.network = look("network", m.Network, networkTypes)
+	s.folder = look("folder", m.Folder, folderTypes)
+	if m.Import == nil { // otherwise it need not be there
+		s.template = look("template", m.Template, machineTypes)
+	}
+	s.pool = look("pool", m.Pool, poolTypes)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	s.datacenter = f.datacenter // all paths of a host lead through one
 	var host mo.HostSystem
 	if err := read(ctx, client, s.host, &host, "parent"); err != nil {
 		return nil, h.failed("look for the host's cluster", err)

@@ -1,9 +1,11 @@
 package vsphere
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
@@ -52,6 +54,34 @@ func TestPaths(t *testing.T) {
 	h.machine.VCenter.Host, h.machine.VCenter.Folder = "/DC0/host/DC0_C0/DC0_C0_H0", "/DC0/vm"
 	h.machine.VCenter.Pool = "/DC0/host/DC0_C0/Resources"
 	require.NoError(t, h.Check(t.Context()))
+}
+
+// TestDatacenter: a host's datacenter is that of the host's own path, and a file's that of
+// its datastore, wherever the other paths of the inventory lead.
+func TestDatacenter(t *testing.T) {
+	t.Parallel()
+	s := newSim(t)
+	made, err := object.NewRootFolder(s.inside()).CreateDatacenter(t.Context(), "DC9")
+	require.NoError(t, err)
+	at := func(ref types.ManagedObjectReference) *simulator.Folder {
+		datacenter := s.model.Map().Get(ref).(*simulator.Datacenter)
+		return s.model.Map().Get(datacenter.DatastoreFolder).(*simulator.Folder)
+	}
+	near, far, store := at(s.ref("Datacenter", "DC0")), at(made.Reference()), s.ref("Datastore", "LocalDS_1")
+	was := near.ChildEntity
+	near.ChildEntity = slices.DeleteFunc(slices.Clone(was), func(ref types.ManagedObjectReference) bool { return ref == store })
+	far.ChildEntity = []types.ManagedObjectReference{store}
+	t.Cleanup(func() { near.ChildEntity, far.ChildEntity = was, nil })
+
+	h := s.host("host-a", "DC0_C0_H0")
+	h.machine.VCenter.Folder, h.machine.VCenter.Template = "/DC9/vm", ""
+	h.machine.VCenter.Datastores["local"] = "/DC9/datastore/LocalDS_1"
+	for name, want := range map[string]string{"[LocalDS_0] lab.vm/vmware.log": "DC0", "[LocalDS_1] lab.vm/vmware.log": "DC9", "[lab.nfs] lab.vm/vmware.log": "DC0"} {
+		file, err := h.OpenFile(t.Context(), name)
+		require.NoError(t, err)
+		require.Equal(t, want, file.query.Get("dcPath"), name)
+		require.NoError(t, file.Close())
+	}
 }
 
 // TestAmbiguous: a name that two objects have is refused.

@@ -87,7 +87,7 @@ func (h *Host) RemoveTemplate(ctx context.Context) error {
 	}
 	defer done()
 	return h.withoutTemplate().with(ctx, "remove template "+h.machine.VCenter.Template, func(s *site) error {
-		folder, err := s.find(ctx, "folder of the template", path.Dir(h.machine.VCenter.Template), folderTypes)
+		folder, err := newFinder(s.client).find(ctx, "folder of the template", path.Dir(h.machine.VCenter.Template), folderTypes)
 		if err != nil {
 			return err
 		}
@@ -123,14 +123,15 @@ type place struct {
 }
 
 func (h *Host) placeOf(ctx context.Context, s *site, datastore string) (place, error) {
-	folder, folderErr := s.find(ctx, "folder of the template", path.Dir(h.machine.VCenter.Template), folderTypes)
-	store, storeErr := s.find(ctx, "datastore", datastore, datastoreTypes)
+	f := newFinder(s.client)
+	folder, folderErr := f.find(ctx, "folder of the template", path.Dir(h.machine.VCenter.Template), folderTypes)
+	store, storeErr := f.find(ctx, "datastore", datastore, datastoreTypes)
 	return place{folder: folder, datastore: store}, errors.Join(folderErr, storeErr)
 }
 
 // imported is what was made of the inventory's file; nil when it is not there.
 func (h *Host) imported(ctx context.Context, s *site) (*importedMachine, error) {
-	folder, err := s.find(ctx, "folder of the template", path.Dir(h.machine.VCenter.Template), folderTypes)
+	folder, err := newFinder(s.client).find(ctx, "folder of the template", path.Dir(h.machine.VCenter.Template), folderTypes)
 	if err != nil {
 		return nil, err
 	}
