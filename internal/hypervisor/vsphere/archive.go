@@ -34,18 +34,9 @@ type archive struct {
 // the descriptor refers to must stand beside it: one of another folder, of this
 // machine's or of the net, is refused.
 func openArchive(file string) (*archive, error) {
-	a := &archive{path: file}
-	var first string
-	switch filepath.Ext(file) {
-	case ".ovf":
-		first = filepath.Base(file)
-	case ".ova":
-		a.isTar = true
-	default:
-		return nil, fault.New(fault.BadInput, "%s: want a file that ends in .ovf or .ova", file)
-	}
-	if err := a.readDescriptor(first); err != nil {
-		return nil, fault.New(fault.BadInput, "%s: read the OVF descriptor: %w", file, err)
+	a, err := openDescriptor(file)
+	if err != nil {
+		return nil, err
 	}
 	sum := sha256.New()
 	_, _ = io.WriteString(sum, a.descriptor) // a hash takes everything
@@ -59,6 +50,24 @@ func openArchive(file string) (*archive, error) {
 		}
 	}
 	a.sum = hex.EncodeToString(sum.Sum(nil))
+	return a, nil
+}
+
+// openDescriptor reads the descriptor alone: there is no sum then.
+func openDescriptor(file string) (*archive, error) {
+	a := &archive{path: file}
+	var first string
+	switch filepath.Ext(file) {
+	case ".ovf":
+		first = filepath.Base(file)
+	case ".ova":
+		a.isTar = true
+	default:
+		return nil, fault.New(fault.BadInput, "%s: want a file that ends in .ovf or .ova", file)
+	}
+	if err := a.readDescriptor(first); err != nil {
+		return nil, fault.New(fault.BadInput, "%s: read the OVF descriptor: %w", file, err)
+	}
 	return a, nil
 }
 

@@ -110,7 +110,7 @@ func (h *Host) checkTemplate(ctx context.Context, s *site) (problems []error, er
 	if vm.Config != nil {
 		devices = vm.Config.Hardware.Device
 	}
-	if problem := wrongDisks(devices, h.guestDisk); problem != "" {
+	if problem := wrongDisks(disksOf(devices), h.guestDisk); problem != "" {
 		problems = append(problems, h.problem("template %s has %s", h.machine.VCenter.Template, problem))
 	}
 	if len(devices.SelectByType((*types.VirtualEthernetCard)(nil))) == 0 {

@@ -117,11 +117,15 @@ func (h *Host) make(ctx context.Context, s *site, domain hypervisor.Domain) erro
 }
 
 // equip gives a clone its place on the network and the disk under test, and says in
-// its notes whose it is.
+// its notes whose it is. The disks that it has are counted first: the guest would take
+// another one for the disk under test, and write to it.
 func (h *Host) equip(ctx context.Context, s *site, made types.ManagedObjectReference, domain hypervisor.Domain) error {
 	devices, err := s.devices(ctx, made)
 	if err != nil {
 		return err
+	}
+	if problem := wrongDisks(disksOf(devices), h.guestDisk); problem != "" {
+		return fault.New(fault.BadInput, "template %s has %s", h.machine.VCenter.Template, problem)
 	}
 	changes, err := s.interfaceOf(ctx, devices, domain.MAC)
 	if err != nil {

@@ -40,11 +40,29 @@ func isBehind(disk, other *types.VirtualDisk) bool {
 	return *disk.UnitNumber > *other.UnitNumber
 }
 
+// templateDisk is a disk of a template, or of what a template is to be made of.
+type templateDisk struct {
+	label     string
+	sizeBytes int64
+}
+
+// disksOf are the disks among a machine's devices.
+func disksOf(devices object.VirtualDeviceList) []templateDisk {
+	var disks []templateDisk
+	for _, device := range devices.SelectByType((*types.VirtualDisk)(nil)) {
+		label := devices.Name(device)
+		if description := device.GetVirtualDevice().DeviceInfo; description != nil {
+			label = description.GetDescription().Label
+		}
+		disks = append(disks, templateDisk{label: label, sizeBytes: bytesOf(device.(*types.VirtualDisk))})
+	}
+	return disks
+}
+
 // wrongDisks says what is wrong with a template's disks, "" when the one behind them
 // is where the guest is said to find the disk under test. By the name of a SCSI disk,
 // "/dev/sdb", that is the second one; another name does not say which it is.
-func wrongDisks(devices object.VirtualDeviceList, guestDisk string) string {
-	disks := devices.SelectByType((*types.VirtualDisk)(nil))
+func wrongDisks(disks []templateDisk, guestDisk string) string {
 	if len(disks) == 0 {
 		return "no disk to start from"
 	}
@@ -57,11 +75,7 @@ func wrongDisks(devices object.VirtualDeviceList, guestDisk string) string {
 	}
 	var which []string
 	for _, disk := range disks {
-		label := devices.Name(disk)
-		if description := disk.GetVirtualDevice().DeviceInfo; description != nil {
-			label = description.GetDescription().Label
-		}
-		which = append(which, fmt.Sprintf("%s of %d MiB", label, bytesOf(disk.(*types.VirtualDisk))>>20))
+		which = append(which, fmt.Sprintf("%s of %d MiB", disk.label, disk.sizeBytes>>20))
 	}
 	return fmt.Sprintf("%d disks (%s), and the guest would find the disk under test behind them, and not as %s: want %d in the template, or another guest.disk in the inventory",
 		len(disks), strings.Join(which, ", "), guestDisk, letter[0]-'a')

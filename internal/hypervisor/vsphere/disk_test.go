@@ -84,7 +84,7 @@ func TestDiskOfBadTemplates(t *testing.T) {
 		return !is
 	})
 	err := s.a.Create(t.Context(), guest)
-	require.ErrorContains(t, err, "it has no disk to start from: give the template one")
+	require.ErrorContains(t, err, "template /DC0/vm/DC0_C0_RP0_VM0 has no disk to start from")
 	require.Equal(t, fault.BadInput, fault.Of(err))
 	require.Error(t, s.a.Create(t.Context(), domainIn("/DC0/datastore/nowhere")))
 }
@@ -116,6 +116,21 @@ func TestTemplateDisks(t *testing.T) {
 	require.ErrorContains(t, err, ", Hard disk 2 of 2048 MiB), and the guest would find the disk under test behind them, and not as /dev/sdb: "+
 		"want 1 in the template, or another guest.disk in the inventory")
 	require.Equal(t, fault.BadInput, fault.Of(err))
+}
+
+// TestCloneOfWrongDisks: what a clone has is counted before the disk under test is put
+// behind it, wherever its template is from.
+func TestCloneOfWrongDisks(t *testing.T) {
+	t.Parallel()
+	s := newSim(t)
+	at := s.at
+	h, err := New(hypervisor.Setup{Label: "lab", VCenter: &at, Machine: s.a.machine, GuestDisk: "/dev/sdc"})
+	require.NoError(t, err)
+	err = s.quick(h).Create(t.Context(), guest)
+	require.ErrorContains(t, err, "template /DC0/vm/DC0_C0_RP0_VM0 has 1 disks (")
+	require.ErrorContains(t, err, "and not as /dev/sdc: want 2 in the template")
+	require.Equal(t, fault.BadInput, fault.Of(err))
+	require.Zero(t, s.count("PowerOnVM_Task"))
 }
 
 func domainIn(datastore string) hypervisor.Domain {

@@ -163,11 +163,15 @@ func (h *Host) checkImport(ctx context.Context, s *site) ([]error, error) {
 	from := h.machine.VCenter.Import
 	var problems []error
 	archive, err := openArchive(from.File)
+	var disks []templateDisk
+	if err == nil {
+		disks, err = archive.disks()
+	}
 	switch {
 	case err != nil:
 		problems = append(problems, fault.As(fault.BadInput, fmt.Errorf("%s: template: %w", h.Host(), err)))
-	case archive.envelope.Disk == nil || len(archive.envelope.Disk.Disks) == 0:
-		problems = append(problems, h.problem("%s describes a machine without a disk to start from", from.File))
+	case wrongDisks(disks, h.guestDisk) != "":
+		problems = append(problems, h.problem("%s describes a machine with %s", from.File, wrongDisks(disks, h.guestDisk)))
 	case archive.envelope.Network == nil || len(archive.envelope.Network.Networks) == 0:
 		problems = append(problems, h.problem("%s describes a machine without a network: give it one", from.File))
 	}

@@ -1,0 +1,82 @@
+package vsphere
+
+import (
+	"math"
+	"strconv"
+
+	"github.com/vmware/govmomi/ovf"
+
+	"heliotrope/internal/fault"
+)
+
+// What a descriptor says of the machine that it describes (DMTF DSP0243): its hardware
+// are the items of the VirtualHardwareSection, and the capacities of its disks stand in
+// the DiskSection.
+
+// items are the machine's hardware of a type, in the configuration that vCenter takes
+// when it is told none: the default one, otherwise the first (DeploymentOptionSection).
+func (a *archive) items(kind ovf.CIMResourceType) []ovf.ResourceAllocationSettingData {
+	configuration := ""
+	if options := a.envelope.DeploymentOption; options != nil {
+		for i, one := range options.Configuration {
+			if i == 0 || one.Default != nil && *one.Default {
+				configuration = one.ID
+			}
+		}
+	}
+	var items []ovf.ResourceAllocationSettingData
+	for _, section := range a.envelope.VirtualSystem.VirtualHardware {
+		for _, item := range section.Item {
+			if item.ResourceType != nil && *item.ResourceType == kind && (item.Configuration == nil || *item.Configuration == configuration) {
+				items = append(items, item)
+			}
+		}
+	}
+	return items
+}
+
+// disks are those of the machine.
+func (a *archive) disks() ([]templateDisk, error) {
+	var disks []templateDisk
+	for _, item := range a.items(ovf.DiskDrive) {
+		size, err := a.sizeOf(item)
+		if err != nil {
+			return nil, err
+		}
+		disks = append(disks, templateDisk{label: item.ElementName, sizeBytes: size})
+	}
+	return disks, nil
+}
+
+// sizeOf is how large a disk is, in bytes: what its item names has a capacity in the
+// DiskSection; one that names nothing is blank, and has its own.
+func (a *archive) sizeOf(item ovf.ResourceAllocationSettingData) (int64, error) {
+	if len(item.HostResource) == 0 {
+		quantity := ""
+		if item.VirtualQuantity != nil {
+			quantity = strconv.FormatUint(uint64(*item.VirtualQuantity), 10)
+		}
+		return a.bytes(item.ElementName, quantity, item.AllocationUnits)
+	}
+	if a.envelope.Disk != nil {
+		for _, disk := range a.envelope.Disk.Disks {
+			if disk.DiskID == lastOf(item.HostResource[0]) { // "ovf:/disk/vmdisk1"
+				return a.bytes(disk.DiskID, disk.Capacity, disk.CapacityAllocationUnits)
+			}
+		}
+	}
+	return 0, fault.New(fault.BadInput, "%s: item %q names disk %s, which the descriptor does not describe", a.path, item.ElementName, item.HostResource[0])
+}
+
+// bytes is a disk's capacity, in units such as "byte * 2^30"; without any it is in bytes.
+func (a *archive) bytes(disk, capacity string, units *string) (int64, error) {
+	unit, of := int64(1), "byte"
+	if units != nil {
+		unit, of = ovf.ParseCapacityAllocationUnits(*units), *units
+	}
+	number, err := strconv.ParseInt(capacity, 10, 64)
+	if err != nil || number < 0 || unit <= 0 || number > math.MaxInt64/unit {
+		return 0, fault.New(fault.BadInput, "%s: disk %s has the capacity %q in units of %q: want a whole number of a unit of bytes", a.path, disk, capacity, of)
+	}
+	return number * unit, nil
+}
