@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
@@ -152,25 +151,36 @@ func (h *Host) FreeBytes(ctx context.Context, path string) (free int64, err erro
 // DomainBytes are those of the template's disks, as large as they can become, and of
 // the swap file, which a host makes when the machine starts: as large as the memory,
 // but for what of it is reserved (vSphere Resource Management, "Using Swap Files").
-// Configuration and logs, of a few MiB, are not counted.
+// Configuration and logs, of a few MiB, are not counted. Of a template that is to be
+// made of the inventory's file, the descriptor is asked: it need not be there yet.
 func (h *Host) DomainBytes(ctx context.Context, memoryMiB int) (bytes int64, err error) {
 	err = h.with(ctx, "ask what template "+h.machine.VCenter.Template+" takes", func(s *site) error {
-		var vm mo.VirtualMachine
-		err := read(ctx, s.client, s.template, &vm, "config.hardware.device", "config.memoryAllocation.reservation", "config.memoryReservationLockedToMax")
-		if err != nil {
-			return err
+		disks, reservedMiB, err := h.templateParts(ctx, s, memoryMiB)
+		for _, disk := range disks {
+			bytes += disk.sizeBytes
 		}
-		swapMiB := int64(memoryMiB)
-		if vm.Config != nil {
-			for _, disk := range object.VirtualDeviceList(vm.Config.Hardware.Device).SelectByType((*types.VirtualDisk)(nil)) {
-				bytes += bytesOf(disk.(*types.VirtualDisk))
-			}
-			swapMiB -= reservedMiB(vm.Config, memoryMiB)
-		}
-		bytes += max(0, swapMiB) << 20
-		return nil
+		bytes += max(0, int64(memoryMiB)-reservedMiB) << 20
+		return err
 	})
 	return bytes, err
+}
+
+// templateParts are a template's disks, and how much of a clone's memory is reserved.
+func (h *Host) templateParts(ctx context.Context, s *site, memoryMiB int) (disks []templateDisk, reserved int64, err error) {
+	if from := h.machine.VCenter.Import; from != nil {
+		archive, err := openDescriptor(from.File)
+		if err != nil {
+			return nil, 0, err
+		}
+		disks, err := archive.disks()
+		return disks, archive.reservedMiB(), err
+	}
+	var vm mo.VirtualMachine
+	err = read(ctx, s.client, s.template, &vm, "config.hardware.device", "config.memoryAllocation.reservation", "config.memoryReservationLockedToMax")
+	if err != nil || vm.Config == nil {
+		return nil, 0, err
+	}
+	return disksOf(vm.Config.Hardware.Device), reservedMiB(vm.Config, memoryMiB), nil
 }
 
 // reservedMiB is how much of the memory of a clone is reserved for it.

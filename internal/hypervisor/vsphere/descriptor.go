@@ -3,6 +3,7 @@ package vsphere
 import (
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/vmware/govmomi/ovf"
 
@@ -79,4 +80,16 @@ func (a *archive) bytes(disk, capacity string, units *string) (int64, error) {
 		return 0, fault.New(fault.BadInput, "%s: disk %s has the capacity %q in units of %q: want a whole number of a unit of bytes", a.path, disk, capacity, of)
 	}
 	return number * unit, nil
+}
+
+// reservedMiB is how much of the machine's memory is reserved for it. What is said in
+// units that are not known counts as nothing: then more room is wanted than is taken.
+func (a *archive) reservedMiB() int64 {
+	for _, item := range a.items(ovf.Memory) {
+		if item.Reservation != nil && item.AllocationUnits != nil {
+			unit := ovf.ParseCapacityAllocationUnits(strings.TrimSpace(*item.AllocationUnits))
+			return int64(min(float64(*item.Reservation)*float64(unit)/(1<<20), math.MaxInt32))
+		}
+	}
+	return 0
 }

@@ -3,6 +3,7 @@ package vsphere
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -15,6 +16,9 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/storage"
 )
 
 // descriptor is an OVF descriptor of a machine with a disk and a network interface;
@@ -47,6 +51,21 @@ const descriptor = `<?xml version="1.0"?>
     </VirtualHardwareSection>
   </VirtualSystem>
 </Envelope>`
+
+// secondDisk describes one more disk of the machine.
+var secondDisk = strings.NewReplacer(`</DiskSection>`, `<Disk ovf:capacity="3" ovf:capacityAllocationUnits="byte * 2^20" ovf:diskId="vmdisk2"
+    ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/></DiskSection>`,
+	`</VirtualHardwareSection>`, `<Item><rasd:AddressOnParent>1</rasd:AddressOnParent><rasd:ElementName>disk1</rasd:ElementName>
+    <rasd:HostResource>ovf:/disk/vmdisk2</rasd:HostResource><rasd:InstanceID>6</rasd:InstanceID><rasd:Parent>3</rasd:Parent>
+    <rasd:ResourceType>17</rasd:ResourceType></Item></VirtualHardwareSection>`)
+
+// described writes a descriptor alone, and gives its path.
+func described(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "guest.ovf")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	return path
+}
 
 const (
 	templateStore = "/DC0/datastore/LocalDS_0"
@@ -264,4 +283,88 @@ func TestUploadTrusted(t *testing.T) {
 		require.ErrorContains(t, h.send(t.Context(), at, device, types.OvfFileItem{}, strings.NewReader("data"), 4), "without TLS")
 		return nil
 	}))
+}
+
+// importing has both hosts make their template of a file.
+func (s *sim) importing(file string) {
+	for _, h := range []*Host{s.a, s.b} {
+		h.machine.VCenter.Template = "/DC0/vm/" + templateName
+		h.machine.VCenter.Import = &inventory.Import{File: file, Datastore: templateStore}
+	}
+}
+
+// TestImportedDisks: the disks that a descriptor describes are counted before
+// anything is made.
+func TestImportedDisks(t *testing.T) {
+	t.Parallel()
+	s := newSim(t)
+	file := ovfOf(t, "disk.vmdk", "data")
+	require.NoError(t, os.WriteFile(file, []byte(secondDisk.Replace(ovfText("disk.vmdk"))), 0o644))
+	s.importing(file)
+	err := s.a.Check(t.Context())
+	require.ErrorContains(t, err, "describes a machine with 2 disks (disk0 of 8 MiB, disk1 of 3 MiB), and the guest would find the disk under test behind them, and not as /dev/sdb: want 1")
+	require.Equal(t, fault.BadInput, fault.Of(err))
+}
+
+// TestDomainBytesOfImport: what a guest takes is asked of the descriptor, before there
+// is a template: its disks at their full size, and a swap file of its memory, but for
+// what is reserved.
+func TestDomainBytesOfImport(t *testing.T) {
+	t.Parallel()
+	s := newSim(t)
+	text := ovfText("none.vmdk")
+	reserving := func(text, what string) string {
+		return strings.Replace(text, "<rasd:ResourceType>4</rasd:ResourceType>", "<rasd:Reservation>"+what+"</rasd:Reservation><rasd:ResourceType>4</rasd:ResourceType>", 1)
+	}
+	for name, test := range map[string]struct {
+		text string
+		want int64
+	}{
+		"one disk":        {text, 8 + 512},
+		"two disks":       {secondDisk.Replace(text), 11 + 512},
+		"some reserved":   {reserving(text, "112"), 8 + 400},
+		"more than it is": {reserving(text, "600"), 8},
+	} {
+		s.importing(described(t, test.text))
+		bytes, err := s.a.DomainBytes(t.Context(), 512)
+		require.NoError(t, err, name)
+		require.Equal(t, test.want<<20, bytes, name)
+	}
+	for want, text := range map[string]string{
+		`disk vmdisk1 has the capacity "${size}"`: strings.Replace(text, `ovf:capacity="8"`, `ovf:capacity="${size}"`, 1),
+		"names disk ovf:/disk/vmdisk9":            strings.Replace(text, "ovf:/disk/vmdisk1", "ovf:/disk/vmdisk9", 1),
+		"in units of \"furlong\"":                 strings.Replace(text, `ovf:capacityAllocationUnits="byte * 2^20"`, `ovf:capacityAllocationUnits="furlong"`, 1),
+	} {
+		s.importing(described(t, text))
+		_, err := s.a.DomainBytes(t.Context(), 512)
+		require.ErrorContains(t, err, want)
+		require.Equal(t, fault.BadInput, fault.Of(err), want)
+	}
+}
+
+// TestImportAndMounts: a guest of an imported template lives in a datastore that was
+// made for it, twice.
+func TestImportAndMounts(t *testing.T) {
+	t.Parallel()
+	s := newSim(t)
+	newSAN(s)
+	s.importing(ovfOf(t, "disk.vmdk", "data"))
+	system, ctx := s.system("nfs"), t.Context()
+	require.NoError(t, errors.Join(s.a.Check(ctx), s.b.Check(ctx), system.Check(ctx)))
+	for range 2 {
+		disk, err := system.Provision(ctx, storage.Spec{Name: "disk", SizeBytes: 1 << 20}, storage.SiteA)
+		require.NoError(t, err)
+		domain, there := guest, guest
+		domain.Disk, there.Disk = disk.At(storage.SiteA), disk.At(storage.SiteB)
+		require.NoError(t, s.a.Create(ctx, domain))
+		s.requireMade("datastore lab.nfs", "template /DC0/vm/"+templateName)
+		require.NoError(t, system.PrepareMigration(ctx, disk, storage.SiteA, storage.SiteB))
+		_, err = s.a.Migrate(ctx, hypervisor.Order{Domain: domain, AtTarget: there, Target: s.b})
+		require.NoError(t, err)
+		require.NoError(t, system.FinishMigration(ctx, disk, storage.SiteB))
+		s.requireAt(s.b)
+		require.NoError(t, errors.Join(s.b.Teardown(ctx), s.a.Teardown(ctx)))
+		require.NoError(t, system.Teardown(ctx))
+		s.requireMade()
+	}
 }
