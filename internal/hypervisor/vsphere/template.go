@@ -53,7 +53,7 @@ func (h *Host) ImportTemplate(ctx context.Context, file, datastore string) (warn
 		return nil, err
 	}
 	defer done()
-	err = h.withoutTemplate().with(ctx, "import "+file+" as template "+h.machine.VCenter.Template, func(s *site) error {
+	err = h.with(ctx, "import "+file+" as template "+h.machine.VCenter.Template, func(s *site) error {
 		place, err := h.placeOf(ctx, s, datastore)
 		if err != nil {
 			return err
@@ -86,7 +86,7 @@ func (h *Host) RemoveTemplate(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	return h.withoutTemplate().with(ctx, "remove template "+h.machine.VCenter.Template, func(s *site) error {
+	return h.with(ctx, "remove template "+h.machine.VCenter.Template, func(s *site) error {
 		folder, err := newFinder(s.client).find(ctx, "folder of the template", path.Dir(h.machine.VCenter.Template), folderTypes)
 		if err != nil {
 			return err
@@ -106,15 +106,6 @@ func (h *Host) checkTemplateName() error {
 		return h.problem("template %s: its name begins as those of the testbed's guests do: give it another", h.machine.VCenter.Template)
 	}
 	return nil
-}
-
-// withoutTemplate is the host whose template need not be there.
-func (h *Host) withoutTemplate() *Host {
-	managed := *h.machine.VCenter
-	managed.Template = ""
-	machine := h.machine
-	machine.VCenter = &managed
-	return &Host{label: h.label, machine: machine, vcenter: h.vcenter, guestDisk: h.guestDisk}
 }
 
 // place is where a template is put.

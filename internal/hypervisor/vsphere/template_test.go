@@ -105,10 +105,11 @@ func ovaOf(t *testing.T, disk, content string) string {
 	return path
 }
 
-// templating gives a host whose template is not there yet.
-func (s *sim) templating() *Host {
+// templating gives a host whose template is to be made of a file.
+func (s *sim) templating(file string) *Host {
 	h := s.host("host-a", "DC0_C0_H0")
 	h.machine.VCenter.Template = "/DC0/vm/" + templateName
+	h.machine.VCenter.Import = &inventory.Import{File: file, Datastore: templateStore}
 	return h
 }
 
@@ -119,7 +120,7 @@ func TestImport(t *testing.T) {
 	for name, file := range map[string]string{"ovf": ovfOf(t, "disk.vmdk", "data"), "ova": ovaOf(t, "disk.vmdk", "data")} {
 		t.Run(name, func(t *testing.T) {
 			s := newSim(t)
-			h, ctx := s.templating(), t.Context()
+			h, ctx := s.templating(file), t.Context()
 			for range 2 {
 				warnings, err := h.ImportTemplate(ctx, file, templateStore)
 				require.NoError(t, err)
@@ -138,8 +139,6 @@ func TestImport(t *testing.T) {
 			states, err := h.List(ctx)
 			require.NoError(t, err)
 			require.Empty(t, states, "a template is no guest")
-			require.NoError(t, h.Teardown(ctx))
-			require.NotNil(t, s.find(templateName), "and is not torn down")
 			require.NoError(t, h.Create(ctx, guest))
 			s.requireAt(s.a)
 			require.NoError(t, h.Destroy(ctx, guest.Name))
@@ -155,8 +154,8 @@ func TestImport(t *testing.T) {
 func TestImportedOtherwise(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
-	h, ctx := s.templating(), t.Context()
 	file := ovfOf(t, "disk.vmdk", "data")
+	h, ctx := s.templating(file), t.Context()
 	_, err := h.ImportTemplate(ctx, file, templateStore)
 	require.NoError(t, err)
 	_, err = h.ImportTemplate(ctx, ovfOf(t, "disk.vmdk", "Data"), templateStore)
@@ -188,7 +187,6 @@ func TestImportedOtherwise(t *testing.T) {
 func TestBadPackage(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
-	h := s.templating()
 	linked := ovfOf(t, "disk.vmdk", "")
 	secret := filepath.Join(t.TempDir(), "secret")
 	require.NoError(t, os.WriteFile(secret, []byte("hunter2"), 0o644))
@@ -199,6 +197,7 @@ func TestBadPackage(t *testing.T) {
 	require.NoError(t, os.WriteFile(collection, []byte("<Envelope></Envelope>"), 0o644))
 	hardware := ovfOf(t, "disk.vmdk", "data")
 	require.NoError(t, os.WriteFile(hardware, []byte(strings.Replace(ovfText("disk.vmdk"), "lsilogic", "quantum", 1)), 0o644))
+	h := s.templating(hardware)
 	for want, test := range map[string]struct{ file, store string }{
 		"want a file that ends in .ovf or .ova":                      {"/srv/guest.qcow2", templateStore},
 		"no such file":                                               {"/nowhere/guest.ovf", templateStore},
@@ -227,9 +226,10 @@ func TestBadPackage(t *testing.T) {
 func TestUploadFails(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
-	h := s.templating()
+	file := ovfOf(t, "disk.vmdk", "data")
+	h := s.templating(file)
 	s.set(func() { s.refuses = "/nfc/" })
-	_, err := h.ImportTemplate(t.Context(), ovfOf(t, "disk.vmdk", "data"), templateStore)
+	_, err := h.ImportTemplate(t.Context(), file, templateStore)
 	require.ErrorContains(t, err, "upload disk.vmdk: 127.0.0.1")
 	require.ErrorContains(t, err, "answers 500")
 	require.Equal(t, fault.Infrastructure, fault.Of(err))
@@ -242,12 +242,12 @@ func TestUploadFails(t *testing.T) {
 func TestNoTicketInErrors(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
-	h := s.templating()
+	h := s.templating("guest.ovf")
 	closed := httptest.NewTLSServer(nil)
 	closed.Close()
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.NoError(t, h.withoutTemplate().with(t.Context(), "test", func(at *site) error {
+	require.NoError(t, h.with(t.Context(), "test", func(at *site) error {
 		for _, test := range []struct {
 			ctx       context.Context
 			url, want string
@@ -272,8 +272,8 @@ func TestNoTicketInErrors(t *testing.T) {
 func TestUploadTrusted(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
-	h := s.templating()
-	require.NoError(t, h.withoutTemplate().with(t.Context(), "test", func(at *site) error {
+	h := s.templating("guest.ovf")
+	require.NoError(t, h.with(t.Context(), "test", func(at *site) error {
 		device := types.HttpNfcLeaseDeviceUrl{Url: "https://" + s.address + "/nfc/none/disk", SslThumbprint: strings.Repeat("00:", 19) + "00"}
 		err := h.send(t.Context(), at, device, types.OvfFileItem{}, strings.NewReader("data"), 4)
 		require.ErrorContains(t, err, "its certificate has not the thumbprint 00:00")
