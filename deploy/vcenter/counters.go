@@ -1,6 +1,7 @@
 package vcenter
 
 import (
+	"math"
 	"strconv"
 	"time"
 
@@ -62,7 +63,7 @@ func (p *counters) metricsOf(spec types.PerfQuerySpec) *types.PerfEntityMetric {
 	}
 	metrics := &types.PerfEntityMetric{PerfEntityMetricBase: types.PerfEntityMetricBase{Entity: spec.Entity}}
 	for _, one := range samples {
-		metrics.SampleInfo = append(metrics.SampleInfo, types.PerfSampleInfo{Timestamp: one.at, Interval: int32(one.length.Round(time.Second) / time.Second)})
+		metrics.SampleInfo = append(metrics.SampleInfo, types.PerfSampleInfo{Timestamp: one.at, Interval: int32(math.Round(one.length.Seconds()))})
 	}
 	for _, id := range spec.MetricId {
 		series := &PerfMetricIntSeries{PerfMetricSeries: types.PerfMetricSeries{Id: id}}
