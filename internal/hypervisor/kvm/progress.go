@@ -220,7 +220,7 @@ func numbers(params []libvirt.TypedParam) map[string]int64 {
 		case int64:
 			values[param.Field] = value
 		case uint64:
-			values[param.Field] = int64(value) //nolint:gosec // bytes, pages and ms
+			values[param.Field] = int64(value) //nolint:gosec // bytes, pages, counts and times
 		}
 	}
 	return values

@@ -56,36 +56,10 @@ func (h *Host) Usage(ctx context.Context, name string) (usage Usage, err error) 
 // in ns, memory is in KiB.
 func (u *Usage) read(params []libvirt.TypedParam) {
 	const disk = "block.0"
-	for _, param := range params {
-		value := int64Of(param.Value.I)
-		switch param.Field {
-		case libvirt.DomainStatsBalloonRss:
-			u.ResidentMiB = int(value >> 10)
-		case disk + libvirt.DomainStatsBlockSuffixRdReqs:
-			u.Reads.Count = value
-		case disk + libvirt.DomainStatsBlockSuffixRdTimes:
-			u.Reads.Time = time.Duration(value)
-		case disk + libvirt.DomainStatsBlockSuffixWrReqs:
-			u.Writes.Count = value
-		case disk + libvirt.DomainStatsBlockSuffixWrTimes:
-			u.Writes.Time = time.Duration(value)
-		}
-	}
-}
-
-// int64Of is a number of libvirt's; 0 for what is none.
-func int64Of(value any) int64 {
-	switch value := value.(type) {
-	case uint64:
-		return int64(value) //nolint:gosec // counts from 0
-	case int64:
-		return value
-	case uint32:
-		return int64(value)
-	case int32:
-		return int64(value)
-	}
-	return 0
+	values := numbers(params)
+	u.ResidentMiB = int(values[libvirt.DomainStatsBalloonRss] >> 10)
+	u.Reads = DiskUsage{Count: values[disk+libvirt.DomainStatsBlockSuffixRdReqs], Time: time.Duration(values[disk+libvirt.DomainStatsBlockSuffixRdTimes])}
+	u.Writes = DiskUsage{Count: values[disk+libvirt.DomainStatsBlockSuffixWrReqs], Time: time.Duration(values[disk+libvirt.DomainStatsBlockSuffixWrTimes])}
 }
 
 // HostUsage is what a host has used since it was booted.
