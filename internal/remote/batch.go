@@ -36,11 +36,8 @@ func (h *batchHost) Close() error { return h.batch.Close() }
 func (h *batchHost) Run(ctx context.Context, command Command) (Result, error) {
 	e := begin(ctx, h.name, command)
 	defer e.release()
-	if err := command.validate(); err != nil {
+	if err := e.refused(); err != nil {
 		return e.finish(ending{exitCode: -1, err: err})
-	}
-	if e.ctx.Err() != nil {
-		return e.finish(ending{exitCode: -1, err: e.interrupted()})
 	}
 	stdin := command.Stdin
 	if stdin == nil {
@@ -54,27 +51,6 @@ func (h *batchHost) Run(ctx context.Context, command Command) (Result, error) {
 		err = e.interrupted()
 	}
 	return e.finish(ending{exitCode: -1, err: err})
-}
-
-// words makes of a valid command the text that a POSIX shell turns back into its
-// words.
-func words(c Command) string {
-	var all []string
-	if len(c.Env) > 0 {
-		all = append(append(all, "env"), c.Env...)
-	}
-	all = append(all, c.Args...)
-	return Words(all...)
-}
-
-// Words makes of words the text that a POSIX shell turns back into them. None may
-// hold a zero byte.
-func Words(all ...string) string {
-	quoted := make([]string, len(all))
-	for i, word := range all {
-		quoted[i] = quote(word)
-	}
-	return strings.Join(quoted, " ")
 }
 
 func (h *batchHost) unsupported(what string) error {

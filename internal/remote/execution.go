@@ -45,6 +45,17 @@ func begin(ctx context.Context, host string, command Command) *execution {
 	return e
 }
 
+// refused says why the command is not to be begun.
+func (e *execution) refused() error {
+	if err := e.command.validate(); err != nil {
+		return err
+	}
+	if e.ctx.Err() != nil {
+		return e.interrupted()
+	}
+	return nil
+}
+
 // ending is how a command ended.
 type ending struct {
 	exitCode int

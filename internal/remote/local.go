@@ -43,11 +43,8 @@ func (h *LocalHost) Name() string { return h.name }
 func (h *LocalHost) Run(ctx context.Context, command Command) (Result, error) {
 	e := begin(ctx, h.name, command)
 	defer e.release()
-	if err := command.validate(); err != nil {
+	if err := e.refused(); err != nil {
 		return e.finish(ending{exitCode: -1, err: err})
-	}
-	if e.ctx.Err() != nil {
-		return e.finish(ending{exitCode: -1, err: e.interrupted()})
 	}
 	cmd := exec.CommandContext(e.ctx, command.Args[0], command.Args[1:]...)
 	cmd.Env = append(cmd.Environ(), command.Env...)

@@ -49,21 +49,31 @@ func isVariableName(name string) bool {
 // back into it. The shell replaces itself with the program, which keeps its
 // process id; ownGroup also makes that a process group.
 func shellLine(c Command, ownGroup bool) string {
-	var words []string
+	line := "exec "
 	if ownGroup {
-		words = append(words, "setsid")
+		line += quote("setsid") + " "
 	}
+	return line + words(c)
+}
+
+// words makes of a valid command the text that a POSIX shell turns back into its
+// words.
+func words(c Command) string {
+	var all []string
 	if len(c.Env) > 0 {
-		words = append(append(words, "env"), c.Env...)
+		all = append(append(all, "env"), c.Env...)
 	}
-	words = append(words, c.Args...)
-	var line strings.Builder
-	line.WriteString("exec")
-	for _, word := range words {
-		line.WriteByte(' ')
-		line.WriteString(quote(word))
+	return Words(append(all, c.Args...)...)
+}
+
+// Words makes of words the text that a POSIX shell turns back into them. None may
+// hold a zero byte.
+func Words(all ...string) string {
+	quoted := make([]string, len(all))
+	for i, word := range all {
+		quoted[i] = quote(word)
 	}
-	return line.String()
+	return strings.Join(quoted, " ")
 }
 
 // quote makes word one word of a POSIX shell, whatever bytes but zero it
