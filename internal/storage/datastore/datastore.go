@@ -127,9 +127,9 @@ func newSystem(r row, setup storage.Setup) (storage.Driver, error) {
 // Kind is the row's name: "nfs".
 func (s *System) Kind() string { return s.row.name }
 
-// mounter is site A's host, which makes datastores for both.
-func (s *System) mounter() (hypervisor.Mounter, error) {
-	host := s.hosts[storage.SiteA]
+// mounter is a site's host as one that makes datastores. Site A's makes them for both.
+func (s *System) mounter(at storage.Site) (hypervisor.Mounter, error) {
+	host := s.hosts[at]
 	mounter, is := host.(hypervisor.Mounter)
 	if !is {
 		return nil, fault.New(fault.BadInput, "%s: mounts.%s: hypervisor %s makes no datastores: name one that is there", host.Host(), s.row.name, s.inv.Hypervisor)
@@ -142,7 +142,7 @@ func (s *System) places(ctx context.Context) (map[storage.Site]string, error) {
 	if s.mount == nil {
 		return s.named()
 	}
-	mounter, err := s.mounter()
+	mounter, err := s.mounter(storage.SiteA)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func (s *System) made(ctx context.Context) (map[storage.Site]string, error) {
 	if s.mount == nil {
 		return s.named()
 	}
-	mounter, err := s.mounter()
+	mounter, err := s.mounter(storage.SiteA)
 	if err != nil {
 		return nil, err
 	}
@@ -224,9 +224,8 @@ func (s *System) checkMount(ctx context.Context) error {
 	}
 	var errs []error
 	for _, site := range sites {
-		mounter, is := s.hosts[site].(hypervisor.Mounter)
-		if !is {
-			_, err := s.mounter()
+		mounter, err := s.mounter(site)
+		if err != nil {
 			return err
 		}
 		errs = append(errs, mounter.CheckMount(ctx, s.row.name, *s.mount))
@@ -364,7 +363,7 @@ func (s *System) Teardown(ctx context.Context) error {
 	if s.mount == nil {
 		return nil
 	}
-	mounter, err := s.mounter()
+	mounter, err := s.mounter(storage.SiteA)
 	if err != nil {
 		return err
 	}
