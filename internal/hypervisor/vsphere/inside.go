@@ -233,24 +233,16 @@ func (t *tools) put(ctx context.Context, path string, data []byte) error {
 func (t *tools) get(ctx context.Context, path string, to io.Writer) error {
 	info, err := t.files.InitiateFileTransferFromGuest(ctx, t.auth, path)
 	if err == nil && info.Size > 0 {
-		err = t.transfer(ctx, info.Url, nil, &exactly{Writer: to, left: info.Size})
+		err = t.transfer(ctx, info.Url, nil, func(from io.Reader) error {
+			n, err := io.Copy(to, from)
+			if err == nil && n != info.Size {
+				err = fmt.Errorf("%d bytes came, and it has %d", n, info.Size)
+			}
+			return err
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("fetch what it wrote (%s): %w", path, err)
 	}
 	return nil
-}
-
-// exactly is a writer that must get as much as was told.
-type exactly struct {
-	io.Writer
-	left int64
-}
-
-func (e *exactly) ReadFrom(from io.Reader) (int64, error) {
-	n, err := io.Copy(e.Writer, from)
-	if err == nil && n != e.left {
-		err = fmt.Errorf("%d bytes came, and it has %d", n, e.left)
-	}
-	return n, err
 }

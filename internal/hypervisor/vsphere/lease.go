@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -162,40 +161,15 @@ func (h *Host) send(ctx context.Context, s *site, device types.HttpNfcLeaseDevic
 	if device.SslThumbprint != "" {
 		trusted = inventory.VCenter{Name: to.Host, Thumbprint: device.SslThumbprint}
 	}
-	config, err := tlsConfig(trusted)
-	if err != nil {
-		return err
-	}
-	transport := &http.Transport{TLSClientConfig: config}
-	defer transport.CloseIdleConnections()
-	method, kind := http.MethodPost, streamType
+	sent := parcel{at: to, method: http.MethodPost, body: content}
+	kind := streamType
 	if item.Create { // no disk
-		method, kind = http.MethodPut, "application/octet-stream"
+		sent.method, kind = http.MethodPut, "application/octet-stream"
 	}
-	req, err := http.NewRequestWithContext(ctx, method, to.String(), content)
-	if err != nil {
-		return withoutTicket(err, to)
+	sent.prepare = func(req *http.Request) {
+		req.ContentLength = length
+		req.Header.Set("Content-Type", kind)
+		req.Header.Set("Overwrite", "t")
 	}
-	req.ContentLength = length
-	req.Header.Set("Content-Type", kind)
-	req.Header.Set("Overwrite", "t")
-	res, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		return withoutTicket(err, to)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated {
-		return fmt.Errorf("%s answers %s", to.Host, res.Status)
-	}
-	return nil
-}
-
-// withoutTicket leaves of an error's URL the host alone. Its path is a ticket: who
-// knows it can write the machine's disks as long as the lease lasts.
-func withoutTicket(err error, to *url.URL) error {
-	var sent *url.Error
-	if !errors.As(err, &sent) {
-		return err
-	}
-	return &url.Error{Op: sent.Op, URL: to.Scheme + "://" + to.Host, Err: sent.Err}
+	return sent.carry(ctx, trusted)
 }

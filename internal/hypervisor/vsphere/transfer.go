@@ -20,7 +20,7 @@ const anyHost = "*"
 // transfer sends a file to the guest, or with no body brings one, by its ESXi host as
 // a rule. That is known by the thumbprint that vCenter gives of it; an address of
 // vCenter's own is known as vCenter is.
-func (t *tools) transfer(ctx context.Context, address string, body io.Reader, to io.ReaderFrom) error {
+func (t *tools) transfer(ctx context.Context, address string, body io.Reader, take func(io.Reader) error) error {
 	at, err := url.Parse(address)
 	if err != nil {
 		return errors.New("vCenter gives no URL to transfer it by") // what it gives holds a token
@@ -37,41 +37,11 @@ func (t *tools) transfer(ctx context.Context, address string, body io.Reader, to
 			return err
 		}
 	}
-	config, err := tlsConfig(trusted)
-	if err != nil {
-		return err
-	}
-	transport := &http.Transport{TLSClientConfig: config}
-	defer transport.CloseIdleConnections()
-	method := http.MethodGet
+	file := parcel{at: at, method: http.MethodGet, body: body, take: take}
 	if body != nil {
-		method = http.MethodPut
+		file.method = http.MethodPut
 	}
-	req, err := http.NewRequestWithContext(ctx, method, at.String(), body)
-	if err != nil {
-		return redact(err)
-	}
-	res, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		return redact(err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated {
-		return fmt.Errorf("%s answers %s", at.Host, res.Status)
-	}
-	if to == nil {
-		return nil
-	}
-	_, err = to.ReadFrom(res.Body)
-	return err
-}
-
-// redact takes the address out of an error: it holds a token.
-func redact(err error) error {
-	if way, is := err.(*url.Error); is { //nolint:errorlint // net/http gives just this one
-		return fmt.Errorf("%s: %w", way.Op, way.Err)
-	}
-	return err
+	return file.carry(ctx, trusted)
 }
 
 // hostOf is how the host that the machine is on by now is known.
