@@ -9,6 +9,8 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"heliotrope/internal/hypervisor/vsphere"
 )
 
 // counters is the simulator's manager of counters, which takes every machine
@@ -87,7 +89,7 @@ func (p *counters) metricsOf(spec types.PerfQuerySpec) *types.PerfEntityMetric {
 func (p *counters) nameOf(key int32) string {
 	for i := range p.PerfCounter {
 		if c := &p.PerfCounter[i]; c.Key == key {
-			return c.GroupInfo.GetElementDescription().Key + "." + c.NameInfo.GetElementDescription().Key + "." + string(c.RollupType)
+			return vsphere.CounterName(c)
 		}
 	}
 	return ""

@@ -1,7 +1,6 @@
 package vcenter
 
 import (
-	"cmp"
 	"context"
 	"path"
 	"sync"
@@ -78,7 +77,7 @@ func (m *machine) look(sim *simulator.Context) view {
 		// The real guest boots a kernel of the testbed's own, and has no other disk.
 		if disk := vsphere.LastDisk(devices); disk != nil {
 			v.disk.FromString(fileOf(disk))
-			v.guest.DiskBytes = cmp.Or(disk.CapacityInBytes, disk.CapacityInKB<<10)
+			v.guest.DiskBytes = vsphere.DiskBytes(disk)
 			v.guest.Store = m.center.stores[v.disk.Datastore].store
 		}
 		v.deviceStore = v.disk.Datastore

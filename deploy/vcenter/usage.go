@@ -4,9 +4,7 @@ import (
 	"context"
 	"maps"
 	"math"
-	"path"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -234,13 +232,13 @@ func (m *machine) diskInstance(sim *simulator.Context) (name string) {
 	return name
 }
 
-// volume is how counters name a datastore: by the last part of its URL.
+// volume is how counters name a datastore.
 func (c *VCenter) volume(datastore string) string {
 	own, is := c.registry().Get(c.stores[datastore].ref).(*simulator.Datastore)
 	if !is {
 		return ""
 	}
-	return path.Base(strings.TrimRight(own.Summary.Url, "/"))
+	return vsphere.VolumeInstance(own.Summary.Url)
 }
 
 // megahertz is the speed of a processor of a host, as the vCenter tells it.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"heliotrope/internal/strict"
 )
 
@@ -58,6 +60,16 @@ func TestLoadGood(t *testing.T) {
 	if inventory.Kind != Hardware || inventory.Hypervisor != "xen" || inventory.SiteB().Transport != "ssh" || len(inventory.SiteA().SSH.HostKeys) != 2 {
 		t.Errorf("unexpected content: %+v", inventory)
 	}
+}
+
+// requireSaved: what is saved is read back the same.
+func requireSaved(t *testing.T, inventory *Inventory) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "saved.yaml")
+	require.NoError(t, inventory.Save(path))
+	again, err := Load(path)
+	require.NoError(t, err)
+	require.Equal(t, inventory, again)
 }
 
 func parse(t *testing.T, text string) *Inventory {

@@ -41,11 +41,17 @@ func TestMounts(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, &Import{File: filepath.Join(folder, "guest.ova"), Datastore: "/DC/datastore/library"}, inventory.SiteB().VCenter.Import)
 
-	path := filepath.Join(t.TempDir(), "saved.yaml")
-	require.NoError(t, inventory.Save(path))
-	again, err := Load(path)
-	require.NoError(t, err)
-	require.Equal(t, inventory, again)
+	requireSaved(t, inventory)
+}
+
+// requireProblem puts something else into a file, which is its one problem then.
+func requireProblem(t *testing.T, text, old, put, want string) error {
+	t.Helper()
+	require.Contains(t, text, old)
+	_, err := Parse([]byte(strings.Replace(text, old, put, 1)), "x.yaml")
+	require.ErrorContains(t, err, want)
+	require.NotContains(t, err.Error(), "\n", "one problem")
+	return err
 }
 
 func TestMountsRefused(t *testing.T) {
@@ -67,11 +73,7 @@ func TestMountsRefused(t *testing.T) {
 		{"a datastore's name", "datastore: /DC/datastore/library", "datastore: library", `import.datastore: "library" is no inventory path`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			text := mounting(t)
-			require.Contains(t, text, test.old)
-			_, err := Parse([]byte(strings.Replace(text, test.old, test.put, 1)), "x.yaml")
-			require.ErrorContains(t, err, test.want)
-			require.NotContains(t, err.Error(), "\n", "one problem")
+			_ = requireProblem(t, mounting(t), test.old, test.put, test.want)
 		})
 	}
 	_, err := Parse([]byte(strings.Replace(good(t), "guest:\n", "mounts: {}\nguest:\n", 1)), "x.yaml")
@@ -112,22 +114,14 @@ func shaping(t *testing.T) string {
 func TestPortgroup(t *testing.T) {
 	inventory := parse(t, shaping(t))
 	require.Equal(t, WAN{Portgroup: &Portgroup{VCenter: "vc-1", Path: "/DC/network/site-b"}, Ends: Sites{A: "helper-a", B: "helper-b"}}, inventory.WAN)
-	path := filepath.Join(t.TempDir(), "saved.yaml")
-	require.NoError(t, inventory.Save(path))
-	again, err := Load(path)
-	require.NoError(t, err)
-	require.Equal(t, inventory, again)
+	requireSaved(t, inventory)
 	for _, test := range []struct{ old, put, want string }{
 		{"vcenter: vc-1, path", "vcenter: vc-2, path", `wan.portgroup.vcenter: "vc-2" is none of vcenters`},
 		{"path: /DC/network/site-b", "path: site-b", `wan.portgroup.path: "site-b" is no inventory path`},
 		{", path: /DC/network/site-b", "", "wan.portgroup.path: is missing"},
 		{"  portgroup:", "  host: store\n  portgroup:", "wan.host: is given beside portgroup"},
 	} {
-		text := shaping(t)
-		require.Contains(t, text, test.old)
-		_, err := Parse([]byte(strings.Replace(text, test.old, test.put, 1)), "x.yaml")
-		require.ErrorContains(t, err, test.want)
-		require.NotContains(t, err.Error(), "\n", "one problem")
+		_ = requireProblem(t, shaping(t), test.old, test.put, test.want)
 	}
 }
 
@@ -144,22 +138,14 @@ func TestOperations(t *testing.T) {
 	folder, err := filepath.Abs(".")
 	require.NoError(t, err)
 	require.Equal(t, &Operations{User: "root", PasswordFrom: "file:" + filepath.Join(folder, "keys/guest")}, inventory.Guest.Operations)
-	path := filepath.Join(t.TempDir(), "saved.yaml")
-	require.NoError(t, inventory.Save(path))
-	again, err := Load(path)
-	require.NoError(t, err)
-	require.Equal(t, inventory, again)
+	requireSaved(t, inventory)
 	for _, test := range []struct{ old, put, want string }{
 		{"file:keys/guest", "hunter2", "guest.operations.password_from: want file:PATH, env:VARIABLE or credential:NAME"},
 		{"    user: root\n    password_from", "    password_from", "guest.operations.user: is missing"},
 		{"  mode: agentless\n", "", "guest.operations: forwards no connection of a worker: want guest.mode: agentless"},
 		{"  operations:\n", "  ssh: {user: root}\n  operations:\n", "guest.ssh: is given beside operations"},
 	} {
-		text := operating(t)
-		require.Contains(t, text, test.old)
-		_, err := Parse([]byte(strings.Replace(text, test.old, test.put, 1)), "x.yaml")
-		require.ErrorContains(t, err, test.want)
+		err := requireProblem(t, operating(t), test.old, test.put, test.want)
 		require.NotContains(t, err.Error(), "hunter2")
-		require.NotContains(t, err.Error(), "\n", "one problem")
 	}
 }

@@ -2,7 +2,6 @@ package inventory
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -31,11 +30,7 @@ func TestShellless(t *testing.T) {
 	require.Equal(t, "helper-b", inventory.EndB().Name)
 	require.True(t, inventory.IsEnd("helper-b"))
 
-	path := filepath.Join(t.TempDir(), "saved.yaml")
-	require.NoError(t, inventory.Save(path))
-	again, err := Load(path)
-	require.NoError(t, err)
-	require.Equal(t, inventory, again)
+	requireSaved(t, inventory)
 }
 
 // TestEndsAreTheSites: where nothing else is said.

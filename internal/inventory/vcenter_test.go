@@ -52,11 +52,7 @@ func TestVCenter(t *testing.T) {
 	require.True(t, inventory.StartsTemplates())
 	require.False(t, parse(t, good(t)).StartsTemplates())
 
-	path := filepath.Join(t.TempDir(), "saved.yaml")
-	require.NoError(t, inventory.Save(path))
-	again, err := Load(path)
-	require.NoError(t, err)
-	require.Equal(t, inventory, again)
+	requireSaved(t, inventory)
 }
 
 // TestTwoVCenters: each site's host may have a vCenter of its own.

@@ -112,13 +112,11 @@ func (q *query) addGuest(ctx context.Context, s *site, guest machine, keys map[s
 // arrival is when a machine came to this host, or from when that was earlier; both by
 // vCenter's clock.
 func (s *site) arrival(ctx context.Context, m machine, from time.Time) (time.Time, error) {
-	res, err := methods.QueryEvents(ctx, s.client, &types.QueryEvents{This: *s.client.ServiceContent.EventManager, Filter: types.EventFilterSpec{
-		Entity: &types.EventFilterSpecByEntity{Entity: m.ref, Recursion: types.EventFilterSpecRecursionOptionSelf},
-		Time:   &types.EventFilterSpecByTime{BeginTime: &from}}})
+	events, err := s.events(ctx, m, types.EventFilterSpecByTime{BeginTime: &from})
 	if err != nil {
 		return from, fmt.Errorf("ask when %s came to the host: %w", m.name, err)
 	}
-	for _, one := range res.Returnval {
+	for _, one := range events {
 		var left types.ManagedObjectReference
 		switch event := one.(type) {
 		case types.BaseVmMigratedEvent:
@@ -290,18 +288,25 @@ func (s *site) metricKeys(ctx context.Context) (map[string]known, error) {
 	}
 	keys := map[string]known{}
 	for _, c := range manager.PerfCounter {
-		name := c.GroupInfo.GetElementDescription().Key + "." + c.NameInfo.GetElementDescription().Key + "." + string(c.RollupType)
-		keys[name] = known{c.Key, c.UnitInfo.GetElementDescription().Key}
+		keys[CounterName(&c)] = known{c.Key, c.UnitInfo.GetElementDescription().Key}
 	}
 	return keys, nil
 }
 
-// volumeOf is how counters name a datastore: by the last part of its URL,
+// CounterName is the name by which counters are known: "group.name.rollup".
+func CounterName(c *types.PerfCounterInfo) string {
+	return c.GroupInfo.GetElementDescription().Key + "." + c.NameInfo.GetElementDescription().Key + "." + string(c.RollupType)
+}
+
+// VolumeInstance is how counters name a datastore: by the last part of its URL,
 // "ds:///vmfs/volumes/5f1…/".
+func VolumeInstance(url string) string { return path.Base(strings.TrimRight(url, "/")) }
+
+// volumeOf is a datastore's VolumeInstance.
 func (s *site) volumeOf(ctx context.Context, ref types.ManagedObjectReference) (string, error) {
 	var store mo.Datastore
 	if err := read(ctx, s.client, ref, &store, "summary.url"); err != nil {
 		return "", fmt.Errorf("ask what a datastore's counters are called: %w", err)
 	}
-	return path.Base(strings.TrimRight(store.Summary.Url, "/")), nil
+	return VolumeInstance(store.Summary.Url), nil
 }

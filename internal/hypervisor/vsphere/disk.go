@@ -54,7 +54,7 @@ func disksOf(devices object.VirtualDeviceList) []templateDisk {
 		if description := device.GetVirtualDevice().DeviceInfo; description != nil {
 			label = description.GetDescription().Label
 		}
-		disks = append(disks, templateDisk{label: label, sizeBytes: bytesOf(device.(*types.VirtualDisk))})
+		disks = append(disks, templateDisk{label: label, sizeBytes: DiskBytes(device.(*types.VirtualDisk))})
 	}
 	return disks
 }
@@ -81,8 +81,8 @@ func wrongDisks(disks []templateDisk, guestDisk string) string {
 		len(disks), strings.Join(which, ", "), guestDisk, letter[0]-'a')
 }
 
-// bytesOf is a disk's size; hosts before vSphere 5.5 tell KiB only.
-func bytesOf(disk *types.VirtualDisk) int64 {
+// DiskBytes is a disk's size; hosts before vSphere 5.5 tell KiB only.
+func DiskBytes(disk *types.VirtualDisk) int64 {
 	return cmp.Or(disk.CapacityInBytes, disk.CapacityInKB<<10)
 }
 
@@ -137,7 +137,7 @@ func (s *site) diskOf(ctx context.Context, m machine) (placed, error) {
 	case backing.Parent != nil:
 		return placed{}, fmt.Errorf("its disk %s is over another, as with a snapshot: delete its snapshots", backing.FileName)
 	}
-	found := placed{file: backing.FileName, sizeBytes: bytesOf(disk)}
+	found := placed{file: backing.FileName, sizeBytes: DiskBytes(disk)}
 	if backing.Datastore != nil {
 		found.datastore = *backing.Datastore
 	}

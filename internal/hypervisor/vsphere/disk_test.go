@@ -189,7 +189,7 @@ func TestDomainBytes(t *testing.T) {
 	t.Cleanup(func() { *template.Config = was })
 	disks := object.VirtualDeviceList(was.Hardware.Device).SelectByType((*types.VirtualDisk)(nil))
 	require.Len(t, disks, 1)
-	size := bytesOf(disks[0].(*types.VirtualDisk))
+	size := DiskBytes(disks[0].(*types.VirtualDisk))
 	require.Positive(t, size)
 	template.Config.Hardware.Device = append(slices.Clone(was.Hardware.Device), &types.VirtualDisk{CapacityInKB: 3 << 10})
 	size += 3 << 20

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -108,10 +109,8 @@ func machineOf(content types.ObjectContent, key *int32) (machine, error) {
 	if vm.Runtime.Host != nil {
 		m.host = *vm.Runtime.Host
 	}
-	for _, value := range vm.CustomValue {
-		if text, is := value.(*types.CustomFieldStringValue); is && key != nil && text.Key == *key {
-			m.label = text.Value
-		}
+	if key != nil {
+		m.label = textOf(vm.CustomValue, *key)
 	}
 	return m, nil
 }
@@ -206,23 +205,52 @@ func (s *site) attributeOf(ctx context.Context, name, kind string, make bool) (*
 	if s.client.ServiceContent.CustomFieldsManager == nil {
 		return nil, errors.New("it has no custom attributes")
 	}
-	manager := object.NewCustomFieldsManager(s.client)
+	keys, err := attributesOf(ctx, s.client, kind)
+	if err != nil {
+		return nil, err
+	}
+	key, known := keys[name]
+	if !known && make {
+		key, err = makeAttribute(ctx, s.client, name, kind)
+		known = true
+	}
+	if !known || err != nil {
+		return nil, err
+	}
+	return &key, nil
+}
+
+// attributesOf are the keys of the custom attributes that objects of a kind may have,
+// by their names.
+func attributesOf(ctx context.Context, client *vim25.Client, kind string) (map[string]int32, error) {
 	var fields mo.CustomFieldsManager
-	if err := read(ctx, s.client, manager.Reference(), &fields, "field"); err != nil {
+	if err := read(ctx, client, *client.ServiceContent.CustomFieldsManager, &fields, "field"); err != nil {
 		return nil, fmt.Errorf("list custom attributes: %w", err)
 	}
-	var key *int32
+	keys := map[string]int32{}
 	for _, field := range fields.Field {
-		if field.Name == name && (field.ManagedObjectType == "" || field.ManagedObjectType == kind) {
-			key = &field.Key
+		if field.ManagedObjectType == "" || field.ManagedObjectType == kind {
+			keys[field.Name] = field.Key
 		}
 	}
-	if key == nil && make {
-		made, err := manager.Add(ctx, name, kind, nil, nil)
-		if err != nil {
-			return nil, fmt.Errorf("make the custom attribute %s, which an administrator may do instead: %w", name, err)
-		}
-		key = &made.Key
+	return keys, nil
+}
+
+// makeAttribute makes a custom attribute of objects of a kind.
+func makeAttribute(ctx context.Context, client *vim25.Client, name, kind string) (int32, error) {
+	made, err := object.NewCustomFieldsManager(client).Add(ctx, name, kind, nil, nil)
+	if err != nil {
+		return 0, fmt.Errorf("make the custom attribute %s, which an administrator may do instead: %w", name, err)
 	}
-	return key, nil
+	return made.Key, nil
+}
+
+// textOf is the text of a custom attribute among an object's; "" when it has none.
+func textOf(values []types.BaseCustomFieldValue, key int32) (text string) {
+	for _, value := range values {
+		if one, is := value.(*types.CustomFieldStringValue); is && one.Key == key {
+			text = one.Value
+		}
+	}
+	return text
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/mo"
-	"github.com/vmware/govmomi/vim25/types"
 )
 
 // portalsPrefix begins the name of portalsAttribute.
@@ -62,10 +61,8 @@ func (h *Host) readPortals(ctx context.Context, s *site, make bool) (key *int32,
 	if err := read(ctx, s.client, s.host, &host, "customValue"); err != nil {
 		return nil, nil, fmt.Errorf("read its custom attribute %s: %w", h.portalsAttribute(), err)
 	}
-	for _, value := range host.CustomValue {
-		if text, is := value.(*types.CustomFieldStringValue); is && text.Key == *key && text.Value != "" {
-			portals = strings.Split(text.Value, ", ")
-		}
+	if text := textOf(host.CustomValue, *key); text != "" {
+		portals = strings.Split(text, ", ")
 	}
 	return key, portals, nil
 }

@@ -329,17 +329,15 @@ func (p *Portgroup) Made(ctx context.Context) (lines []string, err error) {
 
 // setField sets a custom attribute of the port group; "" takes it away.
 func (p *Portgroup) setField(ctx context.Context, g *groupState, name, value string) error {
-	manager := object.NewCustomFieldsManager(g.client)
 	key, known := g.keys[name]
 	if !known {
-		made, err := manager.Add(ctx, name, g.ref.Type, nil, nil)
-		if err != nil {
-			return fmt.Errorf("make the custom attribute %s, which an administrator may do instead: %w", name, err)
+		var err error
+		if key, err = makeAttribute(ctx, g.client, name, g.ref.Type); err != nil {
+			return err
 		}
-		key = made.Key
 		g.keys[name] = key
 	}
-	if err := manager.Set(ctx, g.ref, key, value); err != nil {
+	if err := object.NewCustomFieldsManager(g.client).Set(ctx, g.ref, key, value); err != nil {
 		return fmt.Errorf("set its custom attribute %s: %w", name, err)
 	}
 	return nil

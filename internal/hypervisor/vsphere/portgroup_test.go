@@ -69,6 +69,12 @@ func newPortgroup(s *sim) (*Portgroup, *portgroup) {
 	return NewPortgroup("lab", s.at, "/DC0/network/DC0_DVPG1"), g
 }
 
+// set has the port group's traffic shaped, both ways.
+func (g *portgroup) set(way policy) {
+	setting := g.Config.DefaultPortConfig.GetDVPortSetting()
+	setting.InShapingPolicy, setting.OutShapingPolicy = way.policy(), way.policy()
+}
+
 // now is how the port group's traffic is shaped.
 func (g *portgroup) now() both {
 	setting := g.Config.DefaultPortConfig.GetDVPortSetting()
@@ -199,7 +205,7 @@ func TestPortgroupOfOthers(t *testing.T) {
 		require.Equal(t, foreign, g.now().In)
 		require.Contains(t, g.marks(), `"burst":3000`, "what was before is kept")
 	}
-	setting.InShapingPolicy, setting.OutShapingPolicy = asBefore.policy(), asBefore.policy()
+	g.set(asBefore)
 	require.NoError(t, p.Teardown(ctx))
 	g.requireAsBefore(t)
 }
@@ -246,8 +252,7 @@ func TestPortgroupRounds(t *testing.T) {
 		require.ErrorContains(t, p.Teardown(ctx), "before us it was "+toldBefore)
 		require.Contains(t, g.marks(), `"burst":3000`, "what was before is kept")
 	}
-	setting := g.Config.DefaultPortConfig.GetDVPortSetting()
-	setting.InShapingPolicy, setting.OutShapingPolicy = asBefore.policy(), asBefore.policy()
+	g.set(asBefore)
 	require.NoError(t, p.Teardown(ctx))
 	g.requireAsBefore(t)
 }

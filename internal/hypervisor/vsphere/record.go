@@ -141,16 +141,24 @@ func (h *Host) notes(ctx context.Context, s *site, m machine, from, to time.Time
 		}
 	}
 	begin, end := from.Add(offset.Ahead), to.Add(offset.Ahead)
-	res, err := methods.QueryEvents(ctx, s.client, &types.QueryEvents{This: *s.client.ServiceContent.EventManager, Filter: types.EventFilterSpec{
-		Entity: &types.EventFilterSpecByEntity{Entity: m.ref, Recursion: types.EventFilterSpecRecursionOptionSelf},
-		Time:   &types.EventFilterSpecByTime{BeginTime: &begin, EndTime: &end}}})
+	events, err := s.events(ctx, m, types.EventFilterSpecByTime{BeginTime: &begin, EndTime: &end})
 	if err != nil {
 		return nil, fmt.Errorf("ask for its events: %w", err)
 	}
-	for _, one := range res.Returnval {
+	for _, one := range events {
 		event := one.GetEvent()
 		note(event.CreatedTime, "event %d, %s: %s", event.Key, strings.TrimPrefix(fmt.Sprintf("%T", one), "*types."), event.FullFormattedMessage)
 	}
 	slices.SortStableFunc(notes, func(a, b hypervisor.Note) int { return a.At.Compare(b.At) })
 	return notes, nil
+}
+
+// events are those of a machine, of a time by vCenter's clock.
+func (s *site) events(ctx context.Context, m machine, of types.EventFilterSpecByTime) ([]types.BaseEvent, error) {
+	res, err := methods.QueryEvents(ctx, s.client, &types.QueryEvents{This: *s.client.ServiceContent.EventManager, Filter: types.EventFilterSpec{
+		Entity: &types.EventFilterSpecByEntity{Entity: m.ref, Recursion: types.EventFilterSpecRecursionOptionSelf}, Time: &of}})
+	if err != nil {
+		return nil, err
+	}
+	return res.Returnval, nil
 }

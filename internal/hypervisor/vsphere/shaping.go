@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/vmware/govmomi/vim25/mo"
@@ -135,31 +134,19 @@ func (p *Portgroup) readMarks(ctx context.Context, g *groupState) error {
 	if g.client.ServiceContent.CustomFieldsManager == nil {
 		return fault.New(fault.BadInput, "the vCenter has no custom attributes")
 	}
-	var fields mo.CustomFieldsManager
-	if err := read(ctx, g.client, *g.client.ServiceContent.CustomFieldsManager, &fields, "field"); err != nil {
-		return fmt.Errorf("list custom attributes: %w", err)
-	}
-	g.keys = map[string]int32{}
-	for _, field := range fields.Field {
-		if slices.Contains([]string{holderAttribute, beforeAttribute}, field.Name) && (field.ManagedObjectType == "" || field.ManagedObjectType == g.ref.Type) {
-			g.keys[field.Name] = field.Key
-		}
+	var err error
+	if g.keys, err = attributesOf(ctx, g.client, g.ref.Type); err != nil {
+		return err
 	}
 	var group mo.DistributedVirtualPortgroup
 	if err := read(ctx, g.client, g.ref, &group, "customValue"); err != nil {
 		return fmt.Errorf("read its custom attributes: %w", err)
 	}
-	values := map[int32]string{}
-	for _, value := range group.CustomValue {
-		if text, is := value.(*types.CustomFieldStringValue); is {
-			values[text.Key] = text.Value
-		}
-	}
-	if err := readMark(p, g, holderAttribute, values, &g.holder, func(h *holder) string { return h.Label }); err != nil {
+	if err := readMark(p, g, holderAttribute, group.CustomValue, &g.holder, func(h *holder) string { return h.Label }); err != nil {
 		return err
 	}
 	var kept *keptBefore
-	if err := readMark(p, g, beforeAttribute, values, &kept, func(k *keptBefore) string { return k.Label }); err != nil {
+	if err := readMark(p, g, beforeAttribute, group.CustomValue, &kept, func(k *keptBefore) string { return k.Label }); err != nil {
 		return err
 	}
 	if kept != nil {
@@ -170,14 +157,18 @@ func (p *Portgroup) readMarks(ctx context.Context, g *groupState) error {
 
 // readMark reads one of our custom attributes; nil when it is not set, or another
 // testbed's, which is noted.
-func readMark[M any](p *Portgroup, g *groupState, name string, values map[int32]string, to **M, labelOf func(*M) string) error {
+func readMark[M any](p *Portgroup, g *groupState, name string, values []types.BaseCustomFieldValue, to **M, labelOf func(*M) string) error {
 	key, known := g.keys[name]
-	if !known || values[key] == "" {
+	if !known {
+		return nil
+	}
+	text := textOf(values, key)
+	if text == "" {
 		return nil
 	}
 	var mark M
-	if err := json.Unmarshal([]byte(values[key]), &mark); err != nil {
-		return fault.New(fault.BadInput, "its custom attribute %s is %q, which is none of ours: %w; see whose it is, and clear it", name, values[key], err)
+	if err := json.Unmarshal([]byte(text), &mark); err != nil {
+		return fault.New(fault.BadInput, "its custom attribute %s is %q, which is none of ours: %w; see whose it is, and clear it", name, text, err)
 	}
 	if label := labelOf(&mark); label != p.label {
 		g.foreign = fmt.Sprintf("its custom attribute %s says that it is testbed %q's", name, label)
