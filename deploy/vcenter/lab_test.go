@@ -20,6 +20,7 @@ import (
 	"heliotrope/deploy/vcenter/place"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/hypervisor/kvm"
+	"heliotrope/internal/hypervisor/vsphere"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
@@ -58,6 +59,13 @@ func labDomain(tb *testbed.Testbed, datastore string, copied hypervisor.Copy) hy
 		Disk: hypervisor.Disk{Datastore: place.Datastore(datastore), SizeBytes: labDiskBytes, Copy: copied}}
 }
 
+// startGuest makes the guest on a host, and waits until it is there with its disk.
+func startGuest(ctx context.Context, t *testing.T, tb *testbed.Testbed, on *vsphere.Host, domain hypervisor.Domain) {
+	t.Helper()
+	require.NoError(t, on.Create(ctx, domain))
+	require.NoError(t, remote.WaitReady(ctx, tb.Guest(), "test", "-b", tb.GuestDevices().Disk))
+}
+
 // inGuest runs a shell's text in the guest.
 func inGuest(ctx context.Context, t *testing.T, tb *testbed.Testbed, text string) string {
 	t.Helper()
@@ -93,8 +101,7 @@ func TestLabRelocate(t *testing.T) {
 			b := w.driver("host-b", map[string]string{name: place.Datastore(tt.b)})
 			require.NoError(t, a.Check(ctx))
 			domain, atTarget := labDomain(tb, tt.a, tt.copy), labDomain(tb, tt.b, tt.copy)
-			require.NoError(t, a.Create(ctx, domain))
-			require.NoError(t, remote.WaitReady(ctx, tb.Guest(), "test", "-b", tb.GuestDevices().Disk))
+			startGuest(ctx, t, tb, a, domain)
 			written := inGuest(ctx, t, tb, `head -c 1048576 /dev/urandom >/tmp/block && dd if=/tmp/block of=/dev/vda bs=65536 seek=16 conv=fsync 2>/dev/null &&
 				sha256sum /tmp/block | cut -d " " -f 1`)
 			boot := inGuest(ctx, t, tb, "cat /proc/sys/kernel/random/boot_id")
@@ -167,8 +174,7 @@ func TestLabCancel(t *testing.T) {
 	a := w.driver("host-a", map[string]string{"local": place.Datastore(place.LocalA)})
 	b := w.driver("host-b", map[string]string{"local": place.Datastore(place.LocalB)})
 	domain, atTarget := labDomain(tb, place.LocalA, hypervisor.FullCopy), labDomain(tb, place.LocalB, hypervisor.FullCopy)
-	require.NoError(t, a.Create(ctx, domain))
-	require.NoError(t, remote.WaitReady(ctx, tb.Guest(), "test", "-b", tb.GuestDevices().Disk))
+	startGuest(ctx, t, tb, a, domain)
 	moving, stop := context.WithCancel(ctx)
 	_, err := a.Migrate(moving, hypervisor.Order{Domain: domain, AtTarget: atTarget, Target: b, Progress: func(p hypervisor.Progress) {
 		if !strings.HasSuffix(p.Phase, " 0 %") {

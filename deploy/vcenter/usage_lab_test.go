@@ -14,7 +14,6 @@ import (
 	"heliotrope/deploy/vcenter/place"
 	"heliotrope/internal/hypervisor"
 	vsphere "heliotrope/internal/hypervisor/vsphere/counters"
-	"heliotrope/internal/remote"
 	"heliotrope/internal/witness"
 )
 
@@ -30,8 +29,7 @@ func TestLabUsage(t *testing.T) {
 	w := newWorldOf(t, bed)
 	a := w.driver("host-a", map[string]string{"nfs": place.Datastore(place.NFS)})
 	domain := labDomain(tb, place.NFS, "")
-	require.NoError(t, a.Create(ctx, domain))
-	require.NoError(t, remote.WaitReady(ctx, tb.Guest(), "test", "-b", tb.GuestDevices().Disk))
+	startGuest(ctx, t, tb, a, domain)
 	began := time.Now()
 	w.center.sample(ctx, time.Now)
 	inGuest(ctx, t, tb, `for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=/dev/vda bs=4096 count=8 oflag=direct 2>/dev/null; done`)
