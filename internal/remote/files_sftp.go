@@ -212,6 +212,17 @@ func (f *sftpFile) WriteTo(w io.Writer) (int64, error) {
 	return n, f.system.explain(err)
 }
 
+func (f *sftpFile) Stat() (fs.FileInfo, error) {
+	info, err := f.File.Stat()
+	return info, f.system.explain(err)
+}
+
+func (f *sftpFile) Chmod(mode fs.FileMode) error { return f.system.explain(f.File.Chmod(mode)) }
+func (f *sftpFile) Truncate(sizeBytes int64) error {
+	return f.system.explain(f.File.Truncate(sizeBytes))
+}
+func (f *sftpFile) Close() error { return f.system.explain(f.File.Close()) }
+
 // Sync flushes the file to the disk where the server can be asked to.
 func (f *sftpFile) Sync() error {
 	if !f.canSync {
@@ -221,16 +232,18 @@ func (f *sftpFile) Sync() error {
 }
 
 // explain makes a lost connection recognisable, whatever the SFTP client says
-// about it. The host's own answers stay as they are.
+// about it: a channel that was closed under a request, for one, is an io.EOF
+// with words around it. The host's own answers and a bare io.EOF, which is the
+// end of a file, stay as they are.
 func (f sftpFiles) explain(err error) error {
 	var answer *sftp.StatusError
 	switch {
-	case err == nil, errors.Is(err, io.EOF), errors.As(err, &answer),
+	case err == nil, err == io.EOF, errors.As(err, &answer), //nolint:errorlint // only the bare one is the end of a file
 		errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, sftp.ErrSSHFxConnectionLost):
-		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+		return ErrConnectionLost // it says the same
 	}
 	return f.connection.explain(err)
 }

@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pkg/sftp"
 
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
@@ -279,5 +283,44 @@ func TestLossDuringTransfer(t *testing.T) {
 	}
 	if found, err := os.ReadDir(there); err != nil || len(found) > 0 {
 		t.Errorf("left behind: %v, %v", found, err)
+	}
+}
+
+func TestEachRequestOnAFileTellsALoss(t *testing.T) {
+	server := remotetest.NewServer(t)
+	path := filepath.Join(t.TempDir(), "file")
+	for name, request := range map[string]func(remote.OpenFile) error{
+		"read":     func(f remote.OpenFile) error { _, err := f.Read(make([]byte, 1)); return err },
+		"write":    func(f remote.OpenFile) error { _, err := f.Write([]byte("x")); return err },
+		"stat":     func(f remote.OpenFile) error { _, err := f.Stat(); return err },
+		"chmod":    func(f remote.OpenFile) error { return f.Chmod(0o600) },
+		"truncate": func(f remote.OpenFile) error { return f.Truncate(1) },
+		"close":    remote.OpenFile.Close,
+	} {
+		t.Run(name, func(t *testing.T) {
+			file, err := server.Connect(t, "host-a").OpenFile(t.Context(), path, os.O_RDWR|os.O_CREATE)
+			check(t, err)
+			server.DropConnections()
+			if err := request(file); !errors.Is(err, remote.ErrConnectionLost) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestExplainSFTP(t *testing.T) {
+	for _, lost := range []error{
+		sftp.ErrSSHFxConnectionLost,
+		fmt.Errorf("failed to send packet: %w", io.EOF), // the channel was closed under the request
+		io.ErrUnexpectedEOF,
+	} {
+		if err := remote.ExplainSFTP(lost); !errors.Is(err, remote.ErrConnectionLost) {
+			t.Errorf("%v became %v", lost, err)
+		}
+	}
+	for _, answer := range []error{io.EOF, fs.ErrNotExist, &sftp.StatusError{Code: 4}, nil} {
+		if err := remote.ExplainSFTP(answer); !errors.Is(err, answer) || errors.Is(err, remote.ErrConnectionLost) {
+			t.Errorf("%v became %v", answer, err)
+		}
 	}
 }

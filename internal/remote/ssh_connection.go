@@ -136,6 +136,9 @@ func (c *connection) explain(err error) error {
 	if err == nil || errors.Is(err, ErrConnectionLost) {
 		return err
 	}
+	if c.isLost() {
+		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+	}
 	if _, _, gone := c.client.SendRequest(keepAliveName, true, nil); gone != nil {
 		c.drop()
 		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
