@@ -40,6 +40,8 @@ type attempt struct {
 	// ends before has failed, and the attempt with it.
 	followed []followed
 	cleanup  cleanup
+	// cold is how many steps of the cleanup there were before the warm-up.
+	cold     int
 	hopeless bool // trying again would end the same way
 }
 
@@ -168,6 +170,9 @@ func (a *attempt) measure(ctx workflow.Context) error {
 	// ended may have met an I/O error, which is the target's failure.
 	a.enter(ctx, trial.Collect)
 	if err := a.collect(ctx, failed != nil); err != nil {
+		return errors.Join(failed, err)
+	}
+	if err := a.coolDown(ctx); err != nil {
 		return errors.Join(failed, err)
 	}
 	a.enter(ctx, trial.Verify)

@@ -16,11 +16,15 @@ func (c *cleanup) add(step func(workflow.Context) error) { c.steps = append(c.st
 
 // run undoes everything, the last first, past errors, which it joins. ctx must
 // be disconnected: a cancelled trial is cleaned up like any other.
-func (c *cleanup) run(ctx workflow.Context) error {
+func (c *cleanup) run(ctx workflow.Context) error { return c.runTo(ctx, 0) }
+
+// runTo undoes what was added since there were only so many steps.
+func (c *cleanup) runTo(ctx workflow.Context, steps int) error {
 	var errs []error
-	for i := len(c.steps) - 1; i >= 0; i-- {
-		errs = append(errs, c.steps[i](ctx))
+	for len(c.steps) > steps {
+		last := c.steps[len(c.steps)-1]
+		c.steps = c.steps[:len(c.steps)-1]
+		errs = append(errs, last(ctx))
 	}
-	c.steps = nil
 	return errors.Join(errs...)
 }

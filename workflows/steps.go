@@ -44,8 +44,8 @@ func (a *attempt) step(options workflow.ActivityOptions, activity, input any) fu
 	return func(ctx workflow.Context) workflow.Future { return a.call(ctx, options, activity, input) }
 }
 
-// follow starts an activity that goes on until the attempt is cleaned up, or
-// stop is called. With must, its early end ends the attempt.
+// follow starts an activity that goes on until the attempt is cleaned up, or what the
+// warm-up began ends. With must, its early end ends the attempt.
 func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, activity, input any) {
 	working, cancel := workflow.WithCancel(ctx)
 	var future workflow.Future
@@ -157,6 +157,7 @@ func (a *attempt) certify(ctx workflow.Context, moment string, certified *activi
 
 // warmUp starts what watches, and the load, and waits until that is steady.
 func (a *attempt) warmUp(ctx workflow.Context) error {
+	a.cold = len(a.cleanup.steps)
 	if guest, _ := a.input.Lane.Machine(trial.Guest); guest.Worker {
 		a.link(ctx, trial.Guest)
 	}
@@ -263,6 +264,16 @@ func (a *attempt) collect(ctx workflow.Context, failed bool) error {
 	}
 	a.passed(a.known.Collected.Now)
 	return nil
+}
+
+// coolDown ends what the warm-up began, the guest's worker among it: to read the
+// disk, the guest may be switched off, and who follows it would wait for it in vain.
+func (a *attempt) coolDown(ctx workflow.Context) error {
+	if a.simulated() || workflow.GetVersion(ctx, "cool down", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	detached, _ := workflow.NewDisconnectedContext(ctx)
+	return a.cleanup.runTo(detached, a.cold)
 }
 
 // verify reads the ledger back. failed says that the system under test has

@@ -3,6 +3,7 @@ package workflows_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -297,6 +298,40 @@ func TestWorkersAndRecordings(t *testing.T) {
 	s.run(t, input)
 	if s.count("Install") != 1 || s.count("Link") != 0 || s.count("FollowLoad") != 1 {
 		t.Errorf("an agentless testbed: %v", s.called())
+	}
+}
+
+// TestNothingFollowsTheGuestWhenItsDiskIsVerified: it may be switched off for that.
+func TestNothingFollowsTheGuestWhenItsDiskIsVerified(t *testing.T) {
+	s := newStage(t)
+	running := map[string]string{} // by ID
+	var began, beside []string     // of the verification
+	s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, args converter.EncodedValues) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		name := info.ActivityType.Name
+		var link activities.LinkInput
+		if name == "Link" && args.Get(&link) == nil {
+			name += " " + link.Machine
+		}
+		if name == "Verify" {
+			beside = slices.Sorted(maps.Values(running))
+		}
+		if strings.HasPrefix(name, "Follow") || strings.HasPrefix(name, "Link") {
+			running[info.ActivityID], began = name, append(began, name)
+		}
+	})
+	s.env.SetOnActivityCanceledListener(func(info *activity.Info) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(running, info.ActivityID)
+	})
+	s.run(t, realInput())
+	if !slices.Contains(began, "Link guest") || !slices.Contains(began, "FollowLoad") {
+		t.Errorf("began are %q", began)
+	}
+	if want := []string{"Link host-a", "Link host-b", "Link store"}; !slices.Equal(beside, want) {
+		t.Errorf("beside the verification ran %q, want %q", beside, want)
 	}
 }
 
