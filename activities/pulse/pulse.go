@@ -14,6 +14,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"heliotrope/internal/alive"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
 )
@@ -32,12 +33,14 @@ type Pulse struct {
 }
 
 // Start returns a context that ends with an error of the infrastructure
-// when Done is not called for the silence limit. stop must be called. Until then
+// when neither Done is called nor the work says that it is alive for the silence
+// limit. stop must be called. Until then
 // it heartbeats, also past the context's end: an activity that was cancelled and
 // still tidies up must not count as gone.
 func Start(ctx context.Context, silence time.Duration) (working context.Context, p *Pulse, stop func()) {
 	working, cancel := context.WithCancelCause(ctx)
 	p = &Pulse{last: time.Now()}
+	working = alive.With(working, p.goesOn)
 	stopped, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -69,6 +72,13 @@ func (p *Pulse) Done(detail any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.detail, p.last = detail, time.Now()
+}
+
+// goesOn notes that the work goes on, with nothing to tell of it.
+func (p *Pulse) goesOn() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = time.Now()
 }
 
 func (p *Pulse) look() (detail any, quiet time.Duration) {

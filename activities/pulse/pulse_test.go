@@ -15,6 +15,7 @@ import (
 
 	"heliotrope/activities/pulse"
 	"heliotrope/activities/pulse/pulsetest"
+	"heliotrope/internal/alive"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
 )
@@ -39,6 +40,31 @@ func TestEndsWhatGetsNothingDone(t *testing.T) {
 		})
 		pulsetest.WantClass(t, err, fault.Infrastructure, "nothing got done for 10s; the last was {step 2}")
 		if len(beats) < 2 || !strings.Contains(beats[0], "step 0") || !strings.Contains(beats[len(beats)-1], "step 2") {
+			t.Errorf("heartbeats %v, want what was done last", beats)
+		}
+	})
+}
+
+// TestWorkThatSaysThatItGoesOn: a relocation may stand at 99 % for longer than the
+// silence, while vCenter answers that it runs.
+func TestWorkThatSaysThatItGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		beats, err := pulsetest.Run(t.Context(), func(ctx context.Context) error {
+			working, p, stop := pulse.Start(ctx, 10*time.Second)
+			defer stop()
+			p.Done(pulse.Step{Step: "99 %"})
+			for range 20 {
+				time.Sleep(6 * time.Second)
+				alive.Tell(working)
+			}
+			if working.Err() != nil {
+				t.Error("it ended although it went on")
+			}
+			<-working.Done()
+			return pulse.Result(working, working.Err())
+		})
+		pulsetest.WantClass(t, err, fault.Infrastructure, "nothing got done for 10s; the last was {99 %}")
+		if len(beats) < 3 || !strings.Contains(beats[len(beats)-1], "99 %") {
 			t.Errorf("heartbeats %v, want what was done last", beats)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"heliotrope/internal/alive"
 	"heliotrope/internal/inventory"
 )
 
@@ -48,7 +49,7 @@ func (p parcel) carry(ctx context.Context, trusted inventory.VCenter) error {
 	if p.take == nil {
 		return nil
 	}
-	return p.take(res.Body)
+	return p.take(alive.Reader(ctx, res.Body))
 }
 
 // withoutTicket leaves of an error's URL the host alone.

@@ -13,6 +13,7 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"heliotrope/internal/alive"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/poll"
 )
@@ -161,7 +162,7 @@ func (h *Host) send(ctx context.Context, s *site, device types.HttpNfcLeaseDevic
 	if device.SslThumbprint != "" {
 		trusted = inventory.VCenter{Name: to.Host, Thumbprint: device.SslThumbprint}
 	}
-	sent := parcel{at: to, method: http.MethodPost, body: content}
+	sent := parcel{at: to, method: http.MethodPost, body: alive.Reader(ctx, content)}
 	kind := streamType
 	if item.Create { // no disk
 		sent.method, kind = http.MethodPut, "application/octet-stream"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"heliotrope/internal/alive"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
@@ -59,6 +61,22 @@ func TestProgress(t *testing.T) {
 	require.EqualValues(t, guest.MemoryMiB<<20, told[0].MemoryBytes)
 	require.Nil(t, told[0].RemainingBytes)
 	require.Equal(t, "success 42 %", told[1].Phase)
+}
+
+// TestAliveAtAStandstill: a relocation whose percent stands still is told to go on, as
+// long as vCenter answers that it runs.
+func TestAliveAtAStandstill(t *testing.T) {
+	t.Parallel()
+	s := newSim(t)
+	s.create()
+	vm := s.slow()
+	var told atomic.Int64
+	ended := s.begin(alive.With(t.Context(), func() { told.Add(1) }), s.a)
+	<-vm.begun
+	began := told.Load()
+	require.Eventually(t, func() bool { return told.Load() >= began+4 }, time.Minute, time.Millisecond)
+	vm.goOn <- struct{}{}
+	require.NoError(t, (<-ended).err)
 }
 
 // TestSessionEndsInATask: the task is followed in a new session.

@@ -14,6 +14,7 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"heliotrope/internal/alive"
 	"heliotrope/internal/poll"
 )
 
@@ -44,7 +45,8 @@ func hasEnded(info types.TaskInfo) bool {
 	return info.State == types.TaskInfoStateSuccess || info.State == types.TaskInfoStateError
 }
 
-// follow waits for the end of a task, and tells what changes. A task that failed
+// follow waits for the end of a task, tells what changes, and with each answer that
+// it goes on: a percent may take hours. A task that failed
 // is a task.Error; every other error is that it could not be asked.
 func (s *site) follow(ctx context.Context, ref types.ManagedObjectReference, tell func(types.TaskInfo)) (types.TaskInfo, error) {
 	var last types.TaskInfo
@@ -53,6 +55,7 @@ func (s *site) follow(ctx context.Context, ref types.ManagedObjectReference, tel
 		if err := read(ctx, s.client, ref, &now, "info"); err != nil {
 			return last, fmt.Errorf("ask for the task %s: %w", ref.Value, err)
 		}
+		alive.Tell(ctx)
 		if tell != nil && (now.Info.State != last.State || now.Info.Progress != last.Progress) {
 			tell(now.Info)
 		}

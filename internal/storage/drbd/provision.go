@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"heliotrope/internal/alive"
 	"heliotrope/internal/poll"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
@@ -255,6 +256,7 @@ func (s *System) wait(ctx context.Context, site storage.Site, minor int, what st
 		progress.SentBytes, progress.ReceivedBytes, progress.OutOfSyncBytes = 0, 0, 0
 		if progress != last {
 			last, changed = progress, time.Now()
+			alive.Tell(ctx)
 		}
 		if stalled := time.Since(changed); stalled > stalledAfter {
 			return fmt.Errorf("%s: waiting for %s: no progress for %s (%s): is the path between the sites up?",
