@@ -68,11 +68,11 @@ const (
 	reasonSplit        = "fio splits reads and writes by size in whole percents"
 )
 
-// Validate says all that is wrong with an access specification, or what in it
+// ValidateAccess says all that is wrong with an access specification, or what in it
 // fio would not do exactly as Iometer does.
-func (a AccessSpec) Validate() error {
+func ValidateAccess(a AccessSpec) error {
 	var texts []string
-	for _, problem := range a.problems() {
+	for _, problem := range accessProblems(a) {
 		texts = append(texts, strings.TrimPrefix(problem.setting+": ", ": ")+problem.message)
 	}
 	if len(texts) == 0 {
@@ -85,7 +85,7 @@ func (a AccessSpec) Validate() error {
 // "" is the whole.
 type accessProblem struct{ setting, message string }
 
-func (a AccessSpec) problems() (problems []accessProblem) {
+func accessProblems(a AccessSpec) (problems []accessProblem) {
 	check := func(setting string, ok bool, format string, values ...any) {
 		if !ok {
 			problems = append(problems, accessProblem{setting, fmt.Sprintf(format, values...)})
@@ -112,11 +112,11 @@ func (a AccessSpec) problems() (problems []accessProblem) {
 	if len(problems) > 0 {
 		return problems
 	}
-	return a.unmappable()
+	return unmappable(a)
 }
 
 // unmappable says what of a sound specification fio would not do as Iometer does.
-func (a AccessSpec) unmappable() (problems []accessProblem) {
+func unmappable(a AccessSpec) (problems []accessProblem) {
 	refuse := func(setting, reason string) { problems = append(problems, accessProblem{setting, reason}) }
 	first, reads := a.Lines[0], 0 // reads in hundredths of a percent of all I/Os
 	for i, line := range a.Lines {
@@ -124,10 +124,10 @@ func (a AccessSpec) unmappable() (problems []accessProblem) {
 		if line.RandomPercent != first.RandomPercent {
 			refuse(at+"random_percent", fmt.Sprintf("%d%%, but line 0 has %d%%: %s", line.RandomPercent, first.RandomPercent, reasonRandomByLine))
 		}
-		if line.alignment() != first.alignment() {
-			refuse(at+"align_bytes", fmt.Sprintf("%d, but line 0 has %d: %s", line.alignment(), first.alignment(), reasonAlignByLine))
+		if alignment(line) != alignment(first) {
+			refuse(at+"align_bytes", fmt.Sprintf("%d, but line 0 has %d: %s", alignment(line), alignment(first), reasonAlignByLine))
 		}
-		if line.RandomPercent < 100 && line.SizeBytes%line.alignment() != 0 {
+		if line.RandomPercent < 100 && line.SizeBytes%alignment(line) != 0 {
 			refuse(at+"align_bytes", reasonAlignment)
 		}
 		reads += line.SharePercent * line.ReadPercent
@@ -150,7 +150,7 @@ func (a AccessSpec) unmappable() (problems []accessProblem) {
 }
 
 // alignment is the line's alignment in bytes.
-func (l AccessLine) alignment() int {
+func alignment(l AccessLine) int {
 	if l.AlignBytes == 0 {
 		return SectorBytes
 	}

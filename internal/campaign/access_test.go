@@ -7,7 +7,7 @@ import (
 
 func TestWellKnownAccessIsSound(t *testing.T) {
 	for _, spec := range WellKnownAccess() {
-		if err := spec.Validate(); err != nil {
+		if err := ValidateAccess(spec); err != nil {
 			t.Error(err)
 		}
 		if refusedAccess[spec.Name] != "" || spec.Outstanding != 1 {
@@ -40,7 +40,7 @@ func TestIometersMixes(t *testing.T) {
 
 func TestAccessValidate(t *testing.T) {
 	line := func(size, share, read, random, align int) AccessLine {
-		return AccessLine{size, share, read, random, align}
+		return AccessLine{SizeBytes: size, SharePercent: share, ReadPercent: read, RandomPercent: random, AlignBytes: align}
 	}
 	many := make([]AccessLine, 65)
 	for name, test := range map[string]struct {
@@ -73,7 +73,7 @@ func TestAccessValidate(t *testing.T) {
 		"a third of the reads":         {[]AccessLine{line(512, 50, 20, 100, 0), line(1024, 50, 40, 100, 0)}, "lines[0].read_percent: its part of all reads"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := AccessSpec{Name: "own", Outstanding: 1, Lines: test.lines}.Validate()
+			err := ValidateAccess(AccessSpec{Name: "own", Outstanding: 1, Lines: test.lines})
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
@@ -91,7 +91,7 @@ func TestAccessNameAndDepth(t *testing.T) {
 		"outstanding: 0: want 1":   {Name: "own", Lines: lines},
 		"outstanding: 257: want 1": {Name: "own", Outstanding: 257, Lines: lines},
 	} {
-		if err := spec.Validate(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+		if err := ValidateAccess(spec); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: got %v, want %q", spec, err, want)
 		}
 	}

@@ -107,7 +107,7 @@ func (c checker) accessSpecs() {
 			}
 		}
 		if complete && c.Clean(at) {
-			for _, problem := range spec.problems() {
+			for _, problem := range accessProblems(spec) {
 				c.Report(at+"."+problem.setting, "%s", problem.message)
 			}
 		}

@@ -43,8 +43,10 @@ func TestSchema(t *testing.T) {
 			return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}
 		},
 	}
-	if err := reflector.AddGoComments("heliotrope/internal/campaign", ".", jsonschema.WithFullComment()); err != nil {
-		t.Fatal(err)
+	for _, folder := range []string{".", "../load/spec"} {
+		if err := reflector.AddGoComments("heliotrope/internal/campaign", folder, jsonschema.WithFullComment()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for name, text := range reflector.CommentMap {
 		reflector.CommentMap[name] = strings.Join(strings.Fields(text), " ")

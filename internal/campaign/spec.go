@@ -8,6 +8,8 @@ package campaign
 import (
 	"cmp"
 	"time"
+
+	"heliotrope/internal/load/spec"
 )
 
 // Version of the file format.
@@ -275,30 +277,11 @@ type Limits struct {
 	MinFreeMiB int `yaml:"min_free_mib,omitempty" jsonschema:"minimum=0"`
 }
 
-// AccessSpec is an access specification, Iometer's word for a workload: a mix
-// of lines. It means what it means in Iometer, or is refused.
-type AccessSpec struct {
-	// Name of the access specification.
-	Name string `yaml:"name" json:"name" jsonschema:"pattern=^[a-z0-9][a-z0-9-]{0\\,39}$"`
-	// I/Os in flight: 1 by default.
-	Outstanding int `yaml:"outstanding,omitempty" json:"outstanding" jsonschema:"minimum=1,maximum=256"`
-	// The lines of the mix.
-	Lines []AccessLine `yaml:"lines" json:"lines" jsonschema:"minItems=1,maxItems=64"`
-}
+// AccessSpec is an access specification.
+type AccessSpec = spec.Access
 
-// AccessLine is one line of an access specification.
-type AccessLine struct {
-	// Size of an I/O in bytes.
-	SizeBytes int `yaml:"size_bytes" json:"size_bytes" jsonschema:"minimum=512,multipleOf=512"`
-	// How many of the I/Os are of this line, in percent; the lines' shares sum to 100.
-	SharePercent int `yaml:"share_percent" json:"share_percent" jsonschema:"minimum=1,maximum=100"`
-	// How many of the line's I/Os are reads, in percent.
-	ReadPercent int `yaml:"read_percent" json:"read_percent" jsonschema:"minimum=0,maximum=100"`
-	// How many of the line's I/Os go to a random place, in percent.
-	RandomPercent int `yaml:"random_percent" json:"random_percent" jsonschema:"minimum=0,maximum=100"`
-	// What offsets are multiples of, in bytes: the sector of 512 bytes by default.
-	AlignBytes int `yaml:"align_bytes,omitempty" json:"align_bytes,omitempty" jsonschema:"minimum=512,multipleOf=512"` // 0: the sector
-}
+// AccessLine is a line of an access specification.
+type AccessLine = spec.Line
 
 // Cell is one combination of the factors.
 type Cell struct {

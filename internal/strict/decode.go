@@ -255,7 +255,8 @@ func (d *Document) named(node *yaml.Node, path string, target reflect.Value) {
 }
 
 // settings are the fields of a struct by their YAML names, and those names in
-// the order of the struct. The settings of an inlined struct are its own.
+// the order of the struct. The settings of an inlined struct are its own, and
+// a field whose name is - is none.
 func settings(target reflect.Value) (fields map[string]reflect.Value, names []string) {
 	fields = map[string]reflect.Value{}
 	for i := range target.NumField() {
@@ -264,6 +265,9 @@ func settings(target reflect.Value) (fields map[string]reflect.Value, names []st
 			inlined, more := settings(target.Field(i))
 			maps.Copy(fields, inlined)
 			names = append(names, more...)
+			continue
+		}
+		if name == "-" {
 			continue
 		}
 		fields[name] = target.Field(i)

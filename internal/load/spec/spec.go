@@ -1,0 +1,141 @@
+// Package spec is what a load is to do: Iometer's access specifications, and
+// the sequence of I/Os that follows from one.
+//
+// It promises that a specification means what it means in Iometer 1.1.0
+// (docs/load.md has each rule with its place in Iometer's source), and that the
+// same arguments give the same sequence on every machine and for ever.
+//
+// It is dangerous to change: a log of the load holds no offsets, its reader
+// draws them again. Whoever changes the sequence makes SequenceVersion larger.
+// The package goes into the program that runs in the measured guest, so it
+// imports the standard library only.
+package spec
+
+import "time"
+
+// Engines that run a load.
+const (
+	EngineOwn = "heliotrope" // package engine
+	EngineFio = "fio"
+	// DefaultEngine runs a load that names none.
+	DefaultEngine = EngineFio
+)
+
+// What a load does when an I/O fails.
+const (
+	ErrorGoesOn = "continue" // counts it and goes on, as Iometer does: the default
+	ErrorStops  = "stop"     // ends
+)
+
+// What a load looks at in what it reads. "" looks at nothing.
+const (
+	VerifyContent    = "content"    // whether it is what was written there, and the newest of it
+	VerifyConsistent = "consistent" // the same without the newest
+)
+
+// What is written. "" is PatternRandom.
+const (
+	PatternRepeating = "repeating" // one random byte, repeated
+	PatternFixed     = "fixed"     // one pseudo-random buffer
+	PatternRandom    = "random"    // a random place in a pseudo-random buffer
+)
+
+// Access is an access specification, Iometer's word for a workload: a mix of
+// lines, and how it is run. It means what it means in Iometer, or is refused.
+// A setting that is 0, "" or nil has its default.
+type Access struct {
+	// Name of the access specification, as Iometer has it.
+	Name string `yaml:"name,omitempty" json:"name" jsonschema:"minLength=1,maxLength=127"`
+	// I/Os in flight of each worker on each target: 1 by default. Factor outstanding takes its place.
+	Outstanding int `yaml:"outstanding,omitempty" json:"outstanding" jsonschema:"minimum=1,maximum=256"`
+	// The lines of the mix.
+	Lines []Line `yaml:"lines,omitempty" json:"lines" jsonschema:"minItems=1,maxItems=100"`
+	// Where the lines come from when they are not written here: a specification in a file of Iometer's.
+	Source *Source `yaml:"workload,omitempty" json:"source,omitempty"`
+	// Which program runs the load: fio (the default), or heliotrope, which runs every specification as Iometer does and knows
+	// what is in flight.
+	Engine string `yaml:"engine,omitempty" json:"engine,omitempty" jsonschema:"enum=heliotrope,enum=fio"`
+	// Workers, each of which runs the whole specification: 1 by default.
+	Workers int `yaml:"workers,omitempty" json:"workers,omitempty" jsonschema:"minimum=1,maximum=16"`
+	// How many equal parts the disk is cut into, each a target with its own position: 1 by default.
+	Targets int `yaml:"targets,omitempty" json:"targets,omitempty" jsonschema:"minimum=1,maximum=8"`
+	// I/Os a second at which the load begins its I/Os, whether or not others have completed (open loop). Left out, each slot
+	// begins its next I/O when its last has completed (closed loop), as Iometer's do.
+	RateIOPS float64 `yaml:"rate,omitempty" json:"rate,omitempty" jsonschema:"exclusiveMinimum=0"`
+	// Least time before I/Os count: phases.warm_up is never less.
+	RampUp time.Duration `yaml:"ramp_up,omitempty" json:"ramp_up,omitempty"`
+	// What happens when an I/O fails: continue (the default, as Iometer does), or stop.
+	OnError string `yaml:"on_error,omitempty" json:"on_error,omitempty" jsonschema:"enum=continue,enum=stop"`
+	// Whether what is read is compared with what was written: content, or consistent, which does not tell an older content.
+	Verify string `yaml:"verify,omitempty" json:"verify,omitempty" jsonschema:"enum=content,enum=consistent"`
+	// Pattern is what is written, from Iometer's file only.
+	Pattern string `yaml:"-" json:"pattern,omitempty" jsonschema:"-"`
+	// FixedSeed is Iometer's "use fixed seed": its random numbers, from this one.
+	FixedSeed *uint64 `yaml:"-" json:"fixed_seed,omitempty,string" jsonschema:"-"`
+}
+
+// Line is one line of an access specification.
+type Line struct {
+	// Size of an I/O in bytes.
+	SizeBytes int `yaml:"size_bytes" json:"size_bytes" jsonschema:"minimum=512,maximum=16777216,multipleOf=512"`
+	// How many of the bursts are of this line, in percent; the lines' shares sum to 100.
+	SharePercent int `yaml:"share_percent" json:"share_percent" jsonschema:"minimum=1,maximum=100"`
+	// How many of the line's I/Os are reads, in percent.
+	ReadPercent int `yaml:"read_percent" json:"read_percent" jsonschema:"minimum=0,maximum=100"`
+	// How many of the line's I/Os go to a random place, in percent.
+	RandomPercent int `yaml:"random_percent" json:"random_percent" jsonschema:"minimum=0,maximum=100"`
+	// What offsets are multiples of, in bytes: the sector of 512 bytes by default.
+	AlignBytes int `yaml:"align_bytes,omitempty" json:"align_bytes,omitempty" jsonschema:"minimum=0,maximum=16777216,multipleOf=512"` // 0: the sector
+	// Time before a burst of the line begins, in ms: 0 by default.
+	DelayMs int `yaml:"delay_ms,omitempty" json:"delay_ms,omitempty" jsonschema:"minimum=0,maximum=3600000"`
+	// Transactions in a row of the line, over all of the worker's targets: 1 by default.
+	Burst int `yaml:"burst,omitempty" json:"burst,omitempty" jsonschema:"minimum=0,maximum=1000000"`
+	// Size in bytes of the I/O in the other direction that follows each of the line's: 0, which is none, by default.
+	ReplyBytes int `yaml:"reply_bytes,omitempty" json:"reply_bytes,omitempty" jsonschema:"minimum=0,maximum=16777216,multipleOf=512"`
+}
+
+// Source is a specification in one of Iometer's files.
+type Source struct {
+	// Iometer's configuration file (.icf); a relative path starts at this file's folder.
+	File string `yaml:"icf" json:"file"`
+	// Name of the access specification in it.
+	Name string `yaml:"spec" json:"name"`
+	// SHA256 is the file's, in hex, when its numbers were taken.
+	SHA256 string `yaml:"-" json:"sha256,omitempty" jsonschema:"-"`
+}
+
+// Target is a region of a block device, or of a file.
+type Target struct {
+	Device      string // path of the device, in the guest
+	OffsetBytes int64  // where the region begins
+	SizeBytes   int64
+}
+
+// Problem is one thing wrong with a specification.
+type Problem struct {
+	Setting string // such as lines[1].size_bytes; "" is the whole
+	Message string
+}
+
+// Complete fills in every default.
+func (a Access) Complete() Access { panic("not built") }
+
+// Problems says all that is wrong with a specification, on a region of that
+// many bytes, where 0 says that it is not known. The settings are those of
+// Complete.
+func (a Access) Problems(regionBytes int64) []Problem { panic("not built") }
+
+// BufferBytes is what its I/Os need of the guest's memory, beside the log.
+func (a Access) BufferBytes() int64 { panic("not built") }
+
+// Due is when I/O n of an open loop is due, after the load's beginning.
+func (a Access) Due(n uint64) time.Duration { panic("not built") }
+
+// Standard returns the access specifications that need no definition.
+func Standard() []Access { panic("not built") }
+
+// Depths are the queue depths of Iometer's cycling, from start to end.
+func Depths(start, end, step int, exponential bool) ([]int, error) { panic("not built") }
+
+// Slices cuts a region into n equal targets.
+func Slices(region Target, n int) ([]Target, error) { panic("not built") }
