@@ -11,7 +11,12 @@
 // imports the standard library only.
 package spec
 
-import "time"
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+)
 
 // Engines that run a load.
 const (
@@ -24,7 +29,7 @@ const (
 // What a load does when an I/O fails.
 const (
 	ErrorGoesOn = "continue" // counts it and goes on, as Iometer does: the default
-	ErrorStops  = "stop"     // ends
+	ErrorStops  = "stop"     // ends, as fio does whenever it is not asked
 )
 
 // What a load looks at in what it reads. "" looks at nothing.
@@ -64,7 +69,7 @@ type Access struct {
 	RateIOPS float64 `yaml:"rate,omitempty" json:"rate,omitempty" jsonschema:"exclusiveMinimum=0"`
 	// Least time before I/Os count: phases.warm_up is never less.
 	RampUp time.Duration `yaml:"ramp_up,omitempty" json:"ramp_up,omitempty"`
-	// What happens when an I/O fails: continue (the default, as Iometer does), or stop.
+	// What happens when an I/O fails: continue (the default of heliotrope, as Iometer does), or stop (fio always does).
 	OnError string `yaml:"on_error,omitempty" json:"on_error,omitempty" jsonschema:"enum=continue,enum=stop"`
 	// Whether what is read is compared with what was written: content, or consistent, which does not tell an older content.
 	Verify string `yaml:"verify,omitempty" json:"verify,omitempty" jsonschema:"enum=content,enum=consistent"`
@@ -117,25 +122,71 @@ type Problem struct {
 	Message string
 }
 
-// Complete fills in every default.
-func (a Access) Complete() Access { panic("not built") }
+// SectorBytes is the sector of the disk under test: what Iometer aligns to when
+// a line does not say otherwise.
+const SectorBytes = 512
 
-// Problems says all that is wrong with a specification, on a region of that
-// many bytes, where 0 says that it is not known. The settings are those of
-// Complete.
-func (a Access) Problems(regionBytes int64) []Problem { panic("not built") }
+// Complete fills in every default. That of OnError is the engine's: fio stops.
+func (a Access) Complete() Access {
+	a.Engine = cmp.Or(a.Engine, DefaultEngine)
+	a.Outstanding = cmp.Or(a.Outstanding, 1)
+	a.Workers = cmp.Or(a.Workers, 1)
+	a.Targets = cmp.Or(a.Targets, 1)
+	a.Pattern = cmp.Or(a.Pattern, PatternRandom)
+	if a.Engine == EngineFio {
+		a.OnError = cmp.Or(a.OnError, ErrorStops)
+	}
+	a.OnError = cmp.Or(a.OnError, ErrorGoesOn)
+	a.Lines = slices.Clone(a.Lines)
+	for i := range a.Lines {
+		a.Lines[i].AlignBytes = cmp.Or(a.Lines[i].AlignBytes, SectorBytes)
+		a.Lines[i].Burst = cmp.Or(a.Lines[i].Burst, 1)
+	}
+	return a
+}
 
-// BufferBytes is what its I/Os need of the guest's memory, beside the log.
-func (a Access) BufferBytes() int64 { panic("not built") }
+// Due is when I/O n of an open loop is due, after the load's beginning. n
+// counts the I/Os of all workers: I/O k of worker w of W is n = k·W + w.
+func (a Access) Due(n uint64) time.Duration {
+	return time.Duration(math.Round(float64(n) / a.RateIOPS * float64(time.Second)))
+}
 
-// Due is when I/O n of an open loop is due, after the load's beginning.
-func (a Access) Due(n uint64) time.Duration { panic("not built") }
+// randomBytes is how much longer than the longest I/O a buffer of random bytes is.
+const randomBytes = 1 << 20
 
-// Standard returns the access specifications that need no definition.
-func Standard() []Access { panic("not built") }
+// verifyBytes is what VerifyContent remembers of the largest region that it
+// takes: 4 bytes a sector.
+const verifyBytes = MaxVerifyBytes / SectorBytes * 4
 
-// Depths are the queue depths of Iometer's cycling, from start to end.
-func Depths(start, end, step int, exponential bool) ([]int, error) { panic("not built") }
+// MaxVerifyBytes is the largest region of which VerifyContent remembers every
+// sector.
+const MaxVerifyBytes = 512 << 20
 
-// Slices cuts a region into n equal targets.
-func Slices(region Target, n int) ([]Target, error) { panic("not built") }
+// BufferBytes is what its I/Os need of the guest's memory, beside the log. All
+// I/Os of a worker share a buffer for reads and one for writes; with Verify
+// each has its own.
+func (a Access) BufferBytes() int64 {
+	a = a.Complete()
+	longest := int64(a.longest())
+	worker := 2 * longest
+	if a.Pattern == PatternRandom {
+		worker += randomBytes
+	}
+	remembered := int64(0)
+	if a.Verify != "" {
+		worker = int64(a.Outstanding) * int64(a.Targets) * longest
+	}
+	if a.Verify == VerifyContent {
+		remembered = verifyBytes
+	}
+	return int64(a.Workers)*worker + remembered
+}
+
+// longest is the size of the longest I/O or reply.
+func (a Access) longest() int {
+	longest := 0
+	for _, line := range a.Lines {
+		longest = max(longest, line.SizeBytes, line.ReplyBytes)
+	}
+	return longest
+}

@@ -1,0 +1,46 @@
+package spec
+
+import "fmt"
+
+// Depths are the queue depths of Iometer's cycling (GalileoView.cpp,
+// CycleQueue): start, start+step, … up to end, or start·stepⁿ when it is
+// exponential; a step of 1 is always added.
+func Depths(start, end, step int, exponential bool) ([]int, error) {
+	if start < 1 || step < 1 || end < start || end > maxOutstanding {
+		return nil, fmt.Errorf("queue depths from %d to %d by %d: want 1 or more, up to %d", start, end, step, maxOutstanding)
+	}
+	var depths []int
+	for depth := start; depth <= end; {
+		depths = append(depths, depth)
+		if exponential && step > 1 {
+			depth *= step
+		} else {
+			depth += step
+		}
+	}
+	return depths, nil
+}
+
+// sliceBytes is what targets begin at multiples of: no physical sector of a
+// disk is larger.
+const sliceBytes = 4096
+
+// Slices cuts a region into n equal targets. What is left at its end, less than
+// 4 KiB for each, is used by none.
+func Slices(region Target, n int) ([]Target, error) {
+	if n < 1 || n > maxTargets {
+		return nil, fmt.Errorf("%d targets of %s: want 1 to %d", n, region.Device, maxTargets)
+	}
+	if n == 1 {
+		return []Target{region}, nil
+	}
+	size := region.SizeBytes / int64(n) / sliceBytes * sliceBytes
+	if size <= 0 {
+		return nil, fmt.Errorf("%d targets of %s: %d bytes are too small for that", n, region.Device, region.SizeBytes)
+	}
+	targets := make([]Target, n)
+	for i := range targets {
+		targets[i] = Target{Device: region.Device, OffsetBytes: region.OffsetBytes + int64(i)*size, SizeBytes: size}
+	}
+	return targets, nil
+}
