@@ -74,7 +74,7 @@ func withFakeFio(t *testing.T) *recording {
 	must(t, os.WriteFile(stat, []byte("0 0 0 0 0 0 0 0 0 0 0\n"), 0o644))
 	t.Setenv("PATH", folder+":"+os.Getenv("PATH"))
 	t.Setenv("FAKE_STAT", stat)
-	made, err := New(remote.Local("here"), filepath.Join(folder, "above", "load"), spec(1, line(4096, 100, 0, 100)), 1, "/dev/xvda", 0)
+	made, err := New(remote.Local("here"), filepath.Join(folder, "above", "load"), tested(1, line(4096, 100, 0, 100)), 1, "/dev/xvda", 0)
 	must(t, err)
 	r := made.(*recording)
 	r.stat = stat
@@ -156,7 +156,7 @@ func TestLoadThatDies(t *testing.T) {
 
 func TestDeviceIsChecked(t *testing.T) {
 	for _, device := range []string{"", "xvda", "/dev/../etc/x", "/dev/mapper/x", "/dev/x y"} {
-		if _, err := New(remote.Local("here"), "/run/x/load", spec(1, line(4096, 100, 0, 100)), 1, device, 0); err == nil {
+		if _, err := New(remote.Local("here"), "/run/x/load", tested(1, line(4096, 100, 0, 100)), 1, device, 0); err == nil {
 			t.Errorf("device %q was accepted", device)
 		}
 	}
