@@ -24,7 +24,9 @@ type Planner struct{}
 type PlanInput struct {
 	Campaign string `json:"campaign"`
 	SpecYAML string `json:"spec_yaml"`
-	DataDir  string `json:"data_dir"`
+	// Files are the texts of Iometer's files that it names.
+	Files   map[string][]byte `json:"files,omitempty"`
+	DataDir string            `json:"data_dir"`
 	// SHA256 is of the plan that the campaign began with; none at its start.
 	SHA256 string `json:"sha256,omitempty"`
 }
@@ -64,7 +66,7 @@ func planPath(dataDir, name string) string {
 // campaign that has begun is never written again: a newer program could have
 // other ideas about it.
 func (*Planner) Expand(_ context.Context, input PlanInput) (Planned, error) {
-	spec, err := campaign.Parse(input.Campaign+".yaml", []byte(input.SpecYAML))
+	spec, err := campaign.Parse(input.Campaign+".yaml", []byte(input.SpecYAML), campaign.FromTexts(input.Files))
 	if err != nil {
 		return Planned{}, wire.ToTemporal(fault.As(fault.BadInput, err))
 	}

@@ -118,7 +118,8 @@ func (r *runner) leave(ctx workflow.Context) error {
 func (r *runner) plan(ctx workflow.Context) error {
 	progress := &r.status.Progress
 	options := workflow.WithActivityOptions(ctx, onController("expand the plan"))
-	input := activities.PlanInput{Campaign: r.input.Name, SpecYAML: r.input.SpecYAML, DataDir: r.input.DataDir, SHA256: progress.PlanSHA256}
+	input := activities.PlanInput{Campaign: r.input.Name, SpecYAML: r.input.SpecYAML, Files: r.input.Files,
+		DataDir: r.input.DataDir, SHA256: progress.PlanSHA256}
 	if err := workflow.ExecuteActivity(options, planner.Expand, input).Get(options, &r.planned); err != nil {
 		return err
 	}

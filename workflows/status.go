@@ -27,9 +27,12 @@ type Lane = trial.Lane
 type CampaignInput struct {
 	Name       string `json:"name"`
 	SpecYAML   string `json:"spec_yaml"`
-	SpecSHA256 string `json:"spec_sha256"` // hex
-	DataDir    string `json:"data_dir"`    // absolute path on the controller
-	Lanes      []Lane `json:"lanes"`
+	SpecSHA256 string `json:"spec_sha256"` // hex; of Files too, where there are any
+	// Files are the texts of Iometer's files that the spec names, as they were
+	// when the campaign was started.
+	Files   map[string][]byte `json:"files,omitempty"`
+	DataDir string            `json:"data_dir"` // absolute path on the controller
+	Lanes   []Lane            `json:"lanes"`
 	// TrialsPerRun is after how many trials the workflow continues as new.
 	TrialsPerRun int      `json:"trials_per_run"`
 	State        Progress `json:"state"` // zero at the start

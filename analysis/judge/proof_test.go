@@ -267,7 +267,7 @@ func TestApplyAndAgain(t *testing.T) {
 // The defaults are those of a campaign file that says nothing, and limits
 // survive the provenance.
 func TestLimits(t *testing.T) {
-	spec, err := campaign.Parse("x.yaml", []byte("version: 1\nname: x\nseed: 1\ntestbed: simulated\nrepetitions: 1\nmatrix: {storage: [nfs], wan: [lan], access: [database]}\n"))
+	spec, err := campaign.Parse("x.yaml", []byte("version: 1\nname: x\nseed: 1\ntestbed: simulated\nrepetitions: 1\nmatrix: {storage: [nfs], wan: [lan], access: [database]}\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func TestPlanJSON(t *testing.T) {
 		got.Estimate.Seconds != 3*198 || got.Estimate.LeastSeconds != got.Estimate.Seconds || got.Stop != nil || got.Estimate.Bytes <= 0 {
 		t.Errorf("got %+v", got)
 	}
-	spec, err := campaign.Parse(quickFile, text)
+	spec, err := campaign.Parse(quickFile, text, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

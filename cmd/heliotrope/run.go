@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,7 +57,8 @@ failed, was cancelled, or left no valid trial, 2 bad input, 130 Ctrl-C.`,
 type request struct {
 	spec     *campaign.Spec
 	yaml     []byte
-	folder   string // where the file's relative paths start
+	files    map[string][]byte // Iometer's, by their names in the campaign file
+	folder   string            // where the file's relative paths start
 	trials   []campaign.Trial
 	estimate campaign.Estimate
 	dataDir  string // absolute
@@ -72,12 +75,12 @@ func loadRequest(file, dataDir string) (*request, error) {
 	if err != nil {
 		return nil, usageError{fmt.Errorf("campaign: %w", err)}
 	}
-	r := &request{yaml: text}
-	if r.spec, err = campaign.Parse(file, text); err != nil {
-		return nil, usageError{err}
-	}
+	r := &request{yaml: text, files: map[string][]byte{}}
 	if r.folder, err = filepath.Abs(filepath.Dir(file)); err != nil {
 		return nil, err
+	}
+	if r.spec, err = campaign.Parse(file, text, r.read); err != nil {
+		return nil, usageError{err}
 	}
 	if r.dataDir, err = filepath.Abs(dataDir); err != nil {
 		return nil, err
@@ -87,19 +90,56 @@ func loadRequest(file, dataDir string) (*request, error) {
 	return r, nil
 }
 
+// maxFileBytes is how much of Iometer's files a campaign takes: its workflow
+// carries their texts, and Temporal takes 2 MiB.
+const maxFileBytes = 512 << 10
+
+// read reads one of Iometer's files and keeps its text for the campaign's workflow.
+func (r *request) read(name string) ([]byte, error) {
+	path := r.path(name)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r.files[name] = text
+	bytes := 0
+	for _, text := range r.files {
+		bytes += len(text)
+	}
+	if bytes > maxFileBytes {
+		return nil, fmt.Errorf("%s: Iometer's files are %d bytes together, and a campaign takes %d: save what it needs in a smaller one", path, bytes, maxFileBytes)
+	}
+	return text, nil
+}
+
+// path is that of a file that the campaign file names.
+func (r *request) path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(r.folder, name)
+}
+
 // neededBytes is the disk space that the dataset needs, and what is to be left.
 func (r *request) neededBytes() int64 {
 	return r.estimate.Bytes + int64(r.spec.Limits.MinFreeMiB)<<20
 }
 
+// sha256 is that of the campaign file; where it names files of Iometer's, that
+// of its text and, in the order of their names, of each "name sha256" in a line
+// of its own.
 func (r *request) sha256() string {
-	sum := sha256.Sum256(r.yaml)
+	text := slices.Clone(r.yaml)
+	for _, name := range slices.Sorted(maps.Keys(r.files)) {
+		text = fmt.Appendf(text, "%s %x\n", name, sha256.Sum256(r.files[name]))
+	}
+	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
 }
 
 // input is what the campaign's workflow is started with.
 func (r *request) input(beds []laneBed) workflows.CampaignInput {
-	input := workflows.CampaignInput{Name: r.spec.Name, SpecYAML: string(r.yaml), SpecSHA256: r.sha256(),
+	input := workflows.CampaignInput{Name: r.spec.Name, SpecYAML: string(r.yaml), SpecSHA256: r.sha256(), Files: r.files,
 		DataDir: r.dataDir, TrialsPerRun: workflows.DefaultTrialsPerRun}
 	for _, bed := range beds {
 		input.Lanes = append(input.Lanes, bed.lane)
@@ -110,7 +150,7 @@ func (r *request) input(beds []laneBed) workflows.CampaignInput {
 // trialEstimate is what the plan says one trial takes; 0 when the campaign
 // file is of another version and not understood.
 func trialEstimate(input workflows.CampaignInput) time.Duration {
-	spec, err := campaign.Parse(input.Name, []byte(input.SpecYAML))
+	spec, err := campaign.Parse(input.Name, []byte(input.SpecYAML), campaign.FromTexts(input.Files))
 	if err != nil {
 		return 0
 	}

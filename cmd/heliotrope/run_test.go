@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/trial"
 	"heliotrope/workflows"
@@ -88,6 +91,31 @@ func TestRequest(t *testing.T) {
 	if none := trialEstimate(workflows.CampaignInput{SpecYAML: "version: 99"}); none != 0 {
 		t.Errorf("a file that is not understood: %s", none)
 	}
+}
+
+// TestRequestKeepsFiles holds that a campaign has the texts of the files that
+// its file names, and is another campaign when one of them is another.
+func TestRequestKeepsFiles(t *testing.T) {
+	r := request{yaml: []byte("version: 1\n"), folder: t.TempDir(), files: map[string][]byte{}}
+	alone := r.sha256()
+	path := filepath.Join(r.folder, "mail.icf")
+	hashes := map[string]bool{alone: true}
+	for _, text := range []string{"one", "two"} {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		got, err := r.read("mail.icf")
+		require.NoError(t, err)
+		assert.Equal(t, text, string(got))
+		assert.Equal(t, map[string][]byte{"mail.icf": []byte(text)}, r.files)
+		assert.False(t, hashes[r.sha256()])
+		hashes[r.sha256()] = true
+	}
+	_, err := r.read(path)
+	assert.NoError(t, err, "an absolute path")
+	_, err = r.read("no.icf")
+	assert.ErrorContains(t, err, filepath.Join(r.folder, "no.icf"))
+	require.NoError(t, os.WriteFile(path, make([]byte, maxFileBytes+1), 0o600))
+	_, err = r.read("mail.icf")
+	assert.ErrorContains(t, err, path+": Iometer's files are 524292 bytes together, and a campaign takes 524288: save")
 }
 
 func TestDatasetThatIsThere(t *testing.T) {

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -149,18 +149,18 @@ func checkInventories(r *request) error {
 func (r *request) inventories() []string {
 	paths := make([]string, len(r.spec.Inventories))
 	for i, path := range r.spec.Inventories {
-		paths[i] = path
-		if !filepath.IsAbs(path) {
-			paths[i] = filepath.Join(r.folder, path)
-		}
+		paths[i] = r.path(path)
 	}
 	return paths
 }
 
-// warnings are what a campaign asks for and cannot end well.
+// warnings are what a campaign asks for and cannot end well, or does not get.
 func (r *request) warnings() []string {
-	var warnings []string
-	for _, slow := range r.spec.TooSlow(r.guestMemoryMiB()) {
+	warnings, memoryMiB := slices.Clone(r.spec.Notes), r.guestMemoryMiB()
+	for _, crowded := range r.spec.TooCrowded(memoryMiB) {
+		warnings = append(warnings, crowded.String())
+	}
+	for _, slow := range r.spec.TooSlow(memoryMiB) {
 		warnings = append(warnings, slow.String())
 	}
 	return warnings

@@ -1,163 +1,190 @@
 package campaign
 
 import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
+
+	"heliotrope/internal/load/fio"
+	"heliotrope/internal/load/icf"
+	"heliotrope/internal/load/spec"
+	"heliotrope/internal/strict"
 )
 
-const (
-	// SectorBytes is the sector of the disk under test: what Iometer aligns
-	// to when a line does not say otherwise.
-	SectorBytes = 512
-	// maxIOBytes is the largest I/O that is understood.
-	maxIOBytes = 16 << 20
-	// maxOutstanding is the deepest queue that is understood.
-	maxOutstanding = 256
-	// maxLines is how many sizes fio takes in one bssplit (BSSPLIT_MAX in its
-	// thread_options.h); Iometer takes 100 lines.
-	maxLines = 64
-)
+// sources find the specifications that a file names and does not write out.
+type sources struct {
+	// read gives the text of one of Iometer's files, by its name in the campaign
+	// file; nil when no files are at hand.
+	read func(name string) ([]byte, error)
+	// iometer takes a specification out of such a text, with notes of what is not
+	// taken over.
+	iometer func(file string, text []byte, name string) (AccessSpec, []string, error)
+}
 
-// WellKnownAccess returns the access specifications that need no definition,
-// with one outstanding I/O each. The file server, web server and database are
-// those that come with Iometer (file iometer.icf of its source), and
-// 4k-read-sequential is its "4 KiB; 100% Read; 0% random"; the other two are ours.
-func WellKnownAccess() []AccessSpec {
-	return []AccessSpec{
-		single("4k-mixed-random", 4<<10, 67, 100), // the database's share of reads
-		single("4k-read-sequential", 4<<10, 100, 0),
-		single("4k-write-random", 4<<10, 0, 100),
-		single("database", 8<<10, 67, 100),
-		mixed("file-server", 80, [][2]int{
-			{512, 10}, {1 << 10, 5}, {2 << 10, 5}, {4 << 10, 60}, {8 << 10, 2}, {16 << 10, 4}, {32 << 10, 4}, {64 << 10, 10},
-		}),
-		mixed("web-server", 100, [][2]int{
-			{512, 22}, {1 << 10, 15}, {2 << 10, 8}, {4 << 10, 23}, {8 << 10, 15}, {16 << 10, 2}, {32 << 10, 6},
-			{64 << 10, 7}, {128 << 10, 1}, {512 << 10, 1},
-		}),
+// fromIometer is the real one.
+func fromIometer(file string, text []byte, name string) (AccessSpec, []string, error) {
+	parsed, err := icf.Parse(file, bytes.NewReader(text))
+	if err != nil {
+		return AccessSpec{}, nil, err
+	}
+	return parsed.Access(name)
+}
+
+// resolve puts in place of each workload that is named what it is: its numbers,
+// and where they are from. What the file says beside it is kept. A 0 that is
+// written out is refused here, before it looks like what is left out.
+func (s *Spec) resolve(document *strict.Document, from sources) {
+	for i := range s.Access {
+		access, at := &s.Access[i], fmt.Sprintf("access_specifications[%d]", i)
+		for setting, value := range map[string]float64{"outstanding": float64(access.Outstanding), "workers": float64(access.Workers),
+			"targets": float64(access.Targets), "rate": access.RateIOPS} {
+			document.Check(at+"."+setting, value != 0, "0: want more than 0")
+		}
+		if access.Source == nil || !document.Clean(at) || !document.Need(at+".workload.spec") {
+			continue
+		}
+		document.Check(at+".lines", false, "is not for a workload, which has its own lines")
+		named, notes, err := from.find(access.Source)
+		var invalid *strict.Error
+		switch {
+		case errors.As(err, &invalid):
+			for _, problem := range invalid.Problems {
+				document.Report(at+".workload.icf", "%s", problem)
+			}
+		case err != nil:
+			document.Report(at+".workload", "%v", err)
+		default:
+			take(access, named)
+			for _, note := range notes {
+				s.Notes = append(s.Notes, fmt.Sprintf("access specification %q of %s: %s", access.Source.Name, access.Source.File, note))
+			}
+		}
 	}
 }
 
-// refusedAccess says of well-known access specifications why they are not offered.
-var refusedAccess = map[string]string{
-	"workstation": "Iometer's workstation (8 KiB, 80% read, 80% random) is not offered: " + reasonSharedCursor,
-}
-
-func single(name string, sizeBytes, readPercent, randomPercent int) AccessSpec {
-	line := AccessLine{SizeBytes: sizeBytes, SharePercent: 100, ReadPercent: readPercent, RandomPercent: randomPercent}
-	return AccessSpec{Name: name, Outstanding: 1, Lines: []AccessLine{line}}
-}
-
-// mixed is a fully random mix of sizes, each with its share in percent.
-func mixed(name string, readPercent int, sizes [][2]int) AccessSpec {
-	spec := AccessSpec{Name: name, Outstanding: 1}
-	for _, size := range sizes {
-		spec.Lines = append(spec.Lines, AccessLine{SizeBytes: size[0], SharePercent: size[1], ReadPercent: readPercent, RandomPercent: 100})
+// find is a workload: of one of Iometer's files, or a well-known one.
+func (from sources) find(source *spec.Source) (AccessSpec, []string, error) {
+	if source.File == "" {
+		for _, known := range spec.Standard() {
+			if known.Name == source.Name {
+				return known, nil, nil
+			}
+		}
+		return AccessSpec{}, nil, fmt.Errorf("%q is not well-known: want %s, or its file as icf", source.Name, wellKnown)
 	}
-	return spec
+	if from.read == nil {
+		return AccessSpec{}, nil, fmt.Errorf("%s cannot be read from here", source.File)
+	}
+	text, err := from.read(source.File)
+	if err != nil {
+		return AccessSpec{}, nil, err
+	}
+	sum := sha256.Sum256(text)
+	source.SHA256 = hex.EncodeToString(sum[:])
+	return from.iometer(source.File, text, source.Name)
 }
 
-// Why a specification that Iometer runs is refused: fio would run another one
-// under its name.
-const (
-	reasonSharedCursor = "Iometer's reads and writes go on from one common place where they are not random, " +
-		"fio's from a place each; reads mixed with writes must be 100% random"
-	reasonRandomByLine = "fio has one share of random I/Os for all lines"
-	reasonAlignByLine  = "fio has one alignment for all lines"
-	reasonAlignment    = "fio aligns random I/Os only: where some are sequential, sizes must be multiples of the alignment"
-	reasonSplit        = "fio splits reads and writes by size in whole percents"
-)
+// take fills what the file does not say with what is named.
+func take(access *AccessSpec, named AccessSpec) {
+	access.Name = cmp.Or(access.Name, named.Name)
+	access.Lines, access.Pattern, access.FixedSeed = named.Lines, named.Pattern, named.FixedSeed
+	access.Outstanding = cmp.Or(access.Outstanding, named.Outstanding)
+	access.Workers = cmp.Or(access.Workers, named.Workers)
+	access.Targets = cmp.Or(access.Targets, named.Targets)
+	access.RateIOPS = cmp.Or(access.RateIOPS, named.RateIOPS)
+	access.RampUp = cmp.Or(access.RampUp, named.RampUp)
+	access.Engine = cmp.Or(access.Engine, named.Engine)
+	access.OnError = cmp.Or(access.OnError, named.OnError)
+	access.Verify = cmp.Or(access.Verify, named.Verify)
+}
 
-// ValidateAccess says all that is wrong with an access specification, or what in it
-// fio would not do exactly as Iometer does.
-func ValidateAccess(a AccessSpec) error {
-	var texts []string
-	for _, problem := range accessProblems(a) {
-		texts = append(texts, strings.TrimPrefix(problem.setting+": ", ": ")+problem.message)
+// wellKnown lists the well-known specifications that people write by hand.
+var wellKnown = func() string {
+	var names []string
+	for _, known := range spec.Standard() {
+		if plainName(known.Name) {
+			names = append(names, known.Name)
+		}
 	}
-	if len(texts) == 0 {
+	slices.Sort(names)
+	return strings.Join(names, ", ") + `, or what Iometer has from the start, such as "4 KiB; 75% Read; 0% random"`
+}()
+
+// access finds access specifications by name, with all that they leave out: the
+// well-known ones and the file's own.
+func (s *Spec) access() map[string]AccessSpec {
+	byName := map[string]AccessSpec{}
+	for _, access := range slices.Concat(spec.Standard(), s.Access) {
+		byName[access.Name] = access.Complete()
+	}
+	return byName
+}
+
+// unmappable says what the specification's engine cannot do of it.
+func unmappable(access AccessSpec) []spec.Problem {
+	if access.Complete().Engine != spec.EngineFio || len(access.Lines) == 0 {
 		return nil
 	}
-	return fmt.Errorf("access specification %q: %s", a.Name, strings.Join(texts, "; "))
+	return fio.Unmappable(access)
 }
 
-// accessProblem is one thing wrong with a setting, such as lines[1].size_bytes;
-// "" is the whole.
-type accessProblem struct{ setting, message string }
-
-func accessProblems(a AccessSpec) (problems []accessProblem) {
-	check := func(setting string, ok bool, format string, values ...any) {
-		if !ok {
-			problems = append(problems, accessProblem{setting, fmt.Sprintf(format, values...)})
+// accessSpecs checks the campaign's own access specifications.
+func (c checker) accessSpecs() {
+	known := (&Spec{}).access()
+	first := map[string]string{}
+	for i, access := range c.spec.Access {
+		at := fmt.Sprintf("access_specifications[%d]", i)
+		if !c.accessSpec(at, access) {
+			continue
 		}
+		if _, taken := known[access.Name]; taken {
+			c.Report(at+".name", "%q is a well-known one: choose another name", access.Name)
+		}
+		if other := first[access.Name]; other != "" {
+			c.Report(at+".name", "%q is %s's already", access.Name, other)
+		}
+		first[access.Name] = cmp.Or(first[access.Name], at)
 	}
-	check("name", nameForm.MatchString(a.Name) && !memoryEnd.MatchString(a.Name),
-		"%q is no name: want 1 to 40 of a-z, 0-9 and -, not beginning with -, not ending like a memory size (-160m)", a.Name)
-	check("outstanding", a.Outstanding >= 1 && a.Outstanding <= maxOutstanding, "%d: want 1 to %d", a.Outstanding, maxOutstanding)
-	check("lines", len(a.Lines) > 0, "is empty: want at least one line")
-	check("lines", len(a.Lines) <= maxLines, "%d lines: fio takes %d sizes at most", len(a.Lines), maxLines)
-	share := 0
-	for i, line := range a.Lines {
-		at := fmt.Sprintf("lines[%d].", i)
-		check(at+"size_bytes", line.SizeBytes >= SectorBytes && line.SizeBytes <= maxIOBytes && line.SizeBytes%SectorBytes == 0,
-			"%d: want a multiple of %d, up to %d", line.SizeBytes, SectorBytes, maxIOBytes)
-		check(at+"align_bytes", line.AlignBytes >= 0 && line.AlignBytes <= maxIOBytes && line.AlignBytes%SectorBytes == 0,
-			"%d: want a multiple of %d, up to %d", line.AlignBytes, SectorBytes, maxIOBytes)
-		check(at+"share_percent", line.SharePercent >= 1 && line.SharePercent <= 100, "%d: want 1 to 100", line.SharePercent)
-		check(at+"read_percent", isPercent(line.ReadPercent), "%d: want 0 to 100", line.ReadPercent)
-		check(at+"random_percent", isPercent(line.RandomPercent), "%d: want 0 to 100", line.RandomPercent)
-		share += line.SharePercent
-	}
-	check("lines", len(a.Lines) == 0 || share == 100, "the shares sum to %d%%: want 100%%", share)
-	if len(problems) > 0 {
-		return problems
-	}
-	return unmappable(a)
 }
 
-// unmappable says what of a sound specification fio would not do as Iometer does.
-func unmappable(a AccessSpec) (problems []accessProblem) {
-	refuse := func(setting, reason string) { problems = append(problems, accessProblem{setting, reason}) }
-	first, reads := a.Lines[0], 0 // reads in hundredths of a percent of all I/Os
-	for i, line := range a.Lines {
-		at := fmt.Sprintf("lines[%d].", i)
-		if line.RandomPercent != first.RandomPercent {
-			refuse(at+"random_percent", fmt.Sprintf("%d%%, but line 0 has %d%%: %s", line.RandomPercent, first.RandomPercent, reasonRandomByLine))
-		}
-		if alignment(line) != alignment(first) {
-			refuse(at+"align_bytes", fmt.Sprintf("%d, but line 0 has %d: %s", alignment(line), alignment(first), reasonAlignByLine))
-		}
-		if line.RandomPercent < 100 && line.SizeBytes%alignment(line) != 0 {
-			refuse(at+"align_bytes", reasonAlignment)
-		}
-		reads += line.SharePercent * line.ReadPercent
+// accessSpec checks one of them, and says whether it has a name.
+func (c checker) accessSpec(at string, access AccessSpec) bool {
+	complete := true
+	if access.Source == nil {
+		complete = c.Need(at+".name") && c.Need(at+".lines")
 	}
-	writes := 100*100 - reads
-	if reads > 0 && writes > 0 && first.RandomPercent < 100 {
-		refuse("lines[0].random_percent", reasonSharedCursor)
-	}
-	if reads%100 != 0 {
-		refuse("lines", fmt.Sprintf("%.2f%% of all I/Os are reads: %s", float64(reads)/100, reasonSplit))
-		return problems
-	}
-	for i, line := range a.Lines {
-		lineReads := line.SharePercent * line.ReadPercent
-		if !isWholePercent(lineReads, reads) || !isWholePercent(100*line.SharePercent-lineReads, writes) {
-			refuse(fmt.Sprintf("lines[%d].read_percent", i), "its part of all reads or of all writes is no whole percent: "+reasonSplit)
+	for j := range access.Lines {
+		for _, setting := range []string{"size_bytes", "share_percent", "read_percent", "random_percent"} {
+			complete = (access.Source != nil || c.Need(fmt.Sprintf("%s.lines[%d].%s", at, j, setting))) && complete
 		}
 	}
-	return problems
+	if !complete || !c.Clean(at) {
+		return c.Given(at + ".name")
+	}
+	problems := access.Problems(0)
+	if len(problems) == 0 {
+		problems = unmappable(access)
+	}
+	for _, problem := range problems {
+		c.Report(at+"."+problem.Setting, "%s", problem.Message)
+	}
+	return true
 }
 
-// alignment is the line's alignment in bytes.
-func alignment(l AccessLine) int {
-	if l.AlignBytes == 0 {
-		return SectorBytes
+// access checks a level of factor access.
+func (c checker) access(setting, level string) {
+	access, known := c.spec.access()[level]
+	c.Check(setting, known, "%q is neither well-known (%s) nor defined under access_specifications", level, wellKnown)
+	if slices.ContainsFunc(c.spec.Access, func(own AccessSpec) bool { return own.Name == level }) || !known {
+		return // what is wrong with it is said where it is defined
 	}
-	return l.AlignBytes
+	if problems := unmappable(access); len(problems) > 0 {
+		c.Check(setting, false, "engine fio cannot run %s, %s: %s; define one under access_specifications with workload: {spec: %q} and engine: %s",
+			level, problems[0].Setting, problems[0].Message, level, spec.EngineOwn)
+	}
 }
-
-func isPercent(value int) bool { return value >= 0 && value <= 100 }
-
-// isWholePercent says whether a part is a whole percent of the whole.
-func isWholePercent(part, whole int) bool { return whole == 0 || 100*part%whole == 0 }

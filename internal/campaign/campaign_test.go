@@ -27,9 +27,9 @@ matrix:
 repetitions: 2
 `
 
-func parse(t *testing.T, text string) *Spec {
+func parsed(t *testing.T, text string) *Spec {
 	t.Helper()
-	spec, err := Parse("x.yaml", []byte(text))
+	spec, err := Parse("x.yaml", []byte(text), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,18 +45,18 @@ func ids(cells []Cell) []string {
 }
 
 func TestDefaults(t *testing.T) {
-	got := parse(t, good+"access_specifications:\n- {name: own, lines: [{size_bytes: 512, share_percent: 100, read_percent: 0, random_percent: 0}]}\n")
+	got := parsed(t, good+"access_specifications:\n- {name: own, lines: [{size_bytes: 512, share_percent: 100, read_percent: 0, random_percent: 0}]}\n")
 	want := &Spec{
 		Version: 1, Name: "unit", Seed: 5, Testbed: TestbedEmulated, Lanes: 1,
 		Matrix: Matrix{Hypervisor: []string{"xen"}, Storage: []string{"iscsi", "drbd"}, WAN: []string{"lan", "rtt=60ms,rate=100mbit"},
 			Access: []string{"database"}, DRBDProtocol: []string{"C"}, MirrorCopy: []string{"full"}, Migration: []string{"precopy"},
 			AutoConverge: []bool{false}, BandwidthMiBPerS: []int{0}, MaxDowntimeMs: []int{0}},
-		Access:      []AccessSpec{{Name: "own", Outstanding: 1, Lines: []AccessLine{{SizeBytes: 512, SharePercent: 100}}}},
+		Access:      []AccessSpec{{Name: "own", Lines: []AccessLine{{SizeBytes: 512, SharePercent: 100}}}},
 		Repetitions: 2, Order: OrderBlocks, Directions: Outbound,
 		Phases:      Phases{WarmUp: 20 * time.Second, WarmUpMax: time.Minute, Before: 30 * time.Second, After: 30 * time.Second},
 		SteadyState: SteadyState{Round: 2 * time.Second, Window: 5, RangePercent: 20, SlopePercent: 10},
 		Recovery:    Recovery{WithinPercent: 10, For: 5 * time.Second},
-		Disk:        DiskSpec{SizeMiB: 64, LedgerMiB: 8},
+		Disk:        DiskSpec{SizeMiB: 64, LedgerMiB: 14, Precondition: PreconditionFill},
 		Limits: Limits{Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute, RTTToleranceMs: 2, RTTTolerancePercent: 3,
 			MinThroughputPercent: 20, ClockUncertaintyMs: 20, MinFreeMiB: 256},
 	}
@@ -90,7 +90,7 @@ func TestCells(t *testing.T) {
 			[]string{"xen-drbd-c-lan-database", "xen-drbd-c-rtt60.rate100mbit-database", "xen-iscsi-lan-database"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cells := parse(t, strings.Replace(good, test.old, test.new, 1)).Cells()
+			cells := parsed(t, strings.Replace(good, test.old, test.new, 1)).Cells()
 			if got := ids(cells); !slices.Equal(got, test.want) {
 				t.Errorf("got  %v\nwant %v", got, test.want)
 			}
@@ -104,20 +104,25 @@ func TestCells(t *testing.T) {
 }
 
 func TestCellSaysWhatItIs(t *testing.T) {
-	got := parse(t, good).Cells()[3]
+	got := parsed(t, good).Cells()[3]
 	want := Cell{Hypervisor: "xen", Storage: "drbd", DRBDProtocol: "C", WAN: "rtt=60ms,rate=100mbit", RTTMs: 60,
-		Access: AccessSpec{Name: "database", Outstanding: 1, Lines: []AccessLine{{SizeBytes: 8192, SharePercent: 100, ReadPercent: 67, RandomPercent: 100}}}}
+		Access: AccessSpec{Name: "database", Engine: "fio", Outstanding: 1, Workers: 1, Targets: 1, OnError: "stop", Pattern: "random",
+			Lines: []AccessLine{{SizeBytes: 8192, SharePercent: 100, ReadPercent: 67, RandomPercent: 100, AlignBytes: 512, Burst: 1}}}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
+
+// sharedCursor is what fio cannot do of reads mixed with writes.
+const sharedCursor = "Iometer's reads and writes go on from one common place where they are not random, " +
+	"fio's from a place each; reads mixed with writes must be 100% random"
 
 // refused has a change of the good file and the problem it makes, by line:column.
 var refused = []struct{ name, old, new, want string }{
 	{"version", "version: 1", "version: 2", `1:10: version: 2 is not understood: want 1`},
 	{"version missing", "version: 1\n", "", `1:1: version: is missing`},
 	{"unknown key", "seed: 5", "seed: 5\nseeds: 6", `4:1: seeds: unknown setting (known: version, name, description, seed, testbed, inventories, lanes, matrix, exclude, include, directions, controls, sentinel, stop, access_specifications, repetitions, order, phases, steady_state, recovery, disk, limits)`},
-	{"unknown key below", "  storage", "  disks: 1\n  storage", `6:3: matrix.disks: unknown setting (known: hypervisor, storage, wan, access, guest_memory_mib, drbd_protocol, mirror_copy, migration, auto_converge, bandwidth_mib_per_s, max_downtime_ms)`},
+	{"unknown key below", "  storage", "  disks: 1\n  storage", `6:3: matrix.disks: unknown setting (known: hypervisor, storage, wan, access, outstanding, guest_memory_mib, drbd_protocol, mirror_copy, migration, auto_converge, bandwidth_mib_per_s, max_downtime_ms)`},
 	{"name", "name: unit", "name: Unit Test", `2:7: name: "Unit Test" is no name: want 1 to 40 of a-z, 0-9 and -, not beginning with -`},
 	{"name too long", "name: unit", "name: " + strings.Repeat("a", 41), `2:7: name: "` + strings.Repeat("a", 41) + `" is no name: want 1 to 40 of a-z, 0-9 and -, not beginning with -`},
 	{"seed missing", "seed: 5\n", "", `1:1: seed: is missing`},
@@ -141,8 +146,8 @@ var refused = []struct{ name, old, new, want string }{
 	{"unknown WAN", "[lan,", "[moon,", `7:9: matrix.wan[0]: unknown WAN profile "moon": want lan, continental, transatlantic, transpacific, or numbers such as rtt=60ms,jitter=2ms,loss=0.1%,rate=50mbit`},
 	{"WAN twice", `"rtt=60ms,rate=100mbit"`, "lan", `7:14: matrix.wan[1]: "lan" is given twice`},
 	{"WAN twice, spelt differently", `[lan, "rtt=60ms,rate=100mbit"]`, `[transatlantic, "rate=100mbit,rtt=90ms"]`, `7:24: matrix.wan[1]: "rate=100mbit,rtt=90ms" shapes as "transatlantic" does`},
-	{"unknown access", "[database]", "[databas]", `8:12: matrix.access[0]: "databas" is neither well-known (4k-mixed-random, 4k-read-sequential, 4k-write-random, database, file-server, web-server) nor defined under access_specifications`},
-	{"workstation", "[database]", "[workstation]", `8:12: matrix.access[0]: Iometer's workstation (8 KiB, 80% read, 80% random) is not offered: ` + reasonSharedCursor},
+	{"unknown access", "[database]", "[databas]", `8:12: matrix.access[0]: "databas" is neither well-known (` + wellKnown + `) nor defined under access_specifications`},
+	{"workstation", "[database]", "[workstation]", `8:12: matrix.access[0]: engine fio cannot run workstation, lines[0].random_percent: ` + sharedCursor + `; define one under access_specifications with workload: {spec: "workstation"} and engine: heliotrope`},
 	{"protocol", "  access", "  drbd_protocol: [D]\n  access", `8:19: matrix.drbd_protocol[0]: "D" is not known: want A, B or C`},
 	{"protocol without DRBD", "storage: [iscsi, drbd]", "storage: [iscsi]\n  drbd_protocol: [A]", `7:18: matrix.drbd_protocol: is for drbd only, which is not in matrix.storage`},
 	{"little memory", "  access", "  guest_memory_mib: [64]\n  access", `8:22: matrix.guest_memory_mib[0]: 64 MiB: want 112 to 1048576`},
@@ -160,8 +165,8 @@ var refused = []struct{ name, old, new, want string }{
 	{"no tolerance", "repetitions: 2", "repetitions: 2\nlimits: {rtt_tolerance_ms: 0}", `10:28: limits.rtt_tolerance_ms: 0 ms: want more than 0`},
 	{"negative space", "repetitions: 2", "repetitions: 2\nlimits: {min_free_mib: -1}", `10:24: limits.min_free_mib: -1 MiB is negative`},
 	{"small disk", "repetitions: 2", "repetitions: 2\ndisk: {size_mib: 15}", `10:18: disk.size_mib: 15 MiB: want 16 to 1048576`},
-	{"disk too small for the load", "[database]\nrepetitions: 2", "[big]\nrepetitions: 2\ndisk: {size_mib: 16}\naccess_specifications:\n- {name: big, lines: [{size_bytes: 2097152, share_percent: 100, read_percent: 0, random_percent: 0}]}",
-		`10:18: disk.size_mib: 8 MiB beside the ledger hold less than 16 I/Os of 2097152 bytes, of access specification big: want at least 40 MiB`},
+	{"disk too small for the load", "[database]\nrepetitions: 2", "[big]\nrepetitions: 2\ndisk: {size_mib: 30}\naccess_specifications:\n- {name: big, lines: [{size_bytes: 2097152, share_percent: 100, read_percent: 0, random_percent: 0}]}",
+		`10:18: disk.size_mib: 16 MiB beside the ledger hold less than 16 I/Os of 2097152 bytes, of access specification big: want at least 46 MiB`},
 	{"empty exclude", "repetitions: 2", "exclude: [{}]\nrepetitions: 2", `9:11: exclude[0]: is empty: it would match every cell`},
 	{"exclude of nothing", "repetitions: 2", "exclude: [{storage: nfs}]\nrepetitions: 2", `9:11: exclude[0]: matches no cell of the matrix`},
 	{"exclude of everything", "repetitions: 2", "exclude: [{access: database}]\nrepetitions: 2", `9:10: exclude: leaves no cell to run`},
@@ -178,7 +183,7 @@ var refused = []struct{ name, old, new, want string }{
 	{"own access named as a well-known one", "repetitions: 2", "access_specifications: [{name: database, lines: [{size_bytes: 512, share_percent: 100, read_percent: 0, random_percent: 0}]}]\nrepetitions: 2",
 		`9:32: access_specifications[0].name: "database" is a well-known one: choose another name`},
 	{"own access that does not map", "repetitions: 2", "access_specifications: [{name: own, lines: [{size_bytes: 512, share_percent: 100, read_percent: 50, random_percent: 20}]}]\nrepetitions: 2",
-		`9:117: access_specifications[0].lines[0].random_percent: ` + reasonSharedCursor},
+		`9:117: access_specifications[0].lines[0].random_percent: ` + sharedCursor},
 	{"a list where a mapping belongs", "repetitions: 2", "repetitions: 2\nlimits: []", `10:9: limits: want a mapping of settings`},
 }
 
@@ -188,7 +193,7 @@ func TestRefused(t *testing.T) {
 			if !strings.Contains(good, test.old) {
 				t.Fatalf("the good file has no %q", test.old)
 			}
-			spec, err := Parse("x.yaml", []byte(strings.Replace(good, test.old, test.new, 1)))
+			spec, err := Parse("x.yaml", []byte(strings.Replace(good, test.old, test.new, 1)), nil)
 			var invalid *strict.Error
 			if !errors.As(err, &invalid) || spec != nil || err.Error() != "x.yaml:"+test.want {
 				t.Errorf("got  %v\nwant x.yaml:%s", err, test.want)
@@ -198,7 +203,7 @@ func TestRefused(t *testing.T) {
 }
 
 func TestEveryProblemAtOnce(t *testing.T) {
-	_, err := Parse("x.yaml", []byte("version: 1\nname: X\nseed: 1.5\ntestbed: hosts\nmatrix:\n  storage: [ftp]\n  wan: []\n  access: [4k]\nexclude: [{wan: mars}]\nphases: {warm_up: 5}\ntypo: 1\n"))
+	_, err := Parse("x.yaml", []byte("version: 1\nname: X\nseed: 1.5\ntestbed: hosts\nmatrix:\n  storage: [ftp]\n  wan: []\n  access: [4k]\nexclude: [{wan: mars}]\nphases: {warm_up: 5}\ntypo: 1\n"), nil)
 	var invalid *strict.Error
 	if !errors.As(err, &invalid) {
 		t.Fatal(err)
@@ -224,7 +229,7 @@ func TestHugeMatrix(t *testing.T) {
 		return "[" + strings.Join(list, ", ") + "]"
 	}
 	text := strings.Replace(good, `[lan, "rtt=60ms,rate=100mbit"]`, levels(`"rtt=%dus"`)+"\n  guest_memory_mib: "+levels("%d"), 1)
-	if _, err := Parse("x.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "8000000 cells × 2 repetitions are more than 100000 trials") {
+	if _, err := Parse("x.yaml", []byte(text), nil); err == nil || !strings.Contains(err.Error(), "8000000 cells × 2 repetitions are more than 100000 trials") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -240,7 +245,7 @@ func TestExamples(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		spec, err := Parse(path, text)
+		spec, err := Parse(path, text, nil)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -262,7 +267,7 @@ func TestControlsExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, hypervisor := range []string{"xen", "kvm"} {
-		spec, err := Parse(path, []byte(strings.Replace(string(text), "\nmatrix:\n", "\nmatrix:\n  hypervisor: ["+hypervisor+"]\n", 1)))
+		spec, err := Parse(path, []byte(strings.Replace(string(text), "\nmatrix:\n", "\nmatrix:\n  hypervisor: ["+hypervisor+"]\n", 1)), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -292,7 +297,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(migrating + test.text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		spec, err := Parse("x.yaml", data)
+		spec, err := Parse("x.yaml", data, nil)
 		var invalid *strict.Error
 		if err != nil && !errors.As(err, &invalid) {
 			t.Fatalf("got %v, want a *strict.Error", err)

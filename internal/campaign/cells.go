@@ -1,6 +1,9 @@
 package campaign
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,8 +16,8 @@ import (
 // campaign: xen-drbd-c-rtt60.rate100mbit-database-160m. Its parts are the
 // hypervisor, the storage and its protocol or way of copying (unless that is
 // full), the WAN (numbers in ms, percent and rates), the access specification
-// and, when given, the guest's memory and the options of the migration, as in
-// -migrate.postcopy.autoconverge.bandwidth100.downtime300; and of a control what
+// and, when given, the I/Os in flight as in -qd16, the guest's memory and the
+// options of the migration, as in -migrate.postcopy.autoconverge.bandwidth100.downtime300; and of a control what
 // it is: -control-none, -control-lan, -control-pause5s.
 func (c Cell) ID() string {
 	parts := []string{c.Hypervisor, c.Storage}
@@ -24,7 +27,10 @@ func (c Cell) ID() string {
 	if c.MirrorCopy != "" && c.MirrorCopy != FullCopy {
 		parts = append(parts, c.MirrorCopy)
 	}
-	parts = append(parts, wanSlug(mustProfile(c.WAN)), c.Access.Name)
+	parts = append(parts, wanSlug(mustProfile(c.WAN)), accessSlug(c.Access.Name))
+	if c.Outstanding != 0 {
+		parts = append(parts, "qd"+strconv.Itoa(c.Outstanding))
+	}
 	if c.GuestMemoryMiB != 0 {
 		parts = append(parts, strconv.Itoa(c.GuestMemoryMiB)+"m")
 	}
@@ -39,6 +45,30 @@ func (c Cell) ID() string {
 		parts = append(parts, "control", c.Control)
 	}
 	return strings.Join(parts, "-")
+}
+
+var (
+	// partEnd is an end like that of a part that may follow in an ID.
+	partEnd = regexp.MustCompile(`-([0-9]+m|qd[0-9]+)$`)
+	notSlug = regexp.MustCompile(`[^a-z0-9]+`)
+)
+
+// plainName says whether a name of an access specification is in IDs as it is.
+func plainName(name string) bool { return nameForm.MatchString(name) && !partEnd.MatchString(name) }
+
+// slugChars is how much of a name that is not plain is in an ID.
+const slugChars = 24
+
+// accessSlug is a name of an access specification in an ID: the name, or its
+// letters and digits and the beginning of its SHA-256.
+func accessSlug(name string) string {
+	if plainName(name) {
+		return name
+	}
+	slug := notSlug.ReplaceAllString(strings.ToLower(name), "-")
+	slug = strings.Trim(slug[:min(len(slug), slugChars)], "-")
+	sum := sha256.Sum256([]byte(name))
+	return strings.TrimPrefix(slug+"-"+hex.EncodeToString(sum[:3]), "-")
 }
 
 // slug names the options, apart by dots: no name of an access specification,
@@ -150,19 +180,11 @@ func (s *Spec) SentinelCell() (Cell, bool) {
 	return s.Matrix.first(s.Sentinel.Match, s.access()), true
 }
 
-// access finds access specifications by name: the well-known ones and the file's own.
-func (s *Spec) access() map[string]AccessSpec {
-	byName := map[string]AccessSpec{}
-	for _, spec := range slices.Concat(WellKnownAccess(), s.Access) {
-		byName[spec.Name] = spec
-	}
-	return byName
-}
-
 // matches says whether a cell has all the levels that the match names.
 func (m Match) matches(cell Cell) bool {
 	is := func(want, level string) bool { return want == "" || want == level }
 	return is(m.Hypervisor, cell.Hypervisor) && is(m.Storage, cell.Storage) && is(m.Access, cell.Access.Name) &&
+		(m.Outstanding == 0 || m.Outstanding == cell.Access.Outstanding) &&
 		is(m.WAN, cell.WAN) && is(m.DRBDProtocol, cell.DRBDProtocol) && is(m.MirrorCopy, cell.MirrorCopy) &&
 		(m.GuestMemoryMiB == 0 || m.GuestMemoryMiB == cell.GuestMemoryMiB) &&
 		is(m.Migration, cell.Mode()) &&

@@ -1,7 +1,6 @@
 package campaign
 
 import (
-	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -20,16 +19,15 @@ const (
 	maxTrials   = 100_000
 	maxLanes    = 64
 	maxAttempts = 100
-	maxMiB      = 1 << 20 // refuses a size that was meant in another unit
+	// maxOutstanding is spec's.
+	maxOutstanding = 256
+	maxMiB         = 1 << 20 // refuses a size that was meant in another unit
 	// maxDowntimeMs is QEMU's: MAX_MIGRATE_DOWNTIME_SECONDS in its
 	// migration/options.c.
 	maxDowntimeMs = 2_000_000
 )
 
-var (
-	nameForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
-	memoryEnd = regexp.MustCompile(`-[0-9]+m$`)
-)
+var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
 
 var (
 	testbeds    = []string{TestbedEmulated, TestbedHosts, TestbedSimulated}
@@ -39,6 +37,8 @@ var (
 	protocols   = []string{"A", "B", "C"}
 	copies      = []string{FullCopy, SynchronousCopy, IncrementalCopy}
 	migrations  = []string{PreCopy, PostCopy}
+
+	preconditions = []string{PreconditionFill, PreconditionNone}
 )
 
 // checker checks values that were decoded well.
@@ -94,30 +94,6 @@ func (c checker) testbed() {
 	}
 }
 
-// accessSpecs checks the campaign's own access specifications.
-func (c checker) accessSpecs() {
-	known := (&Spec{}).access()
-	first := map[string]string{}
-	for i, spec := range c.spec.Access {
-		at := fmt.Sprintf("access_specifications[%d]", i)
-		complete := c.Need(at+".name") && c.Need(at+".lines")
-		for j := range spec.Lines {
-			for _, setting := range []string{"size_bytes", "share_percent", "read_percent", "random_percent"} {
-				complete = c.Need(fmt.Sprintf("%s.lines[%d].%s", at, j, setting)) && complete
-			}
-		}
-		if complete && c.Clean(at) {
-			for _, problem := range accessProblems(spec) {
-				c.Report(at+"."+problem.setting, "%s", problem.message)
-			}
-		}
-		_, taken := known[spec.Name]
-		c.Check(at+".name", !taken && refusedAccess[spec.Name] == "", "%q is a well-known one: choose another name", spec.Name)
-		c.Check(at+".name", first[spec.Name] == "", "%q is %s's already", spec.Name, first[spec.Name])
-		first[spec.Name] = cmp.Or(first[spec.Name], at)
-	}
-}
-
 func (c checker) matrix() {
 	m := &c.spec.Matrix
 	c.Need("matrix.storage")
@@ -129,6 +105,7 @@ func (c checker) matrix() {
 	checkLevels(c, "access", m.Access, c.access)
 	checkLevels(c, "drbd_protocol", m.DRBDProtocol, c.oneOf(protocols))
 	checkLevels(c, "mirror_copy", m.MirrorCopy, c.oneOf(copies))
+	checkLevels(c, "outstanding", m.Outstanding, c.outstanding)
 	checkLevels(c, "guest_memory_mib", m.GuestMemoryMiB, c.memory)
 	checkLevels(c, "migration", m.Migration, c.oneOf(migrations))
 	checkLevels(c, "auto_converge", m.AutoConverge, func(string, bool) {})
@@ -190,17 +167,8 @@ func (c checker) wan(setting, level string) {
 	c.Check(setting, err == nil, "%v", err)
 }
 
-func (c checker) access(setting, level string) {
-	if reason := refusedAccess[level]; reason != "" {
-		c.Check(setting, false, "%s", reason)
-		return
-	}
-	_, known := c.spec.access()[level]
-	var names []string
-	for _, spec := range WellKnownAccess() {
-		names = append(names, spec.Name)
-	}
-	c.Check(setting, known, "%q is neither well-known (%s) nor defined under access_specifications", level, strings.Join(names, ", "))
+func (c checker) outstanding(setting string, depth int) {
+	c.Check(setting, depth >= 1 && depth <= maxOutstanding, "%d: want 1 to %d", depth, maxOutstanding)
 }
 
 func (c checker) memory(setting string, memoryMiB int) {
@@ -229,6 +197,7 @@ func (c checker) levels(at string, match Match) {
 	c.oneOf(storages)(at+".storage", match.Storage)
 	c.wan(at+".wan", match.WAN)
 	c.access(at+".access", match.Access)
+	c.outstanding(at+".outstanding", match.Outstanding)
 	c.memory(at+".guest_memory_mib", match.GuestMemoryMiB)
 	c.oneOf(protocols)(at+".drbd_protocol", match.DRBDProtocol)
 	c.oneOf(copies)(at+".mirror_copy", match.MirrorCopy)

@@ -126,6 +126,7 @@ func (c checker) cells() {
 	if c.Clean("disk") {
 		c.diskHolds(cells)
 	}
+	c.memoryHolds(cells)
 }
 
 // tooMany reports a campaign of too many trials, without making them.

@@ -1,6 +1,11 @@
 package campaign
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	"heliotrope/internal/ledger"
+)
 
 // Limits of what a measurement can be set to.
 const (
@@ -11,7 +16,7 @@ const (
 	minWindow  = 3                      // rounds: a line through two fits always
 	maxWindow  = 100
 	minDiskMiB = 16
-	maxLedger  = 64 // MiB: what is read back after each trial
+	maxLedger  = 1024 // MiB: what is read back after each trial
 	// diskPerIO is how many of the largest I/Os the load's part of a disk
 	// holds at least, so that random I/Os find different places.
 	diskPerIO = 16
@@ -38,6 +43,8 @@ func (c checker) phases() {
 	c.Check("phases.before", p.Before >= minPhase && p.Before <= maxPhase, "%s: want %s to %s", p.Before, minPhase, maxPhase)
 	c.Check("phases.after", p.After >= minPhase && p.After <= maxPhase, "%s: want %s to %s", p.After, minPhase, maxPhase)
 	c.Check("phases.warm_up_max", p.WarmUpMax <= maxPhase, "%s is more than %s", p.WarmUpMax, maxPhase)
+	ramp := c.spec.rampUp()
+	c.Check("phases.warm_up", p.WarmUp >= ramp, "%s is less than an access specification's ramp_up, %s", p.WarmUp, ramp)
 	if c.Clean("phases") {
 		c.Check("phases.warm_up_max", p.WarmUpMax >= p.WarmUp, "%s is less than warm_up, %s", p.WarmUpMax, p.WarmUp)
 	}
@@ -72,11 +79,27 @@ func (c checker) limits() {
 }
 
 func (c checker) disk() {
-	d := c.spec.Disk
+	s, d := c.spec, c.spec.Disk
 	c.Check("disk.size_mib", d.SizeMiB >= minDiskMiB && d.SizeMiB <= maxMiB, "%d MiB: want %d to %d", d.SizeMiB, minDiskMiB, maxMiB)
 	c.Check("disk.ledger_mib", d.LedgerMiB >= 1 && d.LedgerMiB <= maxLedger, "%d MiB: want 1 to %d", d.LedgerMiB, maxLedger)
-	if c.Clean("disk") {
-		c.Check("disk.ledger_mib", 2*d.LedgerMiB <= d.SizeMiB, "%d MiB are more than half of the disk's %d MiB", d.LedgerMiB, d.SizeMiB)
+	c.Check("disk.precondition", slices.Contains(preconditions, d.Precondition), "%q is not known: want %s", d.Precondition, choice(preconditions))
+	if !c.Clean("disk") || !c.Clean("limits") || !c.Clean("phases") {
+		return
+	}
+	half := 2*d.LedgerMiB <= d.SizeMiB
+	c.Check("disk.ledger_mib", half, "%d MiB are more than half of the disk's %d MiB", d.LedgerMiB, d.SizeMiB)
+	need := s.ledgerMiB()
+	if d.LedgerMiB < need {
+		holds := time.Duration(d.LedgerMiB<<20/ledger.RecordBytes) * ledger.Interval
+		c.Report("disk.ledger_mib", "%d MiB hold the writes of %s, but limits.migration, a minute and phases.after are %s: want %d MiB",
+			d.LedgerMiB, holds.Round(time.Second), s.ledgerTime(), need)
+	}
+	if !c.Given("disk.ledger_mib") && !half {
+		c.Report("disk.size_mib", "%d MiB: the ledger of limits.migration, a minute and phases.after, %s, needs %d MiB, and may have half: want %d MiB",
+			d.SizeMiB, s.ledgerTime(), need, 2*need)
+	}
+	if need > maxLedger {
+		c.Report("limits.migration", "%s: with a minute and phases.after, the ledger needs %d MiB, and may have %d", s.Limits.Migration, need, maxLedger)
 	}
 }
 
@@ -85,12 +108,27 @@ func (c checker) diskHolds(cells []Cell) {
 	loadMiB := c.spec.Disk.SizeMiB - c.spec.Disk.LedgerMiB
 	seen := map[string]bool{}
 	for _, cell := range cells {
-		for _, line := range cell.Access.Lines {
-			if need := int64(line.SizeBytes) * diskPerIO; need > int64(loadMiB)<<20 && !seen[cell.Access.Name] {
-				seen[cell.Access.Name] = true
-				c.Report("disk.size_mib", "%d MiB beside the ledger hold less than %d I/Os of %d bytes, of access specification %s: want at least %d MiB",
-					loadMiB, diskPerIO, line.SizeBytes, cell.Access.Name, (need+1<<20-1)>>20+int64(c.spec.Disk.LedgerMiB))
+		access := cell.Access
+		if seen[access.Name] {
+			continue
+		}
+		largest := 0
+		for _, line := range access.Lines {
+			largest = max(largest, line.SizeBytes, line.ReplyBytes)
+		}
+		if need := int64(largest) * diskPerIO * int64(access.Targets); need > int64(loadMiB)<<20 {
+			seen[access.Name] = true
+			c.Report("disk.size_mib", "%d MiB beside the ledger hold less than %d I/Os of %d bytes, of access specification %s: want at least %d MiB",
+				loadMiB, diskPerIO*access.Targets, largest, access.Name, (need+1<<20-1)>>20+int64(c.spec.Disk.LedgerMiB))
+			continue
+		}
+		for _, problem := range access.Problems(int64(loadMiB) << 20) {
+			seen[access.Name] = true
+			at := "disk.size_mib"
+			if problem.Setting == "outstanding" { // with the factor's level
+				at = "matrix.outstanding"
 			}
+			c.Report(at, "access specification %s, %s: %s", access.Name, problem.Setting, problem.Message)
 		}
 	}
 }

@@ -32,11 +32,11 @@ var refusedDesign = []struct{ name, text, want string }{
 	{"control missing", "repetitions: 1\ncontrols: [{storage: nfs}]", `7:12: controls[0].control: is missing`},
 	{"control unknown", "repetitions: 1\ncontrols: [{control: stop}]", `7:22: controls[0].control: "stop" is not known: want none, lan or pause`},
 	{"control with an unknown key", "repetitions: 1\ncontrols: [{control: none, disk: nfs}]",
-		`7:28: controls[0].disk: unknown setting (known: control, hypervisor, storage, wan, access, guest_memory_mib, drbd_protocol, mirror_copy, migration, auto_converge, bandwidth_mib_per_s, max_downtime_ms, hold)`},
+		`7:28: controls[0].disk: unknown setting (known: control, hypervisor, storage, wan, access, outstanding, guest_memory_mib, drbd_protocol, mirror_copy, migration, auto_converge, bandwidth_mib_per_s, max_downtime_ms, hold)`},
 	{"levels of a control", "repetitions: 1\ncontrols: [{control: none, storage: smb, wan: mars, access: x, guest_memory_mib: 1}]",
 		`7:37: controls[0].storage: "smb" is not known: want iscsi, nfs, drbd, mirror or local
 7:47: controls[0].wan: unknown WAN profile "mars": want lan, continental, transatlantic, transpacific, or numbers such as rtt=60ms,jitter=2ms,loss=0.1%,rate=50mbit
-7:61: controls[0].access: "x" is neither well-known (4k-mixed-random, 4k-read-sequential, 4k-write-random, database, file-server, web-server) nor defined under access_specifications
+7:61: controls[0].access: "x" is neither well-known (` + wellKnown + `) nor defined under access_specifications
 7:82: controls[0].guest_memory_mib: 1 MiB: want 112 to 1048576`},
 	{"protocol of a control elsewhere", "repetitions: 1\ncontrols: [{control: none, storage: nfs, drbd_protocol: A}]",
 		`7:57: controls[0].drbd_protocol: is for drbd only, not for nfs`},
@@ -90,8 +90,8 @@ var refusedDesign = []struct{ name, text, want string }{
 	{"recovery", "repetitions: 1\nrecovery: {within_percent: 101, for: 10ms}", `7:28: recovery.within_percent: 101: want more than 0, up to 100
 7:38: recovery.for: 10ms: want at least 1s`},
 	{"recovery that is never seen", "repetitions: 1\nrecovery: {for: 31s}", `7:17: recovery.for: 31s is more than phases.after, 30s: it could never be seen`},
-	{"ledger of nothing", "repetitions: 1\ndisk: {ledger_mib: 0}", `7:20: disk.ledger_mib: 0 MiB: want 1 to 64`},
-	{"ledger without a disk", "repetitions: 1\ndisk: {size_mib: 16, ledger_mib: 9}", `7:34: disk.ledger_mib: 9 MiB are more than half of the disk's 16 MiB`},
+	{"ledger of nothing", "repetitions: 1\ndisk: {ledger_mib: 0}", `7:20: disk.ledger_mib: 0 MiB: want 1 to 1024`},
+	{"ledger without a disk", "repetitions: 1\ndisk: {size_mib: 28, ledger_mib: 15}", `7:34: disk.ledger_mib: 15 MiB are more than half of the disk's 28 MiB`},
 	{"limits", "repetitions: 1\nlimits: {rtt_tolerance_ms: -1, rtt_tolerance_percent: 0, min_throughput_percent: 100.5, clock_uncertainty_ms: 0}",
 		`7:28: limits.rtt_tolerance_ms: -1 ms: want more than 0
 7:55: limits.rtt_tolerance_percent: 0: want more than 0
@@ -102,7 +102,7 @@ var refusedDesign = []struct{ name, text, want string }{
 func TestRefusedDesign(t *testing.T) {
 	for _, test := range refusedDesign {
 		t.Run(test.name, func(t *testing.T) {
-			spec, err := Parse("x.yaml", []byte(designed+test.text+"\n"))
+			spec, err := Parse("x.yaml", []byte(designed+test.text+"\n"), nil)
 			var invalid *strict.Error
 			if !errors.As(err, &invalid) || spec != nil {
 				t.Fatalf("got %+v, %v", spec, err)
@@ -125,23 +125,23 @@ func TestDependentDefaults(t *testing.T) {
 		"the longest warm-up of a short one": {"phases: {warm_up: 1s}", warmUpMax, 10 * time.Second},
 		"the longest warm-up of long rounds": {"steady_state: {round: 10s, window: 9}", warmUpMax, 90 * time.Second},
 		"recovery in a short phase":          {"phases: {after: 4s}", func(s *Spec) any { return s.Recovery.For }, 4 * time.Second},
-		"a small disk":                       {"disk: {size_mib: 16}", func(s *Spec) any { return s.Disk }, DiskSpec{16, 8}},
+		"a small disk":                       {"disk: {size_mib: 28}", func(s *Spec) any { return s.Disk }, DiskSpec{SizeMiB: 28, LedgerMiB: 14, Precondition: "fill"}},
 		"controls": {"controls: [{control: none}, {control: pause}, {control: lan}, {control: none, storage: nfs, hold: 7s}]",
 			func(s *Spec) any { return s.Controls }, []Control{{ControlNone, Match{}, 30 * time.Second}, {ControlPause, Match{}, 5 * time.Second},
 				{ControlLAN, Match{WAN: "lan"}, 0}, {ControlNone, Match{Storage: "nfs"}, 7 * time.Second}}},
 	} {
-		if got := test.got(parse(t, designed+"repetitions: 1\n"+test.text+"\n")); !reflect.DeepEqual(got, test.want) {
+		if got := test.got(parsed(t, designed+"repetitions: 1\n"+test.text+"\n")); !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s: got %v, want %v", name, got, test.want)
 		}
 	}
-	spec := parse(t, designed+"stop: {metric: recovery_ms, relative_ci_percent: 7.5, max: 9}\n")
+	spec := parsed(t, designed+"stop: {metric: recovery_ms, relative_ci_percent: 7.5, max: 9}\n")
 	if spec.Repetitions != 9 || *spec.Stop != (Stop{"recovery_ms", 7.5, 5, 9}) {
 		t.Errorf("repetitions %d, stop %+v", spec.Repetitions, *spec.Stop)
 	}
 }
 
 func TestControlCells(t *testing.T) {
-	spec := parse(t, designed+`repetitions: 1
+	spec := parsed(t, designed+`repetitions: 1
 include: [{storage: nfs, wan: lan}]
 controls:
 - {control: none}
@@ -170,7 +170,7 @@ controls:
 // repeated is a campaign with controls, with some more settings.
 func repeated(t *testing.T, repetitions int, more string) *Spec {
 	t.Helper()
-	return parse(t, fmt.Sprintf("%srepetitions: %d\ncontrols: [{control: none}, {control: pause}, {control: lan}]\n%s\n", designed, repetitions, more))
+	return parsed(t, fmt.Sprintf("%srepetitions: %d\ncontrols: [{control: none}, {control: pause}, {control: lan}]\n%s\n", designed, repetitions, more))
 }
 
 func TestDirections(t *testing.T) {
@@ -263,7 +263,7 @@ func TestSentinel(t *testing.T) {
 			}
 		}
 	}
-	if cell, ok := parse(t, good).SentinelCell(); ok {
+	if cell, ok := parsed(t, good).SentinelCell(); ok {
 		t.Errorf("a sentinel that nobody asked for: %+v", cell)
 	}
 }
@@ -288,7 +288,7 @@ func TestSentinelOfTheMatrix(t *testing.T) {
 // about the trials of the matrix but when they are run.
 func TestPlainTrialsStay(t *testing.T) {
 	plain := map[uint64]Trial{}
-	for _, trial := range parse(t, designed+"repetitions: 4\n").Plan() {
+	for _, trial := range parsed(t, designed+"repetitions: 4\n").Plan() {
 		plain[trial.Seed] = trial
 	}
 	found := 0
@@ -306,12 +306,12 @@ func TestPlainTrialsStay(t *testing.T) {
 	}
 	// Where the sentinel is all that is new, the order stays as well.
 	var order []string
-	for _, trial := range parse(t, good+"sentinel: {every: 3}\n").Plan() {
+	for _, trial := range parsed(t, good+"sentinel: {every: 3}\n").Plan() {
 		if !trial.Sentinel {
 			order = append(order, fmt.Sprint(trial.Block, trial.CellID))
 		}
 	}
-	for i, trial := range parse(t, good).Plan() {
+	for i, trial := range parsed(t, good).Plan() {
 		if order[i] != fmt.Sprint(trial.Block, trial.CellID) {
 			t.Errorf("trial %d is %s", i+1, order[i])
 		}

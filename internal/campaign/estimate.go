@@ -1,6 +1,10 @@
 package campaign
 
-import "time"
+import (
+	"time"
+
+	"heliotrope/internal/load/spec"
+)
 
 // What is assumed of a trial, to say beforehand how long a campaign takes and
 // how much it leaves. Nothing but forecasts depends on these figures.
@@ -37,6 +41,10 @@ const (
 	// bytesPerIO is a row of table io in Parquet, with a margin (9 to 11
 	// bytes were measured).
 	bytesPerIO = 12
+	// rawPerIO and rawPerIOOfFio are an I/O in the raw log, which is there until
+	// its trial is judged: what docs/load.md wants, and what was measured.
+	rawPerIO      = 6
+	rawPerIOOfFio = 45
 	// bytesPerSecond is what the counters of three hosts leave.
 	bytesPerSecond = 4 << 10
 	// bytesPerTrial is the files' own headers, the events and the provenance.
@@ -45,11 +53,17 @@ const (
 
 // assumedIOPS is what one outstanding I/O gives, and what a disk gives at
 // most: on the emulated testbed 5 ms each, on hosts those of a good disk.
-func assumedIOPS(testbed string, outstanding int) float64 {
-	if testbed == TestbedHosts {
-		return min(5_000*float64(outstanding), 50_000)
+// An open loop has its own rate.
+func assumedIOPS(testbed string, access AccessSpec) float64 {
+	access = access.Complete()
+	if access.RateIOPS != 0 {
+		return access.RateIOPS
 	}
-	return min(200*float64(outstanding), 1_000)
+	outstanding := float64(access.Outstanding * access.Workers * access.Targets)
+	if testbed == TestbedHosts {
+		return min(5_000*outstanding, 50_000)
+	}
+	return min(200*outstanding, 1_000)
 }
 
 // Estimate is what a campaign will take, roughly: if every trial is valid at
@@ -59,7 +73,7 @@ type Estimate struct {
 	// Least is the time of stop.min repetitions, after which a campaign that
 	// stops by precision may end; that of another is Time.
 	Least time.Duration
-	Bytes int64 // on the controller's disk, of all trials
+	Bytes int64 // on the controller's disk, of all trials, with the raw logs of those that run at once
 }
 
 // Estimate forecasts a plan of this campaign.
@@ -71,7 +85,7 @@ func (s *Spec) Estimate(plan []Trial) Estimate {
 	if s.Stop != nil {
 		least = s.Stop.Min
 	}
-	inTurn := s.inTurn()
+	inTurn, raw := s.inTurn(), 0.0
 	for i, trial := range plan {
 		load := s.loadTime(trial.Cell)
 		duration := load + assumedSetup + 2*assumedCertificate + assumedReadBack
@@ -92,10 +106,20 @@ func (s *Spec) Estimate(plan []Trial) Estimate {
 		if trial.Block <= least {
 			sum.Least = max(sum.Least, lanes[free])
 		}
-		ios := assumedIOPS(s.Testbed, trial.Cell.Access.Outstanding) * load.Seconds()
+		ios := assumedIOPS(s.Testbed, trial.Cell.Access) * load.Seconds()
 		sum.Bytes += bytesPerTrial + int64(load.Seconds()*bytesPerSecond+ios*bytesPerIO)
+		raw = max(raw, ios*rawBytes(trial.Cell.Access))
 	}
+	sum.Bytes += int64(raw) * int64(min(len(lanes), len(plan)))
 	return sum
+}
+
+// rawBytes is an I/O in the raw log of a specification's engine.
+func rawBytes(access AccessSpec) float64 {
+	if access.Complete().Engine == spec.EngineFio {
+		return rawPerIOOfFio
+	}
+	return rawPerIO
 }
 
 // loadTime is how long the load runs in a trial of a cell: the warm-up's mean,

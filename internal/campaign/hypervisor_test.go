@@ -90,7 +90,7 @@ var refusedHypervisor = []struct{ name, text, want string }{
 func TestRefusedHypervisor(t *testing.T) {
 	for _, test := range refusedHypervisor {
 		t.Run(test.name, func(t *testing.T) {
-			spec, err := Parse("x.yaml", []byte(migrating+test.text+"\n"))
+			spec, err := Parse("x.yaml", []byte(migrating+test.text+"\n"), nil)
 			var invalid *strict.Error
 			if !errors.As(err, &invalid) || spec != nil {
 				t.Fatalf("got %+v, %v", spec, err)
@@ -109,7 +109,7 @@ func TestRefusedOnTheModel(t *testing.T) {
 		"exclude: [{hypervisor: xen}]\n"
 	const want = `x.yaml:6:46: matrix.migration[0]: postcopy is not for simulated: the model knows pre-copy only
 x.yaml:6:72: matrix.storage[1]: mirror is not for simulated: the model has no private disk that is copied`
-	if _, err := Parse("x.yaml", []byte(text)); err == nil || err.Error() != want {
+	if _, err := Parse("x.yaml", []byte(text), nil); err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
@@ -165,7 +165,7 @@ func TestMigrationCells(t *testing.T) {
 			"exclude: [{migration: precopy}]\ncontrols: [{control: none}, {control: lan, auto_converge: true}]",
 			[]string{"kvm-nfs-lan-database-migrate.postcopy", "kvm-nfs-lan-database-control-none", "kvm-nfs-lan-database-migrate.postcopy.autoconverge-control-lan"}},
 	} {
-		if got := ids(parse(t, migrating+test.text+"\n").Cells()); !slices.Equal(got, test.want) {
+		if got := ids(parsed(t, migrating+test.text+"\n").Cells()); !slices.Equal(got, test.want) {
 			t.Errorf("%s: got  %v\nwant %v", name, got, test.want)
 		}
 	}
@@ -173,7 +173,7 @@ func TestMigrationCells(t *testing.T) {
 
 // TestCellsOfNoOptions holds that cells without them are written as before.
 func TestCellsOfNoOptions(t *testing.T) {
-	for _, cell := range parse(t, good).Cells() {
+	for _, cell := range parsed(t, good).Cells() {
 		text, err := json.Marshal(cell)
 		if err != nil {
 			t.Fatal(err)

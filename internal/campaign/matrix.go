@@ -1,16 +1,14 @@
 package campaign
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 )
 
 // cells lists all combinations of the matrix.
 func (m Matrix) cells(access map[string]AccessSpec) []Cell {
-	memory := m.GuestMemoryMiB
-	if len(memory) == 0 {
-		memory = []int{0}
-	}
+	depths, memory := orNone(m.Outstanding), orNone(m.GuestMemoryMiB)
 	cells := cross([]Cell{{}}, all(m.Hypervisor), func(c *Cell, level string) { c.Hypervisor = level })
 	cells = cross(cells, all(m.Storage), func(c *Cell, level string) { c.Storage = level })
 	cells = cross(cells, only(DRBD, m.DRBDProtocol), func(c *Cell, level string) { c.DRBDProtocol = level })
@@ -20,6 +18,10 @@ func (m Matrix) cells(access map[string]AccessSpec) []Cell {
 		c.WAN, c.RTTMs = profile.String(), milliseconds(profile.RTT)
 	})
 	cells = cross(cells, all(m.Access), func(c *Cell, level string) { c.Access = access[level] })
+	cells = cross(cells, all(depths), func(c *Cell, level int) {
+		c.Outstanding = level
+		c.Access.Outstanding = cmp.Or(level, c.Access.Outstanding)
+	})
 	cells = cross(cells, all(memory), func(c *Cell, level int) { c.GuestMemoryMiB = level })
 	cells = cross(cells, all(m.Migration), func(c *Cell, level string) {
 		if level != PreCopy {
@@ -29,6 +31,14 @@ func (m Matrix) cells(access map[string]AccessSpec) []Cell {
 	cells = cross(cells, all(m.AutoConverge), func(c *Cell, level bool) { c.AutoConverge = level })
 	cells = cross(cells, all(m.BandwidthMiBPerS), func(c *Cell, level int) { c.BandwidthMiBPerS = level })
 	return cross(cells, all(m.MaxDowntimeMs), func(c *Cell, level int) { c.MaxDowntimeMs = level })
+}
+
+// orNone is the levels of a factor, or the one level 0 when the file has none.
+func orNone(levels []int) []int {
+	if len(levels) == 0 {
+		return []int{0}
+	}
+	return levels
 }
 
 // cross gives each cell each level of one more factor.
@@ -59,7 +69,7 @@ func only(owner string, levels []string) func(string) []string {
 }
 
 // factors are the names of all factors, as in the file.
-var factors = []string{"hypervisor", "storage", "drbd_protocol", "mirror_copy", "wan", "access", "guest_memory_mib",
+var factors = []string{"hypervisor", "storage", "drbd_protocol", "mirror_copy", "wan", "access", "outstanding", "guest_memory_mib",
 	"migration", "auto_converge", "bandwidth_mib_per_s", "max_downtime_ms"}
 
 // owners are the storage systems whose factors others do not have.
@@ -80,6 +90,8 @@ func (m Matrix) levels(factor string) []string {
 		return m.WAN
 	case "access":
 		return m.Access
+	case "outstanding":
+		return texts(m.Outstanding)
 	case "guest_memory_mib":
 		return texts(m.GuestMemoryMiB)
 	case "migration":
@@ -137,6 +149,9 @@ func (m Matrix) with(match Match) Matrix {
 	text(&m.DRBDProtocol, match.DRBDProtocol)
 	text(&m.MirrorCopy, match.MirrorCopy)
 	text(&m.Migration, match.Migration)
+	if match.Outstanding != 0 {
+		m.Outstanding = []int{match.Outstanding}
+	}
 	if match.GuestMemoryMiB != 0 {
 		m.GuestMemoryMiB = []int{match.GuestMemoryMiB}
 	}
@@ -157,6 +172,7 @@ func (m Matrix) first(match Match, access map[string]AccessSpec) Cell {
 	m = m.with(match)
 	m.Hypervisor, m.Storage, m.DRBDProtocol, m.MirrorCopy = m.Hypervisor[:1], m.Storage[:1], m.DRBDProtocol[:1], m.MirrorCopy[:1]
 	m.WAN, m.Access, m.GuestMemoryMiB = m.WAN[:1], m.Access[:1], m.GuestMemoryMiB[:min(1, len(m.GuestMemoryMiB))]
+	m.Outstanding = m.Outstanding[:min(1, len(m.Outstanding))]
 	m.Migration, m.AutoConverge = m.Migration[:1], m.AutoConverge[:1]
 	m.BandwidthMiBPerS, m.MaxDowntimeMs = m.BandwidthMiBPerS[:1], m.MaxDowntimeMs[:1]
 	return m.cells(access)[0]

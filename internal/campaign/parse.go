@@ -4,16 +4,34 @@ import (
 	"fmt"
 	"time"
 
+	"heliotrope/internal/ledger"
 	"heliotrope/internal/strict"
 )
 
 // Parse checks a campaign and fills in the defaults. The file's name is what
-// its problems call it, in a *strict.Error that holds all of them. Neither the
-// inventories that it names nor any host are looked at.
-func Parse(file string, data []byte) (*Spec, error) {
+// its problems call it, in a *strict.Error that holds all of them. read gives
+// the files of Iometer's that it names, by their names there; without it, they
+// are refused. Neither the inventories that it names nor any host are looked at.
+func Parse(file string, data []byte, read func(name string) ([]byte, error)) (*Spec, error) {
+	return parse(file, data, sources{read, fromIometer})
+}
+
+// FromTexts reads files out of their texts, by the names in the campaign file.
+func FromTexts(texts map[string][]byte) func(name string) ([]byte, error) {
+	return func(name string) ([]byte, error) {
+		text, ok := texts[name]
+		if !ok {
+			return nil, fmt.Errorf("%s: its text is not at hand", name)
+		}
+		return text, nil
+	}
+}
+
+func parse(file string, data []byte, from sources) (*Spec, error) {
 	spec := defaults()
 	document := strict.Decode(file, data, spec)
 	if document.Given("") {
+		spec.resolve(document, from)
 		spec.complete(document)
 		checker{document, spec}.campaign()
 	}
@@ -36,7 +54,7 @@ func defaults() *Spec {
 		Phases:      Phases{WarmUp: 20 * time.Second, Before: 30 * time.Second, After: 30 * time.Second},
 		SteadyState: SteadyState{Round: 2 * time.Second, Window: 5, RangePercent: 20, SlopePercent: 10},
 		Recovery:    Recovery{WithinPercent: 10},
-		Disk:        DiskSpec{SizeMiB: 64, LedgerMiB: 8},
+		Disk:        DiskSpec{SizeMiB: 64, Precondition: PreconditionFill},
 		Limits: Limits{
 			Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute,
 			RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, ClockUncertaintyMs: 20, MinFreeMiB: 256,
@@ -55,11 +73,6 @@ const (
 
 // complete fills in the defaults that depend on what the file says.
 func (s *Spec) complete(document *strict.Document) {
-	for i := range s.Access {
-		if !document.Given(fmt.Sprintf("access_specifications[%d].outstanding", i)) {
-			s.Access[i].Outstanding = 1
-		}
-	}
 	for i := range s.Controls {
 		control, given := &s.Controls[i], document.Given(fmt.Sprintf("controls[%d].hold", i))
 		switch {
@@ -77,12 +90,40 @@ func (s *Spec) complete(document *strict.Document) {
 	if s.Stop != nil && !document.Given("repetitions") {
 		s.Repetitions = s.Stop.Max
 	}
+	if !document.Given("disk.ledger_mib") {
+		s.Disk.LedgerMiB = s.ledgerMiB()
+	}
+	if !document.Given("phases.warm_up") {
+		s.Phases.WarmUp = max(s.Phases.WarmUp, s.rampUp())
+	}
 	if !document.Given("phases.warm_up_max") {
 		s.Phases.WarmUpMax = max(3*s.Phases.WarmUp, s.SteadyState.window())
 	}
 	if !document.Given("recovery.for") {
 		s.Recovery.For = min(defaultRecovered, s.Phases.After)
 	}
+}
+
+// rampUp is the longest of the campaign's own access specifications.
+func (s *Spec) rampUp() time.Duration {
+	longest := time.Duration(0)
+	for _, access := range s.Access {
+		longest = max(longest, access.RampUp)
+	}
+	return longest
+}
+
+// ledgerMargin is how long before and after a migration its ledger is looked at.
+const ledgerMargin = time.Minute
+
+// ledgerTime is for how long no slot of the ledger may be written again: what
+// the guest wrote around its stall must be there when it is read back.
+func (s *Spec) ledgerTime() time.Duration { return s.Limits.Migration + ledgerMargin + s.Phases.After }
+
+// ledgerMiB is how large the ledger must be for that.
+func (s *Spec) ledgerMiB() int {
+	slots := (s.ledgerTime() + ledger.Interval - 1) / ledger.Interval
+	return int((slots*ledger.RecordBytes + 1<<20 - 1) >> 20)
 }
 
 // window is how long a load must have run to be called steady.

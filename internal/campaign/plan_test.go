@@ -41,7 +41,7 @@ func TestPermutationIsFair(t *testing.T) {
 func TestPlan(t *testing.T) {
 	plan := func(text string) string {
 		var lines strings.Builder
-		for _, trial := range parse(t, text).Plan() {
+		for _, trial := range parsed(t, text).Plan() {
 			fmt.Fprintf(&lines, "%d %d %s %d\n", trial.Sequence, trial.Block, trial.CellID, trial.Seed)
 		}
 		return lines.String()
@@ -51,7 +51,7 @@ func TestPlan(t *testing.T) {
 
 func TestPlanProperties(t *testing.T) {
 	text := strings.Replace(good, "repetitions: 2", "repetitions: 30", 1)
-	spec := parse(t, text)
+	spec := parsed(t, text)
 	cells, plan := ids(spec.Cells()), spec.Plan()
 	seeds, orders := map[uint64]bool{}, map[string]bool{}
 	for block := range 30 {
@@ -71,11 +71,11 @@ func TestPlanProperties(t *testing.T) {
 	if len(seeds) != len(plan) || len(orders) < 10 {
 		t.Errorf("%d seeds for %d trials, %d different orders of 30", len(seeds), len(plan), len(orders))
 	}
-	other := parse(t, strings.Replace(text, "seed: 5", "seed: 6", 1)).Plan()
+	other := parsed(t, strings.Replace(text, "seed: 5", "seed: 6", 1)).Plan()
 	if seeds[other[0].Seed] {
 		t.Error("another seed gives the same seeds of trials")
 	}
-	for _, trial := range parse(t, strings.Replace(text, "[iscsi, drbd]", "[nfs, iscsi]", 1)).Plan() {
+	for _, trial := range parsed(t, strings.Replace(text, "[iscsi, drbd]", "[nfs, iscsi]", 1)).Plan() {
 		if got := trial.Cell.Storage == "iscsi"; got != seeds[trial.Seed] {
 			t.Errorf("%s, block %d: a trial's seed depends on other cells", trial.CellID, trial.Block)
 		}
@@ -94,29 +94,29 @@ func TestEstimate(t *testing.T) {
 		"the sentinel":          {good + "sentinel: {every: 4}\n", 11 * 223 * time.Second},
 		"simulated, four lanes": {strings.Replace(good, "emulated", "simulated\nlanes: 4", 1), time.Second},
 	} {
-		spec := parse(t, test.text)
+		spec := parsed(t, test.text)
 		if got := spec.Estimate(spec.Plan()); got.Time != test.time {
 			t.Errorf("%s: %s, want %s", name, got.Time, test.time)
 		}
 	}
-	spec := parse(t, good)
-	// 120 s of load with 200 I/Os of 12 bytes a second, 4 KiB of counters a second, and 64 KiB.
-	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(120*200*12+120*4096+65536)); got != want {
+	spec := parsed(t, good)
+	// 120 s of load with 200 I/Os of 12 bytes a second, 4 KiB of counters a second, and 64 KiB; and one raw log of fio's.
+	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(120*200*12+120*4096+65536)+120*200*45); got != want {
 		t.Errorf("%d bytes, want %d", got, want)
 	}
 	spec.Matrix.Access = []string{"deep"}
-	spec.Access = []AccessSpec{{Name: "deep", Outstanding: 3, Lines: []AccessLine{{SizeBytes: 512, SharePercent: 100}}}}
-	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(120*600*12+120*4096+65536)); got != want {
+	spec.Access = []AccessSpec{{Name: "deep", Engine: "heliotrope", Outstanding: 3, Lines: []AccessLine{{SizeBytes: 512, SharePercent: 100}}}}
+	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(120*600*12+120*4096+65536)+120*600*6); got != want {
 		t.Errorf("three outstanding: %d bytes, want %d", got, want)
 	}
 }
 
 func TestEstimateOfAStop(t *testing.T) {
-	spec := parse(t, good)
+	spec := parsed(t, good)
 	if got := spec.Estimate(spec.Plan()); got.Least != got.Time {
 		t.Errorf("without a stop: at least %s, but %s in all", got.Least, got.Time)
 	}
-	spec = parse(t, strings.Replace(good, "repetitions: 2", "stop: {metric: blackout_ms, relative_ci_percent: 10, min: 3, max: 12}", 1))
+	spec = parsed(t, strings.Replace(good, "repetitions: 2", "stop: {metric: blackout_ms, relative_ci_percent: 10, min: 3, max: 12}", 1))
 	if got := spec.Estimate(spec.Plan()); got.Time != 4*12*223*time.Second || got.Least != 4*3*223*time.Second {
 		t.Errorf("got %+v", got)
 	}
@@ -136,14 +136,14 @@ func TestEstimateOfHypervisors(t *testing.T) {
 		"no longer than it may take": {"limits: {migration: 1m}\nmatrix: {hypervisor: [kvm], bandwidth_mib_per_s: [2], guest_memory_mib: [256], storage: [nfs]" + plain,
 			2 * (203 + 60) * time.Second},
 	} {
-		spec := parse(t, migrating+test.text+"\n")
+		spec := parsed(t, migrating+test.text+"\n")
 		if got := spec.Estimate(spec.Plan()).Time; got != test.want {
 			t.Errorf("%s: %s, want %s", name, got, test.want)
 		}
 	}
 	// Two blocks of two hypervisors: the testbed changes once in each, and once
 	// or never between them.
-	spec := parse(t, migrating+"matrix: {hypervisor: [xen, kvm], storage: [nfs]"+plain)
+	spec := parsed(t, migrating+"matrix: {hypervisor: [xen, kvm], storage: [nfs]"+plain)
 	plan := spec.Plan()
 	changes := 2
 	if plan[1].Cell.Hypervisor != plan[2].Cell.Hypervisor {

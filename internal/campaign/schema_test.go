@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/invopop/jsonschema"
+
+	"heliotrope/internal/load/spec"
 )
 
 var update = flag.Bool("update", false, "write the files that tests compare with")
@@ -94,6 +96,7 @@ func TestSchemaSaysWhatIsChecked(t *testing.T) {
 		"control":       {schema.Defs["Control"].Properties["control"].Enum, controls},
 		"stop metric":   {schema.Defs["Stop"].Properties["metric"].Enum, metrics},
 		// What is inlined in the types is so in the schema.
+		"precondition":     {schema.Defs["DiskSpec"].Properties["precondition"].Enum, preconditions},
 		"control storage":  {schema.Defs["Control"].Properties["storage"].Enum, storages},
 		"sentinel storage": {schema.Defs["Sentinel"].Properties["storage"].Enum, storages},
 	} {
@@ -105,9 +108,9 @@ func TestSchemaSaysWhatIsChecked(t *testing.T) {
 			t.Errorf("%s: the schema has %v, the checks %v", name, got, test.want)
 		}
 	}
-	for _, spec := range WellKnownAccess() {
-		if !strings.Contains(matrix["access"].Description, spec.Name) {
-			t.Errorf("the schema does not mention %s", spec.Name)
+	for _, known := range spec.Standard() {
+		if plainName(known.Name) && !strings.Contains(matrix["access"].Description, known.Name) {
+			t.Errorf("the schema does not mention %s", known.Name)
 		}
 	}
 	everything := []map[string]property{schema.Properties}

@@ -70,9 +70,17 @@ func (s *Spec) firstRound(cell Cell, memoryMiB int) Slow {
 	if bits := int64(cell.BandwidthMiBPerS) << 23; bits != 0 && (round.BitsPerS == 0 || bits < round.BitsPerS) {
 		round.BitsPerS = bits
 	}
-	if round.BitsPerS != 0 {
-		bits := float64(round.MemoryMiB+round.DiskMiB) * 8 * (1 << 20)
-		round.Least = time.Duration(bits / float64(round.BitsPerS) * float64(time.Second))
+	round.Least = round.takes(round.MemoryMiB + round.DiskMiB)
+	if s.Disk.Precondition == PreconditionFill && round.takes(round.DiskMiB) > round.Limit {
+		round.SkipsZeros = false // a filled disk has none, and is enough
 	}
 	return round
+}
+
+// takes is how long some MiB take.
+func (s Slow) takes(mib int) time.Duration {
+	if s.BitsPerS == 0 {
+		return 0
+	}
+	return time.Duration(float64(mib) * 8 * (1 << 20) / float64(s.BitsPerS) * float64(time.Second))
 }

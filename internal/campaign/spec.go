@@ -49,6 +49,12 @@ const (
 	Local  = "local"  // a private datastore of each site's host, between which the hypervisor moves the whole guest
 )
 
+// What is on the disk before the load.
+const (
+	PreconditionFill = "fill" // bytes that follow from the seed, the same on every copy
+	PreconditionNone = "none"
+)
+
 // How a migration copies a mirror's disk.
 const (
 	FullCopy        = "full"        // all of it, behind the guest's writes
@@ -120,6 +126,9 @@ type Spec struct {
 	Disk DiskSpec `yaml:"disk,omitempty"`
 	// What ends a trial that takes too long, or measures badly.
 	Limits Limits `yaml:"limits,omitempty"`
+
+	// Notes say what of Iometer's files is not taken over.
+	Notes []string `yaml:"-" json:"-"`
 }
 
 // Matrix is the factors, each with its levels.
@@ -134,8 +143,11 @@ type Matrix struct {
 	// rtt=60ms,jitter=2ms,loss=0.1%,rate=50mbit.
 	WAN []string `yaml:"wan" jsonschema:"minItems=1,uniqueItems=true"`
 	// Access specifications: 4k-mixed-random, 4k-read-sequential, 4k-write-random, database, file-server,
-	// web-server, or the names of the campaign's own.
+	// web-server, workstation, those that Iometer has from the start, such as "4 KiB; 75% Read; 0% random", or the names of the
+	// campaign's own.
 	Access []string `yaml:"access" jsonschema:"minItems=1,uniqueItems=true"`
+	// I/Os in flight of each worker on each target: the access specifications' own when left out.
+	Outstanding []int `yaml:"outstanding,omitempty" jsonschema:"minimum=1,maximum=256,minItems=1,uniqueItems=true"` // then 0 in a Cell
 	// Memory of the measured guest in MiB: the inventory's default when left out.
 	GuestMemoryMiB []int `yaml:"guest_memory_mib,omitempty" jsonschema:"minimum=112,minItems=1,uniqueItems=true"` // then 0 in a Cell
 	// Replication protocols, for drbd only: C by default. With A and B, DRBD runs with C during the migration.
@@ -166,6 +178,8 @@ type Match struct {
 	WAN string `yaml:"wan,omitempty"`
 	// Access specification.
 	Access string `yaml:"access,omitempty"`
+	// I/Os in flight.
+	Outstanding int `yaml:"outstanding,omitempty" jsonschema:"minimum=1,maximum=256"`
 	// Memory of the measured guest in MiB.
 	GuestMemoryMiB int `yaml:"guest_memory_mib,omitempty" jsonschema:"minimum=112"`
 	// Replication protocol of drbd.
@@ -252,8 +266,12 @@ type Stop struct {
 type DiskSpec struct {
 	// Size in MiB: 64 by default.
 	SizeMiB int `yaml:"size_mib,omitempty" jsonschema:"minimum=16,maximum=1048576"`
-	// How much of it, at its end, is the ledger's, in MiB: 8 by default. The load has the rest.
-	LedgerMiB int `yaml:"ledger_mib,omitempty" jsonschema:"minimum=1,maximum=64"`
+	// How much of it, at its end, is the ledger's, in MiB: by default as much as the writes of limits.migration, a minute and
+	// phases.after need. The load has the rest.
+	LedgerMiB int `yaml:"ledger_mib,omitempty" jsonschema:"minimum=1,maximum=1024"`
+	// What is on the disk before the load: fill (the default), random bytes in each sector, as on a disk that has been in
+	// use, or none, a disk without contents, of which a storage system may know that there is nothing.
+	Precondition string `yaml:"precondition,omitempty" jsonschema:"enum=fill,enum=none"`
 }
 
 // Limits end what takes too long.
@@ -292,6 +310,7 @@ type Cell struct {
 	WAN            string     `json:"wan"`                     // as package wan parses it
 	RTTMs          float64    `json:"rtt_ms"`                  // the profile's round trip
 	Access         AccessSpec `json:"access"`
+	Outstanding    int        `json:"outstanding,omitempty"`      // 0: the access specification's own; otherwise Access has it too
 	GuestMemoryMiB int        `json:"guest_memory_mib,omitempty"` // 0: the inventory's default
 	MigrationOptions
 	// Control is "" for a cell of the matrix; Hold is how long a control

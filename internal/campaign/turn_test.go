@@ -20,8 +20,8 @@ controls: [{control: pause, hypervisor: kvm}]
 // all of them, and neither hypervisor first always.
 func TestHypervisorsInTurn(t *testing.T) {
 	first, orders := map[string]int{}, map[string]bool{}
-	plan := parse(t, inTurn).Plan()
-	cells := len(parse(t, inTurn).Cells())
+	plan := parsed(t, inTurn).Plan()
+	cells := len(parsed(t, inTurn).Cells())
 	for block := range 12 {
 		trials := plan[block*cells : (block+1)*cells]
 		changes, order, seen := 0, "", map[string]bool{}
@@ -45,7 +45,7 @@ func TestHypervisorsInTurn(t *testing.T) {
 	}
 	// Where all testbeds are up at the same time, nothing is put together.
 	changes := 0
-	elsewhere := parse(t, strings.Replace(inTurn, "emulated", "hosts\ninventories: [a, b]", 1)).Plan()
+	elsewhere := parsed(t, strings.Replace(inTurn, "emulated", "hosts\ninventories: [a, b]", 1)).Plan()
 	for i := 1; i < cells; i++ {
 		if elsewhere[i].Cell.Hypervisor != elsewhere[i-1].Cell.Hypervisor {
 			changes++
@@ -68,9 +68,9 @@ func TestSentinelInTurn(t *testing.T) {
 		return n
 	}
 	for _, order := range orders {
-		without := parse(t, inTurn+"order: "+order+"\n").Plan()
+		without := parsed(t, inTurn+"order: "+order+"\n").Plan()
 		for _, every := range []int{1, 3, 5, 100} {
-			plan := parse(t, fmt.Sprintf("%sorder: %s\nsentinel: {hypervisor: kvm, every: %d}\n", inTurn, order, every)).Plan()
+			plan := parsed(t, fmt.Sprintf("%sorder: %s\nsentinel: {hypervisor: kvm, every: %d}\n", inTurn, order, every)).Plan()
 			if got, want := changes(plan), changes(without); got != want {
 				t.Errorf("%s, every %d: %d changes, %d without a sentinel", order, every, got, want)
 			}
@@ -98,8 +98,8 @@ func TestSentinelInTurn(t *testing.T) {
 func TestSentinelAlone(t *testing.T) {
 	text := migrating + "matrix: {storage: [nfs]" + plain + "sentinel: {hypervisor: kvm, every: 2}\n"
 	const want = `x.yaml:7:24: sentinel.hypervisor: kvm is no other cell's: its testbed would be started for the sentinel alone`
-	if _, err := Parse("x.yaml", []byte(text)); err == nil || err.Error() != want {
+	if _, err := Parse("x.yaml", []byte(text), nil); err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	parse(t, strings.Replace(text, "emulated", "hosts\ninventories: [a, b]", 1))
+	parsed(t, strings.Replace(text, "emulated", "hosts\ninventories: [a, b]", 1))
 }
