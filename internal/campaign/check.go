@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/strict"
 	"heliotrope/internal/wan"
 )
@@ -19,9 +20,7 @@ const (
 	maxTrials   = 100_000
 	maxLanes    = 64
 	maxAttempts = 100
-	// maxOutstanding is spec's.
-	maxOutstanding = 256
-	maxMiB         = 1 << 20 // refuses a size that was meant in another unit
+	maxMiB      = 1 << 20 // refuses a size that was meant in another unit
 	// maxDowntimeMs is QEMU's: MAX_MIGRATE_DOWNTIME_SECONDS in its
 	// migration/options.c.
 	maxDowntimeMs = 2_000_000
@@ -168,7 +167,7 @@ func (c checker) wan(setting, level string) {
 }
 
 func (c checker) outstanding(setting string, depth int) {
-	c.Check(setting, depth >= 1 && depth <= maxOutstanding, "%d: want 1 to %d", depth, maxOutstanding)
+	c.Check(setting, depth >= 1 && depth <= spec.MaxOutstanding, "%d: want 1 to %d", depth, spec.MaxOutstanding)
 }
 
 func (c checker) memory(setting string, memoryMiB int) {

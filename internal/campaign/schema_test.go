@@ -97,6 +97,9 @@ func TestSchemaSaysWhatIsChecked(t *testing.T) {
 		"stop metric":   {schema.Defs["Stop"].Properties["metric"].Enum, metrics},
 		// What is inlined in the types is so in the schema.
 		"precondition":     {schema.Defs["DiskSpec"].Properties["precondition"].Enum, preconditions},
+		"engine":           {schema.Defs["Access"].Properties["engine"].Enum, []string{spec.EngineOwn, spec.EngineFio}},
+		"on_error":         {schema.Defs["Access"].Properties["on_error"].Enum, []string{spec.ErrorGoesOn, spec.ErrorStops}},
+		"verify":           {schema.Defs["Access"].Properties["verify"].Enum, []string{spec.VerifyContent, spec.VerifyConsistent}},
 		"control storage":  {schema.Defs["Control"].Properties["storage"].Enum, storages},
 		"sentinel storage": {schema.Defs["Sentinel"].Properties["storage"].Enum, storages},
 	} {

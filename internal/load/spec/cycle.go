@@ -6,8 +6,8 @@ import "fmt"
 // CycleQueue): start, start+step, … up to end, or start·stepⁿ when it is
 // exponential; a step of 1 is always added.
 func Depths(start, end, step int, exponential bool) ([]int, error) {
-	if start < 1 || step < 1 || end < start || end > maxOutstanding {
-		return nil, fmt.Errorf("queue depths from %d to %d by %d: want 1 or more, up to %d", start, end, step, maxOutstanding)
+	if start < 1 || step < 1 || end < start || end > MaxOutstanding {
+		return nil, fmt.Errorf("queue depths from %d to %d by %d: want 1 or more, up to %d", start, end, step, MaxOutstanding)
 	}
 	var depths []int
 	for depth := start; depth <= end; {

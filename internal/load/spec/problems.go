@@ -8,18 +8,20 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of what is understood.
+// MaxOutstanding is the deepest queue of a worker on a target that is understood.
+const MaxOutstanding = 256
+
+// Limits of what else is understood.
 const (
-	maxNameChars   = 127      // Iometer's MAX_NAME is 128 with its end
-	maxLines       = 100      // MAX_ACCESS_SPECS
-	maxIOBytes     = 16 << 20 // of an I/O, and of an alignment
-	maxDelayMs     = 3_600_000
-	maxBurst       = 1_000_000
-	maxOutstanding = 256
-	maxWorkers     = 16
-	maxTargets     = 8
-	maxSlots       = 2048 // outstanding × workers × targets
-	maxRateIOPS    = 10_000_000
+	maxNameChars = 127      // Iometer's MAX_NAME is 128 with its end
+	maxLines     = 100      // MAX_ACCESS_SPECS
+	maxIOBytes   = 16 << 20 // of an I/O, and of an alignment
+	maxDelayMs   = 3_600_000
+	maxBurst     = 1_000_000
+	maxWorkers   = 16
+	maxTargets   = 8
+	maxSlots     = 2048 // outstanding × workers × targets
+	maxRateIOPS  = 10_000_000
 )
 
 // checks collects problems.
@@ -59,7 +61,7 @@ func (a Access) Problems(regionBytes int64) []Problem {
 	var c checks
 	c.name(a.Name)
 	c.oneOf("engine", a.Engine, EngineOwn, EngineFio)
-	c.within("outstanding", a.Outstanding, 1, maxOutstanding)
+	c.within("outstanding", a.Outstanding, 1, MaxOutstanding)
 	c.within("workers", a.Workers, 1, maxWorkers)
 	c.within("targets", a.Targets, 1, maxTargets)
 	if len(c) == 0 {

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -282,4 +283,17 @@ func FuzzSequenceState(f *testing.F) {
 			}
 		})
 	})
+}
+
+// BenchmarkSequence is what an I/O costs: drawn and completed.
+func BenchmarkSequence(b *testing.B) {
+	for _, depth := range []int{1, 32} {
+		access := busy()
+		access.Outstanding = depth
+		b.Run(fmt.Sprint(2*depth), func(b *testing.B) {
+			s := sequence(b, access, busyBytes)
+			b.ReportAllocs()
+			drain(s, b.N, func(IO) {})
+		})
+	}
 }
