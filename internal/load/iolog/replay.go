@@ -1,0 +1,372 @@
+package iolog
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"time"
+
+	"heliotrope/internal/load/spec"
+)
+
+// replay reads the blocks of one worker.
+type replay struct {
+	worker, workers int
+	access          spec.Access
+	sequence        *spec.Sequence
+	blocks          []block // that are left
+	account         *Account
+	entries, rest   []Entry // of the block that was read; those that are left
+	buffer          []byte
+	unpacker        unpacker
+
+	read                   int // blocks that were
+	number                 int // of the block before, -1 at first
+	known                  bool
+	drawn                  bool // the youngest in flight is not submitted yet
+	submissions, completed uint64
+	flights                []flying // by slot
+	ahead                  int64    // of the wall clock, at the end of the block before
+	ended                  bool
+}
+
+// flying is an I/O in flight.
+type flying struct{ submittedNs, lateNs int64 }
+
+// fill reads blocks until there are entries left, or no block is.
+func (r *replay) fill() error {
+	for len(r.rest) == 0 && len(r.blocks) > 0 {
+		one := &r.blocks[0]
+		var err error
+		if r.buffer, err = one.read(r.buffer); err != nil {
+			return err
+		}
+		if err := r.block(one, r.buffer[headerBytes:one.length-trailerBytes]); err != nil {
+			return fmt.Errorf("worker %d, block %d: %w", r.worker, one.number, err)
+		}
+		r.blocks = r.blocks[1:]
+		r.number, r.read = int(one.number), r.read+1
+	}
+	return nil
+}
+
+// block reads one, whose bytes follow its header.
+func (r *replay) block(one *block, text []byte) error {
+	state, text := text[:one.stateBytes], text[one.stateBytes:]
+	if err := r.begin(one, state); err != nil {
+		return err
+	}
+	switch one.kind {
+	case kindHistograms:
+		r.known = false
+		ios := r.account.IOs
+		err := histogramsOf(&one.header, text, r.account)
+		r.completed += uint64(r.account.IOs - ios) //nolint:gosec // counts
+		return err
+	case kindEnd:
+		r.ended = true
+		if one.events != 0 || len(text) != 0 {
+			return fmt.Errorf("%w: the end has events", ErrDamaged)
+		}
+		return nil
+	}
+	if err := r.unpacker.unpack(text); err != nil {
+		return err
+	}
+	return r.replay(&one.header)
+}
+
+// begin has the sequence where the block begins: there it is already, or after a
+// hole it is set.
+func (r *replay) begin(one *block, state []byte) error {
+	own := len(r.sequence.AppendState(nil))
+	if len(state) < own {
+		return fmt.Errorf("%w: its state has %d bytes, want %d at least", ErrDamaged, len(state), own)
+	}
+	state, stamps := state[:own], uvarints{rest: state[own:]}
+	if missing := int(one.number) - r.expected(); missing > 0 {
+		r.known = false
+		r.miss(r.expected(), int(one.number)-1, one.complete-r.completed)
+	}
+	if r.read > 0 {
+		if by := one.at.ahead() - r.ahead; by > stepNs || -by > stepNs {
+			r.account.Steps = append(r.account.Steps, Step{AtNs: one.at.WallNs, By: time.Duration(by)})
+		}
+	}
+	r.ahead = one.at.ahead()
+	if !r.known {
+		return r.set(one, state, &stamps)
+	}
+	if endsDrawn(stamps) && !r.drawn {
+		_, r.drawn = r.sequence.Next()
+	}
+	if !bytes.Equal(r.sequence.AppendState(nil), state) || one.submissions != r.submissions || one.complete != r.completed {
+		return fmt.Errorf("%w: the I/Os before it do not lead to it: another program's sequence, or another configuration", ErrForeign)
+	}
+	return nil
+}
+
+// expected is the number of the block that should be next.
+func (r *replay) expected() int {
+	if r.read == 0 {
+		return 0
+	}
+	return r.number + 1
+}
+
+// endsDrawn says that the stamps' last is of an I/O that is not submitted yet.
+func endsDrawn(stamps uvarints) bool {
+	for len(stamps.rest) > 0 {
+		if stamps.next() == 0 {
+			return !stamps.bad && len(stamps.rest) == 0
+		}
+		stamps.next()
+	}
+	return false
+}
+
+// set takes state and stamps as they are written.
+func (r *replay) set(one *block, state []byte, stamps *uvarints) error {
+	if err := r.sequence.SetState(state); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	r.known, r.drawn = true, false
+	r.submissions, r.completed = one.submissions, one.complete
+	for _, slot := range r.sequence.InFlight() {
+		age := stamps.next()
+		if r.drawn || stamps.bad {
+			return fmt.Errorf("%w: its state has not one stamp for each I/O in flight", ErrDamaged)
+		}
+		if age == 0 {
+			r.drawn = true
+			continue
+		}
+		r.submit(&one.header, slot, one.at.WallNs-int64(age-1), r.submissions-stamps.next()) //nolint:gosec // as it was written
+	}
+	if stamps.bad || len(stamps.rest) > 0 {
+		return fmt.Errorf("%w: its state has not one stamp for each I/O in flight", ErrDamaged)
+	}
+	return nil
+}
+
+// submit notes the submission of a slot's I/O, by its number.
+func (r *replay) submit(h *header, slot int, at int64, number uint64) {
+	r.flights[slot] = flying{submittedNs: at}
+	if r.access.RateIOPS > 0 {
+		late := at - h.beganNs - int64(r.access.Due(due(number, r.worker, r.workers)))
+		r.flights[slot].lateNs = max(late, 0)
+	}
+}
+
+// replay gives the events of a block to the sequence.
+func (r *replay) replay(h *header) error {
+	events, err := r.events(h)
+	if err != nil {
+		return err
+	}
+	r.entries = r.entries[:0]
+	mono, ahead := h.at.MonoNs, h.at.ahead()
+	for n := range h.events {
+		completion, units, place := events.next(n)
+		mono += units * unitNs
+		errno := int64(0)
+		for _, e := range events.exceptionsOf(n) {
+			switch e.kind {
+			case exceptionErrno:
+				errno = e.value
+			case exceptionViolation:
+				r.account.Violations++
+			case exceptionStep:
+				ahead += e.value
+				r.account.Steps = append(r.account.Steps, Step{AtNs: mono + ahead, By: time.Duration(e.value)})
+			}
+		}
+		if !completion {
+			if !r.draw() {
+				return fmt.Errorf("%w: event %d submits more than there are slots", ErrDamaged, n)
+			}
+			flying := r.sequence.InFlight()
+			r.submit(h, flying[len(flying)-1], mono+ahead, r.submissions)
+			r.submissions++
+			continue
+		}
+		if !r.complete(place, errno, mono+ahead) {
+			return fmt.Errorf("%w: event %d completes I/O %d of those in flight, of which there are %d", ErrDamaged, n, place, len(r.sequence.InFlight()))
+		}
+	}
+	if len(events.exceptions) > 0 {
+		return fmt.Errorf("%w: exceptions of events that are not there", ErrDamaged)
+	}
+	r.ahead, r.rest = ahead, r.entries
+	return nil
+}
+
+// draw takes the next I/O of the sequence, or the one that was drawn before.
+func (r *replay) draw() (ok bool) {
+	if r.drawn {
+		r.drawn = false
+		return true
+	}
+	_, ok = r.sequence.Next()
+	return ok
+}
+
+// complete makes an entry of the I/O at a place among those in flight.
+func (r *replay) complete(place int, errno, at int64) (ok bool) {
+	flying := r.submitted()
+	if place >= len(flying) {
+		return false
+	}
+	slot := flying[place]
+	entry := r.entry(slot)
+	entry.CompletedNs, entry.Error = at, int32(errno) //nolint:gosec // checked when it was read
+	r.entries = append(r.entries, entry)
+	r.sequence.Complete(slot)
+	r.completed++
+	return true
+}
+
+// submitted are the slots that are in flight, without one that is drawn only.
+func (r *replay) submitted() []int {
+	flying := r.sequence.InFlight()
+	if r.drawn {
+		return flying[:len(flying)-1]
+	}
+	return flying
+}
+
+// entry is what is known of an I/O in flight.
+func (r *replay) entry(slot int) Entry {
+	io, _ := r.sequence.Flying(slot)
+	return Entry{
+		SubmittedNs: r.flights[slot].submittedNs, LateNs: r.flights[slot].lateNs, OffsetBytes: io.OffsetBytes,
+		SizeBytes: int32(io.SizeBytes), Worker: int16(r.worker), Target: int16(io.Target), Line: int16(io.Line), //nolint:gosec // below the limits of spec
+		Write: io.Write, Reply: io.Reply,
+	}
+}
+
+// miss notes blocks that are not there.
+func (r *replay) miss(first, last int, ios uint64) {
+	r.account.Missing = append(r.account.Missing, fmt.Sprintf("worker %d: blocks %d to %d, with %d I/Os", r.worker, first, last, ios))
+}
+
+// finish notes what was in flight in the end.
+func (r *replay) finish() {
+	switch {
+	case r.read == 0:
+		r.account.Missing = append(r.account.Missing, fmt.Sprintf("worker %d: all blocks", r.worker))
+	case !r.ended:
+		r.account.Missing = append(r.account.Missing, fmt.Sprintf("worker %d: the end, after block %d", r.worker, r.number))
+	}
+	if r.known {
+		for _, slot := range r.submitted() {
+			r.account.Pending = append(r.account.Pending, r.entry(slot))
+		}
+	}
+}
+
+// events are those of a block, as its planes have them.
+type events struct {
+	kinds      []byte
+	times      [2][8][]byte // of submissions and completions, by significance
+	places     [2][]byte
+	at         [2]int // how many were taken of each kind
+	exceptions []exception
+}
+
+type exception struct {
+	event int
+	kind  byte
+	value int64
+}
+
+// events looks at the lengths of all planes.
+func (r *replay) events(h *header) (*events, error) {
+	e := &events{kinds: r.unpacker.planes[planeKinds]}
+	completions := 0
+	for i, b := range e.kinds {
+		if past := 8*(i+1) - h.events; past > 0 {
+			b = b << past >> past // bits after the last event
+		}
+		completions += bits.OnesCount8(b)
+	}
+	counts := [2]int{h.events - completions, completions}
+	fits := func(plane []byte, length int) bool { return len(plane) == 0 || len(plane) == length }
+	ok := fits(e.kinds, (h.events+7)/8) && counts[0] >= 0
+	for kind, first := range []int{planeSubmitted, planeCompleted} {
+		for i := range 8 {
+			e.times[kind][i] = r.unpacker.planes[first+i]
+			ok = ok && fits(e.times[kind][i], counts[kind])
+		}
+	}
+	for i, id := range []int{planePlaces, planePlacesHigh} {
+		e.places[i] = r.unpacker.planes[id]
+		ok = ok && fits(e.places[i], completions)
+	}
+	var err error
+	if e.exceptions, err = exceptionsOf(r.unpacker.planes[planeExceptions], h.events); err == nil && !ok {
+		err = fmt.Errorf("%w: its planes are not as long as its %d events want, of which %d are completions", ErrDamaged, h.events, completions)
+	}
+	return e, err
+}
+
+// exceptionsOf reads a plane of exceptions, which are in the order of events.
+func exceptionsOf(plane []byte, events int) (all []exception, err error) {
+	before := 0
+	for len(plane) > 0 {
+		event, n := binary.Uvarint(plane)
+		if n <= 0 || len(plane) < n+1 {
+			return nil, fmt.Errorf("%w: an exception is cut", ErrDamaged)
+		}
+		e := exception{event: int(min(event, maxEvents)), kind: plane[n]} //nolint:gosec // not above the limit
+		plane = plane[n+1:]
+		if e.value, n = binary.Varint(plane); n <= 0 {
+			return nil, fmt.Errorf("%w: an exception is cut", ErrDamaged)
+		}
+		plane = plane[n:]
+		switch {
+		case e.kind < exceptionErrno || e.kind > exceptionStep:
+			return nil, fmt.Errorf("%w: kind %d of an exception is not known", ErrDamaged, e.kind)
+		case e.event >= events || e.event < before || e.kind == exceptionErrno && (e.value <= 0 || e.value > 1<<31-1):
+			return nil, fmt.Errorf("%w: exception of kind %d with %d at event %d of %d", ErrDamaged, e.kind, e.value, e.event, events)
+		}
+		before = e.event
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+// next is event n: they are taken in their order.
+func (e *events) next(n int) (completion bool, units int64, place int) {
+	kind := 0
+	if len(e.kinds) > 0 {
+		kind = int(e.kinds[n/8] >> (n % 8) & 1)
+	}
+	at := e.at[kind]
+	e.at[kind]++
+	for i, plane := range e.times[kind] {
+		if len(plane) > 0 {
+			units |= int64(plane[at]) << (8 * i)
+		}
+	}
+	if kind == 0 {
+		return false, units, 0
+	}
+	for i, plane := range e.places {
+		if len(plane) > 0 {
+			place |= int(plane[at]) << (8 * i)
+		}
+	}
+	return true, units, place
+}
+
+// exceptionsOf takes those of event n.
+func (e *events) exceptionsOf(n int) (all []exception) {
+	count := 0
+	for count < len(e.exceptions) && e.exceptions[count].event == n {
+		count++
+	}
+	all, e.exceptions = e.exceptions[:count], e.exceptions[count:]
+	return all
+}
