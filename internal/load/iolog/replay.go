@@ -61,7 +61,11 @@ func (r *replay) block(one *block, text []byte) error {
 	case kindHistograms:
 		r.known = false
 		ios := r.account.IOs
+		steps := len(r.account.Steps)
 		err := histogramsOf(&one.header, text, r.account)
+		for _, step := range r.account.Steps[steps:] {
+			r.ahead += int64(step.By)
+		}
 		r.completed += uint64(r.account.IOs - ios) //nolint:gosec // counts
 		return err
 	case kindEnd:
