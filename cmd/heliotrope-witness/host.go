@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/onhost"
 	"heliotrope/internal/witness"
 	"heliotrope/internal/witness/beat"
@@ -76,6 +77,12 @@ func runHost(ctx context.Context, args []string, _ io.Writer) (err error) {
 		start("heartbeats", func() error {
 			return beat.Host(ctx, beat.HostOptions{Config: config,
 				Heartbeats: files[witness.HeartbeatsFile], Exchanges: files[witness.ExchangesFile]})
+		})
+	}
+	if config.LogListen.IsValid() {
+		start("the load's log", func() error {
+			// A block that is answered must be in the file: nothing of it is buffered.
+			return iolog.Receive(ctx, config.LogListen, config.Guest.Addr(), config.Token, files[witness.LogFile].file)
 		})
 	}
 	start("counters", func() error {

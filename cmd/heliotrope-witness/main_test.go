@@ -18,6 +18,8 @@ import (
 	"go.uber.org/goleak"
 
 	"heliotrope/internal/ledger"
+	"heliotrope/internal/load/iolog"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/wan/throughput"
@@ -192,6 +194,49 @@ func freePort(t *testing.T) uint16 {
 	must(t, err)
 	defer socket.Close()
 	return netip.MustParseAddrPort(socket.LocalAddr().String()).Port()
+}
+
+// TestLogOfTheLoad sends blocks to a host's program, which leaves them in a file.
+func TestLogOfTheLoad(t *testing.T) {
+	address := netip.MustParseAddr("127.0.0.1")
+	at := netip.AddrPortFrom(address, freePort(t))
+	host, err := witness.NewHost(remote.Local("here"), program(t), filepath.Join(t.TempDir(), "above", "host"), witness.HostConfig{
+		Listen: netip.AddrPortFrom(address, freePort(t)), Guest: netip.AddrPortFrom(address, freePort(t)), Token: 7, LogListen: at})
+	must(t, err)
+	start(t, host, 1)
+
+	access := spec.Access{Name: "one", Lines: []spec.Line{{SizeBytes: 512, SharePercent: 100}}}
+	targets := []spec.Target{{SizeBytes: 1 << 20}}
+	hash, err := iolog.ConfigHash(access, targets, 1)
+	must(t, err)
+	sequence, err := spec.NewSequence(access, targets, 0, 1)
+	must(t, err)
+	store := iolog.NewStore(iolog.Budget{})
+	writer := iolog.NewWriter(iolog.Header{Token: 7, Config: hash, Workers: 1}, sequence, iolog.Stamp{WallNs: 1}, store)
+	sequence.Next()
+	writer.Submitted(iolog.Stamp{WallNs: 1000, MonoNs: 999})
+	writer.Completed(0, 0, iolog.Stamp{WallNs: 2000, MonoNs: 1999})
+	must(t, writer.Close(iolog.Stamp{WallNs: 3000, MonoNs: 2999}))
+	ctx, end := context.WithCancel(t.Context())
+	sent := make(chan error, 1)
+	go func() { sent <- store.Send(ctx, func() netip.AddrPort { return at }) }()
+	for left := int64(1); left > 0; {
+		left, err = store.WriteTo(io.Discard)
+		must(t, err)
+	}
+	end()
+	must(t, <-sent)
+	stop(t, host)
+
+	folder := t.TempDir()
+	_, err = host.Fetch(t.Context(), folder, nil)
+	must(t, err)
+	account, err := iolog.Read([]io.Reader{open(t, folder, witness.LogFile)},
+		iolog.Replay{Access: access, Targets: targets, Seed: 1, Token: 7}, func(iolog.Entry) error { return nil })
+	must(t, err)
+	if account.IOs != 1 || len(account.Missing) > 0 {
+		t.Errorf("read %+v", account)
+	}
 }
 
 // TestAPartThatFails: the whole ends, and says why.

@@ -24,7 +24,7 @@ func TestAllNamesAreInTheDictionary(t *testing.T) {
 			assert.True(t, known[counter.Device+" "+counter.Name], counter)
 		}
 	}
-	for _, class := range []string{"migration", "iscsi", "nfs", "drbd", "heartbeat", "control", witness.OtherClass} {
+	for _, class := range []string{"migration", "iscsi", "nfs", "drbd", "heartbeat", "iolog", "control", witness.OtherClass} {
 		for _, counter := range witness.ClassCounters(class) {
 			assert.True(t, known[witness.WAN+" "+counter.Name], counter.Name)
 		}

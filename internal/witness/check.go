@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"heliotrope/internal/load/iolog"
 )
 
 // deviceName is a name in /sys/class/block or /sys/class/net; the kernel
@@ -36,6 +38,9 @@ func (c HostConfig) Check() error {
 	}
 	if c.Listen.IsValid() != c.Guest.IsValid() {
 		return errors.New("listen and guest: want both addresses, or none")
+	}
+	if c.LogListen.IsValid() && (!c.Guest.IsValid() || c.Token == 0) {
+		return errors.New("log_listen: want the guest's address and the attempt's token as well")
 	}
 	if len(c.Classes) > 0 && c.Device(WAN) == "" {
 		return fmt.Errorf("classes of traffic need a device of the role %s", WAN)
@@ -129,6 +134,7 @@ const sshPort = 22
 func OwnClasses(endA, endB, guest netip.Addr) []Class {
 	return []Class{
 		{Name: "heartbeat", Protocol: "udp", FirstPort: Port, Between: []netip.Addr{endA, endB, guest}},
+		{Name: "iolog", Protocol: "tcp", FirstPort: iolog.Port, Between: []netip.Addr{endA, endB, guest}},
 		{Name: "control", Protocol: "icmp"},
 		{Name: "control", Protocol: "arp"},
 		{Name: "control", Protocol: "tcp", FirstPort: sshPort},

@@ -48,6 +48,9 @@ type HostConfig struct {
 	Listen netip.AddrPort `json:"listen,omitzero"`
 	Guest  netip.AddrPort `json:"guest,omitzero"`
 	Token  uint64         `json:"token,string,omitempty"` // of the attempt: datagrams of another one are dropped
+	// LogListen is where the guest sends blocks of its load's log when it runs at
+	// this site. Zero: none are taken.
+	LogListen netip.AddrPort `json:"log_listen,omitzero"`
 	// Classes are counted on the WAN's device, in both directions; the first
 	// that matches counts, and what matches none is "other".
 	Classes []Class `json:"classes,omitempty"`

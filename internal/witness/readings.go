@@ -3,7 +3,7 @@ package witness
 import "time"
 
 // The raw files of a host's witness, on the host and where Fetch puts them.
-// Each has a line for a reading, with times in ns since 1970 UTC on the host's
+// But for LogFile, each has a line for a reading, with times in ns since 1970 UTC on the host's
 // own clock. A last line without its line feed is cut off and left out.
 const (
 	// CountersFile: see ReadCounters.
@@ -14,6 +14,9 @@ const (
 	HeartbeatsFile = "heartbeats.txt"
 	// ExchangesFile: see ReadExchanges.
 	ExchangesFile = "exchanges.txt"
+	// LogFile has blocks of the load's log that the guest sent here, and is read
+	// by package iolog. It has no lines.
+	LogFile = "load-near.iolog"
 )
 
 // Domain states.

@@ -74,7 +74,8 @@ func NewGuest(host remote.Runner, program, dir string, config GuestConfig) (reco
 }
 
 // Files are the names of the raw files that this configuration leaves, all of
-// them from the first sample on. On site B's host HeartbeatsFile stays empty.
+// them from the first sample on. On site B's host HeartbeatsFile stays empty,
+// and LogFile wherever the load's log did not outgrow the guest's memory.
 func (c HostConfig) Files() []string {
 	files := []string{CountersFile}
 	if c.Watcher != "" {
@@ -82,6 +83,9 @@ func (c HostConfig) Files() []string {
 	}
 	if c.Listen.IsValid() {
 		files = append(files, HeartbeatsFile, ExchangesFile)
+	}
+	if c.LogListen.IsValid() {
+		files = append(files, LogFile)
 	}
 	return files
 }

@@ -72,6 +72,8 @@ func TestConfigIsChecked(t *testing.T) {
 		"no domain":           {Watcher: "hypervisor"},
 		"domain by its name":  {Watcher: "hypervisor", Domain: "lab-1.guest"},
 		"guest unknown":       {Listen: valid.Listen},
+		"log of no guest":     {LogListen: valid.Listen, Token: 1},
+		"log of any attempt":  {LogListen: valid.Listen, Listen: valid.Listen, Guest: valid.Guest},
 		"classes of nothing":  {Classes: valid.Classes},
 		"class of no name":    class(func(c *Class) { c.Name = "" }),
 		"class of others":     class(func(c *Class) { c.Name = OtherClass }),

@@ -124,7 +124,7 @@ func (b *sealed) writeTo(w io.Writer) (written int64, err error) {
 	return written, nil
 }
 
-// WriteTo writes what nobody has taken. Send must have ended before.
+// WriteTo writes what nobody has taken until now.
 func (s *Store) WriteTo(w io.Writer) (written int64, err error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

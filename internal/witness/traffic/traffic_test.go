@@ -20,6 +20,7 @@ import (
 	"github.com/google/nftables"
 	"go.uber.org/goleak"
 
+	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/witness"
 )
 
@@ -94,7 +95,7 @@ func classes() []witness.Class {
 }
 
 // classNames are all of them, and what is left.
-var classNames = []string{"migration", "iscsi", "nfs", "drbd", "heartbeat", "control", witness.OtherClass}
+var classNames = []string{"migration", "iscsi", "nfs", "drbd", "heartbeat", "iolog", "control", witness.OtherClass}
 
 // flow is traffic that the test makes: so many bytes there and back.
 type flow struct {
@@ -111,6 +112,7 @@ var flows = []flow{
 	{"tcp", 17200, 1 << 19, "drbd"},
 	{"tcp", 17999, 1 << 18, "drbd"},
 	{"tcp", 22, 1 << 17, "migration"},
+	{"tcp", iolog.Port, 1 << 16, "iolog"},
 	{"tcp", 9999, 1 << 16, "other"},
 	{"udp", witness.Port, 1000, "heartbeat"},
 	{"udp", 9999, 1000, "other"},
