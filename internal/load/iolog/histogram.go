@@ -24,7 +24,7 @@ const (
 // Bucket is the bucket of a response time: 128 steps for each power of two, so
 // each is within 0.4 % of its middle; below 256 ns each ns has its own.
 func Bucket(responseNs int64) int64 {
-	exponent := max(bits.Len64(uint64(max(responseNs, 0)))-8, 0) //nolint:gosec // not negative
+	exponent := max(bits.Len64(uint64(max(responseNs, 0)))-8, 0)
 	return int64(exponent)*128 + max(responseNs, 0)>>exponent
 }
 
@@ -167,11 +167,11 @@ func (f *folding) write() {
 		if sum == (sums{}) {
 			continue
 		}
-		for _, value := range []uint64{uint64(k & 1), uint64(k >> 1), sum.ios, sum.errors, sum.bytes, sum.longest, sum.oldest} { //nolint:gosec // not negative
+		for _, value := range []uint64{uint64(k & 1), uint64(k >> 1), sum.ios, sum.errors, sum.bytes, sum.longest, sum.oldest} {
 			to = binary.AppendUvarint(to, value)
 		}
 		before := uint64(0)
-		for ; len(counts) > 0 && counts[0]>>56 == uint64(k); counts = counts[1:] { //nolint:gosec // not negative
+		for ; len(counts) > 0 && counts[0]>>56 == uint64(k); counts = counts[1:] {
 			bucket := counts[0] >> 40 & 0xFFFF
 			to = binary.AppendUvarint(to, bucket-before)
 			to = binary.AppendUvarint(to, counts[0]&(1<<40-1))
@@ -217,7 +217,7 @@ func (f *folding) step(sinceNs, byNs int64) {
 		return
 	}
 	f.stepCount++
-	f.steps = binary.AppendUvarint(f.steps, uint64(max(sinceNs, 0)/intervalNs)) //nolint:gosec // not negative
+	f.steps = binary.AppendUvarint(f.steps, uint64(max(sinceNs, 0)/intervalNs))
 	f.steps = binary.AppendVarint(f.steps, byNs)
 }
 
@@ -264,7 +264,7 @@ func (u *uvarints) entries(entry func(key int, s sums), count func(key int, buck
 			u.bad = true
 			return
 		}
-		key := int(line*2 + write) //nolint:gosec // below maxKeys
+		key := int(line*2 + write)
 		entry(key, s)
 		bucket := uint64(0)
 		for {
@@ -296,7 +296,7 @@ func histogramsOf(h *header, text []byte, account *Account) error {
 	var all []step
 	for range steps {
 		if number := u.next(); number < maxIntervals && !u.bad {
-			all = append(all, step{int64(number) * intervalNs, u.signed()}) //nolint:gosec // below the limit
+			all = append(all, step{int64(number) * intervalNs, u.signed()})
 		} else {
 			u.bad = true
 		}
@@ -308,7 +308,7 @@ func histogramsOf(h *header, text []byte, account *Account) error {
 			u.bad = true
 			break
 		}
-		at := int64(number) * intervalNs //nolint:gosec // below the limit
+		at := int64(number) * intervalNs
 		for _, step := range all {
 			if step.at < at {
 				at += step.by

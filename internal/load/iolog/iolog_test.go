@@ -93,10 +93,6 @@ func TestBytes(t *testing.T) {
 // times are those of the clock at that moment.
 func TestSteps(t *testing.T) {
 	l := of(busy(), 40_000)
-	type step struct {
-		at int64
-		by time.Duration
-	}
 	var want []Step
 	l.event = func(w *worker) {
 		if w.events == 10_000 || w.events == maxEvents+1 || w.events == 30_000 {

@@ -133,7 +133,7 @@ func (r *receiver) room(bytes int) bool {
 		return true
 	}
 	var system unix.Statfs_t
-	if err := unix.Fstatfs(int(file.Fd()), &system); err != nil { //nolint:gosec // a descriptor
+	if err := unix.Fstatfs(int(file.Fd()), &system); err != nil {
 		return false
 	}
 	return int64(system.Bavail)*system.Bsize >= int64(bytes)+leaveFree //nolint:gosec // free blocks of a file system

@@ -297,8 +297,8 @@ func TestNothing(t *testing.T) {
 }
 
 func FuzzBlock(f *testing.F) {
-	l, log := small(f)
-	for _, block := range blocksOf(f, log)[:3] {
+	l := of(busy(), 40)
+	for _, block := range blocksOf(f, l.run(f).log(f)) {
 		f.Add(block)
 	}
 	full := of(busy(), 2000)
@@ -321,7 +321,9 @@ func FuzzBlock(f *testing.F) {
 }
 
 func FuzzRead(f *testing.F) {
-	l, log := small(f)
+	l := of(busy(), 40)
+	l.run(f)
+	log := l.log(f)
 	f.Add(log)
 	f.Add(log[:len(log)/2])
 	f.Fuzz(func(t *testing.T, log []byte) {

@@ -232,7 +232,7 @@ func (w *Writer) seal() {
 func (w *Writer) event(completion bool, place int, at Stamp) {
 	units := max(at.MonoNs-w.last, 0) / unitNs
 	w.last += units * unitNs
-	w.times[w.events] = uint64(units)  //nolint:gosec // not negative
+	w.times[w.events] = uint64(units)
 	w.places[w.events] = uint16(place) //nolint:gosec // below maxSlots
 	if completion {
 		w.kinds[w.events/8] |= 1 << (w.events % 8)
