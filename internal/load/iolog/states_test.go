@@ -18,8 +18,8 @@ import (
 
 // small is a log of a dozen blocks of each of two workers.
 func small(t testing.TB) (*load, []byte) {
-	l := of(busy(), 900)
-	l.response = lognormal(2e9, .5) // 10 s are few events
+	l := of(busy(), 400)
+	l.response = lognormal(4e9, .5) // 10 s are few events
 	l.run(t)
 	log := l.log(t)
 	require.Greater(t, len(blocksOf(t, log)), 20)
