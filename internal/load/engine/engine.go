@@ -1,8 +1,30 @@
 // Package engine runs a load in the measured guest, as a process of its own.
+//
+// It promises that
+//   - its I/Os are those of package spec, in that order, with direct I/O, and
+//     within its targets only;
+//   - each is stamped before it is submitted and after it has completed;
+//   - it ends within 10 s of its context's end even when the disk hangs, and its
+//     log has what was in flight then.
+//
+// It leaves in its folder load.iolog (package iolog) and, last, load.json
+// (Result): where that is, everything is complete. While it runs, `progress` has
+// one line: I/Os that have completed, and the sum of their response times in ns.
+//
+// It is dangerous in three ways. It writes over its targets. The kernel writes
+// into buffers and rings while Go knows nothing of it: they are mmapped, and those
+// of I/Os that are still in flight at the end are never given back. And any call
+// may block on a stalled disk: it is a unix.Syscall, never a RawSyscall, so that
+// the collector and the other workers go on. What no program can do is end while
+// the kernel holds an I/O of it: after load.json the process may stay for as
+// long as the disk hangs.
 package engine
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
+	"slices"
 
 	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/load/spec"
@@ -14,23 +36,72 @@ const (
 	MethodThreads = "threads"
 )
 
+// Files that a load leaves in its folder.
+const (
+	LogFile      = "load.iolog"
+	ResultFile   = "load.json"
+	ProgressFile = "progress"
+)
+
 // Config is one load.
 type Config struct {
 	Access      spec.Access
 	Targets     []spec.Target
 	Seed, Token uint64
 	Budget      iolog.Budget
-	Page        string // path of package inflight's page
+	Page        string // path of package inflight's page; "": there is none
 	Method      string
+	// SiteA and SiteB take blocks of the log while they are near; none where not valid.
+	SiteA, SiteB netip.AddrPort
+	// Version of the program, for Result.
+	Version string
 }
 
-// Check says what is wrong with a configuration, its targets included.
-func (c Config) Check() error { panic("not built") }
+// Check says what is wrong with a configuration, its targets included: whether
+// each is there, as large as is said, and can do I/Os of these sizes.
+func (c Config) Check() error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	files, err := openTargets(c.Access.Complete(), c.Targets)
+	if err != nil {
+		return err
+	}
+	return closeTargets(files)
+}
+
+// check is Check without the targets.
+func (c Config) check() error {
+	access := c.Access.Complete()
+	if access.Engine != spec.EngineOwn {
+		return fmt.Errorf("the load %q is for engine %s: want %s", access.Name, access.Engine, spec.EngineOwn)
+	}
+	if !slices.Contains([]string{"", MethodURing, MethodThreads}, c.Method) {
+		return fmt.Errorf("method %q is not known: want %s or %s", c.Method, MethodURing, MethodThreads)
+	}
+	if c.Budget.KeepBytes < 0 || c.Budget.StreamFromBytes < 0 {
+		return fmt.Errorf("a log of %d bytes, sent from %d on: want 0 or more", c.Budget.KeepBytes, c.Budget.StreamFromBytes)
+	}
+	if _, err := spec.NewSequence(access, c.Targets, 0, c.Seed); err != nil {
+		return err
+	}
+	if access.Verify == spec.VerifyContent {
+		bytes := int64(0)
+		for _, target := range c.Targets {
+			bytes += target.SizeBytes
+		}
+		if bytes > spec.MaxVerifyBytes {
+			return fmt.Errorf("verify %s of %d bytes: it remembers %d at most; want verify %s there",
+				spec.VerifyContent, bytes, int64(spec.MaxVerifyBytes), spec.VerifyConsistent)
+		}
+	}
+	return nil
+}
 
 // Run runs a load until the context ends, and leaves its files in dir.
-func Run(ctx context.Context, c Config, dir string) error { panic("not built") }
-
-// Fill fills a device or file with bytes that follow from the seed.
-func Fill(ctx context.Context, path string, fromByte, toByte int64, seed uint64, done func(bytes int64)) error {
-	panic("not built")
+func Run(ctx context.Context, c Config, dir string) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	return run(ctx, c, dir, newStore(c.Budget))
 }

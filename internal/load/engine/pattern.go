@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+
+	"golang.org/x/sys/unix"
+
+	"heliotrope/internal/load/spec"
+)
+
+// buffers are what the I/Os of one worker read into and write from. As Iometer's,
+// all share one for reads and one for writes, each as long as the longest I/O.
+// Unlike Iometer's, a buffer is never changed while a write from it is in flight:
+// the copies of a replicated disk would differ.
+type buffers struct {
+	memory      []byte // mmapped
+	read, write []byte
+	places      int // how many places a write may begin at
+	pattern     string
+	random      *rand.PCG
+	writing     int // writes in flight
+}
+
+// extraBytes is how much longer than the longest I/O a buffer of random bytes is.
+const extraBytes = 1 << 20
+
+// newBuffers fills them. What is in them follows from the seed.
+func newBuffers(access spec.Access, worker int, seed uint64) (*buffers, error) {
+	longest := longest(access)
+	extra := 0
+	if access.Pattern == spec.PatternRandom {
+		extra = extraBytes
+	}
+	memory, err := pages(2*longest + extra)
+	if err != nil {
+		return nil, err
+	}
+	b := &buffers{
+		memory: memory, read: memory[:longest], write: memory[longest:],
+		places: 1 + extra/spec.SectorBytes, pattern: access.Pattern, random: rand.NewPCG(seed, uint64(worker)), //nolint:gosec // not negative
+	}
+	fillRandom(b.write, b.random)
+	return b, nil
+}
+
+// longest is the size of the longest I/O or reply.
+func longest(access spec.Access) (bytes int) {
+	for _, line := range access.Lines {
+		bytes = max(bytes, line.SizeBytes, line.ReplyBytes)
+	}
+	return bytes
+}
+
+// begin is the buffer of an I/O that is about to be submitted.
+func (b *buffers) begin(io spec.IO) []byte {
+	if !io.Write {
+		return b.read[:io.SizeBytes]
+	}
+	at := 0
+	switch {
+	case b.places > 1:
+		at = int(b.random.Uint64()%uint64(b.places)) * spec.SectorBytes //nolint:gosec // few
+	case b.pattern == spec.PatternRepeating && b.writing == 0:
+		repeat(b.write, byte(b.random.Uint64())) //nolint:gosec // a byte is wanted
+	}
+	b.writing++
+	return b.write[at : at+io.SizeBytes]
+}
+
+// end says that an I/O has completed.
+func (b *buffers) end(io spec.IO, _ int, _ func(kind byte)) {
+	if io.Write {
+		b.writing--
+	}
+}
+
+func (b *buffers) close() error { return unix.Munmap(b.memory) }
+
+func repeat(buffer []byte, value byte) {
+	for i := range buffer {
+		buffer[i] = value
+	}
+}
+
+// fillRandom fills whole words.
+func fillRandom(buffer []byte, random *rand.PCG) {
+	for at := 0; at+8 <= len(buffer); at += 8 {
+		binary.LittleEndian.PutUint64(buffer[at:], random.Uint64())
+	}
+}

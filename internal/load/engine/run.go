@@ -1,0 +1,287 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"heliotrope/internal/load/inflight"
+	"heliotrope/internal/load/iolog"
+	"heliotrope/internal/load/spec"
+)
+
+const (
+	progressEvery = time.Second
+	// nearFor is how long a site is near after that was said.
+	nearFor = 1500 * time.Millisecond
+)
+
+// Result is load.json: how a load was run, and what its workers counted.
+type Result struct {
+	Version    string `json:"version"` // of the program
+	Kernel     string `json:"kernel"`  // of the guest
+	Method     string `json:"method"`
+	Detail     string `json:"detail,omitempty"` // of the method: flags of the ring, or why there is none
+	IOs        int64  `json:"ios"`              // that have completed or failed
+	Errors     int64  `json:"errors"`           // of these
+	FirstErrno int64  `json:"first_errno,omitempty"`
+	Violations int64  `json:"violations"`
+	Pending    int    `json:"pending"`           // in flight at the end
+	Sending    string `json:"sending,omitempty"` // what went wrong with sending the log
+	Problem    string `json:"problem,omitempty"` // what ended the load
+}
+
+// life is one run.
+type life struct {
+	config  Config
+	dir     string
+	store   store
+	method  method
+	files   []int
+	page    *inflight.Page // nil: there is none
+	workers []*worker
+	pending []int // by worker
+}
+
+// run is Run with a log.
+func run(ctx context.Context, c Config, dir string, logs store) (err error) {
+	c.Access = c.Access.Complete()
+	l := &life{config: c, dir: dir, store: logs, pending: make([]int, c.Access.Workers)}
+	if l.method, err = chooseMethod(c.Method); err != nil {
+		return err
+	}
+	if l.files, err = openTargets(c.Access, c.Targets); err != nil {
+		return err
+	}
+	if err = l.prepare(); err == nil {
+		err = l.live(ctx)
+	}
+	// What the kernel still writes to stays as it is.
+	for _, pending := range l.pending {
+		if pending > 0 {
+			return err
+		}
+	}
+	return errors.Join(err, l.close())
+}
+
+// prepare makes the page and the workers.
+func (l *life) prepare() (err error) {
+	c := &l.config
+	if c.Page != "" {
+		if l.page, err = inflight.Create(c.Page, c.Token, c.Access.Workers); err != nil {
+			return err
+		}
+	}
+	clock, err := newClock()
+	if err != nil {
+		return fmt.Errorf("read the clocks: %w", err)
+	}
+	began := clock.stamp()
+	var verifier *verifier
+	if c.Access.Verify != "" {
+		verifier = newVerifier(c.Access, c.Targets, c.Token)
+	}
+	for number := range c.Access.Workers {
+		own := *clock
+		w := &worker{
+			number: number, workers: c.Access.Workers, access: c.Access, targets: c.Targets, began: began, stamp: own.stamp,
+			publish: l.publish(number),
+		}
+		if w.sequence, err = spec.NewSequence(c.Access, c.Targets, number, c.Seed); err != nil {
+			return err
+		}
+		slots := c.Access.Outstanding * c.Access.Targets
+		w.ios, w.submitted = make([]spec.IO, slots), make([]iolog.Stamp, slots)
+		header, err := logHeader(c, number)
+		if err != nil {
+			return err
+		}
+		w.log = l.store.writer(header, w.sequence, began)
+		if verifier != nil {
+			w.memory, err = newVerified(verifier, c.Access, number)
+		} else {
+			w.memory, err = newBuffers(c.Access, number, c.Seed)
+		}
+		if err != nil {
+			return err
+		}
+		l.workers = append(l.workers, w)
+	}
+	return nil
+}
+
+func (l *life) publish(worker int) func(oldestNs int64, completed uint64) {
+	if l.page == nil {
+		return func(int64, uint64) {}
+	}
+	return func(oldestNs int64, completed uint64) { l.page.Set(worker, oldestNs, completed) }
+}
+
+// live runs the workers until the context ends or one of them fails, and writes
+// what they leave.
+func (l *life) live(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var beside sync.WaitGroup
+	var sending, telling error
+	beside.Go(func() { sending = l.store.Send(ctx, l.near) })
+	beside.Go(func() { telling = l.tell(ctx) })
+	errs := make([]error, len(l.workers))
+	var working sync.WaitGroup
+	for i, w := range l.workers {
+		working.Go(func() {
+			defer stop()
+			l.pending[i], errs[i] = l.work(ctx, w)
+		})
+	}
+	working.Wait()
+	beside.Wait()
+	if errors.Is(sending, context.Canceled) {
+		sending = nil
+	}
+	err := errors.Join(errs...)
+	if err != nil {
+		err = errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")) // one line
+	}
+	if leaving := l.leave(err, sending); leaving != nil {
+		return errors.Join(err, fmt.Errorf("leave the log of the load: %w", leaving))
+	}
+	return errors.Join(err, telling)
+}
+
+// work runs a worker on a thread of its own, which ends with it: its ring is its
+// own, and it sleeps as exactly as the kernel can.
+func (l *life) work(ctx context.Context, w *worker) (pending int, err error) {
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("worker %d: prctl PR_SET_TIMERSLACK: %w", w.number, err)
+	}
+	if w.device, err = l.method.open(l.files, len(w.ios)); err != nil {
+		return 0, fmt.Errorf("worker %d: %w", w.number, err)
+	}
+	pending, err = w.run(ctx)
+	if pending == 0 {
+		err = errors.Join(err, w.device.close())
+	}
+	return pending, err
+}
+
+// near is the host that takes blocks, while that was said lately.
+func (l *life) near() netip.AddrPort {
+	if l.page == nil {
+		return netip.AddrPort{}
+	}
+	site, at := l.page.Near()
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil || now.Nano()-at > int64(nearFor) {
+		return netip.AddrPort{}
+	}
+	switch site {
+	case 'a':
+		return l.config.SiteA
+	case 'b':
+		return l.config.SiteB
+	}
+	return netip.AddrPort{}
+}
+
+// tell writes the file progress until the context ends.
+func (l *life) tell(ctx context.Context) error {
+	ticker := time.NewTicker(progressEvery)
+	defer ticker.Stop()
+	for {
+		result, responseNs := l.sum()
+		text := strconv.FormatInt(result.IOs, 10) + " " + strconv.FormatInt(responseNs, 10) + "\n"
+		if err := replace(filepath.Join(l.dir, ProgressFile), []byte(text)); err != nil {
+			return fmt.Errorf("tell the progress of the load: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// sum adds up what the workers have counted.
+func (l *life) sum() (result Result, responseNs int64) {
+	for _, w := range l.workers {
+		result.IOs += w.count.ios.Load()
+		result.Errors += w.count.errors.Load()
+		result.Violations += w.count.violations.Load()
+		responseNs += w.count.responseNs.Load()
+		if errno := w.count.firstErrno.Load(); result.FirstErrno == 0 {
+			result.FirstErrno = errno
+		}
+	}
+	return result, responseNs
+}
+
+// leave writes the log, and then the result.
+func (l *life) leave(problem, sending error) error {
+	path := filepath.Join(l.dir, LogFile)
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = l.store.WriteTo(file)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	result, _ := l.sum()
+	result.Version, result.Method, result.Detail, result.Kernel = l.config.Version, l.method.name, l.method.detail, kernel()
+	for _, pending := range l.pending {
+		result.Pending += pending
+	}
+	if problem != nil {
+		result.Problem = problem.Error()
+	}
+	if sending != nil {
+		result.Sending = sending.Error()
+	}
+	text, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	return replace(filepath.Join(l.dir, ResultFile), append(text, '\n'))
+}
+
+// kernel is the guest's, as `uname -r` says.
+func kernel() string {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return err.Error()
+	}
+	return unix.ByteSliceToString(name.Release[:])
+}
+
+// replace writes a file that is there as a whole, or not at all.
+func replace(path string, content []byte) error {
+	if err := os.WriteFile(path+".new", content, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// close gives everything back, when nothing is in flight.
+func (l *life) close() (err error) {
+	for _, w := range l.workers {
+		err = errors.Join(err, w.memory.close())
+	}
+	if l.page != nil {
+		err = errors.Join(err, l.page.Close())
+	}
+	return errors.Join(err, closeTargets(l.files))
+}

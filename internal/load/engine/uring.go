@@ -1,0 +1,257 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"heliotrope/internal/load/spec"
+)
+
+// Constants of linux/io_uring.h, with their names there and the Linux that they
+// are from.
+const (
+	offSQRing = 0          // IORING_OFF_SQ_RING
+	offSQEs   = 0x10000000 // IORING_OFF_SQES
+
+	setupSingleIssuer = 1 << 12 // IORING_SETUP_SINGLE_ISSUER, 6.0
+	setupDeferTaskrun = 1 << 13 // IORING_SETUP_DEFER_TASKRUN, 6.1
+
+	featSingleMmap = 1 << 0 // IORING_FEAT_SINGLE_MMAP, 5.4
+	featExtArg     = 1 << 8 // IORING_FEAT_EXT_ARG, 5.11
+
+	enterGetEvents = 1 << 0 // IORING_ENTER_GETEVENTS
+	enterExtArg    = 1 << 3 // IORING_ENTER_EXT_ARG
+
+	registerFiles = 2 // IORING_REGISTER_FILES
+
+	opRead  = 22 // IORING_OP_READ, 5.6
+	opWrite = 23 // IORING_OP_WRITE, 5.6
+
+	fixedFile = 1 << 0 // IOSQE_FIXED_FILE
+)
+
+// uringParams is struct io_uring_params.
+type uringParams struct {
+	sqEntries, cqEntries, flags, sqThreadCPU, sqThreadIdle, features, wqFd uint32
+	_                                                                      [3]uint32
+	sq                                                                     sqOffsets
+	cq                                                                     cqOffsets
+}
+
+// sqOffsets is struct io_sqring_offsets.
+type sqOffsets struct {
+	head, tail, ringMask, ringEntries, flags, dropped, array, _ uint32
+	_                                                           uint64
+}
+
+// cqOffsets is struct io_cqring_offsets.
+type cqOffsets struct {
+	head, tail, ringMask, ringEntries, overflow, cqes, flags, _ uint32
+	_                                                           uint64
+}
+
+// sqe is struct io_uring_sqe.
+type sqe struct {
+	opcode, flags uint8
+	_             uint16
+	file          int32
+	offset        uint64
+	address       uint64
+	length        uint32
+	_             uint32
+	userData      uint64
+	_             [3]uint64
+}
+
+// cqe is struct io_uring_cqe.
+type cqe struct {
+	userData uint64
+	result   int32
+	_        uint32
+}
+
+// eventsArg is struct io_uring_getevents_arg, with its struct __kernel_timespec
+// behind it.
+type eventsArg struct {
+	sigmask     uint64
+	sigmaskSize uint32
+	_           uint32
+	timeout     uint64
+	seconds     int64
+	nanoseconds int64
+}
+
+const eventsArgBytes = 24 // of struct io_uring_getevents_arg
+
+// ring is a device by io_uring(7). It belongs to the thread that made it.
+type ring struct {
+	fd             int
+	params         uringParams
+	rings, entries []byte // mmapped: both rings, and the submission's entries
+	extra          []byte // mmapped: for arg
+	arg            *eventsArg
+	sqHead, sqTail *atomic.Uint32
+	cqHead, cqTail *atomic.Uint32
+	tail           uint32 // of the submission ring; sqTail once it is entered
+}
+
+// openRing makes a ring for as many slots, on these files.
+func openRing(files []int, slots int) (device, error) {
+	r, err := newRing(slots)
+	if err != nil {
+		return nil, err
+	}
+	descriptors := make([]int32, len(files))
+	for i, file := range files {
+		descriptors[i] = int32(file) //nolint:gosec // a descriptor
+	}
+	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerFiles,
+		uintptr(unsafe.Pointer(&descriptors[0])), uintptr(len(descriptors)), 0, 0) //nolint:gosec // as many as is said
+	if errno != 0 {
+		return nil, errors.Join(fmt.Errorf("io_uring_register %d files: %w", len(files), errno), r.free())
+	}
+	return r, nil
+}
+
+// newRing makes a ring whose completions are taken by its thread only, where the
+// kernel can do that. A kernel without EXT_ARG counts as one without io_uring.
+func newRing(slots int) (*ring, error) {
+	r := &ring{params: uringParams{flags: setupSingleIssuer | setupDeferTaskrun}}
+	err := r.setup(slots)
+	if errors.Is(err, unix.EINVAL) {
+		r.params = uringParams{}
+		err = r.setup(slots)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("io_uring_setup: %w", err)
+	}
+	if err := r.mapRings(); err != nil {
+		return nil, errors.Join(err, r.free())
+	}
+	return r, nil
+}
+
+func (r *ring) setup(slots int) error {
+	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(slots), uintptr(unsafe.Pointer(&r.params)), 0) //nolint:gosec // its structure
+	if errno != 0 {
+		return errno
+	}
+	r.fd = int(fd)
+	unix.CloseOnExec(r.fd)
+	if needed := uint32(featSingleMmap | featExtArg); r.params.features&needed != needed {
+		return errors.Join(fmt.Errorf("its features are %#x, of before Linux 5.11: %w", r.params.features, unix.ENOSYS), r.free())
+	}
+	return nil
+}
+
+func (r *ring) mapRings() (err error) {
+	p := &r.params
+	bytes := max(p.sq.array+4*p.sqEntries, p.cq.cqes+uint32(unsafe.Sizeof(cqe{}))*p.cqEntries)
+	if r.rings, err = r.mmap(offSQRing, bytes); err != nil {
+		return err
+	}
+	if r.entries, err = r.mmap(offSQEs, uint32(unsafe.Sizeof(sqe{}))*p.sqEntries); err != nil {
+		return err
+	}
+	if r.extra, err = pages(int(unsafe.Sizeof(eventsArg{}))); err != nil {
+		return err
+	}
+	r.arg = (*eventsArg)(unsafe.Pointer(&r.extra[0])) //nolint:gosec // as long as is said
+	r.sqHead, r.sqTail, r.cqHead, r.cqTail = r.word(p.sq.head), r.word(p.sq.tail), r.word(p.cq.head), r.word(p.cq.tail)
+	r.tail = r.sqTail.Load()
+	for i := range p.sqEntries {
+		r.word(p.sq.array + 4*i).Store(i) // entry n of the ring is always entry n of the array
+	}
+	return nil
+}
+
+func (r *ring) mmap(offset int64, bytes uint32) ([]byte, error) {
+	memory, err := unix.Mmap(r.fd, offset, int(bytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes of io_uring's rings: %w", bytes, err)
+	}
+	return memory, nil
+}
+
+func (r *ring) word(at uint32) *atomic.Uint32 {
+	return (*atomic.Uint32)(unsafe.Pointer(&r.rings[at])) //nolint:gosec // within the rings
+}
+
+// flags names those that the kernel has taken.
+func (r *ring) flags() string {
+	var names []string
+	for _, flag := range []struct {
+		bit  uint32
+		name string
+	}{{setupSingleIssuer, "SINGLE_ISSUER"}, {setupDeferTaskrun, "DEFER_TASKRUN"}} {
+		if r.params.flags&flag.bit != 0 {
+			names = append(names, flag.name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// submit has room: there are as many entries as slots, and wait takes all of them.
+func (r *ring) submit(slot int, io spec.IO, buffer []byte) {
+	index := r.tail & (r.params.sqEntries - 1)
+	entry := (*sqe)(unsafe.Pointer(&r.entries[uintptr(index)*unsafe.Sizeof(sqe{})])) //nolint:gosec // within the entries
+	*entry = sqe{
+		opcode: opRead, flags: fixedFile, file: int32(io.Target), offset: uint64(io.OffsetBytes), //nolint:gosec // few targets, and an offset of a device
+		address: uint64(uintptr(unsafe.Pointer(&buffer[0]))), length: uint32(io.SizeBytes), userData: uint64(slot), //nolint:gosec // the buffer is mmapped: it stays where it is
+	}
+	if io.Write {
+		entry.opcode = opWrite
+	}
+	r.tail++
+}
+
+// wait is one call: io_uring_enter(2).
+func (r *ring) wait(least int, limit time.Duration, done func(slot, result int)) error {
+	r.sqTail.Store(r.tail)
+	limit = max(limit, 0)
+	*r.arg = eventsArg{
+		timeout: uint64(uintptr(unsafe.Pointer(&r.arg.seconds))), //nolint:gosec // mmapped: it stays where it is
+		seconds: int64(limit / time.Second), nanoseconds: int64(limit % time.Second),
+	}
+	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.tail-r.sqHead.Load()), uintptr(least),
+		enterGetEvents|enterExtArg, uintptr(unsafe.Pointer(r.arg)), eventsArgBytes) //nolint:gosec // its structure
+	switch errno {
+	// The limit is over, a signal came, or the kernel is short of something for
+	// now: what is queued is still queued.
+	case 0, unix.ETIME, unix.EINTR, unix.EAGAIN, unix.EBUSY:
+	default:
+		return fmt.Errorf("io_uring_enter: %w", errno)
+	}
+	r.take(done)
+	return nil
+}
+
+// take gives what has completed.
+func (r *ring) take(done func(slot, result int)) {
+	head := r.cqHead.Load()
+	for tail := r.cqTail.Load(); head != tail; head++ {
+		index := uintptr(head & (r.params.cqEntries - 1))
+		entry := *(*cqe)(unsafe.Pointer(&r.rings[uintptr(r.params.cq.cqes)+index*unsafe.Sizeof(cqe{})])) //nolint:gosec // within the rings
+		r.cqHead.Store(head + 1)
+		done(int(entry.userData), int(entry.result)) //nolint:gosec // a slot
+	}
+}
+
+func (r *ring) close() error { return r.free() }
+
+// free gives back what there is.
+func (r *ring) free() (err error) {
+	for _, memory := range []*[]byte{&r.rings, &r.entries, &r.extra} {
+		if *memory != nil {
+			err = errors.Join(err, unix.Munmap(*memory))
+			*memory = nil
+		}
+	}
+	return errors.Join(err, unix.Close(r.fd))
+}
