@@ -1,0 +1,141 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"heliotrope/internal/load/spec"
+)
+
+const (
+	fillBytes  = 256 << 10 // of a write
+	fillSlots  = 8         // writes in flight
+	blockBytes = 4096      // that the random bytes begin anew at
+)
+
+// Fill fills a device or file, which is as large already, with bytes that follow
+// from the seed and from where they are: any part of any copy has the same, whoever
+// filled it. done is told how many bytes are written without a gap, from fromByte
+// on; a fill that was broken off may go on from there. Both ends are
+// multiples of 4 KiB, but the end may be that of the device.
+func Fill(ctx context.Context, path string, fromByte, toByte int64, seed uint64, done func(bytes int64)) error {
+	if err := fill(ctx, path, fromByte, toByte, seed, done); err != nil {
+		return fmt.Errorf("fill %s from byte %d to %d: %w", path, fromByte, toByte, err)
+	}
+	return nil
+}
+
+func fill(ctx context.Context, path string, fromByte, toByte int64, seed uint64, done func(bytes int64)) (err error) {
+	if fromByte < 0 || fromByte > toByte || fromByte%blockBytes != 0 || toByte%spec.SectorBytes != 0 {
+		return fmt.Errorf("want 0 or more, in order, multiples of %d, the end of %d at least", blockBytes, spec.SectorBytes)
+	}
+	target := spec.Target{Device: path, OffsetBytes: fromByte, SizeBytes: toByte - fromByte}
+	files, err := openTargets(spec.Access{Lines: []spec.Line{{SizeBytes: spec.SectorBytes}}}, []spec.Target{target})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeTargets(files)) }()
+	how, err := chooseMethod("")
+	if err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	f := filling{at: fromByte, from: fromByte, end: toByte, seed: seed, report: done}
+	if f.device, err = how.open(files, fillSlots); err != nil {
+		return err
+	}
+	if f.memory, err = pages(fillSlots * fillBytes); err != nil {
+		return errors.Join(err, f.device.close())
+	}
+	err = f.run(ctx)
+	err = errors.Join(err, f.device.close(), unix.Munmap(f.memory))
+	if err == nil {
+		err = unix.Fsync(files[0])
+	}
+	return err
+}
+
+// filling is one run of Fill. Writes are begun in order; slot n has every nth.
+type filling struct {
+	device        device
+	memory        []byte
+	from, at, end int64 // at: of the next write
+	seed          uint64
+	report        func(bytes int64)
+
+	flying   [fillSlots]spec.IO // SizeBytes 0: none
+	inFlight int
+	err      error
+}
+
+// run ends when everything is written, something has failed, or the context ends;
+// then nothing is in flight.
+func (f *filling) run(ctx context.Context) error {
+	for f.inFlight > 0 || f.at < f.end && f.err == nil && ctx.Err() == nil {
+		for slot := range f.flying {
+			if f.flying[slot].SizeBytes == 0 && f.at < f.end && f.err == nil && ctx.Err() == nil {
+				f.begin(slot)
+			}
+		}
+		if err := f.device.wait(1, lookEvery, f.completed); err != nil {
+			return err
+		}
+		f.report(f.written() - f.from)
+	}
+	if f.err == nil && f.at < f.end {
+		return context.Cause(ctx)
+	}
+	return f.err
+}
+
+func (f *filling) begin(slot int) {
+	io := spec.IO{Slot: slot, Write: true, OffsetBytes: f.at, SizeBytes: int(min(fillBytes, f.end-f.at))}
+	buffer := f.memory[slot*fillBytes:][:io.SizeBytes]
+	fillBlocks(buffer, f.seed, f.at)
+	f.flying[slot] = io
+	f.inFlight++
+	f.at += int64(io.SizeBytes)
+	f.device.submit(slot, io, buffer)
+}
+
+// fillBlocks fills a buffer that is to be written at an offset.
+func fillBlocks(buffer []byte, seed uint64, offset int64) {
+	for at := 0; at < len(buffer); at += blockBytes {
+		random := rand.NewPCG(seed, uint64(offset)+uint64(at)) //nolint:gosec // not negative
+		fillRandom(buffer[at:min(at+blockBytes, len(buffer))], random)
+	}
+}
+
+func (f *filling) completed(slot, result int) {
+	io := f.flying[slot]
+	f.inFlight--
+	if result == io.SizeBytes {
+		f.flying[slot] = spec.IO{}
+		return
+	}
+	// It stays, as the gap that it is.
+	what := fmt.Sprintf("%d bytes were written", result)
+	if result < 0 {
+		what = unix.Errno(-result).Error()
+	}
+	if f.err == nil {
+		f.err = fmt.Errorf("write %d bytes at %d: %s", io.SizeBytes, io.OffsetBytes, what)
+	}
+}
+
+// written is the offset up to which there is no gap.
+func (f *filling) written() int64 {
+	written := f.at
+	for _, io := range f.flying {
+		if io.SizeBytes > 0 {
+			written = min(written, io.OffsetBytes)
+		}
+	}
+	return written
+}
