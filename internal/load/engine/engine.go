@@ -54,7 +54,7 @@ type Config struct {
 	// SiteA and SiteB take blocks of the log while they are near; none where not valid.
 	SiteA, SiteB netip.AddrPort
 	// Version of the program, for Result.
-	Version string
+	Version string `json:"-"`
 }
 
 // Check says what is wrong with a configuration, its targets included: whether

@@ -49,6 +49,7 @@ type life struct {
 	store   store
 	method  method
 	files   []int
+	log     *os.File       // what the store writes to in the end
 	page    *inflight.Page // nil: there is none
 	workers []*worker
 	pending []int // by worker
@@ -63,6 +64,10 @@ func run(ctx context.Context, c Config, dir string, logs store) (err error) {
 	}
 	if l.files, err = openTargets(c.Access, c.Targets); err != nil {
 		return err
+	}
+	// A load that was here before keeps its log.
+	if l.log, err = os.OpenFile(filepath.Join(dir, LogFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
+		return errors.Join(fmt.Errorf("make the log of the load: %w", err), closeTargets(l.files))
 	}
 	if err = l.prepare(); err == nil {
 		err = l.live(ctx)
@@ -231,13 +236,10 @@ func (l *life) sum() (result Result, responseNs int64) {
 
 // leave writes the log, and then the result.
 func (l *life) leave(problem, sending error) error {
-	path := filepath.Join(l.dir, LogFile)
-	file, err := os.Create(path)
-	if err != nil {
+	if _, err := l.store.WriteTo(l.log); err != nil {
 		return err
 	}
-	_, err = l.store.WriteTo(file)
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err := l.log.Sync(); err != nil {
 		return err
 	}
 	result, _ := l.sum()
@@ -283,5 +285,5 @@ func (l *life) close() (err error) {
 	if l.page != nil {
 		err = errors.Join(err, l.page.Close())
 	}
-	return errors.Join(err, closeTargets(l.files))
+	return errors.Join(err, l.log.Close(), closeTargets(l.files))
 }

@@ -226,6 +226,18 @@ func TestDisksThatCannot(t *testing.T) {
 	assert.EqualError(t, disk{1 << 20, 4096, false}.check(access, target), "lines[0].reply_bytes 512: want a multiple of its sector, 4096 bytes")
 }
 
+// TestLogIsNotOverwritten: a second load in the same folder is an error.
+func TestLogIsNotOverwritten(t *testing.T) {
+	c, _ := image(t, 1<<20, spec.Access{Lines: half})
+	dir := t.TempDir()
+	path := filepath.Join(dir, LogFile)
+	require.NoError(t, os.WriteFile(path, []byte("kept"), 0o600))
+	require.ErrorContains(t, run(t.Context(), c, dir, &memoryStore{}), "exists")
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "kept", string(text))
+}
+
 // TestProgress reads the file while the load runs.
 func TestProgress(t *testing.T) {
 	c, _ := image(t, 1<<20, spec.Access{Lines: half})
