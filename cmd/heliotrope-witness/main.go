@@ -1,6 +1,6 @@
 // Command heliotrope-witness is the small program that watches on the hosts and
-// reports from the measured guest for the length of a trial, and the two ends
-// of a measurement of the WAN's throughput. It needs nothing of the machine but
+// reports from the measured guest for the length of a trial, runs the load there,
+// fills disks, and is the two ends of a measurement of the WAN's throughput. It needs nothing of the machine but
 // Linux, and knows nothing of Temporal.
 //
 // It works in the folder that it is started in: see package witness for the
@@ -41,6 +41,8 @@ const (
 const usage = `usage: heliotrope-witness COMMAND
   host CONFIG               watch on a host until TERM
   guest CONFIG              report from the guest until TERM
+  load CONFIG               run a load in the guest until TERM; it writes over its targets
+  fill PATH FROM TO SEED    write over a disk, from byte FROM to byte TO, what follows from SEED
   ledger DEVICE REGION ACKED
                             read the ledger back up to record ACKED, and print the report
   receive ADDRESS:PORT      measure what comes in by one connection, and print the result
@@ -83,6 +85,8 @@ var commands = map[string]struct {
 }{
 	"host":    {1, runHost},
 	"guest":   {1, runGuest},
+	"load":    {1, runLoad},
+	"fill":    {4, runFill},
 	"ledger":  {3, runLedger},
 	"receive": {1, runReceive},
 	"send":    {3, runSend},
