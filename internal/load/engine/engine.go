@@ -15,9 +15,8 @@
 // into buffers and rings while Go knows nothing of it: they are mmapped, and those
 // of I/Os that are still in flight at the end are never given back. And any call
 // may block on a stalled disk: it is a unix.Syscall, never a RawSyscall, so that
-// the collector and the other workers go on. What no program can do is end while
-// the kernel holds an I/O of it: after load.json the process may stay for as
-// long as the disk hangs.
+// the collector and the other workers go on. After load.json, what is left of a
+// process with threads may stay, as a zombie, for as long as the disk hangs.
 package engine
 
 import (
