@@ -151,6 +151,15 @@ bench: build server ## run the benchmarks that need no testbed, and a simulated 
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test -run '^$$' -bench . -benchmem -p 1 $(BENCH_PACKAGES)
 	tools/bench-simulated
 
+# How long each fuzz test looks for new inputs.
+FUZZTIME ?= 30s
+
+.PHONY: fuzz
+fuzz: ## let each fuzz test look for new inputs (FUZZTIME=5m: each for so long)
+	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file name; do \
+		$(GO) test -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" < /dev/null || exit 1; \
+	done
+
 .PHONY: bench-lab
 bench-lab: build server $(DUCKDB) ## measure a testbed's own speed and whole trials, on a machine that does nothing else (BENCH=Migration: only that)
 	$(call with_testbed,$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -tags lab -timeout 180m -p 1 -count=1 -v $(LAB_BENCH_PACKAGES) && tools/bench-trials)
