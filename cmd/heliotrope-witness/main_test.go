@@ -74,7 +74,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"guest", "{}"}, exitBadInput, "two addresses"},
 		{[]string{"load", "{}"}, exitBadInput, "for engine fio"},
 		{[]string{"load", `{"device":"/dev/sda"}`}, exitBadInput, "device"},
-		{[]string{"load", `{"access":{"name":"x","engine":"heliotrope","lines":[{"size_bytes":512,"share_percent":100}]},"targets":[{"device":"/no/such/disk","sizebytes":4096}]}`},
+		{[]string{"load", `{"access":{"name":"x","engine":"heliotrope","lines":[{"size_bytes":512,"share_percent":100}]},"targets":[{"device":"/no/such/disk","sizebytes":4096}],"budget":{"keepbytes":1}}`},
 			exitBadInput, "/no/such/disk"},
 		{[]string{"fill", "/no/such/disk", "0", "-1", "1"}, exitBadInput, "TO"},
 		{[]string{"fill", "/no/such/disk", "0", "4096", "1"}, exitFailure, "/no/such/disk"},

@@ -78,8 +78,8 @@ func (c Config) check() error {
 	if !slices.Contains([]string{"", MethodURing, MethodThreads}, c.Method) {
 		return fmt.Errorf("method %q is not known: want %s or %s", c.Method, MethodURing, MethodThreads)
 	}
-	if c.Budget.KeepBytes < 0 || c.Budget.StreamFromBytes < 0 {
-		return fmt.Errorf("a log of %d bytes, sent from %d on: want 0 or more", c.Budget.KeepBytes, c.Budget.StreamFromBytes)
+	if c.Budget.KeepBytes <= 0 || c.Budget.StreamFromBytes < 0 {
+		return fmt.Errorf("a log of %d bytes, sent from %d on: want a budget", c.Budget.KeepBytes, c.Budget.StreamFromBytes)
 	}
 	if _, err := spec.NewSequence(access, c.Targets, 0, c.Seed); err != nil {
 		return err

@@ -213,5 +213,5 @@ func image(t testing.TB, bytes int64, access spec.Access) (c Config, path string
 	access.Name, access.Engine = "test", spec.EngineOwn
 	targets, err := spec.Slices(spec.Target{Device: path, SizeBytes: bytes}, max(access.Targets, 1))
 	require.NoError(t, err)
-	return Config{Access: access, Targets: targets, Seed: 2026, Token: 77}, path
+	return Config{Access: access, Targets: targets, Seed: 2026, Token: 77, Budget: iolog.DefaultBudget()}, path
 }

@@ -27,7 +27,7 @@ func TestLogOfRealLoad(t *testing.T) {
 		for _, method := range methods {
 			t.Run(name+" "+method, func(t *testing.T) {
 				c, _ := image(t, 8<<20, access)
-				c.Method, c.Budget = method, iolog.DefaultBudget()
+				c.Method = method
 				dir := t.TempDir()
 				entries, account, result := realLoad(t, c, dir, 500)
 				assert.Empty(t, account.Missing)

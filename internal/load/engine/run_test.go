@@ -193,11 +193,11 @@ func TestChecks(t *testing.T) {
 	for says, change := range map[string]func(c *Config){
 		"for engine fio":                    func(c *Config) { c.Access.Engine = spec.EngineFio },
 		`method "fast"`:                     func(c *Config) { c.Method = "fast" },
-		"a log of -1 bytes":                 func(c *Config) { c.Budget.KeepBytes = -1 },
+		"a log of 0 bytes":                  func(c *Config) { c.Budget.KeepBytes = 0 },
 		"lines: is empty":                   func(c *Config) { c.Access.Lines = nil },
 		"2 targets are given: want 1":       func(c *Config) { c.Targets = append(c.Targets, c.Targets[0]) },
 		"no such file":                      func(c *Config) { c.Targets[0].Device += "x" },
-		"no direct I/O there":               func(c *Config) { c.Targets[0].Device = "/proc/version" },
+		"it has none; want a":               func(c *Config) { c.Targets[0].Device = "/proc/version" },
 		"has 1048576 bytes: 1048577 from 0": func(c *Config) { c.Targets[0].SizeBytes++ },
 		"has 1048576 bytes: 1048576 from 4": func(c *Config) { c.Targets[0].OffsetBytes = 4096 },
 		"its first byte 256: want a multip": func(c *Config) { c.Targets[0].OffsetBytes, c.Targets[0].SizeBytes = 256, 512<<10 },
@@ -212,6 +212,18 @@ func TestChecks(t *testing.T) {
 		assert.ErrorContains(t, err, says)
 	}
 	assert.FileExists(t, path)
+}
+
+// TestTargetsOfOneDevice share it: a device that is opened exclusively cannot be opened twice.
+func TestTargetsOfOneDevice(t *testing.T) {
+	c, _ := image(t, 1<<20, spec.Access{Lines: half, Targets: 4})
+	files, err := openTargets(c.Access.Complete(), c.Targets)
+	require.NoError(t, err)
+	assert.Len(t, files, 4)
+	assert.Len(t, slices.Compact(slices.Clone(files)), 1)
+	require.NoError(t, closeTargets(files))
+	_, err = unix.FcntlInt(uintptr(files[0]), unix.F_GETFD, 0)
+	assert.ErrorIs(t, err, unix.EBADF)
 }
 
 func TestDisksThatCannot(t *testing.T) {

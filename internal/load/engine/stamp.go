@@ -20,24 +20,22 @@ type clock struct {
 }
 
 const (
-	// torn is more than lies between two readings of a thread that runs.
+	// tornNs is more than lies between two readings of a thread that runs.
 	tornNs = 20_000
 	tries  = 3
 )
 
 func newClock() (*clock, error) {
 	c := &clock{}
-	// The pair with the least time in between, of some.
-	for best := int64(-1); best < 0; {
-		for range 16 {
-			var now unix.Timespec
-			before := time.Now()
-			if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-				return nil, err
-			}
-			if took := int64(time.Since(before)); best < 0 || took < best {
-				best, c.start, c.startNs = took, before, now.Nano()-took/2
-			}
+	best := time.Hour // the least time in between, of some pairs
+	for range 16 {
+		var now unix.Timespec
+		before := time.Now()
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+			return nil, err
+		}
+		if took := time.Since(before); took < best {
+			best, c.start, c.startNs = took, before, now.Nano()-int64(took/2)
 		}
 	}
 	c.apartNs = c.start.UnixNano() - c.startNs

@@ -4,15 +4,17 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"heliotrope/internal/load/spec"
 )
 
-// openTargets opens each target past the page cache, and looks whether it can
-// have these I/Os. The descriptors are raw: they must not get into Go's poller.
+// openTargets opens the device of each target past the page cache, and looks
+// whether it can have these I/Os. One that is mounted, or that another load has, is
+// refused (O_EXCL of open(2), for block devices). Targets of one device share a
+// descriptor; it is raw, for it must not get into Go's poller.
 func openTargets(access spec.Access, targets []spec.Target) (files []int, err error) {
 	defer func() {
 		if err != nil {
@@ -24,14 +26,14 @@ func openTargets(access spec.Access, targets []spec.Target) (files []int, err er
 	if writes(access) {
 		flags = unix.O_RDWR
 	}
+	byDevice := map[string]int{}
 	for _, target := range targets {
-		file, err := unix.Open(target.Device, flags|unix.O_DIRECT|unix.O_CLOEXEC, 0)
-		if err != nil {
-			hint := ""
-			if errors.Is(err, unix.EINVAL) {
-				hint = ": no direct I/O there; want a block device, or a file system that has direct I/O"
+		file, open := byDevice[target.Device]
+		if !open {
+			if file, err = unix.Open(target.Device, flags|unix.O_DIRECT|unix.O_EXCL|unix.O_CLOEXEC, 0); err != nil {
+				return files, fmt.Errorf("open %s with direct I/O: %w%s", target.Device, err, hints[err])
 			}
-			return files, fmt.Errorf("open with direct I/O: %w%s", &fs.PathError{Op: "open", Path: target.Device, Err: err}, hint)
+			byDevice[target.Device] = file
 		}
 		files = append(files, file)
 		disk, err := look(file)
@@ -45,8 +47,16 @@ func openTargets(access spec.Access, targets []spec.Target) (files []int, err er
 	return files, nil
 }
 
+// hints say what is to be done about an error.
+var hints = map[error]string{
+	unix.EINVAL: ": it has none; want a block device, or a file system that has direct I/O",
+	unix.EBUSY:  ": something else has it, such as a mount; want a disk that nobody uses",
+}
+
 func closeTargets(files []int) (err error) {
-	for _, file := range files {
+	files = slices.Clone(files)
+	slices.Sort(files)
+	for _, file := range slices.Compact(files) {
 		err = errors.Join(err, unix.Close(file))
 	}
 	return err
