@@ -1,20 +1,29 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
+	"heliotrope/internal/load/inflight"
 	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/load/spec"
+	"heliotrope/internal/poll"
 )
 
 // TestLogOfRealLoad runs loads as a guest does, and reads their logs.
@@ -96,6 +105,85 @@ func (w *watchedLog) Completed(slot, errno int, at iolog.Stamp) {
 	if w.store.left--; w.store.left == 0 {
 		w.store.stop()
 	}
+}
+
+// TestLogThatIsTaken has a near host that takes each block, until it is not near
+// any more: its file and the load's are the log together.
+func TestLogThatIsTaken(t *testing.T) {
+	c, _ := image(t, 8<<20, spec.Access{Lines: half, Outstanding: 8})
+	c.Page, c.Budget.StreamFromBytes = filepath.Join(t.TempDir(), "inflight"), 0
+	local := netip.MustParseAddr("127.0.0.1")
+	c.SiteB = netip.AddrPortFrom(local, freePort(t))
+	dir := t.TempDir()
+	taken := &collected{}
+	ctx, stop := context.WithCancel(t.Context())
+	var receiving sync.WaitGroup
+	receiving.Go(func() { assert.NoError(t, iolog.Receive(ctx, c.SiteB, local, c.Token, taken)) })
+	load, end := context.WithCancel(t.Context())
+	var loading sync.WaitGroup
+	loading.Go(func() { assert.NoError(t, Run(load, c, dir)) })
+	require.NoError(t, poll.Until(t.Context(), 10*time.Millisecond, func(context.Context) (bool, error) {
+		page, err := inflight.Open(c.Page, c.Token)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err == nil {
+			page.SetNear('b', monotonic(t)) // as the witness says it
+			err = page.Close()
+		}
+		return taken.bytes() > 0, err
+	}))
+	end()
+	loading.Wait()
+	stop()
+	receiving.Wait()
+	rest, err := os.ReadFile(filepath.Join(dir, LogFile))
+	require.NoError(t, err)
+	replay := iolog.Replay{Access: c.Access, Targets: c.Targets, Seed: c.Seed, Token: c.Token}
+	account, err := iolog.Read([]io.Reader{bytes.NewReader(rest), bytes.NewReader(taken.content)}, replay, func(iolog.Entry) error { return nil })
+	require.NoError(t, err)
+	assert.Empty(t, account.Missing)
+	text, err := os.ReadFile(filepath.Join(dir, ResultFile))
+	require.NoError(t, err)
+	var result Result
+	require.NoError(t, json.Unmarshal(text, &result))
+	assert.Equal(t, result.IOs, account.IOs)
+	assert.Empty(t, result.Sending)
+}
+
+func monotonic(t *testing.T) int64 {
+	t.Helper()
+	var now unix.Timespec
+	require.NoError(t, unix.ClockGettime(unix.CLOCK_MONOTONIC, &now))
+	return now.Nano()
+}
+
+// collected is a host's file.
+type collected struct {
+	mu      sync.Mutex
+	content []byte
+}
+
+func (c *collected) Write(block []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.content = append(c.content, block...)
+	return len(block), nil
+}
+
+func (c *collected) bytes() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.content)
+}
+
+// freePort is a TCP port that nobody has at this moment.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, listener.Close()) }()
+	return netip.MustParseAddrPort(listener.Addr().String()).Port()
 }
 
 // TestLogOfDiskThatHangs has what was in flight, and nothing of an I/O that waits
