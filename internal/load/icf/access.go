@@ -1,0 +1,189 @@
+package icf
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"heliotrope/internal/load/spec"
+	"heliotrope/internal/strict"
+)
+
+// patterns are what is written, by Iometer's numbers (IOCommon.h).
+var patterns = []string{spec.PatternRepeating, spec.PatternFixed, spec.PatternRandom}
+
+// Access is one of its specifications, by name in any case, with the settings
+// of the workers that it is assigned to, and notes of what is not taken over. A
+// specification that Iometer knows and we do not run is a *strict.Error with
+// its lines.
+func (f *File) Access(name string) (spec.Access, []string, error) {
+	i := f.index(name)
+	if i < 0 {
+		return spec.Access{}, nil, fmt.Errorf("%s has no access specification %q: it has %s", f.name, name, f.names())
+	}
+	access, at := f.Specs[i], f.places[i]
+	access.Lines = slices.Clone(access.Lines)
+	notes := slices.Clone(at.notes)
+	more, err := f.worked(&access, at)
+	if err != nil {
+		return spec.Access{}, nil, fmt.Errorf("%s: access specification %q: %w", f.name, access.Name, err)
+	}
+	notes = append(notes, more...)
+	notes = append(notes, f.tested(&access)...)
+	if f.open {
+		notes = append(notes, "the file does not end with its version, as what Iometer saves does: its workers may be cut off")
+	}
+	if problems := access.Problems(0); len(problems) > 0 {
+		invalid := &strict.Error{}
+		for _, problem := range problems {
+			invalid.Problems = append(invalid.Problems, strict.Problem{File: f.name, Line: at.line(problem.Setting), Column: 1, Message: problem.Message})
+		}
+		return spec.Access{}, nil, invalid
+	}
+	return access, notes, nil
+}
+
+// names lists the specifications for people.
+func (f *File) names() string {
+	if len(f.Specs) == 0 {
+		return "none"
+	}
+	var names []string
+	for _, access := range f.Specs {
+		names = append(names, strconv.Quote(access.Name))
+	}
+	return strings.Join(names, ", ")
+}
+
+// line is where in the file a setting such as lines[1].size_bytes stands.
+func (p place) line(setting string) int {
+	var i int
+	if _, err := fmt.Sscanf(setting, "lines[%d]", &i); err == nil && i < len(p.lines) {
+		return p.lines[i]
+	}
+	return p.name
+}
+
+// worked takes over the settings of the workers that a specification is
+// assigned to. Those that one load cannot have at once are refused.
+func (f *File) worked(access *spec.Access, at place) (notes []string, err error) {
+	var disks []Worker
+	networks := 0
+	for _, worker := range f.Workers {
+		switch {
+		case !worker.runs(access.Name, at.assignment):
+		case worker.Type == "DISK":
+			disks = append(disks, worker)
+		default:
+			networks++
+		}
+	}
+	switch {
+	case len(disks) == 0 && networks > 0:
+		return nil, fmt.Errorf("only network workers have it, and there is no network load here")
+	case len(disks) == 0:
+		return []string{"no worker of the file has it: outstanding I/Os, workers and targets are the defaults"}, nil
+	case networks > 0:
+		notes = append(notes, "its network workers are left out")
+	}
+	first := disks[0]
+	for _, worker := range disks {
+		switch {
+		case worker.ConnectionRate:
+			return nil, fmt.Errorf("worker %q tests the connection rate, which a disk here does not have", worker.Name)
+		case worker.Outstanding != first.Outstanding:
+			return nil, differ("outstanding I/Os", first.Name, first.Outstanding, worker.Name, worker.Outstanding)
+		case len(worker.Targets) != len(first.Targets):
+			return nil, differ("numbers of targets", first.Name, len(first.Targets), worker.Name, len(worker.Targets))
+		case worker.Pattern != first.Pattern:
+			return nil, differ("data patterns", first.Name, first.Pattern, worker.Name, worker.Pattern)
+		case seed(worker) != seed(first):
+			return nil, differ("fixed seeds", first.Name, seed(first), worker.Name, seed(worker))
+		}
+	}
+	access.Outstanding, access.Workers, access.Pattern, access.FixedSeed = first.Outstanding, len(disks), patterns[first.Pattern], first.FixedSeed
+	access.Targets = max(1, len(first.Targets))
+	return append(notes, regions(disks)...), nil
+}
+
+// runs says whether a worker has a specification: its list says so, or, when the
+// file has no lists, the specification's default.
+func (w Worker) runs(name, assignment string) bool {
+	if w.Assigned != nil {
+		return slices.ContainsFunc(w.Assigned, func(assigned string) bool { return strings.EqualFold(assigned, name) })
+	}
+	switch assignment {
+	case "ALL":
+		return true
+	case "DISK":
+		return w.Type == "DISK"
+	case "NET":
+		return w.Type != "DISK"
+	}
+	return false
+}
+
+func differ(what, one string, first any, other string, second any) error {
+	return fmt.Errorf("its workers have different %s (%q %v, %q %v), which is not one load: make them alike in the file, or write the specification out", what, one, first, other, second)
+}
+
+// seed says a worker's fixed seed.
+func seed(w Worker) string {
+	if w.FixedSeed == nil {
+		return "none"
+	}
+	return strconv.FormatUint(*w.FixedSeed, 10)
+}
+
+// regions says what of the workers' disks is not taken over.
+func regions(workers []Worker) (notes []string) {
+	var names []string
+	part := false
+	for _, worker := range workers {
+		names = append(names, worker.Targets...)
+		part = part || worker.SizeSectors != 0 || worker.StartSector != 0
+	}
+	slices.Sort(names)
+	if names = slices.Compact(names); len(names) > 0 {
+		notes = append(notes, fmt.Sprintf("its targets (%s) are the guest's one disk here, in as many equal parts as a worker has targets", strings.Join(names, ", ")))
+	}
+	if part {
+		notes = append(notes, "the disk's maximum size and starting sector are not taken over: the whole disk is used")
+	}
+	return notes
+}
+
+// tested takes over what the test setup says.
+func (f *File) tested(access *spec.Access) (notes []string) {
+	access.RampUp = f.RampUp
+	if f.RunTime != 0 {
+		notes = append(notes, fmt.Sprintf("the run time of %s is not taken over: see phases", f.RunTime))
+	}
+	switch f.Kind {
+	case "", "NORMAL":
+	case "CYCLE_OUTSTANDING_IOS":
+		levels := "no levels that are understood"
+		if depths, err := f.Depths(); err == nil {
+			levels = Levels(depths)
+		}
+		notes = append(notes, "the test cycles its outstanding I/Os: write factor outstanding: "+levels)
+	default:
+		notes = append(notes, fmt.Sprintf("the test's cycling (%s) is not taken over: write a campaign's levels instead", f.Kind))
+	}
+	return notes
+}
+
+// Depths are the queue depths that the test cycles through.
+func (f *File) Depths() ([]int, error) {
+	return spec.Depths(f.Queue.Start, f.Queue.End, f.Queue.Step, f.Queue.Exponential)
+}
+
+// Levels writes a factor's levels as a campaign file has them.
+func Levels(levels []int) string {
+	texts := make([]string, len(levels))
+	for i, level := range levels {
+		texts[i] = strconv.Itoa(level)
+	}
+	return "[" + strings.Join(texts, ", ") + "]"
+}
