@@ -86,7 +86,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newRun(), newWatch(), newStatus(), newCancel(), newServe(), newStop(), newCheck(), newJudge())
-	root.AddCommand(newValidate(), newPlan())
+	root.AddCommand(newValidate(), newPlan(), newIometer())
 	root.AddCommand(newLab())
 	return root
 }

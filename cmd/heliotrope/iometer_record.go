@@ -1,0 +1,143 @@
+package main
+
+import (
+	"time"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/load/results"
+	"heliotrope/internal/load/spec"
+)
+
+// recorded is what Iometer would have recorded of a phase, by Grunt::Record_IO:
+// as many completions as there are I/Os in flight at its beginning are left out,
+// whichever I/Os they are of, and the time counts from the last of them; of the
+// rest those count that were submitted in the phase. What completes after its
+// end does not count.
+type recorded struct {
+	fromNs, toNs  int64
+	reads, writes recordedOp
+	bins          []int64 // by results.Bins
+}
+
+// recordedOp is the I/Os of one direction.
+type recordedOp struct{ ios, bytes, sumNs, maxNs int64 }
+
+// recordPhase counts the I/Os of a phase, which come in the order of completion.
+func recordPhase(ios dataset.Batches[dataset.IO], fromNs, toNs int64) (recorded, error) {
+	r := recorded{fromNs: fromNs, toNs: toNs, bins: make([]int64, len(results.Bins))}
+	inFlight := 0
+	for batch, err := range ios {
+		if err != nil {
+			return r, err
+		}
+		for _, io := range batch {
+			if io.TsNs >= fromNs && io.TsNs-io.LatencyNs < fromNs {
+				inFlight++
+			}
+		}
+	}
+	for batch, err := range ios {
+		if err != nil {
+			return r, err
+		}
+		for _, io := range batch {
+			switch {
+			case io.TsNs < fromNs || io.TsNs > toNs:
+			case inFlight > 0:
+				inFlight--
+				r.fromNs = io.TsNs
+			case io.TsNs-io.LatencyNs >= fromNs:
+				r.add(io)
+			}
+		}
+	}
+	if inFlight > 0 {
+		r.fromNs = toNs // recording never began
+	}
+	return r, nil
+}
+
+func (r *recorded) add(io dataset.IO) {
+	op := &r.reads
+	if io.Op == dataset.OpWrite {
+		op = &r.writes
+	}
+	op.ios++
+	op.bytes += int64(io.SizeBytes)
+	op.sumNs += io.LatencyNs
+	op.maxNs = max(op.maxNs, io.LatencyNs)
+	for i, bin := range results.Bins {
+		if bin.Less == 0 || io.LatencyNs < bin.Less.Nanoseconds() {
+			r.bins[i]++
+			return
+		}
+	}
+}
+
+// runNs is how long was recorded.
+func (r *recorded) runNs() int64 { return r.toNs - r.fromNs }
+
+// Units of Iometer's columns.
+const (
+	mib = 1 << 20
+	mb  = 1e6
+)
+
+// values are the columns that every row has. Nothing is said of transactions
+// where they may have a second I/O, and nothing of errors.
+func (r *recorded) values(access spec.Access) map[string]float64 {
+	s := time.Duration(r.runNs()).Seconds()
+	both := recordedOp{
+		r.reads.ios + r.writes.ios, r.reads.bytes + r.writes.bytes, r.reads.sumNs + r.writes.sumNs, max(r.reads.maxNs, r.writes.maxNs),
+	}
+	values := map[string]float64{
+		results.BytesRead: float64(r.reads.bytes), results.BytesWritten: float64(r.writes.bytes),
+		results.ReadIOs: float64(r.reads.ios), results.WriteIOs: float64(r.writes.ios),
+	}
+	for i, op := range []recordedOp{both, r.reads, r.writes} {
+		set := func(names [3]string, value float64) { values[names[i]] = value }
+		set([3]string{results.IOps, results.ReadIOps, results.WriteIOps}, float64(op.ios)/s)
+		set([3]string{results.MiBps, results.ReadMiBps, results.WriteMiBps}, float64(op.bytes)/mib/s)
+		set([3]string{results.MBps, results.ReadMBps, results.WriteMBps}, float64(op.bytes)/mb/s)
+		set([3]string{results.MeanMs, results.ReadMeanMs, results.WriteMeanMs}, op.meanMs())
+		set([3]string{results.MaxMs, results.ReadMaxMs, results.WriteMaxMs}, float64(op.maxNs)/1e6)
+	}
+	if len(access.Lines) > 0 && !hasReplies(access) {
+		values["Transactions per Second"] = values[results.IOps]
+		values["Average Transaction Time"], values["Maximum Transaction Time"] = values[results.MeanMs], values[results.MaxMs]
+	}
+	if access.Outstanding > 0 {
+		values[results.QueueDepth] = float64(access.Outstanding)
+	}
+	for i, bin := range results.Bins {
+		values[bin.Name] = float64(r.bins[i])
+	}
+	return values
+}
+
+func hasReplies(access spec.Access) bool {
+	for _, line := range access.Lines {
+		if line.ReplyBytes > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// meanMs is 0 where there are no I/Os, as Iometer has it.
+func (o recordedOp) meanMs() float64 {
+	if o.ios == 0 {
+		return 0
+	}
+	return float64(o.sumNs) / float64(o.ios) / 1e6
+}
+
+// raw are the columns that Iometer has in ticks of its clock, of which its
+// processor speed has one second: ns here.
+func (r *recorded) raw() map[string]float64 {
+	return map[string]float64{
+		results.RawRead: float64(r.reads.sumNs), results.RawWrite: float64(r.writes.sumNs),
+		results.RawReadMax: float64(r.reads.maxNs), results.RawWriteMax: float64(r.writes.maxNs),
+		results.RawRunTime: float64(r.runNs()), results.ProcessorSpeed: 1e9,
+	}
+}
