@@ -62,5 +62,5 @@ func tellProgress(bytes int64) error {
 	if err := os.WriteFile(file+".new", []byte(strconv.FormatInt(bytes, 10)+"\n"), 0o644); err != nil {
 		return fmt.Errorf("tell the progress: %w", err)
 	}
-	return os.Rename(file+".new", file)
+	return os.Rename(file+".new", file) //nolint:forbidigo // the program for the guest imports little (docs/load.md)
 }
