@@ -14,6 +14,7 @@ import (
 	"heliotrope/deploy/vcenter/place"
 	"heliotrope/internal/hypervisor"
 	vsphere "heliotrope/internal/hypervisor/vsphere/counters"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/witness"
 )
 
@@ -32,11 +33,14 @@ func TestLabUsage(t *testing.T) {
 	startGuest(ctx, t, tb, a, domain)
 	began := time.Now()
 	w.center.sample(ctx, time.Now)
-	inGuest(ctx, t, tb, `for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=/dev/vda bs=4096 count=8 oflag=direct 2>/dev/null; done`)
-	w.center.sample(ctx, time.Now)
-
-	counts, err := a.Counters(ctx, hypervisor.Counted{Domain: domain.Name, Storage: "nfs"}, began.Add(-time.Second), time.Now())
-	require.NoError(t, err)
+	var counts hypervisor.Counts
+	// A sample is of one second at the least.
+	require.NoError(t, poll.Until(ctx, 0, func(ctx context.Context) (enough bool, err error) {
+		inGuest(ctx, t, tb, `for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=/dev/vda bs=4096 count=8 oflag=direct 2>/dev/null; done`)
+		w.center.sample(ctx, time.Now)
+		counts, err = a.Counters(ctx, hypervisor.Counted{Domain: domain.Name, Storage: "nfs"}, began.Add(-time.Second), time.Now())
+		return len(counts.Readings) > 0, err
+	}))
 	t.Logf("%+v", counts)
 	value := func(device, name string) int64 {
 		i := slices.IndexFunc(counts.Readings, func(r witness.Reading) bool { return r.Device == device && r.Name == name })
