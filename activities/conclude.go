@@ -209,11 +209,11 @@ func (a *account) judge(judged judge.Judged) {
 		a.distrust(cause.DataDamaged, err)
 	}
 	for _, phase := range a.attempt.Phases {
-		if phase.IOs == 0 && phase.Phase != dataset.During {
+		if (phase.IOs == nil || *phase.IOs == 0) && phase.Phase != dataset.During {
 			a.distrust(cause.LoadDied, fmt.Errorf("no I/O completed in the phase %s", phase.Phase))
 		}
 	}
-	if a.row.IORows == 0 {
+	if !a.row.HasIO() {
 		a.distrust(cause.DataDamaged, errors.New("there is no sample"))
 	}
 	if known.Verdict == trial.Valid && a.problem != nil {
@@ -253,8 +253,8 @@ func (a *account) loadProblem(result load.Result, unread error) error {
 	if err := cmp.Or(unread, ioError(result)); err != nil {
 		return err
 	}
-	if result.IOs != a.row.IORows {
-		return fmt.Errorf("the load's log has %d I/Os, but fio counted %d", a.row.IORows, result.IOs)
+	if rows := a.written.IO.Rows; result.IOs != rows {
+		return fmt.Errorf("the load's log has %d I/Os, but fio counted %d", rows, result.IOs)
 	}
 	return nil
 }

@@ -55,15 +55,15 @@ func TestConcludeTwice(t *testing.T) {
 	if second := a.conclude(t); second != first {
 		t.Errorf("the second time %+v, the first time %+v", second, first)
 	}
-	if again := a.row(t); again.IORows != row.IORows || again.CounterRows != row.CounterRows || again.Verdict != row.Verdict {
+	if again := a.row(t); *again.IORows != *row.IORows || again.CounterRows != row.CounterRows || again.Verdict != row.Verdict {
 		t.Errorf("the second row %+v, the first one %+v", again, row)
 	}
-	if row.IORows == 0 || row.CounterRows == 0 {
+	if !row.HasIO() || row.CounterRows == 0 {
 		t.Errorf("%+v, want samples", row)
 	}
 	rows, err := dataset.All(dataset.ReadIO(a.file("io.parquet")))
-	if err != nil || int64(len(rows)) != row.IORows {
-		t.Errorf("%d I/Os in the file, %v; the row says %d", len(rows), err, row.IORows)
+	if err != nil || int64(len(rows)) != *row.IORows {
+		t.Errorf("%d I/Os in the file, %v; the row says %d", len(rows), err, *row.IORows)
 	}
 	events, err := dataset.All(dataset.ReadEvents(a.file("events.parquet")))
 	if err != nil {
@@ -183,8 +183,8 @@ func TestConcludeWithoutTheGuest(t *testing.T) {
 	if concluded := a.conclude(t); concluded.Verdict != trial.TargetFailed {
 		t.Errorf("%+v", concluded)
 	}
-	if row := a.row(t); row.IORows != 0 || row.CounterRows == 0 {
-		t.Errorf("%d I/Os and %d counters, want counters only", row.IORows, row.CounterRows)
+	if row := a.row(t); row.HasIO() || row.CounterRows == 0 {
+		t.Errorf("%v and %d counters, want counters only", row.IORows, row.CounterRows)
 	}
 	if !exists(t, a.raw(trial.Guest, load.LogFile)) {
 		t.Error("the guest's raw files are gone, and the dataset has not got them")
@@ -199,7 +199,7 @@ func TestConcludeOfAnAttemptThatNeverBegan(t *testing.T) {
 	if concluded := a.conclude(t); concluded.Verdict != trial.Invalid || concluded.Reason != "no route" {
 		t.Errorf("%+v", concluded)
 	}
-	if row := a.row(t); row.IORows != 0 || row.LongestGapMs != nil {
+	if row := a.row(t); row.HasIO() || row.LongestGapMs != nil {
 		t.Errorf("%+v, want no sample", row)
 	}
 }

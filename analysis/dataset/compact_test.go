@@ -126,7 +126,7 @@ func TestCampaign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(manifest.Files) != 6+6*4 || manifest.TestbedKind != "simulated" || !maps.Equal(manifest.Provenance, provenance()) {
+	if len(manifest.Files) != 6+7*4 || manifest.TestbedKind != "simulated" || !maps.Equal(manifest.Provenance, provenance()) {
 		t.Errorf("manifest is %+v", manifest)
 	}
 	if left := list(t, filepath.Join(folder, "segments")); len(left) > 0 {
@@ -231,7 +231,7 @@ func TestPhasesWithoutTheirAttempt(t *testing.T) {
 	for _, table := range []string{"phases", "witnesses", "certificates", "traffic", "ledger"} {
 		waiting = append(waiting, "segments/"+table+"-0001.1.arrows")
 	}
-	for _, table := range []string{"io", "counters", "events", "heartbeats", "clocks", "domains"} {
+	for _, table := range []string{"io", "counters", "events", "heartbeats", "clocks", "domains", "histograms"} {
 		waiting = append(waiting, row.Folder+"/"+table+".parquet")
 	}
 	check(t, folder, waiting...)
@@ -281,7 +281,7 @@ func TestDamagedFilesAreSetAside(t *testing.T) {
 func TestCompactFindsWhatRowsAndFilesDisagreeOn(t *testing.T) {
 	folder := dataset.CampaignFolder(t.TempDir(), "test")
 	row, phases := attempt(t, folder, 1, 1)
-	row.IORows++
+	row.IORows = ptr(*row.IORows + 1)
 	note(t, folder, row, phases)
 	missing, _ := attempt(t, folder, 2, 1)
 	if err := os.Remove(filepath.Join(folder, missing.Folder, "events.parquet")); err != nil {

@@ -40,6 +40,7 @@ campaign=NAME/
     heartbeats.parquet               the guest's datagrams that arrived at site A
     clocks.parquet                   readings of the machines' clocks
     domains.parquet                  states of the domains on the hypervisors
+    histograms.parquet               the I/Os that the load's log had no room for one by one
     evidence/                        of a failure: consoles, logs, states; files of any kind
   segments/                          attempts that are not in trials.parquet yet
 ` + "```" + `
@@ -68,6 +69,13 @@ GROUP BY ALL ORDER BY ALL;
 ` + "```" + `
 `
 
+const documentBuckets = `
+## Buckets
+
+What ` + "`counts`" + ` is in table histograms. The bucket of a response time below 256 ns is the number of ns. Above, with 2^k ns the greatest power
+of two that is no more than it, it is 128 · (k − 7) + floor(ns / 2^(k − 7)): what is in a bucket is within 0.4 % of its middle.
+`
+
 // document is the data dictionary.
 func document() []byte {
 	var out bytes.Buffer
@@ -75,6 +83,7 @@ func document() []byte {
 	for _, table := range tables() {
 		writeTable(&out, table)
 	}
+	out.WriteString(documentBuckets)
 	out.WriteString("\n## Counters\n\nWhat `value` is in table counters. One that grows starts again at 0 when its device is made anew.\n\n")
 	out.WriteString("| device | name | unit | grows | meaning |\n| --- | --- | --- | --- | --- |\n")
 	for _, c := range onhost.Counters() {
@@ -100,7 +109,7 @@ func tables() []described {
 	return []described{
 		describe(dataset.Trials, "campaign"), describe(dataset.Phases, "campaign"), describe(dataset.Witnesses, "campaign"),
 		describe(dataset.Certificates, "campaign"), describe(dataset.Traffics, "campaign"), describe(dataset.Ledgers, "campaign"),
-		describe(dataset.IOs, attempt...), describe(dataset.Counters, attempt...), describe(dataset.Events, attempt...),
+		describe(dataset.IOs, attempt...), describe(dataset.Histograms, attempt...), describe(dataset.Counters, attempt...), describe(dataset.Events, attempt...),
 		describe(dataset.Heartbeats, attempt...), describe(dataset.Clocks, attempt...), describe(dataset.Domains, attempt...),
 	}
 }

@@ -24,8 +24,8 @@ func TestFilesFromBefore(t *testing.T) {
 		later[c.Name] = true
 	}
 	folder := t.TempDir()
-	blackout, mode := 12.5, "precopy"
-	row := Trial{Key: "0001.1", Sequence: 1, Storage: "nfs", TestbedKind: "emulated", IORows: 7, Seed: 1 << 63,
+	blackout, mode, seven := 12.5, "precopy", int64(7)
+	row := Trial{Key: "0001.1", Sequence: 1, Storage: "nfs", TestbedKind: "emulated", IORows: &seven, Seed: 1 << 63,
 		Control: "pause", Direction: "return", Sentinel: true, Cause: "time-out", Evidence: "x", BlackoutMs: &blackout, ClockRows: new(int64), Migration: &mode, Rounds: new(int64)}
 	before := withoutColumns(Trials, func(name string) bool { return later[name] })
 	if len(before.columns) != len(Trials.columns)-len(later) {

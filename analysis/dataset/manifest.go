@@ -66,8 +66,9 @@ func (t *Trial) files() []tableFile {
 	for _, one := range []struct {
 		table string
 		rows  *int64
-	}{{IOs.Name, &t.IORows}, {Counters.Name, &t.CounterRows}, {Events.Name, &t.EventRows},
-		{Heartbeats.Name, t.HeartbeatRows}, {Clocks.Name, t.ClockRows}, {Domains.Name, t.DomainRows}} {
+	}{{IOs.Name, t.IORows}, {Counters.Name, &t.CounterRows}, {Events.Name, &t.EventRows},
+		{Heartbeats.Name, t.HeartbeatRows}, {Clocks.Name, t.ClockRows}, {Domains.Name, t.DomainRows},
+		{Histograms.Name, t.HistogramRows}} {
 		if one.rows != nil {
 			files = append(files, tableFile{path.Join(t.Folder, one.table+".parquet"), one.table, *one.rows})
 		}

@@ -33,6 +33,9 @@ func ReadClocks(path string) Batches[Clock] { return readParquet(Clocks, path) }
 // ReadDomains reads a domains.parquet.
 func ReadDomains(path string) Batches[Domain] { return readParquet(Domains, path) }
 
+// ReadHistograms reads a histograms.parquet.
+func ReadHistograms(path string) Batches[Histogram] { return readParquet(Histograms, path) }
+
 // ReadTrials reads table trials of a campaign's folder, in the order of the
 // plan. It has what the last CompactCampaign put together.
 func ReadTrials(folder string) ([]Trial, error) {

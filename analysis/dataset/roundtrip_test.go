@@ -27,16 +27,16 @@ func write(t *testing.T, files dataset.TrialFiles) (string, dataset.WrittenTrial
 }
 
 // attemptFiles is what an attempt's folder has.
-var attemptFiles = []string{"clocks.parquet", "counters.parquet", "domains.parquet", "events.parquet", "heartbeats.parquet", "io.parquet"}
+var attemptFiles = []string{"clocks.parquet", "counters.parquet", "domains.parquet", "events.parquet", "heartbeats.parquet", "histograms.parquet", "io.parquet"}
 
 func TestRoundTrip(t *testing.T) {
 	for _, n := range []int{0, 1, 1025, 70_001} {
 		io, counters, events := someIO(n), someCounters(n), someEvents(n)
-		heartbeats, clocks, domains := someHeartbeats(n), someClocks(n), someDomains(n)
+		heartbeats, clocks, domains, histograms := someHeartbeats(n), someClocks(n), someDomains(n), someHistograms(n)
 		folder, written := write(t, dataset.TrialFiles{
 			IO: dataset.Rows(io), Counters: dataset.Rows(counters), Events: dataset.Rows(events),
-			Heartbeats: dataset.Rows(heartbeats), Clocks: dataset.Rows(clocks), Domains: dataset.Rows(domains)})
-		for _, file := range []dataset.File{written.IO, written.Counters, written.Events, written.Heartbeats, written.Clocks, written.Domains} {
+			Heartbeats: dataset.Rows(heartbeats), Clocks: dataset.Rows(clocks), Domains: dataset.Rows(domains), Histograms: dataset.Rows(histograms)})
+		for _, file := range []dataset.File{written.IO, written.Counters, written.Events, written.Heartbeats, written.Clocks, written.Domains, written.Histograms} {
 			if file.Rows != int64(n) {
 				t.Errorf("%d rows: written %+v", n, file)
 			}
@@ -44,6 +44,7 @@ func TestRoundTrip(t *testing.T) {
 		same(t, dataset.ReadHeartbeats(filepath.Join(folder, "heartbeats.parquet")), heartbeats)
 		same(t, dataset.ReadClocks(filepath.Join(folder, "clocks.parquet")), clocks)
 		same(t, dataset.ReadDomains(filepath.Join(folder, "domains.parquet")), domains)
+		same(t, dataset.ReadHistograms(filepath.Join(folder, "histograms.parquet")), histograms)
 		same(t, dataset.ReadIO(filepath.Join(folder, "io.parquet")), io)
 		same(t, dataset.ReadCounters(filepath.Join(folder, "counters.parquet")), counters)
 		same(t, dataset.ReadEvents(filepath.Join(folder, "events.parquet")), events)

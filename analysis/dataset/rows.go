@@ -6,6 +6,16 @@ import (
 	"heliotrope/internal/trial"
 )
 
+// Null is a value that may not be known. Rows of which there are many have it
+// in the place of a pointer.
+type Null[T any] struct {
+	Value T
+	Known bool
+}
+
+// Known is a value that is known.
+func Known[T any](value T) Null[T] { return Null[T]{value, true} }
+
 // IO is one completed I/O of the load in the guest: a row of table io.
 type IO struct {
 	TsNs        int64  // completion, on the controller's time base, ns since 1970 UTC
@@ -14,6 +24,29 @@ type IO struct {
 	Op          string // read, write
 	SizeBytes   int32
 	OffsetBytes int64 // on the disk
+	// What fio does not tell is not known.
+	Line   Null[int32] // of the access specification, from 0
+	Worker Null[int32] // from 0
+	Target Null[int32] // from 0
+	Error  int32       // errno with which it failed; 0: it did not
+	LateNs Null[int64] // of LatencyNs, from when it was due to its submission; not known in a closed loop
+	Reply  bool        // to an I/O of the same transaction
+}
+
+// Histogram is the I/Os of one line and direction that completed in one short
+// time, where the log has no single I/Os: a row of table histograms.
+type Histogram struct {
+	TsNs             int64 // its beginning, on the controller's time base
+	LengthNs         int64
+	Worker           int32
+	Op               string // OpRead or OpWrite
+	Line             int32  // of the access specification, from 0
+	IOs              int64
+	Errors           int64
+	Bytes            int64
+	MaxNs            int64  // longest response time, exact
+	OldestInFlightNs int64  // age of the oldest I/O in flight at its end; 0: there was none
+	Counts           string // "bucket:I/Os bucket:I/Os ...": see package iolog
 }
 
 // Operations of an I/O.
@@ -47,6 +80,9 @@ type Heartbeat struct {
 	SentGuestNs int64 // when it was sent, on the guest's own clock
 	SentTsNs    int64 // the same on the controller's time base
 	Acked       int64 // newest record of the ledger that the disk had acknowledged
+	// What the guest knew of its load; not known from before heartbeats told it.
+	OldestSubmittedTsNs Null[int64] // submission of the oldest I/O in flight, controller's time base; not known when none is, too
+	CompletedIOs        Null[int64] // since the load's beginning
 }
 
 // Clock is one reading of a machine's clock: a row of table clocks.
@@ -163,6 +199,20 @@ type Trial struct {
 	MeasuredMeanMs *float64
 	Access         string
 	GuestMemoryMiB *int32
+	// The disk before the load.
+	Precondition      *string // fill, none
+	PreconditionBytes *int64  // that were written
+	PreconditionS     *float64
+	// The load, as its engine tells it.
+	Engine                            *string // heliotrope, fio
+	IOMethod                          *string // uring, threads
+	IODetail                          *string // of table io: all, histogram
+	IOErrors                          *int64
+	IOViolations                      *int64 // of what verify wants
+	IOPending                         *int64 // in flight when the load ended; the oldest of them, controller's time base:
+	PendingReadTsNs, PendingWriteTsNs *int64
+	FirstErrno                        *int32
+	OfferedShort                      *int64 // I/Os of an open loop that were never due, as the guest's clock stood still
 	// What the hypervisor was told of the migration; nil when there was none.
 	Migration        *string
 	AutoConverge     *bool
@@ -193,6 +243,8 @@ type Trial struct {
 	DiskCopyMs               *float64
 	DiskConvergeMs           *float64
 	SwitchMs                 *float64
+	StoragePrepareMs         *float64 // the storage's own parts
+	StorageFinishMs          *float64
 	LongestGapMs             *float64 // the blackout, on the controller's time base
 	LongestGapUncertaintyMs  *float64
 	GapGuestClockMs          *float64 // the same by the guest's own clock
@@ -229,6 +281,11 @@ type Trial struct {
 	SteadySlopePercent *float64
 	RecoveryMs         *float64 // from the blackout's end; nil when it did not come back
 	IOLostS            *float64 // integral of the drop below the level before, in seconds of that level
+	LevelAfterIOPS     *float64 // steady level after the migration; nil when there is none
+	UnavailableS       *float64
+	Response           Response // the longest, of reads and writes
+	ReadResponse       Response
+	WriteResponse      Response
 	// The clocks.
 	ClockUncertaintyMs *float64 // the worst of all machines, over the measuring phases
 	ClockDriftPPM      *float64 // the fastest host's, against the controller's
@@ -238,21 +295,34 @@ type Trial struct {
 	LedgerLost  *int64 // the most of any copy
 	Evidence    string // folder of the evidence bundle, in the campaign's; "" when there is none
 
-	IORows      int64
+	IORows      *int64 // nil: the load's log is not known, and the attempt has no such file
 	CounterRows int64
 	EventRows   int64
 	// The rows of the files that attempts have since there are witnesses; nil
-	// says that the attempt has no such file. SetFiles sets all six.
+	// says that the attempt has no such file. SetFiles sets them all.
 	HeartbeatRows *int64
 	ClockRows     *int64
 	DomainRows    *int64
+	HistogramRows *int64
 	Folder        string // of the attempt's files, in the campaign's folder; see TrialFolder
 }
 
+// Response is the longest response time of an attempt's I/Os, from the storage's
+// preparation to the end of phase after.
+type Response struct {
+	Ms            *float64
+	UncertaintyMs *float64 // both ways
+	InFlight      *bool    // the I/O had not completed when the load ended: it took Ms at least
+}
+
+// HasIO says that the load's log is known, and has I/Os.
+func (t *Trial) HasIO() bool { return t.IORows != nil && *t.IORows > 0 }
+
 // SetFiles notes how many rows the attempt's files have.
 func (t *Trial) SetFiles(written WrittenTrial) {
-	t.IORows, t.CounterRows, t.EventRows = written.IO.Rows, written.Counters.Rows, written.Events.Rows
+	t.IORows, t.CounterRows, t.EventRows = &written.IO.Rows, written.Counters.Rows, written.Events.Rows
 	t.HeartbeatRows, t.ClockRows, t.DomainRows = &written.Heartbeats.Rows, &written.Clocks.Rows, &written.Domains.Rows
+	t.HistogramRows = &written.Histograms.Rows
 }
 
 // phases is how many phases a trial has; a test compares.
@@ -288,19 +358,20 @@ const (
 )
 
 // Phase is the load's I/O in one measuring phase of one attempt: a row of
-// table phases. Response times are nil when no I/O completed.
+// table phases. Response times are nil when no I/O completed, and all that was
+// measured is when the load's log is not known.
 type Phase struct {
 	Trial       string // Trial.Key
 	Phase       string // Before, During, After
 	StartedTsNs int64
 	EndedTsNs   int64
 	Seconds     float64
-	IOs         int64
-	Reads       int64
-	Writes      int64
-	Bytes       int64
-	IOPS        float64
-	MBPerS      float64 // 10^6 bytes
+	IOs         *int64
+	Reads       *int64
+	Writes      *int64
+	Bytes       *int64
+	IOPS        *float64
+	MBPerS      *float64 // 10^6 bytes
 	MeanMs      *float64
 	P50Ms       *float64
 	P99Ms       *float64

@@ -36,6 +36,23 @@ func someIO(n int) []dataset.IO {
 		}
 		rows[i] = dataset.IO{TsNs: at, GuestTsNs: at/1e6*1e6 + 5e6, LatencyNs: latency, Op: op,
 			SizeBytes: sizes[random.IntN(len(sizes))], OffsetBytes: random.Int64N(64<<20) &^ 511}
+		if i%3 > 0 { // as the other engine tells less
+			rows[i].Line, rows[i].Worker, rows[i].Target = dataset.Known(int32(i%5)), dataset.Known(int32(i%2)), dataset.Known(int32(0))
+			rows[i].Error, rows[i].Reply = int32(i%7/6*5), i%4 == 0
+		}
+		if i%5 == 0 {
+			rows[i].LateNs = dataset.Known(int64(i) * 77)
+		}
+	}
+	return rows
+}
+
+func someHistograms(n int) []dataset.Histogram {
+	rows := make([]dataset.Histogram, n)
+	for i := range rows {
+		rows[i] = dataset.Histogram{TsNs: start.UnixNano() + int64(i)*10e6, LengthNs: 10e6, Worker: int32(i % 2), Op: []string{dataset.OpRead, dataset.OpWrite}[i%2],
+			Line: int32(i % 3), IOs: int64(i), Errors: int64(i % 2), Bytes: int64(i) * 4096, MaxNs: 5e6 + int64(i), OldestInFlightNs: int64(i%9) * 1e6,
+			Counts: fmt.Sprintf("%d:3 2000:%d", i%2000, i)}
 	}
 	return rows
 }
@@ -62,6 +79,12 @@ func someHeartbeats(n int) []dataset.Heartbeat {
 	for i := range rows {
 		at := start.UnixNano() + int64(i)*10e6
 		rows[i] = dataset.Heartbeat{TsNs: at, Sequence: int64(i + 1), SentGuestNs: at - 3e6, SentTsNs: at - 2e6, Acked: int64(i / 20)}
+		if i%3 > 0 {
+			rows[i].CompletedIOs = dataset.Known(int64(i) * 50)
+		}
+		if i%3 > 1 {
+			rows[i].OldestSubmittedTsNs = dataset.Known(at - 4e6)
+		}
 	}
 	return rows
 }
@@ -137,7 +160,7 @@ func someTrial(sequence, attempt int) (dataset.Trial, []dataset.Phase) {
 		begin := start.Add(time.Duration(4+i) * time.Second).UnixNano()
 		phase := dataset.Phase{Trial: key, Phase: name, StartedTsNs: begin, EndedTsNs: begin + 1e9, Seconds: 1}
 		if i != 1 {
-			phase.IOs, phase.Reads, phase.IOPS, phase.MeanMs, phase.MaxMs = 1000, 1000, 1000, ptr(1.5), ptr(99.0)
+			phase.IOs, phase.Reads, phase.IOPS, phase.MeanMs, phase.MaxMs = ptr(int64(1000)), ptr(int64(1000)), ptr(1000.0), ptr(1.5), ptr(99.0)
 		}
 		phases = append(phases, phase)
 	}

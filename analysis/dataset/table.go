@@ -255,6 +255,46 @@ func optional[R any, T value](name, unit, description string, field func(*R) **T
 	}
 }
 
+// perhaps is optional where rows are many: its values are in the row itself.
+func perhaps[R any, T value](name, unit, description string, field func(*R) *Null[T]) column[R] {
+	kind := kindOf[T]()
+	return column[R]{
+		Column: Column{Name: name, Type: kind.arrow, Unit: unit, Description: description, Nullable: true,
+			encoding: parquet.Encodings.PlainDict},
+		build: func(builder array.Builder, rows []R) {
+			typed := builder.(builderOf[T])
+			for i := range rows {
+				if v := field(&rows[i]); v.Known {
+					typed.Append(v.Value)
+				} else {
+					builder.AppendNull()
+				}
+			}
+		},
+		scan: func(values arrow.Array, rows []R) {
+			typed, keep := values.(valuesOf[T]), keeper[T]()
+			for i := range rows {
+				if values.IsNull(i) {
+					*field(&rows[i]) = Null[T]{}
+				} else {
+					*field(&rows[i]) = Known(keep(typed.Value(i)))
+				}
+			}
+		},
+		sum: func(rows []R) uint64 {
+			var sum uint64
+			for i := range rows {
+				if v := field(&rows[i]); v.Known {
+					sum += kind.sum(v.Value)
+				} else {
+					sum += nullSum
+				}
+			}
+			return sum
+		},
+	}
+}
+
 // keeper copies values out of an Arrow array: its strings share the array's
 // memory. Equal strings are copied once.
 func keeper[T value]() func(T) T {

@@ -9,6 +9,8 @@ var (
 		required("sent_guest_ns", "ns", "when it was sent, on the guest's own clock", func(r *Heartbeat) *int64 { return &r.SentGuestNs }).delta(),
 		required("sent_ts_ns", "ns", "the same on the controller's time base", func(r *Heartbeat) *int64 { return &r.SentTsNs }).delta(),
 		required("acked", "", "newest record of the ledger that the disk had acknowledged by then; 0 is none", func(r *Heartbeat) *int64 { return &r.Acked }),
+		perhaps("oldest_submitted_ts_ns", "ns", "submission of the oldest I/O of the load in flight by then, on the controller's time base; null when none was, or the guest did not tell", func(r *Heartbeat) *Null[int64] { return &r.OldestSubmittedTsNs }),
+		perhaps("completed_ios", "I/Os", "of the load that had completed by then; null when the guest did not tell", func(r *Heartbeat) *Null[int64] { return &r.CompletedIOs }),
 	)
 
 	// Clocks is table clocks: one for each attempt of a trial.
@@ -113,6 +115,8 @@ func judgedColumns() []column[Trial] {
 		optional("steady_slope_percent", "percent", "rise of the line of best fit over the window, of its mean IOPS", func(r *Trial) **float64 { return &r.SteadySlopePercent }),
 		optional("recovery_ms", "ms", "from the blackout's end until the IOPS are back for good; null when they are not", func(r *Trial) **float64 { return &r.RecoveryMs }),
 		optional("io_lost_s", "s", "integral of the drop below the IOPS of phase before, in seconds of that level, from the migration's start to the end of phase after", func(r *Trial) **float64 { return &r.IOLostS }),
+		optional("level_after_iops", "1/s", "the load's steady level after the migration; null when it is not known, or there was none", func(r *Trial) **float64 { return &r.LevelAfterIOPS }),
+		optional("unavailable_s", "s", "time from the storage's preparation to the end of phase after in which no I/O completed for longer than usual", func(r *Trial) **float64 { return &r.UnavailableS }),
 		optional("clock_uncertainty_ms", "ms", "the worst of all machines' clocks, over the measuring phases", func(r *Trial) **float64 { return &r.ClockUncertaintyMs }),
 		optional("clock_drift_ppm", "ppm", "the fastest drifting host's, against the controller's", func(r *Trial) **float64 { return &r.ClockDriftPPM }),
 		optional("guest_clock_step_ms", "ms", "what the guest's clock gained in its stall beyond the stall's length: below 0 is what it lost", func(r *Trial) **float64 { return &r.GuestClockStepMs }),

@@ -23,6 +23,7 @@ type TrialFiles struct {
 	Heartbeats Batches[Heartbeat]
 	Clocks     Batches[Clock]
 	Domains    Batches[Domain]
+	Histograms Batches[Histogram] // read after IO
 }
 
 // WrittenTrial is the files of an attempt. Their paths are in the campaign's
@@ -34,6 +35,7 @@ type WrittenTrial struct {
 	Heartbeats File `json:"heartbeats"`
 	Clocks     File `json:"clocks"`
 	Domains    File `json:"domains"`
+	Histograms File `json:"histograms"`
 }
 
 // WriteTrial writes an attempt's files, one for each of its tables, and
@@ -62,6 +64,7 @@ func WriteTrial(files TrialFiles) (WrittenTrial, error) {
 		{&written.Heartbeats, func() (File, error) { return writeTrialFile(Heartbeats, files, files.Heartbeats) }},
 		{&written.Clocks, func() (File, error) { return writeTrialFile(Clocks, files, files.Clocks) }},
 		{&written.Domains, func() (File, error) { return writeTrialFile(Domains, files, files.Domains) }},
+		{&written.Histograms, func() (File, error) { return writeTrialFile(Histograms, files, files.Histograms) }},
 	} {
 		if *one.file, err = one.write(); err != nil {
 			return written, err

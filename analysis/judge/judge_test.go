@@ -52,8 +52,8 @@ func TestMigration(t *testing.T) {
 			t.Errorf("the uncertainty of %s is %v, want %v and a little", name, value(v.got), v.want)
 		}
 	}
-	if row.Steady == nil || !*row.Steady || row.IORows != int64(len(rows.io)) {
-		t.Errorf("steady %v, %d rows", row.Steady, row.IORows)
+	if row.Steady == nil || !*row.Steady || *row.IORows != int64(len(rows.io)) {
+		t.Errorf("steady %v, %d rows", row.Steady, *row.IORows)
 	}
 	if len(judged.Notes) != 0 {
 		t.Errorf("notes are %q", judged.Notes)

@@ -21,7 +21,7 @@ type completion struct{ ts, guest int64 }
 // wherever it was.
 func (s *scene) load(ios dataset.Batches[dataset.IO]) ([]dataset.Phase, error) {
 	row := s.row
-	row.IORows, row.LongestGapMs, row.LongestGapUncertaintyMs, row.GapGuestClockMs = 0, nil, nil, nil
+	row.IORows, row.LongestGapMs, row.LongestGapUncertaintyMs, row.GapGuestClockMs = nil, nil, nil, nil
 	row.OverheadS = s.overhead()
 	var phases []*phaseLoad
 	for _, name := range []struct {
@@ -45,7 +45,7 @@ func (s *scene) load(ios dataset.Batches[dataset.IO]) ([]dataset.Phase, error) {
 			}
 		}
 	}
-	row.IORows = int64(len(s.completions))
+	row.IORows = pointer(int64(len(s.completions)))
 	slices.SortStableFunc(s.completions, func(a, b completion) int {
 		return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.guest, b.guest))
 	})
@@ -88,7 +88,7 @@ func (s *scene) within(part span) []completion {
 // known: it needs the stall.
 func (s *scene) longestGap() {
 	window, ok := s.window()
-	if !ok || s.row.IORows == 0 {
+	if !ok || !s.row.HasIO() {
 		return
 	}
 	completions := s.within(window)
@@ -152,10 +152,11 @@ func (p *phaseLoad) row(key string) dataset.Phase {
 	seconds := p.seconds()
 	row := dataset.Phase{
 		Trial: key, Phase: p.name, StartedTsNs: p.from, EndedTsNs: p.to, Seconds: seconds,
-		IOs: p.reads + p.writes, Reads: p.reads, Writes: p.writes, Bytes: p.bytes,
+		IOs: pointer(p.reads + p.writes), Reads: pointer(p.reads), Writes: pointer(p.writes), Bytes: pointer(p.bytes),
+		IOPS: new(float64), MBPerS: new(float64),
 	}
 	if seconds > 0 {
-		row.IOPS, row.MBPerS = float64(row.IOs)/seconds, float64(p.bytes)/(1e6*seconds)
+		row.IOPS, row.MBPerS = pointer(float64(p.reads+p.writes)/seconds), pointer(float64(p.bytes)/(1e6*seconds))
 	}
 	if len(p.latencies) == 0 {
 		return row

@@ -31,24 +31,26 @@ func TestPhases(t *testing.T) {
 	row := attempt(trial.Teardown)
 	judged := run(t, &row, tables{io: plain()}, judge.DefaultLimits())
 	want := []dataset.Phase{
-		{Trial: "0001.1", Phase: "before", StartedTsNs: at(40_000), EndedTsNs: at(50_000), Seconds: 10, IOs: 100, Reads: 75, Writes: 25, Bytes: 409600,
-			IOPS: 10, MBPerS: 0.04096, MeanMs: ptr(150.5), P50Ms: ptr(150.0), P99Ms: ptr(199.0), P999Ms: ptr(200.0), MaxMs: ptr(200.0)},
-		{Trial: "0001.1", Phase: "during", StartedTsNs: at(50_000), EndedTsNs: at(60_000), Seconds: 10, IOs: 70, Reads: 53, Writes: 17, Bytes: 286720,
-			IOPS: 7, MBPerS: 0.028672, MeanMs: ptr((20*210.5 + 50*275.5) / 70), P50Ms: ptr(265.0), P99Ms: ptr(300.0), P999Ms: ptr(300.0), MaxMs: ptr(300.0)},
-		{Trial: "0001.1", Phase: "after", StartedTsNs: at(60_000), EndedTsNs: at(70_000), Seconds: 10, IOs: 100, Reads: 75, Writes: 25, Bytes: 409600,
-			IOPS: 10, MBPerS: 0.04096, MeanMs: ptr(350.5), P50Ms: ptr(350.0), P99Ms: ptr(399.0), P999Ms: ptr(400.0), MaxMs: ptr(400.0)},
+		{Trial: "0001.1", Phase: "before", StartedTsNs: at(40_000), EndedTsNs: at(50_000), Seconds: 10, IOs: count(100), Reads: count(75), Writes: count(25), Bytes: count(409600),
+			IOPS: ptr(10.0), MBPerS: ptr(0.04096), MeanMs: ptr(150.5), P50Ms: ptr(150.0), P99Ms: ptr(199.0), P999Ms: ptr(200.0), MaxMs: ptr(200.0)},
+		{Trial: "0001.1", Phase: "during", StartedTsNs: at(50_000), EndedTsNs: at(60_000), Seconds: 10, IOs: count(70), Reads: count(53), Writes: count(17), Bytes: count(286720),
+			IOPS: ptr(7.0), MBPerS: ptr(0.028672), MeanMs: ptr((20*210.5 + 50*275.5) / 70), P50Ms: ptr(265.0), P99Ms: ptr(300.0), P999Ms: ptr(300.0), MaxMs: ptr(300.0)},
+		{Trial: "0001.1", Phase: "after", StartedTsNs: at(60_000), EndedTsNs: at(70_000), Seconds: 10, IOs: count(100), Reads: count(75), Writes: count(25), Bytes: count(409600),
+			IOPS: ptr(10.0), MBPerS: ptr(0.04096), MeanMs: ptr(350.5), P50Ms: ptr(350.0), P99Ms: ptr(399.0), P999Ms: ptr(400.0), MaxMs: ptr(400.0)},
 	}
 	if !reflect.DeepEqual(judged.Phases, want) {
 		t.Errorf("phases are\n%+v\nwant\n%+v", deref(judged.Phases), deref(want))
 	}
 }
 
+func count(n int64) *int64 { return &n }
+
 // deref makes phases printable.
 func deref(phases []dataset.Phase) []any {
 	var all []any
 	for _, p := range phases {
 		all = append(all, p)
-		for _, v := range []*float64{p.MeanMs, p.P50Ms, p.P99Ms, p.P999Ms, p.MaxMs} {
+		for _, v := range []*float64{p.IOPS, p.MBPerS, p.MeanMs, p.P50Ms, p.P99Ms, p.P999Ms, p.MaxMs} {
 			if v != nil {
 				all = append(all, *v)
 			}

@@ -29,7 +29,7 @@ func (s *scene) judgeLoad() {
 	row, limits := s.row, s.limits.SteadyState
 	row.Steady, row.SteadyRangePercent, row.SteadySlopePercent, row.RecoveryMs, row.IOLostS = nil, nil, nil, nil, nil
 	warmUp, ok := phaseSpan(s.timeline, trial.WarmUp)
-	if !ok || row.IORows == 0 {
+	if !ok || !row.HasIO() {
 		return
 	}
 	// The last whole window: rounds count back from the warm-up's end.

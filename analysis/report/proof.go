@@ -111,7 +111,7 @@ func (p *proof) add(row *dataset.Trial, verdict trial.Verdict, phases []dataset.
 		watched := Watched{Trial: row.Key, StartedTsNs: row.StartedTsNs, Verdict: verdict, BlackoutMs: row.BlackoutMs, MigrationMs: row.TotalMigrationMs}
 		for _, phase := range phases {
 			if phase.Phase == dataset.Before {
-				watched.IOPS = &phase.IOPS
+				watched.IOPS = phase.IOPS
 			}
 		}
 		p.sentinel = append(p.sentinel, watched)

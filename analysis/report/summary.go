@@ -212,12 +212,12 @@ func unique(texts []string) []string { return slices.Compact(slices.Sorted(slice
 
 // contradiction says why a trial cannot be valid: proof that it did any work.
 func contradiction(row *dataset.Trial, phases []dataset.Phase) string {
-	if row.IORows == 0 {
+	if !row.HasIO() {
 		return "it has no I/O"
 	}
 	done := map[string]bool{}
 	for _, phase := range phases {
-		done[phase.Phase] = phase.IOs > 0 || phase.Phase == dataset.During // a migration may stop all of it
+		done[phase.Phase] = phase.IOs != nil && *phase.IOs > 0 || phase.Phase == dataset.During // a migration may stop all of it
 	}
 	for _, phase := range []string{dataset.Before, dataset.During, dataset.After} {
 		if !done[phase] {
@@ -326,8 +326,8 @@ func (s *samples) add(row *dataset.Trial, phases []dataset.Phase, witnesses []da
 			load = &loadSamples{}
 			s.phases[phase.Phase] = load
 		}
-		load.iops = append(load.iops, phase.IOPS)
-		load.mbPerS = append(load.mbPerS, phase.MBPerS)
+		load.iops = appendKnown(load.iops, phase.IOPS, 1)
+		load.mbPerS = appendKnown(load.mbPerS, phase.MBPerS, 1)
 		load.meanMs = appendKnown(load.meanMs, phase.MeanMs, 1)
 		load.p99Ms = appendKnown(load.p99Ms, phase.P99Ms, 1)
 		load.maxMs = appendKnown(load.maxMs, phase.MaxMs, 1)

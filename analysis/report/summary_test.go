@@ -28,7 +28,7 @@ func campaign(kind string, wans ...string) ([]dataset.Trial, []dataset.Phase) {
 			for n := 1; n <= 3; n++ {
 				row := dataset.Trial{Key: fmt.Sprintf("%04d.1", len(trials)+1), Sequence: int32(len(trials) + 1), Counted: true,
 					CellID: storage + wan, TestbedKind: kind, Hypervisor: "xen", Storage: storage, WAN: wan, RTTMs: float64(10 * i),
-					Access: "oltp", Verdict: string(trial.Valid), BinaryVersion: "v1", SpecSHA256: "abcd", IORows: 3}
+					Access: "oltp", Verdict: string(trial.Valid), BinaryVersion: "v1", SpecSHA256: "abcd", IORows: ptr(int64(3))}
 				if storage == "drbd" {
 					row.DRBDProtocol = ptr("C")
 				}
@@ -37,7 +37,7 @@ func campaign(kind string, wans ...string) ([]dataset.Trial, []dataset.Phase) {
 				row.WANBytes = ptr(int64(value * 1e7))
 				for k, name := range []string{dataset.Before, dataset.During, dataset.After} {
 					v := value * float64(k+1)
-					phases = append(phases, dataset.Phase{Trial: row.Key, Phase: name, IOs: 1, IOPS: v * 100, MBPerS: v / 8,
+					phases = append(phases, dataset.Phase{Trial: row.Key, Phase: name, IOs: ptr(int64(1)), IOPS: ptr(v * 100), MBPerS: ptr(v / 8),
 						MeanMs: ptr(v), P99Ms: ptr(v * 3), MaxMs: ptr(v * 10)})
 				}
 				trials = append(trials, row)
@@ -154,9 +154,9 @@ func TestSummarise(t *testing.T) {
 // A trial that shows no work is not valid, whatever it calls itself.
 func TestProofOfWork(t *testing.T) {
 	for name, spoil := range map[string]func(*dataset.Trial, []dataset.Phase) []dataset.Phase{
-		"no I/O at all":     func(row *dataset.Trial, phases []dataset.Phase) []dataset.Phase { row.IORows = 0; return phases },
-		"no I/O before":     func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { phases[0].IOs = 0; return phases },
-		"no I/O after":      func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { phases[2].IOs = 0; return phases },
+		"no I/O at all":     func(row *dataset.Trial, phases []dataset.Phase) []dataset.Phase { row.IORows = new(int64); return phases },
+		"no I/O before":     func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { phases[0].IOs = nil; return phases },
+		"no I/O after":      func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { phases[2].IOs = new(int64); return phases },
 		"a phase is not in": func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { return phases[1:] },
 		"no phases":         func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { return phases[3:] },
 	} {

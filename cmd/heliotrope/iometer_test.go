@@ -261,7 +261,7 @@ func TestSimulatedExport(t *testing.T) {
 		for _, test := range tests {
 			if phase.Phase == dataset.Before && strings.HasPrefix(test.Description, "trial "+phase.Trial+";") {
 				seen++
-				assert.InEpsilon(t, phase.IOPS, test.Rows[0].Values[results.IOps], 0.05, test.Description)
+				assert.InEpsilon(t, *phase.IOPS, test.Rows[0].Values[results.IOps], 0.05, test.Description)
 				assert.InEpsilon(t, *phase.MeanMs, test.Rows[0].Values[results.MeanMs], 0.05, test.Description)
 			}
 		}

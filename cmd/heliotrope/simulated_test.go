@@ -189,7 +189,7 @@ func TestSimulatedCampaign(t *testing.T) {
 		if row.Verdict != string(trial.Valid) {
 			t.Errorf("trial %s is %s: %s: %s", row.Key, row.Verdict, row.Cause, row.Reason)
 		}
-		if row.TestbedKind != "simulated" || row.IORows == 0 || row.CounterRows == 0 || row.EventRows == 0 ||
+		if row.TestbedKind != "simulated" || !row.HasIO() || row.CounterRows == 0 || row.EventRows == 0 ||
 			row.LongestGapMs == nil || *row.LongestGapMs <= 0 || row.WANBytes == nil || *row.WANBytes <= 0 || !row.Counted {
 			t.Errorf("trial %s: %+v", row.Key, row)
 		}
@@ -235,8 +235,8 @@ func TestSimulatedFaults(t *testing.T) {
 			}
 			counted := slices.DeleteFunc(rows, func(row dataset.Trial) bool { return !row.Counted })
 			for _, row := range counted {
-				if row.Verdict != string(test.verdict) || (row.IORows > 0) != test.samples || (row.Reason == "") != (test.verdict == trial.Valid) {
-					t.Errorf("trial %s is %s (%s) with %d samples", row.Key, row.Verdict, row.Reason, row.IORows)
+				if row.Verdict != string(test.verdict) || row.HasIO() != test.samples || (row.Reason == "") != (test.verdict == trial.Valid) {
+					t.Errorf("trial %s is %s (%s), has samples: %v", row.Key, row.Verdict, row.Reason, row.HasIO())
 				}
 			}
 			if len(counted) != 6 {
