@@ -62,7 +62,7 @@ func (c Config) Check() error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	files, err := openTargets(c.Access.Complete(), c.Targets)
+	files, _, err := openTargets(c.Access.Complete(), c.Targets)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,9 @@ const (
 	blockBytes = 4096      // that the random bytes begin anew at
 )
 
+// fillAccess is a fill, for whoever looks at its target: it only writes, whole blocks.
+var fillAccess = spec.Access{Lines: []spec.Line{{SizeBytes: blockBytes}}}
+
 // Fill fills a device or file, which is as large already, with bytes that follow
 // from the seed and from where they are: any part of any copy has the same, whoever
 // filled it. done is told how many bytes are written without a gap, from fromByte
@@ -35,7 +38,7 @@ func fill(ctx context.Context, path string, fromByte, toByte int64, seed uint64,
 		return fmt.Errorf("want 0 or more, in order, multiples of %d, the end of %d at least", blockBytes, spec.SectorBytes)
 	}
 	target := spec.Target{Device: path, OffsetBytes: fromByte, SizeBytes: toByte - fromByte}
-	files, err := openTargets(spec.Access{Lines: []spec.Line{{SizeBytes: spec.SectorBytes}}}, []spec.Target{target})
+	files, _, err := openTargets(fillAccess, []spec.Target{target})
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ type buffers struct {
 	memory      []byte // mmapped
 	read, write []byte
 	places      int // how many places a write may begin at
+	apart       int // bytes between them
 	pattern     string
 	random      *rand.PCG
 	writing     int // writes in flight
@@ -25,8 +26,9 @@ type buffers struct {
 // extraBytes is how much longer than the longest I/O a buffer of random bytes is.
 const extraBytes = 1 << 20
 
-// newBuffers fills them. What is in them follows from the seed.
-func newBuffers(access spec.Access, worker int, seed uint64) (*buffers, error) {
+// newBuffers fills them. What is in them follows from the seed. Whatever is written
+// begins at a multiple of alignBytes, as every I/O's size is one.
+func newBuffers(access spec.Access, worker int, seed uint64, alignBytes int64) (*buffers, error) {
 	longest := longest(access)
 	extra := 0
 	if access.Pattern == spec.PatternRandom {
@@ -38,7 +40,7 @@ func newBuffers(access spec.Access, worker int, seed uint64) (*buffers, error) {
 	}
 	b := &buffers{
 		memory: memory, read: memory[:longest], write: memory[longest:],
-		places: 1 + extra/spec.SectorBytes, pattern: access.Pattern, random: rand.NewPCG(seed, uint64(worker)), //nolint:gosec // not negative
+		places: 1 + extra/int(alignBytes), apart: int(alignBytes), pattern: access.Pattern, random: rand.NewPCG(seed, uint64(worker)), //nolint:gosec // not negative
 	}
 	fillRandom(b.write, b.random)
 	return b, nil
@@ -60,7 +62,7 @@ func (b *buffers) begin(io spec.IO) []byte {
 	at := 0
 	switch {
 	case b.places > 1:
-		at = int(b.random.Uint64()%uint64(b.places)) * spec.SectorBytes //nolint:gosec // few
+		at = int(b.random.Uint64()%uint64(b.places)) * b.apart //nolint:gosec // few
 	case b.pattern == spec.PatternRepeating && b.writing == 0:
 		repeat(b.write, byte(b.random.Uint64())) //nolint:gosec // a byte is wanted
 	}

@@ -44,15 +44,17 @@ type Result struct {
 
 // life is one run.
 type life struct {
-	config  Config
-	dir     string
-	store   store
-	method  method
-	files   []int
-	log     *os.File       // what the store writes to in the end
-	page    *inflight.Page // nil: there is none
-	workers []*worker
-	pending []int // by worker
+	config Config
+	dir    string
+	store  store
+	method method
+	files  []int
+	// alignBytes is what every buffer begins at a multiple of.
+	alignBytes int64
+	log        *os.File       // what the store writes to in the end
+	page       *inflight.Page // nil: there is none
+	workers    []*worker
+	pending    []int // by worker
 }
 
 // run is Run with a log.
@@ -62,7 +64,7 @@ func run(ctx context.Context, c Config, dir string, logs store) (err error) {
 	if l.method, err = chooseMethod(c.Method); err != nil {
 		return err
 	}
-	if l.files, err = openTargets(c.Access, c.Targets); err != nil {
+	if l.files, l.alignBytes, err = openTargets(c.Access, c.Targets); err != nil {
 		return err
 	}
 	// A load that was here before keeps its log.
@@ -117,7 +119,7 @@ func (l *life) prepare() (err error) {
 		if verifier != nil {
 			w.memory, err = newVerified(verifier, c.Access, number)
 		} else {
-			w.memory, err = newBuffers(c.Access, number, c.Seed)
+			w.memory, err = newBuffers(c.Access, number, c.Seed, l.alignBytes)
 		}
 		if err != nil {
 			return err

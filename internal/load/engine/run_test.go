@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -217,7 +218,7 @@ func TestChecks(t *testing.T) {
 // TestTargetsOfOneDevice share it: a device that is opened exclusively cannot be opened twice.
 func TestTargetsOfOneDevice(t *testing.T) {
 	c, _ := image(t, 1<<20, spec.Access{Lines: half, Targets: 4})
-	files, err := openTargets(c.Access.Complete(), c.Targets)
+	files, _, err := openTargets(c.Access.Complete(), c.Targets)
 	require.NoError(t, err)
 	assert.Len(t, files, 4)
 	assert.Len(t, slices.Compact(slices.Clone(files)), 1)
@@ -293,4 +294,29 @@ func TestNear(t *testing.T) {
 	page.SetNear('a', now.Nano()-2e9)
 	assert.False(t, l.near().IsValid(), "that was too long ago")
 	require.NoError(t, page.Close())
+}
+
+// TestFillOfLargeSectors: its last block may be as short as a sector.
+func TestFillOfLargeSectors(t *testing.T) {
+	assert.NoError(t, disk{1 << 20, 4096, false}.check(fillAccess, spec.Target{SizeBytes: 1 << 20}))
+	assert.NoError(t, disk{1 << 20, 512, false}.check(fillAccess, spec.Target{SizeBytes: 1<<20 - 512}))
+}
+
+// TestWritesBeginAtSectors: before Linux 6.0 direct I/O wants that of memory.
+func TestWritesBeginAtSectors(t *testing.T) {
+	access := spec.Access{Lines: []spec.Line{{SizeBytes: 8192}}}.Complete()
+	for _, sector := range []int64{512, 4096} {
+		b, err := newBuffers(access, 0, 1, sector)
+		require.NoError(t, err)
+		places := map[int64]bool{}
+		for range 2000 {
+			buffer := b.begin(spec.IO{Write: true, SizeBytes: 8192})
+			at := int64(uintptr(unsafe.Pointer(&buffer[0]))) //nolint:gosec // an address
+			assert.Zero(t, at%sector)
+			assert.Len(t, buffer, 8192)
+			places[at] = true
+		}
+		assert.Greater(t, len(places), 100, "at random")
+		require.NoError(t, b.close())
+	}
 }

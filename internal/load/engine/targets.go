@@ -14,8 +14,9 @@ import (
 // openTargets opens the device of each target past the page cache, and looks
 // whether it can have these I/Os. One that is mounted, or that another load has, is
 // refused (O_EXCL of open(2), for block devices). Targets of one device share a
-// descriptor; it is raw, for it must not get into Go's poller.
-func openTargets(access spec.Access, targets []spec.Target) (files []int, err error) {
+// descriptor; it is raw, for it must not get into Go's poller. alignBytes is what
+// every buffer begins at a multiple of.
+func openTargets(access spec.Access, targets []spec.Target) (files []int, alignBytes int64, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, closeTargets(files))
@@ -31,7 +32,7 @@ func openTargets(access spec.Access, targets []spec.Target) (files []int, err er
 		file, open := byDevice[target.Device]
 		if !open {
 			if file, err = unix.Open(target.Device, flags|unix.O_DIRECT|unix.O_EXCL|unix.O_CLOEXEC, 0); err != nil {
-				return files, fmt.Errorf("open %s with direct I/O: %w%s", target.Device, err, hints[err])
+				return files, 0, fmt.Errorf("open %s with direct I/O: %w%s", target.Device, err, hints[err])
 			}
 			byDevice[target.Device] = file
 		}
@@ -41,10 +42,11 @@ func openTargets(access spec.Access, targets []spec.Target) (files []int, err er
 			err = disk.check(access, target)
 		}
 		if err != nil {
-			return files, fmt.Errorf("target %s: %w", target.Device, err)
+			return files, 0, fmt.Errorf("target %s: %w", target.Device, err)
 		}
+		alignBytes = max(alignBytes, disk.sectorBytes)
 	}
-	return files, nil
+	return files, alignBytes, nil
 }
 
 // hints say what is to be done about an error.
@@ -72,7 +74,9 @@ func writes(access spec.Access) bool {
 	return false
 }
 
-// disk is what there is to know of a device, or a file.
+// disk is what there is to know of a device, or a file. Offsets and sizes of direct
+// I/O are multiples of its sector, and so is where a buffer begins: before Linux 6.0
+// that had to be.
 type disk struct {
 	sizeBytes, sectorBytes int64
 	readOnly               bool
