@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +26,8 @@ var fillAccess = spec.Access{Lines: []spec.Line{{SizeBytes: blockBytes}}}
 // from the seed and from where they are: any part of any copy has the same, whoever
 // filled it. done is told how many bytes are written without a gap, from fromByte
 // on; a fill that was broken off may go on from there. Both ends are
-// multiples of 4 KiB, but the end may be that of the device.
+// multiples of 4 KiB, but the end may be that of the device. It ends within 10 s
+// of its context, even when the disk hangs.
 func Fill(ctx context.Context, path string, fromByte, toByte int64, seed uint64, done func(bytes int64)) error {
 	if err := fill(ctx, path, fromByte, toByte, seed, done); err != nil {
 		return fmt.Errorf("fill %s from byte %d to %d: %w", path, fromByte, toByte, err)
@@ -42,21 +44,27 @@ func fill(ctx context.Context, path string, fromByte, toByte int64, seed uint64,
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeTargets(files)) }()
+	f := filling{at: fromByte, from: fromByte, end: toByte, seed: seed, report: done, drain: drainLimit}
+	defer func() {
+		if f.inFlight == 0 { // otherwise all stays as it is: the kernel has it
+			err = errors.Join(err, closeTargets(files))
+		}
+	}()
 	how, err := chooseMethod("")
 	if err != nil {
 		return err
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	f := filling{at: fromByte, from: fromByte, end: toByte, seed: seed, report: done}
 	if f.device, err = how.open(files, fillSlots); err != nil {
 		return err
 	}
 	if f.memory, err = pages(fillSlots * fillBytes); err != nil {
 		return errors.Join(err, f.device.close())
 	}
-	err = f.run(ctx)
+	if err = f.run(ctx); f.inFlight > 0 {
+		return err
+	}
 	err = errors.Join(err, f.device.close(), unix.Munmap(f.memory))
 	if err == nil {
 		err = unix.Fsync(files[0])
@@ -71,15 +79,18 @@ type filling struct {
 	from, at, end int64 // at: of the next write
 	seed          uint64
 	report        func(bytes int64)
+	drain         time.Duration // how long writes in flight may take when the context has ended
 
 	flying   [fillSlots]spec.IO // SizeBytes 0: none
 	inFlight int
 	err      error
 }
 
-// run ends when everything is written, something has failed, or the context ends;
-// then nothing is in flight.
+// run ends when everything is written, something has failed, or the context ends.
+// Something is in flight then only when the device cannot be asked any more, or
+// does not answer in time.
 func (f *filling) run(ctx context.Context) error {
+	var ended time.Time // when the context was seen to have; zero: it has not
 	for f.inFlight > 0 || f.at < f.end && f.err == nil && ctx.Err() == nil {
 		for slot := range f.flying {
 			if f.flying[slot].SizeBytes == 0 && f.at < f.end && f.err == nil && ctx.Err() == nil {
@@ -90,6 +101,13 @@ func (f *filling) run(ctx context.Context) error {
 			return err
 		}
 		f.report(f.written() - f.from)
+		switch {
+		case ctx.Err() == nil || f.inFlight == 0:
+		case ended.IsZero():
+			ended = time.Now()
+		case time.Since(ended) >= f.drain:
+			return fmt.Errorf("%w; %d writes are still in flight: the disk hangs", context.Cause(ctx), f.inFlight)
+		}
 	}
 	if f.err == nil && f.at < f.end {
 		return context.Cause(ctx)

@@ -119,3 +119,15 @@ func TestFillWithoutRoom(t *testing.T) {
 	assert.Equal(t, int64(11*fillBytes), last, "up to the first that is missing")
 	assert.False(t, errors.Is(err, context.Canceled))
 }
+
+// TestFillOfADiskThatHangs ends all the same.
+func TestFillOfADiskThatHangs(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	device := &modelDisk{clock: &manual{}, service: always(-1)}
+	f := filling{device: device, memory: make([]byte, fillSlots*fillBytes), end: 100 * fillBytes, report: func(int64) { stop() }}
+	err := f.run(ctx)
+	assert.EqualError(t, err, "context canceled; 8 writes are still in flight: the disk hangs")
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, fillSlots, f.inFlight)
+}
