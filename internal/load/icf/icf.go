@@ -76,7 +76,7 @@ const (
 // Parse reads a configuration of at most 4 MiB, or says all that is wrong with
 // it in a *strict.Error. Its name is what the problems call it.
 func Parse(name string, r io.Reader) (*File, error) {
-	p := &parser{file: &File{name: name}}
+	p := &parser{file: &File{name: name}, numbered: map[string]int{}}
 	text, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
 	if err != nil {
 		p.report(1, "cannot be read: %v", err)

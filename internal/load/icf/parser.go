@@ -18,6 +18,7 @@ type parser struct {
 	next     int      // index of the line that comes next
 	version  int64    // as Iometer makes a number of it, so that a later one is larger
 	problems []strict.Problem
+	numbered map[string]int // by name of an old specification, the number that is tried next
 }
 
 // report notes a problem of a line, from 1.

@@ -203,10 +203,12 @@ func (p *parser) smartName(lines []spec.Line) string {
 		return fmt.Sprintf("Untitled %d", n)
 	}
 	name := sizeName(lines[0].SizeBytes) + partName(lines[0].RandomPercent, "sequential", "random") + partName(lines[0].ReadPercent, "writes", "reads")
-	unique := name
-	for n := 2; p.file.index(unique) >= 0; n++ {
+	// No name is ever given back: one that was taken before is not looked for again.
+	unique, n := name, max(2, p.numbered[name])
+	for ; p.file.index(unique) >= 0; n++ {
 		unique = fmt.Sprintf("%s %d", name, n)
 	}
+	p.numbered[name] = n
 	return unique
 }
 
