@@ -204,19 +204,22 @@ func (l *life) near() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// tell writes the file progress until the context ends.
+// tell writes the file progress until the context ends. What goes wrong with it,
+// such as a file system that is full for a while, is tried again; the last is what
+// is returned.
 func (l *life) tell(ctx context.Context) error {
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
 	for {
 		result, responseNs := l.sum()
 		text := strconv.FormatInt(result.IOs, 10) + " " + strconv.FormatInt(responseNs, 10) + "\n"
-		if err := replace(filepath.Join(l.dir, ProgressFile), []byte(text)); err != nil {
-			return fmt.Errorf("tell the progress of the load: %w", err)
+		err := replace(filepath.Join(l.dir, ProgressFile), []byte(text))
+		if err != nil {
+			err = fmt.Errorf("tell the progress of the load: %w", err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return err
 		case <-ticker.C:
 		}
 	}

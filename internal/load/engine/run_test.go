@@ -275,6 +275,25 @@ func TestProgress(t *testing.T) {
 	assert.Positive(t, seen)
 }
 
+// TestProgressGoesOn: one that cannot be written is written later.
+func TestProgressGoesOn(t *testing.T) {
+	c, _ := image(t, 1<<20, spec.Access{Lines: half})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	dir := t.TempDir()
+	inTheWay := filepath.Join(dir, ProgressFile+".new")
+	require.NoError(t, os.Mkdir(inTheWay, 0o755))
+	store := &memoryStore{after: func(events int) {
+		if events == 100 {
+			assert.NoError(t, os.Remove(inTheWay))
+		}
+		if _, err := os.Stat(filepath.Join(dir, ProgressFile)); err == nil {
+			stop()
+		}
+	}}
+	require.NoError(t, run(ctx, c, dir, store))
+}
+
 // TestNear follows what the witness says.
 func TestNear(t *testing.T) {
 	page, err := inflight.Create(filepath.Join(t.TempDir(), "page"), 1, 1)
