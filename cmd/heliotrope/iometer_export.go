@@ -124,21 +124,27 @@ func (o *exportOptions) tests(folder string) (tests []results.Test, left []strin
 	if err != nil {
 		return nil, nil, err
 	}
+	byTrial := map[string]dataset.Phase{}
+	for _, phase := range phases {
+		if phase.Phase == o.phase {
+			byTrial[phase.Trial] = phase
+		}
+	}
 	for i := range rows {
 		row := &rows[i]
-		at := slices.IndexFunc(phases, func(p dataset.Phase) bool { return p.Trial == row.Key && p.Phase == o.phase })
+		phase, known := byTrial[row.Key]
 		switch {
 		case !row.Counted:
 			continue // another attempt of its trial is
 		case row.Verdict != string(trial.Valid):
 			left = append(left, row.Key+" ("+cmp.Or(row.Verdict, "no verdict")+")")
 			continue
-		case at < 0 || row.Folder == "":
+		case !known || row.Folder == "":
 			left = append(left, row.Key+" (no phase "+o.phase+")")
 			continue
 		}
 		path := filepath.Join(folder, filepath.FromSlash(row.Folder), dataset.IOs.Name+".parquet")
-		counted, err := recordPhase(dataset.ReadIO(path), phases[at].StartedTsNs, phases[at].EndedTsNs)
+		counted, err := recordPhase(dataset.ReadIO(path), phase.StartedTsNs, phase.EndedTsNs)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -146,7 +152,7 @@ func (o *exportOptions) tests(folder string) (tests []results.Test, left []strin
 			left = append(left, row.Key+" (its phase ends before the I/Os that were in flight)")
 			continue
 		}
-		tests = append(tests, testOfTrial(row, phases[at], accesses(row), counted))
+		tests = append(tests, testOfTrial(row, phase, accesses(row), counted))
 	}
 	return tests, left, nil
 }
@@ -155,25 +161,25 @@ func (o *exportOptions) tests(folder string) (tests []results.Test, left []strin
 // it is the one that ran, or among the well-known ones, whose names nothing else
 // has. What is not known of it is 0.
 func (o *exportOptions) accesses(rows []dataset.Trial) (func(*dataset.Trial) spec.Access, error) {
-	var planned *request
+	planned := map[int]spec.Access{} // by sequence
 	if o.file != "" {
-		var err error
-		if planned, err = loadRequest(o.file, ""); err != nil {
+		given, err := loadRequest(o.file, "")
+		if err != nil {
 			return nil, err
 		}
+		sum := given.sha256()
 		for _, row := range rows {
-			if row.SpecSHA256 != "" && row.SpecSHA256 != planned.sha256() {
-				return nil, usageError{fmt.Errorf("%s, or one of the files that it names, is not what ran: the dataset has SHA-256 %s, the file %s", o.file, row.SpecSHA256, planned.sha256())}
+			if row.SpecSHA256 != "" && row.SpecSHA256 != sum {
+				return nil, usageError{fmt.Errorf("%s, or one of the files that it names, is not what ran: the dataset has SHA-256 %s, the file %s", o.file, row.SpecSHA256, sum)}
 			}
+		}
+		for _, one := range given.trials {
+			planned[one.Sequence] = one.Cell.Access
 		}
 	}
 	return func(row *dataset.Trial) spec.Access {
-		if planned != nil {
-			for _, one := range planned.trials {
-				if one.Sequence == int(row.Sequence) && one.Cell.Access.Name == row.Access {
-					return one.Cell.Access.Complete()
-				}
-			}
+		if access, known := planned[int(row.Sequence)]; known && access.Name == row.Access {
+			return access.Complete()
 		}
 		access := spec.Access{Name: row.Access}
 		for _, known := range spec.Standard() {
