@@ -9,7 +9,8 @@
 //
 // It leaves in its folder load.iolog (package iolog) and, last, load.json
 // (Result): where that is, everything is complete. While it runs, `progress` has
-// one line: I/Os that have completed, and the sum of their response times in ns.
+// one line: I/Os that have completed, and the sum of their response times in ns,
+// which count in an open loop from when an I/O was due.
 //
 // It is dangerous in three ways. It writes over its targets. The kernel writes
 // into buffers and rings while Go knows nothing of it: they are mmapped, and those

@@ -38,6 +38,7 @@ type worker struct {
 
 	ios       []spec.IO     // by slot
 	submitted []iolog.Stamp // by slot
+	lateNs    []int64       // by slot: how long after it was due, in an open loop
 	begun     uint64        // I/Os
 	drawn     int           // slot whose I/O waits out its delay, or -1
 	failed    error         // the I/O that ends the load
@@ -67,6 +68,7 @@ const none = -1
 // for those in flight. It returns how many are left, and closes the log.
 func (w *worker) run(ctx context.Context) (pending int, err error) {
 	w.drawn, w.done, w.violation = none, w.completed, w.violated
+	w.lateNs = make([]int64, len(w.ios))
 	for ctx.Err() == nil && w.failed == nil && err == nil {
 		var pause time.Duration
 		if pause, err = w.begin(ctx); err == nil {
@@ -124,7 +126,7 @@ func (w *worker) tell() {
 func (w *worker) begin(ctx context.Context) (pause time.Duration, err error) {
 	for {
 		if w.access.RateIOPS > 0 {
-			if pause := w.due(); pause > 0 {
+			if pause := w.due(w.stamp()); pause > 0 {
 				return min(pause, lookEvery), nil
 			}
 		}
@@ -142,10 +144,11 @@ func (w *worker) begin(ctx context.Context) (pause time.Duration, err error) {
 	}
 }
 
-// due is how long it is until the next I/O is, by the guest's wall clock.
-func (w *worker) due() time.Duration {
+// due is how long it is until the next I/O is, by the guest's wall clock: negative
+// when it is late.
+func (w *worker) due(at iolog.Stamp) time.Duration {
 	next := w.access.Due(w.begun*uint64(w.workers) + uint64(w.number)) //nolint:gosec // not negative
-	return next - time.Duration(w.stamp().WallNs-w.began.WallNs)
+	return next - time.Duration(at.WallNs-w.began.WallNs)
 }
 
 // delay takes completions and submits nothing.
@@ -168,6 +171,9 @@ func (w *worker) submit(io spec.IO) {
 	at := w.stamp()
 	w.ios[io.Slot], w.submitted[io.Slot] = io, at
 	w.drawn = none
+	if w.access.RateIOPS > 0 {
+		w.lateNs[io.Slot] = max(0, int64(-w.due(at)))
+	}
 	w.begun++
 	w.log.Submitted(at)
 	w.device.submit(io.Slot, io, buffer)
@@ -186,7 +192,7 @@ func (w *worker) completed(slot, result int) {
 	w.log.Completed(slot, errno, at)
 	w.memory.end(io, errno, w.violation)
 	w.count.ios.Add(1)
-	w.count.responseNs.Add(at.MonoNs - w.submitted[slot].MonoNs)
+	w.count.responseNs.Add(at.MonoNs - w.submitted[slot].MonoNs + w.lateNs[slot])
 	if errno != 0 {
 		w.failure(io, result, errno)
 	}

@@ -198,10 +198,13 @@ func TestOpenLoop(t *testing.T) {
 	_, err := w.run(after(t, log, 600))
 	require.NoError(t, err)
 	number := uint64(0)
+	due, responses := map[int]time.Duration{}, time.Duration(0)
 	for _, e := range log.events {
 		if e.completed {
+			responses += time.Duration(e.at.MonoNs) - time.Hour - due[e.slot]
 			continue
 		}
+		due[e.io.Slot] = w.access.Due(number)
 		late := time.Duration(e.at.MonoNs) - time.Hour - w.access.Due(number)
 		switch {
 		case number < 102 || number > 160: // two slots are taken from 1 s on; what waited is soon done
@@ -212,6 +215,7 @@ func TestOpenLoop(t *testing.T) {
 		number++
 	}
 	assert.Greater(t, number, uint64(250))
+	assert.Equal(t, int64(responses), w.count.responseNs.Load(), "they count from when an I/O was due")
 }
 
 // TestOpenLoopAfterStepOfWallClock: what became due in a step is submitted at once.
