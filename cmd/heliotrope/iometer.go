@@ -23,6 +23,11 @@ func newIometer() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "iometer",
 		Short: "Read Iometer's configurations, and write its results",
+		Long: `Take the workloads of Iometer's configurations (.icf) into a campaign file, and write a
+campaign's results as Iometer does. No Iometer is needed: a campaign's engines run the load.`,
+		Example: `  heliotrope iometer list mail.icf                       # what is in it, and what runs it
+  heliotrope iometer import mail.icf >> campaign.yaml    # for a file without access_specifications
+  heliotrope iometer export data/campaign=quick > quick.csv`,
 		Args:  usageArgs(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -186,7 +191,7 @@ func testOf(file icfFile) string {
 		text += ", " + strconv.Quote(file.Description)
 	}
 	if file.Kind != "" {
-		text += fmt.Sprintf(", %s, runs %s after %s", file.Kind, ofSeconds(file.RunTimeS), ofSeconds(file.RampUpS))
+		text += fmt.Sprintf(", %s, run time %s, ramp-up %s", file.Kind, ofSeconds(file.RunTimeS), ofSeconds(file.RampUpS))
 	}
 	if len(file.Outstanding) > 0 {
 		text += ", outstanding: " + icf.Levels(file.Outstanding)

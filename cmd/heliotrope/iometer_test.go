@@ -74,7 +74,7 @@ func TestIometerList(t *testing.T) {
 	assert.Equal(t, 2, code)
 	assert.Contains(t, problems, "no.icf: no such file")
 	for _, want := range []string{
-		path + `: Version 1.1.0, "mail", CYCLE_OUTSTANDING_IOS, runs 5m0s after 0s, outstanding: [1, 2, 4]`,
+		path + `: Version 1.1.0, "mail", CYCLE_OUTSTANDING_IOS, run time 5m0s, ramp-up 0s, outstanding: [1, 2, 4]`,
 		"4 KiB; 100% Read; 0% random  1      –                                  1            1        1        heliotrope, fio",
 		"mail, old                    2      burst, delay, mixed random, reply  1            1        1        heliotrope\n",
 		"odd                          1      –                                  –            –        –        –\n",
