@@ -112,10 +112,7 @@ func (c checker) diskHolds(cells []Cell) {
 		if seen[access.Name] {
 			continue
 		}
-		largest := 0
-		for _, line := range access.Lines {
-			largest = max(largest, line.SizeBytes, line.ReplyBytes)
-		}
+		largest := access.LongestBytes()
 		if need := int64(largest) * diskPerIO * int64(access.Targets); need > int64(loadMiB)<<20 {
 			seen[access.Name] = true
 			c.Report("disk.size_mib", "%d MiB beside the ledger hold less than %d I/Os of %d bytes, of access specification %s: want at least %d MiB",

@@ -23,16 +23,13 @@ type buffers struct {
 	writing     int // writes in flight
 }
 
-// extraBytes is how much longer than the longest I/O a buffer of random bytes is.
-const extraBytes = 1 << 20
-
 // newBuffers fills them. What is in them follows from the seed. Whatever is written
 // begins at a multiple of alignBytes, as every I/O's size is one.
 func newBuffers(access spec.Access, worker int, seed uint64, alignBytes int64) (*buffers, error) {
-	longest := longest(access)
+	longest := access.LongestBytes()
 	extra := 0
 	if access.Pattern == spec.PatternRandom {
-		extra = extraBytes
+		extra = spec.RandomBytes
 	}
 	memory, err := pages(2*longest + extra)
 	if err != nil {
@@ -44,14 +41,6 @@ func newBuffers(access spec.Access, worker int, seed uint64, alignBytes int64) (
 	}
 	fillRandom(b.write, b.random)
 	return b, nil
-}
-
-// longest is the size of the longest I/O or reply.
-func longest(access spec.Access) (bytes int) {
-	for _, line := range access.Lines {
-		bytes = max(bytes, line.SizeBytes, line.ReplyBytes)
-	}
-	return bytes
 }
 
 // begin is the buffer of an I/O that is about to be submitted.

@@ -178,7 +178,7 @@ type verified struct {
 }
 
 func newVerified(v *verifier, access spec.Access, worker int) (*verified, error) {
-	slots, longest := access.Outstanding*access.Targets, longest(access)
+	slots, longest := access.Outstanding*access.Targets, access.LongestBytes()
 	memory, err := pages(slots * longest)
 	if err != nil {
 		return nil, err

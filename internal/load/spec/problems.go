@@ -138,7 +138,7 @@ func (c *checks) room(a Access, regionBytes int64) {
 // that is current then, so any size may meet any alignment.
 func (a Access) room(target Target) []Problem {
 	var c checks
-	largest := a.longest()
+	largest := a.LongestBytes()
 	for i, line := range a.Lines {
 		at := fmt.Sprintf("lines[%d].", i)
 		c.check(at+"size_bytes", int64(line.SizeBytes) <= target.SizeBytes, "larger than the disk: %d bytes, target has %d", line.SizeBytes, target.SizeBytes)

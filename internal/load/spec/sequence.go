@@ -116,7 +116,7 @@ func (a Access) sound(targets []Target) error {
 func (s *Sequence) asIometer(a Access) {
 	switch a.Pattern {
 	case PatternFixed:
-		for range a.longest() {
+		for range a.LongestBytes() {
 			s.random.below(255)
 		}
 	case PatternRandom:

@@ -151,8 +151,8 @@ func (a Access) Due(n uint64) time.Duration {
 	return time.Duration(math.Round(float64(n) / a.RateIOPS * float64(time.Second)))
 }
 
-// randomBytes is how much longer than the longest I/O a buffer of random bytes is.
-const randomBytes = 1 << 20
+// RandomBytes is how much longer than the longest I/O a buffer of random bytes is.
+const RandomBytes = 1 << 20
 
 // verifyBytes is what VerifyContent remembers of the largest region that it
 // takes: 4 bytes a sector.
@@ -167,10 +167,10 @@ const MaxVerifyBytes = 512 << 20
 // each has its own.
 func (a Access) BufferBytes() int64 {
 	a = a.Complete()
-	longest := int64(a.longest())
+	longest := int64(a.LongestBytes())
 	worker := 2 * longest
 	if a.Pattern == PatternRandom {
-		worker += randomBytes
+		worker += RandomBytes
 	}
 	remembered := int64(0)
 	if a.Verify != "" {
@@ -182,8 +182,8 @@ func (a Access) BufferBytes() int64 {
 	return int64(a.Workers)*worker + remembered
 }
 
-// longest is the size of the longest I/O or reply.
-func (a Access) longest() int {
+// LongestBytes is the size of the longest I/O or reply.
+func (a Access) LongestBytes() int {
 	longest := 0
 	for _, line := range a.Lines {
 		longest = max(longest, line.SizeBytes, line.ReplyBytes)
