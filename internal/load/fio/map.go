@@ -68,6 +68,7 @@ func Unmappable(a spec.Access) []spec.Problem {
 		p.refuse(line.RandomPercent < 100 && line.SizeBytes%line.AlignBytes != 0, at+"align_bytes", "%s", reasonAlignment)
 	}
 	reads, writes := directions(a.Lines)
+	p.refuse(writes.all > 0 && a.Pattern != spec.PatternRandom, "pattern", "fio is not asked to write anything but random bytes: %s", reasonOther)
 	p.refuse(reads.all > 0 && writes.all > 0 && first.RandomPercent < 100, "lines[0].random_percent", "%s", reasonSharedCursor)
 	if reads.all%100 != 0 {
 		p.refuse(true, "lines", "%.2f%% of all I/Os are reads: %s", float64(reads.all)/100, reasonSplit)
@@ -85,7 +86,6 @@ func (p *problems) settings(a spec.Access) {
 	p.refuse(a.Targets > 1, "targets", "fio has no line of slots over several targets: %s", reasonOther)
 	p.refuse(a.OnError == spec.ErrorGoesOn, "on_error", "fio ends at the first I/O that fails: %s", reasonOther)
 	p.refuse(a.Verify != "", "verify", "fio is not asked to compare what it reads: %s", reasonOther)
-	p.refuse(a.Pattern != "" && a.Pattern != spec.PatternRandom, "pattern", "fio is not asked to write anything but random bytes: %s", reasonOther)
 	p.refuse(a.FixedSeed != nil, "fixed_seed", "fio has not Iometer's random numbers: %s", reasonOther)
 }
 

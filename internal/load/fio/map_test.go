@@ -42,6 +42,7 @@ func TestUnmappable(t *testing.T) {
 		{"random, aligned to more", access(aligned(4096, line(512, 100, 50, 100))), ""},
 		{"sector by name and by number", access(line(512, 50, 50, 100), aligned(512, line(1024, 50, 50, 100))), ""},
 		{"reads by line", access(line(4096, 50, 100, 100), line(8192, 50, 0, 100)), ""},
+		{"a pattern that is never written", spec.Access{Pattern: "repeating", Lines: []spec.Line{line(4096, 100, 100, 0)}}, ""},
 		{"two lines of a size make whole percents", access(line(4096, 33, 50, 100), line(4096, 67, 50, 100)), ""},
 		{"a burst of the only line", access(spec.Line{SizeBytes: 512, SharePercent: 100, Burst: 9}), ""},
 		{"all that it has", with(func(a *spec.Access) {
