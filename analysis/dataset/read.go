@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 	"github.com/apache/arrow/go/v15/parquet/file"
+	parquetmeta "github.com/apache/arrow/go/v15/parquet/metadata"
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
 )
 
@@ -144,6 +145,9 @@ func openParquet(in *os.File, path string) (o opened, err error) {
 		if err != nil {
 			return err
 		}
+		if err := checkChunks(in, parquetFile.MetaData()); err != nil {
+			return err
+		}
 		o.rows = parquetFile.NumRows()
 		o.metadata = map[string]string{}
 		for _, entry := range parquetFile.MetaData().GetKeyValueMetadata() {
@@ -162,6 +166,32 @@ func openParquet(in *os.File, path string) (o opened, err error) {
 		return err
 	})
 	return o, err
+}
+
+// checkChunks makes sure that the columns are where they can be: Arrow opens them
+// in goroutines of its own, where it panics over a length below 0.
+func checkChunks(in *os.File, footer *parquetmeta.FileMetaData) error {
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	for g := range footer.RowGroups {
+		group := footer.RowGroup(g)
+		for i := range group.NumColumns() {
+			chunk, err := group.ColumnChunk(i)
+			if err != nil {
+				return err
+			}
+			start, length := chunk.DataPageOffset(), chunk.TotalCompressedSize()
+			if chunk.HasDictionaryPage() && chunk.DictionaryPageOffset() > 0 {
+				start = min(start, chunk.DictionaryPageOffset())
+			}
+			if start < 0 || length < 0 || start > info.Size() || length > info.Size()-start {
+				return fmt.Errorf("column %d of row group %d is said to be %d bytes at %d, of %d", i, g, length, start, info.Size())
+			}
+		}
+	}
+	return nil
 }
 
 // next reads the next record. It never returns neither.
