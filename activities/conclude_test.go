@@ -27,7 +27,7 @@ func (a *attempt) summarise(t *testing.T) activities.Summarised {
 func (a *attempt) row(t *testing.T) dataset.Trial {
 	t.Helper()
 	a.summarise(t)
-	rows, err := dataset.ReadTrials(dataset.CampaignFolder(a.target.DataDir, "unit"))
+	rows, err := dataset.ReadAttempts(dataset.CampaignFolder(a.target.DataDir, "unit"))
 	if err != nil || len(rows) != 1 {
 		t.Fatalf("%d rows, %v; want 1", len(rows), err)
 	}

@@ -63,7 +63,7 @@ func (c *Collector) Precise(ctx context.Context, input PreciseInput) (Precise, e
 	if _, err := dataset.CompactCampaign(folder, c.provenance(input.Campaign, input.SpecSHA256, input.Kind)); err != nil {
 		return Precise{}, pulse.Result(working, fmt.Errorf("merge the campaign's rows: %w", err))
 	}
-	rows, err := dataset.ReadTrials(folder)
+	rows, err := dataset.ReadAttempts(folder)
 	if err != nil {
 		return Precise{}, pulse.Result(working, err)
 	}

@@ -69,6 +69,6 @@ func ExampleTrialFolder() {
 	fmt.Println(dataset.TrialFolder("drbd", 40, "0007.1"))
 	fmt.Println(dataset.TrialFolder("iscsi", 2.5, "0008.2"))
 	// Output:
-	// storage=drbd/rtt_ms=40/trial=0007.1
-	// storage=iscsi/rtt_ms=2.5/trial=0008.2
+	// storage=drbd/rtt_ms=40/attempt=0007.1
+	// storage=iscsi/rtt_ms=2.5/attempt=0008.2
 }

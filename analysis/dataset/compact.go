@@ -24,7 +24,7 @@ func (p Problem) String() string { return p.Path + ": " + p.Text }
 
 // Compacted is what CompactCampaign did.
 type Compacted struct {
-	Trials int    `json:"trials"` // rows of table trials
+	Trials int    `json:"trials"` // rows of table attempts
 	Files  []File `json:"files"`  // the manifest's
 	// Problems are damaged files, which were set aside, and files that are
 	// not what their trial's row says.
@@ -32,7 +32,7 @@ type Compacted struct {
 }
 
 // CompactCampaign merges the rows of attempts that WriteAttempt noted into
-// trials.parquet and the campaign's other tables, and writes the manifest. It
+// attempts.parquet and the campaign's other tables, and writes the manifest. It
 // may run at any time and any number of times, beside WriteTrial and
 // WriteAttempt of other attempts. The provenance is the campaign's; rows of
 // another kind of testbed are refused.
@@ -77,22 +77,22 @@ func CompactCampaign(folder string, provenance Provenance) (Compacted, error) {
 // compaction is the state of a CompactCampaign.
 type compaction struct {
 	folder   string
-	trials   []Trial
-	place    map[string]int  // of the trials in their order, by key
-	fresh    map[string]bool // keys of trials that came from segments
+	trials   []Trial         // the attempts
+	place    map[string]int  // of the attempts in their order, by key
+	fresh    map[string]bool // keys of attempts that came from segments
 	merged   []string        // segments whose rows are in the tables
 	problems []Problem
-	// tables write the campaign's tables, trials first.
+	// tables write the campaign's tables, attempts first.
 	tables []func(Provenance) (File, error)
 }
 
 // merge reads the rows that are in the tables and in segments. A segment wins.
 func (c *compaction) merge() error {
-	fresh, err := readAttempts(c, Trials, trialPrefix)
+	fresh, err := readAttempts(c, Attempts, trialPrefix)
 	if err != nil {
 		return err
 	}
-	if c.trials, err = readOrSetAside(c, readParquet(Trials, filepath.Join(c.folder, trialsFile))); err != nil {
+	if c.trials, err = readOrSetAside(c, readAttemptsTable(c.folder)); err != nil {
 		return err
 	}
 	c.trials = slices.DeleteFunc(c.trials, func(row Trial) bool { return fresh[row.Key] != nil })
@@ -102,7 +102,10 @@ func (c *compaction) merge() error {
 		c.merged = append(c.merged, c.segment(trialPrefix, key))
 	}
 	c.order()
-	c.tables = append(c.tables, tableWriter(c, Trials, c.trials))
+	// The attempts first: otherwise those of schema version 1, which are in
+	// trials.parquet, were lost by a crash in between.
+	counted := slices.DeleteFunc(slices.Clone(c.trials), func(row Trial) bool { return !row.Counted })
+	c.tables = append(c.tables, tableWriter(c, Attempts, c.trials), tableWriter(c, Trials, counted))
 	for _, part := range parts {
 		if err := part.merge(c); err != nil {
 			return err
@@ -123,7 +126,7 @@ func tableWriter[R any](c *compaction, table *Table[R], rows []R) func(Provenanc
 	}
 }
 
-// order sorts the trials as the plan does, and marks the attempts that count.
+// order sorts the attempts as the plan does, and marks the attempts that count.
 func (c *compaction) order() {
 	slices.SortFunc(c.trials, func(a, b Trial) int {
 		return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.Attempt, b.Attempt))

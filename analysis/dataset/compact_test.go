@@ -76,7 +76,7 @@ func check(t *testing.T, folder string, paths ...string) {
 // rows reads the campaign's tables.
 func rows(t *testing.T, folder string) ([]dataset.Trial, []dataset.Phase) {
 	t.Helper()
-	trials, err := dataset.ReadTrials(folder)
+	trials, err := dataset.ReadAttempts(folder)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestCampaign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(manifest.Files) != 6+7*4 || manifest.TestbedKind != "simulated" || !maps.Equal(manifest.Provenance, provenance()) {
+	if len(manifest.Files) != 7+7*4 || manifest.TestbedKind != "simulated" || !maps.Equal(manifest.Provenance, provenance()) {
 		t.Errorf("manifest is %+v", manifest)
 	}
 	if left := list(t, filepath.Join(folder, "segments")); len(left) > 0 {
@@ -174,7 +174,7 @@ func TestCompactCampaignAfterACrash(t *testing.T) {
 	compact(t, folder)
 	after := tree(t, folder)
 
-	steps := []string{"trials.parquet", "phases.parquet", "witnesses.parquet", "certificates.parquet", "traffic.parquet", "ledger.parquet",
+	steps := []string{"attempts.parquet", "trials.parquet", "phases.parquet", "witnesses.parquet", "certificates.parquet", "traffic.parquet", "ledger.parquet",
 		"manifest.json"}
 	var segments []string
 	for name := range before {
@@ -244,8 +244,8 @@ func TestPhasesWithoutTheirAttempt(t *testing.T) {
 
 func TestDamagedFilesAreSetAside(t *testing.T) {
 	for _, damagedFile := range []string{"segments/trial-0002.1.arrows", "segments/phases-0002.1.arrows",
-		"trials.parquet", "phases.parquet", "manifest.json", "storage=drbd/rtt_ms=40/trial=0002.1/io.parquet",
-		"segments/ledger-0002.1.arrows", "witnesses.parquet", "storage=drbd/rtt_ms=40/trial=0002.1/domains.parquet"} {
+		"attempts.parquet", "phases.parquet", "manifest.json", "storage=drbd/rtt_ms=40/attempt=0002.1/io.parquet",
+		"segments/ledger-0002.1.arrows", "witnesses.parquet", "storage=drbd/rtt_ms=40/attempt=0002.1/domains.parquet"} {
 		for _, damage := range []string{"cut", "emptied"} {
 			t.Run(damagedFile+" "+damage, func(t *testing.T) {
 				folder := dataset.CampaignFolder(t.TempDir(), "test")
@@ -263,7 +263,7 @@ func TestDamagedFilesAreSetAside(t *testing.T) {
 					t.Error("the damaged file is not kept as it was")
 				}
 				want := 2
-				if strings.Contains(damagedFile, "trial") && !strings.HasPrefix(damagedFile, "storage=") {
+				if damagedFile == "attempts.parquet" || strings.HasPrefix(damagedFile, "segments/trial") {
 					want = 1
 				}
 				if trials, _ := rows(t, folder); len(trials) != want || compacted.Trials != want {

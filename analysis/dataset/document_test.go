@@ -25,7 +25,8 @@ A campaign leaves this in its data folder:
 
 ` + "```" + `
 campaign=NAME/
-  trials.parquet                     each attempt of each trial
+  trials.parquet                     each trial: its attempt that counts
+  attempts.parquet                   each attempt of each trial
   phases.parquet                     the load's I/O before, during and after the migration
   witnesses.parquet                  what each of the four witnesses says of the stall
   certificates.parquet               what the WAN was measured to be
@@ -33,7 +34,7 @@ campaign=NAME/
   ledger.parquet                     acknowledged writes that were found again, or not
   manifest.json                      every Parquet file: path, bytes, SHA-256, rows, table; and the evidence
   summary.md
-  storage=S/rtt_ms=R/trial=KEY/      an attempt of a trial
+  storage=S/rtt_ms=R/attempt=KEY/    an attempt of a trial
     io.parquet                       each I/O
     counters.parquet                 the hosts' counters
     events.parquet                   what happened
@@ -42,17 +43,25 @@ campaign=NAME/
     domains.parquet                  states of the domains on the hypervisors
     histograms.parquet               the I/Os that the load's log had no room for one by one
     evidence/                        of a failure: consoles, logs, states; files of any kind
-  segments/                          attempts that are not in trials.parquet yet
+  segments/                          attempts that are not in attempts.parquet yet
 ` + "```" + `
 
-- Folders are Hive partitions: ` + "`campaign`, `storage`, `rtt_ms` and `trial`" + ` are columns when a reader is told so, and are not
+- A trial is a cell of the plan, to be measured once; its ` + "`trial`" + ` is its number in the plan. An attempt is one try of it; its ` + "`attempt`" + `
+  is its key, unique in the campaign: 00007.2 is the second one of trial 7. Join tables by ` + "`attempt`" + `: with table trials, each
+  trial counts once; with table attempts, all that was tried is there.
+- Folders are Hive partitions: ` + "`campaign`, `storage`, `rtt_ms` and `attempt`" + ` are columns when a reader is told so, and are not
   columns of the files below them.
 - ` + "`ts_ns`" + ` columns are int64, nanoseconds since 1970 UTC **on the controller's time base**: the hosts' and the guest's clocks
-  are converted with the offsets that were measured.
+  are converted with the offsets that were measured. Beside them ` + "`ts`" + ` columns have the same as timestamp[ns, UTC], for readers that know
+  times. DuckDB cuts these to µs: reckon with ` + "`ts_ns`" + `. Tables io and heartbeats have no such column: of a trial on the emulated
+  testbed their files would be 36 and 48 % larger. In DuckDB ` + "`make_timestamp_ns(ts_ns)`" + ` is one.
 - Null means that something is not known or does not apply. It is never 0, and 0 is never "not known".
-- ` + "`testbed_kind`" + ` is in every row of trials and in every file's metadata. Rows of ` + "`simulated`" + ` testbeds are a model's and no
-  measurement.
-- Every file's key-value metadata has its provenance: campaign, testbed kind, binary version, spec, and more.
+- ` + "`simulated`" + ` is in every row of every table: such numbers are a model's and no measurement. Testbeds have more kinds than
+  these two: ` + "`testbed_kind`" + ` is in attempts and in every file's metadata.
+- Every file's key-value metadata has its provenance: campaign, testbed kind, binary version, spec, and more; and ` + "`schema_version`" + `
+  (` + dataset.SchemaVersion + `). The units below are in the Arrow fields' metadata as ` + "`unit`" + `, which is in the file as ` + "`ARROW:schema`" + `.
+- Files without ` + "`schema_version`" + ` are of version 1: there trials.parquet has the attempts, ` + "`trial`" + ` is the attempt's key in all tables
+  and folders, ` + "`sequence`" + ` the trial's number, and ` + "`attempt`" + ` the attempt's. This program reads both.
 - Heartbeats, clocks, domains and the evidence, and the campaign's tables from witnesses to ledger, came later than the others: a campaign from
   before has none of them, and its trials have null or empty in their columns.
 - The manifest lists the files of the evidence by size and SHA-256, apart from the tables.
@@ -63,8 +72,8 @@ In DuckDB, from the data folder:
 ` + "```sql" + `
 SELECT storage, rtt_ms, count(*) AS ios, max(latency_ns) / 1e6 AS max_ms
 FROM read_parquet('campaign=NAME/*/*/*/io.parquet', hive_partitioning = true,
-                  hive_types = {'rtt_ms': DOUBLE, 'trial': VARCHAR})
-JOIN (SELECT trial FROM 'campaign=NAME/trials.parquet' WHERE counted AND verdict = 'valid') USING (trial)
+                  hive_types = {'rtt_ms': DOUBLE, 'attempt': VARCHAR})
+JOIN (SELECT attempt FROM 'campaign=NAME/trials.parquet' WHERE verdict = 'valid') USING (attempt)
 GROUP BY ALL ORDER BY ALL;
 ` + "```" + `
 `
@@ -105,9 +114,9 @@ func describe[R any](table *dataset.Table[R], inFolder ...string) described {
 
 // tables are all, in the dictionary's order.
 func tables() []described {
-	attempt := []string{"campaign", "storage", "rtt_ms", "trial"}
+	attempt := []string{"campaign", "storage", "rtt_ms", "attempt"}
 	return []described{
-		describe(dataset.Trials, "campaign"), describe(dataset.Phases, "campaign"), describe(dataset.Witnesses, "campaign"),
+		describe(dataset.Trials, "campaign"), describe(dataset.Attempts, "campaign"), describe(dataset.Phases, "campaign"), describe(dataset.Witnesses, "campaign"),
 		describe(dataset.Certificates, "campaign"), describe(dataset.Traffics, "campaign"), describe(dataset.Ledgers, "campaign"),
 		describe(dataset.IOs, attempt...), describe(dataset.Histograms, attempt...), describe(dataset.Counters, attempt...), describe(dataset.Events, attempt...),
 		describe(dataset.Heartbeats, attempt...), describe(dataset.Clocks, attempt...), describe(dataset.Domains, attempt...),

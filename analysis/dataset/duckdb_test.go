@@ -63,8 +63,15 @@ func TestDuckDBReadsTheDataset(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Log(out)
-	if !strings.Contains(out, "34 Parquet files of 1 campaigns read by DuckDB, 0 problems") {
+	if !strings.Contains(out, "35 Parquet files of 1 campaigns read by DuckDB, 0 problems") {
 		t.Errorf("DuckDB says:\n%s", out)
+	}
+
+	// Folders of schema version 1 are read too, and their attempts are found.
+	old, _ := copyOf(t)
+	if out, err := exec.Command(node, filepath.Join(tool, "check.mjs"), old, "--sound", "3").CombinedOutput(); err != nil ||
+		!strings.Contains(string(out), "42 Parquet files of 1 campaigns read by DuckDB, 0 problems") {
+		t.Errorf("DuckDB says of a folder from before: %v\n%s", err, out)
 	}
 
 	// The script sees another file in the place of one, and one that is cut.

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"cmp"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -8,10 +9,15 @@ import (
 	"testing"
 )
 
-// withoutColumns is a table as it was before some of its columns came.
+// withoutColumns is a table as it was in schema version 1, before some of its columns came.
 func withoutColumns[R any](table *Table[R], gone func(name string) bool) *Table[R] {
-	columns := slices.DeleteFunc(slices.Clone(table.columns), func(c column[R]) bool { return gone(c.Name) })
-	return newTable(table.Name, table.Description, columns...)
+	columns := slices.DeleteFunc(slices.Clone(table.segment.columns), func(c column[R]) bool { return gone(c.Name) })
+	for i, c := range columns {
+		columns[i].Name = cmp.Or(c.was, c.Name)
+	}
+	before := tableOf("trials", table.Description, columns...)
+	before.segment = before.file // without a version
+	return before
 }
 
 // Campaigns from before the witnesses are read: what they did not know is null
@@ -27,14 +33,14 @@ func TestFilesFromBefore(t *testing.T) {
 	blackout, mode, seven := 12.5, "precopy", int64(7)
 	row := Trial{Key: "0001.1", Sequence: 1, Storage: "nfs", TestbedKind: "emulated", IORows: &seven, Seed: 1 << 63,
 		Control: "pause", Direction: "return", Sentinel: true, Cause: "time-out", Evidence: "x", BlackoutMs: &blackout, ClockRows: new(int64), Migration: &mode, Rounds: new(int64)}
-	before := withoutColumns(Trials, func(name string) bool { return later[name] })
-	if len(before.columns) != len(Trials.columns)-len(later) {
-		t.Fatalf("%d columns are left of %d", len(before.columns), len(Trials.columns))
+	before := withoutColumns(Attempts, func(name string) bool { return later[name] })
+	if len(before.file.columns) != len(Attempts.segment.columns)-len(later) {
+		t.Fatalf("%d columns are left of %d", len(before.file.columns), len(Attempts.segment.columns))
 	}
 	if _, err := writeParquet(before, filepath.Join(folder, trialsFile), nil, Rows([]Trial{row})); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadTrials(folder)
+	got, err := ReadAttempts(folder)
 	want := row
 	want.Control, want.Direction, want.Sentinel, want.Cause, want.Evidence = "", "", false, "", ""
 	want.BlackoutMs, want.ClockRows, want.Migration, want.Rounds = nil, nil, nil, nil
@@ -46,7 +52,7 @@ func TestFilesFromBefore(t *testing.T) {
 	if err := writeSealed(path, before, []Trial{row}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := All(ReadSegments(Trials, path)); err != nil || !reflect.DeepEqual(got, []Trial{want}) {
+	if got, err := All(ReadSegments(Attempts, path)); err != nil || !reflect.DeepEqual(got, []Trial{want}) {
 		t.Errorf("a segment: %+v, %v", got, err)
 	}
 
@@ -65,10 +71,10 @@ func TestFilesFromBefore(t *testing.T) {
 // A column that was always there must be there.
 func TestMissingColumn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), trialsFile)
-	if _, err := writeParquet(withoutColumns(Trials, func(name string) bool { return name == "verdict" }), path, nil, Rows([]Trial{{}})); err != nil {
+	if _, err := writeParquet(withoutColumns(Attempts, func(name string) bool { return name == "verdict" }), path, nil, Rows([]Trial{{}})); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := All(readParquet(Trials, path)); err == nil || !strings.Contains(err.Error(), "verdict") {
+	if _, err := All(readParquet(Attempts, path)); err == nil || !strings.Contains(err.Error(), "verdict") {
 		t.Errorf("trials without verdicts: %v", err)
 	}
 }

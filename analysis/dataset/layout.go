@@ -11,10 +11,11 @@ import (
 
 // Files and folders in a campaign's folder.
 const (
-	trialsFile    = "trials.parquet"
+	attemptsFile  = "attempts.parquet"
+	trialsFile    = "trials.parquet" // in schema version 1, the attempts
 	phasesFile    = "phases.parquet"
 	manifestFile  = "manifest.json"
-	segmentFolder = "segments" // of attempts whose rows are not in trials.parquet yet
+	segmentFolder = "segments" // of attempts whose rows are not in attempts.parquet yet
 
 	// SummaryFile is the report's name in a campaign's folder.
 	SummaryFile = "summary.md"
@@ -36,9 +37,10 @@ func CampaignName(folder string) string {
 }
 
 // TrialFolder is where the files of an attempt are, in the campaign's folder,
-// with slashes: storage=S/rtt_ms=R/trial=KEY.
+// with slashes: storage=S/rtt_ms=R/attempt=KEY. Folders from before are called
+// trial=KEY: its row says where an attempt has its files.
 func TrialFolder(storage string, rttMs float64, key string) string {
-	return fmt.Sprintf("storage=%s/rtt_ms=%s/trial=%s",
+	return fmt.Sprintf("storage=%s/rtt_ms=%s/attempt=%s",
 		url.PathEscape(storage), strconv.FormatFloat(rttMs, 'f', -1, 64), url.PathEscape(key))
 }
 

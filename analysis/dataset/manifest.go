@@ -22,11 +22,12 @@ const manifestVersion = 1
 
 // Manifest is manifest.json: every Parquet file of a campaign, and the evidence.
 type Manifest struct {
-	Version     int        `json:"version"`
-	Campaign    string     `json:"campaign"`
-	TestbedKind string     `json:"testbed_kind"`
-	Provenance  Provenance `json:"provenance"`
-	Files       []File     `json:"files"` // by path
+	Version       int        `json:"version"`                  // of this format
+	SchemaVersion string     `json:"schema_version,omitempty"` // of the campaign's tables; "" is 1
+	Campaign      string     `json:"campaign"`
+	TestbedKind   string     `json:"testbed_kind"`
+	Provenance    Provenance `json:"provenance"`
+	Files         []File     `json:"files"` // by path
 	// Evidence is the files of the attempts' evidence, by path: of any kind,
 	// without table and rows.
 	Evidence []File `json:"evidence,omitempty"`
@@ -117,7 +118,7 @@ func (c *compaction) manifest(provenance Provenance, tables ...File) (Manifest, 
 		slices.SortFunc(list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	}
 	manifest := Manifest{
-		Version: manifestVersion, Campaign: provenance[KeyCampaign], TestbedKind: provenance[KeyTestbedKind],
+		Version: manifestVersion, SchemaVersion: SchemaVersion, Campaign: provenance[KeyCampaign], TestbedKind: provenance[KeyTestbedKind],
 		Provenance: maps.Clone(provenance), Files: files, Evidence: evidence,
 	}
 	text, err := json.MarshalIndent(manifest, "", "  ")
@@ -239,7 +240,11 @@ func Check(folder string) ([]Problem, error) {
 		}
 	}
 	// The other tables came later: a campaign without them is whole.
-	for _, table := range []string{trialsFile, phasesFile} {
+	wanted := []string{trialsFile, phasesFile}
+	if manifest.SchemaVersion != "" {
+		wanted = append(wanted, attemptsFile)
+	}
+	for _, table := range wanted {
 		if _, ok := listed[table]; !ok {
 			problems = append(problems, Problem{table, "is not in the manifest"})
 		}
@@ -300,17 +305,17 @@ func (f File) checkEvidence(folder string) string {
 	return ""
 }
 
-// checkRows compares the trials' rows with the manifest.
+// checkRows compares the attempts' rows with the manifest.
 func checkRows(folder string, manifest Manifest, listed map[string]File) ([]Problem, error) {
-	trials, err := ReadTrials(folder)
+	attempts, err := ReadAttempts(folder)
 	if err != nil {
 		return nil, err
 	}
 	var problems []Problem
-	for _, row := range trials {
+	for _, row := range attempts {
 		if row.TestbedKind != manifest.TestbedKind {
-			problems = append(problems, Problem{trialsFile,
-				fmt.Sprintf("trial %s is %s, the manifest says %s", row.Key, row.TestbedKind, manifest.TestbedKind)})
+			problems = append(problems, Problem{attemptsFile,
+				fmt.Sprintf("attempt %s is %s, the manifest says %s", row.Key, row.TestbedKind, manifest.TestbedKind)})
 		}
 		if row.Evidence != "" && !slices.ContainsFunc(manifest.Evidence, func(f File) bool { return strings.HasPrefix(f.Path, row.Evidence+"/") }) {
 			problems = append(problems, Problem{row.Evidence, "is not in the manifest: it has the evidence of trial " + row.Key})

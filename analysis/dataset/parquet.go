@@ -13,6 +13,8 @@ import (
 	"github.com/apache/arrow/go/v15/parquet"
 	"github.com/apache/arrow/go/v15/parquet/compress"
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
+
+	"heliotrope/internal/inventory"
 )
 
 // Provenance says where data came from: binary version, spec, seed, hosts,
@@ -26,8 +28,34 @@ const (
 	KeyTestbedKind = "testbed_kind" // emulated, hardware, vcenter-simulator or simulated
 )
 
-// keyTable is written beside the provenance.
-const keyTable = "table"
+// Written beside the provenance.
+const (
+	keyTable         = "table"
+	keySchemaVersion = "schema_version"
+)
+
+// SchemaVersion is of the tables as they are written. Files without one are of
+// version 1: their trials are attempts, which is what their columns called trial
+// have the keys of, and their numbers are called sequence and attempt.
+const SchemaVersion = "2"
+
+// facts are a file's metadata.
+type facts map[string]string
+
+// old says whether it is of version 1.
+func (f facts) old() (bool, error) {
+	switch version := f[keySchemaVersion]; version {
+	case "":
+		return true, nil
+	case SchemaVersion:
+		return false, nil
+	default:
+		return false, fmt.Errorf("it is of schema version %q, and the newest known is %s", version, SchemaVersion)
+	}
+}
+
+// simulated says whether its numbers are a model's.
+func (f facts) simulated() bool { return f[KeyTestbedKind] == string(inventory.Simulated) }
 
 func (p Provenance) check() error {
 	for _, key := range []string{KeyCampaign, KeyTestbedKind} {
@@ -63,7 +91,7 @@ func (t *Table[R]) properties() *parquet.WriterProperties {
 		parquet.WithBatchSize(batchRows),
 		parquet.WithMaxRowGroupLength(rowGroup),
 	}
-	for _, c := range t.columns {
+	for _, c := range t.file.columns {
 		dictionary := c.encoding == parquet.Encodings.PlainDict
 		options = append(options, parquet.WithDictionaryFor(c.Name, dictionary))
 		if dictionary {
@@ -78,7 +106,7 @@ func (t *Table[R]) properties() *parquet.WriterProperties {
 // writeParquet writes a table's file so that its final name is only ever a
 // complete file, which was read back and compared before. The caller flushes the
 // folder. File.Path is the base name.
-func writeParquet[R any](table *Table[R], path string, metadata map[string]string, batches Batches[R]) (File, error) {
+func writeParquet[R any](table *Table[R], path string, metadata facts, batches Batches[R]) (File, error) {
 	var written, read sums
 	out := &hashingWriter{hash: sha256.New()}
 	err := replaceFile(path, func(file io.Writer) (err error) {
@@ -109,8 +137,9 @@ func writeParquet[R any](table *Table[R], path string, metadata map[string]strin
 }
 
 // writeRows writes a table's rows as Parquet, and adds them up.
-func writeRows[R any](table *Table[R], out io.Writer, metadata map[string]string, batches Batches[R]) (written sums, err error) {
-	writer, err := pqarrow.NewFileWriter(table.schema, out, table.properties(), pqarrow.DefaultWriterProps())
+func writeRows[R any](table *Table[R], out io.Writer, metadata facts, batches Batches[R]) (written sums, err error) {
+	// The Arrow schema itself: units are in its fields.
+	writer, err := pqarrow.NewFileWriter(table.file.schema, out, table.properties(), pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
 	if err != nil {
 		return written, err
 	}
@@ -127,7 +156,7 @@ func writeRows[R any](table *Table[R], out io.Writer, metadata map[string]string
 			continue
 		}
 		table.add(&written, rows)
-		record := table.record(rows)
+		record := table.file.record(rows, metadata.simulated())
 		err := writer.WriteBuffered(record)
 		record.Release()
 		if err != nil {

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// parts are the campaign's tables beside trials, in the order in which they are
+// parts are the campaign's tables beside attempts and trials, in the order in which they are
 // written. They have rows of attempts, noted and merged attempt by attempt.
 var parts = []partTable{
 	part[Phase]{Phases, func(a *Attempt) []Phase { return a.Phases },

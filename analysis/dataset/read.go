@@ -37,10 +37,20 @@ func ReadDomains(path string) Batches[Domain] { return readParquet(Domains, path
 // ReadHistograms reads a histograms.parquet.
 func ReadHistograms(path string) Batches[Histogram] { return readParquet(Histograms, path) }
 
-// ReadTrials reads table trials of a campaign's folder, in the order of the
-// plan. It has what the last CompactCampaign put together.
-func ReadTrials(folder string) ([]Trial, error) {
-	return All(readParquet(Trials, filepath.Join(folder, trialsFile)))
+// ReadAttempts reads table attempts of a campaign's folder, in the order of the
+// plan. It has what the last CompactCampaign put together. In folders of schema
+// version 1 it is table trials.
+func ReadAttempts(folder string) ([]Trial, error) { return All(readAttemptsTable(folder)) }
+
+func readAttemptsTable(folder string) Batches[Trial] {
+	path, old := filepath.Join(folder, attemptsFile), filepath.Join(folder, trialsFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		provenance, err := ReadProvenance(old)
+		if err == nil && provenance[keySchemaVersion] == "" || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			path = old // a damaged one too: its reader says so
+		}
+	}
+	return readParquet(Attempts, path)
 }
 
 // ReadPhases reads table phases of a campaign's folder, in the order of the plan.
@@ -80,7 +90,7 @@ func ReadProvenance(path string) (Provenance, error) {
 	}
 	defer in.Close()
 	opened, err := openParquet(in, path)
-	return opened.metadata, err
+	return Provenance(opened.metadata), err
 }
 
 // readParquet reads a file in batches. A file that is not as it was written is
@@ -99,7 +109,7 @@ func readParquet[R any](table *Table[R], path string) Batches[R] {
 			yield(nil, err)
 			return
 		}
-		scan, err := table.scanner(opened.schema)
+		scan, err := table.file.scanner(opened.schema, opened.metadata)
 		if err != nil {
 			yield(nil, fmt.Errorf("%s %w", path, err))
 			return
@@ -115,8 +125,7 @@ func readParquet[R any](table *Table[R], path string) Batches[R] {
 					return fmt.Errorf("%d more rows come where %d of %d are left", n, left, opened.rows)
 				}
 				rows = grown(rows, int(record.NumRows()))
-				scan(record, rows)
-				return nil
+				return scan(record, rows)
 			})
 			if err != nil {
 				yield(nil, err)
@@ -133,7 +142,7 @@ func readParquet[R any](table *Table[R], path string) Batches[R] {
 type opened struct {
 	schema   *arrow.Schema
 	rows     int64
-	metadata map[string]string
+	metadata facts
 	records  pqarrow.RecordReader
 }
 
@@ -149,7 +158,7 @@ func openParquet(in *os.File, path string) (o opened, err error) {
 			return err
 		}
 		o.rows = parquetFile.NumRows()
-		o.metadata = map[string]string{}
+		o.metadata = facts{}
 		for _, entry := range parquetFile.MetaData().GetKeyValueMetadata() {
 			o.metadata[entry.GetKey()] = entry.GetValue()
 		}

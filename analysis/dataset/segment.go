@@ -93,7 +93,7 @@ func OpenSegment[R any](path string, table *Table[R]) (*Segment[R], error) {
 	}
 	out := &crcWriter{file: file}
 	return &Segment[R]{table: table, path: path, file: file, side: side, out: out,
-		writer: ipc.NewWriter(out, ipc.WithSchema(table.schema), ipc.WithZstd())}, nil
+		writer: ipc.NewWriter(out, ipc.WithSchema(table.segment.schema), ipc.WithZstd())}, nil
 }
 
 // Append writes rows as one batch. When it returns nil they are on the disk.
@@ -112,7 +112,7 @@ func (s *Segment[R]) Append(rows []R) error {
 }
 
 func (s *Segment[R]) append(rows []R) error {
-	record := s.table.record(rows)
+	record := s.table.segment.record(rows, false)
 	defer record.Release()
 	if err := s.writer.Write(record); err != nil {
 		return err
@@ -182,8 +182,8 @@ func segmentPaths(folder, prefix string) ([]string, error) {
 func writeSealed[R any](path string, table *Table[R], rows []R) error {
 	var content bytes.Buffer
 	out := &crcWriter{file: &content}
-	writer := ipc.NewWriter(out, ipc.WithSchema(table.schema))
-	record := table.record(rows)
+	writer := ipc.NewWriter(out, ipc.WithSchema(table.segment.schema))
+	record := table.segment.record(rows, false)
 	defer record.Release()
 	if err := writer.Write(record); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

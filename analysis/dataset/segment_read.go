@@ -56,7 +56,8 @@ func readSegment[R any](table *Table[R], path string) Batches[R] {
 			return
 		}
 		defer stream.Release()
-		scan, err := table.scanner(stream.Schema())
+		metadata := stream.Schema().Metadata()
+		scan, err := table.segment.scanner(stream.Schema(), metadata.ToMap())
 		if err != nil {
 			yield(nil, fmt.Errorf("%s %w", path, err))
 			return
@@ -72,8 +73,7 @@ func readSegment[R any](table *Table[R], path string) Batches[R] {
 					return fmt.Errorf("a batch of %d rows is read, its side file says %d", record.NumRows(), entry.rows)
 				}
 				rows = grown(rows, int(entry.rows))
-				scan(record, rows)
-				return nil
+				return scan(record, rows)
 			})
 			if err != nil {
 				yield(nil, err)

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"strconv"
 	"strings"
 
 	"heliotrope/internal/trial"
@@ -11,7 +12,7 @@ import (
 // known of each attempt beside its row, are in tables_witness.go.
 var (
 	// IOs is table io: one for each attempt of a trial.
-	IOs = newTable("io", "Each I/O of the load in the guest that completed, from warm-up to the end.",
+	IOs = newLargeTable("io", "Each I/O of the load in the guest that completed, from warm-up to the end.",
 		required("ts_ns", "ns", "completion, on the controller's time base, since 1970 UTC", func(r *IO) *int64 { return &r.TsNs }).delta(),
 		required("guest_ts_ns", "ns", "the same on the guest's own clock, as fio logged it: resolution 1 ms", func(r *IO) *int64 { return &r.GuestTsNs }).delta(),
 		required("latency_ns", "ns", "response time: from submission, in an open loop from when it was due, to completion; the guest's clock, corrected by its step for an I/O in flight over it", func(r *IO) *int64 { return &r.LatencyNs }).delta(),
@@ -62,12 +63,15 @@ var (
 	)
 
 	// Trials is table trials: one for the campaign.
-	Trials = newTable("trials", "Each attempt of each trial. To count every trial once: `WHERE counted`.", trialColumns()...)
+	Trials = newTable("trials", "Each trial: its attempt that counts, or so far is the last. The rows of table attempts that are `counted`.", trialColumns()...)
+
+	// Attempts is table attempts: one for the campaign.
+	Attempts = newTable("attempts", "Each attempt of each trial. One that was invalid is tried again, and does not count.", trialColumns()...)
 
 	// Phases is table phases: one for the campaign.
 	Phases = newTable("phases", "The load's I/O in each measuring phase of each attempt, computed from table io. "+
 		"An I/O is in the phase in which it completed.",
-		required("trial", "", "key of the attempt: trials.trial", func(r *Phase) *string { return &r.Trial }),
+		attemptOf(func(r *Phase) *string { return &r.Trial }), trialOf(func(r *Phase) string { return r.Trial }),
 		required("phase", "", "before, during (the migration) or after", func(r *Phase) *string { return &r.Phase }),
 		required("started_ts_ns", "ns", "controller's time base, since 1970 UTC", func(r *Phase) *int64 { return &r.StartedTsNs }),
 		required("ended_ts_ns", "ns", "the moment after its last", func(r *Phase) *int64 { return &r.EndedTsNs }),
@@ -86,13 +90,27 @@ var (
 	)
 )
 
-// trialColumns is table trials: what was run, what came of it, and what was measured.
+// attemptOf is whose attempt a row is of.
+func attemptOf[R any](key func(*R) *string) column[R] {
+	return required("attempt", "", "its key, unique in the campaign: the trial's number with leading zeros, a dot, the attempt's number, as 00007.1", key).renamed("trial")
+}
+
+// trialOf is the number in an attempt's key.
+func trialOf[R any](key func(*R) string) column[R] {
+	return derived("trial", "number of the trial in the order of the plan, from 1", false, func(row *R, _ bool) (int32, bool) {
+		number, _, _ := strings.Cut(key(row), ".")
+		sequence, _ := strconv.ParseInt(number, 10, 32) // see trial.Ref's Key
+		return int32(sequence), true
+	})
+}
+
+// trialColumns are those of tables trials and attempts: what was run, what came of it, and what was measured.
 func trialColumns() []column[Trial] {
 	columns := []column[Trial]{
-		required("trial", "", "key of the attempt, unique in the campaign: sequence.attempt", func(r *Trial) *string { return &r.Key }),
-		required("sequence", "", "number of the trial in the order of the plan, from 1", func(r *Trial) *int32 { return &r.Sequence }),
+		attemptOf(func(r *Trial) *string { return &r.Key }),
+		required("trial", "", "number of the trial in the order of the plan, from 1", func(r *Trial) *int32 { return &r.Sequence }).renamed("sequence"),
 		required("block", "", "repetition, from 1", func(r *Trial) *int32 { return &r.Block }),
-		required("attempt", "", "from 1", func(r *Trial) *int32 { return &r.Attempt }),
+		required("attempt_number", "", "of the trial, from 1", func(r *Trial) *int32 { return &r.Attempt }).renamed("attempt"),
 		required("counted", "", "the last attempt of its trial, which is the one that counts", func(r *Trial) *bool { return &r.Counted }),
 		required("cell_id", "", "combination of the factors", func(r *Trial) *string { return &r.CellID }),
 		required("testbed_kind", "", "emulated, hardware, vcenter-simulator, or simulated: the last is a model and no measurement, the one before involves no ESXi host", func(r *Trial) *string { return &r.TestbedKind }),

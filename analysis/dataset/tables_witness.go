@@ -3,7 +3,7 @@ package dataset
 // The tables of the witnesses, and of what proves that they can be believed.
 var (
 	// Heartbeats is table heartbeats: one for each attempt of a trial.
-	Heartbeats = newTable("heartbeats", "Each datagram of the guest that arrived at site A, in the order of arrival: also those that came twice or late.",
+	Heartbeats = newLargeTable("heartbeats", "Each datagram of the guest that arrived at site A, in the order of arrival: also those that came twice or late.",
 		required("ts_ns", "ns", "arrival, on the controller's time base, since 1970 UTC", func(r *Heartbeat) *int64 { return &r.TsNs }).delta(),
 		required("sequence", "", "number of the datagram, from 1, without holes when it was sent", func(r *Heartbeat) *int64 { return &r.Sequence }).delta(),
 		required("sent_guest_ns", "ns", "when it was sent, on the guest's own clock", func(r *Heartbeat) *int64 { return &r.SentGuestNs }).delta(),
@@ -34,7 +34,7 @@ var (
 
 	// Certificates is table certificates: one for the campaign.
 	Certificates = newTable("certificates", "What the WAN was measured to be, in each direction, before and after each attempt, while nothing else used it.",
-		required("trial", "", "key of the attempt: trials.trial", func(r *Certificate) *string { return &r.Trial }),
+		attemptOf(func(r *Certificate) *string { return &r.Trial }), trialOf(func(r *Certificate) string { return r.Trial }),
 		required("moment", "", "before or after the attempt's measuring phases", func(r *Certificate) *string { return &r.Moment }),
 		required("direction", "", "a-to-b: as site A measured it; b-to-a", func(r *Certificate) *string { return &r.Direction }),
 		required("ts_ns", "ns", "its end, on the controller's time base, since 1970 UTC", func(r *Certificate) *int64 { return &r.TsNs }),
@@ -60,7 +60,7 @@ var (
 
 	// Witnesses is table witnesses: one for the campaign.
 	Witnesses = newTable("witnesses", "What each witness says of the stall of each attempt. `heliotrope judge` finds it again from the attempt's files.",
-		required("trial", "", "key of the attempt: trials.trial", func(r *Witness) *string { return &r.Trial }),
+		attemptOf(func(r *Witness) *string { return &r.Trial }), trialOf(func(r *Witness) string { return r.Trial }),
 		required("witness", "", "guest, hypervisor, backend, network", func(r *Witness) *string { return &r.Witness }),
 		optional("from_ts_ns", "ns", "beginning of the stall, controller's time base, since 1970 UTC; null when the witness saw none", func(r *Witness) **int64 { return &r.FromTsNs }),
 		optional("to_ts_ns", "ns", "its end", func(r *Witness) **int64 { return &r.ToTsNs }),
@@ -74,7 +74,7 @@ var (
 	// Traffics is table traffic: one for the campaign.
 	Traffics = newTable("traffic", "The bytes and packets of each class on the WAN, in each phase of each attempt. The classes together are what the "+
 		"interface counted: its own count is class interface, and not to be added to them.",
-		required("trial", "", "key of the attempt: trials.trial", func(r *Traffic) *string { return &r.Trial }),
+		attemptOf(func(r *Traffic) *string { return &r.Trial }), trialOf(func(r *Traffic) string { return r.Trial }),
 		required("phase", "", "warm-up, before, during (the migration) or after", func(r *Traffic) *string { return &r.Phase }),
 		required("class", "", "migration, iscsi, nfs, drbd, control, heartbeat, other; interface: the device's own count", func(r *Traffic) *string { return &r.Class }),
 		required("direction", "", "to-b: towards site B; to-a", func(r *Traffic) *string { return &r.Direction }),
@@ -84,7 +84,7 @@ var (
 
 	// Ledgers is table ledger: one for the campaign.
 	Ledgers = newTable("ledger", "What was read back of the acknowledged writes, from each copy of the disk, after the load of each attempt.",
-		required("trial", "", "key of the attempt: trials.trial", func(r *Ledger) *string { return &r.Trial }),
+		attemptOf(func(r *Ledger) *string { return &r.Trial }), trialOf(func(r *Ledger) string { return r.Trial }),
 		required("copy", "", "of the disk: the site's device, a replica, the store's file", func(r *Ledger) *string { return &r.Copy }),
 		required("host", "", "where it was read: a host of the inventory", func(r *Ledger) *string { return &r.Host }),
 		required("acked", "", "newest record that a witness outside of the guest was told of; the first is 1", func(r *Ledger) *int64 { return &r.Acked }),

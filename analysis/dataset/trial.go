@@ -85,14 +85,14 @@ func writeTrialFile[R any](table *Table[R], files TrialFiles, batches Batches[R]
 }
 
 // metadata is what is written into a file beside its rows.
-func metadata[R any](table *Table[R], provenance Provenance) map[string]string {
-	all := maps.Clone(map[string]string(provenance))
-	all[keyTable] = table.Name
+func metadata[R any](table *Table[R], provenance Provenance) facts {
+	all := maps.Clone(facts(provenance))
+	all[keyTable], all[keySchemaVersion] = table.Name, SchemaVersion
 	return all
 }
 
 // Attempt is what is known of an attempt beside its files: its row of table
-// trials, and its rows of the campaign's other tables.
+// attempts, and its rows of the campaign's other tables.
 type Attempt struct {
 	Trial        Trial
 	Phases       []Phase
@@ -125,7 +125,7 @@ func WriteAttempt(campaignFolder string, attempt Attempt) error {
 			return err
 		}
 	}
-	if err := writeSealed(filepath.Join(folder, trialPrefix+key+segmentSuffix), Trials, []Trial{attempt.Trial}); err != nil {
+	if err := writeSealed(filepath.Join(folder, trialPrefix+key+segmentSuffix), Attempts, []Trial{attempt.Trial}); err != nil {
 		return err
 	}
 	return syncFolder(folder)

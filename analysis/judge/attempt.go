@@ -18,7 +18,7 @@ type Attempts struct {
 func ReadAttempts(folder string) (Attempts, error) {
 	a := Attempts{folder: folder, certificates: map[string][]dataset.Certificate{}, ledger: map[string][]dataset.Ledger{}}
 	var err error
-	if a.Trials, err = dataset.ReadTrials(folder); err != nil {
+	if a.Trials, err = dataset.ReadAttempts(folder); err != nil {
 		return a, err
 	}
 	certificates, err := dataset.ReadCertificates(folder)

@@ -132,7 +132,7 @@ func Read(folder string) (Summary, error) {
 	}
 	var tables Tables
 	for _, read := range []func() error{
-		func() (err error) { tables.Trials, err = dataset.ReadTrials(folder); return err },
+		func() (err error) { tables.Trials, err = dataset.ReadAttempts(folder); return err },
 		func() (err error) { tables.Phases, err = dataset.ReadPhases(folder); return err },
 		func() (err error) { tables.Witnesses, err = dataset.ReadWitnesses(folder); return err },
 		func() (err error) { tables.Certificates, err = dataset.ReadCertificates(folder); return err },

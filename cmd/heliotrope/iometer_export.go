@@ -112,7 +112,7 @@ func writeFile(path string, write func(io.Writer) error) error {
 
 // tests are the tests of a campaign, and which trials have none, and why.
 func (o *exportOptions) tests(folder string) (tests []results.Test, left []string, err error) {
-	rows, err := dataset.ReadTrials(folder)
+	rows, err := dataset.ReadAttempts(folder)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -133,7 +133,7 @@ func TestSimulatedCancelled(t *testing.T) {
 	}
 	saveHistory(t, c, "campaign-cancelled", run.GetID())
 	folder := dataset.CampaignFolder(r.dataDir, "ended")
-	rows, err := dataset.ReadTrials(folder)
+	rows, err := dataset.ReadAttempts(folder)
 	if err != nil || len(rows) < 5 {
 		t.Errorf("%d rows, %v", len(rows), err)
 	}
@@ -181,7 +181,7 @@ func TestSimulatedCampaign(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Errorf("the dataset's problems: %v, %v", problems, err)
 	}
-	rows, err := dataset.ReadTrials(folder)
+	rows, err := dataset.ReadAttempts(folder)
 	if err != nil || len(rows) < 12 {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
@@ -229,7 +229,7 @@ func TestSimulatedFaults(t *testing.T) {
 				t.Errorf("%+v, want 6 × %s and %d more attempts", progress, test.verdict, test.retried)
 			}
 			saveHistory(t, c, "trial-"+test.name, workflows.TrialID(test.name, 1))
-			rows, err := dataset.ReadTrials(folder)
+			rows, err := dataset.ReadAttempts(folder)
 			if err != nil || len(rows) != 6+test.retried {
 				t.Fatalf("%d rows, %v: want one for each attempt", len(rows), err)
 			}

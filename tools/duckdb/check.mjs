@@ -45,37 +45,49 @@ async function checkFile(folder, file, manifest) {
   const value = (key) => metadata.find((m) => m.key === key)?.value;
   check(file.path, "metadata table", value("table"), file.table);
   check(file.path, "metadata testbed_kind", value("testbed_kind"), manifest.testbed_kind);
+  if (value("schema_version") === undefined) return;
+  const wants = columns.map((c) => c.column_name).filter((name) => /(^|_)ts$/.test(name))
+    .map((name) => [`number of rows in which ${name} is not ${name}_ns`, `epoch_us("${name}") IS DISTINCT FROM "${name}_ns" // 1000`]);
+  wants.push(["number of rows that say otherwise whether they are simulated", `simulated IS DISTINCT FROM ${value("testbed_kind") === "simulated"}`]);
+  for (const [what, where] of wants) {
+    const [{ n }] = await query(`SELECT count(*) AS n FROM ${parquet} WHERE ${where}`);
+    check(file.path, what, n, 0);
+  }
 }
 
+// namesOf says what the table of attempts and their key are called: until schema
+// version 2 they were called trials.
+const namesOf = (manifest) => (manifest.schema_version === undefined ? { table: "trials", key: "trial" } : { table: "attempts", key: "attempt" });
+
 // acrossTrials counts the I/Os of each cell through the Hive partitions and
-// compares them with what table trials says.
-async function acrossTrials(folder) {
-  const trials = quote(literal(join(folder, "trials.parquet")));
-  const types = "hive_types = {'rtt_ms': DOUBLE, 'trial': VARCHAR}";
-  const [{ n }] = await query(`SELECT count(*) AS n FROM ${trials} WHERE folder <> ''`);
+// compares them with what the table of attempts says.
+async function acrossTrials(folder, { table, key }) {
+  const attempts = quote(literal(join(folder, `${table}.parquet`)));
+  const types = `hive_types = {'rtt_ms': DOUBLE, '${key}': VARCHAR}`;
+  const [{ n }] = await query(`SELECT count(*) AS n FROM ${attempts} WHERE folder <> '' AND io_rows IS NOT NULL`);
   if (n === 0n) return [];
   const io = `read_parquet(${quote(literal(folder) + "/*/*/*/io.parquet")}, hive_partitioning = true, ${types})`;
   return query(`
-    WITH seen AS (SELECT storage, rtt_ms, trial, count(*) AS ios, max(latency_ns) / 1e6 AS max_ms FROM ${io} GROUP BY ALL),
-    told AS (SELECT storage, rtt_ms, trial, io_rows FROM ${trials} WHERE io_rows > 0)
+    WITH seen AS (SELECT storage, rtt_ms, ${key}, count(*) AS ios, max(latency_ns) / 1e6 AS max_ms FROM ${io} GROUP BY ALL),
+    told AS (SELECT storage, rtt_ms, ${key}, io_rows FROM ${attempts} WHERE io_rows > 0)
     SELECT coalesce(seen.storage, told.storage) AS storage, coalesce(seen.rtt_ms, told.rtt_ms) AS rtt_ms,
-           count(*)::INTEGER AS trials, sum(coalesce(ios, 0))::BIGINT AS ios, sum(coalesce(io_rows, 0))::BIGINT AS io_rows,
+           count(*)::INTEGER AS attempts, sum(coalesce(ios, 0))::BIGINT AS ios, sum(coalesce(io_rows, 0))::BIGINT AS io_rows,
            round(max(max_ms), 3) AS max_ms
-    FROM seen FULL JOIN told USING (storage, rtt_ms, trial) GROUP BY ALL ORDER BY ALL`);
+    FROM seen FULL JOIN told USING (storage, rtt_ms, ${key}) GROUP BY ALL ORDER BY ALL`);
 }
 
 // checkSound wants a number of trials, all as one wishes them, and that each row
 // says on what kind of a testbed it was measured.
-async function checkSound(campaign, folder, wanted, kind) {
+async function checkSound(campaign, folder, wanted, kind, { key }) {
   const trials = quote(literal(join(folder, "trials.parquet")));
   const [{ others }] = await query(`SELECT count(*) AS others FROM ${trials} WHERE testbed_kind IS DISTINCT FROM ${quote(kind)}`);
   check(campaign, `number of trials that are not of kind ${kind}`, others, 0);
   const [{ n }] = await query(`SELECT count(*) AS n FROM ${trials} WHERE counted`);
   check(campaign, "number of trials", n, wanted);
   for (const t of await query(
-    `SELECT trial, cell_id, verdict, reason, leftovers, io_rows FROM ${trials}
+    `SELECT ${key} AS attempt, cell_id, verdict, reason, leftovers, io_rows FROM ${trials}
      WHERE counted AND NOT coalesce(verdict = 'valid' AND leftovers = 0 AND io_rows > 0, false)`)) {
-    problems.push(`${campaign}: trial ${t.trial} (${t.cell_id}) is ${t.verdict} (${t.reason}), has ${t.io_rows} I/Os ` +
+    problems.push(`${campaign}: attempt ${t.attempt} (${t.cell_id}) is ${t.verdict} (${t.reason}), has ${t.io_rows} I/Os ` +
       `and left ${t.leftovers ?? "unknown"} things on its hosts`);
   }
 }
@@ -85,29 +97,29 @@ async function checkSound(campaign, folder, wanted, kind) {
 // ledger that lost nothing, traffic by class that sums to the interface's own
 // count within 1 %, and that a pause of known length is found to be as long as
 // it was, by the hypervisor, the disk and the network.
-async function checkProven(campaign, folder) {
+async function checkProven(campaign, folder, { key }) {
   const table = (name) => quote(literal(join(folder, `${name}.parquet`)));
   const wants = [
     ["a trial has not four witnesses of its stall, or all but those that are absent", `
-      SELECT t.trial, t.cell_id, t.absent_witnesses, count(w.stall_ms) AS stalls
-      FROM ${table("trials")} t LEFT JOIN ${table("witnesses")} w USING (trial)
+      SELECT t.${key}, t.cell_id, t.absent_witnesses, count(w.stall_ms) AS stalls
+      FROM ${table("trials")} t LEFT JOIN ${table("witnesses")} w USING (${key})
       WHERE t.counted AND t.control <> 'none' GROUP BY ALL
       HAVING count(w.stall_ms) <> 4 - len(list_filter(string_split(t.absent_witnesses, ' '), lambda name: name <> ''))`],
     ["a certificate is missing or outside of its tolerance", `
-      SELECT t.trial, t.cell_id, count(c.trial) AS rows, string_agg(c.problem, '; ') FILTER (c.problem <> '') AS problem
-      FROM ${table("trials")} t LEFT JOIN ${table("certificates")} c USING (trial)
-      WHERE t.counted GROUP BY ALL HAVING count(c.trial) <> 4 OR count(*) FILTER (c.problem <> '') > 0`],
+      SELECT t.${key}, t.cell_id, count(c.${key}) AS rows, string_agg(c.problem, '; ') FILTER (c.problem <> '') AS problem
+      FROM ${table("trials")} t LEFT JOIN ${table("certificates")} c USING (${key})
+      WHERE t.counted GROUP BY ALL HAVING count(c.${key}) <> 4 OR count(*) FILTER (c.problem <> '') > 0`],
     ["the ledger of a trial is missing or lost a write", `
-      SELECT t.trial, t.cell_id, count(l.trial) AS copies, sum(l.lost_count) AS lost, min(l.acked) AS acked
-      FROM ${table("trials")} t LEFT JOIN ${table("ledger")} l USING (trial) WHERE t.counted GROUP BY ALL
-      HAVING count(l.trial) < CASE WHEN t.storage = 'drbd' THEN 2 ELSE 1 END OR sum(l.lost_count) > 0 OR min(l.acked) < 10`],
+      SELECT t.${key}, t.cell_id, count(l.${key}) AS copies, sum(l.lost_count) AS lost, min(l.acked) AS acked
+      FROM ${table("trials")} t LEFT JOIN ${table("ledger")} l USING (${key}) WHERE t.counted GROUP BY ALL
+      HAVING count(l.${key}) < CASE WHEN t.storage = 'drbd' THEN 2 ELSE 1 END OR sum(l.lost_count) > 0 OR min(l.acked) < 10`],
     ["the traffic's classes do not sum to the interface's count", `
-      SELECT trial, direction, sum(bytes) FILTER (class <> 'interface') AS classes, sum(bytes) FILTER (class = 'interface') AS interface
-      FROM ${table("traffic")} SEMI JOIN (SELECT trial FROM ${table("trials")} WHERE counted) USING (trial) GROUP BY ALL
+      SELECT ${key}, direction, sum(bytes) FILTER (class <> 'interface') AS classes, sum(bytes) FILTER (class = 'interface') AS interface
+      FROM ${table("traffic")} SEMI JOIN (SELECT ${key} FROM ${table("trials")} WHERE counted) USING (${key}) GROUP BY ALL
       HAVING NOT coalesce(abs(classes - interface) <= greatest(0.01 * interface, 100000), false)`],
     ["a pause is not found to be as long as it was", `
-      SELECT t.trial, w.witness, w.stall_ms, w.uncertainty_ms, t.hold_ms
-      FROM ${table("trials")} t JOIN ${table("witnesses")} w USING (trial)
+      SELECT t.${key}, w.witness, w.stall_ms, w.uncertainty_ms, t.hold_ms
+      FROM ${table("trials")} t JOIN ${table("witnesses")} w USING (${key})
       WHERE t.counted AND t.control = 'pause' AND w.witness <> 'guest'
         -- The hypervisor's own pause is no longer than from the one command to the other. On a busy emulated host the
         -- guest may get going again later than that.
@@ -120,8 +132,8 @@ async function checkProven(campaign, folder) {
     }
   }
   console.table(await query(`
-    SELECT t.trial, t.cell_id, t.direction, w.witness, round(w.stall_ms, 1) AS stall_ms, round(w.uncertainty_ms, 1) AS uncertainty_ms
-    FROM ${table("trials")} t JOIN ${table("witnesses")} w USING (trial) WHERE t.counted ORDER BY ALL`));
+    SELECT t.${key}, t.cell_id, t.direction, w.witness, round(w.stall_ms, 1) AS stall_ms, round(w.uncertainty_ms, 1) AS uncertainty_ms
+    FROM ${table("trials")} t JOIN ${table("witnesses")} w USING (${key}) WHERE t.counted ORDER BY ALL`));
 }
 
 const [data, option, sound, proven] = process.argv.slice(2);
@@ -147,10 +159,10 @@ for (const campaign of campaigns) {
         problems.push(`${file.path}: ${error.message}`);
       }
     }
-    const cells = await acrossTrials(folder);
+    const cells = await acrossTrials(folder, namesOf(manifest));
     console.table(cells);
-    if (sound !== undefined) await checkSound(campaign, folder, Number(sound), manifest.testbed_kind);
-    if (proven !== undefined) await checkProven(campaign, folder);
+    if (sound !== undefined) await checkSound(campaign, folder, Number(sound), manifest.testbed_kind, namesOf(manifest));
+    if (proven !== undefined) await checkProven(campaign, folder, namesOf(manifest));
     for (const cell of cells) check(`${campaign} ${cell.storage} ${cell.rtt_ms} ms`, "number of I/Os across trials", cell.ios, cell.io_rows);
   } catch (error) {
     problems.push(`${campaign}: ${error.message}`);

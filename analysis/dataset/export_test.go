@@ -1,0 +1,8 @@
+package dataset
+
+import "path/filepath"
+
+// TrialsOf reads table trials, which is for people: the program reads table attempts.
+func TrialsOf(folder string) ([]Trial, error) {
+	return All(readParquet(Trials, filepath.Join(folder, trialsFile)))
+}

@@ -1,0 +1,131 @@
+package dataset
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// writtenOf writes rows of a table and gives the file's schema, metadata and records.
+func writtenOf[R any](t *testing.T, table *Table[R], kind string, rows []R) (*arrow.Schema, facts, arrow.Record) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), table.Name+".parquet")
+	_, err := writeParquet(table, path, metadata(table, Provenance{KeyCampaign: "test", KeyTestbedKind: kind}), Rows(rows))
+	require.NoError(t, err)
+	in, err := os.Open(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = in.Close() })
+	opened, err := openParquet(in, path)
+	require.NoError(t, err)
+	if opened.rows == 0 {
+		return opened.schema, opened.metadata, nil
+	}
+	record, err := opened.next()
+	require.NoError(t, err)
+	return opened.schema, opened.metadata, record
+}
+
+// schemasOf are the schemas of an empty file of each table.
+func schemasOf(t *testing.T) map[string]*arrow.Schema {
+	t.Helper()
+	schemas := map[string]*arrow.Schema{}
+	schemaOf(t, schemas, Attempts)
+	schemaOf(t, schemas, Trials)
+	schemaOf(t, schemas, Phases)
+	schemaOf(t, schemas, Witnesses)
+	schemaOf(t, schemas, Certificates)
+	schemaOf(t, schemas, Traffics)
+	schemaOf(t, schemas, Ledgers)
+	schemaOf(t, schemas, IOs)
+	schemaOf(t, schemas, Histograms)
+	schemaOf(t, schemas, Counters)
+	schemaOf(t, schemas, Events)
+	schemaOf(t, schemas, Heartbeats)
+	schemaOf(t, schemas, Clocks)
+	schemaOf(t, schemas, Domains)
+	return schemas
+}
+
+func schemaOf[R any](t *testing.T, schemas map[string]*arrow.Schema, table *Table[R]) {
+	t.Helper()
+	schema, metadata, _ := writtenOf(t, table, "simulated", nil)
+	assert.Equal(t, "2", metadata["schema_version"], table.Name)
+	schemas[table.Name] = schema
+}
+
+// TestSchemas holds that every file says which version of the tables it is of,
+// what the units are and that its rows are a model's, whoever reads it.
+func TestSchemas(t *testing.T) {
+	for name, schema := range schemasOf(t) {
+		for _, field := range schema.Fields() {
+			unit, _ := field.Metadata.GetValue("unit")
+			assert.Equal(t, strings.HasSuffix(field.Name, "_ns"), unit == "ns", "%s.%s has unit %q", name, field.Name, unit)
+		}
+		found, ok := schema.FieldsByName("simulated")
+		require.True(t, ok, name)
+		assert.Equal(t, arrow.BOOL, found[0].Type.ID(), name)
+		assert.False(t, found[0].Nullable, name)
+	}
+}
+
+// TestSimulatedRows holds that rows say what the file's provenance says.
+func TestSimulatedRows(t *testing.T) {
+	for kind, simulated := range map[string]bool{"simulated": true, "emulated": false, "hardware": false} {
+		schema, _, record := writtenOf(t, IOs, kind, []IO{{}, {}})
+		column := record.Column(schema.FieldIndices("simulated")[0]).(*array.Boolean)
+		for i := range 2 {
+			assert.Equal(t, simulated, column.Value(i), kind)
+		}
+	}
+}
+
+// TestTimes holds that a time is there as a time stamp too, null where it is, and
+// that a file in which the two differ is not read.
+func TestTimes(t *testing.T) {
+	at := int64(1_700_000_000_123_456_789)
+	rows := []Witness{{Trial: "00012.3", FromTsNs: &at}, {Trial: "00012.3"}}
+	schema, _, record := writtenOf(t, Witnesses, "emulated", rows)
+	column := func(name string) arrow.Array { return record.Column(schema.FieldIndices(name)[0]) }
+	from := column("from_ts").(*array.Timestamp)
+	assert.Equal(t, "timestamp[ns, tz=UTC]", from.DataType().String())
+	assert.Equal(t, arrow.Timestamp(at), from.Value(0))
+	assert.True(t, from.IsNull(1))
+	assert.Equal(t, "00012.3", column("attempt").(*array.String).Value(0))
+	assert.Equal(t, int32(12), column("trial").(*array.Int32).Value(0))
+
+	wrong := tableOf(Witnesses.Name, "", slices.Clone(Witnesses.file.columns)...)
+	stamp := &wrong.file.columns[wrong.file.schema.FieldIndices("from_ts")[0]]
+	right := stamp.build
+	stamp.build = func(builder array.Builder, rows []Witness, simulated bool) {
+		later := at + 1
+		right(builder, []Witness{{FromTsNs: &later}, {}}, simulated)
+	}
+	stamp.differs = func(arrow.Array, []Witness, bool) int { return -1 }
+	path := filepath.Join(t.TempDir(), "witnesses.parquet")
+	_, err := writeParquet(wrong, path, metadata(wrong, Provenance{KeyCampaign: "test", KeyTestbedKind: "emulated"}), Rows(rows))
+	require.NoError(t, err)
+	_, err = All(readParquet(Witnesses, path))
+	var damaged *DamagedError
+	require.ErrorAs(t, err, &damaged)
+	assert.ErrorContains(t, err, "from_ts")
+}
+
+// A file of a later version is refused by name, and is not damaged.
+func TestNewerSchema(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "io.parquet")
+	_, err := writeParquet(IOs, path, facts{}, Rows([]IO{{}}))
+	require.Error(t, err, "a file of no version has no derived columns")
+	facts := metadata(IOs, Provenance{KeyCampaign: "test", KeyTestbedKind: "emulated"})
+	_, err = writeParquet(IOs, path, facts, Rows([]IO{{}}))
+	require.NoError(t, err)
+	facts[keySchemaVersion] = "3"
+	_, err = IOs.file.scanner(IOs.file.schema, facts)
+	require.ErrorContains(t, err, `schema version "3"`)
+}
