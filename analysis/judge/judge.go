@@ -66,14 +66,11 @@ func Judge(row *dataset.Trial, raw Raw, limits Limits) (Judged, error) {
 		return Judged{}, fmt.Errorf("judge trial %s: %w", row.Key, err)
 	}
 	var judged Judged
-	if judged.Phases, err = s.load(raw.IO); err != nil {
-		return Judged{}, fmt.Errorf("judge trial %s: its I/Os: %w", row.Key, err)
-	}
 	if err := s.witness(raw, &judged); err != nil {
 		return Judged{}, fmt.Errorf("judge trial %s: %w", row.Key, err)
 	}
-	s.longestGap()
-	s.judgeLoad()
+	judged.Phases = s.tellLoad()
+	judged.Notes = append(judged.Notes, s.judgeLoad()...)
 	judged.Certificates = s.certify(raw.Certificates)
 	s.readLedger(raw.Ledger)
 	s.clockLimit()
@@ -91,9 +88,9 @@ type scene struct {
 	source, target string // where the guest is before, and where it goes: the same without a migration
 	receiver       string // where the heartbeats arrive
 	clocks         clocks
-	completions    []completion // of I/Os, in the order of their times
-	stall          *span        // the hypervisor's
-	blind          bool         // nobody knows whether the hypervisor stopped the guest
+	load           *load // what the one pass over its I/Os found
+	stall          *span // the hypervisor's
+	blind          bool  // nobody knows whether the hypervisor stopped the guest
 	problems       []problem
 }
 

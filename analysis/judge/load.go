@@ -1,59 +1,223 @@
 package judge
 
 import (
-	"cmp"
-	"math"
-	"slices"
+	"fmt"
 	"time"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/cause"
+	"heliotrope/internal/load/spec"
+	"heliotrope/internal/steady"
 	"heliotrope/internal/trial"
 )
 
 // logResolution is the resolution of the time stamps in fio's log.
 const logResolution = time.Millisecond
 
-// completion of an I/O on both clocks.
-type completion struct{ ts, guest int64 }
-
-// load reads the attempt's I/Os, in any order, computes its rows of table
-// phases, and completes its row: IORows, OverheadS, and the longest gap
-// wherever it was.
-func (s *scene) load(ios dataset.Batches[dataset.IO]) ([]dataset.Phase, error) {
-	row := s.row
-	row.IORows, row.LongestGapMs, row.LongestGapUncertaintyMs, row.GapGuestClockMs = nil, nil, nil, nil
-	row.OverheadS = s.overhead()
-	var phases []*phaseLoad
-	for _, name := range []struct {
-		phase trial.Phase
-		name  string
-	}{{trial.Before, dataset.Before}, {trial.Migrate, dataset.During}, {trial.After, dataset.After}} {
-		if part, ok := phaseSpan(s.timeline, name.phase); ok {
-			phases = append(phases, &phaseLoad{name: name.name, span: part})
-		}
+// resolution is that of the time stamps in the load's log, in ns.
+func (s *scene) resolution() int64 {
+	if s.row.Engine != nil && *s.row.Engine == spec.EngineOwn {
+		return 0
 	}
+	return logResolution.Nanoseconds()
+}
+
+// load is what is found in one pass over an attempt's I/Os, in a memory that does
+// not grow with their number. What needs them in the order of completion is in
+// inOrder.
+type load struct {
+	known  bool // there is a log
+	rows   int64
+	phases []*phaseLoad
+	// What the levels before and after, recovery and loss are found from.
+	warmUp, recovery, after    *steady.Rounds
+	untilStall, fromStall      tally
+	order                      order
+	usual, window, unavailable gaps      // of phase before; where a stall is looked for; from the storage's preparation on
+	unavailableNs              int64     // of the latter, by gaps that are longer than usual
+	guest                      steps     // of the guest's clock in the window
+	silences                   *silences // the guest's witness's
+}
+
+// tally counts the completions in a span.
+type tally struct {
+	span
+	ios int64
+}
+
+func (t *tally) add(ts int64) {
+	if t.contains(ts) {
+		t.ios++
+	}
+}
+
+// readLoad reads the attempt's I/Os. The stall and the guest's clock must be known by now.
+func (s *scene) readLoad(ios dataset.Batches[dataset.IO]) error {
+	l := s.newLoad()
+	s.load = l
+	l.known = ios != nil
 	for rows, err := range orNone(ios) {
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("its I/Os: %w", err)
 		}
 		for i := range rows {
-			s.completions = append(s.completions, completion{rows[i].TsNs, rows[i].GuestTsNs})
-			for _, phase := range phases {
-				if phase.contains(rows[i].TsNs) {
-					phase.add(&rows[i])
-				}
-			}
+			l.add(&rows[i])
+		}
+		l.rows += int64(len(rows))
+	}
+	l.order.end()
+	l.usual.end()
+	l.window.end()
+	l.countUnavailable(l.unavailable.end())
+	return nil
+}
+
+func (s *scene) newLoad() *load {
+	window, _ := s.window()
+	l := &load{
+		phases: newPhases(s.timeline), warmUp: s.warmUpRounds(), after: s.afterRounds(),
+		recovery: steady.NewRounds(0, 0, recoveryRound),
+		usual: newGaps(s.phase(trial.Before)), window: newGaps(window), unavailable: newGaps(s.atStake()),
+		silences: newSilences(window, s.stall),
+	}
+	l.untilStall.span = window
+	if s.stall != nil {
+		l.untilStall.to = s.stall.from
+		l.fromStall.span = span{s.stall.from, window.to}
+		l.recovery = steady.NewRounds(s.stall.to, window.to, recoveryRound)
+	}
+	l.order.give = l.inOrder
+	return l
+}
+
+// atStake is from the storage's preparation to the end of phase after; empty when
+// one of the two never was.
+func (s *scene) atStake() span {
+	after := s.phase(trial.After)
+	if after == (span{}) {
+		return span{}
+	}
+	return span{s.phase(trial.Migrate).from, after.to}
+}
+
+// add takes an I/O, in any order.
+func (l *load) add(io *dataset.IO) {
+	for _, phase := range l.phases {
+		if phase.contains(io.TsNs) {
+			phase.add(io)
 		}
 	}
-	row.IORows = pointer(int64(len(s.completions)))
-	slices.SortStableFunc(s.completions, func(a, b completion) int {
-		return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.guest, b.guest))
-	})
-	result := make([]dataset.Phase, len(phases))
-	for i, phase := range phases {
-		result[i] = phase.row(row.Key)
+	l.warmUp.Add(io.TsNs)
+	l.recovery.Add(io.TsNs)
+	l.after.Add(io.TsNs)
+	l.untilStall.add(io.TsNs)
+	l.fromStall.add(io.TsNs)
+	l.order.add(completion{io.TsNs, io.GuestTsNs})
+}
+
+// inOrder takes completions in the order of their times.
+func (l *load) inOrder(c completion) {
+	l.usual.completed(c.ts)
+	l.countUnavailable(l.unavailable.completed(c.ts))
+	if l.window.contains(c.ts) {
+		l.guest.to(c.guest)
 	}
-	return result, nil
+	l.window.completed(c.ts)
+	l.silences.hear(event{ts: c.ts})
+}
+
+// countUnavailable counts a gap when it is longer than any of phase before.
+func (l *load) countUnavailable(gap int64) {
+	if gap > l.usual.longest.to-l.usual.longest.from {
+		l.unavailableNs += gap
+	}
+}
+
+// gaps are the intervals without a completed I/O in a span. The span's ends bound
+// them too: a load that never came back is a gap up to its end.
+type gaps struct {
+	span
+	last    int64 // the last completion
+	longest span
+}
+
+func newGaps(part span) gaps {
+	return gaps{span: part, last: part.from, longest: span{part.from, part.from}}
+}
+
+// completed takes the next completion, and gives the length of the gap that it ends.
+func (g *gaps) completed(ts int64) int64 {
+	if ts < g.from {
+		return 0
+	}
+	ts = min(ts, g.to)
+	gap := span{g.last, ts}
+	if g.last = ts; gap.to-gap.from > g.longest.to-g.longest.from {
+		g.longest = gap
+	}
+	return gap.to - gap.from
+}
+
+// end gives the length of the gap up to the span's end.
+func (g *gaps) end() int64 { return g.completed(g.to) }
+
+// steps are those of the guest's clock from completion to completion.
+type steps struct {
+	last, longest int64
+	count         int64 // of completions
+}
+
+func (s *steps) to(guest int64) {
+	if s.count++; s.count == 2 {
+		s.longest = guest - s.last
+	} else if s.count > 2 {
+		s.longest = max(s.longest, guest-s.last)
+	}
+	s.last = guest
+}
+
+// tellLoad completes the attempt's row with what the pass has found, but for level, recovery and loss.
+func (s *scene) tellLoad() []dataset.Phase {
+	row, l := s.row, s.load
+	row.IORows, row.LongestGapMs, row.LongestGapUncertaintyMs, row.GapGuestClockMs, row.UnavailableS = nil, nil, nil, nil, nil
+	if l.known {
+		row.IORows = pointer(l.rows)
+	}
+	row.OverheadS = s.overhead()
+	result := make([]dataset.Phase, len(l.phases))
+	for i, phase := range l.phases {
+		result[i] = phase.row(row.Key, l.known)
+	}
+	if l.order.tooLate > 0 {
+		s.problem(cause.DataDamaged, "table io is not in the order of completion: %d of %d I/Os come more than %d rows too late",
+			l.order.tooLate, l.rows, mostLate)
+		return result
+	}
+	if l.rows > 0 {
+		s.tellGaps()
+	}
+	return result
+}
+
+// tellGaps tells the longest interval without a completed I/O, whatever its cause,
+// on the controller's time base; the longest step between neighbours on the guest's
+// clock; and for how long no I/O completed for longer than usual. Without any I/O
+// there was no load, and no gap in it. The guest's clock must be known: it needs
+// the stall.
+func (s *scene) tellGaps() {
+	row, l := s.row, s.load
+	if _, ok := s.window(); ok {
+		row.LongestGapMs = pointer(l.window.longest.milliseconds())
+		if l.guest.count > 1 {
+			row.GapGuestClockMs = milliseconds(float64(l.guest.longest))
+		}
+		if ns, ok := s.guestUncertainty(l.window.longest); ok {
+			row.LongestGapUncertaintyMs = milliseconds(float64(ns))
+		}
+	}
+	if s.complete() {
+		row.UnavailableS = pointer(float64(l.unavailableNs) / 1e9)
+	}
 }
 
 // overhead is the time of a trial outside of its measuring phases; nil when it
@@ -70,54 +234,9 @@ func (s *scene) overhead() *float64 {
 	return pointer(float64(s.row.EndedTsNs-s.row.StartedTsNs-measured) / 1e9)
 }
 
-// within is the completions in a span.
-func (s *scene) within(part span) []completion {
-	find := func(ts int64) int {
-		i, _ := slices.BinarySearchFunc(s.completions, ts, func(c completion, ts int64) int { return cmp.Compare(c.ts, ts) })
-		return i
-	}
-	return s.completions[find(part.from):find(part.to)]
-}
-
-// longestGap finds the longest interval without a completed I/O, whatever its
-// cause, on the controller's time base, and the longest step between neighbours
-// on the guest's clock. The window's ends bound gaps too: a load that never
-// came back is a gap up to its end.
-//
-// Without any I/O there was no load, and no gap in it. The guest's clock must be
-// known: it needs the stall.
-func (s *scene) longestGap() {
-	window, ok := s.window()
-	if !ok || !s.row.HasIO() {
-		return
-	}
-	completions := s.within(window)
-	longest, last, guest := span{window.from, window.from}, window.from, int64(math.MinInt64)
-	consider := func(ts int64) {
-		if ts-last > longest.to-longest.from {
-			longest = span{last, ts}
-		}
-		last = ts
-	}
-	for i, c := range completions {
-		consider(c.ts)
-		if i > 0 {
-			guest = max(guest, c.guest-completions[i-1].guest)
-		}
-	}
-	consider(window.to)
-	s.row.LongestGapMs = pointer(longest.milliseconds())
-	if len(completions) > 1 {
-		s.row.GapGuestClockMs = milliseconds(float64(guest))
-	}
-	if ns, ok := s.guestUncertainty(longest); ok {
-		s.row.LongestGapUncertaintyMs = milliseconds(float64(ns))
-	}
-}
-
 // guestUncertainty is that of an interval between two completions, in ns: of
 // the guest's clock at both ends, as table clocks or, from before there was one,
-// the row has it, and of fio's log.
+// the row has it, and of the load's log.
 func (s *scene) guestUncertainty(gap span) (int64, bool) {
 	from, known := s.clocks.at(trial.Guest, gap.from)
 	to, _ := s.clocks.at(trial.Guest, gap.to)
@@ -127,57 +246,5 @@ func (s *scene) guestUncertainty(gap span) (int64, bool) {
 		}
 		from, to = *s.row.GuestClockBeforeUncertNs, *s.row.GuestClockAfterUncertNs
 	}
-	return from + to + logResolution.Nanoseconds(), true
-}
-
-// phaseLoad is the load of one phase, on its way into a row.
-type phaseLoad struct {
-	span
-	name                 string
-	reads, writes, bytes int64
-	latencies            []int64
-}
-
-func (p *phaseLoad) add(io *dataset.IO) {
-	if io.Op == dataset.OpRead {
-		p.reads++
-	} else {
-		p.writes++
-	}
-	p.bytes += int64(io.SizeBytes)
-	p.latencies = append(p.latencies, io.LatencyNs)
-}
-
-func (p *phaseLoad) row(key string) dataset.Phase {
-	seconds := p.seconds()
-	row := dataset.Phase{
-		Trial: key, Phase: p.name, StartedTsNs: p.from, EndedTsNs: p.to, Seconds: seconds,
-		IOs: pointer(p.reads + p.writes), Reads: pointer(p.reads), Writes: pointer(p.writes), Bytes: pointer(p.bytes),
-		IOPS: new(float64), MBPerS: new(float64),
-	}
-	if seconds > 0 {
-		row.IOPS, row.MBPerS = pointer(float64(p.reads+p.writes)/seconds), pointer(float64(p.bytes)/(1e6*seconds))
-	}
-	if len(p.latencies) == 0 {
-		return row
-	}
-	slices.Sort(p.latencies)
-	sum := 0.0
-	for _, ns := range p.latencies {
-		sum += float64(ns)
-	}
-	row.MeanMs = milliseconds(sum / float64(len(p.latencies)))
-	row.P50Ms = milliseconds(float64(Percentile(p.latencies, 500)))
-	row.P99Ms = milliseconds(float64(Percentile(p.latencies, 990)))
-	row.P999Ms = milliseconds(float64(Percentile(p.latencies, 999)))
-	row.MaxMs = milliseconds(float64(Percentile(p.latencies, 1000)))
-	return row
-}
-
-// Percentile is the exact percentile of sorted values by nearest rank: the
-// smallest of them that at least so many thousandths of them do not exceed
-// (990 is the 99th percentile). There must be one value at least.
-func Percentile(sorted []int64, perMille int) int64 {
-	rank := (len(sorted)*perMille + 999) / 1000
-	return sorted[max(rank, 1)-1]
+	return from + to + s.resolution(), true
 }

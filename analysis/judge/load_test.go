@@ -1,7 +1,10 @@
 package judge_test
 
 import (
+	"math"
+	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"heliotrope/analysis/dataset"
@@ -37,6 +40,14 @@ func TestPhases(t *testing.T) {
 			IOPS: ptr(7.0), MBPerS: ptr(0.028672), MeanMs: ptr((20*210.5 + 50*275.5) / 70), P50Ms: ptr(265.0), P99Ms: ptr(300.0), P999Ms: ptr(300.0), MaxMs: ptr(300.0)},
 		{Trial: "0001.1", Phase: "after", StartedTsNs: at(60_000), EndedTsNs: at(70_000), Seconds: 10, IOs: count(100), Reads: count(75), Writes: count(25), Bytes: count(409600),
 			IOPS: ptr(10.0), MBPerS: ptr(0.04096), MeanMs: ptr(350.5), P50Ms: ptr(350.0), P99Ms: ptr(399.0), P999Ms: ptr(400.0), MaxMs: ptr(400.0)},
+	}
+	for i := range want {
+		for _, of := range []struct{ got, want **float64 }{{&judged.Phases[i].P50Ms, &want[i].P50Ms}, {&judged.Phases[i].P99Ms, &want[i].P99Ms}} {
+			if math.Abs(**of.got / **of.want - 1) > 0.004 {
+				t.Errorf("phase %s: a percentile is %v ms, want %v within 0.4 %%", want[i].Phase, **of.got, **of.want)
+			}
+			*of.got = *of.want
+		}
 	}
 	if !reflect.DeepEqual(judged.Phases, want) {
 		t.Errorf("phases are\n%+v\nwant\n%+v", deref(judged.Phases), deref(want))
@@ -83,21 +94,42 @@ func TestLongestGap(t *testing.T) {
 	}
 }
 
-func TestPercentile(t *testing.T) {
-	hundred := make([]int64, 100)
-	for i := range hundred {
-		hundred[i] = int64(i + 1)
-	}
-	for _, c := range []struct {
-		values   []int64
-		perMille int
-		want     int64
-	}{
-		{[]int64{7}, 500, 7}, {[]int64{7}, 999, 7}, {[]int64{1, 2}, 500, 1}, {[]int64{1, 2, 3}, 500, 2},
-		{hundred, 0, 1}, {hundred, 10, 1}, {hundred, 500, 50}, {hundred, 990, 99}, {hundred, 991, 100}, {hundred, 999, 100}, {hundred, 1000, 100},
+// percentile is the exact percentile of sorted values by nearest rank.
+func percentile(sorted []int64, perMille int) int64 {
+	return sorted[max((len(sorted)*perMille+999)/1000, 1)-1]
+}
+
+// Percentiles come from histograms: within 0.4 % of the exact ones, whatever the
+// response times are like. Counts, sums and maxima are exact.
+func TestPercentiles(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 7))
+	for name, draw := range map[string]func(i int) int64{
+		"equal": func(int) int64 { return 123_456 }, "some ns": func(i int) int64 { return int64(i % 300) }, "nothing": func(int) int64 { return 0 },
+		"log-normal": func(int) int64 { return int64(80_000 * math.Exp(random.NormFloat64())) },
+		"two humps":  func(i int) int64 { return 90_000 + int64(i%50/49)*70_000_000 + random.Int64N(1000) },
+		"days":       func(int) int64 { return 3e14 + random.Int64N(1e14) },
 	} {
-		if got := judge.Percentile(c.values, c.perMille); got != c.want {
-			t.Errorf("percentile %d‰ of %d values is %d, want %d", c.perMille, len(c.values), got, c.want)
+		for _, count := range []int{1, 2, 3, 10, 999, 1000, 1001, 20_000} {
+			var ios []dataset.IO
+			var exact []int64
+			sum := 0.0
+			for i := range count {
+				ns := draw(i)
+				ios = append(ios, dataset.IO{TsNs: at(40_000) + int64(i), LatencyNs: ns, Op: []string{dataset.OpRead, dataset.OpWrite}[i%2]})
+				exact = append(exact, ns)
+				sum += float64(ns)
+			}
+			slices.Sort(exact)
+			row := attempt(trial.Migrate)
+			phase := run(t, &row, tables{io: ios}, judge.DefaultLimits()).Phases[0]
+			for perMille, got := range map[int]*float64{500: phase.P50Ms, 990: phase.P99Ms, 999: phase.P999Ms} {
+				if want := float64(percentile(exact, perMille)) / 1e6; math.Abs(*got-want) > 0.004*want {
+					t.Errorf("%s: the percentile %d of %d is %v, want %v", name, perMille, count, *got, want)
+				}
+			}
+			if *phase.MaxMs != float64(exact[count-1])/1e6 || *phase.IOs != int64(count) || math.Abs(*phase.MeanMs*1e6/(sum/float64(count))-1) > 1e-12 && sum > 0 {
+				t.Errorf("%s: %d I/Os of %v ms, %v at most", name, *phase.IOs, *phase.MeanMs, *phase.MaxMs)
+			}
 		}
 	}
 }

@@ -1,72 +1,96 @@
 package judge
 
 import (
-	"iter"
 	"time"
 
+	"heliotrope/internal/campaign"
 	"heliotrope/internal/steady"
 	"heliotrope/internal/trial"
 )
 
-// recoveryRound is the length of the rounds by which the load's return and its
-// loss are judged.
+// recoveryRound is the length of the rounds by which the load's return is judged.
 const recoveryRound = time.Second
 
-// times are the completions' on the controller's time base.
-func (s *scene) times() iter.Seq[int64] {
-	return func(yield func(int64) bool) {
-		for _, c := range s.completions {
-			if !yield(c.ts) {
-				return
-			}
-		}
+// warmUpRounds are the last whole window of the warm-up: rounds count back from
+// its end. There are none when it was shorter.
+func (s *scene) warmUpRounds() *steady.Rounds {
+	warmUp, limits := s.phase(trial.WarmUp), s.limits.SteadyState
+	from := warmUp.to - int64(limits.Window)*limits.Round.Nanoseconds()
+	if from < warmUp.from {
+		return steady.NewRounds(0, 0, limits.Round)
 	}
+	return steady.NewRounds(from, warmUp.to, limits.Round)
+}
+
+// afterRounds are those of phase after from the stall's end on, counted back from
+// the phase's end.
+func (s *scene) afterRounds() *steady.Rounds {
+	after, round := s.phase(trial.After), s.limits.SteadyState.Round
+	from := after.from
+	if s.stall != nil {
+		from = max(from, s.stall.to)
+	}
+	if round <= 0 || from >= after.to {
+		return steady.NewRounds(0, 0, round)
+	}
+	whole := (after.to - from) / round.Nanoseconds()
+	return steady.NewRounds(after.to-whole*round.Nanoseconds(), after.to, round)
 }
 
 // judgeLoad finds whether the load was steady when the warm-up ended, and in an
-// attempt that got through its phases, when it came back and what was lost.
-func (s *scene) judgeLoad() {
+// attempt that got through its phases its level afterwards, when it came back and
+// what was lost. It gives notes.
+func (s *scene) judgeLoad() []string {
 	row, limits := s.row, s.limits.SteadyState
-	row.Steady, row.SteadyRangePercent, row.SteadySlopePercent, row.RecoveryMs, row.IOLostS = nil, nil, nil, nil, nil
-	warmUp, ok := phaseSpan(s.timeline, trial.WarmUp)
-	if !ok || !row.HasIO() {
-		return
+	row.Steady, row.SteadyRangePercent, row.SteadySlopePercent = nil, nil, nil
+	row.LevelAfterIOPS, row.RecoveryMs, row.IOLostS = nil, nil, nil
+	if _, ok := phaseSpan(s.timeline, trial.WarmUp); !ok || s.load.rows == 0 {
+		return nil
 	}
-	// The last whole window: rounds count back from the warm-up's end.
-	from := warmUp.to - int64(limits.Window)*limits.Round.Nanoseconds()
-	if from >= warmUp.from {
-		rounds := steady.Rounds(s.times(), from, warmUp.to, limits.Round)
-		if verdict := steady.Judge(rounds, limits.Window, limits.RangePercent, limits.SlopePercent); verdict.Judged {
-			row.SteadyRangePercent, row.SteadySlopePercent = &verdict.RangePercent, &verdict.SlopePercent
-			row.Steady = &verdict.Steady
-		}
+	row.Steady = new(bool) // too short, or without I/O: not steady
+	if verdict := steady.Judge(s.load.warmUp.IOPS(), limits.Window, limits.RangePercent, limits.SlopePercent); verdict.Judged {
+		row.SteadyRangePercent, row.SteadySlopePercent = &verdict.RangePercent, &verdict.SlopePercent
+		row.Steady = &verdict.Steady
 	}
-	if row.Steady == nil { // too short, or without I/O: not steady
-		row.Steady = new(bool)
+	if !s.complete() {
+		return nil
 	}
-	before, ok := phaseSpan(s.timeline, trial.Before)
-	if !ok || !s.complete() {
-		return
+	row.LevelAfterIOPS = s.levelAfter()
+	row.IOLostS = s.lost()
+	if s.stall == nil {
+		return nil
 	}
-	level := float64(len(s.within(before))) / before.seconds()
-	if level == 0 {
-		return
+	if row.LevelAfterIOPS == nil {
+		return []string{"recovery and I/O lost are not known: no steady level at the new site"}
 	}
-	window, _ := s.window()
-	row.IOLostS = pointer(s.lost(window, level))
-	if s.stall != nil {
-		row.RecoveryMs = s.recovery(span{s.stall.to, window.to}, level)
-	}
+	row.RecoveryMs = s.recovery(*row.LevelAfterIOPS)
+	return nil
 }
 
-// recovery is the time from a stall's end until the load was back for as long
-// as the limits say: the beginning of the first of those rounds. Nil when it did
-// not come back in the span.
-func (s *scene) recovery(part span, level float64) *float64 {
-	rounds := steady.Rounds(s.times(), part.from, part.to, recoveryRound)
+// levelAfter is the load's own level where the guest is in the end: the mean of
+// the last window of phase after that was steady. Nil when none was.
+func (s *scene) levelAfter() *float64 {
+	rounds, limits := s.load.after.IOPS(), s.limits.SteadyState
+	for ; len(rounds) >= limits.Window; rounds = rounds[:len(rounds)-1] {
+		if !steady.Judge(rounds, limits.Window, limits.RangePercent, limits.SlopePercent).Steady {
+			continue
+		}
+		sum := 0.0
+		for _, iops := range rounds[len(rounds)-limits.Window:] {
+			sum += iops
+		}
+		return pointer(sum / float64(limits.Window))
+	}
+	return nil
+}
+
+// recovery is the time from a stall's end until the load was back at a level for as
+// long as the limits say: the beginning of the first of those rounds. Nil when it did
+// not come back.
+func (s *scene) recovery(level float64) *float64 {
 	need := int((s.limits.Recovery.For + recoveryRound - 1) / recoveryRound)
 	back := 0
-	for i, iops := range rounds {
+	for i, iops := range s.load.recovery.IOPS() {
 		if iops < level*(1-s.limits.Recovery.WithinPercent/100) {
 			back = 0
 			continue
@@ -78,14 +102,32 @@ func (s *scene) recovery(part span, level float64) *float64 {
 	return nil
 }
 
-// lost is the integral of the drop below a level of IOPS over a span, in
-// seconds of that level, by rounds; the last one may be shorter.
-func (s *scene) lost(part span, level float64) float64 {
-	total := 0.0
-	for from := part.from; from < part.to; from += recoveryRound.Nanoseconds() {
-		round := span{from, min(from+recoveryRound.Nanoseconds(), part.to)}
-		drop := level*round.seconds() - float64(len(s.within(round)))
-		total += max(0, drop) / level
+// lost is how many I/Os fewer than at a steady level completed where a stall is
+// looked for, in seconds of that level: below 0 is a gain. The level is that of phase
+// before up to the stall, and from its beginning on that at the new site. Nil when
+// one of the two is not known, or when the guest moved and nobody saw its stall.
+func (s *scene) lost() *float64 {
+	before := s.phase(trial.Before)
+	level := float64(s.load.phaseIOs(before)) / before.seconds()
+	if !(level > 0) {
+		return nil
 	}
-	return total
+	lost := s.load.untilStall.seconds() - float64(s.load.untilStall.ios)/level
+	switch {
+	case s.stall == nil && s.row.Control == campaign.ControlNone:
+		return &lost
+	case s.stall == nil || s.row.LevelAfterIOPS == nil:
+		return nil
+	}
+	return pointer(lost + s.load.fromStall.seconds() - float64(s.load.fromStall.ios) / *s.row.LevelAfterIOPS)
+}
+
+// phaseIOs is how many I/Os completed in a phase.
+func (l *load) phaseIOs(part span) int64 {
+	for _, phase := range l.phases {
+		if phase.span == part {
+			return phase.reads.ios + phase.writes.ios
+		}
+	}
+	return 0
 }

@@ -26,82 +26,85 @@ func (s silence) span() span { return span{s.last.ts, s.next.ts} }
 // sum of both the two would have to be off in opposite ways.
 func (s silence) looking() int64 { return max(s.last.spacing, s.next.spacing) }
 
-// longestSilence is the longest time between neighbours among events that
-// overlaps the stall, or the window where stall is nil; and the longest beside
-// it in the window. False when no two events have such a time between them.
-func longestSilence(events []event, window span, stall *span) (longest silence, beside int64, found bool) {
-	where := window
-	if stall != nil {
-		where = *stall
-	}
-	var gaps []silence
-	for i := 1; i < len(events); i++ {
-		gap := silence{events[i-1], events[i]}
-		if !gap.span().overlaps(window) {
-			continue
-		}
-		gaps = append(gaps, gap)
-		if gap.span().overlaps(where) && (!found || gap.next.ts-gap.last.ts > longest.next.ts-longest.last.ts) {
-			longest, found = gap, true
-		}
-	}
-	for _, gap := range gaps {
-		if gap != longest {
-			beside = max(beside, gap.next.ts-gap.last.ts)
-		}
-	}
-	return longest, beside, found
+// silences finds the longest silence among events that come in their order: the
+// longest time between neighbours that overlaps the stall, or the window where
+// stall is nil; and the longest beside it in the window. What it keeps does not
+// grow with the events.
+type silences struct {
+	window        span
+	stall         *span
+	last          event // that was heard, up to the first after the window
+	heard         bool
+	before, after bool // something was heard before the window, and after it
+	longest       silence
+	found         bool
+	beside        int64
 }
 
-// around is the events of a window, with the one before it and the one after
-// it; false when there is none before, or after. What ends with the window, as
-// a load may, was there after it when it was there after the stall.
-func (s *scene) around(events []event, window span) (part []event, before, after bool) {
-	part, before, after = around(events, window)
-	if !after && len(part) > 0 {
-		after = s.stall == nil || part[len(part)-1].ts >= s.stall.to
+func newSilences(window span, stall *span) *silences { return &silences{window: window, stall: stall} }
+
+func (s *silences) hear(e event) {
+	if s.after {
+		return
 	}
-	return part, before, after
+	s.before, s.after = s.before || e.ts < s.window.from, e.ts >= s.window.to
+	if s.heard {
+		s.between(silence{s.last, e})
+	}
+	s.last, s.heard = e, true
 }
 
-func around(events []event, window span) (part []event, before, after bool) {
-	slices.SortStableFunc(events, func(a, b event) int { return cmp.Compare(a.ts, b.ts) })
-	find := func(ts int64) int {
-		i, _ := slices.BinarySearchFunc(events, ts, func(e event, ts int64) int { return cmp.Compare(e.ts, ts) })
-		return i
+func (s *silences) between(gap silence) {
+	where := s.window
+	if s.stall != nil {
+		where = *s.stall
 	}
-	first, last := find(window.from), find(window.to)
-	before, after = first > 0, last < len(events)
-	if before {
-		first--
+	length := gap.next.ts - gap.last.ts
+	switch {
+	case !gap.span().overlaps(s.window):
+	case gap.span().overlaps(where) && (!s.found || length > s.longest.next.ts-s.longest.last.ts):
+		s.beside = max(s.beside, s.longest.next.ts-s.longest.last.ts)
+		s.longest, s.found = gap, true
+	default:
+		s.beside = max(s.beside, length)
 	}
-	if after {
-		last++
-	}
-	return events[first:last], before, after
+}
+
+// cameBack says whether there was something after the stall: what ends with the
+// window, as a load may, was there after it when it was there after the stall.
+func (s *silences) cameBack() bool {
+	return s.after || s.heard && (s.stall == nil || s.last.ts >= s.stall.to)
 }
 
 // unheard is what a witness says that has no silence to tell of: that it heard
 // nothing at all, nothing before, nothing after, or was never without.
 type unheard struct{ nothing, before, after, silence string }
 
-// longest finds a witness's longest silence among its events, notes the longest
-// time beside it, and says why there is none.
+// longest finds a witness's longest silence among its events.
 func (s *scene) longest(w *dataset.Witness, events []event, window span, words unheard) silence {
-	part, before, after := s.around(events, window)
-	silent, beside, found := longestSilence(part, window, s.stall)
-	w.SpacingMs = *milliseconds(float64(beside))
+	slices.SortStableFunc(events, func(a, b event) int { return cmp.Compare(a.ts, b.ts) })
+	heard := newSilences(window, s.stall)
+	for _, e := range events {
+		heard.hear(e)
+	}
+	return heard.tell(w, words)
+}
+
+// tell gives the longest silence, notes the longest time beside it, and says why
+// there is none.
+func (s *silences) tell(w *dataset.Witness, words unheard) silence {
+	w.SpacingMs = *milliseconds(float64(s.beside))
 	switch {
-	case len(events) == 0:
+	case !s.heard:
 		w.Problem = words.nothing
-	case !before:
+	case !s.before:
 		w.Problem = words.before
-	case !after:
+	case !s.cameBack():
 		w.Problem = words.after
-	case !found:
+	case !s.found:
 		w.Problem = words.silence
 	}
-	return silent
+	return s.longest
 }
 
 // hole is the longest time between two looks of a witness, at the moments

@@ -27,7 +27,7 @@ func most(known *int64, value int64) *int64 {
 
 // gravity orders causes: what is told when there are several. What makes the
 // numbers meaningless comes before what makes one of them missing.
-var gravity = []cause.Code{cause.ClockJumped, cause.ClockUncertain, cause.WANOutOfTolerance, cause.WitnessDied}
+var gravity = []cause.Code{cause.DataDamaged, cause.ClockJumped, cause.ClockUncertain, cause.WANOutOfTolerance, cause.WitnessDied}
 
 // conclude puts what was found against the attempt together.
 func (s *scene) conclude(ledger []dataset.Ledger, judged *Judged) {

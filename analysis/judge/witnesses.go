@@ -25,7 +25,7 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	judged.Notes = append(judged.Notes, s.compareTraffic(judged.Traffic)...)
 	window, ok := s.window()
 	if !ok {
-		return nil
+		return s.readLoad(raw.IO)
 	}
 	domains, err := dataset.All(orNone(raw.Domains))
 	if err != nil {
@@ -43,12 +43,15 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	} else {
 		s.clocks.readGuest(nil, 0)
 	}
+	if err := s.readLoad(raw.IO); err != nil {
+		return err
+	}
 	network, note := s.network(heartbeats, window)
 	if note != "" {
 		judged.Notes = append(judged.Notes, note)
 	}
 	backend := s.unlessAbsent(dataset.WitnessBackend, func() dataset.Witness { return s.backend(disks, window) })
-	judged.Witnesses = []dataset.Witness{s.guest(window), hypervisor, backend, network}
+	judged.Witnesses = []dataset.Witness{s.guest(), hypervisor, backend, network}
 	judged.Notes = append(judged.Notes, s.absences()...)
 	s.agree(judged.Witnesses)
 	return nil
@@ -110,13 +113,13 @@ func (s *scene) counters(batches dataset.Batches[dataset.Counter]) (disks map[st
 // guest says for how long no I/O completed: the longest time between two that
 // overlaps the stall. A pre-copy can starve the guest without stopping it for
 // longer than that: LongestGapMs is the longest time wherever it is.
-func (s *scene) guest(window span) dataset.Witness {
-	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessGuest, Samples: int64(len(s.completions))}
-	events := make([]event, len(s.completions))
-	for i, c := range s.completions {
-		events[i] = event{ts: c.ts}
+func (s *scene) guest() dataset.Witness {
+	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessGuest, Samples: s.load.rows}
+	if s.load.order.tooLate > 0 {
+		w.Problem = "its log is not in the order of completion"
+		return w
 	}
-	silent := s.longest(&w, events, window, unheard{nothing: "there is no I/O", before: "no I/O completed before",
+	silent := s.load.silences.tell(&w, unheard{nothing: "there is no I/O", before: "no I/O completed before",
 		after: "no I/O completed after", silence: "the I/Os have no silence"})
 	if w.Problem != "" {
 		return w

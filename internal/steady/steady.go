@@ -15,7 +15,6 @@
 package steady
 
 import (
-	"iter"
 	"math"
 	"slices"
 	"time"
@@ -66,24 +65,40 @@ func perRound(rounds []float64, average float64) float64 {
 	return products / squares
 }
 
-// Rounds gives the IOPS of each whole round from a moment to another, both in
-// ns since 1970 UTC, of completions in any order; what is left over at the end
-// is no round. A round is from its first moment to the one after its last.
-func Rounds(completionsNs iter.Seq[int64], fromNs, toNs int64, round time.Duration) []float64 {
-	if round <= 0 || toNs <= fromNs {
-		return nil
+// Rounds counts completions by whole rounds from a moment to another, both in ns
+// since 1970 UTC; what is left over at the end is no round. A round is from its
+// first moment to the one after its last.
+type Rounds struct {
+	fromNs int64
+	round  time.Duration
+	counts []int64
+}
+
+// NewRounds begins with none completed. There are no rounds when one has no
+// length, or nothing is between the two moments.
+func NewRounds(fromNs, toNs int64, round time.Duration) *Rounds {
+	r := &Rounds{fromNs: fromNs, round: round}
+	if round > 0 && toNs > fromNs {
+		r.counts = make([]int64, (toNs-fromNs)/round.Nanoseconds())
 	}
-	rounds := make([]float64, (toNs-fromNs)/round.Nanoseconds())
-	for at := range completionsNs {
-		if at < fromNs {
-			continue
-		}
-		if i := (at - fromNs) / round.Nanoseconds(); i < int64(len(rounds)) {
-			rounds[i]++
-		}
+	return r
+}
+
+// Add counts a completion; completions may come in any order, and from outside.
+func (r *Rounds) Add(atNs int64) {
+	if atNs < r.fromNs || len(r.counts) == 0 {
+		return
 	}
-	for i := range rounds {
-		rounds[i] /= round.Seconds()
+	if i := (atNs - r.fromNs) / r.round.Nanoseconds(); i < int64(len(r.counts)) {
+		r.counts[i]++
 	}
-	return rounds
+}
+
+// IOPS are those of each round.
+func (r *Rounds) IOPS() []float64 {
+	iops := make([]float64, len(r.counts))
+	for i, count := range r.counts {
+		iops[i] = float64(count) / r.round.Seconds()
+	}
+	return iops
 }

@@ -80,7 +80,11 @@ func TestRounds(t *testing.T) {
 		{from - second, time.Second, nil},
 		{from + second, 0, nil},
 	} {
-		if got := steady.Rounds(slices.Values(at), from, c.to, c.round); !slices.Equal(got, c.want) {
+		rounds := steady.NewRounds(from, c.to, c.round)
+		for _, ns := range at {
+			rounds.Add(ns)
+		}
+		if got := rounds.IOPS(); !slices.Equal(got, c.want) {
 			t.Errorf("%d s in rounds of %s: %v, want %v", (c.to-from)/second, c.round, got, c.want)
 		}
 	}

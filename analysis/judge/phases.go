@@ -1,0 +1,64 @@
+package judge
+
+import (
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/trial"
+)
+
+// phaseLoad is the load of one phase, on its way into a row.
+type phaseLoad struct {
+	span
+	name          string
+	reads, writes histogram
+	bytes         int64
+}
+
+// newPhases are those of the phases that there were.
+func newPhases(timeline trial.Timeline) []*phaseLoad {
+	var phases []*phaseLoad
+	for _, one := range []struct {
+		phase trial.Phase
+		name  string
+	}{{trial.Before, dataset.Before}, {trial.Migrate, dataset.During}, {trial.After, dataset.After}} {
+		if part, ok := phaseSpan(timeline, one.phase); ok {
+			phases = append(phases, &phaseLoad{span: part, name: one.name, reads: newHistogram(), writes: newHistogram()})
+		}
+	}
+	return phases
+}
+
+func (p *phaseLoad) add(io *dataset.IO) {
+	if io.Op == dataset.OpRead {
+		p.reads.add(io.LatencyNs)
+	} else {
+		p.writes.add(io.LatencyNs)
+	}
+	p.bytes += int64(io.SizeBytes)
+}
+
+// row is the phase's; without any number when the load's log is not known.
+func (p *phaseLoad) row(key string, known bool) dataset.Phase {
+	seconds := p.seconds()
+	row := dataset.Phase{Trial: key, Phase: p.name, StartedTsNs: p.from, EndedTsNs: p.to, Seconds: seconds}
+	if !known {
+		return row
+	}
+	all := newHistogram()
+	all.join(p.reads)
+	all.join(p.writes)
+	// Copies: a pointer would keep the histograms.
+	row.IOs, row.Reads, row.Writes, row.Bytes = pointer(all.ios), pointer(p.reads.ios), pointer(p.writes.ios), pointer(p.bytes)
+	row.IOPS, row.MBPerS = new(float64), new(float64)
+	if seconds > 0 {
+		*row.IOPS, *row.MBPerS = float64(all.ios)/seconds, float64(p.bytes)/(1e6*seconds)
+	}
+	if all.ios == 0 {
+		return row
+	}
+	row.MeanMs = milliseconds(all.mean())
+	row.P50Ms = milliseconds(float64(all.percentile(500)))
+	row.P99Ms = milliseconds(float64(all.percentile(990)))
+	row.P999Ms = milliseconds(float64(all.percentile(999)))
+	row.MaxMs = milliseconds(float64(all.longestNs))
+	return row
+}
