@@ -19,8 +19,9 @@ func newHistogram() histogram {
 	return histogram{buckets: make([]int64, iolog.Bucket(math.MaxInt64)+1)}
 }
 
-// add counts a response time, which is not negative.
+// add counts a response time; one below 0 is none.
 func (h *histogram) add(ns int64) {
+	ns = max(ns, 0)
 	h.buckets[iolog.Bucket(ns)]++
 	h.ios++
 	h.sumNs += uint64(ns) //nolint:gosec // not negative

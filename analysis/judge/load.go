@@ -32,6 +32,7 @@ type load struct {
 	// What the levels before and after, recovery and loss are found from.
 	warmUp, recovery, after    *steady.Rounds
 	untilStall, fromStall      tally
+	responses                  *responses
 	order                      order
 	usual, window, unavailable gaps      // of phase before; where a stall is looked for; from the storage's preparation on
 	unavailableNs              int64     // of the latter, by gaps that are longer than usual
@@ -53,6 +54,7 @@ func (t *tally) add(ts int64) {
 
 // readLoad reads the attempt's I/Os. The stall and the guest's clock must be known by now.
 func (s *scene) readLoad(ios dataset.Batches[dataset.IO]) error {
+	s.row.Response, s.row.ReadResponse, s.row.WriteResponse = dataset.Response{}, dataset.Response{}, dataset.Response{}
 	l := s.newLoad()
 	s.load = l
 	l.known = ios != nil
@@ -76,7 +78,7 @@ func (s *scene) newLoad() *load {
 	window, _ := s.window()
 	l := &load{
 		phases: newPhases(s.timeline), warmUp: s.warmUpRounds(), after: s.afterRounds(),
-		recovery: steady.NewRounds(0, 0, recoveryRound),
+		recovery: steady.NewRounds(0, 0, recoveryRound), responses: s.newResponses(),
 		usual: newGaps(s.phase(trial.Before)), window: newGaps(window), unavailable: newGaps(s.atStake()),
 		silences: newSilences(window, s.stall),
 	}
@@ -112,6 +114,7 @@ func (l *load) add(io *dataset.IO) {
 	l.after.Add(io.TsNs)
 	l.untilStall.add(io.TsNs)
 	l.fromStall.add(io.TsNs)
+	l.responses.add(io)
 	l.order.add(completion{io.TsNs, io.GuestTsNs})
 }
 

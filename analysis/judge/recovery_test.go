@@ -161,6 +161,7 @@ func TestNoLog(t *testing.T) {
 	judged, err := judge.Judge(&row, raw, judge.DefaultLimits())
 	require.NoError(t, err)
 	require.Nil(t, row.IORows)
+	require.Equal(t, dataset.Response{}, row.Response)
 	for _, phase := range judged.Phases {
 		require.Nil(t, phase.IOs)
 		require.Nil(t, phase.IOPS)

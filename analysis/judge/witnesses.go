@@ -46,6 +46,7 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	if err := s.readLoad(raw.IO); err != nil {
 		return err
 	}
+	s.tellResponses(heartbeats)
 	network, note := s.network(heartbeats, window)
 	if note != "" {
 		judged.Notes = append(judged.Notes, note)

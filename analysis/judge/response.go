@@ -1,0 +1,249 @@
+package judge
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/timebase"
+	"heliotrope/internal/trial"
+)
+
+// responses finds the longest response times of the I/Os that were in flight at
+// any time in a span.
+//
+// A guest's clock that stood still in the stall is at one place for the whole stall.
+// Of an I/O whose stamps are nearer to that place than it is known, nobody can
+// say whether it was in flight in the stall: its response time is what its stamps
+// say, or that and what the clock lost. But something was in flight, and so the
+// longest is no shorter than what the clock lost and the shortest of those I/Os.
+type responses struct {
+	part          span
+	middle        int64 // of the stall: the clock stepped there on the controller's time base
+	lost          int64 // by the guest's clock in the stall, ns
+	stepAt        int64 // the controller's time base without what was lost
+	margin        int64 // of stepAt
+	stall         bool  // there was one, and the four above are known
+	reads, writes longest
+}
+
+// longest is what is found of reads, or writes.
+type longest struct {
+	ios      int64
+	elsewhen int64  // longest response time of those that were surely not in flight over the step
+	over     int64  // likewise of those that surely were
+	perhaps  []span // the others, by the guest's clock, as responses.stepAt
+}
+
+// newResponses needs the guest's clock.
+func (s *scene) newResponses() *responses {
+	r := &responses{part: s.atStake()}
+	clock, known := s.clocks.bounds[trial.Guest].(*timebase.GuestClock)
+	if !known || s.stall == nil || clock.StepAt().IsZero() {
+		return r
+	}
+	from := time.Unix(0, s.stall.from)
+	r.stall = true
+	r.middle = s.stall.from + (s.stall.to-s.stall.from)/2
+	r.lost = -clock.Step().Nanoseconds()
+	r.stepAt = clock.StepAt().Add(-clock.Ahead(from)).UnixNano()
+	r.margin = clock.StepMargin().Nanoseconds() + s.resolution()
+	return r
+}
+
+func (r *responses) add(io *dataset.IO) {
+	one := span{io.TsNs - io.LatencyNs, io.TsNs}
+	if one.from >= r.part.to || one.to < r.part.from {
+		return
+	}
+	of := &r.writes
+	if io.Op == dataset.OpRead {
+		of = &r.reads
+	}
+	of.ios++
+	if r.stall {
+		one = span{r.guests(one.from), r.guests(one.to)}
+		if near := (span{r.stepAt - r.margin, r.stepAt + r.margin}); one.from <= near.to && one.to >= near.from {
+			if one.from < near.from && one.to > near.to {
+				of.over = max(of.over, one.to-one.from+r.lost)
+			} else {
+				of.perhaps = append(of.perhaps, one)
+			}
+			return
+		}
+	}
+	of.elsewhen = max(of.elsewhen, io.LatencyNs)
+}
+
+// guests is a moment on the controller's time base without what the guest's clock
+// lost.
+func (r *responses) guests(ts int64) int64 {
+	if ts > r.middle {
+		return ts - r.lost
+	}
+	return ts
+}
+
+// bounds are those of the longest response time, in ns; over says that the upper
+// one is of an I/O that was, or may have been, in flight over the step.
+type bounds struct {
+	ios       int64
+	low, high int64
+	over      bool
+}
+
+func (r *responses) bounds(of longest) bounds {
+	b := bounds{ios: of.ios, low: max(of.elsewhen, of.over), high: max(of.elsewhen, of.over), over: of.over > of.elsewhen}
+	shortest := int64(math.MaxInt64)
+	for _, one := range of.perhaps {
+		seen := one.to - one.from
+		b.low = max(b.low, min(seen, seen+r.lost))
+		if with := max(seen, seen+r.lost); with > b.high {
+			b.high, b.over = with, true
+		}
+		shortest = min(shortest, seen)
+	}
+	if r.covered(of.perhaps) {
+		b.low = max(b.low, shortest+r.lost)
+	}
+	return b
+}
+
+// all are the bounds of reads, of writes and of both together.
+func (r *responses) all() (reads, writes, both bounds) {
+	reads, writes = r.bounds(r.reads), r.bounds(r.writes)
+	both = r.bounds(longest{ios: reads.ios + writes.ios, elsewhen: max(r.reads.elsewhen, r.writes.elsewhen),
+		over: max(r.reads.over, r.writes.over), perhaps: slices.Concat(r.reads.perhaps, r.writes.perhaps)})
+	both.low = max(both.low, reads.low, writes.low)
+	return reads, writes, both
+}
+
+// covered says whether at each moment at which the clock may have stepped one of
+// these I/Os was in flight. The moments between an I/O and the next one that a
+// worker submits do not count, as long as the log's resolution.
+func (r *responses) covered(flights []span) bool {
+	if len(flights) == 0 {
+		return false
+	}
+	hole := logResolution.Nanoseconds()
+	slices.SortFunc(flights, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	at := r.stepAt - r.margin
+	for _, one := range flights {
+		if one.from > at+hole {
+			return false
+		}
+		at = max(at, one.to)
+	}
+	return at+hole >= r.stepAt+r.margin
+}
+
+// tellResponses tells the longest response times: of all, of reads and of writes. One
+// that was in flight when the load ended took until the guest was last heard at least.
+// Where its log does not tell of those, the heartbeats do, but not which of the two
+// it was. Where nobody tells, and the load did not go on until the end, nothing is known.
+func (s *scene) tellResponses(heartbeats []dataset.Heartbeat) {
+	row, r := s.row, s.load.responses
+	if !s.load.known || r.part == (span{}) {
+		return
+	}
+	f := s.flying(heartbeats)
+	reads, writes, both := r.all()
+	switch {
+	case row.IOPending != nil:
+		row.ReadResponse, row.WriteResponse = s.pending(reads, row.PendingReadTsNs, f), s.pending(writes, row.PendingWriteTsNs, f)
+		row.Response = s.pending(both, earlier(row.PendingReadTsNs, row.PendingWriteTsNs), f)
+	case f.told && f.longest.to-f.longest.from > both.high+s.doubt(f.longest):
+		row.Response = s.inFlight(f.longest)
+	case !f.told && r.part.to-s.load.order.last.ts > both.high:
+	default:
+		row.Response, row.ReadResponse, row.WriteResponse = s.response(both), s.response(reads), s.response(writes)
+		if f.told {
+			row.Response.InFlight, row.ReadResponse.InFlight, row.WriteResponse.InFlight = new(bool), new(bool), new(bool)
+		}
+	}
+}
+
+// flying is what heartbeats tell of the I/Os in flight.
+type flying struct {
+	told    bool
+	longest span  // from the submission of the oldest to the heartbeat that told of it
+	heard   int64 // when the guest was last heard
+}
+
+func (s *scene) flying(heartbeats []dataset.Heartbeat) flying {
+	part := s.load.responses.part
+	f := flying{heard: s.load.order.last.ts}
+	for _, beat := range heartbeats {
+		f.told = f.told || beat.CompletedIOs.Known
+	}
+	for _, beat := range heartbeats {
+		if f.told && !beat.OldestSubmittedTsNs.Known || !part.contains(beat.SentTsNs) {
+			continue
+		}
+		f.heard = max(f.heard, beat.SentTsNs)
+		if one := (span{beat.OldestSubmittedTsNs.Value, beat.SentTsNs}); f.told && one.to-one.from > f.longest.to-f.longest.from {
+			f.longest = one
+		}
+	}
+	f.heard = min(f.heard, part.to)
+	return f
+}
+
+// doubt is how uncertain an I/O's age is, in ns; 0 where that is not known.
+func (s *scene) doubt(one span) int64 {
+	ns, _ := s.guestUncertainty(one)
+	return ns
+}
+
+func earlier(a, b *int64) *int64 {
+	if a == nil || b != nil && *b < *a {
+		return b
+	}
+	return a
+}
+
+// pending is the longest response time of I/Os of which the oldest that never
+// completed is known: nil is none.
+func (s *scene) pending(of bounds, submitted *int64, f flying) dataset.Response {
+	if submitted == nil || *submitted >= s.load.responses.part.to {
+		response := s.response(of)
+		response.InFlight = new(bool)
+		return response
+	}
+	one := span{*submitted, max(f.heard, *submitted)}
+	if one.to-one.from > of.high {
+		return s.inFlight(one)
+	}
+	response := s.response(of)
+	response.InFlight = pointer(true)
+	return response
+}
+
+// inFlight is the response time of an I/O that took that long at least.
+func (s *scene) inFlight(one span) dataset.Response {
+	response := dataset.Response{Ms: pointer(one.milliseconds()), InFlight: pointer(true)}
+	if ns, known := s.guestUncertainty(one); known {
+		response.UncertaintyMs = milliseconds(float64(ns))
+	}
+	return response
+}
+
+// response is the longest response time of those that completed.
+func (s *scene) response(of bounds) dataset.Response {
+	if of.ios == 0 {
+		return dataset.Response{}
+	}
+	response := dataset.Response{Ms: milliseconds(float64(of.low+of.high) / 2)}
+	bound, known := float64(of.high)*timebase.DefaultDriftPPM/1e6, s.clocks.bounds[trial.Guest] != nil
+	if of.over {
+		var ns int64
+		ns, known = s.guestUncertainty(*s.stall)
+		bound = float64(ns)
+	}
+	if known {
+		response.UncertaintyMs = milliseconds(float64(of.high-of.low)/2 + bound)
+	}
+	return response
+}
