@@ -34,7 +34,7 @@ func (c *Collector) Conclude(ctx context.Context, input ConcludeInput) (Conclude
 	working, p, stop := pulse.Start(ctx, datasetSilence)
 	defer stop()
 	p.Done(pulse.Step{Step: "write attempt " + input.Ref.Key()})
-	concluded, removable, err := c.conclude(input)
+	concluded, removable, err := c.conclude(input, p.Done)
 	if err != nil {
 		return Concluded{}, pulse.Result(working, fmt.Errorf("write attempt %s: %w", input.Ref.Key(), err))
 	}
@@ -62,8 +62,8 @@ type conclusion struct {
 }
 
 // conclude writes the attempt, unless that was done before, and says whether
-// its raw files are not needed any more.
-func (c *Collector) conclude(input ConcludeInput) (concluded Concluded, removable bool, err error) {
+// its raw files are not needed any more. What takes long tells done of itself.
+func (c *Collector) conclude(input ConcludeInput, done func(any)) (concluded Concluded, removable bool, err error) {
 	text, err := json.Marshal(input)
 	if err != nil {
 		return concluded, false, err
@@ -76,7 +76,7 @@ func (c *Collector) conclude(input ConcludeInput) (concluded Concluded, removabl
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return concluded, false, err
 	}
-	a := &account{input: input, folder: dataset.CampaignFolder(input.DataDir, input.Ref.Campaign), version: c.Version}
+	a := &account{input: input, done: done, folder: dataset.CampaignFolder(input.DataDir, input.Ref.Campaign), version: c.Version}
 	cell := input.Ref.Trial.Cell
 	a.files = dataset.TrialFolder(cell.Storage, cell.RTTMs, input.Ref.Key())
 	if err := a.write(); err != nil {
@@ -109,6 +109,7 @@ func (a *account) complete() (bool, error) {
 // account puts an attempt's data together.
 type account struct {
 	input   ConcludeInput
+	done    func(any) // is told what got done
 	version string
 	folder  string // the campaign's
 	files   string // the attempt's, in it
@@ -150,7 +151,7 @@ func (a *account) write() error {
 		return err
 	}
 	files := dataset.TrialFiles{CampaignFolder: a.folder, Folder: a.files, Provenance: a.provenance(),
-		Events: dataset.Rows(a.events(journaled, log)), IO: a.io(), Counters: a.counters(),
+		Events: dataset.Rows(a.events(journaled, log)), IO: told(a.io(), "write", a.done), Counters: a.counters(),
 		Heartbeats: a.heartbeats(), Domains: a.domains(), Clocks: dataset.Rows(a.clocks.readings)}
 	a.written, err = dataset.WriteTrial(files)
 	var unreadable *unreadableError
@@ -179,7 +180,7 @@ func (a *account) measure() (judge.Judged, error) {
 	a.attempt.Certificates = certificates(a.row.Key, a.input)
 	a.attempt.Ledger = ledgers(a.row.Key, a.input.Known.Verified.Ledger)
 	path := func(file dataset.File) string { return filepath.Join(a.folder, filepath.FromSlash(file.Path)) }
-	raw := judge.Raw{IO: dataset.ReadIO(path(a.written.IO)), Counters: dataset.ReadCounters(path(a.written.Counters)),
+	raw := judge.Raw{IO: told(dataset.ReadIO(path(a.written.IO)), "judge", a.done), Counters: dataset.ReadCounters(path(a.written.Counters)),
 		Heartbeats: dataset.ReadHeartbeats(path(a.written.Heartbeats)), Clocks: dataset.ReadClocks(path(a.written.Clocks)),
 		Domains: dataset.ReadDomains(path(a.written.Domains)), Certificates: a.attempt.Certificates, Ledger: a.attempt.Ledger}
 	judged, err := judge.Judge(&a.row, raw, a.input.Settings.judged())
@@ -190,6 +191,29 @@ func (a *account) measure() (judge.Judged, error) {
 	a.attempt.Certificates = judged.Certificates
 	a.row.Notes = strings.Join(judged.Notes, "; ")
 	return judged, nil
+}
+
+// toldEach is how many I/Os are told of at once: far fewer than take datasetSilence.
+const toldEach = 1_000_000
+
+// told are I/Os of which done is told whenever that many more have been used. There
+// may be a hundred million of an attempt.
+func told(ios dataset.Batches[dataset.IO], what string, done func(any)) dataset.Batches[dataset.IO] {
+	if ios == nil {
+		return nil
+	}
+	return func(yield func([]dataset.IO, error) bool) {
+		used := 0
+		for rows, err := range ios {
+			if !yield(rows, err) {
+				return
+			}
+			before := used
+			if used += len(rows); used/toldEach > before/toldEach {
+				done(pulse.Step{Step: fmt.Sprintf("%s I/Os: %d million so far", what, used/toldEach)})
+			}
+		}
+	}
 }
 
 // judge gives the verdict: the samples may take back a valid one.

@@ -1,0 +1,39 @@
+package activities
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/activities/pulse"
+	"heliotrope/analysis/dataset"
+)
+
+// Of a long log something is told every million I/Os, and each of them comes through.
+func TestToldEveryMillion(t *testing.T) {
+	failure := errors.New("damaged")
+	rows := make([]dataset.IO, 300_000)
+	batches := dataset.Batches[dataset.IO](func(yield func([]dataset.IO, error) bool) {
+		for range 8 {
+			if !yield(rows, nil) {
+				return
+			}
+		}
+		yield(nil, failure)
+	})
+	var steps []any
+	count := 0
+	for rows, err := range told(batches, "judge", func(step any) { steps = append(steps, step) }) {
+		if count += len(rows); err != nil {
+			require.ErrorIs(t, err, failure)
+		}
+	}
+	require.Equal(t, 2_400_000, count)
+	require.Equal(t, []any{pulse.Step{Step: "judge I/Os: 1 million so far"}, pulse.Step{Step: "judge I/Os: 2 million so far"}}, steps)
+
+	for range told(batches, "write", func(any) { t.Error("nothing was used") }) {
+		break
+	}
+	require.Nil(t, told(nil, "write", nil))
+}
