@@ -83,7 +83,7 @@ var (
 		optional("iops", "1/s", "ios / seconds", func(r *Phase) **float64 { return &r.IOPS }),
 		optional("mb_per_s", "10^6 bytes/s", "bytes / seconds", func(r *Phase) **float64 { return &r.MBPerS }),
 		optional("mean_ms", "ms", "mean response time; null without I/Os, as the following", func(r *Phase) **float64 { return &r.MeanMs }),
-		optional("p50_ms", "ms", "median response time; percentiles are exact, by nearest rank", func(r *Phase) **float64 { return &r.P50Ms }),
+		optional("p50_ms", "ms", "median response time; percentiles are within 0.4 %, by nearest rank", func(r *Phase) **float64 { return &r.P50Ms }),
 		optional("p99_ms", "ms", "99th percentile of the response times", func(r *Phase) **float64 { return &r.P99Ms }),
 		optional("p99_9_ms", "ms", "99.9th percentile of the response times", func(r *Phase) **float64 { return &r.P999Ms }),
 		optional("max_ms", "ms", "longest response time", func(r *Phase) **float64 { return &r.MaxMs }),
@@ -162,7 +162,7 @@ func trialColumns() []column[Trial] {
 			optional(of.prefix+"max_response_ms", "ms", "longest response time of any "+of.ios+" from the storage's preparation to the end of phase after, those in flight at its end too; null when it is not known, as the following two",
 				func(r *Trial) **float64 { return &of.response(r).Ms }),
 			optional(of.prefix+"max_response_uncertainty_ms", "ms", "of it, both ways", func(r *Trial) **float64 { return &of.response(r).UncertaintyMs }),
-			optional(of.prefix+"max_response_in_flight", "", "it had not completed when the load ended, and took that long at least", func(r *Trial) **bool { return &of.response(r).InFlight }))
+			optional(of.prefix+"max_response_in_flight", "", "such an I/O had not completed when the load ended: the longest took that long at least", func(r *Trial) **bool { return &of.response(r).InFlight }))
 	}
 	return append(columns,
 		optional("overhead_s", "s", "time outside of warm-up, before, migrate and after", func(r *Trial) **float64 { return &r.OverheadS }),

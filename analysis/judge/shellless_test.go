@@ -146,7 +146,8 @@ func TestAbsentHypervisor(t *testing.T) {
 	says(t, judged, dataset.WitnessNetwork, 3010, 16)
 	require.Nil(t, row.BlackoutMs)
 	require.Nil(t, row.RecoveryMs)
-	require.Contains(t, strings.Join(judged.Notes, "\n"), "hypervisor: absent: blackout and recovery are not known")
+	require.Nil(t, row.IOLostS)
+	require.Contains(t, strings.Join(judged.Notes, "\n"), "hypervisor: absent: blackout, recovery and I/O lost are not known")
 
 	for i := range rows.clocks {
 		if c := &rows.clocks[i]; c.Machine == trial.Guest && c.TsNs > at(53_000) {

@@ -78,7 +78,7 @@ func (s *scene) unlessAbsent(name string, hear func() dataset.Witness) dataset.W
 func (s *scene) absences() []string {
 	var notes []string
 	if s.isAbsent(dataset.WitnessHypervisor) {
-		notes = append(notes, "hypervisor: absent: blackout and recovery are not known, and the others' stalls are their longest silences from the migration on")
+		notes = append(notes, "hypervisor: absent: blackout, recovery and I/O lost are not known, and the others' stalls are their longest silences from the migration on")
 	}
 	if s.isAbsent(dataset.WitnessBackend) {
 		notes = append(notes, "backend: absent: whether the disk answered while the guest stood still is not known")
