@@ -63,19 +63,6 @@ func (s series) at(ts int64) (int64, bool) {
 	return s.grown[i], math.Abs(float64(s.ts[i]-ts)) <= float64(farthest.Nanoseconds())
 }
 
-// around is the growth from the last reading before a span to the first after it.
-func (s series) around(part span) (int64, bool) {
-	first, found := slices.BinarySearch(s.ts, part.from)
-	if !found {
-		first--
-	}
-	last, _ := slices.BinarySearch(s.ts, part.to)
-	if first < 0 || last == len(s.ts) {
-		return 0, false
-	}
-	return s.grown[last] - s.grown[first], true
-}
-
 // wanCounters are the counters of the WAN's device of one host, by name.
 type wanCounters map[string]series
 
@@ -129,8 +116,8 @@ func countedClasses(counters wanCounters) []counted {
 func (s *scene) traffic(counters wanCounters) []dataset.Traffic {
 	s.row.WANBytes = nil
 	if during, ok := phaseSpan(s.timeline, trial.Migrate); ok {
-		received, okReceived := counters[rxBytes].around(during)
-		sent, okSent := counters[txBytes].around(during)
+		received, okReceived := counters[rxBytes].between(during)
+		sent, okSent := counters[txBytes].between(during)
 		if okReceived && okSent {
 			s.row.WANBytes = pointer(received + sent)
 		}
