@@ -69,7 +69,6 @@ func Judge(row *dataset.Trial, raw Raw, limits Limits) (Judged, error) {
 	if err := s.witness(raw, &judged); err != nil {
 		return Judged{}, fmt.Errorf("judge trial %s: %w", row.Key, err)
 	}
-	judged.Phases = s.tellLoad()
 	judged.Notes = append(judged.Notes, s.judgeLoad()...)
 	judged.Certificates = s.certify(raw.Certificates)
 	s.readLedger(raw.Ledger)

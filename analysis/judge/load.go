@@ -52,8 +52,9 @@ func (t *tally) add(ts int64) {
 	}
 }
 
-// readLoad reads the attempt's I/Os. The stall and the guest's clock must be known by now.
-func (s *scene) readLoad(ios dataset.Batches[dataset.IO]) error {
+// readLoad reads the attempt's I/Os, and tells what was found but for level, recovery and
+// loss. The stall and the guest's clock must be known by now.
+func (s *scene) readLoad(ios dataset.Batches[dataset.IO], judged *Judged) error {
 	s.row.Response, s.row.ReadResponse, s.row.WriteResponse = dataset.Response{}, dataset.Response{}, dataset.Response{}
 	l := s.newLoad()
 	s.load = l
@@ -71,6 +72,7 @@ func (s *scene) readLoad(ios dataset.Batches[dataset.IO]) error {
 	l.usual.end()
 	l.window.end()
 	l.countUnavailable(l.unavailable.end())
+	judged.Phases = s.tellLoad()
 	return nil
 }
 

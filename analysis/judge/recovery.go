@@ -60,10 +60,12 @@ func (s *scene) judgeLoad() []string {
 	if s.stall == nil {
 		return nil
 	}
-	if row.LevelAfterIOPS == nil {
+	if row.LevelAfterIOPS == nil && s.load.phaseIOs(s.phase(trial.After)) > 0 {
 		return []string{"recovery and I/O lost are not known: no steady level at the new site"}
 	}
-	row.RecoveryMs = s.recovery(*row.LevelAfterIOPS)
+	if row.LevelAfterIOPS != nil {
+		row.RecoveryMs = s.recovery(*row.LevelAfterIOPS)
+	}
 	return nil
 }
 
@@ -104,8 +106,9 @@ func (s *scene) recovery(level float64) *float64 {
 
 // lost is how many I/Os fewer than at a steady level completed where a stall is
 // looked for, in seconds of that level: below 0 is a gain. The level is that of phase
-// before up to the stall, and from its beginning on that at the new site. Nil when
-// one of the two is not known, or when the guest moved and nobody saw its stall.
+// before up to the stall, and from its beginning on that at the new site; of a load
+// that never came back it is that of phase before, throughout. Nil when one of the two
+// is not known, or when the guest moved and nobody saw its stall.
 func (s *scene) lost() *float64 {
 	before := s.phase(trial.Before)
 	level := float64(s.load.phaseIOs(before)) / before.seconds()
@@ -116,10 +119,14 @@ func (s *scene) lost() *float64 {
 	switch {
 	case s.stall == nil && s.row.Control == campaign.ControlNone:
 		return &lost
-	case s.stall == nil || s.row.LevelAfterIOPS == nil:
+	case s.stall == nil:
+		return nil
+	case s.row.LevelAfterIOPS != nil:
+		level = *s.row.LevelAfterIOPS
+	case s.load.phaseIOs(s.phase(trial.After)) > 0:
 		return nil
 	}
-	return pointer(lost + s.load.fromStall.seconds() - float64(s.load.fromStall.ios) / *s.row.LevelAfterIOPS)
+	return pointer(lost + s.load.fromStall.seconds() - float64(s.load.fromStall.ios)/level)
 }
 
 // phaseIOs is how many I/Os completed in a phase.

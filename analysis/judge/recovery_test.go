@@ -90,6 +90,17 @@ func TestNoSteadyLevelAtTheNewSite(t *testing.T) {
 	require.InDelta(t, 10, *row.LevelAfterIOPS, 1e-9)
 }
 
+// A disk that did not come back lost all of the time from the stall on.
+func TestLossWithoutRecovery(t *testing.T) {
+	row, rows := rated(100)
+	rows.io = remove(rows.io, func(x dataset.IO) bool { return x.TsNs >= at(52_000) })
+	judged := run(t, &row, rows, judge.DefaultLimits())
+	require.InDelta(t, 18, *row.IOLostS, 1e-9)
+	require.Nil(t, row.RecoveryMs)
+	require.Nil(t, row.LevelAfterIOPS)
+	require.NotContains(t, judged.Notes, "recovery and I/O lost are not known: no steady level at the new site")
+}
+
 // A migration whose stall nobody saw has no moment from which on the new site's
 // level counts.
 func TestLossWithoutAStall(t *testing.T) {

@@ -25,7 +25,7 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	judged.Notes = append(judged.Notes, s.compareTraffic(judged.Traffic)...)
 	window, ok := s.window()
 	if !ok {
-		return s.readLoad(raw.IO)
+		return s.readLoad(raw.IO, judged)
 	}
 	domains, err := dataset.All(orNone(raw.Domains))
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	} else {
 		s.clocks.readGuest(nil, 0)
 	}
-	if err := s.readLoad(raw.IO); err != nil {
+	if err := s.readLoad(raw.IO, judged); err != nil {
 		return err
 	}
 	s.tellResponses(heartbeats)
