@@ -53,6 +53,9 @@ func RawOf(folder string, row *dataset.Trial) Raw {
 		return filepath.Join(folder, filepath.FromSlash(row.Folder), table+".parquet")
 	}
 	raw.IO, raw.Counters = dataset.ReadIO(path(dataset.IOs.Name)), dataset.ReadCounters(path(dataset.Counters.Name))
+	if row.HistogramRows != nil {
+		raw.Histograms = dataset.ReadHistograms(path(dataset.Histograms.Name))
+	}
 	if row.HeartbeatRows != nil {
 		raw.Heartbeats = dataset.ReadHeartbeats(path(dataset.Heartbeats.Name))
 	}

@@ -30,6 +30,7 @@ import (
 // there is none.
 type Raw struct {
 	IO         dataset.Batches[dataset.IO]
+	Histograms dataset.Batches[dataset.Histogram]
 	Counters   dataset.Batches[dataset.Counter]
 	Heartbeats dataset.Batches[dataset.Heartbeat]
 	Clocks     dataset.Batches[dataset.Clock]

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"heliotrope/analysis/dataset"
@@ -26,8 +27,9 @@ func (s *scene) resolution() int64 {
 // not grow with their number. What needs them in the order of completion is in
 // inOrder.
 type load struct {
-	known  bool // there is a log
-	rows   int64
+	known  bool  // there is a log
+	rows   int64 // of table io
+	last   int64 // completion
 	phases []*phaseLoad
 	// What the levels before and after, recovery and loss are found from.
 	warmUp, recovery, after    *steady.Rounds
@@ -38,6 +40,7 @@ type load struct {
 	unavailableNs              int64     // of the latter, by gaps that are longer than usual
 	guest                      steps     // of the guest's clock in the window
 	silences                   *silences // the guest's witness's
+	blurred                    blurred
 }
 
 // tally counts the completions in a span.
@@ -46,20 +49,23 @@ type tally struct {
 	ios int64
 }
 
-func (t *tally) add(ts int64) {
+func (t *tally) add(ts, ios int64) {
 	if t.contains(ts) {
-		t.ios++
+		t.ios += ios
 	}
 }
 
 // readLoad reads the attempt's I/Os, and tells what was found but for level, recovery and
 // loss. The stall and the guest's clock must be known by now.
-func (s *scene) readLoad(ios dataset.Batches[dataset.IO], judged *Judged) error {
+func (s *scene) readLoad(raw Raw, judged *Judged) error {
 	s.row.Response, s.row.ReadResponse, s.row.WriteResponse = dataset.Response{}, dataset.Response{}, dataset.Response{}
 	l := s.newLoad()
 	s.load = l
-	l.known = ios != nil
-	for rows, err := range orNone(ios) {
+	l.known = raw.IO != nil
+	if err := s.readHistograms(raw.Histograms); err != nil {
+		return err
+	}
+	for rows, err := range orNone(raw.IO) {
 		if err != nil {
 			return fmt.Errorf("its I/Os: %w", err)
 		}
@@ -69,6 +75,7 @@ func (s *scene) readLoad(ios dataset.Batches[dataset.IO], judged *Judged) error 
 		l.rows += int64(len(rows))
 	}
 	l.order.end()
+	l.until(math.MaxInt64)
 	l.usual.end()
 	l.window.end()
 	l.countUnavailable(l.unavailable.end())
@@ -111,25 +118,40 @@ func (l *load) add(io *dataset.IO) {
 			phase.add(io)
 		}
 	}
-	l.warmUp.Add(io.TsNs)
-	l.recovery.Add(io.TsNs)
-	l.after.Add(io.TsNs)
-	l.untilStall.add(io.TsNs)
-	l.fromStall.add(io.TsNs)
+	l.count(io.TsNs, 1)
 	l.responses.add(io)
 	l.order.add(completion{io.TsNs, io.GuestTsNs})
 }
 
+// count counts completions, in any order.
+func (l *load) count(ts, ios int64) {
+	l.warmUp.Add(ts, ios)
+	l.recovery.Add(ts, ios)
+	l.after.Add(ts, ios)
+	l.untilStall.add(ts, ios)
+	l.fromStall.add(ts, ios)
+}
+
 // inOrder takes completions in the order of their times.
 func (l *load) inOrder(c completion) {
-	l.usual.completed(c.ts)
-	l.countUnavailable(l.unavailable.completed(c.ts))
+	l.until(c.ts)
 	if l.window.contains(c.ts) {
 		l.guest.to(c.guest)
 	}
-	l.window.completed(c.ts)
-	l.silences.hear(event{ts: c.ts})
+	l.hear(event{ts: c.ts})
 }
+
+// hear takes completions, however they are known, in the order of their times.
+func (l *load) hear(e event) {
+	l.usual.completed(e.ts)
+	l.countUnavailable(l.unavailable.completed(e.ts))
+	l.window.completed(e.ts)
+	l.silences.hear(e)
+	l.last = max(l.last, e.ts)
+}
+
+// ios is how many I/Os there are, in both tables.
+func (l *load) ios() int64 { return l.rows + l.blurred.ios }
 
 // countUnavailable counts a gap when it is longer than any of phase before.
 func (l *load) countUnavailable(gap int64) {
@@ -198,7 +220,7 @@ func (s *scene) tellLoad() []dataset.Phase {
 			l.order.tooLate, l.rows, mostLate)
 		return result
 	}
-	if l.rows > 0 {
+	if l.ios() > 0 {
 		s.tellGaps()
 	}
 	return result
@@ -213,11 +235,11 @@ func (s *scene) tellGaps() {
 	row, l := s.row, s.load
 	if _, ok := s.window(); ok {
 		row.LongestGapMs = pointer(l.window.longest.milliseconds())
-		if l.guest.count > 1 {
+		if l.guest.count > 1 && l.blurred.longestNs == 0 {
 			row.GapGuestClockMs = milliseconds(float64(l.guest.longest))
 		}
 		if ns, ok := s.guestUncertainty(l.window.longest); ok {
-			row.LongestGapUncertaintyMs = milliseconds(float64(ns))
+			row.LongestGapUncertaintyMs = milliseconds(float64(ns + l.blurred.longestNs))
 		}
 	}
 	if s.complete() {

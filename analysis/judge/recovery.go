@@ -44,8 +44,11 @@ func (s *scene) judgeLoad() []string {
 	row, limits := s.row, s.limits.SteadyState
 	row.Steady, row.SteadyRangePercent, row.SteadySlopePercent = nil, nil, nil
 	row.LevelAfterIOPS, row.RecoveryMs, row.IOLostS = nil, nil, nil
-	if _, ok := phaseSpan(s.timeline, trial.WarmUp); !ok || s.load.rows == 0 {
+	if _, ok := phaseSpan(s.timeline, trial.WarmUp); !ok || s.load.ios() == 0 {
 		return nil
+	}
+	if s.load.blurred.coarse {
+		return []string{"the load's levels, recovery and I/O lost are not known: the histograms of its log are too coarse"}
 	}
 	row.Steady = new(bool) // too short, or without I/O: not steady
 	if verdict := steady.Judge(s.load.warmUp.IOPS(), limits.Window, limits.RangePercent, limits.SlopePercent); verdict.Judged {

@@ -35,6 +35,7 @@ type longest struct {
 	elsewhen int64  // longest response time of those that were surely not in flight over the step
 	over     int64  // likewise of those that surely were
 	perhaps  []span // the others, by the guest's clock, as responses.stepAt
+	blurred  int64  // longest of those that table histograms alone has, of which nobody knows
 }
 
 // newResponses needs the guest's clock.
@@ -96,14 +97,19 @@ type bounds struct {
 
 func (r *responses) bounds(of longest) bounds {
 	b := bounds{ios: of.ios, low: max(of.elsewhen, of.over), high: max(of.elsewhen, of.over), over: of.over > of.elsewhen}
-	shortest := int64(math.MaxInt64)
-	for _, one := range of.perhaps {
-		seen := one.to - one.from
+	either := func(seen int64) {
 		b.low = max(b.low, min(seen, seen+r.lost))
 		if with := max(seen, seen+r.lost); with > b.high {
 			b.high, b.over = with, true
 		}
-		shortest = min(shortest, seen)
+	}
+	if of.blurred > 0 {
+		either(of.blurred)
+	}
+	shortest := int64(math.MaxInt64)
+	for _, one := range of.perhaps {
+		either(one.to - one.from)
+		shortest = min(shortest, one.to-one.from)
 	}
 	if r.covered(of.perhaps) {
 		b.low = max(b.low, shortest+r.lost)
@@ -115,7 +121,7 @@ func (r *responses) bounds(of longest) bounds {
 func (r *responses) all() (reads, writes, both bounds) {
 	reads, writes = r.bounds(r.reads), r.bounds(r.writes)
 	both = r.bounds(longest{ios: reads.ios + writes.ios, elsewhen: max(r.reads.elsewhen, r.writes.elsewhen),
-		over: max(r.reads.over, r.writes.over), perhaps: slices.Concat(r.reads.perhaps, r.writes.perhaps)})
+		over: max(r.reads.over, r.writes.over), perhaps: slices.Concat(r.reads.perhaps, r.writes.perhaps), blurred: max(r.reads.blurred, r.writes.blurred)})
 	both.low = max(both.low, reads.low, writes.low)
 	return reads, writes, both
 }
@@ -156,7 +162,7 @@ func (s *scene) tellResponses(heartbeats []dataset.Heartbeat) {
 		row.Response = s.pending(both, earlier(row.PendingReadTsNs, row.PendingWriteTsNs), f)
 	case f.told && f.longest.to-f.longest.from > both.high+s.doubt(f.longest):
 		row.Response = s.inFlight(f.longest)
-	case !f.told && r.part.to-s.load.order.last.ts > both.high:
+	case !f.told && r.part.to-s.load.last > both.high:
 	default:
 		row.Response, row.ReadResponse, row.WriteResponse = s.response(both), s.response(reads), s.response(writes)
 		if f.told {
@@ -174,7 +180,7 @@ type flying struct {
 
 func (s *scene) flying(heartbeats []dataset.Heartbeat) flying {
 	part := s.load.responses.part
-	f := flying{heard: s.load.order.last.ts}
+	f := flying{heard: s.load.last}
 	for _, beat := range heartbeats {
 		f.told = f.told || beat.CompletedIOs.Known
 	}

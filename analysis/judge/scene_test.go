@@ -39,6 +39,7 @@ func attempt(last trial.Phase) dataset.Trial {
 // tables are an attempt's rows, to be spoilt.
 type tables struct {
 	io           []dataset.IO
+	histograms   []dataset.Histogram
 	counters     []dataset.Counter
 	heartbeats   []dataset.Heartbeat
 	clocks       []dataset.Clock
@@ -48,7 +49,7 @@ type tables struct {
 }
 
 func (t tables) raw() judge.Raw {
-	return judge.Raw{IO: dataset.Rows(t.io), Counters: dataset.Rows(t.counters), Heartbeats: dataset.Rows(t.heartbeats),
+	return judge.Raw{IO: dataset.Rows(t.io), Histograms: dataset.Rows(t.histograms), Counters: dataset.Rows(t.counters), Heartbeats: dataset.Rows(t.heartbeats),
 		Clocks: dataset.Rows(t.clocks), Domains: dataset.Rows(t.domains), Certificates: t.certificates, Ledger: t.ledger}
 }
 

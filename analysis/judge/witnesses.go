@@ -25,7 +25,7 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	judged.Notes = append(judged.Notes, s.compareTraffic(judged.Traffic)...)
 	window, ok := s.window()
 	if !ok {
-		return s.readLoad(raw.IO, judged)
+		return s.readLoad(raw, judged)
 	}
 	domains, err := dataset.All(orNone(raw.Domains))
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	} else {
 		s.clocks.readGuest(nil, 0)
 	}
-	if err := s.readLoad(raw.IO, judged); err != nil {
+	if err := s.readLoad(raw, judged); err != nil {
 		return err
 	}
 	s.tellResponses(heartbeats)
@@ -115,7 +115,7 @@ func (s *scene) counters(batches dataset.Batches[dataset.Counter]) (disks map[st
 // overlaps the stall. A pre-copy can starve the guest without stopping it for
 // longer than that: LongestGapMs is the longest time wherever it is.
 func (s *scene) guest() dataset.Witness {
-	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessGuest, Samples: s.load.rows}
+	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessGuest, Samples: s.load.ios()}
 	if s.load.order.tooLate > 0 {
 		w.Problem = "its log is not in the order of completion"
 		return w
@@ -134,7 +134,7 @@ func (s *scene) guest() dataset.Witness {
 		w.Problem = "the guest's clock was never read"
 		return w
 	}
-	say(&w, silent.span(), uncertainty)
+	say(&w, silent.span(), uncertainty+silent.looking())
 	return w
 }
 

@@ -84,13 +84,13 @@ func NewRounds(fromNs, toNs int64, round time.Duration) *Rounds {
 	return r
 }
 
-// Add counts a completion; completions may come in any order, and from outside.
-func (r *Rounds) Add(atNs int64) {
+// Add counts so many completions; they may come in any order, and from outside.
+func (r *Rounds) Add(atNs, completions int64) {
 	if atNs < r.fromNs || len(r.counts) == 0 {
 		return
 	}
 	if i := (atNs - r.fromNs) / r.round.Nanoseconds(); i < int64(len(r.counts)) {
-		r.counts[i]++
+		r.counts[i] += completions
 	}
 }
 

@@ -82,7 +82,7 @@ func TestRounds(t *testing.T) {
 	} {
 		rounds := steady.NewRounds(from, c.to, c.round)
 		for _, ns := range at {
-			rounds.Add(ns)
+			rounds.Add(ns, 1)
 		}
 		if got := rounds.IOPS(); !slices.Equal(got, c.want) {
 			t.Errorf("%d s in rounds of %s: %v, want %v", (c.to-from)/second, c.round, got, c.want)

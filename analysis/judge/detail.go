@@ -1,0 +1,119 @@
+package judge
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/load/iolog"
+)
+
+// coarsest is the longest time of a histogram whose I/Os can still be told to be of
+// one round or another.
+const coarsest = 100 * time.Millisecond
+
+// blurred are the completions of which table histograms alone tells: each of its times
+// with any is one event, at its end, that may have happened as long before.
+type blurred struct {
+	events []event // those that are not heard yet, in their order
+	ios    int64
+	// longestNs is that of the times in the window, and coarse says that one in the
+	// measuring phases is too long for rounds.
+	longestNs int64
+	coarse    bool
+}
+
+// readHistograms takes what table histograms has, before the I/Os of table io.
+func (s *scene) readHistograms(histograms dataset.Batches[dataset.Histogram]) error {
+	window, _ := s.window()
+	blurred := &s.load.blurred
+	for rows, err := range orNone(histograms) {
+		if err != nil {
+			return fmt.Errorf("its histograms: %w", err)
+		}
+		for i := range rows {
+			h := &rows[i]
+			if err := s.load.addHistogram(h); err != nil {
+				return fmt.Errorf("its histograms: row at %d ns: %w", h.TsNs, err)
+			}
+			part := span{h.TsNs, h.TsNs + h.LengthNs}
+			blurred.coarse = blurred.coarse || h.LengthNs > coarsest.Nanoseconds() && part.overlaps(s.measuring())
+			if part.overlaps(window) {
+				blurred.longestNs = max(blurred.longestNs, h.LengthNs)
+			}
+		}
+	}
+	slices.SortStableFunc(blurred.events, func(a, b event) int { return cmp.Compare(a.ts, b.ts) })
+	return nil
+}
+
+// addHistogram counts its I/Os where its time began.
+func (l *load) addHistogram(h *dataset.Histogram) error {
+	for _, phase := range l.phases {
+		if phase.contains(h.TsNs) {
+			if err := phase.addHistogram(h); err != nil {
+				return err
+			}
+		}
+	}
+	l.count(h.TsNs, h.IOs)
+	l.responses.addHistogram(h)
+	l.blurred.ios += h.IOs
+	l.blurred.events = append(l.blurred.events, event{ts: h.TsNs + h.LengthNs, spacing: h.LengthNs})
+	return nil
+}
+
+// until hears the events up to a moment.
+func (l *load) until(ts int64) {
+	for events := l.blurred.events; len(events) > 0 && events[0].ts <= ts; events = l.blurred.events {
+		l.blurred.events = events[1:]
+		l.hear(events[0])
+	}
+}
+
+// addHistogram counts response times by the middles of their buckets, which are those
+// of a histogram here too.
+func (p *phaseLoad) addHistogram(h *dataset.Histogram) error {
+	of := &p.writes
+	if h.Op == dataset.OpRead {
+		of = &p.reads
+	}
+	for count := range strings.FieldsSeq(h.Counts) {
+		left, right, _ := strings.Cut(count, ":")
+		bucket, err := strconv.ParseInt(left, 10, 64)
+		ios, errIOs := strconv.ParseInt(right, 10, 64)
+		if err != nil || errIOs != nil || bucket < 0 || bucket >= int64(len(of.buckets)) || ios < 0 {
+			return fmt.Errorf("%q is no bucket and its I/Os", count)
+		}
+		from, to := iolog.BucketNs(bucket)
+		of.buckets[bucket] += ios
+		of.ios += ios
+		of.sumNs += uint64(from+(to-1-from)/2) * uint64(ios) //nolint:gosec // neither is negative
+	}
+	of.longestNs = max(of.longestNs, h.MaxNs)
+	p.bytes += h.Bytes
+	return nil
+}
+
+// addHistogram takes its longest I/O, the only one whose response time it has. Whether
+// that was in flight over the step is not known if it may have been.
+func (r *responses) addHistogram(h *dataset.Histogram) {
+	part := span{h.TsNs - h.MaxNs, h.TsNs + h.LengthNs}
+	if part.from >= r.part.to || part.to < r.part.from || h.IOs == 0 {
+		return
+	}
+	of := &r.writes
+	if h.Op == dataset.OpRead {
+		of = &r.reads
+	}
+	of.ios += h.IOs
+	if r.stall && r.guests(h.TsNs)-h.MaxNs <= r.stepAt+r.margin && r.guests(h.TsNs)+h.LengthNs >= r.stepAt-r.margin {
+		of.blurred = max(of.blurred, h.MaxNs)
+		return
+	}
+	of.elsewhen = max(of.elsewhen, h.MaxNs)
+}
