@@ -60,10 +60,12 @@ func (l *load) addHistogram(h *dataset.Histogram) error {
 			}
 		}
 	}
-	l.count(h.TsNs, h.IOs)
+	l.count(h.TsNs, h.IOs-h.Errors)
 	l.responses.addHistogram(h)
 	l.blurred.ios += h.IOs
-	l.blurred.events = append(l.blurred.events, event{ts: h.TsNs + h.LengthNs, spacing: h.LengthNs})
+	if h.IOs > h.Errors {
+		l.blurred.events = append(l.blurred.events, event{ts: h.TsNs + h.LengthNs, spacing: h.LengthNs})
+	}
 	return nil
 }
 

@@ -111,15 +111,19 @@ func (s *scene) atStake() span {
 	return span{s.phase(trial.Migrate).from, after.to}
 }
 
-// add takes an I/O, in any order.
+// add takes an I/O, in any order. One that failed has a response time, and is no work
+// that got done: a disk that refuses at once is not back.
 func (l *load) add(io *dataset.IO) {
+	l.responses.add(io)
+	if io.Error != 0 {
+		return
+	}
 	for _, phase := range l.phases {
 		if phase.contains(io.TsNs) {
 			phase.add(io)
 		}
 	}
 	l.count(io.TsNs, 1)
-	l.responses.add(io)
 	l.order.add(completion{io.TsNs, io.GuestTsNs})
 }
 

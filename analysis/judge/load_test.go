@@ -94,6 +94,27 @@ func TestLongestGap(t *testing.T) {
 	}
 }
 
+// An I/O that failed is no work that got done, however soon: but who asked for it waited.
+func TestFailedIO(t *testing.T) {
+	row, rows := attempt(trial.Teardown), migration()
+	for i := range rows.io {
+		if rows.io[i].TsNs >= at(60_000) {
+			rows.io[i].Error = 5
+		}
+	}
+	rows.io = append(rows.io, dataset.IO{TsNs: at(69_000), GuestTsNs: at(69_000), LatencyNs: 13e9, Op: dataset.OpWrite, Error: 5})
+	judged := run(t, &row, rows, judge.DefaultLimits())
+	if after := judged.Phases[2]; *after.IOs != 0 || after.MaxMs != nil || !near(row.LongestGapMs, 10_100) || row.LevelAfterIOPS != nil || row.RecoveryMs != nil {
+		t.Errorf("%d I/Os, gap %v, level %v", *after.IOs, value(row.LongestGapMs), value(row.LevelAfterIOPS))
+	}
+	if *row.IORows != int64(len(rows.io)) {
+		t.Errorf("%d rows", *row.IORows)
+	}
+	if !near(row.WriteResponse.Ms, 13_000) {
+		t.Errorf("the longest is %v", value(row.WriteResponse.Ms))
+	}
+}
+
 // percentile is the exact percentile of sorted values by nearest rank.
 func percentile(sorted []int64, perMille int) int64 {
 	return sorted[max((len(sorted)*perMille+999)/1000, 1)-1]
