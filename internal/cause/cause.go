@@ -19,6 +19,8 @@ const (
 	LostWrite       Code = "lost-write"       // an acknowledged write is not there: the gravest
 	ReplicasDiffer  Code = "replicas-differ"  // the replicas differ after the load
 	TimeOut         Code = "time-out"         // something took longer than its limit
+	NoRecovery      Code = "no-recovery"      // the guest came back, its disk did not: no I/O completed up to the end
+	GuestHung       Code = "guest-hung"       // the domain runs, the guest in it does not
 )
 
 // Measurements that cannot be trusted: tried again.

@@ -149,6 +149,12 @@ func Sweep(ctx context.Context, host remote.Runner, dir string) error {
 	return err
 }
 
+// Tail is the end of a file of the process's folder, at most so many bytes. A
+// file that is not there is an error.
+func (p Process) Tail(ctx context.Context, name string, bytes int64) ([]byte, error) {
+	return p.run(ctx, "tail_of", 0, name, strconv.FormatInt(bytes, 10))
+}
+
 // Fetch copies files of the process's folder into a local one, in which they
 // appear once they are complete, and returns the local paths. It needs no file
 // server on the host. A file that is not there is an error.

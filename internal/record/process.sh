@@ -123,6 +123,11 @@ sizes() {
 	done
 }
 
+# tail_of prints the last $2 bytes of a file.
+tail_of() {
+	tail -c "$2" "$folder/$1"
+}
+
 operation=$1 folder=$2
 shift 2
 "$operation" "$@"

@@ -295,3 +295,20 @@ func TestFolderIsChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestTail(t *testing.T) {
+	eachShell(t, func(t *testing.T, p Process) {
+		must(t, p.Start(t.Context(), "sh", "-c", "echo one; echo two; exec sleep 60"))
+		for want := ""; want != "two\n"; {
+			text, err := p.Tail(t.Context(), "output", 4)
+			must(t, err)
+			want = string(text)
+		}
+		if text, err := p.Tail(t.Context(), "output", 100); err != nil || string(text) != "one\ntwo\n" {
+			t.Errorf("%q, %v", text, err)
+		}
+		if _, err := p.Tail(t.Context(), "nothing", 100); err == nil {
+			t.Error("a file that is not there has an end")
+		}
+	})
+}

@@ -33,6 +33,13 @@ type Recording interface {
 	Remove(ctx context.Context) error
 }
 
+// Tailer is a recording whose raw files can be looked at while they are written.
+type Tailer interface {
+	// Tail is the end of a raw file, at most so many bytes; its first line may
+	// be cut off.
+	Tail(ctx context.Context, file string, bytes int64) ([]byte, error)
+}
+
 // Progress of a recording.
 type Progress struct {
 	Running bool   `json:"running"`

@@ -1,6 +1,7 @@
 package simulated
 
 import (
+	"errors"
 	"time"
 
 	"heliotrope/internal/trial"
@@ -32,6 +33,14 @@ type Faults struct {
 	// LosesWrites lets 1 to 5 acknowledged records of the ledger be missing on
 	// one copy of the disk: the only one, or site B's replica.
 	LosesWrites float64 `json:"loses_writes,omitempty"`
+	// GuestHangs lets the guest run, as its hypervisor sees it, after its migration
+	// or pause, and do nothing any more.
+	GuestHangs float64 `json:"guest_hangs,omitempty"`
+	// DiskStaysAway lets no I/O complete after the migration or the pause; the
+	// guest goes on.
+	DiskStaysAway float64 `json:"disk_stays_away,omitempty"`
+	// TargetUnplugged fails an I/O 2 s after the guest goes on, which ends the load.
+	TargetUnplugged float64 `json:"target_unplugged,omitempty"`
 }
 
 const (
@@ -42,6 +51,7 @@ const (
 	clockJumpMin = 200 * time.Millisecond
 	clockJumpMax = 2 * time.Second
 	hostCount    = 3 // of Bed.HostNames
+	pluggedFor   = 2 * time.Second
 )
 
 // happens draws for a fault.
@@ -76,6 +86,37 @@ func (f Faults) uncertainClocks(ref trial.Ref) bool {
 }
 
 func (f Faults) losesWrites(ref trial.Ref) bool { return happens(ref, "loses writes", f.LosesWrites) }
+
+// hangs is since when the guest does nothing any more; false when it goes on.
+func (m *model) hangs() (since time.Time, hung bool) {
+	return m.schedule.suspended, m.schedule.stalls() && happens(m.ref, "guest hangs", m.faults.GuestHangs)
+}
+
+// unplugged is when an I/O fails; false when none does.
+func (m *model) unplugged() (at time.Time, is bool) {
+	return m.schedule.connected.Add(pluggedFor), m.schedule.stalls() && happens(m.ref, "target unplugged", m.faults.TargetUnplugged)
+}
+
+// diskUntil is until when I/Os complete; false when they do to the end.
+func (m *model) diskUntil() (end time.Time, ends bool) {
+	if since, hung := m.hangs(); hung {
+		return since, true
+	}
+	if m.schedule.stalls() && happens(m.ref, "disk stays away", m.faults.DiskStaysAway) {
+		return m.schedule.suspended, true
+	}
+	return m.unplugged()
+}
+
+// answers is an error when the guest does not.
+func (m *model) answers(now time.Time) error {
+	if since, hung := m.hangs(); hung && !now.Before(since) {
+		return errHung
+	}
+	return nil
+}
+
+var errHung = errors.New("the guest does not answer: the model was asked to let it hang")
 
 // witnessDies is when the witness of which host ends, an index of
 // Bed.HostNames; false when none does, or has not yet.

@@ -1,7 +1,10 @@
 package simulated
 
 // fioResult is the sum of a model's I/Os.
-type fioResult struct{ Read, Write fioDirection }
+type fioResult struct {
+	Read, Write fioDirection
+	Error       int // the errno of the I/O that ended it
+}
 
 // fioDirection is fio's section on reads or on writes, as far as it says what
 // was done and not how fast.
@@ -21,5 +24,5 @@ func (r *fioResult) document() any {
 	return struct {
 		Version string `json:"fio version"`
 		Jobs    []job  `json:"jobs"`
-	}{"fio-" + version, []job{{Name: "load", Read: r.Read, Write: r.Write}}}
+	}{"fio-" + version, []job{{Name: "load", Error: r.Error, Read: r.Read, Write: r.Write}}}
 }

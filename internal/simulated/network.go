@@ -29,6 +29,7 @@ func (w *watching) heartbeats(from, to time.Time) iter.Seq[witness.Heartbeat] {
 		m, clock := w.model, w.clock()
 		random := source(m.ref, "heartbeats")
 		written := m.newLedger(from)
+		since, hung := m.hangs()
 		var arrived time.Time
 		tick := from
 		for sequence := uint64(1); ; sequence++ {
@@ -47,7 +48,7 @@ func (w *watching) heartbeats(from, to time.Time) iter.Seq[witness.Heartbeat] {
 			if at := sent.Add(way); at.After(arrived) {
 				arrived = at
 			}
-			if arrived.After(to) {
+			if arrived.After(to) || hung && !sent.Before(since) {
 				return
 			}
 			beat := witness.Heartbeat{Arrived: clock.says(arrived), Sequence: sequence,
@@ -97,7 +98,8 @@ func (w *writing) acked(at time.Time) uint64 {
 	if w.model.ref.LedgerBytes == 0 {
 		return 0
 	}
-	for !w.next.After(at) {
+	until, ends := w.model.diskUntil()
+	for !w.next.After(at) && !(ends && w.next.After(until)) {
 		w.number++
 		w.next = w.after(w.next)
 	}
@@ -135,6 +137,9 @@ func (w *watching) exchanges(from, to time.Time) iter.Seq[witness.Exchange] {
 		wider := time.Duration(0)
 		if m.faults.uncertainClocks(m.ref) {
 			wider = uncertainBy
+		}
+		if since, hung := m.hangs(); hung && since.Before(to) {
+			to = since
 		}
 		for at := from; !at.After(to); at = at.Add(witness.ExchangeInterval) {
 			site, runs := m.schedule.where(at)

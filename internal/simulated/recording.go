@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -52,6 +53,15 @@ func (r *recording) window(now time.Time) (from, to time.Time, begun bool) {
 	return from, now, begun
 }
 
+// ongoing is window for who looks at what still records.
+func (r *recording) ongoing(now time.Time) (from, to time.Time, begun bool) {
+	from, to, begun = r.window(now)
+	if !r.stopped.Load() {
+		to = now
+	}
+	return from, to, begun
+}
+
 var errNothing = errors.New("nothing has been recorded: the timeline has no warm-up before now")
 
 // fetched is the window that Fetch brings: until the reference's time, so that
@@ -73,6 +83,9 @@ type loading struct {
 
 // loaded cuts a window where the load ends by itself, and says whether it did.
 func (r *recording) loaded(from, to time.Time) (time.Time, bool) {
+	if at, unplugged := r.model.unplugged(); unplugged && at.Before(to) {
+		return at, true
+	}
 	if after, ends := r.model.faults.loadEnds(r.model.ref); ends && from.Add(after).Before(to) {
 		return from.Add(after), true
 	}
@@ -85,8 +98,11 @@ func (l *loading) Progress(ctx context.Context) (record.Progress, error) {
 		return record.Progress{}, err
 	}
 	now := l.bed.Now()
+	if err := l.model.answers(now); err != nil {
+		return record.Progress{}, fmt.Errorf("progress of the load: %w", err)
+	}
 	progress := record.Progress{Running: !l.stopped.Load(), At: now}
-	from, to, begun := l.window(now)
+	from, to, begun := l.ongoing(now)
 	if !begun {
 		return progress, nil
 	}
@@ -121,8 +137,14 @@ func (l *loading) Fetch(ctx context.Context, folder string, progress func(doneBy
 	if err != nil {
 		return nil, fmt.Errorf("fetch the load of trial %s: %w", l.model.ref.Key(), err)
 	}
+	if err := l.model.answers(to); err != nil {
+		return nil, fmt.Errorf("fetch the load of trial %s: %w", l.model.ref.Key(), err)
+	}
 	to, _ = l.loaded(from, to)
 	var result fioResult
+	if at, unplugged := l.model.unplugged(); unplugged && !to.Before(at) {
+		result.Error = int(syscall.EIO)
+	}
 	logSize, err := writeFile(folder, load.LogFile, func(w io.Writer) error {
 		return load.WriteLog(w, l.entries(from, to, &result))
 	})

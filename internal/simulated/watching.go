@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"heliotrope/internal/record"
@@ -13,7 +14,10 @@ import (
 	"heliotrope/internal/witness"
 )
 
-var _ record.Recording = (*watching)(nil)
+var (
+	_ record.Recording = (*watching)(nil)
+	_ record.Tailer    = (*watching)(nil)
+)
 
 // watching is the witness of a machine. All that the hosts' witnesses see
 // follows from one schedule, each with the noise of its own way of looking.
@@ -48,6 +52,9 @@ func (w *watching) alive(to time.Time) (time.Time, bool) {
 func (w *watching) Progress(ctx context.Context) (record.Progress, error) {
 	if err := w.bed.spend(ctx, commandTime); err != nil {
 		return record.Progress{}, err
+	}
+	if err := w.model.answers(w.bed.Now()); err != nil && w.machine == testbed.GuestName {
+		return record.Progress{}, fmt.Errorf("progress of the witness: %w", err)
 	}
 	progress := record.Progress{Running: !w.stopped.Load(), At: w.bed.Now()}
 	from, to, begun := w.window(progress.At)
@@ -86,6 +93,25 @@ func (w *watching) files(from, to time.Time) []rawFile {
 		rawFile{witness.DomainsFile, func(out io.Writer) error { return witness.WriteDomains(out, w.domains(from, to)) }},
 		rawFile{witness.HeartbeatsFile, func(out io.Writer) error { return witness.WriteHeartbeats(out, w.heartbeats(from, to)) }},
 		rawFile{witness.ExchangesFile, func(out io.Writer) error { return witness.WriteExchanges(out, w.exchanges(from, to)) }})
+}
+
+// Tail is the end of what the program on the host would have written by now.
+func (w *watching) Tail(ctx context.Context, name string, bytes int64) ([]byte, error) {
+	if err := w.bed.spend(ctx, commandTime); err != nil {
+		return nil, err
+	}
+	from, to, begun := w.ongoing(w.bed.Now())
+	to, _ = w.alive(to)
+	files := w.files(from, to)
+	i := slices.IndexFunc(files, func(file rawFile) bool { return file.name == name })
+	if !begun || i < 0 {
+		return nil, fmt.Errorf("%s of %s: no such file", name, w.machine)
+	}
+	var text strings.Builder
+	if err := files[i].write(&text); err != nil {
+		return nil, err
+	}
+	return []byte(text.String()[max(0, int64(text.Len())-bytes):]), nil
 }
 
 // Fetch writes the raw files as the program on the host would have.

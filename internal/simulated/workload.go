@@ -42,6 +42,9 @@ func (m *model) operations(from, to time.Time) iter.Seq[*operation] {
 		for i := range slots {
 			w.submit(&slots[i], from.UnixNano())
 		}
+		if until, ends := m.diskUntil(); ends && until.Before(to) {
+			to = until
+		}
 		for end := to.UnixNano(); ; {
 			first := &slots[0]
 			for i := range slots {

@@ -146,6 +146,11 @@ type lateWitness struct {
 
 func (w *lateWitness) Start(ctx context.Context) error { return w.start(ctx) }
 
+// Tail is that of the recording, which is package witness's.
+func (w *lateWitness) Tail(ctx context.Context, file string, bytes int64) ([]byte, error) {
+	return w.Recording.(record.Tailer).Tail(ctx, file, bytes)
+}
+
 // checkTimeout limits the reading of a ledger: at most 64 MiB, from a disk at
 // the other end of the WAN.
 const checkTimeout = 5 * time.Minute

@@ -155,6 +155,15 @@ func (r *recording) Stop(ctx context.Context) error {
 	return nil
 }
 
+// Tail is the end of a raw file; the program writes it out each second.
+func (r *recording) Tail(ctx context.Context, file string, bytes int64) ([]byte, error) {
+	text, err := r.process.Tail(ctx, file, bytes)
+	if err != nil {
+		return nil, fmt.Errorf("look at what the witness saw: %w", err)
+	}
+	return text, nil
+}
+
 // Fetch brings the raw files.
 func (r *recording) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
 	if len(r.files) == 0 {
