@@ -34,6 +34,8 @@ type CollectInput struct {
 	// Failed says that the system under test has failed: then what cannot be
 	// had any more is a problem to note, not an error.
 	Failed bool `json:"failed,omitempty"`
+	// Hung says that the guest does not answer: it is not asked for anything.
+	Hung bool `json:"hung,omitempty"`
 }
 
 // Collected is what was brought to the attempt's work folder: a folder of raw
@@ -55,9 +57,7 @@ func (c *Collector) Collect(ctx context.Context, input CollectInput) (Collected,
 	var collected Collected
 	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		g := gathering{input: input, bed: bed, pulse: p}
-		errs := []error{g.fetch(ctx, trial.Guest, func() (record.Recording, error) { return bed.Load(input.Ref) }, cause.LoadDied),
-			g.endBeats(ctx)}
-		errs = append(errs, g.hosts(ctx)...)
+		errs := append(g.guest(ctx), g.hosts(ctx)...)
 		collected = g.collected
 		slices.Sort(collected.Machines)
 		slices.Sort(collected.Records)
@@ -83,6 +83,27 @@ type gathering struct {
 
 	mu        sync.Mutex
 	collected Collected
+}
+
+// guestLimit is how long a guest that the target has failed may take to give what
+// it has: the load waits for its disk before it is killed, and the log crosses the
+// WAN. It is below stepSilence, which would end the whole collection.
+const guestLimit = 4 * time.Minute
+
+var errHung = errors.New("collect from the guest: it hangs; what its load has logged is lost")
+
+// guest ends the load, fetches its log, and ends the guest's witness. When the target
+// has failed, the guest may not answer: that must not keep the hosts' files away.
+func (g *gathering) guest(ctx context.Context) []error {
+	if g.input.Hung {
+		return []error{errHung}
+	}
+	if g.input.Failed {
+		limited, cancel := context.WithTimeoutCause(ctx, guestLimit, fmt.Errorf("the guest did not give what it has within %s", guestLimit))
+		defer cancel()
+		ctx = limited
+	}
+	return []error{g.fetch(ctx, trial.Guest, func() (record.Recording, error) { return g.bed.Load(g.input.Ref) }, cause.LoadDied), g.endBeats(ctx)}
 }
 
 // hosts collects from all hosts at once: the files of the witness where one runs,

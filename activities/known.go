@@ -20,6 +20,7 @@ type Known struct {
 	Certified   Certified      `json:"certified"` // before the load
 	WarmedUp    machine.Steady `json:"warmed_up"`
 	Migrated    Migrated       `json:"migrated"`
+	Looked      Looked         `json:"looked"` // at the end of phase after
 	Collected   Collected      `json:"collected"`
 	Recertified Certified      `json:"recertified"` // after the load
 	Verified    Verified       `json:"verified"`

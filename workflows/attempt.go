@@ -169,6 +169,7 @@ func (a *attempt) measure(ctx workflow.Context) error {
 	// What was measured up to a failure is kept, and looked at: a load that has
 	// ended may have met an I/O error, which is the target's failure.
 	a.enter(ctx, trial.Collect)
+	failed = a.look(ctx, failed)
 	if err := a.collect(ctx, failed != nil); err != nil {
 		return errors.Join(failed, err)
 	}

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"time"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -253,10 +254,55 @@ func (a *attempt) disturb(ctx workflow.Context) error {
 	return err
 }
 
+// look sees whether the guest and its disk came back from what phase after is
+// after. That they did not is a result, also when it ended the phase early.
+func (a *attempt) look(ctx workflow.Context, failed error) error {
+	_, after := a.ref.Timeline.Start(trial.After)
+	if !after || a.input.Trial.Cell.Control == campaign.ControlNone || failed != nil && !mayHang(failed) ||
+		workflow.GetVersion(ctx, "look", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return failed
+	}
+	input := activities.LookInput{Target: a.target(), Ended: failed != nil,
+		Quiet: max(a.input.Recovery.For, time.Second), Waits: pauseOf(a.input.Trial.Cell.Access)}
+	if err := a.call(ctx, onTestbed("see whether the guest and its disk came back"), collector.Look, input).Get(ctx, &a.known.Looked); err != nil {
+		if wire.Of(err) == fault.Cancelled {
+			return err
+		}
+		workflow.GetLogger(ctx).Warn("whether the guest came back is not known", "error", err.Error())
+		return failed
+	}
+	a.passed(a.known.Looked.Now)
+	if found := a.known.Looked.Failure(); found != nil {
+		return a.blameWAN(ctx, found)
+	}
+	return failed
+}
+
+// mayHang says whether what ended phase after may follow from a guest that hangs.
+func mayHang(failed error) bool {
+	switch wire.CauseOf(failed) {
+	case cause.LoadDied, cause.WitnessDied, cause.Infrastructure, cause.TimeOut:
+		return wire.Of(failed) == fault.Invalid
+	}
+	return false
+}
+
+// pauseOf is for how long a load leaves its disk alone of its own accord, at most.
+func pauseOf(access campaign.AccessSpec) time.Duration {
+	longest := time.Duration(0)
+	for _, line := range access.Lines {
+		longest = max(longest, time.Duration(line.DelayMs)*time.Millisecond)
+	}
+	if access.RateIOPS > 0 {
+		longest = max(longest, time.Duration(float64(time.Second)/access.RateIOPS))
+	}
+	return longest
+}
+
 // collect ends what records and brings its raw files to the dataset.
 // failed says that the system under test has failed.
 func (a *attempt) collect(ctx workflow.Context, failed bool) error {
-	input := activities.CollectInput{Target: a.target(), Failed: failed}
+	input := activities.CollectInput{Target: a.target(), Failed: failed, Hung: a.known.Looked.Cause == cause.GuestHung}
 	options := workflow.WithActivityOptions(ctx, onTestbed("collect the samples"))
 	a.followed = nil // what is followed ends now
 	if err := workflow.ExecuteActivity(options, collector.Collect, input).Get(options, &a.known.Collected); err != nil {
@@ -306,7 +352,11 @@ func (a *attempt) evidence(ctx workflow.Context, concluded activities.Concluded)
 
 // isVague says whether a failure's cause only says which part has failed.
 func isVague(code cause.Code) bool {
-	return code == cause.StorageFailed || code == cause.MigrationFailed || code == cause.TimeOut
+	switch code {
+	case cause.StorageFailed, cause.MigrationFailed, cause.TimeOut, cause.NoRecovery, cause.GuestHung:
+		return true
+	}
+	return false
 }
 
 // teardown leaves the testbed as it was. It goes on trying: nothing may use the

@@ -36,6 +36,8 @@ type stage struct {
 	calls []string
 	fail  map[string][]error // by activity: what its next calls return
 	rows  []activities.Known // what Conclude was given
+	// looked is what Look sees.
+	looked activities.Looked
 }
 
 func newStage(t *testing.T) *stage {
@@ -61,6 +63,7 @@ func newStage(t *testing.T) *stage {
 	stub(s, "Pause", func(activities.PauseInput) (activities.Migrated, error) { return activities.Migrated{}, nil })
 	stub(s, "Evidence", func(activities.EvidenceInput) (activities.Found, error) { return activities.Found{}, nil })
 	stub(s, "Migrate", func(activities.MigrateInput) (activities.Migrated, error) { return activities.Migrated{}, nil })
+	stub(s, "Look", func(activities.LookInput) (activities.Looked, error) { return s.looked, nil })
 	stub(s, "Collect", func(activities.CollectInput) (activities.Collected, error) { return activities.Collected{}, nil })
 	stub(s, "Verify", func(activities.VerifyInput) (activities.Verified, error) { return activities.Verified{}, nil })
 	stub(s, "Teardown", func(activities.Target) (activities.TornDown, error) { return activities.TornDown{}, nil })
@@ -162,7 +165,7 @@ func (s *stage) run(t *testing.T, input workflows.TrialInput) workflows.TrialRes
 func TestTrialRunsItsStepsInOrder(t *testing.T) {
 	s := newStage(t)
 	result := s.run(t, trialInput(inventory.Simulated))
-	want := []string{"Sweep", "Provision", "Shape", "Certify", "StartWitness", "StartLoad", "Migrate", "Collect", "Certify", "Verify", "Teardown", "Conclude"}
+	want := []string{"Sweep", "Provision", "Shape", "Certify", "StartWitness", "StartLoad", "Migrate", "Look", "Collect", "Certify", "Verify", "Teardown", "Conclude"}
 	if !slices.Equal(s.called(), want) {
 		t.Errorf("activities %v, want %v", s.called(), want)
 	}
@@ -533,5 +536,90 @@ func TestNothingRunsBesideTheTeardown(t *testing.T) {
 	cancelled, torn := slices.Index(s.called(), "cancel Migrate"), slices.Index(s.called(), "Teardown")
 	if cancelled < 0 || torn < cancelled || s.count("Teardown") != 1 {
 		t.Errorf("%v: want Migrate cancelled before the one teardown", s.called())
+	}
+}
+
+// TestWhatDoesNotComeBack: a guest that hangs after its migration and a disk that
+// stays away are results, whatever ended the phase, and nothing is asked of a guest
+// that hangs.
+func TestWhatDoesNotComeBack(t *testing.T) {
+	died := fault.Because(fault.Invalid, cause.LoadDied, errors.New("guest: what recorded ended by itself"))
+	hung := activities.Looked{Verdict: trial.TargetFailed, Cause: cause.GuestHung, Reason: "nothing was heard of the guest for 31s"}
+	lost := activities.Looked{Verdict: trial.TargetFailed, Cause: cause.NoRecovery, Reason: "no I/O has completed for 31s"}
+	ended := activities.Looked{Verdict: trial.Invalid, Cause: cause.LoadDied, Reason: "it ended by itself and said EIO"}
+	for name, c := range map[string]struct {
+		looked activities.Looked
+		fail   map[string][]error
+		kind   inventory.Kind
+		want   activities.Looked
+	}{
+		"a guest that hangs":               {looked: hung, kind: inventory.Simulated, want: hung},
+		"a disk that stays away":           {looked: lost, kind: inventory.Emulated, want: lost},
+		"a load that ended just now":       {looked: ended, kind: inventory.Emulated, want: ended},
+		"nobody can tell":                  {fail: map[string][]error{"Look": {fault.New(fault.BadInput, "no host")}}, kind: inventory.Emulated, want: activities.Looked{Verdict: trial.Valid}},
+		"on a path that somebody changed":  {looked: hung, fail: map[string][]error{"CheckWAN": {fault.Because(fault.Invalid, cause.WANChanged, errors.New("delay 2ms"))}}, kind: inventory.Emulated, want: activities.Looked{Verdict: trial.Invalid, Cause: cause.WANChanged, Reason: "delay 2ms"}},
+		"its load died in the warm-up":     {looked: hung, fail: map[string][]error{"AwaitSteady": {died}}, kind: inventory.Emulated, want: activities.Looked{Verdict: trial.Invalid, Cause: cause.LoadDied, Reason: "ended by itself"}},
+		"the migration failed for another": {looked: hung, fail: map[string][]error{"Migrate": {fault.Because(fault.TargetFailed, cause.MigrationFailed, errors.New("refused"))}}, kind: inventory.Emulated, want: activities.Looked{Verdict: trial.TargetFailed, Cause: cause.MigrationFailed, Reason: "refused"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			s.fail = map[string][]error{}
+			maps.Copy(s.fail, c.fail)
+			var collects []activities.CollectInput
+			s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, args converter.EncodedValues) {
+				var input activities.CollectInput
+				if info.ActivityType.Name == "Collect" && args.Get(&input) == nil {
+					collects = append(collects, input)
+				}
+			})
+			s.looked = c.looked
+			input := trialInput(inventory.Simulated)
+			if c.kind != inventory.Simulated {
+				input = realInput()
+			}
+			input.Limits.Attempts = 1
+			result := s.run(t, input)
+			if result.Verdict != c.want.Verdict || result.Cause != c.want.Cause || !strings.Contains(result.Reason, c.want.Reason) {
+				t.Errorf("%+v, want %+v", result, c.want)
+			}
+			hung := s.count("Look") > 0 && c.looked.Cause == cause.GuestHung
+			for _, collect := range collects {
+				if collect.Failed != (c.want.Verdict != trial.Valid) || collect.Hung != hung {
+					t.Errorf("collected by %+v", collect)
+				}
+			}
+		})
+	}
+}
+
+// TestGuestThatIsGone: what is followed in the guest ends phase after early, and why
+// is found by looking.
+func TestGuestThatIsGone(t *testing.T) {
+	s := newStage(t)
+	s.looked = activities.Looked{Verdict: trial.TargetFailed, Cause: cause.GuestHung, Reason: "nothing was heard of the guest for 31s"}
+	moved := make(chan struct{})
+	s.env.SetOnActivityCompletedListener(func(info *activity.Info, _ converter.EncodedValue, _ error) {
+		if info.ActivityType.Name == "Migrate" {
+			close(moved)
+		}
+	})
+	s.env.OnActivity("FollowLoad", anything, anything).Return(func(context.Context, machine.RecordingInput) error {
+		<-moved
+		return wire.ToTemporal(fault.Because(fault.Invalid, cause.LoadDied, errors.New("guest: what recorded ended by itself")))
+	})
+	input := realInput()
+	input.Phases.After = time.Hour
+	if result := s.run(t, input); result.Verdict != trial.TargetFailed || result.Cause != cause.GuestHung || result.Attempts != 1 {
+		t.Errorf("%+v, %v", result, s.called())
+	}
+}
+
+// TestWhatIsNotLookedAt: without a migration nothing can fail to come back.
+func TestWhatIsNotLookedAt(t *testing.T) {
+	s := newStage(t)
+	input := trialInput(inventory.Simulated)
+	input.Trial.Cell.Control, input.Trial.Cell.Hold = campaign.ControlNone, time.Second
+	if s.run(t, input); s.count("Look") != 0 || s.count("Collect") != 1 {
+		t.Errorf("%v", s.called())
 	}
 }
