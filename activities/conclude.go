@@ -234,6 +234,9 @@ func (a *account) judge(judged judge.Judged) {
 		a.distrust(cause.DataDamaged, err)
 	}
 	for _, phase := range a.attempt.Phases {
+		if judged.Verdict == trial.TargetFailed {
+			break // why no I/O completed is known
+		}
 		if (phase.IOs == nil || *phase.IOs == 0) && phase.Phase != dataset.During {
 			a.distrust(cause.LoadDied, fmt.Errorf("no I/O completed in the phase %s", phase.Phase))
 		}

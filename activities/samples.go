@@ -66,7 +66,7 @@ const batchRows = 32 * 1024
 // not known.
 func (a *account) io() dataset.Batches[dataset.IO] {
 	clock := a.clocks.guest
-	if clock == nil {
+	if clock == nil || !a.has(trial.Guest) {
 		return nil
 	}
 	return batches(func(b *batcher[dataset.IO]) error {

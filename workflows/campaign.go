@@ -22,6 +22,7 @@ import (
 
 	"heliotrope/activities"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/inventory"
@@ -264,6 +265,12 @@ func (r *runner) count(sequence int, result TrialResult, err error) error {
 		return fmt.Errorf("trial %s: %w", sequenceText(sequence), err)
 	}
 	progress.Verdicts[result.Verdict]++
+	if result.Cause != "" {
+		if progress.Causes == nil {
+			progress.Causes = map[cause.Code]int{}
+		}
+		progress.Causes[result.Cause]++
+	}
 	progress.Retried += result.Attempts - 1
 	progress.TrialSeconds += result.Seconds
 	return nil

@@ -16,6 +16,7 @@ import (
 
 	"heliotrope/activities"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 	"heliotrope/workflows"
@@ -71,11 +72,11 @@ func TestCampaignCountsEveryVerdict(t *testing.T) {
 	seen := map[int]int{}
 	s := newCampaign(t, 8, func(input workflows.TrialInput) (workflows.TrialResult, error) {
 		seen[input.Trial.Sequence]++
-		verdict := trial.Valid
+		verdict, code := trial.Valid, cause.Code("")
 		if input.Trial.Sequence == 3 {
-			verdict = trial.TargetFailed
+			verdict, code = trial.TargetFailed, cause.GuestHung
 		}
-		return workflows.TrialResult{Verdict: verdict, Attempts: 2, Seconds: 60}, nil
+		return workflows.TrialResult{Verdict: verdict, Cause: code, Attempts: 2, Seconds: 60}, nil
 	})
 	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(3))
 	var result workflows.CampaignResult
@@ -83,7 +84,7 @@ func TestCampaignCountsEveryVerdict(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := result.Progress
-	if p.Total != 8 || p.Done() != 8 || p.Verdicts[trial.Valid] != 7 || p.Verdicts[trial.TargetFailed] != 1 || p.Retried != 8 || p.TrialSeconds != 480 {
+	if p.Total != 8 || p.Done() != 8 || p.Verdicts[trial.Valid] != 7 || p.Verdicts[trial.TargetFailed] != 1 || p.Retried != 8 || len(p.Causes) != 1 || p.Causes[cause.GuestHung] != 1 || p.TrialSeconds != 480 {
 		t.Errorf("%+v", p)
 	}
 	for n := 1; n <= 8; n++ {

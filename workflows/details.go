@@ -2,12 +2,15 @@ package workflows
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
 
+	"heliotrope/internal/cause"
 	"heliotrope/internal/trial"
 )
 
@@ -31,6 +34,7 @@ func (r *runner) show(ctx workflow.Context, state string) {
 	text += table([]string{"valid\ttarget-failed\tinvalid\tskipped\ttried again",
 		fmt.Sprintf("%d\t%d\t%d\t%d\t%d", p.Verdicts[trial.Valid], p.Verdicts[trial.TargetFailed],
 			p.Verdicts[trial.Invalid], p.Verdicts[trial.Skipped], p.Retried)})
+	text += p.causesTable()
 	if p.Precise != nil {
 		text += "\n" + p.Precise.String() + "\n"
 	}
@@ -45,6 +49,30 @@ func (r *runner) show(ctx workflow.Context, state string) {
 	workflow.SetCurrentDetails(ctx, text+"\nData: `"+r.input.DataDir+"`\n")
 }
 
+// verdictText is how a trial ended, with the code that it is counted by.
+func verdictText(result TrialResult) string {
+	return "\nVerdict: **" + string(result.Verdict) + "**" + causeText(result.Cause) + " " + result.Reason + "\n"
+}
+
+func causeText(code cause.Code) string {
+	if code == "" {
+		return ""
+	}
+	return " (`" + string(code) + "`)"
+}
+
+// causesTable is why trials were not valid; "" when all were.
+func (p Progress) causesTable() string {
+	if len(p.Causes) == 0 {
+		return ""
+	}
+	rows := []string{"cause\ttrials"}
+	for _, code := range slices.Sorted(maps.Keys(p.Causes)) {
+		rows = append(rows, fmt.Sprintf("%s\t%d", code, p.Causes[code]))
+	}
+	return table(rows)
+}
+
 // details is the trial's account in the Temporal UI (Markdown).
 func (a *attempt) details() string {
 	cell := a.input.Trial.Cell
@@ -56,7 +84,7 @@ func (a *attempt) details() string {
 	}
 	text += table(rows)
 	if a.status.Problem != "" {
-		text += "\nThe attempt before ended with: " + a.status.Problem + "\n"
+		text += "\nThe attempt before ended with" + causeText(a.status.Cause) + ": " + a.status.Problem + "\n"
 	}
 	return text
 }

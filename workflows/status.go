@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"heliotrope/activities"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
@@ -44,7 +45,8 @@ type Progress struct {
 	Total    int                   `json:"total"`
 	Next     int                   `json:"next"` // sequence of the next trial to start
 	Verdicts map[trial.Verdict]int `json:"verdicts,omitempty"`
-	Retried  int                   `json:"retried"` // attempts beyond the first
+	Causes   map[cause.Code]int    `json:"causes,omitempty"` // of the trials that are not valid
+	Retried  int                   `json:"retried"`          // attempts beyond the first
 	// Precise is how precise the results were when they were last judged, for
 	// a campaign that stops by precision; Judged is before which block that
 	// was, and JudgedDone how many trials were done. Enough says that no more trials are needed.
@@ -97,4 +99,5 @@ type TrialStatus struct {
 	Attempt  int         `json:"attempt"`
 	Attempts int         `json:"attempts"`          // at most
 	Problem  string      `json:"problem,omitempty"` // of the last attempt
+	Cause    cause.Code  `json:"cause,omitempty"`   // the same, by its code
 }

@@ -55,8 +55,8 @@ func Trial(ctx workflow.Context, input TrialInput) (TrialResult, error) {
 			return result, err
 		}
 		details := a.details()
-		status.Problem = result.Reason
-		workflow.SetCurrentDetails(ctx, details+"\nVerdict: **"+string(result.Verdict)+"** "+result.Reason+"\n")
+		status.Problem, status.Cause = result.Reason, result.Cause
+		workflow.SetCurrentDetails(ctx, details+verdictText(result))
 		if result.Verdict != trial.Invalid || a.hopeless {
 			break
 		}

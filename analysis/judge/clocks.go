@@ -93,13 +93,17 @@ func (s *scene) clockLimit() {
 	}
 }
 
-// clockOwners are the machines whose clocks count: all that have one, and the guest.
+// clockOwners are the machines whose clocks count: all that have one, and the guest,
+// unless that did not come back.
 func (s *scene) clockOwners() []string {
 	var names []string
 	for _, h := range s.hosts {
 		if !s.lacks(h.Name, inventory.Clock) {
 			names = append(names, h.Name)
 		}
+	}
+	if s.outcome.code == cause.GuestHung {
+		return names // that nobody read it is what happened
 	}
 	return append(names, trial.Guest)
 }

@@ -92,6 +92,7 @@ type scene struct {
 	stall          *span // the hypervisor's
 	blind          bool  // nobody knows whether the hypervisor stopped the guest
 	problems       []problem
+	outcome        problem // what did not come back; no code: nothing
 }
 
 // problem is something that makes a measurement invalid.

@@ -26,8 +26,10 @@ func most(known *int64, value int64) *int64 {
 }
 
 // gravity orders causes: what is told when there are several. What makes the
-// numbers meaningless comes before what makes one of them missing.
-var gravity = []cause.Code{cause.DataDamaged, cause.ClockJumped, cause.ClockUncertain, cause.WANOutOfTolerance, cause.WitnessDied}
+// numbers meaningless comes before what makes one of them missing, and a guest or a
+// disk that did not come back, which is a result, before the witnesses that had
+// nothing to hear of it.
+var gravity = []cause.Code{cause.DataDamaged, cause.ClockJumped, cause.ClockUncertain, cause.WANOutOfTolerance, cause.GuestHung, cause.NoRecovery, cause.WitnessDied}
 
 // conclude puts what was found against the attempt together.
 func (s *scene) conclude(ledger []dataset.Ledger, judged *Judged) {
@@ -38,11 +40,17 @@ func (s *scene) conclude(ledger []dataset.Ledger, judged *Judged) {
 			return
 		}
 	}
+	if s.outcome.code != "" {
+		s.problems = append(s.problems, s.outcome)
+	}
 	if !s.complete() || len(s.problems) == 0 {
 		return
 	}
 	gravest := slices.MinFunc(s.problems, func(a, b problem) int { return slices.Index(gravity, a.code) - slices.Index(gravity, b.code) })
 	judged.Verdict, judged.Cause, judged.Reason = trial.Invalid, gravest.code, gravest.text
+	if gravest == s.outcome {
+		judged.Verdict = trial.TargetFailed
+	}
 	for _, other := range s.problems {
 		if other != gravest {
 			judged.Notes = append(judged.Notes, fmt.Sprintf("%s: %s", other.code, other.text))

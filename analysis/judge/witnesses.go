@@ -55,6 +55,7 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	judged.Witnesses = []dataset.Witness{s.guest(), hypervisor, backend, network}
 	judged.Notes = append(judged.Notes, s.absences()...)
 	s.agree(judged.Witnesses)
+	s.comesBack(judged.Phases, heartbeats, domains, disks)
 	return nil
 }
 

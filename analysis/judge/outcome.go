@@ -1,0 +1,101 @@
+package judge
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
+	"heliotrope/internal/trial"
+)
+
+// comesBack finds whether the guest and its disk came back from the migration, or the
+// pause. Of a guest that was heard in phase before, no sign in the whole of phase
+// after is guest-hung, when the hypervisors' hosts were watched all the time; and
+// signs without any I/O, of a load that had some before, is no-recovery, unless the
+// disk of the target's host had some. Both are results. What is not known says nothing.
+func (s *scene) comesBack(phases []dataset.Phase, heartbeats []dataset.Heartbeat, domains []dataset.Domain, disks map[string][]dataset.Counter) {
+	if !s.complete() || s.row.Control == campaign.ControlNone {
+		return
+	}
+	after := s.phase(trial.After)
+	before, signs := s.signs(phases, dataset.Before, heartbeats, s.phase(trial.Before)), s.signs(phases, dataset.After, heartbeats, after)
+	switch {
+	case !before.guest || signs.disk:
+	case !signs.guest && s.watched(domains, after):
+		s.outcome = problem{cause.GuestHung, fmt.Sprintf("no sign of the guest in the %s of phase after, while it was watched on %s", length(after), s.target)}
+	case signs.guest && before.disk && signs.told && !busy(disks[s.target], after):
+		s.outcome = problem{cause.NoRecovery, fmt.Sprintf("the guest was heard in the %s of phase after, and no I/O completed", length(after))}
+	}
+}
+
+func length(part span) time.Duration {
+	return time.Duration(part.to - part.from).Round(100 * time.Millisecond)
+}
+
+// signs are what was heard of a guest in a phase.
+type signs struct {
+	guest bool // that it runs
+	disk  bool // that its disk does: an I/O of the load, or of the ledger, completed
+	told  bool // that no I/O would have been told of
+}
+
+// signs are those that do not need the guest's clock: arrivals, answers to the
+// hosts' questions for the time, and what the load's log has, where it is known.
+func (s *scene) signs(phases []dataset.Phase, name string, heartbeats []dataset.Heartbeat, part span) signs {
+	var heard signs
+	lowest, highest := int64(-1), int64(0)
+	for _, beat := range heartbeats {
+		if part.contains(beat.TsNs) {
+			heard.guest = true
+			if lowest < 0 {
+				lowest = beat.Acked
+			}
+			lowest, highest = min(lowest, beat.Acked), max(highest, beat.Acked)
+		}
+	}
+	for _, reading := range s.clocks.readings[trial.Guest] {
+		heard.guest = heard.guest || part.contains(reading.At.UnixNano())
+	}
+	heard.told, heard.disk = highest > 0, highest > max(lowest, 0)
+	if ios := completedIn(phases, name); ios != nil {
+		heard.told, heard.disk = true, heard.disk || *ios > 0
+	}
+	return heard
+}
+
+// busy says whether a host's disk completed any I/O in a span.
+func busy(rows []dataset.Counter, part span) bool {
+	return slices.ContainsFunc(looksAt(rows), func(l look) bool { return l.grown && part.contains(l.ts) })
+}
+
+// completedIn is how many I/Os completed in a phase; nil when that is not known.
+func completedIn(phases []dataset.Phase, name string) *int64 {
+	for _, phase := range phases {
+		if phase.Phase == name {
+			return phase.IOs
+		}
+	}
+	return nil
+}
+
+// watched says whether the hosts of the sites answered through a span: somebody
+// looked at their domains all the time.
+func (s *scene) watched(domains []dataset.Domain, part span) bool {
+	if s.source == "" || s.isAbsent(dataset.WitnessHypervisor) {
+		return false
+	}
+	for _, host := range []string{s.source, s.target} {
+		longest, told := s.longestLook(domains, host, part)
+		limit := s.limits.MaxSpacing + watchInterval
+		if told {
+			limit = max(limit, toldHole)
+		}
+		if longest > limit.Nanoseconds() {
+			return false
+		}
+	}
+	return true
+}
