@@ -62,6 +62,11 @@ func (i MigrateInput) guest() testbed.Guest {
 
 // Migrated is the account of a migration, or of a pause.
 type Migrated struct {
+	// PrepareBegan and FinishBegan are when the storage was told to make the disk
+	// ready, and to let the source's side go; of a migration.
+	PrepareBegan time.Time `json:"prepare_began,omitzero"`
+	FinishBegan  time.Time `json:"finish_began,omitzero"`
+
 	Prepared    time.Time `json:"prepared"` // the storage was ready for it
 	Started     time.Time `json:"started"`
 	Finished    time.Time `json:"finished"`
@@ -157,6 +162,7 @@ func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, e
 			return fault.Because(fault.Invalid, cause.Infrastructure, fmt.Errorf("the target cannot take the guest: %w", err))
 		}
 		p.Done(pulse.Step{Step: "open the disk at both sites"})
+		migrated.PrepareBegan = bed.Now()
 		if err := system.PrepareMigration(ctx, input.Disk, from, to); err != nil {
 			return ofTarget(ctx, err)
 		}
@@ -165,6 +171,7 @@ func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, e
 			return err
 		}
 		p.Done(pulse.Step{Step: "close the disk at site " + string(from)})
+		migrated.FinishBegan = bed.Now()
 		if err := system.FinishMigration(ctx, input.Disk, to); err != nil {
 			return ofTarget(ctx, err)
 		}

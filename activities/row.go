@@ -169,6 +169,13 @@ func (a *account) fillOptions(cell campaign.Cell) {
 
 func (a *account) fillMigration() {
 	migrated := a.input.Known.Migrated
+	if !migrated.PrepareBegan.IsZero() && !migrated.Prepared.IsZero() {
+		a.row.StoragePrepareTsNs = pointer(migrated.PrepareBegan.UnixNano())
+		a.row.StoragePrepareMs = pointer(milliseconds(migrated.Prepared.Sub(migrated.PrepareBegan)))
+	}
+	if !migrated.FinishBegan.IsZero() && !migrated.Settled.IsZero() {
+		a.row.StorageFinishMs = pointer(milliseconds(migrated.Settled.Sub(migrated.FinishBegan)))
+	}
 	if !migrated.Started.IsZero() {
 		a.row.MigrationStartedTsNs = pointer(migrated.Started.UnixNano())
 	}

@@ -39,6 +39,16 @@ func TestRowSaysHowTheGuestMigrated(t *testing.T) {
 	require.Nil(t, row.AutoConverge)
 }
 
+func TestRowHasTheStoragesParts(t *testing.T) {
+	at := time.Unix(1_800_000_000, 0)
+	row := rowOf(campaign.Cell{}, Migrated{PrepareBegan: at, Prepared: at.Add(time.Second), Started: at.Add(2 * time.Second),
+		Finished: at.Add(9 * time.Second), FinishBegan: at.Add(9 * time.Second), Settled: at.Add(9500 * time.Millisecond)})
+	require.Equal(t, []any{at.UnixNano(), 1000.0, 500.0}, []any{*row.StoragePrepareTsNs, *row.StoragePrepareMs, *row.StorageFinishMs})
+	row = rowOf(campaign.Cell{Control: campaign.ControlPause}, Migrated{Prepared: at, Settled: at.Add(time.Second)})
+	require.Nil(t, row.StoragePrepareMs, "a pause has no storage to prepare")
+	require.Nil(t, row.StorageFinishMs)
+}
+
 func TestRowHasWhatTheHypervisorTells(t *testing.T) {
 	at := time.Unix(1_800_000_000, 0)
 	row := rowOf(campaign.Cell{}, Migrated{Started: at, Finished: at.Add(time.Second), DowntimeMs: pointer(0.0), Rounds: pointer(int64(4)), DiskBytes: pointer(int64(64 << 20))})

@@ -243,7 +243,8 @@ type Trial struct {
 	DiskCopyMs               *float64
 	DiskConvergeMs           *float64
 	SwitchMs                 *float64
-	StoragePrepareMs         *float64 // the storage's own parts
+	StoragePrepareTsNs       *int64   // when the storage's own parts began
+	StoragePrepareMs         *float64 // how long they took
 	StorageFinishMs          *float64
 	LongestGapMs             *float64 // the blackout, on the controller's time base
 	LongestGapUncertaintyMs  *float64

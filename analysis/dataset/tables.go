@@ -196,6 +196,7 @@ func migrationColumns() []column[Trial] {
 		optional("disk_copy_ms", "ms", "of total_migration_ms: a private disk was copied, until the copy had all of it", func(r *Trial) **float64 { return &r.DiskCopyMs }),
 		optional("disk_converge_ms", "ms", "of total_migration_ms: the copy kept up with the disk while the memory was sent", func(r *Trial) **float64 { return &r.DiskConvergeMs }),
 		optional("switch_ms", "ms", "of total_migration_ms: from the guest's stop at the source until it ran at the target, to about 0.1 s", func(r *Trial) **float64 { return &r.SwitchMs }),
+		optional("storage_prepare_ts_ns", "ns", "when the storage began to make the disk ready for the migration: what is found from the migration on begins here", func(r *Trial) **int64 { return &r.StoragePrepareTsNs }),
 		optional("storage_prepare_ms", "ms", "how long the storage took to make the disk ready for the migration", func(r *Trial) **float64 { return &r.StoragePrepareMs }),
 		optional("storage_finish_ms", "ms", "how long the storage took to let the source's side go after it", func(r *Trial) **float64 { return &r.StorageFinishMs }),
 		optional("longest_gap_ms", "ms", "longest interval without a completed I/O, whatever its cause, from the migration's start to the end of phase after, on the controller's time base", func(r *Trial) **float64 { return &r.LongestGapMs }),

@@ -230,9 +230,10 @@ func (s *scene) measuring() span {
 	return span{s.phase(trial.WarmUp).from, s.phase(trial.After).to}
 }
 
-// window is where a stall is looked for: from the start of the migration (or of
-// its phase) to the end of phase after, or of the migration when there was no
-// after. Without a migration and a pause it is the phase alone. False when
+// window is where a stall is looked for: from the moment that the storage began to
+// make the disk ready for the migration (or from the migration's start, or that of
+// its phase) to the end of phase after, or of the migration when there was no after:
+// so what the storage does to move the disk is in it. Without a migration and a pause it is the phase alone. False when
 // there was no such phase.
 func (s *scene) window() (span, bool) {
 	window, ok := phaseSpan(s.timeline, trial.Migrate)
@@ -242,7 +243,10 @@ func (s *scene) window() (span, bool) {
 	if s.row.Control == campaign.ControlNone {
 		return window, window.from < window.to
 	}
-	if s.row.MigrationStartedTsNs != nil {
+	switch {
+	case s.row.StoragePrepareTsNs != nil:
+		window.from = *s.row.StoragePrepareTsNs
+	case s.row.MigrationStartedTsNs != nil:
 		window.from = *s.row.MigrationStartedTsNs
 	}
 	if after, ok := phaseSpan(s.timeline, trial.After); ok {

@@ -114,3 +114,18 @@ func TestNoRecoveryKeepsItsNumbers(t *testing.T) {
 		t.Errorf("recovery %v, lost %v s, blackout %v ms, gap %v ms", value(row.RecoveryMs), value(row.IOLostS), value(row.BlackoutMs), value(row.LongestGapMs))
 	}
 }
+
+// What the storage does before the migration is in the window: an attempt that does
+// not know when that began is judged from the migration's start, as before.
+func TestWindowHasTheStoragesParts(t *testing.T) {
+	for prepared, want := range map[int64]float64{0: 4, 50_000: 4.8} {
+		row, rows := attempt(trial.Teardown), migration()
+		rows.io = remove(rows.io, func(x dataset.IO) bool { return x.TsNs >= at(50_200) && x.TsNs < at(51_000) })
+		if prepared > 0 {
+			row.StoragePrepareTsNs = ptr(at(prepared))
+		}
+		if run(t, &row, rows, judge.DefaultLimits()); !near(row.IOLostS, want) {
+			t.Errorf("prepared from %d ms: %v s lost, want %v", prepared, value(row.IOLostS), want)
+		}
+	}
+}
