@@ -623,3 +623,23 @@ func TestWhatIsNotLookedAt(t *testing.T) {
 		t.Errorf("%v", s.called())
 	}
 }
+
+// TestSplitBrainIsTold: what the storage shows names the failure, and the ledger is
+// read from the copies although, and because, the target has failed.
+func TestSplitBrainIsTold(t *testing.T) {
+	s := newStage(t)
+	s.fail["Migrate"] = []error{fault.Because(fault.TargetFailed, cause.StorageFailed, errors.New("held open by someone"))}
+	s.env.OnActivity("Evidence", anything, anything).Return(activities.Found{Cause: cause.SplitBrain, Reason: "both replicas stand alone"}, nil)
+	var verified []activities.VerifyInput
+	s.env.OnActivity("Verify", anything, anything).Return(func(_ context.Context, input activities.VerifyInput) (activities.Verified, error) {
+		verified = append(verified, input)
+		return activities.Verified{Ledger: []ledger.Report{{Copy: "replica-a", Host: "host-a", Checked: 90, Found: 90}}}, nil
+	})
+	result := s.run(t, trialInput(inventory.Simulated))
+	if result.Verdict != trial.TargetFailed || result.Cause != cause.SplitBrain || !strings.Contains(result.Reason, "both replicas stand alone (held open by someone)") {
+		t.Errorf("%+v", result)
+	}
+	if len(verified) != 1 || !verified[0].Failed || len(s.rows) != 1 || len(s.rows[0].Verified.Ledger) != 1 {
+		t.Errorf("verified by %+v, the row has %+v", verified, s.rows)
+	}
+}
