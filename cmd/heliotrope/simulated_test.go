@@ -221,7 +221,10 @@ func TestSimulatedFaults(t *testing.T) {
 		{"failing", "migration_fails", trial.TargetFailed, 0, true},
 		{"crooked", "rtt_outside", trial.Valid, 6, true},
 		{"flaky", "provision_fails", trial.Valid, 6, true},
-		{"ending", "load_ends", trial.Invalid, 12, false},
+		{"ending", "load_ends", trial.Invalid, 12, true},
+		{"hanging", "guest_hangs", trial.TargetFailed, 0, false},
+		{"diskless", "disk_stays_away", trial.TargetFailed, 0, true},
+		{"unplugged", "target_unplugged", trial.TargetFailed, 0, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			progress, folder := runSimulated(t, c, test.name, 1, map[string]float64{test.fault: 1}, nil)
