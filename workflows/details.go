@@ -2,8 +2,6 @@ package workflows
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -67,7 +65,7 @@ func (p Progress) causesTable() string {
 		return ""
 	}
 	rows := []string{"cause\ttrials"}
-	for _, code := range slices.Sorted(maps.Keys(p.Causes)) {
+	for _, code := range workflow.DeterministicKeys(p.Causes) {
 		rows = append(rows, fmt.Sprintf("%s\t%d", code, p.Causes[code]))
 	}
 	return table(rows)

@@ -24,7 +24,7 @@ func (h *histogram) add(ns int64) {
 	ns = max(ns, 0)
 	h.buckets[iolog.Bucket(ns)]++
 	h.ios++
-	h.sumNs += uint64(ns) //nolint:gosec // not negative
+	h.sumNs += uint64(ns)
 	h.longestNs = max(h.longestNs, ns)
 }
 

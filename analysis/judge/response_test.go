@@ -40,8 +40,7 @@ func flew(op string, fromUs, toUs int64) dataset.IO {
 // 52 s of another length.
 func stream(op string, us int64) []dataset.IO {
 	var ios []dataset.IO
-	step := int64(20_000)
-	for from := int64(30_000_000); from < 72_000_000; from += step {
+	for from, step := int64(30_000_000), int64(0); from < 72_000_000; from += step {
 		step = 20_000
 		if from >= 51_800_000 && from < 52_200_000 {
 			step = us

@@ -154,9 +154,15 @@ func TestSummarise(t *testing.T) {
 // A trial that shows no work is not valid, whatever it calls itself.
 func TestProofOfWork(t *testing.T) {
 	for name, spoil := range map[string]func(*dataset.Trial, []dataset.Phase) []dataset.Phase{
-		"no I/O at all":     func(row *dataset.Trial, phases []dataset.Phase) []dataset.Phase { row.IORows = new(int64); return phases },
-		"no I/O before":     func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { phases[0].IOs = nil; return phases },
-		"no I/O after":      func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { phases[2].IOs = new(int64); return phases },
+		"no I/O at all": func(row *dataset.Trial, phases []dataset.Phase) []dataset.Phase {
+			row.IORows = new(int64)
+			return phases
+		},
+		"no I/O before": func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { phases[0].IOs = nil; return phases },
+		"no I/O after": func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase {
+			phases[2].IOs = new(int64)
+			return phases
+		},
 		"a phase is not in": func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { return phases[1:] },
 		"no phases":         func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { return phases[3:] },
 	} {

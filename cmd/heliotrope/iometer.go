@@ -28,8 +28,8 @@ campaign's results as Iometer does. No Iometer is needed: a campaign's engines r
 		Example: `  heliotrope iometer list mail.icf                       # what is in it, and what runs it
   heliotrope iometer import mail.icf >> campaign.yaml    # for a file without access_specifications
   heliotrope iometer export data/campaign=quick > quick.csv`,
-		Args:  usageArgs(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newIometerList(), newIometerImport(), newIometerExport())
 	return cmd

@@ -99,7 +99,7 @@ func (w *writing) acked(at time.Time) uint64 {
 		return 0
 	}
 	until, ends := w.model.diskUntil()
-	for !w.next.After(at) && !(ends && w.next.After(until)) {
+	for !w.next.After(at) && (!ends || !w.next.After(until)) {
 		w.number++
 		w.next = w.after(w.next)
 	}

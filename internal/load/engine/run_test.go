@@ -330,7 +330,7 @@ func TestWritesBeginAtSectors(t *testing.T) {
 		places := map[int64]bool{}
 		for range 2000 {
 			buffer := b.begin(spec.IO{Write: true, SizeBytes: 8192})
-			at := int64(uintptr(unsafe.Pointer(&buffer[0]))) //nolint:gosec // an address
+			at := int64(uintptr(unsafe.Pointer(&buffer[0])))
 			assert.Zero(t, at%sector)
 			assert.Len(t, buffer, 8192)
 			places[at] = true
