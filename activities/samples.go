@@ -70,8 +70,9 @@ func (a *account) io() dataset.Batches[dataset.IO] {
 		return nil
 	}
 	return batches(func(b *batcher[dataset.IO]) error {
-		return a.raw(trial.Guest, load.LogFile, func(file *os.File) error {
-			return load.ReadLog(file, func(entry load.Entry) error {
+		name := load.LogName(filepath.Join(a.input.WorkFolder(), trial.Guest))
+		return a.raw(trial.Guest, name, func(file *os.File) error {
+			return load.ReadLog(file, a.input.Ended, func(entry load.Entry) error {
 				completed := time.Unix(0, entry.GuestTimeNs)
 				return b.add(dataset.IO{TsNs: clock.Ours(completed).UnixNano(), GuestTsNs: entry.GuestTimeNs,
 					LatencyNs: clock.LatencyOurs(completed, time.Duration(entry.LatencyNs)).Nanoseconds(),

@@ -8,29 +8,27 @@
 //     and so is a load in which I/Os failed.
 //
 // It is dangerous in three ways. The load writes over the whole device. fio
-// keeps its log in the guest's memory until it ends, and then writes it to the
-// guest's root file system, which is memory as well: measured are 45 bytes of
-// log for each I/O, and as much again in fio while both exist. And the log's
+// keeps its log in the guest's memory until it ends, and then writes it, packed,
+// to the guest's root file system, which is memory as well: see fio.MemoryBytes.
+// And the log's
 // time is the guest's wall clock, which a migration sets anew from the target
 // host's: see package clock for what that means, and use the offsets from before
 // and after it for the I/Os before and after it.
 package load
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"path"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/load/fio"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
@@ -40,10 +38,9 @@ const (
 	// firstIOLimit is how long a load may take until I/Os complete.
 	firstIOLimit = time.Minute
 	startPause   = 200 * time.Millisecond
+	versionLimit = 30 * time.Second
 	// stopGrace is how long fio may take to end and to write its log.
 	stopGrace = 2 * time.Minute
-	// logPrefix and fio's "_lat.log" are LogFile.
-	logPrefix = "io"
 )
 
 // recording is one load.
@@ -68,23 +65,26 @@ var deviceName = regexp.MustCompile(`^/dev/([a-z0-9]+)$`)
 // New is the load of one trial on the first sizeBytes of a block device of the
 // guest, such as /dev/xvda, or on all of it when that is 0, with dir as the folder of its files there. Nothing is started yet.
 // An access specification that fio cannot run is ErrSpec.
-func New(host remote.Runner, dir string, spec campaign.AccessSpec, seed uint64, device string, sizeBytes int64) (record.Recording, error) {
+func New(host remote.Runner, dir string, access spec.Access, seed uint64, device string, sizeBytes int64) (record.Recording, error) {
 	name := deviceName.FindStringSubmatch(device)
 	if name == nil {
 		return nil, fmt.Errorf("%s: %q is no block device's path, such as /dev/xvda", host.Name(), device)
 	}
-	args, err := FioArgs(spec, device, sizeBytes, seed, path.Join(dir, logPrefix))
+	args, err := fio.Args(access, spec.Target{Device: device, SizeBytes: sizeBytes}, seed, dir)
 	if err != nil {
 		return nil, err
 	}
-	return &recording{process: record.Process{Host: host, Dir: dir}, args: args, stat: "/sys/block/" + name[1] + "/stat"}, nil
+	return &recording{process: record.Process{Host: host, Dir: dir}, args: fio.Packed(args, dir), stat: "/sys/block/" + name[1] + "/stat"}, nil
 }
 
 // Start returns when I/Os complete.
 func (r *recording) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, firstIOLimit, errors.New("no I/O has completed within "+firstIOLimit.String()))
 	defer cancel()
-	_, before, err := r.look(ctx)
+	status, before, err := r.look(ctx)
+	if err == nil && status.State == record.None {
+		err = r.checkVersion(ctx)
+	}
 	if err == nil {
 		err = r.process.Start(ctx, r.args...)
 	}
@@ -101,6 +101,20 @@ func (r *recording) Start(ctx context.Context) error {
 		return fmt.Errorf("%s: start the load: %w", r.process.Host.Name(), err)
 	}
 	return nil
+}
+
+// checkVersion asks the guest for its fio. One that is missing, or whose log is not
+// understood, is bad input: it is the same at the next attempt.
+func (r *recording) checkVersion(ctx context.Context) error {
+	host := r.process.Host
+	result, err := host.Run(ctx, remote.Command{Args: []string{"sh", "-c", fio.VersionScript}, Env: []string{"LC_ALL=C"}, Timeout: versionLimit})
+	if code, ended := remote.ExitCode(err); ended && code != 0 {
+		return fault.New(fault.BadInput, "%s: the guest's image lacks what a load by fio needs (fio, gzip, mkfifo): %.200q", host.Name(), result.Stderr)
+	}
+	if err == nil {
+		err = fault.As(fault.BadInput, fio.CheckVersion(string(result.Stdout)))
+	}
+	return err
 }
 
 // look asks for the process and the disk.
@@ -162,7 +176,7 @@ func (r *recording) Stop(ctx context.Context) error {
 
 // Fetch brings the log and fio's own result.
 func (r *recording) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
-	paths, err := r.process.Fetch(ctx, []string{LogFile, ResultFile}, folder, progress)
+	paths, err := r.process.Fetch(ctx, []string{fio.PackedFile, fio.ResultFile}, folder, progress)
 	if err != nil {
 		return nil, fmt.Errorf("fetch the load's log: %w", err)
 	}
@@ -175,42 +189,4 @@ func (r *recording) Remove(ctx context.Context) error {
 		return fmt.Errorf("remove the load: %w", err)
 	}
 	return nil
-}
-
-// Result is fio's own summary of a load.
-type Result struct {
-	Version string // fio's, "fio-3.33"
-	IOs     int64  // completed; as many as the log has lines
-	Error   int    // the errno of the first I/O that failed and ended the load, or 0
-}
-
-// ReadResult reads fio's summary. A load with failed I/Os is no error here:
-// look at Result.Error.
-func ReadResult(r io.Reader) (Result, error) {
-	var report struct {
-		Version string `json:"fio version"`
-		Jobs    []struct {
-			Error int `json:"error"`
-			Read  struct {
-				IOs int64 `json:"total_ios"`
-			} `json:"read"`
-			Write struct {
-				IOs int64 `json:"total_ios"`
-			} `json:"write"`
-		} `json:"jobs"`
-	}
-	text, err := io.ReadAll(r)
-	if err != nil {
-		return Result{}, fmt.Errorf("fio's result: %w", err)
-	}
-	// fio writes what it has to say, such as that it was interrupted, before it.
-	start := max(bytes.IndexByte(text, '{'), 0)
-	if err := json.Unmarshal(text[start:], &report); err != nil {
-		return Result{}, fmt.Errorf("fio's result is damaged, %.80q: %w", text, err)
-	}
-	if len(report.Jobs) != 1 {
-		return Result{}, fmt.Errorf("fio's result has %d jobs, want 1", len(report.Jobs))
-	}
-	job := report.Jobs[0]
-	return Result{Version: report.Version, IOs: job.Read.IOs + job.Write.IOs, Error: job.Error}, nil
 }

@@ -1,10 +1,16 @@
 package load
 
 import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,6 +18,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"heliotrope/internal/fault"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
 )
@@ -27,6 +35,10 @@ func TestMain(m *testing.M) {
 // playFio counts I/Os in the file that stands for the disk's statistics, and
 // writes a log when it is interrupted, or fails at once.
 func playFio() int {
+	if slices.Equal(os.Args[1:], []string{"--version"}) {
+		fmt.Println(cmp.Or(os.Getenv("FAKE_VERSION"), "fio-3.33"))
+		return 0
+	}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, syscall.SIGINT)
 	stat := os.Getenv("FAKE_STAT")
@@ -45,7 +57,7 @@ func playFio() int {
 		select {
 		case <-interrupted:
 			var errs [2]error
-			errs[0] = os.WriteFile(LogFile, []byte("1795374199532, 29963682, 1, 4096, 4046848, 0\n"), 0o644)
+			errs[0] = os.WriteFile(LogFile, []byte(logLine), 0o644)
 			errs[1] = os.WriteFile(ResultFile, []byte("{}"), 0o644)
 			if errs != [2]error{} {
 				return 1
@@ -54,6 +66,16 @@ func playFio() int {
 		case <-time.After(time.Millisecond):
 		}
 	}
+}
+
+const logLine = "1795374199532, 29963682, 1, 4096, 4046848, 0\n"
+
+func line(size, share, read, random int) spec.Line {
+	return spec.Line{SizeBytes: size, SharePercent: share, ReadPercent: read, RandomPercent: random}
+}
+
+func tested(outstanding int, lines ...spec.Line) spec.Access {
+	return spec.Access{Name: "tested", Outstanding: outstanding, Lines: lines}
 }
 
 func must(t *testing.T, err error) {
@@ -111,10 +133,76 @@ func TestLoad(t *testing.T) {
 	}
 	paths, err := r.Fetch(t.Context(), t.TempDir(), nil)
 	must(t, err)
-	if len(paths) != 2 || filepath.Base(paths[0]) != LogFile || filepath.Base(paths[1]) != ResultFile {
+	if len(paths) != 2 || filepath.Base(paths[0]) != PackedFile || filepath.Base(paths[1]) != ResultFile {
 		t.Errorf("fetched %q", paths)
 	}
+	if name := LogName(filepath.Dir(paths[0])); name != PackedFile {
+		t.Errorf("the log is %s", name)
+	}
+	want := Entry{GuestTimeNs: 1795374199532e6, LatencyNs: 29963682, Op: Write, SizeBytes: 4096, OffsetBytes: 4046848}
+	if entries, err := entriesOf(t, paths[0]); err != nil || !slices.Equal(entries, []Entry{want}) {
+		t.Errorf("the log has %+v, %v", entries, err)
+	}
 	must(t, r.Remove(t.Context()))
+}
+
+// entriesOf reads a log, packed or not.
+func entriesOf(t *testing.T, path string) (entries []Entry, err error) {
+	t.Helper()
+	file, err := os.Open(path)
+	must(t, err)
+	defer file.Close()
+	err = ReadLog(file, time.UnixMilli(1795374199532), func(entry Entry) error {
+		entries = append(entries, entry)
+		return nil
+	})
+	return entries, err
+}
+
+// TestPackedLogs: one that was cut off gives what it has and an error; a plain one is
+// read as it is.
+func TestPackedLogs(t *testing.T) {
+	folder := t.TempDir()
+	plain := filepath.Join(folder, LogFile)
+	must(t, os.WriteFile(plain, []byte(logLine+logLine), 0o600))
+	if entries, err := entriesOf(t, plain); err != nil || len(entries) != 2 || LogName(folder) != LogFile {
+		t.Errorf("plain: %+v, %v", entries, err)
+	}
+	var text bytes.Buffer
+	packer := gzip.NewWriter(&text)
+	for range 10_000 {
+		fmt.Fprint(packer, logLine)
+	}
+	must(t, packer.Close())
+	packed := filepath.Join(folder, PackedFile)
+	for _, cut := range []int{1, 9, text.Len() / 2} {
+		must(t, os.WriteFile(packed, text.Bytes()[:text.Len()-cut], 0o600))
+		if _, err := entriesOf(t, packed); err == nil || !strings.Contains(err.Error(), "of the I/O log") {
+			t.Errorf("%d bytes are cut off: %v", cut, err)
+		}
+	}
+	must(t, os.WriteFile(packed, nil, 0o600))
+	if _, err := entriesOf(t, packed); !errors.Is(err, ErrEmptyLog) {
+		t.Errorf("an empty file: %v", err)
+	}
+}
+
+// TestLoadByAFioThatIsNotUnderstood is bad input, before anything is started.
+func TestLoadByAFioThatIsNotUnderstood(t *testing.T) {
+	r := withFakeFio(t)
+	t.Setenv("FAKE_VERSION", "fio-2.16")
+	err := r.Start(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "fio-2.16 is too old") || fault.Of(err) != fault.BadInput {
+		t.Errorf("started: %v", err)
+	}
+	if progress, err := r.Progress(t.Context()); err != nil || progress.Running || progress.Problem != "" {
+		t.Errorf("progress %+v, %v", progress, err)
+	}
+	t.Setenv("FAKE_VERSION", "")
+	t.Setenv("PATH", t.TempDir()+":/usr/bin:/bin")
+	if err := r.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "no program fio") || fault.Of(err) != fault.BadInput {
+		t.Errorf("started without fio: %v", err)
+	}
 }
 
 func TestLoadThatFails(t *testing.T) {
@@ -131,18 +219,33 @@ func TestLoadThatFails(t *testing.T) {
 	must(t, r.Stop(t.Context()))
 }
 
+// fioOf is the process that plays fio.
+func fioOf(t *testing.T, r *recording) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(r.process.Dir, "pid"))
+	must(t, err)
+	shell := strings.Fields(string(text))[0]
+	children, err := os.ReadFile(filepath.Join("/proc", shell, "task", shell, "children"))
+	must(t, err)
+	for child := range strings.FieldsSeq(string(children)) {
+		if name, err := os.ReadFile(filepath.Join("/proc", child, "comm")); err == nil && string(name) == "fio\n" {
+			pid, err := strconv.Atoi(child)
+			must(t, err)
+			return pid
+		}
+	}
+	t.Fatalf("no fio among the children of %s: %s", shell, children)
+	return 0
+}
+
 // TestLoadThatDies: a killed fio is a problem, not an error.
 func TestLoadThatDies(t *testing.T) {
 	r := withFakeFio(t)
 	must(t, r.Start(t.Context()))
-	text, err := os.ReadFile(filepath.Join(r.process.Dir, "pid"))
-	must(t, err)
-	var pid int
-	_, err = fmt.Sscan(string(text), &pid)
-	must(t, err)
-	must(t, syscall.Kill(pid, syscall.SIGKILL))
+	must(t, syscall.Kill(fioOf(t, r), syscall.SIGKILL))
 	var progress record.Progress
 	for progress.Running = true; progress.Running; {
+		var err error
 		progress, err = r.Progress(t.Context())
 		must(t, err)
 	}

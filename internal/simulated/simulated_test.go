@@ -164,7 +164,7 @@ func (p *played) log(t testing.TB, faults Faults) []completion {
 		suspended = m.schedule.suspended
 	}
 	var log []completion
-	err = load.ReadLog(open(t, folder, load.LogFile), func(entry load.Entry) error {
+	err = load.ReadLog(open(t, folder, load.LogFile), p.ref.Now, func(entry load.Entry) error {
 		at := time.Unix(0, entry.GuestTimeNs).Add(-before)
 		if !suspended.IsZero() && at.After(suspended) {
 			at = time.Unix(0, entry.GuestTimeNs).Add(-after)

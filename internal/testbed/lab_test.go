@@ -241,12 +241,12 @@ func checkLoad(t *testing.T, folder string, migrated, finished time.Time) {
 	defer result.Close()
 	outcome, err := load.ReadResult(result)
 	must(t, err)
-	log, err := os.Open(filepath.Join(folder, load.LogFile))
+	log, err := os.Open(filepath.Join(folder, load.LogName(folder)))
 	must(t, err)
 	defer log.Close()
 	var ios, reads, early, late, back int64
 	var last, gap, gapEnd, worst int64
-	must(t, load.ReadLog(log, func(e load.Entry) error {
+	must(t, load.ReadLog(log, migrated, func(e load.Entry) error {
 		ios++
 		if e.Op == load.Read {
 			reads++

@@ -1,4 +1,4 @@
-package load
+package fio
 
 import (
 	"errors"
@@ -6,23 +6,19 @@ import (
 	"strings"
 	"testing"
 
-	"heliotrope/internal/campaign"
+	"heliotrope/internal/load/spec"
 )
 
-func line(size, share, read, random int) campaign.AccessLine {
-	return campaign.AccessLine{SizeBytes: size, SharePercent: share, ReadPercent: read, RandomPercent: random}
+func tested(outstanding int, lines ...spec.Line) spec.Access {
+	return spec.Access{Name: "tested", Outstanding: outstanding, Lines: lines}
 }
 
-func tested(outstanding int, lines ...campaign.AccessLine) campaign.AccessSpec {
-	return campaign.AccessSpec{Name: "tested", Outstanding: outstanding, Lines: lines}
-}
-
-func TestFioArgs(t *testing.T) {
+func TestArgs(t *testing.T) {
 	aligned := line(8192, 100, 67, 100)
 	aligned.AlignBytes = 4096
 	for _, c := range []struct {
 		name string
-		spec campaign.AccessSpec
+		spec spec.Access
 		want []string // these, in this order, among the arguments
 		not  []string // prefixes of arguments that must not be there
 	}{
@@ -45,7 +41,7 @@ func TestFioArgs(t *testing.T) {
 			[]string{"--rw=randread", "--percentage_random=40"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			args, err := FioArgs(c.spec, "/dev/xvda", 0, 1<<63|7, "/run/heliotrope/load/io")
+			args, err := Args(c.spec, spec.Target{Device: "/dev/xvda"}, 1<<63|7, "/run/heliotrope/load")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,10 +66,10 @@ func TestFioArgs(t *testing.T) {
 	}
 }
 
-func TestFioArgsRefuses(t *testing.T) {
+func TestArgsRefuses(t *testing.T) {
 	other := tested(1, line(4096, 100, 0, 100))
 	other.Engine = "heliotrope"
-	for want, refused := range map[string]campaign.AccessSpec{
+	for want, refused := range map[string]spec.Access{
 		"lines: is empty":                             tested(1),
 		"lines: the shares sum to 90%":                tested(1, line(4096, 90, 0, 100)),
 		"outstanding: -1":                             tested(-1, line(4096, 100, 0, 100)),
@@ -82,23 +78,23 @@ func TestFioArgsRefuses(t *testing.T) {
 		"lines[0].read_percent: 33.333% of all write": tested(1, line(4096, 10, 0, 100), line(8192, 20, 0, 100), line(512, 70, 100, 100)),
 		"it is for engine heliotrope":                 other,
 	} {
-		_, err := FioArgs(refused, "/dev/xvda", 0, 1, "/run/x/io")
+		_, err := Args(refused, spec.Target{Device: "/dev/xvda"}, 1, "/run/x")
 		if !errors.Is(err, ErrSpec) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "tested") {
 			t.Errorf("want an ErrSpec with %q, got %v", want, err)
 		}
 	}
 }
 
-// TestFioArgsLeaveTheRestAlone: what is behind the load's part of the device is
+// TestArgsLeaveTheRestAlone: what is behind the load's part of the device is
 // others'.
-func TestFioArgsLeaveTheRestAlone(t *testing.T) {
+func TestArgsLeaveTheRestAlone(t *testing.T) {
 	some := tested(1, line(4096, 100, 0, 100))
-	args, err := FioArgs(some, "/dev/xvda", 56<<20, 1, "/run/x/io")
+	args, err := Args(some, spec.Target{Device: "/dev/xvda", SizeBytes: 56 << 20}, 1, "/run/x")
 	if err != nil || !slices.Contains(args, "--size=58720256") {
 		t.Errorf("%q, %v", args, err)
 	}
 	for _, size := range []int64{-512, 1000} {
-		if _, err := FioArgs(some, "/dev/xvda", size, 1, "/run/x/io"); err == nil || !strings.Contains(err.Error(), "whole sectors") {
+		if _, err := Args(some, spec.Target{Device: "/dev/xvda", SizeBytes: size}, 1, "/run/x"); err == nil || !strings.Contains(err.Error(), "whole sectors") {
 			t.Errorf("a load on %d bytes: %v", size, err)
 		}
 	}

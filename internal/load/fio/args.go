@@ -1,0 +1,107 @@
+package fio
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path"
+	"strconv"
+
+	"heliotrope/internal/load/spec"
+)
+
+// ErrSpec marks an access specification that fio cannot run as it is meant. It
+// is bad input: no other attempt helps.
+var ErrSpec = errors.New("the access specification does not map to fio")
+
+// Names of the files of a load.
+const (
+	LogFile    = "io_lat.log"          // one line for each completed I/O: see ReadLog
+	PackedFile = LogFile + ".gz"       // the same, as gzip(1) packs it
+	ResultFile = "fio.json"            // fio's own summary: see ReadResult
+	logPrefix  = "io"                  // to which fio adds _lat.log
+	maxRun     = 7 * 24 * 3600         // a load runs until it is stopped; these seconds are a week
+	maxSeed    = uint64(math.MaxInt64) // fio takes 63 bits
+)
+
+// Args are the program and arguments that run an access specification on a
+// target until it is stopped, or on all of the device when its size is 0; dir is
+// the folder of the log and the result. The same seed gives the
+// same I/Os. What Iometer means by a specification is in its User's Guide,
+// 'Access Specifications Tab'; fio's options are in fio(1).
+//
+// A specification of another engine, one that is not sound and one that fio
+// would not run exactly (Unmappable) are refused with ErrSpec.
+//
+// fio's clock is the guest's wall clock. Its usual clocks, CLOCK_MONOTONIC and
+// the time stamp counter, stand still while the guest is suspended at the end
+// of a migration: the log would hide the stall and be too early ever after.
+func Args(access spec.Access, target spec.Target, seed uint64, dir string) ([]string, error) {
+	if target.SizeBytes < 0 || target.SizeBytes%spec.SectorBytes != 0 || target.OffsetBytes != 0 {
+		return nil, fmt.Errorf("a load on %d bytes from %d of %s: want whole sectors of %d, from 0",
+			target.SizeBytes, target.OffsetBytes, target.Device, spec.SectorBytes)
+	}
+	if err := refused(access); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrSpec, access.Name, err)
+	}
+	args := []string{
+		"fio", "--name=load", "--thread", "--filename=" + target.Device, "--direct=1",
+		"--time_based", "--runtime=" + strconv.Itoa(maxRun),
+		"--randseed=" + strconv.FormatUint(seed&maxSeed, 10),
+		"--clocksource=gettimeofday", "--log_unix_epoch=1",
+		"--write_lat_log=" + path.Join(dir, logPrefix), "--log_offset=1", "--per_job_logs=0",
+		// The log is of the whole latency; its parts would be two more logs.
+		"--disable_slat=1", "--disable_clat=1", "--disk_util=0",
+		"--output=" + path.Join(dir, ResultFile), "--output-format=json", "--eta=never",
+	}
+	if target.SizeBytes != 0 {
+		// fio's offsets begin at 0, so the rest of the device is left alone.
+		args = append(args, "--size="+strconv.FormatInt(target.SizeBytes, 10))
+	}
+	args = append(args, Mix(access)...)
+	if depth := max(access.Outstanding, 1); depth == 1 {
+		args = append(args, "--ioengine=psync", "--iodepth=1")
+	} else {
+		args = append(args, "--ioengine=libaio", "--iodepth="+strconv.Itoa(depth))
+	}
+	return args, nil
+}
+
+// refused is the first reason why fio does not run a specification.
+func refused(access spec.Access) error {
+	if access.Complete().Engine != spec.EngineFio {
+		return fmt.Errorf("it is for engine %s", access.Engine)
+	}
+	problems := access.Problems(0)
+	if len(problems) == 0 {
+		problems = Unmappable(access)
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("%s: %s", problems[0].Setting, problems[0].Message)
+	}
+	return nil
+}
+
+// packed runs fio with its log packed as it is written. fio writes into a pipe of
+// the log's name, so that no log of fio's own size is ever in the guest's memory.
+// INT, which ends fio, is for fio alone: the other two end when fio has.
+//
+//	$1 the log   then fio and its arguments
+const packed = `
+log=$1
+shift
+trap '' INT
+mkfifo "$log" || exit
+gzip -1 < "$log" > "$log.gz" &
+exec 3> "$log" || exit
+"$@" 3>&-
+code=$?
+exec 3>&-
+wait "$!" || { echo "gzip has not written all of the log" >&2; exit 1; }
+exit "$code"`
+
+// Packed are the program and arguments that run fio, with the arguments that Args
+// gives, so that it leaves PackedFile in dir. The host needs sh, gzip and mkfifo.
+func Packed(args []string, dir string) []string {
+	return append([]string{"sh", "-c", packed, "fio", path.Join(dir, LogFile)}, args...)
+}
