@@ -217,11 +217,25 @@ func TestTooCrowded(t *testing.T) {
 	_, err := Parse("x.yaml", []byte(fmt.Sprintf(text, "heliotrope", "verify: consistent,")), nil)
 	assert.ErrorContains(t, err, "matrix.guest_memory_mib: cell xen-iscsi-lan-own-112m: its load takes 80 MiB of memory, more than half of the guest's 112 MiB: "+
 		"want guest_memory_mib: 160, or less in flight")
-	for _, fits := range []string{fmt.Sprintf(text, "heliotrope", ""), fmt.Sprintf(text, "fio", "")} {
-		assert.Empty(t, parsed(t, fits).TooCrowded(1))
-	}
+	assert.Empty(t, parsed(t, fmt.Sprintf(text, "heliotrope", "")).TooCrowded(1))
 	unsaid := parsed(t, strings.Replace(fmt.Sprintf(text, "heliotrope", "verify: consistent,"), "\n  guest_memory_mib: [112]", "", 1))
 	assert.Empty(t, unsaid.TooCrowded(0))
 	assert.Empty(t, unsaid.TooCrowded(160))
 	assert.Len(t, unsaid.TooCrowded(159), 4)
+}
+
+// TestTooCrowdedByFio: fio's log is reckoned with what is assumed of the testbed,
+// and what is sure on any is refused.
+func TestTooCrowdedByFio(t *testing.T) {
+	text := strings.Replace(good, "[database]", "[deep]\n  guest_memory_mib: [%d]", 1) +
+		"access_specifications: [{name: deep, engine: fio, outstanding: 256, lines: [{size_bytes: 196608, share_percent: 100, read_percent: 100, random_percent: 0}]}]\n"
+	_, err := Parse("x.yaml", []byte(fmt.Sprintf(text, 112)), nil)
+	require.ErrorContains(t, err, "matrix.guest_memory_mib: cell xen-iscsi-lan-deep-112m: fio and its log take 63 MiB of memory at 1000 I/Os a second, which is assumed, "+
+		"more than half of the guest's 112 MiB: want guest_memory_mib: 126, shorter phases, or engine: heliotrope")
+	hosts := parsed(t, fmt.Sprintf(text, 512))
+	assert.Empty(t, hosts.TooCrowded(0))
+	hosts.Testbed = TestbedHosts
+	crowded := hosts.TooCrowded(0)
+	require.NotEmpty(t, crowded)
+	assert.Contains(t, crowded[0].String(), "at 50000 I/Os a second, which is assumed")
 }

@@ -3,6 +3,7 @@ package campaign
 import (
 	"fmt"
 
+	"heliotrope/internal/load/fio"
 	"heliotrope/internal/load/spec"
 )
 
@@ -15,10 +16,15 @@ type Crowded struct {
 	CellID    string
 	MemoryMiB int // the guest's
 	LoadMiB   int // its load's
+	IOPS      int // that fio's log was reckoned with; 0: our own engine, which has no need of them
 }
 
 // String is one line that says what is wrong and what to do.
 func (c Crowded) String() string {
+	if c.IOPS != 0 {
+		return fmt.Sprintf("cell %s: fio and its log take %d MiB of memory at %d I/Os a second, which is assumed, more than half of the guest's %d MiB: "+
+			"want guest_memory_mib: %d, shorter phases, or engine: %s", c.CellID, c.LoadMiB, c.IOPS, c.MemoryMiB, 2*c.LoadMiB, spec.EngineOwn)
+	}
 	return fmt.Sprintf("cell %s: its load takes %d MiB of memory, more than half of the guest's %d MiB: want guest_memory_mib: %d, or less in flight",
 		c.CellID, c.LoadMiB, c.MemoryMiB, 2*c.LoadMiB)
 }
@@ -26,7 +32,7 @@ func (c Crowded) String() string {
 // TooCrowded lists the cells whose guests are too small for their loads. Where a
 // cell does not say how much memory its guest has, it has the given MiB; 0 says
 // that nobody knows, and such cells are left out. What fio takes depends on how
-// many I/Os there will be: its cells are left out, too.
+// many I/Os there will be: as many as are assumed for the testbed.
 func (s *Spec) TooCrowded(memoryMiB int) []Crowded {
 	cells := s.Cells()
 	if sentinel, ok := s.SentinelCell(); ok {
@@ -35,7 +41,7 @@ func (s *Spec) TooCrowded(memoryMiB int) []Crowded {
 	var crowded []Crowded
 	seen := map[string]bool{}
 	for _, cell := range cells {
-		if one, is := crowd(cell, memoryMiB); is && !seen[one.CellID] {
+		if one, is := s.crowd(cell, memoryMiB, s.Testbed); is && !seen[one.CellID] {
 			seen[one.CellID] = true
 			crowded = append(crowded, one)
 		}
@@ -43,21 +49,29 @@ func (s *Spec) TooCrowded(memoryMiB int) []Crowded {
 	return crowded
 }
 
-// crowd says whether a cell's guest is too small for its load.
-func crowd(cell Cell, memoryMiB int) (Crowded, bool) {
+// crowd says whether a cell's guest is too small for its load, on a testbed of
+// that kind.
+func (s *Spec) crowd(cell Cell, memoryMiB int, testbed string) (Crowded, bool) {
 	if cell.GuestMemoryMiB != 0 {
 		memoryMiB = cell.GuestMemoryMiB
 	}
-	one := Crowded{CellID: cell.ID(), MemoryMiB: memoryMiB, LoadMiB: engineMiB + int((cell.Access.BufferBytes()+1<<20-1)>>20)}
-	return one, memoryMiB != 0 && cell.Access.Complete().Engine == spec.EngineOwn && 2*one.LoadMiB > memoryMiB
+	one := Crowded{CellID: cell.ID(), MemoryMiB: memoryMiB}
+	bytes := engineMiB<<20 + cell.Access.BufferBytes()
+	if cell.Access.Complete().Engine == spec.EngineFio {
+		iops := assumedIOPS(testbed, cell.Access)
+		one.IOPS, bytes = int(iops), fio.MemoryBytes(cell.Access, iops, s.loadTime(cell))
+	}
+	one.LoadMiB = int((bytes + 1<<20 - 1) >> 20)
+	return one, memoryMiB != 0 && 2*one.LoadMiB > memoryMiB
 }
 
 // memoryHolds reports cells that say how much memory their guests have, and
-// have too little.
+// have too little. How fast a disk is nobody knows beforehand: of fio's log as
+// much is reckoned as the slowest testbeds make.
 func (c checker) memoryHolds(cells []Cell) {
 	seen := map[string]bool{}
 	for _, cell := range cells {
-		if one, is := crowd(cell, 0); is && !seen[one.CellID] {
+		if one, is := c.spec.crowd(cell, 0, TestbedEmulated); is && !seen[one.CellID] {
 			seen[one.CellID] = true
 			c.Report("matrix.guest_memory_mib", "%s", one)
 		}
