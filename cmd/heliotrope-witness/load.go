@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"heliotrope/internal/load/engine"
 )
@@ -24,43 +28,47 @@ func runLoad(ctx context.Context, args []string, _ io.Writer) error {
 	return engine.Run(ctx, config, ".")
 }
 
-// runFill fills a disk. The file progress of this folder has how many bytes are
-// written, from FROM on.
-func runFill(ctx context.Context, args []string, stdout io.Writer) error {
+// runFill fills a disk. The file progress of this folder has the byte up to which
+// all is written, and on the disk. At the end that is printed, and the ms that it took.
+func runFill(ctx context.Context, args []string, stdout io.Writer) (err error) {
+	began := time.Now()
 	var numbers [3]uint64
 	for i, name := range []string{"FROM", "TO", "SEED"} {
-		var err error
 		if numbers[i], err = strconv.ParseUint(args[1+i], 10, 64); err != nil || i < 2 && numbers[i] > 1<<62 {
 			return badInput{fmt.Errorf("%s %q: want a number, 0 or more", name, args[1+i])}
 		}
 	}
 	from, to, seed := int64(numbers[0]), int64(numbers[1]), numbers[2] //nolint:gosec // not so large
-	var problem error
-	told, written := int64(-1), int64(0)
-	err := engine.Fill(ctx, args[0], from, to, seed, func(bytes int64) {
-		written = bytes
-		if told < 0 || bytes-told >= fillStepBytes || bytes == to-from {
-			told, problem = bytes, tellProgress(bytes)
-		}
-	})
-	if err == nil {
-		err = problem
-	}
+	disk, err := os.OpenFile(args[0], os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(stdout, written)
+	defer func() { err = errors.Join(err, disk.Close()) }()
+	told, problem := from, error(nil)
+	err = engine.Fill(ctx, args[0], from, to, seed, func(bytes int64) {
+		if at := from + bytes; problem == nil && (at-told >= fillStepBytes || at == to) {
+			told, problem = at, tellProgress(disk, at)
+		}
+	})
+	if err = errors.Join(err, problem); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(stdout, to, time.Since(began).Milliseconds())
 	return err
 }
 
 // fillStepBytes is how much is written before it is told again.
 const fillStepBytes = 16 << 20
 
-// tellProgress writes the file as a whole.
-func tellProgress(bytes int64) error {
+// tellProgress writes the file as a whole, once what it tells is on the disk: a fill
+// goes on from there after a power failure, too.
+func tellProgress(disk *os.File, at int64) error {
 	file := engine.ProgressFile
-	if err := os.WriteFile(file+".new", []byte(strconv.FormatInt(bytes, 10)+"\n"), 0o644); err != nil {
+	if err := unix.Fdatasync(int(disk.Fd())); err != nil {
+		return fmt.Errorf("sync %s: %w", disk.Name(), err)
+	}
+	if err := os.WriteFile(file+".new", []byte(strconv.FormatInt(at, 10)+"\n"), 0o644); err != nil {
 		return fmt.Errorf("tell the progress: %w", err)
 	}
-	return os.Rename(file+".new", file) //nolint:forbidigo // the program for the guest imports little (docs/load.md)
+	return os.Rename(file+".new", file)
 }

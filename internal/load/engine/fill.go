@@ -41,15 +41,39 @@ func fill(ctx context.Context, path string, fromByte, toByte int64, seed uint64,
 	}
 	target := spec.Target{Device: path, OffsetBytes: fromByte, SizeBytes: toByte - fromByte}
 	files, _, err := openTargets(fillAccess, []spec.Target{target})
+	if errors.Is(err, unix.EINVAL) {
+		files, err = openCached(target)
+	}
 	if err != nil {
 		return err
 	}
 	f := filling{at: fromByte, from: fromByte, end: toByte, seed: seed, report: done, drain: drainLimit}
-	defer func() {
-		if f.inFlight == 0 { // otherwise all stays as it is: the kernel has it
-			err = errors.Join(err, closeTargets(files))
-		}
-	}()
+	err = f.open(ctx, files)
+	if f.inFlight == 0 { // otherwise all stays as it is: the kernel has it
+		err = errors.Join(err, closeTargets(files))
+	}
+	return err
+}
+
+// openCached opens a file of a file system that has no direct I/O, as that in
+// memory before Linux 6.6, through the page cache.
+func openCached(target spec.Target) ([]int, error) {
+	var stat unix.Stat_t
+	if err := unix.Stat(target.Device, &stat); err != nil {
+		return nil, err
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG || target.SizeBytes > stat.Size-target.OffsetBytes {
+		return nil, fmt.Errorf("it has no direct I/O, and is no file of %d bytes", target.OffsetBytes+target.SizeBytes)
+	}
+	file, err := unix.Open(target.Device, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return []int{file}, nil
+}
+
+// open fills an open disk.
+func (f *filling) open(ctx context.Context, files []int) error {
 	how, err := chooseMethod("")
 	if err != nil {
 		return err

@@ -78,6 +78,24 @@ func TestFillGoesOn(t *testing.T) {
 	assert.True(t, bytes.Equal(whole, content))
 }
 
+// TestFillThroughThePageCache writes the same where there is no direct I/O.
+func TestFillThroughThePageCache(t *testing.T) {
+	path := blank(t, fillSize)
+	target := spec.Target{Device: path, SizeBytes: fillSize}
+	files, err := openCached(target)
+	require.NoError(t, err)
+	f := filling{end: fillSize, seed: 9, report: func(int64) {}}
+	require.NoError(t, errors.Join(f.open(t.Context(), files), closeTargets(files)))
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(filled(t, 9), content))
+	target.SizeBytes++
+	_, err = openCached(target)
+	require.ErrorContains(t, err, "no file of 5244417 bytes")
+	_, err = openCached(spec.Target{Device: "/dev/null"})
+	require.ErrorContains(t, err, "no direct I/O")
+}
+
 func TestFillRefuses(t *testing.T) {
 	path := blank(t, 1<<20)
 	for says, region := range map[string][2]int64{
