@@ -20,6 +20,7 @@ import (
 	"heliotrope/internal/load/engine"
 	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
+	"heliotrope/internal/remote"
 )
 
 const (
@@ -79,6 +80,23 @@ func (d Disk) Fill(ctx context.Context, fromByte, toByte int64, seed uint64, rea
 		return 0, fmt.Errorf("%s: fill %s: %w", d.Process.Host.Name(), d.Path, err)
 	}
 	return took, nil
+}
+
+// zeroLimit is how long zeros may take to be written: less than a step on a testbed
+// may take in all. They are behind what is filled, for a ledger.
+const zeroLimit = 4 * time.Minute
+
+// Zero writes zeros from a byte to another, both of which are multiples of a MiB.
+func (d Disk) Zero(ctx context.Context, fromByte, toByte int64) error {
+	const mebibyte = 1 << 20
+	host := d.Process.Host
+	_, err := host.Run(ctx, remote.Command{Timeout: zeroLimit, Args: []string{"dd", "if=/dev/zero", "of=" + d.Path, "bs=" + strconv.Itoa(mebibyte),
+		"seek=" + strconv.FormatInt(fromByte/mebibyte, 10), "count=" + strconv.FormatInt((toByte-fromByte)/mebibyte, 10), "conv=notrunc,fsync"}})
+	if err != nil {
+		return fmt.Errorf("write zeros to %s: %w", d.Path, err)
+	}
+	alive.Tell(ctx)
+	return nil
 }
 
 // failed is why a fill has not ended well.

@@ -1,6 +1,7 @@
 package filling
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -96,4 +97,18 @@ func TestFillThatFails(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, record.None, status.State, "it is tried anew the next time")
 	}
+}
+
+func TestZero(t *testing.T) {
+	d := disk(t, "")
+	const mebibyte = 1 << 20
+	content := bytes.Repeat([]byte{7}, 4*mebibyte)
+	require.NoError(t, os.WriteFile(d.Path, content, 0o600))
+	require.NoError(t, d.Zero(t.Context(), 2*mebibyte, 3*mebibyte))
+	clear(content[2*mebibyte : 3*mebibyte])
+	left, err := os.ReadFile(d.Path)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(content, left))
+	d.Path += "/not/there"
+	require.ErrorContains(t, d.Zero(t.Context(), 0, mebibyte), "write zeros to")
 }

@@ -15,6 +15,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"heliotrope/internal/cause"
 	"heliotrope/internal/driver"
@@ -48,6 +49,19 @@ type Setup struct {
 	// Datastores are both sites' hosts where the hypervisor makes the disks itself;
 	// otherwise nil.
 	Datastores map[Site]hypervisor.Datastores
+	// Programs are ours on the machines. Without them no disk is filled.
+	Programs Programs
+}
+
+// Programs are our programs on a testbed's machines.
+type Programs interface {
+	// InstallWitness puts the witness on a machine, unless it is there, and
+	// ProgramDir is the folder that it is in.
+	InstallWitness(ctx context.Context, machine string) error
+	ProgramDir(machine string) string
+	// RunDir is the folder of a process of ours on a machine, which a teardown of
+	// the testbed ends.
+	RunDir(machine, name string) string
 }
 
 // Options are a cell's settings for its storage system, such as "protocol" of
@@ -84,6 +98,32 @@ type Spec struct {
 	// MemoryMiB is the guest's memory, which takes room where its disk lies in a
 	// datastore; 0 is the inventory's.
 	MemoryMiB int `json:",omitempty"`
+	// Fill is what the disk holds before anybody writes to it; nothing when it is
+	// zero.
+	Fill Fill `json:",omitzero"`
+}
+
+// Fill says that a disk is filled where it is made, before anybody opens it: as much
+// of its beginning with what follows from the seed, the same on each copy of it, and
+// the rest with zeros that are written.
+type Fill struct {
+	Seed  uint64
+	Bytes int64 // a multiple of 1 MiB
+}
+
+// Filled says how a disk was filled; zero where it was not.
+type Filled struct {
+	Bytes int64
+	// Took is of the run that ended it, on the slowest of its copies.
+	Took time.Duration
+}
+
+// Slower is the one of two copies that took longer.
+func (f Filled) Slower(other Filled) Filled {
+	if other.Took > f.Took || f.Bytes == 0 {
+		return other
+	}
+	return f
 }
 
 // Disk is a provisioned disk.
@@ -105,6 +145,9 @@ type Disk struct {
 	// Copy says that each site has a disk of its own, and how a migration
 	// copies one to the other; "" means that both are the same disk.
 	Copy hypervisor.Copy `json:",omitempty"`
+	// Filled says how Provision filled it. Of a disk in a datastore nobody but the
+	// guest can.
+	Filled Filled `json:",omitzero"`
 }
 
 // At is the disk as the hypervisor of a site opens it.
@@ -120,7 +163,8 @@ func (d Disk) At(site Site) hypervisor.Disk {
 type System interface {
 	// Kind is the name in campaign files and rows: "iscsi".
 	Kind() string
-	// Provision makes a blank disk that both sites can reach, usable at home.
+	// Provision makes a disk that both sites can reach, usable at home. It is
+	// blank, or filled as the specification says.
 	Provision(ctx context.Context, spec Spec, home Site) (Disk, error)
 	// PrepareMigration makes the disk usable at both sites. It makes sure that
 	// what the destination would open is this disk and no other.
@@ -145,7 +189,7 @@ type Roomer interface {
 	// Provision would after the programs were installed. What the label's disks of
 	// any system take there is as good as free: they are removed before another is
 	// made. It changes nothing.
-	// Of the disk its size and the guest's memory are looked at.
+	// Of the disk its size, whether it is filled, and the guest's memory are looked at.
 	CheckRoom(ctx context.Context, wanted Spec) error
 }
 
@@ -193,6 +237,9 @@ func CheckSpec(spec Spec) error {
 	}
 	if spec.SizeBytes <= 0 || spec.SizeBytes%(1<<20) != 0 {
 		return fmt.Errorf("disk %s: size %d bytes: want a positive multiple of 1 MiB", spec.Name, spec.SizeBytes)
+	}
+	if fill := spec.Fill.Bytes; fill < 0 || fill > spec.SizeBytes || fill%(1<<20) != 0 {
+		return fmt.Errorf("disk %s: %d bytes are to be filled: want multiples of 1 MiB, at most its size of %d", spec.Name, fill, spec.SizeBytes)
 	}
 	return nil
 }

@@ -117,6 +117,9 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, home storage.
 		return disk, fault.As(fault.BadInput, err)
 	}
 	minor, err := s.provision(ctx, spec, home)
+	if err == nil {
+		disk.Filled, err = s.filled(ctx, spec)
+	}
 	if err != nil {
 		return disk, fmt.Errorf("providing disk %s with DRBD: %w", spec.Name, err)
 	}

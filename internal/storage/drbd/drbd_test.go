@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -230,6 +232,56 @@ func TestTeardownForgetsFirst(t *testing.T) {
 	if err := bed.Teardown(t.Context()); !errors.Is(err, remote.ErrConnectionLost) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestFilledBackingStays when a run was cut off before DRBD has seen it; otherwise
+// it goes, and first what says that it was filled.
+func TestFilledBackingStays(t *testing.T) {
+	for name, c := range map[string]struct {
+		mark, config string
+		stays        bool
+	}{
+		"filled":                 {mark: "7 1048576 1048576 9\n", stays: true},
+		"begun":                  {mark: "7 1048576 0 0\n", stays: true},
+		"blank":                  {},
+		"filled, and DRBD's own": {mark: "7 1048576 1048576 9\n", config: "# made by heliotrope for testbed lab, disk d0\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bed := newBed(t, "")
+			bed.put(t, bed.a, ourImage, "content")
+			if c.mark != "" {
+				bed.put(t, bed.a, ourImage+".filled", c.mark)
+			}
+			if c.config != "" {
+				bed.put(t, bed.a, ourConfig, c.config)
+			}
+			bed.a.On(remotetest.Prefix("/sbin/losetup", "--list"))
+			bed.a.OnFunc(remotetest.Exactly("drbdsetup", "down", "lab.d0"), func(context.Context, remotetest.Call) remotetest.Reply {
+				assert.NotContains(t, bed.a.Memory().Paths(), ourImage+".filled")
+				return remotetest.Reply{}
+			})
+			require.NoError(t, bed.removeDisk(t.Context(), bed.sites[storage.SiteA], "d0"))
+			assert.Equal(t, c.stays, slices.Contains(bed.a.Memory().Paths(), ourImage))
+			assert.Equal(t, c.stays, slices.Contains(bed.a.Memory().Paths(), ourImage+".filled"))
+		})
+	}
+}
+
+// TestReplicasAreFilledAlike, and the slower one counts.
+func TestReplicasAreFilledAlike(t *testing.T) {
+	bed := newBed(t, "")
+	filled := spec
+	filled.Fill = storage.Fill{Seed: 7, Bytes: 1 << 20}
+	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
+		fake.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "1000000 4096\n"})
+		_, err := bed.makeBacking(t.Context(), bed.sites[map[string]storage.Site{"host-a": storage.SiteA, "host-b": storage.SiteB}[fake.Name()]], filled)
+		require.ErrorContains(t, err, fake.Name()+": the inventory says that our witness's program may not run there")
+	}
+	bed.put(t, bed.a, ourImage+".filled", "7 1048576 1048576 9\n")
+	bed.put(t, bed.b, ourImage+".filled", "7 1048576 1048576 11\n")
+	told, err := bed.filled(t.Context(), filled)
+	require.NoError(t, err)
+	assert.Equal(t, storage.Filled{Bytes: 1 << 20, Took: 11 * time.Millisecond}, told)
 }
 
 func TestMinorIsFreeAtBothSites(t *testing.T) {

@@ -112,7 +112,7 @@ func (s *System) finished(ctx context.Context, spec storage.Spec) (int, error) {
 	}
 }
 
-// build makes both replicas, blank and in sync.
+// build makes both replicas, blank or filled alike, and in sync.
 func (s *System) build(ctx context.Context, spec storage.Spec) (int, error) {
 	if err := node.Each(func(site storage.Site) error { return loadModules(ctx, s.sites[site]) }); err != nil {
 		return 0, err
@@ -165,7 +165,7 @@ func (s *System) build(ctx context.Context, spec storage.Spec) (int, error) {
 	return minor, s.netOptions(ctx, spec.Name, fmt.Sprintf("--ping-timeout=%d", pingTimeout))
 }
 
-// skipSync declares the two blank replicas equal. DRBD refuses that for
+// skipSync declares the two replicas equal, which they are. DRBD refuses that for
 // metadata that was ever used.
 func (s *System) skipSync(ctx context.Context, disk string, minor int) error {
 	err := s.wait(ctx, storage.SiteA, minor, "both sites to connect", func(status Status) bool {
@@ -177,14 +177,32 @@ func (s *System) skipSync(ctx context.Context, disk string, minor int) error {
 	return s.adm(ctx, s.sites[storage.SiteA], disk, "/0", "new-current-uuid", "--clear-bitmap")
 }
 
-// makeBacking makes a site's backing file and the loop device over it.
+// filled says how the slower of the two replicas was filled.
+func (s *System) filled(ctx context.Context, spec storage.Spec) (slower storage.Filled, err error) {
+	for _, n := range s.sites {
+		dir, err := n.Dir(ctx, kind)
+		if err != nil {
+			return slower, err
+		}
+		filled, err := n.Filled(ctx, path.Join(dir, spec.Name+imageSuffix), spec)
+		if err != nil {
+			return slower, err
+		}
+		slower = slower.Slower(filled)
+	}
+	return slower, nil
+}
+
+// makeBacking makes a site's backing file and the loop device over it. The bytes
+// that it is filled with are the same at both sites, so that the replicas need no
+// synchronisation; the metadata behind them are DRBD's.
 func (s *System) makeBacking(ctx context.Context, n *node.Node, spec storage.Spec) (string, error) {
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
 		return "", err
 	}
 	file := path.Join(dir, spec.Name+imageSuffix)
-	if err := n.Image(ctx, file, backingBytes(spec.SizeBytes)); err != nil {
+	if err := n.FilledImage(ctx, kind, file, backingBytes(spec.SizeBytes), spec); err != nil {
 		return "", err
 	}
 	return n.AttachLoop(ctx, dir, file, false)

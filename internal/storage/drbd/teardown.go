@@ -56,16 +56,24 @@ func (s *System) disks(ctx context.Context, n *node.Node) ([]string, error) {
 	return disks, err
 }
 
-// removeDisk removes one disk from a site.
+// removeDisk removes one disk from a site. A backing file that is filled, and that
+// DRBD has not seen, stays: filling it is what takes long. Before anything else is
+// removed it is forgotten that one was filled.
 func (s *System) removeDisk(ctx context.Context, n *node.Node, disk string) error {
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
 		return err
 	}
+	file := path.Join(dir, disk+imageSuffix)
+	if unused, err := s.unused(ctx, n, disk, file); unused || err != nil {
+		return err
+	}
+	if err := n.Forget(ctx, file); err != nil {
+		return err
+	}
 	if err := s.takeDown(ctx, n, disk); err != nil {
 		return err
 	}
-	file := path.Join(dir, disk+imageSuffix)
 	there, err := n.Exists(ctx, file)
 	if err != nil || !there {
 		return err
@@ -74,6 +82,20 @@ func (s *System) removeDisk(ctx context.Context, n *node.Node, disk string) erro
 		return err
 	}
 	return n.Remove(ctx, file)
+}
+
+// unused says whether a backing file is filled, or was, for which DRBD has no
+// configuration yet: that is written before the metadata are.
+func (s *System) unused(ctx context.Context, n *node.Node, disk, file string) (bool, error) {
+	config, err := configFile(ctx, n, disk)
+	if err != nil {
+		return false, err
+	}
+	configured, err := n.Exists(ctx, config)
+	if err != nil || configured {
+		return false, err
+	}
+	return n.HasBegun(ctx, file)
 }
 
 // isOurs says whether a configuration file is one that this testbed wrote.

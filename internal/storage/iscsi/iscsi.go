@@ -81,10 +81,22 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 	if err := storage.CheckSpec(spec); err != nil {
 		return disk, fault.As(fault.BadInput, err)
 	}
-	if err := s.provision(ctx, spec, disk.Device); err != nil {
+	err := s.provision(ctx, spec, disk.Device)
+	if err == nil {
+		disk.Filled, err = s.filled(ctx, spec)
+	}
+	if err != nil {
 		return disk, fmt.Errorf("providing disk %s over iSCSI: %w", spec.Name, err)
 	}
 	return disk, nil
+}
+
+func (s *System) filled(ctx context.Context, spec storage.Spec) (storage.Filled, error) {
+	file, err := s.imageFile(ctx, spec.Name)
+	if err != nil {
+		return storage.Filled{}, err
+	}
+	return s.store.Filled(ctx, file, spec)
 }
 
 func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[storage.Site]string) error {

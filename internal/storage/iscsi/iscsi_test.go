@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -143,6 +144,23 @@ func (b *bed) loginWorks(t *testing.T, fake *remotetest.Fake) {
 		}
 		return remotetest.Reply{}
 	})
+}
+
+// TestFilledBackstore: LIO gets the file once it is filled.
+func TestFilledBackstore(t *testing.T) {
+	bed := newBed(t)
+	filled := spec
+	filled.Fill = storage.Fill{Seed: 7, Bytes: 1 << 20}
+	require.ErrorContains(t, bed.makeBackstore(t.Context(), filled), "store: the inventory says that our witness's program may not run there")
+	enabled, err := bed.store.Memory().ReadFile(bed.backstore("d0") + "/enable")
+	require.ErrorIs(t, err, fs.ErrNotExist, "%s", enabled)
+	file, err := bed.imageFile(t.Context(), "d0")
+	require.NoError(t, err)
+	put(t, bed.store, file+".filled", "7 1048576 1048576 9\n")
+	require.NoError(t, bed.makeBackstore(t.Context(), filled))
+	told, err := bed.filled(t.Context(), filled)
+	require.NoError(t, err)
+	assert.Equal(t, storage.Filled{Bytes: 1 << 20, Took: 9 * time.Millisecond}, told)
 }
 
 func TestProvision(t *testing.T) {

@@ -68,14 +68,20 @@ func (s *System) backstore(disk string) string {
 	return fmt.Sprintf("%s/fileio_%d/%s", lioCore, sum.Sum32()>>1, s.backstoreName(disk))
 }
 
+// imageFile is a disk's backing file on the storage server.
+func (s *System) imageFile(ctx context.Context, disk string) (string, error) {
+	dir, err := s.store.Dir(ctx, kind)
+	return path.Join(dir, disk+imageSuffix), err
+}
+
 // makeBackstore makes the backing file and LIO's device over it.
 func (s *System) makeBackstore(ctx context.Context, spec storage.Spec) error {
-	dir, err := s.store.Dir(ctx, kind)
+	file, err := s.imageFile(ctx, spec.Name)
 	if err != nil {
 		return err
 	}
-	file, folder := path.Join(dir, spec.Name+imageSuffix), s.backstore(spec.Name)
-	if err := s.store.Image(ctx, file, spec.SizeBytes); err != nil {
+	folder := s.backstore(spec.Name)
+	if err := s.store.FilledImage(ctx, kind, file, spec.SizeBytes, spec); err != nil {
 		return err
 	}
 	enabled, err := s.store.ReadIfThere(ctx, folder+"/enable")

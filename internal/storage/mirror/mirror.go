@@ -101,8 +101,8 @@ func imageOf(ctx context.Context, n *node.Node, disk string) (string, error) {
 	return path.Join(dir, disk+imageEnd), err
 }
 
-// Provision makes a blank image, and a loop device over it, at both sites. There
-// must be room for all of it.
+// Provision makes an image, and a loop device over it, at both sites: blank, or
+// filled alike. There must be room for all of it.
 func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Site) (storage.Disk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,8 +116,13 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 	}
 	err := node.Each(func(site storage.Site) error {
 		device, base, err := s.provide(ctx, s.sites[site], spec)
+		filled := storage.Filled{}
+		if err == nil {
+			filled, err = s.filled(ctx, s.sites[site], spec)
+		}
 		mu.Lock()
 		defer mu.Unlock()
+		disk.Filled = disk.Filled.Slower(filled)
 		disk.Device[site] = device
 		if s.overlaid() {
 			disk.Base[site] = base
@@ -130,6 +135,18 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 	return disk, nil
 }
 
+// filled says how what a site's disk begins with was filled.
+func (s *System) filled(ctx context.Context, n *node.Node, spec storage.Spec) (storage.Filled, error) {
+	image, err := imageOf(ctx, n, spec.Name)
+	if err != nil {
+		return storage.Filled{}, err
+	}
+	if s.overlaid() {
+		image = baseOf(image)
+	}
+	return n.Filled(ctx, image, spec)
+}
+
 // provide makes the disk of one site. Where it is no overlay, it has no base.
 func (s *System) provide(ctx context.Context, n *node.Node, spec storage.Spec) (device, base string, err error) {
 	image, err := imageOf(ctx, n, spec.Name)
@@ -140,11 +157,16 @@ func (s *System) provide(ctx context.Context, n *node.Node, spec storage.Spec) (
 		return "", "", err
 	}
 	if s.overlaid() {
-		if base, err = provideBase(ctx, n, image, spec.SizeBytes); err != nil {
+		if base, err = provideBase(ctx, n, image, spec); err != nil {
 			return "", "", err
 		}
 	}
-	if err := n.Image(ctx, image, s.imageBytes(spec)); err != nil {
+	if s.overlaid() { // what nobody has written is the base's
+		err = n.Image(ctx, image, s.imageBytes(spec))
+	} else {
+		err = n.FilledImage(ctx, kind, image, s.imageBytes(spec), spec)
+	}
+	if err != nil {
 		return "", "", err
 	}
 	device, err = n.AttachLoop(ctx, path.Dir(image), image, false)
@@ -294,7 +316,7 @@ func (s *System) Check(ctx context.Context) error {
 func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
 	diskBytes := wanted.SizeBytes
 	if s.overlaid() {
-		diskBytes = roomBytes(diskBytes)
+		diskBytes = roomBytes(wanted)
 	}
 	return node.Each(func(site storage.Site) error { return s.sites[site].CheckRoom(ctx, diskBytes) })
 }

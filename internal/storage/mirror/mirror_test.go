@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -99,6 +100,22 @@ func TestProvision(t *testing.T) {
 	assert.Equal(t, []witness.Source{{Role: "guest-disk", Reader: "block", Device: "/dev/loop1"}}, sources)
 }
 
+// TestFilledAlike: both sites' images are filled, as long as somebody may fill them,
+// and the slower one counts.
+func TestFilledAlike(t *testing.T) {
+	bed := newBed(t)
+	filled := spec
+	filled.Fill = storage.Fill{Seed: 7, Bytes: 1 << 20}
+	_, err := bed.Provision(t.Context(), filled, storage.SiteA)
+	require.ErrorContains(t, err, "host-a: the inventory says that our witness's program may not run there")
+	require.ErrorContains(t, err, "host-b: the inventory says")
+	put(t, bed.a, image+".filled", "7 1048576 1048576 9\n")
+	put(t, bed.b, image+".filled", "7 1048576 1048576 11\n")
+	disk, err := bed.Provision(t.Context(), filled, storage.SiteA)
+	require.NoError(t, err)
+	assert.Equal(t, storage.Filled{Bytes: 1 << 20, Took: 11 * time.Millisecond}, disk.Filled)
+}
+
 func TestNoRoomAtOneSite(t *testing.T) {
 	bed := newBed(t)
 	bed.b.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "10 4096\n"})
@@ -106,7 +123,8 @@ func TestNoRoomAtOneSite(t *testing.T) {
 	require.ErrorContains(t, err, "host-b: "+data+"/lab/mirror has 0 MiB of free space")
 }
 
-// TestNoRoomInPreflight: an overlaid disk wants room for its view as well.
+// TestNoRoomInPreflight: an overlaid disk wants room for its view as well, and for
+// its base when that is filled.
 func TestNoRoomInPreflight(t *testing.T) {
 	bed := newBed(t)
 	bed.a.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "1000000 4096\n"})
@@ -116,6 +134,8 @@ func TestNoRoomInPreflight(t *testing.T) {
 	overlaid, err := Kind.New(bed.setup)
 	require.NoError(t, err)
 	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}), "host-b: "+data+"/lab has 29 MiB of free space, and the disk and Heliotrope's own programs want 32 MiB")
+	filled := storage.Spec{SizeBytes: 1 << 20, Fill: storage.Fill{Bytes: 1 << 20}}
+	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), filled), "own programs want 33 MiB")
 }
 
 func TestPrepareMigrationWantsThisDisk(t *testing.T) {

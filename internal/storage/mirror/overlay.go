@@ -25,8 +25,15 @@ const clusterBytes = 4 << 10
 // a cluster, its tables are 1/409 of the disk (qemu-img measure).
 func overlayBytes(diskBytes int64) int64 { return diskBytes + diskBytes/256&^(1<<20-1) + 2<<20 }
 
-// roomBytes is what a disk may take at a site: its overlay, and its view.
-func roomBytes(diskBytes int64) int64 { return overlayBytes(diskBytes) + diskBytes }
+// roomBytes is what a disk may take at a site: its overlay, its view, and its base
+// where that is filled: a blank one takes none.
+func roomBytes(disk storage.Spec) int64 {
+	bytes := overlayBytes(disk.SizeBytes) + disk.SizeBytes
+	if disk.Fill.Bytes > 0 {
+		bytes += disk.SizeBytes
+	}
+	return bytes
+}
 
 // viewLimit is how long an overlay may take to be read: less than a step on a
 // testbed may take in all.
@@ -43,27 +50,28 @@ func baseOf(image string) string { return strings.TrimSuffix(image, imageEnd) + 
 func viewOf(image string) string { return strings.TrimSuffix(image, imageEnd) + viewEnd }
 
 // overlay is an image of format qcow2 on a loop device, over a base on another.
-// The base is blank and nobody writes it, so that both sites have the same.
+// The base is blank, or filled alike at both sites, and nobody writes it: both sites
+// have the same.
 type overlay struct {
 	n            *node.Node
 	disk         storage.Spec
 	device, base string
 }
 
-// provideBase makes the base, or finds it. It takes no room itself; that there is
-// enough for the rest is looked at before it is made.
-func provideBase(ctx context.Context, n *node.Node, image string, sizeBytes int64) (string, error) {
+// provideBase makes the base, or finds it. That there is enough room for it and the
+// rest is looked at before it is made.
+func provideBase(ctx context.Context, n *node.Node, image string, disk storage.Spec) (string, error) {
 	base := baseOf(image)
 	there, err := n.Exists(ctx, base)
 	if err == nil && !there {
 		if err = n.Mkdir(ctx, path.Dir(base)); err == nil {
-			err = n.Room(ctx, path.Dir(base), roomBytes(sizeBytes))
+			err = n.Room(ctx, path.Dir(base), roomBytes(disk))
 		}
 	}
 	if err != nil {
 		return "", err
 	}
-	if err := n.Image(ctx, base, sizeBytes); err != nil {
+	if err := n.FilledImage(ctx, kind, base, disk.SizeBytes, disk); err != nil {
 		return "", err
 	}
 	return n.AttachReadOnly(ctx, path.Dir(base), base)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -161,6 +162,23 @@ func TestProvisionWhatIsThere(t *testing.T) {
 			assert.Equal(t, []string{c.change}, a.changed())
 		})
 	}
+}
+
+// TestBaseIsFilled, and the overlay is not: what nobody has written is the base's, so
+// that a migration copies what was written since alone.
+func TestBaseIsFilled(t *testing.T) {
+	system, a, b := newOverlays(t)
+	filled := spec
+	filled.Fill = storage.Fill{Seed: 7, Bytes: 1 << 20}
+	for _, h := range []*host{a, b} {
+		put(t, h.Fake, baseOf(image), strings.Repeat("x", 1<<20))
+		put(t, h.Fake, baseOf(image)+".filled", "7 1048576 1048576 9\n")
+	}
+	disk, err := system.Provision(t.Context(), filled, storage.SiteA)
+	require.NoError(t, err)
+	assert.Equal(t, storage.Filled{Bytes: 1 << 20, Took: 9 * time.Millisecond}, disk.Filled)
+	assert.Equal(t, []string{created}, a.changed())
+	assert.NotContains(t, a.Memory().Paths(), image+".filled")
 }
 
 func TestNoRoomForAnOverlay(t *testing.T) {

@@ -75,13 +75,14 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 	if err := storage.CheckSpec(spec); err != nil {
 		return disk, fault.As(fault.BadInput, err)
 	}
-	if err := s.provision(ctx, spec, disk.Device); err != nil {
+	err := s.provision(ctx, spec, &disk)
+	if err != nil {
 		return disk, fmt.Errorf("providing disk %s over NFS: %w", spec.Name, err)
 	}
 	return disk, nil
 }
 
-func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[storage.Site]string) error {
+func (s *System) provision(ctx context.Context, spec storage.Spec, disk *storage.Disk) error {
 	if err := s.checkHostNames(ctx); err != nil {
 		return err
 	}
@@ -89,9 +90,10 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[s
 	if err != nil {
 		return err
 	}
+	image := path.Join(exported, spec.Name+imageSuffix)
 	err = gather.Together(
 		func() error {
-			return errors.Join(s.store.Image(ctx, path.Join(exported, spec.Name+imageSuffix), spec.SizeBytes), s.serve(ctx, exported))
+			return errors.Join(s.store.FilledImage(ctx, kind, image, spec.SizeBytes, spec), s.serve(ctx, exported))
 		},
 		func() error {
 			return node.Each(func(site storage.Site) error { return s.sites[site].Modprobe(ctx, s.siteModules()...) })
@@ -100,12 +102,15 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[s
 	if err != nil {
 		return err
 	}
+	if disk.Filled, err = s.store.Filled(ctx, image, spec); err != nil {
+		return err
+	}
 	var mu sync.Mutex
 	return node.Each(func(site storage.Site) error {
 		device, err := s.attach(ctx, s.sites[site], spec.Name)
 		mu.Lock()
 		defer mu.Unlock()
-		devices[site] = device
+		disk.Device[site] = device
 		return err
 	})
 }

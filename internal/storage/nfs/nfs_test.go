@@ -71,6 +71,21 @@ func server(t *testing.T, fake *remotetest.Fake, threads string) {
 
 const ourExports = exported + "\t198.18.0.1(rw,sync)\n" + exported + "\t198.18.0.2(rw,sync)\n"
 
+// TestFilledImage: the server's image is filled before a site can open it.
+func TestFilledImage(t *testing.T) {
+	bed := newBed(t)
+	server(t, bed.store, "8")
+	filled := spec
+	filled.Fill = storage.Fill{Seed: 7, Bytes: 1 << 20}
+	bed.store.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "1000000 4096\n"})
+	bed.store.On(remotetest.Prefix("exportfs"))
+	_, err := bed.Provision(t.Context(), filled, storage.SiteA)
+	require.ErrorContains(t, err, "store: the inventory says that our witness's program may not run there")
+	for _, args := range bed.a.Commands() {
+		require.Contains(t, []string{"readlink", "/sbin/modprobe"}, args[0], "nothing is mounted yet")
+	}
+}
+
 func TestParseExports(t *testing.T) {
 	const text = data + "/lab/nfs/export\t198.18.0.1(rw,sync,wdelay,hide,nocrossmnt,secure,fsid=1234,sec=sys)\n" +
 		"/srv\t*(ro)\nnonsense\n"

@@ -31,8 +31,11 @@ type Node struct {
 	name    string
 	host    remote.Host // nil where there is no shell
 	dataDir string
+	witness bool // may run there
 	mu      sync.Mutex
 	root    string // dataDir without symbolic links, once known
+
+	programs storage.Programs // nil where there are none
 
 	// Label is the testbed's name.
 	Label string
@@ -43,7 +46,7 @@ type Node struct {
 // New is a machine of the testbed.
 func New(setup storage.Setup, described *inventory.Machine) *Node {
 	return &Node{name: described.Name, host: setup.Machines[described.Name], dataDir: described.DataDir,
-		Label: setup.Inventory.Name, Address: described.Address}
+		witness: described.Has(inventory.Witness), programs: setup.Programs, Label: setup.Inventory.Name, Address: described.Address}
 }
 
 // Sites makes the nodes of both sites.
@@ -126,8 +129,11 @@ func (n *Node) ownDir(ctx context.Context) (string, error) {
 }
 
 // RemoveDir removes the folder of one kind of storage, and the label's own
-// folder when nothing else is in it.
+// folder when nothing else is in it. What still fills a disk there it ends before.
 func (n *Node) RemoveDir(ctx context.Context, kind string) error {
+	if err := n.endFilling(ctx, kind); err != nil {
+		return err
+	}
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
 		return err

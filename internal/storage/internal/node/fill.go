@@ -1,0 +1,140 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"time"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/filling"
+	"heliotrope/internal/record"
+	"heliotrope/internal/storage"
+	"heliotrope/internal/witness"
+)
+
+// filledEnd ends the name of the file beside an image that says how far it is
+// filled.
+const filledEnd = ".filled"
+
+// filled is what stands beside an image: the seed, how much is to be filled, how
+// much of the disk is written, and the ms that filling took.
+type filled struct {
+	seed                     uint64
+	fillBytes, doneBytes, ms int64
+}
+
+func (f filled) String() string {
+	return fmt.Sprintln(f.seed, f.fillBytes, f.doneBytes, f.ms)
+}
+
+// FilledImage is Image for a disk of that kind of storage, whose copy the image's
+// beginning is: as the specification says, it is filled. Nobody may have opened it
+// yet unless it was filled before. What goes wrong while it is filled, as a file
+// system that is full, is the infrastructure's.
+func (n *Node) FilledImage(ctx context.Context, kind, name string, imageBytes int64, disk storage.Spec) error {
+	if err := n.Image(ctx, name, imageBytes); err != nil || disk.Fill.Bytes == 0 {
+		return err
+	}
+	state, err := n.filled(ctx, name)
+	if err != nil {
+		return err
+	}
+	if state == (filled{}) {
+		state = filled{seed: disk.Fill.Seed, fillBytes: disk.Fill.Bytes}
+	}
+	if state.seed != disk.Fill.Seed || state.fillBytes != disk.Fill.Bytes {
+		return fmt.Errorf("%s: %s was filled otherwise: tear the testbed's disks down first", n.Name(), name)
+	}
+	if state.doneBytes < disk.SizeBytes {
+		return Before(ctx, n.fill(ctx, kind, name, disk.SizeBytes, &state))
+	}
+	return nil
+}
+
+// Filled says how a disk's image was filled.
+func (n *Node) Filled(ctx context.Context, name string, disk storage.Spec) (storage.Filled, error) {
+	if disk.Fill.Bytes == 0 {
+		return storage.Filled{}, nil
+	}
+	state, err := n.filled(ctx, name)
+	return storage.Filled{Bytes: state.fillBytes, Took: time.Duration(state.ms) * time.Millisecond}, err
+}
+
+// HasBegun says whether an image is being filled, or was, and Forget has that said no
+// more: before the image is removed.
+func (n *Node) HasBegun(ctx context.Context, name string) (bool, error) {
+	return n.Exists(ctx, name+filledEnd)
+}
+
+// Forget removes what stands beside an image.
+func (n *Node) Forget(ctx context.Context, name string) error { return n.Remove(ctx, name+filledEnd) }
+
+func (n *Node) filled(ctx context.Context, name string) (state filled, err error) {
+	text, err := n.ReadIfThere(ctx, name+filledEnd)
+	if err != nil || text == "" {
+		return state, err
+	}
+	if _, err := fmt.Sscan(text, &state.seed, &state.fillBytes, &state.doneBytes, &state.ms); err != nil {
+		return state, fmt.Errorf("%s: %s%s: %q: %w", n.Name(), name, filledEnd, text, err)
+	}
+	return state, nil
+}
+
+// fill writes the rest of a disk. That it has begun is written down before anything
+// else.
+func (n *Node) fill(ctx context.Context, kind, name string, diskBytes int64, state *filled) error {
+	reached := func(at int64) error {
+		state.doneBytes = at
+		return n.Replace(ctx, name+filledEnd, state.String())
+	}
+	if err := reached(state.doneBytes); err != nil {
+		return err
+	}
+	if !n.witness || n.programs == nil {
+		return fault.New(fault.BadInput, "%s: the inventory says that our witness's program may not run there, which fills disks: "+
+			"give it the witness, or set disk.precondition: none", n.Name())
+	}
+	if err := n.programs.InstallWitness(ctx, n.Name()); err != nil {
+		return err
+	}
+	disk := filling.Disk{Process: n.filler(kind), Program: path.Join(n.programs.ProgramDir(n.Name()), witness.Program), Path: name}
+	if state.doneBytes < state.fillBytes {
+		took, err := disk.Fill(ctx, state.doneBytes, state.fillBytes, state.seed, reached)
+		if err != nil {
+			return err
+		}
+		state.ms = took.Milliseconds()
+		if err := reached(state.fillBytes); err != nil {
+			return err
+		}
+	}
+	if err := disk.Process.Remove(ctx); err != nil {
+		return err
+	}
+	if state.doneBytes < diskBytes {
+		if err := disk.Zero(ctx, state.doneBytes, diskBytes); err != nil {
+			return err
+		}
+	}
+	return reached(diskBytes)
+}
+
+// filler is the process that fills disks of that kind of storage there, one after
+// the other.
+func (n *Node) filler(kind string) record.Process {
+	return record.Process{Host: n.host, Dir: n.programs.RunDir(n.Name(), "fill-"+kind)}
+}
+
+// endFilling ends what fills a disk of that kind.
+func (n *Node) endFilling(ctx context.Context, kind string) error {
+	if n.programs == nil || !n.HasShell() {
+		return nil
+	}
+	process := n.filler(kind)
+	there, err := n.Exists(ctx, process.Dir)
+	if err != nil || !there {
+		return err
+	}
+	return process.Remove(ctx)
+}
