@@ -132,6 +132,7 @@ func (a *account) fill() {
 		a.row.MirrorCopy = &cell.MirrorCopy
 	}
 	a.fillOptions(cell)
+	a.fillPrecondition()
 	if memory := cmp.Or(cell.GuestMemoryMiB, known.Swept.Facts.GuestMemoryMiB); memory > 0 {
 		a.row.GuestMemoryMiB = pointer(int32(memory)) //nolint:gosec // MiB of a guest
 	}

@@ -154,6 +154,9 @@ func checkFree(folder string, wantMiB int) error {
 type ProvisionInput struct {
 	Target
 	DiskMiB int `json:"disk_mib"`
+	// Precondition is the campaign's disk.precondition; "" of a campaign that an older
+	// program began: the disk is not filled.
+	Precondition string `json:"precondition,omitempty"`
 }
 
 // Provisioned is the disk under test and the guest that runs on it, at the site
@@ -161,6 +164,8 @@ type ProvisionInput struct {
 type Provisioned struct {
 	Disk   storage.Disk `json:"disk"`
 	Domain string       `json:"domain"`
+	// Precondition is what was done to the disk; Disk.Filled says more.
+	Precondition string `json:"precondition,omitempty"`
 	// Witnesses say what each machine's witness does, and Load what the
 	// guest's load is.
 	Witnesses map[string]machine.RecordingSetup `json:"witnesses,omitempty"`
@@ -184,7 +189,7 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 		if err != nil {
 			return err
 		}
-		spec := storage.Spec{Name: diskName, SizeBytes: int64(input.DiskMiB) << 20, MemoryMiB: cell.GuestMemoryMiB}
+		spec := storage.Spec{Name: diskName, SizeBytes: int64(input.DiskMiB) << 20, MemoryMiB: cell.GuestMemoryMiB, Fill: input.fill()}
 		site, _ := route(input.Ref)
 		disk, err := system.Provision(ctx, spec, site)
 		if err != nil {
@@ -195,10 +200,16 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 		if err != nil {
 			return err
 		}
-		provisioned = Provisioned{Disk: disk, Domain: domain.Name, Now: bed.Now()}
-		if machines, ok := bed.(Machines); ok {
-			err = watch(ctx, machines, p, input.Ref, &provisioned)
+		provisioned = Provisioned{Disk: disk, Domain: domain.Name, Precondition: input.Precondition, Now: bed.Now()}
+		machines, ok := bed.(Machines)
+		if !ok {
+			return nil
 		}
+		if err := watch(ctx, machines, p, input.Ref, &provisioned); err != nil {
+			return err
+		}
+		err = fillInGuest(ctx, machines, p, &provisioned.Disk)
+		provisioned.Now = bed.Now()
 		return err
 	})
 	return provisioned, err

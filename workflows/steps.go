@@ -99,7 +99,7 @@ func (a *attempt) provision(ctx workflow.Context) error {
 		}
 	}
 	options := workflow.WithActivityOptions(ctx, onTestbed("provision "+a.input.Trial.Cell.Storage+" and start the guest"))
-	input := activities.ProvisionInput{Target: a.target(), DiskMiB: a.input.Disk.SizeMiB}
+	input := activities.ProvisionInput{Target: a.target(), DiskMiB: a.input.Disk.SizeMiB, Precondition: a.input.Disk.Precondition}
 	if err := workflow.ExecuteActivity(options, testbedActivities.Provision, input).Get(options, &a.known.Provisioned); err != nil {
 		return err
 	}

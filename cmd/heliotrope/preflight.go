@@ -218,6 +218,7 @@ type hostCheck struct {
 type wanted struct {
 	trials    []campaign.Trial
 	diskBytes int64 // of the disk under test
+	fillBytes int64 // that are filled of it
 }
 
 // check asks all testbeds at the same time.
@@ -272,7 +273,7 @@ func ofHypervisor(trials []campaign.Trial, hypervisor string) []campaign.Trial {
 
 // usesOf is what the trials of a lane's hypervisor want of its testbed.
 func usesOf(lane trial.Lane, want wanted) testbed.Uses {
-	uses := testbed.Uses{DiskBytes: want.diskBytes}
+	uses := testbed.Uses{DiskBytes: want.diskBytes, FillBytes: want.fillBytes}
 	for _, planned := range ofHypervisor(want.trials, lane.Hypervisor) {
 		cell := planned.Cell
 		use := testbed.StorageUse{Name: cell.Storage, Options: cell.StorageOptions()}

@@ -66,7 +66,12 @@ type request struct {
 
 // wanted is what the campaign wants of its testbeds.
 func (r *request) wanted() wanted {
-	return wanted{trials: r.trials, diskBytes: int64(r.spec.Disk.SizeMiB) << 20}
+	disk := r.spec.Disk
+	want := wanted{trials: r.trials, diskBytes: int64(disk.SizeMiB) << 20}
+	if disk.Precondition == campaign.PreconditionFill {
+		want.fillBytes = int64(disk.SizeMiB-disk.LedgerMiB) << 20
+	}
+	return want
 }
 
 // loadRequest reads a campaign file; what is wrong with it is bad input.

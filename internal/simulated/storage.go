@@ -26,6 +26,7 @@ func (d *disks) Provision(ctx context.Context, spec storage.Spec, _ storage.Site
 	if err := storage.CheckSpec(spec); err != nil {
 		return disk, err
 	}
+	disk.Filled.Bytes = spec.Fill.Bytes // no time is spent on it
 	if spec.SizeBytes < diskBytes {
 		return disk, fmt.Errorf("disk %s: %d bytes: the simulated load uses the first %d of every disk", spec.Name, spec.SizeBytes, diskBytes)
 	}

@@ -68,6 +68,8 @@ type Uses struct {
 	Storages []StorageUse
 	// DiskBytes is the size of the disk under test; 0 looks for no room.
 	DiskBytes int64
+	// FillBytes is how much of it is filled.
+	FillBytes int64
 	// MemoryMiB of the largest guest; 0 is the inventory's default.
 	MemoryMiB int
 }
@@ -90,7 +92,8 @@ func (t *Testbed) Check(ctx context.Context, uses Uses) error {
 	for _, use := range uses.Storages {
 		system, err := t.newStorage(use.Name, use.Options)
 		if err == nil {
-			err = checkStorage(ctx, system, storage.Spec{SizeBytes: uses.DiskBytes, MemoryMiB: uses.MemoryMiB})
+			err = checkStorage(ctx, system, storage.Spec{SizeBytes: uses.DiskBytes, MemoryMiB: uses.MemoryMiB,
+				Fill: storage.Fill{Bytes: uses.FillBytes}})
 		}
 		errs = append(errs, err)
 	}

@@ -142,7 +142,7 @@ func (t *Testbed) storageSetup(options storage.Options) storage.Setup {
 	for name, host := range t.hosts {
 		machines[name] = host
 	}
-	setup := storage.Setup{Inventory: t.Inventory, Machines: machines, Options: options, OpensFiles: t.kind.OpensFiles}
+	setup := storage.Setup{Inventory: t.Inventory, Machines: machines, Options: options, OpensFiles: t.kind.OpensFiles, Programs: t}
 	if t.kind.Datastores {
 		setup.Datastores = map[storage.Site]hypervisor.Datastores{}
 		for _, site := range sites {
