@@ -180,10 +180,13 @@ func (a *account) measure() (judge.Judged, error) {
 	a.attempt.Certificates = certificates(a.row.Key, a.input)
 	a.attempt.Ledger = ledgers(a.row.Key, a.input.Known.Verified.Ledger)
 	path := func(file dataset.File) string { return filepath.Join(a.folder, filepath.FromSlash(file.Path)) }
-	raw := judge.Raw{IO: told(dataset.ReadIO(path(a.written.IO)), "judge", a.done), Histograms: dataset.ReadHistograms(path(a.written.Histograms)),
-		Counters:   dataset.ReadCounters(path(a.written.Counters)),
+	raw := judge.Raw{Counters: dataset.ReadCounters(path(a.written.Counters)),
 		Heartbeats: dataset.ReadHeartbeats(path(a.written.Heartbeats)), Clocks: dataset.ReadClocks(path(a.written.Clocks)),
 		Domains: dataset.ReadDomains(path(a.written.Domains)), Certificates: a.attempt.Certificates, Ledger: a.attempt.Ledger}
+	if a.row.IORows != nil {
+		raw.IO = told(dataset.ReadIO(path(a.written.IO)), "judge", a.done)
+		raw.Histograms = dataset.ReadHistograms(path(a.written.Histograms))
+	}
 	judged, err := judge.Judge(&a.row, raw, a.input.Settings.judged())
 	if err != nil {
 		return judged, err

@@ -183,8 +183,21 @@ func TestConcludeWithoutTheGuest(t *testing.T) {
 	if concluded := a.conclude(t); concluded.Verdict != trial.TargetFailed {
 		t.Errorf("%+v", concluded)
 	}
-	if row := a.row(t); row.HasIO() || row.CounterRows == 0 {
+	if row := a.row(t); row.IORows != nil || row.HistogramRows != nil || row.CounterRows == 0 || exists(t, a.file("io.parquet")) {
 		t.Errorf("%v and %d counters, want counters only", row.IORows, row.CounterRows)
+	}
+	// What was never fetched is not known, and not nothing.
+	phases, err := dataset.ReadPhases(dataset.CampaignFolder(a.target.DataDir, "unit"))
+	if err != nil || len(phases) != 3 {
+		t.Fatalf("%d phases, %v", len(phases), err)
+	}
+	for _, phase := range phases {
+		if phase.Seconds == 0 || phase.IOs != nil || phase.Reads != nil || phase.Writes != nil || phase.Bytes != nil || phase.IOPS != nil || phase.MBPerS != nil {
+			t.Errorf("%+v, want no number of I/Os", phase)
+		}
+	}
+	if problems, err := dataset.Check(dataset.CampaignFolder(a.target.DataDir, "unit")); err != nil || len(problems) > 0 {
+		t.Errorf("the dataset's problems: %v, %v", problems, err)
 	}
 	if !exists(t, a.raw(trial.Guest, load.LogFile)) {
 		t.Error("the guest's raw files are gone, and the dataset has not got them")

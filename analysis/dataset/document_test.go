@@ -55,6 +55,7 @@ campaign=NAME/
   are converted with the offsets that were measured. Beside them ` + "`ts`" + ` columns have the same as timestamp[ns, UTC], for readers that know
   times. DuckDB cuts these to µs: reckon with ` + "`ts_ns`" + `. Tables io and heartbeats have no such column: of a trial on the emulated
   testbed their files would be 36 and 48 % larger. In DuckDB ` + "`make_timestamp_ns(ts_ns)`" + ` is one.
+- An attempt whose load's log was never fetched, or cannot be put on the time base, has no io.parquet and no histograms.parquet.
 - Null means that something is not known or does not apply. It is never 0, and 0 is never "not known".
 - ` + "`simulated`" + ` is in every row of every table: such numbers are a model's and no measurement. Testbeds have more kinds than
   these two: ` + "`testbed_kind`" + ` is in attempts and in every file's metadata.

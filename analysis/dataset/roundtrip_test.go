@@ -125,6 +125,27 @@ func TestSourceFails(t *testing.T) {
 	}
 }
 
+// A table of I/Os that is not known has no file, also where an earlier try left one.
+func TestNoIO(t *testing.T) {
+	folder, written := write(t, dataset.TrialFiles{IO: dataset.Rows(someIO(10))})
+	var row dataset.Trial
+	row.SetFiles(written)
+	if !row.HasIO() || *row.IORows != 10 || *row.HistogramRows != 0 {
+		t.Errorf("%v I/Os, %v histograms", row.IORows, row.HistogramRows)
+	}
+	written, err := dataset.WriteTrial(dataset.TrialFiles{CampaignFolder: filepath.Dir(folder), Folder: filepath.Base(folder), Provenance: provenance()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row.SetFiles(written)
+	if row.HasIO() || row.IORows != nil || row.HistogramRows != nil || row.HeartbeatRows == nil {
+		t.Errorf("%+v", row)
+	}
+	if names := list(t, folder); slices.Contains(names, "io.parquet") || slices.Contains(names, "histograms.parquet") || len(names) != len(attemptFiles)-2 {
+		t.Errorf("left: %q", names)
+	}
+}
+
 // Whoever comes second must not write into the same files.
 func TestOneWriterAtATime(t *testing.T) {
 	campaign := t.TempDir()

@@ -321,9 +321,12 @@ func (t *Trial) HasIO() bool { return t.IORows != nil && *t.IORows > 0 }
 
 // SetFiles notes how many rows the attempt's files have.
 func (t *Trial) SetFiles(written WrittenTrial) {
-	t.IORows, t.CounterRows, t.EventRows = &written.IO.Rows, written.Counters.Rows, written.Events.Rows
+	t.CounterRows, t.EventRows = written.Counters.Rows, written.Events.Rows
 	t.HeartbeatRows, t.ClockRows, t.DomainRows = &written.Heartbeats.Rows, &written.Clocks.Rows, &written.Domains.Rows
-	t.HistogramRows = &written.Histograms.Rows
+	t.IORows, t.HistogramRows = nil, nil
+	if written.IO.Path != "" {
+		t.IORows, t.HistogramRows = &written.IO.Rows, &written.Histograms.Rows
+	}
 }
 
 // phases is how many phases a trial has; a test compares.

@@ -166,7 +166,7 @@ func trialColumns() []column[Trial] {
 	}
 	return append(columns,
 		optional("overhead_s", "s", "time outside of warm-up, before, migrate and after", func(r *Trial) **float64 { return &r.OverheadS }),
-		optional("io_rows", "rows", "in the attempt's io.parquet; null when the load's log is not known", func(r *Trial) **int64 { return &r.IORows }),
+		optional("io_rows", "rows", "in the attempt's io.parquet; null when the load's log is not known, and there is no such file", func(r *Trial) **int64 { return &r.IORows }),
 		required("counter_rows", "rows", "in the attempt's counters.parquet", func(r *Trial) *int64 { return &r.CounterRows }),
 		required("event_rows", "rows", "in the attempt's events.parquet", func(r *Trial) *int64 { return &r.EventRows }),
 		optional("heartbeat_rows", "rows", "in the attempt's heartbeats.parquet; null when it has none, as the following", func(r *Trial) **int64 { return &r.HeartbeatRows }),
@@ -206,7 +206,7 @@ func migrationColumns() []column[Trial] {
 		optional("guest_clock_before_uncertainty_ns", "ns", "of guest_clock_before_ns, both ways", func(r *Trial) **int64 { return &r.GuestClockBeforeUncertNs }),
 		optional("guest_clock_after_ns", "ns", "the guest's clock minus the controller's, after the migration", func(r *Trial) **int64 { return &r.GuestClockAfterNs }),
 		optional("guest_clock_after_uncertainty_ns", "ns", "of guest_clock_after_ns, both ways", func(r *Trial) **int64 { return &r.GuestClockAfterUncertNs }),
-		optional("wan_bytes", "bytes", "over the WAN during phase migrate, both directions, from counters wan rx_bytes and tx_bytes", func(r *Trial) **int64 { return &r.WANBytes }),
+		optional("wan_bytes", "bytes", "over the WAN during phase migrate, both directions: what table traffic has of class interface", func(r *Trial) **int64 { return &r.WANBytes }),
 		optional("out_of_sync_bytes", "bytes", "by which the replicas differed after the trial; null where there are none", func(r *Trial) **int64 { return &r.OutOfSyncBytes }),
 	}
 }

@@ -16,7 +16,8 @@ type TrialFiles struct {
 	CampaignFolder string // see CampaignFolder
 	Folder         string // see TrialFolder
 	Provenance     Provenance
-	// Each may be nil: a table without rows.
+	// IO is nil when the load's log is not known: then there is no file of it, nor
+	// of Histograms. Each other may be nil: a table without rows.
 	IO         Batches[IO]
 	Counters   Batches[Counter]
 	Events     Batches[Event]
@@ -27,7 +28,7 @@ type TrialFiles struct {
 }
 
 // WrittenTrial is the files of an attempt. Their paths are in the campaign's
-// folder.
+// folder. Those that it has not are zero.
 type WrittenTrial struct {
 	IO         File `json:"io"`
 	Counters   File `json:"counters"`
@@ -54,19 +55,25 @@ func WriteTrial(files TrialFiles) (WrittenTrial, error) {
 		return written, err
 	}
 	defer unlock()
-	for _, one := range []struct {
-		file  *File
-		write func() (File, error)
-	}{
-		{&written.IO, func() (File, error) { return writeTrialFile(IOs, files, files.IO) }},
+	type file struct {
+		written *File
+		write   func() (File, error)
+	}
+	all := []file{
 		{&written.Counters, func() (File, error) { return writeTrialFile(Counters, files, files.Counters) }},
 		{&written.Events, func() (File, error) { return writeTrialFile(Events, files, files.Events) }},
 		{&written.Heartbeats, func() (File, error) { return writeTrialFile(Heartbeats, files, files.Heartbeats) }},
 		{&written.Clocks, func() (File, error) { return writeTrialFile(Clocks, files, files.Clocks) }},
 		{&written.Domains, func() (File, error) { return writeTrialFile(Domains, files, files.Domains) }},
-		{&written.Histograms, func() (File, error) { return writeTrialFile(Histograms, files, files.Histograms) }},
-	} {
-		if *one.file, err = one.write(); err != nil {
+	}
+	if files.IO != nil {
+		all = append(all, file{&written.IO, func() (File, error) { return writeTrialFile(IOs, files, files.IO) }},
+			file{&written.Histograms, func() (File, error) { return writeTrialFile(Histograms, files, files.Histograms) }})
+	} else if err := remove(filepath.Join(folder, IOs.Name+".parquet"), filepath.Join(folder, Histograms.Name+".parquet")); err != nil {
+		return written, fmt.Errorf("write a trial: %w", err) // an earlier try may have left them
+	}
+	for _, one := range all {
+		if *one.written, err = one.write(); err != nil {
 			return written, err
 		}
 	}

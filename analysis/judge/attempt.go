@@ -52,7 +52,10 @@ func RawOf(folder string, row *dataset.Trial) Raw {
 	path := func(table string) string {
 		return filepath.Join(folder, filepath.FromSlash(row.Folder), table+".parquet")
 	}
-	raw.IO, raw.Counters = dataset.ReadIO(path(dataset.IOs.Name)), dataset.ReadCounters(path(dataset.Counters.Name))
+	raw.Counters = dataset.ReadCounters(path(dataset.Counters.Name))
+	if row.IORows != nil {
+		raw.IO = dataset.ReadIO(path(dataset.IOs.Name))
+	}
 	if row.HistogramRows != nil {
 		raw.Histograms = dataset.ReadHistograms(path(dataset.Histograms.Name))
 	}

@@ -27,7 +27,7 @@ import (
 )
 
 // Raw is an attempt's rows, as they are in the dataset. Each table may be nil:
-// there is none.
+// there is none. Without IO nothing of the load is known.
 type Raw struct {
 	IO         dataset.Batches[dataset.IO]
 	Histograms dataset.Batches[dataset.Histogram]
