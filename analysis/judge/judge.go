@@ -58,9 +58,9 @@ type Judged struct {
 
 // Judge finds what an attempt measured. Of the row it uses the key, the
 // timeline, the plan (control, direction), the hosts, the absent witnesses, the
-// migration's start and the clocks that were set; it fills in all that is found
-// from rows. Nothing is
-// held against an attempt that did not get through its phases, but lost writes.
+// migration's start, the clocks that were set, the load's engine and what it left
+// in flight; it fills in all that is found from rows. Nothing is held against an
+// attempt that did not get through its phases, but lost writes.
 func Judge(row *dataset.Trial, raw Raw, limits Limits) (Judged, error) {
 	s, err := newScene(row, raw, limits)
 	if err != nil {
