@@ -184,7 +184,7 @@ func (a *account) measure() (judge.Judged, error) {
 		Heartbeats: dataset.ReadHeartbeats(path(a.written.Heartbeats)), Clocks: dataset.ReadClocks(path(a.written.Clocks)),
 		Domains: dataset.ReadDomains(path(a.written.Domains)), Certificates: a.attempt.Certificates, Ledger: a.attempt.Ledger}
 	if a.row.IORows != nil {
-		raw.IO = told(dataset.ReadIO(path(a.written.IO)), "judge", a.done)
+		raw.IO = told(judge.ReadIO(path(a.written.IO)), "judge", a.done)
 		raw.Histograms = dataset.ReadHistograms(path(a.written.Histograms))
 	}
 	judged, err := judge.Judge(&a.row, raw, a.input.Settings.judged())

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/memory"
@@ -16,8 +17,9 @@ import (
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
 )
 
-// ReadIO reads an io.parquet.
-func ReadIO(path string) Batches[IO] { return readParquet(IOs, path) }
+// ReadIO reads an io.parquet: all of its columns, or only those that are named. The
+// others are 0 then, and what they are is not looked at; it takes half of the time.
+func ReadIO(path string, only ...string) Batches[IO] { return readParquet(IOs, path, only...) }
 
 // ReadCounters reads a counters.parquet.
 func ReadCounters(path string) Batches[Counter] { return readParquet(Counters, path) }
@@ -95,8 +97,9 @@ func ReadProvenance(path string) (Provenance, error) {
 
 // readParquet reads a file in batches. A file that is not as it was written is
 // a DamagedError, and so are panics of the library over it; a missing one is
-// fs.ErrNotExist; one of another table is neither.
-func readParquet[R any](table *Table[R], path string) Batches[R] {
+// fs.ErrNotExist; one of another table is neither. Of the columns it reads all, or
+// only those that are named, of which none may have had another name once.
+func readParquet[R any](table *Table[R], path string, only ...string) Batches[R] {
 	return func(yield func([]R, error) bool) {
 		in, err := os.Open(path)
 		if err != nil {
@@ -104,12 +107,19 @@ func readParquet[R any](table *Table[R], path string) Batches[R] {
 			return
 		}
 		defer in.Close()
-		opened, err := openParquet(in, path)
+		opened, err := openParquet(in, path, only...)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
 		scan, err := table.file.scanner(opened.schema, opened.metadata)
+		if part := table.file.only(only); err == nil && len(only) > 0 {
+			if len(part.columns) != len(only) {
+				err = fmt.Errorf("is to be read by columns that table %s does not have, among %q", table.Name, only)
+			} else {
+				scan, err = part.scanner(opened.records.Schema(), opened.metadata)
+			}
+		}
 		if err != nil {
 			yield(nil, fmt.Errorf("%s %w", path, err))
 			return
@@ -147,8 +157,9 @@ type opened struct {
 }
 
 // openParquet reads the footer. The records are read by the caller's goroutine
-// alone: a panic in another one would end the process.
-func openParquet(in *os.File, path string) (o opened, err error) {
+// alone: a panic in another one would end the process. They have all columns, or only
+// those that are named.
+func openParquet(in *os.File, path string, only ...string) (o opened, err error) {
 	err = guard(path, func() error {
 		parquetFile, err := file.NewParquetReader(in)
 		if err != nil {
@@ -171,7 +182,12 @@ func openParquet(in *os.File, path string) (o opened, err error) {
 		if o.schema, err = reader.Schema(); err != nil {
 			return err
 		}
-		o.records, err = reader.GetRecordReader(context.Background(), nil, nil)
+		var columns []int // nil is all
+		for _, name := range only {
+			columns = append(columns, o.schema.FieldIndices(name)...)
+		}
+		slices.Sort(columns)
+		o.records, err = reader.GetRecordReader(context.Background(), columns, nil)
 		return err
 	})
 	return o, err

@@ -68,6 +68,30 @@ func TestRoundTripOfExtremes(t *testing.T) {
 	same(t, dataset.ReadCounters(filepath.Join(folder, "counters.parquet")), nil)
 }
 
+// Of some columns the others are 0, also where batches use memory again; a column that
+// a file of before does not have is 0 as well.
+func TestReadSomeColumns(t *testing.T) {
+	io := someIO(70_001)
+	folder, _ := write(t, dataset.TrialFiles{IO: dataset.Rows(io)})
+	want := slices.Clone(io)
+	for i := range want {
+		want[i] = dataset.IO{TsNs: io[i].TsNs, LatencyNs: io[i].LatencyNs, Op: io[i].Op, Error: io[i].Error, LateNs: io[i].LateNs}
+	}
+	same(t, dataset.ReadIO(filepath.Join(folder, "io.parquet"), "late_ns", "op", "error", "ts_ns", "latency_ns"), want)
+	old := filepath.Join(before, filepath.FromSlash("storage=drbd/rtt_ms=30/trial=00003.2/io.parquet"))
+	rows, err := dataset.All(dataset.ReadIO(old))
+	if err != nil || len(rows) == 0 {
+		t.Fatal(len(rows), err)
+	}
+	for i := range rows {
+		rows[i] = dataset.IO{TsNs: rows[i].TsNs}
+	}
+	same(t, dataset.ReadIO(old, "error", "ts_ns"), rows)
+	if _, err := dataset.All(dataset.ReadIO(filepath.Join(folder, "io.parquet"), "ts_ns", "lateness")); err == nil || !strings.Contains(err.Error(), "lateness") {
+		t.Errorf("a column that there is not: %v", err)
+	}
+}
+
 // More row groups than one, and batches that do not fit them.
 func TestRoundTripOfManyBatches(t *testing.T) {
 	io := someIO(1<<18 + 1000)

@@ -107,6 +107,12 @@ func (l layout[R]) record(rows []R, simulated bool) arrow.Record {
 	return builder.NewRecord()
 }
 
+// only is the layout of the columns that are named.
+func (l layout[R]) only(names []string) layout[R] {
+	l.columns = slices.DeleteFunc(slices.Clone(l.columns), func(c column[R]) bool { return !slices.Contains(names, c.Name) })
+	return l
+}
+
 // scanner finds the columns in a file's schema. A column that the file
 // does not have is read as null when it is nullable, and as zero when it was
 // added later: files outlive binaries. Any other difference is an error. The

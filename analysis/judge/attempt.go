@@ -54,7 +54,7 @@ func RawOf(folder string, row *dataset.Trial) Raw {
 	}
 	raw.Counters = dataset.ReadCounters(path(dataset.Counters.Name))
 	if row.IORows != nil {
-		raw.IO = dataset.ReadIO(path(dataset.IOs.Name))
+		raw.IO = ReadIO(path(dataset.IOs.Name))
 	}
 	if row.HistogramRows != nil {
 		raw.Histograms = dataset.ReadHistograms(path(dataset.Histograms.Name))
@@ -69,4 +69,9 @@ func RawOf(folder string, row *dataset.Trial) Raw {
 		raw.Domains = dataset.ReadDomains(path(dataset.Domains.Name))
 	}
 	return raw
+}
+
+// ReadIO reads of an io.parquet what Judge needs.
+func ReadIO(path string) dataset.Batches[dataset.IO] {
+	return dataset.ReadIO(path, "ts_ns", "guest_ts_ns", "latency_ns", "op", "size_bytes", "error")
 }

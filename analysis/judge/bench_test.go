@@ -116,7 +116,7 @@ func BenchmarkJudgeParquet(b *testing.B) {
 	}
 	b.ReportMetric(float64(written.IO.Bytes)/count, "bytes/IO")
 	memory := newMemory()
-	from := dataset.ReadIO(filepath.Join(folder, filepath.FromSlash(written.IO.Path)))
+	from := judge.ReadIO(filepath.Join(folder, filepath.FromSlash(written.IO.Path)))
 	judged(b, count, func(yield func([]dataset.IO, error) bool) {
 		for rows, err := range from {
 			memory.look()
