@@ -74,7 +74,6 @@ func clockCause(err error) cause.Code {
 // readGuestClock makes the guest's clock of what the witnesses at the WAN's ends
 // read of it, of its heartbeats, and of when the hypervisors say that it stood still.
 func (a *account) readGuestClock() error {
-	var all []timebase.Reading
 	for _, name := range a.heard(a.input.Known.Swept.Facts.Ends()) {
 		host := a.clocks.hosts[name]
 		var exchanges []timebase.Reading
@@ -87,32 +86,28 @@ func (a *account) readGuestClock() error {
 		if err := a.unlessUnreadable(err); err != nil {
 			return err
 		}
-		readings := timebase.Compose(exchanges, host)
-		all = append(all, readings...)
-		for _, reading := range readings {
+		for _, reading := range timebase.Compose(exchanges, host) {
 			a.clocks.readings = append(a.clocks.readings, dataset.Clock{TsNs: reading.At.UnixNano(), Machine: trial.Guest, Reference: name,
 				AheadNs: reading.Ahead.Nanoseconds(), UncertaintyNs: reading.Uncertainty.Nanoseconds()})
 		}
 	}
-	beats, err := a.beats()
+	domains, err := dataset.All(a.domains())
+	if err := a.unlessUnreadable(err); err != nil {
+		return err
+	}
+	arrived, err := a.arrivals()
 	if err != nil {
 		return err
 	}
-	stall, err := a.stall()
+	guest, err := judge.GuestClock(&a.row, judge.Raw{Clocks: dataset.Rows(a.clocks.readings), Domains: dataset.Rows(domains),
+		Heartbeats: dataset.Rows(arrived)}, a.input.Settings.judged())
 	if err != nil {
 		return err
 	}
-	guest, err := timebase.NewGuest(all, beats, stall)
-	if errors.Is(err, timebase.ErrNoReadings) && !stall.IsZero() {
-		// It did not come back: there is nothing to put right after the stall.
-		guest, err = timebase.NewGuest(all, beats, timebase.Interval{})
-		a.clocks.oneSided = true
+	if guest.Err != nil {
+		a.distrust(guest.Cause, fmt.Errorf("the guest's clock: %w", guest.Err))
 	}
-	if err != nil {
-		a.distrust(clockCause(err), fmt.Errorf("the guest's clock: %w", err))
-		return nil
-	}
-	a.clocks.guest = guest
+	a.clocks.guest, a.clocks.oneSided = guest.Clock, guest.OneSided
 	return nil
 }
 
@@ -136,42 +131,23 @@ func (a *account) receiver() (string, bool) {
 	return ends[0], true
 }
 
-// beats are the guest's heartbeats on both clocks.
-func (a *account) beats() ([]timebase.Beat, error) {
-	var beats []timebase.Beat
+// arrivals are the guest's heartbeats, as far as the guest's clock is not needed for
+// them.
+func (a *account) arrivals() ([]dataset.Heartbeat, error) {
 	name, ok := a.receiver()
 	if !ok {
 		return nil, nil
 	}
-	host := a.clocks.hosts[name]
+	var rows []dataset.Heartbeat
+	clock := a.clocks.hosts[name]
 	err := a.raw(name, witness.HeartbeatsFile, func(file *os.File) error {
 		return witness.ReadHeartbeats(file, func(beat witness.Heartbeat) error {
-			arrived := host.Ours(beat.Arrived)
-			beats = append(beats, timebase.Beat{Sent: beat.Sent, Arrived: arrived, Uncertainty: host.UncertaintyAt(arrived)})
+			rows = append(rows, dataset.Heartbeat{TsNs: clock.Ours(beat.Arrived).UnixNano(), SentGuestNs: beat.Sent.UnixNano(),
+				Sequence: int64(beat.Sequence), Acked: int64(beat.Acked)}) //nolint:gosec // counts from 1
 			return nil
 		})
 	})
-	return beats, a.unlessUnreadable(err)
-}
-
-// stall is when the guest stood still, as the hypervisors saw it; zero when it
-// did not.
-func (a *account) stall() (timebase.Interval, error) {
-	domains, err := dataset.All(a.domains())
-	if err := a.unlessUnreadable(err); err != nil {
-		return timebase.Interval{}, err
-	}
-	stall, found := judge.Suspension(&a.row, domains)
-	if !found {
-		return timebase.Interval{}, nil
-	}
-	uncertainty := stall.Uncertainty
-	for _, name := range a.siteHosts() {
-		host := a.clocks.hosts[name]
-		uncertainty = max(uncertainty, stall.Uncertainty+host.UncertaintyAt(stall.From), stall.Uncertainty+host.UncertaintyAt(stall.To))
-	}
-	stall.Uncertainty = uncertainty
-	return stall, nil
+	return rows, a.unlessUnreadable(err)
 }
 
 // journaledClocks are the readings that the controller took. A segment that a

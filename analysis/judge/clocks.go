@@ -2,6 +2,7 @@ package judge
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"heliotrope/analysis/dataset"
@@ -45,16 +46,16 @@ func newClocks(rows []dataset.Clock) clocks {
 	return c
 }
 
-// readGuest makes the guest's clock, which may step in the stall; nil is none.
-func (c clocks) readGuest(stall *span, uncertainty time.Duration) {
-	var interval timebase.Interval
-	if stall != nil {
-		interval = timebase.Interval{From: time.Unix(0, stall.from), To: time.Unix(0, stall.to), Uncertainty: uncertainty}
-	}
-	if clock, err := timebase.NewGuest(c.readings[trial.Guest], nil, interval); err != nil {
-		c.broken[trial.Guest] = err
-	} else {
-		c.bounds[trial.Guest] = clock
+// setGuest takes the guest's clock. One that is known before the stall only says
+// nothing of phase after.
+func (c clocks) setGuest(guest Guest) {
+	switch {
+	case guest.OneSided:
+		c.broken[trial.Guest] = fmt.Errorf("after the stall: %w", timebase.ErrNoReadings)
+	case guest.Err != nil:
+		c.broken[trial.Guest] = guest.Err
+	default:
+		c.bounds[trial.Guest] = guest.Clock
 	}
 }
 
@@ -115,7 +116,7 @@ func (s *scene) brokenClock(machine string) {
 	err := s.clocks.broken[machine]
 	var jump *timebase.JumpError
 	switch {
-	case errors.As(err, &jump) && machine == trial.Guest && s.blind:
+	case machine == trial.Guest && s.ofGuest.Cause == cause.WitnessDied:
 	case errors.As(err, &jump):
 		s.problem(cause.ClockJumped, "%v", err)
 	case err == nil || errors.Is(err, timebase.ErrNoReadings):

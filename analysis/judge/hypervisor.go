@@ -34,7 +34,6 @@ func (s *scene) hypervisor(domains []dataset.Domain, window span) dataset.Witnes
 		w.Problem = hostsUnknown
 		return w
 	}
-	slices.SortStableFunc(domains, func(a, b dataset.Domain) int { return cmp.Compare(a.TsNs, b.TsNs) })
 	for _, host := range slices.Compact([]string{s.source, s.target}) {
 		longest, told := s.longestLook(domains, host, window)
 		w.SpacingMs = max(w.SpacingMs, *milliseconds(float64(longest)))
@@ -67,6 +66,16 @@ func (s *scene) hypervisor(domains []dataset.Domain, window span) dataset.Witnes
 	}
 	say(&w, span{stopped.TsNs, resumed.TsNs}, max(stopped.SpacingNs, resumed.SpacingNs)+from+to)
 	return w
+}
+
+// domainsOf are an attempt's, in the order of their times.
+func domainsOf(raw Raw) ([]dataset.Domain, error) {
+	domains, err := dataset.All(orNone(raw.Domains))
+	if err != nil {
+		return nil, fmt.Errorf("its domains: %w", err)
+	}
+	slices.SortStableFunc(domains, func(a, b dataset.Domain) int { return cmp.Compare(a.TsNs, b.TsNs) })
+	return domains, nil
 }
 
 // notSeen says that no stop was seen.

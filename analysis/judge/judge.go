@@ -90,7 +90,7 @@ type scene struct {
 	clocks         clocks
 	load           *load // what the one pass over its I/Os found
 	stall          *span // the hypervisor's
-	blind          bool  // nobody knows whether the hypervisor stopped the guest
+	ofGuest        Guest // the guest's clock
 	problems       []problem
 	outcome        problem // what did not come back; no code: nothing
 }

@@ -7,7 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
@@ -137,9 +138,17 @@ func TestSuspension(t *testing.T) {
 		want bool
 	}{"early": {row, early, true}, "migration": {row, rows.domains, true}, "pause": {paused, pausedRows.domains, true}, "nothing seen": {row, watches(rows.domains), false},
 		"never migrated": {attempt(trial.Before), rows.domains, false}} {
-		got, found := judge.Suspension(&c.row, c.rows)
-		if found != c.want || found && (got.From.UnixNano() != at(52_000) || got.To.UnixNano() != at(55_000) || got.Uncertainty != 5*time.Millisecond) {
-			t.Errorf("%s: %+v, %v", name, got, found)
+		tables := rows
+		tables.domains = c.rows
+		guest, err := judge.GuestClock(&c.row, tables.raw(), judge.DefaultLimits())
+		require.NoError(t, err, name)
+		got := guest.Stall
+		require.Equal(t, c.want, !got.IsZero(), name)
+		if c.want && (got.From.UnixNano() != at(52_000) || got.To.UnixNano() != at(55_000)) {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if c.want { // the looks, and two clocks
+			require.InDelta(t, 7e6, float64(got.Uncertainty), 1e5, name)
 		}
 	}
 }
@@ -256,6 +265,11 @@ func TestUnknownIsNoJump(t *testing.T) {
 	for i := range rows.clocks {
 		if c := &rows.clocks[i]; c.Machine == trial.Guest && c.TsNs >= at(55_000) {
 			c.AheadNs = -3e9
+		}
+	}
+	for i := range rows.heartbeats {
+		if h := &rows.heartbeats[i]; h.SentTsNs >= at(55_000) {
+			h.SentGuestNs -= 3e9
 		}
 	}
 	judged := run(t, &row, rows, judge.DefaultLimits())

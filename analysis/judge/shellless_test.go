@@ -56,10 +56,10 @@ func TestRecord(t *testing.T) {
 	says(t, judged, dataset.WitnessNetwork, 3010, 16)
 	require.True(t, near(row.BlackoutMs, 3000))
 	require.True(t, near(row.RecoveryMs, 2000))
-	stall, found := judge.Suspension(&row, rows.domains)
-	require.True(t, found)
-	require.Equal(t, 3*time.Second, stall.To.Sub(stall.From))
-	require.Equal(t, time.Millisecond, stall.Uncertainty)
+	guest, err := judge.GuestClock(&row, rows.raw(), judge.DefaultLimits())
+	require.NoError(t, err)
+	require.Equal(t, 3*time.Second, guest.Stall.To.Sub(guest.Stall.From))
+	require.InDelta(t, 3e6, float64(guest.Stall.Uncertainty), 1e5)
 }
 
 // TestCommands: a storage server that cannot tell reads and writes apart is heard all

@@ -1,31 +1,123 @@
 package judge
 
 import (
-	"cmp"
-	"slices"
+	"errors"
+	"fmt"
 	"time"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/timebase"
+	"heliotrope/internal/trial"
 )
 
-// Suspension is when an attempt's guest stood still, as the hypervisors saw it:
-// what the guest's clock is put right by. Its uncertainty is of the looks only.
-// False when they saw nothing of the kind. Of the row it uses what Judge does.
-func Suspension(row *dataset.Trial, domains []dataset.Domain) (timebase.Interval, bool) {
-	s, err := newScene(row, Raw{}, Limits{})
+// Guest is what is known of an attempt's guest's clock.
+type Guest struct {
+	// Clock is nil when nothing is known of it: Err says why.
+	Clock *timebase.GuestClock
+	Err   error
+	// Cause is the code of Err, or of what is not known because of OneSided: that
+	// of the hypervisor's witness, when that says nothing either.
+	Cause cause.Code
+	// Stall is when the guest stood still, as the hypervisors saw it, by which its
+	// clock is put right; zero when they saw nothing of the kind.
+	Stall timebase.Interval
+	// OneSided says that the clock is known before the stall only: the guest did
+	// not come back.
+	OneSided bool
+}
+
+// GuestClock makes an attempt's guest's clock of the rows of its clocks, domains and
+// heartbeats (of which SentTsNs is not looked at). Whoever wants that clock asks
+// here: when the attempt is concluded, and when it is judged. Of the row it uses
+// what Judge does.
+func GuestClock(row *dataset.Trial, raw Raw, limits Limits) (Guest, error) {
+	s, err := newScene(row, raw, limits)
 	if err != nil {
-		return timebase.Interval{}, false
+		return Guest{}, fmt.Errorf("the guest's clock in trial %s: %w", row.Key, err)
 	}
+	domains, err := domainsOf(raw)
+	if err != nil {
+		return Guest{}, fmt.Errorf("the guest's clock in trial %s: %w", row.Key, err)
+	}
+	heartbeats, err := dataset.All(orNone(raw.Heartbeats))
+	if err != nil {
+		return Guest{}, fmt.Errorf("the guest's clock in trial %s: its heartbeats: %w", row.Key, err)
+	}
+	hypervisor := dataset.Witness{}
 	window, ok := s.window()
-	if !ok {
-		return timebase.Interval{}, false
+	if ok {
+		hypervisor = s.unlessAbsent(dataset.WitnessHypervisor, func() dataset.Witness { return s.hypervisor(domains, window) })
 	}
-	domains = slices.SortedStableFunc(slices.Values(domains), func(a, b dataset.Domain) int { return cmp.Compare(a.TsNs, b.TsNs) })
+	return s.guestClock(hypervisor, s.stood(domains, window), heartbeats), nil
+}
+
+// guestClock makes the guest's clock. One that was set while nobody knows whether
+// the hypervisor stopped the guest is no clock that was set: it is not known.
+func (s *scene) guestClock(hypervisor dataset.Witness, stall timebase.Interval, heartbeats []dataset.Heartbeat) Guest {
+	guest := Guest{Stall: stall}
+	readings, beats := s.clocks.readings[trial.Guest], s.beats(heartbeats)
+	guest.Clock, guest.Err = timebase.NewGuest(readings, beats, stall)
+	if errors.Is(guest.Err, timebase.ErrNoReadings) && !stall.IsZero() {
+		// It did not come back: there is nothing to put right after the stall.
+		if before, err := timebase.NewGuest(readings, beats, timebase.Interval{}); err == nil {
+			guest.Clock, guest.Err, guest.OneSided = before, nil, true
+		}
+	}
+	if guest.OneSided && isBlind(hypervisor) {
+		guest.Cause = cause.WitnessDied
+	}
+	if guest.Err == nil {
+		return guest
+	}
+	guest.Clock = nil
+	var jump *timebase.JumpError
+	switch {
+	case errors.As(guest.Err, &jump) && isBlind(hypervisor):
+		guest.Cause = cause.WitnessDied
+		guest.Err = fmt.Errorf("where the guest's clock stood still is not known, for the hypervisor says nothing of the stall: %s", hypervisor.Problem)
+	case errors.As(guest.Err, &jump):
+		guest.Cause = cause.ClockJumped
+	default:
+		guest.Cause = cause.ClockUncertain
+	}
+	return guest
+}
+
+// isBlind says whether nobody knows if the hypervisor stopped the guest, though
+// somebody should.
+func isBlind(hypervisor dataset.Witness) bool {
+	return hypervisor.Problem != "" && hypervisor.Problem != absent
+}
+
+// stood is when the guest stood still, as the hypervisors saw it. Its uncertainty is
+// of the looks and of the hosts' clocks. A hole in the watch makes it no less true:
+// a look after a hole is as uncertain as the hole is long.
+func (s *scene) stood(domains []dataset.Domain, window span) timebase.Interval {
+	if s.isAbsent(dataset.WitnessHypervisor) || s.source == "" {
+		return timebase.Interval{}
+	}
 	stopped, resumed := s.suspension(domains, window)
 	if stopped == nil || resumed == nil {
-		return timebase.Interval{}, false
+		return timebase.Interval{}
+	}
+	from, knownFrom := s.clocks.at(stopped.Host, stopped.TsNs)
+	to, knownTo := s.clocks.at(resumed.Host, resumed.TsNs)
+	if !knownFrom || !knownTo {
+		return timebase.Interval{}
 	}
 	return timebase.Interval{From: time.Unix(0, stopped.TsNs), To: time.Unix(0, resumed.TsNs),
-		Uncertainty: time.Duration(max(stopped.SpacingNs, resumed.SpacingNs))}, true
+		Uncertainty: time.Duration(max(stopped.SpacingNs, resumed.SpacingNs) + from + to)}
+}
+
+// beats are the heartbeats on both clocks; none where the receiver's is not known.
+func (s *scene) beats(heartbeats []dataset.Heartbeat) []timebase.Beat {
+	beats := make([]timebase.Beat, 0, len(heartbeats))
+	for _, row := range heartbeats {
+		if uncertainty, known := s.clocks.at(s.receiver, row.TsNs); known {
+			beats = append(beats, timebase.Beat{Sent: time.Unix(0, row.SentGuestNs), Arrived: time.Unix(0, row.TsNs),
+				Uncertainty: time.Duration(uncertainty)})
+		}
+	}
+	return beats
 }

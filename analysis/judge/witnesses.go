@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/campaign"
@@ -27,22 +26,20 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	if !ok {
 		return s.readLoad(raw, judged)
 	}
-	domains, err := dataset.All(orNone(raw.Domains))
+	domains, err := domainsOf(raw)
 	if err != nil {
-		return fmt.Errorf("its domains: %w", err)
+		return err
 	}
 	heartbeats, err := dataset.All(orNone(raw.Heartbeats))
 	if err != nil {
 		return fmt.Errorf("its heartbeats: %w", err)
 	}
 	hypervisor := s.unlessAbsent(dataset.WitnessHypervisor, func() dataset.Witness { return s.hypervisor(domains, window) })
-	s.blind = hypervisor.Problem != "" && hypervisor.Problem != absent
 	if hypervisor.StallMs != nil {
 		s.stall = &span{*hypervisor.FromTsNs, *hypervisor.ToTsNs}
-		s.clocks.readGuest(s.stall, time.Duration(*hypervisor.UncertaintyMs*1e6))
-	} else {
-		s.clocks.readGuest(nil, 0)
 	}
+	s.ofGuest = s.guestClock(hypervisor, s.stood(domains, window), heartbeats)
+	s.clocks.setGuest(s.ofGuest)
 	if err := s.readLoad(raw, judged); err != nil {
 		return err
 	}
@@ -128,7 +125,7 @@ func (s *scene) guest() dataset.Witness {
 	}
 	uncertainty, known := s.guestUncertainty(silent.span())
 	switch {
-	case !known && s.blind:
+	case !known && s.ofGuest.Cause == cause.WitnessDied:
 		w.Problem = "where the guest's clock stood still is not known"
 		return w
 	case !known:
