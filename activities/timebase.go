@@ -18,7 +18,8 @@ import (
 
 // clocks are those of an attempt's machines, against the controller's.
 type clocks struct {
-	readings []dataset.Clock // of all machines
+	readings []dataset.Clock   // of all machines
+	steered  []dataset.Counter // how fast the hosts' were made to run
 	hosts    map[string]*timebase.Clock
 	guest    *timebase.GuestClock // nil when the guest's load left nothing
 	// oneSided says that the guest's clock is known before its stall only.
@@ -48,7 +49,11 @@ func (a *account) readClocks() error {
 		if name == trial.Guest {
 			continue
 		}
-		clock, err := timebase.New(byHost[name], timebase.Options{Machine: name})
+		steered, err := a.steering(name)
+		if err != nil {
+			return err
+		}
+		clock, err := timebase.New(byHost[name], timebase.Options{Machine: name, SteeredPPM: steered})
 		if err != nil {
 			a.distrust(clockCause(err), fmt.Errorf("the clock of %s: %w", name, err))
 			continue
@@ -60,6 +65,31 @@ func (a *account) readClocks() error {
 		return a.readGuestClock()
 	}
 	return nil
+}
+
+// steering is how fast a host's kernel had its clock run beyond its oscillator, in
+// ppm: nothing of a host whose counters cannot be read, which is told where they
+// are written, or that has none.
+func (a *account) steering(name string) ([]float64, error) {
+	if a.recorded(name) {
+		return nil, nil
+	}
+	var steered []float64
+	err := a.raw(name, witness.CountersFile, func(file *os.File) error {
+		return witness.ReadCounters(file, func(reading witness.Reading) error {
+			if ppm, is := witness.Steering(reading.Device, reading.Name, reading.Value); is {
+				steered = append(steered, ppm)
+				a.clocks.steered = append(a.clocks.steered, dataset.Counter{Host: name,
+					Device: reading.Device, Name: reading.Name, Value: reading.Value})
+			}
+			return nil
+		})
+	})
+	var unreadable *unreadableError
+	if errors.As(err, &unreadable) {
+		return nil, nil
+	}
+	return steered, err
 }
 
 // clockCause is the code of a clock that cannot be made.
@@ -100,7 +130,7 @@ func (a *account) readGuestClock() error {
 		return err
 	}
 	guest, err := judge.GuestClock(&a.row, judge.Raw{Clocks: dataset.Rows(a.clocks.readings), Domains: dataset.Rows(domains),
-		Heartbeats: dataset.Rows(arrived)}, a.input.Settings.judged())
+		Heartbeats: dataset.Rows(arrived), Counters: dataset.Rows(a.clocks.steered)}, a.input.Settings.judged())
 	if err != nil {
 		return err
 	}

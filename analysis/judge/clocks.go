@@ -10,6 +10,7 @@ import (
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/timebase"
 	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
 )
 
 // bound is how uncertain a clock is, which package timebase knows: its readings
@@ -26,8 +27,9 @@ type clocks struct {
 	broken   map[string]error // why a machine is not among the bounds
 }
 
-// newClocks makes the hosts' clocks; the guest's needs the stall.
-func newClocks(rows []dataset.Clock) clocks {
+// newClocks makes the hosts' clocks; the guest's needs the stall. steered is how
+// fast each was made to run.
+func newClocks(rows []dataset.Clock, steered map[string][]float64) clocks {
 	c := clocks{readings: map[string][]timebase.Reading{}, bounds: map[string]bound{}, broken: map[string]error{}}
 	for _, row := range rows {
 		c.readings[row.Machine] = append(c.readings[row.Machine], timebase.Reading{At: time.Unix(0, row.TsNs),
@@ -37,13 +39,30 @@ func newClocks(rows []dataset.Clock) clocks {
 		if machine == trial.Guest {
 			continue
 		}
-		if clock, err := timebase.New(readings, timebase.Options{Machine: machine}); err != nil {
+		if clock, err := timebase.New(readings, timebase.Options{Machine: machine, SteeredPPM: steered[machine]}); err != nil {
 			c.broken[machine] = err
 		} else {
 			c.bounds[machine] = clock
 		}
 	}
 	return c
+}
+
+// steering is how fast each host's kernel had its clock run beyond its oscillator,
+// in ppm, as it was sampled.
+func steering(counters dataset.Batches[dataset.Counter]) (map[string][]float64, error) {
+	steered := map[string][]float64{}
+	for rows, err := range orNone(counters) {
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range rows {
+			if ppm, is := witness.Steering(c.Device, c.Name, c.Value); is {
+				steered[c.Host] = append(steered[c.Host], ppm)
+			}
+		}
+	}
+	return steered, nil
 }
 
 // setGuest takes the guest's clock. One that is known before the stall only says

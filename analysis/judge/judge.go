@@ -114,7 +114,11 @@ func newScene(row *dataset.Trial, raw Raw, limits Limits) (*scene, error) {
 	if err != nil {
 		return nil, fmt.Errorf("its clocks: %w", err)
 	}
-	s.clocks = newClocks(clocks)
+	steered, err := steering(raw.Counters)
+	if err != nil {
+		return nil, fmt.Errorf("its counters: %w", err)
+	}
+	s.clocks = newClocks(clocks, steered)
 	return s, nil
 }
 

@@ -27,8 +27,9 @@ type Guest struct {
 	OneSided bool
 }
 
-// GuestClock makes an attempt's guest's clock of the rows of its clocks, domains and
-// heartbeats (of which SentTsNs is not looked at). Whoever wants that clock asks
+// GuestClock makes an attempt's guest's clock of the rows of its clocks, domains,
+// counters (of which it wants how clocks were steered) and heartbeats (of which
+// SentTsNs is not looked at). Whoever wants that clock asks
 // here: when the attempt is concluded, and when it is judged. Of the row it uses
 // what Judge does.
 func GuestClock(row *dataset.Trial, raw Raw, limits Limits) (Guest, error) {

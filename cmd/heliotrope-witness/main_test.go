@@ -161,7 +161,7 @@ func TestHostAndGuest(t *testing.T) {
 		devices[r.Device]++
 		return nil
 	}))
-	if len(devices) != 3 || devices[witness.CPU] == 0 || devices[witness.Memory] == 0 || devices[witness.TestNet] == 0 {
+	if len(devices) != 4 || devices[witness.Clock] == 0 || devices[witness.CPU] == 0 || devices[witness.Memory] == 0 || devices[witness.TestNet] == 0 {
 		t.Errorf("counters of %v", devices)
 	}
 	var sequence []uint64

@@ -10,17 +10,20 @@ import (
 
 // What clocks may do unless Options say otherwise.
 const (
-	// DefaultDriftPPM is how fast a clock may gain or lose against ours at
-	// most: the limit within which Linux's adjtimex(2) takes a frequency from
-	// a time daemon, and within which it slews.
+	// DefaultDriftPPM is how fast a clock that nobody steers may gain or lose
+	// against ours at most: what Linux takes for the worst of oscillators, for
+	// adjtimex(2) corrects no more by its frequency.
 	DefaultDriftPPM = 500
 	// DefaultWanderPPM is how far a clock's rate may be from its own average
 	// over a trial. It is an assumption, and a wide one: an oscillator's rate
 	// changes by less than 1 ppm in minutes, a time daemon's corrections by
 	// some ten. Readings that contradict it have the whole drift instead.
 	DefaultWanderPPM = 50
-	// maxDriftPPM is what Options may ask for at most.
-	maxDriftPPM = 100_000
+	// oscillatorPPM is by how much an oscillator's rate changes within a trial.
+	oscillatorPPM = 1
+	// maxDriftPPM is what Options may ask for at most. The kernel can have a
+	// clock run faster or slower by 10 %, and chrony does so by 83,333 ppm.
+	maxDriftPPM = 110_000
 )
 
 // resolution of the readings: a shell tells the time in whole µs.
@@ -28,23 +31,40 @@ const resolution = time.Microsecond
 
 // Options of New.
 type Options struct {
-	Machine   string  // whose clock: for errors
-	DriftPPM  float64 // 0 is DefaultDriftPPM; at most 100,000
-	WanderPPM float64 // 0 is DefaultWanderPPM, or DriftPPM when that is less
+	Machine string // whose clock: for errors
+	// SteeredPPM is how fast the machine's kernel had the clock run beyond its
+	// oscillator, as it was sampled; in any order, and nil when nobody did. What
+	// was done to the clock between two samples and undone is not in it.
+	SteeredPPM []float64
+	DriftPPM   float64 // 0 is DefaultDriftPPM, and the most that it was steered by; at most 110,000
+	WanderPPM  float64 // 0 is DefaultWanderPPM, and the range in which it was steered, or DriftPPM when that is less
 }
 
 func (o Options) complete() (Options, error) {
+	fastest, reach := o.steered()
 	if o.DriftPPM == 0 {
-		o.DriftPPM = DefaultDriftPPM
+		o.DriftPPM = min(DefaultDriftPPM+fastest, maxDriftPPM)
 	}
 	if o.WanderPPM == 0 {
-		o.WanderPPM = min(DefaultWanderPPM, o.DriftPPM)
+		o.WanderPPM = min(DefaultWanderPPM+reach, o.DriftPPM)
 	}
 	if !(o.DriftPPM > 0 && o.DriftPPM <= maxDriftPPM && o.WanderPPM > 0 && o.WanderPPM <= o.DriftPPM) {
 		return o, fmt.Errorf("the clock of %s: a drift of %g ppm with a wander of %g ppm: want a drift of up to %d ppm, and a wander of up to the drift",
 			o.Machine, o.DriftPPM, o.WanderPPM, maxDriftPPM)
 	}
 	return o, nil
+}
+
+// steered is how far from its oscillator's the clock's rate was at most, and the
+// range in which it was. What the oscillator's own rate is, nobody knows: where a
+// time daemon is right, the two are opposite, and where none runs there is no
+// steering and the oscillator's error all the same. So both are added up.
+func (o Options) steered() (fastest, reach float64) {
+	if len(o.SteeredPPM) == 0 {
+		return 0, 0
+	}
+	least, most := slices.Min(o.SteeredPPM), slices.Max(o.SteeredPPM)
+	return max(math.Abs(least), math.Abs(most)) + oscillatorPPM, most - least
 }
 
 // Clock is another machine's clock, as far as its readings tell.

@@ -296,3 +296,57 @@ func TestCompose(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestSlewingClock: a time daemon may have a clock run 8 % fast for some seconds,
+// and less so that two readings hardly show it. Where its kernel was asked each
+// second, each of the clock's times is where it is said to be.
+func TestSlewingClock(t *testing.T) {
+	for _, slew := range []struct {
+		ppm     float64
+		seconds int
+	}{{83_333, 3}, {-83_333, 1}, {2_000, 1}, {-900, 4}, {83_333, 200}} {
+		for seed := range uint64(10) {
+			random := rand.New(rand.NewPCG(seed, 7))
+			oscillator := 400*random.Float64() - 200
+			work := newClockwork(random, 300, time.Hour, 0, 0)
+			var samples []float64
+			for i := range 300 {
+				ppm := -oscillator // as the daemon has found it
+				if i >= 103 && i < 103+slew.seconds {
+					ppm += slew.ppm
+				}
+				samples = append(samples, ppm)
+				work.ahead[i+1] = work.ahead[i] + (oscillator+ppm)*1000
+			}
+			var readings []Reading
+			for second := 1.0; second < 300; second += 10 {
+				readings = append(readings, exchange(random, ours, work.theirs, at(second), ms))
+			}
+			clock, err := New(readings, Options{Machine: "host-a", SteeredPPM: samples})
+			if err != nil {
+				t.Fatalf("%+v: %v", slew, err)
+			}
+			for second := 0.0; second < 300; second += 0.25 {
+				if off := clock.Ours(work.theirs(at(second))).Sub(at(second)); off.Abs() > clock.UncertaintyAt(at(second)) {
+					t.Fatalf("%+v, %g s: off by %s, bound %s", slew, second, off, clock.UncertaintyAt(at(second)))
+				}
+			}
+		}
+	}
+}
+
+// TestSteadyClockIsNoLessCertain: samples that say that nothing was done to a clock
+// hardly cost anything.
+func TestSteadyClockIsNoLessCertain(t *testing.T) {
+	readings := steadily(0, ms)
+	worst := func(samples []float64) time.Duration {
+		clock, err := New(readings, Options{Machine: "host-a", SteeredPPM: samples})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return clock.Worst(at(10), at(200))
+	}
+	if without, with := worst(nil), worst([]float64{-13.5, -13.5, -13.4}); with > without+without/100 {
+		t.Errorf("± %s with samples, ± %s without", with, without)
+	}
+}

@@ -6,6 +6,7 @@ import "slices"
 const (
 	CPU       = "cpu"        // all processors of the host; on Xen those of its control domain
 	Memory    = "memory"     // of the host; on Xen of its control domain
+	Clock     = "clock"      // the host's, as its kernel steers it
 	GuestDisk = "guest-disk" // the guest's disk as this host opens it
 	Target    = "target"     // what serves the disk to the sites
 	TestNet   = "test-net"   // the host's interface on the test network
@@ -35,6 +36,15 @@ var DiskWork = []string{"reads", "writes", "commands"}
 // on Linux for x86.
 const ticks = "ticks of 10 ms"
 
+// SteeringPPB is a counter of Clock: see Steering.
+const SteeringPPB = "steering_ppb"
+
+// Steering is how fast a host's kernel had its clock run beyond its oscillator, in
+// ppm, if that is what a counter says.
+func Steering(device, name string, value int64) (ppm float64, is bool) {
+	return float64(value) / 1e3, device == Clock && name == SteeringPPB
+}
+
 // Counters is the data dictionary of what any machine has; the drivers bring
 // their own (package onhost). Sources: the kernel's
 // Documentation/filesystems/proc.rst (1.7, /proc/stat and /proc/meminfo),
@@ -51,6 +61,12 @@ var Counters = slices.Concat([]Counter{
 	{CPU, "steal_ticks", ticks, true, "ready to run, but the hypervisor ran another domain"},
 	{Memory, "free_bytes", "bytes", false, "free memory"},
 	{Memory, "available_bytes", "bytes", false, "memory that could be had without swapping"},
+	{Clock, "frequency_ppb", "ns a second", false, "correction of the clock's rate that a time daemon has set (adjtimex(2): freq)"},
+	{Clock, "tick_us", "µs", false, "by which a tick of 10 ms moves the clock; other than 10,000 while a daemon slews it"},
+	{Clock, "offset_ns", "ns", false, "that the kernel's phase-locked loop has still to correct"},
+	{Clock, "slew_us", "µs", false, "that adjtime(3) has still to correct"},
+	{Clock, "status_bits", "bits", false, "STA_ of adjtimex(2); 64: not synchronised"},
+	{Clock, SteeringPPB, "ns a second", false, "by which the kernel has the clock gain beyond its oscillator, by all of these"},
 	{GuestDisk, "reads", "I/Os", true, "completed reads; ten times a second"},
 	{GuestDisk, "read_merges", "I/Os", true, "reads merged into others"},
 	{GuestDisk, "read_sectors", "sectors of 512 bytes", true, "read"},

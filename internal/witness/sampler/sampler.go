@@ -21,6 +21,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"heliotrope/internal/pace"
 	"heliotrope/internal/witness"
 )
@@ -32,6 +34,7 @@ type Sampler struct {
 	more    func(to []byte) ([]byte, error)
 
 	stat, memory *Kept
+	adjust       adjust
 	samples      int64
 	sample       Sample
 }
@@ -57,7 +60,7 @@ func New(sources []witness.Source, drivers Readers, more func(to []byte) ([]byte
 }
 
 func newIn(roots Roots, sources []witness.Source, drivers Readers, more func(to []byte) ([]byte, error)) (*Sampler, error) {
-	s := &Sampler{more: more,
+	s := &Sampler{more: more, adjust: unix.Adjtimex,
 		// The first line of stat is all that is wanted, and of meminfo the third.
 		stat: Keep(roots.Proc+"/stat", 1<<9), memory: Keep(roots.Proc+"/meminfo", 1<<9)}
 	for _, wanted := range sources {
@@ -202,6 +205,7 @@ func (s *Sampler) machine() error {
 			}
 		}
 	}
+	s.clock()
 	return nil
 }
 

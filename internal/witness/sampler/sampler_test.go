@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"heliotrope/internal/witness"
 )
 
@@ -195,12 +197,62 @@ func (m machine) sampler(sources ...witness.Source) *Sampler {
 	m.t.Helper()
 	s, err := newIn(Roots{Proc: filepath.Join(m.root, "proc"), Sys: filepath.Join(m.root, "sys")}, sources, nil, nil)
 	must(m.t, err)
+	s.adjust = steered
 	m.t.Cleanup(s.close)
 	return s
 }
 
 var host = []string{"cpu user_ticks 1", "cpu nice_ticks 2", "cpu system_ticks 3", "cpu idle_ticks 4", "cpu iowait_ticks 5",
-	"cpu irq_ticks 6", "cpu softirq_ticks 7", "cpu steal_ticks 8", "memory free_bytes 2048", "memory available_bytes 3072"}
+	"cpu irq_ticks 6", "cpu softirq_ticks 7", "cpu steal_ticks 8", "memory free_bytes 2048", "memory available_bytes 3072",
+	"clock frequency_ppb -12500", "clock tick_us 10000", "clock offset_ns 0", "clock slew_us 0", "clock status_bits 8193", "clock steering_ppb -12500"}
+
+// steered is a clock that a daemon has found 12.5 ppm fast.
+func steered(state *unix.Timex) (int, error) {
+	if state.Modes == 0 {
+		state.Freq, state.Tick, state.Status = -12500*frequencyScale/1000, nominalTickUs, 0x2001
+	}
+	return 0, nil
+}
+
+// TestSteering: whichever way a daemon has the kernel steer, the rate is found.
+func TestSteering(t *testing.T) {
+	for name, c := range map[string]struct {
+		state     unix.Timex
+		left      int64 // of adjtime(3)
+		want, off string
+	}{
+		"nobody steers":   {unix.Timex{Tick: 10_000, Status: 64}, 0, "0", "0"},
+		"chrony slews":    {unix.Timex{Tick: 10_833, Freq: 33 * frequencyScale}, 0, "83333000", "0"},
+		"and back":        {unix.Timex{Tick: 9_167, Freq: -33 * frequencyScale}, 0, "-83333000", "0"},
+		"a loop, in µs":   {unix.Timex{Tick: 10_000, Offset: 640, Constant: 4}, 0, "10000", "640000"},
+		"a loop, in ns":   {unix.Timex{Tick: 10_000, Offset: 640_000, Constant: 4, Status: nanoseconds}, 0, "10000", "640000"},
+		"adjtime(3)":      {unix.Timex{Tick: 10_000}, 5, "500000", "0"},
+		"adjtime(3) back": {unix.Timex{Tick: 10_000}, -5, "-500000", "0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			s := m.sampler()
+			s.adjust = func(state *unix.Timex) (int, error) {
+				if state.Modes == 0 {
+					*state = c.state
+				} else {
+					state.Offset = c.left
+				}
+				return 0, nil
+			}
+			lines := m.sample(s)
+			for _, want := range []string{"clock steering_ppb " + c.want, "clock offset_ns " + c.off} {
+				if !slices.Contains(lines, want) {
+					t.Errorf("%v, want %s", lines, want)
+				}
+			}
+			s.adjust = func(*unix.Timex) (int, error) { return 0, unix.ENOSYS }
+			if lines := m.sample(s); slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, "clock ") }) {
+				t.Errorf("of a kernel that does not tell: %v", lines)
+			}
+		})
+	}
+}
 
 func (m machine) expect(s *Sampler, want ...string) {
 	m.t.Helper()
@@ -261,6 +313,7 @@ func TestReadersOfDrivers(t *testing.T) {
 	sources := []witness.Source{{Role: "target", Reader: "file", Device: "5"}, {Role: witness.GuestDisk, Reader: "file", Device: "1"}}
 	s, err := newIn(roots, sources, drivers, nil)
 	must(t, err)
+	s.adjust = steered
 	m.expect(s, slices.Concat([]string{"guest-disk reads 1", "guest-disk more 2"}, host, []string{"target reads 5", "target more 2"})...)
 	s.sampleDisk(time.Unix(1795374126, 0))
 	if got, want := string(s.sample.buffer), "@1795374126000000000\nguest-disk reads 1\n.\n"; got != want {
