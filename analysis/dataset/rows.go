@@ -128,7 +128,25 @@ type Certificate struct {
 	WantLimitPackets int32
 	BridgeRTTMs      *float64 // from site A to the host that bridges the sites: the shortest, with jitter the median
 	Shaping          string   // what was found wrong on that host
-	Problem          string   // what is outside of its tolerance; "" when nothing is
+	PingCopies       *int32   // pings that were answered more than once; nil: nobody counted
+	Probe            Probe
+	Problem          string // what is outside of its tolerance; "" when nothing is
+}
+
+// Probe is what numbered UDP datagrams found of a direction; all nil where none
+// were sent.
+type Probe struct {
+	Sent, Received    *int32 // below the rate
+	Copies, Reordered *int32
+	SentMbit          *float64
+	ReceivedMbit      *float64
+	Seconds           *float64 // from the first arrival to the last
+	SpreadMs          *float64 // 99.9 % took no longer than the shortest and this
+	Spread90Ms        *float64 // the same of 90 %
+	DetectableLoss    *float64 // percent
+	AboveSentMbit     *float64 // beyond the rate; nil where there is none
+	AboveReceivedMbit *float64
+	AboveSeconds      *float64
 }
 
 // The witnesses, as table witnesses names them.

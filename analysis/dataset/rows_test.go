@@ -118,7 +118,8 @@ func someAttempt(sequence, number int) dataset.Attempt {
 			{Trial: row.Key, Witness: dataset.WitnessHypervisor, FromTsNs: ptr(at), ToTsNs: ptr(at + 5e8), StallMs: ptr(500.0), UncertaintyMs: ptr(6.5), Samples: 9},
 		},
 		Certificates: []dataset.Certificate{
-			{Trial: row.Key, Moment: "before", Direction: "a-to-b", TsNs: at, Profile: "lan", RTTMinMs: ptr(1.5), RTTMedianMs: ptr(2.0), RTTMaxMs: ptr(9.0), Pings: 20},
+			{Trial: row.Key, Moment: "before", Direction: "a-to-b", TsNs: at, Profile: "lan", RTTMinMs: ptr(1.5), RTTMedianMs: ptr(2.0), RTTMaxMs: ptr(9.0), Pings: 20,
+				PingCopies: ptr(int32(0)), Probe: dataset.Probe{Sent: ptr(int32(2000)), SpreadMs: ptr(3.5), AboveSeconds: ptr(0.1)}},
 			{Trial: row.Key, Moment: "before", Direction: "b-to-a", TsNs: at, Profile: "lan", Pings: 20, LossPercent: 100, Problem: "nothing came back"},
 		},
 		Traffic: []dataset.Traffic{

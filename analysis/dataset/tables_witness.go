@@ -56,6 +56,20 @@ var (
 		optional("bridge_rtt_ms", "ms", "round trip from site A to the host that bridges the sites: what does not cross the WAN; null when that has no address", func(r *Certificate) **float64 { return &r.BridgeRTTMs }),
 		required("shaping", "", "what is wrong with the shaping on that host; empty when nothing is", func(r *Certificate) *string { return &r.Shaping }),
 		required("problem", "", "what is outside of its tolerance; empty when nothing is", func(r *Certificate) *string { return &r.Problem }),
+		optional("ping_copies", "", "pings that were answered more than once; null: not counted", func(r *Certificate) **int32 { return &r.PingCopies }),
+		optional("probe_sent", "", "numbered UDP datagrams of 1,242 bytes on the wire, sent this way at 95 % of the rate, or at 20 Mbit/s where there is none; null when none were sent, as the following", func(r *Certificate) **int32 { return &r.Probe.Sent }),
+		optional("probe_received", "", "different ones of them that came", func(r *Certificate) **int32 { return &r.Probe.Received }),
+		optional("probe_copies", "", "datagrams that came again, with those beyond the rate", func(r *Certificate) **int32 { return &r.Probe.Copies }),
+		optional("probe_reordered", "", "that came after a later one", func(r *Certificate) **int32 { return &r.Probe.Reordered }),
+		optional("probe_sent_mbit", "10^6 bit/s", "at which those that came were really sent, on the wire", func(r *Certificate) **float64 { return &r.Probe.SentMbit }),
+		optional("probe_received_mbit", "10^6 bit/s", "at which they came", func(r *Certificate) **float64 { return &r.Probe.ReceivedMbit }),
+		optional("probe_s", "s", "from the first arrival to the last", func(r *Certificate) **float64 { return &r.Probe.Seconds }),
+		optional("probe_spread_ms", "ms", "99.9 % of them took at most so much longer than the one with the shortest way", func(r *Certificate) **float64 { return &r.Probe.SpreadMs }),
+		optional("probe_spread_90_ms", "ms", "the same of 90 %, which is what is judged", func(r *Certificate) **float64 { return &r.Probe.Spread90Ms }),
+		optional("detectable_loss_percent", "percent", "loss of which a datagram would have been missed with a probability of 95 %", func(r *Certificate) **float64 { return &r.Probe.DetectableLoss }),
+		optional("above_sent_mbit", "10^6 bit/s", "at which datagrams were sent that were to be sent at 110 % of the rate; null without a rate, as the following", func(r *Certificate) **float64 { return &r.Probe.AboveSentMbit }),
+		optional("above_received_mbit", "10^6 bit/s", "at which they came", func(r *Certificate) **float64 { return &r.Probe.AboveReceivedMbit }),
+		optional("above_s", "s", "from their first arrival to their last", func(r *Certificate) **float64 { return &r.Probe.AboveSeconds }),
 	)
 
 	// Witnesses is table witnesses: one for the campaign.

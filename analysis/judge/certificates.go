@@ -8,6 +8,7 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/wan"
+	"heliotrope/internal/wan/probe"
 )
 
 // Moments and directions of table certificates.
@@ -28,7 +29,7 @@ func CertificateRows(trialKey, moment string, certificate wan.Certificate, profi
 			LossPercent: d.Ping.LossPercent(), WantLossPercent: profile.RoundTripLossPercent(),
 			ThroughputMbit: d.ThroughputBits / 1e6, WantRateMbit: float64(profile.RateBits) / 1e6,
 			Packets: d.Packets, Drops: d.Drops, LimitPackets: int32(d.LimitPackets), WantLimitPackets: int32(d.WantLimitPackets), //nolint:gosec // 32 bits in netem
-			Shaping: certificate.Shaping, Problem: textOf(problem),
+			Shaping: certificate.Shaping, Problem: textOf(problem), PingCopies: count(d.Ping.Copies), Probe: probeRow(d.Probe),
 		}
 		if d.Ping.Received > 0 {
 			r.RTTMinMs, r.RTTMedianMs, r.RTTMaxMs = durationMs(d.Ping.Min), durationMs(d.Ping.Median), durationMs(d.Ping.Max)
@@ -45,6 +46,48 @@ func CertificateRows(trialKey, moment string, certificate wan.Certificate, profi
 }
 
 func durationMs(d time.Duration) *float64 { return milliseconds(float64(d.Nanoseconds())) }
+
+// probeRow is what the row has of a probe.
+func probeRow(p *wan.Probe) dataset.Probe {
+	if p == nil {
+		return dataset.Probe{}
+	}
+	b, a := p.Below, p.Above
+	row := dataset.Probe{Sent: count(b.Sent), Received: count(b.Received), Copies: count(b.Copies + a.Copies), Reordered: count(b.Reordered),
+		SentMbit: pointer(b.SentBits / 1e6), ReceivedMbit: pointer(b.ReceivedBits / 1e6), Seconds: pointer(b.Span.Seconds()),
+		SpreadMs: durationMs(b.Spread), Spread90Ms: durationMs(b.Spread90), DetectableLoss: pointer(p.DetectableLossPercent())}
+	if a.Sent > 0 {
+		row.AboveSentMbit, row.AboveReceivedMbit, row.AboveSeconds = pointer(a.SentBits/1e6), pointer(a.ReceivedBits/1e6), pointer(a.Span.Seconds())
+	}
+	return row
+}
+
+// probeOf is the probe that a row tells of; nil when none was sent.
+func probeOf(row *dataset.Probe) *wan.Probe {
+	if row.Sent == nil {
+		return nil
+	}
+	in := func(value *float64, unit float64) float64 {
+		if value == nil {
+			return 0
+		}
+		return *value * unit
+	}
+	number := func(value *int32) int {
+		if value == nil {
+			return 0
+		}
+		return int(*value)
+	}
+	p := &wan.Probe{Below: probe.Result{Sent: number(row.Sent), Received: number(row.Received), Copies: number(row.Copies), Reordered: number(row.Reordered),
+		SentBits: in(row.SentMbit, 1e6), ReceivedBits: in(row.ReceivedMbit, 1e6), Span: time.Duration(in(row.Seconds, 1e9)),
+		Spread: time.Duration(in(row.SpreadMs, 1e6)), Spread90: time.Duration(in(row.Spread90Ms, 1e6))}}
+	p.Above.SentBits, p.Above.ReceivedBits = in(row.AboveSentMbit, 1e6), in(row.AboveReceivedMbit, 1e6)
+	p.Above.Span = time.Duration(in(row.AboveSeconds, 1e9))
+	return p
+}
+
+func count(n int) *int32 { return pointer(int32(n)) } //nolint:gosec // some thousands
 
 func textOf(err error) string {
 	if err == nil {
@@ -65,7 +108,10 @@ func certificateOf(row *dataset.Certificate) (wan.Certificate, error) {
 		Ping: wan.Ping{Sent: int(row.Pings), Received: int(row.Received),
 			Min: duration(row.RTTMinMs), Median: duration(row.RTTMedianMs), Max: duration(row.RTTMaxMs)},
 		ThroughputBits: row.ThroughputMbit * 1e6, Packets: row.Packets, Drops: row.Drops,
-		LimitPackets: int(row.LimitPackets), WantLimitPackets: int(row.WantLimitPackets),
+		LimitPackets: int(row.LimitPackets), WantLimitPackets: int(row.WantLimitPackets), Probe: probeOf(&row.Probe),
+	}
+	if row.PingCopies != nil {
+		direction.Ping.Copies = int(*row.PingCopies)
 	}
 	certificate := wan.Certificate{At: time.Unix(0, row.TsNs).UTC(), Profile: row.Profile, Shaping: row.Shaping,
 		Bridge: wan.Ping{Min: duration(row.BridgeRTTMs), Median: duration(row.BridgeRTTMs)}}

@@ -7,12 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
+	"heliotrope/internal/wan/probe"
 	"heliotrope/internal/witness"
 )
 
@@ -92,6 +95,38 @@ func TestCertificates(t *testing.T) {
 	rows.certificates[0].Received, rows.certificates[0].RTTMedianMs = 0, nil
 	if judged := run(t, &row, rows, judge.DefaultLimits()); judged.Cause != cause.WANOutOfTolerance {
 		t.Errorf("nothing came back: %s, %s", judged.Cause, judged.Reason)
+	}
+}
+
+// TestProbeInCertificates: what a probe found is judged again from its row.
+func TestProbeInCertificates(t *testing.T) {
+	profile, err := wan.ParseProfile("rtt=60ms,rate=100mbit")
+	require.NoError(t, err)
+	good := probe.Result{Sent: 2000, Received: 2000, SentBits: 94.9e6, ReceivedBits: 94e6, Span: 210 * time.Millisecond, Spread: 5 * time.Millisecond, Spread90: time.Millisecond}
+	above := probe.Result{Sent: 1000, Received: 1000, SentBits: 110e6, ReceivedBits: 100e6, Span: 99 * time.Millisecond}
+	for want, change := range map[string]func(*wan.Probe){
+		"":               func(*wan.Probe) {},
+		"more than once": func(p *wan.Probe) { p.Above.Copies = 1 },
+		"came at 80":     func(p *wan.Probe) { p.Below.ReceivedBits = 80e6 },
+		"came at 109":    func(p *wan.Probe) { p.Above.ReceivedBits = 109e6; p.Below.Spread = 0 },
+		"lost":           func(p *wan.Probe) { p.Below.Received-- },
+		"overtaken":      func(p *wan.Probe) { p.Below.Reordered = 1 },
+		"one way":        func(p *wan.Probe) { p.Below.Spread90 = 9 * time.Millisecond },
+	} {
+		p := wan.Probe{Below: good, Above: above}
+		change(&p)
+		direction := wan.Direction{Ping: wan.Ping{Sent: 20, Received: 20, Min: 60e6, Median: 61e6, Max: 62e6}, ThroughputBits: 90e6, Probe: &p}
+		back := direction
+		back.Probe = nil
+		row, rows := attempt(trial.Teardown), migration()
+		row.WAN = "rtt=60ms,rate=100mbit"
+		rows.certificates = judge.CertificateRows("0001.1", judge.MomentBefore, wan.Certificate{At: start, AToB: direction, BToA: back}, profile, wan.Tolerance{RTTMs: 2, RTTPercent: 3, MinThroughputPercent: 20})
+		require.Contains(t, rows.certificates[0].Problem, want)
+		require.InDelta(t, 0.1497, *rows.certificates[0].Probe.DetectableLoss, 1e-4)
+		require.Nil(t, rows.certificates[1].Probe.Sent)
+		judged := run(t, &row, rows, judge.DefaultLimits())
+		require.Equal(t, rows.certificates, judged.Certificates, want)
+		require.Equal(t, want == "", judged.Verdict == "", judged.Reason)
 	}
 }
 

@@ -1,6 +1,6 @@
 // Command heliotrope-witness is the small program that watches on the hosts and
 // reports from the measured guest for the length of a trial, runs the load there,
-// fills disks, and is the two ends of a measurement of the WAN's throughput. It needs nothing of the machine but
+// fills disks, and is the two ends of measurements of the WAN. It needs nothing of the machine but
 // Linux, and knows nothing of Temporal.
 //
 // It works in the folder that it is started in: see package witness for the
@@ -48,9 +48,13 @@ const usage = `usage: heliotrope-witness COMMAND
   receive ADDRESS:PORT      measure what comes in by one connection, and print the result
   send ADDRESS:PORT SECONDS BYTES
                             send for at most so long and so much, and print what arrived
+  probe-receive ADDRESS:PORT PLAN
+                            measure what comes in by UDP, and print what came of each load
+  probe-send ADDRESS:PORT PLAN
+                            send the datagrams of a plan
   version                   print the version
   help                      print this
-CONFIG, REGION and what is printed are JSON.
+CONFIG, REGION, PLAN and what is printed are JSON.
 `
 
 func main() {
@@ -90,6 +94,9 @@ var commands = map[string]struct {
 	"ledger":  {3, runLedger},
 	"receive": {1, runReceive},
 	"send":    {3, runSend},
+
+	"probe-receive": {2, runProbeReceive},
+	"probe-send":    {2, runProbeSend},
 	"version": {0, func(_ context.Context, _ []string, stdout io.Writer) error {
 		_, err := fmt.Fprintln(stdout, witness.Program, version)
 		return err

@@ -22,6 +22,7 @@ import (
 	"heliotrope/internal/load/spec"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
+	"heliotrope/internal/wan/probe"
 	"heliotrope/internal/wan/throughput"
 	"heliotrope/internal/witness"
 )
@@ -84,6 +85,9 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"receive", "here"}, exitBadInput, "IP address and a port"},
 		{[]string{"send", "127.0.0.1:1", "NaN", "1"}, exitBadInput, "seconds"},
 		{[]string{"send", "127.0.0.1:1", "1", "0"}, exitBadInput, "bytes"},
+		{[]string{"probe-send", "nowhere", "{}"}, exitBadInput, "want an IP address"},
+		{[]string{"probe-send", "127.0.0.1:1", `{"tokens":"1"}`}, exitBadInput, "unknown field"},
+		{[]string{"probe-receive", "127.0.0.1:1", `{"token":"1"}`}, exitBadInput, "a probe of 0 loads"},
 	} {
 		t.Chdir(t.TempDir()) // nothing of the one before is there
 		var stdout, stderr bytes.Buffer
@@ -326,5 +330,35 @@ func TestSendAndReceive(t *testing.T) {
 	must(t, json.Unmarshal(sent.Bytes(), &told))
 	if code := <-received; code != 0 || result != told || result.Bytes == 0 {
 		t.Errorf("receive: code %d, %+v; the sender was told %+v", code, result, told)
+	}
+}
+
+func TestProbe(t *testing.T) {
+	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	must(t, err)
+	address := socket.LocalAddr().String()
+	must(t, socket.Close())
+	const plan = `{"token":"7","loads":[{"datagrams":50,"rate_bits":20000000}],"pause_ns":1000000}`
+	reader, writer := io.Pipe()
+	var problem bytes.Buffer
+	received := make(chan int, 1)
+	go func() {
+		received <- run(t.Context(), []string{"probe-receive", address, plan}, writer, &problem)
+		_ = writer.Close()
+	}()
+	output := bufio.NewReader(reader)
+	if line, err := output.ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("%q, %v, %s", line, err, &problem)
+	}
+	var sent, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"probe-send", address, plan}, &sent, &stderr); code != 0 || sent.Len() > 0 {
+		t.Fatalf("probe-send: code %d, %s%s", code, &stderr, &sent)
+	}
+	text, err := io.ReadAll(output)
+	must(t, err)
+	var results []probe.Result
+	must(t, json.Unmarshal(text, &results))
+	if code := <-received; code != 0 || len(results) != 1 || results[0].Received != 50 {
+		t.Errorf("probe-receive: code %d, %+v", code, results)
 	}
 }

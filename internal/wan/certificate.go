@@ -30,6 +30,8 @@ type Direction struct {
 	// ThroughputBits is what one TCP connection carried, in bit/s: payload, as
 	// the receiver counts it, with the connection's slow start.
 	ThroughputBits float64 `json:"throughput_bits"`
+	// Probe is what numbered UDP datagrams found; nil where none were sent.
+	Probe *Probe `json:"probe,omitempty"`
 	// Packets is what netem let through while the certificate was measured,
 	// and Drops what it dropped; 0 when nothing is shaped. LimitPackets is its
 	// queue's limit (0 when nothing is shaped).
@@ -77,6 +79,13 @@ func (p Profile) RoundTripLossPercent() float64 {
 //     of 5 ms at least, and the same beyond it;
 //   - loss, of pings and in netem's own count, that chance does not explain,
 //     either way;
+//   - pings and datagrams that came twice, which nothing explains;
+//   - of datagrams sent one way at 95 % of the rate: loss that chance does not
+//     explain, a lower rate of arrival, datagrams that others overtook where
+//     there is no jitter, and a spread that is wider than four times the jitter
+//     and what the round trip may be off by. That of 90 % counts, for a host that
+//     is held up for a moment is not the WAN;
+//   - of datagrams sent at 110 % of the rate, more than 105 % that came;
 //   - a TCP connection that carried more than 105 % of the rate; or less than
 //     the tolerance says, unless there is loss, which slows TCP down by itself;
 //   - a queue limit with which netem may drop by itself;
@@ -133,6 +142,12 @@ func (d Direction) check(profile Profile, tolerance Tolerance, path time.Duratio
 		checkLoss("pings", d.Ping.Sent-d.Ping.Received, d.Ping.Sent, profile.RoundTripLossPercent()/100),
 		checkLoss("packets in netem", int(d.Drops), int(d.Packets+d.Drops), profile.LossPercent/100),
 	}
+	if d.Ping.Copies > 0 {
+		problems = append(problems, fmt.Errorf("%d of %d pings were answered more than once", d.Ping.Copies, d.Ping.Sent))
+	}
+	if d.Probe != nil {
+		problems = append(problems, d.Probe.check(profile, tolerance.allowed(profile)+path))
+	}
 	rate := float64(profile.RateBits)
 	switch least := rate * tolerance.MinThroughputPercent / 100; {
 	case rate == 0:
@@ -158,16 +173,22 @@ func (p Ping) check(profile Profile, tolerance Tolerance, path time.Duration) er
 		return fmt.Errorf("none of %d pings came back", p.Sent)
 	}
 	want := profile.RTT + profile.pingTransmission()
-	allowed := time.Duration(max(tolerance.RTTMs, tolerance.RTTPercent/100*milli(profile.RTT)) * float64(time.Millisecond))
-	if !profile.IsShaping() {
-		allowed = max(allowed, maxUnshapedRTT)
-	}
+	allowed := tolerance.allowed(profile)
 	measured := p.judged(profile)
 	if off := measured - want; off < -allowed || off > allowed+path {
 		return fmt.Errorf("round trip of %.2f ms: want %.2f ms to %.2f ms, %.2f ms of them for the sites' own networks",
 			milli(measured), max(0, milli(want-allowed)), milli(want+allowed+path), milli(path))
 	}
 	return nil
+}
+
+// allowed is how far a round trip may be from the profile's.
+func (t Tolerance) allowed(profile Profile) time.Duration {
+	allowed := time.Duration(max(t.RTTMs, t.RTTPercent/100*milli(profile.RTT)) * float64(time.Millisecond))
+	if !profile.IsShaping() {
+		allowed = max(allowed, maxUnshapedRTT)
+	}
+	return allowed
 }
 
 func milli(d time.Duration) float64 { return d.Seconds() * 1e3 }

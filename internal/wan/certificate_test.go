@@ -14,6 +14,7 @@ import (
 
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
+	"heliotrope/internal/wan/probe"
 	"heliotrope/internal/wan/throughput"
 )
 
@@ -201,6 +202,9 @@ func (s site) Run(ctx context.Context, command remote.Command) (remote.Result, e
 	at := netip.MustParseAddrPort(command.Args[2])
 	var result throughput.Result
 	var err error
+	if strings.HasPrefix(command.Args[1], "probe-") {
+		return s.probe(ctx, at, command)
+	}
 	if command.Args[1] == "receive" {
 		result, err = throughput.Serve(ctx, at, func() { _, _ = io.WriteString(command.Stdout, "ready\n") })
 	} else {
@@ -210,6 +214,21 @@ func (s site) Run(ctx context.Context, command remote.Command) (remote.Result, e
 	}
 	output, _ := json.Marshal(result)
 	return remote.Result{Stdout: output}, err
+}
+
+func (s site) probe(ctx context.Context, at netip.AddrPort, command remote.Command) (remote.Result, error) {
+	var plan probe.Plan
+	if err := json.Unmarshal([]byte(command.Args[3]), &plan); err != nil {
+		return remote.Result{}, err
+	}
+	if command.Args[1] == "probe-send" {
+		return remote.Result{}, probe.Send(ctx, at, plan)
+	}
+	results, err := probe.Receive(ctx, at, plan, func() { _, _ = io.WriteString(command.Stdout, "ready\n") })
+	if err == nil {
+		err = json.NewEncoder(command.Stdout).Encode(results)
+	}
+	return remote.Result{}, err
 }
 
 // certifyRequest is of hosts that play a WAN, at addresses of this machine.
@@ -258,6 +277,11 @@ func TestCertify(t *testing.T) {
 	if a.LimitPackets != profile.QueueLimit() || a.WantLimitPackets != profile.QueueLimit() || a.LimitPackets != b.LimitPackets {
 		t.Errorf("limits: got %+v and %+v", a, b)
 	}
+	for _, direction := range []Direction{a, b} { // what 1.9 and 2.2 Mbit/s carry in their times
+		if p := direction.Probe; p == nil || p.Below.Sent != 286 || p.Below.Received != 286 || p.Above.Sent != 110 || p.Above.Received != 110 {
+			t.Errorf("probe: %+v", p)
+		}
+	}
 	if certificate.Shaping != "" || certificate.Profile != profile.String() || certificate.At.IsZero() {
 		t.Errorf("got %+v", certificate)
 	}
@@ -294,7 +318,11 @@ func TestCertifyFails(t *testing.T) {
 		},
 		"throughput to site A: host-b: /failing send 127.17.191.1:17191 1 250000: exit code 1: no route": func(request *CertifyRequest, fakes map[string]*remotetest.Fake) {
 			fakes["host-b"].On(remotetest.Prefix("/failing", "send"), remotetest.Reply{Stderr: "no route", ExitCode: 1})
-			request.B.Host = sender{request.B.Host}
+			request.B.Host = sender{request.B.Host, "send"}
+		},
+		"probe to site A: host-b: /failing probe-send 127.17.191.1:17191 ": func(request *CertifyRequest, fakes map[string]*remotetest.Fake) {
+			fakes["host-b"].On(remotetest.Prefix("/failing", "probe-send"), remotetest.Reply{Stderr: "no route", ExitCode: 1})
+			request.B.Host = sender{request.B.Host, "probe-send"}
 		},
 		"state of the WAN": func(_ *CertifyRequest, fakes map[string]*remotetest.Fake) {
 			fakes["store"].On(remotetest.Prefix("/bin/sh"), remotetest.Reply{Err: remote.ErrConnectionLost})
@@ -310,10 +338,13 @@ func TestCertifyFails(t *testing.T) {
 }
 
 // sender is a host that receives, but whose witness cannot send.
-type sender struct{ remote.Runner }
+type sender struct {
+	remote.Runner
+	command string
+}
 
 func (s sender) Run(ctx context.Context, command remote.Command) (remote.Result, error) {
-	if command.Args[0] == "/witness" && command.Args[1] == "send" {
+	if command.Args[0] == "/witness" && command.Args[1] == s.command {
 		command.Args[0] = "/failing"
 	}
 	return s.Runner.Run(ctx, command)
@@ -341,7 +372,7 @@ func TestCertifyARate(t *testing.T) {
 		if !strings.Contains(certificate.Shaping, want) || want == "" && certificate.Shaping != "" {
 			t.Errorf("got %q, want %q", certificate.Shaping, want)
 		}
-		if a := certificate.AToB; a.WantLimitPackets != 0 || a.Packets != 0 || a.Drops != 0 || a.ThroughputBits <= 0 {
+		if a := certificate.AToB; a.WantLimitPackets != 0 || a.Packets != 0 || a.Drops != 0 || a.ThroughputBits <= 0 || a.Probe.Above.Sent != 0 {
 			t.Errorf("got %+v", a)
 		}
 	}

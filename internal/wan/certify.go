@@ -34,8 +34,8 @@ type CertifyRequest struct {
 	Profile Profile // that was shaped
 }
 
-// CertifyPort is the TCP port on which each site receives for a certificate, on the
-// test network, one after the other.
+// CertifyPort is the TCP and UDP port on which each site receives for a certificate,
+// on the test network.
 const CertifyPort = 17191
 
 const (
@@ -65,9 +65,9 @@ const (
 )
 
 // Certify measures the path between the sites: round trips from both, then the
-// throughput of a TCP connection each way, one after the other, and what netem
-// dropped meanwhile. Nothing else may be on the path. Without loss it takes
-// 5 to 10 s. What is wrong with the WAN is no error here: see Check.
+// throughput of a TCP connection each way, one after the other, numbered datagrams
+// both ways at once, and what netem dropped meanwhile. Nothing else may be on the
+// path. Without loss it takes 7 to 12 s. What is wrong with the WAN is no error here: see Check.
 func Certify(ctx context.Context, request CertifyRequest) (Certificate, error) {
 	certificate, err := certify(ctx, request)
 	if err != nil {
@@ -96,6 +96,10 @@ func certify(ctx context.Context, request CertifyRequest) (Certificate, error) {
 	}
 	if certificate.BToA.ThroughputBits, err = carry(ctx, b, a, profile); err != nil {
 		return Certificate{}, fmt.Errorf("throughput to site A: %w", err)
+	}
+	averaged := before.ToB != nil && before.ToB.RateOnly
+	if err := certificate.probe(ctx, request, averaged); err != nil {
+		return Certificate{}, err
 	}
 	after, err := request.Shaper.State(ctx)
 	if err != nil {

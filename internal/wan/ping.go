@@ -15,12 +15,14 @@ import (
 
 // Ping is a series of measured round trips.
 type Ping struct {
-	Sent     int           `json:"sent"`
-	Received int           `json:"received"`
-	Min      time.Duration `json:"min_ns"` // 0, as the others, when nothing was received
-	Mean     time.Duration `json:"mean_ns"`
-	Median   time.Duration `json:"median_ns"`
-	Max      time.Duration `json:"max_ns"`
+	Sent     int `json:"sent"`
+	Received int `json:"received"`
+	// Copies are replies that came again.
+	Copies int           `json:"copies,omitempty"`
+	Min    time.Duration `json:"min_ns"` // 0, as the others, when nothing was received
+	Mean   time.Duration `json:"mean_ns"`
+	Median time.Duration `json:"median_ns"`
+	Max    time.Duration `json:"max_ns"`
 }
 
 // LossPercent is the share of round trips that did not come back.
@@ -69,8 +71,9 @@ func Measure(ctx context.Context, from remote.Runner, to netip.Addr, count int, 
 func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) }
 
 var (
-	pingReply   = regexp.MustCompile(`(?m)^\d+ bytes from .* time=([0-9.]+) ms$`)
+	pingReply   = regexp.MustCompile(`(?m)^\d+ bytes from .* time=([0-9.]+) ms$`) // no copy, which has (DUP!) behind it
 	pingCounts  = regexp.MustCompile(`(?m)^(\d+) packets transmitted, (\d+)(?: packets)? received`)
+	pingCopies  = regexp.MustCompile(`(?m)^\d+ packets transmitted,.* \+?(\d+) duplicates`)
 	pingSummary = regexp.MustCompile(`(?m)^(?:rtt|round-trip) min/avg/max(?:/mdev)? = ([0-9.]+)/([0-9.]+)/([0-9.]+)(?:/[0-9.]+)? ms`)
 )
 
@@ -83,6 +86,9 @@ func parsePing(output []byte) (Ping, error) {
 	var ping Ping
 	ping.Sent, _ = strconv.Atoi(string(counts[1]))
 	ping.Received, _ = strconv.Atoi(string(counts[2]))
+	if copies := pingCopies.FindSubmatch(output); copies != nil {
+		ping.Copies, _ = strconv.Atoi(string(copies[1]))
+	}
 	if ping.Received == 0 {
 		return ping, nil
 	}
