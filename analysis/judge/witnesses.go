@@ -48,6 +48,9 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	if note != "" {
 		judged.Notes = append(judged.Notes, note)
 	}
+	if note := s.overwritten(raw.Ledger, heartbeats, window); note != "" {
+		judged.Notes = append(judged.Notes, note)
+	}
 	backend := s.unlessAbsent(dataset.WitnessBackend, func() dataset.Witness { return s.backend(disks, window) })
 	judged.Witnesses = []dataset.Witness{s.guest(), hypervisor, backend, network}
 	judged.Notes = append(judged.Notes, s.absences()...)
