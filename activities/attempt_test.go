@@ -111,7 +111,7 @@ func (a *attempt) before(t *testing.T) *attempt {
 	a.enter(trial.Provision)
 	a.known.Swept = must[activities.Swept](t, a.testbed.Sweep, activities.SweepInput{Target: a.target})
 	a.passed(a.known.Swept.Now)
-	a.known.Provisioned = must[activities.Provisioned](t, a.testbed.Provision, activities.ProvisionInput{Target: a.target, DiskMiB: 64})
+	a.known.Provisioned = must[activities.Provisioned](t, a.testbed.Provision, activities.ProvisionInput{Target: a.target, DiskMiB: 64, Precondition: campaign.PreconditionFill})
 	a.passed(a.known.Provisioned.Now)
 	a.enter(trial.Shape)
 	a.enter(trial.Attest)

@@ -42,9 +42,10 @@ const (
 	// bytes were measured).
 	bytesPerIO = 12
 	// rawPerIO and rawPerIOOfFio are an I/O in the raw log, which is there until
-	// its trial is judged: what docs/load.md wants, and what was measured.
+	// its trial is judged: what docs/load.md wants, and what was measured of a
+	// packed one, 8.5 bytes, with a margin.
 	rawPerIO      = 6
-	rawPerIOOfFio = 45
+	rawPerIOOfFio = 12
 	// bytesPerSecond is what the counters of three hosts leave.
 	bytesPerSecond = 4 << 10
 	// bytesPerTrial is the files' own headers, the events and the provenance.

@@ -101,7 +101,7 @@ func TestEstimate(t *testing.T) {
 	}
 	spec := parsed(t, good)
 	// 120 s of load with 200 I/Os of 12 bytes a second, 4 KiB of counters a second, and 64 KiB; and one raw log of fio's.
-	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(120*200*12+120*4096+65536)+120*200*45); got != want {
+	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(120*200*12+120*4096+65536)+120*200*12); got != want {
 		t.Errorf("%d bytes, want %d", got, want)
 	}
 	spec.Matrix.Access = []string{"deep"}

@@ -46,7 +46,7 @@ func openLab(t *testing.T) *lab {
 func (l *lab) driver(t *testing.T, kind storage.Kind, hosts map[string]remote.Host) storage.Driver {
 	t.Helper()
 	setup := storage.Setup{Inventory: l.Inventory, Machines: map[string]remote.Host{
-		l.Inventory.Sites.A: hosts["a"], l.Inventory.Sites.B: hosts["b"], l.Inventory.StoreName: hosts["store"]}}
+		l.Inventory.Sites.A: hosts["a"], l.Inventory.Sites.B: hosts["b"], l.Inventory.StoreName: hosts["store"]}, Programs: l.Testbed}
 	if kind.Name == drbd.Kind.Name {
 		setup.Options = storage.Options{"protocol": "A"}
 	}
