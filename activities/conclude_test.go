@@ -9,6 +9,7 @@ import (
 
 	"heliotrope/activities"
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/load"
@@ -110,6 +111,21 @@ func TestDamagedJournal(t *testing.T) {
 	})
 	if err != nil || !named {
 		t.Errorf("the damaged journal is not among the events: %+v, %v", events, err)
+	}
+}
+
+// TestAnErrorWithoutALog: a disk that failed at the first I/O is a result, though no
+// line of the log tells of it.
+func TestAnErrorWithoutALog(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
+	if err := os.WriteFile(a.raw(trial.Guest, load.LogFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(a.raw(trial.Guest, load.ResultFile), []byte(`{"fio version":"fio-3.33","jobs":[{"error":5}]}`+"\nfio: I/O error\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if concluded := a.conclude(t); concluded.Verdict != trial.TargetFailed || concluded.Cause != cause.IOError {
+		t.Errorf("%+v", concluded)
 	}
 }
 

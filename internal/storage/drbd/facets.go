@@ -35,7 +35,9 @@ func (s *System) Check(ctx context.Context) error {
 
 // CheckRoom looks for the room of a backing file at both sites.
 func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
-	return node.Each(func(site storage.Site) error { return s.sites[site].CheckRoom(ctx, backingBytes(wanted.SizeBytes)) })
+	return node.Each(func(site storage.Site) error {
+		return s.sites[site].CheckRoom(ctx, backingBytes(wanted.SizeBytes), wanted)
+	})
 }
 
 func (s *System) checkHostNames(ctx context.Context) error {

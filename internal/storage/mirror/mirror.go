@@ -318,7 +318,7 @@ func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
 	if s.overlaid() {
 		diskBytes = roomBytes(wanted)
 	}
-	return node.Each(func(site storage.Site) error { return s.sites[site].CheckRoom(ctx, diskBytes) })
+	return node.Each(func(site storage.Site) error { return s.sites[site].CheckRoom(ctx, diskBytes, wanted) })
 }
 
 func (s *System) checkOverlays(ctx context.Context, n *node.Node) error {

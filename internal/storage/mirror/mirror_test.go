@@ -135,6 +135,12 @@ func TestNoRoomInPreflight(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}), "host-b: "+data+"/lab has 29 MiB of free space, and the disk and Heliotrope's own programs want 32 MiB")
 	filled := storage.Spec{SizeBytes: 1 << 20, Fill: storage.Fill{Bytes: 1 << 20}}
+	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), filled), "host-b: the inventory says that our witness's program may not run there")
+	for i := range bed.setup.Inventory.Machines {
+		bed.setup.Inventory.Machines[i].Can = inventory.Capabilities
+	}
+	overlaid, err = Kind.New(bed.setup)
+	require.NoError(t, err)
 	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), filled), "own programs want 33 MiB")
 }
 

@@ -42,7 +42,7 @@ func (s *System) Check(ctx context.Context) error {
 
 // CheckRoom looks for the room of a disk on the storage server.
 func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
-	return s.store.CheckRoom(ctx, wanted.SizeBytes)
+	return s.store.CheckRoom(ctx, wanted.SizeBytes, wanted)
 }
 
 // checkServer refuses a server that is not the kernel's, and one of the kernel's

@@ -92,8 +92,7 @@ func (n *Node) fill(ctx context.Context, kind, name string, diskBytes int64, sta
 		return err
 	}
 	if !n.witness || n.programs == nil {
-		return fault.New(fault.BadInput, "%s: the inventory says that our witness's program may not run there, which fills disks: "+
-			"give it the witness, or set disk.precondition: none", n.Name())
+		return n.errNotFilled()
 	}
 	if err := n.programs.InstallWitness(ctx, n.Name()); err != nil {
 		return err
@@ -118,6 +117,11 @@ func (n *Node) fill(ctx context.Context, kind, name string, diskBytes int64, sta
 		}
 	}
 	return reached(diskBytes)
+}
+
+func (n *Node) errNotFilled() error {
+	return fault.New(fault.BadInput, "%s: the inventory says that our witness's program may not run there, which fills disks: "+
+		"give it the witness, or set disk.precondition: none", n.Name())
 }
 
 // filler is the process that fills disks of that kind of storage there, one after

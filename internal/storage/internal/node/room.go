@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/storage"
 )
 
 // Room refuses a folder whose file system has less free space: a sparse file
@@ -41,8 +42,12 @@ done`
 // CheckRoom says whether there will be enough free space for a disk on a host on
 // which nothing has begun. All that carries the label there is as good as free: a
 // trial first removes every disk, of whatever kind of storage, and the programs
-// are counted in what it needs.
-func (n *Node) CheckRoom(ctx context.Context, wantBytes int64) error {
+// are counted in what it needs. A disk that is to be filled is refused where our
+// witness's program may not run.
+func (n *Node) CheckRoom(ctx context.Context, wantBytes int64, disk storage.Spec) error {
+	if disk.Fill.Bytes > 0 && !n.witness {
+		return n.errNotFilled()
+	}
 	folder, err := n.ownDir(ctx)
 	if err != nil {
 		return err

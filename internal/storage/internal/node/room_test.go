@@ -48,7 +48,7 @@ func TestCheckRoomCountsWhatIsOurs(t *testing.T) {
 			fake := remotetest.NewFake(t, "host-a")
 			fake.On(remotetest.Exactly("readlink", "-f", "/d"), remotetest.Reply{Stdout: "/d\n"})
 			fake.On(remotetest.Exactly("sh", "-c", freeText, "free", "/d/lab"), remotetest.Reply{Stdout: fmt.Sprintf("%d 4096\n%s", c.freeMiB<<8, c.folders)})
-			err := at(fake, "/d").CheckRoom(t.Context(), disk)
+			err := at(fake, "/d").CheckRoom(t.Context(), disk, storage.Spec{})
 			if c.want == "" {
 				require.NoError(t, err)
 				return
@@ -62,8 +62,8 @@ func TestCheckRoomCountsWhatIsOurs(t *testing.T) {
 // TestRoomIsBadInput: what has no room now has none when it is tried again.
 func TestRoomIsBadInput(t *testing.T) {
 	here := at(remote.Local("here"), t.TempDir())
-	require.NoError(t, here.CheckRoom(t.Context(), 1<<20))
-	require.Equal(t, fault.BadInput, fault.Of(here.CheckRoom(t.Context(), 1<<60)))
+	require.NoError(t, here.CheckRoom(t.Context(), 1<<20, storage.Spec{}))
+	require.Equal(t, fault.BadInput, fault.Of(here.CheckRoom(t.Context(), 1<<60, storage.Spec{})))
 	err := here.Image(t.Context(), filepath.Join(here.dataDir, "lab/iscsi/d0.img"), 1<<60)
 	require.ErrorContains(t, err, "the disk wants")
 	require.Equal(t, fault.BadInput, fault.Of(err))
