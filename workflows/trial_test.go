@@ -52,8 +52,8 @@ func newStage(t *testing.T) *stage {
 	stub(s, "Sweep", func(activities.SweepInput) (activities.Swept, error) {
 		return activities.Swept{WANHost: "store", WANDevice: "eth2"}, nil
 	})
-	stub(s, "Provision", func(activities.ProvisionInput) (activities.Provisioned, error) {
-		return activities.Provisioned{Domain: "lab.guest"}, nil
+	stub(s, "Provision", func(input activities.ProvisionInput) (activities.Provisioned, error) {
+		return activities.Provisioned{Domain: "lab.guest", Precondition: input.Precondition}, nil
 	})
 	stub(s, "Shape", func(machine.ShapingInput) (struct{}, error) { return struct{}{}, nil })
 	stub(s, "Certify", func(activities.CertifyInput) (activities.Certified, error) { return activities.Certified{}, nil })
@@ -137,7 +137,7 @@ func trialInput(kind inventory.Kind) workflows.TrialInput {
 		Trial: campaign.Trial{Sequence: 7, CellID: "cell", Cell: campaign.Cell{Storage: "drbd", WAN: "lan"}},
 		Settings: activities.Settings{
 			Phases: campaign.Phases{WarmUp: 20 * time.Second, Before: 30 * time.Second, After: 30 * time.Second},
-			Disk:   campaign.DiskSpec{SizeMiB: 64, LedgerMiB: 8},
+			Disk:   campaign.DiskSpec{SizeMiB: 64, LedgerMiB: 8, Precondition: campaign.PreconditionFill},
 			Limits: campaign.Limits{Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute},
 		},
 	}
@@ -171,6 +171,9 @@ func TestTrialRunsItsStepsInOrder(t *testing.T) {
 	}
 	if result.Verdict != trial.Valid || result.Attempts != 1 {
 		t.Errorf("%+v, want a valid trial in one attempt", result)
+	}
+	if how := s.rows[0].Provisioned.Precondition; how != campaign.PreconditionFill {
+		t.Errorf("the disk was provided with the precondition %q, want the campaign's", how)
 	}
 }
 
