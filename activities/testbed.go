@@ -357,13 +357,27 @@ func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, inp
 	var reports []ledger.Report
 	for _, copied := range copies {
 		p.Done(pulse.Step{Step: "read the ledger back from " + copied.Name + " on " + copied.Host})
-		report, err := bed.CheckLedger(ctx, input.Ref, copied, acked)
+		report, err := checkLedger(ctx, bed, input, copied, acked)
 		if err != nil {
 			return reports, fmt.Errorf("read the ledger back from %s on %s: %w", copied.Name, copied.Host, err)
 		}
 		reports = append(reports, report)
 	}
 	return reports, nil
+}
+
+// failedCheckLimit is how long a copy of a disk that the target has failed may take to
+// be read: it may never answer. It is below stepSilence, after which all would be
+// tried again.
+const failedCheckLimit = 2 * time.Minute
+
+func checkLedger(ctx context.Context, bed testbed.Bed, input VerifyInput, copied storage.Copy, acked uint64) (ledger.Report, error) {
+	if input.Failed {
+		limited, cancel := context.WithTimeoutCause(ctx, failedCheckLimit, fmt.Errorf("it does not answer within %s", failedCheckLimit))
+		defer cancel()
+		ctx = limited
+	}
+	return bed.CheckLedger(ctx, input.Ref, copied, acked)
 }
 
 // siteOfGuest asks both hypervisors where the guest is: after a failed migration

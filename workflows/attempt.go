@@ -128,7 +128,7 @@ func (a *attempt) limited(ctx workflow.Context, do func(workflow.Context) error)
 	err := do(working)
 	stop()
 	cancel()
-	if late {
+	if late && wire.Of(err) != fault.TargetFailed { // a result stands, whatever was still to be read
 		return fault.Because(fault.Invalid, cause.TimeOut,
 			fmt.Errorf("the attempt took longer than its limit of %s, in phase %s", a.input.Limits.Trial, a.status.Phase))
 	}

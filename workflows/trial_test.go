@@ -646,3 +646,19 @@ func TestSplitBrainIsTold(t *testing.T) {
 		t.Errorf("verified by %+v, the row has %+v", verified, s.rows)
 	}
 }
+
+// TestResultStandsWhenTheAttemptIsLate: a disk that does not come back may not be read
+// either, up to the attempt's limit.
+func TestResultStandsWhenTheAttemptIsLate(t *testing.T) {
+	s := newStage(t)
+	s.looked = activities.Looked{Verdict: trial.TargetFailed, Cause: cause.NoRecovery, Reason: "no I/O has completed for 31s"}
+	s.env.OnActivity("Verify", anything, anything).Return(func(ctx context.Context, _ activities.VerifyInput) (activities.Verified, error) {
+		<-ctx.Done()
+		return activities.Verified{}, ctx.Err()
+	})
+	input := realInput()
+	input.Limits.Trial = 3 * time.Second
+	if result := s.run(t, input); result.Verdict != trial.TargetFailed || result.Cause != cause.NoRecovery || s.count("Teardown") != 1 {
+		t.Errorf("%+v, %v", result, s.called())
+	}
+}
