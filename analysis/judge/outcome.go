@@ -43,28 +43,45 @@ type signs struct {
 }
 
 // signs are those that do not need the guest's clock: arrivals, answers to the
-// hosts' questions for the time, and what the load's log has, where it is known.
+// hosts' questions for the time, what the heartbeats tell of the ledger and of the
+// load, and what the load's log has, where it is known.
 func (s *scene) signs(phases []dataset.Phase, name string, heartbeats []dataset.Heartbeat, part span) signs {
 	var heard signs
-	lowest, highest := int64(-1), int64(0)
+	var acked, completed grown
 	for _, beat := range heartbeats {
-		if part.contains(beat.TsNs) {
-			heard.guest = true
-			if lowest < 0 {
-				lowest = beat.Acked
-			}
-			lowest, highest = min(lowest, beat.Acked), max(highest, beat.Acked)
+		if !part.contains(beat.TsNs) {
+			continue
+		}
+		heard.guest = true
+		acked.see(beat.Acked)
+		if beat.CompletedIOs.Known {
+			completed.see(beat.CompletedIOs.Value)
 		}
 	}
 	for _, reading := range s.clocks.readings[trial.Guest] {
 		heard.guest = heard.guest || part.contains(reading.At.UnixNano())
 	}
-	heard.told, heard.disk = highest > 0, highest > max(lowest, 0)
+	heard.told, heard.disk = acked.highest > 0 || completed.highest > 0, acked.grew() || completed.grew()
 	if ios := completedIn(phases, name); ios != nil {
 		heard.told, heard.disk = true, heard.disk || *ios > 0
 	}
 	return heard
 }
+
+// grown is a count as the heartbeats of a phase tell it, in any order.
+type grown struct {
+	lowest, highest int64
+	seen            bool
+}
+
+func (g *grown) see(value int64) {
+	if !g.seen {
+		g.lowest = value
+	}
+	g.lowest, g.highest, g.seen = min(g.lowest, value), max(g.highest, value), true
+}
+
+func (g *grown) grew() bool { return g.highest > g.lowest }
 
 // busy says whether a host's disk completed any I/O in a span.
 func busy(rows []dataset.Counter, part span) bool {

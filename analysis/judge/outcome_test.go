@@ -49,6 +49,20 @@ func TestWhatDoesNotComeBack(t *testing.T) {
 				r.heartbeats[i].Acked = r.heartbeats[i].Sequence / 20
 			}
 		}, trial.Invalid, cause.WitnessDied, "no I/O completed after"},
+		"no ledger, and the heartbeats tell that its log, which is lost, had nothing": {func(_ *dataset.Trial, r *tables) {
+			away(r)
+			r.io = nil
+			for i := range r.heartbeats {
+				r.heartbeats[i].CompletedIOs = dataset.Known(min(r.heartbeats[i].Sequence, 2200))
+				r.heartbeats[i].Acked = 0
+			}
+		}, trial.TargetFailed, cause.NoRecovery, "no I/O"},
+		"the heartbeats tell of the load's I/Os": {func(_ *dataset.Trial, r *tables) {
+			away(r)
+			for i := range r.heartbeats {
+				r.heartbeats[i].CompletedIOs = dataset.Known(r.heartbeats[i].Sequence)
+			}
+		}, trial.Invalid, cause.WitnessDied, "no I/O completed after"},
 		"nobody watched": {func(_ *dataset.Trial, r *tables) {
 			silent(r)
 			r.domains = remove(r.domains, func(d dataset.Domain) bool { return d.Host == "host-b" && d.TsNs > at(62_000) })
