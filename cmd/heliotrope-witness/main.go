@@ -67,19 +67,27 @@ func main() {
 // badInput is an error of whoever called the program.
 type badInput struct{ error }
 
+// misuse is bad input that the usage explains. Others are one line: who starts the
+// program on a host shows the last lines that it said.
+type misuse struct{ error }
+
 // run does what the arguments ask for and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := dispatch(ctx, args, stdout)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(stderr, "heliotrope-witness: %v\n", err)
+	var misused misuse
 	var bad badInput
 	switch {
-	case errors.As(err, &bad):
-		fmt.Fprintf(stderr, "heliotrope-witness: %v\n%s", err, usage)
+	case errors.As(err, &misused):
+		fmt.Fprint(stderr, usage)
 		return exitBadInput
-	case err != nil:
-		fmt.Fprintf(stderr, "heliotrope-witness: %v\n", err)
-		return exitFailure
+	case errors.As(err, &bad):
+		return exitBadInput
 	}
-	return 0
+	return exitFailure
 }
 
 // commands by name, with how many arguments they have.
@@ -109,14 +117,14 @@ var commands = map[string]struct {
 
 func dispatch(ctx context.Context, args []string, stdout io.Writer) error {
 	if len(args) == 0 {
-		return badInput{errors.New("no command")}
+		return misuse{errors.New("no command")}
 	}
 	command, found := commands[args[0]]
 	if !found {
-		return badInput{fmt.Errorf("unknown command %q", args[0])}
+		return misuse{fmt.Errorf("unknown command %q", args[0])}
 	}
 	if len(args)-1 != command.arguments {
-		return badInput{fmt.Errorf("%s: want %d arguments, not %d", args[0], command.arguments, len(args)-1)}
+		return misuse{fmt.Errorf("%s: want %d arguments, not %d", args[0], command.arguments, len(args)-1)}
 	}
 	if err := command.run(ctx, args[1:], stdout); err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
