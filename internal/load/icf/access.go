@@ -72,7 +72,7 @@ func (f *File) worked(access *spec.Access, at place) (notes []string, err error)
 	networks := 0
 	for _, worker := range f.Workers {
 		switch {
-		case !worker.runs(access.Name, at.assignment):
+		case worker.step(access.Name, at.assignment) < 0:
 		case worker.Type == "DISK":
 			disks = append(disks, worker)
 		default:
@@ -88,10 +88,13 @@ func (f *File) worked(access *spec.Access, at place) (notes []string, err error)
 		notes = append(notes, "its network workers are left out")
 	}
 	first := disks[0]
+	step := first.step(access.Name, at.assignment)
 	for _, worker := range disks {
 		switch {
 		case worker.ConnectionRate:
 			return nil, fmt.Errorf("worker %q tests the connection rate, which a disk here does not have", worker.Name)
+		case worker.step(access.Name, at.assignment) != step:
+			return nil, differ("places in their lists", first.Name, 1+step, worker.Name, 1+worker.step(access.Name, at.assignment))
 		case worker.Outstanding != first.Outstanding:
 			return nil, differ("outstanding I/Os", first.Name, first.Outstanding, worker.Name, worker.Outstanding)
 		case len(worker.Targets) != len(first.Targets):
@@ -104,24 +107,36 @@ func (f *File) worked(access *spec.Access, at place) (notes []string, err error)
 	}
 	access.Outstanding, access.Workers, access.Pattern, access.FixedSeed = first.Outstanding, len(disks), patterns[first.Pattern], first.FixedSeed
 	access.Targets = max(1, len(first.Targets))
+	if others := f.beside(access.Name, step); len(others) > 0 {
+		notes = append(notes, fmt.Sprintf("other workers run %s at the same time: they are left out", strings.Join(others, ", ")))
+	}
 	return append(notes, regions(disks)...), nil
 }
 
-// runs says whether a worker has a specification: its list says so, or, when the
-// file has no lists, the specification's default.
-func (w Worker) runs(name, assignment string) bool {
+// step is the step of the test, from 0, in which a worker runs a specification: its
+// place in the worker's list (Worker::SetAccess). When the file has no lists, the
+// specification's default says whether it does. It is -1 when the worker does not.
+func (w Worker) step(name, assignment string) int {
 	if w.Assigned != nil {
-		return slices.ContainsFunc(w.Assigned, func(assigned string) bool { return strings.EqualFold(assigned, name) })
+		return slices.IndexFunc(w.Assigned, func(assigned string) bool { return strings.EqualFold(assigned, name) })
 	}
-	switch assignment {
-	case "ALL":
-		return true
-	case "DISK":
-		return w.Type == "DISK"
-	case "NET":
-		return w.Type != "DISK"
+	if assignment == "ALL" || assignment == "DISK" && w.Type == "DISK" || assignment == "NET" && w.Type != "DISK" {
+		return 0
 	}
-	return false
+	return -1
+}
+
+// beside is what other workers run in a step of the test.
+func (f *File) beside(name string, step int) (others []string) {
+	for _, worker := range f.Workers {
+		if step >= len(worker.Assigned) {
+			continue
+		}
+		if other := worker.Assigned[step]; !strings.EqualFold(other, name) && !strings.EqualFold(other, idle) && !slices.Contains(others, other) {
+			others = append(others, other)
+		}
+	}
+	return others
 }
 
 func differ(what, one string, first any, other string, second any) error {

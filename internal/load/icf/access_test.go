@@ -75,6 +75,7 @@ func TestNotOneLoad(t *testing.T) {
 		`different numbers of targets ("Worker 1" 2, "Worker 2" 1)`:                                                    change("'Target\n\t3:IBM DISK\n'Target type\n\tDISK\n'End target\n", ""),
 		`different data patterns ("Worker 1" 1, "Worker 2" 2)`:                                                         change("2048,63,1", "2048,63,2"),
 		`different fixed seeds ("Worker 1" 18446744073709551615, "Worker 2" none)`:                                     change("1,ENABLED", "1,DISABLED"),
+		`different places in their lists ("Worker 1" 1, "Worker 2" 2)`:                                                 change("'Assigned access specs\n", "'Assigned access specs\n\tIdle\n"),
 		`worker "Worker 2" tests the connection rate`:                                                                  change("16,DISABLED", "16,ENABLED"),
 	} {
 		_, _, err := parsed(t, text).Access(mail)
@@ -82,6 +83,19 @@ func TestNotOneLoad(t *testing.T) {
 	}
 	_, _, err := parsed(t, text).Access("other")
 	assert.EqualError(t, err, `x.icf has no access specification "other": it has "`+mail+`", "Burst"`)
+}
+
+// TestSideBySide holds that what other workers run in the same step of a test is told.
+func TestSideBySide(t *testing.T) {
+	text := strings.ReplaceAll(read(t, "1.1.0"), "\r\n", "\n")
+	text = strings.Replace(text, "\t"+strings.ToUpper(mail)+"\n", "\tBurst\n", 1)
+	got, notes, err := parsed(t, text).Access(mail)
+	require.NoError(t, err)
+	assert.Equal(t, 1, got.Workers)
+	assert.Contains(t, notes, "other workers run Burst at the same time: they are left out")
+	_, notes, err = parsed(t, strings.Replace(text, "\tBurst\n'End", "\tIdle\n\tBurst\n'End", 1)).Access(mail)
+	require.NoError(t, err)
+	assert.NotContains(t, strings.Join(notes, "\n"), "at the same time")
 }
 
 // TestUnsound holds that what Iometer allows and we do not run is told with the

@@ -61,7 +61,7 @@ type Worker struct {
 	Outstanding, Pattern     int    // Pattern: 0 one byte repeated, 1 pseudo-random, 2 random
 	FixedSeed                *uint64
 	SizeSectors, StartSector uint64   // 0: the whole disk
-	Assigned, Targets        []string // nil: the file has no list; without Idle
+	Assigned, Targets        []string // nil: the file has no list; Assigned: one for each step of the test, Idle too
 	ConnectionRate           bool
 }
 

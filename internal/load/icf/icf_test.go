@@ -80,7 +80,7 @@ func TestWorkers(t *testing.T) {
 	seed := uint64(1<<64 - 1)
 	assert.Equal(t, []Worker{
 		{Manager: "FILESERVER", Name: "Worker 1", Type: "DISK", Outstanding: 16, Pattern: 1, FixedSeed: &seed,
-			Assigned: []string{mail}, Targets: []string{`C: "data"`, "2:IBM DISK"}},
+			Assigned: []string{mail, "Idle"}, Targets: []string{`C: "data"`, "2:IBM DISK"}},
 		{Manager: "FILESERVER", Name: "Worker 2", Type: "DISK", Outstanding: 16, Pattern: 1, FixedSeed: &seed, SizeSectors: 2048, StartSector: 63,
 			Assigned: []string{strings.ToUpper(mail)}, Targets: []string{`C: "data"`, "3:IBM DISK"}},
 		{Manager: "FILESERVER", Name: "Worker 3", Type: "NETWORK,TCP", Outstanding: 1, Assigned: []string{mail}, Targets: []string{"192.0.2.8"}},

@@ -7,7 +7,7 @@ import (
 )
 
 // idle is the specification that every Iometer has: no I/O. It is never saved,
-// but may be assigned.
+// but may be assigned, so that a worker does nothing for a step of the test.
 const idle = "Idle"
 
 // blocks are the keys that begin a block of the manager list, with the words
@@ -61,9 +61,7 @@ func (p *parser) managers(began int) {
 				p.skip()
 			}
 		case m.block() == "assigned access specs":
-			if !strings.EqualFold(key, idle) {
-				m.worker.Assigned = append(m.worker.Assigned, key)
-			}
+			m.worker.Assigned = append(m.worker.Assigned, key)
 		default:
 			p.report(at, "is of no setting: %.60q", key)
 		}
