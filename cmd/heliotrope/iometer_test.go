@@ -80,7 +80,7 @@ func TestIometerList(t *testing.T) {
 		"odd                          1      –                                  –            –        –        –\n",
 		"mail, old: not with fio: lines[0].delay_ms: fio has no delay between bursts",
 		"each: note: the run time of 5m0s is not taken over: see phases",
-		"odd: cannot be run: " + path + ":25:1: 1000: want a multiple of 512",
+		"odd: cannot be run: " + path + ":25:1: size_bytes: 1000: want a multiple of 512",
 	} {
 		assert.Contains(t, out, want)
 	}

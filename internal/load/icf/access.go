@@ -2,6 +2,7 @@ package icf
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,12 +38,16 @@ func (f *File) Access(name string) (spec.Access, []string, error) {
 	if problems := access.Problems(0); len(problems) > 0 {
 		invalid := &strict.Error{}
 		for _, problem := range problems {
-			invalid.Problems = append(invalid.Problems, strict.Problem{File: f.name, Line: at.line(problem.Setting), Column: 1, Message: problem.Message})
+			invalid.Problems = append(invalid.Problems, strict.Problem{File: f.name, Line: at.line(problem.Setting), Column: 1,
+				Message: ofLine.ReplaceAllString(problem.Setting, "") + ": " + problem.Message})
 		}
 		return spec.Access{}, nil, invalid
 	}
 	return access, notes, nil
 }
+
+// ofLine is the beginning of a setting's name that a line of the file says already.
+var ofLine = regexp.MustCompile(`^lines\[\d+\]\.`)
 
 // names lists the specifications for people.
 func (f *File) names() string {

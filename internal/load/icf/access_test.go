@@ -104,7 +104,7 @@ func TestUnsound(t *testing.T) {
 	text := strings.NewReplacer("4096,60", "1000,60", ",0,512\n", ",0,100\n").Replace(read(t, "2003.12.16-post"))
 	file := parsed(t, text)
 	_, _, err := file.Access("Burst")
-	assert.EqualError(t, err, "x.icf:10:1: 1000: want a multiple of 512, up to 16777216\nx.icf:11:1: 100: want a multiple of 512, up to 16777216")
+	assert.EqualError(t, err, "x.icf:10:1: size_bytes: 1000: want a multiple of 512, up to 16777216\nx.icf:11:1: reply_bytes: 100: want a multiple of 512, up to 16777216")
 	_, _, err = file.Access(mail)
 	assert.NoError(t, err)
 }

@@ -153,6 +153,7 @@ func TestRefused(t *testing.T) {
 		"nameless":          {replace(keyName+"\n\t"+mail+",NONE\n", ""), "x.icf:38:1: a line of no specification"},
 		"comment":           {replace("\t65536", "'Target\n\t65536"), "x.icf:45:1: is no setting of 'ACCESS SPECIFICATIONS"},
 		"worker type":       {replace("\tDISK\n'Default", "\tTAPE\n'Default"), `worker type "TAPE"`},
+		"no worker type":    {replace("'Worker type\n\tDISK\n", ""), `worker "Worker 1" has no type: is a line missing?`},
 		"nesting":           {replace("'End worker\n", ""), "worker begins inside of worker: is a line missing?"},
 		"end of nothing":    {replace("'End target\n", "'End targets\n"), `"'End targets" ends what did not begin`},
 		"outstanding":       {replace("16,DISABLED,1", "x,DISABLED,1"), "want 5 values, the I/Os in flight first"},

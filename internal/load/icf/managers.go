@@ -49,7 +49,7 @@ func (p *parser) managers(began int) {
 		case isEnd && end == "manager list" && len(m.open) == 0:
 			return
 		case isEnd && m.block() != "" && end == m.block():
-			m.end()
+			m.end(at)
 		case isEnd:
 			p.report(at, "%.60q ends what did not begin", key)
 		case blocks[lower] != "":
@@ -109,8 +109,11 @@ func orList(block string) string {
 	return block
 }
 
-func (m *managerList) end() {
+func (m *managerList) end(at int) {
 	if m.block() == "worker" {
+		if m.worker.Type == "" {
+			m.report(at, "worker %.60q has no type: is a line missing?", m.worker.Name)
+		}
 		m.file.Workers = append(m.file.Workers, m.worker)
 	}
 	m.open = m.open[:len(m.open)-1]
@@ -139,8 +142,8 @@ func (m *managerList) setting(key string) bool {
 	words := strings.Split(strings.ReplaceAll(value, " ", ""), ",")
 	switch key {
 	case "'worker type":
-		m.worker.Type = oneOf(strings.Join(words, ","), []string{"DISK", "NETWORK,TCP", "NETWORK,VI"})
-		if m.worker.Type == "" || whole.MatchString(value) {
+		m.worker.Type = strings.ToUpper(strings.Join(words, ","))
+		if !slices.Contains([]string{"DISK", "NETWORK,TCP", "NETWORK,VI"}, m.worker.Type) {
 			m.report(line, "worker type %.60q: want DISK, NETWORK,TCP or NETWORK,VI", value)
 		}
 	case keyOutstanding, keyOutstanding + keySeed:
