@@ -52,6 +52,7 @@ type folding struct {
 	steps      []byte
 	stepCount  uint64
 	intervals  []byte
+	written    int   // intervals in them
 	current    int64 // 10-ms number of the interval that is being filled
 	last       int64 // time of the last event since the block's beginning
 	interval   interval
@@ -145,7 +146,7 @@ func (f *folding) flush(age func(sinceNs int64, give func(*spec.IO, int64))) {
 		sum.oldest = max(sum.oldest, uint64(ageNs)) //nolint:gosec // above 0
 	})
 	f.write()
-	for len(f.intervals) > f.limit && f.joined < maxJoined {
+	for len(f.intervals) > f.limit && f.written > 1 && f.joined < maxJoined {
 		f.fold()
 	}
 }
@@ -180,6 +181,7 @@ func (f *folding) write() {
 		to = append(to, 0, 0)
 	}
 	f.intervals = to
+	f.written++
 	clear(i.sums[:])
 	i.counts = i.counts[:0]
 }
@@ -189,7 +191,7 @@ func (f *folding) write() {
 func (f *folding) fold() {
 	f.joined *= 2
 	rest, current := uvarints{rest: f.intervals}, f.current
-	f.intervals = f.intervals[:0]
+	f.intervals, f.written = f.intervals[:0], 0
 	first := true
 	for len(rest.rest) > 0 && !rest.bad {
 		number := int64(rest.next()) //nolint:gosec // it was written by write

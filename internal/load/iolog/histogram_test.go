@@ -277,3 +277,27 @@ func BenchmarkWriter(b *testing.B) {
 		writer.Completed(0, 0, at)
 	}
 }
+
+// TestWideHistograms: an interval that is longer alone than all are to be still
+// has its time, for it becomes no shorter with others.
+func TestWideHistograms(t *testing.T) {
+	const workers, lines, responses, intervals = 16, 50, 400, 64
+	f := newFolding(workers)
+	none := func(int64, func(*spec.IO, int64)) {}
+	for at := range int64(intervals) {
+		f.advance(at*intervalNs, none)
+		for line := range lines {
+			for response := range int64(responses) {
+				f.completed(&spec.IO{Line: line, SizeBytes: 512}, 1000+response*response*10, 0)
+			}
+		}
+	}
+	f.flush(none)
+	var account Account
+	require.NoError(t, histogramsOf(&header{}, f.appendTo(nil), &account))
+	assert.Equal(t, int64(intervals*lines*responses), account.IOs)
+	assert.LessOrEqual(t, f.joined, int64(intervals))
+	for _, h := range account.Histograms {
+		assert.LessOrEqual(t, h.Length, 2*intervals*time.Duration(intervalNs))
+	}
+}
