@@ -136,7 +136,10 @@ func unmappable(access AccessSpec) []spec.Problem {
 // accessSpecs checks the campaign's own access specifications.
 func (c checker) accessSpecs() {
 	known := (&Spec{}).access()
-	first := map[string]string{}
+	first, bySlug := map[string]string{}, map[string]string{}
+	for name := range known {
+		bySlug[accessSlug(name)] = name
+	}
 	for i, access := range c.spec.Access {
 		at := fmt.Sprintf("access_specifications[%d]", i)
 		if !c.accessSpec(at, access) {
@@ -149,6 +152,11 @@ func (c checker) accessSpecs() {
 			c.Report(at+".name", "%q is %s's already", access.Name, other)
 		}
 		first[access.Name] = cmp.Or(first[access.Name], at)
+		slug := accessSlug(access.Name)
+		if other := cmp.Or(bySlug[slug], access.Name); other != access.Name {
+			c.Report(at+".name", "%q is %s in the cells' IDs, as %q is: choose another name", access.Name, slug, other)
+		}
+		bySlug[slug] = access.Name
 	}
 }
 

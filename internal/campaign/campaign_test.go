@@ -177,6 +177,9 @@ var refused = []struct{ name, old, new, want string }{
 	{"include of several", "repetitions: 2", "include: [{storage: nfs}]\nrepetitions: 2", `9:11: include[0].wan: is missing: the matrix has 2 levels of it`},
 	{"include of a protocol elsewhere", "storage: [iscsi, drbd]\n  wan: [lan, \"rtt=60ms,rate=100mbit\"]\n  access: [database]\n", "storage: [iscsi]\n  wan: [lan]\n  access: [database]\ninclude: [{drbd_protocol: A, wan: continental}]\n",
 		`9:27: include[0].drbd_protocol: is for drbd only, not for iscsi`},
+	{"own access of the same ID", "repetitions: 2", "access_specifications:\n- {name: Burst, lines: [{size_bytes: 512, share_percent: 100, read_percent: 0, random_percent: 0}]}\n" +
+		"- {name: burst-a428ef, lines: [{size_bytes: 512, share_percent: 100, read_percent: 0, random_percent: 0}]}\nrepetitions: 2",
+		`11:10: access_specifications[1].name: "burst-a428ef" is burst-a428ef in the cells' IDs, as "Burst" is: choose another name`},
 	{"own access without lines", "repetitions: 2", "access_specifications: [{name: own}]\nrepetitions: 2", `9:25: access_specifications[0].lines: is missing`},
 	{"own access with half a line", "repetitions: 2", "access_specifications: [{name: own, lines: [{size_bytes: 512, share_percent: 100, read_percent: 0}]}]\nrepetitions: 2",
 		`9:45: access_specifications[0].lines[0].random_percent: is missing`},
