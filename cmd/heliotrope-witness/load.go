@@ -39,7 +39,7 @@ func runFill(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		}
 	}
 	from, to, seed := int64(numbers[0]), int64(numbers[1]), numbers[2] //nolint:gosec // not so large
-	disk, err := os.OpenFile(args[0], os.O_WRONLY, 0)                  //nolint:gosec // who calls us names the disk
+	disk, err := os.OpenFile(args[0], os.O_WRONLY, 0)                  //nolint:gosec // whoever calls the program names the disk
 	if err != nil {
 		return err
 	}
