@@ -20,21 +20,31 @@ type PreciseInput struct {
 	SpecSHA256 string         `json:"spec_sha256"`
 	Kind       inventory.Kind `json:"kind"` // of the testbed
 	Stop       campaign.Stop  `json:"stop"`
+	// Blocks is how many have been run. Only at some of these numbers it is
+	// decided; see package precision.
+	Blocks int `json:"blocks"`
 	// TrialsPerBlock is how many trials a block has, controls and sentinels
 	// among them.
 	TrialsPerBlock float64 `json:"trials_per_block"`
 }
 
-// Precise is how precise a campaign's results are: those of its worst cell.
+// Precise is how precise a campaign's results are: those of its worst group, a
+// cell in one direction.
 type Precise struct {
 	Enough bool   `json:"enough"`
 	Metric string `json:"metric"`
-	Cells  int    `json:"cells"`
-	// Imprecise is how many cells are not precise enough yet.
+	Cells  int    `json:"cells"` // groups
+	// Imprecise is how many of them are not precise enough yet.
 	Imprecise int    `json:"imprecise"`
 	WorstCell string `json:"worst_cell,omitempty"`
-	// HalfWidthPercent is half of the 95 % interval of the worst cell's
-	// median, in percent of it; 0 when it is not known yet.
+	// WorstInfinite of WorstValues values of it are infinite: failures, and loads
+	// that did not come back.
+	WorstInfinite int `json:"worst_infinite,omitempty"`
+	WorstValues   int `json:"worst_values,omitempty"`
+	// DecidedAfter is the number of blocks at which it is forecast to be enough; 0 when it is.
+	DecidedAfter int `json:"decided_after,omitempty"`
+	// HalfWidthPercent is half of the interval of the worst group's median, in
+	// percent of it, with 95 % over all looks; 0 when it is not known.
 	HalfWidthPercent float64 `json:"half_width_percent"`
 	WantPercent      float64 `json:"want_percent"`
 	// MoreTrials is a forecast of the trials still needed.
@@ -43,14 +53,21 @@ type Precise struct {
 
 // String says it in a sentence.
 func (p Precise) String() string {
-	if p.Enough {
-		return fmt.Sprintf("%s is known to ± %g %% in all %d cells.", p.Metric, p.WantPercent, p.Cells)
+	switch {
+	case p.Enough:
+		return fmt.Sprintf("%s is known to ± %g %% in all %d groups.", p.Metric, p.WantPercent, p.Cells)
+	case p.Imprecise == 0 && p.Cells > 0:
+		return fmt.Sprintf("%s is known to ± %g %% in all %d groups; it is decided after block %d: about %d more trials.",
+			p.Metric, p.WantPercent, p.Cells, p.DecidedAfter, p.MoreTrials)
 	}
 	known := "not known yet"
-	if p.HalfWidthPercent > 0 {
+	switch {
+	case p.HalfWidthPercent > 0:
 		known = fmt.Sprintf("known to ± %.1f %%", p.HalfWidthPercent)
+	case p.WorstInfinite > 0:
+		known = fmt.Sprintf("∞ in %d of %d trials", p.WorstInfinite, p.WorstValues)
 	}
-	return fmt.Sprintf("%s is %s in the worst cell, %s; ± %g %% is wanted, which %d of %d cells miss: about %d more trials.",
+	return fmt.Sprintf("%s is %s in the worst group, %s; ± %g %% is wanted, which %d of %d groups miss: about %d more trials.",
 		p.Metric, known, p.WorstCell, p.WantPercent, p.Imprecise, p.Cells, p.MoreTrials)
 }
 
@@ -67,7 +84,7 @@ func (c *Collector) Precise(ctx context.Context, input PreciseInput) (Precise, e
 	if err != nil {
 		return Precise{}, pulse.Result(working, err)
 	}
-	result, err := precision.Cells(rows, input.Stop)
+	result, err := precision.Cells(rows, input.Stop, input.Blocks)
 	if err != nil {
 		return Precise{}, pulse.Result(working, fault.As(fault.BadInput, err))
 	}
@@ -79,6 +96,9 @@ func preciseOf(result precision.Result, input PreciseInput) Precise {
 	stop := input.Stop
 	precise := Precise{Enough: result.Enough, Metric: stop.Metric, WantPercent: stop.RelativeCIPercent,
 		Cells: len(result.Cells), MoreTrials: int(math.Ceil(float64(result.MoreRepetitions) * input.TrialsPerBlock))}
+	if !precise.Enough {
+		precise.DecidedAfter = input.Blocks + result.MoreRepetitions
+	}
 	worst := -1
 	for i, cell := range result.Cells {
 		if cell.Precise {
@@ -90,8 +110,9 @@ func preciseOf(result precision.Result, input PreciseInput) Precise {
 		}
 	}
 	if worst >= 0 {
-		precise.WorstCell = result.Cells[worst].CellID
-		if width := result.Cells[worst].HalfWidthPercent; width != nil {
+		cell := result.Cells[worst]
+		precise.WorstCell, precise.WorstInfinite, precise.WorstValues = cell.CellID+" "+cell.Direction, cell.Infinite, cell.Values
+		if width := cell.HalfWidthPercent; width != nil {
 			precise.HalfWidthPercent = *width
 		}
 	}

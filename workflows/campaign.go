@@ -206,7 +206,7 @@ func (r *runner) isEnough(ctx workflow.Context, next campaign.Trial) error {
 	progress.Judged, progress.JudgedDone = next.Block, progress.Done()
 	options := workflow.WithActivityOptions(ctx, onDataset(fmt.Sprintf("how precise is %s after %d blocks?", stop.Metric, next.Block-1)))
 	input := activities.PreciseInput{Campaign: r.input.Name, DataDir: r.input.DataDir, SpecSHA256: r.input.SpecSHA256,
-		Kind: r.status.Kind, Stop: *stop, TrialsPerBlock: float64(next.Sequence-1) / float64(next.Block-1)}
+		Kind: r.status.Kind, Stop: *stop, Blocks: next.Block - 1, TrialsPerBlock: float64(next.Sequence-1) / float64(next.Block-1)}
 	var precise activities.Precise
 	if err := workflow.ExecuteActivity(options, collector.Precise, input).Get(options, &precise); err != nil {
 		return err

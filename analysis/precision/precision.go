@@ -1,155 +1,213 @@
 // Package precision tells when a campaign's results are precise enough to stop
 // it, and how many repetitions are still needed.
 //
-// It promises an interval of each cell's median that does not depend on how the
+// It promises an interval of each group's median that does not depend on how the
 // values are distributed: that of the order statistics, with the exact binomial
 // probability (Conover, Practical Nonparametric Statistics, 3.2; also David and
-// Nagaraja, Order Statistics, 7.1). It holds the median of what is measured
-// with at least 95 %, at any number of values, and the same rows give the same
-// interval. A bootstrap of a median does neither: it can only draw the same few
-// values again, and covers less than it says when they are few.
+// Nagaraja, Order Statistics, 7.1). A trial that failed is a value above all
+// others (see package group), so that an end of an interval may be infinite.
 //
-// Dangerous: below six values no interval of order statistics reaches 95 % (of
-// five, the least and the greatest enclose the median with 93.75 %), so that a
-// cell with fewer is never precise, whatever its Stop's Min says. Trials that
-// failed have no value: the median is that of those which did not, and recovery
-// of those that came back. And looking after every block, to stop at the first
-// that is precise, makes the last interval's 95 % a little less.
+// A campaign that stops by precision is looked at several times, and stops the
+// sooner the luckier it is. The looks are therefore fixed beforehand (Looks), and
+// each of the J of them has an interval that misses the median with at most
+// (1 - Confidence)/J: with Confidence or more none of them misses it, and so
+// neither does the one at which the campaign stops (the inequality of Boole and
+// Bonferroni). That holds for each group, not for all of them at once. Without a
+// stop rule there is one look, J = 1.
+//
+// It is not interpolated between order statistics (Hettmansperger and Sheather,
+// Statistics & Probability Letters 4, 1986), which comes nearer to Confidence at
+// few values, but only about so, and has no answer where the next value is
+// infinite. So at few values intervals cover more than they say: at most 97.9 %
+// for 95 %.
+//
+// Dangerous: of too few values no interval of order statistics is sure enough (of
+// five, the least and the greatest enclose the median with 93.75 %; with J looks
+// it takes 1 + log2(20·J) values), so that a group with fewer is never precise,
+// whatever its Stop's Min says. What holds is for values whose number does not
+// depend on them: trials that still run on other lanes at a look are not among
+// them, and may be the longest ones.
 package precision
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/group"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/trial"
 )
 
-// Confidence of the intervals.
+// Confidence of the intervals, of all looks of a campaign together.
 const Confidence = 0.95
 
-// fewest is the least number of values that have an interval: 1 - 2 · 2^-6.
-const fewest = 6
+// growth is by how much each look has more repetitions than the one before.
+const growth = 1.25
 
 // Result of looking at a campaign.
 type Result struct {
-	// Enough says that every cell is precise, or has had its last repetition.
-	// It is false without cells.
+	// Enough says that this is a look, and every group is precise. It is false
+	// without groups.
 	Enough bool   `json:"enough"`
-	Cells  []Cell `json:"cells"` // by their IDs
-	// MoreRepetitions is how many the cell that wants most still wants; each
-	// is a trial of every cell.
+	Looks  []int  `json:"looks"` // after how many repetitions it is looked
+	Cells  []Cell `json:"cells"` // by their IDs and directions
+	// MoreRepetitions is a forecast of how many are still run, each a trial of
+	// every cell: up to a look.
 	MoreRepetitions int `json:"more_repetitions"`
 }
 
-// Cell is what is known of one cell of the matrix. Median, Low, High and
-// HalfWidthPercent are nil when they cannot be told; the first three have the
-// unit of the metric.
+// Cell is what is known of one group: of a cell of the matrix, in one direction.
+// Median, Low, High and HalfWidthPercent are nil when they cannot be told, or are
+// infinite; the first three have the unit of the metric.
 type Cell struct {
-	CellID string   `json:"cell_id"`
-	N      int      `json:"n"`      // repetitions that are results: valid or target-failed
-	Values int      `json:"values"` // of them, those that have the metric: what the median is of
-	Median *float64 `json:"median,omitempty"`
-	Low    *float64 `json:"low,omitempty"`
-	High   *float64 `json:"high,omitempty"`
+	CellID    string `json:"cell_id"`
+	Direction string `json:"direction"`
+	N         int    `json:"n"`      // repetitions that are results: valid or target-failed
+	Values    int    `json:"values"` // of them, those that have the metric: what the median is of
+	// Infinite is how many of the values are: failures, and loads that did not
+	// come back. The median is infinite when they are more than half.
+	Infinite int      `json:"infinite"`
+	Median   *float64 `json:"median,omitempty"`
+	Low      *float64 `json:"low,omitempty"`
+	High     *float64 `json:"high,omitempty"`
 	// HalfWidthPercent is half of High less Low, in percent of the median.
 	HalfWidthPercent *float64 `json:"half_width_percent,omitempty"`
 	Precise          bool     `json:"precise"`
 	WantN            int      `json:"want_n"` // N that is forecast to be enough
 }
 
-// metrics by their columns of table trials.
-var metrics = map[string]func(dataset.Trial) *float64{
-	"blackout_ms":        func(row dataset.Trial) *float64 { return row.BlackoutMs },
-	"total_migration_ms": func(row dataset.Trial) *float64 { return row.TotalMigrationMs },
-	"recovery_ms":        func(row dataset.Trial) *float64 { return row.RecoveryMs },
-	"io_lost_s":          func(row dataset.Trial) *float64 { return row.IOLostS },
+// Looks are after how many repetitions a campaign is looked at: min · 1.25^j,
+// rounded up, and at the end.
+func Looks(stop campaign.Stop) []int {
+	var looks []int
+	for at := float64(stop.Min); math.Ceil(at) < float64(stop.Max); at *= growth {
+		looks = append(looks, int(math.Ceil(at)))
+	}
+	return append(slices.Compact(looks), stop.Max)
 }
 
-// Cells judges the cells of the matrix by the attempts that count (those that
-// CompactCampaign marks); controls and sentinels are left out. A cell without a
-// row is not known here: call it after whole blocks. Invalid and skipped
-// trials are no repetitions, so the plan has to end by itself when there are
-// too many. The only error is a metric that there is not.
-func Cells(rows []dataset.Trial, stop campaign.Stop) (Result, error) {
-	metric, ok := metrics[stop.Metric]
-	if !ok {
+// Cells judges the groups of the matrix after whole blocks, whose number is given:
+// by the trials of these blocks that count. Controls are left out, and what is of
+// no group. A cell without a row is not known here. Invalid and skipped trials are
+// no repetitions, so the plan has to end by itself when there are too many. The
+// only error is a metric that there is not.
+func Cells(rows []dataset.Trial, stop campaign.Stop, blocks int) (Result, error) {
+	if !group.IsMetric(stop.Metric) {
 		return Result{}, fmt.Errorf("stop by the precision of %q: there is no such metric", stop.Metric)
 	}
 	type sample struct {
 		n      int
 		values []float64
 	}
-	samples := map[string]*sample{}
-	for _, row := range rows {
-		if !row.Counted || row.Control != "" || row.Sentinel {
+	samples := map[group.Key]*sample{}
+	directions := map[string]int{} // groups of each cell
+	for i := range rows {
+		row := &rows[i]
+		key, in := group.Of(row)
+		if !in || row.Control != "" || int(row.Block) > blocks {
 			continue
 		}
-		of := samples[row.CellID]
+		of := samples[key]
 		if of == nil {
 			of = &sample{}
-			samples[row.CellID] = of
+			samples[key] = of
+			directions[key.CellID]++
 		}
-		verdict := trial.Verdict(row.Verdict)
-		if verdict == trial.Valid || verdict == trial.TargetFailed {
+		if verdict := trial.Verdict(row.Verdict); verdict == trial.Valid || verdict == trial.TargetFailed {
 			of.n++
 		}
-		if value := metric(row); verdict == trial.Valid && value != nil && !math.IsNaN(*value) && !math.IsInf(*value, 0) {
-			of.values = append(of.values, *value)
+		if value, known := group.Value(row, stop.Metric); known {
+			of.values = append(of.values, value)
 		}
 	}
-	result := Result{Enough: len(samples) > 0}
-	for id, of := range samples {
-		cell := judge(id, of.n, of.values, stop)
+	result := Result{Enough: len(samples) > 0, Looks: Looks(stop)}
+	looked := slices.Contains(result.Looks, blocks)
+	more := 0
+	for key, of := range samples {
+		cell := judge(of.n, of.values, stop, len(result.Looks))
+		cell.CellID, cell.Direction = key.CellID, key.Direction
 		result.Cells = append(result.Cells, cell)
-		result.MoreRepetitions = max(result.MoreRepetitions, cell.WantN-cell.N)
+		result.Enough = result.Enough && looked && cell.Precise
+		// A repetition goes one way only.
+		more = max(more, (cell.WantN-cell.N)*directions[key.CellID])
 	}
-	slices.SortFunc(result.Cells, func(a, b Cell) int { return cmp.Compare(a.CellID, b.CellID) })
-	result.Enough = result.Enough && result.MoreRepetitions == 0
+	slices.SortFunc(result.Cells, func(a, b Cell) int {
+		return group.Key{CellID: a.CellID, Direction: a.Direction}.Compare(group.Key{CellID: b.CellID, Direction: b.Direction})
+	})
+	if !result.Enough {
+		result.MoreRepetitions = nextLook(result.Looks, blocks, blocks+more) - blocks
+	}
 	return result, nil
 }
 
-// judge is one cell by its values.
-func judge(id string, n int, values []float64, stop campaign.Stop) Cell {
-	cell := Cell{CellID: id, N: n, Values: len(values)}
-	slices.Sort(values)
-	if count := len(values); count > 0 {
-		median := (values[(count-1)/2] + values[count/2]) / 2
-		cell.Median = &median
-	}
-	if low, high, ok := interval(values); ok {
-		cell.Low, cell.High = &low, &high
-		if percent := 100 * (high - low) / 2 / math.Abs(*cell.Median); low == high {
-			cell.HalfWidthPercent = new(float64)
-		} else if !math.IsInf(percent, 0) {
-			cell.HalfWidthPercent = &percent
+// nextLook is the first look after the blocks there are, and not before as many
+// as are wanted; at the latest the last.
+func nextLook(looks []int, blocks, want int) int {
+	for _, look := range looks {
+		if look > blocks && look >= want {
+			return look
 		}
 	}
+	return max(blocks, looks[len(looks)-1])
+}
+
+// judge is one group by its values, in a campaign of so many looks.
+func judge(n int, values []float64, stop campaign.Stop, looks int) Cell {
+	cell := Cell{N: n, Values: len(values)}
+	slices.Sort(values)
+	count := len(values)
+	finite, _ := slices.BinarySearch(values, math.Inf(1))
+	cell.Infinite = count - finite
+	if count > 0 {
+		cell.Median = known((values[(count-1)/2] + values[count/2]) / 2)
+	}
+	alpha := (1 - Confidence) / float64(looks)
+	if low, high, ok := interval(values, alpha); ok {
+		cell.Low, cell.High = known(low), known(high)
+	}
+	if cell.Low != nil && cell.High != nil {
+		percent := 0.0
+		if width := *cell.High - *cell.Low; width > 0 {
+			percent = 100 * width / 2 / math.Abs(*cell.Median)
+		}
+		cell.HalfWidthPercent = known(percent)
+	}
 	cell.Precise = cell.HalfWidthPercent != nil && *cell.HalfWidthPercent <= stop.RelativeCIPercent
-	cell.WantN = forecast(cell, stop)
+	cell.WantN = forecast(cell, stop, fewest(alpha))
 	return cell
 }
 
+// known is a number that is finite.
+func known(value float64) *float64 {
+	if math.IsInf(value, 0) {
+		return nil
+	}
+	return &value
+}
+
 // interval leaves out as many of the sorted values, at either end, as it may to
-// enclose the median with Confidence or more: the median is below the interval
-// exactly when no more values than are left out are below the median, and each
-// of them is with a probability of one half.
-func interval(sorted []float64) (low, high float64, ok bool) {
+// miss the median with alpha or less: the median is below the interval exactly
+// when no more values than are left out are below the median, and each of them is
+// with a probability of one half.
+func interval(sorted []float64, alpha float64) (low, high float64, ok bool) {
 	n := len(sorted)
-	if n < fewest {
+	if n < fewest(alpha) {
 		return 0, 0, false
 	}
 	left := 0
 	below := exactly(n, 0) + exactly(n, 1) // of left+1 values or fewer
-	for below <= (1-Confidence)/2 {
+	for below <= alpha/2 {
 		left++
 		below += exactly(n, left+1)
 	}
 	return sorted[left], sorted[n-1-left], true
 }
+
+// fewest is the least number of values that have an interval: their least and
+// their greatest miss the median with 2 · 2^-n.
+func fewest(alpha float64) int { return int(math.Ceil(1 - math.Log2(alpha))) }
 
 // exactly is the probability of k in n with one half each. By logarithms, it is
 // good to ten digits for any number of trials there can be.
@@ -160,20 +218,21 @@ func exactly(n, k int) float64 {
 	return math.Exp(all - some - rest - float64(n)*math.Ln2)
 }
 
-// forecast is how many repetitions the cell wants: as the interval's width goes
+// forecast is how many repetitions the group wants: as the interval's width goes
 // with one over the root of their number, n · (half width / wanted)^2, one more
-// than there are at least. Repetitions that fail are taken to go on as they did.
-func forecast(cell Cell, stop campaign.Stop) int {
+// than there are at least. Repetitions that fail are taken to go on as they did,
+// and where an end of the interval is infinite nothing is enough.
+func forecast(cell Cell, stop campaign.Stop, fewest int) int {
 	want := cell.N
 	switch {
 	case cell.Precise:
 	case cell.Values < fewest:
 		want = cell.N + fewest - cell.Values
-	case cell.HalfWidthPercent == nil: // the median is 0, and the interval is not
+	case cell.HalfWidthPercent == nil: // infinite, or the median is 0 and the interval is not
 		want = stop.Max
 	default:
 		ratio := *cell.HalfWidthPercent / stop.RelativeCIPercent
 		want = max(cell.N+1, int(min(float64(stop.Max), math.Ceil(float64(cell.N)*ratio*ratio))))
 	}
-	return max(cell.N, min(max(want, stop.Min), stop.Max))
+	return max(cell.N, min(want, stop.Max))
 }

@@ -3,7 +3,6 @@ package precision
 import (
 	"encoding/json"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -25,9 +24,18 @@ func stop(percent float64, least, most int) campaign.Stop {
 	return campaign.Stop{Metric: "blackout_ms", RelativeCIPercent: percent, Min: least, Max: most}
 }
 
+// once is a stop rule with one look, after so many repetitions.
+func once(percent float64, at int) campaign.Stop { return stop(percent, at, at) }
+
+// cells judges rows after as many blocks as the first look wants.
 func cells(t *testing.T, rows []dataset.Trial, stop campaign.Stop) Result {
 	t.Helper()
-	result, err := Cells(rows, stop)
+	return after(t, stop.Min, rows, stop)
+}
+
+func after(t *testing.T, blocks int, rows []dataset.Trial, stop campaign.Stop) Result {
+	t.Helper()
+	result, err := Cells(rows, stop, blocks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,48 +50,45 @@ func TestInterval(t *testing.T) {
 		for i := range n {
 			values = append(values, float64(i+1))
 		}
-		low, high, ok := interval(values)
+		low, high, ok := interval(values, 0.05)
 		if !ok || low != float64(k) || high != float64(n+1-k) {
 			t.Errorf("of %d: %g to %g, %t, want ranks %d and %d", n, low, high, ok, k, n+1-k)
 		}
 	}
-	for n := range fewest {
-		if low, high, ok := interval(make([]float64, n)); ok {
+	for n := range fewest(0.05) {
+		if low, high, ok := interval(make([]float64, n), 0.05); ok {
 			t.Errorf("of %d values: %g to %g", n, low, high)
 		}
 	}
-	if low, high, ok := interval(make([]float64, 5000)); !ok || low != 0 || high != 0 {
+	if low, high, ok := interval(make([]float64, 5000), 0.05); !ok || low != 0 || high != 0 {
 		t.Error("of 5000 values there is none")
 	}
 }
 
-// TestCoverage: the interval holds the true median as often as it says, for
-// skewed values too.
-func TestCoverage(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	const rounds = 4000
-	for name, draw := range map[string]func() (value, median float64){
-		"exponential": func() (float64, float64) { return random.ExpFloat64(), math.Ln2 },
-		"log-normal":  func() (float64, float64) { return math.Exp(2 * random.NormFloat64()), 1 },
-		"two values":  func() (float64, float64) { return math.Floor(random.Float64() * 1.8), 0 },
+// TestLooks: they are few, fixed beforehand, and the last is the end.
+func TestLooks(t *testing.T) {
+	for _, of := range []struct {
+		least, most int
+		want        []int
+	}{
+		{5, 30, []int{5, 7, 8, 10, 13, 16, 20, 24, 30}},
+		{6, 12, []int{6, 8, 10, 12}},
+		{3, 3, []int{3}},
+		{3, 5, []int{3, 4, 5}},
+		{100, 124, []int{100, 124}},
 	} {
-		for _, n := range []int{6, 9, 15, 40} {
-			held := 0
-			for range rounds {
-				values := make([]float64, n)
-				var median float64
-				for i := range values {
-					values[i], median = draw()
-				}
-				slices.Sort(values)
-				if low, high, ok := interval(values); ok && low <= median && median <= high {
-					held++
-				}
-			}
-			if share := float64(held) / rounds; share < 0.94 {
-				t.Errorf("%s, %d values: the median was in %.1f %% of the intervals", name, n, 100*share)
-			}
+		if got := Looks(stop(5, of.least, of.most)); !slices.Equal(got, of.want) {
+			t.Errorf("%d to %d: looks %v, want %v", of.least, of.most, got, of.want)
 		}
+	}
+}
+
+// TestInfiniteEnds: failures are the greatest values there are.
+func TestInfiniteEnds(t *testing.T) {
+	infinite := math.Inf(1)
+	values := []float64{1, 2, 3, 4, 5, 6, 7, infinite, infinite}
+	if low, high, ok := interval(values, 0.05); !ok || low != 2 || !math.IsInf(high, 1) {
+		t.Errorf("%g to %g, %t", low, high, ok)
 	}
 }
 
@@ -92,7 +97,7 @@ func TestCells(t *testing.T) {
 	rows := valid("b", 103, 97, 100, 98, 102, 101, 99)
 	// Nine: the second to the eighth; the outliers do not matter.
 	rows = append(rows, valid("a", 10, 90, 95, 100, 100, 100, 105, 110, 1000)...)
-	result := cells(t, rows, stop(12, 5, 20))
+	result := cells(t, rows, once(12, 9))
 	if !result.Enough || result.MoreRepetitions != 0 || len(result.Cells) != 2 {
 		t.Fatalf("%+v", result)
 	}
@@ -107,48 +112,90 @@ func TestCells(t *testing.T) {
 			t.Errorf("%+v, want %+v", got, want)
 		}
 	}
-	// By 5 %, a wants 9 · (10/5)^2 = 36; by at most 20, 11 more.
-	result = cells(t, rows, stop(5, 5, 100))
-	if result.Enough || result.Cells[0].WantN != 36 || result.Cells[1].WantN != 7 || result.MoreRepetitions != 27 {
+	// By 5 %, a wants 9 · (10/5)^2 = 36; by at most 20, all of them.
+	result = after(t, 9, rows, once(5, 100))
+	if result.Enough || result.Cells[0].WantN != 36 || result.Cells[1].WantN != 7 || result.MoreRepetitions != 91 {
 		t.Errorf("%+v", result)
 	}
-	if result = cells(t, rows, stop(5, 5, 20)); result.Enough || result.MoreRepetitions != 11 {
+	if result = after(t, 9, rows, once(5, 20)); result.Enough || result.MoreRepetitions != 11 {
 		t.Errorf("%+v", result)
 	}
-	// Barely too wide: one more. And the last repetition is the last.
-	if result = cells(t, rows, stop(9.999, 5, 20)); result.Enough || result.MoreRepetitions != 1 {
+	// Barely too wide: one more.
+	if result = after(t, 9, rows, once(9.999, 20)); result.Enough || result.Cells[0].WantN != 10 {
 		t.Errorf("%+v", result)
 	}
-	if result = cells(t, rows, stop(1, 5, 7)); !result.Enough || result.Cells[1].Precise {
+}
+
+// TestOnlyALookDecides: a result that is precise between two looks is none, and
+// each look of several wants more than the only one does.
+func TestOnlyALookDecides(t *testing.T) {
+	rule := stop(50, 8, 16) // looks after 8, 10, 13, 16
+	rows := valid("a", 100, 100, 100, 100, 100, 100, 100, 100, 100, 100)
+	for blocks, want := range map[int]bool{8: true, 9: false, 10: true, 11: false, 12: false, 13: true} {
+		result := after(t, blocks, rows, rule)
+		if result.Enough != want || !result.Cells[0].Precise {
+			t.Errorf("after %d: %+v", blocks, result)
+		}
+		if more := result.MoreRepetitions; want && more != 0 || blocks == 9 && more != 1 || blocks == 11 && more != 2 {
+			t.Errorf("after %d: %d more", blocks, more)
+		}
+	}
+	// Nine values leave out one at either end for 95 %, and none for a quarter of the error.
+	rows = valid("a", 1, 100, 100, 100, 100, 100, 100, 100, 999)
+	if result := after(t, 9, rows, once(5, 9)); !result.Enough {
 		t.Errorf("%+v", result)
 	}
-	// Precise, but not often enough.
-	if result = cells(t, rows, stop(12, 10, 20)); result.Enough || result.MoreRepetitions != 3 {
+	if result := after(t, 8, rows, rule); result.Enough || *result.Cells[0].Low != 1 || *result.Cells[0].High != 999 {
+		t.Errorf("%+v", result)
+	}
+	// What another lane has begun of the next block waits for the next look.
+	for i := range rows {
+		rows[i].Block = int32(i + 1)
+	}
+	if result := after(t, 8, rows, rule); result.Cells[0].N != 8 {
+		t.Errorf("%+v", result)
+	}
+}
+
+// TestDirectionsAreGroups: what goes one way is not put together with what goes
+// the other, and a repetition gives a cell one trial of one of them.
+func TestDirectionsAreGroups(t *testing.T) {
+	rows := slices.Concat(valid("a", 100, 100, 100, 100, 100, 100), valid("a", 500, 500, 500, 500, 500, 500))
+	for i := range rows[6:] {
+		rows[6+i].Direction = campaign.Return
+	}
+	result := after(t, 12, rows, once(5, 12))
+	if !result.Enough || len(result.Cells) != 2 || *result.Cells[0].Median != 100 || *result.Cells[1].Median != 500 ||
+		result.Cells[0].Direction != campaign.Outbound || result.Cells[1].Direction != campaign.Return {
+		t.Errorf("%+v", result)
+	}
+	result = after(t, 10, rows[1:], stop(50, 10, 15)) // looks after 10, 13, 15: two more one way are four both ways
+	if result.Cells[0].WantN != 7 || result.MoreRepetitions != 5 {
 		t.Errorf("%+v", result)
 	}
 }
 
 // TestFewValues: up to five values are never precise, not even the same ones.
 func TestFewValues(t *testing.T) {
-	result := cells(t, valid("a", 7, 7, 7, 7, 7), stop(50, 3, 20))
+	result := cells(t, valid("a", 7, 7, 7, 7, 7), once(50, 20))
 	if got := result.Cells[0]; result.Enough || got.Precise || got.HalfWidthPercent != nil || got.Low != nil || *got.Median != 7 || got.WantN != 6 {
 		t.Errorf("%+v", got)
 	}
-	if result = cells(t, valid("a", 7, 7, 7, 7, 7, 7), stop(50, 3, 20)); !result.Enough || *result.Cells[0].HalfWidthPercent != 0 {
+	if result = cells(t, valid("a", 7, 7, 7, 7, 7, 7), once(50, 20)); !result.Enough || *result.Cells[0].HalfWidthPercent != 0 {
 		t.Errorf("%+v", result.Cells[0])
 	}
-	if result = cells(t, valid("a", 1, 2), stop(50, 3, 4)); result.MoreRepetitions != 2 || result.Enough {
+	if result = after(t, 2, valid("a", 1, 2), once(50, 4)); result.MoreRepetitions != 2 || result.Enough {
 		t.Errorf("%+v", result)
 	}
-	if result = cells(t, nil, stop(50, 3, 4)); result.Enough {
+	if result = cells(t, nil, once(50, 4)); result.Enough {
 		t.Error("no rows are enough")
 	}
 }
 
-// TestWhatCounts: failures are repetitions without a value; what is not
+// TestWhatCounts: failures are repetitions of an infinite value; what is not
 // counted, controls and sentinels are nothing.
 func TestWhatCounts(t *testing.T) {
-	rows := valid("a", 100, 101, 102, 103, 104, 105)
+	rows := valid("a", 99, 100, 101, 102, 103, 104, 105, 106)
 	add := func(change func(*dataset.Trial)) {
 		more := valid("a", 9999)[0]
 		change(&more)
@@ -165,20 +212,35 @@ func TestWhatCounts(t *testing.T) {
 	add(func(row *dataset.Trial) { row.Sentinel = true })
 	add(func(row *dataset.Trial) { row.Control = campaign.ControlPause })
 	add(func(row *dataset.Trial) { row.CellID, row.Verdict = "b", string(trial.Invalid) })
-	result := cells(t, rows, stop(1, 5, 100))
+	result := cells(t, rows, once(1, 100))
 	if len(result.Cells) != 2 {
 		t.Fatalf("%+v", result)
 	}
 	a, b := result.Cells[0], result.Cells[1]
-	if a.N != 11 || a.Values != 6 || *a.Median != 102.5 || *a.Low != 100 || *a.High != 105 {
+	// The second to the ninth of ten, of which the last two are infinite.
+	if a.N != 13 || a.Values != 10 || a.Infinite != 2 || *a.Median != 103.5 || *a.Low != 100 || a.High != nil || a.HalfWidthPercent != nil || a.WantN != 100 {
 		t.Errorf("%+v", a)
-	}
-	// 2.5/102.5 is 2.439 %: 11 · 2.439^2 is 65.4.
-	if a.WantN != 66 {
-		t.Errorf("%d repetitions wanted, want 66", a.WantN)
 	}
 	if b.N != 0 || b.Values != 0 || b.Median != nil || b.WantN != 6 {
 		t.Errorf("%+v", b)
+	}
+	if _, err := json.Marshal(result); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMoreFailThanNot: the median is infinite, which is nothing that one is sure
+// enough of to stop.
+func TestMoreFailThanNot(t *testing.T) {
+	rows := valid("a", 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+	for i := range rows {
+		if i >= 1 {
+			rows[i].Verdict = string(trial.TargetFailed)
+		}
+	}
+	result := cells(t, rows, once(50, 10))
+	if got := result.Cells[0]; result.Enough || got.Infinite != 9 || got.Median != nil || got.Low != nil || got.Precise {
+		t.Errorf("%+v", got)
 	}
 	if _, err := json.Marshal(result); err != nil {
 		t.Error(err)
@@ -190,12 +252,12 @@ func TestMetrics(t *testing.T) {
 	row := dataset.Trial{CellID: "a", Counted: true, Verdict: string(trial.Valid),
 		BlackoutMs: &one, TotalMigrationMs: &two, RecoveryMs: &three, IOLostS: &four}
 	for metric, want := range map[string]float64{"blackout_ms": 1, "total_migration_ms": 2, "recovery_ms": 3, "io_lost_s": 4} {
-		result, err := Cells([]dataset.Trial{row}, campaign.Stop{Metric: metric, RelativeCIPercent: 5, Min: 5, Max: 10})
+		result, err := Cells([]dataset.Trial{row}, campaign.Stop{Metric: metric, RelativeCIPercent: 5, Min: 5, Max: 10}, 5)
 		if err != nil || *result.Cells[0].Median != want {
 			t.Errorf("%s: %v, %+v, want %g", metric, err, result, want)
 		}
 	}
-	if _, err := Cells(nil, campaign.Stop{Metric: "seed"}); err == nil {
+	if _, err := Cells(nil, campaign.Stop{Metric: "seed"}, 5); err == nil {
 		t.Error("a metric that there is not")
 	}
 }
@@ -203,11 +265,11 @@ func TestMetrics(t *testing.T) {
 // TestMedianOfNothingLost: a median of 0 has no width in percent of it, unless
 // the interval has none at all.
 func TestMedianOfNothingLost(t *testing.T) {
-	result := cells(t, valid("a", 0, 0, 0, 0, 0, 0, 0), stop(5, 5, 30))
+	result := cells(t, valid("a", 0, 0, 0, 0, 0, 0, 0), once(5, 30))
 	if !result.Enough {
 		t.Errorf("%+v", result)
 	}
-	result = cells(t, valid("a", 0, 0, 0, 0, 0, 0, 3), stop(5, 5, 30))
+	result = cells(t, valid("a", 0, 0, 0, 0, 0, 0, 3), once(5, 30))
 	if got := result.Cells[0]; result.Enough || got.HalfWidthPercent != nil || got.WantN != 30 {
 		t.Errorf("%+v", got)
 	}
@@ -218,7 +280,7 @@ func TestMedianOfNothingLost(t *testing.T) {
 func TestForecastIsMonotone(t *testing.T) {
 	last := 0
 	for percent := 0.5; percent < 300; percent *= 1.1 {
-		got := forecast(Cell{N: 12, Values: 10, HalfWidthPercent: &percent, Precise: percent <= 5}, stop(5, 5, 200))
+		got := forecast(Cell{N: 12, Values: 10, HalfWidthPercent: &percent, Precise: percent <= 5}, stop(5, 5, 200), 6)
 		if got < last || got < 12 || got > 200 {
 			t.Fatalf("a half width of %g %% wants %d, a smaller one %d", percent, got, last)
 		}
@@ -229,7 +291,7 @@ func TestForecastIsMonotone(t *testing.T) {
 	}
 	width := 20.0
 	for percent := 19.0; percent > 0.01; percent /= 1.2 {
-		got := forecast(Cell{N: 12, Values: 12, HalfWidthPercent: &width}, stop(percent, 5, 5000))
+		got := forecast(Cell{N: 12, Values: 12, HalfWidthPercent: &width}, stop(percent, 5, 5000), 6)
 		if want := int(math.Ceil(12 * 400 / percent / percent)); got < min(want, 5000)-1 || got > min(max(want, 13), 5000)+1 {
 			t.Fatalf("%g %%: %d, want %d", percent, got, want)
 		}

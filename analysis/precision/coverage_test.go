@@ -1,0 +1,131 @@
+package precision
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// campaigns is how many are simulated: the standard error of a share of 95 % of
+// them is 0.22 %.
+const campaigns = 10_000
+
+// sources are distributions with their medians.
+var sources = map[string]struct {
+	draw   func(*rand.Rand) float64
+	median float64
+}{
+	"normal":     {func(r *rand.Rand) float64 { return 100 + 20*r.NormFloat64() }, 100},
+	"log-normal": {func(r *rand.Rand) float64 { return 100 * math.Exp(r.NormFloat64()) }, 100},
+	// A fifth of the trials fail, so that the median is the exponential's 62.5th percentile.
+	"failures": {func(r *rand.Rand) float64 {
+		if r.Float64() < 0.2 {
+			return math.Inf(1)
+		}
+		return 100 * (1 + r.ExpFloat64())
+	}, 100 * (1 - math.Log(1-0.625))},
+	// Most trials lose nothing: a value that occurs again and again.
+	"none lost": {func(r *rand.Rand) float64 { return math.Floor(r.Float64() * 1.8) }, 0},
+}
+
+// TestCoverageWithStopping: of 10,000 campaigns that end at the first look at
+// which they are precise, the last interval holds the median in 95 % or more,
+// however little precision is asked for.
+func TestCoverageWithStopping(t *testing.T) {
+	for name, source := range sources {
+		for _, percent := range []float64{10, 30, 60} {
+			looks := Looks(stop(percent, 5, 60))
+			share := ended(source.draw, source.median, looks, len(looks), percent)
+			t.Logf("%s, ± %g %%: %.2f %%", name, percent, 100*share)
+			if share < 0.95-3*0.0022 {
+				t.Errorf("%s, ± %g %%: the median was in %.2f %% of the last intervals", name, percent, 100*share)
+			}
+		}
+	}
+}
+
+// TestCoverageOfManyLooks: the same campaigns, looked at after each block with
+// 95 % each time, hold it in less: so that the test above can tell.
+func TestCoverageOfManyLooks(t *testing.T) {
+	var looks []int
+	for block := 5; block <= 60; block++ {
+		looks = append(looks, block)
+	}
+	source := sources["normal"]
+	share := ended(source.draw, source.median, looks, 1, 10)
+	t.Logf("%.2f %%", 100*share)
+	if share > 0.93 {
+		t.Errorf("with 95 %% after each block the median was in %.2f %%", 100*share)
+	}
+}
+
+// ended is the share of campaigns whose last interval holds the median, when the
+// error is shared among so many looks.
+func ended(draw func(*rand.Rand) float64, median float64, looks []int, share int, percent float64) float64 {
+	random := rand.New(rand.NewPCG(3, uint64(share)))
+	held := 0
+	for range campaigns {
+		var values []float64
+		for _, look := range looks {
+			for len(values) < look {
+				values = append(values, draw(random))
+			}
+			alpha := (1 - Confidence) / float64(share)
+			cell := judge(look, values, stop(percent, looks[0], looks[len(looks)-1]), share)
+			if !cell.Precise && look != looks[len(looks)-1] {
+				continue
+			}
+			low, high, ok := interval(slices.Sorted(slices.Values(values)), alpha)
+			if ok && low <= median && median <= high {
+				held++
+			}
+			break
+		}
+	}
+	return float64(held) / campaigns
+}
+
+// TestCoverageWithoutStopping: one look, as of a campaign without a stop rule, holds
+// the median as often as the binomial says, which is never less than 95 % and, with
+// values that are all different, at most 97.9 %.
+func TestCoverageWithoutStopping(t *testing.T) {
+	for name, source := range sources {
+		random := rand.New(rand.NewPCG(1, 2))
+		for _, n := range []int{6, 9, 10, 20, 40} {
+			held := 0
+			for range campaigns {
+				values := make([]float64, n)
+				for i := range values {
+					values[i] = source.draw(random)
+				}
+				slices.Sort(values)
+				if low, high, ok := interval(values, 1-Confidence); ok && low <= source.median && source.median <= high {
+					held++
+				}
+			}
+			share, want := float64(held)/campaigns, covers(n)
+			if share < want-3*0.0022 || name != "none lost" && share > want+3*0.0022 {
+				t.Errorf("%s, %d values: the median was in %.2f %% of the intervals, want %.2f %%", name, n, 100*share, 100*want)
+			}
+			if want < 0.95 || want > 0.979 {
+				t.Errorf("%d values: the interval holds the median with %.2f %%", n, 100*want)
+			}
+		}
+	}
+}
+
+// covers is the probability with which an interval of n different values holds
+// the median.
+func covers(n int) float64 {
+	ranks := make([]float64, n)
+	for i := range ranks {
+		ranks[i] = float64(i)
+	}
+	left, _, _ := interval(ranks, 1-Confidence)
+	missed := 0.0
+	for k := range int(left) + 1 {
+		missed += exactly(n, k)
+	}
+	return 1 - 2*missed
+}
