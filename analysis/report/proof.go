@@ -2,14 +2,18 @@ package report
 
 import (
 	"cmp"
+	"maps"
+	"math"
 	"slices"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/group"
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/trial"
 )
 
-// Path is what one direction of the WAN was measured to be with one profile.
+// Path is what one direction of the WAN was measured to be with one profile,
+// whatever crossed it then.
 type Path struct {
 	Profile, Direction string
 	Certificates       int
@@ -21,18 +25,38 @@ type Path struct {
 	Drops              int64
 }
 
-// Ledger is what became of the acknowledged writes in one copy of the disks of
-// one storage system.
+// Ledger is what became of the acknowledged writes in one copy of a group's disks.
 type Ledger struct {
-	Storage, Copy                 string
-	Trials                        int
+	Copy                          string
+	Trials, Losing                int   // in which the copy was read; of them, in which a write is missing
 	Acked, Checked, Found, Losses int64 // summed over the trials
 }
 
-// Traffic is the bytes of one class during the migrations of one storage system.
+func (l *Ledger) add(row dataset.Ledger) {
+	l.Trials++
+	if row.LostCount > 0 {
+		l.Losing++
+	}
+	l.Acked, l.Checked, l.Found, l.Losses = l.Acked+row.Acked, l.Checked+row.Checked, l.Found+row.Found, l.Losses+row.LostCount
+}
+
+// AtMost is the share of trials that lose a write, at most, with 95 %, when none
+// of n did: 1 - 0.05^(1/n), which is less than 3/n (the rule of three: Hanley and
+// Lippman-Hand, JAMA 249, 1983). Its unit is the trial: writes of one migration are
+// lost together.
+func AtMost(n int) float64 { return 1 - math.Pow(0.05, 1/float64(n)) }
+
+// Lost is the acknowledged writes of every attempt whose ledger was read, in any
+// copy of its disk.
+type Lost struct {
+	Attempts, Losing int
+	Checked, Losses  int64
+}
+
+// Traffic is the bytes of one class during a group's migrations.
 type Traffic struct {
-	Storage, Class string
-	ToBMB, ToAMB   Spread // 10^6 bytes; of the valid trials with a migration
+	Class        string
+	ToBMB, ToAMB Spread // 10^6 bytes; of the valid trials
 }
 
 // Watched is a trial of the sentinel.
@@ -45,18 +69,16 @@ type Watched struct {
 	IOPS        *float64 // in phase before
 }
 
-// proof puts together what is known of all trials, beside their cells.
+// proof puts together what the trials' proofs are: rows by trial, and what is
+// known of all of them beside their groups.
 type proof struct {
 	certificates map[string][]dataset.Certificate
 	traffic      map[string][]dataset.Traffic
 	ledgers      map[string][]dataset.Ledger
 
-	severalHypervisors bool
-
-	paths    map[[2]string]*pathSamples
-	copies   map[[2]string]*Ledger
-	classes  map[[2]string]*trafficSamples
-	sentinel []Watched
+	certified map[[2]string]*pathSamples // by profile and direction
+	lost      Lost
+	sentinel  []Watched
 }
 
 type pathSamples struct {
@@ -66,34 +88,43 @@ type pathSamples struct {
 
 type trafficSamples struct{ toB, toA []float64 }
 
+func (s *trafficSamples) add(row dataset.Traffic) {
+	if row.Direction == judge.ToB {
+		s.toB = append(s.toB, float64(row.Bytes)/1e6)
+	} else {
+		s.toA = append(s.toA, float64(row.Bytes)/1e6)
+	}
+}
+
 func newProof(tables Tables) *proof {
-	several := slices.ContainsFunc(tables.Trials, func(row dataset.Trial) bool { return row.Hypervisor != tables.Trials[0].Hypervisor })
 	return &proof{
-		severalHypervisors: several,
-		certificates:       byTrial(tables.Certificates, func(r *dataset.Certificate) string { return r.Trial }),
-		traffic:            byTrial(tables.Traffic, func(r *dataset.Traffic) string { return r.Trial }),
-		ledgers:            byTrial(tables.Ledger, func(r *dataset.Ledger) string { return r.Trial }),
-		paths:              map[[2]string]*pathSamples{}, copies: map[[2]string]*Ledger{}, classes: map[[2]string]*trafficSamples{},
+		certificates: byTrial(tables.Certificates, func(r *dataset.Certificate) string { return r.Trial }),
+		traffic:      byTrial(tables.Traffic, func(r *dataset.Traffic) string { return r.Trial }),
+		ledgers:      byTrial(tables.Ledger, func(r *dataset.Ledger) string { return r.Trial }),
+		certified:    map[[2]string]*pathSamples{},
 	}
 }
 
 // entry is what a map has for a key, made when it has nothing yet.
-func entry[V any](all map[[2]string]*V, first, second string) *V {
-	key := [2]string{first, second}
+func entry[K comparable, V any](all map[K]*V, key K) *V {
 	if all[key] == nil {
 		all[key] = new(V)
 	}
 	return all[key]
 }
 
-// add counts a trial that counts in.
-func (p *proof) add(row *dataset.Trial, verdict trial.Verdict, phases []dataset.Phase) {
-	storage := storageName(row)
-	if p.severalHypervisors {
-		storage = row.Hypervisor + ", " + storage
+// add takes an attempt in.
+func (p *proof) add(row *dataset.Trial, phases []dataset.Phase) {
+	p.addLost(p.ledgers[row.Key])
+	if row.Counted && row.Sentinel {
+		p.watch(row, phases)
+	}
+	if _, in := group.Of(row); !in {
+		return
 	}
 	for _, c := range p.certificates[row.Key] {
-		path := entry(p.paths, c.Profile, c.Direction)
+		path := entry(p.certified, [2]string{c.Profile, c.Direction})
+		path.Profile, path.Direction = c.Profile, c.Direction
 		path.Certificates++
 		path.WantRTTMs, path.Drops = c.WantRTTMs, path.Drops+c.Drops
 		if c.Problem != "" {
@@ -102,66 +133,40 @@ func (p *proof) add(row *dataset.Trial, verdict trial.Verdict, phases []dataset.
 		path.rtt = appendKnown(path.rtt, c.RTTMedianMs, 1)
 		path.loss, path.throughput = append(path.loss, c.LossPercent), append(path.throughput, c.ThroughputMbit)
 	}
-	for _, l := range p.ledgers[row.Key] {
-		copied := entry(p.copies, storage, l.Copy)
-		copied.Trials++
-		copied.Acked, copied.Checked, copied.Found, copied.Losses = copied.Acked+l.Acked, copied.Checked+l.Checked, copied.Found+l.Found, copied.Losses+l.LostCount
-	}
-	if row.Sentinel {
-		watched := Watched{Trial: row.Key, StartedTsNs: row.StartedTsNs, Verdict: verdict, BlackoutMs: row.BlackoutMs, MigrationMs: row.TotalMigrationMs}
-		for _, phase := range phases {
-			if phase.Phase == dataset.Before {
-				watched.IOPS = phase.IOPS
-			}
-		}
-		p.sentinel = append(p.sentinel, watched)
-	}
-	if verdict != trial.Valid || row.Control != "" {
+}
+
+// addLost counts an attempt whose ledger was read: by the copy that lost most.
+func (p *proof) addLost(copies []dataset.Ledger) {
+	if len(copies) == 0 {
 		return
 	}
-	migration := storage
-	if name := migrationName(row); name != "" {
-		migration += ", " + name
-	}
-	for _, t := range p.traffic[row.Key] {
-		if t.Phase != dataset.During {
-			continue
-		}
-		class := entry(p.classes, migration+", "+row.Direction, t.Class)
-		if t.Direction == judge.ToB {
-			class.toB = append(class.toB, float64(t.Bytes)/1e6)
-		} else {
-			class.toA = append(class.toA, float64(t.Bytes)/1e6)
-		}
+	worst := slices.MaxFunc(copies, func(a, b dataset.Ledger) int { return cmp.Compare(a.LostCount, b.LostCount) })
+	p.lost.Attempts++
+	p.lost.Checked, p.lost.Losses = p.lost.Checked+worst.Checked, p.lost.Losses+worst.LostCount
+	if worst.LostCount > 0 {
+		p.lost.Losing++
 	}
 }
 
-// finish gives all of it in order.
-func (p *proof) finish() (paths []Path, ledgers []Ledger, traffic []Traffic, sentinel []Watched) {
-	for _, key := range sortedKeys(p.paths) {
-		samples := p.paths[key]
+func (p *proof) watch(row *dataset.Trial, phases []dataset.Phase) {
+	watched := Watched{Trial: row.Key, StartedTsNs: row.StartedTsNs, Verdict: trial.Verdict(row.Verdict), BlackoutMs: row.BlackoutMs, MigrationMs: row.TotalMigrationMs}
+	for _, phase := range phases {
+		if phase.Phase == dataset.Before {
+			watched.IOPS = phase.IOPS
+		}
+	}
+	p.sentinel = append(p.sentinel, watched)
+}
+
+// paths are in order.
+func (p *proof) paths() []Path {
+	keys := slices.SortedFunc(maps.Keys(p.certified), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	var paths []Path
+	for _, key := range keys {
+		samples := p.certified[key]
 		path := samples.Path
-		path.Profile, path.Direction = key[0], key[1]
 		path.RTTMs, path.LossPercent, path.ThroughputMbit = spread(samples.rtt), spread(samples.loss), spread(samples.throughput)
 		paths = append(paths, path)
 	}
-	for _, key := range sortedKeys(p.copies) {
-		ledger := *p.copies[key]
-		ledger.Storage, ledger.Copy = key[0], key[1]
-		ledgers = append(ledgers, ledger)
-	}
-	for _, key := range sortedKeys(p.classes) {
-		samples := p.classes[key]
-		traffic = append(traffic, Traffic{Storage: key[0], Class: key[1], ToBMB: spread(samples.toB), ToAMB: spread(samples.toA)})
-	}
-	return paths, ledgers, traffic, p.sentinel
-}
-
-func sortedKeys[V any](all map[[2]string]*V) [][2]string {
-	keys := make([][2]string, 0, len(all))
-	for key := range all {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, func(a, b [2]string) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
-	return keys
+	return paths
 }

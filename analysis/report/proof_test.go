@@ -1,28 +1,31 @@
 package report_test
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/group"
 	"heliotrope/analysis/report"
 	"heliotrope/internal/trial"
 )
 
 // measured is a campaign with all that proves it: two cells, one of them
-// paused for 5 s, each with two trials; the first is the sentinel.
+// paused for 5 s, each with two trials, and before them two of the sentinel.
 func measured() report.Tables {
 	var all report.Tables
 	trials, phases := campaign("emulated", "lan")
-	all.Trials, all.Phases = trials[:4], phases[:12]
+	all.Trials, all.Phases = trials[:6], phases[:18]
 	for i := range all.Trials {
 		row := &all.Trials[i]
 		n := float64(i + 1)
 		row.StartedTsNs = int64(i) * 120e9
 		row.CellID, row.Storage, row.DRBDProtocol = "one", "nfs", nil
-		if i >= 2 {
+		if i == 2 || i == 3 {
 			row.CellID, row.Control, row.HoldMs, row.TotalMigrationMs = "two", "pause", ptr(5000.0), nil
 		}
 		row.Sentinel = i < 2
@@ -62,16 +65,22 @@ func TestProof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(summary.Ledgers) != 1 || summary.Ledgers[0] != (report.Ledger{Storage: "nfs", Copy: "store", Trials: 4, Acked: 400, Checked: 360, Found: 358, Losses: 2}) {
-		t.Errorf("ledgers are %+v", summary.Ledgers)
+	// The sentinel's ledger is in no cell, and among those of every attempt.
+	if got := summary.Lost; got != (report.Lost{Attempts: 6, Losing: 1, Checked: 540, Losses: 2}) {
+		t.Errorf("of every attempt: %+v", got)
 	}
-	if p := summary.Paths; len(p) != 2 || p[1].Certificates != 4 || p[1].Problems != 1 || p[0].Problems != 0 || p[0].Drops != 6 ||
-		(p[0].RTTMs != report.Spread{N: 4, Median: 2.5, Min: 1, Max: 4}) {
+	if got := summary.Cells[0].Ledgers; len(got) != 1 || got[0] != (report.Ledger{Copy: "store", Trials: 2, Acked: 200, Checked: 180, Found: 180}) {
+		t.Errorf("ledgers are %+v", got)
+	}
+	if p := summary.Paths; len(p) != 2 || p[1].Certificates != 4 || p[1].Problems != 1 || p[0].Problems != 0 || p[0].Drops != 14 ||
+		(p[0].RTTMs != report.Spread{N: 4, Median: 4.5, Min: 3, Max: 6}) {
 		t.Errorf("paths are %+v", p)
 	}
-	// Of the valid migrations only: the first trial's.
-	if c := summary.Traffic; len(c) != 1 || (c[0].ToBMB != report.Spread{N: 1, Median: 10, Min: 10, Max: 10}) {
+	if c := summary.Cells[0].Traffic; len(c) != 1 || (c[0].ToBMB != report.Spread{N: 2, Median: 55, Min: 50, Max: 60}) {
 		t.Errorf("traffic is %+v", c)
+	}
+	if c := summary.Causes; len(c) != 1 || !c[0].Sentinel || c[0].Cause != "lost-write" || c[0].Attempts != 1 {
+		t.Errorf("causes are %+v", c)
 	}
 	if len(summary.Sentinel) != 2 || summary.Sentinel[1].Verdict != trial.TargetFailed || *summary.Sentinel[0].IOPS != 100 {
 		t.Errorf("the sentinel is %+v", summary.Sentinel)
@@ -87,40 +96,68 @@ func TestProof(t *testing.T) {
 	}
 }
 
-// TestHypervisorsAreKeptApart holds that neither the bytes nor the ledgers of
-// two hypervisors, or of two ways to migrate, are put together.
-func TestHypervisorsAreKeptApart(t *testing.T) {
+// TestGroups holds that each row of a trial that counts is in the cell of its group,
+// and in that alone: neither hypervisors, WANs, ways to migrate nor directions are
+// put together, nor sentinels with the cell that they equal.
+func TestGroups(t *testing.T) {
 	all := measured()
 	for i := range all.Trials {
 		row := &all.Trials[i]
-		row.CellID, row.Control, row.HoldMs, row.Sentinel, row.Verdict = row.Key, "", nil, false, string(trial.Valid)
-		row.Migration, row.AutoConverge = ptr("precopy"), ptr(false)
+		row.CellID, row.Control, row.HoldMs, row.Sentinel, row.Verdict, row.Cause = "same", "", nil, false, string(trial.Valid), ""
 	}
-	kvm, mirror, limited := &all.Trials[1], &all.Trials[2], &all.Trials[3]
-	kvm.Hypervisor, mirror.Hypervisor, limited.Hypervisor = "kvm", "kvm", "kvm"
-	mirror.Storage, mirror.MirrorCopy = "mirror", ptr("full")
-	limited.Migration, limited.AutoConverge, limited.BandwidthMiBPerS, limited.MaxDowntimeMs = ptr("postcopy"), ptr(true), ptr(int32(8)), ptr(int32(300))
+	all.Trials[1].Direction = "return"
+	all.Trials[2].CellID, all.Trials[2].Hypervisor = "other", "kvm"
+	all.Trials[3].Sentinel = true
+	all.Trials[4].CellID, all.Trials[4].WAN = "far", "160ms"
+	all.Trials[5].CellID, all.Trials[5].Migration = "late", ptr("postcopy")
 	summary, err := report.Summarise("quick", "emulated", all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ledgers, classes []string
-	for _, ledger := range summary.Ledgers {
-		ledgers = append(ledgers, fmt.Sprint(ledger.Storage, " ", ledger.Trials))
-	}
-	for _, class := range summary.Traffic {
-		classes = append(classes, class.Storage)
-	}
-	if want := []string{"kvm, mirror full 1", "kvm, nfs 2", "xen, nfs 1"}; !slices.Equal(ledgers, want) {
-		t.Errorf("ledgers %q, want %q", ledgers, want)
-	}
-	if want := []string{"kvm, mirror full, ", "kvm, nfs, ", "kvm, nfs, postcopy, auto-converge, ≤ 8 MiB/s, stop ≤ 300 ms, ", "xen, nfs, "}; !slices.Equal(classes, want) {
-		t.Errorf("traffic %q, want %q", classes, want)
-	}
-	text := markdown(t, summary)
-	for _, want := range []string{"| xen, nfs |", "| kvm, nfs |", "| kvm, mirror full |", "| kvm, nfs, postcopy, auto-converge, ≤ 8 MiB/s, stop ≤ 300 ms |"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("no %q in\n%s", want, text)
+	require.NoError(t, err)
+	seen := map[group.Key]int{}
+	for i := range all.Trials {
+		row := &all.Trials[i]
+		key, in := group.Of(row)
+		if !in {
+			continue
 		}
+		seen[key]++
+		at := slices.IndexFunc(summary.Cells, func(c report.Cell) bool { return c.ID == key.CellID && c.Direction == key.Direction })
+		require.GreaterOrEqual(t, at, 0)
+		cell := summary.Cells[at]
+		n := float64(i + 1)
+		assert.Equal(t, 1, cell.Verdicts[trial.Valid])
+		assert.Equal(t, report.Spread{N: 1, Median: 10 * n, Min: 10 * n, Max: 10 * n}, cell.DisagreementMs)
+		assert.Equal(t, report.Spread{N: 1, Median: 10 * n, Min: 10 * n, Max: 10 * n}, cell.Traffic[0].ToBMB)
+		assert.Equal(t, 1, cell.Ledgers[0].Trials)
 	}
+	assert.Len(t, seen, 5)
+	assert.Len(t, summary.Cells, 5)
+	assert.Len(t, summary.Sentinel, 1)
+	text := markdown(t, summary)
+	for _, want := range []string{"| xen, nfs, lan, outbound |", "| xen, nfs, lan, return |", "| kvm, nfs, lan, outbound |", "| xen, nfs, 160ms, outbound |", "| xen, nfs, lan, postcopy, outbound |"} {
+		assert.Contains(t, text, want)
+	}
+}
+
+// Cells that differ in nothing that a row tells have names of their own too.
+func TestEachCellHasItsName(t *testing.T) {
+	trials, phases := campaign("emulated", "lan")
+	trials, phases = trials[:6], phases[:18]
+	for i := range trials {
+		trials[i].Storage, trials[i].DRBDProtocol, trials[i].CellID = "nfs", nil, []string{"nfs-qd1", "nfs-qd8"}[i/3]
+	}
+	text := markdown(t, summarise(t, "emulated", trials, phases))
+	assert.Contains(t, text, "| nfs-qd1, nfs |")
+	assert.Contains(t, text, "| nfs-qd8, nfs |")
+}
+
+// TestAtMost: none of 20 is less than 13.9 %, where the rule of three says 15.
+func TestAtMost(t *testing.T) {
+	assert.InDelta(t, 0.139, report.AtMost(20), 0.0005)
+	assert.InDelta(t, 0.95, report.AtMost(1), 1e-9)
+	assert.Less(t, report.AtMost(300), 3.0/300)
+	all := measured()
+	all.Trials[1].Verdict, all.Ledger[1].LostCount = string(trial.Valid), 0
+	summary, err := report.Summarise("quick", "emulated", all)
+	require.NoError(t, err)
+	assert.Contains(t, terminal(t, summary), "Ledger: 0 of 540 acknowledged writes that were looked for are lost, in 6 attempts; with 95 % fewer than 39.3 % lose any\n")
 }

@@ -1,9 +1,11 @@
 // Package report puts a campaign's trials together into a summary.
 //
-// It promises that every number comes from rows of the dataset: exact
-// percentiles over the response times (never percentiles of percentiles),
-// medians over migrations (never over I/Os), and nothing where nothing is
-// known. A simulated testbed is named first, before any number.
+// It promises that every number comes from rows of the dataset: medians over
+// migrations (never over I/Os, and no percentiles of percentiles), of the trials of
+// one group (package group) and never of two, and nothing where nothing is known.
+// A trial that failed is in the order statistics of what it has no end of, as ∞.
+// The causes are those of every attempt, of those too that were tried again. A
+// simulated testbed is named first, before any number.
 //
 // Dangerous: what a single trial measured is found by package judge; here it is
 // believed, but for trials that call themselves valid and show no work.
@@ -20,6 +22,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/group"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/trial"
 )
@@ -31,37 +34,26 @@ const (
 	vcenterSimulator = "vcenter-simulator"
 )
 
-// Spread is the trials' values of something: one of each trial that knows it.
-type Spread struct {
-	N                int
-	Median, Min, Max float64 // meaningless when N is 0
-}
-
-// spread of some values. The median of an even number is the mean of the two
-// in the middle.
-func spread(values []float64) Spread {
-	if len(values) == 0 {
-		return Spread{}
-	}
-	slices.Sort(values)
-	n := len(values)
-	return Spread{N: n, Median: (values[(n-1)/2] + values[n/2]) / 2, Min: values[0], Max: values[n-1]}
-}
-
 // Load is what the valid trials of a cell did in one phase.
 type Load struct {
 	IOPS, MBPerS, MeanMs, P99Ms, MaxMs Spread
 }
 
-// Cell is one combination of the factors, and its trials that count.
+// Cell is a group: one combination of the factors, in one direction, and its
+// trials that count.
 type Cell struct {
-	ID       string
-	Example  dataset.Trial // one of its trials: for the factors
-	Verdicts map[trial.Verdict]int
+	ID        string
+	Direction string
+	Example   dataset.Trial // one of its trials: for the factors
+	Verdicts  map[trial.Verdict]int
+
+	// Of the results: the valid trials, and those that failed, as ∞.
+	MigrationS Spread
+	BlackoutMs Spread
+	RecoveryMs Spread // ∞ also where the load did not come back
+	IOLostS    Spread
 
 	// Of the valid trials.
-	MigrationS    Spread
-	BlackoutMs    Spread
 	ToldMs        Spread // the downtime that the hypervisor itself tells
 	UncertaintyMs Spread // of the blackouts
 	LongestGapMs  Spread // without a completed I/O
@@ -73,13 +65,18 @@ type Cell struct {
 	// The load around the stall.
 	Steady      int // trials whose load was steady when their warm-up ended
 	SteadyKnown int // trials that know
-	RecoveryMs  Spread
-	IOLostS     Spread
 	// The clocks.
 	ClockMs     Spread // uncertainty of the worst
 	DriftPPM    Spread
 	GuestStepMs Spread
+	// Bytes on the WAN during the migration, or what stands for it, by class.
+	Traffic []Traffic
+	// Of all its trials, by copy.
+	Ledgers []Ledger
 }
+
+// results is how many of its trials are.
+func (c Cell) results() int { return c.Verdicts[trial.Valid] + c.Verdicts[trial.TargetFailed] }
 
 // Stall is what one witness says of a cell's stalls.
 type Stall struct {
@@ -113,13 +110,13 @@ type Summary struct {
 	Binaries    []string // versions of the program
 	Attempts    int
 	Trials      int // that count: one attempt of each
+	Skipped     int // of them: in no group
 	Cells       []Cell
-	Failures    []Failure
-	// Of the trials that count.
-	Paths    []Path    // by WAN profile and direction
-	Ledgers  []Ledger  // by storage and copy
-	Traffic  []Traffic // by storage and class, of valid trials
-	Sentinel []Watched // in the order of the plan
+	Causes      []Cause   // of every attempt that is not valid
+	Failures    []Failure // trials that count
+	Paths       []Path    // by WAN profile and direction, of the groups' trials
+	Lost        Lost      // of every attempt
+	Sentinel    []Watched // in the order of the plan
 	// Problems are rows that contradict themselves.
 	Problems []string
 }
@@ -166,46 +163,60 @@ func Summarise(name, testbedKind string, tables Tables) (Summary, error) {
 	phasesOf := byTrial(tables.Phases, func(r *dataset.Phase) string { return r.Trial })
 	witnessesOf := byTrial(tables.Witnesses, func(r *dataset.Witness) string { return r.Trial })
 	proof := newProof(tables)
-	cells := map[string]*samples{}
+	causes := causes{}
+	cells := map[group.Key]*samples{}
 	var order []*samples
-	for _, row := range tables.Trials {
+	for i := range tables.Trials {
+		row := tables.Trials[i] // a copy: what calls itself valid may not be
 		if row.TestbedKind != testbedKind {
 			return Summary{}, fmt.Errorf("summarise campaign %s: trial %s ran on a testbed that is %s, the campaign's are %s",
 				name, row.Key, row.TestbedKind, testbedKind)
 		}
 		summary.Specs = append(summary.Specs, row.SpecSHA256)
 		summary.Binaries = append(summary.Binaries, row.BinaryVersion)
-		if !row.Counted {
-			continue
-		}
-		summary.Trials++
-		if cells[row.CellID] == nil {
-			cells[row.CellID] = &samples{cell: Cell{ID: row.CellID, Example: row, Verdicts: map[trial.Verdict]int{}}}
-			order = append(order, cells[row.CellID])
-		}
-		verdict, cause, reason := trial.Verdict(row.Verdict), row.Cause, row.Reason
-		if verdict == trial.Valid {
+		if trial.Verdict(row.Verdict) == trial.Valid {
 			if problem := contradiction(&row, phasesOf[row.Key]); problem != "" {
-				verdict, cause, reason = trial.Invalid, "", problem
+				row.Verdict, row.Cause, row.Reason = string(trial.Invalid), "", problem
 				summary.Problems = append(summary.Problems, fmt.Sprintf("trial %s calls itself valid, and is not counted as that: %s", row.Key, problem))
 			}
 		}
-		cells[row.CellID].cell.Verdicts[verdict]++
-		if verdict == trial.Valid {
-			cells[row.CellID].add(&row, phasesOf[row.Key], witnessesOf[row.Key])
-		} else {
-			summary.Failures = append(summary.Failures, Failure{row.Key, verdict, cause, reason})
+		causes.add(&row)
+		if row.Counted {
+			summary.count(&row)
 		}
-		proof.add(&row, verdict, phasesOf[row.Key])
+		proof.add(&row, phasesOf[row.Key])
+		key, in := group.Of(&row)
+		if !in {
+			continue
+		}
+		if cells[key] == nil {
+			cells[key] = newSamples(key, row)
+			order = append(order, cells[key])
+		}
+		cells[key].add(&row, phasesOf[row.Key], witnessesOf[row.Key], proof)
 	}
 	slices.SortStableFunc(order, compareFactors)
 	for _, cell := range order {
 		summary.Cells = append(summary.Cells, cell.finish())
 	}
-	summary.Paths, summary.Ledgers, summary.Traffic, summary.Sentinel = proof.finish()
+	summary.Causes = causes.sorted(summary.Cells)
+	summary.Paths, summary.Lost, summary.Sentinel = proof.paths(), proof.lost, proof.sentinel
 	summary.Specs = unique(summary.Specs)
 	summary.Binaries = unique(summary.Binaries)
 	return summary, nil
+}
+
+// count notes a trial that counts.
+func (s *Summary) count(row *dataset.Trial) {
+	s.Trials++
+	switch verdict := trial.Verdict(row.Verdict); verdict {
+	case trial.Valid:
+	case trial.Skipped:
+		s.Skipped++
+		fallthrough
+	default:
+		s.Failures = append(s.Failures, Failure{row.Key, verdict, row.Cause, row.Reason})
+	}
 }
 
 func unique(texts []string) []string { return slices.Compact(slices.Sorted(slices.Values(texts))) }
@@ -232,7 +243,8 @@ func compareFactors(a, b *samples) int {
 	return cmp.Or(cmp.Compare(x.Hypervisor, y.Hypervisor), cmp.Compare(x.Access, y.Access),
 		cmp.Compare(x.RTTMs, y.RTTMs), cmp.Compare(x.WAN, y.WAN), cmp.Compare(memory(x), memory(y)),
 		cmp.Compare(x.Storage, y.Storage), cmp.Compare(storageName(x), storageName(y)),
-		cmp.Compare(migrationName(x), migrationName(y)), cmp.Compare(x.Control, y.Control))
+		cmp.Compare(migrationName(x), migrationName(y)), cmp.Compare(x.Control, y.Control),
+		group.Any(x).Compare(group.Any(y)))
 }
 
 // byTrial sorts rows out by their trials' keys.
@@ -280,95 +292,6 @@ func migrationName(row *dataset.Trial) string {
 	return strings.Join(parts, ", ")
 }
 
-// samples is a cell and the values of its valid trials.
-type samples struct {
-	cell                                                       Cell
-	migrationS, blackoutMs, uncertaintyMs, longestGapMs, wanMB []float64
-	disagreementMs, recoveryMs, ioLostS, toldMs                []float64
-	clockMs, driftPPM, guestStepMs                             []float64
-	phases                                                     map[string]*loadSamples
-	stalls                                                     map[string]*stallSamples
-}
-
-type loadSamples struct {
-	iops, mbPerS, meanMs, p99Ms, maxMs []float64
-}
-
-type stallSamples struct{ ms, uncertaintyMs []float64 }
-
-func (s *samples) add(row *dataset.Trial, phases []dataset.Phase, witnesses []dataset.Witness) {
-	s.migrationS = appendKnown(s.migrationS, row.TotalMigrationMs, 1e-3)
-	s.blackoutMs = appendKnown(s.blackoutMs, row.BlackoutMs, 1)
-	s.uncertaintyMs = appendKnown(s.uncertaintyMs, row.BlackoutUncertaintyMs, 1)
-	s.longestGapMs = appendKnown(s.longestGapMs, row.LongestGapMs, 1)
-	s.toldMs = appendKnown(s.toldMs, row.DowntimeMs, 1)
-	s.disagreementMs = appendKnown(s.disagreementMs, row.DisagreementMs, 1)
-	s.recoveryMs = appendKnown(s.recoveryMs, row.RecoveryMs, 1)
-	s.ioLostS = appendKnown(s.ioLostS, row.IOLostS, 1)
-	s.clockMs = appendKnown(s.clockMs, row.ClockUncertaintyMs, 1)
-	s.driftPPM = appendKnown(s.driftPPM, row.ClockDriftPPM, 1)
-	s.guestStepMs = appendKnown(s.guestStepMs, row.GuestClockStepMs, 1)
-	if row.Steady != nil {
-		s.cell.SteadyKnown++
-		if *row.Steady {
-			s.cell.Steady++
-		}
-	}
-	if row.WANBytes != nil {
-		s.wanMB = append(s.wanMB, float64(*row.WANBytes)/1e6)
-	}
-	if s.phases == nil {
-		s.phases, s.stalls = map[string]*loadSamples{}, map[string]*stallSamples{}
-	}
-	for _, phase := range phases {
-		load := s.phases[phase.Phase]
-		if load == nil {
-			load = &loadSamples{}
-			s.phases[phase.Phase] = load
-		}
-		load.iops = appendKnown(load.iops, phase.IOPS, 1)
-		load.mbPerS = appendKnown(load.mbPerS, phase.MBPerS, 1)
-		load.meanMs = appendKnown(load.meanMs, phase.MeanMs, 1)
-		load.p99Ms = appendKnown(load.p99Ms, phase.P99Ms, 1)
-		load.maxMs = appendKnown(load.maxMs, phase.MaxMs, 1)
-	}
-	for _, witness := range witnesses {
-		stall := s.stalls[witness.Witness]
-		if stall == nil {
-			stall = &stallSamples{}
-			s.stalls[witness.Witness] = stall
-		}
-		stall.ms = appendKnown(stall.ms, witness.StallMs, 1)
-		stall.uncertaintyMs = appendKnown(stall.uncertaintyMs, witness.UncertaintyMs, 1)
-	}
-}
-
-func appendKnown(values []float64, value *float64, factor float64) []float64 {
-	if value == nil {
-		return values
-	}
-	return append(values, *value*factor)
-}
-
-func (s *samples) finish() Cell {
-	cell := s.cell
-	cell.MigrationS, cell.BlackoutMs = spread(s.migrationS), spread(s.blackoutMs)
-	cell.UncertaintyMs, cell.LongestGapMs, cell.WANMB = spread(s.uncertaintyMs), spread(s.longestGapMs), spread(s.wanMB)
-	cell.ToldMs = spread(s.toldMs)
-	cell.DisagreementMs, cell.RecoveryMs, cell.IOLostS = spread(s.disagreementMs), spread(s.recoveryMs), spread(s.ioLostS)
-	cell.ClockMs, cell.DriftPPM, cell.GuestStepMs = spread(s.clockMs), spread(s.driftPPM), spread(s.guestStepMs)
-	cell.Witnesses = map[string]Stall{}
-	for name, stall := range s.stalls {
-		cell.Witnesses[name] = Stall{Ms: spread(stall.ms), UncertaintyMs: spread(stall.uncertaintyMs)}
-	}
-	cell.Phases = map[string]Load{}
-	for name, load := range s.phases {
-		cell.Phases[name] = Load{IOPS: spread(load.iops), MBPerS: spread(load.mbPerS),
-			MeanMs: spread(load.meanMs), P99Ms: spread(load.p99Ms), MaxMs: spread(load.maxMs)}
-	}
-	return cell
-}
-
 // controlName is a control in words; "" for a cell of the matrix.
 func controlName(row *dataset.Trial) string {
 	switch {
@@ -380,8 +303,8 @@ func controlName(row *dataset.Trial) string {
 	return "control " + row.Control
 }
 
-// labels name the cells by the factors in which they differ, and always by
-// their storage.
+// labels name the cells by the factors in which they differ, direction among
+// them, and always by their storage and as what control they are.
 func labels(cells []Cell) []string {
 	factors := []func(row *dataset.Trial) string{
 		func(row *dataset.Trial) string { return row.Hypervisor },
@@ -396,20 +319,28 @@ func labels(cells []Cell) []string {
 		},
 		migrationName,
 		controlName,
+		func(row *dataset.Trial) string { return group.Any(row).Direction },
 	}
-	const storage = 1
+	const storage, control = 1, 6
 	parts := make([][]string, len(cells))
 	for i, factor := range factors {
 		differs := slices.ContainsFunc(cells, func(c Cell) bool { return factor(&c.Example) != factor(&cells[0].Example) })
 		for j := range cells {
-			if text := factor(&cells[j].Example); text != "" && (differs || i == storage) {
+			if text := factor(&cells[j].Example); text != "" && (differs || i == storage || i == control) {
 				parts[j] = append(parts[j], text)
 			}
 		}
 	}
 	names := make([]string, len(cells))
+	of := map[string]int{} // cells by their names
 	for i := range parts {
 		names[i] = strings.Join(parts[i], ", ")
+		of[names[i]]++
+	}
+	for i, name := range names {
+		if of[name] > 1 { // they differ in what a row does not tell
+			names[i] = cells[i].ID + ", " + name
+		}
 	}
 	return names
 }

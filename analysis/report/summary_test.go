@@ -1,15 +1,21 @@
 package report_test
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"github.com/stretchr/testify/assert"
+
 	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/group"
 	"heliotrope/analysis/report"
 	"heliotrope/internal/trial"
 )
@@ -134,7 +140,7 @@ func TestSummarise(t *testing.T) {
 		cells[cell.ID] = cell
 	}
 	cell := cells["iscsilan"]
-	if cell.Verdicts[trial.Valid] != 1 || cell.Verdicts[trial.Skipped] != 1 || (cell.MigrationS != report.Spread{N: 1, Median: 3, Min: 3, Max: 3}) {
+	if cell.Verdicts[trial.Valid] != 1 || summary.Skipped != 1 || (cell.MigrationS != report.Spread{N: 1, Median: 3, Min: 3, Max: 3}) {
 		t.Errorf("%+v", cell)
 	}
 	// Values are 1, 2, 3 times 3 (drbd) times 2 (40ms).
@@ -149,6 +155,57 @@ func TestSummarise(t *testing.T) {
 	if got := summary.Cells[1].MigrationS; summary.Cells[1].ID != "iscsilan" || (got != report.Spread{N: 2, Median: 2, Min: 1, Max: 3}) {
 		t.Errorf("%s: %+v", summary.Cells[1].ID, got)
 	}
+}
+
+// Failures are the worst values there are, and a recovery that was not seen is one:
+// no median is better because of what it leaves out.
+func TestFailuresAreInfinite(t *testing.T) {
+	trials, phases := campaign("emulated", "lan")
+	trials, phases = trials[:3], phases[:9]
+	for i := range trials {
+		trials[i].RecoveryMs, trials[i].IOLostS = ptr(100.0), ptr(1.0)
+	}
+	trials[1].RecoveryMs = nil
+	trials[2].Verdict, trials[2].Cause = string(trial.TargetFailed), "guest-hung"
+	cell := summarise(t, "emulated", trials, phases).Cells[0]
+	infinite := math.Inf(1)
+	assert.Equal(t, report.Spread{N: 3, Infinite: 1, Median: 222, Min: 111, Max: infinite}, cell.BlackoutMs)
+	assert.Equal(t, report.Spread{N: 3, Infinite: 2, Median: infinite, Min: 100, Max: infinite}, cell.RecoveryMs)
+	assert.Equal(t, report.Spread{N: 3, Infinite: 1, Median: 1, Min: 1, Max: infinite}, cell.IOLostS)
+	assert.Equal(t, 2, cell.LongestGapMs.N)
+	text := markdown(t, summarise(t, "emulated", trials, phases))
+	assert.Contains(t, text, "222 (111–∞) ∞×1 |")
+	assert.Contains(t, text, "∞ (100–∞) ∞×2 |")
+}
+
+// The causes of every attempt are told, of those too that were tried again and
+// went well.
+func TestCausesOfEveryAttempt(t *testing.T) {
+	trials, phases := campaign("emulated", "lan")
+	add := func(like int, key, verdict, cause string, counted, sentinel bool) {
+		row := trials[like]
+		row.Key, row.Verdict, row.Cause, row.Counted, row.Sentinel = key, verdict, cause, counted, sentinel
+		trials = append(trials, row)
+	}
+	add(0, "1.a", "invalid", "clock-jumped", false, false)
+	add(0, "1.b", "invalid", "clock-jumped", false, false)
+	add(0, "1.c", "invalid", "clock-jumped", true, false)
+	add(3, "2.a", "target-failed", "no-recovery", true, false)
+	add(3, "2.b", "skipped", "cancelled", true, false)
+	add(3, "2.c", "invalid", "witness-died", false, true)
+	summary := summarise(t, "emulated", trials, phases)
+	key := func(id string) group.Key { return group.Key{CellID: id, Direction: "outbound"} }
+	assert.Equal(t, []report.Cause{
+		{Key: key("iscsilan"), Verdict: trial.Invalid, Cause: "clock-jumped", Attempts: 3, Counted: 1},
+		{Key: key("nfslan"), Verdict: trial.Skipped, Cause: "cancelled", Attempts: 1, Counted: 1},
+		{Key: key("nfslan"), Verdict: trial.TargetFailed, Cause: "no-recovery", Attempts: 1, Counted: 1},
+		{Key: key("nfslan"), Sentinel: true, Verdict: trial.Invalid, Cause: "witness-died", Attempts: 1},
+	}, slices.SortedFunc(slices.Values(summary.Causes), func(a, b report.Cause) int {
+		return cmp.Or(a.Key.Compare(b.Key), cmp.Compare(fmt.Sprint(a.Sentinel), fmt.Sprint(b.Sentinel)))
+	}))
+	text := terminal(t, summary)
+	assert.Contains(t, text, "sentinel  invalid        witness-died")
+	assert.Contains(t, text, "Skipped: 1 of these trials")
 }
 
 // A trial that shows no work is not valid, whatever it calls itself.

@@ -4,14 +4,9 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"heliotrope/analysis/dataset"
-	"heliotrope/internal/campaign"
-	"heliotrope/internal/trial"
 )
 
 // terminalColumns is how wide the terminal's tables are at most.
@@ -54,9 +49,15 @@ func (s Summary) facts() []string {
 		"Campaign file: SHA-256 " + orNone(s.Specs),
 		"Binary version: " + orNone(s.Binaries),
 		fmt.Sprintf("Trials counted: %d (%d attempts)", s.Trials, s.Attempts),
+		"Cell: one combination of the factors, in one direction; the sentinel's trials are in none.",
 		"Values: median (min–max) over the valid trials of a cell; n where not all of them know it; – where none does.",
+		"Total time, blackout, recovery, I/O lost: of a trial that failed ∞, as is a recovery that was not seen; ×k: so many are.",
 		"Blackout: the guest's stall as the hypervisor saw it; ± is the largest. Longest gap: without I/O, whatever its cause.",
 	}
+	if s.Skipped > 0 {
+		facts = append(facts, fmt.Sprintf("Skipped: %d of these trials, which did not run to their end; they are in no cell", s.Skipped))
+	}
+	facts = append(facts, s.Lost.facts()...)
 	if len(s.Specs) > 1 {
 		facts = append(facts, "PROBLEM: the trials are of different campaign files")
 	}
@@ -66,190 +67,23 @@ func (s Summary) facts() []string {
 	return facts
 }
 
+// facts say how many of them are lost, and where none is, what that proves.
+func (l Lost) facts() []string {
+	switch {
+	case l.Attempts == 0:
+		return nil
+	case l.Losses > 0:
+		return []string{fmt.Sprintf("Ledger: %d of %d acknowledged writes that were looked for are LOST, in %d of %d attempts", l.Losses, l.Checked, l.Losing, l.Attempts)}
+	}
+	return []string{fmt.Sprintf("Ledger: 0 of %d acknowledged writes that were looked for are lost, in %d attempts;", l.Checked, l.Attempts) +
+		fmt.Sprintf(" with 95 %% fewer than %s %% lose any", number(100*AtMost(l.Attempts)))}
+}
+
 func orNone(texts []string) string {
 	if len(texts) == 0 {
 		return "none"
 	}
 	return strings.Join(texts, ", ")
-}
-
-// verdicts are the columns of table Trials.
-var verdicts = []trial.Verdict{trial.Valid, trial.TargetFailed, trial.Invalid, trial.Skipped}
-
-// tables are the report's: those that have rows.
-func (s Summary) tables() []table {
-	names := labels(s.Cells)
-	tables := append([]table{s.verdictTable(names), s.causeTable()}, s.migrationTables(names)...)
-	tables = append(tables, s.loadTables(names)...)
-	tables = append(tables, s.clockTable(names), s.sentinelTable())
-	tables = append(tables, s.proofTables()...)
-	// Campaigns from before the witnesses have nothing to tell of some. What
-	// was run is told even when it is nothing.
-	return slices.DeleteFunc(tables, func(t table) bool { return len(t.rows) == 0 && t.optional })
-}
-
-// perCell is a table with a row for each cell.
-func (s Summary) perCell(names []string, title string, header []string, values func(cell Cell, valid int) []string) table {
-	t := table{title: title, header: append([]string{"#", "cell"}, header...)}
-	for i, cell := range s.Cells {
-		t.rows = append(t.rows, append([]string{strconv.Itoa(i + 1), names[i]}, values(cell, cell.Verdicts[trial.Valid])...))
-	}
-	return t
-}
-
-func (s Summary) verdictTable(names []string) table {
-	header := []string{}
-	for _, verdict := range verdicts {
-		header = append(header, string(verdict))
-	}
-	return s.perCell(names, "Trials", header, func(cell Cell, _ int) []string {
-		row := []string{}
-		for _, verdict := range verdicts {
-			row = append(row, strconv.Itoa(cell.Verdicts[verdict]))
-		}
-		return row
-	})
-}
-
-// causeTable counts the trials that are not valid by their causes.
-func (s Summary) causeTable() table {
-	t := table{title: "Causes", header: []string{"verdict", "cause", "trials"}, optional: true}
-	counts := map[[2]string]*int{}
-	for _, failure := range s.Failures {
-		if failure.Cause != "" {
-			*entry(counts, string(failure.Verdict), failure.Cause)++
-		}
-	}
-	for _, key := range sortedKeys(counts) {
-		t.rows = append(t.rows, []string{key[0], key[1], strconv.Itoa(*counts[key])})
-	}
-	return t
-}
-
-// migrationTables are what the migrations, and the pauses, did.
-func (s Summary) migrationTables(names []string) []table {
-	migration := s.perCell(names, "Migration", []string{"total s", "blackout ms", "± ms", "WAN MB"}, func(cell Cell, valid int) []string {
-		return []string{cell.MigrationS.text(valid), cell.BlackoutMs.text(valid), cell.UncertaintyMs.most(), cell.WANMB.text(valid)}
-	})
-	// A row for each witness of a cell: four stalls side by side are what is compared.
-	stalls := table{title: "Stall by witness", header: []string{"#", "cell", "witness", "stall ms", "± ms"}, texts: 1, optional: true}
-	for i, cell := range s.Cells {
-		valid := cell.Verdicts[trial.Valid]
-		if len(cell.Witnesses) == 0 {
-			continue
-		}
-		for _, name := range []string{dataset.WitnessGuest, dataset.WitnessHypervisor, dataset.WitnessBackend, dataset.WitnessNetwork} {
-			stall := cell.Witnesses[name]
-			stalls.rows = append(stalls.rows, []string{strconv.Itoa(i + 1), names[i], name, stall.Ms.text(valid), stall.UncertaintyMs.most()})
-		}
-		if cell.ToldMs.N > 0 {
-			// What the hypervisor tells of itself, to compare what was seen with.
-			stalls.rows = append(stalls.rows, []string{strconv.Itoa(i + 1), names[i], "downtime told", cell.ToldMs.text(valid), "–"})
-		}
-		stalls.rows = append(stalls.rows, []string{strconv.Itoa(i + 1), names[i], "disagreement", cell.DisagreementMs.text(valid), "–"})
-	}
-	around := s.perCell(names, "Load around the stall", []string{"steady", "longest gap ms", "recovery ms", "I/O lost s"}, func(cell Cell, valid int) []string {
-		steady := "–"
-		if cell.SteadyKnown > 0 {
-			steady = fmt.Sprintf("%d of %d", cell.Steady, cell.SteadyKnown)
-		}
-		return []string{steady, cell.LongestGapMs.text(valid), cell.RecoveryMs.text(valid), cell.IOLostS.text(valid)}
-	})
-	return []table{migration, stalls, s.controlTable(names), around}
-}
-
-// controlTable compares the stalls of pauses with their known lengths. The other
-// controls are cells among the others.
-func (s Summary) controlTable(names []string) table {
-	t := table{title: "Pauses of known length", header: []string{"#", "cell", "witness", "pause ms", "stall less pause ms", "± ms"}, texts: 1, optional: true}
-	for i, cell := range s.Cells {
-		hold := cell.Example.HoldMs
-		if cell.Example.Control != campaign.ControlPause || hold == nil {
-			continue
-		}
-		for _, name := range []string{dataset.WitnessGuest, dataset.WitnessHypervisor, dataset.WitnessBackend, dataset.WitnessNetwork} {
-			stall := cell.Witnesses[name]
-			off := stall.Ms
-			off.Median, off.Min, off.Max = off.Median-*hold, off.Min-*hold, off.Max-*hold
-			t.rows = append(t.rows, []string{strconv.Itoa(i + 1), names[i], name, number(*hold), off.text(cell.Verdicts[trial.Valid]), stall.UncertaintyMs.most()})
-		}
-	}
-	return t
-}
-
-// loadTables are the load's, phase by phase.
-func (s Summary) loadTables(names []string) []table {
-	var tables []table
-	for _, metric := range []struct {
-		title string
-		value func(Load) Spread
-	}{
-		{"IOPS", func(l Load) Spread { return l.IOPS }},
-		{"MB/s", func(l Load) Spread { return l.MBPerS }},
-		{"Mean response time, ms", func(l Load) Spread { return l.MeanMs }},
-		{"99th percentile of the response time, ms", func(l Load) Spread { return l.P99Ms }},
-		{"Maximum response time, ms", func(l Load) Spread { return l.MaxMs }},
-	} {
-		phases := []string{dataset.Before, dataset.During, dataset.After}
-		tables = append(tables, s.perCell(names, metric.title, phases, func(cell Cell, valid int) []string {
-			row := []string{}
-			for _, phase := range phases {
-				row = append(row, metric.value(cell.Phases[phase]).text(valid))
-			}
-			return row
-		}))
-	}
-	return tables
-}
-
-func (s Summary) clockTable(names []string) table {
-	t := s.perCell(names, "Clocks", []string{"uncertainty ms", "drift ppm", "guest's step ms"}, func(cell Cell, valid int) []string {
-		return []string{cell.ClockMs.text(valid), cell.DriftPPM.text(valid), cell.GuestStepMs.text(valid)}
-	})
-	t.optional = true
-	if !slices.ContainsFunc(s.Cells, func(c Cell) bool { return c.ClockMs.N+c.DriftPPM.N+c.GuestStepMs.N > 0 }) {
-		t.rows = nil
-	}
-	return t
-}
-
-// sentinelTable is the same cell again and again: does the testbed drift?
-func (s Summary) sentinelTable() table {
-	t := table{title: "Sentinel: the same cell through the campaign", header: []string{"trial", "verdict", "after min", "IOPS before", "total s", "blackout ms"}, optional: true}
-	for _, w := range s.Sentinel {
-		minutes := float64(w.StartedTsNs-s.Sentinel[0].StartedTsNs) / 60e9
-		t.rows = append(t.rows, []string{w.Trial, string(w.Verdict), number(minutes), known(w.IOPS, 1), known(w.MigrationMs, 1e-3), known(w.BlackoutMs, 1)})
-	}
-	return t
-}
-
-func known(value *float64, factor float64) string {
-	if value == nil {
-		return "–"
-	}
-	return number(*value * factor)
-}
-
-// proofTables are what the measurements rest on.
-func (s Summary) proofTables() []table {
-	traffic := table{title: "Bytes on the WAN during the migration, by class", header: []string{"storage", "class", "to B MB", "to A MB"}, optional: true}
-	for _, t := range s.Traffic {
-		traffic.rows = append(traffic.rows, []string{t.Storage, t.Class, t.ToBMB.text(t.ToBMB.N), t.ToAMB.text(t.ToAMB.N)})
-	}
-	paths := table{title: "The WAN's certificates", header: []string{"direction", "profile", "want ms", "RTT ms", "lost %", "Mbit/s", "drops", "n", "bad"}, optional: true}
-	for _, p := range s.Paths {
-		paths.rows = append(paths.rows, []string{p.Direction, p.Profile, number(p.WantRTTMs), p.RTTMs.text(p.Certificates), p.LossPercent.most(),
-			p.ThroughputMbit.text(p.Certificates), strconv.FormatInt(p.Drops, 10), strconv.Itoa(p.Certificates), strconv.Itoa(p.Problems)})
-	}
-	ledgers := table{title: "Ledger: acknowledged writes that were read back", header: []string{"storage", "copy", "trials", "acknowledged", "checked", "found", "LOST"}, optional: true}
-	for _, l := range s.Ledgers {
-		row := []string{l.Storage, l.Copy, strconv.Itoa(l.Trials)}
-		for _, n := range []int64{l.Acked, l.Checked, l.Found, l.Losses} {
-			row = append(row, strconv.FormatInt(n, 10))
-		}
-		ledgers.rows = append(ledgers.rows, row)
-	}
-	return []table{ledgers, paths, traffic}
 }
 
 // failures are lines about the trials that are not valid.
@@ -268,16 +102,21 @@ func (s Summary) failures() []string {
 	return lines
 }
 
-// text is a spread of a cell that has so many valid trials.
+// text is a spread of a cell that has so many trials which may know it.
 func (s Spread) text(valid int) string {
 	text := ""
-	switch s.N {
-	case 0:
+	switch {
+	case s.N == 0:
 		return "–"
-	case 1:
+	case s.N == 1:
 		text = number(s.Median)
+	case s.N == s.Infinite:
+		text = "∞"
 	default:
 		text = fmt.Sprintf("%s (%s–%s)", number(s.Median), number(s.Min), number(s.Max))
+	}
+	if s.Infinite > 0 && s.N > 1 {
+		text += fmt.Sprintf(" ∞×%d", s.Infinite)
 	}
 	if s.N != valid {
 		text += fmt.Sprintf(" n=%d", s.N)
@@ -296,6 +135,8 @@ func (s Spread) most() string {
 // number has three significant digits, or all before the point.
 func number(v float64) string {
 	switch magnitude := math.Abs(v); {
+	case math.IsInf(v, 1):
+		return "∞"
 	case magnitude >= 1e6:
 		return strconv.FormatFloat(v, 'g', 3, 64)
 	case magnitude >= 99.95:

@@ -1,0 +1,148 @@
+package report
+
+import (
+	"maps"
+	"math"
+	"slices"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/group"
+	"heliotrope/internal/trial"
+)
+
+// Spread is the trials' values of something: one of each trial that knows it.
+type Spread struct {
+	N                int
+	Infinite         int     // of them
+	Median, Min, Max float64 // meaningless when N is 0
+}
+
+// spread of some values. The median of an even number is the mean of the two
+// in the middle.
+func spread(values []float64) Spread {
+	if len(values) == 0 {
+		return Spread{}
+	}
+	slices.Sort(values)
+	n := len(values)
+	finite, _ := slices.BinarySearch(values, math.Inf(1))
+	return Spread{N: n, Infinite: n - finite, Median: (values[(n-1)/2] + values[n/2]) / 2, Min: values[0], Max: values[n-1]}
+}
+
+// samples is a cell and the values of its trials.
+type samples struct {
+	cell                                                       Cell
+	migrationS, blackoutMs, uncertaintyMs, longestGapMs, wanMB []float64
+	disagreementMs, recoveryMs, ioLostS, toldMs                []float64
+	clockMs, driftPPM, guestStepMs                             []float64
+	phases                                                     map[string]*loadSamples
+	stalls                                                     map[string]*stallSamples
+	traffic                                                    map[string]*trafficSamples
+	ledgers                                                    map[string]*Ledger
+}
+
+func newSamples(key group.Key, example dataset.Trial) *samples {
+	return &samples{
+		cell:   Cell{ID: key.CellID, Direction: key.Direction, Example: example, Verdicts: map[trial.Verdict]int{}},
+		phases: map[string]*loadSamples{}, stalls: map[string]*stallSamples{},
+		traffic: map[string]*trafficSamples{}, ledgers: map[string]*Ledger{},
+	}
+}
+
+type loadSamples struct {
+	iops, mbPerS, meanMs, p99Ms, maxMs []float64
+}
+
+type stallSamples struct{ ms, uncertaintyMs []float64 }
+
+// add takes a trial in.
+func (s *samples) add(row *dataset.Trial, phases []dataset.Phase, witnesses []dataset.Witness, proof *proof) {
+	verdict := trial.Verdict(row.Verdict)
+	s.cell.Verdicts[verdict]++
+	for metric, of := range map[string]struct {
+		values *[]float64
+		factor float64
+	}{group.TotalMigrationMs: {&s.migrationS, 1e-3}, group.BlackoutMs: {&s.blackoutMs, 1}, group.RecoveryMs: {&s.recoveryMs, 1}, group.IOLostS: {&s.ioLostS, 1}} {
+		if value, known := group.Value(row, metric); known {
+			*of.values = append(*of.values, value*of.factor)
+		}
+	}
+	for _, l := range proof.ledgers[row.Key] {
+		entry(s.ledgers, l.Copy).add(l)
+	}
+	if verdict == trial.Valid {
+		s.addValid(row, phases, witnesses)
+		for _, t := range proof.traffic[row.Key] {
+			if t.Phase == dataset.During {
+				entry(s.traffic, t.Class).add(t)
+			}
+		}
+	}
+}
+
+func (s *samples) addValid(row *dataset.Trial, phases []dataset.Phase, witnesses []dataset.Witness) {
+	s.uncertaintyMs = appendKnown(s.uncertaintyMs, row.BlackoutUncertaintyMs, 1)
+	s.longestGapMs = appendKnown(s.longestGapMs, row.LongestGapMs, 1)
+	s.toldMs = appendKnown(s.toldMs, row.DowntimeMs, 1)
+	s.disagreementMs = appendKnown(s.disagreementMs, row.DisagreementMs, 1)
+	s.clockMs = appendKnown(s.clockMs, row.ClockUncertaintyMs, 1)
+	s.driftPPM = appendKnown(s.driftPPM, row.ClockDriftPPM, 1)
+	s.guestStepMs = appendKnown(s.guestStepMs, row.GuestClockStepMs, 1)
+	if row.Steady != nil {
+		s.cell.SteadyKnown++
+		if *row.Steady {
+			s.cell.Steady++
+		}
+	}
+	if row.WANBytes != nil {
+		s.wanMB = append(s.wanMB, float64(*row.WANBytes)/1e6)
+	}
+	for _, phase := range phases {
+		load := entry(s.phases, phase.Phase)
+		load.iops = appendKnown(load.iops, phase.IOPS, 1)
+		load.mbPerS = appendKnown(load.mbPerS, phase.MBPerS, 1)
+		load.meanMs = appendKnown(load.meanMs, phase.MeanMs, 1)
+		load.p99Ms = appendKnown(load.p99Ms, phase.P99Ms, 1)
+		load.maxMs = appendKnown(load.maxMs, phase.MaxMs, 1)
+	}
+	for _, witness := range witnesses {
+		stall := entry(s.stalls, witness.Witness)
+		stall.ms = appendKnown(stall.ms, witness.StallMs, 1)
+		stall.uncertaintyMs = appendKnown(stall.uncertaintyMs, witness.UncertaintyMs, 1)
+	}
+}
+
+func appendKnown(values []float64, value *float64, factor float64) []float64 {
+	if value == nil {
+		return values
+	}
+	return append(values, *value*factor)
+}
+
+func (s *samples) finish() Cell {
+	cell := s.cell
+	cell.MigrationS, cell.BlackoutMs = spread(s.migrationS), spread(s.blackoutMs)
+	cell.UncertaintyMs, cell.LongestGapMs, cell.WANMB = spread(s.uncertaintyMs), spread(s.longestGapMs), spread(s.wanMB)
+	cell.ToldMs = spread(s.toldMs)
+	cell.DisagreementMs, cell.RecoveryMs, cell.IOLostS = spread(s.disagreementMs), spread(s.recoveryMs), spread(s.ioLostS)
+	cell.ClockMs, cell.DriftPPM, cell.GuestStepMs = spread(s.clockMs), spread(s.driftPPM), spread(s.guestStepMs)
+	cell.Witnesses = map[string]Stall{}
+	for name, stall := range s.stalls {
+		cell.Witnesses[name] = Stall{Ms: spread(stall.ms), UncertaintyMs: spread(stall.uncertaintyMs)}
+	}
+	cell.Phases = map[string]Load{}
+	for name, load := range s.phases {
+		cell.Phases[name] = Load{IOPS: spread(load.iops), MBPerS: spread(load.mbPerS),
+			MeanMs: spread(load.meanMs), P99Ms: spread(load.p99Ms), MaxMs: spread(load.maxMs)}
+	}
+	for _, class := range slices.Sorted(maps.Keys(s.traffic)) {
+		bytes := s.traffic[class]
+		cell.Traffic = append(cell.Traffic, Traffic{Class: class, ToBMB: spread(bytes.toB), ToAMB: spread(bytes.toA)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.ledgers)) {
+		ledger := *s.ledgers[name]
+		ledger.Copy = name
+		cell.Ledgers = append(cell.Ledgers, ledger)
+	}
+	return cell
+}

@@ -1,0 +1,211 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/trial"
+)
+
+// verdicts are the columns of table Trials.
+var verdicts = []trial.Verdict{trial.Valid, trial.TargetFailed, trial.Invalid}
+
+// tables are the report's: those that have rows.
+func (s Summary) tables() []table {
+	names := labels(s.Cells)
+	tables := append([]table{s.verdictTable(names), s.causeTable(names)}, s.migrationTables(names)...)
+	tables = append(tables, s.loadTables(names)...)
+	tables = append(tables, s.clockTable(names), s.sentinelTable())
+	tables = append(tables, s.proofTables(names)...)
+	// Campaigns from before the witnesses have nothing to tell of some. What
+	// was run is told even when it is nothing.
+	return slices.DeleteFunc(tables, func(t table) bool { return len(t.rows) == 0 && t.optional })
+}
+
+// perCell is a table with a row for each cell.
+func (s Summary) perCell(names []string, title string, header []string, values func(cell Cell, valid int) []string) table {
+	t := table{title: title, header: append([]string{"#", "cell"}, header...)}
+	for i, cell := range s.Cells {
+		t.rows = append(t.rows, append([]string{strconv.Itoa(i + 1), names[i]}, values(cell, cell.Verdicts[trial.Valid])...))
+	}
+	return t
+}
+
+func (s Summary) verdictTable(names []string) table {
+	header := []string{}
+	for _, verdict := range verdicts {
+		header = append(header, string(verdict))
+	}
+	return s.perCell(names, "Trials", header, func(cell Cell, _ int) []string {
+		row := []string{}
+		for _, verdict := range verdicts {
+			row = append(row, strconv.Itoa(cell.Verdicts[verdict]))
+		}
+		return row
+	})
+}
+
+// causeTable is why attempts are not valid, those among them that were tried again.
+func (s Summary) causeTable(names []string) table {
+	t := table{title: "Causes, of every attempt that is not valid", header: []string{"#", "cell", "verdict", "cause", "attempts", "of them counted"}, texts: 2, optional: true}
+	for _, c := range s.Causes {
+		number, name := "–", c.Key.CellID+", "+c.Key.Direction
+		if c.Sentinel {
+			name = "sentinel"
+		} else if i := place(s.Cells, c); i < len(names) {
+			number, name = strconv.Itoa(i+1), names[i]
+		}
+		t.rows = append(t.rows, []string{number, name, string(c.Verdict), orDash(c.Cause), strconv.Itoa(c.Attempts), strconv.Itoa(c.Counted)})
+	}
+	return t
+}
+
+func orDash(text string) string {
+	if text == "" {
+		return "–"
+	}
+	return text
+}
+
+// migrationTables are what the migrations, and the pauses, did.
+func (s Summary) migrationTables(names []string) []table {
+	migration := s.perCell(names, "Migration", []string{"total s", "blackout ms", "± ms", "WAN MB"}, func(cell Cell, valid int) []string {
+		return []string{cell.MigrationS.text(cell.results()), cell.BlackoutMs.text(cell.results()), cell.UncertaintyMs.most(), cell.WANMB.text(valid)}
+	})
+	// A row for each witness of a cell: four stalls side by side are what is compared.
+	stalls := table{title: "Stall by witness", header: []string{"#", "cell", "witness", "stall ms", "± ms"}, texts: 1, optional: true}
+	for i, cell := range s.Cells {
+		valid := cell.Verdicts[trial.Valid]
+		if len(cell.Witnesses) == 0 {
+			continue
+		}
+		for _, name := range []string{dataset.WitnessGuest, dataset.WitnessHypervisor, dataset.WitnessBackend, dataset.WitnessNetwork} {
+			stall := cell.Witnesses[name]
+			stalls.rows = append(stalls.rows, []string{strconv.Itoa(i + 1), names[i], name, stall.Ms.text(valid), stall.UncertaintyMs.most()})
+		}
+		if cell.ToldMs.N > 0 {
+			// What the hypervisor tells of itself, to compare what was seen with.
+			stalls.rows = append(stalls.rows, []string{strconv.Itoa(i + 1), names[i], "downtime told", cell.ToldMs.text(valid), "–"})
+		}
+		stalls.rows = append(stalls.rows, []string{strconv.Itoa(i + 1), names[i], "disagreement", cell.DisagreementMs.text(valid), "–"})
+	}
+	around := s.perCell(names, "Load around the stall", []string{"steady", "longest gap ms", "recovery ms", "I/O lost s"}, func(cell Cell, valid int) []string {
+		steady := "–"
+		if cell.SteadyKnown > 0 {
+			steady = fmt.Sprintf("%d of %d", cell.Steady, cell.SteadyKnown)
+		}
+		return []string{steady, cell.LongestGapMs.text(valid), cell.RecoveryMs.text(cell.results()), cell.IOLostS.text(cell.results())}
+	})
+	return []table{migration, stalls, s.controlTable(names), around}
+}
+
+// controlTable compares the stalls of pauses with their known lengths. The other
+// controls are cells among the others.
+func (s Summary) controlTable(names []string) table {
+	t := table{title: "Pauses of known length", header: []string{"#", "cell", "witness", "pause ms", "stall less pause ms", "± ms"}, texts: 1, optional: true}
+	for i, cell := range s.Cells {
+		hold := cell.Example.HoldMs
+		if cell.Example.Control != campaign.ControlPause || hold == nil {
+			continue
+		}
+		for _, name := range []string{dataset.WitnessGuest, dataset.WitnessHypervisor, dataset.WitnessBackend, dataset.WitnessNetwork} {
+			stall := cell.Witnesses[name]
+			off := stall.Ms
+			off.Median, off.Min, off.Max = off.Median-*hold, off.Min-*hold, off.Max-*hold
+			t.rows = append(t.rows, []string{strconv.Itoa(i + 1), names[i], name, number(*hold), off.text(cell.Verdicts[trial.Valid]), stall.UncertaintyMs.most()})
+		}
+	}
+	return t
+}
+
+// loadTables are the load's, phase by phase.
+func (s Summary) loadTables(names []string) []table {
+	var tables []table
+	for _, metric := range []struct {
+		title string
+		value func(Load) Spread
+	}{
+		{"IOPS", func(l Load) Spread { return l.IOPS }},
+		{"MB/s", func(l Load) Spread { return l.MBPerS }},
+		{"Mean response time, ms", func(l Load) Spread { return l.MeanMs }},
+		{"99th percentile of the response time, ms", func(l Load) Spread { return l.P99Ms }},
+		{"Maximum response time, ms", func(l Load) Spread { return l.MaxMs }},
+	} {
+		phases := []string{dataset.Before, dataset.During, dataset.After}
+		tables = append(tables, s.perCell(names, metric.title, phases, func(cell Cell, valid int) []string {
+			row := []string{}
+			for _, phase := range phases {
+				row = append(row, metric.value(cell.Phases[phase]).text(valid))
+			}
+			return row
+		}))
+	}
+	return tables
+}
+
+func (s Summary) clockTable(names []string) table {
+	t := s.perCell(names, "Clocks", []string{"uncertainty ms", "drift ppm", "guest's step ms"}, func(cell Cell, valid int) []string {
+		return []string{cell.ClockMs.text(valid), cell.DriftPPM.text(valid), cell.GuestStepMs.text(valid)}
+	})
+	t.optional = true
+	if !slices.ContainsFunc(s.Cells, func(c Cell) bool { return c.ClockMs.N+c.DriftPPM.N+c.GuestStepMs.N > 0 }) {
+		t.rows = nil
+	}
+	return t
+}
+
+// sentinelTable is the same cell again and again: does the testbed drift?
+func (s Summary) sentinelTable() table {
+	t := table{title: "Sentinel: the same cell through the campaign", header: []string{"trial", "verdict", "after min", "IOPS before", "total s", "blackout ms"}, optional: true}
+	for _, w := range s.Sentinel {
+		minutes := float64(w.StartedTsNs-s.Sentinel[0].StartedTsNs) / 60e9
+		t.rows = append(t.rows, []string{w.Trial, string(w.Verdict), number(minutes), known(w.IOPS, 1), known(w.MigrationMs, 1e-3), known(w.BlackoutMs, 1)})
+	}
+	return t
+}
+
+func known(value *float64, factor float64) string {
+	if value == nil {
+		return "–"
+	}
+	return number(*value * factor)
+}
+
+// proofTables are what the measurements rest on.
+func (s Summary) proofTables(names []string) []table {
+	traffic := table{title: "Bytes on the WAN during the migration, or what stands for it, by class",
+		header: []string{"#", "cell", "class", "to B MB", "to A MB"}, texts: 1, optional: true}
+	ledgers := table{title: "Ledger: acknowledged writes that were read back",
+		header: []string{"#", "cell", "copy", "trials", "acknowledged", "checked", "found", "LOST", "≤ % of trials"}, texts: 1, optional: true}
+	for i, cell := range s.Cells {
+		for _, t := range cell.Traffic {
+			if t.ToBMB.Max > 0 || t.ToAMB.Max > 0 {
+				traffic.rows = append(traffic.rows, []string{strconv.Itoa(i + 1), names[i], t.Class, t.ToBMB.text(cell.Verdicts[trial.Valid]), t.ToAMB.text(cell.Verdicts[trial.Valid])})
+			}
+		}
+		for _, l := range cell.Ledgers {
+			row := []string{strconv.Itoa(i + 1), names[i], l.Copy, strconv.Itoa(l.Trials)}
+			for _, n := range []int64{l.Acked, l.Checked, l.Found, l.Losses} {
+				row = append(row, strconv.FormatInt(n, 10))
+			}
+			ledgers.rows = append(ledgers.rows, append(row, atMost(l.Losing, l.Trials)))
+		}
+	}
+	paths := table{title: "The WAN's certificates", header: []string{"direction", "profile", "want ms", "RTT ms", "lost %", "Mbit/s", "drops", "n", "bad"}, optional: true}
+	for _, p := range s.Paths {
+		paths.rows = append(paths.rows, []string{p.Direction, p.Profile, number(p.WantRTTMs), p.RTTMs.text(p.Certificates), p.LossPercent.most(),
+			p.ThroughputMbit.text(p.Certificates), strconv.FormatInt(p.Drops, 10), strconv.Itoa(p.Certificates), strconv.Itoa(p.Problems)})
+	}
+	return []table{ledgers, paths, traffic}
+}
+
+// atMost is how many percent of trials may lose a write when none of n did.
+func atMost(losing, n int) string {
+	if losing > 0 {
+		return "–"
+	}
+	return number(100 * AtMost(n))
+}
