@@ -28,9 +28,11 @@ type Summarised struct {
 	Trials int    `json:"trials"`
 	// Problems are files that were damaged or missing: named and set aside.
 	Problems []string `json:"problems,omitempty"`
+	// Controls are the controls that did not show what they must.
+	Controls []string `json:"controls,omitempty"`
 }
 
-// maxProblems is how many problems a result names: the log has them all.
+// maxProblems is how many problems, and failed controls, a result names: the log has them all.
 const maxProblems = 20
 
 // Summarise merges the rows of all attempts into the campaign's tables, writes
@@ -59,9 +61,15 @@ func (c *Collector) summarise(ctx context.Context, input SummariseInput) (Summar
 			summarised.Problems = append(summarised.Problems, problem.String())
 		}
 	}
-	if _, err := report.WriteSummary(folder); err != nil {
+	summary, err := report.WriteSummary(folder)
+	if err != nil {
 		return Summarised{}, fmt.Errorf("write the summary: %w", err)
 	}
+	failed := summary.FailedControls()
+	for _, control := range failed {
+		activity.GetLogger(ctx).Warn("a control failed", "control", control)
+	}
+	summarised.Controls = failed[:min(maxProblems, len(failed))]
 	return summarised, nil
 }
 

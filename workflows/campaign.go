@@ -285,5 +285,6 @@ func (r *runner) summarise(ctx workflow.Context, result *CampaignResult) error {
 		return err
 	}
 	result.Summary = summarised.Path
+	r.status.Controls = summarised.Controls
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -47,7 +48,7 @@ func newCampaign(t *testing.T, trials int, play func(input workflows.TrialInput)
 		return piece, nil
 	})
 	stub(s, "Summarise", func(activities.SummariseInput) (activities.Summarised, error) {
-		return activities.Summarised{Path: "/data/summary.md"}, nil
+		return activities.Summarised{Path: "/data/summary.md", Controls: []string{"pause: too short"}}, nil
 	})
 	stub(s, "Remove", func(activities.Target) (struct{}, error) { return struct{}{}, nil })
 	var one sync.Mutex // the lanes' trials run side by side
@@ -94,6 +95,11 @@ func TestCampaignCountsEveryVerdict(t *testing.T) {
 	}
 	if result.Summary != "/data/summary.md" {
 		t.Errorf("summary %q", result.Summary)
+	}
+	var status workflows.CampaignStatus
+	value, err := s.env.QueryWorkflow(workflows.StatusQuery)
+	if err != nil || value.Get(&status) != nil || !slices.Equal(status.Controls, []string{"pause: too short"}) {
+		t.Errorf("controls %q, %v", status.Controls, err)
 	}
 }
 

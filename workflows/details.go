@@ -36,6 +36,9 @@ func (r *runner) show(ctx workflow.Context, state string) {
 	if p.Precise != nil {
 		text += "\n" + p.Precise.String() + "\n"
 	}
+	for _, control := range r.status.Controls {
+		text += "\nA control **failed**: " + control + "\n"
+	}
 	if len(r.status.Running) > 0 {
 		rows := []string{"lane\ttrial\tcell\tsince (UTC)"}
 		for _, running := range r.status.Running {

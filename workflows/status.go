@@ -78,6 +78,8 @@ type CampaignStatus struct {
 	State      string         `json:"state"` // planning, running, finishing, cancelling, finished, cancelled
 	Progress   Progress       `json:"progress"`
 	Running    []RunningTrial `json:"running"` // at most one for each lane
+	// Controls are those that did not show what they must, when the last summary was written.
+	Controls []string `json:"controls,omitempty"`
 }
 
 // RunningTrial is a trial that a lane runs now.

@@ -26,7 +26,8 @@ func measured() report.Tables {
 		row.StartedTsNs = int64(i) * 120e9
 		row.CellID, row.Storage, row.DRBDProtocol = "one", "nfs", nil
 		if i == 2 || i == 3 {
-			row.CellID, row.Control, row.HoldMs, row.TotalMigrationMs = "two", "pause", ptr(5000.0), nil
+			// Four witnesses find the first pause, and one of them not the second.
+			row.CellID, row.Control, row.HoldMs, row.TotalMigrationMs = "two", "pause", ptr(5000.0), ptr(5060.0-10*n)
 		}
 		row.Sentinel = i < 2
 		row.DisagreementMs, row.ClockUncertaintyMs, row.ClockDriftPPM, row.GuestClockStepMs = ptr(10*n), ptr(n), ptr(-n), ptr(100*n)
@@ -88,6 +89,9 @@ func TestProof(t *testing.T) {
 	if cell := summary.Cells[1]; cell.ID != "two" || (cell.Witnesses["network"].Ms != report.Spread{N: 2, Median: 5033.5, Min: 5033, Max: 5034}) ||
 		cell.Steady != 2 || (cell.GuestStepMs != report.Spread{N: 2, Median: 350, Min: 300, Max: 400}) {
 		t.Errorf("cell is %+v", cell)
+	}
+	if failed := summary.FailedControls(); len(failed) != 1 || failed[0] != "nfs, control pause 5 s, trial 0004.1: network's stall ms: 5034.0 ± 4.0, want 5000 to 5020 + 0" {
+		t.Errorf("failed controls are %q", failed)
 	}
 	for _, line := range strings.Split(terminal(t, summary), "\n") {
 		if len([]rune(line)) > 120 {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"heliotrope/analysis/controls"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/group"
 	"heliotrope/internal/campaign"
@@ -73,6 +74,14 @@ type Cell struct {
 	Traffic []Traffic
 	// Of all its trials, by copy.
 	Ledgers []Ledger
+	// Of a control, in the order of its trials.
+	Controls []Control
+}
+
+// Control is what one trial of a control is found to be.
+type Control struct {
+	Trial string
+	controls.Verdict
 }
 
 // results is how many of its trials are.
@@ -194,6 +203,9 @@ func Summarise(name, testbedKind string, tables Tables) (Summary, error) {
 			order = append(order, cells[key])
 		}
 		cells[key].add(&row, phasesOf[row.Key], witnessesOf[row.Key], proof)
+		if verdict, judged := controls.Of(&row, witnessesOf[row.Key], proof.certificates[row.Key]); judged {
+			cells[key].cell.Controls = append(cells[key].cell.Controls, Control{row.Key, verdict})
+		}
 	}
 	slices.SortStableFunc(order, compareFactors)
 	for _, cell := range order {
@@ -204,6 +216,20 @@ func Summarise(name, testbedKind string, tables Tables) (Summary, error) {
 	summary.Specs = unique(summary.Specs)
 	summary.Binaries = unique(summary.Binaries)
 	return summary, nil
+}
+
+// FailedControls are the controls that did not show what they must, a line each.
+func (s Summary) FailedControls() []string {
+	var failed []string
+	names := labels(s.Cells)
+	for i, cell := range s.Cells {
+		for _, control := range cell.Controls {
+			if problem := control.Problem(); problem != "" {
+				failed = append(failed, fmt.Sprintf("%s, trial %s: %s", names[i], control.Trial, problem))
+			}
+		}
+	}
+	return failed
 }
 
 // count notes a trial that counts.

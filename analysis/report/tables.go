@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"heliotrope/analysis/dataset"
-	"heliotrope/internal/campaign"
 	"heliotrope/internal/trial"
 )
 
@@ -70,7 +69,7 @@ func orDash(text string) string {
 	return text
 }
 
-// migrationTables are what the migrations, and the pauses, did.
+// migrationTables are what the migrations, and the controls, did.
 func (s Summary) migrationTables(names []string) []table {
 	migration := s.perCell(names, "Migration", []string{"total s", "blackout ms", "± ms", "WAN MB"}, func(cell Cell, valid int) []string {
 		return []string{cell.MigrationS.text(cell.results()), cell.BlackoutMs.text(cell.results()), cell.UncertaintyMs.most(), cell.WANMB.text(valid)}
@@ -99,23 +98,18 @@ func (s Summary) migrationTables(names []string) []table {
 		}
 		return []string{steady, cell.LongestGapMs.text(valid), cell.RecoveryMs.text(cell.results()), cell.IOLostS.text(cell.results())}
 	})
-	return []table{migration, stalls, s.controlTable(names), around}
+	return []table{s.controlTable(names), migration, stalls, around}
 }
 
-// controlTable compares the stalls of pauses with their known lengths. The other
-// controls are cells among the others.
+// controlTable is what the controls were to show, and did. Their numbers are among
+// those of the other cells.
 func (s Summary) controlTable(names []string) table {
-	t := table{title: "Pauses of known length", header: []string{"#", "cell", "witness", "pause ms", "stall less pause ms", "± ms"}, texts: 1, optional: true}
+	t := table{title: "Controls: trials whose result is known beforehand", header: []string{"#", "cell", "trial", "what", "verdict", "found", "want"}, texts: 3, optional: true}
 	for i, cell := range s.Cells {
-		hold := cell.Example.HoldMs
-		if cell.Example.Control != campaign.ControlPause || hold == nil {
-			continue
-		}
-		for _, name := range []string{dataset.WitnessGuest, dataset.WitnessHypervisor, dataset.WitnessBackend, dataset.WitnessNetwork} {
-			stall := cell.Witnesses[name]
-			off := stall.Ms
-			off.Median, off.Min, off.Max = off.Median-*hold, off.Min-*hold, off.Max-*hold
-			t.rows = append(t.rows, []string{strconv.Itoa(i + 1), names[i], name, number(*hold), off.text(cell.Verdicts[trial.Valid]), stall.UncertaintyMs.most()})
+		for _, control := range cell.Controls {
+			for _, check := range control.Checks {
+				t.rows = append(t.rows, []string{strconv.Itoa(i + 1), names[i], control.Trial, check.What, string(check.Result), check.Found, check.Want})
+			}
 		}
 	}
 	return t

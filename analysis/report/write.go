@@ -61,6 +61,9 @@ func (s Summary) facts() []string {
 	if len(s.Specs) > 1 {
 		facts = append(facts, "PROBLEM: the trials are of different campaign files")
 	}
+	if failed := len(s.FailedControls()); failed > 0 {
+		facts = append(facts, fmt.Sprintf("PROBLEM: %d trials of controls did not show what they must: see Controls", failed))
+	}
 	for _, problem := range s.Problems {
 		facts = append(facts, "PROBLEM: "+problem)
 	}

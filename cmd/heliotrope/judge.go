@@ -11,13 +11,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"heliotrope/analysis/controls"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
 	summary "heliotrope/analysis/report"
 	"heliotrope/internal/strict"
 )
 
-// exitChanged says that a verdict is another one when it is judged again.
+// exitChanged says that a verdict is another one when it is judged again, or that
+// a control did not show what it must.
 const exitChanged = 3
 
 // judgeOptions is judge's command line.
@@ -44,7 +46,9 @@ A limits file is YAML with any of: clock_uncertainty_ms, max_spacing, rtt_tolera
 rtt_tolerance_percent, min_throughput_percent, steady_state (round, window, range_percent,
 slope_percent), recovery (within_percent, for), traffic_percent, traffic_bytes, traffic_invalid.
 
-Exit code 0 when all verdicts are what they were, 3 when any is another one.`,
+Controls are judged too: they must show what is known of them beforehand.
+
+Exit code 0 when all verdicts are what they were and no control failed, 3 otherwise.`,
 		Example: `  heliotrope judge data
   heliotrope judge data --campaign quick --clock-uncertainty-ms 5
   heliotrope judge data/campaign=quick --limits strict.yaml --json | jq '.[] | select(.changed)'`,
@@ -78,6 +82,16 @@ type judgedTrial struct {
 	Limits   judge.Limits   `json:"limits"`
 	Row      *dataset.Trial `json:"row"` // as it would be now
 	Judged   judge.Judged   `json:"judged"`
+	// Control is what a control's trial is found to be.
+	Control *controls.Verdict `json:"control,omitempty"`
+}
+
+// failed says why a control's trial did not show what it must; "" otherwise.
+func (t judgedTrial) failed() string {
+	if t.Control == nil {
+		return ""
+	}
+	return t.Control.Problem()
 }
 
 type judgedVerdict struct {
@@ -122,7 +136,7 @@ func (o *judgeOptions) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(all, func(t judgedTrial) bool { return t.Changed }) {
+	if slices.ContainsFunc(all, func(t judgedTrial) bool { return t.Changed || t.failed() != "" }) {
 		return exitCode(exitChanged)
 	}
 	return nil
@@ -147,12 +161,16 @@ func (o *judgeOptions) judge(cmd *cobra.Command, folder string) ([]judgedTrial, 
 		}
 		one := judgedTrial{Campaign: manifest.Campaign, Trial: row.Key, Cell: row.CellID, Was: verdictOf(row), Limits: limits, Row: row}
 		judge.Again(row)
-		if one.Judged, err = judge.Judge(row, attempts.Raw(row), limits); err != nil {
+		raw := attempts.Raw(row)
+		if one.Judged, err = judge.Judge(row, raw, limits); err != nil {
 			return nil, fmt.Errorf("%s: %w", folder, err)
 		}
 		one.Judged.Apply(row)
 		one.Now = verdictOf(row)
 		one.Changed = one.Now.Verdict != one.Was.Verdict
+		if verdict, judged := controls.Of(row, one.Judged.Witnesses, raw.Certificates); judged {
+			one.Control = &verdict
+		}
 		all = append(all, one)
 	}
 	return all, nil
@@ -232,7 +250,7 @@ func printJudged(out io.Writer, all []judgedTrial) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CAMPAIGN\tTRIAL\tCELL\tVERDICT\tCAUSE\tGUEST ms\tHYPERVISOR ms\tBACKEND ms\tNETWORK ms\tDISAGREE ms\tRECOVERY ms")
-	changed := 0
+	changed, judged, failed := 0, 0, 0
 	for _, t := range all {
 		verdict := t.Now.Verdict
 		if t.Changed {
@@ -261,8 +279,15 @@ func printJudged(out io.Writer, all []judgedTrial) error {
 		for _, note := range t.Judged.Notes {
 			fmt.Fprintf(out, "%s %s: note: %s\n", t.Campaign, t.Trial, printable(note))
 		}
+		if t.Control != nil {
+			judged++
+		}
+		if problem := t.failed(); problem != "" {
+			fmt.Fprintf(out, "%s %s: the control %s FAILED: %s\n", t.Campaign, t.Trial, t.Control.Control, problem)
+			failed++
+		}
 	}
-	_, err := fmt.Fprintf(out, "%d attempts judged, %d verdicts changed\n", len(all), changed)
+	_, err := fmt.Fprintf(out, "%d attempts judged, %d verdicts changed; %d trials of controls, %d failed\n", len(all), changed, judged, failed)
 	return err
 }
 

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/trial"
@@ -21,6 +23,13 @@ import (
 // writeWatched writes a campaign with a control without a migration, whose
 // clocks are certain to 2 ms, and with a trial that was skipped.
 func writeWatched(t *testing.T, provenance dataset.Provenance) (data, folder string) {
+	t.Helper()
+	return writeSilent(t, provenance, 0, 0)
+}
+
+// writeSilent writes the same campaign without the I/Os from one number to before
+// another; they are 100 ms apart.
+func writeSilent(t *testing.T, provenance dataset.Provenance, from, to int64) (data, folder string) {
 	t.Helper()
 	data = t.TempDir()
 	folder = dataset.CampaignFolder(data, "watched")
@@ -40,7 +49,9 @@ func writeWatched(t *testing.T, provenance dataset.Provenance) (data, folder str
 	domains := []dataset.Domain{{TsNs: start.UnixNano(), Host: "host-a", ID: 1, State: witness.DomainRunning, SpacingNs: 5e6}}
 	for i := range int64(200) {
 		ts := start.UnixNano() + i*100e6
-		io = append(io, dataset.IO{TsNs: ts, GuestTsNs: ts, Op: dataset.OpRead})
+		if i < from || i >= to {
+			io = append(io, dataset.IO{TsNs: ts, GuestTsNs: ts, Op: dataset.OpRead})
+		}
 		counters = append(counters, dataset.Counter{TsNs: ts, Host: "host-a", Device: witness.GuestDisk, Name: "reads", Value: i})
 		heartbeats = append(heartbeats, dataset.Heartbeat{TsNs: ts, SentTsNs: ts, Sequence: i + 1})
 		domains = append(domains, dataset.Domain{TsNs: ts, Host: "host-a", State: witness.DomainWatch, SpacingNs: 5e6})
@@ -106,7 +117,7 @@ func TestJudge(t *testing.T) {
 	data, folder := writeWatched(t, watchedProvenance())
 	before := contents(t, data)
 	for _, path := range []string{data, folder} {
-		if out, code := runJudge(t, path); code != 0 || !strings.Contains(out, "2 attempts judged, 0 verdicts changed") ||
+		if out, code := runJudge(t, path); code != 0 || !strings.Contains(out, "2 attempts judged, 0 verdicts changed; 1 trials of controls, 0 failed") ||
 			!strings.HasPrefix(out, "watched: ") || !strings.Contains(out, "100.0 ± 5.0") {
 			t.Errorf("%s: exit code %d\n%s", path, code, out)
 		}
@@ -155,6 +166,17 @@ func TestJudgeUsesTheCampaignsLimits(t *testing.T) {
 	if out, code := runJudge(t, data, "--clock-uncertainty-ms", "3"); code != 0 {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
+}
+
+// A control that does not show what it must is told, and is an exit code, though
+// its verdict is what it was.
+func TestJudgeJudgesControls(t *testing.T) {
+	// No I/O for 1.6 s of its migration that is none.
+	data, _ := writeSilent(t, watchedProvenance(), 105, 120)
+	out, code := runJudge(t, data)
+	assert.Equal(t, exitChanged, code, out)
+	assert.Contains(t, out, "watched 00001.1: the control none FAILED: longest gap ms: 1600.0 ± ")
+	assert.Contains(t, out, "0 verdicts changed; 1 trials of controls, 1 failed")
 }
 
 func TestJudgeRefuses(t *testing.T) {

@@ -153,6 +153,9 @@ func snapshotTable(out io.Writer, shot snapshot) error {
 	if precise := shot.Status.Progress.Precise; precise != nil {
 		fmt.Fprintln(out, "precision:", precise)
 	}
+	for _, control := range shot.Status.Controls {
+		fmt.Fprintln(out, "a control FAILED:", printable(control))
+	}
 	fmt.Fprintf(out, "data: %s\n", shot.Status.DataDir)
 	if len(shot.Lanes) == 0 {
 		return nil
