@@ -46,7 +46,8 @@ A limits file is YAML with any of: clock_uncertainty_ms, max_spacing, rtt_tolera
 rtt_tolerance_percent, min_throughput_percent, steady_state (round, window, range_percent,
 slope_percent), recovery (within_percent, for), traffic_percent, traffic_bytes, traffic_invalid.
 
-Controls are judged too: they must show what is known of them beforehand.
+Files are compared with the manifest's SHA-256 before they are read. Controls are judged too:
+they must show what is known of them beforehand.
 
 Exit code 0 when all verdicts are what they were and no control failed, 3 otherwise.`,
 		Example: `  heliotrope judge data
@@ -146,6 +147,9 @@ func (o *judgeOptions) run(cmd *cobra.Command, path string) error {
 func (o *judgeOptions) judge(cmd *cobra.Command, folder string) ([]judgedTrial, error) {
 	manifest, err := dataset.ReadManifest(folder)
 	if err != nil {
+		return nil, fmt.Errorf("judge %s: %w", folder, err)
+	}
+	if err := dataset.Verify(folder, manifest); err != nil {
 		return nil, fmt.Errorf("judge %s: %w", folder, err)
 	}
 	attempts, err := judge.ReadAttempts(folder)

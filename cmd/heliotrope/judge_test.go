@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
@@ -177,6 +178,25 @@ func TestJudgeJudgesControls(t *testing.T) {
 	assert.Equal(t, exitChanged, code, out)
 	assert.Contains(t, out, "watched 00001.1: the control none FAILED: longest gap ms: 1600.0 ± ")
 	assert.Contains(t, out, "0 verdicts changed; 1 trials of controls, 1 failed")
+}
+
+// Files are compared with the manifest before they are believed.
+func TestJudgeComparesHashes(t *testing.T) {
+	for _, name := range []string{"trials.parquet", dataset.TrialFolder("nfs", 0, "00001.1") + "/clocks.parquet", dataset.TrialFolder("nfs", 0, "00001.1") + "/io.parquet"} {
+		data, folder := writeWatched(t, watchedProvenance())
+		path := filepath.Join(folder, filepath.FromSlash(name))
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		text[len(text)/3] ^= 4
+		require.NoError(t, os.WriteFile(path, text, 0o644))
+		out, code := runJudge(t, data)
+		assert.Equal(t, exitFailure, code)
+		assert.Contains(t, out, name+" is another file than the manifest has")
+		require.NoError(t, os.Remove(path))
+		out, code = runJudge(t, data)
+		assert.Equal(t, exitFailure, code)
+		assert.Contains(t, out, name+" is missing, but in the manifest")
+	}
 }
 
 func TestJudgeRefuses(t *testing.T) {
