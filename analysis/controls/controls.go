@@ -130,7 +130,7 @@ func lan(row *dataset.Trial, rows []dataset.Certificate) []Check {
 		back.Found, back.Result = "no such witness", NotJudged
 	}
 	return []Check{
-		{"certificates within their tolerance", fmt.Sprintf("%d of %d", good, len(rows)), fmt.Sprintf("%d of %d", certificates, certificates),
+		{"good certificates", fmt.Sprintf("%d of %d", good, len(rows)), fmt.Sprintf("%d of %d", certificates, certificates),
 			result(good == certificates && len(rows) == certificates)},
 		back,
 	}

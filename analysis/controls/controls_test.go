@@ -62,10 +62,10 @@ func TestLAN(t *testing.T) {
 	row.BlackoutMs, row.RecoveryMs = ptr(500.0), ptr(2000.0)
 	good := make([]dataset.Certificate, 4)
 	assert.Empty(t, problem(t, row, nil, good))
-	assert.Equal(t, "certificates within their tolerance: 2 of 2, want 4 of 4", problem(t, row, nil, good[:2]))
+	assert.Equal(t, "good certificates: 2 of 2, want 4 of 4", problem(t, row, nil, good[:2]))
 	bad := make([]dataset.Certificate, 4)
 	bad[2].Problem = "loss"
-	assert.Equal(t, "certificates within their tolerance: 3 of 4, want 4 of 4", problem(t, row, nil, bad))
+	assert.Equal(t, "good certificates: 3 of 4, want 4 of 4", problem(t, row, nil, bad))
 	row.RecoveryMs = nil
 	assert.Equal(t, "recovery ms: not seen, want in phase after", problem(t, row, nil, good))
 	row.AbsentWitnesses = dataset.WitnessHypervisor

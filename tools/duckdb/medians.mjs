@@ -1,5 +1,5 @@
-// Prints the median and the range, over the valid trials of a campaign, of what
-// a trial costs and of how sure it is.
+// Prints the median and the range, over the valid trials of each cell and direction
+// of a campaign, of what a trial costs and of how sure it is.
 //
 //   node medians.mjs CAMPAIGN_FOLDER
 import { join } from "node:path";
@@ -25,12 +25,12 @@ const query = async (sql) => (await connection.runAndReadAll(sql)).getRowObjects
 const trials = `read_parquet('${join(folder, "trials.parquet").replaceAll("'", "''")}', hive_partitioning = false)`;
 const number = (x) => (x === null ? "–" : Number(x).toPrecision(4));
 for (const [column, text] of Object.entries(measures)) {
-  const where = `FROM ${trials} WHERE counted AND verdict = 'valid'`;
-  const of = `median(${column}) AS m, min(${column}) AS least, max(${column}) AS most, count(${column}) AS n`;
-  const [all] = await query(`SELECT ${of} ${where}`);
-  const each = await query(`SELECT storage, ${of} ${where} GROUP BY storage ORDER BY storage`);
-  console.log(`${text}: median ${number(all.m)}, ${number(all.least)} to ${number(all.most)} of ${all.n} trials;`,
-    each.map((s) => `${s.storage} ${number(s.m)} (${s.n})`).join(", "));
+  const rows = await query(`SELECT cell_id, direction, median(${column}) AS m, min(${column}) AS least, max(${column}) AS most, count(${column}) AS n
+    FROM ${trials} WHERE counted AND NOT sentinel AND verdict = 'valid' GROUP BY ALL ORDER BY ALL`);
+  console.log(`${text}:`);
+  for (const row of rows) {
+    console.log(`  ${row.cell_id} ${row.direction}: median ${number(row.m)}, ${number(row.least)} to ${number(row.most)} of ${row.n} trials`);
+  }
 }
 const [{ valid, all }] = await query(`SELECT count(*) FILTER (verdict = 'valid') AS valid, count(*) AS all FROM ${trials} WHERE counted`);
 console.log(`valid: ${valid} of ${all} trials`);
