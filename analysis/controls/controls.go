@@ -128,6 +128,8 @@ func lan(row *dataset.Trial, rows []dataset.Certificate) []Check {
 		back.Found, back.Result = fmt.Sprintf("%.0f", *row.RecoveryMs), Passed
 	case absent(row, dataset.WitnessHypervisor):
 		back.Found, back.Result = "no such witness", NotJudged
+	case row.LevelAfterIOPS == nil:
+		back.Found, back.Result = "no steady level", NotJudged
 	}
 	return []Check{
 		{"good certificates", fmt.Sprintf("%d of %d", good, len(rows)), fmt.Sprintf("%d of %d", certificates, certificates),

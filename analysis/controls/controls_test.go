@@ -59,7 +59,7 @@ func TestNone(t *testing.T) {
 
 func TestLAN(t *testing.T) {
 	row := control(campaign.ControlLAN)
-	row.BlackoutMs, row.RecoveryMs = ptr(500.0), ptr(2000.0)
+	row.BlackoutMs, row.RecoveryMs, row.LevelAfterIOPS = ptr(500.0), ptr(2000.0), ptr(100.0)
 	good := make([]dataset.Certificate, 4)
 	assert.Empty(t, problem(t, row, nil, good))
 	assert.Equal(t, "good certificates: 2 of 2, want 4 of 4", problem(t, row, nil, good[:2]))
@@ -68,8 +68,10 @@ func TestLAN(t *testing.T) {
 	assert.Equal(t, "good certificates: 3 of 4, want 4 of 4", problem(t, row, nil, bad))
 	row.RecoveryMs = nil
 	assert.Equal(t, "recovery ms: not seen, want in phase after", problem(t, row, nil, good))
-	row.AbsentWitnesses = dataset.WitnessHypervisor
-	assert.Empty(t, problem(t, row, nil, good), "without a stall nothing is known of a recovery")
+	row.LevelAfterIOPS = nil
+	assert.Empty(t, problem(t, row, nil, good), "without a level nothing is known of a recovery")
+	row.AbsentWitnesses, row.LevelAfterIOPS = dataset.WitnessHypervisor, ptr(100.0)
+	assert.Empty(t, problem(t, row, nil, good), "nor without a stall")
 }
 
 // A pause of 5 s took 5.16 s from command to command, as on the emulated testbed.

@@ -12,8 +12,8 @@
 // each of the J of them has an interval that misses the median with at most
 // (1 - Confidence)/J: with Confidence or more none of them misses it, and so
 // neither does the one at which the campaign stops (the inequality of Boole and
-// Bonferroni). That holds for each group, not for all of them at once. Without a
-// stop rule there is one look, J = 1.
+// Bonferroni). That holds for each group, not for all of them at once. A campaign
+// that looks at its end only has J = 1.
 //
 // It is not interpolated between order statistics (Hettmansperger and Sheather,
 // Statistics & Probability Letters 4, 1986), which comes nearer to Confidence at

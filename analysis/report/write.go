@@ -108,13 +108,11 @@ func (s Summary) failures() []string {
 // text is a spread of a cell that has so many trials which may know it.
 func (s Spread) text(valid int) string {
 	text := ""
-	switch {
-	case s.N == 0:
+	switch s.N {
+	case 0:
 		return "–"
-	case s.N == 1:
+	case 1, s.Infinite:
 		text = number(s.Median)
-	case s.N == s.Infinite:
-		text = "∞"
 	default:
 		text = fmt.Sprintf("%s (%s–%s)", number(s.Median), number(s.Min), number(s.Max))
 	}
