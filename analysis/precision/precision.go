@@ -18,8 +18,8 @@
 // It is not interpolated between order statistics (Hettmansperger and Sheather,
 // Statistics & Probability Letters 4, 1986), which comes nearer to Confidence at
 // few values, but only about so, and has no answer where the next value is
-// infinite. So at few values intervals cover more than they say: at most 97.9 %
-// for 95 %.
+// infinite. So at few values intervals cover more than they say: up to 99.2 % for
+// 95 %, of eight values.
 //
 // Dangerous: of too few values no interval of order statistics is sure enough (of
 // five, the least and the greatest enclose the median with 93.75 %; with J looks
