@@ -42,7 +42,7 @@ func (a Accel) cpu() string {
 
 // heartbeatMs is how often the guest's witness can send without taking much of
 // the guest's I/O: emulated, waking the guest and sending a datagram costs its
-// host's one processor about as much as half an I/O (docs/measuring.md).
+// host's one processor about as much as half an I/O (docs/instruments.md).
 func (a Accel) heartbeatMs() int {
 	if a == AccelKVM {
 		return 10
