@@ -199,3 +199,31 @@ func TestCancelledWhileSummarising(t *testing.T) {
 		t.Errorf("%v: the worker is still on the hosts", s.called())
 	}
 }
+
+// Whoever decides whether there is enough is told how many blocks there are, for it
+// may decide at some numbers only.
+func TestCampaignTellsItsBlocks(t *testing.T) {
+	s := newCampaign(t, 6, func(workflows.TrialInput) (workflows.TrialResult, error) {
+		return workflows.TrialResult{Verdict: trial.Valid, Attempts: 1}, nil
+	})
+	stub(s, "Expand", func(activities.PlanInput) (activities.Planned, error) {
+		return activities.Planned{SHA256: "plan", Trials: 6, Stop: &campaign.Stop{Metric: "blackout_ms", RelativeCIPercent: 5, Min: 2, Max: 6}}, nil
+	})
+	stub(s, "Trials", func(input activities.TrialsInput) ([]campaign.Trial, error) {
+		var piece []campaign.Trial
+		for n := input.First; n <= 6 && len(piece) < input.Count; n++ {
+			piece = append(piece, campaign.Trial{Sequence: n, Block: n, CellID: "cell"})
+		}
+		return piece, nil
+	})
+	var asked []int
+	stub(s, "Precise", func(input activities.PreciseInput) (activities.Precise, error) {
+		asked = append(asked, input.Blocks)
+		return activities.Precise{Enough: input.Blocks == 4}, nil
+	})
+	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(1))
+	var result workflows.CampaignResult
+	if err := s.env.GetWorkflowResult(&result); err != nil || result.Progress.Done() != 4 || !slices.Equal(asked, []int{2, 3, 4}) {
+		t.Errorf("%v, %d trials, asked after %v blocks", err, result.Progress.Done(), asked)
+	}
+}
