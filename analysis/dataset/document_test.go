@@ -71,10 +71,10 @@ campaign=NAME/
 In DuckDB, from the data folder:
 
 ` + "```sql" + `
-SELECT storage, rtt_ms, count(*) AS ios, max(latency_ns) / 1e6 AS max_ms
+SELECT cell_id, direction, count(*) AS ios, max(latency_ns) / 1e6 AS max_ms
 FROM read_parquet('campaign=NAME/*/*/*/io.parquet', hive_partitioning = true,
                   hive_types = {'rtt_ms': DOUBLE, 'attempt': VARCHAR})
-JOIN (SELECT attempt FROM 'campaign=NAME/trials.parquet' WHERE verdict = 'valid') USING (attempt)
+JOIN (SELECT attempt, cell_id, direction FROM 'campaign=NAME/trials.parquet' WHERE NOT sentinel AND verdict = 'valid') USING (attempt)
 GROUP BY ALL ORDER BY ALL;
 ` + "```" + `
 `

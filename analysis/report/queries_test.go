@@ -2,8 +2,11 @@ package report_test
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -14,9 +17,37 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// The queries that README shows run, and put together what the summary puts
-// together: cell by cell, each direction by itself, failures as ∞.
-func TestQueriesOfREADME(t *testing.T) {
+// answer is what DuckDB says to a statement.
+type answer struct {
+	Statement string
+	Rows      []map[string]any
+}
+
+// ask asks DuckDB all statements of a document.
+func ask(t *testing.T, document, data string) []answer {
+	t.Helper()
+	node, err := exec.LookPath("node")
+	require.NoError(t, err, "node is not installed: run `make deps`")
+	out, err := exec.Command(node, "../../tools/duckdb/queries.mjs", document, data).CombinedOutput()
+	require.NoError(t, err, "%s (run `make test`, or `npm ci` in tools/duckdb, where DuckDB is missing)", out)
+	var answers []answer
+	require.NoError(t, json.Unmarshal(out, &answers), "%s", out)
+	return answers
+}
+
+// dictionary is a copy of the data dictionary that names the campaign.
+func dictionary(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/dataset.md")
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "dataset.md")
+	require.NoError(t, os.WriteFile(path, []byte(strings.ReplaceAll(string(text), "campaign=NAME", "campaign=quick")), 0o644))
+	return path
+}
+
+// The queries that README and the data dictionary show run, and put together what
+// the summary puts together: cell by cell, each direction by itself, failures as ∞.
+func TestQueriesOfDocuments(t *testing.T) {
 	data := t.TempDir()
 	folder := dataset.CampaignFolder(data, "quick")
 	provenance := dataset.Provenance{dataset.KeyCampaign: "quick", dataset.KeyTestbedKind: "emulated"}
@@ -37,16 +68,10 @@ func TestQueriesOfREADME(t *testing.T) {
 	_, err := dataset.CompactCampaign(folder, provenance)
 	require.NoError(t, err)
 
-	node, err := exec.LookPath("node")
-	require.NoError(t, err, "node is not installed: run `make deps`")
-	out, err := exec.Command(node, "../../tools/duckdb/queries.mjs", "../../README.md", data).CombinedOutput()
-	require.NoError(t, err, "%s (run `make test`, or `npm ci` in tools/duckdb, where DuckDB is missing)", out)
-	var results []struct {
-		Statement string
-		Rows      []map[string]any
-	}
-	require.NoError(t, json.Unmarshal(out, &results), "%s", out)
+	results := ask(t, "../../README.md", data)
 	require.Len(t, results, 4)
+	results = append(results, ask(t, dictionary(t), data)...)
+	require.Len(t, results, 5)
 	for _, result := range results {
 		assert.NotEmpty(t, result.Rows, result.Statement)
 		for _, want := range []string{"cell_id", "direction", "NOT sentinel"} {
