@@ -4,6 +4,8 @@ import (
 	"iter"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"heliotrope/internal/storage"
 	"heliotrope/internal/witness"
 )
@@ -142,6 +144,11 @@ func (c *counts) everything(to []witness.Reading, from, at, loadEnd time.Time) [
 	for _, name := range []string{"iowait_ticks", "irq_ticks", "softirq_ticks", "steal_ticks"} {
 		add(witness.CPU, name, 0)
 	}
+	for _, name := range []string{"frequency_ppb", "offset_ns", "slew_us", witness.SteeringPPB} {
+		add(witness.Clock, name, 0) // nobody steers the model's clocks
+	}
+	add(witness.Clock, "tick_us", 10_000)
+	add(witness.Clock, "status_bits", unix.STA_UNSYNC)
 	add(witness.Memory, "free_bytes", controlFreeBytes)
 	add(witness.Memory, "available_bytes", controlFreeBytes)
 
