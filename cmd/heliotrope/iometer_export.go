@@ -15,6 +15,7 @@ import (
 	"heliotrope/analysis/dataset"
 	summary "heliotrope/analysis/report"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/load/results"
 	"heliotrope/internal/load/spec"
 	"heliotrope/internal/trial"
@@ -138,6 +139,9 @@ func (o *exportOptions) tests(folder string) (tests []results.Test, left []strin
 			continue // another attempt of its trial is
 		case row.Verdict != string(trial.Valid):
 			left = append(left, row.Key+" ("+cmp.Or(row.Verdict, "no verdict")+")")
+			continue
+		case row.IODetail != nil && *row.IODetail == iolog.DetailHistogram:
+			left = append(left, row.Key+" (some of its I/Os are in histograms only)")
 			continue
 		case !known || row.Folder == "":
 			left = append(left, row.Key+" (no phase "+o.phase+")")

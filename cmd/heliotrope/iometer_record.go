@@ -20,7 +20,7 @@ type recorded struct {
 }
 
 // recordedOp is the I/Os of one direction.
-type recordedOp struct{ ios, bytes, sumNs, maxNs int64 }
+type recordedOp struct{ ios, errors, bytes, sumNs, maxNs int64 }
 
 // recordPhase counts the I/Os of a phase, which come in the order of completion.
 func recordPhase(ios dataset.Batches[dataset.IO], fromNs, toNs int64) (recorded, error) {
@@ -31,7 +31,7 @@ func recordPhase(ios dataset.Batches[dataset.IO], fromNs, toNs int64) (recorded,
 			return r, err
 		}
 		for _, io := range batch {
-			if io.TsNs >= fromNs && io.TsNs-io.LatencyNs < fromNs {
+			if io.TsNs >= fromNs && submittedNs(io) < fromNs {
 				inFlight++
 			}
 		}
@@ -46,7 +46,7 @@ func recordPhase(ios dataset.Batches[dataset.IO], fromNs, toNs int64) (recorded,
 			case inFlight > 0:
 				inFlight--
 				r.fromNs = io.TsNs
-			case io.TsNs-io.LatencyNs >= fromNs:
+			case submittedNs(io) >= fromNs:
 				r.add(io)
 			}
 		}
@@ -57,10 +57,18 @@ func recordPhase(ios dataset.Batches[dataset.IO], fromNs, toNs int64) (recorded,
 	return r, nil
 }
 
+// submittedNs is when an I/O was submitted; in an open loop it was due before.
+func submittedNs(io dataset.IO) int64 { return io.TsNs - io.LatencyNs + io.LateNs.Value }
+
+// add counts an I/O. Of one that failed only that is counted.
 func (r *recorded) add(io dataset.IO) {
 	op := &r.reads
 	if io.Op == dataset.OpWrite {
 		op = &r.writes
+	}
+	if io.Error != 0 {
+		op.errors++
+		return
 	}
 	op.ios++
 	op.bytes += int64(io.SizeBytes)
@@ -84,11 +92,12 @@ const (
 )
 
 // values are the columns that every row has. Nothing is said of transactions
-// where they may have a second I/O, and nothing of errors.
+// where they may have a second I/O.
 func (r *recorded) values(access spec.Access) map[string]float64 {
 	s := time.Duration(r.runNs()).Seconds()
 	both := recordedOp{
-		r.reads.ios + r.writes.ios, r.reads.bytes + r.writes.bytes, r.reads.sumNs + r.writes.sumNs, max(r.reads.maxNs, r.writes.maxNs),
+		r.reads.ios + r.writes.ios, r.reads.errors + r.writes.errors, r.reads.bytes + r.writes.bytes,
+		r.reads.sumNs + r.writes.sumNs, max(r.reads.maxNs, r.writes.maxNs),
 	}
 	values := map[string]float64{
 		results.BytesRead: float64(r.reads.bytes), results.BytesWritten: float64(r.writes.bytes),
@@ -96,6 +105,7 @@ func (r *recorded) values(access spec.Access) map[string]float64 {
 	}
 	for i, op := range []recordedOp{both, r.reads, r.writes} {
 		set := func(names [3]string, value float64) { values[names[i]] = value }
+		set([3]string{"Errors", "Read Errors", "Write Errors"}, float64(op.errors))
 		set([3]string{results.IOps, results.ReadIOps, results.WriteIOps}, float64(op.ios)/s)
 		set([3]string{results.MiBps, results.ReadMiBps, results.WriteMiBps}, float64(op.bytes)/mib/s)
 		set([3]string{results.MBps, results.ReadMBps, results.WriteMBps}, float64(op.bytes)/mb/s)

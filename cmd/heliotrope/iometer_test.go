@@ -143,9 +143,12 @@ func exported(t *testing.T, specSHA256 string) (folder string) {
 		io(dataset.OpRead, 12, 13, 8192),     // counts
 		io(dataset.OpWrite, 9.5, 14, 8192),   // in flight: never counts
 		io(dataset.OpWrite, 14, 14.25, 4096), // counts
+		io(dataset.OpRead, 14, 15, 8192),     // fails
 		io(dataset.OpRead, 11, 19, 8192),     // counts: submitted in the phase
 		io(dataset.OpRead, 19, 20.5, 8192),   // completes too late
 	}
+	rows[6].Error = 5
+	rows[3].LatencyNs, rows[3].LateNs = 4*s, dataset.Known(3*s) // due before the phase, and submitted in it
 	written, err := dataset.WriteTrial(dataset.TrialFiles{CampaignFolder: folder, Folder: row.Folder, Provenance: provenance, IO: dataset.Rows(rows),
 		Counters: dataset.Rows([]dataset.Counter{}), Events: dataset.Rows([]dataset.Event{})})
 	require.NoError(t, err)
@@ -154,6 +157,9 @@ func exported(t *testing.T, specSHA256 string) (folder string) {
 	require.NoError(t, dataset.WriteAttempt(folder, dataset.Attempt{Trial: row, Phases: []dataset.Phase{phase}}))
 	invalid := dataset.Trial{Key: "00002.1", Sequence: 2, Attempt: 1, TestbedKind: "simulated", CellID: "nfs-lan", Verdict: string(trial.Skipped)}
 	require.NoError(t, dataset.WriteAttempt(folder, dataset.Attempt{Trial: invalid}))
+	histograms := dataset.Trial{Key: "00003.1", Sequence: 3, Attempt: 1, TestbedKind: "simulated", CellID: "nfs-lan", Verdict: string(trial.Valid), IODetail: new(string)}
+	*histograms.IODetail = "histogram"
+	require.NoError(t, dataset.WriteAttempt(folder, dataset.Attempt{Trial: histograms}))
 	_, err = dataset.CompactCampaign(folder, provenance)
 	require.NoError(t, err)
 	return folder
@@ -164,7 +170,7 @@ func TestIometerExport(t *testing.T) {
 	folder := exported(t, "")
 	out, problems, code := runIometer("export", folder)
 	require.Equal(t, 0, code, problems)
-	assert.Equal(t, "left out: 00002.1 (skipped)\n", problems)
+	assert.Equal(t, "left out: 00002.1 (skipped); 00003.1 (some of its I/Os are in histograms only)\n", problems)
 	tests, err := results.Read("x.csv", strings.NewReader(out))
 	require.NoError(t, err)
 	require.Len(t, tests, 1)
@@ -179,22 +185,23 @@ func TestIometerExport(t *testing.T) {
 	assert.Equal(t, 2.0/8, values[results.ReadIOps])
 	assert.Equal(t, 2*8192.0/1e6/8, values[results.ReadMBps])
 	assert.Equal(t, 20480.0/(1<<20)/8, values[results.MiBps])
-	assert.InDelta(t, (1+0.25+8)*1000/3, values[results.MeanMs], 1e-9)
+	assert.Equal(t, []float64{1, 1, 0}, []float64{values["Errors"], values["Read Errors"], values["Write Errors"]})
+	assert.InDelta(t, (4+0.25+8)*1000/3, values[results.MeanMs], 1e-9)
 	assert.Equal(t, 8000.0, values[results.MaxMs])
 	assert.Equal(t, 250.0, values[results.WriteMaxMs])
 	assert.Equal(t, 3.0/8, values["Transactions per Second"])
-	assert.Equal(t, []float64{1, 1, 1, 0}, []float64{values["200 to 500 mS"], values["1 to 2 s"], values["5 to 10 s"], values[">= 10 s"]})
+	assert.Equal(t, []float64{1, 1, 1, 0}, []float64{values["200 to 500 mS"], values["2 to 4.7 s"], values["5 to 10 s"], values[">= 10 s"]})
 	for i, want := range []string{"ALL All database", "MANAGER guest database", "WORKER Worker 1 database", "DISK disk "} {
 		row := test.Rows[i]
 		assert.Equal(t, want, row.Type+" "+row.Name+" "+row.Access)
 		assert.Equal(t, values[results.MeanMs], row.Values[results.MeanMs])
-		for _, unknown := range []string{"Errors", results.QueueDepth, "% CPU Utilization"} {
+		for _, unknown := range []string{results.QueueDepth, "% CPU Utilization"} {
 			assert.NotContains(t, row.Values, unknown)
 		}
 		assert.Equal(t, i > 0, row.Values[results.ProcessorSpeed] == 1e9)
 	}
 	assert.Equal(t, 8e9, test.Rows[3].Values[results.RawRunTime])
-	assert.Equal(t, 9e9, test.Rows[3].Values[results.RawRead])
+	assert.Equal(t, 12e9, test.Rows[3].Values[results.RawRead])
 
 	path := filepath.Join(t.TempDir(), "x.csv")
 	_, _, code = runIometer("export", filepath.Dir(folder), "--campaign", "exported", "--write", path)
