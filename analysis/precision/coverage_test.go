@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"heliotrope/internal/campaign"
 )
 
 // campaigns is how many are simulated: the standard error of a share of 95 % of
@@ -35,8 +37,8 @@ var sources = map[string]struct {
 func TestCoverageWithStopping(t *testing.T) {
 	for name, source := range sources {
 		for _, percent := range []float64{10, 30, 60} {
-			looks := Looks(stop(percent, 5, 60))
-			share := ended(source.draw, source.median, looks, len(looks), percent)
+			rule := stop(percent, 5, 60)
+			share := ended(source.draw, source.median, rule, rule.Looks(), rule.Error())
 			t.Logf("%s, ± %g %%: %.2f %%", name, percent, 100*share)
 			if share < 0.95-3*0.0022 {
 				t.Errorf("%s, ± %g %%: the median was in %.2f %% of the last intervals", name, percent, 100*share)
@@ -53,17 +55,17 @@ func TestCoverageOfManyLooks(t *testing.T) {
 		looks = append(looks, block)
 	}
 	source := sources["normal"]
-	share := ended(source.draw, source.median, looks, 1, 10)
+	share := ended(source.draw, source.median, once(10, 60), looks, once(10, 60).Error())
 	t.Logf("%.2f %%", 100*share)
 	if share > 0.93 {
 		t.Errorf("with 95 %% after each block the median was in %.2f %%", 100*share)
 	}
 }
 
-// ended is the share of campaigns whose last interval holds the median, when the
-// error is shared among so many looks.
-func ended(draw func(*rand.Rand) float64, median float64, looks []int, share int, percent float64) float64 {
-	random := rand.New(rand.NewPCG(3, uint64(share)))
+// ended is the share of campaigns whose last interval holds the median: that of the
+// first look at which they are precise by a rule, or of the last look.
+func ended(draw func(*rand.Rand) float64, median float64, rule campaign.Stop, looks []int, alpha float64) float64 {
+	random := rand.New(rand.NewPCG(3, uint64(len(looks))))
 	held := 0
 	for range campaigns {
 		var values []float64
@@ -71,9 +73,7 @@ func ended(draw func(*rand.Rand) float64, median float64, looks []int, share int
 			for len(values) < look {
 				values = append(values, draw(random))
 			}
-			alpha := (1 - Confidence) / float64(share)
-			cell := judge(look, values, stop(percent, looks[0], looks[len(looks)-1]), share)
-			if !cell.Precise && look != looks[len(looks)-1] {
+			if !judge(look, values, rule).Precise && look != looks[len(looks)-1] {
 				continue
 			}
 			low, high, ok := interval(slices.Sorted(slices.Values(values)), alpha)
@@ -99,7 +99,7 @@ func TestCoverageWithoutStopping(t *testing.T) {
 					values[i] = source.draw(random)
 				}
 				slices.Sort(values)
-				if low, high, ok := interval(values, 1-Confidence); ok && low <= source.median && source.median <= high {
+				if low, high, ok := interval(values, 1-campaign.StopConfidence); ok && low <= source.median && source.median <= high {
 					held++
 				}
 			}
@@ -123,7 +123,7 @@ func covers(n int) float64 {
 	for i := range ranks {
 		ranks[i] = float64(i)
 	}
-	left, _, _ := interval(ranks, 1-Confidence)
+	left, _, _ := interval(ranks, 1-campaign.StopConfidence)
 	missed := 0.0
 	for k := range int(left) + 1 {
 		missed += exactly(n, k)

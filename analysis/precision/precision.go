@@ -8,16 +8,16 @@
 // others (see package group), so that an end of an interval may be infinite.
 //
 // A campaign that stops by precision is looked at several times, and stops the
-// sooner the luckier it is. The looks are therefore fixed beforehand (Looks), and
-// each of the J of them has an interval that misses the median with at most
-// (1 - Confidence)/J: with Confidence or more none of them misses it, and so
+// sooner the luckier it is. The looks are therefore fixed beforehand
+// (campaign.Stop.Looks), and each of the J of them has an interval that misses the
+// median with at most 0.05/J: with 95 % or more none of them misses it, and so
 // neither does the one at which the campaign stops (the inequality of Boole and
 // Bonferroni). That holds for each group, not for all of them at once. A campaign
 // that looks at its end only has J = 1.
 //
 // It is not interpolated between order statistics (Hettmansperger and Sheather,
-// Statistics & Probability Letters 4, 1986), which comes nearer to Confidence at
-// few values, but only about so, and has no answer where the next value is
+// Statistics & Probability Letters 4, 1986), which comes nearer to 95 % at few
+// values, but only about so, and has no answer where the next value is
 // infinite. So at few values intervals cover more than they say: up to 99.2 % for
 // 95 %, of eight values.
 //
@@ -39,12 +39,6 @@ import (
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/trial"
 )
-
-// Confidence of the intervals, of all looks of a campaign together.
-const Confidence = 0.95
-
-// growth is by how much each look has more repetitions than the one before.
-const growth = 1.25
 
 // Result of looking at a campaign.
 type Result struct {
@@ -76,16 +70,6 @@ type Cell struct {
 	HalfWidthPercent *float64 `json:"half_width_percent,omitempty"`
 	Precise          bool     `json:"precise"`
 	WantN            int      `json:"want_n"` // N that is forecast to be enough
-}
-
-// Looks are after how many repetitions a campaign is looked at: min · 1.25^j,
-// rounded up, and at the end.
-func Looks(stop campaign.Stop) []int {
-	var looks []int
-	for at := float64(stop.Min); math.Ceil(at) < float64(stop.Max); at *= growth {
-		looks = append(looks, int(math.Ceil(at)))
-	}
-	return append(slices.Compact(looks), stop.Max)
 }
 
 // Cells judges the groups of the matrix after whole blocks, whose number is given:
@@ -122,11 +106,11 @@ func Cells(rows []dataset.Trial, stop campaign.Stop, blocks int) (Result, error)
 			of.values = append(of.values, value)
 		}
 	}
-	result := Result{Enough: len(samples) > 0, Looks: Looks(stop)}
+	result := Result{Enough: len(samples) > 0, Looks: stop.Looks()}
 	looked := slices.Contains(result.Looks, blocks)
 	more := 0
 	for key, of := range samples {
-		cell := judge(of.n, of.values, stop, len(result.Looks))
+		cell := judge(of.n, of.values, stop)
 		cell.CellID, cell.Direction = key.CellID, key.Direction
 		result.Cells = append(result.Cells, cell)
 		result.Enough = result.Enough && looked && cell.Precise
@@ -153,8 +137,8 @@ func nextLook(looks []int, blocks, want int) int {
 	return max(blocks, looks[len(looks)-1])
 }
 
-// judge is one group by its values, in a campaign of so many looks.
-func judge(n int, values []float64, stop campaign.Stop, looks int) Cell {
+// judge is one group by its values.
+func judge(n int, values []float64, stop campaign.Stop) Cell {
 	cell := Cell{N: n, Values: len(values)}
 	slices.Sort(values)
 	count := len(values)
@@ -163,8 +147,7 @@ func judge(n int, values []float64, stop campaign.Stop, looks int) Cell {
 	if count > 0 {
 		cell.Median = known((values[(count-1)/2] + values[count/2]) / 2)
 	}
-	alpha := (1 - Confidence) / float64(looks)
-	if low, high, ok := interval(values, alpha); ok {
+	if low, high, ok := interval(values, stop.Error()); ok {
 		cell.Low, cell.High = known(low), known(high)
 	}
 	if cell.Low != nil && cell.High != nil {
@@ -175,7 +158,7 @@ func judge(n int, values []float64, stop campaign.Stop, looks int) Cell {
 		cell.HalfWidthPercent = known(percent)
 	}
 	cell.Precise = cell.HalfWidthPercent != nil && *cell.HalfWidthPercent <= stop.RelativeCIPercent
-	cell.WantN = forecast(cell, stop, fewest(alpha))
+	cell.WantN = forecast(cell, stop)
 	return cell
 }
 
@@ -193,7 +176,7 @@ func known(value float64) *float64 {
 // with a probability of one half.
 func interval(sorted []float64, alpha float64) (low, high float64, ok bool) {
 	n := len(sorted)
-	if n < fewest(alpha) {
+	if n == 0 || 2*exactly(n, 0) > alpha {
 		return 0, 0, false
 	}
 	left := 0
@@ -204,10 +187,6 @@ func interval(sorted []float64, alpha float64) (low, high float64, ok bool) {
 	}
 	return sorted[left], sorted[n-1-left], true
 }
-
-// fewest is the least number of values that have an interval: their least and
-// their greatest miss the median with 2 · 2^-n.
-func fewest(alpha float64) int { return int(math.Ceil(1 - math.Log2(alpha))) }
 
 // exactly is the probability of k in n with one half each. By logarithms, it is
 // good to ten digits for any number of trials there can be.
@@ -222,12 +201,12 @@ func exactly(n, k int) float64 {
 // with one over the root of their number, n · (half width / wanted)^2, one more
 // than there are at least. Repetitions that fail are taken to go on as they did,
 // and where an end of the interval is infinite nothing is enough.
-func forecast(cell Cell, stop campaign.Stop, fewest int) int {
+func forecast(cell Cell, stop campaign.Stop) int {
 	want := cell.N
 	switch {
 	case cell.Precise:
-	case cell.Values < fewest:
-		want = cell.N + fewest - cell.Values
+	case cell.Values < stop.Fewest():
+		want = cell.N + stop.Fewest() - cell.Values
 	case cell.HalfWidthPercent == nil: // infinite, or the median is 0 and the interval is not
 		want = stop.Max
 	default:

@@ -55,7 +55,7 @@ func TestInterval(t *testing.T) {
 			t.Errorf("of %d: %g to %g, %t, want ranks %d and %d", n, low, high, ok, k, n+1-k)
 		}
 	}
-	for n := range fewest(0.05) {
+	for n := range once(5, 6).Fewest() {
 		if low, high, ok := interval(make([]float64, n), 0.05); ok {
 			t.Errorf("of %d values: %g to %g", n, low, high)
 		}
@@ -77,7 +77,7 @@ func TestLooks(t *testing.T) {
 		{3, 5, []int{3, 4, 5}},
 		{100, 124, []int{100, 124}},
 	} {
-		if got := Looks(stop(5, of.least, of.most)); !slices.Equal(got, of.want) {
+		if got := stop(5, of.least, of.most).Looks(); !slices.Equal(got, of.want) {
 			t.Errorf("%d to %d: looks %v, want %v", of.least, of.most, got, of.want)
 		}
 	}
@@ -280,7 +280,7 @@ func TestMedianOfNothingLost(t *testing.T) {
 func TestForecastIsMonotone(t *testing.T) {
 	last := 0
 	for percent := 0.5; percent < 300; percent *= 1.1 {
-		got := forecast(Cell{N: 12, Values: 10, HalfWidthPercent: &percent, Precise: percent <= 5}, stop(5, 5, 200), 6)
+		got := forecast(Cell{N: 12, Values: 10, HalfWidthPercent: &percent, Precise: percent <= 5}, once(5, 200))
 		if got < last || got < 12 || got > 200 {
 			t.Fatalf("a half width of %g %% wants %d, a smaller one %d", percent, got, last)
 		}
@@ -291,7 +291,7 @@ func TestForecastIsMonotone(t *testing.T) {
 	}
 	width := 20.0
 	for percent := 19.0; percent > 0.01; percent /= 1.2 {
-		got := forecast(Cell{N: 12, Values: 12, HalfWidthPercent: &width}, stop(percent, 5, 5000), 6)
+		got := forecast(Cell{N: 12, Values: 12, HalfWidthPercent: &width}, once(percent, 5000))
 		if want := int(math.Ceil(12 * 400 / percent / percent)); got < min(want, 5000)-1 || got > min(max(want, 13), 5000)+1 {
 			t.Fatalf("%g %%: %d, want %d", percent, got, want)
 		}

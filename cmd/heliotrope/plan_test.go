@@ -85,7 +85,7 @@ matrix: {storage: [nfs], wan: [continental], access: [database]}
 controls: [{control: pause}, {control: lan}]
 sentinel: {storage: iscsi, every: 6}
 directions: balanced
-stop: {metric: io_lost_s, relative_ci_percent: 7.5, min: 3, max: 4}
+stop: {metric: io_lost_s, relative_ci_percent: 7.5, min: 14, max: 16}
 `)
 	code, stdout, _ := run(t, "plan", file)
 	if code != 0 {
@@ -96,10 +96,10 @@ stop: {metric: io_lost_s, relative_ci_percent: 7.5, min: 3, max: 4}
 		rows = append(rows, strings.Join(strings.Fields(line), " "))
 	}
 	for _, want := range []string{
-		"campaign design: 4 cells, 15 trials, on the emulated testbed", "may end after about 40 min already: io_lost_s within ±7.5 %, 3 to 4 repetitions",
+		"campaign design: 4 cells, 57 trials, on the emulated testbed", "may end after about 3.0 h already: io_lost_s within ±7.5 %, 14 to 16 repetitions",
 		"xen-nfs-continental-database-control-pause5s xen nfs continental 30 ms database the inventory's - pause 5s -",
 		"xen-iscsi-continental-database xen iscsi continental 30 ms database the inventory's precopy - yes",
-		"1 1 outbound - yes xen-iscsi-continental-database", "15 4 outbound - yes xen-iscsi-continental-database",
+		"1 1 outbound - yes xen-iscsi-continental-database", "57 16 outbound - yes xen-iscsi-continental-database",
 	} {
 		if !slices.Contains(rows, want) {
 			t.Errorf("no %q in\n%s", want, stdout)
@@ -116,10 +116,10 @@ stop: {metric: io_lost_s, relative_ci_percent: 7.5, min: 3, max: 4}
 			ways[trial.Direction]++
 		}
 	}
-	if ways[campaign.Outbound] != 2 || ways[campaign.Return] != 2 {
+	if ways[campaign.Outbound] != 8 || ways[campaign.Return] != 8 {
 		t.Errorf("the lan control goes %v", ways)
 	}
-	if got.Stop == nil || *got.Stop != (planStop{"io_lost_s", 7.5, 3, 4}) || got.Estimate.LeastSeconds >= got.Estimate.Seconds {
+	if got.Stop == nil || *got.Stop != (planStop{"io_lost_s", 7.5, 14, 16}) || got.Estimate.LeastSeconds >= got.Estimate.Seconds {
 		t.Errorf("stop %+v, estimate %+v", got.Stop, got.Estimate)
 	}
 	if last := got.Cells[len(got.Cells)-1]; len(got.Cells) != 4 || !last.Sentinel || last.Storage != "iscsi" || got.Cells[1].Hold != 5*time.Second {
@@ -210,8 +210,8 @@ func TestRoughly(t *testing.T) {
 func TestValidate(t *testing.T) {
 	code, stdout, stderr := run(t, "validate", quickFile, "../../examples/thesis.yaml")
 	want := "../../examples/quick.yaml: campaign quick is right: 3 cells, 3 trials\n" +
-		"../../examples/thesis.yaml: campaign thesis is right: 14 cells, 181 trials; controls: none 30s, pause 5s; " +
-		"sentinel: xen-iscsi-continental-database, every 14 trials; stop: blackout_ms within ±15 %, 6 to 12 repetitions\n"
+		"../../examples/thesis.yaml: campaign thesis is right: 14 cells, 271 trials; controls: none 30s, pause 5s; " +
+		"sentinel: xen-iscsi-continental-database, every 14 trials; stop: blackout_ms within ±15 %, 14 to 18 repetitions\n"
 	if code != 0 || stdout != want || stderr != "" {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
@@ -221,7 +221,7 @@ func TestValidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if v := got.Files[0]; !slices.Equal(v.Controls, []string{"none 30s", "pause 5s"}) || v.Sentinel != "xen-iscsi-continental-database" || v.Every != 14 ||
-		v.Stop != "blackout_ms within ±15 %, 6 to 12 repetitions" {
+		v.Stop != "blackout_ms within ±15 %, 14 to 18 repetitions" {
 		t.Errorf("got %+v", v)
 	}
 	if code, stdout, _ := run(t, "validate", "--schema"); code != 0 || stdout != campaign.Schema {

@@ -72,7 +72,21 @@ func (c checker) stop(stop Stop) {
 	if c.Given("stop.max") && c.Clean("stop") {
 		c.Check("stop.max", stop.Max >= stop.Min, "%d is less than stop.min, %d", stop.Max, stop.Min)
 	}
+	if c.Clean("stop") && c.Clean("directions") {
+		c.enoughValues(stop)
+	}
 	c.Check("order", c.spec.Order != OrderSequential, "is sequential, but stop is asked after whole blocks: want %s", OrderBlocks)
+}
+
+// enoughValues checks that a stop rule can stop: that there are as many values as an
+// interval of the median wants, in each direction.
+func (c checker) enoughValues(stop Stop) {
+	values, of := stop.Max, "blocks"
+	if c.spec.Directions == Balanced {
+		values, of = stop.Max/2, "blocks in one direction"
+	}
+	c.check("stop.max", values >= stop.Fewest(), "%d: an interval of the median wants %d values when it is looked at %d times, but there are %d %s: "+
+		"more blocks are wanted, or fewer looks (a higher stop.min)", stop.Max, stop.Fewest(), len(stop.Looks()), values, of)
 }
 
 // sentinel checks that a sentinel on testbeds that are up in turn has trials to

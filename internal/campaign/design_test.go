@@ -74,6 +74,8 @@ var refusedDesign = []struct{ name, text, want string }{
 	{"stop before the default least", "stop: {metric: io_lost_s, relative_ci_percent: 5, max: 4}", `6:56: stop.max: 4 is less than stop.min, 5`},
 	{"stop without blocks", "stop: {metric: io_lost_s, relative_ci_percent: 5, max: 9}\norder: sequential",
 		`7:8: order: is sequential, but stop is asked after whole blocks: want blocks`},
+	{"stop that can never be", "directions: balanced\nstop: {metric: io_lost_s, relative_ci_percent: 5, min: 6, max: 12}",
+		`7:64: stop.max: 12: an interval of the median wants 8 values when it is looked at 4 times, but there are 6 blocks in one direction: more blocks are wanted, or fewer looks (a higher stop.min)`},
 	{"stop after too many", "stop: {metric: io_lost_s, relative_ci_percent: 5, max: 25001}", `5:9: matrix: 4 cells × 25001 repetitions are more than 100000 trials`},
 
 	{"warm-up that ends before it began", "repetitions: 1\nphases: {warm_up: 20s, warm_up_max: 19s}", `7:37: phases.warm_up_max: 19s is less than warm_up, 20s`},
