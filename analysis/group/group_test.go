@@ -48,7 +48,7 @@ func TestCompare(t *testing.T) {
 }
 
 func TestValue(t *testing.T) {
-	one, nan, infinite := 1.0, math.NaN(), math.Inf(-1)
+	one, nan, infinite, yes := 1.0, math.NaN(), math.Inf(-1), true
 	for name, of := range map[string]struct {
 		change func(*dataset.Trial)
 		metric string
@@ -63,6 +63,8 @@ func TestValue(t *testing.T) {
 		"failed, with a number":     {func(r *dataset.Trial) { r.Verdict, r.BlackoutMs = string(trial.TargetFailed), &one }, group.BlackoutMs, math.Inf(1), true},
 		"invalid, with a number":    {func(r *dataset.Trial) { r.Verdict, r.BlackoutMs = string(trial.Invalid), &one }, group.BlackoutMs, 0, false},
 		"did not come back":         {func(r *dataset.Trial) { r.BlackoutMs = &one }, group.RecoveryMs, math.Inf(1), true},
+		"longest response time":     {func(r *dataset.Trial) { r.Response = dataset.Response{Ms: &one, InFlight: new(bool)} }, group.MaxResponseMs, 1, true},
+		"an I/O never completed":    {func(r *dataset.Trial) { r.Response = dataset.Response{Ms: &one, InFlight: &yes} }, group.MaxResponseMs, math.Inf(1), true},
 		"nothing to come back from": {func(*dataset.Trial) {}, group.RecoveryMs, 0, false},
 	} {
 		got, known := group.Value(row(of.change), of.metric)

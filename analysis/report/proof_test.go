@@ -31,6 +31,7 @@ func measured() report.Tables {
 		}
 		row.Sentinel = i < 2
 		row.DisagreementMs, row.ClockUncertaintyMs, row.ClockDriftPPM, row.GuestClockStepMs = ptr(10*n), ptr(n), ptr(-n), ptr(100*n)
+		row.Response = dataset.Response{Ms: ptr(5000 * n), InFlight: ptr(i == 5)}
 		row.Steady, row.RecoveryMs, row.IOLostS = ptr(i != 0), ptr(1000*n), ptr(n)
 		for j, name := range []string{dataset.WitnessGuest, dataset.WitnessHypervisor, dataset.WitnessBackend, dataset.WitnessNetwork} {
 			all.Witnesses = append(all.Witnesses, dataset.Witness{Trial: row.Key, Witness: name, StallMs: ptr(5000 + n + 10*float64(j)), UncertaintyMs: ptr(n)})

@@ -31,14 +31,15 @@ func spread(values []float64) Spread {
 
 // samples is a cell and the values of its trials.
 type samples struct {
-	cell                                                       Cell
-	migrationS, blackoutMs, uncertaintyMs, longestGapMs, wanMB []float64
-	disagreementMs, recoveryMs, ioLostS, toldMs                []float64
-	clockMs, driftPPM, guestStepMs                             []float64
-	phases                                                     map[string]*loadSamples
-	stalls                                                     map[string]*stallSamples
-	traffic                                                    map[string]*trafficSamples
-	ledgers                                                    map[string]*Ledger
+	cell                                                                  Cell
+	migrationS, blackoutMs, uncertaintyMs, longestGapMs, wanMB            []float64
+	disagreementMs, recoveryMs, ioLostS, toldMs                           []float64
+	maxResponseMs, readResponseMs, writeResponseMs, responseUncertaintyMs []float64
+	clockMs, driftPPM, guestStepMs                                        []float64
+	phases                                                                map[string]*loadSamples
+	stalls                                                                map[string]*stallSamples
+	traffic                                                               map[string]*trafficSamples
+	ledgers                                                               map[string]*Ledger
 }
 
 func newSamples(key group.Key, example dataset.Trial) *samples {
@@ -62,7 +63,8 @@ func (s *samples) add(row *dataset.Trial, phases []dataset.Phase, witnesses []da
 	for metric, of := range map[string]struct {
 		values *[]float64
 		factor float64
-	}{group.TotalMigrationMs: {&s.migrationS, 1e-3}, group.BlackoutMs: {&s.blackoutMs, 1}, group.RecoveryMs: {&s.recoveryMs, 1}, group.IOLostS: {&s.ioLostS, 1}} {
+	}{group.TotalMigrationMs: {&s.migrationS, 1e-3}, group.BlackoutMs: {&s.blackoutMs, 1}, group.RecoveryMs: {&s.recoveryMs, 1}, group.IOLostS: {&s.ioLostS, 1},
+		group.MaxResponseMs: {&s.maxResponseMs, 1}, group.ReadResponseMs: {&s.readResponseMs, 1}, group.WriteResponseMs: {&s.writeResponseMs, 1}} {
 		if value, known := group.Value(row, metric); known {
 			*of.values = append(*of.values, value*of.factor)
 		}
@@ -82,6 +84,7 @@ func (s *samples) add(row *dataset.Trial, phases []dataset.Phase, witnesses []da
 
 func (s *samples) addValid(row *dataset.Trial, phases []dataset.Phase, witnesses []dataset.Witness) {
 	s.uncertaintyMs = appendKnown(s.uncertaintyMs, row.BlackoutUncertaintyMs, 1)
+	s.responseUncertaintyMs = appendKnown(s.responseUncertaintyMs, row.Response.UncertaintyMs, 1)
 	s.longestGapMs = appendKnown(s.longestGapMs, row.LongestGapMs, 1)
 	s.toldMs = appendKnown(s.toldMs, row.DowntimeMs, 1)
 	s.disagreementMs = appendKnown(s.disagreementMs, row.DisagreementMs, 1)
@@ -124,6 +127,8 @@ func (s *samples) finish() Cell {
 	cell.MigrationS, cell.BlackoutMs = spread(s.migrationS), spread(s.blackoutMs)
 	cell.UncertaintyMs, cell.LongestGapMs, cell.WANMB = spread(s.uncertaintyMs), spread(s.longestGapMs), spread(s.wanMB)
 	cell.ToldMs = spread(s.toldMs)
+	cell.MaxResponseMs, cell.ReadResponseMs, cell.WriteResponseMs = spread(s.maxResponseMs), spread(s.readResponseMs), spread(s.writeResponseMs)
+	cell.ResponseUncertaintyMs = spread(s.responseUncertaintyMs)
 	cell.DisagreementMs, cell.RecoveryMs, cell.IOLostS = spread(s.disagreementMs), spread(s.recoveryMs), spread(s.ioLostS)
 	cell.ClockMs, cell.DriftPPM, cell.GuestStepMs = spread(s.clockMs), spread(s.driftPPM), spread(s.guestStepMs)
 	cell.Witnesses = map[string]Stall{}

@@ -53,13 +53,16 @@ type Cell struct {
 	BlackoutMs Spread
 	RecoveryMs Spread // ∞ also where the load did not come back
 	IOLostS    Spread
+	// Longest response times: ∞ also where an I/O was still in flight at the end.
+	MaxResponseMs, ReadResponseMs, WriteResponseMs Spread
 
 	// Of the valid trials.
-	ToldMs        Spread // the downtime that the hypervisor itself tells
-	UncertaintyMs Spread // of the blackouts
-	LongestGapMs  Spread // without a completed I/O
-	WANMB         Spread // 10^6 bytes
-	Phases        map[string]Load
+	ToldMs                Spread // the downtime that the hypervisor itself tells
+	UncertaintyMs         Spread // of the blackouts
+	ResponseUncertaintyMs Spread // of the longest response times
+	LongestGapMs          Spread // without a completed I/O
+	WANMB                 Spread // 10^6 bytes
+	Phases                map[string]Load
 	// What the witnesses say, by their names, and together.
 	Witnesses      map[string]Stall
 	DisagreementMs Spread

@@ -98,7 +98,10 @@ func (s Summary) migrationTables(names []string) []table {
 		}
 		return []string{steady, cell.LongestGapMs.text(valid), cell.RecoveryMs.text(cell.results()), cell.IOLostS.text(cell.results())}
 	})
-	return []table{s.controlTable(names), migration, stalls, around}
+	longest := s.perCell(names, "Longest response time around the stall, ms", []string{"of all", "± ms", "of reads", "of writes"}, func(cell Cell, _ int) []string {
+		return []string{cell.MaxResponseMs.text(cell.results()), cell.ResponseUncertaintyMs.most(), cell.ReadResponseMs.text(cell.results()), cell.WriteResponseMs.text(cell.results())}
+	})
+	return []table{s.controlTable(names), migration, stalls, around, longest}
 }
 
 // controlTable is what the controls were to show, and did. Their numbers are among

@@ -51,7 +51,7 @@ func (s Summary) facts() []string {
 		fmt.Sprintf("Trials counted: %d (%d attempts)", s.Trials, s.Attempts),
 		"Cell: one combination of the factors, in one direction; the sentinel's trials are in none.",
 		"Values: median (min–max) over the valid trials of a cell; n where not all of them know it; – where none does.",
-		"Total time, blackout, recovery, I/O lost: of a trial that failed ∞, as is a recovery that was not seen; ×k: so many are.",
+		"∞: a trial that failed, in total time, blackout, longest response, recovery and I/O lost; what had no end. ×k: so many.",
 		"Blackout: the guest's stall as the hypervisor saw it; ± is the largest. Longest gap: without I/O, whatever its cause.",
 	}
 	if s.Skipped > 0 {
