@@ -23,6 +23,8 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/load"
+	"heliotrope/internal/load/engine"
+	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/trial"
 )
 
@@ -115,6 +117,7 @@ type account struct {
 	files   string // the attempt's, in it
 	clocks  clocks
 	notes   []hypervisor.Note // of the hypervisors' own records
+	logged  iolog.Account     // of the load's log
 	written dataset.WrittenTrial
 	row     dataset.Trial
 	attempt dataset.Attempt
@@ -254,38 +257,37 @@ func (a *account) judge(judged judge.Judged) {
 }
 
 // ioCause is the code of an I/O that failed.
-func ioCause(result load.Result) cause.Code {
-	if syscall.Errno(result.Error) == syscall.EROFS {
+func ioCause(result engine.Result) cause.Code {
+	if result.FirstErrno == int64(syscall.EROFS) {
 		return cause.ReadOnly
 	}
 	return cause.IOError
 }
 
-// ioError is the I/O of the load that failed and ended it; nil when none did.
-func ioError(result load.Result) error {
-	if result.Error == 0 {
+// ioError is the first I/O of the load that failed; nil when none did.
+func ioError(result engine.Result) error {
+	if result.FirstErrno == 0 {
 		return nil
 	}
-	return fmt.Errorf("an I/O of the load failed with errno %d (%w)", result.Error, syscall.Errno(result.Error))
+	return fmt.Errorf("an I/O of the load failed with errno %d (%w)", result.FirstErrno, syscall.Errno(result.FirstErrno)) //nolint:gosec // of a system call
 }
 
-// loadResult is fio's own account; zero when it cannot be read.
-func (a *account) loadResult() (load.Result, error) {
-	var result load.Result
-	err := a.raw(trial.Guest, load.ResultFile, func(file *os.File) (err error) {
-		result, err = load.ReadResult(file)
-		return err
-	})
-	return result, err
+// loadResult is the engine's own account; zero when it cannot be read.
+func (a *account) loadResult() (engine.Result, error) {
+	return load.ResultOf(filepath.Join(a.input.WorkFolder(), trial.Guest), a.input.Ref.Trial.Cell.Access)
 }
 
-// loadProblem looks at fio's own account of the load.
-func (a *account) loadProblem(result load.Result, unread error) error {
+// loadProblem looks at the engine's own account of the load, and at what its log
+// lacks.
+func (a *account) loadProblem(result engine.Result, unread error) error {
 	if err := cmp.Or(unread, ioError(result)); err != nil {
 		return err
 	}
-	if rows := a.written.IO.Rows; result.IOs != rows {
-		return fmt.Errorf("the load's log has %d I/Os, but fio counted %d", rows, result.IOs)
+	if missing := a.logged.Missing; len(missing) > 0 {
+		return fmt.Errorf("the load's log lacks %s", strings.Join(missing, "; "))
+	}
+	if result.IOs != a.logged.IOs {
+		return fmt.Errorf("the load's log has %d I/Os, but its engine counted %d", a.logged.IOs, result.IOs)
 	}
 	return nil
 }

@@ -141,7 +141,7 @@ func TestConcludeLooksAtWhatWasMeasured(t *testing.T) {
 		{"a missing log", trial.Guest, load.LogFile, nil, "no such file"},
 		{"garbage", trial.Guest, load.LogFile, func(text string) string { return text + "fio: out of memory\n" }, "out of memory"},
 		{"an I/O that failed", trial.Guest, load.ResultFile, func(text string) string { return strings.Replace(text, `"error":0`, `"error":5`, 1) }, "input/output error"},
-		{"a lost line", trial.Guest, load.LogFile, func(text string) string { return text[strings.Index(text, "\n")+1:] }, "but fio counted"},
+		{"a lost line", trial.Guest, load.LogFile, func(text string) string { return text[strings.Index(text, "\n")+1:] }, "but its engine counted"},
 		{"no result", trial.Guest, load.ResultFile, nil, "no such file"},
 		{"a damaged result", trial.Guest, load.ResultFile, func(string) string { return "{" }, "damaged"},
 		{"no counters", "sim-1-store", witness.CountersFile, nil, "no such file"},

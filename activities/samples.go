@@ -11,6 +11,8 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/load"
+	"heliotrope/internal/load/iolog"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/witness"
 )
@@ -69,17 +71,52 @@ func (a *account) io() dataset.Batches[dataset.IO] {
 	if clock == nil || !a.has(trial.Guest) {
 		return nil
 	}
-	return batches(func(b *batcher[dataset.IO]) error {
-		name := load.LogName(filepath.Join(a.input.WorkFolder(), trial.Guest))
-		return a.raw(trial.Guest, name, func(file *os.File) error {
-			return load.ReadLog(file, a.input.Ended, func(entry load.Entry) error {
-				completed := time.Unix(0, entry.GuestTimeNs)
-				return b.add(dataset.IO{TsNs: clock.Ours(completed).UnixNano(), GuestTsNs: entry.GuestTimeNs,
-					LatencyNs: clock.LatencyOurs(completed, time.Duration(entry.LatencyNs)).Nanoseconds(),
-					Op:        entry.Op, SizeBytes: entry.SizeBytes, OffsetBytes: entry.OffsetBytes})
-			})
+	access := a.input.Ref.Trial.Cell.Access.Complete()
+	return batches(func(b *batcher[dataset.IO]) (err error) {
+		a.logged, err = a.readLoad(func(entry iolog.Entry) error {
+			completed := time.Unix(0, entry.CompletedNs)
+			row := dataset.IO{TsNs: clock.Ours(completed).UnixNano(), GuestTsNs: entry.CompletedNs,
+				LatencyNs: clock.LatencyOurs(completed, time.Duration(entry.CompletedNs-entry.SubmittedNs+entry.LateNs)).Nanoseconds(),
+				Op:        load.OpRead, SizeBytes: entry.SizeBytes, OffsetBytes: entry.OffsetBytes,
+				Error: entry.Error, Reply: entry.Reply}
+			if entry.Write {
+				row.Op = load.OpWrite
+			}
+			if entry.Line != load.NoLine {
+				row.Line = dataset.Known(int32(entry.Line))
+			}
+			if access.Engine == spec.EngineOwn {
+				row.Worker, row.Target = dataset.Known(int32(entry.Worker)), dataset.Known(int32(entry.Target))
+			}
+			if access.RateIOPS > 0 {
+				row.LateNs = dataset.Known(entry.LateNs)
+			}
+			return b.add(row)
 		})
+		return err
 	})
+}
+
+// readLoad gives the I/Os of the load's log.
+func (a *account) readLoad(give func(iolog.Entry) error) (iolog.Account, error) {
+	folder := func(machine string) string { return filepath.Join(a.input.WorkFolder(), machine) }
+	config := a.input.Known.Provisioned.Load.Load
+	if config == nil {
+		return iolog.Account{}, &unreadableError{folder(trial.Guest), errors.New("it is not known what the load was to be")}
+	}
+	var near []string
+	for _, name := range a.input.Known.Collected.Machines {
+		if name != trial.Guest {
+			near = append(near, filepath.Join(folder(name), witness.LogFile))
+		}
+	}
+	began, _ := a.input.Ref.Timeline.Start(trial.WarmUp)
+	account, err := load.Read(folder(trial.Guest), near, config.Replay(), began, give)
+	var failed *fs.PathError
+	if err == nil || errors.Is(err, errStopped) || errors.As(err, &failed) && !errors.Is(err, fs.ErrNotExist) {
+		return account, err
+	}
+	return account, &unreadableError{folder(trial.Guest), err}
 }
 
 // hosts are those whose samples can be put onto the controller's time base.

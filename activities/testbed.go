@@ -184,6 +184,10 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 	var provisioned Provisioned
 	cell := input.Ref.Trial.Cell
 	err := t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		config, err := bed.LoadConfig(input.Ref)
+		if err != nil {
+			return fault.As(fault.BadInput, err)
+		}
 		p.Done(pulse.Step{Step: "provision the disk: " + cell.Storage})
 		system, err := storageOf(bed, input.Ref)
 		if err != nil {
@@ -200,7 +204,7 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 		if err != nil {
 			return err
 		}
-		provisioned = Provisioned{Disk: disk, Domain: domain.Name, Precondition: input.Precondition, Now: bed.Now()}
+		provisioned = Provisioned{Disk: disk, Domain: domain.Name, Load: machine.RecordingSetup{Load: &config}, Precondition: input.Precondition, Now: bed.Now()}
 		machines, ok := bed.(Machines)
 		if !ok {
 			return nil
@@ -242,7 +246,8 @@ func watch(ctx context.Context, machines Machines, p *pulse.Pulse, ref trial.Ref
 		provisioned.Witnesses[name] = setups[i]
 	}
 	provisioned.Absent = absent(machines, provisioned.Witnesses)
-	provisioned.Load = machine.RecordingSetup{Dir: machines.LoadDir(ref), Device: machines.GuestDevices().Disk, SizeBytes: ref.LoadBytes()}
+	// The guest's witness is what our own engine of loads is part of.
+	provisioned.Load.Dir, provisioned.Load.Program = machines.LoadDir(ref), provisioned.Witnesses[trial.Guest].Program
 	return nil
 }
 

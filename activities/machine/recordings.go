@@ -12,6 +12,7 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/load"
+	"heliotrope/internal/load/engine"
 	"heliotrope/internal/record"
 	"heliotrope/internal/witness"
 )
@@ -153,12 +154,10 @@ func look(ctx context.Context, recording record.Recording) (record.Progress, err
 // two witnesses.
 type RecordingSetup struct {
 	Dir string `json:"dir"` // of the recording, on the machine
-	// Device is the disk under test, as the guest sees it, and SizeBytes how
-	// much of it is the load's. For the load.
-	Device    string `json:"device,omitempty"`
-	SizeBytes int64  `json:"size_bytes,omitempty"`
-	// Program is the witness's path on the machine.
+	// Program is the witness's path on the machine, which our own engine of loads
+	// is part of.
 	Program string               `json:"program,omitempty"`
+	Load    *engine.Config       `json:"load,omitempty"`
 	Host    *witness.HostConfig  `json:"host,omitempty"`
 	Guest   *witness.GuestConfig `json:"guest,omitempty"`
 }

@@ -19,15 +19,19 @@ import (
 	"go.uber.org/goleak"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/load/engine"
 	"heliotrope/internal/load/spec"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
 )
 
-// TestMain also plays fio: this program under that name.
+// TestMain also plays fio and the witness: this program under those names.
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "fio" {
+	switch filepath.Base(os.Args[0]) {
+	case "fio":
 		os.Exit(playFio())
+	case "heliotrope-witness":
+		os.Exit(playWitness())
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -85,8 +89,15 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// config is a load of fio's on a device.
+func config(device string) engine.Config {
+	access := tested(1, line(4096, 100, 0, 100))
+	access.Engine = spec.EngineFio
+	return engine.Config{Access: access, Targets: []spec.Target{{Device: device, SizeBytes: 1 << 20}}, Seed: 1}
+}
+
 // withFakeFio is a load on this machine, with this program as fio.
-func withFakeFio(t *testing.T) *recording {
+func withFakeFio(t *testing.T) *byFio {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
@@ -96,9 +107,9 @@ func withFakeFio(t *testing.T) *recording {
 	must(t, os.WriteFile(stat, []byte("0 0 0 0 0 0 0 0 0 0 0\n"), 0o644))
 	t.Setenv("PATH", folder+":"+os.Getenv("PATH"))
 	t.Setenv("FAKE_STAT", stat)
-	made, err := New(remote.Local("here"), filepath.Join(folder, "above", "load"), tested(1, line(4096, 100, 0, 100)), 1, "/dev/xvda", 0)
+	made, err := New(remote.Local("here"), "", filepath.Join(folder, "above", "load"), config("/dev/xvda"))
 	must(t, err)
-	r := made.(*recording)
+	r := made.(*byFio)
 	r.stat = stat
 	t.Cleanup(func() {
 		if err := r.Remove(t.Context()); err != nil && t.Context().Err() == nil {
@@ -139,7 +150,7 @@ func TestLoad(t *testing.T) {
 	if name := LogName(filepath.Dir(paths[0])); name != PackedFile {
 		t.Errorf("the log is %s", name)
 	}
-	want := Entry{GuestTimeNs: 1795374199532e6, LatencyNs: 29963682, Op: Write, SizeBytes: 4096, OffsetBytes: 4046848}
+	want := Entry{GuestTimeNs: 1795374199532e6, LatencyNs: 29963682, Op: OpWrite, SizeBytes: 4096, OffsetBytes: 4046848}
 	if entries, err := entriesOf(t, paths[0]); err != nil || !slices.Equal(entries, []Entry{want}) {
 		t.Errorf("the log has %+v, %v", entries, err)
 	}
@@ -220,7 +231,7 @@ func TestLoadThatFails(t *testing.T) {
 }
 
 // fioOf is the process that plays fio.
-func fioOf(t *testing.T, r *recording) int {
+func fioOf(t *testing.T, r *byFio) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(r.process.Dir, "pid"))
 	must(t, err)
@@ -259,7 +270,7 @@ func TestLoadThatDies(t *testing.T) {
 
 func TestDeviceIsChecked(t *testing.T) {
 	for _, device := range []string{"", "xvda", "/dev/../etc/x", "/dev/mapper/x", "/dev/x y"} {
-		if _, err := New(remote.Local("here"), "/run/x/load", tested(1, line(4096, 100, 0, 100)), 1, device, 0); err == nil {
+		if _, err := New(remote.Local("here"), "", "/run/x/load", config(device)); err == nil {
 			t.Errorf("device %q was accepted", device)
 		}
 	}

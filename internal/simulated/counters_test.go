@@ -86,7 +86,7 @@ func TestCountersAgreeWithTheLog(t *testing.T) {
 		for _, entry := range log {
 			all++
 			isRemote := entry.at.After(m.schedule.suspended)
-			if kind == replicated && entry.Op == load.Write || kind != replicated && isRemote {
+			if kind == replicated && entry.Op == load.OpWrite || kind != replicated && isRemote {
 				crossing += int64(entry.SizeBytes)
 			}
 		}

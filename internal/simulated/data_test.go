@@ -124,8 +124,8 @@ func TestDRBDReadsAreLocalAndWritesFollowTheProtocol(t *testing.T) {
 		log := p.log(t, Faults{})
 		for _, phase := range []struct{ from, to trial.Phase }{{trial.Before, trial.Migrate}, {trial.After, trial.Collect}} {
 			from, to := p.mark(t, phase.from), p.mark(t, phase.to)
-			_, reads := between(log, load.Read, from, to)
-			_, writes := between(log, load.Write, from, to)
+			_, reads := between(log, load.OpRead, from, to)
+			_, writes := between(log, load.OpWrite, from, to)
 			if !isNear(reads, test.readMs, 0.1) || !isNear(writes, test.writesMs, 0.1) {
 				t.Errorf("protocol %q, %s: reads take %.1f ms, writes %.1f ms", test.protocol, phase.from, reads, writes)
 			}
@@ -206,7 +206,7 @@ func TestEntriesAreWhatWasAskedFor(t *testing.T) {
 			t.Fatalf("%+v is not on the disk", entry)
 		}
 		isSmall := entry.SizeBytes == 512
-		if isSmall != (entry.Op == load.Read) || !isSmall && entry.OffsetBytes%4096 != 0 {
+		if isSmall != (entry.Op == load.OpRead) || !isSmall && entry.OffsetBytes%4096 != 0 {
 			t.Fatalf("%+v was not asked for", entry)
 		}
 		if isSmall {

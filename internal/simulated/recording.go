@@ -167,11 +167,11 @@ func (l *loading) Fetch(ctx context.Context, folder string, progress func(doneBy
 func (l *loading) entries(from, to time.Time, sum *fioResult) iter.Seq[load.Entry] {
 	return func(yield func(load.Entry) bool) {
 		for done := range l.model.operations(from, to) {
-			entry := load.Entry{GuestTimeNs: l.model.guest.says(done.done), LatencyNs: done.latency, Op: load.Write,
+			entry := load.Entry{GuestTimeNs: l.model.guest.says(done.done), LatencyNs: done.latency, Op: load.OpWrite,
 				SizeBytes: int32(done.size), OffsetBytes: done.offset} //nolint:gosec // at most diskBytes
 			direction := &sum.Write
 			if done.read {
-				entry.Op, direction = load.Read, &sum.Read
+				entry.Op, direction = load.OpRead, &sum.Read
 			}
 			direction.IOBytes += int64(done.size)
 			direction.TotalIOs++

@@ -39,6 +39,9 @@ import (
 
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/load"
+	"heliotrope/internal/load/engine"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/record"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
@@ -241,6 +244,19 @@ func (b *Bed) StartGuest(ctx context.Context, site storage.Site, wanted testbed.
 		return guest, err
 	}
 	return guest, b.spend(ctx, bootTime)
+}
+
+// loadDevice is the disk under test as the model's guest sees it.
+const loadDevice = "/dev/simulated"
+
+// LoadConfig is the trial's workload, on the part of the disk that a model uses.
+func (b *Bed) LoadConfig(ref trial.Ref) (engine.Config, error) {
+	access := ref.Trial.Cell.Access.Complete()
+	targets, err := spec.Slices(spec.Target{Device: loadDevice, SizeBytes: diskBytes}, access.Targets)
+	if err != nil {
+		return engine.Config{}, fmt.Errorf("%w: %s: %w", load.ErrSpec, access.Name, err)
+	}
+	return engine.Config{Access: access, Targets: targets, Seed: ref.Trial.Seed, Token: ref.Trial.Seed ^ uint64(ref.Attempt)}, nil //nolint:gosec // bits, not a number
 }
 
 // Load is the model of the trial's workload.

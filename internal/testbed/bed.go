@@ -8,6 +8,7 @@ import (
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/ledger"
+	"heliotrope/internal/load/engine"
 	"heliotrope/internal/record"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/trial"
@@ -39,7 +40,9 @@ type Bed interface {
 	// StartGuest runs the measured guest at a site and waits until it answers.
 	StartGuest(ctx context.Context, site storage.Site, guest Guest) (hypervisor.Domain, error)
 
-	// Load is the trial's workload in the guest, driven from here.
+	// LoadConfig is the trial's workload, and what its log is read with.
+	LoadConfig(ref trial.Ref) (engine.Config, error)
+	// Load is that workload in the guest, driven from here.
 	Load(ref trial.Ref) (record.Recording, error)
 	// CheckMigration looks whether the target could take the guest now, as it
 	// runs with the disk.

@@ -248,7 +248,7 @@ func checkLoad(t *testing.T, folder string, migrated, finished time.Time) {
 	var last, gap, gapEnd, worst int64
 	must(t, load.ReadLog(log, migrated, func(e load.Entry) error {
 		ios++
-		if e.Op == load.Read {
+		if e.Op == load.OpRead {
 			reads++
 		}
 		if e.GuestTimeNs < migrated.UnixNano() {

@@ -2,12 +2,17 @@ package testbed
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
 	"path"
 
 	"heliotrope/internal/gather"
 	"heliotrope/internal/guest"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/load"
+	"heliotrope/internal/load/engine"
+	"heliotrope/internal/load/iolog"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/record"
 	"heliotrope/internal/trial"
 )
@@ -47,10 +52,44 @@ func (t *Testbed) ProgramDir(machine string) string {
 // LoadDir is the folder of a trial's load in the guest.
 func (t *Testbed) LoadDir(ref trial.Ref) string { return t.RunDir(GuestName, "load-"+ref.Key()) }
 
-// Load is the trial's workload in the guest, driven from here. It leaves the
-// ledger's region alone.
+// inflightPage is the name of package inflight's page in the load's folder.
+const inflightPage = "inflight"
+
+// LoadConfig is the trial's workload. It leaves the ledger's region alone.
+func (t *Testbed) LoadConfig(ref trial.Ref) (engine.Config, error) {
+	access := ref.Trial.Cell.Access.Complete()
+	targets, err := spec.Slices(spec.Target{Device: t.GuestDevices().Disk, SizeBytes: ref.LoadBytes()}, access.Targets)
+	if err != nil {
+		return engine.Config{}, fmt.Errorf("%w: %s: %w", load.ErrSpec, access.Name, err)
+	}
+	config := engine.Config{Access: access, Targets: targets, Seed: ref.Trial.Seed, Token: token(ref)}
+	if access.Engine == spec.EngineFio {
+		return config, nil
+	}
+	config.Budget, config.Page = iolog.DefaultBudget(), t.inflightPage(ref)
+	config.SiteA, config.SiteB = t.takesLog(t.Inventory.EndA()), t.takesLog(t.Inventory.EndB())
+	return config, nil
+}
+
+// inflightPage is where the guest's load and its witness share what is in flight.
+func (t *Testbed) inflightPage(ref trial.Ref) string { return path.Join(t.LoadDir(ref), inflightPage) }
+
+// takesLog is where a site's host takes blocks of the load's log; not valid where
+// none of our witnesses can.
+func (t *Testbed) takesLog(host *inventory.Machine) netip.AddrPort {
+	if host == nil || !host.Has(inventory.Beats) {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(host.Address, iolog.Port)
+}
+
+// Load is the trial's workload in the guest, driven from here.
 func (t *Testbed) Load(ref trial.Ref) (record.Recording, error) {
-	return load.New(t.guest, t.LoadDir(ref), ref.Trial.Cell.Access, ref.Trial.Seed, t.GuestDevices().Disk, ref.LoadBytes())
+	config, err := t.LoadConfig(ref)
+	if err != nil {
+		return nil, err
+	}
+	return load.New(t.guest, t.witnessProgram(GuestName), t.LoadDir(ref), config)
 }
 
 // sweep ends what runs in RunDir on every host, and removes it.

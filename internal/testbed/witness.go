@@ -14,6 +14,7 @@ import (
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/ledger"
 	"heliotrope/internal/link"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
@@ -91,6 +92,9 @@ func (t *Testbed) hostConfig(ref trial.Ref, name string) witness.HostConfig {
 	if inv.IsEnd(name) && host.Has(inventory.Beats) {
 		config.Listen, config.Guest = witnessAt(host.Address), witnessAt(inv.Guest.Address.Addr())
 		config.Token = token(ref)
+		if ownEngine(ref) {
+			config.LogListen = t.takesLog(host)
+		}
 	}
 	if name == inv.WAN.Host && host.Has(inventory.Counters) {
 		config.Sources = []witness.Source{t.wanSource()}
@@ -99,10 +103,19 @@ func (t *Testbed) hostConfig(ref trial.Ref, name string) witness.HostConfig {
 	return config
 }
 
+// ownEngine says whether our own engine runs an attempt's load: then there is a
+// page of what is in flight, and a log that is sent in blocks.
+func ownEngine(ref trial.Ref) bool {
+	return ref.Trial.Cell.Access.Complete().Engine == spec.EngineOwn
+}
+
 func (t *Testbed) guestConfig(ref trial.Ref) witness.GuestConfig {
 	config := witness.GuestConfig{
 		Listen: witnessAt(t.Inventory.Guest.Address.Addr()), SiteA: witnessAt(t.Inventory.EndA().Address), Token: token(ref),
 		IntervalMs: t.Inventory.Guest.HeartbeatMs}
+	if ownEngine(ref) {
+		config.Load = t.inflightPage(ref)
+	}
 	if ref.LedgerBytes > 0 {
 		config.Device, config.Region = t.GuestDevices().Disk, LedgerRegion(ref)
 	}

@@ -97,6 +97,9 @@ type GuestConfig struct {
 	Token  uint64         `json:"token,string"`
 	Device string         `json:"device"` // of the ledger; "" for none
 	Region ledger.Region  `json:"region"`
+	// Load is the path of package inflight's page, of a load that our own engine
+	// runs; "": there is none.
+	Load string `json:"load,omitempty"`
 	// IntervalMs is between two heartbeats; 0 is HeartbeatInterval.
 	IntervalMs int `json:"interval_ms,omitempty"`
 }

@@ -44,7 +44,10 @@ func Register(registry worker.ActivityRegistry, role, name string) error {
 		setup := input.Setup
 		switch {
 		case input.Load:
-			return load.New(here, setup.Dir, input.Ref.Trial.Cell.Access, input.Ref.Trial.Seed, setup.Device, setup.SizeBytes)
+			if setup.Load == nil {
+				return nil, fmt.Errorf("%s: no load is said to be run", name)
+			}
+			return load.New(here, setup.Program, setup.Dir, *setup.Load)
 		case setup.Host != nil:
 			return witness.NewHost(here, setup.Program, setup.Dir, *setup.Host)
 		case setup.Guest != nil:

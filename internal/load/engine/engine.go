@@ -57,6 +57,11 @@ type Config struct {
 	Version string `json:"-"`
 }
 
+// Replay is what the log of such a load is read with.
+func (c Config) Replay() iolog.Replay {
+	return iolog.Replay{Access: c.Access, Targets: c.Targets, Seed: c.Seed, Token: c.Token}
+}
+
 // Check says what is wrong with a configuration, its targets included: whether
 // each is there, as large as is said, and can do I/Os of these sizes.
 func (c Config) Check() error {
