@@ -70,13 +70,16 @@ func runHost(ctx context.Context, args []string, _ io.Writer) (err error) {
 			return err
 		})
 	}
+	var near func() bool
 	if watcher != nil {
-		start("domains", func() error { return watcher(ctx, files[witness.DomainsFile]) })
+		domains := &nearby{out: files[witness.DomainsFile]}
+		near = domains.runs.Load
+		start("domains", func() error { return watcher(ctx, domains) })
 	}
 	if config.Listen.IsValid() {
 		start("heartbeats", func() error {
 			return beat.Host(ctx, beat.HostOptions{Config: config,
-				Heartbeats: files[witness.HeartbeatsFile], Exchanges: files[witness.ExchangesFile]})
+				Heartbeats: files[witness.HeartbeatsFile], Exchanges: files[witness.ExchangesFile], Near: near})
 		})
 	}
 	if config.LogListen.IsValid() {

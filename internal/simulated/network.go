@@ -52,7 +52,7 @@ func (w *watching) heartbeats(from, to time.Time) iter.Seq[witness.Heartbeat] {
 				return
 			}
 			beat := witness.Heartbeat{Arrived: clock.says(arrived), Sequence: sequence,
-				Sent: time.Unix(0, m.guest.says(sent.UnixNano())), Acked: written.acked(sent)}
+				Sent: time.Unix(0, m.guest.says(sent.UnixNano())), Acked: written.acked(sent), OldestNs: witness.NotTold}
 			if !lost && !yield(beat) {
 				return
 			}

@@ -19,7 +19,7 @@ var domainStates = []string{DomainRunning, DomainPaused, DomainSuspended, Domain
 // line that is cut off is left out, an empty file has no readings, and any
 // other line that is not `at id state spacing` is an error that names it.
 func ReadDomains(r io.Reader, give func(DomainReading) error) error {
-	return readLines(r, "domains", "at id state spacing", func(words *words) error {
+	return readLines(r, "domains", []string{"at id state spacing"}, func(words *words) error {
 		at, id, state, spacing := words.time(), words.number(), words.next(), words.number()
 		if words.bad || id > maxDomain || !slices.Contains(domainStates, state) {
 			return errBadLine
@@ -41,21 +41,28 @@ func WriteDomains(w io.Writer, readings iter.Seq[DomainReading]) error {
 // ReadHeartbeats reads HeartbeatsFile and gives its heartbeats in the order in
 // which they arrived: one may be there twice, or after a later one. A last line
 // that is cut off is left out, an empty file has no heartbeats, and any other
-// line that is not `arrived sequence sent acked` is an error that names it.
+// line that is not `arrived sequence sent acked oldest completed`, or of before
+// the first four words, is an error that names it.
 func ReadHeartbeats(r io.Reader, give func(Heartbeat) error) error {
-	return readLines(r, "heartbeats", "arrived sequence sent acked", func(words *words) error {
-		beat := Heartbeat{Arrived: words.time(), Sequence: words.unsigned(), Sent: words.time(), Acked: words.unsigned()}
-		if words.bad || beat.Sequence == 0 {
+	return readLines(r, "heartbeats", heartbeatLines, func(words *words) error {
+		beat := Heartbeat{Arrived: words.time(), Sequence: words.unsigned(), Sent: words.time(), Acked: words.unsigned(), OldestNs: NotTold}
+		if words.rest != "" {
+			beat.OldestNs, beat.Completed = words.signed(), words.unsigned()
+		}
+		if words.bad || beat.Sequence == 0 || beat.OldestNs < NotTold {
 			return errBadLine
 		}
 		return give(beat)
 	})
 }
 
+// heartbeatLines are the forms of a line: of today, and of before.
+var heartbeatLines = []string{"arrived sequence sent acked oldest completed", "arrived sequence sent acked"}
+
 // WriteHeartbeats writes heartbeats as ReadHeartbeats reads them.
 func WriteHeartbeats(w io.Writer, heartbeats iter.Seq[Heartbeat]) error {
 	return writeLines(w, heartbeats, func(to []byte, h Heartbeat) []byte {
-		return fmt.Appendf(to, "%d %d %d %d", h.Arrived.UnixNano(), h.Sequence, h.Sent.UnixNano(), h.Acked)
+		return fmt.Appendf(to, "%d %d %d %d %d %d", h.Arrived.UnixNano(), h.Sequence, h.Sent.UnixNano(), h.Acked, h.OldestNs, h.Completed)
 	})
 }
 
@@ -64,7 +71,7 @@ func WriteHeartbeats(w io.Writer, heartbeats iter.Seq[Heartbeat]) error {
 // readings, and any other line that is not `at ahead uncertainty` is an error
 // that names it.
 func ReadExchanges(r io.Reader, give func(Exchange) error) error {
-	return readLines(r, "exchanges", "at ahead uncertainty", func(words *words) error {
+	return readLines(r, "exchanges", []string{"at ahead uncertainty"}, func(words *words) error {
 		exchange := Exchange{At: words.time(), Ahead: time.Duration(words.signed()), Uncertainty: time.Duration(words.number())}
 		if words.bad {
 			return errBadLine
@@ -82,8 +89,9 @@ func WriteExchanges(w io.Writer, exchanges iter.Seq[Exchange]) error {
 
 var errBadLine = errors.New("not what such a line has")
 
-// readLines gives the words of each complete line.
-func readLines(r io.Reader, what, format string, give func(*words) error) error {
+// readLines gives the words of each complete line, which has as many as one of
+// the formats.
+func readLines(r io.Reader, what string, formats []string, give func(*words) error) error {
 	input := bufio.NewReader(r)
 	for number := 1; ; number++ {
 		line, err := input.ReadString('\n')
@@ -94,12 +102,12 @@ func readLines(r io.Reader, what, format string, give func(*words) error) error 
 			return fmt.Errorf("line %d of the %s: %w", number, what, err)
 		}
 		line = strings.TrimSuffix(line, "\n")
-		bad := strings.Count(line, " ") != strings.Count(format, " ")
+		bad := !slices.ContainsFunc(formats, func(format string) bool { return strings.Count(line, " ") == strings.Count(format, " ") })
 		if !bad {
 			err = give(&words{rest: line})
 		}
 		if bad || errors.Is(err, errBadLine) {
-			return fmt.Errorf("line %d of the %s, %.80q: want `%s`", number, what, line, format)
+			return fmt.Errorf("line %d of the %s, %.80q: want `%s`", number, what, line, formats[0])
 		}
 		if err != nil {
 			return err

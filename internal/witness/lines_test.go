@@ -33,8 +33,9 @@ var (
 			"1 7 running -5", "1  running 5", "now 7 running 5", "", "1 7 running 5\r", "1\t7\trunning\t5"}}
 	heartbeats = kind[Heartbeat]{"heartbeats", ReadHeartbeats, WriteHeartbeats,
 		// One comes twice and late.
-		[]Heartbeat{{at, 1, at.Add(-time.Hour), 0}, {at, 3, at, 5}, {at, 2, at, 4}, {at, 3, at, 5}, {at, math.MaxUint64, at, math.MaxUint64}},
-		[]string{"1 1 1", "1 0 1 0", "1 -1 1 0", "0 1 1 0", "1 1 0 0", "1 1 1 -1", "1 1 1 x", "1 18446744073709551616 1 0", "1 1 1 0 "}}
+		[]Heartbeat{{at, 1, at.Add(-time.Hour), 0, NotTold, 0}, {at, 3, at, 5, 0, 7}, {at, 2, at, 4, 1795374125, 8}, {at, 3, at, 5, 0, 7},
+			{at, math.MaxUint64, at, math.MaxUint64, math.MaxInt64, math.MaxUint64}},
+		[]string{"1 1 1 0 0", "1 1 1 0 -2 0", "1 1 1 0 0 -1", "1 1 1 0 x 0", "1 1 1 0  0", "1 1 1 0 0 0 0", "1 1 1", "1 0 1 0", "1 -1 1 0", "0 1 1 0", "1 1 0 0", "1 1 1 -1", "1 1 1 x", "1 18446744073709551616 1 0", "1 1 1 0 "}}
 	exchanges = kind[Exchange]{"exchanges", ReadExchanges, WriteExchanges,
 		[]Exchange{{at, -time.Hour, time.Millisecond}, {at.Add(time.Second), 3, 0}, {at, 0, 1}},
 		[]string{"1 1", "1 1 -1", "0 1 1", "1 1.5 1", "1 1 1 1", strings.Repeat("\x00", 20)}}
@@ -91,6 +92,19 @@ func testKind[T comparable](t *testing.T, k kind[T]) {
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// TestHeartbeatsOfBefore: four words say nothing of the load.
+func TestHeartbeatsOfBefore(t *testing.T) {
+	all, err := heartbeats.all("5 1 3 9\n6 2 4 9 0 2\n")
+	must(t, err)
+	want := []Heartbeat{
+		{time.Unix(0, 5).UTC(), 1, time.Unix(0, 3).UTC(), 9, NotTold, 0},
+		{time.Unix(0, 6).UTC(), 2, time.Unix(0, 4).UTC(), 9, 0, 2},
+	}
+	if !slices.Equal(all, want) {
+		t.Errorf("read %v, want %v", all, want)
+	}
+}
 
 // FuzzRawFiles: whatever is read without an error is the same when it is
 // written and read again.

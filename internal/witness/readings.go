@@ -46,12 +46,21 @@ type DomainReading struct {
 	Spacing time.Duration
 }
 
-// Heartbeat is a line of HeartbeatsFile: `arrived sequence sent acked`.
+// NotTold is Heartbeat.OldestNs where no load is known whose I/Os in flight can be.
+const NotTold = -1
+
+// Heartbeat is a line of HeartbeatsFile: `arrived sequence sent acked oldest
+// completed`. Lines of before have the first four words.
 type Heartbeat struct {
 	Arrived  time.Time // on site A's host's clock
 	Sequence uint64    // from 1
 	Sent     time.Time // on the guest's clock
 	Acked    uint64    // newest record of the ledger that the disk has acknowledged
+	// OldestNs is when the oldest I/O of the load that is in flight was
+	// submitted, on the guest's clock in ns since 1970 UTC: 0 when none is, NotTold
+	// when that is not known. Completed I/Os are as many as Completed.
+	OldestNs  int64
+	Completed uint64
 }
 
 // Exchange is a line of ExchangesFile: `at ahead uncertainty`, one reading of

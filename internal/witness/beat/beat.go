@@ -1,6 +1,7 @@
 // Package beat is what the witnesses in the guest and on the sites' hosts tell
-// each other over UDP: numbered heartbeats from the guest to site A, and the
-// guest's time for whoever asks.
+// each other over UDP: numbered heartbeats from the guest to site A, with what
+// is in flight of its load, and the guest's time for whoever asks, who says
+// whether the guest runs at that site.
 //
 // It promises that a heartbeat carries the number of a ledger's record only
 // after the disk has acknowledged that record; that it is sent on time or late,

@@ -9,23 +9,31 @@ import (
 // its times in ns since 1970 UTC on the sender's clock unless it says else.
 //
 //	offset  bytes  heartbeat             ask              answer
-//	     0      4  "HTB1", of this version of the format
+//	     0      4  "HTB2", of this version of the format
 //	     4      1  kind: 1               2                3
 //	     5      3  0
 //	     8      8  token of the attempt
 //	    16      8  number, from 1        number, from 1   number of the ask
-//	    24      8  0                     0                sent of the ask (t1, the asker's clock)
+//	    24      8  0                     bit 0: the       sent of the ask (t1, the asker's clock)
+//	                                     guest's domain
+//	                                     runs here
 //	    32      8  0                     0                when the ask arrived (t2)
 //	    40      8  sent                  sent (t1)        sent (t3)
 //	    48      8  newest record of      0                0
 //	               the ledger that the
 //	               disk acknowledged
+//	    56      8  submission of the     0                CLOCK_MONOTONIC_RAW at sent, ns since
+//	               oldest I/O in flight;                  the guest's boot
+//	               0: none is, -1: no
+//	               load is known
+//	    64      8  I/Os of the load that 0                0
+//	               have completed
 //
 // The three times are those of NTP: origin, receive and transmit timestamp
 // (RFC 5905, 7.3).
 const (
-	magic         = "HTB1"
-	datagramBytes = 56
+	magic         = "HTB2"
+	datagramBytes = 72
 )
 
 type kind byte
@@ -42,14 +50,28 @@ type datagram struct {
 	token, number         uint64
 	asked, received, sent int64
 	acked                 uint64
+	near                  bool   // of an ask
+	oldest                int64  // of a heartbeat, as the next
+	completed             uint64 //
+	raw                   int64  // of an answer
 }
+
+// nearBit is that of an ask.
+const nearBit = 1
 
 // put writes a datagram into buffer, which has datagramBytes.
 func (d datagram) put(buffer []byte) {
 	clear(buffer)
 	copy(buffer, magic)
 	buffer[4] = byte(d.kind)
-	for i, value := range [...]uint64{d.token, d.number, uint64(d.asked), uint64(d.received), uint64(d.sent), d.acked} { //nolint:gosec // read back the same way
+	words := [...]uint64{d.token, d.number, uint64(d.asked), uint64(d.received), uint64(d.sent), d.acked, uint64(d.oldest), d.completed} //nolint:gosec // read back the same way
+	switch {
+	case d.kind == ask && d.near:
+		words[2] = nearBit
+	case d.kind == answer:
+		words[6] = uint64(d.raw) //nolint:gosec // read back the same way
+	}
+	for i, value := range words {
 		binary.BigEndian.PutUint64(buffer[8+8*i:], value)
 	}
 }
@@ -60,11 +82,20 @@ func parse(buffer []byte) (d datagram, ours bool) {
 		return datagram{}, false
 	}
 	word := func(at int) uint64 { return binary.BigEndian.Uint64(buffer[at:]) }
-	return datagram{
+	d = datagram{
 		kind: kind(buffer[4]), token: word(8), number: word(16),
-		asked: int64(word(24)), received: int64(word(32)), sent: int64(word(40)), //nolint:gosec // written the same way
-		acked: word(48),
-	}, true
+		received: int64(word(32)), sent: int64(word(40)), //nolint:gosec // written the same way
+		acked: word(48), completed: word(64),
+	}
+	switch at24, at56 := word(24), int64(word(56)); d.kind { //nolint:gosec // written the same way
+	case ask:
+		d.near = at24&nearBit != 0
+	case answer:
+		d.asked, d.raw = int64(at24), at56 //nolint:gosec // written the same way
+	default:
+		d.oldest = at56
+	}
+	return d, true
 }
 
 func now() int64 { return time.Now().UnixNano() }

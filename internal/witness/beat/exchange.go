@@ -18,10 +18,10 @@ type exchanges struct {
 }
 
 // ask makes the next ask.
-func (e *exchanges) ask(sent int64) datagram {
+func (e *exchanges) ask(sent int64, near bool) datagram {
 	e.asked++
 	e.sent[e.asked%openAsks] = sent
-	return datagram{kind: ask, number: e.asked, sent: sent}
+	return datagram{kind: ask, number: e.asked, sent: sent, near: near}
 }
 
 // answer takes an answer that arrived, and gives the reading, if it is one. An
@@ -53,7 +53,7 @@ func (e *exchanges) answer(d datagram, arrived int64) (reading *witness.Exchange
 }
 
 func appendHeartbeat(line []byte, d datagram, arrived int64) []byte {
-	return fmt.Appendf(line, "%d %d %d %d\n", arrived, d.number, d.sent, d.acked)
+	return fmt.Appendf(line, "%d %d %d %d %d %d\n", arrived, d.number, d.sent, d.acked, d.oldest, d.completed)
 }
 
 func appendExchange(line []byte, e witness.Exchange) []byte {

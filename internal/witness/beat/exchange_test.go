@@ -11,19 +11,31 @@ import (
 
 // TestDatagramLayout holds the format against its table, read by hand.
 func TestDatagramLayout(t *testing.T) {
-	d := datagram{kind: answer, token: 1, number: 2, asked: 3, received: 4, sent: -5, acked: 1<<64 - 1}
+	const none, ones = "0000000000000000", "ffffffffffffffff"
+	const named = "000000" + "0000000000000001" + "0000000000000002"
 	buffer := make([]byte, datagramBytes)
-	d.put(buffer)
-	want := "48544231" + "03" + "000000" + "0000000000000001" + "0000000000000002" + "0000000000000003" +
-		"0000000000000004" + "fffffffffffffffb" + "ffffffffffffffff"
-	if got := hex.EncodeToString(buffer); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	if got, ours := parse(buffer); !ours || got != d {
-		t.Errorf("read back as %+v, %t", got, ours)
+	for _, c := range []struct {
+		d    datagram
+		want string
+	}{
+		{datagram{kind: answer, token: 1, number: 2, asked: 3, received: 4, sent: -5, acked: 1<<64 - 1, raw: 6},
+			"03" + named + "0000000000000003" + "0000000000000004" + "fffffffffffffffb" + ones + "0000000000000006" + none},
+		{datagram{kind: ask, token: 1, number: 2, sent: 3}, "02" + named + none + none + "0000000000000003" + none + none + none},
+		{datagram{kind: ask, token: 1, number: 2, sent: 3, near: true}, "02" + named + "0000000000000001" + none + "0000000000000003" + none + none + none},
+		{datagram{kind: heartbeat, token: 1, number: 2, sent: 3, acked: 4, oldest: witness.NotTold, completed: 5},
+			"01" + named + none + none + "0000000000000003" + "0000000000000004" + ones + "0000000000000005"},
+	} {
+		c.d.put(buffer)
+		if got, want := hex.EncodeToString(buffer), "48544232"+c.want; got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		if got, ours := parse(buffer); !ours || got != c.d {
+			t.Errorf("read back as %+v, %t", got, ours)
+		}
 	}
 	for name, other := range map[string][]byte{
-		"nothing": nil, "too short": buffer[:55], "too long": append(slices.Clone(buffer), 0), "another version": []byte("HTB2" + string(buffer[4:])),
+		"nothing": nil, "too short": buffer[:71], "too long": append(slices.Clone(buffer), 0), "another version": []byte("HTB1" + string(buffer[4:])),
+		"what was sent before": []byte("HTB1" + string(buffer[4:56])),
 	} {
 		if _, ours := parse(other); ours {
 			t.Errorf("%s was taken", name)
@@ -60,7 +72,7 @@ func TestReading(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var e exchanges
-			d := reply(e.ask(1000), test.received, test.sent)
+			d := reply(e.ask(1000, false), test.received, test.sent)
 			got, waited := e.answer(d, test.arrived)
 			if !waited || (got == nil) != (test.want == nil) || got != nil && *got != *test.want {
 				t.Errorf("got %v, %t, want %v", got, waited, test.want)
@@ -82,7 +94,7 @@ func TestAnswersNobodyWaitsFor(t *testing.T) {
 		_, waited := e.answer(reply(asks[number-1], sent+50, sent+50), sent+100)
 		return waited
 	}
-	askMore := func() { asks = append(asks, e.ask(int64(len(asks)+1)*1000)) }
+	askMore := func() { asks = append(asks, e.ask(int64(len(asks)+1)*1000, false)) }
 	for range openAsks + 1 {
 		askMore()
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"heliotrope/internal/ledger"
 	"heliotrope/internal/pace"
@@ -24,6 +25,7 @@ type guest struct {
 	config witness.GuestConfig
 	socket *socket
 	ledger records
+	load   load
 	sent   atomic.Uint64 // number of the newest heartbeat
 }
 
@@ -41,7 +43,7 @@ func (noRecords) Run(context.Context) error { return nil }
 func (noRecords) Acked() uint64             { return 0 }
 func (noRecords) Close() error              { return nil }
 
-// Guest sends heartbeats, answers with the guest's time and writes the ledger,
+// Guest sends heartbeats with what is in flight of the load, answers with the guest's time and writes the ledger,
 // until the context ends, which is no error. It keeps witness.BeatsFile in the
 // current folder, which should be in memory: it may not wait for the disk that
 // is measured.
@@ -68,7 +70,7 @@ func openGuest(config witness.GuestConfig) (*guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &guest{config: config, socket: socket, ledger: noRecords{}}
+	g := &guest{config: config, socket: socket, ledger: noRecords{}, load: load{path: config.Load, token: config.Token}}
 	if config.Device != "" {
 		writer, err := ledger.OpenWriter(config.Device, config.Region)
 		if err != nil {
@@ -80,7 +82,7 @@ func openGuest(config witness.GuestConfig) (*guest, error) {
 }
 
 func (g *guest) run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, g.ledger.Close(), g.socket.close()) }()
+	defer func() { err = errors.Join(err, g.ledger.Close(), g.load.close(), g.socket.close()) }()
 	if err := g.account(); err != nil {
 		return fmt.Errorf("write how many heartbeats were sent: %w", err)
 	}
@@ -106,12 +108,15 @@ func (g *guest) beat(ctx context.Context) error {
 	}
 	defer ticker.Stop()
 	for ticks := 1; ; ticks++ {
-		out.send(g.config.SiteA, datagram{kind: heartbeat, number: g.sent.Add(1), sent: now(), acked: g.ledger.Acked()})
+		oldest, completed := g.load.look()
+		out.send(g.config.SiteA, datagram{kind: heartbeat, number: g.sent.Add(1), sent: now(), acked: g.ledger.Acked(),
+			oldest: oldest, completed: completed})
 		if err := g.socket.drain(func(r received) error { g.answer(out, r); return nil }); err != nil {
 			return err
 		}
 		if ticks%int(max(1, accountInterval/interval)) == 0 {
 			g.keepAccount()
+			g.load.find()
 		}
 		select {
 		case <-ctx.Done():
@@ -127,7 +132,14 @@ func (g *guest) answer(out *sender, r received) {
 		g.socket.dropped.Add(1)
 		return
 	}
-	out.send(r.from, datagram{kind: answer, number: r.number, asked: r.sent, received: r.arrived, sent: now()})
+	out.send(r.from, datagram{kind: answer, number: r.number, asked: r.sent, received: r.arrived, sent: now(), raw: clockNs(unix.CLOCK_MONOTONIC_RAW)})
+	if r.near {
+		site := byte('b')
+		if r.from == g.config.SiteA {
+			site = 'a'
+		}
+		g.load.near(site)
+	}
 }
 
 // keepAccount writes witness.BeatsFile. It goes on when that fails: the guest's

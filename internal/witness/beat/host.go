@@ -20,6 +20,9 @@ type HostOptions struct {
 	// witness.ExchangesFile, one in each Write.
 	// Whoever opened them buffers and flushes.
 	Heartbeats, Exchanges io.Writer
+	// Near says whether the guest's domain runs on this host; nil where nobody
+	// sees that. The guest is told with each ask.
+	Near func() bool
 }
 
 // host listens to the guest.
@@ -70,7 +73,7 @@ func (h *host) run(ctx context.Context) (err error) {
 			return err
 		}
 		if ticks%int(witness.ExchangeInterval/drainInterval) == 0 {
-			out.send(h.Config.Guest, h.exchanges.ask(now()))
+			out.send(h.Config.Guest, h.exchanges.ask(now(), h.Near != nil && h.Near()))
 		}
 		select {
 		case <-ctx.Done():

@@ -6,13 +6,16 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"heliotrope/internal/load/inflight"
 	"heliotrope/internal/witness"
 )
 
@@ -121,11 +124,16 @@ type hostTest struct {
 
 func startHost(t *testing.T, guest netip.AddrPort) hostTest {
 	t.Helper()
+	return startHostNear(t, guest, nil)
+}
+
+func startHostNear(t *testing.T, guest netip.AddrPort, near func() bool) hostTest {
+	t.Helper()
 	// More room than any test needs: a Write never waits for the test.
 	test := hostTest{heartbeats: make(lines, 1<<16), exchanges: make(lines, 1<<16)}
 	var err error
 	test.host, err = openHost(HostOptions{Config: witness.HostConfig{Listen: anyPort, Guest: guest, Token: token},
-		Heartbeats: test.heartbeats, Exchanges: test.exchanges})
+		Heartbeats: test.heartbeats, Exchanges: test.exchanges, Near: near})
 	must(t, err)
 	test.address = localAddress(t, test.socket)
 	test.running = start(t, test.run)
@@ -154,7 +162,8 @@ func TestHeartbeatsAreWrittenAsTheyCome(t *testing.T) {
 	before := time.Now()
 	h := startHost(t, guest.address())
 	beat := func(number uint64) datagram {
-		return datagram{kind: heartbeat, token: token, number: number, sent: int64(1000 + number), acked: number / 2}
+		return datagram{kind: heartbeat, token: token, number: number, sent: int64(1000 + number), acked: number / 2,
+			oldest: int64(number%3) - 1, completed: number / 4}
 	}
 	foreign := beat(7)
 	foreign.token++
@@ -170,7 +179,8 @@ func TestHeartbeatsAreWrittenAsTheyCome(t *testing.T) {
 	}
 	for _, number := range order {
 		got := h.heartbeats.heartbeat(t)
-		if want := beat(number); got.Sequence != number || got.Sent.UnixNano() != want.sent || got.Acked != want.acked {
+		if want := beat(number); got.Sequence != number || got.Sent.UnixNano() != want.sent || got.Acked != want.acked ||
+			got.OldestNs != want.oldest || got.Completed != want.completed {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 		if got.Arrived.Before(before.Round(0)) || got.Arrived.After(time.Now().Round(0)) {
@@ -223,6 +233,46 @@ func TestGuestThatAnswersLate(t *testing.T) {
 	if len(h.exchanges) != 0 {
 		t.Errorf("an exchange more: %q", <-h.exchanges)
 	}
+}
+
+// TestNearAndInFlight: the guest's heartbeats say what its load does once that
+// has its page, and the load is told by each ask at which site it runs.
+func TestNearAndInFlight(t *testing.T) {
+	siteB := newPeer(t)
+	place := newPeer(t) // of the guest: its port is known before it listens
+	address := place.address()
+	must(t, place.conn.Close())
+	var near atomic.Bool
+	h := startHostNear(t, address, near.Load)
+	page := filepath.Join(t.TempDir(), "page")
+	g := startGuest(t, witness.GuestConfig{Listen: address, SiteA: h.address, Token: token, Load: page}, nil)
+	if got := h.heartbeats.heartbeat(t); got.OldestNs != witness.NotTold || got.Completed != 0 {
+		t.Errorf("without a load: %+v", got)
+	}
+	load, err := inflight.Create(page, token, 1)
+	must(t, err)
+	t.Cleanup(func() { must(t, load.Close()) })
+	load.Set(0, 123, 45)
+	for got := h.heartbeats.heartbeat(t); got.OldestNs != 123 || got.Completed != 45; got = h.heartbeats.heartbeat(t) {
+		if got.OldestNs != witness.NotTold {
+			t.Fatalf("of the load: %+v", got)
+		}
+	}
+	if site, _ := load.Near(); site != 0 {
+		t.Errorf("the load is told that it is at %c", site)
+	}
+	near.Store(true)
+	until := func(want byte) {
+		for site, _ := load.Near(); site != want; site, _ = load.Near() {
+			h.heartbeats.heartbeat(t) // which is sent before the answer to an ask
+		}
+	}
+	until('a')
+	near.Store(false)
+	siteB.send(g.address, datagram{kind: ask, token: token, number: 1, sent: now(), near: true})
+	until('b')
+	must(t, g.stop())
+	must(t, h.stop())
 }
 
 // full is a disk without room.
