@@ -191,9 +191,16 @@ func (a *account) heartbeats() dataset.Batches[dataset.Heartbeat] {
 	return batches(func(b *batcher[dataset.Heartbeat]) error {
 		return a.raw(name, witness.HeartbeatsFile, func(file *os.File) error {
 			return witness.ReadHeartbeats(file, func(beat witness.Heartbeat) error {
-				return b.add(dataset.Heartbeat{TsNs: clock.Ours(beat.Arrived).UnixNano(),
+				row := dataset.Heartbeat{TsNs: clock.Ours(beat.Arrived).UnixNano(),
 					Sequence: int64(beat.Sequence), Acked: int64(beat.Acked), //nolint:gosec // counts from 1
-					SentGuestNs: beat.Sent.UnixNano(), SentTsNs: a.clocks.guest.Ours(beat.Sent).UnixNano()})
+					SentGuestNs: beat.Sent.UnixNano(), SentTsNs: a.clocks.guest.Ours(beat.Sent).UnixNano()}
+				if beat.OldestNs != witness.NotTold {
+					row.CompletedIOs = dataset.Known(int64(beat.Completed)) //nolint:gosec // a count
+				}
+				if beat.OldestNs > 0 {
+					row.OldestSubmittedTsNs = dataset.Known(a.clocks.guest.Ours(time.Unix(0, beat.OldestNs)).UnixNano())
+				}
+				return b.add(row)
 			})
 		})
 	})

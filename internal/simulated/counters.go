@@ -117,7 +117,7 @@ func (c *counts) disk(to []witness.Reading, from, at, loadEnd time.Time) []witne
 	}
 	inFlight := int64(0)
 	if _, runs := c.model.schedule.where(at); runs && !at.Before(since) && !at.After(until) && !at.After(loadEnd) {
-		inFlight = int64(c.model.access.Outstanding)
+		inFlight = int64(c.model.slots())
 	}
 	return append(to,
 		witness.Reading{Device: witness.GuestDisk, Name: "reads", Value: c.reads},

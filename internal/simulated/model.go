@@ -1,12 +1,13 @@
 package simulated
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"time"
 
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/load/engine"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
@@ -47,6 +48,7 @@ const (
 type model struct {
 	ref      trial.Ref
 	access   campaign.AccessSpec
+	load     engine.Config
 	profile  wan.Profile
 	rtt      time.Duration // of the model: the profile's and the path's own
 	kind     string        // of the storage
@@ -63,7 +65,7 @@ func modelOf(ref trial.Ref, faults Faults) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &model{ref: ref, access: cell.Access, profile: profile, rtt: profile.RTT + pathRTT,
+	m := &model{ref: ref, access: cell.Access.Complete(), profile: profile, rtt: profile.RTT + pathRTT,
 		kind: cell.Storage, protocol: cell.DRBDProtocol, faults: faults}
 	if m.kind != iscsi && m.kind != nfs && m.kind != replicated {
 		return nil, fmt.Errorf("no storage system %q", m.kind)
@@ -71,15 +73,11 @@ func modelOf(ref trial.Ref, faults Faults) (*model, error) {
 	if m.protocol == "" {
 		m.protocol = protocolC
 	}
-	m.access.Outstanding = max(1, m.access.Outstanding)
-	if len(m.access.Lines) == 0 {
-		return nil, errors.New("its access specification has no lines")
+	if m.load, err = loadConfig(ref); err != nil {
+		return nil, err
 	}
-	for _, line := range m.access.Lines {
-		if line.SizeBytes < 1 || line.SizeBytes > diskBytes {
-			return nil, fmt.Errorf("its access specification %s has I/Os of %d bytes: the model wants 1 to %d",
-				m.access.Name, line.SizeBytes, diskBytes)
-		}
+	if _, err := spec.NewSequence(m.access, m.load.Targets, 0, m.load.Seed); err != nil {
+		return nil, fmt.Errorf("on the %d bytes that the model uses: %w", diskBytes, err)
 	}
 	m.schedule = m.plan()
 	m.guest = m.guestClock()
@@ -154,10 +152,13 @@ func (m *model) meanLatency(c conditions) time.Duration {
 	return fromSeconds(total)
 }
 
+// slots are how many I/Os may be in flight.
+func (m *model) slots() int { return m.access.Outstanding * m.access.Workers * m.access.Targets }
+
 // iops is what the closed loop reaches: outstanding ÷ mean latency, and no more
 // than the disk begins.
 func (m *model) iops(c conditions) float64 {
-	return min(float64(m.access.Outstanding)/(m.meanLatency(c)+thinkTime).Seconds(), 1/diskPause.Seconds())
+	return min(float64(m.slots())/(m.meanLatency(c)+thinkTime).Seconds(), 1/diskPause.Seconds())
 }
 
 func fromSeconds(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"heliotrope/internal/ledger"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/witness"
 )
@@ -30,6 +31,8 @@ func (w *watching) heartbeats(from, to time.Time) iter.Seq[witness.Heartbeat] {
 		random := source(m.ref, "heartbeats")
 		written := m.newLedger(from)
 		since, hung := m.hangs()
+		told, forget := m.telling(from, to)
+		defer forget()
 		var arrived time.Time
 		tick := from
 		for sequence := uint64(1); ; sequence++ {
@@ -52,13 +55,35 @@ func (w *watching) heartbeats(from, to time.Time) iter.Seq[witness.Heartbeat] {
 				return
 			}
 			beat := witness.Heartbeat{Arrived: clock.says(arrived), Sequence: sequence,
-				Sent: time.Unix(0, m.guest.says(sent.UnixNano())), Acked: written.acked(sent), OldestNs: witness.NotTold}
+				Sent: time.Unix(0, m.guest.says(sent.UnixNano())), Acked: written.acked(sent)}
+			beat.OldestNs, beat.Completed = told(sent)
 			if !lost && !yield(beat) {
 				return
 			}
 			tick = tick.Add(witness.HeartbeatInterval)
 		}
 	}
+}
+
+// telling gives what the guest's witness knows of the load at moments that do not
+// fall, until forget is called.
+func (m *model) telling(from, to time.Time) (told func(at time.Time) (oldestNs int64, completed uint64), forget func()) {
+	if m.access.Engine == spec.EngineFio {
+		return func(time.Time) (int64, uint64) { return witness.NotTold, 0 }, func() {}
+	}
+	next, forget := iter.Pull(m.newWorkload(from).events(to))
+	var known event
+	coming, more := next()
+	return func(at time.Time) (int64, uint64) {
+		for more && coming.at <= at.UnixNano() {
+			known = coming
+			coming, more = next()
+		}
+		if known.oldest == 0 {
+			return 0, known.completed
+		}
+		return m.guest.says(known.oldest), known.completed
+	}, forget
 }
 
 // siteAfter is where the guest goes on after its stall.

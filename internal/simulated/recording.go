@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,9 @@ import (
 	"github.com/google/renameio/v2"
 
 	"heliotrope/internal/load"
+	"heliotrope/internal/load/engine"
+	"heliotrope/internal/load/iolog"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/record"
 	"heliotrope/internal/trial"
 )
@@ -128,7 +132,8 @@ func (l *loading) Progress(ctx context.Context) (record.Progress, error) {
 	return progress, nil
 }
 
-// Fetch writes the log as fio would have, and what fio would have said of it.
+// Fetch writes the log as the load's engine would have, and what that would have
+// said of it.
 func (l *loading) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
 	if err := l.bed.spend(ctx, commandTime); err != nil {
 		return nil, err
@@ -141,26 +146,88 @@ func (l *loading) Fetch(ctx context.Context, folder string, progress func(doneBy
 		return nil, fmt.Errorf("fetch the load of trial %s: %w", l.model.ref.Key(), err)
 	}
 	to, _ = l.loaded(from, to)
+	at, unplugged := l.model.unplugged()
+	fails := unplugged && !to.Before(at)
+	files := l.ownFiles(from, to, fails)
+	if l.model.access.Engine == spec.EngineFio {
+		files = l.fioFiles(from, to, fails)
+	}
+	return writeFiles(folder, files, progress)
+}
+
+// fioFiles are those that fio leaves.
+func (l *loading) fioFiles(from, to time.Time, fails bool) []rawFile {
 	var result fioResult
-	if at, unplugged := l.model.unplugged(); unplugged && !to.Before(at) {
+	if fails {
 		result.Error = int(syscall.EIO)
 	}
-	logSize, err := writeFile(folder, load.LogFile, func(w io.Writer) error {
-		return load.WriteLog(w, l.entries(from, to, &result))
-	})
-	if err != nil {
-		return nil, err
+	return []rawFile{
+		{load.LogFile, func(w io.Writer) error { return load.WriteLog(w, l.entries(from, to, &result)) }},
+		{load.ResultFile, func(w io.Writer) error { return json.NewEncoder(w).Encode(result.document()) }},
 	}
-	resultSize, err := writeFile(folder, load.ResultFile, func(w io.Writer) error {
-		return json.NewEncoder(w).Encode(result.document())
-	})
+}
+
+// ownFiles are those that our own engine leaves, of a log that nobody took any
+// blocks of.
+func (l *loading) ownFiles(from, to time.Time, fails bool) []rawFile {
+	result := engine.Result{Version: version, Kernel: version, Method: version}
+	return []rawFile{
+		{engine.LogFile, func(w io.Writer) error { return l.model.writeLog(w, from, to, fails, &result) }},
+		{engine.ResultFile, func(w io.Writer) error { return json.NewEncoder(w).Encode(result) }},
+	}
+}
+
+// writeLog writes the log of our own engine, and counts for its result. In the
+// end the oldest I/O in flight fails, or none does.
+func (m *model) writeLog(out io.Writer, from, to time.Time, fails bool, result *engine.Result) error {
+	hash, err := iolog.ConfigHash(m.load.Access, m.load.Targets, m.load.Seed)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	w := m.newWorkload(from)
+	store := iolog.NewStore(iolog.Budget{KeepBytes: math.MaxInt64})
+	var writers []*iolog.Writer
+	for _, one := range w.workers {
+		header := iolog.Header{Token: m.load.Token, Config: hash, Worker: one.number, Workers: len(w.workers), RateIOPS: m.load.Access.RateIOPS}
+		writer := iolog.NewWriter(header, one.sequence, w.stamp(w.from), store)
+		one.log = writer
+		writers = append(writers, writer)
+	}
+	for e := range w.events(to) {
+		if e.completes {
+			result.IOs++
+		}
+	}
+	if flying := w.workers[0].flying(); fails && len(flying) > 0 {
+		writers[0].Completed(flying[0], int(syscall.EIO), w.stamp(to.UnixNano()))
+		result.IOs, result.Errors, result.FirstErrno = result.IOs+1, 1, int64(syscall.EIO)
+	}
+	for i, one := range w.workers {
+		result.Pending += len(one.flying())
+		if err := writers[i].Close(w.stamp(to.UnixNano())); err != nil {
+			return err
+		}
+	}
+	_, err = store.WriteTo(out)
+	return err
+}
+
+// writeFiles writes files into a folder and gives their names.
+func writeFiles(folder string, files []rawFile, progress func(doneBytes, totalBytes int64)) ([]string, error) {
+	var names []string
+	total := int64(0)
+	for _, file := range files {
+		size, err := writeFile(folder, file.name, file.write)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, file.name)
+		total += size
 	}
 	if progress != nil {
-		progress(logSize+resultSize, logSize+resultSize)
+		progress(total, total)
 	}
-	return []string{load.LogFile, load.ResultFile}, nil
+	return names, nil
 }
 
 // entries are the model's I/Os as the guest logs them, and adds them up.

@@ -211,7 +211,7 @@ func (m *model) precopy(s *schedule) (copying, last time.Duration) {
 	}
 	loaded := conditions{site: s.from, migrating: true, protocol: m.protocol}
 	dirtyPerS := idleDirtyBytesPerS + m.iops(loaded)*max(size, pageBytes)
-	workingSet := min(float64(s.memoryBytes), float64(workingSetBytes+m.access.Outstanding*max(largest, pageBytes)))
+	workingSet := min(float64(s.memoryBytes), float64(workingSetBytes+m.slots()*max(largest, pageBytes)))
 
 	send := float64(s.memoryBytes)
 	for round := 1; ; round++ {

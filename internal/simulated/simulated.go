@@ -250,7 +250,9 @@ func (b *Bed) StartGuest(ctx context.Context, site storage.Site, wanted testbed.
 const loadDevice = "/dev/simulated"
 
 // LoadConfig is the trial's workload, on the part of the disk that a model uses.
-func (b *Bed) LoadConfig(ref trial.Ref) (engine.Config, error) {
+func (b *Bed) LoadConfig(ref trial.Ref) (engine.Config, error) { return loadConfig(ref) }
+
+func loadConfig(ref trial.Ref) (engine.Config, error) {
 	access := ref.Trial.Cell.Access.Complete()
 	targets, err := spec.Slices(spec.Target{Device: loadDevice, SizeBytes: diskBytes}, access.Targets)
 	if err != nil {

@@ -73,7 +73,7 @@ func (w *watching) Progress(ctx context.Context) (record.Progress, error) {
 	return progress, nil
 }
 
-// rawFile is a file that a witness leaves.
+// rawFile is a file that is left by what records.
 type rawFile struct {
 	name  string
 	write func(io.Writer) error
@@ -124,18 +124,5 @@ func (w *watching) Fetch(ctx context.Context, folder string, progress func(doneB
 		return nil, fmt.Errorf("fetch what the witness on %s saw of trial %s: %w", w.machine, w.model.ref.Key(), err)
 	}
 	to, _ = w.alive(to)
-	var names []string
-	total := int64(0)
-	for _, file := range w.files(from, to) {
-		size, err := writeFile(folder, file.name, file.write)
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, file.name)
-		total += size
-	}
-	if progress != nil {
-		progress(total, total)
-	}
-	return names, nil
+	return writeFiles(folder, w.files(from, to), progress)
 }

@@ -6,23 +6,50 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"heliotrope/internal/campaign"
+	"heliotrope/internal/load/iolog"
+	"heliotrope/internal/load/spec"
 )
 
 // operation is one I/O. Times are ns since 1970 on the controller's clock.
 type operation struct {
 	submitted, done int64
-	latency         int64 // ns on the guest's clock, which stands still with the guest
+	latency         int64 // ns on the guest's clock, which stands still with the guest; of an open loop, from when it was due
 	offset          int64
 	size            int
 	read            bool
 	met             conditions // where it was completed
 }
 
-// workload is a closed loop of I/Os through a model's phases.
+// event is the submission of an I/O, or its completion.
+type event struct {
+	*operation
+	at        int64
+	completes bool
+	// oldest is when the oldest I/O that is in flight after it was submitted, 0
+	// when none is, and completed how many have completed.
+	oldest    int64
+	completed uint64
+}
+
+// logger notes what a worker does: an iolog.Writer, or nobody.
+type logger interface {
+	Submitted(at iolog.Stamp)
+	// Completed says so to the worker's sequence.
+	Completed(slot, errno int, at iolog.Stamp)
+}
+
+// unlogged is nobody.
+type unlogged struct{ *spec.Sequence }
+
+func (unlogged) Submitted(iolog.Stamp)                  {}
+func (u unlogged) Completed(slot, _ int, _ iolog.Stamp) { u.Complete(slot) }
+
+// workload is the I/Os of a load's workers through a model's phases.
 type workload struct {
 	*model
+	from                 int64
 	random               *rand.Rand
+	workers              []*worker
 	migrating, suspended int64 // ns; MaxInt64 when it does not happen
 	resumed, connected   int64
 	lost                 int64 // ns: on the guest's clock, in the stall
@@ -30,38 +57,51 @@ type workload struct {
 	lossProbability      float64
 
 	diskFree, wanFree int64 // ns: when they may begin the next I/O
-	cursor            int64 // of sequential I/Os
+	completed         uint64
+}
+
+// worker is one of a load. Its I/Os follow from its sequence, and the model says
+// how long each takes.
+type worker struct {
+	number     int
+	sequence   *spec.Sequence
+	log        logger
+	operations []operation // by slot
+	free       []int64     // when each slot that is free may be used, in the order of the sequence's line
+	last       int64       // submission of the I/O before
+	begun      uint64      // I/Os
+	drawn      *spec.IO    // waits until at; nil: the next one is not drawn
+	at         int64
+	first      int // slot in flight that completes first, or none
+}
+
+// none is a slot.
+const none = -1
+
+// flying are the slots whose I/Os are in flight, oldest first, without one that
+// is drawn only.
+func (w *worker) flying() []int {
+	slots := w.sequence.InFlight()
+	if w.drawn != nil {
+		slots = slots[:len(slots)-1]
+	}
+	return slots
 }
 
 // operations gives the I/Os that are completed from one moment to another, in
-// the order of their completion. At the start all outstanding ones are made.
+// the order of their completion. At the start all slots are free.
 func (m *model) operations(from, to time.Time) iter.Seq[*operation] {
 	return func(yield func(*operation) bool) {
-		w := m.newWorkload()
-		slots := make([]operation, m.access.Outstanding)
-		for i := range slots {
-			w.submit(&slots[i], from.UnixNano())
-		}
-		if until, ends := m.diskUntil(); ends && until.Before(to) {
-			to = until
-		}
-		for end := to.UnixNano(); ; {
-			first := &slots[0]
-			for i := range slots {
-				if slots[i].done < first.done {
-					first = &slots[i]
-				}
-			}
-			if first.done > end || !yield(first) {
+		for e := range m.newWorkload(from).events(to) {
+			if e.completes && !yield(e.operation) {
 				return
 			}
-			w.submit(first, first.done+int64(thinkTime))
 		}
 	}
 }
 
-func (m *model) newWorkload() *workload {
-	w := &workload{model: m, random: source(m.ref, "load"), lossProbability: lossOfRoundTrip(m.profile),
+func (m *model) newWorkload(from time.Time) *workload {
+	w := &workload{model: m, from: from.UnixNano(), random: source(m.ref, "load"), lossProbability: lossOfRoundTrip(m.profile),
 		migrating: math.MaxInt64, suspended: math.MaxInt64, resumed: math.MaxInt64, precopied: math.MaxInt64, switched: math.MaxInt64}
 	s := m.schedule
 	if s.begun {
@@ -72,7 +112,109 @@ func (m *model) newWorkload() *workload {
 		w.lost = m.guest.lost
 		w.suspended, w.resumed, w.connected = s.suspended.UnixNano(), s.resumed.UnixNano(), s.connected.UnixNano()
 	}
+	for number := range m.load.Access.Workers {
+		sequence, err := spec.NewSequence(m.load.Access, m.load.Targets, number, m.load.Seed)
+		if err != nil {
+			panic("simulated: a load that modelOf has let through: " + err.Error())
+		}
+		slots := m.load.Access.Outstanding * m.load.Access.Targets
+		one := &worker{number: number, sequence: sequence, log: unlogged{sequence}, operations: make([]operation, slots), free: make([]int64, slots), first: none}
+		for slot := range one.free {
+			one.free[slot] = w.from
+		}
+		w.workers = append(w.workers, one)
+	}
 	return w
+}
+
+// events gives what happens until a moment, in its order.
+func (w *workload) events(to time.Time) iter.Seq[event] {
+	return func(yield func(event) bool) {
+		if until, ends := w.diskUntil(); ends && until.Before(to) {
+			to = until
+		}
+		for end := to.UnixNano(); ; {
+			one, at, completes := w.next()
+			if at > end {
+				return
+			}
+			e := event{at: at, completes: completes}
+			if completes {
+				e.operation = w.finish(one)
+			} else if e.operation = w.submit(one, at); e.operation == nil {
+				continue // it waits for its delay
+			}
+			e.oldest, e.completed = w.oldest(), w.completed
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// next is whose turn it is, and when.
+func (w *workload) next() (one *worker, at int64, completes bool) {
+	at = math.MaxInt64
+	for _, other := range w.workers {
+		if begins := w.begins(other); begins < at {
+			one, at, completes = other, begins, false
+		}
+		if other.first != none && other.operations[other.first].done <= at {
+			one, at, completes = other, other.operations[other.first].done, true
+		}
+	}
+	return one, at, completes
+}
+
+// begins is when a worker submits its next I/O, or draws it: none while the
+// guest is suspended. MaxInt64 when no slot is free.
+func (w *workload) begins(one *worker) int64 {
+	if one.drawn != nil {
+		return w.awake(one.at)
+	}
+	if len(one.free) == 0 {
+		return math.MaxInt64
+	}
+	return w.awake(max(one.free[0], one.last, w.due(one)))
+}
+
+// awake is when the guest does what it would do at a moment.
+func (w *workload) awake(at int64) int64 {
+	if at >= w.suspended && at < w.resumed {
+		return w.resumed
+	}
+	return at
+}
+
+// due is when a worker's next I/O is, in an open loop: by the guest's clock.
+func (w *workload) due(one *worker) int64 {
+	access := &w.load.Access
+	if access.RateIOPS == 0 {
+		return w.from
+	}
+	at := w.from + int64(access.Due(one.begun*uint64(access.Workers)+uint64(one.number))) //nolint:gosec // counts
+	if at >= w.suspended {
+		at += w.lost
+	}
+	return at
+}
+
+// oldest is when the oldest I/O in flight was submitted; 0 when none is.
+func (w *workload) oldest() int64 {
+	oldest := int64(0)
+	for _, one := range w.workers {
+		if flying := one.flying(); len(flying) > 0 && (oldest == 0 || one.operations[flying[0]].submitted < oldest) {
+			oldest = one.operations[flying[0]].submitted
+		}
+	}
+	return oldest
+}
+
+// stamp is what the guest's clocks say: both stand still where its wall clock
+// does, and it is never set.
+func (w *workload) stamp(at int64) iolog.Stamp {
+	wall := w.guest.says(at)
+	return iolog.Stamp{WallNs: wall, MonoNs: wall - w.guest.says(w.from) + int64(bootTime)}
 }
 
 // conditions are those of an I/O that is made at a moment.
@@ -87,18 +229,30 @@ func (w *workload) conditions(at int64) conditions {
 	return c
 }
 
-// submit makes the next I/O of a slot. None is made while the guest is
-// suspended. One in flight then is made again when the disk is connected at the
-// other site; one of a guest that was only paused is found done when it goes on.
-// What the guest's clock lost is missing in the latency.
-func (w *workload) submit(o *operation, at int64) {
-	if at >= w.suspended && at < w.resumed {
-		at = w.resumed
+// submit draws a worker's next I/O and makes it, unless it is delayed. One in
+// flight when the guest is suspended is made again when the disk is connected at
+// the other site; one of a guest that was only paused is found done when it goes
+// on. What the guest's clock lost is missing in the latency.
+func (w *workload) submit(one *worker, at int64) *operation {
+	due := at
+	if one.drawn == nil {
+		if w.load.Access.RateIOPS > 0 {
+			due = w.due(one)
+		}
+		next, _ := one.sequence.Next()
+		one.free = one.free[1:]
+		one.drawn = &next
+		if next.Delay > 0 {
+			one.at = at + int64(next.Delay)
+			return nil
+		}
 	}
-	line := w.draw()
-	o.submitted, o.size, o.read = at, line.SizeBytes, w.random.IntN(100) < line.ReadPercent
-	o.offset = w.place(line)
-	o.met = w.conditions(at)
+	io := one.drawn
+	one.drawn, one.last = nil, at
+	one.begun++
+	one.log.Submitted(w.stamp(at))
+	o := &one.operations[io.Slot]
+	*o = operation{submitted: at, size: io.SizeBytes, read: !io.Write, offset: io.OffsetBytes, met: w.conditions(at)}
 	o.done = w.complete(o, at)
 	if at < w.suspended && o.done >= w.suspended {
 		if w.schedule.moved {
@@ -107,43 +261,30 @@ func (w *workload) submit(o *operation, at int64) {
 		}
 		o.done = max(o.done, w.resumed)
 	}
-	o.latency = o.done - at
-	if at < w.suspended && o.done >= w.resumed {
+	o.latency = o.done - due
+	if due < w.suspended && o.done >= w.resumed {
 		o.latency -= w.lost
 	}
+	if one.first == none || o.done < one.operations[one.first].done {
+		one.first = io.Slot
+	}
+	return o
 }
 
-// draw chooses a line of the access specification by the lines' shares.
-func (w *workload) draw() *campaign.AccessLine {
-	lines := w.access.Lines
-	if len(lines) == 1 {
-		return &lines[0]
-	}
-	draw := w.random.IntN(100)
-	for i := range lines {
-		if draw -= lines[i].SharePercent; draw < 0 {
-			return &lines[i]
+// finish ends a worker's I/O that completes first, and finds the next one.
+func (w *workload) finish(one *worker) *operation {
+	slot := one.first
+	done := one.operations[slot]
+	one.log.Completed(slot, 0, w.stamp(done.done))
+	one.free = append(one.free, done.done+int64(thinkTime))
+	w.completed++
+	one.first = none
+	for _, slot := range one.flying() {
+		if one.first == none || one.operations[slot].done < one.operations[one.first].done {
+			one.first = slot
 		}
 	}
-	return &lines[len(lines)-1]
-}
-
-// place chooses an offset on the disk.
-func (w *workload) place(line *campaign.AccessLine) int64 {
-	size, align := int64(line.SizeBytes), int64(line.AlignBytes)
-	if align <= 0 {
-		align = sectorBytes
-	}
-	last := (diskBytes - size) / align // in units of the alignment
-	if w.random.IntN(100) < line.RandomPercent {
-		return w.random.Int64N(last+1) * align
-	}
-	unit := (w.cursor + align - 1) / align
-	if unit > last {
-		unit = 0
-	}
-	w.cursor = unit*align + size
-	return unit * align
+	return &done
 }
 
 // complete is when an I/O that is made at a moment, under its conditions, is
