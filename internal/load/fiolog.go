@@ -30,12 +30,6 @@ const (
 // ErrEmptyLog says that fio's log has no line at all.
 var ErrEmptyLog = fio.ErrEmptyLog
 
-// Result is fio's own summary of a load.
-type Result = fio.Result
-
-// ReadResult reads it.
-func ReadResult(r io.Reader) (Result, error) { return fio.ReadResult(r) }
-
 // Entry is one completed I/O, as fio's log has it.
 type Entry struct {
 	GuestTimeNs int64  // completion, on the guest's wall clock, ns since 1970 UTC; resolution 1 ms

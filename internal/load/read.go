@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"heliotrope/internal/load/engine"
+	"heliotrope/internal/load/fio"
 	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/load/spec"
 )
@@ -69,7 +70,7 @@ func ResultOf(folder string, access spec.Access) (engine.Result, error) {
 			return result, err
 		}
 		defer file.Close()
-		said, err := ReadResult(file)
+		said, err := fio.ReadResult(file)
 		result.Version, result.IOs, result.FirstErrno = said.Version, said.IOs, int64(said.Error)
 		if said.Error != 0 {
 			result.Errors = 1

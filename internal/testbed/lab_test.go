@@ -17,6 +17,8 @@ import (
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/load"
+	"heliotrope/internal/load/engine"
+	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/record"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
@@ -122,7 +124,9 @@ func TestLabWitnesses(t *testing.T) {
 	}
 	after := clocks(ctx, t, tb, "after")
 	siteA, siteB := filepath.Join(folder, tb.Inventory.Sites.A), filepath.Join(folder, tb.Inventory.Sites.B)
-	checkLoad(t, filepath.Join(folder, "load"), migration.Started.Add(idle[testbed.GuestName].Ahead),
+	config, err := tb.LoadConfig(ref)
+	must(t, err)
+	checkLoad(t, config, filepath.Join(folder, "load"), migration.Started.Add(idle[testbed.GuestName].Ahead),
 		migration.Finished.Add(after[testbed.GuestName].Ahead))
 	pause.check(t, siteA, idle[tb.Inventory.Sites.A])
 	checkMigration(t, siteA, siteB, idle[tb.Inventory.Sites.A], idle[tb.Inventory.Sites.B], migration)
@@ -234,47 +238,40 @@ func advance(ctx context.Context, t *testing.T, recording record.Recording, ios 
 
 // checkLoad reads the log: complete, in order, on the disk, from before the
 // migration to after it.
-func checkLoad(t *testing.T, folder string, migrated, finished time.Time) {
+func checkLoad(t *testing.T, config engine.Config, folder string, migrated, finished time.Time) {
 	t.Helper()
-	result, err := os.Open(filepath.Join(folder, load.ResultFile))
+	outcome, err := load.ResultOf(folder, config.Access)
 	must(t, err)
-	defer result.Close()
-	outcome, err := load.ReadResult(result)
-	must(t, err)
-	log, err := os.Open(filepath.Join(folder, load.LogName(folder)))
-	must(t, err)
-	defer log.Close()
 	var ios, reads, early, late, back int64
 	var last, gap, gapEnd, worst int64
-	must(t, load.ReadLog(log, migrated, func(e load.Entry) error {
+	account, err := load.Read(folder, nil, config.Replay(), migrated, func(e iolog.Entry) error {
 		ios++
-		if e.Op == load.OpRead {
+		if !e.Write {
 			reads++
 		}
-		if e.GuestTimeNs < migrated.UnixNano() {
+		if e.CompletedNs < migrated.UnixNano() {
 			early++
 		}
-		if e.GuestTimeNs > finished.UnixNano() {
+		if e.CompletedNs > finished.UnixNano() {
 			late++
 		}
-		if last != 0 && e.GuestTimeNs < last {
+		if last != 0 && e.CompletedNs < last {
 			back++
 		}
-		if last != 0 && e.GuestTimeNs-last > gap {
-			gap, gapEnd = e.GuestTimeNs-last, e.GuestTimeNs
+		if last != 0 && e.CompletedNs-last > gap {
+			gap, gapEnd = e.CompletedNs-last, e.CompletedNs
 		}
-		last, worst = e.GuestTimeNs, max(worst, e.LatencyNs)
+		last, worst = e.CompletedNs, max(worst, e.CompletedNs-e.SubmittedNs)
 		if end := e.OffsetBytes + int64(e.SizeBytes); end > diskBytes-ledgerBytes || e.OffsetBytes%512 != 0 {
 			t.Errorf("an I/O at %d of %d bytes", e.OffsetBytes, e.SizeBytes)
 		}
 		return nil
-	}))
-	info, err := log.Stat()
+	})
 	must(t, err)
-	t.Logf("load: %+v; %d I/Os, %d reads, %d before and %d after the migration, longest silence %s until %s, longest I/O %s, %d bytes for each I/O",
-		outcome, ios, reads, early, late, time.Duration(gap), time.Unix(0, gapEnd).UTC().Format(time.StampMilli), time.Duration(worst), info.Size()/max(ios, 1))
-	if outcome.Error != 0 || outcome.IOs != ios || early == 0 || late == 0 || back != 0 {
-		t.Errorf("of %d I/Os %d are before the migration, %d after it, %d go back in time; fio says %+v", ios, early, late, back, outcome)
+	t.Logf("load: %+v; %d I/Os, %d reads, %d before and %d after the migration, longest silence %s until %s, longest I/O %s",
+		outcome, ios, reads, early, late, time.Duration(gap), time.Unix(0, gapEnd).UTC().Format(time.StampMilli), time.Duration(worst))
+	if outcome.Errors != 0 || len(account.Missing) > 0 || outcome.IOs != ios || early == 0 || late == 0 || back != 0 {
+		t.Errorf("of %d I/Os %d are before the migration, %d after it, %d go back in time; its engine says %+v, its log lacks %v", ios, early, late, back, outcome, account.Missing)
 	}
 	if share := float64(reads) / float64(ios); share < 0.4 || share > 0.6 {
 		t.Errorf("%.0f %% of the I/Os are reads, want 50", 100*share)
