@@ -1,6 +1,7 @@
 package simulated
 
 import (
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,9 +25,9 @@ func ownCell(access campaign.AccessSpec) campaign.Cell {
 }
 
 // readOwn gives the I/Os of a trial as they are read from its log.
-func (p played) readOwn(t *testing.T) ([]iolog.Entry, iolog.Account) {
+func (p played) readOwn(t *testing.T, faults ...Faults) ([]iolog.Entry, iolog.Account) {
 	t.Helper()
-	bed := Open(lane, p.ref, Faults{})
+	bed := Open(lane, p.ref, append(faults, Faults{})[0])
 	recording, err := bed.Load(p.ref)
 	require.NoError(t, err)
 	folder := t.TempDir()
@@ -102,6 +103,22 @@ func TestOpenLoop(t *testing.T) {
 		}
 	}
 	assert.Positive(t, late)
+}
+
+// TestDiskThatDoesNotComeBack: what is in flight then is so at the end, and one
+// that fails is told.
+func TestDiskThatDoesNotComeBack(t *testing.T) {
+	access := campaign.AccessSpec{Outstanding: 2, Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 50, RandomPercent: 100}}}
+	p := play(t, reference(ownCell(access)), Faults{})
+	_, account := p.readOwn(t)
+	assert.Zero(t, account.Errors)
+	entries, account := p.readOwn(t, Faults{DiskStaysAway: 1})
+	assert.Len(t, account.Pending, 2)
+	suspended := p.mark(t, trial.After)
+	assert.Less(t, entries[len(entries)-1].CompletedNs, suspended.UnixNano())
+	entries, account = p.readOwn(t, Faults{TargetUnplugged: 1})
+	assert.EqualValues(t, 1, account.Errors)
+	assert.EqualValues(t, syscall.EIO, entries[len(entries)-1].Error)
 }
 
 // TestHeartbeatsTellOfTheLoad: as its log does.
