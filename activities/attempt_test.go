@@ -74,7 +74,7 @@ func newAttempt(t *testing.T, faults simulated.Faults) *attempt {
 		return simulated.Open(lane.Name, ref, faults), nil
 	}
 	cell := campaign.Cell{Hypervisor: "xen", Storage: "iscsi", WAN: "continental", RTTMs: 30, Access: campaign.AccessSpec{
-		Name: "4k", Outstanding: 1, Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 50, RandomPercent: 100}}}}
+		Name: "4k", Engine: "fio", Outstanding: 1, Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 50, RandomPercent: 100}}}}
 	return &attempt{
 		target: activities.Target{DataDir: t.TempDir(), Lane: trial.Lane{Name: "sim-1", Kind: inventory.Simulated},
 			Ref: trial.Ref{Campaign: "unit", Attempt: 1, Now: time.Unix(1_800_000_000, 0).UTC(), DiskBytes: 64 << 20, LedgerBytes: 8 << 20,

@@ -304,9 +304,6 @@ func printImport(out io.Writer, file icfFile) error {
 		name := ownName(one.Name, file.File)
 		names = append(names, strconv.Quote(name))
 		fmt.Fprintf(out, "  - name: %s\n", strconv.Quote(name))
-		if len(one.Fio) > 0 {
-			fmt.Fprintf(out, "    engine: %s\n", spec.EngineOwn)
-		}
 		fmt.Fprintf(out, "    workload: { icf: %s, spec: %s }\n", strconv.Quote(file.File), strconv.Quote(one.Name))
 	}
 	if len(names) == 0 {

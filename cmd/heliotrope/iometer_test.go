@@ -112,7 +112,7 @@ func TestIometerImport(t *testing.T) {
 	}
 	assert.Equal(t, spec.EngineOwn, accesses["mail, old"].Engine)
 	assert.Equal(t, 512, accesses["mail, old"].Lines[1].ReplyBytes)
-	assert.Equal(t, spec.EngineFio, accesses["4 KiB; 100% Read; 0% random of mail.icf"].Engine)
+	assert.Equal(t, spec.EngineOwn, accesses["4 KiB; 100% Read; 0% random of mail.icf"].Engine)
 
 	out, _, code = runIometer("import", path, "--spec", "MAIL, old")
 	assert.Equal(t, 0, code)

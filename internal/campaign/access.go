@@ -186,13 +186,6 @@ func (c checker) accessSpec(at string, access AccessSpec) bool {
 
 // access checks a level of factor access.
 func (c checker) access(setting, level string) {
-	access, known := c.spec.access()[level]
+	_, known := c.spec.access()[level]
 	c.Check(setting, known, "%q is neither well-known (%s) nor defined under access_specifications", level, wellKnown)
-	if slices.ContainsFunc(c.spec.Access, func(own AccessSpec) bool { return own.Name == level }) || !known {
-		return // what is wrong with it is said where it is defined
-	}
-	if problems := unmappable(access); len(problems) > 0 {
-		c.Check(setting, false, "engine fio cannot run %s, %s: %s; define one under access_specifications with workload: {spec: %q} and engine: %s",
-			level, problems[0].Setting, problems[0].Message, level, spec.EngineOwn)
-	}
 }

@@ -106,7 +106,7 @@ func TestCells(t *testing.T) {
 func TestCellSaysWhatItIs(t *testing.T) {
 	got := parsed(t, good).Cells()[3]
 	want := Cell{Hypervisor: "xen", Storage: "drbd", DRBDProtocol: "C", WAN: "rtt=60ms,rate=100mbit", RTTMs: 60,
-		Access: AccessSpec{Name: "database", Engine: "fio", Outstanding: 1, Workers: 1, Targets: 1, OnError: "stop", Pattern: "random",
+		Access: AccessSpec{Name: "database", Engine: "heliotrope", Outstanding: 1, Workers: 1, Targets: 1, OnError: "continue", Pattern: "random",
 			Lines: []AccessLine{{SizeBytes: 8192, SharePercent: 100, ReadPercent: 67, RandomPercent: 100, AlignBytes: 512, Burst: 1}}}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -147,7 +147,6 @@ var refused = []struct{ name, old, new, want string }{
 	{"WAN twice", `"rtt=60ms,rate=100mbit"`, "lan", `7:14: matrix.wan[1]: "lan" is given twice`},
 	{"WAN twice, spelt differently", `[lan, "rtt=60ms,rate=100mbit"]`, `[transatlantic, "rate=100mbit,rtt=90ms"]`, `7:24: matrix.wan[1]: "rate=100mbit,rtt=90ms" shapes as "transatlantic" does`},
 	{"unknown access", "[database]", "[databas]", `8:12: matrix.access[0]: "databas" is neither well-known (` + wellKnown + `) nor defined under access_specifications`},
-	{"workstation", "[database]", "[workstation]", `8:12: matrix.access[0]: engine fio cannot run workstation, lines[0].random_percent: ` + sharedCursor + `; define one under access_specifications with workload: {spec: "workstation"} and engine: heliotrope`},
 	{"protocol", "  access", "  drbd_protocol: [D]\n  access", `8:19: matrix.drbd_protocol[0]: "D" is not known: want A, B or C`},
 	{"protocol without DRBD", "storage: [iscsi, drbd]", "storage: [iscsi]\n  drbd_protocol: [A]", `7:18: matrix.drbd_protocol: is for drbd only, which is not in matrix.storage`},
 	{"little memory", "  access", "  guest_memory_mib: [64]\n  access", `8:22: matrix.guest_memory_mib[0]: 64 MiB: want 112 to 1048576`},
@@ -185,8 +184,8 @@ var refused = []struct{ name, old, new, want string }{
 		`9:45: access_specifications[0].lines[0].random_percent: is missing`},
 	{"own access named as a well-known one", "repetitions: 2", "access_specifications: [{name: database, lines: [{size_bytes: 512, share_percent: 100, read_percent: 0, random_percent: 0}]}]\nrepetitions: 2",
 		`9:32: access_specifications[0].name: "database" is a well-known one: choose another name`},
-	{"own access that does not map", "repetitions: 2", "access_specifications: [{name: own, lines: [{size_bytes: 512, share_percent: 100, read_percent: 50, random_percent: 20}]}]\nrepetitions: 2",
-		`9:117: access_specifications[0].lines[0].random_percent: ` + sharedCursor},
+	{"own access that does not map", "repetitions: 2", "access_specifications: [{name: own, engine: fio, lines: [{size_bytes: 512, share_percent: 100, read_percent: 50, random_percent: 20}]}]\nrepetitions: 2",
+		`9:130: access_specifications[0].lines[0].random_percent: ` + sharedCursor},
 	{"a list where a mapping belongs", "repetitions: 2", "repetitions: 2\nlimits: []", `10:9: limits: want a mapping of settings`},
 }
 

@@ -100,14 +100,14 @@ func TestEstimate(t *testing.T) {
 		}
 	}
 	spec := parsed(t, good)
-	// 120 s of load with 200 I/Os of 12 bytes a second, 4 KiB of counters a second, and 64 KiB; and one raw log of fio's.
-	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(120*200*12+120*4096+65536)+120*200*12); got != want {
+	// 120 s of load with 200 I/Os of 12 bytes a second, 4 KiB of counters a second, and 64 KiB; and one raw log of 6 bytes an I/O.
+	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(120*200*12+120*4096+65536)+120*200*6); got != want {
 		t.Errorf("%d bytes, want %d", got, want)
 	}
 	spec.Matrix.Access = []string{"deep"}
-	spec.Access = []AccessSpec{{Name: "deep", Engine: "heliotrope", Outstanding: 3, Lines: []AccessLine{{SizeBytes: 512, SharePercent: 100}}}}
-	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(120*600*12+120*4096+65536)+120*600*6); got != want {
-		t.Errorf("three outstanding: %d bytes, want %d", got, want)
+	spec.Access = []AccessSpec{{Name: "deep", Engine: "fio", Outstanding: 3, Lines: []AccessLine{{SizeBytes: 512, SharePercent: 100}}}}
+	if got, want := spec.Estimate(spec.Plan()).Bytes, int64(8*(120*600*12+120*4096+65536)+120*600*12); got != want {
+		t.Errorf("three outstanding, by fio: %d bytes, want %d", got, want)
 	}
 }
 

@@ -27,7 +27,7 @@ var began = time.Date(2024, 3, 1, 12, 0, 0, 0, time.UTC)
 // cell is a cell of 4 KiB random I/Os.
 func cell(kind, profile string, readPercent, outstanding int) campaign.Cell {
 	return campaign.Cell{Hypervisor: "xen", Storage: kind, WAN: profile, Access: campaign.AccessSpec{
-		Name: "test", Outstanding: outstanding,
+		Name: "test", Engine: "fio", Outstanding: outstanding,
 		Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100, ReadPercent: readPercent, RandomPercent: 100}}}}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 func tested(outstanding int, lines ...spec.Line) spec.Access {
-	return spec.Access{Name: "tested", Outstanding: outstanding, Lines: lines}
+	return spec.Access{Name: "tested", Engine: spec.EngineFio, Outstanding: outstanding, Lines: lines}
 }
 
 func TestArgs(t *testing.T) {

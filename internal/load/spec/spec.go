@@ -23,7 +23,7 @@ const (
 	EngineOwn = "heliotrope" // package engine
 	EngineFio = "fio"
 	// DefaultEngine runs a load that names none.
-	DefaultEngine = EngineFio
+	DefaultEngine = EngineOwn
 )
 
 // What a load does when an I/O fails.
@@ -57,8 +57,8 @@ type Access struct {
 	Lines []Line `yaml:"lines,omitempty" json:"lines" jsonschema:"minItems=1,maxItems=100"`
 	// Where the lines come from when they are not written here: a specification in a file of Iometer's.
 	Source *Source `yaml:"workload,omitempty" json:"source,omitempty"`
-	// Which program runs the load: fio (the default), or heliotrope, which runs every specification as Iometer does and knows
-	// what is in flight.
+	// Which program runs the load: heliotrope (the default), which runs every specification as Iometer does and knows what is in
+	// flight, or fio.
 	Engine string `yaml:"engine,omitempty" json:"engine,omitempty" jsonschema:"enum=heliotrope,enum=fio"`
 	// Workers, each of which runs the whole specification: 1 by default.
 	Workers int `yaml:"workers,omitempty" json:"workers,omitempty" jsonschema:"minimum=1,maximum=16"`

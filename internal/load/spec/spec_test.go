@@ -18,15 +18,15 @@ func TestComplete(t *testing.T) {
 	given := sound()
 	got := given.Complete()
 	want := Access{
-		Name: "sound", Engine: DefaultEngine, Outstanding: 1, Workers: 1, Targets: 1, OnError: ErrorStops, Pattern: PatternRandom,
+		Name: "sound", Engine: EngineOwn, Outstanding: 1, Workers: 1, Targets: 1, OnError: ErrorGoesOn, Pattern: PatternRandom,
 		Lines: []Line{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 67, RandomPercent: 50, AlignBytes: 512, Burst: 1}},
 	}
 	assert.Equal(t, want, got)
 	assert.Equal(t, sound(), given, "the lines are copied")
 	assert.Equal(t, got, got.Complete())
-	own := sound()
-	own.Engine = EngineOwn
-	assert.Equal(t, ErrorGoesOn, own.Complete().OnError, "Iometer goes on")
+	fio := sound()
+	fio.Engine = EngineFio
+	assert.Equal(t, ErrorStops, fio.Complete().OnError, "fio cannot go on")
 }
 
 func TestStandardIsSound(t *testing.T) {
