@@ -50,7 +50,7 @@ func Read(folder string, near []string, c iolog.Replay, began time.Time, give fu
 			err = opening
 			break
 		}
-		defer file.Close() //nolint:gocritic // some files, until all are read
+		defer func() { _ = file.Close() }() //nolint:gocritic // some files, until all are read
 		files = append(files, file)
 	}
 	if err != nil {
