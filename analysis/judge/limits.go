@@ -23,6 +23,8 @@ type Limits struct {
 	RTTTolerancePercent float64 `yaml:"rtt_tolerance_percent" json:"rtt_tolerance_percent"`
 	// Least measured throughput, in percent of the profile's rate: 20 by default.
 	MinThroughputPercent float64 `yaml:"min_throughput_percent" json:"min_throughput_percent"`
+	// How much longer than the shortest one way over the WAN may take 90 % of the certificate's datagrams, beside four times the jitter: 20.
+	SpreadMs float64 `yaml:"spread_ms" json:"spread_ms"`
 	// When the load counts as steady, and as back after a stall: as in a campaign file.
 	SteadyState campaign.SteadyState `yaml:"steady_state" json:"steady_state"`
 	Recovery    campaign.Recovery    `yaml:"recovery" json:"recovery"`
@@ -36,7 +38,7 @@ type Limits struct {
 // DefaultLimits are those of a campaign file that says nothing of them.
 func DefaultLimits() Limits {
 	return Limits{
-		ClockUncertaintyMs: 20, MaxSpacing: time.Second, RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20,
+		ClockUncertaintyMs: 20, MaxSpacing: time.Second, RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, SpreadMs: wan.DefaultSpreadMs,
 		SteadyState:    campaign.SteadyState{Round: 2 * time.Second, Window: 5, RangePercent: 20, SlopePercent: 10},
 		Recovery:       campaign.Recovery{WithinPercent: 10, For: 5 * time.Second},
 		TrafficPercent: 1, TrafficBytes: 100_000,
@@ -55,7 +57,7 @@ func LimitsOf(limits campaign.Limits, steady campaign.SteadyState, recovery camp
 
 // tolerance is the certificates'.
 func (l Limits) tolerance() wan.Tolerance {
-	return wan.Tolerance{RTTMs: l.RTTToleranceMs, RTTPercent: l.RTTTolerancePercent, MinThroughputPercent: l.MinThroughputPercent}
+	return wan.Tolerance{RTTMs: l.RTTToleranceMs, RTTPercent: l.RTTTolerancePercent, MinThroughputPercent: l.MinThroughputPercent, SpreadMs: l.SpreadMs}
 }
 
 // KeyLimits is the key of a dataset's provenance under which the campaign's
@@ -98,6 +100,7 @@ func (l Limits) Check() error {
 		positive("clock_uncertainty_ms", l.ClockUncertaintyMs), positive("max_spacing", l.MaxSpacing.Seconds()),
 		positive("rtt_tolerance_ms", l.RTTToleranceMs), positive("rtt_tolerance_percent", l.RTTTolerancePercent),
 		notNegative("min_throughput_percent", l.MinThroughputPercent),
+		positive("spread_ms", l.SpreadMs),
 		positive("steady_state.round", l.SteadyState.Round.Seconds()), positive("steady_state.window", float64(l.SteadyState.Window-1)),
 		positive("steady_state.range_percent", l.SteadyState.RangePercent), positive("steady_state.slope_percent", l.SteadyState.SlopePercent),
 		positive("recovery.within_percent", l.Recovery.WithinPercent), notNegative("recovery.for", l.Recovery.For.Seconds()),

@@ -111,7 +111,7 @@ func TestProbeInCertificates(t *testing.T) {
 		"came at 109":    func(p *wan.Probe) { p.Above.ReceivedBits = 109e6; p.Below.Spread = 0 },
 		"lost":           func(p *wan.Probe) { p.Below.Received-- },
 		"overtaken":      func(p *wan.Probe) { p.Below.Reordered = 1 },
-		"one way":        func(p *wan.Probe) { p.Below.Spread90 = 9 * time.Millisecond },
+		"one way":        func(p *wan.Probe) { p.Below.Spread90 = 21 * time.Millisecond },
 	} {
 		p := wan.Probe{Below: good, Above: above}
 		change(&p)

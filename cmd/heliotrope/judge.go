@@ -43,7 +43,7 @@ the dataset has them (else the defaults), then those of the limits file, then th
 Nothing in the dataset is changed.
 
 A limits file is YAML with any of: clock_uncertainty_ms, max_spacing, rtt_tolerance_ms,
-rtt_tolerance_percent, min_throughput_percent, steady_state (round, window, range_percent,
+rtt_tolerance_percent, min_throughput_percent, spread_ms, steady_state (round, window, range_percent,
 slope_percent), recovery (within_percent, for), traffic_percent, traffic_bytes, traffic_invalid.
 
 Files are compared with the manifest's SHA-256 before they are read. Controls are judged too:

@@ -1,6 +1,7 @@
 package wan
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -47,7 +48,13 @@ type Tolerance struct {
 	RTTMs                float64 `json:"rtt_ms"`      // or
 	RTTPercent           float64 `json:"rtt_percent"` // of the profile's, whichever is more
 	MinThroughputPercent float64 `json:"min_throughput_percent"`
+	// SpreadMs is how much longer than the shortest one way may take 90 % of the
+	// datagrams, beside what the profile's jitter explains; 0 is DefaultSpreadMs.
+	SpreadMs float64 `json:"spread_ms,omitempty"`
 }
+
+// DefaultSpreadMs is wide, for it has in it how busy the hosts are.
+const DefaultSpreadMs = 20
 
 const (
 	// maxThroughput is the most that a connection may carry of the rate. A
@@ -83,8 +90,8 @@ func (p Profile) RoundTripLossPercent() float64 {
 //   - of datagrams sent one way at 95 % of the rate: loss that chance does not
 //     explain, a lower rate of arrival, datagrams that others overtook where
 //     there is no jitter, and a spread that is wider than four times the jitter
-//     and what the round trip may be off by. That of 90 % counts, for a host that
-//     is held up for a moment is not the WAN;
+//     and the tolerance. That of 90 % counts, for a host that is held up for a
+//     moment is not the WAN;
 //   - of datagrams sent at 110 % of the rate, more than 105 % that came;
 //   - a TCP connection that carried more than 105 % of the rate; or less than
 //     the tolerance says, unless there is loss, which slows TCP down by itself;
@@ -146,7 +153,7 @@ func (d Direction) check(profile Profile, tolerance Tolerance, path time.Duratio
 		problems = append(problems, fmt.Errorf("%d of %d pings were answered more than once", d.Ping.Copies, d.Ping.Sent))
 	}
 	if d.Probe != nil {
-		problems = append(problems, d.Probe.check(profile, tolerance.allowed(profile)+path))
+		problems = append(problems, d.Probe.check(profile, tolerance.spread()))
 	}
 	rate := float64(profile.RateBits)
 	switch least := rate * tolerance.MinThroughputPercent / 100; {
@@ -189,6 +196,11 @@ func (t Tolerance) allowed(profile Profile) time.Duration {
 		allowed = max(allowed, maxUnshapedRTT)
 	}
 	return allowed
+}
+
+// spread is how much longer than the shortest one way may take without jitter.
+func (t Tolerance) spread() time.Duration {
+	return time.Duration(cmp.Or(t.SpreadMs, DefaultSpreadMs) * float64(time.Millisecond))
 }
 
 func milli(d time.Duration) float64 { return d.Seconds() * 1e3 }
