@@ -504,10 +504,10 @@ func TestCancelledTrialIsTornDown(t *testing.T) {
 func TestAttemptLimit(t *testing.T) {
 	s := newStage(t)
 	input := realInput()
-	input.Limits.Attempts, input.Limits.Trial = 1, 100*time.Millisecond
+	input.Limits.Attempts, input.Limits.Trial = 1, 2*time.Second
 	input.Phases.Before = time.Hour
 	result := s.run(t, input)
-	if result.Verdict != trial.Invalid || !strings.Contains(result.Reason, "longer than its limit of 100ms, in phase before") {
+	if result.Verdict != trial.Invalid || !strings.Contains(result.Reason, "longer than its limit of 2s, in phase before") {
 		t.Errorf("%+v", result)
 	}
 	if s.count("Teardown") != 1 {

@@ -44,6 +44,10 @@ const (
 	// slackShare is how much less than was sent may come, and aboveEnough is how
 	// much more than the rate must have been sent to say that it was cut.
 	slackShare, aboveEnough = 0.95, 1.05
+	// reorderedShare is how many may be overtaken without jitter: a host that has much
+	// else to do does that to one of thousands, as was seen on the emulated testbed. A
+	// path that reorders (RFC 4737) does it to more.
+	reorderedShare = 0.005
 	// confidence with which a loss would have been seen.
 	confidence = 0.95
 )
@@ -68,7 +72,7 @@ func (p Probe) check(profile Profile, spread time.Duration) error {
 	if copies := b.Copies + p.Above.Copies; copies > 0 {
 		problems = append(problems, fmt.Errorf("%d datagrams came more than once", copies))
 	}
-	if b.Reordered > 0 && profile.Jitter == 0 {
+	if float64(b.Reordered) > reorderedShare*float64(b.Received) && profile.Jitter == 0 {
 		problems = append(problems, fmt.Errorf("%d of %d datagrams were overtaken by later ones, without jitter", b.Reordered, b.Received))
 	}
 	if most := 4*profile.Jitter + spread; b.Spread90 > most {

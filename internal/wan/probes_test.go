@@ -26,7 +26,7 @@ func TestProbeIsJudged(t *testing.T) {
 		"none of 2000 datagrams arrived": func(p *Probe) { p.Below.Received = 0 },
 		"1 of 2000 datagrams lost, 0.05 %: the profile's 0 % does not explain it":                              func(p *Probe) { p.Below.Received-- },
 		"3 datagrams came more than once":                                                                      func(p *Probe) { p.Below.Copies, p.Above.Copies = 1, 2 },
-		"2 of 2000 datagrams were overtaken by later ones, without jitter":                                     func(p *Probe) { p.Below.Reordered = 2 },
+		"11 of 2000 datagrams were overtaken by later ones, without jitter":                                    func(p *Probe) { p.Below.Reordered = 11 },
 		"one way takes up to 9.00 ms longer than the shortest for 90 % of the datagrams: want at most 4.00 ms": func(p *Probe) { p.Below.Spread90 = 9 * time.Millisecond },
 		"datagrams sent at 94.90 Mbit/s, below the rate 100.00 Mbit/s, came at 80.00 Mbit/s":                   func(p *Probe) { p.Below.ReceivedBits = 80e6 },
 		"datagrams sent at 114.00 Mbit/s came at 113.00 Mbit/s, more than the rate 100.00 Mbit/s":              func(p *Probe) { p.Above.SentBits, p.Above.ReceivedBits = 114e6, 113e6 },
