@@ -150,8 +150,10 @@ func (l *looking) listed(ctx context.Context) (running string, err error) {
 // heardOf is what the last heartbeats tell.
 type heardOf struct {
 	ago time.Duration // since the last one
-	// stuck is for how long the ledger's newest record has been the same, as far as
-	// the heartbeats that were looked at go back; 0 when there is no ledger.
+	// counts says that they tell of I/Os: of the ledger's, or of the load's.
+	counts bool
+	// stuck is for how long they have told the same, as far as the heartbeats that were
+	// looked at go back; 0 when they tell nothing.
 	stuck time.Duration
 }
 
@@ -178,9 +180,9 @@ func (l *looking) heard(ctx context.Context) (heardOf, error) {
 	if err != nil {
 		return heardOf{}, err
 	}
-	var last, same witness.Heartbeat // the newest, and the first that told the same record
+	var last, same witness.Heartbeat // the newest, and the first that told the same I/Os
 	err = witness.ReadHeartbeats(bytes.NewReader(text), func(beat witness.Heartbeat) error {
-		if last.Sequence == 0 || beat.Acked > same.Acked {
+		if last.Sequence == 0 || beat.Acked > same.Acked || beat.Completed > same.Completed {
 			same = beat
 		}
 		if beat.Arrived.After(last.Arrived) {
@@ -195,7 +197,7 @@ func (l *looking) heard(ctx context.Context) (heardOf, error) {
 		return heardOf{}, fmt.Errorf("no heartbeat of the guest has ever arrived at %s", receiver)
 	}
 	heard := heardOf{ago: l.bed.Now().Add(clock.Ahead).Sub(last.Arrived)}
-	if same.Acked > 0 {
+	if heard.counts = same.Acked > 0 || same.Completed > 0; heard.counts {
 		heard.stuck = last.Arrived.Sub(same.Arrived)
 	}
 	return heard, nil
@@ -233,7 +235,7 @@ func (l *looking) works(ctx context.Context, heard heardOf) error {
 		// The collection tells why: an I/O that failed is a result.
 		l.found = Looked{Verdict: trial.Invalid, Cause: cause.LoadDied, Reason: "what recorded ended by itself: " + before.Problem}
 		return nil
-	case l.Ref.LedgerBytes > 0 && heard.stuck < l.Quiet:
+	case heard.counts && heard.stuck < l.Quiet:
 		return nil
 	}
 	if l.Waits > waitsMost {
