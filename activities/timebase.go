@@ -11,6 +11,8 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/cause"
+	"heliotrope/internal/load/iolog"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/timebase"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/witness"
@@ -129,8 +131,15 @@ func (a *account) readGuestClock() error {
 	if err != nil {
 		return err
 	}
-	guest, err := judge.GuestClock(&a.row, judge.Raw{Clocks: dataset.Rows(a.clocks.readings), Domains: dataset.Rows(domains),
-		Heartbeats: dataset.Rows(arrived), Counters: dataset.Rows(a.clocks.steered)}, a.input.Settings.judged())
+	raw := judge.Raw{Clocks: dataset.Rows(a.clocks.readings), Domains: dataset.Rows(domains),
+		Heartbeats: dataset.Rows(arrived), Counters: dataset.Rows(a.clocks.steered)}
+	guest, err := judge.GuestClock(&a.row, raw, nil, a.input.Settings.judged())
+	if err == nil && guest.Clock != nil && guest.Clock.StepMargin() > 0 {
+		var steps []timebase.Step
+		if steps, err = a.steps(); len(steps) > 0 && err == nil {
+			guest, err = judge.GuestClock(&a.row, raw, steps, a.input.Settings.judged())
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -139,6 +148,27 @@ func (a *account) readGuestClock() error {
 	}
 	a.clocks.guest, a.clocks.oneSided = guest.Clock, guest.OneSided
 	return nil
+}
+
+// steps are those of its clock that the guest saw itself, as the load's log has them;
+// none of a log that cannot be understood, which is told where it is written. fio's
+// tells none.
+func (a *account) steps() ([]timebase.Step, error) {
+	if !a.has(trial.Guest) || a.input.Ref.Trial.Cell.Access.Complete().Engine != spec.EngineOwn {
+		return nil, nil
+	}
+	logged, err := a.readLoad(func(iolog.Entry) error { return nil })
+	var unreadable *unreadableError
+	if errors.As(err, &unreadable) {
+		return nil, nil
+	}
+	var steps []timebase.Step
+	for _, step := range logged.Steps {
+		if step.BeforeNs > 0 {
+			steps = append(steps, timebase.Step{Last: time.Unix(0, step.BeforeNs), First: time.Unix(0, step.AtNs)})
+		}
+	}
+	return steps, err
 }
 
 // siteHosts are the hosts that run the guest at site A and site B, as far as they

@@ -140,7 +140,7 @@ func TestSuspension(t *testing.T) {
 		"never migrated": {attempt(trial.Before), rows.domains, false}} {
 		tables := rows
 		tables.domains = c.rows
-		guest, err := judge.GuestClock(&c.row, tables.raw(), judge.DefaultLimits())
+		guest, err := judge.GuestClock(&c.row, tables.raw(), nil, judge.DefaultLimits())
 		require.NoError(t, err, name)
 		got := guest.Stall
 		require.Equal(t, c.want, !got.IsZero(), name)

@@ -56,7 +56,7 @@ func TestRecord(t *testing.T) {
 	says(t, judged, dataset.WitnessNetwork, 3010, 16)
 	require.True(t, near(row.BlackoutMs, 3000))
 	require.True(t, near(row.RecoveryMs, 2000))
-	guest, err := judge.GuestClock(&row, rows.raw(), judge.DefaultLimits())
+	guest, err := judge.GuestClock(&row, rows.raw(), nil, judge.DefaultLimits())
 	require.NoError(t, err)
 	require.Equal(t, 3*time.Second, guest.Stall.To.Sub(guest.Stall.From))
 	require.InDelta(t, 3e6, float64(guest.Stall.Uncertainty), 1e5)

@@ -29,10 +29,11 @@ type Guest struct {
 
 // GuestClock makes an attempt's guest's clock of the rows of its clocks, domains,
 // counters (of which it wants how clocks were steered) and heartbeats (of which
-// SentTsNs is not looked at). Whoever wants that clock asks
+// SentTsNs is not looked at), and of the steps that the guest saw itself, which no
+// table has: without them its place in the stall is less certain. Whoever wants that clock asks
 // here: when the attempt is concluded, and when it is judged. Of the row it uses
 // what Judge does.
-func GuestClock(row *dataset.Trial, raw Raw, limits Limits) (Guest, error) {
+func GuestClock(row *dataset.Trial, raw Raw, steps []timebase.Step, limits Limits) (Guest, error) {
 	s, err := newScene(row, raw, limits)
 	if err != nil {
 		return Guest{}, fmt.Errorf("the guest's clock in trial %s: %w", row.Key, err)
@@ -50,18 +51,18 @@ func GuestClock(row *dataset.Trial, raw Raw, limits Limits) (Guest, error) {
 	if ok {
 		hypervisor = s.unlessAbsent(dataset.WitnessHypervisor, func() dataset.Witness { return s.hypervisor(domains, window) })
 	}
-	return s.guestClock(hypervisor, s.stood(domains, window), heartbeats), nil
+	return s.guestClock(hypervisor, s.stood(domains, window), heartbeats, steps), nil
 }
 
 // guestClock makes the guest's clock. One that was set while nobody knows whether
 // the hypervisor stopped the guest is no clock that was set: it is not known.
-func (s *scene) guestClock(hypervisor dataset.Witness, stall timebase.Interval, heartbeats []dataset.Heartbeat) Guest {
+func (s *scene) guestClock(hypervisor dataset.Witness, stall timebase.Interval, heartbeats []dataset.Heartbeat, steps []timebase.Step) Guest {
 	guest := Guest{Stall: stall}
 	readings, beats := s.clocks.readings[trial.Guest], s.beats(heartbeats)
-	guest.Clock, guest.Err = timebase.NewGuest(readings, beats, stall)
+	guest.Clock, guest.Err = timebase.NewGuest(readings, beats, stall, steps)
 	if errors.Is(guest.Err, timebase.ErrNoReadings) && !stall.IsZero() {
 		// It did not come back: there is nothing to put right after the stall.
-		if before, err := timebase.NewGuest(readings, beats, timebase.Interval{}); err == nil {
+		if before, err := timebase.NewGuest(readings, beats, timebase.Interval{}, nil); err == nil {
 			guest.Clock, guest.Err, guest.OneSided = before, nil, true
 		}
 	}

@@ -38,7 +38,7 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	if hypervisor.StallMs != nil {
 		s.stall = &span{*hypervisor.FromTsNs, *hypervisor.ToTsNs}
 	}
-	s.ofGuest = s.guestClock(hypervisor, s.stood(domains, window), heartbeats)
+	s.ofGuest = s.guestClock(hypervisor, s.stood(domains, window), heartbeats, nil)
 	s.clocks.setGuest(s.ofGuest)
 	if err := s.readLoad(raw, judged); err != nil {
 		return err

@@ -26,18 +26,23 @@ type GuestClock struct {
 	margin        time.Duration // of stepAt
 }
 
+// Step is where a guest's wall clock was seen to step against its monotonic one: Last
+// is what it stamped last before, and First what it stamped first afterwards.
+type Step struct{ Last, First time.Time }
+
 // NewGuest makes the guest's clock of readings on our time base (see Compose)
 // through the hosts of both sites, wherever it ran, and of the heartbeats, in
 // any order. The stall is when the guest did not run, as the hypervisor saw it;
 // readings that touch it are left out. Without a stall it is one Clock over all
-// readings.
+// readings. Of the steps that the guest saw itself only one in the stall is used:
+// its place is then known. A guest whose two clocks stood still together saw none.
 //
 // A step outside of the stall is a *JumpError, and so is a clock that is
 // earlier at the stall's end than it was at its beginning, and a heartbeat that
 // arrived before it was sent. A side of the stall without a reading is
 // ErrNoReadings: a guest that did not come back.
-func NewGuest(readings []Reading, beats []Beat, stall Interval) (*GuestClock, error) {
-	c, err := newGuest(readings, beats, stall)
+func NewGuest(readings []Reading, beats []Beat, stall Interval, steps []Step) (*GuestClock, error) {
+	c, err := newGuest(readings, beats, stall, steps)
 	var jump *JumpError
 	if stall.IsZero() || !errors.As(err, &jump) {
 		return c, err
@@ -45,7 +50,7 @@ func NewGuest(readings []Reading, beats []Beat, stall Interval) (*GuestClock, er
 	// A clock that stood still for longer than the stall: what the hypervisor
 	// tells lies within what it did.
 	stall.Uncertainty += stopTakes
-	if wider, widerErr := newGuest(readings, beats, stall); widerErr == nil {
+	if wider, widerErr := newGuest(readings, beats, stall, steps); widerErr == nil {
 		return wider, nil
 	}
 	return nil, err
@@ -58,7 +63,7 @@ func NewGuest(readings []Reading, beats []Beat, stall Interval) (*GuestClock, er
 // on an emulated host.
 const stopTakes = 50 * time.Millisecond
 
-func newGuest(readings []Reading, beats []Beat, stall Interval) (*GuestClock, error) {
+func newGuest(readings []Reading, beats []Beat, stall Interval, steps []Step) (*GuestClock, error) {
 	options := Options{Machine: trial.Guest}
 	before, after, err := split(readings, stall)
 	if err != nil {
@@ -75,7 +80,7 @@ func newGuest(readings []Reading, beats []Beat, stall Interval) (*GuestClock, er
 	if c.after, err = New(after, options); err != nil {
 		return nil, fmt.Errorf("after the stall: %w", err)
 	}
-	if err := c.place(beats); err != nil {
+	if err := c.place(beats, steps); err != nil {
 		return nil, err
 	}
 	return c, c.check(beats)
@@ -104,7 +109,7 @@ func split(readings []Reading, stall Interval) (before, after []Reading, err err
 // and not before the stamp of a heartbeat that had arrived by the stall's
 // middle. When the guest's clock stood still in the stall, its two ends are one
 // moment of it, which is known as well as the two offsets and the stall are.
-func (c *GuestClock) place(beats []Beat) error {
+func (c *GuestClock) place(beats []Beat, steps []Step) error {
 	from, to := c.stall.From.Add(c.before.Ahead(c.stall.From)), c.stall.To.Add(c.after.Ahead(c.stall.To))
 	// No stamp of before is above last, and none of after below first.
 	last := from.Add(c.before.UncertaintyAt(c.stall.From) + c.stall.Uncertainty)
@@ -124,10 +129,44 @@ func (c *GuestClock) place(beats []Beat) error {
 			first = beat.Sent
 		}
 	}
+	if step, found := between(steps, last, first); found {
+		first, last = latest(first, step.Last), earliest(last, step.First)
+		c.stepAt = latest(step.Last, earliest(c.stepAt, step.First.Add(-1)))
+	}
 	if last.After(first) {
 		c.margin = max(last.Sub(c.stepAt), c.stepAt.Sub(first))
 	}
 	return nil
+}
+
+// between is the step that is in the stall, as closely as all that saw it know: no
+// stamp of before is above last, and none of after below first.
+func between(steps []Step, last, first time.Time) (place Step, found bool) {
+	for _, step := range steps {
+		if step.Last.After(last) || step.First.Before(first) {
+			continue
+		}
+		if !found {
+			place, found = step, true
+		}
+		place = Step{latest(place.Last, step.Last), earliest(place.First, step.First)}
+	}
+	// What contradicts itself is two steps, of which nobody knows which is meant.
+	return place, found && place.Last.Before(place.First)
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // check looks for heartbeats that arrived before they were sent.

@@ -113,7 +113,7 @@ func TestGuestKeepsItsUncertainty(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 2))
 				m := newMigration(random, c.length, c.step)
 				viaA, viaB, beats, stall := m.take(t, random)
-				clock, err := NewGuest(slices.Concat(viaA, viaB), beats, stall)
+				clock, err := NewGuest(slices.Concat(viaA, viaB), beats, stall, nil)
 				if err != nil {
 					t.Fatalf("seed %d: %v", seed, err)
 				}
@@ -200,7 +200,7 @@ func TestGuestFindsOtherSteps(t *testing.T) {
 			if !c.stall {
 				stall = Interval{}
 			}
-			_, err := NewGuest(slices.Concat(viaA, viaB), beats, stall)
+			_, err := NewGuest(slices.Concat(viaA, viaB), beats, stall, nil)
 			var jump *JumpError
 			if !errors.As(err, &jump) || jump.Machine != "guest" {
 				t.Errorf("%v is no jump of the guest", err)
@@ -214,13 +214,13 @@ func TestGuestFindsOtherSteps(t *testing.T) {
 func TestHeartbeatFromTheFuture(t *testing.T) {
 	readings := steadily(0, ms)
 	beats := []Beat{{Sent: at(42), Arrived: at(42).Add(-ms)}, {Sent: at(55), Arrived: at(55).Add(2 * ms)}}
-	if _, err := NewGuest(readings, beats, Interval{}); err != nil {
+	if _, err := NewGuest(readings, beats, Interval{}, nil); err != nil {
 		t.Errorf("1 ms early, and the clock is as uncertain: %v", err)
 	}
 	beats[0].Sent = at(43)
 	var jump *JumpError
 	for _, stall := range []Interval{{}, {From: at(100), To: at(102)}, {From: at(20), To: at(22)}} {
-		if _, err := NewGuest(readings, beats, stall); !errors.As(err, &jump) || (jump.By-time.Second).Abs() > 10*ms {
+		if _, err := NewGuest(readings, beats, stall, nil); !errors.As(err, &jump) || (jump.By-time.Second).Abs() > 10*ms {
 			t.Errorf("a heartbeat arrived 1 s before it was sent, stall %+v: %v", stall, err)
 		}
 	}
@@ -231,8 +231,40 @@ func TestHeartbeatFromTheFuture(t *testing.T) {
 func TestHeartbeatFromBeyondTheStall(t *testing.T) {
 	beats := []Beat{{Sent: at(250), Arrived: at(101).Add(-ms / 2)}}
 	var jump *JumpError
-	if _, err := NewGuest(steadily(0, ms), beats, Interval{From: at(100), To: at(102)}); !errors.As(err, &jump) {
+	if _, err := NewGuest(steadily(0, ms), beats, Interval{From: at(100), To: at(102)}, nil); !errors.As(err, &jump) {
 		t.Errorf("%v is no jump", err)
+	}
+}
+
+// TestStepThatTheGuestSaw: two stamps of the load's log, one to either side of the
+// step, say where it was.
+func TestStepThatTheGuestSaw(t *testing.T) {
+	readings := steadily(0, 2*ms)
+	for i := range readings {
+		if readings[i].At.After(at(100)) {
+			readings[i].Ahead = -2*time.Second + ms // it stood still, and gained a little
+		}
+	}
+	stall := Interval{From: at(100), To: at(102), Uncertainty: 3 * ms}
+	without, err := NewGuest(readings, nil, stall, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := without.StepAt().Add(2 * ms)
+	seen := []Step{{at(40), at(40.1)}, {last.Add(-ms), last.Add(1200 * time.Microsecond)}, {last, last.Add(ms)}, {at(104), at(104.1)}}
+	with, err := NewGuest(readings, nil, stall, seen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if with.StepMargin() > ms || without.StepMargin() < 4*ms || with.StepAt().Before(last) || !with.StepAt().Before(last.Add(ms)) {
+		t.Errorf("the step is at %s ± %s, want %s and a ms; without what was seen ± %s", with.StepAt(), with.StepMargin(), last, without.StepMargin())
+	}
+	if before, after := with.Ours(last), with.Ours(last.Add(ms)); before.After(at(101)) || after.Before(at(101)) {
+		t.Errorf("the stamps are put to %s and %s", before, after)
+	}
+	contrary := []Step{{last, last.Add(ms)}, {last.Add(ms), last.Add(2 * ms)}}
+	if two, err := NewGuest(readings, nil, stall, contrary); err != nil || two.StepMargin() != without.StepMargin() {
+		t.Errorf("two steps: ± %s, %v", two.StepMargin(), err)
 	}
 }
 
@@ -246,13 +278,13 @@ func TestStepIsAfterTheLastHeartbeat(t *testing.T) {
 		}
 	}
 	stall := Interval{From: at(100), To: at(102), Uncertainty: 3 * ms}
-	without, err := NewGuest(readings, nil, stall)
+	without, err := NewGuest(readings, nil, stall, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sent := without.StepAt().Add(3 * ms)
 	beats := []Beat{{Sent: sent.Add(-10 * ms), Arrived: at(100.2)}, {Sent: sent, Arrived: at(100.3)}, {Sent: sent.Add(2 * ms), Arrived: at(102.1)}}
-	with, err := NewGuest(readings, beats, stall)
+	with, err := NewGuest(readings, beats, stall, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +299,7 @@ func TestStepIsAfterTheLastHeartbeat(t *testing.T) {
 // TestGuestWithoutStall is one clock over all readings.
 func TestGuestWithoutStall(t *testing.T) {
 	readings := steadily(40, ms)
-	clock, err := NewGuest(readings, nil, Interval{})
+	clock, err := NewGuest(readings, nil, Interval{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +326,7 @@ func TestGuestWithoutHeartbeats(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 4))
 	m := newMigration(random, 2*time.Second, -700*ms)
 	viaA, viaB, _, stall := m.take(t, random)
-	clock, err := NewGuest(slices.Concat(viaA, viaB), nil, stall)
+	clock, err := NewGuest(slices.Concat(viaA, viaB), nil, stall, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,19 +338,19 @@ func TestGuestMissesReadings(t *testing.T) {
 	m := newMigration(random, 2*time.Second, 0)
 	m.backIsAway = true
 	viaA, viaB, beats, stall := m.take(t, random)
-	if _, err := NewGuest(slices.Concat(viaA, viaB), beats, stall); !errors.Is(err, ErrNoReadings) {
+	if _, err := NewGuest(slices.Concat(viaA, viaB), beats, stall, nil); !errors.Is(err, ErrNoReadings) {
 		t.Errorf("a guest that did not come back: %v", err)
 	}
-	if _, err := NewGuest(nil, nil, Interval{}); !errors.Is(err, ErrNoReadings) {
+	if _, err := NewGuest(nil, nil, Interval{}, nil); !errors.Is(err, ErrNoReadings) {
 		t.Errorf("no reading at all: %v", err)
 	}
 	// The only reading before the stall was still under way in it.
 	late := []Reading{{At: stall.From.Add(-3 * ms), Uncertainty: 4 * ms}, {At: at(150), Uncertainty: ms}}
-	if _, err := NewGuest(late, nil, stall); !errors.Is(err, ErrNoReadings) {
+	if _, err := NewGuest(late, nil, stall, nil); !errors.Is(err, ErrNoReadings) {
 		t.Errorf("a reading that touches the stall was taken: %v", err)
 	}
 	for _, bad := range []Interval{{From: at(2), To: at(1)}, {From: at(1)}, {From: at(1), To: at(2), Uncertainty: -1}} {
-		if _, err := NewGuest(steadily(0, ms), nil, bad); err == nil || errors.Is(err, ErrNoReadings) {
+		if _, err := NewGuest(steadily(0, ms), nil, bad, nil); err == nil || errors.Is(err, ErrNoReadings) {
 			t.Errorf("%+v is no stall: %v", bad, err)
 		}
 	}
@@ -341,7 +373,7 @@ func TestClockStoodLongerThanTold(t *testing.T) {
 			}
 			readings = append(readings, reading)
 		}
-		clock, err := NewGuest(readings, nil, stall)
+		clock, err := NewGuest(readings, nil, stall, nil)
 		var jump *JumpError
 		switch {
 		case good && (err != nil || (clock.Step()+stall.To.Sub(stall.From)+lost).Abs() > 2*ms):

@@ -111,7 +111,10 @@ type Account struct {
 // between the worker's event before AtNs and the one at AtNs, by the new time.
 type Step struct {
 	AtNs int64
-	By   time.Duration
+	// BeforeNs is when the event before it was, by the time of before; 0 is not
+	// known, as of those in histograms.
+	BeforeNs int64
+	By       time.Duration
 }
 
 // Histogram is an interval of one worker, operation and line. Each I/O that

@@ -113,6 +113,8 @@ func TestSteps(t *testing.T) {
 	for i, step := range account.Steps {
 		assert.Equal(t, want[i].By, step.By)
 		assert.InDelta(t, 0, want[i].AtNs-step.AtNs, 16)
+		assert.Less(t, step.BeforeNs, step.AtNs-int64(step.By))
+		assert.InDelta(t, step.AtNs-int64(step.By), step.BeforeNs, 1e9)
 	}
 	require.Len(t, got, len(l.want))
 }

@@ -26,6 +26,7 @@ type replay struct {
 	submissions, completed uint64
 	flights                []flying // by slot
 	ahead                  int64    // of the wall clock, at the end of the block before
+	last                   int64    // event, by the wall clock
 	ended                  bool
 }
 
@@ -93,10 +94,10 @@ func (r *replay) begin(one *block, state []byte) error {
 	}
 	if r.read > 0 {
 		if by := one.at.ahead() - r.ahead; by > stepNs || -by > stepNs {
-			r.account.Steps = append(r.account.Steps, Step{AtNs: one.at.WallNs, By: time.Duration(by)})
+			r.account.Steps = append(r.account.Steps, Step{AtNs: one.at.WallNs, BeforeNs: r.last, By: time.Duration(by)})
 		}
 	}
-	r.ahead = one.at.ahead()
+	r.ahead, r.last = one.at.ahead(), one.at.WallNs
 	if !r.known {
 		return r.set(one, state, &stamps)
 	}
@@ -181,9 +182,10 @@ func (r *replay) replay(h *header) error {
 				r.account.Violations++
 			case exceptionStep:
 				ahead += e.value
-				r.account.Steps = append(r.account.Steps, Step{AtNs: mono + ahead, By: time.Duration(e.value)})
+				r.account.Steps = append(r.account.Steps, Step{AtNs: mono + ahead, BeforeNs: r.last, By: time.Duration(e.value)})
 			}
 		}
+		r.last = mono + ahead
 		if !completion {
 			if !r.draw() {
 				return fmt.Errorf("%w: event %d submits more than there are slots", ErrDamaged, n)
