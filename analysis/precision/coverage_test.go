@@ -66,14 +66,14 @@ func TestCoverageOfManyLooks(t *testing.T) {
 // first look at which they are precise by a rule, or of the last look.
 func ended(draw func(*rand.Rand) float64, median float64, rule campaign.Stop, looks []int, alpha float64) float64 {
 	random := rand.New(rand.NewPCG(3, uint64(len(looks))))
-	held := 0
+	held, each := 0, rule.Error()
 	for range campaigns {
 		var values []float64
 		for _, look := range looks {
 			for len(values) < look {
 				values = append(values, draw(random))
 			}
-			if !judge(look, values, rule).Precise && look != looks[len(looks)-1] {
+			if !judge(look, values, rule, each).Precise && look != looks[len(looks)-1] {
 				continue
 			}
 			low, high, ok := interval(slices.Sorted(slices.Values(values)), alpha)
@@ -129,4 +129,13 @@ func covers(n int) float64 {
 		missed += exactly(n, k)
 	}
 	return 1 - 2*missed
+}
+
+// exactly is the probability of k in n with one half each. By logarithms, it is
+// good to ten digits for any number of trials there can be.
+func exactly(n, k int) float64 {
+	all, _ := math.Lgamma(float64(n + 1))
+	some, _ := math.Lgamma(float64(k + 1))
+	rest, _ := math.Lgamma(float64(n - k + 1))
+	return math.Exp(all - some - rest - float64(n)*math.Ln2)
 }

@@ -110,7 +110,7 @@ func Cells(rows []dataset.Trial, stop campaign.Stop, blocks int) (Result, error)
 	looked := slices.Contains(result.Looks, blocks)
 	more := 0
 	for key, of := range samples {
-		cell := judge(of.n, of.values, stop)
+		cell := judge(of.n, of.values, stop, stop.Error())
 		cell.CellID, cell.Direction = key.CellID, key.Direction
 		result.Cells = append(result.Cells, cell)
 		result.Enough = result.Enough && looked && cell.Precise
@@ -137,8 +137,8 @@ func nextLook(looks []int, blocks, want int) int {
 	return max(blocks, looks[len(looks)-1])
 }
 
-// judge is one group by its values.
-func judge(n int, values []float64, stop campaign.Stop) Cell {
+// judge is one group by its values, whose interval may miss the median with alpha.
+func judge(n int, values []float64, stop campaign.Stop, alpha float64) Cell {
 	cell := Cell{N: n, Values: len(values)}
 	slices.Sort(values)
 	count := len(values)
@@ -147,7 +147,7 @@ func judge(n int, values []float64, stop campaign.Stop) Cell {
 	if count > 0 {
 		cell.Median = known((values[(count-1)/2] + values[count/2]) / 2)
 	}
-	if low, high, ok := interval(values, stop.Error()); ok {
+	if low, high, ok := interval(values, alpha); ok {
 		cell.Low, cell.High = known(low), known(high)
 	}
 	if cell.Low != nil && cell.High != nil {
@@ -173,28 +173,20 @@ func known(value float64) *float64 {
 // interval leaves out as many of the sorted values, at either end, as it may to
 // miss the median with alpha or less: the median is below the interval exactly
 // when no more values than are left out are below the median, and each of them is
-// with a probability of one half.
+// with a probability of one half. False when even all of them may miss it more often.
 func interval(sorted []float64, alpha float64) (low, high float64, ok bool) {
 	n := len(sorted)
-	if n == 0 || 2*exactly(n, 0) > alpha {
+	left := -1
+	// The probabilities by their logarithms, for any number of trials there can be.
+	exactly := -float64(n) * math.Ln2 // of left+1 values
+	for below := math.Exp(exactly); below <= alpha/2; below += math.Exp(exactly) {
+		left++
+		exactly += math.Log(float64(n-left) / float64(left+1))
+	}
+	if left < 0 {
 		return 0, 0, false
 	}
-	left := 0
-	below := exactly(n, 0) + exactly(n, 1) // of left+1 values or fewer
-	for below <= alpha/2 {
-		left++
-		below += exactly(n, left+1)
-	}
-	return sorted[left], sorted[n-1-left], true
-}
-
-// exactly is the probability of k in n with one half each. By logarithms, it is
-// good to ten digits for any number of trials there can be.
-func exactly(n, k int) float64 {
-	all, _ := math.Lgamma(float64(n + 1))
-	some, _ := math.Lgamma(float64(k + 1))
-	rest, _ := math.Lgamma(float64(n - k + 1))
-	return math.Exp(all - some - rest - float64(n)*math.Ln2)
+	return sorted[left], sorted[n-1-left], true //nolint:gosec // fewer than half are left out
 }
 
 // forecast is how many repetitions the group wants: as the interval's width goes
@@ -205,7 +197,7 @@ func forecast(cell Cell, stop campaign.Stop) int {
 	want := cell.N
 	switch {
 	case cell.Precise:
-	case cell.Values < stop.Fewest():
+	case cell.HalfWidthPercent == nil && cell.Values < stop.Fewest():
 		want = cell.N + stop.Fewest() - cell.Values
 	case cell.HalfWidthPercent == nil: // infinite, or the median is 0 and the interval is not
 		want = stop.Max
