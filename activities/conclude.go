@@ -155,19 +155,20 @@ func (a *account) write() error {
 	}
 	files := dataset.TrialFiles{CampaignFolder: a.folder, Folder: a.files, Provenance: a.provenance(),
 		Events: dataset.Rows(a.events(journaled, log)), IO: told(a.io(), "write", a.done), Counters: a.counters(),
-		Heartbeats: a.heartbeats(), Domains: a.domains(), Clocks: dataset.Rows(a.clocks.readings)}
+		Histograms: a.histograms(), Heartbeats: a.heartbeats(), Domains: a.domains(), Clocks: dataset.Rows(a.clocks.readings)}
 	a.written, err = dataset.WriteTrial(files)
 	var unreadable *unreadableError
 	if errors.As(err, &unreadable) {
 		// The raw files stay where they are; the dataset has none of them.
 		a.distrust(cause.DataDamaged, unreadable)
-		files.IO, files.Counters, files.Heartbeats, files.Domains = nil, nil, nil, nil
+		files.IO, files.Histograms, files.Counters, files.Heartbeats, files.Domains = nil, nil, nil, nil, nil
 		a.written, err = dataset.WriteTrial(files)
 	}
 	if err != nil {
 		return err
 	}
 	a.fillWritten()
+	a.fillLoad(a.loadResult())
 	judged, err := a.measure()
 	if err != nil {
 		return err
@@ -285,6 +286,9 @@ func (a *account) loadProblem(result engine.Result, unread error) error {
 	}
 	if missing := a.logged.Missing; len(missing) > 0 {
 		return fmt.Errorf("the load's log lacks %s", strings.Join(missing, "; "))
+	}
+	if ios := a.accounted(); ios != a.logged.IOs {
+		return fmt.Errorf("the load's log has %d I/Os, but the tables have %d", a.logged.IOs, ios)
 	}
 	if result.IOs != a.logged.IOs {
 		return fmt.Errorf("the load's log has %d I/Os, but its engine counted %d", a.logged.IOs, result.IOs)

@@ -93,3 +93,29 @@ func TestDamagedLogOfBlocks(t *testing.T) {
 		})
 	}
 }
+
+// TestEngineInTheRow holds what the row tells of the load: what each engine knows,
+// and null for what it does not.
+func TestEngineInTheRow(t *testing.T) {
+	own := ran(t, spec.EngineOwn)
+	own.conclude(t)
+	row := own.row(t)
+	require.NotNil(t, row.IOPending)
+	assert.Equal(t, spec.EngineOwn, *row.Engine)
+	assert.Equal(t, "all", *row.IODetail)
+	assert.Equal(t, int64(0), *row.IOErrors)
+	assert.Equal(t, int64(0), *row.HistogramRows)
+	assert.NotNil(t, row.IOMethod)
+	assert.Nil(t, row.FirstErrno)
+	assert.Nil(t, row.IOViolations, "it was not verified")
+	assert.Nil(t, row.OfferedShort, "the loop is closed")
+	assert.Equal(t, *row.IOPending > 0, row.PendingReadTsNs != nil || row.PendingWriteTsNs != nil)
+
+	fio := ran(t, spec.EngineFio)
+	fio.conclude(t)
+	row = fio.row(t)
+	assert.Equal(t, spec.EngineFio, *row.Engine)
+	assert.Equal(t, int64(0), *row.IOErrors)
+	assert.Nil(t, row.IOMethod)
+	assert.Nil(t, row.IOPending)
+}
