@@ -77,19 +77,22 @@ func (a *account) fillLoad(result engine.Result, unread error) {
 	if access.Verify != "" {
 		a.row.IOViolations = &a.logged.Violations
 	}
+	if access.RateIOPS > 0 && !a.clocks.oneSided {
+		// What was due by a clock that stood still was never offered.
+		a.row.OfferedShort = pointer(int64(math.Round(max(0, -clock.Step().Seconds()) * access.RateIOPS)))
+	}
+	if len(a.logged.Missing) > 0 {
+		return // a log that breaks off does not tell what was in flight at its end
+	}
 	a.row.IOPending = pointer(int64(len(a.logged.Pending)))
 	for _, one := range a.logged.Pending {
 		oldest := &a.row.PendingReadTsNs
 		if one.Write {
 			oldest = &a.row.PendingWriteTsNs
 		}
-		if ts := clock.Ours(time.Unix(0, one.SubmittedNs)).UnixNano(); *oldest == nil || ts < **oldest {
+		if ts := clock.Ours(time.Unix(0, one.SubmittedNs-one.LateNs)).UnixNano(); *oldest == nil || ts < **oldest {
 			*oldest = &ts
 		}
-	}
-	if access.RateIOPS > 0 && !a.clocks.oneSided {
-		// What was due by a clock that stood still was never offered.
-		a.row.OfferedShort = pointer(int64(math.Round(max(0, -clock.Step().Seconds()) * access.RateIOPS)))
 	}
 }
 

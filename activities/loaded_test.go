@@ -21,7 +21,7 @@ func withLog(t *testing.T, access campaign.AccessSpec, log iolog.Account) *accou
 	t.Helper()
 	at := time.Unix(1_700_000_000, 0)
 	readings := []timebase.Reading{{At: at, Ahead: 5 * time.Second, Uncertainty: time.Millisecond}, {At: at.Add(time.Minute), Ahead: 5 * time.Second, Uncertainty: time.Millisecond}}
-	clock, err := timebase.NewGuest(readings, nil, timebase.Interval{})
+	clock, err := timebase.NewGuest(readings, nil, timebase.Interval{}, nil)
 	require.NoError(t, err)
 	a := &account{logged: log, clocks: clocks{guest: clock}}
 	a.input.Ref = trial.Ref{Trial: campaign.Trial{Cell: campaign.Cell{Access: access}}}

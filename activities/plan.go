@@ -52,7 +52,7 @@ type Settings struct {
 // Tolerance is how far the path may be from its profile.
 func (s Settings) Tolerance() wan.Tolerance {
 	return wan.Tolerance{RTTMs: s.Limits.RTTToleranceMs, RTTPercent: s.Limits.RTTTolerancePercent,
-		MinThroughputPercent: s.Limits.MinThroughputPercent}
+		MinThroughputPercent: s.Limits.MinThroughputPercent, SpreadMs: s.Limits.SpreadMs}
 }
 
 // judged are the limits by which an attempt is judged.

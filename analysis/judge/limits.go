@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,6 +52,7 @@ func LimitsOf(limits campaign.Limits, steady campaign.SteadyState, recovery camp
 	l.ClockUncertaintyMs = limits.ClockUncertaintyMs
 	l.RTTToleranceMs, l.RTTTolerancePercent = limits.RTTToleranceMs, limits.RTTTolerancePercent
 	l.MinThroughputPercent = limits.MinThroughputPercent
+	l.SpreadMs = cmp.Or(limits.SpreadMs, l.SpreadMs) // plans of before have none
 	l.SteadyState, l.Recovery = steady, recovery
 	return l
 }

@@ -110,7 +110,7 @@ func TestProbeInCertificates(t *testing.T) {
 		"came at 80":     func(p *wan.Probe) { p.Below.ReceivedBits = 80e6 },
 		"came at 109":    func(p *wan.Probe) { p.Above.ReceivedBits = 109e6; p.Below.Spread = 0 },
 		"lost":           func(p *wan.Probe) { p.Below.Received-- },
-		"overtaken":      func(p *wan.Probe) { p.Below.Reordered = 1 },
+		"overtaken":      func(p *wan.Probe) { p.Below.Reordered = 11 },
 		"one way":        func(p *wan.Probe) { p.Below.Spread90 = 21 * time.Millisecond },
 	} {
 		p := wan.Probe{Below: good, Above: above}

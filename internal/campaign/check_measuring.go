@@ -70,6 +70,7 @@ func (c checker) limits() {
 	c.Check("limits.rtt_tolerance_ms", l.RTTToleranceMs > 0, "%g ms: want more than 0", l.RTTToleranceMs)
 	c.Check("limits.rtt_tolerance_percent", l.RTTTolerancePercent > 0, "%g: want more than 0", l.RTTTolerancePercent)
 	c.Check("limits.min_throughput_percent", isShare(l.MinThroughputPercent), "%g: want 0 to 100", l.MinThroughputPercent)
+	c.Check("limits.spread_ms", l.SpreadMs > 0, "%g ms: want more than 0", l.SpreadMs)
 	c.Check("limits.clock_uncertainty_ms", l.ClockUncertaintyMs > 0, "%g ms: want more than 0", l.ClockUncertaintyMs)
 	c.Check("limits.min_free_mib", l.MinFreeMiB >= 0, "%d MiB is negative", l.MinFreeMiB)
 	need := p.WarmUpMax + p.Before + l.Migration + p.After

@@ -57,7 +57,7 @@ func defaults() *Spec {
 		Disk:        DiskSpec{SizeMiB: 64, Precondition: PreconditionFill},
 		Limits: Limits{
 			Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute,
-			RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, ClockUncertaintyMs: 20, MinFreeMiB: 256,
+			RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, SpreadMs: 20, ClockUncertaintyMs: 20, MinFreeMiB: 256,
 		},
 	}
 }
