@@ -1,6 +1,7 @@
 package load
 
 import (
+	"context"
 	"bytes"
 	"cmp"
 	"compress/gzip"
