@@ -1,10 +1,10 @@
 package load
 
 import (
-	"context"
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"os"
