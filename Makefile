@@ -140,11 +140,11 @@ BEHIND_VCENTER = tools/vsphere-check $(VSPHERE) && HELIOTROPE_INVENTORY="$$(tool
 
 .PHONY: test-lab-all
 test-lab-all: build
-	$(call with_testbed,$(if $(filter vsphere,$(HYPERVISOR)),$(BEHIND_VCENTER)) $(LAB_TESTS) $(SKIP) ./internal/hypervisor/$(HYPERVISOR:vsphere=kvm)/... $(ANY_PACKAGES) && tools/controls-check $(CONTROLS) && $(LAB_TESTS) $(SKIP) $$(sed -n 's/^kind: hardware.*/-skip ^TestRevive$$/p' "$$HELIOTROPE_INVENTORY") ./deploy/lab)
+	$(call with_testbed,$(if $(filter vsphere,$(HYPERVISOR)),$(BEHIND_VCENTER)) $(LAB_TESTS) $(SKIP) ./internal/hypervisor/$(HYPERVISOR:vsphere=kvm)/... $(ANY_PACKAGES) && tools/controls-check $(CONTROLS) $(if $(filter vsphere,$(HYPERVISOR)),&& tools/outcomes-check) && $(LAB_TESTS) $(SKIP) $$(sed -n 's/^kind: hardware.*/-skip ^TestRevive$$/p' "$$HELIOTROPE_INVENTORY") ./deploy/lab)
 
 .PHONY: test-lab-some
 test-lab-some: build
-	$(call with_testbed,$(LAB_TESTS) ./internal/hypervisor/$(HYPERVISOR)/... && $(LAB_TESTS) -run '^(TestLabWitnesses|TestMigrateUnderLoad)$$' -skip '$(XEN_ELSEWHERE)' ./internal/testbed ./deploy/lab)
+	$(call with_testbed,$(LAB_TESTS) ./internal/hypervisor/$(HYPERVISOR)/... && tools/controls-check --one && $(LAB_TESTS) -run '^(TestLabWitnesses|TestMigrateUnderLoad)$$' -skip '$(XEN_ELSEWHERE)' ./internal/testbed ./deploy/lab)
 
 .PHONY: bench
 bench: build server ## run the benchmarks that need no testbed, and a simulated campaign of 1,000 trials
