@@ -57,7 +57,7 @@ func TestDefaults(t *testing.T) {
 		SteadyState: SteadyState{Round: 2 * time.Second, Window: 5, RangePercent: 20, SlopePercent: 10},
 		Recovery:    Recovery{WithinPercent: 10, For: 5 * time.Second},
 		Disk:        DiskSpec{SizeMiB: 64, LedgerMiB: 14, Precondition: PreconditionFill},
-		Limits: Limits{Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute, RTTToleranceMs: 2, RTTTolerancePercent: 3, SpreadMs: 20,
+		Limits: Limits{Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute, RTTToleranceMs: 2, RTTTolerancePercent: 3, SpreadMs: 500,
 			MinThroughputPercent: 20, ClockUncertaintyMs: 20, MinFreeMiB: 256},
 	}
 	if !reflect.DeepEqual(got, want) {

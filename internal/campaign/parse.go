@@ -57,7 +57,7 @@ func defaults() *Spec {
 		Disk:        DiskSpec{SizeMiB: 64, Precondition: PreconditionFill},
 		Limits: Limits{
 			Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute,
-			RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, SpreadMs: 20, ClockUncertaintyMs: 20, MinFreeMiB: 256,
+			RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, ClockUncertaintyMs: 20, MinFreeMiB: 256,
 		},
 	}
 }
@@ -69,6 +69,8 @@ const (
 	defaultWatch     = 30 * time.Second // of a control without a migration
 	defaultStopMin   = 5                // repetitions
 	defaultRecovered = 5 * time.Second  // or the phase after, when that is shorter
+	defaultSpreadMs  = 20
+	emulatedSpreadMs = 500 // the emulated processors cannot send 100 Mbit/s in time
 )
 
 // complete fills in the defaults that depend on what the file says.
@@ -92,6 +94,12 @@ func (s *Spec) complete(document *strict.Document) {
 	}
 	if !document.Given("disk.ledger_mib") {
 		s.Disk.LedgerMiB = s.ledgerMiB()
+	}
+	if !document.Given("limits.spread_ms") {
+		s.Limits.SpreadMs = defaultSpreadMs
+		if s.Testbed == TestbedEmulated {
+			s.Limits.SpreadMs = emulatedSpreadMs
+		}
 	}
 	if !document.Given("phases.warm_up") {
 		s.Phases.WarmUp = max(s.Phases.WarmUp, s.rampUp())

@@ -290,7 +290,7 @@ type Limits struct {
 	// Least measured throughput, in percent of the profile's rate: 20 by default. More than the rate is never right.
 	MinThroughputPercent float64 `yaml:"min_throughput_percent,omitempty" jsonschema:"minimum=0,maximum=100"`
 	// How much longer one way over the WAN may take 90 % of the datagrams than the shortest, beside four times the
-	// profile's jitter, in ms: 20 by default. It has in it how busy the hosts are.
+	// profile's jitter, in ms: 20 by default, and 500 on the emulated testbed. It has in it how busy the hosts are.
 	SpreadMs float64 `yaml:"spread_ms,omitempty" jsonschema:"exclusiveMinimum=0"`
 	// A trial whose clocks are less certain than this is invalid, in ms: 20 by default.
 	ClockUncertaintyMs float64 `yaml:"clock_uncertainty_ms,omitempty" jsonschema:"exclusiveMinimum=0"`
