@@ -12,8 +12,8 @@
 // told never to discard either side's data. That is a result, not a fault of
 // the testbed.
 //
-// The initial synchronisation is skipped: both backing files are blank and of
-// our own making, and DRBD itself allows that on new metadata only.
+// The initial synchronisation is skipped: both backing files are blank, or filled
+// alike, and of our own making, and DRBD itself allows that on new metadata only.
 //
 // It is for DRBD 8.4, which is in the Linux kernel, with drbd-utils 9. DRBD 9
 // is refused: its /proc/drbd has no counters, and its status has other words.
@@ -108,7 +108,7 @@ func (s *System) resource(disk string) string { return s.prefix() + disk }
 
 func (s *System) prefix() string { return s.label + "." }
 
-// Provision makes a blank replica at both sites and makes home Primary.
+// Provision makes a replica at both sites, blank or filled alike, and makes home Primary.
 func (s *System) Provision(ctx context.Context, spec storage.Spec, home storage.Site) (storage.Disk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

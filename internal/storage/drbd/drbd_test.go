@@ -267,6 +267,24 @@ func TestFilledBackingStays(t *testing.T) {
 	}
 }
 
+// TestTeardownForgetsWhatWasFilled first: cut off later, it leaves a used image that no
+// longer counts as filled.
+func TestTeardownForgetsWhatWasFilled(t *testing.T) {
+	bed := newBed(t, "")
+	bed.put(t, bed.a, ourImage, "content")
+	bed.put(t, bed.a, ourImage+".filled", "7 1048576 1048576 9\n")
+	bed.put(t, bed.a, ourConfig, "# made by heliotrope for testbed lab, disk d0\n")
+	bed.a.On(remotetest.Prefix("/sbin/losetup", "--list"))
+	down := false
+	bed.a.OnFunc(remotetest.Exactly("drbdsetup", "down", "lab.d0"), func(context.Context, remotetest.Call) remotetest.Reply {
+		down = true
+		assert.NotContains(t, bed.a.Memory().Paths(), ourImage+".filled")
+		return remotetest.Reply{}
+	})
+	_ = bed.teardown(t.Context(), bed.sites[storage.SiteA]) // how it ends is nothing to this
+	assert.True(t, down)
+}
+
 // TestReplicasAreFilledAlike, and the slower one counts.
 func TestReplicasAreFilledAlike(t *testing.T) {
 	bed := newBed(t, "")

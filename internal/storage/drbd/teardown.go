@@ -31,6 +31,11 @@ func (s *System) teardown(ctx context.Context, n *node.Node) error {
 	}
 	var errs []error
 	for _, disk := range disks {
+		// A used image counts as filled no more, whatever cuts this off.
+		if err := n.Forget(ctx, path.Join(dir, disk+imageSuffix)); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		errs = append(errs, s.takeDown(ctx, n, disk))
 	}
 	if err := errors.Join(append(errs, n.DetachLoops(ctx, dir))...); err != nil {

@@ -4,7 +4,7 @@
 // migrations nothing of the disk crosses the WAN.
 //
 // For a copy of what differs from a common base (hypervisor.IncrementalCopy) each
-// site has a blank base, and on the loop device an overlay of format qcow2, so
+// site has a base, blank or filled alike, and on the loop device an overlay of format qcow2, so
 // that what the guest writes is still counted on a block device. What it never
 // wrote is read from the base, and is not.
 //

@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"time"
 
@@ -33,7 +35,13 @@ func (f filled) String() string {
 // yet unless it was filled before. What goes wrong while it is filled, as a file
 // system that is full, is the infrastructure's.
 func (n *Node) FilledImage(ctx context.Context, kind, name string, imageBytes int64, disk storage.Spec) error {
-	if err := n.Image(ctx, name, imageBytes); err != nil || disk.Fill.Bytes == 0 {
+	if disk.Fill.Bytes == 0 {
+		return n.Image(ctx, name, imageBytes)
+	}
+	if err := n.forgetEarlier(ctx, kind, name); err != nil {
+		return err
+	}
+	if err := n.Image(ctx, name, imageBytes); err != nil {
 		return err
 	}
 	state, err := n.filled(ctx, name)
@@ -50,6 +58,17 @@ func (n *Node) FilledImage(ctx context.Context, kind, name string, imageBytes in
 		return Before(ctx, n.fill(ctx, kind, name, disk.SizeBytes, &state))
 	}
 	return nil
+}
+
+// forgetEarlier removes what is told of an earlier image of that name, before a new one
+// is made: the image alone may have been removed, by a teardown that was cut off or by
+// hand.
+func (n *Node) forgetEarlier(ctx context.Context, kind, name string) error {
+	there, err := n.SizeOf(ctx, name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && there > 0 {
+		return err
+	}
+	return errors.Join(n.endFilling(ctx, kind), n.Forget(ctx, name))
 }
 
 // Filled says how a disk's image was filled.
@@ -99,7 +118,12 @@ func (n *Node) fill(ctx context.Context, kind, name string, diskBytes int64, sta
 	}
 	disk := filling.Disk{Process: n.filler(kind), Program: path.Join(n.programs.ProgramDir(n.Name()), witness.Program), Path: name}
 	if state.doneBytes < state.fillBytes {
-		took, err := disk.Fill(ctx, state.doneBytes, state.fillBytes, state.seed, reached)
+		took, err := disk.Fill(ctx, state.doneBytes, state.fillBytes, state.seed, func(at int64) error {
+			if at == state.fillBytes {
+				return nil // its end, which is written down below with how long it took
+			}
+			return reached(at)
+		})
 		if err != nil {
 			return err
 		}

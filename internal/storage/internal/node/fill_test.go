@@ -95,6 +95,21 @@ func TestFilledImage(t *testing.T) {
 	assert.NoDirExists(t, filepath.Join(p.dir, "run"))
 }
 
+// TestImageThatWasRemoved: what stands beside an image that is gone tells nothing of the
+// next one.
+func TestImageThatWasRemoved(t *testing.T) {
+	n, p := filler(t, fills, inventory.Shell, inventory.Witness)
+	image := filepath.Join(n.dataDir, "lab/iscsi/d0.img")
+	for range 2 {
+		require.NoError(t, n.FilledImage(t.Context(), "iscsi", image, 4*mebibyte, disk))
+		content, err := os.ReadFile(image)
+		require.NoError(t, err)
+		assert.Equal(t, strings.Repeat("x", 3*mebibyte), string(content[:3*mebibyte]))
+		require.NoError(t, os.Remove(image))
+	}
+	assert.Len(t, p.calls(t), 2)
+}
+
 func TestImageThatIsNotFilled(t *testing.T) {
 	n, _ := filler(t, "", inventory.Shell)
 	image := filepath.Join(n.dataDir, "lab/iscsi/d0.img")
