@@ -118,9 +118,12 @@ type account struct {
 	clocks  clocks
 	notes   []hypervisor.Note // of the hypervisors' own records
 	logged  iolog.Account     // of the load's log
-	written dataset.WrittenTrial
-	row     dataset.Trial
-	attempt dataset.Attempt
+	// lastFailureNs is when the last I/O failed that the log has, on the controller's
+	// clock; 0: none.
+	lastFailureNs int64
+	written       dataset.WrittenTrial
+	row           dataset.Trial
+	attempt       dataset.Attempt
 	// problem is why the samples cannot be trusted, the first one found, and
 	// code its cause.
 	problem error
@@ -230,10 +233,12 @@ func (a *account) judge(judged judge.Judged) {
 	a.row.Verdict, a.row.Cause, a.row.Reason = string(known.Verdict), string(known.Cause), known.Reason
 	result, err := a.loadResult()
 	// A disk that was lost after the migration had begun is a result, and must
-	// not be tried away.
-	_, migrating := a.input.Ref.Timeline.Start(trial.Migrate)
+	// not be tried away; what failed on another path than the trial's is none.
+	begun, migrating := a.input.Ref.Timeline.Start(trial.Migrate)
+	early := a.lastFailureNs != 0 && a.lastFailureNs < begun.UnixNano()
 	failed := ioError(result)
-	if failed != nil && migrating && a.has(trial.Guest) && (known.Verdict == trial.Valid || known.Verdict == trial.Invalid) {
+	mayTell := known.Verdict == trial.Valid || known.Verdict == trial.Invalid && !cause.OfPath(known.Cause)
+	if failed != nil && migrating && !early && a.has(trial.Guest) && mayTell {
 		a.row.Verdict, a.row.Cause, a.row.Reason = string(trial.TargetFailed), string(ioCause(result)), failed.Error()
 		return
 	}

@@ -23,6 +23,9 @@ func (a *account) histograms() dataset.Batches[dataset.Histogram] {
 			row := dataset.Histogram{TsNs: clock.Ours(time.Unix(0, one.AtNs)).UnixNano(), LengthNs: one.Length.Nanoseconds(),
 				Worker: int32(one.Worker), Op: operation(one.Write), Line: int32(one.Line), IOs: one.IOs, Errors: one.Errors, Bytes: one.Bytes,
 				MaxNs: one.LongestNs, OldestInFlightNs: one.OldestInFlightNs, Counts: countsText(one.Counts)}
+			if one.Errors > 0 {
+				a.lastFailureNs = max(a.lastFailureNs, row.TsNs+row.LengthNs)
+			}
 			if err := b.add(row); err != nil {
 				return err
 			}

@@ -1,6 +1,8 @@
 package activities
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -8,7 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/judge"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/load/engine"
 	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/load/spec"
@@ -76,4 +80,35 @@ func TestFillLoad(t *testing.T) {
 	a.fillLoad(engine.Result{}, nil)
 	assert.Equal(t, dataset.Trial{Engine: a.row.Engine}, a.row)
 	assert.Equal(t, spec.EngineOwn, *a.row.Engine)
+}
+
+// TestWhenAnIOFailed: what failed before the migration is no result of it.
+func TestWhenAnIOFailed(t *testing.T) {
+	begun := time.Unix(1_700_000_000, 0)
+	for name, test := range map[string]struct {
+		last  time.Duration // of the last failure, after the migration's beginning
+		known trial.Verdict
+		cause cause.Code
+		want  trial.Verdict
+	}{
+		"in the warm-up":          {-time.Minute, trial.Valid, "", trial.Invalid},
+		"after it":                {time.Second, trial.Valid, "", trial.TargetFailed},
+		"beside a witness's end":  {time.Second, trial.Invalid, cause.WitnessDied, trial.TargetFailed},
+		"on a path that changed":  {time.Second, trial.Invalid, cause.WANChanged, trial.Invalid},
+		"on a path that was none": {time.Second, trial.Invalid, cause.WANOutOfTolerance, trial.Invalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &account{lastFailureNs: begun.Add(test.last).UnixNano(), row: dataset.Trial{IORows: new(int64)}}
+			a.input.DataDir = t.TempDir()
+			a.input.Ref = trial.Ref{Campaign: "c", Timeline: []trial.Mark{{Phase: trial.Migrate, At: begun}}}
+			a.input.Ref.Trial.Cell.Access.Engine = spec.EngineOwn
+			a.input.Known.Verdict, a.input.Known.Cause = test.known, test.cause
+			a.input.Known.Collected.Machines = []string{trial.Guest}
+			folder := filepath.Join(a.input.WorkFolder(), trial.Guest)
+			require.NoError(t, os.MkdirAll(folder, 0o700))
+			require.NoError(t, os.WriteFile(filepath.Join(folder, engine.ResultFile), []byte(`{"ios":1,"errors":1,"first_errno":5}`), 0o600))
+			a.judge(judge.Judged{})
+			require.Equal(t, string(test.want), a.row.Verdict, a.row.Reason)
+		})
+	}
 }

@@ -58,7 +58,7 @@ func (l Looked) Failure() error {
 // and the guest must have been heard before. Otherwise nothing is said.
 func (c *Collector) Look(ctx context.Context, input LookInput) (Looked, error) {
 	var looked Looked
-	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := withBed(ctx, c.Open, input.Target, stepSilence+input.Quiet+input.Waits, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		l := looking{LookInput: input, bed: bed, pulse: p}
 		if err := l.look(ctx); err != nil {
 			if ctx.Err() != nil {
@@ -155,6 +155,7 @@ type heardOf struct {
 	// stuck is for how long they have told the same, as far as the heartbeats that were
 	// looked at go back; 0 when they tell nothing.
 	stuck time.Duration
+	grew  bool // they told fewer before that
 }
 
 // heard looks at the end of what the receiver has written down so far.
@@ -181,9 +182,10 @@ func (l *looking) heard(ctx context.Context) (heardOf, error) {
 		return heardOf{}, err
 	}
 	var last, same witness.Heartbeat // the newest, and the first that told the same I/Os
+	grew := false
 	err = witness.ReadHeartbeats(bytes.NewReader(text), func(beat witness.Heartbeat) error {
 		if last.Sequence == 0 || beat.Acked > same.Acked || beat.Completed > same.Completed {
-			same = beat
+			same, grew = beat, last.Sequence != 0
 		}
 		if beat.Arrived.After(last.Arrived) {
 			last = beat
@@ -196,7 +198,7 @@ func (l *looking) heard(ctx context.Context) (heardOf, error) {
 	case last.Sequence == 0:
 		return heardOf{}, fmt.Errorf("no heartbeat of the guest has ever arrived at %s", receiver)
 	}
-	heard := heardOf{ago: l.bed.Now().Add(clock.Ahead).Sub(last.Arrived)}
+	heard := heardOf{grew: grew, ago: l.bed.Now().Add(clock.Ahead).Sub(last.Arrived)}
 	if heard.counts = same.Acked > 0 || same.Completed > 0; heard.counts {
 		heard.stuck = last.Arrived.Sub(same.Arrived)
 	}
@@ -235,7 +237,7 @@ func (l *looking) works(ctx context.Context, heard heardOf) error {
 		// The collection tells why: an I/O that failed is a result.
 		l.found = Looked{Verdict: trial.Invalid, Cause: cause.LoadDied, Reason: "what recorded ended by itself: " + before.Problem}
 		return nil
-	case heard.counts && heard.stuck < l.Quiet:
+	case heard.counts && heard.grew && heard.stuck < l.Quiet:
 		return nil
 	}
 	if l.Waits > waitsMost {

@@ -69,6 +69,12 @@ func (a *account) events(journaled []dataset.Event, log string) []dataset.Event 
 	for _, problem := range known.Collected.Problems {
 		add(known.Collected.Now, controllerName, "problem", problem)
 	}
+	if problem := known.Verified.Problem; problem != "" {
+		add(known.Verified.Now, controllerName, "problem", "verify: "+problem)
+	}
+	if looked := known.Looked; looked.Verdict == "" && looked.Reason != "" {
+		add(looked.Now, controllerName, "problem", "whether the guest came back is not known: "+looked.Reason)
+	}
 	for _, leftover := range known.TornDown.Leftovers {
 		add(known.TornDown.Now, controllerName, "leftover", leftover)
 	}

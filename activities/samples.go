@@ -91,6 +91,9 @@ func (a *account) io() dataset.Batches[dataset.IO] {
 			if access.RateIOPS > 0 {
 				row.LateNs = dataset.Known(entry.LateNs)
 			}
+			if row.Error != 0 {
+				a.lastFailureNs = max(a.lastFailureNs, row.TsNs)
+			}
 			return b.add(row)
 		})
 		return err

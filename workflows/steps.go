@@ -254,6 +254,9 @@ func (a *attempt) disturb(ctx workflow.Context) error {
 	return err
 }
 
+// leastQuiet is some of the seconds at which heartbeats and progress are written down.
+const leastQuiet = 3 * time.Second
+
 // look sees whether the guest and its disk came back from what phase after is
 // after. That they did not is a result, also when it ended the phase early.
 func (a *attempt) look(ctx workflow.Context, failed error) error {
@@ -263,7 +266,7 @@ func (a *attempt) look(ctx workflow.Context, failed error) error {
 		return failed
 	}
 	input := activities.LookInput{Target: a.target(), Ended: failed != nil,
-		Quiet: max(a.input.Recovery.For, time.Second), Waits: pauseOf(a.input.Trial.Cell.Access)}
+		Quiet: max(a.input.Recovery.For, leastQuiet), Waits: pauseOf(a.input.Trial.Cell.Access)}
 	if err := a.call(ctx, onTestbed("see whether the guest and its disk came back"), collector.Look, input).Get(ctx, &a.known.Looked); err != nil {
 		if wire.Of(err) == fault.Cancelled {
 			return err
@@ -334,7 +337,8 @@ func (a *attempt) verify(ctx workflow.Context, failed bool) error {
 }
 
 // evidence collects what may explain a failure, and takes over what it shows:
-// that the guest crashed is a result, whatever ended the attempt.
+// that the guest crashed is a result, whatever ended the attempt, unless the path was not
+// what was shaped.
 func (a *attempt) evidence(ctx workflow.Context, concluded activities.Concluded) activities.Concluded {
 	options := onTestbed("collect evidence of " + string(concluded.Cause))
 	if err := a.call(ctx, options, collector.Evidence, activities.EvidenceInput{Target: a.target(), Disk: a.known.Provisioned.Disk}).Get(ctx, &a.known.Found); err != nil {
@@ -343,7 +347,7 @@ func (a *attempt) evidence(ctx workflow.Context, concluded activities.Concluded)
 	}
 	a.passed(a.known.Found.Now)
 	// What was found out as a result stands, unless its cause is better known.
-	if found := a.known.Found; found.Cause != "" && (concluded.Verdict != trial.TargetFailed || isVague(concluded.Cause)) {
+	if found := a.known.Found; found.Cause != "" && !cause.OfPath(concluded.Cause) && (concluded.Verdict != trial.TargetFailed || isVague(concluded.Cause)) {
 		concluded.Verdict, concluded.Cause = trial.TargetFailed, found.Cause
 		concluded.Reason = found.Reason + " (" + concluded.Reason + ")"
 	}

@@ -62,7 +62,7 @@ func (l *load) addHistogram(h *dataset.Histogram) error {
 	}
 	l.count(h.TsNs, h.IOs-h.Errors)
 	l.responses.addHistogram(h)
-	l.blurred.ios += h.IOs
+	l.blurred.ios += h.IOs - h.Errors
 	if h.IOs > h.Errors {
 		l.blurred.events = append(l.blurred.events, event{ts: h.TsNs + h.LengthNs, spacing: h.LengthNs})
 	}
@@ -80,6 +80,9 @@ func (l *load) until(ts int64) {
 // addHistogram counts response times by the middles of their buckets, which are those
 // of a histogram here too.
 func (p *phaseLoad) addHistogram(h *dataset.Histogram) error {
+	if h.IOs == h.Errors {
+		return nil // nothing got done
+	}
 	of := &p.writes
 	if h.Op == dataset.OpRead {
 		of = &p.reads

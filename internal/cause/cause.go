@@ -40,3 +40,7 @@ const (
 	BadInput  Code = "bad-input"
 	Cancelled Code = "cancelled"
 )
+
+// OfPath says whether the path was not what was to be measured: then what else failed on
+// it is no result.
+func OfPath(code Code) bool { return code == WANChanged || code == WANOutOfTolerance }
