@@ -199,6 +199,21 @@ func TestPackedLogs(t *testing.T) {
 	}
 }
 
+// programsBut is a folder of this machine's programs without one of them, which it may
+// have or not.
+func programsBut(t *testing.T, name string) string {
+	t.Helper()
+	folder := t.TempDir()
+	entries, err := os.ReadDir("/usr/bin")
+	must(t, err)
+	for _, entry := range entries {
+		if entry.Name() != name {
+			must(t, os.Symlink(filepath.Join("/usr/bin", entry.Name()), filepath.Join(folder, entry.Name())))
+		}
+	}
+	return folder
+}
+
 // TestLoadByAFioThatIsNotUnderstood is bad input, before anything is started.
 func TestLoadByAFioThatIsNotUnderstood(t *testing.T) {
 	r := withFakeFio(t)
@@ -211,7 +226,7 @@ func TestLoadByAFioThatIsNotUnderstood(t *testing.T) {
 		t.Errorf("progress %+v, %v", progress, err)
 	}
 	t.Setenv("FAKE_VERSION", "")
-	t.Setenv("PATH", t.TempDir()+":/usr/bin:/bin")
+	t.Setenv("PATH", programsBut(t, "fio"))
 	if err := r.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "no program fio") || fault.Of(err) != fault.BadInput {
 		t.Errorf("started without fio: %v", err)
 	}
