@@ -79,19 +79,20 @@ func (p Probe) check(profile Profile, spread time.Duration) error {
 		problems = append(problems, fmt.Errorf("one way takes up to %.2f ms longer than the shortest for 90 %% of the datagrams: want at most %.2f ms",
 			milli(b.Spread90), milli(most)))
 	}
-	return oneLine(append(problems, p.checkRates(float64(profile.RateBits))))
+	return oneLine(append(problems, p.checkRates(float64(profile.RateBits), spread)))
 }
 
 // checkRates compares what came with what was sent. The first or the last datagram
-// may have been held up by as much as the spread.
-func (p Probe) checkRates(rate float64) error {
+// may have been held up by as much as the spread, and by hosts that may be later than
+// others by as much more.
+func (p Probe) checkRates(rate float64, allowed time.Duration) error {
 	b, a := p.Below, p.Above
-	spread := b.Spread.Seconds()
+	spread, late := b.Spread.Seconds(), max(0, allowed.Seconds()-DefaultSpreadMs/1e3)
 	var problems []error
 	if span := b.Span.Seconds(); rate > 0 && span > spread && b.ReceivedBits*span/(span-spread) < slackShare*b.SentBits {
 		problems = append(problems, fmt.Errorf("datagrams sent at %s, below the rate %s, came at %s", megabits(b.SentBits), megabits(rate), megabits(b.ReceivedBits)))
 	}
-	if span := a.Span.Seconds(); a.SentBits > aboveEnough*rate && a.ReceivedBits*span/(span+spread) > maxThroughput*rate {
+	if span := a.Span.Seconds(); a.SentBits > aboveEnough*rate && a.ReceivedBits*span/(span+spread+late) > maxThroughput*rate {
 		problems = append(problems, fmt.Errorf("datagrams sent at %s came at %s, more than the rate %s", megabits(a.SentBits), megabits(a.ReceivedBits), megabits(rate)))
 	}
 	return oneLine(problems)

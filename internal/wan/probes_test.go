@@ -46,6 +46,18 @@ func TestProbeIsJudged(t *testing.T) {
 	}
 }
 
+// TestProbeByLateHosts: an emulated host took the first of the datagrams late, so that
+// they seemed to come faster than they were sent.
+func TestProbeByLateHosts(t *testing.T) {
+	certificate := measuredCertificate()
+	certificate.AToB.Probe = goodProbe()
+	certificate.AToB.Probe.Above.SentBits, certificate.AToB.Probe.Above.ReceivedBits = 107.67e6, 136.61e6
+	tolerance := testTolerance
+	require.ErrorContains(t, certificate.CheckAToB(testProfile, tolerance), "more than the rate")
+	tolerance.SpreadMs = 500
+	require.NoError(t, certificate.CheckAToB(testProfile, tolerance))
+}
+
 // TestProbeAllowsWhatTheProfileSays: loss and jitter that are asked for, a sender
 // that could not send more than the rate, and a receiver that was held up.
 func TestProbeAllowsWhatTheProfileSays(t *testing.T) {
