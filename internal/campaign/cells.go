@@ -155,15 +155,20 @@ func (s *Spec) controlCells(access map[string]AccessSpec) []Cell {
 	return cells
 }
 
-// Hypervisors are those of the campaign's cells, the sentinel's included, in the
-// order in which the campaign first names them.
-func (s *Spec) Hypervisors() []string {
+// allCells are Cells and the sentinel's, which may be one of them once more.
+func (s *Spec) allCells() []Cell {
 	cells := s.Cells()
 	if sentinel, ok := s.SentinelCell(); ok {
 		cells = append(cells, sentinel)
 	}
+	return cells
+}
+
+// Hypervisors are those of the campaign's cells, the sentinel's included, in the
+// order in which the campaign first names them.
+func (s *Spec) Hypervisors() []string {
 	var names []string
-	for _, cell := range cells {
+	for _, cell := range s.allCells() {
 		if !slices.Contains(names, cell.Hypervisor) {
 			names = append(names, cell.Hypervisor)
 		}

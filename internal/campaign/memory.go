@@ -34,13 +34,9 @@ func (c Crowded) String() string {
 // that nobody knows, and such cells are left out. What fio takes depends on how
 // many I/Os there will be: as many as are assumed for the testbed.
 func (s *Spec) TooCrowded(memoryMiB int) []Crowded {
-	cells := s.Cells()
-	if sentinel, ok := s.SentinelCell(); ok {
-		cells = append(cells, sentinel)
-	}
 	var crowded []Crowded
 	seen := map[string]bool{}
-	for _, cell := range cells {
+	for _, cell := range s.allCells() {
 		if one, is := s.crowd(cell, memoryMiB, s.Testbed); is && !seen[one.CellID] {
 			seen[one.CellID] = true
 			crowded = append(crowded, one)

@@ -39,13 +39,9 @@ func (s Slow) String() string {
 // cell does not say how much memory its guest has, it has the given MiB; 0 says
 // that nobody knows, and its memory is left aside.
 func (s *Spec) TooSlow(memoryMiB int) []Slow {
-	cells := s.Cells()
-	if sentinel, ok := s.SentinelCell(); ok {
-		cells = append(cells, sentinel)
-	}
 	var slow []Slow
 	seen := map[string]bool{}
-	for _, cell := range cells {
+	for _, cell := range s.allCells() {
 		if one := s.firstRound(cell, memoryMiB); one.Least > one.Limit && cell.Migrates() && !seen[one.CellID] {
 			seen[one.CellID] = true
 			slow = append(slow, one)
