@@ -77,11 +77,8 @@ func (a *account) io() dataset.Batches[dataset.IO] {
 			completed := time.Unix(0, entry.CompletedNs)
 			row := dataset.IO{TsNs: clock.Ours(completed).UnixNano(), GuestTsNs: entry.CompletedNs,
 				LatencyNs: clock.LatencyOurs(completed, time.Duration(entry.CompletedNs-entry.SubmittedNs+entry.LateNs)).Nanoseconds(),
-				Op:        load.OpRead, SizeBytes: entry.SizeBytes, OffsetBytes: entry.OffsetBytes,
+				Op:        operation(entry.Write), SizeBytes: entry.SizeBytes, OffsetBytes: entry.OffsetBytes,
 				Error: entry.Error, Reply: entry.Reply}
-			if entry.Write {
-				row.Op = load.OpWrite
-			}
 			if entry.Line != load.NoLine {
 				row.Line = dataset.Known(int32(entry.Line))
 			}

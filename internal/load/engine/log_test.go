@@ -195,15 +195,7 @@ func TestLogOfDiskThatHangs(t *testing.T) {
 	hash, err := iolog.ConfigHash(w.access, w.targets, 1)
 	require.NoError(t, err)
 	w.log = iolog.NewWriter(iolog.Header{Token: 5, Config: hash, Workers: 1}, w.sequence, w.began, store)
-	ctx, stop := context.WithCancel(t.Context())
-	publish := w.publish
-	w.publish = func(oldest int64, completed uint64) {
-		publish(oldest, completed)
-		if device.clock.now > time.Hour+400*time.Second {
-			stop()
-		}
-	}
-	pending, err := w.run(ctx)
+	pending, err := w.run(endsAfter(t, w, device, 400*time.Second))
 	require.NoError(t, err)
 	assert.Equal(t, 4, pending)
 	var log strings.Builder

@@ -162,20 +162,26 @@ func TestDelay(t *testing.T) {
 	}
 }
 
+// endsAfter is a context that ends when a load has run for so long.
+func endsAfter(t *testing.T, w *worker, on *modelDisk, length time.Duration) context.Context {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	publish := w.publish
+	w.publish = func(oldest int64, completed uint64) {
+		publish(oldest, completed)
+		if on.clock.now > time.Hour+length {
+			stop()
+		}
+	}
+	return ctx
+}
+
 // TestEndInDelay ends a load before an I/O that was drawn was submitted: it is not
 // in flight.
 func TestEndInDelay(t *testing.T) {
 	line := spec.Line{SizeBytes: 4096, SharePercent: 100, ReadPercent: 100, DelayMs: 60_000}
 	w, log, device, said := model(t, spec.Access{Outstanding: 2, Lines: []spec.Line{line}}, always(90*time.Second))
-	ctx, stop := context.WithCancel(t.Context())
-	sleeping := w.publish
-	w.publish = func(oldest int64, completed uint64) {
-		sleeping(oldest, completed)
-		if device.clock.now > time.Hour+121*time.Second {
-			stop()
-		}
-	}
-	pending, err := w.run(ctx)
+	pending, err := w.run(endsAfter(t, w, device, 121*time.Second))
 	require.NoError(t, err)
 	assert.Equal(t, 2, pending, "the second, and the third, whose slot the first has left")
 	assert.NotZero(t, said.oldest)

@@ -237,18 +237,12 @@ type uvarints struct {
 	bad  bool
 }
 
-func (u *uvarints) next() uint64 {
-	value, n := binary.Uvarint(u.rest)
-	if n <= 0 {
-		u.bad, u.rest = true, nil
-		return 0
-	}
-	u.rest = u.rest[n:]
-	return value
-}
+func (u *uvarints) next() uint64  { return taken(u, binary.Uvarint) }
+func (u *uvarints) signed() int64 { return taken(u, binary.Varint) }
 
-func (u *uvarints) signed() int64 {
-	value, n := binary.Varint(u.rest)
+// taken is the next number, 0 where there is none.
+func taken[T uint64 | int64](u *uvarints, decode func([]byte) (T, int)) T {
+	value, n := decode(u.rest)
 	if n <= 0 {
 		u.bad, u.rest = true, nil
 		return 0
