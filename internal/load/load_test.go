@@ -21,6 +21,7 @@ import (
 
 	"heliotrope/internal/fault"
 	"heliotrope/internal/load/engine"
+	"heliotrope/internal/load/fio"
 	"heliotrope/internal/load/spec"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
@@ -151,20 +152,20 @@ func TestLoad(t *testing.T) {
 	if name := LogName(filepath.Dir(paths[0])); name != PackedFile {
 		t.Errorf("the log is %s", name)
 	}
-	want := Entry{GuestTimeNs: 1795374199532e6, LatencyNs: 29963682, Op: OpWrite, SizeBytes: 4096, OffsetBytes: 4046848}
-	if entries, err := entriesOf(t, paths[0]); err != nil || !slices.Equal(entries, []Entry{want}) {
+	want := fio.Line{GuestTimeNs: 1795374199532e6, LatencyNs: 29963682, Write: true, SizeBytes: 4096, OffsetBytes: 4046848}
+	if entries, err := entriesOf(t, paths[0]); err != nil || !slices.Equal(entries, []fio.Line{want}) {
 		t.Errorf("the log has %+v, %v", entries, err)
 	}
 	must(t, r.Remove(t.Context()))
 }
 
 // entriesOf reads a log, packed or not.
-func entriesOf(t *testing.T, path string) (entries []Entry, err error) {
+func entriesOf(t *testing.T, path string) (entries []fio.Line, err error) {
 	t.Helper()
 	file, err := os.Open(path)
 	must(t, err)
 	defer file.Close()
-	err = ReadLog(file, time.UnixMilli(1795374199532), func(entry Entry) error {
+	err = fio.ReadLog(file, time.UnixMilli(1795374199532), func(entry fio.Line) error {
 		entries = append(entries, entry)
 		return nil
 	})

@@ -105,10 +105,10 @@ func readFio(path string, c iolog.Replay, began time.Time, give func(iolog.Entry
 		account.IOs++
 		return give(entry)
 	}}
-	err = ReadLog(file, began, func(one Entry) error {
+	err = fio.ReadLog(file, began, func(one fio.Line) error {
 		return in.add(iolog.Entry{
 			SubmittedNs: one.GuestTimeNs - one.LatencyNs, CompletedNs: one.GuestTimeNs, OffsetBytes: one.OffsetBytes,
-			SizeBytes: one.SizeBytes, Line: line, Write: one.Op == OpWrite,
+			SizeBytes: one.SizeBytes, Line: line, Write: one.Write,
 		})
 	})
 	if err == nil {

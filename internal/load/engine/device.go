@@ -13,11 +13,12 @@ import (
 
 // device does the I/Os of one worker, on its targets.
 type device interface {
-	// submit queues an I/O in a slot that is free.
+	// submit begins an I/O in a slot that is free, at the next submit or wait at the
+	// latest. What goes wrong with that is the next wait's error.
 	submit(slot int, io spec.IO, buffer []byte)
-	// wait begins what is queued, waits until at least so many have completed or
-	// the limit is over, and gives all that have: the bytes that were
-	// transferred, or the errno, negative. It may come back earlier.
+	// wait waits until at least so many have completed or the limit is over, and
+	// gives all that have: the bytes that were transferred, or the errno,
+	// negative. It may come back earlier.
 	wait(least int, limit time.Duration, done func(slot, result int)) error
 	// close gives everything back, when nothing is in flight.
 	close() error

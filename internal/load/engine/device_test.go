@@ -3,6 +3,7 @@ package engine
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -100,4 +101,63 @@ func TestStamps(t *testing.T) {
 	require.NoError(t, unix.ClockGettime(unix.CLOCK_REALTIME, &wall))
 	assert.InDelta(t, mono.Nano(), last.MonoNs, 10e9)
 	assert.InDelta(t, wall.Nano(), last.WallNs, 10e9)
+}
+
+// TestWaitLetsTheCollectorRun: a ring that waits for what never comes stops when the
+// collector wants all threads to.
+func TestWaitLetsTheCollectorRun(t *testing.T) {
+	var over atomic.Bool
+	waiting := make(chan bool)
+	var running sync.WaitGroup
+	running.Go(func() {
+		runtime.LockOSThread()
+		r, err := newRing(1)
+		close(waiting)
+		if !assert.NoError(t, err) {
+			return
+		}
+		for !over.Load() {
+			assert.NoError(t, r.enter(1, enterGetEvents, 0, 0))
+		}
+		assert.NoError(t, r.free())
+	})
+	<-waiting
+	for range 100 { // without end when it cannot be stopped; it waits during most of them
+		runtime.GC()
+	}
+	over.Store(true)
+	runtime.GC()
+	running.Wait()
+}
+
+// TestCancelledIsBegunAgain: an I/O that the kernel cancels, which it does when it has
+// no thread for it while there is a signal, is no error of the disk's.
+func TestCancelledIsBegunAgain(t *testing.T) {
+	const opAsyncCancel = 14 // linux/io_uring.h
+	var ends [2]int
+	require.NoError(t, unix.Pipe2(ends[:], unix.O_CLOEXEC))
+	onThread(t, func() {
+		device, err := openRing(ends[:1], 1)
+		if !assert.NoError(t, err) {
+			return
+		}
+		r := device.(*ring)
+		memory, err := pages(512)
+		assert.NoError(t, err)
+		var results []int
+		done := func(_, result int) { results = append(results, result) }
+		r.submit(0, spec.IO{SizeBytes: 512}, memory)
+		for range 3 {
+			r.queue(sqe{opcode: opAsyncCancel, file: -1, address: 0, userData: tickData}) // of slot 0
+			assert.NoError(t, r.enter(2, enterGetEvents, 0, 0))
+			r.take(done)
+		}
+		_, err = unix.Write(ends[1], []byte("something"))
+		assert.NoError(t, err)
+		for len(results) == 0 {
+			assert.NoError(t, r.wait(1, lookEvery, done))
+		}
+		assert.Equal(t, []int{len("something")}, results)
+		assert.NoError(t, r.close())
+	})
 }

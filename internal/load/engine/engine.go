@@ -15,8 +15,8 @@
 // It is dangerous in three ways. It writes over its targets. The kernel writes
 // into buffers and rings while Go knows nothing of it: they are mmapped, and those
 // of I/Os that are still in flight at the end are never given back. And any call
-// may block on a stalled disk: it is a unix.Syscall, never a RawSyscall, so that
-// the collector and the other workers go on. After load.json, what is left of a
+// may block on a stalled disk: it is a unix.Syscall, so that the collector and the
+// other workers go on. Only io_uring_enter is a RawSyscall: see ring.enter. After load.json, what is left of a
 // process with threads may stay, as a zombie, for as long as the disk hangs.
 package engine
 

@@ -69,8 +69,9 @@ func (b *buffers) end(io spec.IO, _ int, _ func(kind byte)) {
 func (b *buffers) close() error { return unix.Munmap(b.memory) }
 
 func repeat(buffer []byte, value byte) {
-	for i := range buffer {
-		buffer[i] = value
+	buffer[0] = value
+	for filled := 1; filled < len(buffer); filled *= 2 {
+		copy(buffer[filled:], buffer[:filled])
 	}
 }
 

@@ -61,6 +61,10 @@ type life struct {
 func run(ctx context.Context, c Config, dir string, logs store) (err error) {
 	c.Access = c.Access.Complete()
 	l := &life{config: c, dir: dir, store: logs, pending: make([]int, c.Access.Workers)}
+	// While no processor of Go's is idle, its monitor takes that of a worker which
+	// waits, after 20 µs (retake, in runtime/proc.go): in a guest with one vCPU at
+	// each I/O, and the monitor itself would never sleep for longer.
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), c.Access.Workers+1))
 	if l.method, err = chooseMethod(c.Method); err != nil {
 		return err
 	}

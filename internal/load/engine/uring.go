@@ -28,10 +28,12 @@ const (
 	enterGetEvents = 1 << 0 // IORING_ENTER_GETEVENTS
 	enterExtArg    = 1 << 3 // IORING_ENTER_EXT_ARG
 
-	registerFiles = 2 // IORING_REGISTER_FILES
+	registerFiles   = 2 // IORING_REGISTER_FILES
+	unregisterFiles = 3 // IORING_UNREGISTER_FILES
 
-	opRead  = 22 // IORING_OP_READ, 5.6
-	opWrite = 23 // IORING_OP_WRITE, 5.6
+	opTimeout = 11 // IORING_OP_TIMEOUT, 5.4
+	opRead    = 22 // IORING_OP_READ, 5.6
+	opWrite   = 23 // IORING_OP_WRITE, 5.6
 
 	fixedFile = 1 << 0 // IOSQE_FIXED_FILE
 )
@@ -89,17 +91,36 @@ type eventsArg struct {
 
 const eventsArgBytes = 24 // of struct io_uring_getevents_arg
 
+// tickData is the userData of the tick, which is no slot's.
+const tickData = 1 << 63
+
 // ring is a device by io_uring(7). It belongs to the thread that made it.
+//
+// A limit of lookEvery or more is kept by one timeout that is always in flight, the
+// tick: a limit of its own for each wait would set a timer for each I/O, and cancel it.
 type ring struct {
 	fd             int
 	params         uringParams
 	rings, entries []byte // mmapped: both rings, and the submission's entries
-	extra          []byte // mmapped: for arg
+	extra          []byte // mmapped: for arg and tick
 	arg            *eventsArg
+	tick           *unix.Timespec // its length: struct __kernel_timespec
+	ticking        bool           // it is in flight
+	failed         error          // of what could not be begun
+	begun          []beginning    // by slot
 	sqHead, sqTail *atomic.Uint32
 	cqHead, cqTail *atomic.Uint32
 	tail           uint32 // of the submission ring; sqTail once it is entered
 }
+
+// beginning is an I/O, and how often it was begun.
+type beginning struct {
+	entry sqe
+	times int
+}
+
+// mostTimes is how often an I/O is begun that the kernel cancels before it has begun.
+const mostTimes = 100
 
 // openRing makes a ring for as many slots, on these files.
 func openRing(files []int, slots int) (device, error) {
@@ -122,11 +143,12 @@ func openRing(files []int, slots int) (device, error) {
 // newRing makes a ring whose completions are taken by its thread only, where the
 // kernel can do that. A kernel without EXT_ARG counts as one without io_uring.
 func newRing(slots int) (*ring, error) {
-	r := &ring{params: uringParams{flags: setupSingleIssuer | setupDeferTaskrun}}
-	err := r.setup(slots)
+	r := &ring{params: uringParams{flags: setupSingleIssuer | setupDeferTaskrun}, begun: make([]beginning, slots)}
+	entries := slots + 1 // and the tick
+	err := r.setup(entries)
 	if errors.Is(err, unix.EINVAL) {
 		r.params = uringParams{}
-		err = r.setup(slots)
+		err = r.setup(entries)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("io_uring_setup: %w", err)
@@ -137,8 +159,8 @@ func newRing(slots int) (*ring, error) {
 	return r, nil
 }
 
-func (r *ring) setup(slots int) error {
-	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(slots), uintptr(unsafe.Pointer(&r.params)), 0) //nolint:gosec // its structure
+func (r *ring) setup(entries int) error {
+	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(entries), uintptr(unsafe.Pointer(&r.params)), 0) //nolint:gosec // its structure
 	if errno != 0 {
 		return errno
 	}
@@ -159,10 +181,13 @@ func (r *ring) mapRings() (err error) {
 	if r.entries, err = r.mmap(offSQEs, uint32(unsafe.Sizeof(sqe{}))*p.sqEntries); err != nil {
 		return err
 	}
-	if r.extra, err = pages(int(unsafe.Sizeof(eventsArg{}))); err != nil {
+	argBytes := int(unsafe.Sizeof(eventsArg{}))
+	if r.extra, err = pages(argBytes + int(unsafe.Sizeof(unix.Timespec{}))); err != nil {
 		return err
 	}
-	r.arg = (*eventsArg)(unsafe.Pointer(&r.extra[0])) //nolint:gosec // as long as is said
+	r.arg = (*eventsArg)(unsafe.Pointer(&r.extra[0]))             //nolint:gosec // as long as is said
+	r.tick = (*unix.Timespec)(unsafe.Pointer(&r.extra[argBytes])) //nolint:gosec // behind it
+	*r.tick = unix.NsecToTimespec(int64(lookEvery))
 	r.sqHead, r.sqTail, r.cqHead, r.cqTail = r.word(p.sq.head), r.word(p.sq.tail), r.word(p.cq.head), r.word(p.cq.tail)
 	r.tail = r.sqTail.Load()
 	for i := range p.sqEntries {
@@ -197,36 +222,74 @@ func (r *ring) flags() string {
 	return strings.Join(names, " ")
 }
 
-// submit has room: there are as many entries as slots, and wait takes all of them.
+// submit begins each I/O by a call of its own, as fio does and Iometer did, and the
+// last one by the call that waits: one is held until the next comes or the worker waits,
+// a microsecond at most. In a batch, a stamp would lie before the call by what the
+// others of the batch take.
 func (r *ring) submit(slot int, io spec.IO, buffer []byte) {
-	index := r.tail & (r.params.sqEntries - 1)
-	entry := (*sqe)(unsafe.Pointer(&r.entries[uintptr(index)*unsafe.Sizeof(sqe{})])) //nolint:gosec // within the entries
-	*entry = sqe{
+	entry := sqe{
 		opcode: opRead, flags: fixedFile, file: int32(io.Target), offset: uint64(io.OffsetBytes), //nolint:gosec // few targets, and an offset of a device
 		address: uint64(uintptr(unsafe.Pointer(&buffer[0]))), length: uint32(io.SizeBytes), userData: uint64(slot), //nolint:gosec // the buffer is mmapped: it stays where it is
 	}
 	if io.Write {
 		entry.opcode = opWrite
 	}
-	r.tail++
+	r.begun[slot] = beginning{entry, 1}
+	if r.tail != r.sqHead.Load() {
+		if err := r.enter(0, 0, 0, 0); r.failed == nil {
+			r.failed = err
+		}
+	}
+	r.queue(entry)
 }
 
-// wait is one call: io_uring_enter(2).
-func (r *ring) wait(least int, limit time.Duration, done func(slot, result int)) error {
+// queue has room: there are as many entries as slots and the tick, and what is
+// queued is begun by the next call.
+func (r *ring) queue(entry sqe) {
+	index := r.tail & (r.params.sqEntries - 1)
+	*(*sqe)(unsafe.Pointer(&r.entries[uintptr(index)*unsafe.Sizeof(sqe{})])) = entry //nolint:gosec // within the entries
+	r.tail++
 	r.sqTail.Store(r.tail)
-	limit = max(limit, 0)
-	*r.arg = eventsArg{
-		timeout: uint64(uintptr(unsafe.Pointer(&r.arg.seconds))), //nolint:gosec // mmapped: it stays where it is
-		seconds: int64(limit / time.Second), nanoseconds: int64(limit % time.Second),
-	}
-	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.tail-r.sqHead.Load()), uintptr(least),
-		enterGetEvents|enterExtArg, uintptr(unsafe.Pointer(r.arg)), eventsArgBytes) //nolint:gosec // its structure
+}
+
+// enter is io_uring_enter(2). It begins what is queued.
+//
+// Go's scheduler is not told of the call: told, it wakes its monitor, which looks
+// each 20 µs for a while whenever an I/O takes longer than 10 ms. A disk that stalls
+// holds nobody up all the same. The kernel begins I/Os without waiting, and leaves
+// those that would wait to threads of its own; and its wait for completions ends by
+// a signal, as Go sends one when the collector wants this thread to stop.
+func (r *ring) enter(least int, flags, arg, argBytes uintptr) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.tail-r.sqHead.Load()), uintptr(least), flags, arg, argBytes)
 	switch errno {
 	// The limit is over, a signal came, or the kernel is short of something for
 	// now: what is queued is still queued.
 	case 0, unix.ETIME, unix.EINTR, unix.EAGAIN, unix.EBUSY:
+		return nil
+	}
+	return fmt.Errorf("io_uring_enter: %w", errno)
+}
+
+func (r *ring) wait(least int, limit time.Duration, done func(slot, result int)) error {
+	err := r.failed
+	switch {
+	case err != nil:
+	case limit >= lookEvery:
+		if !r.ticking {
+			r.ticking = true
+			r.queue(sqe{opcode: opTimeout, file: -1, address: uint64(uintptr(unsafe.Pointer(r.tick))), length: 1, userData: tickData}) //nolint:gosec // mmapped: it stays where it is
+		}
+		err = r.enter(least, enterGetEvents, 0, 0)
 	default:
-		return fmt.Errorf("io_uring_enter: %w", errno)
+		limit = max(limit, 0)
+		*r.arg = eventsArg{
+			timeout: uint64(uintptr(unsafe.Pointer(&r.arg.seconds))), //nolint:gosec // mmapped: it stays where it is
+			seconds: int64(limit / time.Second), nanoseconds: int64(limit % time.Second),
+		}
+		err = r.enter(least, enterGetEvents|enterExtArg, uintptr(unsafe.Pointer(r.arg)), eventsArgBytes) //nolint:gosec // its structure
+	}
+	if err != nil {
+		return err
 	}
 	r.take(done)
 	return nil
@@ -239,11 +302,30 @@ func (r *ring) take(done func(slot, result int)) {
 		index := uintptr(head & (r.params.cqEntries - 1))
 		entry := *(*cqe)(unsafe.Pointer(&r.rings[uintptr(r.params.cq.cqes)+index*unsafe.Sizeof(cqe{})])) //nolint:gosec // within the rings
 		r.cqHead.Store(head + 1)
+		if entry.userData == tickData {
+			r.ticking = false
+			continue
+		}
+		// The kernel could not make the thread that was to wait for it, as while a
+		// signal is there for this one: nothing of it was done.
+		if one := &r.begun[entry.userData]; entry.result == -int32(unix.ECANCELED) && one.times < mostTimes {
+			one.times++
+			r.queue(one.entry)
+			continue
+		}
 		done(int(entry.userData), int(entry.result)) //nolint:gosec // a slot
 	}
 }
 
-func (r *ring) close() error { return r.free() }
+// close lets go of the files at once: the kernel takes a ring apart some time after
+// it was closed, and until then an exclusive open of the device would fail.
+func (r *ring) close() error {
+	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), unregisterFiles, 0, 0, 0, 0)
+	if errno != 0 {
+		return errors.Join(fmt.Errorf("io_uring_register: let go of the files: %w", errno), r.free())
+	}
+	return r.free()
+}
 
 // free gives back what there is.
 func (r *ring) free() (err error) {

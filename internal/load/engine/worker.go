@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,11 @@ const (
 	// drainLimit is how long I/Os in flight may take at the end. The rest of the
 	// 10 s is for the log.
 	drainLimit = 9 * time.Second
+	// yieldEvery is how often a worker lets Go's scheduler see it. One that it has not
+	// seen for 10 ms (forcePreemptNS) gets a signal; one that it knows to be in system
+	// calls loses its processor at every look of Go's monitor (retake, in
+	// runtime/proc.go of Go 1.26), some thousand times a second.
+	yieldEvery = 5 * time.Millisecond
 	// errnoShort stands for a transfer that was shorter than its I/O.
 	errnoShort = int(unix.ENODATA)
 )
@@ -44,6 +50,7 @@ type worker struct {
 	failed    error         // the I/O that ends the load
 	done      func(slot, result int)
 	violation func(kind byte)
+	yieldedNs int64 // when that was, by the monotonic clock
 	count     counts
 }
 
@@ -108,7 +115,12 @@ func (w *worker) wait(limit time.Duration) error {
 	if err := w.device.wait(1, limit, w.done); err != nil {
 		return err
 	}
-	w.log.Tick(w.stamp())
+	at := w.stamp()
+	w.log.Tick(at)
+	if at.MonoNs-w.yieldedNs >= int64(yieldEvery) {
+		w.yieldedNs = at.MonoNs
+		runtime.Gosched()
+	}
 	return nil
 }
 

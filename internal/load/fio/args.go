@@ -52,6 +52,8 @@ func Args(access spec.Access, target spec.Target, seed uint64, dir string) ([]st
 		"--write_lat_log=" + path.Join(dir, logPrefix), "--log_offset=1", "--per_job_logs=0",
 		// The log is of the whole latency; its parts would be two more logs.
 		"--disable_slat=1", "--disable_clat=1", "--disk_util=0",
+		// By fio's own count, to hold those of its log against.
+		"--lat_percentiles=1", "--percentile_list=50:99:99.9",
 		"--output=" + path.Join(dir, ResultFile), "--output-format=json", "--eta=never",
 	}
 	if target.SizeBytes != 0 {

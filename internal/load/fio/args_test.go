@@ -46,7 +46,8 @@ func TestArgs(t *testing.T) {
 				t.Fatal(err)
 			}
 			always := []string{"fio", "--filename=/dev/xvda", "--direct=1", "--time_based", "--randseed=7", "--clocksource=gettimeofday",
-				"--log_unix_epoch=1", "--write_lat_log=/run/heliotrope/load/io", "--log_offset=1", "--per_job_logs=0", "--output=/run/heliotrope/load/fio.json"}
+				"--log_unix_epoch=1", "--write_lat_log=/run/heliotrope/load/io", "--log_offset=1", "--per_job_logs=0",
+				"--lat_percentiles=1", "--percentile_list=50:99:99.9", "--output=/run/heliotrope/load/fio.json"}
 			for _, want := range [][]string{always, c.want} {
 				rest := args
 				for _, arg := range want {

@@ -2,6 +2,7 @@ package fio
 
 import (
 	"bufio"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ const (
 	nearBy = 8 * 24 * time.Hour
 )
 
-// ReadLog gives the lines of a log in their order, which is nearly that of their
+// ReadLog gives the lines of a log, packed (gzip, RFC 1952) or not, in their order, which is nearly that of their
 // completion. Its format is fio's latency log with offsets (fio(1), 'LOG FILE
 // FORMATS'):
 //
@@ -44,6 +45,13 @@ const (
 // before it have been given by then.
 func ReadLog(r io.Reader, near time.Time, give func(Line) error) error {
 	input := bufio.NewReader(r)
+	if magic, _ := input.Peek(2); string(magic) == "\x1f\x8b" {
+		unpacked, err := gzip.NewReader(input)
+		if err != nil {
+			return fmt.Errorf("unpack the I/O log: %w", err)
+		}
+		input = bufio.NewReader(unpacked)
+	}
 	for number := 1; ; number++ {
 		text, err := input.ReadString('\n')
 		if errors.Is(err, io.EOF) {

@@ -41,8 +41,8 @@ func (s Stamp) ahead() int64 { return s.WallNs - s.MonoNs }
 
 // Budget is how much of the log may stay in the guest's memory.
 type Budget struct {
-	KeepBytes       int64 // 8 MiB
-	StreamFromBytes int64 // 4 MiB; 0 sends each block once it is sealed
+	KeepBytes       int64 // 5 MiB
+	StreamFromBytes int64 // 2.5 MiB; 0 sends each block once it is sealed
 }
 
 // Header names a worker's log.

@@ -9,8 +9,8 @@ import (
 
 // Defaults of a Budget.
 const (
-	defaultKeepBytes   = 8 << 20
-	defaultStreamBytes = 4 << 20
+	defaultKeepBytes   = 5 << 20
+	defaultStreamBytes = 5 << 19
 )
 
 // DefaultBudget is one of which a trial of the usual length sends nothing.
@@ -43,7 +43,7 @@ type Store struct {
 	free   []*[chunkBytes]byte
 }
 
-// NewStore is an empty store. A budget of 0 bytes to keep is 8 MiB.
+// NewStore is an empty store. A budget of 0 bytes to keep is 5 MiB.
 func NewStore(b Budget) *Store {
 	b.KeepBytes = cmp.Or(b.KeepBytes, defaultKeepBytes)
 	b.StreamFromBytes = min(b.StreamFromBytes, b.KeepBytes/2) // otherwise detail would never come back
