@@ -162,6 +162,14 @@ type Maker interface {
 	Made(ctx context.Context) ([]string, error)
 }
 
+// Ender is a driver whose host can end a domain by itself, when whoever runs it is
+// gone for good.
+type Ender interface {
+	// Ending is a constant text for sh(1) that ends the domains of a UUID that have
+	// the testbed's label: its arguments are the label and the UUID.
+	Ending() string
+}
+
 // Operator is a driver that runs commands in its domains itself, where nobody else
 // reaches into them.
 type Operator interface {

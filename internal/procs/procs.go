@@ -98,3 +98,17 @@ func GroupRuns(group int) bool {
 	}
 	return false
 }
+
+// Place names where process IDs mean what they mean here: this boot of the machine,
+// and its process-ID namespace, of which each container has its own.
+func Place() (string, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("ask for this machine's boot: %w", err)
+	}
+	namespace, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return "", fmt.Errorf("ask for this process's namespace: %w", err)
+	}
+	return strings.TrimSpace(string(boot)) + "." + strings.Trim(namespace, "pid:[]"), nil
+}

@@ -85,3 +85,9 @@ func TestParse(t *testing.T) {
 		})
 	}
 }
+
+func TestPlace(t *testing.T) {
+	here, err := Place()
+	require.NoError(t, err)
+	require.Regexp(t, `^[0-9a-f-]{36}\.[0-9]+$`, here)
+}

@@ -149,6 +149,10 @@ func Sweep(ctx context.Context, host remote.Runner, dir string) error {
 	return err
 }
 
+// Sweeping is a constant text for sh(1) that does what Sweep does where nobody of ours
+// is: its argument is the folder.
+var Sweeping = `set -- sweep "$1" TERM ` + tenths(removeGrace) + "\n" + processScript
+
 // Tail is the end of a file of the process's folder, at most so many bytes. A
 // file that is not there is an error.
 func (p Process) Tail(ctx context.Context, name string, bytes int64) ([]byte, error) {

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/trial"
+	"heliotrope/internal/wan"
 )
 
 // Snapshot is what is on the machines of the kinds of things that a trial makes.
@@ -21,28 +23,32 @@ type Snapshot map[string]MachineSnapshot
 
 // MachineSnapshot is one machine's, a line for each thing.
 type MachineSnapshot struct {
-	// Ours carries the testbed's label, or lies in its folders, or is of what
-	// only a trial changes: it must be after a trial as it was before.
+	// Ours carries the testbed's label, or lies in its folders.
 	Ours []string `json:"ours,omitempty"`
+	// Settings are of what only a trial changes. They, and what is ours, must be after
+	// a trial as they were before.
+	Settings []string `json:"settings,omitempty"`
 	// Others is somebody else's. It may change while a trial runs, which is
 	// told and counts against nobody.
 	Others []string `json:"others,omitempty"`
 }
 
-// look prints a line for each thing that no driver makes: "ours" and the thing,
-// or "other" and the thing. Its arguments are the testbed's label, the machine's
-// data folder, and the WAN's device, which is empty on a machine that does not
-// bridge the sites. Kernel modules that were loaded stay loaded and are not
-// listed; neither are processes that come and go.
+// look prints a line for each thing that no driver makes: "ours", "setting" or
+// "other", and the thing. Its arguments are the testbed's label, the machine's data
+// folder, the name of the device that the shaping of the WAN makes, and the WAN's own
+// device, which is empty on a machine that does not bridge the sites. Kernel modules
+// that were loaded stay loaded and are not listed; neither are processes that come and
+// go, nor the machine's lease, which lasts from trial to trial.
 const look = `
 exec 2> /dev/null
-label=$1 data=$2 wan=$3
+label=$1 data=$2 ifb=$3 wan=$4
 /sbin/tc qdisc show | sed 's/ refcnt [0-9]*//' | while read -r line; do
-	case " $line " in *" dev $wan "*|*" dev hlt-"*) echo "ours qdisc: $line" ;; *) echo "other qdisc: $line" ;; esac
+	case " $line " in *" dev $ifb "*) whose=ours ;; *" dev $wan "*) whose=setting ;; *) whose=other ;; esac
+	echo "$whose qdisc: $line"
 done
 for i in /sys/class/net/*; do
 	name=${i##*/} master=$(readlink "$i/master")
-	case $name in hlt-*) whose=ours ;; *) whose=other ;; esac
+	case $name in "$ifb") whose=ours ;; *) whose=other ;; esac
 	echo "$whose interface $name master ${master##*/}"
 done
 while read -r source target type _; do
@@ -54,8 +60,8 @@ done < /proc/mounts
 	echo "$whose loop: $name $file"
 done
 ls -l /proc/[0-9]*/cwd | sed -n "s|^.* -> \\($data/$label\\.run/.*\\)|ours process in \\1|p"
-sed 's/^/ours kernel log level /' /proc/sys/kernel/printk
-find "$data/$label" "$data/$label.run" "$data/$label.programs" /run/heliotrope -mindepth 1 | sed 's/^/ours file /'
+sed 's/^/setting kernel log level /' /proc/sys/kernel/printk
+find "$data/$label" "$data/$label.run" "$data/$label.programs" "/run/heliotrope/wan-$label" -mindepth 1 | sed 's/^/ours file /'
 `
 
 // pathName is what the path between the sites is called among machines, where no
@@ -65,6 +71,15 @@ const pathName = "the WAN"
 // Snapshot looks at every machine with a shell. Of a site's host without one it
 // has our domains and what else was made there, as its hypervisor lists it.
 func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
+	snapshot, err := t.seen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return snapshot, nil
+}
+
+// seen is Snapshot, past machines that cannot be asked.
+func (t *Testbed) seen(ctx context.Context) (Snapshot, error) {
 	machines := t.known()
 	found, err := gather.Results(machines, func(machine trial.Machine) (MachineSnapshot, error) {
 		if site, is := t.siteOf(machine.Name); is && !machine.Shell {
@@ -73,20 +88,20 @@ func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
 		return t.look(ctx, t.Inventory.Machine(machine.Name))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look at the state of the machines: %w", err)
+		err = fmt.Errorf("look at the state of the machines: %w", err)
 	}
 	snapshot := Snapshot{}
 	for i, machine := range machines {
 		snapshot[machine.Name] = found[i]
 	}
 	if maker, is := t.Shaper().(hypervisor.Maker); is {
-		made, err := maker.Made(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("look at the state of the path: %w", err)
+		made, pathErr := maker.Made(ctx)
+		if pathErr != nil {
+			err = errors.Join(err, fmt.Errorf("look at the state of the path: %w", pathErr))
 		}
 		snapshot[pathName] = MachineSnapshot{Ours: made}
 	}
-	return snapshot, nil
+	return snapshot, err
 }
 
 // listed is what a site's hypervisor has of ours.
@@ -113,25 +128,28 @@ func (t *Testbed) look(ctx context.Context, host *inventory.Machine) (MachineSna
 		device = t.Inventory.WAN.Device
 	}
 	var found MachineSnapshot
-	result, err := t.hosts[host.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", script, "look", t.Name(), host.DataDir, device}})
+	result, err := t.hosts[host.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", script, "look", t.Name(), host.DataDir, wan.New(t.Inventory, nil).IFB(), device}})
 	for line := range strings.Lines(string(result.Stdout)) {
 		whose, thing, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch whose {
 		case "ours":
 			found.Ours = append(found.Ours, thing)
+		case "setting":
+			found.Settings = append(found.Settings, thing)
 		case "other":
 			found.Others = append(found.Others, thing)
 		}
 	}
 	slices.Sort(found.Ours)
+	slices.Sort(found.Settings)
 	slices.Sort(found.Others)
 	return found, err
 }
 
-// Diff lists what of ours appeared (+) and vanished (-) from one snapshot to a
+// Diff lists what of ours, and of settings, appeared (+) and vanished (-) from one snapshot to a
 // later one; nothing when the machines are as they were.
 func (s Snapshot) Diff(later Snapshot) []string {
-	return s.diff(later, func(m MachineSnapshot) []string { return m.Ours })
+	return s.diff(later, func(m MachineSnapshot) []string { return slices.Concat(m.Ours, m.Settings) })
 }
 
 // DiffOthers lists what of others' appeared and vanished.

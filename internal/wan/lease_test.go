@@ -2,7 +2,9 @@ package wan
 
 import (
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +80,7 @@ func TestRenewComparesThePath(t *testing.T) {
 
 func TestHeldByAnother(t *testing.T) {
 	host := remotetest.NewFake(t, "store")
-	held := remotetest.Reply{ExitCode: heldCode, Stdout: "215\nrtt=80ms\ncampaign night, trial 00007.1\n", Stderr: "the path is held"}
+	held := remotetest.Reply{ExitCode: heldCode, Stdout: "215\nrtt=80ms\ncampaign night of controller 1a2b3c4d, trial 00007.1\n", Stderr: "the path is held"}
 	host.On(remotetest.Prefix("/bin/sh"), held, held, held, remotetest.Reply{ExitCode: heldCode, Stdout: "?"})
 	shaper := newShaper(host, "wan-test")
 	for name, err := range map[string]error{
@@ -87,11 +89,11 @@ func TestHeldByAnother(t *testing.T) {
 		"renew": shaper.Renew(t.Context(), "me", Profile{Name: "lan"}, time.Minute),
 	} {
 		var who *HeldError
-		want := HeldError{Host: "store", Owner: "campaign night, trial 00007.1", Profile: "rtt=80ms", Left: 215 * time.Second}
+		want := HeldError{Host: "store", Owner: "campaign night of controller 1a2b3c4d, trial 00007.1", Profile: "rtt=80ms", Left: 215 * time.Second}
 		if !errors.Is(err, ErrHeld) || !errors.As(err, &who) || *who != want {
 			t.Errorf("%s: got %v, want %+v", name, err, want)
 		}
-		text := "store: the path is held by campaign night, trial 00007.1, as rtt=80ms, for another 3m35s"
+		text := "store: the path is held by campaign night of controller 1a2b3c4d, trial 00007.1, as rtt=80ms, for another 3m35s"
 		if err == nil || !strings.Contains(err.Error(), text) || errors.Is(err, ErrChanged) != (name == "renew") {
 			t.Errorf("%s: got %v, want %s", name, err, text)
 		}
@@ -135,5 +137,50 @@ welcome
 `
 	if err != nil || string(output) != want {
 		t.Errorf("%v, got\n%s\nwant\n%s", err, output, want)
+	}
+}
+
+// TestClearLeavesOthers: of the qdiscs and interfaces that there are, only those are
+// removed that carry our handle and our name. A real shell clears.
+func TestClearLeavesOthers(t *testing.T) {
+	for name, test := range map[string]struct {
+		root string // that tc shows of the device
+		ifb  bool   // ours is there
+		want string // what is done
+	}{
+		"ours":                              {"netem 169a:", true, "tc qdisc del dev eth1 root\ntc qdisc del dev eth1 ingress\nip link del hlt-lab\n"},
+		"a stranger's, and nothing of us":   {"netem 8001:", false, ""},
+		"a stranger's in the place of ours": {"tbf 1:", true, "tc qdisc del dev eth1 ingress\nip link del hlt-lab\n"},
+		"another testbed's":                 {"netem 169b:", false, ""},
+		"the kernel's own":                  {"fq_codel 0:", false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			for _, folder := range []string{"eth1", "hlt-lab-2"} {
+				if err := os.MkdirAll(filepath.Join(root, "net", folder), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.ifb {
+				if err := os.MkdirAll(filepath.Join(root, "net", "hlt-lab"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			text := strings.NewReplacer("/sbin/tc", "tc", "/sbin/ip", "ip", "/sys/class/net", root+"/net").Replace(commonScript) + `
+tc() {
+	case $* in
+	"qdisc show dev eth1") echo "qdisc $root_is root refcnt 2"; echo "qdisc ingress ffff: parent ffff:fff1" ;;
+	*) echo "tc $*" ;;
+	esac
+}
+ip() { echo "ip $*"; }
+root_is=$1 device=eth1 ifb=hlt-lab handle=169a: folder=$2/run
+clear_shaping
+`
+			output, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", text, "test", test.root, root).CombinedOutput()
+			if err != nil || string(output) != test.want {
+				t.Errorf("%v, got\n%swant\n%s", err, output, test.want)
+			}
+		})
 	}
 }

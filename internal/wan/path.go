@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	hostowner "heliotrope/internal/owner"
 )
 
 // Path is what shapes the WAN of a testbed: Shaper on a host that bridges the sites,
@@ -42,5 +44,5 @@ func (p Profile) CheckRateOnly() error {
 // CheckHolder refuses an owner or a lease that no path takes.
 func CheckHolder(owner string, lease time.Duration) error {
 	_, err := leaseSeconds(lease)
-	return oneLine([]error{checkOwner(owner), err})
+	return oneLine([]error{hostowner.CheckName(owner), err})
 }

@@ -38,9 +38,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"heliotrope/internal/inventory"
+	hostowner "heliotrope/internal/owner"
 	"heliotrope/internal/remote"
 )
 
@@ -144,7 +144,7 @@ func (s *Shaper) Shape(ctx context.Context, owner string, profile Profile, lease
 		return fmt.Errorf("shape the WAN: %s: %w", profile, err)
 	}
 	seconds, err := leaseSeconds(lease)
-	if err := oneLine([]error{checkOwner(owner), err}); err != nil {
+	if err := oneLine([]error{hostowner.CheckName(owner), err}); err != nil {
 		return fmt.Errorf("shape the WAN: %w", err)
 	}
 	args := append([]string{seconds, rand.Text(), profile.String()}, profile.netemParameters()...)
@@ -160,7 +160,7 @@ func (s *Shaper) Shape(ctx context.Context, owner string, profile Profile, lease
 // another owner's. It is ErrLapsed when nobody holds the path.
 func (s *Shaper) Renew(ctx context.Context, owner string, profile Profile, lease time.Duration) error {
 	seconds, err := leaseSeconds(lease)
-	if err := oneLine([]error{checkOwner(owner), err}); err != nil {
+	if err := oneLine([]error{hostowner.CheckName(owner), err}); err != nil {
 		return fmt.Errorf("renew the shaping: %w", err)
 	}
 	output, err := s.run(ctx, "renew", owner, seconds)
@@ -190,7 +190,7 @@ func (s *Shaper) Renew(ctx context.Context, owner string, profile Profile, lease
 // Clear removes the owner's shaping, its lease and its watchdog. Where there is
 // none, that is no error; while another owner's lease lasts, it is ErrHeld.
 func (s *Shaper) Clear(ctx context.Context, owner string) error {
-	if err := checkOwner(owner); err != nil {
+	if err := hostowner.CheckName(owner); err != nil {
 		return fmt.Errorf("clear the WAN: %w", err)
 	}
 	return s.clear(ctx, owner)
@@ -246,17 +246,6 @@ func (s *Shaper) heldError(output string, err error) error {
 		return err
 	}
 	return &HeldError{Host: s.host.Name(), Profile: lines[1], Owner: lines[2], Left: time.Duration(seconds) * time.Second}
-}
-
-// maxOwner is the longest name of an owner, in bytes.
-const maxOwner = 200
-
-// checkOwner wants a name that is one line.
-func checkOwner(owner string) error {
-	if owner == "" || owner != strings.TrimSpace(owner) || len(owner) > maxOwner || strings.ContainsFunc(owner, unicode.IsControl) {
-		return fmt.Errorf("owner %q: want a name on one line, of at most %d bytes", owner, maxOwner)
-	}
-	return nil
 }
 
 // leaseSeconds rounds a lease up to whole seconds.

@@ -1,0 +1,282 @@
+// Package owner leases the hosts of a testbed to whoever measures on them: one
+// owner at a time. Two campaigns on one host, or two controllers with copies of one
+// inventory, would otherwise remove each other's guests and disks.
+//
+// It promises that
+//   - a host has one owner, and nobody else gets it before that one's lease has
+//     ended or was given back: what waits is told for whom, and until when;
+//   - whoever finds one host of the testbed in other hands gets none, and all take
+//     them in one order, so that two owners never wait for each other;
+//   - the host itself holds the lease, by a clock that nobody sets: it ends in time
+//     whatever became of its owner, and with the boot;
+//   - what runs on a host for an owner ends with his lease: a watchdog on the host
+//     itself sees to that when nobody renews it, and so does whoever takes the host
+//     before it has. Disks and exports stay: they do nothing by themselves.
+//
+// It is dangerous in this way: a lease stops nobody who does not ask for it. What is
+// done on a host by hand, or by a program that took its lease and has lost it since,
+// is done.
+package owner
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	_ "embed" // the scripts
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/gather"
+	"heliotrope/internal/remote"
+)
+
+var (
+	// ErrHeld says that a host is leased to another owner. The error is a
+	// *HeldError.
+	ErrHeld = errors.New("the host is leased to another owner")
+	// ErrLapsed says that there is no lease to renew: somebody else may have been
+	// on the host since.
+	ErrLapsed = errors.New("the lease of the host has lapsed")
+)
+
+// HeldError says who has a host.
+type HeldError struct {
+	Host, Owner string
+	Until       time.Time // the lease's end, unless it is renewed, by this machine's clock
+}
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("%s is leased to %s until %s, and longer while that renews it: let that end, or end it where it runs; "+
+		"if it is dead, the host is free then", e.Host, e.Owner, e.Until.Format(time.TimeOnly))
+}
+
+// Is makes it an ErrHeld.
+func (e *HeldError) Is(target error) bool { return target == ErrHeld }
+
+// Lease is how long a lease lasts after it was taken or renewed last, and RenewEvery
+// how often whoever is at work renews it. Between two renewals nothing lasts longer
+// than the judgement of an attempt.
+const (
+	Lease      = 30 * time.Minute
+	RenewEvery = time.Minute
+)
+
+// scriptTimeout limits one operation on a host. An emulated one is slow.
+const scriptTimeout = time.Minute
+
+// folder is where a host has its lease; it is gone with the boot.
+const folder = "/run/heliotrope/owner"
+
+// How lease.sh says that there is nothing to renew, and that another owner has the
+// host.
+const (
+	lapsedCode = 3
+	heldCode   = 4
+)
+
+var (
+	//go:embed script/common.sh
+	commonScript string
+	//go:embed script/watchdog.sh
+	watchdogScript string
+	//go:embed script/lease.sh
+	leaseScript string
+)
+
+// Campaign is the owner that a campaign of a controller is. The controller is told
+// by the task queue of any of its activities; see Controller.
+func Campaign(queue, campaign string) string {
+	return "campaign " + campaign + " of controller " + Controller(queue)
+}
+
+// queuePrefix begins the name of each of our task queues; the controller's id
+// follows.
+const queuePrefix = "heliotrope."
+
+// Controller is the id of the controller that a task queue belongs to, be it the
+// controller's own or that of a worker on a host.
+func Controller(queue string) string {
+	id, _, _ := strings.Cut(strings.TrimPrefix(queue, queuePrefix), ".")
+	return id
+}
+
+// Host is a machine that can be leased.
+type Host struct {
+	remote.Runner
+	// Ending is a constant text for sh(1) that ends what runs there for the owner and
+	// would go on for ever, and Args are its arguments, each a line: the host runs it
+	// when nobody renews the lease. It takes no longer than minutes.
+	Ending string
+	Args   []string
+}
+
+// Hosts are those of a testbed.
+type Hosts []Host
+
+// Of puts hosts in the order in which everybody takes them: by their addresses, for
+// names are those of one inventory.
+func Of(byAddress map[string]Host) Hosts {
+	var hosts Hosts
+	for _, address := range slices.Sorted(maps.Keys(byAddress)) {
+		hosts = append(hosts, byAddress[address])
+	}
+	return hosts
+}
+
+// Take leases all hosts to the owner, or renews what he has. Where another owner has
+// one, that is ErrHeld, and those that he had not before are given back. It goes on
+// past hosts that cannot be asked.
+func (h Hosts) Take(ctx context.Context, owner string, lease time.Duration) error {
+	return h.TakeFrom(ctx, owner, lease, "")
+}
+
+// TakeFrom is Take, and ends the leases of another owner, by his name.
+func (h Hosts) TakeFrom(ctx context.Context, owner string, lease time.Duration, other string) error {
+	if err := check(owner, lease); err != nil {
+		return fmt.Errorf("lease the hosts: %w", err)
+	}
+	var fresh Hosts
+	var away []error
+	for _, host := range h {
+		output, err := run(ctx, host, "take", append([]string{owner, seconds(lease), rand.Text(), other}, host.Args...)...)
+		if errors.Is(err, ErrHeld) {
+			// Whoever waits for a host must not keep the others from somebody else.
+			_ = fresh.Release(context.WithoutCancel(ctx), owner)
+			return fmt.Errorf("lease the hosts: %w", err)
+		}
+		if output == "new" {
+			fresh = append(fresh, host)
+		}
+		away = append(away, err)
+	}
+	if err := errors.Join(away...); err != nil {
+		return fmt.Errorf("lease the hosts: %w", err)
+	}
+	return nil
+}
+
+// Renew lets the owner's leases last from now on. It is ErrHeld when another owner
+// has a host, and ErrLapsed when nobody has.
+func (h Hosts) Renew(ctx context.Context, owner string, lease time.Duration) error {
+	if err := check(owner, lease); err != nil {
+		return fmt.Errorf("renew the leases: %w", err)
+	}
+	err := gather.Each(h, func(host Host) error {
+		_, err := run(ctx, host, "renew", owner, seconds(lease))
+		if code, ended := remote.ExitCode(err); ended && code == lapsedCode {
+			return fmt.Errorf("%w: %w", ErrLapsed, err)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("renew the leases: %w", err)
+	}
+	return nil
+}
+
+// Release gives the owner's leases back. What is another's stays, and where there is
+// none, that is no error. It goes on past errors.
+func (h Hosts) Release(ctx context.Context, owner string) error {
+	err := gather.Each(h, func(host Host) error {
+		_, err := run(ctx, host, "release", owner)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("give the leases back: %w", err)
+	}
+	return nil
+}
+
+// State tells who has hosts, and until when; nothing of those that nobody has. It
+// goes on past hosts that cannot be asked.
+func (h Hosts) State(ctx context.Context) ([]HeldError, error) {
+	found, err := gather.Results(h, func(host Host) (*HeldError, error) {
+		output, err := run(ctx, host, "state")
+		if err != nil || output == "" {
+			return nil, err
+		}
+		return parse(host.Name(), output)
+	})
+	var all []HeldError
+	for _, held := range found {
+		if held != nil {
+			all = append(all, *held)
+		}
+	}
+	if err != nil {
+		return all, fmt.Errorf("ask whose the hosts are: %w", err)
+	}
+	return all, nil
+}
+
+// script is constant for a testbed's machine: what varies comes to it as arguments.
+func (h Host) script() string {
+	return commonScript +
+		"write_watchdog() {\ncat << 'END_OF_WATCHDOG'\n" + commonScript + watchdogScript + "END_OF_WATCHDOG\n}\n" +
+		"write_ending() {\ncat << 'END_OF_ENDING'\n" + h.Ending + "\nEND_OF_ENDING\n}\n" +
+		leaseScript
+}
+
+// run runs one operation of lease.sh.
+func run(ctx context.Context, host Host, operation string, args ...string) (string, error) {
+	result, err := host.Run(ctx, remote.Command{
+		Args:    append([]string{"/bin/sh", "-s", "--", operation, folder}, args...),
+		Stdin:   strings.NewReader(host.script()),
+		Timeout: scriptTimeout,
+	})
+	output := string(bytes.TrimSpace(result.Stdout))
+	if code, ended := remote.ExitCode(err); ended && code == heldCode {
+		held, parseErr := parse(host.Name(), output)
+		if parseErr != nil {
+			return "", parseErr
+		}
+		return "", fault.As(fault.Infrastructure, held) // it is waited for
+	}
+	return output, err
+}
+
+// parse reads what lease.sh says of an owner.
+func parse(host, output string) (*HeldError, error) {
+	left, owner, found := strings.Cut(output, "\n")
+	count, err := strconv.Atoi(left)
+	if err != nil || !found {
+		return nil, fmt.Errorf("%s: unexpected output %q about its lease", host, output)
+	}
+	return &HeldError{Host: host, Owner: owner, Until: time.Now().Add(time.Duration(count) * time.Second)}, nil
+}
+
+// Limits of an owner's name, in bytes, and of a lease.
+const (
+	maxOwner = 200
+	maxLease = 24 * time.Hour
+)
+
+// CheckName wants an owner's name that is one line.
+func CheckName(owner string) error {
+	if owner == "" || owner != strings.TrimSpace(owner) || len(owner) > maxOwner || strings.ContainsFunc(owner, unicode.IsControl) {
+		return fmt.Errorf("owner %q: want a name on one line, of at most %d bytes", owner, maxOwner)
+	}
+	return nil
+}
+
+// check wants a lease that ends within a day.
+func check(owner string, lease time.Duration) error {
+	if err := CheckName(owner); err != nil {
+		return err
+	}
+	if lease < time.Second || lease > maxLease {
+		return fmt.Errorf("lease of %s: want at least 1s and at most %s", lease, maxLease)
+	}
+	return nil
+}
+
+func seconds(lease time.Duration) string {
+	return strconv.FormatInt(int64(lease/time.Second), 10)
+}

@@ -1,0 +1,34 @@
+package testbed
+
+import (
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/owner"
+	"heliotrope/internal/record"
+)
+
+// Leases are the machines that a campaign leases while it runs: those with a shell.
+// A site's host without one cannot be leased; whoever shares it with another
+// inventory sees to that himself.
+func (t *Testbed) Leases() owner.Hosts {
+	byAddress := map[string]owner.Host{}
+	for _, host := range t.shells() {
+		byAddress[host.SSH.Address] = owner.Host{Runner: t.hosts[host.Name], Ending: t.ending(host),
+			Args: []string{t.Name(), hypervisor.UUID(t.DomainName(GuestName)).String(), runDir(host, t.Name())}}
+	}
+	return owner.Of(byAddress)
+}
+
+// ending is a text for sh(1) with which a host ends by itself what would go on for
+// ever when its owner is gone: the guest, with its load, and our processes, whose files
+// would fill the host's disk. Its arguments are the testbed's label, the guest's UUID,
+// and the folder of the processes.
+func (t *Testbed) ending(host *inventory.Machine) string {
+	text := "( set -- \"$3\"\n" + record.Sweeping + "\n)"
+	if site, is := t.siteOf(host.Name); is {
+		if ender, ends := t.hypervisors[site].(hypervisor.Ender); ends {
+			text = "(\n" + ender.Ending() + "\n)\n" + text
+		}
+	}
+	return text
+}

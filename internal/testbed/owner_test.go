@@ -1,0 +1,55 @@
+package testbed
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/internal/record"
+	"heliotrope/internal/remote"
+)
+
+// TestLeasesAreOfMachinesWithAShell, and know what to end there.
+func TestLeasesAreOfMachinesWithAShell(t *testing.T) {
+	tb := connected(t)
+	var names []string
+	for _, host := range tb.Leases() {
+		names = append(names, host.Name())
+		assert.Len(t, host.Args, 3)
+		assert.Equal(t, tb.Name(), host.Args[0])
+		assert.Equal(t, runDir(tb.Inventory.Machine(host.Name()), tb.Name()), host.Args[2])
+		_, site := tb.siteOf(host.Name())
+		assert.Equal(t, site, strings.Contains(host.Ending, "xl destroy"), host.Name())
+	}
+	assert.ElementsMatch(t, []string{"host-a", "host-b", "store"}, names)
+	names = nil
+	for _, host := range withoutShells(t).Leases() {
+		names = append(names, host.Name())
+	}
+	assert.ElementsMatch(t, []string{"store", "helper-a", "helper-b"}, names)
+}
+
+// TestEndingEndsOurProcesses, by a real shell, and leaves others'.
+func TestEndingEndsOurProcesses(t *testing.T) {
+	tb, folder := connected(t), t.TempDir()
+	ours := record.Process{Host: remote.Local("store"), Dir: filepath.Join(folder, "lab-1.run", "witness")}
+	others := record.Process{Host: remote.Local("store"), Dir: filepath.Join(folder, "lab-2.run", "witness")}
+	for _, process := range []record.Process{ours, others} {
+		require.NoError(t, process.Start(t.Context(), "sleep", "600"))
+		t.Cleanup(func() { _ = process.Remove(context.Background()) })
+	}
+	for range 2 {
+		text := tb.ending(tb.Inventory.Store())
+		output, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", text, "sh", "lab-1", "uuid", filepath.Dir(ours.Dir)).CombinedOutput()
+		require.NoError(t, err, string(output))
+	}
+	assert.NoDirExists(t, filepath.Dir(ours.Dir))
+	alive, err := others.Alive(t.Context())
+	require.NoError(t, err)
+	assert.True(t, alive)
+}

@@ -1,0 +1,48 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"heliotrope/internal/gather"
+	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/inventory"
+)
+
+// Ours lists what of the testbed's is on its machines, by machine: from the labels
+// alone, a line for each thing. It changes nothing, and goes on past machines that
+// cannot be asked.
+func (t *Testbed) Ours(ctx context.Context) (map[string][]string, error) {
+	snapshot, err := t.seen(ctx)
+	all := map[string][]string{}
+	for machine, found := range snapshot {
+		if len(found.Ours) > 0 {
+			all[machine] = slices.Compact(found.Ours) // a file may be told twice
+		}
+	}
+	if _, told := t.Shaper().(hypervisor.Maker); told {
+		return all, err
+	}
+	state, pathErr := t.Shaper().State(ctx)
+	if pathErr == nil && (state.ToA != nil || state.ToB != nil || state.LeaseHeld) {
+		place := t.Inventory.WAN.Host
+		all[place] = append(all[place], "shaping of "+t.Inventory.WAN.Device)
+	}
+	return all, errors.Join(err, pathErr)
+}
+
+// Sweep is Teardown, and takes our programs off the machines as well.
+func (t *Testbed) Sweep(ctx context.Context) error {
+	return errors.Join(t.Teardown(ctx), gather.Each(t.shells(), func(host *inventory.Machine) error {
+		files, err := t.hosts[host.Name].Files(ctx)
+		if err == nil {
+			err = files.RemoveAll(t.ProgramDir(host.Name))
+		}
+		if err != nil {
+			return fmt.Errorf("remove %s from %s: %w", t.ProgramDir(host.Name), host.Name, err)
+		}
+		return nil
+	}))
+}
