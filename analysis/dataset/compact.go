@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/trial"
 )
 
 // Segments of attempts are called trial-KEY.arrows, and phases-KEY.arrows and
@@ -37,6 +40,11 @@ type Compacted struct {
 // WriteAttempt of other attempts. The provenance is the campaign's; rows of
 // another kind of testbed are refused.
 func CompactCampaign(folder string, provenance Provenance) (Compacted, error) {
+	return compactCampaign(folder, nil, provenance)
+}
+
+// compactCampaign is CompactCampaign with rows of trials that never ran.
+func compactCampaign(folder string, neverRun []Trial, provenance Provenance) (Compacted, error) {
 	if err := provenance.check(); err != nil {
 		return Compacted{}, err
 	}
@@ -48,13 +56,13 @@ func CompactCampaign(folder string, provenance Provenance) (Compacted, error) {
 		return Compacted{}, err
 	}
 	defer unlock()
-	c := compaction{folder: folder, place: map[string]int{}, fresh: map[string]bool{}}
+	c := compaction{folder: folder, neverRun: neverRun, place: map[string]int{}, fresh: map[string]bool{}}
 	if err := c.merge(); err != nil {
 		return Compacted{}, fmt.Errorf("compact %s: %w", folder, err)
 	}
 	for _, row := range c.trials {
 		if row.TestbedKind != provenance[KeyTestbedKind] {
-			return Compacted{}, fmt.Errorf("compact %s: trial %s ran on a testbed that is %s, the campaign's are %s",
+			return Compacted{}, fault.New(fault.BadInput, "compact %s: trial %s ran on a testbed that is %s, the campaign's are %s",
 				folder, row.Key, row.TestbedKind, provenance[KeyTestbedKind])
 		}
 	}
@@ -82,6 +90,7 @@ type compaction struct {
 	fresh    map[string]bool // keys of attempts that came from segments
 	merged   []string        // segments whose rows are in the tables
 	problems []Problem
+	neverRun []Trial // rows of trials without an attempt
 	// tables write the campaign's tables, attempts first.
 	tables []func(Provenance) (File, error)
 }
@@ -102,15 +111,43 @@ func (c *compaction) merge() error {
 		c.merged = append(c.merged, c.segment(trialPrefix, key))
 	}
 	c.order()
+	torn, err := teardowns.merged(c)
+	if err != nil {
+		return err
+	}
+	c.tearDown(torn)
 	// The attempts first: otherwise those of schema version 1, which are in
 	// trials.parquet, were lost by a crash in between.
 	counted := slices.DeleteFunc(slices.Clone(c.trials), func(row Trial) bool { return !row.Counted })
+	counted = append(counted, c.neverRun...)
+	slices.SortStableFunc(counted, func(a, b Trial) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	c.tables = append(c.tables, tableWriter(c, Attempts, c.trials), tableWriter(c, Trials, counted))
 	for _, part := range parts {
 		if err := part.merge(c); err != nil {
 			return err
 		}
 	}
+	c.tables = append(c.tables, tableWriter(c, Teardowns, torn))
+	return c.mergeEvents()
+}
+
+// tearDown takes over into the attempts' rows how their hosts were left.
+func (c *compaction) tearDown(torn []Teardown) {
+	for _, teardown := range torn {
+		row := &c.trials[c.place[teardown.Trial]]
+		row.Leftovers = teardown.Leftovers
+		row.PhaseTsNs[slices.Index(trial.Phases, trial.Teardown)] = &teardown.BeganTsNs
+	}
+}
+
+// mergeEvents merges the campaign's events.
+func (c *compaction) mergeEvents() error {
+	events, segments, err := allEvents(c.folder)
+	if err != nil {
+		return err
+	}
+	c.merged = append(c.merged, segments...)
+	c.tables = append(c.tables, tableWriter(c, CampaignEvents, events))
 	return nil
 }
 
@@ -131,10 +168,21 @@ func (c *compaction) order() {
 	slices.SortFunc(c.trials, func(a, b Trial) int {
 		return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.Attempt, b.Attempt))
 	})
-	for i := range c.trials {
-		last := i+1 == len(c.trials) || c.trials[i+1].Sequence != c.trials[i].Sequence
-		c.trials[i].Counted = last
-		c.place[c.trials[i].Key] = i
+	for from := 0; from < len(c.trials); {
+		to := from + 1
+		for to < len(c.trials) && c.trials[to].Sequence == c.trials[from].Sequence {
+			to++
+		}
+		var attempts []*Trial
+		for i := from; i < to; i++ {
+			attempts = append(attempts, &c.trials[i])
+			c.place[c.trials[i].Key] = i
+		}
+		which, _ := counted(attempts)
+		for i, attempt := range attempts {
+			attempt.Counted = i == which
+		}
+		from = to
 	}
 }
 

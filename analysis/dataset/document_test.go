@@ -32,7 +32,12 @@ campaign=NAME/
   certificates.parquet               what the WAN was measured to be
   traffic.parquet                    bytes on the WAN by class
   ledger.parquet                     acknowledged writes that were found again, or not
-  manifest.json                      every Parquet file: path, bytes, SHA-256, rows, table; and the evidence
+  teardowns.parquet                  how the hosts were left after each attempt
+  campaign_events.parquet            what was decided about the campaign while it ran
+  manifest.json                      every Parquet file: path, bytes, SHA-256, rows, table; the evidence; and what is in plan/
+  identity.json                      which campaign this is of; made once
+  plan/                              what the campaign was begun with: its file, its trials, its settings, its inventories
+  control/                           what its writers agree by
   summary.md
   storage=S/rtt_ms=R/attempt=KEY/    an attempt of a trial
     io.parquet                       each I/O
@@ -119,6 +124,7 @@ func tables() []described {
 	return []described{
 		describe(dataset.Trials, "campaign"), describe(dataset.Attempts, "campaign"), describe(dataset.Phases, "campaign"), describe(dataset.Witnesses, "campaign"),
 		describe(dataset.Certificates, "campaign"), describe(dataset.Traffics, "campaign"), describe(dataset.Ledgers, "campaign"),
+		describe(dataset.Teardowns, "campaign"), describe(dataset.CampaignEvents, "campaign"),
 		describe(dataset.IOs, attempt...), describe(dataset.Histograms, attempt...), describe(dataset.Counters, attempt...), describe(dataset.Events, attempt...),
 		describe(dataset.Heartbeats, attempt...), describe(dataset.Clocks, attempt...), describe(dataset.Domains, attempt...),
 	}

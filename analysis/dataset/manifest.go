@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"heliotrope/internal/fault"
 )
 
 // manifestVersion is the version of the manifest's format.
@@ -31,6 +33,8 @@ type Manifest struct {
 	// Evidence is the files of the attempts' evidence, by path: of any kind,
 	// without table and rows.
 	Evidence []File `json:"evidence,omitempty"`
+	// Plan is identity.json and the files of plan/, by path: as Evidence.
+	Plan []File `json:"plan,omitempty"`
 }
 
 // ReadManifest reads a campaign's manifest.
@@ -46,7 +50,7 @@ func ReadManifest(folder string) (Manifest, error) {
 		return Manifest{}, &DamagedError{Path: name, Problem: err}
 	}
 	if manifest.Version != manifestVersion {
-		return Manifest{}, fmt.Errorf("%s has version %d, want %d", name, manifest.Version, manifestVersion)
+		return Manifest{}, fault.New(fault.BadInput, "%s has version %d, this program knows %d: use the program that wrote it", name, manifest.Version, manifestVersion)
 	}
 	return manifest, nil
 }
@@ -117,15 +121,47 @@ func (c *compaction) manifest(provenance Provenance, tables ...File) (Manifest, 
 	for _, list := range [][]File{files, evidence} {
 		slices.SortFunc(list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	}
+	plan, err := c.plan()
+	if err != nil {
+		return Manifest{}, err
+	}
 	manifest := Manifest{
 		Version: manifestVersion, SchemaVersion: SchemaVersion, Campaign: provenance[KeyCampaign], TestbedKind: provenance[KeyTestbedKind],
-		Provenance: maps.Clone(provenance), Files: files, Evidence: evidence,
+		Provenance: maps.Clone(provenance), Files: files, Evidence: evidence, Plan: plan,
 	}
 	text, err := json.MarshalIndent(manifest, "", "  ")
 	if err != nil {
 		return Manifest{}, err
 	}
 	return manifest, replaceContent(filepath.Join(c.folder, manifestFile), append(text, '\n'))
+}
+
+// plan lists the files that say what the campaign was begun with; none in a folder that
+// is from before there were any.
+func (c *compaction) plan() ([]File, error) {
+	var files []File
+	add := func(name string, found fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !found.Type().IsRegular() {
+			return err
+		}
+		relative, err := filepath.Rel(c.folder, name)
+		if err != nil {
+			return err
+		}
+		file, err := hashFile(name)
+		file.Path = filepath.ToSlash(relative)
+		files = append(files, file)
+		return err
+	}
+	for _, name := range []string{identityFile, planFolder} {
+		if err := filepath.WalkDir(filepath.Join(c.folder, name), add); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
 }
 
 // describe makes a manifest's entry of a file, and notes what is wrong with
@@ -215,11 +251,17 @@ func describeFile(name string) (File, map[string]string, error) {
 // nothing when all is as it was written. It changes nothing. An error means
 // that it could not look.
 func Check(folder string) ([]Problem, error) {
+	state, err := ReadState(folder)
+	if err != nil {
+		return nil, err
+	}
 	manifest, err := ReadManifest(folder)
 	var damaged *DamagedError
 	switch {
 	case errors.As(err, &damaged):
 		return []Problem{{manifestFile, "is damaged: " + damaged.Problem.Error()}}, nil
+	case errors.Is(err, fs.ErrNotExist) && state.State == StateRunning:
+		return nil, nil // nothing is in the tables yet
 	case errors.Is(err, fs.ErrNotExist):
 		return []Problem{{manifestFile, "is missing"}}, nil
 	case err != nil:
@@ -233,7 +275,7 @@ func Check(folder string) ([]Problem, error) {
 			problems = append(problems, Problem{file.Path, text})
 		}
 	}
-	for _, file := range manifest.Evidence {
+	for _, file := range slices.Concat(manifest.Evidence, manifest.Plan) {
 		listed[file.Path] = file
 		if text := file.checkEvidence(folder); text != "" {
 			problems = append(problems, Problem{file.Path, text})
@@ -254,7 +296,7 @@ func Check(folder string) ([]Problem, error) {
 			return nil, err
 		}
 	}
-	strays, err := strays(folder, listed)
+	strays, err := strays(folder, listed, state.State == StateRunning)
 	return append(problems, strays...), err
 }
 
@@ -334,8 +376,9 @@ func checkRows(folder string, manifest Manifest, listed map[string]File) ([]Prob
 }
 
 // strays lists files that the manifest does not have: not compacted yet, set
-// aside, left by a crash, or somebody else's.
-func strays(folder string, listed map[string]File) ([]Problem, error) {
+// aside, left by a crash, or somebody else's. While the campaign runs, only what was set
+// aside is one.
+func strays(folder string, listed map[string]File, running bool) ([]Problem, error) {
 	var problems []Problem
 	err := filepath.WalkDir(folder, func(name string, found fs.DirEntry, err error) error {
 		if err != nil || found.IsDir() {
@@ -352,6 +395,7 @@ func strays(folder string, listed map[string]File) ([]Problem, error) {
 		case known:
 		case extension == ".damaged":
 			text = "is a damaged file that was set aside"
+		case running: // it is on its way into the tables
 		case extension == segmentSuffix:
 			text = "has rows that are not compacted yet"
 		case extension == ".tmp":

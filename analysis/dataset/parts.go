@@ -61,13 +61,22 @@ func (p part[R]) note(folder string, attempt *Attempt) error {
 }
 
 func (p part[R]) merge(c *compaction) error {
+	rows, err := p.merged(c)
+	if err == nil {
+		c.tables = append(c.tables, tableWriter(c, p.table, rows))
+	}
+	return err
+}
+
+// merged are the rows of the table and of its segments.
+func (p part[R]) merged(c *compaction) ([]R, error) {
 	fresh, err := readAttempts(c, p.table, p.prefix())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rows, err := readOrSetAside(c, readParquet(p.table, filepath.Join(c.folder, p.table.Name+".parquet")))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rows = slices.DeleteFunc(rows, func(row R) bool { return fresh[p.key(&row)] != nil })
 	for key, noted := range fresh {
@@ -80,6 +89,5 @@ func (p part[R]) merge(c *compaction) error {
 	slices.SortStableFunc(rows, func(a, b R) int {
 		return cmp.Or(cmp.Compare(c.place[p.key(&a)], c.place[p.key(&b)]), p.compare(&a, &b))
 	})
-	c.tables = append(c.tables, tableWriter(c, p.table, rows))
-	return nil
+	return rows, nil
 }

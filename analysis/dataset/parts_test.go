@@ -80,7 +80,7 @@ func TestEvidence(t *testing.T) {
 	compact(t, folder)
 	check(t, folder)
 	manifest, err := dataset.ReadManifest(folder)
-	if err != nil || len(manifest.Evidence) != 3 || len(manifest.Files) != 7+7 {
+	if err != nil || len(manifest.Evidence) != 3 || len(manifest.Files) != 9+7 {
 		t.Fatalf("%+v, %v", manifest, err)
 	}
 	// SHA-256 of "panic".

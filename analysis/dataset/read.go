@@ -44,6 +44,11 @@ func ReadHistograms(path string) Batches[Histogram] { return readParquet(Histogr
 // version 1 it is table trials.
 func ReadAttempts(folder string) ([]Trial, error) { return All(readAttemptsTable(folder)) }
 
+// ReadTrials reads table trials of a campaign's folder: of schema version 2.
+func ReadTrials(folder string) Batches[Trial] {
+	return readParquet(Trials, filepath.Join(folder, trialsFile))
+}
+
 func readAttemptsTable(folder string) Batches[Trial] {
 	path, old := filepath.Join(folder, attemptsFile), filepath.Join(folder, trialsFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {

@@ -202,7 +202,7 @@ type Trial struct {
 	Sequence int32
 	Block    int32
 	Attempt  int32
-	Counted  bool // the last attempt of its trial: CompactCampaign sets it
+	Counted  bool // the first result of its trial, otherwise its last attempt: CompactCampaign sets it
 	CellID   string
 
 	TestbedKind    string // emulated, hardware, vcenter-simulator, simulated

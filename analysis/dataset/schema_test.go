@@ -43,6 +43,8 @@ func schemasOf(t *testing.T) map[string]*arrow.Schema {
 	schemaOf(t, schemas, Certificates)
 	schemaOf(t, schemas, Traffics)
 	schemaOf(t, schemas, Ledgers)
+	schemaOf(t, schemas, Teardowns)
+	schemaOf(t, schemas, CampaignEvents)
 	schemaOf(t, schemas, IOs)
 	schemaOf(t, schemas, Histograms)
 	schemaOf(t, schemas, Counters)

@@ -57,13 +57,13 @@ var (
 		required("ts_ns", "ns", "when, on the controller's time base, since 1970 UTC", func(r *Event) *int64 { return &r.TsNs }).delta(),
 		required("source", "", "who tells: controller, a host of the inventory, guest, a vCenter", func(r *Event) *string { return &r.Source }),
 		required("name", "", "what: phase (its beginning), disk-open-at-both-sites, migration-started, migration-progress (of the stream), migration-finished, disk-open-at-one-site, "+
-			"migration-log (of the toolstack), paused, unpaused and when each was asked for, problem, leftover (on a host, after the teardown), told (by a vCenter), verdict; "+
-			"in campaigns from before table clocks, clock-offset (of source) and disk-open-at-site-b-only", func(r *Event) *string { return &r.Name }),
+			"migration-log (of the toolstack), paused, unpaused and when each was asked for, problem, told (by a vCenter), verdict; "+
+			"in campaigns from before table teardowns, leftover (on a host); in campaigns from before table clocks, clock-offset (of source) and disk-open-at-site-b-only", func(r *Event) *string { return &r.Name }),
 		required("detail", "", "more about it, for people", func(r *Event) *string { return &r.Detail }),
 	)
 
 	// Trials is table trials: one for the campaign.
-	Trials = newTable("trials", "Each trial: its attempt that counts, or so far is the last. The rows of table attempts that are `counted`.", trialColumns()...)
+	Trials = newTable("trials", "Each trial: its first attempt that is a result, otherwise its last. The rows of table attempts that are `counted`; and when the campaign has ended, a row of each trial that never ran, as its attempt 0: skipped, and not `counted`.", trialColumns()...)
 
 	// Attempts is table attempts: one for the campaign.
 	Attempts = newTable("attempts", "Each attempt of each trial. One that was invalid is tried again, and does not count.", trialColumns()...)
@@ -111,7 +111,7 @@ func trialColumns() []column[Trial] {
 		required("trial", "", "number of the trial in the order of the plan, from 1", func(r *Trial) *int32 { return &r.Sequence }).renamed("sequence"),
 		required("block", "", "repetition, from 1", func(r *Trial) *int32 { return &r.Block }),
 		required("attempt_number", "", "of the trial, from 1", func(r *Trial) *int32 { return &r.Attempt }).renamed("attempt"),
-		required("counted", "", "the last attempt of its trial, which is the one that counts", func(r *Trial) *bool { return &r.Counted }),
+		required("counted", "", "the attempt of its trial that counts: the first that is a result, otherwise the last", func(r *Trial) *bool { return &r.Counted }),
 		required("cell_id", "", "combination of the factors", func(r *Trial) *string { return &r.CellID }),
 		required("testbed_kind", "", "emulated, hardware, vcenter-simulator, or simulated: the last is a model and no measurement, the one before involves no ESXi host", func(r *Trial) *string { return &r.TestbedKind }),
 		required("lane", "", "name of the testbed", func(r *Trial) *string { return &r.Lane }),
@@ -165,7 +165,7 @@ func trialColumns() []column[Trial] {
 			optional(of.prefix+"max_response_in_flight", "", "such an I/O had not completed when the load ended: the longest took that long at least", func(r *Trial) **bool { return &of.response(r).InFlight }))
 	}
 	return append(columns,
-		optional("overhead_s", "s", "time outside of warm-up, before, migrate and after", func(r *Trial) **float64 { return &r.OverheadS }),
+		optional("overhead_s", "s", "time outside of warm-up, before, migrate and after, without the teardown", func(r *Trial) **float64 { return &r.OverheadS }),
 		optional("io_rows", "rows", "in the attempt's io.parquet; null when the load's log is not known, and there is no such file", func(r *Trial) **int64 { return &r.IORows }),
 		required("counter_rows", "rows", "in the attempt's counters.parquet", func(r *Trial) *int64 { return &r.CounterRows }),
 		required("event_rows", "rows", "in the attempt's events.parquet", func(r *Trial) *int64 { return &r.EventRows }),
@@ -177,7 +177,7 @@ func trialColumns() []column[Trial] {
 		required("spec_sha256", "", "of the campaign file, in hex", func(r *Trial) *string { return &r.SpecSHA256 }),
 		required("hosts_json", "", "the hosts with their kernels and hypervisors, as JSON", func(r *Trial) *string { return &r.HostsJSON }),
 		required("versions_json", "", "versions of DRBD, fio, ..., as JSON", func(r *Trial) *string { return &r.VersionsJSON }),
-		optional("leftovers", "", "things of ours still on the hosts after the teardown; null when they could not be asked", func(r *Trial) **int32 { return &r.Leftovers }),
+		optional("leftovers", "", "things of ours still on the hosts after the teardown, of table teardowns; null when they could not be compared", func(r *Trial) **int32 { return &r.Leftovers }),
 		required("folder", "", "of the attempt's files, in the campaign's folder; empty when it left none", func(r *Trial) *string { return &r.Folder }),
 	)
 }

@@ -25,8 +25,8 @@
 // five, the least and the greatest enclose the median with 93.75 %; with J looks
 // it takes 1 + log2(20·J) values), so that a group with fewer is never precise,
 // whatever its Stop's Min says. What holds is for values whose number does not
-// depend on them: trials that still run on other lanes at a look are not among
-// them, and may be the longest ones.
+// depend on them: who looks before all trials of the blocks are done leaves out
+// those that take longest.
 package precision
 
 import (

@@ -129,6 +129,9 @@ type Summary struct {
 	Paths       []Path    // by WAN profile and direction, of the groups' trials
 	Lost        Lost      // of every attempt
 	Sentinel    []Watched // in the order of the plan
+	// State is what is to be known of the campaign first, as that it still runs; "" for
+	// nothing.
+	State string
 	// Problems are rows that contradict themselves.
 	Problems []string
 }
@@ -152,7 +155,13 @@ func Read(folder string) (Summary, error) {
 			return Summary{}, fmt.Errorf("summarise campaign %s: %w", manifest.Campaign, err)
 		}
 	}
-	return Summarise(manifest.Campaign, manifest.TestbedKind, tables)
+	summary, err := Summarise(manifest.Campaign, manifest.TestbedKind, tables)
+	if err != nil {
+		return Summary{}, err
+	}
+	state, err := dataset.ReadState(folder)
+	summary.State = state.Text()
+	return summary, err
 }
 
 // WriteSummary writes the summary.md of a campaign's folder.

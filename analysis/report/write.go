@@ -44,16 +44,20 @@ func KindSays(kind string) string {
 
 // facts are the lines above the tables.
 func (s Summary) facts() []string {
-	facts := []string{
-		"Campaign: " + s.Campaign,
-		"Campaign file: SHA-256 " + orNone(s.Specs),
-		"Binary version: " + orNone(s.Binaries),
+	var facts []string
+	if s.State != "" {
+		facts = append(facts, s.State)
+	}
+	facts = append(facts,
+		"Campaign: "+s.Campaign,
+		"Campaign file: SHA-256 "+orNone(s.Specs),
+		"Binary version: "+orNone(s.Binaries),
 		fmt.Sprintf("Trials counted: %d (%d attempts)", s.Trials, s.Attempts),
 		"Cell: one combination of the factors, in one direction; the sentinel's trials are in none.",
 		"Values: median (min–max) over the valid trials of a cell; n where not all of them know it; – where none does.",
 		"∞: a trial that failed, in total time, blackout, longest response, recovery and I/O lost; what had no end. ×k: so many.",
 		"Blackout: the guest's stall as the hypervisor saw it; ± is the largest. Longest gap: without I/O, whatever its cause.",
-	}
+	)
 	if s.Skipped > 0 {
 		facts = append(facts, fmt.Sprintf("Skipped: %d of these trials, which did not run to their end; they are in no cell", s.Skipped))
 	}

@@ -1,0 +1,83 @@
+package dataset
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/trial"
+)
+
+// Stop is the rule by which the campaign stops by precision now: that of its file, or
+// of the last event that changed it. Nil is none.
+func (r *Record) Stop() *campaign.Stop {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.index.stop
+}
+
+// Amend notes an event with what somebody asks, of the plan as it is then, too: nobody
+// else changes that meanwhile. What change refuses is noted nowhere. An event whose ID
+// was noted before is returned as it was.
+func (r *Record) Amend(ctx context.Context, id string, change func(plan func() (campaign.Begun, error)) (CampaignEvent, error)) (CampaignEvent, error) {
+	var noted CampaignEvent
+	err := r.change(ctx, func() error {
+		if before, was := r.noted(id); was {
+			noted = before
+			return nil
+		}
+		var err error
+		if noted, err = change(r.begun); err != nil {
+			return err
+		}
+		noted.ID = id
+		return r.note(noted)
+	})
+	return noted, err
+}
+
+// noted finds an event by its ID.
+func (r *Record) noted(id string) (CampaignEvent, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	event, was := r.index.events.byID[id]
+	return event, was && id != ""
+}
+
+// begun is the plan as it is now, for those who change it.
+func (r *Record) begun() (campaign.Begun, error) {
+	spec, err := r.Spec()
+	if err != nil {
+		return campaign.Begun{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	plan := campaign.Begun{Spec: spec, Stop: r.index.stop}
+	closed := map[int]bool{}
+	for _, planned := range r.index.trials {
+		plan.Trials = append(plan.Trials, planned.Trial)
+		closed[planned.Sequence] = planned.standing == trial.Settled
+	}
+	plan.Closed = func(sequence int) bool { return closed[sequence] }
+	return plan, nil
+}
+
+// Spec is the campaign file that the campaign was begun with, with the defaults of this
+// program. What its trials measure by is in Settings.
+func (r *Record) Spec() (*campaign.Spec, error) {
+	folder := filepath.Join(r.folder, planFolder)
+	path := filepath.Join(folder, specFile)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := campaign.Parse(path, text, func(name string) ([]byte, error) {
+		return os.ReadFile(filepath.Join(folder, filesFolder, name))
+	})
+	if err != nil {
+		return nil, fault.New(fault.BadInput, "this program does not understand the campaign file that the campaign was begun with: %w", err)
+	}
+	return spec, nil
+}

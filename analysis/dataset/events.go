@@ -1,0 +1,235 @@
+package dataset
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
+)
+
+// CampaignEvent is something that was decided about the campaign, or happened to it:
+// a row of table campaign_events.
+type CampaignEvent struct {
+	Number int32  // from 1, in the order in which they were noted; Event sets it
+	TsNs   int64  // controller's clock; Event sets it where it is 0
+	ID     string // of what asked for it: noted once; "" is never the same as another
+	Name   string // EventLook and others, or the word of who steers: pause, skip, ...
+	Lane   string // "" for the campaign
+	Trial  int32  // number in the plan; 0 for none
+	Block  int32  // 0 for none
+	By     string // who; "" for the program itself
+	Why    string // in his words
+	Detail string // what came of it; of a look, JSON
+	// Amendment is what it changes of the plan, which itself stays as it was: a
+	// campaign.Amendment as JSON; "" for nothing.
+	Amendment string
+}
+
+// Names of events that the program notes by itself.
+const (
+	EventLook   = "look"   // whether the results are precise enough
+	EventDouble = "double" // a second result of a trial
+)
+
+// CampaignEvents is table campaign_events: one for the campaign.
+var CampaignEvents = newTable("campaign_events", "What was decided about the campaign while it ran, by whom and why, and what happened to it. "+
+	"The plan is that of its beginning, and after it what these events change of it.",
+	required("number", "", "of the event, from 1, in the order in which they were noted", func(r *CampaignEvent) *int32 { return &r.Number }),
+	required("ts_ns", "ns", "when, on the controller's time base, since 1970 UTC", func(r *CampaignEvent) *int64 { return &r.TsNs }),
+	required("name", "", "what: look (whether the results are precise enough), double (a second result of a trial), or the word of who steered: "+
+		"pause, resume, skip, repeat, add, drain, quarantine, release, stop-rule, until", func(r *CampaignEvent) *string { return &r.Name }),
+	required("lane", "", "that it concerns; empty for the campaign", func(r *CampaignEvent) *string { return &r.Lane }),
+	required("trial", "", "that it concerns, by its number in the plan; 0 for none", func(r *CampaignEvent) *int32 { return &r.Trial }),
+	required("block", "", "that it concerns; 0 for none", func(r *CampaignEvent) *int32 { return &r.Block }),
+	required("by", "", "who asked for it; empty for the program itself", func(r *CampaignEvent) *string { return &r.By }),
+	required("why", "", "in the words of who asked for it", func(r *CampaignEvent) *string { return &r.Why }),
+	required("detail", "", "what came of it; of a look, what it found, as JSON", func(r *CampaignEvent) *string { return &r.Detail }),
+	required("amendment_json", "", "what it changes of the plan: trials that are skipped or added, and the stop rule from then on, as JSON; empty for nothing", func(r *CampaignEvent) *string { return &r.Amendment }),
+	required("id", "", "of what asked for it: the same is noted once", func(r *CampaignEvent) *string { return &r.ID }),
+)
+
+// eventIndex is what is known of the events.
+type eventIndex struct {
+	last  int32 // number
+	byID  map[string]CampaignEvent
+	looks []CampaignEvent
+}
+
+// Event notes an event. It is on the disk when Event returns. One whose ID was noted
+// is not noted again. An amendment that cannot be made is fault.BadInput, and nothing
+// is noted.
+func (r *Record) Event(ctx context.Context, event CampaignEvent) error {
+	return r.change(ctx, func() error { return r.note(event) })
+}
+
+// note notes an event; the caller holds the lock.
+func (r *Record) note(event CampaignEvent) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := &r.index.events
+	if _, noted := known.byID[event.ID]; noted && event.ID != "" {
+		return nil
+	}
+	if err := r.index.checkAmendment(event); err != nil {
+		return err
+	}
+	event.Number = known.last + 1
+	event.TsNs = cmp.Or(event.TsNs, time.Now().UnixNano())
+	folder := filepath.Join(r.folder, segmentFolder)
+	path := filepath.Join(folder, fmt.Sprintf("%s-%06d%s", CampaignEvents.Name, event.Number, segmentSuffix))
+	if err := writeSealed(path, CampaignEvents, []CampaignEvent{event}); err != nil {
+		return err
+	}
+	if err := syncFolder(folder); err != nil {
+		return err
+	}
+	return r.index.apply(event)
+}
+
+// checkAmendment says what is wrong with an event's amendment.
+func (x *index) checkAmendment(event CampaignEvent) error {
+	amendment, err := event.amendment()
+	if err != nil {
+		return err
+	}
+	for _, sequence := range amendment.Skip {
+		if x.trial(sequence) == nil {
+			return fault.New(fault.BadInput, "there is no trial %d: the plan has 1 to %d", sequence, len(x.trials))
+		}
+	}
+	for i, added := range amendment.Trials {
+		if want := len(x.trials) + 1 + i; added.Sequence != want {
+			return fault.New(fault.BadInput, "a trial with number %d cannot be added: the next is %d", added.Sequence, want)
+		}
+	}
+	return nil
+}
+
+func (e CampaignEvent) amendment() (campaign.Amendment, error) {
+	var amendment campaign.Amendment
+	if e.Amendment == "" {
+		return amendment, nil
+	}
+	if err := json.Unmarshal([]byte(e.Amendment), &amendment); err != nil {
+		return amendment, fault.New(fault.BadInput, "amendment of event %d: %w", e.Number, err)
+	}
+	return amendment, nil
+}
+
+// apply takes an event over.
+func (x *index) apply(event CampaignEvent) error {
+	amendment, err := event.amendment()
+	if err != nil {
+		return err
+	}
+	if err := x.checkAmendment(event); err != nil {
+		return err
+	}
+	x.events.last = max(x.events.last, event.Number)
+	if event.ID != "" {
+		x.events.byID[event.ID] = event
+	}
+	if amendment.Rule != nil {
+		x.stop = amendment.Rule.Stop
+	}
+	if event.Name == EventLook {
+		x.events.looks = append(x.events.looks, event)
+	}
+	for _, added := range amendment.Trials {
+		x.plan(added)
+	}
+	for _, sequence := range amendment.Skip {
+		planned := x.trial(sequence)
+		planned.skipped = true
+		x.settle(planned)
+	}
+	return nil
+}
+
+// readEvents reads the events of a folder, in their order.
+func (x *index) readEvents(folder string) error {
+	x.events.byID = map[string]CampaignEvent{}
+	events, _, err := allEvents(folder)
+	var damaged *DamagedError
+	if errors.As(err, &damaged) {
+		return fault.New(fault.BadInput, "what was decided about the campaign is not known, as %w: put the file back from a copy", damaged)
+	}
+	if err != nil {
+		return err
+	}
+	for _, event := range events {
+		if err := x.apply(event); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allEvents reads the events of the table and of the segments, which it lists.
+func allEvents(folder string) (events []CampaignEvent, segments []string, err error) {
+	if events, err = readLater(CampaignEvents, folder); err != nil {
+		return nil, nil, err
+	}
+	if segments, err = SegmentPaths(filepath.Join(folder, segmentFolder), CampaignEvents); err != nil {
+		return nil, nil, err
+	}
+	for _, path := range segments {
+		fresh, err := All(ReadSegments(CampaignEvents, path))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, err
+		}
+		events = append(events, fresh...)
+	}
+	slices.SortStableFunc(events, func(a, b CampaignEvent) int { return cmp.Compare(a.Number, b.Number) })
+	return slices.CompactFunc(events, func(a, b CampaignEvent) bool { return a.Number == b.Number }), segments, nil
+}
+
+// ReadCampaignEvents reads the events of a campaign's folder, in their order: also those
+// that are not compacted yet.
+func ReadCampaignEvents(folder string) ([]CampaignEvent, error) {
+	events, _, err := allEvents(folder)
+	return events, err
+}
+
+// Look is what was found at a look at the first blocks by a rule, as JSON. It is made by
+// judge of the rows of these blocks when it was not made before, and noted: what a look
+// found does not change any more. All blocks up to it must be done.
+func (r *Record) Look(ctx context.Context, blocks int, stop campaign.Stop, judge func(rows []Trial) ([]byte, error)) ([]byte, error) {
+	r.looking.Lock()
+	defer r.looking.Unlock()
+	rule, err := json.Marshal(stop)
+	if err != nil {
+		return nil, err
+	}
+	id := fmt.Sprintf("look/%d/%s", blocks, rule)
+	r.mu.Lock()
+	made, noted := r.index.events.byID[id]
+	r.mu.Unlock()
+	if noted {
+		return []byte(made.Detail), nil
+	}
+	if done := r.BlocksDone(); done < blocks {
+		return nil, fmt.Errorf("look at %d blocks: only %d are done", blocks, done)
+	}
+	found, err := judge(r.Rows(blocks))
+	if err != nil {
+		return nil, err
+	}
+	return found, r.Event(ctx, CampaignEvent{ID: id, Name: EventLook, Block: int32(blocks), Detail: string(found)}) //nolint:gosec // blocks of a plan
+}
+
+// hexSum is the SHA-256 of a text, in hex.
+func hexSum(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}

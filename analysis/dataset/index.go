@@ -1,0 +1,327 @@
+package dataset
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/trial"
+)
+
+// index is what a Record knows of its folder, in memory: some kB a trial.
+type index struct {
+	limit  int             // invalid attempts that a trial may have
+	single bool            // a lane claims a trial, not a block
+	trials []*plannedTrial // in the order of the plan; their sequence is their place, from 1
+	keys   map[string]*Trial
+	stop   *campaign.Stop // the rule that holds now; nil for none
+	loose  int            // attempts that are in segments, and not in the tables
+	events eventIndex
+	sum    Counts
+
+	units []*unit // in the order in which they are begun
+	// unit finds a unit by its number; free is the place of the first that may have
+	// something to do.
+	unit map[int]*unit
+	free int
+
+	blocks map[int]int // trials that are not done, by block
+	whole  int         // blocks 1 … whole are done
+}
+
+// plannedTrial is a trial of the plan, and what was done of it.
+type plannedTrial struct {
+	campaign.Trial
+	rows     []*Trial // its attempts, in their order
+	last     int      // number of the last attempt of which there is a trace
+	skipped  bool     // somebody said so
+	standing trial.Standing
+	share    share // of the counts
+}
+
+// unit is what a lane claims: a block, or one trial.
+type unit struct {
+	number int
+	trials []*plannedTrial
+	open   int // of them are not done
+}
+
+// Counts are what a campaign's folder holds.
+type Counts struct {
+	Total    int // trials, with those that were added
+	Verdicts map[trial.Verdict]int
+	Causes   map[cause.Code]int // of the trials that are not valid
+	Retried  int                // attempts beyond the first
+	Seconds  float64            // that trials took which are done, summed
+}
+
+// Done is how many trials are.
+func (c Counts) Done() int {
+	done := 0
+	for _, count := range c.Verdicts {
+		done += count
+	}
+	return done
+}
+
+// share is what a trial that is done adds to the counts.
+type share struct {
+	verdict trial.Verdict // "": it is not done
+	cause   cause.Code
+	retried int
+	seconds float64
+}
+
+// readIndex reads a folder's plan, rows and events.
+func readIndex(folder string, identity Identity, settings Settings) (*index, error) {
+	x := &index{limit: settings.Limits.Attempts, stop: settings.Stop, single: settings.Order == campaign.OrderSequential, keys: map[string]*Trial{},
+		unit: map[int]*unit{}, blocks: map[int]int{}, sum: Counts{Verdicts: map[trial.Verdict]int{}, Causes: map[cause.Code]int{}}}
+	path := filepath.Join(folder, planFolder, planFile)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if sum := hexSum(text); sum != identity.PlanSHA256 {
+		return nil, fault.New(fault.BadInput, "%s is not the plan that the campaign began with", path)
+	}
+	var trials []campaign.Trial
+	if err := json.Unmarshal(text, &trials); err != nil {
+		return nil, fault.New(fault.BadInput, "%s: %w", path, err)
+	}
+	for _, one := range trials {
+		x.plan(one)
+	}
+	if err := x.readEvents(folder); err != nil {
+		return nil, err
+	}
+	return x, x.readRows(folder)
+}
+
+// plan adds a trial to the plan.
+func (x *index) plan(planned campaign.Trial) {
+	one := &plannedTrial{Trial: planned}
+	x.trials = append(x.trials, one)
+	number := planned.Block
+	if x.single {
+		number = planned.Sequence
+	}
+	if x.unit[number] == nil {
+		x.unit[number] = &unit{number: number}
+		x.units = append(x.units, x.unit[number])
+	}
+	of := x.unit[number]
+	of.trials = append(of.trials, one)
+	of.open++
+	x.blocks[planned.Block]++
+	x.sum.Total++
+	x.whole = min(x.whole, planned.Block-1)
+}
+
+// trial finds a trial of the plan; nil when there is none.
+func (x *index) trial(sequence int) *plannedTrial {
+	if sequence < 1 || sequence > len(x.trials) {
+		return nil
+	}
+	return x.trials[sequence-1]
+}
+
+// readRows reads the rows of all attempts. A segment that is damaged has none, but its
+// attempt's number is used up.
+func (x *index) readRows(folder string) error {
+	for rows, err := range readAttemptsTable(folder) {
+		var damaged *DamagedError
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case errors.As(err, &damaged):
+			return fault.New(fault.BadInput, "which trials are done is not known, as %w: put the file back from a copy", damaged)
+		case err != nil:
+			return err
+		}
+		for _, row := range rows {
+			x.add(row)
+		}
+	}
+	paths, err := segmentPaths(filepath.Join(folder, segmentFolder), strings.TrimSuffix(trialPrefix, "-"))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		x.loose++
+		x.trace(strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), trialPrefix), segmentSuffix))
+		for rows, err := range ReadSegments(Attempts, path) {
+			var damaged *DamagedError
+			if errors.As(err, &damaged) {
+				break // Compact sets it aside, and says so
+			}
+			if err != nil {
+				return err
+			}
+			for _, row := range rows {
+				x.add(row)
+			}
+		}
+	}
+	return nil
+}
+
+// trace notes that an attempt's number is used up.
+func (x *index) trace(key string) {
+	var sequence, attempt int
+	if _, err := fmt.Sscanf(key, "%d.%d", &sequence, &attempt); err != nil {
+		return
+	}
+	if planned := x.trial(sequence); planned != nil {
+		planned.last = max(planned.last, attempt)
+	}
+}
+
+// slim is a row without the long texts that no decision needs.
+func slim(row Trial) Trial {
+	row.HostsJSON, row.VersionsJSON, row.Notes = "", "", ""
+	return row
+}
+
+// add takes an attempt's row, and says whether it is a second result of its trial. A
+// row whose key is there is not taken.
+func (x *index) add(row Trial) (double bool) {
+	if x.keys[row.Key] != nil {
+		return false
+	}
+	kept := slim(row)
+	kept.Counted = false
+	x.keys[row.Key] = &kept
+	planned := x.trial(int(row.Sequence))
+	if planned == nil {
+		return false
+	}
+	before, had := counted(planned.rows)
+	had = had && outcomeOf(planned.rows[before]).IsResult()
+	planned.rows = append(planned.rows, &kept)
+	slices.SortStableFunc(planned.rows, func(a, b *Trial) int { return cmp.Compare(a.Attempt, b.Attempt) })
+	planned.last = max(planned.last, int(row.Attempt))
+	x.settle(planned)
+	return had && outcomeOf(&kept).IsResult()
+}
+
+func outcomeOf(row *Trial) trial.Outcome {
+	return trial.Outcome{Verdict: trial.Verdict(row.Verdict), Cause: cause.Code(row.Cause)}
+}
+
+// counted is which attempt of a trial counts: the first that is a result, otherwise the
+// last. False without any.
+func counted(rows []*Trial) (int, bool) {
+	for i, row := range rows {
+		if outcomeOf(row).IsResult() {
+			return i, true
+		}
+	}
+	return len(rows) - 1, len(rows) > 0
+}
+
+// settle finds how a trial stands now, and takes it over into the counts.
+func (x *index) settle(planned *plannedTrial) {
+	var outcomes []trial.Outcome
+	for _, row := range planned.rows {
+		outcomes = append(outcomes, outcomeOf(row))
+		row.Counted = false
+	}
+	which, any := counted(planned.rows)
+	if any {
+		planned.rows[which].Counted = true
+	}
+	before := planned.standing
+	planned.standing = trial.Settle(outcomes, x.limit)
+	if planned.skipped {
+		planned.standing = trial.Settled
+	}
+	if before != trial.Settled && planned.standing == trial.Settled {
+		number := planned.Block
+		if x.single {
+			number = planned.Sequence
+		}
+		x.unit[number].open--
+		x.blocks[planned.Block]--
+	}
+	x.count(planned, which)
+}
+
+// count takes a trial's share of the counts over, of which attempt which counts.
+func (x *index) count(planned *plannedTrial, which int) {
+	old := planned.share
+	planned.share = share{}
+	if planned.standing == trial.Settled {
+		planned.share = share{verdict: trial.Skipped, cause: cause.Cancelled}
+		if len(planned.rows) > 0 {
+			of := outcomeOf(planned.rows[which])
+			planned.share = share{verdict: of.Verdict, cause: of.Cause, retried: len(planned.rows) - 1}
+		}
+		for _, row := range planned.rows {
+			planned.share.seconds += float64(row.EndedTsNs-row.StartedTsNs) / 1e9
+		}
+	}
+	for _, part := range []struct {
+		share
+		sign int
+	}{{old, -1}, {planned.share, 1}} {
+		if part.verdict == "" {
+			continue
+		}
+		x.sum.Verdicts[part.verdict] += part.sign
+		if part.cause != "" {
+			x.sum.Causes[part.cause] += part.sign
+		}
+		x.sum.Retried += part.sign * part.retried
+		x.sum.Seconds += float64(part.sign) * part.seconds
+	}
+}
+
+// counts is a copy of the counts, without zeros.
+func (x *index) counts() Counts {
+	sum := x.sum
+	sum.Verdicts, sum.Causes = withoutZeros(sum.Verdicts), withoutZeros(sum.Causes)
+	return sum
+}
+
+func withoutZeros[K comparable](of map[K]int) map[K]int {
+	left := map[K]int{}
+	for key, count := range of {
+		if count != 0 {
+			left[key] = count
+		}
+	}
+	return left
+}
+
+// blocksDone is up to which block all are done.
+func (x *index) blocksDone() int {
+	for {
+		left, there := x.blocks[x.whole+1]
+		if !there || left > 0 {
+			return x.whole
+		}
+		x.whole++
+	}
+}
+
+// next is the trial of a unit that is to be run next: first those that are not late.
+func (u *unit) next() *plannedTrial {
+	var late *plannedTrial
+	for _, planned := range u.trials {
+		switch {
+		case planned.standing == trial.Open:
+			return planned
+		case planned.standing == trial.Late && late == nil:
+			late = planned
+		}
+	}
+	return late
+}

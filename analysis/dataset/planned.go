@@ -1,0 +1,68 @@
+package dataset
+
+import (
+	"cmp"
+	"time"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
+	"heliotrope/internal/trial"
+)
+
+// Planned is what the plan says of an attempt: the beginning of its row.
+func Planned(ref trial.Ref, kind string) Trial {
+	cell := ref.Trial.Cell
+	row := Trial{
+		Key: ref.Key(), Sequence: int32(ref.Trial.Sequence), Block: int32(ref.Trial.Block), Attempt: int32(ref.Attempt), //nolint:gosec // small by the spec's limits
+		CellID: ref.Trial.CellID, TestbedKind: kind,
+		Hypervisor: cell.Hypervisor, Storage: cell.Storage, WAN: cell.WAN, RTTMs: cell.RTTMs, Access: cell.Access.Name,
+		Seed: ref.Trial.Seed, Control: cell.Control, Direction: cmp.Or(ref.Trial.Direction, campaign.Outbound), Sentinel: ref.Trial.Sentinel,
+	}
+	if cell.DRBDProtocol != "" {
+		row.DRBDProtocol = &cell.DRBDProtocol
+	}
+	if cell.MirrorCopy != "" {
+		row.MirrorCopy = &cell.MirrorCopy
+	}
+	row.GuestMemoryMiB = above(cell.GuestMemoryMiB)
+	if cell.Control != "" && cell.Hold > 0 {
+		hold := float64(cell.Hold) / float64(time.Millisecond)
+		row.HoldMs = &hold
+	}
+	if cell.Migrates() {
+		mode := cell.Mode()
+		row.Migration, row.AutoConverge = &mode, &cell.AutoConverge
+		row.BandwidthMiBPerS, row.MaxDowntimeMs = above(cell.BandwidthMiBPerS), above(cell.MaxDowntimeMs)
+	}
+	return row
+}
+
+// above is a number; nil when it is 0, which a plan has where nothing is set.
+func above(number int) *int32 {
+	if number <= 0 {
+		return nil
+	}
+	value := int32(number) //nolint:gosec // small by the spec's limits
+	return &value
+}
+
+// neverRun are rows of the trials that have no attempt; none while the campaign runs.
+func (r *Record) neverRun() ([]Trial, error) {
+	state, err := ReadState(r.folder)
+	if err != nil || state.State == "" || state.State == StateRunning {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var rows []Trial
+	for _, planned := range r.index.trials {
+		if len(planned.rows) > 0 {
+			continue
+		}
+		row := Planned(trial.Ref{Campaign: r.identity.Campaign, Trial: planned.Trial}, r.identity.TestbedKind)
+		row.Verdict, row.Cause, row.Reason = string(trial.Skipped), string(cause.Cancelled), "it never ran"
+		row.SpecSHA256 = r.identity.SpecSHA256
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
