@@ -11,6 +11,14 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # Which benchmarks of a testbed are run.
 BENCH ?= .
 
+# How many simulated trials make bench runs, on how many lanes.
+BENCH_LANES ?= 10000 100
+
+# How often make test-faults injects each fault in each phase, and how many faults
+# side by side: they wait more than they work.
+FAULT_SEEDS ?= 3
+FAULT_SLOTS ?= 4
+
 # The hypervisor of an emulated testbed that is started here: xen, kvm or vsphere.
 HYPERVISOR ?= xen
 
@@ -100,7 +108,11 @@ demo: ## the thesis' experiment, small: installs, builds, starts a testbed, migr
 
 .PHONY: test
 test: build server $(DUCKDB) ## run the unit tests with the race detector; one that is skipped is a failure
-	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) GO=$(GO) tools/test-all -race ./...
+	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) GO=$(GO) tools/test-all -race -timeout 30m ./...
+
+.PHONY: test-faults
+test-faults: build server ## inject every fault in every phase of simulated trials, and print the matrix (FAULT_SEEDS=1: a third of it)
+	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test ./cmd/heliotrope -run '^TestFaults$$' -v -count=1 -timeout 120m -args -fault-seeds $(FAULT_SEEDS) -fault-slots $(FAULT_SLOTS)
 
 # Most tests want any hypervisor: they run on KVM's testbed, which is the quicker
 # one. Xen's keeps what only Xen has, all that watches there, and a migration under
@@ -111,10 +123,10 @@ test: build server $(DUCKDB) ## run the unit tests with the race detector; one t
 # make test-lab leaves to test-lab-full what it shows elsewhere: on KVM migrations
 # under load and all that watches, which the controls have, and cancelling, which the
 # driver's own tests have; on Xen the migration over iSCSI under load, which is that
-# of TestLabWitnesses. Only there are foreign disks at the target for each storage
-# system (make test-lab has one for each driver), the vCenter's tests on real guests,
-# and tools/turns-check.
-KVM_ELSEWHERE := TestMigrateUnderLoad|TestCancelledMigration|TestLabWitnesses|TestLabForeignDisk
+# of TestLabWitnesses. Only there are both engines of the load in one guest, foreign
+# disks at the target for each storage system (make test-lab has one for each driver),
+# the vCenter's tests on real guests, and tools/turns-check.
+KVM_ELSEWHERE := TestMigrateUnderLoad|TestCancelledMigration|TestLabWitnesses|TestLabForeignDisk|TestLabEngines
 XEN_ELSEWHERE := TestMigrateUnderLoad/iscsi
 ANY_PACKAGES = $(filter-out ./internal/hypervisor/% ./deploy/lab $(LAB_LEAVE_OUT),$(LAB_PACKAGES))
 SKIP = $(if $(LAB_SKIP),-skip '$(LAB_SKIP)')
@@ -147,9 +159,12 @@ test-lab-some: build
 	$(call with_testbed,$(LAB_TESTS) ./internal/hypervisor/$(HYPERVISOR)/... && tools/controls-check --one && $(LAB_TESTS) -run '^(TestLabWitnesses|TestMigrateUnderLoad)$$' -skip '$(XEN_ELSEWHERE)' ./internal/testbed ./deploy/lab)
 
 .PHONY: bench
-bench: build server ## run the benchmarks that need no testbed, and a simulated campaign of 1,000 trials
+bench: build server ## run the benchmarks that need no testbed, and 10,000 simulated trials on 100 lanes (BENCH_LANES="500 10": fewer), and both engines of the load
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test -run '^$$' -bench . -benchmem -p 1 $(BENCH_PACKAGES)
-	tools/bench-simulated
+	tools/bench-lanes $(BENCH_LANES)
+	@if ! command -v fio > /dev/null; then echo "tools/bench-load was not run: fio is not installed"; \
+	elif [ "$$(id -u)" != 0 ]; then echo "tools/bench-load was not run: it makes a loop device on memory, as root only can"; \
+	else tools/bench-load; fi
 
 # How long each fuzz test looks for new inputs.
 FUZZTIME ?= 30s
@@ -157,7 +172,7 @@ FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: ## let each fuzz test look for new inputs (FUZZTIME=5m: each for so long)
 	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file name; do \
-		$(GO) test -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" < /dev/null || exit 1; \
+		$(GO) test -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$(dirname "$$file")" < /dev/null || exit 1; \
 	done
 
 .PHONY: bench-lab

@@ -2,10 +2,10 @@ package activities_test
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +15,7 @@ import (
 
 	"heliotrope/activities"
 	"heliotrope/activities/machine"
+	"heliotrope/analysis/dataset"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
@@ -61,6 +62,7 @@ func wantClass(t *testing.T, err error, class fault.Class) {
 type attempt struct {
 	target    activities.Target
 	known     activities.Known
+	left      activities.TornDown // by the teardown
 	testbed   *activities.Testbed
 	migrator  *activities.Migrator
 	certifier *activities.Certifier
@@ -75,7 +77,7 @@ func newAttempt(t *testing.T, faults simulated.Faults) *attempt {
 	}
 	cell := campaign.Cell{Hypervisor: "xen", Storage: "iscsi", WAN: "continental", RTTMs: 30, Access: campaign.AccessSpec{
 		Name: "4k", Engine: "fio", Outstanding: 1, Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 50, RandomPercent: 100}}}}
-	return &attempt{
+	a := &attempt{
 		target: activities.Target{DataDir: t.TempDir(), Lane: trial.Lane{Name: "sim-1", Kind: inventory.Simulated},
 			Ref: trial.Ref{Campaign: "unit", Attempt: 1, Now: time.Unix(1_800_000_000, 0).UTC(), DiskBytes: 64 << 20, LedgerBytes: 8 << 20,
 				Trial: campaign.Trial{Sequence: 7, Block: 1, CellID: "cell", Cell: cell, Seed: 4711}}},
@@ -87,6 +89,26 @@ func newAttempt(t *testing.T, faults simulated.Faults) *attempt {
 		},
 		collector: &activities.Collector{Open: open, Version: "unit"},
 	}
+	a.create(t)
+	return a
+}
+
+// create makes the campaign's folder, with a plan of so many trials that the attempt's is
+// among them.
+func (a *attempt) create(t *testing.T) *dataset.Record {
+	t.Helper()
+	frozen := dataset.Frozen{Settings: dataset.Settings{Limits: campaign.Limits{Attempts: 3}}}
+	for sequence := range a.target.Ref.Trial.Sequence {
+		planned := a.target.Ref.Trial
+		planned.Sequence = sequence + 1
+		frozen.Trials = append(frozen.Trials, planned)
+	}
+	record, err := dataset.Create(dataset.CampaignFolder(a.target.DataDir, a.target.Ref.Campaign),
+		dataset.Identity{Campaign: a.target.Ref.Campaign, TestbedKind: string(a.target.Lane.Kind), SpecSHA256: "spec"}, frozen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return record
 }
 
 func (a *attempt) certifyInput(moment string) activities.CertifyInput {
@@ -150,8 +172,8 @@ func (a *attempt) collected(t *testing.T) *attempt {
 func (a *attempt) torn(t *testing.T, verdict trial.Verdict) *attempt {
 	t.Helper()
 	a.enter(trial.Teardown)
-	a.known.TornDown = must[activities.TornDown](t, a.testbed.Teardown, a.target)
-	a.passed(a.known.TornDown.Now)
+	a.left = must[activities.TornDown](t, a.testbed.Teardown, a.target)
+	a.passed(a.left.Now)
 	a.known.Verdict = verdict
 	return a
 }
@@ -270,57 +292,60 @@ func TestCollectFromATestbedThatFailed(t *testing.T) {
 func TestPlanIsNeverWrittenAgain(t *testing.T) {
 	const spec = "version: 1\nname: unit\nseed: 1\ntestbed: simulated\nrepetitions: 3\n" +
 		"matrix:\n  storage: [iscsi, nfs]\n  wan: [lan]\n  access: [4k-mixed-random]\n"
-	input := activities.PlanInput{Campaign: "unit", SpecYAML: spec, DataDir: t.TempDir()}
+	input := activities.PlanInput{Campaign: "unit", SpecYAML: spec, DataDir: t.TempDir(), Execution: "run-1", Lanes: []trial.Lane{{Name: "sim-1", Kind: inventory.Simulated}}}
 	plan := &activities.Planner{}
 	planned := must[activities.Planned](t, plan.Expand, input)
 	if planned.Trials != 6 || planned.Limits.Attempts != 3 {
 		t.Fatalf("%+v", planned)
 	}
-	if again := must[activities.Planned](t, plan.Expand, input); again != planned {
+	if again := must[activities.Planned](t, plan.Expand, input); !reflect.DeepEqual(again, planned) {
 		t.Errorf("expanded again: %+v, want %+v", again, planned)
 	}
-	path := filepath.Join(input.DataDir, "work", "unit", "plan.json")
+	path := filepath.Join(dataset.CampaignFolder(input.DataDir, "unit"), "plan", "plan.json")
 	before, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	input.SHA256 = planned.SHA256
+	input.SHA256, input.Dataset = planned.SHA256, planned.Dataset
 	later := must[activities.Planned](t, plan.Expand, input)
 	after, err := os.Stat(path)
 	if err != nil || !os.SameFile(before, after) || later.SHA256 != planned.SHA256 {
 		t.Errorf("the plan of a campaign that began was written again (%v): %+v", err, later)
 	}
 
-	piece := activities.TrialsInput{Campaign: "unit", DataDir: input.DataDir, SHA256: planned.SHA256, First: 5, Count: 200}
-	trials := must[[]campaign.Trial](t, plan.Trials, piece)
-	if len(trials) != 2 || trials[0].Sequence != 5 {
-		t.Errorf("trials %+v, want 5 and 6", trials)
-	}
-	piece.First = 7
-	if trials := must[[]campaign.Trial](t, plan.Trials, piece); len(trials) != 0 {
-		t.Errorf("trials after the end: %+v", trials)
-	}
-	text, err := json.Marshal(trials)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, path, string(text))
-	_, err = call[[]campaign.Trial](t, plan.Trials, piece)
-	wantClass(t, err, fault.BadInput)
-
-	input.SpecYAML = "version: 9\n"
+	input.SpecYAML, input.SHA256, input.Dataset = "version: 9\n", "", ""
 	_, err = call[activities.Planned](t, plan.Expand, input)
 	wantClass(t, err, fault.BadInput)
 }
 
 func TestTeardownNamesWhatIsLeft(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{})
-	if torn := must[activities.TornDown](t, a.testbed.Teardown, a.target); torn.Now.IsZero() || len(torn.Leftovers) != 0 {
-		t.Errorf("nothing was touched: %+v", torn)
-	}
-	// A state from before in which a host had something that it has not now.
-	write(t, filepath.Join(a.target.WorkFolder(), "hosts-before.json"), `{"sim-1-store": {"ours": ["something"]}}`)
-	if torn := must[activities.TornDown](t, a.testbed.Teardown, a.target); len(torn.Leftovers) != 1 {
+	a.before(t)
+	// A state from before in which a host had something that it has not now. It is known
+	// still when the attempt was concluded.
+	write(t, a.target.WorkFolder()+".before.json", `{"sim-1-store": {"ours": ["something"]}}`)
+	a.known.Verdict, a.known.Reason = trial.Invalid, "no route"
+	a.conclude(t)
+	a.enter(trial.Teardown)
+	input := activities.TornDownInput{Target: a.target, Began: a.target.Ref.Now}
+	input.TornDown = must[activities.TornDown](t, a.testbed.Teardown, a.target)
+	if torn := input.TornDown; len(torn.Leftovers) != 1 || !torn.Compared {
 		t.Errorf("%+v, want one line", torn)
+	}
+	for range 2 { // whoever was killed before it could tell is called again
+		must[any](t, a.collector.TornDown, input)
+	}
+	if exists(t, a.target.WorkFolder()+".before.json") {
+		t.Error("the state from before is kept")
+	}
+	if row := a.row(t); row.Leftovers == nil || *row.Leftovers != 1 {
+		t.Errorf("%v leftovers, want 1", row.Leftovers)
+	}
+	rows, err := dataset.ReadTeardowns(dataset.CampaignFolder(a.target.DataDir, "unit"))
+	if err != nil || len(rows) != 1 || rows[0].BeganTsNs != input.Began.UnixNano() || rows[0].Lines()[0] != input.TornDown.Leftovers[0] {
+		t.Errorf("%+v, %v", rows, err)
+	}
+	if torn := must[activities.TornDown](t, a.testbed.Teardown, a.target); torn.Compared {
+		t.Errorf("nothing to compare with: %+v", torn)
 	}
 }

@@ -2,6 +2,7 @@ package activities
 
 import (
 	"errors"
+	"os"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ func TestBegunAgain(t *testing.T) {
 	} {
 		target := Target{DataDir: t.TempDir(), Lane: trial.Lane{Name: "sim", Kind: inventory.Simulated},
 			Ref: trial.Ref{Campaign: "unit", Attempt: 1, Now: time.Unix(1_800_000_000, 0)}}
+		require.NoError(t, os.MkdirAll(target.WorkFolder(), 0o700), name)
 		bed := simulated.Open("sim", target.Ref, simulated.Faults{})
 		require.NoError(t, begin(target, bed), name)
 		require.NoError(t, unbegin(target, test.sent, test.err), name)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"heliotrope/activities/pulse"
@@ -83,7 +82,8 @@ type ReadClocks struct {
 	Readings int `json:"readings"`
 }
 
-// FollowClocks reads the hosts' clocks again and again until it is cancelled.
+// FollowClocks reads the hosts' clocks again and again until it is cancelled, and
+// renews the leases of the hosts.
 // A host that cannot be asked once is asked again: the readings' distance makes
 // the clock as uncertain as it is.
 func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
@@ -93,6 +93,7 @@ func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
 			return err
 		}
 		defer func() { err = errors.Join(err, readings.Close()) }()
+		renew := renewing(ctx, bed, target)
 		ticker := time.NewTicker(clocksEvery)
 		defer ticker.Stop()
 		for count := 1; ; count++ {
@@ -103,6 +104,9 @@ func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
 			if err == nil {
 				p.Done(ReadClocks{count})
 			} else if ctx.Err() == nil && !cutOff(err) {
+				return err
+			}
+			if err := renew(); err != nil {
 				return err
 			}
 			select {
@@ -143,7 +147,7 @@ const controllerName = "controller"
 // openRows begins a segment of the attempt's work folder, while others may do
 // the same.
 func openRows[R any](target Target, table *dataset.Table[R]) (*dataset.Segment[R], error) {
-	if err := os.MkdirAll(target.WorkFolder(), 0o755); err != nil {
+	if err := makeFolder(target, target.WorkFolder()); err != nil {
 		return nil, err
 	}
 	for {

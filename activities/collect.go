@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -25,6 +24,7 @@ import (
 // Collector brings an attempt's data from its machines into the dataset.
 type Collector struct {
 	Open    Opener
+	Records *Records
 	Version string // of this program
 }
 
@@ -162,7 +162,7 @@ func (g *gathering) fetch(ctx context.Context, name string, find func() (record.
 	}
 	folder := filepath.Join(g.input.WorkFolder(), name)
 	if err == nil {
-		err = os.MkdirAll(folder, 0o755)
+		err = makeFolder(g.input.Target, folder)
 	}
 	var bytes int64
 	if err == nil {
@@ -205,7 +205,7 @@ func (c *Collector) Evidence(ctx context.Context, input EvidenceInput) (Found, e
 	err := withBed(ctx, c.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		p.Done(pulse.Step{Step: "collect evidence"})
 		folder := evidenceFolder(target)
-		if err := os.MkdirAll(folder, 0o755); err != nil {
+		if err := makeFolder(target, folder); err != nil {
 			return err
 		}
 		if err := bed.Evidence(ctx, folder); err != nil {

@@ -3,9 +3,6 @@ package activities
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,21 +26,17 @@ import (
 )
 
 // Conclude turns an attempt's raw files into its part of the dataset, looks at
-// what was measured, and writes the attempt's row. Raw files that cannot be
+// what was measured, and writes the attempt's row. It does so once: an attempt that the
+// dataset has is not concluded again, whatever is said of it. Raw files that cannot be
 // understood make the measurement invalid and are kept, and so are those that
 // were not collected whole; else they are removed when the dataset has them.
 func (c *Collector) Conclude(ctx context.Context, input ConcludeInput) (Concluded, error) {
 	working, p, stop := pulse.Start(ctx, datasetSilence)
 	defer stop()
 	p.Done(pulse.Step{Step: "write attempt " + input.Ref.Key()})
-	concluded, removable, err := c.conclude(input, p.Done)
+	concluded, err := c.conclude(working, input, p.Done)
 	if err != nil {
 		return Concluded{}, pulse.Result(working, fmt.Errorf("write attempt %s: %w", input.Ref.Key(), err))
-	}
-	if removable {
-		if err := os.RemoveAll(input.WorkFolder()); err != nil {
-			activity.GetLogger(ctx).Warn("the raw files stay", "folder", input.WorkFolder(), "error", err.Error())
-		}
 	}
 	return concluded, nil
 }
@@ -51,44 +44,75 @@ func (c *Collector) Conclude(ctx context.Context, input ConcludeInput) (Conclude
 // datasetSilence is how long one step on the dataset may take.
 const datasetSilence = 10 * time.Minute
 
-// concludedSuffix follows the name of an attempt's work folder in that of the
-// file which says that the dataset has the attempt. Whoever is called again
-// after the raw files were removed must not take them for missing.
-const concludedSuffix = ".concluded.json"
+// lockSuffix follows the name of an attempt's work folder in that of the lock that is
+// held from the first look at the dataset until the folder is removed: an earlier try
+// that was given up may still run.
+const lockSuffix = ".lock"
 
-// conclusion is that file's content.
-type conclusion struct {
-	// InputSHA256 is of the ConcludeInput: another run of the campaign has another.
-	InputSHA256 string    `json:"input_sha256"`
-	Concluded   Concluded `json:"concluded"`
+// keptFile, in an attempt's work folder, says that its raw files are not all in the
+// dataset.
+const keptFile = "kept"
+
+// conclude writes the attempt, unless the dataset has it, and removes its raw files. What
+// takes long tells done of itself.
+func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func(any)) (Concluded, error) {
+	record, err := c.Records.Open(input.Target)
+	if err != nil {
+		return Concluded{}, err
+	}
+	work := input.WorkFolder()
+	if err := makeFolder(input.Target, filepath.Dir(work)); err != nil {
+		return Concluded{}, err
+	}
+	unlock, err := dataset.Lock(ctx, work+lockSuffix)
+	if err != nil {
+		return Concluded{}, err
+	}
+	defer unlock()
+	row, there, err := record.Find(ctx, input.Ref.Key())
+	if err != nil {
+		return Concluded{}, err
+	}
+	if !there {
+		a := &account{ctx: ctx, input: input, done: done, record: record, folder: record.Folder(), version: c.Version}
+		cell := input.Ref.Trial.Cell
+		a.files = dataset.TrialFolder(cell.Storage, cell.RTTMs, input.Ref.Key())
+		if row, err = a.write(); err != nil {
+			return Concluded{}, err
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(work, keptFile)); errors.Is(err, fs.ErrNotExist) {
+		err = os.RemoveAll(work)
+		if err != nil {
+			activity.GetLogger(ctx).Warn("the raw files stay", "folder", work, "error", err.Error())
+		}
+	}
+	if record.Due() {
+		if _, err := record.Compact(ctx, c.Version); err != nil { // the attempt is in the dataset without it
+			activity.GetLogger(ctx).Warn("the rows are not merged", "folder", record.Folder(), "error", err.Error())
+		}
+	}
+	return Concluded{Verdict: trial.Verdict(row.Verdict), Cause: cause.Code(row.Cause), Reason: row.Reason,
+		Figures: figuresOf(&row)}, os.Remove(work + lockSuffix)
 }
 
-// conclude writes the attempt, unless that was done before, and says whether
-// its raw files are not needed any more. What takes long tells done of itself.
-func (c *Collector) conclude(input ConcludeInput, done func(any)) (concluded Concluded, removable bool, err error) {
-	text, err := json.Marshal(input)
-	if err != nil {
-		return concluded, false, err
+// keep notes whether the raw files are still needed when the dataset has the attempt.
+func (a *account) keep() error {
+	path := filepath.Join(a.input.WorkFolder(), keptFile)
+	complete, err := a.complete()
+	switch {
+	case err != nil:
+		return err
+	case !complete:
+		if err := makeFolder(a.input.Target, a.input.WorkFolder()); err != nil {
+			return err
+		}
+		return writeJSON(path, a.input.Ref.Key())
 	}
-	sum := sha256.Sum256(text)
-	path, hash := input.WorkFolder()+concludedSuffix, hex.EncodeToString(sum[:])
-	var before conclusion
-	if err := readJSON(path, &before); err == nil && before.InputSHA256 == hash {
-		return before.Concluded, true, nil
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return concluded, false, err
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	a := &account{input: input, done: done, folder: dataset.CampaignFolder(input.DataDir, input.Ref.Campaign), version: c.Version}
-	cell := input.Ref.Trial.Cell
-	a.files = dataset.TrialFolder(cell.Storage, cell.RTTMs, input.Ref.Key())
-	if err := a.write(); err != nil {
-		return concluded, false, err
-	}
-	concluded = Concluded{Verdict: trial.Verdict(a.row.Verdict), Cause: cause.Code(a.row.Cause), Reason: a.row.Reason}
-	if removable, err = a.complete(); removable && err == nil {
-		err = writeJSON(path, conclusion{InputSHA256: hash, Concluded: concluded})
-	}
-	return concluded, removable, err
+	return nil
 }
 
 // complete says whether the dataset has all of the work folder's raw files.
@@ -110,7 +134,9 @@ func (a *account) complete() (bool, error) {
 
 // account puts an attempt's data together.
 type account struct {
+	ctx     context.Context //nolint:containedctx // of the one call that the account is made for
 	input   ConcludeInput
+	record  *dataset.Record
 	done    func(any) // is told what got done
 	version string
 	folder  string // the campaign's
@@ -139,25 +165,25 @@ func (a *account) distrust(code cause.Code, err error) {
 }
 
 // write writes the samples, judges them, and writes the row last: with it, the
-// attempt is in the dataset.
-func (a *account) write() error {
+// attempt is in the dataset. It returns the row that the dataset has.
+func (a *account) write() (dataset.Trial, error) {
 	a.fill()
 	if err := a.readClocks(); err != nil {
-		return err
+		return a.row, err
 	}
 	if err := a.readRecords(); err != nil {
-		return err
+		return a.row, err
 	}
 	journaled, err := a.journaled()
 	if err != nil {
-		return err
+		return a.row, err
 	}
 	log, err := a.migrationLog()
 	if err != nil {
-		return err
+		return a.row, err
 	}
 	files := dataset.TrialFiles{CampaignFolder: a.folder, Folder: a.files, Provenance: a.provenance(),
-		Events: dataset.Rows(a.events(journaled, log)), IO: told(a.io(), "write", a.done), Counters: a.counters(),
+		Events: dataset.Rows(a.events(journaled, log)), IO: told(a.ctx, a.io(), "write", a.done), Counters: a.counters(),
 		Histograms: a.histograms(), Heartbeats: a.heartbeats(), Domains: a.domains(), Clocks: dataset.Rows(a.clocks.readings)}
 	a.written, err = dataset.WriteTrial(files)
 	var unreadable *unreadableError
@@ -168,17 +194,21 @@ func (a *account) write() error {
 		a.written, err = dataset.WriteTrial(files)
 	}
 	if err != nil {
-		return err
+		return a.row, err
 	}
 	a.fillWritten()
 	a.fillLoad(a.loadResult())
 	judged, err := a.measure()
 	if err != nil {
-		return err
+		return a.row, err
 	}
 	a.judge(judged)
 	a.attempt.Trial = a.row
-	return dataset.WriteAttempt(a.folder, a.attempt)
+	if err := a.keep(); err != nil {
+		return a.row, err
+	}
+	accepted, err := a.record.Accept(a.ctx, a.attempt)
+	return accepted.Row, err
 }
 
 // measure finds what the samples say: it reads them from the dataset, as anybody
@@ -191,7 +221,7 @@ func (a *account) measure() (judge.Judged, error) {
 		Heartbeats: dataset.ReadHeartbeats(path(a.written.Heartbeats)), Clocks: dataset.ReadClocks(path(a.written.Clocks)),
 		Domains: dataset.ReadDomains(path(a.written.Domains)), Certificates: a.attempt.Certificates, Ledger: a.attempt.Ledger}
 	if a.row.IORows != nil {
-		raw.IO = told(judge.ReadIO(path(a.written.IO)), "judge", a.done)
+		raw.IO = told(a.ctx, judge.ReadIO(path(a.written.IO)), "judge", a.done)
 		raw.Histograms = dataset.ReadHistograms(path(a.written.Histograms))
 	}
 	judged, err := judge.Judge(&a.row, raw, a.input.Settings.judged())
@@ -209,14 +239,18 @@ const toldEach = 1_000_000
 
 // told are I/Os of which done is told whenever that many more have been used. There
 // may be a hundred million of an attempt.
-func told(ios dataset.Batches[dataset.IO], what string, done func(any)) dataset.Batches[dataset.IO] {
+// It ends with the context.
+func told(ctx context.Context, ios dataset.Batches[dataset.IO], what string, done func(any)) dataset.Batches[dataset.IO] {
 	if ios == nil {
 		return nil
 	}
 	return func(yield func([]dataset.IO, error) bool) {
 		used := 0
 		for rows, err := range ios {
-			if !yield(rows, err) {
+			if ctx.Err() != nil {
+				rows, err = nil, context.Cause(ctx)
+			}
+			if !yield(rows, err) || err != nil {
 				return
 			}
 			before := used

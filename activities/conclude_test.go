@@ -1,11 +1,18 @@
 package activities_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 
 	"heliotrope/activities"
 	"heliotrope/analysis/dataset"
@@ -80,10 +87,10 @@ func TestConcludeTwice(t *testing.T) {
 	if !logged || advanced == 0 {
 		t.Errorf("the toolstack's log (%v) or the stream's progress (%d) is not among the events %+v", logged, advanced, events)
 	}
-	// Another run of a campaign of that name is none that was concluded.
+	// What was concluded is not taken back, whatever is said of it now.
 	a.known.Verdict, a.known.Reason = trial.Skipped, "cancelled"
-	if other := a.conclude(t); other.Verdict != trial.Skipped {
-		t.Errorf("another attempt of that key: %+v", other)
+	if other := a.conclude(t); other != first {
+		t.Errorf("the same attempt with another input: %+v, the first time %+v", other, first)
 	}
 }
 
@@ -238,13 +245,18 @@ func TestConcludeOfAnAttemptThatNeverBegan(t *testing.T) {
 func TestConcludeWithoutADisk(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
 	folder := dataset.CampaignFolder(a.target.DataDir, "unit")
-	write(t, folder, "in the way")
+	if err := os.Rename(folder, folder+".away"); err != nil {
+		t.Fatal(err)
+	}
 	_, err := call[activities.Concluded](t, a.collector.Conclude, a.concludeInput())
 	wantClass(t, err, fault.Infrastructure)
 	if !exists(t, a.raw(trial.Guest, load.LogFile)) {
 		t.Fatal("the raw files are gone")
 	}
-	if err := os.Remove(folder); err != nil {
+	if exists(t, folder) {
+		t.Fatal("a folder is made where the disk is mounted")
+	}
+	if err := os.Rename(folder+".away", folder); err != nil {
 		t.Fatal(err)
 	}
 	if concluded := a.conclude(t); concluded.Verdict != trial.Valid {
@@ -272,4 +284,50 @@ func TestSummariseNamesWhatIsDamaged(t *testing.T) {
 	if !exists(t, summarised.Path) {
 		t.Error("there is no summary")
 	}
+}
+
+// TestConcludeAtOnce: an earlier try that was given up may still run beside its second;
+// whoever is first has concluded the attempt.
+func TestConcludeAtOnce(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
+	first := a.concludeInput()
+	second := a.concludeInput()
+	second.Known.Verdict, second.Known.Reason = trial.Invalid, "no route"
+	var waiting sync.WaitGroup
+	concluded := make([]activities.Concluded, 2)
+	for i, input := range []activities.ConcludeInput{first, second} {
+		waiting.Go(func() {
+			var err error
+			concluded[i], err = call[activities.Concluded](t, a.collector.Conclude, input)
+			assert.NoError(t, err)
+		})
+	}
+	waiting.Wait()
+	assert.Equal(t, concluded[0], concluded[1])
+	assert.Equal(t, string(concluded[0].Verdict), a.row(t).Verdict)
+	if problems, err := dataset.Check(dataset.CampaignFolder(a.target.DataDir, "unit")); err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	left, err := os.ReadDir(filepath.Dir(a.target.WorkFolder()))
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	assert.Equal(t, "00007.1.before.json", left[0].Name())
+}
+
+// TestConcludeEndsWithItsContext: who waits for another one that concludes the attempt
+// gives up when he is told to.
+func TestConcludeEndsWithItsContext(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
+	unlock, err := dataset.Lock(t.Context(), a.target.WorkFolder()+".lock")
+	require.NoError(t, err)
+	defer unlock()
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
+	env.RegisterActivity(a.collector.Conclude)
+	_, err = env.ExecuteActivity(a.collector.Conclude, a.concludeInput())
+	require.Error(t, err)
+	assert.DirExists(t, a.target.WorkFolder())
 }

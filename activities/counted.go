@@ -81,9 +81,6 @@ func writeCounts(path string, readings []witness.Reading) error {
 	if err := witness.WriteCounters(&text, slices.Values(readings)); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
 	return renameio.WriteFile(path, text.Bytes(), 0o644)
 }
 

@@ -25,7 +25,6 @@ type Known struct {
 	Recertified Certified      `json:"recertified"` // after the load
 	Verified    Verified       `json:"verified"`
 	Found       Found          `json:"found"` // by the evidence of a failure
-	TornDown    TornDown       `json:"torn_down"`
 }
 
 // ConcludeInput is all that is known of an attempt that has ended.
@@ -41,4 +40,5 @@ type Concluded struct {
 	Verdict trial.Verdict `json:"verdict"`
 	Cause   cause.Code    `json:"cause,omitempty"`
 	Reason  string        `json:"reason,omitempty"`
+	Figures
 }

@@ -73,7 +73,7 @@ func hostWitness(m trial.Machine) bool { return m.Witness && m.Name != trial.Gue
 // they are there before the hosts' state is noted. They stay there from trial to
 // trial, until Remove.
 func (l *Links) Install(ctx context.Context, target Target) error {
-	return withBed(ctx, l.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	return withBed(ctx, l.Open, target, stepSilence, owning(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		machines, err := machinesOf(bed)
 		if err != nil {
 			return err
@@ -89,7 +89,7 @@ func (l *Links) Install(ctx context.Context, target Target) error {
 			})
 		}
 		return hosts.Wait()
-	})
+	}))
 }
 
 // Link keeps a worker running on a machine until it is cancelled.
@@ -126,9 +126,10 @@ func (l *Links) install(ctx context.Context, machines Machines, name string, p *
 	})
 }
 
-// Remove takes our programs off every host, past those that are away.
+// Remove takes our programs off every host, past those that are away, and gives the
+// hosts back.
 func (l *Links) Remove(ctx context.Context, target Target) error {
-	return withBed(ctx, l.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	return withBed(ctx, l.Open, target, stepSilence, releasing(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		machines, err := machinesOf(bed)
 		if err != nil {
 			return err
@@ -145,7 +146,7 @@ func (l *Links) Remove(ctx context.Context, target Target) error {
 			}
 		}
 		return errors.Join(errs...)
-	})
+	}))
 }
 
 func machinesOf(bed testbed.Bed) (Machines, error) {

@@ -2,39 +2,56 @@ package activities
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
+	"slices"
+	"time"
 
+	"go.yaml.in/yaml/v3"
+
+	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
+	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
 )
 
-// Planner expands a campaign's plan and reads it back in pieces, so that a
-// workflow carries only the next trial's number.
-type Planner struct{}
+// Planner makes a campaign's folder with its plan, and gives its trials out.
+type Planner struct {
+	Records *Records
+	Version string // of this program
+}
 
-// PlanInput names a campaign.
+// PlanInput is what a campaign is begun with.
 type PlanInput struct {
-	Campaign string `json:"campaign"`
-	SpecYAML string `json:"spec_yaml"`
+	Campaign   string `json:"campaign"`
+	SpecYAML   string `json:"spec_yaml,omitempty"` // at its start only
+	SpecSHA256 string `json:"spec_sha256"`
 	// Files are the texts of Iometer's files that it names.
 	Files   map[string][]byte `json:"files,omitempty"`
 	DataDir string            `json:"data_dir"`
+	Lanes   []trial.Lane      `json:"lanes"`
+	// Dataset is the identity of the folder that the campaign was begun in; "" at its
+	// start: then the folder is made.
+	Dataset string `json:"dataset,omitempty"`
+	// Execution is what all runs of one start of the campaign have, and no other: what
+	// lanes had claimed before it is free.
+	Execution string `json:"execution,omitempty"`
 	// SHA256 is of the plan that the campaign began with; none at its start.
 	SHA256 string `json:"sha256,omitempty"`
 }
 
-// Planned is a plan on disk.
+// Planned is a campaign's folder.
 type Planned struct {
-	Trials int    `json:"trials,omitempty"` // of a new plan
-	SHA256 string `json:"sha256"`           // of the plan file, hex
+	Trials  int       `json:"trials"`  // of the plan, with those that were added
+	SHA256  string    `json:"sha256"`  // of the plan file, hex
+	Dataset string    `json:"dataset"` // the folder's identity
+	Began   time.Time `json:"began"`   // when the folder was made
+	Counts  Counts    `json:"counts"`  // what it holds
 	Settings
 	// Stop ends the campaign by precision; nil for a fixed number of trials.
 	Stop *campaign.Stop `json:"stop,omitempty"`
@@ -58,63 +75,104 @@ func (s Settings) Tolerance() wan.Tolerance {
 // judged are the limits by which an attempt is judged.
 func (s Settings) judged() judge.Limits { return judge.LimitsOf(s.Limits, s.SteadyState, s.Recovery) }
 
-func planPath(dataDir, name string) string {
-	return filepath.Join(dataDir, "work", name, "plan.json")
+// Expand makes the campaign's folder with its plan and its settings, or opens it. What
+// it was begun with is never written again: a newer program could have other ideas
+// about it.
+func (p *Planner) Expand(ctx context.Context, input PlanInput) (Planned, error) {
+	record, err := p.open(input)
+	if err != nil {
+		return Planned{}, wire.ToTemporal(err)
+	}
+	identity, settings := record.Identity(), record.Settings()
+	if input.SHA256 != "" && input.SHA256 != identity.PlanSHA256 {
+		return Planned{}, wire.ToTemporal(fault.New(fault.BadInput, "the plan in %s is not the one that the campaign began with", record.Folder()))
+	}
+	err = record.Begin(input.Execution)
+	if err == nil {
+		err = hold(ctx, record, input.Execution)
+	}
+	if err != nil {
+		return Planned{}, wire.ToTemporal(err)
+	}
+	if err := record.SetState(ctx, dataset.StateRunning); err != nil {
+		return Planned{}, wire.ToTemporal(err)
+	}
+	counts := holds(record)
+	return Planned{Trials: counts.Total, SHA256: identity.PlanSHA256, Dataset: identity.ID, Began: identity.Created, Counts: counts,
+		Stop: record.Stop(), Settings: Settings{Phases: settings.Phases, SteadyState: settings.SteadyState, Recovery: settings.Recovery,
+			Disk: settings.Disk, Limits: settings.Limits}}, nil
 }
 
-// Expand writes the campaign's plan, and its spec beside it. The plan of a
-// campaign that has begun is never written again: a newer program could have
-// other ideas about it.
-func (*Planner) Expand(_ context.Context, input PlanInput) (Planned, error) {
+// open opens the campaign's folder, which is made at the campaign's start.
+func (p *Planner) open(input PlanInput) (*dataset.Record, error) {
+	if input.Dataset != "" || input.SHA256 != "" {
+		return p.Records.of(input.DataDir, input.Campaign, input.Dataset)
+	}
 	spec, err := campaign.Parse(input.Campaign+".yaml", []byte(input.SpecYAML), campaign.FromTexts(input.Files))
 	if err != nil {
-		return Planned{}, wire.ToTemporal(fault.As(fault.BadInput, err))
+		return nil, fault.As(fault.BadInput, err)
 	}
-	planned := Planned{SHA256: input.SHA256, Stop: spec.Stop, Settings: Settings{Phases: spec.Phases,
-		SteadyState: spec.SteadyState, Recovery: spec.Recovery, Disk: spec.Disk, Limits: spec.Limits}}
-	if input.SHA256 != "" {
-		return planned, nil
+	identity := dataset.Identity{Campaign: input.Campaign, SpecSHA256: input.SpecSHA256, Program: p.Version}
+	for _, lane := range input.Lanes {
+		if kind := string(lane.Kind); identity.TestbedKind != "" && identity.TestbedKind != kind {
+			return nil, fault.New(fault.BadInput, "lane %s is a testbed that is %s, and others are %s: a campaign's results are of one kind", lane.Name, kind, identity.TestbedKind)
+		}
+		identity.TestbedKind = string(lane.Kind)
 	}
-	trials := spec.Plan()
-	path := planPath(input.DataDir, input.Campaign)
-	if err := writeJSON(path, trials); err != nil {
-		return Planned{}, wire.ToTemporal(err)
+	frozen := dataset.Frozen{Spec: []byte(input.SpecYAML), Files: input.Files, Trials: spec.Plan(),
+		Settings: dataset.Settings{Order: spec.Order, Stop: spec.Stop, Phases: spec.Phases, SteadyState: spec.SteadyState,
+			Recovery: spec.Recovery, Disk: spec.Disk, Limits: spec.Limits}}
+	if frozen.Inventories, err = inventories(input.Lanes); err != nil {
+		return nil, err
 	}
-	text, err := os.ReadFile(path)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(filepath.Dir(path), "campaign.yaml"), []byte(input.SpecYAML), 0o644)
-	}
-	if err != nil {
-		return Planned{}, wire.ToTemporal(err)
-	}
-	sum := sha256.Sum256(text)
-	planned.Trials, planned.SHA256 = len(trials), hex.EncodeToString(sum[:])
-	return planned, nil
+	return p.Records.create(input.DataDir, identity, frozen)
 }
 
-// TrialsInput asks for a piece of a plan.
-type TrialsInput struct {
-	Campaign string `json:"campaign"`
-	DataDir  string `json:"data_dir"`
-	SHA256   string `json:"sha256"` // of the plan file
-	First    int    `json:"first"`  // sequence of the first trial, from 1
-	Count    int    `json:"count"`  // at most; a trial is about 1 kB
+// inventories are those of the lanes, without what leads to secrets. That of a testbed
+// which is not up yet is not there.
+func inventories(lanes []trial.Lane) (map[string][]byte, error) {
+	texts := map[string][]byte{}
+	for _, lane := range lanes {
+		for _, one := range append([]trial.Lane{lane}, lane.Others...) {
+			if one.Inventory == "" {
+				continue
+			}
+			text, err := os.ReadFile(one.Inventory)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err == nil {
+				text, err = withoutSecrets(text)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("the inventory of lane %s: %s: %w", one.Name, one.Inventory, err)
+			}
+			texts[one.Name] = text
+		}
+	}
+	return texts, nil
 }
 
-// Trials reads a piece of the plan. A plan file that was changed is refused.
-func (*Planner) Trials(_ context.Context, input TrialsInput) ([]campaign.Trial, error) {
-	path := planPath(input.DataDir, input.Campaign)
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, wire.ToTemporal(fmt.Errorf("read the campaign's plan: %w", err))
+// leadsToSecrets are the keys of an inventory that say where a secret is.
+var leadsToSecrets = []string{"key_file", "password_from"}
+
+// withoutSecrets is an inventory without what leads to secrets, for a folder that is
+// given away.
+func withoutSecrets(text []byte) ([]byte, error) {
+	var document yaml.Node
+	if err := yaml.Unmarshal(text, &document); err != nil {
+		return nil, fault.As(fault.BadInput, err)
 	}
-	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != input.SHA256 {
-		return nil, wire.ToTemporal(fault.New(fault.BadInput, "%s is not the plan that the campaign began with", path))
+	blank(&document)
+	return yaml.Marshal(&document)
+}
+
+func blank(node *yaml.Node) {
+	for i, child := range node.Content {
+		if node.Kind == yaml.MappingNode && i%2 == 1 && slices.Contains(leadsToSecrets, node.Content[i-1].Value) {
+			*child = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "left out"}
+			continue
+		}
+		blank(child)
 	}
-	var trials []campaign.Trial
-	if err := json.Unmarshal(text, &trials); err != nil {
-		return nil, wire.ToTemporal(fault.New(fault.BadInput, "%s: %w", path, err))
-	}
-	first := min(max(input.First-1, 0), len(trials))
-	return trials[first:min(first+input.Count, len(trials))], nil
 }

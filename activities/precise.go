@@ -1,32 +1,12 @@
 package activities
 
 import (
-	"context"
 	"fmt"
 	"math"
 
-	"heliotrope/activities/pulse"
-	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/precision"
 	"heliotrope/internal/campaign"
-	"heliotrope/internal/fault"
-	"heliotrope/internal/inventory"
 )
-
-// PreciseInput names a campaign, and says what is precise enough.
-type PreciseInput struct {
-	Campaign   string         `json:"campaign"`
-	DataDir    string         `json:"data_dir"`
-	SpecSHA256 string         `json:"spec_sha256"`
-	Kind       inventory.Kind `json:"kind"` // of the testbed
-	Stop       campaign.Stop  `json:"stop"`
-	// Blocks is how many have been run. Only at some of these numbers it is
-	// decided; see package precision.
-	Blocks int `json:"blocks"`
-	// TrialsPerBlock is how many trials a block has, controls and sentinels
-	// among them.
-	TrialsPerBlock float64 `json:"trials_per_block"`
-}
 
 // Precise is how precise a campaign's results are: those of its worst group, a
 // cell in one direction.
@@ -71,33 +51,12 @@ func (p Precise) String() string {
 		p.Metric, known, p.WorstCell, p.WantPercent, p.Imprecise, p.Cells, p.MoreTrials)
 }
 
-// Precise judges how precise a campaign's results are.
-func (c *Collector) Precise(ctx context.Context, input PreciseInput) (Precise, error) {
-	working, p, stop := pulse.Start(ctx, datasetSilence)
-	defer stop()
-	p.Done(pulse.Step{Step: "how precise is " + input.Stop.Metric + "?"})
-	folder := dataset.CampaignFolder(input.DataDir, input.Campaign)
-	if _, err := dataset.CompactCampaign(folder, c.provenance(input.Campaign, input.SpecSHA256, input.Kind)); err != nil {
-		return Precise{}, pulse.Result(working, fmt.Errorf("merge the campaign's rows: %w", err))
-	}
-	rows, err := dataset.ReadAttempts(folder)
-	if err != nil {
-		return Precise{}, pulse.Result(working, err)
-	}
-	result, err := precision.Cells(rows, input.Stop, input.Blocks)
-	if err != nil {
-		return Precise{}, pulse.Result(working, fault.As(fault.BadInput, err))
-	}
-	return preciseOf(result, input), nil
-}
-
 // preciseOf keeps what a workflow needs.
-func preciseOf(result precision.Result, input PreciseInput) Precise {
-	stop := input.Stop
+func preciseOf(result precision.Result, stop campaign.Stop, blocks int, trialsPerBlock float64) Precise {
 	precise := Precise{Enough: result.Enough, Metric: stop.Metric, WantPercent: stop.RelativeCIPercent,
-		Cells: len(result.Cells), MoreTrials: int(math.Ceil(float64(result.MoreRepetitions) * input.TrialsPerBlock))}
+		Cells: len(result.Cells), MoreTrials: int(math.Ceil(float64(result.MoreRepetitions) * trialsPerBlock))}
 	if !precise.Enough {
-		precise.DecidedAfter = input.Blocks + result.MoreRepetitions
+		precise.DecidedAfter = blocks + result.MoreRepetitions
 	}
 	worst := -1
 	for i, cell := range result.Cells {

@@ -15,7 +15,7 @@ import (
 // A campaign is told to be precise at a look only, and which group misses what is
 // wanted, and why.
 func TestPrecise(t *testing.T) {
-	input := PreciseInput{Stop: campaign.Stop{Metric: "blackout_ms", RelativeCIPercent: 10, Min: 10, Max: 20}, TrialsPerBlock: 2.5}
+	stop := campaign.Stop{Metric: "blackout_ms", RelativeCIPercent: 10, Min: 10, Max: 20}
 	var rows []dataset.Trial
 	for _, direction := range []string{campaign.Outbound, campaign.Return} {
 		for range 10 {
@@ -25,10 +25,9 @@ func TestPrecise(t *testing.T) {
 	}
 	says := func(blocks int) Precise {
 		t.Helper()
-		input.Blocks = blocks
-		result, err := precision.Cells(rows, input.Stop, blocks)
+		result, err := precision.Cells(rows, stop, blocks)
 		require.NoError(t, err)
-		return preciseOf(result, input)
+		return preciseOf(result, stop, blocks, 2.5)
 	}
 	assert.True(t, says(10).Enough)
 	assert.Equal(t, "blackout_ms is known to ± 10 % in all 2 groups.", says(10).String())

@@ -44,6 +44,9 @@ func (g *gathering) record(ctx context.Context, m trial.Machine, recorder hyperv
 		return fmt.Errorf("collect from %s: %w", m.Name, err)
 	}
 	folder := filepath.Join(g.input.WorkFolder(), m.Name)
+	if err := makeFolder(g.input.Target, folder); err != nil {
+		return err
+	}
 	if meter, is := recorder.(hypervisor.Meter); is {
 		g.pulse.Done(pulse.Step{Step: "read what the hypervisor of " + m.Name + " has counted"})
 		if told.Counted, err = g.count(ctx, meter, m, told.From, told.To); err != nil {

@@ -75,9 +75,6 @@ func (a *account) events(journaled []dataset.Event, log string) []dataset.Event 
 	if looked := known.Looked; looked.Verdict == "" && looked.Reason != "" {
 		add(looked.Now, controllerName, "problem", "whether the guest came back is not known: "+looked.Reason)
 	}
-	for _, leftover := range known.TornDown.Leftovers {
-		add(known.TornDown.Now, controllerName, "leftover", leftover)
-	}
 	if log != "" {
 		at := migrated.Finished
 		if at.IsZero() { // it failed, or nobody told when it ended
@@ -116,34 +113,19 @@ func jsonText(value any) string {
 func (a *account) fill() {
 	known, ref := a.input.Known, a.input.Ref
 	cell := ref.Trial.Cell
-	a.row = dataset.Trial{
-		Key: ref.Key(), Sequence: int32(ref.Trial.Sequence), Block: int32(ref.Trial.Block), Attempt: int32(ref.Attempt), //nolint:gosec // small by the spec's limits
-		CellID: ref.Trial.CellID, TestbedKind: string(a.input.Lane.Kind), Lane: a.input.Lane.Name,
-		Hypervisor: cell.Hypervisor, Storage: cell.Storage, WAN: cell.WAN, RTTMs: cell.RTTMs, Access: cell.Access.Name,
-		Seed: ref.Trial.Seed, EndedTsNs: a.input.Ended.UnixNano(),
-		Control: cell.Control, Direction: cmp.Or(ref.Trial.Direction, campaign.Outbound), Sentinel: ref.Trial.Sentinel,
-		AbsentWitnesses: strings.Join(known.Provisioned.Absent, " "),
-		BinaryVersion:   a.version, SpecSHA256: known.SpecSHA256,
-		HostsJSON: jsonText(known.Swept.Facts.Hosts), VersionsJSON: jsonText(known.Swept.Facts.Versions),
-		Folder: a.files,
-	}
+	a.row = dataset.Planned(ref, string(a.input.Lane.Kind))
+	a.row.Lane, a.row.EndedTsNs = a.input.Lane.Name, a.input.Ended.UnixNano()
+	a.row.AbsentWitnesses = strings.Join(known.Provisioned.Absent, " ")
+	a.row.BinaryVersion, a.row.SpecSHA256 = a.version, known.SpecSHA256
+	a.row.HostsJSON, a.row.VersionsJSON = jsonText(known.Swept.Facts.Hosts), jsonText(known.Swept.Facts.Versions)
+	a.row.Folder = a.files
 	a.row.SetTimeline(ref.Timeline)
 	if len(ref.Timeline) > 0 {
 		a.row.StartedTsNs = ref.Timeline[0].At.UnixNano()
 	}
-	if cell.DRBDProtocol != "" {
-		a.row.DRBDProtocol = &cell.DRBDProtocol
-	}
-	if cell.MirrorCopy != "" {
-		a.row.MirrorCopy = &cell.MirrorCopy
-	}
-	a.fillOptions(cell)
 	a.fillPrecondition()
 	if memory := cmp.Or(cell.GuestMemoryMiB, known.Swept.Facts.GuestMemoryMiB); memory > 0 {
 		a.row.GuestMemoryMiB = pointer(int32(memory)) //nolint:gosec // MiB of a guest
-	}
-	if cell.Control != "" && cell.Hold > 0 {
-		a.row.HoldMs = pointer(milliseconds(cell.Hold))
 	}
 	if ping := known.Certified.Certificate.AToB.Ping; ping.Received > 0 {
 		a.row.MeasuredMinMs, a.row.MeasuredMeanMs = pointer(milliseconds(ping.Min)), pointer(milliseconds(ping.Mean))
@@ -153,25 +135,8 @@ func (a *account) fill() {
 	} else {
 		a.row.Evidence = a.files + "/" + evidenceName
 	}
-	if !known.TornDown.Now.IsZero() {
-		a.row.Leftovers = pointer(int32(len(known.TornDown.Leftovers))) //nolint:gosec // at most maxLeftovers
-	}
 	a.row.OutOfSyncBytes = known.Verified.OutOfSyncBytes
 	a.fillMigration()
-}
-
-// fillOptions writes what the hypervisor was told of the migration.
-func (a *account) fillOptions(cell campaign.Cell) {
-	if !cell.Migrates() {
-		return
-	}
-	a.row.Migration, a.row.AutoConverge = pointer(cell.Mode()), pointer(cell.AutoConverge)
-	if cell.BandwidthMiBPerS > 0 {
-		a.row.BandwidthMiBPerS = pointer(int32(cell.BandwidthMiBPerS)) //nolint:gosec // small by the spec's limits
-	}
-	if cell.MaxDowntimeMs > 0 {
-		a.row.MaxDowntimeMs = pointer(int32(cell.MaxDowntimeMs)) //nolint:gosec // small by the spec's limits
-	}
 }
 
 func (a *account) fillMigration() {

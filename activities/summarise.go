@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"go.temporal.io/sdk/activity"
@@ -20,6 +19,8 @@ type SummariseInput struct {
 	DataDir    string         `json:"data_dir"`
 	SpecSHA256 string         `json:"spec_sha256"`
 	Kind       inventory.Kind `json:"kind"` // of the testbed
+	// State is the campaign's from now on: see dataset.State; "" leaves it as it is.
+	State string `json:"state,omitempty"`
 }
 
 // Summarised is a campaign's summary on disk.
@@ -30,6 +31,8 @@ type Summarised struct {
 	Problems []string `json:"problems,omitempty"`
 	// Controls are the controls that did not show what they must.
 	Controls []string `json:"controls,omitempty"`
+	// Medians are those of the first cells.
+	Medians []Median `json:"medians,omitempty"`
 }
 
 // maxProblems is how many problems, and failed controls, a result names: the log has them all.
@@ -41,16 +44,22 @@ func (c *Collector) Summarise(ctx context.Context, input SummariseInput) (Summar
 	working, p, stop := pulse.Start(ctx, datasetSilence)
 	defer stop()
 	p.Done(pulse.Step{Step: "merge the rows of campaign " + input.Campaign})
-	summarised, err := c.summarise(ctx, input)
+	summarised, err := c.summarise(working, input)
 	return summarised, pulse.Result(working, err)
 }
 
 func (c *Collector) summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
-	folder := dataset.CampaignFolder(input.DataDir, input.Campaign)
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	record, err := c.Records.of(input.DataDir, input.Campaign, "")
+	if err != nil {
 		return Summarised{}, err
 	}
-	compacted, err := dataset.CompactCampaign(folder, c.provenance(input.Campaign, input.SpecSHA256, input.Kind))
+	folder := record.Folder()
+	if input.State != "" {
+		if err := record.SetState(ctx, input.State); err != nil {
+			return Summarised{}, err
+		}
+	}
+	compacted, err := record.Compact(ctx, c.Version)
 	if err != nil {
 		return Summarised{}, fmt.Errorf("merge the campaign's rows: %w", err)
 	}
@@ -69,12 +78,6 @@ func (c *Collector) summarise(ctx context.Context, input SummariseInput) (Summar
 	for _, control := range failed {
 		activity.GetLogger(ctx).Warn("a control failed", "control", control)
 	}
-	summarised.Controls = failed[:min(maxProblems, len(failed))]
+	summarised.Controls, summarised.Medians = failed[:min(maxProblems, len(failed))], mediansOf(&summary)
 	return summarised, nil
-}
-
-// provenance is what a campaign's tables say of themselves.
-func (c *Collector) provenance(campaign, specSHA256 string, kind inventory.Kind) dataset.Provenance {
-	return dataset.Provenance{dataset.KeyCampaign: campaign, dataset.KeyTestbedKind: string(kind),
-		"binary_version": c.Version, "spec_sha256": specSHA256}
 }

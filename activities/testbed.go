@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -20,6 +21,7 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/ledger"
 	"heliotrope/internal/storage"
@@ -31,7 +33,8 @@ import (
 // Testbed prepares a testbed for an attempt, checks it, and takes everything
 // of ours away again.
 type Testbed struct {
-	Open Opener
+	Open    Opener
+	Records *Records
 	// RaiseLane has a lane's testbed up where the controller can do that; nil
 	// where it cannot.
 	RaiseLane Raiser
@@ -65,9 +68,10 @@ type Swept struct {
 	Now       time.Time `json:"now"` // the controller's time at the end
 }
 
-// snapshotFile is where an attempt's work folder keeps the hosts' state from
-// before the attempt.
-const snapshotFile = "hosts-before.json"
+// beforeSuffix follows the name of an attempt's work folder in that of the file which
+// keeps the hosts' state from before the attempt until it is known how they were left:
+// longer than the folder.
+const beforeSuffix = ".before.json"
 
 // SweepInput is what an attempt wants before it begins.
 type SweepInput struct {
@@ -84,7 +88,11 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 	var swept Swept
 	target := input.Target
 	err := t.with(ctx, target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
-		if err := checkFree(target.DataDir, input.MinFreeMiB); err != nil {
+		record, err := t.Records.Open(target)
+		if err != nil {
+			return err
+		}
+		if err := checkFree(record.Folder(), input.MinFreeMiB); err != nil {
 			return err
 		}
 		// Of an earlier campaign of that name: it would be taken for this one's.
@@ -109,7 +117,10 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 		if machines, ok := bed.(Machines); ok {
 			swept.WANHost, swept.WANDevice = machines.WANPlace()
 		}
-		return writeJSON(filepath.Join(target.WorkFolder(), snapshotFile), snapshot)
+		if err := makeFolder(target, target.WorkFolder()); err != nil {
+			return err
+		}
+		return writeJSON(target.WorkFolder()+beforeSuffix, snapshot)
 	})
 	return swept, err
 }
@@ -135,11 +146,8 @@ func forget(target Target) error {
 	return nil
 }
 
-// checkFree wants disk space below a folder, which is made.
+// checkFree wants disk space below a folder.
 func checkFree(folder string, wantMiB int) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
 	var disk unix.Statfs_t
 	if err := unix.Statfs(folder, &disk); err != nil {
 		return fmt.Errorf("free disk space of %s: %w", folder, err)
@@ -436,8 +444,9 @@ func toldOf(path string) (acked uint64, err error) {
 // TornDown is how the hosts are after an attempt.
 type TornDown struct {
 	// Leftovers is what is not as it was before: a line for each, at most
-	// maxLeftovers of them.
+	// maxLeftovers of them. They are not known unless Compared.
 	Leftovers []string `json:"leftovers,omitempty"`
+	Compared  bool     `json:"compared"`
 	// OthersChanged is what somebody else made or removed meanwhile: as many.
 	OthersChanged []string  `json:"others_changed,omitempty"`
 	Now           time.Time `json:"now"`
@@ -456,9 +465,9 @@ func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error)
 		}
 		torn.Now = bed.Now()
 		var before testbed.Snapshot
-		err := readJSON(filepath.Join(target.WorkFolder(), snapshotFile), &before)
+		err := readJSON(target.WorkFolder()+beforeSuffix, &before)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // the attempt ended before it touched anything
+			return nil // that was known once already, and is written
 		}
 		if err != nil {
 			return err
@@ -469,10 +478,44 @@ func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error)
 			return err
 		}
 		torn.Leftovers, torn.OthersChanged = cut(before.Diff(after)), cut(before.DiffOthers(after))
-		torn.Now = bed.Now()
+		torn.Now, torn.Compared = bed.Now(), true
 		return nil
 	})
 	return torn, err
+}
+
+// TornDownInput is how an attempt's hosts were left.
+type TornDownInput struct {
+	Target
+	Began    time.Time `json:"began"`
+	TornDown TornDown  `json:"torn_down"`
+	Problem  string    `json:"problem,omitempty"` // why they could not be torn down
+}
+
+// TornDown writes how an attempt's hosts were left, which nothing on the controller
+// needs to remember then.
+func (c *Collector) TornDown(ctx context.Context, input TornDownInput) error {
+	return wire.ToTemporal(c.tornDown(ctx, input))
+}
+
+func (c *Collector) tornDown(ctx context.Context, input TornDownInput) error {
+	record, err := c.Records.Open(input.Target)
+	if err != nil {
+		return err
+	}
+	torn := input.TornDown
+	row := dataset.Teardown{Trial: input.Ref.Key(), BeganTsNs: input.Began.UnixNano(), EndedTsNs: torn.Now.UnixNano(),
+		LeftoversText: strings.Join(torn.Leftovers, "\n"), OthersChanged: strings.Join(torn.OthersChanged, "\n"), Problem: input.Problem}
+	if torn.Compared {
+		row.Leftovers = pointer(int32(len(torn.Leftovers))) //nolint:gosec // at most maxLeftovers
+	}
+	if err := record.TornDown(ctx, row); err != nil {
+		return err
+	}
+	if err := os.Remove(input.WorkFolder() + beforeSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // cut keeps at most maxLeftovers lines, and says how many more there are.
@@ -484,9 +527,10 @@ func cut(lines []string) []string {
 	return lines
 }
 
-// with runs do on the target's testbed, under a pulse.
+// with runs do on the target's testbed, under a pulse, while its hosts are the
+// campaign's.
 func (t *Testbed) with(ctx context.Context, target Target, do func(context.Context, testbed.Bed, *pulse.Pulse) error) error {
-	return withBed(ctx, t.Open, target, stepSilence, do)
+	return withBed(ctx, t.Open, target, stepSilence, owning(target, do))
 }
 
 func withBed(ctx context.Context, open Opener, target Target, silence time.Duration, do func(context.Context, testbed.Bed, *pulse.Pulse) error) error {
@@ -520,9 +564,6 @@ func classify(err error) error {
 func writeJSON(path string, value any) error {
 	text, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	return renameio.WriteFile(path, append(text, '\n'), 0o644)

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -24,7 +25,7 @@ func TestToldEveryMillion(t *testing.T) {
 	})
 	var steps []any
 	count := 0
-	for rows, err := range told(batches, "judge", func(step any) { steps = append(steps, step) }) {
+	for rows, err := range told(t.Context(), batches, "judge", func(step any) { steps = append(steps, step) }) {
 		if count += len(rows); err != nil {
 			require.ErrorIs(t, err, failure)
 		}
@@ -32,10 +33,17 @@ func TestToldEveryMillion(t *testing.T) {
 	require.Equal(t, 2_400_000, count)
 	require.Equal(t, []any{pulse.Step{Step: "judge I/Os: 1 million so far"}, pulse.Step{Step: "judge I/Os: 2 million so far"}}, steps)
 
-	for rows, err := range told(batches, "write", func(any) { t.Error("nothing was used") }) {
+	for rows, err := range told(t.Context(), batches, "write", func(any) { t.Error("nothing was used") }) {
 		require.NoError(t, err)
 		require.NotEmpty(t, rows)
 		break
 	}
-	require.Nil(t, told(nil, "write", nil))
+
+	gone, cancel := context.WithCancelCause(t.Context())
+	cancel(failure)
+	for rows, err := range told(gone, batches, "write", func(any) { t.Error("nothing was used") }) {
+		require.ErrorIs(t, err, failure)
+		require.Empty(t, rows)
+	}
+	require.Nil(t, told(t.Context(), nil, "write", nil))
 }

@@ -6,23 +6,23 @@
 package workers
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 
 	"heliotrope/activities"
+	"heliotrope/internal/hooks"
 	"heliotrope/internal/sdklog"
 	"heliotrope/internal/trial"
 	"heliotrope/workflows"
 )
-
-// ControllerQueue is the controller's task queue.
-const ControllerQueue = workflows.ControllerQueue
 
 // heartbeatThrottle lets heartbeats through as often as activities send them:
 // they are the live figures of whoever watches.
@@ -30,7 +30,15 @@ const heartbeatThrottle = time.Second
 
 // ControllerOptions configure a controller.
 type ControllerOptions struct {
-	Log     zerolog.Logger
+	Log zerolog.Logger
+	// Queue is the controller's task queue; "" is workflows.DefaultQueue.
+	Queue string
+	// Identity is what the server and its UI call this process; "" is the SDK's
+	// PID@HOST@.
+	Identity string
+	// Failed is told why the controller has stopped working by itself: the
+	// server refuses it for good. It does nothing from then on.
+	Failed  func(error)
 	Version string // of this program, for the dataset's provenance
 	// WorkerBinary is the program that is installed on hosts and in the guest.
 	WorkerBinary string
@@ -40,6 +48,8 @@ type ControllerOptions struct {
 	Namespace       string
 	// TLS, when set, is how to speak to the frontend in their place.
 	TLS *tls.Config
+	// Hooks are told what happens to campaigns.
+	Hooks hooks.Hooks
 	// RaiseLane has a lane's emulated testbed up before a trial, and ends those
 	// that take turns with it; nil where there is none.
 	RaiseLane activities.Raiser
@@ -52,15 +62,41 @@ type ControllerOptions struct {
 // activities. Start it, and stop it in the end. Its client must have been dialled
 // with agent.PatientHeartbeats.
 func Controller(c client.Client, options ControllerOptions) worker.Worker {
-	w := worker.New(c, ControllerQueue, worker.Options{
+	w := worker.New(c, cmp.Or(options.Queue, workflows.DefaultQueue), options.worker())
+	RegisterController(w, options)
+	return w
+}
+
+func (o ControllerOptions) worker() worker.Options {
+	return worker.Options{
 		MaxHeartbeatThrottleInterval:     heartbeatThrottle,
 		DefaultHeartbeatThrottleInterval: heartbeatThrottle,
 		// The activities' processes on the hosts go on by themselves.
-		WorkerStopTimeout: 10 * time.Second,
-		// A trial has about ten activities that last as long as it does.
-		MaxConcurrentActivityExecutionSize: 400,
+		WorkerStopTimeout:                  10 * time.Second,
+		MaxConcurrentActivityExecutionSize: laneActivities * maxLanes,
 		Interceptors:                       []interceptor.WorkerInterceptor{&sdklog.Interceptor{}},
+		Identity:                           o.Identity,
+		OnFatalError:                       o.Failed,
+	}
+}
+
+// Activities that run at the same time: those of a lane last as long as its
+// trial, and take next to nothing. When others had all places, the teardown of a
+// trial would wait for them.
+const (
+	laneActivities = 16
+	maxLanes       = 256
+)
+
+// Presence is a worker for workflows.DefaultQueue that gets no work: whoever
+// looks for a controller whose queue he does not know finds it among those who
+// ask there.
+func Presence(c client.Client, options ControllerOptions) worker.Worker {
+	w := worker.New(c, workflows.DefaultQueue, worker.Options{
+		DisableWorkflowWorker: true, MaxConcurrentActivityTaskPollers: 1,
+		Identity: options.Identity, OnFatalError: options.Failed,
 	})
-	RegisterController(w, options)
+	w.RegisterActivityWithOptions(func(context.Context) (string, error) { return options.Identity, nil },
+		activity.RegisterOptions{Name: "Present"})
 	return w
 }

@@ -13,22 +13,31 @@ import (
 	"heliotrope/workflows"
 )
 
+// RegisterWorkflows registers what decides: with a worker, or with what replays
+// histories.
+func RegisterWorkflows(registry worker.WorkflowRegistry) {
+	registry.RegisterWorkflowWithOptions(workflows.Campaign, workflow.RegisterOptions{Name: workflows.CampaignName})
+	registry.RegisterWorkflowWithOptions(workflows.RunLane, workflow.RegisterOptions{Name: workflows.LaneName})
+	registry.RegisterWorkflowWithOptions(workflows.Trial, workflow.RegisterOptions{Name: workflows.TrialName})
+}
+
 // RegisterController registers everything that the controller runs.
 func RegisterController(registry worker.Registry, options ControllerOptions) {
+	records := &activities.Records{}
 	testbeds := &pool{revive: options.Revive, testbeds: map[string]*pooled{}}
-	registry.RegisterWorkflowWithOptions(workflows.Campaign, workflow.RegisterOptions{Name: workflows.CampaignName})
-	registry.RegisterWorkflowWithOptions(workflows.Trial, workflow.RegisterOptions{Name: workflows.TrialName})
+	RegisterWorkflows(registry)
 	for _, concern := range []any{
-		&activities.Planner{},
-		&activities.Testbed{Open: testbeds.open, RaiseLane: options.RaiseLane},
+		&activities.Planner{Records: records, Version: options.Version},
+		&activities.Testbed{Open: testbeds.open, Records: records, RaiseLane: options.RaiseLane},
 		&activities.Certifier{Open: testbeds.open},
 		&activities.Migrator{Open: testbeds.open},
-		&activities.Collector{Open: testbeds.open, Version: options.Version},
+		&activities.Collector{Open: testbeds.open, Records: records, Version: options.Version},
 		&activities.Links{Open: testbeds.open, Binary: options.WorkerBinary, Namespace: options.Namespace,
 			TemporalAddress: options.TemporalAddress, TLS: options.TLS, Log: options.Log},
 		// What runs on a machine runs here when nothing may be installed there.
 		&machine.Recordings{Find: testbeds.recording},
 		&machine.Shaping{Find: testbeds.shaper},
+		&activities.Hooks{To: options.Hooks},
 	} {
 		registry.RegisterActivityWithOptions(concern, activity.RegisterOptions{})
 	}

@@ -40,9 +40,9 @@ type attempt struct {
 	// ends before has failed, and the attempt with it.
 	followed []followed
 	cleanup  cleanup
+	swept    bool // something may be on the hosts from now on
 	// cold is how many steps of the cleanup there were before the warm-up.
-	cold     int
-	hopeless bool // trying again would end the same way
+	cold int
 }
 
 type followed struct {
@@ -61,35 +61,41 @@ func newAttempt(input TrialInput, n int, status *TrialStatus) *attempt {
 func (a *attempt) simulated() bool { return a.input.Lane.Kind == inventory.Simulated }
 
 func (a *attempt) target() activities.Target {
-	return activities.Target{Lane: a.input.Lane, Ref: a.ref, DataDir: a.input.DataDir}
+	return activities.Target{Lane: a.input.Lane, Ref: a.ref, DataDir: a.input.DataDir, Dataset: a.input.Dataset}
 }
 
-// execute runs the attempt, cleans up whatever happened, and writes its row.
-// It returns an error only when that could not be done.
+// execute runs the attempt, writes its row whatever happened, and leaves the testbed as
+// it was. It returns an error only when one of these could not be done.
 func (a *attempt) execute(ctx workflow.Context) (activities.Concluded, error) {
 	failed := a.prepare(ctx)
 	if failed == nil {
 		failed = a.limited(ctx, a.measure)
 	}
 	detached, _ := workflow.NewDisconnectedContext(ctx)
-	a.hopeless = failed != nil && wire.Of(failed) == fault.BadInput
 	concluded := a.judge(failed)
 	if concluded.Verdict == trial.TargetFailed || concluded.Verdict == trial.Invalid {
 		concluded = a.evidence(detached, concluded)
 	}
-	a.enter(detached, trial.Teardown)
-	if err := a.cleanup.run(detached); err != nil {
-		concluded.Verdict, concluded.Cause, concluded.Reason = trial.Invalid, wire.CauseOf(err), wire.Reason(err)
-		return concluded, fmt.Errorf("the testbed could not be torn down: %w", err)
+	// What was measured is kept before anything else: the hosts may be away for days.
+	concluded, failed = a.conclude(detached, concluded)
+	if a.swept {
+		a.retain(ctx, concluded)
+		failed = errors.Join(failed, a.teardown(detached))
 	}
+	return concluded, failed
+}
+
+// conclude ends what is followed, and has the attempt's row written.
+func (a *attempt) conclude(ctx workflow.Context, concluded activities.Concluded) (activities.Concluded, error) {
+	ended := a.cleanup.run(ctx)
 	a.known.Verdict, a.known.Cause, a.known.Reason = concluded.Verdict, concluded.Cause, concluded.Reason
 	a.known.SpecSHA256 = a.input.SpecSHA256
-	options := workflow.WithActivityOptions(detached, onDataset("write the trial's row: "+string(a.known.Verdict)))
-	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Settings: a.input.Settings, Ended: a.now(detached)}
+	options := workflow.WithActivityOptions(ctx, onDataset("write the trial's row: "+string(a.known.Verdict)))
+	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Settings: a.input.Settings, Ended: a.now(ctx)}
 	if err := workflow.ExecuteActivity(options, collector.Conclude, input).Get(options, &concluded); err != nil {
-		return activities.Concluded{Verdict: trial.Invalid, Cause: wire.CauseOf(err), Reason: wire.Reason(err)}, err
+		return activities.Concluded{Verdict: trial.Invalid, Cause: wire.CauseOf(err), Reason: wire.Reason(err)}, errors.Join(ended, err)
 	}
-	return concluded, nil
+	return concluded, ended
 }
 
 // judge is the verdict on an attempt by what its steps said.

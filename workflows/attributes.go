@@ -1,6 +1,8 @@
 package workflows
 
 import (
+	"fmt"
+
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 )
@@ -25,4 +27,9 @@ var SearchAttributes = map[string]enumspb.IndexedValueType{
 	attrPhase.GetName():    attrPhase.GetValueType(),
 	attrVerdict.GetName():  attrVerdict.GetValueType(),
 	attrRTTMs.GetName():    attrRTTMs.GetValueType(),
+}
+
+// RunningQuery finds what runs of a campaign: itself, its lanes and its trials.
+func RunningQuery(campaign string) string {
+	return fmt.Sprintf("ExecutionStatus = 'Running' AND %s = '%s'", attrCampaign.GetName(), campaign)
 }

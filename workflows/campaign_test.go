@@ -5,19 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/mock"
+	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/activities"
-	"heliotrope/internal/campaign"
-	"heliotrope/internal/cause"
+	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 	"heliotrope/workflows"
@@ -25,205 +26,323 @@ import (
 
 const anything = mock.Anything
 
-// newCampaign is a stage whose plan has some trials and whose child workflows
-// end as play says.
-func newCampaign(t *testing.T, trials int, play func(input workflows.TrialInput) (workflows.TrialResult, error)) *stage {
+// newCampaign is a stage for a campaign with its lanes.
+func newCampaign(t *testing.T, m *memory) *laneStage {
 	t.Helper()
-	s := newStage(t)
-	stub(s, "Expand", func(input activities.PlanInput) (activities.Planned, error) {
-		planned := activities.Planned{SHA256: "plan"}
-		if input.SHA256 == "" {
-			planned.Trials = trials
-		}
-		return planned, nil
+	return newCampaignOf(t, m, workflows.RunLane)
+}
+
+func newCampaignOf(t *testing.T, m *memory, ofLane any) *laneStage {
+	t.Helper()
+	s := newLaneOf(t, m, ofLane)
+	s.env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: workflows.CampaignID("test")})
+	stub(s.stage, "Expand", func(activities.PlanInput) (activities.Planned, error) {
+		return activities.Planned{Dataset: "folder", SHA256: "plan", Began: s.env.Now(), Counts: activities.Counts{Total: len(m.trials)}}, nil
 	})
-	stub(s, "Trials", func(input activities.TrialsInput) ([]campaign.Trial, error) {
-		if input.SHA256 != "plan" {
-			return nil, fmt.Errorf("plan %q", input.SHA256)
-		}
-		var piece []campaign.Trial
-		for n := input.First; n <= trials && len(piece) < input.Count; n++ {
-			piece = append(piece, campaign.Trial{Sequence: n, CellID: "cell"})
-		}
-		return piece, nil
-	})
-	stub(s, "Summarise", func(activities.SummariseInput) (activities.Summarised, error) {
+	stub(s.stage, "Summarise", func(activities.SummariseInput) (activities.Summarised, error) {
 		return activities.Summarised{Path: "/data/summary.md", Controls: []string{"pause: too short"}}, nil
 	})
-	stub(s, "Remove", func(activities.Target) (struct{}, error) { return struct{}{}, nil })
-	var one sync.Mutex // the lanes' trials run side by side
-	s.env.OnWorkflow(workflows.TrialName, anything, anything).Return(
-		func(_ workflow.Context, input workflows.TrialInput) (workflows.TrialResult, error) {
-			one.Lock()
-			defer one.Unlock()
-			return play(input)
-		})
+	stub(s.stage, "Remove", func(activities.Target) (struct{}, error) { return struct{}{}, nil })
 	return s
 }
 
 func campaignInput(lanes int) workflows.CampaignInput {
-	input := workflows.CampaignInput{Name: "test", DataDir: "/data", TrialsPerRun: 10}
+	input := workflows.CampaignInput{Name: "test", DataDir: "/data"}
 	for n := range lanes {
-		input.Lanes = append(input.Lanes, workflows.Lane{Name: fmt.Sprintf("sim-%d", n+1), Kind: inventory.Simulated})
+		input.Lanes = append(input.Lanes, workflows.Lane{Name: fmt.Sprintf("lab-%d", n+1), Kind: inventory.Hardware})
 	}
 	return input
 }
 
-func TestCampaignCountsEveryVerdict(t *testing.T) {
-	seen := map[int]int{}
-	s := newCampaign(t, 8, func(input workflows.TrialInput) (workflows.TrialResult, error) {
-		seen[input.Trial.Sequence]++
-		verdict, code := trial.Valid, cause.Code("")
-		if input.Trial.Sequence == 3 {
-			verdict, code = trial.TargetFailed, cause.GuestHung
-		}
-		return workflows.TrialResult{Verdict: verdict, Cause: code, Attempts: 2, Seconds: 60}, nil
-	})
-	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(3))
+// campaign runs a campaign, and returns how it ended.
+func (s *laneStage) campaign(t *testing.T, input workflows.CampaignInput) workflows.CampaignResult {
+	t.Helper()
+	s.env.ExecuteWorkflow(workflows.CampaignName, input)
 	var result workflows.CampaignResult
-	if err := s.env.GetWorkflowResult(&result); err != nil {
-		t.Fatal(err)
-	}
-	p := result.Progress
-	if p.Total != 8 || p.Done() != 8 || p.Verdicts[trial.Valid] != 7 || p.Verdicts[trial.TargetFailed] != 1 || p.Retried != 8 || len(p.Causes) != 1 || p.Causes[cause.GuestHung] != 1 || p.TrialSeconds != 480 {
-		t.Errorf("%+v", p)
-	}
-	for n := 1; n <= 8; n++ {
-		if seen[n] != 1 {
-			t.Errorf("trial %d ran %d times", n, seen[n])
-		}
-	}
-	if result.Summary != "/data/summary.md" {
-		t.Errorf("summary %q", result.Summary)
-	}
+	require.NoError(t, s.env.GetWorkflowResult(&result))
+	return result
+}
+
+func (s *laneStage) status(t *testing.T) workflows.CampaignStatus {
+	t.Helper()
 	var status workflows.CampaignStatus
 	value, err := s.env.QueryWorkflow(workflows.StatusQuery)
-	if err != nil || value.Get(&status) != nil || !slices.Equal(status.Controls, []string{"pause: too short"}) {
-		t.Errorf("controls %q, %v", status.Controls, err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, value.Get(&status))
+	return status
 }
 
-func TestCampaignContinuesAsNew(t *testing.T) {
-	input := campaignInput(2)
-	ran := 0
-	for run := 1; ; run++ {
-		s := newCampaign(t, 25, func(workflows.TrialInput) (workflows.TrialResult, error) {
-			ran++
-			return workflows.TrialResult{Verdict: trial.Valid, Attempts: 1}, nil
-		})
-		s.env.ExecuteWorkflow(workflows.CampaignName, input)
-		err := s.env.GetWorkflowError()
-		var again *workflow.ContinueAsNewError
-		if !errors.As(err, &again) {
-			if err != nil || run != 3 || ran != 25 {
-				t.Errorf("run %d after %d trials: %v, want an end in run 3 after 25", run, ran, err)
-			}
-			return
-		}
-		if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, &input); err != nil {
-			t.Fatal(err)
-		}
-		if input.State.Next != run*10+1 || input.State.Done() != run*10 {
-			t.Fatalf("run %d carries %+v", run, input.State)
-		}
+// states are those of the lanes.
+func states(status workflows.CampaignStatus) []string {
+	var all []string
+	for _, lane := range status.Lanes {
+		all = append(all, lane.State)
 	}
+	return all
 }
 
-// TestTrialWithoutVerdict: one trial that somebody terminates is counted as
-// invalid; three in a row end the campaign.
-func TestTrialWithoutVerdict(t *testing.T) {
-	broken := errors.New("terminated")
-	s := newCampaign(t, 6, func(input workflows.TrialInput) (workflows.TrialResult, error) {
+// TestBlocksAreComplete: every trial is run once, and each block on one lane.
+func TestBlocksAreComplete(t *testing.T) {
+	m := remember(24, 6)
+	s := newCampaign(t, m)
+	result := s.campaign(t, campaignInput(3))
+	require.Equal(t, 24, result.Progress.Total)
+	require.Equal(t, map[trial.Verdict]int{trial.Valid: 24}, result.Progress.Verdicts)
+	require.Equal(t, "/data/summary.md", result.Summary)
+	ran := map[int]string{}
+	for lane, blocks := range m.ran {
+		require.NotEmpty(t, blocks)
+		for _, block := range blocks {
+			require.Contains(t, []string{"", lane}, ran[block], "block %d", block)
+			ran[block] = lane
+		}
+	}
+	for sequence, tries := range m.tried {
+		require.Equal(t, 1, tries, "trial %d", sequence)
+	}
+	status := s.status(t)
+	require.Equal(t, "finished", status.State)
+	require.Equal(t, []string{"pause: too short"}, status.Controls)
+	require.Empty(t, status.Running)
+}
+
+// TestDeadLaneStopsNobody: a testbed on which nothing can be measured is in quarantine,
+// and the others finish everything, its block as well; then it is told to end.
+func TestDeadLaneStopsNobody(t *testing.T) {
+	m := remember(24, 6)
+	s := newCampaign(t, m)
+	stub(s.stage, "Ready", func(activities.ReadyInput) (struct{}, error) {
+		return struct{}{}, errors.New("host-b: no route to host")
+	})
+	s.play = func(input workflows.TrialInput) (trial.Verdict, error) {
+		if input.Lane.Name == "lab-1" {
+			return "", errors.New("host-b died")
+		}
+		return trial.Valid, nil
+	}
+	began := s.env.Now()
+	result := s.campaign(t, campaignInput(3))
+	require.Equal(t, 24, result.Progress.Verdicts[trial.Valid])
+	require.Empty(t, m.ran["lab-1"])
+	require.Equal(t, []string{workflows.LaneDrained, workflows.LaneEnded, workflows.LaneEnded}, states(s.status(t)))
+	require.Less(t, s.env.Now().Sub(began), 10*time.Minute)
+}
+
+// TestWaitsForATestbed: with all testbeds in quarantine a campaign waits until one is fit.
+func TestWaitsForATestbed(t *testing.T) {
+	m := remember(4, 2)
+	s := newCampaign(t, m)
+	var repaired atomic.Bool
+	s.env.RegisterDelayedCallback(func() { repaired.Store(true) }, 24*time.Hour)
+	stub(s.stage, "Ready", func(activities.ReadyInput) (struct{}, error) {
+		if !repaired.Load() {
+			return struct{}{}, errors.New("host-b: no route to host")
+		}
+		return struct{}{}, nil
+	})
+	s.play = func(workflows.TrialInput) (trial.Verdict, error) {
+		if !repaired.Load() {
+			return "", errors.New("host-b died")
+		}
+		return trial.Valid, nil
+	}
+	s.env.RegisterDelayedCallback(func() {
+		require.Equal(t, []string{workflows.LaneQuarantined, workflows.LaneQuarantined}, states(s.status(t)))
+	}, 12*time.Hour)
+	result := s.campaign(t, campaignInput(2))
+	require.Equal(t, 4, result.Progress.Verdicts[trial.Valid])
+}
+
+// TestFailedLane: what no lane can run fails the campaign, with its summary.
+func TestFailedLane(t *testing.T) {
+	m := remember(2, 2)
+	s := newCampaign(t, m)
+	s.fail["Claim"] = []error{fault.New(fault.BadInput, "no such plan"), fault.New(fault.BadInput, "no such plan")}
+	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(2))
+	require.ErrorContains(t, s.env.GetWorkflowError(), "no such plan")
+	require.Equal(t, 1, s.count("Summarise"))
+
+	s = newCampaign(t, m) // one lane suffices
+	s.fail["Claim"] = []error{fault.New(fault.BadInput, "no such testbed")}
+	require.Equal(t, 2, s.campaign(t, campaignInput(2)).Progress.Verdicts[trial.Valid])
+}
+
+// TestCancelledCampaign says that it is being cancelled, waits for its trials, and is
+// summarised.
+func TestCancelledCampaign(t *testing.T) {
+	s := newCampaign(t, remember(6, 3))
+	s.play = func(input workflows.TrialInput) (trial.Verdict, error) {
 		if input.Trial.Sequence == 2 {
-			return workflows.TrialResult{}, broken
+			s.hold = 24 * time.Hour
 		}
-		return workflows.TrialResult{Verdict: trial.Valid, Attempts: 1}, nil
-	})
-	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(1))
-	var result workflows.CampaignResult
-	if err := s.env.GetWorkflowResult(&result); err != nil || result.Progress.Verdicts[trial.Invalid] != 1 || result.Progress.Done() != 6 {
-		t.Errorf("%+v, %v", result.Progress, err)
+		return trial.Valid, nil
 	}
-	ran := 0
-	s = newCampaign(t, 6, func(workflows.TrialInput) (workflows.TrialResult, error) {
-		ran++
-		return workflows.TrialResult{}, broken
-	})
-	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(1))
-	if err := s.env.GetWorkflowError(); err == nil || !strings.Contains(err.Error(), "last 3 trials") || ran != 3 {
-		t.Errorf("after %d trials: %v", ran, err)
-	}
-	if s.count("Summarise") != 1 {
-		t.Error("the campaign that failed has no summary")
-	}
-}
-
-func TestCancelledCampaignIsSummarised(t *testing.T) {
-	var s *stage
-	s = newCampaign(t, 6, func(input workflows.TrialInput) (workflows.TrialResult, error) {
-		if input.Trial.Sequence == 2 {
-			s.env.CancelWorkflow()
-			return workflows.TrialResult{}, temporal.NewCanceledError()
-		}
-		return workflows.TrialResult{Verdict: trial.Valid, Attempts: 1}, nil
-	})
-	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(1))
-	if err := s.env.GetWorkflowError(); !temporal.IsCanceledError(err) {
-		t.Errorf("%v, want a cancellation", err)
-	}
-	if s.count("Summarise") != 1 {
-		t.Error("the cancelled campaign has no summary")
-	}
-}
-
-// TestCancelledWhileSummarising: a cancellation between two runs of a campaign
-// takes the workers off the hosts like any other.
-func TestCancelledWhileSummarising(t *testing.T) {
-	s := newCampaign(t, 25, func(workflows.TrialInput) (workflows.TrialResult, error) {
-		return workflows.TrialResult{Verdict: trial.Valid, Attempts: 1}, nil
-	})
-	first := true
-	s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
-		if info.ActivityType.Name == "Summarise" && first {
-			first = false
-			s.env.CancelWorkflow()
+	s.env.RegisterDelayedCallback(s.env.CancelWorkflow, time.Hour)
+	s.env.SetOnChildWorkflowCanceledListener(func(info *workflow.Info) {
+		if info.WorkflowType.Name == workflows.LaneName {
+			require.Equal(t, "cancelling", s.status(t).State)
 		}
 	})
 	input := campaignInput(1)
-	input.Lanes[0].Kind, input.Lanes[0].Machines = inventory.Emulated, machines(true)
+	input.Lanes[0].Machines = machines(true)
 	s.env.ExecuteWorkflow(workflows.CampaignName, input)
-	if err := s.env.GetWorkflowError(); !temporal.IsCanceledError(err) {
-		t.Errorf("%v, want a cancellation", err)
-	}
-	if s.count("Remove") != 1 {
-		t.Errorf("%v: the worker is still on the hosts", s.called())
-	}
+	require.True(t, temporal.IsCanceledError(s.env.GetWorkflowError()))
+	require.Equal(t, 1, s.count("Summarise"))
+	require.Equal(t, 1, s.count("Remove"))
+	status := s.status(t)
+	require.Equal(t, "cancelled", status.State)
+	require.Equal(t, []string{workflows.LaneCancelled}, states(status))
+	require.Equal(t, 2, status.Progress.Done())
 }
 
-// Whoever decides whether there is enough is told how many blocks there are, for it
-// may decide at some numbers only.
-func TestCampaignTellsItsBlocks(t *testing.T) {
-	s := newCampaign(t, 6, func(workflows.TrialInput) (workflows.TrialResult, error) {
-		return workflows.TrialResult{Verdict: trial.Valid, Attempts: 1}, nil
-	})
-	stub(s, "Expand", func(activities.PlanInput) (activities.Planned, error) {
-		return activities.Planned{SHA256: "plan", Trials: 6, Stop: &campaign.Stop{Metric: "blackout_ms", RelativeCIPercent: 5, Min: 2, Max: 6}}, nil
-	})
-	stub(s, "Trials", func(input activities.TrialsInput) ([]campaign.Trial, error) {
-		var piece []campaign.Trial
-		for n := input.First; n <= 6 && len(piece) < input.Count; n++ {
-			piece = append(piece, campaign.Trial{Sequence: n, Block: n, CellID: "cell"})
+// TestCancelledWhileSummarising ends as cancelled, or with all that it wrote.
+func TestCancelledWhileSummarising(t *testing.T) {
+	s := newCampaign(t, remember(2, 1))
+	s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name == "Summarise" {
+			s.env.CancelWorkflow()
 		}
-		return piece, nil
 	})
-	var asked []int
-	stub(s, "Precise", func(input activities.PreciseInput) (activities.Precise, error) {
-		asked = append(asked, input.Blocks)
-		return activities.Precise{Enough: input.Blocks == 4}, nil
+	require.Equal(t, "/data/summary.md", s.campaign(t, campaignInput(1)).Summary)
+}
+
+// told plays lanes by what they tell alone.
+type told struct {
+	*laneStage
+	started []workflows.LaneInput
+}
+
+func newTold(t *testing.T) *told {
+	t.Helper()
+	s := &told{}
+	s.laneStage = newCampaignOf(t, remember(10, 10), func(ctx workflow.Context, input workflows.LaneInput) error {
+		s.started = append(s.started, input)
+		end := workflow.GetSignalChannel(ctx, "end")
+		_, err := workflow.AwaitWithTimeout(ctx, 1000*time.Hour, func() bool { return end.Len() > 0 })
+		return err
 	})
-	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(1))
-	var result workflows.CampaignResult
-	if err := s.env.GetWorkflowResult(&result); err != nil || result.Progress.Done() != 4 || !slices.Equal(asked, []int{2, 3, 4}) {
-		t.Errorf("%v, %d trials, asked after %v blocks", err, result.Progress.Done(), asked)
+	return s
+}
+
+func (s *told) tell(lane, state string, valid int) {
+	s.env.SignalWorkflow(workflows.ReportSignal, workflows.LaneReport{Lane: lane, Execution: s.started[0].Execution, State: state,
+		Found: activities.Counts{Total: 10, Verdicts: map[trial.Verdict]int{trial.Valid: valid}}})
+}
+
+// TestCampaignContinuesAsNew carries what lanes told and were told, and starts none of
+// them again.
+func TestCampaignContinuesAsNew(t *testing.T) {
+	s := newTold(t)
+	s.env.RegisterDelayedCallback(func() {
+		s.tell("lab-1", workflows.LaneRunning, 1)
+		s.tell("lab-2", workflows.LanePaused, 1)
+	}, time.Minute)
+	s.env.RegisterDelayedCallback(func() {
+		s.env.SetCurrentHistoryLength(61)
+		s.tell("lab-1", workflows.LaneRunning, 4)
+		s.tell("lab-1", workflows.LaneRunning, 3) // of a lane that looked before
+	}, 2*time.Minute)
+	input := campaignInput(2)
+	input.MaxEvents, input.SpecYAML = 60, "version: 1"
+	s.env.ExecuteWorkflow(workflows.CampaignName, input)
+	var again *workflow.ContinueAsNewError
+	require.ErrorAs(t, s.env.GetWorkflowError(), &again)
+	var next workflows.CampaignInput
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &next))
+	require.Equal(t, 4, next.State.Progress.Done())
+	require.Equal(t, workflows.LanePaused, next.State.Lanes["lab-2"].State)
+	require.Empty(t, next.SpecYAML)
+	require.Equal(t, "folder", next.State.Progress.Dataset)
+
+	second := newTold(t)
+	second.started = s.started
+	second.env.RegisterDelayedCallback(func() {
+		for n := range 2 {
+			second.env.SignalWorkflow(workflows.ReportSignal, workflows.LaneReport{Lane: fmt.Sprintf("lab-%d", n+1), Execution: s.started[0].Execution,
+				State: workflows.LaneEnded})
+		}
+		second.memory.mu.Lock()
+		defer second.memory.mu.Unlock()
+		for n := range 10 {
+			second.memory.done[n+1] = true
+		}
+	}, time.Minute)
+	result := second.campaign(t, next)
+	require.Len(t, second.started, 2, "both in the first run")
+	require.Equal(t, 10, result.Progress.Done())
+}
+
+// TestSilentLane: a lane that has not told anything for long is asked, and started again
+// when it is not there, with what it ran when it was heard of last.
+func TestSilentLane(t *testing.T) {
+	s := newTold(t)
+	input := campaignInput(1)
+	input.State = workflows.CampaignState{Progress: workflows.Progress{Dataset: "folder", Total: 10},
+		Orders: map[string]workflows.Orders{"lab-1": {Version: 3}},
+		Lanes: map[string]workflows.LaneReport{"lab-1": {Lane: "lab-1", State: workflows.LaneRunning, Orders: 3,
+			Trial: &workflows.RunningTrial{WorkflowID: "trial/test/00004"}}}}
+	s.env.OnSignalExternalWorkflow(anything, workflows.LaneID("test", "lab-1"), "", workflows.OrdersSignal, anything).Return(
+		func(string, string, string, string, any) error { return unknown() })
+	s.env.RegisterDelayedCallback(func() {
+		require.Len(t, s.started, 1)
+		require.Equal(t, "trial/test/00004", s.started[0].State.Report.Trial.WorkflowID)
+		require.Equal(t, 3, s.started[0].Orders.Version)
+		s.env.CancelWorkflow()
+	}, 11*time.Minute)
+	s.env.ExecuteWorkflow(workflows.CampaignName, input)
+	require.True(t, temporal.IsCanceledError(s.env.GetWorkflowError()))
+}
+
+// TestGivenBack: lanes for which there was nothing left are started again when another
+// one gives its block back.
+func TestGivenBack(t *testing.T) {
+	s := newTold(t)
+	over := func(lane, state string) {
+		report := workflows.LaneReport{Lane: lane, Execution: s.started[0].Execution, State: state}
+		s.env.SignalWorkflow(workflows.ReportSignal, report)
+		require.NoError(t, s.env.SignalWorkflowByID(workflows.LaneID("test", lane), "end", nil))
 	}
+	s.env.RegisterDelayedCallback(func() { over("lab-1", workflows.LaneEnded) }, time.Minute)
+	s.env.RegisterDelayedCallback(func() {
+		require.Len(t, s.started, 2)
+		over("lab-2", workflows.LaneFailed)
+	}, 2*time.Minute)
+	s.env.RegisterDelayedCallback(func() {
+		require.Len(t, s.started, 3)
+		require.Equal(t, "lab-1", s.started[2].Lane.Name)
+		s.env.CancelWorkflow()
+	}, 3*time.Minute)
+	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(2))
+	require.True(t, temporal.IsCanceledError(s.env.GetWorkflowError()))
+}
+
+// TestForeignReports: what the lane of an earlier campaign of that name tells is not
+// this one's.
+func TestForeignReports(t *testing.T) {
+	s := newTold(t)
+	s.env.RegisterDelayedCallback(func() {
+		s.env.SignalWorkflow(workflows.ReportSignal, workflows.LaneReport{Lane: "lab-1", Execution: "another", State: workflows.LaneEnded,
+			Found: activities.Counts{Total: 99}})
+		s.env.SignalWorkflow(workflows.ReportSignal, workflows.LaneReport{Lane: "lab-9", Execution: s.started[0].Execution, State: workflows.LaneEnded})
+	}, time.Minute)
+	s.env.RegisterDelayedCallback(func() {
+		status := s.status(t)
+		require.Equal(t, []string{workflows.LaneRunning}, states(status))
+		require.Equal(t, 10, status.Progress.Total)
+		s.env.CancelWorkflow()
+	}, 2*time.Minute)
+	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(1))
+	require.True(t, temporal.IsCanceledError(s.env.GetWorkflowError()))
+}
+
+// TestNoLanes and a plan that cannot be: there is nothing to summarise.
+func TestImpossibleCampaign(t *testing.T) {
+	s := newCampaign(t, remember(1, 1))
+	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(0))
+	require.ErrorContains(t, s.env.GetWorkflowError(), "no lane")
+	s = newCampaign(t, remember(1, 1))
+	s.fail["Expand"] = []error{fault.New(fault.BadInput, "the folder is another campaign's")}
+	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(1))
+	require.ErrorContains(t, s.env.GetWorkflowError(), "another campaign's")
+	require.Empty(t, slices.DeleteFunc(s.called(), func(name string) bool { return name == "Expand" || name == "Tell" }))
 }

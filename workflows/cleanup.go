@@ -6,8 +6,8 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// cleanup is what must be undone. Each step is added before the thing is
-// acquired, and may run when it never was.
+// cleanup is what must be ended. Each step is added before the thing is begun, and may
+// run when it never was.
 type cleanup struct {
 	steps []func(workflow.Context) error
 }

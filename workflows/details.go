@@ -8,6 +8,7 @@ import (
 
 	"go.temporal.io/sdk/workflow"
 
+	"heliotrope/activities"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/trial"
 )
@@ -24,11 +25,30 @@ func table(rows []string) string {
 	return "\n```\n" + text.String() + "```\n"
 }
 
+// answer is the campaign's status.
+func (c *campaignRun) answer() CampaignStatus {
+	status := CampaignStatus{Name: c.input.Name, SpecSHA256: c.input.SpecSHA256, DataDir: c.input.DataDir, State: c.status,
+		Progress: c.state.Progress, Running: []RunningTrial{}, Controls: c.controls}
+	for _, lane := range c.input.Lanes {
+		status.Kind = lane.Kind
+		report, known := c.state.Lanes[lane.Name]
+		if !known {
+			continue
+		}
+		status.Lanes = append(status.Lanes, report)
+		if report.Trial != nil && !report.Over() {
+			status.Running = append(status.Running, *report.Trial)
+		}
+	}
+	return status
+}
+
 // show tells the Temporal UI what is happening (Markdown).
-func (r *runner) show(ctx workflow.Context, state string) {
-	r.status.State = state
-	p := r.status.Progress
-	text := fmt.Sprintf("Campaign **%s** on a testbed of kind **%s**: %s, %d of %d trials\n", r.input.Name, r.status.Kind, state, p.Done(), p.Total)
+func (c *campaignRun) show(ctx workflow.Context, state string) {
+	c.status = state
+	status := c.answer()
+	p := status.Progress
+	text := fmt.Sprintf("Campaign **%s** on a testbed of kind **%s**: %s, %d of %d trials\n", status.Name, status.Kind, state, p.Done(), p.Total)
 	text += table([]string{"valid\ttarget-failed\tinvalid\tskipped\ttried again",
 		fmt.Sprintf("%d\t%d\t%d\t%d\t%d", p.Verdicts[trial.Valid], p.Verdicts[trial.TargetFailed],
 			p.Verdicts[trial.Invalid], p.Verdicts[trial.Skipped], p.Retried)})
@@ -36,18 +56,37 @@ func (r *runner) show(ctx workflow.Context, state string) {
 	if p.Precise != nil {
 		text += "\n" + p.Precise.String() + "\n"
 	}
-	for _, control := range r.status.Controls {
+	for _, control := range status.Controls {
 		text += "\nA control **failed**: " + control + "\n"
 	}
-	if len(r.status.Running) > 0 {
-		rows := []string{"lane\ttrial\tcell\tsince (UTC)"}
-		for _, running := range r.status.Running {
-			rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s", running.Lane, sequenceText(running.Sequence), running.CellID,
-				running.Started.UTC().Format(time.TimeOnly)))
+	rows := []string{"lane\tstate\tsince (UTC)\ttrial\tcell"}
+	for _, lane := range status.Lanes {
+		row := fmt.Sprintf("%s\t%s\t%s", lane.Lane, lane.State, lane.Since.UTC().Format(time.DateTime))
+		if running := lane.Trial; running != nil && !lane.Over() {
+			row += "\t" + sequenceText(running.Sequence) + "\t" + running.CellID
 		}
-		text += table(rows)
+		rows = append(rows, row)
+		if lane.Why != "" {
+			text += "\nLane **" + lane.Lane + "** is " + lane.State + ": " + lane.Why + "\n"
+		}
 	}
-	workflow.SetCurrentDetails(ctx, text+"\nData: `"+r.input.DataDir+"`\n")
+	workflow.SetCurrentDetails(ctx, text+table(rows)+mediansTable(c.medians)+"\nData: `"+c.input.DataDir+"`\n")
+}
+
+// show tells the Temporal UI what the lane does (Markdown).
+func (l *laneRun) show(ctx workflow.Context) {
+	report := l.state.Report
+	text := fmt.Sprintf("Lane **%s** of campaign **%s** is %s since %s (UTC)\n", report.Lane, l.input.Campaign, report.State, report.Since.UTC().Format(time.DateTime))
+	if report.Why != "" {
+		text += "\n" + report.Why + "\n"
+	}
+	if running := report.Trial; running != nil {
+		text += fmt.Sprintf("\nTrial %s, `%s`: %s\n", sequenceText(running.Sequence), running.WorkflowID, running.CellID)
+	}
+	if q := report.Quarantine; q != nil && !q.Next.IsZero() {
+		text += fmt.Sprintf("\nThe testbed was looked at %d times, and is again at %s (UTC).\n", q.Checks, q.Next.UTC().Format(time.DateTime))
+	}
+	workflow.SetCurrentDetails(ctx, text)
 }
 
 // verdictText is how a trial ended, with the code that it is counted by.
@@ -72,6 +111,18 @@ func (p Progress) causesTable() string {
 		rows = append(rows, fmt.Sprintf("%s\t%d", code, p.Causes[code]))
 	}
 	return table(rows)
+}
+
+// mediansTable is what was measured, by cell; "" before there is a summary.
+func mediansTable(medians []activities.Median) string {
+	if len(medians) == 0 {
+		return ""
+	}
+	rows := []string{"cell\tresults\tblackout (ms)\tlongest response (ms)\trecovery (ms)"}
+	for _, m := range medians {
+		rows = append(rows, fmt.Sprintf("%s\t%d\t%s\t%s\t%s", m.Cell, m.Results, m.Blackout, m.MaxResponse, m.Recovery))
+	}
+	return "\nMedians, when the last summary was written:\n" + table(rows)
 }
 
 // details is the trial's account in the Temporal UI (Markdown).

@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"heliotrope/activities"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/trial"
 )
@@ -17,4 +18,8 @@ func TestCausesAreShown(t *testing.T) {
 	require.Equal(t, "\n```\ncause        trials\nguest-hung   1\nno-recovery  12\n```\n",
 		Progress{Causes: map[cause.Code]int{cause.NoRecovery: 12, cause.GuestHung: 1}}.causesTable())
 	require.Empty(t, Progress{}.causesTable())
+	require.Empty(t, mediansTable(nil))
+	require.Equal(t, "\nMedians, when the last summary was written:\n\n```\n"+
+		"cell    results  blackout (ms)  longest response (ms)  recovery (ms)\na-cell  3        111            ∞                      –\n```\n",
+		mediansTable([]activities.Median{{Cell: "a-cell", Results: 3, Blackout: "111", MaxResponse: "∞", Recovery: "–"}}))
 }

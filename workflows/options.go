@@ -10,21 +10,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/internal/fault"
-	"heliotrope/internal/trial"
 )
-
-// ControllerQueue is the task queue of the controller: workflows, and the
-// activities that concern several hosts or the dataset.
-const ControllerQueue = "heliotrope"
-
-// HostQueue is the task queue of the worker on a host of a testbed.
-func HostQueue(lane, host string) string { return "heliotrope." + lane + "." + host }
-
-// GuestQueue is the task queue of the worker in the guest of one attempt: each
-// attempt has a guest of its own.
-func GuestQueue(lane string, ref trial.Ref) string {
-	return "heliotrope." + lane + ".guest." + ref.Campaign + "." + ref.Key()
-}
 
 // heartbeatLimit is how long an activity may be silent before it counts as
 // lost. Activities heartbeat each second; a worker behind a WAN may be late.
@@ -42,7 +28,8 @@ func retry(attempts int32, longest time.Duration) *temporal.RetryPolicy {
 	}
 }
 
-// The sets of activity options. Nothing else sets a time-out. Steps on a testbed
+// The sets of activity options. Nothing else sets a time-out. Where no queue is
+// named, it is the workflow's own: the controller's. Steps on a testbed
 // are waited for when they are cancelled: a teardown beside a step that still
 // runs would leave what that makes.
 
@@ -50,7 +37,7 @@ func retry(attempts int32, longest time.Duration) *temporal.RetryPolicy {
 // rows.
 func onDataset(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
-		TaskQueue: ControllerQueue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
+		Summary: summary, HeartbeatTimeout: heartbeatLimit,
 		StartToCloseTimeout: time.Hour, RetryPolicy: retry(0, time.Minute),
 	}
 }
@@ -58,9 +45,28 @@ func onDataset(summary string) workflow.ActivityOptions {
 // onController is for what takes a moment: plans.
 func onController(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
-		TaskQueue: ControllerQueue, Summary: summary,
+		Summary:             summary,
 		StartToCloseTimeout: time.Minute, RetryPolicy: retry(0, time.Minute),
 	}
+}
+
+// claiming is for what a lane asks the dataset: it is in the controller's memory. It
+// is not waited for: the lane takes orders meanwhile, and says what it waits for.
+func claiming(summary string) workflow.LocalActivityOptions {
+	return workflow.LocalActivityOptions{Summary: summary, StartToCloseTimeout: time.Minute, RetryPolicy: retry(1, 0)}
+}
+
+// amending is for what an update writes into the dataset. Whoever steers waits for it:
+// what cannot be written soon is refused.
+func amending(update string) workflow.LocalActivityOptions {
+	return workflow.LocalActivityOptions{Summary: "note the " + update, StartToCloseTimeout: 10 * time.Second, RetryPolicy: retry(2, 0)}
+}
+
+// looking is for a look at a testbed that may not be fit. The next one is another's.
+func looking(summary string) workflow.ActivityOptions {
+	options := onTestbed(summary)
+	options.RetryPolicy = retry(1, 0)
+	return options
 }
 
 // awaitTestbed is for the first thing that an attempt does with its testbed. It
@@ -68,7 +74,7 @@ func onController(summary string) workflow.ActivityOptions {
 // hosts that somebody restarts on Monday.
 func awaitTestbed(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
-		TaskQueue: ControllerQueue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
+		Summary: summary, HeartbeatTimeout: heartbeatLimit,
 		StartToCloseTimeout: 15 * time.Minute, ScheduleToCloseTimeout: 7 * 24 * time.Hour,
 		RetryPolicy: retry(0, 5*time.Minute), WaitForCancellation: true,
 	}
@@ -77,7 +83,7 @@ func awaitTestbed(summary string) workflow.ActivityOptions {
 // onTestbed is for steps on the testbed that heartbeat what they get done.
 func onTestbed(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
-		TaskQueue: ControllerQueue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
+		Summary: summary, HeartbeatTimeout: heartbeatLimit,
 		StartToCloseTimeout: 30 * time.Minute, RetryPolicy: retry(3, 30*time.Second), WaitForCancellation: true,
 	}
 }
@@ -93,7 +99,7 @@ func tearingDown(summary string) workflow.ActivityOptions {
 // is lost with it. Its second try only says so.
 func migrating(summary string, limit time.Duration) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
-		TaskQueue: ControllerQueue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
+		Summary: summary, HeartbeatTimeout: heartbeatLimit,
 		StartToCloseTimeout: limit + 10*time.Minute, RetryPolicy: retry(2, 2*time.Second), WaitForCancellation: true,
 	}
 }
@@ -117,16 +123,21 @@ func following(queue, summary string, longest time.Duration) workflow.ActivityOp
 	}
 }
 
-// TrialID is the workflow ID of a trial.
-func TrialID(campaign string, sequence int) string {
-	return "trial/" + campaign + "/" + sequenceText(sequence)
+// telling is for hooks: those try again by themselves, and fail into the log. The
+// second attempt is for a controller that was killed meanwhile; none that is away
+// for long keeps a campaign from its end.
+func telling(summary string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		Summary: summary, StartToCloseTimeout: 2 * time.Minute, ScheduleToCloseTimeout: 5 * time.Minute,
+		RetryPolicy: retry(2, 2*time.Second),
+	}
 }
 
 // StartOptions says how a campaign's workflow is started. A campaign that runs
-// is never started twice.
-func StartOptions(input CampaignInput) client.StartWorkflowOptions {
+// is never started twice. queue is the controller's.
+func StartOptions(input CampaignInput, queue string) client.StartWorkflowOptions {
 	return client.StartWorkflowOptions{
-		ID: CampaignID(input.Name), TaskQueue: ControllerQueue,
+		ID: CampaignID(input.Name), TaskQueue: queue,
 		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
 		TypedSearchAttributes:    temporal.NewSearchAttributes(attrCampaign.ValueSet(input.Name)),

@@ -27,12 +27,12 @@ func TestStepsAreWaitedFor(t *testing.T) {
 func TestDetailsAreShort(t *testing.T) {
 	const limit = 20_000
 	spec := "name: unit\n# " + strings.Repeat("ü\n", 40_000)
-	details := StartOptions(CampaignInput{Name: "unit", SpecYAML: spec}).StaticDetails
+	details := StartOptions(CampaignInput{Name: "unit", SpecYAML: spec}, DefaultQueue).StaticDetails
 	// Line feeds take two bytes in JSON.
 	if encoded := len(details) + strings.Count(details, "\n"); encoded > limit || !strings.HasPrefix(details, "```yaml\nname: unit\n") || !strings.HasSuffix(details, "and more\n```") {
 		t.Errorf("%d bytes: %.40q", encoded, details)
 	}
-	if details := StartOptions(CampaignInput{Name: "unit", SpecYAML: "name: unit\n"}).StaticDetails; details != "```yaml\nname: unit\n\n```" {
+	if details := StartOptions(CampaignInput{Name: "unit", SpecYAML: "name: unit\n"}, DefaultQueue).StaticDetails; details != "```yaml\nname: unit\n\n```" {
 		t.Errorf("%q", details)
 	}
 }

@@ -25,6 +25,7 @@ func TestReplay(t *testing.T) {
 		t.Run(filepath.Base(history), func(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
 			replayer.RegisterWorkflowWithOptions(workflows.Campaign, workflow.RegisterOptions{Name: workflows.CampaignName})
+			replayer.RegisterWorkflowWithOptions(workflows.RunLane, workflow.RegisterOptions{Name: workflows.LaneName})
 			replayer.RegisterWorkflowWithOptions(workflows.Trial, workflow.RegisterOptions{Name: workflows.TrialName})
 			if err := replayer.ReplayWorkflowHistoryFromJSONFile(nil, history); err != nil {
 				t.Error(err)

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,17 +16,18 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// queueOf is where a machine's own activities run: in its worker, or on the
+// queueOf is where a machine's own activities run: in its worker, or ("") on the
 // controller, over SSH.
-func (a *attempt) queueOf(name string) string {
+func (a *attempt) queueOf(ctx workflow.Context, name string) string {
+	controller := workflow.GetInfo(ctx).TaskQueueName
 	machine, _ := a.input.Lane.Machine(name)
 	switch {
 	case !machine.Worker || a.simulated():
-		return ControllerQueue
+		return ""
 	case name == trial.Guest:
-		return GuestQueue(a.input.Lane.Name, a.ref)
+		return GuestQueue(controller, a.input.Lane.Name, a.ref)
 	}
-	return HostQueue(a.input.Lane.Name, name)
+	return HostQueue(controller, a.input.Lane.Name, name)
 }
 
 // call runs a step that is over soon. On a simulated testbed such steps do
@@ -67,7 +69,6 @@ func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, ac
 // prepare waits for the testbed, and sweeps it. It takes as long as it takes:
 // the attempt's time begins afterwards.
 func (a *attempt) prepare(ctx workflow.Context) error {
-	a.cleanup.add(a.teardown)
 	a.enter(ctx, trial.Provision)
 	if a.input.Lane.Kind.IsLab() {
 		options := workflow.WithActivityOptions(ctx, awaitTestbed("have the emulated testbed up"))
@@ -85,6 +86,7 @@ func (a *attempt) prepare(ctx workflow.Context) error {
 	if err := a.call(ctx, awaitTestbed("sweep the testbed"), testbedActivities.Sweep, input).Get(ctx, &a.known.Swept); err != nil {
 		return err
 	}
+	a.swept = true
 	a.passed(a.known.Swept.Now)
 	return nil
 }
@@ -109,8 +111,8 @@ func (a *attempt) provision(ctx workflow.Context) error {
 
 // link keeps a worker running on a machine.
 func (a *attempt) link(ctx workflow.Context, name string) {
-	input := activities.LinkInput{Target: a.target(), Machine: name, Queue: a.queueOf(name)}
-	a.follow(ctx, "worker on "+name, ControllerQueue, true, links.Link, input)
+	input := activities.LinkInput{Target: a.target(), Machine: name, Queue: a.queueOf(ctx, name)}
+	a.follow(ctx, "worker on "+name, "", true, links.Link, input)
 }
 
 func (a *attempt) shaping() machine.ShapingInput {
@@ -119,7 +121,7 @@ func (a *attempt) shaping() machine.ShapingInput {
 
 func (a *attempt) shape(ctx workflow.Context) error {
 	input := a.shaping()
-	queue := a.queueOf(a.known.Swept.WANHost)
+	queue := a.queueOf(ctx, a.known.Swept.WANHost)
 	options := onMachine(queue, "shape the WAN: "+a.input.Trial.Cell.WAN)
 	if err := a.await(ctx, nil, a.step(options, shaping.Shape, input)); err != nil {
 		return err
@@ -134,11 +136,10 @@ func (a *attempt) shape(ctx workflow.Context) error {
 // failed: then it is no result. When nobody can tell, it stays one: the path may
 // be away for the target's own reasons.
 func (a *attempt) blameWAN(ctx workflow.Context, failed error) error {
-	if failed == nil || wire.Of(failed) != fault.TargetFailed || a.simulated() ||
-		workflow.GetVersion(ctx, "blame the WAN", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+	if failed == nil || wire.Of(failed) != fault.TargetFailed || a.simulated() {
 		return failed
 	}
-	options := onMachine(a.queueOf(a.known.Swept.WANHost), "see whether the WAN is what was shaped")
+	options := onMachine(a.queueOf(ctx, a.known.Swept.WANHost), "see whether the WAN is what was shaped")
 	if err := a.call(ctx, options, shaping.CheckWAN, a.shaping()).Get(ctx, nil); err != nil && wire.Of(err) == fault.Invalid {
 		return err
 	}
@@ -163,7 +164,7 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 		a.link(ctx, trial.Guest)
 	}
 	if !a.simulated() {
-		a.follow(ctx, "clocks", ControllerQueue, true, certifier.FollowClocks, a.target())
+		a.follow(ctx, "clocks", "", true, certifier.FollowClocks, a.target())
 	}
 	if err := a.watch(ctx); err != nil {
 		return err
@@ -179,7 +180,7 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 	}
 	input := machine.SteadyInput{RecordingInput: load, Rule: a.input.SteadyState,
 		Least: a.input.Phases.WarmUp, Longest: a.input.Phases.WarmUpMax}
-	options := onMachine(a.queueOf(trial.Guest), fmt.Sprintf("wait until the load is steady, %s to %s", input.Least, input.Longest))
+	options := onMachine(a.queueOf(ctx, trial.Guest), fmt.Sprintf("wait until the load is steady, %s to %s", input.Least, input.Longest))
 	options.StartToCloseTimeout += input.Longest
 	return a.await(ctx, &a.known.WarmedUp, a.step(options, recordings.AwaitSteady, input))
 }
@@ -197,7 +198,7 @@ func (a *attempt) watch(ctx workflow.Context) error {
 	var started []workflow.Future
 	for _, name := range names {
 		input := a.witness(name)
-		started = append(started, a.call(working, onMachine(a.queueOf(name), "start the witness on "+name), recordings.StartWitness, input))
+		started = append(started, a.call(working, onMachine(a.queueOf(ctx, name), "start the witness on "+name), recordings.StartWitness, input))
 	}
 	var failed error
 	for i, name := range names {
@@ -207,7 +208,7 @@ func (a *attempt) watch(ctx workflow.Context) error {
 			cancel() // the others are waited for: nothing may run beside the teardown
 		}
 		if failed == nil && !a.simulated() {
-			a.follow(ctx, "witness on "+name, a.queueOf(name), true, recordings.FollowWitness, a.witness(name))
+			a.follow(ctx, "witness on "+name, a.queueOf(ctx, name), true, recordings.FollowWitness, a.witness(name))
 		}
 	}
 	return failed
@@ -221,7 +222,7 @@ func (a *attempt) witness(name string) machine.RecordingInput {
 // record starts a recording, and follows it from then on: its early end ends
 // the attempt.
 func (a *attempt) record(ctx workflow.Context, what string, start, follow any, input machine.RecordingInput) error {
-	queue := a.queueOf(input.Machine)
+	queue := a.queueOf(ctx, input.Machine)
 	if err := a.await(ctx, nil, a.step(onMachine(queue, "start the "+what), start, input)); err != nil {
 		return err
 	}
@@ -261,8 +262,7 @@ const leastQuiet = 3 * time.Second
 // after. That they did not is a result, also when it ended the phase early.
 func (a *attempt) look(ctx workflow.Context, failed error) error {
 	_, after := a.ref.Timeline.Start(trial.After)
-	if !after || a.input.Trial.Cell.Control == campaign.ControlNone || failed != nil && !mayHang(failed) ||
-		workflow.GetVersion(ctx, "look", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+	if !after || a.input.Trial.Cell.Control == campaign.ControlNone || failed != nil && !mayHang(failed) {
 		return failed
 	}
 	input := activities.LookInput{Target: a.target(), Ended: failed != nil,
@@ -318,7 +318,7 @@ func (a *attempt) collect(ctx workflow.Context, failed bool) error {
 // coolDown ends what the warm-up began, the guest's worker among it: to read the
 // disk, the guest may be switched off, and who follows it would wait for it in vain.
 func (a *attempt) coolDown(ctx workflow.Context) error {
-	if a.simulated() || workflow.GetVersion(ctx, "cool down", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+	if a.simulated() {
 		return nil
 	}
 	detached, _ := workflow.NewDisconnectedContext(ctx)
@@ -363,12 +363,16 @@ func isVague(code cause.Code) bool {
 	return false
 }
 
-// teardown leaves the testbed as it was. It goes on trying: nothing may use the
-// testbed before.
+// teardown leaves the testbed as it was, and has that written. It goes on trying: nothing
+// may use the testbed before.
 func (a *attempt) teardown(ctx workflow.Context) error {
-	if err := a.call(ctx, tearingDown("tear everything down"), testbedActivities.Teardown, a.target()).Get(ctx, &a.known.TornDown); err != nil {
-		return err
+	a.enter(ctx, trial.Teardown)
+	input := activities.TornDownInput{Target: a.target(), Began: a.now(ctx)}
+	failed := a.call(ctx, tearingDown("tear everything down"), testbedActivities.Teardown, a.target()).Get(ctx, &input.TornDown)
+	a.passed(input.TornDown.Now)
+	if failed != nil {
+		failed = fmt.Errorf("the testbed could not be torn down: %w", failed)
+		input.Problem, input.TornDown.Now = wire.Reason(failed), a.now(ctx)
 	}
-	a.passed(a.known.TornDown.Now)
-	return nil
+	return errors.Join(failed, a.call(ctx, onDataset("write how the hosts were left"), collector.TornDown, input).Get(ctx, nil))
 }

@@ -15,53 +15,50 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// TrialInput starts a trial.
+// TrialInput starts an attempt of a trial.
 type TrialInput struct {
 	Campaign   string         `json:"campaign"`
 	SpecSHA256 string         `json:"spec_sha256"`
 	DataDir    string         `json:"data_dir"`
+	Dataset    string         `json:"dataset"` // identity of the campaign's folder
 	Lane       Lane           `json:"lane"`
 	Trial      campaign.Trial `json:"trial"`
+	Attempt    int            `json:"attempt"` // from 1
 	activities.Settings
+	// Before is how the trial's attempt before ended, where that is known.
+	Before TrialResult `json:"before,omitzero"`
 	// Began is when a simulated trial begins; zero for a real one.
 	Began time.Time `json:"began,omitzero"`
 }
 
-// TrialResult is how a trial ended.
+// TrialResult is how an attempt of a trial ended.
 type TrialResult struct {
-	Verdict  trial.Verdict `json:"verdict"`
-	Cause    cause.Code    `json:"cause,omitempty"`
-	Reason   string        `json:"reason,omitempty"`
-	Attempts int           `json:"attempts"`
-	Seconds  float64       `json:"seconds"` // from the first attempt's start
+	Verdict trial.Verdict `json:"verdict"`
+	Cause   cause.Code    `json:"cause,omitempty"`
+	Reason  string        `json:"reason,omitempty"`
+	Attempt int           `json:"attempt"`
+	Seconds float64       `json:"seconds"`
+	activities.Figures
 }
 
-// Trial executes one trial: it tries until an attempt has a result, or the
-// attempts are used up. The system under test failing is a result. Whatever
-// happens, the testbed is left as it was.
+// Trial executes one attempt of a trial. The system under test failing is a
+// result. Whatever happens, the testbed is left as it was. Whether there is to be
+// another attempt is for the lane's next claim to say.
 func Trial(ctx workflow.Context, input TrialInput) (TrialResult, error) {
-	status := TrialStatus{CellID: input.Trial.CellID, Lane: input.Lane.Name, Attempts: input.Limits.Attempts}
+	status := TrialStatus{CellID: input.Trial.CellID, Lane: input.Lane.Name, Attempts: max(1, input.Limits.Attempts),
+		Problem: input.Before.Reason, Cause: input.Before.Cause}
 	if err := workflow.SetQueryHandler(ctx, StatusQuery, func() (TrialStatus, error) { return status, nil }); err != nil {
 		return TrialResult{}, err
 	}
 	started := workflow.Now(ctx)
-	result := TrialResult{Verdict: trial.Invalid}
-	for n := 1; n <= max(1, input.Limits.Attempts); n++ {
-		a := newAttempt(input, n, &status)
-		result.Attempts = n
-		concluded, err := a.execute(ctx)
-		result.Verdict, result.Cause, result.Reason = concluded.Verdict, concluded.Cause, concluded.Reason
-		if err != nil {
-			return result, err
-		}
-		details := a.details()
-		status.Problem, status.Cause = result.Reason, result.Cause
-		workflow.SetCurrentDetails(ctx, details+verdictText(result))
-		if result.Verdict != trial.Invalid || a.hopeless {
-			break
-		}
+	a := newAttempt(input, input.Attempt, &status)
+	concluded, err := a.execute(ctx)
+	result := TrialResult{Verdict: concluded.Verdict, Cause: concluded.Cause, Reason: concluded.Reason,
+		Attempt: input.Attempt, Seconds: workflow.Now(ctx).Sub(started).Seconds(), Figures: concluded.Figures}
+	if err != nil {
+		return result, err
 	}
-	result.Seconds = workflow.Now(ctx).Sub(started).Seconds()
+	workflow.SetCurrentDetails(ctx, a.details()+verdictText(result))
 	if err := workflow.UpsertTypedSearchAttributes(ctx, attrVerdict.ValueSet(string(result.Verdict))); err != nil {
 		return result, err
 	}

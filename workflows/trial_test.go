@@ -10,10 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/activities"
@@ -22,6 +26,7 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
+	"heliotrope/internal/hooks"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/ledger"
 	"heliotrope/internal/trial"
@@ -36,16 +41,26 @@ type stage struct {
 	calls []string
 	fail  map[string][]error // by activity: what its next calls return
 	rows  []activities.Known // what Conclude was given
+	torn  []activities.TornDownInput
+	told  []hooks.Event // what Tell was given
 	// looked is what Look sees.
 	looked activities.Looked
 }
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
+	return newStageOf(t, workflows.RunLane, workflows.Trial)
+}
+
+// newStageOf has other workflows in the places of a lane and a trial.
+func newStageOf(t *testing.T, ofLane, ofTrial any) *stage {
+	t.Helper()
 	var suite testsuite.WorkflowTestSuite
 	s := &stage{env: suite.NewTestWorkflowEnvironment(), fail: map[string][]error{}}
 	s.env.SetTestTimeout(time.Minute)
-	s.env.RegisterWorkflowWithOptions(workflows.Trial, workflow.RegisterOptions{Name: workflows.TrialName})
+	s.env.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute}) // a busy machine is no deadlock
+	s.env.RegisterWorkflowWithOptions(ofTrial, workflow.RegisterOptions{Name: workflows.TrialName})
+	s.env.RegisterWorkflowWithOptions(ofLane, workflow.RegisterOptions{Name: workflows.LaneName})
 	s.env.RegisterWorkflowWithOptions(workflows.Campaign, workflow.RegisterOptions{Name: workflows.CampaignName})
 	stub(s, "Raise", func(activities.Target) (struct{}, error) { return struct{}{}, nil })
 	stub(s, "Install", func(activities.Target) (struct{}, error) { return struct{}{}, nil })
@@ -66,10 +81,21 @@ func newStage(t *testing.T) *stage {
 	stub(s, "Look", func(activities.LookInput) (activities.Looked, error) { return s.looked, nil })
 	stub(s, "Collect", func(activities.CollectInput) (activities.Collected, error) { return activities.Collected{}, nil })
 	stub(s, "Verify", func(activities.VerifyInput) (activities.Verified, error) { return activities.Verified{}, nil })
+	stub(s, "Retain", func(activities.RetainInput) (struct{}, error) { return struct{}{}, nil })
 	stub(s, "Teardown", func(activities.Target) (activities.TornDown, error) { return activities.TornDown{}, nil })
+	stub(s, "TornDown", func(input activities.TornDownInput) (struct{}, error) {
+		s.torn = append(s.torn, input)
+		return struct{}{}, nil
+	})
 	stub(s, "Conclude", func(input activities.ConcludeInput) (activities.Concluded, error) {
 		s.rows = append(s.rows, input.Known)
 		return activities.Concluded{Verdict: input.Known.Verdict, Cause: input.Known.Cause, Reason: input.Known.Reason}, nil
+	})
+	stub(s, "Tell", func(event hooks.Event) (struct{}, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.told = append(s.told, event)
+		return struct{}{}, nil
 	})
 	stub(s, "CheckWAN", func(machine.ShapingInput) (struct{}, error) { return struct{}{}, nil })
 	goesOn[activities.LinkInput](s, "Link")
@@ -133,7 +159,7 @@ func (s *stage) count(name string) int {
 
 func trialInput(kind inventory.Kind) workflows.TrialInput {
 	input := workflows.TrialInput{
-		Campaign: "test", DataDir: "/nowhere", Lane: workflows.Lane{Name: "lab", Kind: kind},
+		Campaign: "test", DataDir: "/nowhere", Lane: workflows.Lane{Name: "lab", Kind: kind}, Attempt: 1,
 		Trial: campaign.Trial{Sequence: 7, CellID: "cell", Cell: campaign.Cell{Storage: "drbd", WAN: "lan"}},
 		Settings: activities.Settings{
 			Phases: campaign.Phases{WarmUp: 20 * time.Second, Before: 30 * time.Second, After: 30 * time.Second},
@@ -165,11 +191,11 @@ func (s *stage) run(t *testing.T, input workflows.TrialInput) workflows.TrialRes
 func TestTrialRunsItsStepsInOrder(t *testing.T) {
 	s := newStage(t)
 	result := s.run(t, trialInput(inventory.Simulated))
-	want := []string{"Sweep", "Provision", "Shape", "Certify", "StartWitness", "StartLoad", "Migrate", "Look", "Collect", "Certify", "Verify", "Teardown", "Conclude"}
+	want := []string{"Sweep", "Provision", "Shape", "Certify", "StartWitness", "StartLoad", "Migrate", "Look", "Collect", "Certify", "Verify", "Conclude", "Teardown", "TornDown"}
 	if !slices.Equal(s.called(), want) {
 		t.Errorf("activities %v, want %v", s.called(), want)
 	}
-	if result.Verdict != trial.Valid || result.Attempts != 1 {
+	if result.Verdict != trial.Valid || result.Attempt != 1 {
 		t.Errorf("%+v, want a valid trial in one attempt", result)
 	}
 	if how := s.rows[0].Provisioned.Precondition; how != campaign.PreconditionFill {
@@ -184,20 +210,17 @@ func TestVerdicts(t *testing.T) {
 		fail     map[string][]error
 		differ   *int64
 		verdict  trial.Verdict
-		attempts int
 		reason   string
 		collects int
 	}{
-		{name: "the migration fails: a result, with its samples", verdict: trial.TargetFailed, attempts: 1, reason: "did not converge", collects: 1,
+		{name: "the migration fails: a result, with its samples", verdict: trial.TargetFailed, reason: "did not converge", collects: 1,
 			fail: map[string][]error{"Migrate": {fault.New(fault.TargetFailed, "did not converge")}}},
-		{name: "replicas differ", verdict: trial.TargetFailed, attempts: 1, reason: "differ in 4096 bytes", collects: 1, differ: &differ},
-		{name: "the path is wrong once: tried again", verdict: trial.Valid, attempts: 2, collects: 1,
+		{name: "replicas differ", verdict: trial.TargetFailed, reason: "differ in 4096 bytes", collects: 1, differ: &differ},
+		{name: "the path is wrong: the lane may try again", verdict: trial.Invalid, reason: "no delay",
 			fail: map[string][]error{"Certify": {fault.New(fault.Invalid, "no delay")}}},
-		{name: "the path stays wrong", verdict: trial.Invalid, attempts: 3, reason: "no delay",
-			fail: map[string][]error{"Certify": {fault.New(fault.Invalid, "no delay"), fault.New(fault.Invalid, "no delay"), fault.New(fault.Invalid, "no delay")}}},
-		{name: "the infrastructure fails once: the activity is tried again", verdict: trial.Valid, attempts: 1, collects: 1,
+		{name: "the infrastructure fails once: the activity is tried again", verdict: trial.Valid, collects: 1,
 			fail: map[string][]error{"Provision": {errors.New("connection refused")}}},
-		{name: "bad input is not tried again", verdict: trial.Invalid, attempts: 1, reason: "no storage system",
+		{name: "bad input is not tried again", verdict: trial.Invalid, reason: "no storage system",
 			fail: map[string][]error{"Provision": {fault.New(fault.BadInput, "no storage system")}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -210,11 +233,11 @@ func TestVerdicts(t *testing.T) {
 				s.env.OnActivity("Verify", anything, anything).Return(activities.Verified{OutOfSyncBytes: test.differ}, nil)
 			}
 			result := s.run(t, trialInput(inventory.Simulated))
-			if result.Verdict != test.verdict || result.Attempts != test.attempts || !strings.Contains(result.Reason, test.reason) {
-				t.Errorf("%+v, want %s after %d attempts because of %q", result, test.verdict, test.attempts, test.reason)
+			if result.Verdict != test.verdict || !strings.Contains(result.Reason, test.reason) {
+				t.Errorf("%+v, want %s because of %q", result, test.verdict, test.reason)
 			}
-			if s.count("Teardown") != test.attempts || len(s.rows) != test.attempts {
-				t.Errorf("%d teardowns and %d rows for %d attempts", s.count("Teardown"), len(s.rows), test.attempts)
+			if s.count("Teardown") != 1 || len(s.rows) != 1 {
+				t.Errorf("%d teardowns and %d rows", s.count("Teardown"), len(s.rows))
 			}
 			if s.count("Collect") != test.collects {
 				t.Errorf("collected %d times, want %d", s.count("Collect"), test.collects)
@@ -234,6 +257,56 @@ func TestTeardownGoesOn(t *testing.T) {
 	}
 }
 
+// TestRowBeforeTeardown: what was measured is in the dataset, whatever becomes of the
+// hosts; and that they could not be torn down is, too.
+func TestRowBeforeTeardown(t *testing.T) {
+	s := newStage(t)
+	s.fail["Teardown"] = []error{fault.New(fault.BadInput, "host-b does not answer for 7 days")}
+	s.env.ExecuteWorkflow(workflows.TrialName, trialInput(inventory.Simulated))
+	require.ErrorContains(t, s.env.GetWorkflowError(), "could not be torn down")
+	require.Len(t, s.rows, 1)
+	assert.Equal(t, trial.Valid, s.rows[0].Verdict)
+	require.Len(t, s.torn, 1)
+	assert.Contains(t, s.torn[0].Problem, "host-b does not answer")
+}
+
+// TestTornDownWithoutARow: a row that cannot be written leaves nothing on the hosts.
+func TestTornDownWithoutARow(t *testing.T) {
+	s := newStage(t)
+	s.fail["Conclude"] = []error{fault.New(fault.BadInput, "another dataset")}
+	s.env.ExecuteWorkflow(workflows.TrialName, trialInput(inventory.Simulated))
+	require.ErrorContains(t, s.env.GetWorkflowError(), "another dataset")
+	assert.Equal(t, 1, s.count("Teardown"))
+}
+
+// TestNothingAcquiredNothingTornDown: a trial that is cancelled while it waits for its
+// hosts ends at once.
+func TestNothingAcquiredNothingTornDown(t *testing.T) {
+	for at, waits := range map[string]any{
+		"Raise": waiting[activities.Target, struct{}], "Install": waiting[activities.Target, struct{}], "Sweep": waiting[activities.SweepInput, activities.Swept],
+	} {
+		s := newStage(t)
+		s.env.OnActivity(at, anything, anything).Return(waits)
+		s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+			if info.ActivityType.Name == at {
+				s.env.CancelWorkflow()
+			}
+		})
+		s.env.ExecuteWorkflow(workflows.TrialName, realInput())
+		assert.True(t, temporal.IsCanceledError(s.env.GetWorkflowError()), at)
+		assert.Equal(t, []int{0, 0}, []int{s.count("Teardown"), s.count("TornDown")}, at)
+		require.Len(t, s.rows, 1)
+		assert.Equal(t, trial.Skipped, s.rows[0].Verdict)
+	}
+}
+
+// waiting is an activity that waits for its hosts until it is cancelled.
+func waiting[I, O any](ctx context.Context, _ I) (O, error) {
+	<-ctx.Done()
+	var none O
+	return none, ctx.Err()
+}
+
 // TestWaitingForTheTestbed is no part of the attempt's time.
 func TestWaitingForTheTestbed(t *testing.T) {
 	s := newStage(t)
@@ -243,7 +316,7 @@ func TestWaitingForTheTestbed(t *testing.T) {
 		s.fail["Raise"] = append(s.fail["Raise"], errors.New("no port is free"))
 		s.fail["Sweep"] = append(s.fail["Sweep"], errors.New("host does not answer"))
 	}
-	if result := s.run(t, input); result.Verdict != trial.Valid || result.Attempts != 1 || s.count("Raise") != 5 {
+	if result := s.run(t, input); result.Verdict != trial.Valid || result.Attempt != 1 || s.count("Raise") != 5 {
 		t.Errorf("%+v, want one valid attempt; %v", result, s.called())
 	}
 }
@@ -304,6 +377,34 @@ func TestWorkersAndRecordings(t *testing.T) {
 	s.run(t, input)
 	if s.count("Install") != 1 || s.count("Link") != 0 || s.count("FollowLoad") != 1 {
 		t.Errorf("an agentless testbed: %v", s.called())
+	}
+}
+
+// TestQueues: everything that a controller begins is for its own queue, or for one
+// whose name begins with its, so that two controllers of one server share nothing.
+func TestQueues(t *testing.T) {
+	const controller = "heliotrope.1234"
+	s := newStage(t)
+	s.env.SetStartWorkflowOptions(client.StartWorkflowOptions{TaskQueue: controller})
+	queues := map[string]bool{}
+	s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		queues[info.TaskQueue] = true
+	})
+	if result := s.run(t, realInput()); result.Verdict != trial.Valid {
+		t.Errorf("%+v", result)
+	}
+	lane := realInput().Lane.Name
+	for _, want := range []string{controller, controller + "." + lane + ".store", controller + "." + lane + ".guest.test.00007.1"} {
+		if !queues[want] {
+			t.Errorf("nothing was for the queue %s: %v", want, queues)
+		}
+	}
+	for queue := range queues {
+		if queue != controller && !strings.HasPrefix(queue, controller+".") {
+			t.Errorf("something was for the queue %s", queue)
+		}
 	}
 }
 
@@ -398,7 +499,7 @@ func TestEvidence(t *testing.T) {
 		return activities.Found{Cause: cause.GuestCrash, Reason: "domain lab.guest is crashed"}, nil
 	})
 	result := s.run(t, trialInput(inventory.Simulated))
-	if result.Verdict != trial.TargetFailed || result.Cause != cause.GuestCrash || result.Attempts != 1 ||
+	if result.Verdict != trial.TargetFailed || result.Cause != cause.GuestCrash || result.Attempt != 1 ||
 		!strings.Contains(result.Reason, "is crashed") || !strings.Contains(result.Reason, "fio was killed") {
 		t.Errorf("%+v", result)
 	}
@@ -425,7 +526,7 @@ func TestLostWrite(t *testing.T) {
 	s.env.OnActivity("Verify", anything, anything).Return(activities.Verified{Ledger: []ledger.Report{
 		{Copy: "site-b", Host: "host-b", Checked: 90, Found: 90}, {Copy: "replica-a", Host: "host-a", Checked: 90, Found: 88, LostCount: 2}}}, nil)
 	result := s.run(t, trialInput(inventory.Simulated))
-	if result.Verdict != trial.TargetFailed || result.Cause != cause.LostWrite || result.Attempts != 1 ||
+	if result.Verdict != trial.TargetFailed || result.Cause != cause.LostWrite || result.Attempt != 1 ||
 		!strings.Contains(result.Reason, "2 of 90 acknowledged writes are not on replica-a of host-a") {
 		t.Errorf("%+v", result)
 	}
@@ -467,7 +568,7 @@ func TestLoadEndsByItself(t *testing.T) {
 	s := newStage(t)
 	input := realInput()
 	input.Limits.Attempts = 1
-	s.fail["FollowLoad"] = []error{fault.New(fault.Invalid, "fio was killed")}
+	s.fail["FollowLoad"] = []error{fault.Because(fault.Invalid, cause.LoadDied, errors.New("fio was killed"))}
 	result := s.run(t, input)
 	if result.Verdict != trial.Invalid || !strings.Contains(result.Reason, "fio was killed") {
 		t.Errorf("%+v", result)
@@ -529,7 +630,7 @@ func TestNothingRunsBesideTheTeardown(t *testing.T) {
 	})
 	s.env.OnActivity("FollowLoad", anything, anything).Return(func(context.Context, machine.RecordingInput) error {
 		<-moving
-		return wire.ToTemporal(fault.New(fault.Invalid, "fio was killed"))
+		return wire.ToTemporal(fault.Because(fault.Invalid, cause.LoadDied, errors.New("fio was killed")))
 	})
 	s.env.SetOnActivityCanceledListener(func(info *activity.Info) { _ = s.call("cancel " + info.ActivityType.Name) })
 	result := s.run(t, input)
@@ -612,7 +713,7 @@ func TestGuestThatIsGone(t *testing.T) {
 	})
 	input := realInput()
 	input.Phases.After = time.Hour
-	if result := s.run(t, input); result.Verdict != trial.TargetFailed || result.Cause != cause.GuestHung || result.Attempts != 1 {
+	if result := s.run(t, input); result.Verdict != trial.TargetFailed || result.Cause != cause.GuestHung || result.Attempt != 1 {
 		t.Errorf("%+v, %v", result, s.called())
 	}
 }

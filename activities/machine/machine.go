@@ -19,6 +19,8 @@ type Target struct {
 	Ref  trial.Ref  `json:"ref"`
 	// DataDir is the dataset's folder on the controller, absolute.
 	DataDir string `json:"data_dir"`
+	// Dataset is the identity of the campaign's folder in it.
+	Dataset string `json:"dataset,omitempty"`
 }
 
 // WorkFolder is where an attempt's raw files are until the dataset has them.

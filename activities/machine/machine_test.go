@@ -244,7 +244,7 @@ func TestHoldWAN(t *testing.T) {
 		if len(p.at) != 3 || !p.at[0].Equal(began) || p.at[2].Sub(began) != 2*renewEvery {
 			t.Errorf("renewed at %v, want at once and each minute", p.at)
 		}
-		if p.shaped.RTT != 80*time.Millisecond || p.owners[0] != "campaign night, trial 00007.2" {
+		if p.shaped.RTT != 80*time.Millisecond || p.owners[0] != "campaign night of controller default-test-taskqueue, trial 00007.2" {
 			t.Errorf("renewed %s for %q, want the attempt's", p.shaped, p.owners[0])
 		}
 		pulsetest.WantClass(t, hold(t, &path{renew: []error{nil, lapsed}}), fault.Invalid, "has lapsed")

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+
 	"heliotrope/activities/pulse"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/owner"
 	"heliotrope/internal/wan"
 )
 
@@ -38,10 +41,10 @@ const (
 	renewEvery = time.Minute
 )
 
-// owner is who holds the path: one attempt, so that what is left of an earlier one
-// does not renew it.
-func (i ShapingInput) owner() string {
-	return "campaign " + i.Ref.Campaign + ", trial " + i.Ref.Key()
+// owner is who holds the path: one attempt of one controller, so that what is left of
+// an earlier one does not renew it, nor another controller's of the same name.
+func (i ShapingInput) owner(ctx context.Context) string {
+	return owner.Campaign(activity.GetInfo(ctx).TaskQueue, i.Ref.Campaign) + ", trial " + i.Ref.Key()
 }
 
 // profile is the cell's.
@@ -69,7 +72,7 @@ func (s *Shaping) with(ctx context.Context, input ShapingInput, do func(Shaper, 
 	if err != nil {
 		return err
 	}
-	err = do(shaper, ctx, input.owner(), profile, lease)
+	err = do(shaper, ctx, input.owner(ctx), profile, lease)
 	switch {
 	case errors.Is(err, wan.ErrChanged), errors.Is(err, wan.ErrHeld):
 		return fault.Because(fault.Invalid, cause.WANChanged, err)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -14,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
@@ -25,12 +29,15 @@ import (
 	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
 	"heliotrope/internal/trial"
-	"heliotrope/workers"
 	"heliotrope/workflows"
 )
 
 // finishSignal ends a stand-in campaign.
 const finishSignal = "finish"
+
+// mute is the name of a stand-in campaign that continues as new once, and does
+// not answer.
+const mute = "mute"
 
 // standInCampaign answers as a campaign does that runs its second trial of
 // four, until it is signalled or cancelled.
@@ -38,8 +45,16 @@ func standInCampaign(ctx workflow.Context, input workflows.CampaignInput) (workf
 	status := workflows.CampaignStatus{Name: input.Name, SpecSHA256: input.SpecSHA256, DataDir: input.DataDir, State: "running",
 		Progress: workflows.Progress{Total: 4, Verdicts: map[trial.Verdict]int{trial.Valid: 1}, TrialSeconds: 60},
 		Running:  []workflows.RunningTrial{{Lane: input.Lanes[0].Name, WorkflowID: "trial/" + input.Name, Sequence: 2, CellID: "a-cell", Started: workflow.Now(ctx)}}}
-	if err := workflow.SetQueryHandler(ctx, workflows.StatusQuery, func() (workflows.CampaignStatus, error) { return status, nil }); err != nil {
+	if err := workflow.SetQueryHandler(ctx, workflows.StatusQuery, func() (workflows.CampaignStatus, error) {
+		if input.Name == mute {
+			return status, errors.New("I would rather not say")
+		}
+		return status, nil
+	}); err != nil {
 		return workflows.CampaignResult{}, err
+	}
+	if input.Name == mute && workflow.GetInfo(ctx).ContinuedExecutionRunID == "" {
+		return workflows.CampaignResult{}, workflow.NewContinueAsNewError(ctx, workflows.CampaignName, input)
 	}
 	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID: "trial/" + input.Name, WaitForCancellation: true}), workflows.TrialName)
@@ -112,7 +127,7 @@ func useServer(t *testing.T) {
 func serveStandIn(t *testing.T) (c client.Client, stopController func()) {
 	t.Helper()
 	return serveWith(t, zerolog.Nop(), func(c client.Client, _ temporal.Settings) worker.Worker {
-		w := worker.New(c, workers.ControllerQueue, worker.Options{MaxHeartbeatThrottleInterval: 50 * time.Millisecond})
+		w := worker.New(c, workflows.DefaultQueue, worker.Options{MaxHeartbeatThrottleInterval: 50 * time.Millisecond})
 		w.RegisterWorkflowWithOptions(standInCampaign, workflow.RegisterOptions{Name: workflows.CampaignName})
 		w.RegisterWorkflowWithOptions(standInTrial, workflow.RegisterOptions{Name: workflows.TrialName})
 		w.RegisterActivityWithOptions(beating(record.Progress{Running: true, IOPS: 321, MeanLatencyMs: 4.5}), activity.RegisterOptions{Name: followLoadActivity})
@@ -161,7 +176,7 @@ func serveWith(t *testing.T, log zerolog.Logger, controller func(client.Client, 
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Stop)
-	if err := announce(stateDir, settings, server.UIURL); err != nil {
+	if err := announce(stateDir, "", settings, server.UIURL); err != nil {
 		t.Fatal(err)
 	}
 	return session.client, w.Stop
@@ -190,6 +205,11 @@ func TestCampaignCommands(t *testing.T) {
 
 	wantRun(t, 0, "heliotrope watch unit", "run", file, "--data", data, "--detach")
 	wantRun(t, 0, "runs already", "run", file, "--data", data, "--detach")
+	wantRun(t, 0, "runs already", "run", file, "--detach")
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(data, link))
+	wantRun(t, 0, "runs already", "run", file, "--data", link, "--detach")
+	wantRun(t, exitBadInput, "its data go to "+data, "run", file, "--data", t.TempDir(), "--detach")
 	other := writeCampaign(t, strings.Replace(simulatedCampaign, "seed: 1", "seed: 2", 1))
 	wantRun(t, exitBadInput, "another name", "run", other, "--data", data, "--detach")
 
@@ -208,21 +228,6 @@ func TestCampaignCommands(t *testing.T) {
 	if err := c.SignalWorkflow(t.Context(), workflows.CampaignID("unit"), "", finishSignal, nil); err != nil {
 		t.Fatal(err)
 	}
-	settings, _, err := settingsOf(stateDirOf(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if found := foreignController(t.Context()); found != nil {
-		t.Error("a controller of a server that nobody named was found")
-	}
-	t.Setenv("TEMPORAL_ADDRESS", settings.Address)
-	if found := foreignController(t.Context()); found == nil {
-		t.Error("the controller that works for the server was not found")
-	} else {
-		found.client.Close()
-	}
-	t.Setenv("TEMPORAL_ADDRESS", "")
-
 	var ended result
 	if err := json.Unmarshal([]byte(wantRun(t, 0, "4 of 4 trials done (4 valid)", "watch", "unit", "--json")), &ended); err != nil || ended.Outcome != outcomeCompleted || ended.UI == "" {
 		t.Errorf("%v: %+v", err, ended)
@@ -238,6 +243,29 @@ func TestCampaignCommands(t *testing.T) {
 	if err := json.Unmarshal([]byte(wantRun(t, 0, "", "status", "--json")), &listed); err != nil || len(listed) == 0 || listed[0].Name != "unit" {
 		t.Errorf("%v: %+v", err, listed)
 	}
+}
+
+// TestACampaignThatDoesNotAnswer: that a question failed does not mean that no
+// controller works.
+func TestACampaignThatDoesNotAnswer(t *testing.T) {
+	c, _ := serveStandIn(t)
+	wantRun(t, 0, "runs", "run", writeCampaign(t, strings.Replace(simulatedCampaign, "name: unit", "name: "+mute, 1)), "--data", t.TempDir(), "--detach")
+	answer := wantRun(t, 0, "works, but campaign mute did not answer: I would rather not say", "status", mute)
+	assert.NotContains(t, answer, "no controller")
+	assert.Contains(t, answer, "mute: running, and how far it is nobody says")
+
+	// When it was started is when its first run was.
+	info, err := describe(t.Context(), c, workflows.CampaignID(mute))
+	require.NoError(t, err)
+	var listed []listedCampaign
+	require.NoError(t, json.Unmarshal([]byte(wantRun(t, 0, "", "status", "--json")), &listed))
+	require.Len(t, listed, 1)
+	assert.True(t, listed[0].Started.Before(info.GetStartTime().AsTime()), "%s, the last run %s", listed[0].Started, info.GetStartTime().AsTime())
+
+	input := workflows.CampaignInput{Name: "alone", Lanes: []workflows.Lane{{Name: "lab-1"}}}
+	_, err = c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input, "heliotrope.nobody"), workflows.CampaignName, input)
+	require.NoError(t, err)
+	wantRun(t, 0, "no controller answers, so nothing gets on", "status", input.Name)
 }
 
 func stateDirOf(t *testing.T) string {
@@ -309,7 +337,7 @@ func awaitBeats(t *testing.T) snapshot {
 func TestTestbedInUse(t *testing.T) {
 	c, _ := serveStandIn(t)
 	input := workflows.CampaignInput{Name: "first", Lanes: []workflows.Lane{{Name: "lab-1", Inventory: "/x/lab-1.yaml"}}}
-	s := &session{client: c}
+	s := &session{client: c, queue: controllerQueue("")}
 	if err := s.startCampaign(t.Context(), input); err != nil {
 		t.Fatal(err)
 	}
@@ -414,6 +442,60 @@ func TestServe(t *testing.T) {
 	}
 	t.Setenv("TEMPORAL_ADDRESS", "temporal.example:7233")
 	wantRun(t, exitBadInput, "give one of both", "serve", "--state-dir", stateDir, "--address", address)
+}
+
+// startOwnServe starts the real thing, with its server, as a process, and ends
+// both when the test does.
+func startOwnServe(t *testing.T, stateDir string) *serveState {
+	t.Helper()
+	t.Setenv(commandLineEnv, "1")
+	t.Cleanup(func() {
+		_, err := stopServe(context.Background(), stateDir, time.Minute)
+		require.NoError(t, err)
+		_, err = temporal.StopEmbedded(context.Background(), stateDir)
+		require.NoError(t, err)
+	})
+	require.NoError(t, startServe(t.Context(), stateDir, []string{ownProgram(t), "serve", "--state-dir", stateDir,
+		"--address", anyPort, "--ui-address", anyPort}))
+	state, err := runningServe(stateDir)
+	require.NoError(t, err)
+	require.NotNil(t, state)
+	return state
+}
+
+// TestATwinIsRefused: a copied state folder is the same controller, and two of
+// one would take each other's work. One that was killed is none, whatever the
+// server remembers.
+func TestATwinIsRefused(t *testing.T) {
+	useServer(t)
+	first, copied := t.TempDir(), t.TempDir()
+	state := startOwnServe(t, first)
+	for _, name := range []string{controllerFile, serveStateFile} {
+		text, err := os.ReadFile(filepath.Join(first, name))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(copied, name), text, 0o600))
+	}
+	twin := []string{ownProgram(t), "serve", "--state-dir", copied}
+	text, err := exec.CommandContext(t.Context(), twin[0], twin[1:]...).CombinedOutput()
+	require.Error(t, err)
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	assert.Contains(t, string(text), fmt.Sprintf("already serving: the controller of the state folder %s lives elsewhere (%s, process %d on %s)",
+		copied, state.Controller, state.PID, host))
+
+	// Whoever names the server finds its controller, and that one's queue.
+	t.Setenv("TEMPORAL_ADDRESS", state.Address)
+	found, err := foreignController(t.Context())
+	require.NoError(t, err)
+	require.NotNil(t, found)
+	found.client.Close()
+	assert.Equal(t, "heliotrope."+state.Controller, found.queue)
+	t.Setenv("TEMPORAL_ADDRESS", "")
+
+	require.NoError(t, syscall.Kill(state.PID, syscall.SIGKILL))
+	require.NoError(t, startServe(t.Context(), copied, twin))
+	_, err = stopServe(t.Context(), copied, time.Minute)
+	require.NoError(t, err)
 }
 
 // TestRunGoesOn: after the controller was stopped, or everything was killed,

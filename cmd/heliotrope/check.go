@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -47,6 +49,8 @@ type checked struct {
 	Files    int               `json:"files"` // in the manifest
 	Rows     int64             `json:"rows"`
 	Problems []dataset.Problem `json:"problems"`
+	// State is what is to be known of the campaign first, as that it still runs.
+	State string `json:"state,omitempty"`
 }
 
 // campaignFolders are the campaigns' folders in a data folder, or the one that
@@ -81,10 +85,17 @@ func campaignFolders(path string) ([]string, error) {
 func check(folder string) (checked, error) {
 	problems, err := dataset.Check(folder)
 	one := checked{Folder: folder, Problems: append([]dataset.Problem{}, problems...)}
-	if err != nil || len(problems) > 0 {
+	if err != nil {
+		return one, err
+	}
+	state, err := dataset.ReadState(folder)
+	if one.State = state.Text(); err != nil || len(problems) > 0 {
 		return one, err
 	}
 	manifest, err := dataset.ReadManifest(folder)
+	if errors.Is(err, fs.ErrNotExist) { // nothing is in the tables yet
+		return one, nil
+	}
 	for _, file := range manifest.Files {
 		one.Files++
 		one.Rows += file.Rows
@@ -107,6 +118,9 @@ func printChecks(cmd *cobra.Command, checks []checked, asJSON bool) error {
 		return code
 	}
 	for _, one := range checks {
+		if one.State != "" {
+			fmt.Fprintf(out, "%s: %s\n", one.Folder, one.State)
+		}
 		if len(one.Problems) == 0 {
 			fmt.Fprintf(out, "%s: %d files, %d rows: as the manifest says\n", one.Folder, one.Files, one.Rows)
 			continue

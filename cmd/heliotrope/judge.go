@@ -118,6 +118,13 @@ func (o *judgeOptions) run(cmd *cobra.Command, path string) error {
 	}
 	all := []judgedTrial{}
 	for _, folder := range folders {
+		state, err := dataset.ReadState(folder)
+		if err != nil {
+			return err
+		}
+		if text := state.Text(); text != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", folder, text)
+		}
 		trials, err := o.judge(cmd, folder)
 		if err != nil {
 			return err

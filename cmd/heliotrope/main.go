@@ -35,12 +35,29 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignalled()
 	err := newRoot(os.Stdout, os.Stderr).ExecuteContext(ctx)
 	stop()
 	if err != nil {
 		os.Exit(report(os.Stderr, err))
 	}
+}
+
+// untilSignalled returns a context that the first Ctrl-C or SIGTERM ends. The
+// second one does what it does to every program: it ends the process at once.
+func untilSignalled() (ctx context.Context, stop context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		defer cancel()
+		defer signal.Stop(signals) // before anybody knows of the first one
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // report prints the error and returns the exit code that it means.
@@ -72,8 +89,12 @@ func (e usageError) Unwrap() error { return e.error }
 // newRoot builds the command line.
 func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "heliotrope",
-		Short:         "Measure a VM's disk I/O during live migration over a WAN",
+		Use:   "heliotrope",
+		Short: "Measure a VM's disk I/O during live migration over a WAN",
+		Long: `Measure a VM's disk I/O during live migration over a WAN.
+
+Ctrl-C ends a command in order, and a second one at once, whatever it has left to do:
+campaigns are not lost by either.`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -85,8 +106,10 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRun(), newWatch(), newStatus(), newCancel(), newServe(), newStop(), newCheck(), newJudge())
+	root.AddCommand(newRun(), newWatch(), newStatus(), newCancel(), newServe(), newStop(), newCheck(), newCompact(), newJudge())
 	root.AddCommand(newValidate(), newPlan(), newIometer())
+	root.AddCommand(newSweep())
+	root.AddCommand(newSteering()...)
 	root.AddCommand(newLab())
 	return root
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 
 	"heliotrope/deploy/lab"
@@ -82,6 +83,13 @@ func TestLanes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	emulated := writeInventory(t, folder, "emulated", "10.6")
+	if text, err = os.ReadFile(emulated); err == nil {
+		err = os.WriteFile(emulated, bytes.Replace(text, []byte("kind: hardware"), []byte("kind: emulated"), 1), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	broken := filepath.Join(folder, "broken.yaml")
 	if err := os.WriteFile(broken, []byte("version: 2\nnmae: x\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -93,6 +101,7 @@ func TestLanes(t *testing.T) {
 		"two testbeds":             {paths: []string{one, two}},
 		"the same file twice":      {[]string{one, one}, []string{"a testbed of its own"}},
 		"a guest without room":     {[]string{small}, []string{"96 MiB do not hold the guest's worker"}},
+		"testbeds of two kinds":    {[]string{one, emulated}, []string{"its testbed is emulated, and that of lane one is hardware"}},
 		"the same label":           {[]string{one, sameLabel}, []string{"is called one"}},
 		"the same hosts":           {[]string{one, sameHosts}, []string{"host host-a (10.1.2.1:22) is also in", "host store"}},
 		"no file and a broken one": {[]string{filepath.Join(folder, "none.yaml"), broken}, []string{"none.yaml", "nmae"}},
@@ -318,6 +327,19 @@ func TestDataFolder(t *testing.T) {
 			t.Errorf("no %q in %s", want, errs.String())
 		}
 	}
+}
+
+// TestDatabaseRoom: a campaign is not begun whose workflows would fill the disk of
+// the server that keeps them, where that is ours.
+func TestDatabaseRoom(t *testing.T) {
+	c := &campaignCommand{stateDir: t.TempDir()}
+	const tooMany = 1 << 45
+	require.NoError(t, c.checkDatabase(tooMany), "no server of ours")
+	require.NoError(t, (serveState{Embedded: false}).write(c.stateDir))
+	require.NoError(t, c.checkDatabase(tooMany), "another's")
+	require.NoError(t, (serveState{Embedded: true}).write(c.stateDir))
+	require.NoError(t, c.checkDatabase(1))
+	require.ErrorContains(t, c.checkDatabase(tooMany), "--state-dir")
 }
 
 func TestEmulatedSite(t *testing.T) {

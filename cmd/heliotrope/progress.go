@@ -23,7 +23,9 @@ type snapshot struct {
 	// before the first one has finished.
 	EstimateSeconds float64 `json:"estimate_seconds"`
 	LaneCount       int     `json:"lane_count"`
-	// Unanswered says why Status is old, or empty: no controller answered.
+	// CellCauses are why attempts were not valid, by cell; of status only.
+	CellCauses []cellCause `json:"cell_causes,omitempty"`
+	// Unanswered says why Status is old, and what to do; empty when it is not.
 	Unanswered string `json:"unanswered,omitempty"`
 }
 
@@ -59,10 +61,14 @@ func (o outcome) sentence() string {
 // last. What could not be asked is nil.
 type laneSnapshot struct {
 	workflows.RunningTrial
+	// State is the lane's when it runs no trial, since Started, and Why the reason.
+	State     string                 `json:"state,omitempty"`
+	Why       string                 `json:"why,omitempty"`
 	Trial     *workflows.TrialStatus `json:"trial,omitempty"`
 	Load      *record.Progress       `json:"load,omitempty"`
 	Migration *migrationProgress     `json:"migration,omitempty"`
 	Step      string                 `json:"step,omitempty"` // of what is being done, in a few words
+	Waits     []wait                 `json:"waits,omitempty"`
 }
 
 // migrationProgress is how far a migration is.
@@ -105,6 +111,9 @@ func (s snapshot) headline() string {
 	if s.Outcome != outcomeRunning {
 		state = string(s.Outcome)
 	}
+	if state == "" {
+		return s.Status.Name + ": running, and how far it is nobody says"
+	}
 	line := fmt.Sprintf("%s: %s, %s", s.Status.Name, state, s.counts())
 	if left, known := s.left(); known && left > 0 && s.Outcome == outcomeRunning {
 		line += ", about " + seconds(left) + " left"
@@ -134,6 +143,9 @@ func (s snapshot) counts() string {
 // headline is the lane's trial in one line. What comes from a host is shown
 // without control characters.
 func (l laneSnapshot) headline(total int, at time.Time) string {
+	if l.WorkflowID == "" {
+		return printable(fmt.Sprintf("%s: %s %s: %s", l.Lane, l.State, seconds(at.Sub(l.Started)), l.Why))
+	}
 	line := fmt.Sprintf("%s: trial %d/%d %s", l.Lane, l.Sequence, total, l.CellID)
 	if l.Trial != nil {
 		if l.Trial.Attempt > 1 {
@@ -141,14 +153,21 @@ func (l laneSnapshot) headline(total int, at time.Time) string {
 		}
 		line += fmt.Sprintf(", %s %s", l.Trial.Phase, seconds(at.Sub(l.Trial.Since)))
 	}
-	for _, detail := range l.details() {
+	for _, detail := range l.details(at) {
 		line += ", " + detail
+	}
+	for _, w := range l.Waits {
+		line += "; " + w.text(at)
 	}
 	return printable(line)
 }
 
+// loadFresh is for how long a figure of the load is shown without its age. It
+// comes about once a second: an older one says how it was before a stall.
+const loadFresh = 3 * time.Second
+
 // details are the figures that belong to the lane's phase.
-func (l laneSnapshot) details() []string {
+func (l laneSnapshot) details(at time.Time) []string {
 	var details []string
 	if l.Step != "" {
 		details = append(details, l.Step)
@@ -157,7 +176,11 @@ func (l laneSnapshot) details() []string {
 		details = append(details, fmt.Sprintf("%s sent of a memory of %s", mebibytes(m.SentBytes), mebibytes(m.MemoryBytes)))
 	}
 	if l.Load != nil {
-		details = append(details, fmt.Sprintf("%.0f IOPS, %.1f ms", l.Load.IOPS, l.Load.MeanLatencyMs))
+		figures := fmt.Sprintf("%.0f IOPS, %.1f ms", l.Load.IOPS, l.Load.MeanLatencyMs)
+		if age := at.Sub(l.Load.At); !l.Load.At.IsZero() && age > loadFresh {
+			figures += " " + seconds(age) + " ago"
+		}
+		details = append(details, figures)
 	}
 	if l.Trial != nil && l.Trial.Problem != "" {
 		details = append(details, "the attempt before: "+l.Trial.Problem)
@@ -165,11 +188,14 @@ func (l laneSnapshot) details() []string {
 	return details
 }
 
-// key changes when the lane's trial, attempt or phase does.
+// key changes when the lane's trial, attempt or phase does, or what it waits for.
 func (l laneSnapshot) key() string {
-	key := l.WorkflowID
+	key := l.WorkflowID + l.State + l.Why
 	if l.Trial != nil {
 		key += fmt.Sprintf("/%d/%s", l.Trial.Attempt, l.Trial.Phase)
+	}
+	for _, w := range l.Waits {
+		key += "/" + w.Activity + " " + w.Failure
 	}
 	return key
 }

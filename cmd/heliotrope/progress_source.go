@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -55,7 +56,7 @@ func (s *campaignSource) snapshot(ctx context.Context) (snapshot, error) {
 	var status workflows.CampaignStatus
 	if err := query(ctx, s.client, id, &status); err == nil {
 		s.last = status
-	} else if shot.Unanswered = err.Error(); shot.Outcome == outcomeCompleted {
+	} else if shot.Unanswered = s.unanswered(ctx, info, err); shot.Outcome == outcomeCompleted {
 		s.last.Progress = s.final(ctx, info, s.last.Progress)
 	}
 	if s.last.Name == "" {
@@ -63,15 +64,39 @@ func (s *campaignSource) snapshot(ctx context.Context) (snapshot, error) {
 	}
 	shot.Status = s.last
 	if shot.Outcome == outcomeRunning && shot.Unanswered == "" {
-		shot.Lanes = s.lanes(ctx, status.Running)
+		shot.Lanes = append(s.lanes(ctx, status.Running), idle(status.Lanes)...)
 	}
 	shot.At = time.Now()
 	return shot, nil
 }
 
+// unanswered says why a campaign did not answer: nobody works for its queue, or
+// somebody does, and could not.
+func (s *campaignSource) unanswered(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, why error) string {
+	living, err := workingFor(ctx, s.client, info.GetTaskQueue(), enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+	switch {
+	case err != nil:
+		return "the Temporal server does not say whether a controller works (" + err.Error() + ")"
+	case len(living) == 0:
+		return "no controller answers, so nothing gets on; `heliotrope serve` is one"
+	}
+	return fmt.Sprintf("the controller (%s) works, but campaign %s did not answer: %v; its log, serve.log in the state folder, says more", living[0], s.name, why)
+}
+
 // lanes asks about every running trial, all at the same time.
 func (s *campaignSource) lanes(ctx context.Context, running []workflows.RunningTrial) []laneSnapshot {
 	return gather.Values(running, func(one workflows.RunningTrial) laneSnapshot { return s.lane(ctx, one) })
+}
+
+// idle are lanes that run no trial, and have something to say about it.
+func idle(lanes []workflows.LaneReport) []laneSnapshot {
+	var all []laneSnapshot
+	for _, lane := range lanes {
+		if lane.Trial == nil && lane.Why != "" {
+			all = append(all, laneSnapshot{RunningTrial: workflows.RunningTrial{Lane: lane.Lane, Started: lane.Since}, State: lane.State, Why: lane.Why})
+		}
+	}
+	return all
 }
 
 // lane leaves out what cannot be asked: a trial may end at any moment.
@@ -106,6 +131,9 @@ type beat struct {
 // take keeps what a pending activity told with its last heartbeat. Details
 // that are not what we expect are left out: another version wrote them.
 func (l *laneSnapshot) take(activity *workflowpb.PendingActivityInfo) {
+	if waits, failed := waitOf(activity, time.Now()); failed {
+		l.Waits = append(l.Waits, waits)
+	}
 	details := activity.GetHeartbeatDetails()
 	if activity.GetActivityType().GetName() == followLoadActivity {
 		l.Load = decode[record.Progress](details)

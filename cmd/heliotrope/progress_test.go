@@ -8,8 +8,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/vbauerster/mpb/v8"
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/sdk/temporal"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"heliotrope/internal/cause"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/record"
 	"heliotrope/internal/trial"
 	"heliotrope/workflows"
@@ -99,6 +109,53 @@ func TestLines(t *testing.T) {
 	if out.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", out.String(), want)
 	}
+}
+
+// TestFiguresHaveAnAge: the load's last figure stands still just while the guest
+// does, and must not be taken for how it is now.
+func TestFiguresHaveAnAge(t *testing.T) {
+	shot := at(0, 0, trial.Migrate)
+	lane := shot.Lanes[0]
+	for age, want := range map[time.Duration]string{0: "69 IOPS, 8.1 ms", 3 * time.Second: "69 IOPS, 8.1 ms",
+		4 * time.Second: "69 IOPS, 8.1 ms 4s ago", -time.Hour: "69 IOPS, 8.1 ms"} {
+		lane.Load = &record.Progress{IOPS: 69, MeanLatencyMs: 8.05, At: shot.At.Add(-age)}
+		assert.Equal(t, []string{want}, lane.details(shot.At), age)
+	}
+}
+
+// TestWaits: of what waits is told which host does not answer, since when, and
+// what to do, and not only a phase.
+func TestWaits(t *testing.T) {
+	shot := at(0, 0, trial.Teardown)
+	lane := &shot.Lanes[0]
+	unreachable := fault.New(fault.Infrastructure, "host-b: connect to 192.0.2.2:22: no route to host")
+	pending := &workflowpb.PendingActivityInfo{ActivityType: &commonpb.ActivityType{Name: "Teardown"}, Attempt: 12,
+		LastFailure:             temporal.GetDefaultFailureConverter().ErrorToFailure(wire.ToTemporal(unreachable)),
+		LastAttemptCompleteTime: timestamppb.New(shot.At.Add(-20 * time.Second)),
+		NextAttemptScheduleTime: timestamppb.New(shot.At.Add(40 * time.Second))}
+	lane.take(pending)
+	lane.take(&workflowpb.PendingActivityInfo{ActivityType: &commonpb.ActivityType{Name: "Link"}, Attempt: 1})
+	// This one failed once, and has worked since.
+	follow := &workflowpb.PendingActivityInfo{ActivityType: &commonpb.ActivityType{Name: "FollowClocks"}, Attempt: 2, LastFailure: pending.LastFailure,
+		State: enumspb.PENDING_ACTIVITY_STATE_STARTED, LastStartedTime: timestamppb.New(shot.At)}
+	lane.take(follow)
+	again, failed := waitOf(follow, shot.At.Add(time.Minute))
+	require.True(t, failed)
+	assert.Contains(t, again.text(shot.At), "FollowClocks is tried again, attempt 2: host-b")
+	const want = "Teardown waits, attempt 12, failed 20s ago, next in 40s: host-b: connect to 192.0.2.2:22: no route to host"
+	require.Len(t, lane.Waits, 1)
+	assert.Equal(t, want, lane.Waits[0].text(shot.At))
+	assert.Equal(t, cause.Infrastructure, lane.Waits[0].Cause)
+
+	var out bytes.Buffer
+	require.NoError(t, snapshotTable(&out, shot))
+	assert.Contains(t, out.String(), "\ndefault: "+want+"\n  mend that, and lane default goes on by itself")
+	out.Reset()
+	show := &lines{out: &out, now: func() time.Time { return shot.At }}
+	show.show(at(0, 0, trial.Teardown))
+	show.show(shot)
+	show.show(shot)
+	assert.Equal(t, 1, strings.Count(out.String(), want), "told when it began: %s", out.String())
 }
 
 func TestBars(t *testing.T) {

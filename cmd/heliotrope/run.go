@@ -24,6 +24,8 @@ type runOptions struct {
 	testbed string
 	detach  bool
 	asJSON  bool
+	// takeOver goes on with a campaign that another controller ran last.
+	takeOver bool
 }
 
 func newRun() *cobra.Command {
@@ -34,7 +36,9 @@ func newRun() *cobra.Command {
 		Long: `Run a campaign, and show its progress until it ends. Everything is checked before a
 host is touched. The emulated testbed is started when the campaign asks for it, and a
 controller in the background when none runs. Ctrl-C ends the watching, not the
-campaign; the same command again attaches to it.
+campaign; the same command again attaches to it. A data folder that holds part of the
+campaign is gone on with: its trials are not run again, whether the Temporal server
+still knows them or not. What another controller ran last needs --take-over.
 
 Exit codes: 0 the campaign finished (failed migrations are results too), 1 it
 failed, was cancelled, or left no valid trial, 2 bad input, 130 Ctrl-C.`,
@@ -49,6 +53,7 @@ failed, was cancelled, or left no valid trial, 2 bad input, 130 Ctrl-C.`,
 	flags.StringVar(&options.dataDir, "data", "data", "folder for the dataset; made when it is not there")
 	flags.StringVar(&options.testbed, "testbed-name", lab.DefaultOptions().Name, "which emulated testbed to use, or start")
 	flags.BoolVar(&options.detach, "detach", false, "start the campaign and return")
+	flags.BoolVar(&options.takeOver, "take-over", false, "go on with a campaign that another controller ran last, and does not run any more")
 	flags.BoolVar(&options.asJSON, "json", false, "print the result as JSON; the progress goes to standard error")
 	return cmd
 }
@@ -62,6 +67,8 @@ type request struct {
 	trials   []campaign.Trial
 	estimate campaign.Estimate
 	dataDir  string // absolute
+	// dataGiven says that the command line named the data folder.
+	dataGiven bool
 }
 
 // wanted is what the campaign wants of its testbeds.
@@ -144,8 +151,7 @@ func (r *request) sha256() string {
 
 // input is what the campaign's workflow is started with.
 func (r *request) input(beds []laneBed) workflows.CampaignInput {
-	input := workflows.CampaignInput{Name: r.spec.Name, SpecYAML: string(r.yaml), SpecSHA256: r.sha256(), Files: r.files,
-		DataDir: r.dataDir, TrialsPerRun: workflows.DefaultTrialsPerRun}
+	input := workflows.CampaignInput{Name: r.spec.Name, SpecYAML: string(r.yaml), SpecSHA256: r.sha256(), Files: r.files, DataDir: r.dataDir}
 	for _, bed := range beds {
 		input.Lanes = append(input.Lanes, bed.lane)
 	}
@@ -173,6 +179,7 @@ func (o *runOptions) run(cmd *cobra.Command, file string) error {
 	if err != nil {
 		return err
 	}
+	r.dataGiven = cmd.Flags().Changed("data")
 	session, err := o.start(ctx, r, progress)
 	if err != nil && ctx.Err() != nil {
 		progress("heliotrope: interrupted; the campaign was not started: " + err.Error())

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +11,10 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/gather"
@@ -101,7 +102,7 @@ func (o *runOptions) startOn(ctx context.Context, s *session, stateDir string, r
 		return err
 	}
 	defer unlock()
-	attached, err := s.attach(ctx, r, progress)
+	attached, err := o.attach(ctx, s, r, progress)
 	if err != nil || attached {
 		return err
 	}
@@ -113,7 +114,8 @@ func (o *runOptions) startOn(ctx context.Context, s *session, stateDir string, r
 func (o *runOptions) startNew(ctx context.Context, s *session, r *request, progress func(string)) error {
 	var found findings
 	checkFolder(r.dataDir, r.neededBytes(), &found)
-	found.add(checkDataset(r))
+	found.add(s.goOn(r, o.takeOver, progress))
+	found.add(o.checkDatabase(len(r.trials)))
 	site := o.site(ctx, r, &found)
 	found.add(s.checkFree(ctx, r.spec.Name, site.paths))
 	hosts.check(ctx, site.beds, r.wanted(), &found)
@@ -133,7 +135,7 @@ func (o *runOptions) startNew(ctx context.Context, s *session, r *request, progr
 
 // attach tells whether the campaign runs already, from the same file. One of
 // the same name and another file is bad input.
-func (s *session) attach(ctx context.Context, r *request, progress func(string)) (bool, error) {
+func (o *runOptions) attach(ctx context.Context, s *session, r *request, progress func(string)) (bool, error) {
 	name := r.spec.Name
 	info, err := describe(ctx, s.client, workflows.CampaignID(name))
 	if errors.Is(err, errNoCampaign) {
@@ -152,26 +154,83 @@ func (s *session) attach(ctx context.Context, r *request, progress func(string))
 	if input.SpecSHA256 != r.sha256() {
 		return false, usageError{fmt.Errorf("a campaign %q runs already, from another campaign file: give this one another name, or end that one with `heliotrope cancel %s`", name, name)}
 	}
+	if r.dataGiven && !sameFolder(r.dataDir, input.DataDir) {
+		return false, usageError{fmt.Errorf("campaign %s runs already, and its data go to %s, not to %s: leave --data out to attach to it", name, input.DataDir, r.dataDir)}
+	}
+	if o.takeOver && info.GetTaskQueue() != s.queue {
+		return false, s.takeOver(ctx, name, info, progress)
+	}
 	progress(fmt.Sprintf("campaign %s runs already; its data go to %s", name, input.DataDir))
 	return true, nil // its testbed is raised before each of its trials
 }
 
-// checkDataset refuses a folder that holds a dataset of the campaign's name:
-// trials of two runs must not be mixed.
-func checkDataset(r *request) error {
-	name := r.spec.Name
-	folder := dataset.CampaignFolder(r.dataDir, name)
+// sameFolder says whether two paths lead to one folder.
+func sameFolder(a, b string) bool {
+	if filepath.Clean(a) == filepath.Clean(b) {
+		return true
+	}
+	first, firstErr := os.Stat(a)
+	second, secondErr := os.Stat(b)
+	return firstErr == nil && secondErr == nil && os.SameFile(first, second)
+}
+
+// goOn tells what of the campaign the data folder holds: what is done is not run
+// again. It refuses the folder of another campaign, and that of a campaign which
+// another controller ran last, unless it is to be taken over.
+func (s *session) goOn(r *request, takeOver bool, progress func(string)) error {
+	folder := dataset.CampaignFolder(r.dataDir, r.spec.Name)
 	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	text, err := os.ReadFile(filepath.Join(r.dataDir, "work", name, "campaign.yaml")) // as activities.Planner keeps it
-	sum := sha256.Sum256(text)
-	from := "another campaign file"
-	if err == nil && hex.EncodeToString(sum[:]) == r.sha256() {
-		from = "this very campaign file"
+	held, err := readStanding(folder)
+	if err != nil {
+		return err
 	}
-	return usageError{fmt.Errorf("%s already holds trials of a campaign %q, from %s (%s): choose another --data, or another name",
-		r.dataDir, name, from, filepath.Join(folder, dataset.SummaryFile))}
+	if held.Campaign != r.spec.Name || held.SpecSHA != r.sha256() {
+		return usageError{fmt.Errorf("%s already holds trials of a campaign %q, begun %s from another campaign file: choose another --data, or another name",
+			r.dataDir, held.Campaign, held.Begun.Format(time.RFC3339))}
+	}
+	if h := held.Holder; !takeOver && held.heldElsewhere(s.queue) {
+		return usageError{fmt.Errorf("campaign %s in %s was run by another controller, %s on %s, since %s: when that one does not run it any more, go on here with --take-over",
+			held.Campaign, r.dataDir, h.Controller, h.Host, h.Since.Format(time.RFC3339))}
+	}
+	if len(held.Missing) == 0 {
+		progress(fmt.Sprintf("%s holds all of the campaign: %s", r.dataDir, held.done()))
+		return nil
+	}
+	progress(fmt.Sprintf("%s holds part of the campaign: %s; it goes on with the other %d", r.dataDir, held.done(), len(held.Missing)))
+	return nil
+}
+
+// takeOver ends what the server knows of a campaign that another controller ran,
+// so that this one can go on with its dataset. A controller that lives keeps its
+// campaign.
+func (s *session) takeOver(ctx context.Context, name string, info *workflowpb.WorkflowExecutionInfo, progress func(string)) error {
+	living, err := workingFor(ctx, s.client, info.GetTaskQueue(), enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+	if err != nil {
+		return err
+	}
+	if len(living) > 0 {
+		return usageError{fmt.Errorf("campaign %s cannot be taken over: the controller that runs it lives (%s); end that one first, with `heliotrope stop` there", name, living[0])}
+	}
+	request := &workflowservice.ListWorkflowExecutionsRequest{Query: workflows.RunningQuery(name)}
+	for {
+		page, err := s.client.ListWorkflow(ctx, request)
+		if err != nil {
+			return fmt.Errorf("ask what runs of campaign %s: %w", name, err)
+		}
+		for _, one := range append(page.GetExecutions(), info) {
+			err := s.client.TerminateWorkflow(ctx, one.GetExecution().GetWorkflowId(), one.GetExecution().GetRunId(), "taken over by the controller "+s.queue)
+			if err != nil && !isGone(err) {
+				return fmt.Errorf("end %s of another controller: %w", one.GetExecution().GetWorkflowId(), err)
+			}
+		}
+		if request.NextPageToken = page.GetNextPageToken(); len(request.NextPageToken) == 0 {
+			break
+		}
+	}
+	progress("campaign " + name + " is taken over from the controller " + info.GetTaskQueue())
+	return nil
 }
 
 // checkFree refuses testbeds that another campaign uses: trials of both would
@@ -236,9 +295,10 @@ const listedLimit = 10 * time.Second
 // startCampaign starts the campaign's workflow, and returns when the server
 // lists it, so that the next run finds its testbeds in use.
 func (s *session) startCampaign(ctx context.Context, input workflows.CampaignInput) error {
-	options := workflows.StartOptions(input)
+	options := workflows.StartOptions(input, s.queue)
 	options.WorkflowExecutionErrorWhenAlreadyStarted = true
-	began := time.Now()
+	began := time.Now().UTC()
+	options.Memo[startedMemo] = began
 	_, err := s.client.ExecuteWorkflow(ctx, options, workflows.CampaignName, input)
 	var taken *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &taken) {
@@ -252,7 +312,7 @@ func (s *session) startCampaign(ctx context.Context, input workflows.CampaignInp
 	_ = poll.Until(limited, 100*time.Millisecond, func(ctx context.Context) (bool, error) {
 		campaigns, err := listCampaigns(ctx, s.client)
 		return err == nil && slices.ContainsFunc(campaigns, func(c listedCampaign) bool {
-			return c.Name == input.Name && (c.Outcome == outcomeRunning || c.Started.After(began))
+			return c.Name == input.Name && (c.Outcome == outcomeRunning || !c.Started.Before(began))
 		}), nil
 	}) // it runs, listed or not
 	return nil

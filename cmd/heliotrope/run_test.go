@@ -78,7 +78,7 @@ func TestRequest(t *testing.T) {
 	}
 	input := r.input(simulatedLanes(r.spec.LaneCount()))
 	if input.Name != "unit" || input.SpecYAML != simulatedCampaign || len(input.Lanes) != 2 || len(input.SpecSHA256) != 64 ||
-		!filepath.IsAbs(input.DataDir) || input.TrialsPerRun <= 0 {
+		!filepath.IsAbs(input.DataDir) {
 		t.Errorf("%+v", input)
 	}
 	if len(r.trials) != 4 || r.neededBytes() <= int64(r.spec.Limits.MinFreeMiB)<<20 {
@@ -116,30 +116,6 @@ func TestRequestKeepsFiles(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, make([]byte, maxFileBytes+1), 0o600))
 	_, err = r.read("mail.icf")
 	assert.ErrorContains(t, err, path+": Iometer's files are 524292 bytes together, and a campaign takes 524288: save")
-}
-
-func TestDatasetThatIsThere(t *testing.T) {
-	r, err := loadRequest(writeCampaign(t, simulatedCampaign), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := checkDataset(r); err != nil {
-		t.Errorf("an empty folder: %v", err)
-	}
-	if err := os.MkdirAll(dataset.CampaignFolder(r.dataDir, "unit"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	var usage usageError
-	if err := checkDataset(r); !errors.As(err, &usage) || !strings.Contains(err.Error(), "another campaign file") {
-		t.Errorf("a dataset of unknown origin: %v", err)
-	}
-	work := filepath.Join(r.dataDir, "work", "unit")
-	if err := errors.Join(os.MkdirAll(work, 0o700), os.WriteFile(filepath.Join(work, "campaign.yaml"), r.yaml, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	if err := checkDataset(r); !errors.As(err, &usage) || !strings.Contains(err.Error(), "this very campaign file") {
-		t.Errorf("its own dataset: %v", err)
-	}
 }
 
 func TestResult(t *testing.T) {

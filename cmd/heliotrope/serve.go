@@ -11,8 +11,10 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
 
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/hooks"
 	"heliotrope/internal/procs"
 	"heliotrope/internal/trial"
 	"heliotrope/workers"
@@ -29,7 +31,8 @@ func newServe() *cobra.Command {
 where the environment names none. This is what a service manager would run; run
 starts one in the background when there is none. One can run for each state
 folder. Ctrl-C or SIGTERM ends the controller and then the server that it
-started; campaigns that run wait and go on with the next serve.`,
+started; campaigns that run wait and go on with the next serve. A second Ctrl-C
+ends it at once, and leaves the server to the next one.`,
 		Example: `  heliotrope serve
   heliotrope serve --address 127.0.0.1:17233 --ui-address 127.0.0.1:18233
   TEMPORAL_ADDRESS=temporal.example:7233 heliotrope serve`,
@@ -45,6 +48,9 @@ started; campaigns that run wait and go on with the next serve.`,
 	flags := cmd.Flags()
 	flags.StringVar(&options.address, "address", "", "host:port of the embedded server, port 0 for any that is free; default: as the last time, "+temporal.DefaultAddress+" at first")
 	flags.StringVar(&options.uiAddress, "ui-address", "", "host:port of its Web UI; default: as the last time, "+temporal.DefaultUIAddress+" at first; a busy one is replaced")
+	flags.StringArrayVar(&options.giveUp, "give-up", nil, "end a running `campaign` that this program cannot carry; its dataset keeps the trials that it has")
+	flags.StringVar(&options.hooks, "hooks", "", "`file` that says who is told what happens to campaigns; default: "+hooksFile+" in the state folder, where there is one")
+	flags.StringVar(&options.metrics, "metrics", "", "`host:port` to serve metrics for Prometheus at; default: $"+metricsEnv+", otherwise none")
 	return cmd
 }
 
@@ -52,6 +58,9 @@ type serveOptions struct {
 	stateDir  string
 	address   string
 	uiAddress string
+	giveUp    []string // campaigns
+	hooks     string   // file
+	metrics   string   // host:port
 }
 
 // settings say where the server is: the one that the environment names, or
@@ -92,18 +101,24 @@ func serve(ctx context.Context, options serveOptions, log zerolog.Logger) (err e
 		return err
 	}
 	defer unlock()
+	told, err := startTelling(options, log)
+	if err != nil {
+		return err
+	}
+	defer told.close()
 	server, err := ownServer(ctx, temporal.ServerOptions{Settings: settings, StateDir: options.stateDir,
 		UIAddress: options.wantedUI(), Log: log, Progress: func(text string) { log.Info().Msg(text) }})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.stop(context.WithoutCancel(ctx))) }()
-	return control(ctx, options.stateDir, server, log)
+	return control(ctx, options, told, server, log)
 }
 
-// control runs the controller until ctx ends, and the server for as long.
-func control(ctx context.Context, stateDir string, server *ownedServer, log zerolog.Logger) error {
-	settings, ui := server.now.Settings, server.now.UIURL
+// control runs the controller until ctx ends, and the server for as long. It
+// ends by itself when the server refuses the controller for good.
+func control(ctx context.Context, options serveOptions, told *telling, server *ownedServer, log zerolog.Logger) error {
+	stateDir, settings, ui := options.stateDir, server.now.Settings.WithMetrics(told.sdk()), server.now.UIURL
 	session, err := dial(ctx, settings, stateDir, ui, log)
 	if err != nil {
 		return err
@@ -112,33 +127,90 @@ func control(ctx context.Context, stateDir string, server *ownedServer, log zero
 	if err := temporal.RegisterSearchAttributes(ctx, session.client, settings.Namespace, workflows.SearchAttributes); err != nil {
 		return err
 	}
-	controller := workers.Controller(session.client, workers.ControllerOptions{Log: log, Version: version,
+	id, err := identify(stateDir)
+	if err != nil {
+		return err
+	}
+	if err := refuseTwin(ctx, session.client, id, stateDir); err != nil {
+		return err
+	}
+	if err := takeOver(ctx, session.client, controllerQueue(id), options, log); err != nil {
+		return err
+	}
+	if err := failOrphans(ctx, session.client, settings.Namespace, id, log); err != nil {
+		log.Warn().Err(err).Msg("what was begun is tried again only when it counts as lost")
+	}
+	start := func(failed func(error)) (stop func(), err error) {
+		return startWorkers(session.client, id, settings, told.hooks, log, failed)
+	}
+	return work(ctx, start, func(ctx context.Context) error {
+		if err := announce(stateDir, id, settings, ui); err != nil {
+			return err
+		}
+		log.Info().Str("controller", id).Str("temporal", settings.Address).Str("ui", ui).Int("pid", os.Getpid()).Msg("the controller is ready")
+		database := "" // of another server: its own affair
+		if !settings.Configured() {
+			database = temporal.Database(stateDir)
+		}
+		defer told.observe(ctx, session.client, controllerQueue(id), database)()
+		server.keep(ctx)
+		log.Info().Msg("the controller ends; campaigns that run wait for the next one")
+		return nil
+	})
+}
+
+// work starts workers, and keeps them until ctx ends or one of them has failed,
+// which is then the error.
+func work(ctx context.Context, start func(failed func(error)) (stop func(), err error), keep func(context.Context) error) error {
+	working, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	stop, err := start(fail)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	err = keep(working)
+	if err == nil && ctx.Err() == nil {
+		err = fmt.Errorf("the Temporal server refuses the controller, which does nothing any more: %w", context.Cause(working))
+	}
+	return err
+}
+
+// startWorkers starts the controller, and what shows that it is there.
+func startWorkers(c client.Client, id string, settings temporal.Settings, told hooks.Hooks, log zerolog.Logger, failed func(error)) (stop func(), err error) {
+	own, err := identity(id)
+	if err != nil {
+		return nil, err
+	}
+	options := workers.ControllerOptions{Log: log, Version: version, Queue: controllerQueue(id), Identity: own, Failed: failed,
 		WorkerBinary: workerBinary(), TemporalAddress: settings.Address, Namespace: settings.Namespace,
+		Hooks:     told,
 		TLS:       settings.ClientOptions().ConnectionOptions.TLS,
 		RaiseLane: raiseLab,
 		Revive: func(ctx context.Context, lane trial.Lane) error {
 			return reviveLab(ctx, lane, func(text string) { log.Warn().Str("lane", lane.Name).Msg(text) })
-		}})
+		}}
+	controller, presence := workers.Controller(c, options), workers.Presence(c, options)
 	if err := controller.Start(); err != nil {
-		return fmt.Errorf("start the controller: %w", err)
+		return nil, fmt.Errorf("start the controller: %w", err)
 	}
-	defer controller.Stop()
-	if err := announce(stateDir, settings, ui); err != nil {
-		return err
+	if err := presence.Start(); err != nil {
+		controller.Stop()
+		return nil, fmt.Errorf("start the controller: %w", err)
 	}
-	log.Info().Str("temporal", settings.Address).Str("ui", ui).Int("pid", os.Getpid()).Msg("the controller is ready")
-	server.keep(ctx)
-	log.Info().Msg("the controller ends; campaigns that run wait for the next one")
-	return nil
+	return func() {
+		presence.Stop()
+		controller.Stop()
+	}, nil
 }
 
 // announce tells other commands that this serve is ready.
-func announce(stateDir string, settings temporal.Settings, ui string) error {
+func announce(stateDir, controller string, settings temporal.Settings, ui string) error {
 	own, err := procs.Look(os.Getpid())
 	if err != nil {
 		return err
 	}
-	state := serveState{PID: own.PID, StartTicks: own.StartTicks, Version: version, Address: settings.Address, Embedded: !settings.Configured(),
+	state := serveState{PID: own.PID, StartTicks: own.StartTicks, Controller: controller, Version: version, Address: settings.Address, Embedded: !settings.Configured(),
 		Namespace: settings.Namespace, UI: ui, Started: time.Now().UTC()}
 	if err := state.write(stateDir); err != nil {
 		return fmt.Errorf("tell that the controller is ready: %w", err)

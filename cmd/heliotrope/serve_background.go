@@ -12,11 +12,9 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	enumspb "go.temporal.io/api/enums/v1"
 
 	"heliotrope/deploy/temporal"
 	"heliotrope/internal/poll"
-	"heliotrope/workers"
 )
 
 // serveReadyLimit is how long a serve in the background may take until it is
@@ -52,8 +50,8 @@ func joinController(ctx context.Context, stateDir string, progress func(string))
 		err = awaitServe(ctx, stateDir, nil)
 	}
 	if !held || errors.Is(err, errServeEnded) { // the one that had the lock was just ending
-		if found := foreignController(ctx); found != nil {
-			return found, nil
+		if found, err := foreignController(ctx); found != nil || err != nil {
+			return found, err
 		}
 		err = startController(ctx, stateDir, progress)
 	}
@@ -67,7 +65,14 @@ func joinController(ctx context.Context, stateDir string, progress func(string))
 	if err != nil {
 		return nil, err
 	}
-	return dial(ctx, settings, stateDir, ui, zerolog.Nop())
+	joined, err := dial(ctx, settings, stateDir, ui, zerolog.Nop())
+	if err != nil {
+		return nil, err
+	}
+	if state := lastServe(stateDir); state != nil {
+		joined.queue = controllerQueue(state.Controller)
+	}
+	return joined, nil
 }
 
 // startController starts this program as a serve in the background.
@@ -80,31 +85,28 @@ func startController(ctx context.Context, stateDir string, progress func(string)
 	return startServe(ctx, stateDir, []string{program, "serve", "--state-dir", stateDir})
 }
 
-// pollFresh is how old a worker's last question for work may be: it asks again
-// after a minute at most.
-const pollFresh = 90 * time.Second
-
 // foreignController connects to the server that the environment names, when a
 // controller on another machine works for it; nil otherwise.
-func foreignController(ctx context.Context) *session {
+func foreignController(ctx context.Context) (*session, error) {
 	settings, err := temporal.LoadSettings()
 	if err != nil || !settings.Configured() {
-		return nil
+		return nil, nil
 	}
 	found, err := dial(ctx, settings, "", "", zerolog.Nop())
 	if err != nil {
-		return nil // starting our own says what is wrong
+		return nil, nil // starting our own says what is wrong
 	}
-	queue, err := found.client.DescribeTaskQueue(ctx, workers.ControllerQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
-	if err == nil {
-		for _, poller := range queue.GetPollers() {
-			if time.Since(poller.GetLastAccessTime().AsTime()) < pollFresh {
-				return found
-			}
-		}
+	controllers, err := presentControllers(ctx, found.client)
+	switch {
+	case err == nil && len(controllers) == 1:
+		found.queue = controllerQueue(controllers[0].ID)
+		return found, nil
+	case len(controllers) > 1:
+		err = usageError{fmt.Errorf("several controllers work for the Temporal server at %s (%s; %s): start one of this machine's with `heliotrope serve`, for that is used first",
+			settings.Address, controllers[0], controllers[1])}
 	}
 	found.client.Close()
-	return nil
+	return nil, err
 }
 
 func serveLog(stateDir string) string { return filepath.Join(stateDir, serveLogFile) }

@@ -36,6 +36,7 @@ func (c *campaignCommand) dir() (string, error) {
 type session struct {
 	client client.Client
 	ui     string // URL of its UI; empty when not known
+	queue  string // of the controller that campaigns are started for
 }
 
 // open connects to the server.
@@ -83,7 +84,7 @@ func dial(ctx context.Context, settings temporal.Settings, stateDir, ui string, 
 	if err != nil {
 		return nil, err
 	}
-	return &session{client: connected, ui: ui}, nil
+	return &session{client: connected, ui: ui, queue: controllerQueue("")}, nil
 }
 
 // input reads what a campaign was started with.

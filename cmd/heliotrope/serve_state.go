@@ -8,10 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"heliotrope/internal/procs"
 )
@@ -27,6 +29,7 @@ type serveState struct {
 	// machine's boot (field 22 of /proc/PID/stat): a process ID is used again,
 	// both together are not.
 	StartTicks uint64    `json:"start_ticks"`
+	Controller string    `json:"controller"` // its identity
 	Version    string    `json:"version"`
 	Address    string    `json:"address"`  // of the Temporal server
 	Embedded   bool      `json:"embedded"` // the server is its own
@@ -50,6 +53,9 @@ func lockServe(ctx context.Context, stateDir string) (unlock func(), err error) 
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state folder: %w", err)
 	}
+	if err := refuseNetwork(stateDir, fileSystem); err != nil {
+		return nil, err
+	}
 	lock := flock.New(filepath.Join(stateDir, serveLockFile))
 	// Whoever only looks holds the lock for a moment.
 	limited, cancel := context.WithTimeout(ctx, time.Second)
@@ -69,6 +75,36 @@ func lockServe(ctx context.Context, stateDir string) (unlock func(), err error) 
 		return nil, fmt.Errorf("%w with the state folder %s%s; `heliotrope stop` ends it", errServing, stateDir, holder)
 	}
 	return nil, fmt.Errorf("lock %s: %w", filepath.Join(stateDir, serveLockFile), err)
+}
+
+// networkFileSystems are those, by their magic numbers (linux/magic.h), on which
+// another machine may write beside us.
+var networkFileSystems = []uint32{
+	0x6969,                         // NFS
+	0x517B, 0xFF534D42, 0xFE534D42, // SMB and CIFS
+	unix.AFS_SUPER_MAGIC, 0x5346414F, // AFS
+	unix.CEPH_SUPER_MAGIC,
+}
+
+// fileSystem is the magic number of the file system that a folder is on.
+func fileSystem(folder string) (uint32, error) {
+	var stat unix.Statfs_t
+	err := unix.Statfs(folder, &stat)
+	return uint32(stat.Type), err //nolint:gosec // magic numbers have 32 bits
+}
+
+// refuseNetwork refuses a state folder on a network's file system: SQLite's
+// write-ahead log does not work there (https://www.sqlite.org/wal.html), and a
+// lock may not hold.
+func refuseNetwork(stateDir string, fileSystem func(string) (uint32, error)) error {
+	magic, err := fileSystem(stateDir)
+	if err != nil {
+		return fmt.Errorf("ask what file system %s is on: %w", stateDir, err)
+	}
+	if slices.Contains(networkFileSystems, magic) {
+		return usageError{fmt.Errorf("the state folder %s is on a network's file system (type %#x), where Temporal's database is not safe: choose a folder on a local disk with --state-dir", stateDir, magic)}
+	}
+	return nil
 }
 
 // notReady takes back what the serve before has told, but for where it was:

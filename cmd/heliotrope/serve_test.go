@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
@@ -30,12 +33,19 @@ const (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(commandLineEnv) != "" {
+		if text := os.Getenv(faultsEnv); text != "" {
+			if err := json.Unmarshal([]byte(text), &simulatedFaults); err != nil {
+				panic(err)
+			}
+		}
 		main()
 		os.Exit(0)
 	}
 	switch os.Getenv(standInEnv) {
 	case "":
 		goleak.VerifyTestMain(m)
+	case "deaf":
+		deaf()
 	case "broken":
 		fmt.Fprintln(os.Stderr, "the port is taken")
 		os.Exit(1)
@@ -45,6 +55,40 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Exit(standIn(stateDir))
+}
+
+// deaf is a command that does not end when it is asked to.
+func deaf() {
+	ctx, stop := untilSignalled()
+	defer stop()
+	fmt.Println("works")
+	<-ctx.Done()
+	fmt.Println("was asked to end")
+	_ = syscall.Pause()
+	os.Exit(1)
+}
+
+// TestASecondInterruptEndsAtOnce: whoever presses Ctrl-C again has waited long
+// enough.
+func TestASecondInterruptEndsAtOnce(t *testing.T) {
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		command := exec.Command(ownProgram(t))
+		command.Env = append(os.Environ(), standInEnv+"=deaf")
+		out, err := command.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, command.Start())
+		said := bufio.NewScanner(out)
+		for _, want := range []string{"works", "was asked to end"} {
+			require.True(t, said.Scan())
+			require.Equal(t, want, said.Text())
+			require.NoError(t, command.Process.Signal(signal))
+		}
+		var ended *exec.ExitError
+		require.ErrorAs(t, command.Wait(), &ended)
+		status, ok := ended.Sys().(syscall.WaitStatus)
+		require.True(t, ok)
+		require.Equal(t, signal, status.Signal())
+	}
 }
 
 // standIn takes the lock, is ready, and waits for SIGTERM.
@@ -57,7 +101,7 @@ func standIn(stateDir string) int {
 		return 1
 	}
 	defer unlock()
-	err = announce(stateDir, temporal.Settings{Address: "127.0.0.1:1", Namespace: "unit"}, "http://127.0.0.1:2")
+	err = announce(stateDir, "", temporal.Settings{Address: "127.0.0.1:1", Namespace: "unit"}, "http://127.0.0.1:2")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -241,4 +285,18 @@ func TestServeLockNeedsAFolder(t *testing.T) {
 	if _, err := lockServe(context.Background(), filepath.Join(file, "state")); err == nil {
 		t.Error("locked beneath a file")
 	}
+}
+
+func TestServeRefusesAStateFolderOnANetwork(t *testing.T) {
+	for magic, refused := range map[uint32]bool{0x6969: true, 0xFF534D42: true, 0xEF53: false} {
+		err := refuseNetwork("/state", func(string) (uint32, error) { return magic, nil })
+		var usage usageError
+		require.Equal(t, refused, errors.As(err, &usage), "%v", err)
+		if refused {
+			require.ErrorContains(t, err, "the state folder /state is on a network's file system")
+		}
+	}
+	magic, err := fileSystem("/proc")
+	require.NoError(t, err)
+	require.Equal(t, uint32(unix.PROC_SUPER_MAGIC), magic)
 }

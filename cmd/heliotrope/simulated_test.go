@@ -82,7 +82,7 @@ func runSimulated(t *testing.T, c client.Client, name string, repetitions int, f
 	if change != nil {
 		change(&input)
 	}
-	run, err := c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input), workflows.CampaignName, input)
+	run, err := c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input, workflows.DefaultQueue), workflows.CampaignName, input)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +91,7 @@ func runSimulated(t *testing.T, c client.Client, name string, repetitions int, f
 		t.Fatal(err)
 	}
 	saveHistory(t, c, "campaign-"+name, run.GetID())
+	saveHistory(t, c, "lane-"+name, workflows.LaneID(name, input.Lanes[0].Name))
 	return result.Progress, dataset.CampaignFolder(r.dataDir, name)
 }
 
@@ -104,7 +105,7 @@ func TestSimulatedCancelled(t *testing.T) {
 		t.Fatal(err)
 	}
 	input := r.input(simulatedLanes(r.spec.LaneCount()))
-	run, err := c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input), workflows.CampaignName, input)
+	run, err := c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input, workflows.DefaultQueue), workflows.CampaignName, input)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +173,7 @@ func saveHistory(t *testing.T, c client.Client, name, id string) {
 // every file that they leave.
 func TestSimulatedCampaign(t *testing.T) {
 	c := serveSimulated(t)
-	progress, folder := runSimulated(t, c, "plain", 2, nil, func(input *workflows.CampaignInput) { input.TrialsPerRun = 5 })
+	progress, folder := runSimulated(t, c, "plain", 2, nil, func(input *workflows.CampaignInput) { input.MaxEvents = 30 })
 	if progress.Total != 12 || progress.Verdicts[trial.Valid] != 12 || progress.Retried != 0 {
 		t.Errorf("%+v, want 12 valid trials", progress)
 	}
@@ -227,7 +228,9 @@ func TestSimulatedFaults(t *testing.T) {
 		{"unplugged", "target_unplugged", trial.TargetFailed, 0, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			progress, folder := runSimulated(t, c, test.name, 1, map[string]float64{test.fault: 1}, nil)
+			progress, folder := runSimulated(t, c, test.name, 1, map[string]float64{test.fault: 1}, func(input *workflows.CampaignInput) {
+				input.QuarantineAfter = 100 // the model's testbeds fail on purpose
+			})
 			if progress.Verdicts[test.verdict] != 6 || progress.Retried != test.retried {
 				t.Errorf("%+v, want 6 × %s and %d more attempts", progress, test.verdict, test.retried)
 			}

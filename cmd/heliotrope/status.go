@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,9 +13,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 
+	"heliotrope/analysis/dataset"
 	"heliotrope/workflows"
 )
 
@@ -25,7 +29,8 @@ func newStatus() *cobra.Command {
 		Use:   "status [NAME]",
 		Short: "List the campaigns, or show how far one is",
 		Long: `List the campaigns, running ones first, or show how far one is: its trials by
-verdict, what each lane does, and about how long it still takes.`,
+verdict, what each lane does and waits for, why attempts were not valid, and about how
+long it still takes.`,
 		Example: `  heliotrope status
   heliotrope status quick
   heliotrope status quick --json | jq .status.progress.verdicts`,
@@ -59,8 +64,21 @@ verdict, what each lane does, and about how long it still takes.`,
 type listedCampaign struct {
 	Name    string    `json:"name"`
 	Outcome outcome   `json:"outcome"`
-	Started time.Time `json:"started"` // of its last run: a long campaign continues in several
+	Started time.Time `json:"started"` // of its first run: a long campaign continues in several
 	Ended   time.Time `json:"ended,omitzero"`
+}
+
+// startedMemo is where a campaign's workflow keeps when its first run was
+// started, in all of its runs.
+const startedMemo = "started"
+
+// startOf is when a campaign was started.
+func startOf(info *workflowpb.WorkflowExecutionInfo) time.Time {
+	var started time.Time
+	if kept, ok := info.GetMemo().GetFields()[startedMemo]; ok && converter.GetDefaultDataConverter().FromPayload(kept, &started) == nil {
+		return started
+	}
+	return info.GetStartTime().AsTime()
 }
 
 // listCampaigns asks for all campaigns that the server remembers: running ones
@@ -76,7 +94,7 @@ func listCampaigns(ctx context.Context, c client.Client) ([]listedCampaign, erro
 		}
 		for _, info := range page.GetExecutions() {
 			listed := listedCampaign{Name: strings.TrimPrefix(info.GetExecution().GetWorkflowId(), workflows.CampaignID("")),
-				Outcome: outcomeOf(info.GetStatus()), Started: info.GetStartTime().AsTime()}
+				Outcome: outcomeOf(info.GetStatus()), Started: startOf(info)}
 			if info.GetCloseTime() != nil {
 				listed.Ended = info.GetCloseTime().AsTime()
 			}
@@ -136,16 +154,17 @@ func (s *session) showCampaign(ctx context.Context, out io.Writer, name string, 
 	if shot.Status.DataDir == "" {
 		shot.Status.DataDir = input.DataDir
 	}
+	shot.CellCauses = causesByCell(dataset.CampaignFolder(shot.Status.DataDir, name))
 	if asJSON {
 		return printJSON(out, shot)
 	}
-	return snapshotTable(out, shot)
+	return errors.Join(snapshotTable(out, shot), causesTable(out, shot.CellCauses))
 }
 
 func snapshotTable(out io.Writer, shot snapshot) error {
 	fmt.Fprintln(out, shot.headline())
 	if shot.Unanswered != "" {
-		fmt.Fprintln(out, "no controller answers, so this is not the newest; `heliotrope serve` is one:", printable(shot.Unanswered))
+		fmt.Fprintln(out, "this is not the newest:", printable(shot.Unanswered))
 	}
 	if shot.Failure != "" {
 		fmt.Fprintln(out, "because:", printable(shot.Failure))
@@ -163,15 +182,35 @@ func snapshotTable(out io.Writer, shot snapshot) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nLANE\tTRIAL\tCELL\tATTEMPT\tPHASE\tSINCE\tDETAILS")
 	for _, lane := range shot.Lanes {
+		if lane.WorkflowID == "" {
+			fmt.Fprintf(w, "%s\t\t\t\t%s\t%s\t%s\n", lane.Lane, lane.State, seconds(shot.At.Sub(lane.Started)), printable(lane.Why))
+			continue
+		}
 		attempt, phase, since := "", "", ""
 		if lane.Trial != nil {
 			attempt = fmt.Sprintf("%d/%d", lane.Trial.Attempt, lane.Trial.Attempts)
 			phase, since = string(lane.Trial.Phase), seconds(shot.At.Sub(lane.Trial.Since))
 		}
 		fmt.Fprintf(w, "%s\t%d/%d\t%s\t%s\t%s\t%s\t%s\n", lane.Lane, lane.Sequence, shot.Status.Progress.Total, lane.CellID,
-			attempt, phase, since, printable(strings.Join(lane.details(), ", ")))
+			attempt, phase, since, printable(strings.Join(lane.details(shot.At), ", ")))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	waitsTable(out, shot)
+	return nil
+}
+
+// waitsTable says what each lane waits for, and what to do.
+func waitsTable(out io.Writer, shot snapshot) {
+	for _, lane := range shot.Lanes {
+		for _, w := range lane.Waits {
+			fmt.Fprintf(out, "\n%s: %s\n", lane.Lane, printable(w.text(shot.At)))
+		}
+		if advice := lane.advice(); advice != "" {
+			fmt.Fprintf(out, "  %s\n", advice)
+		}
+	}
 }
 
 // completeCampaign completes the names of campaigns.

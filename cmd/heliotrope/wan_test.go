@@ -16,9 +16,9 @@ import (
 // what to do.
 func TestPathHeldByACampaign(t *testing.T) {
 	now := time.Date(2026, 11, 28, 23, 0, 0, 0, time.Local)
-	held := &wan.HeldError{Host: "store", Owner: "campaign night, trial 00007.1", Profile: "rtt=80ms", Left: 215 * time.Second}
+	held := &wan.HeldError{Host: "store", Owner: "campaign night of controller 1a2b3c4d, trial 00007.1", Profile: "rtt=80ms", Left: 215 * time.Second}
 	text := sayWhoHolds(fmt.Errorf("shape the WAN: %w", held), now).Error()
-	for _, want := range []string{"campaign night, trial 00007.1", "rtt=80ms", "23:03:35", "heliotrope cancel"} {
+	for _, want := range []string{"campaign night of controller 1a2b3c4d, trial 00007.1", "rtt=80ms", "23:03:35", "heliotrope cancel"} {
 		assert.Contains(t, text, want)
 	}
 	assert.NotContains(t, text, "\n")

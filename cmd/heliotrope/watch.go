@@ -86,7 +86,7 @@ func watch(ctx context.Context, ask func(context.Context) (snapshot, error), sho
 			show.show(shot)
 			return true, nil
 		case shot.Unanswered != "":
-			away = sayOnce(show, away, "no controller answers, so nothing gets on; `heliotrope serve` is one: "+printable(shot.Unanswered))
+			away = sayOnce(show, away, printable(shot.Unanswered))
 		default:
 			if away != "" {
 				show.note("answered again")

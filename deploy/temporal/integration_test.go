@@ -301,6 +301,9 @@ func TestServerRefusesADatabaseOfAnotherVersion(t *testing.T) {
 			}
 			_, err := Ensure(t.Context(), o)
 			wantBadInput(t, err, test.says)
+			if said := err.Error(); strings.Contains(said, "\n") || !strings.Contains(said, o.StateDir) {
+				t.Errorf("not one sentence: %s", said)
+			}
 			if text, err := os.ReadFile(database); err != nil || string(text) != "old" {
 				t.Errorf("the old database was touched: %q, %v", text, err)
 			}

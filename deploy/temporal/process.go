@@ -34,6 +34,9 @@ const (
 	exitBadInput = 2
 )
 
+// Database is the path of the embedded server's database in its folder.
+func Database(dir string) string { return filepath.Join(dir, databaseFile) }
+
 // FindBinary finds the embedded server's program: $HELIOTROPE_SERVER, or
 // heliotrope-server beside this program, or on the PATH.
 func FindBinary() (string, error) {
@@ -75,7 +78,7 @@ func start(ctx context.Context, o ServerOptions, dir string) (*Server, error) {
 	for try := 1; ; try++ {
 		err := server.run(ctx, exec.Command(binary,
 			"--address", o.Settings.Address, "--ui-address", o.uiAddress(), "--namespace", o.Settings.Namespace,
-			"--database", filepath.Join(dir, databaseFile), "--synchronous", o.synchronous()))
+			"--database", Database(dir), "--synchronous", o.synchronous()))
 		if err == nil {
 			break
 		}
@@ -155,11 +158,17 @@ func (s *Server) run(ctx context.Context, cmd *exec.Cmd) error {
 	switch {
 	case stopErr != nil:
 	case cmd.ProcessState.ExitCode() == exitBadInput:
-		return fault.As(fault.BadInput, err)
+		return fault.New(fault.BadInput, "the Temporal server does not start with the folder %s: %s", s.dir, refusal(said))
 	case strings.Contains(said, syscall.EADDRINUSE.Error()):
 		return fmt.Errorf("%w: %w", errPortTaken, err)
 	}
 	return err
+}
+
+// refusal is the sentence by which the server refused what was asked for.
+func refusal(said string) string {
+	last := said[strings.LastIndex(said, "\n")+1:]
+	return strings.TrimPrefix(last, binaryName+": ")
 }
 
 // errPortTaken says that the server ended because a port was taken that it had

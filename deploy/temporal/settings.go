@@ -90,6 +90,13 @@ func (s Settings) ClientOptions() client.Options {
 	return options
 }
 
+// WithMetrics are the settings of clients that tell their figures, and those of
+// their workers.
+func (s Settings) WithMetrics(handler client.MetricsHandler) Settings {
+	s.options.MetricsHandler = handler
+	return s
+}
+
 // NeedsAPIKey says that the server wants an API key. A worker on a host, which
 // reaches the server through a plain forward, has none.
 func (s Settings) NeedsAPIKey() bool { return s.options.Credentials != nil }

@@ -134,8 +134,8 @@ var refused = []struct{ name, old, new, want string }{
 	{"inventory of home", "testbed: emulated", "testbed: hosts\ninventories: [~/a.yaml]", `5:15: inventories[0]: "~/a.yaml" is no path (~ is not understood)`},
 	{"inventories of the emulated testbed", "testbed: emulated", "testbed: emulated\ninventories: [a.yaml]", `5:14: inventories: is for testbed: hosts only, not for emulated`},
 	{"lanes of the emulated testbed", "testbed: emulated", "testbed: emulated\nlanes: 2", `5:8: lanes: is for testbed: simulated only, not for emulated; on hosts each inventory is a lane`},
-	{"no lanes", "testbed: emulated", "testbed: simulated\nlanes: 0", `5:8: lanes: 0: want 1 to 64`},
-	{"too many lanes", "testbed: emulated", "testbed: simulated\nlanes: 65", `5:8: lanes: 65: want 1 to 64`},
+	{"no lanes", "testbed: emulated", "testbed: simulated\nlanes: 0", `5:8: lanes: 0: want 1 to 256`},
+	{"too many lanes", "testbed: emulated", "testbed: simulated\nlanes: 257", `5:8: lanes: 257: want 1 to 256`},
 	{"hypervisor", "  storage", "  hypervisor: [kvm, qemu]\n  storage", `6:21: matrix.hypervisor[1]: "qemu" is not known: want xen, kvm or vsphere`},
 	{"no storage", "  storage: [iscsi, drbd]\n", "", `6:3: matrix.storage: is missing`},
 	{"empty storage", "[iscsi, drbd]", "[]", `6:12: matrix.storage: is empty: want at least one level`},
@@ -163,6 +163,7 @@ var refused = []struct{ name, old, new, want string }{
 	{"no attempts", "repetitions: 2", "repetitions: 2\nlimits: {attempts: 0}", `10:20: limits.attempts: 0: want 1 to 100`},
 	{"no tolerance", "repetitions: 2", "repetitions: 2\nlimits: {rtt_tolerance_ms: 0}", `10:28: limits.rtt_tolerance_ms: 0 ms: want more than 0`},
 	{"negative space", "repetitions: 2", "repetitions: 2\nlimits: {min_free_mib: -1}", `10:24: limits.min_free_mib: -1 MiB is negative`},
+	{"kept for too long", "repetitions: 2", "repetitions: 2\nlimits: {retain: 25h}", `10:18: limits.retain: 25h0m0s: want 0 or 1m0s to 24h0m0s`},
 	{"small disk", "repetitions: 2", "repetitions: 2\ndisk: {size_mib: 15}", `10:18: disk.size_mib: 15 MiB: want 16 to 1048576`},
 	{"disk too small for the load", "[database]\nrepetitions: 2", "[big]\nrepetitions: 2\ndisk: {size_mib: 30}\naccess_specifications:\n- {name: big, lines: [{size_bytes: 2097152, share_percent: 100, read_percent: 0, random_percent: 0}]}",
 		`10:18: disk.size_mib: 16 MiB beside the ledger hold less than 16 I/Os of 2097152 bytes, of access specification big: want at least 46 MiB`},
@@ -237,7 +238,7 @@ func TestHugeMatrix(t *testing.T) {
 }
 
 func TestExamples(t *testing.T) {
-	trials := map[string]int{"quick.yaml": 3, "controls.yaml": 8, "thesis.yaml": 271, "kvm.yaml": 4, "vsphere.yaml": 3, "simulated.yaml": 1000}
+	trials := map[string]int{"quick.yaml": 3, "controls.yaml": 8, "thesis.yaml": 271, "kvm.yaml": 4, "vsphere.yaml": 3, "simulated.yaml": 1000, "lanes.yaml": 10000}
 	paths, err := filepath.Glob("../../examples/*.yaml")
 	if err != nil || len(paths) != len(trials) {
 		t.Fatalf("examples: %v, %v", paths, err)

@@ -18,7 +18,7 @@ const MinGuestMemoryMiB = 112
 // Limits of what a campaign can be set to.
 const (
 	maxTrials   = 100_000
-	maxLanes    = 64
+	maxLanes    = 256
 	maxAttempts = 100
 	maxMiB      = 1 << 20 // refuses a size that was meant in another unit
 	// maxDowntimeMs is QEMU's: MAX_MIGRATE_DOWNTIME_SECONDS in its

@@ -12,6 +12,8 @@ const (
 	minPhase   = time.Second
 	maxPhase   = 24 * time.Hour
 	maxLimit   = 7 * 24 * time.Hour
+	minRetain  = time.Minute
+	maxRetain  = 24 * time.Hour         // as long as a host is leased at most
 	minRound   = 100 * time.Millisecond // of the steady state: below it IOPS are a handful of I/Os
 	minWindow  = 3                      // rounds: a line through two fits always
 	maxWindow  = 100
@@ -73,6 +75,7 @@ func (c checker) limits() {
 	c.Check("limits.spread_ms", l.SpreadMs > 0, "%g ms: want more than 0", l.SpreadMs)
 	c.Check("limits.clock_uncertainty_ms", l.ClockUncertaintyMs > 0, "%g ms: want more than 0", l.ClockUncertaintyMs)
 	c.Check("limits.min_free_mib", l.MinFreeMiB >= 0, "%d MiB is negative", l.MinFreeMiB)
+	c.Check("limits.retain", l.Retain == 0 || l.Retain >= minRetain && l.Retain <= maxRetain, "%s: want 0 or %s to %s", l.Retain, minRetain, maxRetain)
 	need := p.WarmUpMax + p.Before + l.Migration + p.After
 	if c.Clean("phases") && c.Clean("limits") && c.Clean("steady_state") && l.Trial <= need {
 		c.Report("limits.trial", "%s is not more than warm_up_max, before, a migration of limits.migration, and after: %s", l.Trial, need)

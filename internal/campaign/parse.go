@@ -87,7 +87,7 @@ func (s *Spec) complete(document *strict.Document) {
 		}
 	}
 	if s.Stop != nil && !document.Given("stop.min") {
-		s.Stop.Min = defaultStopMin
+		*s.Stop = s.Stop.Completed()
 	}
 	if s.Stop != nil && !document.Given("repetitions") {
 		s.Repetitions = s.Stop.Max

@@ -22,25 +22,29 @@ func (s *Spec) Plan() []Trial {
 }
 
 // blocks lists the trials without the sentinel's, and without their numbers.
-func (s *Spec) blocks() []Trial {
-	cells := s.Cells()
-	trials := make([]Trial, 0, len(cells)*s.Repetitions)
+func (s *Spec) blocks() []Trial { return s.repeated(s.Cells(), 1, s.Repetitions) }
+
+// repeated runs some cells in some blocks, from the first on: their trials in the
+// order of the campaign, without their numbers.
+func (s *Spec) repeated(cells []Cell, first, repetitions int) []Trial {
+	trials := make([]Trial, 0, len(cells)*repetitions)
 	add := func(block int, cell Cell) {
 		id := cell.ID()
 		trials = append(trials, Trial{
 			Block: block, CellID: id, Cell: cell, Seed: s.derive("trial", id, block), Direction: s.direction(id, block),
 		})
 	}
+	end := first + repetitions
 	if s.Order == OrderSequential {
 		for _, cell := range cells {
-			for block := 1; block <= s.Repetitions; block++ {
+			for block := first; block < end; block++ {
 				add(block, cell)
 			}
 		}
 		return trials
 	}
 	inTurn := s.inTurn()
-	for block := 1; block <= s.Repetitions; block++ {
+	for block := first; block < end; block++ {
 		random := splitMix64(s.derive("order", "", block))
 		order := random.permutation(len(cells))
 		if inTurn {

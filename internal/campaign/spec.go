@@ -92,7 +92,7 @@ type Spec struct {
 	// folder. For testbed: hosts.
 	Inventories []string `yaml:"inventories,omitempty" jsonschema:"minItems=1,uniqueItems=true"`
 	// How many simulated testbeds run side by side: 1 by default. For testbed: simulated.
-	Lanes int `yaml:"lanes,omitempty" jsonschema:"minimum=1,maximum=64"`
+	Lanes int `yaml:"lanes,omitempty" jsonschema:"minimum=1,maximum=256"`
 	// The factors, each with its levels. The cells of the campaign are all combinations.
 	Matrix Matrix `yaml:"matrix"`
 	// Cells of the matrix that are not run: those that match any of these.
@@ -252,14 +252,14 @@ type Sentinel struct {
 // Stop ends a campaign by precision.
 type Stop struct {
 	// Column of table trials whose median is to be known: blackout_ms, total_migration_ms, recovery_ms, io_lost_s.
-	Metric string `yaml:"metric" jsonschema:"enum=blackout_ms,enum=total_migration_ms,enum=recovery_ms,enum=io_lost_s"`
+	Metric string `yaml:"metric" json:"metric" jsonschema:"enum=blackout_ms,enum=total_migration_ms,enum=recovery_ms,enum=io_lost_s"`
 	// Half the width of the 95 % interval of the median, in percent of that median, that is precise enough: for each cell of the
 	// matrix, controls and the sentinel left out.
-	RelativeCIPercent float64 `yaml:"relative_ci_percent" jsonschema:"exclusiveMinimum=0"`
+	RelativeCIPercent float64 `yaml:"relative_ci_percent" json:"relative_ci_percent" jsonschema:"exclusiveMinimum=0"`
 	// Repetitions that are run in any case: 5 by default.
-	Min int `yaml:"min,omitempty" jsonschema:"minimum=3"`
+	Min int `yaml:"min,omitempty" json:"min,omitempty" jsonschema:"minimum=3"`
 	// Repetitions after which the campaign ends in any case.
-	Max int `yaml:"max" jsonschema:"minimum=3"`
+	Max int `yaml:"max" json:"max" jsonschema:"minimum=3"`
 }
 
 // DiskSpec is the disk under test.
@@ -296,6 +296,9 @@ type Limits struct {
 	ClockUncertaintyMs float64 `yaml:"clock_uncertainty_ms,omitempty" jsonschema:"exclusiveMinimum=0"`
 	// Disk space to leave free where the dataset goes, in MiB: 256 by default.
 	MinFreeMiB int `yaml:"min_free_mib,omitempty" jsonschema:"minimum=0"`
+	// For how long the setup of a trial that the target has failed stays on the hosts, to be looked at: not at all by
+	// default, and at most 24h. Its lane runs no other trial meanwhile.
+	Retain time.Duration `yaml:"retain,omitempty"`
 }
 
 // AccessSpec is an access specification.

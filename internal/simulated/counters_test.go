@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"heliotrope/internal/campaign"
-	"heliotrope/internal/load"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/witness"
 )
@@ -86,7 +85,7 @@ func TestCountersAgreeWithTheLog(t *testing.T) {
 		for _, entry := range log {
 			all++
 			isRemote := entry.at.After(m.schedule.suspended)
-			if kind == replicated && entry.Op == load.OpWrite || kind != replicated && isRemote {
+			if kind == replicated && entry.Write || kind != replicated && isRemote {
 				crossing += int64(entry.SizeBytes)
 			}
 		}

@@ -88,8 +88,8 @@ func TestIOPSFollowTheFormula(t *testing.T) {
 				t.Fatal(err)
 			}
 			log := p.log(t, Faults{})
-			before, _ := between(log, "", p.mark(t, trial.WarmUp), p.mark(t, trial.Migrate))
-			after, _ := between(log, "", p.mark(t, trial.After), p.mark(t, trial.Collect))
+			before, _ := between(log, all, p.mark(t, trial.WarmUp), p.mark(t, trial.Migrate))
+			after, _ := between(log, all, p.mark(t, trial.After), p.mark(t, trial.Collect))
 			atA := m.iops(conditions{site: storage.SiteA, protocol: "C"})
 			atB := m.iops(conditions{site: storage.SiteB, protocol: "C"})
 			if !isNear(before, atA, 0.1) || !isNear(after, atB, 0.1) {
@@ -104,8 +104,8 @@ func TestSharedStorageWaitsForTheRoundTripAtSiteB(t *testing.T) {
 		for profile, rttMs := range map[string]float64{"lan": 1, "continental": 31, "transatlantic": 91, "transpacific": 161} {
 			p := play(t, reference(cell(kind, profile, 50, 1)), Faults{})
 			log := p.log(t, Faults{})
-			_, before := between(log, "", p.mark(t, trial.Before), p.mark(t, trial.Migrate))
-			iops, after := between(log, "", p.mark(t, trial.After), p.mark(t, trial.Collect))
+			_, before := between(log, all, p.mark(t, trial.Before), p.mark(t, trial.Migrate))
+			iops, after := between(log, all, p.mark(t, trial.After), p.mark(t, trial.Collect))
 			if !isNear(before, localMs, 0.05) || !isNear(after, localMs+rttMs, 0.05) || !isNear(iops, 1000/(localMs+rttMs), 0.05) {
 				t.Errorf("%s over %s: %.1f ms at A, %.1f ms and %.1f IOPS at B", kind, profile, before, after, iops)
 			}
@@ -124,8 +124,8 @@ func TestDRBDReadsAreLocalAndWritesFollowTheProtocol(t *testing.T) {
 		log := p.log(t, Faults{})
 		for _, phase := range []struct{ from, to trial.Phase }{{trial.Before, trial.Migrate}, {trial.After, trial.Collect}} {
 			from, to := p.mark(t, phase.from), p.mark(t, phase.to)
-			_, reads := between(log, load.OpRead, from, to)
-			_, writes := between(log, load.OpWrite, from, to)
+			_, reads := between(log, onlyReads, from, to)
+			_, writes := between(log, onlyWrites, from, to)
 			if !isNear(reads, test.readMs, 0.1) || !isNear(writes, test.writesMs, 0.1) {
 				t.Errorf("protocol %q, %s: reads take %.1f ms, writes %.1f ms", test.protocol, phase.from, reads, writes)
 			}
@@ -206,7 +206,7 @@ func TestEntriesAreWhatWasAskedFor(t *testing.T) {
 			t.Fatalf("%+v is not on the disk", entry)
 		}
 		isSmall := entry.SizeBytes == 512
-		if isSmall != (entry.Op == load.OpRead) || !isSmall && entry.OffsetBytes%4096 != 0 {
+		if isSmall == entry.Write || !isSmall && entry.OffsetBytes%4096 != 0 {
 			t.Fatalf("%+v was not asked for", entry)
 		}
 		if isSmall {

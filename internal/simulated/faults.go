@@ -7,9 +7,9 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Faults are the probabilities, 0 to 1, of what goes wrong in a trial; the zero
-// value is none. Whether it happens follows from the trial's seed and the
-// attempt, so that a call made again fails again.
+// Faults are the probabilities, 0 to 1, of what goes wrong in a trial, and what a
+// test wants of it beside; the zero value is none. Whether it happens follows from
+// the trial's seed and the attempt, so that a call made again fails again.
 type Faults struct {
 	// MigrationFails lets the migration fail half-way with a
 	// *hypervisor.MigrationError; the guest stays at site A.
@@ -41,6 +41,15 @@ type Faults struct {
 	DiskStaysAway float64 `json:"disk_stays_away,omitempty"`
 	// TargetUnplugged fails an I/O 2 s after the guest goes on, which ends the load.
 	TargetUnplugged float64 `json:"target_unplugged,omitempty"`
+	// Leaves lets the teardown of a first attempt leave a thing on the storage
+	// server, until the next teardown. It needs Hosts.
+	Leaves float64 `json:"leaves,omitempty"`
+
+	// Held stops a trial in a phase; nil: it is not.
+	Held *Held `json:"held,omitempty"`
+	// Hosts is a folder that has a file for each thing on the model's hosts, in a folder of
+	// the host's name: what was made, and was not yet removed. "" for none.
+	Hosts string `json:"hosts,omitempty"`
 }
 
 const (
@@ -83,6 +92,12 @@ func (f Faults) loadEnds(ref trial.Ref) (time.Duration, bool) {
 
 func (f Faults) uncertainClocks(ref trial.Ref) bool {
 	return ref.Attempt <= 1 && happens(ref, "uncertain clocks", f.UncertainClocks)
+}
+
+// leaves says whether the teardown after the attempt leaves something.
+func (f Faults) leaves(ref trial.Ref) bool {
+	_, ended := ref.Timeline.Start(trial.Teardown)
+	return ended && ref.Attempt <= 1 && happens(ref, "leaves", f.Leaves)
 }
 
 func (f Faults) losesWrites(ref trial.Ref) bool { return happens(ref, "loses writes", f.LosesWrites) }

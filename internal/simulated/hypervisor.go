@@ -42,7 +42,7 @@ func (h *host) Create(ctx context.Context, wanted hypervisor.Domain) error {
 	case guest.site != h.site:
 		return fmt.Errorf("create %s on %s: it runs at site %s", wanted.Name, h.Host(), guest.site)
 	}
-	return nil
+	return h.bed.put(h.Host(), madeGuest)
 }
 
 func (h *host) List(ctx context.Context) ([]hypervisor.State, error) {
@@ -116,7 +116,7 @@ func (h *host) Destroy(ctx context.Context, name string) error {
 	if h.has(name) {
 		h.bed.guest = nil
 	}
-	return nil
+	return h.bed.take(h.Host(), madeGuest)
 }
 
 func (h *host) Teardown(ctx context.Context) error { return h.Destroy(ctx, h.bed.domainName()) }
@@ -183,6 +183,9 @@ func (h *host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.
 	h.bed.mu.Lock()
 	defer h.bed.mu.Unlock()
 	h.bed.guest.site = to.site
+	if err := errors.Join(h.bed.put(to.Host(), madeGuest), h.bed.take(h.Host(), madeGuest)); err != nil {
+		return hypervisor.Migration{}, err
+	}
 	return hypervisor.Migration{Started: plan.started, Finished: plan.finished, StreamBytes: plan.streamBytes, Log: plan.log()}, nil
 }
 

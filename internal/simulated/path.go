@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
@@ -23,7 +24,10 @@ func (p path) Shape(ctx context.Context, _ string, profile wan.Profile, _ time.D
 	if err := profile.Validate(); err != nil {
 		return fmt.Errorf("shape the WAN: %s: %w", profile, err)
 	}
-	return p.bed.spend(ctx, shapeTime)
+	if err := p.bed.spend(ctx, shapeTime); err != nil {
+		return err
+	}
+	return p.bed.put(p.bed.siteHost(storage.SiteA), madeShaping)
 }
 
 func (p path) Renew(ctx context.Context, _ string, _ wan.Profile, _ time.Duration) error {

@@ -19,6 +19,7 @@ import (
 
 	"heliotrope/internal/load"
 	"heliotrope/internal/load/engine"
+	"heliotrope/internal/load/fio"
 	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/load/spec"
 	"heliotrope/internal/record"
@@ -162,7 +163,7 @@ func (l *loading) fioFiles(from, to time.Time, fails bool) []rawFile {
 		result.Error = int(syscall.EIO)
 	}
 	return []rawFile{
-		{load.LogFile, func(w io.Writer) error { return load.WriteLog(w, l.entries(from, to, &result)) }},
+		{load.LogFile, func(w io.Writer) error { return fio.WriteLog(w, l.entries(from, to, &result)) }},
 		{load.ResultFile, func(w io.Writer) error { return json.NewEncoder(w).Encode(result.document()) }},
 	}
 }
@@ -231,14 +232,14 @@ func writeFiles(folder string, files []rawFile, progress func(doneBytes, totalBy
 }
 
 // entries are the model's I/Os as the guest logs them, and adds them up.
-func (l *loading) entries(from, to time.Time, sum *fioResult) iter.Seq[load.Entry] {
-	return func(yield func(load.Entry) bool) {
+func (l *loading) entries(from, to time.Time, sum *fioResult) iter.Seq[fio.Line] {
+	return func(yield func(fio.Line) bool) {
 		for done := range l.model.operations(from, to) {
-			entry := load.Entry{GuestTimeNs: l.model.guest.says(done.done), LatencyNs: done.latency, Op: load.OpWrite,
+			entry := fio.Line{GuestTimeNs: l.model.guest.says(done.done), LatencyNs: done.latency, Write: !done.read,
 				SizeBytes: int32(done.size), OffsetBytes: done.offset} //nolint:gosec // at most diskBytes
 			direction := &sum.Write
 			if done.read {
-				entry.Op, direction = load.OpRead, &sum.Read
+				direction = &sum.Read
 			}
 			direction.IOBytes += int64(done.size)
 			direction.TotalIOs++

@@ -4,8 +4,9 @@
 //
 // It promises that
 //   - nothing waits: what takes time advances the Bed's own clock, which starts
-//     at trial.Ref.Now;
-//   - a Bed remembers nothing across processes: where the guest runs, what its
+//     at trial.Ref.Now. A test may hold a trial (Held);
+//   - a Bed remembers nothing across processes, but for what is on its hosts where a
+//     test wants to look (Faults.Hosts): where the guest runs, what its
 //     clock says and every byte of the raw files follow from the lane's name,
 //     the trial's seed, the attempt, and the timeline. A crash changes nothing;
 //   - the raw files are of the real formats, packages load's and witness'.
@@ -140,9 +141,13 @@ func (b *Bed) Now() time.Time {
 	return b.now
 }
 
-// spend lets time pass. An ended context is the only error.
+// spend lets time pass, as every call to the testbed does. An ended context and a
+// trial that is Held are the only errors.
 func (b *Bed) spend(ctx context.Context, duration time.Duration) error {
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := b.hold(ctx); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -304,21 +309,28 @@ func (b *Bed) Evidence(ctx context.Context, folder string) error {
 	return os.WriteFile(filepath.Join(folder, EvidenceFile), []byte(text), 0o644)
 }
 
-// Snapshot finds nothing on any host: a model leaves nothing behind.
+// Snapshot finds what is on the hosts: nothing, where Faults.Hosts is not set.
 func (b *Bed) Snapshot(ctx context.Context) (testbed.Snapshot, error) {
 	snapshot := testbed.Snapshot{}
 	for _, name := range b.HostNames() {
-		snapshot[name] = testbed.MachineSnapshot{}
+		found, err := b.made(name)
+		if err != nil {
+			return nil, err
+		}
+		snapshot[name] = found
 	}
 	return snapshot, b.spend(ctx, commandTime)
 }
 
-// Teardown removes the guest.
+// Teardown removes everything from the hosts.
 func (b *Bed) Teardown(ctx context.Context) error {
+	if err := b.spend(ctx, teardownTime); err != nil {
+		return err
+	}
 	b.mu.Lock()
 	b.guest = nil
 	b.mu.Unlock()
-	return b.spend(ctx, teardownTime)
+	return b.takeAll()
 }
 
 // Close has nothing to close.

@@ -14,6 +14,7 @@ import (
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/load"
+	"heliotrope/internal/load/fio"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
@@ -141,7 +142,7 @@ func (p *played) end(t testing.TB) time.Time {
 
 // completion is an entry of the log on the controller's time base.
 type completion struct {
-	load.Entry
+	fio.Line
 	at time.Time
 }
 
@@ -164,7 +165,7 @@ func (p *played) log(t testing.TB, faults Faults) []completion {
 		suspended = m.schedule.suspended
 	}
 	var log []completion
-	err = load.ReadLog(open(t, folder, load.LogFile), p.ref.Now, func(entry load.Entry) error {
+	err = fio.ReadLog(open(t, folder, load.LogFile), p.ref.Now, func(entry fio.Line) error {
 		at := time.Unix(0, entry.GuestTimeNs).Add(-before)
 		if !suspended.IsZero() && at.After(suspended) {
 			at = time.Unix(0, entry.GuestTimeNs).Add(-after)
@@ -207,16 +208,20 @@ func open(t testing.TB, folder, name string) *os.File {
 
 // between is how many I/Os a log has from one moment to another, a second, and
 // their mean latency in ms.
-func between(log []completion, op string, from, to time.Time) (iops, meanMs float64) {
+func between(log []completion, wanted func(completion) bool, from, to time.Time) (iops, meanMs float64) {
 	count, sum := 0, int64(0)
 	for _, entry := range log {
-		if (op == "" || entry.Op == op) && entry.at.After(from) && entry.at.Before(to) {
+		if wanted(entry) && entry.at.After(from) && entry.at.Before(to) {
 			count++
 			sum += entry.LatencyNs
 		}
 	}
 	return float64(count) / to.Sub(from).Seconds(), float64(sum) / float64(max(1, count)) / 1e6
 }
+
+func all(completion) bool          { return true }
+func onlyReads(c completion) bool  { return !c.Write }
+func onlyWrites(c completion) bool { return c.Write }
 
 func isNear(got, want, share float64) bool { return math.Abs(got-want) <= share*math.Abs(want) }
 

@@ -40,7 +40,7 @@ func (d *disks) Provision(ctx context.Context, spec storage.Spec, _ storage.Site
 	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
 		disk.Device[site] = "/dev/simulated/" + d.bed.lane + "." + spec.Name
 	}
-	return disk, nil
+	return disk, d.bed.put(d.bed.store(), madeDisk)
 }
 
 func (d *disks) PrepareMigration(ctx context.Context, _ storage.Disk, _, _ storage.Site) error {

@@ -2,13 +2,15 @@
 // only place that turns them into Temporal's errors and back.
 //
 // It promises that a class, a cause and a message come out of an activity or a
-// child workflow as they went in, and that Temporal tries only errors of the
-// infrastructure again.
+// child workflow as they went in, a long message without its middle, and that
+// Temporal tries only errors of the infrastructure again.
 package wire
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
 	"go.temporal.io/sdk/temporal"
 
@@ -66,9 +68,28 @@ func ToTemporal(err error) error {
 	case fault.Cancelled:
 		return temporal.NewCanceledError()
 	case fault.Infrastructure:
-		return temporal.NewApplicationErrorWithCause(err.Error(), string(class), nil, CauseOf(err))
+		return temporal.NewApplicationErrorWithCause(message(err), string(class), nil, CauseOf(err))
 	}
-	return temporal.NewNonRetryableApplicationError(err.Error(), string(class), nil, CauseOf(err))
+	return temporal.NewNonRetryableApplicationError(message(err), string(class), nil, CauseOf(err))
+}
+
+// MaxMessageBytes is how long a message may be. From 4 KiB on, with all that is
+// around it, Temporal keeps nothing of a pending activity's failure but "Failure
+// exceeds size limit" (limit.mutableStateActivityFailureSize.error, whose
+// warning is at 2 KiB).
+const MaxMessageBytes = 2 << 10
+
+// message is an error's text without its middle where it is too long: its
+// beginning says what was tried, and its end what came back.
+func message(err error) string {
+	text := strings.ToValidUTF8(err.Error(), "?")
+	if len(text) <= MaxMessageBytes {
+		return text
+	}
+	const end = 800
+	left := fmt.Sprintf(" … (of %d bytes) … ", len(text))
+	begin := MaxMessageBytes - end - len(left)
+	return strings.ToValidUTF8(text[:begin], "") + left + strings.ToValidUTF8(text[len(text)-end:], "")
 }
 
 // Reason is the message of an error that came out of an activity, without what

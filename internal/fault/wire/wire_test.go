@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
@@ -88,6 +90,19 @@ func TestReason(t *testing.T) {
 	} {
 		if got := wire.Reason(err); got != want {
 			t.Errorf("reason of %v is %q, want %q", err, got, want)
+		}
+	}
+}
+
+// TestLongMessages: a failure that is longer than Temporal keeps says how it
+// began and how it ended.
+func TestLongMessages(t *testing.T) {
+	for _, class := range []fault.Class{fault.BadInput, fault.Infrastructure, fault.TargetFailed, fault.Invalid} {
+		long := fault.New(class, "fill the disk on host-a: %s: no space left on device", strings.Repeat("ä lot of output\xff, ", 1000))
+		reason := wire.Reason(wire.ToTemporal(long))
+		if len(reason) > wire.MaxMessageBytes || len(reason) < wire.MaxMessageBytes-8 || !utf8.ValidString(reason) ||
+			!strings.HasPrefix(reason, "fill the disk on host-a: ") || !strings.HasSuffix(reason, ": no space left on device") {
+			t.Errorf("%s: %d bytes: %s", class, len(reason), reason)
 		}
 	}
 }

@@ -1,0 +1,80 @@
+package activities
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
+)
+
+// AmendInput is an update that a campaign, or a lane of it, has taken.
+type AmendInput struct {
+	Campaign string    `json:"campaign"`
+	DataDir  string    `json:"data_dir"`
+	Dataset  string    `json:"dataset"` // identity of the campaign's folder
+	ID       string    `json:"id"`      // of the update
+	At       time.Time `json:"at"`
+	Update   string    `json:"update"`
+	Steering Steering  `json:"steering"`
+	// Answer says what it comes to, where that does not depend on the plan.
+	Answer string `json:"answer,omitempty"`
+}
+
+// Amended is what came of an update.
+type Amended struct {
+	Answer string `json:"answer"` // one sentence
+	Total  int    `json:"total"`  // trials of the plan
+	// Stop is the rule that holds now; nil for none.
+	Stop *campaign.Stop `json:"stop,omitempty"`
+}
+
+// Amend notes an update in the dataset, with what it changes of the plan. What cannot
+// be is refused, and noted nowhere. The same update is noted once, and answered alike.
+func (p *Planner) Amend(ctx context.Context, input AmendInput) (Amended, error) {
+	amended, err := p.amend(ctx, input)
+	return amended, wire.ToTemporal(err)
+}
+
+func (p *Planner) amend(ctx context.Context, input AmendInput) (Amended, error) {
+	record, err := p.Records.of(input.DataDir, input.Campaign, input.Dataset)
+	if err != nil {
+		return Amended{}, err
+	}
+	what := input.Steering
+	event, err := record.Amend(ctx, input.ID, func(plan func() (campaign.Begun, error)) (dataset.CampaignEvent, error) {
+		amendment, answer, err := input.change(plan)
+		return dataset.CampaignEvent{TsNs: input.At.UnixNano(), Name: input.Update, Lane: what.Lane, Trial: int32(what.Trial), //nolint:gosec // a number of the plan
+			By: what.Who(), Why: what.Why, Detail: answer, Amendment: amendment.Text()}, err
+	})
+	if err != nil {
+		return Amended{}, err
+	}
+	return Amended{Answer: event.Detail, Total: record.Counts().Total, Stop: record.Stop()}, nil
+}
+
+// change is what the update changes of the plan, and the answer to it.
+func (i AmendInput) change(plan func() (campaign.Begun, error)) (amendment campaign.Amendment, answer string, err error) {
+	if !slices.Contains([]string{SteerSkip, SteerRepeat, SteerAdd, SteerStop}, i.Update) {
+		return campaign.Amendment{}, i.Answer, nil
+	}
+	begun, err := plan()
+	if err != nil {
+		return campaign.Amendment{}, "", err
+	}
+	what := i.Steering
+	switch i.Update {
+	case SteerSkip:
+		amendment, answer, err = begun.Skip(what.Trial, what.Cell)
+	case SteerRepeat:
+		amendment, answer, err = begun.Repeat(what.Cell, what.Times)
+	case SteerAdd:
+		amendment, answer, err = begun.Add("cells", what.Cells, what.Times)
+	case SteerStop:
+		amendment, answer, err = begun.ChangeStop(what.Stop)
+	}
+	return amendment, answer, fault.As(fault.BadInput, err)
+}

@@ -1,0 +1,206 @@
+package activities_test
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/activities"
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/trial"
+)
+
+const (
+	steeredYAML = `version: 1
+name: steered
+seed: 5
+testbed: simulated
+matrix: {storage: [nfs, iscsi], wan: [lan], access: [database]}
+repetitions: 2
+`
+	nfsCell   = "xen-nfs-lan-database"
+	iscsiCell = "xen-iscsi-lan-database"
+)
+
+// steeredFolder is a campaign's folder, and the planner of one controller.
+type steeredFolder struct {
+	t       *testing.T
+	dataDir string
+	planner *activities.Planner
+	planned activities.Planned
+}
+
+func newSteered(t *testing.T, yaml string) *steeredFolder {
+	t.Helper()
+	s := &steeredFolder{t: t, dataDir: t.TempDir()}
+	s.begin("first", yaml)
+	return s
+}
+
+// begin begins the campaign, as one does whose database was lost: only the folder knows
+// what was before.
+func (s *steeredFolder) begin(execution, yaml string) {
+	s.t.Helper()
+	s.planner = &activities.Planner{Records: &activities.Records{}}
+	s.planned = must[activities.Planned](s.t, s.planner.Expand, activities.PlanInput{Campaign: "steered", SpecYAML: yaml, SpecSHA256: "spec",
+		DataDir: s.dataDir, Execution: execution, Lanes: []trial.Lane{{Name: "sim-1", Kind: inventory.Simulated}}})
+}
+
+func (s *steeredFolder) amend(id, update string, what activities.Steering) (activities.Amended, error) {
+	what.By, what.Why = "eva@ws1", "a reason"
+	return s.planner.Amend(s.t.Context(), activities.AmendInput{Campaign: "steered", DataDir: s.dataDir, Dataset: s.planned.Dataset,
+		ID: id, At: time.Unix(1, 0), Update: update, Steering: what, Answer: "all lanes: paused"})
+}
+
+func (s *steeredFolder) events() []dataset.CampaignEvent {
+	s.t.Helper()
+	events, err := dataset.ReadCampaignEvents(dataset.CampaignFolder(s.dataDir, "steered"))
+	require.NoError(s.t, err)
+	return events
+}
+
+// ran has a lane claim and finish all that is left, and returns the numbers of its trials.
+func (s *steeredFolder) ran() []int {
+	s.t.Helper()
+	record, err := dataset.Open(dataset.CampaignFolder(s.dataDir, "steered"), s.planned.Dataset)
+	require.NoError(s.t, err)
+	var numbers []int
+	for range 100 {
+		claimed, found, err := record.Claim("sim-1")
+		require.NoError(s.t, err)
+		if !found {
+			return numbers
+		}
+		numbers = append(numbers, claimed.Trial.Sequence)
+		ref := trial.Ref{Campaign: "steered", Trial: claimed.Trial, Attempt: claimed.Attempt}
+		_, err = record.Accept(s.t.Context(), dataset.Attempt{Trial: dataset.Trial{Key: ref.Key(), Sequence: int32(claimed.Trial.Sequence),
+			Attempt: int32(claimed.Attempt), Block: int32(claimed.Trial.Block), Verdict: string(trial.Valid), TestbedKind: "simulated"}})
+		require.NoError(s.t, err)
+	}
+	s.t.Fatal("there is no end")
+	return nil
+}
+
+// TestAmendRefuses: what cannot be is refused in one line, is not tried again, and
+// leaves no event.
+func TestAmendRefuses(t *testing.T) {
+	for name, test := range map[string]struct {
+		update string
+		what   activities.Steering
+		want   string
+	}{
+		"an unknown cell":      {"repeat", activities.Steering{Cell: "xen-drbd", Times: 2}, `the plan has no cell "xen-drbd": want `},
+		"never":                {"repeat", activities.Steering{Cell: nfsCell, Times: 0}, "0 times: want 1 to 1000"},
+		"an unknown trial":     {"skip", activities.Steering{Trial: 5}, "there is no trial 5: the plan has 1 to 4"},
+		"an impossible cell":   {"add", activities.Steering{Cells: "include: [{storage: mirror}, {storage: tape}]", Times: 1}, `include[1].storage: "tape" is not known`},
+		"another impossible":   {"add", activities.Steering{Cells: "include: [{storage: mirror}]", Times: 1}, "include[0].storage: mirror is not for xen"},
+		"no YAML":              {"add", activities.Steering{Cells: "include: [", Times: 1}, "not YAML"},
+		"no rule to take away": {"stop-rule", activities.Steering{None: true}, "there is no stop rule already"},
+		"more than the plan":   {"stop-rule", activities.Steering{Stop: &campaign.Stop{Metric: "io_lost_s", RelativeCIPercent: 5, Min: 3, Max: 30}}, "stop.max: 30: the plan has 2 blocks"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSteered(t, steeredYAML)
+			_, err := s.amend("u-1", test.update, test.what)
+			require.ErrorContains(t, err, test.want)
+			assert.NotContains(t, wire.Reason(err), "\n")
+			assert.Equal(t, fault.BadInput, wire.Of(err))
+			assert.Empty(t, s.events())
+			assert.Equal(t, []int{1, 2, 3, 4}, s.ran())
+		})
+	}
+}
+
+// TestAnotherFolder: an update for a campaign whose folder was replaced is refused.
+func TestAnotherFolder(t *testing.T) {
+	s := newSteered(t, steeredYAML)
+	s.planned.Dataset = "another"
+	_, err := s.amend("u-1", "repeat", activities.Steering{Cell: nfsCell, Times: 2})
+	require.ErrorContains(t, err, "another dataset")
+	require.Equal(t, fault.BadInput, wire.Of(err))
+	require.Empty(t, s.events())
+}
+
+// TestAmendRepeat: n times more are n more trials in blocks beyond, and the same update
+// twice is one event with one answer.
+func TestAmendRepeat(t *testing.T) {
+	s := newSteered(t, steeredYAML)
+	for range 2 {
+		amended, err := s.amend("u-1", "repeat", activities.Steering{Cell: nfsCell, Times: 3})
+		require.NoError(t, err)
+		require.Equal(t, activities.Amended{Answer: "3 trials more: numbers 5 to 7, blocks 3 to 5", Total: 7}, amended)
+	}
+	require.Equal(t, []int{1, 2, 3, 4, 5, 6, 7}, s.ran())
+	events := s.events()
+	require.Len(t, events, 1)
+	events[0].Amendment = ""
+	require.Equal(t, dataset.CampaignEvent{Number: 1, TsNs: 1e9, ID: "u-1", Name: "repeat", By: "eva@ws1", Why: "a reason",
+		Detail: "3 trials more: numbers 5 to 7, blocks 3 to 5"}, events[0])
+}
+
+// TestSkippedStaysSkipped when the database is lost, and so do added trials and the
+// rule; nothing but the folder knows of them.
+func TestSkippedStaysSkipped(t *testing.T) {
+	yaml := steeredYAML[:len(steeredYAML)-len("repetitions: 2\n")] + "stop: {metric: blackout_ms, relative_ci_percent: 10, max: 20}\n"
+	s := newSteered(t, yaml)
+	_, err := s.amend("u-1", "skip", activities.Steering{Cell: iscsiCell})
+	require.NoError(t, err)
+	_, err = s.amend("u-2", "add", activities.Steering{Cells: "include: [{storage: nfs, wan: transpacific}, {storage: iscsi, wan: transpacific}]", Times: 1})
+	require.NoError(t, err)
+	rule := campaign.Stop{Metric: "recovery_ms", RelativeCIPercent: 5, Min: 5, Max: 15}
+	amended, err := s.amend("u-3", "stop-rule", activities.Steering{Stop: &rule})
+	require.NoError(t, err)
+	require.Equal(t, &rule, amended.Stop)
+	require.Contains(t, amended.Answer, "5 trials of the blocks beyond: skipped")
+
+	s.begin("after the database was lost", yaml)
+	require.Equal(t, &rule, s.planned.Stop)
+	record, err := dataset.Open(dataset.CampaignFolder(s.dataDir, "steered"), "")
+	require.NoError(t, err)
+	trials := record.Plan()
+	require.Len(t, trials, 42)
+	ran := s.ran()
+	require.Len(t, ran, 15+2)
+	for _, sequence := range ran {
+		planned := trials[sequence-1]
+		require.True(t, planned.CellID == nfsCell && planned.Block <= 15 || planned.Block == 21, "trial %d", sequence)
+	}
+}
+
+// TestOtherUpdatesAreNoted: what concerns lanes is an event, too.
+func TestOtherUpdatesAreNoted(t *testing.T) {
+	s := newSteered(t, steeredYAML)
+	amended, err := s.planner.Amend(t.Context(), activities.AmendInput{Campaign: "steered", DataDir: s.dataDir, ID: "u-1", At: time.Unix(1, 0),
+		Update: "pause", Steering: activities.Steering{Lane: "sim-1", Why: "lunch"}, Answer: "lane sim-1: paused"})
+	require.NoError(t, err)
+	require.Equal(t, activities.Amended{Answer: "lane sim-1: paused", Total: 4}, amended)
+	require.Equal(t, []dataset.CampaignEvent{{Number: 1, TsNs: 1e9, ID: "u-1", Name: "pause", Lane: "sim-1", By: "Temporal UI", Why: "lunch",
+		Detail: "lane sim-1: paused"}}, s.events())
+}
+
+// TestAmendedAtOnce: of two that repeat at once each has numbers of its own.
+func TestAmendedAtOnce(t *testing.T) {
+	s := newSteered(t, steeredYAML)
+	var group sync.WaitGroup
+	errs := make([]error, 8)
+	for n := range errs {
+		group.Go(func() {
+			_, errs[n] = s.amend(fmt.Sprint("u-", n), "repeat", activities.Steering{Cell: nfsCell, Times: 2})
+		})
+	}
+	group.Wait()
+	for _, err := range errs {
+		require.NoError(t, err)
+	}
+	ran := s.ran()
+	require.Len(t, ran, 20)
+	require.True(t, slices.IsSorted(ran))
+}

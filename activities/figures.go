@@ -1,0 +1,69 @@
+package activities
+
+import (
+	"math"
+	"strconv"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/report"
+	"heliotrope/internal/campaign"
+)
+
+// Figures are an attempt's few numbers that Temporal's UI shows beside its
+// verdict, in ms; the dataset has all of them. 0: there is none, or it is not known.
+type Figures struct {
+	DowntimeMs    float64 `json:"downtime_ms,omitempty"` // as the hypervisor tells it
+	BlackoutMs    float64 `json:"blackout_ms,omitempty"` // as it was seen
+	MaxResponseMs float64 `json:"max_response_ms,omitempty"`
+	RecoveryMs    float64 `json:"recovery_ms,omitempty"`
+}
+
+func figuresOf(row *dataset.Trial) Figures {
+	return Figures{DowntimeMs: figure(row.DowntimeMs), BlackoutMs: figure(row.BlackoutMs),
+		MaxResponseMs: figure(row.Response.Ms), RecoveryMs: figure(row.RecoveryMs)}
+}
+
+// figure leaves out what JSON cannot say: the attempt would be concluded for ever.
+func figure(value *float64) float64 {
+	if value == nil || math.IsInf(*value, 0) || math.IsNaN(*value) {
+		return 0
+	}
+	return *value
+}
+
+// Median is a cell's medians for people, in ms: a number, ∞, or – where nothing
+// is known.
+type Median struct {
+	Cell        string `json:"cell"`
+	Results     int    `json:"results"` // trials that are valid, or failed as a result
+	Blackout    string `json:"blackout_ms"`
+	MaxResponse string `json:"max_response_ms"`
+	Recovery    string `json:"recovery_ms"`
+}
+
+// maxMedians is of how many cells Temporal's UI shows medians: its text is short.
+const maxMedians = 50
+
+// mediansOf are the medians of a summary's first cells.
+func mediansOf(summary *report.Summary) []Median {
+	var medians []Median
+	for _, cell := range summary.Cells[:min(maxMedians, len(summary.Cells))] {
+		name := cell.ID
+		if cell.Direction == campaign.Return {
+			name += ", back"
+		}
+		medians = append(medians, Median{Cell: name, Results: cell.BlackoutMs.N,
+			Blackout: medianText(cell.BlackoutMs), MaxResponse: medianText(cell.MaxResponseMs), Recovery: medianText(cell.RecoveryMs)})
+	}
+	return medians
+}
+
+func medianText(s report.Spread) string {
+	switch {
+	case s.N == 0:
+		return "–"
+	case math.IsInf(s.Median, 1):
+		return "∞"
+	}
+	return strconv.FormatFloat(math.Round(s.Median), 'f', 0, 64)
+}

@@ -1,0 +1,27 @@
+package activities
+
+import (
+	"math"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/report"
+	"heliotrope/internal/campaign"
+)
+
+func TestFigures(t *testing.T) {
+	row := &dataset.Trial{DowntimeMs: new(111.0), BlackoutMs: new(math.Inf(1)), RecoveryMs: new(900.5)}
+	row.Response.Ms = new(222.0)
+	require.Equal(t, Figures{DowntimeMs: 111, MaxResponseMs: 222, RecoveryMs: 900.5}, figuresOf(row))
+}
+
+func TestMedians(t *testing.T) {
+	cells := make([]report.Cell, maxMedians+1)
+	cells[0] = report.Cell{ID: "a-cell", Direction: campaign.Return, BlackoutMs: report.Spread{N: 3, Median: 111.4},
+		MaxResponseMs: report.Spread{N: 3, Infinite: 2, Median: math.Inf(1)}}
+	medians := mediansOf(&report.Summary{Cells: cells})
+	require.Len(t, medians, maxMedians)
+	require.Equal(t, Median{Cell: "a-cell, back", Results: 3, Blackout: "111", MaxResponse: "∞", Recovery: "–"}, medians[0])
+}

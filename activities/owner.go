@@ -1,0 +1,128 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"heliotrope/activities/pulse"
+	"heliotrope/internal/cause"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/owner"
+	"heliotrope/internal/poll"
+	"heliotrope/internal/testbed"
+)
+
+// leased is a testbed whose hosts are leased to whoever measures on them.
+type leased interface {
+	Leases() owner.Hosts
+}
+
+// ownerOf is the owner for whom an activity works.
+func ownerOf(ctx context.Context, target Target) string {
+	return owner.Campaign(activity.GetInfo(ctx).TaskQueue, target.Ref.Campaign)
+}
+
+// work is what is done on a testbed, under a pulse.
+type work func(context.Context, testbed.Bed, *pulse.Pulse) error
+
+// owning has work done while the target's campaign has the testbed's hosts: nothing is
+// touched when one of them is another owner's, and the leases are renewed meanwhile.
+// Work on hosts that were lost to another owner is cut off.
+func owning(target Target, do work) work {
+	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		shared, is := bed.(leased)
+		if !is {
+			return do(ctx, bed, p)
+		}
+		p.Done(pulse.Step{Step: "lease the hosts"})
+		hosts, name := shared.Leases(), ownerOf(ctx, target)
+		away := hosts.Take(ctx, name, owner.Lease)
+		if errors.Is(away, owner.ErrHeld) {
+			return away
+		}
+		working, cancel := context.WithCancelCause(ctx)
+		renewed := make(chan struct{})
+		go func() {
+			defer close(renewed)
+			cancel(keepLeases(working, hosts, name))
+		}()
+		err := do(working, bed, p)
+		if lost := context.Cause(working); ctx.Err() == nil && lost != nil && err != nil {
+			err = lost
+		}
+		cancel(nil)
+		<-renewed
+		return errors.Join(err, away)
+	}
+}
+
+// keepLeases renews leases until the context ends, or one is lost.
+func keepLeases(ctx context.Context, hosts owner.Hosts, name string) error {
+	for poll.Pause(ctx, owner.RenewEvery) == nil {
+		if err := renewLeases(ctx, hosts, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// renewLeases is an error only when a lease is lost: a host that cannot be asked is
+// asked again.
+func renewLeases(ctx context.Context, hosts owner.Hosts, name string) error {
+	err := hosts.Renew(ctx, name, owner.Lease)
+	if errors.Is(err, owner.ErrHeld) || errors.Is(err, owner.ErrLapsed) {
+		return err
+	}
+	return nil
+}
+
+// renewing renews the leases of the target's testbed when it is called, but no more
+// often than need be. What was measured on hosts that may have been another's is not
+// to be trusted.
+func renewing(ctx context.Context, bed testbed.Bed, target Target) func() error {
+	shared, is := bed.(leased)
+	if !is {
+		return func() error { return nil }
+	}
+	hosts, name, last := shared.Leases(), ownerOf(ctx, target), time.Time{}
+	return func() error {
+		if time.Since(last) < owner.RenewEvery {
+			return nil
+		}
+		last = time.Now()
+		return fault.Because(fault.Invalid, cause.Infrastructure, renewLeases(ctx, hosts, name))
+	}
+}
+
+// releasing is owning, and gives the leases back after the work, whatever came of it:
+// nothing more is done there.
+func releasing(target Target, do work) work {
+	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		err := owning(target, do)(ctx, bed, p)
+		if shared, is := bed.(leased); is {
+			p.Done(pulse.Step{Step: "give the hosts back"})
+			err = errors.Join(err, shared.Leases().Release(ctx, ownerOf(ctx, target)))
+		}
+		return err
+	}
+}
+
+// RetainInput is for how long an attempt's setup is kept.
+type RetainInput struct {
+	Target
+	Length time.Duration `json:"length"`
+}
+
+// Retain leases the hosts for as long as the setup is kept on them: nobody else gets
+// them, and a host ends by itself what still runs there after that.
+func (t *Testbed) Retain(ctx context.Context, input RetainInput) error {
+	return t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, _ *pulse.Pulse) error {
+		if shared, is := bed.(leased); is {
+			return shared.Leases().Take(ctx, ownerOf(ctx, input.Target), input.Length)
+		}
+		return nil
+	})
+}

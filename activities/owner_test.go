@@ -1,0 +1,184 @@
+package activities
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/testsuite"
+
+	"heliotrope/activities/pulse"
+	"heliotrope/activities/pulse/pulsetest"
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/clock"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/owner"
+	"heliotrope/internal/remote/remotetest"
+	"heliotrope/internal/testbed"
+	"heliotrope/internal/trial"
+)
+
+// leasedBed is a testbed of one host, which is leased.
+type leasedBed struct {
+	testbed.Bed
+	host  *remotetest.Fake
+	calls []string // what is done with the testbed
+}
+
+func newLeasedBed(t *testing.T) *leasedBed {
+	bed := &leasedBed{host: remotetest.NewFake(t, "host-a")}
+	bed.host.On(lease("take"), remotetest.Reply{Stdout: "new\n"})
+	bed.host.On(lease("renew"))
+	bed.host.On(lease("release"))
+	return bed
+}
+
+// lease matches an operation on a host's lease.
+func lease(operation string) remotetest.Matcher {
+	return remotetest.Prefix("/bin/sh", "-s", "--", operation)
+}
+
+// another is what a host says that another owner has.
+var another = remotetest.Reply{ExitCode: 4, Stdout: "720\ncampaign day of controller 99887766\n"}
+
+func (b *leasedBed) Leases() owner.Hosts       { return owner.Hosts{{Runner: b.host}} }
+func (b *leasedBed) Machines() []trial.Machine { return []trial.Machine{{Name: "host-a", Clock: true}} }
+func (b *leasedBed) Now() time.Time            { return time.Now() }
+func (b *leasedBed) Close() error              { return nil }
+
+func (b *leasedBed) Clock(context.Context, string) (clock.Offset, error) {
+	b.calls = append(b.calls, "clock")
+	return clock.Offset{At: time.Now()}, nil
+}
+
+func (b *leasedBed) Teardown(context.Context) error {
+	b.calls = append(b.calls, "teardown")
+	return nil
+}
+
+func (b *leasedBed) open(context.Context, trial.Lane, trial.Ref) (testbed.Bed, error) { return b, nil }
+
+// did are the operations on the host's lease.
+func (b *leasedBed) did() (operations []string) {
+	for _, call := range b.host.Calls() {
+		operations = append(operations, call.Args[3])
+	}
+	return operations
+}
+
+// night is an attempt of a campaign whose folder is there.
+func night(t *testing.T) Target {
+	t.Helper()
+	target := Target{DataDir: t.TempDir(), Ref: trial.Ref{Campaign: "night", Trial: campaign.Trial{Sequence: 1}, Attempt: 1}}
+	_, err := dataset.Create(dataset.CampaignFolder(target.DataDir, "night"), dataset.Identity{Campaign: "night", SpecSHA256: "spec"},
+		dataset.Frozen{Trials: []campaign.Trial{target.Ref.Trial}})
+	require.NoError(t, err)
+	return target
+}
+
+// TestNothingIsTouchedOfAnother: what would change a host that is another's fails,
+// says for whom to wait, and is tried again.
+func TestNothingIsTouchedOfAnother(t *testing.T) {
+	bed := newLeasedBed(t)
+	bed.host.On(lease("take"), another)
+	testbeds, links := &Testbed{Open: bed.open}, &Links{Open: bed.open}
+	target := night(t)
+	for what, do := range map[string]func(context.Context) error{
+		"install": func(ctx context.Context) error { return links.Install(ctx, target) },
+		"sweep": func(ctx context.Context) error {
+			_, err := testbeds.Sweep(ctx, SweepInput{Target: target})
+			return err
+		},
+		"provision": func(ctx context.Context) error {
+			_, err := testbeds.Provision(ctx, ProvisionInput{Target: target})
+			return err
+		},
+		"teardown": func(ctx context.Context) error {
+			_, err := testbeds.Teardown(ctx, target)
+			return err
+		},
+		"remove": func(ctx context.Context) error { return links.Remove(ctx, target) },
+	} {
+		_, err := pulsetest.Run(t.Context(), do)
+		pulsetest.WantClass(t, err, fault.Infrastructure, "host-a is leased to campaign day of controller 99887766 until ")
+		assert.Empty(t, bed.calls, what)
+	}
+}
+
+// TestOwnedMeanwhile: work is done as the campaign of the controller whose queue it
+// is, which renews its leases meanwhile; a lease that is lost cuts it off.
+func TestOwnedMeanwhile(t *testing.T) {
+	bed := newLeasedBed(t)
+	target := night(t)
+	testbeds := &Testbed{Open: bed.open}
+	var torn TornDown
+	_, err := pulsetest.Run(t.Context(), func(ctx context.Context) (err error) {
+		torn, err = testbeds.Teardown(ctx, target)
+		return err
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{"teardown"}, bed.calls)
+	assert.False(t, torn.Now.IsZero())
+	taken := bed.host.Calls()[0].Args
+	assert.Equal(t, "campaign night of controller default-test-taskqueue", taken[5])
+
+	bed.host.On(lease("renew"), remotetest.Reply{}, remotetest.Reply{}, another)
+	synctest.Test(t, func(t *testing.T) {
+		lost := inActivity(t, func(ctx context.Context) error {
+			return owning(target, func(ctx context.Context, _ testbed.Bed, _ *pulse.Pulse) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})(ctx, bed, &pulse.Pulse{})
+		})
+		require.ErrorContains(t, lost, "host-a is leased to campaign day")
+	})
+	assert.Equal(t, []string{"take", "take", "renew", "renew", "renew"}, bed.did())
+}
+
+// inActivity runs do as an activity, and returns its own error.
+func inActivity(t *testing.T, do func(context.Context) error) (err error) {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	env.RegisterActivityWithOptions(func(ctx context.Context) error {
+		err = do(ctx)
+		return nil
+	}, activity.RegisterOptions{Name: "do"})
+	_, failed := env.ExecuteActivity("do")
+	require.NoError(t, failed)
+	return err
+}
+
+// TestFollowClocksRenews: an attempt on hosts that were lost to another owner cannot
+// be trusted.
+func TestFollowClocksRenews(t *testing.T) {
+	bed := newLeasedBed(t)
+	bed.host.On(lease("renew"), another)
+	certifier := &Certifier{Open: bed.open}
+	target := night(t)
+	_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error { return certifier.FollowClocks(ctx, target) })
+	pulsetest.WantClass(t, err, fault.Invalid, "host-a is leased to campaign day of controller 99887766")
+	bed.host.On(lease("renew"), remotetest.Reply{ExitCode: 3})
+	_, err = pulsetest.Run(t.Context(), func(ctx context.Context) error { return certifier.FollowClocks(ctx, target) })
+	pulsetest.WantClass(t, err, fault.Invalid, "the lease of the host has lapsed")
+	assert.DirExists(t, filepath.Join(target.DataDir, "work"))
+}
+
+// TestRetainLeases the hosts for as long as the setup is kept.
+func TestRetainLeases(t *testing.T) {
+	bed := newLeasedBed(t)
+	testbeds, target := &Testbed{Open: bed.open}, night(t)
+	_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error {
+		return testbeds.Retain(ctx, RetainInput{Target: target, Length: 2 * time.Hour})
+	})
+	require.NoError(t, err)
+	calls := bed.host.Calls()
+	assert.Equal(t, []string{"campaign night of controller default-test-taskqueue", "7200"}, calls[len(calls)-1].Args[5:7])
+	assert.Empty(t, bed.calls)
+}

@@ -1,0 +1,56 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+
+	"heliotrope/activities/pulse"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/testbed"
+)
+
+// ReadyInput is a testbed, and a trial that it is to be fit for.
+type ReadyInput struct {
+	Target
+	DiskMiB int `json:"disk_mib"` // of the disk under test
+}
+
+// checker is a testbed that can say what it lacks. A simulated one lacks nothing.
+type checker interface {
+	Check(ctx context.Context, uses testbed.Uses) error
+}
+
+// Ready looks whether a testbed could run a trial: its machines answer, have what
+// the trial needs, and their clocks can be read. It changes nothing, but that an
+// emulated testbed is started where it is down.
+func (t *Testbed) Ready(ctx context.Context, input ReadyInput) error {
+	if input.Lane.Kind.IsLab() {
+		if err := t.Raise(ctx, input.Target); err != nil {
+			return err
+		}
+	}
+	return t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		p.Done(pulse.Step{Step: "ask the hosts what they are"})
+		if _, err := bed.Facts(ctx); err != nil {
+			return err
+		}
+		if able, is := bed.(checker); is {
+			p.Done(pulse.Step{Step: "see what the hosts lack"})
+			if err := able.Check(ctx, input.uses()); err != nil {
+				return fault.As(fault.Infrastructure, fmt.Errorf("testbed %s: %w", input.Lane.Name, err))
+			}
+		}
+		_, err := readClocks(ctx, bed, p)
+		return err
+	})
+}
+
+// uses are what the trial wants of the testbed; nothing much when there is none.
+func (r ReadyInput) uses() testbed.Uses {
+	cell := r.Ref.Trial.Cell
+	uses := testbed.Uses{DiskBytes: int64(r.DiskMiB) << 20, MemoryMiB: cell.GuestMemoryMiB}
+	if cell.Storage != "" {
+		uses.Storages = []testbed.StorageUse{{Name: cell.Storage, Options: cell.StorageOptions()}}
+	}
+	return uses
+}

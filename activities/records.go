@@ -1,0 +1,84 @@
+package activities
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"heliotrope/analysis/dataset"
+)
+
+// Records are the campaigns' folders that the controller works on, each opened once.
+// Without any a folder is opened anew each time.
+type Records struct {
+	mu   sync.Mutex
+	open map[string]*dataset.Record // by the folder's path
+}
+
+// Open opens the folder of a target's campaign: see dataset.Open.
+func (r *Records) Open(target Target) (*dataset.Record, error) {
+	return r.of(target.DataDir, target.Ref.Campaign, target.Dataset)
+}
+
+// of opens a campaign's folder; an id of "" is any. One that was opened before is the
+// same again, if it is still there.
+func (r *Records) of(dataDir, campaign, id string) (*dataset.Record, error) {
+	folder := dataset.CampaignFolder(dataDir, campaign)
+	if r == nil {
+		return opened(dataset.Open(folder, id))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known := r.open[folder]; known != nil {
+		// Another dataset in its place is opened anew, unless the old one is wanted.
+		if of := known.Identity().ID; id == "" || id == of {
+			if err := known.Stand(); err == nil || id != "" {
+				return opened(known, err)
+			}
+		}
+	}
+	record, err := opened(dataset.Open(folder, id))
+	if err == nil {
+		r.keep(folder, record)
+	}
+	return record, err
+}
+
+func opened(record *dataset.Record, err error) (*dataset.Record, error) {
+	if err != nil {
+		return nil, fmt.Errorf("open the campaign's dataset: %w", err)
+	}
+	return record, nil
+}
+
+// create makes a campaign's folder, or opens it: see dataset.Create.
+func (r *Records) create(dataDir string, identity dataset.Identity, frozen dataset.Frozen) (*dataset.Record, error) {
+	folder := dataset.CampaignFolder(dataDir, identity.Campaign)
+	record, err := opened(dataset.Create(folder, identity, frozen))
+	if err != nil || r == nil {
+		return record, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known := r.open[folder]; known != nil && known.Identity().ID == record.Identity().ID {
+		return known, nil
+	}
+	r.keep(folder, record)
+	return record, nil
+}
+
+func (r *Records) keep(folder string, record *dataset.Record) {
+	if r.open == nil {
+		r.open = map[string]*dataset.Record{}
+	}
+	r.open[folder] = record
+}
+
+// makeFolder makes a folder of an attempt, where its campaign's is: a disk that is not
+// mounted gets no folder in its place.
+func makeFolder(target Target, folder string) error {
+	if _, err := dataset.ReadIdentity(dataset.CampaignFolder(target.DataDir, target.Ref.Campaign)); err != nil {
+		return fmt.Errorf("the campaign's dataset is not there: is its disk mounted? %w", err)
+	}
+	return os.MkdirAll(folder, 0o755)
+}

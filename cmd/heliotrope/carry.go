@@ -1,0 +1,252 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+	"golang.org/x/sync/errgroup"
+
+	"heliotrope/internal/poll"
+	"heliotrope/internal/sdklog"
+	"heliotrope/workers"
+)
+
+// carryLimit is how long a controller looks at what it takes over. What it has
+// not seen by then it takes over unseen: whoever waits for a controller waits
+// for serveReadyLimit.
+const carryLimit = time.Minute
+
+// carryQuiet is how long it does so without a word.
+const carryQuiet = 2 * time.Second
+
+// carrier looks whether this program can go on with what another one began,
+// before it takes that over: a workflow that went another way before would
+// stand still, and say so in its history only.
+type carrier struct {
+	client client.Client
+	queue  string // the controller's
+	before string // version of the controller before; "" when not known
+	limit  time.Duration
+	log    zerolog.Logger
+}
+
+// takeOver gives campaigns up that are to be, and sees that this program can carry
+// the others, before it asks for work. queue is its own.
+func takeOver(ctx context.Context, c client.Client, queue string, options serveOptions, log zerolog.Logger) error {
+	taking := carrier{client: c, queue: queue, limit: carryLimit, log: log}
+	if last := lastServe(options.stateDir); last != nil {
+		taking.before = last.Version
+	}
+	if err := taking.giveUp(ctx, options.giveUp); err != nil {
+		return err
+	}
+	return taking.check(ctx)
+}
+
+// check replays what runs. The error has a line for each campaign that this
+// program cannot carry.
+func (c carrier) check(ctx context.Context) error {
+	running, err := c.running(ctx)
+	if err != nil {
+		return fmt.Errorf("ask what runs on this controller's queue: %w", err)
+	}
+	limited, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	var looked atomic.Int32
+	defer c.progress(&looked, len(running))()
+	reasons := make([]string, len(running))
+	group, limited := errgroup.WithContext(limited)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, execution := range running {
+		group.Go(func() (err error) {
+			reasons[i], err = c.replay(limited, execution)
+			if err == nil {
+				looked.Add(1)
+			}
+			if limited.Err() != nil {
+				return nil
+			}
+			return err
+		})
+	}
+	if err := cmp.Or(group.Wait(), ctx.Err()); err != nil {
+		return fmt.Errorf("look whether this program can carry what runs: %w", err)
+	}
+	if unseen := len(running) - int(looked.Load()); unseen > 0 {
+		c.log.Warn().Int("workflows", unseen).Msgf("not seen within %s whether this program can carry them: one that it cannot stands still", c.limit)
+	}
+	return c.refusal(running, reasons)
+}
+
+// refusal names each campaign that is refused, the first reason, and what to do.
+func (c carrier) refusal(running []*commonpb.WorkflowExecution, reasons []string) error {
+	with := "the version of heliotrope that began it"
+	if c.before != "" && c.before != version {
+		with = "heliotrope " + c.before
+	}
+	var errs []error
+	named := map[string]bool{}
+	for i, reason := range reasons {
+		name, part := partOf(running[i].GetWorkflowId())
+		if reason == "" || named[name] {
+			continue
+		}
+		named[name] = true
+		errs = append(errs, fmt.Errorf("campaign %s cannot be carried by this program (%s): %s went otherwise before: %s; finish it with %s, or give it up with `heliotrope serve --give-up %s`: its dataset keeps the trials that it has",
+			name, version, part, reason, with, name))
+	}
+	return errors.Join(errs...)
+}
+
+// progress says after some seconds, and then again and again, how far it is. The
+// caller calls what it returns in the end.
+func (c carrier) progress(looked *atomic.Int32, all int) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		for poll.Pause(ctx, carryQuiet) == nil {
+			c.log.Info().Int32("workflows", looked.Load()).Int("of", all).Msg("look whether this program can carry what runs")
+		}
+	})
+	return func() { cancel(); telling.Wait() }
+}
+
+// running lists the workflows that run on the controller's queue: campaigns first,
+// then lanes, then trials.
+func (c carrier) running(ctx context.Context) ([]*commonpb.WorkflowExecution, error) {
+	var found []*commonpb.WorkflowExecution
+	request := &workflowservice.ListWorkflowExecutionsRequest{PageSize: 1000,
+		Query: fmt.Sprintf("ExecutionStatus = 'Running' AND TaskQueue = '%s'", c.queue)}
+	for {
+		page, err := c.client.ListWorkflow(ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		for _, info := range page.GetExecutions() {
+			found = append(found, info.GetExecution())
+		}
+		if request.NextPageToken = page.GetNextPageToken(); len(request.NextPageToken) == 0 {
+			break
+		}
+	}
+	slices.SortFunc(found, func(a, b *commonpb.WorkflowExecution) int { return cmp.Compare(a.GetWorkflowId(), b.GetWorkflowId()) })
+	return found, nil
+}
+
+// partOf takes a workflow ID apart: the campaign, and what of it, for people.
+func partOf(id string) (campaign, part string) {
+	kind, rest, _ := strings.Cut(id, "/")
+	if rest == "" {
+		return id, "its workflow" // of nobody that we know
+	}
+	campaign, name, _ := strings.Cut(rest, "/")
+	return campaign, strings.TrimSpace(kind + " " + name)
+}
+
+// replay says why this program cannot go on with a workflow; "" when it can, or
+// when the workflow has ended meanwhile.
+func (c carrier) replay(ctx context.Context, execution *commonpb.WorkflowExecution) (reason string, err error) {
+	var history historypb.History
+	events := c.client.GetWorkflowHistory(ctx, execution.GetWorkflowId(), execution.GetRunId(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for events.HasNext() {
+		event, err := events.Next()
+		var missing *serviceerror.NotFound
+		if errors.As(err, &missing) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		history.Events = append(history.Events, event)
+	}
+	if ended(&history) {
+		return "", nil
+	}
+	return replayed(&history, workflow.Execution{ID: execution.GetWorkflowId(), RunID: execution.GetRunId()}), nil
+}
+
+// ended says whether a history is that of a workflow that has ended.
+func ended(history *historypb.History) bool {
+	if len(history.Events) == 0 {
+		return false
+	}
+	switch history.Events[len(history.Events)-1].GetEventType() {
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
+		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
+		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+		return true
+	}
+	return false
+}
+
+// replayed says why this program's workflows do not go the way of a history; ""
+// when they do.
+func replayed(history *historypb.History, execution workflow.Execution) string {
+	const begun = 3 // started, and a first workflow task that was scheduled and begun
+	if len(history.GetEvents()) < begun {
+		return ""
+	}
+	// A busy machine is no reason.
+	replayer, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{DisableDeadlockDetection: true})
+	if err != nil {
+		return err.Error()
+	}
+	workers.RegisterWorkflows(replayer)
+	err = replayer.ReplayWorkflowHistoryWithOptions(sdklog.Logger{To: zerolog.Nop()}, history, worker.ReplayWorkflowHistoryOptions{OriginalExecution: execution})
+	if err == nil {
+		return ""
+	}
+	const most = 300
+	text := printable(err.Error())
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
+}
+
+// giveUp ends campaigns that this program cannot carry, where they are: what they
+// have on hosts goes with the next campaign's sweep.
+func (c carrier) giveUp(ctx context.Context, campaigns []string) error {
+	if len(campaigns) == 0 {
+		return nil
+	}
+	running, err := c.running(ctx)
+	if err != nil {
+		return fmt.Errorf("ask what runs on this controller's queue: %w", err)
+	}
+	for _, name := range campaigns {
+		parts := slices.DeleteFunc(slices.Clone(running), func(e *commonpb.WorkflowExecution) bool {
+			campaign, _ := partOf(e.GetWorkflowId())
+			return campaign != name
+		})
+		if len(parts) == 0 {
+			return usageError{fmt.Errorf("--give-up %s: no campaign of that name runs here", name)}
+		}
+		for _, part := range parts {
+			err := c.client.TerminateWorkflow(ctx, part.GetWorkflowId(), part.GetRunId(), "given up with heliotrope serve --give-up")
+			var missing *serviceerror.NotFound // it has just ended
+			if err != nil && !errors.As(err, &missing) {
+				return fmt.Errorf("give up %s: %w", part.GetWorkflowId(), err)
+			}
+		}
+		c.log.Warn().Str("campaign", name).Int("workflows", len(parts)).Msg("the campaign was given up; its dataset keeps the trials that it has")
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+
+	"heliotrope/internal/procs"
+	"heliotrope/workflows"
+)
+
+// controllerFile has the identity of a state folder's controller. It moves with
+// the folder, as the campaigns in its database do, which are on its queue.
+const controllerFile = "controller.json"
+
+// controllerIdentity is what that file holds.
+type controllerIdentity struct {
+	ID   string    `json:"id"` // 12 hexadecimal digits, drawn at random
+	Made time.Time `json:"made"`
+}
+
+// identify reads the identity of a state folder's controller, and makes it when
+// there is none. The caller has the folder's lock.
+func identify(stateDir string) (id string, err error) {
+	path := filepath.Join(stateDir, controllerFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		made := controllerIdentity{ID: newControllerID(), Made: time.Now().UTC()}
+		if text, err = json.MarshalIndent(made, "", "  "); err == nil {
+			err = renameio.WriteFile(path, append(text, '\n'), 0o600)
+		}
+		if err != nil {
+			return "", fmt.Errorf("make the controller's identity: %w", err)
+		}
+		return made.ID, nil
+	}
+	var known controllerIdentity
+	if err == nil {
+		err = json.Unmarshal(text, &known)
+	}
+	if err == nil && !controllerID.MatchString(known.ID) {
+		err = fmt.Errorf("%q is no identity", known.ID)
+	}
+	if err != nil {
+		return "", usageError{fmt.Errorf("the controller's identity, %s, cannot be read (%w): restore the file, for the campaigns of this state folder wait for that controller, or use another --state-dir", path, err)}
+	}
+	return known.ID, nil
+}
+
+var controllerID = regexp.MustCompile(`^[0-9a-f]{12}$`)
+
+func newControllerID() string {
+	var id [6]byte
+	_, _ = rand.Read(id[:]) // it never fails
+	return hex.EncodeToString(id[:])
+}
+
+// controllerQueue is a controller's task queue.
+func controllerQueue(id string) string {
+	if id == "" {
+		return workflows.DefaultQueue
+	}
+	return workflows.DefaultQueue + "." + id
+}
+
+// poller is a process that asks the Temporal server for work, as the server
+// knows it.
+type poller struct {
+	ID      string // of the controller; "" when it is none of ours
+	Host    string
+	place   string // in which process has a meaning: see procs.Place
+	process procs.Process
+	seen    time.Time // when it last asked, on the server's clock
+}
+
+// identity is what the worker of this process says that it is.
+func identity(id string) (string, error) {
+	own, err := procs.Look(os.Getpid())
+	if err != nil {
+		return "", err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", err
+	}
+	place, err := procs.Place()
+	if err != nil {
+		return "", err
+	}
+	return strings.Join([]string{controllerQueue(id), host, place, strconv.Itoa(own.PID), strconv.FormatUint(own.StartTicks, 10)}, "/"), nil
+}
+
+// parsePoller understands what identity has written. Of anything else only
+// when it asked is known.
+func parsePoller(identity string, seen time.Time) poller {
+	p := poller{Host: identity, seen: seen}
+	parts := strings.Split(identity, "/")
+	const queue, host, place, pid, ticks, count = 0, 1, 2, 3, 4, 5
+	if len(parts) != count {
+		return p
+	}
+	id, ours := strings.CutPrefix(parts[queue], controllerQueue("")+".")
+	number, numberErr := strconv.Atoi(parts[pid])
+	started, startedErr := strconv.ParseUint(parts[ticks], 10, 64)
+	if !ours || !controllerID.MatchString(id) || numberErr != nil || startedErr != nil {
+		return p
+	}
+	return poller{ID: id, Host: parts[host], place: parts[place], process: procs.Process{PID: number, StartTicks: started}, seen: seen}
+}
+
+// pollFresh is how old a worker's last question for work may be: it asks again
+// after a minute at most.
+const pollFresh = 90 * time.Second
+
+// lives says whether the poller works at that time. Of a process of this
+// machine the kernel knows; another one counts for as long as it may be waiting
+// for an answer.
+func (p poller) lives(now time.Time) bool {
+	if here, err := procs.Place(); err == nil && p.place == here {
+		return p.process.Same()
+	}
+	return now.Sub(p.seen) < pollFresh
+}
+
+func (p poller) String() string {
+	if p.ID == "" {
+		return p.Host
+	}
+	return fmt.Sprintf("%s, process %d on %s", p.ID, p.process.PID, p.Host)
+}
+
+// workingFor are the processes that live and ask for work of a queue.
+func workingFor(ctx context.Context, c client.Client, queue string, kind enumspb.TaskQueueType) ([]poller, error) {
+	limited, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	described, err := c.DescribeTaskQueue(limited, queue, kind)
+	if err != nil {
+		return nil, fmt.Errorf("ask who works for the queue %s: %w", queue, err)
+	}
+	var living []poller
+	for _, one := range described.GetPollers() {
+		if p := parsePoller(one.GetIdentity(), one.GetLastAccessTime().AsTime()); p.lives(time.Now()) {
+			living = append(living, p)
+		}
+	}
+	return living, nil
+}
+
+// refuseTwin refuses to be a controller that lives already, as after its state
+// folder was copied: each would take half of the other's work.
+func refuseTwin(ctx context.Context, c client.Client, id, stateDir string) error {
+	living, err := workingFor(ctx, c, controllerQueue(id), enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+	if err != nil || len(living) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: the controller of the state folder %s lives elsewhere (%s), which asked for work %s ago: end that one, or use another --state-dir",
+		errServing, stateDir, living[0], seconds(time.Since(living[0].seen)))
+}
+
+// presentControllers are the controllers that work for a server, each once.
+func presentControllers(ctx context.Context, c client.Client) ([]poller, error) {
+	living, err := workingFor(ctx, c, workflows.DefaultQueue, enumspb.TASK_QUEUE_TYPE_ACTIVITY)
+	living = slices.DeleteFunc(living, func(p poller) bool { return p.ID == "" })
+	slices.SortFunc(living, func(a, b poller) int { return strings.Compare(a.ID, b.ID) })
+	return slices.CompactFunc(living, func(a, b poller) bool { return a.ID == b.ID }), err
+}

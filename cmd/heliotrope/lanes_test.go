@@ -1,0 +1,120 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/trial"
+	"heliotrope/workflows"
+)
+
+// TestLanesThatDie: whoever terminates lanes and trials in the middle of a campaign,
+// while it and they continue as new again and again, loses no trial, and has none
+// counted twice.
+func TestLanesThatDie(t *testing.T) {
+	c := serveLogging(t, zerolog.Nop())
+	file := writeCampaign(t, strings.NewReplacer("NAME", "dying", "REPETITIONS", "6").Replace(simulatedSpec))
+	r, err := loadRequest(file, t.TempDir())
+	require.NoError(t, err)
+	input := r.input(simulatedLanes(r.spec.LaneCount()))
+	input.MaxEvents = 40
+	run, err := c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input, workflows.DefaultQueue), workflows.CampaignName, input)
+	require.NoError(t, err)
+	for killed := 0; killed < 5; {
+		status := campaignStatus(t, c, run.GetID())
+		if status.Progress.Done() < 5*(killed+1) || len(status.Running) == 0 {
+			require.NoError(t, t.Context().Err())
+			continue
+		}
+		id := workflows.LaneID("dying", input.Lanes[killed%2].Name)
+		if killed >= 3 {
+			id = status.Running[0].WorkflowID
+		}
+		if c.TerminateWorkflow(t.Context(), id, "", "for a test") == nil { // it may just have ended
+			killed++
+		}
+	}
+	wantEachOnce(t, run, r, 36)
+}
+
+// TestStartedAgain: a campaign that somebody terminated, and started again while its
+// lanes still run, goes on with what is left when these have ended.
+func TestStartedAgain(t *testing.T) {
+	c := serveLogging(t, zerolog.Nop())
+	file := writeCampaign(t, strings.NewReplacer("NAME", "again", "REPETITIONS", "4").Replace(simulatedSpec))
+	r, err := loadRequest(file, t.TempDir())
+	require.NoError(t, err)
+	input := r.input(simulatedLanes(r.spec.LaneCount()))
+	start := func() client.WorkflowRun {
+		run, err := c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input, workflows.DefaultQueue), workflows.CampaignName, input)
+		require.NoError(t, err)
+		return run
+	}
+	for run := start(); campaignStatus(t, c, run.GetID()).Progress.Done() < 3; {
+		require.NoError(t, t.Context().Err())
+	}
+	require.NoError(t, c.TerminateWorkflow(t.Context(), workflows.CampaignID("again"), "", "for a test"))
+	wantEachOnce(t, start(), r, 24)
+}
+
+// TestCancelledAtOnce: a campaign that is cancelled while its lanes are being started
+// leaves none behind.
+func TestCancelledAtOnce(t *testing.T) {
+	c := serveLogging(t, zerolog.Nop())
+	file := writeCampaign(t, strings.NewReplacer("NAME", "regretted", "REPETITIONS", "50").Replace(simulatedSpec))
+	r, err := loadRequest(file, t.TempDir())
+	require.NoError(t, err)
+	input := r.input(simulatedLanes(r.spec.LaneCount()))
+	run, err := c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input, workflows.DefaultQueue), workflows.CampaignName, input)
+	require.NoError(t, err)
+	for len(campaignStatus(t, c, run.GetID()).Lanes) == 0 {
+		require.NoError(t, t.Context().Err())
+	}
+	require.NoError(t, c.CancelWorkflow(t.Context(), run.GetID(), ""))
+	require.ErrorContains(t, run.Get(t.Context(), nil), "canceled")
+	for _, lane := range input.Lanes {
+		info, err := describe(t.Context(), c, workflows.LaneID("regretted", lane.Name))
+		if err == nil {
+			require.NotEqual(t, outcomeRunning, outcomeOf(info.GetStatus()))
+		} else {
+			require.ErrorIs(t, err, errNoCampaign)
+		}
+	}
+}
+
+// wantEachOnce wants a campaign to end with one valid result of each of its trials.
+func wantEachOnce(t *testing.T, run client.WorkflowRun, r *request, trials int) {
+	t.Helper()
+	var result workflows.CampaignResult
+	require.NoError(t, run.Get(t.Context(), &result))
+	require.Equal(t, map[trial.Verdict]int{trial.Valid: trials}, result.Progress.Verdicts)
+	folder := dataset.CampaignFolder(r.dataDir, r.spec.Name)
+	rows, err := dataset.ReadAttempts(folder)
+	require.NoError(t, err)
+	counted := map[int32]int{}
+	for _, row := range rows {
+		if row.Counted {
+			counted[row.Sequence]++
+			require.Equal(t, string(trial.Valid), row.Verdict)
+		}
+	}
+	require.Len(t, counted, trials)
+	for sequence, rows := range counted {
+		require.Equal(t, 1, rows, "trial %d", sequence)
+	}
+	problems, err := dataset.Check(folder)
+	require.NoError(t, err)
+	require.Empty(t, problems)
+}
+
+func campaignStatus(t *testing.T, c client.Client, id string) workflows.CampaignStatus {
+	t.Helper()
+	var status workflows.CampaignStatus
+	require.NoError(t, query(t.Context(), c, id, &status))
+	return status
+}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/internal/trial"
+	"heliotrope/workflows"
+)
+
+// TestIdleLanes: whoever watches is told why a lane runs no trial, once for each reason.
+func TestIdleLanes(t *testing.T) {
+	quarantined := workflows.LaneReport{Lane: "lab-2", State: workflows.LaneQuarantined, Since: noon.Add(-time.Minute), Why: "host-b: no route to host"}
+	lanes := idle([]workflows.LaneReport{
+		{Lane: "lab-1", State: workflows.LaneRunning, Trial: &workflows.RunningTrial{}}, {Lane: "lab-3", State: workflows.LaneRunning}, quarantined})
+	require.Len(t, lanes, 1)
+	var out bytes.Buffer
+	show := &lines{out: &out, now: func() time.Time { return noon }}
+	for n := range 3 {
+		shot := at(time.Duration(n)*time.Second, 0, trial.Before)
+		shot.Lanes = lanes
+		show.show(shot)
+	}
+	require.Equal(t, "12:00:00 quick: running, 0 of 9 trials done, about 14m40s left\n12:00:00 lab-2: quarantined 1m0s: host-b: no route to host\n", out.String())
+	out.Reset()
+	require.NoError(t, snapshotTable(&out, snapshot{At: noon, Lanes: lanes}))
+	require.Regexp(t, `lab-2 +quarantined +1m0s +host-b: no route to host`, out.String())
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/sdk/temporal"
+
+	"heliotrope/internal/cause"
+	"heliotrope/internal/fault/wire"
+)
+
+// wait is an activity of a trial that has failed and is tried again.
+type wait struct {
+	Activity string     `json:"activity"`
+	Attempt  int32      `json:"attempt"`            // that runs, or comes next
+	Attempts int32      `json:"attempts,omitempty"` // at most; 0 is no limit
+	Failure  string     `json:"failure"`            // of the attempt before; it names the host
+	Cause    cause.Code `json:"cause,omitempty"`
+	Failed   time.Time  `json:"failed,omitzero"` // when that ended
+	Next     time.Time  `json:"next,omitzero"`   // when it is tried again; zero while it is
+}
+
+// recovered is after how long an activity that was tried again counts as one that
+// works: what hangs has failed by then.
+const recovered = 5 * time.Minute
+
+// waitOf is what a pending activity waits for at that time; false when none of its
+// attempts has failed, or it works again.
+func waitOf(activity *workflowpb.PendingActivityInfo, at time.Time) (wait, bool) {
+	failed := failure(activity.GetLastFailure())
+	runs := activity.GetState() == enumspb.PENDING_ACTIVITY_STATE_STARTED
+	if failed == nil || runs && at.Sub(activity.GetLastStartedTime().AsTime()) > recovered {
+		return wait{}, false
+	}
+	w := wait{Activity: activity.GetActivityType().GetName(), Attempt: activity.GetAttempt(), Attempts: activity.GetMaximumAttempts(),
+		Failure: wire.Reason(failed), Cause: wire.CauseOf(failed)}
+	if ended := activity.GetLastAttemptCompleteTime(); ended != nil {
+		w.Failed = ended.AsTime()
+	}
+	if next := activity.GetNextAttemptScheduleTime(); next != nil && !runs {
+		w.Next = next.AsTime()
+	}
+	return w, true
+}
+
+func failure(told *failurepb.Failure) error {
+	if told == nil {
+		return nil
+	}
+	return temporal.GetDefaultFailureConverter().FailureToError(told)
+}
+
+// text says what is waited for, since when, and what to do.
+func (w wait) text(at time.Time) string {
+	state := "waits"
+	if w.Next.IsZero() {
+		state = "is tried again"
+	}
+	line := fmt.Sprintf("%s %s, attempt %d", w.Activity, state, w.Attempt)
+	if w.Attempts > 0 {
+		line += fmt.Sprintf("/%d", w.Attempts)
+	}
+	if !w.Failed.IsZero() {
+		line += ", failed " + seconds(at.Sub(w.Failed)) + " ago"
+	}
+	if w.Next.After(at) {
+		line += ", next in " + seconds(w.Next.Sub(at))
+	}
+	return line + ": " + w.Failure
+}
+
+// advice is what to do about what a lane waits for, in one sentence.
+func (l laneSnapshot) advice() string {
+	if len(l.Waits) == 0 {
+		return ""
+	}
+	advice := "mend that, and lane " + l.Lane + " goes on by itself: it is tried again for as long as it takes"
+	for _, w := range l.Waits {
+		if w.Attempts > 0 {
+			advice = "it is tried again by itself; when that fails as well, the trial is tried again"
+		}
+	}
+	if l.Waits[0].Activity == "Teardown" {
+		advice += `; docs/running.md, "A teardown does not end"`
+	}
+	return advice
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+
+	"heliotrope/activities"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
+	"heliotrope/workflows"
+)
+
+// steerLimit is how long a campaign may take to answer.
+const steerLimit = 30 * time.Second
+
+// steered is an answer of a campaign.
+type steered struct {
+	Campaign string `json:"campaign"`
+	Update   string `json:"update"`
+	UpdateID string `json:"update_id"` // the event in campaign_events has it too
+	By       string `json:"by"`
+	Why      string `json:"why"`
+	Answer   string `json:"answer"` // what was done, in one sentence
+}
+
+// steer sends a campaign an update, and waits for its answer. What is refused is bad
+// input: nothing has been changed by it.
+func steer(ctx context.Context, c client.Client, name, update string, what activities.Steering) (steered, error) {
+	answer := steered{Campaign: name, Update: update, By: what.By, Why: what.Why}
+	id := workflows.CampaignID(name)
+	info, err := describe(ctx, c, id)
+	if errors.Is(err, errNoCampaign) {
+		return answer, usageError{explainMissing(err, name)}
+	}
+	if err != nil {
+		return answer, err
+	}
+	if ended := outcomeOf(info.GetStatus()); ended != outcomeRunning {
+		return answer, usageError{fmt.Errorf("campaign %s %s: there is nothing to steer", name, ended.sentence())}
+	}
+	limited, cancel := context.WithTimeout(ctx, steerLimit)
+	defer cancel()
+	handle, err := c.UpdateWorkflow(limited, client.UpdateWorkflowOptions{WorkflowID: id, UpdateName: update,
+		Args: []any{what}, WaitForStage: client.WorkflowUpdateStageCompleted})
+	if err == nil {
+		answer.UpdateID = handle.UpdateID()
+		err = handle.Get(limited, &answer.Answer)
+	}
+	return answer, explainSteer(ctx, name, update, err)
+}
+
+// explainSteer says why a campaign was not steered.
+func explainSteer(ctx context.Context, name, update string, err error) error {
+	var ended *serviceerror.NotFound
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &ended):
+		return usageError{fmt.Errorf("campaign %s has ended meanwhile: there is nothing to steer", name)}
+	case wire.Of(err) == fault.BadInput:
+		return usageError{errors.New(wire.Reason(err))}
+	case ctx.Err() != nil:
+		return fmt.Errorf("interrupted: whether campaign %s took the %s, its campaign_events tell", name, update)
+	case isTimeOut(err):
+		return fmt.Errorf("campaign %s did not answer within %s, and may still take the %s: does a controller work? `heliotrope serve` is one", name, steerLimit, update)
+	}
+	return fmt.Errorf("%s campaign %s: %w", update, name, err)
+}
+
+// isTimeOut says whether nobody answered in time: the client, or the server on its
+// behalf, gave up waiting.
+func isTimeOut(err error) bool {
+	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
+	var deadline *serviceerror.DeadlineExceeded
+	return errors.As(err, &late) || errors.As(err, &deadline) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// me is who steers: user@machine.
+func me() string {
+	name, machine := "somebody", "unknown"
+	if current, err := user.Current(); err == nil {
+		name = current.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		machine = host
+	}
+	return name + "@" + machine
+}
+
+const steerLong = `
+
+Who, when and why is kept in the dataset, in its table campaign_events. What cannot be
+is refused in one sentence, and then nothing has changed (exit code 2). In the Temporal
+UI the same is an update of the campaign's workflow, by the same name.`
+
+// command is the command of a steering.
+func (s steering) command() *cobra.Command {
+	shared := &campaignCommand{}
+	var what activities.Steering
+	var asJSON bool
+	var examples []string
+	for _, example := range s.examples {
+		examples = append(examples, "  heliotrope "+s.update+" quick "+example)
+	}
+	cmd := &cobra.Command{
+		Use:               strings.Join(strings.Fields(s.update+" NAME "+s.args+" --why TEXT"), " "),
+		Short:             s.short,
+		Long:              s.long + steerLong,
+		Example:           strings.Join(examples, "\n"),
+		Args:              usageArgs(cobra.ExactArgs(1 + len(strings.Fields(s.args)))),
+		ValidArgsFunction: shared.completeCampaign,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			what.By = me()
+			if err := s.read(args[1:], &what); err != nil {
+				return usageError{err}
+			}
+			session, err := shared.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer session.client.Close()
+			answer, err := steer(cmd.Context(), session.client, args[0], s.update, what)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), answer)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), printable(answer.Answer))
+			return err
+		},
+	}
+	shared.flags(cmd)
+	cmd.Flags().StringVar(&what.Why, "why", "", "why: the dataset keeps it")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
+	if s.flags != nil {
+		s.flags(cmd, &what)
+	}
+	return cmd
+}
+
+// read takes what is behind the campaign's name.
+func (s steering) read(args []string, what *activities.Steering) error {
+	if strings.TrimSpace(what.Why) == "" {
+		return errors.New("--why is missing: the dataset keeps who steered, when and why")
+	}
+	if s.fill == nil {
+		return nil
+	}
+	return s.fill(args, what)
+}

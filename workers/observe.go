@@ -1,0 +1,220 @@
+package workers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/hooks"
+	"heliotrope/internal/poll"
+	"heliotrope/internal/trial"
+	"heliotrope/workflows"
+)
+
+// Observation is how the campaigns of a controller that run are.
+type Observation struct {
+	At            time.Time
+	Campaigns     []ObservedCampaign
+	DatabaseBytes int64 // 0: there is no embedded server
+}
+
+// ObservedCampaign is a campaign that runs.
+type ObservedCampaign struct {
+	Name      string
+	Started   time.Time
+	LastValid time.Time                 // when its last valid trial ended; zero: none yet
+	Status    *workflows.CampaignStatus // nil: it did not answer
+	// DatasetBytes is the size of its folder.
+	DatasetBytes int64
+}
+
+// lastSign is when the campaign last showed that it gets anywhere.
+func (c ObservedCampaign) lastSign() time.Time {
+	if c.LastValid.IsZero() {
+		return c.Started
+	}
+	return c.LastValid
+}
+
+// lanes counts the campaign's lanes by what each told last.
+func (c ObservedCampaign) lanes() map[string]int {
+	states := map[string]int{}
+	for _, lane := range c.Status.Lanes {
+		states[lane.State]++
+	}
+	return states
+}
+
+// Observer looks at the campaigns that run: for whoever scrapes metrics, and for
+// hooks that wait for a campaign that gets nowhere. It decides nothing about them.
+type Observer struct {
+	Client client.Client
+	Queue  string // the controller's
+	// Database is the path of the embedded server's; "" where there is none.
+	Database string
+	Hooks    hooks.Hooks
+	// Seen, when set, gets each observation.
+	Seen func(Observation)
+	Log  zerolog.Logger
+
+	told    map[string]time.Time // by campaign and hook: the last valid trial when it was told
+	telling sync.WaitGroup
+}
+
+const (
+	observeEvery = 10 * time.Second
+	// observeLimit is for one observation, and answerLimit for one question to a campaign.
+	observeLimit = time.Minute
+	answerLimit  = 5 * time.Second
+)
+
+// Run observes until ctx ends.
+func (o *Observer) Run(ctx context.Context) {
+	defer o.telling.Wait()
+	for {
+		o.once(ctx)
+		if poll.Pause(ctx, observeEvery) != nil {
+			return
+		}
+	}
+}
+
+func (o *Observer) once(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, observeLimit)
+	defer cancel()
+	observed, err := o.Look(limited)
+	if err != nil {
+		if ctx.Err() == nil {
+			o.Log.Warn().Err(err).Msg("the campaigns that run cannot be observed")
+		}
+		return
+	}
+	if o.Seen != nil {
+		o.Seen(observed)
+	}
+	o.tellOfSilence(ctx, observed)
+}
+
+// Look observes once.
+func (o *Observer) Look(ctx context.Context) (Observation, error) {
+	found, err := o.Client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{PageSize: 1000,
+		Query: fmt.Sprintf("ExecutionStatus = 'Running' AND WorkflowType = '%s' AND TaskQueue = '%s'", workflows.CampaignName, o.Queue)})
+	if err != nil {
+		return Observation{}, fmt.Errorf("list the campaigns that run: %w", err)
+	}
+	observed := Observation{At: time.Now(), DatabaseBytes: databaseSize(o.Database)}
+	for _, info := range found.GetExecutions() {
+		one, err := o.campaign(ctx, info)
+		if err != nil {
+			return observed, err
+		}
+		observed.Campaigns = append(observed.Campaigns, one)
+	}
+	return observed, nil
+}
+
+func (o *Observer) campaign(ctx context.Context, info *workflow.WorkflowExecutionInfo) (ObservedCampaign, error) {
+	id := info.GetExecution().GetWorkflowId()
+	one := ObservedCampaign{Name: strings.TrimPrefix(id, workflows.CampaignID("")), Started: info.GetStartTime().AsTime()}
+	valid, err := o.Client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{PageSize: 1, // the newest
+		Query: fmt.Sprintf("WorkflowType = '%s' AND HeliotropeCampaign = '%s' AND HeliotropeVerdict = '%s' AND ExecutionStatus = 'Completed'",
+			workflows.TrialName, one.Name, trial.Valid)})
+	if err != nil {
+		return one, fmt.Errorf("ask for the last valid trial of campaign %s: %w", one.Name, err)
+	}
+	for _, last := range valid.GetExecutions() {
+		one.LastValid = last.GetCloseTime().AsTime()
+	}
+	one.Status = o.status(ctx, id)
+	if one.Status != nil && one.Status.Progress.Started.After(time.Time{}) {
+		one.Started = one.Status.Progress.Started // of its first run
+	}
+	var folder string
+	if err := converter.GetDefaultDataConverter().FromPayload(info.GetMemo().GetFields()["data_dir"], &folder); err == nil && folder != "" {
+		one.DatasetBytes = folderSize(dataset.CampaignFolder(folder, one.Name))
+	}
+	return one, nil
+}
+
+// status asks a campaign; nil when it does not answer in time.
+func (o *Observer) status(ctx context.Context, id string) *workflows.CampaignStatus {
+	limited, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	value, err := o.Client.QueryWorkflow(limited, id, "", workflows.StatusQuery)
+	var status workflows.CampaignStatus
+	if err != nil || value.Get(&status) != nil {
+		return nil
+	}
+	return &status
+}
+
+// tellOfSilence tells hooks of campaigns without a valid trial for long, once
+// until there is one again.
+func (o *Observer) tellOfSilence(ctx context.Context, observed Observation) {
+	for _, campaign := range observed.Campaigns {
+		for i, hook := range o.Hooks.All {
+			key, last := fmt.Sprintf("%s %d", campaign.Name, i), campaign.lastSign()
+			silent := observed.At.Sub(last)
+			if !slices.Contains(hook.On, hooks.NoValidTrial) || silent < hook.After || o.told[key].Equal(last) {
+				continue
+			}
+			if o.told == nil {
+				o.told = map[string]time.Time{}
+			}
+			o.told[key] = last
+			event := hooks.Event{Kind: hooks.NoValidTrial, When: observed.At, Campaign: campaign.Name,
+				Reason: fmt.Sprintf("no trial has ended valid for %s, since %s", silent.Round(time.Minute), last.UTC().Format(time.RFC3339))}
+			o.telling.Go(func() {
+				if err := o.Hooks.Once(ctx, hook, event); err != nil {
+					o.Log.Warn().Err(err).Str("event", string(event.Kind)).Str("campaign", event.Campaign).Msg("a hook was not told")
+				}
+			})
+		}
+	}
+}
+
+// databaseSize is the size of an SQLite database with its log.
+func databaseSize(path string) int64 {
+	if path == "" {
+		return 0
+	}
+	size := int64(0)
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		if info, err := os.Stat(name); err == nil {
+			size += info.Size()
+		}
+	}
+	return size
+}
+
+// folderSize is the size of what is in a folder, without what goes meanwhile.
+func folderSize(folder string) int64 {
+	size := int64(0)
+	_ = filepath.WalkDir(folder, func(_ string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		if info, err := entry.Info(); err == nil {
+			size += info.Size()
+		}
+		return nil
+	})
+	return size
+}

@@ -1,0 +1,211 @@
+package workflows
+
+import (
+	"cmp"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"heliotrope/internal/fault/wire"
+	"heliotrope/internal/inventory"
+)
+
+// takeReports takes what lanes have told. They are never waited for by a receiver: it
+// could have taken one when the campaign continues as new, which would be lost.
+func (c *campaignRun) takeReports(ctx workflow.Context) {
+	for {
+		var report LaneReport
+		if !c.reports.ReceiveAsync(&report) {
+			return
+		}
+		before, known := c.state.Lanes[report.Lane]
+		if !known || report.Execution != c.execution {
+			continue // of a lane that an earlier campaign of this name has left: see keep
+		}
+		c.state.Lanes[report.Lane], c.heard[report.Lane] = report, workflow.Now(ctx)
+		progress := &c.state.Progress
+		progress.take(report.Found)
+		progress.Enough = progress.Enough || report.Enough
+		if report.Precise != nil && (progress.Precise == nil || report.Judged > progress.JudgedDone && *report.Precise != *progress.Precise) {
+			progress.Precise, progress.JudgedDone = report.Precise, report.Judged
+		}
+		if report.State != before.State && (report.Over() && report.State != LaneEnded || report.State == LaneQuarantined) {
+			c.wakeEnded()
+		}
+	}
+}
+
+// wakeEnded lets lanes for which there was nothing look again: another one has given
+// its trials back.
+func (c *campaignRun) wakeEnded() {
+	for _, lane := range c.input.Lanes {
+		if c.state.Lanes[lane.Name].State == LaneEnded {
+			c.woken[lane.Name] = true
+		}
+	}
+}
+
+// order changes the orders of a lane; of all lanes for "". A lane that has ended is
+// started again, unless they say that it is to end, or to wait.
+func (c *campaignRun) order(lane string, change func(*Orders)) {
+	for _, each := range c.input.Lanes {
+		if lane != "" && lane != each.Name {
+			continue
+		}
+		orders := c.state.Orders[each.Name]
+		change(&orders)
+		orders.Version++
+		c.state.Orders[each.Name], c.woken[each.Name], c.changed = orders, true, true
+	}
+}
+
+// sendOrders sends each lane the orders that it does not have.
+func (c *campaignRun) sendOrders(ctx workflow.Context) {
+	for _, lane := range c.input.Lanes {
+		report, orders := c.state.Lanes[lane.Name], c.state.Orders[lane.Name]
+		if report.Over() || report.State == LaneStarting || orders.Version <= max(report.Orders, c.sent[lane.Name]) {
+			continue
+		}
+		c.sent[lane.Name] = orders.Version
+		c.send(ctx, lane.Name)
+	}
+}
+
+// send sends a lane its orders. One that is not there has died.
+func (c *campaignRun) send(ctx workflow.Context, lane string) {
+	err := workflow.SignalExternalWorkflow(ctx, LaneID(c.input.Name, lane), "", OrdersSignal, c.state.Orders[lane]).Get(ctx, nil)
+	if err == nil {
+		c.heard[lane] = workflow.Now(ctx)
+	}
+	if isGone(err) {
+		c.lose(lane, "it was ended by somebody")
+	}
+}
+
+// lose notes that a lane's workflow has ended without a word.
+func (c *campaignRun) lose(lane, why string) {
+	if report := c.state.Lanes[lane]; !report.Over() {
+		report.State, report.Why = LaneLost, why
+		c.state.Lanes[lane], c.changed = report, true
+	}
+}
+
+// silence is after which a lane is asked whether it lives: a campaign that has continued
+// as new is not told. The model's trials are short.
+const (
+	silence      = 10 * time.Minute
+	modelSilence = 20 * time.Second
+)
+
+// tick asks lanes that were silent for long for a report.
+func (c *campaignRun) tick(ctx workflow.Context) {
+	longest := silence
+	if c.input.Lanes[0].Kind == inventory.Simulated {
+		longest = modelSilence
+	}
+	for {
+		options := workflow.TimerOptions{Summary: "see whether a lane is silent"}
+		if workflow.NewTimerWithOptions(ctx, longest, options).Get(ctx, nil) != nil {
+			return
+		}
+		for _, lane := range c.input.Lanes {
+			if !c.state.Lanes[lane.Name].Over() && !c.kept[lane.Name] && workflow.Now(ctx).Sub(c.heard[lane.Name]) >= longest {
+				c.send(ctx, lane.Name)
+			}
+		}
+	}
+}
+
+// startLanes starts lanes that have died, and those that may have something to do
+// again.
+func (c *campaignRun) startLanes(ctx workflow.Context) {
+	for _, lane := range c.input.Lanes {
+		report, orders := c.state.Lanes[lane.Name], c.state.Orders[lane.Name]
+		again := report.State == LaneLost || c.woken[lane.Name] && report.Over()
+		delete(c.woken, lane.Name)
+		if !again || c.kept[lane.Name] || c.state.Cancelling || orders.Drain || orders.Enough || orders.Pause != "" {
+			continue
+		}
+		c.kept[lane.Name] = true
+		c.starting(lane.Name, LaneStarting, "")
+		workflow.Go(ctx, func(ctx workflow.Context) { c.keep(ctx, lane) })
+	}
+}
+
+func (c *campaignRun) starting(lane, state, why string) {
+	report := c.state.Lanes[lane]
+	report.State, report.Why = state, why
+	c.state.Lanes[lane] = report
+}
+
+// keep starts a lane, and waits until it has ended; in a later run of the campaign its
+// reports alone tell. A lane that an earlier campaign of this name has left is cancelled,
+// and this one's started when it has ended: both have one testbed.
+func (c *campaignRun) keep(ctx workflow.Context, lane Lane) {
+	defer func() { delete(c.kept, lane.Name); c.changed = true }()
+	for tries := 0; !c.state.Cancelling; tries++ {
+		c.starting(lane.Name, LaneStarting, "")
+		options := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+			WorkflowID:            LaneID(c.input.Name, lane.Name),
+			WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+			ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_ABANDON,
+			WaitForCancellation:   true,
+			StaticSummary:         "lane " + lane.Name + " of campaign " + c.input.Name,
+			TypedSearchAttributes: temporal.NewSearchAttributes(attrCampaign.ValueSet(c.input.Name), attrLane.ValueSet(lane.Name)),
+		})
+		future := workflow.ExecuteChildWorkflow(options, LaneName, c.laneInput(lane))
+		err := future.GetChildWorkflowExecution().Get(ctx, nil)
+		if temporal.IsWorkflowExecutionAlreadyStartedError(err) {
+			c.starting(lane.Name, LaneLost, "the lane of an earlier campaign of this name still ends")
+			_ = workflow.RequestCancelExternalWorkflow(ctx, LaneID(c.input.Name, lane.Name), "").Get(ctx, nil)
+			_ = workflow.Sleep(ctx, min(longestWait, 5*time.Second<<min(tries, 10)))
+			continue
+		}
+		if err == nil {
+			if state := c.state.Lanes[lane.Name].State; state == LaneStarting || state == LaneLost {
+				c.starting(lane.Name, LaneRunning, "")
+			}
+			c.changed = true
+			if c.state.Cancelling { // since before there was anything to cancel
+				_ = workflow.RequestCancelExternalWorkflow(ctx, LaneID(c.input.Name, lane.Name), "").Get(ctx, nil)
+			}
+			err = future.Get(ctx, nil)
+		}
+		c.lose(lane.Name, cmp.Or(wire.Reason(err), "it ended without a word"))
+		return
+	}
+}
+
+func (c *campaignRun) laneInput(lane Lane) LaneInput {
+	last, orders := c.state.Lanes[lane.Name], c.state.Orders[lane.Name]
+	input := LaneInput{Campaign: c.input.Name, Execution: c.execution, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset,
+		PlanSHA256: c.state.Progress.PlanSHA256, SpecSHA256: c.input.SpecSHA256, Lane: lane, Settings: c.planned.Settings,
+		QuarantineAfter: cmp.Or(c.input.QuarantineAfter, max(leastBad, 2*c.planned.Limits.Attempts)), MaxEvents: c.input.MaxEvents, Orders: orders,
+		// What it ran, and whether its testbed was fit, when it was heard of last.
+		State: LaneState{Report: LaneReport{Trial: last.Trial, Quarantine: last.Quarantine}, Released: orders.Released}}
+	if lane.Kind == inventory.Simulated {
+		input.ReportEvery = max(2*time.Second, time.Duration(len(c.input.Lanes))*500*time.Millisecond)
+	}
+	return input
+}
+
+// leastBad is how many attempts in a row there are at least before a quarantine.
+const leastBad = 6
+
+// cancelLanes cancels the lanes when the campaign was.
+func (c *campaignRun) cancelLanes(cancelled, ctx workflow.Context) {
+	if cancelled.Err() == nil || c.state.Cancelling {
+		return
+	}
+	c.state.Cancelling = true
+	c.show(ctx, "cancelling")
+	for _, lane := range c.input.Lanes {
+		if c.state.Lanes[lane.Name].Over() {
+			continue
+		}
+		_ = workflow.RequestCancelExternalWorkflow(ctx, LaneID(c.input.Name, lane.Name), "").Get(ctx, nil)
+		c.send(ctx, lane.Name) // one that has ended can be cancelled as well
+	}
+}

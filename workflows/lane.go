@@ -1,0 +1,329 @@
+package workflows
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"heliotrope/activities"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/trial"
+)
+
+// laneRun is one run of a lane.
+type laneRun struct {
+	input   LaneInput
+	state   LaneState
+	orders  Orders
+	channel workflow.ReceiveChannel // of Orders
+	// stopTrial ends the attempt that runs; nil when none does.
+	stopTrial workflow.CancelFunc
+	// teller has failures told.
+	teller teller
+	// orphan says that there is no campaign any more.
+	orphan bool
+}
+
+// RunLane runs trials on one testbed, one at a time, until there are none left for
+// it. It claims each in the dataset, which alone knows what is done: whatever ends
+// this workflow, another one goes on from there. It fails only where no trial of the
+// campaign could run on it.
+func RunLane(ctx workflow.Context, input LaneInput) error {
+	l := &laneRun{input: input, state: input.State, orders: input.Orders, channel: workflow.GetSignalChannel(ctx, OrdersSignal)}
+	l.state.Report.Lane, l.state.Report.Execution = input.Lane.Name, input.Execution
+	if left := l.state.Report.Trial; left != nil {
+		l.state.Left, l.state.Report.Trial = left.WorkflowID, nil
+	}
+	err := workflow.SetQueryHandler(ctx, StatusQuery, func() (LaneReport, error) { return l.state.Report, nil })
+	if err == nil {
+		err = l.steer(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	workflow.Go(ctx, l.listen)
+	for {
+		done, err := l.step(ctx)
+		if done || err != nil {
+			detached, _ := workflow.NewDisconnectedContext(ctx)
+			_ = workflow.Await(detached, func() bool { return workflow.AllHandlersFinished(ctx) })
+			return err
+		}
+	}
+}
+
+// step does the next thing; true when the lane has ended.
+func (l *laneRun) step(ctx workflow.Context) (bool, error) {
+	l.takeOrders(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return true, l.end(ctx, LaneCancelled, "", temporal.NewCanceledError())
+	case l.orphan:
+		return true, l.end(ctx, LaneDrained, "its campaign has ended without it", nil)
+	case isLong(ctx, l.input.MaxEvents) && workflow.AllHandlersFinished(ctx):
+		l.teller.wait(ctx)
+		if !workflow.AllHandlersFinished(ctx) {
+			return false, nil // one has begun meanwhile
+		}
+		l.input.State, l.input.Orders = l.state, l.orders
+		return true, workflow.NewContinueAsNewError(ctx, LaneName, l.input)
+	case l.state.Left != "":
+		return false, l.settle(ctx)
+	case l.orders.Drain:
+		return true, l.end(ctx, LaneDrained, l.orders.Why, nil)
+	case l.orders.Enough:
+		return true, l.end(ctx, LaneEnded, "the results are precise enough", nil)
+	case l.state.Report.Quarantine != nil:
+		return false, l.sitOut(ctx)
+	case l.orders.Pause != "":
+		l.tell(ctx, LanePaused, l.orders.Why)
+		l.awaitOrders(ctx, 0, "")
+		return false, nil
+	}
+	return l.next(ctx)
+}
+
+// next claims a trial and runs an attempt of it.
+func (l *laneRun) next(ctx workflow.Context) (bool, error) {
+	claimed, err := l.claim(ctx, false)
+	switch {
+	case err != nil && wire.Of(err) == fault.Cancelled:
+		return false, nil
+	case err != nil && wire.Of(err) == fault.BadInput:
+		return true, l.end(ctx, LaneFailed, wire.Reason(err), err)
+	case err != nil:
+		l.wait(ctx, wire.Reason(err))
+		return false, nil
+	}
+	l.state.Waits = 0
+	switch claimed.Next {
+	case activities.NextTrial:
+		return false, l.trial(ctx, claimed)
+	case activities.NextEnough:
+		l.state.Report.Enough = true
+		return true, l.end(ctx, LaneEnded, "the results are precise enough", nil)
+	case activities.NextUntil:
+		return true, l.end(ctx, LaneEnded, "it was to begin trials only until "+l.orders.Until.UTC().Format(time.RFC3339), nil)
+	}
+	return true, l.end(ctx, LaneEnded, "no trial is left for it", nil)
+}
+
+// claim asks the dataset what the lane does next. With giveBack it gets nothing,
+// and its block is free for others.
+func (l *laneRun) claim(ctx workflow.Context, giveBack bool) (activities.Claimed, error) {
+	input := activities.ClaimInput{Campaign: l.input.Campaign, DataDir: l.input.DataDir, Dataset: l.input.Dataset,
+		PlanSHA256: l.input.PlanSHA256, Lane: l.input.Lane.Name, GiveBack: giveBack,
+		Until: l.orders.Until, Now: workflow.Now(ctx), Stop: l.orders.Stop}
+	var claimed activities.Claimed
+	ctx = workflow.WithLocalActivityOptions(ctx, claiming("what is next?"))
+	if err := workflow.ExecuteLocalActivity(ctx, planner.Claim, input).Get(ctx, &claimed); err != nil {
+		return claimed, err
+	}
+	l.state.Report.Found = claimed.Dataset
+	if report := &l.state.Report; claimed.Precise != nil && (report.Precise == nil || *report.Precise != *claimed.Precise) {
+		report.Precise, report.Judged = claimed.Precise, done(claimed.Dataset.Verdicts)
+	}
+	return claimed, nil
+}
+
+// trial runs an attempt of a trial.
+func (l *laneRun) trial(ctx workflow.Context, claimed activities.Claimed) error {
+	cell := claimed.Trial.Cell
+	bed, found := l.input.Lane.For(cell.Hypervisor)
+	if !found {
+		err := fault.New(fault.BadInput, "trial %s: lane %s has no testbed with hypervisor %s",
+			sequenceText(claimed.Trial.Sequence), l.input.Lane.Name, cell.Hypervisor)
+		return l.end(ctx, LaneFailed, err.Error(), wire.ToTemporal(err))
+	}
+	id := TrialID(l.input.Campaign, claimed.Trial.Sequence)
+	working, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	child := workflow.WithChildOptions(working, workflow.ChildWorkflowOptions{
+		WorkflowID:            id,
+		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
+		WaitForCancellation:   true,
+		StaticSummary:         fmt.Sprintf("%s on %s, RTT %g ms, %s", cell.Storage, bed.Name, cell.RTTMs, cell.Access.Name),
+		TypedSearchAttributes: temporal.NewSearchAttributes(attrCampaign.ValueSet(l.input.Campaign), attrCell.ValueSet(claimed.Trial.CellID),
+			attrStorage.ValueSet(cell.Storage), attrLane.ValueSet(bed.Name), attrRTTMs.ValueSet(cell.RTTMs)),
+	})
+	input := TrialInput{Campaign: l.input.Campaign, SpecSHA256: l.input.SpecSHA256, DataDir: l.input.DataDir, Dataset: l.input.Dataset,
+		Lane: bed, Trial: claimed.Trial, Attempt: claimed.Attempt, Settings: l.input.Settings}
+	if l.state.BadTrial.Sequence == claimed.Trial.Sequence {
+		input.Before = l.state.Before
+	}
+	if bed.Kind == inventory.Simulated {
+		input.Began = claimed.Began
+	}
+	future := workflow.ExecuteChildWorkflow(child, TrialName, input)
+	l.stopTrial = cancel
+	l.state.Report.Trial = &RunningTrial{Lane: bed.Name, WorkflowID: id, Sequence: claimed.Trial.Sequence,
+		CellID: claimed.Trial.CellID, Started: workflow.Now(ctx)}
+	l.tell(ctx, LaneRunning, "")
+	var result TrialResult
+	err := future.Get(child, &result)
+	l.stopTrial, l.state.Report.Trial = nil, nil
+	l.count(ctx, claimed.Trial, result, err)
+	l.tellFailed(ctx, claimed.Trial, result, err)
+	return nil
+}
+
+// lostInARow is how many attempts in a row may end without a verdict, as one does
+// that somebody terminates.
+const lostInARow = 3
+
+// count judges the testbed by how an attempt ended.
+func (l *laneRun) count(ctx workflow.Context, planned campaign.Trial, result TrialResult, err error) {
+	sequence := planned.Sequence
+	switch {
+	case temporal.IsWorkflowExecutionAlreadyStartedError(err):
+		l.state.Left = TrialID(l.input.Campaign, sequence)
+		return
+	case err != nil && wire.Of(err) == fault.Cancelled, err == nil && result.Verdict == trial.Skipped:
+		return // that says nothing of the testbed
+	case err == nil && result.Verdict != trial.Invalid:
+		l.state.Bad, l.state.Lost, l.state.Quarantines = nil, 0, 0
+		return
+	case err != nil:
+		l.state.Lost++
+		result = TrialResult{Verdict: trial.Invalid, Cause: wire.CauseOf(err), Reason: wire.Reason(err)}
+	default:
+		l.state.Lost = 0
+	}
+	l.state.Bad, l.state.BadTrial, l.state.Before = append(l.state.Bad, sequence), planned, result
+	bad := len(l.state.Bad)
+	// One trial that cannot be measured does not condemn its testbed.
+	if several := l.state.Bad[0] != sequence; bad >= l.input.QuarantineAfter && several || l.state.Lost >= lostInARow {
+		l.quarantine(ctx, Quarantine{Cause: result.Cause,
+			Reason: fmt.Sprintf("%d attempts in a row were not measured, the last: %s", bad, result.Reason)})
+		l.state.Quarantines++
+		l.state.Report.Quarantine.Next = workflow.Now(ctx).Add(l.patience())
+	}
+}
+
+// end ends the lane: err is what its workflow returns.
+func (l *laneRun) end(ctx workflow.Context, state, why string, err error) error {
+	detached, _ := workflow.NewDisconnectedContext(ctx)
+	if state != LaneEnded && state != LaneFailed {
+		l.giveBack(detached)
+	}
+	l.tell(detached, state, why)
+	l.teller.wait(detached)
+	return err
+}
+
+// giveBack frees the lane's block for others. Where that fails, the campaign does it
+// when all lanes have ended.
+func (l *laneRun) giveBack(ctx workflow.Context) {
+	if _, err := l.claim(ctx, true); err != nil {
+		workflow.GetLogger(ctx).Warn("the lane's block is not free for others", "error", wire.Reason(err))
+	}
+}
+
+// settle ends a trial that this lane's workflow had begun when it was ended: nothing
+// runs on the testbed beside it.
+func (l *laneRun) settle(ctx workflow.Context) error {
+	if l.state.Waits == 0 {
+		_ = workflow.RequestCancelExternalWorkflow(ctx, l.state.Left, "").Get(ctx, nil)
+	}
+	// A workflow that has ended can be cancelled, but not sent a signal: a trial takes none.
+	err := workflow.SignalExternalWorkflow(ctx, l.state.Left, "", OrdersSignal, l.orders).Get(ctx, nil)
+	switch {
+	case isGone(err):
+		l.state.Left, l.state.Waits = "", 0
+	case ctx.Err() == nil:
+		l.wait(ctx, fmt.Sprintf("an earlier attempt, %s, still ends on the testbed", l.state.Left))
+	}
+	return nil
+}
+
+// longestWait is between two tries of what somebody may have to mend.
+const longestWait = time.Minute
+
+// wait lets some time pass, the longer the more often it was in vain.
+func (l *laneRun) wait(ctx workflow.Context, why string) {
+	l.tell(ctx, LaneWaiting, why)
+	l.awaitOrders(ctx, min(longestWait, 5*time.Second<<min(l.state.Waits, 10)), "try again")
+	l.state.Waits++
+}
+
+// awaitOrders waits for new orders, and for so long at most; 0 is for ever.
+func (l *laneRun) awaitOrders(ctx workflow.Context, longest time.Duration, summary string) {
+	version := l.orders.Version
+	changed := func() bool { return l.orders.Version != version }
+	if longest == 0 {
+		_ = workflow.Await(ctx, changed) // a cancellation is seen by the next step
+		return
+	}
+	_, _ = workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: longest, TimerOptions: workflow.TimerOptions{Summary: summary}}, changed)
+}
+
+// tell reports to the campaign when something has changed: not each trial, where these
+// are short.
+func (l *laneRun) tell(ctx workflow.Context, state, why string) {
+	report, now := &l.state.Report, workflow.Now(ctx)
+	same := report.State == state && report.Why == why && report.Orders == l.orders.Version
+	if report.State != state {
+		report.Since = now
+	}
+	report.State, report.Why, report.Orders = state, why, l.orders.Version
+	l.show(ctx)
+	if same && now.Sub(l.state.Reported) < l.input.ReportEvery {
+		return
+	}
+	l.state.Reported = now
+	err := workflow.SignalExternalWorkflow(ctx, CampaignID(l.input.Campaign), "", ReportSignal, *report).Get(ctx, nil)
+	l.orphan = isGone(err)
+}
+
+// isGone says whether a signal found no workflow that runs.
+func isGone(err error) bool {
+	var unknown *temporal.UnknownExternalWorkflowExecutionError
+	return errors.As(err, &unknown)
+}
+
+// listen takes orders while something else goes on.
+func (l *laneRun) listen(ctx workflow.Context) {
+	for workflow.Await(ctx, func() bool { return l.channel.Len() > 0 }) == nil {
+		l.takeOrders(ctx)
+	}
+}
+
+// takeOrders takes the newest of the orders that have come. They are never waited
+// for by a receiver: it could have taken one when the lane continues as new, which
+// would be lost.
+func (l *laneRun) takeOrders(ctx workflow.Context) {
+	for {
+		var newest Orders
+		if !l.channel.ReceiveAsync(&newest) {
+			break
+		}
+		if newest.Version > l.orders.Version {
+			l.orders = newest
+		}
+	}
+	report := &l.state.Report
+	if reason := l.orders.Quarantine; reason != "" && (report.Quarantine == nil || report.Quarantine.By == "") {
+		l.quarantine(ctx, Quarantine{Reason: reason, By: cmp.Or(l.orders.By, "somebody")})
+	}
+	if l.orders.Released > l.state.Released {
+		l.state.Released = l.orders.Released
+		switch q := report.Quarantine; {
+		case q != nil && l.orders.Force:
+			l.release()
+		case q != nil:
+			q.By, q.Next = "", workflow.Now(ctx)
+		}
+	}
+	if l.orders.Pause == PauseNow && l.stopTrial != nil {
+		l.stopTrial()
+	}
+}

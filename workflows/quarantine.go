@@ -1,0 +1,76 @@
+package workflows
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"heliotrope/activities"
+	"heliotrope/internal/fault/wire"
+	"heliotrope/internal/trial"
+)
+
+// leastPatience is how long a testbed is in quarantine before it is looked at, and
+// mostPatience between two looks: each waits twice as long as the one before.
+const (
+	leastPatience = time.Minute
+	mostPatience  = 30 * time.Minute
+)
+
+// patience is how long to wait for the next look.
+func (l *laneRun) patience() time.Duration {
+	waits := max(0, l.state.Quarantines-1) + l.state.Report.Quarantine.Checks
+	return min(mostPatience, leastPatience<<min(waits, 10))
+}
+
+func (l *laneRun) quarantine(ctx workflow.Context, quarantine Quarantine) {
+	quarantine.Since = workflow.Now(ctx)
+	l.state.Report.Quarantine = &quarantine
+	l.tellQuarantine(ctx, quarantine)
+}
+
+func (l *laneRun) release() {
+	l.state.Report.Quarantine, l.state.Bad, l.state.Lost = nil, nil, 0
+}
+
+// sitOut is one round in quarantine: it waits, looks at the testbed, and releases
+// that when it is fit. What somebody has ordered only an order ends.
+func (l *laneRun) sitOut(ctx workflow.Context) error {
+	q := l.state.Report.Quarantine
+	if !q.GaveBack {
+		l.giveBack(ctx)
+		q.GaveBack = true
+	}
+	why := q.Reason
+	if q.Problem != "" {
+		why += "; and now: " + q.Problem
+	}
+	l.tell(ctx, LaneQuarantined, why)
+	if q.By != "" {
+		l.awaitOrders(ctx, 0, "")
+		return nil
+	}
+	if left := q.Next.Sub(workflow.Now(ctx)); left > 0 {
+		l.awaitOrders(ctx, left, "look at the testbed again at "+q.Next.UTC().Format(time.TimeOnly))
+		return nil
+	}
+	if err := l.look(ctx); err != nil {
+		q.Checks++
+		q.Problem, q.Next = wire.Reason(err), workflow.Now(ctx).Add(l.patience())
+		return nil
+	}
+	l.release()
+	return nil
+}
+
+// look sees whether the testbed is fit for the trial that could not be measured last.
+func (l *laneRun) look(ctx workflow.Context) error {
+	bed := l.input.Lane
+	if other, has := bed.For(l.state.BadTrial.Cell.Hypervisor); has {
+		bed = other
+	}
+	input := activities.ReadyInput{DiskMiB: l.input.Disk.SizeMiB, Target: activities.Target{Lane: bed, DataDir: l.input.DataDir, Dataset: l.input.Dataset,
+		Ref: trial.Ref{Campaign: l.input.Campaign, Trial: l.state.BadTrial}}}
+	ctx = workflow.WithActivityOptions(ctx, looking("see whether "+bed.Name+" is fit again"))
+	return workflow.ExecuteActivity(ctx, testbedActivities.Ready, input).Get(ctx, nil)
+}

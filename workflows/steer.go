@@ -1,0 +1,248 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"heliotrope/activities"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/fault/wire"
+)
+
+// SteerSignal brings what a lane was asked by an update of its own to its campaign,
+// which alone gives orders.
+const SteerSignal = "steer"
+
+// asked is an update that a lane has taken. Its event is in the dataset.
+type asked struct {
+	Update string              `json:"update"`
+	What   activities.Steering `json:"what"`
+}
+
+// steering takes what people ask of a campaign that runs: updates, each refused before
+// anything is done when it cannot be. What is not refused is first an event in the
+// dataset, then an order. So nothing is done of which nobody can tell who wanted it;
+// and what changes the plan is changed in the dataset alone, whatever becomes of this
+// workflow.
+type steering struct{ run *campaignRun }
+
+// described are the updates as the Temporal UI lists them.
+var described = []struct{ update, text string }{
+	{activities.SteerPause, "Begin no more trials, on one lane or all; now: end those that run, too. {lane, now, by, why}"},
+	{activities.SteerResume, "Go on after pause or drain. {lane, by, why}"},
+	{activities.SteerDrain, "End a lane after its trial; others run the rest. {lane, force, by, why}"},
+	{activities.SteerQuarantine, "Give a lane's testbed no more trials, until release. {lane, by, why}"},
+	{activities.SteerRelease, "Take a lane's testbed out of quarantine; force: without a look at it. {lane, force, by, why}"},
+	{activities.SteerSkip, "Do not run a trial, or what is left of a cell. {trial or cell, by, why}"},
+	{activities.SteerRepeat, "Run a cell more often. {cell, times, by, why}"},
+	{activities.SteerAdd, "Run cells that the plan does not have; cells is a text with the campaign file's include. {cells, times, by, why}"},
+	{activities.SteerStop, "Change the stop rule, or take it away. {stop: {metric, relative_ci_percent, min, max} or none: true, by, why}"},
+	{activities.SteerUntil, "Begin no trial after a time. {until or none: true, by, why}"},
+}
+
+// setUp sets the handlers of updates up.
+func (s steering) setUp(ctx workflow.Context) error {
+	for _, each := range described {
+		update := each.update
+		handler := func(ctx workflow.Context, what activities.Steering) (string, error) {
+			return s.steer(ctx, update, what)
+		}
+		err := workflow.SetUpdateHandlerWithOptions(ctx, update, handler, workflow.UpdateHandlerOptions{Description: each.text,
+			Validator: func(ctx workflow.Context, what activities.Steering) error {
+				return wire.ToTemporal(s.stand(ctx).refuse(update, what))
+			}})
+		if err != nil {
+			return err
+		}
+	}
+	workflow.Go(ctx, s.listen)
+	return nil
+}
+
+// stand is how the campaign stands.
+func (s steering) stand(ctx workflow.Context) stand {
+	c := s.run
+	now := stand{campaign: c.input.Name, state: c.status, now: workflow.Now(ctx), trials: c.state.Progress.Total}
+	if c.state.Cancelling || ctx.Err() != nil {
+		now.state = "cancelling"
+	}
+	for _, lane := range c.input.Lanes {
+		now.lanes = append(now.lanes, laneStand{name: lane.Name, orders: c.state.Orders[lane.Name], report: c.state.Lanes[lane.Name]})
+	}
+	return now
+}
+
+// steer does what was asked, and says so in one sentence.
+func (s steering) steer(ctx workflow.Context, update string, what activities.Steering) (string, error) {
+	c := s.run
+	defer func() { c.changed = true }() // the campaign may have waited for this alone
+	input := activities.AmendInput{Campaign: c.input.Name, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset,
+		Update: update, Steering: what, Answer: sentence(update, what)}
+	amended, err := amend(ctx, input)
+	if err != nil {
+		return "", err
+	}
+	if amended.Total > 0 {
+		c.state.Progress.Total = amended.Total
+	}
+	s.obey(update, what, amended)
+	return amended.Answer, nil
+}
+
+// amend writes an update's event, and what follows from it for the plan.
+func amend(ctx workflow.Context, input activities.AmendInput) (activities.Amended, error) {
+	input.ID, input.At = workflow.GetCurrentUpdateInfo(ctx).ID, workflow.Now(ctx)
+	// A cancelled campaign does not take back what is written already.
+	detached, _ := workflow.NewDisconnectedContext(ctx)
+	detached = workflow.WithLocalActivityOptions(detached, amending(input.Update))
+	var amended activities.Amended
+	err := workflow.ExecuteLocalActivity(detached, planner.Amend, input).Get(detached, &amended)
+	return amended, err
+}
+
+// obey gives the orders that follow from an update.
+func (s steering) obey(update string, what activities.Steering, amended activities.Amended) {
+	c := s.run
+	order := func(change func(*Orders)) {
+		c.order(what.Lane, func(orders *Orders) {
+			change(orders)
+			orders.By, orders.Why = what.Who(), what.Why
+		})
+	}
+	switch update {
+	case activities.SteerPause:
+		order(func(o *Orders) { o.Pause = howToPause(what) })
+	case activities.SteerResume:
+		order(func(o *Orders) { o.Pause, o.Drain = "", false })
+	case activities.SteerDrain:
+		order(func(o *Orders) { o.Drain = true })
+	case activities.SteerQuarantine:
+		order(func(o *Orders) { o.Quarantine = what.Why })
+	case activities.SteerRelease:
+		order(func(o *Orders) { o.Quarantine, o.Released, o.Force = "", o.Released+1, what.Force })
+	case activities.SteerUntil:
+		order(func(o *Orders) { o.Until = what.Until })
+	case activities.SteerStop:
+		c.state.Progress.Enough = false
+		order(func(o *Orders) { o.Stop, o.Enough = amended.Stop, false })
+	default: // the plan was changed: there may be something to do again
+		c.wakeEnded()
+	}
+	c.changed = true
+}
+
+// sentence says what an update comes to, where that does not depend on the plan.
+func sentence(update string, what activities.Steering) string {
+	lanes, its := "all lanes", "their trials"
+	if what.Lane != "" {
+		lanes, its = "lane "+what.Lane, "its trial"
+	}
+	switch update {
+	case activities.SteerPause:
+		if what.Now {
+			return fmt.Sprintf("%s: paused now; what %s had measured counts for nothing, and is measured again after resume", lanes, its)
+		}
+		return fmt.Sprintf("%s: paused after %s, until resume", lanes, its)
+	case activities.SteerResume:
+		return lanes + ": go on"
+	case activities.SteerDrain:
+		return fmt.Sprintf("%s: drained after %s; what is left is for other lanes", lanes, its)
+	case activities.SteerQuarantine:
+		return lanes + ": in quarantine after its trial, until release"
+	case activities.SteerRelease:
+		if what.Force {
+			return lanes + ": released without a look at its testbed"
+		}
+		return lanes + ": released when its testbed is found fit"
+	case activities.SteerUntil:
+		if what.None {
+			return "trials are begun at any time"
+		}
+		return "no trial is begun after " + what.Until.UTC().Format(time.RFC3339)
+	}
+	return ""
+}
+
+// listen takes what lanes were asked.
+func (s steering) listen(ctx workflow.Context) {
+	signals := s.asked(ctx)
+	for workflow.Await(ctx, func() bool { return signals.Len() > 0 }) == nil {
+		var one asked
+		if signals.ReceiveAsync(&one) {
+			s.obey(one.Update, one.What, activities.Amended{})
+		}
+	}
+}
+
+func (s steering) asked(ctx workflow.Context) workflow.ReceiveChannel {
+	return workflow.GetSignalChannel(ctx, SteerSignal)
+}
+
+// settled says that nothing that was asked is still to be done.
+func (s steering) settled(ctx workflow.Context) bool {
+	return s.asked(ctx).Len() == 0 && workflow.AllHandlersFinished(ctx)
+}
+
+// ofLane are the updates that a lane takes itself.
+var ofLane = []string{activities.SteerPause, activities.SteerResume, activities.SteerDrain, activities.SteerQuarantine, activities.SteerRelease}
+
+// steer sets the handlers of a lane's own updates up. A lane passes on what it is
+// asked: its campaign gives the orders.
+func (l *laneRun) steer(ctx workflow.Context) error {
+	for _, each := range described {
+		update := each.update
+		if !slices.Contains(ofLane, update) {
+			continue
+		}
+		handler := func(ctx workflow.Context, what activities.Steering) (string, error) {
+			return l.passOn(ctx, update, what)
+		}
+		err := workflow.SetUpdateHandlerWithOptions(ctx, update, handler, workflow.UpdateHandlerOptions{Description: each.text,
+			Validator: func(ctx workflow.Context, what activities.Steering) error {
+				return wire.ToTemporal(l.stand(ctx).refuse(update, l.own(what)))
+			}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stand is how the campaign stands, as far as the lane knows.
+func (l *laneRun) stand(ctx workflow.Context) stand {
+	now := stand{campaign: l.input.Campaign, state: "running", now: workflow.Now(ctx),
+		lanes: []laneStand{{name: l.input.Lane.Name, orders: l.orders, report: l.state.Report}}}
+	if ctx.Err() != nil {
+		now.state = "cancelling"
+	}
+	return now
+}
+
+// own is what a lane was asked as its campaign is asked it: whether another lane is
+// left that runs is not for it to say.
+func (l *laneRun) own(what activities.Steering) activities.Steering {
+	if what.Lane == "" {
+		what.Lane = l.input.Lane.Name
+	}
+	return what
+}
+
+// passOn tells the campaign what its lane was asked.
+func (l *laneRun) passOn(ctx workflow.Context, update string, what activities.Steering) (string, error) {
+	what = l.own(what)
+	input := activities.AmendInput{Campaign: l.input.Campaign, DataDir: l.input.DataDir, Dataset: l.input.Dataset,
+		Update: update, Steering: what, Answer: sentence(update, what)}
+	amended, err := amend(ctx, input)
+	if err != nil {
+		return "", err
+	}
+	detached, _ := workflow.NewDisconnectedContext(ctx)
+	err = workflow.SignalExternalWorkflow(detached, CampaignID(l.input.Campaign), "", SteerSignal, asked{update, what}).Get(detached, nil)
+	if err != nil {
+		return "", wire.ToTemporal(fault.New(fault.BadInput, "campaign %s has ended: there is nothing to steer", l.input.Campaign))
+	}
+	return amended.Answer, nil
+}
