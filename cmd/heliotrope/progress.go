@@ -156,7 +156,7 @@ func (l laneSnapshot) headline(total int, at time.Time) string {
 	for _, detail := range l.details(at) {
 		line += ", " + detail
 	}
-	for _, w := range l.Waits {
+	for _, w := range l.distinct() {
 		line += "; " + w.text(at)
 	}
 	return printable(line)
@@ -194,8 +194,8 @@ func (l laneSnapshot) key() string {
 	if l.Trial != nil {
 		key += fmt.Sprintf("/%d/%s", l.Trial.Attempt, l.Trial.Phase)
 	}
-	for _, w := range l.Waits {
-		key += "/" + w.Activity + " " + w.Failure
+	for _, w := range l.distinct() {
+		key += "/" + w.Failure
 	}
 	return key
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,6 +157,25 @@ func TestWaits(t *testing.T) {
 	show.show(shot)
 	show.show(shot)
 	assert.Equal(t, 1, strings.Count(out.String(), want), "told when it began: %s", out.String())
+}
+
+// TestWaitsForOneReason: what fails for one reason is told once, however many fail, in
+// whatever order the server lists them.
+func TestWaitsForOneReason(t *testing.T) {
+	killed := "the controller was killed in the middle of it"
+	waits := []wait{{Activity: "Link", Attempt: 2, Failure: killed}, {Activity: "FollowClocks", Attempt: 2, Failure: killed},
+		{Activity: "Migrate", Attempt: 2, Attempts: 2, Failure: killed}, {Activity: "HoldWAN", Attempt: 3, Failure: "store: no route to host"}}
+	shot, other := at(0, 0, trial.Migrate), at(0, 0, trial.Migrate)
+	shot.Lanes[0].Waits = waits
+	other.Lanes[0].Waits = slices.Clone(waits)
+	slices.Reverse(other.Lanes[0].Waits)
+	var out bytes.Buffer
+	show := &lines{out: &out, now: func() time.Time { return shot.At }}
+	show.show(shot)
+	show.show(other)
+	assert.Equal(t, 1, strings.Count(out.String(), killed), "%s", out.String())
+	assert.Contains(t, out.String(), "; HoldWAN is tried again, attempt 3: store: no route to host")
+	assert.Contains(t, out.String(), "; Migrate (and 2 more) is tried again, attempt 2/2: "+killed)
 }
 
 func TestBars(t *testing.T) {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -22,6 +24,25 @@ type wait struct {
 	Cause    cause.Code `json:"cause,omitempty"`
 	Failed   time.Time  `json:"failed,omitzero"` // when that ended
 	Next     time.Time  `json:"next,omitzero"`   // when it is tried again; zero while it is
+	more     int        // others that failed for the same reason
+}
+
+// distinct are the waits of a lane, one for each reason: a controller that was
+// killed fails all that it did at once. The order is always the same.
+func (l laneSnapshot) distinct() []wait {
+	waits := slices.Clone(l.Waits)
+	slices.SortStableFunc(waits, func(a, b wait) int {
+		return cmp.Or(cmp.Compare(a.Failure, b.Failure), cmp.Compare(b.Attempts, a.Attempts), cmp.Compare(a.Activity, b.Activity))
+	})
+	var one []wait
+	for _, w := range waits {
+		if last := len(one) - 1; last >= 0 && one[last].Failure == w.Failure {
+			one[last].more++
+			continue
+		}
+		one = append(one, w)
+	}
+	return one
 }
 
 // recovered is after how long an activity that was tried again counts as one that
@@ -56,11 +77,14 @@ func failure(told *failurepb.Failure) error {
 
 // text says what is waited for, since when, and what to do.
 func (w wait) text(at time.Time) string {
-	state := "waits"
+	who, state := w.Activity, "waits"
 	if w.Next.IsZero() {
 		state = "is tried again"
 	}
-	line := fmt.Sprintf("%s %s, attempt %d", w.Activity, state, w.Attempt)
+	if w.more > 0 {
+		who = fmt.Sprintf("%s (and %d more)", w.Activity, w.more)
+	}
+	line := fmt.Sprintf("%s %s, attempt %d", who, state, w.Attempt)
 	if w.Attempts > 0 {
 		line += fmt.Sprintf("/%d", w.Attempts)
 	}
@@ -75,16 +99,17 @@ func (w wait) text(at time.Time) string {
 
 // advice is what to do about what a lane waits for, in one sentence.
 func (l laneSnapshot) advice() string {
-	if len(l.Waits) == 0 {
+	waits := l.distinct()
+	if len(waits) == 0 {
 		return ""
 	}
 	advice := "mend that, and lane " + l.Lane + " goes on by itself: it is tried again for as long as it takes"
-	for _, w := range l.Waits {
+	for _, w := range waits {
 		if w.Attempts > 0 {
 			advice = "it is tried again by itself; when that fails as well, the trial is tried again"
 		}
 	}
-	if l.Waits[0].Activity == "Teardown" {
+	if waits[0].Activity == "Teardown" {
 		advice += `; docs/running.md, "A teardown does not end"`
 	}
 	return advice

@@ -204,7 +204,7 @@ func snapshotTable(out io.Writer, shot snapshot) error {
 // waitsTable says what each lane waits for, and what to do.
 func waitsTable(out io.Writer, shot snapshot) {
 	for _, lane := range shot.Lanes {
-		for _, w := range lane.Waits {
+		for _, w := range lane.distinct() {
 			fmt.Fprintf(out, "\n%s: %s\n", lane.Lane, printable(w.text(shot.At)))
 		}
 		if advice := lane.advice(); advice != "" {
