@@ -20,6 +20,8 @@ package workflows
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -55,9 +57,11 @@ type campaignRun struct {
 	sent  map[string]int
 	// changed says that something happened that is no report.
 	changed bool
-	// leftAt is how many trials were done when all lanes had ended and some trials were
-	// left.
+	// leftAt is how many trials were done when lanes that had ended were last woken for
+	// those that are left; -1 for never.
 	leftAt int
+	// looksAgain says that a timer runs, after which the campaign looks again.
+	looksAgain bool
 }
 
 // Campaign runs the trials of a plan on lanes, and writes the summary.
@@ -141,12 +145,13 @@ func (c *campaignRun) run(ctx workflow.Context) error {
 		if over || err != nil {
 			return err
 		}
-		if c.reports.Len() == 0 && !c.changed && isLong(ctx, c.input.MaxEvents) && c.isSettled(ctx) {
+		cancelled := func() bool { return ctx.Err() != nil && !c.state.Cancelling }
+		// The next run would not know of a cancellation that no lane was told of.
+		if c.reports.Len() == 0 && !c.changed && !cancelled() && isLong(ctx, c.input.MaxEvents) && c.isSettled(ctx) {
 			next := c.input
 			next.State, next.SpecYAML, next.Files = c.state, "", nil
 			return workflow.NewContinueAsNewError(ctx, CampaignName, next)
 		}
-		cancelled := func() bool { return ctx.Err() != nil && !c.state.Cancelling }
 		if err := workflow.Await(detached, func() bool { return c.reports.Len() > 0 || c.changed || cancelled() }); err != nil {
 			return err
 		}
@@ -169,7 +174,9 @@ func (c *campaignRun) isSettled(ctx workflow.Context) bool {
 func (c *campaignRun) over(ctx, detached workflow.Context) (bool, error) {
 	idle := 0
 	for _, lane := range c.input.Lanes {
-		switch report := c.state.Lanes[lane.Name]; {
+		switch report, orders := c.state.Lanes[lane.Name], c.state.Orders[lane.Name]; {
+		case report.State == LaneLost && orders.Pause != "" && !orders.Drain && !c.state.Cancelling:
+			idle++ // it is started again when it is to go on
 		case report.Over() && !c.kept[lane.Name]:
 		case report.idle() && !c.state.Cancelling:
 			idle++
@@ -190,6 +197,10 @@ func (c *campaignRun) over(ctx, detached workflow.Context) (bool, error) {
 	case left && idle > 0:
 		return false, nil
 	case left && c.state.Progress.Done() != c.leftAt:
+		if err := c.giveBack(detached); err != nil {
+			c.later(detached, longestWait)
+			return false, nil
+		}
 		c.leftAt = c.state.Progress.Done()
 		c.wakeEnded()
 		c.changed = true
@@ -201,6 +212,21 @@ func (c *campaignRun) over(ctx, detached workflow.Context) (bool, error) {
 		return true, c.failure()
 	}
 	return true, nil
+}
+
+// giveBack frees the blocks of all lanes: none runs any more, and one that died, that
+// failed, or that could not write had no chance to.
+func (c *campaignRun) giveBack(ctx workflow.Context) error {
+	ctx = workflow.WithLocalActivityOptions(ctx, claiming("give back what no lane runs"))
+	for _, lane := range c.input.Lanes {
+		input := activities.ClaimInput{Campaign: c.input.Name, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset,
+			PlanSHA256: c.state.Progress.PlanSHA256, Lane: lane.Name, GiveBack: true, Now: workflow.Now(ctx)}
+		if err := workflow.ExecuteLocalActivity(ctx, planner.Claim, input).Get(ctx, nil); err != nil {
+			workflow.GetLogger(ctx).Warn("the block of a lane that has ended is not free for others", "lane", lane.Name, "error", wire.Reason(err))
+			return err
+		}
+	}
+	return nil
 }
 
 // left asks the dataset whether there is anything to do for any lane.
@@ -219,21 +245,32 @@ func (c *campaignRun) left(ctx workflow.Context) (bool, error) {
 
 // later has the campaign look again after some time.
 func (c *campaignRun) later(ctx workflow.Context, wait time.Duration) {
+	if c.looksAgain {
+		return
+	}
+	c.looksAgain = true
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		_ = workflow.Sleep(ctx, wait)
-		c.changed = true
+		c.looksAgain, c.changed = false, true
 	})
 }
 
-// failure is why trials are left that no lane could run; nil when lanes were ended on
-// purpose.
+// failure is why trials are left that no lane could run; nil when lanes were drained by
+// somebody.
 func (c *campaignRun) failure() error {
+	var others []string
 	for _, lane := range c.input.Lanes {
-		if report := c.state.Lanes[lane.Name]; report.State == LaneFailed {
+		report := c.state.Lanes[lane.Name]
+		switch {
+		case report.State == LaneFailed:
 			return wire.ToTemporal(fault.New(fault.BadInput, "lane %s: %s", lane.Name, report.Why))
+		case c.state.Orders[lane.Name].Drain:
+			return nil
 		}
+		others = append(others, strings.TrimSuffix(fmt.Sprintf("lane %s: %s: %s", lane.Name, report.State, report.Why), ": "))
 	}
-	return nil
+	return wire.ToTemporal(fault.New(fault.Infrastructure, "trials are left that no lane runs: run the campaign again, and it goes on (%s)",
+		strings.Join(others, "; ")))
 }
 
 // isLong says that a workflow is to continue as new.

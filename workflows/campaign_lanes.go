@@ -99,7 +99,8 @@ const (
 	modelSilence = 20 * time.Second
 )
 
-// tick asks lanes that were silent for long for a report.
+// tick sees whether lanes that were silent for long still live: a signal to one that
+// has died fails. Each adds to the campaign's history, which may be long by then.
 func (c *campaignRun) tick(ctx workflow.Context) {
 	longest := silence
 	if c.input.Lanes[0].Kind == inventory.Simulated {
@@ -115,6 +116,7 @@ func (c *campaignRun) tick(ctx workflow.Context) {
 				c.send(ctx, lane.Name)
 			}
 		}
+		c.changed = true
 	}
 }
 
@@ -184,7 +186,7 @@ func (c *campaignRun) laneInput(lane Lane) LaneInput {
 		PlanSHA256: c.state.Progress.PlanSHA256, SpecSHA256: c.input.SpecSHA256, Lane: lane, Settings: c.planned.Settings,
 		QuarantineAfter: cmp.Or(c.input.QuarantineAfter, max(leastBad, 2*c.planned.Limits.Attempts)), MaxEvents: c.input.MaxEvents, Orders: orders,
 		// What it ran, and whether its testbed was fit, when it was heard of last.
-		State: LaneState{Report: LaneReport{Trial: last.Trial, Quarantine: last.Quarantine}, Released: orders.Released}}
+		State: LaneState{Report: LaneReport{Trial: last.Trial, Quarantine: last.Quarantine, Released: last.Released}}}
 	if lane.Kind == inventory.Simulated {
 		input.ReportEvery = max(2*time.Second, time.Duration(len(c.input.Lanes))*500*time.Millisecond)
 	}

@@ -24,6 +24,9 @@ type laneRun struct {
 	state   LaneState
 	orders  Orders
 	channel workflow.ReceiveChannel // of Orders
+	// acted is the version of the orders that the last step saw: newer ones end its waiting,
+	// also when they have come while it told something.
+	acted int
 	// stopTrial ends the attempt that runs; nil when none does.
 	stopTrial workflow.CancelFunc
 	// teller has failures told.
@@ -63,15 +66,20 @@ func RunLane(ctx workflow.Context, input LaneInput) error {
 // step does the next thing; true when the lane has ended.
 func (l *laneRun) step(ctx workflow.Context) (bool, error) {
 	l.takeOrders(ctx)
+	l.acted = l.orders.Version
 	switch {
+	case ctx.Err() != nil && l.state.Left != "":
+		// Not before that has ended: whoever cancels takes everything off the testbed next.
+		detached, _ := workflow.NewDisconnectedContext(ctx)
+		return false, l.settle(detached)
 	case ctx.Err() != nil:
 		return true, l.end(ctx, LaneCancelled, "", temporal.NewCanceledError())
 	case l.orphan:
 		return true, l.end(ctx, LaneDrained, "its campaign has ended without it", nil)
-	case isLong(ctx, l.input.MaxEvents) && workflow.AllHandlersFinished(ctx):
+	case l.isLong(ctx):
 		l.teller.wait(ctx)
-		if !workflow.AllHandlersFinished(ctx) {
-			return false, nil // one has begun meanwhile
+		if !workflow.AllHandlersFinished(ctx) || ctx.Err() != nil {
+			return false, nil // an update has begun meanwhile, or a cancellation come, which the next run would not know of
 		}
 		l.input.State, l.input.Orders = l.state, l.orders
 		return true, workflow.NewContinueAsNewError(ctx, LaneName, l.input)
@@ -85,10 +93,15 @@ func (l *laneRun) step(ctx workflow.Context) (bool, error) {
 		return false, l.sitOut(ctx)
 	case l.orders.Pause != "":
 		l.tell(ctx, LanePaused, l.orders.Why)
-		l.awaitOrders(ctx, 0, "")
+		l.awaitOrders(ctx, stillThere, "tell that it is still paused")
 		return false, nil
 	}
 	return l.next(ctx)
+}
+
+// isLong says that the lane is to continue as new, and can.
+func (l *laneRun) isLong(ctx workflow.Context) bool {
+	return isLong(ctx, l.input.MaxEvents) && workflow.AllHandlersFinished(ctx)
 }
 
 // next claims a trial and runs an attempt of it.
@@ -100,7 +113,7 @@ func (l *laneRun) next(ctx workflow.Context) (bool, error) {
 	case err != nil && wire.Of(err) == fault.BadInput:
 		return true, l.end(ctx, LaneFailed, wire.Reason(err), err)
 	case err != nil:
-		l.wait(ctx, wire.Reason(err))
+		l.wait(ctx, wire.Reason(err), longestWait)
 		return false, nil
 	}
 	l.state.Waits = 0
@@ -205,7 +218,7 @@ func (l *laneRun) count(ctx workflow.Context, planned campaign.Trial, result Tri
 		l.quarantine(ctx, Quarantine{Cause: result.Cause,
 			Reason: fmt.Sprintf("%d attempts in a row were not measured, the last: %s", bad, result.Reason)})
 		l.state.Quarantines++
-		l.state.Report.Quarantine.Next = workflow.Now(ctx).Add(l.patience())
+		l.state.Report.Quarantine.Next = workflow.Now(ctx).Add(l.patience(l.state.Report.Quarantine))
 	}
 }
 
@@ -221,7 +234,7 @@ func (l *laneRun) end(ctx workflow.Context, state, why string, err error) error 
 }
 
 // giveBack frees the lane's block for others. Where that fails, the campaign does it
-// when all lanes have ended.
+// when trials are left and no lane runs any.
 func (l *laneRun) giveBack(ctx workflow.Context) {
 	if _, err := l.claim(ctx, true); err != nil {
 		workflow.GetLogger(ctx).Warn("the lane's block is not free for others", "error", wire.Reason(err))
@@ -240,30 +253,35 @@ func (l *laneRun) settle(ctx workflow.Context) error {
 	case isGone(err):
 		l.state.Left, l.state.Waits = "", 0
 	case ctx.Err() == nil:
-		l.wait(ctx, fmt.Sprintf("an earlier attempt, %s, still ends on the testbed", l.state.Left))
+		l.wait(ctx, fmt.Sprintf("an earlier attempt, %s, still ends on the testbed", l.state.Left), longestSettle)
 	}
 	return nil
 }
 
-// longestWait is between two tries of what somebody may have to mend.
-const longestWait = time.Minute
+const (
+	// longestWait is between two tries of what somebody may have to mend.
+	longestWait = time.Minute
+	// longestSettle is between two looks at a trial that still ends: each is a signal in
+	// its history, and it may wait for a dead host for days.
+	longestSettle = 10 * time.Minute
+	// stillThere is after which a lane that waits for a person tells so again, and learns
+	// whether its campaign is still there.
+	stillThere = time.Hour
+)
 
 // wait lets some time pass, the longer the more often it was in vain.
-func (l *laneRun) wait(ctx workflow.Context, why string) {
+func (l *laneRun) wait(ctx workflow.Context, why string, longest time.Duration) {
 	l.tell(ctx, LaneWaiting, why)
-	l.awaitOrders(ctx, min(longestWait, 5*time.Second<<min(l.state.Waits, 10)), "try again")
+	l.awaitOrders(ctx, min(longest, 5*time.Second<<min(l.state.Waits, 10)), "try again")
 	l.state.Waits++
 }
 
-// awaitOrders waits for new orders, and for so long at most; 0 is for ever.
+// awaitOrders waits for other orders than those that this step has seen, until the
+// lane is to continue as new, and for so long at most. A cancellation ends it, too: the
+// next step sees that.
 func (l *laneRun) awaitOrders(ctx workflow.Context, longest time.Duration, summary string) {
-	version := l.orders.Version
-	changed := func() bool { return l.orders.Version != version }
-	if longest == 0 {
-		_ = workflow.Await(ctx, changed) // a cancellation is seen by the next step
-		return
-	}
-	_, _ = workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: longest, TimerOptions: workflow.TimerOptions{Summary: summary}}, changed)
+	wanted := func() bool { return l.orders.Version != l.acted || l.isLong(ctx) }
+	_, _ = workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: longest, TimerOptions: workflow.TimerOptions{Summary: summary}}, wanted)
 }
 
 // tell reports to the campaign when something has changed: not each trial, where these
@@ -314,8 +332,8 @@ func (l *laneRun) takeOrders(ctx workflow.Context) {
 	if reason := l.orders.Quarantine; reason != "" && (report.Quarantine == nil || report.Quarantine.By == "") {
 		l.quarantine(ctx, Quarantine{Reason: reason, By: cmp.Or(l.orders.By, "somebody")})
 	}
-	if l.orders.Released > l.state.Released {
-		l.state.Released = l.orders.Released
+	if l.orders.Released > report.Released {
+		report.Released = l.orders.Released
 		switch q := report.Quarantine; {
 		case q != nil && l.orders.Force:
 			l.release()

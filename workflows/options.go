@@ -56,10 +56,12 @@ func claiming(summary string) workflow.LocalActivityOptions {
 	return workflow.LocalActivityOptions{Summary: summary, StartToCloseTimeout: time.Minute, RetryPolicy: retry(1, 0)}
 }
 
-// amending is for what an update writes into the dataset. Whoever steers waits for it:
-// what cannot be written soon is refused.
+// amending is for what an update writes into the dataset. Whoever steers waits for it.
+// What cannot be written is refused at once; a disk that hangs is waited for, as what
+// was begun may be written when it wakes up: an order of which the asker was told that
+// it is refused must not come to pass.
 func amending(update string) workflow.LocalActivityOptions {
-	return workflow.LocalActivityOptions{Summary: "note the " + update, StartToCloseTimeout: 10 * time.Second, RetryPolicy: retry(2, 0)}
+	return workflow.LocalActivityOptions{Summary: "note the " + update, StartToCloseTimeout: time.Hour, RetryPolicy: retry(2, 0)}
 }
 
 // looking is for a look at a testbed that may not be fit. The next one is another's.

@@ -18,8 +18,8 @@ const (
 )
 
 // patience is how long to wait for the next look.
-func (l *laneRun) patience() time.Duration {
-	waits := max(0, l.state.Quarantines-1) + l.state.Report.Quarantine.Checks
+func (l *laneRun) patience(q *Quarantine) time.Duration {
+	waits := max(0, l.state.Quarantines-1) + q.Checks
 	return min(mostPatience, leastPatience<<min(waits, 10))
 }
 
@@ -34,12 +34,16 @@ func (l *laneRun) release() {
 }
 
 // sitOut is one round in quarantine: it waits, looks at the testbed, and releases
-// that when it is fit. What somebody has ordered only an order ends.
+// that when it is fit. What somebody has ordered only an order ends. While it does any
+// of this an order can end the quarantine: then its round is over.
 func (l *laneRun) sitOut(ctx workflow.Context) error {
 	q := l.state.Report.Quarantine
 	if !q.GaveBack {
 		l.giveBack(ctx)
 		q.GaveBack = true
+	}
+	if l.state.Report.Quarantine != q {
+		return nil
 	}
 	why := q.Reason
 	if q.Problem != "" {
@@ -47,19 +51,22 @@ func (l *laneRun) sitOut(ctx workflow.Context) error {
 	}
 	l.tell(ctx, LaneQuarantined, why)
 	if q.By != "" {
-		l.awaitOrders(ctx, 0, "")
+		l.awaitOrders(ctx, stillThere, "tell that it is still in quarantine")
 		return nil
 	}
 	if left := q.Next.Sub(workflow.Now(ctx)); left > 0 {
 		l.awaitOrders(ctx, left, "look at the testbed again at "+q.Next.UTC().Format(time.TimeOnly))
 		return nil
 	}
-	if err := l.look(ctx); err != nil {
+	err := l.look(ctx)
+	switch {
+	case l.state.Report.Quarantine != q, ctx.Err() != nil:
+	case err != nil:
 		q.Checks++
-		q.Problem, q.Next = wire.Reason(err), workflow.Now(ctx).Add(l.patience())
-		return nil
+		q.Problem, q.Next = wire.Reason(err), workflow.Now(ctx).Add(l.patience(q))
+	default:
+		l.release()
 	}
-	l.release()
 	return nil
 }
 

@@ -183,7 +183,6 @@ type LaneState struct {
 	Lost int   `json:"lost,omitempty"`
 	// Quarantines counts those since the last attempt that was measured.
 	Quarantines int `json:"quarantines,omitempty"`
-	Released    int `json:"released,omitempty"` // the last order of that kind that was carried out
 	// Left is the workflow ID of a trial that may still be ending on the testbed.
 	Left string `json:"left,omitempty"`
 	// Waits counts how often in a row it had to wait for the same thing.
@@ -204,8 +203,10 @@ type LaneReport struct {
 	Orders    int           `json:"orders"`         // version of those that it has
 	Trial     *RunningTrial `json:"trial,omitempty"`
 	// Quarantine is set while the testbed is in quarantine.
-	Quarantine *Quarantine       `json:"quarantine,omitempty"`
-	Found      activities.Counts `json:"found"` // in the dataset, when it last claimed
+	Quarantine *Quarantine `json:"quarantine,omitempty"`
+	// Released is the last order of that kind that was carried out.
+	Released int               `json:"released,omitempty"`
+	Found    activities.Counts `json:"found"` // in the dataset, when it last claimed
 	// Precise is how precise the results were when they were last judged, and Judged how
 	// many trials were done when the lane learnt of it.
 	Precise *activities.Precise `json:"precise,omitempty"`

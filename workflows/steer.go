@@ -186,8 +186,9 @@ func (s steering) settled(ctx workflow.Context) bool {
 	return s.asked(ctx).Len() == 0 && workflow.AllHandlersFinished(ctx)
 }
 
-// ofLane are the updates that a lane takes itself.
-var ofLane = []string{activities.SteerPause, activities.SteerResume, activities.SteerDrain, activities.SteerQuarantine, activities.SteerRelease}
+// ofLane are the updates that a lane takes itself. Whether another lane is left when it
+// is drained, only its campaign can tell.
+var ofLane = []string{activities.SteerPause, activities.SteerResume, activities.SteerQuarantine, activities.SteerRelease}
 
 // steer sets the handlers of a lane's own updates up. A lane passes on what it is
 // asked: its campaign gives the orders.
@@ -221,8 +222,7 @@ func (l *laneRun) stand(ctx workflow.Context) stand {
 	return now
 }
 
-// own is what a lane was asked as its campaign is asked it: whether another lane is
-// left that runs is not for it to say.
+// own is what a lane was asked as its campaign is asked it.
 func (l *laneRun) own(what activities.Steering) activities.Steering {
 	if what.Lane == "" {
 		what.Lane = l.input.Lane.Name
