@@ -293,7 +293,7 @@ func TestCertify(t *testing.T) {
 }
 
 func TestCertifyTellsOfOtherShaping(t *testing.T) {
-	state := "1 60\nrtt=60ms,rate=2mbit\neth1 generic-receive-offload,\n[]"
+	state := "1 60\nrtt=60ms,rate=2mbit\neth1 generic-receive-offload,\nup\n[]"
 	request, _ := certifyRequest(t, Profile{RTT: 60 * time.Millisecond, RateBits: 2e6}, state)
 	certificate, err := Certify(t.Context(), request)
 	if err != nil {

@@ -119,7 +119,7 @@ br0 tx-tcp6-segmentation fixed
 	if got := inScript(t, t.TempDir(), script, someFeatures); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	state, err := parseState([]byte("1 60 me\nlan\neth1 generic-receive-offload,eth1 rx-gro-hw fixed,\n[]"), "169a:")
+	state, err := parseState([]byte("1 60 me\nlan\neth1 generic-receive-offload,eth1 rx-gro-hw fixed,\nup\n[]"), "169a:")
 	if err != nil || len(state.Offloads) != 1 || len(state.Fixed) != 1 || state.Fixed[0] != "eth1 rx-gro-hw" {
 		t.Errorf("got %+v, %v", state, err)
 	}

@@ -37,7 +37,7 @@ func TestRenewComparesThePath(t *testing.T) {
 	if err := renewing(t, captured, profile); err != nil {
 		t.Errorf("nothing was changed: %v", err)
 	}
-	toB, toA, found := strings.Cut(captured, "\n\n[")
+	toB, toA, found := strings.Cut(captured, "\nup\n[")
 	if !found {
 		t.Fatal("not what is to be tested")
 	}
@@ -45,7 +45,7 @@ func TestRenewComparesThePath(t *testing.T) {
 	if !found {
 		t.Fatal("not what is to be tested")
 	}
-	join := func(first, second string) string { return toB + "\n\n[" + first + "\n\n[" + second }
+	join := func(first, second string) string { return toB + "\nup\n[" + first + "\n\n[" + second }
 	replace := func(text, old, by string) string {
 		t.Helper()
 		if !strings.Contains(text, old) {
@@ -60,7 +60,8 @@ func TestRenewComparesThePath(t *testing.T) {
 		"limit to B": {join(replace(first, `"limit":22491`, `"limit":10`), second), "to site B: limit in packets 10 instead of 22491"},
 		"another's qdisc": {join(replace(first, `"kind":"netem","handle":"169a:"`, `"kind":"netem","handle":"8001:"`), second),
 			"to site B: nothing is shaped: the root qdisc is netem 8001:"},
-		"no redirection":  {toB + "\n\n[" + first, "to site A: nothing is shaped"},
+		"no redirection":  {toB + "\nup\n[" + first, "to site A: nothing is shaped"},
+		"no link":         {replace(captured, "\nup\n", "\ndown\n"), "the interface to site B is down"},
 		"merged packets":  {replace(captured, capturedProfile+"\n", capturedProfile+"\neth1 rx-gro-hw,"), "packets are merged: eth1 rx-gro-hw"},
 		"another profile": {replace(captured, capturedProfile, "lan"), "it was shaped as lan instead of " + capturedProfile},
 	} {

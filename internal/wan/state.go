@@ -25,6 +25,10 @@ type State struct {
 	// loss would come in bursts. None is while a lease is held. Fixed are those
 	// that the driver cannot switch off.
 	Offloads, Fixed []string
+	// Link is the operational state of the interface that leads to site B, in the words of
+	// RFC 2863: "up", or "unknown" where the driver tells none, and anything else when
+	// nothing can be sent there, whatever shapes it.
+	Link string
 	// LeaseHeld says whether the shaping ends by itself, LeaseLeft when.
 	LeaseHeld bool
 	LeaseLeft time.Duration
@@ -65,6 +69,9 @@ func (s State) Check(profile Profile) error {
 		problems = append(problems, s.ToB.check("to site B", s.otherB, profile), s.ToA.check("to site A", s.otherA, profile))
 	case s.ToA != nil || s.ToB != nil:
 		problems = append(problems, errors.New("the WAN is still shaped"))
+	}
+	if s.Link != "" && s.Link != "up" && s.Link != "unknown" {
+		problems = append(problems, fmt.Errorf("the interface to site B is %s", s.Link))
 	}
 	if len(s.Offloads) > 0 && (s.LeaseHeld || profile.IsShaping()) {
 		problems = append(problems, fmt.Errorf("packets are merged: %s", strings.Join(s.Offloads, ", ")))
@@ -109,8 +116,9 @@ func (q *Queue) check(direction, other string, profile Profile) error {
 func parseState(output []byte, handle string) (State, error) {
 	lease, rest, _ := bytes.Cut(output, []byte("\n"))
 	profile, rest, _ := bytes.Cut(rest, []byte("\n"))
-	offloads, queues, _ := bytes.Cut(rest, []byte("\n"))
-	state := State{Profile: string(profile)}
+	offloads, rest, _ := bytes.Cut(rest, []byte("\n"))
+	link, queues, _ := bytes.Cut(rest, []byte("\n"))
+	state := State{Profile: string(profile), Link: string(link)}
 	for offload := range strings.SplitSeq(string(offloads), ",") {
 		if name, fixed := strings.CutSuffix(offload, " fixed"); fixed {
 			state.Fixed = append(state.Fixed, name)

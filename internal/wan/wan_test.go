@@ -155,7 +155,7 @@ func TestParseStateOfStrangers(t *testing.T) {
 
 func TestParseStateCleared(t *testing.T) {
 	state, err := parseState(testdata(t, "state-clear.txt"), "169a:")
-	if err != nil || !reflect.DeepEqual(state, State{}) {
+	if err != nil || !reflect.DeepEqual(state, State{Link: "up"}) {
 		t.Errorf("got %+v, %v", state, err)
 	}
 	if err := state.Check(Profile{Name: "lan"}); err != nil {
@@ -168,7 +168,7 @@ func TestParseStateCleared(t *testing.T) {
 }
 
 func TestOffloadsAreNamed(t *testing.T) {
-	state, err := parseState([]byte("1 60\nlan\neth1 generic-receive-offload,br0 tx-tcp-segmentation,\n[]"), "169a:")
+	state, err := parseState([]byte("1 60\nlan\neth1 generic-receive-offload,br0 tx-tcp-segmentation,\nup\n[]"), "169a:")
 	if err != nil || !slices.Equal(state.Offloads, []string{"eth1 generic-receive-offload", "br0 tx-tcp-segmentation"}) {
 		t.Fatalf("got %+v, %v", state, err)
 	}
@@ -185,7 +185,7 @@ func TestOffloadsAreNamed(t *testing.T) {
 func TestParseBadState(t *testing.T) {
 	for _, output := range []string{
 		"", "x", "1", "1 x\n\n\n[]", "1 60\nlan\n\n", "1 60\nlan\n\nError", "1 60\nlan\n\n[]\n{", "1 60\nlan\n\n[{\"kind\":3}]",
-		"1 60\nlan\n[]", // without the line of the offloads
+		"1 60\nlan\n\n[]", // without the line of the link
 	} {
 		if state, err := parseState([]byte(output), "169a:"); err == nil {
 			t.Errorf("%q: got %+v", output, state)
@@ -242,7 +242,7 @@ func TestHandle(t *testing.T) {
 func TestShapeArguments(t *testing.T) {
 	host := remotetest.NewFake(t, "store")
 	host.On(remotetest.Prefix("/bin/sh"))
-	host.On(remotetest.Prefix("/bin/sh", "-s", "--", "renew"), remotetest.Reply{Stdout: "1 60 me\nlan\n\n[]"})
+	host.On(remotetest.Prefix("/bin/sh", "-s", "--", "renew"), remotetest.Reply{Stdout: "1 60 me\nlan\n\nup\n[]"})
 	shaper, shaped := newShaper(host, "wan-test"), Profile{RTT: 60 * time.Millisecond, RateBits: 100e6}
 	if err := shaper.Shape(t.Context(), "campaign a, trial 00001.1", shaped, 1500*time.Millisecond); err != nil {
 		t.Fatal(err)

@@ -169,8 +169,8 @@ clear() {
 }
 
 # state prints a line on the lease and its owner, a line with the profile, a line
-# with the offloads that merge packets, separated by commas, and what tc says of
-# each interface that shapes.
+# with the offloads that merge packets, separated by commas, a line with the
+# operational state of the device, and what tc says of each interface that shapes.
 state() {
 	[ -e "$net/$device" ] || fail "there is no network interface $device"
 	read_lease
@@ -184,6 +184,7 @@ state() {
 		all_merging | tr '\n' ,
 	fi
 	echo
+	cat "$net/$device/operstate"
 	/sbin/tc -s -j qdisc show dev "$device" || exit 1
 	if [ -e "$net/$ifb" ] && is_redirected; then
 		echo
