@@ -44,6 +44,9 @@ func (p *Planner) amend(ctx context.Context, input AmendInput) (Amended, error) 
 	if err != nil {
 		return Amended{}, err
 	}
+	if err := stillOurs(ctx, record); err != nil {
+		return Amended{}, err
+	}
 	what := input.Steering
 	event, err := record.Amend(ctx, input.ID, func(plan func() (campaign.Begun, error)) (dataset.CampaignEvent, error) {
 		amendment, answer, err := input.change(plan)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/testsuite"
 
 	"heliotrope/activities"
 	"heliotrope/analysis/dataset"
@@ -61,11 +62,12 @@ func (s *steeredFolder) amend(id, update string, what activities.Steering) (acti
 		ID: id, At: time.Unix(1, 0), Update: update, Steering: what, Answer: "all lanes: paused"})
 }
 
+// events are those that somebody asked for.
 func (s *steeredFolder) events() []dataset.CampaignEvent {
 	s.t.Helper()
 	events, err := dataset.ReadCampaignEvents(dataset.CampaignFolder(s.dataDir, "steered"))
 	require.NoError(s.t, err)
-	return events
+	return slices.DeleteFunc(events, func(e dataset.CampaignEvent) bool { return e.By == "" })
 }
 
 // ran has a lane claim and finish all that is left, and returns the numbers of its trials.
@@ -142,7 +144,7 @@ func TestAmendRepeat(t *testing.T) {
 	events := s.events()
 	require.Len(t, events, 1)
 	events[0].Amendment = ""
-	require.Equal(t, dataset.CampaignEvent{Number: 1, TsNs: 1e9, ID: "u-1", Name: "repeat", By: "eva@ws1", Why: "a reason",
+	require.Equal(t, dataset.CampaignEvent{Number: 2, TsNs: 1e9, ID: "u-1", Name: "repeat", By: "eva@ws1", Why: "a reason",
 		Detail: "3 trials more: numbers 5 to 7, blocks 3 to 5"}, events[0])
 }
 
@@ -182,7 +184,7 @@ func TestOtherUpdatesAreNoted(t *testing.T) {
 		Update: "pause", Steering: activities.Steering{Lane: "sim-1", Why: "lunch"}, Answer: "lane sim-1: paused"})
 	require.NoError(t, err)
 	require.Equal(t, activities.Amended{Answer: "lane sim-1: paused", Total: 4}, amended)
-	require.Equal(t, []dataset.CampaignEvent{{Number: 1, TsNs: 1e9, ID: "u-1", Name: "pause", Lane: "sim-1", By: "Temporal UI", Why: "lunch",
+	require.Equal(t, []dataset.CampaignEvent{{Number: 2, TsNs: 1e9, ID: "u-1", Name: "pause", Lane: "sim-1", By: "Temporal UI", Why: "lunch",
 		Detail: "lane sim-1: paused"}}, s.events())
 }
 
@@ -203,4 +205,31 @@ func TestAmendedAtOnce(t *testing.T) {
 	ran := s.ran()
 	require.Len(t, ran, 20)
 	require.True(t, slices.IsSorted(ran))
+}
+
+// TestTakenOver: a controller whose campaign another one has taken over claims nothing of it
+// any more, and writes nothing into its folder.
+func TestTakenOver(t *testing.T) {
+	s := newSteered(t, steeredYAML)
+	record, err := dataset.Open(dataset.CampaignFolder(s.dataDir, "steered"), s.planned.Dataset)
+	require.NoError(t, err)
+	require.NoError(t, record.Hold(dataset.Holder{Controller: "another", Host: "elsewhere", Execution: "second"}))
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	collector := &activities.Collector{}
+	target := activities.Target{DataDir: s.dataDir, Dataset: s.planned.Dataset, Ref: trial.Ref{Campaign: "steered", Attempt: 1}}
+	for _, each := range []struct{ activity, input any }{
+		{s.planner.Claim, activities.ClaimInput{Campaign: "steered", DataDir: s.dataDir, Lane: "sim-1"}},
+		{s.planner.Amend, activities.AmendInput{Campaign: "steered", DataDir: s.dataDir, ID: "u-1", Update: "pause"}},
+		{s.planner.Expand, activities.PlanInput{Campaign: "steered", DataDir: s.dataDir, Dataset: s.planned.Dataset, Execution: "first"}},
+		{collector.Conclude, activities.ConcludeInput{Target: target}},
+		{collector.Summarise, activities.SummariseInput{Campaign: "steered", DataDir: s.dataDir, State: "finished"}},
+	} {
+		env.RegisterActivity(each.activity)
+		_, err := env.ExecuteActivity(each.activity, each.input)
+		require.ErrorContains(t, err, "was taken over by another controller, another on elsewhere")
+	}
+	holder, err := dataset.ReadHolder(record.Folder())
+	require.NoError(t, err)
+	require.Equal(t, "another", holder.Controller)
 }

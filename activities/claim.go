@@ -72,6 +72,9 @@ func (p *Planner) claim(ctx context.Context, input ClaimInput) (Claimed, error) 
 	if err != nil {
 		return Claimed{}, err
 	}
+	if err := stillOurs(ctx, record); err != nil {
+		return Claimed{}, err
+	}
 	if sum := record.Identity().PlanSHA256; input.PlanSHA256 != "" && sum != input.PlanSHA256 {
 		return Claimed{}, fault.New(fault.BadInput, "the plan in %s is not the one that the campaign began with", record.Folder())
 	}

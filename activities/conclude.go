@@ -60,6 +60,9 @@ func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func
 	if err != nil {
 		return Concluded{}, err
 	}
+	if err := stillOurs(ctx, record); err != nil {
+		return Concluded{}, err
+	}
 	work := input.WorkFolder()
 	if err := makeFolder(input.Target, filepath.Dir(work)); err != nil {
 		return Concluded{}, err

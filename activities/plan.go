@@ -83,6 +83,11 @@ func (p *Planner) Expand(ctx context.Context, input PlanInput) (Planned, error) 
 	if err != nil {
 		return Planned{}, wire.ToTemporal(err)
 	}
+	if input.Dataset != "" { // a later run: another controller may have it by now
+		if err := stillOurs(ctx, record); err != nil {
+			return Planned{}, wire.ToTemporal(err)
+		}
+	}
 	identity, settings := record.Identity(), record.Settings()
 	if input.SHA256 != "" && input.SHA256 != identity.PlanSHA256 {
 		return Planned{}, wire.ToTemporal(fault.New(fault.BadInput, "the plan in %s is not the one that the campaign began with", record.Folder()))

@@ -48,14 +48,29 @@ func (c *Collector) Summarise(ctx context.Context, input SummariseInput) (Summar
 	return summarised, pulse.Result(working, err)
 }
 
+// noteEnd notes how the campaign ended, once for each of its executions.
+func noteEnd(ctx context.Context, record *dataset.Record, state string) error {
+	event := dataset.CampaignEvent{Name: dataset.EventEnded, Detail: state}
+	if activity.IsActivity(ctx) {
+		event.ID = "ended/" + activity.GetInfo(ctx).WorkflowExecution.RunID
+	}
+	return record.Event(ctx, event)
+}
+
 func (c *Collector) summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
 	record, err := c.Records.of(input.DataDir, input.Campaign, "")
 	if err != nil {
 		return Summarised{}, err
 	}
+	if err := stillOurs(ctx, record); err != nil {
+		return Summarised{}, err
+	}
 	folder := record.Folder()
 	if input.State != "" {
 		if err := record.SetState(ctx, input.State); err != nil {
+			return Summarised{}, err
+		}
+		if err := noteEnd(ctx, record, input.State); err != nil {
 			return Summarised{}, err
 		}
 	}

@@ -28,7 +28,8 @@ func (c *campaignRun) takeReports(ctx workflow.Context) {
 		progress := &c.state.Progress
 		progress.take(report.Found)
 		progress.Enough = progress.Enough || report.Enough
-		if report.Precise != nil && (progress.Precise == nil || report.Judged > progress.JudgedDone && *report.Precise != *progress.Precise) {
+		// A lane that does not have its newest orders may tell of another stop rule.
+		if report.Orders == c.state.Orders[report.Lane].Version && report.Precise != nil && (progress.Precise == nil || report.Judged > progress.JudgedDone && *report.Precise != *progress.Precise) {
 			progress.Precise, progress.JudgedDone = report.Precise, report.Judged
 		}
 		if report.State != before.State && (report.Over() && report.State != LaneEnded || report.State == LaneQuarantined) {

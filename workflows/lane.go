@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -325,6 +326,9 @@ func (l *laneRun) takeOrders(ctx workflow.Context) {
 			break
 		}
 		if newest.Version > l.orders.Version {
+			if !reflect.DeepEqual(newest.Stop, l.orders.Stop) {
+				l.state.Report.Precise, l.state.Report.Judged = nil, 0 // it was by the rule of before
+			}
 			l.orders = newest
 		}
 	}

@@ -126,7 +126,8 @@ func (s steering) obey(update string, what activities.Steering, amended activiti
 	case activities.SteerUntil:
 		order(func(o *Orders) { o.Until = what.Until })
 	case activities.SteerStop:
-		c.state.Progress.Enough = false
+		// What was told of the precision was by the rule of before.
+		c.state.Progress.Enough, c.state.Progress.Precise, c.state.Progress.JudgedDone = false, nil, 0
 		order(func(o *Orders) { o.Stop, o.Enough = amended.Stop, false })
 	default: // the plan was changed: there may be something to do again
 		c.wakeEnded()

@@ -39,6 +39,8 @@ type CampaignEvent struct {
 const (
 	EventLook   = "look"   // whether the results are precise enough
 	EventDouble = "double" // a second result of a trial
+	EventRun    = "run"    // a controller runs the campaign from now on
+	EventEnded  = "ended"  // the campaign has ended, as Detail says
 )
 
 // CampaignEvents is table campaign_events: one for the campaign.
@@ -46,7 +48,7 @@ var CampaignEvents = newTable("campaign_events", "What was decided about the cam
 	"The plan is that of its beginning, and after it what these events change of it.",
 	required("number", "", "of the event, from 1, in the order in which they were noted", func(r *CampaignEvent) *int32 { return &r.Number }),
 	required("ts_ns", "ns", "when, on the controller's time base, since 1970 UTC", func(r *CampaignEvent) *int64 { return &r.TsNs }),
-	required("name", "", "what: look (whether the results are precise enough), double (a second result of a trial), or the word of who steered: "+
+	required("name", "", "what: run (a controller runs the campaign from then on), ended (the campaign has, as detail says), look (whether the results are precise enough), double (a second result of a trial), or the word of who steered: "+
 		"pause, resume, skip, repeat, add, drain, quarantine, release, stop-rule, until", func(r *CampaignEvent) *string { return &r.Name }),
 	required("lane", "", "that it concerns; empty for the campaign", func(r *CampaignEvent) *string { return &r.Lane }),
 	required("trial", "", "that it concerns, by its number in the plan; 0 for none", func(r *CampaignEvent) *int32 { return &r.Trial }),

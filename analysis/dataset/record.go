@@ -117,6 +117,15 @@ func (r *Record) lock(ctx context.Context) (unlock func(), err error) {
 	return Lock(ctx, filepath.Join(r.folder, controlFolder, lockFile))
 }
 
+// LockFolder waits until nobody writes a campaign's folder, and keeps it so until unlock.
+// One without an identity cannot be locked.
+func LockFolder(ctx context.Context, folder string) (unlock func(), err error) {
+	if _, err := ReadIdentity(folder); err != nil {
+		return nil, err
+	}
+	return Lock(ctx, filepath.Join(folder, controlFolder, lockFile))
+}
+
 // lockPause is between two tries for a lock that somebody holds.
 const lockPause = 20 * time.Millisecond
 

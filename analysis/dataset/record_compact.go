@@ -77,7 +77,7 @@ func (s State) Text() string {
 	case s.State == StateFailed:
 		return fmt.Sprintf("FAILED: the campaign ended early, and %d of %d trials never ran", s.NeverRun, s.Trials)
 	case s.NeverRun > 0:
-		return fmt.Sprintf("%d of %d trials never ran: they were skipped, or were not needed", s.NeverRun, s.Trials)
+		return fmt.Sprintf("%d of %d trials never ran: they were skipped or not needed, or no lane was to run them any more; table campaign_events says which, and run goes on with what is missing", s.NeverRun, s.Trials)
 	}
 	return ""
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -203,6 +204,29 @@ func checkFolder(folder string, needBytes int64, found *findings) {
 	if free < needBytes {
 		found.addFailed("data folder %s: %s are free, and the campaign needs about %s (the plan's estimate and limits.min_free_mib): make room, or choose another --data",
 			folder, mebibytes(free), mebibytes(needBytes))
+	}
+}
+
+// canBeMade says why a folder is none, and cannot be made. It makes none.
+func canBeMade(folder string) error {
+	for {
+		info, err := os.Stat(folder)
+		parent := filepath.Dir(folder)
+		if errors.Is(err, fs.ErrNotExist) && parent != folder {
+			folder = parent
+			continue
+		}
+		if err == nil && !info.IsDir() {
+			return fmt.Errorf("%s is no folder", folder)
+		}
+		if err != nil {
+			return err
+		}
+		probe, err := os.MkdirTemp(folder, ".heliotrope-*")
+		if err != nil {
+			return err
+		}
+		return os.Remove(probe)
 	}
 }
 

@@ -115,7 +115,7 @@ func (s snapshot) headline() string {
 		return s.Status.Name + ": running, and how far it is nobody says"
 	}
 	line := fmt.Sprintf("%s: %s, %s", s.Status.Name, state, s.counts())
-	if left, known := s.left(); known && left > 0 && s.Outcome == outcomeRunning {
+	if left, known := s.left(); known && left > 0 && s.Outcome == outcomeRunning && state != "finished" {
 		line += ", about " + seconds(left) + " left"
 	}
 	return line

@@ -41,7 +41,13 @@ database is lost.`
   heliotrope resume data/campaign=quick --json | jq .[].missing`
 	steering.RunE = func(cmd *cobra.Command, args []string) error {
 		flags := cmd.Flags()
-		if info, err := os.Stat(args[0]); err != nil || !info.IsDir() || flags.Changed("why") {
+		info, err := os.Stat(args[0])
+		switch {
+		case flags.Changed("why"):
+			return steer(cmd, args)
+		case err != nil && strings.ContainsRune(args[0], filepath.Separator):
+			return usageError{fmt.Errorf("resume: there is no such folder: %w", err)}
+		case err != nil || !info.IsDir():
 			return steer(cmd, args)
 		}
 		stateDir, err := flags.GetString("state-dir")
@@ -140,7 +146,15 @@ func (s standing) heldElsewhere(queue string) bool {
 		return false
 	}
 	here, err := procs.Place()
-	return err != nil || h.Place != here || procs.Process{PID: h.PID, StartTicks: h.StartTicks}.Same()
+	return err != nil || h.Place != here || s.holderLives()
+}
+
+// holderLives says whether the controller that ran the campaign last is a process of this
+// machine that runs.
+func (s standing) holderLives() bool {
+	h := s.Holder
+	here, err := procs.Place()
+	return h != nil && err == nil && h.Place == here && procs.Process{PID: h.PID, StartTicks: h.StartTicks}.Same()
 }
 
 // done says how many trials are done, and how they ended.

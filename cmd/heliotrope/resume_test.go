@@ -64,6 +64,15 @@ func TestResumeSaysWhatRunWouldDo(t *testing.T) {
 	wantRun(t, exitBadInput, "nor holds one", "resume", empty)
 	require.NoError(t, os.Mkdir(filepath.Join(empty, "campaign=unit"), 0o700))
 	wantRun(t, exitBadInput, "does not say which campaign it is of", "resume", empty)
+	wantRun(t, exitBadInput, "there is no such folder", "resume", filepath.Join(empty, "nowhere"))
+	renamed := filepath.Join(empty, "campaign=other")
+	require.NoError(t, os.CopyFS(renamed, os.DirFS(record.Folder())))
+	for _, command := range []string{"resume", "check", "compact"} {
+		wantRun(t, exitBadInput, "holds the dataset of campaign unit: name the folder campaign=unit again", command, renamed)
+	}
+	file := filepath.Join(empty, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	wantRun(t, exitBadInput, "not a directory", "run", writeCampaign(t, simulatedCampaign), "--data", filepath.Join(file, "data"), "--detach")
 	_, err := os.Stat(filepath.Join(stateDirOf(t), serveLockFile))
 	require.ErrorIs(t, err, os.ErrNotExist, "a controller was started")
 }
@@ -71,11 +80,20 @@ func TestResumeSaysWhatRunWouldDo(t *testing.T) {
 // TestRunGoesOnWithAFolder: what is done is not refused, and what is another's is.
 func TestRunGoesOnWithAFolder(t *testing.T) {
 	c, _ := serveStandIn(t)
-	file, data, _ := begunPart(t, 1, "heliotrope.0123456789ab")
+	file, data, record := begunPart(t, 1, "heliotrope.0123456789ab")
 	wantRun(t, exitBadInput, "was run by another controller, heliotrope.0123456789ab on elsewhere", "run", file, "--data", data, "--detach")
 	other := writeCampaign(t, strings.Replace(simulatedCampaign, "seed: 1", "seed: 2", 1))
 	wantRun(t, exitBadInput, "from another campaign file", "run", other, "--data", data, "--detach")
-	_, err := describe(t.Context(), c, workflows.CampaignID("unit"))
+	own, err := procs.Look(os.Getpid())
+	require.NoError(t, err)
+	here, err := procs.Place()
+	require.NoError(t, err)
+	holder := dataset.Holder{Controller: "heliotrope.0123456789ab", Host: "here", Place: here, PID: own.PID, StartTicks: own.StartTicks, Execution: "run-1"}
+	require.NoError(t, record.Hold(holder))
+	wantRun(t, exitBadInput, "cannot be taken over: the controller that ran it last, heliotrope.0123456789ab, lives", "run", file, "--data", data, "--detach", "--take-over")
+	holder.StartTicks--
+	require.NoError(t, record.Hold(holder))
+	_, err = describe(t.Context(), c, workflows.CampaignID("unit"))
 	require.ErrorIs(t, err, errNoCampaign)
 	wantRun(t, 0, "1 of 4 trials done (1 valid); it goes on with the other 3", "run", file, "--data", data, "--detach", "--take-over")
 	wantRun(t, 0, "attaches to it", "resume", data)

@@ -58,6 +58,10 @@ func (o *runOptions) start(ctx context.Context, r *request, progress func(string
 	if err != nil {
 		return nil, err
 	}
+	// Before anything is started for it.
+	if err := canBeMade(r.dataDir); err != nil {
+		return nil, usageError{fmt.Errorf("data folder %s: %w", r.dataDir, err)}
+	}
 	session, err := ensureController(ctx, stateDir, progress)
 	if err != nil {
 		return nil, o.withoutServer(ctx, r, err)
@@ -190,7 +194,12 @@ func (s *session) goOn(r *request, takeOver bool, progress func(string)) error {
 		return usageError{fmt.Errorf("%s already holds trials of a campaign %q, begun %s from another campaign file: choose another --data, or another name",
 			r.dataDir, held.Campaign, held.Begun.Format(time.RFC3339))}
 	}
-	if h := held.Holder; !takeOver && held.heldElsewhere(s.queue) {
+	h := held.Holder
+	if takeOver && held.heldElsewhere(s.queue) && held.holderLives() {
+		return usageError{fmt.Errorf("campaign %s in %s cannot be taken over: the controller that ran it last, %s, lives (process %d): end it first, with `heliotrope stop` and its --state-dir",
+			held.Campaign, r.dataDir, h.Controller, h.PID)}
+	}
+	if !takeOver && held.heldElsewhere(s.queue) {
 		return usageError{fmt.Errorf("campaign %s in %s was run by another controller, %s on %s, since %s: when that one does not run it any more, go on here with --take-over",
 			held.Campaign, r.dataDir, h.Controller, h.Host, h.Since.Format(time.RFC3339))}
 	}

@@ -87,8 +87,11 @@ func TestSteeredCampaign(t *testing.T) {
 	}
 	events, err := dataset.ReadCampaignEvents(folder)
 	require.NoError(t, err)
-	require.Len(t, events, answered)
-	for _, event := range events {
+	// The first is that the campaign began, the last that it has ended.
+	require.Len(t, events, answered+2)
+	require.Equal(t, dataset.EventRun, events[0].Name)
+	require.Equal(t, dataset.EventEnded, events[answered+1].Name)
+	for _, event := range events[1 : answered+1] {
 		require.NotEmpty(t, event.By)
 		require.NotEmpty(t, event.Why)
 		require.NotEmpty(t, event.Detail)

@@ -118,7 +118,7 @@ func sayDetached(out io.Writer, name string) {
 // explainMissing says which campaign there is none of.
 func explainMissing(err error, name string) error {
 	if errors.Is(err, errNoCampaign) {
-		return fmt.Errorf("no campaign %q on this Temporal server: `heliotrope status` lists them (%w)", name, err)
+		return usageError{fmt.Errorf("no campaign %q on this Temporal server: `heliotrope status` lists them", name)}
 	}
 	return err
 }

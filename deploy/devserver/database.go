@@ -1,12 +1,16 @@
 package main
 
 import (
+	"database/sql"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"go.temporal.io/server/common/config"
@@ -59,7 +63,9 @@ func prepareDatabase(o options) error {
 	case errors.Is(err, fs.ErrNotExist):
 		err = makeDatabase(o)
 	case err == nil:
-		err = checkVersion(o.database)
+		if err = checkVersion(o.database); err == nil {
+			err = checkWhole(o.database)
+		}
 	}
 	if err != nil {
 		return err
@@ -99,6 +105,53 @@ func makeDatabase(o options) error {
 		return fmt.Errorf("finish the database: %w", err)
 	}
 	return nil
+}
+
+// checkWhole refuses a database that was cut off: the server would start with it, and
+// answer nothing. A file that is shorter than its header says may be whole together with
+// its write-ahead log, so SQLite is asked then: https://www.sqlite.org/fileformat2.html
+// (section 1.3, the page size at offset 16 and the size in pages at 28) and
+// https://www.sqlite.org/pragma.html#pragma_quick_check.
+func checkWhole(database string) error {
+	file, err := os.Open(database)
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("look at the database: %w", err)
+	}
+	header := make([]byte, 100)
+	_, err = io.ReadFull(file, header)
+	page, pages := int64(binary.BigEndian.Uint16(header[16:])), int64(binary.BigEndian.Uint32(header[28:]))
+	if page == 1 {
+		page = 1 << 16
+	}
+	if err == nil && string(header[:16]) == "SQLite format 3\x00" && info.Size() >= page*pages {
+		return nil
+	}
+	found := quickCheck(database)
+	if found == "ok" {
+		return nil
+	}
+	return fmt.Errorf("%w: %s is damaged (%d bytes of %d; SQLite says: %s): put a copy of it back, with its -wal, or move all %s* away: "+
+		"`heliotrope run` then goes on with what the campaigns' data folders hold", errBadInput, database, info.Size(), page*pages, found, filepath.Base(database))
+}
+
+// quickCheck is what SQLite says of a database: "ok", or what is wrong.
+func quickCheck(database string) string {
+	db, err := sql.Open("sqlite", database)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = db.Close() }()
+	var said string
+	if err := db.QueryRow("PRAGMA quick_check(1)").Scan(&said); err != nil {
+		return err.Error()
+	}
+	first, _, _ := strings.Cut(said, "\n")
+	return first
 }
 
 // checkVersion refuses a database that another version of the server made.

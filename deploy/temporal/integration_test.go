@@ -311,6 +311,43 @@ func TestServerRefusesADatabaseOfAnotherVersion(t *testing.T) {
 	}
 }
 
+// TestServerRefusesACutDatabase: one that was cut off is named at once, also beside the
+// write-ahead log of a server that was killed; whole, it is served again after that.
+func TestServerRefusesACutDatabase(t *testing.T) {
+	o := serverOptions(t)
+	database := filepath.Join(o.StateDir, databaseFile)
+	server, err := Ensure(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server = ensure(t, o) // its log is short now, and the file is whole
+	if err := syscall.Kill(-server.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(database + "-wal"); err != nil {
+		t.Fatal("not what is to be tested: ", err)
+	}
+	if err := os.Truncate(database, int64(len(whole)/2)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Ensure(t.Context(), o)
+	wantBadInput(t, err, "is damaged")
+	if said := err.Error(); strings.Contains(said, "\n") || !strings.Contains(said, o.StateDir) {
+		t.Errorf("not one sentence: %s", said)
+	}
+	if err := os.WriteFile(database, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ensure(t, o)
+}
+
 func TestDialNamesAMissingNamespace(t *testing.T) {
 	settings := ensure(t, serverOptions(t)).Settings
 	settings.Namespace = "elsewhere"
