@@ -271,7 +271,7 @@ func (r *Record) find(key string) (Trial, bool, error) {
 	if found {
 		return row, true, nil
 	}
-	if _, err := os.Lstat(filepath.Join(r.folder, segmentFolder, trialPrefix+key+segmentSuffix)); errors.Is(err, fs.ErrNotExist) {
+	if !r.isNoted(key) {
 		return Trial{}, false, nil
 	}
 	r.mu.Lock()
@@ -290,6 +290,19 @@ func (r *Record) Find(ctx context.Context, key string) (row Trial, found bool, e
 		return err
 	})
 	return row, found, err
+}
+
+// Has says whether the dataset has an attempt, and does not wait for those who write.
+// What another process has merged into the tables meanwhile is not seen: see Find.
+func (r *Record) Has(key string) bool {
+	_, found := r.Row(key)
+	return found || r.isNoted(key)
+}
+
+// isNoted says whether an attempt's row is in a segment.
+func (r *Record) isNoted(key string) bool {
+	_, err := os.Lstat(filepath.Join(r.folder, segmentFolder, trialPrefix+key+segmentSuffix))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // Row finds an attempt by its key that the record knows of: see Find.
