@@ -229,7 +229,8 @@ type Accepted struct {
 	New bool // this Accept wrote it
 }
 
-// Accept takes an attempt into the dataset, whose files are written (see WriteTrial). An
+// Accept takes an attempt into the dataset, whose files are written (see WriteTrial): it is
+// an error when one is not there, or no more (see Compact). An
 // attempt whose key is there is not written again, whatever is said of it now. A second
 // result of a trial is kept and does not count; an event tells of it.
 func (r *Record) Accept(ctx context.Context, attempt Attempt) (Accepted, error) {
@@ -246,6 +247,11 @@ func (r *Record) Accept(ctx context.Context, attempt Attempt) (Accepted, error) 
 		if found {
 			accepted.Row = there
 			return nil
+		}
+		for _, file := range row.files() {
+			if _, err := os.Lstat(filepath.Join(r.folder, filepath.FromSlash(file.path))); err != nil {
+				return fmt.Errorf("a file of attempt %s is not there: %w", row.Key, err)
+			}
 		}
 		if err := WriteAttempt(r.folder, attempt); err != nil {
 			return err
