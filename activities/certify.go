@@ -21,7 +21,8 @@ import (
 // Certifier measures what a trial rests on: the path between the sites, and
 // the clocks.
 type Certifier struct {
-	Open Opener
+	Open    Opener
+	Records *Records
 }
 
 // Moments of a certificate.
@@ -49,7 +50,7 @@ type Certified struct {
 // attempt is judged.
 func (c *Certifier) Certify(ctx context.Context, input CertifyInput) (Certified, error) {
 	var certified Certified
-	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := withBed(ctx, c.Open, input.Target, stepSilence, c.Records.before(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		profile, err := wan.ParseProfile(input.Ref.Trial.Cell.WAN)
 		if err != nil {
 			return fault.As(fault.BadInput, err)
@@ -70,7 +71,7 @@ func (c *Certifier) Certify(ctx context.Context, input CertifyInput) (Certified,
 			return fault.Because(fault.Invalid, cause.WANOutOfTolerance, fmt.Errorf("the path is not what it should be: %w", err))
 		}
 		return nil
-	})
+	}))
 	return certified, err
 }
 
@@ -87,7 +88,7 @@ type ReadClocks struct {
 // A host that cannot be asked once is asked again: the readings' distance makes
 // the clock as uncertain as it is.
 func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
-	return withBed(ctx, c.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
+	return withBed(ctx, c.Open, target, stepSilence, c.Records.before(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
 		readings, err := openRows(target, dataset.Clocks)
 		if err != nil {
 			return err
@@ -115,7 +116,7 @@ func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
 			case <-ticker.C:
 			}
 		}
-	})
+	}))
 }
 
 // readClocks reads the clock of every host once. The guest's is read by the

@@ -97,15 +97,18 @@ func (p *Planner) claim(ctx context.Context, input ClaimInput) (Claimed, error) 
 	case input.Lane == "":
 		claimed.Next = NextTrial
 	default:
-		return claimed, claimed.take(record, input)
+		return claimed, claimed.take(ctx, record, input)
 	}
 	return claimed, nil
 }
 
 // take claims a trial for the lane.
-func (c *Claimed) take(record *dataset.Record, input ClaimInput) error {
+func (c *Claimed) take(ctx context.Context, record *dataset.Record, input ClaimInput) error {
 	next, found, err := record.Claim(input.Lane)
 	if err != nil || !found {
+		return err
+	}
+	if err := runs(ctx, record); err != nil {
 		return err
 	}
 	c.Next, c.Trial, c.Attempt = NextTrial, next.Trial, next.Attempt
@@ -118,6 +121,16 @@ func (c *Claimed) take(record *dataset.Record, input ClaimInput) error {
 		c.Began = identity.Created.Add(time.Duration(next.Trial.Sequence) * time.Hour)
 	}
 	return nil
+}
+
+// runs notes that the campaign runs, where its folder says that it has ended: the
+// server's database is a copy from before that.
+func runs(ctx context.Context, record *dataset.Record) error {
+	state, err := dataset.ReadState(record.Folder())
+	if err != nil || state.State == dataset.StateRunning {
+		return err
+	}
+	return record.SetState(ctx, dataset.StateRunning)
 }
 
 // hasTrace says whether an attempt was begun that left no row, as one that was terminated:

@@ -55,7 +55,7 @@ type Collected struct {
 // all of it; then the hosts are collected from at once.
 func (c *Collector) Collect(ctx context.Context, input CollectInput) (Collected, error) {
 	var collected Collected
-	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := withBed(ctx, c.Open, input.Target, stepSilence, c.Records.alone(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		g := gathering{input: input, bed: bed, pulse: p}
 		errs := append(g.guest(ctx), g.hosts(ctx)...)
 		collected = g.collected
@@ -71,7 +71,7 @@ func (c *Collector) Collect(ctx context.Context, input CollectInput) (Collected,
 		}
 		collected.Now = bed.Now()
 		return nil
-	})
+	}))
 	return collected, err
 }
 
@@ -198,26 +198,40 @@ type EvidenceInput struct {
 
 // Evidence brings what may explain a failure into the attempt's part of the
 // dataset, before the teardown takes it away, and looks whether the guest or
-// the storage shows what has happened.
+// the storage shows what has happened. Of an attempt that the dataset has it finds
+// nothing: what it found is there.
 func (c *Collector) Evidence(ctx context.Context, input EvidenceInput) (Found, error) {
 	var found Found
-	target := input.Target
-	err := withBed(ctx, c.Open, target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
-		p.Done(pulse.Step{Step: "collect evidence"})
-		folder := evidenceFolder(target)
-		if err := makeFolder(target, folder); err != nil {
-			return err
+	find := c.Records.alone(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
+		found, err = find(ctx, bed, p, input)
+		return err
+	})
+	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		err := find(ctx, bed, p)
+		if errors.Is(err, errConcluded) {
+			return nil
 		}
-		if err := bed.Evidence(ctx, folder); err != nil {
-			return err
-		}
-		if found.Cause, found.Reason = diagnose(ctx, bed, target.Ref); found.Cause == "" {
-			found.Cause, found.Reason = diagnoseStorage(ctx, bed, input)
-		}
-		found.Now = bed.Now()
-		return nil
+		return err
 	})
 	return found, err
+}
+
+// find collects the evidence of an attempt.
+func find(ctx context.Context, bed testbed.Bed, p *pulse.Pulse, input EvidenceInput) (Found, error) {
+	p.Done(pulse.Step{Step: "collect evidence"})
+	var found Found
+	folder := evidenceFolder(input.Target)
+	if err := makeFolder(input.Target, folder); err != nil {
+		return found, err
+	}
+	if err := bed.Evidence(ctx, folder); err != nil {
+		return found, err
+	}
+	if found.Cause, found.Reason = diagnose(ctx, bed, input.Ref); found.Cause == "" {
+		found.Cause, found.Reason = diagnoseStorage(ctx, bed, input)
+	}
+	found.Now = bed.Now()
+	return found, nil
 }
 
 // evidenceName is the folder of the evidence in an attempt's.

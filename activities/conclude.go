@@ -44,18 +44,13 @@ func (c *Collector) Conclude(ctx context.Context, input ConcludeInput) (Conclude
 // datasetSilence is how long one step on the dataset may take.
 const datasetSilence = 10 * time.Minute
 
-// lockSuffix follows the name of an attempt's work folder in that of the lock that is
-// held from the first look at the dataset until the folder is removed: an earlier try
-// that was given up may still run.
-const lockSuffix = ".lock"
-
 // keptFile, in an attempt's work folder, says that its raw files are not all in the
 // dataset.
 const keptFile = "kept"
 
 // conclude writes the attempt, unless the dataset has it, and removes its raw files. What
 // takes long tells done of itself.
-func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func(any)) (Concluded, error) {
+func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func(any)) (concluded Concluded, err error) {
 	record, err := c.Records.Open(input.Target)
 	if err != nil {
 		return Concluded{}, err
@@ -63,15 +58,11 @@ func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func
 	if err := stillOurs(ctx, record); err != nil {
 		return Concluded{}, err
 	}
-	work := input.WorkFolder()
-	if err := makeFolder(input.Target, filepath.Dir(work)); err != nil {
-		return Concluded{}, err
-	}
-	unlock, err := dataset.Lock(ctx, work+lockSuffix)
+	unlock, err := lockAttempt(ctx, input.Target)
 	if err != nil {
 		return Concluded{}, err
 	}
-	defer unlock()
+	defer func() { err = errors.Join(err, unlock()) }()
 	row, there, err := record.Find(ctx, input.Ref.Key())
 	if err != nil {
 		return Concluded{}, err
@@ -84,6 +75,7 @@ func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func
 			return Concluded{}, err
 		}
 	}
+	work := input.WorkFolder()
 	if _, err := os.Lstat(filepath.Join(work, keptFile)); errors.Is(err, fs.ErrNotExist) {
 		err = os.RemoveAll(work)
 		if err != nil {
@@ -96,7 +88,7 @@ func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func
 		}
 	}
 	return Concluded{Verdict: trial.Verdict(row.Verdict), Cause: cause.Code(row.Cause), Reason: row.Reason,
-		Figures: figuresOf(&row)}, os.Remove(work + lockSuffix)
+		Figures: figuresOf(&row)}, nil
 }
 
 // keep notes whether the raw files are still needed when the dataset has the attempt.

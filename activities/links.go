@@ -126,15 +126,16 @@ func (l *Links) install(ctx context.Context, machines Machines, name string, p *
 	})
 }
 
-// Remove takes our programs off every host, past those that are away, and gives the
-// hosts back.
+// Remove takes everything of ours from a testbed, past hosts that are away, and gives the
+// hosts back: what attempts have left there, and our programs.
 func (l *Links) Remove(ctx context.Context, target Target) error {
 	return withBed(ctx, l.Open, target, stepSilence, releasing(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
-		machines, err := machinesOf(bed)
-		if err != nil {
-			return err
+		p.Done(pulse.Step{Step: "remove what was left on the hosts"})
+		errs := []error{bed.Teardown(ctx)}
+		machines, has := bed.(Machines)
+		if !has {
+			return errors.Join(errs...)
 		}
-		var errs []error
 		for _, name := range named(bed, trial.Machine.HasPrograms) {
 			p.Done(pulse.Step{Step: "remove our programs from " + name})
 			files, err := machines.Machine(name).Files(ctx)

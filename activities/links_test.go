@@ -3,7 +3,9 @@ package activities
 import (
 	"context"
 	"errors"
+	"os"
 	"path"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -12,6 +14,7 @@ import (
 
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
+	"heliotrope/internal/simulated"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 )
@@ -24,11 +27,18 @@ type programBed struct {
 	rest
 	hosts map[string]remote.Host
 
+	torn      int // how often it was torn down
 	mu        sync.Mutex
 	witnessed []string
 }
 
 func (b *programBed) Name() string { return "lab" }
+
+func (b *programBed) Teardown(context.Context) error {
+	b.torn++
+	return errors.New("host-a: tear down: no route to host")
+}
+
 func (b *programBed) Close() error { return nil }
 
 func (b *programBed) Machines() []trial.Machine {
@@ -51,8 +61,8 @@ type away struct{ remote.Host }
 
 func (away) Files(context.Context) (remote.Files, error) { return nil, errors.New("no route to host") }
 
-// TestPrograms: the witness is put on hosts without a worker, too; and a host that
-// is away keeps its programs, and no other host does.
+// TestPrograms: the witness is put on hosts without a worker, too; in the end the testbed
+// is torn down, and a host that is away keeps its programs, and no other host does.
 func TestPrograms(t *testing.T) {
 	hostB := remotetest.NewFake(t, "host-b")
 	bed := &programBed{hosts: map[string]remote.Host{"host-a": away{}, "host-b": hostB}}
@@ -70,5 +80,26 @@ func TestPrograms(t *testing.T) {
 	require.NoError(t, hostB.Memory().WriteFile(program, []byte("program"), 0o755))
 	_, err = env.ExecuteActivity(links.Remove, Target{})
 	require.ErrorContains(t, err, "/data/host-a/lab.programs from host-a: no route to host")
+	require.ErrorContains(t, err, "host-a: tear down: no route to host")
+	require.Equal(t, 1, bed.torn)
 	require.NotContains(t, hostB.Memory().Paths(), program)
+}
+
+// TestNothingIsLeftOnAModel: a testbed without machines of its own is torn down all the
+// same, whichever attempt has left something there.
+func TestNothingIsLeftOnAModel(t *testing.T) {
+	hosts := t.TempDir()
+	open := func(_ context.Context, lane trial.Lane, ref trial.Ref) (testbed.Bed, error) {
+		return simulated.Open(lane.Name, ref, simulated.Faults{Hosts: hosts}), nil
+	}
+	guest := filepath.Join(hosts, "sim-1-a", "guest")
+	require.NoError(t, os.MkdirAll(filepath.Dir(guest), 0o755))
+	require.NoError(t, os.WriteFile(guest, nil, 0o600))
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	links := &Links{Open: open}
+	env.RegisterActivity(links)
+	_, err := env.ExecuteActivity(links.Remove, Target{Lane: trial.Lane{Name: "sim-1"}, Ref: trial.Ref{Campaign: "unit"}})
+	require.NoError(t, err)
+	require.NoFileExists(t, guest)
 }

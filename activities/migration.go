@@ -24,7 +24,8 @@ import (
 
 // Migrator moves the guest, or only pauses it.
 type Migrator struct {
-	Open Opener
+	Open    Opener
+	Records *Records
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -135,7 +136,7 @@ func unbegin(target Target, sent bool, why error) error {
 // this activity had begun has no account, so the measurement is invalid.
 func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, error) {
 	var migrated Migrated
-	err := withBed(ctx, m.Open, input.Target, migrationSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
+	err := withBed(ctx, m.Open, input.Target, migrationSilence, m.Records.before(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
 		if err := begin(input.Target, bed); err != nil {
 			return err
 		}
@@ -177,7 +178,7 @@ func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, e
 		}
 		migrated.Settled, migrated.Now = bed.Now(), bed.Now()
 		return nil
-	})
+	}))
 	return migrated, err
 }
 
@@ -285,7 +286,7 @@ type Waiter interface {
 // from Prepared to Settled, which are after the one and before the other.
 func (m *Migrator) Pause(ctx context.Context, input PauseInput) (Migrated, error) {
 	var account Migrated
-	err := withBed(ctx, m.Open, input.Target, migrationSilence+input.Hold, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := withBed(ctx, m.Open, input.Target, migrationSilence+input.Hold, m.Records.before(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		from, _ := route(input.Ref)
 		host := bed.Hypervisor(from)
 		if err := begin(input.Target, bed); err != nil {
@@ -304,7 +305,7 @@ func (m *Migrator) Pause(ctx context.Context, input PauseInput) (Migrated, error
 		err := host.Unpause(context.WithoutCancel(ctx), input.Domain)
 		account.Finished, account.Now = bed.Now(), bed.Now()
 		return errors.Join(waited, err)
-	})
+	}))
 	return account, err
 }
 

@@ -1,11 +1,17 @@
 package activities
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 
+	"heliotrope/activities/pulse"
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/testbed"
 )
 
 // Records are the campaigns' folders that the controller works on, each opened once.
@@ -81,4 +87,61 @@ func makeFolder(target Target, folder string) error {
 		return fmt.Errorf("the campaign's dataset is not there: is its disk mounted? %w", err)
 	}
 	return os.MkdirAll(folder, 0o755)
+}
+
+// errConcluded says that nothing of an attempt is written any more.
+var errConcluded = errors.New("nothing of it is written again")
+
+// unconcluded is an error when the dataset has an attempt's row: from then on its files
+// stay as they are. A workflow that goes on from an old copy of the server's database
+// does its steps again.
+func (r *Records) unconcluded(target Target) error {
+	record, err := r.Open(target)
+	if err == nil && record.Has(target.Ref.Key()) {
+		err = fault.As(fault.Invalid, fmt.Errorf("the dataset has attempt %s already: %w", target.Ref.Key(), errConcluded))
+	}
+	return err
+}
+
+// before has work done that writes files of an attempt, if the dataset does not have it.
+func (r *Records) before(target Target, do work) work {
+	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		if err := r.unconcluded(target); err != nil {
+			return err
+		}
+		return do(ctx, bed, p)
+	}
+}
+
+// alone is before for work on files that make up the attempt's row: nobody else works on
+// them meanwhile, and nobody concludes the attempt.
+func (r *Records) alone(target Target, do work) work {
+	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		unlock, err := lockAttempt(ctx, target)
+		if err != nil {
+			return err
+		}
+		err = r.before(target, do)(ctx, bed, p)
+		return errors.Join(err, unlock())
+	}
+}
+
+// lockSuffix follows the name of an attempt's work folder in that of the lock of who
+// writes what becomes the attempt's row: an earlier try that was given up may still run.
+const lockSuffix = ".lock"
+
+// lockAttempt waits for that lock.
+func lockAttempt(ctx context.Context, target Target) (unlock func() error, err error) {
+	path := target.WorkFolder() + lockSuffix
+	if err := makeFolder(target, filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	free, err := dataset.Lock(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		defer free()
+		return os.Remove(path)
+	}, nil
 }

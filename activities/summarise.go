@@ -79,6 +79,9 @@ func (c *Collector) summarise(ctx context.Context, input SummariseInput) (Summar
 		return Summarised{}, fmt.Errorf("merge the campaign's rows: %w", err)
 	}
 	summarised := Summarised{Path: filepath.Join(folder, dataset.SummaryFile), Trials: compacted.Trials}
+	for _, name := range compacted.Removed {
+		activity.GetLogger(ctx).Info("what an attempt that was never concluded had written is removed", "path", name)
+	}
 	for _, problem := range compacted.Problems {
 		activity.GetLogger(ctx).Warn("the dataset has a problem", "problem", problem.String())
 		if len(summarised.Problems) < maxProblems {

@@ -87,7 +87,7 @@ type SweepInput struct {
 func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 	var swept Swept
 	target := input.Target
-	err := t.with(ctx, target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := t.with(ctx, target, t.Records.before(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		record, err := t.Records.Open(target)
 		if err != nil {
 			return err
@@ -121,7 +121,7 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 			return err
 		}
 		return writeJSON(target.WorkFolder()+beforeSuffix, snapshot)
-	})
+	}))
 	return swept, err
 }
 
@@ -493,7 +493,7 @@ type TornDownInput struct {
 }
 
 // TornDown writes how an attempt's hosts were left, which nothing on the controller
-// needs to remember then.
+// needs to remember then. That is written once.
 func (c *Collector) TornDown(ctx context.Context, input TornDownInput) error {
 	return wire.ToTemporal(c.tornDown(ctx, input))
 }
@@ -502,6 +502,10 @@ func (c *Collector) tornDown(ctx context.Context, input TornDownInput) error {
 	record, err := c.Records.Open(input.Target)
 	if err != nil {
 		return err
+	}
+	before := input.WorkFolder() + beforeSuffix
+	if _, err := os.Lstat(before); errors.Is(err, fs.ErrNotExist) {
+		return nil // it is written
 	}
 	torn := input.TornDown
 	row := dataset.Teardown{Trial: input.Ref.Key(), BeganTsNs: input.Began.UnixNano(), EndedTsNs: torn.Now.UnixNano(),
@@ -512,7 +516,7 @@ func (c *Collector) tornDown(ctx context.Context, input TornDownInput) error {
 	if err := record.TornDown(ctx, row); err != nil {
 		return err
 	}
-	if err := os.Remove(input.WorkFolder() + beforeSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(before); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

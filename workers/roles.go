@@ -29,8 +29,8 @@ func RegisterController(registry worker.Registry, options ControllerOptions) {
 	for _, concern := range []any{
 		&activities.Planner{Records: records, Version: options.Version},
 		&activities.Testbed{Open: testbeds.open, Records: records, RaiseLane: options.RaiseLane},
-		&activities.Certifier{Open: testbeds.open},
-		&activities.Migrator{Open: testbeds.open},
+		&activities.Certifier{Open: testbeds.open, Records: records},
+		&activities.Migrator{Open: testbeds.open, Records: records},
 		&activities.Collector{Open: testbeds.open, Records: records, Version: options.Version},
 		&activities.Links{Open: testbeds.open, Binary: options.WorkerBinary, Namespace: options.Namespace,
 			TemporalAddress: options.TemporalAddress, TLS: options.TLS, Log: options.Log},

@@ -296,7 +296,7 @@ func (c *campaignRun) finish(ctx workflow.Context, failed error) (CampaignResult
 	c.show(detached, "finishing")
 	if err := c.leave(detached); err != nil {
 		// The campaign's results are none the worse for a host that is away.
-		workflow.GetLogger(ctx).Warn("programs of ours stay on a host", "error", err.Error())
+		workflow.GetLogger(ctx).Warn("something of ours stays on a host", "error", err.Error())
 	}
 	state := "finished"
 	switch {
@@ -318,15 +318,16 @@ func (c *campaignRun) finish(ctx workflow.Context, failed error) (CampaignResult
 	return result, failed
 }
 
-// leave takes our programs off the hosts of all lanes at once.
+// leave takes everything of ours from the testbeds of all lanes at once: also what was
+// left by a trial that somebody terminated.
 func (c *campaignRun) leave(ctx workflow.Context) error {
 	var removed []workflow.Future
 	for _, lane := range c.input.Lanes {
 		// Testbeds that take turns are emulated, and all but one are down.
-		if !lane.Programs() || len(lane.Others) > 0 {
+		if len(lane.Others) > 0 {
 			continue
 		}
-		options := workflow.WithActivityOptions(ctx, onTestbed("remove our programs from the hosts of "+lane.Name))
+		options := workflow.WithActivityOptions(ctx, onTestbed("remove everything of ours from "+lane.Name))
 		target := activities.Target{Lane: lane, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset, Ref: trial.Ref{Campaign: c.input.Name}}
 		removed = append(removed, workflow.ExecuteActivity(options, links.Remove, target))
 	}

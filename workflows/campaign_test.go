@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -193,6 +194,30 @@ func TestCancelledCampaign(t *testing.T) {
 	require.Equal(t, "cancelled", status.State)
 	require.Equal(t, []string{workflows.LaneCancelled}, states(status))
 	require.Equal(t, 2, status.Progress.Done())
+}
+
+// TestNothingIsLeftAtTheEnd: when a campaign ends, everything of it is taken from all of
+// its testbeds, whatever they are and whether they ran anything. One that is away keeps
+// no campaign from its end.
+func TestNothingIsLeftAtTheEnd(t *testing.T) {
+	s := newCampaign(t, remember(1, 1))
+	var mu sync.Mutex
+	swept := map[string]int{}
+	stub(s.stage, "Remove", func(target activities.Target) (struct{}, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		swept[target.Lane.Name]++
+		if target.Lane.Name == "lab-2" {
+			return struct{}{}, errors.New("host-b: no route to host")
+		}
+		return struct{}{}, nil
+	})
+	input := campaignInput(3)
+	input.Lanes[2].Kind = inventory.Simulated
+	began := s.env.Now()
+	s.campaign(t, input)
+	require.Equal(t, map[string]int{"lab-1": 1, "lab-2": 3, "lab-3": 1}, swept)
+	require.Less(t, s.env.Now().Sub(began), 10*time.Minute)
 }
 
 // TestCancelledWhileSummarising ends as cancelled, or with all that it wrote.

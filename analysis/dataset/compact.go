@@ -29,6 +29,9 @@ func (p Problem) String() string { return p.Path + ": " + p.Text }
 type Compacted struct {
 	Trials int    `json:"trials"` // rows of table attempts
 	Files  []File `json:"files"`  // the manifest's
+	// Removed is what was there of attempts without a row, in the campaign's folder: see
+	// Record.Compact.
+	Removed []string `json:"removed,omitempty"`
 	// Problems are damaged files, which were set aside, and files that are
 	// not what their trial's row says.
 	Problems []Problem `json:"problems,omitempty"`

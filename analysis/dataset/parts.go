@@ -28,6 +28,8 @@ func inOrder[R any](_, _ *R) int { return 0 }
 
 // partTable is a part, whatever its rows are.
 type partTable interface {
+	// prefix of the names of its segments, before the attempt's key.
+	prefix() string
 	// check refuses rows of another attempt.
 	check(attempt *Attempt) error
 	// note writes an attempt's segment. The caller flushes the folder.

@@ -48,8 +48,7 @@ func above(number int) *int32 {
 
 // neverRun are rows of the trials that have no attempt; none while the campaign runs.
 func (r *Record) neverRun() ([]Trial, error) {
-	state, err := ReadState(r.folder)
-	if err != nil || state.State == "" || state.State == StateRunning {
+	if over, err := r.isOver(); err != nil || !over {
 		return nil, err
 	}
 	r.mu.Lock()

@@ -238,7 +238,8 @@ type Accepted struct {
 	New bool // this Accept wrote it
 }
 
-// Accept takes an attempt into the dataset, whose files are written (see WriteTrial). An
+// Accept takes an attempt into the dataset, whose files are written (see WriteTrial): it is
+// an error when one is not there, or no more (see Compact). An
 // attempt whose key is there is not written again, whatever is said of it now. A second
 // result of a trial is kept and does not count; an event tells of it.
 func (r *Record) Accept(ctx context.Context, attempt Attempt) (Accepted, error) {
@@ -255,6 +256,11 @@ func (r *Record) Accept(ctx context.Context, attempt Attempt) (Accepted, error) 
 		if found {
 			accepted.Row = there
 			return nil
+		}
+		for _, file := range row.files() {
+			if _, err := os.Lstat(filepath.Join(r.folder, filepath.FromSlash(file.path))); err != nil {
+				return fmt.Errorf("a file of attempt %s is not there: %w", row.Key, err)
+			}
 		}
 		if err := WriteAttempt(r.folder, attempt); err != nil {
 			return err
@@ -280,7 +286,7 @@ func (r *Record) find(key string) (Trial, bool, error) {
 	if found {
 		return row, true, nil
 	}
-	if _, err := os.Lstat(filepath.Join(r.folder, segmentFolder, trialPrefix+key+segmentSuffix)); errors.Is(err, fs.ErrNotExist) {
+	if !r.isNoted(key) {
 		return Trial{}, false, nil
 	}
 	r.mu.Lock()
@@ -299,6 +305,19 @@ func (r *Record) Find(ctx context.Context, key string) (row Trial, found bool, e
 		return err
 	})
 	return row, found, err
+}
+
+// Has says whether the dataset has an attempt, and does not wait for those who write.
+// What another process has merged into the tables meanwhile is not seen: see Find.
+func (r *Record) Has(key string) bool {
+	_, found := r.Row(key)
+	return found || r.isNoted(key)
+}
+
+// isNoted says whether an attempt's row is in a segment.
+func (r *Record) isNoted(key string) bool {
+	_, err := os.Lstat(filepath.Join(r.folder, segmentFolder, trialPrefix+key+segmentSuffix))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // Row finds an attempt by its key that the record knows of: see Find.

@@ -25,18 +25,24 @@ func (r *Record) Due() bool {
 }
 
 // Compact merges all rows into the campaign's tables: see CompactCampaign. When the
-// campaign runs no more, table trials has a row of each trial that never ran, too. The
-// program's version goes into the files' metadata.
+// campaign runs no more, table trials has a row of each trial that never ran, too, and
+// files of attempts without a row are removed. The program's version goes into the files'
+// metadata.
 func (r *Record) Compact(ctx context.Context, version string) (Compacted, error) {
 	var compacted Compacted
 	err := r.change(ctx, func() error {
 		identity := r.Identity()
+		removed, err := r.removeFilesWithoutRow()
+		if err != nil {
+			return err
+		}
 		never, err := r.neverRun()
 		if err != nil {
 			return err
 		}
 		compacted, err = compactCampaign(r.folder, never, Provenance{KeyCampaign: identity.Campaign, KeyTestbedKind: identity.TestbedKind,
 			"binary_version": version, "spec_sha256": identity.SpecSHA256, "dataset": identity.ID})
+		compacted.Removed = removed
 		if err == nil {
 			r.mu.Lock()
 			r.index.loose = 0

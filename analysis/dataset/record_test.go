@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/campaign"
@@ -478,4 +479,125 @@ func TestTeardownsAreJoined(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, []dataset.Teardown{teardown}, torn)
 	}
+}
+
+// written is an attempt whose files are written, with evidence, and which has no row yet.
+func written(t *testing.T, r *dataset.Record, key string) dataset.Attempt {
+	t.Helper()
+	one := outcome(key, trial.Valid, "")
+	one.Trial.Folder = dataset.TrialFolder("iscsi", 30, key)
+	one.Trial.Evidence = one.Trial.Folder + "/evidence"
+	files, err := dataset.WriteTrial(dataset.TrialFiles{CampaignFolder: r.Folder(), Folder: one.Trial.Folder, Provenance: provenance(), IO: dataset.Rows(someIO(10))})
+	require.NoError(t, err)
+	one.Trial.SetFiles(files)
+	evidence := filepath.Join(r.Folder(), filepath.FromSlash(one.Trial.Evidence))
+	require.NoError(t, os.MkdirAll(evidence, 0o755))
+	store(t, filepath.Join(evidence, "console.txt"), []byte("panic\n"))
+	return one
+}
+
+// end has a campaign end, and returns what is wrong with its dataset.
+func end(t *testing.T, r *dataset.Record) []dataset.Problem {
+	t.Helper()
+	require.NoError(t, r.SetState(t.Context(), dataset.StateCancelled))
+	_, err := r.Compact(t.Context(), "v1")
+	require.NoError(t, err)
+	problems, err := dataset.Check(r.Folder())
+	require.NoError(t, err)
+	return problems
+}
+
+// TestFilesWithoutARow: those of an attempt whose workflow was terminated go when the
+// campaign runs no more, and no others.
+func TestFilesWithoutARow(t *testing.T) {
+	r := record(t, frozen(2))
+	require.NoError(t, r.SetState(t.Context(), dataset.StateRunning))
+	accept := func(key string) {
+		t.Helper()
+		_, err := r.Accept(t.Context(), written(t, r, key))
+		require.NoError(t, err)
+	}
+	accept("00001.1")
+	_, err := r.Compact(t.Context(), "v1")
+	require.NoError(t, err)
+	accept("00002.2")
+	before := tree(t, r.Folder())
+	// Cut off before its row, which is written last, was there; torn down none the less.
+	written(t, r, "00002.1")
+	part := load(t, filepath.Join(r.Folder(), "segments", "phases-00002.2.arrows"))
+	store(t, filepath.Join(r.Folder(), "segments", "phases-00002.1.arrows"), part)
+	store(t, filepath.Join(r.Folder(), "segments", "ledger-00002.1.arrows.tmp"), part[:9])
+	require.NoError(t, r.TornDown(t.Context(), dataset.Teardown{Trial: "00002.1"}))
+	require.NoError(t, os.MkdirAll(filepath.Join(r.Folder(), "storage=iscsi", "rtt_ms=30", "attempt=00003.1"), 0o755))
+	store(t, filepath.Join(r.Folder(), "storage=iscsi", "notes.txt"), []byte("somebody's\n"))
+	left := tree(t, r.Folder())
+	_, err = r.Compact(t.Context(), "v1")
+	require.NoError(t, err)
+	while := tree(t, r.Folder())
+	for name := range left {
+		if before[name] == nil {
+			assert.Contains(t, while, name, "the campaign runs")
+		}
+	}
+
+	assert.Empty(t, end(t, r))
+	after := tree(t, r.Folder())
+	for name, text := range after {
+		assert.NotContains(t, name, "00002.1")
+		if strings.Contains(name, "attempt=") {
+			assert.True(t, slices.Equal(before[name], text), name)
+		}
+	}
+	for name := range before {
+		if strings.Contains(name, "attempt=") {
+			assert.Contains(t, after, name)
+		}
+	}
+	assert.NoDirExists(t, filepath.Join(r.Folder(), "storage=iscsi", "rtt_ms=30", "attempt=00003.1"))
+	assert.Contains(t, after, filepath.Join("storage=iscsi", "notes.txt"))
+}
+
+// TestFilesOfALostRowStay: what has had a row, or is being written, is nobody's to remove.
+func TestFilesOfALostRowStay(t *testing.T) {
+	r := record(t, frozen(1))
+	accepted := written(t, r, "00001.1")
+	_, err := r.Accept(t.Context(), accepted)
+	require.NoError(t, err)
+	segment := filepath.Join(r.Folder(), "segments", "trial-00001.1.arrows")
+	store(t, segment, load(t, segment)[:40])
+	r, err = dataset.Open(r.Folder(), "")
+	require.NoError(t, err)
+	for range 2 { // the second time it is set aside
+		assert.NotEmpty(t, end(t, r))
+		assert.FileExists(t, filepath.Join(r.Folder(), accepted.Trial.Folder, "io.parquet"))
+	}
+
+	r = record(t, frozen(1))
+	accepted = written(t, r, "00001.1")
+	_, err = r.Accept(t.Context(), accepted)
+	require.NoError(t, err)
+	assert.Empty(t, end(t, r))
+	require.NoError(t, os.Remove(filepath.Join(r.Folder(), "attempts.parquet")))
+	r, err = dataset.Open(r.Folder(), "")
+	require.NoError(t, err)
+	end(t, r)
+	assert.FileExists(t, filepath.Join(r.Folder(), accepted.Trial.Folder, "io.parquet"), "it is in the manifest")
+
+	r = record(t, frozen(1))
+	beginning := written(t, r, "00001.1")
+	folder, err := os.Open(filepath.Join(r.Folder(), beginning.Trial.Folder))
+	require.NoError(t, err)
+	require.NoError(t, unix.Flock(int(folder.Fd()), unix.LOCK_EX))
+	end(t, r)
+	assert.FileExists(t, filepath.Join(r.Folder(), beginning.Trial.Folder, "io.parquet"), "it is being written")
+	require.NoError(t, folder.Close())
+	assert.Empty(t, end(t, r))
+	// Whoever had written it learns that it is gone.
+	_, err = r.Accept(t.Context(), beginning)
+	wantClass(t, err, fault.Infrastructure)
+	assert.Empty(t, r.Rows(0))
+	again := written(t, r, "00001.1")
+	_, err = r.Accept(t.Context(), again)
+	require.NoError(t, err)
+	assert.Empty(t, end(t, r))
 }

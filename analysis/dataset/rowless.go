@@ -1,0 +1,154 @@
+package dataset
+
+import (
+	"errors"
+	"io/fs"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// attemptPatterns are where the folders of attempts are: see TrialFolder.
+var attemptPatterns = []string{"storage=*/rtt_ms=*/attempt=*", "storage=*/rtt_ms=*/trial=*"}
+
+// removeFilesWithoutRow removes what is there of attempts that have no row, when the
+// campaign runs no more: of those that were terminated before they were concluded. It
+// returns the paths, in the campaign's folder. What has ever had a row stays, and so does
+// what somebody still writes. The caller holds the lock.
+func (r *Record) removeFilesWithoutRow() ([]string, error) {
+	if over, err := r.isOver(); err != nil || !over {
+		return nil, err
+	}
+	with, err := r.withRow()
+	var damaged *DamagedError
+	if errors.As(err, &damaged) {
+		return nil, nil // what has had a row is not known
+	}
+	if err != nil {
+		return nil, err
+	}
+	folders, err := r.foldersWithoutRow(with)
+	if err != nil {
+		return nil, err
+	}
+	removed, err := r.segmentsWithoutRow(with)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range removed {
+		if err := remove(filepath.Join(r.folder, filepath.FromSlash(name))); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range folders {
+		gone, err := removeUnlessWritten(filepath.Join(r.folder, filepath.FromSlash(name)))
+		if err != nil {
+			return nil, err
+		}
+		if gone {
+			removed = append(removed, name)
+		}
+	}
+	return removed, nil
+}
+
+// isOver says whether the campaign runs no more; false of a folder from before that was
+// noted.
+func (r *Record) isOver() (bool, error) {
+	state, err := ReadState(r.folder)
+	return state.State != "" && state.State != StateRunning, err
+}
+
+// rowed are attempts that have, or have had, a row.
+type rowed struct {
+	keys    map[string]bool
+	folders map[string]bool // with slashes, in the campaign's folder
+}
+
+// withRow finds the attempts that have a row, and those that have had one: that was
+// damaged, or is only in the manifest.
+func (r *Record) withRow() (rowed, error) {
+	with := rowed{keys: map[string]bool{}, folders: map[string]bool{}}
+	manifest, err := ReadManifest(r.folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return with, err
+	}
+	for _, file := range append(manifest.Files, manifest.Evidence...) {
+		for folder := path.Dir(file.Path); folder != "."; folder = path.Dir(folder) {
+			with.folders[folder] = true
+		}
+	}
+	r.mu.Lock()
+	for key, row := range r.index.keys {
+		with.keys[key], with.folders[row.Folder] = true, true
+	}
+	r.mu.Unlock()
+	entries, err := os.ReadDir(filepath.Join(r.folder, segmentFolder))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	for _, entry := range entries {
+		key, rest, is := strings.Cut(strings.TrimPrefix(entry.Name(), trialPrefix), segmentSuffix)
+		if is && strings.HasPrefix(entry.Name(), trialPrefix) && rest != temporary("") {
+			with.keys[key] = true
+		}
+	}
+	return with, err
+}
+
+// foldersWithoutRow are the folders of attempts without a row.
+func (r *Record) foldersWithoutRow(with rowed) ([]string, error) {
+	var names []string
+	for _, pattern := range attemptPatterns {
+		found, err := fs.Glob(os.DirFS(r.folder), pattern)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range found {
+			_, escaped, _ := strings.Cut(path.Base(name), "=")
+			key, err := url.PathUnescape(escaped)
+			if err == nil && !with.folders[name] && !with.keys[key] {
+				names = append(names, name)
+			}
+		}
+	}
+	return names, nil
+}
+
+// segmentsWithoutRow are the segments, and what was written of some, that belong to
+// attempts without a row.
+func (r *Record) segmentsWithoutRow(with rowed) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(r.folder, segmentFolder))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	prefixes := []string{trialPrefix, teardowns.prefix()}
+	for _, part := range parts {
+		prefixes = append(prefixes, part.prefix())
+	}
+	var names []string
+	for _, entry := range entries {
+		for _, prefix := range prefixes {
+			rest, of := strings.CutPrefix(entry.Name(), prefix)
+			if key, _, is := strings.Cut(rest, segmentSuffix); of && is && !with.keys[key] {
+				names = append(names, path.Join(segmentFolder, entry.Name()))
+			}
+		}
+	}
+	return names, err
+}
+
+// removeUnlessWritten removes an attempt's folder; false when somebody writes to it.
+func removeUnlessWritten(folder string) (bool, error) {
+	unlock, err := lock(folder)
+	if err != nil {
+		return false, nil //nolint:nilerr // it is left for the next time
+	}
+	defer unlock()
+	if err := os.RemoveAll(folder); err != nil {
+		return false, err
+	}
+	return true, syncFolder(filepath.Dir(folder))
+}
