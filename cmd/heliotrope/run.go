@@ -169,7 +169,7 @@ func trialEstimate(input workflows.CampaignInput) time.Duration {
 	if len(trials) == 0 {
 		return 0
 	}
-	return spec.Estimate(trials).Time * time.Duration(spec.LaneCount()) / time.Duration(len(trials))
+	return spec.Estimate(trials).Work / time.Duration(len(trials))
 }
 
 func (o *runOptions) run(cmd *cobra.Command, file string) error {
