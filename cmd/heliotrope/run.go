@@ -69,12 +69,14 @@ type request struct {
 	dataDir  string // absolute
 	// dataGiven says that the command line named the data folder.
 	dataGiven bool
+	// owns is that of wanted.
+	owns func(owner string) bool
 }
 
 // wanted is what the campaign wants of its testbeds.
 func (r *request) wanted() wanted {
 	disk := r.spec.Disk
-	want := wanted{trials: r.trials, diskBytes: int64(disk.SizeMiB) << 20}
+	want := wanted{trials: r.trials, diskBytes: int64(disk.SizeMiB) << 20, owns: r.owns}
 	if disk.Precondition == campaign.PreconditionFill {
 		want.fillBytes = int64(disk.SizeMiB-disk.LedgerMiB) << 20
 	}
