@@ -94,6 +94,7 @@ func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
 			return err
 		}
 		defer func() { err = errors.Join(err, readings.Close()) }()
+		p.Quiet()
 		renew := renewing(ctx, bed, target)
 		ticker := time.NewTicker(clocksEvery)
 		defer ticker.Stop()

@@ -102,6 +102,7 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 		if err := l.install(ctx, machines, input.Machine, p); err != nil {
 			return err
 		}
+		p.Quiet()
 		role := "host"
 		if input.Machine == trial.Guest {
 			role = "guest"
@@ -109,7 +110,7 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 		err = link.Run(ctx, machines.Machine(input.Machine), link.Options{
 			Binary: link.BinaryPath(machines.ProgramDir(input.Machine)), Dir: machines.RunDir(input.Machine, "worker"),
 			Queue: input.Queue, Role: role, Name: input.Machine,
-			Namespace: l.Namespace, TemporalAddress: l.TemporalAddress, TLS: l.TLS, Log: l.Log.With().Fields(input.Target.LogKeys()).Logger(),
+			Namespace: l.Namespace, TemporalAddress: l.TemporalAddress, TLS: l.TLS, Hurry: p.Hurried(), Log: l.Log.With().Fields(input.Target.LogKeys()).Logger(),
 		}, func() { p.Done(Linked{Worker: input.Machine}) })
 		if err == nil {
 			// It ended with its context only: that is no success, for the next

@@ -21,7 +21,7 @@ type checker interface {
 }
 
 // Ready looks whether a testbed could run a trial: its machines answer, have what
-// the trial needs, and their clocks can be read. It changes nothing, but that an
+// the trial needs, and their clocks can be read and have settled. It changes nothing, but that an
 // emulated testbed is started where it is down.
 func (t *Testbed) Ready(ctx context.Context, input ReadyInput) error {
 	if input.Lane.Kind.IsLab() {
@@ -40,8 +40,10 @@ func (t *Testbed) Ready(ctx context.Context, input ReadyInput) error {
 				return fault.As(fault.Infrastructure, fmt.Errorf("testbed %s: %w", input.Lane.Name, err))
 			}
 		}
-		_, err := readClocks(ctx, bed, p)
-		return err
+		if _, err := readClocks(ctx, bed, p); err != nil {
+			return err
+		}
+		return settle(ctx, bed, p)
 	})
 }
 

@@ -108,6 +108,9 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 		if err != nil {
 			return err
 		}
+		if err := settle(ctx, bed, p); err != nil {
+			return err
+		}
 		p.Done(pulse.Step{Step: "note the state of the hosts"})
 		snapshot, err := bed.Snapshot(ctx)
 		if err != nil {

@@ -24,8 +24,8 @@ import (
 	"heliotrope/workflows"
 )
 
-// heartbeatThrottle lets heartbeats through as often as activities send them:
-// they are the live figures of whoever watches.
+// heartbeatThrottle lets heartbeats through as often as activities send them, which
+// is seldom but where they are the live figures of whoever watches (package pulse).
 const heartbeatThrottle = time.Second
 
 // ControllerOptions configure a controller.
@@ -60,7 +60,7 @@ type ControllerOptions struct {
 
 // Controller is the worker that runs workflows and the controller's own
 // activities. Start it, and stop it in the end. Its client must have been dialled
-// with agent.PatientHeartbeats.
+// with agent.PatientHeartbeats and PromptCancellations.
 func Controller(c client.Client, options ControllerOptions) worker.Worker {
 	w := worker.New(c, cmp.Or(options.Queue, workflows.DefaultQueue), options.worker())
 	RegisterController(w, options)

@@ -180,7 +180,7 @@ func (l *laneRun) trial(ctx workflow.Context, claimed activities.Claimed) error 
 	future := workflow.ExecuteChildWorkflow(child, TrialName, input)
 	l.stopTrial = cancel
 	l.state.Report.Trial = &RunningTrial{Lane: bed.Name, WorkflowID: id, Sequence: claimed.Trial.Sequence,
-		CellID: claimed.Trial.CellID, Started: workflow.Now(ctx)}
+		CellID: claimed.Trial.CellID, Started: workflow.Now(ctx), Attempt: claimed.Attempt}
 	l.tell(ctx, LaneRunning, "")
 	var result TrialResult
 	err := future.Get(child, &result)

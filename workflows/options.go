@@ -12,9 +12,18 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// heartbeatLimit is how long an activity may be silent before it counts as
-// lost. Activities heartbeat each second; a worker behind a WAN may be late.
-const heartbeatLimit = 30 * time.Second
+// How long an activity may be silent before it counts as lost. A worker behind a WAN
+// may be late.
+const (
+	// heartbeatLimit is for steps: they heartbeat each pulse.StillBeat at least.
+	heartbeatLimit = 30 * time.Second
+	// followLimit is for what goes on until it is cancelled, which heartbeats each
+	// pulse.QuietBeat at least. Nothing is lost when it is noticed late that they are
+	// gone: what they follow goes on by itself, the WAN's lease lasts longer than this, a
+	// controller that is started again has its own tried again at once, and those that
+	// run are told of their cancellation (workers.PromptCancellations).
+	followLimit = 130 * time.Second
+)
 
 // notRetried are the error types that are never tried again.
 var notRetried = []string{string(fault.BadInput), string(fault.TargetFailed), string(fault.Invalid), "payloadSizeError"}
@@ -120,7 +129,7 @@ func onMachine(queue, summary string) workflow.ActivityOptions {
 // lost and come back: what is followed goes on by itself.
 func following(queue, summary string, longest time.Duration) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
-		TaskQueue: queue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
+		TaskQueue: queue, Summary: summary, HeartbeatTimeout: followLimit,
 		StartToCloseTimeout: longest, RetryPolicy: retry(0, 10*time.Second), WaitForCancellation: true,
 	}
 }

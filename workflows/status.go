@@ -108,6 +108,7 @@ type RunningTrial struct {
 	Sequence   int       `json:"sequence"`
 	CellID     string    `json:"cell_id"`
 	Started    time.Time `json:"started"`
+	Attempt    int       `json:"attempt,omitempty"` // from 1
 }
 
 // TrialStatus answers StatusQuery of a trial.

@@ -106,6 +106,9 @@ func (r *Recordings) FollowWitness(ctx context.Context, input RecordingInput) er
 func (r *Recordings) following(ctx context.Context, input RecordingInput) error {
 	working, p, stop := pulse.Start(ctx, recordingSilence)
 	defer stop()
+	if !input.Load {
+		p.Quiet() // the load's figures are shown, and no witness's
+	}
 	recording, err := r.find(working, input)
 	if err == nil {
 		err = follow(working, p, input, recording)

@@ -93,6 +93,7 @@ type Held struct {
 func (s *Shaping) HoldWAN(ctx context.Context, input ShapingInput) error {
 	working, p, stop := pulse.Start(ctx, lease)
 	defer stop()
+	p.Quiet()
 	ticker := time.NewTicker(renewEvery)
 	defer ticker.Stop()
 	// At once: it may be the next try, and the last one may be long ago.

@@ -9,6 +9,7 @@ package pulse
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 
@@ -19,18 +20,37 @@ import (
 	"heliotrope/internal/fault/wire"
 )
 
-// Beat is how often a working activity heartbeats. The workflows' heartbeat
-// time-outs are many times longer.
+// Beat is how soon a working activity heartbeats what has changed of what it tells.
 const Beat = time.Second
+
+// A heartbeat costs the server a write of its own, so there are few of them where
+// nothing of it is shown. The workflows' heartbeat time-outs are 20 s longer than
+// StillBeat and 30 s longer than QuietBeat: for so long a line may be away.
+const (
+	// StillBeat is how often an activity heartbeats while what it tells stays the same.
+	StillBeat = 10 * time.Second
+	// QuietBeat is how often a quiet one does: the ten of a lane with three hosts and a
+	// guest beat once in 10 s together.
+	QuietBeat = 100 * time.Second
+)
 
 // Pulse heartbeats what an activity last got done, and ends its context when
 // nothing got done for a while: a heartbeat from a timer alone would prove
 // only that the process lives.
 type Pulse struct {
-	mu     sync.Mutex
-	detail any
-	last   time.Time
+	hurry   chan struct{}
+	hurried chan struct{}
+
+	mu      sync.Mutex
+	detail  any
+	last    time.Time
+	changed bool // detail was not told yet
+	quiet   bool // what changes is not told at once
+	settled bool // a quiet one has told its first detail
 }
+
+// record is replaced by tests that count.
+var record = activity.RecordHeartbeat
 
 // Start returns a context that ends with an error of the infrastructure
 // when neither Done is called nor the work says that it is alive for the silence
@@ -39,39 +59,69 @@ type Pulse struct {
 // still tidies up must not count as gone.
 func Start(ctx context.Context, silence time.Duration) (working context.Context, p *Pulse, stop func()) {
 	working, cancel := context.WithCancelCause(ctx)
-	p = &Pulse{last: time.Now()}
+	p = &Pulse{last: time.Now(), hurry: make(chan struct{}, 1), hurried: make(chan struct{}, 1)}
 	working = alive.With(working, p.goesOn)
+	leave := all.join(activity.GetInfo(ctx).WorkflowExecution.ID, p)
 	stopped, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		ticker := time.NewTicker(Beat)
 		defer ticker.Stop()
+		beaten := time.Now()
 		for {
+			hurry := false
 			select {
 			case <-stopped:
 				return
+			case <-p.hurry:
+				hurry = true
 			case <-ticker.C:
-				detail, quiet := p.look()
-				if quiet > silence {
-					cancel(fault.New(fault.Infrastructure, "nothing got done for %s; the last was %v", silence, detail))
-					return
-				}
-				activity.RecordHeartbeat(context.WithoutCancel(ctx), detail)
+			}
+			detail, silent, due := p.look(time.Since(beaten))
+			if silent > silence {
+				cancel(fault.New(fault.Infrastructure, "nothing got done for %s; the last was %v", silence, detail))
+				return
+			}
+			if hurry {
+				poke(p.hurried)
+			}
+			if hurry || due {
+				beaten = time.Now()
+				record(context.WithoutCancel(ctx), detail)
 			}
 		}
 	}()
 	return working, p, func() {
+		leave()
 		cancel(nil)
 		close(stopped)
 		<-ended
 	}
 }
 
+// Quiet is for an activity of which nothing is shown from now on: it heartbeats each
+// QuietBeat, whatever gets done. It needs a heartbeat time-out that is longer.
+func (p *Pulse) Quiet() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.quiet = true
+}
+
+// Hurried gets something when this pulse is told to beat at once.
+func (p *Pulse) Hurried() <-chan struct{} { return p.hurried }
+
 // Done notes that something got done.
 func (p *Pulse) Done(detail any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.detail, p.last = detail, time.Now()
+	p.last = time.Now()
+	if p.quiet && p.settled {
+		p.detail = detail
+		return
+	}
+	p.settled = p.quiet
+	p.changed = p.changed || !reflect.DeepEqual(p.detail, detail)
+	p.detail = detail
 }
 
 // goesOn notes that the work goes on, with nothing to tell of it.
@@ -81,10 +131,20 @@ func (p *Pulse) goesOn() {
 	p.last = time.Now()
 }
 
-func (p *Pulse) look() (detail any, quiet time.Duration) {
+// look says what was told last, for how long nothing was, and whether a heartbeat is
+// due so long after the last one. What is due counts as told.
+func (p *Pulse) look(since time.Duration) (detail any, silent time.Duration, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.detail, time.Since(p.last)
+	every := StillBeat
+	if p.quiet {
+		every = QuietBeat
+	}
+	due = p.changed || since >= every
+	if due {
+		p.changed = false
+	}
+	return p.detail, time.Since(p.last), due
 }
 
 // Step is the heartbeat of an activity that goes step by step.

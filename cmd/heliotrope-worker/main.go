@@ -27,6 +27,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/worker"
 
+	"heliotrope/activities/pulse"
 	"heliotrope/workers/agent"
 	"heliotrope/workers/machine"
 )
@@ -42,10 +43,23 @@ const (
 
 func main() {
 	agent.LimitMemory()
+	hurryAtSignal()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
+}
+
+// hurryAtSignal has activities heartbeat at once whenever the process gets USR1, by
+// which the controller says that some may have been cancelled.
+func hurryAtSignal() {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGUSR1)
+	go func() {
+		for range told {
+			pulse.HurryAll()
+		}
+	}()
 }
 
 // settings are what the command line says.

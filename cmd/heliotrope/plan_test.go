@@ -64,7 +64,7 @@ func TestPlanTable(t *testing.T) {
 		t.Fatalf("exit code %d, %d lines:\n%.2000s", code, len(lines), stdout)
 	}
 	for _, want := range []string{"51 cells, 1000 trials, on 8 simulated testbeds: a model, no measurement", "takes about 1 min",
-		"may end after about 17s already: blackout_ms within ±1 %, 5 to 19 repetitions", "drbd B", "160 ms", "the inventory's", "pause 2s"} {
+		"may end after about 27s already: blackout_ms within ±1 %, 5 to 19 repetitions", "drbd B", "160 ms", "the inventory's", "pause 2s"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in\n%.2000s", want, stdout)
 		}
@@ -192,6 +192,22 @@ func TestTooSlowIsTold(t *testing.T) {
 		for _, command := range []string{"validate", "plan"} {
 			if _, stdout, _ := run(t, command, "--json", test.file); strings.Contains(stdout, `"warnings"`) != (test.want != "") {
 				t.Errorf("%s: %s --json: %s", name, command, stdout)
+			}
+		}
+	}
+}
+
+// TestIdleLanesAreTold: a lane runs whole blocks, so some have nothing to do where there
+// are fewer.
+func TestIdleLanesAreTold(t *testing.T) {
+	const text = "version: 1\nname: idle\nseed: 1\ntestbed: simulated\nlanes: 3\nrepetitions: %d\nmatrix: {storage: [nfs, iscsi], wan: [lan], access: [database]}\n"
+	const idle = "warning: 1 of 3 lanes has nothing to do"
+	for repetitions, told := range map[int]bool{2: true, 3: false} {
+		file := write(t, fmt.Sprintf(text, repetitions))
+		for _, command := range []string{"validate", "plan"} {
+			code, stdout, stderr := run(t, command, file)
+			if code != 0 || strings.Contains(stdout+stderr, idle) != told {
+				t.Errorf("%s of %d blocks: exit code %d, %s%s", command, repetitions, code, stdout, stderr)
 			}
 		}
 	}

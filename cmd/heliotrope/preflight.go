@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ import (
 	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/gather"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/owner"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
@@ -287,6 +289,19 @@ type wanted struct {
 	trials    []campaign.Trial
 	diskBytes int64 // of the disk under test
 	fillBytes int64 // that are filled of it
+	// owns says whether hosts leased to that owner are as good as free; nil asks for no
+	// leases.
+	owns func(owner string) bool
+}
+
+// ownsFor says which owners' hosts a campaign's start may find leased: those of its own
+// controller, whose campaigns that run are told apart by their inventories, and with
+// takeOver the same campaign of any other, whose lease its trials wait for.
+func ownsFor(queue, campaign string, takeOver bool) func(string) bool {
+	ours, same := " of controller "+owner.Controller(queue), "campaign "+campaign+" of controller "
+	return func(name string) bool {
+		return strings.HasPrefix(name, "campaign ") && strings.HasSuffix(name, ours) || takeOver && strings.HasPrefix(name, same)
+	}
 }
 
 // check asks all testbeds at the same time.
@@ -324,11 +339,34 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, want wanted, found
 		found.addFailed("testbed %s: %w", name, err)
 		return
 	}
+	if shared, is := connected.(leasedBed); is && want.owns != nil {
+		checkLeases(limited, name, shared.Leases(), want.owns, found)
+	}
 	if need := largestGuest(ofHypervisor(want.trials, bed.lane.Hypervisor), facts.GuestMemoryMiB); need > facts.FreeMemoryMiB {
 		found.addBad("testbed %s: a guest of %d MiB does not fit: the smaller of its hosts has %d MiB for guests", name, need, facts.FreeMemoryMiB)
 	}
 	if err := connected.Check(limited, usesOf(bed.lane, want)); err != nil {
 		found.add(fmt.Errorf("testbed %s: %w", name, err))
+	}
+}
+
+// leasedBed is a testbed whose hosts are leased to whoever measures on them.
+type leasedBed interface {
+	Leases() owner.Hosts
+}
+
+// checkLeases looks whether a testbed's hosts are somebody else's: a campaign would
+// only wait for them.
+func checkLeases(ctx context.Context, name string, leases owner.Hosts, owns func(string) bool, found *findings) {
+	held, err := leases.State(ctx)
+	if err != nil {
+		found.addFailed("testbed %s: %w", name, err)
+	}
+	for _, one := range held {
+		if !owns(one.Owner) {
+			found.addFailed("testbed %s: %w", name, &one)
+			return // of all its hosts, in truth
+		}
 	}
 }
 

@@ -20,7 +20,9 @@ import (
 	"heliotrope/deploy/lab"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/owner"
 	"heliotrope/internal/remote"
+	"heliotrope/internal/remote/remotetest"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
@@ -241,6 +243,53 @@ func TestHypervisorOfALane(t *testing.T) {
 	if got := asked["bed"]; !reflect.DeepEqual(got, want) {
 		t.Errorf("looked for %+v, want %+v", got, want)
 	}
+}
+
+// heldBed is a testbed with a host that says who has it.
+type heldBed struct {
+	fakeBed
+	host *remotetest.Fake
+}
+
+func (b heldBed) Leases() owner.Hosts { return owner.Hosts{{Runner: b.host}} }
+
+// TestLeasedHosts: a campaign is not begun on hosts that are another owner's, for it
+// would only wait for them.
+func TestLeasedHosts(t *testing.T) {
+	const queue = "heliotrope.0123456789ab"
+	for name, test := range map[string]struct {
+		state    string
+		takeOver bool
+		want     string
+	}{
+		"free":                     {"", false, ""},
+		"our controller's":         {"720\ncampaign day of controller 0123456789ab\n", false, ""},
+		"another controller's":     {"720\ncampaign day of controller 99887766aabb\n", false, "testbed bed: host-a is leased to campaign day of controller 99887766aabb until "},
+		"another's of this name":   {"720\ncampaign night of controller 99887766aabb\n", false, "campaign night of controller 99887766aabb"},
+		"the one to be taken over": {"720\ncampaign night of controller 99887766aabb\n", true, ""},
+		"not that, when others go": {"720\ncampaign day of controller 99887766aabb\n", true, "campaign day of controller 99887766aabb"},
+		"somebody sweeps":          {"720\nheliotrope sweep of me@here\n", true, "heliotrope sweep of me@here"},
+		"a name like a campaign's": {"720\nheliotrope sweep of me@here of controller 0123456789ab\n", false, "is leased to heliotrope sweep"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bed := heldBed{fakeBed{facts: testbed.Facts{FreeMemoryMiB: 256}, closed: new(int)}, remotetest.NewFake(t, "host-a")}
+			bed.host.On(remotetest.Prefix("/bin/sh", "-s", "--", "state"), remotetest.Reply{Stdout: test.state})
+			checks := hostCheck{limit: time.Minute, connect: func(*inventory.Inventory) (factsBed, error) { return bed, nil }}
+			beds := []laneBed{{lane: trial.Lane{Name: "bed"}, inventory: &inventory.Inventory{Name: "bed"}}}
+			var found findings
+			checks.check(t.Context(), beds, wanted{owns: ownsFor(queue, "night", test.takeOver)}, &found)
+			if err := found.err(); test.want == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, test.want)
+			}
+		})
+	}
+	// Where nobody knows whose the controller is, no host is asked for its lease.
+	bed := heldBed{fakeBed{facts: testbed.Facts{FreeMemoryMiB: 256}, closed: new(int)}, remotetest.NewFake(t, "host-a")}
+	checks := hostCheck{limit: time.Minute, connect: func(*inventory.Inventory) (factsBed, error) { return bed, nil }}
+	checks.check(t.Context(), []laneBed{{lane: trial.Lane{Name: "bed"}, inventory: &inventory.Inventory{Name: "bed"}}}, wanted{}, new(findings))
+	require.Empty(t, bed.host.Calls())
 }
 
 // askedBed tells what it is asked for.

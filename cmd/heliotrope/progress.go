@@ -152,6 +152,8 @@ func (l laneSnapshot) headline(total int, at time.Time) string {
 			line += fmt.Sprintf(", attempt %d/%d", l.Trial.Attempt, l.Trial.Attempts)
 		}
 		line += fmt.Sprintf(", %s %s", l.Trial.Phase, seconds(at.Sub(l.Trial.Since)))
+	} else {
+		line += fmt.Sprintf(", %s %s", l.unknown(at), seconds(at.Sub(l.Started)))
 	}
 	for _, detail := range l.details(at) {
 		line += ", " + detail
@@ -162,8 +164,17 @@ func (l laneSnapshot) headline(total int, at time.Time) string {
 	return printable(line)
 }
 
+// unknown is in the place of a phase that the trial has not told: one that was just
+// begun has no history yet that could be asked, and one may end at any moment.
+func (l laneSnapshot) unknown(at time.Time) string {
+	if at.Sub(l.Started) <= 2*askLimit {
+		return "beginning"
+	}
+	return "not known"
+}
+
 // loadFresh is for how long a figure of the load is shown without its age. It
-// comes about once a second: an older one says how it was before a stall.
+// comes when the load was looked at: an older one says how it was before a stall.
 const loadFresh = 3 * time.Second
 
 // details are the figures that belong to the lane's phase.

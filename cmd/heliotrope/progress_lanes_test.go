@@ -29,3 +29,25 @@ func TestIdleLanes(t *testing.T) {
 	require.NoError(t, snapshotTable(&out, snapshot{At: noon, Lanes: lanes}))
 	require.Regexp(t, `lab-2 +quarantined +1m0s +host-b: no route to host`, out.String())
 }
+
+// TestTrialThatHasNotToldYet: a trial that was just begun has no phase to tell, and a row
+// without one looks broken.
+func TestTrialThatHasNotToldYet(t *testing.T) {
+	for name, test := range map[string]struct {
+		age  time.Duration
+		want string
+	}{
+		"just begun": {time.Second, `default +1/9 +xen-nfs +2 +beginning +1s`},
+		"long ago":   {time.Hour, `default +1/9 +xen-nfs +2 +not known +1h0m0s`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shot := at(0, 0, trial.Before)
+			lane := &shot.Lanes[0]
+			lane.Trial, lane.Attempt, lane.Started = nil, 2, shot.At.Add(-test.age)
+			var out bytes.Buffer
+			require.NoError(t, snapshotTable(&out, shot))
+			require.Regexp(t, test.want, out.String())
+			require.Contains(t, lane.headline(9, shot.At), lane.unknown(shot.At))
+		})
+	}
+}

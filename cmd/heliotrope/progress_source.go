@@ -207,26 +207,39 @@ func query(ctx context.Context, c client.Client, id string, status any) error {
 	return value.Get(status)
 }
 
-// campaignInput reads what the newest run of a campaign was started with. It
-// needs no worker.
+// campaignInput reads what the newest run of a campaign was started with, and the
+// campaign file from the first one, which alone has it. It needs no worker.
 func campaignInput(ctx context.Context, c client.Client, name string) (workflows.CampaignInput, error) {
+	input, firstRun, err := startedWith(ctx, c, name, "")
+	if err != nil || input.SpecYAML != "" {
+		return input, err
+	}
+	if first, _, err := startedWith(ctx, c, name, firstRun); err == nil { // or the server has forgotten it
+		input.SpecYAML, input.Files = first.SpecYAML, first.Files
+	}
+	return input, nil
+}
+
+// startedWith reads what a run of a campaign was started with, and which run was its
+// first; "" is the newest.
+func startedWith(ctx context.Context, c client.Client, name, run string) (input workflows.CampaignInput, firstRun string, err error) {
 	limited, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	var input workflows.CampaignInput
-	history := c.GetWorkflowHistory(limited, workflows.CampaignID(name), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	history := c.GetWorkflowHistory(limited, workflows.CampaignID(name), run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	if !history.HasNext() {
-		return input, errNoCampaign
+		return input, "", errNoCampaign
 	}
 	event, err := history.Next()
 	var missing *serviceerror.NotFound
 	if errors.As(err, &missing) {
-		return input, errNoCampaign
+		return input, "", errNoCampaign
 	}
 	if err != nil {
-		return input, err
+		return input, "", err
 	}
-	started := event.GetWorkflowExecutionStartedEventAttributes().GetInput()
-	return input, converter.GetDefaultDataConverter().FromPayloads(started, &input)
+	started := event.GetWorkflowExecutionStartedEventAttributes()
+	err = converter.GetDefaultDataConverter().FromPayloads(started.GetInput(), &input)
+	return input, started.GetFirstExecutionRunId(), err
 }
 
 func outcomeOf(status enumspb.WorkflowExecutionStatus) outcome {

@@ -69,12 +69,14 @@ type request struct {
 	dataDir  string // absolute
 	// dataGiven says that the command line named the data folder.
 	dataGiven bool
+	// owns is that of wanted.
+	owns func(owner string) bool
 }
 
 // wanted is what the campaign wants of its testbeds.
 func (r *request) wanted() wanted {
 	disk := r.spec.Disk
-	want := wanted{trials: r.trials, diskBytes: int64(disk.SizeMiB) << 20}
+	want := wanted{trials: r.trials, diskBytes: int64(disk.SizeMiB) << 20, owns: r.owns}
 	if disk.Precondition == campaign.PreconditionFill {
 		want.fillBytes = int64(disk.SizeMiB-disk.LedgerMiB) << 20
 	}
@@ -169,7 +171,7 @@ func trialEstimate(input workflows.CampaignInput) time.Duration {
 	if len(trials) == 0 {
 		return 0
 	}
-	return spec.Estimate(trials).Time * time.Duration(spec.LaneCount()) / time.Duration(len(trials))
+	return spec.Estimate(trials).Work / time.Duration(len(trials))
 }
 
 func (o *runOptions) run(cmd *cobra.Command, file string) error {

@@ -117,6 +117,7 @@ func (o *runOptions) startOn(ctx context.Context, s *session, stateDir string, r
 // way is reported at once, before a host is touched.
 func (o *runOptions) startNew(ctx context.Context, s *session, r *request, progress func(string)) error {
 	var found findings
+	r.owns = ownsFor(s.queue, r.spec.Name, o.takeOver)
 	checkFolder(r.dataDir, r.neededBytes(), &found)
 	found.add(s.goOn(r, o.takeOver, progress))
 	found.add(o.checkDatabase(len(r.trials)))

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"heliotrope/deploy/temporal"
+	"heliotrope/workers"
 	"heliotrope/workers/agent"
 	"heliotrope/workflows"
 )
@@ -80,7 +81,7 @@ func dial(ctx context.Context, settings temporal.Settings, stateDir, ui string, 
 			return nil, err
 		}
 	}
-	connected, err := temporal.Dial(ctx, settings, log, agent.PatientHeartbeats())
+	connected, err := temporal.Dial(ctx, settings, log, agent.PatientHeartbeats(), workers.PromptCancellations())
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -187,9 +188,14 @@ func snapshotTable(out io.Writer, shot snapshot) error {
 			continue
 		}
 		attempt, phase, since := "", "", ""
+		if lane.Attempt > 0 {
+			attempt = strconv.Itoa(lane.Attempt)
+		}
 		if lane.Trial != nil {
 			attempt = fmt.Sprintf("%d/%d", lane.Trial.Attempt, lane.Trial.Attempts)
 			phase, since = string(lane.Trial.Phase), seconds(shot.At.Sub(lane.Trial.Since))
+		} else {
+			phase, since = lane.unknown(shot.At), seconds(shot.At.Sub(lane.Started))
 		}
 		fmt.Fprintf(w, "%s\t%d/%d\t%s\t%s\t%s\t%s\t%s\n", lane.Lane, lane.Sequence, shot.Status.Progress.Total, lane.CellID,
 			attempt, phase, since, printable(strings.Join(lane.details(shot.At), ", ")))

@@ -163,6 +163,9 @@ func (r *request) warnings() []string {
 	for _, slow := range r.spec.TooSlow(memoryMiB) {
 		warnings = append(warnings, slow.String())
 	}
+	if idle := r.spec.IdleLanes(r.trials); idle != "" {
+		warnings = append(warnings, idle)
+	}
 	return warnings
 }
 

@@ -1,6 +1,7 @@
 package campaign
 
 import (
+	"slices"
 	"time"
 
 	"heliotrope/internal/load/spec"
@@ -74,14 +75,15 @@ type Estimate struct {
 	// Least is the time of stop.min repetitions, after which a campaign that
 	// stops by precision may end; that of another is Time.
 	Least time.Duration
-	Bytes int64 // on the controller's disk, of all trials, with the raw logs of those that run at once
+	Work  time.Duration // of all trials, one after the other
+	Bytes int64         // on the controller's disk, of all trials, with the raw logs of those that run at once
 }
 
 // Estimate forecasts a plan of this campaign.
 func (s *Spec) Estimate(plan []Trial) Estimate {
 	var sum Estimate
-	// A trial goes to the lane that is free first.
-	lanes := make([]time.Duration, s.LaneCount())
+	blocks := map[int]time.Duration{}
+	var order []int // of the blocks
 	least := s.Repetitions
 	if s.Stop != nil {
 		least = s.Stop.Min
@@ -96,22 +98,25 @@ func (s *Spec) Estimate(plan []Trial) Estimate {
 		if inTurn && i > 0 && trial.Cell.Hypervisor != plan[i-1].Cell.Hypervisor {
 			duration += assumedChange
 		}
-		free := 0
-		for i := range lanes {
-			if lanes[i] < lanes[free] {
-				free = i
-			}
+		if _, known := blocks[trial.Block]; !known {
+			order = append(order, trial.Block)
 		}
-		lanes[free] += duration
-		sum.Time = max(sum.Time, lanes[free])
-		if trial.Block <= least {
-			sum.Least = max(sum.Least, lanes[free])
-		}
+		blocks[trial.Block] += duration
+		sum.Work += duration
 		ios := assumedIOPS(s.Testbed, trial.Cell.Access) * load.Seconds()
 		sum.Bytes += bytesPerTrial + int64(load.Seconds()*bytesPerSecond+ios*bytesPerIO)
 		raw = max(raw, ios*rawBytes(trial.Cell.Access))
 	}
-	sum.Bytes += int64(raw) * int64(min(len(lanes), len(plan)))
+	lanes := make([]time.Duration, min(s.LaneCount(), len(order)))
+	for _, block := range order { // the lane that is free first has it as a whole
+		free := slices.Index(lanes, slices.Min(lanes))
+		lanes[free] += blocks[block]
+		sum.Time = max(sum.Time, lanes[free])
+		if block <= least {
+			sum.Least = max(sum.Least, lanes[free])
+		}
+	}
+	sum.Bytes += int64(raw) * int64(len(lanes))
 	return sum
 }
 

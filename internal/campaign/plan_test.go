@@ -88,11 +88,12 @@ func TestEstimate(t *testing.T) {
 		time time.Duration
 	}{
 		// The warm-up's mean is 40 s, the two other phases 30 s each.
-		"emulated":              {good, 8 * (100 + 20 + 103) * time.Second},
-		"three hosts":           {strings.Replace(good, "emulated", "hosts\ninventories: [a, b, c]", 1), 3 * (100 + 20 + 103) * time.Second},
+		"emulated": {good, 8 * (100 + 20 + 103) * time.Second},
+		// A lane runs whole blocks, and there are two.
+		"three hosts":           {strings.Replace(good, "emulated", "hosts\ninventories: [a, b, c]", 1), 4 * (100 + 20 + 103) * time.Second},
 		"controls":              {good + "controls: [{control: none, hold: 45s}, {control: pause}, {control: lan}]\n", 2 * (4*223 + 248 + 208 + 223) * time.Second},
 		"the sentinel":          {good + "sentinel: {every: 4}\n", 11 * 223 * time.Second},
-		"simulated, four lanes": {strings.Replace(good, "emulated", "simulated\nlanes: 4", 1), time.Second},
+		"simulated, four lanes": {strings.Replace(good, "emulated", "simulated\nlanes: 4", 1), 2 * time.Second},
 	} {
 		spec := parsed(t, test.text)
 		if got := spec.Estimate(spec.Plan()); got.Time != test.time {

@@ -50,6 +50,8 @@ const (
 	// stopGrace is how long the worker may take to end; it ends in 4 s.
 	stopGrace   = 10 * time.Second
 	stopTimeout = 30 * time.Second
+	// hurryTimeout is shorter than the worker's activities wait by themselves.
+	hurryTimeout = 5 * time.Second
 	// portTries is how often the host may refuse the port that the worker
 	// knows before it gets another.
 	portTries = 4
@@ -70,7 +72,10 @@ type Options struct {
 	// TLS, when set, is how to speak to Temporal. The worker itself does not
 	// know of it.
 	TLS *tls.Config
-	Log zerolog.Logger
+	// Hurry, when set, has the worker's activities heartbeat at once whenever it gets
+	// something: they may have been cancelled.
+	Hurry <-chan struct{}
+	Log   zerolog.Logger
 }
 
 // check reports everything that is missing or cannot be meant.
@@ -201,6 +206,10 @@ func (l *line) hold(ctx context.Context, alive func()) (err error) {
 			return err
 		case <-way.ended:
 			return way.problem()
+		case <-l.Hurry:
+			if way.inUse() { // one that starts may not know the signal yet
+				l.hurry(ctx)
+			}
 		case <-beat.C:
 		}
 		if err := way.problem(); err != nil {
@@ -215,6 +224,16 @@ func (l *line) hold(ctx context.Context, alive func()) (err error) {
 				return err
 			}
 		}
+	}
+}
+
+// hurry has the worker's activities heartbeat: heliotrope-worker does that at USR1.
+// Where it cannot be told, they do in time.
+func (l *line) hurry(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, hurryTimeout)
+	defer cancel()
+	if err := l.process.Signal(ctx, "USR1"); err != nil && ctx.Err() == nil {
+		l.Log.Debug().Err(err).Str("host", l.host.Name()).Msg("the worker cannot be told to heartbeat")
 	}
 }
 

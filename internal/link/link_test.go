@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -39,8 +40,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// echoWorker connects for ever.
+// echoWorker connects for ever, and says when it is told to hurry.
 func echoWorker(args []string) {
+	hurry := make(chan os.Signal, 1)
+	signal.Notify(hurry, syscall.SIGUSR1)
 	address := args[1] // after --address
 	for ; ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", address)
@@ -48,7 +51,16 @@ func echoWorker(args []string) {
 			continue
 		}
 		fmt.Fprintln(conn, os.Getpid(), strings.Join(args, " "))
+		gone := make(chan struct{})
+		go func() {
+			select {
+			case <-hurry:
+				fmt.Fprintln(conn, "hurry")
+			case <-gone:
+			}
+		}()
 		_, _ = io.Copy(conn, conn)
+		close(gone)
 		_ = conn.Close()
 	}
 }
@@ -126,6 +138,7 @@ func workerDir(t *testing.T) string { return filepath.Join(t.TempDir(), "run", "
 // held is a line that is held in the background.
 type held struct {
 	beats  chan struct{}
+	hurry  chan struct{}
 	cancel context.CancelFunc
 	ended  chan error
 }
@@ -135,12 +148,12 @@ func hold(t *testing.T, server *remotetest.Server, temporal *temporal, dir strin
 	binary, err := os.Executable()
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
-	h := &held{beats: make(chan struct{}, 1000), cancel: cancel, ended: make(chan error, 1)}
+	h := &held{beats: make(chan struct{}, 1000), hurry: make(chan struct{}), cancel: cancel, ended: make(chan error, 1)}
 	host := server.Connect(t, "host-a")
 	go func() {
 		h.ended <- link.Run(ctx, host, link.Options{
 			Dir: dir, Binary: binary, Queue: "q", Role: "host", Name: "host-a", Namespace: "n s",
-			TemporalAddress: temporal.Addr().String(), Log: zerolog.New(zerolog.NewTestWriter(t)),
+			TemporalAddress: temporal.Addr().String(), Hurry: h.hurry, Log: zerolog.New(zerolog.NewTestWriter(t)),
 		}, func() { h.beats <- struct{}{} })
 	}()
 	t.Cleanup(func() {
@@ -177,6 +190,25 @@ func expectGone(t *testing.T, pid int) {
 		if time.Now().After(deadline) {
 			t.Fatalf("process %d still runs", pid)
 		}
+	}
+}
+
+// TestWorkerIsToldToHurry: an activity that was cancelled on a host must not learn of it
+// minutes later.
+func TestWorkerIsToldToHurry(t *testing.T) {
+	server, temporal, dir := remotetest.NewServer(t), newTemporal(t), workerDir(t)
+	h := hold(t, server, temporal, dir)
+	v := temporal.next(t)
+	h.beat(t)
+	h.hurry <- struct{}{}
+	if got, err := v.ReadString('\n'); err != nil || got != "hurry\n" {
+		t.Errorf("the worker said %q: %v", got, err)
+	}
+	if !procs.Runs(v.pid) {
+		t.Error("it has ended")
+	}
+	if err := h.end(); err != nil {
+		t.Errorf("Run returned %v", err)
 	}
 }
 

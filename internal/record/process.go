@@ -137,6 +137,13 @@ func (p Process) Stop(ctx context.Context, signal string, grace time.Duration) (
 	return bytes.Contains(output, []byte("killed")), err
 }
 
+// Signal sends the signal, named without SIG, to the process alone. One that does not
+// run is no error.
+func (p Process) Signal(ctx context.Context, signal string) error {
+	_, err := p.run(ctx, "signal", 0, signal)
+	return err
+}
+
 // Remove ends the process and removes its folder with everything in it.
 func (p Process) Remove(ctx context.Context) error {
 	_, err := p.run(ctx, "remove", removeGrace, "TERM", tenths(removeGrace))

@@ -81,6 +81,14 @@ status() {
 	return 0
 }
 
+# signal sends signal $1 to the process alone.
+signal() {
+	if alive; then
+		kill "-$1" "$pid" 2> /dev/null
+	fi
+	return 0
+}
+
 # stop signals the whole process group: signal $1, then $2 tenths of grace, then
 # KILL. It says `killed` when that was needed.
 stop() {

@@ -6,8 +6,8 @@
 //     not there yet nor a broken forward ends it, only its context does;
 //   - it ends within StopTimeout and a few seconds of the end of its context,
 //     also when the server does not answer;
-//   - an activity survives every outage that is shorter than its heartbeat
-//     time-out (PatientHeartbeats);
+//   - an activity survives every outage that ends before its heartbeat
+//     time-out does (PatientHeartbeats);
 //   - it is small: two pollers, a few activities at a time, ten log lines a
 //     minute at most, and a Go heap that is collected before it grows
 //     (LimitMemory).
@@ -46,7 +46,7 @@ const (
 	// recording, and some short ones beside it.
 	maxActivities = 4
 	pollers       = 2
-	// heartbeatInterval is how often heartbeats go to the server. The SDK
+	// heartbeatInterval is how often heartbeats go to the server at most. The SDK
 	// would hold them back for most of the heartbeat time-out. See
 	// PatientHeartbeats for what that entails.
 	heartbeatInterval = time.Second
