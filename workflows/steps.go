@@ -30,18 +30,6 @@ func (a *attempt) queueOf(ctx workflow.Context, name string) string {
 	return HostQueue(controller, a.input.Lane.Name, name)
 }
 
-// call runs a step that is over soon. On a simulated testbed such steps do
-// nothing that could be lost, so they run as local activities, which cost the
-// server nothing.
-func (a *attempt) call(ctx workflow.Context, options workflow.ActivityOptions, activity, input any) workflow.Future {
-	if !a.simulated() {
-		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, input)
-	}
-	local := workflow.LocalActivityOptions{StartToCloseTimeout: options.StartToCloseTimeout,
-		RetryPolicy: options.RetryPolicy, Summary: options.Summary}
-	return workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, input)
-}
-
 // step is a call for await.
 func (a *attempt) step(options workflow.ActivityOptions, activity, input any) func(workflow.Context) workflow.Future {
 	return func(ctx workflow.Context) workflow.Future { return a.call(ctx, options, activity, input) }
