@@ -12,7 +12,6 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
-	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
 
@@ -60,9 +59,6 @@ func newAttempt(input TrialInput, n int, status *TrialStatus) *attempt {
 	return a
 }
 
-// simulated says that time passes without waiting.
-func (a *attempt) simulated() bool { return a.input.Lane.Kind == inventory.Simulated }
-
 func (a *attempt) target() activities.Target {
 	return activities.Target{Lane: a.input.Lane, Ref: a.ref, DataDir: a.input.DataDir, Dataset: a.input.Dataset}
 }
@@ -93,9 +89,9 @@ func (a *attempt) conclude(ctx workflow.Context, concluded activities.Concluded)
 	ended := a.cleanup.run(ctx)
 	a.known.Verdict, a.known.Cause, a.known.Reason = concluded.Verdict, concluded.Cause, concluded.Reason
 	a.known.SpecSHA256 = a.input.SpecSHA256
-	options := workflow.WithActivityOptions(ctx, onDataset("write the trial's row: "+string(a.known.Verdict)))
+	options := onDataset("write the trial's row: " + string(a.known.Verdict))
 	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Settings: a.input.Settings, Ended: a.now(ctx)}
-	if err := workflow.ExecuteActivity(options, collector.Conclude, input).Get(options, &concluded); err != nil {
+	if err := a.call(ctx, options, collector.Conclude, input).Get(ctx, &concluded); err != nil {
 		return activities.Concluded{Verdict: trial.Invalid, Cause: wire.CauseOf(err), Reason: wire.Reason(err)}, errors.Join(ended, err)
 	}
 	return concluded, ended
@@ -190,9 +186,6 @@ func (a *attempt) enter(ctx workflow.Context, phase trial.Phase) {
 	a.ref.Timeline = append(a.ref.Timeline, trial.Mark{Phase: phase, At: a.now(ctx)})
 	a.status.Phase, a.status.Since = phase, workflow.Now(ctx)
 	workflow.SetCurrentDetails(ctx, a.details())
-	if a.simulated() {
-		return // its phases pass faster than anybody could look
-	}
 	if err := workflow.UpsertTypedSearchAttributes(ctx, attrPhase.ValueSet(string(phase))); err != nil {
 		workflow.GetLogger(ctx).Warn("the phase is not shown", "error", err.Error())
 	}

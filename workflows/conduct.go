@@ -25,13 +25,18 @@ import (
 type conductor struct {
 	clock *time.Time // the attempt's own, on virtual time; nil on real time
 	local bool
+	// end is when the attempt's limit is over, on virtual time, and over ends it then;
+	// nil where there is none.
+	end  time.Time
+	over func()
 }
 
+// newConductor is on virtual time where the trial says when it begins; clock is set to that.
 func newConductor(input TrialInput, clock *time.Time) conductor {
-	if input.Lane.Kind != inventory.Simulated {
+	if input.Began.IsZero() {
 		return conductor{}
 	}
-	return conductor{clock: clock, local: true}
+	return conductor{clock: clock, local: input.Lane.LocalSteps}
 }
 
 // now is the controller's time: this code runs there, and a side effect is
@@ -51,8 +56,12 @@ func (c *conductor) now(ctx workflow.Context) time.Time {
 // passed takes over the time at which a step ended, where time is virtual. A step that
 // failed tells none.
 func (c *conductor) passed(now time.Time) {
-	if c.clock != nil && !now.IsZero() {
-		*c.clock = now
+	if c.clock == nil || now.IsZero() {
+		return
+	}
+	*c.clock = now
+	if c.over != nil && !now.Before(c.end) {
+		c.over()
 	}
 }
 
@@ -61,7 +70,11 @@ func (c *conductor) timer(ctx workflow.Context, length time.Duration, summary st
 	if c.clock == nil {
 		return workflow.NewTimerWithOptions(ctx, length, workflow.TimerOptions{Summary: summary})
 	}
-	c.passed(c.clock.Add(length))
+	due := c.clock.Add(length)
+	if c.over != nil && due.After(c.end) {
+		due = c.end
+	}
+	c.passed(due)
 	future, settable := workflow.NewFuture(ctx)
 	settable.Set(nil, ctx.Err())
 	return future
@@ -70,17 +83,20 @@ func (c *conductor) timer(ctx workflow.Context, length time.Duration, summary st
 // limited runs do until it ends, or the limit is over: then it is late, and its context
 // ends.
 func (c *conductor) limited(ctx workflow.Context, limit time.Duration, do func(workflow.Context) error) (late bool, err error) {
-	if c.clock != nil {
-		return false, do(ctx)
-	}
 	working, cancel := workflow.WithCancel(ctx)
 	defer cancel()
+	over := func() { late = true; cancel() }
+	if c.clock != nil {
+		c.end, c.over = c.clock.Add(limit), over
+		defer func() { c.over = nil }()
+		err = do(working)
+		return late, err
+	}
 	timing, stop := workflow.WithCancel(ctx)
-	over := c.timer(timing, limit, "limit of the attempt")
+	due := c.timer(timing, limit, "limit of the attempt")
 	workflow.Go(ctx, func(ctx workflow.Context) {
-		if over.Get(ctx, nil) == nil {
-			late = true
-			cancel()
+		if due.Get(ctx, nil) == nil {
+			over()
 		}
 	})
 	err = do(working)
@@ -93,7 +109,25 @@ func (c *conductor) call(ctx workflow.Context, options workflow.ActivityOptions,
 	if !c.local {
 		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, input)
 	}
-	local := workflow.LocalActivityOptions{StartToCloseTimeout: options.StartToCloseTimeout,
-		RetryPolicy: options.RetryPolicy, Summary: options.Summary}
+	local := workflow.LocalActivityOptions{ScheduleToCloseTimeout: options.ScheduleToCloseTimeout,
+		StartToCloseTimeout: options.StartToCloseTimeout, RetryPolicy: options.RetryPolicy, Summary: options.Summary}
 	return workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, input)
+}
+
+// pace is how much of a lane its campaign wants to hear.
+type pace struct {
+	// silence is after which a lane is asked whether it lives: a campaign that has
+	// continued as new is not told.
+	silence time.Duration
+	// reportEvery is how long a lane is silent at least while nothing but the trial changes.
+	reportEvery time.Duration
+}
+
+// paceOf is that of a campaign of so many lanes: those of a model have many trials a
+// second.
+func paceOf(lanes []Lane) pace {
+	if lanes[0].Kind == inventory.Simulated {
+		return pace{silence: 20 * time.Second, reportEvery: max(2*time.Second, time.Duration(len(lanes))*500*time.Millisecond)}
+	}
+	return pace{silence: 10 * time.Minute}
 }
