@@ -11,8 +11,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # Which benchmarks of a testbed are run.
 BENCH ?= .
 
-# How many simulated trials make bench runs, on how many lanes.
+# How many simulated trials make bench runs, on how many lanes: with their steps as local
+# activities, and as ordinary ones.
 BENCH_LANES ?= 10000 100
+BENCH_ORDINARY ?= 1000 100
 
 # How often make test-faults injects each fault in each phase, and how many faults
 # side by side: they wait more than they work.
@@ -159,9 +161,10 @@ test-lab-some: build
 	$(call with_testbed,$(LAB_TESTS) ./internal/hypervisor/$(HYPERVISOR)/... && tools/controls-check --one && $(LAB_TESTS) -run '^(TestLabWitnesses|TestMigrateUnderLoad)$$' -skip '$(XEN_ELSEWHERE)' ./internal/testbed ./deploy/lab)
 
 .PHONY: bench
-bench: build server ## run the benchmarks that need no testbed, and 10,000 simulated trials on 100 lanes (BENCH_LANES="500 10": fewer), and both engines of the load
+bench: build server ## run the benchmarks that need no testbed, and 10,000 simulated trials on 100 lanes (BENCH_LANES="500 10": fewer), 1,000 with ordinary steps, and both engines of the load
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test -run '^$$' -bench . -benchmem -p 1 $(BENCH_PACKAGES)
 	tools/bench-lanes $(BENCH_LANES)
+	tools/bench-lanes --ordinary $(BENCH_ORDINARY)
 	@if ! command -v fio > /dev/null; then echo "tools/bench-load was not run: fio is not installed"; \
 	elif [ "$$(id -u)" != 0 ]; then echo "tools/bench-load was not run: it makes a loop device on memory, as root only can"; \
 	else tools/bench-load; fi

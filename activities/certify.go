@@ -13,6 +13,7 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/clock"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
@@ -96,8 +97,6 @@ func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
 		defer func() { err = errors.Join(err, readings.Close()) }()
 		p.Quiet()
 		renew := renewing(ctx, bed, target)
-		ticker := time.NewTicker(clocksEvery)
-		defer ticker.Stop()
 		for count := 1; ; count++ {
 			rows, err := readClocks(ctx, bed, nil)
 			if err == nil {
@@ -111,10 +110,8 @@ func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
 			if err := renew(); err != nil {
 				return err
 			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-ticker.C:
+			if err := poll.Beside(ctx, bed, clocksEvery); err != nil {
+				return err
 			}
 		}
 	}))

@@ -275,11 +275,6 @@ type PauseInput struct {
 	Hold   time.Duration `json:"hold"`
 }
 
-// Waiter is a testbed whose time passes without waiting.
-type Waiter interface {
-	Wait(ctx context.Context, length time.Duration) error
-}
-
 // Pause stops the guest's processors through the hypervisor for a known time:
 // the control of a measured stall. The account's Started and Finished are
 // before the pause's command and after the end's: the pause lasted at least
@@ -299,7 +294,7 @@ func (m *Migrator) Pause(ctx context.Context, input PauseInput) (Migrated, error
 			return err
 		}
 		account.Prepared = bed.Now()
-		waited := pass(ctx, bed, input.Hold)
+		waited := poll.ClockOf(bed).Wait(ctx, input.Hold)
 		account.Settled = bed.Now()
 		p.Done(pulse.Step{Step: "let the guest go on"})
 		err := host.Unpause(context.WithoutCancel(ctx), input.Domain)
@@ -307,14 +302,6 @@ func (m *Migrator) Pause(ctx context.Context, input PauseInput) (Migrated, error
 		return errors.Join(waited, err)
 	}))
 	return account, err
-}
-
-// pass lets time pass on a testbed.
-func pass(ctx context.Context, bed testbed.Bed, length time.Duration) error {
-	if waiter, ok := bed.(Waiter); ok {
-		return waiter.Wait(ctx, length)
-	}
-	return poll.Pause(ctx, length)
 }
 
 // ofTarget makes an error of the storage one of the system under test, unless

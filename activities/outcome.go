@@ -10,6 +10,7 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
@@ -244,7 +245,7 @@ func (l *looking) works(ctx context.Context, heard heardOf) error {
 		return fmt.Errorf("the load waits up to %s of its own accord: whether its disk is back is not known", l.Waits)
 	}
 	l.pulse.Done(pulse.Step{Step: "see whether any I/O completes"})
-	if err := pass(ctx, l.bed, l.Quiet+l.Waits); err != nil {
+	if err := poll.ClockOf(l.bed).Wait(ctx, l.Quiet+l.Waits); err != nil {
 		return err
 	}
 	after, err := ask()

@@ -72,11 +72,12 @@ func (o ControllerOptions) worker() worker.Options {
 		MaxHeartbeatThrottleInterval:     heartbeatThrottle,
 		DefaultHeartbeatThrottleInterval: heartbeatThrottle,
 		// The activities' processes on the hosts go on by themselves.
-		WorkerStopTimeout:                  10 * time.Second,
-		MaxConcurrentActivityExecutionSize: laneActivities * maxLanes,
-		Interceptors:                       []interceptor.WorkerInterceptor{&sdklog.Interceptor{}},
-		Identity:                           o.Identity,
-		OnFatalError:                       o.Failed,
+		WorkerStopTimeout:                       10 * time.Second,
+		MaxConcurrentActivityExecutionSize:      laneActivities * maxLanes,
+		MaxConcurrentLocalActivityExecutionSize: laneActivities * maxLanes,
+		Interceptors:                            []interceptor.WorkerInterceptor{&sdklog.Interceptor{}, &inTurn{}},
+		Identity:                                o.Identity,
+		OnFatalError:                            o.Failed,
 	}
 }
 

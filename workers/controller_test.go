@@ -22,5 +22,7 @@ func TestControllerTellsThatItFailed(t *testing.T) {
 // a trial would wait for trials that wait for it.
 func TestActivitiesHaveRoomForAllLanes(t *testing.T) {
 	const lanes, ofATrial = 256, 11
-	assert.GreaterOrEqual(t, ControllerOptions{}.worker().MaxConcurrentActivityExecutionSize, lanes*ofATrial)
+	options := ControllerOptions{}.worker()
+	assert.GreaterOrEqual(t, options.MaxConcurrentActivityExecutionSize, lanes*ofATrial)
+	assert.GreaterOrEqual(t, options.MaxConcurrentLocalActivityExecutionSize, lanes*ofATrial)
 }

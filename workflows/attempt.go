@@ -12,7 +12,6 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
-	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
 
@@ -31,6 +30,7 @@ var (
 
 // attempt is one attempt of a trial.
 type attempt struct {
+	conductor
 	input  TrialInput
 	ref    trial.Ref
 	status *TrialStatus
@@ -54,11 +54,10 @@ func newAttempt(input TrialInput, n int, status *TrialStatus) *attempt {
 	ref := trial.Ref{Campaign: input.Campaign, Trial: input.Trial, Attempt: n, Now: input.Began,
 		DiskBytes: int64(input.Disk.SizeMiB) << 20, LedgerBytes: int64(input.Disk.LedgerMiB) << 20}
 	status.Attempt, status.Key = n, ref.Key()
-	return &attempt{input: input, ref: ref, status: status}
+	a := &attempt{input: input, ref: ref, status: status}
+	a.conductor = newConductor(input, &a.ref.Now)
+	return a
 }
-
-// simulated says that time passes without waiting.
-func (a *attempt) simulated() bool { return a.input.Lane.Kind == inventory.Simulated }
 
 func (a *attempt) target() activities.Target {
 	return activities.Target{Lane: a.input.Lane, Ref: a.ref, DataDir: a.input.DataDir, Dataset: a.input.Dataset}
@@ -69,7 +68,7 @@ func (a *attempt) target() activities.Target {
 func (a *attempt) execute(ctx workflow.Context) (activities.Concluded, error) {
 	failed := a.prepare(ctx)
 	if failed == nil {
-		failed = a.limited(ctx, a.measure)
+		failed = a.inTime(ctx, a.measure)
 	}
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	concluded := a.judge(failed)
@@ -90,9 +89,9 @@ func (a *attempt) conclude(ctx workflow.Context, concluded activities.Concluded)
 	ended := a.cleanup.run(ctx)
 	a.known.Verdict, a.known.Cause, a.known.Reason = concluded.Verdict, concluded.Cause, concluded.Reason
 	a.known.SpecSHA256 = a.input.SpecSHA256
-	options := workflow.WithActivityOptions(ctx, onDataset("write the trial's row: "+string(a.known.Verdict)))
+	options := onDataset("write the trial's row: " + string(a.known.Verdict))
 	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Settings: a.input.Settings, Ended: a.now(ctx)}
-	if err := workflow.ExecuteActivity(options, collector.Conclude, input).Get(options, &concluded); err != nil {
+	if err := a.call(ctx, options, collector.Conclude, input).Get(ctx, &concluded); err != nil {
 		return activities.Concluded{Verdict: trial.Invalid, Cause: wire.CauseOf(err), Reason: wire.Reason(err)}, errors.Join(ended, err)
 	}
 	return concluded, ended
@@ -116,24 +115,9 @@ func (a *attempt) judge(failed error) activities.Concluded {
 	return activities.Concluded{Verdict: trial.Valid}
 }
 
-// limited runs do until it ends or the attempt's time is over.
-func (a *attempt) limited(ctx workflow.Context, do func(workflow.Context) error) error {
-	if a.simulated() {
-		return do(ctx)
-	}
-	working, cancel := workflow.WithCancel(ctx)
-	late := false
-	timer, stop := workflow.WithCancel(ctx)
-	over := workflow.NewTimerWithOptions(timer, a.input.Limits.Trial, workflow.TimerOptions{Summary: "limit of the attempt"})
-	workflow.Go(ctx, func(ctx workflow.Context) {
-		if over.Get(ctx, nil) == nil {
-			late = true
-			cancel()
-		}
-	})
-	err := do(working)
-	stop()
-	cancel()
+// inTime runs do until it ends or the attempt's time is over.
+func (a *attempt) inTime(ctx workflow.Context, do func(workflow.Context) error) error {
+	late, err := a.limited(ctx, a.input.Limits.Trial, do)
 	if late && wire.Of(err) != fault.TargetFailed { // a result stands, whatever was still to be read
 		return fault.Because(fault.Invalid, cause.TimeOut,
 			fmt.Errorf("the attempt took longer than its limit of %s, in phase %s", a.input.Limits.Trial, a.status.Phase))
@@ -202,46 +186,16 @@ func (a *attempt) enter(ctx workflow.Context, phase trial.Phase) {
 	a.ref.Timeline = append(a.ref.Timeline, trial.Mark{Phase: phase, At: a.now(ctx)})
 	a.status.Phase, a.status.Since = phase, workflow.Now(ctx)
 	workflow.SetCurrentDetails(ctx, a.details())
-	if a.simulated() {
-		return // its phases pass faster than anybody could look
-	}
 	if err := workflow.UpsertTypedSearchAttributes(ctx, attrPhase.ValueSet(string(phase))); err != nil {
 		workflow.GetLogger(ctx).Warn("the phase is not shown", "error", err.Error())
-	}
-}
-
-// now is the controller's time: this code runs there, and a side effect is
-// recorded. The server's clock, which is workflow.Now, may be another one.
-func (a *attempt) now(ctx workflow.Context) time.Time {
-	if a.simulated() {
-		return a.ref.Now
-	}
-	var now time.Time
-	encoded := workflow.SideEffect(ctx, func(workflow.Context) any { return time.Now().UTC() })
-	if err := encoded.Get(&now); err != nil {
-		return workflow.Now(ctx)
-	}
-	return now
-}
-
-// passed takes over the time at which a step of a simulated trial ended. A step
-// that failed tells none.
-func (a *attempt) passed(now time.Time) {
-	if a.simulated() && !now.IsZero() {
-		a.ref.Now = now
 	}
 }
 
 // wait lets a measuring phase pass. It ends early when something that must go
 // on has ended.
 func (a *attempt) wait(ctx workflow.Context, length time.Duration) error {
-	if a.simulated() {
-		a.ref.Now = a.ref.Now.Add(length)
-		return nil
-	}
-	options := workflow.TimerOptions{Summary: fmt.Sprintf("%s, %s", a.status.Phase, length)}
 	return a.await(ctx, nil, func(ctx workflow.Context) workflow.Future {
-		return workflow.NewTimerWithOptions(ctx, length, options)
+		return a.timer(ctx, length, fmt.Sprintf("%s, %s", a.status.Phase, length))
 	})
 }
 

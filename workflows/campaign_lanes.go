@@ -9,7 +9,6 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/internal/fault/wire"
-	"heliotrope/internal/inventory"
 )
 
 // takeReports takes what lanes have told. They are never waited for by a receiver: it
@@ -93,20 +92,10 @@ func (c *campaignRun) lose(lane, why string) {
 	}
 }
 
-// silence is after which a lane is asked whether it lives: a campaign that has continued
-// as new is not told. The model's trials are short.
-const (
-	silence      = 10 * time.Minute
-	modelSilence = 20 * time.Second
-)
-
 // tick sees whether lanes that were silent for long still live: a signal to one that
 // has died fails. Each adds to the campaign's history, which may be long by then.
 func (c *campaignRun) tick(ctx workflow.Context) {
-	longest := silence
-	if c.input.Lanes[0].Kind == inventory.Simulated {
-		longest = modelSilence
-	}
+	longest := paceOf(c.input.Lanes).silence
 	for {
 		options := workflow.TimerOptions{Summary: "see whether a lane is silent"}
 		if workflow.NewTimerWithOptions(ctx, longest, options).Get(ctx, nil) != nil {
@@ -183,15 +172,12 @@ func (c *campaignRun) keep(ctx workflow.Context, lane Lane) {
 
 func (c *campaignRun) laneInput(lane Lane) LaneInput {
 	last, orders := c.state.Lanes[lane.Name], c.state.Orders[lane.Name]
-	input := LaneInput{Campaign: c.input.Name, Execution: c.execution, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset,
+	return LaneInput{Campaign: c.input.Name, Execution: c.execution, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset,
 		PlanSHA256: c.state.Progress.PlanSHA256, SpecSHA256: c.input.SpecSHA256, Lane: lane, Settings: c.planned.Settings,
 		QuarantineAfter: cmp.Or(c.input.QuarantineAfter, max(leastBad, 2*c.planned.Limits.Attempts)), MaxEvents: c.input.MaxEvents, Orders: orders,
+		ReportEvery: paceOf(c.input.Lanes).reportEvery,
 		// What it ran, and whether its testbed was fit, when it was heard of last.
 		State: LaneState{Report: LaneReport{Trial: last.Trial, Quarantine: last.Quarantine, Released: last.Released}}}
-	if lane.Kind == inventory.Simulated {
-		input.ReportEvery = max(2*time.Second, time.Duration(len(c.input.Lanes))*500*time.Millisecond)
-	}
-	return input
 }
 
 // leastBad is how many attempts in a row there are at least before a quarantine.

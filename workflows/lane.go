@@ -15,7 +15,6 @@ import (
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
-	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
 
@@ -170,12 +169,9 @@ func (l *laneRun) trial(ctx workflow.Context, claimed activities.Claimed) error 
 			attrStorage.ValueSet(cell.Storage), attrLane.ValueSet(bed.Name), attrRTTMs.ValueSet(cell.RTTMs)),
 	})
 	input := TrialInput{Campaign: l.input.Campaign, SpecSHA256: l.input.SpecSHA256, DataDir: l.input.DataDir, Dataset: l.input.Dataset,
-		Lane: bed, Trial: claimed.Trial, Attempt: claimed.Attempt, Settings: l.input.Settings}
+		Lane: bed, Trial: claimed.Trial, Attempt: claimed.Attempt, Settings: l.input.Settings, Began: claimed.Began}
 	if l.state.BadTrial.Sequence == claimed.Trial.Sequence {
 		input.Before = l.state.Before
-	}
-	if bed.Kind == inventory.Simulated {
-		input.Began = claimed.Began
 	}
 	future := workflow.ExecuteChildWorkflow(child, TrialName, input)
 	l.stopTrial = cancel

@@ -20,17 +20,17 @@ const retained trial.Phase = "retained"
 // themselves end what runs.
 func (a *attempt) retain(ctx workflow.Context, concluded activities.Concluded) {
 	length := a.input.Limits.Retain
-	if length == 0 || concluded.Verdict != trial.TargetFailed || a.simulated() {
+	if length == 0 || concluded.Verdict != trial.TargetFailed {
 		return
 	}
 	input := activities.RetainInput{Target: a.target(), Length: length}
-	options := workflow.WithActivityOptions(ctx, onTestbed(fmt.Sprintf("keep the setup for %s", length)))
-	if err := workflow.ExecuteActivity(options, testbedActivities.Retain, input).Get(options, nil); err != nil {
+	options := onTestbed(fmt.Sprintf("keep the setup for %s", length))
+	if err := a.call(ctx, options, testbedActivities.Retain, input).Get(ctx, nil); err != nil {
 		workflow.GetLogger(ctx).Warn("the setup is not kept", "error", err.Error())
 		return
 	}
 	a.status.Phase, a.status.Since = retained, workflow.Now(ctx)
 	workflow.SetCurrentDetails(ctx, a.details())
 	until := workflow.Now(ctx).Add(length).Format(time.DateTime)
-	_ = workflow.NewTimerWithOptions(ctx, length, workflow.TimerOptions{Summary: "the setup stays until " + until}).Get(ctx, nil) // or cancelled
+	_ = a.timer(ctx, length, "the setup stays until "+until).Get(ctx, nil) // or cancelled
 }

@@ -22,24 +22,12 @@ func (a *attempt) queueOf(ctx workflow.Context, name string) string {
 	controller := workflow.GetInfo(ctx).TaskQueueName
 	machine, _ := a.input.Lane.Machine(name)
 	switch {
-	case !machine.Worker || a.simulated():
+	case !machine.Worker:
 		return ""
 	case name == trial.Guest:
 		return GuestQueue(controller, a.input.Lane.Name, a.ref)
 	}
 	return HostQueue(controller, a.input.Lane.Name, name)
-}
-
-// call runs a step that is over soon. On a simulated testbed such steps do
-// nothing that could be lost, so they run as local activities, which cost the
-// server nothing.
-func (a *attempt) call(ctx workflow.Context, options workflow.ActivityOptions, activity, input any) workflow.Future {
-	if !a.simulated() {
-		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, input)
-	}
-	local := workflow.LocalActivityOptions{StartToCloseTimeout: options.StartToCloseTimeout,
-		RetryPolicy: options.RetryPolicy, Summary: options.Summary}
-	return workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, input)
 }
 
 // step is a call for await.
@@ -59,8 +47,7 @@ func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, ac
 		}
 		return nil
 	})
-	options := workflow.WithActivityOptions(working, following(queue, what, a.input.Limits.Trial*2))
-	future = workflow.ExecuteActivity(options, activity, input)
+	future = a.call(working, following(queue, what, a.input.Limits.Trial*2), activity, input)
 	if must {
 		a.followed = append(a.followed, followed{what: what, future: future})
 	}
@@ -71,14 +58,12 @@ func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, ac
 func (a *attempt) prepare(ctx workflow.Context) error {
 	a.enter(ctx, trial.Provision)
 	if a.input.Lane.Kind.IsLab() {
-		options := workflow.WithActivityOptions(ctx, awaitTestbed("have the emulated testbed up"))
-		if err := workflow.ExecuteActivity(options, testbedActivities.Raise, a.target()).Get(options, nil); err != nil {
+		if err := a.call(ctx, awaitTestbed("have the emulated testbed up"), testbedActivities.Raise, a.target()).Get(ctx, nil); err != nil {
 			return err
 		}
 	}
 	if a.input.Lane.Programs() {
-		options := workflow.WithActivityOptions(ctx, awaitTestbed("install our programs on the hosts"))
-		if err := workflow.ExecuteActivity(options, links.Install, a.target()).Get(options, nil); err != nil {
+		if err := a.call(ctx, awaitTestbed("install our programs on the hosts"), links.Install, a.target()).Get(ctx, nil); err != nil {
 			return err
 		}
 	}
@@ -100,9 +85,9 @@ func (a *attempt) provision(ctx workflow.Context) error {
 			a.link(ctx, machine.Name)
 		}
 	}
-	options := workflow.WithActivityOptions(ctx, onTestbed("provision "+a.input.Trial.Cell.Storage+" and start the guest"))
+	options := onTestbed("provision " + a.input.Trial.Cell.Storage + " and start the guest")
 	input := activities.ProvisionInput{Target: a.target(), DiskMiB: a.input.Disk.SizeMiB, Precondition: a.input.Disk.Precondition}
-	if err := workflow.ExecuteActivity(options, testbedActivities.Provision, input).Get(options, &a.known.Provisioned); err != nil {
+	if err := a.call(ctx, options, testbedActivities.Provision, input).Get(ctx, &a.known.Provisioned); err != nil {
 		return err
 	}
 	a.passed(a.known.Provisioned.Now)
@@ -126,9 +111,7 @@ func (a *attempt) shape(ctx workflow.Context) error {
 	if err := a.await(ctx, nil, a.step(options, shaping.Shape, input)); err != nil {
 		return err
 	}
-	if !a.simulated() {
-		a.follow(ctx, "hold the WAN's shaping", queue, true, shaping.HoldWAN, input)
-	}
+	a.follow(ctx, "hold the WAN's shaping", queue, true, shaping.HoldWAN, input)
 	return nil
 }
 
@@ -136,7 +119,7 @@ func (a *attempt) shape(ctx workflow.Context) error {
 // failed: then it is no result. When nobody can tell, it stays one: the path may
 // be away for the target's own reasons.
 func (a *attempt) blameWAN(ctx workflow.Context, failed error) error {
-	if failed == nil || wire.Of(failed) != fault.TargetFailed || a.simulated() {
+	if failed == nil || wire.Of(failed) != fault.TargetFailed {
 		return failed
 	}
 	options := onMachine(a.queueOf(ctx, a.known.Swept.WANHost), "see whether the WAN is what was shaped")
@@ -163,9 +146,7 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 	if guest, _ := a.input.Lane.Machine(trial.Guest); guest.Worker {
 		a.link(ctx, trial.Guest)
 	}
-	if !a.simulated() {
-		a.follow(ctx, "clocks", "", true, certifier.FollowClocks, a.target())
-	}
+	a.follow(ctx, "clocks", "", true, certifier.FollowClocks, a.target())
 	if err := a.watch(ctx); err != nil {
 		return err
 	}
@@ -175,14 +156,15 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 	}
 	// The warm-up begins with the load, not with its preparations.
 	a.ref.Timeline[len(a.ref.Timeline)-1].At = a.now(ctx)
-	if a.simulated() {
-		return a.wait(ctx, a.input.Phases.WarmUp)
-	}
 	input := machine.SteadyInput{RecordingInput: load, Rule: a.input.SteadyState,
 		Least: a.input.Phases.WarmUp, Longest: a.input.Phases.WarmUpMax}
 	options := onMachine(a.queueOf(ctx, trial.Guest), fmt.Sprintf("wait until the load is steady, %s to %s", input.Least, input.Longest))
 	options.StartToCloseTimeout += input.Longest
-	return a.await(ctx, &a.known.WarmedUp, a.step(options, recordings.AwaitSteady, input))
+	if err := a.await(ctx, &a.known.WarmedUp, a.step(options, recordings.AwaitSteady, input)); err != nil {
+		return err
+	}
+	a.passed(a.known.WarmedUp.Now)
+	return nil
 }
 
 // watch starts the witnesses of all machines at once.
@@ -207,7 +189,7 @@ func (a *attempt) watch(ctx workflow.Context) error {
 			failed = err
 			cancel() // the others are waited for: nothing may run beside the teardown
 		}
-		if failed == nil && !a.simulated() {
+		if failed == nil {
 			a.follow(ctx, "witness on "+name, a.queueOf(ctx, name), true, recordings.FollowWitness, a.witness(name))
 		}
 	}
@@ -226,9 +208,7 @@ func (a *attempt) record(ctx workflow.Context, what string, start, follow any, i
 	if err := a.await(ctx, nil, a.step(onMachine(queue, "start the "+what), start, input)); err != nil {
 		return err
 	}
-	if !a.simulated() {
-		a.follow(ctx, what, queue, true, follow, input)
-	}
+	a.follow(ctx, what, queue, true, follow, input)
 	return nil
 }
 
@@ -248,9 +228,7 @@ func (a *attempt) disturb(ctx workflow.Context) error {
 		activity, input = migrator.Migrate, activities.MigrateInput{Target: a.target(), Disk: a.known.Provisioned.Disk,
 			Domain: a.known.Provisioned.Domain, Limit: a.input.Limits.Migration}
 	}
-	err := a.await(ctx, &a.known.Migrated, func(ctx workflow.Context) workflow.Future {
-		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, input)
-	})
+	err := a.await(ctx, &a.known.Migrated, a.step(options, activity, input))
 	a.passed(a.known.Migrated.Now)
 	return err
 }
@@ -306,9 +284,8 @@ func pauseOf(access campaign.AccessSpec) time.Duration {
 // failed says that the system under test has failed.
 func (a *attempt) collect(ctx workflow.Context, failed bool) error {
 	input := activities.CollectInput{Target: a.target(), Failed: failed, Hung: a.known.Looked.Cause == cause.GuestHung}
-	options := workflow.WithActivityOptions(ctx, onTestbed("collect the samples"))
 	a.followed = nil // what is followed ends now
-	if err := workflow.ExecuteActivity(options, collector.Collect, input).Get(options, &a.known.Collected); err != nil {
+	if err := a.call(ctx, onTestbed("collect the samples"), collector.Collect, input).Get(ctx, &a.known.Collected); err != nil {
 		return err
 	}
 	a.passed(a.known.Collected.Now)
@@ -318,9 +295,6 @@ func (a *attempt) collect(ctx workflow.Context, failed bool) error {
 // coolDown ends what the warm-up began, the guest's worker among it: to read the
 // disk, the guest may be switched off, and who follows it would wait for it in vain.
 func (a *attempt) coolDown(ctx workflow.Context) error {
-	if a.simulated() {
-		return nil
-	}
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	return a.cleanup.runTo(detached, a.cold)
 }

@@ -169,6 +169,7 @@ func trialInput(kind inventory.Kind) workflows.TrialInput {
 	}
 	if kind == inventory.Simulated {
 		input.Began = time.Unix(1_800_000_000, 0)
+		input.Lane.LocalSteps = true
 		input.Lane.Machines = []trial.Machine{{Name: trial.Guest, Witness: true}}
 	}
 	return input
@@ -191,8 +192,8 @@ func (s *stage) run(t *testing.T, input workflows.TrialInput) workflows.TrialRes
 func TestTrialRunsItsStepsInOrder(t *testing.T) {
 	s := newStage(t)
 	result := s.run(t, trialInput(inventory.Simulated))
-	want := []string{"Sweep", "Provision", "Shape", "Certify", "StartWitness", "StartLoad", "Migrate", "Look", "Collect", "Certify", "Verify", "Conclude", "Teardown", "TornDown"}
-	if !slices.Equal(s.called(), want) {
+	want := []string{"Sweep", "Provision", "Shape", "Certify", "StartWitness", "StartLoad", "AwaitSteady", "Migrate", "Look", "Collect", "Certify", "Verify", "Conclude", "Teardown", "TornDown"}
+	if !slices.Equal(s.steps(), want) {
 		t.Errorf("activities %v, want %v", s.called(), want)
 	}
 	if result.Verdict != trial.Valid || result.Attempt != 1 {

@@ -13,6 +13,7 @@ import (
 	"heliotrope/internal/fault"
 	"heliotrope/internal/load"
 	"heliotrope/internal/load/engine"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
 	"heliotrope/internal/witness"
 )
@@ -118,8 +119,6 @@ func (r *Recordings) following(ctx context.Context, input RecordingInput) error 
 
 // follow looks at a recording until the context ends, or the recording.
 func follow(ctx context.Context, p *pulse.Pulse, input RecordingInput, recording record.Recording) error {
-	ticker := time.NewTicker(lookEvery)
-	defer ticker.Stop()
 	steps := int64(-1)
 	for {
 		progress, err := look(ctx, recording)
@@ -139,10 +138,8 @@ func follow(ctx context.Context, p *pulse.Pulse, input RecordingInput, recording
 			steps = progress.Steps
 			p.Done(progress)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
+		if err := poll.Beside(ctx, recording, lookEvery); err != nil {
+			return err
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/owner"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/wan"
 )
 
@@ -59,27 +60,28 @@ func (s *Shaping) Shape(ctx context.Context, input ShapingInput) error {
 	working, p, stop := pulse.Start(ctx, 2*time.Minute)
 	defer stop()
 	p.Done(pulse.Step{Step: "shape the WAN: " + input.Ref.Trial.Cell.WAN})
-	return pulse.Result(working, s.with(working, input, Shaper.Shape))
+	_, err := s.with(working, input, Shaper.Shape)
+	return pulse.Result(working, err)
 }
 
-// with finds the shaper and has it do something for the attempt's lease.
-func (s *Shaping) with(ctx context.Context, input ShapingInput, do func(Shaper, context.Context, string, wan.Profile, time.Duration) error) error {
+// with finds the shaper, and has it do something for the attempt's lease.
+func (s *Shaping) with(ctx context.Context, input ShapingInput, do func(Shaper, context.Context, string, wan.Profile, time.Duration) error) (Shaper, error) {
 	profile, err := input.profile()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	shaper, err := s.Find(ctx, input)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = do(shaper, ctx, input.owner(ctx), profile, lease)
 	switch {
 	case errors.Is(err, wan.ErrChanged), errors.Is(err, wan.ErrHeld):
-		return fault.Because(fault.Invalid, cause.WANChanged, err)
+		err = fault.Because(fault.Invalid, cause.WANChanged, err)
 	case errors.Is(err, wan.ErrLapsed):
-		return fault.Because(fault.Invalid, cause.WANOutOfTolerance, err)
+		err = fault.Because(fault.Invalid, cause.WANOutOfTolerance, err)
 	}
-	return err
+	return shaper, err
 }
 
 // Held is the heartbeat of HoldWAN.
@@ -94,18 +96,15 @@ func (s *Shaping) HoldWAN(ctx context.Context, input ShapingInput) error {
 	working, p, stop := pulse.Start(ctx, lease)
 	defer stop()
 	p.Quiet()
-	ticker := time.NewTicker(renewEvery)
-	defer ticker.Stop()
 	// At once: it may be the next try, and the last one may be long ago.
 	for renewals := 1; ; renewals++ {
-		if err := s.with(working, input, Shaper.Renew); err != nil {
-			return pulse.Result(working, err)
+		shaper, err := s.with(working, input, Shaper.Renew)
+		if err == nil {
+			p.Done(Held{renewals})
+			err = poll.Beside(working, shaper, renewEvery)
 		}
-		p.Done(Held{renewals})
-		select {
-		case <-working.Done():
-			return pulse.Result(working, working.Err())
-		case <-ticker.C:
+		if err != nil {
+			return pulse.Result(working, err)
 		}
 	}
 }
@@ -116,5 +115,6 @@ func (s *Shaping) CheckWAN(ctx context.Context, input ShapingInput) error {
 	working, p, stop := pulse.Start(ctx, 2*time.Minute)
 	defer stop()
 	p.Done(pulse.Step{Step: "see whether the WAN is what was shaped"})
-	return pulse.Result(working, s.with(working, input, Shaper.Renew))
+	_, err := s.with(working, input, Shaper.Renew)
+	return pulse.Result(working, err)
 }

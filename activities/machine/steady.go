@@ -10,6 +10,7 @@ import (
 	"heliotrope/activities/pulse"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
 	"heliotrope/internal/steady"
 )
@@ -27,6 +28,7 @@ type SteadyInput struct {
 type Steady struct {
 	Verdict steady.Verdict `json:"verdict"`
 	Waited  time.Duration  `json:"waited"`
+	Now     time.Time      `json:"now,omitzero"` // at the end
 }
 
 // AwaitSteady waits until the load is steady, but not longer than it may: a
@@ -46,9 +48,8 @@ func (r *Recordings) AwaitSteady(ctx context.Context, input SteadyInput) (Steady
 }
 
 func awaitSteady(ctx context.Context, p *pulse.Pulse, input SteadyInput, recording record.Recording) (Steady, error) {
-	began := time.Now()
-	ticker := time.NewTicker(input.Rule.Round)
-	defer ticker.Stop()
+	clock := poll.ClockOf(recording)
+	began := clock.Now()
 	var rounds []float64
 	var result Steady
 	for first := true; ; first = false {
@@ -64,15 +65,15 @@ func awaitSteady(ctx context.Context, p *pulse.Pulse, input SteadyInput, recordi
 			rounds = append(rounds, progress.IOPS)
 			p.Done(progress)
 		}
-		result.Waited = time.Since(began)
+		result.Now = clock.Now()
+		result.Waited = result.Now.Sub(began)
 		result.Verdict = steady.Judge(rounds, input.Rule.Window, input.Rule.RangePercent, input.Rule.SlopePercent)
 		if result.Waited >= input.Longest || result.Waited >= input.Least && result.Verdict.Steady {
 			return result, nil
 		}
-		select {
-		case <-ctx.Done():
-			return result, ctx.Err()
-		case <-ticker.C:
+		// Rounds are of equal lengths, whatever a look takes.
+		if err := clock.Wait(ctx, input.Rule.Round-clock.Now().Sub(began)%input.Rule.Round); err != nil {
+			return result, err
 		}
 	}
 }

@@ -176,7 +176,7 @@ func simulatedLanes(count int) []laneBed {
 	beds := make([]laneBed, max(1, count))
 	for i := range beds {
 		name := fmt.Sprintf("simulated-%d", i+1)
-		beds[i].lane = trial.Lane{Name: name, Kind: inventory.Simulated, Faults: simulatedFaults[name],
+		beds[i].lane = trial.Lane{Name: name, Kind: inventory.Simulated, Faults: simulatedFaults[name], LocalSteps: true,
 			Machines: []trial.Machine{{Name: trial.Guest, Witness: true}}}
 	}
 	return beds

@@ -26,6 +26,8 @@ type runOptions struct {
 	asJSON  bool
 	// takeOver goes on with a campaign that another controller ran last.
 	takeOver bool
+	// ordinary has the steps of simulated trials run as those of real ones.
+	ordinary bool
 }
 
 func newRun() *cobra.Command {
@@ -54,6 +56,7 @@ failed, was cancelled, or left no valid trial, 2 bad input, 130 Ctrl-C.`,
 	flags.StringVar(&options.testbed, "testbed-name", lab.DefaultOptions().Name, "which emulated testbed to use, or start")
 	flags.BoolVar(&options.detach, "detach", false, "start the campaign and return")
 	flags.BoolVar(&options.takeOver, "take-over", false, "go on with a campaign that another controller ran last, and does not run any more")
+	flags.BoolVar(&options.ordinary, "ordinary-steps", false, "of testbed: simulated: have the server know of each step of a trial, as with real testbeds; slower")
 	flags.BoolVar(&options.asJSON, "json", false, "print the result as JSON; the progress goes to standard error")
 	return cmd
 }

@@ -28,7 +28,11 @@ type site struct {
 func (o *runOptions) site(ctx context.Context, r *request, found *findings) site {
 	switch r.spec.Testbed {
 	case campaign.TestbedSimulated:
-		return site{beds: simulatedLanes(r.spec.LaneCount())}
+		beds := simulatedLanes(r.spec.LaneCount())
+		for i := range beds {
+			beds[i].lane.LocalSteps = !o.ordinary
+		}
+		return site{beds: beds}
 	case campaign.TestbedEmulated:
 		return o.emulatedSite(ctx, r, found)
 	}

@@ -34,6 +34,11 @@ func (p path) Renew(ctx context.Context, _ string, _ wan.Profile, _ time.Duratio
 	return p.bed.spend(ctx, commandTime)
 }
 
+// Now is the Bed's time, and Wait lets it pass.
+func (p path) Now() time.Time { return p.bed.Now() }
+
+func (p path) Wait(ctx context.Context, length time.Duration) error { return p.bed.Wait(ctx, length) }
+
 func (p path) Clear(ctx context.Context, _ string) error { return p.bed.spend(ctx, commandTime) }
 
 const (

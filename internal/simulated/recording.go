@@ -40,6 +40,13 @@ type recording struct {
 	stopped atomic.Bool // through this Recording
 }
 
+// Now is the Bed's time, and Wait lets it pass.
+func (r *recording) Now() time.Time { return r.bed.Now() }
+
+func (r *recording) Wait(ctx context.Context, length time.Duration) error {
+	return r.bed.Wait(ctx, length)
+}
+
 func (r *recording) Start(ctx context.Context) error { return r.bed.spend(ctx, commandTime) }
 
 func (r *recording) Stop(ctx context.Context) error {

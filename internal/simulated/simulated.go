@@ -43,6 +43,7 @@ import (
 	"heliotrope/internal/load"
 	"heliotrope/internal/load/engine"
 	"heliotrope/internal/load/spec"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
@@ -51,6 +52,9 @@ import (
 )
 
 var _ testbed.Bed = (*Bed)(nil)
+
+// All that somebody looks at for a while has the Bed's time.
+var _, _, _ poll.Clock = (*Bed)(nil), path{}, (*recording)(nil)
 
 // What the methods take, of the Bed's time.
 const (
@@ -157,7 +161,7 @@ func (b *Bed) spend(ctx context.Context, duration time.Duration) error {
 }
 
 // Wait lets time pass in which nothing is asked of the testbed, such as that of
-// a pause. It returns at once; an ended context is the only error.
+// a pause. It returns at once.
 func (b *Bed) Wait(ctx context.Context, duration time.Duration) error { return b.spend(ctx, duration) }
 
 // rtt is the model's round trip between the sites; that of the unshaped path

@@ -23,6 +23,9 @@ type Lane struct {
 	Machines []Machine `json:"machines,omitempty"`
 	// Faults provokes failures of a simulated testbed; see package simulated.
 	Faults json.RawMessage `json:"faults,omitempty"`
+	// LocalSteps has the steps of trials run as local activities, which cost the server
+	// next to nothing. Only a simulated testbed's can be.
+	LocalSteps bool `json:"local_steps,omitempty"`
 	// Others are testbeds with other hypervisors that take turns with this one,
 	// as on a machine that has room for one emulated testbed.
 	Others []Lane `json:"others,omitempty"`
