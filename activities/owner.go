@@ -143,6 +143,22 @@ func releasing(target Target, do work) work {
 	}
 }
 
+// ours asks whose the hosts are: an error when one is another owner's, or cannot be asked.
+func ours(ctx context.Context, bed testbed.Bed, target Target, p *pulse.Pulse) error {
+	shared, is := bed.(leased)
+	if !is {
+		return nil
+	}
+	p.Done(pulse.Step{Step: "ask whose the hosts are"})
+	states, err := shared.Leases().State(ctx)
+	for _, held := range states {
+		if held.Owner != ownerOf(ctx, target) {
+			return fault.As(fault.Infrastructure, &held)
+		}
+	}
+	return err
+}
+
 // RetainInput is for how long an attempt's setup is kept.
 type RetainInput struct {
 	Target

@@ -73,6 +73,8 @@ func (b *leasedBed) Teardown(context.Context) error {
 	return nil
 }
 
+func (b *leasedBed) Facts(context.Context) (testbed.Facts, error) { return testbed.Facts{}, nil }
+
 func (b *leasedBed) open(context.Context, trial.Lane, trial.Ref) (testbed.Bed, error) { return b, nil }
 
 // did are the operations on the host's lease.
@@ -238,6 +240,34 @@ func TestFollowClocksRenews(t *testing.T) {
 	_, err = pulsetest.Run(t.Context(), func(ctx context.Context) error { return certifier.FollowClocks(ctx, target) })
 	pulsetest.WantClass(t, err, fault.Invalid, "the lease of the host has lapsed")
 	assert.DirExists(t, filepath.Join(target.DataDir, "work"))
+}
+
+// TestReadyLeasesNothing: a look whether a testbed is fit asks whose the hosts are, and
+// takes none; one that is another owner's is not fit.
+func TestReadyLeasesNothing(t *testing.T) {
+	target := night(t)
+	ready := func(bed *leasedBed) error {
+		_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error {
+			return (&Testbed{Open: bed.open}).Ready(ctx, ReadyInput{Target: target})
+		})
+		return err
+	}
+	for name, state := range map[string]remotetest.Reply{
+		"nobody's": {},
+		"ours":     {Stdout: "720\ncampaign night of controller default-test-taskqueue\n"},
+	} {
+		bed := newLeasedBed(t)
+		bed.host.On(lease("state"), state)
+		require.NoError(t, ready(bed), name)
+		assert.Equal(t, []string{"state"}, bed.did(), name)
+		assert.Contains(t, bed.calls, "clock", name)
+	}
+	bed := newLeasedBed(t)
+	bed.host.On(lease("state"), remotetest.Reply{Stdout: another.Stdout})
+	pulsetest.WantClass(t, ready(bed), fault.Infrastructure, "host-a is leased to campaign day of controller 99887766 until ")
+	bed.host.On(lease("state"), remotetest.Reply{Err: remote.ErrConnectionLost})
+	pulsetest.WantClass(t, ready(bed), fault.Infrastructure, "ask whose the hosts are: host-a: ")
+	assert.Empty(t, bed.calls)
 }
 
 // TestRetainLeases the hosts for as long as the setup is kept.
