@@ -16,6 +16,10 @@ import (
 // lost. Activities heartbeat each second; a worker behind a WAN may be late.
 const heartbeatLimit = 30 * time.Second
 
+// ActivitiesAtOnce is how many activities of one lane may run on the controller at the
+// same time. A trial on the largest testbed has fewer.
+const ActivitiesAtOnce = 16
+
 // notRetried are the error types that are never tried again.
 var notRetried = []string{string(fault.BadInput), string(fault.TargetFailed), string(fault.Invalid), "payloadSizeError"}
 
