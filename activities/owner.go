@@ -18,6 +18,8 @@ import (
 // leased is a testbed whose hosts are leased to whoever measures on them.
 type leased interface {
 	Leases() owner.Hosts
+	// Forgo lets nothing more be done on hosts of these names, for these reasons.
+	Forgo(away map[string]error)
 }
 
 // ownerOf is the owner for whom an activity works.
@@ -28,9 +30,10 @@ func ownerOf(ctx context.Context, target Target) string {
 // work is what is done on a testbed, under a pulse.
 type work func(context.Context, testbed.Bed, *pulse.Pulse) error
 
-// owning has work done while the target's campaign has the testbed's hosts: nothing is
-// touched when one of them is another owner's, and the leases are renewed meanwhile.
-// Work on hosts that were lost to another owner is cut off.
+// owning has work done while the target's campaign has the testbed's hosts, and renews
+// their leases meanwhile. Nothing is touched unless all leases were had: a host that
+// could not be asked may be another owner's. Work on hosts that were lost to another
+// owner is cut off.
 func owning(target Target, do work) work {
 	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		shared, is := bed.(leased)
@@ -39,24 +42,54 @@ func owning(target Target, do work) work {
 		}
 		p.Done(pulse.Step{Step: "lease the hosts"})
 		hosts, name := shared.Leases(), ownerOf(ctx, target)
-		away := hosts.Take(ctx, name, owner.Lease)
-		if errors.Is(away, owner.ErrHeld) {
-			return away
+		if err := hosts.Take(ctx, name, owner.Lease); err != nil {
+			return err
 		}
-		working, cancel := context.WithCancelCause(ctx)
-		renewed := make(chan struct{})
-		go func() {
-			defer close(renewed)
-			cancel(keepLeases(working, hosts, name))
-		}()
-		err := do(working, bed, p)
-		if lost := context.Cause(working); ctx.Err() == nil && lost != nil && err != nil {
-			err = lost
-		}
-		cancel(nil)
-		<-renewed
-		return errors.Join(err, away)
+		return keeping(ctx, hosts, name, func(ctx context.Context) error { return do(ctx, bed, p) })
 	}
+}
+
+// clearing is owning for what removes things: it has work done on the hosts whose leases
+// were had, where there are any, and the others are left alone, which is an error.
+//
+// One lease is enough to tell that nobody else measures on the testbed, for that takes
+// all of them: so hosts that cannot be leased are cleared, too.
+func clearing(target Target, do work) work {
+	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		shared, is := bed.(leased)
+		if !is {
+			return do(ctx, bed, p)
+		}
+		p.Done(pulse.Step{Step: "lease the hosts"})
+		hosts, name := shared.Leases(), ownerOf(ctx, target)
+		taken, err := hosts.TakeAnswering(ctx, name, owner.Lease, "")
+		if err != nil {
+			return err
+		}
+		if len(taken.Leased) == 0 && len(hosts) > 0 {
+			return taken.Err()
+		}
+		shared.Forgo(taken.Away)
+		err = keeping(ctx, taken.Leased, name, func(ctx context.Context) error { return do(ctx, bed, p) })
+		return errors.Join(err, taken.Err())
+	}
+}
+
+// keeping does something while it renews leases, and cuts it off when one is lost.
+func keeping(ctx context.Context, hosts owner.Hosts, name string, do func(context.Context) error) error {
+	working, cancel := context.WithCancelCause(ctx)
+	renewed := make(chan struct{})
+	go func() {
+		defer close(renewed)
+		cancel(keepLeases(working, hosts, name))
+	}()
+	err := do(working)
+	if lost := context.Cause(working); ctx.Err() == nil && lost != nil && err != nil {
+		err = lost
+	}
+	cancel(nil)
+	<-renewed
+	return err
 }
 
 // keepLeases renews leases until the context ends, or one is lost.
@@ -97,17 +130,33 @@ func renewing(ctx context.Context, bed testbed.Bed, target Target) func() error 
 	}
 }
 
-// releasing is owning, and gives the leases back after the work, whatever came of it:
+// releasing is clearing, and gives the leases back after the work, whatever came of it:
 // nothing more is done there.
 func releasing(target Target, do work) work {
 	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
-		err := owning(target, do)(ctx, bed, p)
+		err := clearing(target, do)(ctx, bed, p)
 		if shared, is := bed.(leased); is {
 			p.Done(pulse.Step{Step: "give the hosts back"})
 			err = errors.Join(err, shared.Leases().Release(ctx, ownerOf(ctx, target)))
 		}
 		return err
 	}
+}
+
+// ours asks whose the hosts are: an error when one is another owner's, or cannot be asked.
+func ours(ctx context.Context, bed testbed.Bed, target Target, p *pulse.Pulse) error {
+	shared, is := bed.(leased)
+	if !is {
+		return nil
+	}
+	p.Done(pulse.Step{Step: "ask whose the hosts are"})
+	states, err := shared.Leases().State(ctx)
+	for _, held := range states {
+		if held.Owner != ownerOf(ctx, target) {
+			return fault.As(fault.Infrastructure, &held)
+		}
+	}
+	return err
 }
 
 // RetainInput is for how long an attempt's setup is kept.

@@ -19,6 +19,7 @@ import (
 	"heliotrope/internal/clock"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/owner"
+	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
@@ -28,7 +29,9 @@ import (
 type leasedBed struct {
 	testbed.Bed
 	host  *remotetest.Fake
-	calls []string // what is done with the testbed
+	other *remotetest.Fake // a second host; nil where there is none
+	calls []string         // what is done with the testbed
+	forgo map[string]error // the hosts on which nothing may be done
 }
 
 func newLeasedBed(t *testing.T) *leasedBed {
@@ -47,7 +50,15 @@ func lease(operation string) remotetest.Matcher {
 // another is what a host says that another owner has.
 var another = remotetest.Reply{ExitCode: 4, Stdout: "720\ncampaign day of controller 99887766\n"}
 
-func (b *leasedBed) Leases() owner.Hosts       { return owner.Hosts{{Runner: b.host}} }
+func (b *leasedBed) Leases() owner.Hosts {
+	if b.other != nil {
+		return owner.Hosts{{Runner: b.host}, {Runner: b.other}}
+	}
+	return owner.Hosts{{Runner: b.host}}
+}
+
+func (b *leasedBed) Forgo(away map[string]error) { b.forgo = away }
+
 func (b *leasedBed) Machines() []trial.Machine { return []trial.Machine{{Name: "host-a", Clock: true}} }
 func (b *leasedBed) Now() time.Time            { return time.Now() }
 func (b *leasedBed) Close() error              { return nil }
@@ -61,6 +72,8 @@ func (b *leasedBed) Teardown(context.Context) error {
 	b.calls = append(b.calls, "teardown")
 	return nil
 }
+
+func (b *leasedBed) Facts(context.Context) (testbed.Facts, error) { return testbed.Facts{}, nil }
 
 func (b *leasedBed) open(context.Context, trial.Lane, trial.Ref) (testbed.Bed, error) { return b, nil }
 
@@ -109,6 +122,65 @@ func TestNothingIsTouchedOfAnother(t *testing.T) {
 		pulsetest.WantClass(t, err, fault.Infrastructure, "host-a is leased to campaign day of controller 99887766 until ")
 		assert.Empty(t, bed.calls, what)
 	}
+}
+
+// TestNotAskedIsNotOurs: a host that could not be asked for its lease may be another
+// owner's. What needs the whole testbed does nothing then, and keeps no host from others.
+func TestNotAskedIsNotOurs(t *testing.T) {
+	target := night(t)
+	for what, do := range map[string]func(context.Context, *leasedBed) error{
+		"install": func(ctx context.Context, bed *leasedBed) error { return (&Links{Open: bed.open}).Install(ctx, target) },
+		"sweep": func(ctx context.Context, bed *leasedBed) error {
+			_, err := (&Testbed{Open: bed.open}).Sweep(ctx, SweepInput{Target: target})
+			return err
+		},
+		"provision": func(ctx context.Context, bed *leasedBed) error {
+			_, err := (&Testbed{Open: bed.open}).Provision(ctx, ProvisionInput{Target: target})
+			return err
+		},
+		"retain": func(ctx context.Context, bed *leasedBed) error {
+			return (&Testbed{Open: bed.open}).Retain(ctx, RetainInput{Target: target, Length: 2 * time.Hour})
+		},
+	} {
+		bed := newLeasedBed(t)
+		bed.other = remotetest.NewFake(t, "host-b")
+		bed.other.On(lease("take"), remotetest.Reply{Err: remote.ErrConnectionLost})
+		_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error { return do(ctx, bed) })
+		pulsetest.WantClass(t, err, fault.Infrastructure, "lease the hosts: host-b: ")
+		assert.Empty(t, bed.calls, what)
+		assert.Equal(t, []string{"take", "release"}, bed.did(), what)
+		assert.Len(t, bed.other.Calls(), 1, what)
+	}
+}
+
+// TestClearedButForHostsThatAreAway: a teardown works on the hosts whose leases were had,
+// leaves the others alone, and is not done before it was everywhere.
+func TestClearedButForHostsThatAreAway(t *testing.T) {
+	bed := newLeasedBed(t)
+	bed.other = remotetest.NewFake(t, "host-b")
+	bed.other.On(lease("take"), remotetest.Reply{Err: remote.ErrConnectionLost})
+	testbeds, target := &Testbed{Open: bed.open}, night(t)
+	tearDown := func() error {
+		_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error {
+			_, err := testbeds.Teardown(ctx, target)
+			return err
+		})
+		return err
+	}
+	pulsetest.WantClass(t, tearDown(), fault.Infrastructure, "lease the hosts: host-b: ")
+	assert.Equal(t, []string{"teardown"}, bed.calls)
+	require.ErrorIs(t, bed.forgo["host-b"], remote.ErrConnectionLost)
+	assert.Len(t, bed.forgo, 1)
+
+	bed.calls = nil
+	bed.host.On(lease("take"), remotetest.Reply{Err: remote.ErrConnectionLost})
+	pulsetest.WantClass(t, tearDown(), fault.Infrastructure, "lease the hosts: host-a: ")
+	assert.Empty(t, bed.calls, "nobody was asked: all of it may be another's")
+
+	bed.host.On(lease("take"), remotetest.Reply{Stdout: "kept\n"})
+	bed.other.On(lease("take"), remotetest.Reply{Stdout: "new\n"})
+	require.NoError(t, tearDown())
+	assert.Empty(t, bed.forgo)
 }
 
 // TestOwnedMeanwhile: work is done as the campaign of the controller whose queue it
@@ -168,6 +240,34 @@ func TestFollowClocksRenews(t *testing.T) {
 	_, err = pulsetest.Run(t.Context(), func(ctx context.Context) error { return certifier.FollowClocks(ctx, target) })
 	pulsetest.WantClass(t, err, fault.Invalid, "the lease of the host has lapsed")
 	assert.DirExists(t, filepath.Join(target.DataDir, "work"))
+}
+
+// TestReadyLeasesNothing: a look whether a testbed is fit asks whose the hosts are, and
+// takes none; one that is another owner's is not fit.
+func TestReadyLeasesNothing(t *testing.T) {
+	target := night(t)
+	ready := func(bed *leasedBed) error {
+		_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error {
+			return (&Testbed{Open: bed.open}).Ready(ctx, ReadyInput{Target: target})
+		})
+		return err
+	}
+	for name, state := range map[string]remotetest.Reply{
+		"nobody's": {},
+		"ours":     {Stdout: "720\ncampaign night of controller default-test-taskqueue\n"},
+	} {
+		bed := newLeasedBed(t)
+		bed.host.On(lease("state"), state)
+		require.NoError(t, ready(bed), name)
+		assert.Equal(t, []string{"state"}, bed.did(), name)
+		assert.Contains(t, bed.calls, "clock", name)
+	}
+	bed := newLeasedBed(t)
+	bed.host.On(lease("state"), remotetest.Reply{Stdout: another.Stdout})
+	pulsetest.WantClass(t, ready(bed), fault.Infrastructure, "host-a is leased to campaign day of controller 99887766 until ")
+	bed.host.On(lease("state"), remotetest.Reply{Err: remote.ErrConnectionLost})
+	pulsetest.WantClass(t, ready(bed), fault.Infrastructure, "ask whose the hosts are: host-a: ")
+	assert.Empty(t, bed.calls)
 }
 
 // TestRetainLeases the hosts for as long as the setup is kept.

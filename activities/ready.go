@@ -21,7 +21,8 @@ type checker interface {
 }
 
 // Ready looks whether a testbed could run a trial: its machines answer, have what
-// the trial needs, and their clocks can be read and have settled. It changes nothing, but that an
+// the trial needs, are nobody else's, and their clocks can be read and have settled. It
+// changes nothing and leases nothing, so that whoever repairs a host can sweep it; but an
 // emulated testbed is started where it is down.
 func (t *Testbed) Ready(ctx context.Context, input ReadyInput) error {
 	if input.Lane.Kind.IsLab() {
@@ -29,7 +30,10 @@ func (t *Testbed) Ready(ctx context.Context, input ReadyInput) error {
 			return err
 		}
 	}
-	return t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	return withBed(ctx, t.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		if err := ours(ctx, bed, input.Target, p); err != nil {
+			return err
+		}
 		p.Done(pulse.Step{Step: "ask the hosts what they are"})
 		if _, err := bed.Facts(ctx); err != nil {
 			return err

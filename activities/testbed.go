@@ -458,10 +458,11 @@ type TornDown struct {
 const maxLeftovers = 20
 
 // Teardown removes everything of ours from the hosts and compares them with
-// how they were before the attempt.
+// how they were before the attempt. Hosts that are away are an error, and the others
+// are cleared all the same.
 func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error) {
 	var torn TornDown
-	err := t.with(ctx, target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := withBed(ctx, t.Open, target, stepSilence, clearing(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		p.Done(pulse.Step{Step: "remove everything from the hosts"})
 		if err := bed.Teardown(ctx); err != nil {
 			return err
@@ -483,7 +484,7 @@ func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error)
 		torn.Leftovers, torn.OthersChanged = cut(before.Diff(after)), cut(before.DiffOthers(after))
 		torn.Now, torn.Compared = bed.Now(), true
 		return nil
-	})
+	}))
 	return torn, err
 }
 

@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"heliotrope/activities"
+	"heliotrope/internal/campaign"
 	"heliotrope/internal/hooks"
 	"heliotrope/internal/sdklog"
 	"heliotrope/internal/trial"
@@ -72,22 +73,16 @@ func (o ControllerOptions) worker() worker.Options {
 		MaxHeartbeatThrottleInterval:     heartbeatThrottle,
 		DefaultHeartbeatThrottleInterval: heartbeatThrottle,
 		// The activities' processes on the hosts go on by themselves.
-		WorkerStopTimeout:                       10 * time.Second,
-		MaxConcurrentActivityExecutionSize:      laneActivities * maxLanes,
-		MaxConcurrentLocalActivityExecutionSize: laneActivities * maxLanes,
+		WorkerStopTimeout: 10 * time.Second,
+		// Activities of a lane last as long as its trial, and take next to nothing. When
+		// others had all places, the teardown of a trial would wait for them.
+		MaxConcurrentActivityExecutionSize:      workflows.ActivitiesAtOnce * campaign.MaxLanes,
+		MaxConcurrentLocalActivityExecutionSize: workflows.ActivitiesAtOnce * campaign.MaxLanes,
 		Interceptors:                            []interceptor.WorkerInterceptor{&sdklog.Interceptor{}, &inTurn{}},
 		Identity:                                o.Identity,
 		OnFatalError:                            o.Failed,
 	}
 }
-
-// Activities that run at the same time: those of a lane last as long as its
-// trial, and take next to nothing. When others had all places, the teardown of a
-// trial would wait for them.
-const (
-	laneActivities = 16
-	maxLanes       = 256
-)
 
 // Presence is a worker for workflows.DefaultQueue that gets no work: whoever
 // looks for a controller whose queue he does not know finds it among those who

@@ -115,7 +115,9 @@ func (o *Observation) tell(tell func(gauge, float64, ...attribute.KeyValue)) {
 	for _, c := range o.Campaigns {
 		campaign := attribute.String("campaign", c.Name)
 		tell(lastValidAge, time.Since(c.lastSign()).Seconds(), campaign)
-		tell(datasetBytes, float64(c.DatasetBytes), campaign)
+		if c.DatasetBytes > 0 {
+			tell(datasetBytes, float64(c.DatasetBytes), campaign)
+		}
 		if c.Status == nil {
 			continue
 		}

@@ -2,11 +2,8 @@ package workers
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -38,7 +35,7 @@ type ObservedCampaign struct {
 	Started   time.Time
 	LastValid time.Time                 // when its last valid trial ended; zero: none yet
 	Status    *workflows.CampaignStatus // nil: it did not answer
-	// DatasetBytes is the size of its folder.
+	// DatasetBytes is the size of its folder when that was measured last; 0: not yet.
 	DatasetBytes int64
 }
 
@@ -67,10 +64,11 @@ type Observer struct {
 	// Database is the path of the embedded server's; "" where there is none.
 	Database string
 	Hooks    hooks.Hooks
-	// Seen, when set, gets each observation.
+	// Seen, when set, gets each observation. Only for it are folders measured.
 	Seen func(Observation)
 	Log  zerolog.Logger
 
+	sizes   *sizes               // nil: nobody wants them
 	told    map[string]time.Time // by campaign and hook: the last valid trial when it was told
 	telling sync.WaitGroup
 }
@@ -85,6 +83,9 @@ const (
 // Run observes until ctx ends.
 func (o *Observer) Run(ctx context.Context) {
 	defer o.telling.Wait()
+	if o.Seen != nil {
+		o.sizes = newSizes(ctx)
+	}
 	for {
 		o.once(ctx)
 		if poll.Pause(ctx, observeEvery) != nil {
@@ -145,7 +146,7 @@ func (o *Observer) campaign(ctx context.Context, info *workflow.WorkflowExecutio
 	}
 	var folder string
 	if err := converter.GetDefaultDataConverter().FromPayload(info.GetMemo().GetFields()["data_dir"], &folder); err == nil && folder != "" {
-		one.DatasetBytes = folderSize(dataset.CampaignFolder(folder, one.Name))
+		one.DatasetBytes = o.sizes.of(dataset.CampaignFolder(folder, one.Name))
 	}
 	return one, nil
 }
@@ -198,23 +199,5 @@ func databaseSize(path string) int64 {
 			size += info.Size()
 		}
 	}
-	return size
-}
-
-// folderSize is the size of what is in a folder, without what goes meanwhile.
-func folderSize(folder string) int64 {
-	size := int64(0)
-	_ = filepath.WalkDir(folder, func(_ string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		if info, err := entry.Info(); err == nil {
-			size += info.Size()
-		}
-		return nil
-	})
 	return size
 }

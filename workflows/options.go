@@ -25,6 +25,10 @@ const (
 	followLimit = 130 * time.Second
 )
 
+// ActivitiesAtOnce is how many activities of one lane may run on the controller at the
+// same time. A trial on the largest testbed has fewer.
+const ActivitiesAtOnce = 16
+
 // notRetried are the error types that are never tried again.
 var notRetried = []string{string(fault.BadInput), string(fault.TargetFailed), string(fault.Invalid), "payloadSizeError"}
 

@@ -381,6 +381,43 @@ func TestWorkersAndRecordings(t *testing.T) {
 	}
 }
 
+// TestActivitiesAtOnce: the controller keeps places for so many activities of each lane;
+// a trial that needs more would have a teardown wait for other trials.
+func TestActivitiesAtOnce(t *testing.T) {
+	const controller = "heliotrope.1234"
+	for _, workers := range []bool{false, true} { // what is on a machine's own queue needs no place here
+		input := realInput()
+		input.Lane.Machines = nil
+		for _, name := range []string{"host-a", "host-b", "store", "helper-a", "helper-b", trial.Guest} {
+			input.Lane.Machines = append(input.Lane.Machines, trial.Machine{Name: name, Shell: true, Worker: workers, Witness: true, Clock: name != trial.Guest})
+		}
+		s, running, most := newStage(t), map[string]bool{}, 0
+		s.env.SetStartWorkflowOptions(client.StartWorkflowOptions{TaskQueue: controller})
+		s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if info.TaskQueue == controller {
+				running[info.ActivityID] = true
+				most = max(most, len(running))
+			}
+		})
+		ended := func(info *activity.Info) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(running, info.ActivityID)
+		}
+		s.env.SetOnActivityCompletedListener(func(info *activity.Info, _ converter.EncodedValue, _ error) { ended(info) })
+		s.env.SetOnActivityCanceledListener(ended)
+		if result := s.run(t, input); result.Verdict != trial.Valid {
+			t.Errorf("%+v", result)
+		}
+		t.Logf("with workers %t: %d activities at once", workers, most)
+		if most <= len(input.Lane.Machines) || most > workflows.ActivitiesAtOnce {
+			t.Errorf("with workers %t: %d activities at once, want more than one for each machine, and at most %d", workers, most, workflows.ActivitiesAtOnce)
+		}
+	}
+}
+
 // TestQueues: everything that a controller begins is for its own queue, or for one
 // whose name begins with its, so that two controllers of one server share nothing.
 func TestQueues(t *testing.T) {

@@ -29,6 +29,8 @@ type sweepBed interface {
 	// Ours lists what of the testbed's is on its machines, by machine.
 	Ours(ctx context.Context) (map[string][]string, error)
 	Leases() owner.Hosts
+	// Forgo lets nothing more be done on hosts of these names, for these reasons.
+	Forgo(away map[string]error)
 	Sweep(ctx context.Context) error
 	Close() error
 }
@@ -165,15 +167,21 @@ func (s *sweeper) sweep(ctx context.Context, out io.Writer, file, path string) e
 	return errors.Join(err, askErr)
 }
 
-// remove removes what is ours under a lease of its own.
+// remove removes what is ours under a lease of its own, past hosts that cannot be asked
+// for one: they may be another owner's.
 func (s *sweeper) remove(ctx context.Context, out io.Writer, bed sweepBed) error {
 	hosts, name := bed.Leases(), sweepOwner()
-	away := hosts.TakeFrom(ctx, name, owner.Lease, s.force)
+	taken, err := hosts.TakeAnswering(ctx, name, owner.Lease, s.force)
 	var held *owner.HeldError
-	if errors.As(away, &held) {
+	if errors.As(err, &held) {
 		return fmt.Errorf("testbed %s: nothing was removed: %w; or end its lease with --force %q, which spoils its trial", bed.Name(), held, held.Owner)
 	}
-	defer hosts.Release(context.WithoutCancel(ctx), name) //nolint:errcheck // it ends by itself
+	away := taken.Err()
+	if err != nil || len(taken.Leased) == 0 && len(hosts) > 0 {
+		return fmt.Errorf("testbed %s: nothing was removed: %w", bed.Name(), errors.Join(err, away))
+	}
+	bed.Forgo(taken.Away)
+	defer taken.Leased.Release(context.WithoutCancel(ctx), name) //nolint:errcheck // it ends by itself
 	before, err := list(ctx, out, bed)
 	swept := bed.Sweep(ctx)
 	if err := errors.Join(away, err, swept); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/owner"
+	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 )
 
@@ -20,15 +21,18 @@ import (
 type sweptBed struct {
 	t       *testing.T
 	host    *remotetest.Fake
+	hosts   owner.Hosts
 	things  map[string][]string
 	problem error // of a host that is away
 	stays   bool  // what is there cannot be removed
 	swept   int
+	forgo   map[string]error // the hosts on which nothing may be done
 }
 
 func newSweptBed(t *testing.T) *sweptBed {
 	bed := &sweptBed{t: t, host: remotetest.NewFake(t, "host-a"), things: map[string][]string{
 		"host-a": {"domain lab-1.vm", "loop: /dev/loop0 /var/lib/heliotrope/lab-1/d.img"}, "store": {"shaping of eth2"}}}
+	bed.hosts = owner.Hosts{{Runner: bed.host}}
 	for _, operation := range []string{"take", "release", "state"} {
 		bed.host.On(remotetest.Prefix("/bin/sh", "-s", "--", operation))
 	}
@@ -36,8 +40,10 @@ func newSweptBed(t *testing.T) *sweptBed {
 }
 
 func (b *sweptBed) Name() string        { return "lab-1" }
-func (b *sweptBed) Leases() owner.Hosts { return owner.Hosts{{Runner: b.host}} }
+func (b *sweptBed) Leases() owner.Hosts { return b.hosts }
 func (b *sweptBed) Close() error        { return nil }
+
+func (b *sweptBed) Forgo(away map[string]error) { b.forgo = away }
 
 func (b *sweptBed) Ours(context.Context) (map[string][]string, error) { return b.things, b.problem }
 
@@ -124,6 +130,26 @@ func TestSweepRefusesLeasedHosts(t *testing.T) {
 	code, _, stderr := bed.sweep("--yes", "--force", holder)
 	assert.Zero(t, code, stderr)
 	assert.Empty(t, bed.things)
+}
+
+// TestSweepLeavesHostsThatCannotBeAsked alone: they may be another owner's.
+func TestSweepLeavesHostsThatCannotBeAsked(t *testing.T) {
+	bed := newSweptBed(t)
+	hostB := remotetest.NewFake(t, "host-b")
+	hostB.On(remotetest.Prefix("/bin/sh", "-s", "--", "take"), remotetest.Reply{Err: remote.ErrConnectionLost})
+	bed.hosts = append(bed.hosts, owner.Host{Runner: hostB})
+	code, stdout, stderr := bed.sweep("--yes")
+	assert.Equal(t, exitFailure, code)
+	assert.Contains(t, stderr, "lease the hosts: host-b: ")
+	assert.NotContains(t, stdout, "removed 3")
+	assert.Equal(t, 1, bed.swept, "the host that was leased")
+	require.ErrorIs(t, bed.forgo["host-b"], remote.ErrConnectionLost)
+	assert.Len(t, hostB.Calls(), 1)
+	bed.hosts = bed.hosts[1:]
+	code, _, stderr = bed.sweep("--yes")
+	assert.Equal(t, exitFailure, code)
+	assert.Contains(t, stderr, "testbed lab-1: nothing was removed: lease the hosts: host-b: ")
+	assert.Equal(t, 1, bed.swept)
 }
 
 // TestSweepSaysWhatIsLeft: hosts that are away, and what cannot be removed.

@@ -15,10 +15,12 @@ import (
 // MinGuestMemoryMiB is what the measured guest's system, its worker and fio need.
 const MinGuestMemoryMiB = 112
 
+// MaxLanes is how many lanes a campaign may have.
+const MaxLanes = 256
+
 // Limits of what a campaign can be set to.
 const (
 	maxTrials   = 100_000
-	maxLanes    = 256
 	maxAttempts = 100
 	maxMiB      = 1 << 20 // refuses a size that was meant in another unit
 	// maxDowntimeMs is QEMU's: MAX_MIGRATE_DOWNTIME_SECONDS in its
@@ -87,7 +89,7 @@ func (c checker) testbed() {
 		c.Check(at, path != "" && path[0] != '~', "%q is no path (~ is not understood)", path)
 		c.Check(at, slices.Index(s.Inventories, path) == i, "%q is given twice: an inventory is one lane", path)
 	}
-	c.Check("lanes", s.Lanes >= 1 && s.Lanes <= maxLanes, "%d: want 1 to %d", s.Lanes, maxLanes)
+	c.Check("lanes", s.Lanes >= 1 && s.Lanes <= MaxLanes, "%d: want 1 to %d", s.Lanes, MaxLanes)
 	if c.Clean("testbed") {
 		c.Check("lanes", s.Testbed == TestbedSimulated, "is for testbed: simulated only, not for %s; on hosts each inventory is a lane", s.Testbed)
 	}

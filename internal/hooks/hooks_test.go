@@ -1,11 +1,13 @@
 package hooks
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -181,12 +183,46 @@ func TestWebhookFails(t *testing.T) {
 		{On: []Kind{TrialFailed}, Webhook: gone.URL + "/secret"},
 		shell(`cat > "$1"`, path),
 	}}.Tell(t.Context(), failed)
-	require.ErrorContains(t, err, "403 Forbidden: no such token")
+	require.ErrorContains(t, err, "403 Forbidden")
 	require.ErrorContains(t, err, "connection refused")
 	require.ErrorContains(t, err, strings.TrimPrefix(gone.URL, "http://"))
 	require.NotContains(t, err.Error(), "secret")
 	require.EqualValues(t, Tries, tries.Load())
 	require.FileExists(t, path)
+}
+
+// TestWebhookIsEchoed: an answer that repeats the address brings it into no error, be it
+// in its body, its status line, or instead of an answer in HTTP.
+func TestWebhookIsEchoed(t *testing.T) {
+	for name, answer := range map[string]string{
+		"body":        "HTTP/1.1 404 Not Found\r\nContent-Length: 22\r\n\r\nCannot POST /se/cret?k",
+		"status line": "HTTP/1.1 404 no /se/cret?k here\r\nContent-Length: 0\r\n\r\n",
+		"no HTTP":     "POST /se/cret?k HTTP/1.1\r\n\r\n",
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				if request, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+					_, _ = io.Copy(io.Discard, request.Body)
+				}
+				_, _ = io.WriteString(conn, answer)
+				_ = conn.Close()
+			}
+		}()
+		hook := Hook{On: []Kind{TrialFailed}, Webhook: "http://" + listener.Addr().String() + "/se/cret?k"}
+		err = Hooks{All: []Hook{hook}, Pause: time.Millisecond}.Tell(t.Context(), failed)
+		require.NoError(t, listener.Close())
+		<-served
+		require.ErrorContains(t, err, listener.Addr().String(), name)
+		require.NotContains(t, err.Error(), "cret", name)
+	}
 }
 
 // TestWebhookHangs: an answer that does not come ends at the limit.

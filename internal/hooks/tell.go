@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os/exec"
@@ -30,7 +29,7 @@ const (
 	pause = 2 * time.Second
 	// closing is how long a killed command's pipes may stay open.
 	closing = time.Second
-	// keptBytes is how much of a command's output, or of an answer, an error has.
+	// keptBytes is how much of a command's output an error has.
 	keptBytes = 500
 )
 
@@ -132,15 +131,24 @@ func (h Hook) post(ctx context.Context, text []byte) error {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return fmt.Errorf("hook: POST to %s: %w", host, err)
+		return fmt.Errorf("hook: POST to %s: %s", host, blank(err.Error(), request.URL))
 	}
-	defer answer.Body.Close()
+	_ = answer.Body.Close()
 	if answer.StatusCode/100 == 2 {
 		return nil
 	}
-	var said tail
-	_, _ = io.Copy(&said, io.LimitReader(answer.Body, 64<<10)) // the status says enough
-	return fmt.Errorf("hook: POST to %s: %s%s", host, answer.Status, said.after())
+	// The number alone: whatever else the answer says may have the address in it.
+	return fmt.Errorf("hook: POST to %s: %s", host, strings.TrimSpace(fmt.Sprintf("%d %s", answer.StatusCode, http.StatusText(answer.StatusCode))))
+}
+
+// blank blanks what of an address is secret, all but its host, in a text.
+func blank(text string, address *url.URL) string {
+	for _, secret := range []string{address.RequestURI(), address.Path, address.EscapedPath(), address.RawQuery} {
+		if secret = strings.Trim(secret, "/"); secret != "" {
+			text = strings.ReplaceAll(text, secret, "…")
+		}
+	}
+	return text
 }
 
 // tail keeps the end of what is written to it.

@@ -130,36 +130,68 @@ func Of(byAddress map[string]Host) Hosts {
 	return hosts
 }
 
-// Take leases all hosts to the owner, or renews what he has. Where another owner has
-// one, that is ErrHeld, and those that he had not before are given back. It goes on
-// past hosts that cannot be asked.
+// Take leases all hosts to the owner, or renews what he has. Where one of them cannot be
+// had, those that he had not before are given back: it is ErrHeld when another owner has
+// it, and another error when it could not be asked.
 func (h Hosts) Take(ctx context.Context, owner string, lease time.Duration) error {
-	return h.TakeFrom(ctx, owner, lease, "")
-}
-
-// TakeFrom is Take, and ends the leases of another owner, by his name.
-func (h Hosts) TakeFrom(ctx context.Context, owner string, lease time.Duration, other string) error {
-	if err := check(owner, lease); err != nil {
-		return fmt.Errorf("lease the hosts: %w", err)
+	taken, err := h.TakeAnswering(ctx, owner, lease, "")
+	if err != nil {
+		return err
 	}
-	var fresh Hosts
-	var away []error
-	for _, host := range h {
-		output, err := run(ctx, host, "take", append([]string{owner, seconds(lease), rand.Text(), other}, host.Args...)...)
-		if errors.Is(err, ErrHeld) {
-			// Whoever waits for a host must not keep the others from somebody else.
-			_ = fresh.Release(context.WithoutCancel(ctx), owner)
-			return fmt.Errorf("lease the hosts: %w", err)
-		}
-		if output == "new" {
-			fresh = append(fresh, host)
-		}
-		away = append(away, err)
-	}
-	if err := errors.Join(away...); err != nil {
-		return fmt.Errorf("lease the hosts: %w", err)
+	if err := taken.Err(); err != nil {
+		_ = taken.fresh.Release(context.WithoutCancel(ctx), owner)
+		return err
 	}
 	return nil
+}
+
+// Taken is which hosts TakeAnswering has leased.
+type Taken struct {
+	Leased Hosts
+	// Away says of every other host, by its name, why it is not leased. Whose it is is
+	// not known: nothing may be done there.
+	Away map[string]error
+
+	fresh Hosts // of those leased: he had them not before
+}
+
+// Err joins why hosts are not leased; nil when all are.
+func (t Taken) Err() error {
+	if len(t.Away) == 0 {
+		return nil
+	}
+	var away []error
+	for _, host := range slices.Sorted(maps.Keys(t.Away)) {
+		away = append(away, t.Away[host])
+	}
+	return fmt.Errorf("lease the hosts: %w", errors.Join(away...))
+}
+
+// TakeAnswering is Take, but goes on past hosts that could not be asked: for what may be
+// done on some of the hosts without the others. The leases of an owner whose name is
+// instead are ended; "" ends none.
+func (h Hosts) TakeAnswering(ctx context.Context, owner string, lease time.Duration, instead string) (Taken, error) {
+	taken := Taken{Away: map[string]error{}}
+	if err := check(owner, lease); err != nil {
+		return taken, fmt.Errorf("lease the hosts: %w", err)
+	}
+	for _, host := range h {
+		output, err := run(ctx, host, "take", append([]string{owner, seconds(lease), rand.Text(), instead}, host.Args...)...)
+		if errors.Is(err, ErrHeld) {
+			// Whoever waits for a host must not keep the others from somebody else.
+			_ = taken.fresh.Release(context.WithoutCancel(ctx), owner)
+			return Taken{}, fmt.Errorf("lease the hosts: %w", err)
+		}
+		if err != nil {
+			taken.Away[host.Name()] = err
+			continue
+		}
+		taken.Leased = append(taken.Leased, host)
+		if output == "new" {
+			taken.fresh = append(taken.fresh, host)
+		}
+	}
+	return taken, nil
 }
 
 // Renew lets the owner's leases last from now on. It is ErrHeld when another owner

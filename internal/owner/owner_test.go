@@ -194,12 +194,19 @@ func TestLongerLeaseStays(t *testing.T) {
 	assert.WithinDuration(t, time.Now().Add(2*time.Hour), states[0].Until, 10*time.Minute)
 }
 
+// takeFrom takes hosts that another owner may have.
+func takeFrom(t *testing.T, hosts Hosts, other string) error {
+	t.Helper()
+	taken, err := hosts.TakeAnswering(t.Context(), ours, time.Minute, other)
+	return errors.Join(err, taken.Err())
+}
+
 // TestTakenFromAnOwnerByName: only from the one who is named.
 func TestTakenFromAnOwnerByName(t *testing.T) {
 	hosts := Hosts{newMachine(t, "host-a")}
 	require.NoError(t, hosts.Take(t.Context(), theirs, 2*time.Hour))
-	require.ErrorIs(t, hosts.TakeFrom(t.Context(), ours, time.Minute, "campaign other of controller 1"), ErrHeld)
-	require.NoError(t, hosts.TakeFrom(t.Context(), ours, time.Minute, theirs))
+	require.ErrorIs(t, takeFrom(t, hosts, "campaign other of controller 1"), ErrHeld)
+	require.NoError(t, takeFrom(t, hosts, theirs))
 	states, err := hosts.State(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, ours, states[0].Owner)
@@ -214,14 +221,23 @@ func TestOneOrderForAll(t *testing.T) {
 	assert.Equal(t, "host-b", one[0].Name())
 }
 
-// TestHostThatIsAway: it is no other owner's, and the others are had all the same.
+// TestHostThatIsAway: whoever wants all hosts keeps those that he had and gets no more;
+// whoever takes what answers has the others, and is told which are not his and why.
 func TestHostThatIsAway(t *testing.T) {
 	fake := remotetest.NewFake(t, "b")
-	a, away := newMachine(t, "a"), Host{Runner: fake}
+	a, away, c := newMachine(t, "a"), Host{Runner: fake}, newMachine(t, "c")
 	fake.On(remotetest.Prefix("/bin/sh"), remotetest.Reply{Err: remote.ErrConnectionLost})
-	err := Hosts{a, away}.Take(t.Context(), ours, Lease)
+	require.NoError(t, Hosts{c}.Take(t.Context(), ours, Lease))
+	err := Hosts{a, away, c}.Take(t.Context(), ours, Lease)
 	require.ErrorIs(t, err, remote.ErrConnectionLost)
 	require.NotErrorIs(t, err, ErrHeld)
+	assert.Equal(t, map[string]string{"c": ours}, holders(t, Hosts{a, c}))
+	taken, err := Hosts{away, a}.TakeAnswering(t.Context(), ours, Lease, "")
+	require.NoError(t, err)
+	require.Len(t, taken.Leased, 1)
+	assert.Equal(t, "a", taken.Leased[0].Name())
+	require.ErrorIs(t, taken.Away["b"], remote.ErrConnectionLost)
+	require.ErrorContains(t, taken.Err(), "lease the hosts: b: ")
 	states, err := Hosts{away, a}.State(t.Context())
 	require.ErrorContains(t, err, "b: ")
 	require.Len(t, states, 1)

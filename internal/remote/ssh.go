@@ -72,6 +72,7 @@ type SSHHost struct {
 
 	mu      sync.Mutex
 	current *connection
+	refused error
 }
 
 // SSH returns a host reached over SSH. It checks the configuration, but does
@@ -132,6 +133,20 @@ func (h *SSHHost) Close() error {
 	return nil
 }
 
+// Refuse lets nothing more be asked of the host: whatever is, is ErrUnreachable and says
+// why. What was asked before goes on.
+func (h *SSHHost) Refuse(why string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refused = fmt.Errorf("%w: %s", ErrUnreachable, why)
+}
+
+func (h *SSHHost) refusal() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.refused
+}
+
 // onConnection does what needs a connection. When do finds the connection dead
 // before anything was asked of the host, which it tells by ErrConnectionLost,
 // it is done once more, on a new one.
@@ -154,6 +169,9 @@ func (h *SSHHost) onConnection(ctx context.Context, do func(*connection) error) 
 func (h *SSHHost) connection(ctx context.Context) (*connection, error) {
 	if h.ctx.Err() != nil {
 		return nil, ErrClosed
+	}
+	if err := h.refusal(); err != nil {
+		return nil, err
 	}
 	if c := h.live(); c != nil {
 		return c, nil

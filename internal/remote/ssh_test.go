@@ -122,6 +122,26 @@ func TestOneConnectionForAll(t *testing.T) {
 	}
 }
 
+// TestRefusedHost is asked nothing more, in whichever way, and each way says why.
+func TestRefusedHost(t *testing.T) {
+	server := remotetest.NewServer(t)
+	host := server.Connect(t, "host-a")
+	mustRun(t, host)
+	host.Refuse("it is another's")
+	for name, ask := range map[string]func() error{
+		"run":    func() error { _, err := host.Run(t.Context(), quick); return err },
+		"files":  func() error { _, err := host.Files(t.Context()); return err },
+		"dial":   func() error { _, err := host.DialContext(t.Context(), "tcp", server.Address()); return err },
+		"listen": func() error { _, err := host.Listen("tcp", "127.0.0.1:0"); return err },
+		"upload": func() error { return host.Upload(t.Context(), "/dev/null", "/dev/null", 0o600, nil) },
+	} {
+		err := ask()
+		if !errors.Is(err, remote.ErrUnreachable) || !strings.Contains(err.Error(), "it is another's") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 // silentOnce is a way to a host on which the first try to connect gets no answer.
 type silentOnce struct{ tries atomic.Int32 }
 

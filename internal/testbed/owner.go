@@ -1,6 +1,8 @@
 package testbed
 
 import (
+	"fmt"
+
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/owner"
@@ -17,6 +19,16 @@ func (t *Testbed) Leases() owner.Hosts {
 			Args: []string{t.Name(), hypervisor.UUID(t.DomainName(GuestName)).String(), runDir(host, t.Name())}}
 	}
 	return owner.Of(byAddress)
+}
+
+// Forgo lets nothing more be done on machines whose leases could not be had, by their
+// names, with the reason: whatever would be fails as it does on a machine that is away.
+func (t *Testbed) Forgo(away map[string]error) {
+	for name, err := range away {
+		if host := t.hosts[name]; host != nil {
+			host.Refuse(fmt.Sprintf("nothing is done there without its lease: %s", err))
+		}
+	}
 }
 
 // ending is a text for sh(1) with which a host ends by itself what would go on for

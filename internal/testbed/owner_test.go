@@ -2,6 +2,8 @@ package testbed
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -32,6 +34,24 @@ func TestLeasesAreOfMachinesWithAShell(t *testing.T) {
 		names = append(names, host.Name())
 	}
 	assert.ElementsMatch(t, []string{"store", "helper-a", "helper-b"}, names)
+}
+
+// TestForgoneMachinesAreAway: on a machine whose lease could not be had nothing is done,
+// and what was to be done says why.
+func TestForgoneMachinesAreAway(t *testing.T) {
+	tb := connected(t)
+	away := map[string]error{}
+	for _, host := range tb.Leases() {
+		away[host.Name()] = fmt.Errorf("%s: no route to host", host.Name())
+	}
+	away["nowhere"] = errors.New("it is in no inventory")
+	tb.Forgo(away)
+	err := tb.Teardown(t.Context())
+	for _, name := range []string{"host-a", "host-b", "store"} {
+		require.ErrorContains(t, err, "nothing is done there without its lease: "+name+": no route to host")
+		_, err := tb.Host(name).Run(t.Context(), remote.Command{Args: []string{"true"}})
+		require.ErrorIs(t, err, remote.ErrUnreachable, name)
+	}
 }
 
 // TestEndingEndsOurProcesses, by a real shell, and leaves others'.
