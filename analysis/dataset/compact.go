@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,11 +41,12 @@ type Compacted struct {
 // WriteAttempt of other attempts. The provenance is the campaign's; rows of
 // another kind of testbed are refused.
 func CompactCampaign(folder string, provenance Provenance) (Compacted, error) {
-	return compactCampaign(folder, nil, provenance)
+	return compactCampaign(folder, nil, nil, provenance)
 }
 
-// compactCampaign is CompactCampaign with rows of trials that never ran.
-func compactCampaign(folder string, neverRun []Trial, provenance Provenance) (Compacted, error) {
+// compactCampaign is CompactCampaign with rows of trials that never ran. It replaces
+// nothing when it does not find all attempts that were accepted, by their keys.
+func compactCampaign(folder string, accepted []string, neverRun []Trial, provenance Provenance) (Compacted, error) {
 	if err := provenance.check(); err != nil {
 		return Compacted{}, err
 	}
@@ -56,7 +58,7 @@ func compactCampaign(folder string, neverRun []Trial, provenance Provenance) (Co
 		return Compacted{}, err
 	}
 	defer unlock()
-	c := compaction{folder: folder, neverRun: neverRun, place: map[string]int{}, fresh: map[string]bool{}}
+	c := compaction{folder: folder, accepted: accepted, neverRun: neverRun, place: map[string]int{}, fresh: map[string]bool{}}
 	if err := c.merge(); err != nil {
 		return Compacted{}, fmt.Errorf("compact %s: %w", folder, err)
 	}
@@ -90,18 +92,21 @@ type compaction struct {
 	fresh    map[string]bool // keys of attempts that came from segments
 	merged   []string        // segments whose rows are in the tables
 	problems []Problem
-	neverRun []Trial // rows of trials without an attempt
+	asides   map[string]bool // files that were set aside, by where they were
+	neverRun []Trial         // rows of trials without an attempt
+	accepted []string        // keys of attempts that must be there
 	// tables write the campaign's tables, attempts first.
 	tables []func(Provenance) (File, error)
 }
 
 // merge reads the rows that are in the tables and in segments. A segment wins.
 func (c *compaction) merge() error {
-	fresh, err := readAttempts(c, Attempts, trialPrefix)
-	if err != nil {
+	var err error
+	if c.trials, err = c.attemptsTable(); err != nil {
 		return err
 	}
-	if c.trials, err = readOrSetAside(c, readAttemptsTable(c.folder)); err != nil {
+	fresh, err := readAttempts(c, Attempts, trialPrefix)
+	if err != nil {
 		return err
 	}
 	c.trials = slices.DeleteFunc(c.trials, func(row Trial) bool { return fresh[row.Key] != nil })
@@ -111,6 +116,9 @@ func (c *compaction) merge() error {
 		c.merged = append(c.merged, c.segment(trialPrefix, key))
 	}
 	c.order()
+	if err := c.missesNone(); err != nil {
+		return err
+	}
 	torn, err := teardowns.merged(c)
 	if err != nil {
 		return err
@@ -131,10 +139,51 @@ func (c *compaction) merge() error {
 	return c.mergeEvents()
 }
 
+// attemptsTable reads table attempts. In a folder that says which campaign it is of, a
+// damaged one is not set aside: the campaign would run again what is done.
+func (c *compaction) attemptsTable() ([]Trial, error) {
+	if _, err := os.Lstat(filepath.Join(c.folder, identityFile)); errors.Is(err, fs.ErrNotExist) {
+		return readOrSetAside(c, readAttemptsTable(c.folder))
+	} else if err != nil {
+		return nil, err
+	}
+	rows, err := All(readAttemptsTable(c.folder))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return rows, unknownTrials(err)
+}
+
+// unknownTrials makes fault.BadInput of an error that says that table attempts is
+// damaged.
+func unknownTrials(err error) error {
+	var damaged *DamagedError
+	if errors.As(err, &damaged) {
+		return fault.New(fault.BadInput, "which trials are done is not known, as %w: put the file back from a copy", damaged)
+	}
+	return err
+}
+
+// missesNone makes sure that all attempts are there that were accepted, but for those
+// whose segment was set aside.
+func (c *compaction) missesNone() error {
+	for _, key := range c.accepted {
+		if _, there := c.place[key]; there || c.asides[c.segment(trialPrefix, key)] {
+			continue
+		}
+		return fault.New(fault.BadInput, "attempt %s was accepted, and its row is not in the campaign's folder any more: put %s and the folder %s back from a copy", key, attemptsFile, segmentFolder)
+	}
+	return nil
+}
+
 // tearDown takes over into the attempts' rows how their hosts were left.
 func (c *compaction) tearDown(torn []Teardown) {
 	for _, teardown := range torn {
-		row := &c.trials[c.place[teardown.Trial]]
+		place, known := c.place[teardown.Trial]
+		if !known {
+			continue
+		}
+		row := &c.trials[place]
 		row.Leftovers = teardown.Leftovers
 		row.PhaseTsNs[slices.Index(trial.Phases, trial.Teardown)] = &teardown.BeganTsNs
 	}
@@ -231,6 +280,10 @@ func (c *compaction) setAside(damaged *DamagedError) error {
 	if err != nil {
 		return errors.Join(damaged, err)
 	}
+	if c.asides == nil {
+		c.asides = map[string]bool{}
+	}
+	c.asides[damaged.Path] = true
 	c.problem(aside, fmt.Sprintf("was damaged and is set aside: %v", damaged.Problem))
 	return nil
 }

@@ -138,13 +138,8 @@ func (x *index) trial(sequence int) *plannedTrial {
 // attempt's number is used up.
 func (x *index) readRows(folder string) error {
 	for rows, err := range readAttemptsTable(folder) {
-		var damaged *DamagedError
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case errors.As(err, &damaged):
-			return fault.New(fault.BadInput, "which trials are done is not known, as %w: put the file back from a copy", damaged)
-		case err != nil:
-			return err
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return unknownTrials(err)
 		}
 		for _, row := range rows {
 			x.add(row)

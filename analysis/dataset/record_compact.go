@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -35,7 +37,7 @@ func (r *Record) Compact(ctx context.Context, version string) (Compacted, error)
 		if err != nil {
 			return err
 		}
-		compacted, err = compactCampaign(r.folder, never, Provenance{KeyCampaign: identity.Campaign, KeyTestbedKind: identity.TestbedKind,
+		compacted, err = compactCampaign(r.folder, r.accepted(), never, Provenance{KeyCampaign: identity.Campaign, KeyTestbedKind: identity.TestbedKind,
 			"binary_version": version, "spec_sha256": identity.SpecSHA256, "dataset": identity.ID})
 		if err == nil {
 			r.mu.Lock()
@@ -45,6 +47,13 @@ func (r *Record) Compact(ctx context.Context, version string) (Compacted, error)
 		return err
 	})
 	return compacted, err
+}
+
+// accepted are the keys of all attempts that the record knows of.
+func (r *Record) accepted() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.index.keys))
 }
 
 // stateFile, in the control folder, says whether the campaign runs.

@@ -1,0 +1,100 @@
+package dataset_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/trial"
+)
+
+// flip changes a byte of a file, from its end for one below 0, as a bad disk does: the
+// file's size and times stay.
+func flip(t *testing.T, path string, at int) {
+	t.Helper()
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	content := load(t, path)
+	content[(len(content)+at)%len(content)] ^= 0xff
+	store(t, path, content)
+	require.NoError(t, os.Chtimes(path, info.ModTime(), info.ModTime()))
+}
+
+// TestDamagedAttemptsStay: a table of attempts that is damaged while the campaign runs is
+// not replaced by one that has forgotten what is done.
+func TestDamagedAttemptsStay(t *testing.T) {
+	r := record(t, frozen(2))
+	accept(t, r, "00001.1", trial.Valid, "")
+	accept(t, r, "00002.1", trial.Valid, "")
+	_, err := r.Compact(t.Context(), "v1")
+	require.NoError(t, err)
+	path := filepath.Join(r.Folder(), "attempts.parquet")
+	whole := load(t, path)
+	flip(t, path, -6)
+	damaged := load(t, path)
+	accept(t, r, "00003.1", trial.Valid, "")
+	_, err = r.Compact(t.Context(), "v1")
+	wantClass(t, err, fault.BadInput)
+	assert.Equal(t, damaged, load(t, path))
+	assert.NoFileExists(t, path+".damaged")
+
+	store(t, path, whole)
+	compacted, err := r.Compact(t.Context(), "v1")
+	require.NoError(t, err)
+	assert.Equal(t, 3, compacted.Trials)
+	again, err := dataset.Open(r.Folder(), "")
+	require.NoError(t, err)
+	assert.Equal(t, []bool{true, true, true}, []bool{again.Done(1), again.Done(2), again.Done(3)})
+}
+
+// TestCompactMissesNone: an older table in the place of the newest, which nothing tells
+// apart, replaces nothing.
+func TestCompactMissesNone(t *testing.T) {
+	r := record(t, frozen(2))
+	path := filepath.Join(r.Folder(), "attempts.parquet")
+	accept(t, r, "00001.1", trial.Valid, "")
+	_, err := r.Compact(t.Context(), "v1")
+	require.NoError(t, err)
+	accept(t, r, "00002.1", trial.Valid, "")
+	segment := filepath.Join(r.Folder(), "segments", "trial-00002.1.arrows")
+	info, err := os.Stat(filepath.Dir(segment))
+	require.NoError(t, err)
+	row := load(t, segment)
+	require.NoError(t, os.Remove(segment))
+	require.NoError(t, os.Chtimes(filepath.Dir(segment), info.ModTime(), info.ModTime()))
+	before := load(t, path)
+	_, err = r.Compact(t.Context(), "v1")
+	wantClass(t, err, fault.BadInput)
+	assert.Contains(t, err.Error(), "00002.1")
+	assert.Equal(t, before, load(t, path))
+	store(t, segment, row)
+	compacted, err := r.Compact(t.Context(), "v1")
+	require.NoError(t, err)
+	assert.Equal(t, 2, compacted.Trials)
+}
+
+// TestTeardownOfAnUnknownAttempt: in a folder from before there were identities the table
+// of attempts may be set aside. How hosts were left is not taken over into another row.
+func TestTeardownOfAnUnknownAttempt(t *testing.T) {
+	for _, others := range []bool{false, true} {
+		r := record(t, frozen(2))
+		accept(t, r, "00001.1", trial.Valid, "")
+		require.NoError(t, r.TornDown(t.Context(), dataset.Teardown{Trial: "00001.1", BeganTsNs: 1, EndedTsNs: 2, Leftovers: ptr(int32(7))}))
+		compact(t, r.Folder())
+		if others {
+			accept(t, r, "00002.1", trial.Valid, "")
+		}
+		require.NoError(t, os.Remove(filepath.Join(r.Folder(), "identity.json")))
+		flip(t, filepath.Join(r.Folder(), "attempts.parquet"), -6)
+		compact(t, r.Folder(), "attempts.parquet.damaged")
+		attempts, _ := rows(t, r.Folder())
+		for _, row := range attempts {
+			assert.Nil(t, row.Leftovers, row.Key)
+		}
+	}
+}
