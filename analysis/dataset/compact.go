@@ -41,12 +41,13 @@ type Compacted struct {
 // WriteAttempt of other attempts. The provenance is the campaign's; rows of
 // another kind of testbed are refused.
 func CompactCampaign(folder string, provenance Provenance) (Compacted, error) {
-	return compactCampaign(folder, nil, nil, provenance)
+	c := compaction{folder: folder}
+	return c.run(provenance)
 }
 
-// compactCampaign is CompactCampaign with rows of trials that never ran. It replaces
-// nothing when it does not find all attempts that were accepted, by their keys.
-func compactCampaign(folder string, accepted []string, neverRun []Trial, provenance Provenance) (Compacted, error) {
+// run is CompactCampaign.
+func (c *compaction) run(provenance Provenance) (Compacted, error) {
+	folder := c.folder
 	if err := provenance.check(); err != nil {
 		return Compacted{}, err
 	}
@@ -58,7 +59,7 @@ func compactCampaign(folder string, accepted []string, neverRun []Trial, provena
 		return Compacted{}, err
 	}
 	defer unlock()
-	c := compaction{folder: folder, accepted: accepted, neverRun: neverRun, place: map[string]int{}, fresh: map[string]bool{}}
+	c.place, c.fresh, c.asides = map[string]int{}, map[string]bool{}, map[string]bool{}
 	if err := c.merge(); err != nil {
 		return Compacted{}, fmt.Errorf("compact %s: %w", folder, err)
 	}
@@ -93,8 +94,9 @@ type compaction struct {
 	merged   []string        // segments whose rows are in the tables
 	problems []Problem
 	asides   map[string]bool // files that were set aside, by where they were
-	neverRun []Trial         // rows of trials without an attempt
-	accepted []string        // keys of attempts that must be there
+	accepted []string        // keys of attempts that must be there, or nothing is replaced
+	// neverRun makes rows of the trials that have not run; nil for none.
+	neverRun func(ran map[int32]bool) []Trial
 	// tables write the campaign's tables, attempts first.
 	tables []func(Provenance) (File, error)
 }
@@ -127,7 +129,13 @@ func (c *compaction) merge() error {
 	// The attempts first: otherwise those of schema version 1, which are in
 	// trials.parquet, were lost by a crash in between.
 	counted := slices.DeleteFunc(slices.Clone(c.trials), func(row Trial) bool { return !row.Counted })
-	counted = append(counted, c.neverRun...)
+	if c.neverRun != nil {
+		ran := map[int32]bool{}
+		for i := range c.trials {
+			ran[c.trials[i].Sequence] = true
+		}
+		counted = append(counted, c.neverRun(ran)...)
+	}
 	slices.SortStableFunc(counted, func(a, b Trial) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	c.tables = append(c.tables, tableWriter(c, Attempts, c.trials), tableWriter(c, Trials, counted))
 	for _, part := range parts {
@@ -279,9 +287,6 @@ func (c *compaction) setAside(damaged *DamagedError) error {
 	aside, err := SetAside(damaged.Path)
 	if err != nil {
 		return errors.Join(damaged, err)
-	}
-	if c.asides == nil {
-		c.asides = map[string]bool{}
 	}
 	c.asides[damaged.Path] = true
 	c.problem(aside, fmt.Sprintf("was damaged and is set aside: %v", damaged.Problem))

@@ -393,7 +393,7 @@ func strays(folder string, listed map[string]File, running bool) ([]Problem, err
 		text := ""
 		switch extension := path.Ext(relative); {
 		case known:
-		case extension == ".damaged":
+		case extension == damagedSuffix:
 			text = "is a damaged file that was set aside"
 		case running: // it is on its way into the tables
 		case extension == segmentSuffix:

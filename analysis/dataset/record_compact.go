@@ -37,8 +37,12 @@ func (r *Record) Compact(ctx context.Context, version string) (Compacted, error)
 		if err != nil {
 			return err
 		}
-		compacted, err = compactCampaign(r.folder, r.accepted(), never, Provenance{KeyCampaign: identity.Campaign, KeyTestbedKind: identity.TestbedKind,
+		c := compaction{folder: r.folder, accepted: r.accepted(), neverRun: never}
+		compacted, err = c.run(Provenance{KeyCampaign: identity.Campaign, KeyTestbedKind: identity.TestbedKind,
 			"binary_version": version, "spec_sha256": identity.SpecSHA256, "dataset": identity.ID})
+		if len(c.asides) > 0 {
+			return errors.Join(err, r.reread())
+		}
 		if err == nil {
 			r.mu.Lock()
 			r.index.loose = 0
@@ -47,6 +51,22 @@ func (r *Record) Compact(ctx context.Context, version string) (Compacted, error)
 		return err
 	})
 	return compacted, err
+}
+
+// reread reads the folder again, of which files were set aside: trials that they had rows
+// of may have to be run again. How many never ran is noted anew, too.
+func (r *Record) reread() error {
+	r.mu.Lock()
+	r.stamp = stamp{}
+	r.mu.Unlock()
+	if err := r.refresh(); err != nil {
+		return err
+	}
+	state, err := ReadState(r.folder)
+	if err != nil || state.State == "" {
+		return err
+	}
+	return r.setState(state.State)
 }
 
 // accepted are the keys of all attempts that the record knows of.
@@ -93,36 +113,39 @@ func (s State) Text() string {
 
 // SetState notes whether the campaign runs. What it is already is not noted again.
 func (r *Record) SetState(ctx context.Context, state string) error {
-	return r.change(ctx, func() error {
-		before, err := ReadState(r.folder)
-		if err != nil {
-			return err
+	return r.change(ctx, func() error { return r.setState(state) })
+}
+
+// setState is SetState; the caller holds the lock.
+func (r *Record) setState(state string) error {
+	before, err := ReadState(r.folder)
+	if err != nil {
+		return err
+	}
+	now := State{State: state}
+	r.mu.Lock()
+	now.Trials = len(r.index.trials)
+	for _, planned := range r.index.trials {
+		if len(planned.rows) == 0 {
+			now.NeverRun++
 		}
-		now := State{State: state}
-		r.mu.Lock()
-		now.Trials = len(r.index.trials)
-		for _, planned := range r.index.trials {
-			if len(planned.rows) == 0 {
-				now.NeverRun++
-			}
-		}
-		r.mu.Unlock()
-		if now.Since = before.Since; before.State != state {
-			now.Since = time.Now().UTC()
-		}
-		if now == before {
-			return nil
-		}
-		text, err := json.MarshalIndent(now, "", "  ")
-		if err != nil {
-			return err
-		}
-		path := filepath.Join(r.folder, controlFolder, stateFile)
-		if err := replaceContent(path, append(text, '\n')); err != nil {
-			return err
-		}
-		return syncFolder(filepath.Dir(path))
-	})
+	}
+	r.mu.Unlock()
+	if now.Since = before.Since; before.State != state {
+		now.Since = time.Now().UTC()
+	}
+	if now == before {
+		return nil
+	}
+	text, err := json.MarshalIndent(now, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(r.folder, controlFolder, stateFile)
+	if err := replaceContent(path, append(text, '\n')); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
 }
 
 // ReadState reads whether a campaign runs; zero in a folder from before that was noted.

@@ -98,3 +98,32 @@ func TestTeardownOfAnUnknownAttempt(t *testing.T) {
 		}
 	}
 }
+
+// TestDamagedSegmentIsRunAgain: a trial whose row was set aside is no more one that was
+// done, nor one that the plan does not have; and its attempt's number is used up.
+func TestDamagedSegmentIsRunAgain(t *testing.T) {
+	r := record(t, frozen(1))
+	for _, key := range []string{"00001.1", "00002.1", "00003.1"} {
+		accept(t, r, key, trial.Valid, "")
+	}
+	segment := filepath.Join(r.Folder(), "segments", "trial-00001.1.arrows")
+	flip(t, segment, 40)
+	require.NoError(t, r.SetState(t.Context(), dataset.StateFinished))
+	compacted, err := r.Compact(t.Context(), "v1")
+	require.NoError(t, err)
+	expect(t, compacted.Problems, "segments/trial-00001.1.arrows.damaged")
+	assert.Equal(t, 2, compacted.Trials)
+	trials, err := dataset.All(dataset.ReadTrials(r.Folder()))
+	require.NoError(t, err)
+	require.Len(t, trials, 3, "a row of each trial, also of those that never ran")
+	assert.Equal(t, []string{"00001.0", string(trial.Skipped)}, []string{trials[0].Key, trials[0].Verdict})
+	state, err := dataset.ReadState(r.Folder())
+	require.NoError(t, err)
+	assert.Equal(t, 1, state.NeverRun)
+	again, err := dataset.Open(r.Folder(), "")
+	require.NoError(t, err)
+	for _, r := range []*dataset.Record{r, again} {
+		assert.Equal(t, 2, r.Counts().Done())
+		assert.Equal(t, "00001.2", next(t, r, "a"))
+	}
+}
