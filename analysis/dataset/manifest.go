@@ -237,12 +237,12 @@ func describeFile(name string) (File, map[string]string, error) {
 	if err != nil {
 		return File{}, nil, err
 	}
-	in, err := os.Open(name)
+	in, err := openSource(name)
 	if err != nil {
 		return File{}, nil, err
 	}
 	defer in.Close()
-	opened, err := openParquet(in, name)
+	opened, err := openParquet(in)
 	file.Rows = opened.rows
 	return file, opened.metadata, err
 }

@@ -3,6 +3,7 @@ package dataset_test
 import (
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -125,5 +126,32 @@ func TestDamagedSegmentIsRunAgain(t *testing.T) {
 	for _, r := range []*dataset.Record{r, again} {
 		assert.Equal(t, 2, r.Counts().Done())
 		assert.Equal(t, "00001.2", next(t, r, "a"))
+	}
+}
+
+// TestUnreadableIsNotDamaged: a file that cannot be read at the moment is not set aside:
+// what is in it may be whole.
+func TestUnreadableIsNotDamaged(t *testing.T) {
+	for name, plant := range map[string]func(path string) error{
+		// Reading a process' memory at 0 is an input/output error, as a bad disk's.
+		"segments/trial-00002.1.arrows":  func(path string) error { return os.Symlink("/proc/self/mem", path) },
+		"segments/phases-00001.1.arrows": func(path string) error { return os.Symlink("/proc/self/mem", path) },
+		"phases.parquet":                 func(path string) error { return os.Mkdir(path, 0o755) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := record(t, frozen(1))
+			accept(t, r, "00001.1", trial.Valid, "")
+			path := filepath.Join(r.Folder(), filepath.FromSlash(name))
+			require.NoError(t, os.RemoveAll(path))
+			require.NoError(t, plant(path))
+			_, err := r.Compact(t.Context(), "v1")
+			wantClass(t, err, fault.Infrastructure)
+			var damaged *dataset.DamagedError
+			assert.NotErrorAs(t, err, &damaged)
+			var system syscall.Errno
+			assert.ErrorAs(t, err, &system)
+			_, err = os.Lstat(path)
+			assert.NoError(t, err, "it is where it was")
+		})
 	}
 }
