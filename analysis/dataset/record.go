@@ -44,6 +44,7 @@ type Record struct {
 	settings Settings
 	index    *index
 	stamp    stamp // of the folder that index is of
+	failedAt int   // attempts that were in segments when the last Compact failed; 0 when it did not
 
 	looking sync.Mutex // one look at a time
 }

@@ -18,12 +18,21 @@ const leastLoose = 200
 
 // Due says whether so many attempts are in segments that they should be merged into the
 // tables: by a quarter of what is there already, so that each row is written again about
-// five times, however many there will be.
+// five times, however many there will be. After a Compact that failed it is due when as
+// many have come again.
 func (r *Record) Due() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	loose := r.index.loose
-	return loose >= max(leastLoose, (len(r.index.keys)-loose)/4)
+	return due(r.index.loose, r.failedAt, len(r.index.keys))
+}
+
+// due is Due, of so many attempts in segments, now and when Compact failed, and of all.
+func due(loose, failedAt, all int) bool {
+	since := loose
+	if failedAt <= loose {
+		since -= failedAt
+	}
+	return since >= max(leastLoose, (all-loose)/4)
 }
 
 // Compact merges all rows into the campaign's tables: see CompactCampaign. When the
@@ -50,6 +59,11 @@ func (r *Record) Compact(ctx context.Context, version string) (Compacted, error)
 		}
 		return err
 	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failedAt = 0; err != nil {
+		r.failedAt = r.index.loose
+	}
 	return compacted, err
 }
 

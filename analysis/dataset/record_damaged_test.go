@@ -155,3 +155,36 @@ func TestUnreadableIsNotDamaged(t *testing.T) {
 		})
 	}
 }
+
+// TestDamagedEvents: a campaign whose events cannot be known is told so, and is not asked
+// to try again for ever.
+func TestDamagedEvents(t *testing.T) {
+	r := record(t, frozen(1))
+	accept(t, r, "00001.1", trial.Valid, "")
+	require.NoError(t, r.Event(t.Context(), dataset.CampaignEvent{Name: "pause"}))
+	segment := filepath.Join(r.Folder(), "segments", "campaign_events-000001.arrows")
+	whole := load(t, segment)
+	flip(t, segment, 40)
+	_, err := r.Compact(t.Context(), "v1")
+	wantClass(t, err, fault.BadInput)
+	_, err = dataset.ReadCampaignEvents(r.Folder())
+	wantClass(t, err, fault.BadInput)
+	store(t, segment, whole)
+	_, err = r.Compact(t.Context(), "v1")
+	require.NoError(t, err)
+}
+
+// TestDueAfterAFailure: rows that cannot be merged are not read again with each attempt.
+func TestDueAfterAFailure(t *testing.T) {
+	for _, test := range []struct {
+		loose, failedAt, all int
+		want                 bool
+	}{
+		{199, 0, 199, false}, {200, 0, 200, true},
+		{200, 200, 200, false}, {399, 200, 399, false}, {400, 200, 400, true},
+		{300, 0, 1600, false}, {325, 0, 1625, true}, {400, 325, 1700, false}, {650, 325, 1950, true},
+		{200, 400, 600, true}, // somebody else has merged them
+	} {
+		assert.Equal(t, test.want, dataset.Due(test.loose, test.failedAt, test.all), "%+v", test)
+	}
+}
