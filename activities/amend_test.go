@@ -146,6 +146,22 @@ func TestAmendRepeat(t *testing.T) {
 		Detail: "3 trials more: numbers 5 to 7, blocks 3 to 5"}, events[0])
 }
 
+// TestAmendNoOther: an update with the ID of another one is refused, and not answered as
+// if it had been done.
+func TestAmendNoOther(t *testing.T) {
+	s := newSteered(t, steeredYAML)
+	_, err := s.amend("u-1", "skip", activities.Steering{Trial: 1})
+	require.NoError(t, err)
+	s.begin("second", steeredYAML)
+	_, err = s.amend("u-1", "skip", activities.Steering{Trial: 2})
+	require.ErrorContains(t, err, "event u-1 is there already")
+	assert.Equal(t, fault.BadInput, wire.Of(err))
+	_, err = s.amend("u-2", "skip", activities.Steering{Trial: 2})
+	require.NoError(t, err)
+	assert.Len(t, s.events(), 2)
+	assert.Equal(t, []int{3, 4}, s.ran())
+}
+
 // TestSkippedStaysSkipped when the database is lost, and so do added trials and the
 // rule; nothing but the folder knows of them.
 func TestSkippedStaysSkipped(t *testing.T) {
