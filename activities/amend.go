@@ -40,7 +40,7 @@ func (p *Planner) Amend(ctx context.Context, input AmendInput) (Amended, error) 
 }
 
 func (p *Planner) amend(ctx context.Context, input AmendInput) (Amended, error) {
-	record, err := p.Records.of(input.DataDir, input.Campaign, input.Dataset)
+	record, err := p.Records.of(ctx, input.DataDir, input.Campaign, input.Dataset)
 	if err != nil {
 		return Amended{}, err
 	}

@@ -71,11 +71,11 @@ func (s *steeredFolder) events() []dataset.CampaignEvent {
 // ran has a lane claim and finish all that is left, and returns the numbers of its trials.
 func (s *steeredFolder) ran() []int {
 	s.t.Helper()
-	record, err := dataset.Open(dataset.CampaignFolder(s.dataDir, "steered"), s.planned.Dataset)
+	record, err := dataset.Open(s.t.Context(), dataset.CampaignFolder(s.dataDir, "steered"), s.planned.Dataset)
 	require.NoError(s.t, err)
 	var numbers []int
 	for range 100 {
-		claimed, found, err := record.Claim("sim-1")
+		claimed, found, err := record.Claim(s.t.Context(), "sim-1")
 		require.NoError(s.t, err)
 		if !found {
 			return numbers
@@ -179,7 +179,7 @@ func TestSkippedStaysSkipped(t *testing.T) {
 
 	s.begin("after the database was lost", yaml)
 	require.Equal(t, &rule, s.planned.Stop)
-	record, err := dataset.Open(dataset.CampaignFolder(s.dataDir, "steered"), "")
+	record, err := dataset.Open(s.t.Context(), dataset.CampaignFolder(s.dataDir, "steered"), "")
 	require.NoError(t, err)
 	trials := record.Plan()
 	require.Len(t, trials, 42)

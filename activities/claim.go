@@ -68,7 +68,7 @@ func (p *Planner) Claim(ctx context.Context, input ClaimInput) (Claimed, error) 
 }
 
 func (p *Planner) claim(ctx context.Context, input ClaimInput) (Claimed, error) {
-	record, err := p.Records.of(input.DataDir, input.Campaign, input.Dataset)
+	record, err := p.Records.of(ctx, input.DataDir, input.Campaign, input.Dataset)
 	if err != nil {
 		return Claimed{}, err
 	}
@@ -77,7 +77,7 @@ func (p *Planner) claim(ctx context.Context, input ClaimInput) (Claimed, error) 
 	}
 	claimed := Claimed{Next: NextNothing}
 	if input.GiveBack {
-		err := record.GiveBack(input.Lane)
+		err := record.GiveBack(ctx, input.Lane)
 		claimed.Dataset = holds(record)
 		return claimed, err
 	}
@@ -94,14 +94,14 @@ func (p *Planner) claim(ctx context.Context, input ClaimInput) (Claimed, error) 
 	case input.Lane == "":
 		claimed.Next = NextTrial
 	default:
-		return claimed, claimed.take(record, input)
+		return claimed, claimed.take(ctx, record, input)
 	}
 	return claimed, nil
 }
 
 // take claims a trial for the lane.
-func (c *Claimed) take(record *dataset.Record, input ClaimInput) error {
-	next, found, err := record.Claim(input.Lane)
+func (c *Claimed) take(ctx context.Context, record *dataset.Record, input ClaimInput) error {
+	next, found, err := record.Claim(ctx, input.Lane)
 	if err != nil || !found {
 		return err
 	}

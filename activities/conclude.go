@@ -56,7 +56,7 @@ const keptFile = "kept"
 // conclude writes the attempt, unless the dataset has it, and removes its raw files. What
 // takes long tells done of itself.
 func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func(any)) (Concluded, error) {
-	record, err := c.Records.Open(input.Target)
+	record, err := c.Records.Open(ctx, input.Target)
 	if err != nil {
 		return Concluded{}, err
 	}

@@ -49,7 +49,7 @@ func (c *Collector) Summarise(ctx context.Context, input SummariseInput) (Summar
 }
 
 func (c *Collector) summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
-	record, err := c.Records.of(input.DataDir, input.Campaign, "")
+	record, err := c.Records.of(ctx, input.DataDir, input.Campaign, "")
 	if err != nil {
 		return Summarised{}, err
 	}

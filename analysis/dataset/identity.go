@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -103,14 +104,14 @@ func (f Frozen) write(folder string) (planSHA256 string, err error) {
 // Where the folder is of this campaign already, it is opened as it is: what it was
 // begun with stays. The folder of another campaign, or one without an identity that
 // holds rows, is fault.BadInput. The identity's Format, ID, Created and PlanSHA256 are
-// filled in.
-func Create(folder string, identity Identity, frozen Frozen) (*Record, error) {
+// filled in. It waits as Open does.
+func Create(ctx context.Context, folder string, identity Identity, frozen Frozen) (*Record, error) {
 	if _, err := os.Lstat(filepath.Join(folder, identityFile)); errors.Is(err, fs.ErrNotExist) {
 		if err := create(folder, identity, frozen); err != nil {
 			return nil, fmt.Errorf("make the campaign's folder %s: %w", folder, err)
 		}
 	}
-	r, err := Open(folder, "")
+	r, err := Open(ctx, folder, "")
 	if err != nil {
 		return nil, err
 	}

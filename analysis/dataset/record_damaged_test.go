@@ -48,7 +48,7 @@ func TestDamagedAttemptsStay(t *testing.T) {
 	compacted, err := r.Compact(t.Context(), "v1")
 	require.NoError(t, err)
 	assert.Equal(t, 3, compacted.Trials)
-	again, err := dataset.Open(r.Folder(), "")
+	again, err := dataset.Open(t.Context(), r.Folder(), "")
 	require.NoError(t, err)
 	assert.Equal(t, []bool{true, true, true}, []bool{again.Done(1), again.Done(2), again.Done(3)})
 }
@@ -121,7 +121,7 @@ func TestDamagedSegmentIsRunAgain(t *testing.T) {
 	state, err := dataset.ReadState(r.Folder())
 	require.NoError(t, err)
 	assert.Equal(t, 1, state.NeverRun)
-	again, err := dataset.Open(r.Folder(), "")
+	again, err := dataset.Open(t.Context(), r.Folder(), "")
 	require.NoError(t, err)
 	for _, r := range []*dataset.Record{r, again} {
 		assert.Equal(t, 2, r.Counts().Done())

@@ -37,7 +37,7 @@ damaged are named and set aside.`,
 
 // compact compacts one campaign's dataset.
 func compact(cmd *cobra.Command, folder string) error {
-	record, err := dataset.Open(folder, "")
+	record, err := dataset.Open(cmd.Context(), folder, "")
 	if err != nil {
 		return err
 	}
