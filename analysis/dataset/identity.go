@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
@@ -186,17 +185,17 @@ func readJSON(path string, value any) error {
 	return nil
 }
 
-// sharedMagic is NFS's in statfs(2): NFS_SUPER_MAGIC.
-const sharedMagic = 0x6969
-
 // checkLocks refuses a folder in which a lock of one machine does not hold on another.
 func checkLocks(folder string) error {
-	var disk unix.Statfs_t
-	if err := unix.Statfs(folder, &disk); err != nil {
-		return fmt.Errorf("ask what file system %s is on: %w", folder, err)
+	name, err := sharedFileSystem(folder)
+	if err != nil {
+		return err
 	}
-	if disk.Type == sharedMagic {
-		return fault.New(fault.BadInput, "%s is on a file system of several machines, where its lock does not keep a second writer out: put the data on a disk of this machine", folder)
+	if name != "" {
+		return fault.New(fault.BadInput, "%s is on a file system of several machines (%s), where its lock does not keep a second writer out: put the data on a disk of this machine", folder, name)
 	}
 	return nil
 }
+
+// sharedFileSystem is SharedFileSystem; a test has another one.
+var sharedFileSystem = SharedFileSystem
