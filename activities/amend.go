@@ -16,7 +16,7 @@ type AmendInput struct {
 	Campaign string    `json:"campaign"`
 	DataDir  string    `json:"data_dir"`
 	Dataset  string    `json:"dataset"` // identity of the campaign's folder
-	ID       string    `json:"id"`      // of the update
+	ID       string    `json:"id"`      // of the update, which no other one has: also none of a later run
 	At       time.Time `json:"at"`
 	Update   string    `json:"update"`
 	Steering Steering  `json:"steering"`
@@ -40,7 +40,7 @@ func (p *Planner) Amend(ctx context.Context, input AmendInput) (Amended, error) 
 }
 
 func (p *Planner) amend(ctx context.Context, input AmendInput) (Amended, error) {
-	record, err := p.Records.of(input.DataDir, input.Campaign, input.Dataset)
+	record, err := p.Records.of(ctx, input.DataDir, input.Campaign, input.Dataset)
 	if err != nil {
 		return Amended{}, err
 	}
@@ -48,11 +48,9 @@ func (p *Planner) amend(ctx context.Context, input AmendInput) (Amended, error) 
 		return Amended{}, err
 	}
 	what := input.Steering
-	event, err := record.Amend(ctx, input.ID, func(plan func() (campaign.Begun, error)) (dataset.CampaignEvent, error) {
-		amendment, answer, err := input.change(plan)
-		return dataset.CampaignEvent{TsNs: input.At.UnixNano(), Name: input.Update, Lane: what.Lane, Trial: int32(what.Trial), //nolint:gosec // a number of the plan
-			By: what.Who(), Why: what.Why, Detail: answer, Amendment: amendment.Text()}, err
-	})
+	asked := dataset.CampaignEvent{ID: input.ID, TsNs: input.At.UnixNano(), Name: input.Update, Lane: what.Lane, Trial: int32(what.Trial), //nolint:gosec // a number of the plan
+		By: what.Who(), Why: what.Why}
+	event, err := record.Amend(ctx, asked, input.change)
 	if err != nil {
 		return Amended{}, err
 	}

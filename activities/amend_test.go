@@ -73,11 +73,11 @@ func (s *steeredFolder) events() []dataset.CampaignEvent {
 // ran has a lane claim and finish all that is left, and returns the numbers of its trials.
 func (s *steeredFolder) ran() []int {
 	s.t.Helper()
-	record, err := dataset.Open(dataset.CampaignFolder(s.dataDir, "steered"), s.planned.Dataset)
+	record, err := dataset.Open(s.t.Context(), dataset.CampaignFolder(s.dataDir, "steered"), s.planned.Dataset)
 	require.NoError(s.t, err)
 	var numbers []int
 	for range 100 {
-		claimed, found, err := record.Claim("sim-1")
+		claimed, found, err := record.Claim(s.t.Context(), "sim-1")
 		require.NoError(s.t, err)
 		if !found {
 			return numbers
@@ -148,6 +148,22 @@ func TestAmendRepeat(t *testing.T) {
 		Detail: "3 trials more: numbers 5 to 7, blocks 3 to 5"}, events[0])
 }
 
+// TestAmendNoOther: an update with the ID of another one is refused, and not answered as
+// if it had been done.
+func TestAmendNoOther(t *testing.T) {
+	s := newSteered(t, steeredYAML)
+	_, err := s.amend("u-1", "skip", activities.Steering{Trial: 1})
+	require.NoError(t, err)
+	s.begin("second", steeredYAML)
+	_, err = s.amend("u-1", "skip", activities.Steering{Trial: 2})
+	require.ErrorContains(t, err, "event u-1 is there already")
+	assert.Equal(t, fault.BadInput, wire.Of(err))
+	_, err = s.amend("u-2", "skip", activities.Steering{Trial: 2})
+	require.NoError(t, err)
+	assert.Len(t, s.events(), 2)
+	assert.Equal(t, []int{3, 4}, s.ran())
+}
+
 // TestSkippedStaysSkipped when the database is lost, and so do added trials and the
 // rule; nothing but the folder knows of them.
 func TestSkippedStaysSkipped(t *testing.T) {
@@ -165,7 +181,7 @@ func TestSkippedStaysSkipped(t *testing.T) {
 
 	s.begin("after the database was lost", yaml)
 	require.Equal(t, &rule, s.planned.Stop)
-	record, err := dataset.Open(dataset.CampaignFolder(s.dataDir, "steered"), "")
+	record, err := dataset.Open(s.t.Context(), dataset.CampaignFolder(s.dataDir, "steered"), "")
 	require.NoError(t, err)
 	trials := record.Plan()
 	require.Len(t, trials, 42)
@@ -211,7 +227,7 @@ func TestAmendedAtOnce(t *testing.T) {
 // any more, and writes nothing into its folder.
 func TestTakenOver(t *testing.T) {
 	s := newSteered(t, steeredYAML)
-	record, err := dataset.Open(dataset.CampaignFolder(s.dataDir, "steered"), s.planned.Dataset)
+	record, err := dataset.Open(t.Context(), dataset.CampaignFolder(s.dataDir, "steered"), s.planned.Dataset)
 	require.NoError(t, err)
 	require.NoError(t, record.Hold(dataset.Holder{Controller: "another", Host: "elsewhere", Execution: "second"}))
 	var suite testsuite.WorkflowTestSuite

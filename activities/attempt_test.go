@@ -103,7 +103,7 @@ func (a *attempt) create(t *testing.T) *dataset.Record {
 		planned.Sequence = sequence + 1
 		frozen.Trials = append(frozen.Trials, planned)
 	}
-	record, err := dataset.Create(dataset.CampaignFolder(a.target.DataDir, a.target.Ref.Campaign),
+	record, err := dataset.Create(t.Context(), dataset.CampaignFolder(a.target.DataDir, a.target.Ref.Campaign),
 		dataset.Identity{Campaign: a.target.Ref.Campaign, TestbedKind: string(a.target.Lane.Kind), SpecSHA256: "spec"}, frozen)
 	if err != nil {
 		t.Fatal(err)

@@ -68,7 +68,7 @@ func (p *Planner) Claim(ctx context.Context, input ClaimInput) (Claimed, error) 
 }
 
 func (p *Planner) claim(ctx context.Context, input ClaimInput) (Claimed, error) {
-	record, err := p.Records.of(input.DataDir, input.Campaign, input.Dataset)
+	record, err := p.Records.of(ctx, input.DataDir, input.Campaign, input.Dataset)
 	if err != nil {
 		return Claimed{}, err
 	}
@@ -80,7 +80,7 @@ func (p *Planner) claim(ctx context.Context, input ClaimInput) (Claimed, error) 
 	}
 	claimed := Claimed{Next: NextNothing}
 	if input.GiveBack {
-		err := record.GiveBack(input.Lane)
+		err := record.GiveBack(ctx, input.Lane)
 		claimed.Dataset = holds(record)
 		return claimed, err
 	}
@@ -104,7 +104,7 @@ func (p *Planner) claim(ctx context.Context, input ClaimInput) (Claimed, error) 
 
 // take claims a trial for the lane.
 func (c *Claimed) take(ctx context.Context, record *dataset.Record, input ClaimInput) error {
-	next, found, err := record.Claim(input.Lane)
+	next, found, err := record.Claim(ctx, input.Lane)
 	if err != nil || !found {
 		return err
 	}

@@ -54,7 +54,7 @@ func (p *planned) ref(claimed activities.Claimed) trial.Ref {
 // accept has a claimed trial end so.
 func (p *planned) accept(t *testing.T, claimed activities.Claimed, verdict trial.Verdict, code cause.Code) {
 	t.Helper()
-	record, err := p.Records.Open(activities.Target{DataDir: p.input.DataDir, Ref: p.ref(claimed), Dataset: p.Dataset})
+	record, err := p.Records.Open(t.Context(), activities.Target{DataDir: p.input.DataDir, Ref: p.ref(claimed), Dataset: p.Dataset})
 	require.NoError(t, err)
 	blackout := 100.0
 	_, err = record.Accept(t.Context(), dataset.Attempt{Trial: dataset.Trial{Key: p.ref(claimed).Key(), Sequence: int32(claimed.Trial.Sequence),

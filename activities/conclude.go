@@ -51,7 +51,7 @@ const keptFile = "kept"
 // conclude writes the attempt, unless the dataset has it, and removes its raw files. What
 // takes long tells done of itself.
 func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func(any)) (concluded Concluded, err error) {
-	record, err := c.Records.Open(input.Target)
+	record, err := c.Records.Open(ctx, input.Target)
 	if err != nil {
 		return Concluded{}, err
 	}

@@ -131,7 +131,7 @@ func TestOneWritesAnAttempt(t *testing.T) {
 // does when the server's database is an old copy.
 func TestAClaimSaysThatTheCampaignRuns(t *testing.T) {
 	p := plan(t)
-	record, err := p.Records.Open(activities.Target{DataDir: p.input.DataDir, Ref: trial.Ref{Campaign: "unit"}})
+	record, err := p.Records.Open(t.Context(), activities.Target{DataDir: p.input.DataDir, Ref: trial.Ref{Campaign: "unit"}})
 	require.NoError(t, err)
 	says := func(want string) {
 		t.Helper()

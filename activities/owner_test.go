@@ -89,7 +89,7 @@ func (b *leasedBed) did() (operations []string) {
 func night(t *testing.T) Target {
 	t.Helper()
 	target := Target{DataDir: t.TempDir(), Ref: trial.Ref{Campaign: "night", Trial: campaign.Trial{Sequence: 1}, Attempt: 1}}
-	_, err := dataset.Create(dataset.CampaignFolder(target.DataDir, "night"), dataset.Identity{Campaign: "night", SpecSHA256: "spec"},
+	_, err := dataset.Create(t.Context(), dataset.CampaignFolder(target.DataDir, "night"), dataset.Identity{Campaign: "night", SpecSHA256: "spec"},
 		dataset.Frozen{Trials: []campaign.Trial{target.Ref.Trial}})
 	require.NoError(t, err)
 	return target

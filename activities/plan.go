@@ -79,7 +79,7 @@ func (s Settings) judged() judge.Limits { return judge.LimitsOf(s.Limits, s.Stea
 // it was begun with is never written again: a newer program could have other ideas
 // about it.
 func (p *Planner) Expand(ctx context.Context, input PlanInput) (Planned, error) {
-	record, err := p.open(input)
+	record, err := p.open(ctx, input)
 	if err != nil {
 		return Planned{}, wire.ToTemporal(err)
 	}
@@ -92,7 +92,7 @@ func (p *Planner) Expand(ctx context.Context, input PlanInput) (Planned, error) 
 	if input.SHA256 != "" && input.SHA256 != identity.PlanSHA256 {
 		return Planned{}, wire.ToTemporal(fault.New(fault.BadInput, "the plan in %s is not the one that the campaign began with", record.Folder()))
 	}
-	err = record.Begin(input.Execution)
+	err = record.Begin(ctx, input.Execution)
 	if err == nil {
 		err = hold(ctx, record, input.Execution)
 	}
@@ -109,9 +109,9 @@ func (p *Planner) Expand(ctx context.Context, input PlanInput) (Planned, error) 
 }
 
 // open opens the campaign's folder, which is made at the campaign's start.
-func (p *Planner) open(input PlanInput) (*dataset.Record, error) {
+func (p *Planner) open(ctx context.Context, input PlanInput) (*dataset.Record, error) {
 	if input.Dataset != "" || input.SHA256 != "" {
-		return p.Records.of(input.DataDir, input.Campaign, input.Dataset)
+		return p.Records.of(ctx, input.DataDir, input.Campaign, input.Dataset)
 	}
 	spec, err := campaign.Parse(input.Campaign+".yaml", []byte(input.SpecYAML), campaign.FromTexts(input.Files))
 	if err != nil {
@@ -130,7 +130,7 @@ func (p *Planner) open(input PlanInput) (*dataset.Record, error) {
 	if frozen.Inventories, err = inventories(input.Lanes); err != nil {
 		return nil, err
 	}
-	return p.Records.create(input.DataDir, identity, frozen)
+	return p.Records.create(ctx, input.DataDir, identity, frozen)
 }
 
 // inventories are those of the lanes, without what leads to secrets. That of a testbed

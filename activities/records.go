@@ -15,39 +15,72 @@ import (
 )
 
 // Records are the campaigns' folders that the controller works on, each opened once.
-// Without any a folder is opened anew each time.
+// Without any a folder is opened anew each time. Who waits for one folder holds nobody up
+// who wants another.
 type Records struct {
 	mu   sync.Mutex
-	open map[string]*dataset.Record // by the folder's path
+	open map[string]*opening // by the folder's path
+}
+
+// opening is a folder that was opened, or is about to be. Whoever has put a value into
+// turn may look at record, until he takes it out.
+type opening struct {
+	turn   chan struct{}
+	record *dataset.Record
 }
 
 // Open opens the folder of a target's campaign: see dataset.Open.
-func (r *Records) Open(target Target) (*dataset.Record, error) {
-	return r.of(target.DataDir, target.Ref.Campaign, target.Dataset)
+func (r *Records) Open(ctx context.Context, target Target) (*dataset.Record, error) {
+	return r.of(ctx, target.DataDir, target.Ref.Campaign, target.Dataset)
 }
 
 // of opens a campaign's folder; an id of "" is any. One that was opened before is the
 // same again, if it is still there.
-func (r *Records) of(dataDir, campaign, id string) (*dataset.Record, error) {
+func (r *Records) of(ctx context.Context, dataDir, campaign, id string) (*dataset.Record, error) {
 	folder := dataset.CampaignFolder(dataDir, campaign)
-	if r == nil {
-		return opened(dataset.Open(folder, id))
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if known := r.open[folder]; known != nil {
-		// Another dataset in its place is opened anew, unless the old one is wanted.
-		if of := known.Identity().ID; id == "" || id == of {
-			if err := known.Stand(); err == nil || id != "" {
-				return opened(known, err)
+	return r.inTurn(ctx, folder, func(known *dataset.Record) (*dataset.Record, error) {
+		if known != nil {
+			// Another dataset in its place is opened anew, unless the old one is wanted.
+			if of := known.Identity().ID; id == "" || id == of {
+				if err := known.Stand(); err == nil || id != "" {
+					return known, err
+				}
 			}
 		}
+		return dataset.Open(ctx, folder, id)
+	})
+}
+
+// inTurn waits until nobody else opens a folder, and has it opened; known is what was
+// opened before, and nil for nothing. What is opened is known from then on.
+func (r *Records) inTurn(ctx context.Context, folder string, open func(known *dataset.Record) (*dataset.Record, error)) (*dataset.Record, error) {
+	if r == nil {
+		return opened(open(nil))
 	}
-	record, err := opened(dataset.Open(folder, id))
+	one := r.opening(folder)
+	select {
+	case one.turn <- struct{}{}:
+	case <-ctx.Done():
+		return opened(nil, context.Cause(ctx))
+	}
+	defer func() { <-one.turn }()
+	record, err := opened(open(one.record))
 	if err == nil {
-		r.keep(folder, record)
+		one.record = record
 	}
 	return record, err
+}
+
+func (r *Records) opening(folder string) *opening {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open == nil {
+		r.open = map[string]*opening{}
+	}
+	if r.open[folder] == nil {
+		r.open[folder] = &opening{turn: make(chan struct{}, 1)}
+	}
+	return r.open[folder]
 }
 
 func opened(record *dataset.Record, err error) (*dataset.Record, error) {
@@ -58,26 +91,15 @@ func opened(record *dataset.Record, err error) (*dataset.Record, error) {
 }
 
 // create makes a campaign's folder, or opens it: see dataset.Create.
-func (r *Records) create(dataDir string, identity dataset.Identity, frozen dataset.Frozen) (*dataset.Record, error) {
+func (r *Records) create(ctx context.Context, dataDir string, identity dataset.Identity, frozen dataset.Frozen) (*dataset.Record, error) {
 	folder := dataset.CampaignFolder(dataDir, identity.Campaign)
-	record, err := opened(dataset.Create(folder, identity, frozen))
-	if err != nil || r == nil {
+	return r.inTurn(ctx, folder, func(known *dataset.Record) (*dataset.Record, error) {
+		record, err := dataset.Create(ctx, folder, identity, frozen)
+		if err == nil && known != nil && known.Identity().ID == record.Identity().ID {
+			return known, nil
+		}
 		return record, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if known := r.open[folder]; known != nil && known.Identity().ID == record.Identity().ID {
-		return known, nil
-	}
-	r.keep(folder, record)
-	return record, nil
-}
-
-func (r *Records) keep(folder string, record *dataset.Record) {
-	if r.open == nil {
-		r.open = map[string]*dataset.Record{}
-	}
-	r.open[folder] = record
+	})
 }
 
 // makeFolder makes a folder of an attempt, where its campaign's is: a disk that is not
@@ -95,8 +117,8 @@ var errConcluded = errors.New("nothing of it is written again")
 // unconcluded is an error when the dataset has an attempt's row: from then on its files
 // stay as they are. A workflow that goes on from an old copy of the server's database
 // does its steps again.
-func (r *Records) unconcluded(target Target) error {
-	record, err := r.Open(target)
+func (r *Records) unconcluded(ctx context.Context, target Target) error {
+	record, err := r.Open(ctx, target)
 	if err == nil && record.Has(target.Ref.Key()) {
 		err = fault.As(fault.Invalid, fmt.Errorf("the dataset has attempt %s already: %w", target.Ref.Key(), errConcluded))
 	}
@@ -106,7 +128,7 @@ func (r *Records) unconcluded(target Target) error {
 // before has work done that writes files of an attempt, if the dataset does not have it.
 func (r *Records) before(target Target, do work) work {
 	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
-		if err := r.unconcluded(target); err != nil {
+		if err := r.unconcluded(ctx, target); err != nil {
 			return err
 		}
 		return do(ctx, bed, p)

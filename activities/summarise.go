@@ -58,7 +58,7 @@ func noteEnd(ctx context.Context, record *dataset.Record, state string) error {
 }
 
 func (c *Collector) summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
-	record, err := c.Records.of(input.DataDir, input.Campaign, "")
+	record, err := c.Records.of(ctx, input.DataDir, input.Campaign, "")
 	if err != nil {
 		return Summarised{}, err
 	}

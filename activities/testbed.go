@@ -88,7 +88,7 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 	var swept Swept
 	target := input.Target
 	err := t.with(ctx, target, t.Records.before(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
-		record, err := t.Records.Open(target)
+		record, err := t.Records.Open(ctx, target)
 		if err != nil {
 			return err
 		}
@@ -503,7 +503,7 @@ func (c *Collector) TornDown(ctx context.Context, input TornDownInput) error {
 }
 
 func (c *Collector) tornDown(ctx context.Context, input TornDownInput) error {
-	record, err := c.Records.Open(input.Target)
+	record, err := c.Records.Open(ctx, input.Target)
 	if err != nil {
 		return err
 	}

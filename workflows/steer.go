@@ -94,7 +94,7 @@ func (s steering) steer(ctx workflow.Context, update string, what activities.Ste
 
 // amend writes an update's event, and what follows from it for the plan.
 func amend(ctx workflow.Context, input activities.AmendInput) (activities.Amended, error) {
-	input.ID, input.At = workflow.GetCurrentUpdateInfo(ctx).ID, workflow.Now(ctx)
+	input.ID, input.At = workflow.GetInfo(ctx).WorkflowExecution.RunID+"/"+workflow.GetCurrentUpdateInfo(ctx).ID, workflow.Now(ctx)
 	// A cancelled campaign does not take back what is written already.
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	detached = workflow.WithLocalActivityOptions(detached, amending(input.Update))

@@ -19,23 +19,32 @@ func (r *Record) Stop() *campaign.Stop {
 }
 
 // Amend notes an event with what somebody asks, of the plan as it is then, too: nobody
-// else changes that meanwhile. What change refuses is noted nowhere. An event whose ID
-// was noted before is returned as it was.
-func (r *Record) Amend(ctx context.Context, id string, change func(plan func() (campaign.Begun, error)) (CampaignEvent, error)) (CampaignEvent, error) {
-	var noted CampaignEvent
+// else changes that meanwhile. Change makes the event's Detail and Amendment; what it
+// refuses is noted nowhere. An event whose ID was noted before is returned as it was; it
+// is fault.BadInput when somebody else asked for it, or for something else.
+func (r *Record) Amend(ctx context.Context, asked CampaignEvent, change func(plan func() (campaign.Begun, error)) (amendment campaign.Amendment, detail string, err error)) (CampaignEvent, error) {
+	noted := asked
 	err := r.change(ctx, func() error {
-		if before, was := r.noted(id); was {
+		if before, was := r.noted(asked.ID); was {
+			if !before.asks(asked) {
+				return fault.New(fault.BadInput, "event %s is there already, and is another: %s, asked for by %s because of %q", asked.ID, before.Name, before.By, before.Why)
+			}
 			noted = before
 			return nil
 		}
-		var err error
-		if noted, err = change(r.begun); err != nil {
+		amendment, detail, err := change(r.begun)
+		if err != nil {
 			return err
 		}
-		noted.ID = id
+		noted.Amendment, noted.Detail = amendment.Text(), detail
 		return r.note(noted)
 	})
 	return noted, err
+}
+
+// asks says whether two events are of the same request.
+func (e CampaignEvent) asks(other CampaignEvent) bool {
+	return e.Name == other.Name && e.Lane == other.Lane && e.Trial == other.Trial && e.By == other.By && e.Why == other.Why
 }
 
 // noted finds an event by its ID.

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -24,8 +25,8 @@ type Claimed struct {
 
 // Begin begins an execution of the campaign, named by it: what lanes of another one had
 // claimed is free. Beginning it again changes nothing.
-func (r *Record) Begin(execution string) error {
-	return r.claim(func(c *claims) bool {
+func (r *Record) Begin(ctx context.Context, execution string) error {
+	return r.claim(ctx, func(c *claims) bool {
 		if c.Execution == execution {
 			return false
 		}
@@ -38,11 +39,11 @@ func (r *Record) Begin(execution string) error {
 // the first block that is free; false when there is none. Asked again without an
 // attempt in between, it answers the same. In a campaign whose order is sequential a
 // lane has a trial, and no block.
-func (r *Record) Claim(lane string) (next Claimed, found bool, err error) {
+func (r *Record) Claim(ctx context.Context, lane string) (next Claimed, found bool, err error) {
 	if err := r.Stand(); err != nil {
 		return next, false, err
 	}
-	err = r.claim(func(c *claims) bool {
+	err = r.claim(ctx, func(c *claims) bool {
 		number, has := c.Lanes[lane]
 		held := r.index.unit[number]
 		if !has || held == nil || held.open == 0 {
@@ -64,8 +65,8 @@ func (r *Record) Claim(lane string) (next Claimed, found bool, err error) {
 }
 
 // GiveBack frees what is not done of a lane's block.
-func (r *Record) GiveBack(lane string) error {
-	return r.claim(func(c *claims) bool {
+func (r *Record) GiveBack(ctx context.Context, lane string) error {
+	return r.claim(ctx, func(c *claims) bool {
 		_, has := c.Lanes[lane]
 		delete(c.Lanes, lane)
 		return has
@@ -84,10 +85,14 @@ func (r *Record) Left() int {
 }
 
 // claim changes the claims; change says whether it did. They are on the disk when it
-// returns: a controller that starts again goes on with the same.
-func (r *Record) claim(change func(*claims) bool) error {
+// returns: a controller that starts again goes on with the same. When the context has
+// ended before it is its turn, nothing is changed.
+func (r *Record) claim(ctx context.Context, change func(*claims) bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	var c claims
 	path := filepath.Join(r.folder, controlFolder, claimsFile)
 	if err := readJSON(path, &c); err != nil && !errors.Is(err, fs.ErrNotExist) {

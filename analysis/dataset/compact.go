@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -43,11 +44,13 @@ type Compacted struct {
 // WriteAttempt of other attempts. The provenance is the campaign's; rows of
 // another kind of testbed are refused.
 func CompactCampaign(folder string, provenance Provenance) (Compacted, error) {
-	return compactCampaign(folder, nil, provenance)
+	c := compaction{folder: folder}
+	return c.run(provenance)
 }
 
-// compactCampaign is CompactCampaign with rows of trials that never ran.
-func compactCampaign(folder string, neverRun []Trial, provenance Provenance) (Compacted, error) {
+// run is CompactCampaign.
+func (c *compaction) run(provenance Provenance) (Compacted, error) {
+	folder := c.folder
 	if err := provenance.check(); err != nil {
 		return Compacted{}, err
 	}
@@ -59,7 +62,7 @@ func compactCampaign(folder string, neverRun []Trial, provenance Provenance) (Co
 		return Compacted{}, err
 	}
 	defer unlock()
-	c := compaction{folder: folder, neverRun: neverRun, place: map[string]int{}, fresh: map[string]bool{}}
+	c.place, c.fresh, c.asides = map[string]int{}, map[string]bool{}, map[string]bool{}
 	if err := c.merge(); err != nil {
 		return Compacted{}, fmt.Errorf("compact %s: %w", folder, err)
 	}
@@ -93,18 +96,22 @@ type compaction struct {
 	fresh    map[string]bool // keys of attempts that came from segments
 	merged   []string        // segments whose rows are in the tables
 	problems []Problem
-	neverRun []Trial // rows of trials without an attempt
+	asides   map[string]bool // files that were set aside, by where they were
+	accepted []string        // keys of attempts that must be there, or nothing is replaced
+	// neverRun makes rows of the trials that have not run; nil for none.
+	neverRun func(ran map[int32]bool) []Trial
 	// tables write the campaign's tables, attempts first.
 	tables []func(Provenance) (File, error)
 }
 
 // merge reads the rows that are in the tables and in segments. A segment wins.
 func (c *compaction) merge() error {
-	fresh, err := readAttempts(c, Attempts, trialPrefix)
-	if err != nil {
+	var err error
+	if c.trials, err = c.attemptsTable(); err != nil {
 		return err
 	}
-	if c.trials, err = readOrSetAside(c, readAttemptsTable(c.folder)); err != nil {
+	fresh, err := readAttempts(c, Attempts, trialPrefix)
+	if err != nil {
 		return err
 	}
 	c.trials = slices.DeleteFunc(c.trials, func(row Trial) bool { return fresh[row.Key] != nil })
@@ -114,6 +121,9 @@ func (c *compaction) merge() error {
 		c.merged = append(c.merged, c.segment(trialPrefix, key))
 	}
 	c.order()
+	if err := c.missesNone(); err != nil {
+		return err
+	}
 	torn, err := teardowns.merged(c)
 	if err != nil {
 		return err
@@ -122,7 +132,13 @@ func (c *compaction) merge() error {
 	// The attempts first: otherwise those of schema version 1, which are in
 	// trials.parquet, were lost by a crash in between.
 	counted := slices.DeleteFunc(slices.Clone(c.trials), func(row Trial) bool { return !row.Counted })
-	counted = append(counted, c.neverRun...)
+	if c.neverRun != nil {
+		ran := map[int32]bool{}
+		for i := range c.trials {
+			ran[c.trials[i].Sequence] = true
+		}
+		counted = append(counted, c.neverRun(ran)...)
+	}
 	slices.SortStableFunc(counted, func(a, b Trial) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	c.tables = append(c.tables, tableWriter(c, Attempts, c.trials), tableWriter(c, Trials, counted))
 	for _, part := range parts {
@@ -134,10 +150,51 @@ func (c *compaction) merge() error {
 	return c.mergeEvents()
 }
 
+// attemptsTable reads table attempts. In a folder that says which campaign it is of, a
+// damaged one is not set aside: the campaign would run again what is done.
+func (c *compaction) attemptsTable() ([]Trial, error) {
+	if _, err := os.Lstat(filepath.Join(c.folder, identityFile)); errors.Is(err, fs.ErrNotExist) {
+		return readOrSetAside(c, readAttemptsTable(c.folder))
+	} else if err != nil {
+		return nil, err
+	}
+	rows, err := All(readAttemptsTable(c.folder))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return rows, unknownTrials(err)
+}
+
+// unknownTrials makes fault.BadInput of an error that says that table attempts is
+// damaged.
+func unknownTrials(err error) error {
+	var damaged *DamagedError
+	if errors.As(err, &damaged) {
+		return fault.New(fault.BadInput, "which trials are done is not known, as %w: put the file back from a copy", damaged)
+	}
+	return err
+}
+
+// missesNone makes sure that all attempts are there that were accepted, but for those
+// whose segment was set aside.
+func (c *compaction) missesNone() error {
+	for _, key := range c.accepted {
+		if _, there := c.place[key]; there || c.asides[c.segment(trialPrefix, key)] {
+			continue
+		}
+		return fault.New(fault.BadInput, "attempt %s was accepted, and its row is not in the campaign's folder any more: put %s and the folder %s back from a copy", key, attemptsFile, segmentFolder)
+	}
+	return nil
+}
+
 // tearDown takes over into the attempts' rows how their hosts were left.
 func (c *compaction) tearDown(torn []Teardown) {
 	for _, teardown := range torn {
-		row := &c.trials[c.place[teardown.Trial]]
+		place, known := c.place[teardown.Trial]
+		if !known {
+			continue
+		}
+		row := &c.trials[place]
 		row.Leftovers = teardown.Leftovers
 		row.PhaseTsNs[slices.Index(trial.Phases, trial.Teardown)] = &teardown.BeganTsNs
 	}
@@ -234,6 +291,7 @@ func (c *compaction) setAside(damaged *DamagedError) error {
 	if err != nil {
 		return errors.Join(damaged, err)
 	}
+	c.asides[damaged.Path] = true
 	c.problem(aside, fmt.Sprintf("was damaged and is set aside: %v", damaged.Problem))
 	return nil
 }

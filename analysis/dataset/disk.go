@@ -19,16 +19,19 @@ func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", 
 
 func (e *DamagedError) Unwrap() error { return e.Problem }
 
+// damagedSuffix ends the name of a damaged file that was set aside.
+const damagedSuffix = ".damaged"
+
 // SetAside renames a damaged file, and its side file when it has one, to
 // *.damaged, so that it is kept and not read again, and returns its new path.
 // One that was set aside before under that name is kept too.
 func SetAside(path string) (string, error) {
-	aside := path + ".damaged"
+	aside := path + damagedSuffix
 	for i := 2; ; i++ {
 		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
 			break
 		}
-		aside = fmt.Sprintf("%s.%d.damaged", path, i)
+		aside = fmt.Sprintf("%s.%d%s", path, i, damagedSuffix)
 	}
 	if err := os.Rename(sidePath(path), sidePath(aside)); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:forbidigo // set aside, not written
 		return "", err

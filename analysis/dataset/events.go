@@ -162,10 +162,6 @@ func (x *index) apply(event CampaignEvent) error {
 func (x *index) readEvents(folder string) error {
 	x.events.byID = map[string]CampaignEvent{}
 	events, _, err := allEvents(folder)
-	var damaged *DamagedError
-	if errors.As(err, &damaged) {
-		return fault.New(fault.BadInput, "what was decided about the campaign is not known, as %w: put the file back from a copy", damaged)
-	}
 	if err != nil {
 		return err
 	}
@@ -177,8 +173,15 @@ func (x *index) readEvents(folder string) error {
 	return nil
 }
 
-// allEvents reads the events of the table and of the segments, which it lists.
+// allEvents reads the events of the table and of the segments, which it lists. A damaged
+// file of them is fault.BadInput: reading it again does not mend it.
 func allEvents(folder string) (events []CampaignEvent, segments []string, err error) {
+	defer func() {
+		var damaged *DamagedError
+		if errors.As(err, &damaged) {
+			err = fault.New(fault.BadInput, "what was decided about the campaign is not known, as %w: put the file back from a copy", damaged)
+		}
+	}()
 	if events, err = readLater(CampaignEvents, folder); err != nil {
 		return nil, nil, err
 	}

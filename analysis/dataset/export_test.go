@@ -6,3 +6,6 @@ import "path/filepath"
 func TrialsOf(folder string) ([]Trial, error) {
 	return All(readParquet(Trials, filepath.Join(folder, trialsFile)))
 }
+
+// Due says whether rows should be merged: see Record.Due.
+var Due = due

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
@@ -103,14 +103,14 @@ func (f Frozen) write(folder string) (planSHA256 string, err error) {
 // Where the folder is of this campaign already, it is opened as it is: what it was
 // begun with stays. The folder of another campaign, or one without an identity that
 // holds rows, is fault.BadInput. The identity's Format, ID, Created and PlanSHA256 are
-// filled in.
-func Create(folder string, identity Identity, frozen Frozen) (*Record, error) {
+// filled in. It waits as Open does.
+func Create(ctx context.Context, folder string, identity Identity, frozen Frozen) (*Record, error) {
 	if _, err := os.Lstat(filepath.Join(folder, identityFile)); errors.Is(err, fs.ErrNotExist) {
 		if err := create(folder, identity, frozen); err != nil {
 			return nil, fmt.Errorf("make the campaign's folder %s: %w", folder, err)
 		}
 	}
-	r, err := Open(folder, "")
+	r, err := Open(ctx, folder, "")
 	if err != nil {
 		return nil, err
 	}
@@ -185,17 +185,17 @@ func readJSON(path string, value any) error {
 	return nil
 }
 
-// sharedMagic is NFS's in statfs(2): NFS_SUPER_MAGIC.
-const sharedMagic = 0x6969
-
 // checkLocks refuses a folder in which a lock of one machine does not hold on another.
 func checkLocks(folder string) error {
-	var disk unix.Statfs_t
-	if err := unix.Statfs(folder, &disk); err != nil {
-		return fmt.Errorf("ask what file system %s is on: %w", folder, err)
+	name, err := sharedFileSystem(folder)
+	if err != nil {
+		return err
 	}
-	if disk.Type == sharedMagic {
-		return fault.New(fault.BadInput, "%s is on a file system of several machines, where its lock does not keep a second writer out: put the data on a disk of this machine", folder)
+	if name != "" {
+		return fault.New(fault.BadInput, "%s is on a file system of several machines (%s), where its lock does not keep a second writer out: put the data on a disk of this machine", folder, name)
 	}
 	return nil
 }
+
+// sharedFileSystem is SharedFileSystem; a test has another one.
+var sharedFileSystem = SharedFileSystem

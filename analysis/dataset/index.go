@@ -134,17 +134,12 @@ func (x *index) trial(sequence int) *plannedTrial {
 	return x.trials[sequence-1]
 }
 
-// readRows reads the rows of all attempts. A segment that is damaged has none, but its
-// attempt's number is used up.
+// readRows reads the rows of all attempts. A segment that is damaged, set aside or not,
+// has none, but its attempt's number is used up.
 func (x *index) readRows(folder string) error {
 	for rows, err := range readAttemptsTable(folder) {
-		var damaged *DamagedError
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case errors.As(err, &damaged):
-			return fault.New(fault.BadInput, "which trials are done is not known, as %w: put the file back from a copy", damaged)
-		case err != nil:
-			return err
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return unknownTrials(err)
 		}
 		for _, row := range rows {
 			x.add(row)
@@ -154,9 +149,16 @@ func (x *index) readRows(folder string) error {
 	if err != nil {
 		return err
 	}
+	aside, err := filepath.Glob(filepath.Join(escapeGlob(folder), segmentFolder, trialPrefix+"*"+segmentSuffix+"*"+damagedSuffix))
+	if err != nil {
+		return err
+	}
+	for _, path := range slices.Concat(paths, aside) {
+		key, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), trialPrefix), segmentSuffix)
+		x.trace(key)
+	}
 	for _, path := range paths {
 		x.loose++
-		x.trace(strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), trialPrefix), segmentSuffix))
 		for rows, err := range ReadSegments(Attempts, path) {
 			var damaged *DamagedError
 			if errors.As(err, &damaged) {

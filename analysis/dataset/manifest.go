@@ -237,12 +237,12 @@ func describeFile(name string) (File, map[string]string, error) {
 	if err != nil {
 		return File{}, nil, err
 	}
-	in, err := os.Open(name)
+	in, err := openSource(name)
 	if err != nil {
 		return File{}, nil, err
 	}
 	defer in.Close()
-	opened, err := openParquet(in, name)
+	opened, err := openParquet(in)
 	file.Rows = opened.rows
 	return file, opened.metadata, err
 }
@@ -393,7 +393,7 @@ func strays(folder string, listed map[string]File, running bool) ([]Problem, err
 		text := ""
 		switch extension := path.Ext(relative); {
 		case known:
-		case extension == ".damaged":
+		case extension == damagedSuffix:
 			text = "is a damaged file that was set aside"
 		case running: // it is on its way into the tables
 		case extension == segmentSuffix:

@@ -46,22 +46,24 @@ func above(number int) *int32 {
 	return &value
 }
 
-// neverRun are rows of the trials that have no attempt; none while the campaign runs.
-func (r *Record) neverRun() ([]Trial, error) {
+// neverRun makes rows of the trials that have not run; nil while the campaign runs.
+func (r *Record) neverRun() (func(ran map[int32]bool) []Trial, error) {
 	if over, err := r.isOver(); err != nil || !over {
 		return nil, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var rows []Trial
-	for _, planned := range r.index.trials {
-		if len(planned.rows) > 0 {
-			continue
+	return func(ran map[int32]bool) []Trial {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		var rows []Trial
+		for _, planned := range r.index.trials {
+			row := Planned(trial.Ref{Campaign: r.identity.Campaign, Trial: planned.Trial}, r.identity.TestbedKind)
+			if ran[row.Sequence] {
+				continue
+			}
+			row.Verdict, row.Cause, row.Reason = string(trial.Skipped), string(cause.Cancelled), "it never ran"
+			row.SpecSHA256 = r.identity.SpecSHA256
+			rows = append(rows, row)
 		}
-		row := Planned(trial.Ref{Campaign: r.identity.Campaign, Trial: planned.Trial}, r.identity.TestbedKind)
-		row.Verdict, row.Cause, row.Reason = string(trial.Skipped), string(cause.Cancelled), "it never ran"
-		row.SpecSHA256 = r.identity.SpecSHA256
-		rows = append(rows, row)
-	}
-	return rows, nil
+		return rows
+	}, nil
 }

@@ -9,12 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"syscall"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 	"github.com/apache/arrow/go/v15/parquet/file"
 	parquetmeta "github.com/apache/arrow/go/v15/parquet/metadata"
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
+	"golang.org/x/sys/unix"
 )
 
 // ReadIO reads an io.parquet: all of its columns, or only those that are named. The
@@ -91,12 +94,12 @@ func readLater[R any](table *Table[R], folder string) ([]R, error) {
 
 // ReadProvenance reads what a Parquet file says of itself.
 func ReadProvenance(path string) (Provenance, error) {
-	in, err := os.Open(path)
+	in, err := openSource(path)
 	if err != nil {
 		return nil, err
 	}
 	defer in.Close()
-	opened, err := openParquet(in, path)
+	opened, err := openParquet(in)
 	return Provenance(opened.metadata), err
 }
 
@@ -106,13 +109,13 @@ func ReadProvenance(path string) (Provenance, error) {
 // only those that are named, of which none may have had another name once.
 func readParquet[R any](table *Table[R], path string, only ...string) Batches[R] {
 	return func(yield func([]R, error) bool) {
-		in, err := os.Open(path)
+		in, err := openSource(path)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
 		defer in.Close()
-		opened, err := openParquet(in, path, only...)
+		opened, err := openParquet(in, only...)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -131,7 +134,7 @@ func readParquet[R any](table *Table[R], path string, only ...string) Batches[R]
 		}
 		var rows []R
 		for left := opened.rows; left > 0; left -= int64(len(rows)) {
-			err := guard(path, func() error {
+			err := guard(in, func() error {
 				record, err := opened.next()
 				if err != nil {
 					return err
@@ -164,8 +167,8 @@ type opened struct {
 // openParquet reads the footer. The records are read by the caller's goroutine
 // alone: a panic in another one would end the process. They have all columns, or only
 // those that are named.
-func openParquet(in *os.File, path string, only ...string) (o opened, err error) {
-	err = guard(path, func() error {
+func openParquet(in *source, only ...string) (o opened, err error) {
+	err = guard(in, func() error {
 		parquetFile, err := file.NewParquetReader(in)
 		if err != nil {
 			return err
@@ -200,7 +203,7 @@ func openParquet(in *os.File, path string, only ...string) (o opened, err error)
 
 // checkChunks makes sure that the columns are where they can be: Arrow opens them
 // in goroutines of its own, where it panics over a length below 0.
-func checkChunks(in *os.File, footer *parquetmeta.FileMetaData) error {
+func checkChunks(in *source, footer *parquetmeta.FileMetaData) error {
 	info, err := in.Stat()
 	if err != nil {
 		return err
@@ -236,17 +239,70 @@ func (o opened) next() (arrow.Record, error) {
 	return record, nil
 }
 
-// guard runs what reads a file, and makes a DamagedError of its error or panic.
-func guard(path string, read func() error) (err error) {
+// source is a file that is read by others' code, which may put another error in the place
+// of the disk's.
+type source struct {
+	*os.File
+	mu     sync.Mutex // Arrow reads in goroutines of its own
+	failed error      // the first error of the disk, or of whatever the file is on
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.File.Read(p)
+	return n, s.note(err)
+}
+
+func (s *source) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := s.File.ReadAt(p, offset)
+	return n, s.note(err)
+}
+
+// Stat is os.File's.
+func (s *source) Stat() (os.FileInfo, error) {
+	info, err := s.File.Stat()
+	return info, s.note(err)
+}
+
+// note notes an error of the system. That there is nothing at a place where the file's
+// content says that there is something is none of the disk's.
+func (s *source) note(err error) error {
+	var system syscall.Errno
+	if errors.As(err, &system) && system != unix.EINVAL {
+		s.mu.Lock()
+		if s.failed == nil {
+			s.failed = err
+		}
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// guard runs what reads a file, and makes a DamagedError of its error or panic. When the
+// file could not be read, it is no damage, and guard returns that.
+func guard(in *source, read func() error) (err error) {
 	defer func() {
 		if problem := recover(); problem != nil {
 			err = fmt.Errorf("the reader panics: %v", problem)
 		}
-		if err != nil {
-			err = &DamagedError{Path: path, Problem: err}
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		switch {
+		case err != nil && in.failed != nil:
+			err = in.failed
+		case err != nil:
+			err = &DamagedError{Path: in.Name(), Problem: err}
 		}
 	}()
 	return read()
+}
+
+// openSource opens a file to read it under guard.
+func openSource(path string) (*source, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &source{File: in}, nil
 }
 
 // grown is a slice of n rows, in the memory of an earlier one when it is large

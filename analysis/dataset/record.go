@@ -44,14 +44,16 @@ type Record struct {
 	settings Settings
 	index    *index
 	stamp    stamp // of the folder that index is of
+	failedAt int   // attempts that were in segments when the last Compact failed; 0 when it did not
 
 	looking sync.Mutex // one look at a time
 }
 
 // Open opens a campaign's folder. An id that is not the folder's is fault.BadInput; ""
 // is any. A folder that is not there, or has no identity, is an error of the
-// infrastructure: a disk may not be mounted. Nothing is made.
-func Open(folder, id string) (*Record, error) {
+// infrastructure: a disk may not be mounted. Nothing is made. While somebody else writes
+// to the folder, Open waits until the context ends.
+func Open(ctx context.Context, folder, id string) (*Record, error) {
 	r := &Record{folder: folder}
 	if err := r.stand(id); err != nil {
 		return nil, err
@@ -62,7 +64,7 @@ func Open(folder, id string) (*Record, error) {
 	if err := readJSON(filepath.Join(folder, planFolder, settingsFile), &r.settings); err != nil {
 		return nil, fmt.Errorf("open the dataset: %w", err)
 	}
-	unlock, err := r.lock(context.Background())
+	unlock, err := r.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +154,7 @@ func Lock(ctx context.Context, path string) (unlock func(), err error) {
 		return true, nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("wait for lock %s: %w", path, err)
+		return nil, fmt.Errorf("wait for lock %s%s: %w", path, lockHolder(path), err)
 	}
 	return unlock, nil
 }
@@ -219,6 +221,10 @@ func (r *Record) change(ctx context.Context, do func() error) error {
 	defer unlock()
 	if err := r.refresh(); err != nil {
 		return err
+	}
+	// Whoever asked may have been told meanwhile that it is not done.
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	if err := do(); err != nil {
 		return err

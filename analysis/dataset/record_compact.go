@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -16,12 +18,21 @@ const leastLoose = 200
 
 // Due says whether so many attempts are in segments that they should be merged into the
 // tables: by a quarter of what is there already, so that each row is written again about
-// five times, however many there will be.
+// five times, however many there will be. After a Compact that failed it is due when as
+// many have come again.
 func (r *Record) Due() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	loose := r.index.loose
-	return loose >= max(leastLoose, (len(r.index.keys)-loose)/4)
+	return due(r.index.loose, r.failedAt, len(r.index.keys))
+}
+
+// due is Due, of so many attempts in segments, now and when Compact failed, and of all.
+func due(loose, failedAt, all int) bool {
+	since := loose
+	if failedAt <= loose {
+		since -= failedAt
+	}
+	return since >= max(leastLoose, (all-loose)/4)
 }
 
 // Compact merges all rows into the campaign's tables: see CompactCampaign. When the
@@ -40,9 +51,13 @@ func (r *Record) Compact(ctx context.Context, version string) (Compacted, error)
 		if err != nil {
 			return err
 		}
-		compacted, err = compactCampaign(r.folder, never, Provenance{KeyCampaign: identity.Campaign, KeyTestbedKind: identity.TestbedKind,
+		c := compaction{folder: r.folder, accepted: r.accepted(), neverRun: never}
+		compacted, err = c.run(Provenance{KeyCampaign: identity.Campaign, KeyTestbedKind: identity.TestbedKind,
 			"binary_version": version, "spec_sha256": identity.SpecSHA256, "dataset": identity.ID})
 		compacted.Removed = removed
+		if len(c.asides) > 0 {
+			return errors.Join(err, r.reread())
+		}
 		if err == nil {
 			r.mu.Lock()
 			r.index.loose = 0
@@ -50,7 +65,35 @@ func (r *Record) Compact(ctx context.Context, version string) (Compacted, error)
 		}
 		return err
 	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failedAt = 0; err != nil {
+		r.failedAt = r.index.loose
+	}
 	return compacted, err
+}
+
+// reread reads the folder again, of which files were set aside: trials that they had rows
+// of may have to be run again. How many never ran is noted anew, too.
+func (r *Record) reread() error {
+	r.mu.Lock()
+	r.stamp = stamp{}
+	r.mu.Unlock()
+	if err := r.refresh(); err != nil {
+		return err
+	}
+	state, err := ReadState(r.folder)
+	if err != nil || state.State == "" {
+		return err
+	}
+	return r.setState(state.State)
+}
+
+// accepted are the keys of all attempts that the record knows of.
+func (r *Record) accepted() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.index.keys))
 }
 
 // stateFile, in the control folder, says whether the campaign runs.
@@ -90,36 +133,39 @@ func (s State) Text() string {
 
 // SetState notes whether the campaign runs. What it is already is not noted again.
 func (r *Record) SetState(ctx context.Context, state string) error {
-	return r.change(ctx, func() error {
-		before, err := ReadState(r.folder)
-		if err != nil {
-			return err
+	return r.change(ctx, func() error { return r.setState(state) })
+}
+
+// setState is SetState; the caller holds the lock.
+func (r *Record) setState(state string) error {
+	before, err := ReadState(r.folder)
+	if err != nil {
+		return err
+	}
+	now := State{State: state}
+	r.mu.Lock()
+	now.Trials = len(r.index.trials)
+	for _, planned := range r.index.trials {
+		if len(planned.rows) == 0 {
+			now.NeverRun++
 		}
-		now := State{State: state}
-		r.mu.Lock()
-		now.Trials = len(r.index.trials)
-		for _, planned := range r.index.trials {
-			if len(planned.rows) == 0 {
-				now.NeverRun++
-			}
-		}
-		r.mu.Unlock()
-		if now.Since = before.Since; before.State != state {
-			now.Since = time.Now().UTC()
-		}
-		if now == before {
-			return nil
-		}
-		text, err := json.MarshalIndent(now, "", "  ")
-		if err != nil {
-			return err
-		}
-		path := filepath.Join(r.folder, controlFolder, stateFile)
-		if err := replaceContent(path, append(text, '\n')); err != nil {
-			return err
-		}
-		return syncFolder(filepath.Dir(path))
-	})
+	}
+	r.mu.Unlock()
+	if now.Since = before.Since; before.State != state {
+		now.Since = time.Now().UTC()
+	}
+	if now == before {
+		return nil
+	}
+	text, err := json.MarshalIndent(now, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(r.folder, controlFolder, stateFile)
+	if err := replaceContent(path, append(text, '\n')); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
 }
 
 // ReadState reads whether a campaign runs; zero in a folder from before that was noted.

@@ -42,7 +42,7 @@ func identity() dataset.Identity {
 // record makes a campaign's folder.
 func record(t *testing.T, plan dataset.Frozen) *dataset.Record {
 	t.Helper()
-	r, err := dataset.Create(dataset.CampaignFolder(t.TempDir(), "test"), identity(), plan)
+	r, err := dataset.Create(t.Context(), dataset.CampaignFolder(t.TempDir(), "test"), identity(), plan)
 	require.NoError(t, err)
 	return r
 }
@@ -68,7 +68,7 @@ func accept(t *testing.T, r *dataset.Record, key string, verdict trial.Verdict, 
 // next is what a lane gets: the key of the attempt; "" for none.
 func next(t *testing.T, r *dataset.Record, lane string) string {
 	t.Helper()
-	claimed, found, err := r.Claim(lane)
+	claimed, found, err := r.Claim(t.Context(), lane)
 	require.NoError(t, err)
 	if !found {
 		return ""
@@ -85,13 +85,13 @@ func wantClass(t *testing.T, err error, class fault.Class) {
 // TestCreateOnce: a folder is of one campaign, which it is begun with once.
 func TestCreateOnce(t *testing.T) {
 	folder := dataset.CampaignFolder(t.TempDir(), "test")
-	first, err := dataset.Create(folder, identity(), frozen(2))
+	first, err := dataset.Create(t.Context(), folder, identity(), frozen(2))
 	require.NoError(t, err)
 	for name, text := range map[string]string{"plan/campaign.yaml": "name: test\n", "plan/files/a.icf": "icf", "plan/inventory-lane-1.yaml": "name: lane-1\n"} {
 		assert.Equal(t, text, string(load(t, filepath.Join(folder, name))))
 	}
 	// A newer program has other ideas about the plan: what was begun stays.
-	again, err := dataset.Create(folder, identity(), frozen(5))
+	again, err := dataset.Create(t.Context(), folder, identity(), frozen(5))
 	require.NoError(t, err)
 	assert.Equal(t, first.Identity(), again.Identity())
 	assert.Len(t, again.Plan(), 6)
@@ -100,13 +100,13 @@ func TestCreateOnce(t *testing.T) {
 		func(i *dataset.Identity) { i.Campaign = "other" }, func(i *dataset.Identity) { i.TestbedKind = "emulated" }} {
 		other := identity()
 		change(&other)
-		_, err := dataset.Create(folder, other, frozen(2))
+		_, err := dataset.Create(t.Context(), folder, other, frozen(2))
 		wantClass(t, err, fault.BadInput)
 	}
 	// Rows of a time without identities are nobody's.
 	old := dataset.CampaignFolder(t.TempDir(), "test")
 	attempt(t, old, 1, 1)
-	_, err = dataset.Create(old, identity(), frozen(2))
+	_, err = dataset.Create(t.Context(), old, identity(), frozen(2))
 	wantClass(t, err, fault.BadInput)
 }
 
@@ -116,21 +116,21 @@ func TestNothingIsMadeBelowAMountPoint(t *testing.T) {
 	r := record(t, frozen(1))
 	away := r.Folder() + ".away"
 	require.NoError(t, os.Rename(r.Folder(), away))
-	_, err := dataset.Open(r.Folder(), "")
+	_, err := dataset.Open(t.Context(), r.Folder(), "")
 	wantClass(t, err, fault.Infrastructure)
 	_, err = r.Accept(t.Context(), outcome("00001.1", trial.Valid, ""))
 	wantClass(t, err, fault.Infrastructure)
-	_, _, err = r.Claim("a")
+	_, _, err = r.Claim(t.Context(), "a")
 	wantClass(t, err, fault.Infrastructure)
 	wantClass(t, r.TornDown(t.Context(), dataset.Teardown{Trial: "00001.1"}), fault.Infrastructure)
 	wantClass(t, r.Event(t.Context(), dataset.CampaignEvent{Name: "pause"}), fault.Infrastructure)
 	assert.NoDirExists(t, r.Folder())
 
-	_, err = dataset.Create(r.Folder(), identity(), frozen(1))
+	_, err = dataset.Create(t.Context(), r.Folder(), identity(), frozen(1))
 	require.NoError(t, err)
 	_, err = r.Accept(t.Context(), outcome("00001.1", trial.Valid, ""))
 	wantClass(t, err, fault.BadInput)
-	_, err = dataset.Open(r.Folder(), r.Identity().ID)
+	_, err = dataset.Open(t.Context(), r.Folder(), r.Identity().ID)
 	wantClass(t, err, fault.BadInput)
 	require.NoError(t, os.RemoveAll(r.Folder()))
 	require.NoError(t, os.Rename(away, r.Folder()))
@@ -140,7 +140,7 @@ func TestNothingIsMadeBelowAMountPoint(t *testing.T) {
 // TestAcceptOnce: whoever concludes an attempt first has concluded it.
 func TestAcceptOnce(t *testing.T) {
 	r := record(t, frozen(1))
-	other, err := dataset.Open(r.Folder(), "")
+	other, err := dataset.Open(t.Context(), r.Folder(), "")
 	require.NoError(t, err)
 	var waiting sync.WaitGroup
 	accepted := make([]dataset.Accepted, 8)
@@ -199,7 +199,7 @@ func TestAcceptAfterACrash(t *testing.T) {
 		}
 		folder := dataset.CampaignFolder(t.TempDir(), "test")
 		plant(t, folder, state)
-		again, err := dataset.Open(folder, "")
+		again, err := dataset.Open(t.Context(), folder, "")
 		require.NoError(t, err)
 		assert.Equal(t, done == len(steps), again.Done(1), "after %d steps", done)
 		assert.Equal(t, done < len(steps), accept(t, again, "00001.1", trial.Valid, "").New)
@@ -212,7 +212,7 @@ func TestAcceptAfterACrash(t *testing.T) {
 // TestClaim: each block is of one lane, and what is done is not done again.
 func TestClaim(t *testing.T) {
 	r := record(t, frozen(3))
-	require.NoError(t, r.Begin("run-1"))
+	require.NoError(t, r.Begin(t.Context(), "run-1"))
 	assert.Equal(t, "00001.1", next(t, r, "a"))
 	assert.Equal(t, "00001.1", next(t, r, "a"), "asked again")
 	assert.Equal(t, "00004.1", next(t, r, "b"))
@@ -226,20 +226,20 @@ func TestClaim(t *testing.T) {
 	assert.Equal(t, 7, r.Left())
 
 	// A controller that is killed remembers nothing, and goes on.
-	again, err := dataset.Open(r.Folder(), r.Identity().ID)
+	again, err := dataset.Open(t.Context(), r.Folder(), r.Identity().ID)
 	require.NoError(t, err)
-	require.NoError(t, again.Begin("run-1"))
+	require.NoError(t, again.Begin(t.Context(), "run-1"))
 	assert.Equal(t, "00004.1", next(t, again, "b"))
 	assert.Equal(t, "00003.1", next(t, again, "a"))
 	accept(t, again, "00003.1", trial.TargetFailed, cause.IOError)
 	assert.Equal(t, "00007.1", next(t, again, "a"))
 	assert.Empty(t, next(t, again, "c"), "the other lanes have the rest")
-	require.NoError(t, again.GiveBack("b"))
+	require.NoError(t, again.GiveBack(t.Context(), "b"))
 	assert.Equal(t, "00004.1", next(t, again, "c"))
 	assert.Empty(t, next(t, again, "b"))
 
 	// Another execution: lanes of the one before have nothing.
-	require.NoError(t, again.Begin("run-2"))
+	require.NoError(t, again.Begin(t.Context(), "run-2"))
 	assert.Equal(t, "00004.1", next(t, again, "z"))
 
 	counts := again.Counts()
@@ -315,7 +315,7 @@ func TestAmendments(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, events, 2)
 		assert.Equal(t, []any{int32(2), "ann@ws", "more"}, []any{events[1].Number, events[1].By, events[1].Why})
-		again, err := dataset.Open(r.Folder(), "")
+		again, err := dataset.Open(t.Context(), r.Folder(), "")
 		require.NoError(t, err)
 		r = again
 	}
@@ -343,7 +343,7 @@ func TestLookOnce(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, "3 rows", string(found))
 		accept(t, r, "00003.2", trial.Valid, "")
-		r, err = dataset.Open(r.Folder(), "")
+		r, err = dataset.Open(t.Context(), r.Folder(), "")
 		require.NoError(t, err)
 	}
 	assert.Equal(t, 1, made)
@@ -356,19 +356,19 @@ func TestDamagedRecord(t *testing.T) {
 	accept(t, r, "00001.1", trial.Valid, "")
 	segment := filepath.Join(r.Folder(), "segments", "trial-00001.1.arrows")
 	store(t, segment, load(t, segment)[:40])
-	again, err := dataset.Open(r.Folder(), "")
+	again, err := dataset.Open(t.Context(), r.Folder(), "")
 	require.NoError(t, err)
 	assert.Equal(t, "00001.2", next(t, again, "a"))
 	for _, name := range []string{"plan/plan.json", "plan/settings.json", "identity.json"} {
 		path := filepath.Join(r.Folder(), name)
 		text := load(t, path)
 		store(t, path, text[:len(text)-3])
-		_, err := dataset.Open(r.Folder(), "")
+		_, err := dataset.Open(t.Context(), r.Folder(), "")
 		wantClass(t, err, fault.BadInput)
 		store(t, path, text)
 	}
 	store(t, filepath.Join(r.Folder(), "attempts.parquet"), []byte("PAR1"))
-	_, err = dataset.Open(r.Folder(), "")
+	_, err = dataset.Open(t.Context(), r.Folder(), "")
 	wantClass(t, err, fault.BadInput)
 }
 
@@ -411,7 +411,7 @@ func TestCompactionGrowsGeometrically(t *testing.T) {
 		}
 	}
 	assert.Equal(t, []int{2000, 4}, []int{written, compactions})
-	again, err := dataset.Open(r.Folder(), "")
+	again, err := dataset.Open(t.Context(), r.Folder(), "")
 	require.NoError(t, err)
 	assert.Equal(t, r.Counts(), again.Counts())
 	assert.False(t, again.Due())
@@ -565,7 +565,7 @@ func TestFilesOfALostRowStay(t *testing.T) {
 	require.NoError(t, err)
 	segment := filepath.Join(r.Folder(), "segments", "trial-00001.1.arrows")
 	store(t, segment, load(t, segment)[:40])
-	r, err = dataset.Open(r.Folder(), "")
+	r, err = dataset.Open(t.Context(), r.Folder(), "")
 	require.NoError(t, err)
 	for range 2 { // the second time it is set aside
 		assert.NotEmpty(t, end(t, r))
@@ -578,7 +578,7 @@ func TestFilesOfALostRowStay(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, end(t, r))
 	require.NoError(t, os.Remove(filepath.Join(r.Folder(), "attempts.parquet")))
-	r, err = dataset.Open(r.Folder(), "")
+	r, err = dataset.Open(t.Context(), r.Folder(), "")
 	require.NoError(t, err)
 	end(t, r)
 	assert.FileExists(t, filepath.Join(r.Folder(), accepted.Trial.Folder, "io.parquet"), "it is in the manifest")
@@ -600,4 +600,23 @@ func TestFilesOfALostRowStay(t *testing.T) {
 	_, err = r.Accept(t.Context(), again)
 	require.NoError(t, err)
 	assert.Empty(t, end(t, r))
+}
+
+// TestNothingIsWrittenTooLate: when the time of who asks is over before it is his turn, he
+// has been told that it was not done, and so it is not done.
+func TestNothingIsWrittenTooLate(t *testing.T) {
+	r := record(t, frozen(1))
+	require.NoError(t, r.Begin(t.Context(), "first"))
+	before := tree(t, r.Folder())
+	ctx, cancel := context.WithCancelCause(t.Context())
+	late := errors.New("it took too long")
+	cancel(late)
+	require.ErrorIs(t, r.Event(ctx, dataset.CampaignEvent{Name: "pause"}), late)
+	_, err := r.Accept(ctx, outcome("00001.1", trial.Valid, ""))
+	require.ErrorIs(t, err, late)
+	_, _, err = r.Claim(ctx, "a")
+	require.ErrorIs(t, err, late)
+	require.ErrorIs(t, r.Begin(ctx, "second"), late)
+	require.ErrorIs(t, r.GiveBack(ctx, "a"), late)
+	assert.Equal(t, before, tree(t, r.Folder()))
 }

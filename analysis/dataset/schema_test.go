@@ -1,7 +1,6 @@
 package dataset
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,10 +18,10 @@ func writtenOf[R any](t *testing.T, table *Table[R], kind string, rows []R) (*ar
 	path := filepath.Join(t.TempDir(), table.Name+".parquet")
 	_, err := writeParquet(table, path, metadata(table, Provenance{KeyCampaign: "test", KeyTestbedKind: kind}), Rows(rows))
 	require.NoError(t, err)
-	in, err := os.Open(path)
+	in, err := openSource(path)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = in.Close() })
-	opened, err := openParquet(in, path)
+	opened, err := openParquet(in)
 	require.NoError(t, err)
 	if opened.rows == 0 {
 		return opened.schema, opened.metadata, nil

@@ -37,14 +37,14 @@ func readSegment[R any](table *Table[R], path string) Batches[R] {
 			}
 			return
 		}
-		in, err := os.Open(path)
+		in, err := openSource(path)
 		if err != nil {
 			yield(nil, missing(path, err))
 			return
 		}
 		defer in.Close()
 		var stream *ipc.Reader
-		err = guard(path, func() error {
+		err = guard(in, func() error {
 			if err := verifyEntries(in, entries); err != nil {
 				return err
 			}
@@ -64,7 +64,7 @@ func readSegment[R any](table *Table[R], path string) Batches[R] {
 		}
 		var rows []R
 		for _, entry := range entries {
-			err := guard(path, func() error {
+			err := guard(in, func() error {
 				record, err := stream.Read()
 				if err != nil {
 					return err
@@ -113,13 +113,13 @@ func readEntries(path string) ([]entry, error) {
 
 // readSeal reads the line at the end of a sealed segment.
 func readSeal(path string) ([]entry, error) {
-	in, err := os.Open(path)
+	in, err := openSource(path)
 	if err != nil {
 		return nil, err
 	}
 	defer in.Close()
 	var entries []entry
-	err = guard(path, func() error {
+	err = guard(in, func() error {
 		info, err := in.Stat()
 		if err != nil {
 			return err

@@ -38,7 +38,7 @@ concluded are removed.`,
 
 // compact compacts one campaign's dataset.
 func compact(cmd *cobra.Command, folder string) error {
-	record, err := dataset.Open(folder, "")
+	record, err := dataset.Open(cmd.Context(), folder, "")
 	if err != nil {
 		return err
 	}

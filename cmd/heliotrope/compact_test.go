@@ -15,7 +15,7 @@ import (
 // something about it says that first.
 func TestCompact(t *testing.T) {
 	folder := dataset.CampaignFolder(t.TempDir(), "unit")
-	record, err := dataset.Create(folder, dataset.Identity{Campaign: "unit", TestbedKind: "simulated", SpecSHA256: "spec"},
+	record, err := dataset.Create(t.Context(), folder, dataset.Identity{Campaign: "unit", TestbedKind: "simulated", SpecSHA256: "spec"},
 		dataset.Frozen{Trials: []campaign.Trial{{Sequence: 1, Block: 1}, {Sequence: 2, Block: 1}}})
 	require.NoError(t, err)
 	require.NoError(t, record.SetState(t.Context(), dataset.StateRunning))

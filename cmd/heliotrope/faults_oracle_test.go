@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/trial"
 )
 
@@ -38,12 +39,16 @@ type ending struct {
 }
 
 // judgeRows wants exactly one counted row for each trial, and a valid one: what
-// an infrastructure does may not use up a trial.
+// an infrastructure does may not use up a trial. A trial that has a result is not run
+// again, though a second one does not count.
 func (f *damage) judgeRows(rows []dataset.Trial, want ending) {
-	counted, left := map[int]int{}, 0
+	counted, results, left := map[int]int{}, map[int]int{}, 0
 	keys := map[string]int{}
 	for _, row := range rows {
 		keys[row.Key]++
+		if (trial.Outcome{Verdict: trial.Verdict(row.Verdict), Cause: cause.Code(row.Cause)}).IsResult() && keys[row.Key] == 1 {
+			results[int(row.Sequence)]++
+		}
 		if row.Leftovers != nil && *row.Leftovers > 0 {
 			left++
 		}
@@ -73,6 +78,8 @@ func (f *damage) judgeRows(rows []dataset.Trial, want ending) {
 			f.add(&f.lost, "trial %d has no counted row", sequence)
 		case count > 1:
 			f.add(&f.double, "trial %d has %d counted rows", sequence, count)
+		case results[sequence] > 1:
+			f.add(&f.double, "trial %d has %d results", sequence, results[sequence])
 		}
 	}
 	if want.leaves && left == 0 && !want.cancelled {
@@ -99,6 +106,20 @@ func (f *damage) judgeFolder(folder string, want ending) {
 		return
 	}
 	f.judgeRows(rows, want)
+	events, err := dataset.ReadCampaignEvents(folder)
+	if err != nil {
+		f.add(nil, "the events: %v", err)
+	}
+	f.judgeEvents(events)
+}
+
+// judgeEvents wants none that tells of a second result.
+func (f *damage) judgeEvents(events []dataset.CampaignEvent) {
+	for _, event := range events {
+		if event.Name == dataset.EventDouble {
+			f.add(&f.double, "event %d: %s", event.Number, event.Detail)
+		}
+	}
 }
 
 // judgeHosts wants nothing on the model's hosts, but what that was asked to leave.
@@ -122,6 +143,7 @@ func TestOracle(t *testing.T) {
 			Verdict: string(trial.Valid), Counted: counted}
 	}
 	sound := []dataset.Trial{row(1, 1, false), row(1, 2, true), row(2, 1, true), row(3, 1, true)}
+	sound[0].Verdict = string(trial.Invalid)
 	left := int32(1)
 	for name, test := range map[string]struct {
 		damage func(rows []dataset.Trial) []dataset.Trial
@@ -129,10 +151,16 @@ func TestOracle(t *testing.T) {
 		says   string // "" for nothing
 		counts [3]int // lost, double, leftovers
 	}{
-		"sound":    {func(r []dataset.Trial) []dataset.Trial { return r }, ending{trials: 3}, "", [3]int{}},
-		"lost":     {func(r []dataset.Trial) []dataset.Trial { return r[:3] }, ending{trials: 3}, "trial 3 has no counted row", [3]int{1, 0, 0}},
-		"not run":  {func(r []dataset.Trial) []dataset.Trial { return r[:3] }, ending{trials: 3, cancelled: true}, "", [3]int{}},
-		"double":   {func(r []dataset.Trial) []dataset.Trial { return append(r, row(2, 2, true)) }, ending{trials: 3}, "trial 2 has 2 counted rows", [3]int{0, 1, 0}},
+		"sound":   {func(r []dataset.Trial) []dataset.Trial { return r }, ending{trials: 3}, "", [3]int{}},
+		"lost":    {func(r []dataset.Trial) []dataset.Trial { return r[:3] }, ending{trials: 3}, "trial 3 has no counted row", [3]int{1, 0, 0}},
+		"not run": {func(r []dataset.Trial) []dataset.Trial { return r[:3] }, ending{trials: 3, cancelled: true}, "", [3]int{}},
+		"double":  {func(r []dataset.Trial) []dataset.Trial { return append(r, row(2, 2, true)) }, ending{trials: 3}, "trial 2 has 2 counted rows", [3]int{0, 1, 0}},
+		"again":   {func(r []dataset.Trial) []dataset.Trial { return append(r, row(2, 2, false)) }, ending{trials: 3}, "trial 2 has 2 results", [3]int{0, 1, 0}},
+		"failed again": {func(r []dataset.Trial) []dataset.Trial {
+			failed := row(2, 2, false)
+			failed.Verdict, failed.Cause = string(trial.TargetFailed), string(cause.IOError)
+			return append(r, failed)
+		}, ending{trials: 3, cancelled: true}, "trial 2 has 2 results", [3]int{0, 1, 0}},
 		"twice":    {func(r []dataset.Trial) []dataset.Trial { return append(r, row(1, 1, false)) }, ending{trials: 3}, "attempt 00001.1 has 2 rows", [3]int{0, 1, 0}},
 		"unknown":  {func(r []dataset.Trial) []dataset.Trial { return append(r, row(4, 1, true)) }, ending{trials: 3}, "not in the plan", [3]int{0, 1, 0}},
 		"used up":  {func(r []dataset.Trial) []dataset.Trial { r[2].Verdict = string(trial.Invalid); return r }, ending{trials: 3}, "counts as invalid", [3]int{}},
@@ -160,6 +188,14 @@ func TestOracle(t *testing.T) {
 		f.judgeHosts(folder, ending{leaves: true})
 		assert.Equal(t, []string{"left on a host: simulated-1-a/guest"}, f.problems)
 		assert.Equal(t, 1, f.leftovers)
+	})
+	t.Run("events", func(t *testing.T) {
+		var f damage
+		f.judgeEvents([]dataset.CampaignEvent{{Number: 1, Name: dataset.EventLook}})
+		require.Empty(t, f.problems)
+		f.judgeEvents([]dataset.CampaignEvent{{Number: 2, Name: dataset.EventDouble, Detail: "a second result"}})
+		assert.Equal(t, []string{"event 2: a second result"}, f.problems)
+		assert.Equal(t, 1, f.double)
 	})
 	t.Run("folder", func(t *testing.T) {
 		var f damage

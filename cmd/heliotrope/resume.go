@@ -71,7 +71,7 @@ func resumeFolders(cmd *cobra.Command, shared *campaignCommand, path string, asJ
 	}
 	var all []standing
 	for _, folder := range folders {
-		one, err := readStanding(folder)
+		one, err := readStanding(cmd.Context(), folder)
 		if err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ type standing struct {
 
 // readStanding reads a campaign's folder. One without an identity, or of another
 // format, is bad input.
-func readStanding(folder string) (standing, error) {
+func readStanding(ctx context.Context, folder string) (standing, error) {
 	absolute, err := filepath.Abs(folder)
 	if err != nil {
 		return standing{}, err
@@ -117,7 +117,7 @@ func readStanding(folder string) (standing, error) {
 	if _, err := dataset.ReadIdentity(absolute); errors.Is(err, fs.ErrNotExist) {
 		return standing{}, usageError{fmt.Errorf("%s does not say which campaign it is of, and cannot be gone on with: only a version before identities wrote such datasets; `heliotrope check` and `judge` read it", absolute)}
 	}
-	record, err := dataset.Open(absolute, "")
+	record, err := dataset.Open(ctx, absolute, "")
 	if err != nil {
 		return standing{}, fmt.Errorf("read the dataset: %w", err)
 	}

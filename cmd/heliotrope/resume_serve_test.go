@@ -44,7 +44,7 @@ func TestALostDatabaseLosesNoTrial(t *testing.T) {
 	await := func(done int) (rows []dataset.Trial) {
 		t.Helper()
 		require.NoError(t, poll.Until(t.Context(), 20*time.Millisecond, func(context.Context) (bool, error) {
-			record, err := dataset.Open(folder, "")
+			record, err := dataset.Open(t.Context(), folder, "")
 			if err != nil {
 				return false, nil //nolint:nilerr // it is not there yet
 			}

@@ -26,7 +26,7 @@ func begunPart(t *testing.T, done int, controller string) (file, data string, re
 	file, data = writeCampaign(t, simulatedCampaign), t.TempDir()
 	r, err := loadRequest(file, data)
 	require.NoError(t, err)
-	record, err = dataset.Create(dataset.CampaignFolder(data, "unit"),
+	record, err = dataset.Create(t.Context(), dataset.CampaignFolder(data, "unit"),
 		dataset.Identity{Campaign: "unit", SpecSHA256: r.sha256(), TestbedKind: "simulated", Program: "unit"},
 		dataset.Frozen{Spec: r.yaml, Trials: r.trials, Settings: dataset.Settings{Order: r.spec.Order, Limits: r.spec.Limits}})
 	require.NoError(t, err)
@@ -157,7 +157,7 @@ func TestCausesByCell(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, causesTable(&out, causes))
 	assert.Contains(t, out.String(), "nfs    witness-died   2         00003.2: why 00003.2\n")
-	assert.Empty(t, causesByCell(t.TempDir()), "no folder to read")
+	assert.Empty(t, causesByCell(t.Context(), t.TempDir()), "no folder to read")
 }
 
 func TestRanges(t *testing.T) {

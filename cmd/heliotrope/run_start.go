@@ -119,7 +119,7 @@ func (o *runOptions) startNew(ctx context.Context, s *session, r *request, progr
 	var found findings
 	r.owns = ownsFor(s.queue, r.spec.Name, o.takeOver)
 	checkFolder(r.dataDir, r.neededBytes(), &found)
-	found.add(s.goOn(r, o.takeOver, progress))
+	found.add(s.goOn(ctx, r, o.takeOver, progress))
 	found.add(o.checkDatabase(len(r.trials)))
 	site := o.site(ctx, r, &found)
 	found.add(s.checkFree(ctx, r.spec.Name, site.paths))
@@ -182,12 +182,12 @@ func sameFolder(a, b string) bool {
 // goOn tells what of the campaign the data folder holds: what is done is not run
 // again. It refuses the folder of another campaign, and that of a campaign which
 // another controller ran last, unless it is to be taken over.
-func (s *session) goOn(r *request, takeOver bool, progress func(string)) error {
+func (s *session) goOn(ctx context.Context, r *request, takeOver bool, progress func(string)) error {
 	folder := dataset.CampaignFolder(r.dataDir, r.spec.Name)
 	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	held, err := readStanding(folder)
+	held, err := readStanding(ctx, folder)
 	if err != nil {
 		return err
 	}

@@ -8,13 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 
+	"heliotrope/analysis/dataset"
 	"heliotrope/internal/procs"
 )
 
@@ -53,7 +52,7 @@ func lockServe(ctx context.Context, stateDir string) (unlock func(), err error) 
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state folder: %w", err)
 	}
-	if err := refuseNetwork(stateDir, fileSystem); err != nil {
+	if err := refuseNetwork(stateDir, dataset.SharedFileSystem); err != nil {
 		return nil, err
 	}
 	lock := flock.New(filepath.Join(stateDir, serveLockFile))
@@ -77,32 +76,16 @@ func lockServe(ctx context.Context, stateDir string) (unlock func(), err error) 
 	return nil, fmt.Errorf("lock %s: %w", filepath.Join(stateDir, serveLockFile), err)
 }
 
-// networkFileSystems are those, by their magic numbers (linux/magic.h), on which
-// another machine may write beside us.
-var networkFileSystems = []uint32{
-	0x6969,                         // NFS
-	0x517B, 0xFF534D42, 0xFE534D42, // SMB and CIFS
-	unix.AFS_SUPER_MAGIC, 0x5346414F, // AFS
-	unix.CEPH_SUPER_MAGIC,
-}
-
-// fileSystem is the magic number of the file system that a folder is on.
-func fileSystem(folder string) (uint32, error) {
-	var stat unix.Statfs_t
-	err := unix.Statfs(folder, &stat)
-	return uint32(stat.Type), err //nolint:gosec // magic numbers have 32 bits
-}
-
 // refuseNetwork refuses a state folder on a network's file system: SQLite's
 // write-ahead log does not work there (https://www.sqlite.org/wal.html), and a
 // lock may not hold.
-func refuseNetwork(stateDir string, fileSystem func(string) (uint32, error)) error {
-	magic, err := fileSystem(stateDir)
+func refuseNetwork(stateDir string, fileSystem func(string) (string, error)) error {
+	name, err := fileSystem(stateDir)
 	if err != nil {
-		return fmt.Errorf("ask what file system %s is on: %w", stateDir, err)
+		return err
 	}
-	if slices.Contains(networkFileSystems, magic) {
-		return usageError{fmt.Errorf("the state folder %s is on a network's file system (type %#x), where Temporal's database is not safe: choose a folder on a local disk with --state-dir", stateDir, magic)}
+	if name != "" {
+		return usageError{fmt.Errorf("the state folder %s is on a network's file system (%s), where Temporal's database is not safe: choose a folder on a local disk with --state-dir", stateDir, name)}
 	}
 	return nil
 }

@@ -155,7 +155,7 @@ func (s *session) showCampaign(ctx context.Context, out io.Writer, name string, 
 	if shot.Status.DataDir == "" {
 		shot.Status.DataDir = input.DataDir
 	}
-	shot.CellCauses = causesByCell(dataset.CampaignFolder(shot.Status.DataDir, name))
+	shot.CellCauses = causesByCell(ctx, dataset.CampaignFolder(shot.Status.DataDir, name))
 	if asJSON {
 		return printJSON(out, shot)
 	}

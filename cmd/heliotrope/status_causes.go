@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -23,8 +24,8 @@ type cellCause struct {
 
 // causesByCell says for each cell of a campaign's folder why attempts were not
 // valid. Where the folder cannot be read, as from another machine, it says nothing.
-func causesByCell(folder string) []cellCause {
-	record, err := dataset.Open(folder, "")
+func causesByCell(ctx context.Context, folder string) []cellCause {
+	record, err := dataset.Open(ctx, folder, "")
 	if err != nil {
 		return nil
 	}

@@ -1,0 +1,55 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/analysis/dataset"
+)
+
+// lockOf makes a campaign's folder and gives the lock of who writes to it.
+func lockOf(t *testing.T, dataDir, name string) (lock string) {
+	t.Helper()
+	record, err := dataset.Create(t.Context(), dataset.CampaignFolder(dataDir, name), dataset.Identity{Campaign: name, TestbedKind: "simulated"}, dataset.Frozen{})
+	require.NoError(t, err)
+	return filepath.Join(record.Folder(), "control", "lock")
+}
+
+// TestALockedFolderHoldsNobodyUp but those who want it: they wait until their time is
+// over, and are told who holds it.
+func TestALockedFolderHoldsNobodyUp(t *testing.T) {
+	data := t.TempDir()
+	lock := lockOf(t, data, "locked")
+	lockOf(t, data, "other")
+	unlock, err := dataset.Lock(t.Context(), lock)
+	require.NoError(t, err)
+	synctest.Test(t, func(t *testing.T) {
+		records := &Records{}
+		ctx, giveUp := context.WithCancelCause(t.Context())
+		failed := make(chan error, 2)
+		for range 2 {
+			go func() {
+				_, err := records.of(ctx, data, "locked", "")
+				failed <- err
+			}()
+		}
+		synctest.Wait() // one waits for the lock, the other one for its turn
+		_, err := records.of(t.Context(), data, "other", "")
+		require.NoError(t, err)
+		late := errors.New("it took too long")
+		giveUp(late)
+		first, second := <-failed, <-failed
+		require.ErrorIs(t, first, late)
+		require.ErrorIs(t, second, late)
+		assert.Regexp(t, `which process \d+ \(.+\) holds`, errors.Join(first, second).Error())
+		unlock()
+		_, err = records.of(t.Context(), data, "locked", "")
+		require.NoError(t, err)
+	})
+}
