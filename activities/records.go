@@ -71,6 +71,16 @@ func (r *Records) inTurn(ctx context.Context, folder string, open func(known *da
 	return record, err
 }
 
+// letGo forgets what is known of a campaign's folder. Who wants it again opens it anew.
+func (r *Records) letGo(record *dataset.Record) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.open, record.Folder())
+}
+
 func (r *Records) opening(folder string) *opening {
 	r.mu.Lock()
 	defer r.mu.Unlock()

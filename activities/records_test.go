@@ -53,3 +53,19 @@ func TestALockedFolderHoldsNobodyUp(t *testing.T) {
 		require.NoError(t, err)
 	})
 }
+
+// TestLetGo: a folder is opened once until it is let go.
+func TestLetGo(t *testing.T) {
+	data := t.TempDir()
+	lockOf(t, data, "ended")
+	records := &Records{}
+	open := func() *dataset.Record {
+		record, err := records.of(t.Context(), data, "ended", "")
+		require.NoError(t, err)
+		return record
+	}
+	first := open()
+	assert.Same(t, first, open())
+	records.letGo(first)
+	assert.NotSame(t, first, open())
+}

@@ -96,6 +96,9 @@ func (c *Collector) summarise(ctx context.Context, input SummariseInput) (Summar
 	for _, control := range failed {
 		activity.GetLogger(ctx).Warn("a control failed", "control", control)
 	}
+	if input.State != "" && input.State != dataset.StateRunning {
+		c.Records.letGo(record) // some kB of each trial
+	}
 	summarised.Controls, summarised.Medians = failed[:min(maxProblems, len(failed))], mediansOf(&summary)
 	return summarised, nil
 }

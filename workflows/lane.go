@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"reflect"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -322,7 +321,7 @@ func (l *laneRun) takeOrders(ctx workflow.Context) {
 			break
 		}
 		if newest.Version > l.orders.Version {
-			if !reflect.DeepEqual(newest.Stop, l.orders.Stop) {
+			if !newest.Stop.Same(l.orders.Stop) {
 				l.state.Report.Precise, l.state.Report.Judged = nil, 0 // it was by the rule of before
 			}
 			l.orders = newest

@@ -120,7 +120,17 @@ func (c *compaction) merge() error {
 		c.trials = append(c.trials, rows...)
 		c.merged = append(c.merged, c.segment(trialPrefix, key))
 	}
-	c.order()
+	events, segments, err := allEvents(c.folder)
+	if err != nil {
+		return err
+	}
+	doubles := map[string]bool{}
+	for _, event := range events {
+		if key, is := event.double(); is {
+			doubles[key] = true
+		}
+	}
+	c.order(doubles)
 	if err := c.missesNone(); err != nil {
 		return err
 	}
@@ -146,8 +156,9 @@ func (c *compaction) merge() error {
 			return err
 		}
 	}
-	c.tables = append(c.tables, tableWriter(c, Teardowns, torn))
-	return c.mergeEvents()
+	c.tables = append(c.tables, tableWriter(c, Teardowns, torn), tableWriter(c, CampaignEvents, events))
+	c.merged = append(c.merged, segments...)
+	return nil
 }
 
 // attemptsTable reads table attempts. In a folder that says which campaign it is of, a
@@ -200,17 +211,6 @@ func (c *compaction) tearDown(torn []Teardown) {
 	}
 }
 
-// mergeEvents merges the campaign's events.
-func (c *compaction) mergeEvents() error {
-	events, segments, err := allEvents(c.folder)
-	if err != nil {
-		return err
-	}
-	c.merged = append(c.merged, segments...)
-	c.tables = append(c.tables, tableWriter(c, CampaignEvents, events))
-	return nil
-}
-
 // segment is the path of an attempt's segment.
 func (c *compaction) segment(prefix, key string) string {
 	return filepath.Join(c.folder, segmentFolder, prefix+key+segmentSuffix)
@@ -223,8 +223,9 @@ func tableWriter[R any](c *compaction, table *Table[R], rows []R) func(Provenanc
 	}
 }
 
-// order sorts the attempts as the plan does, and marks the attempts that count.
-func (c *compaction) order() {
+// order sorts the attempts as the plan does, and marks the attempts that count: see
+// counted.
+func (c *compaction) order(doubles map[string]bool) {
 	slices.SortFunc(c.trials, func(a, b Trial) int {
 		return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.Attempt, b.Attempt))
 	})
@@ -238,7 +239,7 @@ func (c *compaction) order() {
 			attempts = append(attempts, &c.trials[i])
 			c.place[c.trials[i].Key] = i
 		}
-		which, _ := counted(attempts)
+		which, _ := counted(attempts, doubles)
 		for i, attempt := range attempts {
 			attempt.Counted = i == which
 		}

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"heliotrope/internal/campaign"
@@ -62,9 +63,8 @@ var CampaignEvents = newTable("campaign_events", "What was decided about the cam
 
 // eventIndex is what is known of the events.
 type eventIndex struct {
-	last  int32 // number
-	byID  map[string]CampaignEvent
-	looks []CampaignEvent
+	last int32 // number
+	byID map[string]CampaignEvent
 }
 
 // Event notes an event. It is on the disk when Event returns. One whose ID was noted
@@ -117,6 +117,18 @@ func (x *index) checkAmendment(event CampaignEvent) error {
 	return nil
 }
 
+// doublePrefix begins the IDs of events of second results, before the attempt's key.
+const doublePrefix = "double/"
+
+// double is the key of the attempt that is a second result of its trial, if the event
+// tells of one.
+func (e CampaignEvent) double() (key string, is bool) {
+	if e.Name != EventDouble {
+		return "", false
+	}
+	return strings.CutPrefix(e.ID, doublePrefix)
+}
+
 func (e CampaignEvent) amendment() (campaign.Amendment, error) {
 	var amendment campaign.Amendment
 	if e.Amendment == "" {
@@ -144,8 +156,8 @@ func (x *index) apply(event CampaignEvent) error {
 	if amendment.Rule != nil {
 		x.stop = amendment.Rule.Stop
 	}
-	if event.Name == EventLook {
-		x.events.looks = append(x.events.looks, event)
+	if key, is := event.double(); is {
+		x.double(key)
 	}
 	for _, added := range amendment.Trials {
 		x.plan(added)

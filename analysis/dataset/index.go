@@ -26,7 +26,10 @@ type index struct {
 	stop   *campaign.Stop // the rule that holds now; nil for none
 	loose  int            // attempts that are in segments, and not in the tables
 	events eventIndex
-	sum    Counts
+	// doubles are keys of attempts that are second results of their trials: they were
+	// accepted later, whatever their numbers are.
+	doubles map[string]bool
+	sum     Counts
 
 	units []*unit // in the order in which they are begun
 	// unit finds a unit by its number; free is the place of the first that may have
@@ -83,7 +86,7 @@ type share struct {
 
 // readIndex reads a folder's plan, rows and events.
 func readIndex(folder string, identity Identity, settings Settings) (*index, error) {
-	x := &index{limit: settings.Limits.Attempts, stop: settings.Stop, single: settings.Order == campaign.OrderSequential, keys: map[string]*Trial{},
+	x := &index{limit: settings.Limits.Attempts, stop: settings.Stop, single: settings.Order == campaign.OrderSequential, keys: map[string]*Trial{}, doubles: map[string]bool{},
 		unit: map[int]*unit{}, blocks: map[int]int{}, sum: Counts{Verdicts: map[trial.Verdict]int{}, Causes: map[cause.Code]int{}}}
 	path := filepath.Join(folder, planFolder, planFile)
 	text, err := os.ReadFile(path)
@@ -192,39 +195,57 @@ func slim(row Trial) Trial {
 	return row
 }
 
-// add takes an attempt's row, and says whether it is a second result of its trial. A
-// row whose key is there is not taken.
-func (x *index) add(row Trial) (double bool) {
+// isSecond says whether an attempt that is not there yet is a second result of its trial.
+func (x *index) isSecond(row *Trial) bool {
+	planned := x.trial(int(row.Sequence))
+	return planned != nil && outcomeOf(row).IsResult() && slices.ContainsFunc(planned.rows, func(before *Trial) bool { return outcomeOf(before).IsResult() })
+}
+
+// double notes that an attempt, which may not be there yet, is a second result.
+func (x *index) double(key string) {
+	x.doubles[key] = true
+	if row := x.keys[key]; row != nil && x.trial(int(row.Sequence)) != nil {
+		x.settle(x.trial(int(row.Sequence)))
+	}
+}
+
+// add takes an attempt's row. A row whose key is there is not taken.
+func (x *index) add(row Trial) {
 	if x.keys[row.Key] != nil {
-		return false
+		return
 	}
 	kept := slim(row)
 	kept.Counted = false
 	x.keys[row.Key] = &kept
 	planned := x.trial(int(row.Sequence))
 	if planned == nil {
-		return false
+		return
 	}
-	before, had := counted(planned.rows)
-	had = had && outcomeOf(planned.rows[before]).IsResult()
 	planned.rows = append(planned.rows, &kept)
 	slices.SortStableFunc(planned.rows, func(a, b *Trial) int { return cmp.Compare(a.Attempt, b.Attempt) })
 	planned.last = max(planned.last, int(row.Attempt))
 	x.settle(planned)
-	return had && outcomeOf(&kept).IsResult()
 }
 
 func outcomeOf(row *Trial) trial.Outcome {
 	return trial.Outcome{Verdict: trial.Verdict(row.Verdict), Cause: cause.Code(row.Cause)}
 }
 
-// counted is which attempt of a trial counts: the first that is a result, otherwise the
-// last. False without any.
-func counted(rows []*Trial) (int, bool) {
+// counted is which attempt of a trial counts: the first that is a result and not a second
+// one, then the first that is a result, otherwise the last. False without any.
+func counted(rows []*Trial, doubles map[string]bool) (int, bool) {
+	second := -1
 	for i, row := range rows {
-		if outcomeOf(row).IsResult() {
+		switch {
+		case !outcomeOf(row).IsResult():
+		case !doubles[row.Key]:
 			return i, true
+		case second < 0:
+			second = i
 		}
+	}
+	if second >= 0 { // the file with the first was damaged
+		return second, true
 	}
 	return len(rows) - 1, len(rows) > 0
 }
@@ -236,7 +257,7 @@ func (x *index) settle(planned *plannedTrial) {
 		outcomes = append(outcomes, outcomeOf(row))
 		row.Counted = false
 	}
-	which, any := counted(planned.rows)
+	which, any := counted(planned.rows, x.doubles)
 	if any {
 		planned.rows[which].Counted = true
 	}

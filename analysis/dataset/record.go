@@ -268,18 +268,24 @@ func (r *Record) Accept(ctx context.Context, attempt Attempt) (Accepted, error) 
 				return fmt.Errorf("a file of attempt %s is not there: %w", row.Key, err)
 			}
 		}
+		r.mu.Lock()
+		second := r.index.isSecond(&row)
+		r.mu.Unlock()
+		if second { // first: without it the row might count after a crash
+			err := r.note(CampaignEvent{ID: doublePrefix + row.Key, Name: EventDouble, Lane: row.Lane, Trial: row.Sequence,
+				Detail: "attempt " + row.Key + " is a second result of its trial: it is kept, and does not count"})
+			if err != nil {
+				return err
+			}
+		}
 		if err := WriteAttempt(r.folder, attempt); err != nil {
 			return err
 		}
 		r.mu.Lock()
-		double := r.index.add(row)
+		r.index.add(row)
 		r.index.loose++
 		r.mu.Unlock()
 		accepted = Accepted{Row: slim(row), New: true}
-		if double {
-			return r.note(CampaignEvent{ID: "double/" + row.Key, Name: EventDouble, Lane: row.Lane, Trial: row.Sequence,
-				Detail: "attempt " + row.Key + " is a second result of its trial: it is kept, and does not count"})
-		}
 		return nil
 	})
 	return accepted, err

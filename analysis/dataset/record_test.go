@@ -620,3 +620,26 @@ func TestNothingIsWrittenTooLate(t *testing.T) {
 	require.ErrorIs(t, r.GiveBack(ctx, "a"), late)
 	assert.Equal(t, before, tree(t, r.Folder()))
 }
+
+// TestFirstAcceptedCounts: of two results the one that was accepted first counts, also
+// when its attempt has the higher number; wherever that is read.
+func TestFirstAcceptedCounts(t *testing.T) {
+	r := record(t, frozen(1))
+	accept(t, r, "00001.2", trial.Valid, "")
+	accept(t, r, "00001.1", trial.TargetFailed, cause.IOError)
+	events, err := dataset.ReadCampaignEvents(r.Folder())
+	require.NoError(t, err)
+	require.Len(t, events, 1)
+	assert.Contains(t, events[0].Detail, "00001.1 is a second result")
+	for range 2 {
+		again, err := dataset.Open(t.Context(), r.Folder(), "")
+		require.NoError(t, err)
+		for _, of := range []*dataset.Record{r, again} {
+			assert.Equal(t, "00001.2", keys(slices.DeleteFunc(of.Rows(0), func(row dataset.Trial) bool { return !row.Counted }), true))
+			assert.Equal(t, map[trial.Verdict]int{trial.Valid: 1}, of.Counts().Verdicts)
+		}
+		compact(t, r.Folder())
+		attempts, _ := rows(t, r.Folder())
+		assert.Equal(t, "00001.2", keys(attempts, true))
+	}
+}

@@ -262,6 +262,14 @@ type Stop struct {
 	Max int `yaml:"max" json:"max" jsonschema:"minimum=3"`
 }
 
+// Same says whether two rules are one; nil is none.
+func (s *Stop) Same(other *Stop) bool {
+	if s == nil || other == nil {
+		return s == other
+	}
+	return *s == *other
+}
+
 // DiskSpec is the disk under test.
 type DiskSpec struct {
 	// Size in MiB: 64 by default.
