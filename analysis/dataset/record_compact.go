@@ -47,6 +47,9 @@ func (r *Record) Compact(ctx context.Context, version string) (Compacted, error)
 		if err != nil {
 			return err
 		}
+		if err := r.removeUnfinished(); err != nil {
+			return err
+		}
 		never, err := r.neverRun()
 		if err != nil {
 			return err

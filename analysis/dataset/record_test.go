@@ -557,6 +557,26 @@ func TestFilesWithoutARow(t *testing.T) {
 	assert.Contains(t, after, filepath.Join("storage=iscsi", "notes.txt"))
 }
 
+// TestUnfinishedFilesGo: what a killed process had only begun to write is no part of a
+// dataset, also where the attempt has its row.
+func TestUnfinishedFilesGo(t *testing.T) {
+	r := record(t, frozen(1))
+	require.NoError(t, r.SetState(t.Context(), dataset.StateRunning))
+	accepted := written(t, r, "00001.1")
+	_, err := r.Accept(t.Context(), accepted)
+	require.NoError(t, err)
+	segment := filepath.Join(r.Folder(), "segments", "teardowns-00001.1.arrows.tmp")
+	counters := filepath.Join(r.Folder(), filepath.FromSlash(accepted.Trial.Folder), "counters.parquet.tmp")
+	store(t, segment, []byte("ARROW"))
+	store(t, counters, []byte("PAR1"))
+	_, err = r.Compact(t.Context(), "v1")
+	require.NoError(t, err)
+	assert.FileExists(t, counters, "the campaign runs: it may be being written")
+	assert.Empty(t, end(t, r))
+	assert.NoFileExists(t, segment)
+	assert.NoFileExists(t, counters)
+}
+
 // TestFilesOfALostRowStay: what has had a row, or is being written, is nobody's to remove.
 func TestFilesOfALostRowStay(t *testing.T) {
 	r := record(t, frozen(1))

@@ -140,6 +140,34 @@ func (r *Record) segmentsWithoutRow(with rowed) ([]string, error) {
 	return names, err
 }
 
+// removeUnfinished removes what a process that was killed had only begun to write: files
+// that are renamed when they are whole. It does so when the campaign runs no more: segments
+// are written under the lock, which the caller holds, and folders of attempts under one of
+// their own.
+func (r *Record) removeUnfinished() error {
+	if over, err := r.isOver(); err != nil || !over {
+		return err
+	}
+	root := os.DirFS(r.folder)
+	unfinished, err := fs.Glob(root, temporary(segmentFolder+"/*"))
+	for _, pattern := range attemptPatterns {
+		found, globErr := fs.Glob(root, temporary(pattern+"/*"))
+		unfinished, err = append(unfinished, found...), errors.Join(err, globErr)
+	}
+	for _, name := range unfinished {
+		path := filepath.Join(r.folder, filepath.FromSlash(name))
+		if path := filepath.Dir(path); path != filepath.Join(r.folder, segmentFolder) {
+			unlock, lockErr := lock(path)
+			if lockErr != nil {
+				continue // somebody writes: it is left for the next time
+			}
+			defer unlock()
+		}
+		err = errors.Join(err, remove(path))
+	}
+	return err
+}
+
 // removeUnlessWritten removes an attempt's folder; false when somebody writes to it.
 func removeUnlessWritten(folder string) (bool, error) {
 	unlock, err := lock(folder)
