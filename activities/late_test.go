@@ -110,6 +110,22 @@ func TestAConcludedAttemptStays(t *testing.T) {
 	assert.Empty(t, problems)
 }
 
+// TestADoneTrialIsNotBegunAgain: the workflow of the attempt before was terminated, and it
+// was concluded all the same while the next one began.
+func TestADoneTrialIsNotBegunAgain(t *testing.T) {
+	a := newAttempt(t, simulated.Faults{})
+	record, err := dataset.Open(t.Context(), dataset.CampaignFolder(a.target.DataDir, "unit"), "")
+	require.NoError(t, err)
+	_, err = record.Accept(t.Context(), dataset.Attempt{Trial: dataset.Trial{Key: a.target.Ref.Key(), Sequence: 7, Attempt: 1,
+		TestbedKind: "simulated", Verdict: string(trial.Valid)}})
+	require.NoError(t, err)
+	next := a.target
+	next.Ref.Attempt++
+	err = within(t, 20*time.Second, a.testbed.Sweep, activities.SweepInput{Target: next})
+	wantClass(t, err, fault.Invalid)
+	require.ErrorContains(t, err, "trial 7 has a result")
+}
+
 // TestOneWritesAnAttempt: an earlier try that was given up may still write. Who comes
 // after it waits for its end, and gives up when he is told to.
 func TestOneWritesAnAttempt(t *testing.T) {

@@ -92,6 +92,10 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 		if err != nil {
 			return err
 		}
+		if record.Done(target.Ref.Trial.Sequence) {
+			return fault.New(fault.Invalid, "trial %d has a result: an earlier attempt, whose workflow was terminated, was concluded as this one began",
+				target.Ref.Trial.Sequence)
+		}
 		if err := checkFree(record.Folder(), input.MinFreeMiB); err != nil {
 			return err
 		}

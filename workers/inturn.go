@@ -2,21 +2,44 @@ package workers
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
 )
 
 // inTurn has a workflow's local activities begin only when those that were given up have
 // ended. The SDK does not wait for a local activity that it cancels, and forgets those of
 // a workflow that somebody terminated, or that it begins to replay: what such a one still
 // does would be done beside, or after, what comes next.
+//
+// It also ends what goes on of a workflow that was terminated: until its workflow task is
+// over the SDK begins one local activity after the other. When another run of the
+// workflow has begun one, those of the runs before it are refused.
 type inTurn struct {
 	interceptor.WorkerInterceptorBase
 	mu      sync.Mutex
 	running map[string]map[*turn]bool // by the workflow's ID
+	runs    map[string]runs           // by the workflow's ID
 }
+
+// runs are those of a workflow of which a local activity was begun.
+type runs struct {
+	ids  []string // the newest last, and some before it
+	used time.Time
+}
+
+// A controller keeps the runs of so many workflows, and longer those that were used lately.
+const (
+	mostRuns = 4096
+	keepRuns = time.Hour
+)
+
+var errSuperseded = temporal.NewNonRetryableApplicationError("this run of the workflow was ended, and another one has begun", "superseded", nil)
 
 // turn is a local activity that runs.
 type turn struct {
@@ -44,7 +67,11 @@ func (a *inTurnActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 	mine := &turn{run: info.WorkflowExecution.RunID, id: info.ActivityID, ended: make(chan struct{})}
 	mine.ctx, mine.cancel = context.WithCancel(ctx)
 	defer a.turns.end(info.WorkflowExecution.ID, mine)
-	for _, before := range a.turns.begin(info.WorkflowExecution.ID, mine) {
+	given, err := a.turns.begin(info.WorkflowExecution.ID, mine)
+	if err != nil {
+		return nil, err
+	}
+	for _, before := range given {
 		select {
 		case <-before.ended:
 		case <-mine.ctx.Done():
@@ -56,10 +83,13 @@ func (a *inTurnActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 
 // begin notes that a local activity runs, and returns those that were given up and have
 // not ended: cancelled ones, those of another run of the workflow, and an earlier
-// execution of this one.
-func (t *inTurn) begin(workflow string, mine *turn) []*turn {
+// execution of this one. One of a run that another one has followed is refused.
+func (t *inTurn) begin(workflow string, mine *turn) ([]*turn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !t.isNewest(workflow, mine.run) {
+		return nil, errSuperseded
+	}
 	var before []*turn
 	for other := range t.running[workflow] {
 		if other.run != mine.run || other.id == mine.id {
@@ -76,7 +106,30 @@ func (t *inTurn) begin(workflow string, mine *turn) []*turn {
 		t.running[workflow] = map[*turn]bool{}
 	}
 	t.running[workflow][mine] = true
-	return before
+	return before, nil
+}
+
+// isNewest says whether no other run of the workflow was begun after this one. The caller
+// holds the lock.
+func (t *inTurn) isNewest(workflow, run string) bool {
+	if t.runs == nil {
+		t.runs = map[string]runs{}
+	}
+	of := t.runs[workflow]
+	at := slices.Index(of.ids, run)
+	if at >= 0 && at < len(of.ids)-1 {
+		return false
+	}
+	if at < 0 {
+		const some = 4
+		of.ids = append(of.ids[max(0, len(of.ids)-some):], run)
+	}
+	of.used = time.Now()
+	t.runs[workflow] = of
+	if len(t.runs) > mostRuns {
+		maps.DeleteFunc(t.runs, func(_ string, of runs) bool { return time.Since(of.used) > keepRuns })
+	}
+	return true
 }
 
 func (t *inTurn) end(workflow string, mine *turn) {

@@ -61,7 +61,9 @@ func TestWhatIsGivenUp(t *testing.T) {
 	begin := func(run, id string) (*turn, []*turn) {
 		mine := &turn{run: run, id: id, ended: make(chan struct{})}
 		mine.ctx, mine.cancel = context.WithCancel(t.Context())
-		return mine, turns.begin("trial/night/00001", mine)
+		before, err := turns.begin("trial/night/00001", mine)
+		require.NoError(t, err)
+		return mine, before
 	}
 	follower, before := begin("first", "1")
 	assert.Empty(t, before)
@@ -79,4 +81,8 @@ func TestWhatIsGivenUp(t *testing.T) {
 	turns.end("trial/night/00001", other)
 	assert.Empty(t, turns.running)
 	<-other.ended
+	_, err := turns.begin("trial/night/00001", &turn{run: "first", id: "3"})
+	require.ErrorIs(t, err, errSuperseded, "it was terminated, and does not know it yet")
+	_, err = turns.begin("trial/night/00002", &turn{run: "first", id: "3"})
+	require.NoError(t, err, "of another workflow")
 }
