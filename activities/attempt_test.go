@@ -321,9 +321,9 @@ func TestPlanIsNeverWrittenAgain(t *testing.T) {
 func TestTeardownNamesWhatIsLeft(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{})
 	a.before(t)
-	// A state from before in which a host had something that it has not now. It is known
-	// still when the attempt was concluded.
-	write(t, a.target.WorkFolder()+".before.json", `{"sim-1-store": {"ours": ["something"]}}`)
+	// A state from before in which a host had a setting that it has not now, and something
+	// that an earlier attempt had left. It is known still when the attempt was concluded.
+	write(t, a.target.WorkFolder()+".before.json", `{"sim-1-store": {"ours": ["an earlier attempt's"], "settings": ["something"]}}`)
 	a.known.Verdict, a.known.Reason = trial.Invalid, "no route"
 	a.conclude(t)
 	a.enter(trial.Teardown)

@@ -485,7 +485,7 @@ func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error)
 		if err != nil {
 			return err
 		}
-		torn.Leftovers, torn.OthersChanged = cut(before.Diff(after)), cut(before.DiffOthers(after))
+		torn.Leftovers, torn.OthersChanged = cut(before.Leftovers(after)), cut(before.DiffOthers(after))
 		torn.Now, torn.Compared = bed.Now(), true
 		return nil
 	}))

@@ -152,6 +152,18 @@ func (s Snapshot) Diff(later Snapshot) []string {
 	return s.diff(later, func(m MachineSnapshot) []string { return slices.Concat(m.Ours, m.Settings) })
 }
 
+// Leftovers lists what of ours appeared from one snapshot to a later one, and which settings
+// changed. What of ours is gone is none: an earlier attempt may have left it, whose workflow
+// was terminated.
+func (s Snapshot) Leftovers(later Snapshot) []string {
+	ours := s.diff(later, func(m MachineSnapshot) []string { return m.Ours })
+	ours = slices.DeleteFunc(ours, func(line string) bool {
+		_, change, _ := strings.Cut(line, ": ")
+		return strings.HasPrefix(change, "- ")
+	})
+	return append(ours, s.diff(later, func(m MachineSnapshot) []string { return m.Settings })...)
+}
+
 // DiffOthers lists what of others' appeared and vanished.
 func (s Snapshot) DiffOthers(later Snapshot) []string {
 	return s.diff(later, func(m MachineSnapshot) []string { return m.Others })

@@ -23,6 +23,9 @@ func TestDiff(t *testing.T) {
 	if changes := before.Diff(after); !slices.Equal(changes, want) {
 		t.Errorf("changes %q, want %q", changes, want)
 	}
+	if left := before.Leftovers(after); !slices.Equal(left, []string{"a: + qdisc: netem", "b: + domain lab.guest"}) {
+		t.Errorf("left %q", left)
+	}
 	if changes := before.Diff(Snapshot{}); len(changes) != 3 {
 		t.Errorf("a host without a snapshot: %q", changes)
 	}

@@ -82,5 +82,6 @@ func TestSettingsCount(t *testing.T) {
 	before := Snapshot{"store": {Settings: []string{"kernel log level 4"}}}
 	after := Snapshot{"store": {Settings: []string{"kernel log level 7"}}}
 	assert.Equal(t, []string{"store: - kernel log level 4", "store: + kernel log level 7"}, before.Diff(after))
+	assert.Equal(t, before.Diff(after), before.Leftovers(after))
 	assert.Empty(t, before.DiffOthers(after))
 }
