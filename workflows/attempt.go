@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -64,7 +65,9 @@ func newAttempt(input TrialInput, n int, status *TrialStatus) *attempt {
 func (a *attempt) target() activities.Target {
 	lane := a.input.Lane
 	lane.Machines, lane.Others = nil, nil
-	return activities.Target{Lane: lane, Ref: a.ref, DataDir: a.input.DataDir, Dataset: a.input.Dataset}
+	ref := a.ref
+	ref.Timeline = slices.Clone(ref.Timeline) // a local activity has what it is given, no copy of it
+	return activities.Target{Lane: lane, Ref: ref, DataDir: a.input.DataDir, Dataset: a.input.Dataset}
 }
 
 // execute runs the attempt, writes its row whatever happened, and leaves the testbed as

@@ -199,9 +199,9 @@ func TestCampaignCommands(t *testing.T) {
 	c, _ := serveStandIn(t)
 	file, data := writeCampaign(t, simulatedCampaign), t.TempDir()
 	wantRun(t, 0, "no campaigns yet", "status")
-	wantRun(t, exitFailure, `no campaign "unit"`, "status", "unit")
-	wantRun(t, exitFailure, `no campaign "unit"`, "watch", "unit")
-	wantRun(t, exitFailure, `no campaign "unit"`, "cancel", "unit")
+	wantRun(t, exitBadInput, `no campaign "unit"`, "status", "unit")
+	wantRun(t, exitBadInput, `no campaign "unit"`, "watch", "unit")
+	wantRun(t, exitBadInput, `no campaign "unit"`, "cancel", "unit")
 
 	wantRun(t, 0, "heliotrope watch unit", "run", file, "--data", data, "--detach")
 	wantRun(t, 0, "runs already", "run", file, "--data", data, "--detach")

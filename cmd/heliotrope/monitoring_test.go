@@ -59,7 +59,9 @@ func TestServeTells(t *testing.T) {
 	var text string
 	require.NoError(t, poll.Until(t.Context(), 200*time.Millisecond, func(context.Context) (bool, error) {
 		text = scrape(t, stateDir)
-		return strings.Contains(text, `heliotrope_trials{campaign="told",verdict="valid"}`), nil
+		// The size of a folder is told once it was measured.
+		return strings.Contains(text, `heliotrope_trials{campaign="told",verdict="valid"}`) &&
+			strings.Contains(text, `heliotrope_dataset_size_bytes{campaign="told"}`), nil
 	}))
 	for _, line := range []string{
 		`heliotrope_trials_planned{campaign="told"} 6000`,
