@@ -459,7 +459,7 @@ func (l *lab) uploadWitness(t *testing.T, folder string) {
 // and which hands them on uncut. It has no ports of the test network.
 func (l *lab) testBridge(t *testing.T, nothingLeft func(*testing.T)) {
 	l.run(t, `/sbin/ip link add hlt-test-br type bridge && /sbin/ip link add hlt-test-a type ifb &&
-		/sbin/ip link set hlt-test-a master hlt-test-br && /sbin/ethtool -K hlt-test-br tx-tcp-ecn-segmentation off`)
+		/sbin/ip link set hlt-test-a master hlt-test-br && /sbin/ip link set hlt-test-a up && /sbin/ethtool -K hlt-test-br tx-tcp-ecn-segmentation off`)
 	features := func() string { return l.run(t, "/sbin/ethtool -k hlt-test-br; /sbin/ethtool -k hlt-test-a") }
 	before := features()
 	if !strings.Contains(before, "tx-tcp-segmentation: on") || !strings.Contains(before, "tx-tcp-ecn-segmentation: off") {
