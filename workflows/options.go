@@ -22,7 +22,7 @@ const (
 	// gone: what they follow goes on by itself, the WAN's lease lasts longer than this, a
 	// controller that is started again has its own tried again at once, and those that
 	// run are told of their cancellation (workers.PromptCancellations).
-	followLimit = 130 * time.Second
+	followLimit = 40 * time.Second
 )
 
 // ActivitiesAtOnce is how many activities of one lane may run on the controller at the

@@ -26,12 +26,16 @@ const Beat = time.Second
 // A heartbeat costs the server a write of its own, so there are few of them where
 // nothing of it is shown. The workflows' heartbeat time-outs are 20 s longer than
 // StillBeat and 30 s longer than QuietBeat: for so long a line may be away.
+//
+// Once in 10 s for a whole lane was tried, with a QuietBeat of 100 s: an activity on a
+// host that was not told to hurry then learnt of its cancellation after two minutes, and
+// each trial's end waited for it.
 const (
 	// StillBeat is how often an activity heartbeats while what it tells stays the same.
 	StillBeat = 10 * time.Second
-	// QuietBeat is how often a quiet one does: the ten of a lane with three hosts and a
-	// guest beat once in 10 s together.
-	QuietBeat = 100 * time.Second
+	// QuietBeat is how often a quiet one does, whatever it gets done: the ten of a lane
+	// with three hosts and a guest beat once a second together.
+	QuietBeat = 10 * time.Second
 )
 
 // Pulse heartbeats what an activity last got done, and ends its context when
