@@ -149,27 +149,31 @@ func (t *Testbed) look(ctx context.Context, host *inventory.Machine) (MachineSna
 // Diff lists what of ours, and of settings, appeared (+) and vanished (-) from one snapshot to a
 // later one; nothing when the machines are as they were.
 func (s Snapshot) Diff(later Snapshot) []string {
-	return s.diff(later, func(m MachineSnapshot) []string { return slices.Concat(m.Ours, m.Settings) })
+	return s.diff(later, changed, func(m MachineSnapshot) []string { return slices.Concat(m.Ours, m.Settings) })
 }
 
 // Leftovers lists what of ours appeared from one snapshot to a later one, and which settings
 // changed. What of ours is gone is none: an earlier attempt may have left it, whose workflow
 // was terminated.
 func (s Snapshot) Leftovers(later Snapshot) []string {
-	ours := s.diff(later, func(m MachineSnapshot) []string { return m.Ours })
-	ours = slices.DeleteFunc(ours, func(line string) bool {
-		_, change, _ := strings.Cut(line, ": ")
-		return strings.HasPrefix(change, "- ")
-	})
-	return append(ours, s.diff(later, func(m MachineSnapshot) []string { return m.Settings })...)
+	ours := s.diff(later, appeared, func(m MachineSnapshot) []string { return m.Ours })
+	return append(ours, s.diff(later, changed, func(m MachineSnapshot) []string { return m.Settings })...)
 }
 
 // DiffOthers lists what of others' appeared and vanished.
 func (s Snapshot) DiffOthers(later Snapshot) []string {
-	return s.diff(later, func(m MachineSnapshot) []string { return m.Others })
+	return s.diff(later, changed, func(m MachineSnapshot) []string { return m.Others })
 }
 
-func (s Snapshot) diff(later Snapshot, whose func(MachineSnapshot) []string) []string {
+// difference is which lines a diff lists.
+type difference bool
+
+const (
+	appeared difference = false // what is there later, and was not before
+	changed  difference = true  // what vanished, too
+)
+
+func (s Snapshot) diff(later Snapshot, what difference, whose func(MachineSnapshot) []string) []string {
 	var changes []string
 	for _, host := range slices.Sorted(maps.Keys(s)) {
 		count := map[string]int{}
@@ -183,7 +187,7 @@ func (s Snapshot) diff(later Snapshot, whose func(MachineSnapshot) []string) []s
 			switch {
 			case count[line] > 0:
 				changes = append(changes, host+": + "+line)
-			case count[line] < 0:
+			case count[line] < 0 && what == changed:
 				changes = append(changes, host+": - "+line)
 			}
 		}
