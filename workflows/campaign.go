@@ -214,13 +214,19 @@ func (c *campaignRun) over(ctx, detached workflow.Context) (bool, error) {
 	return true, nil
 }
 
+// claim is what the campaign asks its dataset with.
+func (c *campaignRun) claim(ctx workflow.Context) activities.ClaimInput {
+	return activities.ClaimInput{Campaign: c.input.Name, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset,
+		PlanSHA256: c.state.Progress.PlanSHA256, Now: workflow.Now(ctx)}
+}
+
 // giveBack frees the blocks of all lanes: none runs any more, and one that died, that
 // failed, or that could not write had no chance to.
 func (c *campaignRun) giveBack(ctx workflow.Context) error {
 	ctx = workflow.WithLocalActivityOptions(ctx, claiming("give back what no lane runs"))
 	for _, lane := range c.input.Lanes {
-		input := activities.ClaimInput{Campaign: c.input.Name, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset,
-			PlanSHA256: c.state.Progress.PlanSHA256, Lane: lane.Name, GiveBack: true, Now: workflow.Now(ctx)}
+		input := c.claim(ctx)
+		input.Lane, input.GiveBack = lane.Name, true
 		if err := workflow.ExecuteLocalActivity(ctx, planner.Claim, input).Get(ctx, nil); err != nil {
 			workflow.GetLogger(ctx).Warn("the block of a lane that has ended is not free for others", "lane", lane.Name, "error", wire.Reason(err))
 			return err
@@ -231,9 +237,8 @@ func (c *campaignRun) giveBack(ctx workflow.Context) error {
 
 // left asks the dataset whether there is anything to do for any lane.
 func (c *campaignRun) left(ctx workflow.Context) (bool, error) {
-	orders := c.state.Orders[c.input.Lanes[0].Name]
-	input := activities.ClaimInput{Campaign: c.input.Name, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset,
-		PlanSHA256: c.state.Progress.PlanSHA256, Until: orders.Until, Now: workflow.Now(ctx), Stop: orders.Stop}
+	orders, input := c.state.Orders[c.input.Lanes[0].Name], c.claim(ctx)
+	input.Until, input.Stop = orders.Until, orders.Stop
 	var claimed activities.Claimed
 	ctx = workflow.WithLocalActivityOptions(ctx, claiming("what is left?"))
 	if err := workflow.ExecuteLocalActivity(ctx, planner.Claim, input).Get(ctx, &claimed); err != nil {
