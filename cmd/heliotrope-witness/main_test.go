@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"heliotrope/internal/freeport"
 	"heliotrope/internal/ledger"
 	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/load/spec"
@@ -136,7 +137,7 @@ func stop(t *testing.T, recording record.Recording) {
 // TestHostAndGuest lets a host's and a guest's program talk to each other on
 // this machine, as they are started for a trial.
 func TestHostAndGuest(t *testing.T) {
-	port := freePort(t)
+	port := freeport.Loopback(t).Port()
 	hostAddress, guestAddress := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port)
 	here, path := remote.Local("here"), program(t)
 	host, err := witness.NewHost(here, path, filepath.Join(t.TempDir(), "above", "host"), witness.HostConfig{
@@ -200,21 +201,12 @@ func open(t *testing.T, folder, name string) io.Reader {
 	return file
 }
 
-// freePort is a UDP port that nobody has at this moment.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
-	must(t, err)
-	defer socket.Close()
-	return netip.MustParseAddrPort(socket.LocalAddr().String()).Port()
-}
-
 // TestLogOfTheLoad sends blocks to a host's program, which leaves them in a file.
 func TestLogOfTheLoad(t *testing.T) {
 	address := netip.MustParseAddr("127.0.0.1")
-	at := netip.AddrPortFrom(address, freePort(t))
+	at := netip.AddrPortFrom(address, freeport.Loopback(t).Port())
 	host, err := witness.NewHost(remote.Local("here"), program(t), filepath.Join(t.TempDir(), "above", "host"), witness.HostConfig{
-		Listen: netip.AddrPortFrom(address, freePort(t)), Guest: netip.AddrPortFrom(address, freePort(t)), Token: 7, LogListen: at})
+		Listen: netip.AddrPortFrom(address, freeport.Loopback(t).Port()), Guest: netip.AddrPortFrom(address, freeport.Loopback(t).Port()), Token: 7, LogListen: at})
 	must(t, err)
 	start(t, host, 1)
 

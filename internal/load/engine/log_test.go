@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"heliotrope/internal/freeport"
 	"heliotrope/internal/load/inflight"
 	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/load/spec"
@@ -113,7 +113,7 @@ func TestLogThatIsTaken(t *testing.T) {
 	c, _ := image(t, 8<<20, spec.Access{Lines: half, Outstanding: 8})
 	c.Page, c.Budget.StreamFromBytes = filepath.Join(t.TempDir(), "inflight"), 0
 	local := netip.MustParseAddr("127.0.0.1")
-	c.SiteB = netip.AddrPortFrom(local, freePort(t))
+	c.SiteB = netip.AddrPortFrom(local, freeport.Loopback(t).Port())
 	dir := t.TempDir()
 	taken := &collected{}
 	ctx, stop := context.WithCancel(t.Context())
@@ -175,15 +175,6 @@ func (c *collected) bytes() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.content)
-}
-
-// freePort is a TCP port that nobody has at this moment.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { assert.NoError(t, listener.Close()) }()
-	return netip.MustParseAddrPort(listener.Addr().String()).Port()
 }
 
 // TestLogOfDiskThatHangs has what was in flight, and nothing of an I/O that waits

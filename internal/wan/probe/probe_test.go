@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"heliotrope/internal/freeport"
 )
 
 // plan is of two loads of 5 and 1 ms a datagram.
@@ -83,15 +85,6 @@ func TestPlanIsChecked(t *testing.T) {
 	}
 }
 
-// freePort is a UDP port of 127.0.0.1 that nobody listens on now.
-func freePort(t *testing.T) netip.AddrPort {
-	t.Helper()
-	socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
-	require.NoError(t, err)
-	defer socket.Close()
-	return socket.LocalAddr().(*net.UDPAddr).AddrPort()
-}
-
 type outcome struct {
 	results []Result
 	err     error
@@ -115,7 +108,7 @@ func receive(ctx context.Context, t *testing.T, at netip.AddrPort, plan Plan) <-
 
 // TestCleanPath: over a path that does nothing, all arrive once and in order.
 func TestCleanPath(t *testing.T) {
-	at := freePort(t)
+	at := freeport.Loopback(t)
 	clean := Plan{Token: 5, Loads: []Load{{150, 40e6, time.Millisecond}, {50, 50e6, time.Second}}, Pause: time.Millisecond}
 	ended := receive(t.Context(), t, at, clean)
 	require.NoError(t, Send(t.Context(), at, clean))
@@ -178,7 +171,7 @@ func relay(ctx context.Context, t *testing.T, to netip.AddrPort) netip.AddrPort 
 
 // TestImpairedPath: what a path does to datagrams is counted.
 func TestImpairedPath(t *testing.T) {
-	at := freePort(t)
+	at := freeport.Loopback(t)
 	impaired := Plan{Token: 5, Loads: []Load{{80, 20e6, time.Millisecond}}}
 	ended := receive(t.Context(), t, at, impaired)
 	require.NoError(t, Send(t.Context(), relay(t.Context(), t, at), impaired))
@@ -193,10 +186,10 @@ func TestImpairedPath(t *testing.T) {
 
 // TestNobodyListens is an error, and so is a cancelled probe.
 func TestNobodyListens(t *testing.T) {
-	require.ErrorContains(t, Send(t.Context(), freePort(t), Plan{Token: 5, Loads: []Load{{200, 20e6, 0}}}), "refused")
+	require.ErrorContains(t, Send(t.Context(), freeport.Loopback(t), Plan{Token: 5, Loads: []Load{{200, 20e6, 0}}}), "refused")
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := receive(ctx, t, freePort(t), plan)
+	ended := receive(ctx, t, freeport.Loopback(t), plan)
 	cancel()
 	require.ErrorIs(t, (<-ended).err, context.Canceled)
-	require.ErrorIs(t, Send(ctx, freePort(t), plan), context.Canceled)
+	require.ErrorIs(t, Send(ctx, freeport.Loopback(t), plan), context.Canceled)
 }

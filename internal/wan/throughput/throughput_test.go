@@ -10,19 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"heliotrope/internal/freeport"
 	"heliotrope/internal/wan/throughput"
 )
-
-// freePort is a port of 127.0.0.1 that nobody listens on now.
-func freePort(t *testing.T) netip.AddrPort {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return netip.MustParseAddrPort(listener.Addr().String())
-}
 
 type outcome struct {
 	result throughput.Result
@@ -47,7 +37,7 @@ func serve(ctx context.Context, t *testing.T, at netip.AddrPort) <-chan outcome 
 
 func TestSendReturnsTheReceiversAccount(t *testing.T) {
 	const limit = 8 << 20
-	at := freePort(t)
+	at := freeport.Loopback(t)
 	ended := serve(t.Context(), t, at)
 	result, err := throughput.Send(t.Context(), at, time.Minute, limit)
 	if err != nil {
@@ -68,7 +58,7 @@ func TestSendReturnsTheReceiversAccount(t *testing.T) {
 
 // TestSendEndsInTime has no limit in bytes that it could reach.
 func TestSendEndsInTime(t *testing.T) {
-	at := freePort(t)
+	at := freeport.Loopback(t)
 	ended := serve(t.Context(), t, at)
 	result, err := throughput.Send(t.Context(), at, 100*time.Millisecond, 1<<50)
 	if err != nil || result.Bytes == 0 {
@@ -80,7 +70,7 @@ func TestSendEndsInTime(t *testing.T) {
 }
 
 func TestFewBytesHaveNoRate(t *testing.T) {
-	at := freePort(t)
+	at := freeport.Loopback(t)
 	ended := serve(t.Context(), t, at)
 	result, err := throughput.Send(t.Context(), at, time.Minute, 1)
 	if err != nil || result != (throughput.Result{}) || result.BitsPerSecond() != 0 {
@@ -93,7 +83,7 @@ func TestEndsWithItsContext(t *testing.T) {
 	reason := errors.New("no longer wanted")
 	t.Run("nobody connects", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		ended := serve(ctx, t, freePort(t))
+		ended := serve(ctx, t, freeport.Loopback(t))
 		cancel(reason)
 		if end := <-ended; !errors.Is(end.err, reason) {
 			t.Errorf("got %v", end.err)
@@ -101,7 +91,7 @@ func TestEndsWithItsContext(t *testing.T) {
 	})
 	t.Run("a sender that goes on", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		at := freePort(t)
+		at := freeport.Loopback(t)
 		ended := serve(ctx, t, at)
 		sent := make(chan error, 1)
 		go func() {
@@ -138,7 +128,7 @@ func TestEndsWithItsContext(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	at := freePort(t)
+	at := freeport.Loopback(t)
 	if _, err := throughput.Send(t.Context(), at, time.Second, 1); err == nil || !strings.Contains(err.Error(), "send to "+at.String()) {
 		t.Errorf("nobody listens: got %v", err)
 	}
