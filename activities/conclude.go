@@ -8,11 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"golang.org/x/sync/semaphore"
 
 	"heliotrope/activities/pulse"
 	"heliotrope/analysis/dataset"
@@ -30,7 +32,15 @@ import (
 // dataset has is not concluded again, whatever is said of it. Raw files that cannot be
 // understood make the measurement invalid and are kept, and so are those that
 // were not collected whole; else they are removed when the dataset has them.
+//
+// As many attempts as there are processors are concluded at once, and the others wait:
+// their samples are in memory, and a campaign has many lanes.
 func (c *Collector) Conclude(ctx context.Context, input ConcludeInput) (Concluded, error) {
+	leave, err := takeTurn(ctx, "write attempt "+input.Ref.Key())
+	if err != nil {
+		return Concluded{}, err
+	}
+	defer leave()
 	working, p, stop := pulse.Start(ctx, datasetSilence)
 	defer stop()
 	p.Done(pulse.Step{Step: "write attempt " + input.Ref.Key()})
@@ -39,6 +49,23 @@ func (c *Collector) Conclude(ctx context.Context, input ConcludeInput) (Conclude
 		return Concluded{}, pulse.Result(working, fmt.Errorf("write attempt %s: %w", input.Ref.Key(), err))
 	}
 	return concluded, nil
+}
+
+// concluding has a place for each attempt that this process may conclude at once.
+var concluding = semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))
+
+// longestTurn is how long a conclusion may wait for those before it.
+const longestTurn = time.Hour
+
+// takeTurn waits for a place, and heartbeats meanwhile. leave gives it back.
+func takeTurn(ctx context.Context, step string) (leave func(), err error) {
+	waiting, p, stop := pulse.Start(ctx, longestTurn)
+	defer stop()
+	p.Done(pulse.Step{Step: "wait for a turn to " + step})
+	if err := concluding.Acquire(waiting, 1); err != nil {
+		return nil, pulse.Result(waiting, fmt.Errorf("wait for a turn to %s: %w", step, err))
+	}
+	return func() { concluding.Release(1) }, nil
 }
 
 // datasetSilence is how long one step on the dataset may take.
