@@ -39,8 +39,8 @@ func TestTurns(t *testing.T) {
 			turn <- err
 		}()
 		select {
-		case <-turn:
-			t.Error("one more had a turn")
+		case err := <-turn:
+			t.Errorf("one more had a turn: %v", err)
 		default:
 		}
 		for _, leave := range leaves {

@@ -117,7 +117,7 @@ func (c *campaignRun) startLanes(ctx workflow.Context) {
 		report, orders := c.state.Lanes[lane.Name], c.state.Orders[lane.Name]
 		again := report.State == LaneLost || c.woken[lane.Name] && report.Over()
 		delete(c.woken, lane.Name)
-		if !again || c.kept[lane.Name] || c.state.Cancelling || orders.Drain || orders.Enough || orders.Pause != "" {
+		if !again || c.kept[lane.Name] || c.state.Cancelling || orders.Drain || orders.Pause != "" {
 			continue
 		}
 		c.kept[lane.Name] = true

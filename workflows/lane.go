@@ -86,8 +86,6 @@ func (l *laneRun) step(ctx workflow.Context) (bool, error) {
 		return false, l.settle(ctx)
 	case l.orders.Drain:
 		return true, l.end(ctx, LaneDrained, l.orders.Why, nil)
-	case l.orders.Enough:
-		return true, l.end(ctx, LaneEnded, "the results are precise enough", nil)
 	case l.state.Report.Quarantine != nil:
 		return false, l.sitOut(ctx)
 	case l.orders.Pause != "":

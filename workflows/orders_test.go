@@ -18,7 +18,6 @@ import (
 // has it; that the look fails changes nothing.
 func TestReleasedWhileLookedAt(t *testing.T) {
 	s := newLane(t, remember(6, 2))
-	s.env.SetTestTimeout(20 * time.Second)
 	ran := 0
 	s.play = func(workflows.TrialInput) (trial.Verdict, error) {
 		if ran++; ran <= 6 {
@@ -38,7 +37,6 @@ func TestOrderWhileTelling(t *testing.T) {
 	m := remember(3, 1)
 	s := &laneStage{memory: m, play: func(workflows.TrialInput) (trial.Verdict, error) { return trial.Valid, nil }}
 	s.stage = newStageOf(t, workflows.RunLane, s.attempt)
-	s.env.SetTestTimeout(20 * time.Second)
 	stub(s.stage, "Claim", m.claim)
 	s.env.OnSignalExternalWorkflow(anything, workflows.CampaignID("test"), "", workflows.ReportSignal, anything).Return(
 		func(_, _, _, _ string, report any) error {
@@ -58,7 +56,6 @@ func TestOrderWhileTelling(t *testing.T) {
 // hooks, to continue as new, ends it: the next run would not know of it.
 func TestCancelledBeforeContinuingAsNew(t *testing.T) {
 	s := newLane(t, remember(5, 1))
-	s.env.SetTestTimeout(20 * time.Second)
 	s.env.OnActivity("Tell", anything, anything).After(30*time.Second).Return(struct{}{}, nil)
 	s.play = func(workflows.TrialInput) (trial.Verdict, error) {
 		s.env.SetCurrentHistoryLength(61)
@@ -75,7 +72,6 @@ func TestCancelledBeforeContinuingAsNew(t *testing.T) {
 // not grow its history without end.
 func TestIdleCampaignContinuesAsNew(t *testing.T) {
 	s := newTold(t)
-	s.env.SetTestTimeout(40 * time.Second)
 	s.env.RegisterDelayedCallback(func() {
 		s.tell("lab-1", workflows.LanePaused, 1)
 		s.tell("lab-2", workflows.LanePaused, 1)
@@ -92,7 +88,6 @@ func TestIdleCampaignContinuesAsNew(t *testing.T) {
 // lost runs a campaign whose only lane has died after its last report.
 func lost(t *testing.T, report workflows.LaneReport, orders workflows.Orders) *told {
 	s := newTold(t)
-	s.env.SetTestTimeout(20 * time.Second)
 	input := campaignInput(1)
 	report.Lane = "lab-1"
 	input.State = workflows.CampaignState{Progress: workflows.Progress{Dataset: "folder", Total: 10},

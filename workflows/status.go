@@ -135,8 +135,6 @@ type Orders struct {
 	Drain bool `json:"drain,omitempty"`
 	// Until is when no trial is begun any more; zero is never.
 	Until time.Time `json:"until,omitzero"`
-	// Enough says that no more trials are needed.
-	Enough bool `json:"enough,omitempty"`
 	// Stop is the rule by which the campaign stops by precision; nil for none.
 	Stop *campaign.Stop `json:"stop,omitempty"`
 	// Quarantine is why somebody keeps the testbed in quarantine; "" when nobody does.

@@ -128,7 +128,7 @@ func (s steering) obey(update string, what activities.Steering, amended activiti
 	case activities.SteerStop:
 		// What was told of the precision was by the rule of before.
 		c.state.Progress.Enough, c.state.Progress.Precise, c.state.Progress.JudgedDone = false, nil, 0
-		order(func(o *Orders) { o.Stop, o.Enough = amended.Stop, false })
+		order(func(o *Orders) { o.Stop = amended.Stop })
 	default: // the plan was changed: there may be something to do again
 		c.wakeEnded()
 	}
