@@ -20,7 +20,8 @@ import (
 func TestCancelledStepEndsBeforeTheNext(t *testing.T) {
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestWorkflowEnvironment()
-	env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&inTurn{}}})
+	env.SetTestTimeout(time.Minute) // a busy machine is no deadlock
+	env.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute, Interceptors: []interceptor.WorkerInterceptor{&inTurn{}}})
 	begun, left := make(chan struct{}), make(chan struct{})
 	var over atomic.Bool
 	follow := func(ctx context.Context) error {

@@ -97,6 +97,7 @@ func TestACancelledActivityIsNoFailure(t *testing.T) {
 func TestAFailureElsewhereIsToldByTheWorkflow(t *testing.T) {
 	suite, options, log := environment(zerolog.InfoLevel)
 	env := suite.NewTestWorkflowEnvironment()
+	env.SetTestTimeout(time.Minute) // a busy machine is no deadlock
 	env.SetWorkerOptions(options)
 	env.RegisterActivityWithOptions(work, activity.RegisterOptions{Name: "Work"})
 	env.ExecuteWorkflow(func(ctx workflow.Context) error {

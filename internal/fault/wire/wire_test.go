@@ -55,13 +55,14 @@ func TestThroughTemporal(t *testing.T) {
 		t.Run(string(class), func(t *testing.T) {
 			var suite testsuite.WorkflowTestSuite
 			env := suite.NewTestWorkflowEnvironment()
+			env.SetTestTimeout(time.Minute) // a busy machine is no deadlock
 			tries := 0
 			env.RegisterActivityWithOptions(func(context.Context) error {
 				tries++
 				return wire.ToTemporal(fmt.Errorf("on host-a: %w", fault.New(class, "no luck")))
 			}, activity.RegisterOptions{Name: "act"})
 			env.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
-				options := workflow.ActivityOptions{StartToCloseTimeout: time.Second, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 3}}
+				options := workflow.ActivityOptions{StartToCloseTimeout: time.Minute, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 3}}
 				return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "act").Get(ctx, nil)
 			}, workflow.RegisterOptions{Name: "child"})
 			var inChild error
