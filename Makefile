@@ -37,6 +37,8 @@ PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-uti
 
 # DuckDB, which reads the dataset in the tests.
 DUCKDB := tools/duckdb/node_modules/.package-lock.json
+# Polars, which runs some of docs/queries.md there.
+POLARS := tools/polars/node_modules/.package-lock.json
 
 # The embedded Temporal server: a module of its own, large to compile.
 SERVER := $(BIN)/heliotrope-server
@@ -104,12 +106,17 @@ $(DUCKDB): tools/duckdb/package.json tools/duckdb/package-lock.json
 	cd tools/duckdb && npm ci --no-audit --no-fund --loglevel=error
 	@touch $(DUCKDB)
 
+# Not npm ci: Polars names optional packages of other machines that were never published.
+$(POLARS): tools/polars/package.json tools/polars/package-lock.json
+	cd tools/polars && npm install --no-audit --no-fund --loglevel=error
+	@touch $(POLARS)
+
 .PHONY: demo
 demo: ## the thesis' experiment, small: installs, builds, starts a testbed, migrates (HYPERVISOR=kvm: the quick one)
 	HYPERVISOR=$(HYPERVISOR) tools/demo
 
 .PHONY: test
-test: build server $(DUCKDB) ## run the unit tests with the race detector; one that is skipped is a failure
+test: build server $(DUCKDB) $(POLARS) ## run the unit tests with the race detector; one that is skipped is a failure
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) GO=$(GO) tools/test-all -race -timeout 30m ./...
 
 .PHONY: test-faults

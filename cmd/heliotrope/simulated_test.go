@@ -66,8 +66,13 @@ func serveLogging(t *testing.T, log zerolog.Logger) client.Client {
 // and its dataset's folder.
 func runSimulated(t *testing.T, c client.Client, name string, repetitions int, faults map[string]float64, change func(*workflows.CampaignInput)) (workflows.Progress, string) {
 	t.Helper()
-	file := writeCampaign(t, strings.NewReplacer("NAME", name, "REPETITIONS", strconv.Itoa(repetitions)).Replace(simulatedSpec))
-	r, err := loadRequest(file, t.TempDir())
+	return runSpec(t, c, name, strings.NewReplacer("NAME", name, "REPETITIONS", strconv.Itoa(repetitions)).Replace(simulatedSpec), faults, change)
+}
+
+// runSpec is the same with a campaign file of one's own.
+func runSpec(t *testing.T, c client.Client, name, spec string, faults map[string]float64, change func(*workflows.CampaignInput)) (workflows.Progress, string) {
+	t.Helper()
+	r, err := loadRequest(writeCampaign(t, spec), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
