@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -64,11 +66,19 @@ func about(t *testing.T, answers []answer, text string) answer {
 	return found[0]
 }
 
-// TestQueries runs the queries of docs/queries.md on a campaign's dataset: each finds
-// something, those that the summary answers too say the same, and Polars what DuckDB says.
-func TestQueries(t *testing.T) {
+// TestQueried asks a campaign's dataset what docs/queries.md and the notebook ask.
+func TestQueried(t *testing.T) {
 	progress, folder := runSpec(t, serveSimulated(t), "queried", queriedSpec, nil, nil)
 	require.Equal(t, progress.Total, progress.Verdicts[trial.Valid])
+	found, err := summary.Read(folder)
+	require.NoError(t, err)
+	t.Run("queries", func(t *testing.T) { answerQueries(t, folder, found) })
+	t.Run("notebook", func(t *testing.T) { runNotebook(t, folder, found) })
+}
+
+// answerQueries runs the queries of docs/queries.md: each finds something, those that the
+// summary answers too say the same, and Polars says what DuckDB says.
+func answerQueries(t *testing.T, folder string, found summary.Summary) {
 	text, err := os.ReadFile("../../docs/queries.md")
 	require.NoError(t, err)
 	document := filepath.Join(t.TempDir(), "queries.md")
@@ -80,8 +90,6 @@ func TestQueries(t *testing.T) {
 		assert.NotEmpty(t, one.Rows, one.Statement)
 	}
 	stalls, ratios, sent := about(t, answers, "worst_blackout_ms"), about(t, answers, "AS beside, count(*) AS blocks"), about(t, answers, "median_mb")
-	found, err := summary.Read(folder)
-	require.NoError(t, err)
 	require.Len(t, stalls.Rows, len(found.Cells))
 	for _, cell := range found.Cells {
 		row := rowOf(t, stalls, map[string]string{"cell_id": cell.ID, "direction": cell.Direction})
@@ -101,6 +109,83 @@ func TestQueries(t *testing.T) {
 		sameRows(t, one, inPolars[i])
 	}
 }
+
+// runNotebook executes the notebook: its main table has the summary's medians, and its two
+// figures are drawn and say that the testbed is simulated.
+func runNotebook(t *testing.T, folder string, found summary.Summary) {
+	bridge, err := filepath.Abs("../../analysis/notebooks/bridge")
+	require.NoError(t, err)
+	executed := filepath.Join(t.TempDir(), "executed.ipynb")
+	command := exec.Command("/usr/bin/jupyter-nbconvert", "--to", "notebook", "--execute", "../../analysis/notebooks/campaign.ipynb", "--output", executed)
+	command.Env = append(os.Environ(), "HELIOTROPE_CAMPAIGN="+folder, "PYTHONPATH="+bridge)
+	out, err := command.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	text, err := os.ReadFile(executed)
+	require.NoError(t, err)
+	var notebook struct {
+		Cells []struct {
+			Source  any
+			Outputs []struct {
+				Text any
+				Data map[string]any
+			}
+		}
+	}
+	require.NoError(t, json.Unmarshal(text, &notebook))
+	figures, said, rows := 0, "", [][]string(nil)
+	for _, cell := range notebook.Cells {
+		for _, output := range cell.Outputs {
+			said += joined(output.Text)
+			if output.Data["image/png"] != nil {
+				figures++
+				assert.Contains(t, joined(cell.Source), "{kind}")
+			}
+			if table := joined(output.Data["text/html"]); table != "" {
+				rows = tableRows(table)
+			}
+		}
+	}
+	assert.Equal(t, "SIMULATED, not a measurement\n", said)
+	assert.Equal(t, 2, figures)
+	require.Len(t, rows, len(found.Cells))
+	for _, cell := range found.Cells {
+		i := slices.IndexFunc(rows, func(row []string) bool { return row[0] == cell.ID && row[1] == cell.Direction })
+		require.GreaterOrEqual(t, i, 0, cell.ID)
+		assert.InDelta(t, cell.BlackoutMs.Median, numberOf(t, rows[i][4]), 1e-3)
+		assert.InDelta(t, cell.MaxResponseMs.Median, numberOf(t, rows[i][5]), 1e-3)
+		assert.InDelta(t, cell.MigrationS.Median, numberOf(t, rows[i][6]), 1e-3)
+	}
+}
+
+// joined is a notebook's text, which may be in lines.
+func joined(text any) string {
+	if lines, are := text.([]any); are {
+		all := ""
+		for _, line := range lines {
+			all += line.(string)
+		}
+		return all
+	}
+	one, _ := text.(string)
+	return one
+}
+
+// tableRows are the cells of each row of a table of pandas that has some.
+func tableRows(table string) [][]string {
+	var rows [][]string
+	for row := range strings.SplitSeq(table, "<tr>") {
+		var cells []string
+		for _, match := range tableCell.FindAllStringSubmatch(row, -1) {
+			cells = append(cells, match[1])
+		}
+		if len(cells) > 0 {
+			rows = append(rows, cells)
+		}
+	}
+	return rows
+}
+
+var tableCell = regexp.MustCompile(`<td>(.*?)</td>`)
 
 // rowOf is the only row with these texts.
 func rowOf(t *testing.T, of answer, texts map[string]string) map[string]any {
