@@ -1,27 +1,19 @@
 package dataset
 
 import (
-	"hash/crc32"
-	"math"
-	"strings"
+	"slices"
 
-	"github.com/apache/arrow/go/v15/arrow"
-	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/parquet"
 )
 
 // column is a Column and how its values get into an R and out of it.
 type column[R any] struct {
 	Column
-	// build appends the rows' values. Whether they are simulated is the file's to say.
-	build func(builder array.Builder, rows []R, simulated bool)
-	scan  func(values arrow.Array, rows []R)
-	// sum is a checksum of the values, whatever their order; it wraps.
-	sum func(rows []R) uint64
-	// differs finds the first row that a derived column has another value of; -1
-	// is none. Such a column follows from the others: it has no scan and no sum,
-	// and is in Parquet files only, for those who read them.
-	differs func(values arrow.Array, rows []R, simulated bool) int
+	// open makes what carries the column's values from one batch to the next.
+	open func() carrier[R]
+	// derived says that it follows from the other columns, and from whether the file is
+	// simulated. Such a column is in Parquet files only, for those who read them.
+	derived bool
 	// added says that files from before do not have the column: they are read
 	// as if it held the zero value of its type.
 	added bool
@@ -31,225 +23,125 @@ type column[R any] struct {
 	ns func(*R) (int64, bool)
 }
 
-func (c *column[R]) isDerived() bool { return c.differs != nil }
-
-// value is what a column may hold.
-type value interface {
-	int64 | int32 | uint64 | float64 | bool | string | arrow.Timestamp
+// cells carries the values of a column of type T between rows and a vector.
+type cells[R any, T value] struct {
+	vector[T]
+	// get takes over the rows' values. Whether they are simulated is the file's to say.
+	get func(rows []R, simulated bool, into *vector[T])
+	// put gives them to the rows; nil where the column is derived.
+	put func(rows []R, from *vector[T])
+	// want is what the values of a derived column must be.
+	want vector[T]
 }
 
-// kind is an Arrow type for a Go type.
-type kind[T value] struct {
-	arrow arrow.DataType
-	sum   func(T) uint64
-}
+func (c *cells[R, T]) gather(rows []R, simulated bool) { c.get(rows, simulated, &c.vector) }
 
-var (
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	kinds      = []any{
-		kind[int64]{arrow.PrimitiveTypes.Int64, func(v int64) uint64 { return uint64(v) }},
-		kind[int32]{arrow.PrimitiveTypes.Int32, func(v int32) uint64 { return uint64(v) }},
-		kind[uint64]{arrow.PrimitiveTypes.Uint64, func(v uint64) uint64 { return v }},
-		kind[float64]{arrow.PrimitiveTypes.Float64, math.Float64bits},
-		kind[bool]{arrow.FixedWidthTypes.Boolean, func(v bool) uint64 {
-			if v {
-				return 1
-			}
-			return 0
-		}},
-		kind[string]{arrow.BinaryTypes.String, func(v string) uint64 {
-			return uint64(crc32.Checksum([]byte(v), castagnoli))
-		}},
-		kind[arrow.Timestamp]{&arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "UTC"}, func(v arrow.Timestamp) uint64 { return uint64(v) }},
+func (c *cells[R, T]) scatter(rows []R, simulated bool) int {
+	if c.put != nil {
+		c.put(rows, &c.vector)
+		return -1
 	}
-)
-
-// nullSum is a null's part of a checksum: no value that is likely.
-const nullSum = 0x9e3779b97f4a7c15
-
-func kindOf[T value]() kind[T] {
-	for _, k := range kinds {
-		if k, ok := k.(kind[T]); ok {
-			return k
-		}
-	}
-	panic("a value without a kind")
+	c.get(rows, simulated, &c.want)
+	return c.differs(&c.want)
 }
 
-// Every Arrow array and builder of values T has these.
-type (
-	valuesOf[T value]  interface{ Value(i int) T }
-	builderOf[T value] interface{ Append(v T) }
-)
+// columnOf is a column of values of type T.
+func columnOf[R any, T value](about Column, get func(rows []R, simulated bool, into *vector[T]), put func(rows []R, from *vector[T])) column[R] {
+	about.Type, about.encoding = typeOf[T](), parquet.Encodings.PlainDict
+	return column[R]{Column: about, derived: put == nil, open: func() carrier[R] { return &cells[R, T]{vector: newVector[T](), get: get, put: put} }}
+}
 
 // required is a column that always has a value, which field finds in a row.
 func required[R any, T value](name, unit, description string, field func(*R) *T) column[R] {
-	kind := kindOf[T]()
-	return column[R]{
-		Column: Column{Name: name, Type: kind.arrow, Unit: unit, Description: description, encoding: parquet.Encodings.PlainDict},
-		ns: func(row *R) (int64, bool) {
-			ns, ok := any(*field(row)).(int64)
-			return ns, ok
-		},
-		build: func(builder array.Builder, rows []R, _ bool) {
-			typed := builder.(builderOf[T])
+	c := columnOf(Column{Name: name, Unit: unit, Description: description},
+		func(rows []R, _ bool, into *vector[T]) {
+			into.resize(len(rows), false)
 			for i := range rows {
-				typed.Append(*field(&rows[i]))
+				into.values[i] = *field(&rows[i])
 			}
-		},
-		scan: func(values arrow.Array, rows []R) {
-			typed, keep := values.(valuesOf[T]), keeper[T]()
+		}, func(rows []R, from *vector[T]) {
 			for i := range rows {
-				*field(&rows[i]) = keep(typed.Value(i))
+				*field(&rows[i]) = from.values[i]
 			}
-		},
-		sum: func(rows []R) uint64 {
-			var sum uint64
-			for i := range rows {
-				sum += kind.sum(*field(&rows[i]))
-			}
-			return sum
-		},
+		})
+	c.ns = func(row *R) (int64, bool) {
+		ns, ok := any(*field(row)).(int64)
+		return ns, ok
 	}
+	return c
 }
 
 // optional is a column that may be null: a nil pointer in the row.
 func optional[R any, T value](name, unit, description string, field func(*R) **T) column[R] {
-	kind := kindOf[T]()
-	return column[R]{
-		Column: Column{Name: name, Type: kind.arrow, Unit: unit, Description: description, Nullable: true,
-			encoding: parquet.Encodings.PlainDict},
-		ns: func(row *R) (int64, bool) {
-			v := *field(row)
-			if v == nil {
-				return 0, false
-			}
-			ns, ok := any(*v).(int64)
-			return ns, ok
-		},
-		build: func(builder array.Builder, rows []R, _ bool) {
-			typed := builder.(builderOf[T])
+	c := columnOf(Column{Name: name, Unit: unit, Description: description, Nullable: true},
+		func(rows []R, _ bool, into *vector[T]) {
+			into.resize(len(rows), true)
 			for i := range rows {
 				if v := *field(&rows[i]); v != nil {
-					typed.Append(*v)
-				} else {
-					builder.AppendNull()
+					into.add(i, *v)
 				}
 			}
-		},
-		scan: func(values arrow.Array, rows []R) {
-			typed, keep := values.(valuesOf[T]), keeper[T]()
+		}, func(rows []R, from *vector[T]) {
+			values := slices.Clone(from.values) // for the rows to point to
 			for i := range rows {
-				if values.IsNull(i) {
-					*field(&rows[i]) = nil
-					continue
-				}
-				v := keep(typed.Value(i))
-				*field(&rows[i]) = &v
-			}
-		},
-		sum: func(rows []R) uint64 {
-			var sum uint64
-			for i := range rows {
-				if v := *field(&rows[i]); v != nil {
-					sum += kind.sum(*v)
-				} else {
-					sum += nullSum
+				*field(&rows[i]) = nil
+				if from.has(i) {
+					*field(&rows[i]), values = &values[0], values[1:]
 				}
 			}
-			return sum
-		},
+		})
+	c.ns = func(row *R) (int64, bool) {
+		v := *field(row)
+		if v == nil {
+			return 0, false
+		}
+		ns, ok := any(*v).(int64)
+		return ns, ok
 	}
+	return c
 }
 
 // perhaps is optional where rows are many: its values are in the row itself.
 func perhaps[R any, T value](name, unit, description string, field func(*R) *Null[T]) column[R] {
-	kind := kindOf[T]()
-	return column[R]{
-		Column: Column{Name: name, Type: kind.arrow, Unit: unit, Description: description, Nullable: true,
-			encoding: parquet.Encodings.PlainDict},
-		ns: func(row *R) (int64, bool) {
-			v := field(row)
-			ns, ok := any(v.Value).(int64)
-			return ns, ok && v.Known
-		},
-		build: func(builder array.Builder, rows []R, _ bool) {
-			typed := builder.(builderOf[T])
+	c := columnOf(Column{Name: name, Unit: unit, Description: description, Nullable: true},
+		func(rows []R, _ bool, into *vector[T]) {
+			into.resize(len(rows), true)
 			for i := range rows {
 				if v := field(&rows[i]); v.Known {
-					typed.Append(v.Value)
-				} else {
-					builder.AppendNull()
+					into.add(i, v.Value)
 				}
 			}
-		},
-		scan: func(values arrow.Array, rows []R) {
-			typed, keep := values.(valuesOf[T]), keeper[T]()
+		}, func(rows []R, from *vector[T]) {
+			values := from.values
 			for i := range rows {
-				if values.IsNull(i) {
-					*field(&rows[i]) = Null[T]{}
-				} else {
-					*field(&rows[i]) = Known(keep(typed.Value(i)))
+				*field(&rows[i]) = Null[T]{}
+				if from.has(i) {
+					*field(&rows[i]), values = Known(values[0]), values[1:]
 				}
 			}
-		},
-		sum: func(rows []R) uint64 {
-			var sum uint64
-			for i := range rows {
-				if v := field(&rows[i]); v.Known {
-					sum += kind.sum(v.Value)
-				} else {
-					sum += nullSum
-				}
-			}
-			return sum
-		},
+		})
+	c.ns = func(row *R) (int64, bool) {
+		v := field(row)
+		ns, ok := any(v.Value).(int64)
+		return ns, ok && v.Known
 	}
+	return c
 }
 
 // derived is a column that follows from the row, and from whether the file is
 // simulated. The value's second result is false for null.
 func derived[R any, T value](name, description string, nullable bool, value func(row *R, simulated bool) (T, bool)) column[R] {
-	return column[R]{
-		Column: Column{Name: name, Type: kindOf[T]().arrow, Description: description, Nullable: nullable, encoding: parquet.Encodings.PlainDict},
-		build: func(builder array.Builder, rows []R, simulated bool) {
-			typed := builder.(builderOf[T])
+	return columnOf(Column{Name: name, Description: description, Nullable: nullable},
+		func(rows []R, simulated bool, into *vector[T]) {
+			into.resize(len(rows), nullable)
 			for i := range rows {
-				if v, known := value(&rows[i], simulated); known {
-					typed.Append(v)
-				} else {
-					builder.AppendNull()
+				if v, known := value(&rows[i], simulated); !nullable {
+					into.values[i] = v
+				} else if known {
+					into.add(i, v)
 				}
 			}
-		},
-		differs: func(values arrow.Array, rows []R, simulated bool) int {
-			typed := values.(valuesOf[T])
-			for i := range rows {
-				if v, known := value(&rows[i], simulated); known == values.IsNull(i) || known && typed.Value(i) != v {
-					return i
-				}
-			}
-			return -1
-		},
-	}
-}
-
-// keeper copies values out of an Arrow array: its strings share the array's
-// memory. Equal strings are copied once.
-func keeper[T value]() func(T) T {
-	seen := map[string]string{}
-	keep := func(s string) string {
-		kept, ok := seen[s]
-		if !ok {
-			kept = strings.Clone(s)
-			seen[kept] = kept
-		}
-		return kept
-	}
-	if keep, ok := any(keep).(func(T) T); ok {
-		return keep
-	}
-	return func(v T) T { return v }
+		}, nil)
 }
 
 // delta is for required int64 whose neighbours are close.

@@ -2,11 +2,15 @@ package dataset
 
 import (
 	"cmp"
+	"errors"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/apache/arrow/go/v15/arrow/ipc"
 )
 
 // withoutColumns is a table as it was in schema version 1, before some of its columns came.
@@ -76,5 +80,25 @@ func TestMissingColumn(t *testing.T) {
 	}
 	if _, err := All(readParquet(Attempts, path)); err == nil || !strings.Contains(err.Error(), "verdict") {
 		t.Errorf("trials without verdicts: %v", err)
+	}
+}
+
+// Segments of before are compressed.
+func TestCompressedSegment(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events-0001"+segmentSuffix)
+	segment, err := OpenSegment(path, Events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	segment.writer = ipc.NewWriter(segment.out, ipc.WithSchema(Events.segment.schema), ipc.WithZstd())
+	want := []Event{{TsNs: 1, Name: strings.Repeat("phase ", 1000)}, {TsNs: 2, Detail: "x"}}
+	if err := errors.Join(segment.Append(want[:1]), segment.Append(want[1:]), segment.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() > 5000 {
+		t.Fatalf("it is not compressed: %v bytes, %v", info.Size(), err)
+	}
+	if got, err := All(ReadSegments(Events, path)); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%d rows, %v", len(got), err)
 	}
 }

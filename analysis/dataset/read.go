@@ -1,19 +1,16 @@
 package dataset
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 
 	"github.com/apache/arrow/go/v15/arrow"
-	"github.com/apache/arrow/go/v15/arrow/memory"
 	"github.com/apache/arrow/go/v15/parquet/file"
 	parquetmeta "github.com/apache/arrow/go/v15/parquet/metadata"
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
@@ -115,35 +112,21 @@ func readParquet[R any](table *Table[R], path string, only ...string) Batches[R]
 			return
 		}
 		defer in.Close()
-		opened, err := openParquet(in, only...)
+		opened, scanner, err := openTable(table, in, only...)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		scan, err := table.file.scanner(opened.schema, opened.metadata)
-		if part := table.file.only(only); err == nil && len(only) > 0 {
-			if len(part.columns) != len(only) {
-				err = fmt.Errorf("is to be read by columns that table %s does not have, among %q", table.Name, only)
-			} else {
-				scan, err = part.scanner(opened.records.Schema(), opened.metadata)
-			}
-		}
-		if err != nil {
-			yield(nil, fmt.Errorf("%s %w", path, err))
-			return
-		}
+		defer scanner.close()
 		var rows []R
 		for left := opened.rows; left > 0; left -= int64(len(rows)) {
 			err := guard(in, func() error {
-				record, err := opened.next()
+				n, err := opened.next(left)
 				if err != nil {
 					return err
 				}
-				if n := record.NumRows(); n == 0 || n > left {
-					return fmt.Errorf("%d more rows come where %d of %d are left", n, left, opened.rows)
-				}
-				rows = grown(rows, int(record.NumRows()))
-				return scan(record, rows)
+				rows = grown(rows, n)
+				return scanner.scan(rows, func(carrier carrier[R], position int) error { return opened.read(position, n, carrier.read) })
 			})
 			if err != nil {
 				yield(nil, err)
@@ -156,53 +139,126 @@ func readParquet[R any](table *Table[R], path string, only ...string) Batches[R]
 	}
 }
 
-// opened is a Parquet file that is being read.
+// sumsOf reads a file and adds it up, without making rows of it.
+func sumsOf[R any](table *Table[R], path string) (sums sums, err error) {
+	in, err := openSource(path)
+	if err != nil {
+		return sums, err
+	}
+	defer in.Close()
+	opened, scanner, err := openTable(table, in)
+	if err != nil {
+		return sums, err
+	}
+	defer scanner.close()
+	err = guard(in, func() error {
+		for left := opened.rows; left > 0; left = opened.rows - sums.rows {
+			n, err := opened.next(left)
+			if err != nil {
+				return err
+			}
+			for i, carrier := range scanner.carriers {
+				if err := opened.read(scanner.position[i], n, carrier.read); err != nil {
+					return fmt.Errorf("column %s: %w", scanner.layout.columns[i].Name, err)
+				}
+			}
+			add(&sums, n, scanner.carriers)
+		}
+		return nil
+	})
+	return sums, err
+}
+
+// openTable opens a table's file, and finds its columns.
+func openTable[R any](table *Table[R], in *source, only ...string) (*opened, *scanner[R], error) {
+	opened, err := openParquet(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	scanner, err := table.file.scanner(opened.schema, opened.metadata)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s %w", in.Name(), err)
+	}
+	scanner.wanted = only
+	for _, name := range only {
+		if len(table.file.schema.FieldIndices(name)) == 0 {
+			return nil, nil, fmt.Errorf("%s is to be read by columns that table %s does not have, among %q", in.Name(), table.Name, only)
+		}
+	}
+	return opened, scanner, nil
+}
+
+// opened is a Parquet file that is being read, by the caller's goroutine alone: a panic
+// in another one would end the process.
 type opened struct {
 	schema   *arrow.Schema
 	rows     int64
 	metadata facts
-	records  pqarrow.RecordReader
+	file     *file.Reader
+	// group is the number of the group of rows that comes next; left is how many of the
+	// one before are still to be read, and columns are its columns as far as they were
+	// wanted.
+	group   int
+	left    int64
+	from    *file.RowGroupReader
+	columns []file.ColumnChunkReader
 }
 
-// openParquet reads the footer. The records are read by the caller's goroutine
-// alone: a panic in another one would end the process. They have all columns, or only
-// those that are named.
-func openParquet(in *source, only ...string) (o opened, err error) {
-	err = guard(in, func() error {
-		parquetFile, err := file.NewParquetReader(in)
-		if err != nil {
+// openParquet reads the footer.
+func openParquet(in *source) (*opened, error) {
+	o := &opened{metadata: facts{}}
+	err := guard(in, func() (err error) {
+		if o.file, err = file.NewParquetReader(in); err != nil {
 			return err
 		}
-		if err := checkChunks(in, parquetFile.MetaData()); err != nil {
+		if err := checkChunks(in, o.file.MetaData()); err != nil {
 			return err
 		}
-		o.rows = parquetFile.NumRows()
-		o.metadata = facts{}
-		for _, entry := range parquetFile.MetaData().GetKeyValueMetadata() {
+		o.rows = o.file.NumRows()
+		for _, entry := range o.file.MetaData().GetKeyValueMetadata() {
 			o.metadata[entry.GetKey()] = entry.GetValue()
 		}
-		// The reader allocates a whole batch of each column, however few rows come.
-		options := pqarrow.ArrowReadProperties{BatchSize: min(batchRows, max(1, o.rows))}
-		reader, err := pqarrow.NewFileReader(parquetFile, options, memory.DefaultAllocator)
-		if err != nil {
-			return err
+		o.schema, err = pqarrow.FromParquet(o.file.MetaData().Schema, nil, o.file.MetaData().KeyValueMetadata())
+		if err == nil && len(o.schema.Fields()) != o.file.MetaData().Schema.NumColumns() {
+			err = errors.New("its columns have columns")
 		}
-		if o.schema, err = reader.Schema(); err != nil {
-			return err
-		}
-		var columns []int // nil is all
-		for _, name := range only {
-			columns = append(columns, o.schema.FieldIndices(name)...)
-		}
-		slices.Sort(columns)
-		o.records, err = reader.GetRecordReader(context.Background(), columns, nil)
 		return err
 	})
 	return o, err
 }
 
-// checkChunks makes sure that the columns are where they can be: Arrow opens them
-// in goroutines of its own, where it panics over a length below 0.
+// next is how many rows come next: of one group, and not more than are left in the file.
+func (o *opened) next(left int64) (int, error) {
+	if o.left == 0 {
+		if o.group >= o.file.NumRowGroups() {
+			return 0, io.ErrUnexpectedEOF
+		}
+		o.from = o.file.RowGroup(o.group)
+		o.left, o.columns = o.from.NumRows(), make([]file.ColumnChunkReader, o.from.NumColumns())
+		if o.left <= 0 || o.left > left {
+			return 0, fmt.Errorf("group %d has %d rows where %d of %d are left", o.group+1, o.left, left, o.rows)
+		}
+		o.group++
+	}
+	n := min(o.left, batchRows)
+	o.left -= n
+	return int(n), nil
+}
+
+// read has the values of a column read in the rows that came next.
+func (o *opened) read(column, rows int, read func(from file.ColumnChunkReader, rows int) error) error {
+	if o.columns[column] == nil {
+		from, err := o.from.Column(column)
+		if err != nil {
+			return err
+		}
+		o.columns[column] = from
+	}
+	return read(o.columns[column], rows)
+}
+
+// checkChunks makes sure that the columns are where they can be: Arrow makes room for as
+// many bytes as it is told, and panics over a length below 0.
 func checkChunks(in *source, footer *parquetmeta.FileMetaData) error {
 	info, err := in.Stat()
 	if err != nil {
@@ -225,18 +281,6 @@ func checkChunks(in *source, footer *parquetmeta.FileMetaData) error {
 		}
 	}
 	return nil
-}
-
-// next reads the next record. It never returns neither.
-func (o opened) next() (arrow.Record, error) {
-	record, err := o.records.Read()
-	switch {
-	case err == nil && record == nil, errors.Is(err, io.EOF):
-		return nil, io.ErrUnexpectedEOF
-	case err != nil:
-		return nil, err
-	}
-	return record, nil
 }
 
 // source is a file that is read by others' code, which may put another error in the place

@@ -8,6 +8,9 @@ import (
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/memory"
+	"github.com/apache/arrow/go/v15/parquet/file"
+	"github.com/apache/arrow/go/v15/parquet/pqarrow"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -18,17 +21,25 @@ func writtenOf[R any](t *testing.T, table *Table[R], kind string, rows []R) (*ar
 	path := filepath.Join(t.TempDir(), table.Name+".parquet")
 	_, err := writeParquet(table, path, metadata(table, Provenance{KeyCampaign: "test", KeyTestbedKind: kind}), Rows(rows))
 	require.NoError(t, err)
-	in, err := openSource(path)
+	in, err := file.OpenParquetFile(path, false)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = in.Close() })
-	opened, err := openParquet(in)
+	reader, err := pqarrow.NewFileReader(in, pqarrow.ArrowReadProperties{BatchSize: int64(max(1, len(rows)))}, memory.DefaultAllocator)
 	require.NoError(t, err)
-	if opened.rows == 0 {
-		return opened.schema, opened.metadata, nil
+	schema, err := reader.Schema()
+	require.NoError(t, err)
+	facts := facts{}
+	for _, entry := range in.MetaData().GetKeyValueMetadata() {
+		facts[entry.GetKey()] = entry.GetValue()
 	}
-	record, err := opened.next()
+	if len(rows) == 0 {
+		return schema, facts, nil
+	}
+	records, err := reader.GetRecordReader(t.Context(), nil, nil)
 	require.NoError(t, err)
-	return opened.schema, opened.metadata, record
+	record, err := records.Read()
+	require.NoError(t, err)
+	return schema, facts, record
 }
 
 // schemasOf are the schemas of an empty file of each table.
@@ -103,12 +114,9 @@ func TestTimes(t *testing.T) {
 
 	wrong := tableOf(Witnesses.Name, "", slices.Clone(Witnesses.file.columns)...)
 	stamp := &wrong.file.columns[wrong.file.schema.FieldIndices("from_ts")[0]]
-	right := stamp.build
-	stamp.build = func(builder array.Builder, rows []Witness, simulated bool) {
-		later := at + 1
-		right(builder, []Witness{{FromTsNs: &later}, {}}, simulated)
-	}
-	stamp.differs = func(arrow.Array, []Witness, bool) int { return -1 }
+	*stamp = derived("from_ts", "", true, func(row *Witness, _ bool) (arrow.Timestamp, bool) {
+		return arrow.Timestamp(at + 1), row.FromTsNs != nil
+	})
 	path := filepath.Join(t.TempDir(), "witnesses.parquet")
 	_, err := writeParquet(wrong, path, metadata(wrong, Provenance{KeyCampaign: "test", KeyTestbedKind: "emulated"}), Rows(rows))
 	require.NoError(t, err)

@@ -47,8 +47,10 @@ func parseEntries(text []byte) ([]entry, error) {
 	return entries, nil
 }
 
-// Segment is a file of rows on their way into the dataset: an Arrow IPC stream
-// with zstd, and a side file that says which batches are on the disk.
+// Segment is a file of rows on their way into the dataset: an Arrow IPC stream, and
+// a side file that says which batches are on the disk. It is for few rows, and not
+// compressed: Arrow 15 makes a zstd encoder anew for each batch, which takes far longer
+// than it saves. Segments of before, which are, are read as well.
 //
 // What Append has acknowledged is there after any crash. A segment is never
 // written to again by another process: go on in the next one (NextSegment).
@@ -93,7 +95,7 @@ func OpenSegment[R any](path string, table *Table[R]) (*Segment[R], error) {
 	}
 	out := &crcWriter{file: file}
 	return &Segment[R]{table: table, path: path, file: file, side: side, out: out,
-		writer: ipc.NewWriter(out, ipc.WithSchema(table.segment.schema), ipc.WithZstd())}, nil
+		writer: ipc.NewWriter(out, ipc.WithSchema(table.segment.schema))}, nil
 }
 
 // Append writes rows as one batch. When it returns nil they are on the disk.
@@ -177,8 +179,7 @@ func segmentPaths(folder, prefix string) ([]string, error) {
 
 // writeSealed writes rows as a segment that is complete from the start, and
 // replaces one of the same name: the line of its only batch is in the file
-// itself, behind the stream's end. It is for few rows, and not compressed:
-// zstd takes longer to begin than it saves. The caller flushes the folder.
+// itself, behind the stream's end. The caller flushes the folder.
 func writeSealed[R any](path string, table *Table[R], rows []R) error {
 	var content bytes.Buffer
 	out := &crcWriter{file: &content}

@@ -57,11 +57,12 @@ func readSegment[R any](table *Table[R], path string) Batches[R] {
 		}
 		defer stream.Release()
 		metadata := stream.Schema().Metadata()
-		scan, err := table.segment.scanner(stream.Schema(), metadata.ToMap())
+		scanner, err := table.segment.scanner(stream.Schema(), metadata.ToMap())
 		if err != nil {
 			yield(nil, fmt.Errorf("%s %w", path, err))
 			return
 		}
+		defer scanner.close()
 		var rows []R
 		for _, entry := range entries {
 			err := guard(in, func() error {
@@ -73,7 +74,7 @@ func readSegment[R any](table *Table[R], path string) Batches[R] {
 					return fmt.Errorf("a batch of %d rows is read, its side file says %d", record.NumRows(), entry.rows)
 				}
 				rows = grown(rows, int(entry.rows))
-				return scan(record, rows)
+				return scanner.scanRecord(record, rows)
 			})
 			if err != nil {
 				yield(nil, err)
@@ -144,7 +145,8 @@ func verifyEntries(in io.ReaderAt, entries []entry) error {
 			return fmt.Errorf("batch %d ends at %d, the one before at %d", i+1, e.end, start)
 		}
 		sum := crc32.New(castagnoli)
-		n, err := io.Copy(sum, io.NewSectionReader(in, start, e.end-start))
+		room := make([]byte, min(e.end-start, 1<<15)) // most batches are smaller
+		n, err := io.CopyBuffer(sum, io.NewSectionReader(in, start, e.end-start), room)
 		switch {
 		case err != nil:
 			return err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -36,6 +37,8 @@ type layout[R any] struct {
 	table   string
 	columns []column[R]
 	schema  *arrow.Schema
+	// idle has carriers of all columns that nobody uses, and their memory.
+	idle *sync.Pool
 }
 
 // newTable makes a table of its columns. It adds to each time in ns since 1970
@@ -61,7 +64,7 @@ func newLargeTable[R any](name, description string, columns ...column[R]) *Table
 
 // tableOf makes a table of just these columns.
 func tableOf[R any](name, description string, columns ...column[R]) *Table[R] {
-	stored := slices.DeleteFunc(slices.Clone(columns), func(c column[R]) bool { return c.isDerived() })
+	stored := slices.DeleteFunc(slices.Clone(columns), func(c column[R]) bool { return c.derived })
 	version := arrow.MetadataFrom(map[string]string{keySchemaVersion: SchemaVersion})
 	return &Table[R]{Name: name, Description: description, file: layoutOf(name, nil, columns), segment: layoutOf(name, &version, stored)}
 }
@@ -74,7 +77,7 @@ func layoutOf[R any](table string, metadata *arrow.Metadata, columns []column[R]
 			fields[i].Metadata = arrow.MetadataFrom(map[string]string{"unit": c.Unit})
 		}
 	}
-	return layout[R]{table, columns, arrow.NewSchema(fields, metadata)}
+	return layout[R]{table, columns, arrow.NewSchema(fields, metadata), &sync.Pool{}}
 }
 
 // timeOf is the time stamp of a column of ns since 1970.
@@ -96,28 +99,37 @@ func (t *Table[R]) Columns() []Column {
 	return columns
 }
 
+// open gives a carrier for each column; close takes them back.
+func (l layout[R]) open() []carrier[R] {
+	if carriers, are := l.idle.Get().(*[]carrier[R]); are {
+		return *carriers
+	}
+	carriers := make([]carrier[R], len(l.columns))
+	for i, c := range l.columns {
+		carriers[i] = c.open()
+	}
+	return carriers
+}
+
+func (l layout[R]) close(carriers []carrier[R]) { l.idle.Put(&carriers) }
+
 // record makes an Arrow record of rows. Release it.
 func (l layout[R]) record(rows []R, simulated bool) arrow.Record {
 	builder := array.NewRecordBuilder(memory.DefaultAllocator, l.schema)
 	defer builder.Release()
-	builder.Reserve(len(rows))
-	for i, c := range l.columns {
-		c.build(builder.Field(i), rows, simulated)
+	carriers := l.open()
+	defer l.close(carriers)
+	for i, carrier := range carriers {
+		carrier.gather(rows, simulated)
+		carrier.fill(builder.Field(i))
 	}
 	return builder.NewRecord()
 }
 
-// only is the layout of the columns that are named.
-func (l layout[R]) only(names []string) layout[R] {
-	l.columns = slices.DeleteFunc(slices.Clone(l.columns), func(c column[R]) bool { return !slices.Contains(names, c.Name) })
-	return l
-}
-
 // scanner finds the columns in a file's schema. A column that the file
 // does not have is read as null when it is nullable, and as zero when it was
-// added later: files outlive binaries. Any other difference is an error. The
-// scanner's own error says that a derived column is not what it follows from.
-func (l layout[R]) scanner(schema *arrow.Schema, facts facts) (func(arrow.Record, []R) error, error) {
+// added later: files outlive binaries. Any other difference is an error.
+func (l layout[R]) scanner(schema *arrow.Schema, facts facts) (*scanner[R], error) {
 	old, err := facts.old()
 	if err != nil {
 		return nil, fmt.Errorf("is no file of table %s that this program can read: %w", l.table, err)
@@ -131,7 +143,7 @@ func (l layout[R]) scanner(schema *arrow.Schema, facts facts) (func(arrow.Record
 		}
 		found := schema.FieldIndices(name)
 		switch {
-		case old && c.isDerived(), len(found) == 0 && !c.isDerived() && (c.Nullable || c.added):
+		case old && c.derived, len(found) == 0 && !c.derived && (c.Nullable || c.added):
 			position[i] = -1
 			continue
 		case len(found) != 1:
@@ -147,22 +159,46 @@ func (l layout[R]) scanner(schema *arrow.Schema, facts facts) (func(arrow.Record
 	if known != len(schema.Fields()) {
 		return nil, fmt.Errorf("is no file of table %s, or of a newer one: it has columns that are not known (%s)", l.table, schema)
 	}
-	return func(record arrow.Record, rows []R) error {
-		for i, c := range l.columns {
-			if position[i] >= 0 && !c.isDerived() {
-				c.scan(record.Column(position[i]), rows)
-			}
-		}
-		for i, c := range l.columns {
-			if position[i] < 0 || !c.isDerived() {
+	return &scanner[R]{l, position, l.open(), facts.simulated(), nil}, nil
+}
+
+// scanner makes rows of a file's columns. Close it.
+type scanner[R any] struct {
+	layout    layout[R]
+	position  []int // of each column in the file; -1: it is not there
+	carriers  []carrier[R]
+	simulated bool
+	wanted    []string // of the columns; nil is all
+}
+
+func (s *scanner[R]) close() { s.layout.close(s.carriers) }
+
+// scan makes rows of a batch, of which load has a carrier take the values of a column
+// of the file. An error that is not load's says that a derived column is not what it
+// follows from.
+func (s *scanner[R]) scan(rows []R, load func(carrier carrier[R], position int) error) error {
+	for _, derived := range []bool{false, true} { // what derived ones follow from comes first
+		for i, c := range s.layout.columns {
+			if s.position[i] < 0 || c.derived != derived || s.wanted != nil && !slices.Contains(s.wanted, c.Name) {
 				continue
 			}
-			if row := c.differs(record.Column(position[i]), rows, facts.simulated()); row >= 0 {
+			if err := load(s.carriers[i], s.position[i]); err != nil {
+				return fmt.Errorf("column %s: %w", c.Name, err)
+			}
+			if row := s.carriers[i].scatter(rows, s.simulated); row >= 0 {
 				return fmt.Errorf("column %s is not what it follows from, in row %d of a batch", c.Name, row+1)
 			}
 		}
+	}
+	return nil
+}
+
+// scanRecord makes rows of an Arrow record.
+func (s *scanner[R]) scanRecord(record arrow.Record, rows []R) error {
+	return s.scan(rows, func(carrier carrier[R], position int) error {
+		carrier.take(record.Column(position))
 		return nil
-	}, nil
+	})
 }
 
 // sums is the number of rows and the columns' checksums.
@@ -171,14 +207,14 @@ type sums struct {
 	columns []uint64
 }
 
-// add counts some rows in.
-func (t *Table[R]) add(s *sums, rows []R) {
+// add counts some rows in, whose values carriers have.
+func add[R any](s *sums, rows int, carriers []carrier[R]) {
 	if s.columns == nil {
-		s.columns = make([]uint64, len(t.segment.columns))
+		s.columns = make([]uint64, len(carriers))
 	}
-	s.rows += int64(len(rows))
-	for i, c := range t.segment.columns {
-		s.columns[i] += c.sum(rows)
+	s.rows += int64(rows)
+	for i, carrier := range carriers {
+		s.columns[i] += carrier.sum()
 	}
 }
 
@@ -189,7 +225,7 @@ func (t *Table[R]) compare(written, read sums) error {
 	}
 	for i := range read.columns {
 		if written.columns[i] != read.columns[i] {
-			return fmt.Errorf("the values of column %s that are read back are not those that were written", t.segment.columns[i].Name)
+			return fmt.Errorf("the values of column %s that are read back are not those that were written", t.file.columns[i].Name)
 		}
 	}
 	return nil

@@ -8,9 +8,9 @@ var (
 		required("sequence", "", "number of the datagram, from 1, without holes when it was sent", func(r *Heartbeat) *int64 { return &r.Sequence }).delta(),
 		required("sent_guest_ns", "ns", "when it was sent, on the guest's own clock", func(r *Heartbeat) *int64 { return &r.SentGuestNs }).delta(),
 		required("sent_ts_ns", "ns", "the same on the controller's time base", func(r *Heartbeat) *int64 { return &r.SentTsNs }).delta(),
-		required("acked", "", "newest record of the ledger that the disk had acknowledged by then; 0 is none", func(r *Heartbeat) *int64 { return &r.Acked }),
-		perhaps("oldest_submitted_ts_ns", "ns", "submission of the oldest I/O of the load in flight by then, on the controller's time base; null when none was, or the guest did not tell", func(r *Heartbeat) *Null[int64] { return &r.OldestSubmittedTsNs }),
-		perhaps("completed_ios", "I/Os", "of the load that had completed by then; null when the guest did not tell", func(r *Heartbeat) *Null[int64] { return &r.CompletedIOs }),
+		required("acked", "", "newest record of the ledger that the disk had acknowledged by then; 0 is none", func(r *Heartbeat) *int64 { return &r.Acked }).delta(),
+		perhaps("oldest_submitted_ts_ns", "ns", "submission of the oldest I/O of the load in flight by then, on the controller's time base; null when none was, or the guest did not tell", func(r *Heartbeat) *Null[int64] { return &r.OldestSubmittedTsNs }).plain(),
+		perhaps("completed_ios", "I/Os", "of the load that had completed by then; null when the guest did not tell", func(r *Heartbeat) *Null[int64] { return &r.CompletedIOs }).plain(),
 	)
 
 	// Clocks is table clocks: one for each attempt of a trial.
