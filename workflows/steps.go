@@ -36,9 +36,12 @@ func (a *attempt) step(options workflow.ActivityOptions, activity, input any) fu
 }
 
 // follow starts an activity that goes on until the attempt is cleaned up, or what the
-// warm-up began ends. With must, its early end ends the attempt.
+// warm-up began ends. With must, its early end ends the attempt. Nothing else cancels it,
+// neither the end of the attempt's time nor the trial's cancellation: a host's worker
+// that was stopped first could not tell that what it runs has ended.
 func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, activity, input any) {
-	working, cancel := workflow.WithCancel(ctx)
+	detached, _ := workflow.NewDisconnectedContext(ctx)
+	working, cancel := workflow.WithCancel(detached)
 	var future workflow.Future
 	a.cleanup.add(func(ctx workflow.Context) error {
 		cancel()

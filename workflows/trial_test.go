@@ -480,6 +480,30 @@ func TestNothingFollowsTheGuestWhenItsDiskIsVerified(t *testing.T) {
 	}
 }
 
+// TestFollowersEndOneAfterTheOther: a worker on a host is stopped when what it runs has
+// ended. One that is stopped before takes the answer to a cancellation with it, and the
+// trial's end waits for a heartbeat time-out.
+func TestFollowersEndOneAfterTheOther(t *testing.T) {
+	for _, cancelled := range []bool{false, true} {
+		s := newStage(t)
+		s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+			if cancelled && info.ActivityType.Name == "Migrate" {
+				s.env.CancelWorkflow()
+			}
+		})
+		var ended []string
+		s.env.SetOnActivityCanceledListener(func(info *activity.Info) {
+			if name := info.ActivityType.Name; name == "HoldWAN" || name == "Link" {
+				ended = append(ended, name)
+			}
+		})
+		s.env.ExecuteWorkflow(workflows.TrialName, realInput())
+		if want := []string{"Link", "HoldWAN", "Link", "Link", "Link"}; !slices.Equal(ended, want) { // the guest's first
+			t.Errorf("cancelled %t: %q were ended in this order, want %q", cancelled, ended, want)
+		}
+	}
+}
+
 // TestHostsWithoutAShell: nothing is started or followed on them, and the helpers at
 // the sites have witnesses in their place.
 func TestHostsWithoutAShell(t *testing.T) {
