@@ -5,10 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/rs/zerolog"
+	"go.temporal.io/sdk/activity"
 	"golang.org/x/sync/errgroup"
 
+	"heliotrope/activities/machine"
 	"heliotrope/activities/pulse"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
@@ -107,10 +110,12 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 		if input.Machine == trial.Guest {
 			role = "guest"
 		}
+		log := l.Log.With().Fields(input.Target.LogKeys()).Logger()
 		err = link.Run(ctx, machines.Machine(input.Machine), link.Options{
 			Binary: link.BinaryPath(machines.ProgramDir(input.Machine)), Dir: machines.RunDir(input.Machine, "worker"),
 			Queue: input.Queue, Role: role, Name: input.Machine,
-			Namespace: l.Namespace, TemporalAddress: l.TemporalAddress, TLS: l.TLS, Hurry: p.Hurried(), Log: l.Log.With().Fields(input.Target.LogKeys()).Logger(),
+			Namespace: l.Namespace, TemporalAddress: l.TemporalAddress, TLS: l.TLS, Hurry: p.Hurried(), Log: log,
+			Lost: func(ctx context.Context, why string) error { return l.failLost(ctx, role, input.Machine, why, log) },
 		}, func() { p.Done(Linked{Worker: input.Machine}) })
 		if err == nil {
 			// It ended with its context only: that is no success, for the next
@@ -119,6 +124,21 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 		}
 		return err
 	})
+}
+
+// failLost has what a machine's worker was at in this trial tried again.
+func (l *Links) failLost(ctx context.Context, role, machineName, why string, log zerolog.Logger) error {
+	of := activity.GetInfo(ctx).WorkflowExecution
+	names, err := FailLost(ctx, activity.GetClient(ctx), l.Namespace, of.ID, of.RunID, func(worker string, _ time.Time) error {
+		if !machine.IsWorker(worker, role, machineName) {
+			return nil
+		}
+		return fault.New(fault.Infrastructure, "%s: %s", machineName, why)
+	})
+	for _, name := range names {
+		log.Warn().Str("host", machineName).Str("activity", name).Msg(why + ": what it was at is tried again")
+	}
+	return err
 }
 
 func (l *Links) install(ctx context.Context, machines Machines, name string, p *pulse.Pulse) error {

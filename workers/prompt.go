@@ -25,8 +25,9 @@ func PromptCancellations() grpc.DialOption { return grpc.WithChainUnaryIntercept
 // promptly is a grpc.UnaryClientInterceptor.
 func promptly(ctx context.Context, method string, request, reply any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 	err := invoke(ctx, method, request, reply, connection, options...)
+	// What failed may have arrived all the same.
 	answer, is := request.(*workflowservice.RespondWorkflowTaskCompletedRequest)
-	if err == nil && is && slices.ContainsFunc(answer.GetCommands(), cancelsActivity) {
+	if is && slices.ContainsFunc(answer.GetCommands(), cancelsActivity) {
 		pulse.Hurry(strings.TrimPrefix(answer.GetResourceId(), "workflow:"))
 	}
 	return err

@@ -18,11 +18,11 @@ const (
 	// heartbeatLimit is for steps: they heartbeat each pulse.StillBeat at least.
 	heartbeatLimit = 30 * time.Second
 	// followLimit is for what goes on until it is cancelled, which heartbeats each
-	// pulse.QuietBeat at least. Nothing is lost when it is noticed late that they are
-	// gone: what they follow goes on by itself, the WAN's lease lasts longer than this, a
-	// controller that is started again has its own tried again at once, and those that
-	// run are told of their cancellation (workers.PromptCancellations).
-	followLimit = 40 * time.Second
+	// pulse.QuietBeat at least. They are not found dead by it: a machine's link sees that
+	// its worker is gone, and a controller that is started again has its own tried again
+	// at once. Those that run are told of their cancellation (workers.PromptCancellations).
+	// With the minute between two renewals it is shorter than the WAN's lease.
+	followLimit = 160 * time.Second
 )
 
 // ActivitiesAtOnce is how many activities of one lane may run on the controller at the

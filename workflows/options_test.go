@@ -16,7 +16,7 @@ import (
 func TestStepsAreWaitedFor(t *testing.T) {
 	// An activity heartbeats this often, and its line may be away for so long. Nobody
 	// waits for longer than a few minutes for what is gone.
-	const away, most = 20 * time.Second, 150 * time.Second
+	const away, most = 20 * time.Second, 3 * time.Minute
 	for name, test := range map[string]struct {
 		options workflow.ActivityOptions
 		beat    time.Duration

@@ -8,7 +8,9 @@
 package machine
 
 import (
+	"fmt"
 	"path/filepath"
+	"strings"
 
 	"heliotrope/internal/trial"
 )
@@ -27,3 +29,15 @@ type Target struct {
 func (t Target) WorkFolder() string {
 	return filepath.Join(t.DataDir, "work", t.Ref.Campaign, t.Ref.Key())
 }
+
+// WorkerIdentity is what Temporal calls a machine's worker.
+func WorkerIdentity(role, machine string, pid int) string {
+	return workerPrefix(role, machine) + fmt.Sprintf("%d)", pid)
+}
+
+// IsWorker says whether an identity is that of a machine's worker, whichever process it is.
+func IsWorker(identity, role, machine string) bool {
+	return strings.HasPrefix(identity, workerPrefix(role, machine))
+}
+
+func workerPrefix(role, machine string) string { return role + "@" + machine + " (" }

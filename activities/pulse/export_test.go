@@ -8,3 +8,20 @@ func CountBeats(cleanup func(func()), count func()) {
 	record = func(context.Context, ...any) { count() }
 	cleanup(func() { record = before })
 }
+
+// Pulses are those of a process.
+type Pulses struct{ pulses }
+
+// Join adds one for good.
+func (s *Pulses) Join(workflowID, run string, p *Pulse) {
+	if s.of == nil {
+		s.of = map[string]map[*Pulse]string{}
+	}
+	s.join(workflowID, run, p)
+}
+
+// New is a pulse that does not beat.
+func New() *Pulse { return &Pulse{hurry: make(chan struct{}, 1)} }
+
+// Pending says whether it was told to beat at once.
+func (p *Pulse) Pending() bool { return len(p.hurry) > 0 }

@@ -3,21 +3,27 @@ package pulse
 import "sync"
 
 // all are the pulses of this process.
-var all = pulses{of: map[string]map[*Pulse]struct{}{}}
+var all = pulses{of: map[string]map[*Pulse]string{}}
 
 type pulses struct {
 	mu sync.Mutex
-	of map[string]map[*Pulse]struct{} // by the ID of the activity's workflow
+	of map[string]map[*Pulse]string // by the ID of the activity's workflow; and of which run of it
 }
 
-// join adds a pulse until leave is called.
-func (s *pulses) join(workflowID string, p *Pulse) (leave func()) {
+// join adds a pulse until leave is called. Those of another run of its workflow beat at
+// once: that run was ended, which nobody tells them.
+func (s *pulses) join(workflowID, run string, p *Pulse) (leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.of[workflowID] == nil {
-		s.of[workflowID] = map[*Pulse]struct{}{}
+		s.of[workflowID] = map[*Pulse]string{}
 	}
-	s.of[workflowID][p] = struct{}{}
+	for other, of := range s.of[workflowID] {
+		if of != run {
+			poke(other.hurry)
+		}
+	}
+	s.of[workflowID][p] = run
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

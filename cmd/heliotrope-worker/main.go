@@ -27,6 +27,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/worker"
 
+	activities "heliotrope/activities/machine"
 	"heliotrope/activities/pulse"
 	"heliotrope/workers/agent"
 	"heliotrope/workers/machine"
@@ -96,7 +97,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		s.Log.Error().Msg(err.Error())
 		return exitBadInput
 	}
-	s.Version, s.Identity = version, fmt.Sprintf("%s@%s (%d)", s.role, s.name, os.Getpid())
+	s.Version, s.Identity = version, activities.WorkerIdentity(s.role, s.name, os.Getpid())
 	s.Log.Info().Str("version", version).Str("role", s.role).Str("address", s.Address).Msg("starting")
 	err := agent.Run(ctx, s.Options, func(registry worker.ActivityRegistry) error {
 		return machine.Register(registry, s.role, s.name)

@@ -19,7 +19,10 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"heliotrope/activities"
+	"heliotrope/activities/machine"
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/fault"
 	"heliotrope/internal/poll"
 	"heliotrope/internal/procs"
 )
@@ -149,4 +152,44 @@ func TestWorkOfAKilledControllerGoesOn(t *testing.T) {
 		return pending(ctx).GetLastFailure() != nil, nil // when the server lists its workflow
 	}))
 	require.Equal(t, "the controller was killed in the middle of it (process 4711 on elsewhere)", pending(t.Context()).GetLastFailure().GetMessage())
+}
+
+// TestWorkOfAKilledWorkerGoesOn: what a machine's worker was at when it was killed is tried
+// again when its link has seen that it is gone: such activities heartbeat too seldom to be
+// missed.
+func TestWorkOfAKilledWorkerGoesOn(t *testing.T) {
+	const queue = "store"
+	begun, release := make(chan int32, 2), make(chan struct{})
+	c, _ := serveWith(t, zerolog.Nop(), func(c client.Client, _ temporal.Settings) worker.Worker {
+		w := worker.New(c, queue, worker.Options{Identity: machine.WorkerIdentity("host", "store", 4711)})
+		w.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
+			options := workflow.ActivityOptions{StartToCloseTimeout: time.Hour, HeartbeatTimeout: time.Hour}
+			return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "Block").Get(ctx, nil)
+		}, workflow.RegisterOptions{Name: "block"})
+		w.RegisterActivityWithOptions(func(ctx context.Context) error {
+			begun <- activity.GetInfo(ctx).Attempt
+			<-release
+			return nil
+		}, activity.RegisterOptions{Name: "Block"})
+		return w
+	})
+	t.Cleanup(func() { close(release) }) // before the worker stops
+	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: queue}, "block")
+	require.NoError(t, err)
+	require.EqualValues(t, 1, <-begun)
+	lose := func(name string) []string {
+		names, err := activities.FailLost(t.Context(), c, temporal.DefaultNamespace, run.GetID(), run.GetRunID(), func(worker string, _ time.Time) error {
+			if !machine.IsWorker(worker, "host", name) {
+				return nil
+			}
+			return fault.New(fault.Infrastructure, "%s: its worker has ended", name)
+		})
+		require.NoError(t, err)
+		return names
+	}
+	require.Empty(t, lose("stor"), "another machine's")
+	require.Equal(t, []string{"Block"}, lose("store"))
+	require.EqualValues(t, 2, <-begun)
+	require.NoError(t, c.TerminateWorkflow(t.Context(), run.GetID(), run.GetRunID(), "it is over"))
+	require.Empty(t, lose("store"), "a workflow that has ended is at nothing")
 }

@@ -16,6 +16,7 @@ import (
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 
+	"heliotrope/activities"
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/gather"
 	"heliotrope/internal/inventory"
@@ -231,7 +232,7 @@ func (s *session) takeOver(ctx context.Context, name string, info *workflowpb.Wo
 		}
 		for _, one := range append(page.GetExecutions(), info) {
 			err := s.client.TerminateWorkflow(ctx, one.GetExecution().GetWorkflowId(), one.GetExecution().GetRunId(), "taken over by the controller "+s.queue)
-			if err != nil && !isGone(err) {
+			if err != nil && !activities.IsGone(err) {
 				return fmt.Errorf("end %s of another controller: %w", one.GetExecution().GetWorkflowId(), err)
 			}
 		}

@@ -28,6 +28,7 @@ import (
 	"net"
 	"path"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -48,10 +49,13 @@ const (
 	// none, which costs the host a few processes.
 	lookInterval = 5 * time.Second
 	// stopGrace is how long the worker may take to end; it ends in 4 s.
-	stopGrace   = 10 * time.Second
-	stopTimeout = 30 * time.Second
-	// hurryTimeout is shorter than the worker's activities wait by themselves.
+	stopGrace    = 10 * time.Second
+	stopTimeout  = 30 * time.Second
 	hurryTimeout = 5 * time.Second
+	// lostAfter is how long nothing may be heard of a worker before what it is at counts
+	// as lost. One that lives all the same ends that when it gets through again.
+	lostAfter   = 30 * time.Second
+	lostTimeout = 30 * time.Second
 	// portTries is how often the host may refuse the port that the worker
 	// knows before it gets another.
 	portTries = 4
@@ -75,7 +79,11 @@ type Options struct {
 	// Hurry, when set, has the worker's activities heartbeat at once whenever it gets
 	// something: they may have been cancelled.
 	Hurry <-chan struct{}
-	Log   zerolog.Logger
+	// Lost, when set, is told that whatever the worker had begun is lost, and why: before a
+	// worker is started in the place of one that has ended, and when nothing was heard of
+	// it for 30 s. It heartbeats too seldom to be missed.
+	Lost func(ctx context.Context, why string) error
+	Log  zerolog.Logger
 }
 
 // check reports everything that is missing or cannot be meant.
@@ -120,6 +128,7 @@ type line struct {
 	port    int  // the worker's on its host, or 0 when not known yet
 	refused int  // how often in a row the host refused that port
 	left    bool // the worker was stopped while the line was up
+	hasten  bool // the worker is to be told to heartbeat when it can be
 }
 
 // Run has a worker run on a host, connected to Temporal, until ctx ends. It
@@ -135,14 +144,17 @@ func Run(ctx context.Context, host remote.Host, options Options, alive func()) e
 		return err
 	}
 	l := &line{Options: options, host: host, process: record.Process{Host: host, Dir: options.Dir}}
+	heard, stop := l.listenFor(ctx, alive)
+	defer stop()
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.MaxInterval = firstPause, maxPause
 	for ctx.Err() == nil {
 		started := time.Now()
-		err := l.hold(ctx, alive)
+		err := l.hold(ctx, heard)
 		if ctx.Err() != nil {
 			break
 		}
+		l.hasten = true // it may miss that meanwhile
 		for _, hopeless := range []error{remote.ErrHostKey, remote.ErrAuthentication, remote.ErrClosed} {
 			if errors.Is(err, hopeless) {
 				return fmt.Errorf("hold the line to the worker: %w", err)
@@ -161,6 +173,52 @@ func Run(ctx context.Context, host remote.Host, options Options, alive func()) e
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	return l.stop(ctx)
+}
+
+// listenFor returns what is to be called instead of alive: when it was not for lostAfter,
+// what the worker is at is lost. stop must be called.
+func (l *line) listenFor(ctx context.Context, alive func()) (heard, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	of := make(chan struct{}, 1)
+	var listening sync.WaitGroup
+	listening.Go(func() {
+		silent := time.NewTimer(lostAfter)
+		defer silent.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-of:
+				silent.Reset(lostAfter)
+			case <-silent.C:
+				why := fmt.Sprintf("nothing was heard of its worker for %s", lostAfter)
+				if err := l.lose(ctx, why); err != nil && ctx.Err() == nil {
+					l.Log.Warn().Err(err).Str("host", l.host.Name()).Msg(why)
+				}
+			}
+		}
+	})
+	heard = func() {
+		select {
+		case of <- struct{}{}:
+		default:
+		}
+		alive()
+	}
+	return heard, func() {
+		cancel()
+		listening.Wait()
+	}
+}
+
+// lose tells that what the worker had begun is lost.
+func (l *line) lose(ctx context.Context, why string) error {
+	if l.Lost == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lostTimeout)
+	defer cancel()
+	return l.Lost(ctx, why)
 }
 
 // stop ends the worker and removes its folder.
@@ -207,10 +265,11 @@ func (l *line) hold(ctx context.Context, alive func()) (err error) {
 		case <-way.ended:
 			return way.problem()
 		case <-l.Hurry:
-			if way.inUse() { // one that starts may not know the signal yet
-				l.hurry(ctx)
-			}
+			l.hasten = true
 		case <-beat.C:
+		}
+		if l.hasten && way.inUse() { // one that starts may not know the signal yet
+			l.hasten = !l.hurry(ctx)
 		}
 		if err := way.problem(); err != nil {
 			l.Log.Warn().Err(err).Str("host", l.host.Name()).Msg("the worker does not get through")
@@ -227,14 +286,16 @@ func (l *line) hold(ctx context.Context, alive func()) (err error) {
 	}
 }
 
-// hurry has the worker's activities heartbeat: heliotrope-worker does that at USR1.
-// Where it cannot be told, they do in time.
-func (l *line) hurry(ctx context.Context) {
+// hurry has the worker's activities heartbeat: heliotrope-worker does that at USR1. It
+// says whether the worker was told.
+func (l *line) hurry(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, hurryTimeout)
 	defer cancel()
-	if err := l.process.Signal(ctx, "USR1"); err != nil && ctx.Err() == nil {
+	err := l.process.Signal(ctx, "USR1")
+	if err != nil {
 		l.Log.Debug().Err(err).Str("host", l.host.Name()).Msg("the worker cannot be told to heartbeat")
 	}
+	return err == nil
 }
 
 // listen listens on the host: on the port that the worker knows, or, where
@@ -292,6 +353,9 @@ func (l *line) ensure(ctx context.Context) error {
 	l.Log.Info().Str("host", l.host.Name()).Int("port", l.port).Str("before", string(status.State)).
 		Str("it_said", status.Said).Msg("starting the worker")
 	if err := l.stop(ctx); err != nil {
+		return err
+	}
+	if err := l.lose(ctx, "its worker has ended"); err != nil {
 		return err
 	}
 	return l.process.Start(ctx, append([]string{"sh", "-c", announce, "sh", strconv.Itoa(l.port), identity}, args...)...)

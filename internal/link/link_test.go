@@ -139,6 +139,7 @@ func workerDir(t *testing.T) string { return filepath.Join(t.TempDir(), "run", "
 type held struct {
 	beats  chan struct{}
 	hurry  chan struct{}
+	lost   chan string
 	cancel context.CancelFunc
 	ended  chan error
 }
@@ -148,12 +149,15 @@ func hold(t *testing.T, server *remotetest.Server, temporal *temporal, dir strin
 	binary, err := os.Executable()
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
-	h := &held{beats: make(chan struct{}, 1000), hurry: make(chan struct{}), cancel: cancel, ended: make(chan error, 1)}
+	h := &held{beats: make(chan struct{}, 1000), hurry: make(chan struct{}), lost: make(chan string, 10), cancel: cancel, ended: make(chan error, 1)}
 	host := server.Connect(t, "host-a")
 	go func() {
 		h.ended <- link.Run(ctx, host, link.Options{
 			Dir: dir, Binary: binary, Queue: "q", Role: "host", Name: "host-a", Namespace: "n s",
-			TemporalAddress: temporal.Addr().String(), Hurry: h.hurry, Log: zerolog.New(zerolog.NewTestWriter(t)),
+			TemporalAddress: temporal.Addr().String(), Hurry: h.hurry, Lost: func(_ context.Context, why string) error {
+				h.lost <- why
+				return nil
+			}, Log: zerolog.New(zerolog.NewTestWriter(t)),
 		}, func() { h.beats <- struct{}{} })
 	}()
 	t.Cleanup(func() {
@@ -244,6 +248,10 @@ func TestConnectionCut(t *testing.T) {
 	for range 2 {
 		server.DropConnections()
 		again := temporal.next(t)
+		// It may have missed that it was told to.
+		if got, err := again.ReadString('\n'); err != nil || got != "hurry\n" {
+			t.Errorf("after the loss, the worker said %q: %v", got, err)
+		}
 		if again.pid != first.pid || again.args != first.args {
 			t.Errorf("after the loss, worker %d (%s) connects instead of %d (%s)", again.pid, again.args, first.pid, first.args)
 		}
@@ -283,6 +291,16 @@ func TestWorkerKilled(t *testing.T) {
 	first := temporal.next(t)
 	must(t, syscall.Kill(first.pid, syscall.SIGKILL))
 	second := temporal.next(t)
+	for range 2 { // before the first was started too: there may have been one that nobody knew of
+		select {
+		case why := <-h.lost:
+			if why != "its worker has ended" {
+				t.Errorf("what it was at is lost because %q", why)
+			}
+		default:
+			t.Error("another worker was started, and nobody was told that what the one before was at is lost")
+		}
+	}
 	if second.pid == first.pid || second.args != first.args {
 		t.Errorf("worker %d (%s) after %d (%s)", second.pid, second.args, first.pid, first.args)
 	}
