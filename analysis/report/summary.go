@@ -24,7 +24,6 @@ import (
 	"heliotrope/analysis/controls"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/group"
-	"heliotrope/internal/campaign"
 	"heliotrope/internal/trial"
 )
 
@@ -196,7 +195,7 @@ func Summarise(name, testbedKind string, tables Tables) (Summary, error) {
 		summary.Specs = append(summary.Specs, row.SpecSHA256)
 		summary.Binaries = append(summary.Binaries, row.BinaryVersion)
 		if trial.Verdict(row.Verdict) == trial.Valid {
-			if problem := contradiction(&row, phasesOf[row.Key]); problem != "" {
+			if problem := group.Contradiction(&row, phasesOf[row.Key]); problem != "" {
 				row.Verdict, row.Cause, row.Reason = string(trial.Invalid), "", problem
 				summary.Problems = append(summary.Problems, fmt.Sprintf("trial %s calls itself valid, and is not counted as that: %s", row.Key, problem))
 			}
@@ -259,29 +258,12 @@ func (s *Summary) count(row *dataset.Trial) {
 
 func unique(texts []string) []string { return slices.Compact(slices.Sorted(slices.Values(texts))) }
 
-// contradiction says why a trial cannot be valid: proof that it did any work.
-func contradiction(row *dataset.Trial, phases []dataset.Phase) string {
-	if !row.HasIO() {
-		return "it has no I/O"
-	}
-	done := map[string]bool{}
-	for _, phase := range phases {
-		done[phase.Phase] = phase.IOs != nil && *phase.IOs > 0 || phase.Phase == dataset.During // a migration may stop all of it
-	}
-	for _, phase := range []string{dataset.Before, dataset.During, dataset.After} {
-		if !done[phase] {
-			return "it has no I/O in phase " + phase
-		}
-	}
-	return ""
-}
-
 func compareFactors(a, b *samples) int {
 	x, y := &a.cell.Example, &b.cell.Example
 	return cmp.Or(cmp.Compare(x.Hypervisor, y.Hypervisor), cmp.Compare(x.Access, y.Access),
-		cmp.Compare(x.RTTMs, y.RTTMs), cmp.Compare(x.WAN, y.WAN), cmp.Compare(memory(x), memory(y)),
-		cmp.Compare(x.Storage, y.Storage), cmp.Compare(storageName(x), storageName(y)),
-		cmp.Compare(migrationName(x), migrationName(y)), cmp.Compare(x.Control, y.Control),
+		cmp.Compare(x.RTTMs, y.RTTMs), cmp.Compare(x.WAN, y.WAN), cmp.Compare(group.Memory(x), group.Memory(y)),
+		cmp.Compare(x.Storage, y.Storage), cmp.Compare(group.Storage(x), group.Storage(y)),
+		cmp.Compare(group.Migration(x), group.Migration(y)), cmp.Compare(x.Control, y.Control),
 		group.Any(x).Compare(group.Any(y)))
 }
 
@@ -292,42 +274,6 @@ func byTrial[R any](rows []R, key func(*R) string) map[string][]R {
 		of[key(&rows[i])] = append(of[key(&rows[i])], rows[i])
 	}
 	return of
-}
-
-func memory(row *dataset.Trial) int32 {
-	if row.GuestMemoryMiB == nil {
-		return 0
-	}
-	return *row.GuestMemoryMiB
-}
-
-// storageName is a storage system with its factor: drbd C, mirror full.
-func storageName(row *dataset.Trial) string {
-	for _, factor := range []*string{row.DRBDProtocol, row.MirrorCopy} {
-		if factor != nil {
-			return row.Storage + " " + *factor
-		}
-	}
-	return row.Storage
-}
-
-// migrationName is what the hypervisor was told of the migration, beyond what
-// every hypervisor does: postcopy, ≤ 100 MiB/s. "" is pre-copy without limits.
-func migrationName(row *dataset.Trial) string {
-	var parts []string
-	if row.Migration != nil && *row.Migration != campaign.PreCopy {
-		parts = append(parts, *row.Migration)
-	}
-	if row.AutoConverge != nil && *row.AutoConverge {
-		parts = append(parts, "auto-converge")
-	}
-	if row.BandwidthMiBPerS != nil {
-		parts = append(parts, fmt.Sprintf("≤ %d MiB/s", *row.BandwidthMiBPerS))
-	}
-	if row.MaxDowntimeMs != nil {
-		parts = append(parts, fmt.Sprintf("stop ≤ %d ms", *row.MaxDowntimeMs))
-	}
-	return strings.Join(parts, ", ")
 }
 
 // controlName is a control in words; "" for a cell of the matrix.
@@ -346,16 +292,16 @@ func controlName(row *dataset.Trial) string {
 func labels(cells []Cell) []string {
 	factors := []func(row *dataset.Trial) string{
 		func(row *dataset.Trial) string { return row.Hypervisor },
-		storageName,
+		group.Storage,
 		func(row *dataset.Trial) string { return row.WAN },
 		func(row *dataset.Trial) string { return row.Access },
 		func(row *dataset.Trial) string {
-			if memory(row) == 0 {
+			if group.Memory(row) == 0 {
 				return ""
 			}
-			return strconv.Itoa(int(memory(row))) + " MiB"
+			return strconv.Itoa(int(group.Memory(row))) + " MiB"
 		},
-		migrationName,
+		group.Migration,
 		controlName,
 		func(row *dataset.Trial) string { return group.Any(row).Direction },
 	}
