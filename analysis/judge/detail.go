@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"heliotrope/analysis/dataset"
-	"heliotrope/internal/load/iolog"
 )
 
 // coarsest is the longest time of a histogram whose I/Os can still be told to be of
@@ -91,15 +90,12 @@ func (p *phaseLoad) addHistogram(h *dataset.Histogram) error {
 		left, right, _ := strings.Cut(count, ":")
 		bucket, err := strconv.ParseInt(left, 10, 64)
 		ios, errIOs := strconv.ParseInt(right, 10, 64)
-		if err != nil || errIOs != nil || bucket < 0 || bucket >= int64(len(of.buckets)) || ios < 0 {
+		if err != nil || errIOs != nil || bucket < 0 || bucket >= int64(len(of.Buckets)) || ios < 0 {
 			return fmt.Errorf("%q is no bucket and its I/Os", count)
 		}
-		from, to := iolog.BucketNs(bucket)
-		of.buckets[bucket] += ios
-		of.ios += ios
-		of.sumNs += uint64(from+(to-1-from)/2) * uint64(ios) //nolint:gosec // neither is negative
+		of.AddBucket(bucket, ios)
 	}
-	of.longestNs = max(of.longestNs, h.MaxNs)
+	of.LongestNs = max(of.LongestNs, h.MaxNs)
 	p.bytes += h.Bytes
 	return nil
 }

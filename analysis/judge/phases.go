@@ -2,6 +2,7 @@ package judge
 
 import (
 	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/stats"
 	"heliotrope/internal/trial"
 )
 
@@ -9,7 +10,7 @@ import (
 type phaseLoad struct {
 	span
 	name          string
-	reads, writes histogram
+	reads, writes stats.Histogram
 	bytes         int64
 }
 
@@ -21,7 +22,7 @@ func newPhases(timeline trial.Timeline) []*phaseLoad {
 		name  string
 	}{{trial.Before, dataset.Before}, {trial.Migrate, dataset.During}, {trial.After, dataset.After}} {
 		if part, ok := phaseSpan(timeline, one.phase); ok {
-			phases = append(phases, &phaseLoad{span: part, name: one.name, reads: newHistogram(), writes: newHistogram()})
+			phases = append(phases, &phaseLoad{span: part, name: one.name, reads: stats.NewHistogram(), writes: stats.NewHistogram()})
 		}
 	}
 	return phases
@@ -29,9 +30,9 @@ func newPhases(timeline trial.Timeline) []*phaseLoad {
 
 func (p *phaseLoad) add(io *dataset.IO) {
 	if io.Op == dataset.OpRead {
-		p.reads.add(io.LatencyNs)
+		p.reads.Add(io.LatencyNs)
 	} else {
-		p.writes.add(io.LatencyNs)
+		p.writes.Add(io.LatencyNs)
 	}
 	p.bytes += int64(io.SizeBytes)
 }
@@ -43,22 +44,22 @@ func (p *phaseLoad) row(key string, known bool) dataset.Phase {
 	if !known {
 		return row
 	}
-	all := newHistogram()
-	all.join(p.reads)
-	all.join(p.writes)
+	all := stats.NewHistogram()
+	all.Join(p.reads)
+	all.Join(p.writes)
 	// Copies: a pointer would keep the histograms.
-	row.IOs, row.Reads, row.Writes, row.Bytes = pointer(all.ios), pointer(p.reads.ios), pointer(p.writes.ios), pointer(p.bytes)
+	row.IOs, row.Reads, row.Writes, row.Bytes = pointer(all.Count), pointer(p.reads.Count), pointer(p.writes.Count), pointer(p.bytes)
 	row.IOPS, row.MBPerS = new(float64), new(float64)
 	if seconds > 0 {
-		*row.IOPS, *row.MBPerS = float64(all.ios)/seconds, float64(p.bytes)/(1e6*seconds)
+		*row.IOPS, *row.MBPerS = float64(all.Count)/seconds, float64(p.bytes)/(1e6*seconds)
 	}
-	if all.ios == 0 {
+	if all.Count == 0 {
 		return row
 	}
-	row.MeanMs = milliseconds(all.mean())
-	row.P50Ms = milliseconds(float64(all.percentile(500)))
-	row.P99Ms = milliseconds(float64(all.percentile(990)))
-	row.P999Ms = milliseconds(float64(all.percentile(999)))
-	row.MaxMs = milliseconds(float64(all.longestNs))
+	row.MeanMs = milliseconds(all.Mean())
+	row.P50Ms = milliseconds(float64(all.Percentile(500)))
+	row.P99Ms = milliseconds(float64(all.Percentile(990)))
+	row.P999Ms = milliseconds(float64(all.Percentile(999)))
+	row.MaxMs = milliseconds(float64(all.LongestNs))
 	return row
 }

@@ -136,7 +136,7 @@ func (s *scene) lost() *float64 {
 func (l *load) phaseIOs(part span) int64 {
 	for _, phase := range l.phases {
 		if phase.span == part {
-			return phase.reads.ios + phase.writes.ios
+			return phase.reads.Count + phase.writes.Count
 		}
 	}
 	return 0

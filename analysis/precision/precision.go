@@ -36,6 +36,7 @@ import (
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/group"
+	"heliotrope/analysis/stats"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/trial"
 )
@@ -189,8 +190,7 @@ func interval(sorted []float64, alpha float64) (low, high float64, ok bool) {
 	return sorted[left], sorted[n-1-left], true //nolint:gosec // fewer than half are left out
 }
 
-// forecast is how many repetitions the group wants: as the interval's width goes
-// with one over the root of their number, n · (half width / wanted)^2, one more
+// forecast is how many repetitions the group wants: by stats.WantN, one more
 // than there are at least. Repetitions that fail are taken to go on as they did,
 // and where an end of the interval is infinite nothing is enough.
 func forecast(cell Cell, stop campaign.Stop) int {
@@ -202,8 +202,7 @@ func forecast(cell Cell, stop campaign.Stop) int {
 	case cell.HalfWidthPercent == nil: // infinite, or the median is 0 and the interval is not
 		want = stop.Max
 	default:
-		ratio := *cell.HalfWidthPercent / stop.RelativeCIPercent
-		want = max(cell.N+1, int(min(float64(stop.Max), math.Ceil(float64(cell.N)*ratio*ratio))))
+		want = max(cell.N+1, int(min(float64(stop.Max), stats.WantN(cell.N, *cell.HalfWidthPercent, stop.RelativeCIPercent))))
 	}
 	return max(cell.N, min(want, stop.Max))
 }
