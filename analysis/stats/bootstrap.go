@@ -1,10 +1,12 @@
 package stats
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
 	"slices"
 
+	"gonum.org/v1/gonum/mathext"
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
@@ -24,21 +26,83 @@ func (b Bootstrap) source() *rand.Rand {
 	return rand.New(rand.NewPCG(b.Seed, 0x68656c696f)) //nolint:gosec // nobody has to be kept from guessing it
 }
 
-// Median is the interval of a median: BCa, as that of Interval. Not known of fewer
-// than FewestForInterval values.
+// Median is the interval of a median: BCa, as that of Interval, but of all resamples
+// that there are, whose medians have probabilities that can be told (see medians): no
+// random number is in it. Not known of fewer than FewestForInterval values.
 func (b Bootstrap) Median(values []float64) Interval {
+	if len(values) < FewestForInterval {
+		return unknown
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	return b.corrected(medianOf(sorted), medians(sorted), acceleration(mediansWithout(sorted)))
+}
+
+// Medians is the interval of what is made of the medians of two independent samples,
+// such as their ratio: BCa, as that of Interval.
+func (b Bootstrap) Medians(x, y []float64, of func(x, y float64) float64) Interval {
+	if min(len(x), len(y)) < FewestForInterval {
+		return unknown
+	}
+	x, y = slices.Sorted(slices.Values(x)), slices.Sorted(slices.Values(y))
+	random := b.source()
+	xCounts, yCounts, replicates := make([]int, len(x)), make([]int, len(y)), make([]float64, b.Resamples)
+	for i := range replicates {
+		replicates[i] = of(resampledMedian(x, xCounts, random), resampledMedian(y, yCounts, random))
+	}
+	xLeft, yLeft := mediansWithout(x), mediansWithout(y)
+	for i, left := range xLeft {
+		xLeft[i] = of(left, medianOf(y))
+	}
+	for i, left := range yLeft {
+		yLeft[i] = of(medianOf(x), left)
+	}
+	return b.corrected(of(medianOf(x), medianOf(y)), equally(replicates), acceleration(xLeft, yLeft))
+}
+
+// Interval is the BCa interval (bias-corrected and accelerated: Efron, Journal of the
+// American Statistical Association 82, 1987; Efron and Tibshirani, An Introduction
+// to the Bootstrap, 1993, 14.3) of a statistic. Where leaving a value out makes the
+// statistic infinite, the acceleration is 0, and the interval is corrected for bias
+// only. The statistic must not keep the values, nor change them. Not known of fewer
+// than FewestForInterval values.
+func (b Bootstrap) Interval(values []float64, statistic func([]float64) float64) Interval {
 	n := len(values)
 	if n < FewestForInterval {
 		return unknown
 	}
-	sorted := slices.Sorted(slices.Values(values))
-	random := b.source()
-	replicates := make([]float64, b.Resamples)
-	counts := make([]int, n)
+	random, drawn, replicates := b.source(), make([]float64, n), make([]float64, b.Resamples)
 	for i := range replicates {
-		replicates[i] = resampledMedian(sorted, counts, random)
+		for j := range drawn {
+			drawn[j] = values[random.IntN(n)]
+		}
+		replicates[i] = statistic(drawn)
 	}
-	return b.corrected(Median(values), replicates, acceleration([][]float64{values}, func(samples [][]float64) float64 { return Median(samples[0]) }))
+	left := make([]float64, n)
+	for i := range left {
+		left[i] = statistic(slices.Delete(slices.Clone(values), i, i+1))
+	}
+	return b.corrected(statistic(values), equally(replicates), acceleration(left))
+}
+
+// medianOf sorted values.
+func medianOf(sorted []float64) float64 {
+	return middle(sorted[(len(sorted)-1)/2], sorted[len(sorted)/2])
+}
+
+// mediansWithout are the medians of the sorted values when each is left out.
+func mediansWithout(sorted []float64) []float64 {
+	n := len(sorted)
+	left := make([]float64, n)
+	rest := func(rank, without int) float64 { // rank from 0, among the others
+		if rank >= without {
+			rank++
+		}
+		return sorted[rank]
+	}
+	for i := range left {
+		left[i] = middle(rest((n-2)/2, i), rest((n-1)/2, i))
+	}
+	return left
 }
 
 // resampledMedian draws as many of the sorted values as there are, each by its place,
@@ -60,53 +124,76 @@ func resampledMedian(sorted []float64, counts []int, random *rand.Rand) float64 
 	return middle(at((n-1)/2), at(n/2))
 }
 
-// Interval is the BCa interval (bias-corrected and accelerated: Efron, Journal of the
-// American Statistical Association 82, 1987; Efron and Tibshirani, An Introduction
-// to the Bootstrap, 1993, 14.3) of a statistic of one or more independent samples,
-// each of which is drawn from alone. The acceleration is the jackknife's, for several
-// samples that of Davison and Hinkley (Bootstrap Methods and their Application,
-// 1997, 5.3). Where leaving a value out makes the statistic infinite, it is 0, and
-// the interval is corrected for bias only. The statistic must not keep the samples,
-// nor change them. Not known where one of the samples has fewer values than
-// FewestForInterval.
-func (b Bootstrap) Interval(samples [][]float64, statistic func(samples [][]float64) float64) Interval {
-	drawn := make([][]float64, len(samples))
-	for i, sample := range samples {
-		if len(sample) < FewestForInterval {
-			return unknown
-		}
-		drawn[i] = make([]float64, len(sample))
+// outcome of resamples: a value, and how probable it is.
+type outcome struct{ value, probability float64 }
+
+// improbable outcomes are left out.
+const improbable = 1e-13
+
+// equally probable outcomes, in order.
+func equally(replicates []float64) []outcome {
+	slices.Sort(replicates)
+	outcomes := make([]outcome, len(replicates))
+	for i, value := range replicates {
+		outcomes[i] = outcome{value, 1 / float64(len(replicates))}
 	}
-	random := b.source()
-	replicates := make([]float64, b.Resamples)
-	for i := range replicates {
-		for j, sample := range samples {
-			for k := range drawn[j] {
-				drawn[j][k] = sample[random.IntN(len(sample))]
+	return outcomes
+}
+
+// medians of all n^n resamples of n sorted values, in order. The k-th smallest of a
+// resample is at most the i-th value where at least k of n draws are (Efron, Annals of
+// Statistics 7, 1979, 3). The two in the middle of 2m draws are the i-th and a later
+// j-th where m draws have the i-th as their greatest, and the others the j-th as
+// their smallest.
+func medians(sorted []float64) []outcome {
+	n := len(sorted)
+	var outcomes []outcome
+	add := func(value, probability float64) {
+		if probability > improbable {
+			outcomes = append(outcomes, outcome{value, probability})
+		}
+	}
+	half := float64((n + 1) / 2)
+	upTo := func(i int) float64 { // the half-th smallest is at most the i-th value
+		return mathext.RegIncBeta(half, float64(n)-half+1, float64(i)/float64(n))
+	}
+	choices, _ := math.Lgamma(2*half + 1)
+	each, _ := math.Lgamma(half + 1)
+	extreme := func(of int) float64 { // log of: half draws are among so many, and one at least is the last of them
+		return half*math.Log(float64(of)/float64(n)) + math.Log1p(-math.Pow(float64(of-1)/float64(of), half))
+	}
+	for i := 1; i <= n; i++ {
+		here := upTo(i) - upTo(i-1)
+		if here <= improbable {
+			continue
+		}
+		if n%2 == 0 {
+			for j := i + 1; j <= n; j++ {
+				apart := math.Exp(choices - 2*each + extreme(i) + extreme(n-j+1))
+				add(middle(sorted[i-1], sorted[j-1]), apart)
+				here -= apart
 			}
 		}
-		replicates[i] = statistic(drawn)
+		add(sorted[i-1], here)
 	}
-	return b.corrected(statistic(samples), replicates, acceleration(samples, statistic))
+	slices.SortFunc(outcomes, func(a, b outcome) int { return cmp.Compare(a.value, b.value) })
+	return outcomes
 }
 
 // acceleration is a in BCa: a sixth of the skewness of the values' influence on the
-// statistic; 0 where it is not known, and where they have none.
-func acceleration(samples [][]float64, statistic func([][]float64) float64) float64 {
+// statistic, by the statistic when each value of a sample is left out (the
+// jackknife); of several samples by Davison and Hinkley (Bootstrap Methods and their
+// Application, 1997, 5.3). 0 where it is not known, and where they have no influence.
+func acceleration(samples ...[]float64) float64 {
 	var cubes, squares float64
-	without := slices.Clone(samples)
-	for i, sample := range samples {
-		n := len(sample)
-		left := make([]float64, n) // the statistic, each value left out
+	for _, left := range samples {
+		n := float64(len(left))
 		mean := 0.0
-		for j := range sample {
-			without[i] = slices.Delete(slices.Clone(sample), j, j+1)
-			left[j] = statistic(without)
-			mean += left[j] / float64(n)
-		}
-		without[i] = sample
 		for _, value := range left {
-			influence := float64(n-1) * (mean - value) / float64(n)
+			mean += value / n
+		}
+		for _, value := range left {
+			influence := (n - 1) * (mean - value) / n
 			cubes, squares = cubes+influence*influence*influence, squares+influence*influence
 		}
 	}
@@ -117,25 +204,35 @@ func acceleration(samples [][]float64, statistic func([][]float64) float64) floa
 	return a
 }
 
-// corrected is the interval by the replicates of a statistic whose value is given.
-// Half of the replicates that equal it count as below it, as in SciPy's
-// scipy.stats.bootstrap: a median has many of them. The ends are replicates, rounded
-// outwards, never something between two of them.
-func (b Bootstrap) corrected(value float64, replicates []float64, a float64) Interval {
-	if math.IsNaN(value) {
+// corrected is the interval by what resamples make of a statistic whose value is given,
+// in order. Half of what equals it counts as below it, as in SciPy's
+// scipy.stats.bootstrap: a median is often the same. The ends are outcomes, never
+// something between two of them.
+func (b Bootstrap) corrected(value float64, outcomes []outcome, a float64) Interval {
+	if math.IsNaN(value) || len(outcomes) == 0 {
 		return unknown
 	}
-	slices.Sort(replicates)
-	count := float64(len(replicates))
-	below, _ := slices.BinarySearch(replicates, value)
-	upTo := below
-	for upTo < len(replicates) && replicates[upTo] == value {
-		upTo++
+	below := 0.0
+	for _, of := range outcomes {
+		switch {
+		case of.value < value:
+			below += of.probability
+		case of.value == value:
+			below += of.probability / 2
+		}
 	}
-	share := float64(below+upTo) / 2 / count
-	z0 := distuv.UnitNormal.Quantile(min(max(share, 0.5/count), 1-0.5/count))
-	level := func(z float64) float64 { return distuv.UnitNormal.CDF(z0 + (z0+z)/(1-a*(z0+z))) }
+	least := 0.5 / float64(b.Resamples)
+	z0 := distuv.UnitNormal.Quantile(min(max(below, least), 1-least))
 	z := distuv.UnitNormal.Quantile(0.5 + b.Confidence/2)
-	at := func(rank float64) float64 { return replicates[min(max(int(rank), 1), len(replicates))-1] }
-	return Interval{at(math.Floor(level(-z) * (count + 1))), at(math.Ceil(level(z) * (count + 1)))}
+	at := func(z float64) float64 {
+		level := distuv.UnitNormal.CDF(z0 + (z0+z)/(1-a*(z0+z)))
+		reached := 0.0
+		for _, of := range outcomes {
+			if reached += of.probability; reached >= level {
+				return of.value
+			}
+		}
+		return outcomes[len(outcomes)-1].value
+	}
+	return Interval{at(-z), at(z)}
 }
