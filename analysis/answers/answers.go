@@ -17,6 +17,7 @@ package answers
 import (
 	"encoding/json"
 	"math"
+	"strconv"
 
 	"heliotrope/analysis/group"
 )
@@ -32,7 +33,7 @@ var Unknown = Number(math.NaN())
 // Known says whether there is one; ±∞ is known.
 func (n Number) Known() bool { return !math.IsNaN(float64(n)) }
 
-// MarshalJSON never fails.
+// MarshalJSON implements json.Marshaler. It never fails.
 func (n Number) MarshalJSON() ([]byte, error) {
 	switch v := float64(n); {
 	case math.IsNaN(v):
@@ -44,6 +45,43 @@ func (n Number) MarshalJSON() ([]byte, error) {
 	default:
 		return json.Marshal(v)
 	}
+}
+
+// UnmarshalJSON implements json.Unmarshaler: it takes what MarshalJSON writes.
+func (n *Number) UnmarshalJSON(text []byte) error {
+	switch string(text) {
+	case "null":
+		*n = Unknown
+	case `"Infinity"`:
+		*n = Number(math.Inf(1))
+	case `"-Infinity"`:
+		*n = Number(math.Inf(-1))
+	default:
+		return json.Unmarshal(text, (*float64)(n))
+	}
+	return nil
+}
+
+// String has three significant digits, or all before the point; – when it is not known.
+func (n Number) String() string {
+	v := float64(n)
+	switch magnitude := math.Abs(v); {
+	case math.IsNaN(v):
+		return "–"
+	case math.IsInf(v, 1):
+		return "∞"
+	case math.IsInf(v, -1):
+		return "-∞"
+	case magnitude >= 1e6:
+		return strconv.FormatFloat(v, 'g', 3, 64)
+	case magnitude >= 99.95:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case magnitude >= 9.995:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	case magnitude >= 0.1 || magnitude == 0:
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	}
+	return strconv.FormatFloat(v, 'f', 3, 64)
 }
 
 // Verdict of a comparison.
@@ -215,8 +253,9 @@ type Trend struct {
 	PercentPerHour Number  `json:"percent_per_hour"`
 	Low            Number  `json:"low"`
 	High           Number  `json:"high"`
-	P              Number  `json:"p"`       // Mann and Kendall's test, two-sided
-	Verdict        Verdict `json:"verdict"` // Greater: it grows
+	P              Number  `json:"p"`          // Mann and Kendall's test, two-sided
+	AdjustedP      Number  `json:"adjusted_p"` // Holm's, over the metrics that are watched
+	Verdict        Verdict `json:"verdict"`    // Greater: it grows
 }
 
 // ClaimVerdict is what became of a published claim.
@@ -259,6 +298,8 @@ type Rival struct {
 	RatioHigh Number `json:"ratio_high"`
 	P         Number `json:"p"`
 	// AdjustedP is Holm's over both claims and both rivals; not known of Beside.
-	AdjustedP Number  `json:"adjusted_p"`
-	Verdict   Verdict `json:"verdict"`
+	AdjustedP Number `json:"adjusted_p"`
+	// Verdict is by AdjustedP; of Beside it is the side to which the pairs tend,
+	// however sure that is.
+	Verdict Verdict `json:"verdict"`
 }

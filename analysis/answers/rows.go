@@ -1,9 +1,15 @@
 package answers
 
 import (
+	"cmp"
 	"fmt"
+	"math"
+	"slices"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/group"
+	"heliotrope/analysis/stats"
+	"heliotrope/internal/trial"
 )
 
 // Rows are the tables that answers are made of, as package dataset reads them. All
@@ -14,14 +20,197 @@ type Rows struct {
 	Traffic []dataset.Traffic
 }
 
-// Of answers a campaign's questions from its rows. Trials of another kind of testbed
-// are an error: they are never mixed.
-func Of(campaign, testbedKind string, rows Rows) (Answers, error) {
-	for i := range rows.Trials {
-		if row := &rows.Trials[i]; row.TestbedKind != testbedKind {
-			return Answers{}, fmt.Errorf("answer for campaign %s: trial %s ran on a testbed that is %s, the campaign's are %s",
-				campaign, row.Key, row.TestbedKind, testbedKind)
+// alpha is how often a family of comparisons may be wrong.
+const alpha = 0.05
+
+// wantedPercent is the half width that MoreTrials wants.
+const wantedPercent = 5
+
+// Read answers the questions of a campaign's folder. It has what the last
+// CompactCampaign put together.
+func Read(folder string) (Answers, error) {
+	manifest, rows, err := readRows(folder)
+	if err != nil {
+		return Answers{}, err
+	}
+	return Of(manifest.Campaign, manifest.TestbedKind, rows)
+}
+
+// ReadCampaign reads a campaign's folder to compare it.
+func ReadCampaign(folder string) (Campaign, error) {
+	manifest, rows, err := readRows(folder)
+	if err != nil {
+		return Campaign{}, err
+	}
+	return Sorted(manifest.Campaign, manifest.TestbedKind, rows)
+}
+
+func readRows(folder string) (manifest dataset.Manifest, rows Rows, err error) {
+	if manifest, err = dataset.ReadManifest(folder); err != nil {
+		return manifest, rows, fmt.Errorf("read a campaign: %w", err)
+	}
+	for _, read := range []func() error{
+		func() (err error) { rows.Trials, err = dataset.ReadAttempts(folder); return err },
+		func() (err error) { rows.Phases, err = dataset.ReadPhases(folder); return err },
+		func() (err error) { rows.Traffic, err = dataset.ReadTraffic(folder); return err },
+	} {
+		if err := read(); err != nil {
+			return manifest, rows, fmt.Errorf("read campaign %s: %w", manifest.Campaign, err)
 		}
 	}
-	return Answers{Campaign: campaign, TestbedKind: testbedKind}, nil
+	return manifest, rows, nil
+}
+
+// Of answers a campaign's questions from its rows, which it does not change. Trials of
+// another kind of testbed are an error: they are never mixed.
+func Of(campaign, testbedKind string, rows Rows) (Answers, error) {
+	all, err := sorted(campaign, testbedKind, rows)
+	if err != nil {
+		return Answers{}, err
+	}
+	of := Answers{Campaign: campaign, TestbedKind: testbedKind, Confidence: stats.Default.Confidence, Seed: stats.Default.Seed, Resamples: stats.Default.Resamples,
+		Metrics: []About{}, Cells: []Cell{}, Comparisons: []Comparison{}, Crossovers: []Crossover{}, Sentinel: []Trend{}, Claims: []Claim{}}
+	told := all.told()
+	for _, metric := range told {
+		of.Metrics = append(of.Metrics, metric.About)
+	}
+	for _, group := range all.groups {
+		of.Cells = append(of.Cells, group.cell(told))
+	}
+	of.Comparisons = all.comparisons(told)
+	of.Crossovers = all.crossovers(told)
+	of.Sentinel = all.trends()
+	of.Claims = all.claims()
+	of.Notes = all.notes
+	return of, nil
+}
+
+// sample is a group's trials, in the order of the plan.
+type sample struct {
+	key     group.Key
+	factors group.Factors
+	trials  []*one
+}
+
+// material is a campaign's trials, sorted out.
+type material struct {
+	groups   []*sample
+	sentinel []*one
+	// balanced says that cells go both ways, in turn: two blocks have each of them
+	// once in each direction.
+	balanced bool
+	notes    []string
+}
+
+// sorted puts the trials into their groups.
+func sorted(campaign, testbedKind string, rows Rows) (*material, error) {
+	phases := map[string]map[string]*dataset.Phase{}
+	list := map[string][]dataset.Phase{}
+	for i := range rows.Phases {
+		phase := &rows.Phases[i]
+		if phases[phase.Trial] == nil {
+			phases[phase.Trial] = map[string]*dataset.Phase{}
+		}
+		phases[phase.Trial][phase.Phase] = phase
+		list[phase.Trial] = append(list[phase.Trial], *phase)
+	}
+	traffic := trafficOf(rows.Traffic)
+	all := &material{notes: []string{}}
+	groups, directions := map[group.Key]*sample{}, map[string]bool{}
+	for i := range rows.Trials {
+		row := rows.Trials[i] // a copy: what calls itself valid may not be
+		if row.TestbedKind != testbedKind {
+			return nil, fmt.Errorf("answer for campaign %s: trial %s ran on a testbed that is %s, the campaign's are %s",
+				campaign, row.Key, row.TestbedKind, testbedKind)
+		}
+		if valid(&row) {
+			if problem := group.Contradiction(&row, list[row.Key]); problem != "" {
+				row.Verdict = string(trial.Invalid)
+				all.notes = append(all.notes, fmt.Sprintf("trial %s calls itself valid, and is left out: %s", row.Key, problem))
+			}
+		}
+		of := &one{row: &row, phases: phases[row.Key], wanBytes: traffic[row.Key]}
+		if row.Counted && row.Sentinel {
+			all.sentinel = append(all.sentinel, of)
+		}
+		key, in := group.Of(&row)
+		if !in {
+			continue
+		}
+		if groups[key] == nil {
+			groups[key] = &sample{key: key, factors: group.FactorsOf(&row)}
+			all.groups = append(all.groups, groups[key])
+		}
+		groups[key].trials = append(groups[key].trials, of)
+		if row.Control == "" {
+			directions[key.Direction] = true
+		}
+	}
+	all.balanced = len(directions) > 1
+	slices.SortStableFunc(all.sentinel, func(a, b *one) int { return cmp.Compare(a.row.StartedTsNs, b.row.StartedTsNs) })
+	slices.SortStableFunc(all.groups, func(a, b *sample) int {
+		return cmp.Or(a.factors.Compare(b.factors), a.key.Compare(b.key))
+	})
+	return all, nil
+}
+
+// told are the metrics of which any trial says something.
+func (m *material) told() []*metric {
+	var told []*metric
+	for i := range metrics {
+		if slices.ContainsFunc(m.groups, func(of *sample) bool { return len(of.values(&metrics[i])) > 0 }) {
+			told = append(told, &metrics[i])
+		}
+	}
+	return told
+}
+
+func valid(row *dataset.Trial) bool { return trial.Verdict(row.Verdict) == trial.Valid }
+
+// values of a metric, one of each trial that says something of it.
+func (s *sample) values(of *metric) []float64 {
+	var values []float64
+	for _, trial := range s.trials {
+		if value, known := of.of(trial); known {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// cell is what is told of a group by itself.
+func (s *sample) cell(told []*metric) Cell {
+	counts := map[trial.Verdict]int{}
+	for _, of := range s.trials {
+		counts[trial.Verdict(of.row.Verdict)]++
+	}
+	cell := Cell{ID: s.key.CellID, Direction: s.key.Direction, Factors: s.factors, Results: counts[trial.Valid] + counts[trial.TargetFailed], Estimates: []Estimate{}}
+	cell.Failures = rate(counts[trial.TargetFailed], cell.Results)
+	cell.Invalid = rate(counts[trial.Invalid], cell.Results+counts[trial.Invalid])
+	for _, metric := range told {
+		cell.Estimates = append(cell.Estimates, estimate(metric.Name, s.values(metric)))
+	}
+	return cell
+}
+
+func rate(count, of int) Rate {
+	interval := stats.Rate(count, of, stats.Default.Confidence)
+	return Rate{Count: count, Of: of, Share: Number(float64(count) / float64(of)), Low: Number(interval.Low), High: Number(interval.High)}
+}
+
+// estimate is the median of values and how sure it is.
+func estimate(metric string, values []float64) Estimate {
+	median, interval := stats.Median(values), stats.Default.Median(values)
+	percent := stats.HalfWidthPercent(median, interval)
+	of := Estimate{Metric: metric, N: len(values), Median: Number(median), Low: Number(interval.Low), High: Number(interval.High), HalfWidthPercent: Number(percent)}
+	for _, value := range values {
+		if math.IsInf(value, 0) {
+			of.Infinite++
+		}
+	}
+	if !math.IsNaN(percent) {
+		more := max(0, int(min(stats.WantN(len(values), percent, wantedPercent), math.MaxInt32))-len(values))
+		of.MoreTrials = &more
+	}
+	return of
 }

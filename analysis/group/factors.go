@@ -1,30 +1,64 @@
 package group
 
 import (
+	"cmp"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/campaign"
 )
 
-// Factors are what a cell is made of, as far as a row tells: two cells with the
-// same factors may differ in what a row does not tell, such as outstanding I/Os.
+// Factors are what a cell is made of.
 type Factors struct {
 	Hypervisor string  `json:"hypervisor"`
 	Storage    string  `json:"storage"` // with its variant: drbd C, mirror full
 	WAN        string  `json:"wan"`     // the profile's name
 	RTTMs      float64 `json:"rtt_ms"`  // the profile's round trip
 	Access     string  `json:"access"`  // access specification
-	MemoryMiB  int32   `json:"memory_mib,omitempty"`
-	Migration  string  `json:"migration,omitempty"` // "" is pre-copy without limits
-	Control    string  `json:"control,omitempty"`   // "" for a cell of the matrix
+	// Outstanding I/Os; 0 is the access specification's own number.
+	Outstanding int    `json:"outstanding,omitempty"`
+	MemoryMiB   int32  `json:"memory_mib,omitempty"` // 0 is the inventory's
+	Migration   string `json:"migration,omitempty"`  // "" is pre-copy without limits
+	Control     string `json:"control,omitempty"`    // pause 5 s; "" for a cell of the matrix
 }
 
 // FactorsOf are those of an attempt.
 func FactorsOf(row *dataset.Trial) Factors {
 	return Factors{Hypervisor: row.Hypervisor, Storage: Storage(row), WAN: row.WAN, RTTMs: row.RTTMs, Access: row.Access,
-		MemoryMiB: Memory(row), Migration: Migration(row), Control: row.Control}
+		Outstanding: outstanding(row.CellID), MemoryMiB: Memory(row), Migration: Migration(row), Control: Control(row)}
+}
+
+// Compare orders cells: by what they run on, then by the load, the WAN and the guest,
+// so that the storage systems of one place are beside each other.
+func (f Factors) Compare(other Factors) int {
+	return cmp.Or(cmp.Compare(f.Hypervisor, other.Hypervisor), cmp.Compare(f.Access, other.Access), cmp.Compare(f.Outstanding, other.Outstanding),
+		cmp.Compare(f.RTTMs, other.RTTMs), cmp.Compare(f.WAN, other.WAN), cmp.Compare(f.MemoryMiB, other.MemoryMiB),
+		cmp.Compare(f.Storage, other.Storage), cmp.Compare(f.Migration, other.Migration), cmp.Compare(f.Control, other.Control))
+}
+
+// depth is the part of a cell's ID (campaign.Cell) that tells its outstanding I/Os,
+// which no column does. An access specification whose name could be taken for one has
+// another name there.
+var depth = regexp.MustCompile(`-qd([0-9]+)(-|$)`)
+
+func outstanding(cellID string) int {
+	found := depth.FindAllStringSubmatch(cellID, -1)
+	if len(found) == 0 {
+		return 0
+	}
+	number, _ := strconv.Atoi(found[len(found)-1][1])
+	return number
+}
+
+// Control is a control in words, as "pause 5 s"; "" for a cell of the matrix.
+func Control(row *dataset.Trial) string {
+	if row.Control == "" || row.HoldMs == nil {
+		return row.Control
+	}
+	return fmt.Sprintf("%s %s s", row.Control, strconv.FormatFloat(*row.HoldMs/1000, 'f', -1, 64))
 }
 
 // Memory is the guest's, in MiB; 0 where it is the inventory's.

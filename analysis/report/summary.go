@@ -260,11 +260,7 @@ func unique(texts []string) []string { return slices.Compact(slices.Sorted(slice
 
 func compareFactors(a, b *samples) int {
 	x, y := &a.cell.Example, &b.cell.Example
-	return cmp.Or(cmp.Compare(x.Hypervisor, y.Hypervisor), cmp.Compare(x.Access, y.Access),
-		cmp.Compare(x.RTTMs, y.RTTMs), cmp.Compare(x.WAN, y.WAN), cmp.Compare(group.Memory(x), group.Memory(y)),
-		cmp.Compare(x.Storage, y.Storage), cmp.Compare(group.Storage(x), group.Storage(y)),
-		cmp.Compare(group.Migration(x), group.Migration(y)), cmp.Compare(x.Control, y.Control),
-		group.Any(x).Compare(group.Any(y)))
+	return cmp.Or(group.FactorsOf(x).Compare(group.FactorsOf(y)), group.Any(x).Compare(group.Any(y)))
 }
 
 // byTrial sorts rows out by their trials' keys.
@@ -278,13 +274,10 @@ func byTrial[R any](rows []R, key func(*R) string) map[string][]R {
 
 // controlName is a control in words; "" for a cell of the matrix.
 func controlName(row *dataset.Trial) string {
-	switch {
-	case row.Control == "":
-		return ""
-	case row.HoldMs != nil:
-		return fmt.Sprintf("control %s %s s", row.Control, strconv.FormatFloat(*row.HoldMs/1000, 'f', -1, 64))
+	if name := group.Control(row); name != "" {
+		return "control " + name
 	}
-	return "control " + row.Control
+	return ""
 }
 
 // labels name the cells by the factors in which they differ, direction among

@@ -3,10 +3,10 @@ package report
 import (
 	"fmt"
 	"io"
-	"math"
-	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"heliotrope/analysis/answers"
 )
 
 // terminalColumns is how wide the terminal's tables are at most.
@@ -138,21 +138,7 @@ func (s Spread) most() string {
 }
 
 // number has three significant digits, or all before the point.
-func number(v float64) string {
-	switch magnitude := math.Abs(v); {
-	case math.IsInf(v, 1):
-		return "∞"
-	case magnitude >= 1e6:
-		return strconv.FormatFloat(v, 'g', 3, 64)
-	case magnitude >= 99.95:
-		return strconv.FormatFloat(v, 'f', 0, 64)
-	case magnitude >= 9.995:
-		return strconv.FormatFloat(v, 'f', 1, 64)
-	case magnitude >= 0.1 || magnitude == 0:
-		return strconv.FormatFloat(v, 'f', 2, 64)
-	}
-	return strconv.FormatFloat(v, 'f', 3, 64)
-}
+func number(v float64) string { return answers.Number(v).String() }
 
 // WriteMarkdown writes summary.md.
 func WriteMarkdown(w io.Writer, summary Summary) error {

@@ -1,0 +1,125 @@
+// Package answerstest makes up campaigns whose answers are known, for tests.
+package answerstest
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+
+	"heliotrope/analysis/answers"
+	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/judge"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/trial"
+)
+
+// Options of a made-up campaign: each cell has a trial in each block.
+type Options struct {
+	Kind        string
+	Hypervisors []string
+	Storages    []string // drbd is of protocol C
+	RTTsMs      []float64
+	Blocks      int
+	Balanced    bool // directions
+	Seed        uint64
+	Sigma       float64 // of the logarithms of all values
+	// ResponseMs and WANMB are the medians of a cell's longest response time and of its
+	// bytes; other metrics go with them.
+	ResponseMs, WANMB func(storage string, rttMs float64) float64
+	Sentinel          int     // trials of one
+	SentinelSlope     float64 // of its IOPS, by hour
+}
+
+// Usual is a campaign in which DRBD uses less of the WAN everywhere, and has the
+// shorter responses beyond 60 ms.
+func Usual() Options {
+	return Options{
+		Kind: "emulated", Hypervisors: []string{"kvm"}, Storages: []string{"iscsi", "nfs", "drbd"}, RTTsMs: []float64{0, 30, 90, 160},
+		Blocks: 10, Seed: 1, Sigma: 0.1,
+		ResponseMs: func(storage string, rttMs float64) float64 {
+			if storage == "drbd" {
+				return 1000
+			}
+			return 1000 * math.Exp((rttMs-60)/100)
+		},
+		WANMB: func(storage string, _ float64) float64 {
+			if storage == "drbd" {
+				return 70
+			}
+			return 100
+		},
+	}
+}
+
+// Rows of the campaign, in the order of its plan.
+func Rows(o Options) answers.Rows {
+	random := rand.New(rand.NewPCG(o.Seed, 77)) //nolint:gosec // nobody has to be kept from guessing it
+	var rows answers.Rows
+	noise := func() float64 { return math.Exp(o.Sigma * random.NormFloat64()) }
+	add := func(row dataset.Trial, responseMs, wanMB, iops float64) {
+		row.Sequence = int32(len(rows.Trials) + 1) //nolint:gosec // few
+		row.Key = fmt.Sprintf("%05d.1", row.Sequence)
+		row.Attempt, row.Counted, row.TestbedKind, row.Access, row.Verdict = 1, true, o.Kind, "database", string(trial.Valid)
+		row.BinaryVersion, row.SpecSHA256, row.HostsJSON, row.VersionsJSON, row.IORows = "v1", "abcd", "[]", "{}", new(int64(3))
+		row.StartedTsNs = int64(row.Sequence) * 240e9
+		row.EndedTsNs = row.StartedTsNs + 200e9
+		row.Response.Ms, row.ReadResponse.Ms, row.WriteResponse.Ms = new(responseMs), new(0.7*responseMs), new(responseMs)
+		row.BlackoutMs, row.TotalMigrationMs = new(0.5*responseMs*noise()), new(20*responseMs*noise())
+		row.RecoveryMs, row.IOLostS = new(3*responseMs*noise()), new(responseMs/1000*noise())
+		row.WANBytes = new(int64(1e6 * wanMB))
+		for i, phase := range []string{dataset.Before, dataset.During, dataset.After} {
+			rows.Phases = append(rows.Phases, dataset.Phase{Trial: row.Key, Phase: phase, Seconds: 60, IOs: new(int64(60 * iops)), Bytes: new(int64(60 * iops * 8192)),
+				IOPS: new(iops), MBPerS: new(iops * 8192 / 1e6), MeanMs: new(1000 / iops), P50Ms: new(900 / iops), P99Ms: new(3000 / iops), P999Ms: new(5000 / iops), MaxMs: new(responseMs)})
+			for _, direction := range []string{judge.ToB, judge.ToA} {
+				rows.Traffic = append(rows.Traffic, dataset.Traffic{Trial: row.Key, Phase: phase, Class: judge.ClassInterface, Direction: direction, Bytes: int64(5e5 * wanMB), Packets: int64(i)})
+			}
+		}
+		rows.Trials = append(rows.Trials, row)
+	}
+	for block := range o.Blocks {
+		for _, hypervisor := range o.Hypervisors {
+			for i, storage := range o.Storages {
+				for j, rtt := range o.RTTsMs {
+					row := dataset.Trial{Block: int32(block + 1), Hypervisor: hypervisor, Storage: storage, WAN: fmt.Sprintf("rtt=%vms", rtt), RTTMs: rtt, Direction: campaign.Outbound} //nolint:gosec // few
+					if storage == "drbd" {
+						row.DRBDProtocol = new("C")
+					}
+					if o.Balanced && (block+i+j)%2 == 1 {
+						row.Direction = campaign.Return
+					}
+					row.CellID = strings.Join([]string{hypervisor, storage, fmt.Sprintf("rtt%v", rtt), "database"}, "-")
+					add(row, o.ResponseMs(storage, rtt)*noise(), o.WANMB(storage, rtt)*noise(), 500*noise())
+				}
+			}
+		}
+	}
+	for range o.Sentinel {
+		hours := float64(len(rows.Trials)+1) * 240 / 3600
+		add(dataset.Trial{Block: 1, Hypervisor: o.Hypervisors[0], Storage: "iscsi", WAN: "rtt=30ms", RTTMs: 30, Direction: campaign.Outbound, Sentinel: true, CellID: "sentinel"},
+			1000*noise(), 100*noise(), (500+o.SentinelSlope*hours)*noise())
+	}
+	return rows
+}
+
+// Write writes a campaign's folder with its rows, compacted.
+func Write(folder string, o Options) error {
+	rows := Rows(o)
+	of := map[string]*dataset.Attempt{}
+	for i := range rows.Trials {
+		of[rows.Trials[i].Key] = &dataset.Attempt{Trial: rows.Trials[i]}
+	}
+	for _, phase := range rows.Phases {
+		of[phase.Trial].Phases = append(of[phase.Trial].Phases, phase)
+	}
+	for _, traffic := range rows.Traffic {
+		of[traffic.Trial].Traffic = append(of[traffic.Trial].Traffic, traffic)
+	}
+	for i := range rows.Trials {
+		if err := dataset.WriteAttempt(folder, *of[rows.Trials[i].Key]); err != nil {
+			return err
+		}
+	}
+	_, err := dataset.CompactCampaign(folder, dataset.Provenance{dataset.KeyCampaign: dataset.CampaignName(folder), dataset.KeyTestbedKind: o.Kind})
+	return err
+}

@@ -1,0 +1,175 @@
+package answers
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"heliotrope/analysis/group"
+	"heliotrope/analysis/stats"
+)
+
+// What was published, and how it is tested. This was written before any trial of a
+// campaign had been looked at, and a change of it after that is to be told with every
+// figure that comes of it.
+//
+// The source is the abstract alone. It says neither over which round trips, nor
+// under which load, nor how often, nor how much less. So each claim is taken to hold
+// wherever the abstract's words do: over every WAN profile that adds a round trip, in
+// both directions, under every load of the campaign, in the median over pairs of
+// migrations. DRBD is the one with protocol C, which alone allows both sites to
+// have the disk open at once, as a live migration wants it.
+const (
+	claimSource = `abstract of "Performance of Disk I/O operations during the Live Migration of a Virtual Machine over WAN", ` +
+		`Blekinge Tekniska Högskola`
+	claimDRBD = "drbd C"
+	// sameWithin is how near to 1 the whole interval of a ratio must be for "no
+	// difference worth the name": ±5 %.
+	sameWithin = 0.05
+
+	claimRule = "Pairs: trials of the same block, direction, WAN profile (with a round trip above 0) and load, on one hypervisor, without controls. " +
+		"Test: Wilcoxon's signed-rank test of log(DRBD/rival), two-sided, of all pairs together, by Holm over both claims and both rivals. " +
+		"Reproduced: DRBD is less than iSCSI and less than NFS, each with an adjusted p of 0.05 or less. " +
+		"Not reproduced: DRBD is greater than one of them as surely, or the 95 % interval of the median ratio to one of them lies within 0.95 to 1.05. " +
+		"Undecided: anything else."
+)
+
+var claimRivals = []string{"iscsi", "nfs"}
+
+// statement of a claim.
+type statement struct {
+	id, says, metric, of string
+	beside               []string
+}
+
+var statements = []statement{
+	{id: "network-bandwidth", says: "DRBD consumed less network bandwidth than iSCSI and NFS.", metric: WANMB,
+		of: "bytes on the WAN during the migration, both directions, of valid trials",
+		// A rate, all of the measuring time, and what an I/O costs: a load in a closed loop
+		// that is slower also sends less.
+		beside: []string{WANMbitPerS, WANMeasuredMB, WANPerIOByte}},
+	{id: "maximum-response-time", says: "DRBD had a lower maximum I/O response time than iSCSI and NFS.", metric: group.MaxResponseMs,
+		of:     "longest response time of any I/O from the storage's preparation to the end of phase after; of a trial that failed ∞",
+		beside: []string{group.ReadResponseMs, group.WriteResponseMs}},
+}
+
+// claims are judged for each hypervisor by itself.
+func (m *material) claims() []Claim {
+	all := []Claim{}
+	storages := m.rivalsBy(FactorStorage)
+	var hypervisors []string
+	for _, group := range m.groups {
+		hypervisors = append(hypervisors, group.factors.Hypervisor)
+	}
+	slices.Sort(hypervisors)
+	for _, hypervisor := range slices.Compact(hypervisors) {
+		var claims []Claim
+		for _, s := range statements {
+			c := Claim{ID: s.id, Source: claimSource, Statement: s.says, Hypothesis: "Metric: " + s.of + ". " + claimRule, Hypervisor: hypervisor, Metric: s.metric}
+			for _, name := range claimRivals {
+				c.Against = append(c.Against, m.rival(storages, hypervisor, name, s.metric))
+				for _, metric := range s.beside {
+					c.Beside = append(c.Beside, m.rival(storages, hypervisor, name, metric))
+				}
+			}
+			claims = append(claims, c)
+		}
+		settle(claims)
+		all = append(all, claims...)
+	}
+	return all
+}
+
+// rival is DRBD against one storage system, by the pairs of everywhere. Its verdict is
+// the side to which they tend, however sure that is.
+func (m *material) rival(storages []rivals, hypervisor, name, metric string) Rival {
+	var pairs []pair
+	for _, of := range storages {
+		if of.common.Hypervisor != hypervisor || of.common.RTTMs <= 0 {
+			continue
+		}
+		switch {
+		case of.aName == claimDRBD && of.bName == name:
+			pairs = append(pairs, m.pairs(of.a, of.b, metricOf(metric))...)
+		case of.bName == claimDRBD && of.aName == name:
+			pairs = append(pairs, m.pairs(of.b, of.a, metricOf(metric))...)
+		}
+	}
+	c := compared(rivals{}, metric, pairs)
+	return Rival{Metric: metric, Rival: name, Pairs: c.Pairs, DRBDLess: c.ALess, RivalLess: c.BLess,
+		Ratio: c.Ratio, RatioLow: c.RatioLow, RatioHigh: c.RatioHigh, P: c.P, AdjustedP: Unknown, Verdict: c.Verdict}
+}
+
+// settle gives the claims of one hypervisor their verdicts.
+func settle(claims []Claim) {
+	var p []float64
+	for _, c := range claims {
+		for _, against := range c.Against {
+			p = append(p, float64(against.P))
+		}
+	}
+	adjusted := stats.Holm(p)
+	for i := range claims {
+		c := &claims[i]
+		for j := range c.Against {
+			against := &c.Against[j]
+			against.AdjustedP, adjusted = Number(adjusted[0]), adjusted[1:]
+			if !(against.AdjustedP <= alpha) { // NaN too
+				against.Verdict = Undecided
+			}
+		}
+		c.Verdict = verdictOf(c.Against)
+		c.Why = why(c)
+	}
+}
+
+// verdictOf is the rule that claimRule states.
+func verdictOf(against []Rival) ClaimVerdict {
+	less, notLess, tested := 0, 0, 0
+	for _, rival := range against {
+		if rival.Pairs > 0 {
+			tested++
+		}
+		switch {
+		case rival.Verdict == Less:
+			less++
+		case rival.Verdict == Greater, rival.RatioLow >= 1-sameWithin && rival.RatioHigh <= 1+sameWithin:
+			notLess++
+		}
+	}
+	switch {
+	case less == len(against):
+		return Reproduced
+	case notLess > 0:
+		return NotReproduced
+	case tested < len(against):
+		return Untested
+	}
+	return ClaimUndecided
+}
+
+// why tells the figures of a claim.
+func why(c *Claim) string {
+	var parts []string
+	for _, rival := range c.Against {
+		if rival.Pairs == 0 {
+			parts = append(parts, fmt.Sprintf("no pairs of %s and %s over a WAN", claimDRBD, rival.Rival))
+			continue
+		}
+		text := fmt.Sprintf("%s is %s × %s", claimDRBD, rival.Ratio, rival.Rival)
+		if rival.RatioLow.Known() {
+			text += fmt.Sprintf(" (%s to %s)", rival.RatioLow, rival.RatioHigh)
+		}
+		parts = append(parts, fmt.Sprintf("%s, less in %d of %d pairs, adjusted p %s", text, rival.DRBDLess, rival.Pairs, probability(rival.AdjustedP)))
+	}
+	return fmt.Sprintf("%s: %s.", c.Metric, strings.Join(parts, "; "))
+}
+
+// probability is a p as people write it.
+func probability(p Number) string {
+	if p < 0.001 {
+		return "< 0.001"
+	}
+	return strconv.FormatFloat(float64(p), 'f', 3, 64)
+}

@@ -1,0 +1,259 @@
+package answers
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"heliotrope/analysis/group"
+	"heliotrope/analysis/stats"
+)
+
+// Factors by which groups are compared.
+const (
+	FactorStorage    = "storage"
+	FactorHypervisor = "hypervisor"
+)
+
+// pair is two trials of the same block, by a metric.
+type pair struct{ a, b float64 }
+
+// log of the ratio of the two.
+func (p pair) log() float64 { return math.Log(stats.Ratio(p.a, p.b)) }
+
+// block is where a trial stands beside others. Where cells go both ways in turn, some
+// begin with one way and some with the other, so that only two blocks together, the
+// first and the second and so on, have each cell in each direction.
+func (m *material) block(of *one) int32 {
+	if m.balanced {
+		return (of.row.Block + 1) / 2
+	}
+	return of.row.Block
+}
+
+// pairs are those trials of two groups that are in the same block and both say
+// something of a metric, in the order of the blocks.
+func (m *material) pairs(a, b *sample, of *metric) []pair {
+	blocks := map[int32][2][]float64{}
+	for side, sample := range []*sample{a, b} {
+		for _, trial := range sample.trials {
+			if value, known := of.of(trial); known {
+				both := blocks[m.block(trial)]
+				both[side] = append(both[side], value)
+				blocks[m.block(trial)] = both
+			}
+		}
+	}
+	var pairs []pair
+	for _, block := range slices.Sorted(maps.Keys(blocks)) {
+		both := blocks[block]
+		for i := range min(len(both[0]), len(both[1])) {
+			pairs = append(pairs, pair{both[0][i], both[1][i]})
+		}
+	}
+	return pairs
+}
+
+// rivals are two groups that differ in one factor only.
+type rivals struct {
+	factor, aName, bName string
+	common               group.Factors // the factor is ""
+	direction            string
+	a, b                 *sample
+}
+
+// without is a group's factors but for one, and that one's value.
+func without(factors group.Factors, factor string) (group.Factors, string) {
+	switch factor {
+	case FactorStorage:
+		value := factors.Storage
+		factors.Storage = ""
+		return factors, value
+	default:
+		value := factors.Hypervisor
+		factors.Hypervisor = ""
+		return factors, value
+	}
+}
+
+// rivalsBy are all of a factor: the groups of the matrix, in the order of the cells.
+func (m *material) rivalsBy(factor string) []rivals {
+	var all []rivals
+	for i, a := range m.groups {
+		for _, b := range m.groups[i+1:] {
+			common, aName := without(a.factors, factor)
+			others, bName := without(b.factors, factor)
+			if common != others || aName == bName || a.key.Direction != b.key.Direction || common.Control != "" {
+				continue
+			}
+			all = append(all, rivals{factor, aName, bName, common, a.key.Direction, a, b})
+		}
+	}
+	return all
+}
+
+// acrossRTTs puts the rivals together that differ in the WAN only.
+func acrossRTTs(all []rivals) [][]rivals {
+	type key struct {
+		aName, bName, direction string
+		common                  group.Factors
+	}
+	index := map[key]int{}
+	var across [][]rivals
+	for _, of := range all {
+		k := key{of.aName, of.bName, of.direction, of.common}
+		k.common.WAN, k.common.RTTMs = "", 0
+		i, known := index[k]
+		if !known {
+			i = len(across)
+			index[k] = i
+			across = append(across, nil)
+		}
+		across[i] = append(across[i], of)
+	}
+	return across
+}
+
+// comparisons of all rivals by each metric.
+func (m *material) comparisons(told []*metric) []Comparison {
+	all := []Comparison{}
+	for _, factor := range []string{FactorStorage, FactorHypervisor} {
+		rivals := m.rivalsBy(factor)
+		across := acrossRTTs(rivals)
+		for _, metric := range told {
+			var single, over []Comparison
+			for _, of := range rivals {
+				c := compared(of, metric.Name, m.pairs(of.a, of.b, metric))
+				c.CellA, c.CellB = of.a.key.CellID, of.b.key.CellID
+				single = append(single, c)
+			}
+			for _, profiles := range across {
+				if len(profiles) < 2 {
+					continue
+				}
+				var pairs []pair
+				for _, of := range profiles {
+					pairs = append(pairs, m.pairs(of.a, of.b, metric)...)
+				}
+				c := compared(profiles[0], metric.Name, pairs)
+				c.AllRTTs, c.Factors.WAN, c.Factors.RTTMs = true, "", 0
+				over = append(over, c)
+			}
+			adjust(single)
+			adjust(over)
+			all = append(append(all, over...), single...)
+		}
+	}
+	return all
+}
+
+// compared is what pairs say of A against B, by themselves.
+func compared(of rivals, metric string, pairs []pair) Comparison {
+	c := Comparison{Factor: of.factor, A: of.aName, B: of.bName, Metric: metric, Direction: of.direction, Factors: of.common, Pairs: len(pairs), Verdict: Undecided}
+	var logs, differences []float64
+	for _, pair := range pairs {
+		logs, differences = append(logs, pair.log()), append(differences, stats.Difference(pair.a, pair.b))
+		switch {
+		case pair.a < pair.b:
+			c.ALess++
+		case pair.b < pair.a:
+			c.BLess++
+		}
+	}
+	ratio := stats.Default.Median(logs).Map(math.Exp)
+	c.Ratio, c.RatioLow, c.RatioHigh = Number(math.Exp(stats.Median(logs))), Number(ratio.Low), Number(ratio.High)
+	difference := stats.Default.Median(differences)
+	c.Difference, c.DifferenceLow, c.DifferenceHigh = Number(stats.Median(differences)), Number(difference.Low), Number(difference.High)
+	c.P, c.AdjustedP = Unknown, Unknown
+	if len(pairs) > 0 {
+		test := stats.SignedRank(logs)
+		c.P, c.Verdict = Number(test.TwoSided), side(test)
+	}
+	return c
+}
+
+// side is to which side a test tends.
+func side(test stats.Test) Verdict {
+	switch {
+	case test.Less < test.Greater:
+		return Less
+	case test.Greater < test.Less:
+		return Greater
+	}
+	return Undecided
+}
+
+// adjust makes one family of comparisons: by Holm's correction, those that are not
+// sure enough become undecided.
+func adjust(family []Comparison) {
+	p := make([]float64, len(family))
+	tested := 0
+	for i := range family {
+		if p[i] = float64(family[i].P); !math.IsNaN(p[i]) {
+			tested++
+		}
+	}
+	for i, adjusted := range stats.Holm(p) {
+		c := &family[i]
+		c.AdjustedP, c.Family, c.WantPairs = Number(adjusted), tested, stats.FewestPairs(tested, alpha)
+		if !(adjusted <= alpha) { // NaN too
+			c.Verdict = Undecided
+		}
+	}
+}
+
+// crossovers over the round trip, of each two storages that are at several.
+func (m *material) crossovers(told []*metric) []Crossover {
+	all := []Crossover{}
+	for _, profiles := range acrossRTTs(m.rivalsBy(FactorStorage)) {
+		slices.SortStableFunc(profiles, func(a, b rivals) int { return cmp.Compare(a.common.RTTMs, b.common.RTTMs) })
+		same := slices.CompactFunc(slices.Clone(profiles), func(a, b rivals) bool { return a.common.RTTMs == b.common.RTTMs })
+		first := profiles[0]
+		if len(same) < len(profiles) {
+			m.notes = append(m.notes, fmt.Sprintf("%s and %s, %s: no crossover over the round trip is looked for, as several WAN profiles have the same", first.aName, first.bName, first.direction))
+			continue
+		}
+		for _, metric := range told {
+			if of, any := m.crossover(profiles, metric); any {
+				all = append(all, of)
+			}
+		}
+	}
+	return all
+}
+
+// crossover of a metric over the profiles at which there are pairs; false where these
+// are fewer than two.
+func (m *material) crossover(profiles []rivals, of *metric) (Crossover, bool) {
+	first := profiles[0]
+	c := Crossover{A: first.aName, B: first.bName, Metric: of.Name, Direction: first.direction, Factors: first.common, Points: []Point{}}
+	c.Factors.WAN, c.Factors.RTTMs = "", 0
+	var x []float64
+	var logs [][]float64
+	for _, profile := range profiles {
+		var at []float64
+		for _, pair := range m.pairs(profile.a, profile.b, of) {
+			at = append(at, pair.log())
+		}
+		if len(at) > 0 {
+			x, logs = append(x, profile.common.RTTMs), append(logs, at)
+			c.Points = append(c.Points, Point{RTTMs: profile.common.RTTMs, Pairs: len(at), Ratio: Number(math.Exp(stats.Median(at)))})
+		}
+	}
+	if len(x) < 2 {
+		return c, false
+	}
+	c.FromRTTMs, c.ToRTTMs = x[0], x[len(x)-1]
+	found := stats.Default.CrossoverOf(x, logs)
+	c.Crosses, c.At, c.Low, c.High = found.Crosses, Number(found.At), Number(found.Interval.Low), Number(found.Interval.High)
+	c.None, c.Several = Number(found.None), Number(found.Several)
+	switch found.Below {
+	case -1:
+		c.Below = c.A
+	case 1:
+		c.Below = c.B
+	}
+	return c, true
+}

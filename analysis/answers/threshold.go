@@ -1,0 +1,60 @@
+package answers
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Threshold is what a campaign must not be beyond, beside an earlier one:
+//
+//	METRIC > CHANGE    fails where the later median is more than so much above the earlier one
+//	METRIC < CHANGE    fails where it is more than so much below it (above, with +)
+//
+// where METRIC is one of MetricNames and CHANGE a signed number, with % a share of the
+// earlier median and without it in the metric's unit: max_response_ms > +10%,
+// before_iops < -5%, blackout_ms > +50.
+type Threshold struct {
+	Metric  string
+	Below   bool // <
+	Value   float64
+	Percent bool
+}
+
+var thresholdForm = regexp.MustCompile(`^\s*([a-z0-9_]+)\s*([<>])\s*([+-][0-9]+(?:\.[0-9]+)?)\s*(%?)\s*$`)
+
+// ParseThreshold parses one. Its errors say what is wanted.
+func ParseThreshold(text string) (Threshold, error) {
+	parts := thresholdForm.FindStringSubmatch(text)
+	if parts == nil {
+		return Threshold{}, fmt.Errorf("%q is no threshold: want METRIC > +N%%, METRIC < -N%%, or the same without %% in the metric's unit; N has a sign", text)
+	}
+	value, err := strconv.ParseFloat(parts[3], 64)
+	switch {
+	case err != nil || !finite(value):
+		return Threshold{}, fmt.Errorf("%q: %s is no number that can be a threshold", text, parts[3])
+	case !IsMetric(parts[1]):
+		return Threshold{}, fmt.Errorf("%q: there is no metric %s; there are %s", text, parts[1], strings.Join(MetricNames(), ", "))
+	case parts[4] != "" && value <= -100:
+		return Threshold{}, fmt.Errorf("%q: nothing falls by 100 %% or more", text)
+	}
+	return Threshold{Metric: parts[1], Below: parts[2] == "<", Value: value, Percent: parts[4] != ""}, nil
+}
+
+// String is as ParseThreshold takes it.
+func (t Threshold) String() string {
+	sign, unit := ">", ""
+	if t.Below {
+		sign = "<"
+	}
+	if t.Percent {
+		unit = "%"
+	}
+	value := strconv.FormatFloat(t.Value, 'f', -1, 64)
+	if !math.Signbit(t.Value) {
+		value = "+" + value
+	}
+	return fmt.Sprintf("%s %s %s%s", t.Metric, sign, value, unit)
+}
