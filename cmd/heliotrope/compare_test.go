@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/analysis/answers"
+	"heliotrope/analysis/answers/answerstest"
+	"heliotrope/analysis/dataset"
+)
+
+// madeCampaign writes a campaign that is made up, and returns the data folder.
+func madeCampaign(t testing.TB, change func(*answerstest.Options)) string {
+	t.Helper()
+	data, options := t.TempDir(), answerstest.Usual()
+	options.RTTsMs, options.Blocks = []float64{30, 90}, 12
+	change(&options)
+	require.NoError(t, answerstest.Write(dataset.CampaignFolder(data, "made"), options))
+	return data
+}
+
+// compareCommand runs the command and returns what it printed and its exit code.
+func compareCommand(args ...string) (stdout, stderr string, code int) {
+	var out, errs bytes.Buffer
+	root := newRoot(&out, &errs)
+	root.SetArgs(append([]string{"compare"}, args...))
+	if err := root.Execute(); err != nil {
+		code = report(&errs, err)
+	}
+	return out.String(), errs.String(), code
+}
+
+// slower makes responses longer by a factor over 90 ms.
+func slower(factor float64) func(*answerstest.Options) {
+	return func(o *answerstest.Options) {
+		usual := o.ResponseMs
+		o.Seed = 2
+		o.ResponseMs = func(storage string, rtt float64) float64 {
+			if rtt == 90 {
+				return factor * usual(storage, rtt)
+			}
+			return usual(storage, rtt)
+		}
+	}
+}
+
+func TestCompare(t *testing.T) {
+	before, after := madeCampaign(t, func(*answerstest.Options) {}), madeCampaign(t, slower(1.5))
+	out, _, code := compareCommand(before, after)
+	assert.Zero(t, code, out)
+	assert.True(t, strings.HasPrefix(out, "A: made: Measured on a testbed that is: emulated\nB: made: Measured on"), out)
+	var row []string
+	for line := range strings.Lines(out) {
+		if fields := strings.Fields(line); len(fields) > 3 && fields[0] == "kvm-nfs-rtt90-database" && fields[2] == "max_response_ms" {
+			row = fields
+		}
+	}
+	require.NotEmpty(t, row, out)
+	assert.Equal(t, string(answers.Greater), row[len(row)-1])
+
+	for threshold, want := range map[string]int{
+		"max_response_ms > +10%": exitExceeded, "max_response_ms > +100%": 0, "max_response_ms < -10%": 0, "max_response_ms > +200": exitExceeded,
+		"max_response_ms > +50%": 0, // undecided: it is 50 %
+		"before_iops < -20%":     0, "before_iops > -20%": exitExceeded,
+	} {
+		out, _, code := compareCommand(before, after, "--fail-if", threshold)
+		assert.Equal(t, want, code, "%s\n%s", threshold, out)
+		assert.Contains(t, out, threshold+":")
+	}
+	out, _, code = compareCommand(before, after, "--json", "--fail-if", "max_response_ms > +10%", "--fail-if", "max_response_ms > +50%")
+	assert.Equal(t, exitExceeded, code)
+	var versus answers.Versus
+	require.NoError(t, json.Unmarshal([]byte(out), &versus), out)
+	require.Len(t, versus.Thresholds, 2)
+	for i, cell := range versus.Thresholds[0].Cells {
+		far := strings.Contains(cell.ID, "rtt90")
+		assert.Equal(t, far, cell.Verdict == answers.ThresholdExceeded, "%+v", cell)
+		assert.Equal(t, far, versus.Thresholds[1].Cells[i].Verdict == answers.ThresholdUndecided, "%+v", cell)
+	}
+}
+
+// With too few trials nothing is shown, and nothing fails.
+func TestCompareFewTrials(t *testing.T) {
+	few := func(o *answerstest.Options) { o.Blocks = 4 }
+	out, _, code := compareCommand(madeCampaign(t, few), madeCampaign(t, func(o *answerstest.Options) { slower(9)(o); few(o) }), "--fail-if", "max_response_ms > +10%")
+	assert.Zero(t, code)
+	assert.Contains(t, out, "in 0 of 6 cells, kept in 0, undecided in 6")
+}
+
+func TestCompareOtherCells(t *testing.T) {
+	before := madeCampaign(t, func(o *answerstest.Options) { o.RTTsMs = []float64{30} })
+	after := madeCampaign(t, func(o *answerstest.Options) { o.Storages = []string{"nfs"} })
+	out, _, code := compareCommand(before, after)
+	assert.Zero(t, code)
+	assert.Contains(t, out, "only in A: kvm-drbd-rtt30-database, outbound\n")
+	assert.Contains(t, out, "only in B: kvm-nfs-rtt90-database, outbound\n")
+	none := madeCampaign(t, func(o *answerstest.Options) { o.RTTsMs = []float64{160} })
+	_, stderr, code := compareCommand(before, none)
+	assert.Equal(t, exitFailure, code)
+	assert.Contains(t, stderr, "no cell in common")
+}
+
+// A model is compared with a measurement only by whoever says so, and is named.
+func TestCompareKinds(t *testing.T) {
+	measured := madeCampaign(t, func(*answerstest.Options) {})
+	model := madeCampaign(t, func(o *answerstest.Options) { o.Kind = "simulated" })
+	_, stderr, code := compareCommand(measured, model)
+	assert.Equal(t, exitBadInput, code)
+	assert.Contains(t, stderr, "simulated")
+	out, _, code := compareCommand(measured, model, "--mixed-kinds")
+	assert.Zero(t, code)
+	assert.Contains(t, out, "B: made: SIMULATED — not a measurement\n")
+}
+
+// All that cannot be understood is told at once, and nothing is read.
+func TestCompareBadInput(t *testing.T) {
+	_, stderr, code := compareCommand("nowhere", "neither", "--fail-if", "max_response_ms > 10%", "--fail-if", "speed > +1%", "--fail-if", "wan_mb < -100%", "--metric", "colour")
+	assert.Equal(t, exitBadInput, code)
+	for _, want := range []string{`"max_response_ms > 10%" is no threshold`, "there is no metric speed", "nothing falls by 100 %", `"colour"`} {
+		assert.Contains(t, stderr, want)
+	}
+	for _, args := range [][]string{{"one"}, {"nowhere", "neither"}, {t.TempDir(), t.TempDir()}} {
+		_, _, code := compareCommand(args...)
+		assert.Equal(t, exitBadInput, code, "%q", args)
+	}
+	two := madeCampaign(t, func(o *answerstest.Options) { o.Blocks = 1 })
+	require.NoError(t, answerstest.Write(dataset.CampaignFolder(two, "other"), answerstest.Usual()))
+	_, stderr, code = compareCommand(two, two)
+	assert.Equal(t, exitBadInput, code)
+	assert.Contains(t, stderr, "holds 2 campaigns")
+	_, _, code = compareCommand(filepath.Join(two, "campaign=made"), filepath.Join(two, "campaign=other"))
+	assert.Zero(t, code)
+}
+
+// BenchmarkCompare compares two datasets of 1,008 trials each. It prints how long that takes.
+func BenchmarkCompare(b *testing.B) {
+	big := func(o *answerstest.Options) { o.RTTsMs, o.Blocks, o.Balanced = []float64{0, 30, 90, 160}, 84, true }
+	before, after := madeCampaign(b, big), madeCampaign(b, big)
+	for b.Loop() {
+		began := time.Now()
+		out, stderr, code := compareCommand(before, after, "--fail-if", "max_response_ms > +10%")
+		if code != 0 || out == "" {
+			b.Fatal(stderr)
+		}
+		b.Logf("two datasets of 1,008 trials: %s", time.Since(began).Round(time.Millisecond))
+	}
+}
