@@ -63,6 +63,8 @@ type ControllerOptions struct {
 // activities. Start it, and stop it in the end. Its client must have been dialled
 // with agent.PatientHeartbeats and PromptCancellations.
 func Controller(c client.Client, options ControllerOptions) worker.Worker {
+	// The SDK would hash the whole program, and write that into every third event.
+	worker.SetBinaryChecksum(options.Version)
 	w := worker.New(c, cmp.Or(options.Queue, workflows.DefaultQueue), options.worker())
 	RegisterController(w, options)
 	return w

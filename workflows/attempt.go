@@ -10,6 +10,7 @@ import (
 
 	"heliotrope/activities"
 	"heliotrope/activities/machine"
+	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
@@ -60,14 +61,42 @@ func newAttempt(input TrialInput, n int, status *TrialStatus) *attempt {
 	return a
 }
 
-// target is what each step is told. What its machines can do the steps ask the testbed:
-// with them each trial's history would be a sixth longer.
+// target is all that a step is told of the attempt. What its machines can do the steps
+// ask the testbed: with them each trial's history would be a sixth longer.
 func (a *attempt) target() activities.Target {
 	lane := a.input.Lane
 	lane.Machines, lane.Others = nil, nil
 	ref := a.ref
 	ref.Timeline = slices.Clone(ref.Timeline) // a local activity has what it is given, no copy of it
 	return activities.Target{Lane: lane, Ref: ref, DataDir: a.input.DataDir, Dataset: a.input.Dataset}
+}
+
+// brief is target for steps that want neither the load nor when the phases began: with
+// all of it in every step a trial's history was a third longer. A model makes everything
+// up anew from all of it.
+func (a *attempt) brief() activities.Target {
+	target := a.target()
+	if a.clock == nil {
+		target.Ref.Timeline, target.Ref.Trial.Cell.Access = nil, campaign.AccessSpec{}
+	}
+	return target
+}
+
+// toWorker is target for what a machine's own worker does: it has no inventory, and is told
+// in the step's own input what to do. Over SSH, with no queue, the controller finds the
+// machine and what records there by the whole of it.
+func (a *attempt) toWorker(queue string) activities.Target {
+	if queue == "" {
+		return a.target()
+	}
+	return activities.Target{Lane: trial.Lane{Name: a.input.Lane.Name, Kind: a.input.Lane.Kind}, Ref: a.name()}
+}
+
+// name is as much of the attempt's reference as says which one it is, and over which WAN.
+func (a *attempt) name() trial.Ref {
+	of := a.ref.Trial
+	return trial.Ref{Campaign: a.ref.Campaign, Attempt: a.ref.Attempt,
+		Trial: campaign.Trial{Sequence: of.Sequence, Cell: campaign.Cell{WAN: of.Cell.WAN}}}
 }
 
 // execute runs the attempt, writes its row whatever happened, and leaves the testbed as
@@ -96,6 +125,7 @@ func (a *attempt) conclude(ctx workflow.Context, concluded activities.Concluded)
 	ended := a.cleanup.run(ctx)
 	a.known.Verdict, a.known.Cause, a.known.Reason = concluded.Verdict, concluded.Cause, concluded.Reason
 	a.known.SpecSHA256 = a.input.SpecSHA256
+	a.known.Provisioned.Witnesses = nil // what they have seen is collected
 	options := onDataset("write the trial's row: " + string(a.known.Verdict))
 	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Settings: a.input.Settings, Ended: a.now(ctx)}
 	if err := a.call(ctx, options, collector.Conclude, input).Get(ctx, &concluded); err != nil {

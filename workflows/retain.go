@@ -23,7 +23,7 @@ func (a *attempt) retain(ctx workflow.Context, concluded activities.Concluded) {
 	if length == 0 || concluded.Verdict != trial.TargetFailed {
 		return
 	}
-	input := activities.RetainInput{Target: a.target(), Length: length}
+	input := activities.RetainInput{Target: a.brief(), Length: length}
 	options := onTestbed(fmt.Sprintf("keep the setup for %s", length))
 	if err := a.call(ctx, options, testbedActivities.Retain, input).Get(ctx, nil); err != nil {
 		workflow.GetLogger(ctx).Warn("the setup is not kept", "error", err.Error())

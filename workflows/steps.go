@@ -61,16 +61,16 @@ func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, ac
 func (a *attempt) prepare(ctx workflow.Context) error {
 	a.enter(ctx, trial.Provision)
 	if a.input.Lane.Kind.IsLab() {
-		if err := a.call(ctx, awaitTestbed("have the emulated testbed up"), testbedActivities.Raise, a.target()).Get(ctx, nil); err != nil {
+		if err := a.call(ctx, awaitTestbed("have the emulated testbed up"), testbedActivities.Raise, a.brief()).Get(ctx, nil); err != nil {
 			return err
 		}
 	}
 	if a.input.Lane.Programs() {
-		if err := a.call(ctx, awaitTestbed("install our programs on the hosts"), links.Install, a.target()).Get(ctx, nil); err != nil {
+		if err := a.call(ctx, awaitTestbed("install our programs on the hosts"), links.Install, a.brief()).Get(ctx, nil); err != nil {
 			return err
 		}
 	}
-	input := activities.SweepInput{Target: a.target(), MinFreeMiB: a.input.Limits.MinFreeMiB}
+	input := activities.SweepInput{Target: a.brief(), MinFreeMiB: a.input.Limits.MinFreeMiB}
 	if err := a.call(ctx, awaitTestbed("sweep the testbed"), testbedActivities.Sweep, input).Get(ctx, &a.known.Swept); err != nil {
 		return err
 	}
@@ -99,17 +99,18 @@ func (a *attempt) provision(ctx workflow.Context) error {
 
 // link keeps a worker running on a machine.
 func (a *attempt) link(ctx workflow.Context, name string) {
-	input := activities.LinkInput{Target: a.target(), Machine: name, Queue: a.queueOf(ctx, name)}
+	target := activities.Target{Lane: a.target().Lane, Ref: a.name()}
+	input := activities.LinkInput{Target: target, Machine: name, Queue: a.queueOf(ctx, name)}
 	a.follow(ctx, "worker on "+name, "", true, links.Link, input)
 }
 
-func (a *attempt) shaping() machine.ShapingInput {
-	return machine.ShapingInput{Target: a.target(), Device: a.known.Swept.WANDevice}
+func (a *attempt) shaping(queue string) machine.ShapingInput {
+	return machine.ShapingInput{Target: a.toWorker(queue), Device: a.known.Swept.WANDevice}
 }
 
 func (a *attempt) shape(ctx workflow.Context) error {
-	input := a.shaping()
 	queue := a.queueOf(ctx, a.known.Swept.WANHost)
+	input := a.shaping(queue)
 	options := onMachine(queue, "shape the WAN: "+a.input.Trial.Cell.WAN)
 	if err := a.await(ctx, nil, a.step(options, shaping.Shape, input)); err != nil {
 		return err
@@ -125,8 +126,9 @@ func (a *attempt) blameWAN(ctx workflow.Context, failed error) error {
 	if failed == nil || wire.Of(failed) != fault.TargetFailed {
 		return failed
 	}
-	options := onMachine(a.queueOf(ctx, a.known.Swept.WANHost), "see whether the WAN is what was shaped")
-	if err := a.call(ctx, options, shaping.CheckWAN, a.shaping()).Get(ctx, nil); err != nil && wire.Of(err) == fault.Invalid {
+	queue := a.queueOf(ctx, a.known.Swept.WANHost)
+	options := onMachine(queue, "see whether the WAN is what was shaped")
+	if err := a.call(ctx, options, shaping.CheckWAN, a.shaping(queue)).Get(ctx, nil); err != nil && wire.Of(err) == fault.Invalid {
 		return err
 	}
 	return failed
@@ -134,7 +136,7 @@ func (a *attempt) blameWAN(ctx workflow.Context, failed error) error {
 
 // certify measures the path and the clocks; what it tells goes to certified.
 func (a *attempt) certify(ctx workflow.Context, moment string, certified *activities.Certified) error {
-	input := activities.CertifyInput{Target: a.target(), Moment: moment, Tolerance: a.input.Tolerance()}
+	input := activities.CertifyInput{Target: a.brief(), Moment: moment, Tolerance: a.input.Tolerance()}
 	options := onTestbed("measure the path and the clocks " + moment + " the trial")
 	if err := a.await(ctx, certified, a.step(options, certifier.Certify, input)); err != nil {
 		return err
@@ -149,11 +151,11 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 	if guest, _ := a.input.Lane.Machine(trial.Guest); guest.Worker {
 		a.link(ctx, trial.Guest)
 	}
-	a.follow(ctx, "clocks", "", true, certifier.FollowClocks, a.target())
+	a.follow(ctx, "clocks", "", true, certifier.FollowClocks, a.brief())
 	if err := a.watch(ctx); err != nil {
 		return err
 	}
-	load := machine.RecordingInput{Target: a.target(), Machine: trial.Guest, Setup: a.known.Provisioned.Load}
+	load := machine.RecordingInput{Target: a.toWorker(a.queueOf(ctx, trial.Guest)), Machine: trial.Guest, Setup: a.known.Provisioned.Load}
 	if err := a.record(ctx, "load in the guest", recordings.StartLoad, recordings.FollowLoad, load); err != nil {
 		return err
 	}
@@ -182,8 +184,9 @@ func (a *attempt) watch(ctx workflow.Context) error {
 	}
 	var started []workflow.Future
 	for _, name := range names {
-		input := a.witness(name)
-		started = append(started, a.call(working, onMachine(a.queueOf(ctx, name), "start the witness on "+name), recordings.StartWitness, input))
+		queue := a.queueOf(ctx, name)
+		input := a.witness(queue, name)
+		started = append(started, a.call(working, onMachine(queue, "start the witness on "+name), recordings.StartWitness, input))
 	}
 	var failed error
 	for i, name := range names {
@@ -193,15 +196,16 @@ func (a *attempt) watch(ctx workflow.Context) error {
 			cancel() // the others are waited for: nothing may run beside the teardown
 		}
 		if failed == nil {
-			a.follow(ctx, "witness on "+name, a.queueOf(ctx, name), true, recordings.FollowWitness, a.witness(name))
+			queue := a.queueOf(ctx, name)
+			a.follow(ctx, "witness on "+name, queue, true, recordings.FollowWitness, a.witness(queue, name))
 		}
 	}
 	return failed
 }
 
 // witness is what a machine's witness does.
-func (a *attempt) witness(name string) machine.RecordingInput {
-	return machine.RecordingInput{Target: a.target(), Machine: name, Setup: a.known.Provisioned.Witnesses[name]}
+func (a *attempt) witness(queue, name string) machine.RecordingInput {
+	return machine.RecordingInput{Target: a.toWorker(queue), Machine: name, Setup: a.known.Provisioned.Witnesses[name]}
 }
 
 // record starts a recording, and follows it from then on: its early end ends
@@ -305,7 +309,7 @@ func (a *attempt) coolDown(ctx workflow.Context) error {
 // verify reads the ledger back. failed says that the system under test has
 // failed: the ledger is wanted then above all.
 func (a *attempt) verify(ctx workflow.Context, failed bool) error {
-	input := activities.VerifyInput{Target: a.target(), Disk: a.known.Provisioned.Disk, Failed: failed}
+	input := activities.VerifyInput{Target: a.brief(), Disk: a.known.Provisioned.Disk, Failed: failed}
 	if err := a.call(ctx, onTestbed("verify the disk"), testbedActivities.Verify, input).Get(ctx, &a.known.Verified); err != nil {
 		return err
 	}
@@ -344,8 +348,8 @@ func isVague(code cause.Code) bool {
 // may use the testbed before.
 func (a *attempt) teardown(ctx workflow.Context) error {
 	a.enter(ctx, trial.Teardown)
-	input := activities.TornDownInput{Target: a.target(), Began: a.now(ctx)}
-	failed := a.call(ctx, tearingDown("tear everything down"), testbedActivities.Teardown, a.target()).Get(ctx, &input.TornDown)
+	input := activities.TornDownInput{Target: a.brief(), Began: a.now(ctx)}
+	failed := a.call(ctx, tearingDown("tear everything down"), testbedActivities.Teardown, a.brief()).Get(ctx, &input.TornDown)
 	a.passed(input.TornDown.Now)
 	if failed != nil {
 		failed = fmt.Errorf("the testbed could not be torn down: %w", failed)

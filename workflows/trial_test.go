@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -378,6 +379,55 @@ func TestWorkersAndRecordings(t *testing.T) {
 	s.run(t, input)
 	if s.count("Install") != 1 || s.count("Link") != 0 || s.count("FollowLoad") != 1 {
 		t.Errorf("an agentless testbed: %v", s.called())
+	}
+}
+
+// inputs runs a trial and returns what each kind of step is told.
+func inputs(t *testing.T, workers bool) map[string]string {
+	t.Helper()
+	input := realInput()
+	input.Lane.Machines, input.Lane.Inventory = machines(workers), "/lab/inventory.yaml"
+	input.Trial.Cell.Access = campaign.AccessSpec{Name: "4k-mixed-random", Outstanding: 1, Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100}}}
+	s, told := newStage(t), map[string]string{}
+	s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, args converter.EncodedValues) {
+		var text json.RawMessage
+		if err := args.Get(&text); err != nil {
+			t.Error(err)
+		}
+		told[info.ActivityType.Name] = string(text)
+	})
+	s.run(t, input)
+	return told
+}
+
+// TestStepsAreToldWhatTheyUse: what a step is told is in the trial's history, which is in
+// the server's database for 90 days.
+func TestStepsAreToldWhatTheyUse(t *testing.T) {
+	const access, timeline, inventory = `"access"`, `"timeline"`, `"inventory"`
+	for _, test := range []struct {
+		workers       bool
+		with, without []string
+		steps         []string
+	}{
+		{true, []string{access, timeline, inventory}, nil, []string{"Provision", "Migrate", "Look", "Collect", "Conclude"}},
+		{true, []string{inventory}, []string{access, timeline}, []string{"Install", "Sweep", "Link", "Certify", "FollowClocks", "Verify", "Teardown", "TornDown"}},
+		{true, nil, []string{access, timeline, inventory}, []string{"Shape", "HoldWAN", "StartWitness", "FollowWitness", "StartLoad", "FollowLoad", "AwaitSteady"}},
+		// Over SSH the controller finds what records by all of it.
+		{false, []string{access, timeline, inventory}, nil, []string{"Shape", "HoldWAN", "StartWitness", "FollowWitness", "StartLoad", "FollowLoad", "AwaitSteady"}},
+	} {
+		told := inputs(t, test.workers)
+		for _, step := range test.steps {
+			for _, word := range append(test.with, `"campaign"`, `"wan"`) {
+				if !strings.Contains(told[step], word) {
+					t.Errorf("workers %t: %s is not told of %s: %s", test.workers, step, word, told[step])
+				}
+			}
+			for _, word := range test.without {
+				if strings.Contains(told[step], word) {
+					t.Errorf("workers %t: %s is told of %s: %s", test.workers, step, word, told[step])
+				}
+			}
+		}
 	}
 }
 

@@ -323,7 +323,7 @@ type Cell struct {
 	MirrorCopy     string     `json:"mirror_copy,omitempty"`   // "" unless storage is mirror
 	WAN            string     `json:"wan"`                     // as package wan parses it
 	RTTMs          float64    `json:"rtt_ms"`                  // the profile's round trip
-	Access         AccessSpec `json:"access"`
+	Access         AccessSpec `json:"access,omitzero"`
 	Outstanding    int        `json:"outstanding,omitempty"`      // 0: the access specification's own; otherwise Access has it too
 	GuestMemoryMiB int        `json:"guest_memory_mib,omitempty"` // 0: the inventory's default
 	MigrationOptions
