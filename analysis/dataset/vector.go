@@ -180,7 +180,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func (v *vector[T]) sum() uint64 {
 	var sum uint64
 	if v.levels != nil {
-		sum = uint64(len(v.levels)-len(v.values)) * nullSum
+		sum = uint64(len(v.levels)-len(v.values)) * nullSum //nolint:gosec // there are no more values than levels
 	}
 	switch values := any(v.values).(type) {
 	case []int64:
