@@ -44,10 +44,9 @@ func (b Bootstrap) Medians(x, y []float64, of func(x, y float64) float64) Interv
 		return unknown
 	}
 	x, y = slices.Sorted(slices.Values(x)), slices.Sorted(slices.Values(y))
-	random := b.source()
-	xCounts, yCounts, replicates := make([]int, len(x)), make([]int, len(y)), make([]float64, b.Resamples)
+	random, xs, ys, replicates := b.source(), drawingOf(x), drawingOf(y), make([]float64, b.Resamples)
 	for i := range replicates {
-		replicates[i] = of(resampledMedian(x, xCounts, random), resampledMedian(y, yCounts, random))
+		replicates[i] = of(xs.median(random), ys.median(random))
 	}
 	xLeft, yLeft := mediansWithout(x), mediansWithout(y)
 	for i, left := range xLeft {
@@ -105,23 +104,22 @@ func mediansWithout(sorted []float64) []float64 {
 	return left
 }
 
-// resampledMedian draws as many of the sorted values as there are, each by its place,
-// and finds the middle of them by counting: nothing is sorted again.
-func resampledMedian(sorted []float64, counts []int, random *rand.Rand) float64 {
-	n := len(sorted)
-	clear(counts)
-	for range n {
-		counts[random.IntN(n)]++
+// drawing draws medians of resamples, each as often as it is probable.
+type drawing struct{ values, upTo []float64 }
+
+func drawingOf(sorted []float64) drawing {
+	var d drawing
+	reached := 0.0
+	for _, of := range medians(sorted) {
+		reached += of.probability
+		d.values, d.upTo = append(d.values, of.value), append(d.upTo, reached)
 	}
-	at := func(rank int) float64 { // from 0
-		for i, count := range counts {
-			if rank -= count; rank < 0 {
-				return sorted[i]
-			}
-		}
-		return sorted[n-1]
-	}
-	return middle(at((n-1)/2), at(n/2))
+	return d
+}
+
+func (d drawing) median(random *rand.Rand) float64 {
+	i, _ := slices.BinarySearch(d.upTo, random.Float64())
+	return d.values[min(i, len(d.values)-1)] // what is improbable may be missing at the end
 }
 
 // outcome of resamples: a value, and how probable it is.

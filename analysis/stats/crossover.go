@@ -48,15 +48,15 @@ func (b Bootstrap) CrossoverOf(x []float64, logs [][]float64) Crossover {
 		return result
 	}
 	random := b.source()
-	counts := make([][]int, len(x))
-	for i := range counts {
-		counts[i] = make([]int, len(sorted[i]))
+	drawings := make([]drawing, len(x))
+	for i := range drawings {
+		drawings[i] = drawingOf(sorted[i])
 	}
 	var where []float64
 	several := 0
 	for range b.Resamples {
 		for i := range medians {
-			medians[i] = resampledMedian(sorted[i], counts[i], random)
+			medians[i] = drawings[i].median(random)
 		}
 		at, times := crossings(x, medians)
 		if times > 0 {
