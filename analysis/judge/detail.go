@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"heliotrope/analysis/dataset"
@@ -86,16 +84,9 @@ func (p *phaseLoad) addHistogram(h *dataset.Histogram) error {
 	if h.Op == dataset.OpRead {
 		of = &p.reads
 	}
-	for count := range strings.FieldsSeq(h.Counts) {
-		left, right, _ := strings.Cut(count, ":")
-		bucket, err := strconv.ParseInt(left, 10, 64)
-		ios, errIOs := strconv.ParseInt(right, 10, 64)
-		if err != nil || errIOs != nil || bucket < 0 || bucket >= int64(len(of.Buckets)) || ios < 0 {
-			return fmt.Errorf("%q is no bucket and its I/Os", count)
-		}
-		of.AddBucket(bucket, ios)
+	if err := of.AddCounts(h.Counts, h.MaxNs); err != nil {
+		return err
 	}
-	of.LongestNs = max(of.LongestNs, h.MaxNs)
 	p.bytes += h.Bytes
 	return nil
 }

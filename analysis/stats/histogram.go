@@ -1,7 +1,10 @@
 package stats
 
 import (
+	"fmt"
 	"math"
+	"strconv"
+	"strings"
 
 	"heliotrope/internal/load/iolog"
 )
@@ -38,6 +41,38 @@ func (h *Histogram) AddBucket(bucket, count int64) {
 	h.Buckets[bucket] += count
 	h.Count += count
 	h.SumNs += uint64(from+(to-1-from)/2) * uint64(count) //nolint:gosec // neither is negative
+}
+
+// AddCounts counts response times as table histograms has them, "bucket:I/Os
+// bucket:I/Os ...", of which longestNs is the longest.
+func (h *Histogram) AddCounts(counts string, longestNs int64) error {
+	for entry := range strings.FieldsSeq(counts) {
+		left, right, _ := strings.Cut(entry, ":")
+		bucket, err := strconv.ParseInt(left, 10, 64)
+		count, errCount := strconv.ParseInt(right, 10, 64)
+		if err != nil || errCount != nil || bucket < 0 || bucket >= int64(len(h.Buckets)) || count < 0 {
+			return fmt.Errorf("%q is no bucket and its I/Os", entry)
+		}
+		h.AddBucket(bucket, count)
+	}
+	h.LongestNs = max(h.LongestNs, longestNs)
+	return nil
+}
+
+// Steps gives each bucket that has response times, in ascending order: the longest that
+// is in it, in ns, and how many are longer than all of it.
+func (h *Histogram) Steps(yield func(toNs, longer int64) bool) {
+	left := h.Count
+	for bucket, count := range h.Buckets {
+		if count == 0 {
+			continue
+		}
+		left -= count
+		_, to := iolog.BucketNs(int64(bucket))
+		if !yield(min(to-1, h.LongestNs), left) {
+			return
+		}
+	}
 }
 
 // Join adds another's response times.
