@@ -36,6 +36,7 @@ type samples struct {
 	disagreementMs, recoveryMs, ioLostS, toldMs                           []float64
 	maxResponseMs, readResponseMs, writeResponseMs, responseUncertaintyMs []float64
 	clockMs, driftPPM, guestStepMs                                        []float64
+	prepareMs, finishMs, copyMs, convergeMs, sentMB, outOfSyncBytes       []float64
 	phases                                                                map[string]*loadSamples
 	stalls                                                                map[string]*stallSamples
 	traffic                                                               map[string]*trafficSamples
@@ -91,6 +92,7 @@ func (s *samples) addValid(row *dataset.Trial, phases []dataset.Phase, witnesses
 	s.clockMs = appendKnown(s.clockMs, row.ClockUncertaintyMs, 1)
 	s.driftPPM = appendKnown(s.driftPPM, row.ClockDriftPPM, 1)
 	s.guestStepMs = appendKnown(s.guestStepMs, row.GuestClockStepMs, 1)
+	s.addHandover(row)
 	if row.Steady != nil {
 		s.cell.SteadyKnown++
 		if *row.Steady {
@@ -115,6 +117,19 @@ func (s *samples) addValid(row *dataset.Trial, phases []dataset.Phase, witnesses
 	}
 }
 
+func (s *samples) addHandover(row *dataset.Trial) {
+	s.prepareMs = appendKnown(s.prepareMs, row.StoragePrepareMs, 1)
+	s.finishMs = appendKnown(s.finishMs, row.StorageFinishMs, 1)
+	s.copyMs = appendKnown(s.copyMs, row.DiskCopyMs, 1)
+	s.convergeMs = appendKnown(s.convergeMs, row.DiskConvergeMs, 1)
+	if row.DiskBytes != nil {
+		s.sentMB = append(s.sentMB, float64(*row.DiskBytes)/1e6)
+	}
+	if row.OutOfSyncBytes != nil {
+		s.outOfSyncBytes = append(s.outOfSyncBytes, float64(*row.OutOfSyncBytes))
+	}
+}
+
 func appendKnown(values []float64, value *float64, factor float64) []float64 {
 	if value == nil {
 		return values
@@ -131,6 +146,7 @@ func (s *samples) finish() Cell {
 	cell.ResponseUncertaintyMs = spread(s.responseUncertaintyMs)
 	cell.DisagreementMs, cell.RecoveryMs, cell.IOLostS = spread(s.disagreementMs), spread(s.recoveryMs), spread(s.ioLostS)
 	cell.ClockMs, cell.DriftPPM, cell.GuestStepMs = spread(s.clockMs), spread(s.driftPPM), spread(s.guestStepMs)
+	cell.Handover = Handover{spread(s.prepareMs), spread(s.finishMs), spread(s.copyMs), spread(s.convergeMs), spread(s.sentMB), spread(s.outOfSyncBytes)}
 	cell.Witnesses = map[string]Stall{}
 	for name, stall := range s.stalls {
 		cell.Witnesses[name] = Stall{Ms: spread(stall.ms), UncertaintyMs: spread(stall.uncertaintyMs)}

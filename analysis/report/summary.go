@@ -60,6 +60,7 @@ type Cell struct {
 	UncertaintyMs         Spread // of the blackouts
 	ResponseUncertaintyMs Spread // of the longest response times
 	LongestGapMs          Spread // without a completed I/O
+	Handover              Handover
 	WANMB                 Spread // 10^6 bytes
 	Phases                map[string]Load
 	// What the witnesses say, by their names, and together.
@@ -78,6 +79,15 @@ type Cell struct {
 	Ledgers []Ledger
 	// Of a control, in the order of its trials.
 	Controls []Control
+}
+
+// Handover is how a cell's disks changed hands: before the migration, beside it, and
+// after it.
+type Handover struct {
+	PrepareMs, FinishMs Spread // the storage made the disk ready, and let the source's side go
+	CopyMs, ConvergeMs  Spread // a private disk was copied, and the copy kept up with it
+	SentMB              Spread // 10^6 bytes of it, sent by the hypervisor
+	OutOfSyncBytes      Spread // by which the replicas differed after the trial
 }
 
 // Control is what one trial of a control is found to be.
@@ -141,7 +151,21 @@ func Read(folder string) (Summary, error) {
 	if err != nil {
 		return Summary{}, fmt.Errorf("summarise a campaign: %w", err)
 	}
-	var tables Tables
+	tables, err := ReadTables(folder)
+	if err != nil {
+		return Summary{}, fmt.Errorf("summarise campaign %s: %w", manifest.Campaign, err)
+	}
+	summary, err := Summarise(manifest.Campaign, manifest.TestbedKind, tables)
+	if err != nil {
+		return Summary{}, err
+	}
+	state, err := dataset.ReadState(folder)
+	summary.State = state.Text()
+	return summary, err
+}
+
+// ReadTables reads the tables of a campaign's folder.
+func ReadTables(folder string) (tables Tables, err error) {
 	for _, read := range []func() error{
 		func() (err error) { tables.Trials, err = dataset.ReadAttempts(folder); return err },
 		func() (err error) { tables.Phases, err = dataset.ReadPhases(folder); return err },
@@ -151,16 +175,10 @@ func Read(folder string) (Summary, error) {
 		func() (err error) { tables.Ledger, err = dataset.ReadLedger(folder); return err },
 	} {
 		if err := read(); err != nil {
-			return Summary{}, fmt.Errorf("summarise campaign %s: %w", manifest.Campaign, err)
+			return tables, err
 		}
 	}
-	summary, err := Summarise(manifest.Campaign, manifest.TestbedKind, tables)
-	if err != nil {
-		return Summary{}, err
-	}
-	state, err := dataset.ReadState(folder)
-	summary.State = state.Text()
-	return summary, err
+	return tables, nil
 }
 
 // WriteSummary writes the summary.md of a campaign's folder.
@@ -232,7 +250,7 @@ func Summarise(name, testbedKind string, tables Tables) (Summary, error) {
 // FailedControls are the controls that did not show what they must, a line each.
 func (s Summary) FailedControls() []string {
 	var failed []string
-	names := labels(s.Cells)
+	names := Names(s.Cells)
 	for i, cell := range s.Cells {
 		for _, control := range cell.Controls {
 			if problem := control.Problem(); problem != "" {
@@ -280,9 +298,9 @@ func controlName(row *dataset.Trial) string {
 	return ""
 }
 
-// labels name the cells by the factors in which they differ, direction among
+// Names name the cells by the factors in which they differ, direction among
 // them, and always by their storage and as what control they are.
-func labels(cells []Cell) []string {
+func Names(cells []Cell) []string {
 	factors := []func(row *dataset.Trial) string{
 		func(row *dataset.Trial) string { return row.Hypervisor },
 		group.Storage,

@@ -12,28 +12,36 @@ import (
 // verdicts are the columns of table Trials.
 var verdicts = []trial.Verdict{trial.Valid, trial.TargetFailed, trial.Invalid}
 
-// tables are the report's: those that have rows.
-func (s Summary) tables() []table {
-	names := labels(s.Cells)
-	tables := append([]table{s.verdictTable(names), s.causeTable(names)}, s.migrationTables(names)...)
-	tables = append(tables, s.loadTables(names)...)
-	tables = append(tables, s.clockTable(names), s.sentinelTable())
+// Tables are the report's: those that have rows.
+func (s Summary) Tables() []Table {
+	names := Names(s.Cells)
+	tables := append(in(PartOutcomes, s.verdictTable(names), s.causeTable(names)), s.migrationTables(names)...)
+	tables = append(tables, in(PartLoad, s.loadTables(names)...)...)
+	tables = append(tables, in(PartValidity, s.clockTable(names), s.sentinelTable())...)
 	tables = append(tables, s.proofTables(names)...)
 	// Campaigns from before the witnesses have nothing to tell of some. What
 	// was run is told even when it is nothing.
-	return slices.DeleteFunc(tables, func(t table) bool { return len(t.rows) == 0 && t.optional })
+	return slices.DeleteFunc(tables, func(t Table) bool { return len(t.Rows) == 0 && t.optional })
+}
+
+// in puts tables into a part of the report.
+func in(part Part, tables ...Table) []Table {
+	for i := range tables {
+		tables[i].Part = part
+	}
+	return tables
 }
 
 // perCell is a table with a row for each cell.
-func (s Summary) perCell(names []string, title string, header []string, values func(cell Cell, valid int) []string) table {
-	t := table{title: title, header: append([]string{"#", "cell"}, header...)}
+func (s Summary) perCell(names []string, title string, header []string, values func(cell Cell, valid int) []string) Table {
+	t := Table{Title: title, Header: append([]string{"#", "cell"}, header...)}
 	for i, cell := range s.Cells {
-		t.rows = append(t.rows, append([]string{strconv.Itoa(i + 1), names[i]}, values(cell, cell.Verdicts[trial.Valid])...))
+		t.Rows = append(t.Rows, append([]string{strconv.Itoa(i + 1), names[i]}, values(cell, cell.Verdicts[trial.Valid])...))
 	}
 	return t
 }
 
-func (s Summary) verdictTable(names []string) table {
+func (s Summary) verdictTable(names []string) Table {
 	header := []string{}
 	for _, verdict := range verdicts {
 		header = append(header, string(verdict))
@@ -48,8 +56,8 @@ func (s Summary) verdictTable(names []string) table {
 }
 
 // causeTable is why attempts are not valid, those among them that were tried again.
-func (s Summary) causeTable(names []string) table {
-	t := table{title: "Causes, of every attempt that is not valid", header: []string{"#", "cell", "verdict", "cause", "attempts", "of them counted"}, texts: 2, optional: true}
+func (s Summary) causeTable(names []string) Table {
+	t := Table{Title: "Causes, of every attempt that is not valid", Header: []string{"#", "cell", "verdict", "cause", "attempts", "of them counted"}, Texts: 2, optional: true}
 	for _, c := range s.Causes {
 		number, name := "–", c.Key.CellID+", "+c.Key.Direction
 		if c.Sentinel {
@@ -57,7 +65,7 @@ func (s Summary) causeTable(names []string) table {
 		} else if i := place(s.Cells, c); i < len(names) {
 			number, name = strconv.Itoa(i+1), names[i]
 		}
-		t.rows = append(t.rows, []string{number, name, string(c.Verdict), orDash(c.Cause), strconv.Itoa(c.Attempts), strconv.Itoa(c.Counted)})
+		t.Rows = append(t.Rows, []string{number, name, string(c.Verdict), orDash(c.Cause), strconv.Itoa(c.Attempts), strconv.Itoa(c.Counted)})
 	}
 	return t
 }
@@ -70,12 +78,12 @@ func orDash(text string) string {
 }
 
 // migrationTables are what the migrations, and the controls, did.
-func (s Summary) migrationTables(names []string) []table {
+func (s Summary) migrationTables(names []string) []Table {
 	migration := s.perCell(names, "Migration", []string{"total s", "blackout ms", "± ms", "WAN MB"}, func(cell Cell, valid int) []string {
 		return []string{cell.MigrationS.text(cell.results()), cell.BlackoutMs.text(cell.results()), cell.UncertaintyMs.most(), cell.WANMB.text(valid)}
 	})
 	// A row for each witness of a cell: four stalls side by side are what is compared.
-	stalls := table{title: "Stall by witness", header: []string{"#", "cell", "witness", "stall ms", "± ms"}, texts: 1, optional: true}
+	stalls := Table{Title: "Stall by witness", Header: []string{"#", "cell", "witness", "stall ms", "± ms"}, Texts: 1, optional: true}
 	for i, cell := range s.Cells {
 		valid := cell.Verdicts[trial.Valid]
 		if len(cell.Witnesses) == 0 {
@@ -83,13 +91,13 @@ func (s Summary) migrationTables(names []string) []table {
 		}
 		for _, name := range []string{dataset.WitnessGuest, dataset.WitnessHypervisor, dataset.WitnessBackend, dataset.WitnessNetwork} {
 			stall := cell.Witnesses[name]
-			stalls.rows = append(stalls.rows, []string{strconv.Itoa(i + 1), names[i], name, stall.Ms.text(valid), stall.UncertaintyMs.most()})
+			stalls.Rows = append(stalls.Rows, []string{strconv.Itoa(i + 1), names[i], name, stall.Ms.text(valid), stall.UncertaintyMs.most()})
 		}
 		if cell.ToldMs.N > 0 {
 			// What the hypervisor tells of itself, to compare what was seen with.
-			stalls.rows = append(stalls.rows, []string{strconv.Itoa(i + 1), names[i], "downtime told", cell.ToldMs.text(valid), "–"})
+			stalls.Rows = append(stalls.Rows, []string{strconv.Itoa(i + 1), names[i], "downtime told", cell.ToldMs.text(valid), "–"})
 		}
-		stalls.rows = append(stalls.rows, []string{strconv.Itoa(i + 1), names[i], "disagreement", cell.DisagreementMs.text(valid), "–"})
+		stalls.Rows = append(stalls.Rows, []string{strconv.Itoa(i + 1), names[i], "disagreement", cell.DisagreementMs.text(valid), "–"})
 	}
 	around := s.perCell(names, "Load around the stall", []string{"steady", "longest gap ms", "recovery ms", "I/O lost s"}, func(cell Cell, valid int) []string {
 		steady := "–"
@@ -101,17 +109,31 @@ func (s Summary) migrationTables(names []string) []table {
 	longest := s.perCell(names, "Longest response time around the stall, ms", []string{"of all", "± ms", "of reads", "of writes"}, func(cell Cell, _ int) []string {
 		return []string{cell.MaxResponseMs.text(cell.results()), cell.ResponseUncertaintyMs.most(), cell.ReadResponseMs.text(cell.results()), cell.WriteResponseMs.text(cell.results())}
 	})
-	return []table{s.controlTable(names), migration, stalls, around, longest}
+	return slices.Concat(in(PartValidity, s.controlTable(names)), in(PartStall, migration, stalls), in(PartRecovery, around, s.handoverTable(names)), in(PartStall, longest))
+}
+
+// handoverTable is how the disk changed hands, and where it was copied how long that
+// took.
+func (s Summary) handoverTable(names []string) Table {
+	t := s.perCell(names, "The disk's hand-over", []string{"storage ready ms", "storage let go ms", "disk copied ms", "converged ms", "disk sent MB", "out of sync bytes"}, func(cell Cell, valid int) []string {
+		h := cell.Handover
+		return []string{h.PrepareMs.text(valid), h.FinishMs.text(valid), h.CopyMs.text(valid), h.ConvergeMs.text(valid), h.SentMB.text(valid), h.OutOfSyncBytes.text(valid)}
+	})
+	t.optional = true
+	if !slices.ContainsFunc(s.Cells, func(c Cell) bool { return c.Handover != Handover{} }) {
+		t.Rows = nil
+	}
+	return t
 }
 
 // controlTable is what the controls were to show, and did. Their numbers are among
 // those of the other cells.
-func (s Summary) controlTable(names []string) table {
-	t := table{title: "Controls: trials whose result is known beforehand", header: []string{"#", "cell", "trial", "what", "verdict", "found", "want"}, texts: 3, optional: true}
+func (s Summary) controlTable(names []string) Table {
+	t := Table{Title: "Controls: trials whose result is known beforehand", Header: []string{"#", "cell", "trial", "what", "verdict", "found", "want"}, Texts: 3, optional: true}
 	for i, cell := range s.Cells {
 		for _, control := range cell.Controls {
 			for _, check := range control.Checks {
-				t.rows = append(t.rows, []string{strconv.Itoa(i + 1), names[i], control.Trial, check.What, string(check.Result), check.Found, check.Want})
+				t.Rows = append(t.Rows, []string{strconv.Itoa(i + 1), names[i], control.Trial, check.What, string(check.Result), check.Found, check.Want})
 			}
 		}
 	}
@@ -119,8 +141,8 @@ func (s Summary) controlTable(names []string) table {
 }
 
 // loadTables are the load's, phase by phase.
-func (s Summary) loadTables(names []string) []table {
-	var tables []table
+func (s Summary) loadTables(names []string) []Table {
+	var tables []Table
 	for _, metric := range []struct {
 		title string
 		value func(Load) Spread
@@ -143,23 +165,23 @@ func (s Summary) loadTables(names []string) []table {
 	return tables
 }
 
-func (s Summary) clockTable(names []string) table {
+func (s Summary) clockTable(names []string) Table {
 	t := s.perCell(names, "Clocks", []string{"uncertainty ms", "drift ppm", "guest's step ms"}, func(cell Cell, valid int) []string {
 		return []string{cell.ClockMs.text(valid), cell.DriftPPM.text(valid), cell.GuestStepMs.text(valid)}
 	})
 	t.optional = true
 	if !slices.ContainsFunc(s.Cells, func(c Cell) bool { return c.ClockMs.N+c.DriftPPM.N+c.GuestStepMs.N > 0 }) {
-		t.rows = nil
+		t.Rows = nil
 	}
 	return t
 }
 
 // sentinelTable is the same cell again and again: does the testbed drift?
-func (s Summary) sentinelTable() table {
-	t := table{title: "Sentinel: the same cell through the campaign", header: []string{"trial", "verdict", "after min", "IOPS before", "total s", "blackout ms"}, optional: true}
+func (s Summary) sentinelTable() Table {
+	t := Table{Title: "Sentinel: the same cell through the campaign", Header: []string{"trial", "verdict", "after min", "IOPS before", "total s", "blackout ms"}, optional: true}
 	for _, w := range s.Sentinel {
 		minutes := float64(w.StartedTsNs-s.Sentinel[0].StartedTsNs) / 60e9
-		t.rows = append(t.rows, []string{w.Trial, string(w.Verdict), number(minutes), known(w.IOPS, 1), known(w.MigrationMs, 1e-3), known(w.BlackoutMs, 1)})
+		t.Rows = append(t.Rows, []string{w.Trial, string(w.Verdict), Number(minutes), known(w.IOPS, 1), known(w.MigrationMs, 1e-3), known(w.BlackoutMs, 1)})
 	}
 	return t
 }
@@ -168,19 +190,19 @@ func known(value *float64, factor float64) string {
 	if value == nil {
 		return "–"
 	}
-	return number(*value * factor)
+	return Number(*value * factor)
 }
 
 // proofTables are what the measurements rest on.
-func (s Summary) proofTables(names []string) []table {
-	traffic := table{title: "Bytes on the WAN during the migration, or what stands for it, by class",
-		header: []string{"#", "cell", "class", "to B MB", "to A MB"}, texts: 1, optional: true}
-	ledgers := table{title: "Ledger: acknowledged writes that were read back",
-		header: []string{"#", "cell", "copy", "trials", "acknowledged", "checked", "found", "LOST", "≤ % of trials"}, texts: 1, optional: true}
+func (s Summary) proofTables(names []string) []Table {
+	traffic := Table{Title: "Bytes on the WAN during the migration, or what stands for it, by class",
+		Header: []string{"#", "cell", "class", "to B MB", "to A MB"}, Texts: 1, optional: true}
+	ledgers := Table{Title: "Ledger: acknowledged writes that were read back",
+		Header: []string{"#", "cell", "copy", "trials", "acknowledged", "checked", "found", "LOST", "≤ % of trials"}, Texts: 1, optional: true}
 	for i, cell := range s.Cells {
 		for _, t := range cell.Traffic {
 			if t.ToBMB.Max > 0 || t.ToAMB.Max > 0 {
-				traffic.rows = append(traffic.rows, []string{strconv.Itoa(i + 1), names[i], t.Class, t.ToBMB.text(cell.Verdicts[trial.Valid]), t.ToAMB.text(cell.Verdicts[trial.Valid])})
+				traffic.Rows = append(traffic.Rows, []string{strconv.Itoa(i + 1), names[i], t.Class, t.ToBMB.text(cell.Verdicts[trial.Valid]), t.ToAMB.text(cell.Verdicts[trial.Valid])})
 			}
 		}
 		for _, l := range cell.Ledgers {
@@ -188,15 +210,15 @@ func (s Summary) proofTables(names []string) []table {
 			for _, n := range []int64{l.Acked, l.Checked, l.Found, l.Losses} {
 				row = append(row, strconv.FormatInt(n, 10))
 			}
-			ledgers.rows = append(ledgers.rows, append(row, atMost(l.Losing, l.Trials)))
+			ledgers.Rows = append(ledgers.Rows, append(row, atMost(l.Losing, l.Trials)))
 		}
 	}
-	paths := table{title: "The WAN's certificates", header: []string{"direction", "profile", "want ms", "RTT ms", "lost %", "Mbit/s", "drops", "n", "bad"}, optional: true}
+	paths := Table{Title: "The WAN's certificates", Header: []string{"direction", "profile", "want ms", "RTT ms", "lost %", "Mbit/s", "drops", "n", "bad"}, optional: true}
 	for _, p := range s.Paths {
-		paths.rows = append(paths.rows, []string{p.Direction, p.Profile, number(p.WantRTTMs), p.RTTMs.text(p.Certificates), p.LossPercent.most(),
+		paths.Rows = append(paths.Rows, []string{p.Direction, p.Profile, Number(p.WantRTTMs), p.RTTMs.text(p.Certificates), p.LossPercent.most(),
 			p.ThroughputMbit.text(p.Certificates), strconv.FormatInt(p.Drops, 10), strconv.Itoa(p.Certificates), strconv.Itoa(p.Problems)})
 	}
-	return []table{ledgers, paths, traffic}
+	return slices.Concat(in(PartValidity, ledgers, paths), in(PartWire, traffic))
 }
 
 // atMost is how many percent of trials may lose a write when none of n did.
@@ -204,5 +226,5 @@ func atMost(losing, n int) string {
 	if losing > 0 {
 		return "–"
 	}
-	return number(100 * AtMost(n))
+	return Number(100 * AtMost(n))
 }

@@ -15,15 +15,32 @@ const terminalColumns = 120
 // maxFailures is how many failures are listed one by one.
 const maxFailures = 20
 
-// table is a table of a report. Its second column is a name.
-type table struct {
-	title  string
-	header []string
-	rows   [][]string
-	texts  int // columns that are texts, beside the first two: to the left, as these are in Markdown
+// Table is a table of a report. That of a summary has the cell's number and its name
+// first.
+type Table struct {
+	Title  string
+	Part   Part
+	Header []string
+	Rows   [][]string
+	// Texts is how many columns are texts beside the first two, to the left as these are;
+	// -1: only the first one is.
+	Texts int
 	// optional says that the table is left out when it has no rows.
 	optional bool
 }
+
+// Part is the part of a report that a table of a summary belongs to.
+type Part string
+
+// The parts.
+const (
+	PartOutcomes Part = "outcomes" // what became of the trials, and why
+	PartStall    Part = "stall"    // migrations, and what the witnesses say
+	PartLoad     Part = "load"     // the load, phase by phase
+	PartWire     Part = "wire"     // bytes on the WAN
+	PartRecovery Part = "recovery" // the load's, the disk's, the hand-over
+	PartValidity Part = "validity" // what the measurements rest on
+)
 
 // warning is the first thing that a report says.
 func (s Summary) warning() string { return KindSays(s.TestbedKind) }
@@ -42,8 +59,24 @@ func KindSays(kind string) string {
 	return "Measured on a testbed that is: " + kind
 }
 
-// facts are the lines above the tables.
-func (s Summary) facts() []string {
+// KindName is a kind of testbed in a few words, for the title of each figure.
+func KindName(kind string) string {
+	switch kind {
+	case simulated:
+		return "SIMULATED, no measurement"
+	case vcenterSimulator:
+		return "VCENTER SIMULATOR"
+	case "":
+		return "UNKNOWN testbed"
+	}
+	return "Measured, " + kind
+}
+
+// IsModel says whether the numbers of a kind of testbed are a model's.
+func IsModel(kind string) bool { return kind == simulated }
+
+// Facts are the lines above the tables.
+func (s Summary) Facts() []string {
 	var facts []string
 	if s.State != "" {
 		facts = append(facts, s.State)
@@ -83,7 +116,7 @@ func (l Lost) facts() []string {
 		return []string{fmt.Sprintf("Ledger: %d of %d acknowledged writes that were looked for are LOST, in %d of %d attempts", l.Losses, l.Checked, l.Losing, l.Attempts)}
 	}
 	return []string{fmt.Sprintf("Ledger: 0 of %d acknowledged writes that were looked for are lost, in %d attempts;", l.Checked, l.Attempts) +
-		fmt.Sprintf(" with 95 %% fewer than %s %% lose any", number(100*AtMost(l.Attempts)))}
+		fmt.Sprintf(" with 95 %% fewer than %s %% lose any", Number(100*AtMost(l.Attempts)))}
 }
 
 func orNone(texts []string) string {
@@ -116,9 +149,9 @@ func (s Spread) text(valid int) string {
 	case 0:
 		return "–"
 	case 1, s.Infinite:
-		text = number(s.Median)
+		text = Number(s.Median)
 	default:
-		text = fmt.Sprintf("%s (%s–%s)", number(s.Median), number(s.Min), number(s.Max))
+		text = fmt.Sprintf("%s (%s–%s)", Number(s.Median), Number(s.Min), Number(s.Max))
 	}
 	if s.Infinite > 0 && s.N > 1 {
 		text += fmt.Sprintf(" ∞×%d", s.Infinite)
@@ -134,42 +167,47 @@ func (s Spread) most() string {
 	if s.N == 0 {
 		return "–"
 	}
-	return number(s.Max)
+	return Number(s.Max)
 }
 
-// number has three significant digits, or all before the point.
-func number(v float64) string { return answers.Number(v).String() }
+// Number has three significant digits, or all before the point.
+func Number(v float64) string { return answers.Number(v).String() }
 
 // WriteMarkdown writes summary.md.
 func WriteMarkdown(w io.Writer, summary Summary) error {
 	var out strings.Builder
-	fmt.Fprintf(&out, "**%s**\n\n# Campaign %s\n\n", markdown(summary.warning()), markdown(summary.Campaign))
-	for _, fact := range summary.facts() {
-		fmt.Fprintf(&out, "- %s\n", markdown(fact))
+	fmt.Fprintf(&out, "**%s**\n\n# Campaign %s\n\n", Markdown(summary.warning()), Markdown(summary.Campaign))
+	for _, fact := range summary.Facts() {
+		fmt.Fprintf(&out, "- %s\n", Markdown(fact))
 	}
-	for _, table := range summary.tables() {
-		fmt.Fprintf(&out, "\n## %s\n\n| %s |\n|%s\n", table.title, strings.Join(table.header, " | "),
-			strings.Repeat(" --- |", 2+table.texts)+strings.Repeat(" ---: |", len(table.header)-2-table.texts))
-		for _, row := range table.rows {
-			cells := make([]string, len(row))
-			for i, text := range row {
-				cells[i] = markdown(text)
-			}
-			fmt.Fprintf(&out, "| %s |\n", strings.Join(cells, " | "))
-		}
+	for _, table := range summary.Tables() {
+		table.WriteMarkdown(&out, "##")
 	}
 	if lines := summary.failures(); len(lines) > 0 {
 		out.WriteString("\n## Not valid\n\n")
 		for _, line := range lines {
-			fmt.Fprintf(&out, "- %s\n", markdown(line))
+			fmt.Fprintf(&out, "- %s\n", Markdown(line))
 		}
 	}
 	_, err := io.WriteString(w, out.String())
 	return err
 }
 
-// markdown makes a text mean itself.
-func markdown(text string) string {
+// WriteMarkdown writes a table below a heading of that many #.
+func (t Table) WriteMarkdown(out *strings.Builder, heading string) {
+	fmt.Fprintf(out, "\n%s %s\n\n| %s |\n|%s\n", heading, t.Title, strings.Join(t.Header, " | "),
+		strings.Repeat(" --- |", 2+t.Texts)+strings.Repeat(" ---: |", len(t.Header)-2-t.Texts))
+	for _, row := range t.Rows {
+		cells := make([]string, len(row))
+		for i, text := range row {
+			cells[i] = Markdown(text)
+		}
+		fmt.Fprintf(out, "| %s |\n", strings.Join(cells, " | "))
+	}
+}
+
+// Markdown makes a text mean itself.
+func Markdown(text string) string {
 	return strings.NewReplacer("|", `\|`, "*", `\*`, "_", `\_`, "<", "&lt;", "`", "\\`", "[", `\[`).Replace(text)
 }
 
@@ -177,8 +215,8 @@ func markdown(text string) string {
 // than 120 columns. Names of cells that do not fit are cut; their numbers are not.
 func WriteTable(w io.Writer, summary Summary) error {
 	var out strings.Builder
-	out.WriteString(summary.warning() + "\n\n" + strings.Join(summary.facts(), "\n") + "\n")
-	for _, table := range summary.tables() {
+	out.WriteString(summary.warning() + "\n\n" + strings.Join(summary.Facts(), "\n") + "\n")
+	for _, table := range summary.Tables() {
 		table.write(&out)
 	}
 	if lines := summary.failures(); len(lines) > 0 {
@@ -192,9 +230,9 @@ func WriteTable(w io.Writer, summary Summary) error {
 }
 
 // write aligns a table: names to the left, numbers to the right.
-func (t table) write(out *strings.Builder) {
-	widths := make([]int, len(t.header))
-	lines := append([][]string{t.header}, t.rows...)
+func (t Table) write(out *strings.Builder) {
+	widths := make([]int, len(t.Header))
+	lines := append([][]string{t.Header}, t.Rows...)
 	total := 2 * (len(widths) - 1)
 	for i := range widths {
 		for _, line := range lines {
@@ -203,12 +241,12 @@ func (t table) write(out *strings.Builder) {
 		total += widths[i]
 	}
 	const name = 1
-	widths[name] = max(len(t.header[name]), widths[name]-max(0, total-terminalColumns))
-	fmt.Fprintf(out, "\n%s\n", t.title)
+	widths[name] = max(len(t.Header[name]), widths[name]-max(0, total-terminalColumns))
+	fmt.Fprintf(out, "\n%s\n", t.Title)
 	for _, line := range lines {
 		texts := make([]string, len(line))
 		for i, text := range line {
-			if i >= name && i <= name+t.texts {
+			if i >= name && i <= name+t.Texts {
 				texts[i] = fmt.Sprintf("%-*s", widths[i], cut(text, widths[i]))
 			} else {
 				texts[i] = fmt.Sprintf("%*s", widths[i], text)
@@ -225,3 +263,17 @@ func cut(text string, width int) string {
 	}
 	return string([]rune(text)[:width-1]) + "…"
 }
+
+// IsText says whether a column is to the left.
+func (t Table) IsText(column int) bool { return column < 2+t.Texts }
+
+// IsName says whether a column names its row: behind the cell's number, or the first.
+func (t Table) IsName(column int) bool {
+	if len(t.Header) > 0 && t.Header[0] == "#" {
+		return column == 1
+	}
+	return column == 0
+}
+
+// IsLong says whether a text is to be broken into lines.
+func (t Table) IsLong(text string) bool { return utf8.RuneCountInString(text) > 40 }
