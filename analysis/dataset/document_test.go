@@ -39,6 +39,7 @@ campaign=NAME/
   plan/                              what the campaign was begun with: its file, its trials, its settings, its inventories
   control/                           what its writers agree by
   summary.md
+  report/                            a report, when one was made (report.md): no part of the dataset
   storage=S/rtt_ms=R/attempt=KEY/    an attempt of a trial
     io.parquet                       each I/O
     counters.parquet                 the hosts' counters

@@ -381,6 +381,9 @@ func checkRows(folder string, manifest Manifest, listed map[string]File) ([]Prob
 func strays(folder string, listed map[string]File, running bool) ([]Problem, error) {
 	var problems []Problem
 	err := filepath.WalkDir(folder, func(name string, found fs.DirEntry, err error) error {
+		if err == nil && found.IsDir() && name == filepath.Join(folder, ReportFolder) {
+			return fs.SkipDir // made of the dataset, and no part of it
+		}
 		if err != nil || found.IsDir() {
 			return err
 		}

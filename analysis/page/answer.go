@@ -1,0 +1,333 @@
+package page
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"heliotrope/analysis/answers"
+	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/group"
+	"heliotrope/analysis/report"
+)
+
+// most is how many comparisons a sentence tells.
+const most = 3
+
+// addAnswer says what the campaign answers: in three sentences, and in tables.
+func (v *view) addAnswer(a answers.Answers) {
+	v.Answer = Sentences(a, v.Model)
+	metric := headline(a)
+	if table := claimTable(a); len(table.Rows) > 0 {
+		v.AnswerTables = append(v.AnswerTables, table)
+	}
+	is := func(name string) bool { return name == metric.Name }
+	other := func(name string) bool { return name != metric.Name }
+	for _, table := range []report.Table{
+		comparisonTable(a, "Comparisons inside blocks, over all round trips: "+words(metric), true, is),
+		crossoverTable(a, "Where storages change places: "+words(metric), is),
+	} {
+		if len(table.Rows) > 0 {
+			v.AnswerTables = append(v.AnswerTables, table)
+		}
+	}
+	for _, table := range []report.Table{
+		testedTable(a),
+		comparisonTable(a, "Comparisons inside blocks, over all round trips: the other metrics", true, other),
+		crossoverTable(a, "Where storages change places: the other metrics", other),
+		comparisonTable(a, "Comparisons inside blocks, of each round trip", false, func(string) bool { return true }),
+	} {
+		if len(table.Rows) > 0 {
+			v.FoldedTables = append(v.FoldedTables, table)
+		}
+	}
+	if table := trendTable(a); len(table.Rows) > 0 {
+		v.Validity = append(v.Validity, table)
+	}
+	v.AnswerNotes = append(v.AnswerNotes, fmt.Sprintf("The unit is the migration. Intervals cover with %s %%; storages and hypervisors are compared inside blocks only, by the median ratio of their pairs; "+
+		"p is of the signed-rank test, adjusted for all comparisons of one family (Holm); bootstraps have %d resamples, seed %d.", report.Number(100*a.Confidence), a.Resamples, a.Seed))
+	v.AnswerNotes = append(v.AnswerNotes, a.Notes...)
+}
+
+// Sentences are the answer in three sentences: what differs, where storages change
+// places, and what became of the published claims. Of a model each says so.
+func Sentences(a answers.Answers, model bool) []string {
+	metric := headline(a)
+	if metric.Name == "" {
+		return []string{"Nothing can be answered yet: no metric is known of any cell."}
+	}
+	lead := ""
+	if model {
+		lead = "In the model: "
+	}
+	return []string{lead + comparisonSentence(a, metric), lead + crossoverSentence(a, metric), lead + claimSentence(a)}
+}
+
+// headline is the metric that the sentences are about: the longest response time, or the
+// first one there is.
+func headline(a answers.Answers) answers.About {
+	for _, about := range a.Metrics {
+		if about.Name == group.MaxResponseMs {
+			return about
+		}
+	}
+	if len(a.Metrics) > 0 {
+		return a.Metrics[0]
+	}
+	return answers.About{}
+}
+
+func aboutOf(a answers.Answers, name string) answers.About {
+	for _, about := range a.Metrics {
+		if about.Name == name {
+			return about
+		}
+	}
+	return answers.About{Name: name}
+}
+
+// words are a metric in words.
+func words(about answers.About) string {
+	if about.Says != "" {
+		return "the " + about.Says
+	}
+	return about.Name
+}
+
+// comparisonSentence says which storage, or hypervisor, is better, and by how much.
+func comparisonSentence(a answers.Answers, metric answers.About) string {
+	var decided, undecided []answers.Comparison
+	for _, c := range a.Comparisons {
+		switch {
+		case c.Metric != metric.Name || !c.AllRTTs:
+		case c.Verdict == answers.Undecided:
+			undecided = append(undecided, c)
+		default:
+			decided = append(decided, c)
+		}
+	}
+	if len(decided)+len(undecided) == 0 {
+		return rangeSentence(a, metric)
+	}
+	if len(decided) == 0 {
+		return fmt.Sprintf("No difference in %s is shown: none of %d comparisons over all round trips is decided.", words(metric), len(undecided))
+	}
+	slices.SortStableFunc(decided, func(x, y answers.Comparison) int {
+		return cmp.Compare(strength(y), strength(x))
+	})
+	var parts []string
+	for _, c := range decided[:min(most, len(decided))] {
+		is := "less"
+		if c.Verdict == answers.Greater {
+			is = "greater"
+		}
+		parts = append(parts, fmt.Sprintf("%s with %s than with %s (%s): × %s (%s to %s), in %d pairs, p %s", is, c.A, c.B, joined(c.Direction, c.Factors.Access),
+			c.Ratio.String(), c.RatioLow.String(), c.RatioHigh.String(), c.Pairs, probability(c.AdjustedP)))
+	}
+	return fmt.Sprintf("Over all round trips, %s is %s. %d of %d comparisons are decided.", words(metric), strings.Join(parts, "; "), len(decided), len(decided)+len(undecided))
+}
+
+// joined are the texts that are not "".
+func joined(texts ...string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(text string) bool { return text == "" }), ", ")
+}
+
+// strength orders comparisons by how far their ratios are from 1.
+func strength(c answers.Comparison) float64 { return math.Abs(math.Log(float64(c.Ratio))) }
+
+// rangeSentence says between what the cells' medians are.
+func rangeSentence(a answers.Answers, metric answers.About) string {
+	type one struct {
+		name   string
+		median float64
+	}
+	var all []one
+	for _, c := range a.Cells {
+		if e := c.Estimate(metric.Name); e.Median.Known() && c.Factors.Control == "" {
+			all = append(all, one{strings.Join([]string{c.Factors.Storage, c.Factors.WAN, c.Direction}, ", "), float64(e.Median)})
+		}
+	}
+	if len(all) == 0 {
+		return fmt.Sprintf("Of no cell is %s known.", words(metric))
+	}
+	slices.SortStableFunc(all, func(x, y one) int { return cmp.Compare(x.median, y.median) })
+	least, greatest := all[0], all[len(all)-1]
+	return fmt.Sprintf("The median of %s is from %s %s (%s) to %s %s (%s), over %d cells; storages cannot be compared inside blocks here.",
+		words(metric), report.Number(least.median), metric.Unit, least.name, report.Number(greatest.median), metric.Unit, greatest.name, len(all))
+}
+
+// crossoverSentence says at which round trip storages change places.
+func crossoverSentence(a answers.Answers, metric answers.About) string {
+	var parts []string
+	tested, crossing := 0, 0
+	from, to := math.Inf(1), math.Inf(-1)
+	for _, c := range a.Crossovers {
+		if c.Metric != metric.Name {
+			continue
+		}
+		tested++
+		from, to = min(from, c.FromRTTMs), max(to, c.ToRTTMs)
+		if !c.Crosses {
+			continue
+		}
+		if crossing++; len(parts) < most {
+			other := c.A
+			if c.Below == c.A {
+				other = c.B
+			}
+			parts = append(parts, fmt.Sprintf("beyond %s ms (%s to %s) it is less with %s than with %s (%s)", c.At.String(), c.Low.String(), c.High.String(), other, c.Below, joined(c.Direction, c.Factors.Access)))
+		}
+	}
+	switch {
+	case tested == 0:
+		return "A round trip at which storages change places cannot be looked for: that takes two storages over two round trips or more."
+	case crossing == 0:
+		return fmt.Sprintf("No two storages change places in %s between %s and %s ms of round trip: none in the range, in %d comparisons.", words(metric), report.Number(from), report.Number(to), tested)
+	}
+	return fmt.Sprintf("Places change in %d of %d comparisons of %s between %s and %s ms of round trip: %s.", crossing, tested, words(metric), report.Number(from), report.Number(to), strings.Join(parts, "; "))
+}
+
+// claimSentence says what became of the published claims.
+func claimSentence(a answers.Answers) string {
+	var parts []string
+	for _, claim := range a.Claims {
+		parts = append(parts, fmt.Sprintf("“%s” is %s (%s)", claim.Statement, claim.Verdict, claim.Hypervisor))
+	}
+	if len(parts) == 0 {
+		return "The published claims are not tested: the campaign has no trials for them."
+	}
+	return "Of what was published: " + strings.Join(parts, "; ") + "."
+}
+
+func claimTable(a answers.Answers) report.Table {
+	t := report.Table{Title: "Published claims, stated before the data were seen", Header: []string{"claim", "hypervisor", "verdict", "why"}, Texts: 2}
+	for _, c := range a.Claims {
+		t.Rows = append(t.Rows, []string{c.Statement, c.Hypervisor, string(c.Verdict), c.Why})
+	}
+	return t
+}
+
+// testedTable is by what test the claims are judged.
+func testedTable(a answers.Answers) report.Table {
+	t := report.Table{Title: "What is tested of the published claims", Header: []string{"claim", "what is tested", "source"}, Texts: 1}
+	for i, c := range a.Claims {
+		if slices.IndexFunc(a.Claims, func(other answers.Claim) bool { return other.ID == c.ID }) == i { // once for all hypervisors
+			t.Rows = append(t.Rows, []string{c.Statement, c.Hypothesis, c.Source})
+		}
+	}
+	return t
+}
+
+func comparisonTable(a answers.Answers, title string, all bool, wanted func(metric string) bool) report.Table {
+	t := report.Table{Title: title, Header: []string{"A", "B", "metric", "direction", "of", "A/B", "from", "to", "A−B", "unit", "pairs", "A less", "p adjusted", "of family", "A is"}, Texts: 3}
+	for _, c := range a.Comparisons {
+		if c.AllRTTs != all || !wanted(c.Metric) {
+			continue
+		}
+		of := joined(c.Factors.Hypervisor, c.Factors.Storage, c.Factors.WAN, c.Factors.Access, c.Factors.Migration)
+		t.Rows = append(t.Rows, []string{c.A, c.B, c.Metric, c.Direction, of, c.Ratio.String(), c.RatioLow.String(), c.RatioHigh.String(),
+			c.Difference.String(), aboutOf(a, c.Metric).Unit, strconv.Itoa(c.Pairs), strconv.Itoa(c.ALess), probability(c.AdjustedP), strconv.Itoa(c.Family), string(c.Verdict)})
+	}
+	return t
+}
+
+func crossoverTable(a answers.Answers, title string, wanted func(metric string) bool) report.Table {
+	t := report.Table{Title: title, Header: []string{"A", "B", "metric", "direction", "of", "range ms", "at ms", "from", "to", "less below", "% without", "% several"}, Texts: 3}
+	for _, c := range a.Crossovers {
+		if !wanted(c.Metric) {
+			continue
+		}
+		at := "none in the range"
+		if c.Crosses {
+			at = c.At.String()
+		}
+		of := joined(c.Factors.Hypervisor, c.Factors.Access, c.Factors.Migration)
+		below := c.Below
+		if below == "" {
+			below = "–"
+		}
+		t.Rows = append(t.Rows, []string{c.A, c.B, c.Metric, c.Direction, of, report.Number(c.FromRTTMs) + " to " + report.Number(c.ToRTTMs),
+			at, c.Low.String(), c.High.String(), below, (100 * c.None).String(), (100 * c.Several).String()})
+	}
+	return t
+}
+
+func trendTable(a answers.Answers) report.Table {
+	t := report.Table{Title: "Sentinel: does the testbed drift?", Header: []string{"metric", "unit", "trials", "hours", "median", "% an hour", "from", "to", "p", "it"}}
+	for _, trend := range a.Sentinel {
+		it := "shows no trend"
+		switch trend.Verdict {
+		case answers.Greater:
+			it = "grows"
+		case answers.Less:
+			it = "falls"
+		}
+		t.Rows = append(t.Rows, []string{trend.Metric, aboutOf(a, trend.Metric).Unit, strconv.Itoa(trend.N), report.Number(trend.Hours), trend.Median.String(),
+			trend.PercentPerHour.String(), trend.Low.String(), trend.High.String(), probability(trend.P), it})
+	}
+	return t
+}
+
+// known is what is known of a cell's metrics.
+func known(a answers.Answers, of report.Cell) report.Table {
+	t := report.Table{Title: "Medians over migrations, with intervals", Header: []string{"metric", "unit", "migrations", "∞", "median", "from", "to", "± %", "more for ± 5 %"}}
+	for _, c := range a.Cells {
+		if c.ID != of.ID || c.Direction != of.Direction {
+			continue
+		}
+		for _, e := range c.Estimates {
+			if e.N == 0 {
+				continue
+			}
+			more := "–"
+			if e.MoreTrials != nil {
+				more = strconv.Itoa(*e.MoreTrials)
+			}
+			t.Rows = append(t.Rows, []string{e.Metric, aboutOf(a, e.Metric).Unit, strconv.Itoa(e.N), strconv.Itoa(e.Infinite), e.Median.String(), e.Low.String(), e.High.String(), e.HalfWidthPercent.String(), more})
+		}
+		t.Rows = append(t.Rows, []string{"failed", "%", strconv.Itoa(c.Failures.Of), "–", (100 * c.Failures.Share).String(), (100 * c.Failures.Low).String(), (100 * c.Failures.High).String(), "–", "–"})
+	}
+	return t
+}
+
+// probability never is 0.
+func probability(p answers.Number) string {
+	if p.Known() && p < 0.001 {
+		return "< 0.001"
+	}
+	return p.String()
+}
+
+// metrics are the cells' estimates, as table metrics has them.
+func metrics(a answers.Answers) []dataset.Metric {
+	var rows []dataset.Metric
+	value := func(n answers.Number) *float64 {
+		if !n.Known() {
+			return nil
+		}
+		v := float64(n)
+		return &v
+	}
+	for _, c := range a.Cells {
+		for _, e := range c.Estimates {
+			row := dataset.Metric{CellID: c.ID, Direction: c.Direction, Hypervisor: c.Factors.Hypervisor, Storage: c.Factors.Storage, WAN: c.Factors.WAN, RTTMs: c.Factors.RTTMs,
+				Access: c.Factors.Access, Migration: c.Factors.Migration, Control: c.Factors.Control, Metric: e.Metric, Unit: aboutOf(a, e.Metric).Unit,
+				Results: number(c.Results), Failed: number(c.Failures.Count), N: number(e.N), Infinite: number(e.Infinite),
+				Median: value(e.Median), Low: value(e.Low), High: value(e.High)}
+			if c.Factors.MemoryMiB > 0 {
+				row.MemoryMiB = &c.Factors.MemoryMiB
+			}
+			if e.MoreTrials != nil {
+				more := number(*e.MoreTrials)
+				row.MoreTrials = &more
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+func number(n int) int32 { return int32(min(n, math.MaxInt32)) } //nolint:gosec // not above

@@ -1,0 +1,259 @@
+// Package page makes the report of a campaign: report.html, one file that needs no
+// network and no script; report.md, metrics.csv and metrics.parquet.
+//
+// It promises that the kind of testbed is said before any number, in each figure's
+// title, and in each file; that numbers come from the dataset's rows, by packages report
+// (medians and spreads), answers (intervals and comparisons) and samples (I/Os); that
+// every figure has its table; and that either all files are written or what was there
+// before stays.
+//
+// Dangerous: what is shown of a campaign that still runs is what it has so far, which
+// the report says first.
+package page
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"fmt"
+	"html/template"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sync/errgroup"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/figures"
+	"heliotrope/analysis/group"
+	"heliotrope/analysis/report"
+	"heliotrope/analysis/samples"
+)
+
+//go:embed page.html style.css
+var sources embed.FS
+
+var (
+	pageTemplate  = template.Must(template.New("page.html").ParseFS(sources, "page.html"))
+	styleTemplate = template.Must(template.New("style.css").ParseFS(sources, "style.css"))
+)
+
+// The files of a report.
+const (
+	HTMLFile     = "report.html"
+	MarkdownFile = "report.md"
+	CSVFile      = "metrics.csv"
+	figureFolder = "figures" // PNGs
+)
+
+// Options of a report.
+type Options struct {
+	Version  string // of the program
+	Dir      string // of the dataset, as the user calls it
+	PNG      bool   // figures as PNG too
+	Progress func(done, total int)
+}
+
+// Report is a report's files.
+type Report struct {
+	html, markdown, csv []byte
+	pngs                map[string][]byte // by name
+	metrics             []dataset.Metric
+	provenance          dataset.Provenance
+	Figures             int
+}
+
+// Make makes a report. It reads the I/Os of the campaign's trials, and ends early with
+// the context's error.
+func Make(ctx context.Context, c Campaign, o Options) (Report, error) {
+	r := Report{pngs: map[string][]byte{}, metrics: metrics(c.Answers)}
+	r.provenance = dataset.Provenance{dataset.KeyCampaign: c.Summary.Campaign, dataset.KeyTestbedKind: c.Summary.TestbedKind,
+		"binary_version": o.Version, "spec_sha256": strings.Join(c.Summary.Specs, " ")}
+	view, err := newView(c, o)
+	if err != nil {
+		return r, err
+	}
+	if err := view.addCells(ctx, c, o, &r); err != nil {
+		return r, err
+	}
+	var html, markdown, csv bytes.Buffer
+	if err := pageTemplate.Execute(&html, view); err != nil {
+		return r, fmt.Errorf("make %s: %w", HTMLFile, err)
+	}
+	if err := writeMarkdown(&markdown, view); err != nil {
+		return r, err
+	}
+	if err := dataset.WriteMetricsCSV(&csv, r.provenance, r.metrics); err != nil {
+		return r, err
+	}
+	r.html, r.markdown, r.csv = html.Bytes(), markdown.Bytes(), csv.Bytes()
+	return r, ctx.Err()
+}
+
+// HTML is report.html.
+func (r Report) HTML() []byte { return r.html }
+
+// Write writes the report's files to a folder, report.html last, and returns their paths, it
+// first.
+func (r Report) Write(folder string) ([]string, error) {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return nil, err
+	}
+	if err := dataset.WriteMetrics(folder, r.provenance, r.metrics); err != nil {
+		return nil, err
+	}
+	paths := []string{filepath.Join(folder, HTMLFile), filepath.Join(folder, MarkdownFile), filepath.Join(folder, CSVFile), filepath.Join(folder, dataset.Metrics.Name+".parquet")}
+	type file struct {
+		path string
+		text []byte
+	}
+	var files []file
+	if len(r.pngs) > 0 {
+		if err := os.MkdirAll(filepath.Join(folder, figureFolder), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	for name, png := range r.pngs {
+		files = append(files, file{filepath.Join(folder, figureFolder, name+".png"), png})
+	}
+	for _, one := range append(files, file{paths[2], r.csv}, file{paths[1], r.markdown}, file{paths[0], r.html}) {
+		if err := renameio.WriteFile(one.path, one.text, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return paths, nil
+}
+
+// view is what the page shows.
+type view struct {
+	Version, Campaign, KindSays, KindName string
+	Model                                 bool
+	Style                                 template.CSS
+	Contents                              []link
+	Problems, Facts                       []string
+	Answer                                []string
+	AnswerTables, FoldedTables            []report.Table
+	AnswerNotes                           []string
+	Grids                                 []grid
+	Cells                                 []cell
+	Outcomes, Load, Stall, Wire           []report.Table
+	Recovery, Validity, How               []report.Table
+	Failures                              []failure
+	FailuresSay                           string
+	Commands                              []string
+	Spec, SpecSHA256                      string
+}
+
+type link struct{ ID, Title string }
+
+// cell is a cell's part of the page.
+type cell struct {
+	ID, Name, Says string
+	Number         int
+	Figures        []figure
+	Table          report.Table // what is known of its metrics
+}
+
+// figure is a figure of the page.
+type figure struct {
+	ID, Caption string
+	SVG         template.HTML
+	Table       report.Table
+}
+
+func newView(c Campaign, o Options) (*view, error) {
+	var style bytes.Buffer
+	if err := styleTemplate.Execute(&style, map[string]any{"Inks": figures.Inks()}); err != nil {
+		return nil, fmt.Errorf("make the report's style: %w", err)
+	}
+	s := c.Summary
+	v := &view{Version: o.Version, Campaign: s.Campaign, KindSays: report.KindSays(s.TestbedKind), KindName: report.KindName(s.TestbedKind), Model: report.IsModel(s.TestbedKind),
+		Style: template.CSS(style.String()), //nolint:gosec // our own
+		Contents: []link{{"answer", "The answer"}, {"matrix", "The matrix"}, {"cells", "Cells"}, {"witnesses", "Witnesses"}, {"traffic", "Traffic"},
+			{"recovery", "Recovery"}, {"validity", "Validity"}, {"failures", "Failures"}, {"again", "How to run it again"}},
+	}
+	for _, fact := range s.Facts() {
+		if fact == s.State || strings.HasPrefix(fact, "PROBLEM") || strings.Contains(fact, "LOST") {
+			v.Problems = append(v.Problems, fact)
+		} else {
+			v.Facts = append(v.Facts, fact)
+		}
+	}
+	names := report.Names(s.Cells)
+	v.addAnswer(c.Answers)
+	v.Grids = grids(s.Cells)
+	for _, table := range s.Tables() {
+		of := map[report.Part]*[]report.Table{report.PartOutcomes: &v.Outcomes, report.PartLoad: &v.Load, report.PartStall: &v.Stall, report.PartWire: &v.Wire,
+			report.PartRecovery: &v.Recovery, report.PartValidity: &v.Validity}[table.Part]
+		*of = append(*of, table)
+	}
+	v.addFailures(c, names)
+	return v, v.addHow(c, o)
+}
+
+// addCells reads the I/Os and draws the figures, of several cells at once.
+func (v *view) addCells(ctx context.Context, c Campaign, o Options, r *Report) error {
+	s := c.Summary
+	names := report.Names(s.Cells)
+	trials := samples.Sort(c.Tables.Trials, c.Tables.Phases, c.Tables.Witnesses)
+	wire := newWire(c.Tables)
+	v.Cells = make([]cell, len(s.Cells))
+	pngs := make([]map[string][]byte, len(s.Cells))
+	var done atomic.Int64
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range s.Cells {
+		work.Go(func() error {
+			of := s.Cells[i]
+			drawn, err := drawCell(ctx, c, fmt.Sprintf("cell-%d", i+1), report.KindName(s.TestbedKind)+": "+names[i],
+				trials[group.Key{CellID: of.ID, Direction: of.Direction}], wire)
+			if err != nil {
+				return fmt.Errorf("%s: %w", names[i], err)
+			}
+			v.Cells[i] = cell{ID: fmt.Sprintf("cell-%d", i+1), Name: names[i], Number: i + 1, Says: says(of), Table: known(c.Answers, of)}
+			for _, f := range drawn {
+				v.Cells[i].Figures = append(v.Cells[i].Figures, figure{ID: f.ID, Caption: f.Description, Table: f.Table, SVG: template.HTML(f.SVG())}) //nolint:gosec // texts in it are escaped
+				if o.PNG {
+					var png bytes.Buffer
+					if err := f.WritePNG(&png); err != nil {
+						return fmt.Errorf("%s: draw %s as PNG: %w", names[i], f.ID, err)
+					}
+					if pngs[i] == nil {
+						pngs[i] = map[string][]byte{}
+					}
+					pngs[i][f.ID] = png.Bytes()
+				}
+			}
+			if o.Progress != nil {
+				o.Progress(int(done.Add(1)), len(s.Cells))
+			}
+			return nil
+		})
+	}
+	if err := work.Wait(); err != nil {
+		return err
+	}
+	for i := range v.Cells {
+		r.Figures += len(v.Cells[i].Figures)
+		for name, png := range pngs[i] {
+			r.pngs[name] = png
+		}
+	}
+	return nil
+}
+
+// says is a cell in a sentence.
+func says(of report.Cell) string {
+	var parts []string
+	for _, verdict := range []string{"valid", "target-failed", "invalid"} {
+		for key, n := range of.Verdicts {
+			if string(key) == verdict && n > 0 {
+				parts = append(parts, fmt.Sprintf("%d %s", n, verdict))
+			}
+		}
+	}
+	return fmt.Sprintf("Trials: %s. Cell ID %s, %s.", strings.Join(parts, ", "), of.ID, of.Direction)
+}
