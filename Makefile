@@ -31,11 +31,11 @@ LAB_LEAVE_OUT :=
 VSPHERE :=
 
 # Debian's packages: the testbed, its image, the race detector's compiler, and for
-# the tests a shell of the kind that small hosts have, what carries a migration, and what
-# executes the notebooks.
+# the tests a shell of the kind that small hosts have, what carries a migration, what
+# executes the notebooks, and a browser for the report.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
 	gcc libc6-dev git ca-certificates busybox iproute2 socat \
-	jupyter-nbconvert python3-ipykernel python3-matplotlib python3-pandas
+	jupyter-nbconvert python3-ipykernel python3-matplotlib python3-pandas chromium
 
 # DuckDB, which reads the dataset in the tests.
 DUCKDB := tools/duckdb/node_modules/.package-lock.json

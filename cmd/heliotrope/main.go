@@ -106,7 +106,7 @@ campaigns are not lost by either.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRun(), newWatch(), newStatus(), newCancel(), newServe(), newStop(), newCheck(), newCompact(), newJudge(), newCompare())
+	root.AddCommand(newRun(), newWatch(), newStatus(), newCancel(), newServe(), newStop(), newCheck(), newCompact(), newJudge(), newCompare(), newReport())
 	root.AddCommand(newValidate(), newPlan(), newIometer())
 	root.AddCommand(newSweep())
 	root.AddCommand(newSteering()...)
