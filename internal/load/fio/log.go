@@ -2,13 +2,11 @@ package fio
 
 import (
 	"bufio"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
-	"strconv"
-	"strings"
+	"math"
 	"time"
 )
 
@@ -31,44 +29,28 @@ const (
 	nearBy = 8 * 24 * time.Hour
 )
 
-// ReadLog gives the lines of a log, packed (gzip, RFC 1952) or not, in their order, which is nearly that of their
-// completion. Its format is fio's latency log with offsets (fio(1), 'LOG FILE
-// FORMATS'):
-//
-//	time in ms, latency in ns, direction (0 read, 1 write), size, offset, priority, time of submission
-//
-// The priority is there since fio 3.20 or so, and hexadecimal in newer ones; the
-// last field is there since 3.38 where it is asked for. Neither is used.
+// ReadLog gives the lines of a log of latencies with offsets, packed or not, in their order, which is nearly that
+// of their completion: see Fields for its format. Neither the priority nor the time of submission is used.
 //
 // An empty log, a last line that was cut off, a time that is not within eight
 // days of near and a line that is none of these are errors which name the line; lines
 // before it have been given by then.
 func ReadLog(r io.Reader, near time.Time, give func(Line) error) error {
-	input := bufio.NewReader(r)
-	if magic, _ := input.Peek(2); string(magic) == "\x1f\x8b" {
-		unpacked, err := gzip.NewReader(input)
-		if err != nil {
-			return fmt.Errorf("unpack the I/O log: %w", err)
-		}
-		input = bufio.NewReader(unpacked)
+	lines, err := NewScanner(r)
+	if err != nil {
+		return err
 	}
-	for number := 1; ; number++ {
-		text, err := input.ReadString('\n')
-		if errors.Is(err, io.EOF) {
-			switch {
-			case text != "":
-				return fmt.Errorf("line %d of the I/O log is cut off: %.80q", number, text)
-			case number == 1:
-				return ErrEmptyLog
-			}
+	var fields Fields
+	for {
+		switch err := lines.Next(&fields); {
+		case errors.Is(err, io.EOF):
 			return nil
+		case err != nil:
+			return err
 		}
+		line, err := fields.line(near)
 		if err != nil {
-			return fmt.Errorf("line %d of the I/O log: %w", number, err)
-		}
-		line, err := parseLine(strings.TrimSuffix(text, "\n"), near)
-		if err != nil {
-			return fmt.Errorf("line %d of the I/O log, %.80q: %w", number, text, err)
+			return lines.Problem(err)
 		}
 		if err := give(line); err != nil {
 			return err
@@ -76,42 +58,35 @@ func ReadLog(r io.Reader, near time.Time, give func(Line) error) error {
 	}
 }
 
-// A line has so many fields.
-const (
-	leastFields = 5
-	mostFields  = 7
-)
+// leastFields is how many fields a line has that has an offset.
+const leastFields = 5
 
-func parseLine(text string, near time.Time) (Line, error) {
-	fields := strings.Split(text, ", ")
-	if len(fields) < leastFields || len(fields) > mostFields {
-		return Line{}, fmt.Errorf("want %d to %d fields, have %d", leastFields, mostFields, len(fields))
+// line is what the fields of a line with an offset say.
+func (f *Fields) line(near time.Time) (Line, error) {
+	if f.N < leastFields {
+		return Line{}, fmt.Errorf("want %d to %d fields, have %d", leastFields, mostFields, f.N)
 	}
-	var values [mostFields]int64
-	for i, field := range fields {
-		// Sizes must fit the dataset; newer versions of fio have a hexadecimal priority.
-		base, bits := 10, 64
-		switch i {
-		case 3:
-			bits = 32
-		case 5:
-			base = 0
-		}
-		value, err := strconv.ParseInt(field, base, bits)
-		if err != nil || value < 0 {
-			return Line{}, fmt.Errorf("field %d is no number in range", i+1)
-		}
-		values[i] = value
-	}
-	if at := time.UnixMilli(values[0]); at.Before(near.Add(-nearBy)) || at.After(near.Add(nearBy)) {
+	ms := f.Values[0]
+	if ms < near.Add(-nearBy).UnixMilli() || ms > near.Add(nearBy).UnixMilli() {
 		return Line{}, fmt.Errorf("its time is %s, but the trial was at %s: "+
-			"the guest's clock is wrong, or its fio is a 32-bit one before 3.36, which cuts times off", said(at), said(near))
+			"the guest's clock is wrong, or its fio is a 32-bit one before 3.36, which cuts times off", said(time.UnixMilli(ms)), said(near))
 	}
-	if values[2] > 1 {
-		return Line{}, fmt.Errorf("direction %d is neither 0 (read) nor 1 (write)", values[2])
+	line := Line{GuestTimeNs: ms * nsPerMs, OffsetBytes: f.Values[4]}
+	var err error
+	line.LatencyNs, line.Write, line.SizeBytes, err = f.IO()
+	return line, err
+}
+
+// IO is what the fields say that all lines have. It is an error when that does not fit the dataset.
+func (f *Fields) IO() (latencyNs int64, write bool, sizeBytes int32, err error) {
+	switch direction, size := f.Values[2], f.Values[3]; {
+	case direction > 1:
+		return 0, false, 0, fmt.Errorf("direction %d is neither 0 (read) nor 1 (write)", direction)
+	case size > math.MaxInt32:
+		return 0, false, 0, errors.New("field 4 is no number in range: a size of 2^31 bytes or more")
+	default:
+		return f.Values[1], direction == 1, int32(size), nil
 	}
-	return Line{GuestTimeNs: values[0] * nsPerMs, LatencyNs: values[1], Write: values[2] == 1,
-		SizeBytes: int32(values[3]), OffsetBytes: values[4]}, nil //nolint:gosec // parsed with 32 bits
 }
 
 func said(at time.Time) string { return at.UTC().Format(time.RFC3339) }

@@ -1,0 +1,138 @@
+package fio
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+)
+
+// Fields are those of a line of one of fio's logs of single I/Os: numbers, of which the
+// first four are always there (fio(1), 'LOG FILE FORMATS'; flush_samples in fio's iolog.c):
+//
+//	time in ms, value, direction (0 read, 1 write, 2 trim), size
+//
+// The value of a log of latencies is in ns. An offset follows where log_offset is set; then,
+// since fio 3.20 or so, a priority, which is hexadecimal where log_prio is set; and since 3.38
+// the time of submission in ns, where log_issue_time is set.
+type Fields struct {
+	N      int // of the fields
+	Values [mostFields]int64
+	Hex    [mostFields]bool // which are hexadecimal
+}
+
+// A line has so many fields.
+const mostFields = 7
+
+// longestLine is how many bytes a line has at most: seven numbers have far fewer.
+const longestLine = 4096
+
+// Scanner reads the lines of a log, packed (gzip, RFC 1952) or not.
+type Scanner struct {
+	in     *bufio.Reader
+	number int
+	text   []byte // of the line that came last
+}
+
+// NewScanner begins to read a log.
+func NewScanner(r io.Reader) (*Scanner, error) {
+	in := bufio.NewReaderSize(r, 1<<18)
+	if magic, _ := in.Peek(2); string(magic) == "\x1f\x8b" {
+		unpacked, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, fmt.Errorf("unpack the I/O log: %w", err)
+		}
+		in = bufio.NewReaderSize(unpacked, 1<<18)
+	}
+	return &Scanner{in: in}, nil
+}
+
+// Line is the number of the line that came last, from 1.
+func (s *Scanner) Line() int { return s.number }
+
+// Next reads the next line. It is io.EOF when there is none. A last line that was cut off,
+// and one that is no list of numbers from 0 to 2^63-1, are errors which name the line; an
+// empty log is ErrEmptyLog.
+func (s *Scanner) Next(fields *Fields) error {
+	s.number++
+	text, err := s.in.ReadSlice('\n')
+	s.text = text
+	switch {
+	case errors.Is(err, io.EOF) && len(text) > 0:
+		return fmt.Errorf("line %d of the I/O log is cut off: %.80q", s.number, text)
+	case errors.Is(err, io.EOF) && s.number == 1:
+		return ErrEmptyLog
+	case errors.Is(err, io.EOF):
+		return io.EOF
+	case errors.Is(err, bufio.ErrBufferFull) || len(text) > longestLine:
+		return s.Problem(fmt.Errorf("it is longer than %d bytes", longestLine))
+	case err != nil:
+		return fmt.Errorf("line %d of the I/O log: %w", s.number, err)
+	}
+	if err := fields.parse(bytes.TrimSuffix(text[:len(text)-1], []byte("\r"))); err != nil {
+		return s.Problem(err)
+	}
+	return nil
+}
+
+// Problem says what is wrong with the line that came last.
+func (s *Scanner) Problem(err error) error {
+	return fmt.Errorf("line %d of the I/O log, %.80q: %w", s.number, s.text, err)
+}
+
+// parse reads a line without its end.
+func (f *Fields) parse(text []byte) error {
+	f.N, f.Hex = 0, [mostFields]bool{}
+	for {
+		if f.N == mostFields {
+			return fmt.Errorf("want at most %d fields, have %d", mostFields, bytes.Count(text, []byte(","))+f.N+1)
+		}
+		value, length := uint64(0), 0
+		if f.N >= leastFields-1 && len(text) > 2 && text[0] == '0' && text[1] == 'x' {
+			value, length = hex(text[2:])
+			text, f.Hex[f.N] = text[2:], true
+		} else {
+			value, length = decimal(text)
+		}
+		if length == 0 || value > math.MaxInt64 {
+			return fmt.Errorf("field %d is no number in range", f.N+1)
+		}
+		f.Values[f.N] = int64(value)
+		f.N++
+		switch text = text[length:]; {
+		case len(text) == 0:
+			return nil
+		case len(text) < 3 || text[0] != ',' || text[1] != ' ':
+			return fmt.Errorf("field %d is no number in range", f.N)
+		}
+		text = text[2:]
+	}
+}
+
+// decimal reads the digits at the beginning of a text; no number has more than 19.
+func decimal(text []byte) (value uint64, length int) {
+	for length < len(text) && text[length]-'0' <= 9 {
+		value = value*10 + uint64(text[length]-'0')
+		if length++; length > 19 {
+			return 0, 0
+		}
+	}
+	return value, length
+}
+
+func hex(text []byte) (value uint64, length int) {
+	for ; length < len(text) && length < 16; length++ {
+		switch c := text[length]; {
+		case c-'0' <= 9:
+			value = value<<4 | uint64(c-'0')
+		case c|0x20 >= 'a' && c|0x20 <= 'f':
+			value = value<<4 | uint64(c|0x20-'a'+10)
+		default:
+			return value, length
+		}
+	}
+	return value, length
+}
