@@ -377,6 +377,8 @@ const (
 	Before = "before" // the phase before
 	During = "during" // the phase migrate
 	After  = "after"  // the phase after
+	// WholeLog is all of a log that somebody else wrote: it has no phases.
+	WholeLog = "whole"
 )
 
 // Phase is the load's I/O in one measuring phase of one attempt: a row of

@@ -72,7 +72,7 @@ var (
 	Phases = newTable("phases", "The load's I/O in each measuring phase of each attempt, computed from table io. "+
 		"An I/O is in the phase in which it completed.",
 		attemptOf(func(r *Phase) *string { return &r.Trial }), trialOf(func(r *Phase) string { return r.Trial }),
-		required("phase", "", "before, during (the migration) or after", func(r *Phase) *string { return &r.Phase }),
+		required("phase", "", "before, during (the migration) or after; whole: all of an ingested log, which has no phases", func(r *Phase) *string { return &r.Phase }),
 		required("started_ts_ns", "ns", "controller's time base, since 1970 UTC", func(r *Phase) *int64 { return &r.StartedTsNs }),
 		required("ended_ts_ns", "ns", "the moment after its last", func(r *Phase) *int64 { return &r.EndedTsNs }),
 		required("seconds", "s", "length", func(r *Phase) *float64 { return &r.Seconds }),
@@ -113,7 +113,7 @@ func trialColumns() []column[Trial] {
 		required("attempt_number", "", "of the trial, from 1", func(r *Trial) *int32 { return &r.Attempt }).renamed("attempt"),
 		required("counted", "", "the attempt of its trial that counts: the first that is a result, otherwise the last", func(r *Trial) *bool { return &r.Counted }),
 		required("cell_id", "", "combination of the factors", func(r *Trial) *string { return &r.CellID }),
-		required("testbed_kind", "", "emulated, hardware, vcenter-simulator, or simulated: the last is a model and no measurement, the one before involves no ESXi host", func(r *Trial) *string { return &r.TestbedKind }),
+		required("testbed_kind", "", "emulated, hardware, vcenter-simulator (which involves no ESXi host), simulated (a model, and no measurement), or ingested (a log that somebody else wrote: nobody watched how)", func(r *Trial) *string { return &r.TestbedKind }),
 		required("lane", "", "name of the testbed", func(r *Trial) *string { return &r.Lane }),
 		required("hypervisor", "", "factor", func(r *Trial) *string { return &r.Hypervisor }),
 		required("storage", "", "factor: iscsi, nfs, drbd, mirror, local", func(r *Trial) *string { return &r.Storage }),

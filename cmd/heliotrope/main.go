@@ -107,7 +107,7 @@ campaigns are not lost by either.`,
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newRun(), newWatch(), newStatus(), newCancel(), newServe(), newStop(), newCheck(), newCompact(), newJudge(), newCompare(), newReport())
-	root.AddCommand(newValidate(), newPlan(), newIometer())
+	root.AddCommand(newValidate(), newPlan(), newIometer(), newIngest())
 	root.AddCommand(newSweep())
 	root.AddCommand(newSteering()...)
 	root.AddCommand(newLab())

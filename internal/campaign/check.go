@@ -30,6 +30,9 @@ const (
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
 
+// ValidName says whether a campaign may have a name.
+func ValidName(name string) bool { return nameForm.MatchString(name) }
+
 var (
 	testbeds    = []string{TestbedEmulated, TestbedHosts, TestbedSimulated}
 	orders      = []string{OrderBlocks, OrderSequential}

@@ -28,6 +28,9 @@ const (
 	VCenterSimulator Kind = "vcenter-simulator"
 	// Simulated is a model; no inventory file is of this kind.
 	Simulated Kind = "simulated"
+	// Ingested is no testbed of ours: logs that somebody else wrote, of which nobody
+	// watched how. No inventory file is of this kind.
+	Ingested Kind = "ingested"
 )
 
 // FileKinds are the kinds of testbeds that an inventory file may describe.

@@ -85,7 +85,7 @@ func (f *Fields) IO() (latencyNs int64, write bool, sizeBytes int32, err error) 
 	case size > math.MaxInt32:
 		return 0, false, 0, errors.New("field 4 is no number in range: a size of 2^31 bytes or more")
 	default:
-		return f.Values[1], direction == 1, int32(size), nil
+		return f.Values[1], direction == 1, int32(size), nil //nolint:gosec // compared above
 	}
 }
 
