@@ -165,7 +165,8 @@ func (p *Page) get(at int) (oldestNs int64, completed uint64, ok bool) {
 }
 
 // SetNear says at which site the guest's domain runs: 'a', 'b', or 0; and when
-// that was heard, by the guest's CLOCK_MONOTONIC, which no migration steps.
+// that was heard, by the guest's CLOCK_MONOTONIC, which no migration steps. No time is
+// said of two sites: by a time that comes again Near could not see a change of site.
 func (p *Page) SetNear(site byte, atNs int64) {
 	said := p.word(saidAt)
 	said.Store(0)
