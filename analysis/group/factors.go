@@ -9,6 +9,7 @@ import (
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/inventory"
 )
 
 // Factors are what a cell is made of.
@@ -108,7 +109,11 @@ func Contradiction(row *dataset.Trial, phases []dataset.Phase) string {
 	for _, phase := range phases {
 		done[phase.Phase] = phase.IOs != nil && *phase.IOs > 0 || phase.Phase == dataset.During // a migration may stop all of it
 	}
-	for _, phase := range []string{dataset.Before, dataset.During, dataset.After} {
+	wanted := []string{dataset.Before, dataset.During, dataset.After}
+	if row.TestbedKind == string(inventory.Ingested) { // somebody else's log has no phases
+		wanted = []string{dataset.WholeLog}
+	}
+	for _, phase := range wanted {
 		if !done[phase] {
 			return "it has no I/O in phase " + phase
 		}

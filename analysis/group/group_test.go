@@ -76,3 +76,25 @@ func TestValue(t *testing.T) {
 	assert.True(t, group.IsMetric(group.RecoveryMs))
 	assert.False(t, group.IsMetric("seed"))
 }
+
+// TestContradiction: a valid trial has I/O before and after its migration, and somebody
+// else's log, which has no phases, has some at all.
+func TestContradiction(t *testing.T) {
+	some, none := int64(3), int64(0)
+	phases := func(ios *int64, names ...string) (of []dataset.Phase) {
+		for _, name := range names {
+			of = append(of, dataset.Phase{Phase: name, IOs: ios})
+		}
+		return of
+	}
+	trial, log := row(func(r *dataset.Trial) { r.IORows = &some }), row(func(r *dataset.Trial) {
+		r.IORows = &some
+		r.TestbedKind = "ingested"
+	})
+	all := []string{dataset.Before, dataset.During, dataset.After}
+	assert.Empty(t, group.Contradiction(trial, phases(&some, all...)))
+	assert.Equal(t, "it has no I/O in phase before", group.Contradiction(trial, phases(&none, all...)))
+	assert.Equal(t, "it has no I/O in phase before", group.Contradiction(trial, phases(&some, dataset.WholeLog)))
+	assert.Empty(t, group.Contradiction(log, phases(&some, dataset.WholeLog)))
+	assert.Equal(t, "it has no I/O in phase whole", group.Contradiction(log, phases(&none, dataset.WholeLog)))
+}

@@ -4,8 +4,8 @@
 // It promises that the kind of testbed is said before any number, in each figure's
 // title, and in each file; that numbers come from the dataset's rows, by packages report
 // (medians and spreads), answers (intervals and comparisons) and samples (I/Os); that
-// every figure has its table; and that either all files are written or what was there
-// before stays.
+// every figure has its table; and that each file is written whole or stays what it was,
+// report.html last: where that is new, the others are of the same rows.
 //
 // Dangerous: what is shown of a campaign that still runs is what it has so far, which
 // the report says first.

@@ -27,11 +27,12 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Kinds of testbeds of which more is to be said than their name: a model, and
-// emulated hosts behind a simulator of vCenter.
+// Kinds of testbeds of which more is to be said than their name: a model,
+// emulated hosts behind a simulator of vCenter, and none: somebody else's logs.
 const (
 	simulated        = "simulated"
 	vcenterSimulator = "vcenter-simulator"
+	ingested         = "ingested"
 )
 
 // Load is what the valid trials of a cell did in one phase.

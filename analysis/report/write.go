@@ -53,6 +53,8 @@ func KindSays(kind string) string {
 		return "SIMULATED — not a measurement"
 	case vcenterSimulator:
 		return "VCENTER SIMULATOR — no ESXi host was involved: measured on emulated hosts behind a simulator of vCenter"
+	case ingested:
+		return "INGESTED — logs that somebody else wrote: nobody watched how they were measured"
 	case "":
 		return "UNKNOWN kind of testbed"
 	}
@@ -66,6 +68,8 @@ func KindName(kind string) string {
 		return "SIMULATED, no measurement"
 	case vcenterSimulator:
 		return "VCENTER SIMULATOR"
+	case ingested:
+		return "INGESTED logs"
 	case "":
 		return "UNKNOWN testbed"
 	}
