@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -189,10 +190,32 @@ func (x *index) trace(key string) {
 	}
 }
 
-// slim is a row without the long texts that no decision needs.
+// slim is a row without the long texts that no decision needs, in memory of its own: what
+// whoever made the row has pointed to may be a part of something large, as of all that an
+// attempt has read, which would stay for as long as the row.
 func slim(row Trial) Trial {
 	row.HostsJSON, row.VersionsJSON, row.Notes = "", "", ""
+	own(reflect.ValueOf(&row).Elem())
 	return row
+}
+
+// own gives what a row points to memory of its own.
+func own(value reflect.Value) {
+	switch value.Kind() {
+	case reflect.Struct:
+		for i := range value.NumField() {
+			own(value.Field(i))
+		}
+	case reflect.String:
+		value.SetString(strings.Clone(value.String()))
+	case reflect.Pointer:
+		if !value.IsNil() {
+			copied := reflect.New(value.Type().Elem())
+			copied.Elem().Set(value.Elem())
+			value.Set(copied)
+		}
+	default: // numbers are in the row itself
+	}
 }
 
 // isSecond says whether an attempt that is not there yet is a second result of its trial.
