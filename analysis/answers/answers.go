@@ -291,7 +291,7 @@ type Rival struct {
 	Metric    string `json:"metric"`
 	Rival     string `json:"rival"` // iscsi, nfs
 	Pairs     int    `json:"pairs"`
-	DRBDLess  int    `json:"drbd_less"`
+	Less      int    `json:"less"` // pairs in which DRBD has less
 	RivalLess int    `json:"rival_less"`
 	Ratio     Number `json:"ratio"` // DRBD/rival
 	RatioLow  Number `json:"ratio_low"`

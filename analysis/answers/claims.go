@@ -97,7 +97,7 @@ func (m *material) rival(storages []rivals, hypervisor, name, metric string) Riv
 		}
 	}
 	c := compared(rivals{}, metric, pairs)
-	return Rival{Metric: metric, Rival: name, Pairs: c.Pairs, DRBDLess: c.ALess, RivalLess: c.BLess,
+	return Rival{Metric: metric, Rival: name, Pairs: c.Pairs, Less: c.ALess, RivalLess: c.BLess,
 		Ratio: c.Ratio, RatioLow: c.RatioLow, RatioHigh: c.RatioHigh, P: c.P, AdjustedP: Unknown, Verdict: c.Verdict}
 }
 
@@ -161,7 +161,7 @@ func why(c *Claim) string {
 		if rival.RatioLow.Known() {
 			text += fmt.Sprintf(" (%s to %s)", rival.RatioLow, rival.RatioHigh)
 		}
-		parts = append(parts, fmt.Sprintf("%s, less in %d of %d pairs, adjusted p %s", text, rival.DRBDLess, rival.Pairs, probability(rival.AdjustedP)))
+		parts = append(parts, fmt.Sprintf("%s, less in %d of %d pairs, adjusted p %s", text, rival.Less, rival.Pairs, probability(rival.AdjustedP)))
 	}
 	return fmt.Sprintf("%s: %s.", c.Metric, strings.Join(parts, "; "))
 }

@@ -67,7 +67,7 @@ func TestClaimFigures(t *testing.T) {
 	assert.Equal(t, []string{"kvm", "kvm", "xen", "xen"}, []string{claims[0].Hypervisor, claims[1].Hypervisor, claims[2].Hypervisor, claims[3].Hypervisor})
 	nfs := claims[0].Against[1]
 	assert.Equal(t, "nfs", nfs.Rival)
-	assert.Equal(t, [3]int{36, 36, 0}, [3]int{nfs.Pairs, nfs.DRBDLess, nfs.RivalLess}, "three round trips, twelve blocks")
+	assert.Equal(t, [3]int{36, 36, 0}, [3]int{nfs.Pairs, nfs.Less, nfs.RivalLess}, "three round trips, twelve blocks")
 	assert.InEpsilon(t, 0.25, float64(nfs.Ratio), 0.1)
 	assert.Equal(t, answers.Less, nfs.Verdict)
 	assert.Contains(t, claims[0].Why, "less in 36 of 36 pairs")

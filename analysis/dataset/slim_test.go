@@ -14,11 +14,11 @@ import (
 func TestRowKeepsNothingElse(t *testing.T) {
 	type read struct {
 		detail  string
-		samples [1 << 20]byte
+		samples []byte
 	}
 	gone := make(chan struct{})
 	row := func() Trial {
-		all := &read{detail: "all"}
+		all := &read{detail: "all", samples: make([]byte, 1<<20)}
 		runtime.AddCleanup(all, func(gone chan struct{}) { close(gone) }, gone)
 		return slim(Trial{Key: strings.Clone("00001.1"), IODetail: &all.detail, Response: Response{UncertaintyMs: new(float64)}, HostsJSON: "{}"})
 	}()

@@ -34,7 +34,7 @@ func newCompare() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compare A B",
 		Short: "Compare two campaigns cell by cell, as before and after an upgrade",
-		Long: `Compare two campaigns cell by cell: A, as before a new kernel, DRBD or QEMU, and B after it.
+		Long: `Compare two campaigns cell by cell: A, as before a new kernel, hypervisor or storage system, and B after it.
 Each is a campaign's dataset (DATA/campaign=NAME), or a data folder that holds one. Cells
 that only one of them has are listed. Controls and sentinels are left out.
 
