@@ -24,15 +24,16 @@ import (
 	"heliotrope/analysis/controls"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/group"
+	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
 
 // Kinds of testbeds of which more is to be said than their name: a model,
 // emulated hosts behind a simulator of vCenter, and none: somebody else's logs.
 const (
-	simulated        = "simulated"
-	vcenterSimulator = "vcenter-simulator"
-	ingested         = "ingested"
+	simulated        = string(inventory.Simulated)
+	vcenterSimulator = string(inventory.VCenterSimulator)
+	ingested         = string(inventory.Ingested)
 )
 
 // Load is what the valid trials of a cell did in one phase.
