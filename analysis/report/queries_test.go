@@ -1,39 +1,19 @@
 package report_test
 
 import (
-	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"heliotrope/analysis/asktest"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/report"
 	"heliotrope/internal/trial"
 )
-
-// answer is what DuckDB says to a statement.
-type answer struct {
-	Statement string
-	Rows      []map[string]any
-}
-
-// ask asks DuckDB all statements of a document.
-func ask(t *testing.T, document, data string) []answer {
-	t.Helper()
-	node, err := exec.LookPath("node")
-	require.NoError(t, err, "node is not installed: run `make deps`")
-	out, err := exec.Command(node, "../../tools/duckdb/queries.mjs", document, data).CombinedOutput()
-	require.NoError(t, err, "%s (run `make test`, or `npm ci` in tools/duckdb, where DuckDB is missing)", out)
-	var answers []answer
-	require.NoError(t, json.Unmarshal(out, &answers), "%s", out)
-	return answers
-}
 
 // dictionary is a copy of the data dictionary that names the campaign.
 func dictionary(t *testing.T) string {
@@ -68,9 +48,9 @@ func TestQueriesOfDocuments(t *testing.T) {
 	_, err := dataset.CompactCampaign(folder, provenance)
 	require.NoError(t, err)
 
-	results := ask(t, "../../README.md", data)
+	results := asktest.Ask(t, "duckdb", "../../README.md", data)
 	require.Len(t, results, 4)
-	results = append(results, ask(t, dictionary(t), data)...)
+	results = append(results, asktest.Ask(t, "duckdb", dictionary(t), data)...)
 	require.Len(t, results, 5)
 	for _, result := range results {
 		assert.NotEmpty(t, result.Rows, result.Statement)
@@ -91,25 +71,12 @@ func TestQueriesOfDocuments(t *testing.T) {
 				continue
 			}
 			found = true
-			assert.Equal(t, float64(cell.Verdicts[trial.Valid]+cell.Verdicts[trial.TargetFailed]), number(t, row["trials"]), cell.ID)
-			assert.Equal(t, float64(cell.Verdicts[trial.TargetFailed]), number(t, row["failed"]), cell.ID)
-			assert.Equal(t, cell.BlackoutMs.Median, number(t, row["blackout_ms"]), cell.ID)
+			assert.Equal(t, float64(cell.Verdicts[trial.Valid]+cell.Verdicts[trial.TargetFailed]), asktest.Number(t, row["trials"]), cell.ID)
+			assert.Equal(t, float64(cell.Verdicts[trial.TargetFailed]), asktest.Number(t, row["failed"]), cell.ID)
+			assert.Equal(t, cell.BlackoutMs.Median, asktest.Number(t, row["blackout_ms"]), cell.ID)
 		}
 		assert.True(t, found, cell.ID)
 	}
 	// The last has the I/Os of the valid trials, each in its own cell.
 	assert.Len(t, results[3].Rows, 3)
-}
-
-// number is one of DuckDB's, which writes great ones and infinity as texts.
-func number(t *testing.T, value any) float64 {
-	t.Helper()
-	if one, is := value.(float64); is {
-		return one
-	}
-	text, is := value.(string)
-	require.True(t, is, "%v", value)
-	parsed, err := strconv.ParseFloat(text, 64)
-	require.NoError(t, err)
-	return parsed
 }

@@ -8,13 +8,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"heliotrope/analysis/asktest"
 	summary "heliotrope/analysis/report"
 	"heliotrope/internal/trial"
 )
@@ -35,28 +35,10 @@ sentinel: {storage: nfs, wan: lan, every: 3}
 phases: {warm_up: 1s, before: 3s, after: 3s}
 `
 
-// answer is what a program says to a statement.
-type answer struct {
-	Statement string
-	Rows      []map[string]any
-}
-
-// ask has tools/PROGRAM/queries.mjs run a document's statements on a data folder.
-func ask(t *testing.T, program, document, data string) []answer {
-	t.Helper()
-	node, err := exec.LookPath("node")
-	require.NoError(t, err, "node is not installed: run `make deps`")
-	out, err := exec.Command(node, "../../tools/"+program+"/queries.mjs", document, data).CombinedOutput()
-	require.NoError(t, err, "%s (run `make test`, which installs %s where it is missing)", out, program)
-	var answers []answer
-	require.NoError(t, json.Unmarshal(out, &answers), "%s", out)
-	return answers
-}
-
 // about is the only answer whose statement has the text.
-func about(t *testing.T, answers []answer, text string) answer {
+func about(t *testing.T, answers []asktest.Answer, text string) asktest.Answer {
 	t.Helper()
-	var found []answer
+	var found []asktest.Answer
 	for _, one := range answers {
 		if strings.Contains(one.Statement, text) {
 			found = append(found, one)
@@ -84,7 +66,7 @@ func answerQueries(t *testing.T, folder string, found summary.Summary) {
 	document := filepath.Join(t.TempDir(), "queries.md")
 	require.NoError(t, os.WriteFile(document, []byte(strings.ReplaceAll(string(text), "campaign=NAME", "campaign=queried")), 0o600))
 
-	answers := ask(t, "duckdb", document, filepath.Dir(folder))
+	answers := asktest.Ask(t, "duckdb", document, filepath.Dir(folder))
 	require.GreaterOrEqual(t, len(answers), 12)
 	for _, one := range answers {
 		assert.NotEmpty(t, one.Rows, one.Statement)
@@ -93,18 +75,18 @@ func answerQueries(t *testing.T, folder string, found summary.Summary) {
 	require.Len(t, stalls.Rows, len(found.Cells))
 	for _, cell := range found.Cells {
 		row := rowOf(t, stalls, map[string]string{"cell_id": cell.ID, "direction": cell.Direction})
-		assert.InDelta(t, cell.BlackoutMs.Median, numberOf(t, row["median_blackout_ms"]), 1e-6)
-		assert.InDelta(t, cell.BlackoutMs.Max, numberOf(t, row["worst_blackout_ms"]), 1e-6)
-		assert.InDelta(t, cell.MaxResponseMs.Median, numberOf(t, row["median_longest_response_ms"]), 1e-6)
+		assert.InDelta(t, cell.BlackoutMs.Median, asktest.Number(t, row["median_blackout_ms"]), 1e-6)
+		assert.InDelta(t, cell.BlackoutMs.Max, asktest.Number(t, row["worst_blackout_ms"]), 1e-6)
+		assert.InDelta(t, cell.MaxResponseMs.Median, asktest.Number(t, row["median_longest_response_ms"]), 1e-6)
 	}
 	for _, row := range about(t, answers, "AS looked_for").Rows {
-		assert.Positive(t, numberOf(t, row["looked_for"]))
-		assert.Zero(t, numberOf(t, row["lost"]))
+		assert.Positive(t, asktest.Number(t, row["looked_for"]))
+		assert.Zero(t, asktest.Number(t, row["lost"]))
 	}
 
-	inPolars := ask(t, "polars", document, filepath.Dir(folder))
+	inPolars := asktest.Ask(t, "polars", document, filepath.Dir(folder))
 	require.Len(t, inPolars, 3)
-	for i, one := range []answer{stalls, ratios, sent} {
+	for i, one := range []asktest.Answer{stalls, ratios, sent} {
 		assert.NotEmpty(t, one.Rows)
 		sameRows(t, one, inPolars[i])
 	}
@@ -151,9 +133,9 @@ func runNotebook(t *testing.T, folder string, found summary.Summary) {
 	for _, cell := range found.Cells {
 		i := slices.IndexFunc(rows, func(row []string) bool { return row[0] == cell.ID && row[1] == cell.Direction })
 		require.GreaterOrEqual(t, i, 0, cell.ID)
-		assert.InDelta(t, cell.BlackoutMs.Median, numberOf(t, rows[i][4]), 1e-3)
-		assert.InDelta(t, cell.MaxResponseMs.Median, numberOf(t, rows[i][5]), 1e-3)
-		assert.InDelta(t, cell.MigrationS.Median, numberOf(t, rows[i][6]), 1e-3)
+		assert.InDelta(t, cell.BlackoutMs.Median, asktest.Number(t, rows[i][4]), 1e-3)
+		assert.InDelta(t, cell.MaxResponseMs.Median, asktest.Number(t, rows[i][5]), 1e-3)
+		assert.InDelta(t, cell.MigrationS.Median, asktest.Number(t, rows[i][6]), 1e-3)
 	}
 }
 
@@ -188,7 +170,7 @@ func tableRows(table string) [][]string {
 var tableCell = regexp.MustCompile(`<td>(.*?)</td>`)
 
 // rowOf is the only row with these texts.
-func rowOf(t *testing.T, of answer, texts map[string]string) map[string]any {
+func rowOf(t *testing.T, of asktest.Answer, texts map[string]string) map[string]any {
 	t.Helper()
 	var found []map[string]any
 	for _, row := range of.Rows {
@@ -206,7 +188,7 @@ func rowOf(t *testing.T, of answer, texts map[string]string) map[string]any {
 
 // sameRows wants the same rows in the same order, and numbers that differ by no more than
 // by the order in which they were added.
-func sameRows(t *testing.T, one, other answer) {
+func sameRows(t *testing.T, one, other asktest.Answer) {
 	t.Helper()
 	require.Len(t, other.Rows, len(one.Rows), other.Statement)
 	for i, row := range one.Rows {
@@ -214,19 +196,8 @@ func sameRows(t *testing.T, one, other answer) {
 			if text, is := other.Rows[i][name].(string); is && text == fmt.Sprint(value) {
 				continue
 			}
-			want := numberOf(t, value)
-			assert.InEpsilon(t, 1+want, 1+numberOf(t, other.Rows[i][name]), 1e-9, "row %d, %s of %s", i, name, other.Statement)
+			want := asktest.Number(t, value)
+			assert.InEpsilon(t, 1+want, 1+asktest.Number(t, other.Rows[i][name]), 1e-9, "row %d, %s of %s", i, name, other.Statement)
 		}
 	}
-}
-
-// numberOf is a number, which DuckDB writes as a text where JSON's are too small.
-func numberOf(t *testing.T, value any) float64 {
-	t.Helper()
-	if number, is := value.(float64); is {
-		return number
-	}
-	number, err := strconv.ParseFloat(fmt.Sprint(value), 64)
-	require.NoError(t, err)
-	return number
 }
