@@ -109,6 +109,18 @@ func TestServeEndsWithAWorkerThatGaveUp(t *testing.T) {
 	assert.NoError(t, work(asked, quiet, keep), "it was asked to end")
 }
 
+// blocking is a worker of that identity, whose workflow "block" is in one activity that
+// heartbeats too seldom to be missed.
+func blocking(c client.Client, queue, identity string, block func(context.Context) error) worker.Worker {
+	w := worker.New(c, queue, worker.Options{Identity: identity})
+	w.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
+		options := workflow.ActivityOptions{StartToCloseTimeout: time.Hour, HeartbeatTimeout: time.Hour}
+		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "Block").Get(ctx, nil)
+	}, workflow.RegisterOptions{Name: "block"})
+	w.RegisterActivityWithOptions(block, activity.RegisterOptions{Name: "Block"})
+	return w
+}
+
 // TestWorkOfAKilledControllerGoesOn: an activity whose process was killed is tried
 // again when the controller is back, and not when its silence has been long enough.
 func TestWorkOfAKilledControllerGoesOn(t *testing.T) {
@@ -117,16 +129,10 @@ func TestWorkOfAKilledControllerGoesOn(t *testing.T) {
 	release := make(chan struct{})
 	c, _ := serveWith(t, zerolog.Nop(), func(c client.Client, _ temporal.Settings) worker.Worker {
 		queue = controllerQueue(id)
-		w := worker.New(c, queue, worker.Options{Identity: queue + "/elsewhere/boot.1/4711/1"})
-		w.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
-			options := workflow.ActivityOptions{StartToCloseTimeout: time.Hour, HeartbeatTimeout: time.Hour}
-			return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "Block").Get(ctx, nil)
-		}, workflow.RegisterOptions{Name: "block"})
-		w.RegisterActivityWithOptions(func(context.Context) error {
+		return blocking(c, queue, queue+"/elsewhere/boot.1/4711/1", func(context.Context) error {
 			<-release
 			return nil
-		}, activity.RegisterOptions{Name: "Block"})
-		return w
+		})
 	})
 	t.Cleanup(func() { close(release) }) // before the worker stops
 	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: queue}, "block")
@@ -161,17 +167,11 @@ func TestWorkOfAKilledWorkerGoesOn(t *testing.T) {
 	const queue = "store"
 	begun, release := make(chan int32, 2), make(chan struct{})
 	c, _ := serveWith(t, zerolog.Nop(), func(c client.Client, _ temporal.Settings) worker.Worker {
-		w := worker.New(c, queue, worker.Options{Identity: machine.WorkerIdentity("host", "store", 4711)})
-		w.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
-			options := workflow.ActivityOptions{StartToCloseTimeout: time.Hour, HeartbeatTimeout: time.Hour}
-			return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "Block").Get(ctx, nil)
-		}, workflow.RegisterOptions{Name: "block"})
-		w.RegisterActivityWithOptions(func(ctx context.Context) error {
+		return blocking(c, queue, machine.WorkerIdentity("host", "store", 4711), func(ctx context.Context) error {
 			begun <- activity.GetInfo(ctx).Attempt
 			<-release
 			return nil
-		}, activity.RegisterOptions{Name: "Block"})
-		return w
+		})
 	})
 	t.Cleanup(func() { close(release) }) // before the worker stops
 	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: queue}, "block")
