@@ -10,6 +10,7 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 
 	"heliotrope/analysis/report"
+	"heliotrope/analysis/stats"
 )
 
 // Stalls is what the witnesses of one trial say of its stall.
@@ -43,7 +44,7 @@ func Witnesses(id, title string, witnesses []string, trials []Stalls) Figure {
 		}
 		row := []string{witness, fmt.Sprintf("%d of %d", len(values), len(trials)), "–", "–", "–", "–"}
 		if slices.Sort(values); len(values) > 0 {
-			medians[witness] = medianOf(values)
+			medians[witness] = stats.Median(values)
 			row[2], row[3], row[4] = report.Number(values[0]), report.Number(medians[witness]), report.Number(values[len(values)-1])
 		}
 		if !math.IsNaN(plusMinus) {

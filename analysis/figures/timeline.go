@@ -10,6 +10,7 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 
 	"heliotrope/analysis/report"
+	"heliotrope/analysis/stats"
 )
 
 // Trace is the longest response times of one trial over time.
@@ -44,7 +45,7 @@ func (t Timeline) median() []float64 {
 	for bin := range middle {
 		values := t.values(bin, bin+1)
 		if middle[bin] = math.NaN(); 2*len(values) > len(t.Traces) {
-			middle[bin] = medianOf(values)
+			middle[bin] = stats.Median(values)
 		}
 	}
 	return middle
@@ -67,12 +68,6 @@ func (t Timeline) values(from, to int) []float64 {
 	}
 	slices.Sort(values)
 	return values
-}
-
-// medianOf sorted values, one or more.
-func medianOf(sorted []float64) float64 {
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
 // timelineRows is how many rows the table of a timeline has.
@@ -197,7 +192,7 @@ func (t Timeline) table() report.Table {
 		values := t.values(from, to)
 		line := []string{report.Number(t.FromS + float64(from)*t.BinS), report.Number(t.FromS + float64(to)*t.BinS), fmt.Sprintf("%d of %d", len(values), len(t.Traces)), "–", "–", "–"}
 		if len(values) > 0 {
-			line[3], line[4], line[5] = report.Number(values[0]), report.Number(medianOf(values)), report.Number(values[len(values)-1])
+			line[3], line[4], line[5] = report.Number(values[0]), report.Number(stats.Median(values)), report.Number(values[len(values)-1])
 		}
 		table.Rows = append(table.Rows, line)
 	}

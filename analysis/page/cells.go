@@ -70,11 +70,11 @@ func timeline(read samples.Cell, trials []samples.Trial) figures.Timeline {
 	}
 	for _, phase := range samples.Phases {
 		if of := starts[phase]; len(of) > 0 {
-			t.Marks = append(t.Marks, figures.Mark{Name: phase, AtS: median(of)})
+			t.Marks = append(t.Marks, figures.Mark{Name: phase, AtS: stats.Median(of)})
 		}
 	}
 	if len(blackouts) > 0 {
-		t.BlackoutS = median(blackouts)
+		t.BlackoutS = stats.Median(blackouts)
 	}
 	return t
 }
@@ -170,21 +170,10 @@ func (w wire) of(trials []samples.Trial) []figures.Sent {
 		if total[key[0]] == 0 {
 			continue
 		}
-		one := figures.Sent{Class: key[0], Direction: key[1], Trials: len(of.mb), MB: median(of.mb), MbitPerS: math.NaN()}
-		if len(of.rate) > 0 {
-			one.MbitPerS = median(of.rate)
-		}
-		sent = append(sent, one)
+		sent = append(sent, figures.Sent{Class: key[0], Direction: key[1], Trials: len(of.mb), MB: stats.Median(of.mb), MbitPerS: stats.Median(of.rate)})
 	}
 	slices.SortFunc(sent, func(a, b figures.Sent) int {
 		return cmp.Or(cmp.Compare(total[b.Class], total[a.Class]), cmp.Compare(a.Class, b.Class), cmp.Compare(b.Direction, a.Direction))
 	})
 	return sent
-}
-
-// median of some values, one or more; it sorts them.
-func median(values []float64) float64 {
-	slices.Sort(values)
-	n := len(values)
-	return (values[(n-1)/2] + values[n/2]) / 2
 }

@@ -146,7 +146,7 @@ func judge(n int, values []float64, stop campaign.Stop, alpha float64) Cell {
 	finite, _ := slices.BinarySearch(values, math.Inf(1))
 	cell.Infinite = count - finite
 	if count > 0 {
-		cell.Median = known((values[(count-1)/2] + values[count/2]) / 2)
+		cell.Median = known(stats.Median(values))
 	}
 	if low, high, ok := interval(values, alpha); ok {
 		cell.Low, cell.High = known(low), known(high)

@@ -7,6 +7,7 @@ import (
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/group"
+	"heliotrope/analysis/stats"
 	"heliotrope/internal/trial"
 )
 
@@ -26,7 +27,7 @@ func spread(values []float64) Spread {
 	slices.Sort(values)
 	n := len(values)
 	finite, _ := slices.BinarySearch(values, math.Inf(1))
-	return Spread{N: n, Infinite: n - finite, Median: (values[(n-1)/2] + values[n/2]) / 2, Min: values[0], Max: values[n-1]}
+	return Spread{N: n, Infinite: n - finite, Median: stats.Median(values), Min: values[0], Max: values[n-1]}
 }
 
 // samples is a cell and the values of its trials.
