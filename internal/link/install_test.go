@@ -82,6 +82,34 @@ func TestInstall(t *testing.T) {
 	expectProgram(t, path, content)
 }
 
+// TestInstallReadsWhatIsThereOnce: hashing a program takes an emulated host seconds, and is
+// not done again while the file is what was noted of it. That is seen here by a note that
+// says another digest than the file's.
+func TestInstallReadsWhatIsThereOnce(t *testing.T) {
+	host := remotetest.NewServer(t).Connect(t, "host-a")
+	dir := t.TempDir()
+	binary, content := program(t, 1, 1<<20)
+	install(t, host, binary, dir)
+	path := link.BinaryPath(dir)
+	noted, err := os.ReadFile(path + ".sha256")
+	must(t, err)
+	digest, state, _ := strings.Cut(string(noted), "\n")
+
+	must(t, os.WriteFile(path+".sha256", []byte(strings.Repeat("0", len(digest))+"\n"+state), 0o600))
+	if install(t, host, binary, dir) == 0 {
+		t.Error("the file was hashed, though its state was noted")
+	}
+	expectProgram(t, path, content)
+
+	must(t, os.Remove(path+".sha256"))
+	if uploaded := install(t, host, binary, dir); uploaded != 0 {
+		t.Errorf("%d bytes were uploaded though the program is there", uploaded)
+	}
+	if again, err := os.ReadFile(path + ".sha256"); err != nil || !strings.HasPrefix(string(again), digest+"\n") {
+		t.Errorf("noted %q (%v), want %s first", again, err, digest)
+	}
+}
+
 // TestInstallCut: the connection is lost in the middle of the upload. Nothing
 // is under the final name then, and the next attempt succeeds.
 func TestInstallCut(t *testing.T) {
