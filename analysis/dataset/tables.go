@@ -83,7 +83,7 @@ var (
 		optional("iops", "1/s", "ios / seconds", func(r *Phase) **float64 { return &r.IOPS }),
 		optional("mb_per_s", "10^6 bytes/s", "bytes / seconds", func(r *Phase) **float64 { return &r.MBPerS }),
 		optional("mean_ms", "ms", "mean response time; null without I/Os, as the following", func(r *Phase) **float64 { return &r.MeanMs }),
-		optional("p50_ms", "ms", "median response time; percentiles are within 0.4 %, by nearest rank", func(r *Phase) **float64 { return &r.P50Ms }),
+		optional("p50_ms", "ms", "median response time; percentiles are by nearest rank, within 0.1 %; of I/Os that are in table histograms within 0.4 %", func(r *Phase) **float64 { return &r.P50Ms }),
 		optional("p99_ms", "ms", "99th percentile of the response times", func(r *Phase) **float64 { return &r.P99Ms }),
 		optional("p99_9_ms", "ms", "99.9th percentile of the response times", func(r *Phase) **float64 { return &r.P999Ms }),
 		optional("max_ms", "ms", "longest response time", func(r *Phase) **float64 { return &r.MaxMs }),

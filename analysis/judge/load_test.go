@@ -43,8 +43,8 @@ func TestPhases(t *testing.T) {
 	}
 	for i := range want {
 		for _, of := range []struct{ got, want **float64 }{{&judged.Phases[i].P50Ms, &want[i].P50Ms}, {&judged.Phases[i].P99Ms, &want[i].P99Ms}} {
-			if math.Abs(**of.got / **of.want - 1) > 0.004 {
-				t.Errorf("phase %s: a percentile is %v ms, want %v within 0.4 %%", want[i].Phase, **of.got, **of.want)
+			if math.Abs(**of.got / **of.want - 1) > 0.001 {
+				t.Errorf("phase %s: a percentile is %v ms, want %v within 0.1 %%", want[i].Phase, **of.got, **of.want)
 			}
 			*of.got = *of.want
 		}
@@ -120,7 +120,7 @@ func percentile(sorted []int64, perMille int) int64 {
 	return sorted[max((len(sorted)*perMille+999)/1000, 1)-1]
 }
 
-// Percentiles come from histograms: within 0.4 % of the exact ones, whatever the
+// Percentiles come from histograms: within 0.1 % of the exact ones, whatever the
 // response times are like. Counts, sums and maxima are exact.
 func TestPercentiles(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 7))
@@ -144,7 +144,7 @@ func TestPercentiles(t *testing.T) {
 			row := attempt(trial.Migrate)
 			phase := run(t, &row, tables{io: ios}, judge.DefaultLimits()).Phases[0]
 			for perMille, got := range map[int]*float64{500: phase.P50Ms, 990: phase.P99Ms, 999: phase.P999Ms} {
-				if want := float64(percentile(exact, perMille)) / 1e6; math.Abs(*got-want) > 0.004*want {
+				if want := float64(percentile(exact, perMille)) / 1e6; math.Abs(*got-want) > 0.001*want {
 					t.Errorf("%s: the percentile %d of %d is %v, want %v", name, perMille, count, *got, want)
 				}
 			}

@@ -22,7 +22,7 @@ func newPhases(timeline trial.Timeline) []*phaseLoad {
 		name  string
 	}{{trial.Before, dataset.Before}, {trial.Migrate, dataset.During}, {trial.After, dataset.After}} {
 		if part, ok := phaseSpan(timeline, one.phase); ok {
-			phases = append(phases, &phaseLoad{span: part, name: one.name, reads: stats.NewHistogram(), writes: stats.NewHistogram()})
+			phases = append(phases, &phaseLoad{span: part, name: one.name})
 		}
 	}
 	return phases
@@ -44,7 +44,7 @@ func (p *phaseLoad) row(key string, known bool) dataset.Phase {
 	if !known {
 		return row
 	}
-	all := stats.NewHistogram()
+	var all stats.Histogram
 	all.Join(p.reads)
 	all.Join(p.writes)
 	// Copies: a pointer would keep the histograms.

@@ -1,9 +1,6 @@
 package judge
 
-import (
-	"heliotrope/analysis/dataset"
-	"heliotrope/analysis/stats"
-)
+import "heliotrope/analysis/dataset"
 
 // Whole adds up I/Os that are of no phase: those of a log that somebody else wrote. It is
 // for one goroutine.
@@ -11,7 +8,7 @@ type Whole struct{ load *phaseLoad }
 
 // NewWhole begins with no I/Os.
 func NewWhole() *Whole {
-	return &Whole{&phaseLoad{name: dataset.WholeLog, reads: stats.NewHistogram(), writes: stats.NewHistogram()}}
+	return &Whole{&phaseLoad{name: dataset.WholeLog}}
 }
 
 // Add adds I/Os.

@@ -117,8 +117,7 @@ func (t Trial) span() (from, to int64, ok bool) {
 func Of(ctx context.Context, folder string, trials []Trial) (Cell, error) {
 	cell := Cell{Slower: map[string]*stats.Histogram{}, Aligned: map[Moment]int{}}
 	for _, phase := range Phases {
-		h := stats.NewHistogram()
-		cell.Slower[phase] = &h
+		cell.Slower[phase] = new(stats.Histogram)
 	}
 	from, to := math.Inf(1), math.Inf(-1)
 	var readable []reading

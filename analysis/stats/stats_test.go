@@ -192,10 +192,10 @@ func TestCoverage(t *testing.T) {
 func TestHistogramsAreJoined(t *testing.T) {
 	random := rand.New(rand.NewPCG(4, 4))
 	var exact []float64
-	all := stats.NewHistogram()
+	var all stats.Histogram
 	percentiles := 0.0
 	for part := range 5 { // of very different lengths and scales
-		one := stats.NewHistogram()
+		var one stats.Histogram
 		for range 1000 * (part*part + 1) {
 			ns := int64(float64(1e5*(part+1)) * math.Exp(random.NormFloat64()))
 			one.Add(ns)
@@ -206,16 +206,7 @@ func TestHistogramsAreJoined(t *testing.T) {
 	}
 	assert.Equal(t, int64(len(exact)), all.Count)
 	for perMille, p := range map[int64]float64{500: 0.5, 990: 0.99, 999: 0.999, 1000: 1} {
-		assert.InEpsilon(t, stats.Quantile(exact, p), float64(all.Percentile(perMille)), 0.004)
+		assert.InEpsilon(t, stats.Quantile(exact, p), float64(all.Percentile(perMille)), 0.001)
 	}
 	assert.Greater(t, math.Abs(percentiles/stats.Quantile(exact, 0.99)-1), 0.05, "a mean of percentiles is another number")
-	// By its buckets alone it is the same within their width.
-	again := stats.NewHistogram()
-	for bucket, count := range all.Buckets {
-		again.AddBucket(int64(bucket), count)
-	}
-	again.LongestNs = all.LongestNs
-	assert.Equal(t, all.Percentile(990), again.Percentile(990))
-	assert.InEpsilon(t, all.Mean(), again.Mean(), 0.004)
-	assert.Equal(t, all.Count, again.Count)
 }
