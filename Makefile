@@ -170,8 +170,9 @@ test-lab-some: build
 	$(call with_testbed,$(LAB_TESTS) ./internal/hypervisor/$(HYPERVISOR)/... && tools/controls-check --one && $(LAB_TESTS) -run '^(TestLabWitnesses|TestMigrateUnderLoad)$$' -skip '$(XEN_ELSEWHERE)' ./internal/testbed ./deploy/lab)
 
 .PHONY: bench
-bench: build server ## run the benchmarks that need no testbed, ingest beside DuckDB, and 10,000 simulated trials on 100 lanes (BENCH_LANES="500 10": fewer), 1,000 with ordinary steps, and both engines of the load
+bench: build server $(DUCKDB) ## run the benchmarks that need no testbed, percentiles of 100 million I/Os and ingest beside DuckDB, and 10,000 simulated trials on 100 lanes (BENCH_LANES="500 10": fewer), 1,000 with ordinary steps, and both engines of the load
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test -run '^$$' -bench . -benchmem -p 1 $(BENCH_PACKAGES)
+	$(GO) test -run '^$$' -bench Percentiles -benchtime 1x ./analysis/samples -args -millions 100
 	tools/bench-ingest
 	tools/bench-lanes $(BENCH_LANES)
 	tools/bench-lanes --ordinary $(BENCH_ORDINARY)

@@ -19,7 +19,7 @@ const second = int64(1e9)
 
 // write writes a trial with I/Os, and histograms, that begins at 100 s; its phases are 10
 // s, 4 s and 10 s long, and the guest is suspended after 12 s.
-func write(t *testing.T, folder, key string, verdict trial.Verdict, io []dataset.IO, histograms ...dataset.Histogram) samples.Trial {
+func write(t testing.TB, folder, key string, verdict trial.Verdict, io []dataset.IO, histograms ...dataset.Histogram) samples.Trial {
 	t.Helper()
 	row := &dataset.Trial{Key: key, CellID: "cell", Counted: true, Verdict: string(verdict), Folder: dataset.TrialFolder("nfs", 0, key), MigrationStartedTsNs: ptr(110 * second)}
 	written, err := dataset.WriteTrial(dataset.TrialFiles{CampaignFolder: folder, Folder: row.Folder, IO: dataset.Rows(io), Histograms: dataset.Rows(histograms),
