@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/group"
@@ -49,7 +50,10 @@ func readRows(folder string) (manifest dataset.Manifest, rows Rows, err error) {
 	if manifest, err = dataset.ReadManifest(folder); err != nil {
 		return manifest, rows, fmt.Errorf("read a campaign: %w", err)
 	}
+	tables := manifest
+	tables.Files = slices.DeleteFunc(slices.Clone(manifest.Files), func(file dataset.File) bool { return strings.Contains(file.Path, "/") })
 	for _, read := range []func() error{
+		func() error { return dataset.Verify(folder, tables) },
 		func() (err error) { rows.Trials, err = dataset.ReadAttempts(folder); return err },
 		func() (err error) { rows.Phases, err = dataset.ReadPhases(folder); return err },
 		func() (err error) { rows.Traffic, err = dataset.ReadTraffic(folder); return err },

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -105,6 +106,17 @@ func TestCompareOtherCells(t *testing.T) {
 	_, stderr, code := compareCommand(before, none)
 	assert.Equal(t, exitFailure, code)
 	assert.Contains(t, stderr, "no cell in common")
+}
+
+// A table that is not the one of the manifest is not believed.
+func TestCompareTablesOfAnother(t *testing.T) {
+	before, after := madeCampaign(t, func(*answerstest.Options) {}), madeCampaign(t, slower(1.5))
+	table, err := os.ReadFile(filepath.Join(before, "campaign=made", "attempts.parquet"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(after, "campaign=made", "attempts.parquet"), table, 0o600))
+	_, stderr, code := compareCommand(before, after)
+	assert.Equal(t, exitFailure, code)
+	assert.Contains(t, stderr, "attempts.parquet is another file than the manifest has")
 }
 
 // A model is compared with a measurement only by whoever says so, and is named.
