@@ -15,13 +15,17 @@ import (
 //
 // where METRIC is one of MetricNames and CHANGE a signed number, with % a share of the
 // earlier median and without it in the metric's unit: max_response_ms > +10%,
-// before_iops < -5%, blackout_ms > +50.
+// before_iops < -5%, blackout_ms > +50. FailureRate may stand in a metric's place: its
+// change is in percentage points.
 type Threshold struct {
 	Metric  string
 	Below   bool // <
 	Value   float64
 	Percent bool
 }
+
+// FailureRate is the share of a cell's results that are target-failed, in percent.
+const FailureRate = "failure_rate"
 
 var thresholdForm = regexp.MustCompile(`^\s*([a-z0-9_]+)\s*([<>])\s*([+-][0-9]+(?:\.[0-9]+)?)\s*(%?)\s*$`)
 
@@ -35,8 +39,10 @@ func ParseThreshold(text string) (Threshold, error) {
 	switch {
 	case err != nil || !finite(value):
 		return Threshold{}, fmt.Errorf("%q: %s is no number that can be a threshold", text, parts[3])
-	case !IsMetric(parts[1]):
-		return Threshold{}, fmt.Errorf("%q: there is no metric %s; there are %s", text, parts[1], strings.Join(MetricNames(), ", "))
+	case !IsMetric(parts[1]) && parts[1] != FailureRate:
+		return Threshold{}, fmt.Errorf("%q: there is no metric %s; there are %s and %s", text, parts[1], strings.Join(MetricNames(), ", "), FailureRate)
+	case parts[1] == FailureRate && (parts[4] != "" || math.Abs(value) > 100):
+		return Threshold{}, fmt.Errorf("%q: %s changes by percentage points: want a number from -100 to +100 without %%", text, FailureRate)
 	case parts[4] != "" && value <= -100:
 		return Threshold{}, fmt.Errorf("%q: nothing falls by 100 %% or more", text)
 	}

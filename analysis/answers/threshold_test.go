@@ -1,6 +1,7 @@
 package answers_test
 
 import (
+	"fmt"
 	"math"
 	"testing"
 
@@ -8,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/analysis/answers"
+	"heliotrope/analysis/answers/answerstest"
+	"heliotrope/internal/trial"
 )
 
 func TestParseThreshold(t *testing.T) {
@@ -48,4 +51,40 @@ func TestNumber(t *testing.T) {
 	require.NoError(t, again.UnmarshalJSON([]byte("null")))
 	assert.False(t, again.Known())
 	assert.Error(t, again.UnmarshalJSON([]byte(`"much"`)))
+}
+
+// TestFailureRateThreshold: nine of ten failed in one cell, one of ten in another.
+func TestFailureRateThreshold(t *testing.T) {
+	usual := answerstest.Usual()
+	before, err := answers.Sorted("before", usual.Kind, answerstest.Rows(usual))
+	require.NoError(t, err)
+	rows, seen := answerstest.Rows(usual), map[string]int{}
+	for i := range rows.Trials {
+		row := &rows.Trials[i]
+		cell := fmt.Sprint(row.Storage, row.RTTMs)
+		if seen[cell]++; cell == "nfs90" && seen[cell] < 10 || cell == "drbd30" && seen[cell] == 1 {
+			row.Verdict = string(trial.TargetFailed)
+		}
+	}
+	after, err := answers.Sorted("after", usual.Kind, rows)
+	require.NoError(t, err)
+	for text, want := range map[string]map[string]int{
+		"failure_rate > +10": {"exceeded": 1, "undecided": 11}, "failure_rate > +70": {"kept": 11, "undecided": 1},
+		"failure_rate > +100": {"kept": 12}, "failure_rate < -99": {"kept": 12},
+	} {
+		threshold, err := answers.ParseThreshold(text)
+		require.NoError(t, err)
+		versus, err := answers.Compare(before, after, []answers.Threshold{threshold})
+		require.NoError(t, err)
+		got := map[string]int{}
+		for _, cell := range versus.Thresholds[0].Cells {
+			got[string(cell.Verdict)]++
+		}
+		assert.Equal(t, want, got, text)
+		assert.Equal(t, want["exceeded"] > 0, versus.Thresholds[0].Fails, text)
+	}
+	for _, bad := range []string{"failure_rate > +10%", "failure_rate > +101"} {
+		_, err := answers.ParseThreshold(bad)
+		assert.ErrorContains(t, err, "percentage points", bad)
+	}
 }

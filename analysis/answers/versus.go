@@ -184,7 +184,7 @@ type CellExceeded struct {
 	Value     Number          `json:"value"` // ratio, or difference, as the threshold wants it
 	Low       Number          `json:"low"`
 	High      Number          `json:"high"`
-	AdjustedP Number          `json:"adjusted_p"` // of being beyond, one-sided; Holm's over the cells
+	AdjustedP Number          `json:"adjusted_p"` // of being beyond, one-sided; Holm's over the cells. Not of failure rates
 	Verdict   exceededVerdict `json:"verdict"`
 }
 
@@ -192,6 +192,9 @@ type CellExceeded struct {
 func (t Threshold) ask(both [][2]*sample) (Exceeded, error) {
 	of := Exceeded{Threshold: t.String(), Cells: []CellExceeded{}}
 	var p []float64
+	if t.Metric == FailureRate {
+		return t.askFailures(both, of), nil
+	}
 	metric := metricOf(t.Metric)
 	limit, how := 1+t.Value/100, stats.Ratio
 	moved := func(v float64) float64 { return v * limit }
@@ -209,17 +212,12 @@ func (t Threshold) ask(both [][2]*sample) (Exceeded, error) {
 			a[i] = moved(a[i])
 		}
 		test := stats.MannWhitney(b, a)
-		c := CellExceeded{CellName: nameOf(cell[0]), Low: Number(interval.Low), High: Number(interval.High), Verdict: ThresholdUndecided}
+		c := CellExceeded{CellName: nameOf(cell[0]), Low: Number(interval.Low), High: Number(interval.High)}
 		c.Value = Number(how(stats.Median(cell[1].values(metric)), stats.Median(cell[0].values(metric))))
-		beyond, within, chance := interval.Low > limit, interval.High <= limit, test.Greater
+		c.Verdict = t.verdict(interval, limit)
+		chance := test.Greater
 		if t.Below {
-			beyond, within, chance = interval.High < limit, interval.Low >= limit, test.Less
-		}
-		switch {
-		case beyond:
-			c.Verdict = ThresholdExceeded
-		case within:
-			c.Verdict = ThresholdKept
+			chance = test.Less
 		}
 		of.Cells, p = append(of.Cells, c), append(p, chance)
 	}
@@ -234,6 +232,34 @@ func (t Threshold) ask(both [][2]*sample) (Exceeded, error) {
 		of.Fails = of.Fails || c.Verdict == ThresholdExceeded
 	}
 	return of, nil
+}
+
+// verdict is what the interval of a change shows of its limit.
+func (t Threshold) verdict(interval stats.Interval, limit float64) exceededVerdict {
+	beyond, within := interval.Low > limit, interval.High <= limit
+	if t.Below {
+		beyond, within = interval.High < limit, interval.Low >= limit
+	}
+	switch {
+	case beyond:
+		return ThresholdExceeded
+	case within:
+		return ThresholdKept
+	}
+	return ThresholdUndecided
+}
+
+// askFailures asks a threshold of the failure rates of each cell, in percentage points. The
+// intervals are wide enough for all cells together (Bonferroni).
+func (t Threshold) askFailures(both [][2]*sample, of Exceeded) Exceeded {
+	for _, cell := range both {
+		a, b := cell[0].cell(nil).Failures, cell[1].cell(nil).Failures
+		interval := stats.RateDifference(b.Count, b.Of, a.Count, a.Of, 1-alpha/float64(len(both)))
+		c := CellExceeded{CellName: nameOf(cell[0]), Value: 100 * (b.Share - a.Share), Low: Number(100 * interval.Low), High: Number(100 * interval.High), AdjustedP: Unknown}
+		c.Verdict = t.verdict(stats.Interval{Low: float64(c.Low), High: float64(c.High)}, t.Value)
+		of.Cells, of.Fails = append(of.Cells, c), of.Fails || c.Verdict == ThresholdExceeded
+	}
+	return of
 }
 
 // finite says whether a number can be a threshold.

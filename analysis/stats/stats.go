@@ -107,6 +107,27 @@ func Rate(count, n int, confidence float64) Interval {
 	return interval
 }
 
+// RateDifference is the interval of by how much a probability of which count of n were seen
+// is above another one, of which countB of nB were (Newcombe, Statistics in Medicine 17,
+// 1998, p. 873, method 10: of Wilson's score intervals). It is not exact; it covers about
+// what it says also of few trials. Not known of none.
+func RateDifference(count, n, countB, nB int, confidence float64) Interval {
+	if n == 0 || nB == 0 {
+		return unknown
+	}
+	a, b := float64(count)/float64(n), float64(countB)/float64(nB)
+	ofA, ofB := wilson(count, n, confidence), wilson(countB, nB, confidence)
+	return Interval{Low: a - b - math.Hypot(a-ofA.Low, ofB.High-b), High: a - b + math.Hypot(ofA.High-a, b-ofB.Low)}
+}
+
+// wilson is the score interval of a probability (Wilson, JASA 22, 1927).
+func wilson(count, n int, confidence float64) Interval {
+	z := distuv.UnitNormal.Quantile((1 + confidence) / 2)
+	share, of := float64(count)/float64(n), float64(n)
+	middle, half := share+z*z/(2*of), z*math.Sqrt(share*(1-share)/of+z*z/(4*of*of))
+	return Interval{Low: max((middle-half)/(1+z*z/of), 0), High: min((middle+half)/(1+z*z/of), 1)}
+}
+
 // HalfWidthPercent is half of an interval's width, in percent of its value; NaN where
 // one of them is not known or infinite, or the value is 0 and the interval is not.
 func HalfWidthPercent(value float64, of Interval) float64 {

@@ -93,6 +93,22 @@ func TestRate(t *testing.T) {
 	assert.False(t, stats.Rate(0, 0, 0.95).Known())
 }
 
+// TestRateDifference: Newcombe's examples (1998, table II, method 10).
+func TestRateDifference(t *testing.T) {
+	for _, of := range []struct {
+		count, n, countB, nB int
+		low, high            float64
+	}{
+		{56, 70, 48, 80, 0.0524, 0.3339}, {9, 10, 3, 10, 0.1705, 0.8090}, {6, 7, 2, 7, 0.0582, 0.8062}, {5, 56, 0, 29, -0.0381, 0.1926},
+		{0, 10, 0, 20, -0.1611, 0.2775}, {0, 10, 0, 10, -0.2775, 0.2775}, {10, 10, 0, 20, 0.6791, 1}, {10, 10, 0, 10, 0.6075, 1},
+	} {
+		got := stats.RateDifference(of.count, of.n, of.countB, of.nB, 0.95)
+		assert.InDelta(t, of.low, got.Low, 5e-5, "%+v", of)
+		assert.InDelta(t, of.high, got.High, 5e-5, "%+v", of)
+	}
+	assert.False(t, stats.RateDifference(0, 0, 1, 2, 0.95).Known())
+}
+
 func TestHalfWidthAndWantN(t *testing.T) {
 	assert.InDelta(t, 10, stats.HalfWidthPercent(100, stats.Interval{Low: 95, High: 115}), 1e-12)
 	assert.InDelta(t, 0, stats.HalfWidthPercent(0, stats.Interval{}), 0)

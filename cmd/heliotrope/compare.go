@@ -43,6 +43,7 @@ change is called that when the rank-sum test finds one, corrected for the number
 
 --fail-if METRIC > CHANGE  B's median must not be more than so much above A's, in any cell
 --fail-if METRIC < CHANGE  nor, for what should be high, more than so much below it
+--fail-if 'failure_rate > +5'  nor its share of failed migrations more than 5 percentage points
 CHANGE has a sign: +10% is a tenth of A's median, +50 is 50 of the metric's unit. A
 threshold fails only when the interval of the change lies wholly beyond it, and the
 rank-sum test against A moved by CHANGE agrees (95 %, one-sided, corrected for the number
