@@ -21,7 +21,7 @@ import (
 // all draws one of each figure, of a cell called <&"> on a model.
 func all() []figures.Figure {
 	const of = `SIMULATED, no measurement: drbd C, <&">`
-	nan := math.NaN()
+	nan, inf := math.NaN(), math.Inf(1)
 	timeline := figures.Timeline{FromS: -2, BinS: 0.5, Bins: 8, BlackoutS: 0.7, Marks: []figures.Mark{{Name: "before", AtS: -2}, {Name: "after", AtS: 1}},
 		Traces: []figures.Trace{
 			{Trial: "00001.1", MaxMs: []float64{1, 2, 3, nan, nan, 800, 5, 6}},
@@ -40,6 +40,10 @@ func all() []figures.Figure {
 			{Trial: "00002.1", Ms: map[string]float64{"guest": 300}, PlusMinusMs: map[string]float64{"guest": 1}},
 		}),
 		figures.Traffic("d", of, "to-b", []figures.Sent{{Class: "migration", Direction: "to-b", Trials: 2, MB: 100, MbitPerS: 80}, {Class: "drbd", Direction: "to-a", Trials: 2, MB: 0.01, MbitPerS: nan}}),
+		figures.OverDistance("e", of, "longest response time, ms", []figures.Series{
+			{Name: "iscsi", Points: []figures.Estimate{{RTTMs: 0, Migrations: 6, Value: 400, Low: 300, High: 500}, {RTTMs: 30, Migrations: 6, Value: 900, Low: 800, High: inf}, {RTTMs: 90, Migrations: 6, Value: inf, Low: 2000, High: inf}}},
+			{Name: "drbd C", Points: []figures.Estimate{{RTTMs: 0, Migrations: 2, Value: 700, Low: nan, High: nan}, {RTTMs: 30, Migrations: 6, Value: 0, Low: 0, High: 10}, {RTTMs: 90, Migrations: 6, Value: inf, Low: inf, High: inf}}},
+		}),
 	}
 }
 
@@ -92,6 +96,17 @@ func TestTimelineTable(t *testing.T) {
 	assert.Equal(t, []string{"0.50", "1.00", "1 of 3", "800", "800", "800"}, rows[5])
 }
 
+// TestOverDistanceTable: a median of failures is ∞, and an interval that nobody knows is none.
+func TestOverDistanceTable(t *testing.T) {
+	f := all()[4]
+	require.Len(t, f.Table.Rows, 6)
+	assert.Equal(t, []string{"iscsi", "90.0", "6", "∞", "2000", "∞"}, f.Table.Rows[2])
+	assert.Equal(t, []string{"drbd C", "0.00", "2", "700", "–", "–"}, f.Table.Rows[3])
+	assert.Contains(t, f.Description, "median of failures")
+	assert.NotContains(t, f.SVG(), "Inf")
+	assert.NotContains(t, f.SVG(), "NaN")
+}
+
 // TestWithoutColour: what differs in a figure differs by its dashes, its width or its
 // filling too.
 func TestWithoutColour(t *testing.T) {
@@ -124,6 +139,8 @@ func TestNothingToDraw(t *testing.T) {
 		figures.Slower("b", "x", []figures.Distribution{{Phase: "before"}}, 0),
 		figures.Witnesses("c", "x", []string{"guest"}, []figures.Stalls{{Ms: map[string]float64{"guest": 0}}}),
 		figures.Traffic("d", "x", "to-b", nil),
+		figures.OverDistance("e", "x", "ms", []figures.Series{{Name: "nfs", Points: []figures.Estimate{{Value: math.NaN(), Low: math.NaN(), High: math.NaN()}}}}),
+		figures.OverDistance("f", "x", "ms", nil),
 	} {
 		assert.NoError(t, wellFormed(f.SVG()))
 		assert.NotContains(t, f.SVG(), "NaN")

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/renameio/v2"
@@ -64,19 +65,23 @@ type Report struct {
 	metrics             []dataset.Metric
 	provenance          dataset.Provenance
 	Figures             int
+	mu                  sync.Mutex // of pngs and Figures, while cells are drawn
 }
 
 // Make makes a report. It reads the I/Os of the campaign's trials, and ends early with
 // the context's error.
-func Make(ctx context.Context, c Campaign, o Options) (Report, error) {
-	r := Report{pngs: map[string][]byte{}, metrics: metrics(c.Answers)}
+func Make(ctx context.Context, c Campaign, o Options) (*Report, error) {
+	r := &Report{pngs: map[string][]byte{}, metrics: metrics(c.Answers)}
 	r.provenance = dataset.Provenance{dataset.KeyCampaign: c.Summary.Campaign, dataset.KeyTestbedKind: c.Summary.TestbedKind,
 		"binary_version": o.Version, "spec_sha256": strings.Join(c.Summary.Specs, " ")}
 	view, err := newView(c, o)
 	if err != nil {
 		return r, err
 	}
-	if err := view.addCells(ctx, c, o, &r); err != nil {
+	if view.Distances, err = r.add(distances(c.Answers, view.KindName), o); err != nil {
+		return r, err
+	}
+	if err := view.addCells(ctx, c, o, r); err != nil {
 		return r, err
 	}
 	var html, markdown, csv bytes.Buffer
@@ -94,11 +99,11 @@ func Make(ctx context.Context, c Campaign, o Options) (Report, error) {
 }
 
 // HTML is report.html.
-func (r Report) HTML() []byte { return r.html }
+func (r *Report) HTML() []byte { return r.html }
 
 // Write writes the report's files to a folder, report.html last, and returns their paths, it
 // first.
-func (r Report) Write(folder string) ([]string, error) {
+func (r *Report) Write(folder string) ([]string, error) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, err
 	}
@@ -137,6 +142,7 @@ type view struct {
 	Answer                                []string
 	AnswerTables, FoldedTables            []report.Table
 	AnswerNotes                           []string
+	Distances                             []figure
 	Grids                                 []grid
 	Cells                                 []cell
 	Outcomes, Load, Stall, Wire           []report.Table
@@ -201,7 +207,6 @@ func (v *view) addCells(ctx context.Context, c Campaign, o Options, r *Report) e
 	trials := samples.Sort(c.Tables.Trials, c.Tables.Phases, c.Tables.Witnesses)
 	wire := newWire(c.Tables)
 	v.Cells = make([]cell, len(s.Cells))
-	pngs := make([]map[string][]byte, len(s.Cells))
 	var done atomic.Int64
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(runtime.GOMAXPROCS(0))
@@ -214,18 +219,8 @@ func (v *view) addCells(ctx context.Context, c Campaign, o Options, r *Report) e
 				return fmt.Errorf("%s: %w", names[i], err)
 			}
 			v.Cells[i] = cell{ID: fmt.Sprintf("cell-%d", i+1), Name: names[i], Number: i + 1, Says: says(of), Table: known(c.Answers, of)}
-			for _, f := range drawn {
-				v.Cells[i].Figures = append(v.Cells[i].Figures, figure{ID: f.ID, Caption: f.Description, Table: f.Table, SVG: template.HTML(f.SVG())}) //nolint:gosec // texts in it are escaped
-				if o.PNG {
-					var png bytes.Buffer
-					if err := f.WritePNG(&png); err != nil {
-						return fmt.Errorf("%s: draw %s as PNG: %w", names[i], f.ID, err)
-					}
-					if pngs[i] == nil {
-						pngs[i] = map[string][]byte{}
-					}
-					pngs[i][f.ID] = png.Bytes()
-				}
+			if v.Cells[i].Figures, err = r.add(drawn, o); err != nil {
+				return fmt.Errorf("%s: %w", names[i], err)
 			}
 			if o.Progress != nil {
 				o.Progress(int(done.Add(1)), len(s.Cells))
@@ -233,16 +228,27 @@ func (v *view) addCells(ctx context.Context, c Campaign, o Options, r *Report) e
 			return nil
 		})
 	}
-	if err := work.Wait(); err != nil {
-		return err
-	}
-	for i := range v.Cells {
-		r.Figures += len(v.Cells[i].Figures)
-		for name, png := range pngs[i] {
-			r.pngs[name] = png
+	return work.Wait()
+}
+
+// add makes elements of the page, and PNGs if they are wanted, of figures.
+func (r *Report) add(drawn []figures.Figure, o Options) ([]figure, error) {
+	var added []figure
+	for _, f := range drawn {
+		added = append(added, figure{ID: f.ID, Caption: f.Description, Table: f.Table, SVG: template.HTML(f.SVG())}) //nolint:gosec // texts in it are escaped
+		var png bytes.Buffer
+		if o.PNG {
+			if err := f.WritePNG(&png); err != nil {
+				return nil, fmt.Errorf("draw %s as PNG: %w", f.ID, err)
+			}
 		}
+		r.mu.Lock()
+		if r.Figures++; o.PNG {
+			r.pngs[f.ID] = png.Bytes()
+		}
+		r.mu.Unlock()
 	}
-	return nil
+	return added, nil
 }
 
 // says is a cell in a sentence.

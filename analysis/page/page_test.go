@@ -17,7 +17,7 @@ import (
 )
 
 // made makes a report of a campaign's folder.
-func made(t *testing.T, folder string, o page.Options) page.Report {
+func made(t *testing.T, folder string, o page.Options) *page.Report {
 	t.Helper()
 	o.Dir, o.Version = folder, "v2"
 	campaign, err := page.Read(folder)
@@ -57,12 +57,12 @@ func TestSections(t *testing.T) {
 	report := made(t, folder(t), page.Options{})
 	html := string(report.HTML())
 	last := 0
-	for _, id := range []string{"kind", "answer", "matrix", "cells", "cell-1", "cell-8", "witnesses", "traffic", "recovery", "validity", "failures", "again"} {
+	for _, id := range []string{"kind", "answer", "distance-1", "distance-6", "matrix", "cells", "cell-1", "cell-8", "witnesses", "traffic", "recovery", "validity", "failures", "again"} {
 		at := strings.Index(html, `id="`+id+`"`)
 		require.Greater(t, at, last, id)
 		last = at
 	}
-	assert.Equal(t, 8*4, report.Figures)
+	assert.Equal(t, 8*4+2*3, report.Figures, "four of each cell, and three metrics over the distance in each direction")
 	for _, text := range []string{"guest-crash", "console.txt (5 bytes)", "invalid (tried again)", "witness-died", "&lt;script&gt;alert(", "The WAN&#39;s certificates",
 		"Ledger: acknowledged writes", "Clocks", "disk&#39;s hand-over", "host-a", "6.1.0", "qemu", "heliotrope run ", "&lt;b&gt;the campaign&#39;s file&lt;/b&gt;"} {
 		assert.Contains(t, html, text)
