@@ -9,3 +9,6 @@ func TrialsOf(folder string) ([]Trial, error) {
 
 // Due says whether rows should be merged: see Record.Due.
 var Due = due
+
+// EachColumn does something with each column of so many rows.
+var EachColumn = eachColumn

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow/flight"
@@ -18,6 +19,7 @@ import (
 	"github.com/apache/arrow/go/v15/parquet/file"
 	parquetmeta "github.com/apache/arrow/go/v15/parquet/metadata"
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
+	"golang.org/x/sync/errgroup"
 
 	"heliotrope/internal/inventory"
 )
@@ -156,16 +158,46 @@ func writeRows[R any](table *Table[R], out io.Writer, metadata facts, batches Ba
 					return written, err
 				}
 			}
-			for i, carrier := range carriers {
-				carrier.gather(batch, metadata.simulated())
-				if err := writer.write(i, carrier.write); err != nil {
-					return written, err
-				}
+			err := eachColumn(len(carriers), len(batch), func(i int) error {
+				carriers[i].gather(batch, metadata.simulated())
+				return writer.write(i, carriers[i].write)
+			})
+			if err != nil {
+				return written, err
 			}
 			add(&written, len(batch), carriers)
 		}
 	}
 	return written, writer.close()
+}
+
+// manyRows is of how many rows columns are worth a goroutine each.
+const manyRows = 8192
+
+// eachColumn does something with each column, on all processors where they have many
+// rows: columns have nothing to do with one another. A panic of the library is an error.
+func eachColumn(columns, rows int, do func(column int) error) error {
+	if rows < manyRows {
+		for i := range columns {
+			if err := do(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var all errgroup.Group
+	all.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range columns {
+		all.Go(func() (err error) {
+			defer func() {
+				if problem := recover(); problem != nil {
+					err = fmt.Errorf("the library panics: %v", problem)
+				}
+			}()
+			return do(i)
+		})
+	}
+	return all.Wait()
 }
 
 // writer writes a Parquet file, a group of rows after the other.

@@ -157,10 +157,19 @@ func sumsOf[R any](table *Table[R], path string) (sums sums, err error) {
 			if err != nil {
 				return err
 			}
-			for i, carrier := range scanner.carriers {
-				if err := opened.read(scanner.position[i], n, carrier.read); err != nil {
+			for i := range scanner.carriers { // one after the other, unlike what follows
+				if err := opened.openColumn(scanner.position[i]); err != nil {
+					return err
+				}
+			}
+			err = eachColumn(len(scanner.carriers), n, func(i int) error {
+				if err := opened.read(scanner.position[i], n, scanner.carriers[i].read); err != nil {
 					return fmt.Errorf("column %s: %w", scanner.layout.columns[i].Name, err)
 				}
+				return nil
+			})
+			if err != nil {
+				return err
 			}
 			add(&sums, n, scanner.carriers)
 		}
@@ -188,8 +197,8 @@ func openTable[R any](table *Table[R], in *source, only ...string) (*opened, *sc
 	return opened, scanner, nil
 }
 
-// opened is a Parquet file that is being read, by the caller's goroutine alone: a panic
-// in another one would end the process.
+// opened is a Parquet file that is being read. Where that is in other goroutines than the
+// caller's, they must catch panics: see eachColumn.
 type opened struct {
 	schema   *arrow.Schema
 	rows     int64
@@ -247,14 +256,18 @@ func (o *opened) next(left int64) (int, error) {
 
 // read has the values of a column read in the rows that came next.
 func (o *opened) read(column, rows int, read func(from file.ColumnChunkReader, rows int) error) error {
-	if o.columns[column] == nil {
-		from, err := o.from.Column(column)
-		if err != nil {
-			return err
-		}
-		o.columns[column] = from
+	if err := o.openColumn(column); err != nil {
+		return err
 	}
 	return read(o.columns[column], rows)
+}
+
+// openColumn opens a column of the group, unless it is open.
+func (o *opened) openColumn(column int) (err error) {
+	if o.columns[column] == nil {
+		o.columns[column], err = o.from.Column(column)
+	}
+	return err
 }
 
 // checkChunks makes sure that the columns are where they can be: Arrow makes room for as

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"heliotrope/analysis/dataset"
@@ -288,5 +289,25 @@ func TestCampaignFolder(t *testing.T) {
 	folder := dataset.CampaignFolder("/data", "quick-1")
 	if folder != "/data/campaign=quick-1" || dataset.CampaignName(folder) != "quick-1" || dataset.CampaignName("/data/x") != "" {
 		t.Errorf("folder %s, name %q", folder, dataset.CampaignName(folder))
+	}
+}
+
+// TestEachColumn: all columns are done, beside each other where they have many rows, and a
+// panic of the library ends no process then.
+func TestEachColumn(t *testing.T) {
+	for _, rows := range []int{1, 100_000} {
+		var done atomic.Int64
+		if err := dataset.EachColumn(12, rows, func(column int) error { done.Add(1 << column); return nil }); err != nil || done.Load() != 1<<12-1 {
+			t.Errorf("%d rows: columns %b, error %v", rows, done.Load(), err)
+		}
+	}
+	err := dataset.EachColumn(12, 100_000, func(column int) error {
+		if column == 3 {
+			panic("the library's")
+		}
+		return nil
+	})
+	if err == nil || !strings.Contains(err.Error(), "the library's") {
+		t.Errorf("a panic becomes %v", err)
 	}
 }

@@ -36,7 +36,7 @@ func (l *log) batches(r io.Reader) dataset.Batches[dataset.IO] {
 			yield(nil, err)
 			return
 		}
-		rows := make([]dataset.IO, 0, batchRows)
+		rows, other := make([]dataset.IO, 0, batchRows), make([]dataset.IO, 0, batchRows)
 		var fields fio.Fields
 		for {
 			switch err := lines.Next(&fields); {
@@ -56,7 +56,7 @@ func (l *log) batches(r io.Reader) dataset.Batches[dataset.IO] {
 				if !l.give(rows, yield) {
 					return
 				}
-				rows = rows[:0]
+				rows, other = other[:0], rows
 			}
 		}
 	}

@@ -278,7 +278,7 @@ func (r *run) write(ctx context.Context, source Source, key string) (Ingested, e
 	}
 	written, err := dataset.WriteTrial(dataset.TrialFiles{CampaignFolder: r.result.Folder, Folder: filesOf(key), Provenance: r.provenance(),
 		IO: func(yield func([]dataset.IO, error) bool) {
-			for rows, err := range log.batches(told) {
+			for rows, err := range ahead(log.batches(told)) {
 				if err != nil {
 					err = &unreadableError{err}
 				}
