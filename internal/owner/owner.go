@@ -81,6 +81,12 @@ const (
 	heldCode   = 4
 )
 
+// SharedScript are functions for sh(1) of whatever holds something on a host and has
+// a watchdog there.
+//
+//go:embed script/shared.sh
+var SharedScript string
+
 var (
 	//go:embed script/common.sh
 	commonScript string
@@ -250,8 +256,8 @@ func (h Hosts) State(ctx context.Context) ([]HeldError, error) {
 
 // script is constant for a testbed's machine: what varies comes to it as arguments.
 func (h Host) script() string {
-	return commonScript +
-		"write_watchdog() {\ncat << 'END_OF_WATCHDOG'\n" + commonScript + watchdogScript + "END_OF_WATCHDOG\n}\n" +
+	return SharedScript + commonScript +
+		"write_watchdog() {\ncat << 'END_OF_WATCHDOG'\n" + SharedScript + commonScript + watchdogScript + "END_OF_WATCHDOG\n}\n" +
 		"write_ending() {\ncat << 'END_OF_ENDING'\n" + h.Ending + "\nEND_OF_ENDING\n}\n" +
 		leaseScript
 }

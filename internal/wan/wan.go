@@ -94,8 +94,8 @@ var (
 	controlScript string
 
 	// script is constant: what varies comes to it as arguments.
-	script = commonScript +
-		"write_watchdog() {\ncat << 'END_OF_WATCHDOG'\n" + commonScript + watchdogScript + "END_OF_WATCHDOG\n}\n" +
+	script = hostowner.SharedScript + commonScript +
+		"write_watchdog() {\ncat << 'END_OF_WATCHDOG'\n" + hostowner.SharedScript + commonScript + watchdogScript + "END_OF_WATCHDOG\n}\n" +
 		controlScript
 )
 

@@ -1,20 +1,5 @@
 # What lease.sh and watchdog.sh share. Both set folder, which has the lease and what is
-# to be done when nobody renews it. POSIX shell, for dash and busybox alike.
-
-fail() {
-	echo "$*" >&2
-	exit 1
-}
-
-# lock waits until no other of our scripts is at work on this host. It lasts as long as
-# the process, or until unlock.
-lock() {
-	exec 9< "${folder%/heliotrope/*}" && flock 9 || fail "cannot lock ${folder%/heliotrope/*}"
-}
-
-unlock() {
-	exec 9<&-
-}
+# to be done when nobody renews it. It stands after shared.sh.
 
 # read_lease sets token and owner of the lease that there is, or was; holder, which is
 # empty when nobody has the host; and left, the seconds until the lease ends.
@@ -46,11 +31,4 @@ end_all() {
 	done < "$folder/arguments"
 	timeout 300 /bin/sh "$folder/ending" "$@" < /dev/null > /dev/null 2>&1 9<&-
 	echo "heliotrope: the lease of $owner is over: ended what ran for it" 2> /dev/null > /dev/kmsg
-}
-
-# forget removes our folder. The one above it may be others' too.
-forget() {
-	rm -rf "$folder"
-	rmdir "${folder%/*}" 2> /dev/null
-	return 0
 }

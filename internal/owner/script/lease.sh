@@ -1,6 +1,6 @@
-# Leases a host to one owner. It is given on standard input, after common.sh and the
-# functions write_watchdog and write_ending, which print common.sh with watchdog.sh and
-# what is to be done when nobody renews the lease.
+# Leases a host to one owner. It is given on standard input, after shared.sh,
+# common.sh and the functions write_watchdog and write_ending, which print those two with
+# watchdog.sh, and what is to be done when nobody renews the lease.
 # The first line of the file "lease" is the boot, the second of it (by a clock that nobody
 # sets) at which the lease ends, and a word of its own; the second line is the owner.
 
@@ -39,9 +39,10 @@ refuse() {
 	exit $held
 }
 
-# take OWNER SECONDS TOKEN INSTEAD [ARGUMENT...]: the arguments are the ending's. It prints "kept" when the owner had it before, otherwise
-# "new". A lease of the owner INSTEAD is ended; what runs for an owner whose lease is over
-# is ended before somebody else gets the host.
+# take OWNER SECONDS TOKEN INSTEAD [ARGUMENT...]: the arguments are the ending's. It prints
+# "kept" when the owner had it before, otherwise "new". A lease of the owner INSTEAD is
+# ended; what runs for an owner whose lease is over is ended before somebody else gets
+# the host.
 take() {
 	taker=$1 lease=$2 word=$3 instead=$4 had=kept
 	shift 4
@@ -57,7 +58,7 @@ take() {
 		owner=$taker token=$word left=0 had=new
 	fi
 	write_lease "$lease"
-	start_watchdog "$@"
+	guard "$@"
 	echo $had
 }
 
@@ -86,39 +87,11 @@ state() {
 	fi
 }
 
-# start_watchdog [ARGUMENT...] has one run. Without it the lease would only keep others
-# away.
-start_watchdog() {
+# guard [ARGUMENT...] has a watchdog run. Without it the lease would only keep others away.
+guard() {
 	watchdog_lives && return
-	printf '%s\n' "$@" > "$folder/arguments" && write_ending > "$folder/ending" && write_watchdog > "$folder/watchdog.new" &&
-		mv "$folder/watchdog.new" "$folder/watchdog" || fail "cannot write the watchdog"
-	rm -f "$folder/pid"
-	setsid /bin/sh "$folder/watchdog" "$folder" "$token" < /dev/null > /dev/null 2>&1 9<&- &
-	tries=0
-	while [ ! -s "$folder/pid" ]; do
-		tries=$((tries + 1))
-		[ $tries -le 200 ] || fail "the watchdog of the lease does not start"
-		sleep 0.05
-	done
-}
-
-# watchdog_lives sets pid and says whether that is our watchdog.
-watchdog_lives() {
-	[ -s "$folder/pid" ] || return 1
-	read -r pid < "$folder/pid"
-	[ -e "/proc/$pid/cmdline" ] || return 1
-	case $(tr '\0' ' ' < "/proc/$pid/cmdline") in
-	*"$folder/watchdog $folder "*) return 0 ;;
-	esac
-	return 1
-}
-
-end_watchdog() {
-	if watchdog_lives; then
-		# The one form that dash, bash and busybox all understand.
-		kill -TERM "-$pid"
-	fi
-	rm -f "$folder/pid"
+	printf '%s\n' "$@" > "$folder/arguments" && write_ending > "$folder/ending" || fail "cannot write what the watchdog is to do"
+	start_watchdog "$token" || fail "the watchdog of the lease does not start"
 }
 
 main "$@"

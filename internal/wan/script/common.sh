@@ -1,24 +1,8 @@
 # What control.sh and watchdog.sh share. Both set folder, device, ifb and handle.
-# POSIX shell, for dash and busybox alike. Where busybox has a lesser command of
+# They stand after shared.sh of package owner. Where busybox has a lesser command of
 # the same name, the real one is called by its path.
 
 net=/sys/class/net
-
-fail() {
-	echo "$*" >&2
-	exit 1
-}
-
-# lock waits until no other of our scripts is at work on this host. It lasts as
-# long as the process, or until unlock.
-lock() {
-	exec 9< /run
-	flock 9
-}
-
-unlock() {
-	exec 9<&-
-}
 
 # now sets seconds, on a clock that nobody sets.
 now() {
@@ -213,11 +197,4 @@ clear_qdiscs() {
 		fi
 		/sbin/ip link del "$ifb" || return 1
 	fi
-}
-
-# forget removes our folder. The one above it may be others' too.
-forget() {
-	rm -rf "$folder"
-	rmdir "${folder%/*}" 2> /dev/null
-	return 0
 }

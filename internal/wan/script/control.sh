@@ -1,6 +1,6 @@
 # Shapes the WAN on the host that bridges the sites. It is given on standard
-# input, after common.sh and a function write_watchdog that prints common.sh and
-# watchdog.sh.
+# input, after shared.sh of package owner, common.sh and a function write_watchdog that
+# prints those two and watchdog.sh.
 
 # The exit codes that say that there is no shaping to renew, and that somebody
 # else holds the path.
@@ -36,7 +36,7 @@ shape() {
 	write_lease "$lease" || fail "cannot write the lease"
 	# Before the watchdog starts, which remembers it as well.
 	merging | remember || give_up "cannot write down which offloads are on"
-	start_watchdog || give_up "the watchdog of the lease does not start"
+	start_watchdog "$device" "$ifb" "$handle" "$token" || give_up "the watchdog of the lease does not start"
 	stop_merging
 	if [ $# -eq 0 ]; then
 		clear_qdiscs || give_up "cannot clear $device"
@@ -113,37 +113,6 @@ apply() {
 write_lease() {
 	now
 	printf '%s\n' "$token $((seconds + $1 + 1))" "$lease_owner" "$lease_profile" > "$folder/lease.new" && mv "$folder/lease.new" "$folder/lease"
-}
-
-start_watchdog() {
-	write_watchdog > "$folder/watchdog.new" && mv "$folder/watchdog.new" "$folder/watchdog" || return 1
-	setsid /bin/sh "$folder/watchdog" "$folder" "$device" "$ifb" "$handle" "$token" \
-		< /dev/null > /dev/null 2>&1 9<&- &
-	tries=0
-	while [ ! -s "$folder/pid" ]; do
-		tries=$((tries + 1))
-		[ $tries -le 200 ] || return 1
-		sleep 0.05
-	done
-}
-
-# watchdog_lives sets pid and says whether that is our watchdog.
-watchdog_lives() {
-	[ -s "$folder/pid" ] || return 1
-	read -r pid < "$folder/pid"
-	[ -e "/proc/$pid/cmdline" ] || return 1
-	case $(tr '\0' ' ' < "/proc/$pid/cmdline") in
-	*"$folder/watchdog $folder "*) return 0 ;;
-	esac
-	return 1
-}
-
-end_watchdog() {
-	if watchdog_lives; then
-		# The one form that dash, bash and busybox all understand.
-		kill -TERM "-$pid"
-	fi
-	rm -f "$folder/pid"
 }
 
 # renew LEASE-SECONDS: prints the state, for whoever renews to look at.

@@ -4,9 +4,7 @@
 
 main() {
 	folder=$1 device=$2 ifb=$3 handle=$4 token=$5
-	# The last process to be killed when memory is short.
-	echo -1000 2> /dev/null > /proc/self/oom_score_adj
-	echo $$ > "$folder/pid"
+	watch
 	remembered=''
 	while :; do
 		read_lease
