@@ -72,7 +72,7 @@ const (
 const scriptTimeout = time.Minute
 
 // folder is where a host has its lease; it is gone with the boot.
-const folder = "/run/heliotrope/owner"
+const folder = root + "/owner"
 
 // How lease.sh says that there is nothing to renew, and that another owner has the
 // host.

@@ -49,8 +49,8 @@ func (m machine) ended() string { return filepath.Join(filepath.Dir(filepath.Dir
 
 func (m machine) Run(ctx context.Context, command remote.Command) (remote.Result, error) {
 	for i, arg := range command.Args {
-		if arg == folder {
-			command.Args[i] = m.folder
+		if inside, is := strings.CutPrefix(arg, root+"/"); is {
+			command.Args[i] = filepath.Join(filepath.Dir(m.folder), inside)
 		}
 	}
 	return m.Runner.Run(ctx, command)
@@ -278,8 +278,11 @@ func TestScriptSyntax(t *testing.T) {
 			continue
 		}
 		command := exec.CommandContext(t.Context(), shell[0], append(shell[1:], "-n")...)
-		command.Stdin = strings.NewReader(Host{Ending: ":"}.script())
+		command.Stdin = strings.NewReader(Host{Ending: GivingBack}.script())
 		output, err := command.CombinedOutput()
+		require.NoError(t, err, "%s: %s", shell, output)
+		command = exec.CommandContext(t.Context(), shell[0], append(shell[1:], "-n", "-c", GivingBack)...)
+		output, err = command.CombinedOutput()
 		require.NoError(t, err, "%s: %s", shell, output)
 	}
 }

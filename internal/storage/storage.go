@@ -202,6 +202,15 @@ type Diagnoser interface {
 	Diagnose(ctx context.Context, disk Disk) (cause.Code, string)
 }
 
+// Ender is a storage system that makes something on machines by which others' work goes
+// wrong, and which a machine removes by itself when whoever runs the trial is gone for good.
+type Ender interface {
+	// Ending is a constant text for sh(1) that removes it from a machine, whatever else
+	// of the disks is still there; "" where there is nothing. Its argument is the
+	// testbed's label.
+	Ending(machine string) string
+}
+
 // Copy is where a disk's data can be read on a host, without going through the
 // guest: a block device, a file, or, where the hypervisor makes the disks itself,
 // the datastore.

@@ -2,11 +2,13 @@ package testbed
 
 import (
 	"fmt"
+	"strings"
 
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/owner"
 	"heliotrope/internal/record"
+	"heliotrope/internal/storage"
 )
 
 // Leases are the machines that a campaign leases while it runs: those with a shell.
@@ -33,14 +35,22 @@ func (t *Testbed) Forgo(away map[string]error) {
 
 // ending is a text for sh(1) with which a host ends by itself what would go on for
 // ever when its owner is gone: the guest, with its load, and our processes, whose files
-// would fill the host's disk. Its arguments are the testbed's label, the guest's UUID,
-// and the folder of the processes.
+// would fill the host's disk. It removes what others' work would go wrong by, and gives
+// back the settings that drivers have borrowed. Its arguments are the testbed's label, the
+// guest's UUID, and the folder of the processes.
 func (t *Testbed) ending(host *inventory.Machine) string {
-	text := "( set -- \"$3\"\n" + record.Sweeping + "\n)"
+	var parts []string
 	if site, is := t.siteOf(host.Name); is {
 		if ender, ends := t.hypervisors[site].(hypervisor.Ender); ends {
-			text = "(\n" + ender.Ending() + "\n)\n" + text
+			parts = append(parts, ender.Ending())
 		}
 	}
-	return text
+	parts = append(parts, "set -- \"$3\"\n"+record.Sweeping)
+	for _, system := range t.storages {
+		if ender, ends := system.(storage.Ender); ends {
+			parts = append(parts, ender.Ending(host.Name))
+		}
+	}
+	parts = append(parts, owner.GivingBack)
+	return "(\n" + strings.Join(parts, "\n:)\n(\n") + "\n:)"
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"heliotrope/internal/owner"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
 )
@@ -27,6 +28,8 @@ func TestLeasesAreOfMachinesWithAShell(t *testing.T) {
 		assert.Equal(t, runDir(tb.Inventory.Machine(host.Name()), tb.Name()), host.Args[2])
 		_, site := tb.siteOf(host.Name())
 		assert.Equal(t, site, strings.Contains(host.Ending, "xl destroy"), host.Name())
+		assert.Equal(t, site, strings.Contains(host.Ending, "/etc/iscsi/ifaces"), host.Name())
+		assert.Contains(t, host.Ending, owner.GivingBack, host.Name())
 	}
 	assert.ElementsMatch(t, []string{"host-a", "host-b", "store"}, names)
 	names = nil

@@ -61,7 +61,7 @@ done < /proc/mounts
 done
 ls -l /proc/[0-9]*/cwd | sed -n "s|^.* -> \\($data/$label\\.run/.*\\)|ours process in \\1|p"
 sed 's/^/setting kernel log level /' /proc/sys/kernel/printk
-find "$data/$label" "$data/$label.run" "$data/$label.programs" "/run/heliotrope/wan-$label" -mindepth 1 | sed 's/^/ours file /'
+find "$data/$label" "$data/$label.run" "$data/$label.programs" "/run/heliotrope/wan-$label" "/run/heliotrope/borrowed-$label."* -mindepth 1 | sed 's/^/ours file /'
 `
 
 // pathName is what the path between the sites is called among machines, where no

@@ -201,6 +201,7 @@ func TestTeardownLeavesOthers(t *testing.T) {
 		}
 		fake.On(remotetest.Exactly("drbdsetup", "down", "lab.d0"), remotetest.Reply{ExitCode: 11, Stderr: "State change failed: (-12) Device is held open by someone\n"}, remotetest.Reply{})
 		fake.On(remotetest.Exactly("drbdsetup", "down", "lab.d1"))
+		fake.On(givingBack)
 		fake.On(remotetest.Prefix("/sbin/losetup", "--list"))
 	}
 	require.NoError(t, bed.Teardown(t.Context()))
@@ -212,6 +213,51 @@ func TestTeardownLeavesOthers(t *testing.T) {
 		assert.Contains(t, paths, kept)
 	}
 	assert.Contains(t, paths, "/run/drbd/drbd-minor-531.conf")
+	calls := bed.b.Calls()
+	gaveBack := slices.IndexFunc(calls, givingBack)
+	assert.Greater(t, gaveBack, slices.IndexFunc(calls, remotetest.Prefix("drbdsetup", "down")))
+}
+
+// givingBack and borrowing are the commands by which a setting is given back, and by which the
+// program that DRBD starts is borrowed: TestBorrowedIsGivenBack of package owner has a
+// real shell do it.
+var (
+	givingBack = remotetest.Exactly("/bin/sh", "-s", "--", "/run/heliotrope/borrowed-lab.drbd", "give_back_all")
+	borrowing  = remotetest.Exactly("/bin/sh", "-s", "--", "/run/heliotrope/borrowed-lab.drbd", "borrow", helperSetting, "/bin/true")
+)
+
+// TestHelperIsBorrowed: it is a setting of the host, which is set when the module is there,
+// and never under a resource of anybody's.
+func TestHelperIsBorrowed(t *testing.T) {
+	for name, c := range map[string]struct {
+		loaded, borrowed bool
+		devices, helper  string
+	}{
+		"not loaded":        {helper: "/sbin/drbdadm", borrowed: true},
+		"loaded":            {loaded: true, helper: "/sbin/drbdadm", borrowed: true},
+		"somebody's device": {loaded: true, helper: "/sbin/drbdadm", devices: " 3: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----\n"},
+		"no helper":         {loaded: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bed := newBed(t, "")
+			module := func(context.Context, remotetest.Call) remotetest.Reply {
+				bed.put(t, bed.a, procFile, header+c.devices)
+				bed.put(t, bed.a, helperSetting, c.helper+"\n")
+				return remotetest.Reply{}
+			}
+			if c.loaded {
+				module(t.Context(), remotetest.Call{})
+			} else {
+				require.NoError(t, bed.a.Memory().Remove(procFile))
+			}
+			bed.a.OnFunc(remotetest.Exactly("/sbin/modprobe", "drbd"), module)
+			bed.a.On(remotetest.Exactly("/sbin/modprobe", "-a", "loop", "crc32c"))
+			bed.a.On(borrowing)
+			require.NoError(t, loadModules(t.Context(), bed.sites[storage.SiteA]))
+			assert.Equal(t, c.borrowed, slices.ContainsFunc(bed.a.Calls(), borrowing))
+			assert.Equal(t, !c.loaded, slices.ContainsFunc(bed.a.Calls(), remotetest.Exactly("/sbin/modprobe", "drbd")))
+		})
+	}
 }
 
 // A teardown that was cut off must not leave a disk that looks whole.
@@ -222,6 +268,7 @@ func TestTeardownForgetsFirst(t *testing.T) {
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
 		bed.put(t, fake, ourConfig, "# made by heliotrope for testbed lab, disk d0\n")
 		fake.On(remotetest.Prefix("/sbin/losetup", "--list"))
+		fake.On(givingBack)
 		fake.OnFunc(remotetest.Exactly("drbdsetup", "down", "lab.d0"), func(context.Context, remotetest.Call) remotetest.Reply {
 			if _, err := bed.a.Memory().ReadFile(mark); err == nil {
 				t.Error("the mark is still there")
@@ -275,6 +322,7 @@ func TestTeardownForgetsWhatWasFilled(t *testing.T) {
 	bed.put(t, bed.a, ourImage+".filled", "7 1048576 1048576 9\n")
 	bed.put(t, bed.a, ourConfig, "# made by heliotrope for testbed lab, disk d0\n")
 	bed.a.On(remotetest.Prefix("/sbin/losetup", "--list"))
+	bed.a.On(givingBack)
 	down := false
 	bed.a.OnFunc(remotetest.Exactly("drbdsetup", "down", "lab.d0"), func(context.Context, remotetest.Call) remotetest.Reply {
 		down = true

@@ -208,23 +208,42 @@ func (s *System) makeBacking(ctx context.Context, n *node.Node, spec storage.Spe
 	return n.AttachLoop(ctx, dir, file, false)
 }
 
-// loadModules loads DRBD without its helper program, which it would start at
-// every change of state: our resources have no handlers. A module that is
-// loaded already keeps its settings. DRBD 9 is refused.
+// helperSetting is the program that DRBD starts at changes of any resource's state
+// (drbd_main.c, usermode_helper), and noHelper one that does nothing.
+const (
+	helperSetting = "/sys/module/drbd/parameters/usermode_helper"
+	noHelper      = "/bin/true"
+)
+
+// loadModules loads DRBD, and has it start no helper program while our resources are
+// there: they have no handlers. That is a setting of the whole host, so that it is
+// borrowed, and only where no resource of anybody's is up. DRBD 9 is refused.
 func loadModules(ctx context.Context, n *node.Node) error {
 	loaded, err := n.Exists(ctx, procFile)
 	if err != nil {
 		return err
 	}
 	if !loaded {
-		if _, err := n.Run(ctx, "/sbin/modprobe", "drbd", "usermode_helper=/bin/true"); err != nil {
+		if _, err := n.Run(ctx, "/sbin/modprobe", "drbd"); err != nil {
 			return fmt.Errorf("loading DRBD (is it built for the running kernel?): %w", err)
 		}
 	}
-	if err := checkVersion(ctx, n); err != nil {
+	text, err := n.Read(ctx, procFile)
+	if err != nil {
 		return err
 	}
-	return n.Modprobe(ctx, "loop", "crc32c")
+	version, devices := ParseProc(text)
+	if err := supported(n, version); err != nil {
+		return err
+	}
+	if err := n.Modprobe(ctx, "loop", "crc32c"); err != nil || len(devices) > 0 {
+		return err
+	}
+	helper, err := n.ReadIfThere(ctx, helperSetting)
+	if err != nil || helper == "" { // none is started
+		return err
+	}
+	return n.Borrow(ctx, kind, helperSetting, noHelper)
 }
 
 // comeHome waits until the disk is healthy and makes home its Primary.

@@ -38,7 +38,7 @@ func (s *System) teardown(ctx context.Context, n *node.Node) error {
 		}
 		errs = append(errs, s.takeDown(ctx, n, disk))
 	}
-	if err := errors.Join(append(errs, n.DetachLoops(ctx, dir))...); err != nil {
+	if err := errors.Join(append(errs, n.GiveBack(ctx, kind), n.DetachLoops(ctx, dir))...); err != nil {
 		return err
 	}
 	return n.RemoveDir(ctx, kind)

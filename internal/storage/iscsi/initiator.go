@@ -238,12 +238,7 @@ func (s *System) detachAll(ctx context.Context, n *node.Node) error {
 	for _, target := range records {
 		errs = append(errs, forget(ctx, n, "iscsiadm", "-m", "node", "-T", target, "-o", "delete"))
 	}
-	_, there, err := s.interfaceRecord(ctx, n)
-	errs = append(errs, err)
-	if there {
-		errs = append(errs, forget(ctx, n, s.interfaceCommand("delete")...))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, s.removeInterface(ctx, n))...); err != nil {
 		return err
 	}
 	return errors.Join(s.stopDaemon(ctx, n), n.RemoveDir(ctx, kind))

@@ -23,6 +23,32 @@ func (s *System) initiatorName(site storage.Site) string {
 // interfaceName is the name of our interface record.
 func (s *System) interfaceName() string { return "heliotrope." + s.label }
 
+var _ storage.Ender = (*System)(nil)
+
+// ending removes our interface record. While it is there, whoever lets iscsiadm look for
+// targets and names no interface gets them by ours alone, and logs in by our initiator's
+// name (iscsiadm(8), discovery). Sessions and records of targets need it no more
+// once they are made. iscsiadm itself would refuse while a session is there.
+var ending = `
+for folder in ` + strings.Join(interfaceFolders, " ") + `; do
+	rm -f "$folder/heliotrope.$1"
+done
+true`
+
+// Ending is a text for sh(1).
+func (s *System) Ending(machine string) string {
+	if node.At(s.sites, machine) == nil {
+		return ""
+	}
+	return ending
+}
+
+// removeInterface removes our interface record, as the host does by itself.
+func (s *System) removeInterface(ctx context.Context, n *node.Node) error {
+	_, err := n.Run(ctx, "/bin/sh", "-c", ending, "ending", s.label)
+	return err
+}
+
 // ensureInterface makes the interface record that has our initiator's name
 // (iscsiadm(8), iface mode).
 func (s *System) ensureInterface(ctx context.Context, n *node.Node, initiator string) error {

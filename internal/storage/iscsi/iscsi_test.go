@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"os"
+	"os/exec"
 	"path"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -114,10 +117,41 @@ func makesInterface(t *testing.T, fake *remotetest.Fake) {
 		put(t, fake, record, "# BEGIN RECORD 2.1.8\niface.iscsi_ifacename = heliotrope.lab\niface.transport_name = tcp\niface.initiatorname = "+call.Args[10]+"\n# END RECORD\n")
 		return remotetest.Reply{}
 	})
-	fake.OnFunc(remotetest.Exactly(append(mode, "delete")...), func(context.Context, remotetest.Call) remotetest.Reply {
+	removesInterface(t, fake)
+}
+
+// removesInterface lets a host do what it also does by itself.
+func removesInterface(t *testing.T, fake *remotetest.Fake) {
+	fake.OnFunc(remotetest.Exactly("/bin/sh", "-c", ending, "ending", "lab"), func(context.Context, remotetest.Call) remotetest.Reply {
 		assert.NoError(t, fake.Memory().Remove(record))
 		return remotetest.Reply{}
 	})
+}
+
+// TestEnding: a real shell removes our interface record, whatever is in it, and no other.
+func TestEnding(t *testing.T) {
+	folders := []string{t.TempDir(), t.TempDir()}
+	for _, folder := range folders {
+		for _, record := range []string{"heliotrope.lab", "heliotrope.lab-2", "heliotrope", "eth0"} {
+			require.NoError(t, os.WriteFile(filepath.Join(folder, record), []byte("iface.initiatorname = iqn.x\n"), 0o600))
+		}
+	}
+	bed := newBed(t)
+	require.Empty(t, bed.Ending("store"))
+	text := bed.Ending("host-b")
+	for i, folder := range interfaceFolders {
+		require.Contains(t, text, folder)
+		text = strings.ReplaceAll(text, folder, folders[i])
+	}
+	for range 2 {
+		output, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", text, "sh", "lab").CombinedOutput()
+		require.NoError(t, err, string(output))
+	}
+	for _, folder := range folders {
+		left, err := filepath.Glob(filepath.Join(folder, "*"))
+		require.NoError(t, err)
+		assert.Equal(t, []string{filepath.Join(folder, "eth0"), filepath.Join(folder, "heliotrope"), filepath.Join(folder, "heliotrope.lab-2")}, left)
+	}
 }
 
 // daemon lets iscsid run on a host.

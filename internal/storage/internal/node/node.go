@@ -18,6 +18,7 @@ import (
 
 	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/owner"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 )
@@ -92,6 +93,24 @@ func (n *Node) Modprobe(ctx context.Context, modules ...string) error {
 		return fmt.Errorf("loading kernel modules (are they built for the running kernel?): %w", err)
 	}
 	return nil
+}
+
+// Borrow sets a kernel setting of the host's, which one kind of storage needs for as long as
+// its disks are there. The host has its former value written down, and gives it back
+// by itself when nobody renews its lease (owner.Borrow).
+func (n *Node) Borrow(ctx context.Context, kind, file, value string) error {
+	if !n.HasShell() {
+		return n.errNoShell()
+	}
+	return owner.Borrow(ctx, n.host, n.Label+"."+kind, file, value)
+}
+
+// GiveBack gives back what a kind of storage has borrowed.
+func (n *Node) GiveBack(ctx context.Context, kind string) error {
+	if !n.HasShell() {
+		return n.errNoShell()
+	}
+	return owner.GiveBack(ctx, n.host, n.Label+"."+kind)
 }
 
 // Dir is the label's folder for one kind of storage, <DataDir>/<label>/<kind>,
