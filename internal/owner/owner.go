@@ -11,7 +11,9 @@
 //     whatever became of its owner, and with the boot;
 //   - what runs on a host for an owner ends with his lease: a watchdog on the host
 //     itself sees to that when nobody renews it, and so does whoever takes the host
-//     before it has. Disks and exports stay: they do nothing by themselves.
+//     before it has. Disks and exports stay: they do nothing by themselves;
+//   - a setting of the host that was borrowed has its former value again in the same
+//     way, unless somebody else has set it meanwhile.
 //
 // It is dangerous in this way: a lease stops nobody who does not ask for it. What is
 // done on a host by hand, or by a program that took its lease and has lost it since,

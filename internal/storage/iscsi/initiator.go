@@ -219,6 +219,10 @@ func (s *System) detachAll(ctx context.Context, n *node.Node) error {
 	if !n.HasShell() {
 		return nil
 	}
+	// First: it hurts others, and nothing that follows needs it.
+	if err := s.removeInterface(ctx, n); err != nil {
+		return err
+	}
 	sessions, err := s.sessions(ctx, n, s.prefix())
 	if err != nil {
 		return err
@@ -238,7 +242,7 @@ func (s *System) detachAll(ctx context.Context, n *node.Node) error {
 	for _, target := range records {
 		errs = append(errs, forget(ctx, n, "iscsiadm", "-m", "node", "-T", target, "-o", "delete"))
 	}
-	if err := errors.Join(append(errs, s.removeInterface(ctx, n))...); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	return errors.Join(s.stopDaemon(ctx, n), n.RemoveDir(ctx, kind))

@@ -7,9 +7,11 @@
 // therefore costs one round trip, not one for the data and one for a flush.
 //
 // It promises that a host's own initiator name is neither used nor touched: the
-// sites log in through an interface record of ours, with a name of ours; that
-// each disk has a serial number which no other ever had; and that the target
-// stays for as long as a site may be logged in.
+// sites log in through an interface record of ours, with a name of ours; that this
+// record, by which others would log in, is removed before all else by the teardown,
+// and by the host itself when its lease is over; that each disk has a serial number
+// which no other ever had; and that the target stays for as long as a site may be
+// logged in.
 //
 // Dangerous: both sites are logged in all the time, and nothing in iSCSI keeps
 // them from writing at once. There is no authentication beyond the initiators'

@@ -349,6 +349,7 @@ func TestTargetStaysWhileASiteIsIn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bed := newBed(t)
 			daemon(t, bed.b)
+			put(t, bed.b, record, "iface.initiatorname = iqn.2026-11.net.heliotrope:lab-site-b\n")
 			sessionOf(t, bed.b, bed.iqn("d0"), "FAILED")
 			bed.b.On(remotetest.Exactly("iscsiadm", "-m", "node", "-T", bed.iqn("d0"), "--logout"), reply)
 			unit := lioFabric + "/" + bed.iqn("d0") + "/tpgt_1/lun/lun_0"
@@ -360,6 +361,7 @@ func TestTargetStaysWhileASiteIsIn(t *testing.T) {
 				assert.ErrorContains(t, err, want)
 			}
 			assert.Contains(t, bed.store.Memory().Paths(), unit)
+			assert.NotContains(t, bed.b.Memory().Paths(), record, "others must not log in by our name")
 		})
 	}
 }
