@@ -35,22 +35,22 @@ func (t *Testbed) Forgo(away map[string]error) {
 
 // ending is a text for sh(1) with which a host ends by itself what would go on for
 // ever when its owner is gone: the guest, with its load, and our processes, whose files
-// would fill the host's disk. It removes what others' work would go wrong by, and gives
-// back the settings that drivers have borrowed. Its arguments are the testbed's label, the
-// guest's UUID, and the folder of the processes.
+// would fill the host's disk. Before, as a toolstack may hang, it removes what others'
+// work would go wrong by, and gives back the settings that drivers have borrowed. Its
+// arguments are the testbed's label, the guest's UUID, and the folder of the processes.
 func (t *Testbed) ending(host *inventory.Machine) string {
 	var parts []string
-	if site, is := t.siteOf(host.Name); is {
-		if ender, ends := t.hypervisors[site].(hypervisor.Ender); ends {
-			parts = append(parts, ender.Ending())
-		}
-	}
-	parts = append(parts, "set -- \"$3\"\n"+record.Sweeping)
 	for _, system := range t.storages {
 		if ender, ends := system.(storage.Ender); ends {
 			parts = append(parts, ender.Ending(host.Name))
 		}
 	}
 	parts = append(parts, owner.GivingBack)
+	if site, is := t.siteOf(host.Name); is {
+		if ender, ends := t.hypervisors[site].(hypervisor.Ender); ends {
+			parts = append(parts, ender.Ending())
+		}
+	}
+	parts = append(parts, "set -- \"$3\"\n"+record.Sweeping)
 	return "(\n" + strings.Join(parts, "\n:)\n(\n") + "\n:)"
 }

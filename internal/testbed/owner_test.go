@@ -30,6 +30,9 @@ func TestLeasesAreOfMachinesWithAShell(t *testing.T) {
 		assert.Equal(t, site, strings.Contains(host.Ending, "xl destroy"), host.Name())
 		assert.Equal(t, site, strings.Contains(host.Ending, "/etc/iscsi/ifaces"), host.Name())
 		assert.Contains(t, host.Ending, owner.GivingBack, host.Name())
+		if site {
+			assert.Greater(t, strings.Index(host.Ending, "xl destroy"), strings.Index(host.Ending, owner.GivingBack), "a toolstack may hang")
+		}
 	}
 	assert.ElementsMatch(t, []string{"host-a", "host-b", "store"}, names)
 	names = nil
