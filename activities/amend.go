@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"heliotrope/analysis/dataset"
@@ -59,7 +58,11 @@ func (p *Planner) amend(ctx context.Context, input AmendInput) (Amended, error) 
 
 // change is what the update changes of the plan, and the answer to it.
 func (i AmendInput) change(plan func() (campaign.Begun, error)) (amendment campaign.Amendment, answer string, err error) {
-	if !slices.Contains([]string{SteerSkip, SteerRepeat, SteerAdd, SteerStop}, i.Update) {
+	switch i.Update {
+	case SteerSkip, SteerRepeat, SteerAdd, SteerStop:
+	case SteerUntil:
+		return campaign.Amendment{Until: &campaign.Until{At: i.Steering.Until}}, i.Answer, nil
+	default:
 		return campaign.Amendment{}, i.Answer, nil
 	}
 	begun, err := plan()

@@ -180,7 +180,7 @@ func TestSkippedStaysSkipped(t *testing.T) {
 	require.Contains(t, amended.Answer, "5 trials of the blocks beyond: skipped")
 
 	s.begin("after the database was lost", yaml)
-	require.Equal(t, &rule, s.planned.Stop)
+	require.Equal(t, &rule, s.planned.Orders["sim-1"].Stop)
 	record, err := dataset.Open(s.t.Context(), dataset.CampaignFolder(s.dataDir, "steered"), "")
 	require.NoError(t, err)
 	trials := record.Plan()
@@ -191,6 +191,51 @@ func TestSkippedStaysSkipped(t *testing.T) {
 		planned := trials[sequence-1]
 		require.True(t, planned.CellID == nfsCell && planned.Block <= 15 || planned.Block == 21, "trial %d", sequence)
 	}
+}
+
+// TestOrdersOutliveTheDatabase: a campaign that begins anew on its folder has what people
+// told its lanes and have not taken back; a drain and a time end with the campaign too, so
+// that one that was run to its end by them can be run again.
+func TestOrdersOutliveTheDatabase(t *testing.T) {
+	s := newSteered(t, steeredYAML)
+	order := func(update string, what activities.Steering) {
+		t.Helper()
+		_, err := s.amend(fmt.Sprint(len(s.events())), update, what)
+		require.NoError(t, err)
+	}
+	again := func() activities.Orders {
+		t.Helper()
+		s.begin(fmt.Sprint("after event ", len(s.events())), steeredYAML)
+		return s.planned.Orders["sim-1"]
+	}
+	until := time.Date(2026, 12, 24, 6, 0, 0, 0, time.UTC)
+	require.Zero(t, again())
+	order("quarantine", activities.Steering{Lane: "sim-1"})
+	order("release", activities.Steering{Lane: "sim-1", Force: true})
+	require.Equal(t, activities.Orders{By: "eva@ws1"}, again(), "a new lane has nothing to be released from")
+	order("pause", activities.Steering{Now: true})
+	order("quarantine", activities.Steering{Lane: "sim-1"})
+	order("drain", activities.Steering{Lane: "sim-2"})
+	order("until", activities.Steering{Until: until})
+	want := activities.Orders{Pause: activities.PauseAfterTrial, Why: "a reason", Quarantine: "a reason", By: "eva@ws1", Until: until}
+	require.Equal(t, want, again())
+	order("resume", activities.Steering{})
+	want.Pause = ""
+	require.Equal(t, want, again())
+	order("until", activities.Steering{None: true})
+	order("drain", activities.Steering{Lane: "sim-1", Force: true})
+	want.Until, want.Drain = time.Time{}, true
+	require.Equal(t, want, again())
+	order("until", activities.Steering{Until: until})
+	record, err := dataset.Open(t.Context(), dataset.CampaignFolder(s.dataDir, "steered"), "")
+	require.NoError(t, err)
+	require.NoError(t, record.Event(t.Context(), dataset.CampaignEvent{Name: dataset.EventEnded, Detail: "finished"}))
+	want.Drain = false
+	require.Equal(t, want, again(), "its quarantine holds")
+
+	later := must[activities.Planned](t, s.planner.Expand, activities.PlanInput{Campaign: "steered", DataDir: s.dataDir, Dataset: s.planned.Dataset,
+		Execution: "a later run", Lanes: []trial.Lane{{Name: "sim-1"}}})
+	require.Empty(t, later.Orders, "it has those of the run before")
 }
 
 // TestOtherUpdatesAreNoted: what concerns lanes is an event, too.

@@ -39,7 +39,7 @@ func plan(t *testing.T) *planned {
 }
 
 func (p *planned) claimInput(lane string) activities.ClaimInput {
-	return activities.ClaimInput{Campaign: "unit", DataDir: p.input.DataDir, Dataset: p.Dataset, PlanSHA256: p.SHA256, Lane: lane, Stop: p.Stop, Now: p.now}
+	return activities.ClaimInput{Campaign: "unit", DataDir: p.input.DataDir, Dataset: p.Dataset, PlanSHA256: p.SHA256, Lane: lane, Stop: p.Orders["sim-1"].Stop, Now: p.now}
 }
 
 func (p *planned) claim(t *testing.T, lane string) activities.Claimed {

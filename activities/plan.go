@@ -53,8 +53,9 @@ type Planned struct {
 	Began   time.Time `json:"began"`   // when the folder was made
 	Counts  Counts    `json:"counts"`  // what it holds
 	Settings
-	// Stop ends the campaign by precision; nil for a fixed number of trials.
-	Stop *campaign.Stop `json:"stop,omitempty"`
+	// Orders are those of each lane at the campaign's start, by its name: what people had
+	// told it, as the folder has it, and the stop rule that holds.
+	Orders map[string]Orders `json:"orders,omitempty"`
 }
 
 // Settings are what each trial takes from the spec beside its cell.
@@ -102,10 +103,31 @@ func (p *Planner) Expand(ctx context.Context, input PlanInput) (Planned, error) 
 	if err := record.SetState(ctx, dataset.StateRunning); err != nil {
 		return Planned{}, wire.ToTemporal(err)
 	}
+	orders, err := begunWith(record, input)
+	if err != nil {
+		return Planned{}, wire.ToTemporal(err)
+	}
 	counts := holds(record)
 	return Planned{Trials: counts.Total, SHA256: identity.PlanSHA256, Dataset: identity.ID, Began: identity.Created, Counts: counts,
-		Stop: record.Stop(), Settings: Settings{Phases: settings.Phases, SteadyState: settings.SteadyState, Recovery: settings.Recovery,
+		Orders: orders, Settings: Settings{Phases: settings.Phases, SteadyState: settings.SteadyState, Recovery: settings.Recovery,
 			Disk: settings.Disk, Limits: settings.Limits}}, nil
+}
+
+// begunWith are the orders with which a campaign's lanes begin; none in a later run, which
+// has them from the one before.
+func begunWith(record *dataset.Record, input PlanInput) (map[string]Orders, error) {
+	orders := map[string]Orders{}
+	if input.Dataset != "" {
+		return orders, nil
+	}
+	standing, err := StandingOf(record)
+	if err != nil {
+		return nil, err
+	}
+	for _, lane := range input.Lanes {
+		orders[lane.Name] = standing.For(lane.Name)
+	}
+	return orders, nil
 }
 
 // open opens the campaign's folder, which is made at the campaign's start.

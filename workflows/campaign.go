@@ -114,8 +114,9 @@ func (c *campaignRun) plan(ctx workflow.Context) error {
 	}
 	if progress.Dataset == "" {
 		progress.Started, progress.Dataset, progress.PlanSHA256 = c.planned.Began, c.planned.Dataset, c.planned.SHA256
+		// Also what people had told the lanes before the server lost it.
 		for _, lane := range c.input.Lanes {
-			c.state.Orders[lane.Name] = Orders{Stop: c.planned.Stop}
+			c.state.Orders[lane.Name] = c.planned.Orders[lane.Name]
 		}
 	}
 	progress.take(c.planned.Counts)
@@ -128,7 +129,11 @@ func (c *campaignRun) run(ctx workflow.Context) error {
 	for _, lane := range c.input.Lanes {
 		c.heard[lane.Name] = workflow.Now(ctx)
 		if _, known := c.state.Lanes[lane.Name]; !known {
-			c.state.Lanes[lane.Name] = LaneReport{Lane: lane.Name, State: LaneLost}
+			report := LaneReport{Lane: lane.Name, State: LaneLost}
+			if orders := c.state.Orders[lane.Name]; orders.Drain {
+				report.State, report.Why = LaneDrained, orders.Why
+			}
+			c.state.Lanes[lane.Name] = report
 		}
 	}
 	workflow.Go(detached, c.tick)
@@ -174,9 +179,7 @@ func (c *campaignRun) isSettled(ctx workflow.Context) bool {
 func (c *campaignRun) over(ctx, detached workflow.Context) (bool, error) {
 	idle := 0
 	for _, lane := range c.input.Lanes {
-		switch report, orders := c.state.Lanes[lane.Name], c.state.Orders[lane.Name]; {
-		case report.State == LaneLost && orders.Pause != "" && !orders.Drain && !c.state.Cancelling:
-			idle++ // it is started again when it is to go on
+		switch report := c.state.Lanes[lane.Name]; {
 		case report.Over() && !c.kept[lane.Name]:
 		case report.idle() && !c.state.Cancelling:
 			idle++

@@ -111,13 +111,14 @@ func (c *campaignRun) tick(ctx workflow.Context) {
 }
 
 // startLanes starts lanes that have died, and those that may have something to do
-// again.
+// again. One that has died is started also while it is paused: it tells that it is, and
+// ends the trial that was left on its testbed.
 func (c *campaignRun) startLanes(ctx workflow.Context) {
 	for _, lane := range c.input.Lanes {
 		report, orders := c.state.Lanes[lane.Name], c.state.Orders[lane.Name]
-		again := report.State == LaneLost || c.woken[lane.Name] && report.Over()
+		again := report.State == LaneLost || c.woken[lane.Name] && report.Over() && orders.Pause == ""
 		delete(c.woken, lane.Name)
-		if !again || c.kept[lane.Name] || c.state.Cancelling || orders.Drain || orders.Pause != "" {
+		if !again || c.kept[lane.Name] || c.state.Cancelling || orders.Drain {
 			continue
 		}
 		c.kept[lane.Name] = true

@@ -121,7 +121,7 @@ func (l *laneRun) next(ctx workflow.Context) (bool, error) {
 		l.state.Report.Enough = true
 		return true, l.end(ctx, LaneEnded, "the results are precise enough", nil)
 	case activities.NextUntil:
-		return true, l.end(ctx, LaneEnded, "it was to begin trials only until "+l.orders.Until.UTC().Format(time.RFC3339), nil)
+		return true, l.end(ctx, LaneEnded, activities.NotAfter(l.orders.Until), nil)
 	}
 	return true, l.end(ctx, LaneEnded, "no trial is left for it", nil)
 }
@@ -338,7 +338,7 @@ func (l *laneRun) takeOrders(ctx workflow.Context) {
 			q.By, q.Next = "", workflow.Now(ctx)
 		}
 	}
-	if l.orders.Pause == PauseNow && l.stopTrial != nil {
+	if l.orders.Pause == activities.PauseNow && l.stopTrial != nil {
 		l.stopTrial()
 	}
 }

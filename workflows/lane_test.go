@@ -335,7 +335,7 @@ func TestOrders(t *testing.T) {
 	s.play = func(input workflows.TrialInput) (trial.Verdict, error) {
 		switch {
 		case input.Trial.Sequence == 1:
-			s.env.SignalWorkflow(workflows.OrdersSignal, workflows.Orders{Version: 1, Pause: workflows.PauseAfterTrial, Why: "the power is cut at noon"})
+			s.env.SignalWorkflow(workflows.OrdersSignal, workflows.Orders{Version: 1, Pause: activities.PauseAfterTrial, Why: "the power is cut at noon"})
 			s.env.RegisterDelayedCallback(func() {
 				s.env.SignalWorkflow(workflows.OrdersSignal, workflows.Orders{Version: 2})
 				s.env.SignalWorkflow(workflows.OrdersSignal, workflows.Orders{Version: 1, Drain: true}) // it came late
@@ -359,7 +359,7 @@ func TestPauseNow(t *testing.T) {
 	s := newLane(t, remember(2, 1))
 	s.hold = 24 * time.Hour
 	s.env.RegisterDelayedCallback(func() {
-		s.env.SignalWorkflow(workflows.OrdersSignal, workflows.Orders{Version: 1, Pause: workflows.PauseNow})
+		s.env.SignalWorkflow(workflows.OrdersSignal, workflows.Orders{Version: 1, Pause: activities.PauseNow})
 	}, time.Hour)
 	s.env.RegisterDelayedCallback(func() { s.env.SignalWorkflow(workflows.OrdersSignal, workflows.Orders{Version: 2}) }, 2*time.Hour)
 	began := s.env.Now()

@@ -47,7 +47,7 @@ func TestOrderWhileTelling(t *testing.T) {
 		})
 	s.env.RegisterDelayedCallback(func() { s.env.CancelWorkflow() }, time.Hour)
 	input := laneInput()
-	input.Orders = workflows.Orders{Version: 1, Pause: workflows.PauseAfterTrial}
+	input.Orders = workflows.Orders{Version: 1, Pause: activities.PauseAfterTrial}
 	require.NoError(t, s.run(t, input))
 	require.Len(t, m.done, 3)
 }
@@ -102,7 +102,7 @@ func lost(t *testing.T, report workflows.LaneReport, orders workflows.Orders) *t
 // TestPausedLaneLost: a lane that dies while it is paused does not end its campaign, which
 // has trials left.
 func TestPausedLaneLost(t *testing.T) {
-	s := lost(t, workflows.LaneReport{State: workflows.LanePaused, Orders: 3}, workflows.Orders{Version: 3, Pause: workflows.PauseAfterTrial})
+	s := lost(t, workflows.LaneReport{State: workflows.LanePaused, Orders: 3}, workflows.Orders{Version: 3, Pause: activities.PauseAfterTrial})
 	require.Empty(t, s.memory.done)
 	require.Error(t, s.env.GetWorkflowError(), "the campaign is finished, with ten trials left")
 }

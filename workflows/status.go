@@ -124,35 +124,8 @@ type TrialStatus struct {
 	Cause    cause.Code  `json:"cause,omitempty"`   // the same, by its code
 }
 
-// Orders are what a campaign tells a lane to do. They are absolute: those of the
-// greatest version say it all.
-type Orders struct {
-	Version int `json:"version"`
-	// Pause begins no trial: PauseAfterTrial, or PauseNow, which ends the running
-	// attempt as well; "" goes on.
-	Pause string `json:"pause,omitempty"`
-	// Drain ends the lane after its trial, and frees its block for others.
-	Drain bool `json:"drain,omitempty"`
-	// Until is when no trial is begun any more; zero is never.
-	Until time.Time `json:"until,omitzero"`
-	// Stop is the rule by which the campaign stops by precision; nil for none.
-	Stop *campaign.Stop `json:"stop,omitempty"`
-	// Quarantine is why somebody keeps the testbed in quarantine; "" when nobody does.
-	Quarantine string `json:"quarantine,omitempty"`
-	// Released counts how often somebody released the lane from its quarantine, the
-	// last time, with Force, without a look at the testbed.
-	Released int  `json:"released,omitempty"`
-	Force    bool `json:"force,omitempty"`
-	// By and Why are of the last change.
-	By  string `json:"by,omitempty"`
-	Why string `json:"why,omitempty"`
-}
-
-// How a lane is told to pause.
-const (
-	PauseAfterTrial = "after-trial"
-	PauseNow        = "now"
-)
+// Orders are what a campaign tells a lane to do.
+type Orders = activities.Orders
 
 // LaneInput starts a lane.
 type LaneInput struct {

@@ -3,7 +3,6 @@ package workflows
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -106,33 +105,17 @@ func amend(ctx workflow.Context, input activities.AmendInput) (activities.Amende
 // obey gives the orders that follow from an update.
 func (s steering) obey(update string, what activities.Steering, amended activities.Amended) {
 	c := s.run
-	order := func(change func(*Orders)) {
-		c.order(what.Lane, func(orders *Orders) {
-			change(orders)
-			orders.By, orders.Why = what.Who(), what.Why
-		})
-	}
 	switch update {
-	case activities.SteerPause:
-		order(func(o *Orders) { o.Pause = howToPause(what) })
-	case activities.SteerResume:
-		order(func(o *Orders) { o.Pause, o.Drain = "", false })
-	case activities.SteerDrain:
-		order(func(o *Orders) { o.Drain = true })
-	case activities.SteerQuarantine:
-		order(func(o *Orders) { o.Quarantine = what.Why })
-	case activities.SteerRelease:
-		order(func(o *Orders) { o.Quarantine, o.Released, o.Force = "", o.Released+1, what.Force })
-	case activities.SteerUntil:
-		order(func(o *Orders) { o.Until = what.Until })
+	case activities.SteerSkip, activities.SteerRepeat, activities.SteerAdd: // there may be something to do again
+		c.wakeEnded()
+		c.changed = true
+		return
 	case activities.SteerStop:
 		// What was told of the precision was by the rule of before.
 		c.state.Progress.Enough, c.state.Progress.Precise, c.state.Progress.JudgedDone = false, nil, 0
-		order(func(o *Orders) { o.Stop = amended.Stop })
-	default: // the plan was changed: there may be something to do again
-		c.wakeEnded()
+		what.Stop = amended.Stop
 	}
-	c.changed = true
+	c.order(what.Lane, func(orders *Orders) { *orders = orders.After(update, what) })
 }
 
 // sentence says what an update comes to, where that does not depend on the plan.
@@ -162,7 +145,7 @@ func sentence(update string, what activities.Steering) string {
 		if what.None {
 			return "trials are begun at any time"
 		}
-		return "no trial is begun after " + what.Until.UTC().Format(time.RFC3339)
+		return activities.NotAfter(what.Until)
 	}
 	return ""
 }

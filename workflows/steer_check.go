@@ -154,8 +154,8 @@ func (s stand) laneProblem(update string, what activities.Steering) string {
 	}
 	switch update {
 	case activities.SteerPause:
-		pause := howToPause(what)
-		if !any(func(l laneStand) bool { return l.orders.Pause != pause && l.orders.Pause != PauseNow }) {
+		pause := activities.HowToPause(what)
+		if !any(func(l laneStand) bool { return l.orders.Pause != pause && l.orders.Pause != activities.PauseNow }) {
 			return s.already(what.Lane, "paused")
 		}
 	case activities.SteerResume:
@@ -202,11 +202,4 @@ func negative(of, what string) string {
 		return of + " is " + what
 	}
 	return of + " is not " + what
-}
-
-func howToPause(what activities.Steering) string {
-	if what.Now {
-		return PauseNow
-	}
-	return PauseAfterTrial
 }

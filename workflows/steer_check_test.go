@@ -64,9 +64,9 @@ func TestRefusals(t *testing.T) {
 		"unknown":           {twoLanes(), "frobnicate", because(activities.Steering{}), `"frobnicate" is no way to steer`},
 
 		"an unknown lane":       {twoLanes(), "pause", because(activities.Steering{Lane: "c"}), `campaign quick has no lane "c": want a, b`},
-		"paused":                {ordered(func(o *Orders) { o.Pause = PauseAfterTrial }), "pause", because(activities.Steering{Lane: "a"}), "lane a is paused already"},
-		"paused now":            {ordered(func(o *Orders) { o.Pause = PauseNow }), "pause", because(activities.Steering{Lane: "a"}), "lane a is paused already"},
-		"all are paused":        {all(func(o *Orders) { o.Pause = PauseNow }), "pause", because(activities.Steering{Now: true}), "all lanes are paused already"},
+		"paused":                {ordered(func(o *Orders) { o.Pause = activities.PauseAfterTrial }), "pause", because(activities.Steering{Lane: "a"}), "lane a is paused already"},
+		"paused now":            {ordered(func(o *Orders) { o.Pause = activities.PauseNow }), "pause", because(activities.Steering{Lane: "a"}), "lane a is paused already"},
+		"all are paused":        {all(func(o *Orders) { o.Pause = activities.PauseNow }), "pause", because(activities.Steering{Now: true}), "all lanes are paused already"},
 		"not paused":            {twoLanes(), "resume", because(activities.Steering{Lane: "a"}), "lane a is not paused or drained"},
 		"none is paused":        {twoLanes(), "resume", because(activities.Steering{}), "no lane is paused or drained"},
 		"drained":               {ordered(func(o *Orders) { o.Drain = true }), "drain", because(activities.Steering{Lane: "a"}), "lane a is drained already"},
@@ -107,7 +107,7 @@ func TestRefusals(t *testing.T) {
 
 func TestNotRefused(t *testing.T) {
 	paused := twoLanes()
-	paused.lanes[0].orders = Orders{Pause: PauseAfterTrial, Drain: true, Quarantine: "clocks", Until: paused.now}
+	paused.lanes[0].orders = Orders{Pause: activities.PauseAfterTrial, Drain: true, Quarantine: "clocks", Until: paused.now}
 	own := twoLanes() // in quarantine by itself
 	own.lanes[0].report.Quarantine = &Quarantine{}
 	again := twoLanes()

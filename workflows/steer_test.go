@@ -337,7 +337,7 @@ func TestSteerOverContinueAsNew(t *testing.T) {
 	require.Equal(t, 1, noted)
 	var next workflows.CampaignInput
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &next))
-	require.Equal(t, workflows.Orders{Version: 1, Pause: workflows.PauseAfterTrial, By: "eva@ws1", Why: "lunch"}, next.State.Orders["lab-2"])
+	require.Equal(t, workflows.Orders{Version: 1, Pause: activities.PauseAfterTrial, Why: "lunch"}, next.State.Orders["lab-2"])
 	require.Zero(t, next.State.Orders["lab-1"].Version)
 
 	second := newTold(t)
@@ -355,4 +355,48 @@ func TestSteerOverContinueAsNew(t *testing.T) {
 	}, 2*time.Minute)
 	second.campaign(t, next)
 	require.Contains(t, wire.Reason(of.errs[id]), "lane lab-2 is paused already", "the next run knows it")
+}
+
+// TestBeginsAsItWasTold: a campaign that begins anew on its folder gives its lanes what
+// people had told them: one is paused, one drained, one in quarantine, and each goes on
+// when it is told so.
+func TestBeginsAsItWasTold(t *testing.T) {
+	m := remember(12, 6)
+	s := newSteered(t, m)
+	s.lasting(time.Hour)
+	stub(s.stage, "Expand", func(activities.PlanInput) (activities.Planned, error) {
+		return activities.Planned{Dataset: "folder", SHA256: "plan", Counts: activities.Counts{Total: 12}, Orders: map[string]activities.Orders{
+			"lab-1": {Pause: activities.PauseAfterTrial, Why: "a backup"}, "lab-2": {Drain: true, Why: "lent out"},
+			"lab-3": {Quarantine: "its clocks jump", By: "eva@ws1"}}}, nil
+	})
+	s.env.RegisterDelayedCallback(func() {
+		status := s.status(t)
+		require.Equal(t, []string{workflows.LanePaused, workflows.LaneDrained, workflows.LaneQuarantined}, states(status))
+		require.Equal(t, "a backup", status.Lanes[0].Why)
+		require.Equal(t, "lent out", status.Lanes[1].Why)
+		require.Equal(t, "its clocks jump", status.Lanes[2].Why)
+		require.Equal(t, "eva@ws1", status.Lanes[2].Quarantine.By)
+		require.Empty(t, m.ran)
+	}, 10*time.Hour)
+	s.update(11*time.Hour, "resume", activities.Steering{Lane: "lab-1"})
+	s.update(12*time.Hour, "resume", activities.Steering{Lane: "lab-2"})
+	s.update(13*time.Hour, "release", activities.Steering{Lane: "lab-3"})
+	s.campaign(t, campaignInput(3))
+	require.Empty(t, s.errs)
+	require.Len(t, m.done, 12)
+	require.Len(t, m.ran, 3)
+}
+
+// TestKeepsItsReason: what is changed beside a pause does not change why the lane is paused.
+func TestKeepsItsReason(t *testing.T) {
+	s := newSteered(t, remember(2, 2))
+	s.lasting(time.Hour)
+	s.env.RegisterDelayedCallback(func() {
+		s.env.UpdateWorkflow("pause", "u", s.callbacks("u"), activities.Steering{Why: "a backup"})
+	}, time.Minute)
+	s.update(2*time.Hour, "until", activities.Steering{Until: s.env.Now().Add(1000 * time.Hour)})
+	s.env.RegisterDelayedCallback(func() { require.Equal(t, "a backup", s.status(t).Lanes[0].Why) }, 3*time.Hour)
+	s.update(4*time.Hour, "resume", activities.Steering{})
+	s.campaign(t, campaignInput(1))
+	require.Empty(t, s.errs)
 }

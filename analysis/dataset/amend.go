@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"time"
 
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
@@ -16,6 +17,14 @@ func (r *Record) Stop() *campaign.Stop {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.index.stop
+}
+
+// Until is when no trial is begun any more, as somebody has said since the campaign ended
+// last; zero for never.
+func (r *Record) Until() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.index.until
 }
 
 // Amend notes an event with what somebody asks, of the plan as it is then, too: nobody

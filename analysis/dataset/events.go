@@ -57,7 +57,7 @@ var CampaignEvents = newTable("campaign_events", "What was decided about the cam
 	required("by", "", "who asked for it; empty for the program itself", func(r *CampaignEvent) *string { return &r.By }),
 	required("why", "", "in the words of who asked for it", func(r *CampaignEvent) *string { return &r.Why }),
 	required("detail", "", "what came of it; of a look, what it found, as JSON", func(r *CampaignEvent) *string { return &r.Detail }),
-	required("amendment_json", "", "what it changes of the plan: trials that are skipped or added, and the stop rule from then on, as JSON; empty for nothing", func(r *CampaignEvent) *string { return &r.Amendment }),
+	required("amendment_json", "", "what it changes of the plan: trials that are skipped or added, and from then on the stop rule, and the time after which no trial is begun, as JSON; empty for nothing", func(r *CampaignEvent) *string { return &r.Amendment }),
 	required("id", "", "of what asked for it: the same is noted once", func(r *CampaignEvent) *string { return &r.ID }),
 )
 
@@ -155,6 +155,12 @@ func (x *index) apply(event CampaignEvent) error {
 	}
 	if amendment.Rule != nil {
 		x.stop = amendment.Rule.Stop
+	}
+	switch {
+	case amendment.Until != nil:
+		x.until = amendment.Until.At
+	case event.Name == EventEnded:
+		x.until = time.Time{} // whoever runs the campaign after that wants it to go on
 	}
 	if key, is := event.double(); is {
 		x.double(key)

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
@@ -25,6 +26,7 @@ type index struct {
 	trials []*plannedTrial // in the order of the plan; their sequence is their place, from 1
 	keys   map[string]*Trial
 	stop   *campaign.Stop // the rule that holds now; nil for none
+	until  time.Time      // when no trial is begun any more; zero for never
 	loose  int            // attempts that are in segments, and not in the tables
 	events eventIndex
 	// doubles are keys of attempts that are second results of their trials: they were

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	enumspb "go.temporal.io/api/enums/v1"
 
+	"heliotrope/activities"
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/procs"
 	"heliotrope/internal/trial"
@@ -33,7 +34,8 @@ func newResume(steering *cobra.Command) *cobra.Command {
 
 With a folder instead, a campaign's dataset (DATA/campaign=NAME) or a data folder, and no
 --why: say of each campaign which of its trials are done and which are missing, who ran it
-last, what the Temporal server knows of it, and what run would do. Nothing is started and
+last, what people have told it that still holds, what the Temporal server knows of it, and
+what run would do. Nothing is started and
 nothing is changed: run itself goes on with what is missing, also when the server's
 database is lost.`
 	steering.Example += `
@@ -105,6 +107,8 @@ type standing struct {
 	Server   string                `json:"server"`           // what the Temporal server knows
 	Next     string                `json:"next"`             // what run would do
 	SpecSHA  string                `json:"spec_sha256"`
+	// Steered is what people have told the campaign and still holds, a sentence each.
+	Steered []string `json:"steered"`
 }
 
 // readStanding reads a campaign's folder. One without an identity, or of another
@@ -129,6 +133,11 @@ func readStanding(ctx context.Context, folder string) (standing, error) {
 			s.Missing = append(s.Missing, planned.Sequence)
 		}
 	}
+	steered, err := activities.StandingOf(record)
+	if err != nil {
+		return standing{}, err
+	}
+	s.Steered = append([]string{}, steered.Text()...)
 	holder, err := dataset.ReadHolder(absolute)
 	if err == nil {
 		s.Holder = &holder
@@ -247,6 +256,9 @@ func (s standing) print(out io.Writer) error {
 		last = fmt.Sprintf("the controller %s on %s, since %s", s.Holder.Controller, s.Holder.Host, s.Holder.Since.Local().Format(time.DateTime))
 	}
 	fmt.Fprintf(w, "  run by\t%s\n", printable(last))
+	for _, told := range s.Steered {
+		fmt.Fprintf(w, "  holds\t%s\n", printable(told))
+	}
 	fmt.Fprintf(w, "  server\t%s\n", printable(s.Server))
 	fmt.Fprintf(w, "  run\t`heliotrope run FILE --data %s` %s\n", filepath.Dir(s.Folder), printable(s.Next))
 	fmt.Fprintf(w, "  FILE\tthe campaign file as it was: %s is a copy\n", filepath.Join(s.Folder, "plan", "campaign.yaml"))

@@ -210,6 +210,9 @@ func (s *session) goOn(ctx context.Context, r *request, takeOver bool, progress 
 		return nil
 	}
 	progress(fmt.Sprintf("%s holds part of the campaign: %s; it goes on with the other %d", r.dataDir, held.done(), len(held.Missing)))
+	for _, told := range held.Steered {
+		progress("it holds as before: " + told)
+	}
 	return nil
 }
 

@@ -1,15 +1,19 @@
 package main
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"heliotrope/activities"
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/trial"
 	"heliotrope/workflows"
 )
@@ -95,5 +99,73 @@ func TestSteeredCampaign(t *testing.T) {
 		require.NotEmpty(t, event.By)
 		require.NotEmpty(t, event.Why)
 		require.NotEmpty(t, event.Detail)
+	}
+}
+
+// TestSteeringOutlivesTheServer: what a campaign's lanes were told holds when the campaign
+// begins anew on its folder and the server knows nothing of it: it comes back paused, with
+// its lane in quarantine, its time and its plan; what was taken back before is not there,
+// and each trial is run once.
+func TestSteeringOutlivesTheServer(t *testing.T) {
+	c := serveLogging(t, zerolog.Nop())
+	file, data := writeCampaign(t, strings.NewReplacer("NAME", "steered", "REPETITIONS", "3").Replace(simulatedSpec)), t.TempDir()
+	steer := func(args ...string) {
+		t.Helper()
+		wantRun(t, 0, "", append(args, "--why", "because of "+args[0])...)
+	}
+	begin := func(want string) string {
+		t.Helper()
+		return wantRun(t, 0, want, "run", file, "--data", data, "--detach")
+	}
+	begin("runs")
+	awaitStatus(t, c, "steered", func(status workflows.CampaignStatus) bool { return status.State == "running" })
+	steer("pause", "steered", "--now")
+	steer("drain", "steered", "--lane", "simulated-1")
+	steer("resume", "steered", "--lane", "simulated-1")
+	steer("quarantine", "steered", "simulated-2")
+	steer("until", "steered", "1000h")
+	steer("pause", "steered", "--lane", "simulated-1")
+	terminateAll(t, c, "steered")
+
+	standing := wantRun(t, 0, "", "resume", data)
+	for _, want := range []string{"all other lanes: paused (because of pause)", "lane simulated-1: paused (because of pause)",
+		"lane simulated-2: paused (because of pause); in quarantine (because of quarantine)", "no trial is begun after 20"} {
+		require.Contains(t, standing, want)
+	}
+	begin("lane simulated-2: paused (because of pause); in quarantine (because of quarantine)")
+	awaitStatus(t, c, "steered", func(status workflows.CampaignStatus) bool {
+		one, two := status.Lanes[0], status.Lanes[1]
+		return one.State == workflows.LanePaused && one.Why == "because of pause" && two.State == workflows.LaneQuarantined && two.Why == "because of quarantine"
+	})
+	steer("until", "steered", "none") // which is refused where no time is set
+	steer("resume", "steered")
+	steer("release", "steered", "simulated-2", "--force")
+	var result workflows.CampaignResult
+	require.NoError(t, c.GetWorkflow(t.Context(), workflows.CampaignID("steered"), "").Get(t.Context(), &result))
+	require.Equal(t, map[trial.Verdict]int{trial.Valid: 18}, result.Progress.Verdicts)
+}
+
+// awaitStatus waits until a campaign's status is so.
+func awaitStatus(t *testing.T, c client.Client, name string, is func(workflows.CampaignStatus) bool) {
+	t.Helper()
+	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var status workflows.CampaignStatus
+	err := poll.Until(limited, 20*time.Millisecond, func(ctx context.Context) (bool, error) {
+		err := query(ctx, c, workflows.CampaignID(name), &status)
+		return err == nil && len(status.Lanes) > 0 && is(status), err
+	})
+	require.NoError(t, err, "%+v", status)
+}
+
+// terminateAll ends all that the server knows of a campaign, as if its database were lost.
+func terminateAll(t *testing.T, c client.Client, name string) {
+	t.Helper()
+	page, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: workflows.RunningQuery(name)})
+	require.NoError(t, err)
+	require.NotEmpty(t, page.GetExecutions())
+	for _, one := range page.GetExecutions() {
+		err := c.TerminateWorkflow(t.Context(), one.GetExecution().GetWorkflowId(), "", "the database is lost")
+		require.True(t, err == nil || activities.IsGone(err), "%v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Changes of a plan that has begun.
@@ -33,6 +34,8 @@ type Amendment struct {
 	Trials []Trial `json:"trials,omitempty"`
 	// Rule is the stop rule from now on; nil where it stays.
 	Rule *Rule `json:"rule,omitempty"`
+	// Until is from when on no trial is begun, from now on; nil where it stays.
+	Until *Until `json:"until,omitempty"`
 }
 
 // Text is the amendment as JSON; "" when it changes nothing.
@@ -47,6 +50,11 @@ func (a Amendment) Text() string {
 // Rule is a stop rule, or that there is none.
 type Rule struct {
 	Stop *Stop `json:"stop,omitempty"`
+}
+
+// Until is a time after which no trial is begun; zero when trials are begun at any time.
+type Until struct {
+	At time.Time `json:"at,omitzero"`
 }
 
 // Begun is a plan that has begun: the frozen one, with all amendments since. A change
