@@ -49,8 +49,8 @@ type ControllerOptions struct {
 	Namespace       string
 	// TLS, when set, is how to speak to the frontend in their place.
 	TLS *tls.Config
-	// Hooks are told what happens to campaigns.
-	Hooks hooks.Hooks
+	// Hooks are told what happens to campaigns; nil where there are none.
+	Hooks *hooks.Background
 	// RaiseLane has a lane's emulated testbed up before a trial, and ends those
 	// that take turns with it; nil where there is none.
 	RaiseLane activities.Raiser

@@ -141,7 +141,7 @@ func control(ctx context.Context, options serveOptions, told *telling, server *o
 		log.Warn().Err(err).Msg("what was begun is tried again only when it counts as lost")
 	}
 	start := func(failed func(error)) (stop func(), err error) {
-		return startWorkers(session.client, id, settings, told.hooks, log, failed)
+		return startWorkers(session.client, id, settings, told.tell, log, failed)
 	}
 	return work(ctx, start, func(ctx context.Context) error {
 		if err := announce(stateDir, id, settings, ui); err != nil {
@@ -177,7 +177,7 @@ func work(ctx context.Context, start func(failed func(error)) (stop func(), err 
 }
 
 // startWorkers starts the controller, and what shows that it is there.
-func startWorkers(c client.Client, id string, settings temporal.Settings, told hooks.Hooks, log zerolog.Logger, failed func(error)) (stop func(), err error) {
+func startWorkers(c client.Client, id string, settings temporal.Settings, told *hooks.Background, log zerolog.Logger, failed func(error)) (stop func(), err error) {
 	own, err := identity(id)
 	if err != nil {
 		return nil, err

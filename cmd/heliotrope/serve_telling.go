@@ -30,6 +30,7 @@ const hooksFile = "hooks.yaml"
 // telling is how a controller tells of its campaigns: by hooks and by metrics.
 type telling struct {
 	hooks   hooks.Hooks
+	tell    *hooks.Background
 	metrics *workers.Metrics // nil: nobody asks for them
 	server  *http.Server
 	serving sync.WaitGroup
@@ -48,6 +49,7 @@ func startTelling(options serveOptions, log zerolog.Logger) (*telling, error) {
 		return nil, usageError{err}
 	}
 	t.hooks.All = all
+	t.tell = hooks.InBackground(t.hooks, hooks.Patience, log)
 	address := options.metrics
 	if address == "" {
 		address = os.Getenv(metricsEnv)
@@ -105,8 +107,9 @@ func (t *telling) observe(ctx context.Context, c client.Client, queue, database 
 	return func() { cancel(); observing.Wait() }
 }
 
-// close serves no more metrics.
+// close tells nobody any more, and serves no more metrics.
 func (t *telling) close() {
+	t.tell.Close()
 	if t.metrics == nil {
 		return
 	}

@@ -1,8 +1,9 @@
 // Package hooks tells people what happens to campaigns: by a command that they
 // name, or by an HTTP request.
 //
-// It promises that a hook never holds anything up: each try ends within a limit,
-// with every process that the command has started in its process group; that
+// It promises that a hook never holds anything up: Background waits for one only for
+// some seconds; each try ends within a limit, with every process that the command has
+// started in its process group; that
 // nothing but an error comes of a hook that fails; and that a webhook's address,
 // which often holds a secret, stands in no error but for its host.
 //
