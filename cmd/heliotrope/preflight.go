@@ -189,12 +189,7 @@ func checkFolder(folder string, needBytes int64, found *findings) {
 		found.addFailed("data folder: %w", err)
 		return
 	}
-	probe, err := os.CreateTemp(folder, ".writable-*")
-	if err != nil {
-		found.addFailed("data folder: %w", err)
-		return
-	}
-	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
+	if err := writable(folder); err != nil {
 		found.addFailed("data folder: %w", err)
 		return
 	}
@@ -209,8 +204,9 @@ func checkFolder(folder string, needBytes int64, found *findings) {
 	}
 }
 
-// canBeMade says why a folder is none, and cannot be made. It makes none.
-func canBeMade(folder string) error {
+// writable says why nothing can be written into a folder; where it is not there, why it
+// cannot be made. It makes none.
+func writable(folder string) error {
 	for {
 		info, err := os.Stat(folder)
 		parent := filepath.Dir(folder)

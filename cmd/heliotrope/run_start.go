@@ -60,7 +60,7 @@ func (o *runOptions) start(ctx context.Context, r *request, progress func(string
 		return nil, err
 	}
 	// Before anything is started for it.
-	if err := canBeMade(r.dataDir); err != nil {
+	if err := writable(r.dataDir); err != nil {
 		return nil, usageError{fmt.Errorf("data folder %s: %w", r.dataDir, err)}
 	}
 	session, err := ensureController(ctx, stateDir, progress)
