@@ -31,7 +31,7 @@ stay in the dataset. That takes a minute or two: --wait waits for it.`,
 			defer session.client.Close()
 			info, err := describe(cmd.Context(), session.client, workflows.CampaignID(name))
 			if err != nil {
-				return explainMissing(err, name)
+				return explainMissing(cmd.Context(), err, name)
 			}
 			if ended := outcomeOf(info.GetStatus()); ended != outcomeRunning {
 				return fmt.Errorf("campaign %s does not run: it %s", name, ended.sentence())

@@ -92,11 +92,11 @@ func (c carrier) check(ctx context.Context) error {
 	if unseen := len(running) - int(looked.Load()); unseen > 0 {
 		c.log.Warn().Int("workflows", unseen).Msgf("not seen within %s whether this program can carry them: one that it cannot stands still", c.limit)
 	}
-	return c.refusal(running, reasons)
+	return c.refusal(ctx, running, reasons)
 }
 
 // refusal names each campaign that is refused, the first reason, and what to do.
-func (c carrier) refusal(running []*commonpb.WorkflowExecution, reasons []string) error {
+func (c carrier) refusal(ctx context.Context, running []*commonpb.WorkflowExecution, reasons []string) error {
 	with := "the version of heliotrope that began it"
 	if c.before != "" && c.before != version {
 		with = "heliotrope " + c.before
@@ -109,8 +109,8 @@ func (c carrier) refusal(running []*commonpb.WorkflowExecution, reasons []string
 			continue
 		}
 		named[name] = true
-		errs = append(errs, fmt.Errorf("campaign %s cannot be carried by this program (%s): %s went otherwise before: %s; finish it with %s, or give it up with `heliotrope serve --give-up %s`: its dataset keeps the trials that it has",
-			name, version, part, reason, with, name))
+		errs = append(errs, fmt.Errorf("campaign %s cannot be carried by this program (%s): %s went otherwise before: %s; finish it with %s, or give it up with %s: its dataset keeps the trials that it has",
+			name, version, part, reason, with, hint(ctx, "serve", "--give-up", name)))
 	}
 	return errors.Join(errs...)
 }

@@ -45,7 +45,8 @@ answers on the loopback interface: no ESXi host is in it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().StringVar(&shared.name, "name", lab.DefaultOptions().Name, "name of the testbed; several can exist at once")
-	cmd.PersistentPreRunE = func(*cobra.Command, []string) (err error) {
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) (err error) {
+		rememberGiven(cmd) // instead of the root's
 		shared.baseDir, err = lab.DefaultDir()
 		return err
 	}

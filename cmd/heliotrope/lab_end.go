@@ -106,7 +106,8 @@ func (s *session) refuseUsed(ctx context.Context, l *lab.Lab) error {
 	}
 	var problems []error
 	for _, use := range uses {
-		problems = append(problems, usageError{fmt.Errorf("%w: wait for its end (`heliotrope watch %s`), cancel it (`heliotrope cancel %s`), or give --force", use, use.campaign, use.campaign)})
+		problems = append(problems, usageError{fmt.Errorf("%w: wait for its end (%s), cancel it (%s), or give --force", use,
+			hint(ctx, "watch", use.campaign), hint(ctx, "cancel", use.campaign))})
 	}
 	return errors.Join(problems...)
 }

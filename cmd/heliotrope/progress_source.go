@@ -78,7 +78,7 @@ func (s *campaignSource) unanswered(ctx context.Context, info *workflowpb.Workfl
 	case err != nil:
 		return "the Temporal server does not say whether a controller works (" + err.Error() + ")"
 	case len(living) == 0:
-		return "no controller answers, so nothing gets on; `heliotrope serve` is one"
+		return "no controller answers, so nothing gets on; " + hint(ctx, "serve") + " is one"
 	}
 	return fmt.Sprintf("the controller (%s) works, but campaign %s did not answer: %v; its log, serve.log in the state folder, says more", living[0], s.name, why)
 }

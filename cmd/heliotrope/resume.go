@@ -86,7 +86,7 @@ func resumeFolders(cmd *cobra.Command, shared *campaignCommand, path string, asJ
 		return printJSON(cmd.OutOrStdout(), all)
 	}
 	for _, one := range all {
-		if err := one.print(cmd.OutOrStdout()); err != nil {
+		if err := one.print(cmd.Context(), cmd.OutOrStdout()); err != nil {
 			return err
 		}
 	}
@@ -246,7 +246,7 @@ func (s standing) left() string {
 }
 
 // print prints it for people.
-func (s standing) print(out io.Writer) error {
+func (s standing) print(ctx context.Context, out io.Writer) error {
 	fmt.Fprintf(out, "campaign %s in %s, begun %s\n", s.Campaign, s.Folder, s.Begun.Local().Format(time.DateTime))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "  done\t%s\n", s.done())
@@ -260,7 +260,7 @@ func (s standing) print(out io.Writer) error {
 		fmt.Fprintf(w, "  holds\t%s\n", printable(told))
 	}
 	fmt.Fprintf(w, "  server\t%s\n", printable(s.Server))
-	fmt.Fprintf(w, "  run\t`heliotrope run FILE --data %s` %s\n", filepath.Dir(s.Folder), printable(s.Next))
+	fmt.Fprintf(w, "  run\t%s %s\n", hint(ctx, "run", "FILE", "--data", shellWord(filepath.Dir(s.Folder))), printable(s.Next))
 	fmt.Fprintf(w, "  FILE\tthe campaign file as it was: %s is a copy\n", filepath.Join(s.Folder, "plan", "campaign.yaml"))
 	return w.Flush()
 }

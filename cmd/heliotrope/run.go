@@ -198,7 +198,7 @@ func (o *runOptions) run(cmd *cobra.Command, file string) error {
 		progress("Temporal UI: " + session.ui)
 	}
 	if o.detach {
-		progress(fmt.Sprintf("campaign %s runs; `heliotrope watch %s` shows it", r.spec.Name, r.spec.Name))
+		progress(fmt.Sprintf("campaign %s runs; %s shows it", r.spec.Name, hint(ctx, "watch", r.spec.Name)))
 		if o.asJSON {
 			return printJSON(cmd.OutOrStdout(), map[string]string{"name": r.spec.Name, "workflow_id": workflows.CampaignID(r.spec.Name), "ui": session.ui})
 		}

@@ -158,7 +158,7 @@ func (o *runOptions) attach(ctx context.Context, s *session, r *request, progres
 		return false, err
 	}
 	if input.SpecSHA256 != r.sha256() {
-		return false, usageError{fmt.Errorf("a campaign %q runs already, from another campaign file: give this one another name, or end that one with `heliotrope cancel %s`", name, name)}
+		return false, usageError{fmt.Errorf("a campaign %q runs already, from another campaign file: give this one another name, or end that one with %s", name, hint(ctx, "cancel", name))}
 	}
 	if r.dataGiven && !sameFolder(r.dataDir, input.DataDir) {
 		return false, usageError{fmt.Errorf("campaign %s runs already, and its data go to %s, not to %s: leave --data out to attach to it", name, input.DataDir, r.dataDir)}
@@ -253,7 +253,7 @@ func (s *session) checkFree(ctx context.Context, name string, inventories []stri
 	uses, err := s.usersOf(ctx, name, inventories)
 	problems := []error{err}
 	for _, use := range uses {
-		problems = append(problems, usageError{fmt.Errorf("%w: wait for its end (`heliotrope watch %s`), or cancel it", use, use.campaign)})
+		problems = append(problems, usageError{fmt.Errorf("%w: wait for its end (%s), or cancel it", use, hint(ctx, "watch", use.campaign))})
 	}
 	return errors.Join(problems...)
 }
@@ -316,7 +316,7 @@ func (s *session) startCampaign(ctx context.Context, input workflows.CampaignInp
 	_, err := s.client.ExecuteWorkflow(ctx, options, workflows.CampaignName, input)
 	var taken *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &taken) {
-		return usageError{fmt.Errorf("a campaign %q was just started by somebody else; `heliotrope watch %s` shows it", input.Name, input.Name)}
+		return usageError{fmt.Errorf("a campaign %q was just started by somebody else; %s shows it", input.Name, hint(ctx, "watch", input.Name))}
 	}
 	if err != nil {
 		return fmt.Errorf("start campaign %s: %w", input.Name, err)

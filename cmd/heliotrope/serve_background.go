@@ -59,7 +59,7 @@ func joinController(ctx context.Context, stateDir string, progress func(string))
 		return nil, err
 	}
 	if state, err := runningServe(stateDir); err == nil && state != nil && state.Version != version {
-		progress(fmt.Sprintf("the controller that runs is of version %s, and this program of version %s; `heliotrope stop` ends it", state.Version, version))
+		progress(fmt.Sprintf("the controller that runs is of version %s, and this program of version %s; %s ends it", state.Version, version, hint(ctx, "stop")))
 	}
 	settings, ui, err := settingsOf(stateDir)
 	if err != nil {
@@ -102,8 +102,8 @@ func foreignController(ctx context.Context) (*session, error) {
 		found.queue = controllerQueue(controllers[0].ID)
 		return found, nil
 	case len(controllers) > 1:
-		err = usageError{fmt.Errorf("several controllers work for the Temporal server at %s (%s; %s): start one of this machine's with `heliotrope serve`, for that is used first",
-			settings.Address, controllers[0], controllers[1])}
+		err = usageError{fmt.Errorf("several controllers work for the Temporal server at %s (%s; %s): start one of this machine's with %s, for that is used first",
+			settings.Address, controllers[0], controllers[1], hint(ctx, "serve"))}
 	}
 	found.client.Close()
 	return nil, err

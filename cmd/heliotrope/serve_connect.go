@@ -75,7 +75,7 @@ func dial(ctx context.Context, settings temporal.Settings, stateDir, ui string, 
 	if !settings.Configured() {
 		_, err := temporal.Find(ctx, settings, stateDir)
 		if errors.Is(err, temporal.ErrNotRunning) {
-			return nil, fmt.Errorf("%w: `heliotrope serve` starts it, and `heliotrope run` too", err)
+			return nil, fmt.Errorf("%w: %s starts it, and %s too", err, hint(ctx, "serve"), hint(ctx, "run"))
 		}
 		if err != nil {
 			return nil, err
@@ -92,7 +92,7 @@ func dial(ctx context.Context, settings temporal.Settings, stateDir, ui string, 
 func (s *session) input(ctx context.Context, name string) (workflows.CampaignInput, error) {
 	input, err := campaignInput(ctx, s.client, name)
 	if err != nil {
-		return input, explainMissing(err, name)
+		return input, explainMissing(ctx, err, name)
 	}
 	return input, nil
 }

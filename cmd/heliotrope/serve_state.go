@@ -71,7 +71,7 @@ func lockServe(ctx context.Context, stateDir string) (unlock func(), err error) 
 		if state := lastServe(stateDir); state != nil && state.PID != 0 {
 			holder = fmt.Sprintf(" (process %d, UI %s)", state.PID, state.UI)
 		}
-		return nil, fmt.Errorf("%w with the state folder %s%s; `heliotrope stop` ends it", errServing, stateDir, holder)
+		return nil, fmt.Errorf("%w with the state folder %s%s; %s ends it", errServing, stateDir, holder, hint(ctx, "stop"))
 	}
 	return nil, fmt.Errorf("lock %s: %w", filepath.Join(stateDir, serveLockFile), err)
 }

@@ -53,7 +53,7 @@ long it still takes.`,
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), campaigns)
 			}
-			return campaignTable(cmd.OutOrStdout(), campaigns)
+			return campaignTable(cmd.Context(), cmd.OutOrStdout(), campaigns)
 		},
 	}
 	shared.flags(cmd)
@@ -124,9 +124,9 @@ func newestFirst(a, b listedCampaign) int {
 	return cmp.Or(b.Started.Compare(a.Started), strings.Compare(a.Name, b.Name))
 }
 
-func campaignTable(out io.Writer, campaigns []listedCampaign) error {
+func campaignTable(ctx context.Context, out io.Writer, campaigns []listedCampaign) error {
 	if len(campaigns) == 0 {
-		_, err := fmt.Fprintln(out, "no campaigns yet: `heliotrope run FILE` starts one")
+		_, err := fmt.Fprintln(out, "no campaigns yet: "+hint(ctx, "run", "FILE")+" starts one")
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -150,7 +150,7 @@ func (s *session) showCampaign(ctx context.Context, out io.Writer, name string, 
 	source := s.source(input)
 	shot, err := source.snapshot(ctx)
 	if err != nil {
-		return explainMissing(err, name)
+		return explainMissing(ctx, err, name)
 	}
 	if shot.Status.DataDir == "" {
 		shot.Status.DataDir = input.DataDir

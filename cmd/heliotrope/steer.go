@@ -39,7 +39,7 @@ func steer(ctx context.Context, c client.Client, name, update string, what activ
 	id := workflows.CampaignID(name)
 	info, err := describe(ctx, c, id)
 	if errors.Is(err, errNoCampaign) {
-		return answer, usageError{explainMissing(err, name)}
+		return answer, usageError{explainMissing(ctx, err, name)}
 	}
 	if err != nil {
 		return answer, err
@@ -71,7 +71,7 @@ func explainSteer(ctx context.Context, name, update string, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("interrupted: whether campaign %s took the %s, its campaign_events tell", name, update)
 	case isTimeOut(err):
-		return fmt.Errorf("campaign %s did not answer within %s, and may still take the %s: does a controller work? `heliotrope serve` is one", name, steerLimit, update)
+		return fmt.Errorf("campaign %s did not answer within %s, and may still take the %s: does a controller work? %s is one", name, steerLimit, update, hint(ctx, "serve"))
 	}
 	return fmt.Errorf("%s campaign %s: %w", update, name, err)
 }

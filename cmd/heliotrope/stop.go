@@ -45,7 +45,7 @@ testbed goes on running; ` + "`heliotrope lab down`" + ` stops it.`,
 			out := cmd.ErrOrStderr()
 			switch {
 			case pid != 0:
-				fmt.Fprintf(out, "the controller (process %d) has ended; campaigns that run go on with the next `heliotrope serve` or `run`\n", pid)
+				fmt.Fprintf(out, "the controller (process %d) has ended; campaigns that run go on with the next %s or `run`\n", pid, hint(cmd.Context(), "serve"))
 			case left:
 				fmt.Fprintln(out, "no controller runs; the Temporal server that one had left behind was ended")
 			default:

@@ -58,11 +58,11 @@ func (s *session) follow(cmd *cobra.Command, name string, asJSON bool) error {
 	shot, err := watch(ctx, source.snapshot, show, pollInterval)
 	show.close()
 	if errors.Is(err, context.Canceled) {
-		sayDetached(errs, name)
+		sayDetached(ctx, errs, name)
 		return exitCode(exitDetached)
 	}
 	if err != nil {
-		return explainMissing(err, name)
+		return explainMissing(ctx, err, name)
 	}
 	return printResult(cmd.OutOrStdout(), s.result(shot, input), asJSON)
 }
@@ -110,15 +110,15 @@ func sayOnce(show display, said, text string) string {
 	return text
 }
 
-func sayDetached(out io.Writer, name string) {
+func sayDetached(ctx context.Context, out io.Writer, name string) {
 	fmt.Fprintf(out, "\nheliotrope: campaign %s goes on without being watched\n"+
-		"  come back:  heliotrope watch %s\n  end it:     heliotrope cancel %s\n", name, name, name)
+		"  come back:  %s\n  end it:     %s\n", name, advice(ctx, "watch", name), advice(ctx, "cancel", name))
 }
 
 // explainMissing says which campaign there is none of.
-func explainMissing(err error, name string) error {
+func explainMissing(ctx context.Context, err error, name string) error {
 	if errors.Is(err, errNoCampaign) {
-		return usageError{fmt.Errorf("no campaign %q on this Temporal server: `heliotrope status` lists them", name)}
+		return usageError{fmt.Errorf("no campaign %q on this Temporal server: %s lists them", name, hint(ctx, "status"))}
 	}
 	return err
 }
