@@ -22,6 +22,13 @@ const (
 	SteerStop       = campaign.AmendStop
 )
 
+// EventCancel is the event of a cancellation by `heliotrope cancel`, which is no update: it
+// needs no controller.
+const EventCancel = "cancel"
+
+// MaxWhyBytes is how long who and why may be together: they are in each lane's orders.
+const MaxWhyBytes = 1000
+
 // Steering is what an update is told. Who and why is wanted by each; of the others each
 // takes its own.
 type Steering struct {

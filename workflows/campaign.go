@@ -49,6 +49,7 @@ type campaignRun struct {
 	controls  []string
 	medians   []activities.Median
 	reports   workflow.ReceiveChannel // of LaneReport
+	cancels   workflow.ReceiveChannel // of activities.Steering
 	// By the lanes' names: when each was heard, whether keep is on it, whether it may
 	// have something to do again, and which version of its orders it was sent.
 	heard map[string]time.Time
@@ -94,6 +95,7 @@ func Campaign(ctx workflow.Context, input CampaignInput) (CampaignResult, error)
 
 func newCampaignRun(ctx workflow.Context, input CampaignInput) *campaignRun {
 	c := &campaignRun{input: input, state: input.State, status: "planning", reports: workflow.GetSignalChannel(ctx, ReportSignal),
+		cancels:   workflow.GetSignalChannel(ctx, CancelSignal),
 		execution: workflow.GetInfo(ctx).FirstRunID, heard: map[string]time.Time{}, kept: map[string]bool{},
 		woken: map[string]bool{}, sent: map[string]int{}, leftAt: -1}
 	if c.state.Lanes == nil {
@@ -139,6 +141,7 @@ func (c *campaignRun) run(ctx workflow.Context) error {
 	workflow.Go(detached, c.tick)
 	for {
 		c.takeReports(ctx)
+		c.takeCanceller()
 		c.cancelLanes(ctx, detached)
 		c.sendOrders(detached)
 		c.startLanes(detached)
@@ -152,12 +155,12 @@ func (c *campaignRun) run(ctx workflow.Context) error {
 		}
 		cancelled := func() bool { return ctx.Err() != nil && !c.state.Cancelling }
 		// The next run would not know of a cancellation that no lane was told of.
-		if c.reports.Len() == 0 && !c.changed && !cancelled() && isLong(ctx, c.input.MaxEvents) && c.isSettled(ctx) {
+		if c.reports.Len() == 0 && c.cancels.Len() == 0 && !c.changed && !cancelled() && isLong(ctx, c.input.MaxEvents) && c.isSettled(ctx) {
 			next := c.input
 			next.State, next.SpecYAML, next.Files = c.state, "", nil
 			return workflow.NewContinueAsNewError(ctx, CampaignName, next)
 		}
-		if err := workflow.Await(detached, func() bool { return c.reports.Len() > 0 || c.changed || cancelled() }); err != nil {
+		if err := workflow.Await(detached, func() bool { return c.reports.Len() > 0 || c.cancels.Len() > 0 || c.changed || cancelled() }); err != nil {
 			return err
 		}
 		c.changed = false

@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"heliotrope/activities"
 	"heliotrope/internal/fault/wire"
 )
 
@@ -191,11 +192,40 @@ func (c *campaignRun) cancelLanes(cancelled, ctx workflow.Context) {
 	}
 	c.state.Cancelling = true
 	c.show(ctx, "cancelling")
+	defer c.noteCanceller(ctx)
 	for _, lane := range c.input.Lanes {
 		if c.state.Lanes[lane.Name].Over() {
 			continue
 		}
 		_ = workflow.RequestCancelExternalWorkflow(ctx, LaneID(c.input.Name, lane.Name), "").Get(ctx, nil)
 		c.send(ctx, lane.Name) // one that has ended can be cancelled as well
+	}
+}
+
+// takeCanceller takes who is going to cancel the campaign. He is never waited for by a
+// receiver, as reports are not.
+func (c *campaignRun) takeCanceller() {
+	for {
+		var who activities.Steering
+		if !c.cancels.ReceiveAsync(&who) {
+			return
+		}
+		c.state.Canceller = &who
+	}
+}
+
+// noteCanceller notes who has cancelled the campaign and why, where he has said so: when
+// the lanes are being cancelled, for no disk may keep anybody from that.
+func (c *campaignRun) noteCanceller(ctx workflow.Context) {
+	if c.takeCanceller(); c.state.Canceller == nil {
+		return
+	}
+	input := activities.AmendInput{Campaign: c.input.Name, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset, Update: activities.EventCancel,
+		Steering: *c.state.Canceller, Answer: "trials that run are torn down, the others are not run",
+		ID: workflow.GetInfo(ctx).WorkflowExecution.RunID + "/" + activities.EventCancel, At: workflow.Now(ctx)}
+	c.state.Canceller = nil
+	ctx = workflow.WithLocalActivityOptions(ctx, claiming("note the cancellation"))
+	if err := workflow.ExecuteLocalActivity(ctx, planner.Amend, input).Get(ctx, nil); err != nil {
+		workflow.GetLogger(ctx).Warn("who has cancelled the campaign is not in its dataset", "by", input.Steering.By, "why", input.Steering.Why, "error", wire.Reason(err))
 	}
 }

@@ -196,6 +196,45 @@ func TestCancelledCampaign(t *testing.T) {
 	require.Equal(t, 2, status.Progress.Done())
 }
 
+// TestCancellationIsNoted: who cancels a campaign and why is in its dataset, also when the
+// campaign has continued as new since he said so; where that cannot be written it is
+// cancelled none the less.
+func TestCancellationIsNoted(t *testing.T) {
+	why := activities.Steering{By: "eva@ws1", Why: "the disk is bad"}
+	for _, full := range []bool{false, true} {
+		s := newSteered(t, remember(8, 4))
+		s.lasting(time.Hour)
+		if full {
+			s.fail["Amend"] = []error{errors.New("no space left on device")}
+		}
+		s.env.RegisterDelayedCallback(func() {
+			s.env.SignalWorkflow(workflows.CancelSignal, why)
+			s.env.CancelWorkflow()
+		}, 90*time.Minute)
+		s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(2))
+		require.True(t, temporal.IsCanceledError(s.env.GetWorkflowError()))
+		require.Equal(t, 1, s.count("Amend"))
+		if !full {
+			require.Len(t, s.noted, 1)
+			require.Equal(t, "cancel", s.noted[0].Update)
+			require.Equal(t, why, s.noted[0].Steering)
+		}
+	}
+	s := newTold(t)
+	s.env.RegisterDelayedCallback(func() {
+		s.env.SetCurrentHistoryLength(61)
+		s.env.SignalWorkflow(workflows.CancelSignal, why)
+	}, time.Minute)
+	input := campaignInput(2)
+	input.MaxEvents = 60
+	s.env.ExecuteWorkflow(workflows.CampaignName, input)
+	var again *workflow.ContinueAsNewError
+	require.ErrorAs(t, s.env.GetWorkflowError(), &again)
+	var next workflows.CampaignInput
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &next))
+	require.Equal(t, &why, next.State.Canceller)
+}
+
 // TestNothingIsLeftAtTheEnd: when a campaign ends, everything of it is taken from all of
 // its testbeds, whatever they are and whether they ran anything. One that is away keeps
 // no campaign from its end.

@@ -1,6 +1,9 @@
 package workflows
 
-import "heliotrope/internal/trial"
+import (
+	"heliotrope/activities"
+	"heliotrope/internal/trial"
+)
 
 // Names by which the workflows are registered: a rename breaks running
 // campaigns.
@@ -14,6 +17,9 @@ const (
 	// ReportSignal brings a LaneReport to the campaign, OrdersSignal Orders to a lane.
 	ReportSignal = "report"
 	OrdersSignal = "orders"
+	// CancelSignal tells a campaign who cancels it and why, an activities.Steering, just
+	// before it is cancelled: a cancellation itself tells nothing, and needs no controller.
+	CancelSignal = activities.EventCancel
 )
 
 // CampaignID is the workflow ID of a campaign.

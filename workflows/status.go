@@ -41,6 +41,8 @@ type CampaignState struct {
 	Orders map[string]Orders     `json:"orders,omitempty"`
 	// Cancelling: the lanes were cancelled, and have not all ended.
 	Cancelling bool `json:"cancelling,omitempty"`
+	// Canceller is who cancels it and why, from when he says so until that is noted.
+	Canceller *activities.Steering `json:"canceller,omitempty"`
 }
 
 // Progress is how far a campaign is: what its dataset held when a lane last

@@ -29,8 +29,11 @@ type laneStand struct {
 
 func (l laneStand) quarantined() bool { return l.orders.Quarantine != "" || l.report.Quarantine != nil }
 
-// runs says that it runs trials, now or when what is in its way is over.
-func (l laneStand) runs() bool { return !l.orders.Drain && !l.report.Over() }
+// runs says that it runs trials, now, when what is in its way is over, or, where nothing
+// was left for it, when there is something again.
+func (l laneStand) runs() bool {
+	return !l.orders.Drain && (!l.report.Over() || l.report.State == LaneEnded)
+}
 
 // takes is what each update is told beside who and why.
 var takes = map[string][]string{
@@ -45,9 +48,6 @@ var takes = map[string][]string{
 	activities.SteerStop:       {"stop", "none"},
 	activities.SteerUntil:      {"until", "none"},
 }
-
-// mostWhy is how long a reason may be, in bytes: it is in each lane's orders.
-const mostWhy = 1000
 
 // refuse is why an update is not for a campaign that stands so, all of it in one
 // line; nil when it may be tried. Whether cells and trials are possible the dataset says.
@@ -70,8 +70,8 @@ func (s stand) refuse(update string, what activities.Steering) error {
 	switch why := strings.TrimSpace(what.Why); {
 	case why == "":
 		wrong = append(wrong, "say why: the dataset keeps it")
-	case len(what.Why)+len(what.By) > mostWhy:
-		wrong = append(wrong, fmt.Sprintf("who and why are longer than %d bytes", mostWhy))
+	case len(what.Why)+len(what.By) > activities.MaxWhyBytes:
+		wrong = append(wrong, fmt.Sprintf("who and why are longer than %d bytes", activities.MaxWhyBytes))
 	}
 	if problem := s.problem(update, what); problem != "" {
 		wrong = append(wrong, problem)

@@ -44,7 +44,7 @@ func TestRefusals(t *testing.T) {
 	empty := twoLanes()
 	empty.state, empty.trials = "planning", 0
 	ended := twoLanes()
-	ended.lanes[1].report.State = LaneEnded
+	ended.lanes[1].report.State = LaneFailed
 	for name, test := range map[string]struct {
 		stand  stand
 		update string
@@ -112,6 +112,8 @@ func TestNotRefused(t *testing.T) {
 	own.lanes[0].report.Quarantine = &Quarantine{}
 	again := twoLanes()
 	again.state = "planning" // in a later run of the workflow
+	idle := twoLanes()
+	idle.lanes[1].report.State = LaneEnded // it runs what the other leaves
 	for name, test := range map[string]struct {
 		stand  stand
 		update string
@@ -122,6 +124,7 @@ func TestNotRefused(t *testing.T) {
 		"pause sooner":            {paused, "pause", activities.Steering{Lane: "a", Now: true}},
 		"resume one of two":       {paused, "resume", activities.Steering{}},
 		"drain one of two":        {twoLanes(), "drain", activities.Steering{Lane: "a"}},
+		"the other is idle":       {idle, "drain", activities.Steering{Lane: "a"}},
 		"drain all":               {twoLanes(), "drain", activities.Steering{Force: true}},
 		"keep it in quarantine":   {own, "quarantine", activities.Steering{Lane: "a"}},
 		"release":                 {own, "release", activities.Steering{Lane: "a", Force: true}},

@@ -50,7 +50,7 @@ var CampaignEvents = newTable("campaign_events", "What was decided about the cam
 	required("number", "", "of the event, from 1, in the order in which they were noted", func(r *CampaignEvent) *int32 { return &r.Number }),
 	required("ts_ns", "ns", "when, on the controller's time base, since 1970 UTC", func(r *CampaignEvent) *int64 { return &r.TsNs }),
 	required("name", "", "what: run (a controller runs the campaign from then on), ended (the campaign has, as detail says), look (whether the results are precise enough), double (a second result of a trial), or the word of who steered: "+
-		"pause, resume, skip, repeat, add, drain, quarantine, release, stop-rule, until", func(r *CampaignEvent) *string { return &r.Name }),
+		"pause, resume, skip, repeat, add, drain, quarantine, release, stop-rule, until, cancel", func(r *CampaignEvent) *string { return &r.Name }),
 	required("lane", "", "that it concerns; empty for the campaign", func(r *CampaignEvent) *string { return &r.Lane }),
 	required("trial", "", "that it concerns, by its number in the plan; 0 for none", func(r *CampaignEvent) *int32 { return &r.Trial }),
 	required("block", "", "that it concerns; 0 for none", func(r *CampaignEvent) *int32 { return &r.Block }),
