@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"heliotrope/activities"
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/poll"
 	"heliotrope/internal/simulated"
@@ -45,6 +47,10 @@ func faultKinds() []*faultKind {
 		{name: "campaign cancelled", inject: cancelled},
 		{name: "campaign terminated", inject: campaignTerminated},
 		{name: "trial terminated", inject: trialTerminated},
+		{name: "lane terminated", inject: laneTerminated},
+		{name: "lane paused", inject: lanePaused},
+		{name: "lane quarantined", inject: laneQuarantined},
+		{name: "lane drained", inject: laneDrained},
 		{name: "host away", inject: away, model: func(f *simulated.Faults) { f.Held.Away = faultLane + "-b" }},
 		{name: "WAN lost", inject: waits(time.Second), model: func(f *simulated.Faults) { f.Held.Lost = true }},
 		{name: "store frozen", inject: waits(3 * time.Second)},
@@ -223,11 +229,17 @@ func diskFull(ctx context.Context, c *cell) error {
 // on with what is missing.
 func cancelled(ctx context.Context, c *cell) error {
 	c.want.cancelled = true
-	if _, err := c.slot.command(ctx, c.faults, "cancel", c.name); err != nil {
+	if err := c.steer(ctx, "cancel", c.name); err != nil {
 		return err
 	}
 	if err := errors.Join(c.release(), c.awaitEnd(ctx)); err != nil {
 		return err
+	}
+	events, err := dataset.ReadCampaignEvents(dataset.CampaignFolder(c.data(), c.name))
+	if err != nil || !slices.ContainsFunc(events, func(e dataset.CampaignEvent) bool {
+		return e.Name == activities.EventCancel && e.By == me() && e.Why == steeredWhy
+	}) {
+		c.damage.add(nil, "who cancelled the campaign and why is not noted (%v)", err)
 	}
 	c.damage.judgeFolder(dataset.CampaignFolder(c.data(), c.name), c.want)
 	c.damage.judgeHosts(c.hosts(), c.want)
@@ -251,6 +263,57 @@ func trialTerminated(ctx context.Context, c *cell) error {
 		return err
 	}
 	return c.terminate(ctx, workflows.TrialID(c.name, sequence))
+}
+
+// steeredWhy is why the matrix steers.
+const steeredWhy = "the fault matrix"
+
+// steer has the campaign do something, as a user does.
+func (c *cell) steer(ctx context.Context, args ...string) error {
+	_, err := c.slot.command(ctx, c.faults, append(args, "--why", steeredWhy)...)
+	return err
+}
+
+// steerLane tells the lane of the fault something, lets its trial go, and takes that back
+// some seconds later. A lane that has run its last trial by then may have ended with its
+// campaign: then there is nothing to take back.
+func (c *cell) steerLane(ctx context.Context, order []string, back ...string) error {
+	err := errors.Join(c.steer(ctx, order...), c.release())
+	if err == nil {
+		err = poll.Pause(ctx, 3*time.Second)
+	}
+	if err == nil {
+		err = c.steer(ctx, back...)
+	}
+	if err != nil && c.awaitEnd(ctx) == nil {
+		return nil
+	}
+	return err
+}
+
+// laneTerminated ends the lane's workflow, and with it its trial: the campaign starts it again.
+func laneTerminated(ctx context.Context, c *cell) error {
+	return c.terminate(ctx, workflows.LaneID(c.name, faultLane))
+}
+
+// lanePaused pauses the lane, with an odd seed at once, and has it go on again.
+func lanePaused(ctx context.Context, c *cell) error {
+	pause := []string{"pause", c.name, "--lane", faultLane}
+	if c.seed%2 == 1 {
+		pause = append(pause, "--now")
+	}
+	return c.steerLane(ctx, pause, "resume", c.name, "--lane", faultLane)
+}
+
+// laneQuarantined puts the lane in quarantine, and releases it.
+func laneQuarantined(ctx context.Context, c *cell) error {
+	return c.steerLane(ctx, []string{"quarantine", c.name, faultLane}, "release", c.name, faultLane)
+}
+
+// laneDrained ends the lane after its trial: the other one runs the rest, also where
+// there was nothing left for it before.
+func laneDrained(ctx context.Context, c *cell) error {
+	return c.steer(ctx, "drain", c.name, "--lane", faultLane)
 }
 
 // campaignTerminated ends the campaign's workflow, and runs the campaign again.
