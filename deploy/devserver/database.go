@@ -78,7 +78,7 @@ func prepareDatabase(o options) error {
 	if err := sqliteschema.CreateNamespaces(sqlConfig(o.database, "WAL", o.synchronous), namespace); err != nil {
 		return fmt.Errorf("make namespace %s in %s: %w", o.namespace, o.database, err)
 	}
-	return nil
+	return dropIndexes(o.database)
 }
 
 // makeDatabase sets up the schema beside the final path and renames, so that a
@@ -152,6 +152,35 @@ func quickCheck(database string) string {
 	}
 	first, _, _ := strings.Cut(said, "\n")
 	return first
+}
+
+// unwantedIndexes are the indexes of the table of workflows but those by which they are
+// found: newest first, and by what somebody types into the Web UI. Temporal makes 61.
+const unwantedIndexes = `SELECT 'DROP INDEX "' || name || '";' AS drop_it FROM sqlite_schema
+	WHERE type = 'index' AND tbl_name = 'executions_visibility' AND sql IS NOT NULL
+	AND name NOT IN ('default_idx', 'by_workflow_id', 'by_workflow_type', 'by_status')`
+
+// dropIndexes drops the unwanted indexes, of a database that an older program made, too.
+// Each would have an entry for each workflow, written when that begins and ends, and most
+// of them at each change of a search attribute. Queries by a search attribute look at all
+// workflows of the namespace instead.
+func dropIndexes(database string) (err error) {
+	db, err := sql.Open("sqlite", database)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", database, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var drop sql.NullString
+	if err := db.QueryRow("SELECT group_concat(drop_it, ' ') FROM (" + unwantedIndexes + ")").Scan(&drop); err != nil {
+		return fmt.Errorf("list the indexes of %s: %w", database, err)
+	}
+	if !drop.Valid {
+		return nil
+	}
+	if _, err := db.Exec("BEGIN; " + drop.String + " COMMIT;"); err != nil {
+		return fmt.Errorf("drop indexes of %s: %w", database, err)
+	}
+	return nil
 }
 
 // checkVersion refuses a database that another version of the server made.

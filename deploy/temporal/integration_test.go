@@ -311,6 +311,47 @@ func TestServerRefusesADatabaseOfAnotherVersion(t *testing.T) {
 	}
 }
 
+// TestWorkflowsTakeLittleRoom: of Temporal's 61 indexes of workflows, 18 kB a workflow,
+// those are not there by which nobody looks for one.
+func TestWorkflowsTakeLittleRoom(t *testing.T) {
+	const workflows, mostBytes = 100, 10_000
+	o := serverOptions(t)
+	size := func(fill func(client.Client)) int64 {
+		server := ensure(t, o)
+		c, err := Dial(t.Context(), server.Settings, zerolog.Nop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(c)
+		c.Close()
+		if err := server.Stop(t.Context()); err != nil { // which brings its log into the file
+			t.Fatal(err)
+		}
+		info, err := os.Stat(filepath.Join(o.StateDir, databaseFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	empty := size(func(client.Client) {})
+	full := size(func(c client.Client) {
+		for range workflows {
+			run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: queue}, waitForWord, "word")
+			if err == nil {
+				err = c.TerminateWorkflow(t.Context(), run.GetID(), run.GetRunID(), "")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	each := (full - empty) / workflows
+	t.Logf("a workflow takes %d bytes", each)
+	if each > mostBytes {
+		t.Errorf("want at most %d bytes", mostBytes)
+	}
+}
+
 // TestServerRefusesACutDatabase: one that was cut off is named at once, also beside the
 // write-ahead log of a server that was killed; whole, it is served again after that.
 func TestServerRefusesACutDatabase(t *testing.T) {
