@@ -85,7 +85,7 @@ func newAttempt(t *testing.T, faults simulated.Faults) *attempt {
 		settings: activities.Settings{
 			SteadyState: campaign.SteadyState{Round: time.Second, Window: 3, RangePercent: 50, SlopePercent: 50},
 			Recovery:    campaign.Recovery{WithinPercent: 50, For: time.Second},
-			Limits:      campaign.Limits{RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, ClockUncertaintyMs: 20},
+			Limits:      campaign.Limits{Attempts: 3, RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, ClockUncertaintyMs: 20},
 		},
 		collector: &activities.Collector{Open: open, Version: "unit"},
 	}
@@ -97,7 +97,7 @@ func newAttempt(t *testing.T, faults simulated.Faults) *attempt {
 // among them.
 func (a *attempt) create(t *testing.T) *dataset.Record {
 	t.Helper()
-	frozen := dataset.Frozen{Settings: dataset.Settings{Limits: campaign.Limits{Attempts: 3}}}
+	frozen := dataset.Frozen{Settings: dataset.Settings{SteadyState: a.settings.SteadyState, Recovery: a.settings.Recovery, Limits: a.settings.Limits}}
 	for sequence := range a.target.Ref.Trial.Sequence {
 		planned := a.target.Ref.Trial
 		planned.Sequence = sequence + 1
@@ -115,9 +115,9 @@ func (a *attempt) certifyInput(moment string) activities.CertifyInput {
 	return activities.CertifyInput{Target: a.target, Moment: moment, Tolerance: a.settings.Tolerance()}
 }
 
-func (a *attempt) certify(t *testing.T, moment string, certified *activities.Certified) {
+func (a *attempt) certify(t *testing.T, moment string) {
 	t.Helper()
-	*certified = must[activities.Certified](t, a.certifier.Certify, a.certifyInput(moment))
+	certified := must[activities.Certified](t, a.certifier.Certify, a.certifyInput(moment))
 	a.passed(certified.Now)
 }
 
@@ -137,7 +137,7 @@ func (a *attempt) before(t *testing.T) *attempt {
 	a.passed(a.known.Provisioned.Now)
 	a.enter(trial.Shape)
 	a.enter(trial.Attest)
-	a.certify(t, activities.BeforeTrial, &a.known.Certified)
+	a.certify(t, activities.BeforeTrial)
 	a.enter(trial.WarmUp)
 	a.passed(a.target.Ref.Now.Add(2 * time.Second))
 	a.enter(trial.Before)
@@ -162,7 +162,7 @@ func (a *attempt) collected(t *testing.T) *attempt {
 	a.known.Collected = must[activities.Collected](t, a.collector.Collect, activities.CollectInput{Target: a.target})
 	a.passed(a.known.Collected.Now)
 	a.enter(trial.Verify)
-	a.certify(t, activities.AfterTrial, &a.known.Recertified)
+	a.certify(t, activities.AfterTrial)
 	a.known.Verified = must[activities.Verified](t, a.testbed.Verify, activities.VerifyInput{Target: a.target, Disk: a.known.Provisioned.Disk})
 	a.passed(a.known.Verified.Now)
 	return a
@@ -179,7 +179,7 @@ func (a *attempt) torn(t *testing.T, verdict trial.Verdict) *attempt {
 }
 
 func (a *attempt) concludeInput() activities.ConcludeInput {
-	return activities.ConcludeInput{Target: a.target, Known: a.known, Settings: a.settings, Ended: a.target.Ref.Now}
+	return activities.ConcludeInput{Target: a.target, Known: a.known, Ended: a.target.Ref.Now}
 }
 
 func (a *attempt) conclude(t *testing.T) activities.Concluded {

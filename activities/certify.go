@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"time"
 
 	"heliotrope/activities/pulse"
@@ -39,10 +40,10 @@ type CertifyInput struct {
 	Tolerance wan.Tolerance `json:"tolerance"`
 }
 
-// Certified is what the path and the clocks were measured to be.
+// Certified says that the path and the clocks were measured. What they were measured to
+// be is left for the attempt's row: see certificateFile.
 type Certified struct {
-	Certificate wan.Certificate `json:"certificate"`
-	Now         time.Time       `json:"now"`
+	Now time.Time `json:"now"`
 }
 
 // Certify measures the path between the sites while nothing else uses it, and
@@ -57,18 +58,22 @@ func (c *Certifier) Certify(ctx context.Context, input CertifyInput) (Certified,
 			return fault.As(fault.BadInput, err)
 		}
 		p.Done(pulse.Step{Step: "measure the path " + input.Moment + " the trial"})
-		if certified.Certificate, err = bed.Certify(ctx, input.Ref); err != nil {
+		certificate, err := bed.Certify(ctx, input.Ref)
+		if err != nil {
 			return err
 		}
 		rows, err := readClocks(ctx, bed, p)
 		if err == nil {
 			err = journalRows(input.Target, dataset.Clocks, rows)
 		}
+		if err == nil {
+			err = writeJSON(filepath.Join(input.WorkFolder(), certificateFile(input.Moment)), certificate)
+		}
 		if err != nil {
 			return err
 		}
 		certified.Now = bed.Now()
-		if err := certified.Certificate.Check(profile, input.Tolerance); err != nil && input.Moment == BeforeTrial {
+		if err := certificate.Check(profile, input.Tolerance); err != nil && input.Moment == BeforeTrial {
 			return fault.Because(fault.Invalid, cause.WANOutOfTolerance, fmt.Errorf("the path is not what it should be: %w", err))
 		}
 		return nil

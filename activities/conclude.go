@@ -95,7 +95,10 @@ func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func
 		return Concluded{}, err
 	}
 	if !there {
-		a := &account{ctx: ctx, input: input, done: done, record: record, folder: record.Folder(), version: c.Version}
+		a := &account{ctx: ctx, input: input, settings: settingsOf(record), done: done, record: record, folder: record.Folder(), version: c.Version}
+		if a.left, err = readLeft(input.WorkFolder()); err != nil {
+			return Concluded{}, err
+		}
 		cell := input.Ref.Trial.Cell
 		a.files = dataset.TrialFolder(cell.Storage, cell.RTTMs, input.Ref.Key())
 		if row, err = a.write(); err != nil {
@@ -156,16 +159,19 @@ func (a *account) complete() (bool, error) {
 
 // account puts an attempt's data together.
 type account struct {
-	ctx     context.Context //nolint:containedctx // of the one call that the account is made for
-	input   ConcludeInput
-	record  *dataset.Record
-	done    func(any) // is told what got done
-	version string
-	folder  string // the campaign's
-	files   string // the attempt's, in it
-	clocks  clocks
-	notes   []hypervisor.Note // of the hypervisors' own records
-	logged  iolog.Account     // of the load's log
+	ctx   context.Context //nolint:containedctx // of the one call that the account is made for
+	input ConcludeInput
+	left  left
+	// settings are those that the campaign was begun with.
+	settings Settings
+	record   *dataset.Record
+	done     func(any) // is told what got done
+	version  string
+	folder   string // the campaign's
+	files    string // the attempt's, in it
+	clocks   clocks
+	notes    []hypervisor.Note // of the hypervisors' own records
+	logged   iolog.Account     // of the load's log
 	// lastFailureNs is when the last I/O failed that the log has, on the controller's
 	// clock; 0: none.
 	lastFailureNs int64
@@ -236,7 +242,7 @@ func (a *account) write() (dataset.Trial, error) {
 // measure finds what the samples say: it reads them from the dataset, as anybody
 // can later.
 func (a *account) measure() (judge.Judged, error) {
-	a.attempt.Certificates = certificates(a.row.Key, a.input)
+	a.attempt.Certificates = a.certificates()
 	a.attempt.Ledger = ledgers(a.row.Key, a.input.Known.Verified.Ledger)
 	path := func(file dataset.File) string { return filepath.Join(a.folder, filepath.FromSlash(file.Path)) }
 	raw := judge.Raw{Counters: dataset.ReadCounters(path(a.written.Counters)),
@@ -246,7 +252,7 @@ func (a *account) measure() (judge.Judged, error) {
 		raw.IO = told(a.ctx, judge.ReadIO(path(a.written.IO)), "judge", a.done)
 		raw.Histograms = dataset.ReadHistograms(path(a.written.Histograms))
 	}
-	judged, err := judge.Judge(&a.row, raw, a.input.Settings.judged())
+	judged, err := judge.Judge(&a.row, raw, a.settings.judged())
 	if err != nil {
 		return judged, err
 	}

@@ -8,7 +8,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Known is what is known of an attempt when it ends; what it did not get to is
+// Known is what the workflow knows of an attempt when it ends; what it did not get to is
 // zero.
 type Known struct {
 	SpecSHA256  string         `json:"spec_sha256"`
@@ -17,22 +17,20 @@ type Known struct {
 	Reason      string         `json:"reason,omitempty"`
 	Swept       Swept          `json:"swept"`
 	Provisioned Provisioned    `json:"provisioned"`
-	Certified   Certified      `json:"certified"` // before the load
 	WarmedUp    machine.Steady `json:"warmed_up"`
 	Migrated    Migrated       `json:"migrated"`
 	Looked      Looked         `json:"looked"` // at the end of phase after
 	Collected   Collected      `json:"collected"`
-	Recertified Certified      `json:"recertified"` // after the load
 	Verified    Verified       `json:"verified"`
 	Found       Found          `json:"found"` // by the evidence of a failure
 }
 
-// ConcludeInput is all that is known of an attempt that has ended.
+// ConcludeInput is what is known of an attempt that has ended, beside what its steps have
+// left in its work folder.
 type ConcludeInput struct {
 	Target
-	Known    Known     `json:"known"`
-	Settings Settings  `json:"settings"`
-	Ended    time.Time `json:"ended"`
+	Known Known     `json:"known"`
+	Ended time.Time `json:"ended"`
 }
 
 // Concluded is the attempt's verdict with its data looked at.

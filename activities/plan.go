@@ -67,6 +67,13 @@ type Settings struct {
 	Limits      campaign.Limits      `json:"limits"`
 }
 
+// settingsOf are those that a campaign was begun with.
+func settingsOf(record *dataset.Record) Settings {
+	settings := record.Settings()
+	return Settings{Phases: settings.Phases, SteadyState: settings.SteadyState, Recovery: settings.Recovery,
+		Disk: settings.Disk, Limits: settings.Limits}
+}
+
 // Tolerance is how far the path may be from its profile.
 func (s Settings) Tolerance() wan.Tolerance {
 	return wan.Tolerance{RTTMs: s.Limits.RTTToleranceMs, RTTPercent: s.Limits.RTTTolerancePercent,
@@ -89,7 +96,7 @@ func (p *Planner) Expand(ctx context.Context, input PlanInput) (Planned, error) 
 			return Planned{}, wire.ToTemporal(err)
 		}
 	}
-	identity, settings := record.Identity(), record.Settings()
+	identity := record.Identity()
 	if input.SHA256 != "" && input.SHA256 != identity.PlanSHA256 {
 		return Planned{}, wire.ToTemporal(fault.New(fault.BadInput, "the plan in %s is not the one that the campaign began with", record.Folder()))
 	}
@@ -109,8 +116,7 @@ func (p *Planner) Expand(ctx context.Context, input PlanInput) (Planned, error) 
 	}
 	counts := holds(record)
 	return Planned{Trials: counts.Total, SHA256: identity.PlanSHA256, Dataset: identity.ID, Began: identity.Created, Counts: counts,
-		Orders: orders, Settings: Settings{Phases: settings.Phases, SteadyState: settings.SteadyState, Recovery: settings.Recovery,
-			Disk: settings.Disk, Limits: settings.Limits}}, nil
+		Orders: orders, Settings: settingsOf(record)}, nil
 }
 
 // begunWith are the orders with which a campaign's lanes begin; none in a later run, which

@@ -96,8 +96,8 @@ func (a *account) provenance() dataset.Provenance {
 		dataset.KeyCampaign: ref.Campaign, dataset.KeyTestbedKind: string(a.input.Lane.Kind),
 		"binary_version": a.version, "spec_sha256": known.SpecSHA256, "trial": ref.Key(),
 		"cell": ref.Trial.CellID, "seed": strconv.FormatUint(ref.Trial.Seed, 10),
-		"hosts": jsonText(known.Swept.Facts.Hosts), "versions": jsonText(known.Swept.Facts.Versions),
-		judge.KeyLimits: a.input.Settings.judged().String(),
+		"hosts": jsonText(a.left.facts.Hosts), "versions": jsonText(a.left.facts.Versions),
+		judge.KeyLimits: a.settings.judged().String(),
 	}
 }
 
@@ -117,17 +117,17 @@ func (a *account) fill() {
 	a.row.Lane, a.row.EndedTsNs = a.input.Lane.Name, a.input.Ended.UnixNano()
 	a.row.AbsentWitnesses = strings.Join(known.Provisioned.Absent, " ")
 	a.row.BinaryVersion, a.row.SpecSHA256 = a.version, known.SpecSHA256
-	a.row.HostsJSON, a.row.VersionsJSON = jsonText(known.Swept.Facts.Hosts), jsonText(known.Swept.Facts.Versions)
+	a.row.HostsJSON, a.row.VersionsJSON = jsonText(a.left.facts.Hosts), jsonText(a.left.facts.Versions)
 	a.row.Folder = a.files
 	a.row.SetTimeline(ref.Timeline)
 	if len(ref.Timeline) > 0 {
 		a.row.StartedTsNs = ref.Timeline[0].At.UnixNano()
 	}
 	a.fillPrecondition()
-	if memory := cmp.Or(cell.GuestMemoryMiB, known.Swept.Facts.GuestMemoryMiB); memory > 0 {
+	if memory := cmp.Or(cell.GuestMemoryMiB, a.left.facts.GuestMemoryMiB); memory > 0 {
 		a.row.GuestMemoryMiB = pointer(int32(memory)) //nolint:gosec // MiB of a guest
 	}
-	if ping := known.Certified.Certificate.AToB.Ping; ping.Received > 0 {
+	if ping := a.left.certificates[BeforeTrial].AToB.Ping; ping.Received > 0 {
 		a.row.MeasuredMinMs, a.row.MeasuredMeanMs = pointer(milliseconds(ping.Min)), pointer(milliseconds(ping.Mean))
 	}
 	if known.Found.Now.IsZero() {
@@ -193,19 +193,16 @@ func (a *account) fillWritten() {
 	a.row.GuestClockAfterNs, a.row.GuestClockAfterUncertNs = at(migrated.Finished)
 }
 
-// certificates are the rows of an attempt's certificates: two directions each.
-func certificates(key string, input ConcludeInput) []dataset.Certificate {
-	profile, err := wan.ParseProfile(input.Ref.Trial.Cell.WAN)
+// certificates are the rows of the attempt's certificates: two directions each.
+func (a *account) certificates() []dataset.Certificate {
+	profile, err := wan.ParseProfile(a.input.Ref.Trial.Cell.WAN)
 	if err != nil {
 		return nil // then the path was never measured
 	}
 	var rows []dataset.Certificate
-	for _, one := range []struct {
-		moment    string
-		certified Certified
-	}{{BeforeTrial, input.Known.Certified}, {AfterTrial, input.Known.Recertified}} {
-		if !one.certified.Now.IsZero() {
-			rows = append(rows, judge.CertificateRows(key, one.moment, one.certified.Certificate, profile, input.Settings.Tolerance())...)
+	for _, moment := range []string{BeforeTrial, AfterTrial} {
+		if certificate, made := a.left.certificates[moment]; made {
+			rows = append(rows, judge.CertificateRows(a.row.Key, moment, certificate, profile, a.settings.Tolerance())...)
 		}
 	}
 	return rows

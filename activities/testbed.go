@@ -58,9 +58,9 @@ func (t *Testbed) Raise(ctx context.Context, target Target) error {
 // a guest's boot, or DRBD's first synchronisation.
 const stepSilence = 5 * time.Minute
 
-// Swept is what Sweep found.
+// Swept is what Sweep found. What the hosts are is left for the attempt's row: see
+// factsFile.
 type Swept struct {
-	Facts testbed.Facts `json:"facts"`
 	// WANHost bridges the sites, and WANDevice is its interface that leads to
 	// site B. Empty on a simulated testbed.
 	WANHost   string    `json:"wan_host,omitempty"`
@@ -120,11 +120,14 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 		if err != nil {
 			return err
 		}
-		swept = Swept{Facts: facts, Now: bed.Now()}
+		swept = Swept{Now: bed.Now()}
 		if machines, ok := bed.(Machines); ok {
 			swept.WANHost, swept.WANDevice = machines.WANPlace()
 		}
 		if err := makeFolder(target, target.WorkFolder()); err != nil {
+			return err
+		}
+		if err := writeJSON(filepath.Join(target.WorkFolder(), factsFile), facts); err != nil {
 			return err
 		}
 		return writeJSON(target.WorkFolder()+beforeSuffix, snapshot)
@@ -134,7 +137,10 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 
 // forget removes what an attempt notes while it runs.
 func forget(target Target) error {
-	paths := []string{filepath.Join(target.WorkFolder(), migratingFile), filepath.Join(target.WorkFolder(), countsFile)}
+	var paths []string
+	for _, name := range []string{migratingFile, countsFile, certificateFile(BeforeTrial), certificateFile(AfterTrial)} {
+		paths = append(paths, filepath.Join(target.WorkFolder(), name))
+	}
 	for _, find := range []func(string) ([]string, error){
 		func(folder string) ([]string, error) { return dataset.SegmentPaths(folder, dataset.Events) },
 		func(folder string) ([]string, error) { return dataset.SegmentPaths(folder, dataset.Clocks) },

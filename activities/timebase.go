@@ -106,7 +106,7 @@ func clockCause(err error) cause.Code {
 // readGuestClock makes the guest's clock of what the witnesses at the WAN's ends
 // read of it, of its heartbeats, and of when the hypervisors say that it stood still.
 func (a *account) readGuestClock() error {
-	for _, name := range a.heard(a.input.Known.Swept.Facts.Ends()) {
+	for _, name := range a.heard(a.left.facts.Ends()) {
 		host := a.clocks.hosts[name]
 		var exchanges []timebase.Reading
 		err := a.raw(name, witness.ExchangesFile, func(file *os.File) error {
@@ -133,11 +133,11 @@ func (a *account) readGuestClock() error {
 	}
 	raw := judge.Raw{Clocks: dataset.Rows(a.clocks.readings), Domains: dataset.Rows(domains),
 		Heartbeats: dataset.Rows(arrived), Counters: dataset.Rows(a.clocks.steered)}
-	guest, err := judge.GuestClock(&a.row, raw, nil, a.input.Settings.judged())
+	guest, err := judge.GuestClock(&a.row, raw, nil, a.settings.judged())
 	if err == nil && guest.Clock != nil && guest.Clock.StepMargin() > 0 {
 		var steps []timebase.Step
 		if steps, err = a.steps(); len(steps) > 0 && err == nil {
-			guest, err = judge.GuestClock(&a.row, raw, steps, a.input.Settings.judged())
+			guest, err = judge.GuestClock(&a.row, raw, steps, a.settings.judged())
 		}
 	}
 	if err != nil {
@@ -173,7 +173,7 @@ func (a *account) steps() ([]timebase.Step, error) {
 
 // siteHosts are the hosts that run the guest at site A and site B, as far as they
 // were collected from and their clocks are known.
-func (a *account) siteHosts() []string { return a.heard(a.input.Known.Swept.Facts.Sites()) }
+func (a *account) siteHosts() []string { return a.heard(a.left.facts.Sites()) }
 
 // heard are those of some hosts that were collected from and whose clocks are
 // known.
@@ -184,7 +184,7 @@ func (a *account) heard(names []string) []string {
 // receiver is the host that the heartbeats arrive at, the WAN's end at site A;
 // false when it was not collected from.
 func (a *account) receiver() (string, bool) {
-	ends := a.input.Known.Swept.Facts.Ends()
+	ends := a.left.facts.Ends()
 	if len(ends) == 0 || len(a.heard(ends[:1])) == 0 {
 		return "", false
 	}

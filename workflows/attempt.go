@@ -127,7 +127,7 @@ func (a *attempt) conclude(ctx workflow.Context, concluded activities.Concluded)
 	a.known.SpecSHA256 = a.input.SpecSHA256
 	a.known.Provisioned.Witnesses = nil // what they have seen is collected
 	options := onDataset("write the trial's row: " + string(a.known.Verdict))
-	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Settings: a.input.Settings, Ended: a.now(ctx)}
+	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Ended: a.now(ctx)}
 	if err := a.call(ctx, options, collector.Conclude, input).Get(ctx, &concluded); err != nil {
 		return activities.Concluded{Verdict: trial.Invalid, Cause: wire.CauseOf(err), Reason: wire.Reason(err)}, errors.Join(ended, err)
 	}
@@ -173,7 +173,7 @@ func (a *attempt) measure(ctx workflow.Context) error {
 		do    func(workflow.Context) error
 	}{
 		{trial.Shape, a.shape},
-		{trial.Attest, func(ctx workflow.Context) error { return a.certify(ctx, activities.BeforeTrial, &a.known.Certified) }},
+		{trial.Attest, func(ctx workflow.Context) error { return a.certify(ctx, activities.BeforeTrial) }},
 		{trial.WarmUp, a.warmUp},
 		{trial.Before, func(ctx workflow.Context) error { return a.wait(ctx, a.input.Phases.Before) }},
 	}
@@ -212,7 +212,7 @@ func (a *attempt) measure(ctx workflow.Context) error {
 		}
 		return failed
 	}
-	if err := a.certify(ctx, activities.AfterTrial, &a.known.Recertified); err != nil {
+	if err := a.certify(ctx, activities.AfterTrial); err != nil {
 		return err
 	}
 	return a.verify(ctx, false)

@@ -134,11 +134,12 @@ func (a *attempt) blameWAN(ctx workflow.Context, failed error) error {
 	return failed
 }
 
-// certify measures the path and the clocks; what it tells goes to certified.
-func (a *attempt) certify(ctx workflow.Context, moment string, certified *activities.Certified) error {
+// certify measures the path and the clocks.
+func (a *attempt) certify(ctx workflow.Context, moment string) error {
 	input := activities.CertifyInput{Target: a.brief(), Moment: moment, Tolerance: a.input.Tolerance()}
 	options := onTestbed("measure the path and the clocks " + moment + " the trial")
-	if err := a.await(ctx, certified, a.step(options, certifier.Certify, input)); err != nil {
+	var certified activities.Certified
+	if err := a.await(ctx, &certified, a.step(options, certifier.Certify, input)); err != nil {
 		return err
 	}
 	a.passed(certified.Now)
