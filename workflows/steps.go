@@ -156,15 +156,18 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 	if err := a.watch(ctx); err != nil {
 		return err
 	}
-	load := machine.RecordingInput{Target: a.toWorker(a.queueOf(ctx, trial.Guest)), Machine: trial.Guest, Setup: a.known.Provisioned.Load}
-	if err := a.record(ctx, "load in the guest", recordings.StartLoad, recordings.FollowLoad, load); err != nil {
+	queue := a.queueOf(ctx, trial.Guest)
+	load := a.recording(queue, trial.Guest, a.known.Provisioned.Load)
+	if err := a.await(ctx, nil, a.step(onMachine(queue, "start the load in the guest"), recordings.StartLoad, load)); err != nil {
 		return err
 	}
+	load.Setup = load.Setup.Started()
+	a.follow(ctx, "load in the guest", queue, true, recordings.FollowLoad, load)
 	// The warm-up begins with the load, not with its preparations.
 	a.ref.Timeline[len(a.ref.Timeline)-1].At = a.now(ctx)
 	input := machine.SteadyInput{RecordingInput: load, Rule: a.input.SteadyState,
 		Least: a.input.Phases.WarmUp, Longest: a.input.Phases.WarmUpMax}
-	options := onMachine(a.queueOf(ctx, trial.Guest), fmt.Sprintf("wait until the load is steady, %s to %s", input.Least, input.Longest))
+	options := onMachine(queue, fmt.Sprintf("wait until the load is steady, %s to %s", input.Least, input.Longest))
 	options.StartToCloseTimeout += input.Longest
 	if err := a.await(ctx, &a.known.WarmedUp, a.step(options, recordings.AwaitSteady, input)); err != nil {
 		return err
@@ -186,7 +189,7 @@ func (a *attempt) watch(ctx workflow.Context) error {
 	var started []workflow.Future
 	for _, name := range names {
 		queue := a.queueOf(ctx, name)
-		input := a.witness(queue, name)
+		input := a.recording(queue, name, a.known.Provisioned.Witnesses[name])
 		started = append(started, a.call(working, onMachine(queue, "start the witness on "+name), recordings.StartWitness, input))
 	}
 	var failed error
@@ -198,26 +201,20 @@ func (a *attempt) watch(ctx workflow.Context) error {
 		}
 		if failed == nil {
 			queue := a.queueOf(ctx, name)
-			a.follow(ctx, "witness on "+name, queue, true, recordings.FollowWitness, a.witness(queue, name))
+			a.follow(ctx, "witness on "+name, queue, true, recordings.FollowWitness, a.recording(queue, name, a.known.Provisioned.Witnesses[name].Started()))
 		}
 	}
 	return failed
 }
 
-// witness is what a machine's witness does.
-func (a *attempt) witness(queue, name string) machine.RecordingInput {
-	return machine.RecordingInput{Target: a.toWorker(queue), Machine: name, Setup: a.known.Provisioned.Witnesses[name]}
-}
-
-// record starts a recording, and follows it from then on: its early end ends
-// the attempt.
-func (a *attempt) record(ctx workflow.Context, what string, start, follow any, input machine.RecordingInput) error {
-	queue := a.queueOf(ctx, input.Machine)
-	if err := a.await(ctx, nil, a.step(onMachine(queue, "start the "+what), start, input)); err != nil {
-		return err
+// recording names what records on a machine. Over SSH, with no queue, the controller knows
+// what that is.
+func (a *attempt) recording(queue, name string, setup machine.RecordingSetup) machine.RecordingInput {
+	input := machine.RecordingInput{Target: a.toWorker(queue), Machine: name}
+	if queue != "" {
+		input.Setup = setup
 	}
-	a.follow(ctx, what, queue, true, follow, input)
-	return nil
+	return input
 }
 
 // disturb does what the trial is about: a migration, a pause, or nothing.

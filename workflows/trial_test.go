@@ -30,7 +30,10 @@ import (
 	"heliotrope/internal/hooks"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/ledger"
+	"heliotrope/internal/load/engine"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/trial"
+	"heliotrope/internal/witness"
 	"heliotrope/workflows"
 )
 
@@ -383,12 +386,13 @@ func TestWorkersAndRecordings(t *testing.T) {
 }
 
 // inputs runs a trial and returns what each kind of step is told.
-func inputs(t *testing.T, workers bool) map[string]string {
+func inputs(t *testing.T, workers bool, change func(*stage)) map[string]string {
 	t.Helper()
 	input := realInput()
 	input.Lane.Machines, input.Lane.Inventory = machines(workers), "/lab/inventory.yaml"
 	input.Trial.Cell.Access = campaign.AccessSpec{Name: "4k-mixed-random", Outstanding: 1, Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100}}}
 	s, told := newStage(t), map[string]string{}
+	change(s)
 	s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, args converter.EncodedValues) {
 		var text json.RawMessage
 		if err := args.Get(&text); err != nil {
@@ -415,7 +419,7 @@ func TestStepsAreToldWhatTheyUse(t *testing.T) {
 		// Over SSH the controller finds what records by all of it.
 		{false, []string{access, timeline, inventory}, nil, []string{"Shape", "HoldWAN", "StartWitness", "FollowWitness", "StartLoad", "FollowLoad", "AwaitSteady"}},
 	} {
-		told := inputs(t, test.workers)
+		told := inputs(t, test.workers, func(*stage) {})
 		for _, step := range test.steps {
 			for _, word := range append(test.with, `"campaign"`, `"wan"`) {
 				if !strings.Contains(told[step], word) {
@@ -426,6 +430,36 @@ func TestStepsAreToldWhatTheyUse(t *testing.T) {
 				if strings.Contains(told[step], word) {
 					t.Errorf("workers %t: %s is told of %s: %s", test.workers, step, word, told[step])
 				}
+			}
+		}
+	}
+}
+
+// TestWhoFollowsIsToldWhereThatIs: what records is told to who starts it, once.
+func TestWhoFollowsIsToldWhereThatIs(t *testing.T) {
+	own, fio := campaign.AccessSpec{Engine: spec.EngineOwn}, campaign.AccessSpec{Engine: spec.EngineFio}
+	for _, test := range []struct {
+		workers bool
+		access  campaign.AccessSpec
+		config  []string // the steps that are told all
+		folder  []string // those that are told where it is alone
+	}{
+		{true, own, []string{"StartWitness", "StartLoad"}, []string{"FollowWitness", "FollowLoad", "AwaitSteady"}},
+		{true, fio, []string{"StartWitness", "StartLoad", "FollowLoad", "AwaitSteady"}, []string{"FollowWitness"}},
+		{false, own, nil, nil}, // over SSH nothing is said of it
+	} {
+		provisioned := activities.Provisioned{Load: machine.RecordingSetup{Dir: "/run/of-it", Load: &engine.Config{Access: test.access, Page: "all-of-it"}},
+			Witnesses: map[string]machine.RecordingSetup{}}
+		for _, m := range machines(test.workers) {
+			provisioned.Witnesses[m.Name] = machine.RecordingSetup{Dir: "/run/of-it", Host: &witness.HostConfig{Watcher: "all-of-it"}}
+		}
+		told := inputs(t, test.workers, func(s *stage) {
+			s.env.OnActivity("Provision", anything, anything).Return(provisioned, nil)
+		})
+		for _, step := range []string{"StartWitness", "FollowWitness", "StartLoad", "FollowLoad", "AwaitSteady"} {
+			all, where := slices.Contains(test.config, step), slices.Contains(test.folder, step)
+			if strings.Contains(told[step], "all-of-it") != all || strings.Contains(told[step], "/run/of-it") != (all || where) {
+				t.Errorf("workers %t, engine %s: %s is told %s", test.workers, test.access.Engine, step, told[step])
 			}
 		}
 	}

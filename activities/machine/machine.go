@@ -20,7 +20,7 @@ type Target struct {
 	Lane trial.Lane `json:"lane"`
 	Ref  trial.Ref  `json:"ref"`
 	// DataDir is the dataset's folder on the controller, absolute.
-	DataDir string `json:"data_dir"`
+	DataDir string `json:"data_dir,omitempty"`
 	// Dataset is the identity of the campaign's folder in it.
 	Dataset string `json:"dataset,omitempty"`
 }

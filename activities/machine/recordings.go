@@ -13,6 +13,7 @@ import (
 	"heliotrope/internal/fault"
 	"heliotrope/internal/load"
 	"heliotrope/internal/load/engine"
+	"heliotrope/internal/load/spec"
 	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
 	"heliotrope/internal/witness"
@@ -33,8 +34,9 @@ type RecordingInput struct {
 	// Load says that it is the guest's load; else it is the machine's
 	// witness. The activity sets it.
 	Load bool `json:"-"`
-	// Setup says what to record, for a worker that has no inventory.
-	Setup RecordingSetup `json:"setup"`
+	// Setup says what to record, for a worker that has no inventory. Who looks at what
+	// was started is told RecordingSetup.Started.
+	Setup RecordingSetup `json:"setup,omitzero"`
 }
 
 const (
@@ -160,4 +162,13 @@ type RecordingSetup struct {
 	Load    *engine.Config       `json:"load,omitempty"`
 	Host    *witness.HostConfig  `json:"host,omitempty"`
 	Guest   *witness.GuestConfig `json:"guest,omitempty"`
+}
+
+// Started is as much of a setup as it takes to look at what was started: its folder, and
+// for fio, whose progress is its device's, all of it.
+func (s RecordingSetup) Started() RecordingSetup {
+	if s.Load != nil && s.Load.Access.Complete().Engine == spec.EngineFio {
+		return s
+	}
+	return RecordingSetup{Dir: s.Dir}
 }

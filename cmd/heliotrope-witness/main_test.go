@@ -140,18 +140,30 @@ func TestHostAndGuest(t *testing.T) {
 	port := freeport.Loopback(t).Port()
 	hostAddress, guestAddress := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port)
 	here, path := remote.Local("here"), program(t)
-	host, err := witness.NewHost(here, path, filepath.Join(t.TempDir(), "above", "host"), witness.HostConfig{
+	hostFolder, guestFolder := filepath.Join(t.TempDir(), "above", "host"), filepath.Join(t.TempDir(), "above", "guest")
+	host, err := witness.NewHost(here, path, hostFolder, witness.HostConfig{
 		Sources: []witness.Source{
 			{Role: witness.GuestDisk, Reader: witness.BlockReader, Device: "/dev/no-such-disk"},
 			{Role: witness.TestNet, Reader: witness.InterfaceReader, Device: "lo"}},
 		Listen: hostAddress, Guest: guestAddress, Token: math.MaxUint64})
 	must(t, err)
-	guest, err := witness.NewGuest(here, path, filepath.Join(t.TempDir(), "above", "guest"), witness.GuestConfig{
+	guest, err := witness.NewGuest(here, path, guestFolder, witness.GuestConfig{
 		Listen: guestAddress, SiteA: hostAddress, Token: math.MaxUint64})
 	must(t, err)
 	start(t, host, 1)
 	start(t, guest, 100)
 	start(t, host, 4)
+	for folder, least := range map[string]int64{hostFolder: 4, guestFolder: 100} {
+		started := witness.Started(here, folder, folder == guestFolder)
+		progress, err := started.Progress(t.Context())
+		must(t, err)
+		if !progress.Running || progress.Steps < least {
+			t.Errorf("%s by its folder alone: %+v, want at least %d steps", folder, progress, least)
+		}
+		if err := started.Start(t.Context()); err == nil {
+			t.Errorf("%s was started, without what it is to watch", folder)
+		}
+	}
 	stop(t, guest)
 	stop(t, host)
 

@@ -317,8 +317,8 @@ type AccessLine = spec.Line
 
 // Cell is one combination of the factors.
 type Cell struct {
-	Hypervisor     string     `json:"hypervisor"`
-	Storage        string     `json:"storage"`
+	Hypervisor     string     `json:"hypervisor,omitempty"`
+	Storage        string     `json:"storage,omitempty"`
 	DRBDProtocol   string     `json:"drbd_protocol,omitempty"` // "" unless storage is drbd
 	MirrorCopy     string     `json:"mirror_copy,omitempty"`   // "" unless storage is mirror
 	WAN            string     `json:"wan"`                     // as package wan parses it
@@ -363,11 +363,11 @@ func (c Cell) Migrates() bool { return c.Control == "" || c.Control == ControlLA
 
 // Trial is one planned execution of a cell.
 type Trial struct {
-	Sequence int    `json:"sequence"` // from 1, in the order of the plan
-	Block    int    `json:"block"`    // from 1: the repetition
-	CellID   string `json:"cell_id"`  // Cell.ID()
+	Sequence int    `json:"sequence"`          // from 1, in the order of the plan
+	Block    int    `json:"block,omitempty"`   // from 1: the repetition
+	CellID   string `json:"cell_id,omitempty"` // Cell.ID()
 	Cell     Cell   `json:"cell"`
-	Seed     uint64 `json:"seed,string"`
+	Seed     uint64 `json:"seed,string,omitempty"`
 	// Direction is Outbound or Return: where the guest starts, and where it
 	// goes when the cell has a migration.
 	Direction string `json:"direction,omitempty"` // "" is Outbound

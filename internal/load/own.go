@@ -41,6 +41,12 @@ func newOwn(host remote.Runner, program, dir string, c engine.Config) (record.Re
 	return &own{process: record.Process{Host: host, Dir: dir}, args: []string{program, "load", string(config)}, firstLimit: limit}, nil
 }
 
+// Started is a load of our own engine that was started before, by its folder: what is
+// asked of it needs no more. It cannot be started.
+func Started(host remote.Runner, dir string) record.Recording {
+	return &own{process: record.Process{Host: host, Dir: dir}, firstLimit: firstIOLimit}
+}
+
 // Start returns when I/Os complete.
 func (o *own) Start(ctx context.Context) error {
 	return startUntilIO(ctx, o.process, o.args, o.firstLimit, o.look, func(context.Context) error { return nil })

@@ -82,6 +82,11 @@ func TestOwnEngine(t *testing.T) {
 	}
 	require.NoError(t, err)
 	assert.True(t, second.IOPS > 0 && second.MeanLatencyMs > 0, "progress %+v", second)
+	again := Started(remote.Local("here"), r.(*own).process.Dir)
+	third, err := again.Progress(t.Context())
+	require.NoError(t, err)
+	assert.True(t, third.Running && third.Steps >= second.Steps, "progress by its folder alone %+v", third)
+	require.ErrorContains(t, again.Start(t.Context()), "nobody said what that is")
 	require.NoError(t, r.Stop(t.Context()))
 	stopped, err := r.Progress(t.Context())
 	require.NoError(t, err)

@@ -75,6 +75,9 @@ const (
 // Start runs a program, found by the host's PATH, with its arguments. A process
 // that runs already is left as it is; one that has ended is ErrEnded.
 func (p Process) Start(ctx context.Context, args ...string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("%s: start what runs in %s: nobody said what that is", p.Host.Name(), p.Dir)
+	}
 	output, err := p.run(ctx, "start", 0, args...)
 	if err != nil {
 		return err

@@ -55,6 +55,16 @@ type recording struct {
 	steps   atomic.Int64
 }
 
+// Started is a witness that was started before, in the guest or on a host, by its folder:
+// to look at it needs no more. It cannot be started, and Fetch brings nothing.
+func Started(machine remote.Runner, dir string, guest bool) record.Recording {
+	life := SamplesFile
+	if guest {
+		life = BeatsFile
+	}
+	return &recording{process: record.Process{Host: machine, Dir: dir}, life: life}
+}
+
 // NewHost watches on a host, in dir, a folder of its own there. The program is
 // a path on the host. Nothing is started yet.
 func NewHost(host remote.Runner, program, dir string, config HostConfig) (record.Recording, error) {

@@ -43,17 +43,18 @@ func Register(registry worker.ActivityRegistry, role, name string) error {
 		}
 		setup := input.Setup
 		switch {
-		case input.Load:
-			if setup.Load == nil {
-				return nil, fmt.Errorf("%s: no load is said to be run", name)
-			}
+		case setup.Dir == "":
+			return nil, fmt.Errorf("%s: nothing is said to be recorded", name)
+		case setup.Load != nil:
 			return load.New(here, setup.Program, setup.Dir, *setup.Load)
+		case input.Load:
+			return load.Started(here, setup.Dir), nil
 		case setup.Host != nil:
 			return witness.NewHost(here, setup.Program, setup.Dir, *setup.Host)
 		case setup.Guest != nil:
 			return witness.NewGuest(here, setup.Program, setup.Dir, *setup.Guest)
 		}
-		return nil, fmt.Errorf("%s: nothing is said to be recorded", name)
+		return witness.Started(here, setup.Dir, role == Guest), nil
 	}}, activity.RegisterOptions{})
 	return nil
 }
