@@ -223,9 +223,7 @@ func (a *attempt) enter(ctx workflow.Context, phase trial.Phase) {
 	a.ref.Timeline = append(a.ref.Timeline, trial.Mark{Phase: phase, At: a.now(ctx)})
 	a.status.Phase, a.status.Since = phase, workflow.Now(ctx)
 	workflow.SetCurrentDetails(ctx, a.details())
-	if err := workflow.UpsertTypedSearchAttributes(ctx, attrPhase.ValueSet(string(phase))); err != nil {
-		workflow.GetLogger(ctx).Warn("the phase is not shown", "error", err.Error())
-	}
+	a.mark(ctx, attrPhase.ValueSet(string(phase)))
 }
 
 // wait lets a measuring phase pass. It ends early when something that must go

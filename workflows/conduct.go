@@ -3,6 +3,7 @@ package workflows
 import (
 	"time"
 
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/internal/inventory"
@@ -102,6 +103,17 @@ func (c *conductor) limited(ctx workflow.Context, limit time.Duration, do func(w
 	err = do(working)
 	stop()
 	return late, err
+}
+
+// mark has the server show where the attempt is. With local steps the server hears of it
+// only when the attempt has ended, and is not bothered.
+func (c *conductor) mark(ctx workflow.Context, attribute temporal.SearchAttributeUpdate) {
+	if c.local {
+		return
+	}
+	if err := workflow.UpsertTypedSearchAttributes(ctx, attribute); err != nil {
+		workflow.GetLogger(ctx).Warn("the phase is not shown", "error", err.Error())
+	}
 }
 
 // call begins a step.

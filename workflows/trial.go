@@ -59,7 +59,7 @@ func Trial(ctx workflow.Context, input TrialInput) (TrialResult, error) {
 		return result, err
 	}
 	workflow.SetCurrentDetails(ctx, a.details()+verdictText(result))
-	if err := workflow.UpsertTypedSearchAttributes(ctx, attrVerdict.ValueSet(string(result.Verdict))); err != nil {
+	if err := workflow.UpsertTypedSearchAttributes(ctx, attrPhase.ValueSet(string(status.Phase)), attrVerdict.ValueSet(string(result.Verdict))); err != nil {
 		return result, err
 	}
 	if result.Verdict == trial.Skipped {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
@@ -462,6 +463,21 @@ func TestWhoFollowsIsToldWhereThatIs(t *testing.T) {
 				t.Errorf("workers %t, engine %s: %s is told %s", test.workers, test.access.Engine, step, told[step])
 			}
 		}
+	}
+}
+
+// TestAttributesOfATrial: where a trial is, is shown while it lasts; with local steps the
+// server hears of it at its end alone.
+func TestAttributesOfATrial(t *testing.T) {
+	for kind, want := range map[inventory.Kind]int{inventory.Simulated: 1, inventory.Emulated: len(trial.Phases) + 1} {
+		s, changes := newStage(t), 0
+		s.env.OnUpsertTypedSearchAttributes(anything).Run(func(mock.Arguments) { changes++ }).Return(nil)
+		input := realInput()
+		if kind == inventory.Simulated {
+			input = trialInput(kind)
+		}
+		s.run(t, input)
+		assert.Equal(t, want, changes, kind)
 	}
 }
 
