@@ -8,8 +8,6 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
-
-	"heliotrope/internal/fault"
 )
 
 // How long an activity may be silent before it counts as lost. A worker behind a WAN
@@ -29,8 +27,9 @@ const (
 // same time. A trial on the largest testbed has fewer.
 const ActivitiesAtOnce = 16
 
-// notRetried are the error types that are never tried again.
-var notRetried = []string{string(fault.BadInput), string(fault.TargetFailed), string(fault.Invalid), "payloadSizeError"}
+// notRetried is the SDK's own error that is never tried again. Those of ours say it
+// themselves (wire.ToTemporal): the list is in each activity's event.
+var notRetried = []string{"payloadSizeError"}
 
 // retry is the policy for the infrastructure's errors: at most attempts tries,
 // 0 for no limit.
