@@ -101,6 +101,7 @@ func serve(ctx context.Context, options serveOptions, log zerolog.Logger) (err e
 		return err
 	}
 	defer unlock()
+	defer collectSeldom()()
 	told, err := startTelling(options, log)
 	if err != nil {
 		return err
