@@ -122,16 +122,16 @@ func (a *attempt) execute(ctx workflow.Context) (activities.Concluded, error) {
 
 // conclude ends what is followed, and has the attempt's row written.
 func (a *attempt) conclude(ctx workflow.Context, concluded activities.Concluded) (activities.Concluded, error) {
-	ended := a.cleanup.run(ctx)
+	a.cleanup.run(ctx)
 	a.known.Verdict, a.known.Cause, a.known.Reason = concluded.Verdict, concluded.Cause, concluded.Reason
 	a.known.SpecSHA256 = a.input.SpecSHA256
 	a.known.Provisioned.Witnesses = nil // what they have seen is collected
 	options := onDataset("write the trial's row: " + string(a.known.Verdict))
 	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Ended: a.now(ctx)}
 	if err := a.call(ctx, options, collector.Conclude, input).Get(ctx, &concluded); err != nil {
-		return activities.Concluded{Verdict: trial.Invalid, Cause: wire.CauseOf(err), Reason: wire.Reason(err)}, errors.Join(ended, err)
+		return activities.Concluded{Verdict: trial.Invalid, Cause: wire.CauseOf(err), Reason: wire.Reason(err)}, err
 	}
-	return concluded, ended
+	return concluded, nil
 }
 
 // judge is the verdict on an attempt by what its steps said.
@@ -200,9 +200,7 @@ func (a *attempt) measure(ctx workflow.Context) error {
 	if err := a.collect(ctx, failed != nil); err != nil {
 		return errors.Join(failed, err)
 	}
-	if err := a.coolDown(ctx); err != nil {
-		return errors.Join(failed, err)
-	}
+	a.coolDown(ctx)
 	a.enter(ctx, trial.Verify)
 	if failed != nil {
 		if wire.Of(failed) == fault.TargetFailed {

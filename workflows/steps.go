@@ -36,24 +36,20 @@ func (a *attempt) step(options workflow.ActivityOptions, activity, input any) fu
 }
 
 // follow starts an activity that goes on until the attempt is cleaned up, or what the
-// warm-up began ends. With must, its early end ends the attempt. Nothing else cancels it,
+// warm-up began ends. Its early end ends the attempt. Nothing else cancels it,
 // neither the end of the attempt's time nor the trial's cancellation: a host's worker
 // that was stopped first could not tell that what it runs has ended.
-func (a *attempt) follow(ctx workflow.Context, what, queue string, must bool, activity, input any) {
+func (a *attempt) follow(ctx workflow.Context, kind, what, queue string, activity, input any) {
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	working, cancel := workflow.WithCancel(detached)
 	var future workflow.Future
-	a.cleanup.add(func(ctx workflow.Context) error {
-		cancel()
+	a.cleanup.add(ending{kind: kind, stop: cancel, wait: func(ctx workflow.Context) {
 		if future != nil {
 			_ = future.Get(ctx, nil) // it was cancelled, or its failure has ended the attempt
 		}
-		return nil
-	})
+	}})
 	future = a.call(working, following(queue, what, a.input.Limits.Trial*2), activity, input)
-	if must {
-		a.followed = append(a.followed, followed{what: what, future: future})
-	}
+	a.followed = append(a.followed, followed{what: what, future: future})
 }
 
 // prepare waits for the testbed, and sweeps it. It takes as long as it takes:
@@ -101,7 +97,7 @@ func (a *attempt) provision(ctx workflow.Context) error {
 func (a *attempt) link(ctx workflow.Context, name string) {
 	target := activities.Target{Lane: a.target().Lane, Ref: a.name()}
 	input := activities.LinkInput{Target: target, Machine: name, Queue: a.queueOf(ctx, name)}
-	a.follow(ctx, "worker on "+name, "", true, links.Link, input)
+	a.follow(ctx, "worker", "worker on "+name, "", links.Link, input)
 }
 
 func (a *attempt) shaping(queue string) machine.ShapingInput {
@@ -115,7 +111,7 @@ func (a *attempt) shape(ctx workflow.Context) error {
 	if err := a.await(ctx, nil, a.step(options, shaping.Shape, input)); err != nil {
 		return err
 	}
-	a.follow(ctx, "hold the WAN's shaping", queue, true, shaping.HoldWAN, input)
+	a.follow(ctx, "shaping", "hold the WAN's shaping", queue, shaping.HoldWAN, input)
 	return nil
 }
 
@@ -152,7 +148,7 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 	if guest, _ := a.input.Lane.Machine(trial.Guest); guest.Worker {
 		a.link(ctx, trial.Guest)
 	}
-	a.follow(ctx, "clocks", "", true, certifier.FollowClocks, a.brief())
+	a.follow(ctx, "clocks", "clocks", "", certifier.FollowClocks, a.brief())
 	if err := a.watch(ctx); err != nil {
 		return err
 	}
@@ -162,7 +158,7 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 		return err
 	}
 	load.Setup = load.Setup.Started()
-	a.follow(ctx, "load in the guest", queue, true, recordings.FollowLoad, load)
+	a.follow(ctx, "load", "load in the guest", queue, recordings.FollowLoad, load)
 	// The warm-up begins with the load, not with its preparations.
 	a.ref.Timeline[len(a.ref.Timeline)-1].At = a.now(ctx)
 	input := machine.SteadyInput{RecordingInput: load, Rule: a.input.SteadyState,
@@ -201,7 +197,7 @@ func (a *attempt) watch(ctx workflow.Context) error {
 		}
 		if failed == nil {
 			queue := a.queueOf(ctx, name)
-			a.follow(ctx, "witness on "+name, queue, true, recordings.FollowWitness, a.recording(queue, name, a.known.Provisioned.Witnesses[name].Started()))
+			a.follow(ctx, "witness", "witness on "+name, queue, recordings.FollowWitness, a.recording(queue, name, a.known.Provisioned.Witnesses[name].Started()))
 		}
 	}
 	return failed
@@ -299,9 +295,9 @@ func (a *attempt) collect(ctx workflow.Context, failed bool) error {
 
 // coolDown ends what the warm-up began, the guest's worker among it: to read the
 // disk, the guest may be switched off, and who follows it would wait for it in vain.
-func (a *attempt) coolDown(ctx workflow.Context) error {
+func (a *attempt) coolDown(ctx workflow.Context) {
 	detached, _ := workflow.NewDisconnectedContext(ctx)
-	return a.cleanup.runTo(detached, a.cold)
+	a.cleanup.runTo(detached, a.cold)
 }
 
 // verify reads the ledger back. failed says that the system under test has

@@ -580,10 +580,10 @@ func TestNothingFollowsTheGuestWhenItsDiskIsVerified(t *testing.T) {
 	}
 }
 
-// TestFollowersEndOneAfterTheOther: a worker on a host is stopped when what it runs has
+// TestFollowersEndBeforeTheirWorkers: a worker on a host is stopped when what it runs has
 // ended. One that is stopped before takes the answer to a cancellation with it, and the
 // trial's end waits for a heartbeat time-out.
-func TestFollowersEndOneAfterTheOther(t *testing.T) {
+func TestFollowersEndBeforeTheirWorkers(t *testing.T) {
 	for _, cancelled := range []bool{false, true} {
 		s := newStage(t)
 		s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
