@@ -377,8 +377,11 @@ const (
 	Before = "before" // the phase before
 	During = "during" // the phase migrate
 	After  = "after"  // the phase after
-	// WholeLog is all of a log that somebody else wrote: it has no phases.
-	WholeLog = "whole"
+	// WholeLog is all of a log that somebody else wrote: it has no phases. WholeReads and
+	// WholeWrites are its reads and its writes by themselves.
+	WholeLog    = "whole"
+	WholeReads  = "whole-read"
+	WholeWrites = "whole-write"
 )
 
 // Phase is the load's I/O in one measuring phase of one attempt: a row of
@@ -386,7 +389,7 @@ const (
 // measured is when the load's log is not known.
 type Phase struct {
 	Trial       string // Trial.Key
-	Phase       string // Before, During, After
+	Phase       string // Before, During, After; or WholeLog, WholeReads, WholeWrites
 	StartedTsNs int64
 	EndedTsNs   int64
 	Seconds     float64

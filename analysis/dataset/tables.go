@@ -72,7 +72,7 @@ var (
 	Phases = newTable("phases", "The load's I/O in each measuring phase of each attempt, computed from table io. "+
 		"An I/O is in the phase in which it completed.",
 		attemptOf(func(r *Phase) *string { return &r.Trial }), trialOf(func(r *Phase) string { return r.Trial }),
-		required("phase", "", "before, during (the migration) or after; whole: all of an ingested log, which has no phases", func(r *Phase) *string { return &r.Phase }),
+		required("phase", "", "before, during (the migration) or after; whole: all of an ingested log, which has no phases; whole-read and whole-write: its reads and its writes, again", func(r *Phase) *string { return &r.Phase }),
 		required("started_ts_ns", "ns", "controller's time base, since 1970 UTC", func(r *Phase) *int64 { return &r.StartedTsNs }),
 		required("ended_ts_ns", "ns", "the moment after its last", func(r *Phase) *int64 { return &r.EndedTsNs }),
 		required("seconds", "s", "length", func(r *Phase) *float64 { return &r.Seconds }),

@@ -28,17 +28,23 @@ func all() []figures.Figure {
 			{Trial: "00002.1", MaxMs: []float64{3, 2, 1, nan, 7, nan, 7, 8}},
 			{Trial: "00003.1", MaxMs: []float64{2, 2, 2, 2, nan, nan, nan, nan}, Failed: true},
 		}}
+	over := figures.OverTime{BinS: 0.5, Lines: []figures.TimeLine{
+		{Name: "read", Values: []float64{1, 2, nan, 4}, Above: []float64{1, 20, nan, 40}}, {Name: "write", Values: []float64{nan, nan, nan, 3}, Above: []float64{nan, nan, nan, 3}},
+	}}
 	percentile := func(perMille int64) float64 { return float64(perMille) }
 	return []figures.Figure{
 		timeline.Response("a", of),
 		figures.Slower("b", of, []figures.Distribution{
-			{Phase: "before", IOs: 4, Ms: []float64{1, 2, 40}, Slower: []int64{3, 1, 0}, Percentile: percentile},
-			{Phase: "during"},
+			{Name: "before", IOs: 4, Ms: []float64{1, 2, 40}, Slower: []int64{3, 1, 0}, Percentile: percentile},
+			{Name: "during"},
 		}, 3),
 		figures.Witnesses("c", of, []string{"guest", "hypervisor"}, []figures.Stalls{
 			{Trial: "00001.1", Ms: map[string]float64{"guest": 100, "hypervisor": 50}, PlusMinusMs: map[string]float64{"guest": 2}},
 			{Trial: "00002.1", Ms: map[string]float64{"guest": 300}, PlusMinusMs: map[string]float64{"guest": 1}},
 		}),
+		figures.SlowerOf("e", figures.Title{Of: of, What: "response times"}, "log", []figures.Distribution{{Name: "one", IOs: 1, Ms: []float64{3}, Slower: []int64{0}, Percentile: percentile}}, ""),
+		over.Response("f", figures.Title{Of: of, What: "response time over time"}),
+		over.Rate("g", figures.Title{Of: of, What: "I/Os a second"}, "1/s"),
 		figures.Traffic("d", of, "to-b", []figures.Sent{{Class: "migration", Direction: "to-b", Trials: 2, MB: 100, MbitPerS: 80}, {Class: "drbd", Direction: "to-a", Trials: 2, MB: 0.01, MbitPerS: nan}}),
 		figures.OverDistance("e", of, "longest response time, ms", []figures.Series{
 			{Name: "iscsi", Points: []figures.Estimate{{RTTMs: 0, Migrations: 6, Value: 400, Low: 300, High: 500}, {RTTMs: 30, Migrations: 6, Value: 900, Low: 800, High: inf}, {RTTMs: 90, Migrations: 6, Value: inf, Low: 2000, High: inf}}},
@@ -136,7 +142,7 @@ func TestWithoutColour(t *testing.T) {
 func TestNothingToDraw(t *testing.T) {
 	for _, f := range []figures.Figure{
 		figures.Timeline{Bins: 2, BinS: 1, FromS: -1, Traces: []figures.Trace{{MaxMs: []float64{math.NaN(), math.NaN()}}}}.Response("a", "x"),
-		figures.Slower("b", "x", []figures.Distribution{{Phase: "before"}}, 0),
+		figures.Slower("b", "x", []figures.Distribution{{Name: "before"}}, 0),
 		figures.Witnesses("c", "x", []string{"guest"}, []figures.Stalls{{Ms: map[string]float64{"guest": 0}}}),
 		figures.Traffic("d", "x", "to-b", nil),
 		figures.OverDistance("e", "x", "ms", []figures.Series{{Name: "nfs", Points: []figures.Estimate{{Value: math.NaN(), Low: math.NaN(), High: math.NaN()}}}}),
@@ -146,4 +152,20 @@ func TestNothingToDraw(t *testing.T) {
 		assert.NotContains(t, f.SVG(), "NaN")
 		assert.NotContains(t, f.SVG(), "Inf")
 	}
+}
+
+// TestOverTimeTable: rows of several bins have the range of their medians, never a mean of
+// them, and the longest of all.
+func TestOverTimeTable(t *testing.T) {
+	values, longest := make([]float64, 48), make([]float64, 48)
+	for i := range values {
+		values[i], longest[i] = float64(i+1), float64(100*(i+1))
+	}
+	o := figures.OverTime{BinS: 2, Lines: []figures.TimeLine{{Name: "read", Values: values, Above: longest}}}
+	table := o.Response("a", figures.Title{}).Table
+	assert.Equal(t, []string{"from s", "to s", "read, medians", "read, longest"}, table.Header)
+	require.Len(t, table.Rows, 24)
+	assert.Equal(t, []string{"4.00", "8.00", "3.00 to 4.00", "400"}, table.Rows[1])
+	rate := o.Rate("b", figures.Title{What: "I/Os a second"}, "1/s").Table
+	assert.Equal(t, []string{"4.00", "8.00", "3.50"}, rate.Rows[1])
 }

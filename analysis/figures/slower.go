@@ -12,9 +12,10 @@ import (
 	"heliotrope/analysis/report"
 )
 
-// Distribution is the response times of one phase: of I/Os of several trials together.
+// Distribution is the response times of some I/Os: those of one phase of several trials
+// together, or of one operation of a log.
 type Distribution struct {
-	Phase  string
+	Name   string // of the phase, say
 	IOs    int64
 	Ms     []float64 // response times, ascending: a bucket's upper end
 	Slower []int64   // I/Os that took longer than that; none than the last
@@ -22,41 +23,55 @@ type Distribution struct {
 	Percentile func(perMille int64) float64
 }
 
-// phaseLines are by which the phases' lines differ: in this order.
-func phaseLines() []draw.LineStyle {
-	return []draw.LineStyle{one.line(1.4), two.line(1.8, dashed...), three.line(1.8, dotted...)}
+// lines are by which distributions differ: in this order.
+func lines() []draw.LineStyle {
+	return []draw.LineStyle{one.line(1.4), two.line(1.8, dashed...), three.line(1.8, dotted...),
+		ink.line(1.2, 9, 2, 1.5, 2), trace.line(2.6), ink.line(0.8, 2, 4)}
 }
+
+// MostLines is how many distributions are told apart in a figure.
+const MostLines = 6
 
 // Slower is the figure of the shares of the I/Os that took longer, by phase: one less the
 // empirical distribution function, whose tail a logarithmic axis then shows. title names the
 // kind of testbed, and the cell.
 func Slower(id, title string, phases []Distribution, trials int) Figure {
-	f := Figure{ID: id, Title: Title{title, "response times by phase"}, width: wide, height: short}
-	f.Description = fmt.Sprintf("For each response time the share of a phase's I/Os that took longer: one minus the empirical distribution function, both axes logarithmic. "+
-		"The I/Os of %d valid trials are counted together, those that failed left out. Solid: before; dashed: during the migration; dotted: after it.", trials)
-	f.Table = report.Table{Title: "Response times by phase, ms", Header: []string{"phase", "I/Os", "median", "90 %", "99 %", "99.9 %", "longest"}, Texts: 0}
+	return slower(id, Title{title, "response times by phase"}, "phase", phases, fmt.Sprintf("For each response time the share of a phase's I/Os that took longer: "+
+		"one minus the empirical distribution function, both axes logarithmic. "+
+		"The I/Os of %d valid trials are counted together, those that failed left out. Solid: before; dashed: during the migration; dotted: after it.", trials))
+}
+
+// SlowerOf is the same figure of up to MostLines distributions of something else: title says of
+// what, by names what a distribution is of, and about ends the description.
+func SlowerOf(id string, title Title, by string, of []Distribution, about string) Figure {
+	return slower(id, title, by, of, "For each response time the share of the I/Os that took longer: one minus the empirical distribution function (ECDF), both axes logarithmic. "+about)
+}
+
+func slower(id string, title Title, by string, of []Distribution, description string) Figure {
+	f := Figure{ID: id, Title: title, Description: description, width: wide, height: short}
+	f.Table = report.Table{Title: "Response times by " + by + ", ms", Header: []string{by, "I/Os", "median", "90 %", "99 %", "99.9 %", "longest"}, Texts: -1}
 	p := newPlot(f.Title, "response time, ms", "share that took longer")
 	fit(p, f.width)
 	low, high, least := math.Inf(1), math.Inf(-1), 1.0
 	p.Add(drawing(grid))
-	for i, phase := range phases {
-		row := []string{phase.Phase, strconv.FormatInt(phase.IOs, 10)}
+	for i, d := range of {
+		row := []string{d.Name, strconv.FormatInt(d.IOs, 10)}
 		for _, perMille := range []int64{500, 900, 990, 999, 1000} {
 			text := "–"
-			if phase.IOs > 0 {
-				text = report.Number(phase.Percentile(perMille))
+			if d.IOs > 0 {
+				text = report.Number(d.Percentile(perMille))
 			}
 			row = append(row, text)
 		}
 		f.Table.Rows = append(f.Table.Rows, row)
-		style := phaseLines()[i%len(phaseLines())]
-		p.Legend.Add(phase.Phase, &plotter.Line{LineStyle: style})
-		if phase.IOs == 0 {
+		style := lines()[i%MostLines]
+		p.Legend.Add(d.Name, &plotter.Line{LineStyle: style})
+		if d.IOs == 0 {
 			continue
 		}
-		low, high = min(low, phase.Ms[0]), max(high, phase.Ms[len(phase.Ms)-1])
-		least = min(least, 1/float64(phase.IOs))
-		p.Add(drawing(func(c draw.Canvas, p *plot.Plot) { phase.draw(c, p, style) }))
+		low, high = min(low, d.Ms[0]), max(high, d.Ms[len(d.Ms)-1])
+		least = min(least, 1/float64(d.IOs))
+		p.Add(drawing(func(c draw.Canvas, p *plot.Plot) { d.draw(c, p, style) }))
 	}
 	logarithmic(&p.X, max(low, 1e-6), high)
 	logarithmic(&p.Y, least, 1)

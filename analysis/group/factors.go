@@ -102,7 +102,8 @@ func Migration(row *dataset.Trial) string {
 // Contradiction says why a trial that calls itself valid cannot be, by the rows of
 // its phases: nothing proves that it did any work. "" otherwise.
 func Contradiction(row *dataset.Trial, phases []dataset.Phase) string {
-	if !row.HasIO() {
+	ingested := row.TestbedKind == string(inventory.Ingested)
+	if !ingested && !row.HasIO() {
 		return "it has no I/O"
 	}
 	done := map[string]bool{}
@@ -110,7 +111,7 @@ func Contradiction(row *dataset.Trial, phases []dataset.Phase) string {
 		done[phase.Phase] = phase.IOs != nil && *phase.IOs > 0 || phase.Phase == dataset.During // a migration may stop all of it
 	}
 	wanted := []string{dataset.Before, dataset.During, dataset.After}
-	if row.TestbedKind == string(inventory.Ingested) { // somebody else's log has no phases
+	if ingested { // somebody else's log has no phases, and his results no single I/Os
 		wanted = []string{dataset.WholeLog}
 	}
 	for _, phase := range wanted {

@@ -307,7 +307,7 @@ func (r *run) attempt(done Ingested, written dataset.WrittenTrial, log *log, who
 		Access: done.Source, Engine: &engine, IODetail: &detail, Verdict: string(trial.Valid), StartedTsNs: log.firstNs, EndedTsNs: log.endedNs + 1,
 		BinaryVersion: r.Version, HostsJSON: "[]", VersionsJSON: "{}", Folder: filesOf(done.Attempt)}
 	row.SetFiles(written)
-	return dataset.Attempt{Trial: row, Phases: []dataset.Phase{whole.Row(done.Attempt, row.StartedTsNs, row.EndedTsNs)}}
+	return dataset.Attempt{Trial: row, Phases: whole.Rows(done.Attempt, row.StartedTsNs, row.EndedTsNs)}
 }
 
 // sort puts what came of the logs in the order of their names.

@@ -127,14 +127,17 @@ func TestDataset(t *testing.T) {
 	assert.Len(t, rowsOf(t, result.Folder, first.Key), 70_001)
 	phases, err := dataset.ReadPhases(result.Folder)
 	require.NoError(t, err)
-	require.Len(t, phases, 2)
+	require.Len(t, phases, 5, "reads and writes of one, reads of the other, and all of both")
 	for _, phase := range phases {
-		if phase.Trial == first.Key {
-			assert.Equal(t, dataset.WholeLog, phase.Phase)
-			assert.Equal(t, []int64{70_001, 35_001, 35_000}, []int64{*phase.IOs, *phase.Reads, *phase.Writes})
-			assert.InEpsilon(t, 35.001, *phase.P50Ms, 0.004)
-			assert.InDelta(t, 70.001, *phase.MaxMs, 1e-9)
+		if phase.Trial != first.Key {
+			assert.Nil(t, phase.IOPS, "of one I/O nobody knows a rate")
+			continue
 		}
+		want := map[string][]int64{dataset.WholeLog: {70_001, 35_001, 35_000}, dataset.WholeReads: {35_001, 35_001, 0}, dataset.WholeWrites: {35_000, 0, 35_000}}[phase.Phase]
+		assert.Equal(t, want, []int64{*phase.IOs, *phase.Reads, *phase.Writes}, phase.Phase)
+		assert.Equal(t, 4096**phase.IOs, *phase.Bytes, phase.Phase)
+		assert.InEpsilon(t, 35.001, *phase.P50Ms, 0.004, phase.Phase)
+		assert.InDelta(t, 70.001, *phase.MaxMs, 1.1e-3, phase.Phase)
 	}
 
 	again := ingest(t, data, folder)

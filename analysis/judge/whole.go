@@ -4,23 +4,51 @@ import "heliotrope/analysis/dataset"
 
 // Whole adds up I/Os that are of no phase: those of a log that somebody else wrote. It is
 // for one goroutine.
-type Whole struct{ load *phaseLoad }
+type Whole struct{ reads, writes *phaseLoad }
 
 // NewWhole begins with no I/Os.
 func NewWhole() *Whole {
-	return &Whole{&phaseLoad{name: dataset.WholeLog}}
+	return &Whole{newWholeLoad(dataset.WholeReads), newWholeLoad(dataset.WholeWrites)}
+}
+
+func newWholeLoad(name string) *phaseLoad {
+	return &phaseLoad{name: name}
+}
+
+func (w *Whole) of(op string) *phaseLoad {
+	if op == dataset.OpRead {
+		return w.reads
+	}
+	return w.writes
 }
 
 // Add adds I/Os.
 func (w *Whole) Add(rows []dataset.IO) {
 	for i := range rows {
-		w.load.add(&rows[i])
+		w.of(rows[i].Op).add(&rows[i])
 	}
 }
 
-// Row is what they were, of an attempt's log that began and ended at these times, in ns
-// since 1970. Percentiles are as those of the phases of a trial.
-func (w *Whole) Row(key string, fromNs, toNs int64) dataset.Phase {
-	w.load.span = span{fromNs, toNs}
-	return w.load.row(key, true)
+// AddHistogram adds I/Os of which only the buckets are known.
+func (w *Whole) AddHistogram(h *dataset.Histogram) error { return w.of(h.Op).addHistogram(h) }
+
+// Rows are what they were, of an attempt's log that began and ended at these times, in ns
+// since 1970: all together, and the reads and the writes by themselves, if there are any.
+// Percentiles are as those of the phases of a trial. A rate is not known where the log
+// is so short that it began and ended in the same 1 ms, in which fio tells times.
+func (w *Whole) Rows(key string, fromNs, toNs int64) []dataset.Phase {
+	all := newWholeLoad(dataset.WholeLog)
+	all.reads, all.writes, all.bytes = w.reads.reads, w.writes.writes, w.reads.bytes+w.writes.bytes
+	var rows []dataset.Phase
+	for _, load := range []*phaseLoad{all, w.reads, w.writes} {
+		load.span = span{fromNs, toNs}
+		row := load.row(key, true)
+		if toNs-fromNs < logResolution.Nanoseconds() {
+			row.IOPS, row.MBPerS = nil, nil
+		}
+		if load == all || *row.IOs > 0 {
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }

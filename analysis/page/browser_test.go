@@ -92,9 +92,12 @@ func TestBrowserSees(t *testing.T) {
 // TestBrowser: the report in a browser: nothing goes wrong, nothing is asked for, its
 // headings are in order, every drawing has a title, and every figure its table; it is
 // dark for who wants that, and can be printed.
-func TestBrowser(t *testing.T) {
+func TestBrowser(t *testing.T) { render(t, made(t, folder(t), page.Options{}), 4) }
+
+// render looks at a report in a browser. It has more than so many pages of paper.
+func render(t *testing.T, report page.Report, pagesAbove int) {
+	t.Helper()
 	b := newBrowser(t)
-	report := made(t, folder(t), page.Options{})
 	out := t.TempDir()
 	files, err := report.Write(out)
 	require.NoError(t, err)
@@ -135,7 +138,7 @@ func TestBrowser(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, bytes.HasPrefix(pdf, []byte("%PDF-")))
 	pages := bytes.Count(pdf, []byte("/Type /Page\n"))
-	assert.Greater(t, pages, 4)
+	assert.Greater(t, pages, pagesAbove)
 	assert.Empty(t, b.others(), "the page asks for nothing")
 	t.Logf("%d pages of paper, %d figures", pages, report.Figures)
 }

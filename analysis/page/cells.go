@@ -94,7 +94,7 @@ func aligned(read samples.Cell) string {
 }
 
 func distribution(phase string, h *stats.Histogram) figures.Distribution {
-	d := figures.Distribution{Phase: phase, IOs: h.Count, Percentile: func(perMille int64) float64 { return float64(h.Percentile(perMille)) / 1e6 }}
+	d := figures.Distribution{Name: phase, IOs: h.Count, Percentile: func(perMille int64) float64 { return float64(h.Percentile(perMille)) / 1e6 }}
 	for ns, slower := range h.Steps {
 		d.Ms, d.Slower = append(d.Ms, float64(ns)/1e6), append(d.Slower, slower)
 	}

@@ -34,12 +34,13 @@ import (
 	"heliotrope/analysis/samples"
 )
 
-//go:embed page.html style.css
+//go:embed page.html ingested.html parts.html style.css
 var sources embed.FS
 
 var (
-	pageTemplate  = template.Must(template.New("page.html").ParseFS(sources, "page.html"))
-	styleTemplate = template.Must(template.New("style.css").ParseFS(sources, "style.css"))
+	pageTemplate     = template.Must(template.New("page.html").ParseFS(sources, "parts.html", "page.html"))
+	ingestedTemplate = template.Must(template.New("ingested.html").ParseFS(sources, "parts.html", "ingested.html"))
+	styleTemplate    = template.Must(template.New("style.css").ParseFS(sources, "style.css"))
 )
 
 // The files of a report.
@@ -47,7 +48,8 @@ const (
 	HTMLFile     = "report.html"
 	MarkdownFile = "report.md"
 	CSVFile      = "metrics.csv"
-	figureFolder = "figures" // PNGs
+	LogsFile     = "logs.csv" // instead of metrics, where what others measured was ingested
+	figureFolder = "figures"  // PNGs
 )
 
 // Options of a report.
@@ -61,8 +63,9 @@ type Options struct {
 // Report is a report's files.
 type Report struct {
 	html, markdown, csv []byte
+	csvFile             string            // its name
 	pngs                map[string][]byte // by name
-	metrics             []dataset.Metric
+	metrics             []dataset.Metric  // with CSVFile only
 	provenance          dataset.Provenance
 	Figures             int
 	mu                  sync.Mutex // of pngs and Figures, while cells are drawn
@@ -71,9 +74,14 @@ type Report struct {
 // Make makes a report. It reads the I/Os of the campaign's trials, and ends early with
 // the context's error.
 func Make(ctx context.Context, c Campaign, o Options) (*Report, error) {
-	r := &Report{pngs: map[string][]byte{}, metrics: metrics(c.Answers)}
+	r := &Report{pngs: map[string][]byte{}}
 	r.provenance = dataset.Provenance{dataset.KeyCampaign: c.Summary.Campaign, dataset.KeyTestbedKind: c.Summary.TestbedKind,
 		"binary_version": o.Version, "spec_sha256": strings.Join(c.Summary.Specs, " ")}
+	if report.IsIngested(c.Summary.TestbedKind) {
+		err := makeIngested(ctx, c, o, r)
+		return r, err
+	}
+	r.csvFile, r.metrics = CSVFile, metrics(c.Answers)
 	view, err := newView(c, o)
 	if err != nil {
 		return r, err
@@ -107,10 +115,13 @@ func (r *Report) Write(folder string) ([]string, error) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, err
 	}
-	if err := dataset.WriteMetrics(folder, r.provenance, r.metrics); err != nil {
-		return nil, err
+	paths := []string{filepath.Join(folder, HTMLFile), filepath.Join(folder, MarkdownFile), filepath.Join(folder, r.csvFile)}
+	if r.csvFile == CSVFile {
+		if err := dataset.WriteMetrics(folder, r.provenance, r.metrics); err != nil {
+			return nil, err
+		}
+		paths = append(paths, filepath.Join(folder, dataset.Metrics.Name+".parquet"))
 	}
-	paths := []string{filepath.Join(folder, HTMLFile), filepath.Join(folder, MarkdownFile), filepath.Join(folder, CSVFile), filepath.Join(folder, dataset.Metrics.Name+".parquet")}
 	type file struct {
 		path string
 		text []byte
@@ -132,25 +143,33 @@ func (r *Report) Write(folder string) ([]string, error) {
 	return paths, nil
 }
 
+// head is what a page begins with.
+type head struct {
+	Version, KindSays, KindName string
+	Subject, Heading            string // what the page is of
+	Model                       bool
+	Style                       template.CSS
+	Contents                    []link
+	Problems                    []string
+}
+
 // view is what the page shows.
 type view struct {
-	Version, Campaign, KindSays, KindName string
-	Model                                 bool
-	Style                                 template.CSS
-	Contents                              []link
-	Problems, Facts                       []string
-	Answer                                []string
-	AnswerTables, FoldedTables            []report.Table
-	AnswerNotes                           []string
-	Distances                             []figure
-	Grids                                 []grid
-	Cells                                 []cell
-	Outcomes, Load, Stall, Wire           []report.Table
-	Recovery, Validity, How               []report.Table
-	Failures                              []failure
-	FailuresSay                           string
-	Commands                              []string
-	Spec, SpecSHA256                      string
+	head
+	Campaign                    string
+	Facts                       []string
+	Answer                      []string
+	AnswerTables, FoldedTables  []report.Table
+	AnswerNotes                 []string
+	Distances                   []figure
+	Grids                       []grid
+	Cells                       []cell
+	Outcomes, Load, Stall, Wire []report.Table
+	Recovery, Validity, How     []report.Table
+	Failures                    []failure
+	FailuresSay                 string
+	Commands                    []string
+	Spec, SpecSHA256            string
 }
 
 type link struct{ ID, Title string }
@@ -170,17 +189,24 @@ type figure struct {
 	Table       report.Table
 }
 
-func newView(c Campaign, o Options) (*view, error) {
+// newHead is the beginning of a page of a dataset.
+func newHead(s report.Summary, o Options, subject, heading string, contents ...link) (head, error) {
 	var style bytes.Buffer
 	if err := styleTemplate.Execute(&style, map[string]any{"Inks": figures.Inks()}); err != nil {
-		return nil, fmt.Errorf("make the report's style: %w", err)
+		return head{}, fmt.Errorf("make the report's style: %w", err)
 	}
+	return head{Version: o.Version, KindSays: report.KindSays(s.TestbedKind), KindName: report.KindName(s.TestbedKind), Model: report.IsModel(s.TestbedKind),
+		Subject: subject, Heading: heading, Contents: contents, Style: template.CSS(style.String())}, nil //nolint:gosec // our own
+}
+
+func newView(c Campaign, o Options) (*view, error) {
 	s := c.Summary
-	v := &view{Version: o.Version, Campaign: s.Campaign, KindSays: report.KindSays(s.TestbedKind), KindName: report.KindName(s.TestbedKind), Model: report.IsModel(s.TestbedKind),
-		Style: template.CSS(style.String()), //nolint:gosec // our own
-		Contents: []link{{"answer", "The answer"}, {"matrix", "The matrix"}, {"cells", "Cells"}, {"witnesses", "Witnesses"}, {"traffic", "Traffic"},
-			{"recovery", "Recovery"}, {"validity", "Validity"}, {"failures", "Failures"}, {"again", "How to run it again"}},
+	head, err := newHead(s, o, "campaign "+s.Campaign, "Campaign "+s.Campaign, link{"answer", "The answer"}, link{"matrix", "The matrix"}, link{"cells", "Cells"},
+		link{"witnesses", "Witnesses"}, link{"traffic", "Traffic"}, link{"recovery", "Recovery"}, link{"validity", "Validity"}, link{"failures", "Failures"}, link{"again", "How to run it again"})
+	if err != nil {
+		return nil, err
 	}
+	v := &view{head: head, Campaign: s.Campaign}
 	for _, fact := range s.Facts() {
 		if fact == s.State || strings.HasPrefix(fact, "PROBLEM") || strings.Contains(fact, "LOST") {
 			v.Problems = append(v.Problems, fact)

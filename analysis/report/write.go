@@ -54,7 +54,7 @@ func KindSays(kind string) string {
 	case vcenterSimulator:
 		return "VCENTER SIMULATOR — no ESXi host was involved: measured on emulated hosts behind a simulator of vCenter"
 	case ingested:
-		return "INGESTED — logs that somebody else wrote: nobody watched how they were measured"
+		return "INGESTED — measured by others, and ingested from the files that they have: nobody of ours watched how"
 	case "":
 		return "UNKNOWN kind of testbed"
 	}
@@ -69,12 +69,16 @@ func KindName(kind string) string {
 	case vcenterSimulator:
 		return "VCENTER SIMULATOR"
 	case ingested:
-		return "INGESTED logs"
+		return "INGESTED, measured by others"
 	case "":
 		return "UNKNOWN testbed"
 	}
 	return "Measured, " + kind
 }
+
+// IsIngested says whether a dataset of a kind is of what somebody else measured: it has no
+// migrations.
+func IsIngested(kind string) bool { return kind == ingested }
 
 // IsModel says whether the numbers of a kind of testbed are a model's.
 func IsModel(kind string) bool { return kind == simulated }

@@ -35,7 +35,8 @@ func newReport() *cobra.Command {
 		Long: `Make the report of a campaign's dataset (DATA/campaign=NAME), or of the only campaign of a
 data folder: report.html, which needs no network, with report.md, metrics.csv and
 metrics.parquet. They go to the folder report in the campaign's, or to --out. What the
-figures show is in docs/report.md.
+figures show is in docs/report.md. Of a dataset that "heliotrope ingest" made the page has a table
+and figures of each log, and logs.csv is there instead of the metrics.
 
 The dataset is verified against its manifest first, and nothing in it is changed. A report
 of a campaign that still runs is of what it has so far, and says so. Ctrl-C leaves no half
