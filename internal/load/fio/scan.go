@@ -1,10 +1,7 @@
 package fio
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -31,56 +28,26 @@ const mostFields = 7
 const longestLine = 4096
 
 // Scanner reads the lines of a log, packed (gzip, RFC 1952) or not.
-type Scanner struct {
-	in     *bufio.Reader
-	number int
-	text   []byte // of the line that came last
-}
+type Scanner struct{ lines }
 
 // NewScanner begins to read a log.
 func NewScanner(r io.Reader) (*Scanner, error) {
-	in := bufio.NewReaderSize(r, 1<<18)
-	if magic, _ := in.Peek(2); string(magic) == "\x1f\x8b" {
-		unpacked, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, fmt.Errorf("unpack the I/O log: %w", err)
-		}
-		in = bufio.NewReaderSize(unpacked, 1<<18)
-	}
-	return &Scanner{in: in}, nil
+	in, err := newLines(r, "I/O log", longestLine)
+	return &Scanner{in}, err
 }
-
-// Line is the number of the line that came last, from 1.
-func (s *Scanner) Line() int { return s.number }
 
 // Next reads the next line. It is io.EOF when there is none. A last line that was cut off,
 // and one that is no list of numbers from 0 to 2^63-1, are errors which name the line; an
-// empty log is ErrEmptyLog.
+// empty log is ErrEmptyLog. After a *LineError the next line can be read.
 func (s *Scanner) Next(fields *Fields) error {
-	s.number++
-	text, err := s.in.ReadSlice('\n')
-	s.text = text
-	switch {
-	case errors.Is(err, io.EOF) && len(text) > 0:
-		return fmt.Errorf("line %d of the I/O log is cut off: %.80q", s.number, text)
-	case errors.Is(err, io.EOF) && s.number == 1:
-		return ErrEmptyLog
-	case errors.Is(err, io.EOF):
-		return io.EOF
-	case errors.Is(err, bufio.ErrBufferFull) || len(text) > longestLine:
-		return s.Problem(fmt.Errorf("it is longer than %d bytes", longestLine))
-	case err != nil:
-		return fmt.Errorf("line %d of the I/O log: %w", s.number, err)
+	text, err := s.next()
+	if err != nil {
+		return err
 	}
-	if err := fields.parse(bytes.TrimSuffix(text[:len(text)-1], []byte("\r"))); err != nil {
+	if err := fields.parse(text); err != nil {
 		return s.Problem(err)
 	}
 	return nil
-}
-
-// Problem says what is wrong with the line that came last.
-func (s *Scanner) Problem(err error) error {
-	return fmt.Errorf("line %d of the I/O log, %.80q: %w", s.number, s.text, err)
 }
 
 // parse reads a line without its end.

@@ -1,0 +1,292 @@
+package fio
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+
+	"heliotrope/internal/strict"
+)
+
+// Report is what fio's JSON output tells (--output-format=json or json+; fio(1), 'JSON OUTPUT').
+type Report struct {
+	Version string // fio's, "fio-3.33"
+	EndedMs int64  // when fio wrote it, ms since 1970; 0: it does not tell
+	Jobs    []Job  // one for each thread, or with group_reporting for each group
+}
+
+// Job is one of a report's jobs.
+type Job struct {
+	Name      string
+	Error     int   // the errno with which it ended, or 0
+	StartedMs int64 // ms since 1970; 0: it does not tell, as before fio 3.36 or so
+	// Of I/Os there were none: nil. Mixed are reads and writes together, where
+	// unified_rw_reporting is set.
+	Read, Write, Mixed *Direction
+	Trims              int64
+}
+
+// Direction is the I/Os of a job in one direction.
+type Direction struct {
+	IOs, Bytes, RuntimeMs int64
+	Latency               *Latency // nil: fio did not measure any (gtod_reduce, disable_lat and disable_clat)
+}
+
+// Latency is response times in ns.
+type Latency struct {
+	Total       bool // from submission to completion (lat_ns), not without the submission (clat_ns)
+	IOs         int64
+	Mean        float64
+	MaxNs       int64
+	Percentiles []Percentile
+	Bins        []Bin // ascending; nil where it is no json+
+}
+
+// Percentile is one as fio tells it: within 0.8 %, but for those beyond its last bucket.
+type Percentile struct {
+	Percent float64
+	Ns      int64
+}
+
+// Bin is I/Os whose response times are in one of fio's buckets: see BucketNs.
+type Bin struct{ Bucket, IOs int64 }
+
+// Percentile is one of those that fio told; false where it is not among them.
+func (l *Latency) Percentile(percent float64) (ns int64, known bool) {
+	for _, one := range l.Percentiles {
+		if math.Abs(one.Percent-percent) < 1e-6 {
+			return min(one.Ns, l.MaxNs), true
+		}
+	}
+	return 0, false
+}
+
+// ReadReport reads the first JSON document of a text of at most so many bytes: fio says before it, and
+// behind it, what else it has to say. All that is wrong with it is in a *strict.Error; name is what problems call the file.
+func ReadReport(name string, r io.Reader, most int64) (Report, error) {
+	d := reportReader{name: name}
+	text, err := io.ReadAll(io.LimitReader(r, most+1))
+	switch {
+	case err != nil:
+		d.problem(len(text), "cannot be read: %v", err)
+	case int64(len(text)) > most:
+		d.problem(0, "is larger than %d bytes", most)
+	default:
+		d.text = text
+		d.read()
+	}
+	if len(d.problems) > 0 {
+		slices.SortStableFunc(d.problems, func(a, b strict.Problem) int {
+			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Message, b.Message))
+		})
+		return Report{}, &strict.Error{Problems: d.problems}
+	}
+	return d.report, nil
+}
+
+// DocumentAt is where the first JSON object of a text begins: at the beginning of a line; -1 is
+// nowhere.
+func DocumentAt(text []byte) int {
+	if bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n\ufeff"), []byte("{")) {
+		return bytes.IndexByte(text, '{')
+	}
+	if at := bytes.Index(text, []byte("\n{")); at >= 0 {
+		return at + 1
+	}
+	return -1
+}
+
+type reportReader struct {
+	name     string
+	text     []byte
+	report   Report
+	problems []strict.Problem
+}
+
+// mostProblems are told of a file: more are of one mistake.
+const mostProblems = 100
+
+// problem notes what is wrong at a byte of the text.
+func (d *reportReader) problem(at int, format string, values ...any) {
+	if len(d.problems) < mostProblems {
+		line := 1 + bytes.Count(d.text[:min(max(at, 0), len(d.text))], []byte("\n"))
+		d.problems = append(d.problems, strict.Problem{File: d.name, Line: line, Column: 1, Message: fmt.Sprintf(format, values...)})
+	}
+}
+
+// wrong notes an error of package json, in a text that begins at a byte.
+func (d *reportReader) wrong(at int, what string, err error) {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		d.problem(len(d.text), "the JSON document ends before its end: is the file cut off?")
+	case errors.As(err, &kind):
+		d.problem(at+int(kind.Offset), "%s%s is a %.60s, and no %v in range", what, kind.Field, kind.Value, kind.Type)
+	case errors.As(err, &syntax):
+		d.problem(at+int(syntax.Offset), "is no JSON: %v", err)
+	default:
+		d.problem(at, "%s%v", what, err)
+	}
+}
+
+func (d *reportReader) read() {
+	start := DocumentAt(d.text)
+	if start < 0 {
+		d.problem(0, "has no JSON document: want the output of fio --output-format=json or json+")
+		return
+	}
+	var document json.RawMessage
+	in := json.NewDecoder(bytes.NewReader(d.text[start:]))
+	if err := in.Decode(&document); err != nil {
+		d.wrong(start, "", err)
+		return
+	}
+	start += int(in.InputOffset()) - len(document)
+	var top struct {
+		Version     *string           `json:"fio version"`
+		TimestampMs int64             `json:"timestamp_ms"`
+		Jobs        []json.RawMessage `json:"jobs"`
+		Clients     json.RawMessage   `json:"client_stats"`
+	}
+	switch err := json.Unmarshal(document, &top); {
+	case err != nil:
+		d.wrong(start, "", err)
+		return
+	case top.Version == nil:
+		d.problem(start, "has no \"fio version\": it is no output of fio's")
+		return
+	case len(top.Clients) > 0:
+		d.problem(start, "is of fio's client and server, which is not read: run fio without --client")
+		return
+	case len(top.Jobs) == 0:
+		d.problem(start, "has no job")
+		return
+	case top.TimestampMs < 0 || top.TimestampMs > latestReportMs:
+		d.problem(start, "timestamp_ms %d is no time", top.TimestampMs)
+	}
+	d.report.Version, d.report.EndedMs = *top.Version, top.TimestampMs
+	at := start
+	for i, raw := range top.Jobs {
+		at += max(bytes.Index(d.text[at:], raw), 0)
+		d.job(at, fmt.Sprintf("jobs[%d].", i), raw)
+		at += len(raw)
+	}
+}
+
+// latestReportMs is a time after all that fio tells: the year 2116.
+const latestReportMs = int64(1) << 62 / nsPerMs
+
+type jsonLatency struct {
+	IOs         int64            `json:"N"`
+	Mean        float64          `json:"mean"`
+	Max         int64            `json:"max"`
+	Percentiles map[string]int64 `json:"percentile"`
+	Bins        map[string]int64 `json:"bins"`
+}
+
+type jsonDirection struct {
+	IOs     int64            `json:"total_ios"`
+	Bytes   int64            `json:"io_bytes"`
+	Runtime int64            `json:"runtime"`
+	Clat    *jsonLatency     `json:"clat_ns"`
+	Lat     *jsonLatency     `json:"lat_ns"`
+	Old     *json.RawMessage `json:"clat"` // fio 2, in µs
+}
+
+func (d *reportReader) job(at int, path string, raw json.RawMessage) {
+	var job struct {
+		Name    string         `json:"jobname"`
+		Error   int            `json:"error"`
+		Started int64          `json:"job_start"`
+		Read    *jsonDirection `json:"read"`
+		Write   *jsonDirection `json:"write"`
+		Mixed   *jsonDirection `json:"mixed"`
+		Trim    *jsonDirection `json:"trim"`
+	}
+	if err := json.Unmarshal(raw, &job); err != nil {
+		d.wrong(at, path, err)
+		return
+	}
+	result := Job{Name: job.Name, Error: job.Error, StartedMs: job.Started}
+	if job.Started < 0 || job.Started > latestReportMs {
+		d.problem(at, "%sjob_start %d is no time", path, job.Started)
+	}
+	if job.Read == nil && job.Write == nil && job.Mixed == nil {
+		d.problem(at, "%sread and %swrite are missing", path, path)
+	}
+	if job.Trim != nil {
+		result.Trims = job.Trim.IOs
+	}
+	result.Read = d.direction(at, path+"read.", job.Read)
+	result.Write = d.direction(at, path+"write.", job.Write)
+	result.Mixed = d.direction(at, path+"mixed.", job.Mixed)
+	d.report.Jobs = append(d.report.Jobs, result)
+}
+
+// direction is a direction that has I/Os; nil otherwise.
+func (d *reportReader) direction(at int, path string, from *jsonDirection) *Direction {
+	if from == nil {
+		return nil
+	}
+	for name, value := range map[string]int64{"total_ios": from.IOs, "io_bytes": from.Bytes, "runtime": from.Runtime} {
+		if value < 0 || name == "runtime" && value > latestReportMs {
+			d.problem(at, "%s%s is %d", path, name, value)
+		}
+	}
+	if from.IOs == 0 {
+		return nil
+	}
+	to := &Direction{IOs: from.IOs, Bytes: from.Bytes, RuntimeMs: from.Runtime}
+	if from.Clat == nil && from.Lat == nil && from.Old != nil {
+		d.problem(at, "%sclat is in µs, as fio 2 wrote it: run it with fio 3", path)
+	}
+	clat, lat := d.latency(at, path+"clat_ns.", from.Clat), d.latency(at, path+"lat_ns.", from.Lat)
+	switch {
+	case lat != nil && (clat == nil || len(clat.Percentiles) == 0 || len(lat.Percentiles) > 0):
+		lat.Total = true
+		to.Latency = lat
+	case clat != nil:
+		to.Latency = clat
+	}
+	return to
+}
+
+// latency is response times, if any were measured.
+func (d *reportReader) latency(at int, path string, from *jsonLatency) *Latency {
+	if from == nil || from.IOs == 0 {
+		return nil
+	}
+	to := &Latency{IOs: from.IOs, Mean: from.Mean, MaxNs: from.Max}
+	if from.IOs < 0 || from.Max < 0 || !(from.Mean >= 0 && from.Mean < math.MaxInt64) {
+		d.problem(at, "%sN %d, max %d, mean %g: one of them is not in range", path, from.IOs, from.Max, from.Mean)
+	}
+	for name, ns := range from.Percentiles {
+		percent, err := strconv.ParseFloat(name, 64)
+		if err != nil || !(percent >= 0 && percent <= 100) || ns < 0 {
+			d.problem(at, "%spercentile %.20q: %d is no percentile", path, name, ns)
+			continue
+		}
+		to.Percentiles = append(to.Percentiles, Percentile{percent, ns})
+	}
+	sum := int64(0)
+	for name, ios := range from.Bins {
+		ns, err := strconv.ParseInt(name, 10, 64)
+		if err != nil || ns < 0 || ios < 0 || ios > math.MaxInt64-sum {
+			d.problem(at, "%sbins %.30q: %d is no response time and its I/Os", path, name, ios)
+			continue
+		}
+		if sum += ios; ios > 0 {
+			to.Bins = append(to.Bins, Bin{int64(BucketOf(ns)), ios})
+		}
+	}
+	slices.SortFunc(to.Percentiles, func(a, b Percentile) int { return cmp.Compare(a.Percent, b.Percent) })
+	slices.SortFunc(to.Bins, func(a, b Bin) int { return cmp.Compare(a.Bucket, b.Bucket) })
+	return to
+}
