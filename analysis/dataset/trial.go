@@ -138,6 +138,19 @@ func WriteAttempt(campaignFolder string, attempt Attempt) error {
 	return syncFolder(folder)
 }
 
+// RemoveAttempt removes what WriteTrial and WriteAttempt left of an attempt that CompactCampaign has
+// not put into the tables: first its row, with which the attempt is there.
+func RemoveAttempt(campaignFolder, folder, key string) error {
+	paths := []string{filepath.Join(campaignFolder, segmentFolder, trialPrefix+key+segmentSuffix)}
+	for _, part := range parts {
+		paths = append(paths, filepath.Join(campaignFolder, segmentFolder, part.prefix()+key+segmentSuffix))
+	}
+	if err := remove(paths...); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(campaignFolder, filepath.FromSlash(folder)))
+}
+
 // lock makes sure that nobody else writes to a folder, for instance an earlier
 // try that hangs. It ends with the process.
 func lock(path string) (unlock func(), err error) {

@@ -37,23 +37,26 @@ func (l *log) batches(r io.Reader) dataset.Batches[dataset.IO] {
 			return
 		}
 		rows, other := make([]dataset.IO, 0, batchRows), make([]dataset.IO, 0, batchRows)
-		var fields fio.Fields
-		for {
-			switch err := lines.Next(&fields); {
-			case errors.Is(err, io.EOF):
+		var wrong problems
+		for fields := (fio.Fields{}); ; {
+			err := lines.Next(&fields)
+			if err == nil {
+				var row dataset.IO
+				if row, err = l.row(&fields); err == nil {
+					rows = append(rows, row)
+				} else {
+					err = lines.Problem(err)
+				}
+			}
+			switch {
+			case errors.Is(err, io.EOF) && len(wrong) == 0:
 				l.give(rows, yield)
 				return
-			case err != nil:
-				yield(nil, err)
+			case err != nil && !wrong.more(err):
+				yield(nil, wrong.err())
 				return
-			}
-			row, err := l.row(&fields)
-			if err != nil {
-				yield(nil, lines.Problem(err))
-				return
-			}
-			if rows = append(rows, row); len(rows) == batchRows {
-				if !l.give(rows, yield) {
+			case len(rows) == batchRows:
+				if len(wrong) == 0 && !l.give(rows, yield) {
 					return
 				}
 				rows, other = other[:0], rows

@@ -1,12 +1,15 @@
-// Package ingest makes a dataset of logs that somebody else's fio wrote: the tables of a
-// campaign that never was, of testbed kind "ingested", with an attempt for each log.
+// Package ingest makes a dataset of what somebody else measured: fio's logs, histogram logs and JSON
+// output, and Iometer's results. It has the tables of a campaign that never was, of testbed kind
+// "ingested", with an attempt for each log, job or test.
 //
-// It promises that a log is in the dataset whole, or not at all; that one that is there with
+// It promises that a file is in the dataset whole, or not at all; that one that is there with
 // the same content is not read into it again; and that its memory does not grow with a
-// log's length.
+// log's length. A document is limited, and one at a time is in memory.
 //
 // Dangerous: fio's times count from the job's beginning, unless it was told otherwise
-// (log_alternate_epoch): they are of 1970 then, if Options.Began is not given.
+// (log_alternate_epoch): they are of 1970 then, if Options.Began is not given. Two files of one run,
+// as its log and its JSON, have the same I/Os twice; percentiles that were told as numbers
+// (DetailSummary) can be neither merged nor averaged.
 package ingest
 
 import (
@@ -17,13 +20,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,7 +36,8 @@ import (
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
-	"heliotrope/internal/trial"
+	"heliotrope/internal/load/iolog"
+	"heliotrope/internal/load/spec"
 )
 
 // Options say where logs go.
@@ -49,19 +52,19 @@ type Options struct {
 	Read func(bytes int64)
 }
 
-// Ingested is a log in the dataset.
+// Ingested is a file in the dataset.
 type Ingested struct {
-	Attempt string `json:"attempt"` // its key in the tables
-	Source  string `json:"source"`  // Source.Name
-	Bytes   int64  `json:"bytes"`
-	SHA256  string `json:"sha256"` // of the log as it lies there, packed or not; hex; "": it is not there yet
-	Rows    int64  `json:"rows"`
+	Attempts []string `json:"attempts"` // their keys in the tables; one for each job or test in the file
+	Source   string   `json:"source"`   // Source.Name
+	Bytes    int64    `json:"bytes"`
+	SHA256   string   `json:"sha256"` // of the file as it lies there, packed or not; hex; "": it is not there yet
+	IOs      int64    `json:"ios"`
 }
 
-// Failed is a log that could not be ingested.
+// Failed is a file that could not be ingested.
 type Failed struct {
-	Path   string `json:"path"`
-	Reason string `json:"reason"`
+	Path     string   `json:"path"`
+	Problems []string `json:"problems"` // one at least
 }
 
 // Result is what came of it.
@@ -92,6 +95,9 @@ func Run(ctx context.Context, options Options, sources []Source) (Result, error)
 		return r.result, err
 	}
 	defer unlock()
+	if err := r.forgetUnfinished(sources); err != nil {
+		return r.result, err
+	}
 	var all errgroup.Group
 	all.SetLimit(max(1, options.AtOnce))
 	for _, source := range sources {
@@ -111,6 +117,8 @@ type run struct {
 	mu     sync.Mutex // over what follows
 	result Result
 	known  []Ingested // in the dataset, or on its way there
+
+	document sync.Mutex // is held by who reads a document: one at a time is in memory
 }
 
 func (r *run) provenance() dataset.Provenance {
@@ -154,57 +162,131 @@ func (r *run) save() error {
 	return renameio.WriteFile(r.path(ingestedFile), append(text, '\n'), 0o644)
 }
 
-// one ingests a log.
+// one ingests a file.
 func (r *run) one(ctx context.Context, source Source) error {
 	if there, err := r.has(source); err != nil || there {
 		return err
 	}
-	before, err := r.begin(source)
-	if err != nil {
-		return err
-	}
-	done, err := r.write(ctx, source, before.Attempt)
+	done, err := r.take(ctx, source)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	place := slices.IndexFunc(r.known, func(one Ingested) bool { return one.Source == source.Name })
 	var unreadable *unreadableError
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.As(err, &unreadable):
-		r.result.Failed = append(r.result.Failed, Failed{source.Path, unreadable.Error()})
-		if before.SHA256 != "" { // what the log was before stays
-			return nil
-		}
-		r.known = slices.Delete(r.known, place, place+1)
-		return errors.Join(os.RemoveAll(r.path(filesOf(before.Attempt))), r.save())
+		r.result.Failed = append(r.result.Failed, Failed{source.Path, unreadable.problems()})
+		return r.forget(source.Name)
 	case err != nil:
 		return fmt.Errorf("ingest %s: %w", source.Path, err)
 	}
-	r.known[place] = done
+	r.known[r.place(source.Name)] = done
 	r.result.Ingested = append(r.result.Ingested, done)
 	return r.save()
 }
 
-// begin notes that a log is on its way, and gives what is known of it: its attempt is that of
-// before, where it was there with other content, or the next.
-func (r *run) begin(source Source) (Ingested, error) {
+// take writes a file's rows.
+func (r *run) take(ctx context.Context, source Source) (Ingested, error) {
+	in, err := r.read(ctx, source)
+	if err != nil {
+		return Ingested{}, err
+	}
+	defer in.file.Close()
+	if documents[source.Kind] == nil {
+		return r.stream(source, in)
+	}
+	attempts, err := r.parse(source, in)
+	if err != nil {
+		return Ingested{}, err
+	}
+	done, err := r.begin(source, len(attempts))
+	if err != nil {
+		return done, err
+	}
+	for i := range attempts {
+		m := &attempts[i]
+		var files dataset.TrialFiles // without a table of I/Os where only their sums are known
+		if m.histograms != nil {
+			files.IO, files.Histograms = dataset.Rows[dataset.IO](nil), dataset.Rows(m.histograms)
+		}
+		if err := r.write(done.Attempts[i], files, func() *measured { return m }); err != nil {
+			return done, err
+		}
+		done.IOs += m.ios
+	}
+	return r.finished(done, in)
+}
+
+// place is where a file is in known; -1 where it is not.
+func (r *run) place(name string) int {
+	return slices.IndexFunc(r.known, func(one Ingested) bool { return one.Source == name })
+}
+
+// forget forgets a file that cannot be understood and was never there; what one was before stays. The
+// caller has the lock.
+func (r *run) forget(name string) error {
+	place := r.place(name)
+	if place < 0 || r.known[place].SHA256 != "" {
+		return nil
+	}
+	for _, key := range r.known[place].Attempts {
+		if err := dataset.RemoveAttempt(r.result.Folder, filesOf(key), key); err != nil {
+			return err
+		}
+	}
+	r.known = slices.Delete(r.known, place, place+1)
+	return r.save()
+}
+
+// forgetUnfinished forgets the files that a process that was killed had only begun, and that are not
+// among those that are ingested now.
+func (r *run) forgetUnfinished(sources []Source) error {
+	now := map[string]bool{}
+	for _, source := range sources {
+		now[source.Name] = true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, one := range slices.Clone(r.known) {
+		if one.SHA256 == "" && !now[one.Source] {
+			if err := r.forget(one.Source); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// begin notes that a file with so many attempts is on its way. They are those of before, where it was
+// there with other content, and then the next ones. A file that has fewer attempts than before
+// is unreadable: what there was would stay beside them.
+func (r *run) begin(source Source, attempts int) (Ingested, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	last := 0
 	for _, one := range r.known {
-		if one.Source == source.Name {
-			return one, nil
+		for _, key := range one.Attempts {
+			var number int
+			if _, err := fmt.Sscanf(key, "%d.1", &number); err != nil {
+				return one, fault.New(fault.BadInput, "ingest: %s is damaged: attempt %q", r.path(ingestedFile), key)
+			}
+			last = max(last, number)
 		}
-		var number int
-		if _, err := fmt.Sscanf(one.Attempt, "%d.1", &number); err != nil {
-			return one, fault.New(fault.BadInput, "ingest: %s is damaged: attempt %q", r.path(ingestedFile), one.Attempt)
-		}
-		last = max(last, number)
 	}
-	one := Ingested{Attempt: fmt.Sprintf("%05d.1", last+1), Source: source.Name}
-	r.known = append(r.known, one)
-	return one, r.save()
+	place := r.place(source.Name)
+	if place < 0 {
+		place = len(r.known)
+		r.known = append(r.known, Ingested{Source: source.Name})
+	}
+	one := &r.known[place]
+	if len(one.Attempts) > attempts {
+		return *one, &unreadableError{fmt.Errorf("it has %d jobs or tests, and had %d when it was ingested: ingest it under another --name", attempts, len(one.Attempts))}
+	}
+	for len(one.Attempts) < attempts {
+		last++
+		one.Attempts = append(one.Attempts, fmt.Sprintf("%05d.1", last))
+	}
+	return Ingested{Attempts: slices.Clone(one.Attempts), Source: source.Name, Bytes: source.Bytes}, r.save()
 }
 
 // has says whether the dataset has a log, by its name, size and content.
@@ -248,66 +330,110 @@ func hashOf(path string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), err
 }
 
-// unreadableError is what is wrong with a log.
-type unreadableError struct{ error }
-
 // filesOf is the folder of a log's files, in the dataset's.
 func filesOf(key string) string { return "ingested/attempt=" + key }
 
-// write writes a log's files, and its row.
-func (r *run) write(ctx context.Context, source Source, key string) (Ingested, error) {
-	done := Ingested{Attempt: key, Source: source.Name, Bytes: source.Bytes}
+// input is a file that is being read.
+type input struct {
+	io.Reader // tells how much has been read, and ends with the context
+	file      *os.File
+	sum       hash.Hash // of what has been read
+}
+
+// read begins to read a file.
+func (r *run) read(ctx context.Context, source Source) (*input, error) {
 	file, err := os.Open(source.Path)
 	if err != nil {
-		return done, err
+		return nil, err
 	}
-	defer file.Close()
-	sum := sha256.New()
-	told := readerFunc(func(p []byte) (int, error) {
+	in := &input{file: file, sum: sha256.New()}
+	in.Reader = readerFunc(func(p []byte) (int, error) {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
 		n, err := file.Read(p)
-		sum.Write(p[:n])
+		in.sum.Write(p[:n])
 		r.told(int64(n))
 		return n, err
 	})
-	log, whole := log{began: r.Began}, judge.NewWhole()
-	if r.Began.IsZero() {
-		log.began = time.Unix(0, 0)
-	}
-	written, err := dataset.WriteTrial(dataset.TrialFiles{CampaignFolder: r.result.Folder, Folder: filesOf(key), Provenance: r.provenance(),
-		IO: func(yield func([]dataset.IO, error) bool) {
-			for rows, err := range ahead(log.batches(told)) {
-				if err != nil {
-					err = &unreadableError{err}
-				}
-				whole.Add(rows)
-				if !yield(rows, err) {
-					return
-				}
-			}
-		}})
+	return in, nil
+}
+
+// finished notes what a file was.
+func (r *run) finished(done Ingested, in *input) (Ingested, error) {
+	_, err := io.Copy(in.sum, in.file) // what follows the end of what was packed
+	done.SHA256 = hex.EncodeToString(in.sum.Sum(nil))
+	return done, err
+}
+
+// stream writes a log of any length.
+func (r *run) stream(source Source, in *input) (Ingested, error) {
+	done, err := r.begin(source, 1)
 	if err != nil {
 		return done, err
 	}
-	if _, err := io.Copy(sum, file); err != nil { // what follows the end of what was packed
+	began, whole := r.began(), judge.NewWhole()
+	m := measured{name: source.Name, engine: spec.EngineFio}
+	var files dataset.TrialFiles
+	var finish func() *measured
+	if source.Kind == Histograms {
+		log := histogramLog{began: began}
+		files.IO, files.Histograms = dataset.Rows[dataset.IO](nil), seen(log.batches(in), whole.AddHistograms)
+		finish = func() *measured {
+			m.detail, m.fromNs, m.toNs, m.ios = iolog.DetailHistogram, log.firstNs, log.endedNs, log.ios
+			m.phases = whole.Rows("", m.fromNs, m.toNs)
+			m.notes = log.finish(m.phases)
+			return &m
+		}
+	} else {
+		log := log{began: began}
+		files.IO = seen(ahead(log.batches(in)), whole.Add)
+		finish = func() *measured {
+			m.detail, m.fromNs, m.toNs, m.ios = iolog.DetailAll, log.firstNs, log.endedNs+1, log.rows
+			m.phases = whole.Rows("", m.fromNs, m.toNs)
+			return &m
+		}
+	}
+	if err := r.write(done.Attempts[0], files, finish); err != nil {
 		return done, err
 	}
-	done.SHA256, done.Rows = hex.EncodeToString(sum.Sum(nil)), log.rows
-	return done, dataset.WriteAttempt(r.result.Folder, r.attempt(done, written, &log, whole))
+	done.IOs = m.ios
+	return r.finished(done, in)
 }
 
-// attempt is a log's rows of the campaign's tables.
-func (r *run) attempt(done Ingested, written dataset.WrittenTrial, log *log, whole *judge.Whole) dataset.Attempt {
-	engine, detail := "fio", "all"
-	number, _, _ := strings.Cut(done.Attempt, ".")
-	sequence, _ := strconv.ParseInt(number, 10, 32) // see begin
-	row := dataset.Trial{Key: done.Attempt, Sequence: int32(sequence), Block: 1, Attempt: 1, CellID: done.Source, TestbedKind: string(inventory.Ingested),
-		Access: done.Source, Engine: &engine, IODetail: &detail, Verdict: string(trial.Valid), StartedTsNs: log.firstNs, EndedTsNs: log.endedNs + 1,
-		BinaryVersion: r.Version, HostsJSON: "[]", VersionsJSON: "{}", Folder: filesOf(done.Attempt)}
-	row.SetFiles(written)
-	return dataset.Attempt{Trial: row, Phases: whole.Rows(done.Attempt, row.StartedTsNs, row.EndedTsNs)}
+// seen shows batches to somebody else too. An error of theirs is an *unreadableError.
+func seen[R any](batches dataset.Batches[R], see func([]R) error) dataset.Batches[R] {
+	return func(yield func([]R, error) bool) {
+		for rows, err := range batches {
+			if err == nil {
+				err = see(rows)
+			}
+			if err != nil {
+				err = &unreadableError{err}
+			}
+			if !yield(rows, err) {
+				return
+			}
+		}
+	}
+}
+
+// began is when logs began whose times count from their beginning.
+func (r *run) began() time.Time {
+	if r.Began.IsZero() {
+		return time.Unix(0, 0)
+	}
+	return r.Began
+}
+
+// write writes an attempt's files, and then its rows of the campaign's tables.
+func (r *run) write(key string, files dataset.TrialFiles, of func() *measured) error {
+	files.CampaignFolder, files.Folder, files.Provenance = r.result.Folder, filesOf(key), r.provenance()
+	written, err := dataset.WriteTrial(files)
+	if err != nil {
+		return err
+	}
+	return dataset.WriteAttempt(r.result.Folder, of().attempt(key, r.Version, written))
 }
 
 // sort puts what came of the logs in the order of their names.

@@ -1,7 +1,11 @@
 package ingest
 
 import (
+	"bytes"
+	"compress/gzip"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,14 +14,27 @@ import (
 	"strings"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/load/fio"
 )
 
 // logName is how fio names its logs: BASE_KIND.JOB.log, or BASE_KIND.log for all jobs (fio(1),
 // 'per_job_logs').
-var logName = regexp.MustCompile(`^(.*)_(lat|clat|slat|bw|iops|hist|clat_hist|slat_hist|lat_hist)((?:\.\d+)?)\.log(?:\.gz)?$`)
+var logName = regexp.MustCompile(`^(.*?)_(lat|clat|slat|bw|iops|hist|clat_hist|slat_hist|lat_hist)((?:\.\d+)?)\.log(?:\.gz)?$`)
 
-// Source is a log that is to be ingested.
+// Kind is what a file is.
+type Kind string
+
+// The kinds that are read.
+const (
+	Log        Kind = "log"        // of single I/Os' response times, by fio
+	Histograms Kind = "histograms" // fio's histogram log
+	JSON       Kind = "json"       // fio's JSON output
+	Iometer    Kind = "iometer"    // Iometer's results
+)
+
+// Source is a file that is to be ingested.
 type Source struct {
+	Kind  Kind
 	Path  string // where it is
 	Name  string // in the folder that was given, with slashes; the file's name where that was given itself
 	Bytes int64
@@ -29,11 +46,13 @@ type Skipped struct {
 	Reason string `json:"reason"`
 }
 
-// Find finds the logs of latencies of single I/Os among files and folders: in a folder by
-// their names, while a file that is named itself is taken as one, whatever it is called. Of
-// the total (lat) and the completion's latencies (clat) of a job the total is taken.
+// Find finds what can be read among files and folders: fio's logs of response times, of single I/Os or
+// of histograms, by their names; fio's JSON output, in files called .json or .txt, and Iometer's results,
+// in .csv, by how they begin; each packed with gzip or not. A file that is named itself is taken
+// as what it begins as, whatever it is called. Of the logs of one job the best one is taken: of single I/Os
+// from submission to completion (lat), then without the submission (clat), then histograms.
 // Other files of folders are skipped. A path that is not there, and two
-// logs of one name, are fault.BadInput.
+// files of one name, are fault.BadInput.
 func Find(paths ...string) (sources []Source, skipped []Skipped, err error) {
 	f := finder{places: map[string]string{}}
 	for _, path := range paths {
@@ -49,13 +68,13 @@ func Find(paths ...string) (sources []Source, skipped []Skipped, err error) {
 				return f.found(path, name, entry)
 			})
 		default:
-			err = f.add(Source{Path: path, Name: filepath.Base(path), Bytes: info.Size()})
+			err = f.named(path, info)
 		}
 		if err != nil {
 			return nil, nil, err
 		}
 	}
-	f.preferTotal()
+	f.preferBest()
 	slices.SortFunc(f.sources, func(a, b Source) int { return strings.Compare(a.Name, b.Name) })
 	return f.sources, f.skipped, nil
 }
@@ -75,23 +94,77 @@ func (f *finder) add(source Source) error {
 	return nil
 }
 
+// named takes a file that was given itself.
+func (f *finder) named(path string, info fs.FileInfo) error {
+	head, err := headOf(path)
+	if err != nil {
+		return fault.New(fault.BadInput, "ingest: %w", err)
+	}
+	kind := begins(head)
+	switch match := logName.FindStringSubmatch(info.Name()); {
+	case match != nil && strings.HasSuffix(match[2], "hist"):
+		kind = Histograms
+	case match != nil:
+		kind = Log
+	case kind == "" && fio.IsHistogram(head):
+		kind = Histograms
+	case kind == "":
+		kind = Log
+		for ending, of := range map[string]Kind{".json": JSON, ".csv": Iometer} {
+			if strings.HasSuffix(strings.TrimSuffix(strings.ToLower(info.Name()), ".gz"), ending) {
+				kind = of
+			}
+		}
+	}
+	return f.add(Source{Kind: kind, Path: path, Name: filepath.Base(path), Bytes: info.Size()})
+}
+
+// documentName is how files are called that may be a document.
+var documentName = regexp.MustCompile(`(?i)\.(json|csv|txt|out)(\.gz)?$`)
+
+// headOf is the beginning of a file, unpacked.
+func headOf(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	head := make([]byte, 64<<10)
+	n, err := io.ReadFull(file, head)
+	if head = head[:n]; bytes.HasPrefix(head, []byte("\x1f\x8b")) {
+		unpacked, err := gzip.NewReader(bytes.NewReader(head))
+		if err != nil {
+			return nil, nil //nolint:nilerr // whoever reads it says what is wrong
+		}
+		head = make([]byte, 64<<10)
+		n, _ = io.ReadFull(unpacked, head)
+		head = head[:n]
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return head, err
+}
+
+// begins says as what document a file begins; "" is none.
+func begins(head []byte) Kind {
+	if at := fio.DocumentAt(head); at >= 0 && bytes.Contains(head[at:], []byte(`"fio version"`)) {
+		return JSON
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\ufeff"))), []byte("'Test Type")) {
+		return Iometer
+	}
+	return ""
+}
+
 // found takes a file of a folder, or skips it.
 func (f *finder) found(folder, path string, entry fs.DirEntry) error {
-	match := logName.FindStringSubmatch(entry.Name())
-	if match == nil {
-		f.skipped = append(f.skipped, Skipped{path, "its name is not that of a log of fio"})
-		return nil
+	kind, reason, err := kindOf(path, entry.Name())
+	if err != nil {
+		return err
 	}
-	switch kind := match[2]; kind {
-	case "lat", "clat":
-	case "slat":
-		f.skipped = append(f.skipped, Skipped{path, "it has latencies of submission only"})
-		return nil
-	case "bw", "iops":
-		f.skipped = append(f.skipped, Skipped{path, "it has no response times"})
-		return nil
-	default:
-		f.skipped = append(f.skipped, Skipped{path, "it has histograms, which this version does not read"})
+	if kind == "" {
+		f.skipped = append(f.skipped, Skipped{path, reason})
 		return nil
 	}
 	info, err := entry.Info()
@@ -102,22 +175,49 @@ func (f *finder) found(folder, path string, entry fs.DirEntry) error {
 	if err != nil {
 		return err
 	}
-	return f.add(Source{Path: path, Name: filepath.ToSlash(name), Bytes: info.Size()})
+	return f.add(Source{Kind: kind, Path: path, Name: filepath.ToSlash(name), Bytes: info.Size()})
 }
 
-// preferTotal skips the completion's latencies where the total ones are there.
-func (f *finder) preferTotal() {
+// kindOf is the kind of a file of a folder, or why it is not read.
+func kindOf(path, name string) (kind Kind, reason string, err error) {
+	match := logName.FindStringSubmatch(name)
+	switch {
+	case match == nil && !documentName.MatchString(name):
+		return "", "its name is that of no file that is read", nil
+	case match == nil:
+		head, err := headOf(path)
+		if kind = begins(head); kind == "" {
+			reason = "it begins neither as fio's JSON output nor as Iometer's results"
+		}
+		return kind, reason, err
+	}
+	switch match[2] {
+	case "lat", "clat":
+		return Log, "", nil
+	case "lat_hist", "clat_hist", "hist":
+		return Histograms, "", nil
+	case "slat", "slat_hist":
+		return "", "it has latencies of submission only", nil
+	}
+	return "", "it has no response times", nil
+}
+
+// preferBest skips logs of a job that have the same I/Os as a better one.
+func (f *finder) preferBest() {
+	better := map[string][]string{"clat": {"lat"}, "lat_hist": {"lat", "clat"}, "clat_hist": {"lat", "clat", "lat_hist"}, "hist": {"lat", "clat"}}
 	f.sources = slices.DeleteFunc(f.sources, func(source Source) bool {
 		folder, file := filepath.Split(filepath.FromSlash(source.Name))
 		match := logName.FindStringSubmatch(file)
-		if match == nil || match[2] != "clat" {
+		if match == nil {
 			return false
 		}
-		for _, packed := range []string{"", ".gz"} {
-			total := filepath.ToSlash(folder + match[1] + "_lat" + match[3] + ".log" + packed)
-			if _, is := f.places[total]; is {
-				f.skipped = append(f.skipped, Skipped{source.Path, fmt.Sprintf("%s has the same I/Os from submission to completion", total)})
-				return true
+		for _, kind := range better[match[2]] {
+			for _, packed := range []string{"", ".gz"} {
+				best := filepath.ToSlash(folder + match[1] + "_" + kind + match[3] + ".log" + packed)
+				if _, is := f.places[best]; is {
+					f.skipped = append(f.skipped, Skipped{source.Path, fmt.Sprintf("%s has the same I/Os, and tells more of them", best)})
+					return true
+				}
 			}
 		}
 		return false

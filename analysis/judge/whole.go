@@ -22,15 +22,23 @@ func (w *Whole) of(op string) *phaseLoad {
 	return w.writes
 }
 
-// Add adds I/Os.
-func (w *Whole) Add(rows []dataset.IO) {
+// Add adds I/Os. It is never an error.
+func (w *Whole) Add(rows []dataset.IO) error {
 	for i := range rows {
 		w.of(rows[i].Op).add(&rows[i])
 	}
+	return nil
 }
 
-// AddHistogram adds I/Os of which only the buckets are known.
-func (w *Whole) AddHistogram(h *dataset.Histogram) error { return w.of(h.Op).addHistogram(h) }
+// AddHistograms adds I/Os of which only the buckets are known.
+func (w *Whole) AddHistograms(rows []dataset.Histogram) error {
+	for i := range rows {
+		if err := w.of(rows[i].Op).addHistogram(&rows[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Rows are what they were, of an attempt's log that began and ended at these times, in ns
 // since 1970: all together, and the reads and the writes by themselves, if there are any.

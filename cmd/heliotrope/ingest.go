@@ -29,16 +29,24 @@ func newIngest() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "ingest PATH...",
-		Short: "Make a dataset of fio's own logs",
-		Long: `Make a dataset of logs that fio wrote for somebody else: files, or folders of them, packed
-with gzip or not. Of each log of latencies of single I/Os (NAME_lat.1.log and NAME_clat.1.log, of
-any fio 3) there will be an attempt in the tables of campaign NAME, whose testbed is "ingested".
-Doing it again takes only logs that are new or were changed.
+		Short: "Make a dataset of what others measured with fio or Iometer",
+		Long: `Make a dataset of what fio or Iometer wrote for somebody else: files, or folders of them, packed
+with gzip or not.
 
-A log that cannot be understood is named with its line, and nothing of it is taken; the others
+  NAME_lat.1.log, NAME_clat.1.log   fio's logs of single I/Os, of any fio 3
+  NAME_clat_hist.1.log              its histogram logs, where there is none of single I/Os
+  *.json, *.txt, *.out              its output, --output-format=json or json+
+  *.csv                             Iometer's results
+
+Of each log, job and test there will be an attempt in the tables of campaign NAME, whose testbed is
+"ingested". Doing it again takes only files that are new or were changed, and after a crash it goes
+on. "heliotrope report" makes a page of it.
+
+A file that cannot be understood is named with its lines, and nothing of it is taken; the others
 are. Exit code 1 says that there was one.`,
-		Example: `  heliotrope ingest --name tuning results/
+		Example: `  heliotrope ingest --name tuning results/ && heliotrope report data/campaign=tuning --open
   heliotrope ingest --name tuning --began 2026-11-30T08:00:00Z job_lat.1.log.gz   # its times count from then
+  heliotrope ingest --name tuning fio.json iometer.csv
   heliotrope check data/campaign=tuning`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -85,9 +93,9 @@ func ingestPaths(cmd *cobra.Command, options ingest.Options, paths []string, asJ
 	}
 	switch {
 	case len(result.Failed) > 0:
-		return fmt.Errorf("%d of %d logs could not be ingested", len(result.Failed), len(sources))
+		return fmt.Errorf("%d of %d files could not be ingested", len(result.Failed), len(sources))
 	case len(sources) == 0:
-		return usageError{fmt.Errorf("there is no log of fio's in %q", paths)}
+		return usageError{fmt.Errorf("there is no result of fio's or Iometer's in %q", paths)}
 	}
 	return nil
 }
@@ -112,19 +120,25 @@ func ingestBar(out io.Writer, sources []ingest.Source) (read func(bytes int64), 
 }
 
 func printIngested(out io.Writer, result ingest.Result) {
-	var rows int64
+	var ios int64
 	for _, one := range result.Ingested {
-		rows += one.Rows
-		fmt.Fprintf(out, "%s: attempt %s, %d I/Os\n", printable(one.Source), one.Attempt, one.Rows)
+		ios += one.IOs
+		which := "attempt " + one.Attempts[0]
+		if n := len(one.Attempts); n > 1 {
+			which = fmt.Sprintf("attempts %s to %s", one.Attempts[0], one.Attempts[n-1])
+		}
+		fmt.Fprintf(out, "%s: %s, %d I/Os\n", printable(one.Source), which, one.IOs)
 	}
 	for _, one := range result.Skipped {
 		fmt.Fprintf(out, "%s: skipped: %s\n", printable(one.Path), one.Reason)
 	}
 	for _, one := range result.Failed {
-		fmt.Fprintf(out, "%s: not ingested: %s\n", printable(one.Path), printable(one.Reason))
+		for _, problem := range one.Problems {
+			fmt.Fprintf(out, "%s: not ingested: %s\n", printable(one.Path), printable(problem))
+		}
 	}
 	for _, problem := range result.Problems {
 		fmt.Fprintf(out, "%s: %s\n", problem.Path, printable(problem.Text))
 	}
-	fmt.Fprintf(out, "%s: %d logs with %d I/Os now, %d were there already\n", result.Folder, len(result.Ingested), rows, len(result.Before))
+	fmt.Fprintf(out, "%s: %d files with %d I/Os now, %d were there already\n", result.Folder, len(result.Ingested), ios, len(result.Before))
 }

@@ -22,14 +22,14 @@ func TestIngest(t *testing.T) {
 	var result ingest.Result
 	require.NoError(t, json.Unmarshal([]byte(out), &result))
 	require.Len(t, result.Ingested, 1)
-	assert.Equal(t, int64(1), result.Ingested[0].Rows)
+	assert.Equal(t, int64(1), result.Ingested[0].IOs)
 
 	require.NoError(t, os.WriteFile(bad, []byte("5, 812345, 1, 4096, 0, 0\n6, x\n"), 0o644))
 	code, out, errors = run(t, "ingest", folder, "--data", data, "--name", "logs")
 	assert.Equal(t, exitFailure, code)
 	assert.Contains(t, out, "bad_lat.1.log: not ingested: line 2 of the I/O log")
-	assert.Contains(t, out, "0 logs with 0 I/Os now, 1 were there already")
-	assert.Contains(t, errors, "1 of 2 logs could not be ingested")
+	assert.Contains(t, out, "0 files with 0 I/Os now, 1 were there already")
+	assert.Contains(t, errors, "1 of 2 files could not be ingested")
 	code, out, _ = run(t, "check", filepath.Join(data, "campaign=logs"))
 	assert.Zero(t, code, out)
 

@@ -195,7 +195,7 @@ func (f *reader) specs() {
 // header reads the names of the columns.
 func (f *reader) header() {
 	line, at := f.value(headResults)
-	f.columns = []string{}
+	f.columns, f.test.Line = []string{}, at-1
 	for _, name := range strings.Split(strings.TrimPrefix(line, "'"), ",") {
 		name = strings.TrimSpace(name)
 		if now := newest[name]; now != "" {

@@ -27,6 +27,7 @@ type Test struct {
 	Specs                []spec.Access // without workers' settings; one whose lines are not known has none
 	Rows                 []Row
 	Aborted              bool // somebody stopped it, or it failed
+	Line                 int  // of the file, where its results begin; not written
 }
 
 // Row is one row of results. Values are by the newest generation's names of

@@ -1,0 +1,45 @@
+package ingest
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/stats"
+)
+
+// FuzzDocuments: what is read of a document has I/Os, times that are in order, histograms with as many
+// I/Os as they say, and what is not has problems of one line each.
+func FuzzDocuments(f *testing.F) {
+	f.Add(string(JSON), captured(f, "fio/testdata/fio-3.33-percentiles.json"))
+	f.Add(string(JSON), `{"fio version": "x", "jobs": [{"jobname": "a", "read": {"total_ios": 3, "runtime": 5, "clat_ns": {"N": 3, "max": 900, "mean": 5, "bins": {"129": 2, "888": 1}}}}]}`)
+	f.Add(string(JSON), `{"fio version": "x", "jobs": [{"mixed": {"total_ios": 9223372036854775807}}, {"write": {"total_ios": 1}}]}`)
+	f.Add(string(Iometer), captured(f, "results/testdata/2006.07.27.csv"))
+	f.Fuzz(func(t *testing.T, kind, text string) {
+		parse := documents[Kind(kind)]
+		if parse == nil {
+			return
+		}
+		all, err := parse(Source{Name: "x"}, strings.NewReader(text), time.Time{})
+		if err != nil {
+			for _, problem := range (&unreadableError{err}).problems() {
+				require.NotContains(t, problem, "\n")
+			}
+			return
+		}
+		require.NotEmpty(t, all)
+		for _, m := range all {
+			require.Positive(t, m.ios)
+			require.LessOrEqual(t, m.fromNs, m.toNs)
+			require.Equal(t, dataset.WholeLog, m.phases[0].Phase)
+			for _, h := range m.histograms {
+				of := stats.NewHistogram()
+				require.NoError(t, of.AddCounts(h.Counts, h.MaxNs))
+				require.Equal(t, h.IOs, of.Count)
+			}
+		}
+	})
+}
