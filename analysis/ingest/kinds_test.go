@@ -177,7 +177,9 @@ func TestHistogramLogs(t *testing.T) {
 	line := func(head string, counts ...string) string {
 		return head + ", " + strings.Join(append(counts, make([]string, 29-len(counts))...), ", ") + "\n"
 	}
-	zeros := func(text string) string { return strings.ReplaceAll(strings.ReplaceAll(text, ", ,", ", 0,"), ", \n", ", 0\n") }
+	zeros := func(text string) string {
+		return strings.ReplaceAll(strings.ReplaceAll(text, ", ,", ", 0,"), ", \n", ", 0\n")
+	}
 	text := line("1000, 0, 4096", "2") + line("1500, 0, 512", "0", "3")
 	last := strings.Replace(zeros(line("1500, 1, 512")), ", 0\n", ", 7\n", 1)
 	folder := t.TempDir()

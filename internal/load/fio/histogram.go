@@ -86,7 +86,7 @@ func (s *HistogramScanner) parse(text []byte, line *HistogramLine) error {
 		if n < before {
 			head[n] = int64(value) //nolint:gosec // compared above
 		} else {
-			line.Counts = append(line.Counts, int64(value)) //nolint:gosec // likewise
+			line.Counts = append(line.Counts, int64(value))                           //nolint:gosec // likewise
 			if line.IOs += int64(value); line.IOs < 0 || len(line.Counts) > Buckets { //nolint:gosec // likewise
 				return fmt.Errorf("it has more I/Os, or more than %d counts, than fio writes", Buckets)
 			}

@@ -85,7 +85,9 @@ func TestHistogramsOfFio(t *testing.T) {
 }
 
 // histogramLine is one of a histogram log with so many counts, of which the first is 1.
-func histogramLine(counts int) string { return "10, 0, 4096, 1" + strings.Repeat(", 0", counts-1) + "\n" }
+func histogramLine(counts int) string {
+	return "10, 0, 4096, 1" + strings.Repeat(", 0", counts-1) + "\n"
+}
 
 func TestBadHistogramLogs(t *testing.T) {
 	for coarseness := range 7 {
