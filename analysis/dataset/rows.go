@@ -224,7 +224,7 @@ type Trial struct {
 	// The load, as its engine tells it.
 	Engine                            *string // heliotrope, fio
 	IOMethod                          *string // uring, threads
-	IODetail                          *string // of table io: all, histogram
+	IODetail                          *string // of table io: all, histogram, summary
 	IOErrors                          *int64
 	IOViolations                      *int64 // of what verify wants
 	IOPending                         *int64 // in flight when the load ended; the oldest of them, controller's time base:

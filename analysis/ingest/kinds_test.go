@@ -79,7 +79,7 @@ func TestThreeViewsOfOneJob(t *testing.T) {
 	assert.Contains(t, rows["c/out.json.gz: mixed"].VersionsJSON, "fio-3.33")
 	var ios int64
 	for _, h := range histogramsOf(t, result.Folder, rows["c/out.json.gz: mixed"]) {
-		of := stats.NewHistogram()
+		of := &stats.Histogram{}
 		require.NoError(t, of.AddCounts(h.Counts, h.MaxNs))
 		assert.Equal(t, h.IOs, of.Count)
 		ios += h.IOs
@@ -209,7 +209,7 @@ func TestSpreading(t *testing.T) {
 	assert.Equal(t, "575:1", s.take(), "128 buckets of 8 ns, from bucket 512 on")
 	for _, ios := range []int64{3, 127, 128, 1000, 1 << 40} {
 		s.add(1024, 2048, ios)
-		h := stats.NewHistogram()
+		h := &stats.Histogram{}
 		require.NoError(t, h.AddCounts(s.take(), 2047))
 		assert.Equal(t, ios, h.Count)
 		assert.InEpsilon(t, 1536, h.Percentile(500), 0.2)
@@ -219,7 +219,7 @@ func TestSpreading(t *testing.T) {
 		from, to := fio.BucketNs(bucket)
 		s.add(from, to, 1)
 	}
-	h := stats.NewHistogram()
+	h := &stats.Histogram{}
 	require.NoError(t, h.AddCounts(s.take(), 1))
 	assert.Equal(t, int64(fio.Buckets), h.Count)
 }

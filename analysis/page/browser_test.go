@@ -95,7 +95,7 @@ func TestBrowserSees(t *testing.T) {
 func TestBrowser(t *testing.T) { render(t, made(t, folder(t), page.Options{}), 4) }
 
 // render looks at a report in a browser. It has more than so many pages of paper.
-func render(t *testing.T, report page.Report, pagesAbove int) {
+func render(t *testing.T, report *page.Report, pagesAbove int) {
 	t.Helper()
 	b := newBrowser(t)
 	out := t.TempDir()

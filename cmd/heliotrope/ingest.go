@@ -19,8 +19,8 @@ import (
 
 // Memory that ingesting keeps within, however many logs there are and however long they are.
 const (
-	ingestMemory = 224 << 20
-	mostAtOnce   = 4 // logs, each with some 40 MiB
+	ingestMemory = 200 << 20 // of the Go heap; the program itself takes some 40 MiB
+	mostAtOnce   = 4         // logs, each with some 40 MiB
 )
 
 func newIngest() *cobra.Command {
