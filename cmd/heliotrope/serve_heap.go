@@ -14,7 +14,7 @@ const (
 	// in use, before it is collected: a simulated trial allocates 20 MB, and with Go's
 	// default a small heap was collected for each of them. With the stacks and the
 	// program itself the controller stays below 256 MiB.
-	leastHeapBytes = 144 << 20
+	leastHeapBytes = 128 << 20
 	// looseGCPercent is the most that is not collected of it, in percent of what is in use.
 	looseGCPercent = 400
 	// heapEvery is how often what is in use is looked at.
