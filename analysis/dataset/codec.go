@@ -15,8 +15,9 @@ import (
 var codecs map[compress.Compression]compress.Codec
 
 func init() {
-	// The level is klauspost's fastest, which is about zstd's 1.
-	encoder, err := zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	// The level is klauspost's fastest, which is about zstd's 1. Each processor's encoder
+	// keeps two windows in memory, and a page has some 1 MiB.
+	encoder, err := zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20))
 	if err != nil {
 		panic(err)
 	}

@@ -1,10 +1,11 @@
 package dataset
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,8 +29,7 @@ func (p Problem) String() string { return p.Path + ": " + p.Text }
 
 // Compacted is what CompactCampaign did.
 type Compacted struct {
-	Trials int    `json:"trials"` // rows of table attempts
-	Files  []File `json:"files"`  // the manifest's
+	Trials int `json:"trials"` // rows of table attempts
 	// Removed is what was there of attempts without a row, in the campaign's folder: see
 	// Record.Compact.
 	Removed []string `json:"removed,omitempty"`
@@ -62,118 +62,171 @@ func (c *compaction) run(provenance Provenance) (Compacted, error) {
 		return Compacted{}, err
 	}
 	defer unlock()
-	c.place, c.fresh, c.asides = map[string]int{}, map[string]bool{}, map[string]bool{}
-	if err := c.merge(); err != nil {
+	c.asides = map[string]bool{}
+	merged, err := c.merge(provenance)
+	if err != nil {
 		return Compacted{}, fmt.Errorf("compact %s: %w", folder, err)
 	}
-	for _, row := range c.trials {
-		if row.TestbedKind != provenance[KeyTestbedKind] {
-			return Compacted{}, fault.New(fault.BadInput, "compact %s: trial %s ran on a testbed that is %s, the campaign's are %s",
-				folder, row.Key, row.TestbedKind, provenance[KeyTestbedKind])
-		}
-	}
-	tables := make([]File, len(c.tables))
-	for i, write := range c.tables {
-		if tables[i], err = write(provenance); err != nil {
-			return Compacted{}, err
-		}
-	}
-	manifest, err := c.manifest(provenance, tables...)
-	if err != nil {
-		return Compacted{}, err
-	}
-	if err := syncFolder(folder); err != nil {
-		return Compacted{}, err
-	}
-	return Compacted{Trials: len(c.trials), Files: manifest.Files, Problems: c.problems}, remove(c.merged...)
+	return Compacted{Trials: c.rows, Problems: c.problems}, remove(merged...)
 }
 
-// compaction is the state of a CompactCampaign.
+// compaction is the state of a CompactCampaign. It holds keys of attempts, but no table:
+// each of them is read, merged and written a batch of rows at a time.
 type compaction struct {
 	folder   string
-	trials   []Trial         // the attempts
-	place    map[string]int  // of the attempts in their order, by key
-	fresh    map[string]bool // keys of attempts that came from segments
-	merged   []string        // segments whose rows are in the tables
 	problems []Problem
 	asides   map[string]bool // files that were set aside, by where they were
 	accepted []string        // keys of attempts that must be there, or nothing is replaced
-	// neverRun makes rows of the trials that have not run; nil for none.
-	neverRun func(ran map[int32]bool) []Trial
-	// tables write the campaign's tables, attempts first.
-	tables []func(Provenance) (File, error)
+	// neverRun are rows of all trials of the plan, in its order, as if none had run; nil for
+	// no such rows in table trials.
+	neverRun iter.Seq[Trial]
+
+	// segments are the attempts that have some, in the order of the plan, by the prefix of
+	// the segments' names.
+	segments map[string][]place
+	// Of table attempts, once it is put together: how many rows it has, and of the attempts
+	// with segments, those of which it has a row.
+	rows  int
+	known map[string]bool
 }
 
-// merge reads the rows that are in the tables and in segments. A segment wins.
-func (c *compaction) merge() error {
-	var err error
-	if c.trials, err = c.attemptsTable(); err != nil {
-		return err
+// merge puts the tables together, and writes the manifest. It returns the segments whose
+// rows are in the tables then.
+func (c *compaction) merge(provenance Provenance) (merged []string, err error) {
+	if err := c.find(); err != nil {
+		return nil, err
 	}
-	fresh, err := readAttempts(c, Attempts, trialPrefix)
+	events, merged, err := allEvents(c.folder)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.trials = slices.DeleteFunc(c.trials, func(row Trial) bool { return fresh[row.Key] != nil })
-	for key, rows := range fresh {
-		c.fresh[key] = true
-		c.trials = append(c.trials, rows...)
-		c.merged = append(c.merged, c.segment(trialPrefix, key))
-	}
-	events, segments, err := allEvents(c.folder)
-	if err != nil {
-		return err
-	}
-	doubles := map[string]bool{}
-	for _, event := range events {
-		if key, is := event.double(); is {
-			doubles[key] = true
-		}
-	}
-	c.order(doubles)
-	if err := c.missesNone(); err != nil {
-		return err
-	}
-	torn, err := teardowns.merged(c)
-	if err != nil {
-		return err
-	}
-	c.tearDown(torn)
 	// The attempts first: otherwise those of schema version 1, which are in
 	// trials.parquet, were lost by a crash in between.
-	counted := slices.DeleteFunc(slices.Clone(c.trials), func(row Trial) bool { return !row.Counted })
-	if c.neverRun != nil {
-		ran := map[int32]bool{}
-		for i := range c.trials {
-			ran[c.trials[i].Sequence] = true
-		}
-		counted = append(counted, c.neverRun(ran)...)
+	writers := []func() (File, error){
+		func() (File, error) {
+			return writeTable(c, Attempts, provenance, func() Batches[Trial] { return c.attempts(provenance[KeyTestbedKind], doublesOf(events)) })
+		},
+		func() (File, error) { return writeTable(c, Trials, provenance, c.counted) },
 	}
-	slices.SortStableFunc(counted, func(a, b Trial) int { return cmp.Compare(a.Sequence, b.Sequence) })
-	c.tables = append(c.tables, tableWriter(c, Attempts, c.trials), tableWriter(c, Trials, counted))
+	for _, part := range slices.Concat(parts, []partTable{teardowns}) {
+		writers = append(writers, func() (File, error) { return part.write(c, provenance) })
+	}
+	writers = append(writers, func() (File, error) {
+		return writeTable(c, CampaignEvents, provenance, func() Batches[CampaignEvent] { return Rows(events) })
+	})
+	var tables []File
+	for _, write := range writers {
+		file, err := write()
+		if err != nil {
+			return nil, err
+		}
+		tables = append(tables, file)
+	}
+	if err := c.writeManifest(provenance, tables); err != nil {
+		return nil, err
+	}
+	for prefix, attempts := range c.segments {
+		for _, at := range attempts {
+			if path := c.segment(prefix, at.key); c.known[at.key] && !c.asides[path] {
+				merged = append(merged, path)
+			}
+		}
+	}
+	return merged, syncFolder(c.folder)
+}
+
+// find finds the attempts that have segments: first those whose row is there, as it is
+// written last.
+func (c *compaction) find() error {
+	c.segments = map[string][]place{}
+	prefixes := []string{trialPrefix, teardowns.prefix()}
 	for _, part := range parts {
-		if err := part.merge(c); err != nil {
+		prefixes = append(prefixes, part.prefix())
+	}
+	for _, prefix := range prefixes {
+		paths, err := segmentPaths(filepath.Join(c.folder, segmentFolder), strings.TrimSuffix(prefix, "-"))
+		if err != nil {
 			return err
 		}
+		for _, path := range paths {
+			c.segments[prefix] = append(c.segments[prefix], attemptPlace(strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), prefix), segmentSuffix)))
+		}
+		slices.SortFunc(c.segments[prefix], place.compare)
 	}
-	c.tables = append(c.tables, tableWriter(c, Teardowns, torn), tableWriter(c, CampaignEvents, events))
-	c.merged = append(c.merged, segments...)
 	return nil
+}
+
+// errAgain ends the rows of a table whose file was damaged, and is set aside now: without
+// it, they come again from the first.
+var errAgain = errors.New("a damaged file was set aside meanwhile")
+
+// writeTable writes one of the campaign's tables.
+func writeTable[R any](c *compaction, table *Table[R], provenance Provenance, rows func() Batches[R]) (File, error) {
+	for {
+		file, err := writeParquet(table, filepath.Join(c.folder, table.Name+".parquet"), metadata(table, provenance), together(rows(), table.atOnce))
+		if !errors.Is(err, errAgain) {
+			return file, err
+		}
+	}
+}
+
+// attempts are the rows of table attempts, trial by trial, with the attempt marked that
+// counts (see counted), and how its hosts were left.
+func (c *compaction) attempts(kind string, doubles map[string]bool) Batches[Trial] {
+	return func(yield func([]Trial, error) bool) {
+		c.rows, c.known = 0, map[string]bool{}
+		for _, attempts := range c.segments {
+			for _, at := range attempts {
+				c.known[at.key] = false
+			}
+		}
+		torn := follow(teardowns.merged(c, func(string) bool { return true }), teardowns.key)
+		defer torn.stop()
+		accepted := c.accepted
+		all := merged(c, part[Trial]{Attempts, nil, keyOf, asNoted[Trial]}, trialPrefix, c.attemptsTable(), func(string) bool { return true })
+		for rows, err := range grouped(all, func(row *Trial) int32 { return row.Sequence }) {
+			if err == nil {
+				count(rows, doubles)
+			}
+			for i := 0; err == nil && i < len(rows); i++ {
+				row := &rows[i]
+				if row.TestbedKind != kind {
+					err = fault.New(fault.BadInput, "trial %s ran on a testbed that is %s, the campaign's are %s", row.Key, row.TestbedKind, kind)
+					break
+				}
+				if accepted, err = c.misses(accepted, attemptPlace(row.Key)); err != nil {
+					break
+				}
+				err = tearDown(row, torn)
+				if _, has := c.known[row.Key]; has {
+					c.known[row.Key] = true
+				}
+			}
+			if !yield(rows, err) || err != nil {
+				return
+			}
+			c.rows += len(rows)
+		}
+		if _, err := c.misses(accepted, place{sequence: math.MaxInt}); err != nil {
+			yield(nil, err)
+		}
+	}
 }
 
 // attemptsTable reads table attempts. In a folder that says which campaign it is of, a
 // damaged one is not set aside: the campaign would run again what is done.
-func (c *compaction) attemptsTable() ([]Trial, error) {
+func (c *compaction) attemptsTable() Batches[Trial] {
+	rows := inOrder(Attempts, attemptsPath(c.folder), keyOf)
 	if _, err := os.Lstat(filepath.Join(c.folder, identityFile)); errors.Is(err, fs.ErrNotExist) {
-		return readOrSetAside(c, readAttemptsTable(c.folder))
-	} else if err != nil {
-		return nil, err
+		return orSetAside(c, rows)
 	}
-	rows, err := All(readAttemptsTable(c.folder))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	return func(yield func([]Trial, error) bool) {
+		for rows, err := range orNone(rows) {
+			if !yield(rows, unknownTrials(err)) {
+				return
+			}
+		}
 	}
-	return rows, unknownTrials(err)
 }
 
 // unknownTrials makes fault.BadInput of an error that says that table attempts is
@@ -186,28 +239,83 @@ func unknownTrials(err error) error {
 	return err
 }
 
-// missesNone makes sure that all attempts are there that were accepted, but for those
-// whose segment was set aside.
-func (c *compaction) missesNone() error {
-	for _, key := range c.accepted {
-		if _, there := c.place[key]; there || c.asides[c.segment(trialPrefix, key)] {
-			continue
+// misses makes sure that no attempt is missing before the next one that is there, which
+// were accepted, but for those whose segment was set aside. It returns those that are still
+// to come.
+func (c *compaction) misses(accepted []string, next place) ([]string, error) {
+	for len(accepted) > 0 {
+		at := attemptPlace(accepted[0])
+		switch order := at.compare(next); {
+		case order > 0:
+			return accepted, nil
+		case order < 0 && !c.asides[c.segment(trialPrefix, at.key)]:
+			return nil, fault.New(fault.BadInput, "attempt %s was accepted, and its row is not in the campaign's folder any more: put %s and the folder %s back from a copy", at.key, attemptsFile, segmentFolder)
 		}
-		return fault.New(fault.BadInput, "attempt %s was accepted, and its row is not in the campaign's folder any more: put %s and the folder %s back from a copy", key, attemptsFile, segmentFolder)
+		accepted = accepted[1:]
 	}
-	return nil
+	return nil, nil
 }
 
-// tearDown takes over into the attempts' rows how their hosts were left.
-func (c *compaction) tearDown(torn []Teardown) {
-	for _, teardown := range torn {
-		place, known := c.place[teardown.Trial]
-		if !known {
-			continue
-		}
-		row := &c.trials[place]
+// tearDown takes over into an attempt's row how its hosts were left.
+func tearDown(row *Trial, torn *cursor[Teardown]) error {
+	rows, err := torn.of(row.Key)
+	for _, teardown := range rows {
 		row.Leftovers = teardown.Leftovers
 		row.PhaseTsNs[slices.Index(trial.Phases, trial.Teardown)] = &teardown.BeganTsNs
+	}
+	return err
+}
+
+// count marks the attempt of a trial that counts: see counted.
+func count(rows []Trial, doubles map[string]bool) {
+	attempts := make([]*Trial, len(rows))
+	for i := range rows {
+		attempts[i] = &rows[i]
+	}
+	which, _ := counted(attempts, doubles)
+	for i := range rows {
+		rows[i].Counted = i == which
+	}
+}
+
+// counted are the rows of table trials: those of table attempts, as it is now, that count,
+// and those of the trials that never ran.
+func (c *compaction) counted() Batches[Trial] {
+	return func(yield func([]Trial, error) bool) {
+		never, stop := iter.Pull(func(yield func(Trial) bool) {
+			if c.neverRun != nil {
+				c.neverRun(yield)
+			}
+		})
+		defer stop()
+		planned, more := never()
+		var rows []Trial
+		for all, err := range readParquet(Attempts, filepath.Join(c.folder, attemptsFile)) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			rows = rows[:0]
+			for i := range all {
+				for ; more && planned.Sequence < all[i].Sequence; planned, more = never() {
+					rows = append(rows, planned)
+				}
+				if more && planned.Sequence == all[i].Sequence {
+					planned, more = never()
+				}
+				if all[i].Counted {
+					rows = append(rows, all[i])
+				}
+			}
+			if !yield(rows, nil) {
+				return
+			}
+		}
+		for ; more; planned, more = never() {
+			if !yield([]Trial{planned}, nil) {
+				return
+			}
+		}
 	}
 }
 
@@ -216,74 +324,38 @@ func (c *compaction) segment(prefix, key string) string {
 	return filepath.Join(c.folder, segmentFolder, prefix+key+segmentSuffix)
 }
 
-// tableWriter writes one of the campaign's tables.
-func tableWriter[R any](c *compaction, table *Table[R], rows []R) func(Provenance) (File, error) {
-	return func(provenance Provenance) (File, error) {
-		return writeParquet(table, filepath.Join(c.folder, table.Name+".parquet"), metadata(table, provenance), Rows(rows))
+// readNoted reads an attempt's segment, and sets it aside when it is damaged. It returns
+// nil when there is none, or none any more.
+func readNoted[R any](c *compaction, table *Table[R], prefix, key string) ([]R, error) {
+	rows, err := All(ReadSegments(table, c.segment(prefix, key)))
+	var damaged *DamagedError
+	switch {
+	case errors.As(err, &damaged):
+		return nil, c.setAside(damaged)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err == nil && rows == nil:
+		rows = []R{}
 	}
+	return rows, err
 }
 
-// order sorts the attempts as the plan does, and marks the attempts that count: see
-// counted.
-func (c *compaction) order(doubles map[string]bool) {
-	slices.SortFunc(c.trials, func(a, b Trial) int {
-		return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.Attempt, b.Attempt))
-	})
-	for from := 0; from < len(c.trials); {
-		to := from + 1
-		for to < len(c.trials) && c.trials[to].Sequence == c.trials[from].Sequence {
-			to++
-		}
-		var attempts []*Trial
-		for i := from; i < to; i++ {
-			attempts = append(attempts, &c.trials[i])
-			c.place[c.trials[i].Key] = i
-		}
-		which, _ := counted(attempts, doubles)
-		for i, attempt := range attempts {
-			attempt.Counted = i == which
-		}
-		from = to
-	}
-}
-
-// readAttempts reads the segments of attempts, by their keys. No key has nil.
-func readAttempts[R any](c *compaction, table *Table[R], prefix string) (map[string][]R, error) {
-	paths, err := segmentPaths(filepath.Join(c.folder, segmentFolder), strings.TrimSuffix(prefix, "-"))
-	if err != nil {
-		return nil, err
-	}
-	attempts := map[string][]R{}
-	for _, path := range paths {
-		key := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), prefix), segmentSuffix)
-		rows, err := readOrSetAside(c, ReadSegments(table, path))
-		if err != nil {
-			return nil, err
-		}
-		if rows != nil {
-			attempts[key] = rows
+// orSetAside are no rows when their file is not there. When it is damaged, it is set aside,
+// and they end with errAgain.
+func orSetAside[R any](c *compaction, batches Batches[R]) Batches[R] {
+	return func(yield func([]R, error) bool) {
+		for rows, err := range orNone(batches) {
+			var damaged *DamagedError
+			if errors.As(err, &damaged) {
+				if err = c.setAside(damaged); err == nil {
+					err = errAgain
+				}
+			}
+			if !yield(rows, err) {
+				return
+			}
 		}
 	}
-	return attempts, nil
-}
-
-// readOrSetAside reads all rows of a file, and sets it aside when it is
-// damaged. It returns nil when there is none, or none any more.
-func readOrSetAside[R any](c *compaction, batches Batches[R]) ([]R, error) {
-	all := []R{}
-	for rows, err := range batches {
-		var damaged *DamagedError
-		switch {
-		case errors.As(err, &damaged):
-			return nil, c.setAside(damaged)
-		case errors.Is(err, fs.ErrNotExist):
-			return nil, nil
-		case err != nil:
-			return nil, err
-		}
-		all = append(all, rows...)
-	}
-	return all, nil
 }
 
 // setAside sets a damaged file aside and notes that.
@@ -302,5 +374,7 @@ func (c *compaction) problem(path, text string) {
 	if name, err := filepath.Rel(c.folder, path); err == nil {
 		path = filepath.ToSlash(name)
 	}
-	c.problems = append(c.problems, Problem{Path: path, Text: text})
+	if found := (Problem{Path: path, Text: text}); !slices.Contains(c.problems, found) { // it may be looked at again
+		c.problems = append(c.problems, found)
+	}
 }

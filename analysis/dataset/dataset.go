@@ -28,7 +28,7 @@ import (
 // next one, and no longer. An error is the last thing that comes.
 type Batches[R any] = iter.Seq2[[]R, error]
 
-// batchRows is how many rows go through memory at once.
+// batchRows is how many rows of any table go through memory at once, at most.
 const batchRows = 64 * 1024
 
 // Rows gives rows that are in memory as Batches.

@@ -129,6 +129,17 @@ func (e CampaignEvent) double() (key string, is bool) {
 	return strings.CutPrefix(e.ID, doublePrefix)
 }
 
+// doublesOf are the keys of all attempts that are second results, by the events.
+func doublesOf(events []CampaignEvent) map[string]bool {
+	doubles := map[string]bool{}
+	for _, event := range events {
+		if key, is := event.double(); is {
+			doubles[key] = true
+		}
+	}
+	return doubles
+}
+
 func (e CampaignEvent) amendment() (campaign.Amendment, error) {
 	var amendment campaign.Amendment
 	if e.Amendment == "" {

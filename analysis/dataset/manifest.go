@@ -9,14 +9,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"heliotrope/internal/fault"
 )
 
 // manifestVersion is the version of the manifest's format.
@@ -24,17 +21,22 @@ const manifestVersion = 1
 
 // Manifest is manifest.json: every Parquet file of a campaign, and the evidence.
 type Manifest struct {
-	Version       int        `json:"version"`                  // of this format
-	SchemaVersion string     `json:"schema_version,omitempty"` // of the campaign's tables; "" is 1
-	Campaign      string     `json:"campaign"`
-	TestbedKind   string     `json:"testbed_kind"`
-	Provenance    Provenance `json:"provenance"`
-	Files         []File     `json:"files"` // by path
+	manifestHead
+	Files []File `json:"files"` // by path
 	// Evidence is the files of the attempts' evidence, by path: of any kind,
 	// without table and rows.
 	Evidence []File `json:"evidence,omitempty"`
 	// Plan is identity.json and the files of plan/, by path: as Evidence.
 	Plan []File `json:"plan,omitempty"`
+}
+
+// manifestHead is a manifest without its lists.
+type manifestHead struct {
+	Version       int        `json:"version"`                  // of this format
+	SchemaVersion string     `json:"schema_version,omitempty"` // of the campaign's tables; "" is 1
+	Campaign      string     `json:"campaign"`
+	TestbedKind   string     `json:"testbed_kind"`
+	Provenance    Provenance `json:"provenance"`
 }
 
 // ReadManifest reads a campaign's manifest.
@@ -50,7 +52,7 @@ func ReadManifest(folder string) (Manifest, error) {
 		return Manifest{}, &DamagedError{Path: name, Problem: err}
 	}
 	if manifest.Version != manifestVersion {
-		return Manifest{}, fault.New(fault.BadInput, "%s has version %d, this program knows %d: use the program that wrote it", name, manifest.Version, manifestVersion)
+		return Manifest{}, unknownManifest(name, manifest.Version)
 	}
 	return manifest, nil
 }
@@ -62,162 +64,41 @@ type tableFile struct {
 	rows  int64
 }
 
-// files lists an attempt's files.
-func (t *Trial) files() []tableFile {
-	if t.Folder == "" {
+// attemptFiles is what an attempt's row says of its files.
+type attemptFiles struct {
+	key, folder, evidence string
+	rows                  [attemptTables]int64 // -1: there is no such file
+}
+
+// attemptTables is how many tables an attempt has of its own.
+const attemptTables = 7
+
+func (t *Trial) attemptFiles() attemptFiles {
+	of := attemptFiles{key: t.Key, folder: t.Folder, evidence: t.Evidence}
+	for i, rows := range [attemptTables]*int64{t.IORows, &t.CounterRows, &t.EventRows, t.HeartbeatRows, t.ClockRows, t.DomainRows, t.HistogramRows} {
+		if of.rows[i] = -1; rows != nil {
+			of.rows[i] = *rows
+		}
+	}
+	return of
+}
+
+// files lists them.
+func (a attemptFiles) files() []tableFile {
+	if a.folder == "" {
 		return nil
 	}
 	var files []tableFile
-	for _, one := range []struct {
-		table string
-		rows  *int64
-	}{{IOs.Name, t.IORows}, {Counters.Name, &t.CounterRows}, {Events.Name, &t.EventRows},
-		{Heartbeats.Name, t.HeartbeatRows}, {Clocks.Name, t.ClockRows}, {Domains.Name, t.DomainRows},
-		{Histograms.Name, t.HistogramRows}} {
-		if one.rows != nil {
-			files = append(files, tableFile{path.Join(t.Folder, one.table+".parquet"), one.table, *one.rows})
+	for i, table := range [attemptTables]string{IOs.Name, Counters.Name, Events.Name, Heartbeats.Name, Clocks.Name, Domains.Name, Histograms.Name} {
+		if a.rows[i] >= 0 {
+			files = append(files, tableFile{path.Join(a.folder, table+".parquet"), table, a.rows[i]})
 		}
 	}
 	return files
 }
 
-// manifest writes the manifest. Files that the last one has are not read
-// again, unless their trial was noted anew.
-func (c *compaction) manifest(provenance Provenance, tables ...File) (Manifest, error) {
-	before, err := ReadManifest(c.folder)
-	var damaged *DamagedError
-	switch {
-	case errors.As(err, &damaged):
-		if err := c.setAside(damaged); err != nil {
-			return Manifest{}, err
-		}
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return Manifest{}, err
-	}
-	known := map[string]File{}
-	for _, file := range slices.Concat(before.Files, before.Evidence) {
-		known[file.Path] = file
-	}
-	files := slices.Clone(tables)
-	var evidence []File
-	for _, row := range c.trials {
-		for _, want := range row.files() {
-			file, ok := known[want.path]
-			if !ok || c.fresh[row.Key] {
-				if file, ok, err = c.describe(want); err != nil {
-					return Manifest{}, err
-				}
-			}
-			if ok {
-				files = append(files, file)
-			}
-		}
-		found, err := c.evidence(&row, known)
-		if err != nil {
-			return Manifest{}, err
-		}
-		evidence = append(evidence, found...)
-	}
-	for _, list := range [][]File{files, evidence} {
-		slices.SortFunc(list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	}
-	plan, err := c.plan()
-	if err != nil {
-		return Manifest{}, err
-	}
-	manifest := Manifest{
-		Version: manifestVersion, SchemaVersion: SchemaVersion, Campaign: provenance[KeyCampaign], TestbedKind: provenance[KeyTestbedKind],
-		Provenance: maps.Clone(provenance), Files: files, Evidence: evidence, Plan: plan,
-	}
-	text, err := json.MarshalIndent(manifest, "", "  ")
-	if err != nil {
-		return Manifest{}, err
-	}
-	return manifest, replaceContent(filepath.Join(c.folder, manifestFile), append(text, '\n'))
-}
-
-// plan lists the files that say what the campaign was begun with; none in a folder that
-// is from before there were any.
-func (c *compaction) plan() ([]File, error) {
-	var files []File
-	add := func(name string, found fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || !found.Type().IsRegular() {
-			return err
-		}
-		relative, err := filepath.Rel(c.folder, name)
-		if err != nil {
-			return err
-		}
-		file, err := hashFile(name)
-		file.Path = filepath.ToSlash(relative)
-		files = append(files, file)
-		return err
-	}
-	for _, name := range []string{identityFile, planFolder} {
-		if err := filepath.WalkDir(filepath.Join(c.folder, name), add); err != nil {
-			return nil, err
-		}
-	}
-	return files, nil
-}
-
-// describe makes a manifest's entry of a file, and notes what is wrong with
-// it; false when it cannot have one.
-func (c *compaction) describe(want tableFile) (File, bool, error) {
-	name := filepath.Join(c.folder, filepath.FromSlash(want.path))
-	file, _, err := describeFile(name)
-	var damaged *DamagedError
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		c.problem(name, "is missing")
-		return File{}, false, nil
-	case errors.As(err, &damaged):
-		return File{}, false, c.setAside(damaged)
-	case err != nil:
-		return File{}, false, err
-	}
-	file.Path, file.Table = want.path, want.table
-	if file.Rows != want.rows {
-		c.problem(name, fmt.Sprintf("has %d rows, its trial's row says %d", file.Rows, want.rows))
-	}
-	return file, true, nil
-}
-
-// evidence lists the files of an attempt's evidence. Those that the last
-// manifest has are not read again, unless the attempt was noted anew.
-func (c *compaction) evidence(row *Trial, known map[string]File) ([]File, error) {
-	if row.Evidence == "" {
-		return nil, nil
-	}
-	folder := filepath.Join(c.folder, filepath.FromSlash(row.Evidence))
-	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
-		c.problem(folder, "is missing: it has the evidence of trial "+row.Key)
-		return nil, nil
-	}
-	var files []File
-	err := filepath.WalkDir(folder, func(name string, found fs.DirEntry, err error) error {
-		if err != nil || !found.Type().IsRegular() {
-			return err
-		}
-		relative, err := filepath.Rel(c.folder, name)
-		if err != nil {
-			return err
-		}
-		file, ok := known[filepath.ToSlash(relative)]
-		if !ok || c.fresh[row.Key] {
-			if file, err = hashFile(name); err != nil {
-				return err
-			}
-			file.Path = filepath.ToSlash(relative)
-		}
-		files = append(files, file)
-		return nil
-	})
-	return files, err
-}
+// files lists an attempt's files.
+func (t *Trial) files() []tableFile { return t.attemptFiles().files() }
 
 // hashFile measures and hashes a file.
 func hashFile(name string) (File, error) {

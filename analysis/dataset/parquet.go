@@ -83,8 +83,7 @@ type File struct {
 	SHA256 string `json:"sha256"` // hex
 }
 
-// rowGroup is how many rows a row group has at most: it is in memory while it is
-// written.
+// rowGroup is how many rows a row group of any table has at most.
 const rowGroup = 1 << 18
 
 // properties are Parquet's settings for a table.
@@ -93,8 +92,8 @@ func (t *Table[R]) properties() *parquet.WriterProperties {
 		parquet.WithVersion(parquet.V2_LATEST),
 		parquet.WithCreatedBy("heliotrope"),
 		parquet.WithCompression(compress.Codecs.Zstd), // its level: see codecs
-		parquet.WithBatchSize(batchRows),
-		parquet.WithMaxRowGroupLength(rowGroup),
+		parquet.WithBatchSize(int64(t.atOnce)),
+		parquet.WithMaxRowGroupLength(int64(t.group)),
 	}
 	for _, c := range t.file.columns {
 		dictionary := c.encoding == parquet.Encodings.PlainDict
@@ -151,9 +150,10 @@ func writeRows[R any](table *Table[R], out io.Writer, metadata facts, batches Ba
 			return written, err
 		}
 		for len(rows) > 0 {
-			batch := rows[:min(len(rows), batchRows, rowGroup-int(written.rows%rowGroup))]
+			inGroup := int(written.rows % int64(table.group))
+			batch := rows[:min(len(rows), table.atOnce, table.group-inGroup)]
 			rows = rows[len(batch):]
-			if written.rows%rowGroup == 0 {
+			if inGroup == 0 {
 				if err := writer.next(); err != nil {
 					return written, err
 				}

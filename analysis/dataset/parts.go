@@ -7,24 +7,27 @@ import (
 	"slices"
 )
 
-// parts are the campaign's tables beside attempts and trials, in the order in which they are
-// written. They have rows of attempts, noted and merged attempt by attempt.
-var parts = []partTable{
-	part[Phase]{Phases, func(a *Attempt) []Phase { return a.Phases },
-		func(r *Phase) string { return r.Trial }, func(a, b *Phase) int { return cmp.Compare(a.StartedTsNs, b.StartedTsNs) }},
-	part[Witness]{Witnesses, func(a *Attempt) []Witness { return a.Witnesses },
-		func(r *Witness) string { return r.Trial }, func(a, b *Witness) int { return cmp.Compare(a.Witness, b.Witness) }},
-	part[Certificate]{Certificates, func(a *Attempt) []Certificate { return a.Certificates },
+// The parts are the campaign's tables beside attempts and trials. They have rows of
+// attempts, noted and merged attempt by attempt.
+var (
+	phasesPart = part[Phase]{Phases, func(a *Attempt) []Phase { return a.Phases },
+		func(r *Phase) string { return r.Trial }, func(a, b *Phase) int { return cmp.Compare(a.StartedTsNs, b.StartedTsNs) }}
+	witnessesPart = part[Witness]{Witnesses, func(a *Attempt) []Witness { return a.Witnesses },
+		func(r *Witness) string { return r.Trial }, func(a, b *Witness) int { return cmp.Compare(a.Witness, b.Witness) }}
+	certificatesPart = part[Certificate]{Certificates, func(a *Attempt) []Certificate { return a.Certificates },
 		func(r *Certificate) string { return r.Trial }, func(a, b *Certificate) int {
 			return cmp.Or(cmp.Compare(a.TsNs, b.TsNs), cmp.Compare(a.Direction, b.Direction))
-		}},
-	part[Traffic]{Traffics, func(a *Attempt) []Traffic { return a.Traffic }, func(r *Traffic) string { return r.Trial }, inOrder[Traffic]},
-	part[Ledger]{Ledgers, func(a *Attempt) []Ledger { return a.Ledger },
-		func(r *Ledger) string { return r.Trial }, func(a, b *Ledger) int { return cmp.Compare(a.Copy, b.Copy) }},
-}
+		}}
+	trafficPart = part[Traffic]{Traffics, func(a *Attempt) []Traffic { return a.Traffic }, func(r *Traffic) string { return r.Trial }, asNoted[Traffic]}
+	ledgerPart  = part[Ledger]{Ledgers, func(a *Attempt) []Ledger { return a.Ledger },
+		func(r *Ledger) string { return r.Trial }, func(a, b *Ledger) int { return cmp.Compare(a.Copy, b.Copy) }}
 
-// inOrder leaves an attempt's rows in the order in which they were noted.
-func inOrder[R any](_, _ *R) int { return 0 }
+	// parts are they, in the order in which they are written.
+	parts = []partTable{phasesPart, witnessesPart, certificatesPart, trafficPart, ledgerPart}
+)
+
+// asNoted leaves  an attempt's rows in the order in which they were noted.
+func asNoted[R any](_, _ *R) int { return 0 }
 
 // partTable is a part, whatever its rows are.
 type partTable interface {
@@ -34,8 +37,8 @@ type partTable interface {
 	check(attempt *Attempt) error
 	// note writes an attempt's segment. The caller flushes the folder.
 	note(folder string, attempt *Attempt) error
-	// merge reads the table and its segments, once the trials are known.
-	merge(c *compaction) error
+	// write writes the table, once the attempts are.
+	write(c *compaction, provenance Provenance) (File, error)
 }
 
 // part is a campaign's table with rows of type R.
@@ -62,34 +65,51 @@ func (p part[R]) note(folder string, attempt *Attempt) error {
 	return writeSealed(filepath.Join(folder, p.prefix()+attempt.Trial.Key+segmentSuffix), p.table, p.rows(attempt))
 }
 
-func (p part[R]) merge(c *compaction) error {
-	rows, err := p.merged(c)
-	if err == nil {
-		c.tables = append(c.tables, tableWriter(c, p.table, rows))
-	}
-	return err
+func (p part[R]) write(c *compaction, provenance Provenance) (File, error) {
+	known := func(key string) bool { return c.known[key] } // otherwise its attempt is still being noted
+	return writeTable(c, p.table, provenance, func() Batches[R] { return p.merged(c, known) })
 }
 
-// merged are the rows of the table and of its segments.
-func (p part[R]) merged(c *compaction) ([]R, error) {
-	fresh, err := readAttempts(c, p.table, p.prefix())
-	if err != nil {
-		return nil, err
-	}
-	rows, err := readOrSetAside(c, readParquet(p.table, filepath.Join(c.folder, p.table.Name+".parquet")))
-	if err != nil {
-		return nil, err
-	}
-	rows = slices.DeleteFunc(rows, func(row R) bool { return fresh[p.key(&row)] != nil })
-	for key, noted := range fresh {
-		if _, known := c.place[key]; !known { // its attempt is still being noted
-			continue
+// merged are the rows of the table and of the segments of such attempts.
+func (p part[R]) merged(c *compaction, wanted func(key string) bool) Batches[R] {
+	return merged(c, p, p.prefix(), orSetAside(c, p.file(c.folder)), wanted)
+}
+
+// merged puts the rows of a table's file, which are in the order of the plan, and of the
+// segments of such attempts together, attempt by attempt. A segment wins.
+func merged[R any](c *compaction, p part[R], prefix string, file Batches[R], wanted func(key string) bool) Batches[R] {
+	return func(yield func([]R, error) bool) {
+		give := func(rows []R, err error) bool {
+			slices.SortStableFunc(rows, func(a, b R) int { return p.compare(&a, &b) })
+			return yield(rows, err) && err == nil
 		}
-		rows = append(rows, noted...)
-		c.merged = append(c.merged, c.segment(p.prefix(), key))
+		noted := c.segments[prefix]
+		for rows, err := range grouped(file, p.key) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			at := attemptPlace(p.key(&rows[0]))
+			for ; len(noted) > 0 && noted[0].compare(at) < 0; noted = noted[1:] {
+				if wanted(noted[0].key) && !give(readNoted(c, p.table, prefix, noted[0].key)) {
+					return
+				}
+			}
+			if len(noted) > 0 && noted[0] == at {
+				var again []R
+				if again, err = readNoted(c, p.table, prefix, at.key); again != nil {
+					rows = again
+				}
+				noted = noted[1:]
+			}
+			if !give(rows, err) {
+				return
+			}
+		}
+		for _, at := range noted {
+			if wanted(at.key) && !give(readNoted(c, p.table, prefix, at.key)) {
+				return
+			}
+		}
 	}
-	slices.SortStableFunc(rows, func(a, b R) int {
-		return cmp.Or(cmp.Compare(c.place[p.key(&a)], c.place[p.key(&b)]), p.compare(&a, &b))
-	})
-	return rows, nil
 }

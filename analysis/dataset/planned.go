@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"cmp"
+	"iter"
 	"time"
 
 	"heliotrope/internal/campaign"
@@ -46,24 +47,21 @@ func above(number int) *int32 {
 	return &value
 }
 
-// neverRun makes rows of the trials that have not run; nil while the campaign runs.
-func (r *Record) neverRun() (func(ran map[int32]bool) []Trial, error) {
+// neverRun are rows of all trials of the plan, as if none had run; nil while the campaign
+// runs.
+func (r *Record) neverRun() (iter.Seq[Trial], error) {
 	if over, err := r.isOver(); err != nil || !over {
 		return nil, err
 	}
-	return func(ran map[int32]bool) []Trial {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		var rows []Trial
-		for _, planned := range r.index.trials {
-			row := Planned(trial.Ref{Campaign: r.identity.Campaign, Trial: planned.Trial}, r.identity.TestbedKind)
-			if ran[row.Sequence] {
-				continue
-			}
+	plan, identity := r.Plan(), r.Identity()
+	return func(yield func(Trial) bool) {
+		for _, planned := range plan {
+			row := Planned(trial.Ref{Campaign: identity.Campaign, Trial: planned}, identity.TestbedKind)
 			row.Verdict, row.Cause, row.Reason = string(trial.Skipped), string(cause.Cancelled), "it never ran"
-			row.SpecSHA256 = r.identity.SpecSHA256
-			rows = append(rows, row)
+			row.SpecSHA256 = identity.SpecSHA256
+			if !yield(row) {
+				return
+			}
 		}
-		return rows
 	}, nil
 }

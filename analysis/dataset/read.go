@@ -50,6 +50,11 @@ func ReadTrials(folder string) Batches[Trial] {
 }
 
 func readAttemptsTable(folder string) Batches[Trial] {
+	return readParquet(Attempts, attemptsPath(folder))
+}
+
+// attemptsPath is the file of table attempts.
+func attemptsPath(folder string) string {
 	path, old := filepath.Join(folder, attemptsFile), filepath.Join(folder, trialsFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		provenance, err := ReadProvenance(old)
@@ -57,7 +62,7 @@ func readAttemptsTable(folder string) Batches[Trial] {
 			path = old // a damaged one too: its reader says so
 		}
 	}
-	return readParquet(Attempts, path)
+	return path
 }
 
 // ReadPhases reads table phases of a campaign's folder, in the order of the plan.
@@ -188,7 +193,7 @@ func openTable[R any](table *Table[R], in *source, only ...string) (*opened, *sc
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s %w", in.Name(), err)
 	}
-	scanner.wanted = only
+	opened.atOnce, scanner.wanted = int64(table.atOnce), only
 	for _, name := range only {
 		if len(table.file.schema.FieldIndices(name)) == 0 {
 			return nil, nil, fmt.Errorf("%s is to be read by columns that table %s does not have, among %q", in.Name(), table.Name, only)
@@ -202,6 +207,7 @@ func openTable[R any](table *Table[R], in *source, only ...string) (*opened, *sc
 type opened struct {
 	schema   *arrow.Schema
 	rows     int64
+	atOnce   int64 // rows that are read at once
 	metadata facts
 	file     *file.Reader
 	// group is the number of the group of rows that comes next; left is how many of the
@@ -249,7 +255,7 @@ func (o *opened) next(left int64) (int, error) {
 		}
 		o.group++
 	}
-	n := min(o.left, batchRows)
+	n := min(o.left, o.atOnce)
 	o.left -= n
 	return int(n), nil
 }

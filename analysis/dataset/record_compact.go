@@ -92,11 +92,11 @@ func (r *Record) reread() error {
 	return r.setState(state.State)
 }
 
-// accepted are the keys of all attempts that the record knows of.
+// accepted are the keys of all attempts that the record knows of, in the order of the plan.
 func (r *Record) accepted() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Sorted(maps.Keys(r.index.keys))
+	return slices.SortedFunc(maps.Keys(r.index.keys), func(a, b string) int { return attemptPlace(a).compare(attemptPlace(b)) })
 }
 
 // stateFile, in the control folder, says whether the campaign runs.

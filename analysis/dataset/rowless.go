@@ -71,12 +71,11 @@ type rowed struct {
 // damaged, or is only in the manifest.
 func (r *Record) withRow() (rowed, error) {
 	with := rowed{keys: map[string]bool{}, folders: map[string]bool{}}
-	manifest, err := ReadManifest(r.folder)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return with, err
-	}
-	for _, file := range append(manifest.Files, manifest.Evidence...) {
-		for folder := path.Dir(file.Path); folder != "."; folder = path.Dir(folder) {
+	for file, err := range manifestFiles(r.folder) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return with, err
+		}
+		for folder := path.Dir(file.Path); folder != "." && !with.folders[folder]; folder = path.Dir(folder) {
 			with.folders[folder] = true
 		}
 	}

@@ -30,7 +30,17 @@ type Table[R any] struct {
 	Description string
 	file        layout[R] // of Parquet files
 	segment     layout[R] // of segments: without derived columns
+	atOnce      int       // rows that go through memory at once
+	group       int       // rows that a row group has at most: it is in memory while it is written
 }
+
+// What goes through memory at once, and what a row group has at most, in values, of the
+// tables that are not large. Most of a row group's memory are dictionaries, which take
+// up to some 40 bytes a value until a column has no more of one.
+const (
+	atOnceValues = 1 << 18
+	groupValues  = 1 << 19
+)
 
 // layout is columns, and the Arrow schema of files that have them.
 type layout[R any] struct {
@@ -52,21 +62,29 @@ func newTable[R any](name, description string, columns ...column[R]) *Table[R] {
 			all = append(all, timeOf(c))
 		}
 	}
-	return newLargeTable(name, description, all...)
+	return tableOf(name, description, append(all, simulatedOf[R]())...)
 }
 
 // newLargeTable is newTable without time stamps, for tables of many rows, whose
 // files they would make larger by a third and more.
 func newLargeTable[R any](name, description string, columns ...column[R]) *Table[R] {
-	return tableOf(name, description, append(columns, derived("simulated", "the numbers are a model's, and no measurement", false,
-		func(_ *R, simulated bool) (bool, bool) { return simulated, true }))...)
+	table := tableOf(name, description, append(columns, simulatedOf[R]())...)
+	table.atOnce, table.group = batchRows, rowGroup
+	return table
+}
+
+// simulatedOf is the last column of each table.
+func simulatedOf[R any]() column[R] {
+	return derived("simulated", "the numbers are a model's, and no measurement", false,
+		func(_ *R, simulated bool) (bool, bool) { return simulated, true })
 }
 
 // tableOf makes a table of just these columns.
 func tableOf[R any](name, description string, columns ...column[R]) *Table[R] {
 	stored := slices.DeleteFunc(slices.Clone(columns), func(c column[R]) bool { return c.derived })
 	version := arrow.MetadataFrom(map[string]string{keySchemaVersion: SchemaVersion})
-	return &Table[R]{Name: name, Description: description, file: layoutOf(name, nil, columns), segment: layoutOf(name, &version, stored)}
+	return &Table[R]{Name: name, Description: description, file: layoutOf(name, nil, columns), segment: layoutOf(name, &version, stored),
+		atOnce: min(batchRows, atOnceValues/len(columns)), group: min(rowGroup, groupValues/len(columns))}
 }
 
 func layoutOf[R any](table string, metadata *arrow.Metadata, columns []column[R]) layout[R] {

@@ -46,7 +46,7 @@ func (r *Record) TornDown(ctx context.Context, teardown Teardown) error {
 }
 
 // teardowns are merged as the other parts are, and noted after them.
-var teardowns = part[Teardown]{Teardowns, nil, func(r *Teardown) string { return r.Trial }, inOrder[Teardown]}
+var teardowns = part[Teardown]{Teardowns, nil, func(r *Teardown) string { return r.Trial }, asNoted[Teardown]}
 
 // ReadTeardowns reads table teardowns of a campaign's folder.
 func ReadTeardowns(folder string) ([]Teardown, error) { return readLater(Teardowns, folder) }
