@@ -38,7 +38,7 @@ type Table[R any] struct {
 // tables that are not large. Most of a row group's memory are dictionaries, which take
 // up to some 40 bytes a value until a column has no more of one.
 const (
-	atOnceValues = 1 << 18
+	atOnceValues = 1 << 17
 	groupValues  = 1 << 19
 )
 

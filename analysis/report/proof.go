@@ -69,13 +69,8 @@ type Watched struct {
 	IOPS        *float64 // in phase before
 }
 
-// proof puts together what the trials' proofs are: rows by trial, and what is
-// known of all of them beside their groups.
+// proof puts together what the trials' proofs are, beside their groups.
 type proof struct {
-	certificates map[string][]dataset.Certificate
-	traffic      map[string][]dataset.Traffic
-	ledgers      map[string][]dataset.Ledger
-
 	certified map[[2]string]*pathSamples // by profile and direction
 	lost      Lost
 	sentinel  []Watched
@@ -96,14 +91,7 @@ func (s *trafficSamples) add(row dataset.Traffic) {
 	}
 }
 
-func newProof(tables Tables) *proof {
-	return &proof{
-		certificates: byTrial(tables.Certificates, func(r *dataset.Certificate) string { return r.Trial }),
-		traffic:      byTrial(tables.Traffic, func(r *dataset.Traffic) string { return r.Trial }),
-		ledgers:      byTrial(tables.Ledger, func(r *dataset.Ledger) string { return r.Trial }),
-		certified:    map[[2]string]*pathSamples{},
-	}
-}
+func newProof() *proof { return &proof{certified: map[[2]string]*pathSamples{}} }
 
 // entry is what a map has for a key, made when it has nothing yet.
 func entry[K comparable, V any](all map[K]*V, key K) *V {
@@ -114,15 +102,16 @@ func entry[K comparable, V any](all map[K]*V, key K) *V {
 }
 
 // add takes an attempt in.
-func (p *proof) add(row *dataset.Trial, phases []dataset.Phase) {
-	p.addLost(p.ledgers[row.Key])
+func (p *proof) add(attempt *dataset.Attempt) {
+	row := &attempt.Trial
+	p.addLost(attempt.Ledger)
 	if row.Counted && row.Sentinel {
-		p.watch(row, phases)
+		p.watch(row, attempt.Phases)
 	}
 	if _, in := group.Of(row); !in {
 		return
 	}
-	for _, c := range p.certificates[row.Key] {
+	for _, c := range attempt.Certificates {
 		path := entry(p.certified, [2]string{c.Profile, c.Direction})
 		path.Profile, path.Direction = c.Profile, c.Direction
 		path.Certificates++

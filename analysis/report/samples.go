@@ -59,7 +59,8 @@ type loadSamples struct {
 type stallSamples struct{ ms, uncertaintyMs []float64 }
 
 // add takes a trial in.
-func (s *samples) add(row *dataset.Trial, phases []dataset.Phase, witnesses []dataset.Witness, proof *proof) {
+func (s *samples) add(attempt *dataset.Attempt) {
+	row := &attempt.Trial
 	verdict := trial.Verdict(row.Verdict)
 	s.cell.Verdicts[verdict]++
 	for metric, of := range map[string]struct {
@@ -71,12 +72,12 @@ func (s *samples) add(row *dataset.Trial, phases []dataset.Phase, witnesses []da
 			*of.values = append(*of.values, value*of.factor)
 		}
 	}
-	for _, l := range proof.ledgers[row.Key] {
+	for _, l := range attempt.Ledger {
 		entry(s.ledgers, l.Copy).add(l)
 	}
 	if verdict == trial.Valid {
-		s.addValid(row, phases, witnesses)
-		for _, t := range proof.traffic[row.Key] {
+		s.addValid(row, attempt.Phases, attempt.Witnesses)
+		for _, t := range attempt.Traffic {
 			if t.Phase == dataset.During {
 				entry(s.traffic, t.Class).add(t)
 			}

@@ -14,6 +14,8 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"iter"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -147,17 +149,14 @@ type Summary struct {
 	Problems []string
 }
 
-// Read reads the tables of a campaign's folder and summarises them.
+// Read reads the tables of a campaign's folder, attempt by attempt, and summarises them. In
+// memory is what Summary needs: for each metric a number of each trial.
 func Read(folder string) (Summary, error) {
 	manifest, err := dataset.ReadManifest(folder)
 	if err != nil {
 		return Summary{}, fmt.Errorf("summarise a campaign: %w", err)
 	}
-	tables, err := ReadTables(folder)
-	if err != nil {
-		return Summary{}, fmt.Errorf("summarise campaign %s: %w", manifest.Campaign, err)
-	}
-	summary, err := Summarise(manifest.Campaign, manifest.TestbedKind, tables)
+	summary, err := summarise(manifest.Campaign, manifest.TestbedKind, dataset.EachAttempt(folder))
 	if err != nil {
 		return Summary{}, err
 	}
@@ -196,45 +195,69 @@ func WriteSummary(folder string) (Summary, error) {
 	return summary, renameio.WriteFile(filepath.Join(folder, dataset.SummaryFile), []byte(text.String()), 0o644)
 }
 
+// attempts are the tables' rows, attempt by attempt.
+func (t Tables) attempts() iter.Seq2[dataset.Attempt, error] {
+	return func(yield func(dataset.Attempt, error) bool) {
+		phases := byTrial(t.Phases, func(r *dataset.Phase) string { return r.Trial })
+		witnesses := byTrial(t.Witnesses, func(r *dataset.Witness) string { return r.Trial })
+		certificates := byTrial(t.Certificates, func(r *dataset.Certificate) string { return r.Trial })
+		traffic := byTrial(t.Traffic, func(r *dataset.Traffic) string { return r.Trial })
+		ledger := byTrial(t.Ledger, func(r *dataset.Ledger) string { return r.Trial })
+		for _, row := range t.Trials {
+			if !yield(dataset.Attempt{Trial: row, Phases: phases[row.Key], Witnesses: witnesses[row.Key],
+				Certificates: certificates[row.Key], Traffic: traffic[row.Key], Ledger: ledger[row.Key]}, nil) {
+				return
+			}
+		}
+	}
+}
+
 // Summarise puts the attempts that count together. Trials of another kind of
 // testbed are an error: they are never mixed.
 func Summarise(name, testbedKind string, tables Tables) (Summary, error) {
-	summary := Summary{Campaign: name, TestbedKind: testbedKind, Attempts: len(tables.Trials)}
-	phasesOf := byTrial(tables.Phases, func(r *dataset.Phase) string { return r.Trial })
-	witnessesOf := byTrial(tables.Witnesses, func(r *dataset.Witness) string { return r.Trial })
-	proof := newProof(tables)
+	return summarise(name, testbedKind, tables.attempts())
+}
+
+// summarise is Summarise, of attempts that it reads once.
+func summarise(name, testbedKind string, attempts iter.Seq2[dataset.Attempt, error]) (Summary, error) {
+	summary := Summary{Campaign: name, TestbedKind: testbedKind}
+	specs, binaries := map[string]bool{}, map[string]bool{}
+	proof := newProof()
 	causes := causes{}
 	cells := map[group.Key]*samples{}
 	var order []*samples
-	for i := range tables.Trials {
-		row := tables.Trials[i] // a copy: what calls itself valid may not be
+	for attempt, err := range attempts {
+		if err != nil {
+			return Summary{}, fmt.Errorf("summarise campaign %s: %w", name, err)
+		}
+		row := &attempt.Trial // a copy: what calls itself valid may not be
 		if row.TestbedKind != testbedKind {
 			return Summary{}, fmt.Errorf("summarise campaign %s: trial %s ran on a testbed that is %s, the campaign's are %s",
 				name, row.Key, row.TestbedKind, testbedKind)
 		}
-		summary.Specs = append(summary.Specs, row.SpecSHA256)
-		summary.Binaries = append(summary.Binaries, row.BinaryVersion)
+		summary.Attempts++
+		specs[row.SpecSHA256], binaries[row.BinaryVersion] = true, true
 		if trial.Verdict(row.Verdict) == trial.Valid {
-			if problem := group.Contradiction(&row, phasesOf[row.Key]); problem != "" {
+			if problem := group.Contradiction(row, attempt.Phases); problem != "" {
 				row.Verdict, row.Cause, row.Reason = string(trial.Invalid), "", problem
 				summary.Problems = append(summary.Problems, fmt.Sprintf("trial %s calls itself valid, and is not counted as that: %s", row.Key, problem))
 			}
 		}
-		causes.add(&row)
+		causes.add(row)
 		if row.Counted {
-			summary.count(&row)
+			summary.count(row)
 		}
-		proof.add(&row, phasesOf[row.Key])
-		key, in := group.Of(&row)
+		proof.add(&attempt)
+		key, in := group.Of(row)
 		if !in {
 			continue
 		}
 		if cells[key] == nil {
-			cells[key] = newSamples(key, row)
+			cells[key] = newSamples(key, *row)
 			order = append(order, cells[key])
 		}
-		cells[key].add(&row, phasesOf[row.Key], witnessesOf[row.Key], proof)
-		if verdict, judged := controls.Of(&row, witnessesOf[row.Key], proof.certificates[row.Key]); judged {
+		cells[key].add(&attempt)
+		if verdict, judged := controls.Of(row, attempt.Witnesses, attempt.Certificates); judged {
 			cells[key].cell.Controls = append(cells[key].cell.Controls, Control{row.Key, verdict})
 		}
 	}
@@ -244,8 +267,7 @@ func Summarise(name, testbedKind string, tables Tables) (Summary, error) {
 	}
 	summary.Causes = causes.sorted(summary.Cells)
 	summary.Paths, summary.Lost, summary.Sentinel = proof.paths(), proof.lost, proof.sentinel
-	summary.Specs = unique(summary.Specs)
-	summary.Binaries = unique(summary.Binaries)
+	summary.Specs, summary.Binaries = slices.Sorted(maps.Keys(specs)), slices.Sorted(maps.Keys(binaries))
 	return summary, nil
 }
 
@@ -275,8 +297,6 @@ func (s *Summary) count(row *dataset.Trial) {
 		s.Failures = append(s.Failures, Failure{row.Key, verdict, row.Cause, row.Reason})
 	}
 }
-
-func unique(texts []string) []string { return slices.Compact(slices.Sorted(slices.Values(texts))) }
 
 func compareFactors(a, b *samples) int {
 	x, y := &a.cell.Example, &b.cell.Example
