@@ -62,7 +62,7 @@ func (e *unreadableError) problems() []string {
 		}
 		return all
 	}
-	if many, is := e.error.(interface{ Unwrap() []error }); is { //nolint:errorlint // only a list of problems itself
+	if many, is := e.error.(interface{ Unwrap() []error }); is {
 		for _, one := range many.Unwrap() {
 			all = append(all, one.Error())
 		}

@@ -32,7 +32,7 @@ func BucketOf(ns int64) int {
 	if ns < 2*groupBuckets {
 		return int(max(ns, 0))
 	}
-	group := bits.Len64(uint64(ns)) - 7 //nolint:gosec // above 0
+	group := bits.Len64(uint64(ns)) - 7
 	return min((group+1)*groupBuckets+int(ns>>group)-groupBuckets, Buckets-1)
 }
 
@@ -84,10 +84,10 @@ func (s *HistogramScanner) parse(text []byte, line *HistogramLine) error {
 			return fmt.Errorf("field %d is no number in range", n+1)
 		}
 		if n < before {
-			head[n] = int64(value) //nolint:gosec // compared above
+			head[n] = int64(value)
 		} else {
-			line.Counts = append(line.Counts, int64(value))                           //nolint:gosec // likewise
-			if line.IOs += int64(value); line.IOs < 0 || len(line.Counts) > Buckets { //nolint:gosec // likewise
+			line.Counts = append(line.Counts, int64(value))
+			if line.IOs += int64(value); line.IOs < 0 || len(line.Counts) > Buckets {
 				return fmt.Errorf("it has more I/Os, or more than %d counts, than fio writes", Buckets)
 			}
 		}
