@@ -125,8 +125,12 @@ func (r *manifestReader) field() error {
 	case "version":
 		return r.decoder.Decode(&r.version)
 	case listFiles, listEvidence:
-		if r.list, _ = name.(string); r.version != manifestVersion {
+		switch r.list, _ = name.(string); r.version {
+		case 0:
+			return errors.New("its version is not before its lists")
+		default: // which its lists are, is not known
 			return nil
+		case manifestVersion:
 		}
 		return r.want('[')
 	}
