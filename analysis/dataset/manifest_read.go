@@ -126,13 +126,13 @@ func (r *manifestReader) field() error {
 		return r.decoder.Decode(&r.version)
 	case listFiles, listEvidence:
 		switch r.list, _ = name.(string); r.version {
+		case manifestVersion:
+			return r.want('[')
 		case 0:
 			return errors.New("its version is not before its lists")
 		default: // which its lists are, is not known
 			return nil
-		case manifestVersion:
 		}
-		return r.want('[')
 	}
 	var other json.RawMessage
 	return r.decoder.Decode(&other)
