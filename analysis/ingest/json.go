@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/analysis/judge"
 	"heliotrope/analysis/stats"
 	"heliotrope/internal/load/fio"
 	"heliotrope/internal/load/iolog"
@@ -99,7 +100,7 @@ func (j *jobOf) measured(endedMs int64, began time.Time) measured {
 			m.histograms = append(m.histograms, h)
 			var of stats.Histogram
 			if err := of.AddCounts(h.Counts, h.MaxNs); err == nil { // they were made by countsOf
-				setPercentiles(&row, &of)
+				judge.SetPercentiles(&row, &of)
 				whole.Join(of)
 			}
 		} else {
@@ -164,7 +165,7 @@ func (j *jobOf) together(fromNs int64, joined *stats.Histogram, bins bool) datas
 		row.MeanMs, row.MaxMs = inMs(sum/float64(counted)), inMs(float64(longest))
 	}
 	if bins {
-		setPercentiles(&row, joined)
+		judge.SetPercentiles(&row, joined)
 	}
 	return row
 }
@@ -230,10 +231,6 @@ func phaseRow(phase string, fromNs, ms, ios, bytes int64) dataset.Phase {
 		row.IOPS, row.MBPerS = &iops, &mb
 	}
 	return row
-}
-
-func setPercentiles(row *dataset.Phase, h *stats.Histogram) {
-	row.P50Ms, row.P99Ms, row.P999Ms = inMs(float64(h.Percentile(500))), inMs(float64(h.Percentile(990))), inMs(float64(h.Percentile(999)))
 }
 
 func inMs(ns float64) *float64 {

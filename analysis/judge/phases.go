@@ -57,9 +57,14 @@ func (p *phaseLoad) row(key string, known bool) dataset.Phase {
 		return row
 	}
 	row.MeanMs = milliseconds(all.Mean())
-	row.P50Ms = milliseconds(float64(all.Percentile(500)))
-	row.P99Ms = milliseconds(float64(all.Percentile(990)))
-	row.P999Ms = milliseconds(float64(all.Percentile(999)))
+	SetPercentiles(&row, &all)
 	row.MaxMs = milliseconds(float64(all.LongestNs))
 	return row
+}
+
+// SetPercentiles gives a row the percentiles of response times, of which there is one at least.
+func SetPercentiles(row *dataset.Phase, of *stats.Histogram) {
+	row.P50Ms = milliseconds(float64(of.Percentile(500)))
+	row.P99Ms = milliseconds(float64(of.Percentile(990)))
+	row.P999Ms = milliseconds(float64(of.Percentile(999)))
 }
