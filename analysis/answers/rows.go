@@ -27,16 +27,6 @@ const alpha = 0.05
 // wantedPercent is the half width that MoreTrials wants.
 const wantedPercent = 5
 
-// Read answers the questions of a campaign's folder. It has what the last
-// CompactCampaign put together.
-func Read(folder string) (Answers, error) {
-	manifest, rows, err := readRows(folder)
-	if err != nil {
-		return Answers{}, err
-	}
-	return Of(manifest.Campaign, manifest.TestbedKind, rows)
-}
-
 // ReadCampaign reads a campaign's folder to compare it.
 func ReadCampaign(folder string) (Campaign, error) {
 	manifest, rows, err := readRows(folder)
