@@ -130,17 +130,21 @@ func renewing(ctx context.Context, bed testbed.Bed, target Target) func() error 
 	}
 }
 
-// releasing is clearing, and gives the leases back after the work, whatever came of it:
-// nothing more is done there.
+// releasing is clearing, and gives the leases back after work that was done. After work
+// that failed they end by themselves: something of ours may still be on the hosts, and
+// what ends it there is the end of the lease.
 func releasing(target Target, do work) work {
-	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
-		err := clearing(target, do)(ctx, bed, p)
-		if shared, is := bed.(leased); is {
-			p.Done(pulse.Step{Step: "give the hosts back"})
-			err = errors.Join(err, shared.Leases().Release(ctx, ownerOf(ctx, target)))
+	return clearing(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+		if err := do(ctx, bed, p); err != nil {
+			return err
 		}
-		return err
-	}
+		shared, is := bed.(leased)
+		if !is {
+			return nil
+		}
+		p.Done(pulse.Step{Step: "give the hosts back"})
+		return shared.Leases().Release(ctx, ownerOf(ctx, target))
+	})
 }
 
 // ours asks whose the hosts are: an error when one is another owner's, or cannot be asked.

@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -31,6 +32,7 @@ type leasedBed struct {
 	host  *remotetest.Fake
 	other *remotetest.Fake // a second host; nil where there is none
 	calls []string         // what is done with the testbed
+	fails error            // of a teardown
 	forgo map[string]error // the hosts on which nothing may be done
 }
 
@@ -70,7 +72,7 @@ func (b *leasedBed) Clock(context.Context, string) (clock.Offset, error) {
 
 func (b *leasedBed) Teardown(context.Context) error {
 	b.calls = append(b.calls, "teardown")
-	return nil
+	return b.fails
 }
 
 func (b *leasedBed) Facts(context.Context) (testbed.Facts, error) { return testbed.Facts{}, nil }
@@ -211,6 +213,24 @@ func TestOwnedMeanwhile(t *testing.T) {
 		require.ErrorContains(t, lost, "host-a is leased to campaign day")
 	})
 	assert.Equal(t, []string{"take", "take", "renew", "renew", "renew"}, bed.did())
+}
+
+// TestGivenBackWhenCleared: hosts on which something may be left keep their leases, by whose
+// ends they end it themselves.
+func TestGivenBackWhenCleared(t *testing.T) {
+	bed := newLeasedBed(t)
+	links, target := &Links{Open: bed.open}, night(t)
+	remove := func() error {
+		_, err := pulsetest.Run(t.Context(), func(ctx context.Context) error { return links.Remove(ctx, target) })
+		return err
+	}
+	bed.fails = errors.New("the guest does not end")
+	require.ErrorContains(t, remove(), "the guest does not end")
+	assert.Equal(t, []string{"take"}, bed.did())
+
+	bed.fails = nil
+	require.NoError(t, remove())
+	assert.Equal(t, []string{"take", "take", "release"}, bed.did())
 }
 
 // inActivity runs do as an activity, and returns its own error.
