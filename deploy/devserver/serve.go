@@ -126,6 +126,11 @@ func newServer(o options, taken *ports, logger log.Logger) (temporal.Server, err
 // unlimited is more requests in a second than one machine can make.
 const unlimited = 1_000_000
 
+// cachedWorkflows is how many workflows' states are kept in memory. Those that ended stay there
+// for an hour, which were 128,000 by Temporal's default: 40 kB for each trial. At work at a time are a
+// campaign, and two for each of its lanes.
+const cachedWorkflows = 1024
+
 // dynamicSettings are those that a cluster could change while it runs.
 func dynamicSettings() dynamicconfig.StaticClient {
 	settings := dynamicconfig.StaticClient{
@@ -133,6 +138,7 @@ func dynamicSettings() dynamicconfig.StaticClient {
 		// Search attributes can be used as soon as they are registered.
 		dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
 		dynamicconfig.NamespaceCacheRefreshInterval.Key():           500 * time.Millisecond,
+		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():            cachedWorkflows,
 	}
 	// Temporal's limits keep the many users of a cluster from each other, and
 	// its database from all of them. Here is one user, whose campaign fails when
