@@ -110,7 +110,7 @@ func (l laneSnapshot) advice() string {
 		}
 	}
 	if waits[0].Activity == "Teardown" {
-		advice += `; docs/running.md, "A teardown does not end"`
+		advice += `; docs/troubleshooting.md, "A teardown does not end"`
 	}
 	return advice
 }
