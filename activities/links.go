@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -14,6 +13,8 @@ import (
 	"heliotrope/activities/machine"
 	"heliotrope/activities/pulse"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/gate"
+	"heliotrope/internal/gate/pass"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/link"
 	"heliotrope/internal/remote"
@@ -24,12 +25,12 @@ import (
 // Links brings our programs to machines, and keeps workers running there,
 // connected to Temporal through the controller.
 type Links struct {
-	Open            Opener
-	Binary          string // the worker program, on the controller
-	TemporalAddress string // as reached from the controller
-	Namespace       string
-	TLS             *tls.Config // of the frontend, or nil
-	Log             zerolog.Logger
+	Open   Opener
+	Binary string // the worker program, on the controller
+	// Gate is what the gates of all workers have in common: Temporal, the
+	// namespace and the key.
+	Gate gate.Options
+	Log  zerolog.Logger
 }
 
 // LinkInput names a machine and the queue that its worker serves.
@@ -113,8 +114,12 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 		log := l.Log.With().Fields(input.Target.LogKeys()).Logger()
 		err = link.Run(ctx, machines.Machine(input.Machine), link.Options{
 			Binary: link.BinaryPath(machines.ProgramDir(input.Machine)), Dir: machines.RunDir(input.Machine, "worker"),
-			Queue: input.Queue, Role: role, Name: input.Machine,
-			Namespace: l.Namespace, TemporalAddress: l.TemporalAddress, TLS: l.TLS, Hurry: p.Hurried(), Log: log,
+			Queue: input.Queue, Role: role, Name: input.Machine, Namespace: l.Gate.Namespace, Hurry: p.Hurried(), Log: log,
+			Gate: func(its pass.Pass) (link.Gate, error) {
+				own := l.Gate
+				own.Queue, own.Pass, own.Log = input.Queue, its, log.With().Str("host", input.Machine).Logger()
+				return gate.New(own)
+			},
 			Lost: func(ctx context.Context, why string) error { return l.failLost(ctx, role, input.Machine, why, log) },
 		}, func() { p.Done(Linked{Worker: input.Machine}) })
 		if err == nil {
@@ -129,7 +134,7 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 // failLost has what a machine's worker was at in this trial tried again.
 func (l *Links) failLost(ctx context.Context, role, machineName, why string, log zerolog.Logger) error {
 	of := activity.GetInfo(ctx).WorkflowExecution
-	names, err := FailLost(ctx, activity.GetClient(ctx), l.Namespace, of.ID, of.RunID, func(worker string, _ time.Time) error {
+	names, err := FailLost(ctx, activity.GetClient(ctx), l.Gate.Namespace, of.ID, of.RunID, func(worker string, _ time.Time) error {
 		if !machine.IsWorker(worker, role, machineName) {
 			return nil
 		}

@@ -8,7 +8,6 @@ package workers
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,6 +18,7 @@ import (
 
 	"heliotrope/activities"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/gate"
 	"heliotrope/internal/hooks"
 	"heliotrope/internal/sdklog"
 	"heliotrope/internal/trial"
@@ -43,12 +43,10 @@ type ControllerOptions struct {
 	Version string // of this program, for the dataset's provenance
 	// WorkerBinary is the program that is installed on hosts and in the guest.
 	WorkerBinary string
-	// TemporalAddress is the frontend that remote workers are connected to,
-	// as reached from here, and Namespace theirs.
-	TemporalAddress string
-	Namespace       string
-	// TLS, when set, is how to speak to the frontend in their place.
-	TLS *tls.Config
+	// Gate is what the gates of the workers on other machines have in common: the
+	// frontend, by a connection of its own without agent.PatientHeartbeats, the
+	// namespace and the key.
+	Gate gate.Options
 	// Hooks are told what happens to campaigns; nil where there are none.
 	Hooks *hooks.Background
 	// RaiseLane has a lane's emulated testbed up before a trial, and ends those

@@ -32,8 +32,7 @@ func RegisterController(registry worker.Registry, options ControllerOptions) {
 		&activities.Certifier{Open: testbeds.open, Records: records},
 		&activities.Migrator{Open: testbeds.open, Records: records},
 		&activities.Collector{Open: testbeds.open, Records: records, Version: options.Version},
-		&activities.Links{Open: testbeds.open, Binary: options.WorkerBinary, Namespace: options.Namespace,
-			TemporalAddress: options.TemporalAddress, TLS: options.TLS, Log: options.Log},
+		&activities.Links{Open: testbeds.open, Binary: options.WorkerBinary, Gate: options.Gate, Log: options.Log},
 		// What runs on a machine runs here when nothing may be installed there.
 		&machine.Recordings{Find: testbeds.recording},
 		&machine.Shaping{Find: testbeds.shaper},

@@ -5,8 +5,8 @@
 // It is a static program of about 22 MB with at most 30 MB resident, because
 // the guest holds it in the memory under test; see package agent for what it
 // consists of. It reaches Temporal through a port of its own machine that the
-// controller forwards (package link), so that it needs no address, name or key
-// of anything beyond.
+// controller forwards (package link), and a gate there that knows it by its pass
+// (package gate), so that it needs no address, name or key of anything beyond.
 //
 // Exit codes: 0 success, 1 failure, 2 bad input.
 package main
@@ -20,6 +20,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"syscall"
@@ -29,6 +30,7 @@ import (
 
 	activities "heliotrope/activities/machine"
 	"heliotrope/activities/pulse"
+	"heliotrope/internal/gate/pass"
 	"heliotrope/workers/agent"
 	"heliotrope/workers/machine"
 )
@@ -67,6 +69,7 @@ func hurryAtSignal() {
 type settings struct {
 	agent.Options
 	role, name string
+	passFile   string
 	level      zerolog.Level
 }
 
@@ -75,7 +78,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var s settings
 	flags := flag.NewFlagSet("heliotrope-worker", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&s.Address, "address", "", "host:port of Temporal's frontend, as this machine reaches it")
+	flags.StringVar(&s.Address, "address", "", "host:port of the gate to Temporal, as this machine reaches it")
+	flags.StringVar(&s.passFile, "pass-file", "", "`file` with the pass for that gate, which nobody else may read (mode 0600)")
 	flags.StringVar(&s.Namespace, "namespace", "default", "Temporal's namespace")
 	flags.StringVar(&s.Queue, "queue", "", "the task queue to take activities from")
 	flags.StringVar(&s.role, "role", "", "what this machine is: host or guest")
@@ -97,6 +101,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		s.Log.Error().Msg(err.Error())
 		return exitBadInput
 	}
+	if err := s.usePass(); err != nil {
+		s.Log.Error().Err(err).Msg("cannot use the pass")
+		return exitBadInput
+	}
 	s.Version, s.Identity = version, activities.WorkerIdentity(s.role, s.name, os.Getpid())
 	s.Log.Info().Str("version", version).Str("role", s.role).Str("address", s.Address).Msg("starting")
 	err := agent.Run(ctx, s.Options, func(registry worker.ActivityRegistry) error {
@@ -107,6 +115,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitFailure
 	}
 	return 0
+}
+
+// usePass has the worker show its pass, and want one.
+func (s *settings) usePass() error {
+	p, err := pass.Read(s.passFile)
+	if err == nil {
+		s.TLS, err = p.TLS()
+	}
+	return err
 }
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
@@ -120,6 +137,9 @@ func (s settings) check(rest []string) error {
 	}
 	if _, port, err := net.SplitHostPort(s.Address); err != nil || port == "" {
 		bad("--address %q: want host:port", s.Address)
+	}
+	if !filepath.IsAbs(s.passFile) {
+		bad("--pass-file %q: want an absolute path in the worker's own folder", s.passFile)
 	}
 	if s.Namespace == "" {
 		bad("--namespace is empty")

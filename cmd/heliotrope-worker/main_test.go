@@ -3,12 +3,24 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"heliotrope/internal/gate/pass"
 )
 
 func TestRun(t *testing.T) {
-	good := []string{"--address", "127.0.0.1:1", "--queue", "q", "--role", "guest", "--name", "guest"}
+	passFile := func(text string, mode os.FileMode) string {
+		path := filepath.Join(t.TempDir(), "pass")
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	its := pass.New()
+	good := []string{"--address", "127.0.0.1:1", "--pass-file", passFile(its.Text(), 0o600), "--queue", "q", "--role", "guest", "--name", "guest"}
 	with := func(args ...string) []string { return append(good[:len(good):len(good)], args...) }
 	for name, test := range map[string]struct {
 		args           []string
@@ -20,6 +32,10 @@ func TestRun(t *testing.T) {
 		"nothing":       {nil, exitBadInput, "", `--address \"\": want host:port`},
 		"every problem": {nil, exitBadInput, "", `--queue is missing`},
 		"no port":       {with("--address", "host"), exitBadInput, "", `--address \"host\"`},
+		"no pass":       {nil, exitBadInput, "", `--pass-file \"\": want an absolute path`},
+		"pass's mode":   {with("--pass-file", passFile(its.Text(), 0o644)), exitBadInput, "", "mode 0644"},
+		"pass's text":   {with("--pass-file", passFile("x", 0o600)), exitBadInput, "", "no pass"},
+		"pass is gone":  {with("--pass-file", "/nowhere/pass"), exitBadInput, "", "/nowhere/pass"},
 		"namespace":     {with("--namespace", ""), exitBadInput, "", "--namespace is empty"},
 		"role":          {with("--role", "dom0"), exitBadInput, "", `--role \"dom0\"`},
 		"name":          {with("--name", "a b"), exitBadInput, "", `--name \"a b\"`},

@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/gate"
 	"heliotrope/internal/hooks"
 	"heliotrope/internal/procs"
 	"heliotrope/internal/trial"
@@ -142,7 +143,7 @@ func control(ctx context.Context, options serveOptions, told *telling, server *o
 		log.Warn().Err(err).Msg("what was begun is tried again only when it counts as lost")
 	}
 	start := func(failed func(error)) (stop func(), err error) {
-		return startWorkers(session.client, id, settings, told.tell, log, failed)
+		return startWorkers(session.client, id, options, settings, told.tell, log, failed)
 	}
 	return work(ctx, start, func(ctx context.Context) error {
 		if err := announce(stateDir, id, settings, ui); err != nil {
@@ -178,30 +179,40 @@ func work(ctx context.Context, start func(failed func(error)) (stop func(), err 
 }
 
 // startWorkers starts the controller, and what shows that it is there.
-func startWorkers(c client.Client, id string, settings temporal.Settings, told *hooks.Background, log zerolog.Logger, failed func(error)) (stop func(), err error) {
+func startWorkers(c client.Client, id string, serving serveOptions, settings temporal.Settings, told *hooks.Background, log zerolog.Logger, failed func(error)) (stop func(), err error) {
 	own, err := identity(id)
 	if err != nil {
 		return nil, err
 	}
+	key, err := gate.LoadKey(filepath.Join(serving.stateDir, gateKeyFile))
+	if err != nil {
+		return nil, err
+	}
+	others, err := temporal.ForOthers(settings, log)
+	if err != nil {
+		return nil, err
+	}
 	options := workers.ControllerOptions{Log: log, Version: version, Queue: controllerQueue(id), Identity: own, Failed: failed,
-		WorkerBinary: workerBinary(), TemporalAddress: settings.Address, Namespace: settings.Namespace,
+		WorkerBinary: workerBinary(), Gate: gate.Options{To: others.WorkflowService(), Namespace: settings.Namespace, Key: key},
 		Hooks:     told,
-		TLS:       settings.ClientOptions().ConnectionOptions.TLS,
 		RaiseLane: raiseLab,
 		Revive: func(ctx context.Context, lane trial.Lane) error {
 			return reviveLab(ctx, lane, func(text string) { log.Warn().Str("lane", lane.Name).Msg(text) })
 		}}
 	controller, presence := workers.Controller(c, options), workers.Presence(c, options)
 	if err := controller.Start(); err != nil {
+		others.Close()
 		return nil, fmt.Errorf("start the controller: %w", err)
 	}
 	if err := presence.Start(); err != nil {
 		controller.Stop()
+		others.Close()
 		return nil, fmt.Errorf("start the controller: %w", err)
 	}
 	return func() {
 		presence.Stop()
 		controller.Stop()
+		others.Close()
 	}, nil
 }
 

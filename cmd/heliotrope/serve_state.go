@@ -42,6 +42,7 @@ const (
 	serveLockFile  = "serve.lock"
 	serveStateFile = "serve.json"
 	serveLogFile   = "serve.log"
+	gateKeyFile    = "gate.key" // see gate.LoadKey
 )
 
 // errServing says that another serve has the state folder.

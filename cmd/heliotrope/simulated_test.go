@@ -24,6 +24,7 @@ import (
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/gate"
 	"heliotrope/internal/trial"
 	"heliotrope/workers"
 	"heliotrope/workflows"
@@ -56,8 +57,7 @@ func serveSimulated(t *testing.T) client.Client { return serveLogging(t, zerolog
 func serveLogging(t *testing.T, log zerolog.Logger) client.Client {
 	t.Helper()
 	c, _ := serveWith(t, log, func(c client.Client, settings temporal.Settings) worker.Worker {
-		return workers.Controller(c, workers.ControllerOptions{Log: log, Version: "test",
-			TemporalAddress: settings.Address, Namespace: settings.Namespace})
+		return workers.Controller(c, workers.ControllerOptions{Log: log, Version: "test", Gate: gate.Options{Namespace: settings.Namespace}})
 	})
 	return c
 }

@@ -44,6 +44,20 @@ func Dial(ctx context.Context, s Settings, logger zerolog.Logger, connection ...
 	return nil, fmt.Errorf("connect to Temporal at %s, namespace %s: %w; %s", s.Address, s.Namespace, err, advice)
 }
 
+// ForOthers is a client for calls that are passed on for workers on other machines: each
+// ends with its context, and none is counted as one of ours. It connects when it is
+// used first; the caller closes it.
+func ForOthers(s Settings, logger zerolog.Logger) (client.Client, error) {
+	options := s.ClientOptions()
+	options.Logger = sdklog.Logger{To: logger}
+	options.MetricsHandler = nil
+	c, err := client.NewLazyClient(options)
+	if err != nil {
+		return nil, fmt.Errorf("reach Temporal at %s for workers on other machines: %w", s.Address, err)
+	}
+	return c, nil
+}
+
 // dialOnce connects, and asks a question that goes through the same checks of
 // the namespace as starting a workflow.
 func dialOnce(ctx context.Context, options client.Options) (client.Client, error) {

@@ -97,10 +97,6 @@ func (s Settings) WithMetrics(handler client.MetricsHandler) Settings {
 	return s
 }
 
-// NeedsAPIKey says that the server wants an API key. A worker on a host, which
-// reaches the server through a plain forward, has none.
-func (s Settings) NeedsAPIKey() bool { return s.options.Credentials != nil }
-
 // DefaultDir is the folder of this user's embedded server: heliotrope/temporal
 // under XDG_STATE_HOME, or ~/.local/state.
 func DefaultDir() (string, error) {

@@ -7,33 +7,35 @@
 // It promises that
 //   - a host needs a POSIX shell, busybox's or GNU's small tools and an SSH
 //     server that forwards ports; no SFTP, no package, no open port: the worker
-//     connects to its own loopback address, and SSH carries that to Temporal;
+//     connects to its own loopback address, and SSH carries that to the gate
+//     between it and Temporal (package gate);
 //   - the line is held for ever: a lost SSH connection, a worker that died and
 //     a Temporal that is away are mended, with pauses that grow to 10 s;
 //   - the worker is its own process: it goes on while the line is down, and
 //     whoever comes next with the same folder takes it over;
-//   - no key or password of Temporal's is on the host: where Temporal wants
-//     TLS, the controller speaks it.
+//   - no key or password of Temporal's is on the host, but one secret: the
+//     worker's pass for its gate, in a file of the worker's folder that only its
+//     owner can read. It is in no command line and no environment.
 //
 // Dangerous: a worker that cannot get its port again after a loss is started
-// anew and drops the activities it ran. On a host, whoever may log in there
-// can reach Temporal through the forwarded port while the line is held.
+// anew and drops the activities it ran.
 package link
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"path"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/rs/zerolog"
 
+	"heliotrope/internal/gate/pass"
 	"heliotrope/internal/poll"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
@@ -52,6 +54,7 @@ const (
 	stopGrace    = 10 * time.Second
 	stopTimeout  = 30 * time.Second
 	hurryTimeout = 5 * time.Second
+	keepTimeout  = time.Minute
 	// lostAfter is how long nothing may be heard of a worker before what it is at counts
 	// as lost. One that lives all the same ends that when it gets through again.
 	lostAfter   = 30 * time.Second
@@ -71,11 +74,9 @@ type Options struct {
 	Role      string // host or guest
 	Name      string // of the machine in the testbed
 	Namespace string
-	// TemporalAddress is the frontend's host:port, as reached from here.
-	TemporalAddress string
-	// TLS, when set, is how to speak to Temporal. The worker itself does not
-	// know of it.
-	TLS *tls.Config
+	// Gate makes what the worker's connections end at: it lets the worker
+	// through that has the pass.
+	Gate func(pass.Pass) (Gate, error)
 	// Hurry, when set, has the worker's activities heartbeat at once whenever it gets
 	// something: they may have been cancelled.
 	Hurry <-chan struct{}
@@ -86,14 +87,29 @@ type Options struct {
 	Log  zerolog.Logger
 }
 
+// Gate stands between a worker and Temporal; see package gate.
+type Gate interface {
+	// Serve lets the worker through that comes in at the listener, until that ends, which is
+	// an error, or Stop was called.
+	Serve(listener net.Listener) error
+	// InUse says whether the worker is there: it holds a connection, and says something
+	// now and then.
+	InUse() bool
+	// Stop closes the listener and every connection, also when Serve comes after it.
+	Stop()
+}
+
 // check reports everything that is missing or cannot be meant.
 func (o Options) check() error {
 	var missing []error
 	for name, value := range map[string]string{"Dir": o.Dir, "Binary": o.Binary, "Queue": o.Queue, "Role": o.Role,
-		"Name": o.Name, "Namespace": o.Namespace, "TemporalAddress": o.TemporalAddress} {
+		"Name": o.Name, "Namespace": o.Namespace} {
 		if value == "" {
 			missing = append(missing, fmt.Errorf("link: %s is empty", name))
 		}
+	}
+	if o.Gate == nil {
+		missing = append(missing, errors.New("link: there is no Gate"))
 	}
 	if clean := path.Clean(o.Dir); !path.IsAbs(o.Dir) || path.Dir(clean) == "/" {
 		missing = append(missing, fmt.Errorf("link: Dir %q is no folder that could be the worker's own", o.Dir))
@@ -101,34 +117,25 @@ func (o Options) check() error {
 	return errors.Join(missing...)
 }
 
-// arguments is the worker's command line when it finds Temporal on a port of
+// arguments is the worker's command line when it finds its gate on a port of
 // its host.
 func (o Options) arguments(port int) []string {
-	return []string{o.Binary, "--address", loopback(port), "--namespace", o.Namespace,
-		"--queue", o.Queue, "--role", o.Role, "--name", o.Name}
+	return []string{o.Binary, "--address", loopback(port), "--pass-file", path.Join(o.Dir, passFile),
+		"--namespace", o.Namespace, "--queue", o.Queue, "--role", o.Role, "--name", o.Name}
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-// dial connects to Temporal.
-func (o Options) dial(ctx context.Context) (net.Conn, error) {
-	if o.TLS == nil {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", o.TemporalAddress)
-	}
-	config := o.TLS.Clone()
-	config.NextProtos = []string{"h2"} // what the worker speaks is HTTP/2
-	return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", o.TemporalAddress)
-}
 
 // line is one worker and the way to it.
 type line struct {
 	Options
 	host    remote.Host
 	process record.Process
-	port    int  // the worker's on its host, or 0 when not known yet
-	refused int  // how often in a row the host refused that port
-	left    bool // the worker was stopped while the line was up
-	hasten  bool // the worker is to be told to heartbeat when it can be
+	port    int       // the worker's on its host, or 0 when not known yet
+	pass    pass.Pass // the worker's for its gate; none when not known yet
+	refused int       // how often in a row the host refused that port
+	left    bool      // the worker was stopped while the line was up
+	hasten  bool      // the worker is to be told to heartbeat when it can be
 }
 
 // Run has a worker run on a host, connected to Temporal, until ctx ends. It
@@ -231,22 +238,17 @@ func (l *line) stop(ctx context.Context) error {
 
 // hold holds the line while the SSH connection lives. At the end of ctx it
 // stops the worker while that can still take its leave of Temporal.
-func (l *line) hold(ctx context.Context, alive func()) (err error) {
+func (l *line) hold(ctx context.Context, alive func()) error {
 	if l.port == 0 {
-		if l.port, err = l.findPort(ctx); err != nil {
+		if err := l.find(ctx); err != nil {
 			return err
 		}
 	}
-	listener, err := l.listen()
+	way, ended, stop, err := l.openGate()
 	if err != nil {
 		return err
 	}
-	forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
-	way := newForward(forwarding, listener, l.dial)
-	defer func() {
-		stop()
-		err = errors.Join(err, way.close())
-	}()
+	defer stop()
 	if err := l.ensure(ctx); err != nil {
 		return err
 	}
@@ -262,20 +264,17 @@ func (l *line) hold(ctx context.Context, alive func()) (err error) {
 			err := l.stop(stopping)
 			l.left = err == nil
 			return err
-		case <-way.ended:
-			return way.problem()
+		case err := <-ended:
+			return fmt.Errorf("the forward ended: %w", err)
 		case <-l.Hurry:
 			l.hasten = true
 		case <-beat.C:
 		}
-		if l.hasten && way.inUse() { // one that starts may not know the signal yet
+		if l.hasten && way.InUse() { // one that starts may not know the signal yet
 			l.hasten = !l.hurry(ctx)
 		}
-		if err := way.problem(); err != nil {
-			l.Log.Warn().Err(err).Str("host", l.host.Name()).Msg("the worker does not get through")
-		}
 		switch {
-		case way.inUse():
+		case way.InUse():
 			alive()
 		case time.Since(looked) > lookInterval:
 			looked = time.Now()
@@ -284,6 +283,25 @@ func (l *line) hold(ctx context.Context, alive func()) (err error) {
 			}
 		}
 	}
+}
+
+// openGate has a gate serve what comes in on the host. What it returned for ended gets one
+// error, when the forward has ended by itself.
+func (l *line) openGate() (way Gate, ended <-chan error, stop func(), err error) {
+	if way, err = l.Gate(l.pass); err != nil {
+		return nil, nil, nil, err
+	}
+	listener, err := l.listen()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	failed := make(chan error, 1)
+	var serving sync.WaitGroup
+	serving.Go(func() { failed <- way.Serve(listener) })
+	return way, failed, func() {
+		way.Stop()
+		serving.Wait()
+	}, nil
 }
 
 // hurry has the worker's activities heartbeat: heliotrope-worker does that at USR1. It
@@ -320,22 +338,33 @@ func (l *line) listen() (net.Listener, error) {
 	return listener, nil
 }
 
-// A worker writes down what it was started as: its port on one line, and
-// everything it depends on on another.
+// A worker writes down what it was started as: its port in one file, and
+// everything it depends on in another.
 const (
 	portFile     = "port"
 	identityFile = "identity"
-	announce     = `printf '%s\n' "$1" > port && printf '%s\n' "$2" > identity && shift 2 && exec "$@"`
+	// passFile holds its pass. The controller writes it, through keepFile: what is in a
+	// command line every user of the host can read.
+	passFile = "pass"
+	keepFile = `mkdir -p "${1%/*}" && umask 077 && cat > "$1"`
+	announce = `printf '%s\n' "$1" > port && printf '%s\n' "$2" > identity && shift 2 && exec "$@"`
 )
 
-// findPort returns the port that a worker of somebody before us knows, or 0.
-func (l *line) findPort(ctx context.Context) (int, error) {
-	status, err := l.process.Status(ctx, portFile)
-	if err != nil || status.State != record.Running {
-		return 0, err
+// find learns the port and the pass of a worker that somebody before us has started. Where
+// there is none, the pass is a new one.
+func (l *line) find(ctx context.Context) error {
+	status, err := l.process.Status(ctx, portFile, passFile)
+	if err != nil {
+		return err
 	}
-	port, _ := strconv.Atoi(status.Lines[0]) // 0 is as good as none
-	return port, nil
+	known, none := pass.Parse(status.Lines[1])
+	if status.State != record.Running || none != nil {
+		l.port, l.pass = 0, pass.New()
+		return nil
+	}
+	l.pass = known
+	l.port, _ = strconv.Atoi(status.Lines[0]) // 0 is as good as none
+	return nil
 }
 
 // ensure has the worker run with the program and the arguments that are right
@@ -346,7 +375,7 @@ func (l *line) ensure(ctx context.Context) error {
 		return err
 	}
 	args := l.arguments(l.port)
-	identity := fmt.Sprintf("%q", append(args[:len(args):len(args)], status.Lines[1]))
+	identity := fmt.Sprintf("%q", append(args[:len(args):len(args)], status.Lines[1], l.pass.ID()))
 	if status.State == record.Running && status.Lines[0] == identity {
 		return nil
 	}
@@ -357,6 +386,10 @@ func (l *line) ensure(ctx context.Context) error {
 	}
 	if err := l.lose(ctx, "its worker has ended"); err != nil {
 		return err
+	}
+	if _, err := l.host.Run(ctx, remote.Command{Args: []string{"sh", "-c", keepFile, "sh", path.Join(l.Dir, passFile)},
+		Stdin: strings.NewReader(l.pass.Text() + "\n"), Timeout: keepTimeout}); err != nil {
+		return fmt.Errorf("give the worker its pass: %w", err)
 	}
 	return l.process.Start(ctx, append([]string{"sh", "-c", announce, "sh", strconv.Itoa(l.port), identity}, args...)...)
 }

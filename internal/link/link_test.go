@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,14 +21,16 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"heliotrope/internal/gate/pass"
 	"heliotrope/internal/link"
 	"heliotrope/internal/procs"
+	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 )
 
 // These tests run this test's own binary as the worker: it connects to its
-// --address, says who it is, and answers each line it gets.
+// --address, shows its pass, says who it is, and answers each line it gets.
 const workerVariable = "HELIOTROPE_TEST_WORKER"
 
 func TestMain(m *testing.M) {
@@ -44,13 +48,17 @@ func TestMain(m *testing.M) {
 func echoWorker(args []string) {
 	hurry := make(chan os.Signal, 1)
 	signal.Notify(hurry, syscall.SIGUSR1)
-	address := args[1] // after --address
+	address, passFile := args[1], args[3] // after --address and --pass-file
+	its, err := pass.Read(passFile)
+	if err != nil {
+		panic(err)
+	}
 	for ; ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			continue
 		}
-		fmt.Fprintln(conn, os.Getpid(), strings.Join(args, " "))
+		fmt.Fprintln(conn, its.Text(), os.Getpid(), strings.Join(args, " "))
 		gone := make(chan struct{})
 		go func() {
 			select {
@@ -65,7 +73,7 @@ func echoWorker(args []string) {
 	}
 }
 
-// visit is one connection of a worker, as Temporal sees it.
+// visit is one connection of a worker that its gate has let in.
 type visit struct {
 	net.Conn
 	*bufio.Reader
@@ -75,41 +83,91 @@ type visit struct {
 
 func (v visit) Read(p []byte) (int, error) { return v.Reader.Read(p) }
 
-// temporal stands in for Temporal's frontend.
+// temporal is where workers come in through their gates.
 type temporal struct {
-	net.Listener
 	visits chan visit
+	ended  <-chan struct{}
 }
 
 func newTemporal(t *testing.T) *temporal {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	server := &temporal{listener, make(chan visit)}
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				v := visit{Conn: conn, Reader: bufio.NewReader(conn)}
-				greeting, err := v.ReadString('\n')
-				if err != nil {
-					return
-				}
-				pid, rest, _ := strings.Cut(strings.TrimSpace(greeting), " ")
-				_, _ = fmt.Sscan(pid, &v.pid)
-				v.args = rest
-				select {
-				case server.visits <- v:
-				case <-t.Context().Done():
-				}
-			}()
+	return &temporal{make(chan visit), t.Context().Done()}
+}
+
+// gate stands in for package gate's: the pass is one line.
+type gate struct {
+	to   *temporal
+	pass pass.Pass
+
+	mutex   sync.Mutex
+	stopped bool
+	closing []io.Closer // the listener, and the connections
+	open    atomic.Int64
+	passing sync.WaitGroup
+}
+
+func (s *temporal) gate(its pass.Pass) (link.Gate, error) { return &gate{to: s, pass: its}, nil }
+
+// closes has Stop close something; it has done so already when it was called.
+func (g *gate) closes(c io.Closer) {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	if g.closing = append(g.closing, c); g.stopped {
+		_ = c.Close()
+	}
+}
+
+func (g *gate) Serve(listener net.Listener) error {
+	defer g.passing.Wait()
+	g.closes(listener)
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
 		}
-	}()
-	return server
+		g.closes(conn)
+		g.passing.Go(func() { g.let(conn) })
+	}
+}
+
+func (g *gate) InUse() bool { return g.open.Load() > 0 }
+
+func (g *gate) Stop() {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	g.stopped = true
+	for _, c := range g.closing {
+		_ = c.Close()
+	}
+}
+
+// let lets a worker in that has the pass, until either side ends.
+func (g *gate) let(conn net.Conn) {
+	defer conn.Close()
+	from := bufio.NewReader(conn)
+	greeting, err := from.ReadString('\n')
+	shown, rest, _ := strings.Cut(strings.TrimSpace(greeting), " ")
+	if err != nil || shown != g.pass.Text() {
+		return
+	}
+	near, far := net.Pipe()
+	defer near.Close()
+	v := visit{Conn: far, Reader: bufio.NewReader(far)}
+	number, args, _ := strings.Cut(rest, " ")
+	v.args = args
+	_, _ = fmt.Sscan(number, &v.pid)
+	g.open.Add(1)
+	defer g.open.Add(-1)
+	g.passing.Go(func() {
+		_, _ = io.Copy(conn, near)
+		_ = conn.Close()
+	})
+	select {
+	case g.to.visits <- v:
+	case <-g.to.ended:
+		return
+	}
+	_, _ = io.Copy(near, from)
 }
 
 // next is the next connection of a worker.
@@ -154,7 +212,7 @@ func hold(t *testing.T, server *remotetest.Server, temporal *temporal, dir strin
 	go func() {
 		h.ended <- link.Run(ctx, host, link.Options{
 			Dir: dir, Binary: binary, Queue: "q", Role: "host", Name: "host-a", Namespace: "n s",
-			TemporalAddress: temporal.Addr().String(), Hurry: h.hurry, Lost: func(_ context.Context, why string) error {
+			Gate: temporal.gate, Hurry: h.hurry, Lost: func(_ context.Context, why string) error {
 				h.lost <- why
 				return nil
 			}, Log: zerolog.New(zerolog.NewTestWriter(t)),
@@ -240,6 +298,100 @@ func TestForwardCarriesBytesAndEndsClean(t *testing.T) {
 	}
 }
 
+// TestPassIsNobodysBusiness: other users of the host see command lines, and files of modes
+// that let them.
+func TestPassIsNobodysBusiness(t *testing.T) {
+	server, temporal, dir := remotetest.NewServer(t), newTemporal(t), workerDir(t)
+	h := hold(t, server, temporal, dir)
+	v := temporal.next(t)
+	its, err := pass.Read(filepath.Join(dir, "pass")) // which looks at the file's mode
+	must(t, err)
+	for _, of := range []string{"cmdline", "environ"} {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", v.pid, of))
+		must(t, err)
+		if len(text) == 0 || strings.Contains(string(text), its.Text()) {
+			t.Errorf("the worker's %s holds its pass, or nothing: %q", of, text)
+		}
+	}
+	identity, err := os.ReadFile(filepath.Join(dir, "identity"))
+	must(t, err)
+	if !strings.Contains(string(identity), its.ID()) || strings.Contains(string(identity), its.Text()) {
+		t.Errorf("the worker's identity is %s: want what tells passes apart in it, and no pass", identity)
+	}
+	must(t, h.end())
+
+	again := hold(t, server, temporal, dir)
+	temporal.next(t)
+	other, err := pass.Read(filepath.Join(dir, "pass"))
+	must(t, err)
+	if other == its {
+		t.Error("another link has the same pass")
+	}
+	must(t, again.end())
+}
+
+// TestUpgraded: a worker that runs from another program than is installed now is replaced by
+// whoever holds the line next, and what it was at is lost before.
+func TestUpgraded(t *testing.T) {
+	server, temporal, dir := remotetest.NewServer(t), newTemporal(t), workerDir(t)
+	own, err := os.Executable()
+	must(t, err)
+	binary := filepath.Join(t.TempDir(), "worker")
+	must(t, os.Symlink(own, binary))
+	lost := make(chan string, 10)
+	next := func(version string) (v visit, host *remote.SSHHost, ended chan error) {
+		must(t, os.WriteFile(binary+".sha256", []byte(version+"\n"), 0o600)) // as Install notes it
+		host, ended = server.Connect(t, "host-a"), make(chan error, 1)
+		go func() {
+			ended <- link.Run(t.Context(), host, link.Options{Dir: dir, Binary: binary, Queue: "q", Role: "host", Name: "host-a", Namespace: "n",
+				Gate: temporal.gate, Log: zerolog.Nop(), Lost: func(_ context.Context, why string) error {
+					lost <- why
+					return nil
+				}}, func() {})
+		}()
+		return temporal.next(t), host, ended
+	}
+	first, host, ended := next("1")
+	<-lost
+	must(t, host.Close())
+	if err := <-ended; err == nil {
+		t.Error("the line is held without a host")
+	}
+	second, host, ended := next("2")
+	for second.pid == first.pid { // it may connect once more before it is replaced
+		second = temporal.next(t)
+	}
+	expectGone(t, first.pid)
+	if why := <-lost; why != "its worker has ended" {
+		t.Errorf("what it was at is lost because %q", why)
+	}
+	must(t, host.Close())
+	if err := <-ended; err == nil {
+		t.Error("the line is held without a host")
+	}
+	must(t, record.Process{Host: server.Connect(t, "host-a"), Dir: dir}.Remove(context.WithoutCancel(t.Context())))
+	expectGone(t, second.pid)
+}
+
+// TestWorkerWithoutPassIsReplaced: a worker that runs without a pass is replaced.
+func TestWorkerWithoutPassIsReplaced(t *testing.T) {
+	server, temporal, dir := remotetest.NewServer(t), newTemporal(t), workerDir(t)
+	h := hold(t, server, temporal, dir)
+	first := temporal.next(t)
+	host := server.Connect(t, "host-a")
+	h.cancel()
+	must(t, <-h.ended)
+	h.ended <- nil
+	expectGone(t, first.pid)
+	process := record.Process{Host: host, Dir: dir}
+	must(t, process.Start(t.Context(), "sh", "-c", "echo 1 > port; echo 1 > identity; exec sleep 600"))
+	hold(t, server, temporal, dir)
+	temporal.next(t)
+	if _, err := pass.Read(filepath.Join(dir, "pass")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestConnectionCut(t *testing.T) {
 	server, temporal := remotetest.NewServer(t), newTemporal(t)
 	h := hold(t, server, temporal, workerDir(t))
@@ -319,7 +471,7 @@ func TestTakenOver(t *testing.T) {
 	go func() {
 		died <- link.Run(t.Context(), host, link.Options{
 			Dir: dir, Binary: binary, Queue: "q", Role: "host", Name: "host-a", Namespace: "n s",
-			TemporalAddress: temporal.Addr().String(), Log: zerolog.Nop(),
+			Gate: temporal.gate, Log: zerolog.Nop(),
 		}, func() {})
 	}()
 	first := temporal.next(t)
@@ -337,12 +489,13 @@ func TestTakenOver(t *testing.T) {
 
 func TestWaitingMendsNothing(t *testing.T) {
 	good := link.Options{Dir: "/run/heliotrope/worker", Binary: "/b", Queue: "q", Role: "host", Name: "n", Namespace: "n",
-		TemporalAddress: "127.0.0.1:1", Log: zerolog.Nop()}
+		Gate: newTemporal(t).gate, Log: zerolog.Nop()}
 	for name, test := range map[string]struct {
 		spoil func(*link.Options, *remotetest.Server)
 		want  string
 	}{
-		"no address":      {func(o *link.Options, _ *remotetest.Server) { o.TemporalAddress = "" }, "TemporalAddress is empty"},
+		"no queue":        {func(o *link.Options, _ *remotetest.Server) { o.Queue = "" }, "Queue is empty"},
+		"no gate":         {func(o *link.Options, _ *remotetest.Server) { o.Gate = nil }, "no Gate"},
 		"relative folder": {func(o *link.Options, _ *remotetest.Server) { o.Dir = "worker" }, `"worker"`},
 		"high folder":     {func(o *link.Options, _ *remotetest.Server) { o.Dir = "/worker" }, `"/worker"`},
 		"refused login":   {func(_ *link.Options, s *remotetest.Server) { s.RefuseLogins() }, remote.ErrAuthentication.Error()},

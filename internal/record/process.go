@@ -115,7 +115,7 @@ func (p Process) Status(ctx context.Context, files ...string) (Status, error) {
 func parseStatus(output []byte, files int) (Status, error) {
 	lines := strings.SplitN(string(output), "\n", files+2)
 	if len(lines) != files+2 {
-		return Status{}, fmt.Errorf("unreadable: %.200q", output)
+		return Status{}, fmt.Errorf("unreadable: %d lines, the first %.20q", len(lines), lines[0]) // a file may hold a secret
 	}
 	status := Status{State: State(lines[0]), Lines: lines[1 : files+1], Said: strings.TrimSpace(lines[files+1])}
 	switch status.State {

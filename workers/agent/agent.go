@@ -23,6 +23,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"runtime"
@@ -83,7 +84,8 @@ func LimitMemory() {
 
 // Options of a worker.
 type Options struct {
-	Address   string // of Temporal's frontend: host:port, not encrypted
+	Address   string      // of Temporal's frontend, or of a gate before it (package gate): host:port
+	TLS       *tls.Config // how to speak to it: that of the gate's pass; nil for neither TLS nor a pass
 	Namespace string
 	Queue     string // the task queue
 	Identity  string // what Temporal calls this worker
@@ -132,7 +134,7 @@ func runOnce(ctx context.Context, options Options, register func(worker.Activity
 		// What the SDK would report of this machine once a minute is in the
 		// recordings, better.
 		WorkerHeartbeatInterval: -1,
-		ConnectionOptions:       client.ConnectionOptions{DialOptions: []grpc.DialOption{PatientHeartbeats()}},
+		ConnectionOptions:       client.ConnectionOptions{TLS: options.TLS, DialOptions: []grpc.DialOption{PatientHeartbeats()}},
 	})
 	if err != nil {
 		return fmt.Errorf("reach Temporal at %s: %w", options.Address, err)

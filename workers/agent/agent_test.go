@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"testing"
@@ -11,7 +12,9 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/worker"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
+	"heliotrope/internal/gate/pass"
 	"heliotrope/workers/agent"
 )
 
@@ -45,14 +48,14 @@ func (f frontend) ShutdownWorker(_ context.Context, request *workflowservice.Shu
 }
 
 // serve serves a frontend on an address until the returned function is called.
-func serve(t *testing.T, address string) (f frontend, stop func()) {
+func serve(t *testing.T, address string, options ...grpc.ServerOption) (f frontend, stop func()) {
 	t.Helper()
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	f = frontend{polls: make(chan string), goodbyes: make(chan string, 1)}
-	server := grpc.NewServer()
+	server := grpc.NewServer(options...)
 	workflowservice.RegisterWorkflowServiceServer(server, f)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
@@ -74,10 +77,16 @@ func expect(t *testing.T, from <-chan string, want string) {
 // start runs a worker; wait waits for its end.
 func start(t *testing.T, address string, register func(worker.ActivityRegistry) error) (cancel func(), wait func() error) {
 	t.Helper()
+	return startWith(t, address, nil, register)
+}
+
+// startWith is the same with a gate's pass.
+func startWith(t *testing.T, address string, its *tls.Config, register func(worker.ActivityRegistry) error) (cancel func(), wait func() error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- agent.Run(ctx, agent.Options{Address: address, Namespace: "n", Queue: "queue of host-a", Identity: "host-a",
+		ended <- agent.Run(ctx, agent.Options{Address: address, TLS: its, Namespace: "n", Queue: "queue of host-a", Identity: "host-a",
 			Version: "1", Log: zerolog.New(zerolog.NewTestWriter(t))}, register)
 	}()
 	return cancel, func() error {
@@ -122,6 +131,54 @@ func TestReconnects(t *testing.T) {
 		t.Error(err)
 	}
 	expect(t, f.goodbyes, "host-a")
+}
+
+// meddler is a server's credentials, and tells of connections that have not shown its pass.
+type meddler struct {
+	credentials.TransportCredentials
+	refused chan<- error
+}
+
+func (m meddler) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := m.TransportCredentials.ServerHandshake(raw)
+	if err != nil {
+		select {
+		case m.refused <- err:
+		default:
+		}
+	}
+	return conn, info, err
+}
+
+// TestImpostor: a user of the host has taken the port while the line was down, and says that
+// he is Temporal. The worker, which may be root, takes no work from him, and goes on when
+// its gate is back.
+func TestImpostor(t *testing.T) {
+	passes := [2]*tls.Config{}
+	for i := range passes {
+		var err error
+		if passes[i], err = pass.New().TLS(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	address, refused := freeAddress(t), make(chan error, 1)
+	impostor, stop := serve(t, address, grpc.Creds(meddler{credentials.NewTLS(passes[1]), refused}))
+	cancel, wait := startWith(t, address, passes[0], nothing)
+	select {
+	case err := <-refused:
+		t.Log("the impostor found:", err)
+	case <-impostor.polls:
+		t.Error("the worker takes work from somebody who has not its pass")
+	case <-time.After(time.Minute):
+		t.Fatal("the worker does not look for its gate")
+	}
+	stop()
+	its, _ := serve(t, address, grpc.Creds(credentials.NewTLS(passes[0])))
+	expect(t, its.polls, "queue of host-a")
+	cancel()
+	if err := wait(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestEndsWithoutServer(t *testing.T) {

@@ -4,22 +4,14 @@ package agent_test
 
 import (
 	"context"
-	"encoding/json"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
-	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/internal/guest"
 	"heliotrope/internal/hypervisor"
@@ -29,13 +21,6 @@ import (
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // openLab connects to the testbed of HELIOTROPE_INVENTORY, and tears down what
 // is ours now and at the end.
@@ -59,95 +44,13 @@ func openLab(ctx context.Context, t *testing.T) *testbed.Testbed {
 	return tb
 }
 
-// startServer starts the Temporal server that `make server` has built.
-func startServer(t *testing.T, namespace string) (address string) {
-	t.Helper()
-	binary, err := filepath.Abs("../../bin/heliotrope-server")
-	must(t, err)
-	server := exec.Command(binary, "--address", "127.0.0.1:0", "--ui-address", "127.0.0.1:0", "--namespace", namespace,
-		"--database", filepath.Join(t.TempDir(), "temporal.db"), "--synchronous", "NORMAL", "--log-level", "error")
-	out, err := server.StdoutPipe()
-	must(t, err)
-	if err := server.Start(); err != nil {
-		t.Fatalf("%v: run `make server` first", err)
-	}
-	t.Cleanup(func() {
-		_ = server.Process.Signal(syscall.SIGTERM)
-		_ = server.Wait()
-	})
-	var ready struct {
-		Ready   bool   `json:"ready"`
-		Address string `json:"address"`
-	}
-	if err := json.NewDecoder(out).Decode(&ready); err != nil || !ready.Ready {
-		t.Fatalf("the server does not get ready: %v", err)
-	}
-	return ready.Address
-}
-
-// build builds a program as it is shipped: static, without symbols.
-func build(t *testing.T, folder string) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "worker")
-	command := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, folder)
-	command.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return binary
-}
-
-// pulse has the worker of a queue run the activity Pulse, once and no more.
-func pulse(ctx workflow.Context, queue string) (pid int, err error) {
-	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{TaskQueue: queue,
-		StartToCloseTimeout: time.Hour, HeartbeatTimeout: time.Minute, WaitForCancellation: true,
-		RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1}})
-	err = workflow.ExecuteActivity(ctx, "Pulse").Get(ctx, &pid)
-	return pid, err
-}
-
-// beats is a running Pulse, as the server sees it.
-type beats struct {
-	client.Client
-	run  client.WorkflowRun
-	last int
-}
-
-// mustAdvance waits until the server has heard more beats of the same attempt
-// than when last looked.
-func (b *beats) mustAdvance(ctx context.Context, t *testing.T, by int) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	poll := time.NewTicker(200 * time.Millisecond)
-	defer poll.Stop()
-	for want := b.last + by; b.last < want; {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("the server has heard %d beats, want %d", b.last, want)
-		case <-poll.C:
-		}
-		description, err := b.DescribeWorkflowExecution(ctx, b.run.GetID(), b.run.GetRunID())
-		must(t, err)
-		if closed := description.GetWorkflowExecutionInfo().GetCloseTime(); closed != nil {
-			t.Fatalf("the activity has ended after %d beats: %v", b.last, b.run.Get(ctx, nil))
-		}
-		for _, activity := range description.GetPendingActivities() {
-			if activity.GetHeartbeatDetails() == nil {
-				continue
-			}
-			must(t, converter.GetDefaultDataConverter().FromPayloads(activity.GetHeartbeatDetails(), &b.last))
-		}
-	}
-}
-
 // TestSurvivesMigration: an activity in the measured guest goes on, and is
 // heard, while the guest is migrated there and back and after the controller's
 // SSH connections were cut. Nobody starts it anew.
 func TestSurvivesMigration(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	binary, address := build(t, "./testdata/pulse"), startServer(t, "lab")
+	binary, address := build(t, "./testdata/pulse"), startServer(t)
 	tb := openLab(ctx, t)
 	system, err := tb.Storage("iscsi", nil)
 	must(t, err)
@@ -160,7 +63,7 @@ func TestSurvivesMigration(t *testing.T) {
 	must(t, link.InstallWorker(ctx, tb.Guest(), binary, guest.ProgramDir, nil))
 	t.Logf("installed after %s", time.Since(started).Round(100*time.Millisecond))
 
-	temporal, err := client.Dial(client.Options{HostPort: address, Namespace: "lab"})
+	temporal, err := client.Dial(client.Options{HostPort: address, Namespace: namespace})
 	must(t, err)
 	defer temporal.Close()
 	workflows := worker.New(temporal, "workflows", worker.Options{})
@@ -168,7 +71,8 @@ func TestSurvivesMigration(t *testing.T) {
 	must(t, workflows.Start())
 	defer workflows.Stop()
 	through := &cutter{Dialer: tb.Host(tb.Inventory.StoreName)}
-	stopLink := holdLink(t, guestThrough(t, tb.Inventory, through), address)
+	stopLink := holdLink(t, guestThrough(t, tb.Inventory, through), link.Options{Dir: "/run/heliotrope/worker", Binary: link.BinaryPath(guest.ProgramDir),
+		Queue: "guest", Role: "guest", Name: "guest"}, gatesTo(t, address), func() {})
 	started = time.Now()
 	run, err := temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: "workflows"}, pulse, "guest")
 	must(t, err)
@@ -234,23 +138,6 @@ func guestThrough(t *testing.T, inv *inventory.Inventory, via remote.Dialer) *re
 	must(t, err)
 	t.Cleanup(func() { _ = host.Close() })
 	return host
-}
-
-// holdLink holds the line to a worker in the guest until stop is called.
-func holdLink(t *testing.T, host remote.Host, address string) (stop func() error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- link.Run(ctx, host, link.Options{Dir: "/run/heliotrope/worker", Binary: link.BinaryPath(guest.ProgramDir),
-			Queue: "guest", Role: "guest", Name: "guest", Namespace: "lab", TemporalAddress: address,
-			Log: zerolog.New(os.Stderr).With().Timestamp().Logger()}, func() {})
-	}()
-	t.Cleanup(cancel)
-	return func() error {
-		cancel()
-		return <-ended
-	}
 }
 
 // memory shows what the worker takes in the guest, and what is left.

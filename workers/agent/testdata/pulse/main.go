@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/worker"
 
+	"heliotrope/internal/gate/pass"
 	"heliotrope/workers/agent"
 )
 
@@ -29,9 +30,17 @@ func main() {
 	flag.StringVar(&options.Queue, "queue", "", "")
 	flag.StringVar(&options.Identity, "name", "", "")
 	flag.String("role", "", "")
+	passFile := flag.String("pass-file", "", "")
 	flag.Parse()
+	its, err := pass.Read(*passFile)
+	if err == nil {
+		options.TLS, err = its.TLS()
+	}
+	if err != nil {
+		panic(err)
+	}
 	options.Version, options.Log = "test", agent.NewLog(os.Stderr, zerolog.InfoLevel)
-	err := agent.Run(ctx, options, func(registry worker.ActivityRegistry) error {
+	err = agent.Run(ctx, options, func(registry worker.ActivityRegistry) error {
 		registry.RegisterActivityWithOptions(pulse, activity.RegisterOptions{Name: "Pulse"})
 		return nil
 	})
