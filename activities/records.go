@@ -10,6 +10,7 @@ import (
 
 	"heliotrope/activities/pulse"
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/campaign"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/testbed"
 )
@@ -36,8 +37,11 @@ func (r *Records) Open(ctx context.Context, target Target) (*dataset.Record, err
 
 // of opens a campaign's folder; an id of "" is any. One that was opened before is the
 // same again, if it is still there.
-func (r *Records) of(ctx context.Context, dataDir, campaign, id string) (*dataset.Record, error) {
-	folder := dataset.CampaignFolder(dataDir, campaign)
+func (r *Records) of(ctx context.Context, dataDir, name, id string) (*dataset.Record, error) {
+	if err := checkPlace(dataDir, name); err != nil {
+		return opened(nil, err)
+	}
+	folder := dataset.CampaignFolder(dataDir, name)
 	return r.inTurn(ctx, folder, func(known *dataset.Record) (*dataset.Record, error) {
 		if known != nil {
 			// Another dataset in its place is opened anew, unless the old one is wanted.
@@ -49,6 +53,18 @@ func (r *Records) of(ctx context.Context, dataDir, campaign, id string) (*datase
 		}
 		return dataset.Open(ctx, folder, id)
 	})
+}
+
+// checkPlace refuses a campaign's name, or a dataset's folder, that leads elsewhere: what a
+// workflow was started with comes from whoever may start one.
+func checkPlace(dataDir, name string) error {
+	if !filepath.IsAbs(dataDir) || filepath.Clean(dataDir) != dataDir {
+		return fault.New(fault.BadInput, "the dataset's folder %q is no absolute path without detours", dataDir)
+	}
+	if !campaign.ValidName(name) {
+		return fault.New(fault.BadInput, "%q is no campaign's name", name)
+	}
+	return nil
 }
 
 // inTurn waits until nobody else opens a folder, and has it opened; known is what was
@@ -102,6 +118,9 @@ func opened(record *dataset.Record, err error) (*dataset.Record, error) {
 
 // create makes a campaign's folder, or opens it: see dataset.Create.
 func (r *Records) create(ctx context.Context, dataDir string, identity dataset.Identity, frozen dataset.Frozen) (*dataset.Record, error) {
+	if err := checkPlace(dataDir, identity.Campaign); err != nil {
+		return opened(nil, err)
+	}
 	folder := dataset.CampaignFolder(dataDir, identity.Campaign)
 	return r.inTurn(ctx, folder, func(known *dataset.Record) (*dataset.Record, error) {
 		record, err := dataset.Create(ctx, folder, identity, frozen)
@@ -115,6 +134,9 @@ func (r *Records) create(ctx context.Context, dataDir string, identity dataset.I
 // makeFolder makes a folder of an attempt, where its campaign's is: a disk that is not
 // mounted gets no folder in its place.
 func makeFolder(target Target, folder string) error {
+	if err := checkPlace(target.DataDir, target.Ref.Campaign); err != nil {
+		return err
+	}
 	if _, err := dataset.ReadIdentity(dataset.CampaignFolder(target.DataDir, target.Ref.Campaign)); err != nil {
 		return fmt.Errorf("the campaign's dataset is not there: is its disk mounted? %w", err)
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/fault"
+	"heliotrope/internal/trial"
 )
 
 // lockOf makes a campaign's folder and gives the lock of who writes to it.
@@ -52,6 +54,29 @@ func TestALockedFolderHoldsNobodyUp(t *testing.T) {
 		_, err = records.of(t.Context(), data, "locked", "")
 		require.NoError(t, err)
 	})
+}
+
+// TestNoNameLeadsElsewhere: a workflow's input comes from whoever may start one, and makes,
+// opens and removes nothing but a campaign's folder in a dataset's.
+func TestNoNameLeadsElsewhere(t *testing.T) {
+	data := t.TempDir()
+	lockOf(t, data, "good")
+	records := &Records{}
+	_, err := records.of(t.Context(), data, "good", "")
+	require.NoError(t, err)
+	for _, bad := range []struct{ dataDir, name string }{
+		{data, "../good"}, {data, "good/../good"}, {data, ""}, {data, "."}, {data, "Good"}, {data, "a b"},
+		{data + "/", "good"}, {data + "/../" + filepath.Base(data), "good"}, {"", "good"}, {"data", "good"},
+	} {
+		target := Target{DataDir: bad.dataDir, Ref: trial.Ref{Campaign: bad.name, Attempt: 1}}
+		_, of := records.of(t.Context(), bad.dataDir, bad.name, "")
+		_, create := records.create(t.Context(), bad.dataDir, dataset.Identity{Campaign: bad.name, TestbedKind: "simulated"}, dataset.Frozen{})
+		_, lock := lockAttempt(t.Context(), target)
+		for what, err := range map[string]error{"open": of, "create": create, "make a folder": makeFolder(target, filepath.Join(data, "made")), "lock": lock} {
+			assert.Equal(t, fault.BadInput, fault.Of(err), "%s %q in %q: %v", what, bad.name, bad.dataDir, err)
+		}
+	}
+	assert.NoDirExists(t, filepath.Join(data, "made"))
 }
 
 // TestLetGo: a folder is opened once until it is let go.

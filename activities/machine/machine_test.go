@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -20,6 +22,38 @@ import (
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
 )
+
+// TestAnswersNameNothing: a worker on a measured machine may be anybody's by now. What its
+// activities answer has no text in it, which the controller could take for a path or a name.
+func TestAnswersNameNothing(t *testing.T) {
+	var text func(reflect.Type) bool
+	text = func(of reflect.Type) bool {
+		switch of.Kind() {
+		case reflect.Struct:
+			return of != reflect.TypeFor[time.Time]() && slices.ContainsFunc(reflect.VisibleFields(of), func(f reflect.StructField) bool { return text(f.Type) })
+		case reflect.Bool, reflect.Int, reflect.Int64, reflect.Float64:
+			return false
+		}
+		return true
+	}
+	if !text(reflect.TypeFor[record.Progress]()) || text(reflect.TypeFor[Held]()) {
+		t.Error("texts are not found")
+	}
+	answers := 0
+	for _, of := range []reflect.Type{reflect.TypeFor[*Recordings](), reflect.TypeFor[*Shaping]()} {
+		for i := range of.NumMethod() {
+			activity := of.Method(i)
+			for j := range activity.Type.NumOut() - 1 { // the last is the error
+				if answers++; text(activity.Type.Out(j)) {
+					t.Errorf("%s answers a %s, which has text in it", activity.Name, activity.Type.Out(j))
+				}
+			}
+		}
+	}
+	if answers == 0 {
+		t.Error("no activity answers anything")
+	}
+}
 
 // tape is a recording whose looks answer one after the other, the last for ever.
 type tape struct {

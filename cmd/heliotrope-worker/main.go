@@ -108,7 +108,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	s.Version, s.Identity = version, activities.WorkerIdentity(s.role, s.name, os.Getpid())
 	s.Log.Info().Str("version", version).Str("role", s.role).Str("address", s.Address).Msg("starting")
 	err := agent.Run(ctx, s.Options, func(registry worker.ActivityRegistry) error {
-		return machine.Register(registry, s.role, s.name)
+		return machine.Register(registry, s.role, s.name, s.place(os.Args[0]))
 	})
 	if err != nil {
 		s.Log.Error().Err(err).Msg("cannot work")
@@ -124,6 +124,12 @@ func (s *settings) usePass() error {
 		s.TLS, err = p.TLS()
 	}
 	return err
+}
+
+// place is where this machine has what is ours: the folders of our processes are beside
+// the worker's own, in which its pass is, and our programs beside the worker's.
+func (s *settings) place(program string) machine.Place {
+	return machine.Place{Runs: filepath.Dir(filepath.Dir(s.passFile)), Programs: filepath.Dir(program)}
 }
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)

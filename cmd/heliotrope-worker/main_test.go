@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"heliotrope/internal/gate/pass"
+	"heliotrope/workers/machine"
 )
 
 func TestRun(t *testing.T) {
@@ -55,5 +56,14 @@ func TestRun(t *testing.T) {
 				t.Errorf("got %q and %q", stdout.String(), stderr.String())
 			}
 		})
+	}
+}
+
+// TestPlace: the worker lets nothing be recorded but beside its own folder, and nothing run
+// but what is beside its own program.
+func TestPlace(t *testing.T) {
+	s := settings{passFile: "/data/lab.run/worker/pass"}
+	if got, want := s.place("/data/lab.programs/heliotrope-worker"), (machine.Place{Runs: "/data/lab.run", Programs: "/data/lab.programs"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

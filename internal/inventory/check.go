@@ -56,6 +56,12 @@ func (c checker) behind(inventory *Inventory) {
 	c.Check("behind", !c.Given("behind"), "is for the kind %s only", VCenterSimulator)
 }
 
+// ValidLabel says whether a name can be a testbed's: Inventory.Name.
+func ValidLabel(name string) bool { return labelForm.MatchString(name) }
+
+// ValidInterface says whether a name can be that of a network interface: WAN.Device.
+func ValidInterface(name string) bool { return interfaceForm.MatchString(name) }
+
 func (c checker) inventory(inventory *Inventory) {
 	c.check("version", inventory.Version == Version, "%d is not understood: want %d", inventory.Version, Version)
 	c.check("name", labelForm.MatchString(inventory.Name),

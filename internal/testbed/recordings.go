@@ -50,7 +50,7 @@ func (t *Testbed) ProgramDir(machine string) string {
 }
 
 // LoadDir is the folder of a trial's load in the guest.
-func (t *Testbed) LoadDir(ref trial.Ref) string { return t.RunDir(GuestName, "load-"+ref.Key()) }
+func (t *Testbed) LoadDir(ref trial.Ref) string { return t.RunDir(GuestName, ref.LoadFolder()) }
 
 // inflightPage is the name of package inflight's page in the load's folder.
 const inflightPage = "inflight"

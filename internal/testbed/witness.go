@@ -29,7 +29,7 @@ func (t *Testbed) witnessProgram(machine string) string {
 
 // WitnessDir is the folder of a trial's witness on a machine.
 func (t *Testbed) WitnessDir(ref trial.Ref, machine string) string {
-	return t.RunDir(machine, "witness-"+ref.Key())
+	return t.RunDir(machine, ref.WitnessFolder())
 }
 
 // InstallWitness puts the witness on a machine, unless it is there. On a host it

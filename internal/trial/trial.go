@@ -157,6 +157,12 @@ type Ref struct {
 // Key is unique in the campaign and sorts in the plan's order: "00007.1".
 func (r Ref) Key() string { return fmt.Sprintf("%05d.%d", r.Trial.Sequence, r.Attempt) }
 
+// LoadFolder is the name of the folder of its load in the guest.
+func (r Ref) LoadFolder() string { return "load-" + r.Key() }
+
+// WitnessFolder is the name of the folder of its witness on any machine.
+func (r Ref) WitnessFolder() string { return "witness-" + r.Key() }
+
 // From is the site where the guest starts, "a" or "b", as package storage
 // names them.
 func (r Ref) From() string {
