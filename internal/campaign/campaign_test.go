@@ -158,7 +158,7 @@ var refused = []struct{ name, old, new, want string }{
 	{"a negative phase", "repetitions: 2", "repetitions: 2\nphases: {before: -5s}", `10:18: phases.before: "-5s" is negative`},
 	{"a phase without unit", "repetitions: 2", "repetitions: 2\nphases: {before: 30}", `10:18: phases.before: "30" has no unit: write it as 30s, 500ms or 1h30m`},
 	{"a phase too short", "repetitions: 2", "repetitions: 2\nphases: {after: 10ms}", `10:17: phases.after: 10ms: want 1s to 24h0m0s`},
-	{"phases too long for a trial", "repetitions: 2", "repetitions: 2\nphases: {after: 20m}", `1:1: limits.trial: 30m0s is not more than warm_up_max, before, a migration of limits.migration, and after: 31m30s`},
+	{"phases too long for a trial", "repetitions: 2", "repetitions: 2\nlimits: {trial: 30m}\nphases: {after: 20m}", `10:17: limits.trial: 30m0s is not more than warm_up_max, before, a migration of limits.migration, and after: 31m30s`},
 	{"trial too short", "repetitions: 2", "repetitions: 2\nlimits: {trial: 5m}", `10:17: limits.trial: 5m0s is not more than warm_up_max, before, a migration of limits.migration, and after: 12m0s`},
 	{"no attempts", "repetitions: 2", "repetitions: 2\nlimits: {attempts: 0}", `10:20: limits.attempts: 0: want 1 to 100`},
 	{"no tolerance", "repetitions: 2", "repetitions: 2\nlimits: {rtt_tolerance_ms: 0}", `10:28: limits.rtt_tolerance_ms: 0 ms: want more than 0`},
@@ -238,7 +238,7 @@ func TestHugeMatrix(t *testing.T) {
 }
 
 func TestExamples(t *testing.T) {
-	trials := map[string]int{"quick.yaml": 3, "controls.yaml": 8, "thesis.yaml": 181, "thesis-xen.yaml": 72, "kvm.yaml": 4, "vsphere.yaml": 3, "simulated.yaml": 1000, "lanes.yaml": 10000}
+	trials := map[string]int{"quick.yaml": 3, "controls.yaml": 8, "thesis.yaml": 181, "thesis-xen.yaml": 72, "kvm.yaml": 4, "vsphere.yaml": 3, "simulated.yaml": 1000, "lanes.yaml": 10000, "large.yaml": 3}
 	paths, err := filepath.Glob("../../examples/*.yaml")
 	if err != nil || len(paths) != len(trials) {
 		t.Fatalf("examples: %v, %v", paths, err)

@@ -74,9 +74,37 @@ func (c checker) campaign() {
 	for i, match := range s.Include {
 		c.include(fmt.Sprintf("include[%d]", i), match)
 	}
+	s.completeLimits(c.Given, c.jobs())
 	c.design()
 	c.measuring()
 	c.cells()
+}
+
+// jobs are the cells that limits follow from: none where something is wrong with what they
+// are made of.
+func (c checker) jobs() []Cell {
+	s := c.spec
+	for _, setting := range []string{"matrix", "exclude", "include", "access_specifications"} {
+		if !c.Clean(setting) {
+			return nil
+		}
+	}
+	matches := []Match{}
+	for _, control := range s.Controls {
+		matches = append(matches, control.Match)
+	}
+	if s.Sentinel != nil {
+		matches = append(matches, s.Sentinel.Match)
+	}
+	for _, match := range matches {
+		if _, err := wan.ParseProfile(match.WAN); err != nil && match.WAN != "" {
+			return nil
+		}
+	}
+	if s.Matrix.count() > maxTrials {
+		return nil
+	}
+	return s.allCells()
 }
 
 func (c checker) testbed() {

@@ -87,8 +87,8 @@ var refusedDesign = []struct{ name, text, want string }{
 7:37: steady_state.window: 2: want 3 to 100
 7:55: steady_state.range_percent: 0: want more than 0
 7:73: steady_state.slope_percent: -0.5: want more than 0`},
-	{"a window longer than the trial", "repetitions: 1\nsteady_state: {round: 1m, window: 20}",
-		`1:1: limits.trial: 30m0s is not more than warm_up_max, before, a migration of limits.migration, and after: 31m0s`},
+	{"a window longer than the trial", "repetitions: 1\nlimits: {trial: 30m}\nsteady_state: {round: 1m, window: 20}",
+		`7:17: limits.trial: 30m0s is not more than warm_up_max, before, a migration of limits.migration, and after: 31m0s`},
 	{"recovery", "repetitions: 1\nrecovery: {within_percent: 101, for: 10ms}", `7:28: recovery.within_percent: 101: want more than 0, up to 100
 7:38: recovery.for: 10ms: want at least 1s`},
 	{"recovery that is never seen", "repetitions: 1\nrecovery: {for: 31s}", `7:17: recovery.for: 31s is more than phases.after, 30s: it could never be seen`},

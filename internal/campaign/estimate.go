@@ -30,7 +30,8 @@ const (
 	// start another: starting alone took 13 to 25 s.
 	assumedChange = 30 * time.Second
 	// assumedSetup is what provisioning, collecting and tearing down take, as
-	// seen on the emulated testbed.
+	// seen on the emulated testbed: with a disk of some GiB. Filling and comparing a
+	// large one takes longer than all of that.
 	assumedSetup = 70 * time.Second
 	// assumedCertificate is one certificate of the WAN, before or after, and
 	// assumedReadBack the ledger's.
@@ -91,7 +92,8 @@ func (s *Spec) Estimate(plan []Trial) Estimate {
 	inTurn, raw := s.inTurn(), 0.0
 	for i, trial := range plan {
 		load := s.loadTime(trial.Cell)
-		duration := load + assumedSetup + 2*assumedCertificate + assumedReadBack
+		job := JobOf(trial.Cell, s.Disk, 0)
+		duration := load + max(assumedSetup, job.Fill()+job.Compare()) + 2*assumedCertificate + assumedReadBack
 		if s.Testbed == TestbedSimulated {
 			duration = assumedSimulated
 		}

@@ -73,7 +73,8 @@ const (
 	emulatedSpreadMs = 500 // the emulated processors cannot send 100 Mbit/s in time
 )
 
-// complete fills in the defaults that depend on what the file says.
+// complete fills in the defaults that depend on what the file says; completeLimits does
+// those that depend on its cells.
 func (s *Spec) complete(document *strict.Document) {
 	for i := range s.Controls {
 		control, given := &s.Controls[i], document.Given(fmt.Sprintf("controls[%d].hold", i))
@@ -91,9 +92,6 @@ func (s *Spec) complete(document *strict.Document) {
 	}
 	if s.Stop != nil && !document.Given("repetitions") {
 		s.Repetitions = s.Stop.Max
-	}
-	if !document.Given("disk.ledger_mib") {
-		s.Disk.LedgerMiB = s.ledgerMiB()
 	}
 	if !document.Given("limits.spread_ms") {
 		s.Limits.SpreadMs = defaultSpreadMs

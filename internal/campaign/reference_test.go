@@ -78,17 +78,17 @@ func (r *reference) value(of *jsonschema.Schema) string {
 		}
 		return strings.Join(names, ", ")
 	case of.Type == "array":
-		return "list of " + r.value(of.Items) + limits(number(of.MinItems), number(of.MaxItems))
+		return "list of " + r.value(of.Items) + bounds(number(of.MinItems), number(of.MaxItems))
 	case strings.Contains(of.Pattern, "(ns|"):
 		return "length of time"
 	case of.Pattern != "":
 		return "text that matches `" + of.Pattern + "`"
 	case of.Type == "string":
-		return "text" + limits(number(of.MinLength), number(of.MaxLength))
+		return "text" + bounds(number(of.MinLength), number(of.MaxLength))
 	case of.ExclusiveMinimum != "":
-		return of.Type + " above " + of.ExclusiveMinimum.String() + limits("", of.Maximum.String())
+		return of.Type + " above " + of.ExclusiveMinimum.String() + bounds("", of.Maximum.String())
 	}
-	return of.Type + limits(of.Minimum.String(), of.Maximum.String())
+	return of.Type + bounds(of.Minimum.String(), of.Maximum.String())
 }
 
 // number is a number of things, or empty where none is said.
@@ -99,7 +99,7 @@ func number(of *uint64) string {
 	return fmt.Sprint(*of)
 }
 
-func limits(least, most string) string {
+func bounds(least, most string) string {
 	switch {
 	case least != "" && most != "":
 		return ", " + least + " to " + most

@@ -55,28 +55,50 @@ func (s *Spec) TooSlow(memoryMiB int) []Slow {
 // 0 without either. Frames, acknowledgements and what is sent again are left
 // aside, so it takes longer in truth.
 func (s *Spec) firstRound(cell Cell, memoryMiB int) Slow {
-	if cell.GuestMemoryMiB != 0 {
-		memoryMiB = cell.GuestMemoryMiB
-	}
-	round := Slow{CellID: cell.ID(), MemoryMiB: memoryMiB, BitsPerS: mustProfile(cell.WAN).RateBits, Limit: s.Limits.Migration,
-		SkipsZeros: cell.Hypervisor != Xen}
-	if cell.MirrorCopy == FullCopy || cell.MirrorCopy == SynchronousCopy || cell.Storage == Local {
-		round.DiskMiB = s.Disk.SizeMiB
-	}
-	if bits := int64(cell.BandwidthMiBPerS) << 23; bits != 0 && (round.BitsPerS == 0 || bits < round.BitsPerS) {
+	job := JobOf(cell, s.Disk, memoryMiB)
+	round := Slow{CellID: cell.ID(), MemoryMiB: int(job.MemoryBytes >> 20), DiskMiB: int(job.CopiedBytes >> 20), BitsPerS: job.Path.RateBits,
+		Least: job.FirstRound(), Limit: s.Limits.Migration, SkipsZeros: cell.Hypervisor != Xen}
+	if bits := job.StreamBits; bits != 0 && (round.BitsPerS == 0 || bits < round.BitsPerS) {
 		round.BitsPerS = bits
 	}
-	round.Least = round.takes(round.MemoryMiB + round.DiskMiB)
-	if s.Disk.Precondition == PreconditionFill && round.takes(round.DiskMiB) > round.Limit {
+	job.MemoryBytes = 0
+	if s.Disk.Precondition == PreconditionFill && job.FirstRound() > round.Limit {
 		round.SkipsZeros = false // a filled disk has none, and is enough
 	}
 	return round
 }
 
-// takes is how long some MiB take.
-func (s Slow) takes(mib int) time.Duration {
-	if s.BitsPerS == 0 {
-		return 0
+// Late is a cell whose attempts cannot be over within limits.trial, however smoothly they go.
+type Late struct {
+	CellID string
+	Fill   time.Duration // of the disk
+	Verify time.Duration // of the disk, after the load
+	Least  time.Duration // of all of an attempt
+	Limit  time.Duration // limits.trial
+}
+
+// String is one line that says what is wrong and what to do.
+func (l Late) String() string {
+	return fmt.Sprintf("cell %s: an attempt takes %.0f s at least, of which it fills the disk for %.0f s and verifies it for %.0f s, as expected, "+
+		"and limits.trial is %s: its attempts end as time-out", l.CellID, l.Least.Seconds(), l.Fill.Seconds(), l.Verify.Seconds(), l.Limit)
+}
+
+// TooLate lists the cells whose attempts cannot be over within limits.trial. memoryMiB is as for TooSlow.
+func (s *Spec) TooLate(memoryMiB int) []Late {
+	var late []Late
+	seen := map[string]bool{}
+	for _, cell := range s.allCells() {
+		job := JobOf(cell, s.Disk, memoryMiB)
+		one := Late{CellID: cell.ID(), Fill: job.Fill(), Verify: job.Verify(), Limit: s.Limits.Trial}
+		during := cell.Hold
+		if cell.Migrates() {
+			during = min(job.FirstRound(), s.Limits.Migration)
+		}
+		one.Least = s.Phases.WarmUp + s.Phases.Before + during + s.Phases.After + job.Beside()
+		if one.Least > one.Limit && !seen[one.CellID] {
+			seen[one.CellID] = true
+			late = append(late, one)
+		}
 	}
-	return time.Duration(float64(mib) * 8 * (1 << 20) / float64(s.BitsPerS) * float64(time.Second))
+	return late
 }

@@ -272,7 +272,7 @@ func (s *Stop) Same(other *Stop) bool {
 
 // DiskSpec is the disk under test.
 type DiskSpec struct {
-	// Size in MiB: 64 by default.
+	// Size in MiB: 64 by default, and as much more as the ledger needs, of which half of the disk is at most.
 	SizeMiB int `yaml:"size_mib,omitempty" jsonschema:"minimum=16,maximum=1048576"`
 	// How much of it, at its end, is the ledger's, in MiB: by default as much as the writes of limits.migration, a minute and
 	// phases.after need. The load has the rest.
@@ -286,9 +286,11 @@ type DiskSpec struct {
 type Limits struct {
 	// How often a trial is tried at most when its measurement is invalid: 3 by default.
 	Attempts int `yaml:"attempts,omitempty" jsonschema:"minimum=1,maximum=100"`
-	// A migration that takes longer is cancelled and counts as target-failed: 10m by default.
+	// A migration that takes longer is cancelled and counts as target-failed: by default three times as long as the slowest of
+	// the cells is expected to take, 10m at least, and no longer than the largest ledger holds.
 	Migration time.Duration `yaml:"migration,omitempty"`
-	// All of one attempt: 30m by default.
+	// All of one attempt: by default twice what the phases, the longest migration, the filling and the verification of the disk
+	// are expected to take, 30m at least.
 	Trial time.Duration `yaml:"trial,omitempty"`
 	// How far the measured round trip may be from the profile's, in ms or in percent of it, whichever is more: 2 ms and
 	// 3 % by default.

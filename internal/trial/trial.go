@@ -10,6 +10,7 @@ import (
 
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/limits"
 )
 
 // Lane is one testbed of a campaign; it runs one trial at a time.
@@ -178,6 +179,13 @@ func (r Ref) To() string {
 		return "a"
 	}
 	return "b"
+}
+
+// Job is what there is to do in the attempt, as far as its reference says: not how much memory a guest of
+// the inventory's size has, nor whether the disk is filled.
+func (r Ref) Job() limits.Job {
+	disk := campaign.DiskSpec{SizeMiB: int(r.DiskBytes >> 20), LedgerMiB: int(r.LedgerBytes >> 20)}
+	return campaign.JobOf(r.Trial.Cell, disk, 0)
 }
 
 // LoadBytes is how much of the disk under test is the load's.

@@ -181,13 +181,35 @@ func TestHowMuchIsSent(t *testing.T) {
 		{Profile{Name: "lan"}, 100, 10 * time.Millisecond, 256 << 20},
 		{testProfile, 100, 10 * time.Millisecond, 20_000_000},
 		{Profile{LossPercent: 2, RateBits: 1e6}, 203, 10 * time.Millisecond, 125_000},            // 8 of 3.96 %
-		{Profile{LossPercent: 0.1, RateBits: 100e9}, 400, 10 * time.Millisecond, 256 << 20},      // 4002 would be needed
+		{Profile{LossPercent: 0.1, RateBits: 100e9}, 400, 10 * time.Millisecond, 12_500_000_000}, // 4002 would be needed
+		{Profile{RTT: 10 * time.Second, RateBits: 100e9}, 100, 10 * time.Millisecond, 32 << 30},  // a receiver takes 64 GiB
+		{Profile{RTT: 100 * time.Millisecond, RateBits: 10e9}, 100, 10 * time.Millisecond, 2_500_000_000},
 		{Profile{RateBits: 64e3}, 100, 122500 * time.Microsecond, 8_000},                         // 98 B take 12.25 ms
 		{Profile{LossPercent: 99, RateBits: minRateBits}, 100, 7840 * time.Millisecond, 4 << 10}, // 98 B take 0.784 s
 	} {
 		count, interval := c.profile.pings()
 		if bytes := c.profile.limitBytes(); count != c.count || interval != c.interval || bytes != c.bytes {
 			t.Errorf("%s: got %d pings every %s, %d B, want %+v", c.profile, count, interval, bytes, c)
+		}
+	}
+}
+
+// TestCertifyTime holds that a certificate of a slow line has the time that its pings take.
+func TestCertifyTime(t *testing.T) {
+	for _, c := range []struct {
+		profile          Profile
+		time, connection string
+	}{
+		{Profile{}, "21.25s", "2m4s"},
+		{Profile{RTT: 300 * time.Millisecond, RateBits: 2_000_000}, "33.25s", "2m16s"},
+		// 400 pings of 98 bytes, which take a tenth of the line.
+		{Profile{LossPercent: 1, RateBits: minRateBits}, "52m36.25s", "2m4s"},
+	} {
+		if got := c.profile.CertifyTime(); got.String() != c.time {
+			t.Errorf("%s: the certificate takes %s, want %s", c.profile, got, c.time)
+		}
+		if got := c.profile.connectionLimit(); got.String() != c.connection {
+			t.Errorf("%s: a connection may take %s, want %s", c.profile, got, c.connection)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"heliotrope/internal/alive"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/wan/throughput"
 )
@@ -41,17 +42,17 @@ const CertifyPort = 17191
 const (
 	// sendLeast is how long a connection sends at least, and sendRoundTrips how
 	// many round trips longer: it starts slowly, and each of them doubles what is
-	// on its way (RFC 5681, section 3.1). sendMost limits both.
+	// on its way (RFC 5681, section 3.1).
 	sendLeast      = time.Second
 	sendRoundTrips = 10
-	sendMost       = 30 * time.Second
-	// certifyTimeout limits one connection: the slowest line has to empty the
-	// sender's buffers first.
-	certifyTimeout = 2 * time.Minute
-	// maxUnlimitedBytes and minLimitedBytes bound what a connection sends
-	// without a rate, and with a small one.
-	maxUnlimitedBytes = 256 << 20
-	minLimitedBytes   = 4 << 10
+	// leastTimeout is how long a program of a certificate may take on the hosts, beside
+	// what it has to do.
+	leastTimeout = 2 * time.Minute
+	// unlimitedBytes is what a connection sends without a rate, and leastBytes and
+	// mostBytes bound what it sends with one: a receiver takes 64 GiB.
+	unlimitedBytes = 256 << 20
+	leastBytes     = 4 << 10
+	mostBytes      = 32 << 30
 
 	certifyPings        = 100
 	certifyPingsMax     = 400
@@ -67,7 +68,8 @@ const (
 // Certify measures the path between the sites: round trips from both, then the
 // throughput of a TCP connection each way, one after the other, numbered datagrams
 // both ways at once, and what netem dropped meanwhile. Nothing else may be on the
-// path. Without loss it takes 7 to 12 s. What is wrong with the WAN is no error here: see Check.
+// path. Without loss it takes 7 to 12 s at 100 Mbit/s, see Profile.CertifyTime; after each
+// part it says that it goes on (alive.Tell). What is wrong with the WAN is no error here: see Check.
 func Certify(ctx context.Context, request CertifyRequest) (Certificate, error) {
 	certificate, err := certify(ctx, request)
 	if err != nil {
@@ -91,12 +93,15 @@ func certify(ctx context.Context, request CertifyRequest) (Certificate, error) {
 	if err := certificate.ping(ctx, request); err != nil {
 		return Certificate{}, err
 	}
+	alive.Tell(ctx)
 	if certificate.AToB.ThroughputBits, err = carry(ctx, a, b, profile); err != nil {
 		return Certificate{}, fmt.Errorf("throughput to site B: %w", err)
 	}
+	alive.Tell(ctx)
 	if certificate.BToA.ThroughputBits, err = carry(ctx, b, a, profile); err != nil {
 		return Certificate{}, fmt.Errorf("throughput to site A: %w", err)
 	}
+	alive.Tell(ctx)
 	averaged := before.ToB != nil && before.ToB.RateOnly
 	if err := certificate.probe(ctx, request, averaged); err != nil {
 		return Certificate{}, err
@@ -167,7 +172,7 @@ func carry(ctx context.Context, from, to Site, profile Profile) (float64, error)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := to.Host.Run(ctx, remote.Command{
-			Args: []string{to.Witness, "receive", address}, Stdout: &receiver, Timeout: certifyTimeout,
+			Args: []string{to.Witness, "receive", address}, Stdout: &receiver, Timeout: profile.connectionLimit(),
 		})
 		ended <- err
 	}()
@@ -179,7 +184,7 @@ func carry(ctx context.Context, from, to Site, profile Profile) (float64, error)
 	}
 	sent, err := from.Host.Run(ctx, remote.Command{
 		Args:    []string{from.Witness, "send", address, seconds(profile.SendFor()), strconv.FormatInt(profile.limitBytes(), 10)},
-		Timeout: certifyTimeout,
+		Timeout: profile.connectionLimit(),
 	})
 	if err != nil {
 		cancel()
@@ -199,15 +204,26 @@ func carry(ctx context.Context, from, to Site, profile Profile) (float64, error)
 }
 
 // SendFor is how long a certificate's connection sends over a path of the profile.
-func (p Profile) SendFor() time.Duration { return min(sendMost, sendLeast+sendRoundTrips*p.RTT) }
+func (p Profile) SendFor() time.Duration { return sendLeast + sendRoundTrips*p.RTT }
+
+// connectionLimit is how long one connection, or one way of the probe, may take: what was
+// sent may still have to cross the line, and TCP may wait for what was lost.
+func (p Profile) connectionLimit() time.Duration { return leastTimeout + 4*p.SendFor() }
+
+// CertifyTime is how long a certificate is expected to take, with a margin for loss.
+func (p Profile) CertifyTime() time.Duration {
+	count, interval := p.pings()
+	pings := time.Duration(count)*interval + bridgePings*certifyPingInterval + 2*pingLastReply
+	return pings + 2*2*p.SendFor() + 2*probeLongest
+}
 
 // limitBytes is how much a connection sends at most: no more than the line
 // carries in its time, or its queue would take as long again to empty.
 func (p Profile) limitBytes() int64 {
 	if p.RateBits == 0 {
-		return maxUnlimitedBytes
+		return unlimitedBytes
 	}
-	return min(maxUnlimitedBytes, max(minLimitedBytes, int64(float64(p.RateBits)/8*p.SendFor().Seconds())))
+	return min(mostBytes, max(leastBytes, int64(float64(p.RateBits)/8*p.SendFor().Seconds())))
 }
 
 // unlessCancelled is an error of its own, not one that we have caused.

@@ -158,7 +158,7 @@ func probed(ctx context.Context, from, to Site, plan probe.Plan) (*Probe, error)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := to.Host.Run(ctx, remote.Command{
-			Args: []string{to.Witness, "probe-receive", address, string(text)}, Stdout: &receiver, Timeout: certifyTimeout,
+			Args: []string{to.Witness, "probe-receive", address, string(text)}, Stdout: &receiver, Timeout: leastTimeout,
 		})
 		ended <- err
 	}()
@@ -168,7 +168,7 @@ func probed(ctx context.Context, from, to Site, plan probe.Plan) (*Probe, error)
 		return nil, fmt.Errorf("%s: %s ended before it listened (said %.200q): %w", to.Host.Name(), to.Witness, receiver.said.Bytes(),
 			cmp.Or(err, errEnded))
 	}
-	_, err = from.Host.Run(ctx, remote.Command{Args: []string{from.Witness, "probe-send", address, string(text)}, Timeout: certifyTimeout})
+	_, err = from.Host.Run(ctx, remote.Command{Args: []string{from.Witness, "probe-send", address, string(text)}, Timeout: leastTimeout})
 	if err != nil {
 		cancel()
 		return nil, oneLine([]error{err, unlessCancelled(<-ended)})

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"heliotrope/internal/limits"
 )
 
 // Limits of what can be asked for. They keep netem's own arithmetic, and the
@@ -169,6 +171,9 @@ func (p Profile) Validate() error {
 	return oneLine(problems)
 }
 
+// Path is what limits follow from.
+func (p Profile) Path() limits.Path { return limits.Path{RTT: p.RTT + p.Jitter, RateBits: p.RateBits} }
+
 // IsShaping says whether there is anything to emulate.
 func (p Profile) IsShaping() bool {
 	return p.RTT != 0 || p.Jitter != 0 || p.LossPercent != 0 || p.RateBits != 0
@@ -209,10 +214,6 @@ const (
 	smallestPacketBytes = 64
 	// fullPacketBytes is a packet of a bulk transfer.
 	fullPacketBytes = 1500
-	// waitingBytes is what may wait for the line: what five TCP connections
-	// can have under way with the largest receive window that Linux grants
-	// by default, 6 MiB each.
-	waitingBytes = 32 << 20
 	// limitWithoutRate is the queue limit where nothing waits for the line.
 	limitWithoutRate = 1 << 20
 )
@@ -225,7 +226,7 @@ const (
 //
 // with delay and jitter of one direction. The first term is the line full of
 // the smallest packets, the second what TCP connections may have waiting for
-// it. TCP thus meets a deep buffer: it is slowed down by delay, not by loss.
+// it (limits.QueueBytes). TCP thus meets a deep buffer: it is slowed down by delay, not by loss.
 // Without a rate nothing waits, and the limit is a million packets, 1 Gbit/s of
 // the smallest ones for half a second.
 func (p Profile) QueueLimit() int {
@@ -234,7 +235,7 @@ func (p Profile) QueueLimit() int {
 	}
 	oneWay := (p.RTT + p.Jitter) / 2
 	line := float64(p.RateBits) / 8 * oneWay.Seconds() / smallestPacketBytes
-	return int(math.Ceil(line)) + waitingBytes/fullPacketBytes
+	return int(math.Ceil(line)) + limits.QueueBytes/fullPacketBytes
 }
 
 // netemParameters are the arguments that make tc's netem emulate one direction.

@@ -36,8 +36,9 @@ func (r Result) BitsPerSecond() float64 {
 
 const (
 	bufferBytes = 256 << 10
-	// silenceLimit is how long either side waits for the other to go on. What
-	// is in the WAN's queue when the sender stops has to get through first.
+	// silenceLimit is how long either side waits for the other to go on. A sender waits
+	// as much longer as it has sent: what is in the WAN's queue when it stops has to get
+	// through first.
 	silenceLimit = 30 * time.Second
 	// maxBytes ends a connection that nobody means to end.
 	maxBytes = 64 << 30
@@ -121,7 +122,7 @@ func Send(ctx context.Context, to netip.AddrPort, length time.Duration, limitByt
 		return Result{}, fmt.Errorf("send to %s: not a TCP connection", to)
 	}
 	if err = send(connection, length, limitBytes); err == nil {
-		err = connection.SetReadDeadline(time.Now().Add(silenceLimit))
+		err = connection.SetReadDeadline(time.Now().Add(silenceLimit + length))
 	}
 	if err == nil {
 		err = json.NewDecoder(connection).Decode(&result)
