@@ -10,6 +10,7 @@ package alive
 import (
 	"context"
 	"io"
+	"time"
 )
 
 type key struct{}
@@ -18,6 +19,36 @@ type key struct{}
 // goroutines at once.
 func With(ctx context.Context, tell func()) context.Context {
 	return context.WithValue(ctx, key{}, tell)
+}
+
+// Listener is who waits for work, and gives up when he hears nothing for a while.
+type Listener struct {
+	Patience time.Duration // after how much silence he gives up
+	Tell     func()        // the work goes on
+	// Reached is how far a part of the work is, in any unit; Tell is called too.
+	Reached func(done, total int64)
+}
+
+type listenerKey struct{}
+
+// WithListener is With of somebody who wants to know more.
+func WithListener(ctx context.Context, l Listener) context.Context {
+	return context.WithValue(With(ctx, l.Tell), listenerKey{}, l)
+}
+
+// Patience is after how much silence work is given up: 0 when nobody says so. It is for a model, whose
+// time passes at once.
+func Patience(ctx context.Context) time.Duration {
+	l, _ := ctx.Value(listenerKey{}).(Listener)
+	return l.Patience
+}
+
+// Reached is Tell of work that knows how far it is.
+func Reached(ctx context.Context, done, total int64) {
+	if l, wanted := ctx.Value(listenerKey{}).(Listener); wanted {
+		l.Reached(done, total)
+	}
+	Tell(ctx)
 }
 
 // Tell says that the work goes on, to whoever wants to know.

@@ -102,10 +102,12 @@ func TestFillThatFails(t *testing.T) {
 func TestZero(t *testing.T) {
 	d := disk(t, "")
 	const mebibyte = 1 << 20
-	content := bytes.Repeat([]byte{7}, 4*mebibyte)
+	content := bytes.Repeat([]byte{7}, 38*mebibyte)
 	require.NoError(t, os.WriteFile(d.Path, content, 0o600))
-	require.NoError(t, d.Zero(t.Context(), 2*mebibyte, 3*mebibyte))
-	clear(content[2*mebibyte : 3*mebibyte])
+	told := 0
+	require.NoError(t, d.Zero(alive.With(t.Context(), func() { told++ }), 2*mebibyte, 36*mebibyte))
+	assert.Equal(t, 3, told, "two pieces of 16 MiB, and one of 2")
+	clear(content[2*mebibyte : 36*mebibyte])
 	left, err := os.ReadFile(d.Path)
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(content, left))

@@ -52,3 +52,35 @@ func TestBeside(t *testing.T) {
 		assert.Greater(t, told, 50)
 	})
 }
+
+// TestWithTimeout: a model's time-out is over when its own time is, and everybody's when theirs is.
+func TestWithTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := poll.WithTimeout(t.Context(), struct{}{}, time.Hour)
+		defer cancel()
+		began := time.Now()
+		<-ctx.Done()
+		assert.Equal(t, time.Hour, time.Since(began))
+
+		m := &model{at: time.Unix(0, 0)}
+		outer, cancel := poll.WithTimeout(t.Context(), m, time.Hour)
+		defer cancel()
+		inner, cancel := poll.WithTimeout(context.WithValue(outer, struct{}{}, 1), m, time.Minute)
+		defer cancel()
+		later, cancel := poll.WithTimeout(inner, m, 2*time.Hour)
+		defer cancel()
+		assert.Equal(t, time.Unix(59, 0), poll.Passed(later, time.Unix(59, 0)))
+		assert.NoError(t, later.Err())
+		assert.Equal(t, time.Unix(60, 0), poll.Passed(later, time.Unix(90, 0)), "time stands still at the first of them")
+		assert.ErrorIs(t, context.Cause(inner), context.DeadlineExceeded)
+		assert.ErrorContains(t, context.Cause(later), "1m0s of the model's time are over")
+		assert.NoError(t, outer.Err())
+		poll.Passed(outer, time.Unix(3600, 0))
+		assert.ErrorContains(t, context.Cause(outer), "1h0m0s of the model's time are over")
+		assert.Equal(t, time.Unix(5, 0), poll.Passed(t.Context(), time.Unix(5, 0)), "nobody has a limit")
+
+		ended, cancel := poll.WithTimeout(t.Context(), m, time.Hour)
+		cancel()
+		assert.ErrorIs(t, context.Cause(ended), context.Canceled)
+	})
+}

@@ -21,6 +21,7 @@ import (
 	"heliotrope/internal/driver"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/limits"
 	"heliotrope/internal/remote"
 )
 
@@ -101,6 +102,8 @@ type Spec struct {
 	// Fill is what the disk holds before anybody writes to it; nothing when it is
 	// zero.
 	Fill Fill `json:",omitzero"`
+	// Path is the one between the sites, as it will be shaped: time-outs follow from it.
+	Path limits.Path `json:",omitzero"`
 }
 
 // Fill says that a disk is filled where it is made, before anybody opens it: as much

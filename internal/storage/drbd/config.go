@@ -9,7 +9,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
+	"heliotrope/internal/limits"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
@@ -27,12 +29,24 @@ const (
 	firstPort  = 17200
 )
 
-// Values of ping-timeout, in tenths of a second. DRBD 8.4 waits that long before
-// it trusts a new connection, so that making a disk uses a shorter one.
+// pingTimeoutAtFirst is ping-timeout in tenths of a second while a disk is made: DRBD 8.4
+// waits that long before it trusts a new connection, and the path is not shaped yet.
+const pingTimeoutAtFirst = 10
+
+// Bounds of time-outs. DRBD's own are the upper ones (include/linux/drbd_limits.h).
 const (
-	pingTimeout        = 50
-	pingTimeoutAtFirst = 10
+	leastPingTimeout, mostPingTimeout = 5 * time.Second, 30 * time.Second
+	leastTimeout, mostTimeout         = 9 * time.Second, time.Minute
 )
+
+// tenths is a time-out in DRBD's unit: one and a half times the path's longest answer,
+// within bounds.
+func tenths(path limits.Path, least, most time.Duration) int {
+	return int(min(path.AtLeast(least), most) / (100 * time.Millisecond))
+}
+
+// pingTimeout is ping-timeout for a path, in tenths of a second.
+func pingTimeout(path limits.Path) int { return tenths(path, leastPingTimeout, mostPingTimeout) }
 
 // imageSuffix ends the names of the backing files.
 const imageSuffix = ".img"
@@ -50,12 +64,13 @@ func (s *System) marker() string { return "# made by heliotrope for testbed " + 
 // config is the text of a configuration file with one resource.
 //
 // Units are DRBD's own: timeout and ping-timeout tenths of a second, ping-int
-// and connect-int seconds, c-plan-ahead tenths of a second. The times fit a
-// round trip of up to 300 ms with full queues: the defaults (6 s for a request,
+// and connect-int seconds, c-plan-ahead tenths of a second. The times follow from
+// the path, with its queue full, as far as DRBD allows: its defaults (6 s for a request,
 // 0.5 s for a ping) take a queue of some seconds for a dead peer. timeout has
 // to stay below ping-int and connect-int. c-plan-ahead is about ten round
 // trips, and c-fill-target about what a 100 Mbit/s path of 80 ms holds.
 func (s *System) config(spec storage.Spec, minor int, pingTimeout int, replicas [2]replica) string {
+	timeout := tenths(spec.Path, leastTimeout, mostTimeout)
 	var text strings.Builder
 	line := func(format string, values ...any) { fmt.Fprintf(&text, format+"\n", values...) }
 	line("%s%s", s.marker(), spec.Name)
@@ -69,10 +84,10 @@ func (s *System) config(spec storage.Spec, minor int, pingTimeout int, replicas 
 	line("    after-sb-2pri disconnect;")
 	line("    rr-conflict disconnect;")
 	line("    verify-alg crc32c;")
-	line("    timeout 90;")
-	line("    ping-int 10;")
+	line("    timeout %d;", timeout)
+	line("    ping-int %d;", timeout/10+1)
 	line("    ping-timeout %d;", pingTimeout)
-	line("    connect-int 10;")
+	line("    connect-int %d;", timeout/10+1)
 	line("    ko-count 7;")
 	line("    max-buffers 8000;")
 	line("    max-epoch-size 8000;")
@@ -82,7 +97,7 @@ func (s *System) config(spec storage.Spec, minor int, pingTimeout int, replicas 
 	line("  disk {")
 	line("    size %dK;", spec.SizeBytes>>10)
 	line("    on-io-error detach;")
-	line("    c-plan-ahead 20;")
+	line("    c-plan-ahead %d;", max(20, min(300, spec.Path.RTT.Milliseconds()/10)))
 	line("    c-fill-target 1M;")
 	line("    c-min-rate 250k;")
 	line("    c-max-rate %dk;", s.resyncKiBPerSecond)

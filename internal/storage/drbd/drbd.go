@@ -33,6 +33,7 @@ import (
 	"sync"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/limits"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
@@ -79,7 +80,8 @@ type System struct {
 	protocol           Protocol // outside migrations
 	resyncKiBPerSecond int64
 	sites              map[storage.Site]*node.Node
-	mu                 sync.Mutex // one change at a time
+	mu                 sync.Mutex  // one change at a time
+	path               limits.Path // of the disk that is changed
 }
 
 // New makes the DRBD system of a testbed. It needs no storage server.
@@ -112,6 +114,7 @@ func (s *System) prefix() string { return s.label + "." }
 func (s *System) Provision(ctx context.Context, spec storage.Spec, home storage.Site) (storage.Disk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.path = spec.Path
 	disk := storage.Disk{Spec: spec, Device: map[storage.Site]string{}}
 	if err := storage.CheckSpec(spec); err != nil {
 		return disk, fault.As(fault.BadInput, err)

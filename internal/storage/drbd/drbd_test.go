@@ -14,9 +14,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"heliotrope/internal/alive"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/limits"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 	"heliotrope/internal/storage"
@@ -62,7 +64,7 @@ func newBed(t *testing.T, protocol Protocol) *bed {
 // provided lets both sites have the disk, as its two resources of the minor
 // number 7 over /dev/loop0.
 func (b *bed) provided(t *testing.T) {
-	text := b.config(spec, 7, pingTimeout, [2]replica{{"host-a", b.sites[storage.SiteA].Address, "/dev/loop0"}, {"host-b", b.sites[storage.SiteB].Address, "/dev/loop0"}})
+	text := b.config(spec, 7, pingTimeout(spec.Path), [2]replica{{"host-a", b.sites[storage.SiteA].Address, "/dev/loop0"}, {"host-b", b.sites[storage.SiteB].Address, "/dev/loop0"}})
 	for _, fake := range []*remotetest.Fake{b.a, b.b} {
 		b.put(t, fake, ourConfig, text)
 		fake.On(remotetest.Prefix("/sbin/losetup", "--list"), remotetest.Reply{Stdout: `{"loopdevices": [{"name": "/dev/loop0", "dio": true, "back-file": "` + ourImage + `"}]}`})
@@ -146,9 +148,13 @@ func TestSplitBrainIsReportedAtOnce(t *testing.T) {
 	assert.Equal(t, cause.SplitBrain, fault.CauseOf(err))
 }
 
+// comparesQuickly is the command before a verification.
+var comparesQuickly = remotetest.Exactly("drbdsetup", "disk-options", "7", "--c-fill-target=16M", "--c-max-rate=1048576k")
+
 func TestVerify(t *testing.T) {
 	bed := newBed(t, "")
 	bed.put(t, bed.a, procFile, healthy)
+	bed.a.On(comparesQuickly)
 	bed.a.OnFunc(remotetest.Exactly("drbdsetup", "verify", "7", "--start=0"), func(context.Context, remotetest.Call) remotetest.Reply {
 		bed.put(t, bed.a, procFile, strings.Replace(healthy, "oos:0", "oos:12", 1))
 		return remotetest.Reply{}
@@ -164,6 +170,55 @@ func TestVerify(t *testing.T) {
 	})
 	if _, err = bed.Verify(t.Context(), disk); err == nil || !strings.Contains(err.Error(), "connection was lost") {
 		t.Errorf("lost connection: %v", err)
+	}
+}
+
+// TestVerifyTells holds that each few MiB of a large disk are told of: of 1 TiB a tenth of a percent
+// may take longer than anybody waits.
+func TestVerifyTells(t *testing.T) {
+	bed := newBed(t, "")
+	bed.put(t, bed.a, procFile, healthy)
+	bed.a.On(comparesQuickly)
+	left := func(mib int) string {
+		return strings.Replace(verifying, "11.8% (64636/65536)K", fmt.Sprintf("11.8%% (%d/1048576)M", mib), 1)
+	}
+	bed.a.OnFunc(remotetest.Exactly("drbdsetup", "verify", "7", "--start=0"), func(context.Context, remotetest.Call) remotetest.Reply {
+		bed.put(t, bed.a, procFile, left(1048572))
+		return remotetest.Reply{}
+	})
+	told := 0
+	ctx := alive.With(t.Context(), func() {
+		told++
+		bed.put(t, bed.a, procFile, []string{left(1048568), left(1048564), healthy}[min(told, 3)-1])
+	})
+	bytes, err := bed.Verify(ctx, disk)
+	if err != nil || bytes != 0 || told != 3 {
+		t.Errorf("%d bytes, %v, told %d times: want once for each piece", bytes, err, told)
+	}
+}
+
+// TestTimesFollowThePath: a full queue is no dead peer, as far as DRBD's own bounds allow.
+func TestTimesFollowThePath(t *testing.T) {
+	bed := newBed(t, "")
+	for name, test := range map[string]struct {
+		path     limits.Path
+		want     []string
+		patience time.Duration
+	}{
+		"a LAN":                      {limits.Path{}, []string{"timeout 90;", "ping-int 10;", "connect-int 10;", "ping-timeout 50;", "c-plan-ahead 20;"}, time.Minute},
+		"160 ms and 100 Mbit/s":      {limits.Path{RTT: 160 * time.Millisecond, RateBits: 100e6}, []string{"timeout 90;", "ping-int 10;", "ping-timeout 50;", "c-plan-ahead 20;"}, 65688709120},
+		"10 Mbit/s":                  {limits.Path{RateBits: 10e6}, []string{"timeout 402;", "ping-int 41;", "connect-int 41;", "ping-timeout 300;"}, 113687091200},
+		"300 ms and 2 Mbit/s":        {limits.Path{RTT: 300 * time.Millisecond, RateBits: 2e6}, []string{"timeout 600;", "ping-int 61;", "connect-int 61;", "ping-timeout 300;", "c-plan-ahead 30;"}, 329035456000},
+		"the longest round trip yet": {limits.Path{RTT: 10 * time.Second}, []string{"timeout 150;", "ping-int 16;", "ping-timeout 150;", "c-plan-ahead 300;"}, 80 * time.Second},
+	} {
+		wanted := spec
+		wanted.Path = test.path
+		text := bed.config(wanted, 7, pingTimeout(test.path), [2]replica{})
+		for _, line := range test.want {
+			assert.Contains(t, text, "    "+line+"\n", name)
+		}
+		bed.path = test.path
+		assert.Equal(t, test.patience, bed.patience(), name)
 	}
 }
 

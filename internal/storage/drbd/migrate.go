@@ -29,6 +29,7 @@ const (
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.path = disk.Path
 	minor, err := s.checkDisk(ctx, disk, to)
 	if err != nil {
 		return node.Before(ctx, err)
@@ -69,6 +70,7 @@ func (s *System) openBoth(ctx context.Context, disk string, to storage.Site, min
 func (s *System) FinishMigration(ctx context.Context, disk storage.Disk, home storage.Site) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.path = disk.Path
 	minor, err := minorOf(disk.Device[home])
 	if err != nil {
 		return node.Before(ctx, err)

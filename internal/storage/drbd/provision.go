@@ -159,10 +159,10 @@ func (s *System) build(ctx context.Context, spec storage.Spec) (int, error) {
 	if err := s.skipSync(ctx, spec.Name, minor); err != nil {
 		return 0, err
 	}
-	if err := node.Each(func(site storage.Site) error { return configure(site, pingTimeout) }); err != nil {
+	if err := node.Each(func(site storage.Site) error { return configure(site, pingTimeout(spec.Path)) }); err != nil {
 		return 0, err
 	}
-	return minor, s.netOptions(ctx, spec.Name, fmt.Sprintf("--ping-timeout=%d", pingTimeout))
+	return minor, s.netOptions(ctx, spec.Name, fmt.Sprintf("--ping-timeout=%d", pingTimeout(spec.Path)))
 }
 
 // skipSync declares the two replicas equal, which they are. DRBD refuses that for
@@ -266,9 +266,14 @@ func (s *System) comeHome(ctx context.Context, disk string, minor int, home stor
 // Pauses and limits of waiting.
 const (
 	waitPause = 100 * time.Millisecond
-	// stalledAfter ends a wait in which nothing changes.
-	stalledAfter = time.Minute
+	// leastPatience is for how long nothing may change in a wait, over a path that
+	// answers at once.
+	leastPatience = time.Minute
 )
+
+// patience is for how long nothing may change in a wait: what has to change may be behind
+// a full queue.
+func (s *System) patience() time.Duration { return leastPatience + 2*s.path.Answer() }
 
 func (s *System) waitHealthy(ctx context.Context, site storage.Site, minor int) error {
 	return s.wait(ctx, site, minor, "both replicas to be up to date", Status.Healthy)
@@ -293,9 +298,9 @@ func (s *System) wait(ctx context.Context, site storage.Site, minor int, what st
 		progress.SentBytes, progress.ReceivedBytes, progress.OutOfSyncBytes = 0, 0, 0
 		if progress != last {
 			last, changed = progress, time.Now()
-			alive.Tell(ctx)
+			alive.Reached(ctx, int64(10*progress.DonePercent), 1000)
 		}
-		if stalled := time.Since(changed); stalled > stalledAfter {
+		if stalled := time.Since(changed); stalled > s.patience() {
 			return fmt.Errorf("%s: waiting for %s: no progress for %s (%s): is the path between the sites up?",
 				n.Name(), what, stalled.Round(time.Second), status)
 		}

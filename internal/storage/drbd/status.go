@@ -43,9 +43,11 @@ type Status struct {
 	// SentBytes and ReceivedBytes crossed the network as data since the
 	// resource was brought up.
 	SentBytes, ReceivedBytes int64
-	// DonePercent is how far a resynchronisation or a verification is; 0 when
-	// there is none.
+	// DonePercent is how far a resynchronisation or a verification is, and LeftBytes
+	// what is left of it, told in steps of 4 MiB where it is of more than 4 GiB: of 1 TiB
+	// a tenth of a percent is a GiB. Both are 0 when there is none.
 	DonePercent float64
+	LeftBytes   int64
 }
 
 // Healthy says whether both replicas are equal and connected.
@@ -54,14 +56,14 @@ func (s Status) Healthy() bool {
 }
 
 func (s Status) String() string {
-	return fmt.Sprintf("cs:%s ro:%s/%s ds:%s/%s protocol:%s out of sync: %d bytes, %.1f %% done",
-		s.Connection, s.Role, s.PeerRole, s.Disk, s.PeerDisk, s.Protocol, s.OutOfSyncBytes, s.DonePercent)
+	return fmt.Sprintf("cs:%s ro:%s/%s ds:%s/%s protocol:%s out of sync: %d bytes, %.1f %% done, %d bytes left",
+		s.Connection, s.Role, s.PeerRole, s.Disk, s.PeerDisk, s.Protocol, s.OutOfSyncBytes, s.DonePercent, s.LeftBytes)
 }
 
 var (
 	deviceLine   = regexp.MustCompile(`^ *(\d+): cs:(\S+)(?: ro:([^/\s]+)/(\S+) ds:([^/\s]+)/(\S+) (?:([ABC]) )?.*)?$`)
 	counterField = regexp.MustCompile(`\b(ns|nr|oos):(\d+)`)
-	progressLine = regexp.MustCompile(`(?:sync'ed|verified): *(\d+\.\d+)%`)
+	progressLine = regexp.MustCompile(`(?:sync'ed|verified): *(\d+\.\d+)%(?: \((\d+)/\d+\)([KM]))?`)
 )
 
 // ParseProc reads /proc/drbd of DRBD 8.4: the version, and the state of each
@@ -102,10 +104,23 @@ func ParseProc(text string) (version string, devices map[int]Status) {
 		}
 		if match := progressLine.FindStringSubmatch(line); match != nil {
 			status.DonePercent, _ = strconv.ParseFloat(match[1], 64)
+			status.LeftBytes = leftBytes(match[2], match[3])
 		}
 		devices[minor] = status
 	}
 	return version, devices
+}
+
+// leftBytes reads what is left, in KiB or MiB; 0 for none, and for more than any device has.
+func leftBytes(number, unit string) int64 {
+	kibibytes, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || kibibytes > mostKibibytes {
+		return 0
+	}
+	if unit == "M" {
+		kibibytes <<= 10
+	}
+	return kibibytes << 10
 }
 
 // Status tells the state of a disk as a site sees it.

@@ -52,9 +52,9 @@ func TestParseProc(t *testing.T) {
 		"connected": {healthy, map[int]Status{7: {Connection: "Connected", Role: "Primary", PeerRole: "Secondary", Disk: "UpToDate", PeerDisk: "UpToDate", Protocol: "A", SentBytes: 10220 << 10}}},
 		"waiting":   {waiting, map[int]Status{7: {Connection: "WFConnection", Role: "Secondary", PeerRole: "Unknown", Disk: "Inconsistent", PeerDisk: "DUnknown", Protocol: "A", OutOfSyncBytes: 65280 << 10}}},
 		"alone":     {alone, map[int]Status{7: {Connection: "StandAlone", Role: "Primary", PeerRole: "Unknown", Disk: "UpToDate", PeerDisk: "DUnknown", OutOfSyncBytes: 40960 << 10}}},
-		"syncing":   {syncing, map[int]Status{7: {Connection: "SyncSource", Role: "Primary", PeerRole: "Secondary", Disk: "UpToDate", PeerDisk: "Inconsistent", Protocol: "A", SentBytes: 19068 << 10, OutOfSyncBytes: 23552 << 10, DonePercent: 54.6}}},
+		"syncing":   {syncing, map[int]Status{7: {Connection: "SyncSource", Role: "Primary", PeerRole: "Secondary", Disk: "UpToDate", PeerDisk: "Inconsistent", Protocol: "A", SentBytes: 19068 << 10, OutOfSyncBytes: 23552 << 10, DonePercent: 54.6, LeftBytes: 23552 << 10}}},
 		"verifying": {verifying, map[int]Status{
-			7:   {Connection: "VerifyS", Role: "Primary", PeerRole: "Primary", Disk: "UpToDate", PeerDisk: "UpToDate", Protocol: "C", SentBytes: 10220 << 10, DonePercent: 11.8},
+			7:   {Connection: "VerifyS", Role: "Primary", PeerRole: "Primary", Disk: "UpToDate", PeerDisk: "UpToDate", Protocol: "C", SentBytes: 10220 << 10, DonePercent: 11.8, LeftBytes: 64636 << 10},
 			530: {Connection: "Connected", Role: "Secondary", PeerRole: "Primary", Disk: "UpToDate", PeerDisk: "UpToDate", Protocol: "C", ReceivedBytes: 12 << 10, OutOfSyncBytes: 4 << 10},
 		}},
 		"unconfigured": {header + " 7: cs:Unconfigured\n", map[int]Status{7: {Connection: "Unconfigured"}}},
@@ -89,6 +89,7 @@ func TestImplausibleOutOfSync(t *testing.T) {
 		bed := newBed(t, "")
 		bed.put(t, bed.a, procFile, healthy)
 		bed.put(t, bed.b, procFile, healthy)
+		bed.a.On(comparesQuickly)
 		bed.a.OnFunc(remotetest.Exactly("drbdsetup", "verify", "7", "--start=0"), func(context.Context, remotetest.Call) remotetest.Reply {
 			bed.put(t, bed.a, procFile, strings.Replace(healthy, "oos:0", "oos:"+text, 1))
 			return remotetest.Reply{}

@@ -5,18 +5,27 @@ import (
 	"fmt"
 	"strings"
 
+	"heliotrope/internal/limits"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
+
+// compareKiBPerSecond is the most of a disk that is compared in a second: more than disks
+// can be read, and less than DRBD's limit of c-max-rate, 4 GiB/s.
+const compareKiBPerSecond = 1 << 20
 
 // Verify compares the replicas, block by block, and returns the bytes in which
 // they differ. It is meant for a disk that nobody writes to: blocks that change
 // meanwhile may be counted.
 //
+// It takes as long as the disks need to be read, or as the path needs for their check sums
+// (limits.Job.Compare), and ends when nothing gets done for a while.
+//
 // A later resynchronisation would copy the blocks found from the Primary.
 func (s *System) Verify(ctx context.Context, disk storage.Disk) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.path = disk.Path
 	var outOfSync int64
 	err := step(disk.Name, "verify", func() (err error) {
 		outOfSync, err = s.verify(ctx, disk)
@@ -45,6 +54,13 @@ func (s *System) verify(ctx context.Context, disk storage.Disk) (int64, error) {
 		}
 	} else if status.Connection != "Connected" {
 		return 0, fmt.Errorf("%s: the replicas cannot be compared: %s", n.Name(), status)
+	}
+	// The limits of a resynchronisation, which shares the path with a load, would let it
+	// wait: of 1 TiB at 300 ms for days.
+	_, err = n.Run(ctx, "drbdsetup", "disk-options", fmt.Sprint(minor), fmt.Sprintf("--c-fill-target=%dM", limits.CompareWindowBytes>>20),
+		fmt.Sprintf("--c-max-rate=%dk", compareKiBPerSecond))
+	if err != nil {
+		return 0, err
 	}
 	// Without a start, 8.4 goes on where a verification was cut off, and its
 	// drbdadm does not pass one on.

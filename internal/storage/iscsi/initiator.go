@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"heliotrope/internal/limits"
 	"heliotrope/internal/poll"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
@@ -30,32 +32,42 @@ const (
 // and that of other distributions.
 var recordFolders = []string{"/etc/iscsi/nodes", "/var/lib/iscsi/nodes"}
 
+// setting is one that is written by its name.
+type setting struct{ name, value string }
+
 // recordSettings are set on each node record, so that a host's iscsid.conf does
 // not matter. Times are seconds, sizes bytes.
-var recordSettings = []struct{ name, value string }{
-	{"node.startup", "manual"},
-	// A lost connection stalls the disk for so long before its I/O fails; NFS
-	// with a hard mount stalls for good.
-	{"node.session.timeo.replacement_timeout", "600"},
-	// A full WAN queue may delay a ping by many seconds; the defaults, 5 and
-	// 5, take that for a dead connection.
-	{"node.conn[0].timeo.noop_out_interval", "15"},
-	{"node.conn[0].timeo.noop_out_timeout", "30"},
-	{"node.conn[0].timeo.login_timeout", "30"},
-	{"node.session.err_timeo.abort_timeout", "60"},
-	{"node.session.err_timeo.lu_reset_timeout", "60"},
-	{"node.session.cmds_max", "128"},
-	{"node.session.queue_depth", "64"},
-	// Any other value fixes the socket's buffers, within net.core.rmem_max,
-	// and turns the kernel's own tuning off: some 200 KiB a round trip.
-	{"node.conn[0].tcp.window_size", "0"},
-	{"node.session.iscsi.InitialR2T", "No"},
-	{"node.session.iscsi.ImmediateData", "Yes"},
-	{"node.session.iscsi.FirstBurstLength", fmt.Sprint(burstBytes)},
-	{"node.conn[0].iscsi.MaxRecvDataSegmentLength", fmt.Sprint(burstBytes)},
-	{"node.conn[0].iscsi.HeaderDigest", "None"},
-	{"node.conn[0].iscsi.DataDigest", "None"},
-	{"node.session.scan", "auto"},
+func recordSettings(path limits.Path) []setting {
+	return []setting{
+		{"node.startup", "manual"},
+		// A lost connection stalls the disk for so long before its I/O fails; NFS
+		// with a hard mount stalls for good.
+		{"node.session.timeo.replacement_timeout", wholeSeconds(path, 10*time.Minute)},
+		// A full WAN queue delays a ping by seconds, or minutes; the defaults, 5 and
+		// 5, take that for a dead connection.
+		{"node.conn[0].timeo.noop_out_interval", "15"},
+		{"node.conn[0].timeo.noop_out_timeout", wholeSeconds(path, 30*time.Second)},
+		{"node.conn[0].timeo.login_timeout", wholeSeconds(path, 30*time.Second)},
+		{"node.session.err_timeo.abort_timeout", wholeSeconds(path, time.Minute)},
+		{"node.session.err_timeo.lu_reset_timeout", wholeSeconds(path, time.Minute)},
+		{"node.session.cmds_max", "128"},
+		{"node.session.queue_depth", "64"},
+		// Any other value fixes the socket's buffers, within net.core.rmem_max,
+		// and turns the kernel's own tuning off: some 200 KiB a round trip.
+		{"node.conn[0].tcp.window_size", "0"},
+		{"node.session.iscsi.InitialR2T", "No"},
+		{"node.session.iscsi.ImmediateData", "Yes"},
+		{"node.session.iscsi.FirstBurstLength", fmt.Sprint(burstBytes)},
+		{"node.conn[0].iscsi.MaxRecvDataSegmentLength", fmt.Sprint(burstBytes)},
+		{"node.conn[0].iscsi.HeaderDigest", "None"},
+		{"node.conn[0].iscsi.DataDigest", "None"},
+		{"node.session.scan", "auto"},
+	}
+}
+
+// wholeSeconds is a time-out that does not take a full queue of the path for a dead peer.
+func wholeSeconds(path limits.Path, usual time.Duration) string {
+	return fmt.Sprint(int(math.Ceil(path.AtLeast(usual).Seconds())))
 }
 
 // prepareInitiator makes a site able to log in.
@@ -137,7 +149,7 @@ func (s *System) attach(ctx context.Context, n *node.Node, spec storage.Spec) (s
 		return "", err
 	}
 	if found.state != loggedIn {
-		if err := s.login(ctx, n, target); err != nil {
+		if err := s.login(ctx, n, target, spec.Path); err != nil {
 			return "", err
 		}
 	}
@@ -159,9 +171,9 @@ func (s *System) attach(ctx context.Context, n *node.Node, spec storage.Spec) (s
 
 // login makes the record anew and starts a login, which goes on by itself:
 // iscsiadm would look for its end only once a second.
-func (s *System) login(ctx context.Context, n *node.Node, target string) error {
+func (s *System) login(ctx context.Context, n *node.Node, target string, path limits.Path) error {
 	settings := []string{"-o", "update"}
-	for _, setting := range recordSettings {
+	for _, setting := range recordSettings(path) {
 		settings = append(settings, "-n", setting.name, "-v", setting.value)
 	}
 	for _, arguments := range [][]string{{"-o", "new"}, settings, {"--login", "--no_wait"}} {

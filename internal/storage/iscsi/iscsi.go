@@ -111,7 +111,7 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[s
 	if err != nil {
 		return err
 	}
-	if err := s.makeTarget(ctx, spec.Name); err != nil {
+	if err := s.makeTarget(ctx, spec); err != nil {
 		return err
 	}
 	var mu sync.Mutex

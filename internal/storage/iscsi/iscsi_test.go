@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +22,7 @@ import (
 
 	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/limits"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 	"heliotrope/internal/storage"
@@ -249,6 +251,51 @@ func TestProvision(t *testing.T) {
 	if err != nil || string(timeout) != "120" {
 		t.Errorf("time-out of the disk: %q, %v", timeout, err)
 	}
+}
+
+// TestTimesFollowThePath: a full queue is no dead peer. At 2 Mbit/s it holds 134.2 s.
+func TestTimesFollowThePath(t *testing.T) {
+	for name, test := range map[string]struct {
+		path                                             limits.Path
+		replacement, ping, abort, every, response, login string
+	}{
+		"a LAN":               {limits.Path{}, "600", "30", "60", "15", "30", "30"},
+		"100 Mbit/s":          {limits.Path{RTT: 160 * time.Millisecond, RateBits: 100e6}, "600", "30", "60", "15", "30", "30"},
+		"10 Mbit/s":           {limits.Path{RateBits: 10e6}, "600", "41", "60", "15", "41", "41"},
+		"300 ms and 2 Mbit/s": {limits.Path{RTT: 300 * time.Millisecond, RateBits: 2e6}, "600", "202", "202", "0", "60", "202"},
+		"64 kbit/s":           {limits.Path{RateBits: 64e3}, "6292", "6292", "6292", "0", "60", "6292"},
+	} {
+		told := map[string]string{}
+		for _, s := range append(recordSettings(test.path), initiatorAttributes(test.path)...) {
+			told[s.name] = s.value
+		}
+		for setting, want := range map[string]string{"node.session.timeo.replacement_timeout": test.replacement,
+			"node.conn[0].timeo.noop_out_timeout": test.ping, "node.conn[0].timeo.login_timeout": test.login,
+			"node.session.err_timeo.abort_timeout": test.abort, "node.session.err_timeo.lu_reset_timeout": test.abort,
+			"attrib/nopin_timeout": test.every, "attrib/nopin_response_timeout": test.response, "attrib/dataout_timeout": "60"} {
+			assert.Equal(t, want, told[setting], "%s: %s", name, setting)
+		}
+	}
+	bed := newBed(t)
+	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
+		daemon(t, fake)
+		bed.loginWorks(t, fake)
+	}
+	far := spec
+	far.Path = limits.Path{RTT: 300 * time.Millisecond, RateBits: 2e6}
+	_, err := bed.Provision(t.Context(), far, storage.SiteA)
+	require.NoError(t, err)
+	group := lioFabric + "/" + bed.iqn("d0") + "/tpgt_1"
+	every, err := bed.store.Memory().ReadFile(group + "/acls/iqn.2026-11.net.heliotrope:lab-site-b/attrib/nopin_timeout")
+	require.NoError(t, err)
+	assert.Equal(t, "0", string(every))
+	timeout, err := bed.b.Memory().ReadFile("/sys/class/block/sdb/device/timeout")
+	require.NoError(t, err)
+	assert.Equal(t, "202", string(timeout))
+	assert.True(t, slices.ContainsFunc(bed.b.Commands(), func(command []string) bool {
+		i := slices.Index(command, "node.conn[0].timeo.noop_out_timeout")
+		return i > 0 && command[i+2] == "202"
+	}))
 }
 
 func TestLoginFails(t *testing.T) {

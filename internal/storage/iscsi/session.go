@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
@@ -19,10 +20,10 @@ const sysSessions = "/sys/class/iscsi_session"
 // loggedIn is the state of a session that works.
 const loggedIn = "LOGGED_IN"
 
-// commandTimeoutSeconds is how long the kernel waits for one SCSI command
+// commandTimeout is how long the kernel waits at least for one SCSI command
 // before it aborts it. Its default of 30 s is less than a slow WAN with a full
 // queue may take.
-const commandTimeoutSeconds = 120
+const commandTimeout = 2 * time.Minute
 
 // session is one open session of a host.
 type session struct {
@@ -124,5 +125,5 @@ func (s *System) adjust(ctx context.Context, n *node.Node, device string, spec s
 	if size != spec.SizeBytes {
 		return fmt.Errorf("%s: /dev/%s has %d bytes, want %d: tear the testbed's disks down first", n.Name(), device, size, spec.SizeBytes)
 	}
-	return n.Write(ctx, "/sys/class/block/"+device+"/device/timeout", fmt.Sprint(commandTimeoutSeconds))
+	return n.Write(ctx, "/sys/class/block/"+device+"/device/timeout", wholeSeconds(spec.Path, commandTimeout))
 }

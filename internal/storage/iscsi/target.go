@@ -9,7 +9,9 @@ import (
 	"net/netip"
 	"path"
 	"strings"
+	"time"
 
+	"heliotrope/internal/limits"
 	"heliotrope/internal/storage"
 )
 
@@ -45,14 +47,27 @@ var portalAttributes = []struct{ name, value string }{
 	{"param/DataDigest", "None"},
 }
 
+// mostLIOTimeout is LIO's own bound of its times (NA_DATAOUT_TIMEOUT_MAX and
+// NA_NOPIN_RESPONSE_TIMEOUT_MAX of drivers/target/iscsi/iscsi_target_core.h).
+const mostLIOTimeout = time.Minute
+
 // initiatorAttributes are set for each initiator. The times are seconds. LIO
 // drops a connection on which the data of a write took longer than
-// dataout_timeout, 3 s by default: too little for a slow WAN with deep queues.
-var initiatorAttributes = []struct{ name, value string }{
-	{"attrib/dataout_timeout", "60"},
-	{"attrib/nopin_timeout", "15"},
-	{"attrib/nopin_response_timeout", "30"},
-	{"cmdsn_depth", "128"},
+// dataout_timeout, 3 s by default: too little for a slow WAN with deep queues; it takes
+// no more than a minute. It asks an initiator that is quiet whether it lives each
+// nopin_timeout: not at all (0) where the answer may take longer than it can wait.
+func initiatorAttributes(path limits.Path) []setting {
+	const usual = 30 * time.Second
+	every, response := "15", wholeSeconds(path, usual)
+	if path.AtLeast(usual) > mostLIOTimeout {
+		every, response = "0", fmt.Sprint(mostLIOTimeout.Seconds())
+	}
+	return []setting{
+		{"attrib/dataout_timeout", "60"},
+		{"attrib/nopin_timeout", every},
+		{"attrib/nopin_response_timeout", response},
+		{"cmdsn_depth", "128"},
+	}
 }
 
 // portal is where the target listens.
@@ -131,7 +146,8 @@ func (s *System) ensureSerial(ctx context.Context, disk, folder string) error {
 
 // makeTarget exports the backstore to the two initiators. Enabling the portal
 // group comes last: a group that is enabled is complete.
-func (s *System) makeTarget(ctx context.Context, disk string) error {
+func (s *System) makeTarget(ctx context.Context, spec storage.Spec) error {
+	disk := spec.Name
 	group := path.Join(lioFabric, s.iqn(disk), "tpgt_1")
 	enabled, err := s.store.ReadIfThere(ctx, group+"/enable")
 	if err != nil {
@@ -156,19 +172,19 @@ func (s *System) makeTarget(ctx context.Context, disk string) error {
 		return fmt.Errorf("%w (is %s an address of %s, and port %d free there?)", err, s.store.Address, s.store.Name(), portalPort)
 	}
 	for site := range s.sites {
-		if err := s.allow(ctx, group, s.initiatorName(site)); err != nil {
+		if err := s.allow(ctx, group, s.initiatorName(site), spec.Path); err != nil {
 			return err
 		}
 	}
 	return s.store.Write(ctx, group+"/enable", "1")
 }
 
-func (s *System) allow(ctx context.Context, group, initiator string) error {
+func (s *System) allow(ctx context.Context, group, initiator string, of limits.Path) error {
 	acl := path.Join(group, "acls", initiator)
 	if err := s.store.Mkdir(ctx, acl+"/lun_0"); err != nil {
 		return err
 	}
-	for _, attribute := range initiatorAttributes {
+	for _, attribute := range initiatorAttributes(of) {
 		if err := s.store.Write(ctx, path.Join(acl, attribute.name), attribute.value); err != nil {
 			return err
 		}

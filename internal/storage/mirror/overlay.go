@@ -7,7 +7,6 @@ import (
 	"path"
 	"strconv"
 	"strings"
-	"time"
 
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
@@ -34,10 +33,6 @@ func roomBytes(disk storage.Spec) int64 {
 	}
 	return bytes
 }
-
-// viewLimit is how long an overlay may take to be read: less than a step on a
-// testbed may take in all.
-const viewLimit = 4 * time.Minute
 
 // Ends of the names of a disk's files.
 const (
@@ -182,7 +177,6 @@ func (o overlay) view(ctx context.Context, image string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = o.n.RunWithin(ctx, viewLimit, qemuImg, "convert", "--force-share", "-n", "-T", "none", "-t", "none",
+	return device, o.n.RunTelling(ctx, qemuImg, "convert", "-p", "--force-share", "-n", "-T", "none", "-t", "none",
 		"-f", "qcow2", "-O", "raw", o.device, device)
-	return device, err
 }

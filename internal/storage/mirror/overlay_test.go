@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"heliotrope/internal/alive"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/remote"
@@ -246,12 +247,16 @@ func TestFinishMakesTheStaleOverlayAnew(t *testing.T) {
 func TestCopiesOfAnOverlay(t *testing.T) {
 	system, a, b := newOverlays(t)
 	disk := makeOverlay(t, system, a, b)
+	told := []int64{}
+	ctx := alive.WithListener(t.Context(), alive.Listener{Tell: func() {}, Reached: func(done, total int64) { told = append(told, done*100/total) }})
+	b.On(remotetest.Prefix(qemuImg, "convert"), remotetest.Reply{Stdout: "    (0.00/100%)\r    (37.51/100%)\r"})
 	for range 2 {
-		copies, err := system.Copies(t.Context(), disk, storage.SiteB)
+		copies, err := system.Copies(ctx, disk, storage.SiteB)
 		require.NoError(t, err)
 		assert.Equal(t, []storage.Copy{{Name: "site-b", Host: "host-b", Path: "/dev/loop2"}}, copies)
-		assert.Equal(t, []string{"qemu-img convert --force-share -n -T none -t none -f qcow2 -O raw /dev/loop1 /dev/loop2"}, b.changed())
+		assert.Equal(t, []string{"qemu-img convert -p --force-share -n -T none -t none -f qcow2 -O raw /dev/loop1 /dev/loop2"}, b.changed())
 	}
+	assert.Equal(t, []int64{37, 37}, told, "how far it is")
 	assert.Equal(t, []string{data + "/lab/mirror/d0.base", image, data + "/lab/mirror/d0.view"}, b.loops)
 }
 

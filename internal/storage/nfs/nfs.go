@@ -107,7 +107,7 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, disk *storage
 	}
 	var mu sync.Mutex
 	return node.Each(func(site storage.Site) error {
-		device, err := s.attach(ctx, s.sites[site], spec.Name)
+		device, err := s.attach(ctx, s.sites[site], spec)
 		mu.Lock()
 		defer mu.Unlock()
 		disk.Device[site] = device
@@ -146,7 +146,7 @@ func (s *System) checkHostNames(ctx context.Context) error {
 
 // attach mounts the export at one site, and returns what the hypervisor opens
 // there.
-func (s *System) attach(ctx context.Context, n *node.Node, disk string) (string, error) {
+func (s *System) attach(ctx context.Context, n *node.Node, spec storage.Spec) (string, error) {
 	exported, err := s.exportFolder(ctx)
 	if err != nil {
 		return "", err
@@ -164,12 +164,12 @@ func (s *System) attach(ctx context.Context, n *node.Node, disk string) (string,
 		if err := n.Mkdir(ctx, place); err != nil {
 			return "", err
 		}
-		_, err := n.Run(ctx, "/sbin/mount.nfs4", source, place, "-o", mountOptions)
+		_, err := n.Run(ctx, "/sbin/mount.nfs4", source, place, "-o", mountOptions(spec.Path))
 		if err != nil {
 			return "", fmt.Errorf("mounting %s (does the server answer on port %d?): %w", source, port, err)
 		}
 	}
-	image := path.Join(place, disk+imageSuffix)
+	image := path.Join(place, spec.Name+imageSuffix)
 	if err := s.checkImage(ctx, n, image); err != nil {
 		return "", err
 	}

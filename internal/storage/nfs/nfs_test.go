@@ -8,12 +8,14 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/limits"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 	"heliotrope/internal/storage"
@@ -318,4 +320,15 @@ func TestCheckRoom(t *testing.T) {
 	require.Equal(t, fault.BadInput, fault.Of(err))
 	bed.store.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7424 4096\n"})
 	require.NoError(t, bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}))
+}
+
+// TestTimesFollowThePath: at 2 Mbit/s a full queue holds 134.2 s.
+func TestTimesFollowThePath(t *testing.T) {
+	for want, of := range map[string]limits.Path{
+		"timeo=600,":  {RTT: 160 * time.Millisecond, RateBits: 100e6},
+		"timeo=2017,": {RTT: 300 * time.Millisecond, RateBits: 2e6},
+		"timeo=6000,": {RateBits: 64e3},
+	} {
+		assert.Contains(t, mountOptions(of), want)
+	}
 }

@@ -8,14 +8,23 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
+	"heliotrope/internal/limits"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
 
-// mountOptions of both sites (nfs(5)); timeo is in tenths of a second.
-const mountOptions = "vers=4.2,proto=tcp,sec=sys,hard,timeo=600,retrans=2,noatime,nosuid,nodev"
+// mostTimeo is the kernel's own bound of timeo (NFS_MAX_TCP_TIMEOUT of fs/nfs/internal.h).
+const mostTimeo = 10 * time.Minute
+
+// mountOptions of both sites (nfs(5)); timeo is in tenths of a second. A connection on which
+// nothing is heard for three times as long is given up: a full queue of the path is no dead server.
+func mountOptions(of limits.Path) string {
+	timeo := min(of.AtLeast(time.Minute), mostTimeo) / (100 * time.Millisecond)
+	return fmt.Sprintf("vers=4.2,proto=tcp,sec=sys,hard,timeo=%d,retrans=2,noatime,nosuid,nodev", timeo)
+}
 
 // port is the one registered for NFS.
 const port = 2049

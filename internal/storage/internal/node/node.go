@@ -12,10 +12,13 @@ import (
 	"io/fs"
 	"net/netip"
 	"path"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"heliotrope/internal/alive"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/owner"
@@ -83,6 +86,31 @@ func (n *Node) RunWithin(ctx context.Context, limit time.Duration, args ...strin
 	}
 	result, err := n.host.Run(ctx, remote.Command{Args: args, Timeout: limit})
 	return strings.TrimSpace(string(result.Stdout)), err
+}
+
+// RunTelling is Run without a limit, of a command that prints how far it is as `qemu-img -p`
+// does: "(12.50/100%)". It is told (alive.Reached), so that whoever waits can end it by its silence.
+func (n *Node) RunTelling(ctx context.Context, args ...string) error {
+	if !n.HasShell() {
+		return n.errNoShell()
+	}
+	_, err := n.host.Run(ctx, remote.Command{Args: args, Stdout: output(func(text []byte) {
+		if all := percentDone.FindAllSubmatch(text, -1); len(all) > 0 {
+			percent, _ := strconv.ParseFloat(string(all[len(all)-1][1]), 64)
+			alive.Reached(ctx, int64(100*percent), 100*100)
+		}
+	})})
+	return err
+}
+
+var percentDone = regexp.MustCompile(`\((\d{1,3}\.\d{2})/100%\)`)
+
+// output takes what a command prints.
+type output func(text []byte)
+
+func (o output) Write(text []byte) (int, error) {
+	o(text)
+	return len(text), nil
 }
 
 // Modprobe loads kernel modules. They stay loaded after a teardown: others may
