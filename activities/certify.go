@@ -52,7 +52,7 @@ type Certified struct {
 // attempt is judged.
 func (c *Certifier) Certify(ctx context.Context, input CertifyInput) (Certified, error) {
 	var certified Certified
-	err := withBed(ctx, c.Open, input.Target, stepSilence, c.Records.before(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := withBed(ctx, c.Open, input.Target, silenceOf(input.Target)+input.Ref.Job().Certificate, c.Records.before(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		profile, err := wan.ParseProfile(input.Ref.Trial.Cell.WAN)
 		if err != nil {
 			return fault.As(fault.BadInput, err)
@@ -94,7 +94,7 @@ type ReadClocks struct {
 // A host that cannot be asked once is asked again: the readings' distance makes
 // the clock as uncertain as it is.
 func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
-	return withBed(ctx, c.Open, target, stepSilence, c.Records.before(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
+	return withBed(ctx, c.Open, target, silenceOf(target), c.Records.before(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
 		readings, err := openRows(target, dataset.Clocks)
 		if err != nil {
 			return err

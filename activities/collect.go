@@ -55,7 +55,7 @@ type Collected struct {
 // all of it; then the hosts are collected from at once.
 func (c *Collector) Collect(ctx context.Context, input CollectInput) (Collected, error) {
 	var collected Collected
-	err := withBed(ctx, c.Open, input.Target, stepSilence, c.Records.alone(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := withBed(ctx, c.Open, input.Target, silenceOf(input.Target), c.Records.alone(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		g := gathering{input: input, bed: bed, pulse: p}
 		errs := append(g.guest(ctx), g.hosts(ctx)...)
 		collected = g.collected
@@ -87,8 +87,8 @@ type gathering struct {
 
 // guestLimit is how long a guest that the target has failed may take to give what
 // it has: the load waits for its disk before it is killed, and the log crosses the
-// WAN. It is below stepSilence, which would end the whole collection.
-const guestLimit = 4 * time.Minute
+// WAN. It is less than the silence that would end the whole collection.
+func guestLimit(target Target) time.Duration { return silenceOf(target) * 4 / 5 }
 
 var errHung = errors.New("collect from the guest: it hangs; what its load has logged is lost")
 
@@ -99,7 +99,8 @@ func (g *gathering) guest(ctx context.Context) []error {
 		return []error{errHung}
 	}
 	if g.input.Failed {
-		limited, cancel := context.WithTimeoutCause(ctx, guestLimit, fmt.Errorf("the guest did not give what it has within %s", guestLimit))
+		limit := guestLimit(g.input.Target)
+		limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the guest did not give what it has within %s", limit))
 		defer cancel()
 		ctx = limited
 	}
@@ -206,7 +207,7 @@ func (c *Collector) Evidence(ctx context.Context, input EvidenceInput) (Found, e
 		found, err = find(ctx, bed, p, input)
 		return err
 	})
-	err := withBed(ctx, c.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := withBed(ctx, c.Open, input.Target, silenceOf(input.Target), func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		err := find(ctx, bed, p)
 		if errors.Is(err, errConcluded) {
 			return nil

@@ -77,7 +77,7 @@ func hostWitness(m trial.Machine) bool { return m.Witness && m.Name != trial.Gue
 // they are there before the hosts' state is noted. They stay there from trial to
 // trial, until Remove.
 func (l *Links) Install(ctx context.Context, target Target) error {
-	return withBed(ctx, l.Open, target, stepSilence, owning(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	return withBed(ctx, l.Open, target, silenceOf(target), owning(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		machines, err := machinesOf(bed)
 		if err != nil {
 			return err
@@ -98,7 +98,7 @@ func (l *Links) Install(ctx context.Context, target Target) error {
 
 // Link keeps a worker running on a machine until it is cancelled.
 func (l *Links) Link(ctx context.Context, input LinkInput) error {
-	return withBed(ctx, l.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	return withBed(ctx, l.Open, input.Target, silenceOf(input.Target), func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		machines, err := machinesOf(bed)
 		if err != nil {
 			return err
@@ -155,7 +155,7 @@ func (l *Links) install(ctx context.Context, machines Machines, name string, p *
 // Remove takes everything of ours from a testbed, past hosts that are away, and gives the
 // hosts back: what attempts have left there, and our programs.
 func (l *Links) Remove(ctx context.Context, target Target) error {
-	return withBed(ctx, l.Open, target, stepSilence, releasing(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	return withBed(ctx, l.Open, target, silenceOf(target), releasing(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		p.Done(pulse.Step{Step: "remove what was left on the hosts"})
 		errs := []error{bed.Teardown(ctx)}
 		machines, has := bed.(Machines)

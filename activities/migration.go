@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"heliotrope/activities/pulse"
+	"heliotrope/analysis/dataset"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
@@ -88,8 +89,6 @@ const (
 	// migratingFile says that a migration was begun. What it measured is lost
 	// when its activity is.
 	migratingFile = "migration-begun.json"
-	// migrationSilence is how long a migration's stream may stand still.
-	migrationSilence = 2 * time.Minute
 )
 
 // begun is the content of migratingFile.
@@ -136,7 +135,7 @@ func unbegin(target Target, sent bool, why error) error {
 // this activity had begun has no account, so the measurement is invalid.
 func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, error) {
 	var migrated Migrated
-	err := withBed(ctx, m.Open, input.Target, migrationSilence, m.Records.before(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
+	err := withBed(ctx, m.Open, input.Target, input.Ref.Job().Path.StreamSilence(), m.Records.before(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
 		if err := begin(input.Target, bed); err != nil {
 			return err
 		}
@@ -183,7 +182,7 @@ func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, e
 }
 
 func (m *Migrator) move(ctx context.Context, input MigrateInput, bed testbed.Bed, p *pulse.Pulse, migrated *Migrated) error {
-	limited, cancel := context.WithTimeout(ctx, input.Limit)
+	limited, cancel := poll.WithTimeout(ctx, bed, input.Limit)
 	defer cancel()
 	events, err := openJournal(input.Target)
 	if err != nil {
@@ -192,15 +191,20 @@ func (m *Migrator) move(ctx context.Context, input MigrateInput, bed testbed.Bed
 	from, to := route(input.Ref)
 	order := orderOf(input.Ref.Trial.Cell)
 	order.Domain, order.AtTarget, order.Target = bed.GuestAt(from, input.guest()), bed.GuestAt(to, input.guest()), bed.Hypervisor(to)
+	job := input.Ref.Job()
+	job.MemoryBytes = int64(order.Domain.MemoryMiB) << 20
+	order.Settle = job.Settle()
+	read, kept := besideModel(bed, input.Target)
 	var last hypervisor.Progress
 	order.Progress = func(progress hypervisor.Progress) {
 		last = progress
 		migrated.MemoryBytes, migrated.StreamBytes = progress.MemoryBytes, progress.SentBytes
 		events.note(progress.At, "migration-progress", progressText(progress))
 		p.Done(progress)
+		read(limited, progress.At)
 	}
 	account, err := bed.Hypervisor(from).Migrate(limited, order)
-	if closeErr := events.close(); closeErr != nil {
+	if closeErr := errors.Join(events.close(), kept()); closeErr != nil {
 		return errors.Join(err, closeErr)
 	}
 	log := account.Log
@@ -224,6 +228,31 @@ func (m *Migrator) move(ctx context.Context, input MigrateInput, bed testbed.Bed
 		migrated.DowntimeMs = &downtime
 	}
 	return err
+}
+
+// besideModel reads the clocks of a model's hosts each minute while its guest migrates, and
+// keeps what was read in the end. On real hosts FollowClocks does, beside the migration: a model's
+// time passes in the migration alone.
+func besideModel(bed testbed.Bed, target Target) (read func(context.Context, time.Time), kept func() error) {
+	if _, model := bed.(poll.Clock); !model {
+		return func(context.Context, time.Time) {}, func() error { return nil }
+	}
+	var rows []dataset.Clock
+	var failed error
+	last := bed.Now()
+	return func(ctx context.Context, now time.Time) {
+			if now.Sub(last) < time.Minute || failed != nil || ctx.Err() != nil {
+				return
+			}
+			last = now
+			found, err := readClocks(ctx, bed, nil)
+			rows, failed = append(rows, found...), err
+		}, func() error {
+			if failed != nil || len(rows) == 0 {
+				return failed
+			}
+			return journalRows(target, dataset.Clocks, rows)
+		}
 }
 
 // orderOf is how a cell wants the guest to be moved.
@@ -281,7 +310,7 @@ type PauseInput struct {
 // from Prepared to Settled, which are after the one and before the other.
 func (m *Migrator) Pause(ctx context.Context, input PauseInput) (Migrated, error) {
 	var account Migrated
-	err := withBed(ctx, m.Open, input.Target, migrationSilence+input.Hold, m.Records.before(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := withBed(ctx, m.Open, input.Target, input.Ref.Job().Path.StreamSilence()+input.Hold, m.Records.before(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		from, _ := route(input.Ref)
 		host := bed.Hypervisor(from)
 		if err := begin(input.Target, bed); err != nil {

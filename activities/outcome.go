@@ -59,7 +59,7 @@ func (l Looked) Failure() error {
 // and the guest must have been heard before. Otherwise nothing is said.
 func (c *Collector) Look(ctx context.Context, input LookInput) (Looked, error) {
 	var looked Looked
-	err := withBed(ctx, c.Open, input.Target, stepSilence+input.Quiet+input.Waits, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := withBed(ctx, c.Open, input.Target, silenceOf(input.Target)+input.Quiet+input.Waits, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		l := looking{LookInput: input, bed: bed, pulse: p}
 		if err := l.look(ctx); err != nil {
 			if ctx.Err() != nil {

@@ -30,7 +30,7 @@ func (t *Testbed) Ready(ctx context.Context, input ReadyInput) error {
 			return err
 		}
 	}
-	return withBed(ctx, t.Open, input.Target, stepSilence, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	return withBed(ctx, t.Open, input.Target, silenceOf(input.Target), func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		if err := ours(ctx, bed, input.Target, p); err != nil {
 			return err
 		}

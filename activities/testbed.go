@@ -24,6 +24,7 @@ import (
 	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/ledger"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
@@ -46,7 +47,7 @@ type Raiser func(ctx context.Context, lane trial.Lane, progress func(step string
 
 // Raise has the attempt's testbed up before anything else is done with it.
 func (t *Testbed) Raise(ctx context.Context, target Target) error {
-	working, p, stop := pulse.Start(ctx, stepSilence)
+	working, p, stop := pulse.Start(ctx, silenceOf(target))
 	defer stop()
 	if t.RaiseLane == nil {
 		return pulse.Result(working, fault.New(fault.BadInput, "testbed %s is emulated, and this controller cannot start one", target.Lane.Name))
@@ -54,9 +55,9 @@ func (t *Testbed) Raise(ctx context.Context, target Target) error {
 	return pulse.Result(working, t.RaiseLane(working, target.Lane, func(step string) { p.Done(pulse.Step{Step: step}) }))
 }
 
-// stepSilence is how long a single step on a testbed may take: the longest is
-// a guest's boot, or DRBD's first synchronisation.
-const stepSilence = 5 * time.Minute
+// silenceOf is how long a step on a testbed may get nothing done: what takes longer tells
+// how far it is.
+func silenceOf(target Target) time.Duration { return target.Ref.Job().Path.Silence() }
 
 // Swept is what Sweep found. What the hosts are is left for the attempt's row: see
 // factsFile.
@@ -214,7 +215,7 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 		if err != nil {
 			return err
 		}
-		spec := storage.Spec{Name: diskName, SizeBytes: int64(input.DiskMiB) << 20, MemoryMiB: cell.GuestMemoryMiB, Fill: input.fill()}
+		spec := storage.Spec{Name: diskName, SizeBytes: int64(input.DiskMiB) << 20, MemoryMiB: cell.GuestMemoryMiB, Fill: input.fill(), Path: input.Ref.Job().Path}
 		site, _ := route(input.Ref)
 		disk, err := system.Provision(ctx, spec, site)
 		if err != nil {
@@ -327,7 +328,7 @@ type Verified struct {
 // replicas. What writes to the disk must have ended, and been collected.
 func (t *Testbed) Verify(ctx context.Context, input VerifyInput) (Verified, error) {
 	var verified Verified
-	err := t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := withBed(ctx, t.Open, input.Target, input.Ref.Job().LedgerSilence(), owning(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		system, err := storageOf(bed, input.Ref)
 		if err != nil {
 			return err
@@ -353,7 +354,7 @@ func (t *Testbed) Verify(ctx context.Context, input VerifyInput) (Verified, erro
 		}
 		verified.Now = bed.Now()
 		return nil
-	})
+	}))
 	return verified, err
 }
 
@@ -392,14 +393,11 @@ func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, inp
 	return reports, nil
 }
 
-// failedCheckLimit is how long a copy of a disk that the target has failed may take to
-// be read: it may never answer. It is below stepSilence, after which all would be
-// tried again.
-const failedCheckLimit = 2 * time.Minute
-
 func checkLedger(ctx context.Context, bed testbed.Bed, input VerifyInput, copied storage.Copy, acked uint64) (ledger.Report, error) {
 	if input.Failed {
-		limited, cancel := context.WithTimeoutCause(ctx, failedCheckLimit, fmt.Errorf("it does not answer within %s", failedCheckLimit))
+		// It may never answer. After all of the step's silence all would be tried again.
+		limit := input.Ref.Job().LedgerSilence() / 2
+		limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it does not answer within %s", limit))
 		defer cancel()
 		ctx = limited
 	}
@@ -472,7 +470,7 @@ const maxLeftovers = 20
 // are cleared all the same.
 func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error) {
 	var torn TornDown
-	err := withBed(ctx, t.Open, target, stepSilence, clearing(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
+	err := withBed(ctx, t.Open, target, silenceOf(target), clearing(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		p.Done(pulse.Step{Step: "remove everything from the hosts"})
 		if err := bed.Teardown(ctx); err != nil {
 			return err
@@ -548,7 +546,7 @@ func cut(lines []string) []string {
 // with runs do on the target's testbed, under a pulse, while its hosts are the
 // campaign's.
 func (t *Testbed) with(ctx context.Context, target Target, do func(context.Context, testbed.Bed, *pulse.Pulse) error) error {
-	return withBed(ctx, t.Open, target, stepSilence, owning(target, do))
+	return withBed(ctx, t.Open, target, silenceOf(target), owning(target, do))
 }
 
 func withBed(ctx context.Context, open Opener, target Target, silence time.Duration, do func(context.Context, testbed.Bed, *pulse.Pulse) error) error {
@@ -563,7 +561,20 @@ func withBed(ctx context.Context, open Opener, target Target, silence time.Durat
 			activity.GetLogger(ctx).Debug("close the testbed's connections", "error", err.Error())
 		}
 	}()
-	return pulse.Result(working, classify(do(working, bed, p)))
+	timed, cancel := inModelsTime(ctx, working, bed)
+	defer cancel()
+	return pulse.Result(working, classify(do(timed, bed, p)))
+}
+
+// inModelsTime ends an activity's work on a model when more of the model's time has passed than the
+// activity may take: what would be cut off on real hosts is cut off there.
+func inModelsTime(ctx, working context.Context, bed testbed.Bed) (context.Context, context.CancelFunc) {
+	if _, model := bed.(poll.Clock); model {
+		if limit := activity.GetInfo(ctx).StartToCloseTimeout; limit > 0 {
+			return poll.WithTimeout(working, bed, limit)
+		}
+	}
+	return working, func() {}
 }
 
 // classify gives a failed migration its class; other errors have theirs from the

@@ -14,6 +14,7 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
+	"heliotrope/internal/limits"
 	"heliotrope/internal/trial"
 )
 
@@ -60,6 +61,9 @@ func newAttempt(input TrialInput, n int, status *TrialStatus) *attempt {
 	a.conductor = newConductor(input, &a.ref.Now)
 	return a
 }
+
+// job is what there is to do in the attempt: limits follow from it.
+func (a *attempt) job() limits.Job { return campaign.JobOf(a.input.Trial.Cell, a.input.Disk, 0) }
 
 // target is all that a step is told of the attempt. What its machines can do the steps
 // ask the testbed: with them each trial's history would be a sixth longer.

@@ -8,6 +8,8 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"heliotrope/internal/limits"
 )
 
 // How long an activity may be silent before it counts as lost. A worker behind a WAN
@@ -94,6 +96,13 @@ func awaitTestbed(summary string) workflow.ActivityOptions {
 	}
 }
 
+// lasting is for a step that is expected to take so long beside what every step has, and tells what
+// it gets done: its silence ends it, long before its limit does.
+func lasting(options workflow.ActivityOptions, expected time.Duration) workflow.ActivityOptions {
+	options.StartToCloseTimeout += limits.Margin * expected
+	return options
+}
+
 // onTestbed is for steps on the testbed that heartbeat what they get done.
 func onTestbed(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
@@ -110,7 +119,8 @@ func tearingDown(summary string) workflow.ActivityOptions {
 }
 
 // migrating is for the migration itself: it has one try, for what it measured
-// is lost with it. Its second try only says so.
+// is lost with it. Its second try only says so. Beside the limit it has 10 minutes, for
+// the storage.
 func migrating(summary string, limit time.Duration) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		Summary: summary, HeartbeatTimeout: heartbeatLimit,

@@ -31,6 +31,14 @@ func TestStepsAreWaitedFor(t *testing.T) {
 	}
 }
 
+// TestLastingSteps: a step that tells what it gets done has ten times as long as it is expected to take, beside
+// the half hour of every step.
+func TestLastingSteps(t *testing.T) {
+	if limit := lasting(onTestbed("x"), 3*time.Hour).StartToCloseTimeout; limit != 30*time.Hour+30*time.Minute {
+		t.Error(limit)
+	}
+}
+
 // TestDetailsAreShort: a server refuses a campaign whose details are longer than
 // 20,000 bytes, with the encoding around them.
 func TestDetailsAreShort(t *testing.T) {

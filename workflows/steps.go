@@ -84,7 +84,7 @@ func (a *attempt) provision(ctx workflow.Context) error {
 			a.link(ctx, machine.Name)
 		}
 	}
-	options := onTestbed("provision " + a.input.Trial.Cell.Storage + " and start the guest")
+	options := lasting(onTestbed("provision "+a.input.Trial.Cell.Storage+" and start the guest"), a.job().Fill())
 	input := activities.ProvisionInput{Target: a.target(), DiskMiB: a.input.Disk.SizeMiB, Precondition: a.input.Disk.Precondition}
 	if err := a.call(ctx, options, testbedActivities.Provision, input).Get(ctx, &a.known.Provisioned); err != nil {
 		return err
@@ -133,7 +133,7 @@ func (a *attempt) blameWAN(ctx workflow.Context, failed error) error {
 // certify measures the path and the clocks.
 func (a *attempt) certify(ctx workflow.Context, moment string) error {
 	input := activities.CertifyInput{Target: a.brief(), Moment: moment, Tolerance: a.input.Tolerance()}
-	options := onTestbed("measure the path and the clocks " + moment + " the trial")
+	options := lasting(onTestbed("measure the path and the clocks "+moment+" the trial"), a.job().Certificate)
 	var certified activities.Certified
 	if err := a.await(ctx, &certified, a.step(options, certifier.Certify, input)); err != nil {
 		return err
@@ -225,7 +225,7 @@ func (a *attempt) disturb(ctx workflow.Context) error {
 		options = migrating(fmt.Sprintf("pause the guest for %s", cell.Hold), cell.Hold)
 		activity, input = migrator.Pause, activities.PauseInput{Target: a.target(), Domain: a.known.Provisioned.Domain, Hold: cell.Hold}
 	} else {
-		options = migrating("migrate, "+a.input.Trial.Direction, a.input.Limits.Migration)
+		options = migrating("migrate, "+a.input.Trial.Direction, a.input.Limits.Migration+a.job().Settle())
 		activity, input = migrator.Migrate, activities.MigrateInput{Target: a.target(), Disk: a.known.Provisioned.Disk,
 			Domain: a.known.Provisioned.Domain, Limit: a.input.Limits.Migration}
 	}
@@ -286,7 +286,9 @@ func pauseOf(access campaign.AccessSpec) time.Duration {
 func (a *attempt) collect(ctx workflow.Context, failed bool) error {
 	input := activities.CollectInput{Target: a.target(), Failed: failed, Hung: a.known.Looked.Cause == cause.GuestHung}
 	a.followed = nil // what is followed ends now
-	if err := a.call(ctx, onTestbed("collect the samples"), collector.Collect, input).Get(ctx, &a.known.Collected); err != nil {
+	options := onTestbed("collect the samples")
+	options.StartToCloseTimeout += a.input.Limits.Trial // there are as many as the trial was long
+	if err := a.call(ctx, options, collector.Collect, input).Get(ctx, &a.known.Collected); err != nil {
 		return err
 	}
 	a.passed(a.known.Collected.Now)
@@ -304,7 +306,7 @@ func (a *attempt) coolDown(ctx workflow.Context) {
 // failed: the ledger is wanted then above all.
 func (a *attempt) verify(ctx workflow.Context, failed bool) error {
 	input := activities.VerifyInput{Target: a.brief(), Disk: a.known.Provisioned.Disk, Failed: failed}
-	if err := a.call(ctx, onTestbed("verify the disk"), testbedActivities.Verify, input).Get(ctx, &a.known.Verified); err != nil {
+	if err := a.call(ctx, lasting(onTestbed("verify the disk"), a.job().Verify()), testbedActivities.Verify, input).Get(ctx, &a.known.Verified); err != nil {
 		return err
 	}
 	a.passed(a.known.Verified.Now)

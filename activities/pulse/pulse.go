@@ -61,7 +61,7 @@ var record = activity.RecordHeartbeat
 func Start(ctx context.Context, silence time.Duration) (working context.Context, p *Pulse, stop func()) {
 	working, cancel := context.WithCancelCause(ctx)
 	p = &Pulse{last: time.Now(), hurry: make(chan struct{}, 1), hurried: make(chan struct{}, 1)}
-	working = alive.With(working, p.goesOn)
+	working = alive.WithListener(working, alive.Listener{Patience: silence, Tell: p.goesOn, Reached: p.reached})
 	of := activity.GetInfo(ctx).WorkflowExecution
 	leave := all.join(of.ID, of.RunID, p)
 	stopped, ended := make(chan struct{}), make(chan struct{})
@@ -133,6 +133,18 @@ func (p *Pulse) goesOn() {
 	p.last = time.Now()
 }
 
+// reached notes how far a part of the step is that was told last. Of parts that are done side by
+// side, what the one has reached is not told again of the other.
+func (p *Pulse) reached(done, total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	step, is := p.detail.(Step)
+	if percent := 100 * float64(done) / float64(total); is && total > 0 && int(percent) > step.Percent {
+		step.Percent = int(percent)
+		p.detail, p.changed = step, true
+	}
+}
+
 // look says what was told last, for how long nothing was, and whether a heartbeat is
 // due so long after the last one. What is due counts as told.
 func (p *Pulse) look(since time.Duration) (detail any, silent time.Duration, due bool) {
@@ -152,6 +164,15 @@ func (p *Pulse) look(since time.Duration) (detail any, silent time.Duration, due
 // Step is the heartbeat of an activity that goes step by step.
 type Step struct {
 	Step string `json:"step"`
+	// Percent is how far it is, where whoever does it tells; 0 otherwise.
+	Percent int `json:"percent,omitempty"`
+}
+
+func (s Step) String() string {
+	if s.Percent == 0 {
+		return s.Step
+	}
+	return fmt.Sprintf("%s, %d %%", s.Step, s.Percent)
 }
 
 // Result is what an activity returns, as an error of Temporal. An error after

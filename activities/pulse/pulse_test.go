@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -38,7 +39,7 @@ func TestEndsWhatGetsNothingDone(t *testing.T) {
 			<-working.Done()
 			return pulse.Result(working, working.Err())
 		})
-		pulsetest.WantClass(t, err, fault.Infrastructure, "nothing got done for 10s; the last was {step 2}")
+		pulsetest.WantClass(t, err, fault.Infrastructure, "nothing got done for 10s; the last was step 2")
 		if len(beats) < 2 || !strings.Contains(beats[0], "step 0") || !strings.Contains(beats[len(beats)-1], "step 2") {
 			t.Errorf("heartbeats %v, want what was done last", beats)
 		}
@@ -63,7 +64,7 @@ func TestWorkThatSaysThatItGoesOn(t *testing.T) {
 			<-working.Done()
 			return pulse.Result(working, working.Err())
 		})
-		pulsetest.WantClass(t, err, fault.Infrastructure, "nothing got done for 10s; the last was {99 %}")
+		pulsetest.WantClass(t, err, fault.Infrastructure, "nothing got done for 10s; the last was 99 %")
 		if len(beats) < 3 || !strings.Contains(beats[len(beats)-1], "99 %") {
 			t.Errorf("heartbeats %v, want what was done last", beats)
 		}
@@ -129,4 +130,38 @@ func TestResult(t *testing.T) {
 	if pulse.Result(ended(nil), nil) != nil {
 		t.Error("a success is an error")
 	}
+}
+
+// TestReached: how far a step is is told in whole percent, and never less than was told.
+func TestReached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := pulsetest.Cancellable(t)
+		defer cancel()
+		beats, err := pulsetest.Run(ctx, func(ctx context.Context) error {
+			working, p, stop := pulse.Start(ctx, 3*time.Minute)
+			defer stop()
+			if patience := alive.Patience(working); patience != 3*time.Minute {
+				t.Errorf("work is given up after %s", patience)
+			}
+			alive.Reached(working, 1, 0) // of nothing, and no step
+			p.Done(pulse.Step{Step: "fill"})
+			for _, done := range []int64{1, 500, 400, 501} {
+				alive.Reached(working, done, 1000)
+				time.Sleep(time.Minute) // of which the environment lets two heartbeats through
+			}
+			if text := fmt.Sprint(pulse.Step{Step: "fill"}, pulse.Step{Step: "fill", Percent: 50}); text != "fill fill, 50 %" {
+				t.Error(text)
+			}
+			p.Done(pulse.Step{Step: "compare"})
+			time.Sleep(time.Minute)
+			return nil
+		})
+		const half = "map[percent:50 step:fill]"
+		if err != nil || beats[0] != "map[step:fill]" || !slices.Contains(beats, half) || beats[len(beats)-1] != "map[step:compare]" {
+			t.Errorf("%v, heartbeats %v", err, beats)
+		}
+		if i := slices.Index(beats, half); slices.ContainsFunc(beats[max(0, i):], func(beat string) bool { return strings.Contains(beat, "fill") && beat != half }) {
+			t.Errorf("heartbeats %v: of two parts the one that was ahead is told", beats)
+		}
+	})
 }

@@ -271,6 +271,10 @@ type Order struct {
 	// MaxDowntime is how long a stop the hypervisor may plan; 0 is its own
 	// default.
 	MaxDowntime time.Duration
+	// Settle is how long both hosts may take to come to rest after a migration that was
+	// cancelled: what follows its domain in post-copy still has to come. A driver may
+	// wait longer.
+	Settle time.Duration
 	// Progress, when not nil, is called as the stream advances.
 	Progress func(Progress)
 }

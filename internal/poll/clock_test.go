@@ -53,6 +53,9 @@ func TestBeside(t *testing.T) {
 	})
 }
 
+// anyKey is that of a value in a context.
+type anyKey struct{}
+
 // TestWithTimeout: a model's time-out is over when its own time is, and everybody's when theirs is.
 func TestWithTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -65,7 +68,7 @@ func TestWithTimeout(t *testing.T) {
 		m := &model{at: time.Unix(0, 0)}
 		outer, cancel := poll.WithTimeout(t.Context(), m, time.Hour)
 		defer cancel()
-		inner, cancel := poll.WithTimeout(context.WithValue(outer, struct{}{}, 1), m, time.Minute)
+		inner, cancel := poll.WithTimeout(context.WithValue(outer, anyKey{}, 1), m, time.Minute)
 		defer cancel()
 		later, cancel := poll.WithTimeout(inner, m, 2*time.Hour)
 		defer cancel()

@@ -41,6 +41,9 @@ type Faults struct {
 	DiskStaysAway float64 `json:"disk_stays_away,omitempty"`
 	// TargetUnplugged fails an I/O 2 s after the guest goes on, which ends the load.
 	TargetUnplugged float64 `json:"target_unplugged,omitempty"`
+	// MemoryGone lets the target have no free memory when it is asked before the
+	// migration, in the first attempt only.
+	MemoryGone float64 `json:"memory_gone,omitempty"`
 	// Leaves lets the teardown of a first attempt leave a thing on the storage
 	// server, until the next teardown. It needs Hosts.
 	Leaves float64 `json:"leaves,omitempty"`
@@ -92,6 +95,10 @@ func (f Faults) loadEnds(ref trial.Ref) (time.Duration, bool) {
 
 func (f Faults) uncertainClocks(ref trial.Ref) bool {
 	return ref.Attempt <= 1 && happens(ref, "uncertain clocks", f.UncertainClocks)
+}
+
+func (f Faults) memoryGone(ref trial.Ref) bool {
+	return ref.Attempt <= 1 && happens(ref, "memory gone", f.MemoryGone)
 }
 
 // leaves says whether the teardown after the attempt leaves something.

@@ -121,8 +121,15 @@ func (h *host) Destroy(ctx context.Context, name string) error {
 
 func (h *host) Teardown(ctx context.Context) error { return h.Destroy(ctx, h.bed.domainName()) }
 
-// CheckMigration finds nothing in the way of a migration.
-func (h *host) CheckMigration(context.Context, hypervisor.Domain, hypervisor.Hypervisor) error {
+// CheckMigration looks whether the target has the memory.
+func (h *host) CheckMigration(_ context.Context, guest hypervisor.Domain, target hypervisor.Hypervisor) error {
+	free := freeMemoryMiB
+	if h.bed.faults.memoryGone(h.bed.ref) {
+		free = 0
+	}
+	if guest.MemoryMiB > free {
+		return fmt.Errorf("%s has %d MiB of free memory, and %s wants %d", target.Host(), free, guest.Name, guest.MemoryMiB)
+	}
 	return nil
 }
 
@@ -130,8 +137,10 @@ func (h *host) CheckMigration(context.Context, hypervisor.Domain, hypervisor.Hyp
 var errMigration = errors.New("the model was asked to let it fail")
 
 const (
-	// progressReports is how often a migration tells its progress.
-	progressReports = 10
+	// leastReports is how often a migration tells its progress at least, and reportEvery
+	// how often one that takes long does.
+	leastReports = 10
+	reportEvery  = 30 * time.Second
 	// failsAt is the part of pre-copy after which a migration fails that does.
 	failsAt = 0.5
 )
@@ -163,8 +172,9 @@ func (h *host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.
 	}
 	plan := m.schedule
 	fails := h.bed.faults.migrationFails(h.bed.ref)
-	for report := range progressReports {
-		share := float64(report+1) / progressReports
+	reports := max(leastReports, int(plan.suspended.Sub(plan.started)/reportEvery)+1)
+	for report := range reports {
+		share := float64(report+1) / float64(reports)
 		at := plan.started.Add(time.Duration(share * float64(plan.suspended.Sub(plan.started))))
 		if err := h.bed.reach(ctx, at); err != nil {
 			return hypervisor.Migration{}, err

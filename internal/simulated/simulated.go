@@ -38,6 +38,7 @@ import (
 	"sync"
 	"time"
 
+	"heliotrope/internal/alive"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/load"
@@ -64,14 +65,16 @@ const (
 	shapeTime     = 500 * time.Millisecond
 	pingEvery     = 25 * time.Millisecond
 	teardownTime  = 3 * time.Second
+	// toldEvery is how often what takes long tells how far it is.
+	toldEvery = time.Minute
 )
 
 // What every simulated host is, and the guest by default.
 const (
 	version        = "simulated"
 	hostCPUs       = 2
-	hostMemoryMiB  = 16 << 10
-	freeMemoryMiB  = 15 << 10
+	hostMemoryMiB  = 128 << 10
+	freeMemoryMiB  = 127 << 10
 	guestMemoryMiB = 96
 )
 
@@ -145,18 +148,35 @@ func (b *Bed) Now() time.Time {
 	return b.now
 }
 
-// spend lets time pass, as every call to the testbed does. An ended context and a
-// trial that is Held are the only errors.
+// spend lets time pass, as every call to the testbed does. An ended context, a trial that is
+// Held, and a call that is silent for longer than its caller waits are the only errors. A context
+// whose time-out is by the Bed's own time (poll.WithTimeout) ends in it.
 func (b *Bed) spend(ctx context.Context, duration time.Duration) error {
-	if err := ctx.Err(); err != nil {
-		return err
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	if err := b.hold(ctx); err != nil {
 		return err
 	}
+	if patience := alive.Patience(ctx); patience > 0 && duration > patience {
+		return fmt.Errorf("nothing got done for %s of the model's time: a call takes %s", patience, duration)
+	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.now = b.now.Add(duration)
+	b.now = poll.Passed(ctx, b.now.Add(duration))
+	b.mu.Unlock()
+	return context.Cause(ctx)
+}
+
+// work lets time pass in which something is seen to get done, each minute.
+func (b *Bed) work(ctx context.Context, duration time.Duration) error {
+	for left := duration; left > 0; {
+		piece := min(left, toldEvery)
+		if err := b.spend(ctx, piece); err != nil {
+			return err
+		}
+		left -= piece
+		alive.Reached(ctx, int64(duration-left), int64(duration))
+	}
 	return nil
 }
 
@@ -243,8 +263,10 @@ func (b *Bed) GuestAt(site storage.Site, guest testbed.Guest) hypervisor.Domain 
 	return hypervisor.Domain{Name: b.domainName(), MemoryMiB: cmp.Or(guest.MemoryMiB, guestMemoryMiB), VCPUs: 1, Disk: guest.Disk.At(site)}
 }
 
-// CheckMigration finds nothing in the way of a migration.
-func (b *Bed) CheckMigration(context.Context, testbed.Guest, storage.Site) error { return nil }
+// CheckMigration looks whether the target has the memory.
+func (b *Bed) CheckMigration(ctx context.Context, guest testbed.Guest, from storage.Site) error {
+	return b.Hypervisor(from).CheckMigration(ctx, b.GuestAt(from.Other(), guest), b.Hypervisor(from.Other()))
+}
 
 // StartGuest boots the guest.
 func (b *Bed) StartGuest(ctx context.Context, site storage.Site, wanted testbed.Guest) (hypervisor.Domain, error) {

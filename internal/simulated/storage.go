@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"heliotrope/internal/limits"
 	"heliotrope/internal/storage"
 )
 
@@ -26,13 +27,14 @@ func (d *disks) Provision(ctx context.Context, spec storage.Spec, _ storage.Site
 	if err := storage.CheckSpec(spec); err != nil {
 		return disk, err
 	}
-	disk.Filled.Bytes = spec.Fill.Bytes // no time is spent on it
 	if spec.SizeBytes < diskBytes {
 		return disk, fmt.Errorf("disk %s: %d bytes: the simulated load uses the first %d of every disk", spec.Name, spec.SizeBytes, diskBytes)
 	}
-	if err := d.bed.spend(ctx, provisionTime); err != nil {
+	fills := limits.Job{FilledBytes: spec.Fill.Bytes}.Fill()
+	if err := d.bed.work(ctx, provisionTime+fills); err != nil {
 		return disk, err
 	}
+	disk.Filled = storage.Filled{Bytes: spec.Fill.Bytes, Took: fills}
 	if d.bed.faults.provisionFails(d.bed.ref) {
 		return disk, fmt.Errorf("providing disk %s with %s on %s: the model was asked to let it fail",
 			spec.Name, d.kind, d.bed.store())
@@ -66,5 +68,5 @@ type replicas struct{ disks }
 
 // Verify finds no difference.
 func (r *replicas) Verify(ctx context.Context, disk storage.Disk) (int64, error) {
-	return 0, r.bed.spend(ctx, fromSeconds(float64(disk.SizeBytes)/diskBytesPerS))
+	return 0, r.bed.work(ctx, limits.Job{ComparedBytes: disk.SizeBytes, Path: disk.Path}.Compare())
 }

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"path"
 	"strconv"
-	"time"
 
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
@@ -164,10 +163,6 @@ func (w *lateWitness) Tail(ctx context.Context, file string, bytes int64) ([]byt
 	return w.Recording.(record.Tailer).Tail(ctx, file, bytes)
 }
 
-// checkTimeout limits the reading of a ledger: at most 64 MiB, from a disk at
-// the other end of the WAN.
-const checkTimeout = 5 * time.Minute
-
 // CheckLedger reads the ledger back from a copy of the disk, on the copy's
 // host, by the witness's program there; or from here, where the hypervisor makes
 // the disks itself. The guest is switched off then. acked is the newest record that
@@ -185,7 +180,7 @@ func (t *Testbed) CheckLedger(ctx context.Context, ref trial.Ref, copied storage
 	if err != nil {
 		return report, err
 	}
-	result, err := host.Run(ctx, remote.Command{Timeout: checkTimeout, Args: []string{
+	result, err := host.Run(ctx, remote.Command{Timeout: ref.Job().LedgerSilence(), Args: []string{
 		t.witnessProgram(copied.Host), "ledger", copied.Path, string(region), strconv.FormatUint(acked, 10)}})
 	if err != nil {
 		return report, fmt.Errorf("read the ledger from %s: %w", copied.Name, err)
@@ -199,7 +194,8 @@ func (t *Testbed) CheckLedger(ctx context.Context, ref trial.Ref, copied storage
 
 // checkThrough reads the ledger through the hypervisor.
 func (t *Testbed) checkThrough(ctx context.Context, host hypervisor.Datastores, ref trial.Ref, copied storage.Copy, acked uint64) (ledger.Report, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, fmt.Errorf("reading the ledger took longer than %s", checkTimeout))
+	limit := ref.Job().LedgerSilence()
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("reading the ledger took longer than %s", limit))
 	defer cancel()
 	disk, err := host.OpenDisk(ctx, t.DomainName(GuestName))
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 // settleLimit is how long both hosts may take to come to rest after a migration
-// that was cut off.
+// that was cut off, and at least how long after one that was cancelled.
 const settleLimit = time.Minute
 
 // Migrate moves the domain to the target by the phases of libvirt's migration
@@ -230,14 +230,15 @@ func (m *migration) move(ctx context.Context, hung *time.Timer) error {
 func (m *migration) cancel(ended <-chan error) error {
 	m.note("cancel")
 	_ = m.source.virt.DomainAbortJob(m.domain) // how the hand-over ends is what counts
-	limit := time.NewTimer(settleLimit)
+	settles := max(settleLimit, m.order.Settle)
+	limit := time.NewTimer(settles)
 	defer limit.Stop()
 	select {
 	case err := <-ended:
 		return err
 	case <-limit.C:
 		m.hangUp()
-		return errors.Join(fmt.Errorf("the migration did not come to rest within %s of its cancelling", settleLimit), <-ended)
+		return errors.Join(fmt.Errorf("the migration did not come to rest within %s of its cancelling", settles), <-ended)
 	}
 }
 

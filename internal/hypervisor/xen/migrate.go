@@ -15,7 +15,7 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// settleLimit is how long both ends of a migration that was cut off may take
+// settleLimit is how long both ends of a migration that was cut off may take at least
 // to come to rest.
 const settleLimit = time.Minute
 
@@ -143,7 +143,7 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 		}
 		select {
 		case err = <-sent:
-		case <-time.After(settleLimit): //nolint:forbidigo // a limit
+		case <-time.After(max(settleLimit, m.order.Settle)): //nolint:forbidigo // a limit
 			stopSender()
 			err = errors.Join(errors.New("the sender did not come to rest after its transport was ended"), <-sent)
 		}
