@@ -176,9 +176,10 @@ func TestTooSlowIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct{ file, want string }{
-		"of the file": {write(t, slow+"testbed: emulated\n"+matrix+", guest_memory_mib: [256]}\n"),
+		"of the file": {write(t, slow+"testbed: emulated\nlimits: {migration: 10m}\n"+matrix+", guest_memory_mib: [256]}\n"),
 			"cell xen-nfs-rtt40.rate2mbit-database-256m: the first round alone, 256 MiB of memory at 2 Mbit/s, takes 1074 s, and limits.migration is 10m0s: its trials end as too-slow"},
 		"of the emulated testbed": {write(t, slow+"testbed: emulated\nlimits: {migration: 5m}\n"+matrix+"}\n"), "128 MiB of memory at 2 Mbit/s, takes 537 s"},
+		"of a disk":               {write(t, slow+"testbed: emulated\nlimits: {trial: 30m}\ndisk: {size_mib: 1048576}\nmatrix: {storage: [nfs], wan: [lan], access: [database]}\n"), "and limits.trial is 30m0s: its attempts end as time-out"},
 		"of the inventory":        {hosts, "MiB of memory at 1 Mbit/s, takes "},
 		"of nobody":               {write(t, slow+"testbed: simulated\n"+matrix+"}\n"), ""},
 	} {

@@ -244,6 +244,7 @@ func TestSimulatedFaults(t *testing.T) {
 		{"failing", "migration_fails", trial.TargetFailed, 0, true},
 		{"crooked", "rtt_outside", trial.Valid, 6, true},
 		{"flaky", "provision_fails", trial.Valid, 6, true},
+		{"crowded", "memory_gone", trial.Valid, 6, true},
 		{"ending", "load_ends", trial.Invalid, 12, false}, // in the warm-up
 		{"hanging", "guest_hangs", trial.TargetFailed, 0, false},
 		{"diskless", "disk_stays_away", trial.TargetFailed, 0, true},

@@ -163,6 +163,9 @@ func (r *request) warnings() []string {
 	for _, slow := range r.spec.TooSlow(memoryMiB) {
 		warnings = append(warnings, slow.String())
 	}
+	for _, late := range r.spec.TooLate(memoryMiB) {
+		warnings = append(warnings, late.String())
+	}
 	if idle := r.spec.IdleLanes(r.trials); idle != "" {
 		warnings = append(warnings, idle)
 	}
