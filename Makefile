@@ -35,7 +35,7 @@ VSPHERE :=
 # executes the notebooks, and a browser for the report.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
 	gcc libc6-dev git ca-certificates busybox iproute2 socat \
-	jupyter-nbconvert python3-ipykernel python3-matplotlib python3-pandas chromium
+	jupyter-nbconvert python3-ipykernel python3-matplotlib python3-pandas chromium openssl
 
 # DuckDB, which reads the dataset in the tests.
 DUCKDB := tools/duckdb/node_modules/.package-lock.json
@@ -97,7 +97,7 @@ build: ## build bin/heliotrope and the programs that it starts
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/ ./cmd/...
 
 .PHONY: server
-server: $(SERVER) ## build bin/heliotrope-server, the embedded Temporal server (some minutes, once)
+server: $(SERVER) ## build bin/heliotrope-server, the Temporal server, embedded and in production (some minutes, once)
 
 $(SERVER): $(wildcard deploy/devserver/*.go) deploy/devserver/go.mod deploy/devserver/go.sum
 	@echo "building the embedded Temporal server (some minutes, once)"

@@ -21,6 +21,18 @@
 // Dangerous: there is no authentication. Whoever can reach the address can read
 // and change every campaign, which is why it must be a loopback address.
 //
+// With a command it is what deploy/production installs, on PostgreSQL:
+//
+//	heliotrope-server cluster --config FILE   Temporal's services, as its configuration file says
+//	heliotrope-server schema --config FILE    brings the tables of both databases up to this version
+//	heliotrope-server ui --config FILE        the Web UI, as its configuration file says
+//
+// These are Temporal's own server, schema tool and Web UI, with its formats of configuration
+// files. One program has all of it because it is the same code but for the database's
+// plug-in: a second one would be compiled for as long, and be another 150 MB. What Temporal would
+// let pass is refused: unknown keys, ports that crash it later, and addresses other than loopback
+// where nobody is asked for a certificate.
+//
 // It is a module of its own, so that neither the builds nor the tests of
 // Heliotrope ever compile a Temporal server.
 package main
@@ -39,6 +51,7 @@ import (
 	"time"
 
 	"go.temporal.io/server/common/headers"
+	"go.temporal.io/server/temporal"
 	"golang.org/x/sys/unix"
 )
 
@@ -79,6 +92,65 @@ func main() {
 
 // run does all of the command but its exit code.
 func run(args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "cluster", "schema", "ui":
+			return runConfigured(args[0], args[1:])
+		}
+	}
+	return runEmbedded(args)
+}
+
+// runConfigured does a command that wants a configuration file.
+func runConfigured(command string, args []string) error {
+	flags := flag.NewFlagSet("heliotrope-server "+command, flag.ContinueOnError)
+	path := flags.String("config", "", "`path` of the configuration file")
+	var services []string
+	if command == "cluster" {
+		flags.Func("service", "run this `service` only, and others that are named: frontend, history, matching, worker", func(name string) error {
+			services = append(services, name)
+			return nil
+		})
+	}
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	if len(services) == 0 {
+		services = temporal.DefaultServices
+	}
+	if *path == "" {
+		return fmt.Errorf("%w: --config: a path is needed", errBadInput)
+	}
+	if command == "schema" {
+		return updateSchemas(*path, os.Stdout)
+	}
+	ready, err := takeStandardOutput()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if command == "ui" {
+		return serveUI(ctx, *path, ready)
+	}
+	return serveCluster(ctx, *path, services, ready)
+}
+
+// parse parses flags; what is left over is bad input.
+func parse(flags *flag.FlagSet, args []string) error {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return err
+	} else if err != nil {
+		return fmt.Errorf("%w: %w", errBadInput, err)
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%w: unexpected argument %q; see --help", errBadInput, flags.Arg(0))
+	}
+	return nil
+}
+
+// runEmbedded runs the server of one machine.
+func runEmbedded(args []string) error {
 	var o options
 	flags := flag.NewFlagSet("heliotrope-server", flag.ContinueOnError)
 	flags.StringVar(&o.address, "address", "127.0.0.1:7233", "`host:port` for clients and workers, on the loopback interface; port 0 is any that is free")
@@ -89,18 +161,22 @@ func run(args []string) error {
 	flags.StringVar(&o.logLevel, "log-level", "warn", "debug, info, warn or error")
 	flags.StringVar(&o.synchronous, "synchronous", "FULL", "FULL: a power failure loses nothing; NORMAL: faster, it may lose the last moments")
 	showVersion := flags.Bool("version", false, "print the versions and exit")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return fmt.Errorf("%w: %w", errBadInput, err)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), `heliotrope-server --database FILE            Temporal for one machine
+heliotrope-server cluster --config FILE      Temporal's services, as their configuration file says
+heliotrope-server schema --config FILE       bring the tables of its PostgreSQL databases up to this version
+heliotrope-server ui --config FILE           Temporal's Web UI, as its configuration file says
+
+Flags of the first:
+`)
+		flags.PrintDefaults()
+	}
+	if err := parse(flags, args); err != nil {
+		return err
 	}
 	if *showVersion {
 		fmt.Printf("heliotrope-server %s temporal %s ui %s\n", version, headers.ServerVersion, linked("github.com/temporalio/ui-server/v2"))
 		return nil
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("%w: unexpected argument %q; see --help", errBadInput, flags.Arg(0))
 	}
 	if err := o.check(); err != nil {
 		return err

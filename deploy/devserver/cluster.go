@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+
+	"go.temporal.io/server/common/authorization"
+	"go.temporal.io/server/common/config"
+	"go.temporal.io/server/common/metrics"
+	_ "go.temporal.io/server/common/persistence/sql/sqlplugin/postgresql" // registers the plug-ins postgres12 and postgres12_pgx
+	"go.temporal.io/server/common/primitives"
+	"go.temporal.io/server/temporal"
+	"go.uber.org/zap/zapcore"
+	"gopkg.in/yaml.v3"
+)
+
+// highestPort is the highest port of a server that works together with others: its
+// database has the ports of all of them in columns of 16 bits with a sign.
+const highestPort = 1<<15 - 1
+
+// serveCluster runs the services of Temporal that a configuration file describes, all
+// four or those that are named, until ctx ends.
+func serveCluster(ctx context.Context, path string, services []string, ready *os.File) (err error) {
+	described, err := loadConfig(path)
+	if err != nil {
+		return err
+	}
+	if err := checkServices(described, services); err != nil {
+		return fmt.Errorf("%w: %s: %w", errBadInput, path, err)
+	}
+	level, logger := newLogger(described.Log.Level)
+	rights := &described.Global.Authorization
+	authorizer, err := authorization.GetAuthorizerFromConfig(rights)
+	if err != nil {
+		return fmt.Errorf("%w: %s: authorization: %w", errBadInput, path, err)
+	}
+	claims, err := authorization.GetClaimMapperFromConfig(rights, logger)
+	if err != nil {
+		return fmt.Errorf("%w: %s: authorization: %w", errBadInput, path, err)
+	}
+	audience, err := authorization.GetAudienceMapperFromConfig(rights)
+	if err != nil {
+		return fmt.Errorf("%w: %s: authorization: %w", errBadInput, path, err)
+	}
+	options := []temporal.ServerOption{
+		temporal.WithConfig(described),
+		temporal.ForServices(services),
+		temporal.WithLogger(logger),
+		temporal.WithAuthorizer(authorizer),
+		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return claims }),
+		temporal.WithAudienceGetter(func(*config.Config) authorization.JWTAudienceMapper { return audience }),
+	}
+	if described.Global.Metrics == nil {
+		options = append(options, temporal.WithCustomMetricsHandler(metrics.NoopMetricsHandler))
+	}
+	server, err := temporal.NewServer(options...)
+	if err != nil {
+		return fmt.Errorf("put Temporal's services together as %s says: %w", path, err)
+	}
+	if err := server.Start(); err != nil {
+		return fmt.Errorf("start Temporal as %s says: %w", path, err)
+	}
+	defer func() {
+		level.SetLevel(zapcore.FatalLevel) // polls that are cut off are logged as errors
+		err = errors.Join(err, server.Stop())
+	}()
+	front := described.Services[string(primitives.FrontendService)].RPC
+	if err := announce(ready, net.JoinHostPort(listensOn(front), strconv.Itoa(front.GRPCPort)), ""); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// loadConfig reads a configuration file of Temporal's, as
+// https://docs.temporal.io/references/configuration describes it. What Temporal leaves
+// unread, a key that it does not know, is an error here: a word that was mistyped would
+// leave out what it was to protect.
+func loadConfig(path string) (*config.Config, error) {
+	text, err := os.ReadFile(path) //nolint:gosec // what the caller names on its command line
+	if err != nil {
+		return nil, fmt.Errorf("%w: --config: %w", errBadInput, err)
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(new(config.Config)); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", errBadInput, path, err)
+	}
+	described, err := config.Load(config.WithConfigFile(path))
+	if err == nil {
+		err = described.Validate()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", errBadInput, path, err)
+	}
+	if _, err := zapcore.ParseLevel(described.Log.Level); err != nil {
+		return nil, fmt.Errorf("%w: %s: log.level %q: want debug, info, warn or error", errBadInput, path, described.Log.Level)
+	}
+	return described, nil
+}
+
+// checkServices refuses services that would crash later, or that whoever reaches their
+// ports could misuse. It reports every problem at once.
+func checkServices(described *config.Config, services []string) error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	tls := described.Global.TLS
+	for _, name := range services {
+		if !slices.Contains(temporal.Services, name) {
+			bad("--service %s: want one of %v", name, temporal.Services)
+			continue
+		}
+		service, ok := described.Services[name]
+		if !ok {
+			bad("services.%s is missing", name)
+			continue
+		}
+		for key, port := range map[string]int{"grpcPort": service.RPC.GRPCPort, "membershipPort": service.RPC.MembershipPort} {
+			if port < 1 || port > highestPort {
+				bad("services.%s.rpc.%s is %d: want a port from 1 to %d, which the database has room for", name, key, port, highestPort)
+			}
+		}
+		if ip := net.ParseIP(listensOn(service.RPC)); ip != nil && ip.IsLoopback() {
+			continue
+		}
+		const misuse = "services.%s listens on another address than this machine's loopback, and global.tls.%s.server does not ask clients for certificates: " +
+			"whoever reaches it could read and change every campaign; set certFile, keyFile, requireClientAuth and clientCaFiles, or bindOnIP: 127.0.0.1"
+		if !asksForCertificates(tls.Internode) { // the frontend's port for its membership, too
+			bad(misuse, name, "internode")
+		}
+		if name == string(primitives.FrontendService) && !asksForCertificates(tls.Frontend) && described.Global.Authorization.Authorizer == "" {
+			bad(misuse, name, "frontend")
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// asksForCertificates says that servers of the group, by whichever name they are called, speak
+// with nobody who has no certificate of an authority that the configuration names.
+func asksForCertificates(group config.GroupTLS) bool {
+	for _, server := range append(slices.Collect(maps.Values(group.PerHostOverrides)), group.Server) {
+		if server.CertFile+server.CertData == "" || !server.RequireClientAuth || len(server.ClientCAFiles)+len(server.ClientCAData) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// listensOn is the IP address that a service listens on; empty where Temporal looks for
+// one of the machine's.
+func listensOn(rpc config.RPC) string {
+	if rpc.BindOnLocalHost {
+		return "127.0.0.1"
+	}
+	return rpc.BindOnIP
+}
