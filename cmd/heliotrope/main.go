@@ -111,7 +111,7 @@ campaigns are not lost by either.`,
 	root.AddCommand(newValidate(), newPlan(), newIometer(), newIngest())
 	root.AddCommand(newSweep())
 	root.AddCommand(newSteering()...)
-	root.AddCommand(newLab())
+	root.AddCommand(newLab(), newTemporal())
 	return root
 }
 

@@ -126,7 +126,7 @@ func control(ctx context.Context, options serveOptions, told *telling, server *o
 		return err
 	}
 	defer session.client.Close()
-	if err := temporal.RegisterSearchAttributes(ctx, session.client, settings.Namespace, workflows.SearchAttributes); err != nil {
+	if err := prepareServer(ctx, session.client, settings); err != nil {
 		return err
 	}
 	id, err := identify(stateDir)
@@ -159,6 +159,15 @@ func control(ctx context.Context, options serveOptions, told *telling, server *o
 		log.Info().Msg("the controller ends; campaigns that run wait for the next one")
 		return nil
 	})
+}
+
+// prepareServer sees to it that the server knows our search attributes. One that the user
+// named is only asked: whoever administers it runs `heliotrope temporal setup`.
+func prepareServer(ctx context.Context, c client.Client, settings temporal.Settings) error {
+	if settings.Configured() {
+		return temporal.Check(ctx, c, settings, workflows.SearchAttributes)
+	}
+	return temporal.RegisterSearchAttributes(ctx, c, settings.Namespace, workflows.SearchAttributes)
 }
 
 // work starts workers, and keeps them until ctx ends or one of them has failed,

@@ -15,36 +15,65 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+
+	"heliotrope/internal/fault"
 )
+
+// Attributes are search attributes by name.
+type Attributes map[string]enumspb.IndexedValueType
+
+// names are their names, sorted.
+func (a Attributes) names() []string { return slices.Sorted(maps.Keys(a)) }
 
 // RegisterSearchAttributes sees to it that the namespace has the attributes,
 // and returns when workflows can be started with them. Those that are there
-// already are left alone; one that is there with another type is an error, and
+// already are left alone; one that is there with another type is fault.BadInput, and
 // nothing is changed. On a server with an SQL store a namespace has room for 10
 // of type Keyword and 3 of every other type.
-func RegisterSearchAttributes(ctx context.Context, c client.Client, namespace string, attributes map[string]enumspb.IndexedValueType) error {
+func RegisterSearchAttributes(ctx context.Context, c client.Client, namespace string, attributes Attributes) error {
+	missing, err := missingAttributes(ctx, c, namespace, attributes)
+	if err != nil {
+		return err
+	}
+	return addAttributes(ctx, c, namespace, missing, attributes)
+}
+
+// missingAttributes are those of the attributes that the namespace does not have.
+func missingAttributes(ctx context.Context, c client.Client, namespace string, attributes Attributes) (Attributes, error) {
 	there, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
 	if err != nil {
-		return fmt.Errorf("list the search attributes of namespace %s: %w", namespace, err)
+		return nil, fmt.Errorf("list the search attributes of namespace %s: %w", namespace, err)
 	}
 	missing := maps.Clone(attributes)
-	for name, have := range there.GetCustomAttributes() {
-		if want, ours := attributes[name]; ours && want != have {
-			return fmt.Errorf("search attribute %s of namespace %s is %v, and must be %v: use another namespace", name, namespace, have, want)
+	var wrong []string
+	for _, name := range attributes.names() {
+		have, known := there.GetCustomAttributes()[name]
+		if known && have != attributes[name] {
+			wrong = append(wrong, fmt.Sprintf("%s is %v, and must be %v", name, have, attributes[name]))
 		}
-		delete(missing, name)
+		if known {
+			delete(missing, name)
+		}
 	}
+	if len(wrong) > 0 {
+		return nil, fault.New(fault.BadInput, "search attributes of namespace %s: %s; another program has them: set TEMPORAL_NAMESPACE to a namespace of Heliotrope's own",
+			namespace, strings.Join(wrong, "; "))
+	}
+	return missing, nil
+}
+
+// addAttributes adds what is missing of the attributes, and waits until all can be used.
+func addAttributes(ctx context.Context, c client.Client, namespace string, missing, attributes Attributes) error {
 	if len(missing) > 0 {
-		_, err = c.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{
+		_, err := c.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{
 			Namespace: namespace, SearchAttributes: missing,
 		})
 		var exists *serviceerror.AlreadyExists // somebody else was as quick
 		if err != nil && !errors.As(err, &exists) {
-			return fmt.Errorf("add search attributes %s to namespace %s: %w",
-				strings.Join(slices.Sorted(maps.Keys(missing)), ", "), namespace, err)
+			return fmt.Errorf("add search attributes %s to namespace %s: %w", strings.Join(missing.names(), ", "), namespace, err)
 		}
 	}
-	return waitUsable(ctx, c, namespace, slices.Sorted(maps.Keys(attributes)))
+	return waitUsable(ctx, c, namespace, attributes.names())
 }
 
 // waitUsable asks for workflows by the attributes until the server knows them:
@@ -54,12 +83,22 @@ func waitUsable(ctx context.Context, c client.Client, namespace string, names []
 		return nil
 	}
 	query := strings.Join(names, " IS NOT NULL AND ") + " IS NOT NULL"
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+	err := patiently(ctx, func() error {
 		_, err := c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{Namespace: namespace, Query: query})
-		return struct{}{}, err
-	}, backoff.WithBackOff(backoff.NewConstantBackOff(100*time.Millisecond)), backoff.WithMaxElapsedTime(30*time.Second))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("search attributes %s were added to namespace %s but cannot be used: %w", strings.Join(names, ", "), namespace, err)
 	}
 	return nil
+}
+
+// knownWithin is how long a server may take until all of its parts know of a change.
+const knownWithin = 60 * time.Second
+
+// patiently asks until all parts of a server know of what was changed a moment ago.
+func patiently(ctx context.Context, ask func() error) error {
+	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, ask() },
+		backoff.WithBackOff(backoff.NewConstantBackOff(100*time.Millisecond)), backoff.WithMaxElapsedTime(knownWithin))
+	return err
 }

@@ -2,13 +2,11 @@ package temporal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/rs/zerolog"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"google.golang.org/grpc"
@@ -27,21 +25,29 @@ func Dial(ctx context.Context, s Settings, logger zerolog.Logger, connection ...
 	options := s.ClientOptions()
 	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, connection...)
 	options.Logger = sdklog.Logger{To: logger}
-	c, err := backoff.Retry(ctx, func() (client.Client, error) { return dialOnce(ctx, options) },
-		backoff.WithBackOff(&backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, Multiplier: 1.5, MaxInterval: time.Second}),
+	c, err := s.retried(ctx, func(ctx context.Context) (client.Client, error) { return dialOnce(ctx, options) })
+	if err != nil {
+		return nil, s.explain(fmt.Errorf("connect to Temporal at %s, namespace %s: %w", s.Address, s.Namespace, err))
+	}
+	return c, nil
+}
+
+// retried tries for some seconds to connect; what the server or this side refuses for
+// good is not tried again.
+func (s Settings) retried(ctx context.Context, dial func(context.Context) (client.Client, error)) (client.Client, error) {
+	if err := s.checkCertificates(ctx); err != nil {
+		return nil, err
+	}
+	return backoff.Retry(ctx, func() (client.Client, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialWithin)
+		defer cancel()
+		c, err := dial(ctx)
+		if err != nil && refused(err) {
+			return nil, backoff.Permanent(err)
+		}
+		return c, err
+	}, backoff.WithBackOff(&backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, Multiplier: 1.5, MaxInterval: time.Second}),
 		backoff.WithMaxElapsedTime(dialWithin))
-	if err == nil {
-		return c, nil
-	}
-	var missing *serviceerror.NamespaceNotFound
-	advice := "is it running, and is TEMPORAL_ADDRESS right?"
-	switch {
-	case errors.As(err, &missing):
-		advice = fmt.Sprintf("make the namespace with `temporal operator namespace create --retention 90d %s`, or set TEMPORAL_NAMESPACE", s.Namespace)
-	case refused(err):
-		advice = "check TEMPORAL_API_KEY and the TEMPORAL_TLS_… variables"
-	}
-	return nil, fmt.Errorf("connect to Temporal at %s, namespace %s: %w; %s", s.Address, s.Namespace, err, advice)
 }
 
 // ForOthers is a client for calls that are passed on for workers on other machines: each
@@ -61,24 +67,13 @@ func ForOthers(s Settings, logger zerolog.Logger) (client.Client, error) {
 // dialOnce connects, and asks a question that goes through the same checks of
 // the namespace as starting a workflow.
 func dialOnce(ctx context.Context, options client.Options) (client.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialWithin)
-	defer cancel()
 	c, err := client.DialContext(ctx, options)
-	if err == nil {
-		_, err = c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{Namespace: options.Namespace})
-		if err == nil {
-			return c, nil
-		}
+	if err != nil {
+		return nil, err
+	}
+	if _, err = c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{Namespace: options.Namespace}); err != nil {
 		c.Close()
+		return nil, err
 	}
-	if refused(err) {
-		return nil, backoff.Permanent(err)
-	}
-	return nil, err
-}
-
-// refused says that the server answered, and will not change its mind.
-func refused(err error) bool {
-	var denied *serviceerror.PermissionDenied
-	return errors.As(err, &denied)
+	return c, nil
 }

@@ -396,7 +396,7 @@ func TestDialNamesAMissingNamespace(t *testing.T) {
 	if err == nil {
 		t.Fatal("a namespace that is not there was accepted")
 	}
-	for _, word := range []string{settings.Address, "temporal operator namespace create"} {
+	for _, word := range []string{settings.Address, "heliotrope temporal setup"} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("the error does not say %q: %v", word, err)
 		}

@@ -131,6 +131,9 @@ func checkTemporal(ctx context.Context, s Settings) error {
 		return fault.New(fault.BadInput, "Temporal's settings: %w", err)
 	}
 	defer c.Close()
+	if err := s.checkCertificates(ctx); err != nil {
+		return err
+	}
 	if _, err := c.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil && !refused(err) {
 		return fault.New(fault.BadInput, "something listens on %s that does not answer as a Temporal server does: end it, or set TEMPORAL_ADDRESS (%w)",
 			s.Address, err)

@@ -1,0 +1,104 @@
+package temporal
+
+import (
+	"context"
+	"maps"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/grpc"
+)
+
+// needs are those of a test: an attribute of each type that there is in Heliotrope.
+var needs = Needs{Retention: 48 * time.Hour, Attributes: Attributes{
+	"HeliotropeTest": enumspb.INDEXED_VALUE_TYPE_KEYWORD, testAttribute.GetName(): testAttribute.GetValueType(),
+}}
+
+// TestSetup makes all on a server that has nothing, nothing the second time, and refuses what it
+// must not change.
+func TestSetup(t *testing.T) {
+	cluster := sqliteCluster(t)
+	s := settingsOf(t, cluster.Environment(cluster.Clients.Issue(t, "controller")))
+	_, err := Dial(t.Context(), s, zerolog.Nop())
+	wantBadInput(t, err, "heliotrope temporal setup", "namespace heliotrope")
+
+	done, err := Setup(t.Context(), s, needs, zerolog.Nop())
+	require.NoError(t, err)
+	all := []string{"namespace heliotrope, which keeps closed workflows for 2 days", "search attribute HeliotropeTest (Keyword)", "search attribute HeliotropeTestMs (Double)"}
+	assert.Equal(t, all, done.Made)
+	assert.Empty(t, done.There)
+	assert.Equal(t, OldestServer, done.Version)
+	c := dial(t, s)
+	require.NoError(t, Check(t.Context(), c, s, needs.Attributes))
+
+	again, err := Setup(t.Context(), s, needs, zerolog.Nop())
+	require.NoError(t, err)
+	assert.Equal(t, all, again.There)
+	assert.Empty(t, again.Made)
+	assert.Empty(t, again.Changed)
+
+	longer := needs
+	longer.Retention = 72 * time.Hour
+	_, err = Setup(t.Context(), s, longer, zerolog.Nop())
+	wantBadInput(t, err, "2 days", "3 days", "--lengthen")
+	kept, there, err := retention(t.Context(), c, s.Namespace)
+	require.NoError(t, err)
+	assert.True(t, there && kept == needs.Retention, "refused, and changed to %v", kept)
+	longer.Lengthen = true
+	done, err = Setup(t.Context(), s, longer, zerolog.Nop())
+	require.NoError(t, err)
+	assert.Equal(t, []string{"namespace heliotrope keeps closed workflows for 3 days, no longer for 2 days"}, done.Changed)
+	assert.Equal(t, 72.0, done.RetentionHours)
+
+	more := needs
+	more.Attributes = Attributes{"HeliotropeTest": enumspb.INDEXED_VALUE_TYPE_DOUBLE, "HeliotropeOther": enumspb.INDEXED_VALUE_TYPE_KEYWORD}
+	_, err = Setup(t.Context(), s, more, zerolog.Nop())
+	wantBadInput(t, err, "HeliotropeTest is Keyword, and must be Double", "TEMPORAL_NAMESPACE")
+	listed, err := c.OperatorService().ListSearchAttributes(t.Context(), &operatorservice.ListSearchAttributesRequest{Namespace: s.Namespace})
+	require.NoError(t, err)
+	assert.NotContains(t, listed.GetCustomAttributes(), "HeliotropeOther", "refused, and one was added")
+	more.Attributes = maps.Clone(needs.Attributes)
+	more.Attributes["HeliotropeOther"] = enumspb.INDEXED_VALUE_TYPE_KEYWORD
+	wantBadInput(t, Check(t.Context(), c, s, more.Attributes), "HeliotropeOther", "heliotrope temporal setup")
+}
+
+// ancient is a server that tells its version, and notes whatever else it is asked.
+type ancient struct {
+	workflowservice.UnimplementedWorkflowServiceServer
+	version string
+}
+
+func (a *ancient) GetSystemInfo(context.Context, *workflowservice.GetSystemInfoRequest) (*workflowservice.GetSystemInfoResponse, error) {
+	return &workflowservice.GetSystemInfoResponse{ServerVersion: a.version}, nil
+}
+
+// TestOldServers are refused before anything else is asked of them.
+func TestOldServers(t *testing.T) {
+	for _, version := range []string{"1.31.9", "1.4.0", "0.0.1", "1.32.1-rc.1", "", "unknown"} {
+		asked := make(chan string, 100)
+		server := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, request any, call *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			asked <- call.FullMethod
+			return handler(ctx, request)
+		}))
+		workflowservice.RegisterWorkflowServiceServer(server, &ancient{version: version})
+		listener, err := net.Listen("tcp", anyPort)
+		require.NoError(t, err)
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(listener) }()
+		_, err = Setup(t.Context(), settingsOf(t, map[string]string{"TEMPORAL_ADDRESS": listener.Addr().String()}), needs, zerolog.Nop())
+		wantBadInput(t, err, version, "upgrade that server", OldestServer)
+		server.Stop()
+		require.NoError(t, <-served)
+		close(asked)
+		for method := range asked {
+			assert.Equal(t, workflowservice.WorkflowService_GetSystemInfo_FullMethodName, method)
+		}
+	}
+}
