@@ -71,7 +71,13 @@ func (o serveOptions) settings() (temporal.Settings, error) {
 	if err != nil {
 		return settings, err
 	}
-	switch last := lastServe(o.stateDir); {
+	last := lastServe(o.stateDir)
+	if last != nil {
+		if settings, err = settings.OrKeys(last.CodecKeys); err != nil {
+			return settings, err
+		}
+	}
+	switch {
 	case o.address != "" && settings.Configured():
 		return settings, usageError{fmt.Errorf("--address is where the embedded server listens, but the environment names another server, %s: give one of both", settings.Address)}
 	case o.address != "":
@@ -232,7 +238,7 @@ func announce(stateDir, controller string, settings temporal.Settings, ui string
 		return err
 	}
 	state := serveState{PID: own.PID, StartTicks: own.StartTicks, Controller: controller, Version: version, Address: settings.Address, Embedded: !settings.Configured(),
-		Namespace: settings.Namespace, UI: ui, Started: time.Now().UTC()}
+		Namespace: settings.Namespace, CodecKeys: settings.Keys(), UI: ui, Started: time.Now().UTC()}
 	if err := state.write(stateDir); err != nil {
 		return fmt.Errorf("tell that the controller is ready: %w", err)
 	}

@@ -60,6 +60,11 @@ func settingsOf(stateDir string) (settings temporal.Settings, ui string, err err
 		return settings, "", err
 	}
 	last := lastServe(stateDir)
+	if last != nil {
+		if settings, err = settings.OrKeys(last.CodecKeys); err != nil {
+			return settings, "", err
+		}
+	}
 	if last != nil && !settings.Configured() {
 		settings.Address, settings.Namespace = last.Address, last.Namespace
 	}

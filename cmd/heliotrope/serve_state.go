@@ -33,7 +33,8 @@ type serveState struct {
 	Address    string    `json:"address"`  // of the Temporal server
 	Embedded   bool      `json:"embedded"` // the server is its own
 	Namespace  string    `json:"namespace"`
-	UI         string    `json:"ui,omitempty"` // URL of the Temporal UI, where it is known
+	CodecKeys  string    `json:"codec_keys,omitempty"` // path of the keys by which payloads are encrypted
+	UI         string    `json:"ui,omitempty"`         // URL of the Temporal UI, where it is known
 	Started    time.Time `json:"started"`
 }
 

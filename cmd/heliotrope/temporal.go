@@ -17,11 +17,11 @@ import (
 func newTemporal() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "temporal",
-		Short: "Prepare a Temporal server of your own",
+		Short: "Prepare a Temporal server of your own, and encrypt what campaigns keep there",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newTemporalSetup())
+	cmd.AddCommand(newTemporalSetup(), newCodecKey(), newCodecServer())
 	return cmd
 }
 

@@ -20,11 +20,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
 
+	"heliotrope/deploy/temporal/codec"
 	"heliotrope/internal/fault"
 )
 
@@ -42,7 +44,13 @@ type Settings struct {
 
 	named   bool           // the user named the address
 	options client.Options // TLS, API key, headers
+	keys    string         // path of the codec's keys
+	chosen  bool           // the environment says what keys there are, or that there are none
 }
+
+// CodecEnv names the file with the keys by which payloads are encrypted (package codec). Set
+// and empty, it says that none are.
+const CodecEnv = "HELIOTROPE_CODEC_KEYS"
 
 // LoadSettings reads what Temporal's own tools read: TEMPORAL_ADDRESS,
 // TEMPORAL_NAMESPACE, TEMPORAL_TLS_…, TEMPORAL_API_KEY, and the profile of the
@@ -71,8 +79,50 @@ func LoadSettings() (Settings, error) {
 	if s.options, err = profile.ToClientOptions(envconfig.ToClientOptionsRequest{}); err != nil {
 		return Settings{}, fault.New(fault.BadInput, "Temporal's settings (TEMPORAL_… variables and configuration file): %w", err)
 	}
+	path, chosen := os.LookupEnv(CodecEnv)
+	if s, err = s.withKeys(path); err != nil {
+		return Settings{}, fault.New(fault.BadInput, "%s: %w", CodecEnv, err)
+	}
+	s.chosen = chosen
 	return s, nil
 }
+
+// withKeys has payloads encrypted by the keys in a file; "" is none.
+func (s Settings) withKeys(path string) (Settings, error) {
+	var keys *codec.Keys
+	if path != "" {
+		absolute, err := filepath.Abs(path)
+		if err != nil {
+			return s, err
+		}
+		path = absolute
+		if keys, err = codec.Load(path); err != nil {
+			return s, err
+		}
+	}
+	connection, err := codec.New(keys).DialOptions()
+	if err != nil {
+		return s, err
+	}
+	s.keys, s.options.ConnectionOptions.DialOptions = path, connection
+	return s, nil
+}
+
+// OrKeys are the settings with the codec's keys in a file where the environment says nothing of keys.
+// An error is fault.BadInput.
+func (s Settings) OrKeys(path string) (Settings, error) {
+	if s.chosen {
+		return s, nil
+	}
+	with, err := s.withKeys(path)
+	if err != nil {
+		return s, fault.New(fault.BadInput, "the last controller here encrypted payloads: %w; to encrypt none from now on, set %s to nothing", err, CodecEnv)
+	}
+	return with, nil
+}
+
+// Keys is the path of the file by whose keys payloads are encrypted; "" when they are not.
+func (s Settings) Keys() string { return s.keys }
 
 // Configured says that the user named an address: no embedded server is ever
 // started then.
@@ -83,9 +133,10 @@ func (s Settings) Configured() bool { return s.named }
 func (s Settings) anyPort() bool { return !s.named && strings.HasSuffix(s.Address, ":0") }
 
 // ClientOptions are the settings for the SDK: address, namespace, TLS,
-// credentials and headers.
+// credentials and headers, and what encrypts payloads.
 func (s Settings) ClientOptions() client.Options {
 	options := s.options
+	options.ConnectionOptions.DialOptions = slices.Clone(options.ConnectionOptions.DialOptions)
 	options.HostPort, options.Namespace = s.Address, s.Namespace
 	return options
 }

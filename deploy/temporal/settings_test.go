@@ -13,7 +13,7 @@ import (
 func clearSettings(t *testing.T) {
 	t.Helper()
 	for _, variable := range os.Environ() {
-		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "TEMPORAL_") {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "TEMPORAL_") || name == CodecEnv {
 			t.Setenv(name, "") // puts it back at the end
 			if err := os.Unsetenv(name); err != nil {
 				t.Fatal(err)

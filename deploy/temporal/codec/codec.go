@@ -1,0 +1,136 @@
+package codec
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/proxy"
+	"go.temporal.io/sdk/converter"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// What an encrypted payload says of itself, as Temporal's samples have it
+// (https://github.com/temporalio/samples-go/tree/main/encryption). Its data are a nonce of 12 bytes, and
+// then the payload, encrypted and authenticated together with the key's ID.
+const (
+	encrypted     = "binary/encrypted"
+	metadataKeyID = "encryption-key-id"
+)
+
+// Codec encrypts and decrypts payloads: a converter.PayloadCodec.
+type Codec struct{ keys *Keys }
+
+var _ converter.PayloadCodec = Codec{}
+
+// New makes a codec. Without keys it encrypts nothing, and says of what is encrypted that keys are
+// wanted.
+func New(keys *Keys) Codec { return Codec{keys: keys} }
+
+// Encode encrypts payloads. What is encrypted already is left alone.
+func (c Codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	if c.keys == nil {
+		return payloads, nil
+	}
+	id, key := c.keys.encrypting()
+	out := make([]*commonpb.Payload, len(payloads))
+	for i, payload := range payloads {
+		if isEncrypted(payload) {
+			out[i] = payload
+			continue
+		}
+		plain, err := proto.Marshal(payload)
+		if err != nil {
+			return nil, refused(fmt.Errorf("encrypt a payload: %w", err))
+		}
+		nonce := make([]byte, key.NonceSize(), key.NonceSize()+len(plain)+key.Overhead())
+		_, _ = rand.Read(nonce) // it never fails
+		out[i] = &commonpb.Payload{
+			Metadata: map[string][]byte{converter.MetadataEncoding: []byte(encrypted), metadataKeyID: []byte(id)},
+			Data:     key.Seal(nonce, nonce, plain, []byte(id)),
+		}
+	}
+	return out, nil
+}
+
+// Decode decrypts payloads. What is not encrypted is left alone.
+func (c Codec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	out := make([]*commonpb.Payload, len(payloads))
+	for i, payload := range payloads {
+		out[i] = payload
+		if !isEncrypted(payload) {
+			continue
+		}
+		var err error
+		if out[i], err = c.decrypt(payload); err != nil {
+			return nil, refused(fmt.Errorf("decrypt a payload of Temporal's: %w", err))
+		}
+	}
+	return out, nil
+}
+
+func isEncrypted(payload *commonpb.Payload) bool {
+	return string(payload.GetMetadata()[converter.MetadataEncoding]) == encrypted
+}
+
+func (c Codec) decrypt(payload *commonpb.Payload) (*commonpb.Payload, error) {
+	id := payload.GetMetadata()[metadataKeyID]
+	if c.keys == nil {
+		return nil, fmt.Errorf("it is encrypted with key %q: name the file that has it in HELIOTROPE_CODEC_KEYS", id)
+	}
+	key, err := c.keys.decrypting(string(id))
+	if err != nil {
+		return nil, err
+	}
+	if len(payload.GetData()) < key.NonceSize() {
+		return nil, errors.New("it is cut off")
+	}
+	nonce, sealed := payload.GetData()[:key.NonceSize()], payload.GetData()[key.NonceSize():]
+	plain, err := key.Open(nil, nonce, sealed, id)
+	if err != nil {
+		return nil, fmt.Errorf("it was changed, or key %q is another one in that file than it was encrypted with", id)
+	}
+	decrypted := new(commonpb.Payload)
+	if err := proto.Unmarshal(plain, decrypted); err != nil {
+		return nil, err
+	}
+	return decrypted, nil
+}
+
+// refused gives an error the code of what is not tried again by itself: asking again does not bring
+// the key. It is not that of a call that the server refused.
+func refused(err error) error { return status.Error(codes.FailedPrecondition, err.Error()) }
+
+// DialOptions are options for a client's connection (client.ConnectionOptions.DialOptions): what goes
+// through it is encrypted on its way out and decrypted on its way in.
+//
+// It is done there and not by the SDK's data converter because a workflow that gets a payload without
+// its key would fail, and what it carries on of another one's (a failure, a memo) is never converted.
+func (c Codec) DialOptions() ([]grpc.DialOption, error) {
+	if c.keys == nil {
+		look, err := proxy.NewPayloadVisitorInterceptor(proxy.PayloadVisitorInterceptorOptions{Inbound: &proxy.VisitPayloadsOptions{
+			Visitor: func(_ *proxy.VisitPayloadsContext, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+				return c.Decode(payloads)
+			},
+			SkipSearchAttributes: true,
+		}})
+		return []grpc.DialOption{grpc.WithChainUnaryInterceptor(look)}, err
+	}
+	failures, failuresErr := converter.NewFailureGRPCClientInterceptor(converter.NewFailureGRPCClientInterceptorOptions{EncodeCommonAttributes: true})
+	payloads, payloadsErr := converter.NewPayloadCodecGRPCClientInterceptor(converter.PayloadCodecGRPCClientInterceptorOptions{Codecs: []converter.PayloadCodec{c}})
+	return []grpc.DialOption{grpc.WithChainUnaryInterceptor(ofACopy, failures, payloads)}, errors.Join(failuresErr, payloadsErr)
+}
+
+// ofACopy has the interceptors after it change a copy of the request: the SDK keeps parts of its own, and
+// sends it again when it did not get through. It is a grpc.UnaryClientInterceptor.
+func ofACopy(ctx context.Context, method string, request, reply any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	if message, is := request.(proto.Message); is {
+		request = proto.Clone(message)
+	}
+	return invoke(ctx, method, request, reply, connection, options...)
+}

@@ -1,0 +1,162 @@
+// Package codec encrypts what campaigns keep on a Temporal server, so that whoever reads the server's
+// database or its backups learns nothing of it but what searches need.
+//
+// It promises that
+//   - every payload and every failure's message that leaves this process through a connection with
+//     Codec.DialOptions is encrypted with AES-256-GCM, under the newest key of a file;
+//   - what is encrypted under any key of that file is readable, and what was never encrypted too;
+//   - no workflow fails because a key is missing: what cannot be decrypted does not get past the
+//     connection, so the task waits on the server until the key is in the file;
+//   - keys are in that file only, which nobody else may read: in no argument, environment, log or
+//     error.
+//
+// Not encrypted are the names of workflows, activities, queues and processes, search attributes, and the
+// times of all that happens: the server needs them.
+//
+// Dangerous: what was encrypted under a key that is lost is lost. A key may be taken out of the file
+// when the server keeps nothing of its time any more: a namespace's retention after the last campaign
+// that used it.
+package codec
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+// keyBytes is the length of a key of AES-256.
+const keyBytes = 32
+
+// keyID is what a key may be called.
+var keyID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// Keys are the keys of a file: a line for each, "ID KEY", with the 32 bytes of the key in base64. Empty
+// lines and lines that begin with # say nothing. The last key is the newest.
+type Keys struct {
+	path string
+
+	mutex  sync.Mutex
+	byID   map[string]cipher.AEAD
+	newest string // ID
+}
+
+// Load reads a file of keys. It must be a file that only its owner may read or write.
+func Load(path string) (*Keys, error) {
+	k := &Keys{path: path}
+	return k, k.read()
+}
+
+// read reads the file, and changes nothing when that fails.
+func (k *Keys) read() error {
+	info, err := os.Stat(k.path)
+	if err != nil {
+		return fmt.Errorf("codec keys: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 || !info.Mode().IsRegular() {
+		return fmt.Errorf("codec keys: %s has mode %v: want a file that only its owner may read (chmod 600)", k.path, info.Mode())
+	}
+	text, err := os.ReadFile(k.path)
+	if err != nil {
+		return fmt.Errorf("codec keys: %w", err)
+	}
+	byID, newest, err := parse(text)
+	if err != nil {
+		return fmt.Errorf("codec keys: %s: %w", k.path, err)
+	}
+	k.byID, k.newest = byID, newest
+	return nil
+}
+
+// parse reads keys. Its errors name lines, and never what is in them.
+func parse(text []byte) (byID map[string]cipher.AEAD, newest string, err error) {
+	byID = map[string]cipher.AEAD{}
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for number := 1; lines.Scan(); number++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		id, encoded, _ := strings.Cut(line, " ")
+		key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+		switch {
+		case !keyID.MatchString(id):
+			return nil, "", fmt.Errorf("line %d: want ID KEY, with an ID of letters, digits, '.', '_' and '-'", number)
+		case err != nil || len(key) != keyBytes:
+			return nil, "", fmt.Errorf("line %d: the key is not %d bytes in base64", number, keyBytes)
+		case byID[id] != nil:
+			return nil, "", fmt.Errorf("line %d: key %s is there already", number, id)
+		}
+		block, err := aes.NewCipher(key)
+		if err == nil {
+			byID[id], err = cipher.NewGCM(block)
+		}
+		if err != nil {
+			return nil, "", fmt.Errorf("line %d: %w", number, err)
+		}
+		newest = id
+	}
+	if err := lines.Err(); err != nil {
+		return nil, "", err
+	}
+	if newest == "" {
+		return nil, "", errors.New("no key is in it; `heliotrope temporal codec-key` makes one")
+	}
+	return byID, newest, nil
+}
+
+// encrypting is the key that encrypts.
+func (k *Keys) encrypting() (id string, key cipher.AEAD) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	return k.newest, k.byID[k.newest]
+}
+
+// decrypting is the key with an ID. One that is not known may have come into the file meanwhile.
+func (k *Keys) decrypting(id string) (cipher.AEAD, error) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if key := k.byID[id]; key != nil {
+		return key, nil
+	}
+	if err := k.read(); err != nil {
+		return nil, err
+	}
+	if key := k.byID[id]; key != nil {
+		return key, nil
+	}
+	return nil, fmt.Errorf("key %q is not in %s: put it there", id, k.path)
+}
+
+// AddKey makes a key, and adds it to the file, whose newest it is then. It makes the file when there
+// is none. The key's ID begins with the day.
+func AddKey(path string) (id string, err error) {
+	if _, err := Load(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	var key [keyBytes]byte
+	var suffix [2]byte
+	_, _ = rand.Read(key[:]) // it never fails
+	_, _ = rand.Read(suffix[:])
+	id = time.Now().UTC().Format(time.DateOnly) + "-" + hex.EncodeToString(suffix[:])
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return "", fmt.Errorf("add a codec key: %w", err)
+	}
+	_, err = fmt.Fprintf(file, "%s %s\n", id, base64.StdEncoding.EncodeToString(key[:]))
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return "", fmt.Errorf("add a codec key to %s: %w", path, err)
+	}
+	return id, nil
+}
