@@ -32,10 +32,11 @@ VSPHERE :=
 
 # Debian's packages: the testbed, its image, the race detector's compiler, and for
 # the tests a shell of the kind that small hosts have, what carries a migration, what
-# executes the notebooks, and a browser for the report.
+# executes the notebooks, a browser for the report, and PostgreSQL, of whose programs
+# make test-production starts a cluster of its own.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
 	gcc libc6-dev git ca-certificates busybox iproute2 socat \
-	jupyter-nbconvert python3-ipykernel python3-matplotlib python3-pandas chromium openssl
+	jupyter-nbconvert python3-ipykernel python3-matplotlib python3-pandas chromium postgresql openssl
 
 # DuckDB, which reads the dataset in the tests.
 DUCKDB := tools/duckdb/node_modules/.package-lock.json
@@ -125,6 +126,13 @@ test: build server $(DUCKDB) $(POLARS) ## run the unit tests with the race detec
 test-faults: build server ## inject every fault in every phase of simulated trials, and print the matrix (FAULT_SEEDS=1: a third of it)
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test ./cmd/heliotrope -run '^TestFaults$$' -v -count=1 -timeout 120m -args -fault-seeds $(FAULT_SEEDS) -fault-slots $(FAULT_SLOTS)
 
+# PRODUCTION=-short: each process is killed once instead of three times.
+PRODUCTION ?=
+
+.PHONY: test-production
+test-production: server ## run two controllers on a Temporal server on PostgreSQL with mutual TLS, and kill each process in the middle (PRODUCTION=-short: once)
+	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) GO=$(GO) tools/test-all --all -race -tags production -timeout 30m -count=1 $(PRODUCTION) -run '^(TestProduction|TestControllersDoNotMeet)$$' ./cmd/heliotrope
+
 # Most tests want any hypervisor: they run on KVM's testbed, which is the quicker
 # one. Xen's keeps what only Xen has, all that watches there, and a migration under
 # load over each storage system. A testbed that HELIOTROPE_INVENTORY names has all
@@ -152,9 +160,10 @@ test-lab: build server $(DUCKDB) ## run the tests on testbeds of their own (some
 	fi
 
 .PHONY: test-lab-full
-test-lab-full: build server $(DUCKDB) $(GOVC) ## run all tests and examples/controls.yaml on a testbed of each hypervisor, a campaign on both in turn, and faults at the lab's vCenter
+test-lab-full: build server $(DUCKDB) $(GOVC) ## run all tests and examples/controls.yaml on a testbed of each hypervisor, a campaign on both in turn, Temporal in production, and faults at the lab's vCenter
 	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=vsphere VSPHERE=--full
 	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=xen
+	$(MAKE) --no-print-directory test-production
 	tools/turns-check
 
 # In front of a testbed of vsphere is the lab's vCenter. After what is to be shown
