@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"heliotrope/deploy/temporal"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/drivers"
 	"heliotrope/internal/fault"
