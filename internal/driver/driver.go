@@ -17,8 +17,8 @@ import (
 // inventory; a driver that has no business with a machine tells nothing of it.
 type Facets interface {
 	// Check looks whether the machines have what the driver needs: programs,
-	// kernel modules, free ports, rights. Each problem is one line that says
-	// which machine, what was looked for, what is there, and what to do;
+	// kernel modules, free ports, rights. Each problem is one of package problem,
+	// with the machine, what was looked at, what is there, and what to do;
 	// several are joined. What a problem is for is the driver's to classify
 	// (package fault): nil means that the first trial will not fail for a
 	// reason that could be seen beforehand.

@@ -49,7 +49,14 @@ type Error struct {
 
 // Error is one line: the host, the command, what happened, and the last lines
 // of standard error.
-func (e *Error) Error() string {
+func (e *Error) Error() string { return e.Host + ": " + e.Tried() + ": " + e.Found() }
+
+// Tried is the command, on one line.
+func (e *Error) Tried() string { return showArgs(e.Args) }
+
+// Found is what came of it, on one line: what happened, and the last lines of standard
+// error.
+func (e *Error) Found() string {
 	what := fmt.Sprintf("exit code %d", e.ExitCode)
 	switch {
 	case e.Err != nil:
@@ -57,7 +64,7 @@ func (e *Error) Error() string {
 	case e.Signal != "":
 		what = "killed by signal " + e.Signal
 	}
-	line := e.Host + ": " + showArgs(e.Args) + ": " + oneLine(what)
+	line := oneLine(what)
 	if tail := lastLines(e.Stderr, maxStderrShown); tail != "" {
 		line += ": " + tail
 	}

@@ -75,6 +75,10 @@ func parseHostKeys(lines []string) (acceptedKeys, error) {
 	return keys, errors.Join(problems...)
 }
 
+// HostKeyAdvice ends the text of an ErrHostKey: what to do.
+const HostKeyAdvice = "if the host was installed anew, check its key on its console (ssh-keygen -l) and put it in the inventory, " +
+	"otherwise something else answers at this address"
+
 // hostKeyCheck checks the key a host offers in one handshake.
 type hostKeyCheck struct {
 	host     string
@@ -87,9 +91,7 @@ func (c *hostKeyCheck) verify(address string, _ net.Addr, key ssh.PublicKey) err
 	if slices.Contains(c.accepted.fingerprints, offered) {
 		return nil
 	}
-	c.refused = fmt.Errorf("%w: %s at %s offers %s %s, but only %s may be trusted; "+
-		"if the host was installed anew, check its key on its console (ssh-keygen -l) and put it in the inventory, "+
-		"otherwise something else answers at this address",
-		ErrHostKey, c.host, address, key.Type(), offered, strings.Join(c.accepted.fingerprints, " or "))
+	c.refused = fmt.Errorf("%w: %s at %s offers %s %s, but only %s may be trusted; %s",
+		ErrHostKey, c.host, address, key.Type(), offered, strings.Join(c.accepted.fingerprints, " or "), HostKeyAdvice)
 	return c.refused
 }

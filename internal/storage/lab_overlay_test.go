@@ -27,7 +27,7 @@ func TestLabOverlay(t *testing.T) {
 	lab := openLab(t)
 	system := lab.driver(t, overlays, lab.hosts)
 	if lab.run(t, storage.SiteA, "sh", "-c", "command -v qemu-img || true") == "" {
-		require.ErrorContains(t, system.Check(t.Context()), "install Debian's package qemu-utils")
+		require.ErrorContains(t, system.Check(t.Context()), "install the package qemu-utils")
 		return
 	}
 	t.Run("life cycle", func(t *testing.T) { overlayLife(t, lab, system) })

@@ -9,6 +9,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/problem"
 )
 
 // Check says everything on the bridging host with which the path cannot be
@@ -27,72 +30,74 @@ func (s *Shaper) Check(ctx context.Context) error {
 	var problems []error
 	lines := bufio.NewScanner(bytes.NewReader(output))
 	for lines.Scan() {
-		if problem := s.problem(lines.Text()); problem != "" {
-			problems = append(problems, fmt.Errorf("%s: %s", s.host.Name(), problem))
-		}
+		problems = append(problems, s.problem(lines.Text()))
 	}
 	return errors.Join(problems...)
 }
 
-// problem is what is wrong with one fact of control.sh's check; "" is nothing.
-func (s *Shaper) problem(fact string) string {
+// found is a problem of the bridging host's.
+func (s *Shaper) found(tried, found, fix string) error {
+	return problem.New(fault.Infrastructure, s.host.Name(), tried, found, fix)
+}
+
+// problem is what is wrong with one fact of control.sh's check; nil is nothing.
+func (s *Shaper) problem(fact string) error {
 	word, rest, _ := strings.Cut(fact, " ")
 	switch word {
 	case "tc":
-		return tcProblem(rest)
+		return s.tcProblem(rest)
 	case "no-module":
-		return fmt.Sprintf("modprobe -n %s: the running kernel has no such module: install linux-image-amd64 and boot it (Debian), "+
-			"linux-modules-extra-$(uname -r) (Ubuntu) or kernel-modules-extra (RHEL)", rest)
+		return problem.LacksModule(s.host.Name(), rest)
 	case "no-ethtool":
-		return "there is no /sbin/ethtool, which has to keep packets from being merged: install the package ethtool"
+		return problem.Lacks(s.host.Name(), "/sbin/ethtool") // it has to keep packets from being merged
 	case "no-device":
-		return fmt.Sprintf("there is no network interface %s: name the one that leads to site B in the inventory, wan.device", s.device)
+		return s.found("/sys/class/net/"+s.device, "there is no such network interface", "name the one that leads to site B in the inventory, wan.device")
 	case "bridge":
 		return s.bridgeProblem(rest)
 	case "root":
-		return fmt.Sprintf("tc qdisc show dev %s: the root qdisc is %s, which is not ours: see whose it is, and remove it (tc qdisc del dev %s root)",
-			s.device, rest, s.device)
+		return s.found("tc qdisc show dev "+s.device, "the root qdisc is "+rest+", which is not ours",
+			fmt.Sprintf("see whose it is, and remove it (tc qdisc del dev %s root)", s.device))
 	case "ingress":
-		return fmt.Sprintf("tc qdisc show dev %s: there is an ingress qdisc that is not ours: see whose it is, and remove it (tc qdisc del dev %s ingress)",
-			s.device, s.device)
+		return s.found("tc qdisc show dev "+s.device, "there is an ingress qdisc that is not ours",
+			fmt.Sprintf("see whose it is, and remove it (tc qdisc del dev %s ingress)", s.device))
 	case "fixed":
-		return fixedProblem(rest)
+		return s.fixedProblem(rest)
 	}
-	return fmt.Sprintf("check the WAN: %q is not understood", fact)
+	return fmt.Errorf("%s: check the WAN: %q is not understood", s.host.Name(), fact)
 }
 
-func (s *Shaper) bridgeProblem(fact string) string {
+func (s *Shaper) bridgeProblem(fact string) error {
+	const port = "name the bridge's port that leads to site B in the inventory, wan.device"
 	kind, bridge, _ := strings.Cut(fact, " ")
 	switch {
 	case kind == "linux", kind == "openvswitch" && bridge != "":
-		return ""
+		return nil
 	case kind == "openvswitch":
-		return fmt.Sprintf("%s is a port of Open vSwitch, but ovs-vsctl port-to-br %s does not say of which bridge: "+
-			"install openvswitch-switch, and see that ovsdb-server runs", s.device, s.device)
+		return problem.Perhaps(fault.Infrastructure, s.host.Name(), "ovs-vsctl port-to-br "+s.device, s.device+" is a port of Open vSwitch, which does not say of which bridge",
+			"see that ovsdb-server runs", "ovs-vsctl")
 	case kind == "other":
-		return fmt.Sprintf("%s is part of %s, which is no bridge: name %s in the inventory, wan.device, if that is a port of the bridge between the sites",
-			s.device, bridge, bridge)
+		return s.found("/sys/class/net/"+s.device+"/master", fmt.Sprintf("%s is part of %s, which is no bridge", s.device, bridge),
+			fmt.Sprintf("name %s in the inventory, wan.device, if that is a port of the bridge between the sites", bridge))
 	}
-	return fmt.Sprintf("%s is a port of no bridge, so what the sites send each other does not pass it: name the bridge's port that leads to site B "+
-		"in the inventory, wan.device", s.device)
+	return s.found("/sys/class/net/"+s.device+"/master", s.device+" is a port of no bridge, so what the sites send each other does not pass it", port)
 }
 
 // fixedProblem is about "INTERFACE FEATURE DRIVER BUS-ADDRESS".
-func fixedProblem(fact string) string {
+func (s *Shaper) fixedProblem(fact string) error {
 	words := strings.Fields(fact)
 	if len(words) < 2 {
-		return fmt.Sprintf("check the WAN: offload %q is not understood", fact)
+		return fmt.Errorf("%s: check the WAN: offload %q is not understood", s.host.Name(), fact)
 	}
 	port, feature := words[0], words[1]
 	if !mergesReceived(feature) {
-		return ""
+		return nil
 	}
 	card := "no driver named"
 	if len(words) > 2 {
 		card = "driver " + strings.Join(words[2:], ", ")
 	}
-	return fmt.Sprintf("ethtool -k %s: %s is on [fixed] (%s): the card hands over packets that it has merged, so that neither netem nor its certificate "+
-		"can be trusted: use another card or driver for %s", port, feature, card, port)
+	return s.found("ethtool -k "+port, fmt.Sprintf("%s is on [fixed] (%s): the card hands over packets that it has merged, so that neither netem nor its certificate can be trusted", feature, card),
+		"use another card or driver for "+port)
 }
 
 // mergesReceived tells what merges packets that come in from what cuts those that
@@ -110,16 +115,16 @@ func mergesReceived(feature string) bool {
 var tcVersion = regexp.MustCompile(`iproute2-(?:ss(\d{6})|v?(\d+)\.(\d+))`)
 
 // tcProblem wants iproute2 5.3: before, tc shows netem as text within its JSON.
-func tcProblem(said string) string {
+func (s *Shaper) tcProblem(said string) error {
 	found := tcVersion.FindStringSubmatch(said)
 	if found == nil {
-		return fmt.Sprintf("/sbin/tc -V says %.100q: want iproute2 5.3 or later: install the package iproute2", said)
+		return problem.Lacks(s.host.Name(), "/sbin/tc")
 	}
 	number := func(text string) int { n, _ := strconv.Atoi(text); return n }
 	date, major, minor := number(found[1]), number(found[2]), number(found[3])
 	if date >= 190924 || major > 5 || major == 5 && minor >= 3 {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("/sbin/tc -V says %.100q: before iproute2 5.3 it does not show netem as JSON, so nobody can see what is shaped: "+
-		"install a later iproute2 (Debian 11 has one)", said)
+	return s.found("/sbin/tc -V", fmt.Sprintf("it says %.100q: before iproute2 5.3 it does not show netem as JSON, so nobody can see what is shaped", said),
+		"install a later iproute2 (Debian 11 has one)")
 }

@@ -22,15 +22,15 @@ func TestCheck(t *testing.T) {
 		"segmentation that is fixed": {
 			facts: goodTC + "bridge linux br0\nfixed br0 tx-tcp-segmentation bridge N/A\n",
 		},
-		"no device": {facts: goodTC + "no-device\n", want: []string{"there is no network interface eth2: name"}},
+		"no device": {facts: goodTC + "no-device\n", want: []string{"/sys/class/net/eth2: there is no such network interface: name"}},
 		"no bridge": {facts: goodTC + "bridge  \n", want: []string{"eth2 is a port of no bridge"}},
 		"a bond":    {facts: goodTC + "bridge other bond0\n", want: []string{"eth2 is part of bond0, which is no bridge"}},
 		"Open vSwitch that does not answer": {
-			facts: goodTC + "bridge openvswitch \n", want: []string{"ovs-vsctl port-to-br eth2 does not say"},
+			facts: goodTC + "bridge openvswitch \n", want: []string{"ovs-vsctl port-to-br eth2: eth2 is a port of Open vSwitch, which does not say"},
 		},
 		"modules": {
 			facts: goodTC + "no-module sch_netem\nno-module ifb\nbridge linux br0\n",
-			want:  []string{"modprobe -n sch_netem: the running kernel has no such module", "linux-modules-extra-$(uname -r) (Ubuntu)"},
+			want:  []string{"modprobe --dry-run sch_netem: the running kernel has no module sch_netem", "linux-modules-extra-$(uname -r) (Ubuntu)"},
 		},
 		"a stranger's netem": {
 			facts: goodTC + "bridge linux br0\nroot netem 8001:\n",

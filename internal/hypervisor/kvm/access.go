@@ -80,11 +80,11 @@ func (c *client) checkAccess(ctx context.Context, capabilities hostCapabilities,
 	for _, line := range slices.Compact(lines) {
 		switch what, path, _ := strings.Cut(line, " "); what {
 		case "enter":
-			problems = append(problems, c.host.problem("libvirt runs QEMU as user %d there, who may not enter the folder %s: allow it (chmod o+x), or name another folder in the inventory",
-				a.uid, path))
+			problems = append(problems, c.host.problem(path, fmt.Sprintf("libvirt runs QEMU as user %d there, who may not enter this folder", a.uid),
+				"allow it (chmod o+x), or name another folder in the inventory"))
 		case "read":
-			problems = append(problems, c.host.problem("libvirt runs QEMU as user %d there, who may not read the file %s: allow it (chmod o+r), or take dynamic_ownership = 0 out of /etc/libvirt/qemu.conf",
-				a.uid, path))
+			problems = append(problems, c.host.problem(path, fmt.Sprintf("libvirt runs QEMU as user %d there, who may not read this file", a.uid),
+				"allow it (chmod o+r), or take dynamic_ownership = 0 out of /etc/libvirt/qemu.conf"))
 		}
 	}
 	return problems, nil
@@ -102,8 +102,8 @@ func (c *client) notStarted(what string, err error) error {
 			who = fmt.Sprintf("user %d, who runs QEMU,", a.uid)
 		}
 	}
-	return c.host.problem("%s: %s: look there whether %s may enter each folder above that file and read it, and what AppArmor or SELinux has denied (journalctl -k, /var/log/audit/audit.log)",
-		what, oneLine(err), who)
+	return c.host.problem(what, oneLine(err),
+		fmt.Sprintf("look there whether %s may enter each folder above that file and read it, and what AppArmor or SELinux has denied (journalctl -k, /var/log/audit/audit.log)", who))
 }
 
 // oneLine is an error's text without line ends.

@@ -25,13 +25,13 @@ func TestAccess(t *testing.T) {
 	h.machine.DataDir = "/root/data"
 	h.fake.On(remotetest.Exactly("sh", "-c", asAccount, "sh", "64055", "64055", findDenied, "/root/data"), remotetest.Reply{Stdout: "enter /root\n"})
 	requireProblems(t, h.Check(t.Context()),
-		"host-a: "+who+"enter the folder /root: allow it (chmod o+x), or name another folder in the inventory")
+		"host-a: /root: "+who+"enter this folder: allow it (chmod o+x), or name another folder in the inventory")
 
 	h.fake.On(remotetest.Exactly("sh", "-c", asAccount, "sh", "64055", "64055", findDenied, "/k", "/r"),
 		remotetest.Reply{Stdout: "read /k\nenter /srv\nread /k\n"})
 	requireProblems(t, newFakeHost(t, "host-b").CheckMigration(t.Context(), guest, h.Host),
-		"host-a: "+who+"enter the folder /srv: allow it (chmod o+x), or name another folder in the inventory",
-		"host-a: "+who+"read the file /k: allow it (chmod o+r), or take dynamic_ownership = 0 out of /etc/libvirt/qemu.conf")
+		"host-a: /srv: "+who+"enter this folder: allow it (chmod o+x), or name another folder in the inventory",
+		"host-a: /k: "+who+"read this file: allow it (chmod o+r), or take dynamic_ownership = 0 out of /etc/libvirt/qemu.conf")
 }
 
 // TestAccount: without a label QEMU is root's, and root is denied nothing.

@@ -12,11 +12,13 @@ import (
 
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/problem"
 )
 
-// problem is one thing that a host lacks, and what to do.
-func (h *Host) problem(format string, values ...any) error {
-	return fault.New(fault.BadInput, "%s: %s", h.Host(), fmt.Sprintf(format, values...))
+// problem is one thing that a host lacks: what was looked at, what is there, and what
+// to do.
+func (h *Host) problem(tried, found, fix string) error {
+	return problem.New(fault.BadInput, h.Host(), tried, found, fix)
 }
 
 // Check looks whether the host can run domains and migrate them.
@@ -66,19 +68,19 @@ func (c *client) inTheWay() (problems []error, err error) {
 // judge says what is wrong with a host that says this of itself.
 func (h *Host) judge(f facts) (problems []error) {
 	if f.uid != 0 {
-		problems = append(problems, h.problem("its user in the inventory has the number %d: only root (0) sees what others' QEMUs have open; name root as ssh.user", f.uid))
+		problems = append(problems, h.problem("id -u", fmt.Sprintf("its user in the inventory has the number %d, and only root (0) sees what others' QEMUs have open", f.uid), "name root as ssh.user"))
 	}
 	if h.domainType == "kvm" && !f.kvm {
-		problems = append(problems, h.problem("there is no /dev/kvm: switch virtualisation on in its firmware, and load kvm_intel or kvm_amd"))
+		problems = append(problems, h.problem("/dev/kvm", "it is not there", "switch virtualisation on in the firmware, and load kvm_intel or kvm_amd"))
 	}
 	if f.paging != "" {
-		problems = append(problems, h.problem("nested paging is off (/sys/module/%s): a guest would be many times slower; load the module with it", f.paging))
+		problems = append(problems, h.problem("/sys/module/"+f.paging, "nested paging is off, and a guest would be many times slower", "load the module with it on"))
 	}
 	if h.machine.Bridge != "" && !f.bridge {
-		problems = append(problems, h.problem("there is no bridge %s: make it, or name another in the inventory", h.machine.Bridge))
+		problems = append(problems, h.problem("/sys/class/net/"+h.machine.Bridge+"/bridge", "there is no such bridge", "make it, or name another in the inventory (bridge)"))
 	}
 	if f.listening[streamPort] {
-		problems = append(problems, h.problem("TCP port %d is in use: a migration to this host wants it", streamPort))
+		problems = append(problems, h.problem(fmt.Sprintf("TCP port %d", streamPort), "it is in use, and a migration to this host wants it", "stop who listens there (ss -ltnp tells which it is)"))
 	}
 	free := 0
 	for port := firstPort; port <= lastPort; port++ {
@@ -87,7 +89,7 @@ func (h *Host) judge(f facts) (problems []error) {
 		}
 	}
 	if free == 0 {
-		problems = append(problems, h.problem("all TCP ports from %d to %d are in use: the copy of a private disk to this host wants one", firstPort, lastPort))
+		problems = append(problems, h.problem(fmt.Sprintf("TCP ports %d to %d", firstPort, lastPort), "all are in use, and the copy of a private disk to this host wants one", "stop who listens there (ss -ltnp tells which they are)"))
 	}
 	return problems
 }
@@ -146,7 +148,8 @@ func (c *client) offer() (o offer, err error) {
 		return o, c.failed("ask for QEMU's version", err)
 	}
 	if o.machine, err = c.machine(machineType); answered(err) {
-		return o, c.host.problem("it has no machine type %s for domains of type %s (%s): install QEMU for x86_64 there", machineType, c.host.domainType, oneLine(err))
+		return o, problem.Perhaps(fault.BadInput, c.host.Host(), "virsh domcapabilities --machine "+machineType,
+			fmt.Sprintf("it has no such machine type for domains of type %s (%s)", c.host.domainType, oneLine(err)), "see that its QEMU is for x86_64", "qemu-system-x86_64")
 	} else if err != nil {
 		return o, c.failed("ask for machine type "+machineType, err)
 	}
@@ -154,7 +157,7 @@ func (c *client) offer() (o offer, err error) {
 		return o, err
 	}
 	if o.capabilities.CPU.Model == "" {
-		return o, c.host.problem("libvirt does not tell the model of its processor, so it cannot be compared with another's: " +
+		return o, c.host.problem("virsh capabilities", "libvirt does not tell the model of its processor, so it cannot be compared with another's",
 			"look for libvirt's cpu_map (/usr/share/libvirt/cpu_map) and in its log, and start it anew")
 	}
 	return o, nil
@@ -186,7 +189,7 @@ func (c *client) machine(name string) (string, error) {
 func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, target hypervisor.Hypervisor) error {
 	to, ok := target.(*Host)
 	if !ok {
-		return h.problem("migrate %s to %s: that is no KVM host", domain.Name, target.Host())
+		return h.problem(fmt.Sprintf("migrate %s to %s", domain.Name, target.Host()), "that is no KVM host", "give both sites hosts of one hypervisor")
 	}
 	var here offer
 	if err := h.with(ctx, func(_ context.Context, c *client) (err error) {
@@ -214,8 +217,8 @@ func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, tar
 			here, there uint64
 		}{{"libvirt", here.libvirt, there.libvirt}, {"QEMU", here.qemu, there.qemu}} {
 			if v.there < v.here {
-				problems = append(problems, to.problem("%s is %s there, and %s on %s: a migration to an older one may fail; install the same on both",
-					v.what, versionOf(v.there), versionOf(v.here), h.Host()))
+				problems = append(problems, to.problem("version of "+v.what, fmt.Sprintf("it is %s, and %s on %s: a migration to an older one may fail",
+					versionOf(v.there), versionOf(v.here), h.Host()), "install the same on both"))
 			}
 		}
 		return errors.Join(problems...)
@@ -225,15 +228,15 @@ func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, tar
 // missing says what another host offers that this one does not.
 func (c *client) missing(other string, o offer) (problems []error, err error) {
 	if _, err := c.machine(o.machine); answered(err) {
-		problems = append(problems, c.host.problem("it has no machine type %s, which %s has (%s): install the same QEMU on both", o.machine, other, oneLine(err)))
+		problems = append(problems, c.host.problem("virsh domcapabilities --machine "+o.machine, fmt.Sprintf("it has no such machine type, which %s has (%s)", other, oneLine(err)), "install the same QEMU on both"))
 	} else if err != nil {
 		return nil, c.failed("ask for machine type "+o.machine, err)
 	}
 	// Told to take an unlike processor for an error, libvirt says what is unlike.
 	_, err = c.virt.ConnectCompareCPU("<cpu>"+o.capabilities.CPU.Inner+"</cpu>", libvirt.ConnectCompareCPUFailIncompatible)
 	if answered(err) {
-		problems = append(problems, c.host.problem("its processor cannot take the place of that of %s, %s (%s): a guest with the host's own processor cannot move here; take hosts with the same processor",
-			other, o.capabilities.CPU.Model, oneLine(err)))
+		problems = append(problems, c.host.problem("virsh cpu-compare", fmt.Sprintf("its processor cannot take the place of that of %s, %s (%s): a guest with the host's own processor cannot move here",
+			other, o.capabilities.CPU.Model, oneLine(err)), "take hosts with the same processor"))
 	} else if err != nil {
 		return nil, c.failed("compare its processor with that of "+other, err)
 	}
@@ -249,15 +252,15 @@ func (h *Host) checkRoom(ctx context.Context, domain hypervisor.Domain) error {
 	}
 	var problems []error
 	for path := range strings.Lines(text) {
-		problems = append(problems, h.problem("there is no file %s, which domain %s is started from", strings.TrimSpace(path), domain.Name))
+		problems = append(problems, h.problem(strings.TrimSpace(path), "there is no such file, which domain "+domain.Name+" is started from", "put the guest's kernel and ramdisk there, or name others in the inventory (guest)"))
 	}
 	f, err := h.facts(ctx)
 	if err != nil {
 		return err
 	}
 	if f.availableMiB < domain.MemoryMiB {
-		problems = append(problems, h.problem("%d MiB of memory are to be had, domain %s wants %d: end something there, or make the guest smaller",
-			f.availableMiB, domain.Name, domain.MemoryMiB))
+		problems = append(problems, h.problem("/proc/meminfo", fmt.Sprintf("%d MiB of memory are to be had, domain %s wants %d", f.availableMiB, domain.Name, domain.MemoryMiB),
+			"end something there, or make the guest smaller"))
 	}
 	return errors.Join(problems...)
 }

@@ -35,10 +35,10 @@ func requireProblems(t *testing.T, err error, lines ...string) {
 // line: where, what was tried, what came back, and what to do.
 func TestUnlikeHosts(t *testing.T) {
 	const (
-		lacking = "host-b: its processor cannot take the place of that of host-a, kvm64 (the CPU is incompatible with host CPU: Host CPU does not provide required features: hle, rtm): " +
-			"a guest with the host's own processor cannot move here; take hosts with the same processor"
-		olderQEMU = "host-b: QEMU is 7.1.0 there, and 7.2.0 on host-a: a migration to an older one may fail; install the same on both"
-		nothing   = ": libvirt does not tell the model of its processor, so it cannot be compared with another's: " +
+		lacking = "host-b: virsh cpu-compare: its processor cannot take the place of that of host-a, kvm64 (the CPU is incompatible with host CPU: Host CPU does not provide required features: hle, rtm): " +
+			"a guest with the host's own processor cannot move here: take hosts with the same processor"
+		olderQEMU = "host-b: version of QEMU: it is 7.1.0, and 7.2.0 on host-a: a migration to an older one may fail: install the same on both"
+		nothing   = ": virsh capabilities: libvirt does not tell the model of its processor, so it cannot be compared with another's: " +
 			"look for libvirt's cpu_map (/usr/share/libvirt/cpu_map) and in its log, and start it anew"
 		noMachine = "(invalid argument: the machine is not supported by emulator '/usr/bin/qemu-system-x86_64'): install "
 	)
@@ -51,15 +51,15 @@ func TestUnlikeHosts(t *testing.T) {
 		"a newer target":      {there: func(o *fakeOffer) { o.libvirt, o.qemu = 10_000_000, 8_002_000 }},
 		"an older QEMU there": {there: func(o *fakeOffer) { o.qemu = 7_001_000 }, lines: []string{olderQEMU}},
 		"an older libvirt there": {there: func(o *fakeOffer) { o.libvirt = 8_009_001 },
-			lines: []string{"host-b: libvirt is 8.9.1 there, and 9.0.0 on host-a: a migration to an older one may fail; install the same on both"}},
+			lines: []string{"host-b: version of libvirt: it is 8.9.1, and 9.0.0 on host-a: a migration to an older one may fail: install the same on both"}},
 		"no such machine there": {there: func(o *fakeOffer) { o.machines = map[string]string{"q35": "pc-q35-7.1"} },
-			lines: []string{"host-b: it has no machine type pc-q35-7.2, which host-a has " + noMachine + "the same QEMU on both"}},
+			lines: []string{"host-b: virsh domcapabilities --machine pc-q35-7.2: it has no such machine type, which host-a has " + noMachine + "the same QEMU on both"}},
 		"no QEMU for x86_64 there": {there: func(o *fakeOffer) { o.machines = nil },
-			lines: []string{"host-b: it has no machine type q35 for domains of type kvm " + noMachine + "QEMU for x86_64 there"}},
+			lines: []string{"host-b: virsh domcapabilities --machine q35: it has no such machine type for domains of type kvm " + strings.TrimSuffix(noMachine, "install ") + "see that its QEMU is for x86_64; or install the package qemu-system-x86 (Debian, Ubuntu), qemu-kvm (RHEL)"}},
 		"a processor that lacks something": {there: func(o *fakeOffer) { o.processor = "hle, rtm" }, lines: []string{lacking}},
 		"a libvirt that does not know the processor": {there: func(o *fakeOffer) { o.unknown = true },
-			lines: []string{"host-b: its processor cannot take the place of that of host-a, kvm64 (internal error: Unknown CPU model NoSuch): " +
-				"a guest with the host's own processor cannot move here; take hosts with the same processor"}},
+			lines: []string{"host-b: virsh cpu-compare: its processor cannot take the place of that of host-a, kvm64 (internal error: Unknown CPU model NoSuch): " +
+				"a guest with the host's own processor cannot move here: take hosts with the same processor"}},
 		"a processor that is not told here":  {here: modelless, lines: []string{"host-a" + nothing}},
 		"a processor that is not told there": {there: modelless, lines: []string{"host-b" + nothing}},
 		"several":                            {there: func(o *fakeOffer) { o.qemu, o.processor = 7_001_000, "hle, rtm" }, lines: []string{lacking, olderQEMU}},
@@ -84,8 +84,8 @@ func TestNoRoom(t *testing.T) {
 	target.says(readFacts, strings.Replace(healthy, "696264", "65536", 1))
 	target.says(checkFiles, "/r\n")
 	requireProblems(t, source.CheckMigration(t.Context(), guest, target.Host),
-		"host-b: there is no file /r, which domain lab.vm is started from",
-		"host-b: 64 MiB of memory are to be had, domain lab.vm wants 128: end something there, or make the guest smaller")
+		"host-b: /r: there is no such file, which domain lab.vm is started from: put the guest's kernel and ramdisk there, or name others in the inventory (guest)",
+		"host-b: /proc/meminfo: 64 MiB of memory are to be had, domain lab.vm wants 128: end something there, or make the guest smaller")
 }
 
 // TestLineBreaks: a host that does not answer lacks nothing for all that.
@@ -108,12 +108,12 @@ func TestCheck(t *testing.T) {
 	h.says(readFacts, healthy)
 	requireProblems(t, h.Check(t.Context()))
 	h.domains = []*fakeDomain{{name: "lab.vm"}, {name: "web"}}
-	requireProblems(t, h.Check(t.Context()), "host-a: domain lab.vm with UUID 00000000-0000-0000-0000-000000000000 is not this testbed's, and in its way: "+
+	requireProblems(t, h.Check(t.Context()), "host-a: domain lab.vm: its UUID is 00000000-0000-0000-0000-000000000000, so it is not this testbed's, and in its way: "+
 		"rename the testbed, or undefine that domain")
 	h.domains = nil
 	h.says(readFacts, strings.Replace(healthy, "uid 0", "uid 1000", 1))
 	requireProblems(t, h.Check(t.Context()),
-		"host-a: its user in the inventory has the number 1000: only root (0) sees what others' QEMUs have open; name root as ssh.user")
+		"host-a: id -u: its user in the inventory has the number 1000, and only root (0) sees what others' QEMUs have open: name root as ssh.user")
 	h.says(readFacts, strings.Replace(healthy, "uid 0", "uid root", 1))
 	require.ErrorContains(t, h.Check(t.Context()), `unreadable line "uid root\n"`)
 }

@@ -16,6 +16,7 @@ import (
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/hypervisor/kvm/watch"
 	"heliotrope/internal/poll"
+	"heliotrope/internal/problem"
 	"heliotrope/internal/remote"
 )
 
@@ -57,9 +58,8 @@ func (h *Host) dial(ctx context.Context) (net.Conn, error) {
 		}
 		refused = append(refused, err.Error())
 	}
-	return nil, fault.New(fault.Infrastructure,
-		"%s: libvirt does not answer at %s: start virtqemud or libvirtd there, and let the inventory's user open its socket (%s)",
-		h.Host(), strings.Join(watch.Sockets, " or "), strings.Join(refused, "; "))
+	return nil, problem.Perhaps(fault.Infrastructure, h.Host(), strings.Join(watch.Sockets, " or "), fmt.Sprintf("libvirt does not answer (%s)", strings.Join(refused, "; ")),
+		"start virtqemud or libvirtd there, and let the inventory's user open its socket", "libvirtd")
 }
 
 func (c *client) close() {
@@ -198,8 +198,8 @@ func (c *client) refuseForeign(name string) error {
 }
 
 func foreign(h *Host, domain libvirt.Domain) error {
-	return fault.New(fault.BadInput, "%s: domain %s with UUID %s is not this testbed's, and in its way: rename the testbed, or undefine that domain",
-		h.Host(), domain.Name, uuid.UUID(domain.UUID))
+	return h.problem("domain "+domain.Name, fmt.Sprintf("its UUID is %s, so it is not this testbed's, and in its way", uuid.UUID(domain.UUID)),
+		"rename the testbed, or undefine that domain")
 }
 
 // destroy ends a domain, and returns when libvirt has it no more and its QEMU has

@@ -156,7 +156,7 @@ func TestNoLibvirt(t *testing.T) {
 	h := newFakeHost(t, "host-a")
 	h.fake.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("connection refused") }
 	_, err := h.List(t.Context())
-	require.ErrorContains(t, err, "host-a: libvirt does not answer at /run/libvirt/virtqemud-sock or /run/libvirt/libvirt-sock")
+	require.ErrorContains(t, err, "host-a: /run/libvirt/virtqemud-sock or /run/libvirt/libvirt-sock: libvirt does not answer")
 	require.NotContains(t, strings.TrimSuffix(err.Error(), "\n"), "\n")
 	require.Equal(t, fault.Infrastructure, fault.Of(err))
 }
@@ -347,7 +347,7 @@ func TestFacts(t *testing.T) {
 		all = append(all, problem.Error())
 	}
 	text := strings.Join(all, "\n")
-	for _, want := range []string{"nested paging is off", "no bridge br0", "TCP port 49215 is in use"} {
+	for _, want := range []string{"nested paging is off", "/sys/class/net/br0/bridge: there is no such bridge", "TCP port 49215: it is in use"} {
 		require.Contains(t, text, want)
 	}
 	require.Len(t, all, 3)

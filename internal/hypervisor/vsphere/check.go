@@ -83,16 +83,16 @@ func (h *Host) checkHost(ctx context.Context, s *site) (problems []error, err er
 	}
 	path := h.machine.VCenter.Host
 	if state := host.Runtime.ConnectionState; state != types.HostSystemConnectionStateConnected {
-		problems = append(problems, h.problem("host %s is %s: connect it to the vCenter", path, state))
+		problems = append(problems, h.lacks("runtime.connectionState", fmt.Sprintf("host %s is %s", path, state), "connect it to the vCenter"))
 	}
 	if host.Runtime.InMaintenanceMode {
-		problems = append(problems, h.problem("host %s is in maintenance mode: end that", path))
+		problems = append(problems, h.lacks("runtime.inMaintenanceMode", fmt.Sprintf("host %s is in maintenance mode", path), "end that"))
 	}
 	if !host.Summary.Config.VmotionEnabled {
-		problems = append(problems, h.problem("host %s has no vMotion: give one of its VMkernel interfaces that service", path))
+		problems = append(problems, h.lacks("config.vmotionEnabled", fmt.Sprintf("host %s has no vMotion", path), "give one of its VMkernel interfaces that service"))
 	}
 	if !slices.Contains(host.Network, s.network) {
-		problems = append(problems, h.problem("network %s is not on host %s", h.machine.VCenter.Network, path))
+		problems = append(problems, h.lacks("network", fmt.Sprintf("network %s is not on host %s", h.machine.VCenter.Network, path), "name one that is, or connect the host to it"))
 	}
 	return problems, nil
 }
@@ -110,11 +110,11 @@ func (h *Host) checkTemplate(ctx context.Context, s *site) (problems []error, er
 	if vm.Config != nil {
 		devices = vm.Config.Hardware.Device
 	}
-	if problem := wrongDisks(disksOf(devices), h.guestDisk); problem != "" {
-		problems = append(problems, h.problem("template %s has %s", h.machine.VCenter.Template, problem))
+	if wrong := wrongDisks(disksOf(devices), h.guestDisk); wrong != "" {
+		problems = append(problems, h.lacks("config.hardware.device", fmt.Sprintf("template %s has %s", h.machine.VCenter.Template, wrong), "change the template, or name another"))
 	}
 	if len(devices.SelectByType((*types.VirtualEthernetCard)(nil))) == 0 {
-		problems = append(problems, h.problem("template %s has no network interface: give it one", h.machine.VCenter.Template))
+		problems = append(problems, h.lacks("config.hardware.device", fmt.Sprintf("template %s has no network interface", h.machine.VCenter.Template), "give it one"))
 	}
 	return problems, nil
 }
@@ -134,7 +134,7 @@ func (h *Host) checkCluster(ctx context.Context, s *site) ([]error, error) {
 	}
 	drs := config.DrsConfig
 	if drs.Enabled != nil && *drs.Enabled && drs.DefaultVmBehavior == types.DrsBehaviorFullyAutomated {
-		return []error{h.problem("the host's cluster has DRS that moves machines by itself: set its automation to manual for the time of a campaign")}, nil
+		return []error{h.lacks("configurationEx.drsConfig", "the host's cluster has DRS that moves machines by itself", "set its automation to manual for the time of a campaign")}, nil
 	}
 	return nil, nil
 }
@@ -168,8 +168,8 @@ func (h *Host) checkRightsOn(ctx context.Context, s *site, path string, ref type
 	if err != nil || len(missing) == 0 {
 		return nil, err
 	}
-	return []error{h.problem("%s may not %s on %s: give the account's role there these privileges",
-		h.vcenter.at.User, strings.Join(missing, ", "), path)}, nil
+	return []error{h.lacks("privileges on "+path, fmt.Sprintf("%s may not %s on %s", h.vcenter.at.User, strings.Join(missing, ", "), path),
+		"give the account's role there these privileges")}, nil
 }
 
 // missing asks which privileges the session's account lacks on an object.
@@ -249,8 +249,8 @@ func (m *migration) check(ctx context.Context) (problems []error, err error) {
 		return problems, err
 	}
 	if wanted := m.order.Domain.MemoryMiB; room.FreeMemoryMiB < wanted {
-		problems = append(problems, m.to.problem("%d MiB of memory are free, machine %s wants %d: end something there, or make the guest smaller",
-			room.FreeMemoryMiB, m.name, wanted))
+		problems = append(problems, m.to.lacks("summary.quickStats", fmt.Sprintf("%d MiB of memory are free, machine %s wants %d", room.FreeMemoryMiB, m.name, wanted),
+			"end something there, or make the guest smaller"))
 	}
 	m.machine, m.at, err = m.find(ctx)
 	if errors.Is(err, hypervisor.ErrNotFound) || err == nil && !m.isOn(m.source, m.machine, m.at) {

@@ -93,7 +93,7 @@ func (h *Host) checkClock(ctx context.Context, s *site) ([]error, error) {
 		return nil, fmt.Errorf("read its clock: %w", err)
 	}
 	if offset.Uncertainty >= time.Second {
-		return []error{h.problem("host %s tells its time to within %s only: no trial would be valid", h.machine.VCenter.Host, offset.Uncertainty)}, nil
+		return []error{h.lacks("QueryDateTime", fmt.Sprintf("host %s tells its time to within %s only, and no trial would be valid", h.machine.VCenter.Host, offset.Uncertainty), "take a vCenter that tells fractions of seconds")}, nil
 	}
 	return nil, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/problem"
 )
 
 // refuse says what of a domain vSphere does not do, or this driver does not yet.
@@ -35,6 +36,12 @@ func (h *Host) refuse(domain hypervisor.Domain) error {
 // problem is one thing that is wrong with what is wanted of the host.
 func (h *Host) problem(format string, values ...any) error {
 	return fault.New(fault.BadInput, h.Host()+": "+format, values...)
+}
+
+// lacks is one thing that is wrong with the host or with what it has: what was looked at
+// (a vCenter's property, mostly), what is there, and what to do.
+func (h *Host) lacks(tried, found, fix string) error {
+	return problem.New(fault.BadInput, h.Host(), tried, found, fix)
 }
 
 // Create clones the template into the disk's datastore, labels the clone, gives it

@@ -105,16 +105,16 @@ func (h *Host) checkStore(ctx context.Context, s *site, path string) (problems [
 		return nil, err
 	}
 	if !slices.Contains(host.Datastore, store.Self) {
-		problems = append(problems, h.problem("datastore %s is not mounted on host %s: mount it there", path, h.machine.VCenter.Host))
+		problems = append(problems, h.lacks("datastore", fmt.Sprintf("datastore %s is not mounted on host %s", path, h.machine.VCenter.Host), "mount it there"))
 	}
 	if !store.Summary.Accessible {
-		problems = append(problems, h.problem("datastore %s cannot be reached by any host", path))
+		problems = append(problems, h.lacks("summary.accessible", fmt.Sprintf("datastore %s cannot be reached by any host", path), "see what has become of it"))
 	}
 	if mode := store.Summary.MaintenanceMode; mode != "" && mode != string(types.DatastoreSummaryMaintenanceModeStateNormal) {
-		problems = append(problems, h.problem("datastore %s is in maintenance (%s): end that", path, mode))
+		problems = append(problems, h.lacks("summary.maintenanceMode", fmt.Sprintf("datastore %s is in maintenance (%s)", path, mode), "end that"))
 	}
 	if kind := store.Summary.Type; isUnreadable(kind) {
-		problems = append(problems, h.problem("datastore %s is %s, which keeps disks as objects, and the ledger could not be read: want VMFS or NFS", path, kind))
+		problems = append(problems, h.lacks("summary.type", fmt.Sprintf("datastore %s is %s, which keeps disks as objects, and the ledger could not be read", path, kind), "take one of VMFS or NFS"))
 	}
 	missing, err := h.checkRightsOn(ctx, s, path, store.Self, datastorePrivileges)
 	return append(problems, missing...), err

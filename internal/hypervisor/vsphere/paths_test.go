@@ -157,13 +157,13 @@ func TestCheck(t *testing.T) {
 	}
 	require.Equal(t, fault.BadInput, fault.Of(err))
 	err = s.a.CheckMigration(t.Context(), guest, s.b)
-	require.ErrorContains(t, err, "host-b: host /DC0/host/DC0_C0/DC0_C0_H1 is in maintenance mode")
+	require.ErrorContains(t, err, "host-b: runtime.inMaintenanceMode: host /DC0/host/DC0_C0/DC0_C0_H1 is in maintenance mode")
 	require.Equal(t, fault.BadInput, fault.Of(err))
 
 	networks := host.Network
 	t.Cleanup(func() { host.Network = networks })
 	host.Network = nil
-	require.ErrorContains(t, s.b.Check(t.Context()), "host-b: network /DC0/network/DC0_DVPG0 is not on host /DC0/host/DC0_C0/DC0_C0_H1")
+	require.ErrorContains(t, s.b.Check(t.Context()), "host-b: network: network /DC0/network/DC0_DVPG0 is not on host /DC0/host/DC0_C0/DC0_C0_H1")
 
 	big := guest
 	host.Runtime.InMaintenanceMode, host.Summary.Config.VmotionEnabled = false, true

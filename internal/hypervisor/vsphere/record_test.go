@@ -139,7 +139,7 @@ func TestClockCannotBeRead(t *testing.T) {
 	host := s.model.Map().Get(s.ref("HostSystem", "DC0_C0_H0")).(*simulator.HostSystem)
 	clock := s.model.Map().Get(*host.ConfigManager.DateTimeSystem).(*hostClock)
 	clock.whole = true
-	require.ErrorContains(t, s.a.Check(t.Context()), "host-a: host /DC0/host/DC0_C0/DC0_C0_H0 tells its time to within 1.")
+	require.ErrorContains(t, s.a.Check(t.Context()), "host-a: QueryDateTime: host /DC0/host/DC0_C0/DC0_C0_H0 tells its time to within 1.")
 
 	host.ConfigManager.DateTimeSystem = nil
 	err := s.a.Check(t.Context())

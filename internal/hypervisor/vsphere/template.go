@@ -162,9 +162,9 @@ func (h *Host) checkImport(ctx context.Context, s *site) ([]error, error) {
 	case err != nil:
 		problems = append(problems, fault.As(fault.BadInput, fmt.Errorf("%s: template: %w", h.Host(), err)))
 	case wrongDisks(disks, h.guestDisk) != "":
-		problems = append(problems, h.problem("%s describes a machine with %s", from.File, wrongDisks(disks, h.guestDisk)))
+		problems = append(problems, h.lacks(from.File, "it describes a machine with "+wrongDisks(disks, h.guestDisk), "change it, or name another file"))
 	case archive.envelope.Network == nil || len(archive.envelope.Network.Networks) == 0:
-		problems = append(problems, h.problem("%s describes a machine without a network: give it one", from.File))
+		problems = append(problems, h.lacks(from.File, "it describes a machine without a network", "give it one"))
 	}
 	if err := h.checkTemplateName(); err != nil {
 		return append(problems, err), nil

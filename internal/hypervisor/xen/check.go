@@ -4,25 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
+	"heliotrope/internal/problem"
 	"heliotrope/internal/remote"
 )
 
-// program is what a host must have, and the Debian package that brings it.
-type program struct{ name, from string }
-
 // programs are what the driver calls on a host.
-func (h *Host) programs() []program {
-	all := []program{{"xl", "xen-utils-common"}, {"xenstore-read", "xenstore-utils"}, {"pv", "pv"}}
+func (h *Host) programs() []string {
+	all := []string{"xl", "xenstore-read", "pv"}
 	if h.overTCP() {
-		return append(all, program{"socat", "socat"}, program{"ss", "iproute2"})
+		return append(all, "socat", "ss")
 	}
-	return append(all, program{"ssh", "openssh-client"})
+	return append(all, "ssh")
 }
 
 // lookAround prints a line for each thing that is not as it must be. Its
@@ -38,42 +35,33 @@ for program; do command -v "$program" > /dev/null || echo "program $program"; do
 
 // Check looks whether the host has what the driver needs.
 func (h *Host) Check(ctx context.Context) error {
-	wanted := h.programs()
-	args := []string{h.machine.Bridge}
-	for _, program := range wanted {
-		args = append(args, program.name)
-	}
-	missing, err := h.shell(ctx, lookAround, args...)
+	missing, err := h.shell(ctx, lookAround, append([]string{h.machine.Bridge}, h.programs()...)...)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	problem := func(format string, values ...any) {
-		errs = append(errs, fault.New(fault.BadInput, "%s: "+format, append([]any{h.Host()}, values...)...))
+	found := func(tried, found, fix string) {
+		errs = append(errs, problem.New(fault.BadInput, h.Host(), tried, found, fix))
 	}
 	xlIsThere := true
 	for line := range strings.Lines(missing) {
 		switch what, name, _ := strings.Cut(strings.TrimSpace(line), " "); what {
 		case "program":
 			xlIsThere = xlIsThere && name != "xl"
-			for _, program := range wanted {
-				if program.name == name {
-					problem("no program %s: install Debian's package %s", name, program.from)
-				}
-			}
+			errs = append(errs, problem.Lacks(h.Host(), name))
 		case "bridge":
-			problem("no network interface %q: make the bridge, or correct bridge in the inventory", h.machine.Bridge)
+			found("/sys/class/net/"+h.machine.Bridge, "there is no such network interface", "make the bridge, or correct bridge in the inventory")
 		case "privcmd":
-			problem("no /dev/xen/privcmd: boot the host as Xen's control domain, and load the module xen-privcmd")
+			found("/dev/xen/privcmd", "it is not there", "boot the host as Xen's control domain, and load the module xen-privcmd")
 		case "script":
-			problem("no %s that can be run: install Debian's package xen-utils-common", hostScript)
+			errs = append(errs, problem.Lacks(h.Host(), hostScript))
 		}
 	}
 	if xlIsThere {
-		found, err := h.info(ctx)
-		if err == nil && !found.can("hap") {
-			problem("xl info tells of no hap in virt_caps (%s): without hardware-assisted paging this Xen refuses live migration; switch AMD-V with NPT or VT-x with EPT on in the firmware",
-				strings.Join(found.virtual, " "))
+		info, err := h.info(ctx)
+		if err == nil && !info.can("hap") {
+			found("xl info", fmt.Sprintf("virt_caps has no hap (%s): without hardware-assisted paging this Xen refuses live migration", strings.Join(info.virtual, " ")),
+				"switch AMD-V with NPT or VT-x with EPT on in the firmware")
 		}
 		errs = append(errs, err)
 	}
@@ -96,8 +84,8 @@ func (h *Host) checkPort(ctx context.Context) error {
 	if err != nil || taken == "" {
 		return err
 	}
-	return fault.New(fault.Infrastructure, "%s: somebody listens on TCP port %d, on which migrations arrive: %s: end it",
-		h.Host(), tcpPort, strings.Join(strings.Fields(taken), " "))
+	return problem.New(fault.Infrastructure, h.Host(), fmt.Sprintf("TCP port %d", tcpPort),
+		"somebody listens there, where migrations arrive: "+strings.Join(strings.Fields(taken), " "), "end it")
 }
 
 // overheadMiB is what a domain needs beside its memory, for its page tables and
@@ -122,21 +110,24 @@ func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, tar
 		return err
 	}
 	var errs []error
-	problem := func(class fault.Class, format string, values ...any) {
-		errs = append(errs, fault.New(class, "migrate from %s to %s: "+format, append([]any{h.Host(), to.Host()}, values...)...))
+	found := func(class fault.Class, tried, found, fix string) {
+		errs = append(errs, problem.New(class, to.Host(), tried, found, fix))
 	}
 	if isOlder(there.Version, here.Version) {
-		problem(fault.BadInput, "Xen %s there is older than %s here: Xen migrates to the same version or a newer one", there.Version, here.Version)
+		found(fault.BadInput, "xl info", fmt.Sprintf("Xen %s is older than the %s of %s", there.Version, here.Version, h.Host()),
+			"install the same: Xen migrates to the same version or a newer one")
 	}
 	if lacks := there.lacks(here); lacks != "" {
-		problem(fault.BadInput, "the processor there lacks features of the one here (bits of xl info's hw_caps: %s): want processors of one kind", lacks)
+		found(fault.BadInput, "xl info", fmt.Sprintf("its processor lacks features of the one of %s (bits of hw_caps: %s)", h.Host(), lacks), "take hosts with processors of one kind")
 	}
 	if want := domain.MemoryMiB + overheadMiB; there.ownsMemory && there.FreeMemoryMiB < want {
-		problem(fault.Infrastructure, "%d MiB of memory are free there, the domain needs %d", there.FreeMemoryMiB, want)
+		found(fault.Infrastructure, "xl info", fmt.Sprintf("%d MiB of memory are free, the domain needs %d", there.FreeMemoryMiB, want),
+			"end something there, or make the guest smaller")
 	}
 	missing, err := h.shell(ctx, missingFiles, domain.Kernel, domain.Ramdisk)
-	if err == nil && missing != "" {
-		problem(fault.BadInput, "no kernel or ramdisk of the guest here: %s", strings.Join(strings.Fields(missing), ", "))
+	for _, file := range strings.Fields(missing) {
+		errs = append(errs, problem.New(fault.BadInput, h.Host(), file, "there is no such file, which the guest is started from",
+			"put the guest's kernel and ramdisk there, or name others in the inventory (guest)"))
 	}
 	return errors.Join(append(errs, err, to.checkPort(ctx), h.checkLogin(ctx, to))...)
 }
@@ -153,8 +144,13 @@ func (h *Host) checkLogin(ctx context.Context, to *Host) error {
 	if err == nil || errors.Is(err, remote.ErrUnreachable) || errors.Is(err, remote.ErrConnectionLost) {
 		return err
 	}
-	return fault.As(fault.BadInput, fmt.Errorf("%s cannot log in at %s with its own key: put the key of %s into its known_hosts and its own public key into the other's authorized_keys: %w",
-		h.Host(), net.JoinHostPort(address, strconv.Itoa(sshPort)), to.Host(), err))
+	found := err.Error()
+	var command *remote.Error
+	if errors.As(err, &command) {
+		found = command.Found()
+	}
+	return problem.New(fault.BadInput, h.Host(), strings.Join(args, " "), fmt.Sprintf("it cannot log in at %s with its own key: %s", to.Host(), found),
+		fmt.Sprintf("put the key of %s into its known_hosts, and its own public key into authorized_keys there", to.Host()))
 }
 
 // peer is the target of a migration.

@@ -60,7 +60,7 @@ func TestCheck(t *testing.T) {
 	}{
 		"all is there": {"", infoText, "", "", nil},
 		"programs": {"program pv\nprogram socat\nbridge\nprivcmd\nscript\n", infoText, "", fault.BadInput,
-			[]string{"no program pv: install Debian's package pv", "package socat", `"br0"`, "/dev/xen/privcmd", hostScript}},
+			[]string{"no program pv: install the package pv", "package socat", "/sys/class/net/br0: there is no such", "/dev/xen/privcmd", hostScript}},
 		"no toolstack": {"program xl\n", "", "", fault.BadInput, []string{"xen-utils-common"}},
 		"no paging":    {"", strings.Replace(infoText, " hap", "", 1), "", fault.BadInput, []string{"hap"}},
 		"port": {"", infoText, `LISTEN 0 5 198.18.0.1:8002 0.0.0.0:* users:(("socat",pid=71,fd=5))`, fault.Infrastructure,
@@ -94,7 +94,7 @@ func TestCheckMigration(t *testing.T) {
 	}{
 		"alike":         {there: replace()},
 		"newer":         {there: replace("4.17.7", "4.18.0")},
-		"older":         {there: replace("4.17.7", "4.16.9"), class: fault.BadInput, want: "Xen 4.16.9 there is older than 4.17.7"},
+		"older":         {there: replace("4.17.7", "4.16.9"), class: fault.BadInput, want: "host-b: xl info: Xen 4.16.9 is older than the 4.17.7 of host-a"},
 		"richer":        {there: replace(":00000005:", ":00000007:")},
 		"poorer":        {there: replace(":82982203:", ":82982201:"), class: fault.BadInput, want: "00000000:00000002:00000000"},
 		"full":          {there: replace(": 498", ": 97"), class: fault.Infrastructure, want: "97 MiB of memory are free"},

@@ -34,6 +34,7 @@ import (
 	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/problem"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 	"heliotrope/internal/witness"
@@ -178,8 +179,8 @@ func (s *System) named() (map[storage.Site]string, error) {
 	for _, site := range sites {
 		machine := s.machines[site]
 		if machine.VCenter == nil || machine.VCenter.Datastores[s.row.name] == "" {
-			errs = append(errs, fault.New(fault.BadInput, "%s: the inventory names no datastore for %s: give the machine's entry vcenter.datastores.%s",
-				machine.Name, s.row.name, s.row.name))
+			errs = append(errs, problem.New(fault.BadInput, machine.Name, "vcenter.datastores."+s.row.name, "the inventory names no datastore for "+s.row.name,
+				"name one in the machine's entry"))
 			continue
 		}
 		places[site] = machine.VCenter.Datastores[s.row.name]
@@ -192,13 +193,16 @@ func (s *System) named() (map[storage.Site]string, error) {
 	case s.machines[storage.SiteA].VCenter.VCenter != s.machines[storage.SiteB].VCenter.VCenter:
 		// Paths of two vCenters say nothing of each other: the hypervisor compares what they lead to.
 	case s.row.private && a == b:
-		return nil, fault.New(fault.BadInput, "%s and %s: the inventory names the one datastore %s for %s: each host wants one of its own",
-			s.machines[storage.SiteA].Name, s.machines[storage.SiteB].Name, a, s.row.name)
+		return nil, s.unlike("the inventory names the one datastore "+a+" for both", "give each host one of its own")
 	case !s.row.private && a != b:
-		return nil, fault.New(fault.BadInput, "%s and %s: the inventory names the datastores %s and %s for %s: both hosts want the same one",
-			s.machines[storage.SiteA].Name, s.machines[storage.SiteB].Name, a, b, s.row.name)
+		return nil, s.unlike(fmt.Sprintf("the inventory names the datastores %s and %s", a, b), "name the same one for both hosts")
 	}
 	return places, nil
+}
+
+// unlike is what does not fit of both hosts' datastores.
+func (s *System) unlike(found, fix string) error {
+	return problem.New(fault.BadInput, s.machines[storage.SiteA].Name+", "+s.machines[storage.SiteB].Name, "vcenter.datastores."+s.row.name, found, fix)
 }
 
 // Check looks at what the inventory says of datastores, and at this row's. Of one
@@ -246,8 +250,8 @@ func (s *System) unknown() (problems []error) {
 		}
 		for _, name := range slices.Sorted(maps.Keys(managed.Datastores)) {
 			if !slices.Contains(known, name) {
-				problems = append(problems, fault.New(fault.BadInput, "%s: the inventory names a datastore for %q: there are only %s",
-					s.machines[site].Name, name, strings.Join(known, ", ")))
+				problems = append(problems, problem.New(fault.BadInput, s.machines[site].Name, "vcenter.datastores."+name,
+					fmt.Sprintf("the inventory names a datastore for %q", name), "there are only "+strings.Join(known, ", ")))
 			}
 		}
 	}

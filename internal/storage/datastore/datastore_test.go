@@ -154,11 +154,11 @@ func TestRefused(t *testing.T) {
 		want   string
 	}{
 		"none": {"iscsi", func(_, b *inventory.Managed) { delete(b.Datastores, "iscsi") },
-			"host-b: the inventory names no datastore for iscsi: give the machine's entry vcenter.datastores.iscsi"},
+			"host-b: vcenter.datastores.iscsi: the inventory names no datastore for iscsi: name one in the machine's entry"},
 		"two shared ones": {"nfs", func(_, b *inventory.Managed) { b.Datastores["nfs"] = "/DC/datastore/nfs-2" },
-			"host-a and host-b: the inventory names the datastores /DC/datastore/nfs and /DC/datastore/nfs-2 for nfs: both hosts want the same one"},
+			"host-a, host-b: vcenter.datastores.nfs: the inventory names the datastores /DC/datastore/nfs and /DC/datastore/nfs-2: name the same one for both hosts"},
 		"a private one that is shared": {"local", func(_, b *inventory.Managed) { b.Datastores["local"] = "/DC/datastore/local-a" },
-			"host-a and host-b: the inventory names the one datastore /DC/datastore/local-a for local: each host wants one of its own"},
+			"host-a, host-b: vcenter.datastores.local: the inventory names the one datastore /DC/datastore/local-a for both: give each host one of its own"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBed()
@@ -174,7 +174,7 @@ func TestRefused(t *testing.T) {
 	}
 	b := newBed()
 	b.inv.SiteB().VCenter.Datastores["nsf"] = "/DC/datastore/nfs"
-	require.EqualError(t, b.system(t, "nfs").Check(t.Context()), `host-b: the inventory names a datastore for "nsf": there are only nfs, iscsi, local`)
+	require.EqualError(t, b.system(t, "nfs").Check(t.Context()), `host-b: vcenter.datastores.nsf: the inventory names a datastore for "nsf": there are only nfs, iscsi, local`)
 	_, err := b.system(t, "nfs").Provision(t.Context(), storage.Spec{Name: "disk"}, storage.SiteA)
 	require.Equal(t, fault.BadInput, fault.Of(err))
 

@@ -23,8 +23,8 @@ func (s *System) Check(ctx context.Context) error {
 				n := s.sites[site]
 				return errors.Join(
 					n.CheckDataDir(ctx, kind),
-					n.Needs(ctx, "drbd-utils", "drbdadm", "drbdsetup"),
-					n.Needs(ctx, "mount", "/sbin/losetup"),
+					n.Needs(ctx, "drbdadm", "drbdsetup"),
+					n.Needs(ctx, "/sbin/losetup"),
 					n.NeedsModules(ctx, "drbd", "loop", "crc32c"),
 					checkAnyVersion(ctx, n),
 				)

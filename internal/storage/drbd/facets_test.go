@@ -19,8 +19,8 @@ func TestCheckRefusesDRBD9(t *testing.T) {
 	}{
 		"8.4 loaded":     {header, "", ""},
 		"8.4 not loaded": {"", "8.4.11\n", ""},
-		"9 loaded":       {"version: 9.2.14 (api:2/proto:86-122)\n", "", `host-b: its DRBD is "9.2.14", and only 8.4 is supported`},
-		"9 not loaded":   {"", "9.2.14\n", `host-b: its DRBD is "9.2.14", and only 8.4 is supported`},
+		"9 loaded":       {"version: 9.2.14 (api:2/proto:86-122)\n", "", `host-b: version of module drbd: it is "9.2.14", and only 8.4 is supported`},
+		"9 not loaded":   {"", "9.2.14\n", `host-b: version of module drbd: it is "9.2.14", and only 8.4 is supported`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bed := newBed(t, "")
@@ -51,7 +51,7 @@ func TestCheckWantsDistinctNames(t *testing.T) {
 		fake.On(remotetest.Prefix("sh", "-c"))
 		bed.put(t, fake, "/proc/sys/kernel/hostname", "clone\n")
 	}
-	require.ErrorContains(t, bed.Check(t.Context()), `host-a and host-b both have the host name "clone"`)
+	require.ErrorContains(t, bed.Check(t.Context()), `host-b: /proc/sys/kernel/hostname: it has the host name "clone", which host-a has too`)
 }
 
 func TestSources(t *testing.T) {
@@ -108,7 +108,7 @@ func TestCheckRoom(t *testing.T) {
 	bed.a.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "1000000 4096\n"})
 	bed.b.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7680 4096\n"}) // 30 MiB
 	err := bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20})
-	require.ErrorContains(t, err, "host-b: "+data+"/lab has 30 MiB of free space, and the disk and Heliotrope's own programs want 31 MiB")
+	require.ErrorContains(t, err, "host-b: "+data+"/lab: it has 30 MiB of free space, and the disk and Heliotrope's own programs want 31 MiB")
 	require.NotContains(t, err.Error(), "host-a")
 	require.Equal(t, fault.BadInput, fault.Of(err))
 	bed.b.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7936 4096\n"})

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/problem"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 )
@@ -163,7 +164,8 @@ func supported(n *node.Node, version string) error {
 	if strings.HasPrefix(version, "8.4.") {
 		return nil
 	}
-	return fault.New(fault.BadInput, "%s: its DRBD is %q, and only 8.4 is supported, the one in the Linux kernel: remove DRBD 9's module (drbd-dkms) and restart the host", n.Name(), version)
+	return problem.New(fault.BadInput, n.Name(), "version of module drbd", fmt.Sprintf("it is %q, and only 8.4 is supported, the one in the Linux kernel", version),
+		"remove DRBD 9's module (drbd-dkms) and restart the host")
 }
 
 func devicePath(minor int) string { return fmt.Sprintf("/dev/drbd%d", minor) }

@@ -6,7 +6,6 @@ import (
 	"path"
 
 	"heliotrope/internal/driver"
-	"heliotrope/internal/fault"
 	"heliotrope/internal/gather"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
@@ -29,7 +28,7 @@ func (s *System) Check(ctx context.Context) error {
 				n := s.sites[site]
 				return errors.Join(
 					n.CheckDataDir(ctx, kind),
-					n.Needs(ctx, "open-iscsi", "iscsiadm", daemonName),
+					n.Needs(ctx, "iscsiadm", daemonName),
 					n.NeedsModules(ctx, initiatorModules...),
 				)
 			})
@@ -62,7 +61,7 @@ func (s *System) checkPort(ctx context.Context) error {
 			return err
 		}
 	}
-	return fault.New(fault.Infrastructure, "%s: another program listens on TCP port %d, and LIO serves no target there: stop it (ss -ltnp tells which)", s.store.Name(), portalPort)
+	return s.store.PortTaken(portalPort, "another program listens there, and LIO serves no target")
 }
 
 // Sources are a site's session's disk, and the LUN at the storage server.

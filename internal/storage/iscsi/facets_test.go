@@ -38,8 +38,8 @@ func TestCheck(t *testing.T) {
 	}{
 		"good":          {ports: otherAddress},
 		"LIO's port":    {ports: busy, portal: true},
-		"all is wrong":  {missing: "iscsid\n", ports: busy, want: []string{"host-b: there is no program iscsid: install Debian's package open-iscsi", "store: another program listens on TCP port 3260"}},
-		"module absent": {missing: "iscsi_tcp\n", want: []string{"host-b: the running kernel has no module iscsi_tcp", "linux-image-amd64"}},
+		"all is wrong":  {missing: "iscsid\n", ports: busy, want: []string{"host-b: command -v iscsid: there is no program iscsid: install the package open-iscsi (Debian, Ubuntu), iscsi-initiator-utils (RHEL, XCP-ng)", "store: TCP port 3260: another program listens there"}},
+		"module absent": {missing: "iscsi_tcp\n", want: []string{"host-b: modprobe --dry-run iscsi_tcp: the running kernel has no module iscsi_tcp", "linux-image-amd64"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bed := newBed(t)

@@ -482,7 +482,7 @@ func TestCheckRoom(t *testing.T) {
 	bed := newBed(t)
 	bed.store.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7168 4096\n"}) // 28 MiB
 	err := bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20})
-	require.ErrorContains(t, err, "store: "+data+"/lab has 28 MiB of free space, and the disk and Heliotrope's own programs want 29 MiB")
+	require.ErrorContains(t, err, "store: "+data+"/lab: it has 28 MiB of free space, and the disk and Heliotrope's own programs want 29 MiB")
 	require.Equal(t, fault.BadInput, fault.Of(err))
 	bed.store.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7424 4096\n"})
 	require.NoError(t, bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}))

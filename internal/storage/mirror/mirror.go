@@ -304,8 +304,7 @@ func (s *System) Check(ctx context.Context) error {
 		n := s.sites[site]
 		return errors.Join(
 			n.CheckDataDir(ctx, kind),
-			n.Needs(ctx, "mount", "/sbin/losetup"),
-			n.Needs(ctx, "util-linux", "/sbin/blkdiscard"),
+			n.Needs(ctx, "/sbin/losetup", "/sbin/blkdiscard"),
 			n.NeedsModules(ctx, "loop"),
 			s.checkOverlays(ctx, n),
 		)
@@ -325,7 +324,7 @@ func (s *System) checkOverlays(ctx context.Context, n *node.Node) error {
 	if !s.overlaid() {
 		return nil
 	}
-	return n.Needs(ctx, "qemu-utils", qemuImg)
+	return n.Needs(ctx, qemuImg)
 }
 
 // Sources are the loop device over a site's image.

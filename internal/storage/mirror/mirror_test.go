@@ -120,7 +120,7 @@ func TestNoRoomAtOneSite(t *testing.T) {
 	bed := newBed(t)
 	bed.b.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "10 4096\n"})
 	_, err := bed.Provision(t.Context(), spec, storage.SiteA)
-	require.ErrorContains(t, err, "host-b: "+data+"/lab/mirror has 0 MiB of free space")
+	require.ErrorContains(t, err, "host-b: "+data+"/lab/mirror: it has 0 MiB of free space")
 }
 
 // TestNoRoomInPreflight: an overlaid disk wants room for its view as well, and for
@@ -133,7 +133,7 @@ func TestNoRoomInPreflight(t *testing.T) {
 	bed.setup.Options = storage.Options{"copy": string(hypervisor.IncrementalCopy)}
 	overlaid, err := Kind.New(bed.setup)
 	require.NoError(t, err)
-	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}), "host-b: "+data+"/lab has 29 MiB of free space, and the disk and Heliotrope's own programs want 32 MiB")
+	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}), "host-b: "+data+"/lab: it has 29 MiB of free space, and the disk and Heliotrope's own programs want 32 MiB")
 	filled := storage.Spec{SizeBytes: 1 << 20, Fill: storage.Fill{Bytes: 1 << 20}}
 	require.ErrorContains(t, overlaid.(storage.Roomer).CheckRoom(t.Context(), filled), "host-b: the inventory says that our witness's program may not run there")
 	for i := range bed.setup.Inventory.Machines {

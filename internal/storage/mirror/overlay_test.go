@@ -186,7 +186,7 @@ func TestNoRoomForAnOverlay(t *testing.T) {
 	system, _, b := newOverlays(t)
 	b.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "1000 4096\n"})
 	_, err := system.Provision(t.Context(), spec, storage.SiteA)
-	require.ErrorContains(t, err, "host-b: "+data+"/lab/mirror has 3 MiB of free space, and the disk wants 4 MiB")
+	require.ErrorContains(t, err, "host-b: "+data+"/lab/mirror: it has 3 MiB of free space, and the disk wants 4 MiB")
 	assert.NotContains(t, strings.Join(b.Memory().Paths(), "\n"), baseEnd)
 }
 
@@ -272,5 +272,5 @@ func TestCheckWantsQemuImg(t *testing.T) {
 		}
 		return remotetest.Reply{}
 	})
-	require.EqualError(t, system.Check(t.Context()), "host-b: there is no program qemu-img: install Debian's package qemu-utils")
+	require.EqualError(t, system.Check(t.Context()), "host-b: command -v qemu-img: there is no program qemu-img: install the package qemu-utils (Debian, Ubuntu), qemu-img (RHEL)")
 }

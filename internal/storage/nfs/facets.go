@@ -3,12 +3,14 @@ package nfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
 	"heliotrope/internal/driver"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/gather"
+	"heliotrope/internal/problem"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
 	"heliotrope/internal/storage/nfs/counters"
@@ -23,17 +25,16 @@ func (s *System) Check(ctx context.Context) error {
 		func() error {
 			return node.Each(func(site storage.Site) error {
 				n := s.sites[site]
-				errs := []error{n.CheckDataDir(ctx, kind), n.Needs(ctx, "nfs-common", "/sbin/mount.nfs4"), n.NeedsModules(ctx, s.siteModules()...)}
+				errs := []error{n.CheckDataDir(ctx, kind), n.Needs(ctx, "/sbin/mount.nfs4"), n.NeedsModules(ctx, s.siteModules()...)}
 				if !s.files {
-					errs = append(errs, n.Needs(ctx, "mount", "/sbin/losetup"))
+					errs = append(errs, n.Needs(ctx, "/sbin/losetup"))
 				}
 				return errors.Join(errs...)
 			})
 		},
 		func() error {
 			return errors.Join(s.store.CheckDataDir(ctx, kind),
-				s.store.Needs(ctx, "nfs-kernel-server", "exportfs", "rpc.nfsd", mountDaemon),
-				s.store.Needs(ctx, "procps", "/usr/bin/pgrep"),
+				s.store.Needs(ctx, "exportfs", "rpc.nfsd", mountDaemon, "/usr/bin/pgrep"),
 				s.store.NeedsModules(ctx, "nfsd"),
 				s.checkServer(ctx))
 		},
@@ -55,13 +56,14 @@ func (s *System) checkServer(ctx context.Context) error {
 	if running {
 		versions, err := s.store.Read(ctx, control+"/versions")
 		if err == nil && !slices.Contains(strings.Fields(versions), "+4.2") {
-			err = fault.New(fault.Infrastructure, "%s: the NFS server there offers %q, want +4.2: allow it in nfs.conf, or stop that server", s.store.Name(), versions)
+			err = problem.New(fault.Infrastructure, s.store.Name(), control+"/versions", fmt.Sprintf("the NFS server there offers %q, want +4.2", versions),
+				"allow it in nfs.conf, or stop that server")
 		}
 		return err
 	}
 	ports, err := s.store.ListeningPorts(ctx)
 	if err == nil && ports[port] {
-		err = fault.New(fault.Infrastructure, "%s: another program listens on TCP port %d, and it is not the kernel's NFS server: stop it (ss -ltnp tells which)", s.store.Name(), port)
+		err = s.store.PortTaken(port, "another program listens there, and it is not the kernel's NFS server")
 	}
 	return err
 }

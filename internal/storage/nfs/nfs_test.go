@@ -277,7 +277,7 @@ func TestNoRoom(t *testing.T) {
 	put(t, bed.store, exportTable, ourExports)
 	bed.store.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "3 4096\n"})
 	_, err := bed.Provision(t.Context(), spec, storage.SiteA)
-	require.ErrorContains(t, err, "store: "+exported+" has 0 MiB of free space, and the disk wants 1 MiB")
+	require.ErrorContains(t, err, "store: "+exported+": it has 0 MiB of free space, and the disk wants 1 MiB")
 }
 
 func TestCheck(t *testing.T) {
@@ -289,7 +289,7 @@ func TestCheck(t *testing.T) {
 		"no server":        {},
 		"a server":         {threads: "8", versions: "+3 +4 +4.1 +4.2", ports: busy},
 		"an old server":    {threads: "8", versions: "+3 +4 +4.1 -4.2", ports: busy, want: "want +4.2"},
-		"another's server": {threads: "0", versions: "+3 +4 +4.1 +4.2", ports: busy, want: "another program listens on TCP port 2049"},
+		"another's server": {threads: "0", versions: "+3 +4 +4.1 +4.2", ports: busy, want: "TCP port 2049: another program listens there"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bed := newBed(t)
@@ -316,7 +316,7 @@ func TestCheckRoom(t *testing.T) {
 	bed := newBed(t)
 	bed.store.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7168 4096\n"}) // 28 MiB
 	err := bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20})
-	require.ErrorContains(t, err, "store: "+data+"/lab has 28 MiB of free space, and the disk and Heliotrope's own programs want 29 MiB")
+	require.ErrorContains(t, err, "store: "+data+"/lab: it has 28 MiB of free space, and the disk and Heliotrope's own programs want 29 MiB")
 	require.Equal(t, fault.BadInput, fault.Of(err))
 	bed.store.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7424 4096\n"})
 	require.NoError(t, bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}))

@@ -12,6 +12,7 @@ import (
 
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/problem"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 )
@@ -25,29 +26,26 @@ for module; do
 done`
 )
 
-// Needs says which programs a machine lacks. What is wrong with a package is
-// that of Debian which has them.
-func (n *Node) Needs(ctx context.Context, debianPackage string, programs ...string) error {
-	missing, err := n.missing(ctx, missingPrograms, programs)
-	if err != nil || missing == "" {
-		return err
-	}
-	return fault.New(fault.BadInput, "%s: there is no program %s: install Debian's package %s", n.Name(), missing, debianPackage)
+// Needs says which programs a machine lacks, a problem for each.
+func (n *Node) Needs(ctx context.Context, programs ...string) error {
+	return n.missing(ctx, missingPrograms, programs, problem.Lacks)
 }
 
 // NeedsModules says which kernel modules a machine could not load.
 func (n *Node) NeedsModules(ctx context.Context, modules ...string) error {
-	missing, err := n.missing(ctx, missingModules, modules)
-	if err != nil || missing == "" {
-		return err
-	}
-	return fault.New(fault.BadInput, "%s: the running kernel has no module %s: boot that of Debian's package linux-image-amd64 (linux-image-cloud-amd64 has too few)",
-		n.Name(), missing)
+	return n.missing(ctx, missingModules, modules, problem.LacksModule)
 }
 
-func (n *Node) missing(ctx context.Context, text string, names []string) (string, error) {
+func (n *Node) missing(ctx context.Context, text string, names []string, lacks func(host, name string) error) error {
 	output, err := n.Run(ctx, append([]string{"sh", "-c", text, "missing"}, names...)...)
-	return strings.Join(strings.Fields(output), ", "), err
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, name := range strings.Fields(output) {
+		problems = append(problems, lacks(n.Name(), name))
+	}
+	return errors.Join(problems...)
 }
 
 // CheckDataDir says whether the data folder can be used.
@@ -68,15 +66,22 @@ func DistinctHostNames(ctx context.Context, a, b *Node, by string) error {
 		names[i] = name
 	}
 	if names[0] == names[1] {
-		return fault.New(fault.BadInput, "%s and %s both have the host name %q, by which %s tells them apart: give them different ones",
-			a.Name(), b.Name(), names[0], by)
+		return problem.New(fault.BadInput, b.Name(), hostNameFile, fmt.Sprintf("it has the host name %q, which %s has too, and by which %s tells them apart", names[0], a.Name(), by),
+			"give them different ones (hostnamectl set-hostname)")
 	}
 	return nil
 }
 
 // HostName is the kernel's (uname -n).
 func (n *Node) HostName(ctx context.Context) (string, error) {
-	return n.Read(ctx, "/proc/sys/kernel/hostname")
+	return n.Read(ctx, hostNameFile)
+}
+
+const hostNameFile = "/proc/sys/kernel/hostname"
+
+// PortTaken says that another program listens on a TCP port that is wanted.
+func (n *Node) PortTaken(port uint16, found string) error {
+	return problem.New(fault.Infrastructure, n.Name(), fmt.Sprintf("TCP port %d", port), found, "stop it (ss -ltnp tells which it is)")
 }
 
 // ListeningPorts lists the TCP ports on which somebody listens at the machine's

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/problem"
 	"heliotrope/internal/storage"
 )
 
@@ -83,8 +84,8 @@ func (n *Node) sumFree(folder, output string) (bytes int64, err error) {
 
 func (n *Node) enough(folder string, freeBytes, wantBytes int64, what string) error {
 	if freeBytes < wantBytes {
-		return fault.New(fault.BadInput, "%s: %s has %d MiB of free space, and %s %d MiB: make room there or choose another data_dir",
-			n.Name(), folder, freeBytes>>20, what, wantBytes>>20)
+		return problem.New(fault.BadInput, n.Name(), folder, fmt.Sprintf("it has %d MiB of free space, and %s %d MiB", freeBytes>>20, what, wantBytes>>20),
+			"make room there or choose another data_dir")
 	}
 	return nil
 }

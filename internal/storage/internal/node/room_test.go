@@ -38,10 +38,10 @@ func TestCheckRoomCountsWhatIsOurs(t *testing.T) {
 		want    string
 	}{
 		"an empty host":                {92, "", ""},
-		"no room for the programs":     {91, "", "host-a: /d/lab has 91 MiB of free space, and the disk and Heliotrope's own programs want 92 MiB: make room there or choose another data_dir"},
+		"no room for the programs":     {91, "", "host-a: /d/lab: it has 91 MiB of free space, and the disk and Heliotrope's own programs want 92 MiB: make room there or choose another data_dir"},
 		"another system's disk":        {28, ours, ""},
 		"programs that are installed":  {66, worker, ""},
-		"both, and not enough":         {1, ours + worker, "host-a: /d/lab has 91 MiB of free space"},
+		"both, and not enough":         {1, ours + worker, "host-a: /d/lab: it has 91 MiB of free space"},
 		"what du(1) says is no number": {92, "many\n", `host-a: free space of /d/lab: `},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,196 @@
+// Package problem says what stands in the way on a host before anything is changed
+// there: on which host, what was looked at, what came back, and what to do about it.
+// Drivers report problems as errors, and whoever asks several of them takes the errors
+// apart again (Of).
+//
+// It promises that the text of a problem is one line, and that what is missing of a
+// distribution is named by the package that has it there (packages.go): drivers name
+// programs and kernel modules only.
+package problem
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"heliotrope/internal/fault"
+	"heliotrope/internal/remote"
+)
+
+// Problem is one thing that stands in the way.
+type Problem struct {
+	// Host is the machine's name in the inventory; "" where it is none's.
+	Host string `json:"host"`
+	// Tried is what was looked at: a command, a file, a port, a setting. It is "" where
+	// whoever found the problem did not say.
+	Tried string `json:"tried"`
+	Found string `json:"found"` // what came back
+	Fix   string `json:"fix"`   // what to do; "" where nobody knows
+	// Warning says that a campaign can run all the same.
+	Warning bool `json:"warning"`
+	// Class is BadInput where something was asked for that cannot be, and otherwise
+	// Infrastructure: something does not work.
+	Class fault.Class `json:"class"`
+
+	lacks lack // what a package would bring
+}
+
+// lack is a program or a kernel module that a host has not; the zero value is none.
+type lack struct {
+	name   string
+	module bool
+	or     string // what else may help, to be tried first
+}
+
+// New is a problem as an error of a class.
+func New(class fault.Class, host, tried, found, fix string) error {
+	return fault.As(class, &Problem{Host: host, Tried: tried, Found: found, Fix: fix, Class: class})
+}
+
+// Lacks is a host without a program. Its name, or its path where it must be there, is a
+// key of the table of packages.
+func Lacks(host, program string) error {
+	return missing(host, "command -v "+program, "there is no program "+program, lack{name: program})
+}
+
+// LacksModule is a host whose running kernel has no such module.
+func LacksModule(host, module string) error {
+	return missing(host, "modprobe --dry-run "+module, "the running kernel has no module "+module, lack{name: module, module: true})
+}
+
+// Perhaps is New for a program that does not work or may not be there at all: after the
+// fix comes its package.
+func Perhaps(class fault.Class, host, tried, found, fix, program string) error {
+	p := &Problem{Host: host, Tried: tried, Found: found, Class: class, lacks: lack{name: program, or: fix}}
+	p.For("")
+	return fault.As(class, p)
+}
+
+func missing(host, tried, found string, what lack) error {
+	p := &Problem{Host: host, Tried: tried, Found: found, Class: fault.BadInput, lacks: what}
+	p.For("")
+	return fault.As(fault.BadInput, p)
+}
+
+// For names the package of one family of distributions, where something is missing that
+// a package brings. Of a host whose family nobody knows all of them are named.
+func (p *Problem) For(family Family) {
+	if p.lacks.name != "" {
+		p.Fix = p.lacks.fix(family)
+		if p.lacks.or != "" {
+			p.Fix = p.lacks.or + "; or " + p.Fix
+		}
+	}
+}
+
+// Error is one line: the host, what was looked at, what came back, what to do.
+func (p *Problem) Error() string {
+	parts := slices.DeleteFunc([]string{p.Host, p.Tried, p.Found, p.Fix}, func(part string) bool { return part == "" })
+	return strings.Join(parts, ": ")
+}
+
+// Of takes an error apart into problems: joined errors are several, and one that nobody
+// made a problem of is what came back. The same one is there but once. Hosts are those
+// whose names such an error may begin with.
+func Of(err error, hosts ...string) []Problem {
+	var all []Problem
+	for _, one := range apart(err) {
+		found := of(one, hosts)
+		if !slices.ContainsFunc(all, func(p Problem) bool { return p.Error() == found.Error() }) {
+			all = append(all, found)
+		}
+	}
+	return all
+}
+
+// apart is the errors that were joined, as errors.Join does it.
+func apart(err error) []error {
+	joined, is := err.(interface{ Unwrap() []error })
+	switch {
+	case err == nil:
+		return nil
+	case is && errors.Join(joined.Unwrap()...).Error() == err.Error():
+		var all []error
+		for _, one := range joined.Unwrap() {
+			all = append(all, apart(one)...)
+		}
+		return all
+	}
+	all := apart(errors.Unwrap(err))
+	if len(all) < 2 {
+		return []error{err}
+	}
+	// What is said of all of them is said of each.
+	before, _, _ := strings.Cut(err.Error(), all[0].Error())
+	for i, one := range all {
+		all[i] = fmt.Errorf("%s%w", before, one)
+	}
+	return all
+}
+
+func of(err error, hosts []string) Problem {
+	var own *Problem
+	if errors.As(err, &own) {
+		return *own
+	}
+	p := Problem{Found: oneLine(err.Error()), Class: fault.Infrastructure}
+	if fault.Of(err) == fault.BadInput {
+		p.Class = fault.BadInput
+	}
+	var command *remote.Error
+	if errors.As(err, &command) {
+		p.Host, p.Tried, p.Found = command.Host, command.Tried(), command.Found()
+		return p
+	}
+	for _, host := range hosts {
+		if rest, of := strings.CutPrefix(p.Found, host+": "); of {
+			p.Host, p.Found = host, rest
+		}
+	}
+	return p
+}
+
+// oneLine joins the lines of a text.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// Warn is a problem with which a campaign can run.
+func Warn(host, tried, found, fix string) Problem {
+	return Problem{Host: host, Tried: tried, Found: found, Fix: fix, Warning: true, Class: fault.Infrastructure}
+}
+
+// Unreachable is a host that does not answer, with what to do about it.
+func Unreachable(host, address string, err error) error {
+	fix := "see that it runs, that its SSH server listens there, and that no firewall is in between"
+	switch {
+	case errors.Is(err, remote.ErrHostKey):
+		fix = remote.HostKeyAdvice
+	case errors.Is(err, remote.ErrAuthentication):
+		fix = "put the public key of the inventory's key_file into authorized_keys of its user there"
+	}
+	found := err.Error()
+	var command *remote.Error
+	if errors.As(err, &command) {
+		found = command.Found()
+	}
+	found, _, _ = strings.Cut(found, "; "+remote.HostKeyAdvice)
+	return New(fault.Infrastructure, host, "ssh "+address, oneLine(found), fix)
+}
+
+// Counted says how many problems and warnings there are: "2 problems, 1 warning".
+func Counted(all []Problem) string {
+	warnings := 0
+	for i := range all {
+		if all[i].Warning {
+			warnings++
+		}
+	}
+	return count(len(all)-warnings, "problem") + ", " + count(warnings, "warning")
+}
+
+func count(number int, noun string) string {
+	if number != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", number, noun)
+}
