@@ -17,7 +17,7 @@ type ReadyInput struct {
 
 // checker is a testbed that can say what it lacks. A simulated one lacks nothing.
 type checker interface {
-	Check(ctx context.Context, uses testbed.Uses) error
+	Check(ctx context.Context, uses testbed.Uses) testbed.Checked
 }
 
 // Ready looks whether a testbed could run a trial: its machines answer, have what
@@ -40,7 +40,7 @@ func (t *Testbed) Ready(ctx context.Context, input ReadyInput) error {
 		}
 		if able, is := bed.(checker); is {
 			p.Done(pulse.Step{Step: "see what the hosts lack"})
-			if err := able.Check(ctx, input.uses()); err != nil {
+			if err := able.Check(ctx, input.uses()).Err(); err != nil {
 				return fault.As(fault.Infrastructure, fmt.Errorf("testbed %s: %w", input.Lane.Name, err))
 			}
 		}

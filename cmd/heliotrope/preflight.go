@@ -23,6 +23,9 @@ import (
 	"heliotrope/internal/gather"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/owner"
+	"heliotrope/internal/problem"
+	"heliotrope/internal/remote"
+	"heliotrope/internal/survey"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/wan"
@@ -32,6 +35,21 @@ import (
 type findings struct {
 	bad    []error // what was asked for cannot be
 	failed []error // something does not work
+	// warnings are of hosts, and stand in no way; machines are what hosts say of
+	// themselves.
+	warnings []problem.Problem
+	machines []survey.State
+}
+
+// join adds what was found elsewhere.
+func (f *findings) join(other findings) {
+	f.bad, f.failed = append(f.bad, other.bad...), append(f.failed, other.failed...)
+	f.warnings, f.machines = append(f.warnings, other.warnings...), append(f.machines, other.machines...)
+}
+
+// all are the problems, and after them the warnings.
+func (f *findings) all() []problem.Problem {
+	return slices.Concat(problem.Of(errors.Join(f.bad...)), problem.Of(errors.Join(f.failed...)), f.warnings)
 }
 
 // err is nil when nothing was found, and a usageError when something was asked
@@ -263,10 +281,12 @@ func (c *campaignCommand) checkDatabase(trials int) error {
 	return nil
 }
 
-// factsBed is what the preflight needs of a testbed.
-type factsBed interface {
+// checkedBed is what the preflight needs of a testbed.
+type checkedBed interface {
+	Reach(ctx context.Context) error
 	Facts(ctx context.Context) (testbed.Facts, error)
-	Check(ctx context.Context, uses testbed.Uses) error
+	Check(ctx context.Context, uses testbed.Uses) testbed.Checked
+	Leases() owner.Hosts
 	Close() error
 }
 
@@ -274,9 +294,10 @@ type factsBed interface {
 const hostsLimit = time.Minute
 
 // hostCheck looks at the hosts of every lane: whether they answer, with the
-// right keys, and have room for the largest guest and for the disk.
+// right keys, and have all that the trials need. It is the preflight of a campaign, and
+// all that the command doctor does.
 type hostCheck struct {
-	connect func(*inventory.Inventory) (factsBed, error)
+	connect func(*inventory.Inventory) (checkedBed, error)
 	limit   time.Duration
 }
 
@@ -285,9 +306,13 @@ type wanted struct {
 	trials    []campaign.Trial
 	diskBytes int64 // of the disk under test
 	fillBytes int64 // that are filled of it
-	// owns says whether hosts leased to that owner are as good as free; nil asks for no
-	// leases.
+	// owns says whether hosts leased to that owner are as good as free; nil says so of
+	// everybody.
 	owns func(owner string) bool
+	// noHypervisor and noWAN leave those out.
+	noHypervisor, noWAN bool
+	// begin is told what is looked at: see testbed.Uses.
+	begin func(what string) (end func())
 }
 
 // ownsFor says which owners' hosts a campaign's start may find leased: those of its own
@@ -309,8 +334,7 @@ func (c hostCheck) check(ctx context.Context, beds []laneBed, want wanted, found
 		return one
 	})
 	for _, one := range each {
-		found.bad = append(found.bad, one.bad...)
-		found.failed = append(found.failed, one.failed...)
+		found.join(one)
 	}
 }
 
@@ -330,40 +354,61 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, want wanted, found
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, c.limit, fmt.Errorf("its machines did not answer everything within %s", c.limit))
 	defer cancel()
-	facts, err := connected.Facts(limited)
-	if err != nil {
-		found.addFailed("testbed %s: %w", name, err)
-		return
+	away := connected.Reach(limited)
+	found.ofHosts(name, away)
+	uses := usesOf(bed.lane, want)
+	uses.Busy = checkLeases(limited, name, connected.Leases(), want.owns, found)
+	looks := []func(*findings){func(one *findings) {
+		checked := connected.Check(limited, uses)
+		one.ofHosts(name, checked.Err())
+		one.machines = checked.Machines
+		one.warnings = slices.DeleteFunc(checked.Problems, func(p problem.Problem) bool { return !p.Warning })
+	}}
+	if away == nil {
+		looks = append(looks, func(one *findings) { checkMemory(limited, connected, bed, want, one) })
 	}
-	if shared, is := connected.(leasedBed); is && want.owns != nil {
-		checkLeases(limited, name, shared.Leases(), want.owns, found)
-	}
-	if need := largestGuest(ofHypervisor(want.trials, bed.lane.Hypervisor), facts.GuestMemoryMiB); need > facts.FreeMemoryMiB {
-		found.addBad("testbed %s: a guest of %d MiB does not fit: the smaller of its hosts has %d MiB for guests", name, need, facts.FreeMemoryMiB)
-	}
-	if err := connected.Check(limited, usesOf(bed.lane, want)); err != nil {
-		found.add(fmt.Errorf("testbed %s: %w", name, err))
+	for _, one := range gather.Values(looks, func(look func(*findings)) (one findings) {
+		look(&one)
+		return one
+	}) {
+		found.join(one)
 	}
 }
 
-// leasedBed is a testbed whose hosts are leased to whoever measures on them.
-type leasedBed interface {
-	Leases() owner.Hosts
+// ofHosts keeps what was found on a testbed's hosts, each by itself.
+func (f *findings) ofHosts(testbed string, err error) {
+	for _, p := range problem.Of(err) {
+		f.add(fmt.Errorf("testbed %s: %w", testbed, fault.As(p.Class, &p)))
+	}
+}
+
+// checkMemory asks the hosts what they are, and looks whether the largest guest fits.
+func checkMemory(ctx context.Context, connected checkedBed, bed laneBed, want wanted, found *findings) {
+	facts, err := connected.Facts(ctx)
+	if err != nil {
+		found.ofHosts(bed.lane.Name, err)
+		return
+	}
+	if need := largestGuest(ofHypervisor(want.trials, bed.lane.Hypervisor), facts.GuestMemoryMiB); need > facts.FreeMemoryMiB {
+		found.ofHosts(bed.lane.Name, problem.New(fault.BadInput, "", "memory for guests",
+			fmt.Sprintf("a guest of %d MiB does not fit: the smaller of its hosts has %d MiB for guests", need, facts.FreeMemoryMiB), "end something there, or make the guest smaller"))
+	}
 }
 
 // checkLeases looks whether a testbed's hosts are somebody else's: a campaign would
-// only wait for them.
-func checkLeases(ctx context.Context, name string, leases owner.Hosts, owns func(string) bool, found *findings) {
-	held, err := leases.State(ctx)
-	if err != nil {
-		found.addFailed("testbed %s: %w", name, err)
+// only wait for them. It tells whether anybody has them, or may have.
+func checkLeases(ctx context.Context, name string, leases owner.Hosts, owns func(string) bool, found *findings) (held bool) {
+	all, err := leases.State(ctx)
+	if err != nil && !errors.Is(err, remote.ErrUnreachable) { // that was told
+		found.ofHosts(name, err)
 	}
-	for _, one := range held {
-		if !owns(one.Owner) {
-			found.addFailed("testbed %s: %w", name, &one)
-			return // of all its hosts, in truth
+	for _, one := range all {
+		if owns != nil && !owns(one.Owner) {
+			found.addFailed("testbed %s: %w", name, problem.New(fault.Infrastructure, one.Host, "its lease", one.Found(), one.Fix()))
+			break // of all its hosts, in truth
 		}
 	}
+	return err != nil || len(all) > 0
 }
 
 // ofHypervisor are the trials that a testbed with that hypervisor runs.
@@ -375,7 +420,7 @@ func ofHypervisor(trials []campaign.Trial, hypervisor string) []campaign.Trial {
 
 // usesOf is what the trials of a lane's hypervisor want of its testbed.
 func usesOf(lane trial.Lane, want wanted) testbed.Uses {
-	uses := testbed.Uses{DiskBytes: want.diskBytes, FillBytes: want.fillBytes}
+	uses := testbed.Uses{DiskBytes: want.diskBytes, FillBytes: want.fillBytes, NoHypervisor: want.noHypervisor, NoWAN: want.noWAN, Begin: want.begin}
 	for _, planned := range ofHypervisor(want.trials, lane.Hypervisor) {
 		cell := planned.Cell
 		use := testbed.StorageUse{Name: cell.Storage, Options: cell.StorageOptions()}

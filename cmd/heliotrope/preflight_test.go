@@ -22,9 +22,11 @@ import (
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/owner"
+	"heliotrope/internal/problem"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 	"heliotrope/internal/storage"
+	"heliotrope/internal/survey"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 )
@@ -155,11 +157,13 @@ func TestLanes(t *testing.T) {
 
 // fakeBed answers as it is told.
 type fakeBed struct {
-	facts  testbed.Facts
-	err    error
-	lacks  error // what its machines do not have
-	silent bool
-	closed *int
+	facts    testbed.Facts
+	err      error
+	lacks    error // what its machines do not have
+	away     error // which machines do not answer
+	machines []survey.State
+	silent   bool
+	closed   *int
 }
 
 func (b fakeBed) Facts(ctx context.Context) (testbed.Facts, error) {
@@ -170,7 +174,13 @@ func (b fakeBed) Facts(ctx context.Context) (testbed.Facts, error) {
 	return b.facts, b.err
 }
 
-func (b fakeBed) Check(context.Context, testbed.Uses) error { return b.lacks }
+func (b fakeBed) Reach(context.Context) error { return b.away }
+
+func (b fakeBed) Leases() owner.Hosts { return nil }
+
+func (b fakeBed) Check(context.Context, testbed.Uses) testbed.Checked {
+	return testbed.Checked{Problems: problem.Of(b.lacks), Machines: b.machines}
+}
 
 func (b fakeBed) Close() error {
 	*b.closed++
@@ -209,7 +219,7 @@ func TestHosts(t *testing.T) {
 				trials = append(trials, campaign.Trial{Cell: campaign.Cell{GuestMemoryMiB: memory}})
 			}
 			var found findings
-			checks := hostCheck{limit: 50 * time.Millisecond, connect: func(inv *inventory.Inventory) (factsBed, error) { return byLabel[inv.Name], nil }}
+			checks := hostCheck{limit: 50 * time.Millisecond, connect: func(inv *inventory.Inventory) (checkedBed, error) { return byLabel[inv.Name], nil }}
 			checks.check(context.Background(), beds, wanted{trials: trials, diskBytes: 64 << 20}, &found)
 			code := 0
 			var errs bytes.Buffer
@@ -243,7 +253,7 @@ func TestHypervisorOfALane(t *testing.T) {
 		{Hypervisor: "kvm", Storage: "nfs", GuestMemoryMiB: 96}, {Hypervisor: "kvm", Storage: "drbd", DRBDProtocol: "C"}, {Hypervisor: "xen", Storage: "iscsi", GuestMemoryMiB: 256}} {
 		trials = append(trials, campaign.Trial{Cell: cell})
 	}
-	checks := hostCheck{limit: time.Minute, connect: func(inv *inventory.Inventory) (factsBed, error) {
+	checks := hostCheck{limit: time.Minute, connect: func(inv *inventory.Inventory) (checkedBed, error) {
 		return askedBed{fakeBed{facts: testbed.Facts{FreeMemoryMiB: 256}, closed: new(int)}, func(uses testbed.Uses) { asked[inv.Name] = uses }}, nil
 	}}
 	beds := []laneBed{{lane: trial.Lane{Name: "bed", Kind: inventory.Hardware, Hypervisor: "kvm"}, inventory: &inventory.Inventory{Name: "bed"}}}
@@ -277,7 +287,7 @@ func TestLeasedHosts(t *testing.T) {
 	}{
 		"free":                     {"", false, ""},
 		"our controller's":         {"720\ncampaign day of controller 0123456789ab\n", false, ""},
-		"another controller's":     {"720\ncampaign day of controller 99887766aabb\n", false, "testbed bed: host-a is leased to campaign day of controller 99887766aabb until "},
+		"another controller's":     {"720\ncampaign day of controller 99887766aabb\n", false, "testbed bed: host-a: its lease: it is leased to campaign day of controller 99887766aabb until "},
 		"another's of this name":   {"720\ncampaign night of controller 99887766aabb\n", false, "campaign night of controller 99887766aabb"},
 		"the one to be taken over": {"720\ncampaign night of controller 99887766aabb\n", true, ""},
 		"not that, when others go": {"720\ncampaign day of controller 99887766aabb\n", true, "campaign day of controller 99887766aabb"},
@@ -287,7 +297,7 @@ func TestLeasedHosts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bed := heldBed{fakeBed{facts: testbed.Facts{FreeMemoryMiB: 256}, closed: new(int)}, remotetest.NewFake(t, "host-a")}
 			bed.host.On(remotetest.Prefix("/bin/sh", "-s", "--", "state"), remotetest.Reply{Stdout: test.state})
-			checks := hostCheck{limit: time.Minute, connect: func(*inventory.Inventory) (factsBed, error) { return bed, nil }}
+			checks := hostCheck{limit: time.Minute, connect: func(*inventory.Inventory) (checkedBed, error) { return bed, nil }}
 			beds := []laneBed{{lane: trial.Lane{Name: "bed"}, inventory: &inventory.Inventory{Name: "bed"}}}
 			var found findings
 			checks.check(t.Context(), beds, wanted{owns: ownsFor(queue, "night", test.takeOver)}, &found)
@@ -298,11 +308,13 @@ func TestLeasedHosts(t *testing.T) {
 			}
 		})
 	}
-	// Where nobody knows whose the controller is, no host is asked for its lease.
+	// Where nobody knows whose the controller is, no lease is in the way.
 	bed := heldBed{fakeBed{facts: testbed.Facts{FreeMemoryMiB: 256}, closed: new(int)}, remotetest.NewFake(t, "host-a")}
-	checks := hostCheck{limit: time.Minute, connect: func(*inventory.Inventory) (factsBed, error) { return bed, nil }}
-	checks.check(t.Context(), []laneBed{{lane: trial.Lane{Name: "bed"}, inventory: &inventory.Inventory{Name: "bed"}}}, wanted{}, new(findings))
-	require.Empty(t, bed.host.Calls())
+	bed.host.On(remotetest.Prefix("/bin/sh", "-s", "--", "state"), remotetest.Reply{Stdout: "720\nsomebody\n"})
+	checks := hostCheck{limit: time.Minute, connect: func(*inventory.Inventory) (checkedBed, error) { return bed, nil }}
+	var found findings
+	checks.check(t.Context(), []laneBed{{lane: trial.Lane{Name: "bed"}, inventory: &inventory.Inventory{Name: "bed"}}}, wanted{}, &found)
+	require.NoError(t, found.err())
 }
 
 // askedBed tells what it is asked for.
@@ -311,9 +323,9 @@ type askedBed struct {
 	asked func(testbed.Uses)
 }
 
-func (b askedBed) Check(_ context.Context, uses testbed.Uses) error {
+func (b askedBed) Check(_ context.Context, uses testbed.Uses) testbed.Checked {
 	b.asked(uses)
-	return nil
+	return testbed.Checked{}
 }
 
 // TestHostsThatAreNotThere asks real connections, which nobody answers.
@@ -347,7 +359,7 @@ func TestHostsThatAreNotThere(t *testing.T) {
 	if code := report(&errs, found.err()); code != exitFailure || len(beds) != 1 {
 		t.Errorf("exit code %d, %d lanes", code, len(beds))
 	}
-	for _, want := range []string{"testbed one: host-a: true: cannot connect to root@127.1.2.1:1", "host-b: true:", "store: true:"} {
+	for _, want := range []string{"testbed one: host-a: ssh 127.1.2.1:1: cannot connect to root@127.1.2.1:1", "host-b: ssh", "store: ssh"} {
 		if !strings.Contains(errs.String(), want) {
 			t.Errorf("no %q in %s", want, errs.String())
 		}
@@ -356,7 +368,7 @@ func TestHostsThatAreNotThere(t *testing.T) {
 
 func TestHostsOfASimulatedCampaignAreNotAsked(t *testing.T) {
 	var found findings
-	checks := hostCheck{limit: time.Minute, connect: func(*inventory.Inventory) (factsBed, error) {
+	checks := hostCheck{limit: time.Minute, connect: func(*inventory.Inventory) (checkedBed, error) {
 		t.Error("a host was asked")
 		return nil, errors.New("asked")
 	}}

@@ -18,38 +18,15 @@ import (
 
 	"heliotrope/activities"
 	"heliotrope/analysis/dataset"
-	"heliotrope/internal/gather"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/poll"
-	"heliotrope/internal/remote"
 	"heliotrope/internal/testbed"
 	"heliotrope/internal/trial"
 	"heliotrope/workflows"
 )
 
 // hosts is the check of real testbeds.
-var hosts = hostCheck{limit: hostsLimit, connect: func(inv *inventory.Inventory) (factsBed, error) {
-	connected, err := testbed.Connect(inv)
-	return reachedBed{connected}, err
-}}
-
-// reachedBed asks its hosts whether they answer before it asks them anything
-// else, so that the errors of those that do not are short.
-type reachedBed struct{ *testbed.Testbed }
-
-func (b reachedBed) Facts(ctx context.Context) (testbed.Facts, error) {
-	err := gather.Each(b.Machines(), func(machine trial.Machine) error {
-		if !machine.Shell || machine.Name == trial.Guest {
-			return nil
-		}
-		_, err := b.Host(machine.Name).Run(ctx, remote.Command{Args: []string{"true"}})
-		return err
-	})
-	if err != nil {
-		return testbed.Facts{}, err
-	}
-	return b.Testbed.Facts(ctx)
-}
+var hosts = hostCheck{limit: hostsLimit, connect: func(inv *inventory.Inventory) (checkedBed, error) { return testbed.Connect(inv) }}
 
 // start makes the campaign run: it attaches to one that runs already, or
 // checks everything and starts it. There is one way to either, whatever ran
@@ -135,6 +112,9 @@ func (o *runOptions) startNew(ctx context.Context, s *session, r *request, progr
 		if err := found.err(); err != nil {
 			return err
 		}
+	}
+	if warnings := len(found.warnings); warnings > 0 {
+		progress(fmt.Sprintf("%d %s about the hosts: `heliotrope doctor` shows them", warnings, plural(warnings, "warning")))
 	}
 	return s.startCampaign(ctx, r.input(site.beds))
 }

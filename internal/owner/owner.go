@@ -54,9 +54,18 @@ type HeldError struct {
 	Until       time.Time // the lease's end, unless it is renewed, by this machine's clock
 }
 
-func (e *HeldError) Error() string {
-	return fmt.Sprintf("%s is leased to %s until %s, and longer while that renews it: let that end, or end it where it runs; "+
-		"if it is dead, the host is free then", e.Host, e.Owner, e.Until.Format(time.TimeOnly))
+func (e *HeldError) Error() string { return e.Host + " is " + e.held() + ": " + e.Fix() }
+
+// Found is what the host's lease says.
+func (e *HeldError) Found() string { return "it is " + e.held() }
+
+func (e *HeldError) held() string {
+	return fmt.Sprintf("leased to %s until %s, and longer while that renews it", e.Owner, e.Until.Format(time.TimeOnly))
+}
+
+// Fix is what to do to get the host.
+func (e *HeldError) Fix() string {
+	return "let that end, or end it where it runs; if it is dead, the host is free then"
 }
 
 // Is makes it an ErrHeld.

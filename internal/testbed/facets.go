@@ -2,7 +2,6 @@ package testbed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -61,86 +60,6 @@ func (t *Testbed) siteOf(machine string) (storage.Site, bool) {
 		return storage.SiteB, true
 	}
 	return "", false
-}
-
-// Uses are what a campaign wants of a testbed.
-type Uses struct {
-	Storages []StorageUse
-	// DiskBytes is the size of the disk under test; 0 looks for no room.
-	DiskBytes int64
-	// FillBytes is how much of it is filled.
-	FillBytes int64
-	// MemoryMiB of the largest guest; 0 is the inventory's default.
-	MemoryMiB int
-}
-
-// StorageUse is a storage system with a cell's options: they decide what it wants
-// of a machine.
-type StorageUse struct {
-	Name    string
-	Options storage.Options
-}
-
-// Check looks whether the machines have what a campaign needs of them, and
-// reports all that they lack at once: a line for each problem. It changes
-// nothing.
-func (t *Testbed) Check(ctx context.Context, uses Uses) error {
-	var errs []error
-	for _, site := range sites {
-		errs = append(errs, t.hypervisors[site].Check(ctx))
-	}
-	for _, use := range uses.Storages {
-		system, err := t.newStorage(use.Name, use.Options)
-		if err == nil {
-			err = checkStorage(ctx, system, storage.Spec{SizeBytes: uses.DiskBytes, MemoryMiB: uses.MemoryMiB,
-				Fill: storage.Fill{Bytes: uses.FillBytes}})
-		}
-		errs = append(errs, err)
-	}
-	errs = append(errs, t.Shaper().Check(ctx))
-	if errors.Join(errs...) == nil {
-		// Only what could run at all can be compared.
-		for _, from := range sites {
-			errs = append(errs, t.CheckMigration(ctx, Guest{MemoryMiB: uses.MemoryMiB}, from))
-		}
-	}
-	return distinct(errs)
-}
-
-// checkStorage looks for the room of a disk when the system could be used at all.
-func checkStorage(ctx context.Context, system storage.Driver, wanted storage.Spec) error {
-	if err := system.Check(ctx); err != nil {
-		return err
-	}
-	if roomer, is := system.(storage.Roomer); is && wanted.SizeBytes != 0 {
-		return roomer.CheckRoom(ctx, wanted)
-	}
-	return nil
-}
-
-// distinct joins errors, and has each but once: what all options of a storage
-// system want is found by each of them.
-func distinct(errs []error) error {
-	var all []error
-	seen := map[string]bool{}
-	var add func(error)
-	add = func(err error) {
-		joined, ok := err.(interface{ Unwrap() []error })
-		switch {
-		case err == nil:
-		case ok && errors.Join(joined.Unwrap()...).Error() == err.Error():
-			for _, one := range joined.Unwrap() {
-				add(one)
-			}
-		case !seen[err.Error()]:
-			seen[err.Error()] = true
-			all = append(all, err)
-		}
-	}
-	for _, err := range errs {
-		add(err)
-	}
-	return errors.Join(all...)
 }
 
 func (t *Testbed) driverOf(name string) (storage.Driver, error) {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -38,6 +39,9 @@ type Server struct {
 	refuseSignals bool
 	refuseLogins  bool
 	muteStderr    bool
+	readOnly      bool
+	letIn         []string
+	lines         []string
 	processes     map[int]struct{}
 	closed        bool
 }
@@ -125,6 +129,27 @@ func (s *Server) RefuseSignals() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refuseSignals = true
+}
+
+// LetIn lets another key log in.
+func (s *Server) LetIn(key ssh.PublicKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.letIn = append(s.letIn, ssh.FingerprintSHA256(key))
+}
+
+// ReadOnlyFiles makes the server refuse every change of a file by SFTP.
+func (s *Server) ReadOnlyFiles() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readOnly = true
+}
+
+// Lines are the command lines that were run so far, as a shell got them.
+func (s *Server) Lines() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.lines)
 }
 
 // RefuseLogins makes the server refuse every key from now on.
@@ -225,7 +250,7 @@ func (s *Server) serverConfig() *ssh.ServerConfig {
 		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if s.refuseLogins || ssh.FingerprintSHA256(key) != ssh.FingerprintSHA256(s.clientKey.PublicKey()) {
+			if s.refuseLogins || !slices.Contains(append(s.letIn, ssh.FingerprintSHA256(s.clientKey.PublicKey())), ssh.FingerprintSHA256(key)) {
 				return nil, fmt.Errorf("unknown key")
 			}
 			return &ssh.Permissions{}, nil

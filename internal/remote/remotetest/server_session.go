@@ -71,7 +71,7 @@ func (s *Server) serveSession(offered ssh.NewChannel) {
 		case "subsystem":
 			var message struct{ Name string }
 			if ssh.Unmarshal(request.Payload, &message) == nil && message.Name == "sftp" {
-				accepted, serve = true, func() { serveSFTP(channel) }
+				accepted, serve = true, func() { s.serveSFTP(channel) }
 			}
 		case "signal":
 			var message struct{ Name string }
@@ -86,9 +86,15 @@ func (s *Server) serveSession(offered ssh.NewChannel) {
 	}
 }
 
-func serveSFTP(channel ssh.Channel) {
+func (s *Server) serveSFTP(channel ssh.Channel) {
 	defer channel.Close()
-	server, err := sftp.NewServer(channel)
+	var options []sftp.ServerOption
+	s.mu.Lock()
+	if s.readOnly {
+		options = append(options, sftp.ReadOnly())
+	}
+	s.mu.Unlock()
+	server, err := sftp.NewServer(channel, options...)
 	if err != nil {
 		return
 	}
@@ -101,6 +107,9 @@ func serveSFTP(channel ssh.Channel) {
 // its output open, and the channel closed when those are gone, as OpenSSH does
 // it.
 func (s *Server) start(channel ssh.Channel, line string) (cmd *exec.Cmd, serve func()) {
+	s.mu.Lock()
+	s.lines = append(s.lines, line)
+	s.mu.Unlock()
 	cmd = exec.Command("sh", "-c", line)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: s.ownGroups()}
 	stdin, err1 := cmd.StdinPipe()
