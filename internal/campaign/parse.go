@@ -54,13 +54,16 @@ func defaults() *Spec {
 		Phases:      Phases{WarmUp: 20 * time.Second, Before: 30 * time.Second, After: 30 * time.Second},
 		SteadyState: SteadyState{Round: 2 * time.Second, Window: 5, RangePercent: 20, SlopePercent: 10},
 		Recovery:    Recovery{WithinPercent: 10},
-		Disk:        DiskSpec{SizeMiB: 64, Precondition: PreconditionFill},
+		Disk:        DiskSpec{SizeMiB: DefaultDiskMiB, Precondition: PreconditionFill},
 		Limits: Limits{
 			Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute,
 			RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, ClockUncertaintyMs: 20, MinFreeMiB: 256,
 		},
 	}
 }
+
+// DefaultDiskMiB is the size of the disk under test in campaigns that give none.
+const DefaultDiskMiB = 64
 
 // Defaults that depend on what the file says.
 const (

@@ -102,6 +102,11 @@ func (s *Spec) refusals(cell Cell) []refusal {
 	return refused
 }
 
+// IsPossible says whether guests of a hypervisor can have a storage system.
+func IsPossible(hypervisor, storage string) bool {
+	return len((&Spec{}).refusals(Cell{Hypervisor: hypervisor, Storage: storage})) == 0
+}
+
 // possible reports what cannot be run: a level of the matrix once for each
 // hypervisor, with what to exclude when there are others.
 func (c checker) possible() {

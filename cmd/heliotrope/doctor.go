@@ -1,0 +1,300 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/drivers"
+	"heliotrope/internal/inventory"
+	"heliotrope/internal/problem"
+	"heliotrope/internal/survey"
+)
+
+// doctor is the command doctor: the preflight of a campaign without the campaign.
+type doctor struct {
+	hosts    hostCheck
+	campaign string   // a campaign file; "" is a trial on each storage system
+	only     []string // what is looked at; none is all
+	asJSON   bool
+	// tick says when to tell what is waited for.
+	tick func() (ticks <-chan time.Time, stop func())
+}
+
+// tellEvery is how long it takes without a word.
+const tellEvery = 2 * time.Second
+
+// wanWord is what --only calls the path between the sites.
+const wanWord = "wan"
+
+func newDoctor() *cobra.Command {
+	d := &doctor{hosts: hosts, tick: func() (<-chan time.Time, func()) {
+		ticker := time.NewTicker(tellEvery)
+		return ticker.C, ticker.Stop
+	}}
+	return d.command()
+}
+
+func (d *doctor) command() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor INVENTORY",
+		Short: "Look whether the hosts of an inventory have what trials need; every problem at once",
+		Long: `Look whether the hosts of an inventory have what trials need, and tell every problem at
+once: the host, what was looked at, what came back, and what to do about it, with the
+package's name in the host's distribution. Nothing is changed on the hosts. Looked at are
+the hypervisor, every storage system that the hosts could serve, the path between the
+sites, each machine by itself (clock, memory, disk, network), the machines beside each
+other (processors, names that are one machine), and the ways between them (ports, MTU).
+A campaign's start looks at the same, for what the campaign needs.
+
+While somebody measures on the hosts, ports and MTU are not tried, for he would notice.
+
+Warnings stand in no campaign's way. Exit codes: 0 no problem, 1 problems, 2 bad input.`,
+		Example: `  heliotrope doctor inventories/lab-1.yaml
+  heliotrope doctor inventories/lab-1.yaml --campaign campaign.yaml
+  heliotrope doctor inventories/lab-1.yaml --only wan
+  heliotrope doctor inventories/lab-1.yaml --json | jq -r '.problems[] | [.host, .fix] | @tsv'`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return d.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0])
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&d.campaign, "campaign", "", "look only at what this campaign `file` needs")
+	flags.StringSliceVar(&d.only, "only", nil, "look only at these: the hypervisor, storage systems, wan; and at the machines")
+	flags.BoolVar(&d.asJSON, "json", false, "print JSON: testbed, machines and problems")
+	return cmd
+}
+
+// diagnosis is what the doctor says.
+type diagnosis struct {
+	Testbed    string            `json:"testbed"`
+	Kind       inventory.Kind    `json:"kind"`
+	Hypervisor string            `json:"hypervisor"`
+	Well       bool              `json:"well"` // no problem but warnings
+	Machines   []survey.State    `json:"machines"`
+	Problems   []problem.Problem `json:"problems"`
+}
+
+func (d *doctor) run(ctx context.Context, out, progress io.Writer, path string) error {
+	var found findings
+	beds := loadLanes([]string{path}, &found)
+	if err := found.err(); err != nil {
+		return err
+	}
+	inv := beds[0].inventory
+	want, err := d.wanted(inv)
+	if err != nil {
+		return err
+	}
+	if checkPaths(beds, want.trials, &found); found.err() != nil {
+		return found.err()
+	}
+	waits := &waiting{}
+	want.begin = waits.begin
+	stop := d.tell(progress, waits)
+	d.hosts.check(ctx, beds, want, &found)
+	stop()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	said := diagnosis{Testbed: inv.Name, Kind: inv.Kind, Hypervisor: inv.Hypervisor, Well: found.err() == nil,
+		Machines: append([]survey.State{}, found.machines...), Problems: append([]problem.Problem{}, found.all()...)}
+	if d.asJSON {
+		err = printJSON(out, said)
+	} else {
+		err = said.print(out)
+	}
+	if err == nil && !said.Well {
+		err = exitCode(exitFailure)
+	}
+	return err
+}
+
+// wanted is what the hosts are to have.
+func (d *doctor) wanted(inv *inventory.Inventory) (wanted, error) {
+	kind, err := drivers.Hypervisor(inv.Hypervisor)
+	if err != nil {
+		return wanted{}, usageError{err}
+	}
+	var known []string
+	for _, system := range drivers.StoragesOf(kind) {
+		known = append(known, system.Name)
+	}
+	for _, name := range d.only {
+		if !slices.Contains(append([]string{inv.Hypervisor, wanWord}, known...), name) {
+			return wanted{}, usageError{fmt.Errorf("--only %s: want some of %s, %s, %s", name, inv.Hypervisor, strings.Join(known, ", "), wanWord)}
+		}
+	}
+	isLeftOut := func(name string) bool { return len(d.only) > 0 && !slices.Contains(d.only, name) }
+	want := wanted{diskBytes: campaign.DefaultDiskMiB << 20}
+	if d.campaign != "" {
+		r, err := loadRequest(d.campaign, "")
+		if err != nil {
+			return wanted{}, err
+		}
+		want = r.wanted()
+	} else {
+		for _, name := range servable(inv, known) {
+			want.trials = append(want.trials, campaign.Trial{Cell: campaign.Cell{Hypervisor: inv.Hypervisor, Storage: name}})
+		}
+		for _, name := range d.only { // whoever asks for it by its name is told why it cannot be
+			if slices.Contains(known, name) && !slices.ContainsFunc(want.trials, func(t campaign.Trial) bool { return t.Cell.Storage == name }) {
+				want.trials = append(want.trials, campaign.Trial{Cell: campaign.Cell{Hypervisor: inv.Hypervisor, Storage: name}})
+			}
+		}
+	}
+	want.trials = slices.DeleteFunc(want.trials, func(t campaign.Trial) bool { return isLeftOut(t.Cell.Storage) })
+	want.noHypervisor, want.noWAN = isLeftOut(inv.Hypervisor), isLeftOut(wanWord)
+	want.owns = func(string) bool { return false }
+	return want, nil
+}
+
+// servable are those of the storage systems that the inventory's hosts can serve: a
+// system of datastores only where the inventory names one.
+func servable(inv *inventory.Inventory, systems []string) []string {
+	return slices.DeleteFunc(slices.Clone(systems), func(name string) bool {
+		managed := inv.SiteA().VCenter
+		_, mounted := inv.Mounts[name]
+		return !campaign.IsPossible(inv.Hypervisor, name) || managed != nil && managed.Datastores[name] == "" && !mounted
+	})
+}
+
+// waiting is what is being looked at.
+type waiting struct {
+	mu  sync.Mutex
+	now []string
+}
+
+func (w *waiting) begin(what string) (end func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.now = append(w.now, what)
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if at := slices.Index(w.now, what); at >= 0 {
+			w.now = slices.Delete(w.now, at, at+1)
+		}
+	}
+}
+
+func (w *waiting) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.now) == 0 {
+		return "looking at the hosts"
+	}
+	return "still looking at: " + strings.Join(w.now, ", ")
+}
+
+// tell says what is waited for whenever that has changed, until it is stopped.
+func (d *doctor) tell(out io.Writer, waits *waiting) (stop func()) {
+	ticks, stopTicks := d.tick()
+	ended := make(chan struct{})
+	var teller sync.WaitGroup
+	teller.Go(func() {
+		last := ""
+		for {
+			select {
+			case <-ticks:
+				if now := waits.String(); now != last {
+					fmt.Fprintln(out, now)
+					last = now
+				}
+			case <-ended:
+				return
+			}
+		}
+	})
+	return func() {
+		close(ended)
+		teller.Wait()
+		stopTicks()
+	}
+}
+
+// print prints the machines, and a table of what is wrong.
+func (s diagnosis) print(out io.Writer) error {
+	fmt.Fprintf(out, "testbed %s: %s, %s\n", s.Testbed, s.Kind, s.Hypervisor)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if len(s.Machines) > 0 {
+		fmt.Fprintln(w, "MACHINE\tSYSTEM\tKERNEL\tPROCESSOR\tMEMORY FREE\tDISK FREE\tINTERFACE\tCLOCK\tSTEERED BY")
+	}
+	for _, m := range s.Machines {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d MiB\t%d MiB\t%s, MTU %d\t%+.1f ± %.1f ms\t%s\n", m.Name, cmp.Or(m.System, "unknown"), m.Kernel, m.Processor, m.AvailableMiB, m.FreeDiskMiB,
+			m.Interface, m.MTU, inMs(m.ClockAhead), inMs(m.ClockUncertainty), cmp.Or(m.Steering, "nobody"))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	var rows bytes.Buffer
+	table := tabwriter.NewWriter(&rows, 0, 0, 2, ' ', 0)
+	if len(s.Problems) > 0 {
+		fmt.Fprintln(table, "\nHOST\tIT IS A\tLOOKED AT\tCAME BACK\tWHAT TO DO")
+	}
+	for _, p := range s.Problems {
+		what := "problem"
+		if p.Warning {
+			what = "warning"
+		}
+		printRow(table, []string{p.Host, what, p.Tried, p.Found, p.Fix})
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(rows.String()) {
+		fmt.Fprintln(out, strings.TrimRight(line, " \n"))
+	}
+	_, err := fmt.Fprintf(out, "\n%s\n", problem.Counted(s.Problems))
+	return err
+}
+
+func inMs(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// cellWidth is how many characters of a text stand on a line of the table.
+const cellWidth = 40
+
+// printRow prints one row of cells, each on as many lines as it takes.
+func printRow(w io.Writer, cells []string) {
+	var columns [][]string
+	height := 1
+	for _, cell := range cells {
+		column := wrapped(cell, cellWidth)
+		columns = append(columns, column)
+		height = max(height, len(column))
+	}
+	for line := range height {
+		row := make([]string, len(columns))
+		for i, column := range columns {
+			if line < len(column) {
+				row[i] = column[line]
+			}
+		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+}
+
+// wrapped is a text in lines of at most so many characters; a longer word has a line of
+// its own.
+func wrapped(text string, width int) []string {
+	var lines []string
+	for _, word := range strings.Fields(text) {
+		if last := len(lines) - 1; last >= 0 && len([]rune(lines[last]))+1+len([]rune(word)) <= width {
+			lines[last] += " " + word
+			continue
+		}
+		lines = append(lines, word)
+	}
+	return lines
+}
