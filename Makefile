@@ -32,10 +32,11 @@ VSPHERE :=
 
 # Debian's packages: the testbed, its image, the race detector's compiler, and for
 # the tests a shell of the kind that small hosts have, what carries a migration, what
-# executes the notebooks, a browser for the report, and PostgreSQL, of whose programs
-# make test-production starts a cluster of its own.
+# users become root by and what shows them files then, what executes the notebooks,
+# a browser for the report, and PostgreSQL, of whose programs make test-production starts
+# a cluster of its own.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
-	gcc libc6-dev git ca-certificates busybox iproute2 socat \
+	gcc libc6-dev git ca-certificates busybox iproute2 socat sudo openssh-sftp-server \
 	jupyter-nbconvert python3-ipykernel python3-matplotlib python3-pandas chromium postgresql openssl
 
 # DuckDB, which reads the dataset in the tests.

@@ -187,7 +187,7 @@ func inventories(lanes []trial.Lane) (map[string][]byte, error) {
 }
 
 // leadsToSecrets are the keys of an inventory that say where a secret is.
-var leadsToSecrets = []string{"key_file", "password_from"}
+var leadsToSecrets = []string{"key_file", "password_from", "sudo_password_from"}
 
 // withoutSecrets is an inventory without what leads to secrets, for a folder that is
 // given away.

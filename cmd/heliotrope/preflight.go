@@ -159,7 +159,7 @@ func placeOf(inv *inventory.Inventory, host *inventory.Machine) string {
 	if manager := inv.ManagerOf(host); manager != nil && !host.Has(inventory.Shell) {
 		return manager.URL + " " + host.VCenter.Host
 	}
-	return host.SSH.Address
+	return inv.PlaceOf(host.SSH)
 }
 
 func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {

@@ -159,7 +159,7 @@ func (l *Lab) Connect(name string) (*remote.SSHHost, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := remote.LoadKey(host.SSH.KeyFile)
+	key, err := remote.LoadKey(host.SSH.KeyFile, "")
 	if err != nil {
 		return nil, err
 	}

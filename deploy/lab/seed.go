@@ -223,8 +223,8 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 	host := func(name string) inventory.Machine {
 		return inventory.Machine{
 			Name: name,
-			SSH: inventory.SSH{Address: fmt.Sprintf("127.0.0.1:%d", ports[name]), User: "root",
-				KeyFile: filepath.Join("keys", controllerKey), HostKeys: []string{ring.fingerprint(nodeHostKey(name))}},
+			SSH: inventory.SSH{Address: fmt.Sprintf("127.0.0.1:%d", ports[name]), Login: inventory.Login{User: "root",
+				KeyFile: filepath.Join("keys", controllerKey), HostKeys: []string{ring.fingerprint(nodeHostKey(name))}}},
 			Address: addresses[name], DataDir: dataDir,
 		}
 	}
@@ -244,8 +244,8 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 			// One machine's counter is behind all nodes. Emulated, every read of
 			// the clock in the guest would be a switch to the hypervisor.
 			NativeTSC: true, HeartbeatMs: l.Options.Accel.heartbeatMs(),
-			SSH: inventory.GuestSSH{User: "root", KeyFile: filepath.Join("keys", controllerKey),
-				HostKeys: []string{ring.fingerprint(guestHostKey)}},
+			SSH: inventory.GuestSSH{Login: inventory.Login{User: "root", KeyFile: filepath.Join("keys", controllerKey),
+				HostKeys: []string{ring.fingerprint(guestHostKey)}}},
 		},
 	}
 	if l.Options.flavour().vcenter {

@@ -82,7 +82,11 @@ func (c checker) inventory(inventory *Inventory) {
 		c.operations(inventory)
 	}
 	c.distinct("name", func(host *Machine) string { return host.Name }, inventory)
-	c.distinct("ssh.address", func(host *Machine) string { return host.SSH.Address }, inventory)
+	c.bastions(inventory)
+	for i := range inventory.Machines {
+		c.via(fmt.Sprintf("machines[%d].ssh", i), inventory.Machines[i].SSH, inventory)
+	}
+	c.distinct("ssh.address", func(host *Machine) string { return inventory.PlaceOf(host.SSH) }, inventory)
 	c.distinct("address", func(host *Machine) string { return host.Address.String() }, inventory)
 	c.network(inventory)
 	c.vcenters(inventory)
@@ -239,7 +243,8 @@ func (c checker) machine(at string, host *Machine) {
 	}
 	if (shell || c.Given(at+".ssh")) && c.Need(at+".ssh") {
 		c.check(at+".ssh.address", isHostPort(host.SSH.Address), "%q is not host:port", host.SSH.Address)
-		c.login(at+".ssh", host.SSH.User, host.SSH.KeyFile, host.SSH.HostKeys)
+		c.login(at+".ssh", &host.SSH.Login)
+		c.root(at+".ssh", host.SSH.User, host.SSH.Root)
 	}
 }
 
@@ -271,17 +276,6 @@ func (c checker) address(setting string, address netip.Addr) {
 	c.Check(setting, !address.IsUnspecified() && !address.IsMulticast() && !address.IsLoopback(), "%s is not the address of one host", address)
 }
 
-func (c checker) login(at, user, keyFile string, hostKeys []string) {
-	c.check(at+".user", userForm.MatchString(user), "%q is no user name", user)
-	c.check(at+".key_file", keyFile != "" && keyFile[0] != '~', "%q is no path (~ is not understood)", keyFile)
-	c.check(at+".host_keys", len(hostKeys) > 0, "is empty: want at least one fingerprint, as ssh-keygen -l prints it")
-	for i, key := range hostKeys {
-		setting := at + ".host_keys[" + strconv.Itoa(i) + "]"
-		c.Check(setting, isFingerprint(key), "%q is no fingerprint as ssh-keygen -l prints it: SHA256: and 43 characters", key)
-		c.Check(setting, slices.Index(hostKeys, key) == i, "%q is given twice", key)
-	}
-}
-
 func (c checker) guest(guest *Guest) {
 	c.mode("guest.mode", guest.Mode)
 	c.Check("guest.disk", diskForm.MatchString(guest.Disk), "%q is no path of a disk, such as /dev/vda", guest.Disk)
@@ -297,7 +291,8 @@ func (c checker) guest(guest *Guest) {
 		"%d: want 1 to %d", guest.HeartbeatMs, maxHeartbeatMs)
 	c.check("guest.mtu", guest.MTU >= minMTU && guest.MTU <= maxMTU, "%d: want %d to %d", guest.MTU, minMTU, maxMTU)
 	if guest.Operations == nil && c.Need("guest.ssh") {
-		c.login("guest.ssh", guest.SSH.User, guest.SSH.KeyFile, guest.SSH.HostKeys)
+		c.login("guest.ssh", &guest.SSH.Login)
+		c.root("guest.ssh", guest.SSH.User, guest.SSH.Root)
 	}
 }
 

@@ -40,25 +40,31 @@ func Parse(data []byte, name string) (*Inventory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inventory %s: %w", name, err)
 	}
-	keyFiles := []*string{&inventory.Guest.SSH.KeyFile}
-	for i := range inventory.Machines {
-		keyFiles = append(keyFiles, &inventory.Machines[i].SSH.KeyFile)
-		if managed := inventory.Machines[i].VCenter; managed != nil && managed.Import != nil {
+	inventory.absolutePaths(folder)
+	return inventory, nil
+}
+
+// absolutePaths has the paths of files on the controller start at the root.
+func (i *Inventory) absolutePaths(folder string) {
+	for n := range i.Machines {
+		machine := &i.Machines[n]
+		machine.SSH.absolutePaths(folder)
+		machine.SSH.PasswordFrom = absolutePassword(machine.SSH.PasswordFrom, folder)
+		if managed := machine.VCenter; managed != nil && managed.Import != nil {
 			managed.Import.absolutePaths(folder)
 		}
 	}
-	for _, keyFile := range keyFiles {
-		if *keyFile != "" && !filepath.IsAbs(*keyFile) {
-			*keyFile = filepath.Join(folder, *keyFile)
-		}
+	for n := range i.Bastions {
+		i.Bastions[n].absolutePaths(folder)
 	}
-	for i := range inventory.VCenters {
-		inventory.VCenters[i].absolutePaths(folder)
+	i.Guest.SSH.absolutePaths(folder)
+	i.Guest.SSH.PasswordFrom = absolutePassword(i.Guest.SSH.PasswordFrom, folder)
+	for n := range i.VCenters {
+		i.VCenters[n].absolutePaths(folder)
 	}
-	if operations := inventory.Guest.Operations; operations != nil {
+	if operations := i.Guest.Operations; operations != nil {
 		operations.PasswordFrom = absolutePassword(operations.PasswordFrom, folder)
 	}
-	return inventory, nil
 }
 
 // complete fills in what a file need not say.

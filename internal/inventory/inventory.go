@@ -89,6 +89,7 @@ type Inventory struct {
 	StoreName string    `yaml:"store"` // the machine that is the storage server, at site A
 	WAN       WAN       `yaml:"wan"`
 	Machines  []Machine `yaml:"machines"`
+	Bastions  []Bastion `yaml:"bastions,omitempty"` // by which machines are reached
 	VCenters  []VCenter `yaml:"vcenters,omitempty"` // that manage machines
 	// Mounts are what datastores are made of for a trial, by the storage systems, in
 	// a campaign's words, that each of them is for.
@@ -133,14 +134,6 @@ func (m *Machine) Has(capability Capability) bool {
 		return false
 	}
 	return slices.Contains(m.Can, capability)
-}
-
-// SSH is how the controller reaches a host.
-type SSH struct {
-	Address  string   `yaml:"address"`   // host:port
-	User     string   `yaml:"user"`      // must be root, or able to do what root can
-	KeyFile  string   `yaml:"key_file"`  // private key; relative paths start at the inventory's folder
-	HostKeys []string `yaml:"host_keys"` // accepted fingerprints, as ssh-keygen -l prints them: SHA256:...
 }
 
 // WAN is where the path between the sites is shaped.
@@ -200,9 +193,8 @@ type Operations struct {
 
 // GuestSSH is how the controller reaches the guest, through the storage server.
 type GuestSSH struct {
-	User     string   `yaml:"user"`
-	KeyFile  string   `yaml:"key_file"`
-	HostKeys []string `yaml:"host_keys"`
+	Login `yaml:",inline"`
+	Root  `yaml:",inline"`
 }
 
 // SiteA is the machine that runs the guest at site A; nil when the inventory

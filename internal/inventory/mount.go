@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/netip"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -39,9 +38,7 @@ type Import struct {
 
 // absolutePaths has the file start at the root.
 func (i *Import) absolutePaths(folder string) {
-	if !filepath.IsAbs(i.File) {
-		i.File = filepath.Join(folder, i.File)
-	}
+	i.File = absoluteFile(i.File, folder)
 }
 
 var (

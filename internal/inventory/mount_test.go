@@ -140,7 +140,7 @@ func TestOperations(t *testing.T) {
 	require.Equal(t, &Operations{User: "root", PasswordFrom: "file:" + filepath.Join(folder, "keys/guest")}, inventory.Guest.Operations)
 	requireSaved(t, inventory)
 	for _, test := range []struct{ old, put, want string }{
-		{"file:keys/guest", "hunter2", "guest.operations.password_from: want file:PATH, env:VARIABLE or credential:NAME"},
+		{"file:keys/guest", "hunter2", "guest.operations.password_from: want file:PATH, env:VARIABLE, credential:NAME or askpass:PATH"},
 		{"    user: root\n    password_from", "    password_from", "guest.operations.user: is missing"},
 		{"  mode: agentless\n", "", "guest.operations: forwards no connection of a worker: want guest.mode: agentless"},
 		{"  operations:\n", "  ssh: {user: root}\n  operations:\n", "guest.ssh: is given beside operations"},

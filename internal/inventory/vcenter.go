@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/url"
 	"path"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -20,7 +18,7 @@ type VCenter struct {
 	URL  string `yaml:"url"`  // "https://vcenter.example.org"; the path "/sdk" is added where there is none
 	User string `yaml:"user"` // "heliotrope@vsphere.local"
 	// PasswordFrom says where the password is, and never is one: PasswordFile,
-	// PasswordVariable or PasswordCredential, and a name. Relative paths start at
+	// PasswordVariable, PasswordCredential or PasswordAskpass, and a name. Relative paths start at
 	// the inventory's folder.
 	PasswordFrom string `yaml:"password_from"`
 	// CAFile holds the authorities that may have signed its certificate (PEM), and
@@ -30,13 +28,6 @@ type VCenter struct {
 	CAFile     string `yaml:"ca_file,omitempty"`
 	Thumbprint string `yaml:"thumbprint,omitempty"`
 }
-
-// The places of a password: before the name of each.
-const (
-	PasswordFile       = "file:"       // a file that its owner alone may read
-	PasswordVariable   = "env:"        // a variable of the controller's environment
-	PasswordCredential = "credential:" //nolint:gosec // a credential that systemd gives the controller, by its name
-)
 
 // Managed is a machine as its vCenter knows it, by inventory paths such as
 // "/Datacenter/host/Cluster/esx-a".
@@ -99,18 +90,8 @@ func (i *Inventory) crossesVCenters() bool {
 
 // absolutePaths has the paths of a vCenter's files start at the root.
 func (v *VCenter) absolutePaths(folder string) {
-	if v.CAFile != "" && !filepath.IsAbs(v.CAFile) {
-		v.CAFile = filepath.Join(folder, v.CAFile)
-	}
+	v.CAFile = absoluteFile(v.CAFile, folder)
 	v.PasswordFrom = absolutePassword(v.PasswordFrom, folder)
-}
-
-// absolutePassword has the file of a password start at the root.
-func absolutePassword(from, folder string) string {
-	if file, is := strings.CutPrefix(from, PasswordFile); is && !filepath.IsAbs(file) {
-		return PasswordFile + filepath.Join(folder, file)
-	}
-	return from
 }
 
 // operations checks how commands are run in the guest by its vCenter.
@@ -126,13 +107,6 @@ func (c checker) operations(inventory *Inventory) {
 	c.check(at+".user", userForm.MatchString(inventory.Guest.Operations.User), "%q is no user name", inventory.Guest.Operations.User)
 	c.password(at, inventory.Guest.Operations.PasswordFrom)
 }
-
-func (c checker) password(at, from string) {
-	c.check(at+".password_from", passwordForm.MatchString(from),
-		"want %sPATH, %sVARIABLE or %sNAME, which say where the password is", PasswordFile, PasswordVariable, PasswordCredential)
-}
-
-var passwordForm = regexp.MustCompile(`^(file:[^~].*|env:[A-Za-z_][A-Za-z0-9_]*|credential:[A-Za-z0-9_][A-Za-z0-9_.-]*)$`)
 
 // vcenters checks all vCenters, and what the machines say of them. One server under
 // two names would be taken for two vCenters, and a migration for one across them.

@@ -71,7 +71,7 @@ func TestVCenterRefused(t *testing.T) {
 	for _, test := range []struct{ name, old, put, want string }{
 		{"no vCenter of that name", "name: vc-1\n      host", "name: vc-2\n      host", `machines[0].vcenter.name: "vc-2" is none of vcenters`},
 		{"a machine's name", "- name: vc-1", "- name: host-a", `vcenters[0].name: "host-a" is a machine's already`},
-		{"a password", "file:keys/vcenter", "hunter2", "vcenters[0].password_from: want file:PATH, env:VARIABLE or credential:NAME"},
+		{"a password", "file:keys/vcenter", "hunter2", "vcenters[0].password_from: want file:PATH, env:VARIABLE, credential:NAME or askpass:PATH"},
 		{"a password in the URL", "https://vcenter", "https://me:hunter2@vcenter", "vcenters[0].url: want https://host"},
 		{"one server under two names", "vcenters:\n", "vcenters:\n  - {name: vc-2, url: 'https://VCENTER.example.org:443/sdk', user: me, password_from: env:PASSWORD}\n",
 			"vcenters[1].url: vcenter.example.org:443 is vcenters[0]'s already: give it one name"},

@@ -204,11 +204,15 @@ type held struct {
 
 func hold(t *testing.T, server *remotetest.Server, temporal *temporal, dir string) *held {
 	t.Helper()
+	return holdTo(t, server.Connect(t, "host-a"), temporal, dir)
+}
+
+func holdTo(t *testing.T, host remote.Host, temporal *temporal, dir string) *held {
+	t.Helper()
 	binary, err := os.Executable()
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	h := &held{beats: make(chan struct{}, 1000), hurry: make(chan struct{}), lost: make(chan string, 10), cancel: cancel, ended: make(chan error, 1)}
-	host := server.Connect(t, "host-a")
 	go func() {
 		h.ended <- link.Run(ctx, host, link.Options{
 			Dir: dir, Binary: binary, Queue: "q", Role: "host", Name: "host-a", Namespace: "n s",
@@ -253,6 +257,39 @@ func expectGone(t *testing.T, pid int) {
 			t.Fatalf("process %d still runs", pid)
 		}
 	}
+}
+
+// TestWorkerBySudo: the worker of a user who becomes root by sudo is root's, and is ended.
+func TestWorkerBySudo(t *testing.T) {
+	if !remotetest.CanPlayUser() {
+		return
+	}
+	server, temporal, dir := remotetest.NewServer(t), newTemporal(t), workerDir(t)
+	server.PlayUser(t, "Defaults env_keep += "+workerVariable+"\n"+remotetest.User+" ALL=(root) ALL\n")
+	config := server.Config("host-a")
+	config.User, config.Sudo = remotetest.User, &remote.Sudo{Password: func(context.Context) (string, error) { return remotetest.UserPassword, nil }}
+	host, err := remote.SSH(config)
+	must(t, err)
+	t.Cleanup(func() { _ = host.Close() })
+	binary, content := program(t, 1, 1<<20)
+	install(t, host, binary, dir)
+	expectProgram(t, link.BinaryPath(dir), content)
+	h := holdTo(t, host, temporal, filepath.Join(dir, "process"))
+	v := temporal.next(t)
+	h.beat(t)
+	info, err := os.Stat(fmt.Sprintf("/proc/%d", v.pid))
+	must(t, err)
+	if owner := info.Sys().(*syscall.Stat_t).Uid; owner != 0 {
+		t.Errorf("the worker is user %d's", owner)
+	}
+	h.hurry <- struct{}{}
+	if got, err := v.ReadString('\n'); err != nil || got != "hurry\n" {
+		t.Errorf("the worker said %q: %v", got, err)
+	}
+	if err := h.end(); err != nil {
+		t.Errorf("Run returned %v", err)
+	}
+	expectGone(t, v.pid)
 }
 
 // TestWorkerIsToldToHurry: an activity that was cancelled on a host must not learn of it

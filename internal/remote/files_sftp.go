@@ -74,15 +74,7 @@ func (c *connection) sftpFiles(ctx context.Context) (sftpFiles, error) {
 	}
 	stop := context.AfterFunc(ctx, s.close)
 	go ssh.DiscardRequests(s.requests)
-	go func() { _, _ = io.Copy(io.Discard, s.Stderr()) }()
-	accepted, err := s.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{"sftp"}))
-	if err == nil && !accepted {
-		err = errors.New("the host offers no SFTP (is sftp-server installed?)")
-	}
-	var client *sftp.Client
-	if err == nil {
-		client, err = sftp.NewClientPipe(s, s.Channel, sftp.UseConcurrentWrites(true))
-	}
+	client, err := s.startSFTP(ctx)
 	switch {
 	case !stop():
 		return sftpFiles{}, fmt.Errorf("opening SFTP: %w", context.Cause(ctx))
@@ -101,6 +93,33 @@ func (c *connection) sftpFiles(ctx context.Context) (sftpFiles, error) {
 		}
 	}()
 	return files, nil
+}
+
+// startSFTP has the host start its SFTP server in a session, as root where the user
+// becomes that by sudo.
+func (s *session) startSFTP(ctx context.Context) (*sftp.Client, error) {
+	if s.connection.sudo != nil {
+		entry, err := s.enterRoot(ctx, sftpServer)
+		if err != nil {
+			return nil, err
+		}
+		client, err := sftp.NewClientPipe(s, s.Channel, sftp.UseConcurrentWrites(true))
+		if err != nil {
+			_ = s.Channel.Close()
+			<-entry.copied
+			return nil, fmt.Errorf("%w: %s", err, entry.words())
+		}
+		return client, nil
+	}
+	go func() { _, _ = io.Copy(io.Discard, s.Stderr()) }()
+	accepted, err := s.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{"sftp"}))
+	if err != nil {
+		return nil, err
+	}
+	if !accepted {
+		return nil, errors.New("the host offers no SFTP (is sftp-server installed?)")
+	}
+	return sftp.NewClientPipe(s, s.Channel, sftp.UseConcurrentWrites(true))
 }
 
 func (c *connection) currentSFTP() sftpFiles {
@@ -243,7 +262,7 @@ func (f sftpFiles) explain(err error) error {
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, sftp.ErrSSHFxConnectionLost):
-		return ErrConnectionLost // it says the same
+		return f.connection.lostError(nil) // it says the same
 	}
 	return f.connection.explain(err)
 }

@@ -22,11 +22,17 @@ import (
 // eachFiles runs a test on the files of this machine, over SFTP and of a Fake,
 // each with an empty folder.
 func eachFiles(t *testing.T, test func(t *testing.T, host remote.Host, files remote.Files, folder string)) {
-	for name, host := range map[string]remote.Host{
+	hosts := map[string]remote.Host{
 		"local": remote.Local("host-a"),
 		"SFTP":  remotetest.NewServer(t).Connect(t, "host-a"),
 		"fake":  remotetest.NewFake(t, "host-a"),
-	} {
+	}
+	if remotetest.CanPlayUser() {
+		for name, way := range sudoWays {
+			hosts["SFTP by "+name] = way.connect(t)
+		}
+	}
+	for name, host := range hosts {
 		t.Run(name, func(t *testing.T) {
 			files, err := host.Files(t.Context())
 			if err != nil {

@@ -14,15 +14,8 @@ import (
 // PROTOCOL, section 2.4, which its AllowStreamLocalForwarding must allow. The
 // connection has no deadlines.
 func (h *SSHHost) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	var conn net.Conn
-	err := h.onConnection(ctx, func(c *connection) (err error) {
-		conn, err = c.client.DialContext(ctx, network, address)
-		return c.explainOpen(ctx, err)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: dial %s: %w", h.config.Name, address, err)
-	}
-	return conn, nil
+	conn, _, err := h.dialOver(ctx, network, address)
+	return conn, err
 }
 
 // Listen listens on the host's own address (tcpip-forward, RFC 4254, section

@@ -16,7 +16,8 @@ import (
 
 const grace = 300 * time.Millisecond
 
-// eachRunner runs a test on this machine and over SSH.
+// eachRunner runs a test on this machine, over SSH, and over SSH as a user who becomes
+// root by sudo, which root alone can have.
 func eachRunner(t *testing.T, test func(t *testing.T, host remote.Host)) {
 	t.Run("local", func(t *testing.T) {
 		t.Parallel()
@@ -38,6 +39,15 @@ func eachRunner(t *testing.T, test func(t *testing.T, host remote.Host)) {
 			}
 			t.Cleanup(func() { _ = host.Close() })
 			test(t, host)
+		})
+	}
+	if !remotetest.CanPlayUser() {
+		return
+	}
+	for name, way := range sudoWays {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, way.connect(t))
 		})
 	}
 }

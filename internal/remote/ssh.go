@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -34,10 +33,18 @@ type SSHConfig struct {
 	Key ssh.Signer
 	// HostKeys are the keys the host may have: SHA256 fingerprints as
 	// "ssh-keygen -l" prints them ("SHA256:..."), or public keys in the format
-	// of authorized_keys ("ssh-ed25519 AAAA..."). At least one.
+	// of authorized_keys ("ssh-ed25519 AAAA..."). At least one, or KnownHosts.
 	HostKeys []string
-	// Via is the jump host, or nil to connect from here. It stays the
-	// caller's to close.
+	// KnownHosts are the paths of files in the format of known_hosts (sshd(8)), with
+	// hashed names, @cert-authority and @revoked. They are read at each login. There
+	// are none beside HostKeys.
+	KnownHosts []string
+	// Sudo, when not nil, has everything done as root that is done on the host, but
+	// for what is forwarded: User opens connections, also to sockets.
+	Sudo *Sudo
+	// Via is the jump host, or nil to connect from here. Of an SSHHost the errors
+	// of a lost connection tell whether it was lost too. It stays the caller's to
+	// close.
 	Via Dialer
 	// ConnectTimeout limits connecting and logging in; zero means 30 s.
 	ConnectTimeout time.Duration
@@ -66,6 +73,7 @@ type SSHConfig struct {
 type SSHHost struct {
 	config   SSHConfig
 	keys     acceptedKeys
+	sudo     *sudoer         // nil where everything is done as the user
 	ctx      context.Context // ends with Close
 	close    context.CancelCauseFunc
 	dialling singleflight.Group
@@ -97,26 +105,13 @@ func SSH(config SSHConfig) (*SSHHost, error) {
 	if config.Key == nil {
 		problems = append(problems, errors.New("no private key to log in with"))
 	}
-	keys, err := parseHostKeys(config.HostKeys)
+	keys, err := parseTrust(config)
 	if err = errors.Join(append(problems, err)...); err != nil {
 		return nil, fmt.Errorf("SSH host %q: %w", config.Name, err)
 	}
-	h := &SSHHost{config: config, keys: keys}
+	h := &SSHHost{config: config, keys: keys, sudo: newSudoer(config.Sudo, config.User, config.Name)}
 	h.ctx, h.close = context.WithCancelCause(context.Background())
 	return h, nil
-}
-
-// LoadKey reads an unencrypted private key in OpenSSH or PEM format.
-func LoadKey(path string) (ssh.Signer, error) {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("private key: %w", err)
-	}
-	key, err := ssh.ParsePrivateKey(content)
-	if err != nil {
-		return nil, fmt.Errorf("private key %s: %w", path, err)
-	}
-	return key, nil
 }
 
 // Name is the host's name.
@@ -217,10 +212,14 @@ func (h *SSHHost) live() *connection {
 // dial connects and logs in. It belongs to no caller in particular.
 func (h *SSHHost) dial() (*connection, error) {
 	ctx, cancel := context.WithTimeoutCause(h.ctx, h.config.ConnectTimeout, &interruption{
-		text: fmt.Sprintf("no answer within %s", h.config.ConnectTimeout), cause: context.DeadlineExceeded,
+		text: fmt.Sprintf("no answer within %s%s", h.config.ConnectTimeout, h.way()), cause: context.DeadlineExceeded,
 	})
 	defer cancel()
-	raw, err := h.reach(ctx)
+	check, err := h.newHostKeyCheck()
+	if err != nil {
+		return nil, err
+	}
+	raw, over, err := h.reach(ctx)
 	if err != nil {
 		return nil, cmp.Or(context.Cause(ctx), err)
 	}
@@ -228,7 +227,6 @@ func (h *SSHHost) dial() (*connection, error) {
 	// Connections through a jump host have no deadlines: close is what ends
 	// a handshake.
 	release := context.AfterFunc(ctx, func() { _ = raw.Close() })
-	check := hostKeyCheck{host: h.config.Name, accepted: h.keys}
 	conn, channels, requests, err := ssh.NewClientConn(watched, h.config.Address, &ssh.ClientConfig{
 		// AES in hardware is the cheapest cipher there is; the key exchange
 		// is the part that takes long on a slow host.
@@ -239,37 +237,41 @@ func (h *SSHHost) dial() (*connection, error) {
 		User:              h.config.User,
 		Auth:              []ssh.AuthMethod{ssh.PublicKeys(h.config.Key)},
 		HostKeyCallback:   check.verify,
-		HostKeyAlgorithms: h.keys.algorithms,
+		HostKeyAlgorithms: check.algorithms,
 	})
+	var none *ssh.AlgorithmNegotiationError
 	switch {
 	case !release():
 		_ = raw.Close()
 		return nil, context.Cause(ctx)
 	case check.refused != nil:
 		return nil, check.refused
+	case errors.As(err, &none) && none.What == "host key":
+		return nil, fmt.Errorf("%w: %s at %s has no key of a type that is known of it: %w", ErrHostKey, h.config.Name, h.config.Address, err)
 	case err != nil && strings.Contains(err.Error(), "unable to authenticate"):
 		// The library has no error type for this.
 		return nil, fmt.Errorf("%w for key %s: %w", ErrAuthentication, ssh.FingerprintSHA256(h.config.Key.PublicKey()), err)
 	case err != nil:
 		return nil, err
 	}
-	return newConnection(ssh.NewClient(conn, channels, requests), watched, h.config.KeepAlive), nil
+	return newConnection(ssh.NewClient(conn, channels, requests), watched, h.config.KeepAlive, over, h.sudo), nil
 }
 
 // reach opens the connection. While nothing answers at all it tries beside that
 // anew; whatever answers first counts, be it a refusal.
-func (h *SSHHost) reach(ctx context.Context) (net.Conn, error) {
+func (h *SSHHost) reach(ctx context.Context) (net.Conn, *carrier, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // of the other tries
 	type outcome struct {
 		conn net.Conn
+		over *carrier
 		err  error
 	}
 	outcomes := make(chan outcome)
 	try := func() {
-		conn, err := h.config.Via.DialContext(ctx, "tcp", h.config.Address)
+		conn, over, err := h.dialVia(ctx)
 		select {
-		case outcomes <- outcome{conn, err}:
+		case outcomes <- outcome{conn, over, err}:
 		case <-ctx.Done():
 			if err == nil {
 				_ = conn.Close()
@@ -282,11 +284,11 @@ func (h *SSHHost) reach(ctx context.Context) (net.Conn, error) {
 	for {
 		select {
 		case first := <-outcomes:
-			return first.conn, first.err
+			return first.conn, first.over, first.err
 		case <-again.C:
 			go try()
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, nil, context.Cause(ctx)
 		}
 	}
 }

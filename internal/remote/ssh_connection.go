@@ -38,6 +38,8 @@ const (
 // connection is one SSH connection, shared by all users of a host.
 type connection struct {
 	client  *ssh.Client
+	carrier *carrier      // the jump host's connection that carries this one, or nil
+	sudo    *sudoer       // by which everything is done as root, or nil
 	lost    chan struct{} // closed by drop
 	once    sync.Once     // for drop
 	slots   chan struct{} // holds a token for each open session
@@ -54,9 +56,11 @@ type connection struct {
 	stuck       atomic.Int32 // SFTP sessions that were given up
 }
 
-func newConnection(client *ssh.Client, watched *watchedConn, keepAlive time.Duration) *connection {
+func newConnection(client *ssh.Client, watched *watchedConn, keepAlive time.Duration, over *carrier, sudo *sudoer) *connection {
 	c := &connection{
 		client:  client,
+		carrier: over,
+		sudo:    sudo,
 		lost:    make(chan struct{}),
 		slots:   make(chan struct{}, maxSessions),
 		killers: make(chan struct{}, maxKillers),
@@ -137,11 +141,11 @@ func (c *connection) explain(err error) error {
 		return err
 	}
 	if c.isLost() {
-		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+		return c.lostError(err)
 	}
 	if _, _, gone := c.client.SendRequest(keepAliveName, true, nil); gone != nil {
 		c.drop()
-		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+		return c.lostError(err)
 	}
 	return err
 }
@@ -172,7 +176,7 @@ func (c *connection) openOnce(ctx context.Context, slots chan struct{}) (*sessio
 	select {
 	case slots <- struct{}{}:
 	case <-c.lost:
-		return nil, ErrConnectionLost
+		return nil, c.lostError(nil)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -194,7 +198,7 @@ func (c *connection) openOnce(ctx context.Context, slots chan struct{}) (*sessio
 			return nil, fmt.Errorf("the host refuses to open a session: %w", err)
 		}
 		c.drop()
-		return nil, fmt.Errorf("%w: %w", ErrConnectionLost, err)
+		return nil, c.lostError(err)
 	case <-ctx.Done():
 		go func() {
 			if <-opened == nil {

@@ -79,19 +79,49 @@ func parseHostKeys(lines []string) (acceptedKeys, error) {
 const HostKeyAdvice = "if the host was installed anew, check its key on its console (ssh-keygen -l) and put it in the inventory, " +
 	"otherwise something else answers at this address"
 
-// hostKeyCheck checks the key a host offers in one handshake.
-type hostKeyCheck struct {
-	host     string
-	accepted acceptedKeys
-	refused  error
-}
-
-func (c *hostKeyCheck) verify(address string, _ net.Addr, key ssh.PublicKey) error {
+// judge says why the host's key does not count.
+func (k acceptedKeys) judge(host, address string, key ssh.PublicKey) error {
 	offered := ssh.FingerprintSHA256(key)
-	if slices.Contains(c.accepted.fingerprints, offered) {
+	if slices.Contains(k.fingerprints, offered) {
 		return nil
 	}
-	c.refused = fmt.Errorf("%w: %s at %s offers %s %s, but only %s may be trusted; %s",
-		ErrHostKey, c.host, address, key.Type(), offered, strings.Join(c.accepted.fingerprints, " or "), HostKeyAdvice)
+	return fmt.Errorf("%w: %s at %s offers %s %s, but only %s may be trusted; %s",
+		ErrHostKey, host, address, key.Type(), offered, strings.Join(k.fingerprints, " or "), HostKeyAdvice)
+}
+
+// parseTrust checks by what the host is known.
+func parseTrust(config SSHConfig) (acceptedKeys, error) {
+	if len(config.KnownHosts) == 0 {
+		return parseHostKeys(config.HostKeys)
+	}
+	if len(config.HostKeys) > 0 {
+		return acceptedKeys{}, errors.New("host keys beside known_hosts files: want one of them")
+	}
+	_, err := readKnownHosts(config.Name, config.KnownHosts)
+	return acceptedKeys{}, err
+}
+
+// hostKeyCheck checks the key a host offers in one handshake.
+type hostKeyCheck struct {
+	algorithms []string // to ask the host for, best first
+	judge      func(address string, remote net.Addr, key ssh.PublicKey) error
+	refused    error
+}
+
+func (h *SSHHost) newHostKeyCheck() (*hostKeyCheck, error) {
+	if len(h.config.KnownHosts) == 0 {
+		return &hostKeyCheck{algorithms: h.keys.algorithms, judge: func(address string, _ net.Addr, key ssh.PublicKey) error {
+			return h.keys.judge(h.config.Name, address, key)
+		}}, nil
+	}
+	known, err := readKnownHosts(h.config.Name, h.config.KnownHosts)
+	if err != nil {
+		return nil, err
+	}
+	return &hostKeyCheck{algorithms: known.algorithms(h.config.Address), judge: known.judge}, nil
+}
+
+func (c *hostKeyCheck) verify(address string, remote net.Addr, key ssh.PublicKey) error {
+	c.refused = c.judge(address, remote, key)
 	return c.refused
 }

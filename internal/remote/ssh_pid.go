@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 )
 
@@ -17,17 +18,22 @@ var pidLine = regexp.MustCompile(`heliotrope-pid=([0-9]+)\n`)
 // maxPrologueBytes is how much may come before that: shells can greet.
 const maxPrologueBytes = 64 << 10
 
-// pidFilter takes the line of pidPrologue out of standard error.
+// pidFilter takes the line of pidPrologue out of standard error, and sudo's prompts
+// before it.
 type pidFilter struct {
 	target io.Writer
 	held   []byte // what came before the line
 	done   bool
 	told   chan struct{} // closed when pid is valid or will never be
 	pid    int           // 0 while unknown
+	// prompted, when set, is called for each prompt. settled is closed by who has set
+	// it, when no prompt will come any more.
+	prompted func()
+	settled  chan struct{}
 }
 
 func newPidFilter(target io.Writer) *pidFilter {
-	return &pidFilter{target: target, told: make(chan struct{})}
+	return &pidFilter{target: target, told: make(chan struct{}), settled: make(chan struct{})}
 }
 
 func (f *pidFilter) Write(data []byte) (int, error) {
@@ -35,6 +41,10 @@ func (f *pidFilter) Write(data []byte) (int, error) {
 		return f.target.Write(data)
 	}
 	f.held = append(f.held, data...)
+	if at := bytes.Index(f.held, []byte(sudoPrompt)); at >= 0 && f.prompted != nil {
+		f.held = slices.Delete(f.held, at, at+len(sudoPrompt))
+		f.prompted()
+	}
 	if at := pidLine.FindSubmatchIndex(f.held); at != nil {
 		f.pid, _ = strconv.Atoi(string(f.held[at[2]:at[3]]))
 		f.held = append(bytes.Clone(f.held[:at[0]]), f.held[at[1]:]...)

@@ -79,18 +79,27 @@ func (p *process) run() { p.ended <- p.runToEnd() }
 func (p *process) runToEnd() ending {
 	status := make(chan ending, 1)
 	go p.awaitStatus(status)
-	line := pidPrologue + shellLine(p.execution.command, p.connection.sharesGroup)
+	line := p.connection.commandLine(p.execution.command)
 	if len(line) > p.connection.maxLineBytes {
 		return ending{exitCode: -1, err: fmt.Errorf("as a command line it has %d bytes, but the host takes only %d; send data as its input or as a file", len(line), p.connection.maxLineBytes)}
 	}
+	attempt, err := p.connection.sudo.begin(p.execution.ctx)
+	if err != nil {
+		p.pid.flush() // there will be none
+		return ending{exitCode: -1, err: err}
+	}
+	attempt.watch(p.execution.ctx, p.session, p.pid)
 	accepted, err := p.SendRequest("exec", true, execRequest(line))
+	if err != nil || !accepted {
+		p.pid.flush()
+	}
 	if err != nil {
 		return ending{exitCode: -1, err: fmt.Errorf("starting it: %w", p.connection.explain(err))}
 	}
 	if !accepted {
 		return ending{exitCode: -1, err: errors.New("the host refuses to start a command")}
 	}
-	go p.execution.feed(channelInput{p.Channel})
+	go p.feed(attempt)
 	var copies sync.WaitGroup
 	copies.Go(func() { _, _ = io.Copy(&p.execution.stdout, p.Channel) })
 	copies.Go(func() {
@@ -103,7 +112,42 @@ func (p *process) runToEnd() ending {
 		return ending{exitCode: -1, err: p.connection.explain(errors.New("the session ended without an exit status"))}
 	}
 	p.drain(&copies)
+	if attempt != nil && end != (ending{}) && p.neverBegan() {
+		return ending{exitCode: -1, err: attempt.problem()}
+	}
 	return end
+}
+
+// commandLine is what the host's shell is given.
+func (c *connection) commandLine(command Command) string {
+	if c.sudo != nil {
+		return c.rootLine(`exec "$@"`, words(command))
+	}
+	return pidPrologue + shellLine(command, c.sharesGroup)
+}
+
+// feed writes the command's input, once nobody can take it for a password.
+func (p *process) feed(attempt *sudoAttempt) {
+	input := channelInput{p.Channel}
+	if attempt != nil && attempt.Password != nil {
+		<-p.pid.settled
+		if p.pid.pid <= 1 {
+			_ = input.Close()
+			return
+		}
+	}
+	p.execution.feed(input)
+}
+
+// neverBegan says that sudo has ended without having begun the command.
+func (p *process) neverBegan() bool {
+	select {
+	case <-p.pid.told:
+		<-p.pid.settled
+		return p.pid.pid <= 1
+	default:
+		return false // its output is held open, by the command then
+	}
 }
 
 // drain waits for the rest of the output while any comes.
@@ -224,6 +268,11 @@ func (p *process) kill(grace time.Duration) {
 	go func() {
 		defer close(done)
 		line := fmt.Sprintf(killLine, pid, grace.Milliseconds()/100)
+		if p.connection.sudo != nil {
+			go ssh.DiscardRequests(s.requests)
+			_ = s.runAsRoot(ctx, line) // nobody else could kill it
+			return
+		}
 		if ok, err := s.SendRequest("exec", true, execRequest(line)); ok && err == nil {
 			ssh.DiscardRequests(s.requests) // until it has ended
 		}

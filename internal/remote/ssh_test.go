@@ -48,6 +48,8 @@ func TestConfigurationIsChecked(t *testing.T) {
 		"no port":         func(c *remote.SSHConfig) { c.Address = "host" },
 		"no key":          func(c *remote.SSHConfig) { c.Key = nil },
 		"no host key":     func(c *remote.SSHConfig) { c.HostKeys = nil },
+		"no known_hosts":  func(c *remote.SSHConfig) { c.HostKeys, c.KnownHosts = nil, []string{"/nowhere/known_hosts"} },
+		"both of them":    func(c *remote.SSHConfig) { c.KnownHosts = []string{"/dev/null"} },
 		"bad fingerprint": func(c *remote.SSHConfig) { c.HostKeys = []string{"SHA256:abc"} },
 		"bad key":         func(c *remote.SSHConfig) { c.HostKeys = []string{"ssh-ed25519 abc"} },
 		"empty host key":  func(c *remote.SSHConfig) { c.HostKeys = append(c.HostKeys, "") },
@@ -325,18 +327,5 @@ func TestWaitReady(t *testing.T) {
 	}
 	if err := remote.WaitReady(t.Context(), stranger); !errors.Is(err, remote.ErrClosed) {
 		t.Errorf("closed host: %v", err)
-	}
-}
-
-func TestLoadKey(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "key")
-	if _, err := remote.LoadKey(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("got %v", err)
-	}
-	if err := os.WriteFile(path, []byte("nonsense"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := remote.LoadKey(path); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("got %v", err)
 	}
 }

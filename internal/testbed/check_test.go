@@ -39,7 +39,8 @@ func served(t *testing.T, hypervisor string) (tb *Testbed, servers []*remotetest
 		server.ReadOnlyFiles()
 		servers = append(servers, server)
 		m := &inv.Machines[i]
-		m.SSH = inventory.SSH{Address: server.Address(), User: "tester", KeyFile: filepath.Join(folder, m.Name), HostKeys: []string{server.Fingerprint()}}
+		m.SSH = inventory.SSH{Address: server.Address(),
+			Login: inventory.Login{User: "tester", KeyFile: filepath.Join(folder, m.Name), HostKeys: []string{server.Fingerprint()}}}
 		m.Address, m.DataDir = netip.MustParseAddr("127.0.0.1"), filepath.Join(folder, "data", m.Name)
 		writeKey(t, m.SSH.KeyFile, server)
 	}

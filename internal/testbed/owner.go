@@ -17,7 +17,7 @@ import (
 func (t *Testbed) Leases() owner.Hosts {
 	byAddress := map[string]owner.Host{}
 	for _, host := range t.shells() {
-		byAddress[host.SSH.Address] = owner.Host{Runner: t.hosts[host.Name], Ending: t.ending(host),
+		byAddress[t.Inventory.PlaceOf(host.SSH)] = owner.Host{Runner: t.hosts[host.Name], Ending: t.ending(host),
 			Args: []string{t.Name(), hypervisor.UUID(t.DomainName(GuestName)).String(), runDir(host, t.Name())}}
 	}
 	return owner.Of(byAddress)

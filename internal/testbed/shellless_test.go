@@ -76,7 +76,7 @@ func withoutShells(t *testing.T) *Testbed {
 	for i := range inv.Machines {
 		if host := &inv.Machines[i]; host.Has(inventory.Shell) {
 			host.SSH.KeyFile = file
-			tb.hosts[host.Name], err = connect(host.Name, host.SSH, nil)
+			tb.hosts[host.Name], err = newConnections(inv).to(host.Name, host.SSH)
 			require.NoError(t, err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
@@ -44,6 +45,7 @@ type Testbed struct {
 	WitnessBinary string
 
 	kind        hypervisor.Kind
+	connections *connections
 	hosts       map[string]*remote.SSHHost // machines with a shell
 	hypervisors map[storage.Site]hypervisor.Driver
 	storages    []storage.Driver // with their own defaults
@@ -66,12 +68,13 @@ func Connect(inv *inventory.Inventory) (*Testbed, error) {
 	if t.kind, err = drivers.Hypervisor(inv.Hypervisor); err != nil {
 		return nil, fmt.Errorf("inventory of testbed %s: %w", inv.Name, err)
 	}
+	t.connections = newConnections(inv)
 	for i := range inv.Machines {
 		host := &inv.Machines[i]
 		if !host.Has(inventory.Shell) {
 			continue
 		}
-		connected, err := connect(host.Name, host.SSH, nil)
+		connected, err := t.connections.to(host.Name, host.SSH)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -96,9 +99,9 @@ func (t *Testbed) reachGuest() (remote.Host, error) {
 		}
 		return operator.Inside(t.DomainName(GuestName), *login), nil
 	}
-	reach := inventory.SSH{Address: inv.Guest.Address.Addr().String() + ":22",
-		User: inv.Guest.SSH.User, KeyFile: inv.Guest.SSH.KeyFile, HostKeys: inv.Guest.SSH.HostKeys}
-	connected, err := connect(GuestName, reach, t.hosts[inv.StoreName])
+	reach := inventory.SSH{Address: netip.AddrPortFrom(inv.Guest.Address.Addr(), sshPort).String(),
+		Login: inv.Guest.SSH.Login, Root: inv.Guest.SSH.Root}
+	connected, err := t.connections.open(GuestName, reach, t.hosts[inv.StoreName])
 	if err != nil {
 		return nil, err
 	}
@@ -155,22 +158,9 @@ func (t *Testbed) storageSetup(options storage.Options) storage.Setup {
 // sites are both.
 var sites = []storage.Site{storage.SiteA, storage.SiteB}
 
-func connect(name string, reach inventory.SSH, via remote.Dialer) (*remote.SSHHost, error) {
-	key, err := remote.LoadKey(reach.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return remote.SSH(remote.SSHConfig{Name: name, Address: reach.Address, User: reach.User,
-		Key: key, HostKeys: reach.HostKeys, Via: via})
-}
-
 // Close closes all connections.
 func (t *Testbed) Close() error {
-	errs := []error{t.guest.Close()}
-	for _, host := range t.hosts {
-		errs = append(errs, host.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(t.guest.Close(), t.connections.close())
 }
 
 // Host returns a host by its name in the inventory, or nil when there is none of

@@ -48,7 +48,7 @@ func openLab(t *testing.T) *lab {
 
 func open(t *testing.T, host *inventory.Machine) *remote.SSHHost {
 	t.Helper()
-	key, err := remote.LoadKey(host.SSH.KeyFile)
+	key, err := remote.LoadKey(host.SSH.KeyFile, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -131,7 +131,7 @@ func (c *cutter) cut() {
 // guestThrough reaches the guest through a dialer.
 func guestThrough(t *testing.T, inv *inventory.Inventory, via remote.Dialer) *remote.SSHHost {
 	t.Helper()
-	key, err := remote.LoadKey(inv.Guest.SSH.KeyFile)
+	key, err := remote.LoadKey(inv.Guest.SSH.KeyFile, "")
 	must(t, err)
 	host, err := remote.SSH(remote.SSHConfig{Name: "guest", Address: inv.Guest.Address.Addr().String() + ":22",
 		User: inv.Guest.SSH.User, Key: key, HostKeys: inv.Guest.SSH.HostKeys, Via: via})

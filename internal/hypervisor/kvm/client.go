@@ -59,7 +59,7 @@ func (h *Host) dial(ctx context.Context) (net.Conn, error) {
 		refused = append(refused, err.Error())
 	}
 	return nil, problem.Perhaps(fault.Infrastructure, h.Host(), strings.Join(watch.Sockets, " or "), fmt.Sprintf("libvirt does not answer (%s)", strings.Join(refused, "; ")),
-		"start virtqemud or libvirtd there, and let the inventory's user open its socket", "libvirtd")
+		"start virtqemud or libvirtd there, and let the inventory's user open its socket (its group is libvirt)", "libvirtd")
 }
 
 func (c *client) close() {

@@ -81,7 +81,7 @@ func openTestbed(t *testing.T) *bed {
 }
 
 func connectTo(t *testing.T, machine *inventory.Machine) remote.Host {
-	key, err := remote.LoadKey(machine.SSH.KeyFile)
+	key, err := remote.LoadKey(machine.SSH.KeyFile, "")
 	require.NoError(t, err)
 	host, err := remote.SSH(remote.SSHConfig{Name: machine.Name, Address: machine.SSH.Address, User: machine.SSH.User, Key: key, HostKeys: machine.SSH.HostKeys})
 	require.NoError(t, err)

@@ -97,7 +97,7 @@ func TestPasswords(t *testing.T) {
 	s := newSim(t)
 	folder := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "vcenter"), []byte(secret), 0o440))
-	t.Setenv(credentialsVariable, folder)
+	t.Setenv("CREDENTIALS_DIRECTORY", folder)
 	t.Setenv("HELIOTROPE_TEST_PASSWORD", secret)
 	for _, from := range []string{"credential:vcenter", "env:HELIOTROPE_TEST_PASSWORD"} {
 		h := s.another(s.a)

@@ -87,7 +87,7 @@ func (i *inside) Do(ctx context.Context, words string, stdin io.Reader, stdout, 
 }
 
 func (i *inside) tools(ctx context.Context, s *site) (*tools, error) {
-	password, err := passwordOf(i.login.User, i.login.PasswordFrom)
+	password, err := inventory.Password(ctx, i.login.PasswordFrom, i.login.User)
 	if err != nil {
 		return nil, fault.New(fault.BadInput, "%w", err)
 	}

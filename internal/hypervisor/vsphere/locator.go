@@ -99,7 +99,7 @@ func (m *migration) address(ctx context.Context, spec *types.VirtualMachineReloc
 		}
 	}
 	spec.Datastore, spec.Folder = &datastore, &m.target.folder
-	spec.Service, err = m.to.vcenter.locator(m.target)
+	spec.Service, err = m.to.vcenter.locator(ctx, m.target)
 	return err
 }
 
@@ -125,8 +125,8 @@ func (m *migration) checkShared(ctx context.Context, target types.ManagedObjectR
 
 // locator says how another vCenter reaches this one. It holds the password: it is
 // for the call alone, and never for a log.
-func (v *vcenter) locator(s *site) (*types.ServiceLocator, error) {
-	password, err := readPassword(v.at)
+func (v *vcenter) locator(ctx context.Context, s *site) (*types.ServiceLocator, error) {
+	password, err := readPassword(ctx, v.at)
 	if err != nil {
 		return nil, err
 	}

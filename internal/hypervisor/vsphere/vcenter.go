@@ -240,7 +240,7 @@ func (v *vcenter) reach(ctx context.Context) (*vim25.Client, error) {
 
 // logIn opens a session. Whoever calls it has the turn.
 func (v *vcenter) logIn(ctx context.Context, client *vim25.Client) error {
-	password, err := readPassword(v.at)
+	password, err := readPassword(ctx, v.at)
 	if err != nil {
 		return err
 	}

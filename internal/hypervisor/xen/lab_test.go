@@ -48,7 +48,7 @@ func open(t *testing.T) *bench {
 	x.hostB, x.b = x.site(t, inv.Sites.B)
 	store := inv.Machine(inv.StoreName)
 	x.guest = connect(t, "guest", inventory.SSH{Address: netip.AddrPortFrom(inv.Guest.Address.Addr(), 22).String(),
-		User: inv.Guest.SSH.User, KeyFile: inv.Guest.SSH.KeyFile, HostKeys: inv.Guest.SSH.HostKeys}, connect(t, store.Name, store.SSH, nil))
+		Login: inv.Guest.SSH.Login}, connect(t, store.Name, store.SSH, nil))
 	t.Cleanup(func() { x.teardown(t) })
 	x.teardown(t)
 	return x
@@ -74,7 +74,7 @@ func (x *bench) site(t *testing.T, name string) (remote.Host, hypervisor.Driver)
 
 func connect(t *testing.T, name string, reach inventory.SSH, via remote.Dialer) *remote.SSHHost {
 	t.Helper()
-	key, err := remote.LoadKey(reach.KeyFile)
+	key, err := remote.LoadKey(reach.KeyFile, "")
 	require.NoError(t, err)
 	host, err := remote.SSH(remote.SSHConfig{Name: name, Address: reach.Address, User: reach.User, Key: key, HostKeys: reach.HostKeys, Via: via})
 	require.NoError(t, err)

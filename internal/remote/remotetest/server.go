@@ -25,11 +25,12 @@ const maxSessions = 10
 // machine's files. Like OpenSSH, it lets commands live on when their connection
 // is gone, until the test ends.
 type Server struct {
-	listener  net.Listener
-	clientKey ssh.Signer
-	running   sync.WaitGroup
+	listener net.Listener
+	ownKey   ssh.Signer // of the client, unless another is accepted
+	running  sync.WaitGroup
 
 	mu            sync.Mutex
+	clientKey     ssh.PublicKey
 	hostKey       ssh.Signer
 	version       string
 	live          map[*gatedConn]struct{}
@@ -42,6 +43,9 @@ type Server struct {
 	readOnly      bool
 	letIn         []string
 	lines         []string
+	shell         []string   // that a command line is given to, as the last argument
+	certificate   ssh.Signer // shown beside the host key; nil for none
+	forwardsNot   bool
 	processes     map[int]struct{}
 	closed        bool
 }
@@ -53,16 +57,19 @@ func NewServer(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	own := NewKey(t)
 	s := &Server{
-		listener: listener, clientKey: newKey(t), hostKey: newKey(t), version: "SSH-2.0-remotetest",
-		live: map[*gatedConn]struct{}{}, processes: map[int]struct{}{},
+		listener: listener, ownKey: own, clientKey: own.PublicKey(), hostKey: NewKey(t), version: "SSH-2.0-remotetest",
+		shell: []string{"sh", "-c"},
+		live:  map[*gatedConn]struct{}{}, processes: map[int]struct{}{},
 	}
 	s.running.Go(s.accept)
 	t.Cleanup(s.close)
 	return s
 }
 
-func newKey(t testing.TB) ssh.Signer {
+// NewKey makes a key.
+func NewKey(t testing.TB) ssh.Signer {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -78,7 +85,7 @@ func newKey(t testing.TB) ssh.Signer {
 // Config is how to reach the server, with its present host key.
 func (s *Server) Config(name string) remote.SSHConfig {
 	return remote.SSHConfig{
-		Name: name, Address: s.Address(), User: "tester", Key: s.clientKey,
+		Name: name, Address: s.Address(), User: "tester", Key: s.ownKey,
 		HostKeys: []string{s.Fingerprint()}, ConnectTimeout: 20 * time.Second,
 	}
 }
@@ -109,7 +116,7 @@ func (s *Server) PublicKey() ssh.PublicKey {
 
 // ChangeHostKey gives the server a new host key, as a reinstallation does.
 func (s *Server) ChangeHostKey(t testing.TB) {
-	key := newKey(t)
+	key := NewKey(t)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hostKey = key
@@ -157,6 +164,41 @@ func (s *Server) RefuseLogins() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refuseLogins = true
+}
+
+// Accept has the server let in the given key alone.
+func (s *Server) Accept(key ssh.PublicKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clientKey = key
+}
+
+// RefuseForwards makes the server forward nothing, as AllowTcpForwarding no does.
+func (s *Server) RefuseForwards() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forwardsNot = true
+}
+
+// Certify has the server show a certificate for its present host key, signed by an
+// authority, beside the key itself. What the certificate says can be changed before it
+// is signed.
+func (s *Server) Certify(t testing.TB, authority ssh.Signer, change func(*ssh.Certificate)) {
+	t.Helper()
+	certificate := &ssh.Certificate{Key: s.PublicKey(), CertType: ssh.HostCert, KeyId: "host", ValidBefore: ssh.CertTimeInfinity}
+	if change != nil {
+		change(certificate)
+	}
+	if err := certificate.SignCert(rand.Reader, authority); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	signer, err := ssh.NewCertSigner(certificate, s.hostKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.certificate = signer
 }
 
 // MuteStderr makes the server send no standard error.
@@ -250,12 +292,15 @@ func (s *Server) serverConfig() *ssh.ServerConfig {
 		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if s.refuseLogins || !slices.Contains(append(s.letIn, ssh.FingerprintSHA256(s.clientKey.PublicKey())), ssh.FingerprintSHA256(key)) {
+			if s.refuseLogins || !slices.Contains(append(s.letIn, ssh.FingerprintSHA256(s.clientKey)), ssh.FingerprintSHA256(key)) {
 				return nil, fmt.Errorf("unknown key")
 			}
 			return &ssh.Permissions{}, nil
 		},
 	}
 	config.AddHostKey(s.hostKey)
+	if s.certificate != nil {
+		config.AddHostKey(s.certificate)
+	}
 	return config
 }

@@ -41,9 +41,13 @@ func (s *Server) serve(conn *gatedConn, config *ssh.ServerConfig) {
 				_ = offered.Reject(ssh.ConnectionFailed, "open failed") // as OpenSSH says it
 			}
 		case "direct-tcpip":
-			users.Go(func() { serveDirect(offered) })
+			if s.forwards(offered) {
+				users.Go(func() { serveDirect(offered) })
+			}
 		case "direct-streamlocal@openssh.com":
-			users.Go(func() { serveStreamLocal(offered) })
+			if s.forwards(offered) {
+				users.Go(func() { serveStreamLocal(offered) })
+			}
 		default:
 			_ = offered.Reject(ssh.UnknownChannelType, "unknown channel type")
 		}
@@ -70,7 +74,7 @@ func (s *Server) serveSession(offered ssh.NewChannel) {
 			}
 		case "subsystem":
 			var message struct{ Name string }
-			if ssh.Unmarshal(request.Payload, &message) == nil && message.Name == "sftp" {
+			if ssh.Unmarshal(request.Payload, &message) == nil && message.Name == "sftp" && !s.playsUser() {
 				accepted, serve = true, func() { s.serveSFTP(channel) }
 			}
 		case "signal":
@@ -110,7 +114,7 @@ func (s *Server) start(channel ssh.Channel, line string) (cmd *exec.Cmd, serve f
 	s.mu.Lock()
 	s.lines = append(s.lines, line)
 	s.mu.Unlock()
-	cmd = exec.Command("sh", "-c", line)
+	cmd = s.command(line)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: s.ownGroups()}
 	stdin, err1 := cmd.StdinPipe()
 	stdout, err2 := cmd.StdoutPipe()
@@ -138,6 +142,16 @@ func (s *Server) start(channel ssh.Channel, line string) (cmd *exec.Cmd, serve f
 		_ = channel.Close()
 		s.forget(cmd.Process.Pid)
 	}
+}
+
+// forwards says whether a channel may be forwarded, and refuses it otherwise.
+func (s *Server) forwards(offered ssh.NewChannel) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.forwardsNot {
+		_ = offered.Reject(ssh.Prohibited, "open failed") // as OpenSSH says it
+	}
+	return !s.forwardsNot
 }
 
 // ownGroups says whether commands get process groups of their own.

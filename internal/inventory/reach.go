@@ -1,0 +1,187 @@
+package inventory
+
+import (
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// SSH is how the controller reaches a host.
+type SSH struct {
+	Address string `yaml:"address"` // host:port, as seen from Via
+	// Via is the jump host, by which the address is reached (ProxyJump in
+	// ssh_config(5)): the name of one of Bastions or of another machine, or
+	// user@host:port, who logs in with this host's key. It is "" where the
+	// controller connects by itself.
+	Via   string `yaml:"via,omitempty"`
+	Login `yaml:",inline"`
+	Root  `yaml:",inline"`
+}
+
+// Login is how somebody logs in over SSH, and by what the host is known.
+type Login struct {
+	User string `yaml:"user"`
+	// KeyFile names the key: a private key, or a public one whose private half
+	// ssh-agent has, as it must of an encrypted one. Relative paths start at the
+	// inventory's folder.
+	KeyFile string `yaml:"key_file"`
+	// HostKeys are the accepted fingerprints, as ssh-keygen -l prints them: SHA256:...
+	HostKeys []string `yaml:"host_keys,omitempty"`
+	// KnownHosts are files in the format of known_hosts (sshd(8)), in place of
+	// HostKeys. Relative paths start at the inventory's folder.
+	KnownHosts []string `yaml:"known_hosts,omitempty"`
+}
+
+// Root is how a user who is not root does what root may.
+type Root struct {
+	// Become is "" where the user may do it already, or Sudo.
+	Become string `yaml:"become,omitempty"`
+	// PasswordFrom says where the password that sudo asks for is, as a vCenter's;
+	// "" where sudo asks for none.
+	PasswordFrom string `yaml:"sudo_password_from,omitempty"`
+}
+
+// Sudo is the way to become root that Root.Become may name.
+const Sudo = "sudo"
+
+// Bastion is a jump host that is no machine of the testbed: nothing runs on it, it
+// only forwards connections.
+type Bastion struct {
+	Name    string `yaml:"name"`
+	Address string `yaml:"address"`       // host:port, as seen from Via
+	Via     string `yaml:"via,omitempty"` // as SSH's
+	Login   `yaml:",inline"`
+}
+
+// JumpHost is the jump host by which a host is reached: what errors call it, and how
+// it is reached itself. It is false where there is none, or none that the inventory
+// knows.
+func (i *Inventory) JumpHost(host SSH) (name string, way SSH, is bool) {
+	if user, address, inline := strings.Cut(host.Via, "@"); inline {
+		return host.Via, SSH{Address: address, Login: Login{User: user, KeyFile: host.KeyFile, KnownHosts: host.KnownHosts}}, true
+	}
+	for _, bastion := range i.Bastions {
+		if bastion.Name == host.Via {
+			return bastion.Name, SSH{Address: bastion.Address, Via: bastion.Via, Login: bastion.Login}, true
+		}
+	}
+	if machine := i.Machine(host.Via); host.Via != "" && machine != nil {
+		return machine.Name, machine.SSH, true
+	}
+	return "", SSH{}, false
+}
+
+// PlaceOf is where a host is, which tells it from all others: its address, and those
+// of the jump hosts before it, the nearest first. Addresses behind two bastions are
+// not the same host's.
+func (i *Inventory) PlaceOf(host SSH) string {
+	place := host.Address
+	for range len(i.Bastions) + len(i.Machines) + 1 { // a ring is refused, and ends here before that
+		_, way, is := i.JumpHost(host)
+		if !is {
+			return place
+		}
+		place += " via " + way.Address
+		host = way
+	}
+	return place
+}
+
+// bastions checks the list of jump hosts.
+func (c checker) bastions(inventory *Inventory) {
+	first := map[string]string{}
+	for i := range inventory.Bastions {
+		bastion, at := &inventory.Bastions[i], "bastions["+strconv.Itoa(i)+"]"
+		c.check(at+".name", hostNameForm.MatchString(bastion.Name),
+			"%q is no name: want 1 to 63 of a-z, 0-9 and -, not beginning with -", bastion.Name)
+		if other, taken := first[bastion.Name]; taken {
+			c.Check(at+".name", false, "%q is %s's already", bastion.Name, other)
+		}
+		first[bastion.Name] = at
+		c.Check(at+".name", inventory.Machine(bastion.Name) == nil, "%q is a machine's already", bastion.Name)
+		c.check(at+".address", isHostPort(bastion.Address), "%q is not host:port", bastion.Address)
+		c.login(at, &bastion.Login)
+		c.via(at, SSH{Via: bastion.Via, Login: bastion.Login}, inventory)
+	}
+}
+
+// via checks by which jump host a host is reached.
+func (c checker) via(at string, host SSH, inventory *Inventory) {
+	setting := at + ".via"
+	if !c.Given(setting) {
+		return
+	}
+	if user, address, inline := strings.Cut(host.Via, "@"); inline {
+		c.Check(setting, userForm.MatchString(user) && isHostPort(address), "%q is not user@host:port", host.Via)
+		c.Check(setting, c.Given(at+".known_hosts"), "%q can be verified by known_hosts only, which this host has not: give it, or make an entry of bastions", host.Via)
+		return
+	}
+	_, way, is := inventory.JumpHost(host)
+	if !is {
+		c.Report(setting, "%q is neither one of bastions nor a machine, and not user@host:port", host.Via)
+		return
+	}
+	if machine := inventory.Machine(host.Via); machine != nil {
+		c.Check(setting, machine.Has(Shell), "the machine %s has no shell", host.Via)
+	}
+	passed := []string{host.Via}
+	for way.Via != "" && !slices.Contains(passed, way.Via) {
+		passed = append(passed, way.Via)
+		if _, way, is = inventory.JumpHost(way); !is {
+			return // it is reported where it stands
+		}
+	}
+	c.Check(setting, way.Via == "", "leads round in a ring: %s", strings.Join(append(passed, way.Via), ", "))
+}
+
+func (c checker) login(at string, login *Login) {
+	c.check(at+".user", userForm.MatchString(login.User), "%q is no user name", login.User)
+	c.check(at+".key_file", isFilePath(login.KeyFile), "%q is no path (~ is not understood)", login.KeyFile)
+	if c.Given(at+".known_hosts") || !c.Clean(at+".known_hosts") {
+		c.knownHosts(at, login.KnownHosts)
+		return
+	}
+	c.check(at+".host_keys", len(login.HostKeys) > 0, "is empty: want at least one fingerprint, as ssh-keygen -l prints it")
+	for i, key := range login.HostKeys {
+		setting := at + ".host_keys[" + strconv.Itoa(i) + "]"
+		c.Check(setting, isFingerprint(key), "%q is no fingerprint as ssh-keygen -l prints it: SHA256: and 43 characters", key)
+		c.Check(setting, slices.Index(login.HostKeys, key) == i, "%q is given twice", key)
+	}
+}
+
+func (c checker) knownHosts(at string, files []string) {
+	c.Check(at+".host_keys", false, "is given beside known_hosts: want one of them")
+	c.Check(at+".known_hosts", len(files) > 0, "is empty: want the path of at least one file")
+	for i, file := range files {
+		setting := at + ".known_hosts[" + strconv.Itoa(i) + "]"
+		c.Check(setting, isFilePath(file), "%q is no path (~ is not understood)", file)
+		c.Check(setting, slices.Index(files, file) == i, "%q is given twice", file)
+	}
+}
+
+// root checks how a user becomes root.
+func (c checker) root(at, user string, root Root) {
+	c.Check(at+".become", root.Become == Sudo, "%q is no way to become root: want %s", root.Become, Sudo)
+	c.Check(at+".become", user != "root", "is for a user who is not root")
+	c.Check(at+".sudo_password_from", c.Given(at+".become"), "is for become: %s only", Sudo)
+	c.Check(at+".sudo_password_from", passwordForm.MatchString(root.PasswordFrom), wantedPlace)
+}
+
+func isFilePath(path string) bool { return path != "" && path[0] != '~' }
+
+// absolutePaths has the paths of a login's files start at the root.
+func (l *Login) absolutePaths(folder string) {
+	l.KeyFile = absoluteFile(l.KeyFile, folder)
+	for i, file := range l.KnownHosts {
+		l.KnownHosts[i] = absoluteFile(file, folder)
+	}
+}
+
+// absoluteFile has a path of the inventory start at the root. "" is no path.
+func absoluteFile(path, folder string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(folder, path)
+}
