@@ -242,7 +242,7 @@ func (c checker) machine(at string, host *Machine) {
 		c.absolute(at+".data_dir", host.DataDir)
 	}
 	if (shell || c.Given(at+".ssh")) && c.Need(at+".ssh") {
-		c.check(at+".ssh.address", isHostPort(host.SSH.Address), "%q is not host:port", host.SSH.Address)
+		c.checkOrAlias(at+".ssh", "address", host.SSH.Address, isHostPort(host.SSH.Address), "%q is not host:port")
 		c.login(at+".ssh", &host.SSH.Login)
 		c.root(at+".ssh", host.SSH.User, host.SSH.Root)
 	}
@@ -312,6 +312,9 @@ func (c checker) distinct(setting string, of func(*Machine) string, inventory *I
 	first := map[string]string{}
 	for i := range inventory.Machines {
 		host, at := &inventory.Machines[i], fmt.Sprintf("machines[%d].%s", i, setting)
+		if alias := fmt.Sprintf("machines[%d].ssh.alias", i); setting == "ssh.address" && host.SSH.Address != "" && !c.Given(at) {
+			at = alias
+		}
 		if !c.Given(at) {
 			continue
 		}

@@ -30,15 +30,16 @@ func Parse(data []byte, name string) (*Inventory, error) {
 	inventory := &Inventory{Mode: Workers}
 	document := strict.Decode(name, data, inventory)
 	inventory.complete(document)
+	folder, err := filepath.Abs(filepath.Dir(name))
+	if err != nil {
+		return nil, fmt.Errorf("inventory %s: %w", name, err)
+	}
 	if document.Given("") {
+		checker{document}.aliases(inventory, folder)
 		checker{document}.inventory(inventory)
 	}
 	if err := document.Err(); err != nil {
 		return nil, err
-	}
-	folder, err := filepath.Abs(filepath.Dir(name))
-	if err != nil {
-		return nil, fmt.Errorf("inventory %s: %w", name, err)
 	}
 	inventory.absolutePaths(folder)
 	return inventory, nil
@@ -46,6 +47,7 @@ func Parse(data []byte, name string) (*Inventory, error) {
 
 // absolutePaths has the paths of files on the controller start at the root.
 func (i *Inventory) absolutePaths(folder string) {
+	i.SSHConfig = absoluteFile(i.SSHConfig, folder)
 	for n := range i.Machines {
 		machine := &i.Machines[n]
 		machine.SSH.absolutePaths(folder)

@@ -90,6 +90,9 @@ type Inventory struct {
 	WAN       WAN       `yaml:"wan"`
 	Machines  []Machine `yaml:"machines"`
 	Bastions  []Bastion `yaml:"bastions,omitempty"` // by which machines are reached
+	// SSHConfig is a file in the format of ssh_config(5), which has the machines'
+	// aliases. A relative path starts at the inventory's folder.
+	SSHConfig string    `yaml:"ssh_config,omitempty"`
 	VCenters  []VCenter `yaml:"vcenters,omitempty"` // that manage machines
 	// Mounts are what datastores are made of for a trial, by the storage systems, in
 	// a campaign's words, that each of them is for.

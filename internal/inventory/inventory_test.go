@@ -300,10 +300,10 @@ func TestBadFields(t *testing.T) {
 		{"a bad name behind", "kind: hardware", "kind: vcenter-simulator\nbehind: K V M", `5:9: behind: "K V M" is no hypervisor's name: want that of the nodes behind the simulator, 1 to 16 of a-z, 0-9 and -, beginning with a letter`},
 		{"kind", "kind: hardware", "kind: virtual", `4:7: kind: "virtual" is no kind of a testbed: want one of emulated, hardware, vcenter-simulator`},
 		{"mode", "kind: hardware", "kind: hardware\nmode: magic", `5:7: mode: "magic" is neither workers nor agentless`},
-		{"unknown at the top", "kind: hardware", "kind: hardware\nkinds: hardware", `5:1: kinds: unknown setting (known: version, name, kind, mode, hypervisor, behind, sites, store, wan, machines, bastions, vcenters, mounts, guest)`},
-		{"unknown with a space", "kind: hardware", "kind: hardware\na b: c", `5:1: "a b": unknown setting (known: version, name, kind, mode, hypervisor, behind, sites, store, wan, machines, bastions, vcenters, mounts, guest)`},
+		{"unknown at the top", "kind: hardware", "kind: hardware\nkinds: hardware", `5:1: kinds: unknown setting (known: version, name, kind, mode, hypervisor, behind, sites, store, wan, machines, bastions, ssh_config, vcenters, mounts, guest)`},
+		{"unknown with a space", "kind: hardware", "kind: hardware\na b: c", `5:1: "a b": unknown setting (known: version, name, kind, mode, hypervisor, behind, sites, store, wan, machines, bastions, ssh_config, vcenters, mounts, guest)`},
 		{"unknown below", "      user: root\n      key_file: keys/id\n      host_keys:\n", "      user: root\n      password: x\n      key_file: keys/id\n      host_keys:\n",
-			`18:7: machines[0].ssh.password: unknown setting (known: address, via, user, key_file, host_keys, known_hosts, become, sudo_password_from)`},
+			`18:7: machines[0].ssh.password: unknown setting (known: alias, address, via, user, key_file, host_keys, known_hosts, become, sudo_password_from)`},
 		{"host name", "name: host-a", "name: host_a", `7:6: sites.a: "host-a" is none of the machines host_a, host-b, store` +
 			"\ninventory.yaml:" + `14:11: machines[0].name: "host_a" is no host name: want 1 to 63 of a-z, 0-9 and -, not beginning with -`},
 		{"host name missing", "  - name: host-a\n    ssh:", "  - ssh:", `7:6: sites.a: "host-a" is none of the machines host-b, store` +
@@ -446,7 +446,7 @@ inventory.yaml:11:9: wan.host: "nowhere" is none of the machines host-a, host-b,
 inventory.yaml:16:16: machines[0].ssh.address: "foo" is not host:port
 inventory.yaml:35:16: machines[1].transport: "http" is neither tcp nor ssh
 inventory.yaml:49:8: guest.mtu: 1: want 576 to 9216
-inventory.yaml:54:1: surplus: unknown setting (known: version, name, kind, mode, hypervisor, behind, sites, store, wan, machines, bastions, vcenters, mounts, guest)`
+inventory.yaml:54:1: surplus: unknown setting (known: version, name, kind, mode, hypervisor, behind, sites, store, wan, machines, bastions, ssh_config, vcenters, mounts, guest)`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

@@ -9,6 +9,9 @@ import (
 
 // SSH is how the controller reaches a host.
 type SSH struct {
+	// Alias, when it is given, is a Host of SSHConfig: Load fills in Address, User,
+	// KeyFile and Via from there where they are left out.
+	Alias   string `yaml:"alias,omitempty"`
 	Address string `yaml:"address"` // host:port, as seen from Via
 	// Via is the jump host, by which the address is reached (ProxyJump in
 	// ssh_config(5)): the name of one of Bastions or of another machine, or
@@ -58,13 +61,13 @@ type Bastion struct {
 // it is reached itself. It is false where there is none, or none that the inventory
 // knows.
 func (i *Inventory) JumpHost(host SSH) (name string, way SSH, is bool) {
-	if user, address, inline := strings.Cut(host.Via, "@"); inline {
-		return host.Via, SSH{Address: address, Login: Login{User: user, KeyFile: host.KeyFile, KnownHosts: host.KnownHosts}}, true
-	}
 	for _, bastion := range i.Bastions {
 		if bastion.Name == host.Via {
 			return bastion.Name, SSH{Address: bastion.Address, Via: bastion.Via, Login: bastion.Login}, true
 		}
+	}
+	if user, address, inline := strings.Cut(host.Via, "@"); inline {
+		return host.Via, SSH{Address: address, Login: Login{User: user, KeyFile: host.KeyFile, KnownHosts: host.KnownHosts}}, true
 	}
 	if machine := i.Machine(host.Via); host.Via != "" && machine != nil {
 		return machine.Name, machine.SSH, true
@@ -135,9 +138,21 @@ func (c checker) via(at string, host SSH, inventory *Inventory) {
 	c.Check(setting, way.Via == "", "leads round in a ring: %s", strings.Join(append(passed, way.Via), ", "))
 }
 
+// checkOrAlias is check for a setting of a host that its alias may have given, or would
+// have if nothing were wrong with that.
+func (c checker) checkOrAlias(at, setting, value string, ok bool, format string) {
+	setting, alias := at+"."+setting, at+".alias"
+	switch {
+	case c.Given(setting) || !c.Given(alias) || value == "" && c.Clean(alias) && c.Clean("ssh_config"):
+		c.check(setting, ok, format, value)
+	case value != "":
+		c.Check(alias, ok, format, value)
+	}
+}
+
 func (c checker) login(at string, login *Login) {
-	c.check(at+".user", userForm.MatchString(login.User), "%q is no user name", login.User)
-	c.check(at+".key_file", isFilePath(login.KeyFile), "%q is no path (~ is not understood)", login.KeyFile)
+	c.checkOrAlias(at, "user", login.User, userForm.MatchString(login.User), "%q is no user name")
+	c.checkOrAlias(at, "key_file", login.KeyFile, isFilePath(login.KeyFile), "%q is no path (~ is not understood)")
 	if c.Given(at+".known_hosts") || !c.Clean(at+".known_hosts") {
 		c.knownHosts(at, login.KnownHosts)
 		return
