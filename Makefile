@@ -7,6 +7,7 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 
 # Which benchmarks of a testbed are run.
 BENCH ?= .
@@ -96,7 +97,7 @@ deps: ## install the Debian packages that are missing (with sudo when not root)
 
 .PHONY: build
 build: ## build bin/heliotrope and the programs that it starts
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o $(BIN)/ ./cmd/...
 
 .PHONY: server
 server: $(SERVER) ## build bin/heliotrope-server, the Temporal server, embedded and in production (some minutes, once)

@@ -112,7 +112,25 @@ campaigns are not lost by either.`,
 	root.AddCommand(newDoctor(), newSweep())
 	root.AddCommand(newSteering()...)
 	root.AddCommand(newLab(), newTemporal())
+	root.AddCommand(newVersion(), newManual())
+	addCompletion(root)
+	root.InitDefaultVersionFlag() // now: so that the manual has it
 	return root
+}
+
+// addCompletion adds cobra's own commands that write completion for shells, now and not when the command line is
+// run, so that the manual has them; a shell that they do not know is bad input.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "completion" {
+			continue
+		}
+		for _, one := range append(cmd.Commands(), cmd) {
+			one.Args = usageArgs(one.Args)
+		}
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 }
 
 // usageArgs makes a wrong number of arguments bad input.
