@@ -295,8 +295,8 @@ func run(ctx context.Context, host Host, operation string, args ...string) (stri
 func parse(host, output string) (*HeldError, error) {
 	left, owner, found := strings.Cut(output, "\n")
 	count, err := strconv.Atoi(left)
-	if err != nil || !found {
-		return nil, fmt.Errorf("%s: unexpected output %q about its lease", host, output)
+	if err != nil || !found || count < 0 || count > int(maxLease/time.Second) || CheckName(owner) != nil {
+		return nil, fmt.Errorf("%s: unexpected output %.300q about its lease", host, output)
 	}
 	return &HeldError{Host: host, Owner: owner, Until: time.Now().Add(time.Duration(count) * time.Second)}, nil
 }

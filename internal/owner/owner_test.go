@@ -135,6 +135,17 @@ func TestOneOwner(t *testing.T) {
 	require.NoError(t, hosts.Take(t.Context(), theirs, Lease))
 }
 
+// TestHeldIsPlausible: what a host says of its owner is shown to people, and waited for.
+func TestHeldIsPlausible(t *testing.T) {
+	for _, output := range []string{"", "60", "x\n" + ours, "-1\n" + ours, "86401\n" + ours, "60\n", "60\n\x1b[2Jcleared", "60\n" + ours + "\nand more"} {
+		_, err := parse("host-a", output)
+		assert.ErrorContains(t, err, "unexpected output", "%q", output)
+	}
+	held, err := parse("host-a", "60\n"+ours)
+	require.NoError(t, err)
+	assert.Equal(t, ours, held.Owner)
+}
+
 // TestTakenOverWhenLapsed: a lease that has ended, and one of another boot, are none.
 func TestTakenOverWhenLapsed(t *testing.T) {
 	host := newMachine(t, "host-a")

@@ -184,7 +184,10 @@ func (p Process) Fetch(ctx context.Context, names []string, folder string, progr
 	sizes := make([]int64, len(names))
 	meter := &meter{progress: progress}
 	for i, name := range names {
-		if sizes[i], err = strconv.ParseInt(fields[i], 10, 64); err != nil {
+		if sizes[i], err = strconv.ParseInt(fields[i], 10, 64); err == nil && sizes[i] < 0 {
+			err = fmt.Errorf("%d is none", sizes[i])
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: size of %s: %w", p.Host.Name(), path.Join(p.Dir, name), err)
 		}
 		meter.total += sizes[i]
@@ -209,9 +212,9 @@ func (p Process) fetch(ctx context.Context, name string, size int64, local strin
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Cleanup()) }()
-	count := &counter{}
+	count := &counter{most: size}
 	if _, err := p.Host.Run(ctx, remote.Command{
-		Args: []string{"cat", path.Join(p.Dir, name)}, Stdout: io.MultiWriter(file, count, meter),
+		Args: []string{"cat", path.Join(p.Dir, name)}, Stdout: io.MultiWriter(count, file, meter),
 	}); err != nil {
 		return err
 	}
@@ -221,10 +224,13 @@ func (p Process) fetch(ctx context.Context, name string, size int64, local strin
 	return file.CloseAtomicallyReplace()
 }
 
-// counter counts what is written.
-type counter struct{ bytes int64 }
+// counter counts what is written, and takes no more than there should be: the host that sends it may be out of order.
+type counter struct{ bytes, most int64 }
 
 func (c *counter) Write(data []byte) (int, error) {
+	if int64(len(data)) > c.most-c.bytes {
+		return 0, fmt.Errorf("more than the file's %d bytes came", c.most)
+	}
 	c.bytes += int64(len(data))
 	return len(data), nil
 }

@@ -265,6 +265,10 @@ func TestFetchFailures(t *testing.T) {
 	if _, err := short.Fetch(t.Context(), []string{"data"}, folder, nil); err == nil || !strings.Contains(err.Error(), "bytes came") {
 		t.Errorf("a cut file: %v", err)
 	}
+	long := Process{Host: lengthened{remote.Local("here")}, Dir: p.Dir}
+	if _, err := long.Fetch(t.Context(), []string{"data"}, folder, nil); err == nil || !strings.Contains(err.Error(), "more than the file's 1048576 bytes came") {
+		t.Errorf("a host that sends without end: %v", err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	// The end comes before the last bytes: the writer waits for it.
 	if _, err := p.Fetch(ctx, []string{"data"}, folder, func(int64, int64) { cancel(); <-ctx.Done() }); err == nil {
@@ -285,6 +289,16 @@ func (s shortened) Run(ctx context.Context, command remote.Command) (remote.Resu
 		command.Args = append([]string{"head", "-c", "1000"}, command.Args[1:]...)
 	}
 	return s.LocalHost.Run(ctx, command)
+}
+
+// lengthened delivers more than a file has, without end.
+type lengthened struct{ *remote.LocalHost }
+
+func (l lengthened) Run(ctx context.Context, command remote.Command) (remote.Result, error) {
+	if command.Args[0] == "cat" {
+		command.Args = []string{"yes"}
+	}
+	return l.LocalHost.Run(ctx, command)
 }
 
 func TestFolderIsChecked(t *testing.T) {

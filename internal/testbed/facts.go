@@ -143,7 +143,7 @@ func (f *hostFacts) parse(text string) (err error) {
 			return fmt.Errorf("its %s: %w", name, err)
 		}
 	}
-	if f.Kernel == "" || f.CPUs == 0 || f.MemoryMiB == 0 {
+	if f.Kernel == "" || f.CPUs <= 0 || f.MemoryMiB <= 0 {
 		return fmt.Errorf("it does not tell its kernel, processors and memory: %.200q", text)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package wan
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -84,10 +85,14 @@ func parsePing(output []byte) (Ping, error) {
 		return Ping{}, fmt.Errorf("no summary in its output %.200q", output)
 	}
 	var ping Ping
-	ping.Sent, _ = strconv.Atoi(string(counts[1]))
-	ping.Received, _ = strconv.Atoi(string(counts[2]))
+	var sentErr, receivedErr, copiesErr error
+	ping.Sent, sentErr = strconv.Atoi(string(counts[1]))
+	ping.Received, receivedErr = strconv.Atoi(string(counts[2]))
 	if copies := pingCopies.FindSubmatch(output); copies != nil {
-		ping.Copies, _ = strconv.Atoi(string(copies[1]))
+		ping.Copies, copiesErr = strconv.Atoi(string(copies[1]))
+	}
+	if cmp.Or(sentErr, receivedErr, copiesErr) != nil || ping.Received > ping.Sent {
+		return Ping{}, fmt.Errorf("numbers that cannot be in its output %.200q", output)
 	}
 	if ping.Received == 0 {
 		return ping, nil
@@ -95,19 +100,37 @@ func parsePing(output []byte) (Ping, error) {
 	summary := pingSummary.FindSubmatch(output)
 	var replies []time.Duration
 	for _, reply := range pingReply.FindAllSubmatch(output, -1) {
-		replies = append(replies, milliseconds(reply[1]))
+		trip, err := milliseconds(reply[1])
+		if err != nil {
+			return Ping{}, err
+		}
+		replies = append(replies, trip)
 	}
 	if summary == nil || len(replies) == 0 {
 		return Ping{}, fmt.Errorf("no round trips in its output %.200q", output)
 	}
+	for i, trip := range []*time.Duration{&ping.Min, &ping.Mean, &ping.Max} {
+		var err error
+		if *trip, err = milliseconds(summary[1+i]); err != nil {
+			return Ping{}, err
+		}
+	}
+	if ping.Min > ping.Mean || ping.Mean > ping.Max {
+		return Ping{}, fmt.Errorf("numbers that cannot be in its summary %.200q", summary[0])
+	}
 	slices.Sort(replies)
-	ping.Min, ping.Mean, ping.Max = milliseconds(summary[1]), milliseconds(summary[2]), milliseconds(summary[3])
 	ping.Median = (replies[(len(replies)-1)/2] + replies[len(replies)/2]) / 2
 	return ping, nil
 }
 
-// milliseconds reads a number that a regular expression has checked.
-func milliseconds(text []byte) time.Duration {
-	value, _ := strconv.ParseFloat(string(text), 64)
-	return time.Duration(math.Round(value * float64(time.Millisecond)))
+// longestTrip is more than any ping waits for.
+const longestTrip = 24 * time.Hour
+
+// milliseconds reads a round trip.
+func milliseconds(text []byte) (time.Duration, error) {
+	value, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || value > float64(longestTrip/time.Millisecond) {
+		return 0, fmt.Errorf("%.40q is no round trip in ms", text)
+	}
+	return time.Duration(math.Round(value * float64(time.Millisecond))), nil
 }

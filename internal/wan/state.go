@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // State is what the bridging host does at a moment.
@@ -129,7 +130,7 @@ func parseState(output []byte, handle string) (State, error) {
 	held, holder, found := strings.Cut(string(lease), " ")
 	var left string
 	left, state.Owner, _ = strings.Cut(holder, " ")
-	seconds, err := strconv.ParseInt(left, 10, 64)
+	seconds, err := strconv.ParseInt(left, 10, 32)
 	if err != nil || !found {
 		return State{}, fmt.Errorf("unexpected line %q about the lease", lease)
 	}
@@ -157,9 +158,12 @@ func decodeQueue(decoder *json.Decoder, handle string) (queue *Queue, other stri
 	for _, qdisc := range qdiscs {
 		switch {
 		case qdisc.Root && qdisc.Kind == "netem" && qdisc.Handle == handle:
-			return qdisc.queue(), "", nil
+			queue, err := qdisc.queue()
+			return queue, "", err
 		case qdisc.Root && qdisc.Handle != kernelHandle:
-			other = qdisc.Kind + " " + qdisc.Handle
+			if other = qdisc.Kind + " " + qdisc.Handle; strings.ContainsFunc(other, unicode.IsControl) {
+				return nil, "", fmt.Errorf("a root qdisc %.100q", other)
+			}
 		}
 	}
 	return nil, other, nil
@@ -178,14 +182,25 @@ type qdisc struct {
 	Bytes, Packets, Drops, Backlog, Qlen int64
 }
 
-func (q qdisc) queue() *Queue {
+// queue is a netem as its numbers say, or an error where they cannot be.
+func (q qdisc) queue() (*Queue, error) {
+	o := q.Options
+	share := func(value float64) bool { return value >= 0 && value <= 1 }
+	delay := func(value float64) bool { return value >= 0 && value <= longestDelay.Seconds() }
+	if !delay(o.Delay.Delay) || !delay(o.Delay.Jitter) || !share(o.Loss.Loss) || o.Rate.Rate < 0 || o.Rate.Rate > math.MaxInt64/8 ||
+		min(int64(o.Limit), q.Bytes, q.Packets, q.Drops, q.Backlog, q.Qlen) < 0 {
+		return nil, fmt.Errorf("numbers of netem that cannot be: %+v", q)
+	}
 	return &Queue{
-		Delay: duration(q.Options.Delay.Delay), Jitter: duration(q.Options.Delay.Jitter),
-		LossPercent: q.Options.Loss.Loss * 100, RateBits: q.Options.Rate.Rate * 8, LimitPackets: q.Options.Limit,
+		Delay: duration(o.Delay.Delay), Jitter: duration(o.Delay.Jitter),
+		LossPercent: o.Loss.Loss * 100, RateBits: o.Rate.Rate * 8, LimitPackets: o.Limit,
 		SentBytes: q.Bytes, SentPackets: q.Packets, DroppedPackets: q.Drops,
 		BacklogBytes: q.Backlog, BacklogPackets: q.Qlen,
-	}
+	}, nil
 }
+
+// longestDelay is more than any profile has.
+const longestDelay = 24 * time.Hour
 
 func duration(seconds float64) time.Duration {
 	return time.Duration(math.Round(seconds * float64(time.Second)))

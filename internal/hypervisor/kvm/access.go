@@ -2,6 +2,7 @@ package kvm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,12 +21,24 @@ func (c *client) account(capabilities hostCapabilities) (a account, err error) {
 			if model.Name != "dac" || label.DomainType != c.host.domainType {
 				continue
 			}
-			if _, err := fmt.Sscanf(label.Text, "%d:%d", &a.uid, &a.gid); err != nil {
-				return a, c.failed("look as whom QEMU runs", fmt.Errorf("unreadable label %q of the security model dac: %w", label.Text, err))
+			if a, err = parseAccount(label.Text); err != nil {
+				return a, c.failed("look as whom QEMU runs", err)
 			}
 		}
 	}
 	return a, nil
+}
+
+// parseAccount reads a label of the security model "dac".
+func parseAccount(label string) (a account, err error) {
+	_, err = fmt.Sscanf(label, "%d:%d", &a.uid, &a.gid)
+	if err == nil && (a.uid < 0 || a.gid < 0) {
+		err = errors.New("want numbers that are not negative")
+	}
+	if err != nil {
+		err = fmt.Errorf("unreadable label %q of the security model dac: %w", label, err)
+	}
+	return a, err
 }
 
 // asAccount runs its third argument with sh(1) as the user and the group of the

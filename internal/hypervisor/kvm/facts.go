@@ -72,6 +72,9 @@ func parseFacts(text string) (f facts, err error) {
 				continue
 			}
 			number, err := strconv.Atoi(kib)
+			if err == nil && number < 0 {
+				err = strconv.ErrRange
+			}
 			if err != nil {
 				return f, fmt.Errorf("unreadable line %q: %w", line, err)
 			}

@@ -56,6 +56,31 @@ func TestRender(t *testing.T) {
 	require.Equal(t, fault.BadInput, fault.Of(err))
 }
 
+// TestRewriteIsOfOurs: who rules the source's host cannot have the target open more to the guest, or write elsewhere.
+func TestRewriteIsOfOurs(t *testing.T) {
+	good, err := newFakeHost(t, "host-a").render(guest)
+	require.NoError(t, err)
+	for name, replace := range map[string][2]string{
+		"no kernel":      {"<os>", "<oz>"},
+		"QEMU arguments": {`<domain type="kvm">`, `<domain type="kvm" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0"><qemu:commandline><qemu:arg value="-x"/></qemu:commandline>`},
+		"a host device":  {"</devices>", `<hostdev mode="subsystem" type="pci"><source><address domain="0x0" bus="0x1" slot="0x0" function="0x0"/></source></hostdev></devices>`},
+		"a host folder":  {"</devices>", `<filesystem type="mount"><source dir="/etc"/><target dir="x"/></filesystem></devices>`},
+		"shared memory":  {"</devices>", `<shmem name="x"><size unit="M">4</size></shmem></devices>`},
+	} {
+		text := strings.Replace(good, replace[0], replace[1], 1)
+		if name == "no kernel" {
+			text = strings.Replace(text, "</os>", "</oz>", 1)
+		}
+		require.NotEqual(t, good, text, name)
+		_, err := rewrite(text, guest)
+		require.ErrorContains(t, err, "libvirt's XML at the source", name)
+	}
+	text, err := rewrite(strings.Replace(good, consolePath(guest.Name), "/etc/cron.d/x", 1), guest)
+	require.NoError(t, err)
+	require.NotContains(t, text, "/etc/cron.d")
+	require.Contains(t, text, consolePath(guest.Name))
+}
+
 // TestRenderOverlay: libvirt is told what lies under an image, and that nothing
 // lies under that.
 func TestRenderOverlay(t *testing.T) {

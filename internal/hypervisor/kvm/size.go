@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -32,7 +33,10 @@ type size struct {
 
 func parseSize(text string, disk hypervisor.Disk) (s size, err error) {
 	first, rest, _ := strings.Cut(text, "\n")
-	if s.room, err = strconv.ParseInt(first, 10, 64); err != nil || disk.Base == "" {
+	if s.room, err = strconv.ParseInt(first, 10, 64); err == nil && s.room < 0 {
+		err = fmt.Errorf("%d bytes are no size", s.room)
+	}
+	if err != nil || disk.Base == "" {
 		s.disk = s.room
 		return s, err
 	}
@@ -43,7 +47,10 @@ func parseSize(text string, disk hypervisor.Disk) (s size, err error) {
 	if len(header) < qcow2SizeAt+8 || !strings.HasPrefix(string(header), qcow2Magic) {
 		return s, fmt.Errorf("it is no image of format qcow2, and should be one over %s", disk.Base)
 	}
-	s.disk = int64(binary.BigEndian.Uint64(header[qcow2SizeAt:])) //nolint:gosec // no disk has 8 EiB
+	s.disk = int64(binary.BigEndian.Uint64(header[qcow2SizeAt:])) //nolint:gosec // 8 EiB and more are refused
+	if s.disk < 0 {
+		return s, errors.New("what is in the image is said to have 8 EiB or more")
+	}
 	return s, nil
 }
 

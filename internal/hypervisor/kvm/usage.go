@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -97,6 +98,9 @@ func (h *Host) HostUsage(ctx context.Context) (HostUsage, error) {
 // (proc(5)).
 const tick = 10 * time.Millisecond
 
+// mostTicks is as many of one kind as let the sum of all eight be a time.Duration.
+const mostTicks = int64(math.MaxInt64 / tick / 8)
+
 // parseUsage reads what readUsage prints. Guests' time is a part of user's, and waiting
 // for I/O is not being busy.
 func parseUsage(text string) (usage HostUsage, err error) {
@@ -104,12 +108,15 @@ func parseUsage(text string) (usage HostUsage, err error) {
 		words := strings.Fields(line)
 		values := make([]int64, max(0, len(words)-1))
 		for i := range values {
-			if values[i], err = strconv.ParseInt(words[i+1], 10, 64); err != nil {
+			if values[i], err = strconv.ParseInt(words[i+1], 10, 64); err == nil && (values[i] < 0 || values[i] > mostTicks && words[0] == "cpu") {
+				err = errors.New("a number that cannot be")
+			}
+			if err != nil {
 				return usage, fmt.Errorf("unreadable line %q: %w", line, err)
 			}
 		}
 		switch {
-		case len(values) >= 8 && words[0] == "cpu": // user nice system idle iowait irq softirq steal
+		case len(values) >= 8 && words[0] == "cpu" && usage.All == 0: // user nice system idle iowait irq softirq steal
 			for i, ticks := range values[:8] {
 				usage.All += time.Duration(ticks) * tick
 				if i != 3 && i != 4 {
@@ -117,8 +124,11 @@ func parseUsage(text string) (usage HostUsage, err error) {
 				}
 			}
 		case len(values) == 4 && words[0] == "net":
-			usage.ReceivedBytes, usage.SentBytes = usage.ReceivedBytes+values[0], usage.SentBytes+values[1]
-			usage.ReceivedDropped, usage.SentDropped = usage.ReceivedDropped+values[2], usage.SentDropped+values[3]
+			for i, sum := range []*int64{&usage.ReceivedBytes, &usage.SentBytes, &usage.ReceivedDropped, &usage.SentDropped} {
+				if *sum += values[i]; *sum < 0 {
+					return usage, fmt.Errorf("line %q makes more than can be counted", line)
+				}
+			}
 		default:
 			return usage, fmt.Errorf("unreadable line %q", line)
 		}

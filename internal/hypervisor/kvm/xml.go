@@ -2,6 +2,7 @@ package kvm
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"path"
 
@@ -74,7 +75,7 @@ func (h *Host) render(d hypervisor.Domain) (string, error) {
 			Serials: []libvirtxml.DomainSerial{{
 				Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
 				Target: &libvirtxml.DomainSerialTarget{Type: "isa-serial", Port: &port},
-				Log:    &libvirtxml.DomainChardevLog{File: consolePath(d.Name), Append: "off"}}},
+				Log:    consoleOf(d.Name)}},
 			MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"}, // nobody takes memory from the guest
 			Panics:     []libvirtxml.DomainPanic{{Model: "isa"}},    // tells a guest that has crashed
 		},
@@ -144,6 +145,9 @@ func rewrite(text string, d hypervisor.Domain) (string, error) {
 	if err := domain.Unmarshal(text); err != nil {
 		return "", fmt.Errorf("domain %s: read libvirt's XML: %w", d.Name, err)
 	}
+	if err := onlyOurs(&domain); err != nil {
+		return "", fmt.Errorf("domain %s: libvirt's XML at the source: %w", d.Name, err)
+	}
 	domain.OS.Kernel, domain.OS.Initrd, domain.OS.Cmdline = d.Kernel, d.Ramdisk, d.Cmdline
 	wanted := disks(d.Disk)
 	if len(domain.Devices.Disks) != len(wanted) {
@@ -160,7 +164,29 @@ func rewrite(text string, d hypervisor.Domain) (string, error) {
 		domain.Devices.Interfaces[i].Source = bridgeOf(d.Bridge)
 		domain.Devices.Interfaces[i].Target = nil
 	}
+	for i := range domain.Devices.Serials {
+		domain.Devices.Serials[i].Log = consoleOf(d.Name)
+	}
 	return marshal(&domain)
+}
+
+// onlyOurs refuses a domain without what each has that we render, and one with what none of them has and would open more of
+// the target to the guest than its disk and its bridge: whoever rules the source's host says what is in its XML.
+func onlyOurs(domain *libvirtxml.Domain) error {
+	switch devices := domain.Devices; {
+	case domain.OS == nil || devices == nil:
+		return errors.New("it has no kernel or no devices")
+	case domain.QEMUCommandline != nil || domain.QEMUOverride != nil:
+		return errors.New("it has arguments for QEMU, which none of ours has")
+	case len(devices.Hostdevs) > 0 || len(devices.Filesystems) > 0 || len(devices.Shmems) > 0:
+		return errors.New("it has a device, a folder or memory of its host, which none of ours has")
+	}
+	return nil
+}
+
+// consoleOf has a domain's serial console kept on its host.
+func consoleOf(name string) *libvirtxml.DomainChardevLog {
+	return &libvirtxml.DomainChardevLog{File: consolePath(name), Append: "off"}
 }
 
 func marshal(domain *libvirtxml.Domain) (string, error) {

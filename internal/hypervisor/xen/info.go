@@ -55,7 +55,7 @@ func parseInfo(text string) (info, error) {
 		"nr_cpus": &found.CPUs, "total_memory": &found.MemoryMiB, "free_memory": &found.FreeMemoryMiB,
 	} {
 		number, err := strconv.Atoi(values[key])
-		if err != nil {
+		if err != nil || number < 0 {
 			return found, fmt.Errorf("xl info has no number for %s: %q", key, values[key])
 		}
 		*target = number

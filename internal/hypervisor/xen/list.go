@@ -1,15 +1,18 @@
 package xen
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 
@@ -114,6 +117,9 @@ func (h *Host) find(ctx context.Context, name string) (hypervisor.State, error) 
 // and what else there is.
 var row = regexp.MustCompile(`^(.*\S)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\S{6})\s+(\d+\.\d)\s+([0-9a-f-]{36})(?:\s.*)?$`)
 
+// mostSeconds is more than any domain has run: 292 years, the longest time.Duration.
+const mostSeconds = float64(math.MaxInt64 / int64(time.Second))
+
 // parseList reads our own domains and the nameless from `xl list -v`. Only a
 // line of our own must be readable.
 func (h *Host) parseList(text string) ([]listed, error) {
@@ -121,7 +127,7 @@ func (h *Host) parseList(text string) ([]listed, error) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
 		first, _, _ := strings.Cut(line, " ")
-		if !h.isOurs(first) && first != nameless {
+		if !h.isOurs(first) && first != nameless || strings.ContainsFunc(first, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }) {
 			continue
 		}
 		domain, err := parseRow(line)
@@ -146,7 +152,10 @@ func parseRow(line string) (listed, error) {
 	seconds, secondsErr := strconv.ParseFloat(fields[6], 64)
 	handle, handleErr := uuid.Parse(fields[7])
 	state, stateErr := status(fields[1], fields[5])
-	if err := errors.Join(idErr, memoryErr, secondsErr, handleErr, stateErr); err != nil {
+	if secondsErr == nil && seconds > mostSeconds {
+		secondsErr = errors.New("more seconds than can be")
+	}
+	if err := cmp.Or(idErr, memoryErr, secondsErr, handleErr, stateErr); err != nil {
 		return listed{}, fmt.Errorf("xl list: unreadable line %q: %w", line, err)
 	}
 	return listed{uuid: handle, State: hypervisor.State{

@@ -79,7 +79,11 @@ func ParseProc(text string) (version string, devices map[int]Status) {
 			continue
 		}
 		if match := deviceLine.FindStringSubmatch(line); match != nil {
-			minor, _ = strconv.Atoi(match[1])
+			var err error
+			if minor, err = strconv.Atoi(match[1]); err != nil {
+				minor = -1 // no device has that number: what is said of it is left out
+				continue
+			}
 			devices[minor] = Status{
 				Connection: match[2], Role: match[3], PeerRole: match[4], Disk: match[5], PeerDisk: match[6], Protocol: match[7],
 			}
@@ -104,7 +108,9 @@ func ParseProc(text string) (version string, devices map[int]Status) {
 			}
 		}
 		if match := progressLine.FindStringSubmatch(line); match != nil {
-			status.DonePercent, _ = strconv.ParseFloat(match[1], 64)
+			if percent, err := strconv.ParseFloat(match[1], 64); err == nil && percent <= 100 {
+				status.DonePercent = percent
+			}
 			status.LeftBytes = leftBytes(match[2], match[3])
 		}
 		devices[minor] = status

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -23,6 +24,9 @@ type Loop struct {
 	File   string // what is behind it, as the kernel names it
 	Direct bool   // it reads and writes the file past the page cache
 }
+
+// loopDevice is the form of a loop device's name: it becomes an argument of commands on the host that named it.
+var loopDevice = regexp.MustCompile(`^/dev/loop[0-9]+$`)
 
 // ParseLoops reads the output of
 //
@@ -48,6 +52,9 @@ func ParseLoops(output string) ([]Loop, error) {
 	for _, device := range list.LoopDevices {
 		if device.Name == "" || device.BackFile == nil {
 			continue // it went while losetup looked
+		}
+		if !loopDevice.MatchString(device.Name) {
+			return nil, fmt.Errorf("list of loop devices: %.100q is none", device.Name)
 		}
 		direct := strings.Trim(string(device.Direct), `"`)
 		loops = append(loops, Loop{

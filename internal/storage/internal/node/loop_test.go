@@ -48,8 +48,11 @@ func TestParseLoops(t *testing.T) {
 			}
 		})
 	}
-	if _, err := node.ParseLoops("losetup: what?"); err == nil {
-		t.Error("nonsense is accepted")
+	for _, nonsense := range []string{"losetup: what?", `{"loopdevices": [{"name": "--detach-all","dio": true,"back-file": "/a/d0.img"}]}`,
+		`{"loopdevices": [{"name": "/dev/loop0/../sda","dio": true,"back-file": "/a/d0.img"}]}`} {
+		if _, err := node.ParseLoops(nonsense); err == nil {
+			t.Errorf("%s is accepted", nonsense)
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,14 +22,19 @@ func (n *Node) MountsIn(ctx context.Context, folder string) ([]Mount, error) {
 	if err != nil {
 		return nil, err
 	}
-	var mounts []Mount
+	return parseMounts(text, folder), nil
+}
+
+// parseMounts reads /proc/mounts. A place that is not written as our folders are, as with "..", is none of ours.
+func parseMounts(text, folder string) (mounts []Mount) {
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
-		if len(fields) > 2 && (fields[1] == folder || strings.HasPrefix(fields[1], folder+"/")) {
-			mounts = append([]Mount{{fields[0], fields[1], fields[2]}}, mounts...)
+		if len(fields) > 2 && (fields[1] == folder || strings.HasPrefix(fields[1], folder+"/")) && path.Clean(fields[1]) == fields[1] {
+			mounts = append(mounts, Mount{fields[0], fields[1], fields[2]})
 		}
 	}
-	return mounts, nil
+	slices.Reverse(mounts)
+	return mounts
 }
 
 // unmountTries is how often an unmount is tried: a file that was just closed

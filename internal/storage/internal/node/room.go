@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -67,20 +68,34 @@ func (n *Node) CheckRoom(ctx context.Context, wantBytes int64, disk storage.Spec
 // sumFree reads what freeText prints: the free space in bytes, with what is ours.
 func (n *Node) sumFree(folder, output string) (bytes int64, err error) {
 	first, rest, _ := strings.Cut(output, "\n")
+	unreadable := func(err error) (int64, error) {
+		return 0, fmt.Errorf("%s: free space of %s: %q: %w", n.Name(), folder, output, err)
+	}
 	var blocks, blockBytes int64
 	if _, err := fmt.Sscan(first, &blocks, &blockBytes); err != nil {
-		return 0, fmt.Errorf("%s: free space of %s: %q: %w", n.Name(), folder, output, err)
+		return unreadable(err)
+	}
+	if blocks < 0 || blockBytes < 0 || blockBytes > 0 && blocks > mostFree/blockBytes {
+		return unreadable(errNotFree)
 	}
 	bytes = blocks * blockBytes
 	for line := range strings.Lines(rest) {
 		var kib int64
 		if _, err := fmt.Sscan(line, &kib); err != nil {
-			return 0, fmt.Errorf("%s: free space of %s: %q: %w", n.Name(), folder, output, err)
+			return unreadable(err)
+		}
+		if kib < 0 || kib > mostFree>>10 || bytes > mostFree {
+			return unreadable(errNotFree)
 		}
 		bytes += kib << 10
 	}
 	return bytes, nil
 }
+
+// mostFree is more than a file system has: 4 EiB.
+const mostFree = 1 << 62
+
+var errNotFree = errors.New("a number of bytes that cannot be")
 
 func (n *Node) enough(folder string, freeBytes, wantBytes int64, what string) error {
 	if freeBytes < wantBytes {

@@ -8,7 +8,6 @@ package counters
 import (
 	"bytes"
 	"path"
-	"strconv"
 
 	"heliotrope/internal/onhost/part"
 	"heliotrope/internal/witness"
@@ -83,6 +82,7 @@ func (s served) Read(to *sampler.Sample, _ bool) {
 
 // operationsOf are the reads and writes of both versions.
 func operationsOf(text []byte) (reads, writes int64) {
+	var counts [2][2]int64 // of version 3 and of version 4
 	for line := range bytes.Lines(text) {
 		words := bytes.Fields(line)
 		if len(words) < 2 {
@@ -90,25 +90,21 @@ func operationsOf(text []byte) (reads, writes int64) {
 		}
 		switch string(words[0]) {
 		case "proc3":
-			reads, writes = reads+operations(words, read3), writes+operations(words, write3)
+			counts[0] = [2]int64{operations(words, read3), operations(words, write3)}
 		case "proc4ops":
-			reads, writes = reads+operations(words, read4), writes+operations(words, write4)
+			counts[1] = [2]int64{operations(words, read4), operations(words, write4)}
 		}
 	}
-	return reads, writes
+	return counts[0][0] + counts[1][0], counts[0][1] + counts[1][1]
 }
 
 // operations is the count of an operation in a line that begins with a name and
 // how many counts follow.
-func operations(words [][]byte, number int) int64 {
-	if number += 2; number >= len(words) {
+func operations(words [][]byte, operation int) int64 {
+	if operation += 2; operation >= len(words) {
 		return 0
 	}
-	value, err := strconv.ParseInt(string(words[number]), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return value
+	return number(words[operation])
 }
 
 func (s server) Close() {}

@@ -3,6 +3,7 @@ package counters
 import (
 	"bytes"
 	"errors"
+	"math"
 	"path"
 	"strconv"
 
@@ -138,9 +139,10 @@ func countOf(words [][]byte) (count operationCount, ok bool) {
 	return operationCount{done: number(words[1]), ms: number(words[8])}, true
 }
 
+// number is a count of the kernel's; 0 where it cannot be.
 func number(digits []byte) int64 {
 	value, err := strconv.ParseInt(string(digits), 10, 64)
-	if err != nil {
+	if err != nil || value < 0 || value > math.MaxInt64/2 { // two of them can be added
 		return 0
 	}
 	return value

@@ -1,0 +1,45 @@
+package xen
+
+import (
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/stretchr/testify/require"
+
+	"heliotrope/internal/hypervisor"
+)
+
+// FuzzList: whatever xl list prints, what is taken of it is ours or nameless, with numbers that can be.
+func FuzzList(f *testing.F) {
+	host := newHost(hypervisor.Setup{Label: "lab"})
+	f.Fuzz(func(t *testing.T, text string) {
+		domains, err := host.parseList(text)
+		if err != nil {
+			require.NotContains(t, err.Error(), "\n")
+			return
+		}
+		for _, domain := range domains {
+			require.True(t, domain.Name == nameless || host.isOurs(domain.Name), "%q", domain.Name)
+			require.False(t, strings.ContainsFunc(domain.Name, unicode.IsSpace) || strings.ContainsFunc(domain.Name, unicode.IsControl), "%q", domain.Name)
+			require.NotEmpty(t, domain.Status)
+			require.GreaterOrEqual(t, min(domain.ID, domain.MemoryMiB), 0)
+			require.GreaterOrEqual(t, domain.CPUTime.Nanoseconds(), int64(0))
+		}
+	})
+}
+
+// FuzzInfo: whatever xl info prints, a host has a version and numbers that can be, and lacks nothing that it has itself.
+func FuzzInfo(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text string) {
+		found, err := parseInfo(text)
+		if err != nil {
+			require.NotContains(t, err.Error(), "\n")
+			return
+		}
+		require.NotEmpty(t, found.Version)
+		require.GreaterOrEqual(t, min(found.CPUs, found.MemoryMiB, found.FreeMemoryMiB), 0)
+		require.Empty(t, found.lacks(found))
+		require.False(t, isOlder(found.Version, found.Version))
+	})
+}
