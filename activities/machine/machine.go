@@ -25,9 +25,10 @@ type Target struct {
 	Dataset string `json:"dataset,omitempty"`
 }
 
-// WorkFolder is where an attempt's raw files are until the dataset has them.
+// WorkFolder is where an attempt's raw files are until the dataset has them: in the data folder's "work", whatever a workflow
+// says that its campaign is called.
 func (t Target) WorkFolder() string {
-	return filepath.Join(t.DataDir, "work", t.Ref.Campaign, t.Ref.Key())
+	return filepath.Join(t.DataDir, "work", filepath.Base(filepath.Clean("/"+t.Ref.Campaign)), t.Ref.Key())
 }
 
 // WorkerIdentity is what Temporal calls a machine's worker.

@@ -64,6 +64,11 @@ type Frozen struct {
 	Inventories map[string][]byte
 }
 
+// plainFile says whether a name is that of a file in whatever folder it is put in.
+func plainFile(name string) bool {
+	return filepath.IsLocal(name) && name == filepath.Base(name) && name != "."
+}
+
 // write writes the folder of what is frozen, and says what SHA-256 the plan has.
 func (f Frozen) write(folder string) (planSHA256 string, err error) {
 	plan, err := json.MarshalIndent(f.Trials, "", " ")
@@ -76,12 +81,15 @@ func (f Frozen) write(folder string) (planSHA256 string, err error) {
 	}
 	contents := map[string][]byte{specFile: f.Spec, planFile: append(plan, '\n'), settingsFile: append(settings, '\n')}
 	for name, text := range f.Files {
-		if name != filepath.Base(name) {
+		if !plainFile(name) {
 			return "", fault.New(fault.BadInput, "%q is no name of a file beside the campaign's", name)
 		}
 		contents[filepath.Join(filesFolder, name)] = text
 	}
 	for lane, text := range f.Inventories {
+		if !plainFile(lane) {
+			return "", fault.New(fault.BadInput, "%q is no name of a lane", lane)
+		}
 		contents["inventory-"+lane+".yaml"] = text
 	}
 	for name, text := range contents {

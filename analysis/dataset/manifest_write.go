@@ -30,7 +30,7 @@ func (c *compaction) writeManifest(provenance Provenance, tables []File) error {
 	for _, table := range tables {
 		items = append(items, item{path: table.Path, table: table})
 	}
-	for rows, err := range readParquet(Attempts, filepath.Join(c.folder, attemptsFile)) {
+	for rows, err := range readInside(Attempts, filepath.Join(c.folder, attemptsFile)) {
 		if err != nil {
 			return err
 		}

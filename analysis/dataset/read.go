@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -46,11 +47,33 @@ func ReadAttempts(folder string) ([]Trial, error) { return All(readAttemptsTable
 
 // ReadTrials reads table trials of a campaign's folder: of schema version 2.
 func ReadTrials(folder string) Batches[Trial] {
-	return readParquet(Trials, filepath.Join(folder, trialsFile))
+	return readInside(Trials, filepath.Join(folder, trialsFile))
 }
 
 func readAttemptsTable(folder string) Batches[Trial] {
-	return readParquet(Attempts, attemptsPath(folder))
+	return readInside(Attempts, attemptsPath(folder))
+}
+
+// readInside reads a table whose rows say where an attempt's files are. A row that leads out of the campaign's folder makes the
+// file a damaged one: a dataset may be a stranger's.
+func readInside(table *Table[Trial], path string) Batches[Trial] {
+	return func(yield func([]Trial, error) bool) {
+		for rows, err := range readParquet(table, path) {
+			if i := slices.IndexFunc(rows, leadsOut); err == nil && i >= 0 {
+				rows, err = nil, &DamagedError{Path: path, Problem: fmt.Errorf("attempt %.20q has files in %.200q or evidence in %.200q, outside of the campaign's folder",
+					rows[i].Key, rows[i].Folder, rows[i].Evidence)}
+			}
+			if !yield(rows, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func leadsOut(row Trial) bool {
+	return slices.ContainsFunc([]string{row.Folder, row.Evidence}, func(place string) bool {
+		return place != "" && !filepath.IsLocal(filepath.FromSlash(place))
+	})
 }
 
 // attemptsPath is the file of table attempts.
