@@ -158,7 +158,7 @@ func TestInventoriesAreFrozenWithoutSecrets(t *testing.T) {
 	must[activities.Planned](t, (&activities.Planner{}).Expand, input)
 	text, err := os.ReadFile(dataset.CampaignFolder(input.DataDir, "unit") + "/plan/inventory-lab.yaml")
 	require.NoError(t, err)
-	for _, secret := range []string{"/root/key", "SECRET"} {
+	for _, secret := range []string{"/root/key", "SECRET", "ours"} {
 		assert.NotContains(t, string(text), secret)
 	}
 	assert.Contains(t, string(text), "a:22")

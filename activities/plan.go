@@ -189,8 +189,8 @@ func inventories(lanes []trial.Lane) (map[string][]byte, error) {
 // leadsToSecrets are the keys of an inventory that say where a secret is.
 var leadsToSecrets = []string{"key_file", "password_from", "sudo_password_from"}
 
-// withoutSecrets is an inventory without what leads to secrets, for a folder that is
-// given away.
+// withoutSecrets is an inventory without what leads to secrets, and without its comments, in which anything may stand: for a
+// folder that is given away.
 func withoutSecrets(text []byte) ([]byte, error) {
 	var document yaml.Node
 	if err := yaml.Unmarshal(text, &document); err != nil {
@@ -201,6 +201,7 @@ func withoutSecrets(text []byte) ([]byte, error) {
 }
 
 func blank(node *yaml.Node) {
+	node.HeadComment, node.LineComment, node.FootComment = "", "", ""
 	for i, child := range node.Content {
 		if node.Kind == yaml.MappingNode && i%2 == 1 && slices.Contains(leadsToSecrets, node.Content[i-1].Value) {
 			*child = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "left out"}
