@@ -33,11 +33,11 @@ VSPHERE :=
 
 # Debian's packages: the testbed, its image, the race detector's compiler, and for
 # the tests a shell of the kind that small hosts have, what carries a migration, what
-# users become root by and what shows them files then, what executes the notebooks,
-# a browser for the report, and PostgreSQL, of whose programs make test-production starts
-# a cluster of its own.
+# users become root by and what shows them files then, what reads an rpm, what executes
+# the notebooks, a browser for the report, and PostgreSQL, of whose programs make
+# test-production starts a cluster of its own.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
-	gcc libc6-dev git ca-certificates busybox iproute2 socat sudo openssh-sftp-server \
+	gcc libc6-dev git ca-certificates busybox iproute2 socat sudo openssh-sftp-server rpm \
 	jupyter-nbconvert python3-ipykernel python3-matplotlib python3-pandas chromium postgresql openssl
 
 # DuckDB, which reads the dataset in the tests.
@@ -199,6 +199,10 @@ fuzz: ## let each fuzz test look for new inputs (FUZZTIME=5m: each for so long)
 	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file name; do \
 		$(GO) test -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$(dirname "$$file")" < /dev/null || exit 1; \
 	done
+
+.PHONY: release
+release: ## make a deb, an rpm, an SBOM and their checksums in bin/release, the same bytes for everybody (tools/release-check)
+	GO=$(GO) tools/release/build
 
 .PHONY: bench-lab
 bench-lab: build server $(DUCKDB) ## measure a testbed's own speed and whole trials, on a machine that does nothing else (BENCH=Migration: only that)
