@@ -285,6 +285,20 @@ func TestManyServersAtOnce(t *testing.T) {
 	}
 }
 
+// TestServerListensOnTheLoopbackInterfaceOnly: it knows no authentication.
+func TestServerListensOnTheLoopbackInterfaceOnly(t *testing.T) {
+	for _, address := range []string{"0.0.0.0:0", "[::]:0", "192.0.2.1:0"} {
+		o := serverOptions(t)
+		o.Settings.Address = address
+		_, err := Ensure(t.Context(), o)
+		wantBadInput(t, err, "loopback address")
+		o = serverOptions(t)
+		o.UIAddress = address
+		_, err = Ensure(t.Context(), o)
+		wantBadInput(t, err, "loopback address")
+	}
+}
+
 func TestServerRefusesADatabaseOfAnotherVersion(t *testing.T) {
 	for _, test := range []struct{ name, record, says string }{
 		{"another version", `{"temporal":"1.0.7"}`, "1.0.7"},
