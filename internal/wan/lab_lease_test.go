@@ -107,7 +107,7 @@ func (l *lab) testCheck(t *testing.T, nothingLeft func(*testing.T)) {
 		l.run(t, stranger.remove, l.inventory.WAN.Device)
 		nothingLeft(t)
 	}
-	for device, want := range map[string]string{"lo": "lo is a port of no bridge", "nosuch0": "there is no network interface nosuch0"} {
+	for device, want := range map[string]string{"lo": "lo is a port of no bridge", "nosuch0": "nosuch0: there is no such network interface"} {
 		inv := *l.inventory
 		inv.WAN = inventory.WAN{Host: l.inventory.WAN.Host, Device: device}
 		if err := wan.New(&inv, l.bridge).Check(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
