@@ -30,7 +30,6 @@ type Server struct {
 	running  sync.WaitGroup
 
 	mu            sync.Mutex
-	clientKey     ssh.PublicKey
 	hostKey       ssh.Signer
 	version       string
 	live          map[*gatedConn]struct{}
@@ -41,7 +40,7 @@ type Server struct {
 	refuseLogins  bool
 	muteStderr    bool
 	readOnly      bool
-	letIn         []string
+	letIn         []string // fingerprints of the keys that may log in
 	lines         []string
 	shell         []string   // that a command line is given to, as the last argument
 	certificate   ssh.Signer // shown beside the host key; nil for none
@@ -59,7 +58,7 @@ func NewServer(t testing.TB) *Server {
 	}
 	own := NewKey(t)
 	s := &Server{
-		listener: listener, ownKey: own, clientKey: own.PublicKey(), hostKey: NewKey(t), version: "SSH-2.0-remotetest",
+		listener: listener, ownKey: own, letIn: []string{ssh.FingerprintSHA256(own.PublicKey())}, hostKey: NewKey(t), version: "SSH-2.0-remotetest",
 		shell: []string{"sh", "-c"},
 		live:  map[*gatedConn]struct{}{}, processes: map[int]struct{}{},
 	}
@@ -170,7 +169,7 @@ func (s *Server) RefuseLogins() {
 func (s *Server) Accept(key ssh.PublicKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.clientKey = key
+	s.letIn = []string{ssh.FingerprintSHA256(key)}
 }
 
 // RefuseForwards makes the server forward nothing, as AllowTcpForwarding no does.
@@ -292,7 +291,7 @@ func (s *Server) serverConfig() *ssh.ServerConfig {
 		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if s.refuseLogins || !slices.Contains(append(s.letIn, ssh.FingerprintSHA256(s.clientKey)), ssh.FingerprintSHA256(key)) {
+			if s.refuseLogins || !slices.Contains(s.letIn, ssh.FingerprintSHA256(key)) {
 				return nil, fmt.Errorf("unknown key")
 			}
 			return &ssh.Permissions{}, nil
