@@ -24,18 +24,27 @@ type documented struct {
 }
 
 // documents are the texts that tell people what to type.
-func documents(t *testing.T, root string) (files []string) {
+func documents(t *testing.T, root string) []string {
+	t.Helper()
+	return filesOf(t, root, func(name string) bool {
+		// The changelog tells of commands that are gone.
+		return filepath.Ext(name) == ".md" && name != "CHANGELOG.md"
+	})
+}
+
+// filesOf are the repository's files of the wanted names, without what was built or fetched, test data, and results.
+func filesOf(t *testing.T, root string, wanted func(name string) bool) (files []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		hidden := strings.HasPrefix(entry.Name(), ".") && path != root
-		if entry.IsDir() && (hidden || slices.Contains([]string{"node_modules", "bin", "testdata", "results"}, entry.Name())) {
+		measured := path == filepath.Join(root, "docs", "results")
+		if entry.IsDir() && (hidden || measured || slices.Contains([]string{"node_modules", "bin", "testdata"}, entry.Name())) {
 			return filepath.SkipDir
 		}
-		// The changelog tells of commands that are gone.
-		if filepath.Ext(path) == ".md" && entry.Name() != "CHANGELOG.md" {
+		if !entry.IsDir() && wanted(entry.Name()) {
 			files = append(files, path)
 		}
 		return nil
