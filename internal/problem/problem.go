@@ -43,34 +43,49 @@ type lack struct {
 	or     string // what else may help, to be tried first
 }
 
+// of is what all problems are made by: what came back is joined to one line.
+func of(class fault.Class, host, tried, found, fix string) Problem {
+	return Problem{Host: host, Tried: tried, Found: strings.Join(strings.Fields(found), " "), Fix: fix, Class: class}
+}
+
 // New is a problem as an error of a class.
 func New(class fault.Class, host, tried, found, fix string) error {
-	return fault.As(class, &Problem{Host: host, Tried: tried, Found: found, Fix: fix, Class: class})
+	p := of(class, host, tried, found, fix)
+	return fault.As(class, &p)
+}
+
+// Bad is a problem of what was asked for.
+func Bad(host, tried, found, fix string) Problem { return of(fault.BadInput, host, tried, found, fix) }
+
+// Warn is a problem with which a campaign can run.
+func Warn(host, tried, found, fix string) Problem {
+	p := of(fault.Infrastructure, host, tried, found, fix)
+	p.Warning = true
+	return p
 }
 
 // Lacks is a host without a program. Its name, or its path where it must be there, is a
 // key of the table of packages.
 func Lacks(host, program string) error {
-	return missing(host, "command -v "+program, "there is no program "+program, lack{name: program})
+	return lacking(fault.BadInput, host, "command -v "+program, "there is no program "+program, lack{name: program})
 }
 
 // LacksModule is a host whose running kernel has no such module.
 func LacksModule(host, module string) error {
-	return missing(host, "modprobe --dry-run "+module, "the running kernel has no module "+module, lack{name: module, module: true})
+	return lacking(fault.BadInput, host, "modprobe --dry-run "+module, "the running kernel has no module "+module, lack{name: module, module: true})
 }
 
 // Perhaps is New for a program that does not work or may not be there at all: after the
 // fix comes its package.
 func Perhaps(class fault.Class, host, tried, found, fix, program string) error {
-	p := &Problem{Host: host, Tried: tried, Found: found, Class: class, lacks: lack{name: program, or: fix}}
-	p.For("")
-	return fault.As(class, p)
+	return lacking(class, host, tried, found, lack{name: program, or: fix})
 }
 
-func missing(host, tried, found string, what lack) error {
-	p := &Problem{Host: host, Tried: tried, Found: found, Class: fault.BadInput, lacks: what}
+func lacking(class fault.Class, host, tried, found string, what lack) error {
+	p := of(class, host, tried, found, "")
+	p.lacks = what
 	p.For("")
-	return fault.As(fault.BadInput, p)
+	return fault.As(class, &p)
 }
 
 // For names the package of one family of distributions, where something is missing that
@@ -96,7 +111,7 @@ func (p *Problem) Error() string {
 func Of(err error, hosts ...string) []Problem {
 	var all []Problem
 	for _, one := range apart(err) {
-		found := of(one, hosts)
+		found := ofError(one, hosts)
 		if !slices.ContainsFunc(all, func(p Problem) bool { return p.Error() == found.Error() }) {
 			all = append(all, found)
 		}
@@ -129,34 +144,26 @@ func apart(err error) []error {
 	return all
 }
 
-func of(err error, hosts []string) Problem {
+func ofError(err error, hosts []string) Problem {
 	var own *Problem
 	if errors.As(err, &own) {
 		return *own
 	}
-	p := Problem{Found: oneLine(err.Error()), Class: fault.Infrastructure}
+	class := fault.Infrastructure
 	if fault.Of(err) == fault.BadInput {
-		p.Class = fault.BadInput
+		class = fault.BadInput
 	}
 	var command *remote.Error
 	if errors.As(err, &command) {
-		p.Host, p.Tried, p.Found = command.Host, command.Tried(), command.Found()
-		return p
+		return of(class, command.Host, command.Tried(), command.Found(), "")
 	}
+	p := of(class, "", "", err.Error(), "")
 	for _, host := range hosts {
 		if rest, of := strings.CutPrefix(p.Found, host+": "); of {
 			p.Host, p.Found = host, rest
 		}
 	}
 	return p
-}
-
-// oneLine joins the lines of a text.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
-
-// Warn is a problem with which a campaign can run.
-func Warn(host, tried, found, fix string) Problem {
-	return Problem{Host: host, Tried: tried, Found: found, Fix: fix, Warning: true, Class: fault.Infrastructure}
 }
 
 // Unreachable is a host that does not answer, with what to do about it.
@@ -174,7 +181,7 @@ func Unreachable(host, address string, err error) error {
 		found = command.Found()
 	}
 	found, _, _ = strings.Cut(found, "; "+remote.HostKeyAdvice)
-	return New(fault.Infrastructure, host, "ssh "+address, oneLine(found), fix)
+	return New(fault.Infrastructure, host, "ssh "+address, found, fix)
 }
 
 // Counted says how many problems and warnings there are: "2 problems, 1 warning".

@@ -19,6 +19,10 @@ func TestText(t *testing.T) {
 	require.EqualError(t, err, "host-a: /dev/kvm: it is not there: load kvm_intel")
 	require.Equal(t, fault.BadInput, fault.Of(err))
 	require.EqualError(t, New(fault.Infrastructure, "", "", "it is so", ""), "it is so")
+	bad, warning := Bad("a", "b", "two\nlines", ""), Warn("a", "b", "two\nlines\n", "")
+	for _, p := range []error{New(fault.BadInput, "a", "b", "two\n lines", ""), Perhaps(fault.BadInput, "a", "b", "two\nlines", "c", "xl"), &bad, &warning} {
+		require.Contains(t, p.Error(), "a: b: two lines")
+	}
 }
 
 // TestOf: whoever joins errors, however deep, loses none of them and tells none twice.

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"heliotrope/internal/fault"
 	"heliotrope/internal/problem"
 )
 
@@ -37,23 +36,18 @@ func Judge(states []State, guestMTU int) []problem.Problem {
 	return all
 }
 
-// bad is a problem of what was asked for.
-func bad(host, tried, found, fix string) problem.Problem {
-	return problem.Problem{Host: host, Tried: tried, Found: found, Fix: fix, Class: fault.BadInput}
-}
-
 // judge looks at one machine.
 func (s *State) judge(guestMTU int) (all []problem.Problem) {
 	switch {
 	case s.Interface == "":
-		all = append(all, bad(s.Name, "ip addr show to "+s.address.String(), "no network interface has this address",
+		all = append(all, problem.Bad(s.Name, "ip addr show to "+s.address.String(), "no network interface has this address",
 			"give it to the interface on the test network, or correct address in the inventory"))
 	case s.isSite && s.MTU < guestMTU:
-		all = append(all, bad(s.Name, "/sys/class/net/"+s.Interface+"/mtu", fmt.Sprintf("it carries frames of %d bytes, and the guest sends up to %d", s.MTU, guestMTU),
+		all = append(all, problem.Bad(s.Name, "/sys/class/net/"+s.Interface+"/mtu", fmt.Sprintf("it carries frames of %d bytes, and the guest sends up to %d", s.MTU, guestMTU),
 			fmt.Sprintf("ip link set %s mtu %d, on all machines and what is between them; or a smaller guest.mtu in the inventory", s.Interface, guestMTU)))
 	}
 	if s.Folder != "" && !s.Writable {
-		all = append(all, bad(s.Name, "test -w "+s.Folder, "the inventory's user may not make anything there", "name root as ssh.user, or another data_dir"))
+		all = append(all, problem.Bad(s.Name, "test -w "+s.Folder, "the inventory's user may not make anything there", "name root as ssh.user, or another data_dir"))
 	}
 	return append(all, s.judgeClock()...)
 }
@@ -66,7 +60,7 @@ func (s *State) judgeClock() []problem.Problem {
 	}
 	switch {
 	case s.ClockAhead.Abs()-s.ClockUncertainty > goodClock:
-		return []problem.Problem{bad(s.Name, "its clock, read over SSH", off, "set it, and "+fix)}
+		return []problem.Problem{problem.Bad(s.Name, "its clock, read over SSH", off, "set it, and "+fix)}
 	case s.ClockAhead.Abs()-s.ClockUncertainty > steadyClock:
 		return []problem.Problem{problem.Warn(s.Name, "its clock, read over SSH", off, fix)}
 	case s.Steering == "":
@@ -80,7 +74,7 @@ func same(a, b *State) []problem.Problem {
 	both := func(key string) bool { return slices.Contains(a.hostKeys, key) }
 	switch {
 	case a.boot != "" && a.boot == b.boot:
-		return []problem.Problem{bad(b.Name, "/proc/sys/kernel/random/boot_id", fmt.Sprintf("it is %s, as that of %s: both names are of one machine", b.boot, a.Name),
+		return []problem.Problem{problem.Bad(b.Name, "/proc/sys/kernel/random/boot_id", fmt.Sprintf("it is %s, as that of %s: both names are of one machine", b.boot, a.Name),
 			"give each entry of the inventory's machines the address of a machine of its own (ssh.address)")}
 	case slices.ContainsFunc(b.hostKeys, both):
 		key := b.hostKeys[slices.IndexFunc(b.hostKeys, both)]

@@ -115,9 +115,6 @@ func (c *client) notStarted(what string, err error) error {
 			who = fmt.Sprintf("user %d, who runs QEMU,", a.uid)
 		}
 	}
-	return c.host.problem(what, oneLine(err),
+	return c.host.problem(what, err.Error(),
 		fmt.Sprintf("look there whether %s may enter each folder above that file and read it, and what AppArmor or SELinux has denied (journalctl -k, /var/log/audit/audit.log)", who))
 }
-
-// oneLine is an error's text without line ends.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

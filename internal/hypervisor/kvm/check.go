@@ -149,7 +149,7 @@ func (c *client) offer() (o offer, err error) {
 	}
 	if o.machine, err = c.machine(machineType); answered(err) {
 		return o, problem.Perhaps(fault.BadInput, c.host.Host(), "virsh domcapabilities --machine "+machineType,
-			fmt.Sprintf("it has no such machine type for domains of type %s (%s)", c.host.domainType, oneLine(err)), "see that its QEMU is for x86_64", "qemu-system-x86_64")
+			fmt.Sprintf("it has no such machine type for domains of type %s (%v)", c.host.domainType, err), "see that its QEMU is for x86_64", "qemu-system-x86_64")
 	} else if err != nil {
 		return o, c.failed("ask for machine type "+machineType, err)
 	}
@@ -228,7 +228,7 @@ func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, tar
 // missing says what another host offers that this one does not.
 func (c *client) missing(other string, o offer) (problems []error, err error) {
 	if _, err := c.machine(o.machine); answered(err) {
-		problems = append(problems, c.host.problem("virsh domcapabilities --machine "+o.machine, fmt.Sprintf("it has no such machine type, which %s has (%s)", other, oneLine(err)), "install the same QEMU on both"))
+		problems = append(problems, c.host.problem("virsh domcapabilities --machine "+o.machine, fmt.Sprintf("it has no such machine type, which %s has (%v)", other, err), "install the same QEMU on both"))
 	} else if err != nil {
 		return nil, c.failed("ask for machine type "+o.machine, err)
 	}
@@ -236,7 +236,7 @@ func (c *client) missing(other string, o offer) (problems []error, err error) {
 	_, err = c.virt.ConnectCompareCPU("<cpu>"+o.capabilities.CPU.Inner+"</cpu>", libvirt.ConnectCompareCPUFailIncompatible)
 	if answered(err) {
 		problems = append(problems, c.host.problem("virsh cpu-compare", fmt.Sprintf("its processor cannot take the place of that of %s, %s (%s): a guest with the host's own processor cannot move here",
-			other, o.capabilities.CPU.Model, oneLine(err)), "take hosts with the same processor"))
+			other, o.capabilities.CPU.Model, err), "take hosts with the same processor"))
 	} else if err != nil {
 		return nil, c.failed("compare its processor with that of "+other, err)
 	}

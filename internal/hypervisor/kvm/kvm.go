@@ -90,7 +90,7 @@ func (h *Host) failed(what string, err error) error {
 // inOneLine is an error of libvirt's, which passes on what QEMU prints.
 type inOneLine struct{ error }
 
-func (e inOneLine) Error() string { return oneLine(e.error) }
+func (e inOneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
 func (e inOneLine) Unwrap() error { return e.error }
 
 // with does something by a connection of its own, within callTimeout.

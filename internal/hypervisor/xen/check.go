@@ -85,7 +85,7 @@ func (h *Host) checkPort(ctx context.Context) error {
 		return err
 	}
 	return problem.New(fault.Infrastructure, h.Host(), fmt.Sprintf("TCP port %d", tcpPort),
-		"somebody listens there, where migrations arrive: "+strings.Join(strings.Fields(taken), " "), "end it")
+		"somebody listens there, where migrations arrive: "+taken, "end it")
 }
 
 // overheadMiB is what a domain needs beside its memory, for its page tables and
