@@ -145,13 +145,14 @@ func (d *doctor) wanted(inv *inventory.Inventory) (wanted, error) {
 		}
 		want = r.wanted()
 	} else {
-		for _, name := range servable(inv, known) {
-			want.trials = append(want.trials, campaign.Trial{Cell: campaign.Cell{Hypervisor: inv.Hypervisor, Storage: name}})
-		}
+		systems := servable(inv, known)
 		for _, name := range d.only { // whoever asks for it by its name is told why it cannot be
-			if slices.Contains(known, name) && !slices.ContainsFunc(want.trials, func(t campaign.Trial) bool { return t.Cell.Storage == name }) {
-				want.trials = append(want.trials, campaign.Trial{Cell: campaign.Cell{Hypervisor: inv.Hypervisor, Storage: name}})
+			if slices.Contains(known, name) && !slices.Contains(systems, name) {
+				systems = append(systems, name)
 			}
+		}
+		for _, name := range systems {
+			want.trials = append(want.trials, campaign.Trial{Cell: campaign.Cell{Hypervisor: inv.Hypervisor, Storage: name}})
 		}
 	}
 	want.trials = slices.DeleteFunc(want.trials, func(t campaign.Trial) bool { return isLeftOut(t.Cell.Storage) })
