@@ -66,23 +66,10 @@ func serve(ctx context.Context, o options, ready *os.File) (err error) {
 	if err := waitReady(ctx, o); err != nil {
 		return err
 	}
-	ui := newUI(o)
-	uiEnded := make(chan error, 1)
-	go func() { uiEnded <- ui.Start() }() // when it cannot listen, it ends the process with a message
-	defer ui.Stop()
-	if err := waitListening(ctx, o.uiAddress); err != nil {
-		return err
-	}
-	taken.release()
-	if err := announce(ready, o.address, o.uiAddress); err != nil {
-		return err
-	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-uiEnded:
-		return errors.Join(fmt.Errorf("the Web UI on %s ended", o.uiAddress), err)
-	}
+	return runUI(ctx, newUI(o), o.uiAddress, func() error {
+		taken.release()
+		return announce(ready, o.address, o.uiAddress)
+	})
 }
 
 // newLogger logs JSON lines on standard error, without stacks, at a level that

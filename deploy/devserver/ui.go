@@ -22,15 +22,21 @@ func serveUI(ctx context.Context, path string, ready *os.File) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", errBadInput, path, err)
 	}
-	ui := uiserver.NewServer(uioptions.WithConfigProvider(described))
+	address := net.JoinHostPort(described.Host, strconv.Itoa(described.Port))
+	return runUI(ctx, uiserver.NewServer(uioptions.WithConfigProvider(described)), address, func() error {
+		return announce(ready, described.TemporalGRPCAddress, address)
+	})
+}
+
+// runUI runs a Web UI until ctx ends, and does something once when it listens at its address.
+func runUI(ctx context.Context, ui *uiserver.Server, address string, listening func() error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- ui.Start() }() // when it cannot listen, it ends the process with a message
 	defer ui.Stop()
-	address := net.JoinHostPort(described.Host, strconv.Itoa(described.Port))
 	if err := waitListening(ctx, address); err != nil {
 		return err
 	}
-	if err := announce(ready, described.TemporalGRPCAddress, address); err != nil {
+	if err := listening(); err != nil {
 		return err
 	}
 	select {
