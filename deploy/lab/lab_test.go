@@ -107,6 +107,25 @@ func fakeQEMU(t *testing.T, n node) (ended <-chan error, group *os.File) {
 	return ended, group
 }
 
+// TestCardsHaveNoEventIndex: with one, a card of QEMU 7.2 can stop sending for ever (docs/lab.md, "Traps").
+func TestCardsHaveNoEventIndex(t *testing.T) {
+	l := testLab(t)
+	for _, name := range NodeNames {
+		cards := 0
+		for _, arg := range nodeArgs(l.node(name), l.Options, image.Image{Dir: "/image"}, 0) {
+			if strings.HasPrefix(arg, "virtio-net") {
+				cards++
+				if !strings.Contains(arg, ",event_idx=off") {
+					t.Errorf("%s: %s", name, arg)
+				}
+			}
+		}
+		if cards < 2 {
+			t.Errorf("%s has %d cards", name, cards)
+		}
+	}
+}
+
 func TestDownEndsExactlyItsOwn(t *testing.T) {
 	ctx := context.Background()
 	mine, other := testLab(t), testLab(t) // the same name, in another folder
