@@ -129,7 +129,12 @@ func (c *Cluster) start(t *testing.T, command, config string) (process *exec.Cmd
 	out, err := process.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, process.Start())
-	t.Cleanup(func() { end(process, syscall.SIGTERM) })
+	t.Cleanup(func() {
+		end(process, syscall.SIGTERM)
+		if said, _ := os.ReadFile(log.Name()); t.Failed() {
+			t.Logf("what %s said:\n%s", command, said)
+		}
+	})
 	line, err = bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		said, _ := os.ReadFile(log.Name())
