@@ -1,11 +1,11 @@
-// Package fault sorts errors into the four classes that decide what happens
-// next. Whoever knows best what an error means gives it its class: mostly a
-// driver. Package wire carries classes through Temporal; here nothing knows of
-// it. Package cause has the codes by which failures are counted.
+// Package fault sorts errors into classes that decide what happens next. The
+// code that knows best what an error means, mostly a driver, gives it its class.
+// Package wire carries classes through Temporal; this package knows nothing of
+// Temporal. Package cause has the codes by which failures are counted.
 //
-// It promises that an error without a class is one of the infrastructure,
-// which is tried again: a campaign of days must not end because of an error
-// that nobody thought of.
+// It promises that an error without a class counts as one of the infrastructure,
+// which is tried again: a campaign of days must not end because of an error that
+// nobody thought of.
 package fault
 
 import (
@@ -16,20 +16,20 @@ import (
 	"heliotrope/internal/cause"
 )
 
-// Class of an error.
+// Class is the class of an error.
 type Class string
 
-// The classes. Their names are in the histories of running campaigns: a rename
-// breaks those.
+// The classes. Their names are in the histories of running campaigns: renaming
+// one breaks those campaigns.
 const (
-	BadInput       Class = "BadInput"           // what was asked for cannot be: not tried again
+	BadInput       Class = "BadInput"           // what was asked for is impossible: not tried again
 	Infrastructure Class = "Infrastructure"     // a host, the network, a disk: tried again
 	TargetFailed   Class = "TargetFailed"       // the system under test failed: a result, not tried again
 	Invalid        Class = "InvalidMeasurement" // the measurement cannot be trusted: the whole trial is tried again
 	Cancelled      Class = "Cancelled"
 )
 
-// IsClass says whether a name is a class's.
+// IsClass says whether name is the name of a class.
 func IsClass(name string) bool {
 	switch Class(name) {
 	case BadInput, Infrastructure, TargetFailed, Invalid, Cancelled:
@@ -38,8 +38,7 @@ func IsClass(name string) bool {
 	return false
 }
 
-// Error is an error with a class, and the code of its cause where that is
-// known.
+// Error is an error with a class and, where it is known, the code of its cause.
 type Error struct {
 	Class Class
 	Cause cause.Code
@@ -70,9 +69,9 @@ func New(class Class, format string, values ...any) error {
 	return &Error{Class: class, Err: fmt.Errorf(format, values...)}
 }
 
-// Of is the class of an error. An error without a class is of the
-// infrastructure. In joined errors a cancellation counts last: what was found
-// out before it stands.
+// Of is the class of an error. An error without a class is one of the
+// infrastructure. In joined errors any class takes precedence over a
+// cancellation: what was found out before the cancellation stands.
 func Of(err error) Class {
 	var own *Error
 	switch {
@@ -84,8 +83,8 @@ func Of(err error) Class {
 	return Infrastructure
 }
 
-// CauseOf is the code of an error's cause. One that nobody gave follows from the
-// class.
+// CauseOf is the code of an error's cause. When nobody gave the error a code, it
+// follows from the error's class.
 func CauseOf(err error) cause.Code {
 	if code := Told(err); code != "" {
 		return code
@@ -104,8 +103,8 @@ func Told(err error) cause.Code {
 	return ""
 }
 
-// Default is the code of an error of a class whose cause nobody told; "" for no
-// error.
+// Default is the code for an error of a class when nobody gave it one; "" when
+// there is no error.
 func Default(class Class, err error) cause.Code {
 	switch {
 	case err == nil:

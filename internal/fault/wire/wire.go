@@ -1,9 +1,9 @@
 // Package wire carries the classes of package fault through Temporal: it is the
 // only place that turns them into Temporal's errors and back.
 //
-// It promises that a class, a cause and a message come out of an activity or a
-// child workflow as they went in, a long message without its middle, and that
-// Temporal tries only errors of the infrastructure again.
+// It promises that a class, a cause and a message leave an activity or a child
+// workflow as they were there, except that a long message loses its middle; and
+// that Temporal retries only errors of the infrastructure.
 package wire
 
 import (
@@ -30,16 +30,16 @@ func Of(err error) fault.Class {
 		case fault.BadInput, fault.TargetFailed, fault.Invalid:
 			return class
 		}
-		// Its cause may be a cancellation, as when a worker was stopped; the
-		// workflow's own it is not.
+		// The application error may wrap a cancellation, as when a worker was
+		// stopped; that is not a cancellation of the workflow itself.
 	case errors.Is(err, context.Canceled) || temporal.IsCanceledError(err):
 		return fault.Cancelled
 	}
 	return fault.Infrastructure
 }
 
-// CauseOf is the code of an error's cause, on either side of Temporal. One that
-// nobody gave follows from the class.
+// CauseOf is the code of an error's cause, on either side of Temporal. When
+// nobody gave the error a code, it follows from the error's class.
 func CauseOf(err error) cause.Code {
 	if code := fault.Told(err); code != "" {
 		return code
@@ -56,9 +56,9 @@ func CauseOf(err error) cause.Code {
 	return fault.Default(Of(err), err)
 }
 
-// ToTemporal is what an activity returns for err: its class becomes the type
-// of an application error, its cause the detail, and only errors of the
-// infrastructure may be tried again.
+// ToTemporal converts an activity's error for Temporal: its class becomes the
+// type of an application error and its cause the detail, and only errors of the
+// infrastructure may be retried.
 func ToTemporal(err error) error {
 	if err == nil {
 		return nil
@@ -73,14 +73,14 @@ func ToTemporal(err error) error {
 	return temporal.NewNonRetryableApplicationError(message(err), string(class), nil, CauseOf(err))
 }
 
-// MaxMessageBytes is how long a message may be. From 4 KiB on, with all that is
-// around it, Temporal keeps nothing of a pending activity's failure but "Failure
-// exceeds size limit" (limit.mutableStateActivityFailureSize.error, whose
-// warning is at 2 KiB).
+// MaxMessageBytes is how long a message may be. When a failure with everything
+// around the message exceeds 4 KiB, Temporal keeps of a pending activity's
+// failure only the text "Failure exceeds size limit"
+// (limit.mutableStateActivityFailureSize.error, whose warning is at 2 KiB).
 const MaxMessageBytes = 2 << 10
 
-// message is an error's text without its middle where it is too long: its
-// beginning says what was tried, and its end what came back.
+// message is an error's text; a text that is too long loses its middle, because
+// its beginning says what was tried and its end what came back.
 func message(err error) string {
 	text := strings.ToValidUTF8(err.Error(), "?")
 	if len(text) <= MaxMessageBytes {
@@ -92,8 +92,8 @@ func message(err error) string {
 	return strings.ToValidUTF8(text[:begin], "") + left + strings.ToValidUTF8(text[len(text)-end:], "")
 }
 
-// Reason is the message of an error that came out of an activity, without what
-// Temporal wraps around it.
+// Reason is the message of an error that an activity returned, without the text
+// that Temporal wraps around it.
 func Reason(err error) string {
 	var application *temporal.ApplicationError
 	var timeout *temporal.TimeoutError
