@@ -9,14 +9,15 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Patience is how long what happens to a campaign waits for its hooks.
+// Patience is how long a campaign's progress waits for its hooks.
 const Patience = 5 * time.Second
 
-// ErrClosed says that the controller ended while a hook was told.
+// ErrClosed says that the controller ended while hooks were being told.
 var ErrClosed = errors.New("the controller ends")
 
-// Background tells hooks, and waits for them no longer than its patience. One that takes
-// longer is told all the same, by its own limits: only nobody waits for it.
+// Background tells hooks of events, and waits for them no longer than its patience. A hook
+// that takes longer goes on in the background within its own limits; nobody waits for it
+// any more.
 type Background struct {
 	hooks    Hooks
 	patience time.Duration
@@ -27,16 +28,18 @@ type Background struct {
 	telling sync.WaitGroup
 }
 
-// InBackground is a Background with that patience. That a hook was not told, or told when
-// nobody waited any more, is a line in the log. Whoever makes one closes it.
+// InBackground makes a Background with that patience. The log says when a hook was not
+// told, or was told only after the patience was over. The caller must Close the
+// Background.
 func InBackground(hooks Hooks, patience time.Duration, log zerolog.Logger) *Background {
 	open, end := context.WithCancelCause(context.Background())
 	return &Background{hooks: hooks, patience: patience, log: log, open: open, end: end}
 }
 
-// Tell tells every hook that wants to know of the event. It returns when all are told, or
-// cannot be, or when the patience is over. An error, ErrClosed or the context's, says that
-// it may not have been told, and should be again. A nil Background tells nobody.
+// Tell tells every hook that wants to know of the event. It returns when every hook was
+// told or has failed, or when the patience is over. An error (ErrClosed or the context's)
+// says that hooks may not have been told, and that Tell should be called again. A nil
+// Background tells nobody.
 func (b *Background) Tell(ctx context.Context, event Event) error {
 	if b == nil {
 		return nil
@@ -69,7 +72,8 @@ func (b *Background) Tell(ctx context.Context, event Event) error {
 	return ctx.Err()
 }
 
-// Close ends what is being told, with its processes, and waits for that.
+// Close ends the hooks that are running, with their processes, and waits until they have
+// ended.
 func (b *Background) Close() {
 	if b == nil {
 		return

@@ -1,15 +1,16 @@
-// Package hooks tells people what happens to campaigns: by a command that they
-// name, or by an HTTP request.
+// Package hooks tells people of a campaign's events: by a command that they name, or
+// by an HTTP request.
 //
-// It promises that a hook never holds anything up: Background waits for one only for
-// some seconds; each try ends within a limit, with every process that the command has
-// started in its process group; that
-// nothing but an error comes of a hook that fails; and that a webhook's address,
-// which often holds a secret, stands in no error but for its host.
+// It promises that
+//   - a hook never holds a campaign up: Background waits for one only for some seconds, and each try ends within
+//     a limit, with every process of the process group in which the command runs;
+//   - a hook that fails causes nothing but an error;
+//   - of a webhook's address, which often holds a secret, an error shows only the host.
 //
-// Dangerous: a hook may be told of the same event twice, after a crash of the
-// controller; and a command runs as the user that the controller runs as. So
-// hooks are in a file of whoever starts that, and never in a campaign file.
+// Dangerous: a hook may be told of the same event twice after a crash of the
+// controller; and a command runs as the user that the controller runs as. Therefore
+// hooks are in a file of the person who starts the controller, and never in a
+// campaign file.
 package hooks
 
 import (
@@ -23,20 +24,20 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// Kind is what has happened.
+// Kind is the kind of an event.
 type Kind string
 
 // The kinds of events that hooks are told of.
 const (
-	TrialFailed     Kind = "trial-failed"     // an attempt of a trial has ended and is not valid
-	LaneQuarantined Kind = "lane-quarantined" // a lane gets no trials until its testbed is well
-	NoValidTrial    Kind = "no-valid-trial"   // a campaign has had none for long
-	CampaignEnded   Kind = "campaign-ended"   // finished, cancelled or failed
+	TrialFailed     Kind = "trial-failed"     // an attempt of a trial has ended without a valid measurement
+	LaneQuarantined Kind = "lane-quarantined" // a lane gets no trials until its testbed works again
+	NoValidTrial    Kind = "no-valid-trial"   // a campaign has had no valid trial for a long time
+	CampaignEnded   Kind = "campaign-ended"   // a campaign has finished, was cancelled, or failed
 )
 
 var kinds = []Kind{TrialFailed, LaneQuarantined, NoValidTrial, CampaignEnded}
 
-// Event is what a hook is told, as JSON. What does not concern an event is
+// Event is what a hook is told, as JSON. Fields that do not apply to an event are
 // left out.
 type Event struct {
 	Kind     Kind      `json:"event"`
@@ -46,19 +47,20 @@ type Event struct {
 	Trial    string    `json:"trial,omitempty"` // its number, as in the dataset
 	Attempt  int       `json:"attempt,omitempty"`
 	Cell     string    `json:"cell,omitempty"`
-	// State is how something ended: a trial's verdict, or a campaign finished,
-	// cancelled or failed.
+	// State is how something ended: a trial's verdict, or whether a campaign
+	// finished, was cancelled or failed.
 	State  string `json:"state,omitempty"`
-	Cause  string `json:"cause,omitempty"`  // its code, as in the dataset
+	Cause  string `json:"cause,omitempty"`  // the code of the cause, as in the dataset
 	Reason string `json:"reason,omitempty"` // for people
 	// Trials counts a campaign's trials by verdict.
 	Trials map[string]int `json:"trials,omitempty"`
 }
 
-// Hook is who is told of what: by a command or by a webhook.
+// Hook says of which events to tell, and how: by a command or by a webhook.
 type Hook struct {
 	On []Kind `yaml:"on"`
-	// Command is a program and its arguments: the event is its standard input.
+	// Command is a program and its arguments; it gets the event on its standard
+	// input.
 	Command []string `yaml:"command"`
 	// Webhook is an http or https URL: the event is POSTed there.
 	Webhook string `yaml:"webhook"`
@@ -66,7 +68,8 @@ type Hook struct {
 	After time.Duration `yaml:"after"`
 }
 
-// Load reads the hooks of a file. What is wrong with it is an *strict.Error.
+// Load reads the hooks from a file. An error in the file's contents is a
+// *strict.Error.
 func Load(path string) ([]Hook, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -83,7 +86,7 @@ func Load(path string) ([]Hook, error) {
 	return file.Hooks, document.Err()
 }
 
-// minAfter keeps a campaign of long trials from being told of all the time.
+// minAfter keeps a campaign whose trials are long from being reported all the time.
 const minAfter = time.Minute
 
 func (h Hook) check(document *strict.Document, at string) {

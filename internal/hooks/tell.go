@@ -19,29 +19,30 @@ import (
 	"heliotrope/internal/gather"
 )
 
-// The limits of telling.
+// The limits of telling hooks.
 const (
 	// Limit is how long one try may take.
 	Limit = 30 * time.Second
 	// Tries is how often a hook is tried.
 	Tries = 3
-	// pause is before the second try; the next one is twice as long.
+	// pause is how long to wait before the second try; the next pause is twice as
+	// long.
 	pause = 2 * time.Second
 	// closing is how long a killed command's pipes may stay open.
 	closing = time.Second
-	// keptBytes is how much of a command's output an error has.
+	// keptBytes is how much of a command's output an error quotes.
 	keptBytes = 500
 )
 
-// Hooks are told of events.
+// Hooks are the hooks to tell, and the limits for each.
 type Hooks struct {
 	All []Hook
-	// Limit and Pause are the package's where they are zero.
+	// Limit and Pause replace this package's values; zero keeps those.
 	Limit, Pause time.Duration
 }
 
 // Tell tells every hook that wants to know of the event, all at the same time.
-// The error joins those of the hooks that failed at each try.
+// The error joins the errors of the hooks that failed at every try.
 func (h Hooks) Tell(ctx context.Context, event Event) error {
 	text, err := json.Marshal(event)
 	if err != nil {
@@ -61,7 +62,7 @@ func (h Hooks) Once(ctx context.Context, hook Hook, event Event) error {
 	return Hooks{All: []Hook{hook}, Limit: h.Limit, Pause: h.Pause}.Tell(ctx, event)
 }
 
-// try tells a hook, several times where it fails.
+// try tells one hook, and tries again when that fails.
 func (h Hooks) try(ctx context.Context, hook Hook, text []byte) error {
 	between := &backoff.ExponentialBackOff{InitialInterval: orElse(h.Pause, pause), Multiplier: 2, MaxInterval: time.Minute}
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
@@ -103,7 +104,7 @@ func (h Hook) run(ctx context.Context, text []byte) error {
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case errors.Is(err, exec.ErrWaitDelay): // it ended well; what it left had its output open
+	case errors.Is(err, exec.ErrWaitDelay): // the command itself succeeded; a process that it left behind kept its output open
 		err = nil
 	}
 	if err == nil {
@@ -120,12 +121,12 @@ func (h Hook) post(ctx context.Context, text []byte) error {
 	}
 	request.Header.Set("Content-Type", "application/json")
 	host := request.URL.Host
-	// A connection of its own: the next event is hours away.
+	// Keep no connection open: the next event is hours away.
 	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
 	answer, err := client.Do(request)
 	if err != nil {
 		var of *url.Error
-		if errors.As(err, &of) { // its text has the whole address
+		if errors.As(err, &of) { // the text of a *url.Error has the whole address
 			err = of.Err
 		}
 		if ctx.Err() != nil {
@@ -137,11 +138,12 @@ func (h Hook) post(ctx context.Context, text []byte) error {
 	if answer.StatusCode/100 == 2 {
 		return nil
 	}
-	// The number alone: whatever else the answer says may have the address in it.
+	// Give the status alone: anything else in the answer may repeat the address.
 	return fmt.Errorf("hook: POST to %s: %s", host, strings.TrimSpace(fmt.Sprintf("%d %s", answer.StatusCode, http.StatusText(answer.StatusCode))))
 }
 
-// blank blanks what of an address is secret, all but its host, in a text.
+// blank replaces, in a text, every secret part of an address: all of it but the
+// host.
 func blank(text string, address *url.URL) string {
 	for _, secret := range []string{address.RequestURI(), address.Path, address.EscapedPath(), address.RawQuery} {
 		if secret = strings.Trim(secret, "/"); secret != "" {
@@ -162,7 +164,8 @@ func (t *tail) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// after is what was kept, on one line, to follow an error; "" when it is nothing.
+// after is the kept output as one line to append to an error; "" when there was
+// none.
 func (t *tail) after() string {
 	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(t.kept), "")), " ")
 	if text == "" {
