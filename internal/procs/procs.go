@@ -1,12 +1,12 @@
 // Package procs tells whether a process of this machine runs.
 //
-// It promises that a process that has ended is never taken for one that runs,
-// although it can stay in the process table: until its parent has asked how it
-// ended, which in a container without an init may be never, /proc/PID and its
-// start time are there, and signal 0 reaches it.
+// It promises that it never takes a process that has ended for a running one. An
+// ended process can stay in the process table until its parent asks for its exit
+// status, which in a container without an init may never happen: until then
+// /proc/PID and its start time exist, and signal 0 succeeds.
 //
-// Dangerous: the answer is of a moment ago. A process ID is used again; only
-// together with StartTicks does it name one process.
+// Dangerous: the answer may be out of date at once. Process IDs are reused; only
+// together with StartTicks does one identify a process.
 package procs
 
 import (
@@ -19,7 +19,7 @@ import (
 	"syscall"
 )
 
-// Process is a process that runs.
+// Process is a running process.
 type Process struct {
 	PID int
 	// Group is the ID of its process group.
@@ -28,8 +28,8 @@ type Process struct {
 	StartTicks uint64
 }
 
-// Look finds a process that runs. The error is fs.ErrNotExist when there is
-// none, and when there is only what is left of one that has ended.
+// Look finds a running process. The error is fs.ErrNotExist when there is none,
+// also when the process has ended and only its entry in the process table is left.
 func Look(pid int) (Process, error) {
 	path := fmt.Sprintf("/proc/%d/stat", pid)
 	text, err := os.ReadFile(path)
@@ -48,10 +48,11 @@ func Look(pid int) (Process, error) {
 
 // parse reads /proc/PID/stat, whose fields proc_pid_stat(5) numbers from 1.
 func parse(pid int, text string) (Process, error) {
-	// The second field, the program's name, may hold anything, in brackets.
+	// The second field, the program's name, is in parentheses and may contain
+	// anything.
 	_, rest, found := strings.Cut(text[max(0, strings.LastIndexByte(text, ')')):], ") ")
 	fields := strings.Fields(rest)
-	const state, group, startTime = 0, 2, 19 // fields 3, 5 and 22: the rest begins with the third
+	const state, group, startTime = 0, 2, 19 // fields 3, 5 and 22: the rest begins with field 3
 	if !found || len(fields) <= startTime {
 		return Process{}, errors.New("not understood")
 	}
@@ -72,7 +73,7 @@ func Runs(pid int) bool {
 	return err == nil
 }
 
-// Same says whether a process that was looked at before still runs.
+// Same says whether the same process still runs.
 func (p Process) Same() bool {
 	now, err := Look(p.PID)
 	return err == nil && now.StartTicks == p.StartTicks
@@ -81,11 +82,11 @@ func (p Process) Same() bool {
 // GroupRuns says whether any process of a process group runs.
 func GroupRuns(group int) bool {
 	if syscall.Kill(-group, 0) != nil {
-		return false // the usual case, without a look at every process
+		return false // the usual case, without looking at every process
 	}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return true // something is there, and nothing tells what
+		return true // some process is there, and nothing says which
 	}
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
@@ -99,8 +100,8 @@ func GroupRuns(group int) bool {
 	return false
 }
 
-// Place names where process IDs mean what they mean here: this boot of the machine,
-// and its process-ID namespace, of which each container has its own.
+// Place identifies where the process IDs seen here are valid: this boot of the
+// machine and its process-ID namespace, of which each container has its own.
 func Place() (string, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
