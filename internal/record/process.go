@@ -22,12 +22,12 @@ import (
 //go:embed process.sh
 var processScript string
 
-// Process is one detached process on a host, known by its folder alone. It has
-// a session and a process group of its own, works in that folder, and its
-// standard output and error are the files `output` and `errors` there.
+// Process is one detached process on a host, identified by its folder alone. It has a session and a process group
+// of its own, its working directory is that folder, and its standard output and error are the files `output` and
+// `errors` there.
 type Process struct {
 	Host remote.Runner
-	Dir  string // absolute, and the process's own; it vanishes with Remove
+	Dir  string // an absolute path that no other process uses; Remove deletes the folder
 }
 
 // State of a process.
@@ -35,7 +35,7 @@ type State string
 
 // The states of a process.
 const (
-	None    State = "none"    // never started, or removed
+	None    State = "none"    // it was never started, or was removed
 	Running State = "running" // it runs
 	Stopped State = "stopped" // it ran, and somebody stopped it
 	Ended   State = "ended"   // it ran, and ended by itself
@@ -44,14 +44,13 @@ const (
 // Status of a process.
 type Status struct {
 	State State
-	// Lines are the first lines of the files that were asked for; "" for one
-	// that is not there.
+	// Lines are the first lines of the files that were asked for; "" for a file that is not there.
 	Lines []string
-	// Said is the end of what an Ended process wrote to its standard error.
+	// Said is the end of what a process that has Ended wrote to its standard error.
 	Said string
 }
 
-// Problem says in a sentence that a process ended by itself, or "".
+// Problem is a sentence that says that the process ended by itself, or "" when it did not.
 func (s Status) Problem() string {
 	if s.State != Ended {
 		return ""
@@ -59,21 +58,20 @@ func (s Status) Problem() string {
 	return "it ended by itself and said " + strconv.Quote(s.Said)
 }
 
-// ErrEnded says that there is a process that has ended, just now or long ago:
-// its files are still there, and it is not started anew before Remove.
+// ErrEnded says that the folder is that of a process that has ended, just now or long ago. Its files are still
+// there, and it is not started again before Remove.
 var ErrEnded = errors.New("it has ended; fetch or remove its files before it is started again")
 
 const (
-	// operationTimeout limits one operation beside the time it waits for the
-	// process itself. An emulated host is slow.
+	// operationTimeout limits one operation, without the time for which it waits for the process itself. An
+	// emulated host is slow.
 	operationTimeout = time.Minute
-	// removeGrace is how long a process has to end before it is killed, when
-	// its files are not wanted.
+	// removeGrace is how long a process whose files are not wanted may take to end before it is killed.
 	removeGrace = 2 * time.Second
 )
 
-// Start runs a program, found by the host's PATH, with its arguments. A process
-// that runs already is left as it is; one that has ended is ErrEnded.
+// Start runs a program, found by the host's PATH, with its arguments. When the process already runs, Start changes
+// nothing; when it has ended, the error is ErrEnded.
 func (p Process) Start(ctx context.Context, args ...string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("%s: start what runs in %s: nobody said what that is", p.Host.Name(), p.Dir)
@@ -98,8 +96,8 @@ func (p Process) Start(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// Status asks how the process is, and for the first lines of files: absolute
-// paths, or relative ones in its folder.
+// Status asks for the state of the process and for the first line of each file. Paths are absolute, or relative to
+// the process's folder.
 func (p Process) Status(ctx context.Context, files ...string) (Status, error) {
 	output, err := p.run(ctx, "status", 0, files...)
 	if err != nil {
@@ -131,17 +129,15 @@ func (p Process) Alive(ctx context.Context) (bool, error) {
 	return status.State == Running, err
 }
 
-// Stop sends the signal, named without SIG, to the whole process group and
-// waits until the process has ended. After the grace it is killed, and killed
-// is true: what it had not written yet is lost. One that does not run is no
-// error. A script started in the background ignores INT.
+// Stop sends the signal, named without SIG, to the whole process group and waits until the process has ended. When
+// it has not ended after the grace, it is killed, and killed is true: what it had not written yet is lost. A
+// process that does not run is no error. A shell script that was started in the background ignores INT.
 func (p Process) Stop(ctx context.Context, signal string, grace time.Duration) (killed bool, err error) {
 	output, err := p.run(ctx, "stop", grace, signal, tenths(grace))
 	return bytes.Contains(output, []byte("killed")), err
 }
 
-// Signal sends the signal, named without SIG, to the process alone. One that does not
-// run is no error.
+// Signal sends the signal, named without SIG, to the process alone. A process that does not run is no error.
 func (p Process) Signal(ctx context.Context, signal string) error {
 	_, err := p.run(ctx, "signal", 0, signal)
 	return err
@@ -153,25 +149,23 @@ func (p Process) Remove(ctx context.Context) error {
 	return err
 }
 
-// Sweep removes every Process whose folder lies directly in dir, and dir.
+// Sweep removes every Process whose folder lies directly in dir, and then dir itself.
 func Sweep(ctx context.Context, host remote.Runner, dir string) error {
 	_, err := Process{Host: host, Dir: dir}.run(ctx, "sweep", removeGrace, "TERM", tenths(removeGrace))
 	return err
 }
 
-// Sweeping is a constant text for sh(1) that does what Sweep does where nobody of ours
-// is: its argument is the folder.
+// Sweeping is a constant text for sh(1) that does what Sweep does, for a host on which no controller or worker runs
+// it. Its argument is the folder.
 var Sweeping = `set -- sweep "$1" TERM ` + tenths(removeGrace) + "\n" + processScript
 
-// Tail is the end of a file of the process's folder, at most so many bytes. A
-// file that is not there is an error.
+// Tail is the end of a file in the process's folder, at most so many bytes. A file that is not there is an error.
 func (p Process) Tail(ctx context.Context, name string, bytes int64) ([]byte, error) {
 	return p.run(ctx, "tail_of", 0, name, strconv.FormatInt(bytes, 10))
 }
 
-// Fetch copies files of the process's folder into a local one, in which they
-// appear once they are complete, and returns the local paths. It needs no file
-// server on the host. A file that is not there is an error.
+// Fetch copies files from the process's folder into a local one and returns their local paths. A file appears there
+// only once it is complete. Fetch needs no file server on the host. A file that is not there is an error.
 func (p Process) Fetch(ctx context.Context, names []string, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
 	output, err := p.run(ctx, "sizes", 0, names...)
 	if err != nil {
@@ -205,7 +199,7 @@ func (p Process) Fetch(ctx context.Context, names []string, folder string, progr
 	return local, nil
 }
 
-// fetch copies one file, which appears once it is complete and on the disk.
+// fetch copies one file, which appears only once it is complete and on the disk.
 func (p Process) fetch(ctx context.Context, name string, size int64, local string, meter *meter) (err error) {
 	file, err := renameio.NewPendingFile(local, renameio.WithTempDir(filepath.Dir(local)), renameio.WithStaticPermissions(0o644))
 	if err != nil {
@@ -224,7 +218,8 @@ func (p Process) fetch(ctx context.Context, name string, size int64, local strin
 	return file.CloseAtomicallyReplace()
 }
 
-// counter counts what is written, and takes no more than there should be: the host that sends it may be out of order.
+// counter counts the bytes that are written, and refuses more than expected: the host that sends them may
+// misbehave.
 type counter struct{ bytes, most int64 }
 
 func (c *counter) Write(data []byte) (int, error) {
@@ -249,8 +244,7 @@ func (m *meter) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// run runs one operation of the script; wait is what it may take beside its
-// own time.
+// run runs one operation of the script. wait is how long it may take in addition to the time limit of an operation.
 func (p Process) run(ctx context.Context, operation string, wait time.Duration, args ...string) ([]byte, error) {
 	if !path.IsAbs(p.Dir) || path.Clean(p.Dir) != p.Dir || path.Dir(p.Dir) == "/" {
 		return nil, fmt.Errorf("%s: the folder %q of a process is not absolute, or too high", p.Host.Name(), p.Dir)
@@ -266,7 +260,7 @@ func (p Process) run(ctx context.Context, operation string, wait time.Duration, 
 	return result.Stdout, nil
 }
 
-// short takes the script out of an error's command.
+// short replaces the script in the command of an error.
 func short(err error) error {
 	var failed *remote.Error
 	if errors.As(err, &failed) {
