@@ -12,10 +12,11 @@ import (
 	"google.golang.org/grpc"
 )
 
-// allowed are the methods of Temporal's WorkflowService that a worker of activities calls
+// allowed selects the methods of Temporal's WorkflowService that a worker of activities calls
 // (go.temporal.io/sdk v1.50: internal_worker.go, internal_task_pollers.go,
-// internal_task_handlers.go). Those that name an activity by its workflow's ID are not among
-// them: a worker does not need them, and they cannot be told to be its own.
+// internal_task_handlers.go). Methods that name an activity by its workflow's ID are not among
+// them: a worker does not need them, and the gate could not tell whether the activity is the
+// worker's own.
 func allowed(methods []grpc.MethodDesc) []grpc.MethodDesc {
 	var some []grpc.MethodDesc
 	for _, method := range methods {
@@ -28,22 +29,22 @@ func allowed(methods []grpc.MethodDesc) []grpc.MethodDesc {
 	return slices.Clip(some)
 }
 
-// desk is where a worker is served. Each of its methods asks Temporal the same with the
-// fields that it knows: what it does not know is not passed on.
+// desk serves the worker. Each of its methods makes the same call to Temporal and copies only
+// the fields that it knows: an unknown field is not passed on.
 type desk struct {
 	workflowservice.UnimplementedWorkflowServiceServer
 	*Gate
 }
 
-// answer is in the form of gRPC what Temporal's client has answered.
+// answer converts the answer of Temporal's client, and its error, to gRPC's form.
 func answer[T any](of T, err error) (T, error) { return of, serviceerror.ToStatus(err).Err() }
 
 func (d *desk) GetSystemInfo(ctx context.Context, _ *workflowservice.GetSystemInfoRequest) (*workflowservice.GetSystemInfoResponse, error) {
 	return answer(d.options.To.GetSystemInfo(ctx, &workflowservice.GetSystemInfoRequest{}))
 }
 
-// DescribeNamespace tells what the SDK has to know of its own namespace: neither whose it is nor
-// what others have written into it.
+// DescribeNamespace tells the SDK what it must know of its own namespace, but neither the
+// namespace's owner nor what others have written into it.
 func (d *desk) DescribeNamespace(ctx context.Context, r *workflowservice.DescribeNamespaceRequest) (*workflowservice.DescribeNamespaceResponse, error) {
 	if err := d.ours(ctx, r.GetNamespace()); err != nil {
 		return nil, err
@@ -71,7 +72,7 @@ func (d *desk) PollActivityTaskQueue(ctx context.Context, r *workflowservice.Pol
 	return answer(task, err)
 }
 
-// ownQueue refuses other queues.
+// ownQueue refuses every queue but the worker's own.
 func (d *desk) ownQueue(ctx context.Context, namespace, queue string) error {
 	if err := d.ours(ctx, namespace); err != nil {
 		return err

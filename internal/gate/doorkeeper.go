@@ -14,12 +14,12 @@ const (
 	// handshakeTimeout is how long a connection may take to show a pass. A connection
 	// through SSH has no deadlines of its own.
 	handshakeTimeout = 10 * time.Second
-	// shakingAtOnce is how many connections may be about to show one.
+	// shakingAtOnce is how many connections may be in the handshake at a time.
 	shakingAtOnce = 16
 )
 
-// doorkeeper lets connections in whose other end has the pass, and sees that they are in
-// use. It is a server's credentials.TransportCredentials.
+// doorkeeper lets in connections whose other end has the pass, and records when they are
+// used. It implements a server's credentials.TransportCredentials.
 type doorkeeper struct {
 	credentials.TransportCredentials
 	gate *Gate
@@ -27,7 +27,8 @@ type doorkeeper struct {
 
 var errCrowd = errors.New("too many connections that have shown no pass")
 
-// ServerHandshake wants a pass of a connection, soon.
+// ServerHandshake lets a connection in when its other end proves within handshakeTimeout
+// that it has the pass.
 func (d *doorkeeper) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	defer d.gate.shaking.Add(-1)
 	if d.gate.shaking.Add(1) > shakingAtOnce {
@@ -48,7 +49,7 @@ func (d *doorkeeper) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthIn
 	return visit, info, nil
 }
 
-// visit is a connection of the worker's.
+// visit is one connection of the worker.
 type visit struct {
 	net.Conn
 	gate  *Gate

@@ -1,23 +1,23 @@
-// Package gate stands between a measured machine's worker and Temporal: the controller
-// forwards a port of the machine to it instead of to Temporal itself.
+// Package gate stands between the worker on a measured machine and Temporal: the controller
+// forwards a port of the machine to a gate instead of to Temporal itself.
 //
 // It promises that
-//   - only a worker with the pass (package pass) of its link gets in; whoever else may log in on
-//     the machine, and connects to the forwarded port, is refused before he can say anything;
-//   - the worker can do what it takes to run activities of its own task queue, and nothing
-//     else: ask there for work, heartbeat, answer, take its leave. It can start, signal, read
-//     or end no workflow, look into no other queue, and answer for no activity but those that
-//     it was given here, also when it knows the names of others;
-//   - what it is refused is logged, once for each method;
-//   - no certificate, key or address of Temporal's is on the machine: what the worker asks is
-//     asked again, with the few fields that the gate knows, over the controller's connection;
-//   - it remembers nothing: a controller that is started again with the same Key lets the worker go
-//     on with what it is at.
+//   - only a worker that has the pass (package pass) of its link gets in; anybody else who may log in on
+//     the machine and connects to the forwarded port is refused before any of his calls is read;
+//   - the worker can do what it takes to run activities of its own task queue: poll for tasks,
+//     heartbeat, return results, and say that it shuts down. It can do nothing else: it cannot start, signal, read
+//     or end a workflow, poll another queue, or answer for an activity that this gate did not give
+//     it, even when it knows that activity's name;
+//   - each method that is refused to the worker is logged once;
+//   - the machine holds no certificate, key or address of Temporal: the gate repeats each of the worker's
+//     requests, with the few fields that it knows, over the controller's own connection;
+//   - the gate keeps no state: when a controller is restarted with the same Key, the worker goes on with the
+//     activities that it runs.
 //
-// Dangerous: whoever is root on a measured machine has the pass, and can give any answer for the
-// activities of that machine. Whoever has the controller's Key as well can answer for
-// others. A stranger on the machine can still take the port before the worker's connection
-// has it back, and so keep the worker from working, but not pretend to be Temporal to it.
+// Dangerous: root on a measured machine has the pass, and can give any answer for the activities of
+// that machine. Whoever has the controller's Key as well can answer for others too. A stranger on the
+// machine can still take the port before the worker's connection has it back; that keeps the worker
+// from working, but the stranger cannot pretend to be Temporal to it.
 package gate
 
 import (
@@ -43,27 +43,29 @@ import (
 )
 
 const (
-	// silence is how long a worker may say nothing on an open connection and still
-	// be taken for well: the SDK has gRPC ask for an answer after 30 s.
+	// silence is how long an open connection may be silent while the worker still counts as
+	// present: the SDK has gRPC ping the server after 30 s.
 	silence = time.Minute
-	// pingPause is how often it may ask: gRPC would allow that each five minutes only.
+	// pingPause is how often the worker may ping; by default gRPC would allow one ping in five
+	// minutes.
 	pingPause = 10 * time.Second
-	// callsAtOnce is how many calls of a worker go on at a time: two polls, and a heartbeat
-	// and an answer for each of its few activities.
+	// callsAtOnce is how many calls of a worker may run at a time: it needs two polls, and a
+	// heartbeat and an answer for each of its few activities.
 	callsAtOnce = 64
-	// shownMethods is how many refusals are logged: a stranger can make up names.
+	// shownMethods is how many different refusals are logged: a stranger can make up names without
+	// end.
 	shownMethods = 50
 )
 
 // Options of a gate.
 type Options struct {
-	// To is Temporal's frontend. Its calls must end with their contexts.
+	// To is the client of Temporal's frontend. Its calls must end when their contexts end.
 	To        workflowservice.WorkflowServiceClient
 	Namespace string
 	Queue     string // the worker's task queue
 	Pass      pass.Pass
-	// Key seals the names of activities that the worker is given, so that it can answer for
-	// these only; see LoadKey. No machine but the controller's ever has it.
+	// Key seals the task tokens that the worker is given, so that it can answer for the tasks of
+	// these only; see LoadKey. It never leaves the controller.
 	Key []byte
 	Log zerolog.Logger
 }
@@ -73,18 +75,18 @@ type Gate struct {
 	options Options
 	server  *grpc.Server
 
-	open    atomic.Int64 // the worker's connections
-	heard   atomic.Int64 // when anything last came on one: Unix nanoseconds
-	shaking atomic.Int64 // connections that have not shown a pass yet
+	open    atomic.Int64 // how many connections the worker holds
+	heard   atomic.Int64 // when any of them last received data: Unix nanoseconds
+	shaking atomic.Int64 // how many connections have not shown the pass yet
 
-	stopped context.Context // when Stop was called
+	stopped context.Context // ends when Stop is called
 	stop    context.CancelFunc
 
 	mutex  sync.Mutex
-	logged map[string]bool // refusals
+	logged map[string]bool // refusals that were logged
 }
 
-// New makes a gate at which nobody waits yet.
+// New makes a gate that does not listen yet; see Serve.
 func New(o Options) (*Gate, error) {
 	if o.To == nil || o.Namespace == "" || o.Queue == "" || len(o.Key) != KeyBytes {
 		return nil, errors.New("gate: want Temporal, a namespace, a queue and a key")
@@ -108,35 +110,35 @@ func New(o Options) (*Gate, error) {
 	return g, nil
 }
 
-// Serve lets the worker through that comes in at the listener, until that ends, which is an
-// error, or Stop was called.
+// Serve lets the worker in that connects to the listener. It returns when the listener fails, with
+// an error, or after Stop.
 func (g *Gate) Serve(listener net.Listener) error { return g.server.Serve(listener) }
 
-// Stop closes the listeners and ends what goes on, at once.
+// Stop closes the listeners and ends running calls, at once.
 func (g *Gate) Stop() {
 	g.stop()
 	g.server.Stop()
 }
 
-// InUse says whether the worker is there: it holds a connection, and says
-// something now and then.
+// InUse says whether the worker is there: it holds a connection, and something was heard of it
+// within the last minute.
 func (g *Gate) InUse() bool {
 	return g.open.Load() > 0 && time.Since(time.Unix(0, g.heard.Load())) < silence
 }
 
-// refuse answers every call that no worker needs, whatever it asks: a grpc.StreamHandler.
+// refuse answers every call that no worker needs, whatever its request. It is a grpc.StreamHandler.
 func (g *Gate) refuse(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
 	return g.refused(method, "workers do not need it")
 }
 
-// refused is the answer to what is not allowed.
+// refused logs that a call is not allowed, and is the error to answer it with.
 func (g *Gate) refused(method, why string) error {
 	g.note(fmt.Sprintf("%.100q: %s", method, why))
 	return status.Errorf(codes.PermissionDenied, "the worker of queue %q may not call %.100q: %s", g.options.Queue, method, why)
 }
 
-// note logs a refusal, the first time.
+// note logs a refusal, but only the first time.
 func (g *Gate) note(what string) {
 	g.mutex.Lock()
 	known := g.logged[what] || len(g.logged) >= shownMethods
@@ -149,11 +151,11 @@ func (g *Gate) note(what string) {
 	}
 }
 
-// seal makes of a task's token one that only this worker can use, and only through a gate
-// with this key: its authentication code (HMAC-SHA-256, RFC 2104), and then the token.
+// seal turns a task's token into one that only this worker can use, and only through a gate with
+// this Key: the token's authentication code (HMAC-SHA-256, RFC 2104), followed by the token.
 func (g *Gate) seal(token []byte) []byte { return append(g.code(token), token...) }
 
-// opened is the token that was sealed; false when it was not, for this worker.
+// opened is the token inside a sealed one; false when it was not sealed for this worker.
 func (g *Gate) opened(sealed []byte) ([]byte, bool) {
 	if len(sealed) <= sha256.Size {
 		return nil, false
@@ -169,7 +171,7 @@ func (g *Gate) code(token []byte) []byte {
 	return code.Sum(nil)
 }
 
-// ours refuses what is of another namespace.
+// ours refuses requests for another namespace.
 func (g *Gate) ours(ctx context.Context, namespace string) error {
 	if namespace == g.options.Namespace {
 		return nil
@@ -178,8 +180,9 @@ func (g *Gate) ours(ctx context.Context, namespace string) error {
 	return g.refused(method, "another namespace")
 }
 
-// task is the token of the task that a worker speaks of. One that it was not given here is
-// not found, as Temporal says it of a task that is over: the worker then ends that activity.
+// task is the token of the task that the worker's request is about. When this gate did not give the
+// worker that task, the error is NotFound, which is Temporal's answer for a task that is over: the
+// worker then ends that activity.
 func (g *Gate) task(ctx context.Context, namespace string, sealed []byte) ([]byte, error) {
 	if err := g.ours(ctx, namespace); err != nil {
 		return nil, err

@@ -10,11 +10,12 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// KeyBytes is the length of a controller's key.
+// KeyBytes is the length of a controller's Key; see Options.
 const KeyBytes = 32
 
-// LoadKey reads the controller's key from a file, and makes one where there is none, or none
-// that is whole, as after a crash. With another key a worker that runs has to begin anew what it is at.
+// LoadKey reads the controller's Key from a file. When there is no file, or an incomplete one, as after
+// a crash, it makes a new Key and writes it there. With a new Key, a running worker has to begin its
+// activities anew.
 func LoadKey(path string) ([]byte, error) {
 	key, err := os.ReadFile(path)
 	if err == nil && len(key) == KeyBytes {

@@ -1,12 +1,12 @@
-// Package pass is the secret by which a worker on a measured machine and the
-// controller's gate (package gate) know each other.
+// Package pass is the secret by which the worker on a measured machine and the controller's
+// gate (package gate) authenticate each other.
 //
-// It promises that the secret itself never crosses the connection between them: both derive
-// the same key from it and prove to each other that they have that key (mutual TLS 1.3). So
-// neither gets anywhere with somebody who has taken the other's place: a stranger who connects
-// to the gate, or one who listens at the port at which a worker looks for it.
+// It promises that the secret itself never crosses the connection between them: both derive the
+// same key from it and prove to each other that they have that key (mutual TLS 1.3). A stranger
+// who connects to the gate, or who listens at the port at which the worker expects the gate, is
+// therefore refused.
 //
-// Dangerous: whoever can read a pass can pretend to be either of them.
+// Dangerous: whoever can read a pass can pretend to be the worker or its gate.
 package pass
 
 import (
@@ -28,20 +28,20 @@ import (
 	"time"
 )
 
-// FileMode is the mode of a file with a pass: its owner's alone.
+// FileMode is the mode of a file with a pass: only its owner may read or write it.
 const FileMode fs.FileMode = 0o600
 
-// Pass is one worker's. The zero Pass is none.
+// Pass is the secret of one worker and its gate. The zero Pass is no pass.
 type Pass struct{ secret string }
 
-// textual is what crypto/rand.Text makes: 130 bits in base32 (RFC 4648, section 6).
+// textual matches what crypto/rand.Text makes: 130 bits in base32 (RFC 4648, section 6).
 var textual = regexp.MustCompile(`^[A-Z2-7]{26}$`)
 
-// New makes a pass that nobody knows.
+// New makes a new random pass.
 func New() Pass { return Pass{rand.Text()} }
 
-// Parse reads what Text has returned; white space around it is ignored. Its errors do not
-// repeat the text.
+// Parse reads what Text has returned; white space around it is ignored. Its errors do not quote
+// the text.
 func Parse(text string) (Pass, error) {
 	text = strings.TrimSpace(text)
 	if !textual.MatchString(text) {
@@ -50,8 +50,8 @@ func Parse(text string) (Pass, error) {
 	return Pass{text}, nil
 }
 
-// Read reads a file that holds a pass, and refuses one that others than its owner may read
-// or write.
+// Read reads a file that holds a pass. It refuses a file that anybody but its owner may read or
+// write.
 func Read(path string) (Pass, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -74,23 +74,23 @@ func Read(path string) (Pass, error) {
 // Text is the secret.
 func (p Pass) Text() string { return p.secret }
 
-// ID tells passes apart and gives nothing of the secret away: 16 hexadecimal digits.
+// ID tells passes apart without revealing anything of the secret: 16 hexadecimal digits.
 func (p Pass) ID() string {
 	sum := sha256.Sum256([]byte("heliotrope: identity of the pass " + p.secret))
 	return hex.EncodeToString(sum[:8])
 }
 
-// String is what may be shown.
+// String is a text that may be shown: it has the ID, not the secret.
 func (p Pass) String() string { return "pass " + p.ID() }
 
-// GoString is the same for %#v.
+// GoString is the same text for %#v.
 func (p Pass) GoString() string { return p.String() }
 
-// name is that of both ends in their certificate.
+// name is the name in the certificate of both ends.
 const name = "heliotrope"
 
-// TLS is how each of both ends speaks to the other, as client or as server: the other one
-// must have the same pass.
+// TLS is the configuration for either end, as client or as server: the peer must have the same
+// pass.
 func (p Pass) TLS() (*tls.Config, error) {
 	if p.secret == "" {
 		return nil, errors.New("no pass")
@@ -100,9 +100,9 @@ func (p Pass) TLS() (*tls.Config, error) {
 		return nil, err
 	}
 	key := ed25519.NewKeyFromSeed(seed)
-	// It is its own authority, and the same at both ends: an Ed25519 signature is deterministic
-	// (RFC 8032). A measured machine's clock may say anything: it is valid for all time
-	// (RFC 5280, section 4.1.2.5).
+	// The certificate is its own authority, and the same at both ends: an Ed25519 signature is
+	// deterministic (RFC 8032). It is valid for all time (RFC 5280, section 4.1.2.5), because a
+	// measured machine's clock may be set to any time.
 	is := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
 		NotBefore: time.Unix(0, 0).UTC(), NotAfter: time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC),
