@@ -21,17 +21,17 @@ import (
 // programName is the worker's name on a host.
 const programName = "heliotrope-worker"
 
-// BinaryPath is where Install puts the program in a folder.
+// BinaryPath is the path at which InstallWorker puts the worker's program in a folder.
 func BinaryPath(dir string) string { return path.Join(dir, programName) }
 
-// digestPath is the file beside a program that says what was installed: on its first
-// line the SHA-256, so that Run tells versions apart without hashing, and on its second
-// the state of the program's file then.
+// digestPath is the path of the file beside a program that says what was installed. Its
+// first line is the program's SHA-256, by which Run tells versions apart without hashing;
+// its second line is the state of the program's file at that time.
 func digestPath(program string) string { return program + ".sha256" }
 
-// state is how a script has a file's state: its size, its inode and when that changed,
-// which whatever writes the file changes too (inode(7), ctime). While it is what was noted,
-// nobody has to read the file: an emulated host hashes our programs for 7 s.
+// state is shell code for a file's state: its size, its inode and its ctime (inode(7)),
+// which every write to the file changes too. While the state is the one that was noted, the
+// file need not be read: an emulated host takes 7 s to hash our programs.
 const state = `state() { stat -c '%s %i %z' "$1"; }
 note() {
 	printf '%s\n%s\n' "$2" "$(state "$1")" > "$1.sha256.$$.part"
@@ -39,8 +39,8 @@ note() {
 }
 `
 
-// look prints what can unpack an upload, and then, where the file
-// is there, its SHA-256. A machine without the file has nothing to hash.
+// look prints the name of a program that can decompress an upload and, when the file
+// exists, its SHA-256. A machine without the file has nothing to hash.
 const look = state + `
 if command -v gunzip > /dev/null; then echo gunzip
 elif busybox gunzip --help > /dev/null 2>&1; then echo busybox
@@ -54,11 +54,11 @@ else
 	echo "${sum%% *}"
 fi`
 
-// receive writes its input to a temporary name and renames that when all of it
-// has come: a cut connection looks like the end of the input. Arguments: the
-// program's path, its size in bytes, its SHA-256, and what unpacks the input.
-// What was there goes first: there may be no memory for both. A worker that
-// runs from it goes on.
+// receive writes its input to a file with a temporary name, and renames that when all of
+// the input has arrived: a cut connection looks like the end of the input. Arguments: the
+// program's path, its size in bytes, its SHA-256, and the program that decompresses the
+// input. The old program is deleted first, because there may be no memory for both. A
+// worker that runs from it goes on.
 const receive = state + `
 set -eu
 mkdir -p "${1%/*}"
@@ -81,16 +81,16 @@ func InstallWorker(ctx context.Context, host remote.Runner, binary, dir string, 
 	return Install(ctx, host, binary, BinaryPath(dir), progress)
 }
 
-// Install puts a program of this machine onto a host, at an absolute path,
-// unless it is there already with the same content. progress, when
-// not nil, is called with the bytes done and the total.
+// Install puts a program of this machine onto a host, at an absolute path, unless the same
+// content is there already. progress, when not nil, is called with the bytes done and the
+// total.
 //
-// The host needs no SFTP, only a shell and sha256sum: a measured guest has little
-// else. The upload is compressed where the host has gunzip, or busybox, which is twice as
-// fast to a measured guest under emulation.
+// The host needs no SFTP, only a shell and sha256sum: a measured guest has little else. The
+// upload is compressed when the host has gunzip, or busybox with it; under emulation that
+// is twice as fast to a measured guest.
 func Install(ctx context.Context, host remote.Runner, binary, program string, progress func(doneBytes, totalBytes int64)) error {
 	file, err := os.Open(binary)
-	if err != nil { // of this machine: waiting mends nothing
+	if err != nil { // of this machine: trying again does not help
 		return fault.New(fault.BadInput, "install %s on %s: %w; want it beside heliotrope, where `make build` puts it", path.Base(program), host.Name(), err)
 	}
 	defer file.Close()
@@ -127,13 +127,13 @@ func Install(ctx context.Context, host remote.Runner, binary, program string, pr
 	return nil
 }
 
-// packetBytes is how much compressed data to send at a time. The compressor
-// hands over some hundred bytes, and each would become a packet of its own,
-// which made the upload to an emulated guest take seven times as long.
+// packetBytes is how much compressed data to send at a time. The compressor returns a few
+// hundred bytes at a time, and sending each as a packet of its own made the upload to an
+// emulated guest take seven times as long.
 const packetBytes = 32 << 10
 
-// pack compresses what is read, fast rather than well: 39 % of the worker's
-// size are left, and 35 % would be at best. Closing it early ends the work.
+// pack compresses what is read, fast rather than well: the worker shrinks to 39 % of its
+// size; the best level would reach 35 %. Closing the result early ends the work.
 func pack(source io.Reader) io.ReadCloser {
 	reader, writer := io.Pipe()
 	go func() {
@@ -150,7 +150,7 @@ func pack(source io.Reader) io.ReadCloser {
 	return reader
 }
 
-// meter tells how much of its source was read.
+// meter reports how much of its source was read.
 type meter struct {
 	source      io.Reader
 	done, total int64

@@ -1,24 +1,23 @@
-// Package link installs programs on hosts, and has a worker run there and holds
-// the line to it: what an activity on the controller uses to have
-// heliotrope-worker run in a control domain, on the storage server or in the
-// measured guest. The witness's program is installed the same way, and needs no
-// line.
+// Package link installs programs on hosts, runs a worker there and keeps it connected. An
+// activity on the controller uses it to run heliotrope-worker in a control domain, on the
+// storage server or in the measured guest. The witness's program is installed in the same
+// way, but needs no connection.
 //
 // It promises that
-//   - a host needs a POSIX shell, busybox's or GNU's small tools and an SSH
-//     server that forwards ports; no SFTP, no package, no open port: the worker
-//     connects to its own loopback address, and SSH carries that to the gate
+//   - a host needs only a POSIX shell, the small tools of busybox or GNU, and an SSH
+//     server that forwards ports. It needs no SFTP, no package and no open port: the worker
+//     connects to its own loopback address, and SSH forwards that to the gate
 //     between it and Temporal (package gate);
-//   - the line is held for ever: a lost SSH connection, a worker that died and
-//     a Temporal that is away are mended, with pauses that grow to 10 s;
-//   - the worker is its own process: it goes on while the line is down, and
-//     whoever comes next with the same folder takes it over;
-//   - no key or password of Temporal's is on the host, but one secret: the
+//   - the link is kept up for ever: when an SSH connection is lost, a worker dies or
+//     Temporal is away, it is restored, with pauses that grow to 10 s;
+//   - the worker is a process of its own: it goes on while the link is down, and
+//     the next controller that uses the same folder takes it over;
+//   - the host holds no key or password of Temporal. It holds one secret, the
 //     worker's pass for its gate, in a file of the worker's folder that only its
-//     owner can read. It is in no command line and no environment.
+//     owner can read. The pass is in no command line and no environment.
 //
-// Dangerous: a worker that cannot get its port again after a loss is started
-// anew and drops the activities it ran.
+// Dangerous: a worker that cannot get its port back after a loss is restarted, and drops the
+// activities that it ran.
 package link
 
 import (
@@ -44,62 +43,65 @@ import (
 const (
 	firstPause = 500 * time.Millisecond
 	maxPause   = 10 * time.Second
-	// beatInterval is how often to look whether the worker holds its
-	// connection, which costs the host nothing.
+	// beatInterval is how often to check whether the worker holds its connection, which
+	// costs the host nothing.
 	beatInterval = time.Second
-	// lookInterval is how often to look for a worker's process that holds
-	// none, which costs the host a few processes.
+	// lookInterval is how often to look for the process of a worker that holds no
+	// connection, which costs the host a few processes.
 	lookInterval = 5 * time.Second
-	// stopGrace is how long the worker may take to end; it ends in 4 s.
+	// stopGrace is how long the worker may take to end; it takes 4 s.
 	stopGrace    = 10 * time.Second
 	stopTimeout  = 30 * time.Second
 	hurryTimeout = 5 * time.Second
 	keepTimeout  = time.Minute
-	// lostAfter is how long nothing may be heard of a worker before what it is at counts
-	// as lost. One that lives all the same ends that when it gets through again.
+	// lostAfter is how long nothing may be heard of a worker before the activities that it
+	// runs count as lost. A worker that still lives ends them when it reaches its gate
+	// again.
 	lostAfter   = 30 * time.Second
 	lostTimeout = 30 * time.Second
-	// portTries is how often the host may refuse the port that the worker
-	// knows before it gets another.
+	// portTries is how often in a row the host may refuse the port that the worker knows
+	// before the worker is given another.
 	portTries = 4
 )
 
 // Options say which worker to run on a host.
 type Options struct {
-	// Dir is the folder of the worker's process on the host, and its own. A
-	// host has one worker for each such folder.
+	// Dir is the folder of the worker's process on the host; nothing else may use it. A host
+	// has one worker for each such folder.
 	Dir       string
-	Binary    string // the program on the host: BinaryPath of what InstallWorker was given
+	Binary    string // path of the program on the host: BinaryPath of the folder given to InstallWorker
 	Queue     string // its task queue
-	Role      string // host or guest
-	Name      string // of the machine in the testbed
+	Role      string // "host" or "guest"
+	Name      string // the machine's name in the testbed
 	Namespace string
-	// Gate makes what the worker's connections end at: it lets the worker
-	// through that has the pass.
+	// Gate makes the gate at which the worker's connections end: it lets in the worker that
+	// has the pass.
 	Gate func(pass.Pass) (Gate, error)
-	// Hurry, when set, has the worker's activities heartbeat at once whenever it gets
-	// something: they may have been cancelled.
+	// Hurry, when not nil, makes the worker's activities heartbeat at once whenever a value
+	// is received from this channel, because the activities may have been cancelled.
 	Hurry <-chan struct{}
-	// Lost, when set, is told that whatever the worker had begun is lost, and why: before a
-	// worker is started in the place of one that has ended, and when nothing was heard of
-	// it for 30 s. It heartbeats too seldom to be missed.
+	// Lost, when not nil, is called with the reason when everything that the worker had
+	// begun is lost: before a worker is started in the place of one that has ended, and when
+	// nothing was heard of the worker for 30 s. The worker's heartbeats are too rare for
+	// Temporal to notice that soon.
 	Lost func(ctx context.Context, why string) error
 	Log  zerolog.Logger
 }
 
 // Gate stands between a worker and Temporal; see package gate.
 type Gate interface {
-	// Serve lets the worker through that comes in at the listener, until that ends, which is
-	// an error, or Stop was called.
+	// Serve lets the worker in that connects to the listener. It returns when the listener
+	// fails, with an error, or after Stop.
 	Serve(listener net.Listener) error
-	// InUse says whether the worker is there: it holds a connection, and says something
-	// now and then.
+	// InUse says whether the worker is there: it holds a connection, and something was heard
+	// of it recently.
 	InUse() bool
-	// Stop closes the listener and every connection, also when Serve comes after it.
+	// Stop closes the listener and every connection, also when Serve is called only after
+	// it.
 	Stop()
 }
 
-// check reports everything that is missing or cannot be meant.
+// check reports every option that is missing or cannot be valid.
 func (o Options) check() error {
 	var missing []error
 	for name, value := range map[string]string{"Dir": o.Dir, "Binary": o.Binary, "Queue": o.Queue, "Role": o.Role,
@@ -117,8 +119,7 @@ func (o Options) check() error {
 	return errors.Join(missing...)
 }
 
-// arguments is the worker's command line when it finds its gate on a port of
-// its host.
+// arguments is the command line of a worker that reaches its gate on a port of its host.
 func (o Options) arguments(port int) []string {
 	return []string{o.Binary, "--address", loopback(port), "--pass-file", path.Join(o.Dir, passFile),
 		"--namespace", o.Namespace, "--queue", o.Queue, "--role", o.Role, "--name", o.Name}
@@ -126,26 +127,26 @@ func (o Options) arguments(port int) []string {
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// line is one worker and the way to it.
+// line is the link to one worker.
 type line struct {
 	Options
 	host    remote.Host
 	process record.Process
-	port    int       // the worker's on its host, or 0 when not known yet
-	pass    pass.Pass // the worker's for its gate; none when not known yet
+	port    int       // the port that the worker connects to on its host; 0 when not known yet
+	pass    pass.Pass // the worker's pass for its gate; the zero Pass when not known yet
 	refused int       // how often in a row the host refused that port
-	left    bool      // the worker was stopped while the line was up
-	hasten  bool      // the worker is to be told to heartbeat when it can be
+	left    bool      // the worker was stopped while the link was up
+	hasten  bool      // the worker must still be told to heartbeat
 }
 
-// Run has a worker run on a host, connected to Temporal, until ctx ends. It
-// then stops the worker and removes what it left but the program. alive is
-// called about once a second while the worker is known to hold a connection to
-// Temporal through the line, and not otherwise.
+// Run runs a worker on a host, connected to Temporal, until ctx ends. It then stops the
+// worker and removes everything that the worker left, except the program. alive is called
+// about once a second while the worker is known to hold a connection to Temporal through the
+// link, and at no other time.
 //
-// It returns nil after the end of ctx when the worker is known to have ended.
-// It returns early only where waiting mends nothing: bad options, a closed
-// host, a host key or a login that is not accepted.
+// It returns nil after the end of ctx when the worker is known to have ended. It returns
+// early only where trying again does not help: bad options, a closed host, a host key or a
+// login that is not accepted.
 func Run(ctx context.Context, host remote.Host, options Options, alive func()) error {
 	if err := options.check(); err != nil {
 		return err
@@ -161,7 +162,7 @@ func Run(ctx context.Context, host remote.Host, options Options, alive func()) e
 		if ctx.Err() != nil {
 			break
 		}
-		l.hasten = true // it may miss that meanwhile
+		l.hasten = true // the worker may miss a Hurry while the link is down
 		for _, hopeless := range []error{remote.ErrHostKey, remote.ErrAuthentication, remote.ErrClosed} {
 			if errors.Is(err, hopeless) {
 				return fmt.Errorf("hold the line to the worker: %w", err)
@@ -172,7 +173,7 @@ func Run(ctx context.Context, host remote.Host, options Options, alive func()) e
 		}
 		pause := pauses.NextBackOff()
 		l.Log.Warn().Err(err).Str("host", host.Name()).Dur("pause_ms", pause).Msg("the line to the worker is down; trying again")
-		_ = poll.Pause(ctx, pause) // the loop sees its end
+		_ = poll.Pause(ctx, pause) // the loop checks ctx itself
 	}
 	if l.left {
 		return nil
@@ -182,8 +183,8 @@ func Run(ctx context.Context, host remote.Host, options Options, alive func()) e
 	return l.stop(ctx)
 }
 
-// listenFor returns what is to be called instead of alive: when it was not for lostAfter,
-// what the worker is at is lost. stop must be called.
+// listenFor returns a function to call instead of alive. When it is not called for
+// lostAfter, the activities that the worker runs are lost. The caller must call stop.
 func (l *line) listenFor(ctx context.Context, alive func()) (heard, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	of := make(chan struct{}, 1)
@@ -218,7 +219,7 @@ func (l *line) listenFor(ctx context.Context, alive func()) (heard, stop func())
 	}
 }
 
-// lose tells that what the worker had begun is lost.
+// lose reports that what the worker had begun is lost.
 func (l *line) lose(ctx context.Context, why string) error {
 	if l.Lost == nil {
 		return nil
@@ -236,8 +237,8 @@ func (l *line) stop(ctx context.Context) error {
 	return l.process.Remove(ctx)
 }
 
-// hold holds the line while the SSH connection lives. At the end of ctx it
-// stops the worker while that can still take its leave of Temporal.
+// hold keeps the link up while the SSH connection lives. At the end of ctx it stops the
+// worker while the worker can still tell Temporal that it shuts down.
 func (l *line) hold(ctx context.Context, alive func()) error {
 	if l.port == 0 {
 		if err := l.find(ctx); err != nil {
@@ -270,7 +271,7 @@ func (l *line) hold(ctx context.Context, alive func()) error {
 			l.hasten = true
 		case <-beat.C:
 		}
-		if l.hasten && way.InUse() { // one that starts may not know the signal yet
+		if l.hasten && way.InUse() { // a worker that is starting may not handle the signal yet
 			l.hasten = !l.hurry(ctx)
 		}
 		switch {
@@ -285,8 +286,8 @@ func (l *line) hold(ctx context.Context, alive func()) error {
 	}
 }
 
-// openGate has a gate serve what comes in on the host. What it returned for ended gets one
-// error, when the forward has ended by itself.
+// openGate makes a gate serve the connections to the host's port. The channel ended gets one
+// error when the forward ends by itself.
 func (l *line) openGate() (way Gate, ended <-chan error, stop func(), err error) {
 	if way, err = l.Gate(l.pass); err != nil {
 		return nil, nil, nil, err
@@ -304,8 +305,8 @@ func (l *line) openGate() (way Gate, ended <-chan error, stop func(), err error)
 	}, nil
 }
 
-// hurry has the worker's activities heartbeat: heliotrope-worker does that at USR1. It
-// says whether the worker was told.
+// hurry makes the worker's activities heartbeat, which heliotrope-worker does on SIGUSR1. It
+// returns whether the worker was told.
 func (l *line) hurry(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, hurryTimeout)
 	defer cancel()
@@ -316,9 +317,9 @@ func (l *line) hurry(ctx context.Context) bool {
 	return err == nil
 }
 
-// listen listens on the host: on the port that the worker knows, or, where
-// that stays taken, on another. A host frees a port only when it has noticed
-// itself that the connection before is gone.
+// listen listens on the host at the port that the worker knows or, when that stays taken, at
+// another one. A host frees a port only when it has noticed itself that the previous
+// connection is gone.
 func (l *line) listen() (net.Listener, error) {
 	wanted := l.port
 	if l.refused >= portTries {
@@ -338,20 +339,20 @@ func (l *line) listen() (net.Listener, error) {
 	return listener, nil
 }
 
-// A worker writes down what it was started as: its port in one file, and
-// everything it depends on in another.
+// A worker writes down what it was started with: its port in one file, and everything that
+// it depends on in another.
 const (
 	portFile     = "port"
 	identityFile = "identity"
-	// passFile holds its pass. The controller writes it, through keepFile: what is in a
-	// command line every user of the host can read.
+	// passFile holds the worker's pass. The controller writes it through keepFile, because
+	// every user of the host can read a command line.
 	passFile = "pass"
 	keepFile = `mkdir -p "${1%/*}" && umask 077 && cat > "$1"`
 	announce = `printf '%s\n' "$1" > port && printf '%s\n' "$2" > identity && shift 2 && exec "$@"`
 )
 
-// find learns the port and the pass of a worker that somebody before us has started. Where
-// there is none, the pass is a new one.
+// find learns the port and the pass of a worker that an earlier controller has started. When
+// there is no such worker, it makes a new pass.
 func (l *line) find(ctx context.Context) error {
 	status, err := l.process.Status(ctx, portFile, passFile)
 	if err != nil {
@@ -363,12 +364,12 @@ func (l *line) find(ctx context.Context) error {
 		return nil
 	}
 	l.pass = known
-	l.port, _ = strconv.Atoi(status.Lines[0]) // 0 is as good as none
+	l.port, _ = strconv.Atoi(status.Lines[0]) // on an error the port is 0, which means that it is not known
 	return nil
 }
 
-// ensure has the worker run with the program and the arguments that are right
-// now; one that runs with others is replaced.
+// ensure makes the worker run with the current program and arguments; a worker that runs
+// with others is replaced.
 func (l *line) ensure(ctx context.Context) error {
 	status, err := l.process.Status(ctx, identityFile, digestPath(l.Binary))
 	if err != nil {
