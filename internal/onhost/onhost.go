@@ -1,6 +1,7 @@
-// Package onhost registers what the drivers bring to the witness's program,
-// which watches on the hosts: readers of counters, and watchers of domains. It
-// is small, for the program is copied to each machine of a testbed.
+// Package onhost registers what the drivers contribute to the witness's
+// program, which watches on the hosts: readers of counters, and watchers of
+// domains. The package is kept small, because the program is copied to each
+// machine of a testbed.
 package onhost
 
 import (
@@ -19,7 +20,7 @@ import (
 	"heliotrope/internal/witness/sampler"
 )
 
-// parts are the drivers': one line for each that brings something.
+// parts has one line for each driver that contributes something.
 var parts = []part.Part{
 	kvm.Part,
 	xen.Part,
@@ -29,7 +30,7 @@ var parts = []part.Part{
 	drbd.Part,
 }
 
-// Readers are all of the drivers' readers.
+// Readers are the readers of all drivers.
 func Readers() sampler.Readers {
 	all := sampler.Readers{}
 	for _, one := range parts {
@@ -38,7 +39,7 @@ func Readers() sampler.Readers {
 	return all
 }
 
-// Watcher finds who watches a hypervisor's domains; nil when nobody does.
+// Watcher finds the watcher of a hypervisor's domains; nil when there is none.
 func Watcher(name string) part.Watcher {
 	for _, one := range parts {
 		if watcher, found := one.Watchers[name]; found {
@@ -48,8 +49,8 @@ func Watcher(name string) part.Watcher {
 	return nil
 }
 
-// Counters is the data dictionary: the machines' own counters, those of the
-// classes of traffic on the WAN, and the drivers'.
+// Counters is the data dictionary of the counters: the machines' own, those of
+// the classes of WAN traffic, and the drivers'.
 func Counters() []witness.Counter {
 	all := slices.Clone(witness.Counters)
 	for _, class := range classes() {
@@ -61,8 +62,8 @@ func Counters() []witness.Counter {
 	return all
 }
 
-// classes are the names of the drivers' classes of traffic, of our own, and of
-// what is left.
+// classes are the names of the drivers' classes of traffic, of our own classes,
+// and of the class for all other traffic.
 func classes() []string {
 	var all []string
 	add := func(name string) {
