@@ -1,7 +1,7 @@
 // Package drivers registers the hypervisors and the storage systems: each is one
-// folder, and one line here. Nobody else names a driver but the campaign file's
-// vocabulary (package campaign). What a driver brings to the hosts is registered
-// in package onhost.
+// folder, and one line here. No other package names a driver, except the campaign
+// file's vocabulary (package campaign). What a driver contributes to the witness's
+// program on the hosts is registered in package onhost.
 package drivers
 
 import (
@@ -26,15 +26,15 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// Hypervisors are all of them.
+// Hypervisors are all hypervisors.
 var Hypervisors = []hypervisor.Kind{
 	xen.Kind,
 	kvm.Kind,
 	vsphere.Kind,
 }
 
-// Storages are all storage systems. Two may have one name: one that opens disks on
-// hosts, and one for hypervisors that make the disks themselves.
+// Storages are all storage systems. A name may appear twice: for a storage system
+// that opens disks on hosts, and for one of a hypervisor that makes the disks itself.
 var Storages = slices.Concat(
 	[]storage.Kind{iscsi.Kind},
 	[]storage.Kind{nfs.Kind},
@@ -43,7 +43,7 @@ var Storages = slices.Concat(
 	datastore.Kinds,
 )
 
-// StoragesOf are the storage systems that a hypervisor's guests can have.
+// StoragesOf are the storage systems that the guests of a hypervisor can use.
 func StoragesOf(kind hypervisor.Kind) []storage.Kind {
 	return slices.DeleteFunc(slices.Clone(Storages), func(one storage.Kind) bool { return one.Datastores != kind.Datastores })
 }
@@ -53,13 +53,13 @@ func Hypervisor(name string) (hypervisor.Kind, error) {
 	return find("hypervisor", name, Hypervisors, func(kind hypervisor.Kind) string { return kind.Name })
 }
 
-// Storage finds a storage system of a hypervisor's guests by its name.
+// Storage finds, by its name, a storage system for the guests of a hypervisor.
 func Storage(kind hypervisor.Kind, name string) (storage.Kind, error) {
 	return find("storage system of "+kind.Name, name, StoragesOf(kind), func(kind storage.Kind) string { return kind.Name })
 }
 
-// Path is what shapes the WAN of a testbed: netem on the host that bridges the sites,
-// or a port group of a vCenter.
+// Path is the driver that shapes a testbed's WAN: netem on the host that bridges the
+// sites, or a port group of a vCenter.
 func Path(inv *inventory.Inventory, bridge remote.Runner) wan.Path {
 	if at := inv.WAN.Portgroup; at != nil {
 		return vsphere.NewPortgroup(inv.Name, *inv.VCenter(at.VCenter), at.Path)
@@ -67,8 +67,8 @@ func Path(inv *inventory.Inventory, bridge remote.Runner) wan.Path {
 	return wan.New(inv, bridge)
 }
 
-// CheckInventory refuses what an inventory says and its drivers cannot do: what can
-// be known without asking a host.
+// CheckInventory refuses what an inventory asks for and its drivers cannot do, as far
+// as that can be known without asking a host.
 func CheckInventory(inv *inventory.Inventory) error {
 	kind, err := Hypervisor(inv.Hypervisor)
 	if err != nil {
@@ -96,7 +96,7 @@ func CheckInventory(inv *inventory.Inventory) error {
 	return errors.Join(errs...)
 }
 
-// find finds a kind by its name; an unknown one is an error that lists all.
+// find finds a kind by its name; the error for an unknown name lists all names.
 func find[K any](what, name string, kinds []K, nameOf func(K) string) (K, error) {
 	var names []string
 	for _, kind := range kinds {
