@@ -5,22 +5,22 @@ import (
 	"strings"
 )
 
-// Family is a family of distributions whose packages have the same names.
+// Family is a family of distributions in which a package has the same name.
 type Family string
 
 // The families.
 const (
 	Debian Family = "Debian"
 	Ubuntu Family = "Ubuntu"
-	RHEL   Family = "RHEL"   // and what is built from its sources
-	XCPng  Family = "XCP-ng" // and XenServer, built on CentOS
+	RHEL   Family = "RHEL"   // and distributions built from its sources
+	XCPng  Family = "XCP-ng" // and XenServer; built on CentOS
 )
 
-// Families are all of them.
+// Families are all families.
 var Families = []Family{Debian, Ubuntu, RHEL, XCPng}
 
-// FamilyOf is a host's family by NAME, ID and ID_LIKE of its os-release(5); "" when it is
-// none of them. XCP-ng has the ID of XenServer, xenenterprise, and is like rhel.
+// FamilyOf finds a host's family by NAME, ID and ID_LIKE of its os-release(5); "" when it
+// is none of them. XCP-ng has the ID of XenServer, xenenterprise, and rhel in ID_LIKE.
 func FamilyOf(name, id, like string) Family {
 	is := func(word string) bool { return slices.Contains(strings.Fields(id+" "+like), word) }
 	switch {
@@ -36,14 +36,14 @@ func FamilyOf(name, id, like string) Family {
 	return ""
 }
 
-// packages are the names of one thing's package by family. The two last may have a note
-// on the repository. "" is where none is known.
+// packages are, by family, the names of the package that has one program or module. The
+// last two may have a note on the repository. "" means that no package is known.
 type packages struct{ debian, ubuntu, rhel, xcpng string }
 
-// alike is a package that has two names: Debian's and that of the others.
+// alike is a package that has two names: one in Debian and Ubuntu, one in the others.
 func alike(debian, others string) packages { return packages{debian, debian, others, others} }
 
-// programs have a row for each program that a host may have to have.
+// programs has a row for each program that a host may need.
 var programs = map[string]packages{
 	"/bin/ping":        alike("iputils-ping", "iputils"),
 	"/sbin/blkdiscard": alike("util-linux", "util-linux"),
@@ -73,15 +73,16 @@ var programs = map[string]packages{
 	"xl":                     {"xen-utils-common", "xen-utils-common", "", "xen-dom0-tools"},
 }
 
-// modules have a row for each kernel module that is not in the package of most.
+// modules has a row for each kernel module that is not in the package of most modules.
 var modules = map[string]packages{
 	"drbd": {anyModule.debian, anyModule.ubuntu, "kmod-drbd84 (ELRepo)", ""},
 }
 
-// anyModule is what most modules are in. Debian's small kernel for clouds has too few.
+// anyModule is the package that has most modules. Debian's small kernel for clouds has
+// too few.
 var anyModule = packages{"linux-image-amd64 and boot its kernel", "linux-modules-extra-$(uname -r)", "kernel-modules-extra", "kernel"}
 
-// of is the package of a family; "" where none is known.
+// of is the name of the package in a family; "" when none is known.
 func (p packages) of(family Family) string {
 	switch family {
 	case Debian:
@@ -113,7 +114,8 @@ func (l lack) fix(family Family) string {
 	case family != "":
 		return what + " what has " + l.name + ": no package of " + string(family) + " is known"
 	}
-	// Families whose package has one name are named together, in the order of all.
+	// Families whose package has the same name are listed together, in the order of
+	// Families.
 	var names []string
 	having := map[string][]string{}
 	for _, one := range Families {

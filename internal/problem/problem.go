@@ -1,11 +1,11 @@
-// Package problem says what stands in the way on a host before anything is changed
-// there: on which host, what was looked at, what came back, and what to do about it.
-// Drivers report problems as errors, and whoever asks several of them takes the errors
-// apart again (Of).
+// Package problem describes what stands in the way on a host before anything is changed
+// there: on which host, what was looked at, what was found, and what to do about it.
+// Drivers report problems as errors, and code that calls several drivers takes their
+// joined errors apart again (Of).
 //
-// It promises that the text of a problem is one line, and that what is missing of a
-// distribution is named by the package that has it there (packages.go): drivers name
-// programs and kernel modules only.
+// It promises that the text of a problem is one line, and that something missing is
+// named by the package that has it in the host's distribution (packages.go): drivers
+// name programs and kernel modules only.
 package problem
 
 import (
@@ -20,63 +20,65 @@ import (
 
 // Problem is one thing that stands in the way.
 type Problem struct {
-	// Host is the machine's name in the inventory; "" where it is none's.
+	// Host is the machine's name in the inventory; "" when the problem is not of one
+	// machine.
 	Host string `json:"host"`
-	// Tried is what was looked at: a command, a file, a port, a setting. It is "" where
-	// whoever found the problem did not say.
+	// Tried is what was looked at: a command, a file, a port, a setting. It is "" when
+	// the error did not say.
 	Tried string `json:"tried"`
-	Found string `json:"found"` // what came back
-	Fix   string `json:"fix"`   // what to do; "" where nobody knows
-	// Warning says that a campaign can run all the same.
+	Found string `json:"found"` // what was found
+	Fix   string `json:"fix"`   // what to do; "" when that is not known
+	// Warning says that a campaign can run in spite of the problem.
 	Warning bool `json:"warning"`
-	// Class is BadInput where something was asked for that cannot be, and otherwise
+	// Class is BadInput when something impossible was asked for, and otherwise
 	// Infrastructure: something does not work.
 	Class fault.Class `json:"class"`
 
-	lacks lack // what a package would bring
+	lacks lack // what a package would provide
 }
 
-// lack is a program or a kernel module that a host has not; the zero value is none.
+// lack is a program or a kernel module that a host does not have; the zero value is
+// nothing.
 type lack struct {
 	name   string
 	module bool
-	or     string // what else may help, to be tried first
+	or     string // another fix, to be tried first
 }
 
-// of is what all problems are made by: what came back is joined to one line.
+// of makes every Problem; it joins the lines of found into one.
 func of(class fault.Class, host, tried, found, fix string) Problem {
 	return Problem{Host: host, Tried: tried, Found: strings.Join(strings.Fields(found), " "), Fix: fix, Class: class}
 }
 
-// New is a problem as an error of a class.
+// New makes a problem and returns it as an error of a class.
 func New(class fault.Class, host, tried, found, fix string) error {
 	p := of(class, host, tried, found, fix)
 	return fault.As(class, &p)
 }
 
-// Bad is a problem of what was asked for.
+// Bad makes a problem of class BadInput.
 func Bad(host, tried, found, fix string) Problem { return of(fault.BadInput, host, tried, found, fix) }
 
-// Warn is a problem with which a campaign can run.
+// Warn makes a problem in spite of which a campaign can run.
 func Warn(host, tried, found, fix string) Problem {
 	p := of(fault.Infrastructure, host, tried, found, fix)
 	p.Warning = true
 	return p
 }
 
-// Lacks is a host without a program. Its name, or its path where it must be there, is a
-// key of the table of packages.
+// Lacks is the error for a host without a program. The program is a name, or a path
+// when it must be at that path, and is a key of the table of packages.
 func Lacks(host, program string) error {
 	return lacking(fault.BadInput, host, "command -v "+program, "there is no program "+program, lack{name: program})
 }
 
-// LacksModule is a host whose running kernel has no such module.
+// LacksModule is the error for a host whose running kernel does not have a module.
 func LacksModule(host, module string) error {
 	return lacking(fault.BadInput, host, "modprobe --dry-run "+module, "the running kernel has no module "+module, lack{name: module, module: true})
 }
 
-// Perhaps is New for a program that does not work or may not be there at all: after the
-// fix comes its package.
+// Perhaps is New for a program that does not work or that may be missing: the fix is
+// followed by the package of the program.
 func Perhaps(class fault.Class, host, tried, found, fix, program string) error {
 	return lacking(class, host, tried, found, lack{name: program, or: fix})
 }
@@ -88,8 +90,8 @@ func lacking(class fault.Class, host, tried, found string, what lack) error {
 	return fault.As(class, &p)
 }
 
-// For names the package of one family of distributions, where something is missing that
-// a package brings. Of a host whose family nobody knows all of them are named.
+// For names the package of one family of distributions when the problem is something
+// missing that a package provides. When family is "", all families' packages are named.
 func (p *Problem) For(family Family) {
 	if p.lacks.name != "" {
 		p.Fix = p.lacks.fix(family)
@@ -99,15 +101,16 @@ func (p *Problem) For(family Family) {
 	}
 }
 
-// Error is one line: the host, what was looked at, what came back, what to do.
+// Error is one line: the host, what was looked at, what was found, what to do.
 func (p *Problem) Error() string {
 	parts := slices.DeleteFunc([]string{p.Host, p.Tried, p.Found, p.Fix}, func(part string) bool { return part == "" })
 	return strings.Join(parts, ": ")
 }
 
-// Of takes an error apart into problems: joined errors are several, and one that nobody
-// made a problem of is what came back. The same one is there but once. Hosts are those
-// whose names such an error may begin with.
+// Of takes an error apart into problems. Joined errors become several problems. An
+// error that is no Problem becomes one with its text in Found. Equal problems are
+// listed once. Hosts are names of machines with which the text of such an error may
+// begin.
 func Of(err error, hosts ...string) []Problem {
 	var all []Problem
 	for _, one := range apart(err) {
@@ -119,7 +122,7 @@ func Of(err error, hosts ...string) []Problem {
 	return all
 }
 
-// apart is the errors that were joined, as errors.Join does it.
+// apart are the errors that were joined as errors.Join does it.
 func apart(err error) []error {
 	joined, is := err.(interface{ Unwrap() []error })
 	switch {
@@ -136,7 +139,7 @@ func apart(err error) []error {
 	if len(all) < 2 {
 		return []error{err}
 	}
-	// What is said of all of them is said of each.
+	// The text before the first joined error belongs to each of them.
 	before, _, _ := strings.Cut(err.Error(), all[0].Error())
 	for i, one := range all {
 		all[i] = fmt.Errorf("%s%w", before, one)
@@ -166,7 +169,7 @@ func ofError(err error, hosts []string) Problem {
 	return p
 }
 
-// Unreachable is a host that does not answer, with what to do about it.
+// Unreachable is the error for a host that does not answer, with what to do about it.
 func Unreachable(host, address string, err error) error {
 	fix := "see that it runs, that its SSH server listens there, and that no firewall is in between"
 	switch {
