@@ -1,5 +1,5 @@
-// Package guest knows the measured guest: how it is configured, what its keys
-// look like, and how a hypervisor is asked to run it. The guest's user space
+// Package guest defines the measured guest: how it is configured, the form of its
+// keys, and the domain that a hypervisor is asked to run. The guest's user space
 // is an initramfs; see deploy/lab/image for how it is made.
 package guest
 
@@ -17,17 +17,18 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// ProgramDir is where the guest keeps programs of ours: the worker, the witness.
+// ProgramDir is the folder in the guest for our programs: the worker, the
+// witness.
 const ProgramDir = "/opt/heliotrope"
 
-// Identity is what makes a general initramfs this testbed's guest.
+// Identity makes a general initramfs the guest of one testbed.
 type Identity struct {
 	HostKey        ed25519.PrivateKey // of the guest's ssh server
 	AuthorizedKeys []string           // lines of authorized_keys, for root
 }
 
-// Archive is a second initramfs archive that is appended to the guest's own
-// (the kernel unpacks concatenated archives one after the other).
+// Archive is an initramfs archive to be appended to the guest's own (the kernel
+// unpacks concatenated archives one after the other).
 func (i Identity) Archive() ([]byte, error) {
 	var out bytes.Buffer
 	w := cpio.NewWriter(&out)
@@ -64,23 +65,23 @@ func dropbearKey(key ed25519.PrivateKey) []byte {
 	return out
 }
 
-// MAC is the guest's hardware address: in the range of the Xen project (IEEE's
-// 00:16:3e), and derived from the address on the test network, so that two
-// guests never share one.
+// MAC is the guest's hardware address. It is in the range of the Xen project
+// (IEEE's 00:16:3e) and derived from the guest's address on the test network, so
+// that no two guests share one.
 func MAC(address netip.Addr) string {
 	b := address.As4()
 	return fmt.Sprintf("00:16:3e:%02x:%02x:%02x", b[1], b[2], b[3])
 }
 
-// Cmdline is the kernel command line that the guest's init reads.
+// Cmdline is the kernel command line, which the guest's init reads.
 func Cmdline(name string, devices hypervisor.Devices, g inventory.Guest) string {
 	return fmt.Sprintf("console=%s quiet loglevel=3 mitigations=off net.ifnames=0 heliotrope.name=%s heliotrope.nic=%s heliotrope.ip=%s heliotrope.mtu=%d",
 		devices.Console, name, devices.NIC, g.Address, g.MTU)
 }
 
-// Domain is the measured guest of a testbed, as a hypervisor runs it on the
-// given host with the given disk. One that starts what its own disk holds has no
-// command line of ours either.
+// Domain is the measured guest of a testbed, as a hypervisor runs it on the given
+// host with the given disk. A guest that boots from its own disk gets no kernel
+// command line from us.
 func Domain(inv *inventory.Inventory, name string, devices hypervisor.Devices, host *inventory.Machine, disk hypervisor.Disk) hypervisor.Domain {
 	cmdline := ""
 	if inv.Guest.Kernel != "" {
