@@ -9,16 +9,16 @@ import (
 	"heliotrope/internal/problem"
 )
 
-// How far a machine's clock may be from the controller's: what steers clocks keeps them
-// within steadyClock, and beyond goodClock certificates and the times in logs are not to
-// be relied on. Measurements are put onto one time base whatever the offset.
+// How far a machine's clock may be from the controller's. A program that steers a clock
+// keeps it within steadyClock; beyond goodClock, certificates and the times in logs
+// cannot be relied on. Measurements are put onto one time base whatever the offset.
 const (
 	steadyClock = time.Second
 	goodClock   = time.Hour
 )
 
-// Judge says what is wrong with machines, each by itself and beside each other. The
-// guest's frames are of guestMTU bytes.
+// Judge says what is wrong with the machines, each by itself and compared with each
+// other. guestMTU is the MTU of the guest, in bytes.
 func Judge(states []State, guestMTU int) []problem.Problem {
 	var all []problem.Problem
 	for i := range states {
@@ -36,7 +36,7 @@ func Judge(states []State, guestMTU int) []problem.Problem {
 	return all
 }
 
-// judge looks at one machine.
+// judge checks one machine.
 func (s *State) judge(guestMTU int) (all []problem.Problem) {
 	switch {
 	case s.Interface == "":
@@ -69,7 +69,7 @@ func (s *State) judgeClock() []problem.Problem {
 	return nil
 }
 
-// same looks whether two names are of one machine, or of copies of one.
+// same checks whether two names belong to one machine, or to copies of one.
 func same(a, b *State) []problem.Problem {
 	both := func(key string) bool { return slices.Contains(a.hostKeys, key) }
 	switch {
@@ -84,8 +84,8 @@ func same(a, b *State) []problem.Problem {
 	return nil
 }
 
-// unlike compares the processors of the sites' hosts. Whether the guest could move
-// between them the hypervisor's driver says.
+// unlike compares the processors of the sites' hosts. Whether the guest can migrate
+// between them is checked by the hypervisor's driver.
 func unlike(a, b *State) (all []problem.Problem) {
 	const fix = "take hosts with the same processor, or compare only trials of one direction"
 	if a.Processor != b.Processor && a.Processor != "" && b.Processor != "" {
@@ -99,7 +99,7 @@ func unlike(a, b *State) (all []problem.Problem) {
 	return all
 }
 
-// without are the words of one list that another has not, in order.
+// without are the words of one list that another does not have, sorted.
 func without(words, others []string) []string {
 	lacks := slices.DeleteFunc(slices.Clone(words), func(word string) bool { return slices.Contains(others, word) })
 	slices.Sort(lacks)

@@ -1,11 +1,12 @@
-// Package survey asks each machine of a testbed what concerns no driver in particular:
-// its distribution, memory, disk, processor, network interface, clock and who steers
-// that. It compares the machines (judge.go), and tries the ways between them (ways.go).
+// Package survey asks each machine of a testbed for facts that concern no particular
+// driver: its distribution, memory, disk, processor, network interface and clock, and
+// which program steers the clock. It compares the machines (judge.go), and tries the
+// network paths between them (ways.go).
 //
-// It promises that it changes nothing on a machine, and that a machine which lacks a
-// program or a file tells the rest all the same. Ways that are tried are connections
-// and pings, which whoever measures there would notice: see Testbed.Check for when
-// they are left out.
+// It promises that it changes nothing on a machine, and that a machine without one of
+// the programs or files still reports everything else. It tries paths by connections
+// and pings, which would disturb a measurement on the same network: see Testbed.Check
+// for when they are left out.
 package survey
 
 import (
@@ -22,48 +23,50 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// Machine is one that is asked.
+// Machine is a machine to ask.
 type Machine struct {
 	remote.Host
 	Address  netip.Addr // on the test network
 	DataDir  string
 	HostKeys []string // fingerprints, as the inventory has them
-	IsSite   bool     // it runs the guest
+	IsSite   bool     // whether it runs the guest
 }
 
-// State is what a machine says. What it does not tell is empty or 0.
+// State is what a machine reports. What it does not report is empty or 0.
 type State struct {
 	Name   string         `json:"name"`
 	System string         `json:"system"` // PRETTY_NAME of os-release(5)
 	Family problem.Family `json:"family"`
 	Kernel string         `json:"kernel"`
-	// Processor is its model, and Features are its flags in /proc/cpuinfo: under Xen,
-	// what the control domain sees.
+	// Processor is the processor's model, and Features are its flags in /proc/cpuinfo;
+	// under Xen, those that the control domain sees.
 	Processor    string   `json:"processor"`
 	Features     []string `json:"-"`
-	AvailableMiB int      `json:"available_mib"` // memory, as /proc/meminfo has it
-	// FreeDiskMiB is that of the file system of the data folder; Folder is as much of
-	// that as is there, and Writable says whether something can be made in it.
+	AvailableMiB int      `json:"available_mib"` // MemAvailable of /proc/meminfo
+	// FreeDiskMiB is the free space in the data folder's file system. Folder is the
+	// deepest existing part of the data folder's path, and Writable says whether files
+	// can be made in it.
 	FreeDiskMiB int    `json:"free_disk_mib"`
 	Folder      string `json:"-"`
 	Writable    bool   `json:"-"`
-	Interface   string `json:"interface"` // that has the address on the test network
+	Interface   string `json:"interface"` // the one that has the address on the test network
 	MTU         int    `json:"mtu"`
-	// Steering is the program that steers its clock; "" when none that is known runs.
+	// Steering is the program that steers the machine's clock; "" when no known one
+	// runs.
 	Steering string `json:"clock_steered_by"`
-	// ClockAhead is its clock minus ours, give or take ClockUncertainty.
+	// ClockAhead is the machine's clock minus ours, plus or minus ClockUncertainty.
 	ClockAhead       time.Duration `json:"clock_ahead_ns"`
 	ClockUncertainty time.Duration `json:"clock_uncertainty_ns"`
 
-	boot     string // the kernel's boot_id: no two running kernels have the same
+	boot     string // the kernel's boot_id: no two running kernels have the same one
 	hostKeys []string
 	address  netip.Addr
 	isSite   bool
 }
 
-// questions prints a line of a word and a value for each answer. Its arguments are the
-// address on the test network and the data folder. A process is told by its command's
-// name, of which the kernel keeps 15 characters.
+// questions prints, for each answer, a line with a word and a value. Its arguments are
+// the address on the test network and the data folder. It recognises a process by its
+// command's name, of which the kernel keeps 15 characters.
 const questions = `
 exec 2> /dev/null
 export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C
@@ -92,7 +95,8 @@ true`
 
 const askLimit = time.Minute
 
-// Ask asks one machine. An error is of a machine that does not answer.
+// Ask asks one machine. An error means that the machine did not answer, or not as
+// expected.
 func Ask(ctx context.Context, m Machine) (State, error) {
 	s := State{Name: m.Name(), hostKeys: m.HostKeys, address: m.Address, isSite: m.IsSite}
 	result, err := m.Run(ctx, remote.Command{Args: []string{"sh", "-c", questions, "survey", m.Address.String(), m.DataDir}, Timeout: askLimit})
@@ -102,12 +106,12 @@ func Ask(ctx context.Context, m Machine) (State, error) {
 	return s, err
 }
 
-// SetClock notes what was measured of the machine's clock.
+// SetClock stores what was measured of the machine's clock.
 func (s *State) SetClock(offset clock.Offset) {
 	s.ClockAhead, s.ClockUncertainty = offset.Ahead, offset.Uncertainty
 }
 
-// parse reads what questions prints.
+// parse reads the output of questions.
 func (s *State) parse(text string) error {
 	var name, id, like string
 	for line := range strings.Lines(text) {
@@ -151,7 +155,8 @@ func (s *State) parse(text string) error {
 	return nil
 }
 
-// parseDisk reads the free blocks of a file system, the bytes of one, and a folder.
+// parseDisk reads the number of free blocks of a file system, the size of a block in
+// bytes, and a folder.
 func (s *State) parseDisk(value string) error {
 	var blocks, blockBytes int64
 	words := strings.SplitN(value, " ", 3)

@@ -19,17 +19,17 @@ import (
 
 // Way is a TCP port that one machine must reach at another.
 type Way struct {
-	From, To string // machines
+	From, To string // names of machines
 	At       netip.AddrPort
-	For      string // what goes there: "iscsi"
+	For      string // what uses the port: "iscsi"
 }
 
-// tryLimit is how long a connection may take. One that a firewall swallows takes longer.
-// It is shorter in tests.
+// tryLimit is how long a connection may take. Packets that a firewall drops take longer.
+// Tests shorten it.
 var tryLimit = 5 * time.Second
 
-// Try has a machine connect to a port of another, and closes that again. That nobody
-// listens there is as good: the way is open, or a firewall answers as if it were.
+// Try makes a machine connect to a port of another, and closes the connection. A refused
+// connection is no error either: the path is open, or a firewall answers as if it were.
 func Try(ctx context.Context, from remote.Dialer, way Way) error {
 	limited, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
@@ -54,7 +54,7 @@ func Try(ctx context.Context, from remote.Dialer, way Way) error {
 	return err
 }
 
-// TryAll tries several ways at once, each from a machine of the list.
+// TryAll tries several ways at the same time, each from its machine in the list.
 func TryAll(ctx context.Context, machines []Machine, ways []Way) error {
 	return gather.Each(ways, func(way Way) error {
 		for _, m := range machines {
@@ -62,13 +62,14 @@ func TryAll(ctx context.Context, machines []Machine, ways []Way) error {
 				return Try(ctx, m, way)
 			}
 		}
-		return nil // nobody could try it
+		return nil // the machine is not in the list
 	})
 }
 
-// pings has a machine ping others with packets that nobody may cut, and with small ones
-// where those do not come back. Its arguments are pairs of an address and the bytes of
-// the data. By its path: busybox has a lesser ping.
+// pings makes a machine ping others with packets that may not be fragmented and, where
+// those are not answered, with small ones. Its arguments are pairs of an address and the
+// number of data bytes. It calls /bin/ping by its path, because busybox's ping can do
+// less.
 const pings = `
 exec 2> /dev/null
 [ -x /bin/ping ] || { echo no-ping; exit 0; }
@@ -86,12 +87,14 @@ while [ $# -gt 1 ]; do
 done
 wait`
 
-// headerBytes are of IPv4 (RFC 791) and of an echo request (RFC 792), before the data.
+// headerBytes is the size of the IPv4 header (RFC 791) and the echo request's header
+// (RFC 792), before the data.
 const headerBytes = 20 + 8
 
-// Pings looks whether packets as long as both ends' interfaces carry arrive uncut. What
-// is not answered at all is a problem between the ends of the WAN, whose certificate
-// pings, and otherwise a warning: nothing else does.
+// Pings checks whether packets as long as both ends' interfaces allow arrive
+// unfragmented. When no ping at all is answered, that is a problem between the ends of
+// the WAN, because the WAN's certificate pings; elsewhere it is a warning, because
+// nothing else pings.
 func Pings(ctx context.Context, from Machine, states []State, isEnd func(name string) bool) error {
 	var mine *State
 	for i := range states {
