@@ -11,14 +11,14 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// root is the folder of Heliotrope on a host that is gone with the boot.
+// root is Heliotrope's folder on a host. It does not survive a reboot.
 const root = "/run/heliotrope"
 
 //go:embed script/borrow.sh
 var borrowScript string
 
-// GivingBack is a constant text for sh(1), for a host's Ending: it gives back what was
-// borrowed for a testbed, by any driver. Its argument is the testbed's label.
+// GivingBack is a constant text for sh(1), for use in a host's Ending: it restores every
+// setting that any driver borrowed for a testbed. Its argument is the testbed's label.
 var GivingBack = SharedScript + borrowScript + `
 for folder in ` + root + `/borrowed-"$1".*; do
 	if [ -d "$folder" ]; then
@@ -32,10 +32,10 @@ var (
 	borrowerForm = regexp.MustCompile(`^[a-z0-9-]+\.[a-z]+$`)
 )
 
-// Borrow sets a kernel setting of a host, a file of one line in /sys or /proc, for one that
-// does not own it. The host writes its former value down before, and gives it back when it is
-// told to (GiveBack), or by itself when the lease is over (GivingBack), unless somebody
-// else has set it meanwhile. A setting that has the value already is not borrowed. The
+// Borrow changes a kernel setting of a host, a file of one line in /sys or /proc, that the
+// borrower does not own. The host first records the former value. It restores that value when
+// GiveBack is called, or by itself when the lease ends (GivingBack), unless somebody else has
+// changed the setting meanwhile. A setting that already has the value is not borrowed. The
 // borrower is LABEL.KIND: a testbed and a driver.
 func Borrow(ctx context.Context, host remote.Runner, borrower, file, value string) error {
 	if !settingPath.MatchString(file) || file != path.Clean(file) {
@@ -47,7 +47,8 @@ func Borrow(ctx context.Context, host remote.Runner, borrower, file, value strin
 	return borrowed(ctx, host, borrower, "borrow", file, value)
 }
 
-// GiveBack gives back all that the borrower has borrowed of a host. Twice is once.
+// GiveBack restores every setting of a host that the borrower has borrowed. Calling it again
+// does nothing.
 func GiveBack(ctx context.Context, host remote.Runner, borrower string) error {
 	return borrowed(ctx, host, borrower, "give_back_all")
 }

@@ -1,23 +1,23 @@
-// Package owner leases the hosts of a testbed to whoever measures on them: one
-// owner at a time. Two campaigns on one host, or two controllers with copies of one
-// inventory, would otherwise remove each other's guests and disks.
+// Package owner leases the hosts of a testbed to one owner at a time, who measures on
+// them. Without leases, two campaigns on one host, or two controllers with copies of one
+// inventory, would remove each other's guests and disks.
 //
 // It promises that
-//   - a host has one owner, and nobody else gets it before that one's lease has
-//     ended or was given back: what waits is told for whom, and until when;
-//   - whoever finds one host of the testbed in other hands gets none, and all take
-//     them in one order, so that two owners never wait for each other;
-//   - the host itself holds the lease, by a clock that nobody sets: it ends in time
-//     whatever became of its owner, and with the boot;
+//   - a host has one owner, and nobody else gets it before the owner's lease has
+//     ended or was given back: anybody who is refused is told who the owner is, and until when;
+//   - an owner who finds one host of the testbed leased to another gets none of them, and everybody takes
+//     the hosts in the same order, so that two owners never wait for each other;
+//   - the host itself keeps the lease, by a clock that nobody sets: the lease ends on time
+//     whatever became of its owner, and with a reboot;
 //   - what runs on a host for an owner ends with his lease: a watchdog on the host
-//     itself sees to that when nobody renews it, and so does whoever takes the host
-//     before it has. Disks and exports stay: they do nothing by themselves;
-//   - a setting of the host that was borrowed has its former value again in the same
-//     way, unless somebody else has set it meanwhile.
+//     ends it when nobody renews the lease, and if the watchdog has not done so yet, the next owner's Take
+//     does. Disks and exports stay: they do nothing by themselves;
+//   - a host's setting that was borrowed gets its former value back in the same
+//     way, unless somebody else has changed it meanwhile.
 //
-// It is dangerous in this way: a lease stops nobody who does not ask for it. What is
-// done on a host by hand, or by a program that took its lease and has lost it since,
-// is done.
+// Dangerous: a lease stops nobody who does not ask for it. It does not prevent changes
+// that are made on a host by hand, or by a program that took its lease and has lost it
+// since.
 package owner
 
 import (
@@ -43,20 +43,20 @@ var (
 	// ErrHeld says that a host is leased to another owner. The error is a
 	// *HeldError.
 	ErrHeld = errors.New("the host is leased to another owner")
-	// ErrLapsed says that there is no lease to renew: somebody else may have been
-	// on the host since.
+	// ErrLapsed says that there is no lease to renew: somebody else may have used the
+	// host since it ended.
 	ErrLapsed = errors.New("the lease of the host has lapsed")
 )
 
-// HeldError says who has a host.
+// HeldError says who has leased a host.
 type HeldError struct {
 	Host, Owner string
-	Until       time.Time // the lease's end, unless it is renewed, by this machine's clock
+	Until       time.Time // when the lease ends unless it is renewed, on this machine's clock
 }
 
 func (e *HeldError) Error() string { return e.Host + " is " + e.held() + ": " + e.Fix() }
 
-// Found is what the host's lease says.
+// Found is what the host's lease says, for a report of problems.
 func (e *HeldError) Found() string { return "it is " + e.held() }
 
 func (e *HeldError) held() string {
@@ -68,32 +68,32 @@ func (e *HeldError) Fix() string {
 	return "let that end, or end it where it runs; if it is dead, the host is free then"
 }
 
-// Is makes it an ErrHeld.
+// Is makes errors.Is(e, ErrHeld) true.
 func (e *HeldError) Is(target error) bool { return target == ErrHeld }
 
-// Lease is how long a lease lasts after it was taken or renewed last, and RenewEvery
-// how often whoever is at work renews it. Between two renewals nothing lasts longer
-// than the judgement of an attempt.
+// Lease is how long a lease lasts after it was taken or last renewed, and RenewEvery is
+// how often its owner renews it while he works. The longest work between two renewals is
+// judging an attempt.
 const (
 	Lease      = 30 * time.Minute
 	RenewEvery = time.Minute
 )
 
-// scriptTimeout limits one operation on a host. An emulated one is slow.
+// scriptTimeout limits one operation on a host. An emulated host is slow.
 const scriptTimeout = time.Minute
 
-// folder is where a host has its lease; it is gone with the boot.
+// folder is where a host keeps its lease; it does not survive a reboot.
 const folder = root + "/owner"
 
-// How lease.sh says that there is nothing to renew, and that another owner has the
-// host.
+// Exit codes by which lease.sh says that there is no lease to renew, and that another
+// owner has the host.
 const (
 	lapsedCode = 3
 	heldCode   = 4
 )
 
-// SharedScript are functions for sh(1) of whatever holds something on a host and has
-// a watchdog there.
+// SharedScript has functions for sh(1) that are shared by everything that holds
+// something on a host and has a watchdog there.
 //
 //go:embed script/shared.sh
 var SharedScript string
@@ -107,18 +107,17 @@ var (
 	leaseScript string
 )
 
-// Campaign is the owner that a campaign of a controller is. The controller is told
-// by the task queue of any of its activities; see Controller.
+// Campaign is the owner's name for a campaign of a controller. The controller is
+// recognised by the task queue of any of its activities; see Controller.
 func Campaign(queue, campaign string) string {
 	return "campaign " + campaign + " of controller " + Controller(queue)
 }
 
-// queuePrefix begins the name of each of our task queues; the controller's id
-// follows.
+// queuePrefix begins the name of each of our task queues; the controller's ID follows.
 const queuePrefix = "heliotrope."
 
-// Controller is the id of the controller that a task queue belongs to, be it the
-// controller's own or that of a worker on a host.
+// Controller is the ID of the controller that a task queue belongs to, which may be the
+// controller's own queue or that of a worker on a host.
 func Controller(queue string) string {
 	id, _, _ := strings.Cut(strings.TrimPrefix(queue, queuePrefix), ".")
 	return id
@@ -127,18 +126,18 @@ func Controller(queue string) string {
 // Host is a machine that can be leased.
 type Host struct {
 	remote.Runner
-	// Ending is a constant text for sh(1) that ends what runs there for the owner and
-	// would go on for ever, and Args are its arguments, each a line: the host runs it
-	// when nobody renews the lease. It takes no longer than minutes.
+	// Ending is a constant text for sh(1) that ends what runs on the host for the owner
+	// and would otherwise go on for ever. Args are its arguments, each of one line. The
+	// host runs it when nobody renews the lease. It takes minutes at most.
 	Ending string
 	Args   []string
 }
 
-// Hosts are those of a testbed.
+// Hosts are the hosts of a testbed.
 type Hosts []Host
 
-// Of puts hosts in the order in which everybody takes them: by their addresses, for
-// names are those of one inventory.
+// Of sorts hosts by address, which is the order in which everybody takes them: names
+// differ between inventories, addresses do not.
 func Of(byAddress map[string]Host) Hosts {
 	var hosts Hosts
 	for _, address := range slices.Sorted(maps.Keys(byAddress)) {
@@ -147,9 +146,10 @@ func Of(byAddress map[string]Host) Hosts {
 	return hosts
 }
 
-// Take leases all hosts to the owner, or renews what he has. Where one of them cannot be
-// had, those that he had not before are given back: it is ErrHeld when another owner has
-// it, and another error when it could not be asked.
+// Take leases all hosts to the owner, or renews the leases that he has. When a host
+// cannot be leased, the hosts that the owner did not have before are given back. The
+// error is ErrHeld when another owner has that host, and another error when the host
+// could not be asked.
 func (h Hosts) Take(ctx context.Context, owner string, lease time.Duration) error {
 	taken, err := h.TakeAnswering(ctx, owner, lease, "")
 	if err != nil {
@@ -162,17 +162,17 @@ func (h Hosts) Take(ctx context.Context, owner string, lease time.Duration) erro
 	return nil
 }
 
-// Taken is which hosts TakeAnswering has leased.
+// Taken says which hosts TakeAnswering has leased.
 type Taken struct {
 	Leased Hosts
-	// Away says of every other host, by its name, why it is not leased. Whose it is is
-	// not known: nothing may be done there.
+	// Away says of every other host, by its name, why it is not leased. It is not known
+	// who has such a host: nothing may be done there.
 	Away map[string]error
 
-	fresh Hosts // of those leased: he had them not before
+	fresh Hosts // the leased hosts that the owner did not have before
 }
 
-// Err joins why hosts are not leased; nil when all are.
+// Err joins the reasons why hosts are not leased; nil when all are.
 func (t Taken) Err() error {
 	if len(t.Away) == 0 {
 		return nil
@@ -184,9 +184,9 @@ func (t Taken) Err() error {
 	return fmt.Errorf("lease the hosts: %w", errors.Join(away...))
 }
 
-// TakeAnswering is Take, but goes on past hosts that could not be asked: for what may be
-// done on some of the hosts without the others. The leases of an owner whose name is
-// instead are ended; "" ends none.
+// TakeAnswering is Take, but goes on past hosts that could not be asked. It is for work
+// that can be done on some of the hosts without the others. On each host, it also ends
+// the lease of the owner named instead; "" ends none.
 func (h Hosts) TakeAnswering(ctx context.Context, owner string, lease time.Duration, instead string) (Taken, error) {
 	taken := Taken{Away: map[string]error{}}
 	if err := check(owner, lease); err != nil {
@@ -195,7 +195,7 @@ func (h Hosts) TakeAnswering(ctx context.Context, owner string, lease time.Durat
 	for _, host := range h {
 		output, err := run(ctx, host, "take", append([]string{owner, seconds(lease), rand.Text(), instead}, host.Args...)...)
 		if errors.Is(err, ErrHeld) {
-			// Whoever waits for a host must not keep the others from somebody else.
+			// While this owner waits for one host, others must be able to get the rest.
 			_ = taken.fresh.Release(context.WithoutCancel(ctx), owner)
 			return Taken{}, fmt.Errorf("lease the hosts: %w", err)
 		}
@@ -211,8 +211,8 @@ func (h Hosts) TakeAnswering(ctx context.Context, owner string, lease time.Durat
 	return taken, nil
 }
 
-// Renew lets the owner's leases last from now on. It is ErrHeld when another owner
-// has a host, and ErrLapsed when nobody has.
+// Renew extends the owner's leases, from now on. The error is ErrHeld when another owner
+// has a host, and ErrLapsed when nobody has it.
 func (h Hosts) Renew(ctx context.Context, owner string, lease time.Duration) error {
 	if err := check(owner, lease); err != nil {
 		return fmt.Errorf("renew the leases: %w", err)
@@ -230,8 +230,8 @@ func (h Hosts) Renew(ctx context.Context, owner string, lease time.Duration) err
 	return nil
 }
 
-// Release gives the owner's leases back. What is another's stays, and where there is
-// none, that is no error. It goes on past errors.
+// Release gives the owner's leases back. Leases of other owners stay, and a host without
+// a lease is no error. It goes on past errors.
 func (h Hosts) Release(ctx context.Context, owner string) error {
 	err := gather.Each(h, func(host Host) error {
 		_, err := run(ctx, host, "release", owner)
@@ -243,7 +243,7 @@ func (h Hosts) Release(ctx context.Context, owner string) error {
 	return nil
 }
 
-// State tells who has hosts, and until when; nothing of those that nobody has. It
+// State says who has the hosts, and until when. It leaves out hosts that nobody has, and
 // goes on past hosts that cannot be asked.
 func (h Hosts) State(ctx context.Context) ([]HeldError, error) {
 	found, err := gather.Results(h, func(host Host) (*HeldError, error) {
@@ -265,7 +265,8 @@ func (h Hosts) State(ctx context.Context) ([]HeldError, error) {
 	return all, nil
 }
 
-// script is constant for a testbed's machine: what varies comes to it as arguments.
+// script is constant for a machine of a testbed; everything that varies is passed as an
+// argument.
 func (h Host) script() string {
 	return SharedScript + commonScript +
 		"write_watchdog() {\ncat << 'END_OF_WATCHDOG'\n" + SharedScript + commonScript + watchdogScript + "END_OF_WATCHDOG\n}\n" +
@@ -286,12 +287,12 @@ func run(ctx context.Context, host Host, operation string, args ...string) (stri
 		if parseErr != nil {
 			return "", parseErr
 		}
-		return "", fault.As(fault.Infrastructure, held) // it is waited for
+		return "", fault.As(fault.Infrastructure, held) // the caller waits for the host and tries again
 	}
 	return output, err
 }
 
-// parse reads what lease.sh says of an owner.
+// parse reads what lease.sh prints about an owner.
 func parse(host, output string) (*HeldError, error) {
 	left, owner, found := strings.Cut(output, "\n")
 	count, err := strconv.Atoi(left)
@@ -301,13 +302,13 @@ func parse(host, output string) (*HeldError, error) {
 	return &HeldError{Host: host, Owner: owner, Until: time.Now().Add(time.Duration(count) * time.Second)}, nil
 }
 
-// Limits of an owner's name, in bytes, and of a lease.
+// Limits: of an owner's name, in bytes, and of a lease.
 const (
 	maxOwner = 200
 	maxLease = 24 * time.Hour
 )
 
-// CheckName wants an owner's name that is one line.
+// CheckName requires that an owner's name is one line and not too long.
 func CheckName(owner string) error {
 	if owner == "" || owner != strings.TrimSpace(owner) || len(owner) > maxOwner || strings.ContainsFunc(owner, unicode.IsControl) {
 		return fmt.Errorf("owner %q: want a name on one line, of at most %d bytes", owner, maxOwner)
@@ -315,7 +316,7 @@ func CheckName(owner string) error {
 	return nil
 }
 
-// check wants a lease that ends within a day.
+// check requires a valid owner's name and a lease of at most a day.
 func check(owner string, lease time.Duration) error {
 	if err := CheckName(owner); err != nil {
 		return err
