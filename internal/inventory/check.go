@@ -14,16 +14,16 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// Limits of what a guest's network can be set to.
+// Limits of the guest's MTU, in bytes.
 const (
 	minMTU = 576
 	maxMTU = 9216
 )
 
-// maxHeartbeatMs is as long as between two samples of the guest's disk.
+// maxHeartbeatMs is the interval between two samples of the guest's disk.
 const maxHeartbeatMs = 100
 
-// maxMemoryMiB refuses a size that was meant in another unit.
+// maxMemoryMiB refuses a size that was meant in a smaller unit.
 const maxMemoryMiB = 1 << 20
 
 var (
@@ -36,17 +36,17 @@ var (
 	consoleForm   = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9]{0,14}$`)
 )
 
-// checker checks values that were decoded well.
+// checker checks values that were decoded without error.
 type checker struct{ *strict.Document }
 
-// check reports a setting that is missing, or not as it must be.
+// check reports a setting that is missing or invalid.
 func (c checker) check(setting string, ok bool, format string, values ...any) {
 	if c.Need(setting) {
 		c.Check(setting, ok, format, values...)
 	}
 }
 
-// behind checks who carries out what a simulator of vCenter is told.
+// behind checks which hypervisor stands behind a simulator of vCenter.
 func (c checker) behind(inventory *Inventory) {
 	if inventory.Kind == VCenterSimulator {
 		c.check("behind", driverForm.MatchString(inventory.Behind),
@@ -56,10 +56,10 @@ func (c checker) behind(inventory *Inventory) {
 	c.Check("behind", !c.Given("behind"), "is for the kind %s only", VCenterSimulator)
 }
 
-// ValidLabel says whether a name can be a testbed's: Inventory.Name.
+// ValidLabel says whether a name can be a testbed's label (Inventory.Name).
 func ValidLabel(name string) bool { return labelForm.MatchString(name) }
 
-// ValidInterface says whether a name can be that of a network interface: WAN.Device.
+// ValidInterface says whether a name can be a network interface's (WAN.Device).
 func ValidInterface(name string) bool { return interfaceForm.MatchString(name) }
 
 func (c checker) inventory(inventory *Inventory) {
@@ -93,9 +93,10 @@ func (c checker) inventory(inventory *Inventory) {
 	c.mounts(inventory)
 }
 
-// places checks who is who: that each name is a machine's, that no machine has
-// two places that exclude each other, and that a machine has the settings of its
-// place only. What depends on a name is checked only when the name is right.
+// places checks the roles of the machines: that each name is a machine's, that no
+// machine has two roles that exclude each other, and that a machine has only the
+// settings of its role. What depends on a name is checked only when the name is
+// right.
 func (c checker) places(inventory *Inventory) {
 	if c.Need("sites") {
 		c.named("sites.a", inventory.Sites.A, inventory)
@@ -141,7 +142,7 @@ func (c checker) bridge(inventory *Inventory) {
 	}
 }
 
-// ends checks the ends of the WAN: programs of ours run there.
+// ends checks the ends of the WAN, on which our programs run.
 func (c checker) ends(inventory *Inventory) {
 	if !c.Given("wan.ends") {
 		if c.Clean("sites") && !inventory.hasShells() {
@@ -159,8 +160,8 @@ func (c checker) ends(inventory *Inventory) {
 	c.Check("wan.ends.b", inventory.WAN.Ends.B != inventory.Sites.A, "%q is the host of site a", inventory.WAN.Ends.B)
 }
 
-// hasShells says whether both sites' hosts can be driven over SSH. Of one that
-// is not there nothing else is known.
+// hasShells says whether both sites' hosts can be driven over SSH. A host that is not
+// in the inventory counts as one that can.
 func (i *Inventory) hasShells() bool {
 	for _, host := range []*Machine{i.SiteA(), i.SiteB()} {
 		if host != nil && !host.Has(Shell) {
@@ -184,7 +185,7 @@ func (c checker) named(setting, name string, inventory *Inventory) {
 	c.Check(setting, slices.Contains(names, name), "%q is none of the machines %s", name, strings.Join(names, ", "))
 }
 
-// site checks the settings that a site's host has, and no other machine.
+// site checks the settings that only a site's host has.
 func (c checker) site(at string, host *Machine, inventory *Inventory) {
 	if !c.Clean(at + ".name") {
 		return
@@ -203,7 +204,7 @@ func (c checker) site(at string, host *Machine, inventory *Inventory) {
 	c.Check(at+".transport", false, "%q is for the sites' hosts only", host.Transport)
 }
 
-// siteHost checks a machine that runs the guest. One without a shell is driven
+// siteHost checks a machine that runs the guest. A machine without a shell is driven
 // through its vCenter alone.
 func (c checker) siteHost(at string, host *Machine) {
 	if len(host.Can) == 0 {
@@ -217,8 +218,8 @@ func (c checker) siteHost(at string, host *Machine) {
 	c.Check(at+".transport", host.Transport == "tcp" || host.Transport == "ssh", "%q is neither tcp nor ssh", host.Transport)
 }
 
-// needs reports what a machine cannot do, without which no trial can be run there
-// or none would be valid.
+// needs reports capabilities that a machine lacks and without which no trial could
+// run there, or none would be valid.
 func (c checker) needs(at string, host *Machine, wanted ...Capability) {
 	if !c.Clean(at+".can") || !c.Given(at+".can") {
 		return
@@ -226,7 +227,7 @@ func (c checker) needs(at string, host *Machine, wanted ...Capability) {
 	for _, capability := range wanted {
 		c.Check(at+".can", slices.Contains(host.Can, capability), "has no %q: the machine %s must have it where it stands in the testbed", capability, host.Name)
 		if capability == Shell && !c.Clean(at+".can") {
-			return // the others need it
+			return // the other capabilities need a shell
 		}
 	}
 }
@@ -237,7 +238,7 @@ func (c checker) machine(at string, host *Machine) {
 	c.can(at+".can", host.Can)
 	c.mode(at+".mode", host.Mode)
 	c.address(at+".address", host.Address)
-	shell := len(host.Can) > 0 // otherwise nobody asks for what follows
+	shell := len(host.Can) > 0 // otherwise nothing uses the following settings
 	if shell || c.Given(at+".data_dir") {
 		c.absolute(at+".data_dir", host.DataDir)
 	}
@@ -248,8 +249,8 @@ func (c checker) machine(at string, host *Machine) {
 	}
 }
 
-// can checks a list of capabilities. An empty one is good: the machine can
-// nothing.
+// can checks a list of capabilities. An empty list is valid: it is a machine without
+// capabilities.
 func (c checker) can(at string, list CapabilityList) {
 	for i, capability := range list {
 		setting := at + "[" + strconv.Itoa(i) + "]"
@@ -265,8 +266,8 @@ func (c checker) mode(setting, mode string) {
 	c.Check(setting, mode == Workers || mode == Agentless, "%q is neither %s nor %s", mode, Workers, Agentless)
 }
 
-// address checks the address of one host on the test network. IPv6 is refused:
-// addresses stand in the command lines, exports and names of too many tools that
+// address checks the address of one machine on the test network. IPv6 is refused:
+// addresses appear in the command lines, exports and names of too many tools that
 // were never tried with it.
 func (c checker) address(setting string, address netip.Addr) {
 	if c.Need(setting) && !address.Is4() {
@@ -296,7 +297,7 @@ func (c checker) guest(guest *Guest) {
 	}
 }
 
-// kernel checks what the guest is started from.
+// kernel checks what the guest boots from.
 func (c checker) kernel(inventory *Inventory) {
 	if inventory.StartsTemplates() {
 		c.Check("guest.kernel", false, "is for a guest that is no clone of a template: a clone starts what its own disk holds")
@@ -307,7 +308,7 @@ func (c checker) kernel(inventory *Inventory) {
 	c.absolute("guest.ramdisk", inventory.Guest.Ramdisk)
 }
 
-// distinct reports a setting that two machines share.
+// distinct reports a setting that is the same for two machines.
 func (c checker) distinct(setting string, of func(*Machine) string, inventory *Inventory) {
 	first := map[string]string{}
 	for i := range inventory.Machines {
@@ -326,8 +327,8 @@ func (c checker) distinct(setting string, of func(*Machine) string, inventory *I
 	}
 }
 
-// network checks that the guest's network is the machines' one: nothing routes
-// between them.
+// network checks that the guest's network is that of the machines: nothing routes
+// between two networks.
 func (c checker) network(inventory *Inventory) {
 	if !c.Clean("guest.address") {
 		return
@@ -348,7 +349,7 @@ func (c checker) absolute(setting, value string) {
 		"%q is not a plain absolute path", value)
 }
 
-// join is a list as one reads it in a sentence.
+// join formats a list for use in a sentence.
 func join[T ~string](list []T) string {
 	names := make([]string, len(list))
 	for i, one := range list {

@@ -14,8 +14,8 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// Load reads and checks an inventory file. A file with problems is an
-// *strict.Error that holds all of them.
+// Load reads and checks an inventory file. When the file has problems, the
+// error is a *strict.Error with all of them.
 func Load(path string) (*Inventory, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -24,8 +24,8 @@ func Load(path string) (*Inventory, error) {
 	return Parse(data, path)
 }
 
-// Parse checks an inventory. The name is what its problems call it; relative
-// key files start at the name's folder.
+// Parse reads and checks an inventory. Problems refer to it by the name.
+// Relative paths of key files start at the name's folder.
 func Parse(data []byte, name string) (*Inventory, error) {
 	inventory := &Inventory{Mode: Workers}
 	document := strict.Decode(name, data, inventory)
@@ -45,7 +45,7 @@ func Parse(data []byte, name string) (*Inventory, error) {
 	return inventory, nil
 }
 
-// absolutePaths has the paths of files on the controller start at the root.
+// absolutePaths makes the paths of files on the controller absolute.
 func (i *Inventory) absolutePaths(folder string) {
 	i.SSHConfig = absoluteFile(i.SSHConfig, folder)
 	for n := range i.Machines {
@@ -69,7 +69,7 @@ func (i *Inventory) absolutePaths(folder string) {
 	}
 }
 
-// complete fills in what a file need not say.
+// complete fills in values that a file may leave out.
 func (i *Inventory) complete(document *strict.Document) {
 	for n := range i.Machines {
 		machine, at := &i.Machines[n], fmt.Sprintf("machines[%d]", n)
@@ -85,13 +85,13 @@ func (i *Inventory) complete(document *strict.Document) {
 	}
 }
 
-// header is what a file of ours begins with.
+// header is the beginning of a file that Save writes.
 const header = "# One testbed of Heliotrope: its machines, the two sites and the WAN between them,\n" +
 	"# and the measured guest. Private keys are named by path, never held here.\n"
 
-// Save writes the inventory to path, where a reader finds the old file or the
-// whole new one. It refuses an inventory that Load would refuse; the line
-// numbers of that error are those of the file it did not write.
+// Save writes the inventory to path. A reader finds either the old file or the
+// complete new one. Save refuses an inventory that Load would refuse; the line
+// numbers of that error refer to the file that was not written.
 func (i *Inventory) Save(path string) error {
 	var data bytes.Buffer
 	data.WriteString(header)

@@ -10,33 +10,33 @@ import (
 	"strings"
 )
 
-// Mount is what a datastore of both sites' hosts is made of for a trial, which
-// removes it in the end: a folder that a server exports, or a logical unit that it
-// gives.
+// Mount describes what a datastore of both sites' hosts is made from for a trial;
+// the trial removes the datastore in the end. It is a folder that a server exports,
+// or a logical unit of an iSCSI target.
 type Mount struct {
-	// Server is the storage server's address, by which both hosts know it.
+	// Server is the address at which both hosts reach the storage server.
 	Server netip.Addr `yaml:"server"`
-	// Export is the folder that it exports. What it holds stays.
+	// Export is the folder that the server exports. Its contents stay.
 	Export string `yaml:"export,omitempty"`
-	// Target is the IQN of a target that is for this testbed alone: its name holds
-	// the testbed's label. Port is 3260 when it is 0.
+	// Target is the IQN of a target that only this testbed uses: the name contains
+	// the testbed's label. A Port of 0 means 3260.
 	Target string `yaml:"target,omitempty"`
 	Port   int    `yaml:"port,omitempty"`
-	// LUN is the number of its logical unit, Device the name by which all hosts know
-	// that ("naa.…"), and SizeBytes its size. What is on it is destroyed.
+	// LUN is the number of the target's logical unit, Device the name by which all
+	// hosts know it ("naa.…"), and SizeBytes its size. Its contents are destroyed.
 	LUN       int    `yaml:"lun,omitempty"`
 	Device    string `yaml:"device,omitempty"`
 	SizeBytes int    `yaml:"size_bytes,omitempty"`
 }
 
-// Import is what a template is made of that is not there yet.
+// Import describes what a missing template is made from.
 type Import struct {
 	File string `yaml:"file"` // an OVF or OVA file on the controller; a relative path starts at the inventory's folder
-	// Datastore has the template's disks: an inventory path.
+	// Datastore is the inventory path of the datastore for the template's disks.
 	Datastore string `yaml:"datastore"`
 }
 
-// absolutePaths has the file start at the root.
+// absolutePaths makes the file's path absolute.
 func (i *Import) absolutePaths(folder string) {
 	i.File = absoluteFile(i.File, folder)
 }
@@ -46,7 +46,7 @@ var (
 	deviceForm = regexp.MustCompile(`^(naa|eui|t10)\.[!-~]{1,200}$`)
 )
 
-// maxLUN is what a host looks for (Disk.MaxLUN of ESXi).
+// maxLUN is the highest number that a host looks for (Disk.MaxLUN of ESXi).
 const maxLUN = 1023
 
 const (
@@ -54,8 +54,8 @@ const (
 	sectorSize = 512
 )
 
-// mounts checks what is to be mounted, and that no site's host names a datastore
-// for the same.
+// mounts checks what is to be mounted, and that no site's host names a datastore for
+// the same storage system.
 func (c checker) mounts(inventory *Inventory) {
 	if !c.Given("mounts") {
 		return
@@ -93,7 +93,7 @@ func (c checker) target(at string, mount Mount, label string) {
 	c.check(at+".size_bytes", mount.SizeBytes > 0 && mount.SizeBytes%sectorSize == 0, "%d: want a multiple of %d", mount.SizeBytes, sectorSize)
 }
 
-// imports checks what a template is made of.
+// imports checks what a template is made from.
 func (c checker) imports(at string, from *Import) {
 	ending := path.Ext(from.File)
 	c.check(at+".file", (ending == ".ovf" || ending == ".ova") && from.File[0] != '~', "%q is no path of a file that ends in .ovf or .ova (~ is not understood)", from.File)

@@ -13,18 +13,18 @@ import (
 	"time"
 )
 
-// The places of a password: before the name of each.
+// The kinds of places in which a password can be, as prefixes of the place's name.
 const (
-	PasswordFile       = "file:"       // a file that its owner alone may read
+	PasswordFile       = "file:"       // a file that only its owner may read
 	PasswordVariable   = "env:"        // a variable of the controller's environment
 	PasswordCredential = "credential:" //nolint:gosec // a credential that systemd gives the controller, by its name
-	// PasswordAskpass is a program on the controller, as SSH_ASKPASS in ssh(1) and
-	// SUDO_ASKPASS in sudo(8) name one: its argument says what is asked for, and its
-	// standard output is the password.
+	// PasswordAskpass is a program on the controller, of the kind that SSH_ASKPASS in
+	// ssh(1) and SUDO_ASKPASS in sudo(8) name: its argument says what is asked for,
+	// and it prints the password to its standard output.
 	PasswordAskpass = "askpass:"
 )
 
-// wantedPlace says what a place of a password is.
+// wantedPlace explains the form of a password's place.
 const wantedPlace = "want " + PasswordFile + "PATH, " + PasswordVariable + "VARIABLE, " + PasswordCredential + "NAME or " +
 	PasswordAskpass + "PATH, which say where the password is"
 
@@ -34,8 +34,8 @@ func (c checker) password(at, from string) {
 	c.check(at+".password_from", passwordForm.MatchString(from), wantedPlace)
 }
 
-// absolutePassword has the file of a password, or the program that gives it, start
-// at the root.
+// absolutePassword makes the path of a password's file, or of the program that prints
+// the password, absolute.
 func absolutePassword(from, folder string) string {
 	for _, place := range []string{PasswordFile, PasswordAskpass} {
 		if file, is := strings.CutPrefix(from, place); is {
@@ -46,19 +46,22 @@ func absolutePassword(from, folder string) string {
 }
 
 const (
-	// credentialsVariable names the folder of the credentials that systemd gives a
+	// credentialsVariable names the folder with the credentials that systemd gives a
 	// service (systemd.exec(5), LoadCredential=).
 	credentialsVariable = "CREDENTIALS_DIRECTORY"
-	// othersBits are the rights of all but a file's owner.
+	// othersBits are the permissions of everybody but a file's owner.
 	othersBits = 0o077
-	// askpassLimit is how long an askpass program may take: it may ask a person.
+	// askpassLimit is how long an askpass program may take: it may have to ask a
+	// person.
 	askpassLimit = 2 * time.Minute
-	// maxAskpassError is how much of what it says an error has, in characters.
+	// maxAskpassError is how many characters of an askpass program's error output an
+	// error quotes.
 	maxAskpassError = 200
 )
 
-// Password reads a password from where the inventory says it is. Whose it is stands in
-// what an askpass program is asked and in errors; no error holds what was read.
+// Password reads a password from the place that the inventory names. whose says whose
+// password it is, for the question to an askpass program and for errors. No error
+// contains what was read.
 func Password(ctx context.Context, from, whose string) (string, error) {
 	password, err := lookUp(ctx, from, "Password of "+whose+": ")
 	if err == nil && password == "" {
@@ -87,7 +90,7 @@ func lookUp(ctx context.Context, from, prompt string) (string, error) {
 			return "", fmt.Errorf("systemd has given no credentials (%s is not set): start the controller as a service with LoadCredential=%s:PATH",
 				credentialsVariable, name)
 		}
-		return readLine(filepath.Join(folder, name)) // systemd has set who may read it
+		return readLine(filepath.Join(folder, name)) // systemd has restricted who may read it
 	}
 	if program, is := strings.CutPrefix(from, PasswordAskpass); is {
 		return ask(ctx, program, prompt)
@@ -95,7 +98,7 @@ func lookUp(ctx context.Context, from, prompt string) (string, error) {
 	return "", errors.New(wantedPlace)
 }
 
-// readOwn reads a file that nobody else may read.
+// readOwn reads a file, and refuses one that anybody but its owner may read.
 func readOwn(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -107,7 +110,7 @@ func readOwn(path string) (string, error) {
 	return readLine(path)
 }
 
-// readLine reads a file without the line's end that editors add.
+// readLine reads a file without the final line end that editors add.
 func readLine(path string) (string, error) {
 	data, err := os.ReadFile(path) //nolint:gosec // the path is the inventory's, and systemd's folder
 	if err != nil {

@@ -7,49 +7,49 @@ import (
 	"strings"
 )
 
-// SSH is how the controller reaches a host.
+// SSH says how the controller reaches a host.
 type SSH struct {
-	// Alias, when it is given, is a Host of SSHConfig: Load fills in Address, User,
-	// KeyFile and Via from there where they are left out.
+	// Alias, when given, is a Host of SSHConfig: Load fills in from it those of
+	// Address, User, KeyFile and Via that are left out.
 	Alias   string `yaml:"alias,omitempty"`
 	Address string `yaml:"address"` // host:port, as seen from Via
-	// Via is the jump host, by which the address is reached (ProxyJump in
+	// Via is the jump host through which the address is reached (ProxyJump in
 	// ssh_config(5)): the name of one of Bastions or of another machine, or
-	// user@host:port, who logs in with this host's key. It is "" where the
-	// controller connects by itself.
+	// user@host:port, to log in there with this host's key. "" means that the
+	// controller connects directly.
 	Via   string `yaml:"via,omitempty"`
 	Login `yaml:",inline"`
 	Root  `yaml:",inline"`
 }
 
-// Login is how somebody logs in over SSH, and by what the host is known.
+// Login says how to log in over SSH, and how to verify the host.
 type Login struct {
 	User string `yaml:"user"`
-	// KeyFile names the key: a private key, or a public one whose private half
-	// ssh-agent has, as it must of an encrypted one. Relative paths start at the
+	// KeyFile names the key: a private key, or a public key whose private half
+	// ssh-agent has, as it must have for an encrypted key. Relative paths start at the
 	// inventory's folder.
 	KeyFile string `yaml:"key_file"`
 	// HostKeys are the accepted fingerprints, as ssh-keygen -l prints them: SHA256:...
 	HostKeys []string `yaml:"host_keys,omitempty"`
-	// KnownHosts are files in the format of known_hosts (sshd(8)), in place of
-	// HostKeys. Relative paths start at the inventory's folder.
+	// KnownHosts are files in the format of known_hosts (sshd(8)), instead of HostKeys.
+	// Relative paths start at the inventory's folder.
 	KnownHosts []string `yaml:"known_hosts,omitempty"`
 }
 
-// Root is how a user who is not root does what root may.
+// Root says how a user who is not root gets the rights of root.
 type Root struct {
-	// Become is "" where the user may do it already, or Sudo.
+	// Become is Sudo, or "" when the user needs no change of user.
 	Become string `yaml:"become,omitempty"`
-	// PasswordFrom says where the password that sudo asks for is, as a vCenter's;
-	// "" where sudo asks for none.
+	// PasswordFrom says where the password is that sudo asks for, in the form of
+	// VCenter.PasswordFrom; "" when sudo asks for none.
 	PasswordFrom string `yaml:"sudo_password_from,omitempty"`
 }
 
-// Sudo is the way to become root that Root.Become may name.
+// Sudo is the value of Root.Become that uses sudo(8).
 const Sudo = "sudo"
 
-// Bastion is a jump host that is no machine of the testbed: nothing runs on it, it
-// only forwards connections.
+// Bastion is a jump host that is no machine of the testbed: nothing runs on it, it only
+// forwards connections.
 type Bastion struct {
 	Name    string `yaml:"name"`
 	Address string `yaml:"address"`       // host:port, as seen from Via
@@ -57,9 +57,9 @@ type Bastion struct {
 	Login   `yaml:",inline"`
 }
 
-// JumpHost is the jump host by which a host is reached: what errors call it, and how
-// it is reached itself. It is false where there is none, or none that the inventory
-// knows.
+// JumpHost finds the jump host through which a host is reached: the name for errors,
+// and how the jump host itself is reached. It returns false when there is none, or none
+// that the inventory knows.
 func (i *Inventory) JumpHost(host SSH) (name string, way SSH, is bool) {
 	for _, bastion := range i.Bastions {
 		if bastion.Name == host.Via {
@@ -75,12 +75,12 @@ func (i *Inventory) JumpHost(host SSH) (name string, way SSH, is bool) {
 	return "", SSH{}, false
 }
 
-// PlaceOf is where a host is, which tells it from all others: its address, and those
-// of the jump hosts before it, the nearest first. Addresses behind two bastions are
-// not the same host's.
+// PlaceOf is a text that differs between any two hosts: the host's address and the
+// addresses of the jump hosts before it, the nearest first. The same address behind two
+// different bastions is not the same host.
 func (i *Inventory) PlaceOf(host SSH) string {
 	place := host.Address
-	for range len(i.Bastions) + len(i.Machines) + 1 { // a ring is refused, and ends here before that
+	for range len(i.Bastions) + len(i.Machines) + 1 { // a ring of jump hosts is refused elsewhere; the limit ends the loop before that
 		_, way, is := i.JumpHost(host)
 		if !is {
 			return place
@@ -109,7 +109,7 @@ func (c checker) bastions(inventory *Inventory) {
 	}
 }
 
-// via checks by which jump host a host is reached.
+// via checks the jump host through which a host is reached.
 func (c checker) via(at string, host SSH, inventory *Inventory) {
 	setting := at + ".via"
 	if !c.Given(setting) {
@@ -132,14 +132,14 @@ func (c checker) via(at string, host SSH, inventory *Inventory) {
 	for way.Via != "" && !slices.Contains(passed, way.Via) {
 		passed = append(passed, way.Via)
 		if _, way, is = inventory.JumpHost(way); !is {
-			return // it is reported where it stands
+			return // that problem is reported at its own place
 		}
 	}
 	c.Check(setting, way.Via == "", "leads round in a ring: %s", strings.Join(append(passed, way.Via), ", "))
 }
 
-// checkOrAlias is check for a setting of a host that its alias may have given, or would
-// have if nothing were wrong with that.
+// checkOrAlias is check for a setting of a host that may come from its alias. A missing
+// value is not reported again when the alias itself has a problem.
 func (c checker) checkOrAlias(at, setting, value string, ok bool, format string) {
 	setting, alias := at+"."+setting, at+".alias"
 	switch {
@@ -175,7 +175,7 @@ func (c checker) knownHosts(at string, files []string) {
 	}
 }
 
-// root checks how a user becomes root.
+// root checks how a user gets the rights of root.
 func (c checker) root(at, user string, root Root) {
 	c.Check(at+".become", root.Become == Sudo, "%q is no way to become root: want %s", root.Become, Sudo)
 	c.Check(at+".become", user != "root", "is for a user who is not root")
@@ -185,7 +185,7 @@ func (c checker) root(at, user string, root Root) {
 
 func isFilePath(path string) bool { return path != "" && path[0] != '~' }
 
-// absolutePaths has the paths of a login's files start at the root.
+// absolutePaths makes the paths of a login's files absolute.
 func (l *Login) absolutePaths(folder string) {
 	l.KeyFile = absoluteFile(l.KeyFile, folder)
 	for i, file := range l.KnownHosts {
@@ -193,7 +193,7 @@ func (l *Login) absolutePaths(folder string) {
 	}
 }
 
-// absoluteFile has a path of the inventory start at the root. "" is no path.
+// absoluteFile makes a path of the inventory absolute. "" stays "".
 func absoluteFile(path, folder string) string {
 	if path == "" || filepath.IsAbs(path) {
 		return path

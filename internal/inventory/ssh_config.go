@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	// sshPort is the port where no other is named (RFC 4253, section 4.1).
+	// sshPort is the default port (RFC 4253, section 4.1).
 	sshPort = "22"
-	// maxJumps is how many jump hosts an alias may lead through: more are a ring.
+	// maxJumps is how many jump hosts an alias may lead through; more are taken for a
+	// ring.
 	maxJumps = 8
 )
 
@@ -26,8 +27,9 @@ type sshConfig struct {
 	file *ssh_config.Config
 }
 
-// aliases fills in what machines leave to their aliases. What is wrong with those is
-// reported here, and the rest where it is checked.
+// aliases fills in the values that machines leave to their aliases. It reports
+// problems of the aliases themselves; other problems are reported where the values are
+// checked.
 func (c checker) aliases(inventory *Inventory, folder string) {
 	var config *sshConfig
 	if c.Given("ssh_config") {
@@ -63,8 +65,8 @@ func readSSHConfig(path string) (*sshConfig, error) {
 	return &sshConfig{path: path, file: file}, nil
 }
 
-// fill fills in what a host leaves to its alias. Its jump hosts become bastions of the
-// inventory.
+// fill fills in the values that a host leaves to its alias. The alias's jump hosts
+// become bastions of the inventory.
 func (s *sshConfig) fill(host *SSH, inventory *Inventory) error {
 	found, jump, err := s.look(host.Alias)
 	if err != nil {
@@ -83,9 +85,9 @@ func (s *sshConfig) fill(host *SSH, inventory *Inventory) error {
 	return err
 }
 
-// jumps makes bastions of the hosts of a ProxyJump, which are passed from the left to
-// the right, and returns the name of the last one. What an alias does not say of
-// itself is as for the host behind it.
+// jumps makes bastions of the hosts of a ProxyJump, through which a connection goes
+// from left to right, and returns the name of the last one. A jump host takes values
+// that its own alias does not give from the host behind it.
 func (s *sshConfig) jumps(list string, behind Login, inventory *Inventory, depth int) (last string, err error) {
 	if depth > maxJumps {
 		return "", fmt.Errorf("ProxyJump %s leads round in a ring", list)
@@ -110,7 +112,7 @@ func (s *sshConfig) jumps(list string, behind Login, inventory *Inventory, depth
 			host, _, _ := net.SplitHostPort(found.Address)
 			found.Address = net.JoinHostPort(host, port)
 		}
-		if i == 0 && jump != "" { // of the others ssh(1) is told the one before
+		if i == 0 && jump != "" { // every later host is reached through the one before it
 			if last, err = s.jumps(jump, behind, inventory, depth+1); err != nil {
 				return "", err
 			}
@@ -128,10 +130,10 @@ func (s *sshConfig) jumps(list string, behind Login, inventory *Inventory, depth
 	return last, nil
 }
 
-// errNoHost says that a file has nothing of an alias.
+// errNoHost says that a file has no entry for an alias.
 var errNoHost = errors.New("no Host")
 
-// look reads what the file says of an alias, and its ProxyJump.
+// look reads what the file says about an alias, and its ProxyJump.
 func (s *sshConfig) look(alias string) (found SSH, jump string, err error) {
 	get := func(key string) string {
 		value, problem := s.file.Get(alias, key)
@@ -168,8 +170,8 @@ func (s *sshConfig) look(alias string) (found SSH, jump string, err error) {
 	return found, jump, nil
 }
 
-// identity is the path of an IdentityFile. It is absolute, or in the home of who runs
-// the controller.
+// identity is the path of an IdentityFile. It is absolute, or in the home folder of
+// the user who runs the controller.
 func identity(path string) (string, error) {
 	if path == "" {
 		return "", nil
@@ -190,7 +192,7 @@ func identity(path string) (string, error) {
 	return path, nil
 }
 
-// expand replaces one token of ssh_config(5). Others are not understood.
+// expand replaces one token of ssh_config(5). Any other token is an error.
 func expand(text, token, value string) (string, error) {
 	expanded := strings.ReplaceAll(text, token, value)
 	if strings.Contains(strings.ReplaceAll(text, token, ""), "%") {

@@ -15,41 +15,40 @@ import (
 // controller logs in to it.
 type VCenter struct {
 	Name string `yaml:"name"`
-	URL  string `yaml:"url"`  // "https://vcenter.example.org"; the path "/sdk" is added where there is none
+	URL  string `yaml:"url"`  // "https://vcenter.example.org"; the path "/sdk" is added when the URL has none
 	User string `yaml:"user"` // "heliotrope@vsphere.local"
-	// PasswordFrom says where the password is, and never is one: PasswordFile,
-	// PasswordVariable, PasswordCredential or PasswordAskpass, and a name. Relative paths start at
-	// the inventory's folder.
+	// PasswordFrom says where the password is, and is never the password itself: PasswordFile,
+	// PasswordVariable, PasswordCredential or PasswordAskpass, followed by a name. Relative paths
+	// start at the inventory's folder.
 	PasswordFrom string `yaml:"password_from"`
-	// CAFile holds the authorities that may have signed its certificate (PEM), and
-	// Thumbprint is that of the certificate itself: SHA-256 or, as vCenter shows
-	// it, SHA-1, in hexadecimal bytes with colons. At most one is given; without
-	// them the controller's own authorities count.
+	// CAFile has the certificates of the authorities (PEM) that may have signed the server's
+	// certificate. Thumbprint is the hash of the server's certificate itself: SHA-256 or, as
+	// vCenter shows it, SHA-1, in hexadecimal bytes with colons. At most one of both is given;
+	// without them the controller's own authorities are trusted.
 	CAFile     string `yaml:"ca_file,omitempty"`
 	Thumbprint string `yaml:"thumbprint,omitempty"`
 }
 
-// Managed is a machine as its vCenter knows it, by inventory paths such as
+// Managed describes a machine as its vCenter knows it, by inventory paths such as
 // "/Datacenter/host/Cluster/esx-a".
 type Managed struct {
 	VCenter string `yaml:"name"` // the name of the vCenter
 	Host    string `yaml:"host"`
-	// Pool is the resource pool of our machines; the root pool of the host's
-	// cluster when it is left out.
+	// Pool is the resource pool for our virtual machines; the root pool of the host's cluster when
+	// it is left out.
 	Pool string `yaml:"pool,omitempty"`
-	// Datastores are those in which our machines lie, by the storage systems, in a
-	// campaign's words, that each of them is for.
+	// Datastores are the datastores for our virtual machines. The key is the storage system that
+	// the datastore is for, by its name in campaign files.
 	Datastores map[string]string `yaml:"datastores,omitempty"`
 	Network    string            `yaml:"network"`
-	// Folder is for our machines, and Template is what they are cloned from.
+	// Folder is the folder for our virtual machines, and Template is what they are cloned from.
 	Folder   string `yaml:"folder"`
 	Template string `yaml:"template"`
-	// Import, when it is given, is what the template is made of for a trial, and for
-	// this testbed alone.
+	// Import, when given, says what the template is made from for a trial, for this testbed alone.
 	Import *Import `yaml:"import,omitempty"`
 }
 
-// VCenter finds a vCenter by its name, or nil.
+// VCenter finds a vCenter by its name; nil when there is none.
 func (i *Inventory) VCenter(name string) *VCenter {
 	for n := range i.VCenters {
 		if i.VCenters[n].Name == name {
@@ -67,8 +66,8 @@ func (i *Inventory) ManagerOf(machine *Machine) *VCenter {
 	return i.VCenter(machine.VCenter.VCenter)
 }
 
-// StartsTemplates says that the guest is a clone of a template, which starts what
-// its own disk holds: no kernel of ours.
+// StartsTemplates says that the guest is a clone of a template, which boots from its own disk: no
+// kernel of ours.
 func (i *Inventory) StartsTemplates() bool {
 	for _, machine := range []*Machine{i.SiteA(), i.SiteB()} {
 		if machine != nil && machine.VCenter != nil {
@@ -78,7 +77,7 @@ func (i *Inventory) StartsTemplates() bool {
 	return false
 }
 
-// crossesVCenters says that the sites' hosts have two vCenters.
+// crossesVCenters says that two different vCenters manage the sites' hosts.
 func (i *Inventory) crossesVCenters() bool {
 	a, b := i.SiteA(), i.SiteB()
 	if a == nil || b == nil {
@@ -88,13 +87,13 @@ func (i *Inventory) crossesVCenters() bool {
 	return atA != nil && atB != nil && atA != atB
 }
 
-// absolutePaths has the paths of a vCenter's files start at the root.
+// absolutePaths makes the paths of a vCenter's files absolute.
 func (v *VCenter) absolutePaths(folder string) {
 	v.CAFile = absoluteFile(v.CAFile, folder)
 	v.PasswordFrom = absolutePassword(v.PasswordFrom, folder)
 }
 
-// operations checks how commands are run in the guest by its vCenter.
+// operations checks how the vCenter runs commands in the guest.
 func (c checker) operations(inventory *Inventory) {
 	const at = "guest.operations"
 	if inventory.Guest.Operations == nil || !c.Given(at) {
@@ -108,8 +107,8 @@ func (c checker) operations(inventory *Inventory) {
 	c.password(at, inventory.Guest.Operations.PasswordFrom)
 }
 
-// vcenters checks all vCenters, and what the machines say of them. One server under
-// two names would be taken for two vCenters, and a migration for one across them.
+// vcenters checks all vCenters, and what the machines say about them. One server under two names
+// would be taken for two vCenters, and a migration within it for one between vCenters.
 func (c checker) vcenters(inventory *Inventory) {
 	first, servers := map[string]string{}, map[string]string{}
 	for i := range inventory.VCenters {
@@ -135,7 +134,7 @@ func (c checker) vcenters(inventory *Inventory) {
 	}
 }
 
-// server is the host and port of a vCenter; "" when its URL is none.
+// server is the host and port of a vCenter; "" when its URL is invalid.
 func (v *VCenter) server() string {
 	u, err := url.Parse(v.URL)
 	if err != nil || u.Hostname() == "" {
@@ -190,7 +189,7 @@ func isPlainHTTPS(text string) bool {
 	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
-// Hashes' lengths in bytes.
+// Lengths of the hashes, in bytes.
 const (
 	sha1Length   = 20
 	sha256Length = 32
