@@ -8,95 +8,100 @@ import (
 	"time"
 )
 
-// Certificate is what a WAN was measured to be, at one moment, with nothing
-// else on it. A is where the storage server is.
+// Certificate is what a WAN was measured to be, at one time and with no other
+// traffic on it. A is the site with the storage server.
 type Certificate struct {
-	At      time.Time `json:"at"` // of its end, on the clock of who asks
+	At      time.Time `json:"at"` // the end of the measurement, on the asking machine's clock
 	Profile string    `json:"profile"`
-	// AToB is what site A measured towards site B, and BToA the other way.
+	// AToB is what site A measured towards site B, and BToA the opposite
+	// direction.
 	AToB Direction `json:"a_to_b"`
 	BToA Direction `json:"b_to_a"`
-	// Bridge is the round trip from site A to the host that bridges the
-	// sites: what does not cross the WAN. Nothing was sent when that host has
-	// no address of its own.
+	// Bridge is the round trip from site A to the host that bridges the sites,
+	// which does not cross the WAN. Nothing was sent when that host has no
+	// address of its own.
 	Bridge Ping `json:"bridge"`
-	// Shaping is what State.Check found wrong on that host; "" is nothing.
+	// Shaping is what State.Check found wrong on that host; "" when nothing was
+	// wrong.
 	Shaping string `json:"shaping,omitempty"`
 }
 
 // Direction is one direction of a certificate.
 type Direction struct {
-	// Ping is the round trip as this direction's sender sees it.
+	// Ping is the round trip as measured by this direction's sender.
 	Ping Ping `json:"ping"`
-	// ThroughputBits is what one TCP connection carried, in bit/s: payload, as
-	// the receiver counts it, with the connection's slow start.
+	// ThroughputBits is the rate that one TCP connection carried, in bit/s of
+	// payload, as the receiver counted it, including the connection's slow start.
 	ThroughputBits float64 `json:"throughput_bits"`
-	// Probe is what numbered UDP datagrams found; nil where none were sent.
+	// Probe is the result for numbered UDP datagrams; nil when none were sent.
 	Probe *Probe `json:"probe,omitempty"`
-	// Packets is what netem let through while the certificate was measured,
-	// and Drops what it dropped; 0 when nothing is shaped. LimitPackets is its
-	// queue's limit (0 when nothing is shaped).
+	// Packets is how many packets netem let through while the certificate was
+	// measured, and Drops is how many it dropped. LimitPackets is the limit of
+	// netem's queue. All three are 0 when nothing is shaped.
 	Packets      int64 `json:"packets"`
 	Drops        int64 `json:"drops"`
 	LimitPackets int   `json:"limit_packets"`
-	// WantLimitPackets is the limit with which netem never drops by itself.
+	// WantLimitPackets is the queue limit with which netem drops no packet
+	// because its queue is full.
 	WantLimitPackets int `json:"want_limit_packets"`
 }
 
-// Tolerance is how far a certificate may be from its profile.
+// Tolerance is how far a certificate may differ from its profile.
 type Tolerance struct {
-	RTTMs                float64 `json:"rtt_ms"`      // or
-	RTTPercent           float64 `json:"rtt_percent"` // of the profile's, whichever is more
+	RTTMs                float64 `json:"rtt_ms"`      // either this,
+	RTTPercent           float64 `json:"rtt_percent"` // or this share of the profile's RTT, whichever is more
 	MinThroughputPercent float64 `json:"min_throughput_percent"`
-	// SpreadMs is how much longer than the shortest one way may take 90 % of the
-	// datagrams, beside what the profile's jitter explains; 0 is DefaultSpreadMs.
+	// SpreadMs is how much longer than the shortest one-way delay the delay of 90
+	// % of the datagrams may be, beyond what the profile's jitter explains; 0
+	// means DefaultSpreadMs.
 	SpreadMs float64 `json:"spread_ms,omitempty"`
 }
 
-// DefaultSpreadMs is wide, for it has in it how busy the hosts are.
+// DefaultSpreadMs is wide, because it includes delays on busy hosts.
 const DefaultSpreadMs = 20
 
 const (
-	// maxThroughput is the most that a connection may carry of the rate. A
-	// receiver that is woken late finds bytes waiting, and times them short.
+	// maxThroughput is how much a connection may carry, relative to the rate. A
+	// receiver that is woken late finds bytes waiting, and measures too short a
+	// time for them.
 	maxThroughput = 1.05
-	// maxUnshapedRTT is the most that the sites' own networks are granted: a
-	// certificate must not pass because the machine is busy.
+	// maxUnshapedRTT is the longest round trip allowed for the sites' own
+	// networks: a certificate must not pass because the machine is busy.
 	maxUnshapedRTT = 5 * time.Millisecond
-	// pingFrameBytes is a ping with its Ethernet header, as netem counts it.
+	// pingFrameBytes is the length of a ping with its Ethernet header, as netem
+	// counts it.
 	pingFrameBytes = 98
 )
 
-// RoundTripLossPercent is the share of round trips that lose a packet in one
-// of the directions: with loss p in each, 1 - (1 - p)².
+// RoundTripLossPercent is the share of round trips that lose a packet in either
+// direction: with loss p in each direction, 1 - (1 - p)².
 func (p Profile) RoundTripLossPercent() float64 {
 	kept := 1 - p.LossPercent/100
 	return 100 * (1 - kept*kept)
 }
 
-// Check names everything in which the certificate is not what the profile
-// says:
-//   - the round trip, from both sites: the shortest, because it is what the
-//     WAN adds, while the median, which is kept too, has in it how busy the
-//     hosts are; with jitter the median, because the shortest is luck. It may
-//     be longer by what the sites' own networks take, for which stands twice
-//     the same of site A to the bridging host, 5 ms at most: the other site's
-//     side is taken to be like it, because nothing can measure it without
-//     crossing the WAN. Where nothing is shaped there is an upper bound only,
-//     of 5 ms at least, and the same beyond it;
-//   - loss, of pings and in netem's own count, that chance does not explain,
-//     either way;
-//   - pings and datagrams that came twice, which nothing explains;
-//   - of datagrams sent one way at 95 % of the rate: loss that chance does not
-//     explain, a lower rate of arrival, datagrams that others overtook where
-//     there is no jitter, and a spread that is wider than four times the jitter
-//     and the tolerance. That of 90 % counts, for a host that is held up for a
+// Check lists everything in which the certificate differs from the profile:
+//   - the round trip from either site. The shortest round trip is compared, because it is what the
+//     WAN adds; the median, which is recorded too, includes delays on busy
+//     hosts. With jitter the median is compared, because the shortest is luck. The round trip may
+//     be longer by what the sites' own networks add, for which twice the round trip
+//     from site A to the bridging host is taken, at most 5 ms: site B's
+//     network is assumed to be like site A's, because nothing can measure it without
+//     crossing the WAN. When nothing is shaped there is only an upper bound,
+//     of at least 5 ms, plus the same allowance;
+//   - loss, of pings and in netem's own count, that is too high or too low to be
+//     chance;
+//   - pings and datagrams that arrived twice, which nothing explains;
+//   - for datagrams sent one way at 95 % of the rate: loss that chance does not
+//     explain, a lower rate of arrival, datagrams overtaken by later ones although
+//     there is no jitter, and a spread wider than four times the jitter
+//     plus the tolerance. The spread of 90 % of the datagrams is compared, because a host that is held up for a
 //     moment is not the WAN;
-//   - of datagrams sent at 110 % of the rate, more than 105 % that came;
-//   - a TCP connection that carried more than 105 % of the rate; or less than
-//     the tolerance says, unless there is loss, which slows TCP down by itself;
-//   - a queue limit with which netem may drop by itself;
-//   - what State.Check said.
+//   - for datagrams sent at 110 % of the rate: arrival at more than 105 % of the rate;
+//   - a TCP connection that carried more than 105 % of the rate, or less than
+//     the tolerance requires; the latter only without loss, which slows TCP down by itself;
+//   - a queue limit with which netem may drop packets because its queue is full;
+//   - what State.Check found.
 func (c Certificate) Check(profile Profile, tolerance Tolerance) error {
 	var problems []error
 	for _, direction := range []struct {
@@ -113,12 +118,13 @@ func (c Certificate) Check(profile Profile, tolerance Tolerance) error {
 	return nil
 }
 
-// CheckAToB is Check of one direction, without naming it or the profile.
+// CheckAToB is Check for one direction; its error names neither the direction nor
+// the profile.
 func (c Certificate) CheckAToB(profile Profile, tolerance Tolerance) error {
 	return oneLine([]error{c.AToB.check(profile, tolerance, c.path(profile)), c.shaping()})
 }
 
-// CheckBToA is Check of the other direction.
+// CheckBToA is the same for the other direction.
 func (c Certificate) CheckBToA(profile Profile, tolerance Tolerance) error {
 	return oneLine([]error{c.BToA.check(profile, tolerance, c.path(profile)), c.shaping()})
 }
@@ -130,12 +136,12 @@ func (c Certificate) shaping() error {
 	return errors.New(c.Shaping)
 }
 
-// path is what the sites' own networks are taken to add to a round trip.
+// path is how much the sites' own networks are assumed to add to a round trip.
 func (c Certificate) path(profile Profile) time.Duration {
 	return min(2*c.Bridge.judged(profile), maxUnshapedRTT)
 }
 
-// judged is the round trip that is compared with the profile's.
+// judged is the round trip to compare with the profile's.
 func (p Ping) judged(profile Profile) time.Duration {
 	if profile.Jitter > 0 {
 		return p.Median
@@ -189,7 +195,7 @@ func (p Ping) check(profile Profile, tolerance Tolerance, path time.Duration) er
 	return nil
 }
 
-// allowed is how far a round trip may be from the profile's.
+// allowed is how far a round trip may differ from the profile's.
 func (t Tolerance) allowed(profile Profile) time.Duration {
 	allowed := time.Duration(max(t.RTTMs, t.RTTPercent/100*milli(profile.RTT)) * float64(time.Millisecond))
 	if !profile.IsShaping() {
@@ -198,14 +204,16 @@ func (t Tolerance) allowed(profile Profile) time.Duration {
 	return allowed
 }
 
-// spread is how much longer than the shortest one way may take without jitter.
+// spread is how much longer than the shortest one-way delay a delay may be
+// without jitter.
 func (t Tolerance) spread() time.Duration {
 	return time.Duration(cmp.Or(t.SpreadMs, DefaultSpreadMs) * float64(time.Millisecond))
 }
 
 func milli(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
-// pingTransmission is how long the line is busy with a ping and its answer.
+// pingTransmission is how long the line is busy with sending a ping and its
+// answer.
 func (p Profile) pingTransmission() time.Duration {
 	if p.RateBits == 0 {
 		return 0
@@ -213,15 +221,15 @@ func (p Profile) pingTransmission() time.Duration {
 	return time.Duration(2 * pingFrameBytes * 8 / float64(p.RateBits) * float64(time.Second))
 }
 
-// chance is below what a loss is not put down to chance: one certificate in a
-// million is refused wrongly, by each of its counts.
+// chance is the probability below which a loss is not put down to chance: each
+// count of a certificate wrongly refuses one certificate in a million.
 const chance = 1e-6
 
-// checkLoss says whether so many of all were lost that it is no chance, or so
-// few, when each is lost with the probability p. By Chernoff's bound for the
-// binomial distribution (W. Hoeffding, Probability inequalities for sums of
-// bounded random variables, 1963, theorem 1), a share of at least q > p, or of
-// at most q < p, has no more than the probability exp(-n·D(q‖p)), with
+// checkLoss returns an error when too many or too few of all were lost for that
+// to be chance, when each is lost with the probability p. By Chernoff's bound for
+// the binomial distribution (W. Hoeffding, Probability inequalities for sums of
+// bounded random variables, 1963, theorem 1), the probability of a share of at
+// least q > p, or of at most q < p, is at most exp(-n·D(q‖p)), with
 //
 //	D(q‖p) = q·ln(q/p) + (1-q)·ln((1-q)/(1-p))
 func checkLoss(what string, lost, all int, p float64) error {
@@ -235,7 +243,7 @@ func checkLoss(what string, lost, all int, p float64) error {
 	return fmt.Errorf("%d of %d %s lost, %.3g %%: the profile's %.3g %% does not explain it", lost, all, what, q*100, p*100)
 }
 
-// term is q·ln(q/p), continued to q = 0.
+// term is q·ln(q/p), and its limit 0 for q = 0.
 func term(q, p float64) float64 {
 	if q == 0 {
 		return 0
@@ -243,6 +251,6 @@ func term(q, p float64) float64 {
 	return q * math.Log(q/p)
 }
 
-// BridgeRTT is the round trip to the bridging host that the sites' own networks
-// are judged by; 0 when it was not measured.
+// BridgeRTT is the round trip to the bridging host from which the allowance for
+// the sites' own networks follows; 0 when it was not measured.
 func (c Certificate) BridgeRTT(profile Profile) time.Duration { return c.Bridge.judged(profile) }

@@ -20,36 +20,36 @@ import (
 
 // Site is one end of the path that is certified.
 type Site struct {
-	Host    remote.Runner // as root: others may not ping as often
+	Host    remote.Runner // must act as root: other users may not ping as often
 	Address netip.Addr    // on the test network
-	Witness string        // where heliotrope-witness is on the host
+	Witness string        // path of heliotrope-witness on the host
 }
 
 // CertifyRequest says what to certify.
 type CertifyRequest struct {
 	A, B   Site
-	Bridge netip.Addr  // the bridging host's on the test network; invalid when it has none
-	Shaper interface { // a Path
+	Bridge netip.Addr  // the bridging host's address on the test network; invalid when it has none
+	Shaper interface { // usually a Path
 		State(ctx context.Context) (State, error)
 	}
-	Profile Profile // that was shaped
+	Profile Profile // the profile that was shaped
 }
 
-// CertifyPort is the TCP and UDP port on which each site receives for a certificate,
-// on the test network.
+// CertifyPort is the TCP and UDP port, on the test network, on which each site receives the traffic
+// of a certificate.
 const CertifyPort = 17191
 
 const (
-	// sendLeast is how long a connection sends at least, and sendRoundTrips how
-	// many round trips longer: it starts slowly, and each of them doubles what is
-	// on its way (RFC 5681, section 3.1).
+	// sendLeast is the shortest time for which a connection sends, and sendRoundTrips is for how
+	// many round trips longer it sends: it starts slowly, and each round trip doubles the data in
+	// flight (RFC 5681, section 3.1).
 	sendLeast      = time.Second
 	sendRoundTrips = 10
-	// leastTimeout is how long a program of a certificate may take on the hosts, beside
-	// what it has to do.
+	// leastTimeout is how long a program of a certificate may take on the hosts, in addition to the
+	// time for its work.
 	leastTimeout = 2 * time.Minute
-	// unlimitedBytes is what a connection sends without a rate, and leastBytes and
-	// mostBytes bound what it sends with one: a receiver takes 64 GiB.
+	// unlimitedBytes is how much a connection sends when there is no rate. leastBytes and mostBytes
+	// bound what it sends when there is one: a receiver takes at most 64 GiB.
 	unlimitedBytes = 256 << 20
 	leastBytes     = 4 << 10
 	mostBytes      = 32 << 30
@@ -58,18 +58,17 @@ const (
 	certifyPingsMax     = 400
 	certifyPingInterval = 10 * time.Millisecond
 	bridgePings         = 25
-	// expectedLosses is how many pings are to be lost, where that is not too
-	// many to send.
+	// expectedLosses is how many pings should get lost, if that does not need too many pings.
 	expectedLosses = 8
-	// pingShare is the most of the line that pings take.
+	// pingShare is the largest share of the line's capacity that pings may take.
 	pingShare = 0.1
 )
 
-// Certify measures the path between the sites: round trips from both, then the
-// throughput of a TCP connection each way, one after the other, numbered datagrams
-// both ways at once, and what netem dropped meanwhile. Nothing else may be on the
-// path. Without loss it takes 7 to 12 s at 100 Mbit/s, see Profile.CertifyTime; after each
-// part it says that it goes on (alive.Tell). What is wrong with the WAN is no error here: see Check.
+// Certify measures the path between the sites: the round trips from both sites; then the throughput
+// of one TCP connection in each direction, one after the other; then numbered datagrams in both
+// directions at once; and what netem dropped meanwhile. Nothing else may use the path. Without loss
+// it takes 7 to 12 s at 100 Mbit/s, see Profile.CertifyTime. After each part it reports progress
+// (alive.Tell). A fault of the WAN is no error here: see Check.
 func Certify(ctx context.Context, request CertifyRequest) (Certificate, error) {
 	certificate, err := certify(ctx, request)
 	if err != nil {
@@ -133,8 +132,8 @@ func (c *Certificate) ping(ctx context.Context, request CertifyRequest) error {
 	return oneLine([]error{errA, errB})
 }
 
-// pings is how many pings are sent, and how often: more where some get lost,
-// fewer where they would fill the line.
+// pings is how many pings are sent, and at which interval: more pings when some get lost, fewer when
+// they would fill the line.
 func (p Profile) pings() (count int, interval time.Duration) {
 	count = certifyPings
 	if share := p.RoundTripLossPercent() / 100; share > 0 {
@@ -143,7 +142,7 @@ func (p Profile) pings() (count int, interval time.Duration) {
 	return count, max(certifyPingInterval, time.Duration(float64(p.pingTransmission()/2)/pingShare))
 }
 
-// count notes what netem counted between two states.
+// count stores what netem counted between two states.
 func (d *Direction) count(before, after *Queue) {
 	if after == nil {
 		return
@@ -155,7 +154,7 @@ func (d *Direction) count(before, after *Queue) {
 	}
 }
 
-// grown is the difference of a counter that wraps at 2³².
+// grown is the growth of a counter that wraps at 2³².
 func grown(before, after int64) int64 {
 	if after < before {
 		return after - before + 1<<32
@@ -163,7 +162,7 @@ func grown(before, after int64) int64 {
 	return after - before
 }
 
-// carry measures one TCP connection, in bit/s of payload.
+// carry measures the rate of one TCP connection, in bit/s of payload.
 func carry(ctx context.Context, from, to Site, profile Profile) (float64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -203,11 +202,11 @@ func carry(ctx context.Context, from, to Site, profile Profile) (float64, error)
 	return result.BitsPerSecond(), nil
 }
 
-// SendFor is how long a certificate's connection sends over a path of the profile.
+// SendFor is how long a certificate's TCP connection sends over a path with this profile.
 func (p Profile) SendFor() time.Duration { return sendLeast + sendRoundTrips*p.RTT }
 
-// connectionLimit is how long one connection, or one way of the probe, may take: what was
-// sent may still have to cross the line, and TCP may wait for what was lost.
+// connectionLimit is how long one connection, or one direction of the probe, may take: data that was
+// sent may still have to cross the line, and TCP may have to wait for lost segments.
 func (p Profile) connectionLimit() time.Duration { return leastTimeout + 4*p.SendFor() }
 
 // CertifyTime is how long a certificate is expected to take, with a margin for loss.
@@ -217,8 +216,8 @@ func (p Profile) CertifyTime() time.Duration {
 	return pings + 2*2*p.SendFor() + 2*probeLongest
 }
 
-// limitBytes is how much a connection sends at most: no more than the line
-// carries in its time, or its queue would take as long again to empty.
+// limitBytes is how much a connection sends at most: what the line carries while it sends. With
+// more, emptying the queue would take as long again.
 func (p Profile) limitBytes() int64 {
 	if p.RateBits == 0 {
 		return unlimitedBytes
@@ -226,7 +225,7 @@ func (p Profile) limitBytes() int64 {
 	return min(mostBytes, max(leastBytes, int64(float64(p.RateBits)/8*p.SendFor().Seconds())))
 }
 
-// unlessCancelled is an error of its own, not one that we have caused.
+// unlessCancelled drops the error that our own cancelling causes, and keeps any other.
 func unlessCancelled(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return nil

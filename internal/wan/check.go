@@ -14,14 +14,14 @@ import (
 	"heliotrope/internal/problem"
 )
 
-// Check says everything on the bridging host with which the path cannot be
-// shaped, or not be trusted, a line for each. It changes nothing there, and loads
-// no module.
+// Check reports every reason, a line for each, why the path cannot be shaped by
+// the bridging host, or could not be trusted. It changes nothing there, and loads
+// no kernel module.
 //
-// An offload that cannot be switched off is a problem where a port merges what it
-// receives: what the certificate measures is then not what netem does. One that
-// sends is not: it merges only what the bridging host itself sends, and State
-// names it.
+// An offload that cannot be switched off is a problem when it merges packets that
+// a port receives: the certificate would then not measure what netem does. An
+// offload of sending is no problem: it merges only what the bridging host itself
+// sends, and State lists it.
 func (s *Shaper) Check(ctx context.Context) error {
 	output, err := s.run(ctx, "check", "")
 	if err != nil {
@@ -35,12 +35,13 @@ func (s *Shaper) Check(ctx context.Context) error {
 	return errors.Join(problems...)
 }
 
-// found is a problem of the bridging host's.
+// found is a problem of the bridging host.
 func (s *Shaper) found(tried, found, fix string) error {
 	return problem.New(fault.Infrastructure, s.host.Name(), tried, found, fix)
 }
 
-// problem is what is wrong with one fact of control.sh's check; nil is nothing.
+// problem is the problem in one fact from control.sh's check; nil when there is
+// none.
 func (s *Shaper) problem(fact string) error {
 	word, rest, _ := strings.Cut(fact, " ")
 	switch word {
@@ -49,7 +50,7 @@ func (s *Shaper) problem(fact string) error {
 	case "no-module":
 		return problem.LacksModule(s.host.Name(), rest)
 	case "no-ethtool":
-		return problem.Lacks(s.host.Name(), "/sbin/ethtool") // it has to keep packets from being merged
+		return problem.Lacks(s.host.Name(), "/sbin/ethtool") // it is needed to keep packets from being merged
 	case "no-device":
 		return s.found("/sys/class/net/"+s.device, "there is no such network interface", "name the one that leads to site B in the inventory, wan.device")
 	case "bridge":
@@ -82,7 +83,7 @@ func (s *Shaper) bridgeProblem(fact string) error {
 	return s.found("/sys/class/net/"+s.device+"/master", s.device+" is a port of no bridge, so what the sites send each other does not pass it", port)
 }
 
-// fixedProblem is about "INTERFACE FEATURE DRIVER BUS-ADDRESS".
+// fixedProblem reads a fact of the form "INTERFACE FEATURE DRIVER BUS-ADDRESS".
 func (s *Shaper) fixedProblem(fact string) error {
 	words := strings.Fields(fact)
 	if len(words) < 2 {
@@ -100,8 +101,8 @@ func (s *Shaper) fixedProblem(fact string) error {
 		"use another card or driver for "+port)
 }
 
-// mergesReceived tells what merges packets that come in from what cuts those that
-// the host sends.
+// mergesReceived says whether an offload merges packets that come in; others
+// segment packets that the host sends.
 func mergesReceived(feature string) bool {
 	switch feature {
 	case "generic-receive-offload", "large-receive-offload", "rx-gro-hw":
@@ -110,11 +111,12 @@ func mergesReceived(feature string) bool {
 	return false
 }
 
-// tcVersion finds what "tc -V" says: a version, or of an old iproute2 the date of
-// its snapshot (ss190924 is version 5.3).
+// tcVersion matches the output of "tc -V": a version or, for an old iproute2, the
+// date of its snapshot (ss190924 is version 5.3).
 var tcVersion = regexp.MustCompile(`iproute2-(?:ss(\d{6})|v?(\d+)\.(\d+))`)
 
-// tcProblem wants iproute2 5.3: before, tc shows netem as text within its JSON.
+// tcProblem requires iproute2 5.3: older versions print netem as text within tc's
+// JSON.
 func (s *Shaper) tcProblem(said string) error {
 	found := tcVersion.FindStringSubmatch(said)
 	if found == nil {

@@ -9,9 +9,9 @@ import (
 	hostowner "heliotrope/internal/owner"
 )
 
-// Path is what shapes the WAN of a testbed: Shaper on a host that bridges the sites,
-// or what a driver has instead of one. All promise what Shaper does, but where they
-// say otherwise.
+// Path shapes the WAN of a testbed: a Shaper on a host that bridges the sites, or
+// what a driver has instead of one. Every Path promises what Shaper promises, except
+// where its documentation says otherwise.
 type Path interface {
 	Check(ctx context.Context) error
 	Shape(ctx context.Context, owner string, profile Profile, lease time.Duration) error
@@ -23,8 +23,8 @@ type Path interface {
 
 var _ Path = (*Shaper)(nil)
 
-// CheckRateOnly refuses a profile that asks for more than a rate: what delays and
-// loses packets is netem, on a host that bridges the sites.
+// CheckRateOnly refuses a profile that asks for more than a rate: delay and loss
+// need netem, on a host that bridges the sites.
 func (p Profile) CheckRateOnly() error {
 	var problems []error
 	for _, more := range []struct {
@@ -41,7 +41,7 @@ func (p Profile) CheckRateOnly() error {
 	return nil
 }
 
-// CheckHolder refuses an owner or a lease that no path takes.
+// CheckHolder refuses an owner's name or a lease that no Path accepts.
 func CheckHolder(owner string, lease time.Duration) error {
 	_, err := leaseSeconds(lease)
 	return oneLine([]error{hostowner.CheckName(owner), err})

@@ -18,9 +18,9 @@ import (
 type Ping struct {
 	Sent     int `json:"sent"`
 	Received int `json:"received"`
-	// Copies are replies that came again.
+	// Copies is how many replies arrived more than once.
 	Copies int           `json:"copies,omitempty"`
-	Min    time.Duration `json:"min_ns"` // 0, as the others, when nothing was received
+	Min    time.Duration `json:"min_ns"` // 0, like the other times, when nothing was received
 	Mean   time.Duration `json:"mean_ns"`
 	Median time.Duration `json:"median_ns"`
 	Max    time.Duration `json:"max_ns"`
@@ -41,21 +41,21 @@ const (
 	pingStartMargin = 30 * time.Second
 )
 
-// Measure sends count pings from a host to an address, one each interval; below
-// 200 ms only root may. Pings that get lost are a result, not an error.
+// Measure sends count pings from a host to an address, one each interval;
+// intervals below 200 ms need root. Lost pings are a result, not an error.
 func Measure(ctx context.Context, from remote.Runner, to netip.Addr, count int, interval time.Duration) (Ping, error) {
 	if count < 1 || count > maxPings || !to.IsValid() || interval < minPingInterval {
 		return Ping{}, fmt.Errorf("%s: %d pings to %s every %s: want 1 to %d, to a valid address, not closer than %s",
 			from.Name(), count, to, interval, maxPings, minPingInterval)
 	}
 	result, err := from.Run(ctx, remote.Command{
-		// By its path: busybox has a lesser ping.
+		// /bin/ping by its path, because busybox's ping can do less.
 		Args: []string{"/bin/ping", "-c", strconv.Itoa(count), "-i", seconds(interval),
 			"-W", seconds(pingLastReply), "-n", to.String()},
 		Env:     []string{"LC_ALL=C"},
 		Timeout: time.Duration(count)*interval + pingLastReply + pingStartMargin,
 	})
-	// It returns 1 when no reply came.
+	// It exits with 1 when no reply came.
 	if code, ended := remote.ExitCode(err); !ended || code > 1 {
 		return Ping{}, fmt.Errorf("ping %s: %w", to, err)
 	}
@@ -72,13 +72,13 @@ func Measure(ctx context.Context, from remote.Runner, to netip.Addr, count int, 
 func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) }
 
 var (
-	pingReply   = regexp.MustCompile(`(?m)^\d+ bytes from .* time=([0-9.]+) ms$`) // no copy, which has (DUP!) behind it
+	pingReply   = regexp.MustCompile(`(?m)^\d+ bytes from .* time=([0-9.]+) ms$`) // does not match a duplicate, whose line ends in (DUP!)
 	pingCounts  = regexp.MustCompile(`(?m)^(\d+) packets transmitted, (\d+)(?: packets)? received`)
 	pingCopies  = regexp.MustCompile(`(?m)^\d+ packets transmitted,.* \+?(\d+) duplicates`)
 	pingSummary = regexp.MustCompile(`(?m)^(?:rtt|round-trip) min/avg/max(?:/mdev)? = ([0-9.]+)/([0-9.]+)/([0-9.]+)(?:/[0-9.]+)? ms`)
 )
 
-// parsePing reads what the ping of iputils or busybox prints.
+// parsePing reads the output of iputils' or busybox's ping.
 func parsePing(output []byte) (Ping, error) {
 	counts := pingCounts.FindSubmatch(output)
 	if counts == nil {
@@ -123,7 +123,7 @@ func parsePing(output []byte) (Ping, error) {
 	return ping, nil
 }
 
-// longestTrip is more than any ping waits for.
+// longestTrip is more than any ping waits.
 const longestTrip = 24 * time.Hour
 
 // milliseconds reads a round trip.

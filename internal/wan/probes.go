@@ -17,43 +17,47 @@ import (
 	"heliotrope/internal/wan/probe"
 )
 
-// Probe is what numbered UDP datagrams found, one way.
+// Probe is the result for numbered UDP datagrams, in one direction.
 type Probe struct {
-	// Below was sent at 95 % of the rate, or at 20 Mbit/s where there is none.
+	// Below was sent at 95 % of the rate, or at 20 Mbit/s when there is no rate.
 	Below probe.Result `json:"below"`
-	// Above was sent at 110 % of the rate; nothing where there is none, or where
-	// it is the average of a time that nobody knows.
+	// Above was sent at 110 % of the rate; it is empty when there is no rate, or when
+	// the rate is an average over an unknown time.
 	Above probe.Result `json:"above,omitzero"`
 }
 
 const (
 	belowShare, aboveShare = 0.95, 1.1
-	// unlimitedProbeBits is the rate of a probe where there is none.
+	// unlimitedProbeBits is the rate of a probe when the profile has none.
 	unlimitedProbeBits = 20_000_000
-	// belowTime and aboveTime limit the two loads, which go both ways at once;
-	// belowMost and aboveMost do where the rate is high.
+	// belowTime and aboveTime limit the lengths of the two loads, which are sent in
+	// both directions at once; belowMost and aboveMost limit their numbers of
+	// datagrams when the rate is high.
 	belowTime, aboveTime = 1500 * time.Millisecond, 500 * time.Millisecond
 	belowMost, aboveMost = 2000, 1000
-	// belowBurst is what a sender makes up for at once below the rate, where it would
-	// show in the spread; beyond it the queue is to fill.
+	// belowBurst and aboveBurst are how much of a delay a sender makes up for at once.
+	// Below the rate, a longer burst would show in the spread; above it, the load is
+	// meant to fill the queue.
 	belowBurst, aboveBurst = time.Millisecond, aboveTime
-	// probeLeast is how many datagrams a load has at least. Where that takes
-	// longer than probeLongest there is no probe.
+	// probeLeast is the smallest number of datagrams of a load. When sending that many
+	// would take longer than probeLongest, there is no probe.
 	probeLeast   = 20
 	probeLongest = 3 * time.Second
-	// slackShare is how much less than was sent may come, and aboveEnough is how
-	// much more than the rate must have been sent to say that it was cut.
+	// slackShare is the least share of the sent rate that must arrive. aboveEnough is
+	// how much, relative to the rate, must really have been sent before arrival tells
+	// whether the rate was enforced.
 	slackShare, aboveEnough = 0.95, 1.05
-	// reorderedShare is how many may be overtaken without jitter: a host that has much
-	// else to do does that to one of thousands, as was seen on the emulated testbed. A
-	// path that reorders (RFC 4737) does it to more.
+	// reorderedShare is the largest share of datagrams that may be overtaken without
+	// jitter: a host that is busy with other work reorders one of thousands, as was
+	// seen on the emulated testbed. A path that reorders packets (RFC 4737) does it to
+	// more.
 	reorderedShare = 0.005
-	// confidence with which a loss would have been seen.
+	// confidence is the probability with which a loss would have been seen.
 	confidence = 0.95
 )
 
-// DetectableLossPercent is the least loss of which the probe would have seen a
-// datagram with a probability of 95 %: 1 - 0.05^(1/n).
+// DetectableLossPercent is the smallest loss with which the probe would have lost at
+// least one datagram with a probability of 95 %: 1 - 0.05^(1/n).
 func (p Probe) DetectableLossPercent() float64 {
 	if p.Below.Sent == 0 {
 		return 100
@@ -61,8 +65,8 @@ func (p Probe) DetectableLossPercent() float64 {
 	return 100 * (1 - math.Pow(1-confidence, 1/float64(p.Below.Sent)))
 }
 
-// check compares a probe with the profile. spread is what one way may be longer than
-// another without jitter.
+// check compares a probe with the profile. spread is how much one-way delays may
+// differ without jitter.
 func (p Probe) check(profile Profile, spread time.Duration) error {
 	b := p.Below
 	if b.Received == 0 {
@@ -82,9 +86,9 @@ func (p Probe) check(profile Profile, spread time.Duration) error {
 	return oneLine(append(problems, p.checkRates(float64(profile.RateBits), spread)))
 }
 
-// checkRates compares what came with what was sent. The first or the last datagram
-// may have been held up by as much as the spread, and by hosts that may be later than
-// others by as much more.
+// checkRates compares the rate of arrival with the rate of sending. The first or the
+// last datagram may have been held up by as much as the spread and, when the tolerance
+// allows for hosts that are later than others, by that much more.
 func (p Probe) checkRates(rate float64, allowed time.Duration) error {
 	b, a := p.Below, p.Above
 	spread, late := b.Spread.Seconds(), max(0, allowed.Seconds()-DefaultSpreadMs/1e3)
@@ -98,7 +102,8 @@ func (p Probe) checkRates(rate float64, allowed time.Duration) error {
 	return oneLine(problems)
 }
 
-// probePlan is what is sent each way; false where the line is too slow for it.
+// probePlan is what is sent in each direction; ok is false when the line is too slow
+// for a probe.
 func (p Profile) probePlan(averaged bool) (plan probe.Plan, ok bool) {
 	load := func(rate float64, longest time.Duration, most int, burst time.Duration) probe.Load {
 		datagrams := int(rate * longest.Seconds() / (probe.WireBytes * 8))
@@ -112,20 +117,20 @@ func (p Profile) probePlan(averaged bool) (plan probe.Plan, ok bool) {
 			plan.Loads = append(plan.Loads, load(aboveShare*float64(p.RateBits), aboveTime, aboveMost, aboveBurst))
 		}
 	}
-	// What has been sent must be through before the next load.
+	// Everything that was sent must have left the path before the next load.
 	plan.Pause = min(time.Second, p.RTT/2+p.Jitter+50*time.Millisecond)
 	plan.Token = newToken()
 	return plan, plan.Loads[0].Length() <= probeLongest
 }
 
-// newToken is one that no other probe has.
+// newToken makes a token that no other probe has.
 func newToken() uint64 {
 	var bytes [8]byte
 	_, _ = rand.Read(bytes[:]) // it never fails
 	return binary.BigEndian.Uint64(bytes[:]) | 1
 }
 
-// probe sends numbered datagrams both ways at once.
+// probe sends numbered datagrams in both directions at once.
 func (c *Certificate) probe(ctx context.Context, request CertifyRequest, averaged bool) error {
 	plan, ok := request.Profile.probePlan(averaged)
 	if !ok {
@@ -145,7 +150,7 @@ func (c *Certificate) probe(ctx context.Context, request CertifyRequest, average
 	return oneLine([]error{errA, errB})
 }
 
-// probed is one way of a probe.
+// probed is one direction of a probe.
 func probed(ctx context.Context, from, to Site, plan probe.Plan) (*Probe, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -12,8 +12,7 @@ import (
 	"heliotrope/internal/limits"
 )
 
-// Limits of what can be asked for. They keep netem's own arithmetic, and the
-// queue limit, far from overflow.
+// Limits of a profile. They keep netem's own arithmetic, and the queue limit, far from overflow.
 const (
 	maxRTT      = 10 * time.Second
 	minRateBits = 1_000
@@ -22,17 +21,17 @@ const (
 
 // Profile is a WAN to emulate. The zero value shapes nothing.
 type Profile struct {
-	// Name is what reports call it; empty for one made of numbers.
+	// Name is the profile's name in reports; empty for a profile given by numbers.
 	Name string
-	// RTT is what is added to a round trip: half of it in each direction.
+	// RTT is the time added to a round trip: half of it in each direction.
 	RTT time.Duration
-	// Jitter is how far a round trip may be off the RTT, either way: each
-	// direction varies evenly by up to half of it.
+	// Jitter is how far a round trip may differ from the RTT, in either direction: each
+	// direction of the path varies uniformly by up to half of it.
 	Jitter time.Duration
 	// LossPercent is the share of packets lost at random in each direction.
 	LossPercent float64
-	// RateBits is the rate of each direction in bits per second, counting
-	// Ethernet frames without preamble and check sequence; 0 is unlimited.
+	// RateBits is the rate of each direction in bits per second, which counts Ethernet frames
+	// without preamble and check sequence; 0 means unlimited.
 	RateBits int64
 }
 
@@ -49,9 +48,9 @@ func Profiles() []Profile {
 	}
 }
 
-// ParseProfile understands the name of a profile, or numbers such as
-// "rtt=60ms,jitter=2ms,loss=0.1%,rate=50mbit". What is not given is none. The
-// error names everything that is wrong.
+// ParseProfile reads the name of a profile, or numbers such as
+// "rtt=60ms,jitter=2ms,loss=0.1%,rate=50mbit". What is not given is 0. The error names
+// everything that is wrong.
 func ParseProfile(text string) (Profile, error) {
 	names := make([]string, 0, len(Profiles()))
 	for _, profile := range Profiles() {
@@ -130,7 +129,7 @@ func parsePercent(text string) (float64, error) {
 	return percent, nil
 }
 
-// rateUnits are decimal, as in tc; the longest come first.
+// rateUnits are decimal, as in tc. Longer names come first, because "bit" ends all of them.
 var rateUnits = []struct {
 	name string
 	bits float64
@@ -151,7 +150,7 @@ func parseRate(text string) (int64, error) {
 	return 0, fmt.Errorf("rate %q is not a rate such as 50mbit (bit, kbit, mbit or gbit)", text)
 }
 
-// Validate says all that is wrong with the numbers.
+// Validate reports every number that is out of range.
 func (p Profile) Validate() error {
 	var problems []error
 	check := func(ok bool, format string, values ...any) {
@@ -166,15 +165,15 @@ func (p Profile) Validate() error {
 	check(p.LossPercent >= 0 && p.LossPercent < 100, "loss %v%% is not at least 0%% and below 100%%", p.LossPercent)
 	check(p.RateBits == 0 || p.RateBits >= minRateBits && p.RateBits <= maxRateBits,
 		"rate is not within 1kbit and 100gbit")
-	// With a rate, netem sends packets in the order they came.
+	// With a rate, netem sends packets in the order in which they came.
 	check(p.Jitter <= 0 || p.RateBits != 0, "jitter without a rate would let packets overtake each other: give a rate too")
 	return oneLine(problems)
 }
 
-// Path is what limits follow from.
+// Path is the part of the profile that limits follow from.
 func (p Profile) Path() limits.Path { return limits.Path{RTT: p.RTT + p.Jitter, RateBits: p.RateBits} }
 
-// IsShaping says whether there is anything to emulate.
+// IsShaping says whether the profile emulates anything.
 func (p Profile) IsShaping() bool {
 	return p.RTT != 0 || p.Jitter != 0 || p.LossPercent != 0 || p.RateBits != 0
 }
@@ -210,25 +209,25 @@ func formatRate(bits int64) string {
 }
 
 const (
-	// smallestPacketBytes is the least a packet counts for.
+	// smallestPacketBytes is the size of the smallest packets that the queue limit reckons with.
 	smallestPacketBytes = 64
-	// fullPacketBytes is a packet of a bulk transfer.
+	// fullPacketBytes is the size of a packet of a bulk transfer.
 	fullPacketBytes = 1500
-	// limitWithoutRate is the queue limit where nothing waits for the line.
+	// limitWithoutRate is the queue limit when no packet waits for the line.
 	limitWithoutRate = 1 << 20
 )
 
-// QueueLimit is how many packets netem may hold in one direction, so that it
-// never drops one by itself. Its queue is the line and the buffer before it at
-// the same time:
+// QueueLimit is how many packets netem must be able to hold in one direction so that its full
+// queue never makes it drop one. The queue holds the packets on the line and those waiting for
+// it at the same time:
 //
 //	limit = rate × (delay + jitter) ÷ 8 ÷ 64 B  +  32 MiB ÷ 1500 B
 //
-// with delay and jitter of one direction. The first term is the line full of
-// the smallest packets, the second what TCP connections may have waiting for
-// it (limits.QueueBytes). TCP thus meets a deep buffer: it is slowed down by delay, not by loss.
-// Without a rate nothing waits, and the limit is a million packets, 1 Gbit/s of
-// the smallest ones for half a second.
+// with the delay and the jitter of one direction. The first term is the line full of the
+// smallest packets; the second is what TCP connections may have waiting for it
+// (limits.QueueBytes). TCP thus meets a deep buffer: it is slowed down by delay, not by loss.
+// Without a rate nothing waits, and the limit is a million packets: the smallest ones at 1
+// Gbit/s for half a second.
 func (p Profile) QueueLimit() int {
 	if p.RateBits == 0 {
 		return limitWithoutRate
@@ -238,8 +237,8 @@ func (p Profile) QueueLimit() int {
 	return int(math.Ceil(line)) + limits.QueueBytes/fullPacketBytes
 }
 
-// netemParameters are the arguments that make tc's netem emulate one direction.
-// All are always given: a netem that is replaced keeps what is not.
+// netemParameters are the arguments for tc's netem that emulate one direction. They are always
+// complete, because replacing a netem keeps every parameter that is not given.
 func (p Profile) netemParameters() []string {
 	if !p.IsShaping() {
 		return nil

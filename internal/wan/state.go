@@ -13,56 +13,57 @@ import (
 	"unicode"
 )
 
-// State is what the bridging host does at a moment.
+// State is what the bridging host does at one time.
 type State struct {
-	// Profile is what Shape was last asked for, as its String, and Owner who
-	// asked; empty when no lease is or was left over.
+	// Profile is the profile that Shape was last asked for, as its String, and Owner is
+	// who asked. Both are empty when there is no lease, not even an old one.
 	Profile, Owner string
-	// ToB and ToA are the two directions; nil where nothing of ours is, or what
-	// comes in does not go through it.
+	// ToB and ToA are the two directions; nil when the qdisc there is not ours, or when
+	// incoming packets are not led through it.
 	ToB, ToA *Queue
-	// Offloads are those on the bridging host that are on, each as "INTERFACE
-	// FEATURE" in ethtool's words, and have netem see many packets as one: its
-	// loss would come in bursts. None is while a lease is held. Fixed are those
-	// that the driver cannot switch off.
+	// Offloads are the offloads on the bridging host that are switched on and make netem
+	// see many packets as one, so that its loss would come in bursts. Each is "INTERFACE
+	// FEATURE" in ethtool's words. There are none while a lease is held. Fixed are the
+	// offloads that the driver cannot switch off.
 	Offloads, Fixed []string
 	// Link is the operational state of the interface that leads to site B, in the words of
-	// RFC 2863: "up", or "unknown" where the driver tells none, and anything else when
-	// nothing can be sent there, whatever shapes it.
+	// RFC 2863: "up", or "unknown" when the driver reports none. With any other state
+	// nothing can be sent there, whatever shapes the path.
 	Link string
-	// LeaseHeld says whether the shaping ends by itself, LeaseLeft when.
+	// LeaseHeld says whether a lease will end the shaping, and LeaseLeft when.
 	LeaseHeld bool
 	LeaseLeft time.Duration
 
-	otherB, otherA string // the stranger's root qdisc where ToB and ToA are nil, as "KIND HANDLE"
+	otherB, otherA string // the foreign root qdisc when ToB or ToA is nil, as "KIND HANDLE"
 }
 
-// Queue is one direction's netem. Its counters start with its first Shape and
-// go on through others until Clear; they wrap at 2³² packets. The kernel counts
-// the packets within a merged one as they are sent, but as one when it drops it.
+// Queue is the netem of one direction. Its counters start with the first Shape and
+// continue through later ones until Clear; they wrap at 2³² packets. The kernel counts
+// every packet within a merged one when it is sent, but only one when a merged packet is
+// dropped.
 type Queue struct {
 	Delay, Jitter time.Duration // one way
 	LossPercent   float64
-	RateBits      int64 // 0 is unlimited
+	RateBits      int64 // 0 means unlimited
 	LimitPackets  int
-	// RateOnly says that what shapes knows a rate and nothing else: it delays and
-	// loses nothing on purpose, counts no packets, and tells no limit of its queue.
+	// RateOnly says that the path's shaper only limits the rate: it adds no delay and no
+	// loss, counts no packets, and does not report the limit of its queue.
 	RateOnly bool
 
 	SentBytes, SentPackets int64
-	// DroppedPackets are those lost on purpose and those beyond the limit.
-	// Without loss in the profile, any is one too many.
+	// DroppedPackets counts packets dropped on purpose and packets dropped because the
+	// queue was full. Without loss in the profile there must be none.
 	DroppedPackets               int64
-	BacklogBytes, BacklogPackets int64 // on their way at this moment
+	BacklogBytes, BacklogPackets int64 // in the queue at this time
 }
 
-// kernelHandle is that of the qdisc that the kernel chose by itself.
+// kernelHandle is the handle of a qdisc that the kernel chose by itself.
 const kernelHandle = "0:"
 
-// kernelTolerance is how far the kernel rounds a delay.
+// kernelTolerance is how far the kernel may round a delay.
 const kernelTolerance = time.Microsecond
 
-// Check says in what the state is not what the profile asks for.
+// Check reports every difference between the state and the profile.
 func (s State) Check(profile Profile) error {
 	var problems []error
 	switch {
@@ -103,7 +104,7 @@ func (q *Queue) check(direction, other string, profile Profile) error {
 	if math.Abs(q.LossPercent-profile.LossPercent) > 1e-6 {
 		differ("loss in percent", q.LossPercent, profile.LossPercent)
 	}
-	// The kernel counts whole bytes.
+	// The kernel stores the rate in whole bytes per second.
 	if q.RateBits/8 != profile.RateBits/8 {
 		differ("rate in bit/s", q.RateBits, profile.RateBits)
 	}
@@ -141,15 +142,15 @@ func parseState(output []byte, handle string) (State, error) {
 	if state.ToB, state.otherB, err = decodeQueue(decoder, handle); err != nil {
 		return State{}, fmt.Errorf("output of tc: %w", err)
 	}
-	// Our ifb is there only when something is shaped.
+	// Our ifb device exists only when something is shaped.
 	if state.ToA, state.otherA, err = decodeQueue(decoder, handle); err != nil && !errors.Is(err, io.EOF) {
 		return State{}, fmt.Errorf("output of tc: %w", err)
 	}
 	return state, nil
 }
 
-// decodeQueue finds our netem among the qdiscs of one interface, or which root
-// qdisc there is in its place.
+// decodeQueue finds our netem among the qdiscs of one interface or, when it is not there,
+// the root qdisc in its place.
 func decodeQueue(decoder *json.Decoder, handle string) (queue *Queue, other string, err error) {
 	var qdiscs []qdisc
 	if err := decoder.Decode(&qdiscs); err != nil {
@@ -169,20 +170,20 @@ func decodeQueue(decoder *json.Decoder, handle string) (queue *Queue, other stri
 	return nil, other, nil
 }
 
-// qdisc is one element of what "tc -s -j qdisc show" prints.
+// qdisc is one element of the output of "tc -s -j qdisc show".
 type qdisc struct {
 	Kind, Handle string
 	Root         bool
 	Options      struct {
 		Limit int
 		Delay struct{ Delay, Jitter float64 } // seconds
-		Loss  struct{ Loss float64 }          `json:"loss-random"` // of 1
+		Loss  struct{ Loss float64 }          `json:"loss-random"` // as a fraction of 1
 		Rate  struct{ Rate int64 }            // bytes per second
 	}
 	Bytes, Packets, Drops, Backlog, Qlen int64
 }
 
-// queue is a netem as its numbers say, or an error where they cannot be.
+// queue converts a netem's numbers; numbers that are impossible are an error.
 func (q qdisc) queue() (*Queue, error) {
 	o := q.Options
 	share := func(value float64) bool { return value >= 0 && value <= 1 }
@@ -199,7 +200,7 @@ func (q qdisc) queue() (*Queue, error) {
 	}, nil
 }
 
-// longestDelay is more than any profile has.
+// longestDelay is longer than any profile's delay.
 const longestDelay = 24 * time.Hour
 
 func duration(seconds float64) time.Duration {

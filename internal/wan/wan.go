@@ -1,28 +1,28 @@
-// Package wan emulates the wide area network between the sites with netem, on
-// the host that bridges them: what leaves by the device that leads to site B
-// is shaped there, and what comes in by it is shaped on an ifb device of ours,
-// each way with half of the round trip. Certify measures what came of it.
+// Package wan emulates the wide area network between the sites with netem, on the host that
+// bridges them. Packets that leave through the device towards site B are shaped on that
+// device; packets that come in through it are shaped on an ifb device of ours. Each direction
+// adds half of the round trip. Certify measures the result.
 //
 // It promises that
 //   - shaping twice, or again after a crash half-way, ends in the same state,
-//     and that a qdisc of somebody else is never replaced;
-//   - netem sees packets as they are on the wire: the bridging host merges none
-//     it forwards (generic receive offload is off at the bridge's ports) and
-//     cuts what it sends itself before it gets there (segmentation offload is
-//     off at the bridge), for all profiles alike, so that trials compare;
+//     and that somebody else's qdisc is never replaced;
+//   - netem sees packets as they are on the wire: the bridging host merges no packets
+//     that it forwards (generic receive offload is off at the bridge's ports), and it
+//     segments what it sends itself before netem (segmentation offload is
+//     off at the bridge). This holds for all profiles, so that trials compare;
 //   - shaping ends with its lease: a watchdog on the host itself removes it
-//     when nobody renews it, whatever became of us;
+//     when nobody renews the lease, whatever became of the controller;
 //   - a lease has an owner, and nobody else can shape the path while it lasts;
-//     each renewal finds out whether the path is still what the owner shaped;
+//     each renewal checks whether the path is still what the owner shaped;
 //   - Teardown needs nothing but the inventory and leaves the host as it was,
-//     with those offloads on that were on.
+//     with the offloads on that were on before.
 //
-// It is dangerous in these ways. What the bridging host sends to site B by
-// itself is shaped too, as it must be when that is the storage server. What
-// somebody does to the path with tc, and takes back before the next renewal, is
-// not seen. Ports that join the bridge while it is shaped may merge packets: State names them.
-// What a guest on the bridging host hands over merged stays merged, and so does
-// what that host sends itself by a device that is in no bridge.
+// Dangerous: what the bridging host itself sends to site B is shaped too, as it must be when
+// that host is the storage server. A change that somebody makes to the path with tc and
+// reverts before the next renewal is not noticed. Ports that join the bridge while it is
+// shaped may merge packets: State lists them. Packets that a guest on the bridging host hands
+// over merged stay merged, and so do packets that the host itself sends through a device that
+// is in no bridge.
 package wan
 
 import (
@@ -45,12 +45,11 @@ import (
 )
 
 var (
-	// ErrLapsed says that there is no shaping to renew: its lease ended. What was
-	// measured since the last renewal is not to be trusted.
+	// ErrLapsed says that there is no shaping to renew, because its lease ended. What was
+	// measured since the last renewal cannot be trusted.
 	ErrLapsed = errors.New("the shaping of the WAN has lapsed")
-	// ErrChanged says that the path is not what its owner shaped: somebody has
-	// changed it, or shaped it himself. What was measured since the last renewal
-	// is not to be trusted.
+	// ErrChanged says that the path is not what its owner shaped: somebody has changed it, or
+	// shaped it himself. What was measured since the last renewal cannot be trusted.
 	ErrChanged = errors.New("the path was changed by somebody")
 	// ErrHeld says that the path is held by another owner. The error is a
 	// *HeldError.
@@ -60,7 +59,7 @@ var (
 // HeldError says who holds the path.
 type HeldError struct {
 	Host, Owner string
-	Profile     string        // that the owner has shaped, as its String
+	Profile     string        // the profile that the owner has shaped, as its String
 	Left        time.Duration // until the lease ends, unless it is renewed
 }
 
@@ -68,17 +67,17 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("%s: the path is held by %s, as %s, for another %s", e.Host, e.Owner, e.Profile, e.Left)
 }
 
-// Is makes it an ErrHeld.
+// Is makes errors.Is(e, ErrHeld) true.
 func (e *HeldError) Is(target error) bool { return target == ErrHeld }
 
-// MaxLease is the longest lease: nobody needs one that outlives a working day.
+// MaxLease is the longest lease that can be asked for.
 const MaxLease = 24 * time.Hour
 
 // scriptTimeout limits one operation on the host. An emulated host is slow,
 // and the operations wait for each other.
 const scriptTimeout = time.Minute
 
-// How control.sh says that there is nothing to renew, and that another owner
+// Exit codes by which control.sh says that there is nothing to renew, and that another owner
 // holds the path.
 const (
 	lapsedCode = 3
@@ -93,7 +92,7 @@ var (
 	//go:embed script/control.sh
 	controlScript string
 
-	// script is constant: what varies comes to it as arguments.
+	// script is constant: everything that varies is passed as an argument.
 	script = hostowner.SharedScript + commonScript +
 		"write_watchdog() {\ncat << 'END_OF_WATCHDOG'\n" + hostowner.SharedScript + commonScript + watchdogScript + "END_OF_WATCHDOG\n}\n" +
 		controlScript
@@ -106,17 +105,17 @@ type Shaper struct {
 	device string
 }
 
-// New returns the shaper of the inventory's WAN. The host must be the one that
-// the inventory names as the WAN's.
+// New returns the shaper of the inventory's WAN. host must be the host that the inventory
+// names as the WAN's.
 func New(inv *inventory.Inventory, host remote.Runner) *Shaper {
 	return &Shaper{host: host, label: inv.Name, device: inv.WAN.Device}
 }
 
-// maxInterfaceName is what Linux allows, in bytes.
+// maxInterfaceName is the longest interface name that Linux allows, in bytes.
 const maxInterfaceName = 15
 
-// IFB is the name of our own device, which carries the testbed's label, or the
-// beginning and a hash of a long one.
+// IFB is the name of our own ifb device: it contains the testbed's label, or of a long label
+// the beginning and a hash.
 func (s *Shaper) IFB() string {
 	const prefix = "hlt-"
 	if len(prefix+s.label) <= maxInterfaceName {
@@ -126,19 +125,19 @@ func (s *Shaper) IFB() string {
 	return prefix + s.label[:5] + hex.EncodeToString(sum[:3])
 }
 
-// handle marks our root qdiscs as this testbed's: the kernel gives out numbers
-// from 8000, and people take small ones.
+// handle marks our root qdiscs as this testbed's. The kernel assigns handles from 8000 on, and
+// people choose small ones.
 func (s *Shaper) handle() string {
 	sum := sha256.Sum256([]byte(s.label))
 	return strconv.FormatInt(0x1000+int64(binary.BigEndian.Uint16(sum[:])%0x7000), 16) + ":"
 }
 
-// Shape makes the WAN behave as the profile says, for as long as the lease is
-// renewed. It replaces what its owner had shaped before, and the lease. A profile
-// that shapes nothing removes the shaping, but packets are not merged for it
-// either, and its lease is to be renewed like any other. While another owner's
-// lease lasts, it is ErrHeld.
-// When it fails, nothing is shaped, or the lease ends it.
+// Shape makes the WAN behave as the profile says for the length of the lease, which can be
+// renewed. It replaces the owner's previous shaping and lease. With a profile that shapes
+// nothing it removes the shaping, but the offloads that merge packets stay off all the same,
+// and the lease must be renewed like any other. While another owner's lease lasts, the error
+// is ErrHeld. When Shape fails, either nothing is shaped, or the shaping expires with its
+// lease.
 func (s *Shaper) Shape(ctx context.Context, owner string, profile Profile, lease time.Duration) error {
 	if err := profile.Validate(); err != nil {
 		return fmt.Errorf("shape the WAN: %s: %w", profile, err)
@@ -154,10 +153,10 @@ func (s *Shaper) Shape(ctx context.Context, owner string, profile Profile, lease
 	return nil
 }
 
-// Renew lets the shaping last for another lease, from now on, and looks whether
-// the path is what its owner has shaped. Otherwise it is ErrChanged, and the
-// error says what is there and what should be; it is ErrHeld too when that is
-// another owner's. It is ErrLapsed when nobody holds the path.
+// Renew extends the lease, from now on, and checks whether the path is still what its owner
+// has shaped. When it is not, the error is ErrChanged and says what was found and what should
+// be; when another owner holds the path, it is ErrHeld too. When nobody holds the path, the
+// error is ErrLapsed.
 func (s *Shaper) Renew(ctx context.Context, owner string, profile Profile, lease time.Duration) error {
 	seconds, err := leaseSeconds(lease)
 	if err := oneLine([]error{hostowner.CheckName(owner), err}); err != nil {
@@ -187,8 +186,8 @@ func (s *Shaper) Renew(ctx context.Context, owner string, profile Profile, lease
 	return nil
 }
 
-// Clear removes the owner's shaping, its lease and its watchdog. Where there is
-// none, that is no error; while another owner's lease lasts, it is ErrHeld.
+// Clear removes the owner's shaping, its lease and its watchdog. When there is none, that is
+// no error; while another owner's lease lasts, the error is ErrHeld.
 func (s *Shaper) Clear(ctx context.Context, owner string) error {
 	if err := hostowner.CheckName(owner); err != nil {
 		return fmt.Errorf("clear the WAN: %w", err)
@@ -196,7 +195,7 @@ func (s *Shaper) Clear(ctx context.Context, owner string) error {
 	return s.clear(ctx, owner)
 }
 
-// Teardown leaves the host as it was: it is Clear, whoever the owner is.
+// Teardown leaves the host as it was: it is Clear for any owner.
 func (s *Shaper) Teardown(ctx context.Context) error { return s.clear(ctx, "") }
 
 func (s *Shaper) clear(ctx context.Context, owner string) error {
@@ -223,7 +222,7 @@ func (s *Shaper) State(ctx context.Context) (State, error) {
 func (s *Shaper) run(ctx context.Context, operation, owner string, args ...string) ([]byte, error) {
 	result, err := s.host.Run(ctx, remote.Command{
 		Args: append([]string{"/bin/sh", "-s", "--", operation, s.label, s.device, s.IFB(), s.handle(), owner}, args...),
-		// Decimal points, whatever the host's language.
+		// Decimal points, whatever the host's locale.
 		Env:     []string{"LC_ALL=C"},
 		Stdin:   strings.NewReader(script),
 		Timeout: scriptTimeout,
@@ -235,7 +234,7 @@ func (s *Shaper) run(ctx context.Context, operation, owner string, args ...strin
 	return output, err
 }
 
-// heldError reads what control.sh says of the owner that it found.
+// heldError reads what control.sh prints about the owner that it found.
 func (s *Shaper) heldError(output string, err error) error {
 	lines := strings.SplitN(output, "\n", 3)
 	if len(lines) != 3 {

@@ -1,15 +1,16 @@
-// Package probe measures a path with numbered UDP datagrams, one way: what rate
-// gets through, how evenly, and what is lost, doubled or overtaken. It is part of the
-// small program that is put on the hosts, so it imports little.
+// Package probe measures a path in one direction with numbered UDP datagrams: which
+// rate gets through, how evenly, and how many datagrams are lost, duplicated or
+// reordered. It is part of the small program that is put on the hosts, so it imports
+// little.
 //
-// It promises that a Result is the receiver's account, with the kernel's stamps of
-// when datagrams arrived, and that a sender that is held up makes up for no more of it
-// than it is told to: what it could really send is in the Result too.
+// It promises that a Result is the receiver's account, with the kernel's time stamps
+// of the arrivals; and that a sender that is held up makes up for no more of the delay
+// than the plan allows: the rate at which it really sent is in the Result too.
 //
-// Dangerous: it fills the path, with more than the path carries when it is told to,
-// so nothing else may be measured meanwhile. A receiver that the kernel grants no
-// large buffer loses datagrams by itself when it is busy: only root's is large
-// enough.
+// Dangerous: it fills the path, and when it is told to, sends more than the path
+// carries, so nothing else may be measured meanwhile. A busy receiver whose kernel
+// grants it no large buffer loses datagrams by itself; only root gets a buffer that is
+// large enough.
 package probe
 
 import (
@@ -20,7 +21,7 @@ import (
 	"time"
 )
 
-// A datagram has PayloadBytes, its numbers are unsigned and big-endian:
+// The format of a datagram: PayloadBytes long, with unsigned big-endian numbers:
 //
 //	offset  bytes  what
 //	     0      8  "HELIPROB"
@@ -37,17 +38,17 @@ const (
 	numberAt = 20
 	sentAt   = 24
 
-	// PayloadBytes is the length of a datagram, and WireBytes the same with the
-	// headers of UDP (8), IPv4 (20) and Ethernet (14), as netem counts it.
+	// PayloadBytes is the length of a datagram's payload, and WireBytes is the same
+	// with the headers of UDP (8), IPv4 (20) and Ethernet (14), as netem counts it.
 	PayloadBytes = 1200
 	WireBytes    = PayloadBytes + 8 + 20 + 14
 )
 
-// Load is so many datagrams at a rate on the wire.
+// Load is a number of datagrams to send at a rate.
 type Load struct {
 	Datagrams int   `json:"datagrams"`
-	RateBits  int64 `json:"rate_bits"` // a second
-	// Burst is how much of a delay the sender makes up for at once: a longer one
+	RateBits  int64 `json:"rate_bits"` // on the wire, bit/s
+	// Burst is how much of a delay the sender makes up for at once: a longer burst
 	// fills the path's queue, and shows in the spread.
 	Burst time.Duration `json:"burst_ns"`
 }
@@ -57,8 +58,8 @@ func (l Load) Length() time.Duration {
 	return time.Duration(float64(l.Datagrams) * WireBytes * 8 / float64(l.RateBits) * float64(time.Second))
 }
 
-// Plan is what a sender sends, and its receiver waits for: the loads one after the
-// other, each when the one before must have left the path.
+// Plan is what a sender sends and its receiver expects: the loads one after the other,
+// each after the one before has left the path.
 type Plan struct {
 	Token uint64        `json:"token,string"`
 	Loads []Load        `json:"loads"`
@@ -86,28 +87,29 @@ func (p Plan) Check() error {
 	return nil
 }
 
-// Result is what came of a load.
+// Result is the result of one load.
 type Result struct {
 	Sent      int `json:"sent"`
-	Received  int `json:"received"`  // different ones
-	Copies    int `json:"copies"`    // that came again
-	Reordered int `json:"reordered"` // that came after a later one
-	// SentBits is the rate at which those that came were sent, and ReceivedBits that
-	// at which they came, on the wire and a second; over Span, from the first
-	// arrival to the last. 0 when fewer than two came.
+	Received  int `json:"received"`  // without duplicates
+	Copies    int `json:"copies"`    // duplicates
+	Reordered int `json:"reordered"` // datagrams that arrived after a later one
+	// SentBits is the rate at which the datagrams that arrived were sent, and
+	// ReceivedBits the rate at which they arrived, both on the wire in bit/s. Span is
+	// the time from the first arrival to the last. They are 0 when fewer than two
+	// arrived.
 	SentBits     float64       `json:"sent_bits"`
 	ReceivedBits float64       `json:"received_bits"`
 	Span         time.Duration `json:"span_ns"`
-	// Spread is how much longer than the shortest way a datagram took: 99.9 % of
-	// them no more than this. Spread90 is the same of 90 %, in which nothing shows
-	// that holds a host up now and then.
+	// Spread is the difference between the one-way delay that 99.9 % of the datagrams
+	// did not exceed and the shortest one. Spread90 is the same for 90 %, which hides
+	// occasional delays on a host.
 	Spread   time.Duration `json:"spread_ns"`
 	Spread90 time.Duration `json:"spread_90_ns"`
 }
 
 var errForeign = errors.New("not a datagram of this probe")
 
-// put makes a datagram.
+// put writes a datagram into the buffer.
 func put(buffer []byte, token uint64, load, number int, sent int64) {
 	copy(buffer, magic)
 	binary.BigEndian.PutUint64(buffer[tokenAt:], token)
@@ -116,21 +118,21 @@ func put(buffer []byte, token uint64, load, number int, sent int64) {
 	binary.BigEndian.PutUint64(buffer[sentAt:], uint64(sent))     //nolint:gosec // read back the same way
 }
 
-// account is the receiver's, of all loads.
+// account is the receiver's account of all loads.
 type account struct {
 	plan  Plan
 	loads []arrivals
 }
 
-// arrivals are those of one load.
+// arrivals is the account of one load.
 type arrivals struct {
 	seen              []bool
-	last              int // the highest number that came
+	last              int // the highest number that arrived
 	ways              []int64
 	copies, reordered int
 	firstSent         int64
 	lastSent          int64
-	first, latest     int64 // arrival
+	first, latest     int64 // times of arrival
 }
 
 func newAccount(plan Plan) *account {
@@ -141,7 +143,8 @@ func newAccount(plan Plan) *account {
 	return a
 }
 
-// take takes a datagram that arrived; ended says that the sender has no more.
+// take records a datagram that arrived; ended says that the sender has sent
+// everything.
 func (a *account) take(datagram []byte, arrived int64) (ended bool, err error) {
 	if len(datagram) != PayloadBytes || string(datagram[:len(magic)]) != magic || binary.BigEndian.Uint64(datagram[tokenAt:]) != a.plan.Token {
 		return false, errForeign
@@ -175,7 +178,7 @@ func (r *arrivals) take(number int, sent, arrived int64) {
 	r.ways = append(r.ways, arrived-sent)
 }
 
-// results are those of all loads.
+// results are the results of all loads.
 func (a *account) results() []Result {
 	results := make([]Result, len(a.loads))
 	for i, load := range a.loads {

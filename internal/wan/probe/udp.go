@@ -14,22 +14,23 @@ import (
 )
 
 const (
-	// bufferBytes is what the kernel keeps for a receiver that is held up: all
-	// datagrams of a usual probe, with the kernel's own overhead.
+	// bufferBytes is the size of the kernel's buffer for a receiver that is held
+	// up: it takes all datagrams of a usual probe, with the kernel's own overhead.
 	bufferBytes = 16 << 20
-	// silenceLimit is how long a receiver waits for the first datagram, and
-	// between two beside the pauses.
+	// silenceLimit is how long a receiver waits for the first datagram, and between
+	// two datagrams in addition to the plan's pause.
 	silenceLimit = 30 * time.Second
-	// afterwards is how long it waits for copies and late ones when the sender has
-	// told that it is done.
+	// afterwards is how long it waits for copies and late datagrams after the
+	// sender has announced the end.
 	afterwards = 100 * time.Millisecond
-	// ends are sent so often and so far apart, for one may be lost.
+	// The end is announced several times, with pauses, because an announcement may
+	// get lost.
 	ends        = 5
 	endInterval = 20 * time.Millisecond
 )
 
-// Receive takes the datagrams of a plan until the sender has told that it is done,
-// and returns what came of each load. It calls ready once a sender can begin.
+// Receive receives the datagrams of a plan until the sender announces the end, and
+// returns the result of each load. It calls ready once a sender can begin.
 func Receive(ctx context.Context, listen netip.AddrPort, plan Plan, ready func()) ([]Result, error) {
 	if err := plan.Check(); err != nil {
 		return nil, err
@@ -55,8 +56,8 @@ func Receive(ctx context.Context, listen netip.AddrPort, plan Plan, ready func()
 	return account.results(), nil
 }
 
-// prepare asks for a large buffer, of which only root gets all, and for the
-// kernel's stamps.
+// prepare asks for a large receive buffer, which only root gets in full, and for
+// the kernel's time stamps.
 func prepare(connection *net.UDPConn) error {
 	raw, err := connection.SyscallConn()
 	if err != nil {
@@ -74,8 +75,8 @@ func prepare(connection *net.UDPConn) error {
 	return errors.Join(err, problem)
 }
 
-// receive reads to the end of the probe. What was lost of it at its very end, with
-// all the ends, is found by its silence.
+// receive reads until the end of the probe. When every announcement of the end is
+// lost, silence ends it.
 func (a *account) receive(connection *net.UDPConn) error {
 	buffer, control := make([]byte, PayloadBytes+1), make([]byte, 64)
 	limit, heard, ended := silenceLimit+a.plan.Pause, false, false
@@ -92,7 +93,7 @@ func (a *account) receive(connection *net.UDPConn) error {
 		}
 		done, err := a.take(buffer[:n], arrival(control[:controls]))
 		if err != nil {
-			continue // somebody else's
+			continue // a foreign datagram
 		}
 		heard, ended = true, ended || done
 		if ended {
@@ -101,7 +102,8 @@ func (a *account) receive(connection *net.UDPConn) error {
 	}
 }
 
-// arrival is the kernel's stamp of a datagram, or now.
+// arrival is the kernel's time stamp of a datagram, or the time now when there is
+// none.
 func arrival(control []byte) int64 {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
@@ -158,7 +160,8 @@ func send(ctx context.Context, connection *net.UDPConn, plan Plan) error {
 	for number := range ends {
 		put(buffer, plan.Token, len(plan.Loads), number, time.Now().UnixNano())
 		if _, err := connection.Write(buffer); err != nil {
-			// Whoever has heard one end and is gone refuses the next ones.
+			// A receiver that has heard one announcement and is gone refuses the
+			// next ones.
 			if number > 0 && errors.Is(err, unix.ECONNREFUSED) {
 				return nil
 			}
@@ -171,8 +174,8 @@ func send(ctx context.Context, connection *net.UDPConn, plan Plan) error {
 	return nil
 }
 
-// until sleeps by the kernel's clock: Go's own timers are ms apart when nothing
-// else happens.
+// until sleeps by the kernel's clock: Go's own timers are milliseconds apart when
+// nothing else happens.
 func until(ctx context.Context, due time.Time) error {
 	for left := time.Until(due); left > 0; left = time.Until(due) {
 		for part := unix.NsecToTimespec(int64(min(left, endInterval))); ; {

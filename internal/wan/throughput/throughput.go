@@ -1,9 +1,9 @@
-// Package throughput measures what one TCP connection carries, as its receiver
-// sees it. It is part of the small program that is put on the hosts, so it
-// imports little.
+// Package throughput measures the rate that one TCP connection carries, as its receiver
+// sees it. It is part of the small program that is put on the hosts, so it imports
+// little.
 //
-// It promises that a Result is the receiver's account: bytes that are still in
-// the sender's buffers, or on their way, are in none.
+// It promises that a Result is the receiver's account: it does not count bytes that are
+// still in the sender's buffers, or in flight.
 package throughput
 
 import (
@@ -20,13 +20,13 @@ import (
 
 // Result is what a connection carried.
 type Result struct {
-	// Bytes is what came after the first read, and Seconds the time from that
-	// read to the last one: what the first read brought had no time of its own.
+	// Bytes is how much arrived after the first read, and Seconds the time from that
+	// read to the last one: how long the bytes of the first read took is not known.
 	Bytes   int64   `json:"bytes"`
 	Seconds float64 `json:"seconds"`
 }
 
-// BitsPerSecond is the payload's rate; 0 when there was nothing to time.
+// BitsPerSecond is the rate of the payload; 0 when no time was measured.
 func (r Result) BitsPerSecond() float64 {
 	if r.Seconds <= 0 {
 		return 0
@@ -37,16 +37,15 @@ func (r Result) BitsPerSecond() float64 {
 const (
 	bufferBytes = 256 << 10
 	// silenceLimit is how long either side waits for the other to go on. A sender waits
-	// as much longer as it has sent: what is in the WAN's queue when it stops has to get
-	// through first.
+	// longer by the time for which it has sent: what is in the WAN's queue when it stops
+	// has to get through first.
 	silenceLimit = 30 * time.Second
-	// maxBytes ends a connection that nobody means to end.
+	// maxBytes ends a connection whose sender does not end it.
 	maxBytes = 64 << 30
 )
 
-// Serve accepts one TCP connection, reads until its end, answers on it with
-// what it received, as JSON, and returns the same. It calls ready once a
-// sender can connect.
+// Serve accepts one TCP connection, reads until its end, answers on it with the Result
+// as JSON, and returns the same Result. It calls ready once a sender can connect.
 func Serve(ctx context.Context, listen netip.AddrPort, ready func()) (Result, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", listen.String())
 	if err != nil {
@@ -55,7 +54,7 @@ func Serve(ctx context.Context, listen netip.AddrPort, ready func()) (Result, er
 	defer listener.Close()
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer stop()
-	// Whoever asked may be gone, and nobody else would end this.
+	// The sender may be gone, and then nothing else would end this.
 	if err := listener.(*net.TCPListener).SetDeadline(time.Now().Add(silenceLimit)); err != nil {
 		return Result{}, fmt.Errorf("receive on %s: %w", listen, err)
 	}
@@ -76,7 +75,7 @@ func Serve(ctx context.Context, listen netip.AddrPort, ready func()) (Result, er
 	return result, nil
 }
 
-// receive reads to the end of what is sent.
+// receive reads until the sender ends.
 func receive(connection net.Conn) (Result, error) {
 	buffer := make([]byte, bufferBytes)
 	var result Result
@@ -103,8 +102,8 @@ func receive(connection net.Conn) (Result, error) {
 	return Result{}, fmt.Errorf("more than %d bytes came", int64(maxBytes))
 }
 
-// Send sends to an address on which Serve listens, for as long as length and
-// at most limitBytes, and returns the receiver's account of it.
+// Send sends to an address on which Serve listens, for the given length and at most
+// limitBytes, and returns the receiver's account.
 func Send(ctx context.Context, to netip.AddrPort, length time.Duration, limitBytes int64) (Result, error) {
 	if length <= 0 || limitBytes <= 0 {
 		return Result{}, fmt.Errorf("send to %s: %d bytes in %s: want more than none", to, limitBytes, length)
@@ -133,7 +132,8 @@ func Send(ctx context.Context, to netip.AddrPort, length time.Duration, limitByt
 	return result, nil
 }
 
-// send writes for as long as length, or until the limit, and half-closes.
+// send writes for the given length, or until the limit, and then half-closes the
+// connection.
 func send(connection *net.TCPConn, length time.Duration, limitBytes int64) error {
 	if err := connection.SetWriteDeadline(time.Now().Add(length)); err != nil {
 		return err
@@ -152,12 +152,13 @@ func send(connection *net.TCPConn, length time.Duration, limitBytes int64) error
 	return connection.CloseWrite()
 }
 
-// closeWith closes the connection when the context ends, until it is called.
+// closeWith closes the connection when the context ends, unless the returned function
+// was called before.
 func closeWith(ctx context.Context, connection net.Conn) func() bool {
 	return context.AfterFunc(ctx, func() { _ = connection.Close() })
 }
 
-// orCause is why the context ended, where it did, and else the error.
+// orCause is the reason why the context ended or, while it has not, the error.
 func orCause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
