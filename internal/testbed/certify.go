@@ -8,9 +8,9 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// Certify measures the path between the WAN's ends, both ways, against the profile
-// of the trial's cell, while nothing else uses it. InstallWitness must have been
-// called for both.
+// Certify measures the path between the WAN's ends in both directions, against the
+// profile of the trial's cell, while nothing else uses it. InstallWitness must
+// have been called for both ends.
 func (t *Testbed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, error) {
 	inv := t.Inventory
 	profile, err := wan.ParseProfile(ref.Trial.Cell.WAN)

@@ -15,33 +15,33 @@ import (
 	"heliotrope/internal/survey"
 )
 
-// Uses are what a campaign wants of a testbed.
+// Uses says what a campaign needs of a testbed.
 type Uses struct {
 	Storages []StorageUse
-	// DiskBytes is the size of the disk under test; 0 looks for no room.
+	// DiskBytes is the size of the disk under test; with 0 no room is checked.
 	DiskBytes int64
 	// FillBytes is how much of it is filled.
 	FillBytes int64
-	// MemoryMiB of the largest guest; 0 is the inventory's default.
+	// MemoryMiB is the memory of the largest guest; 0 means the inventory's default.
 	MemoryMiB int
-	// NoHypervisor and NoWAN leave those out.
+	// NoHypervisor and NoWAN leave out the checks of these.
 	NoHypervisor, NoWAN bool
-	// Busy says that somebody measures there: no way between the machines is tried, for
-	// he would notice.
+	// Busy says that somebody measures on the testbed: connections and pings between
+	// the machines are left out, because they would disturb him.
 	Busy bool
-	// Begin, unless it is nil, is told what is looked at, and gives what is called when
-	// that has been.
+	// Begin, when not nil, is called before each check with what is checked. It returns
+	// a function that is called after the check.
 	Begin func(what string) (end func())
 }
 
-// StorageUse is a storage system with a cell's options: they decide what it wants
-// of a machine.
+// StorageUse is a storage system with a cell's options, which decide what it needs of a
+// machine.
 type StorageUse struct {
 	Name    string
 	Options storage.Options
 }
 
-// look does one thing that is looked at.
+// look runs one check and reports it to Begin.
 func (u Uses) look(what string, do func() error) error {
 	if u.Begin != nil {
 		defer u.Begin(what)()
@@ -51,11 +51,11 @@ func (u Uses) look(what string, do func() error) error {
 
 // Checked is what Check has found.
 type Checked struct {
-	Machines []survey.State // those with a shell that answered
+	Machines []survey.State // those that have a shell and answered
 	Problems []problem.Problem
 }
 
-// Err joins the problems that are no warnings.
+// Err joins the problems that are not warnings.
 func (c Checked) Err() error {
 	var errs []error
 	for i := range c.Problems {
@@ -66,11 +66,11 @@ func (c Checked) Err() error {
 	return errors.Join(errs...)
 }
 
-// notAnswering is why nothing more is asked of a machine.
+// notAnswering is why no further command is run on a machine.
 const notAnswering = "it did not answer before"
 
-// Reach asks each machine with a shell whether it answers. One that does not is a
-// problem, and is asked for nothing more.
+// Reach checks whether each machine with a shell answers. One that does not is a
+// problem, and no further command is run on it.
 func (t *Testbed) Reach(ctx context.Context) error {
 	return gather.Each(t.shells(), func(host *inventory.Machine) error {
 		_, err := t.hosts[host.Name].Run(ctx, remote.Command{Args: []string{"true"}})
@@ -82,9 +82,9 @@ func (t *Testbed) Reach(ctx context.Context) error {
 	})
 }
 
-// Check looks whether the machines have what a campaign needs of them, and tells all
-// that they lack at once. It changes nothing: what it has the machines do is reading,
-// and, unless they are busy, connections to each other and pings.
+// Check checks whether the machines have what a campaign needs of them, and reports
+// every problem at once. It changes nothing: on the machines it only reads and, unless
+// they are busy, makes connections and pings between them.
 func (t *Testbed) Check(ctx context.Context, uses Uses) Checked {
 	var machines []survey.State
 	looks := []func() error{func() (err error) {
@@ -120,8 +120,8 @@ func (t *Testbed) Check(ctx context.Context, uses Uses) Checked {
 	return checked
 }
 
-// problems are those of an error, but for what follows from a machine that does not
-// answer: that was told.
+// problems are the problems in an error, without those that follow from a machine that
+// does not answer: that was reported already.
 func (t *Testbed) problems(err error) []problem.Problem {
 	var names []string
 	for i := range t.Inventory.Machines {
@@ -130,8 +130,8 @@ func (t *Testbed) problems(err error) []problem.Problem {
 	return slices.DeleteFunc(problem.Of(err, names...), func(p problem.Problem) bool { return strings.Contains(p.Found, notAnswering) })
 }
 
-// checkHypervisors looks at both, and when they could run a guest whether each could
-// take it from the other.
+// checkHypervisors checks both hypervisors and, when both could run a guest, whether
+// each could take it from the other.
 func (t *Testbed) checkHypervisors(ctx context.Context, uses Uses) error {
 	err := gather.Each(sites, func(site storage.Site) error {
 		driver := t.hypervisors[site]
@@ -149,7 +149,7 @@ func (t *Testbed) checkHypervisors(ctx context.Context, uses Uses) error {
 	})
 }
 
-// checkUse looks at a storage system as a cell wants it.
+// checkUse checks a storage system with a cell's options.
 func (t *Testbed) checkUse(ctx context.Context, use StorageUse, uses Uses) error {
 	system, err := t.newStorage(use.Name, use.Options)
 	if err != nil {
@@ -158,7 +158,8 @@ func (t *Testbed) checkUse(ctx context.Context, use StorageUse, uses Uses) error
 	return checkStorage(ctx, system, storage.Spec{SizeBytes: uses.DiskBytes, MemoryMiB: uses.MemoryMiB, Fill: storage.Fill{Bytes: uses.FillBytes}})
 }
 
-// checkStorage looks for the room of a disk when the system could be used at all.
+// checkStorage checks a storage system and, if it could be used at all, whether there
+// is room for the disk.
 func checkStorage(ctx context.Context, system storage.Driver, wanted storage.Spec) error {
 	if err := system.Check(ctx); err != nil {
 		return err
@@ -169,7 +170,7 @@ func checkStorage(ctx context.Context, system storage.Driver, wanted storage.Spe
 	return nil
 }
 
-// surveyed are the machines that are asked for themselves.
+// surveyed are the machines that package survey asks.
 func (t *Testbed) surveyed() []survey.Machine {
 	var all []survey.Machine
 	for _, host := range t.shells() {
@@ -179,8 +180,8 @@ func (t *Testbed) surveyed() []survey.Machine {
 	return all
 }
 
-// checkMachines asks the machines for themselves and their clocks, compares them, and
-// pings between them.
+// checkMachines asks the machines for their facts and clocks, compares them, and pings
+// between them.
 func (t *Testbed) checkMachines(ctx context.Context, uses Uses) ([]survey.State, error) {
 	type answer struct {
 		machine survey.Machine

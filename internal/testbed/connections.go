@@ -11,11 +11,11 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// sshPort is the guest's (RFC 4253, section 4.1).
+// sshPort is the port of the guest's SSH server (RFC 4253, section 4.1).
 const sshPort = 22
 
-// connections are those to the hosts of an inventory, and to those by which they
-// are reached. Each host has one.
+// connections are the connections to the hosts of an inventory and to their jump
+// hosts, one for each host.
 type connections struct {
 	inventory *inventory.Inventory
 	agent     string // the socket of this machine's ssh-agent, or ""
@@ -26,9 +26,9 @@ func newConnections(inv *inventory.Inventory) *connections {
 	return &connections{inventory: inv, agent: os.Getenv("SSH_AUTH_SOCK"), known: map[string]*remote.SSHHost{}}
 }
 
-// to is the connection to a host; its name is a machine's or a jump host's.
+// to returns the connection to a host; name is that of a machine or a jump host.
 func (w *connections) to(name string, reach inventory.SSH) (*remote.SSHHost, error) {
-	// Of user@host:port two may differ in what they log in with.
+	// Two entries user@host:port with the same name may log in with different keys.
 	place := strings.Join(append([]string{name, reach.Address, reach.KeyFile}, reach.KnownHosts...), "\n")
 	if host, is := w.known[place]; is {
 		return host, nil
@@ -47,8 +47,8 @@ func (w *connections) to(name string, reach inventory.SSH) (*remote.SSHHost, err
 	return host, err
 }
 
-// open makes a connection by way of a host, or from here where that is nil. It is the
-// caller's to close.
+// open makes a connection through a jump host, or a direct one when via is nil. The
+// caller must close it.
 func (w *connections) open(name string, reach inventory.SSH, via *remote.SSHHost) (*remote.SSHHost, error) {
 	key, err := remote.LoadKey(reach.KeyFile, w.agent)
 	if err != nil {

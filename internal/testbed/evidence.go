@@ -16,18 +16,18 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// Bounds of the evidence, so that a host that is half dead does not hold a
-// campaign up.
+// Limits for collecting evidence, so that a host that hardly answers does not
+// hold a campaign up.
 const (
-	evidenceBytes   = 256 << 10 // of one file; its end is kept
+	evidenceBytes   = 256 << 10 // for one file; its end is kept
 	evidenceTimeout = 15 * time.Second
-	evidenceLimit   = 90 * time.Second // for all of one machine
-	// missingFile has a line for what could not be had.
+	evidenceLimit   = 90 * time.Second // for everything from one machine
+	// missingFile has a line for each thing that could not be copied.
 	missingFile = "missing.txt"
 )
 
-// evidenceOf lists what there is to know of a machine: of any Linux, and what the
-// drivers know.
+// evidenceOf lists the evidence to collect from a machine: what any Linux has,
+// and what the drivers add.
 func (t *Testbed) evidenceOf(machine string) []driver.Evidence {
 	found := []driver.Evidence{
 		{File: "dmesg.txt", Args: []string{"dmesg"}},
@@ -46,9 +46,9 @@ func (t *Testbed) evidenceOf(machine string) []driver.Evidence {
 	return found
 }
 
-// Evidence brings what may explain a failure into a local folder, with a
-// folder for each machine. What cannot be had is a line of missingFile; an
-// error is about the local folder only.
+// Evidence copies what may explain a failure into a local folder, with a folder
+// for each machine. What cannot be copied is a line of missingFile; an error is
+// about the local folder only.
 func (t *Testbed) Evidence(ctx context.Context, folder string) error {
 	missing, err := gather.Results(t.names(), func(machine string) ([]string, error) {
 		limited, cancel := context.WithTimeoutCause(ctx, evidenceLimit,
@@ -62,8 +62,8 @@ func (t *Testbed) Evidence(ctx context.Context, folder string) error {
 	return err
 }
 
-// collect brings one machine's evidence, and a line for what cannot be had. A
-// machine that cannot be reached is asked once.
+// collect copies one machine's evidence, and returns a line for each thing that
+// could not be copied. A machine that cannot be reached is asked only once.
 func collect(ctx context.Context, machine remote.Runner, wanted []driver.Evidence, folder string) (missing []string, err error) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, err

@@ -18,7 +18,7 @@ import (
 )
 
 // facets are those of all drivers: both sites' hypervisors, and every storage
-// system, for a trial before this one may have used any.
+// system, because an earlier trial may have used any of them.
 func (t *Testbed) facets() []driver.Facets {
 	var all []driver.Facets
 	for _, site := range sites {
@@ -30,8 +30,9 @@ func (t *Testbed) facets() []driver.Facets {
 	return all
 }
 
-// script is a text for sh(1): what every machine is asked, and after it what each
-// driver asks, in a shell of its own. A driver that fails spoils no other's.
+// script is a text for sh(1): the general part for every machine, followed by the
+// part of each driver in a subshell of its own, so that a driver's failure does
+// not affect the others.
 func (t *Testbed) script(general string, of func(driver.Facets) string) string {
 	parts := []string{general}
 	for _, facets := range t.facets() {
@@ -71,9 +72,9 @@ func (t *Testbed) driverOf(name string) (storage.Driver, error) {
 	return nil, fmt.Errorf("testbed %s has no storage system %q", t.Name(), name)
 }
 
-// sources finds what is counted on a machine: its interface on the test network,
-// the WAN's device on the machine that bridges the sites, and what the drivers
-// find. A site's machine without a disk of ours is an error.
+// sources finds what can be counted on a machine: its interface on the test
+// network, the WAN's device on the machine that bridges the sites, and what the
+// drivers find. A site's machine without a disk of ours is an error.
 func (t *Testbed) sources(ctx context.Context, ref trial.Ref, machine string) ([]witness.Source, error) {
 	host := t.Inventory.Machine(machine)
 	if !host.Has(inventory.Counters) {
@@ -137,13 +138,13 @@ func (t *Testbed) testNet(ctx context.Context, host *inventory.Machine) (witness
 	return source, nil
 }
 
-// classes are the classes of traffic on the WAN: the drivers', and what
-// Heliotrope sends itself. What moves the guest goes between the sites' hosts
-// only.
+// classes are the classes of traffic on the WAN: the drivers' classes, and what
+// Heliotrope itself sends. The traffic of a migration counts only between the
+// sites' hosts.
 func (t *Testbed) classes() []witness.Class {
 	hosts := []netip.Addr{t.Inventory.SiteA().Address, t.Inventory.SiteB().Address}
 	var all []witness.Class
-	movers := []driver.Facets{t.hypervisors[storage.SiteA], t.hypervisors[storage.SiteB]} // the guest leaves either, maybe by another transport
+	movers := []driver.Facets{t.hypervisors[storage.SiteA], t.hypervisors[storage.SiteB]} // the guest may leave either site, maybe with another transport
 	if t.behind != nil {
 		movers = append(movers, t.behind)
 	}

@@ -15,7 +15,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// describe prints lines of a name and a value; what a machine does not have is
+// describe prints lines with a name and a value; what a machine does not have is
 // left out.
 const describe = `
 exec 2> /dev/null
@@ -29,9 +29,9 @@ read -r vendor < /sys/class/dmi/id/sys_vendor && read -r product < /sys/class/dm
 
 const describeTimeout = time.Minute
 
-// Facts asks every host what it is. Where hosts differ in a version, all of
-// them are told, separated by slashes. A machine that is neither a site's nor has
-// a shell tells nothing.
+// Facts asks every host what it is. When hosts have different versions of a
+// program, all versions are listed, separated by slashes. A machine that is
+// neither a site's nor has a shell is left out.
 func (t *Testbed) Facts(ctx context.Context) (Facts, error) {
 	found, err := gather.Results(t.known(), func(machine trial.Machine) (hostFacts, error) { return t.describe(ctx, machine) })
 	if err != nil {
@@ -62,21 +62,21 @@ func addVersion(versions map[string]string, name, version string) {
 	versions[name] = version
 }
 
-// hostFacts are what is known of one host.
+// hostFacts are the facts about one host.
 type hostFacts struct {
 	HostFacts
 	versions      map[string]string
-	freeMemoryMiB int // of a hypervisor, for guests
+	freeMemoryMiB int // free memory for guests, when the host has a hypervisor
 }
 
-// known are the machines that can be asked what they are.
+// known are the machines that can be asked for their facts.
 func (t *Testbed) known() []trial.Machine {
 	return slices.DeleteFunc(t.Machines(), func(m trial.Machine) bool { return m.Name == GuestName || !m.Shell && m.Site == "" })
 }
 
-// describe asks one host: over SSH where it has a shell, and its hypervisor where
-// it has one. A hypervisor's processors and memory are the machine's, not those of
-// its control domain.
+// describe asks one host: over SSH when it has a shell, and through its hypervisor
+// when it has one. Processors and memory are then those of the whole machine, as
+// its hypervisor reports them, not those of its control domain.
 func (t *Testbed) describe(ctx context.Context, machine trial.Machine) (hostFacts, error) {
 	facts := hostFacts{HostFacts: HostFacts{Name: machine.Name, Site: machine.Site, End: machine.End, Lacks: t.lacks(machine)},
 		versions: map[string]string{}}
@@ -102,8 +102,8 @@ func (t *Testbed) describe(ctx context.Context, machine trial.Machine) (hostFact
 	return facts, nil
 }
 
-// lacks are the capabilities that a machine has not. A clock that its hypervisor
-// reads is one.
+// lacks are the capabilities that a machine does not have. A clock that its
+// hypervisor can read counts as a clock.
 func (t *Testbed) lacks(machine trial.Machine) []inventory.Capability {
 	host := t.Inventory.Machine(machine.Name)
 	return slices.DeleteFunc(slices.Clone(inventory.Capabilities), func(c inventory.Capability) bool {
@@ -111,7 +111,7 @@ func (t *Testbed) lacks(machine trial.Machine) []inventory.Capability {
 	})
 }
 
-// ask asks a host with a shell.
+// ask asks a host that has a shell.
 func (t *Testbed) ask(ctx context.Context, facts *hostFacts) error {
 	script := t.script(describe, func(facets driver.Facets) string { return facets.Versions(facts.Name) })
 	result, err := t.hosts[facts.Name].Run(ctx, remote.Command{Args: []string{"sh", "-c", script}, Env: []string{"LC_ALL=C"}, Timeout: describeTimeout})
@@ -124,7 +124,7 @@ func (t *Testbed) ask(ctx context.Context, facts *hostFacts) error {
 	return nil
 }
 
-// parse reads what describe prints.
+// parse reads the output of describe.
 func (f *hostFacts) parse(text string) (err error) {
 	f.versions = map[string]string{}
 	for line := range strings.Lines(text) {

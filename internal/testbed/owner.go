@@ -11,9 +11,9 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// Leases are the machines that a campaign leases while it runs: those with a shell.
-// A site's host without one cannot be leased; whoever shares it with another
-// inventory sees to that himself.
+// Leases are the machines that a campaign leases while it runs: those with a shell. A
+// site's host without a shell cannot be leased: whoever shares it between inventories
+// must make sure himself that only one uses it.
 func (t *Testbed) Leases() owner.Hosts {
 	byAddress := map[string]owner.Host{}
 	for _, host := range t.shells() {
@@ -23,8 +23,9 @@ func (t *Testbed) Leases() owner.Hosts {
 	return owner.Of(byAddress)
 }
 
-// Forgo lets nothing more be done on machines whose leases could not be had, by their
-// names, with the reason: whatever would be fails as it does on a machine that is away.
+// Forgo refuses all further operations on machines that could not be leased. away has
+// the reason by machine: operations there then fail as on a machine that cannot be
+// reached.
 func (t *Testbed) Forgo(away map[string]error) {
 	for name, err := range away {
 		if host := t.hosts[name]; host != nil {
@@ -33,11 +34,12 @@ func (t *Testbed) Forgo(away map[string]error) {
 	}
 }
 
-// ending is a text for sh(1) with which a host ends by itself what would go on for
-// ever when its owner is gone: the guest, with its load, and our processes, whose files
-// would fill the host's disk. Before, as a toolstack may hang, it removes what others'
-// work would go wrong by, and gives back the settings that drivers have borrowed. Its
-// arguments are the testbed's label, the guest's UUID, and the folder of the processes.
+// ending is a text for sh(1) with which a host by itself ends what would otherwise go
+// on for ever when its owner is gone: the guest with its load, and our processes, whose
+// files would fill the host's disk. Before that, because a toolstack may hang, it
+// removes what would disturb the work of others, and restores the settings that drivers
+// have borrowed. Its arguments are the testbed's label, the guest's UUID, and the
+// folder of the processes.
 func (t *Testbed) ending(host *inventory.Machine) string {
 	var parts []string
 	for _, system := range t.storages {

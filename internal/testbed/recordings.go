@@ -17,22 +17,22 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// guestRunDir is where the guest keeps the folders of our processes. It is
-// memory, as all of the guest but the disk under test.
+// guestRunDir is the folder in the guest for the folders of our processes. It is
+// in memory, like everything in the guest but the disk under test.
 const guestRunDir = "/run/heliotrope"
 
-// runDir is where a host keeps the folders of a testbed's processes.
+// runDir is the folder on a host for the folders of a testbed's processes.
 func runDir(host *inventory.Machine, label string) string {
 	return path.Join(host.DataDir, label+".run")
 }
 
-// RunDir is the folder of a process of ours on a host: a record.Process there
-// is ended by the testbed's Teardown.
+// RunDir is the folder of one of our processes on a host: the testbed's Teardown
+// ends a record.Process there.
 func RunDir(host *inventory.Machine, label, name string) string {
 	return path.Join(runDir(host, label), name)
 }
 
-// RunDir is the folder of a process of ours on a machine of the testbed.
+// RunDir is the folder of one of our processes on a machine of the testbed.
 func (t *Testbed) RunDir(machine, name string) string {
 	if host := t.Inventory.Machine(machine); host != nil {
 		return RunDir(host, t.Name(), name)
@@ -40,8 +40,8 @@ func (t *Testbed) RunDir(machine, name string) string {
 	return path.Join(guestRunDir, name)
 }
 
-// ProgramDir is where programs of ours live on a machine of the testbed: the
-// worker, the witness. On a host they stay from trial to trial.
+// ProgramDir is the folder for our programs on a machine of the testbed: the
+// worker and the witness. On a host they stay from trial to trial.
 func (t *Testbed) ProgramDir(machine string) string {
 	if host := t.Inventory.Machine(machine); host != nil {
 		return path.Join(host.DataDir, t.Name()+".programs")
@@ -52,10 +52,12 @@ func (t *Testbed) ProgramDir(machine string) string {
 // LoadDir is the folder of a trial's load in the guest.
 func (t *Testbed) LoadDir(ref trial.Ref) string { return t.RunDir(GuestName, ref.LoadFolder()) }
 
-// inflightPage is the name of package inflight's page in the load's folder.
+// inflightPage is the name in the load's folder of the page that package inflight
+// defines.
 const inflightPage = "inflight"
 
-// LoadConfig is the trial's workload. It leaves the ledger's region alone.
+// LoadConfig is the trial's workload. It does not touch the ledger's region of
+// the disk.
 func (t *Testbed) LoadConfig(ref trial.Ref) (engine.Config, error) {
 	access := ref.Trial.Cell.Access.Complete()
 	targets, err := spec.Slices(spec.Target{Device: t.GuestDevices().Disk, SizeBytes: ref.LoadBytes()}, access.Targets)
@@ -71,11 +73,12 @@ func (t *Testbed) LoadConfig(ref trial.Ref) (engine.Config, error) {
 	return config, nil
 }
 
-// inflightPage is where the guest's load and its witness share what is in flight.
+// inflightPage is the path of the page in which the guest's load tells its
+// witness which I/Os are in flight.
 func (t *Testbed) inflightPage(ref trial.Ref) string { return path.Join(t.LoadDir(ref), inflightPage) }
 
-// takesLog is where a site's host takes blocks of the load's log; not valid where
-// none of our witnesses can.
+// takesLog is the address at which a site's host receives blocks of the load's
+// log; invalid when no witness of ours can run there.
 func (t *Testbed) takesLog(host *inventory.Machine) netip.AddrPort {
 	if host == nil || !host.Has(inventory.Beats) {
 		return netip.AddrPort{}
@@ -83,7 +86,8 @@ func (t *Testbed) takesLog(host *inventory.Machine) netip.AddrPort {
 	return netip.AddrPortFrom(host.Address, iolog.Port)
 }
 
-// Load is the trial's workload in the guest, driven from here.
+// Load is the process in the guest that runs the trial's workload; it is
+// controlled from here.
 func (t *Testbed) Load(ref trial.Ref) (record.Recording, error) {
 	config, err := t.LoadConfig(ref)
 	if err != nil {
@@ -92,7 +96,7 @@ func (t *Testbed) Load(ref trial.Ref) (record.Recording, error) {
 	return load.New(t.guest, t.witnessProgram(GuestName), t.LoadDir(ref), config)
 }
 
-// sweep ends what runs in RunDir on every host, and removes it.
+// sweep ends what runs in RunDir on every host, and removes the folder.
 func (t *Testbed) sweep(ctx context.Context) error {
 	return gather.Each(t.shells(), func(host *inventory.Machine) error {
 		return record.Sweep(ctx, t.hosts[host.Name], runDir(host, t.Name()))

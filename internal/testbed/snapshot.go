@@ -18,27 +18,27 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// Snapshot is what is on the machines of the kinds of things that a trial makes.
+// Snapshot lists, by machine, things of the kinds that a trial makes.
 type Snapshot map[string]MachineSnapshot
 
-// MachineSnapshot is one machine's, a line for each thing.
+// MachineSnapshot is the snapshot of one machine, with a line for each thing.
 type MachineSnapshot struct {
-	// Ours carries the testbed's label, or lies in its folders.
+	// Ours are things that carry the testbed's label, or lie in its folders.
 	Ours []string `json:"ours,omitempty"`
-	// Settings are of what only a trial changes. They, and what is ours, must be after
-	// a trial as they were before.
+	// Settings are settings that only a trial changes. After a trial, they and Ours must be as
+	// they were before it.
 	Settings []string `json:"settings,omitempty"`
-	// Others is somebody else's. It may change while a trial runs, which is
-	// told and counts against nobody.
+	// Others are things of somebody else. They may change while a trial runs, which is reported
+	// but is nobody's fault.
 	Others []string `json:"others,omitempty"`
 }
 
-// look prints a line for each thing that no driver makes: "ours", "setting" or
-// "other", and the thing. Its arguments are the testbed's label, the machine's data
-// folder, the name of the device that the shaping of the WAN makes, and the WAN's own
-// device, which is empty on a machine that does not bridge the sites. Kernel modules
-// that were loaded stay loaded and are not listed; neither are processes that come and
-// go, nor the machine's lease, which lasts from trial to trial.
+// look prints a line for each thing that no driver makes: "ours", "setting" or "other", and the
+// thing. Its arguments are the testbed's label, the machine's data folder, the name of the
+// device that the shaping of the WAN makes, and the WAN's own device, which is empty on a
+// machine that does not bridge the sites. It does not list kernel modules that were loaded,
+// because they stay loaded, nor processes that come and go, nor the machine's lease, which lasts
+// from trial to trial.
 const look = `
 exec 2> /dev/null
 label=$1 data=$2 ifb=$3 wan=$4
@@ -64,12 +64,11 @@ sed 's/^/setting kernel log level /' /proc/sys/kernel/printk
 find "$data/$label" "$data/$label.run" "$data/$label.programs" "/run/heliotrope/wan-$label" "/run/heliotrope/borrowed-$label."* -mindepth 1 | sed 's/^/ours file /'
 `
 
-// pathName is what the path between the sites is called among machines, where no
-// machine shapes it.
+// pathName is the name of the WAN path in a snapshot when no machine shapes it.
 const pathName = "the WAN"
 
-// Snapshot looks at every machine with a shell. Of a site's host without one it
-// has our domains and what else was made there, as its hypervisor lists it.
+// Snapshot looks at every machine with a shell. For a site's host without a shell it lists our
+// domains and what else was made there, as its hypervisor reports them.
 func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
 	snapshot, err := t.seen(ctx)
 	if err != nil {
@@ -78,7 +77,7 @@ func (t *Testbed) Snapshot(ctx context.Context) (Snapshot, error) {
 	return snapshot, nil
 }
 
-// seen is Snapshot, past machines that cannot be asked.
+// seen is Snapshot, but goes on past machines that cannot be asked.
 func (t *Testbed) seen(ctx context.Context) (Snapshot, error) {
 	machines := t.known()
 	found, err := gather.Results(machines, func(machine trial.Machine) (MachineSnapshot, error) {
@@ -104,7 +103,7 @@ func (t *Testbed) seen(ctx context.Context) (Snapshot, error) {
 	return snapshot, err
 }
 
-// listed is what a site's hypervisor has of ours.
+// listed is what a site's hypervisor reports of ours.
 func (t *Testbed) listed(ctx context.Context, site storage.Site) (MachineSnapshot, error) {
 	domains, err := t.Hypervisor(site).List(ctx)
 	var found MachineSnapshot
@@ -120,7 +119,7 @@ func (t *Testbed) listed(ctx context.Context, site storage.Site) (MachineSnapsho
 	return found, err
 }
 
-// look asks one machine, in one command, what there is by everybody's account.
+// look asks one machine, in one command, for everything that we and the drivers look for.
 func (t *Testbed) look(ctx context.Context, host *inventory.Machine) (MachineSnapshot, error) {
 	script := t.script(look, func(facets driver.Facets) string { return facets.Leftovers(host.Name) })
 	device := ""
@@ -146,31 +145,31 @@ func (t *Testbed) look(ctx context.Context, host *inventory.Machine) (MachineSna
 	return found, err
 }
 
-// Diff lists what of ours, and of settings, appeared (+) and vanished (-) from one snapshot to a
-// later one; nothing when the machines are as they were.
+// Diff lists which of our things and which settings appeared (+) or vanished (-) from one
+// snapshot to a later one; nothing when the machines are as they were.
 func (s Snapshot) Diff(later Snapshot) []string {
 	return s.diff(later, changed, func(m MachineSnapshot) []string { return slices.Concat(m.Ours, m.Settings) })
 }
 
-// Leftovers lists what of ours appeared from one snapshot to a later one, and which settings
-// changed. What of ours is gone is none: an earlier attempt may have left it, whose workflow
-// was terminated.
+// Leftovers lists which of our things appeared from one snapshot to a later one, and which
+// settings changed. It leaves out our things that vanished: an earlier attempt whose workflow
+// was terminated may have left them.
 func (s Snapshot) Leftovers(later Snapshot) []string {
 	ours := s.diff(later, appeared, func(m MachineSnapshot) []string { return m.Ours })
 	return append(ours, s.diff(later, changed, func(m MachineSnapshot) []string { return m.Settings })...)
 }
 
-// DiffOthers lists what of others' appeared and vanished.
+// DiffOthers lists which things of somebody else appeared or vanished.
 func (s Snapshot) DiffOthers(later Snapshot) []string {
 	return s.diff(later, changed, func(m MachineSnapshot) []string { return m.Others })
 }
 
-// difference is which lines a diff lists.
+// difference says which lines a diff lists.
 type difference bool
 
 const (
-	appeared difference = false // what is there later, and was not before
-	changed  difference = true  // what vanished, too
+	appeared difference = false // lines that are there later and were not before
+	changed  difference = true  // also lines that vanished
 )
 
 func (s Snapshot) diff(later Snapshot, what difference, whose func(MachineSnapshot) []string) []string {

@@ -11,15 +11,15 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// Ours lists what of the testbed's is on its machines, by machine: from the labels
-// alone, a line for each thing. It changes nothing, and goes on past machines that
-// cannot be asked.
+// Ours lists what belongs to the testbed on its machines, by machine, a line for
+// each thing. It goes by the labels alone, changes nothing, and goes on past
+// machines that cannot be asked.
 func (t *Testbed) Ours(ctx context.Context) (map[string][]string, error) {
 	snapshot, err := t.seen(ctx)
 	all := map[string][]string{}
 	for machine, found := range snapshot {
 		if len(found.Ours) > 0 {
-			all[machine] = slices.Compact(found.Ours) // a file may be told twice
+			all[machine] = slices.Compact(found.Ours) // a file may be listed twice
 		}
 	}
 	if _, told := t.Shaper().(hypervisor.Maker); told {
@@ -33,7 +33,7 @@ func (t *Testbed) Ours(ctx context.Context) (map[string][]string, error) {
 	return all, errors.Join(err, pathErr)
 }
 
-// Sweep is Teardown, and takes our programs off the machines as well.
+// Sweep is Teardown, and also removes our programs from the machines.
 func (t *Testbed) Sweep(ctx context.Context) error {
 	return errors.Join(t.Teardown(ctx), gather.Each(t.shells(), func(host *inventory.Machine) error {
 		files, err := t.hosts[host.Name].Files(ctx)

@@ -1,11 +1,10 @@
-// Package testbed joins an inventory with the drivers: the connections to its
-// machines, the hypervisor of each site, the storage systems, the WAN and the
-// measured guest. It knows no driver by name: what there is to check, count,
-// watch, keep as evidence and leave behind, the drivers tell.
+// Package testbed joins an inventory with the drivers: the connections to its machines,
+// the hypervisor of each site, the storage systems, the WAN and the measured guest. It
+// knows no driver by name: the drivers themselves say what to check, count, watch and
+// keep as evidence, and what they may leave behind.
 //
-// It promises that Teardown works from the inventory alone, whatever state a
-// crash left the hosts in, and that Snapshot shows whether the hosts are as
-// they were.
+// It promises that Teardown works from the inventory alone, whatever state a crash left
+// the hosts in, and that Snapshot shows whether the hosts are as they were before.
 package testbed
 
 import (
@@ -40,17 +39,17 @@ var _ Bed = (*Testbed)(nil)
 // Testbed is a connected testbed. Connections are made when first used.
 type Testbed struct {
 	Inventory *inventory.Inventory
-	// WitnessBinary is this machine's copy of the witness's program, for the
-	// other machines. By default it is beside the running program.
+	// WitnessBinary is the path on this machine of the witness's program, to be copied
+	// to the other machines. By default it is beside the running program.
 	WitnessBinary string
 
 	kind        hypervisor.Kind
 	connections *connections
 	hosts       map[string]*remote.SSHHost // machines with a shell
 	hypervisors map[storage.Site]hypervisor.Driver
-	storages    []storage.Driver // with their own defaults
-	// behind carries out what a simulator of vCenter is told, and is asked only by what
-	// its bytes are known; nil where there is none.
+	storages    []storage.Driver // with their default options
+	// behind is the driver of the hypervisor behind a simulator of vCenter; it is asked
+	// only how its bytes are recognised. It is nil when there is no simulator.
 	behind hypervisor.Driver
 	guest  remote.Host
 }
@@ -89,7 +88,8 @@ func Connect(inv *inventory.Inventory) (*Testbed, error) {
 }
 
 // reachGuest prepares the way into the guest: through the storage server, which stands
-// between the sites and so reaches it wherever it runs, or by its hypervisor.
+// between the sites and so reaches the guest wherever it runs, or through its
+// hypervisor.
 func (t *Testbed) reachGuest() (remote.Host, error) {
 	inv := t.Inventory
 	if login := inv.Guest.Operations; login != nil {
@@ -108,8 +108,8 @@ func (t *Testbed) reachGuest() (remote.Host, error) {
 	return connected, nil
 }
 
-// makeDrivers makes the hypervisors' and the storage systems'. None of them
-// touches a host yet. Storage systems may be made of the hypervisors.
+// makeDrivers makes the drivers of the hypervisors and the storage systems. None of
+// them touches a host yet. Storage systems may be made from the hypervisors.
 func (t *Testbed) makeDrivers() error {
 	t.hypervisors = map[storage.Site]hypervisor.Driver{}
 	var errs []error
@@ -155,7 +155,7 @@ func (t *Testbed) storageSetup(options storage.Options) storage.Setup {
 	return setup
 }
 
-// sites are both.
+// sites are both sites.
 var sites = []storage.Site{storage.SiteA, storage.SiteB}
 
 // Close closes all connections.
@@ -163,8 +163,8 @@ func (t *Testbed) Close() error {
 	return errors.Join(t.guest.Close(), t.connections.close())
 }
 
-// Host returns a host by its name in the inventory, or nil when there is none of
-// that name with a shell.
+// Host returns a host by its name in the inventory; nil when no machine with a shell
+// has that name.
 func (t *Testbed) Host(name string) remote.Host {
 	if host, ok := t.hosts[name]; ok {
 		return host
@@ -192,8 +192,8 @@ func (t *Testbed) Name() string { return t.Inventory.Name }
 // Now is this machine's time.
 func (t *Testbed) Now() time.Time { return time.Now() }
 
-// Machines lists the machines, and last the measured guest, with what each can do.
-// The clock of a site's host that has no shell may be its hypervisor's to read.
+// Machines lists the machines, the measured guest last, with what each can do. The
+// hypervisor may be able to read the clock of a site's host that has no shell.
 func (t *Testbed) Machines() []trial.Machine {
 	all := Machines(t.Inventory)
 	for i := range all {
@@ -202,8 +202,8 @@ func (t *Testbed) Machines() []trial.Machine {
 	return all
 }
 
-// recorder is the hypervisor of a site's host without a shell, where that keeps a
-// record of its own; otherwise nil.
+// recorder is the hypervisor of a site's host without a shell, when that hypervisor
+// keeps a record of its own; otherwise nil.
 func (t *Testbed) recorder(machine string) hypervisor.Recorder {
 	site, is := t.siteOf(machine)
 	if !is || t.Host(machine) != nil {
@@ -213,9 +213,8 @@ func (t *Testbed) recorder(machine string) hypervisor.Recorder {
 	return recorder
 }
 
-// Machines lists the machines of an inventory, and last the measured guest, with
-// what each can do for a trial: what a trial starts, follows and collects follows
-// from it.
+// Machines lists the machines of an inventory, the measured guest last, with what each
+// can do for a trial. This decides what a trial starts, follows and collects there.
 func Machines(inv *inventory.Inventory) []trial.Machine {
 	var all []trial.Machine
 	for i := range inv.Machines {
@@ -236,14 +235,15 @@ func Machines(inv *inventory.Inventory) []trial.Machine {
 		}
 		all = append(all, machine)
 	}
-	// The guest's clock is read by the sites' witnesses: it may be away.
+	// The sites' witnesses read the guest's clock, because the guest may be unreachable
+	// from here.
 	return append(all, trial.Machine{Name: GuestName, Shell: true, Worker: inv.Guest.Mode != inventory.Agentless, Witness: true})
 }
 
 // Hypervisor returns the driver of a site's host.
 func (t *Testbed) Hypervisor(site storage.Site) Hypervisor { return t.hypervisors[site] }
 
-// Storage returns the driver of a storage system, as a cell wants it.
+// Storage returns the driver of a storage system, with a cell's options.
 func (t *Testbed) Storage(kind string, options storage.Options) (storage.System, error) {
 	return t.newStorage(kind, options)
 }
@@ -259,20 +259,20 @@ func (t *Testbed) newStorage(kind string, options storage.Options) (storage.Driv
 // WAN returns the driver of the path between the sites.
 func (t *Testbed) WAN() WAN { return t.Shaper() }
 
-// WANPlace is the host that bridges the sites, and its network interface that
-// leads to site B; both empty where no host does.
+// WANPlace is the host that bridges the sites, and its network interface towards site
+// B; both are empty when no host bridges them.
 func (t *Testbed) WANPlace() (host, device string) {
 	return t.Inventory.WAN.Host, t.Inventory.WAN.Device
 }
 
-// Shaper is WAN with all that the real one can do.
+// Shaper is WAN with every method of the real one.
 func (t *Testbed) Shaper() wan.Path { return drivers.Path(t.Inventory, t.hosts[t.Inventory.WAN.Host]) }
 
-// clockRounds is how many exchanges estimate a clock: the best one counts.
+// clockRounds is how many exchanges Clock makes; it uses the best of them.
 const clockRounds = 25
 
-// Clock estimates how far the clock of a host, or of the guest while it runs,
-// is from this machine's. That of a host without a shell is read by its hypervisor.
+// Clock measures how far the clock of a host, or of the guest while it runs, is from
+// this machine's. The clock of a host without a shell is read through its hypervisor.
 func (t *Testbed) Clock(ctx context.Context, name string) (clock.Offset, error) {
 	if recorder := t.recorder(name); recorder != nil {
 		return recorder.Clock(ctx)
@@ -284,8 +284,8 @@ func (t *Testbed) Clock(ctx context.Context, name string) (clock.Offset, error) 
 	return clock.Measure(ctx, machine, clockRounds)
 }
 
-// Machine returns a host by its name in the inventory, or the guest by
-// GuestName; nil when there is none of that name.
+// Machine returns a host by its name in the inventory, or the guest by GuestName; nil
+// when there is no such machine.
 func (t *Testbed) Machine(name string) remote.Host {
 	if name == GuestName {
 		return t.guest
@@ -293,8 +293,8 @@ func (t *Testbed) Machine(name string) remote.Host {
 	return t.Host(name)
 }
 
-// names are of the machines with a shell, in the inventory's order, and the
-// guest.
+// names are the names of the machines with a shell, in the inventory's order, and of
+// the guest.
 func (t *Testbed) names() []string {
 	var names []string
 	for _, machine := range t.Machines() {
@@ -309,11 +309,11 @@ func (t *Testbed) unknown(name string) error {
 	return fmt.Errorf("testbed %s has no machine %q with a shell: there are %s", t.Name(), name, strings.Join(t.names(), ", "))
 }
 
-// guestReadyLimit is how long a guest may take from its creation until it
-// answers; under emulation it boots in 10 to 25 s.
+// guestReadyLimit is how long a guest may take from its creation until it answers;
+// under emulation it boots in 10 to 25 s.
 const guestReadyLimit = 3 * time.Minute
 
-// StartGuest runs the measured guest at a site and waits until it answers. The
+// StartGuest starts the measured guest at a site and waits until it answers. The
 // domain's name is DomainName(GuestName).
 func (t *Testbed) StartGuest(ctx context.Context, site storage.Site, wanted Guest) (hypervisor.Domain, error) {
 	domain := t.GuestAt(site, wanted)
@@ -334,26 +334,26 @@ func (t *Testbed) GuestAt(site storage.Site, wanted Guest) hypervisor.Domain {
 	return domain
 }
 
-// GuestDevices are the names of the guest's devices: the inventory's, otherwise
-// the hypervisor's own.
+// GuestDevices are the names of the guest's devices: the inventory's or, where it gives
+// none, the hypervisor's own.
 func (t *Testbed) GuestDevices() hypervisor.Devices {
 	own, inventory := t.kind.Guest, t.Inventory.Guest
 	return hypervisor.Devices{Disk: cmp.Or(inventory.Disk, own.Disk), NIC: cmp.Or(inventory.NIC, own.NIC), Console: cmp.Or(inventory.Console, own.Console)}
 }
 
-// CheckMigration looks whether the target could take the guest now.
+// CheckMigration checks whether the target could take the guest now.
 func (t *Testbed) CheckMigration(ctx context.Context, wanted Guest, from storage.Site) error {
 	return t.hypervisors[from].CheckMigration(ctx, t.GuestAt(from.Other(), wanted), t.hypervisors[from.Other()])
 }
 
-// DomainName is the name of a domain of this testbed.
+// DomainName is the full name of a domain of this testbed.
 func (t *Testbed) DomainName(name string) string {
 	return t.Inventory.Name + hypervisor.LabelSeparator + name
 }
 
-// Teardown removes everything of ours from all hosts: domains first, then what
-// runs in RunDir, then the disks and the shaping, on all hosts at once. It goes
-// on past errors and joins them. Programs in ProgramDir stay.
+// Teardown removes everything of ours from all hosts: first the domains, then the
+// processes in RunDir, then the disks and the shaping; each step on all hosts at once.
+// It goes on past errors and joins them. Programs in ProgramDir stay.
 func (t *Testbed) Teardown(ctx context.Context) error {
 	domains := gather.Each(sites, func(site storage.Site) error { return t.Hypervisor(site).Teardown(ctx) })
 	processes := t.sweep(ctx)
@@ -373,8 +373,8 @@ func (t *Testbed) Teardown(ctx context.Context) error {
 	return gather.Each(t.shells(), func(host *inventory.Machine) error { return t.removeFolder(ctx, host) })
 }
 
-// removeFolder removes the testbed's own folder from a host. The drivers have
-// emptied it; what is still in it is a fault and is named.
+// removeFolder removes the testbed's own folder from a host. The drivers should have
+// emptied it; anything that is still in it is an error and is named.
 func (t *Testbed) removeFolder(ctx context.Context, host *inventory.Machine) error {
 	files, err := t.hosts[host.Name].Files(ctx)
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// ways are the TCP ports that machines must reach at each other for a campaign, by what
-// the drivers' bytes are known: the first and the last port of each class. A class
-// without addresses is of the storage server. What goes by UDP, and what the guest sends,
-// nobody can try beforehand.
+// ways are the TCP ports that machines must reach at each other for a campaign. They
+// follow from the drivers' classes of traffic: the first and the last port of each class.
+// A class without addresses is traffic of the storage server. UDP, and what the guest
+// sends, cannot be tried beforehand.
 func (t *Testbed) ways(uses Uses) []survey.Way {
 	inv := t.Inventory
 	a, b, store := inv.SiteA(), inv.SiteB(), inv.Store()

@@ -21,7 +21,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// witnessProgram is the witness's path on a machine.
+// witnessProgram is the path of the witness's program on a machine.
 func (t *Testbed) witnessProgram(machine string) string {
 	return path.Join(t.ProgramDir(machine), witness.Program)
 }
@@ -31,8 +31,9 @@ func (t *Testbed) WitnessDir(ref trial.Ref, machine string) string {
 	return t.RunDir(machine, ref.WitnessFolder())
 }
 
-// InstallWitness puts the witness on a machine, unless it is there. On a host it
-// stays until its ProgramDir is removed, in the guest for as long as that runs.
+// InstallWitness puts the witness's program on a machine, unless it is there. On a
+// host it stays until its ProgramDir is removed, in the guest as long as the guest
+// runs.
 func (t *Testbed) InstallWitness(ctx context.Context, machine string) error {
 	host := t.Machine(machine)
 	if host == nil {
@@ -41,27 +42,28 @@ func (t *Testbed) InstallWitness(ctx context.Context, machine string) error {
 	return link.Install(ctx, host, t.WitnessBinary, t.witnessProgram(machine), nil)
 }
 
-// LedgerRegion is where an attempt's ledger is: the end of the disk under test.
+// LedgerRegion is the region of an attempt's ledger: the end of the disk under
+// test.
 func LedgerRegion(ref trial.Ref) ledger.Region {
 	return ledger.Region{OffsetBytes: ref.LoadBytes(), SizeBytes: ref.LedgerBytes, Seed: token(ref)}
 }
 
-// token tells an attempt's datagrams and records from those of any other.
+// token distinguishes the datagrams and records of an attempt from those of any
+// other.
 func token(ref trial.Ref) uint64 {
 	return ref.Trial.Seed ^ uint64(ref.Attempt) //nolint:gosec // bits, not a number
 }
 
-// WitnessSetup is what the witness does on one machine, without which nobody can
-// start it there: its program and folder on the machine, and the configuration
-// of a host or of the guest.
+// WitnessSetup is what is needed to start the witness on a machine: the paths of
+// its program and folder there, and the configuration for a host or for the guest.
 type WitnessSetup struct {
 	Program, Dir string
 	Host         *witness.HostConfig
 	Guest        *witness.GuestConfig
 }
 
-// WitnessSetup finds what the witness does on a machine. On a host it looks for
-// what there is to count, so the disk must have been provisioned.
+// WitnessSetup finds out how to start the witness on a machine. On a host it looks
+// for what can be counted, so the disk must have been provisioned.
 func (t *Testbed) WitnessSetup(ctx context.Context, ref trial.Ref, machine string) (WitnessSetup, error) {
 	setup := WitnessSetup{Program: t.witnessProgram(machine), Dir: t.WitnessDir(ref, machine)}
 	switch {
@@ -78,10 +80,12 @@ func (t *Testbed) WitnessSetup(ctx context.Context, ref trial.Ref, machine strin
 	return setup, err
 }
 
-// witnessAt is an address of the test network as the witnesses use it.
+// witnessAt is the address and port at which the witness with that address on the
+// test network listens.
 func witnessAt(address netip.Addr) netip.AddrPort { return netip.AddrPortFrom(address, witness.Port) }
 
-// hostConfig is a host's configuration without what has to be found there.
+// hostConfig is a host's configuration without the parts that must be looked for on
+// the host.
 func (t *Testbed) hostConfig(ref trial.Ref, name string) witness.HostConfig {
 	host, inv := t.Inventory.Machine(name), t.Inventory
 	var config witness.HostConfig
@@ -102,8 +106,8 @@ func (t *Testbed) hostConfig(ref trial.Ref, name string) witness.HostConfig {
 	return config
 }
 
-// ownEngine says whether our own engine runs an attempt's load: then there is a
-// page of what is in flight, and a log that is sent in blocks.
+// ownEngine says whether our own engine runs an attempt's load. Only then is there
+// a page of the I/Os in flight, and a log that is sent in blocks.
 func ownEngine(ref trial.Ref) bool {
 	return ref.Trial.Cell.Access.Complete().Engine == spec.EngineOwn
 }
@@ -121,9 +125,9 @@ func (t *Testbed) guestConfig(ref trial.Ref) witness.GuestConfig {
 	return config
 }
 
-// Witness is what watches on a host, or reports from the guest, driven from
-// here. InstallWitness must have been called, and the disk must be there when
-// it is started.
+// Witness is the process that watches on a host, or reports from the guest; it is
+// controlled from here. InstallWitness must have been called before, and the disk
+// must be there when the witness is started.
 func (t *Testbed) Witness(ref trial.Ref, machine string) (record.Recording, error) {
 	program, dir := t.witnessProgram(machine), t.WitnessDir(ref, machine)
 	if machine == GuestName {
@@ -132,7 +136,7 @@ func (t *Testbed) Witness(ref trial.Ref, machine string) (record.Recording, erro
 	if t.hosts[machine] == nil {
 		return nil, t.unknown(machine)
 	}
-	// Its folder and files are all that a running one is known by.
+	// The folder and its files are enough to find a witness that runs already.
 	known, err := witness.NewHost(t.hosts[machine], program, dir, t.hostConfig(ref, machine))
 	if err != nil {
 		return nil, err
@@ -150,7 +154,7 @@ func (t *Testbed) Witness(ref trial.Ref, machine string) (record.Recording, erro
 	}}, nil
 }
 
-// lateWitness finds its devices when it is started.
+// lateWitness looks for its devices only when it is started.
 type lateWitness struct {
 	record.Recording
 	start func(context.Context) error
@@ -158,15 +162,15 @@ type lateWitness struct {
 
 func (w *lateWitness) Start(ctx context.Context) error { return w.start(ctx) }
 
-// Tail is that of the recording, which is package witness's.
+// Tail is that of the wrapped recording, which package witness made.
 func (w *lateWitness) Tail(ctx context.Context, file string, bytes int64) ([]byte, error) {
 	return w.Recording.(record.Tailer).Tail(ctx, file, bytes)
 }
 
-// CheckLedger reads the ledger back from a copy of the disk, on the copy's
-// host, by the witness's program there; or from here, where the hypervisor makes
-// the disks itself. The guest is switched off then. acked is the newest record that
-// the witness outside was told of.
+// CheckLedger reads the ledger back from a copy of the disk: on the copy's host,
+// with the witness's program there; or from here, when the hypervisor makes the
+// disks itself. Then the guest is powered off. acked is the newest record of whose
+// acknowledgement the witness outside the guest was told.
 func (t *Testbed) CheckLedger(ctx context.Context, ref trial.Ref, copied storage.Copy, acked uint64) (ledger.Report, error) {
 	if site, found := t.siteOf(copied.Host); found && t.kind.Datastores {
 		return t.checkThrough(ctx, t.hypervisors[site].(hypervisor.Datastores), ref, copied, acked)
