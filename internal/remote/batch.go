@@ -10,18 +10,19 @@ import (
 	"strings"
 )
 
-// Batch runs commands where there is neither a connection nor a stream: all of the
-// input goes there before, and all of the output comes after.
+// Batch runs commands where neither a connection nor a stream is possible: all of the
+// input is sent before the command, and all of the output comes after it.
 type Batch interface {
-	// Do has a POSIX shell run words, as Words makes them, to their end. When ctx
-	// ends, the process is killed with its group. What kept it from being begun is an
-	// ErrUnreachable or ErrAuthentication.
+	// Do has a POSIX shell run a command line, made by Words, to its end. When ctx
+	// ends, the process and its group are killed. An error that kept the command from
+	// starting is an ErrUnreachable or ErrAuthentication.
 	Do(ctx context.Context, words string, stdin io.Reader, stdout, stderr io.Writer) (exitCode int, err error)
 	Close() error
 }
 
-// NewBatch makes a host of a Batch. It runs commands: Command's Stdout and Stderr get
-// what it writes when it has ended. Files and connections are errors.ErrUnsupported.
+// NewBatch makes a host from a Batch. It runs commands: Command's Stdout and Stderr
+// get the output when the command has ended. Files and connections are
+// errors.ErrUnsupported.
 func NewBatch(name string, batch Batch) Host { return &batchHost{name: name, batch: batch} }
 
 type batchHost struct {

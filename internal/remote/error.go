@@ -11,10 +11,10 @@ var (
 	// ErrConnectionLost marks a connection to a host that died. A command
 	// that was cut off this way may have run, wholly or in part.
 	ErrConnectionLost = errors.New("connection lost")
-	// ErrUnreachable marks a connection that could not be made at all: what
-	// was asked for has certainly not started.
+	// ErrUnreachable marks a connection that could not be made at all: the command has
+	// certainly not started.
 	ErrUnreachable = errors.New("cannot connect")
-	// ErrHostKey marks a host that offered a key nobody vouched for.
+	// ErrHostKey marks a host that offered a key that is not trusted.
 	ErrHostKey = errors.New("host key not accepted")
 	// ErrAuthentication marks a host that refused our key.
 	ErrAuthentication = errors.New("authentication refused")
@@ -22,28 +22,28 @@ var (
 	ErrClosed = errors.New("host is closed")
 )
 
-// maxStderrKept is how much standard error an Error keeps, in bytes, and
-// maxStderrShown how much of that its message shows, in characters.
+// maxStderrKept is how many bytes of standard error an Error keeps; maxStderrShown and
+// maxArgsShown are how many characters of it and of the arguments the message shows.
 const (
 	maxStderrKept  = 4096
 	maxStderrShown = 400
 	maxArgsShown   = 300
 )
 
-// Error says what became of a command that did not end well.
+// Error describes a command that did not succeed.
 type Error struct {
 	Host string
 	Args []string
-	// ExitCode is what the command returned, or -1 when it never ended
-	// normally. A program that is not there gives 127, as in a shell.
+	// ExitCode is the command's exit code, or -1 when it did not end normally. It is
+	// 127 for a program that is not there, as in a shell.
 	ExitCode int
 	// Signal is the name of the signal that ended the command, without SIG.
 	Signal string
 	// Stderr is the end of the command's standard error.
 	Stderr string
-	// Err is why the command was not run to its end: the end of the context
-	// (errors.Is with context.DeadlineExceeded or context.Canceled), or one of
-	// this package's errors. It is nil for a command that merely failed.
+	// Err is why the command did not run to its end: the end of the context (errors.Is
+	// with context.DeadlineExceeded or context.Canceled), or one of this package's
+	// errors. It is nil for a command that ran and failed.
 	Err error
 }
 
@@ -54,7 +54,7 @@ func (e *Error) Error() string { return e.Host + ": " + e.Tried() + ": " + e.Fou
 // Tried is the command, on one line.
 func (e *Error) Tried() string { return showArgs(e.Args) }
 
-// Found is what came of it, on one line: what happened, and the last lines of standard
+// Found is the outcome on one line: what happened, and the last lines of standard
 // error.
 func (e *Error) Found() string {
 	what := fmt.Sprintf("exit code %d", e.ExitCode)
@@ -73,8 +73,8 @@ func (e *Error) Found() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// ExitCode returns the exit code of a command that ran to its end, given the
-// error of its Run (0 for nil). It is false for every other kind of error.
+// ExitCode returns the exit code of a command that ran to its end, from the error of
+// its Run (0 for nil). ended is false for every other kind of error.
 func ExitCode(err error) (code int, ended bool) {
 	if err == nil {
 		return 0, true
@@ -86,7 +86,7 @@ func ExitCode(err error) (code int, ended bool) {
 	return -1, false
 }
 
-// showArgs shows an argument list so that a reader sees where each begins.
+// showArgs shows an argument list so that a reader sees where each argument begins.
 func showArgs(args []string) string {
 	shown := make([]string, len(args))
 	for i, arg := range args {
@@ -106,8 +106,8 @@ func needsQuote(r rune) bool {
 	return unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar || strings.ContainsRune("\"'`\\", r)
 }
 
-// lastLines joins the last non-empty lines of text with "; ", within limit
-// characters; the oldest are dropped.
+// lastLines joins the last non-empty lines of text with "; ", at most limit
+// characters; the oldest lines are dropped.
 func lastLines(text string, limit int) string {
 	var lines []string
 	for line := range strings.Lines(text) {
@@ -122,7 +122,7 @@ func lastLines(text string, limit int) string {
 	return string(joined)
 }
 
-// oneLine replaces whatever could break or disturb a line of a log.
+// oneLine replaces characters that could break or disturb a line of a log.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

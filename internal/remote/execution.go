@@ -15,7 +15,7 @@ import (
 // before it is killed.
 const defaultGrace = 2 * time.Second
 
-// execution is one run of one command: what is common to every kind of host.
+// execution is one run of one command. It has what all kinds of hosts share.
 type execution struct {
 	host    string
 	command Command
@@ -25,7 +25,7 @@ type execution struct {
 	release func() // frees ctx
 	started time.Time
 
-	output         sync.Mutex // held for each write: both streams may share one writer
+	output         sync.Mutex // locked for each write, because both streams may share one writer
 	stdout, stderr capture
 }
 
@@ -45,7 +45,7 @@ func begin(ctx context.Context, host string, command Command) *execution {
 	return e
 }
 
-// refused says why the command is not to be begun.
+// refused says why the command must not be started.
 func (e *execution) refused() error {
 	if err := e.command.validate(); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (e *execution) finish(end ending) (Result, error) {
 	}
 }
 
-// fail ends the run because one of the caller's streams failed.
+// fail ends the run because one of the caller's streams has failed.
 func (e *execution) fail(err error) { e.cancel(&streamError{err}) }
 
 // interrupted says why the run's context ended, and when.
@@ -109,8 +109,8 @@ func (e *execution) interrupted() error {
 	return &interruption{text: text, cause: errors.Join(e.parent.Err(), cause)}
 }
 
-// feed writes the command's input to its standard input. It is for a goroutine
-// nobody waits for: a caller's reader may block for good.
+// feed writes the command's input to its standard input. Nobody waits for the
+// goroutine that runs it, because a caller's reader may block for good.
 func (e *execution) feed(stdin io.WriteCloser) {
 	if e.command.Stdin != nil {
 		source := &watchedReader{Reader: e.command.Stdin}
@@ -122,7 +122,7 @@ func (e *execution) feed(stdin io.WriteCloser) {
 	_ = stdin.Close()
 }
 
-// interruption is a reason to stop with a text of its own.
+// interruption is a reason for ending, with a text of its own.
 type interruption struct {
 	text  string
 	cause error
@@ -131,12 +131,12 @@ type interruption struct {
 func (i *interruption) Error() string { return i.text }
 func (i *interruption) Unwrap() error { return i.cause }
 
-// streamError is a failure of a reader or writer the caller gave.
+// streamError is the failure of a reader or writer that the caller gave.
 type streamError struct{ error }
 
 func (s *streamError) Unwrap() error { return s.error }
 
-// watchedReader remembers the error its reader failed with.
+// watchedReader remembers the error of its reader.
 type watchedReader struct {
 	io.Reader
 	err error
@@ -161,8 +161,8 @@ type capture struct {
 	steps atomic.Int64
 }
 
-// Write always takes the whole of data, so that the command can go on, unless
-// the run is over.
+// Write always accepts all of data, so that the command can go on, unless the
+// run is over.
 func (c *capture) Write(data []byte) (int, error) {
 	c.steps.Add(1)
 	defer c.steps.Add(1)

@@ -15,11 +15,10 @@ import (
 	"time"
 )
 
-// fileSystem is what the files of a host must be able to do; everything else
-// is made of it. Paths are absolute.
+// fileSystem is what Files needs of a host's file system; everything else is
+// built from it. Paths are absolute.
 type fileSystem interface {
-	// open opens path with the os.O_ flags; a new file is made without asking
-	// for any special mode.
+	// open opens path with the os.O_ flags; a new file gets the default mode.
 	open(path string, flags int) (openFile, error)
 	mkdir(path string) error
 	readDir(path string) ([]fs.FileInfo, error)
@@ -29,12 +28,12 @@ type fileSystem interface {
 	readLink(link string) (string, error)
 	// remove removes a file, a link or an empty folder.
 	remove(path string) error
-	// rename replaces newPath where it exists.
+	// rename replaces newPath if it exists.
 	rename(oldPath, newPath string) error
 }
 
-// openFile is an open file of a fileSystem. Over SFTP, ReadFrom and WriteTo
-// have many requests under way at once.
+// openFile is an open file of a fileSystem. Over SFTP, ReadFrom and WriteTo keep
+// many requests in flight.
 type openFile interface {
 	io.ReadWriteCloser
 	io.ReaderFrom
@@ -45,14 +44,15 @@ type openFile interface {
 	Sync() error
 }
 
-// files makes Files out of a fileSystem, which it asks for at each use: a
-// connection may have been replaced in between.
+// files implements Files on a fileSystem, which it asks for at each operation,
+// because the connection may have been replaced in between.
 type files struct {
-	ctx   context.Context // of all operations
+	ctx   context.Context // for all operations
 	host  string
-	limit time.Duration // for the host's answer to each request
-	grace time.Duration // for the answer to the last one, once ctx has ended
-	// connect also returns what gives a fileSystem up that does not answer.
+	limit time.Duration // how long the host may take to answer one request
+	grace time.Duration // how long the last request may take to be answered after ctx has ended
+	// connect also returns a function that gives up a fileSystem that does not
+	// answer.
 	connect func(context.Context) (system fileSystem, giveUp func(), err error)
 }
 
@@ -67,8 +67,8 @@ func (f files) ReadFile(path string) ([]byte, error) {
 			return nil, err
 		}
 		defer file.Close()
-		// Read to the end, by plain reads: files of /proc and /sys have sizes
-		// that mean nothing.
+		// Read to the end, by plain reads: the sizes of files in /proc and /sys
+		// mean nothing.
 		var content bytes.Buffer
 		_, err = io.CopyBuffer(struct{ io.Writer }{&content}, struct{ io.Reader }{file}, make([]byte, readChunkBytes))
 		return content.Bytes(), err
@@ -95,18 +95,18 @@ func (f files) ReplaceFile(path string, data []byte, mode fs.FileMode) error {
 	return err
 }
 
-// discard removes what may be left of a temporary file, even when the context has
-// ended.
+// discard removes what may be left of a temporary file, even after the context
+// has ended.
 func (f files) discard(temporary string, why error) {
 	if errors.Is(why, ErrUnreachable) || errors.Is(why, ErrClosed) {
-		return // nothing has begun
+		return // nothing was written
 	}
 	f.ctx = context.WithoutCancel(f.ctx)
 	_ = f.Remove(temporary)
 }
 
-// put writes data in place. The mode is for a file that is not there yet: the
-// attributes of configfs and sysfs cannot change theirs.
+// put writes data in place. The mode is set only on a new file, because the mode
+// of an attribute of configfs or sysfs cannot be changed.
 func put(system fileSystem, path string, data []byte, mode fs.FileMode, sync bool) error {
 	_, missing := system.stat(path)
 	file, err := system.open(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
@@ -177,7 +177,7 @@ func (f files) Symlink(target, link string) error {
 		err := system.symlink(target, link)
 		if err != nil {
 			if _, statErr := system.lstat(link); statErr == nil {
-				return fs.ErrExist // SFTP only says "failure"
+				return fs.ErrExist // SFTP only reports "failure"
 			}
 		}
 		return err

@@ -29,7 +29,7 @@ func (localFiles) readDir(path string) ([]fs.FileInfo, error) {
 	for _, entry := range entries {
 		info, err := entry.Info()
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // gone since it was listed
+			continue // it was deleted since it was listed
 		}
 		if err != nil {
 			return nil, err

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// defaultFileLimit is how long a host may take to answer one request on a
-// file. A disk that is busy answers within seconds; one that is gone, never.
+// defaultFileLimit is how long a host may take to answer one request on a file.
+// A busy disk answers within seconds, a dead one never.
 const defaultFileLimit = time.Minute
 
-// do is operate for what has no result.
+// do is operate for an operation without a result.
 func (f files) do(operation, name string, do func(*watched) error) error {
 	_, err := operate(f, operation, name, func(system *watched) (struct{}, error) { return struct{}{}, do(system) })
 	return err
@@ -23,15 +23,16 @@ func (f files) do(operation, name string, do func(*watched) error) error {
 
 // operate runs one operation and makes its error name the host and the path.
 //
-// It ends when its context does, or when the host has not answered one of its
-// requests within the limit. A request that is still under way then is given
-// up after the grace; do, which is not waited for any longer, begins no other.
+// The operation ends when its context ends, or when the host has not answered
+// one of its requests within the limit. A request that is still in flight then
+// is given up after the grace; do, which nobody waits for any longer, starts no
+// other.
 func operate[T any](f files, operation, name string, do func(*watched) (T, error)) (T, error) {
 	result, err := attempt(f, name, do)
 	if err == nil {
 		return result, nil
 	}
-	// Only where the innermost error is about another path is that path kept.
+	// The innermost error's path is kept only when it differs from name.
 	var inner *fs.PathError
 	if errors.As(err, &inner) && (inner.Path == name || inner.Path == "") {
 		err = inner.Err
@@ -79,8 +80,8 @@ func attempt[T any](f files, name string, do func(*watched) (T, error)) (result 
 	}
 }
 
-// watched is a file system that answers each request within a limit, or whose
-// context ends, and that takes no request after that.
+// watched is a file system that must answer each request within a limit. When
+// it does not, its context ends, and it takes no further request.
 type watched struct {
 	fileSystem
 	ctx   context.Context
@@ -89,7 +90,7 @@ type watched struct {
 	timer *time.Timer // ends ctx
 }
 
-// watch starts the watch over the first request: to connect.
+// watch starts watching; the first request is to connect.
 func watch(ctx context.Context, limit time.Duration) *watched {
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &watched{ctx: ctx, limit: limit}
@@ -103,7 +104,7 @@ func watch(ctx context.Context, limit time.Duration) *watched {
 	return w
 }
 
-// next begins another request, unless the operation is over.
+// next starts the time limit of another request, unless the operation is over.
 func (w *watched) next() error {
 	if w.ctx.Err() != nil {
 		return context.Cause(w.ctx)
@@ -166,8 +167,8 @@ func (w *watched) rename(oldPath, newPath string) error {
 	return w.change(func() error { return w.fileSystem.rename(oldPath, newPath) })
 }
 
-// watchedFile is an open file of a watched file system. Whoever uses its
-// ReadFrom and WriteTo calls next for each part.
+// watchedFile is an open file of a watched file system. A caller of its
+// ReadFrom and WriteTo must call next for each part.
 type watchedFile struct {
 	openFile
 	system *watched

@@ -17,8 +17,9 @@ const (
 	extensionSync   = "fsync@openssh.com"
 )
 
-// Files reaches the files of the host over SFTP. It connects, so that a host
-// without SFTP shows at once; what it returns outlives a lost connection.
+// Files gives access to the host's files over SFTP. It connects at once, so that a
+// missing SFTP server is noticed here; what it returns can be used across lost
+// connections.
 func (h *SSHHost) Files(ctx context.Context) (Files, error) {
 	w := watch(ctx, h.config.FileLimit)
 	defer w.end()
@@ -32,8 +33,8 @@ func (h *SSHHost) files(ctx context.Context) files {
 	return files{ctx: ctx, host: h.config.Name, limit: h.config.FileLimit, grace: h.config.Grace, connect: h.fileSystem}
 }
 
-// Upload sends a file to the host. Its speed does not depend on the round
-// trip: many writes are under way at once.
+// Upload sends a file to the host. Its speed does not depend on the round trip,
+// because many writes are in flight at a time.
 func (h *SSHHost) Upload(ctx context.Context, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error {
 	return upload(h.files(ctx), localPath, hostPath, mode, progress)
 }
@@ -56,8 +57,8 @@ func (h *SSHHost) fileSystem(ctx context.Context) (fileSystem, func(), error) {
 	return files, files.giveUp, nil
 }
 
-// sftpFiles opens the connection's SFTP session at its first use, and again
-// when that was given up or the server at its other end has died.
+// sftpFiles opens the connection's SFTP session at its first use, and again after
+// the session was given up or its server has died.
 func (c *connection) sftpFiles(ctx context.Context) (sftpFiles, error) {
 	select {
 	case c.openingSFTP <- struct{}{}:
@@ -95,8 +96,8 @@ func (c *connection) sftpFiles(ctx context.Context) (sftpFiles, error) {
 	return files, nil
 }
 
-// startSFTP has the host start its SFTP server in a session, as root where the user
-// becomes that by sudo.
+// startSFTP makes the host start its SFTP server in a session; as root, when the
+// user becomes root by sudo.
 func (s *session) startSFTP(ctx context.Context) (*sftp.Client, error) {
 	if s.connection.sudo != nil {
 		entry, err := s.enterRoot(ctx, sftpServer)
@@ -135,7 +136,8 @@ type sftpFiles struct {
 	connection *connection
 }
 
-// forget has the next user open a new session; it is false where that was done.
+// forget makes the next user open a new session; it is false when another call has
+// done so.
 func (f sftpFiles) forget() bool {
 	f.connection.sftpMutex.Lock()
 	defer f.connection.sftpMutex.Unlock()
@@ -146,15 +148,15 @@ func (f sftpFiles) forget() bool {
 	return true
 }
 
-// giveUp drops a session in which the host does not answer. Its slot stays
-// taken: OpenSSH counts the session until its sftp-server has ended, and one
-// that waits for a disk cannot be killed. With too many of them the whole
-// connection is dropped.
+// giveUp drops a session in which the host does not answer. Its slot stays taken,
+// because OpenSSH counts the session until its sftp-server has ended, and one that
+// waits for a disk cannot be killed. When there are too many such sessions, the
+// whole connection is dropped.
 func (f sftpFiles) giveUp() {
 	if !f.forget() {
 		return
 	}
-	go func() { _ = f.session.Channel.Close() }() // ends what waits in the session
+	go func() { _ = f.session.Channel.Close() }() // ends the requests that wait in the session
 	if f.connection.stuck.Add(1) >= maxStuck {
 		f.connection.drop()
 	}
@@ -242,7 +244,7 @@ func (f *sftpFile) Truncate(sizeBytes int64) error {
 }
 func (f *sftpFile) Close() error { return f.system.explain(f.File.Close()) }
 
-// Sync flushes the file to the disk where the server can be asked to.
+// Sync flushes the file to the disk if the server supports that.
 func (f *sftpFile) Sync() error {
 	if !f.canSync {
 		return nil
@@ -250,10 +252,11 @@ func (f *sftpFile) Sync() error {
 	return f.system.explain(f.File.Sync())
 }
 
-// explain makes a lost connection recognisable, whatever the SFTP client says
-// about it: a channel that was closed under a request, for one, is an io.EOF
-// with words around it. The host's own answers and a bare io.EOF, which is the
-// end of a file, stay as they are.
+// explain turns an error that was caused by a lost connection into one that says
+// so, whatever the SFTP client says about it. For example, the client reports a
+// channel that was closed during a request as an io.EOF with words around it. The
+// host's own answers stay as they are, and so does a bare io.EOF, which is the end
+// of a file.
 func (f sftpFiles) explain(err error) error {
 	var answer *sftp.StatusError
 	switch {

@@ -23,9 +23,9 @@ var _ Host = (*LocalHost)(nil)
 // LocalHost is the machine this program runs on.
 type LocalHost struct {
 	name string
-	// Grace is how long a command may take to end after a TERM signal before
-	// it is killed; it is also how long output may still come in after a
-	// command has ended, from processes it left behind.
+	// Grace is how long a command may take to end after a TERM signal before it
+	// is killed. It is also how long processes that a command has left behind
+	// may still send output after the command has ended.
 	Grace time.Duration
 	// FileLimit is how long one request on a file may take.
 	FileLimit time.Duration
@@ -56,8 +56,8 @@ func (h *LocalHost) Run(ctx context.Context, command Command) (Result, error) {
 		stopped.Store(new(time.Now()))
 		return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 	}
-	// The input goes through a pipe of ours: os/exec would wait for a reader
-	// that blocks.
+	// The input goes through our own pipe, because os/exec would wait for a
+	// reader that blocks.
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return e.finish(ending{exitCode: -1, err: err})
@@ -76,19 +76,20 @@ func (h *LocalHost) Run(ctx context.Context, command Command) (Result, error) {
 	case stopped.Load() != nil:
 		end.err = e.interrupted()
 	case err == nil, errors.As(err, &exit), errors.Is(err, exec.ErrWaitDelay):
-		// A process that keeps the output open is none of the command's.
+		// A process that keeps the output open is not part of the command.
 	case e.ctx.Err() == nil:
 		end.err = err
 	}
 	return e.finish(end)
 }
 
-// killGroup kills whoever is left in a process group once its grace is over.
+// killGroup kills the processes that are left in a process group once its grace
+// is over.
 func killGroup(group int, graceEnd time.Time) {
 	grace, cancel := context.WithDeadline(context.Background(), graceEnd)
 	defer cancel()
 	_ = poll.Until(grace, 20*time.Millisecond, func(context.Context) (bool, error) { return !procs.GroupRuns(group), nil })
-	_ = syscall.Kill(-group, syscall.SIGKILL) // most often nobody is left
+	_ = syscall.Kill(-group, syscall.SIGKILL) // most often no process is left
 }
 
 // startFailure is the exit code a shell gives for a program it cannot start.
@@ -120,7 +121,7 @@ func (h *LocalHost) Files(ctx context.Context) (Files, error) { return h.files(c
 func (h *LocalHost) files(ctx context.Context) files {
 	return files{
 		ctx: ctx, host: h.name, limit: h.FileLimit, grace: h.Grace,
-		// A call that the kernel does not let go keeps its thread.
+		// A call that hangs in the kernel keeps its thread.
 		connect: func(context.Context) (fileSystem, func(), error) { return localFiles{}, func() {}, nil },
 	}
 }

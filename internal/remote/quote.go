@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// validate refuses what cannot reach a program unchanged.
+// validate refuses a command that cannot reach a program unchanged.
 func (c Command) validate() error {
 	if len(c.Args) == 0 || c.Args[0] == "" {
 		return errors.New("no program named")
@@ -45,9 +45,10 @@ func isVariableName(name string) bool {
 	return name != ""
 }
 
-// shellLine makes of a valid command the one string that a POSIX shell turns
-// back into it. The shell replaces itself with the program, which keeps its
-// process id; ownGroup also makes that a process group.
+// shellLine turns a valid command into the one string that a POSIX shell turns
+// back into it. The shell replaces itself with the program, which keeps the
+// shell's process ID; with ownGroup that process also gets a process group of its
+// own.
 func shellLine(c Command, ownGroup bool) string {
 	line := "exec "
 	if ownGroup {
@@ -56,8 +57,8 @@ func shellLine(c Command, ownGroup bool) string {
 	return line + words(c)
 }
 
-// words makes of a valid command the text that a POSIX shell turns back into its
-// words.
+// words turns a valid command into the text that a POSIX shell turns back into
+// its words.
 func words(c Command) string {
 	var all []string
 	if len(c.Env) > 0 {
@@ -66,8 +67,8 @@ func words(c Command) string {
 	return Words(append(all, c.Args...)...)
 }
 
-// Words makes of words the text that a POSIX shell turns back into them. None may
-// hold a zero byte.
+// Words turns words into the text that a POSIX shell turns back into them. None
+// may contain a zero byte.
 func Words(all ...string) string {
 	quoted := make([]string, len(all))
 	for i, word := range all {
@@ -76,8 +77,8 @@ func Words(all ...string) string {
 	return strings.Join(quoted, " ")
 }
 
-// quote makes word one word of a POSIX shell, whatever bytes but zero it
-// holds: within single quotes nothing is special except a single quote
+// quote turns word into one word of a POSIX shell, whatever bytes but zero it
+// contains: within single quotes nothing is special except a single quote
 // (POSIX.1-2024, Shell Command Language, 2.2.2).
 func quote(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"

@@ -9,17 +9,17 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// Pauses between the attempts of WaitReady, and the limit of each.
+// The pauses between the tries of WaitReady, and the time limit of each try.
 const (
 	readyFirstPause = 500 * time.Millisecond
 	readyMaxPause   = time.Second
 	readyTimeout    = time.Minute
 )
 
-// WaitReady waits until the host runs the probe with success, or the context
-// ends. Without a probe, being able to run anything at all is enough. It gives
-// up at once on a host key that is not accepted, a login that is refused and a
-// host that is closed: waiting does not mend those.
+// WaitReady waits until the host runs the probe successfully, or the context
+// ends. Without a probe, being able to run any command is enough. It gives up
+// at once on a host key that is not accepted, a refused login and a closed
+// host, because waiting does not help with those.
 func WaitReady(ctx context.Context, host Runner, probe ...string) error {
 	if len(probe) == 0 {
 		probe = []string{"true"}

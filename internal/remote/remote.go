@@ -7,13 +7,13 @@
 //     arguments contain;
 //   - a command never outlives its context: when the context ends, its whole
 //     process group is killed;
-//   - a use of a file ends with its context too, and when the host does not
-//     answer for a minute: one file on a dead disk stops nobody else;
-//   - a host key is always verified against the keys the inventory names;
-//   - an error says which host, which command, what came back.
+//   - an operation on a file ends with its context too, and when the host does not
+//     answer for a minute: a file on a dead disk holds up no other operation;
+//   - a host key is always verified against the keys that the inventory names;
+//   - an error says which host, which command, and what came back.
 //
-// It is dangerous in one way: a command that is cut off by a lost connection
-// may have run, wholly or in part. Callers must be idempotent.
+// Dangerous: a command that is cut off by a lost connection may have run, wholly
+// or in part. Callers must be idempotent.
 package remote
 
 import (
@@ -32,15 +32,15 @@ type Command struct {
 	Env []string
 	// Stdin is sent to the process and then closed. Nil means empty.
 	Stdin io.Reader
-	// Stdout and Stderr, when set, receive the output as it arrives, in
-	// addition to what Result keeps of it. They may be the same writer. The
-	// run ends when one fails, and cannot end while one blocks.
+	// Stdout and Stderr, when not nil, receive the output as it arrives, in
+	// addition to what Result keeps of it. They may be the same writer. The run
+	// ends when a write to one fails, and cannot end while a write blocks.
 	Stdout, Stderr io.Writer
 	// Timeout limits the run; zero means only the context limits it.
 	Timeout time.Duration
 }
 
-// Result is what a finished command left.
+// Result is the outcome of a command.
 type Result struct {
 	Stdout   []byte // at most MaxCapture bytes, the oldest dropped
 	Stderr   []byte // at most MaxCapture bytes, the oldest dropped
@@ -55,17 +55,17 @@ const MaxCapture = 1 << 20
 type Runner interface {
 	// Name is the host's name, for errors and logs.
 	Name() string
-	// Run runs the command to its end. A non-zero exit, a signal, a time-out
-	// and a lost connection are all errors of type *Error; Result is filled
-	// as far as known even then. A program that is not there is exit code 127.
-	// Processes that a command leaves behind when it ends by itself live on;
-	// Run waits a few seconds at most for output they may still send.
+	// Run runs the command to its end. A non-zero exit, a signal, a time-out and
+	// a lost connection are all errors of type *Error; Result is filled in as
+	// far as known even then. The exit code of a program that is not there is
+	// 127. Processes that a command leaves behind when it ends by itself live
+	// on; Run waits a few seconds at most for output that they may still send.
 	Run(ctx context.Context, command Command) (Result, error)
 }
 
-// Files reaches the files of one host. Paths are absolute. Errors satisfy
-// errors.Is with fs.ErrNotExist, fs.ErrExist and fs.ErrPermission where that
-// is what happened, and name the host and the path.
+// Files gives access to the files of one host. Paths are absolute. Errors name
+// the host and the path, and satisfy errors.Is with fs.ErrNotExist, fs.ErrExist
+// and fs.ErrPermission where that is what happened.
 //
 // It works on configfs, sysfs and proc as well: WriteFile writes its data in
 // one write call, and ReadFile does not trust the size that stat reports.
@@ -90,19 +90,20 @@ type Files interface {
 	RemoveAll(path string) error
 }
 
-// Host is everything Heliotrope can do with one machine.
+// Host is everything that Heliotrope can do with one machine.
 type Host interface {
 	Runner
-	// Files reaches the host's files. Each use of what it returns ends with ctx,
-	// or with a context.DeadlineExceeded when the host does not answer.
+	// Files gives access to the host's files. Each operation on the result ends
+	// when ctx ends, or with a context.DeadlineExceeded when the host does not
+	// answer.
 	Files(ctx context.Context) (Files, error)
 	// Upload and Download copy one file, by way of a temporary name, so that
 	// a cut transfer never leaves a half file under the final name. progress,
 	// when not nil, is called with the bytes done and the total.
 	Upload(ctx context.Context, localPath, hostPath string, mode fs.FileMode, progress func(doneBytes, totalBytes int64)) error
 	Download(ctx context.Context, hostPath, localPath string, progress func(doneBytes, totalBytes int64)) error
-	// DialContext opens a connection as seen from the host; network "unix" is
-	// for the path of a socket there.
+	// DialContext opens a connection from the host; for network "unix" the
+	// address is the path of a socket there.
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 	// Listen listens on the host's own address (a reverse forward).
 	Listen(network, address string) (net.Listener, error)

@@ -16,50 +16,48 @@ import (
 
 var _ Host = (*SSHHost)(nil)
 
-// Dialer opens connections. Every Host is one, as seen from that host.
+// Dialer opens connections. Every Host is a Dialer for connections from that host.
 type Dialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // SSHConfig says how to reach a host over SSH.
 type SSHConfig struct {
-	// Name is what errors and logs call the host.
+	// Name is the host's name in errors and logs.
 	Name string
 	// Address is host:port, as seen from Via.
 	Address string
-	// User is who to log in as; empty means root.
+	// User is the user to log in as; empty means root.
 	User string
-	// Key proves who we are; see LoadKey.
+	// Key authenticates the user; see LoadKey.
 	Key ssh.Signer
 	// HostKeys are the keys the host may have: SHA256 fingerprints as
 	// "ssh-keygen -l" prints them ("SHA256:..."), or public keys in the format
 	// of authorized_keys ("ssh-ed25519 AAAA..."). At least one, or KnownHosts.
 	HostKeys []string
 	// KnownHosts are the paths of files in the format of known_hosts (sshd(8)), with
-	// hashed names, @cert-authority and @revoked. They are read at each login. There
-	// are none beside HostKeys.
+	// hashed names, @cert-authority and @revoked. They are read at each login. They
+	// exclude HostKeys.
 	KnownHosts []string
-	// Sudo, when not nil, has everything done as root that is done on the host, but
-	// for what is forwarded: User opens connections, also to sockets.
+	// Sudo, when not nil, makes everything that is done on the host run as root, except
+	// forwarding: connections, also to sockets, are opened by User.
 	Sudo *Sudo
-	// Via is the jump host, or nil to connect from here. Of an SSHHost the errors
-	// of a lost connection tell whether it was lost too. It stays the caller's to
-	// close.
+	// Via is the jump host, or nil to connect from here. If it is an SSHHost, errors of
+	// a lost connection say whether the connection to the jump host was lost too. The
+	// caller must close it.
 	Via Dialer
 	// ConnectTimeout limits connecting and logging in; zero means 30 s.
 	ConnectTimeout time.Duration
-	// DialAgain is after how long without an answer another try to connect is
-	// made beside the ones before; zero means 2 s. It finds a host that has just
-	// come up: what TCP asked it before is repeated after 1, 3, 7 and 15 s only
-	// (RFC 6298, section 5.5).
+	// DialAgain is how long a connection attempt may go unanswered before another is
+	// started beside it; zero means 2 s. This finds a host that has just come up: TCP
+	// repeats an unanswered request only after 1, 3, 7 and 15 s (RFC 6298, section 5.5).
 	DialAgain time.Duration
-	// KeepAlive is how often to ask whether the host still answers; zero
-	// means 10 s. A host from which nothing comes for three times that long
-	// is lost.
+	// KeepAlive is how often to ask whether the host still answers; zero means 10 s. A
+	// host from which nothing arrives for three times that long counts as lost.
 	KeepAlive time.Duration
-	// Grace is how long a command may take to end after a TERM signal before
-	// it is killed, and a request on a file to be answered, before it is given
-	// up; zero means 2 s.
+	// Grace is how long a command may take to end after a TERM signal before it is
+	// killed, and how long a request on a file may still take to be answered before it
+	// is given up; zero means 2 s.
 	Grace time.Duration
 	// FileLimit is how long the host may take to answer one request on a file;
 	// zero means one minute.
@@ -73,7 +71,7 @@ type SSHConfig struct {
 type SSHHost struct {
 	config   SSHConfig
 	keys     acceptedKeys
-	sudo     *sudoer         // nil where everything is done as the user
+	sudo     *sudoer         // nil when everything is done as the user
 	ctx      context.Context // ends with Close
 	close    context.CancelCauseFunc
 	dialling singleflight.Group
@@ -128,8 +126,8 @@ func (h *SSHHost) Close() error {
 	return nil
 }
 
-// Refuse lets nothing more be asked of the host: whatever is, is ErrUnreachable and says
-// why. What was asked before goes on.
+// Refuse makes every further operation on the host fail with ErrUnreachable and the
+// reason. Operations that have begun go on.
 func (h *SSHHost) Refuse(why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -142,9 +140,9 @@ func (h *SSHHost) refusal() error {
 	return h.refused
 }
 
-// onConnection does what needs a connection. When do finds the connection dead
-// before anything was asked of the host, which it tells by ErrConnectionLost,
-// it is done once more, on a new one.
+// onConnection calls do with a connection. When do finds the connection dead before
+// anything was asked of the host, which it reports by ErrConnectionLost, it is called
+// once more with a new connection.
 func (h *SSHHost) onConnection(ctx context.Context, do func(*connection) error) error {
 	c, err := h.connection(ctx)
 	if err != nil {
@@ -159,8 +157,8 @@ func (h *SSHHost) onConnection(ctx context.Context, do func(*connection) error) 
 	return do(c)
 }
 
-// connection returns the live connection, made anew where there is none. All
-// who need a new one at the same time share it, or its failure.
+// connection returns the live connection, or makes a new one when there is none. All
+// callers that need a new one at the same time share it, or its failure.
 func (h *SSHHost) connection(ctx context.Context) (*connection, error) {
 	if h.ctx.Err() != nil {
 		return nil, ErrClosed
@@ -224,8 +222,8 @@ func (h *SSHHost) dial() (*connection, error) {
 		return nil, cmp.Or(context.Cause(ctx), err)
 	}
 	watched := newWatchedConn(raw)
-	// Connections through a jump host have no deadlines: close is what ends
-	// a handshake.
+	// Connections through a jump host have no deadlines: closing one is what ends its
+	// handshake.
 	release := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	conn, channels, requests, err := ssh.NewClientConn(watched, h.config.Address, &ssh.ClientConfig{
 		// AES in hardware is the cheapest cipher there is; the key exchange
@@ -257,8 +255,8 @@ func (h *SSHHost) dial() (*connection, error) {
 	return newConnection(ssh.NewClient(conn, channels, requests), watched, h.config.KeepAlive, over, h.sudo), nil
 }
 
-// reach opens the connection. While nothing answers at all it tries beside that
-// anew; whatever answers first counts, be it a refusal.
+// reach opens the connection. While a try has no answer at all, it starts another beside
+// it. The first answer counts, even if it is a refusal.
 func (h *SSHHost) reach(ctx context.Context) (net.Conn, *carrier, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // of the other tries

@@ -14,23 +14,27 @@ import (
 )
 
 // OpenSSH refuses more than ten sessions on one connection (MaxSessions in
-// sshd_config(5)), and frees one only when its process has ended, and a moment
-// late. Eight are for users, SFTP among them, and one to kill what will not end.
+// sshd_config(5)), and frees one only a moment after its process has ended.
+// Eight sessions are for users, SFTP among them, and one is to kill what does
+// not end.
 const (
 	maxSessions = 8
 	maxKillers  = 1
-	// maxStuck is how many SFTP sessions are given up before the connection is.
+	// maxStuck is how many SFTP sessions may be given up before the whole
+	// connection is.
 	maxStuck = 4
-	// A session that is refused is asked for again, this often, after pauses
-	// that double from the first.
+	// A session that is refused is asked for again, openTries times, after
+	// pauses that double from openFirstPause.
 	openTries      = 6
 	openFirstPause = 50 * time.Millisecond
-	// missedAnswers is how many keep-alive intervals may pass in silence.
+	// missedAnswers is how many keep-alive intervals may pass without anything
+	// from the host.
 	missedAnswers = 3
 	keepAliveName = "keepalive@openssh.com"
-	// Linux limits each argument of a program, and the whole command line is
-	// one, that of the shell (MAX_ARG_STRLEN, execve(2), less the final zero).
-	// Dropbear has a limit of its own (MAX_CMD_LEN in its sysoptions.h).
+	// Linux limits the length of each argument of a program, and the whole
+	// command line is one argument of the shell (MAX_ARG_STRLEN, execve(2), less
+	// the final zero). Dropbear has a limit of its own (MAX_CMD_LEN in its
+	// sysoptions.h).
 	linuxMaxLineBytes    = 128<<10 - 1
 	dropbearMaxLineBytes = 9000
 )
@@ -39,15 +43,15 @@ const (
 type connection struct {
 	client  *ssh.Client
 	carrier *carrier      // the jump host's connection that carries this one, or nil
-	sudo    *sudoer       // by which everything is done as root, or nil
+	sudo    *sudoer       // makes everything run as root, or nil
 	lost    chan struct{} // closed by drop
 	once    sync.Once     // for drop
 	slots   chan struct{} // holds a token for each open session
-	killers chan struct{} // the same, for sessions that kill
-	// sharesGroup is true where the server does not give each command a
-	// process group of its own, as dropbear does not.
+	killers chan struct{} // the same for sessions that kill
+	// sharesGroup is true when the server does not give each command a process
+	// group of its own; dropbear does not.
 	sharesGroup bool
-	// maxLineBytes is the longest command line the server takes.
+	// maxLineBytes is the longest command line that the server takes.
 	maxLineBytes int
 
 	openingSFTP chan struct{} // holds a token while the SFTP session is opened
@@ -79,8 +83,8 @@ func newConnection(client *ssh.Client, watched *watchedConn, keepAlive time.Dura
 	return c
 }
 
-// drop gives the connection up. It does not wait: saying goodbye may take long
-// on a connection that is broken.
+// drop gives the connection up. It does not wait, because closing a broken
+// connection may take long.
 func (c *connection) drop() {
 	c.once.Do(func() {
 		close(c.lost)
@@ -98,7 +102,7 @@ func (c *connection) isLost() bool {
 }
 
 // keepAlive drops the connection when nothing has come from the host for
-// missedAnswers intervals, although it was asked to answer.
+// missedAnswers intervals although it was asked to answer.
 func (c *connection) keepAlive(watched *watchedConn, interval time.Duration) {
 	defer c.drop()
 	ticker := time.NewTicker(interval)
@@ -134,8 +138,8 @@ func (c *connection) keepAlive(watched *watchedConn, interval time.Duration) {
 	}
 }
 
-// explain tells a refusal by a living host from the loss of the connection,
-// which need not be known yet: it asks the host for an answer.
+// explain tells a refusal by a living host from the loss of the connection. The
+// loss need not be known yet, so it asks the host for an answer.
 func (c *connection) explain(err error) error {
 	if err == nil || errors.Is(err, ErrConnectionLost) {
 		return err
@@ -153,13 +157,13 @@ func (c *connection) explain(err error) error {
 // session is one session channel of a connection.
 type session struct {
 	ssh.Channel
-	requests   <-chan *ssh.Request // to be read by whoever opened the session
+	requests   <-chan *ssh.Request // must be read by whoever opened the session
 	connection *connection
 	release    func()
 }
 
-// open opens a session once one of the slots is free. An ErrConnectionLost
-// means that the host was asked for nothing.
+// open opens a session once one of the slots is free. An ErrConnectionLost means
+// that nothing was asked of the host.
 func (c *connection) open(ctx context.Context, slots chan struct{}) (*session, error) {
 	pauses := &backoff.ExponentialBackOff{InitialInterval: openFirstPause, Multiplier: 2, MaxInterval: time.Second}
 	return backoff.Retry(ctx, func() (*session, error) {
@@ -217,8 +221,8 @@ func (s *session) close() {
 	s.release()
 }
 
-// watchedConn counts what comes from the host: a busy host may answer late,
-// but it is not lost.
+// watchedConn counts the bytes that come from the host: a busy host may answer
+// late without being lost.
 type watchedConn struct {
 	net.Conn
 	received atomic.Int64 // bytes

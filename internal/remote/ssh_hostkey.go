@@ -12,16 +12,16 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// fingerprintPrefix begins a fingerprint as ssh-keygen prints it; after it
-// comes the SHA-256 of the key in base64 without padding.
+// fingerprintPrefix begins a fingerprint as ssh-keygen prints it; the SHA-256
+// of the key in base64 without padding follows.
 const fingerprintPrefix = "SHA256:"
 
-// acceptedKeys are the host keys that the configuration vouches for.
+// acceptedKeys are the host keys that the configuration trusts.
 type acceptedKeys struct {
 	fingerprints []string
-	// algorithms to ask the host for, best first. A host shows one key only,
-	// so with whole keys we ask for theirs; with a mere fingerprint for
-	// Ed25519 before ECDSA before RSA.
+	// algorithms are what to ask the host for, best first. A host shows only
+	// one key. When whole keys are trusted, their algorithms are asked for; for
+	// a mere fingerprint, Ed25519 before ECDSA before RSA.
 	algorithms []string
 }
 
@@ -75,11 +75,11 @@ func parseHostKeys(lines []string) (acceptedKeys, error) {
 	return keys, errors.Join(problems...)
 }
 
-// HostKeyAdvice ends the text of an ErrHostKey: what to do.
+// HostKeyAdvice is the advice at the end of an ErrHostKey's text.
 const HostKeyAdvice = "if the host was installed anew, check its key on its console (ssh-keygen -l) and put it in the inventory, " +
 	"otherwise something else answers at this address"
 
-// judge says why the host's key does not count.
+// judge says why the host's key is not accepted; nil when it is.
 func (k acceptedKeys) judge(host, address string, key ssh.PublicKey) error {
 	offered := ssh.FingerprintSHA256(key)
 	if slices.Contains(k.fingerprints, offered) {
@@ -89,7 +89,7 @@ func (k acceptedKeys) judge(host, address string, key ssh.PublicKey) error {
 		ErrHostKey, host, address, key.Type(), offered, strings.Join(k.fingerprints, " or "), HostKeyAdvice)
 }
 
-// parseTrust checks by what the host is known.
+// parseTrust checks the settings by which the host is verified.
 func parseTrust(config SSHConfig) (acceptedKeys, error) {
 	if len(config.KnownHosts) == 0 {
 		return parseHostKeys(config.HostKeys)
@@ -101,7 +101,7 @@ func parseTrust(config SSHConfig) (acceptedKeys, error) {
 	return acceptedKeys{}, err
 }
 
-// hostKeyCheck checks the key a host offers in one handshake.
+// hostKeyCheck checks the key that a host offers in one handshake.
 type hostKeyCheck struct {
 	algorithms []string // to ask the host for, best first
 	judge      func(address string, remote net.Addr, key ssh.PublicKey) error

@@ -14,14 +14,15 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 )
 
-// agentLimit is how long ssh-agent may take: it may ask a person (ssh-add(1), -c).
+// agentLimit is how long ssh-agent may take: it may have to ask a person (ssh-add(1),
+// -c).
 const agentLimit = time.Minute
 
-// LoadKey gives the key that a file names. A private key without a passphrase, in
-// OpenSSH's or PEM format, signs by itself. For one with a passphrase, and for a
-// public key, the agent signs that listens at the socket: ssh-agent(1), whose clients
-// find the socket in SSH_AUTH_SOCK. It is "" where there is none. The agent must have
-// the key now, and at each login.
+// LoadKey returns the key that a file names. A private key without a passphrase, in
+// OpenSSH's or PEM format, signs by itself. For a key with a passphrase, and for a
+// public key, the agent that listens at the socket signs: ssh-agent(1), whose clients
+// find the socket in SSH_AUTH_SOCK. agentSocket is "" when there is no agent. The
+// agent must have the key now, and at each login.
 func LoadKey(path, agentSocket string) (ssh.Signer, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -42,8 +43,8 @@ func LoadKey(path, agentSocket string) (ssh.Signer, error) {
 	return held, nil
 }
 
-// publicHalf is the public key of a file that holds no private key which could be
-// read, for the reason given.
+// publicHalf is the public key that belongs to a file without a readable private key.
+// unreadable is why the private key could not be read.
 func publicHalf(path string, content []byte, unreadable error) (ssh.PublicKey, error) {
 	if public, _, _, _, err := ssh.ParseAuthorizedKey(content); err == nil {
 		return public, nil
@@ -69,8 +70,8 @@ func publicHalf(path string, content []byte, unreadable error) (ssh.PublicKey, e
 
 var _ ssh.AlgorithmSigner = (*agentKey)(nil)
 
-// agentKey is a key that ssh-agent holds. The agent is connected to for each use: it
-// may be another one by then.
+// agentKey is a key that ssh-agent holds. Each use connects to the agent anew,
+// because it may have been restarted.
 type agentKey struct {
 	public ssh.PublicKey
 	socket string
@@ -93,7 +94,7 @@ func (k *agentKey) SignWithAlgorithm(random io.Reader, data []byte, algorithm st
 	return signature, err
 }
 
-// ask does something with the agent's key.
+// ask uses the agent's key.
 func (k *agentKey) ask(do func(ssh.AlgorithmSigner) error) error {
 	if k.socket == "" {
 		return fmt.Errorf("private key %s has a passphrase or is elsewhere, and there is no ssh-agent to ask for it: "+

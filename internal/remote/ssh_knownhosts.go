@@ -13,14 +13,15 @@ import (
 )
 
 // knownHosts are files in the format of known_hosts (sshd(8), "SSH_KNOWN_HOSTS FILE
-// FORMAT"), as they are at one login.
+// FORMAT"), as they are at the time of one login.
 type knownHosts struct {
 	host  string
 	files []string
 	lines *known.HostKeyDB
 }
 
-// readKnownHosts reads the files anew: who mends a line need start nothing again.
+// readKnownHosts reads the files at each login, so that after correcting a line
+// nothing has to be restarted.
 func readKnownHosts(host string, files []string) (*knownHosts, error) {
 	lines, err := known.NewDB(files...)
 	if err != nil {
@@ -34,9 +35,9 @@ func readKnownHosts(host string, files []string) (*knownHosts, error) {
 var certificates = []string{ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoECDSA384v01, ssh.CertAlgoECDSA521v01,
 	ssh.CertAlgoRSASHA256v01, ssh.CertAlgoRSASHA512v01}
 
-// algorithms are what to ask the host for: certificates where an authority is known
-// for it, whatever type of key each of them certifies, and keys of the types that are
-// known. Where no key is, any is asked for, so that the refusal can show it.
+// algorithms are what to ask the host for: certificates, of any type of key, when an
+// authority is known for the host, and keys of the types that are known. When no key
+// is known, any is asked for, so that the refusal can show it.
 func (k *knownHosts) algorithms(address string) []string {
 	var wanted, types []string
 	for _, key := range k.lines.HostKeys(address) {
@@ -54,7 +55,7 @@ func (k *knownHosts) algorithms(address string) []string {
 	return wanted
 }
 
-// judge says why the host's key does not count.
+// judge says why the host's key is not accepted; nil when it is.
 func (k *knownHosts) judge(address string, remote net.Addr, key ssh.PublicKey) error {
 	err := k.lines.HostKeyCallback()(address, remote, key)
 	if err == nil {
@@ -83,7 +84,7 @@ func (k *knownHosts) judge(address string, remote net.Addr, key ssh.PublicKey) e
 	return fmt.Errorf("%w: %s: %w", ErrHostKey, offer, err)
 }
 
-// wants says which lines a key did not match.
+// wants says which lines the key did not match.
 func (k *knownHosts) wants(address string, lines []knownhosts.KnownKey) string {
 	authority := map[string]bool{}
 	for _, key := range k.lines.HostKeys(address) {

@@ -9,25 +9,26 @@ import (
 	"strconv"
 )
 
-// pidPrologue has the shell tell its process id, which becomes the command's,
-// before anything the command writes. It is also the id of the process group.
+// pidPrologue makes the shell print its process ID before anything that the command
+// prints. The ID becomes the command's, and is also the ID of its process group.
 const pidPrologue = "echo heliotrope-pid=$$ >&2; "
 
 var pidLine = regexp.MustCompile(`heliotrope-pid=([0-9]+)\n`)
 
-// maxPrologueBytes is how much may come before that: shells can greet.
+// maxPrologueBytes is how much output may come before that line: a shell may print a
+// greeting.
 const maxPrologueBytes = 64 << 10
 
-// pidFilter takes the line of pidPrologue out of standard error, and sudo's prompts
-// before it.
+// pidFilter removes pidPrologue's line from standard error, and sudo's prompts before
+// it.
 type pidFilter struct {
 	target io.Writer
 	held   []byte // what came before the line
 	done   bool
 	told   chan struct{} // closed when pid is valid or will never be
 	pid    int           // 0 while unknown
-	// prompted, when set, is called for each prompt. settled is closed by who has set
-	// it, when no prompt will come any more.
+	// prompted, when set, is called for each prompt. Whoever has set it closes
+	// settled when no further prompt will come.
 	prompted func()
 	settled  chan struct{}
 }
@@ -55,7 +56,7 @@ func (f *pidFilter) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// flush passes on what is held, once, and stops looking.
+// flush passes on the held output, once, and stops looking for the line.
 func (f *pidFilter) flush() {
 	if f.done {
 		return
@@ -68,8 +69,8 @@ func (f *pidFilter) flush() {
 	f.held = nil
 }
 
-// wait waits for the process id. It is false when it will never be known, or
-// is not when ctx ends.
+// wait waits for the process ID. known is false when the ID will never be known, or
+// is not known when ctx ends.
 func (f *pidFilter) wait(ctx context.Context) (pid int, known bool) {
 	select {
 	case <-f.told:

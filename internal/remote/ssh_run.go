@@ -13,21 +13,22 @@ import (
 )
 
 const (
-	// drainPause is how long a command's output may be silent after the
-	// command has ended, before we stop waiting for the processes it left
-	// behind that hold its output open.
+	// drainPause is how long a command's output may be silent after the command
+	// has ended before we stop waiting for the processes that it left behind
+	// and that keep its output open.
 	drainPause = 5 * time.Second
-	// drainPauseStopped is the same for a command we stopped.
+	// drainPauseStopped is the same for a command that we stopped.
 	drainPauseStopped = 500 * time.Millisecond
-	// killTimeout limits the attempt to have a command killed.
+	// killTimeout limits one attempt to kill a command.
 	killTimeout = 10 * time.Second
-	// endMargin is how long after the period of grace the end of a killed
-	// command may take to reach us.
+	// endMargin is how long after the grace the news of a killed command's end
+	// may take to reach us.
 	endMargin = 5 * time.Second
 )
 
-// Run runs the command on the host. It starts it again in one case only: when
-// the connection turned out to be dead before the host was asked to start it.
+// Run runs the command on the host. It starts the command again in one case
+// only: when the connection turned out to be dead before the host was asked to
+// start it.
 func (h *SSHHost) Run(ctx context.Context, command Command) (Result, error) {
 	e := begin(ctx, h.config.Name, command)
 	defer e.release()
@@ -61,7 +62,7 @@ func (h *SSHHost) Run(ctx context.Context, command Command) (Result, error) {
 	}
 }
 
-// process is a command under way in a session.
+// process is a command that runs in a session.
 type process struct {
 	*session
 	execution *execution
@@ -85,7 +86,7 @@ func (p *process) runToEnd() ending {
 	}
 	attempt, err := p.connection.sudo.begin(p.execution.ctx)
 	if err != nil {
-		p.pid.flush() // there will be none
+		p.pid.flush() // there will be no process ID
 		return ending{exitCode: -1, err: err}
 	}
 	attempt.watch(p.execution.ctx, p.session, p.pid)
@@ -118,7 +119,7 @@ func (p *process) runToEnd() ending {
 	return end
 }
 
-// commandLine is what the host's shell is given.
+// commandLine is the line for the host's shell.
 func (c *connection) commandLine(command Command) string {
 	if c.sudo != nil {
 		return c.rootLine(`exec "$@"`, words(command))
@@ -126,7 +127,8 @@ func (c *connection) commandLine(command Command) string {
 	return pidPrologue + shellLine(command, c.sharesGroup)
 }
 
-// feed writes the command's input, once nobody can take it for a password.
+// feed writes the command's input, once sudo can no longer take it for a
+// password.
 func (p *process) feed(attempt *sudoAttempt) {
 	input := channelInput{p.Channel}
 	if attempt != nil && attempt.Password != nil {
@@ -139,18 +141,18 @@ func (p *process) feed(attempt *sudoAttempt) {
 	p.execution.feed(input)
 }
 
-// neverBegan says that sudo has ended without having begun the command.
+// neverBegan says that sudo has ended without starting the command.
 func (p *process) neverBegan() bool {
 	select {
 	case <-p.pid.told:
 		<-p.pid.settled
 		return p.pid.pid <= 1
 	default:
-		return false // its output is held open, by the command then
+		return false // something keeps the output open, so the command has begun
 	}
 }
 
-// drain waits for the rest of the output while any comes.
+// drain waits for the rest of the output while output arrives.
 func (p *process) drain(copies *sync.WaitGroup) {
 	drained := make(chan struct{})
 	go func() {
@@ -178,8 +180,8 @@ func (p *process) drain(copies *sync.WaitGroup) {
 	}
 }
 
-// outputSteps tells by its change whether output moves on. A write under way
-// counts as one: it waits for the caller, not for the host.
+// outputSteps changes whenever output arrives. A write in progress counts as a
+// change, because it waits for the caller, not for the host.
 func (p *process) outputSteps() [2]int64 {
 	out, err := p.execution.stdout.steps.Load(), p.execution.stderr.steps.Load()
 	if out%2 == 1 || err%2 == 1 {
@@ -222,9 +224,9 @@ func (p *process) awaitStatus(status chan<- ending) {
 	}
 }
 
-// stop ends the command: TERM for its process group, a period of grace, KILL.
-// It waits a bounded time for that, and says whether the command is known to
-// have ended.
+// stop ends the command: TERM for its process group, the grace, then KILL. It
+// waits for a limited time, and says whether the command is known to have
+// ended.
 func (p *process) stop(grace time.Duration) (end ending, gone bool) {
 	end = ending{exitCode: -1}
 	if !p.connection.isLost() {
@@ -239,16 +241,16 @@ func (p *process) stop(grace time.Duration) (end ending, gone bool) {
 }
 
 // killLine makes a host end a process group by itself, in the background, so
-// that a connection lost meanwhile does not spare it. Its parts are the id of
-// the group and the period of grace in tenths of seconds.
+// that losing the connection meanwhile does not save the group. Its parameters
+// are the ID of the group and the grace in tenths of a second.
 const killLine = `(kill -TERM -%[1]d; n=0; ` +
 	`while [ $n -lt %[2]d ] && kill -0 -%[1]d; do sleep 0.1; n=$((n+1)); done; ` +
 	`kill -KILL -%[1]d) </dev/null >/dev/null 2>&1 &`
 
-// kill has the host end the command's process group, through a session of its
+// kill makes the host end the command's process group, through a session of its
 // own: OpenSSH before 9.8 refuses the signal requests of RFC 4254, section 6.9,
 // when root is logged in, and dropbear mostly does. Those requests are the
-// fallback where there is no process id, or no session.
+// fallback when there is no process ID, or no session.
 func (p *process) kill(grace time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
@@ -270,7 +272,7 @@ func (p *process) kill(grace time.Duration) {
 		line := fmt.Sprintf(killLine, pid, grace.Milliseconds()/100)
 		if p.connection.sudo != nil {
 			go ssh.DiscardRequests(s.requests)
-			_ = s.runAsRoot(ctx, line) // nobody else could kill it
+			_ = s.runAsRoot(ctx, line) // only root could kill it
 			return
 		}
 		if ok, err := s.SendRequest("exec", true, execRequest(line)); ok && err == nil {
@@ -283,7 +285,8 @@ func (p *process) kill(grace time.Duration) {
 	}
 }
 
-// signal requests a signal, in vain where the server does not support that.
+// signal requests a signal; it has no effect when the server does not support
+// that.
 func (p *process) signal(name string) {
 	_, _ = p.SendRequest("signal", false, ssh.Marshal(struct{ Name string }{name}))
 }

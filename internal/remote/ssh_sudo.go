@@ -10,32 +10,35 @@ import (
 	"time"
 )
 
-// Sudo says how everything is done as root on a host whose user is not: by sudo(8).
+// Sudo says how everything is done as root, by sudo(8), on a host whose user is not
+// root.
 type Sudo struct {
-	// Password gives the password that sudo asks for, and is called when it does. It is
-	// nil where sudo must ask for none.
+	// Password returns the password that sudo asks for, and is called when sudo asks.
+	// It is nil when sudo must ask for none.
 	Password func(context.Context) (string, error)
 }
 
 const (
-	// sudoPrompt is what sudo asks with. A password is sent when this has come, and
-	// never before: where sudo asks for none it would be the command's input.
+	// sudoPrompt is the prompt that sudo is told to use. A password is sent only after
+	// this prompt has come: when sudo asks for none, the password would become the
+	// command's input.
 	sudoPrompt = "[heliotrope: sudo wants the password]"
-	// sudoLimit is how long sudo may take to begin. A person may be asked meanwhile.
+	// sudoLimit is how long sudo may take to start the command. A person may be asked
+	// meanwhile.
 	sudoLimit = 3 * time.Minute
-	// rootPrologue is what pidPrologue is, for a shell that sudo has started. The
-	// process group is sudo's own, unless sudo has given the command a terminal: it is
-	// the fifth field of proc_pid_stat(5).
+	// rootPrologue is pidPrologue for a shell that sudo has started. The process group
+	// is sudo's own, unless sudo has given the command a terminal; it is the fifth
+	// field of proc_pid_stat(5).
 	rootPrologue = "read -r pid name state parent group rest </proc/self/stat; echo heliotrope-pid=$group >&2; "
-	// sftpServer starts OpenSSH's sftp-server where Debian, Red Hat, SUSE and others
-	// have it. As a subsystem it would be the user's.
+	// sftpServer starts OpenSSH's sftp-server from the paths of Debian, Red Hat, SUSE
+	// and others. As a subsystem it would run as the user.
 	sftpServer = `for server in /usr/lib/openssh /usr/libexec/openssh /usr/lib/ssh /usr/libexec /usr/lib; do ` +
 		`[ -x "$server/sftp-server" ] && exec "$server/sftp-server"; done; ` +
 		`echo "no sftp-server is installed (Debian: openssh-sftp-server, Red Hat: openssh-server)" >&2; exit 127`
 )
 
-// rootLine is the command line by which sudo has a POSIX shell run a script as root.
-// The words, as Words makes them, are the script's arguments.
+// rootLine is the command line with which sudo makes a POSIX shell run a script as
+// root. words, made by Words, are the script's arguments.
 func (c *connection) rootLine(script, words string) string {
 	line := "exec "
 	if c.sharesGroup {
@@ -48,17 +51,17 @@ func (c *connection) rootLine(script, words string) string {
 	return line + way + " " + Words("--", "sh", "-c", rootPrologue+script, "sh") + " " + words
 }
 
-// sudoer is the sudo of one host.
+// sudoer is the state of sudo on one host.
 type sudoer struct {
 	Sudo
 	user, host string
-	// turn holds a token while a password is tried that sudo has not taken yet: wrong
-	// ones are counted, and may close the account (pam_faillock(8)).
+	// turn holds a token while a password is tried that sudo has not accepted before:
+	// wrong passwords are counted, and may lock the account (pam_faillock(8)).
 	turn chan struct{}
 
 	mu       sync.Mutex
-	password string // that sudo has taken; "" while there is none
-	refused  error  // why no password is tried any more
+	password string // the password that sudo has accepted; "" before
+	refused  error  // why no further password is tried
 }
 
 func newSudoer(sudo *Sudo, user, host string) *sudoer {
@@ -68,25 +71,25 @@ func newSudoer(sudo *Sudo, user, host string) *sudoer {
 	return &sudoer{Sudo: *sudo, user: user, host: host, turn: make(chan struct{}, 1)}
 }
 
-// state is the password that sudo has taken, or why none is tried.
+// state is the password that sudo has accepted, or why none is tried.
 func (s *sudoer) state() (password string, refused error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.password, s.refused
 }
 
-// sudoAttempt is one start of sudo. Nil stands for a host without it.
+// sudoAttempt is one start of sudo. Nil stands for a host without sudo.
 type sudoAttempt struct {
 	*sudoer
 	inTurn bool
 	given  string // the password that was sent
-	err    error  // why sudo was not answered
+	err    error  // why sudo's prompt was not answered
 }
 
-// begin is called before sudo is started, and over must be called after that.
+// begin is called before sudo is started; over must be called afterwards.
 func (s *sudoer) begin(ctx context.Context) (*sudoAttempt, error) {
 	if s == nil {
-		return nil, nil // nil is an attempt, too
+		return nil, nil // a nil attempt is valid
 	}
 	attempt := &sudoAttempt{sudoer: s}
 	if s.Password == nil {
@@ -109,7 +112,7 @@ func (s *sudoer) begin(ctx context.Context) (*sudoAttempt, error) {
 	return attempt, nil
 }
 
-// over is called when sudo has begun the command, or never will.
+// over is called when sudo has started the command, or never will.
 func (a *sudoAttempt) over(begun bool) {
 	if a == nil {
 		return
@@ -125,8 +128,8 @@ func (a *sudoAttempt) over(begun bool) {
 	}
 }
 
-// watch answers sudo in a session until the command has begun, or never will, which
-// the filter of its standard error tells.
+// watch answers sudo's prompt in a session until the filter of its standard error
+// reports that the command has started, or never will.
 func (a *sudoAttempt) watch(ctx context.Context, s *session, filter *pidFilter) {
 	if a == nil {
 		return
@@ -182,7 +185,7 @@ func (a *sudoAttempt) answer(ctx context.Context, stdin io.Writer) (err error) {
 	return err
 }
 
-// problem says why sudo has not begun the command, once that is known.
+// problem says why sudo has not started the command, once that is known.
 func (a *sudoAttempt) problem() error {
 	switch {
 	case a.err != nil:
@@ -195,8 +198,8 @@ func (a *sudoAttempt) problem() error {
 		ErrAuthentication, a.user, a.host, a.user+" ALL=(root) NOPASSWD: ALL")
 }
 
-// runAsRoot has sudo run a script to its end in a session, or until ctx ends. Only what
-// it says on standard error is known of it.
+// runAsRoot makes sudo run a script in a session, to its end or until ctx ends. The
+// script's standard error is its only result.
 func (s *session) runAsRoot(ctx context.Context, script string) error {
 	entry, err := s.enterRoot(ctx, script)
 	if err == nil {
@@ -205,20 +208,20 @@ func (s *session) runAsRoot(ctx context.Context, script string) error {
 	return err
 }
 
-// rootEntry is a session in which a script was begun as root.
+// rootEntry is a session in which a script was started as root.
 type rootEntry struct {
 	said   *capture
-	copied chan struct{} // closed when nothing more is said
+	copied chan struct{} // closed when there will be no further output
 }
 
-// words is what was said so far, in one line.
+// words is the output so far, on one line.
 func (e *rootEntry) words() string {
 	e.said.mu.Lock()
 	defer e.said.mu.Unlock()
 	return lastLines(string(e.said.bytes()), maxStderrShown)
 }
 
-// enterRoot has sudo begin a script in a session.
+// enterRoot makes sudo start a script in a session.
 func (s *session) enterRoot(ctx context.Context, script string) (*rootEntry, error) {
 	c := s.connection
 	attempt, err := c.sudo.begin(ctx)

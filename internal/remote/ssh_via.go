@@ -10,17 +10,17 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// goneLimit is how long a jump host may take to say that it is there, once a
-// connection by way of it is lost.
+// goneLimit is how long a jump host may take to answer after a connection through
+// it is lost.
 const goneLimit = 2 * time.Second
 
-// carrier is the connection to a jump host that carries another one.
+// carrier is the connection to a jump host that carries another connection.
 type carrier struct {
 	host       string
 	connection *connection
 }
 
-// dialVia connects to the host, by way of its jump host where it has one.
+// dialVia connects to the host, through its jump host when it has one.
 func (h *SSHHost) dialVia(ctx context.Context) (net.Conn, *carrier, error) {
 	jump, is := h.config.Via.(*SSHHost)
 	if !is {
@@ -31,7 +31,8 @@ func (h *SSHHost) dialVia(ctx context.Context) (net.Conn, *carrier, error) {
 	return conn, &carrier{host: jump.config.Name, connection: over}, err
 }
 
-// way says by which jump host the host is reached, or nothing.
+// way names the jump hosts through which the host is reached; "" when there are
+// none.
 func (h *SSHHost) way() string {
 	if jump, is := h.config.Via.(*SSHHost); is {
 		return " by way of the jump host " + jump.config.Name + jump.way()
@@ -39,8 +40,8 @@ func (h *SSHHost) way() string {
 	return ""
 }
 
-// dialOver connects as seen from the host, and tells which of its connections
-// carries that.
+// dialOver opens a connection from the host, and returns which of the host's
+// connections carries it.
 func (h *SSHHost) dialOver(ctx context.Context, network, address string) (conn net.Conn, over *connection, err error) {
 	err = h.onConnection(ctx, func(c *connection) (err error) {
 		over = c
@@ -60,8 +61,8 @@ func (h *SSHHost) dialOver(ctx context.Context, network, address string) (conn n
 	return conn, over, nil
 }
 
-// lostError says that the connection is lost, why if that is known, and which jump
-// hosts are lost with it.
+// lostError says that the connection is lost, why if that is known, and which
+// connections to jump hosts are lost with it.
 func (c *connection) lostError(why error) error {
 	err := ErrConnectionLost
 	for over := c.carrier; over != nil && over.connection.gone(); over = over.connection.carrier {
@@ -73,7 +74,8 @@ func (c *connection) lostError(why error) error {
 	return err
 }
 
-// gone asks whether the connection is lost, which need not be known yet.
+// gone asks the host whether the connection is lost, because the loss need not be
+// known yet.
 func (c *connection) gone() bool {
 	answered := make(chan error, 1)
 	go func() {

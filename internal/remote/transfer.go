@@ -15,7 +15,7 @@ func upload(host files, localPath, hostPath string, mode fs.FileMode, progress f
 	temporary := temporaryName(hostPath)
 	err := host.do("upload", hostPath, func(system *watched) error {
 		return transfer(localFiles{}, localPath, system, temporary, hostPath, mode, func(to, from openFile, total int64) error {
-			// The target reads: over SFTP it then has many writes under way.
+			// The target reads: over SFTP it then has many writes in flight.
 			_, err := io.Copy(to, &meteredReader{&meter{system: system, progress: progress, total: total}, from})
 			return err
 		})
@@ -34,7 +34,7 @@ func download(host files, hostPath, localPath string, progress func(doneBytes, t
 	temporary := temporaryName(localPath)
 	err = host.do("download", hostPath, func(system *watched) error {
 		return transfer(system, hostPath, localFiles{}, temporary, localPath, downloadMode, func(to, from openFile, total int64) error {
-			// The source writes: over SFTP it then has many reads under way.
+			// The source writes: over SFTP it then has many reads in flight.
 			_, err := io.Copy(&meteredWriter{&meter{system: system, progress: progress, total: total}, to}, from)
 			return err
 		})
@@ -45,8 +45,8 @@ func download(host files, hostPath, localPath string, progress func(doneBytes, t
 	return err
 }
 
-// transfer copies one file to a temporary name and renames that when all of it
-// is there. After an error the temporary file may be left.
+// transfer copies one file to a temporary name and renames it when it is
+// complete. After an error the temporary file may be left.
 func transfer(source fileSystem, path string, target fileSystem, temporary, final string, mode fs.FileMode, pump func(to, from openFile, total int64) error) error {
 	input, err := source.open(path, os.O_RDONLY)
 	if err != nil {
@@ -94,7 +94,8 @@ type meteredReader struct {
 	source io.Reader
 }
 
-// Size shows the SFTP client that having many writes under way is worth it.
+// Size tells the SFTP client that the file is long enough for many writes in
+// flight.
 func (r *meteredReader) Size() int64 { return r.total }
 
 func (r *meteredReader) Read(p []byte) (int, error) {

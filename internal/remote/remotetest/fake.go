@@ -74,9 +74,9 @@ func NewFake(t testing.TB, name string) *Fake {
 	return &Fake{name: name, t: t, memory: NewMemoryFiles(name)}
 }
 
-// On answers commands that match: with the replies in order, the last one again
-// and again; without any, with success and no output. Of several rules that
-// match, the one given last counts.
+// On answers commands that match: with the replies in order, and then with the
+// last one again and again; without replies, with success and no output. When
+// several rules match, the last one given counts.
 func (f *Fake) On(matches Matcher, replies ...Reply) {
 	if len(replies) == 0 {
 		replies = []Reply{{}}
@@ -94,7 +94,7 @@ func (f *Fake) On(matches Matcher, replies ...Reply) {
 }
 
 // OnFunc answers commands that match by a function, which may block until its
-// context ends: a reply with no Err is then replaced by the context's.
+// context ends: a Reply without Err then gets the context's error.
 func (f *Fake) OnFunc(matches Matcher, answer func(ctx context.Context, call Call) Reply) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -123,7 +123,7 @@ func (f *Fake) Memory() *MemoryFiles { return f.memory }
 // Name is the host's name.
 func (f *Fake) Name() string { return f.name }
 
-// Run plays the command's part of the script.
+// Run answers the command as the script says.
 func (f *Fake) Run(ctx context.Context, command remote.Command) (remote.Result, error) {
 	if command.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -153,7 +153,7 @@ func (f *Fake) Run(ctx context.Context, command remote.Command) (remote.Result, 
 	return f.result(command, reply)
 }
 
-// record notes the call and finds the rule for it.
+// record stores the call and finds the rule for it.
 func (f *Fake) record(call Call) func(context.Context, Call) Reply {
 	f.mu.Lock()
 	defer f.mu.Unlock()

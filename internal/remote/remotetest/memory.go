@@ -77,7 +77,7 @@ func (m *MemoryFiles) WriteFile(name string, data []byte, mode fs.FileMode) erro
 	})
 }
 
-// ReplaceFile puts a new file in the place of whatever is there but a folder.
+// ReplaceFile puts a new file in the place of anything but a folder.
 func (m *MemoryFiles) ReplaceFile(name string, data []byte, mode fs.FileMode) error {
 	return m.with("replace", name, func() error {
 		where, existing, err := m.locate(name)

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// locate follows the links in all of a path but its last part. What is there
-// is nil when nothing is, in a folder that exists.
+// locate follows the links in all parts of a path but the last. found is nil
+// when nothing is there, in a folder that exists.
 func (m *MemoryFiles) locate(name string) (where string, found *node, err error) {
 	if name = path.Clean(name); name == "/" {
 		return name, m.nodes[name], nil
@@ -32,7 +32,7 @@ func (m *MemoryFiles) follow(name string) (where string, found *node, err error)
 	return where, found, err
 }
 
-// end follows all links of a path; at its end may be nothing.
+// end follows all links of a path; nothing need exist at its end.
 func (m *MemoryFiles) end(name string) (where string, found *node, err error) {
 	for range maxLinks {
 		if where, found, err = m.locate(name); err != nil {
@@ -48,7 +48,7 @@ func (m *MemoryFiles) end(name string) (where string, found *node, err error) {
 	return "", nil, syscall.ELOOP
 }
 
-// file returns the file at a path, made where there is none.
+// file returns the file at a path, and makes it when there is none.
 func (m *MemoryFiles) file(name string, mode fs.FileMode) (*node, error) {
 	where, found, err := m.end(name)
 	switch {

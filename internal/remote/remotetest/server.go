@@ -17,7 +17,7 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// maxSessions is what a Server allows on one connection, as OpenSSH does.
+// maxSessions is how many sessions a Server allows on one connection, as OpenSSH does.
 const maxSessions = 10
 
 // Server is an SSH server on this machine's loopback address. It runs each
@@ -26,7 +26,7 @@ const maxSessions = 10
 // is gone, until the test ends.
 type Server struct {
 	listener net.Listener
-	ownKey   ssh.Signer // of the client, unless another is accepted
+	ownKey   ssh.Signer // the client's key, unless Accept names another
 	running  sync.WaitGroup
 
 	mu            sync.Mutex
@@ -42,7 +42,7 @@ type Server struct {
 	readOnly      bool
 	letIn         []string // fingerprints of the keys that may log in
 	lines         []string
-	shell         []string   // that a command line is given to, as the last argument
+	shell         []string   // the shell that gets a command line as its last argument
 	certificate   ssh.Signer // shown beside the host key; nil for none
 	forwardsNot   bool
 	processes     map[int]struct{}
@@ -81,7 +81,7 @@ func NewKey(t testing.TB) ssh.Signer {
 	return key
 }
 
-// Config is how to reach the server, with its present host key.
+// Config says how to reach the server, with its present host key.
 func (s *Server) Config(name string) remote.SSHConfig {
 	return remote.SSHConfig{
 		Name: name, Address: s.Address(), User: "tester", Key: s.ownKey,
@@ -165,7 +165,7 @@ func (s *Server) RefuseLogins() {
 	s.refuseLogins = true
 }
 
-// Accept has the server let in the given key alone.
+// Accept makes the server let in the given key alone.
 func (s *Server) Accept(key ssh.PublicKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,9 +179,8 @@ func (s *Server) RefuseForwards() {
 	s.forwardsNot = true
 }
 
-// Certify has the server show a certificate for its present host key, signed by an
-// authority, beside the key itself. What the certificate says can be changed before it
-// is signed.
+// Certify makes the server show, beside its present host key, a certificate for it,
+// signed by an authority. change can change the certificate before it is signed.
 func (s *Server) Certify(t testing.TB, authority ssh.Signer, change func(*ssh.Certificate)) {
 	t.Helper()
 	certificate := &ssh.Certificate{Key: s.PublicKey(), CertType: ssh.HostCert, KeyId: "host", ValidBefore: ssh.CertTimeInfinity}
@@ -228,7 +227,7 @@ func (s *Server) MostSessions() int {
 	return s.mostSessions
 }
 
-// DropConnections cuts all connections off, without a word.
+// DropConnections closes all connections abruptly.
 func (s *Server) DropConnections() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,8 +236,8 @@ func (s *Server) DropConnections() {
 	}
 }
 
-// Freeze makes the server deaf on all present connections: they stay open,
-// but nothing is answered any more.
+// Freeze makes the server ignore everything on all present connections: they stay
+// open, but nothing is answered any more.
 func (s *Server) Freeze() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

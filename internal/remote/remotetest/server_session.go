@@ -106,10 +106,10 @@ func (s *Server) serveSFTP(channel ssh.Channel) {
 	_ = server.Close()
 }
 
-// start starts one command; serve is to be called after that was acknowledged.
-// The exit status is sent when the command ends, even while others still hold
-// its output open, and the channel closed when those are gone, as OpenSSH does
-// it.
+// start starts one command; serve must be called after the start was
+// acknowledged. Like OpenSSH, it sends the exit status when the command ends,
+// even while other processes still hold its output open, and closes the channel
+// when those are gone.
 func (s *Server) start(channel ssh.Channel, line string) (cmd *exec.Cmd, serve func()) {
 	s.mu.Lock()
 	s.lines = append(s.lines, line)
@@ -134,8 +134,9 @@ func (s *Server) start(channel ssh.Channel, line string) (cmd *exec.Cmd, serve f
 		if err == nil {
 			sendStatus(channel, state.Sys().(syscall.WaitStatus))
 		}
-		// A command reads no input any more. Whoever keeps the output open
-		// is in the command's group, or ends when the test's server does.
+		// After its end a command reads no input. A process that keeps the
+		// output open is in the command's group, or ends when the test's server
+		// does.
 		_ = stdin.Close()
 		copies.Wait()
 		_, _ = stdout.Close(), stderr.Close()
@@ -144,7 +145,8 @@ func (s *Server) start(channel ssh.Channel, line string) (cmd *exec.Cmd, serve f
 	}
 }
 
-// forwards says whether a channel may be forwarded, and refuses it otherwise.
+// forwards says whether a channel may be forwarded; when not, it refuses the
+// channel.
 func (s *Server) forwards(offered ssh.NewChannel) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,7 +204,8 @@ func (s *Server) signal(cmd *exec.Cmd, name string) bool {
 	return syscall.Kill(-cmd.Process.Pid, number) == nil
 }
 
-// forget is for a process group that is gone: its number may get used anew.
+// forget forgets a process group that is gone, because its number may be
+// reused.
 func (s *Server) forget(pid int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// User is whom a Server plays that is not root: one of Debian's own, who has no rights.
+// User is the user without rights whom a Server plays instead of root: one of Debian's
+// standard users.
 const User = "nobody"
 
 // UserPassword is the password of User while a Server plays him.
@@ -20,17 +21,17 @@ const shadowed = "root:*:19000:0:99999:7:::\n" +
 	User + ":$6$heliotrope$scvkcAAr5xBjmeWkVyRvtLSOh/cGXo5kMxz9g.XkA4FJPY1amXRINqsiy5bLNBl/zsHVwT29cX5fcwCKcHL521:19000:0:99999:7:::\n"
 
 // asUser runs a command line, its last argument, as User, in a mount namespace
-// (mount_namespaces(7)) in which sudo finds files of ours.
+// (mount_namespaces(7)) in which sudo finds our files.
 const asUser = `mount --bind "$1" /etc/sudoers && mount --bind "$2" /etc/shadow &&
 exec setpriv --reuid ` + User + ` --regid nogroup --clear-groups sh -c "$3"`
 
-// CanPlayUser says whether PlayUser can do what it must: that takes root.
+// CanPlayUser says whether PlayUser can work here: it needs root.
 func CanPlayUser() bool { return os.Geteuid() == 0 }
 
-// PlayUser has the server run commands as User, whom the real sudo(8) allows what the
-// text of a sudoers(5) file says. Nothing of this machine changes: the file, and the
-// user's password, are there for the commands alone. As a user's server does, it has no
-// SFTP for root, and signals nobody who is root.
+// PlayUser makes the server run commands as User, and the real sudo(8) allows what the
+// given text of a sudoers(5) file says. Nothing on this machine changes: only these
+// commands see the file and the user's password. Like the server of a user who is not
+// root, it has no SFTP for root, and cannot signal processes of root.
 func (s *Server) PlayUser(t testing.TB, sudoers string) {
 	t.Helper()
 	if _, err := exec.LookPath("sudo"); err != nil {
