@@ -1,23 +1,21 @@
-// Package datastore provides disks for hypervisors that make them themselves, in
-// datastores (hypervisor.Kind.Datastores): nfs and iscsi, where both sites' hosts
-// have one datastore, and local, where each has one of its own and a migration moves
-// the whole machine between them.
+// Package datastore provides disks for hypervisors that make disks themselves, in datastores
+// (hypervisor.Kind.Datastores). With nfs and iscsi, both sites' hosts share one datastore; with
+// local, each has one of its own and a migration moves the whole virtual machine between them.
 //
-// It makes no disk. Provision says in which datastores the disk is to be made; the
-// hypervisor makes it there with the domain, blank, and deletes it with the domain.
-// A datastore that the inventory names is the user's, and never made, mounted or
-// deleted here. Where the inventory says instead what one is made of (its mounts),
-// Provision has the hosts make it, or finds it, and Teardown takes it away again: of
-// an export what it holds stays, a logical unit is made anew each time.
+// It makes no disk. Provision says in which datastores the disk is to be made; the hypervisor makes
+// it there with the domain, blank, and deletes it with the domain. A datastore that the inventory
+// names belongs to the user, and is never made, mounted or deleted here. When the inventory says
+// instead what a datastore is made from (its mounts), Provision makes it on the hosts, or finds it,
+// and Teardown removes it again: the contents of an export stay, a logical unit is formatted anew each
+// time.
 //
-// Where the testbed's storage server is a machine of ours, what it counts stands for
-// the disk: its NFS server's reads and writes, or the commands for its one LUN of
-// iSCSI. That is right as long as nothing else is on that server, which nobody looks at
-// either: what else is there hides a silence of the disk.
+// When the testbed's storage server is one of our machines, its counters stand for the disk's: the
+// reads and writes of its NFS server, or the commands for its one LUN of iSCSI. That is correct only
+// while nothing else uses that server, which is not checked: other traffic would hide a silence of
+// the disk.
 //
-// Dangerous: whether what is called nfs in the inventory is NFS over the WAN, and
-// local a disk of the host's own, nobody looks at. A name that is wrong there is
-// wrong in every row of the dataset.
+// Dangerous: nobody checks whether the datastore that the inventory calls nfs is NFS over the WAN, or
+// whether local is a disk of the host. A wrong name there is wrong in every row of the dataset.
 package datastore
 
 import (
@@ -40,26 +38,26 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// row is one storage system, as campaigns call it.
+// row is one storage system, by its name in campaigns.
 type row struct {
 	name    string
-	private bool            // each site's host has a datastore of its own, which is there
-	isLUN   bool            // one that is made is made on a logical unit; otherwise of an export
+	private bool            // each site's host has an existing datastore of its own
+	isLUN   bool            // a datastore that we make is made on a logical unit; otherwise from an export
 	traffic []witness.Class // on the WAN
-	// served finds what the testbed's storage server counts of the datastore; nil
-	// where it serves none.
+	// served finds what the testbed's storage server counts for the datastore; nil when it serves
+	// none.
 	served func(context.Context, *node.Node) ([]witness.Source, error)
 }
 
-// rows are all of them. Ports: IANA's for NFS and iSCSI. What moves between private
-// datastores is the migration's.
+// rows are all such systems. The ports are IANA's for NFS and iSCSI. Traffic between private
+// datastores belongs to the migration.
 var rows = []row{
 	{name: "nfs", traffic: []witness.Class{{Name: "nfs", Protocol: "tcp", FirstPort: 2049}}, served: servedByNFS},
 	{name: "iscsi", isLUN: true, traffic: []witness.Class{{Name: "iscsi", Protocol: "tcp", FirstPort: 3260}}, served: servedByISCSI},
 	{name: "local", private: true},
 }
 
-// checkInventory refuses what no datastore of this row could be made of.
+// checkInventory refuses a mount from which no datastore of this row could be made.
 func (r row) checkInventory(inv *inventory.Inventory) error {
 	mount, is := inv.Mounts[r.name]
 	switch {
@@ -75,7 +73,7 @@ func (r row) checkInventory(inv *inventory.Inventory) error {
 	return nil
 }
 
-// Kinds are their lines of registration. They have no options.
+// Kinds are the rows as kinds of storage. They have no options.
 var Kinds = kinds()
 
 func kinds() []storage.Kind {
@@ -95,15 +93,15 @@ var (
 
 var sites = []storage.Site{storage.SiteA, storage.SiteB}
 
-// System provides disks of one row.
+// System provides the disks of one row.
 type System struct {
 	row      row
 	hosts    map[storage.Site]hypervisor.Datastores
 	machines map[storage.Site]*inventory.Machine
-	memory   int        // MiB of a guest of which nothing else is said
-	store    *node.Node // the storage server; nil where there is none
+	memory   int        // MiB of a guest whose memory is not given
+	store    *node.Node // the storage server; nil when there is none
 	inv      *inventory.Inventory
-	mount    *inventory.Mount // what the datastore is made of; nil when it is there
+	mount    *inventory.Mount // what the datastore is made from; nil when it exists
 }
 
 func newSystem(r row, setup storage.Setup) (storage.Driver, error) {
@@ -128,7 +126,8 @@ func newSystem(r row, setup storage.Setup) (storage.Driver, error) {
 // Kind is the row's name: "nfs".
 func (s *System) Kind() string { return s.row.name }
 
-// mounter is a site's host as one that makes datastores. Site A's makes them for both.
+// mounter is the driver of a site's host that makes datastores. Site A's driver makes them for both
+// sites.
 func (s *System) mounter(at storage.Site) (hypervisor.Mounter, error) {
 	host := s.hosts[at]
 	mounter, is := host.(hypervisor.Mounter)
@@ -138,7 +137,7 @@ func (s *System) mounter(at storage.Site) (hypervisor.Mounter, error) {
 	return mounter, nil
 }
 
-// places are the sites' datastores: where one is made, as it was made.
+// places are the sites' datastores; a datastore that we make must have been made.
 func (s *System) places(ctx context.Context) (map[storage.Site]string, error) {
 	if s.mount == nil {
 		return s.named()
@@ -154,12 +153,12 @@ func (s *System) places(ctx context.Context) (map[storage.Site]string, error) {
 	return both(at), err
 }
 
-// both is one datastore for both sites.
+// both is the same datastore for both sites.
 func both(at string) map[storage.Site]string {
 	return map[storage.Site]string{storage.SiteA: at, storage.SiteB: at}
 }
 
-// made makes the datastore, or finds it made, where the inventory says of what.
+// made makes the datastore, or finds it, when the inventory says what to make it from.
 func (s *System) made(ctx context.Context) (map[storage.Site]string, error) {
 	if s.mount == nil {
 		return s.named()
@@ -172,7 +171,7 @@ func (s *System) made(ctx context.Context) (map[storage.Site]string, error) {
 	return both(at), err
 }
 
-// named are the sites' datastores by the inventory's names. No vCenter is asked.
+// named are the sites' datastores that the inventory names. No vCenter is asked.
 func (s *System) named() (map[storage.Site]string, error) {
 	places := map[storage.Site]string{}
 	var errs []error
@@ -191,7 +190,8 @@ func (s *System) named() (map[storage.Site]string, error) {
 	a, b := places[storage.SiteA], places[storage.SiteB]
 	switch {
 	case s.machines[storage.SiteA].VCenter.VCenter != s.machines[storage.SiteB].VCenter.VCenter:
-		// Paths of two vCenters say nothing of each other: the hypervisor compares what they lead to.
+		// Paths of two vCenters cannot be compared: the hypervisor compares the datastores
+		// themselves.
 	case s.row.private && a == b:
 		return nil, s.unlike("the inventory names the one datastore "+a+" for both", "give each host one of its own")
 	case !s.row.private && a != b:
@@ -200,13 +200,13 @@ func (s *System) named() (map[storage.Site]string, error) {
 	return places, nil
 }
 
-// unlike is what does not fit of both hosts' datastores.
+// unlike is a problem of datastores that do not fit together.
 func (s *System) unlike(found, fix string) error {
 	return problem.New(fault.BadInput, s.machines[storage.SiteA].Name+", "+s.machines[storage.SiteB].Name, "vcenter.datastores."+s.row.name, found, fix)
 }
 
-// Check looks at what the inventory says of datastores, and at this row's. Of one
-// that is to be made not all can be known.
+// Check checks what the inventory says about datastores, and this row's datastore. Not everything can
+// be known about a datastore that is still to be made.
 func (s *System) Check(ctx context.Context) error {
 	errs := s.unknown()
 	if s.mount != nil {
@@ -237,7 +237,7 @@ func (s *System) checkMount(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// unknown reports datastores for storage systems that there are not.
+// unknown reports datastores for storage systems that do not exist.
 func (s *System) unknown() (problems []error) {
 	var known []string
 	for _, r := range rows {
@@ -258,8 +258,8 @@ func (s *System) unknown() (problems []error) {
 	return problems
 }
 
-// CheckRoom looks for the room of a guest with its disk in both sites' datastores. Of
-// a datastore that is to be made only a logical unit's size is known.
+// CheckRoom checks whether there is room for a guest with its disk in both sites' datastores. Of a
+// datastore that is still to be made, only the size of a logical unit is known.
 func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
 	if s.mount != nil {
 		if size := int64(s.mount.SizeBytes); s.row.isLUN && size < wanted.SizeBytes {
@@ -275,14 +275,14 @@ func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
 	for _, site := range sites {
 		err = errors.Join(err, s.room(ctx, disk, site))
 		if !s.row.private {
-			break // there is one datastore
+			break // both sites have the same datastore
 		}
 	}
 	return err
 }
 
-// Provision says where the disk is to be, and looks whether there is room: at home,
-// and where each site has a datastore of its own at the other one, too.
+// Provision says where the disk is to be made, and checks whether there is room: at home and, when
+// each site has a datastore of its own, at the other site too.
 func (s *System) Provision(ctx context.Context, spec storage.Spec, home storage.Site) (storage.Disk, error) {
 	disk := storage.Disk{Spec: spec}
 	if err := storage.CheckSpec(spec); err != nil {
@@ -306,8 +306,8 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, home storage.
 	return disk, nil
 }
 
-// room looks whether a site's datastore has room for the disk and for the rest of the
-// guest, of which the hypervisor knows how much that is.
+// room checks whether a site's datastore has room for the disk and for the rest of the guest, whose
+// size the hypervisor knows.
 func (s *System) room(ctx context.Context, disk storage.Disk, site storage.Site) error {
 	host, memory := s.hosts[site], cmp.Or(disk.MemoryMiB, s.memory)
 	beside, err := host.DomainBytes(ctx, memory)
@@ -322,14 +322,13 @@ func (s *System) room(ctx context.Context, disk storage.Disk, site storage.Site)
 	return err
 }
 
-// unusable is an error of what was found before the system under test was tried.
+// unusable is an error that was found before the system under test was tried.
 func unusable(format string, values ...any) error {
 	return fault.Because(fault.Infrastructure, cause.Infrastructure, fmt.Errorf(format, values...))
 }
 
-// PrepareMigration makes sure that the target's host has the datastore. What it would
-// open there is this disk and no other: the machine that is moved names it, and not
-// we.
+// PrepareMigration makes sure that the target's host has the datastore. The target would open this
+// disk and no other, because the virtual machine that is moved names the disk, and we do not.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
 	if err := s.check(ctx, disk); err != nil {
 		return err
@@ -346,7 +345,7 @@ func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to 
 	return nil
 }
 
-// check refuses a disk that lies elsewhere than the inventory says by now.
+// check refuses a disk that lies elsewhere than the inventory says now.
 func (s *System) check(ctx context.Context, disk storage.Disk) error {
 	places, err := s.places(ctx)
 	if err != nil {
@@ -358,11 +357,11 @@ func (s *System) check(ctx context.Context, disk storage.Disk) error {
 	return nil
 }
 
-// FinishMigration does nothing: what a migration has moved, or left behind where it
-// failed, the hypervisor has tidied up.
+// FinishMigration does nothing: the hypervisor itself cleans up after a migration, also after a failed
+// one.
 func (s *System) FinishMigration(context.Context, storage.Disk, storage.Site) error { return nil }
 
-// Teardown takes away the datastore that was made. The disks go with their domains.
+// Teardown removes the datastore that we made. The disks were deleted with their domains.
 func (s *System) Teardown(ctx context.Context) error {
 	if s.mount == nil {
 		return nil
@@ -374,13 +373,13 @@ func (s *System) Teardown(ctx context.Context) error {
 	return mounter.Unmount(ctx, s.row.name, *s.mount, s.hosts[storage.SiteB])
 }
 
-// Copies is the disk at the site that has it, by its datastore.
+// Copies is the disk at the site that has it; its path is the datastore.
 func (s *System) Copies(_ context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
 	return []storage.Copy{{Name: "site-" + string(at), Host: s.hosts[at].Host(), Path: disk.Datastore[at]}}, nil
 }
 
-// Sources are what the testbed's storage server counts; on the sites' hosts no program
-// of ours counts.
+// Sources are the counters of the testbed's storage server; none of our programs counts on the sites'
+// hosts.
 func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source, error) {
 	if s.row.served == nil || s.store == nil || machine != s.store.Name() || !s.store.HasShell() {
 		return nil, nil
@@ -388,15 +387,14 @@ func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source,
 	return s.row.served(ctx, s.store)
 }
 
-// Traffic is what goes to or comes from the servers' port.
+// Traffic is the traffic from and to the server's port.
 func (s *System) Traffic() []witness.Class { return s.row.traffic }
 
-// Evidence is none that a command could print.
+// Evidence is empty: no command could print any.
 func (s *System) Evidence(string) []driver.Evidence { return nil }
 
-// Leftovers are none that a script could print: the hypervisor lists what it has
-// made.
+// Leftovers is empty: the hypervisor lists what it has made.
 func (s *System) Leftovers(string) string { return "" }
 
-// Versions are none of its own.
+// Versions is empty.
 func (s *System) Versions(string) string { return "" }

@@ -10,14 +10,14 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Where the kernel tells of its servers: fs/nfsd/nfsctl.c, and LIO's configfs
+// Where the kernel describes its servers: fs/nfsd/nfsctl.c, and LIO's configfs
 // (drivers/target/target_core_fabric_configfs.c).
 const (
 	nfsThreads = "/proc/fs/nfsd/threads"
 	lioTargets = "/sys/kernel/config/target/iscsi"
 )
 
-// servedByNFS is the kernel's NFS server, where it runs.
+// servedByNFS is the kernel's NFS server, when it runs.
 func servedByNFS(ctx context.Context, store *node.Node) ([]witness.Source, error) {
 	threads, err := store.ReadIfThere(ctx, nfsThreads)
 	if err != nil || threads == "" || threads == "0" {
@@ -27,8 +27,8 @@ func servedByNFS(ctx context.Context, store *node.Node) ([]witness.Source, error
 		{Role: witness.Target, Reader: nfs.ServerReader, Device: "nfsd"}}, nil
 }
 
-// servedByISCSI is the one LUN of LIO's. Of several nobody knows which is the
-// datastore's.
+// servedByISCSI is LIO's only LUN. When there are several, it is not known
+// which one the datastore is on.
 func servedByISCSI(ctx context.Context, store *node.Node) ([]witness.Source, error) {
 	found := []string{lioTargets}
 	for _, level := range []string{"iqn.", "tpgt_", "lun/lun_"} {

@@ -18,11 +18,11 @@ import (
 
 const (
 	configSuffix = ".res"
-	// hostConfigs is where a host's own resources are configured.
+	// hostConfigs is the folder in which a host's own resources are configured.
 	hostConfigs = "/etc/drbd.d"
 )
 
-// Our minor numbers, and the TCP port of the first; the others follow.
+// The range of our minor numbers, and the TCP port of the first; the other ports follow.
 const (
 	firstMinor = 200
 	minors     = 800
@@ -33,7 +33,7 @@ const (
 // waits that long before it trusts a new connection, and the path is not shaped yet.
 const pingTimeoutAtFirst = 10
 
-// Bounds of time-outs. DRBD's own are the upper ones (include/linux/drbd_limits.h).
+// Bounds of time-outs. The upper ones are DRBD's own (include/linux/drbd_limits.h).
 const (
 	leastPingTimeout, mostPingTimeout = 5 * time.Second, 30 * time.Second
 	leastTimeout, mostTimeout         = 9 * time.Second, time.Minute
@@ -58,17 +58,17 @@ type replica struct {
 	backing string // loop device
 }
 
-// marker begins each of our configuration files; the disk's name follows.
+// marker begins each of our configuration files; the name of the disk follows it.
 func (s *System) marker() string { return "# made by heliotrope for testbed " + s.label + ", disk " }
 
 // config is the text of a configuration file with one resource.
 //
-// Units are DRBD's own: timeout and ping-timeout tenths of a second, ping-int
-// and connect-int seconds, c-plan-ahead tenths of a second. The times follow from
-// the path, with its queue full, as far as DRBD allows: its defaults (6 s for a request,
-// 0.5 s for a ping) take a queue of some seconds for a dead peer. timeout has
-// to stay below ping-int and connect-int. c-plan-ahead is about ten round
-// trips, and c-fill-target about what a 100 Mbit/s path of 80 ms holds.
+// The units are DRBD's own: tenths of a second for timeout, ping-timeout and
+// c-plan-ahead, seconds for ping-int and connect-int. The times follow from the path with
+// its queue full, as far as DRBD allows: its defaults (6 s for a request, 0.5 s for a
+// ping) take a queue of some seconds for a dead peer. timeout has to stay below ping-int
+// and connect-int. c-plan-ahead is about ten round trips, and c-fill-target is about what
+// a 100 Mbit/s path of 80 ms holds.
 func (s *System) config(spec storage.Spec, minor int, pingTimeout int, replicas [2]replica) string {
 	timeout := tenths(spec.Path, leastTimeout, mostTimeout)
 	var text strings.Builder
@@ -114,27 +114,26 @@ func (s *System) config(spec storage.Spec, minor int, pingTimeout int, replicas 
 	return text.String()
 }
 
-// portOf is the TCP port of one of our minor numbers.
+// portOf is the TCP port that belongs to one of our minor numbers.
 func portOf(minor int) uint16 {
 	return uint16(firstPort + minor - firstMinor) //nolint:gosec // at most firstPort+minors-1
 }
 
-// backingBytes is the size of a backing file: the disk, a bit for each 4 KiB of
-// it, and room for DRBD's activity log and superblock.
+// backingBytes is the size of a backing file: the disk, a bit for each 4 KiB of it, and
+// room for DRBD's activity log and superblock.
 func backingBytes(sizeBytes int64) int64 {
 	const mebibyte = 1 << 20
 	bitmap := (sizeBytes/(4096*8) + mebibyte - 1) / mebibyte * mebibyte
 	return sizeBytes + bitmap + mebibyte
 }
 
-// configFile is our configuration file of a disk, in our own folder.
+// configFile is the path of our configuration file for a disk, in our own folder.
 func configFile(ctx context.Context, n *node.Node, disk string) (string, error) {
 	dir, err := n.Dir(ctx, kind)
 	return path.Join(dir, disk+configSuffix), err
 }
 
-// adm runs drbdadm on a resource, or on a volume of it, with our configuration
-// alone.
+// adm runs drbdadm on a resource, or on one of its volumes, with our configuration only.
 func (s *System) adm(ctx context.Context, n *node.Node, disk, volume string, command ...string) error {
 	file, err := configFile(ctx, n, disk)
 	if err != nil {
@@ -157,8 +156,9 @@ func ConfigMinors(text string) []int {
 	return numbers
 }
 
-// pickMinor picks a minor number that is free at both sites. It starts at one
-// that follows from the name, so that it is mostly the same each time.
+// pickMinor picks a minor number that is free at both sites. The search starts at a
+// number that follows from the disk's name, so that the result is mostly the same each
+// time.
 func (s *System) pickMinor(ctx context.Context, disk string) (int, error) {
 	taken := map[int]bool{}
 	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
@@ -177,8 +177,8 @@ func (s *System) pickMinor(ctx context.Context, disk string) (int, error) {
 	return 0, fmt.Errorf("no DRBD minor number from %d to %d is free at both sites", firstMinor, firstMinor+minors-1)
 }
 
-// takenMinors adds those in use, those in the host's own resource files, and
-// those on whose port somebody listens.
+// takenMinors adds the numbers that are in use, those in the host's own resource files,
+// and those whose port some program listens on.
 func (s *System) takenMinors(ctx context.Context, n *node.Node, taken map[int]bool) error {
 	text, err := n.ReadIfThere(ctx, procFile)
 	if err != nil {

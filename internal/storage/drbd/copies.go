@@ -9,11 +9,11 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// Copies is the disk as the site reads it, where that is Primary, and the loop
-// device beneath it at either site, which has the same data at the same places:
-// DRBD's own metadata is behind it. The replicas can be read whatever DRBD's
-// state is, above all after a split brain. An error tells which replica cannot
-// be; the other is among the copies all the same.
+// Copies is the disk as a Primary site reads it, and the loop device beneath it
+// at either site, which has the same data at the same offsets, because DRBD's
+// own metadata is behind the data. The replicas can be read whatever DRBD's
+// state is, above all after a split brain. When a replica cannot be read, the
+// error says which; the other one is returned all the same.
 func (s *System) Copies(ctx context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
 	var copies []storage.Copy
 	if status, err := s.Status(ctx, disk, at); err == nil && status.Role == primary {

@@ -14,12 +14,12 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// bothSites in their order.
+// bothSites are the sites in order.
 var bothSites = [...]storage.Site{storage.SiteA, storage.SiteB}
 
-// Diagnose asks DRBD at both sites. A split brain is named as such, whatever
-// else failed: a site that has given the connection up, or two Primaries that
-// are not connected and have each written.
+// Diagnose asks DRBD at both sites. It reports a split brain, whatever else
+// failed: a site that has given the connection up, or two Primaries that are not
+// connected and have each written.
 func (s *System) Diagnose(ctx context.Context, disk storage.Disk) (cause.Code, string) {
 	var states []Status
 	var lines []string
@@ -47,7 +47,8 @@ func (s *System) Diagnose(ctx context.Context, disk storage.Disk) (cause.Code, s
 	return "", line
 }
 
-// stateOf is the state of a disk as a site sees it, found by its name alone.
+// stateOf is the state of a disk as a site sees it; only the disk's name is
+// needed.
 func (s *System) stateOf(ctx context.Context, n *node.Node, disk string) (Status, error) {
 	minor, err := s.minorOf(ctx, n, disk)
 	if err != nil {
@@ -56,7 +57,7 @@ func (s *System) stateOf(ctx context.Context, n *node.Node, disk string) (Status
 	return s.status(ctx, n, minor)
 }
 
-// minorOf is the minor number that our configuration gives a disk.
+// minorOf is the minor number of a disk in our configuration.
 func (s *System) minorOf(ctx context.Context, n *node.Node, disk string) (int, error) {
 	file, err := configFile(ctx, n, disk)
 	if err != nil {
@@ -73,20 +74,20 @@ func (s *System) minorOf(ctx context.Context, n *node.Node, disk string) (int, e
 	return numbers[0], nil
 }
 
-// unconnected says whether a connection state is one without the peer
+// unconnected says whether a connection state is one without a peer
 // (drbd_conn_str in the kernel's drivers/block/drbd/drbd_strings.c).
 func unconnected(connection string) bool {
 	return slices.Contains([]string{standAlone, "Disconnecting", "Unconnected", "Timeout", "BrokenPipe", "NetworkFailure",
 		"ProtocolError", "TearDown", "WFConnection"}, connection)
 }
 
-// failure gives an error of a migration's window its class.
+// failure gives an error during a migration's window its class.
 func (s *System) failure(ctx context.Context, disk storage.Disk, err error) error {
 	return node.Failure(ctx, s.named(ctx, disk, err))
 }
 
-// named asks DRBD's own state before an error is named: what could not be done
-// may be the consequence of a split brain only.
+// named asks DRBD for its state before an error is classified: the failure may
+// only be the consequence of a split brain.
 func (s *System) named(ctx context.Context, disk storage.Disk, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
@@ -102,12 +103,12 @@ func (s *System) named(ctx context.Context, disk storage.Disk, err error) error 
 	return fault.Because(fault.TargetFailed, cause.SplitBrain, err)
 }
 
-// minorInStatus is in a line of "drbdsetup status --verbose".
+// minorInStatus matches in a line of "drbdsetup status --verbose".
 var minorInStatus = regexp.MustCompile(`\bminor:(\d+)\b`)
 
-// checkDisk makes sure that the device which a site would open is this disk: our
-// configuration there gives it that minor number and our image, and DRBD has
-// the resource under it. It returns the minor number.
+// checkDisk makes sure that the device that a site would open is this disk: our
+// configuration there gives it that minor number and our image, and DRBD has the
+// resource with that number. It returns the minor number.
 func (s *System) checkDisk(ctx context.Context, disk storage.Disk, site storage.Site) (int, error) {
 	n := s.sites[site]
 	minor, err := minorOf(disk.Device[site])

@@ -1,26 +1,25 @@
 // Package drbd provides disks that are replicated between the sites with DRBD:
 // each site has a backing file of its own, and a loop device over it.
 //
-// Between migrations one site is Primary and the configured protocol is in
-// use: A (a write is done when it is on the local disk and in the socket's
-// buffer), B (and in the peer's memory) or C (and on the peer's disk). DRBD
-// lets both sites be Primary with protocol C only, so a disk with A or B is
+// Between migrations one site is Primary and the configured protocol is in use. With
+// protocol A a write completes when it is on the local disk and in the socket's buffer,
+// with B when it is in the peer's memory as well, and with C when it is on the peer's
+// disk as well. DRBD allows two Primaries with protocol C only, so a disk with A or B is
 // switched to C for a migration, and back after it.
 //
-// Dangerous: while both sites are Primary, any loss of the connection is a
-// split brain: DRBD then disconnects (StandAlone) and stays so, because it is
-// told never to discard either side's data. That is a result, not a fault of
-// the testbed.
+// Dangerous: while both sites are Primary, any loss of the connection is a split brain:
+// DRBD then disconnects (StandAlone) and stays disconnected, because it is told never to
+// discard either side's data. That is a result, not a fault of the testbed.
 //
-// The initial synchronisation is skipped: both backing files are blank, or filled
-// alike, and of our own making, and DRBD itself allows that on new metadata only.
+// The initial synchronisation is skipped. Both backing files are our own, and blank or
+// filled alike; and DRBD itself allows skipping on new metadata only.
 //
-// It is for DRBD 8.4, which is in the Linux kernel, with drbd-utils 9. DRBD 9
-// is refused: its /proc/drbd has no counters, and its status has other words.
+// It supports DRBD 8.4, which is in the Linux kernel, with drbd-utils 9. DRBD 9 is
+// refused: its /proc/drbd has no counters, and its status uses other words.
 //
-// DRBD's tools are given a configuration file of our own in the testbed's data
-// folder, with "usage-count no": the host's own in /etc is neither read nor
-// changed, and drbdadm asks no server on the Internet to count us.
+// DRBD's tools are given a configuration file of our own in the testbed's data folder,
+// with "usage-count no": the host's own files in /etc are neither read nor changed, and
+// drbdadm does not report to DRBD's usage counter on the Internet.
 //
 // Sources: drbd.conf-8.4(5), drbdadm-8.4(8), drbdsetup-8.4(8), and the kernel's
 // drivers/block/drbd/drbd_proc.c for /proc/drbd.
@@ -38,18 +37,17 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// ErrSplitBrain says that both sides may have data of their own: DRBD has given
-// the connection up, and does not make it again by itself.
+// ErrSplitBrain says that each side may have data that the other lacks: DRBD has given
+// the connection up, and does not reconnect by itself.
 var ErrSplitBrain = errors.New("DRBD has given the connection up: a split brain")
 
-// kind names the system, and its folder on the hosts.
+// kind is the system's name, and the name of its folder on the hosts.
 const kind = "drbd"
 
-// protocolOption is a cell's one setting for DRBD.
+// protocolOption is the only option of a cell for DRBD.
 const protocolOption = "protocol"
 
-// Kind is DRBD's line of registration. Its only option is "protocol": "A", "B"
-// or "C".
+// Kind registers DRBD. Its only option is "protocol": "A", "B" or "C".
 var Kind = storage.Kind{Name: kind, New: New}
 
 var (
@@ -60,7 +58,7 @@ var (
 	_ storage.Diagnoser = (*System)(nil)
 )
 
-// Protocol is when DRBD calls a write done.
+// Protocol says when DRBD completes a write.
 type Protocol string
 
 // DRBD's protocols.
@@ -70,8 +68,8 @@ const (
 	ProtocolC Protocol = "C" // the default
 )
 
-// defaultResyncKiBPerSecond is the most that a resynchronisation may send
-// (c-max-rate): DRBD's own 100 MiB/s.
+// defaultResyncKiBPerSecond is the highest rate of a resynchronisation (c-max-rate):
+// DRBD's own default, 100 MiB/s.
 const defaultResyncKiBPerSecond = 100 << 10
 
 // System provides disks that are replicated with DRBD.
@@ -81,7 +79,7 @@ type System struct {
 	resyncKiBPerSecond int64
 	sites              map[storage.Site]*node.Node
 	mu                 sync.Mutex  // one change at a time
-	path               limits.Path // of the disk that is changed
+	path               limits.Path // the path for the disk that is being changed
 }
 
 // New makes the DRBD system of a testbed. It needs no storage server.
@@ -104,13 +102,13 @@ func New(setup storage.Setup) (storage.Driver, error) {
 // Kind is "drbd".
 func (s *System) Kind() string { return kind }
 
-// resource is the name of a disk's DRBD resource. Neither labels nor disk names
-// contain a dot, so no label's prefix begins the name of another's.
+// resource is the name of a disk's DRBD resource. Neither labels nor disk names contain a
+// dot, so one label's prefix never begins a name of another label.
 func (s *System) resource(disk string) string { return s.prefix() + disk }
 
 func (s *System) prefix() string { return s.label + "." }
 
-// Provision makes a replica at both sites, blank or filled alike, and makes home Primary.
+// Provision makes a replica at each site, blank or filled alike, and makes home Primary.
 func (s *System) Provision(ctx context.Context, spec storage.Spec, home storage.Site) (storage.Disk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,7 +136,7 @@ func (s *System) Teardown(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := errors.Join(
-		s.forgetFinished(ctx), // first: from here on no disk is whole
+		s.forgetFinished(ctx), // first: from here on no disk counts as finished
 		node.Each(func(site storage.Site) error { return s.teardown(ctx, s.sites[site]) }),
 	)
 	if err != nil {
@@ -147,7 +145,7 @@ func (s *System) Teardown(ctx context.Context) error {
 	return nil
 }
 
-// step does something, and names it in its error.
+// step runs one step and names it in its error.
 func step(disk, name string, do func() error) error {
 	if err := do(); err != nil {
 		return fmt.Errorf("disk %s: %s: %w", disk, name, err)

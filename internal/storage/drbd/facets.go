@@ -14,7 +14,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Check looks for DRBD 8.4 and its tools at both sites.
+// Check checks that DRBD 8.4 and its tools are at both sites.
 func (s *System) Check(ctx context.Context) error {
 	return gather.Together(
 		func() error { return s.checkHostNames(ctx) },
@@ -33,7 +33,7 @@ func (s *System) Check(ctx context.Context) error {
 	)
 }
 
-// CheckRoom looks for the room of a backing file at both sites.
+// CheckRoom checks whether there is room for a backing file at both sites.
 func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
 	return node.Each(func(site storage.Site) error {
 		return s.sites[site].CheckRoom(ctx, backingBytes(wanted.SizeBytes), wanted)
@@ -44,8 +44,8 @@ func (s *System) checkHostNames(ctx context.Context) error {
 	return node.DistinctHostNames(ctx, s.sites[storage.SiteA], s.sites[storage.SiteB], "DRBD")
 }
 
-// checkAnyVersion refuses a host whose DRBD, loaded or not, is not 8.4. That it
-// has none is said elsewhere.
+// checkAnyVersion refuses a host whose DRBD, loaded or not, is not 8.4. A
+// missing DRBD is reported elsewhere.
 func checkAnyVersion(ctx context.Context, n *node.Node) error {
 	loaded, err := n.Exists(ctx, procFile)
 	if err != nil {
@@ -64,8 +64,8 @@ func checkAnyVersion(ctx context.Context, n *node.Node) error {
 	return supported(n, version)
 }
 
-// Sources are DRBD's device at a site, as a block device and with DRBD's own
-// counters.
+// Sources are DRBD's device at a site: its counters as a block device, and
+// DRBD's own counters.
 func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source, error) {
 	n := node.At(s.sites, machine)
 	if n == nil {
@@ -86,14 +86,14 @@ func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source,
 	}, nil
 }
 
-// Traffic is whatever goes between the sites on the ports that we give out.
+// Traffic is the traffic between the sites on our range of ports.
 func (s *System) Traffic() []witness.Class {
 	return []witness.Class{{Name: kind, Protocol: "tcp", FirstPort: portOf(firstMinor), LastPort: portOf(firstMinor + minors - 1),
 		Between: []netip.Addr{s.sites[storage.SiteA].Address, s.sites[storage.SiteB].Address}}}
 }
 
-// Evidence is DRBD's state at the sites. Their settings, which may hold a shared
-// secret, are not asked for.
+// Evidence is DRBD's state at the sites, without its settings, which may hold a
+// shared secret.
 func (s *System) Evidence(machine string) []driver.Evidence {
 	if node.At(s.sites, machine) == nil {
 		return nil
@@ -104,8 +104,9 @@ func (s *System) Evidence(machine string) []driver.Evidence {
 	}
 }
 
-// leftovers are DRBD's resources, what its tools remember, and the host's own
-// configuration. Loop devices and files are everybody's.
+// leftovers prints DRBD's resources, what its tools remember, and the host's own
+// configuration. Loop devices and files are listed for all storage systems
+// together.
 const leftovers = `
 folder=$(readlink -f "$2")/$1/drbd
 if [ -e /proc/drbd ]; then
@@ -135,7 +136,7 @@ func (s *System) Leftovers(machine string) string {
 	return leftovers
 }
 
-// versions are the kernel module's and the tools'.
+// versions prints the versions of the kernel module and the tools.
 const versions = `
 version=
 [ -e /sys/module/drbd/version ] && read -r version < /sys/module/drbd/version || version=$(/sbin/modinfo -F version drbd 2> /dev/null)

@@ -13,7 +13,7 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// The steps around a migration, as errors name them.
+// The steps around a migration, as they are named in errors.
 const (
 	stepProtocolC    = "switch to protocol C"
 	stepTwoPrimaries = "allow two primaries"
@@ -24,8 +24,9 @@ const (
 	stepProtocolBack = "switch protocol back"
 )
 
-// PrepareMigration makes both sites Primary. It leaves the configuration files
-// alone: a resource that is brought up anew has the configured protocol.
+// PrepareMigration makes both sites Primary. It does not change the
+// configuration files: a resource that is brought up again has the configured
+// protocol.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,9 +65,9 @@ func (s *System) openBoth(ctx context.Context, disk string, to storage.Site, min
 	return step(disk, stepPromote, func() error { return s.promote(ctx, disk, to) })
 }
 
-// FinishMigration makes home the only Primary and goes back to the configured
-// protocol. After a split brain nothing is changed: both replicas stay as they
-// are, to be looked at.
+// FinishMigration makes home the only Primary and returns to the configured
+// protocol. After a split brain it changes nothing: both replicas stay as they
+// are, for inspection.
 func (s *System) FinishMigration(ctx context.Context, disk storage.Disk, home storage.Site) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,8 +112,8 @@ func (s *System) closeOther(ctx context.Context, disk string, home storage.Site,
 	return step(disk, stepUpToDate, func() error { return s.waitHealthy(ctx, home, minor) })
 }
 
-// netOptions changes settings of the connection at both sites, while it is in
-// use. With DRBD 8.4 each site also tells the other.
+// netOptions changes settings of the connection at both sites while it is in
+// use. With DRBD 8.4 each site also informs the other.
 func (s *System) netOptions(ctx context.Context, disk string, options ...string) error {
 	return node.Each(func(site storage.Site) error {
 		return s.adm(ctx, s.sites[site], disk, "", append([]string{"net-options"}, options...)...)
@@ -135,8 +136,8 @@ const (
 	heldPause = 500 * time.Millisecond
 )
 
-// retryHeld tries again as long as DRBD says that the device is open: a backend
-// may close it a little after its domain has gone.
+// retryHeld tries again as long as DRBD reports that the device is open: a
+// backend may close it a little after its domain has gone.
 func retryHeld(ctx context.Context, do func() error) error {
 	for try := 1; ; try++ {
 		err := do()
@@ -148,7 +149,7 @@ func retryHeld(ctx context.Context, do func() error) error {
 			return fmt.Errorf("%w (tried %d times: by which domain or mount? End that and try again)", err, try)
 		}
 		if poll.Pause(ctx, heldPause) != nil {
-			return err // which says more
+			return err // err says more
 		}
 	}
 }

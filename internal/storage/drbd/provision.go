@@ -14,11 +14,12 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// finishedSuffix ends the name of the file at site A that says that a disk was
-// provided wholly. It holds the boot it happened in, and the minor number.
+// finishedSuffix ends the name of the file at site A that says that a disk was provided
+// completely. The file holds the ID of the boot in which that happened, and the minor
+// number.
 const finishedSuffix = ".finished"
 
-// provision returns the minor number of the disk.
+// provision provides the disk and returns its minor number.
 func (s *System) provision(ctx context.Context, spec storage.Spec, home storage.Site) (int, error) {
 	minor, err := s.finished(ctx, spec)
 	if err != nil {
@@ -30,7 +31,7 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, home storage.
 	if err := s.checkHostNames(ctx); err != nil {
 		return 0, err
 	}
-	// Whatever a run that was cut off has left, nobody has used it yet.
+	// Nobody has used yet what an interrupted run has left.
 	if err := node.Each(func(site storage.Site) error { return s.removeDisk(ctx, s.sites[site], spec.Name) }); err != nil {
 		return 0, err
 	}
@@ -61,7 +62,7 @@ func (s *System) markFinished(ctx context.Context, spec storage.Spec, minor int)
 	return s.sites[storage.SiteA].Replace(ctx, file, fmt.Sprintf("%s %d %d\n", boot, minor, spec.SizeBytes))
 }
 
-// forgetFinished removes the marks of all disks.
+// forgetFinished removes the files that mark disks as finished.
 func (s *System) forgetFinished(ctx context.Context) error {
 	n := s.sites[storage.SiteA]
 	if !n.HasShell() {
@@ -85,7 +86,7 @@ func (s *System) forgetFinished(ctx context.Context) error {
 	return nil
 }
 
-// finished returns the minor number of a disk that was provided wholly, or 0.
+// finished returns the minor number of a disk that was provided completely, or 0.
 func (s *System) finished(ctx context.Context, spec storage.Spec) (int, error) {
 	file, boot, err := s.finishedFile(ctx, spec.Name)
 	if err != nil {
@@ -150,8 +151,8 @@ func (s *System) build(ctx context.Context, spec storage.Spec) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	// Both come up at once: a site that finds its peer missing tries again
-	// only after connect-int.
+	// Bring both up at the same time: a site that finds its peer missing tries again only
+	// after connect-int.
 	err = node.Each(func(site storage.Site) error { return s.adm(ctx, s.sites[site], spec.Name, "", "up") })
 	if err != nil {
 		return 0, err
@@ -166,7 +167,7 @@ func (s *System) build(ctx context.Context, spec storage.Spec) (int, error) {
 }
 
 // skipSync declares the two replicas equal, which they are. DRBD refuses that for
-// metadata that was ever used.
+// metadata that was used before.
 func (s *System) skipSync(ctx context.Context, disk string, minor int) error {
 	err := s.wait(ctx, storage.SiteA, minor, "both sites to connect", func(status Status) bool {
 		return status.Connection == "Connected"
@@ -177,7 +178,7 @@ func (s *System) skipSync(ctx context.Context, disk string, minor int) error {
 	return s.adm(ctx, s.sites[storage.SiteA], disk, "/0", "new-current-uuid", "--clear-bitmap")
 }
 
-// filled says how the slower of the two replicas was filled.
+// filled is how the slower of the two replicas was filled.
 func (s *System) filled(ctx context.Context, spec storage.Spec) (slower storage.Filled, err error) {
 	for _, n := range s.sites {
 		dir, err := n.Dir(ctx, kind)
@@ -193,9 +194,9 @@ func (s *System) filled(ctx context.Context, spec storage.Spec) (slower storage.
 	return slower, nil
 }
 
-// makeBacking makes a site's backing file and the loop device over it. The bytes
-// that it is filled with are the same at both sites, so that the replicas need no
-// synchronisation; the metadata behind them are DRBD's.
+// makeBacking makes a site's backing file and the loop device over it. The data bytes are
+// the same at both sites, so that the replicas need no synchronisation; DRBD's metadata
+// is behind them.
 func (s *System) makeBacking(ctx context.Context, n *node.Node, spec storage.Spec) (string, error) {
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
@@ -208,16 +209,17 @@ func (s *System) makeBacking(ctx context.Context, n *node.Node, spec storage.Spe
 	return n.AttachLoop(ctx, dir, file, false)
 }
 
-// helperSetting is the program that DRBD starts at changes of any resource's state
-// (drbd_main.c, usermode_helper), and noHelper one that does nothing.
+// helperSetting is the setting for the program that DRBD starts when the state of any
+// resource changes (drbd_main.c, usermode_helper), and noHelper is a program that does
+// nothing.
 const (
 	helperSetting = "/sys/module/drbd/parameters/usermode_helper"
 	noHelper      = "/bin/true"
 )
 
-// loadModules loads DRBD, and has it start no helper program while our resources are
-// there: they have no handlers. That is a setting of the whole host, so that it is
-// borrowed, and only where no resource of anybody's is up. DRBD 9 is refused.
+// loadModules loads DRBD, and makes it start no helper program while our resources are
+// there, because they have no handlers. That is a setting of the whole host, so it is
+// borrowed, and only when nobody's resources are up. DRBD 9 is refused.
 func loadModules(ctx context.Context, n *node.Node) error {
 	loaded, err := n.Exists(ctx, procFile)
 	if err != nil {
@@ -240,7 +242,7 @@ func loadModules(ctx context.Context, n *node.Node) error {
 		return err
 	}
 	helper, err := n.ReadIfThere(ctx, helperSetting)
-	if err != nil || helper == "" { // none is started
+	if err != nil || helper == "" { // DRBD starts no helper
 		return err
 	}
 	return n.Borrow(ctx, kind, helperSetting, noHelper)
@@ -263,24 +265,24 @@ func (s *System) comeHome(ctx context.Context, disk string, minor int, home stor
 	return s.promote(ctx, disk, home)
 }
 
-// Pauses and limits of waiting.
+// Pauses and limits when waiting.
 const (
 	waitPause = 100 * time.Millisecond
-	// leastPatience is for how long nothing may change in a wait, over a path that
-	// answers at once.
+	// leastPatience is how long the status may stay the same while waiting, over a path
+	// that answers at once.
 	leastPatience = time.Minute
 )
 
-// patience is for how long nothing may change in a wait: what has to change may be behind
-// a full queue.
+// patience is how long the status may stay the same while waiting: the messages that
+// change it may be behind a full queue.
 func (s *System) patience() time.Duration { return leastPatience + 2*s.path.Answer() }
 
 func (s *System) waitHealthy(ctx context.Context, site storage.Site, minor int) error {
 	return s.wait(ctx, site, minor, "both replicas to be up to date", Status.Healthy)
 }
 
-// wait waits until the status at a site satisfies done. It gives up when there
-// was no progress for a while, and at once on a split brain.
+// wait waits until the status at a site satisfies done. It gives up after a time without
+// progress, and at once on a split brain.
 func (s *System) wait(ctx context.Context, site storage.Site, minor int, what string, done func(Status) bool) error {
 	n := s.sites[site]
 	var last Status
@@ -293,7 +295,7 @@ func (s *System) wait(ctx context.Context, site storage.Site, minor int, what st
 		if status.Connection == standAlone {
 			return fmt.Errorf("%s: waiting for %s: %w (%s), or was told to; see the kernel's log there", n.Name(), what, ErrSplitBrain, status)
 		}
-		// A guest's writes alone are no progress.
+		// The guest's writes alone are no progress.
 		progress := status
 		progress.SentBytes, progress.ReceivedBytes, progress.OutOfSyncBytes = 0, 0, 0
 		if progress != last {

@@ -13,16 +13,16 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// procFile is DRBD 8.4's status; with DRBD 9 it holds the version only.
+// procFile is DRBD 8.4's status; with DRBD 9 it has only the version.
 const procFile = "/proc/drbd"
 
-// Unknown is a number of bytes that DRBD does not tell.
+// Unknown is a number of bytes that DRBD does not report.
 const Unknown = -1
 
-// mostKibibytes is more than any device of DRBD 8.4 has (1 PiB).
+// mostKibibytes is more than the size of any DRBD 8.4 device (1 PiB).
 const mostKibibytes = 1 << 40
 
-// Words of DRBD's.
+// Words of DRBD.
 const (
 	primary    = "Primary"
 	connected  = "Connected"
@@ -30,7 +30,7 @@ const (
 	upToDate   = "UpToDate"
 )
 
-// Status is the state of a disk as one site sees it. The words are DRBD's.
+// Status is the state of a disk as one site sees it. Its words are DRBD's.
 type Status struct {
 	Connection string // such as Connected, WFConnection, StandAlone, SyncSource, VerifyS
 	Role       string // Primary, Secondary, Unknown
@@ -38,20 +38,20 @@ type Status struct {
 	Disk       string // such as UpToDate, Inconsistent, Diskless, DUnknown
 	PeerDisk   string
 	Protocol   string // A, B, C; empty while there is no connection
-	// OutOfSyncBytes is how much of the disk is known or suspected to differ;
-	// Unknown when DRBD does not tell a number that can be.
+	// OutOfSyncBytes is how much of the disk is known or suspected to differ; Unknown when
+	// DRBD reports no possible number.
 	OutOfSyncBytes int64
-	// SentBytes and ReceivedBytes crossed the network as data since the
+	// SentBytes and ReceivedBytes are the data bytes that crossed the network since the
 	// resource was brought up.
 	SentBytes, ReceivedBytes int64
-	// DonePercent is how far a resynchronisation or a verification is, and LeftBytes
-	// what is left of it, told in steps of 4 MiB where it is of more than 4 GiB: of 1 TiB
-	// a tenth of a percent is a GiB. Both are 0 when there is none.
+	// DonePercent is how much of a resynchronisation or a verification is done, and LeftBytes is
+	// what is left of it. DRBD reports LeftBytes in steps of 4 MiB when the whole is more than
+	// 4 GiB: of 1 TiB, a tenth of a percent is a GiB. Both are 0 when neither runs.
 	DonePercent float64
 	LeftBytes   int64
 }
 
-// Healthy says whether both replicas are equal and connected.
+// Healthy says whether both replicas are up to date and connected.
 func (s Status) Healthy() bool {
 	return s.Connection == connected && s.Disk == upToDate && s.PeerDisk == upToDate
 }
@@ -67,8 +67,8 @@ var (
 	progressLine = regexp.MustCompile(`(?:sync'ed|verified): *(\d+\.\d+)%(?: \((\d+)/\d+\)([KM]))?`)
 )
 
-// ParseProc reads /proc/drbd of DRBD 8.4: the version, and the state of each
-// device by its minor number. Sizes there are in KiB.
+// ParseProc reads /proc/drbd of DRBD 8.4: the version, and the state of each device by its
+// minor number. Sizes in the file are in KiB.
 func ParseProc(text string) (version string, devices map[int]Status) {
 	devices = map[int]Status{}
 	minor := -1
@@ -81,7 +81,7 @@ func ParseProc(text string) (version string, devices map[int]Status) {
 		if match := deviceLine.FindStringSubmatch(line); match != nil {
 			var err error
 			if minor, err = strconv.Atoi(match[1]); err != nil {
-				minor = -1 // no device has that number: what is said of it is left out
+				minor = -1 // no device has that number: skip the lines that follow
 				continue
 			}
 			devices[minor] = Status{
@@ -118,7 +118,8 @@ func ParseProc(text string) (version string, devices map[int]Status) {
 	return version, devices
 }
 
-// leftBytes reads what is left, in KiB or MiB; 0 for none, and for more than any device has.
+// leftBytes reads the amount that is left, in KiB or MiB; 0 for none, and for more than any
+// device has.
 func leftBytes(number, unit string) int64 {
 	kibibytes, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || kibibytes > mostKibibytes {
@@ -130,7 +131,7 @@ func leftBytes(number, unit string) int64 {
 	return kibibytes << 10
 }
 
-// Status tells the state of a disk as a site sees it.
+// Status returns the state of a disk as a site sees it.
 func (s *System) Status(ctx context.Context, disk storage.Disk, site storage.Site) (Status, error) {
 	minor, err := minorOf(disk.Device[site])
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// registries is where drbdadm links a resource and a minor number to the
-// configuration file that it was brought up from.
+// registries are the folders in which drbdadm links a resource and a minor number
+// to the configuration file with which it was brought up.
 var registries = []string{"/run/drbd", "/var/lib/drbd"}
 
-// teardown removes every disk of the label from a site: those of which we have a
-// configuration file there. It is written before anything is brought up, and
-// removed after all else.
+// teardown removes every disk of the label from a site: those for which there is a
+// configuration file of ours. That file is written before anything is brought up,
+// and removed after everything else.
 func (s *System) teardown(ctx context.Context, n *node.Node) error {
 	if !n.HasShell() {
 		return nil
@@ -31,7 +31,8 @@ func (s *System) teardown(ctx context.Context, n *node.Node) error {
 	}
 	var errs []error
 	for _, disk := range disks {
-		// A used image counts as filled no more, whatever cuts this off.
+		// From here on a used image no longer counts as filled, even if the
+		// teardown is cut off.
 		if err := n.Forget(ctx, path.Join(dir, disk+imageSuffix)); err != nil {
 			errs = append(errs, err)
 			continue
@@ -44,8 +45,8 @@ func (s *System) teardown(ctx context.Context, n *node.Node) error {
 	return n.RemoveDir(ctx, kind)
 }
 
-// disks lists the disks that a site has a configuration file of. Whether it is
-// ours is in its text.
+// disks lists the disks for which a site has a configuration file. Whether the
+// file is ours follows from its text.
 func (s *System) disks(ctx context.Context, n *node.Node) ([]string, error) {
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
@@ -61,9 +62,9 @@ func (s *System) disks(ctx context.Context, n *node.Node) ([]string, error) {
 	return disks, err
 }
 
-// removeDisk removes one disk from a site. A backing file that is filled, and that
-// DRBD has not seen, stays: filling it is what takes long. Before anything else is
-// removed it is forgotten that one was filled.
+// removeDisk removes one disk from a site. A filled backing file that DRBD has not
+// used stays, because filling it takes long. For any other disk, first of all the
+// record that it was filled is removed.
 func (s *System) removeDisk(ctx context.Context, n *node.Node, disk string) error {
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
@@ -89,8 +90,8 @@ func (s *System) removeDisk(ctx context.Context, n *node.Node, disk string) erro
 	return n.Remove(ctx, file)
 }
 
-// unused says whether a backing file is filled, or was, for which DRBD has no
-// configuration yet: that is written before the metadata are.
+// unused says whether a backing file is filled, or partly filled, and DRBD has no
+// configuration for it yet: the configuration is written before the metadata.
 func (s *System) unused(ctx context.Context, n *node.Node, disk, file string) (bool, error) {
 	config, err := configFile(ctx, n, disk)
 	if err != nil {
@@ -103,12 +104,12 @@ func (s *System) unused(ctx context.Context, n *node.Node, disk, file string) (b
 	return n.HasBegun(ctx, file)
 }
 
-// isOurs says whether a configuration file is one that this testbed wrote.
+// isOurs says whether this testbed wrote a configuration file with that text.
 func (s *System) isOurs(text string) bool { return strings.HasPrefix(text, s.marker()) }
 
 // takeDown takes a resource down, and removes its configuration and what
-// drbd-utils remember of it. A resource without a configuration file of ours is
-// somebody else's.
+// drbd-utils remembers of it. A resource without a configuration file of ours
+// belongs to somebody else.
 func (s *System) takeDown(ctx context.Context, n *node.Node, disk string) error {
 	file, err := configFile(ctx, n, disk)
 	if err != nil {
@@ -123,7 +124,8 @@ func (s *System) takeDown(ctx context.Context, n *node.Node, disk string) error 
 		return err
 	}
 	if loaded {
-		// It needs no configuration, and is content when there is nothing.
+		// This needs no configuration, and succeeds when there is no such
+		// resource.
 		err := retryHeld(ctx, func() error {
 			_, err := n.Run(ctx, "drbdsetup", "down", s.resource(disk))
 			return err
@@ -146,7 +148,7 @@ func (s *System) takeDown(ctx context.Context, n *node.Node, disk string) error 
 	return n.Remove(ctx, file)
 }
 
-// unregister removes a link to our file.
+// unregister removes a link that leads to our file.
 func unregister(ctx context.Context, n *node.Node, name, file string) error {
 	for _, folder := range registries {
 		link := path.Join(folder, name)

@@ -10,18 +10,18 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// compareKiBPerSecond is the most of a disk that is compared in a second: more than disks
-// can be read, and less than DRBD's limit of c-max-rate, 4 GiB/s.
+// compareKiBPerSecond is the highest rate of comparing, in KiB of the disk per second:
+// more than disks can be read, and less than DRBD's limit of c-max-rate, 4 GiB/s.
 const compareKiBPerSecond = 1 << 20
 
-// Verify compares the replicas, block by block, and returns the bytes in which
-// they differ. It is meant for a disk that nobody writes to: blocks that change
-// meanwhile may be counted.
+// Verify compares the replicas block by block, and returns the bytes in which they differ.
+// It is meant for a disk that nobody writes to: blocks that change meanwhile may be
+// counted as different.
 //
-// It takes as long as the disks need to be read, or as the path needs for their check sums
-// (limits.Job.Compare), and ends when nothing gets done for a while.
+// It takes as long as reading the disks, or as sending their check sums over the path
+// (limits.Job.Compare), and gives up after a time without progress.
 //
-// A later resynchronisation would copy the blocks found from the Primary.
+// A later resynchronisation would copy the blocks that differ from the Primary.
 func (s *System) Verify(ctx context.Context, disk storage.Disk) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -47,7 +47,7 @@ func (s *System) verify(ctx context.Context, disk storage.Disk) (int64, error) {
 	}
 	verifying := func(status Status) bool { return strings.HasPrefix(status.Connection, "Verify") }
 	if verifying(status) {
-		// Left by a run that was cut off; where it began is not known.
+		// An interrupted run has left it; where it began is not known.
 		err := s.wait(ctx, site, minor, "an earlier verification to end", func(status Status) bool { return !verifying(status) })
 		if err != nil {
 			return 0, err
@@ -55,15 +55,15 @@ func (s *System) verify(ctx context.Context, disk storage.Disk) (int64, error) {
 	} else if status.Connection != "Connected" {
 		return 0, fmt.Errorf("%s: the replicas cannot be compared: %s", n.Name(), status)
 	}
-	// The limits of a resynchronisation, which shares the path with a load, would let it
-	// wait: of 1 TiB at 300 ms for days.
+	// The settings for a resynchronisation, which must leave the path to the load, would
+	// slow a verification down: 1 TiB at 300 ms would take days.
 	_, err = n.Run(ctx, "drbdsetup", "disk-options", fmt.Sprint(minor), fmt.Sprintf("--c-fill-target=%dM", limits.CompareWindowBytes>>20),
 		fmt.Sprintf("--c-max-rate=%dk", compareKiBPerSecond))
 	if err != nil {
 		return 0, err
 	}
-	// Without a start, 8.4 goes on where a verification was cut off, and its
-	// drbdadm does not pass one on.
+	// Without --start, DRBD 8.4 continues where an interrupted verification ended, and
+	// drbdadm does not pass --start on.
 	if _, err := n.Run(ctx, "drbdsetup", "verify", fmt.Sprint(minor), "--start=0"); err != nil {
 		return 0, err
 	}

@@ -13,14 +13,14 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Kernel modules of the two ends.
+// Kernel modules that the two ends need.
 var (
 	initiatorModules = []string{"sd_mod", "iscsi_tcp"}
 	targetModules    = []string{"target_core_mod", "target_core_file", "iscsi_target_mod"}
 )
 
-// Check looks for open-iscsi at the sites, and for LIO and its port at the
-// storage server. The sites' own initiator names do not matter.
+// Check checks for open-iscsi at the sites, and for LIO and its port at the storage
+// server. The sites' own initiator names do not matter.
 func (s *System) Check(ctx context.Context) error {
 	return gather.Together(
 		func() error {
@@ -39,13 +39,13 @@ func (s *System) Check(ctx context.Context) error {
 	)
 }
 
-// CheckRoom looks for the room of a disk on the storage server.
+// CheckRoom checks whether there is room for a disk on the storage server.
 func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
 	return s.store.CheckRoom(ctx, wanted.SizeBytes, wanted)
 }
 
-// checkPort refuses a port on which another program serves targets. LIO's own
-// targets share it.
+// checkPort refuses a port on which another program serves targets. LIO's other
+// targets may share it.
 func (s *System) checkPort(ctx context.Context) error {
 	ports, err := s.store.ListeningPorts(ctx)
 	if err != nil || !ports[portalPort] {
@@ -64,7 +64,7 @@ func (s *System) checkPort(ctx context.Context) error {
 	return s.store.PortTaken(portalPort, "another program listens there, and LIO serves no target")
 }
 
-// Sources are a site's session's disk, and the LUN at the storage server.
+// Sources are the disk of a site's session, and the LUN at the storage server.
 func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source, error) {
 	if n := node.At(s.sites, machine); n != nil {
 		open, err := s.sessions(ctx, n, s.prefix())
@@ -91,13 +91,13 @@ func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source,
 	return []witness.Source{{Role: witness.Target, Reader: counters.Reader, Device: unit}}, nil
 }
 
-// Traffic is whatever goes to or comes from the target's port.
+// Traffic is the traffic from and to the target's port.
 func (s *System) Traffic() []witness.Class {
 	return []witness.Class{{Name: kind, Protocol: "tcp", FirstPort: portalPort}}
 }
 
-// Evidence is the sessions at the sites, and what LIO exports. iscsiadm hides
-// passwords.
+// Evidence is the list of sessions at the sites, and what LIO exports. iscsiadm
+// hides passwords.
 func (s *System) Evidence(machine string) []driver.Evidence {
 	switch {
 	case node.At(s.sites, machine) != nil:
@@ -108,15 +108,16 @@ func (s *System) Evidence(machine string) []driver.Evidence {
 	return nil
 }
 
-// say takes a thing's kind, its name, and how the name of ours begins.
+// say takes the kind of a thing, its name, and the prefix of names that are ours.
 const say = `
 say() {
 	case $2 in "$3"*) echo "ours $1 $2" ;; *) echo "other $1 $2" ;; esac
 }
 `
 
-// siteLeftovers are sessions, open-iscsi's records, and its daemon, as isDaemon
-// knows it: one that has ended, and that its parent has not asked for, does not run.
+// siteLeftovers prints sessions, open-iscsi's records, and its daemon, with the
+// check of isDaemon: a daemon that has ended, but whose parent has not asked for its
+// exit status, does not run.
 const siteLeftovers = say + `
 for session in /sys/class/iscsi_session/session*; do
 	[ -e "$session" ] && read -r target < "$session/targetname" && say "iSCSI session" "$target" "iqn.2026-11.net.heliotrope:$1."
@@ -138,7 +139,7 @@ name=/etc/iscsi/initiatorname.iscsi
 	esac
 true`
 
-// storeLeftovers are LIO's targets and devices.
+// storeLeftovers prints LIO's targets and devices.
 const storeLeftovers = say + `
 for target in /sys/kernel/config/target/iscsi/iqn.*; do
 	[ -e "$target" ] && say "iSCSI target" "${target##*/}" "iqn.2026-11.net.heliotrope:$1."
@@ -159,7 +160,7 @@ func (s *System) Leftovers(machine string) string {
 	return ""
 }
 
-// Versions is a text for sh(1). The target is the kernel's.
+// Versions is a text for sh(1). The target is part of the kernel.
 func (s *System) Versions(machine string) string {
 	if node.At(s.sites, machine) == nil {
 		return ""

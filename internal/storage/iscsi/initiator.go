@@ -28,23 +28,23 @@ const (
 	exitNothingFound  = 21
 )
 
-// recordFolders is where iscsiadm keeps its records of targets: Debian's place,
+// recordFolders are the folders in which iscsiadm keeps its records of targets: Debian's,
 // and that of other distributions.
 var recordFolders = []string{"/etc/iscsi/nodes", "/var/lib/iscsi/nodes"}
 
-// setting is one that is written by its name.
+// setting is the name and the value of a setting.
 type setting struct{ name, value string }
 
-// recordSettings are set on each node record, so that a host's iscsid.conf does
-// not matter. Times are seconds, sizes bytes.
+// recordSettings are set on each node record, so that a host's iscsid.conf does not
+// matter. Times are in seconds, sizes in bytes.
 func recordSettings(path limits.Path) []setting {
 	return []setting{
 		{"node.startup", "manual"},
-		// A lost connection stalls the disk for so long before its I/O fails; NFS
-		// with a hard mount stalls for good.
+		// After a lost connection, the disk stalls for so long before its I/O fails; NFS
+		// with a hard mount stalls for ever.
 		{"node.session.timeo.replacement_timeout", wholeSeconds(path, 10*time.Minute)},
-		// A full WAN queue delays a ping by seconds, or minutes; the defaults, 5 and
-		// 5, take that for a dead connection.
+		// A full WAN queue delays a ping by seconds, or minutes; the defaults, 5 s and 5
+		// s, take that for a dead connection.
 		{"node.conn[0].timeo.noop_out_interval", "15"},
 		{"node.conn[0].timeo.noop_out_timeout", wholeSeconds(path, 30*time.Second)},
 		{"node.conn[0].timeo.login_timeout", wholeSeconds(path, 30*time.Second)},
@@ -52,8 +52,9 @@ func recordSettings(path limits.Path) []setting {
 		{"node.session.err_timeo.lu_reset_timeout", wholeSeconds(path, time.Minute)},
 		{"node.session.cmds_max", "128"},
 		{"node.session.queue_depth", "64"},
-		// Any other value fixes the socket's buffers, within net.core.rmem_max,
-		// and turns the kernel's own tuning off: some 200 KiB a round trip.
+		// Any other value fixes the size of the socket's buffers, within
+		// net.core.rmem_max, and turns off the kernel's own tuning: some 200 KiB a round
+		// trip.
 		{"node.conn[0].tcp.window_size", "0"},
 		{"node.session.iscsi.InitialR2T", "No"},
 		{"node.session.iscsi.ImmediateData", "Yes"},
@@ -65,7 +66,8 @@ func recordSettings(path limits.Path) []setting {
 	}
 }
 
-// wholeSeconds is a time-out that does not take a full queue of the path for a dead peer.
+// wholeSeconds is a time-out, in seconds, that does not take a full queue of the path for
+// a dead peer.
 func wholeSeconds(path limits.Path, usual time.Duration) string {
 	return fmt.Sprint(int(math.Ceil(path.AtLeast(usual).Seconds())))
 }
@@ -75,7 +77,7 @@ func (s *System) prepareInitiator(ctx context.Context, site storage.Site) error 
 	n := s.sites[site]
 	open, err := s.sessions(ctx, n, s.prefix())
 	if err == nil && len(open) == 0 {
-		// Without a session nothing may be loaded yet.
+		// Without a session, the modules may not be loaded yet.
 		err = n.Modprobe(ctx, initiatorModules...)
 	}
 	if err == nil {
@@ -87,8 +89,8 @@ func (s *System) prepareInitiator(ctx context.Context, site storage.Site) error 
 	return err
 }
 
-// ensureDaemon starts iscsid where it does not run. Under systemd, iscsiadm has
-// it started by itself.
+// ensureDaemon starts iscsid when it does not run. Under systemd, iscsiadm starts it by
+// itself.
 func (s *System) ensureDaemon(ctx context.Context, n *node.Node) error {
 	running, err := daemonRuns(ctx, n)
 	if err != nil || running {
@@ -119,8 +121,8 @@ func daemonRuns(ctx context.Context, n *node.Node) (bool, error) {
 	return pid != "", err
 }
 
-// daemonPID is the process that runs as iscsid by its own file; "" when there is
-// none.
+// daemonPID is the ID of the running iscsid process, from iscsid's own file; "" when
+// there is none.
 func daemonPID(ctx context.Context, n *node.Node) (string, error) {
 	pid, err := n.ReadIfThere(ctx, daemonPidFile)
 	if err != nil || pid == "" || strings.Trim(pid, "0123456789") != "" {
@@ -133,11 +135,11 @@ func daemonPID(ctx context.Context, n *node.Node) (string, error) {
 	return pid, err
 }
 
-// isDaemon says whether a process is iscsid, and runs.
+// isDaemon says whether a process is a running iscsid.
 func isDaemon(ctx context.Context, n *node.Node, pid string) (bool, error) {
 	stat, err := n.ReadIfThere(ctx, "/proc/"+pid+"/stat") // see proc_pid_stat(5)
 	state, is := strings.CutPrefix(stat, pid+" ("+daemonName+") ")
-	// One that has ended can stay until its parent asks for it.
+	// A process that has ended can stay until its parent asks for its exit status.
 	return is && !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X"), err
 }
 
@@ -169,8 +171,8 @@ func (s *System) attach(ctx context.Context, n *node.Node, spec storage.Spec) (s
 	return "/dev/" + found.device, s.adjust(ctx, n, found.device, spec)
 }
 
-// login makes the record anew and starts a login, which goes on by itself:
-// iscsiadm would look for its end only once a second.
+// login makes the record anew and starts a login, which proceeds in the background:
+// iscsiadm would check for its end only once a second.
 func (s *System) login(ctx context.Context, n *node.Node, target string, path limits.Path) error {
 	settings := []string{"-o", "update"}
 	for _, setting := range recordSettings(path) {
@@ -192,7 +194,7 @@ func (s *System) nodeCommand(target string, arguments ...string) []string {
 // Pauses and limits of waiting for a disk.
 const (
 	waitPause   = 100 * time.Millisecond
-	waitQuietly = 20 * time.Second // then iscsiadm is asked what the matter is
+	waitQuietly = 20 * time.Second // after this, ask iscsiadm what is wrong
 	waitAtMost  = 2 * time.Minute
 )
 
@@ -222,8 +224,8 @@ func (s *System) wait(ctx context.Context, n *node.Node, target string) (session
 	}
 }
 
-// logoutLimit is how long a logout may take: iscsiadm waits without end for a
-// session whose target does not answer.
+// logoutLimit is how long a logout may take: iscsiadm waits for ever for a session whose
+// target does not answer.
 const logoutLimit = time.Minute
 
 // detachAll logs a site out of every target of the label.
@@ -231,7 +233,7 @@ func (s *System) detachAll(ctx context.Context, n *node.Node) error {
 	if !n.HasShell() {
 		return nil
 	}
-	// First: it hurts others, and nothing that follows needs it.
+	// First remove the interface: it disturbs others, and nothing that follows needs it.
 	if err := s.removeInterface(ctx, n); err != nil {
 		return err
 	}
@@ -269,7 +271,7 @@ func forget(ctx context.Context, n *node.Node, command ...string) error {
 	return err
 }
 
-// logout ends a session. The session's absence decides, not what iscsiadm says.
+// logout ends a session. It succeeds when the session is gone, whatever iscsiadm says.
 func (s *System) logout(ctx context.Context, n *node.Node, open session) error {
 	_, failed := n.RunWithin(ctx, logoutLimit, "iscsiadm", "-m", "node", "-T", open.target, "--logout")
 	if ctx.Err() != nil {
@@ -287,7 +289,7 @@ func (s *System) logout(ctx context.Context, n *node.Node, open session) error {
 		n.Name(), left.target, left.state, left.device, id, failed)
 }
 
-// records lists the targets of the label that iscsiadm has a record of.
+// records lists the targets of the label for which iscsiadm has a record.
 func (s *System) records(ctx context.Context, n *node.Node) ([]string, error) {
 	var all []string
 	for _, folder := range recordFolders {
@@ -322,7 +324,7 @@ func (s *System) stopDaemon(ctx context.Context, n *node.Node) error {
 		if err := poll.Pause(ctx, waitPause); err != nil {
 			return fmt.Errorf("%s: waiting for the end of iscsid: %w", n.Name(), err)
 		}
-		// Its process: it removes its file some time before it ends.
+		// Check the process, because iscsid removes its file some time before it ends.
 		if running, err := isDaemon(ctx, n, pid); err != nil || !running {
 			return err
 		}

@@ -9,13 +9,13 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// interfaceFolders is where iscsiadm keeps its records of interfaces: Debian's
-// place, and that of other distributions.
+// interfaceFolders are the folders in which iscsiadm keeps its records of interfaces:
+// Debian's, and that of other distributions.
 var interfaceFolders = []string{"/etc/iscsi/ifaces", "/var/lib/iscsi/ifaces"}
 
-// initiatorName is the name by which a site logs in. It is ours: two hosts that
-// are copies of each other have the same name of their own, and the target
-// would end one's session for the other's.
+// initiatorName is the name with which a site logs in. It is our own, because two hosts
+// that are copies of each other have the same initiator name, and the target would end
+// the session of one for that of the other.
 func (s *System) initiatorName(site storage.Site) string {
 	return iqnBase + s.label + "-site-" + string(site)
 }
@@ -25,10 +25,11 @@ func (s *System) interfaceName() string { return "heliotrope." + s.label }
 
 var _ storage.Ender = (*System)(nil)
 
-// ending removes our interface record. While it is there, whoever lets iscsiadm look for
-// targets and names no interface gets them by ours alone, and logs in by our initiator's
-// name (iscsiadm(8), discovery). Sessions and records of targets need it no more
-// once they are made. iscsiadm itself would refuse while a session is there.
+// ending removes our interface record. While the record exists, anybody who discovers
+// targets with iscsiadm and names no interface finds them through our interface only,
+// and logs in with our initiator's name (iscsiadm(8), discovery). Sessions and records
+// of targets do not need it once they are made. iscsiadm itself would refuse to remove
+// it during a session.
 var ending = `
 for folder in ` + strings.Join(interfaceFolders, " ") + `; do
 	rm -f "$folder/heliotrope.$1"
@@ -43,14 +44,15 @@ func (s *System) Ending(machine string) string {
 	return ending
 }
 
-// removeInterface removes our interface record, as the host does by itself.
+// removeInterface removes our interface record, with the text that the host would run by
+// itself.
 func (s *System) removeInterface(ctx context.Context, n *node.Node) error {
 	_, err := n.Run(ctx, "/bin/sh", "-c", ending, "ending", s.label)
 	return err
 }
 
-// ensureInterface makes the interface record that has our initiator's name
-// (iscsiadm(8), iface mode).
+// ensureInterface makes the interface record with our initiator's name (iscsiadm(8),
+// iface mode).
 func (s *System) ensureInterface(ctx context.Context, n *node.Node, initiator string) error {
 	text, there, err := s.interfaceRecord(ctx, n)
 	if err != nil || strings.Contains(text, initiator+"\n") {

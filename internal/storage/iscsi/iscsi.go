@@ -1,20 +1,21 @@
 // Package iscsi provides disks over iSCSI: a LIO target on the storage server
-// (driven through configfs) and open-iscsi at both sites.
+// (configured through configfs) and open-iscsi at both sites.
 //
-// Every write is on the server's backing file when it is acknowledged (the
-// backing file is opened with O_DSYNC and the disk says that it has no write
-// cache), as with NFS and with DRBD's protocol C. A guest's synchronous write
-// therefore costs one round trip, not one for the data and one for a flush.
+// Every write is on the server's backing file when it is acknowledged (the backing
+// file is opened with O_DSYNC and the disk reports that it has no write cache), as
+// with NFS and with DRBD's protocol C. A guest's synchronous write therefore costs
+// one round trip, not one for the data and one for a flush.
 //
-// It promises that a host's own initiator name is neither used nor touched: the
-// sites log in through an interface record of ours, with a name of ours; that this
-// record, by which others would log in, is removed before all else by the teardown,
-// and by the host itself when its lease is over; that each disk has a serial number
-// which no other ever had; and that the target stays for as long as a site may be
-// logged in.
+// It promises that
+//   - a host's own initiator name is neither used nor changed: the
+//     sites log in through an interface record of ours, with a name of ours;
+//   - this record, with which others would log in, is the first thing that the teardown removes,
+//     and the host removes it by itself when its lease is over;
+//   - each disk has a serial number which no other disk ever had;
+//   - the target stays for as long as a site may be logged in.
 //
-// Dangerous: both sites are logged in all the time, and nothing in iSCSI keeps
-// them from writing at once. There is no authentication beyond the initiators'
+// Dangerous: both sites are logged in all the time, and nothing in iSCSI keeps them
+// from writing at the same time. There is no authentication beyond the initiators'
 // names: the test network must be isolated.
 //
 // Sources: the kernel's Documentation/target/ and drivers/target (configfs
@@ -34,13 +35,13 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// kind names the system, and its folder on the hosts.
+// kind is the system's name, and the name of its folder on the hosts.
 const kind = "iscsi"
 
-// Kind is iSCSI's line of registration. It has no options.
+// Kind registers iSCSI. It has no options.
 var Kind = storage.Kind{Name: kind, New: New}
 
-// iqnBase begins every name of ours. It carries the date of RFC 7143, 4.2.7.
+// iqnBase begins every name of ours. Its date is required by RFC 7143, 4.2.7.
 const iqnBase = "iqn.2026-11.net.heliotrope:"
 
 var (
@@ -69,8 +70,8 @@ func New(setup storage.Setup) (storage.Driver, error) {
 // Kind is "iscsi".
 func (s *System) Kind() string { return kind }
 
-// iqn is the target name of a disk. Neither labels nor disk names contain a
-// dot, so no label's prefix begins the name of another's.
+// iqn is the target name of a disk. Neither labels nor disk names contain a dot, so
+// one label's prefix never begins a name of another label.
 func (s *System) iqn(disk string) string { return s.prefix() + disk }
 
 func (s *System) prefix() string { return iqnBase + s.label + "." }
@@ -124,9 +125,9 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, devices map[s
 	})
 }
 
-// PrepareMigration has nothing to change: it makes sure that what the
-// destination would open is this disk, by the session's target and by the serial
-// number, and that nobody else there has taken it.
+// PrepareMigration changes nothing: it makes sure that the destination would open
+// this disk, by the session's target and by the serial number, and that nothing
+// else there uses it.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
 	return node.Before(ctx, s.checkDisk(ctx, disk, to))
 }
@@ -158,19 +159,19 @@ func (s *System) checkDisk(ctx context.Context, disk storage.Disk, site storage.
 	return nil
 }
 
-// FinishMigration has nothing to do: both sites stay logged in.
+// FinishMigration does nothing: both sites stay logged in.
 func (s *System) FinishMigration(context.Context, storage.Disk, storage.Site) error { return nil }
 
-// Copies is the disk as the site reads it. The server's backing file is no copy
-// of its own: each read of the disk goes to it.
+// Copies is the disk as the site reads it. The server's backing file is not a
+// separate copy: each read of the disk goes to it.
 func (s *System) Copies(_ context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
 	return []storage.Copy{storage.SiteCopy(disk, at, s.sites[at].Name())}, nil
 }
 
-// Teardown logs out of and removes every target of the testbed's label, with
-// its backing files. While a site could still be logged in, the target stays: a
-// session whose target is gone logs in again for ever. Kernel modules stay
-// loaded; empty folders of open-iscsi may stay.
+// Teardown logs out of every target of the testbed's label and removes it, with its
+// backing files. While a site may still be logged in, the target stays, because a
+// session without its target tries to log in for ever. Kernel modules stay loaded;
+// empty folders of open-iscsi may stay.
 func (s *System) Teardown(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,7 +187,7 @@ func (s *System) Teardown(ctx context.Context) error {
 	return nil
 }
 
-// keepTargets says which targets stay.
+// keepTargets is the error that names the targets that stay.
 func (s *System) keepTargets(ctx context.Context, why error) error {
 	targets, err := s.store.Names(ctx, lioFabric, s.prefix())
 	if err != nil || len(targets) == 0 {

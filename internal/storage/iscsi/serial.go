@@ -13,8 +13,8 @@ import (
 // serialSuffix ends the names of the files that hold the disks' serial numbers.
 const serialSuffix = ".serial"
 
-// serialBytes is how much of a serial number is random. The disk's world wide
-// name is made of its first 25 hexadecimal digits.
+// serialBytes is how many bytes of a serial number are random. The disk's world
+// wide name is made from the first 25 hexadecimal digits.
 const serialBytes = 16
 
 func (s *System) serialFile(ctx context.Context, disk string) (string, error) {
@@ -31,8 +31,9 @@ func (s *System) serial(ctx context.Context, disk string) (string, error) {
 	return s.store.ReadIfThere(ctx, file)
 }
 
-// newSerial gives a disk a serial number that was never used. A multipath map
-// that an earlier disk has left on a host would take one of the same serial number.
+// newSerial gives a disk a serial number that was never used before. A multipath
+// map that an earlier disk has left on a host would claim a disk with the same
+// serial number.
 func (s *System) newSerial(ctx context.Context, disk string) error {
 	file, err := s.serialFile(ctx, disk)
 	if err != nil {
@@ -43,12 +44,12 @@ func (s *System) newSerial(ctx context.Context, disk string) error {
 	return s.store.Replace(ctx, file, hex.EncodeToString(number[:])+"\n")
 }
 
-// pageHeaderBytes come before the serial number in its page of vital product
-// data (SPC-4, 7.8.15). LIO ends it with a zero byte.
+// pageHeaderBytes is the length of the header before the serial number in its page
+// of vital product data (SPC-4, 7.8.15). LIO ends the number with a zero byte.
 const pageHeaderBytes = 4
 
-// checkSerial makes sure that a device is the disk of a serial number, by the
-// page that the kernel has read from it.
+// checkSerial makes sure that a device is the disk with that serial number,
+// according to the page that the kernel has read from it.
 func checkSerial(ctx context.Context, n *node.Node, device, serial string) error {
 	page, err := n.Read(ctx, "/sys/class/block/"+device+"/device/vpd_pg80")
 	if err != nil {
@@ -65,8 +66,8 @@ func checkSerial(ctx context.Context, n *node.Node, device, serial string) error
 	return nil
 }
 
-// checkHolders refuses a disk that something on the host has taken, such as
-// multipath: it would queue the guest's I/O as it likes.
+// checkHolders refuses a disk that something on the host uses, such as multipath,
+// which would queue the guest's I/O in its own way.
 func checkHolders(ctx context.Context, n *node.Node, found session) error {
 	holders, err := n.Holders(ctx, found.device)
 	if err != nil || len(holders) == 0 {

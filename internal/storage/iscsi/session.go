@@ -20,7 +20,7 @@ const sysSessions = "/sys/class/iscsi_session"
 // loggedIn is the state of a session that works.
 const loggedIn = "LOGGED_IN"
 
-// commandTimeout is how long the kernel waits at least for one SCSI command
+// commandTimeout is the least time that the kernel waits for one SCSI command
 // before it aborts it. Its default of 30 s is less than a slow WAN with a full
 // queue may take.
 const commandTimeout = 2 * time.Minute
@@ -34,7 +34,7 @@ type session struct {
 }
 
 // sessions lists the sessions with targets whose names begin with prefix.
-// Sessions that go away meanwhile are left out.
+// Sessions that end meanwhile are left out.
 func (s *System) sessions(ctx context.Context, n *node.Node, prefix string) ([]session, error) {
 	names, err := n.Names(ctx, sysSessions, "session")
 	if err != nil {
@@ -59,8 +59,8 @@ func (s *System) sessions(ctx context.Context, n *node.Node, prefix string) ([]s
 	return found, nil
 }
 
-// readAttribute reads an attribute of something that may just have gone, which
-// the kernel reports in several ways.
+// readAttribute reads an attribute of something that may have just disappeared,
+// which the kernel reports in several ways.
 func readAttribute(ctx context.Context, n *node.Node, name string) (string, error) {
 	text, err := n.Read(ctx, name)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -72,8 +72,8 @@ func readAttribute(ctx context.Context, n *node.Node, name string) (string, erro
 	return "", err
 }
 
-// find finds the session with a target, and its block device. Without one the
-// result is empty.
+// find finds the session with a target, and its block device. When there is no
+// session, the result is empty.
 func (s *System) find(ctx context.Context, n *node.Node, target string) (session, error) {
 	all, err := s.sessions(ctx, n, target)
 	if err != nil {
@@ -89,8 +89,8 @@ func (s *System) find(ctx context.Context, n *node.Node, target string) (session
 }
 
 // blockDevice finds a session's disk in
-// <session>/device/target<h>:<c>:<t>/<h>:<c>:<t>:0/block/<name>; it is empty
-// while the bus is being scanned.
+// <session>/device/target<h>:<c>:<t>/<h>:<c>:<t>:0/block/<name>; it is "" while
+// the bus is being scanned.
 func blockDevice(ctx context.Context, n *node.Node, folder string) (string, error) {
 	folder += "/device"
 	for _, prefix := range []string{"target", ""} {

@@ -15,7 +15,7 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// Where LIO shows itself in configfs.
+// LIO's folders in configfs.
 const (
 	lio       = "/sys/kernel/config/target"
 	lioCore   = lio + "/core"
@@ -28,16 +28,16 @@ const portalPort = 3260
 // imageSuffix ends the names of the backing files.
 const imageSuffix = ".img"
 
-// burstBytes is how much data a write may send without being asked for it
-// (FirstBurstLength), and the largest piece the target takes at once. With
-// LIO's own values (InitialR2T=Yes, pieces of 8 KiB) a write of more than
-// 8 KiB would wait one more round trip of the WAN.
+// burstBytes is how much data a write may send unasked (FirstBurstLength), and the
+// largest piece that the target takes at once. With LIO's own values (InitialR2T=Yes,
+// pieces of 8 KiB) a write of more than 8 KiB would wait for one more round trip of the
+// WAN.
 const burstBytes = 256 << 10
 
 // portalAttributes are set on the portal group, in this order.
 var portalAttributes = []struct{ name, value string }{
 	{"attrib/authentication", "0"},     // none: the test network is isolated
-	{"attrib/generate_node_acls", "0"}, // only the initiators we list
+	{"attrib/generate_node_acls", "0"}, // only the initiators that we list
 	{"attrib/login_timeout", "30"},     // seconds
 	{"param/InitialR2T", "No"},
 	{"param/ImmediateData", "Yes"},
@@ -47,15 +47,15 @@ var portalAttributes = []struct{ name, value string }{
 	{"param/DataDigest", "None"},
 }
 
-// mostLIOTimeout is LIO's own bound of its times (NA_DATAOUT_TIMEOUT_MAX and
+// mostLIOTimeout is LIO's own limit for its times (NA_DATAOUT_TIMEOUT_MAX and
 // NA_NOPIN_RESPONSE_TIMEOUT_MAX of drivers/target/iscsi/iscsi_target_core.h).
 const mostLIOTimeout = time.Minute
 
-// initiatorAttributes are set for each initiator. The times are seconds. LIO
-// drops a connection on which the data of a write took longer than
-// dataout_timeout, 3 s by default: too little for a slow WAN with deep queues; it takes
-// no more than a minute. It asks an initiator that is quiet whether it lives each
-// nopin_timeout: not at all (0) where the answer may take longer than it can wait.
+// initiatorAttributes are set for each initiator. The times are in seconds. LIO drops a
+// connection on which the data of a write took longer than dataout_timeout. The default
+// of 3 s is too little for a slow WAN with deep queues; the maximum is a minute. LIO
+// pings an initiator that is quiet every nopin_timeout; the pings are turned off (0)
+// when the answer may take longer than LIO can wait.
 func initiatorAttributes(path limits.Path) []setting {
 	const usual = 30 * time.Second
 	every, response := "15", wholeSeconds(path, usual)
@@ -70,13 +70,13 @@ func initiatorAttributes(path limits.Path) []setting {
 	}
 }
 
-// portal is where the target listens.
+// portal is the address and port at which the target listens.
 func (s *System) portal() string { return netip.AddrPortFrom(s.store.Address, portalPort).String() }
 
 func (s *System) backstoreName(disk string) string { return s.label + "." + disk }
 
-// backstore is the folder of a disk's backstore. LIO wants each in an HBA with
-// a number; ours follows from the name, so that it is found again.
+// backstore is the folder of a disk's backstore. LIO requires that each is in an HBA
+// with a number; ours is derived from the disk's name, so that it can be found again.
 func (s *System) backstore(disk string) string {
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(s.backstoreName(disk)))
@@ -115,8 +115,8 @@ func (s *System) makeBackstore(ctx context.Context, spec storage.Spec) error {
 	if err := s.store.Mkdir(ctx, folder); err != nil {
 		return fmt.Errorf("%w (is configfs mounted on /sys/kernel/config?)", err)
 	}
-	// Without fd_buffered_io=1 the file is opened with O_DSYNC and the disk
-	// has no write cache.
+	// Without fd_buffered_io=1 LIO opens the file with O_DSYNC, and the disk has no
+	// write cache.
 	if err := s.store.Write(ctx, folder+"/control", fmt.Sprintf("fd_dev_name=%s,fd_dev_size=%d", file, spec.SizeBytes)); err != nil {
 		return err
 	}
@@ -126,8 +126,8 @@ func (s *System) makeBackstore(ctx context.Context, spec storage.Spec) error {
 	return s.ensureSerial(ctx, spec.Name, folder)
 }
 
-// ensureSerial gives LIO's device the disk's serial number. LIO refuses it for
-// one that is exported already.
+// ensureSerial gives LIO's device the disk's serial number. LIO refuses that for a
+// device that is exported already.
 func (s *System) ensureSerial(ctx context.Context, disk, folder string) error {
 	const attribute = "wwn/vpd_unit_serial"
 	want, err := s.serial(ctx, disk)
@@ -144,8 +144,8 @@ func (s *System) ensureSerial(ctx context.Context, disk, folder string) error {
 	return s.store.Write(ctx, path.Join(folder, attribute), want)
 }
 
-// makeTarget exports the backstore to the two initiators. Enabling the portal
-// group comes last: a group that is enabled is complete.
+// makeTarget exports the backstore to the two initiators. Enabling the portal group
+// comes last, so an enabled group is complete.
 func (s *System) makeTarget(ctx context.Context, spec storage.Spec) error {
 	disk := spec.Name
 	group := path.Join(lioFabric, s.iqn(disk), "tpgt_1")
@@ -204,14 +204,14 @@ func (s *System) removeTargets(ctx context.Context) error {
 	}
 	errs = append(errs, s.removeBackstores(ctx))
 	if err := errors.Join(errs...); err != nil {
-		return err // the file stays as long as something may use it
+		return err // the file stays while something may use it
 	}
 	return s.store.RemoveDir(ctx, kind)
 }
 
-// removeBackstores removes LIO's devices of the label, and the adapters they
-// were in. An adapter that a run was cut off in, before its device was made,
-// is found by the backing file, which was made earlier.
+// removeBackstores removes LIO's devices of the label, and the HBAs that they were in.
+// When a run was cut off before it made the device of an HBA, that HBA is found by the
+// backing file, which is made earlier.
 func (s *System) removeBackstores(ctx context.Context) error {
 	dir, err := s.store.Dir(ctx, kind)
 	if err != nil {
@@ -252,8 +252,8 @@ func (s *System) removeBackstores(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// removeTarget removes one target from the inside out: configfs removes only
-// what nothing points to any more.
+// removeTarget removes one target from the inside out: configfs removes only what
+// nothing else points to.
 func (s *System) removeTarget(ctx context.Context, target string) error {
 	group := target + "/tpgt_1"
 	enabled, err := s.store.ReadIfThere(ctx, group+"/enable")

@@ -1,22 +1,21 @@
-// Package mirror provides a private disk at each site, for hypervisors that copy
-// a disk themselves as they migrate a domain (QEMU's NBD): an image of our own
-// on each host, and a loop device over it. Nothing is shared, and between
-// migrations nothing of the disk crosses the WAN.
+// Package mirror provides a private disk at each site, for hypervisors that copy a disk
+// themselves while they migrate a domain (QEMU's NBD): an image of our own on each host, and a
+// loop device over it. Nothing is shared, and between migrations no data of the disk crosses
+// the WAN.
 //
-// For a copy of what differs from a common base (hypervisor.IncrementalCopy) each
-// site has a base, blank or filled alike, and on the loop device an overlay of format qcow2, so
-// that what the guest writes is still counted on a block device. What it never
-// wrote is read from the base, and is not.
+// To copy only what differs from a common base (hypervisor.IncrementalCopy), each site has a
+// base, blank or filled alike, and a qcow2 overlay on the loop device, so that the guest's
+// writes are still counted on a block device. Blocks that the guest never wrote are read from
+// the base, and these reads are not counted.
 //
-// A write is at home alone when it is acknowledged: it is on the other site only
-// after a migration there.
+// An acknowledged write is at home only: it reaches the other site only with a migration there.
 //
-// Dangerous: the copy that a migration leaves at the former home is stale, and
-// FinishMigration makes it blank, so that nobody takes it for the disk. Where the
-// domain runs must be certain before: named the wrong home, it destroys the disk.
-// An overlay must be blank before it is migrated to as well: what it has, and the
-// source's has not, would stay in it. PrepareMigration sees to that. An overlay
-// that a QEMU has open is never made blank.
+// Dangerous: the copy that a migration leaves at the former home is stale. FinishMigration
+// makes it blank, so that nobody takes it for the disk. Where the domain runs must be certain
+// before that: given the wrong home, FinishMigration destroys the disk. An overlay must also be
+// blank before a migration to it, because blocks that it has, and the source's overlay has not,
+// would stay in it. PrepareMigration makes sure of that. An overlay that a QEMU has open is
+// never made blank.
 //
 // Sources: losetup(8), blkdiscard(8), qemu-img(1), QEMU's docs/interop/qcow2.txt.
 package mirror
@@ -39,14 +38,14 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// kind names the system, and its folder on the hosts.
+// kind is the system's name, and the name of its folder on the hosts.
 const kind = "mirror"
 
-// copyOption is a cell's one setting.
+// copyOption is the only option of a cell.
 const copyOption = "copy"
 
-// Kind is its line of registration. Its only option is "copy": "full", the
-// default, "synchronous" or "incremental".
+// Kind registers the system. Its only option is "copy": "full", the default, "synchronous" or
+// "incremental".
 var Kind = storage.Kind{Name: kind, New: New}
 
 var (
@@ -57,7 +56,7 @@ var (
 
 // System provides private disks that migrations copy.
 type System struct {
-	way   hypervisor.Copy // of each migration's copy
+	way   hypervisor.Copy // how each migration copies
 	label string
 	sites map[storage.Site]*node.Node
 	mu    sync.Mutex // one change at a time
@@ -81,7 +80,7 @@ func New(setup storage.Setup) (storage.Driver, error) {
 // Kind is "mirror".
 func (s *System) Kind() string { return kind }
 
-// overlaid says whether the disks are overlays.
+// overlaid says whether the disks are qcow2 overlays.
 func (s *System) overlaid() bool { return s.way == hypervisor.IncrementalCopy }
 
 // imageBytes is the size of a disk's image.
@@ -101,8 +100,8 @@ func imageOf(ctx context.Context, n *node.Node, disk string) (string, error) {
 	return path.Join(dir, disk+imageEnd), err
 }
 
-// Provision makes an image, and a loop device over it, at both sites: blank, or
-// filled alike. There must be room for all of it.
+// Provision makes an image, and a loop device over it, at both sites: blank, or filled alike.
+// There must be room for the whole image.
 func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Site) (storage.Disk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +134,7 @@ func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Sit
 	return disk, nil
 }
 
-// filled says how what a site's disk begins with was filled.
+// filled is how a site's image, or the base of its overlay, was filled.
 func (s *System) filled(ctx context.Context, n *node.Node, spec storage.Spec) (storage.Filled, error) {
 	image, err := imageOf(ctx, n, spec.Name)
 	if err != nil {
@@ -147,7 +146,7 @@ func (s *System) filled(ctx context.Context, n *node.Node, spec storage.Spec) (s
 	return n.Filled(ctx, image, spec)
 }
 
-// provide makes the disk of one site. Where it is no overlay, it has no base.
+// provide makes the disk of one site. A disk that is no overlay has no base.
 func (s *System) provide(ctx context.Context, n *node.Node, spec storage.Spec) (device, base string, err error) {
 	image, err := imageOf(ctx, n, spec.Name)
 	if err != nil {
@@ -161,7 +160,7 @@ func (s *System) provide(ctx context.Context, n *node.Node, spec storage.Spec) (
 			return "", "", err
 		}
 	}
-	if s.overlaid() { // what nobody has written is the base's
+	if s.overlaid() { // blocks that were not written are read from the base
 		err = n.Image(ctx, image, s.imageBytes(spec))
 	} else {
 		err = n.FilledImage(ctx, kind, image, s.imageBytes(spec), spec)
@@ -176,9 +175,9 @@ func (s *System) provide(ctx context.Context, n *node.Node, spec storage.Spec) (
 	return device, base, err
 }
 
-// PrepareMigration makes sure that what the destination would write the copy to is
-// this disk's loop device, of exactly its size, and that nobody else there has
-// taken it. An overlay it makes blank where it is not.
+// PrepareMigration makes sure that the destination would write the copy to this disk's loop
+// device, that it has exactly the disk's size, and that nothing else there uses it. An overlay
+// that is not blank is made blank.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,7 +202,7 @@ func (s *System) check(ctx context.Context, disk storage.Disk, site storage.Site
 	return err
 }
 
-// checkLoop makes sure that a device is a loop device over a file, of a size.
+// checkLoop makes sure that a device is a loop device over that file, and of that size.
 func checkLoop(ctx context.Context, n *node.Node, disk storage.Disk, device, image string, sizeBytes int64) error {
 	file, err := n.ReadIfThere(ctx, path.Join("/sys/class/block", path.Base(device), "loop/backing_file"))
 	if err != nil {
@@ -227,8 +226,8 @@ func checkLoop(ctx context.Context, n *node.Node, disk storage.Disk, device, ima
 	return err
 }
 
-// blank makes a device read as zeros again: by giving its blocks back, or by
-// writing where that cannot be.
+// blank makes a device read as zeros again: by discarding its blocks or, where that is not
+// possible, by writing zeros.
 func blank(ctx context.Context, n *node.Node, device string) error {
 	_, err := n.Run(ctx, "/sbin/blkdiscard", device)
 	if _, ended := remote.ExitCode(err); err != nil && ended {
@@ -237,12 +236,12 @@ func blank(ctx context.Context, n *node.Node, device string) error {
 	return err
 }
 
-// FinishMigration makes the copy that home has not blank: it is stale.
+// FinishMigration makes the copy at the other site blank, because it is stale.
 func (s *System) FinishMigration(ctx context.Context, disk storage.Disk, home storage.Site) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stale := home.Other()
-	// Never a device that is not, or no longer, this disk's.
+	// Never blank a device that is not this disk's, or not any more.
 	err := s.check(ctx, disk, stale)
 	switch {
 	case err != nil:
@@ -251,11 +250,11 @@ func (s *System) FinishMigration(ctx context.Context, disk storage.Disk, home st
 	default:
 		err = blank(ctx, s.sites[stale], disk.Device[stale])
 	}
-	return node.Before(ctx, err) // what goes wrong here is not the hypervisor's copying
+	return node.Before(ctx, err) // what fails here is not the hypervisor's copying
 }
 
-// Copies is the disk at the site that has it: the other's is no copy of it. An
-// overlay is read into a device of its own, anew each time.
+// Copies is the disk at the site that has it; the other site has no copy of it. An overlay is
+// copied into a device of its own, anew each time.
 func (s *System) Copies(ctx context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -297,8 +296,8 @@ func (s *System) Teardown(ctx context.Context) error {
 	return nil
 }
 
-// Check looks for loop devices at both sites, and for what makes overlays where
-// they are wanted.
+// Check checks for loop devices at both sites and, when overlays are used, for the program that
+// makes them.
 func (s *System) Check(ctx context.Context) error {
 	return node.Each(func(site storage.Site) error {
 		n := s.sites[site]
@@ -311,7 +310,7 @@ func (s *System) Check(ctx context.Context) error {
 	})
 }
 
-// CheckRoom looks for the room of a disk at both sites.
+// CheckRoom checks whether there is room for a disk at both sites.
 func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
 	diskBytes := wanted.SizeBytes
 	if s.overlaid() {
@@ -327,7 +326,7 @@ func (s *System) checkOverlays(ctx context.Context, n *node.Node) error {
 	return n.Needs(ctx, qemuImg)
 }
 
-// Sources are the loop device over a site's image.
+// Sources are the counters of the loop device over a site's image.
 func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source, error) {
 	n := node.At(s.sites, machine)
 	if n == nil {
@@ -346,10 +345,10 @@ func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source,
 	return nil, err
 }
 
-// Traffic is none: what copies a disk is the hypervisor's.
+// Traffic is empty: the hypervisor copies the disk.
 func (s *System) Traffic() []witness.Class { return nil }
 
-// Evidence is what the sites' loop devices are over.
+// Evidence is the list of the sites' loop devices and their files.
 func (s *System) Evidence(machine string) []driver.Evidence {
 	if node.At(s.sites, machine) == nil {
 		return nil
@@ -357,8 +356,8 @@ func (s *System) Evidence(machine string) []driver.Evidence {
 	return []driver.Evidence{{File: "loops.txt", Args: []string{"/sbin/losetup", "--list"}}}
 }
 
-// Leftovers are none of its own: loop devices and files are everybody's.
+// Leftovers is empty: loop devices and files are listed for all storage systems together.
 func (s *System) Leftovers(string) string { return "" }
 
-// Versions are none of its own.
+// Versions is empty.
 func (s *System) Versions(string) string { return "" }

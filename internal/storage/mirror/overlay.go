@@ -12,20 +12,20 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// qemuImg makes and reads the overlays.
+// qemuImg is the program that makes and reads the overlays.
 const qemuImg = "qemu-img"
 
-// clusterBytes is the unit in which an overlay has what was written. It is that of
-// most file systems in a guest: of the default, 64 KiB, each first write of a
-// guest to a place would be sixteen times as large on the device.
+// clusterBytes is the unit in which an overlay stores what was written. It is the
+// block size of most file systems in a guest. With the default of 64 KiB, a guest's
+// first write to each place would be sixteen times as large on the device.
 const clusterBytes = 4 << 10
 
-// overlayBytes is what an overlay takes when all of a disk was written: with 4 KiB
-// a cluster, its tables are 1/409 of the disk (qemu-img measure).
+// overlayBytes is the size of an overlay when all of a disk was written: with
+// clusters of 4 KiB, its tables are 1/409 of the disk (qemu-img measure).
 func overlayBytes(diskBytes int64) int64 { return diskBytes + diskBytes/256&^(1<<20-1) + 2<<20 }
 
-// roomBytes is what a disk may take at a site: its overlay, its view, and its base
-// where that is filled: a blank one takes none.
+// roomBytes is how much a disk may take at a site: its overlay, its view, and its
+// base when that is filled; a blank base takes nothing.
 func roomBytes(disk storage.Spec) int64 {
 	bytes := overlayBytes(disk.SizeBytes) + disk.SizeBytes
 	if disk.Fill.Bytes > 0 {
@@ -34,27 +34,27 @@ func roomBytes(disk storage.Spec) int64 {
 	return bytes
 }
 
-// Ends of the names of a disk's files.
+// Suffixes of the names of a disk's files.
 const (
 	imageEnd = ".img"
-	baseEnd  = ".base" // of an overlay
-	viewEnd  = ".view" // what an overlay was read into
+	baseEnd  = ".base" // the base of an overlay
+	viewEnd  = ".view" // the device into which an overlay is copied for reading
 )
 
 func baseOf(image string) string { return strings.TrimSuffix(image, imageEnd) + baseEnd }
 func viewOf(image string) string { return strings.TrimSuffix(image, imageEnd) + viewEnd }
 
-// overlay is an image of format qcow2 on a loop device, over a base on another.
-// The base is blank, or filled alike at both sites, and nobody writes it: both sites
-// have the same.
+// overlay is a qcow2 image on a loop device, backed by a base on another loop
+// device. The base is blank, or filled alike at both sites, and nobody writes to it:
+// it is the same at both sites.
 type overlay struct {
 	n            *node.Node
 	disk         storage.Spec
 	device, base string
 }
 
-// provideBase makes the base, or finds it. That there is enough room for it and the
-// rest is looked at before it is made.
+// provideBase makes the base, or finds it. Before it makes the base, it checks that
+// there is room for it and everything else.
 func provideBase(ctx context.Context, n *node.Node, image string, disk storage.Spec) (string, error) {
 	base := baseOf(image)
 	there, err := n.Exists(ctx, base)
@@ -72,14 +72,15 @@ func provideBase(ctx context.Context, n *node.Node, image string, disk storage.S
 	return n.AttachReadOnly(ctx, path.Dir(base), base)
 }
 
-// header is what qemu-img tells of an image.
+// header is what qemu-img reports about an image.
 type header struct {
 	Format       string `json:"format"`
 	VirtualBytes int64  `json:"virtual-size"`
 	Base         string `json:"backing-filename"` // "" when it has none
 }
 
-// read reads the overlay's header. A QEMU may have it open when shared is set.
+// read reads the overlay's header. When shared is set, a QEMU may have the overlay
+// open.
 func (o overlay) read(ctx context.Context, shared bool) (header, error) {
 	args := []string{qemuImg, "info", "--output=json"}
 	if shared {
@@ -96,8 +97,8 @@ func (o overlay) read(ctx context.Context, shared bool) (header, error) {
 	return found, nil
 }
 
-// provide makes the overlay, or finds it. What was cut off while it was made has
-// no base yet. The base's device may be another one since the host was restarted.
+// provide makes the overlay, or finds it. An overlay whose making was cut off has no
+// base yet. After a restart of the host, the base may be on another device.
 func (o overlay) provide(ctx context.Context) error {
 	found, err := o.read(ctx, true)
 	switch {
@@ -114,15 +115,16 @@ func (o overlay) provide(ctx context.Context) error {
 	return err
 }
 
-// create makes an overlay in which nothing was written, whatever is there.
+// create makes an overlay in which nothing was written, and overwrites whatever is
+// there.
 func (o overlay) create(ctx context.Context) error {
 	_, err := o.n.Run(ctx, qemuImg, "create", "-q", "-f", "qcow2", "-o", "cluster_size="+strconv.Itoa(clusterBytes),
 		"-b", o.base, "-F", "raw", o.device, strconv.FormatInt(o.disk.SizeBytes, 10))
 	return err
 }
 
-// prepare makes the overlay blank where it is not: what a migration that failed
-// has copied may be in it.
+// prepare makes the overlay blank if it is not: it may contain what a failed
+// migration has copied.
 func (o overlay) prepare(ctx context.Context) error {
 	found, err := o.read(ctx, false)
 	if err != nil {
@@ -138,8 +140,8 @@ func (o overlay) prepare(ctx context.Context) error {
 	return o.renew(ctx)
 }
 
-// renew makes the overlay blank. One that a QEMU has open is left as it is: that is
-// an error.
+// renew makes the overlay blank. When a QEMU has it open, it stays as it is, and
+// that is an error.
 func (o overlay) renew(ctx context.Context) error {
 	if _, err := o.read(ctx, false); err != nil {
 		return err
@@ -150,15 +152,15 @@ func (o overlay) renew(ctx context.Context) error {
 	return o.create(ctx)
 }
 
-// written tells how much of the disk an overlay has. One that a QEMU has open is an
-// error.
+// written says how many clusters of the disk an overlay has. An overlay that a QEMU
+// has open is an error.
 func (o overlay) written(ctx context.Context) (clusters int64, err error) {
 	output, err := o.n.Run(ctx, qemuImg, "check", "--output=json", "-f", "qcow2", o.device)
 	if err != nil {
 		return 0, err
 	}
 	var found struct {
-		Clusters int64 `json:"allocated-clusters"` // left out when there are none
+		Clusters int64 `json:"allocated-clusters"` // missing when there are none
 	}
 	if err := json.Unmarshal([]byte(output), &found); err != nil {
 		return 0, fmt.Errorf("%s: what of %s was written: %w", o.n.Name(), o.device, err)
@@ -166,8 +168,8 @@ func (o overlay) written(ctx context.Context) (clusters int64, err error) {
 	return found.Clusters, nil
 }
 
-// view reads the disk into a device of its own, as it was told to be written, also
-// while a QEMU has it open.
+// view copies the disk into a device of its own, with every write that the guest has flushed,
+// even while a QEMU has the overlay open.
 func (o overlay) view(ctx context.Context, image string) (string, error) {
 	file := viewOf(image)
 	if err := o.n.Image(ctx, file, o.disk.SizeBytes); err != nil {

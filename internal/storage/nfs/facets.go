@@ -17,7 +17,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Check looks for a client of NFS 4.2 at the sites, and for a server, or the
+// Check checks for a client of NFS 4.2 at the sites, and for a server, or the
 // means to start one, at the storage server.
 func (s *System) Check(ctx context.Context) error {
 	return gather.Together(
@@ -41,12 +41,12 @@ func (s *System) Check(ctx context.Context) error {
 	)
 }
 
-// CheckRoom looks for the room of a disk on the storage server.
+// CheckRoom checks whether there is room for a disk on the storage server.
 func (s *System) CheckRoom(ctx context.Context, wanted storage.Spec) error {
 	return s.store.CheckRoom(ctx, wanted.SizeBytes, wanted)
 }
 
-// checkServer refuses a server that is not the kernel's, and one of the kernel's
+// checkServer refuses a server that is not the kernel's, and a kernel server
 // that somebody has started without NFS 4.2.
 func (s *System) checkServer(ctx context.Context) error {
 	running, err := s.serverRuns(ctx)
@@ -68,8 +68,8 @@ func (s *System) checkServer(ctx context.Context) error {
 	return err
 }
 
-// Sources are the loop device over a site's image, or its mount where the
-// hypervisor opens the image itself, and the server.
+// Sources are the counters of the loop device over a site's image (or of its
+// mount, when the hypervisor opens the image itself), and of the server.
 func (s *System) Sources(ctx context.Context, machine string) ([]witness.Source, error) {
 	if n := node.At(s.sites, machine); n != nil {
 		return s.siteSources(ctx, n)
@@ -107,7 +107,7 @@ func (s *System) siteSources(ctx context.Context, n *node.Node) ([]witness.Sourc
 	return []witness.Source{{Role: witness.GuestDisk, Reader: witness.BlockReader, Device: loops[0].Device}}, nil
 }
 
-// Traffic is whatever goes to or comes from the server's port.
+// Traffic is the traffic from and to the server's port.
 func (s *System) Traffic() []witness.Class {
 	return []witness.Class{
 		{Name: kind, Protocol: "tcp", FirstPort: port},
@@ -115,7 +115,7 @@ func (s *System) Traffic() []witness.Class {
 	}
 }
 
-// Evidence is what the clients count, and what the server exports and counts.
+// Evidence is the clients' counters, and the server's exports and counters.
 func (s *System) Evidence(machine string) []driver.Evidence {
 	switch {
 	case node.At(s.sites, machine) != nil:
@@ -129,8 +129,8 @@ func (s *System) Evidence(machine string) []driver.Evidence {
 	return nil
 }
 
-// leftovers are the exports and the server. Mounts, loop devices and files are
-// everybody's.
+// leftovers prints the exports and the server. Mounts, loop devices and files
+// are listed for all storage systems together.
 const leftovers = `
 folder=$(readlink -f "$2")/$1/nfs
 [ -e /var/lib/nfs/etab ] && while read -r exported client; do
@@ -151,7 +151,7 @@ func (s *System) Leftovers(machine string) string {
 	return leftovers
 }
 
-// Versions is a text for sh(1). The server is the kernel's.
+// Versions is a text for sh(1). The server is part of the kernel.
 func (s *System) Versions(machine string) string {
 	if node.At(s.sites, machine) == nil {
 		return ""

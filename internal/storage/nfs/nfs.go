@@ -1,18 +1,18 @@
 // Package nfs provides disks as raw image files on an NFS 4.2 server, the
-// kernel's own at the storage server. Both sites mount it. Where the hypervisor
-// opens files itself, it opens the image there; otherwise a loop device is made
-// over it.
+// kernel's own server on the storage server. Both sites mount the export. A
+// hypervisor that opens files itself opens the image there; for any other a
+// loop device is made over the image.
 //
-// The loop devices use direct I/O, and a disk is refused without it: through
-// the page cache one site would read what the other has long overwritten. A
-// hypervisor that opens the image itself must do so with direct I/O, too. A
-// write is on the server's file when it is acknowledged: NFS writes of one
-// request are stable (FILE_SYNC), and the export is "sync".
+// The loop devices use direct I/O, and a disk without it is refused: through
+// the page cache one site would read what the other has overwritten long ago. A
+// hypervisor that opens the image itself must use direct I/O, too. An
+// acknowledged write is on the server's file: NFS writes of one request are
+// stable (FILE_SYNC), and the export is "sync".
 //
-// A mount is "hard": while the server cannot be reached, I/O waits for good.
+// Mounts are "hard": while the server cannot be reached, I/O waits for ever.
 //
 // Dangerous: both sites have the image open all the time, and nothing keeps
-// them from writing at once. The server trusts the hosts' addresses
+// them from writing at the same time. The server trusts the hosts' addresses
 // (sec=sys, no_root_squash): the test network must be isolated.
 //
 // Sources: exports(5), nfs(5), rpc.nfsd(8), rpc.mountd(8), losetup(8), and the
@@ -33,10 +33,10 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// kind names the system, and its folder on the hosts.
+// kind is the system's name, and the name of its folder on the hosts.
 const kind = "nfs"
 
-// Kind is NFS' line of registration. It has no options.
+// Kind registers NFS. It has no options.
 var Kind = storage.Kind{Name: kind, New: New}
 
 var (
@@ -66,8 +66,8 @@ func New(setup storage.Setup) (storage.Driver, error) {
 // Kind is "nfs".
 func (s *System) Kind() string { return kind }
 
-// Provision exports an image file, mounts the export at both sites, and makes a
-// loop device over the image there unless the hypervisor opens it itself.
+// Provision exports an image file, mounts the export at both sites and, unless
+// the hypervisor opens the image itself, makes a loop device over it there.
 func (s *System) Provision(ctx context.Context, spec storage.Spec, _ storage.Site) (storage.Disk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,13 +118,13 @@ func (s *System) provision(ctx context.Context, spec storage.Spec, disk *storage
 // imageSuffix ends the names of the images.
 const imageSuffix = ".img"
 
-// exportFolder is the folder on the server that holds the images.
+// exportFolder is the folder on the server with the images.
 func (s *System) exportFolder(ctx context.Context) (string, error) {
 	folder, err := s.store.Dir(ctx, kind)
 	return path.Join(folder, "export"), err
 }
 
-// mountFolder is where a site mounts it.
+// mountFolder is the folder on which a site mounts the export.
 func mountFolder(ctx context.Context, n *node.Node) (string, error) {
 	dir, err := n.Dir(ctx, kind)
 	return path.Join(dir, "mnt"), err
@@ -137,15 +137,15 @@ func (s *System) siteModules() []string {
 	return []string{"nfsv4", "loop"}
 }
 
-// checkHostNames refuses two hosts of the same name. Linux tells the server its
-// host name as its identity, and the server would take one site for the other
-// after a reboot.
+// checkHostNames refuses two hosts with the same name. Linux identifies itself
+// to the server by its host name, and the server would take one site for the
+// other after a reboot.
 func (s *System) checkHostNames(ctx context.Context) error {
 	return node.DistinctHostNames(ctx, s.sites[storage.SiteA], s.sites[storage.SiteB], "an NFS server")
 }
 
-// attach mounts the export at one site, and returns what the hypervisor opens
-// there.
+// attach mounts the export at one site, and returns the path that the
+// hypervisor opens there.
 func (s *System) attach(ctx context.Context, n *node.Node, spec storage.Spec) (string, error) {
 	exported, err := s.exportFolder(ctx)
 	if err != nil {
@@ -180,7 +180,8 @@ func (s *System) attach(ctx context.Context, n *node.Node, spec storage.Spec) (s
 }
 
 // checkImage makes sure that a site's image is the one on our server: that our
-// export, and nothing over it, is mounted where the image is, and has it.
+// export is mounted at the image's place with nothing mounted over it, and has
+// the image.
 func (s *System) checkImage(ctx context.Context, n *node.Node, image string) error {
 	exported, err := s.exportFolder(ctx)
 	if err != nil {
@@ -208,9 +209,9 @@ func (s *System) checkImage(ctx context.Context, n *node.Node, image string) err
 	return err
 }
 
-// PrepareMigration has nothing to change: it makes sure that what the
-// destination would open is this disk, by the mount's source and the file, and
-// behind a loop device with direct I/O.
+// PrepareMigration changes nothing: it makes sure that the destination would
+// open this disk, by the mount's source and the file and, with a loop device,
+// by the file behind it and its direct I/O.
 func (s *System) PrepareMigration(ctx context.Context, disk storage.Disk, _, to storage.Site) error {
 	return node.Before(ctx, s.checkDisk(ctx, disk, to))
 }
@@ -252,25 +253,25 @@ func checkLoop(ctx context.Context, n *node.Node, device, image string) error {
 	return nil
 }
 
-// FinishMigration has nothing to do: both sites keep the image open.
+// FinishMigration does nothing: both sites keep the image open.
 func (s *System) FinishMigration(context.Context, storage.Disk, storage.Site) error { return nil }
 
-// Copies is the disk as the site reads it, past its page cache. The server's
-// image is no copy of its own: each read of the disk goes to it.
+// Copies is the disk as the site reads it, without its page cache. The server's
+// image is not a separate copy: each read of the disk goes to it.
 func (s *System) Copies(_ context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
 	return []storage.Copy{storage.SiteCopy(disk, at, s.sites[at].Name())}, nil
 }
 
 // Teardown removes every disk of the testbed's label, and stops the server if
-// we started it. The server stays as it is while a site cannot be cleaned.
+// we started it. The server stays as it is while a site could not be cleaned.
 // Kernel modules stay loaded, and the server's own files in /var/lib/nfs stay.
 func (s *System) Teardown(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := node.Each(func(site storage.Site) error { return detach(ctx, s.sites[site]) })
 	if err == nil {
-		// Not under a site that still has the image open: its mount is "hard",
-		// and would hang for good.
+		// Do not stop the server while a site still has the image open: the
+		// site's mount is "hard", and would hang for ever.
 		err = s.stopServing(ctx)
 	}
 	if err != nil {

@@ -16,17 +16,18 @@ import (
 	"heliotrope/internal/storage/internal/node"
 )
 
-// mostTimeo is the kernel's own bound of timeo (NFS_MAX_TCP_TIMEOUT of fs/nfs/internal.h).
+// mostTimeo is the kernel's own limit for timeo (NFS_MAX_TCP_TIMEOUT of fs/nfs/internal.h).
 const mostTimeo = 10 * time.Minute
 
-// mountOptions of both sites (nfs(5)); timeo is in tenths of a second. A connection on which
-// nothing is heard for three times as long is given up: a full queue of the path is no dead server.
+// mountOptions are the options of both sites' mounts (nfs(5)); timeo is in tenths of a second. The
+// client gives a connection up when nothing is heard on it for three times as long, so timeo must
+// be long enough for a full queue of the path.
 func mountOptions(of limits.Path) string {
 	timeo := min(of.AtLeast(time.Minute), mostTimeo) / (100 * time.Millisecond)
 	return fmt.Sprintf("vers=4.2,proto=tcp,sec=sys,hard,timeo=%d,retrans=2,noatime,nosuid,nodev", timeo)
 }
 
-// port is the one registered for NFS.
+// port is the port registered for NFS.
 const port = 2049
 
 const (
@@ -65,7 +66,7 @@ func (s *System) serve(ctx context.Context, exported string) error {
 	return s.startServer(ctx, state)
 }
 
-// mountControl mounts the server's control files where nobody has.
+// mountControl mounts the server's control files when they are not mounted.
 func (s *System) mountControl(ctx context.Context, state *node.State) error {
 	there, err := s.store.Exists(ctx, control+"/threads")
 	if err != nil || there {
@@ -74,7 +75,7 @@ func (s *System) mountControl(ctx context.Context, state *node.State) error {
 	if err := s.store.Modprobe(ctx, "nfsd"); err != nil {
 		return err
 	}
-	// Some distributions mount it as the module is loaded.
+	// Some distributions mount them when the module is loaded.
 	if there, err = s.store.Exists(ctx, control+"/threads"); err != nil || there {
 		return err
 	}
@@ -98,8 +99,8 @@ func (s *System) serverRuns(ctx context.Context) (bool, error) {
 	return count > 0, nil
 }
 
-// startServer starts a server of NFS 4 only, which needs no rpcbind and no
-// statd. The kernel asks rpc.mountd about every new client.
+// startServer starts a server for NFS 4 only, which needs no rpcbind and no statd. The kernel asks
+// rpc.mountd about every new client.
 func (s *System) startServer(ctx context.Context, state *node.State) error {
 	daemon, err := s.mountDaemons(ctx)
 	if err != nil {
@@ -129,8 +130,8 @@ func (s *System) startServer(ctx context.Context, state *node.State) error {
 	return s.endGrace(ctx)
 }
 
-// endGrace ends the 90 s in which a server that was just started lets only its
-// former clients open files. Ours has none. A second time would be EBUSY.
+// endGrace ends the 90 s in which a server that was just started lets only its former clients open
+// files. Our server has none. Ending it a second time would return EBUSY.
 func (s *System) endGrace(ctx context.Context) error {
 	ended, err := s.store.Read(ctx, control+"/v4_end_grace")
 	if err != nil || ended == "Y" {
@@ -139,7 +140,7 @@ func (s *System) endGrace(ctx context.Context) error {
 	return s.store.Write(ctx, control+"/v4_end_grace", "Y")
 }
 
-// mountDaemons lists the process ids of rpc.mountd.
+// mountDaemons lists the process IDs of rpc.mountd.
 func (s *System) mountDaemons(ctx context.Context) ([]string, error) {
 	output, err := s.store.Run(ctx, "/usr/bin/pgrep", "-x", mountDaemon)
 	if code, ended := remote.ExitCode(err); err != nil && (!ended || code != 1) {
@@ -151,8 +152,8 @@ func (s *System) mountDaemons(ctx context.Context) ([]string, error) {
 // Export is one line of the table of exports.
 type Export struct{ Folder, Client string }
 
-// ParseExports reads /var/lib/nfs/etab: on each line a folder, a tab, and a
-// client with its options in brackets (exportfs(8)).
+// ParseExports reads /var/lib/nfs/etab. Each line has a folder, a tab, and a client with its
+// options in parentheses (exportfs(8)).
 func ParseExports(text string) []Export {
 	var all []Export
 	for line := range strings.Lines(text) {
@@ -200,8 +201,8 @@ func (s *System) missing(ctx context.Context, exported string) ([]string, error)
 	return missing, nil
 }
 
-// export exports the folder to the sites' addresses. The fsid is for file
-// systems without a UUID, such as tmpfs.
+// export exports the folder to the sites' addresses. File systems without a UUID, such as tmpfs,
+// need the fsid.
 func (s *System) export(ctx context.Context, exported string) error {
 	missing, err := s.missing(ctx, exported)
 	if err != nil || len(missing) == 0 {
@@ -211,15 +212,14 @@ func (s *System) export(ctx context.Context, exported string) error {
 	_, _ = sum.Write([]byte(s.label + exported))
 	options := fmt.Sprintf("rw,sync,no_wdelay,no_root_squash,no_subtree_check,fsid=%d", sum.Sum32()>>1|1)
 	_, failed := s.store.Run(ctx, append([]string{"exportfs", "-o", options}, missing...)...)
-	// The table decides: exportfs fails where there is no /etc/exports, and has
-	// exported the folder all the same.
+	// The table decides: without /etc/exports, exportfs fails although it has exported the folder.
 	if missing, err = s.missing(ctx, exported); err == nil && len(missing) > 0 {
 		err = fmt.Errorf("%s: %q is not exported: %w", s.store.Name(), missing, errors.Join(errors.New("exportfs was run"), failed))
 	}
 	return err
 }
 
-// stopServing takes the exports back, and stops what we started.
+// stopServing removes the exports, and stops what we started.
 func (s *System) stopServing(ctx context.Context) error {
 	if !s.store.HasShell() {
 		return nil
@@ -242,7 +242,7 @@ func (s *System) stopServing(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if others == 0 { // otherwise somebody else has come to need the server
+	if others == 0 { // otherwise somebody else now needs the server
 		if err := s.stopServer(ctx, state); err != nil {
 			return err
 		}

@@ -1,6 +1,6 @@
 // Package counters reads DRBD's counters on a host, for the witness's program.
 //
-// It promises that a device which is not there has no counters, not zeros.
+// It promises that a missing device has no counters, rather than zeros.
 package counters
 
 import (
@@ -13,15 +13,15 @@ import (
 	"heliotrope/internal/witness/sampler"
 )
 
-// Role and Reader of DRBD's counters; their device is a path such as
-// /dev/drbd200.
+// Role and Reader are the names for DRBD's counters; their device is a path such
+// as /dev/drbd200.
 const (
 	Role   = "drbd"
 	Reader = "drbd"
 )
 
-// Part is what the witness's program needs to know. Source of the meanings: the
-// DRBD 8.4 user's guide, chapter "Performance indicators" (/proc/drbd).
+// Part is DRBD's part of the witness's program. The meanings of the counters are
+// from the DRBD 8.4 user's guide, chapter "Performance indicators" (/proc/drbd).
 var Part = part.Part{
 	Readers: sampler.Readers{Reader: open},
 	Classes: []string{"drbd"},
@@ -43,7 +43,7 @@ var Part = part.Part{
 // field is one of the counters of /proc/drbd.
 type field struct {
 	name   string
-	factor int64 // of the value there, to make it the unit of the data dictionary
+	factor int64 // converts the value there to the unit of the data dictionary
 }
 
 var fields = map[string]field{
@@ -54,12 +54,14 @@ var fields = map[string]field{
 	"oos": {"out_of_sync_bytes", 1 << 10},
 }
 
-// minor reads the counters of a minor, which are on the line after its own:
+// minor reads the counters of a minor number. They are on the line after the
+// device's own line:
 //
 //	0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----
 //	   ns:4 nr:0 dw:4 dr:0 al:1 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:0
 //
-// The file is opened for each reading: an open one would keep the module loaded.
+// The file is opened for each reading, because an open file would keep the
+// module loaded.
 type minor struct{ file, label string }
 
 func open(source witness.Source, roots sampler.Roots) sampler.Reader {

@@ -17,7 +17,7 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// The texts print what is missing. They look where Run would find it.
+// Shell code that prints what is missing. It searches the same PATH as Run.
 const (
 	missingPrograms = `for program; do command -v "$program" > /dev/null || echo "$program"; done`
 	missingModules  = `
@@ -26,12 +26,12 @@ for module; do
 done`
 )
 
-// Needs says which programs a machine lacks, a problem for each.
+// Needs reports each program that a machine lacks as a problem.
 func (n *Node) Needs(ctx context.Context, programs ...string) error {
 	return n.missing(ctx, missingPrograms, programs, problem.Lacks)
 }
 
-// NeedsModules says which kernel modules a machine could not load.
+// NeedsModules reports each kernel module that a machine could not load.
 func (n *Node) NeedsModules(ctx context.Context, modules ...string) error {
 	return n.missing(ctx, missingModules, modules, problem.LacksModule)
 }
@@ -54,8 +54,8 @@ func (n *Node) CheckDataDir(ctx context.Context, kind string) error {
 	return err
 }
 
-// DistinctHostNames refuses two sites whose kernels have the same host name; by
-// whom is the name told apart, for the error.
+// DistinctHostNames refuses two sites whose kernels have the same host name. by
+// is what distinguishes hosts by that name, for the error.
 func DistinctHostNames(ctx context.Context, a, b *Node, by string) error {
 	var names [2]string
 	for i, n := range []*Node{a, b} {
@@ -72,20 +72,21 @@ func DistinctHostNames(ctx context.Context, a, b *Node, by string) error {
 	return nil
 }
 
-// HostName is the kernel's (uname -n).
+// HostName is the kernel's host name (uname -n).
 func (n *Node) HostName(ctx context.Context) (string, error) {
 	return n.Read(ctx, hostNameFile)
 }
 
 const hostNameFile = "/proc/sys/kernel/hostname"
 
-// PortTaken says that another program listens on a TCP port that is wanted.
+// PortTaken is the problem that another program listens on a TCP port that we
+// need.
 func (n *Node) PortTaken(port uint16, found string) error {
 	return problem.New(fault.Infrastructure, n.Name(), fmt.Sprintf("TCP port %d", port), found, "stop it (ss -ltnp tells which it is)")
 }
 
-// ListeningPorts lists the TCP ports on which somebody listens at the machine's
-// address on the test network: there, or at all of the machine's addresses.
+// ListeningPorts lists the TCP ports on which some program listens at the
+// machine's address on the test network, or at all of the machine's addresses.
 func (n *Node) ListeningPorts(ctx context.Context) (map[uint16]bool, error) {
 	ports := map[uint16]bool{}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
@@ -103,8 +104,8 @@ func (n *Node) ListeningPorts(ctx context.Context) (map[uint16]bool, error) {
 	return ports, nil
 }
 
-// parseListener reads a line of /proc/net/tcp or tcp6 of a machine that stores
-// the low byte first (Documentation/networking/proc_net_tcp.rst):
+// parseListener reads a line of /proc/net/tcp or tcp6 of a little-endian machine
+// (Documentation/networking/proc_net_tcp.rst):
 //
 //	0: 0300C612:0CBC 00000000:0000 0A …
 func parseListener(line string) (address netip.AddrPort, listens bool) {
@@ -126,10 +127,10 @@ func parseListener(line string) (address netip.AddrPort, listens bool) {
 	return netip.AddrPortFrom(ip, uint16(number)), ok
 }
 
-// Failure makes an error of a migration's window one of the system under test,
-// unless it was us who stopped, or the way to the host that broke: that says
-// nothing of the storage, and is the infrastructure's. An error that has a class
-// keeps it.
+// Failure gives an error during a migration's window the class of the system
+// under test, unless we stopped, or the connection to the host was lost: that
+// says nothing about the storage, and is the infrastructure's. An error that has
+// a class keeps it.
 func Failure(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil || isClassed(err) {
 		return err
@@ -144,9 +145,8 @@ func Failure(ctx context.Context, err error) error {
 	return fault.Because(fault.TargetFailed, code, err)
 }
 
-// Before makes an error of what was looked at before anything of the system
-// under test was tried one of the infrastructure. An error that has a class
-// keeps it.
+// Before gives an error that was found before the system under test was tried
+// the class of the infrastructure. An error that has a class keeps it.
 func Before(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil || isClassed(err) {
 		return err
@@ -159,13 +159,12 @@ func isClassed(err error) bool {
 	return errors.As(err, &classed)
 }
 
-// Unusable is an error of what was found before anything of the system under
-// test was tried.
+// Unusable is an error that was found before the system under test was tried.
 func Unusable(format string, values ...any) error {
 	return fault.Because(fault.Infrastructure, cause.Infrastructure, fmt.Errorf(format, values...))
 }
 
-// At finds the node of a machine among the sites', or nil.
+// At finds the node of a machine among the sites'; nil when there is none.
 func At(sites map[storage.Site]*Node, machine string) *Node {
 	for _, n := range sites {
 		if n.Name() == machine && n.HasShell() {

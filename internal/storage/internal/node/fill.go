@@ -15,12 +15,12 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// filledEnd ends the name of the file beside an image that says how far it is
+// filledEnd ends the name of the file beside an image that says how much of it is
 // filled.
 const filledEnd = ".filled"
 
-// filled is what stands beside an image: the seed, how much is to be filled, how
-// much of the disk is written, and the ms that filling took.
+// filled is the contents of that file: the seed, how many bytes are to be filled, how
+// many bytes of the disk are written, and how many milliseconds filling took.
 type filled struct {
 	seed                     uint64
 	fillBytes, doneBytes, ms int64
@@ -30,10 +30,10 @@ func (f filled) String() string {
 	return fmt.Sprintln(f.seed, f.fillBytes, f.doneBytes, f.ms)
 }
 
-// FilledImage is Image for a disk of that kind of storage, whose copy the image's
-// beginning is: as the specification says, it is filled. Nobody may have opened it
-// yet unless it was filled before. What goes wrong while it is filled, as a file
-// system that is full, is the infrastructure's.
+// FilledImage is Image for an image that begins with a copy of the disk, for a kind of
+// storage. It fills the disk as the specification says. Nobody may have opened the
+// image yet unless it was completely filled before. An error while filling, such as a
+// full file system, is the infrastructure's.
 func (n *Node) FilledImage(ctx context.Context, kind, name string, imageBytes int64, disk storage.Spec) error {
 	if disk.Fill.Bytes == 0 {
 		return n.Image(ctx, name, imageBytes)
@@ -60,9 +60,9 @@ func (n *Node) FilledImage(ctx context.Context, kind, name string, imageBytes in
 	return nil
 }
 
-// forgetEarlier removes what is told of an earlier image of that name, before a new one
-// is made: the image alone may have been removed, by a teardown that was cut off or by
-// hand.
+// forgetEarlier removes what is recorded about an earlier image of that name before a
+// new one is made: an interrupted teardown, or somebody by hand, may have removed only
+// the image.
 func (n *Node) forgetEarlier(ctx context.Context, kind, name string) error {
 	there, err := n.SizeOf(ctx, name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && there > 0 {
@@ -80,13 +80,13 @@ func (n *Node) Filled(ctx context.Context, name string, disk storage.Spec) (stor
 	return storage.Filled{Bytes: state.fillBytes, Took: time.Duration(state.ms) * time.Millisecond}, err
 }
 
-// HasBegun says whether an image is being filled, or was, and Forget has that said no
-// more: before the image is removed.
+// HasBegun says whether filling an image has begun, or is finished. Forget must be
+// called before the image is removed.
 func (n *Node) HasBegun(ctx context.Context, name string) (bool, error) {
 	return n.Exists(ctx, name+filledEnd)
 }
 
-// Forget removes what stands beside an image.
+// Forget removes the file beside an image that says how much of it is filled.
 func (n *Node) Forget(ctx context.Context, name string) error { return n.Remove(ctx, name+filledEnd) }
 
 func (n *Node) filled(ctx context.Context, name string) (state filled, err error) {
@@ -100,8 +100,8 @@ func (n *Node) filled(ctx context.Context, name string) (state filled, err error
 	return state, nil
 }
 
-// fill writes the rest of a disk. That it has begun is written down before anything
-// else.
+// fill writes the rest of a disk. Before anything else it records that filling has
+// begun.
 func (n *Node) fill(ctx context.Context, kind, name string, diskBytes int64, state *filled) error {
 	reached := func(at int64) error {
 		state.doneBytes = at
@@ -120,7 +120,7 @@ func (n *Node) fill(ctx context.Context, kind, name string, diskBytes int64, sta
 	if state.doneBytes < state.fillBytes {
 		took, err := disk.Fill(ctx, state.doneBytes, state.fillBytes, state.seed, func(at int64) error {
 			if at == state.fillBytes {
-				return nil // its end, which is written down below with how long it took
+				return nil // the end is recorded below, together with how long filling took
 			}
 			return reached(at)
 		})
@@ -148,13 +148,13 @@ func (n *Node) errNotFilled() error {
 		"give it the witness, or set disk.precondition: none", n.Name())
 }
 
-// filler is the process that fills disks of that kind of storage there, one after
+// filler is the process on the host that fills disks of one kind of storage, one after
 // the other.
 func (n *Node) filler(kind string) record.Process {
 	return record.Process{Host: n.host, Dir: n.programs.RunDir(n.Name(), "fill-"+kind)}
 }
 
-// endFilling ends what fills a disk of that kind.
+// endFilling ends the process that fills disks of that kind.
 func (n *Node) endFilling(ctx context.Context, kind string) error {
 	if n.programs == nil || !n.HasShell() {
 		return nil

@@ -14,18 +14,19 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// losetup is named with its folder: where the login shell is busybox, its own
-// lesser losetup would be run otherwise.
+// losetup is named with its folder, because a login shell from busybox would otherwise run busybox's losetup,
+// which can do less.
 const losetup = "/sbin/losetup"
 
 // Loop is an attached loop device.
 type Loop struct {
 	Device string // such as /dev/loop3
-	File   string // what is behind it, as the kernel names it
-	Direct bool   // it reads and writes the file past the page cache
+	File   string // the file behind it, by the kernel's name
+	Direct bool   // it bypasses the page cache when it reads and writes the file
 }
 
-// loopDevice is the form of a loop device's name: it becomes an argument of commands on the host that named it.
+// loopDevice matches a loop device's name, which a host reports and which becomes an argument of commands
+// there.
 var loopDevice = regexp.MustCompile(`^/dev/loop[0-9]+$`)
 
 // ParseLoops reads the output of
@@ -51,7 +52,7 @@ func ParseLoops(output string) ([]Loop, error) {
 	var loops []Loop
 	for _, device := range list.LoopDevices {
 		if device.Name == "" || device.BackFile == nil {
-			continue // it went while losetup looked
+			continue // it was detached while losetup ran
 		}
 		if !loopDevice.MatchString(device.Name) {
 			return nil, fmt.Errorf("list of loop devices: %.100q is none", device.Name)
@@ -65,8 +66,7 @@ func ParseLoops(output string) ([]Loop, error) {
 	return loops, nil
 }
 
-// Loops lists the loop devices over files inside folder, or over folder itself
-// where that is a file.
+// Loops lists the loop devices over files inside folder, or over folder itself if that is a file.
 func (n *Node) Loops(ctx context.Context, folder string) ([]Loop, error) {
 	output, err := n.Run(ctx, losetup, "--list", "--json", "--output", "NAME,DIO,BACK-FILE")
 	if err != nil {
@@ -85,14 +85,13 @@ func (n *Node) Loops(ctx context.Context, folder string) ([]Loop, error) {
 	return inside, nil
 }
 
-// AttachLoop makes a loop device over a file inside folder, with direct I/O,
-// or finds it. Where the file system cannot do direct I/O, as tmpfs, it is an
-// error if mustDirect is set; else the page cache is used.
+// AttachLoop makes a loop device over a file inside folder, with direct I/O, or finds it. When the file system
+// cannot do direct I/O, like tmpfs, that is an error if mustDirect is set; otherwise the page cache is used.
 func (n *Node) AttachLoop(ctx context.Context, folder, file string, mustDirect bool) (string, error) {
 	return n.attach(ctx, folder, file, mustDirect)
 }
 
-// AttachReadOnly is AttachLoop for a file that nobody is to write by the device.
+// AttachReadOnly is AttachLoop for a file that must not be written through the device.
 func (n *Node) AttachReadOnly(ctx context.Context, folder, file string) (string, error) {
 	return n.attach(ctx, folder, file, false, "--read-only")
 }
@@ -125,7 +124,7 @@ func (n *Node) attach(ctx context.Context, folder, file string, mustDirect bool,
 	return loop.Device, nil
 }
 
-// loopOver finds the one loop device over a file, or nil.
+// loopOver finds the one loop device over a file; nil when there is none.
 func (n *Node) loopOver(ctx context.Context, folder, file string) (*Loop, error) {
 	loops, err := n.Loops(ctx, folder)
 	if err != nil {
@@ -145,10 +144,8 @@ func (n *Node) loopOver(ctx context.Context, folder, file string) (*Loop, error)
 	return found, nil
 }
 
-// DetachLoops detaches every loop device over a file inside folder, or over
-// folder itself where that is a file. losetup -d
-// succeeds even for one in use, which then goes with its last user: that is an
-// error here.
+// DetachLoops detaches every loop device over a file inside folder, or over folder itself if that is a file.
+// losetup -d succeeds even for a device in use, which is then detached by its last user: that is an error here.
 func (n *Node) DetachLoops(ctx context.Context, folder string) error {
 	loops, err := n.Loops(ctx, folder)
 	if err != nil || len(loops) == 0 {
@@ -167,7 +164,7 @@ func (n *Node) DetachLoops(ctx context.Context, folder string) error {
 	return errors.Join(errs...)
 }
 
-// Each does something for both sites at once and joins the errors.
+// Each calls do for both sites at the same time and joins the errors.
 func Each(do func(site storage.Site) error) error {
 	return gather.Each([]storage.Site{storage.SiteA, storage.SiteB}, do)
 }

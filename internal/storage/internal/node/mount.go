@@ -15,8 +15,7 @@ import (
 // Mount is a line of /proc/mounts (fstab(5)).
 type Mount struct{ Source, Place, Type string }
 
-// MountsIn lists what is mounted in a folder, or on the folder itself, the last
-// mounted first.
+// MountsIn lists what is mounted in a folder, or on the folder itself, the most recent mount first.
 func (n *Node) MountsIn(ctx context.Context, folder string) ([]Mount, error) {
 	text, err := n.Read(ctx, "/proc/mounts")
 	if err != nil {
@@ -25,7 +24,8 @@ func (n *Node) MountsIn(ctx context.Context, folder string) ([]Mount, error) {
 	return parseMounts(text, folder), nil
 }
 
-// parseMounts reads /proc/mounts. A place that is not written as our folders are, as with "..", is none of ours.
+// parseMounts reads /proc/mounts. A path that is not in canonical form, for example one with "..", is none of
+// ours.
 func parseMounts(text, folder string) (mounts []Mount) {
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
@@ -37,8 +37,8 @@ func parseMounts(text, folder string) (mounts []Mount) {
 	return mounts
 }
 
-// unmountTries is how often an unmount is tried: a file that was just closed
-// may still keep its file system busy.
+// unmountTries is how often an unmount is tried: a file that was just closed may still keep its file system
+// busy.
 const unmountTries = 5
 
 // Unmount unmounts whatever is mounted in a folder or on it. A file system

@@ -1,8 +1,8 @@
-// Package node is what the storage systems share: one host of the testbed, its
-// files and its loop devices.
+// Package node has what the storage systems share: one host of the testbed, its files and its loop
+// devices.
 //
-// It promises that no file is touched and no command started after the context
-// has ended, and that it removes nothing outside the label's own folder.
+// It promises that after the end of the context it touches no file and starts no command, and that
+// it removes nothing outside the label's own folder.
 package node
 
 import (
@@ -26,28 +26,28 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// commandTimeout limits every command: none of them takes long on a sound
-// host, and one that hangs in the kernel must not hang a campaign.
+// commandTimeout limits every command: none of them takes long on a healthy host, and one that hangs
+// in the kernel must not hang a campaign.
 const commandTimeout = 2 * time.Minute
 
 // Node is one host of the testbed.
 type Node struct {
 	name    string
-	host    remote.Host // nil where there is no shell
+	host    remote.Host // nil when there is no shell
 	dataDir string
-	witness bool // may run there
+	witness bool // the witness's program may run there
 	mu      sync.Mutex
-	root    string // dataDir without symbolic links, once known
+	root    string // dataDir without symbolic links, once it is known
 
-	programs storage.Programs // nil where there are none
+	programs storage.Programs // nil when there are none
 
 	// Label is the testbed's name.
 	Label string
-	// Address is the host's on the test network.
+	// Address is the host's address on the test network.
 	Address netip.Addr
 }
 
-// New is a machine of the testbed.
+// New makes the node of a machine of the testbed.
 func New(setup storage.Setup, described *inventory.Machine) *Node {
 	return &Node{name: described.Name, host: setup.Machines[described.Name], dataDir: described.DataDir,
 		witness: described.Has(inventory.Witness), programs: setup.Programs, Label: setup.Inventory.Name, Address: described.Address}
@@ -61,11 +61,11 @@ func Sites(setup storage.Setup) map[storage.Site]*Node {
 	}
 }
 
-// HasShell says whether anything can be looked at or changed there. Nothing of a
-// storage system is where there is none.
+// HasShell says whether anything can be read or changed there. A machine without a shell has nothing
+// of a storage system.
 func (n *Node) HasShell() bool { return n.host != nil }
 
-// errNoShell is an error of every use of a machine without one.
+// errNoShell is the error of every operation on a machine without a shell.
 func (n *Node) errNoShell() error {
 	return fault.New(fault.BadInput, "%s: this storage system needs a shell there, and the inventory says that it has none", n.name)
 }
@@ -79,7 +79,7 @@ func (n *Node) Run(ctx context.Context, args ...string) (string, error) {
 	return n.RunWithin(ctx, commandTimeout, args...)
 }
 
-// RunWithin is Run with a limit of its own.
+// RunWithin is Run with a time limit of its own.
 func (n *Node) RunWithin(ctx context.Context, limit time.Duration, args ...string) (string, error) {
 	if !n.HasShell() {
 		return "", n.errNoShell()
@@ -88,8 +88,9 @@ func (n *Node) RunWithin(ctx context.Context, limit time.Duration, args ...strin
 	return strings.TrimSpace(string(result.Stdout)), err
 }
 
-// RunTelling is Run without a limit, of a command that prints how far it is as `qemu-img -p`
-// does: "(12.50/100%)". It is told (alive.Reached), so that whoever waits can end it by its silence.
+// RunTelling is Run without a time limit, for a command that prints its progress like `qemu-img -p`:
+// "(12.50/100%)". The progress is reported (alive.Reached), so that the caller can end a silent
+// command.
 func (n *Node) RunTelling(ctx context.Context, args ...string) error {
 	if !n.HasShell() {
 		return n.errNoShell()
@@ -105,7 +106,7 @@ func (n *Node) RunTelling(ctx context.Context, args ...string) error {
 
 var percentDone = regexp.MustCompile(`\((\d{1,3}\.\d{2})/100%\)`)
 
-// output takes what a command prints.
+// output is called with what a command prints.
 type output func(text []byte)
 
 func (o output) Write(text []byte) (int, error) {
@@ -123,9 +124,9 @@ func (n *Node) Modprobe(ctx context.Context, modules ...string) error {
 	return nil
 }
 
-// Borrow sets a kernel setting of the host's, which one kind of storage needs for as long as
-// its disks are there. The host has its former value written down, and gives it back
-// by itself when nobody renews its lease (owner.Borrow).
+// Borrow changes a kernel setting of the host that one kind of storage needs for as long as its
+// disks are there. The host records the former value, and restores it by itself when nobody renews
+// its lease (owner.Borrow).
 func (n *Node) Borrow(ctx context.Context, kind, file, value string) error {
 	if !n.HasShell() {
 		return n.errNoShell()
@@ -133,7 +134,7 @@ func (n *Node) Borrow(ctx context.Context, kind, file, value string) error {
 	return owner.Borrow(ctx, n.host, n.Label+"."+kind, file, value)
 }
 
-// GiveBack gives back what a kind of storage has borrowed.
+// GiveBack restores the settings that a kind of storage has borrowed.
 func (n *Node) GiveBack(ctx context.Context, kind string) error {
 	if !n.HasShell() {
 		return n.errNoShell()
@@ -141,9 +142,9 @@ func (n *Node) GiveBack(ctx context.Context, kind string) error {
 	return owner.GiveBack(ctx, n.host, n.Label+"."+kind)
 }
 
-// Dir is the label's folder for one kind of storage, <DataDir>/<label>/<kind>,
-// without symbolic links: the kernel reports the files of loops and mounts
-// that way. It need not exist.
+// Dir is the label's folder for one kind of storage, <DataDir>/<label>/<kind>, without symbolic
+// links, because the kernel reports the files of loop devices and mounts that way. It need not
+// exist.
 func (n *Node) Dir(ctx context.Context, kind string) (string, error) {
 	own, err := n.ownDir(ctx)
 	if err != nil {
@@ -152,7 +153,7 @@ func (n *Node) Dir(ctx context.Context, kind string) (string, error) {
 	return path.Join(own, kind), nil
 }
 
-// ownDir is the label's own folder, which has one for each kind of storage.
+// ownDir is the label's own folder, which has a folder for each kind of storage.
 func (n *Node) ownDir(ctx context.Context) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -165,7 +166,7 @@ func (n *Node) ownDir(ctx context.Context) (string, error) {
 			return "", err
 		}
 		if root == "" {
-			root = path.Clean(n.dataDir) // not there yet
+			root = path.Clean(n.dataDir) // it does not exist yet
 		}
 		if !path.IsAbs(root) || root == "/" || strings.ContainsAny(root, " ,\\\t\n") {
 			return "", fmt.Errorf("%s: data_dir %s is really %q, which cannot be used; choose another", n.Name(), n.dataDir, root)
@@ -175,8 +176,8 @@ func (n *Node) ownDir(ctx context.Context) (string, error) {
 	return path.Join(n.root, n.Label), nil
 }
 
-// RemoveDir removes the folder of one kind of storage, and the label's own
-// folder when nothing else is in it. What still fills a disk there it ends before.
+// RemoveDir removes the folder of one kind of storage, and the label's own folder when nothing else
+// is in it. First it ends any process that still fills a disk there.
 func (n *Node) RemoveDir(ctx context.Context, kind string) error {
 	if err := n.endFilling(ctx, kind); err != nil {
 		return err
@@ -219,7 +220,7 @@ func (n *Node) Read(ctx context.Context, name string) (text string, err error) {
 	return text, err
 }
 
-// ReadIfThere is Read, but a missing file is empty.
+// ReadIfThere is Read, but returns "" for a missing file.
 func (n *Node) ReadIfThere(ctx context.Context, name string) (string, error) {
 	text, err := n.Read(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -233,7 +234,7 @@ func (n *Node) Write(ctx context.Context, name, text string) error {
 	return n.files(ctx, func(files remote.Files) error { return files.WriteFile(name, []byte(text), 0o644) })
 }
 
-// Replace writes a whole file, or leaves the old one.
+// Replace writes a whole file; on failure the old one stays.
 func (n *Node) Replace(ctx context.Context, name, text string) error {
 	return n.files(ctx, func(files remote.Files) error { return files.ReplaceFile(name, []byte(text), 0o644) })
 }
@@ -251,7 +252,7 @@ func (n *Node) Exists(ctx context.Context, name string) (found bool, err error) 
 	return found, err
 }
 
-// List lists a folder; it is nil for one that is not there.
+// List lists a folder; the result is nil when the folder does not exist.
 func (n *Node) List(ctx context.Context, folder string) (infos []fs.FileInfo, err error) {
 	err = n.files(ctx, func(files remote.Files) error {
 		found, err := files.ReadDir(folder)
@@ -281,7 +282,7 @@ func (n *Node) Mkdir(ctx context.Context, name string) error {
 	return n.files(ctx, func(files remote.Files) error { return files.MkdirAll(name) })
 }
 
-// Link makes a symbolic link; one that is there already is left.
+// Link makes a symbolic link; an existing one is left as it is.
 func (n *Node) Link(ctx context.Context, target, link string) error {
 	return n.files(ctx, func(files remote.Files) error {
 		if err := files.Symlink(target, link); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -320,8 +321,8 @@ func (n *Node) Remove(ctx context.Context, name string) error {
 	return n.files(ctx, func(files remote.Files) error { return files.Remove(name) })
 }
 
-// Image makes a sparse file of the given size, where there is room for all of
-// it. One that is there stays as it is; one of another size is refused.
+// Image makes a sparse file of the given size if there is room for all of it. An existing image
+// stays as it is; one of another size is refused.
 func (n *Node) Image(ctx context.Context, name string, sizeBytes int64) error {
 	there, err := n.SizeOf(ctx, name)
 	switch {
@@ -329,7 +330,7 @@ func (n *Node) Image(ctx context.Context, name string, sizeBytes int64) error {
 		return err
 	case err == nil && there == sizeBytes:
 		return nil
-	case err == nil && there != 0: // 0: made, but not sized, by a run that was cut off
+	case err == nil && there != 0: // 0: an interrupted run made it, but did not set its size
 		return fmt.Errorf("%s: %s is there with %d bytes, want %d: tear the testbed's disks down first", n.Name(), name, there, sizeBytes)
 	}
 	if err := n.Mkdir(ctx, path.Dir(name)); err != nil {

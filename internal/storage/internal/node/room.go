@@ -11,10 +11,10 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// Room refuses a folder whose file system has less free space: a sparse file
-// that cannot be filled fails in the middle of a measurement.
+// Room refuses a folder whose file system has less free space: a sparse file that
+// cannot be filled would fail in the middle of a measurement.
 func (n *Node) Room(ctx context.Context, folder string, wantBytes int64) error {
-	output, err := n.Run(ctx, "stat", "-f", "-c", "%a %S", folder) // free blocks, and the bytes of one
+	output, err := n.Run(ctx, "stat", "-f", "-c", "%a %S", folder) // free blocks, and the size of a block in bytes
 	if err != nil {
 		return err
 	}
@@ -25,14 +25,15 @@ func (n *Node) Room(ctx context.Context, folder string, wantBytes int64) error {
 	return n.enough(folder, free, wantBytes, "the disk wants")
 }
 
-// besideBytes is what comes to a host's folder before the first disk: our programs,
-// 26 MiB, and what they record.
+// besideBytes is what is written to a host's folder before the first disk: our
+// programs, 26 MiB, and what they record.
 const besideBytes = 28 << 20
 
-// freeText prints the free blocks of a folder's file system and the bytes of one.
-// Then it prints a line of KiB and a name for the folder, and for each beside it
-// whose name goes on with a dot: the label's programs and recordings. The folder
-// need not be there yet, and what is mounted in it does not count.
+// freeText prints the free blocks of a folder's file system and the size of a block
+// in bytes. Then it prints a line with KiB and a name for the folder, and one for
+// each sibling whose name is the folder's followed by a dot: the label's programs
+// and recordings. The folder need not exist yet, and file systems mounted in it do
+// not count.
 const freeText = `
 place=$1
 until [ -d "$place" ]; do place=$(dirname "$place"); done
@@ -41,11 +42,11 @@ for ours in "$1" "$1".*; do
 	if [ -d "$ours" ]; then du -skx "$ours"; fi
 done`
 
-// CheckRoom says whether there will be enough free space for a disk on a host on
-// which nothing has begun. All that carries the label there is as good as free: a
-// trial first removes every disk, of whatever kind of storage, and the programs
-// are counted in what it needs. A disk that is to be filled is refused where our
-// witness's program may not run.
+// CheckRoom checks whether there will be enough free space for a disk on a host on
+// which nothing has begun. Space that is taken by anything with the label counts as
+// free: a trial first removes every disk, of any kind of storage, and the space for
+// the programs is part of what it needs. A disk that is to be filled is refused
+// where the witness's program may not run.
 func (n *Node) CheckRoom(ctx context.Context, wantBytes int64, disk storage.Spec) error {
 	if disk.Fill.Bytes > 0 && !n.witness {
 		return n.errNotFilled()
@@ -65,7 +66,8 @@ func (n *Node) CheckRoom(ctx context.Context, wantBytes int64, disk storage.Spec
 	return n.enough(folder, free, wantBytes+besideBytes, "the disk and Heliotrope's own programs want")
 }
 
-// sumFree reads what freeText prints: the free space in bytes, with what is ours.
+// sumFree reads the output of freeText: the free space in bytes, including what our
+// own files take.
 func (n *Node) sumFree(folder, output string) (bytes int64, err error) {
 	first, rest, _ := strings.Cut(output, "\n")
 	unreadable := func(err error) (int64, error) {
@@ -92,7 +94,7 @@ func (n *Node) sumFree(folder, output string) (bytes int64, err error) {
 	return bytes, nil
 }
 
-// mostFree is more than a file system has: 4 EiB.
+// mostFree is more than any file system has: 4 EiB.
 const mostFree = 1 << 62
 
 var errNotFree = errors.New("a number of bytes that cannot be")

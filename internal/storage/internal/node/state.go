@@ -9,21 +9,22 @@ import (
 
 const stateFile = "state.json"
 
-// State is what we changed on a host that a teardown must undo and could not
-// recognise by its name, such as a daemon we started. It is saved before the
-// change, in the folder of its kind of storage.
+// State is what we changed on a host and a teardown must undo, but could not
+// recognise by its name, such as a daemon that we started. It is saved before
+// the change, in the folder of its kind of storage.
 type State struct {
-	// Boot is the boot the state belongs to; after another it means nothing.
+	// Boot is the ID of the boot to which the state belongs; after a reboot the
+	// state means nothing.
 	Boot string `json:"boot"`
-	// Started names the daemons that did not run before us.
+	// Started names the daemons that we started.
 	Started map[string]bool `json:"started,omitempty"`
-	// Mounted names the file systems that were not mounted before us.
+	// Mounted names the file systems that we mounted.
 	Mounted map[string]bool `json:"mounted,omitempty"`
-	// Before holds settings as they were.
+	// Before holds the former values of settings.
 	Before map[string]string `json:"before,omitempty"`
 }
 
-// LoadState reads the state; a host without one has an empty one.
+// LoadState reads the state; it is empty on a host that has none.
 func (n *Node) LoadState(ctx context.Context, kind string) (*State, error) {
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {

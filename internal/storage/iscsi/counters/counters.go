@@ -1,7 +1,7 @@
 // Package counters reads the counters of an iSCSI target's LUN on the storage
 // server, for the witness's program.
 //
-// It promises that a LUN which is not there has no counters, not zeros.
+// It promises that a missing LUN has no counters, rather than zeros.
 package counters
 
 import (
@@ -16,16 +16,17 @@ import (
 // folder in LIO's configfs, which ends in /tpgt_1/lun/lun_0.
 const Reader = "lio-lun"
 
-// ServedReader reads of the same folder how many commands came, as those of a disk:
-// it is for a LUN that holds only the guest's. LIO counts no reads and writes.
+// ServedReader reads, from the same folder, how many commands arrived, as a counter
+// of a disk. It is for a LUN that only the guest uses. LIO does not count reads and
+// writes.
 const ServedReader = "lio-lun-disk"
 
-// commandsFile is that of a LUN's commands.
+// commandsFile has the number of a LUN's commands.
 const commandsFile = "in_cmds"
 
-// Part is what the witness's program needs to know. Source: the kernel's
-// drivers/target/target_core_stat.c (a LUN's scsi_tgt_port). A count is of 32
-// bits and begins again at 0 after the largest.
+// Part is iSCSI's part of the witness's program. Source: the kernel's
+// drivers/target/target_core_stat.c (a LUN's scsi_tgt_port). A counter has 32 bits
+// and wraps to 0.
 var Part = part.Part{
 	Readers: sampler.Readers{
 		Reader:       func(source witness.Source, _ sampler.Roots) sampler.Reader { return lun(source.Device) },
@@ -40,11 +41,11 @@ var Part = part.Part{
 	},
 }
 
-// files by the names of their counters.
+// files maps the names of counters to LIO's files.
 var files = []struct{ name, file string }{{"commands", commandsFile}, {"read_mib", "read_mbytes"}, {"write_mib", "write_mbytes"}}
 
-// lun is a LUN's folder. Its files are opened for each reading: an open one
-// would keep the target from being removed.
+// lun is a LUN's folder. Its files are opened for each reading, because an open
+// file would keep the target from being removed.
 type lun string
 
 func (l lun) Read(to *sampler.Sample, _ bool) {
@@ -59,7 +60,7 @@ func (l lun) value(file string) []byte {
 
 func (l lun) Close() {}
 
-// served is the LUN as a disk.
+// served reads the LUN's counters as those of a disk.
 type served struct{ lun }
 
 func (s served) Read(to *sampler.Sample, _ bool) { to.Value("commands", s.value(commandsFile)) }

@@ -1,8 +1,7 @@
 // Package counters reads the counters of the kernel's NFS server, and of a mount
 // at a site, for the witness's program.
 //
-// It promises that a server or a mount which is not there has no counters, not
-// zeros.
+// It promises that a missing server or mount has no counters, rather than zeros.
 package counters
 
 import (
@@ -14,15 +13,16 @@ import (
 	"heliotrope/internal/witness/sampler"
 )
 
-// ServerReader reads the counters of the NFS server of the machine: the device
-// says nothing more.
+// ServerReader reads the counters of the machine's NFS server; the device is
+// only a name.
 const ServerReader = "nfsd"
 
-// ServedReader reads how many reads and writes the NFS server of the machine has
-// done, as those of a disk: it is for a server that serves only the guest's.
+// ServedReader reads how many reads and writes the machine's NFS server has
+// done, as counters of a disk. It is for a server that only the guest's disk
+// uses.
 const ServedReader = "nfsd-disk"
 
-// Part is what the witness's program needs to know. Source: the kernel's
+// Part is NFS' part of the witness's program. Source: the kernel's
 // fs/nfsd/stats.c (/proc/net/rpc/nfsd).
 var Part = part.Part{
 	Readers: sampler.Readers{
@@ -43,15 +43,15 @@ var Part = part.Part{
 	},
 }
 
-// Numbers of operations in the lines proc3 and proc4ops of /proc/net/rpc/nfsd:
-// RFC 1813 and RFC 8881 give them.
+// Numbers of operations in the lines proc3 and proc4ops of /proc/net/rpc/nfsd,
+// as assigned by RFC 1813 and RFC 8881.
 const (
 	read3, write3 = 6, 7
 	read4, write4 = 25, 38
 )
 
-// server is the server's file. It is opened for each reading: an open one would
-// keep the module loaded.
+// server is the path of the server's file. It is opened for each reading,
+// because an open file would keep the module loaded.
 type server string
 
 func (s server) Read(to *sampler.Sample, _ bool) {
@@ -69,7 +69,7 @@ func (s server) Read(to *sampler.Sample, _ bool) {
 	to.Number("write_ops", writes)
 }
 
-// served is the server as a disk.
+// served reads the server's counters as those of a disk.
 type served struct{ server }
 
 func (s served) Read(to *sampler.Sample, _ bool) {
@@ -80,9 +80,10 @@ func (s served) Read(to *sampler.Sample, _ bool) {
 	}
 }
 
-// operationsOf are the reads and writes of both versions.
+// operationsOf are the numbers of reads and writes, of both NFS versions
+// together.
 func operationsOf(text []byte) (reads, writes int64) {
-	var counts [2][2]int64 // of version 3 and of version 4
+	var counts [2][2]int64 // of versions 3 and 4
 	for line := range bytes.Lines(text) {
 		words := bytes.Fields(line)
 		if len(words) < 2 {
@@ -98,8 +99,8 @@ func operationsOf(text []byte) (reads, writes int64) {
 	return counts[0][0] + counts[1][0], counts[0][1] + counts[1][1]
 }
 
-// operations is the count of an operation in a line that begins with a name and
-// how many counts follow.
+// operations is the count of one operation in a line that begins with a name and
+// the number of counts that follow.
 func operations(words [][]byte, operation int) int64 {
 	if operation += 2; operation >= len(words) {
 		return 0

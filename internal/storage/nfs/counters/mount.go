@@ -13,21 +13,21 @@ import (
 	"heliotrope/internal/witness/sampler"
 )
 
-// MountReader reads the counters of an NFS mount at a site, as those of a disk;
-// the device is the absolute path on which it is mounted. It is for a guest's
-// disk that is a file there. A read or write of the guest may be several of NFS,
-// and how many are in flight is not told.
+// MountReader reads the counters of an NFS mount at a site, as counters of a
+// disk; the device is the absolute path of the mount point. It is for a guest's
+// disk that is a file on that mount. One read or write of the guest may become
+// several of NFS, and the number in flight is not reported.
 const MountReader = "nfs-mount"
 
-// sectorBytes is the unit in which disks count what they carry.
+// sectorBytes is the unit in which disks count transferred data.
 const sectorBytes = 512
 
-// mostBytes is as much of the text as is looked at.
+// mostBytes is how much of the text is read at most.
 const mostBytes = 1 << 20
 
-// mount is a mount's part of /proc/self/mountstats, which stays open: that keeps
-// no mount from being unmounted. The kernel hands the text out in pieces of a
-// page or more.
+// mount is a mount's part of /proc/self/mountstats. The file stays open, which
+// does not keep the mount from being unmounted. The kernel returns the text in
+// pieces of a page or more.
 type mount struct {
 	file, place string
 	fd          int
@@ -54,7 +54,7 @@ func (m *mount) Read(to *sampler.Sample, frequent bool) {
 	to.Number("write_ms", found.writes.ms)
 }
 
-// text is all of the file, until the next call.
+// text is the contents of the file; valid until the next call.
 func (m *mount) text() []byte {
 	if m.fd < 0 {
 		fd, err := unix.Open(m.file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -88,19 +88,19 @@ func (m *mount) Close() {
 	}
 }
 
-// operationCount is how often an operation of NFS was completed, and how long
-// those took together.
+// operationCount is how many operations of one kind NFS has completed, and how
+// long they took together.
 type operationCount struct{ done, ms int64 }
 
-// mountCounts are what a mount has counted.
+// mountCounts are the counts of a mount.
 type mountCounts struct {
 	readBytes, writeBytes int64 // from and to the server
 	reads, writes         operationCount
 }
 
-// parseMount finds the counts of what is mounted on a place. Sources: the
-// kernel's fs/proc_namespace.c (show_vfsstat), fs/nfs/super.c (nfs_show_stats)
-// and net/sunrpc/stats.c (_print_rpc_iostats).
+// parseMount finds the counts of the mount at a place. Sources: the kernel's
+// fs/proc_namespace.c (show_vfsstat), fs/nfs/super.c (nfs_show_stats) and
+// net/sunrpc/stats.c (_print_rpc_iostats).
 func parseMount(text []byte, place string) (counts mountCounts, found bool) {
 	ours, reads, writes := false, false, false
 	for line := range bytes.Lines(text) {
@@ -111,9 +111,9 @@ func parseMount(text []byte, place string) (counts mountCounts, found bool) {
 		switch string(words[0]) {
 		case "device": // SOURCE mounted on PLACE with fstype TYPE
 			if ours = len(words) > 7 && string(words[4]) == place && bytes.HasPrefix(words[7], []byte("nfs")); ours {
-				counts, reads, writes = mountCounts{}, false, false // what is over the others counts
+				counts, reads, writes = mountCounts{}, false, false // of several mounts at the place, the last one counts
 			}
-		case "bytes:": // read and written by calls, by direct ones, from and to the server; and pages
+		case "bytes:": // read and written by calls, by direct calls, from and to the server; then pages
 			if ours && len(words) > 6 {
 				counts.readBytes, counts.writeBytes = number(words[5]), number(words[6])
 			}
@@ -139,7 +139,7 @@ func countOf(words [][]byte) (count operationCount, ok bool) {
 	return operationCount{done: number(words[1]), ms: number(words[8])}, true
 }
 
-// number is a count of the kernel's; 0 where it cannot be.
+// number is a count of the kernel's; 0 when it is impossible.
 func number(digits []byte) int64 {
 	value, err := strconv.ParseInt(string(digits), 10, 64)
 	if err != nil || value < 0 || value > math.MaxInt64/2 { // two of them can be added
