@@ -13,7 +13,7 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// programs are what the driver calls on a host.
+// programs are the programs that the driver runs on a host.
 func (h *Host) programs() []string {
 	all := []string{"xl", "xenstore-read", "pv"}
 	if h.overTCP() {
@@ -22,8 +22,8 @@ func (h *Host) programs() []string {
 	return append(all, "ssh")
 }
 
-// lookAround prints a line for each thing that is not as it must be. Its
-// arguments are the bridge and the programs.
+// lookAround prints a line for each requirement that is not met. Its arguments
+// are the bridge and the programs.
 const lookAround = `
 export PATH="$PATH:/usr/sbin:/sbin"
 bridge=$1
@@ -33,7 +33,7 @@ for program; do command -v "$program" > /dev/null || echo "program $program"; do
 [ -e /dev/xen/privcmd ] || echo privcmd
 [ -x ` + hostScript + ` ] || echo script`
 
-// Check looks whether the host has what the driver needs.
+// Check checks whether the host has what the driver needs.
 func (h *Host) Check(ctx context.Context) error {
 	missing, err := h.shell(ctx, lookAround, append([]string{h.machine.Bridge}, h.programs()...)...)
 	if err != nil {
@@ -68,13 +68,13 @@ func (h *Host) Check(ctx context.Context) error {
 	return errors.Join(append(errs, h.checkPort(ctx))...)
 }
 
-// listeners prints who listens on a TCP port. A host without ss is told of by
-// Check.
+// listeners prints the programs that listen on a TCP port. Check reports a host
+// without ss.
 const listeners = `
 export PATH="$PATH:/usr/sbin:/sbin"
 ! command -v ss > /dev/null || ss -Hltnp "sport = :$1"`
 
-// checkPort looks whether the port is free on which this host receives
+// checkPort checks whether the port is free on which this host receives
 // migrations.
 func (h *Host) checkPort(ctx context.Context) error {
 	if !h.overTCP() {
@@ -88,14 +88,14 @@ func (h *Host) checkPort(ctx context.Context) error {
 		"somebody listens there, where migrations arrive: "+taken, "end it")
 }
 
-// overheadMiB is what a domain needs beside its memory, for its page tables and
-// Xen's own structures; a generous guess for guests of some GiB.
+// overheadMiB is what a domain needs in addition to its memory, for its page
+// tables and Xen's own structures; a generous guess for guests of some GiB.
 const overheadMiB = 16
 
-// missingFiles prints the paths among its arguments that are no files.
+// missingFiles prints those of its arguments that are not the paths of files.
 const missingFiles = `for file; do [ -f "$file" ] || echo "$file"; done`
 
-// CheckMigration looks whether the target could take the domain now.
+// CheckMigration checks whether the target could take the domain now.
 func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, target hypervisor.Hypervisor) error {
 	to, err := h.peer(target)
 	if err != nil {
@@ -132,8 +132,8 @@ func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, tar
 	return errors.Join(append(errs, err, to.checkPort(ctx), h.checkLogin(ctx, to))...)
 }
 
-// checkLogin looks whether ssh reaches the target as xl will: without anybody to
-// answer a question.
+// checkLogin checks whether ssh reaches the target in the way in which xl will
+// use it: without anybody to answer a question.
 func (h *Host) checkLogin(ctx context.Context, to *Host) error {
 	if h.overTCP() {
 		return nil
@@ -153,7 +153,7 @@ func (h *Host) checkLogin(ctx context.Context, to *Host) error {
 		fmt.Sprintf("put the key of %s into its known_hosts, and its own public key into authorized_keys there", to.Host()))
 }
 
-// peer is the target of a migration.
+// peer returns the target of a migration as a Xen host.
 func (h *Host) peer(target hypervisor.Hypervisor) (*Host, error) {
 	to, ok := target.(*Host)
 	if !ok {

@@ -10,8 +10,8 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// domainConfig writes the domain's configuration for this host, in the format of
-// xl.cfg(5).
+// domainConfig returns the domain's configuration for this host, in the format
+// of xl.cfg(5).
 func (h *Host) domainConfig(d hypervisor.Domain) (string, error) {
 	script := h.file(d.Name, scriptEnd)
 	for _, value := range []string{d.Name, d.Kernel, d.Ramdisk, d.Cmdline, d.Disk.Path, script, d.MAC, d.Bridge} {
@@ -25,20 +25,21 @@ func (h *Host) domainConfig(d hypervisor.Domain) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "name = \"%s\"\nuuid = \"%s\"\ntype = \"pvh\"\nkernel = \"%s\"\nramdisk = \"%s\"\ncmdline = \"%s\"\nmemory = %d\nvcpus = %d\n",
 		d.Name, d.UUID(), d.Kernel, d.Ramdisk, d.Cmdline, d.MemoryMiB, d.VCPUs)
-	// A guest that ends must not vanish or come back: how it ended is a result.
+	// A guest that ends must not vanish or be restarted: how it ended is a
+	// result.
 	b.WriteString("on_poweroff = \"preserve\"\non_reboot = \"preserve\"\non_crash = \"preserve\"\non_watchdog = \"preserve\"\n")
 	if d.NativeTSC {
 		b.WriteString("tsc_mode = \"native\"\n")
 	}
 	fmt.Fprintf(&b, "vif = [\"mac=%s,bridge=%s\"]\n", d.MAC, d.Bridge)
 	if d.Disk.Path != "" {
-		// A target takes all of the rest (xl-disk-configuration(5)).
+		// target takes the rest of the line (xl-disk-configuration(5)).
 		fmt.Fprintf(&b, "disk = [\"format=raw,vdev=%s,access=w,backendtype=phy,script=%s,target=%s\"]\n", guestDisk, script, d.Disk.Path)
 	}
 	return b.String(), nil
 }
 
-// write makes a file in the folder, which is made when it is not there.
+// write writes a file in the folder, which it makes when it is not there.
 func (h *Host) write(ctx context.Context, file, text string, mode fs.FileMode) error {
 	files, err := h.remote.Files(ctx)
 	if err != nil {

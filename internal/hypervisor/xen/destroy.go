@@ -13,11 +13,12 @@ import (
 	"heliotrope/internal/poll"
 )
 
-// fileEnds are how a domain's files are named, after the domain.
+// fileEnds are the suffixes that follow the domain's name in the names of its
+// files.
 var fileEnds = []string{configEnd, targetEnd + configEnd, deviceEnd, scriptEnd}
 
-// Destroy ends the domain, and what a migration of it that was cut off left. It
-// returns when the hypervisor has nothing of them any more.
+// Destroy ends the domain, and what an interrupted migration of it left. It
+// returns when the hypervisor holds nothing of them any more.
 func (h *Host) Destroy(ctx context.Context, name string) error {
 	if err := h.checkName(name); err != nil {
 		return err
@@ -39,11 +40,11 @@ func (h *Host) Destroy(ctx context.Context, name string) error {
 	return errors.Join(errs...)
 }
 
-// removeLogs removes what the toolstack has written about a testbed's domains.
+// removeLogs removes the toolstack's logs about a testbed's domains.
 const removeLogs = `rm -f -- /var/log/xen/xl-"$1".* /var/log/xen/guest-"$1".* /var/log/xen/console/guest-"$1".*`
 
-// Teardown destroys every domain that carries the testbed's label. As long as
-// one of them has not gone, the files stay by which it is known.
+// Teardown destroys every domain that carries the testbed's label. While one of
+// them has not gone, the files that identify it stay.
 func (h *Host) Teardown(ctx context.Context) error {
 	if err := h.destroy(ctx, func(string) bool { return true }); err != nil {
 		return err
@@ -56,7 +57,8 @@ func (h *Host) Teardown(ctx context.Context) error {
 	return errors.Join(err, files.RemoveAll(h.folder()))
 }
 
-// destroy ends our own domains of such names and waits until they have gone.
+// destroy ends those of our own domains whose names are wanted, and waits until
+// they have gone.
 func (h *Host) destroy(ctx context.Context, wanted func(name string) bool) error {
 	states, err := h.List(ctx)
 	if err != nil {
@@ -69,7 +71,8 @@ func (h *Host) destroy(ctx context.Context, wanted func(name string) bool) error
 			continue
 		}
 		if state.Status != hypervisor.Dying {
-			// It may have ended by itself meanwhile: what is there then counts.
+			// It may have ended by itself meanwhile: what List then shows
+			// decides.
 			if _, err := h.xl(ctx, "destroy", strconv.Itoa(state.ID)); err != nil {
 				errs = append(errs, fmt.Errorf("destroy domain %s: %w", state.Name, err))
 			}
@@ -89,8 +92,8 @@ func (h *Host) destroy(ctx context.Context, wanted func(name string) bool) error
 	return errors.Join(errs...)
 }
 
-// waitGone waits until no domain has one of these ids any more, and returns
-// those that stay. Ids are not used again before 32,752 others were.
+// waitGone waits until no domain has one of these IDs any more, and returns the
+// domains that stay. IDs are not reused before 32,752 others were used.
 func (h *Host) waitGone(ctx context.Context, ending []hypervisor.State) (left []hypervisor.State, err error) {
 	deadline := time.Now().Add(h.goneLimit)
 	err = poll.Until(ctx, h.goneEvery, func(ctx context.Context) (bool, error) {
@@ -109,7 +112,7 @@ func (h *Host) waitGone(ctx context.Context, ending []hypervisor.State) (left []
 	return ending, err
 }
 
-// holders prints what still holds parts of the domain of a number: threads of
+// holders prints what still holds parts of the domain with that ID: threads of
 // the backends, a device model, network interfaces and devices in xenstore.
 const holders = `
 for process in /proc/[0-9]*; do
@@ -123,7 +126,7 @@ for kind in vbd vif; do
 done
 exit 0`
 
-// stays is the error about a domain that was destroyed and does not go.
+// stays is the error for a domain that was destroyed and does not go away.
 func (h *Host) stays(ctx context.Context, state hypervisor.State) error {
 	held, err := h.shell(ctx, holders, strconv.Itoa(state.ID))
 	switch {

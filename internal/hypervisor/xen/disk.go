@@ -9,11 +9,12 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// guestDisk is what the guest calls its disk.
+// guestDisk is the guest's name for its disk.
 const guestDisk = "xvda"
 
-// Ends of the names of a domain's files about its disk: the script that the
-// toolstack calls to connect it, and beside it the line that describe printed.
+// Suffixes of the names of a domain's files about its disk: the script that the
+// toolstack calls to connect the disk, and beside it the line that describe
+// printed.
 const (
 	scriptEnd = ".block"
 	deviceEnd = scriptEnd + ".device"
@@ -23,27 +24,27 @@ const (
 // (docs/misc/block-scripts.txt).
 const hostScript = "/etc/xen/scripts/block"
 
-// deviceForm is a block device that the kernel itself has named.
+// deviceForm matches a block device with a name that the kernel itself chose.
 var deviceForm = regexp.MustCompile(`^/dev/[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// describe prints what a block device is: its path, its number as blkback has
-// it, and the kernel's sequence number of the disk (Linux 5.15 and later),
-// which is another one when something else is attached there. An older kernel
-// has none, and a dash stands for it.
+// describe prints what identifies a block device: its path, its number as
+// blkback prints it, and the kernel's sequence number of the disk (Linux 5.15
+// and later), which changes when something else is attached there. An older
+// kernel has no such number, and a dash stands for it.
 const describe = `
 set -e
 sequence=-
 [ ! -e "/sys/class/block/${1#/dev/}/diskseq" ] || read -r sequence < "/sys/class/block/${1#/dev/}/diskseq"
 echo "$1 $(stat -c %t:%T "$1") $sequence"`
 
-// refusal is part of the line by which connect refuses a device.
+// refusal is part of the line with which connect refuses a device.
 const refusal = "not the device that was noted for this domain"
 
 // connect is the script of a disk. The toolstack calls it with "add" before the
-// domain runs, and with "remove" when it has ended. The host's own script does
-// the work; then what the kernel has opened is compared with what describe said.
-// It starts no process for that where it can: it runs while the guest stands
-// still.
+// domain runs, and with "remove" after it has ended. The host's own script does
+// the work; then connect compares what the kernel has opened with the output of
+// describe. It avoids starting processes for that, because it runs while the
+// guest stands still.
 const connect = `#!/bin/sh
 # Connects a domain's disk by the host's own script, and refuses a device that
 # is not the one described in the file beside this one. Heliotrope made both.
@@ -62,7 +63,7 @@ xenstore-write "$XENBUS_PATH/hotplug-error" "opened $opened (disk $now) is ` + r
 exit 1
 `
 
-// prepareDisk notes which device a domain may open on this host, and has the
+// prepareDisk records which device a domain may open on this host, and makes the
 // toolstack compare it.
 func (h *Host) prepareDisk(ctx context.Context, domain hypervisor.Domain) error {
 	disk := domain.Disk

@@ -4,7 +4,7 @@ import "heliotrope/internal/hypervisor"
 
 var _ hypervisor.Ender = (*Host)(nil)
 
-// ending destroys both ends of a migration as well. A name may hold blanks.
+// ending also destroys both ends of a migration. A name may contain blanks.
 const ending = `
 xl vm-list | while read -r uuid id name; do
 	if [ "$uuid" = "$2" ]; then

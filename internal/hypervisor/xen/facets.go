@@ -7,15 +7,16 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Sources are none: a domain's counters are the machine's own.
+// Sources is empty: a domain's counters are those of the machine.
 func (h *Host) Sources(context.Context, string) ([]witness.Source, error) { return nil, nil }
 
-// Traffic is that of outgoing migrations.
+// Traffic is the traffic of outgoing migrations.
 func (h *Host) Traffic() []witness.Class {
 	return []witness.Class{{Name: "migration", Protocol: "tcp", FirstPort: h.port()}}
 }
 
-// tails prints the ends of files, each below its name; label is the testbed's.
+// tails prints the ends of files, each below its name; label is the testbed's
+// label.
 const tails = `
 label=$1
 tails() {
@@ -32,8 +33,9 @@ tails() {
 const (
 	toolstackLogs = tails + `tails /var/log/xen/xl-"$label".* /var/log/xen/xen-hotplug.log`
 	consoleLogs   = tails + `tails /var/log/xen/guest-"$label".* /var/log/xen/console/guest-"$label".*`
-	// ownDomains takes the testbed's label and prints all that the toolstack
-	// knows of the label's domains, both ends of a migration among them.
+	// ownDomains takes the testbed's label and prints everything that the
+	// toolstack knows about the label's domains, including both ends of a
+	// migration.
 	ownDomains = `
 xl vm-list | while read -r _ id name; do
 	case $name in "$1".*) xl list -l "$id" ;; esac
@@ -57,7 +59,8 @@ func (h *Host) Evidence(machine string) []driver.Evidence {
 	}
 }
 
-// leftovers reads xl list from the right, as row does: names may hold blanks.
+// leftovers parses xl list from the right, like row, because names may contain
+// blanks.
 const leftovers = `
 label=$1
 xl list 2> /dev/null | sed -n '1d; s/^\(.*[^ ]\)  *[0-9][0-9]*  *[0-9][0-9]*  *[0-9][0-9]*  *[^ ]\{6\}  *[0-9.]*$/\1/p' | while read -r name; do
@@ -75,7 +78,7 @@ func (h *Host) Leftovers(machine string) string {
 	return leftovers
 }
 
-// Versions asks for Xen's.
+// Versions asks for Xen's version.
 func (h *Host) Versions(machine string) string {
 	if machine != h.Host() {
 		return ""

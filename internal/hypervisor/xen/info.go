@@ -10,13 +10,13 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// info is what `xl info` says.
+// info is the output of `xl info`.
 type info struct {
 	hypervisor.HostInfo
-	virtual   []string // virt_caps: what guests may have
+	virtual   []string // virt_caps: the kinds of guests that the host can run
 	processor []uint32 // hw_caps: words of CPUID's feature bits
 	// ownsMemory says that the control domain's memory is fixed, so that only
-	// free memory can become a guest's.
+	// free memory can be given to a guest.
 	ownsMemory bool
 }
 
@@ -38,7 +38,7 @@ func (h *Host) info(ctx context.Context) (info, error) {
 	return found, nil
 }
 
-// parseInfo reads `xl info`: one "key : value" a line.
+// parseInfo reads `xl info`, which has one "key : value" on each line.
 func parseInfo(text string) (info, error) {
 	values := map[string]string{}
 	for line := range strings.Lines(text) {
@@ -77,8 +77,8 @@ func parseInfo(text string) (info, error) {
 
 func (i info) can(capability string) bool { return slices.Contains(i.virtual, capability) }
 
-// lacks are the processor's features that the other has and this one does not,
-// as words of hw_caps; "" when it has them all.
+// lacks are the features that the other processor has and this one does not, as
+// words of hw_caps; "" when this one has them all.
 func (i info) lacks(other info) string {
 	missing, lacking := make([]string, len(other.processor)), false
 	for at, wanted := range other.processor {
@@ -100,8 +100,8 @@ func isOlder(version, than string) bool {
 	return slices.Compare(numbers(version), numbers(than)) < 0
 }
 
-// numbers are the numbers at the beginning of a version's parts: "4.17.7-pre"
-// has 4, 17 and 7.
+// numbers are the leading numbers of a version's parts: "4.17.7-pre" has 4, 17
+// and 7.
 func numbers(version string) []int {
 	var found []int
 	for part := range strings.SplitSeq(version, ".") {

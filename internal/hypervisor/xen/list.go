@@ -21,13 +21,13 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Suffixes that xl gives to the two ends of a migration while it runs.
+// Suffixes that xl adds to the names of the two ends of a running migration.
 const (
 	incomingSuffix = "--incoming"
 	awaySuffix     = "--migratedaway"
 )
 
-// nameless is what xl calls a domain that was destroyed and has not gone.
+// nameless is xl's name for a domain that was destroyed and has not gone yet.
 const nameless = "(null)"
 
 // listed is a domain as xl lists it.
@@ -36,14 +36,14 @@ type listed struct {
 	uuid uuid.UUID
 }
 
-// List lists the testbed's own domains, and those that were destroyed here and
-// have not gone.
+// List lists the testbed's own domains, including those that were destroyed here and
+// have not gone yet.
 func (h *Host) List(ctx context.Context) ([]hypervisor.State, error) {
 	all, err := h.rows(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var names map[uuid.UUID]string // read when they are needed
+	var names map[uuid.UUID]string // read only when needed
 	var ours []hypervisor.State
 	for _, domain := range all {
 		if domain.Name == nameless {
@@ -61,8 +61,8 @@ func (h *Host) List(ctx context.Context) ([]hypervisor.State, error) {
 	return ours, nil
 }
 
-// rows asks `xl list -v` for our own domains and all nameless ones. Strangers'
-// names may hold anything; none of them is looked at.
+// rows asks `xl list -v` for our own domains and all nameless ones. Other domains'
+// names may contain anything, and are not looked at.
 func (h *Host) rows(ctx context.Context) ([]listed, error) {
 	result, err := h.xl(ctx, "list", "-v")
 	if err != nil {
@@ -75,8 +75,8 @@ func (h *Host) rows(ctx context.Context) ([]listed, error) {
 	return all, nil
 }
 
-// configured are the names of the domains that have a configuration of ours on
-// this host, by their UUIDs.
+// configured are the names of the domains that have a configuration of ours on this
+// host, by their UUIDs.
 func (h *Host) configured(ctx context.Context) (map[uuid.UUID]string, error) {
 	files, err := h.remote.Files(ctx)
 	if err != nil {
@@ -95,8 +95,8 @@ func (h *Host) configured(ctx context.Context) (map[uuid.UUID]string, error) {
 	return names, nil
 }
 
-// find returns the domain of exactly that name: the one that lives, when another
-// is still dying.
+// find returns the domain with exactly that name; the living one, when another with
+// that name is still dying.
 func (h *Host) find(ctx context.Context, name string) (hypervisor.State, error) {
 	states, err := h.List(ctx)
 	if err != nil {
@@ -112,16 +112,17 @@ func (h *Host) find(ctx context.Context, name string) (hypervisor.State, error) 
 	return found, err
 }
 
-// row is a line of `xl list -v` (tools/xl/xl_info.c), read from the right: a
-// name, which may hold blanks, id, memory in MiB, CPUs, states, CPU seconds, UUID,
-// and what else there is.
+// row matches a line of `xl list -v` (tools/xl/xl_info.c) from the right: a name,
+// which may contain blanks, ID, memory in MiB, CPUs, states, CPU seconds, UUID, and
+// the rest.
 var row = regexp.MustCompile(`^(.*\S)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\S{6})\s+(\d+\.\d)\s+([0-9a-f-]{36})(?:\s.*)?$`)
 
-// mostSeconds is more than any domain has run: 292 years, the longest time.Duration.
+// mostSeconds is longer than any domain has run: 292 years, the longest
+// time.Duration.
 const mostSeconds = float64(math.MaxInt64 / int64(time.Second))
 
-// parseList reads our own domains and the nameless from `xl list -v`. Only a
-// line of our own must be readable.
+// parseList reads our own domains and the nameless ones from `xl list -v`. Only the
+// lines of our own domains must be readable.
 func (h *Host) parseList(text string) ([]listed, error) {
 	var domains []listed
 	for line := range strings.Lines(text) {
@@ -134,7 +135,7 @@ func (h *Host) parseList(text string) ([]listed, error) {
 		if err != nil {
 			return nil, err
 		}
-		// A name with a blank is none that we give.
+		// We never give a domain a name with a blank.
 		if domain.Name == first {
 			domains = append(domains, domain)
 		}
@@ -162,7 +163,7 @@ func parseRow(line string) (listed, error) {
 		Name: fields[1], ID: id, MemoryMiB: memory, Status: state, CPUTime: time.Duration(seconds * float64(time.Second))}}, nil
 }
 
-// statuses are the words of package hypervisor for those of package witness. A
+// statuses maps the words of package witness to those of package hypervisor. A
 // domain that was suspended for a migration counts as shut down, too.
 var statuses = map[string]hypervisor.Status{
 	witness.DomainRunning:   hypervisor.Running,
@@ -173,8 +174,8 @@ var statuses = map[string]hypervisor.Status{
 	witness.DomainGone:      hypervisor.Dying,
 }
 
-// status reads the six states of xl list: running, blocked, paused, shut down,
-// the reason of the shutdown (watch.Reasons), dying.
+// status reads the six states of xl list: running, blocked, paused, shut down, the
+// reason for the shutdown (watch.Reasons), dying.
 func status(name, letters string) (hypervisor.Status, error) {
 	const places = "rbps*d"
 	for i := range places {

@@ -15,16 +15,16 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// settleLimit is how long both ends of a migration that was cut off may take at least
+// settleLimit is the least time that both ends of an interrupted migration are given
 // to come to rest.
 const settleLimit = time.Minute
 
-// targetEnd marks the configuration of a domain as the target has it, which lies
-// at the source: name.target.cfg.
+// targetEnd marks the copy of the target's domain configuration that is stored at the
+// source: name.target.cfg.
 const targetEnd = ".target"
 
-// Migrate moves the domain to the target with `xl migrate`. Xen's toolstack has
-// pre-copy only, plans no downtime, and slows no processor down.
+// Migrate moves the domain to the target with `xl migrate`. Xen's toolstack has only
+// pre-copy, plans no downtime, and does not slow processors down.
 func (h *Host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.Migration, error) {
 	name := order.Domain.Name
 	to, err := h.peer(order.Target)
@@ -70,14 +70,14 @@ func checkOrder(order hypervisor.Order) error {
 	return nil
 }
 
-// notBegun is about a migration of which no byte has passed: nothing that counts
-// as failed.
+// notBegun is the error of a migration of which no byte was sent; it does not count
+// as a failed migration.
 func notBegun(order hypervisor.Order, err error) error {
 	return fmt.Errorf("migrate %s to %s: not begun: %w", order.Domain.Name, order.Target.Host(), err)
 }
 
-// clearLeftover destroys what a migration to this host that was cut off left.
-// Only an end that never ran is removed.
+// clearLeftover destroys what an interrupted migration to this host left. It removes
+// only an end that never ran.
 func (h *Host) clearLeftover(ctx context.Context, name string) error {
 	return h.destroy(ctx, func(found string) bool { return found == name+incomingSuffix })
 }
@@ -92,12 +92,13 @@ type migration struct {
 	log         []byte
 	streamBytes int64
 	committed   bool // the target has all of the domain and may start it
-	refused     bool // the target has opened another device than it should have
+	refused     bool // the target has opened a device that is not the recorded one
 }
 
-// prepare makes both ends ready: what was left at the target is gone, the target
-// knows which device it may open, and both have the target's configuration: xl
-// sends that of the source, and by its own the target knows the domain.
+// prepare makes both ends ready: it removes leftovers at the target, records at the
+// target which device it may open, and writes the target's configuration at both
+// ends. xl sends the copy at the source; by its own copy the target recognises the
+// domain later.
 func (m *migration) prepare(ctx context.Context) error {
 	domain := m.order.AtTarget
 	if err := m.to.clearLeftover(ctx, domain.Name); err != nil {
@@ -118,7 +119,7 @@ func (m *migration) prepare(ctx context.Context) error {
 
 // run starts the receiver (for an unencrypted migration) and the sender.
 //
-// To cancel, the receiver is ended and never the sender: a sender whose
+// To cancel a migration, the receiver is ended and never the sender: a sender whose
 // transport breaks lets the domain go on. Once the sender has given the target
 // permission to start the domain, nothing is cancelled any more.
 func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
@@ -160,15 +161,16 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	return account, m.failed(ctx, err)
 }
 
-// failed sorts the error of a migration that has come to rest. It is a result
-// only when its stream had begun, nobody cancelled it, the connections held, and
-// it is known where the domain is.
+// failed classifies the error of a migration that has come to rest. It is a result
+// only if the stream had begun, nobody cancelled it, the connections held, and it is
+// known where the domain is.
 func (m *migration) failed(ctx context.Context, err error) error {
 	settled := m.settle(context.WithoutCancel(ctx))
 	name, lost := m.order.Domain.Name, errors.Is(settled, hypervisor.ErrUnknown)
 	switch {
 	case ctx.Err() != nil && !lost && settled != nil:
-		// How it was left is for people: it changes nothing of why it ended.
+		// The state that it was left in is for people only: it does not change why
+		// the migration ended.
 		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w (%s)", name, m.from.Host(), m.to.Host(), context.Cause(ctx), settled.Error())
 	case ctx.Err() != nil && !lost:
 		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w", name, m.from.Host(), m.to.Host(), context.Cause(ctx))
@@ -187,25 +189,26 @@ func (m *migration) failed(ctx context.Context, err error) error {
 	return fault.As(fault.Infrastructure, fmt.Errorf("migrate %s from %s to %s: %w", name, m.from.Host(), m.to.Host(), err))
 }
 
-// breakTransport ends the receiver; over ssh, where the sender runs it, the
-// half-made domain at the target is destroyed, which breaks the stream as well.
+// breakTransport ends the receiver. Over ssh, where the sender starts the receiver,
+// the half-made domain at the target is destroyed instead, which breaks the stream as
+// well.
 func (m *migration) breakTransport(ctx context.Context, stopReceiver func()) {
 	stopReceiver()
 	if !m.from.overTCP() {
 		limited, cancel := context.WithTimeout(ctx, settleLimit)
 		defer cancel()
-		_ = m.to.clearLeftover(limited, m.order.Domain.Name) // the sender's own end is what counts
+		_ = m.to.clearLeftover(limited, m.order.Domain.Name) // only how the sender ends matters
 	}
 }
 
 func (m *migration) send(ctx context.Context) error {
-	// -T: xl's own lines carry the host's time.
+	// -T: xl prefixes its own lines with the host's time.
 	args := []string{"xl", "-T", "migrate", "-C", m.from.file(m.order.Domain.Name, targetEnd+configEnd)}
 	_, err := m.from.remote.Run(ctx, remote.Command{Args: append(args, m.transport()...), Stderr: m.line("source: ")})
 	return withoutCounts(err)
 }
 
-// withoutCounts is a command's error without pv's lines, of which there are
+// withoutCounts removes pv's lines from a command's error, of which there are
 // hundreds.
 func withoutCounts(err error) error {
 	var failed *remote.Error
@@ -229,7 +232,7 @@ func (m *migration) isCommitted() bool {
 	return m.committed
 }
 
-// limit is pv's option for the stream's rate.
+// limit is pv's option that limits the stream's rate.
 func (m *migration) limit() string {
 	if m.order.BandwidthMiBPerSecond == 0 {
 		return ""

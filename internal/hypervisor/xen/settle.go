@@ -8,8 +8,7 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// presence is whether a host has a domain. Not to know it is never not to have
-// it.
+// presence says whether a host has a domain. Unknown never counts as absent.
 type presence int
 
 const (
@@ -18,14 +17,14 @@ const (
 	present
 )
 
-// sighting is what one host says about a domain.
+// sighting is what one host reports about a domain.
 type sighting struct {
 	is    presence
-	state hypervisor.State // of a domain that is there
-	away  bool             // a suspended copy is there that was given to the target
+	state hypervisor.State // of a domain that is present
+	away  bool             // the host has a suspended copy of a domain that was handed to the target
 }
 
-// look asks one host. A domain that is dying is not there.
+// look asks one host. A dying domain counts as absent.
 func (h *Host) look(ctx context.Context, name string) (sighting, error) {
 	states, err := h.List(ctx)
 	if err != nil {
@@ -43,8 +42,8 @@ func (h *Host) look(ctx context.Context, name string) (sighting, error) {
 	return seen, nil
 }
 
-// whereabouts asks both ends of a migration. The error is about those that could
-// not be asked.
+// whereabouts asks both ends of a migration. The error is about those that could not
+// be asked.
 func whereabouts(ctx context.Context, from, to *Host, name string) (source, target sighting, err error) {
 	source, sourceErr := from.look(ctx, name)
 	target, targetErr := to.look(ctx, name)
@@ -55,8 +54,8 @@ func onBoth(name string) error {
 	return fmt.Errorf("domain %s exists on both hosts: destroy the copy that was never meant to run", name)
 }
 
-// settle cleans up after a migration that failed. It is nil when the domain
-// runs on one host, and wraps hypervisor.ErrUnknown when it is not known where it is.
+// settle cleans up after a failed migration. The error is nil when the domain runs on
+// one host, and wraps hypervisor.ErrUnknown when it is not known where the domain is.
 func (m *migration) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()

@@ -17,14 +17,15 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// Ports of a migration's stream: that on which a target listens for an
-// unencrypted one (the port that Xen's older toolstack used), and ssh's.
+// Ports of a migration's stream: the one on which a target listens for an
+// unencrypted migration (the port that Xen's older toolstack used), and ssh's.
 const (
 	tcpPort = 8002
 	sshPort = 22
 )
 
-// progressEvery is how often the source's transport counts its bytes, seconds.
+// progressEvery is the interval, in seconds, at which the source's transport
+// reports its bytes.
 const progressEvery = "0.5"
 
 // sshCommand is how the source reaches the target over ssh: with the hosts' own
@@ -34,7 +35,7 @@ var sshCommand = []string{"ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChec
 // overTCP says that this host's outgoing migrations are not encrypted.
 func (h *Host) overTCP() bool { return h.machine.Transport == "tcp" }
 
-// port is where this host's outgoing migrations arrive.
+// port is the port at which this host's outgoing migrations arrive.
 func (h *Host) port() uint16 {
 	if h.overTCP() {
 		return tcpPort
@@ -42,8 +43,8 @@ func (h *Host) port() uint16 {
 	return sshPort
 }
 
-// receive starts the target's listener and waits until it listens. The
-// returned channel tells how it ended. Over ssh the sender starts it itself.
+// receive starts the target's listener and waits until it listens. The returned
+// channel receives how it ended. Over ssh the sender starts the receiver itself.
 func (m *migration) receive(ctx, receiving context.Context) (<-chan error, error) {
 	ended := make(chan error, 1)
 	if !m.from.overTCP() {
@@ -54,11 +55,12 @@ func (m *migration) receive(ctx, receiving context.Context) (<-chan error, error
 	listen := fmt.Sprintf("TCP4-LISTEN:%d,bind=%s,range=%s/32,reuseaddr,accept-timeout=60", tcpPort, here, peer)
 	listening := &lineWatcher{want: "listening on", seen: make(chan struct{}), also: m.line("target: ")}
 	go func() {
-		// nofork: xl gets the connection itself, nothing copies in between.
+		// nofork: xl gets the connection itself, and no process copies the data in
+		// between.
 		_, err := m.to.remote.Run(receiving, remote.Command{
 			Args: []string{"socat", "-d", "-d", listen, "EXEC:xl migrate-receive,nofork"}, Stderr: listening})
 		if receiving.Err() != nil {
-			err = nil // we ended it; the sender's error is what counts
+			err = nil // we ended it; the sender's error decides
 		}
 		ended <- err
 	}()
@@ -72,15 +74,15 @@ func (m *migration) receive(ctx, receiving context.Context) (<-chan error, error
 	}
 }
 
-// relay is the shell's text of which the sender's transport is made: pv counts
-// the stream's bytes, and the second command carries them. The shell itself
-// keeps none of the stream's ends open. Otherwise a target that fails when it
-// has all of the stream is never noticed: the toolstack waits for an end of file
-// that the shell holds back, the shell for pv, and pv for the toolstack.
+// relay is the shell text of the sender's transport: pv counts the stream's bytes,
+// and the second command carries them. The shell itself keeps none of the stream's
+// ends open. Otherwise nobody would notice a target that fails when it has all of
+// the stream: the toolstack would wait for an end of file that the shell holds
+// back, the shell for pv, and pv for the toolstack.
 const relay = `exec 3<&0 4>&1; %s <&3 3<&- 4>&- | %s >&4 3<&- 4>&- & exec <&- >&- 3<&- 4>&-; wait`
 
-// transport is what xl runs to reach the target. It is made of constants, a
-// number, and the inventory's addresses only.
+// transport has the arguments with which xl reaches the target. They are made only
+// of constants, a number, and the inventory's addresses.
 func (m *migration) transport() []string {
 	count := "pv -n -b -i " + progressEvery + m.limit()
 	carry := strings.Join(append(slices.Clone(sshCommand), m.to.machine.Address.String(), "xl", "-T", "migrate-receive"), " ")
@@ -89,14 +91,14 @@ func (m *migration) transport() []string {
 		// it, socat keeps its output open until -t has passed.
 		carry = "socat -b 262144 -t 120 STDIO,shut-close TCP:" + netip.AddrPortFrom(m.to.machine.Address, tcpPort).String()
 	}
-	// With an empty -s, xl has sh run what stands for the host.
+	// With an empty -s, xl runs the argument in the host's place with sh.
 	return []string{"-s", "", m.order.Domain.Name, fmt.Sprintf(relay, count, carry)}
 }
 
-// byteCount is a line of `pv -n -b`: the bytes so far.
+// byteCount matches a line of `pv -n -b`: the number of bytes so far.
 var byteCount = regexp.MustCompile(`^\d+$`)
 
-// take handles one line of either end.
+// take handles one line of output of either end.
 func (m *migration) take(prefix, line string) {
 	if byteCount.MatchString(line) {
 		if count, err := strconv.ParseInt(line, 10, 64); err == nil {
@@ -113,7 +115,7 @@ func (m *migration) take(prefix, line string) {
 	m.refused = m.refused || strings.Contains(line, refusal)
 }
 
-// count takes how many bytes of the stream have passed.
+// count records how many bytes of the stream have passed.
 func (m *migration) count(bytes int64) {
 	m.mu.Lock()
 	m.streamBytes = bytes
@@ -123,7 +125,7 @@ func (m *migration) count(bytes int64) {
 	}
 }
 
-// line makes a writer that hands over whole lines.
+// line makes a writer that calls take for each whole line.
 func (m *migration) line(prefix string) *lineWriter {
 	return &lineWriter{take: func(line string) { m.take(prefix, line) }}
 }

@@ -1,18 +1,19 @@
-// Package xen drives Xen through its xl toolstack. Guests are PVH domains:
-// a Xen without shadow paging (Debian's) refuses to migrate PV ones.
+// Package xen drives Xen through its xl toolstack. Guests are PVH domains,
+// because a Xen without shadow paging (Debian's) refuses to migrate PV guests.
 //
-// It promises that a domain's disk is opened only where it is the device that
-// the driver noted for it on that host, by name, number and the kernel's
-// sequence of disks: a migration to a host where that path is something else is
-// refused before the domain runs there, and the domain goes on at the source.
+// It promises that a domain's disk is opened only if it is the device that the
+// driver has recorded for the domain on that host, by name, number and the
+// kernel's sequence number of disks. A migration to a host where that path is
+// another device is refused before the domain runs there, and the domain goes on
+// at the source.
 //
-// Ours is by definition what has a name of the testbed's label, a dot, and more:
-// domains, and the toolstack's logs of such.
+// Whatever has a name that begins with the testbed's label and a dot counts as
+// ours: domains, and the toolstack's logs of such domains.
 //
-// Dangerous: a domain that somebody else has given such a name is destroyed by
-// Teardown, and logs of such names are removed. And the files in the host's own
-// folder belong to the domain for as long as it is there: the toolstack calls the
-// script among them when the domain ends, at the source of a migration as well.
+// Dangerous: Teardown destroys a domain that somebody else has given such a name,
+// and removes logs of such names. The files in the driver's folder on a host must
+// stay as long as the domain exists: the toolstack calls the script among them
+// when the domain ends, also at the source of a migration.
 package xen
 
 import (
@@ -29,27 +30,28 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// Kind is Xen, for the registry of hypervisors.
+// Kind registers Xen.
 var Kind = hypervisor.Kind{
 	Name: "xen",
 	New:  func(setup hypervisor.Setup) (hypervisor.Driver, error) { return newHost(setup), nil },
-	// The front ends of Linux: xen-blkfront, xen-netfront and hvc_xen.
+	// The names are those of Linux' front ends: xen-blkfront, xen-netfront and
+	// hvc_xen.
 	Guest: hypervisor.Devices{Disk: "/dev/" + guestDisk, NIC: "eth0", Console: "hvc0"},
 }
 
 var _ hypervisor.Driver = (*Host)(nil)
 
-// commandTimeout limits every xl call but a migration.
+// commandTimeout limits every call of xl except a migration.
 const commandTimeout = 2 * time.Minute
 
 // Host is one Xen host of a testbed.
 type Host struct {
-	label   string // of the testbed: our domains' names start with it and a separator
+	label   string // the testbed's: the names of our domains start with it and a separator
 	machine inventory.Machine
 	remote  remote.Host
 
-	// goneLimit is how long a destroyed domain may take to go, and goneEvery is
-	// between two looks whether it has.
+	// goneLimit is how long a destroyed domain may take to go away, and goneEvery
+	// is the interval of checking whether it has gone.
 	goneLimit, goneEvery time.Duration
 }
 
@@ -60,14 +62,16 @@ func newHost(setup hypervisor.Setup) *Host {
 // Host is the name of the host.
 func (h *Host) Host() string { return h.machine.Name }
 
-// Watcher is who watches Xen's domains in the witness's program.
+// Watcher is the name of the watcher of Xen's domains in the witness's program.
 func (h *Host) Watcher() string { return watch.Name }
 
-// folder is where this host keeps what domains of ours are made from. It is
-// written before the domain is made, so that what is made can always be found.
+// folder is the folder on this host for the files from which our domains are
+// made. They are written before the domain is made, so that what was made can
+// always be found.
 func (h *Host) folder() string { return path.Join(h.machine.DataDir, h.label, "xen") }
 
-// configEnd is how a domain's configuration is named, after the domain.
+// configEnd is the suffix that follows the domain's name in the name of its
+// configuration.
 const configEnd = ".cfg"
 
 func (h *Host) file(name, end string) string { return path.Join(h.folder(), name+end) }
@@ -87,7 +91,7 @@ func (h *Host) isOurs(name string) bool {
 	return strings.HasPrefix(name, h.label+hypervisor.LabelSeparator)
 }
 
-// checkName refuses to touch what is not the testbed's own.
+// checkName refuses to touch a domain that is not the testbed's own.
 func (h *Host) checkName(name string) error {
 	if !h.isOurs(name) {
 		return fmt.Errorf("domain %q on %s: its name does not start with the testbed's label %q", name, h.Host(), h.label+hypervisor.LabelSeparator)
@@ -128,14 +132,14 @@ func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
 	return nil
 }
 
-// isWhole tells a domain that runs, or was paused while it ran, from one whose
-// making was cut off (xl unpauses a new domain last, so that one never ran)
-// and from one that has ended.
+// isWhole distinguishes a domain that runs, or was paused while it ran, from one
+// whose creation was interrupted (xl unpauses a new domain last, so that it never
+// ran) and from one that has ended.
 func isWhole(state hypervisor.State) bool {
 	return state.Status == hypervisor.Running || state.Status == hypervisor.Paused && state.CPUTime > 0
 }
 
-// Pause pauses a running domain. Xen counts pauses, so one that is paused
+// Pause pauses a running domain. Xen counts pauses, so a domain that is paused
 // already is left alone.
 func (h *Host) Pause(ctx context.Context, name string) error {
 	return h.changePause(ctx, name, "pause", hypervisor.Paused)

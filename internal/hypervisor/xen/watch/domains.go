@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// The hypercall sysctl and its command getdomaininfolist, of
+// The hypercall sysctl with its command getdomaininfolist, from
 // xen/include/public/sysctl.h: a struct xen_sysctl of 136 bytes, little-endian.
 const (
 	getDomainInfoList = 6 // XEN_SYSCTL_getdomaininfolist
@@ -25,19 +25,19 @@ const (
 	numDomainsAt  = 24 // uint32, out
 )
 
-// The beginning of a struct xen_domctl_getdomaininfo of
-// xen/include/public/domctl.h: the same from Xen 4.3 to 4.21; what follows the
-// handle differs.
+// The beginning of a struct xen_domctl_getdomaininfo from
+// xen/include/public/domctl.h. It is the same from Xen 4.3 to 4.21; what
+// follows the handle differs.
 const (
 	domainAt     = 0  // uint16
 	flagsAt      = 4  // uint32
 	handleAt     = 76 // 16 bytes: the UUID that the toolstack gave the domain
 	minInfoBytes = handleAt + len(uuid.UUID{})
-	// maxInfoBytes is far more than any release has (128 in Xen 4.17).
+	// maxInfoBytes is far more than in any release (128 in Xen 4.17).
 	maxInfoBytes = 1024
 )
 
-// Flags of a domain, and where the code of its shutdown is in them.
+// Flags of a domain, and the position of its shutdown code in them.
 const (
 	flagDying    = 1 << 0
 	flagShutdown = 1 << 2
@@ -46,15 +46,15 @@ const (
 	codeMask     = 0xff
 )
 
-// Interface versions of sysctl that are tried: it was 0x13 in Xen 4.13, is 0x15
-// in 4.17 and has grown by one where its structures changed.
+// Interface versions of sysctl to try. It was 0x13 in Xen 4.13 and is 0x15 in
+// 4.17, and it has grown by one whenever the structures changed.
 const (
 	likelyVersion = 0x15
 	firstVersion  = 0x10
 	lastVersion   = 0x2f
 )
 
-// domain is one domain as the hypervisor tells it.
+// domain is one domain as the hypervisor reports it.
 type domain struct {
 	id     int
 	flags  uint32
@@ -73,8 +73,8 @@ func (d domain) state() string {
 
 // listing asks the hypervisor for its domains.
 type listing struct {
-	// memory is what the hypervisor reads and writes: the argument, and the
-	// list after it; and address is where it is.
+	// memory is what the hypervisor reads and writes: the argument, followed by
+	// the list. address is its address.
 	memory  []byte
 	address uint64
 	// call makes the hypercall sysctl with the argument at address.
@@ -82,15 +82,15 @@ type listing struct {
 	free func()
 
 	version   uint32
-	infoBytes int // of one domain
+	infoBytes int // bytes of one domain's entry
 }
 
-// errVersion says that a Xen is too old or too new.
+// errVersion says that Xen is too old or too new.
 var errVersion = fmt.Errorf("the hypervisor takes none of the versions 0x%x to 0x%x of its interface sysctl: this Xen is not supported",
 	firstVersion, lastVersion)
 
 // probe finds the interface's version, which the hypervisor compares before
-// anything else (EACCES), and how long a domain's entry is: as many bytes as
+// anything else (EACCES), and the length of a domain's entry: as many bytes as
 // the answer for the control domain has overwritten.
 func (l *listing) probe() error {
 	err := syscall.EACCES
@@ -127,7 +127,7 @@ func (l *listing) probe() error {
 	return nil
 }
 
-// ask has the hypervisor list at most so many domains, from the first id on.
+// ask makes the hypervisor list at most so many domains, from the first ID on.
 func (l *listing) ask(first uint16, most int) (count int, err error) {
 	argument := l.memory[:argumentBytes]
 	clear(argument)

@@ -7,11 +7,12 @@ import (
 	"os"
 )
 
-// xenbus is the control domain's connection to xenstore: one for each opening.
+// xenbus is the device of the control domain's connections to xenstore; each
+// opening is one connection.
 const xenbus = "/dev/xen/xenbus"
 
-// The messages of xen/include/public/io/xs_wire.h: a header of four uint32,
-// little-endian, and as many bytes as the last one says.
+// The messages of xen/include/public/io/xs_wire.h: a header of four
+// little-endian uint32, and as many bytes as the last of them says.
 const (
 	watchMessage      = 4 // XS_WATCH
 	headerBytes       = 16
@@ -21,13 +22,13 @@ const (
 	messagePayloadsAt = 12
 )
 
-// watched are the paths by which xenstore tells that a domain has come, and
-// that one has suspended or ended (docs/misc/xenstore.txt, WATCH).
+// watched are the paths by which xenstore reports that a domain was created,
+// and that one has suspended or ended (docs/misc/xenstore.txt, WATCH).
 var watched = []string{"@introduceDomain", "@releaseDomain"}
 
-// watchRequest asks to be told of changes of a path.
+// watchRequest is a request to be notified of changes of a path.
 func watchRequest(path string, number int) []byte {
-	payload := path + "\x00" + path + "\x00" // the second is a token of ours
+	payload := path + "\x00" + path + "\x00" // the second is our token
 	request := make([]byte, headerBytes, headerBytes+len(payload))
 	binary.LittleEndian.PutUint32(request[messageTypeAt:], watchMessage)
 	binary.LittleEndian.PutUint32(request[messageRequestAt:], uint32(number))        //nolint:gosec // 0 or 1
@@ -35,8 +36,8 @@ func watchRequest(path string, number int) []byte {
 	return append(request, payload...)
 }
 
-// events tells when it is worth to look at once: xenstore is told by the
-// hypervisor when a domain suspends or ends. close ends it. The channel is
+// events signals when it is worth looking at once: the hypervisor notifies
+// xenstore when a domain suspends or ends. closeBus ends it. The channel is
 // closed when xenstore ends the connection.
 func events() (wake <-chan struct{}, closeBus func(), err error) {
 	bus, err := os.OpenFile(xenbus, os.O_RDWR, 0)
@@ -45,7 +46,7 @@ func events() (wake <-chan struct{}, closeBus func(), err error) {
 	}
 	for i, path := range watched {
 		if _, err := bus.Write(watchRequest(path, i)); err != nil {
-			_ = bus.Close() // the error is known
+			_ = bus.Close() // err is the error that counts
 			return nil, nil, fmt.Errorf("ask xenstore for %s: %w", path, err)
 		}
 	}
@@ -54,8 +55,8 @@ func events() (wake <-chan struct{}, closeBus func(), err error) {
 	return woken, func() { _ = bus.Close() }, nil
 }
 
-// follow passes on that a message came, until there are no more. What it says
-// does not matter: the hypervisor itself is asked.
+// follow signals that a message came, until there are no more. The message's
+// contents do not matter, because the hypervisor itself is asked.
 func follow(bus io.Reader, woken chan<- struct{}) {
 	defer close(woken)
 	header, payload := make([]byte, headerBytes), make([]byte, maxMessageBytes)
@@ -72,7 +73,7 @@ func follow(bus io.Reader, woken chan<- struct{}) {
 		}
 		select {
 		case woken <- struct{}{}:
-		default: // one is waiting
+		default: // a signal is already waiting
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 const (
 	privcmd = "/dev/xen/privcmd"
-	// hypercallMemory maps memory that the kernel never moves, which the
+	// hypercallMemory maps memory that the kernel never moves and that the
 	// hypervisor may use: Linux 4.18 and later.
 	hypercallMemory = "/dev/xen/hypercall"
 
@@ -46,9 +46,10 @@ func open() (*listing, error) {
 	fd := device.Fd()
 	l := &listing{memory: memory, address: address,
 		call: func() error {
-			// The arguments are numbers to Go; what address points to is not
-			// the garbage collector's. The hypervisor answers at once: Go's
-			// scheduler, whose watching thread would wake, need not know.
+			// Go sees the arguments as numbers; the memory at address does not
+			// belong to the garbage collector. The hypervisor answers at once,
+			// so Go's scheduler need not be informed, which would wake its
+			// monitoring thread.
 			arg := hypercall{op: sysctl, args: [5]uint64{address}}
 			_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, fd, ioctlHypercall, uintptr(unsafe.Pointer(&arg))) // #nosec G103 -- as package unsafe allows
 			if errno != 0 {
@@ -68,8 +69,8 @@ func open() (*listing, error) {
 }
 
 // mapMemory maps memory that the hypervisor may write to while it handles a
-// call. Where the kernel has none of its own for that, locked memory is: it
-// may still be moved within the kernel, and the call fails with EFAULT then.
+// call. When the kernel offers no memory for that, it uses locked memory, which
+// the kernel may still move; the call then fails with EFAULT.
 func mapMemory(sizeBytes int) ([]byte, error) {
 	device, err := os.OpenFile(hypercallMemory, os.O_RDWR, 0)
 	if err == nil {

@@ -4,13 +4,13 @@ import "heliotrope/internal/witness"
 
 // Reason is why a domain has shut down.
 type Reason struct {
-	Code   uint32 // of xen/include/public/sched.h (SHUTDOWN_...)
-	Letter byte   // in the states that xl list prints (tools/xl/xl_info.c)
-	State  string // of the domain then, in the words of package witness
+	Code   uint32 // from xen/include/public/sched.h (SHUTDOWN_...)
+	Letter byte   // among the states that xl list prints (tools/xl/xl_info.c)
+	State  string // the domain's state, in the words of package witness
 }
 
-// Reasons are all that there are. Whoever reads a domain's state, from the
-// hypervisor or from the toolstack, reads it by this table.
+// Reasons are all reasons. Everything that reads a domain's state, from the
+// hypervisor or from the toolstack, uses this table.
 var Reasons = []Reason{
 	{0, '-', witness.DomainShutDown}, // poweroff
 	{1, 'r', witness.DomainShutDown}, // reboot
@@ -20,15 +20,15 @@ var Reasons = []Reason{
 	{5, 'S', witness.DomainShutDown}, // soft reset
 }
 
-// Situation is what the hypervisor says of a domain.
+// Situation is what the hypervisor reports about a domain.
 type Situation struct {
 	Dying, ShutDown, Paused bool
-	Reason                  Reason // matters with ShutDown only
+	Reason                  Reason // valid only with ShutDown
 }
 
-// State is the domain's state in the words of package witness. One that dies
-// never runs again, and what is left of it may stay for seconds. A reason that
-// the table does not have is a shutdown.
+// State is the domain's state in the words of package witness. A dying domain
+// never runs again, although parts of it may stay for seconds. A reason that
+// the table does not have counts as a shutdown.
 func (s Situation) State() string {
 	switch {
 	case s.Dying:

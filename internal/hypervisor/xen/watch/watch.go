@@ -1,17 +1,18 @@
-// Package watch watches the states of one domain of a Xen host, by asking the
-// hypervisor itself from its control domain: no toolstack, no process, no lock
-// that a migration may hold. The domain is known by its UUID, which is the same
-// at both ends of a migration; no other domain is ever written of.
+// Package watch watches the states of one domain of a Xen host by asking the
+// hypervisor itself from the host's control domain. It uses no toolstack, no
+// process, and no lock that a migration may hold. The domain is identified by
+// its UUID, which is the same at both ends of a migration; nothing is written
+// about any other domain.
 //
-// It promises that every change between two looks is written, once, with the
-// bounds in which it came about, and that an unbroken row of watch lines shows
-// how close the looks were. It changes nothing on the host.
+// It promises that every change between two looks is written once, with the
+// bounds of its time, and that an unbroken series of watch lines shows how close
+// the looks were. It changes nothing on the host.
 //
-// Looking costs the guest: on an emulated host, 200 looks a second took half of
-// its I/Os. So it looks seldom while the domain runs.
+// Looking takes time from the guest: on an emulated host, 200 looks a second
+// cost half of its I/Os. So the watcher looks seldom while the domain runs.
 //
-// Dangerous: a state that comes and goes between two looks is not seen, and
-// so the watch lines belong to every reading.
+// Dangerous: a state that comes and goes between two looks is not seen, so the
+// watch lines must be considered in every evaluation.
 package watch
 
 import (
@@ -30,10 +31,10 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Name is the watcher's, for configurations of the witness.
+// Name is the watcher's name in configurations of the witness.
 const Name = "xen"
 
-// Part is what the witness's program needs to know.
+// Part is Xen's part of the witness's program.
 var Part = part.Part{
 	Classes: []string{"migration"},
 	Watchers: map[string]part.Watcher{Name: func(ctx context.Context, out io.Writer, domain uuid.UUID) error {
@@ -41,21 +42,23 @@ var Part = part.Part{
 	}},
 }
 
-// watchEvery is how often a line says that the domains are still watched.
+// watchEvery is the interval of the lines that say that the domains are still
+// watched.
 const watchEvery = time.Second
 
-// calm is how many times longer it is to the next look while the domain runs.
-// A control domain that wakes takes the processor from the guest it shares it
-// with, and the guest would be measured with that; one that does not run is
-// not disturbed.
+// calm is how many times longer the interval between looks is while the domain
+// runs. A control domain that wakes takes the processor from the guest with
+// which it shares it, and that would show in the guest's measurement. A guest
+// that does not run is not disturbed.
 const calm = 20
 
-// Watch looks at the domain of that UUID, and writes lines as
-// witness.DomainsFile has them until the context ends, which is no error. It
-// looks at each interval while the domain is stopped, calm times less often
-// otherwise, and at once when xenstore says that any domain has come, suspended
-// or ended. A domain that the first look finds has a spacing of 0: since when it
-// is as it is is not known. It must run on a Xen control domain, as root.
+// Watch watches the domain with that UUID, and writes lines in the format of
+// witness.DomainsFile until the context ends, which is no error. It looks every
+// interval while the domain is stopped, otherwise every calm × interval, and at
+// once when xenstore reports that any domain was created, suspended or ended. A
+// domain that the first look finds has a spacing of 0, because it is not known
+// since when it is in its state. Watch must run in a Xen control domain, as
+// root.
 func Watch(ctx context.Context, out io.Writer, handle uuid.UUID, interval time.Duration) error {
 	domains, err := open()
 	if err != nil {
@@ -76,7 +79,8 @@ func Watch(ctx context.Context, out io.Writer, handle uuid.UUID, interval time.D
 	defer closely.Stop()
 	w := &watch{out: out, handle: handle, states: map[int]string{}}
 	for {
-		// A look's own length counts: what it saw was at some time in it.
+		// The duration of the look itself counts: what it saw was true at some
+		// time during it.
 		before := time.Now()
 		found, err := domains.list()
 		if err != nil {
@@ -105,15 +109,16 @@ func Watch(ctx context.Context, out io.Writer, handle uuid.UUID, interval time.D
 // watch turns looks into lines.
 type watch struct {
 	out     io.Writer
-	handle  uuid.UUID      // of the domain that is watched
-	states  map[int]string // by its number on this host; as of the last look
-	last    time.Time      // beginning of the last look
-	told    time.Time      // of the last watch line
-	longest time.Duration  // between looks since then
+	handle  uuid.UUID      // the UUID of the watched domain
+	states  map[int]string // by the domain's ID on this host; as of the last look
+	last    time.Time      // the beginning of the last look
+	told    time.Time      // the time of the last watch line
+	longest time.Duration  // the longest time between looks since then
 }
 
 // take writes what has changed until a look that lasted from before to after.
-// The spacing is from the beginning of the look before to the end of this one.
+// The spacing is the time from the beginning of the previous look to the end of
+// this one.
 func (w *watch) take(before, after time.Time, found []domain) error {
 	var spacing time.Duration
 	if !w.last.IsZero() {
@@ -148,7 +153,7 @@ func (w *watch) take(before, after time.Time, found []domain) error {
 	return nil
 }
 
-// stopped says that a domain does not run, and may again.
+// stopped says that the domain does not run, and may run again.
 func (w *watch) stopped() bool {
 	for _, state := range w.states {
 		if state == witness.DomainPaused || state == witness.DomainSuspended {
@@ -158,7 +163,7 @@ func (w *watch) stopped() bool {
 	return false
 }
 
-// see writes a domain's state when it is another than before.
+// see writes a domain's state if it has changed.
 func (w *watch) see(at time.Time, id int, state string, spacing time.Duration) error {
 	if w.states[id] == state {
 		return nil
@@ -167,8 +172,8 @@ func (w *watch) see(at time.Time, id int, state string, spacing time.Duration) e
 	return w.line(at, id, state, spacing)
 }
 
-// line writes one line in one write: a reader sees whole lines, but for the
-// last.
+// line writes one line in one write, so that a reader sees whole lines, except
+// for the last one.
 func (w *watch) line(at time.Time, id int, state string, spacing time.Duration) error {
 	_, err := fmt.Fprintf(w.out, "%d %d %s %d\n", at.UnixNano(), id, state, spacing.Nanoseconds())
 	return err
