@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// account is as whom libvirt runs QEMU.
+// account is the user and group as which libvirt runs QEMU.
 type account struct{ uid, gid int }
 
-// account is as whom libvirt runs QEMU, by what it tells of the host: the label of its
-// security model "dac", "+64055:+994". Where it has none, QEMU runs as libvirt itself
-// does, which is as root.
+// account finds the user and group as which libvirt runs QEMU in libvirt's description
+// of the host: the label of its security model "dac", such as "+64055:+994". When
+// there is none, QEMU runs as the same user as libvirt itself, which is root.
 func (c *client) account(capabilities hostCapabilities) (a account, err error) {
 	for _, model := range capabilities.SecurityModels {
 		for _, label := range model.Labels {
@@ -41,13 +41,13 @@ func parseAccount(label string) (a account, err error) {
 	return a, err
 }
 
-// asAccount runs its third argument with sh(1) as the user and the group of the
-// first two, in the groups of that user where it has a name. The arguments after it
-// are those of the text. It prints nothing where setpriv(1) of util-linux is not
-// there, or may not become that user.
+// asAccount runs its third argument with sh(1) as the user and the group in the first
+// two, in that user's supplementary groups if it has a name. The remaining arguments
+// are passed to the text. It prints nothing when setpriv(1) of util-linux is missing,
+// or may not become that user.
 //
-// In the environment of the text, "kept" is empty unless libvirt leaves files to
-// their owners (dynamic_ownership of its qemu.conf; 1 when it is not set).
+// In the environment of the text, "kept" is empty unless libvirt leaves files to their
+// owners (dynamic_ownership in its qemu.conf; 1 when it is not set).
 const asAccount = `uid=$1 gid=$2 text=$3
 shift 3
 kept=$(grep -s '^[[:space:]]*dynamic_ownership[[:space:]]*=[[:space:]]*0' /etc/libvirt/qemu.conf)
@@ -58,8 +58,8 @@ for groups in --init-groups --clear-groups; do
 done
 true`
 
-// findDenied goes down to each of its arguments, as far as there is something, and
-// prints what its user may not do on the way.
+// findDenied walks down each of its paths as far as it exists, and prints what its
+// user is not permitted to do on the way.
 const findDenied = `for path; do
 	at= rest=${path#/}
 	while test -n "$rest"; do
@@ -75,10 +75,10 @@ const findDenied = `for path; do
 done
 true`
 
-// checkAccess looks whether the QEMUs of a host of such capabilities may reach files
-// and folders.
-// libvirt makes their user the owner of what they open, kernel and ramdisk among it,
-// unless its qemu.conf says otherwise; it never opens a folder to them.
+// checkAccess checks whether the QEMUs of a host with these capabilities may reach
+// files and folders. libvirt makes QEMU's user the owner of what QEMU opens, including
+// kernel and ramdisk, unless qemu.conf says otherwise; it never makes a folder
+// accessible.
 func (c *client) checkAccess(ctx context.Context, capabilities hostCapabilities, paths ...string) (problems []error, err error) {
 	a, err := c.account(capabilities)
 	if err != nil || a.uid == 0 {
@@ -103,8 +103,8 @@ func (c *client) checkAccess(ctx context.Context, capabilities hostCapabilities,
 	return problems, nil
 }
 
-// notStarted is failed for a call that starts a QEMU: when the host has refused it
-// a file, that is no accident, and the error says what to look at.
+// notStarted is failed for a call that starts a QEMU: when the host has refused QEMU a
+// file, that is no passing failure, and the error says what to check.
 func (c *client) notStarted(what string, err error) error {
 	if !answered(err) || !strings.Contains(err.Error(), "Permission denied") {
 		return c.failed(what, err)

@@ -15,13 +15,13 @@ import (
 	"heliotrope/internal/problem"
 )
 
-// problem is one thing that a host lacks: what was looked at, what is there, and what
-// to do.
+// problem is one thing that is wrong on the host: what was looked at, what was found,
+// and what to do.
 func (h *Host) problem(tried, found, fix string) error {
 	return problem.New(fault.BadInput, h.Host(), tried, found, fix)
 }
 
-// Check looks whether the host can run domains and migrate them.
+// Check checks whether the host can run domains and migrate them.
 func (h *Host) Check(ctx context.Context) error {
 	f, err := h.facts(ctx)
 	if err != nil {
@@ -44,7 +44,7 @@ func (h *Host) Check(ctx context.Context) error {
 	return errors.Join(append(problems, err)...)
 }
 
-// inTheWay says which domains have the label in their names and are not ours.
+// inTheWay reports domains that have the label in their names and are not ours.
 func (c *client) inTheWay() (problems []error, err error) {
 	domains, err := c.all()
 	if err != nil {
@@ -65,7 +65,7 @@ func (c *client) inTheWay() (problems []error, err error) {
 	return problems, nil
 }
 
-// judge says what is wrong with a host that says this of itself.
+// judge reports what is wrong with a host that has these facts.
 func (h *Host) judge(f facts) (problems []error) {
 	if f.uid != 0 {
 		problems = append(problems, h.problem("id -u", fmt.Sprintf("its user in the inventory has the number %d, and only root (0) sees what others' QEMUs have open", f.uid), "name root as ssh.user"))
@@ -94,20 +94,21 @@ func (h *Host) judge(f facts) (problems []error) {
 	return problems
 }
 
-// checkFiles prints those of its arguments that are no file that can be read.
+// checkFiles prints those of its arguments that are not readable files.
 const checkFiles = `for f; do test -z "$f" || test -r "$f" || echo "$f"; done`
 
-// offer is what a host has for a domain.
+// offer is what a host provides for a domain.
 type offer struct {
 	libvirt, qemu uint64 // versions
-	machine       string // what machineType means there
+	machine       string // the full name of machineType on that host
 	capabilities  hostCapabilities
 }
 
-// machineType of our domains: the newest of its kind that QEMU has.
+// machineType is the machine type of our domains: it stands for the newest version
+// that QEMU has.
 const machineType = "q35"
 
-// hostCapabilities are of virConnectGetCapabilities (formatcaps.html).
+// hostCapabilities are from virConnectGetCapabilities (formatcaps.html).
 type hostCapabilities struct {
 	CPU struct {
 		Inner string `xml:",innerxml"`
@@ -122,24 +123,24 @@ type hostCapabilities struct {
 	} `xml:"host>secmodel"`
 }
 
-// domainCapabilities are of virConnectGetDomainCapabilities
+// domainCapabilities are from virConnectGetDomainCapabilities
 // (formatdomaincaps.html).
 type domainCapabilities struct {
 	Machine string `xml:"machine"`
 }
 
-// answered tells an error that libvirt gave for an answer from a connection that
-// broke.
+// answered says whether an error is libvirt's answer, rather than that of a
+// connection that broke.
 func answered(err error) bool {
 	var virtError libvirt.Error
 	return errors.As(err, &virtError)
 }
 
-// offer asks what the host has.
+// offer asks what the host provides.
 //
-// A processor of which libvirt tells nothing cannot be compared. It is refused: the
-// guest has the host's own processor, and where the target's lacks something the
-// guest would crash there, which would be counted as a result.
+// A processor about which libvirt reports nothing cannot be compared, and is refused.
+// The guest has the host's own processor, so with a target whose processor lacks a
+// feature the guest would crash there, and that would be counted as a result.
 func (c *client) offer() (o offer, err error) {
 	if o.libvirt, err = c.virt.ConnectGetLibVersion(); err != nil {
 		return o, c.failed("ask for libvirt's version", err)
@@ -163,7 +164,7 @@ func (c *client) offer() (o offer, err error) {
 	return o, nil
 }
 
-// capabilities asks what libvirt tells of the host.
+// capabilities asks for libvirt's description of the host.
 func (c *client) capabilities() (capabilities hostCapabilities, err error) {
 	text, err := c.virt.ConnectGetCapabilities()
 	if err != nil {
@@ -173,7 +174,7 @@ func (c *client) capabilities() (capabilities hostCapabilities, err error) {
 	return capabilities, c.failed("read the host's capabilities", err)
 }
 
-// machine is the name in full of a machine type.
+// machine is the full name of a machine type.
 func (c *client) machine(name string) (string, error) {
 	text, err := c.virt.ConnectGetDomainCapabilities(nil, libvirt.OptString{"x86_64"}, libvirt.OptString{name}, libvirt.OptString{c.host.domainType}, 0)
 	if err != nil {
@@ -184,8 +185,8 @@ func (c *client) machine(name string) (string, error) {
 	return capabilities.Machine, err
 }
 
-// CheckMigration looks whether the target could take the domain now. The target's
-// disk is looked at when it is migrated: it may not be there yet.
+// CheckMigration checks whether the target could take the domain now. The target's
+// disk is checked only when the domain is migrated, because it may not be there yet.
 func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, target hypervisor.Hypervisor) error {
 	to, ok := target.(*Host)
 	if !ok {
@@ -225,14 +226,15 @@ func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, tar
 	})
 }
 
-// missing says what another host offers that this one does not.
+// missing reports what another host offers and this one does not.
 func (c *client) missing(other string, o offer) (problems []error, err error) {
 	if _, err := c.machine(o.machine); answered(err) {
 		problems = append(problems, c.host.problem("virsh domcapabilities --machine "+o.machine, fmt.Sprintf("it has no such machine type, which %s has (%v)", other, err), "install the same QEMU on both"))
 	} else if err != nil {
 		return nil, c.failed("ask for machine type "+o.machine, err)
 	}
-	// Told to take an unlike processor for an error, libvirt says what is unlike.
+	// When an incompatible processor is requested to be an error, the error says what
+	// differs.
 	_, err = c.virt.ConnectCompareCPU("<cpu>"+o.capabilities.CPU.Inner+"</cpu>", libvirt.ConnectCompareCPUFailIncompatible)
 	if answered(err) {
 		problems = append(problems, c.host.problem("virsh cpu-compare", fmt.Sprintf("its processor cannot take the place of that of %s, %s (%s): a guest with the host's own processor cannot move here",
@@ -243,8 +245,8 @@ func (c *client) missing(other string, o offer) (problems []error, err error) {
 	return problems, nil
 }
 
-// checkRoom looks whether the host has what the domain is started from, and memory
-// for it.
+// checkRoom checks whether the host has the domain's kernel and ramdisk, and enough
+// memory for it.
 func (h *Host) checkRoom(ctx context.Context, domain hypervisor.Domain) error {
 	text, err := h.script(ctx, checkFiles, domain.Kernel, domain.Ramdisk)
 	if err != nil {

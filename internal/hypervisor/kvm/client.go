@@ -29,8 +29,8 @@ type client struct {
 	stop func() bool
 }
 
-// connect connects to the host's libvirt. The connection ends with the context,
-// and with it what is asked by it then.
+// connect connects to the host's libvirt. When the context ends, the connection
+// ends, and with it every call that is running.
 func (h *Host) connect(ctx context.Context) (*client, error) {
 	conn, err := h.dial(ctx)
 	if err != nil {
@@ -64,10 +64,11 @@ func (h *Host) dial(ctx context.Context) (net.Conn, error) {
 
 func (c *client) close() {
 	c.stop()
-	_ = c.conn.Close() // what was asked was answered
+	_ = c.conn.Close() // every call has been answered
 }
 
-// failed is an error of a call, or of the context that cut it off; nil stays nil.
+// failed is the error of a call, or that of the context which cut the call off;
+// nil stays nil.
 func (c *client) failed(what string, err error) error {
 	if err == nil {
 		return nil
@@ -78,20 +79,20 @@ func (c *client) failed(what string, err error) error {
 	return c.host.failed(what, err)
 }
 
-// found is a domain of ours.
+// found is a domain of ours that was found.
 type found struct {
 	hypervisor.State
 	domain libvirt.Domain
 	reason int32
 }
 
-// all gives every domain of the host, running or not.
+// all returns every domain of the host, running or not.
 func (c *client) all() ([]libvirt.Domain, error) {
 	domains, _, err := c.virt.ConnectListAllDomains(1, 0)
 	return domains, c.failed("list the domains", err)
 }
 
-// list gives the states of our domains.
+// list returns the states of our domains.
 func (c *client) list() ([]hypervisor.State, error) {
 	domains, err := c.all()
 	if err != nil {
@@ -113,7 +114,7 @@ func (c *client) list() ([]hypervisor.State, error) {
 	return states, nil
 }
 
-// find gives the domain of ours of that name.
+// find returns our domain with that name.
 func (c *client) find(name string) (found, error) {
 	domain, err := c.virt.DomainLookupByUUID(libvirt.UUID(hypervisor.UUID(name)))
 	if libvirt.IsNotFound(err) {
@@ -132,8 +133,8 @@ func (c *client) notFound(name string) error {
 	return fmt.Errorf("%s on %s: %w", name, c.host.Host(), hypervisor.ErrNotFound)
 }
 
-// state asks for a domain's state; ErrNotFound when it is not ours or has just
-// gone.
+// state asks for a domain's state. The error is ErrNotFound when the domain is
+// not ours or has just gone.
 func (c *client) state(domain libvirt.Domain) (found, error) {
 	ours, err := c.isOurs(domain)
 	if err != nil {
@@ -159,7 +160,7 @@ func (c *client) state(domain libvirt.Domain) (found, error) {
 	}}, nil
 }
 
-// isOurs tells a domain of ours from a stranger's of the same name.
+// isOurs distinguishes a domain of ours from somebody else's with the same name.
 func (c *client) isOurs(domain libvirt.Domain) (bool, error) {
 	if !strings.HasPrefix(domain.Name, c.host.prefix()) || uuid.UUID(domain.UUID) != hypervisor.UUID(domain.Name) {
 		return false, nil
@@ -175,8 +176,8 @@ func (c *client) isOurs(domain libvirt.Domain) (bool, error) {
 	return labelOf(text) == c.host.label, nil
 }
 
-// refuseForeign looks for a domain that has the name or the UUID of ours and is
-// not ours.
+// refuseForeign refuses to go on when a domain that is not ours has the name or
+// the UUID of ours.
 func (c *client) refuseForeign(name string) error {
 	domains, err := c.all()
 	if err != nil {
@@ -202,8 +203,8 @@ func foreign(h *Host, domain libvirt.Domain) error {
 		"rename the testbed, or undefine that domain")
 }
 
-// destroy ends a domain, and returns when libvirt has it no more and its QEMU has
-// ended.
+// destroy ends a domain, and returns when libvirt does not list it any more and
+// its QEMU has ended.
 func (c *client) destroy(ctx context.Context, name string) error {
 	for {
 		state, err := c.find(name)
@@ -231,7 +232,7 @@ func (c *client) destroy(ctx context.Context, name string) error {
 	}
 }
 
-// kill tells libvirt to end a domain. One that has ended is no error.
+// kill tells libvirt to end a domain. A domain that has ended is no error.
 func (c *client) kill(at found) error {
 	err := c.virt.DomainDestroyFlags(at.domain, libvirt.DomainDestroyDefault)
 	if libvirt.IsNotFound(err) || isNotRunning(err) {
@@ -245,11 +246,11 @@ func isNotRunning(err error) bool {
 	return errors.As(err, &virtError) && virtError.Code == uint32(libvirt.ErrOperationInvalid)
 }
 
-// listQEMU is the part of a script that gives the numbers of all processes of
-// QEMU, by their programs: qemu-system-x86_64, or RHEL's qemu-kvm.
+// listQEMU is the part of a script that prints the IDs of all QEMU processes,
+// which it finds by their programs: qemu-system-x86_64, or RHEL's qemu-kvm.
 const listQEMU = `ls -l /proc/[0-9]*/exe 2>/dev/null | sed -n 's|.* /proc/\([0-9]*\)/exe -> .*/qemu-.*|\1|p'`
 
-// findProcesses prints the numbers of those that have a UUID as an argument.
+// findProcesses prints the IDs of those that have a UUID as an argument.
 const findProcesses = `for p in $(` + listQEMU + `); do
 	tr '\0' '\n' 2>/dev/null <"/proc/$p/cmdline" | grep -qxF -- "$1" && echo "$p"
 done
@@ -261,8 +262,8 @@ func (h *Host) processes(ctx context.Context, name string) ([]string, error) {
 	return strings.Fields(text), err
 }
 
-// status tells a domain that was stopped for a migration, or waits for one, from
-// one that somebody paused.
+// status distinguishes a domain that was stopped for a migration, or waits for
+// one, from one that somebody paused.
 func status(state, reason int32) hypervisor.Status {
 	switch libvirt.DomainState(state) {
 	case libvirt.DomainRunning, libvirt.DomainBlocked:

@@ -4,8 +4,8 @@ import "heliotrope/internal/hypervisor"
 
 var _ hypervisor.Ender = (*Host)(nil)
 
-// ending ends QEMU, as libvirt has it do what it ends: libvirt may not answer, and its
-// domains are transient.
+// ending ends QEMU itself, with TERM as libvirt does, because libvirt may not answer. Its
+// domains are transient, so that they vanish with QEMU.
 const ending = `
 for p in $(` + listQEMU + `); do
 	tr '\0' '\n' 2>/dev/null <"/proc/$p/cmdline" | grep -qxF -- "$2" || continue

@@ -7,7 +7,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Sources are none: KVM has no counters that are not the machine's.
+// Sources is empty: KVM has no counters besides the machine's.
 func (h *Host) Sources(context.Context, string) ([]witness.Source, error) { return nil, nil }
 
 // Constant texts for sh(1) whose argument is the testbed's label.
@@ -19,22 +19,23 @@ const (
 command -v journalctl >/dev/null && journalctl --no-pager -n 200 -u libvirtd -u virtqemud; true`
 )
 
-// Evidence is what libvirt and QEMU left in files: libvirt itself may not answer.
+// Evidence is what libvirt and QEMU left in files, because libvirt itself may not
+// answer.
 func (h *Host) Evidence(machine string) []driver.Evidence {
 	if machine != h.Host() {
 		return nil
 	}
 	script := func(text string) []string { return []string{"sh", "-c", text, "sh", h.label} }
 	return []driver.Evidence{
-		{File: "domains.xml", Args: script(showDomains)}, // and the jobs that they have
-		{File: "qemu.log", Args: script(showLogs)},       // their consoles among them
+		{File: "domains.xml", Args: script(showDomains)}, // and the migrations that they have running
+		{File: "qemu.log", Args: script(showLogs)},       // includes their consoles
 		{File: "libvirt.log", Args: script(showLibvirt)},
 		{File: "kvm.txt", Args: script(showKVM)},
 	}
 }
 
-// Leftovers looks for domains, known to libvirt or not, and for the logs that
-// removeLogs would remove when no domain of ours is left.
+// Leftovers looks for domains, whether libvirt knows them or not, and for the
+// logs that removeLogs would remove when no domain of ours is left.
 func (h *Host) Leftovers(machine string) string {
 	if machine != h.Host() {
 		return ""
@@ -64,7 +65,7 @@ done
 true`
 }
 
-// Versions are of the programs and of KVM.
+// Versions are those of the programs and of KVM.
 func (h *Host) Versions(machine string) string {
 	if machine != h.Host() {
 		return ""

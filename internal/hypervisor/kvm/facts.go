@@ -9,8 +9,8 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// readFacts prints a line of a name and a value for each thing that libvirt does
-// not tell. Its argument is a bridge.
+// readFacts prints a line with a name and a value for each fact that libvirt
+// does not report. Its argument is a bridge.
 const readFacts = `echo "kernel $(uname -r)"
 echo "uid $(id -u)"
 test -c /dev/kvm && echo "kvm yes"
@@ -24,14 +24,14 @@ for f in /proc/net/tcp /proc/net/tcp6; do
 done
 true`
 
-// facts are what a host says of itself.
+// facts are what a host reports about itself.
 type facts struct {
 	kernel       string
-	uid          int // whose our commands are
+	uid          int // the user as whom our commands run
 	kvm, bridge  bool
-	paging       string // of a module's parameter that is off: "kvm_amd/parameters/npt=0"
+	paging       string // a module's parameter that is off, "kvm_amd/parameters/npt=0"; "" when none is
 	availableMiB int
-	listening    map[int]bool // TCP ports
+	listening    map[int]bool // TCP ports in use
 }
 
 func (h *Host) facts(ctx context.Context) (facts, error) {
@@ -46,7 +46,7 @@ func (h *Host) facts(ctx context.Context) (facts, error) {
 	return f, nil
 }
 
-// parseFacts reads what readFacts prints.
+// parseFacts reads the output of readFacts.
 func parseFacts(text string) (f facts, err error) {
 	f.listening = map[int]bool{}
 	for line := range strings.Lines(text) {
@@ -112,7 +112,7 @@ func (h *Host) Info(ctx context.Context) (info hypervisor.HostInfo, err error) {
 	return info, err
 }
 
-// versionOf writes a version that libvirt gives: major × 1,000,000 + minor ×
+// versionOf formats a version number of libvirt's: major × 1,000,000 + minor ×
 // 1,000 + release (virConnectGetVersion).
 func versionOf(number uint64) string {
 	return fmt.Sprintf("%d.%d.%d", number/1_000_000, number/1000%1000, number%1000)

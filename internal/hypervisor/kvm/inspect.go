@@ -11,9 +11,9 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// listOpen prints what each QEMU has open that has the UUID of the first argument,
-// and what the paths of the others are: raw mode, device number and inode, in the
-// format of stat(1), and the descriptors' names and flags (proc(5)).
+// listOpen prints what each QEMU with the UUID in the first argument has open, and
+// what the paths in the other arguments are: raw mode, device number and inode, in
+// the format of stat(1), and the descriptors' names and flags (proc(5)).
 const listOpen = `uuid=$1
 shift
 test $# = 0 || stat -L -c 'want %f %t:%T %d:%i' -- "$@" || exit 1
@@ -27,7 +27,7 @@ for p in $(` + listQEMU + `); do
 done
 true`
 
-// The bits of a mode and of the flags of open(2) that tell an image of a disk.
+// Bits of a mode and of the flags of open(2) that identify an image of a disk.
 const (
 	typeBits    = 0o170000
 	blockDevice = 0o060000
@@ -41,14 +41,14 @@ const (
 type opened struct {
 	name   string
 	mode   uint64
-	device string // of a block device
-	inode  string // of its file
+	device string // its number, for a block device
+	inode  string // of the file itself, with the device that it is on
 	flags  uint64
 }
 
-// isDisk tells what may be somebody's disk: a block device, or a file that is
-// opened as images are. A QEMU that waits may have opened its own for reading
-// only.
+// isDisk says whether a file may be somebody's disk: a block device, or a file
+// that is opened as images are. A QEMU that waits for a migration may have opened
+// its own image only for reading.
 func (o opened) isDisk() bool {
 	switch o.mode & typeBits {
 	case blockDevice:
@@ -59,7 +59,7 @@ func (o opened) isDisk() bool {
 	return false
 }
 
-// is says whether two are the same disk.
+// is says whether two open files are the same disk.
 func (o opened) is(other opened) bool {
 	if o.mode&typeBits != other.mode&typeBits {
 		return false
@@ -70,8 +70,8 @@ func (o opened) is(other opened) bool {
 	return o.inode == other.inode
 }
 
-// inspect looks whether the QEMU that waits for a domain has opened the disk that
-// it should have, and no other.
+// inspect checks that the QEMU that waits for a domain has opened the disk that it
+// should have, and no other disk.
 func (h *Host) inspect(ctx context.Context, domain hypervisor.Domain) error {
 	paths := pathsOf(domain.Disk)
 	text, err := h.script(ctx, listOpen, append([]string{domain.UUID().String()}, paths...)...)
@@ -84,7 +84,7 @@ func (h *Host) inspect(ctx context.Context, domain hypervisor.Domain) error {
 	return nil
 }
 
-// pathsOf is what QEMU opens of a disk.
+// pathsOf are the paths that QEMU opens for a disk.
 func pathsOf(disk hypervisor.Disk) (paths []string) {
 	for _, path := range []string{disk.Path, disk.Base} {
 		if path != "" {
@@ -94,8 +94,8 @@ func pathsOf(disk hypervisor.Disk) (paths []string) {
 	return paths
 }
 
-// compareOpened wants all of a disk's paths among what one process has open, and
-// no other disk.
+// compareOpened requires that one process has all of a disk's paths open, and no
+// other disk.
 func compareOpened(text string, paths ...string) error {
 	var list openList
 	if err := list.parse(text); err != nil {
@@ -124,7 +124,7 @@ func compareOpened(text string, paths ...string) error {
 	return nil
 }
 
-// openList is what listOpen prints.
+// openList is the output of listOpen.
 type openList struct {
 	processes int
 	want      []opened

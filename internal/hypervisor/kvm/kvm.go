@@ -1,24 +1,27 @@
-// Package kvm drives KVM through libvirt: transient domains of QEMU, and live
-// migrations whose phases the controller runs itself, as virsh does. All goes by
-// libvirt's own protocol over the host's SSH connection; nothing is installed on
-// a host, and the two libvirts need no way to each other.
+// Package kvm drives KVM through libvirt: transient QEMU domains, and live migrations
+// whose phases the controller runs itself, as virsh does. All calls use libvirt's own
+// protocol over the SSH connection to the host. Nothing is installed on a host, and
+// the two libvirts need no connection to each other.
 //
-// It promises that a domain of another is never touched: ours have the testbed's
-// label in their names, the UUID that follows from the name, and the label in their
-// metadata. Of a log only the name is known: it is removed with the domain of ours
-// that has it, and by Teardown when it is called after the testbed's guest, but not
-// while libvirt has a domain of that name that is not ours. And before a migrated
-// domain runs at the target, it is looked whether QEMU has opened there the disk that
-// it should have, and no other.
+// It promises that
+//   - a domain that is not ours is never touched. A domain of ours has the testbed's
+//     label in its name, the UUID that follows from the name, and the label in its
+//     metadata;
+//   - a log, of which only the name is known, is removed with the domain of ours
+//     that has it, and by Teardown when it is named after the testbed's guest, but not
+//     while libvirt has a domain of that name that is not ours;
+//   - before a migrated domain runs at the target, the driver checks that QEMU has opened there the disk that
+//     it should have, and no other.
 //
-// Dangerous: a controller that dies between the end of a migration's stream and
-// its last phase leaves the domain paused at the source, and one that waits at
-// the target. Migrate and Destroy know such ends; nothing else may start them.
-// What waits at the target may have been told to start: Migrate gives it some
-// seconds, looks once more, and only then takes it for an end that never ran. A
-// start within that last round trip would be lost with what the guest wrote.
-// And as the controller hands the domain over, its own way to the hosts is a
-// part of the downtime: one message from the source and one to the target.
+// Dangerous: a controller that dies between the end of a migration's stream and its
+// last phase leaves the domain paused at the source, and another end that waits at
+// the target. Only Migrate and Destroy may handle such ends; nothing else may start
+// them. The end that waits at the target may already have been told to start: Migrate
+// gives it some seconds, looks once more, and only then takes it for an end that
+// never ran. If it starts within that last round trip, the start and what the guest
+// wrote would be lost. While the controller hands the domain over, its own path to
+// the hosts is part of the downtime: one message from the source and one to the
+// target.
 package kvm
 
 import (
@@ -37,10 +40,10 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// Name is the driver's, in inventories and campaign files.
+// Name is the driver's name in inventories and campaign files.
 const Name = "kvm"
 
-// Kind is KVM for the registration.
+// Kind registers KVM.
 var Kind = hypervisor.Kind{
 	Name:       Name,
 	New:        func(setup hypervisor.Setup) (hypervisor.Driver, error) { return New(setup), nil },
@@ -51,9 +54,9 @@ var Kind = hypervisor.Kind{
 var _ hypervisor.Driver = (*Host)(nil)
 
 const (
-	// callTimeout limits everything but a migration.
+	// callTimeout limits everything except a migration.
 	callTimeout = 2 * time.Minute
-	// goneEvery is how often it is asked whether QEMU has ended.
+	// goneEvery is the interval of checking whether QEMU has ended.
 	goneEvery = 200 * time.Millisecond
 )
 
@@ -62,8 +65,8 @@ type Host struct {
 	label   string
 	machine inventory.Machine
 	remote  remote.Host
-	// domainType and cpuMode are libvirt's: KVM with the host's own processor
-	// but in tests on machines that have none.
+	// domainType and cpuMode are libvirt's words for KVM and the host's own
+	// processor; tests on machines without KVM use others.
 	domainType, cpuMode string
 }
 
@@ -76,24 +79,24 @@ func New(setup hypervisor.Setup) *Host {
 // Host is the name of the host.
 func (h *Host) Host() string { return h.machine.Name }
 
-// Watcher is who watches the domains.
+// Watcher is the name of the watcher of KVM's domains in the witness's program.
 func (h *Host) Watcher() string { return watch.Name }
 
-// prefix is what our domains' names start with.
+// prefix is the beginning of the names of our domains.
 func (h *Host) prefix() string { return h.label + hypervisor.LabelSeparator }
 
-// failed says which host, what was tried and what came back, in one line.
+// failed says, on one line, on which host what was tried and what came back.
 func (h *Host) failed(what string, err error) error {
 	return fault.As(fault.Infrastructure, fmt.Errorf("%s: %s: %w", h.Host(), what, inOneLine{err}))
 }
 
-// inOneLine is an error of libvirt's, which passes on what QEMU prints.
+// inOneLine is an error of libvirt's on one line. libvirt passes on what QEMU prints.
 type inOneLine struct{ error }
 
 func (e inOneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
 func (e inOneLine) Unwrap() error { return e.error }
 
-// with does something by a connection of its own, within callTimeout.
+// with calls do with a connection of its own, within callTimeout.
 func (h *Host) with(ctx context.Context, do func(ctx context.Context, c *client) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, fmt.Errorf("libvirt did not answer within %s", callTimeout))
 	defer cancel()
@@ -119,7 +122,7 @@ func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
 		switch {
 		case err == nil && (state.Status == hypervisor.Running || state.Status == hypervisor.Paused):
 			return nil
-		case err == nil: // half-made, or at its end
+		case err == nil: // half-made, or ended
 			if err := c.destroy(ctx, domain.Name); err != nil {
 				return err
 			}
@@ -147,15 +150,15 @@ func (h *Host) Pause(ctx context.Context, name string) error {
 	})
 }
 
-// Unpause lets a paused domain go on. One end of a migration that was cut off is
-// not let go: the other may run.
+// Unpause lets a paused domain go on. It refuses one end of an interrupted migration,
+// because the other end may run.
 func (h *Host) Unpause(ctx context.Context, name string) error {
 	return h.change(ctx, name, hypervisor.Paused, "unpause", func(c *client, domain libvirt.Domain) error {
 		return c.virt.DomainResume(domain)
 	})
 }
 
-// change takes a domain from a state to the other of running and paused.
+// change takes a domain from one of the states running and paused to the other.
 func (h *Host) change(ctx context.Context, name string, from hypervisor.Status, verb string,
 	do func(c *client, domain libvirt.Domain) error) error {
 	if err := h.checkName(name); err != nil {
@@ -176,7 +179,7 @@ func (h *Host) change(ctx context.Context, name string, from hypervisor.Status, 
 	})
 }
 
-// Destroy ends the domain, waits for the end of its QEMU, and removes its logs.
+// Destroy ends the domain, waits until its QEMU has ended, and removes its logs.
 func (h *Host) Destroy(ctx context.Context, name string) error {
 	if err := h.checkName(name); err != nil {
 		return err
@@ -189,8 +192,8 @@ func (h *Host) Destroy(ctx context.Context, name string) error {
 	})
 }
 
-// Teardown destroys all of the testbed's domains, and removes their logs and those
-// of its guest, which may have ended before.
+// Teardown destroys all of the testbed's domains, and removes their logs and those of
+// the testbed's guest, which may have ended before.
 func (h *Host) Teardown(ctx context.Context) error {
 	return h.with(ctx, func(ctx context.Context, c *client) error {
 		states, err := c.list()
@@ -207,7 +210,7 @@ func (h *Host) Teardown(ctx context.Context) error {
 	})
 }
 
-// checkName refuses to touch what is not the testbed's own.
+// checkName refuses to touch a domain that is not the testbed's own.
 func (h *Host) checkName(name string) error {
 	if !strings.HasPrefix(name, h.prefix()) {
 		return fault.New(fault.BadInput, "%s: domain %q: its name does not start with the testbed's %q", h.Host(), name, h.prefix())
@@ -215,7 +218,7 @@ func (h *Host) checkName(name string) error {
 	return nil
 }
 
-// script runs a constant text with sh(1), and gives what it prints.
+// script runs a constant text with sh(1), and returns what it prints.
 func (h *Host) script(ctx context.Context, text string, args ...string) (string, error) {
 	result, err := h.remote.Run(ctx, remote.Command{Args: append([]string{"sh", "-c", text, "sh"}, args...), Timeout: callTimeout})
 	return string(result.Stdout), fault.As(fault.Infrastructure, err)

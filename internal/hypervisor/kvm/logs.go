@@ -14,20 +14,21 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// logEnd is how a log's file is called after its domain: after what has set it
-// aside, virtlogd(8) by ".0" and logrotate(8) by ".1", "-20260101" or ".2.gz". It
-// means the same to regexp and to grep -E.
+// logEnd is the suffix that follows the domain's name in the name of a log. It
+// includes what log rotation appends: ".0" by virtlogd(8), and ".1", "-20260101"
+// or ".2.gz" by logrotate(8). It means the same to regexp and to grep -E.
 const logEnd = `\.log([.-][0-9]+)*(\.(gz|bz2|xz|zst))?`
 
 var logName = regexp.MustCompile("^(.+)" + logEnd + "$")
 
-// ownName is what the testbed's domain is called after the label: the only name
-// by which a log is ours when its domain has gone.
+// ownName is the name of the testbed's guest without the label. It is the only
+// name by which a log is recognised as ours after its domain has gone.
 const ownName = hypervisor.LabelSeparator + trial.Guest
 
-// domainsOfLog gives the names of the domains whose log a file may be, by its
-// name; none for what is no log. What looks like a domain's console (consolePath)
-// may be the QEMU of a domain with ".console" in its name.
+// domainsOfLog returns the names of the domains to which a file may belong as a
+// log, by the file's name; none when the file is no log. What looks like a
+// domain's console (consolePath) may be the QEMU log of a domain with ".console"
+// in its name.
 func domainsOfLog(file string) []string {
 	parts := logName.FindStringSubmatch(file)
 	if parts == nil {
@@ -40,8 +41,8 @@ func domainsOfLog(file string) []string {
 	return domains
 }
 
-// removeLogs removes what libvirt wrote for domains of these names. What may be of
-// a domain that the host has, running or not, and that is not ours, stays.
+// removeLogs removes libvirt's logs of domains with these names. A log that may
+// belong to another domain that the host has, running or not, stays.
 func (c *client) removeLogs(ctx context.Context, names ...string) error {
 	files, err := c.host.remote.Files(ctx)
 	if err != nil {
@@ -54,7 +55,7 @@ func (c *client) removeLogs(ctx context.Context, names ...string) error {
 	if err != nil {
 		return fault.As(fault.Infrastructure, err)
 	}
-	// Asked after the folder was read: a domain that has a log there is listed.
+	// Ask after reading the folder: then a domain that has a log there is listed.
 	strangers, err := c.strangers()
 	if err != nil {
 		return err
@@ -70,8 +71,9 @@ func (c *client) removeLogs(ctx context.Context, names ...string) error {
 	return fault.As(fault.Infrastructure, errors.Join(errs...))
 }
 
-// strangers tells the names of the host's domains that are not ours. One that goes
-// as it is looked at may have been anybody's, and counts as one of them.
+// strangers finds the names of the host's domains that are not ours. A domain that
+// disappears while it is looked at may have been anybody's, and counts as one of
+// them.
 func (c *client) strangers() (is func(name string) bool, err error) {
 	domains, err := c.all()
 	if err != nil {

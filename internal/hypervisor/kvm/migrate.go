@@ -15,8 +15,8 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// settleLimit is how long both hosts may take to come to rest after a migration
-// that was cut off, and at least how long after one that was cancelled.
+// settleLimit is how long both hosts may take to come to rest after an interrupted
+// migration, and the least time that they are given after a cancelled one.
 const settleLimit = time.Minute
 
 // Migrate moves the domain to the target by the phases of libvirt's migration
@@ -48,7 +48,7 @@ type migration struct {
 	xml            string         // of the domain at the target
 	params         []libvirt.TypedParam
 	flags          libvirt.DomainMigrateFlags
-	cookie         []byte // what one phase has for the next
+	cookie         []byte // what one phase returns for the next
 
 	mu     sync.Mutex
 	log    strings.Builder
@@ -58,8 +58,8 @@ type migration struct {
 	broken bool // our own connection to a host, when the hand-over ended
 }
 
-// run does it. The connections outlive ctx: a domain that is on its way must
-// still arrive, or be called back.
+// run runs the migration. The connections outlive ctx, because a domain that is on
+// its way must still arrive, or be called back.
 func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	detached, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -67,8 +67,8 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	if err != nil || arrived {
 		return hypervisor.Migration{}, m.tried(err)
 	}
-	// A libvirt that answers no more would hold us for ever: the connections end
-	// with their context.
+	// A libvirt that no longer answers would hold us for ever, so the connections
+	// end with this context.
 	connected, hangUp := context.WithCancel(detached)
 	defer hangUp()
 	hung := time.AfterFunc(callTimeout, hangUp)
@@ -97,7 +97,8 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 		m.account(&account)
 		return account, nil
 	}
-	// A line that broke while nothing was asked by it is told of as a failed write.
+	// A connection that broke while it was idle shows as a failed write, so ask
+	// both whether they are connected.
 	m.broken = !m.source.virt.IsConnected() || !m.target.virt.IsConnected()
 	began := m.began()
 	_, settled := m.settle(detached)
@@ -105,14 +106,15 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	return account, m.failed(ctx, err, settled, began)
 }
 
-// failed sorts the error of a migration that has come to rest. It is a result
-// only when its stream had begun, nobody cancelled it, the connections held, and
-// it is known where the domain is.
+// failed classifies the error of a migration that has come to rest. It is a result
+// only if the stream had begun, nobody cancelled it, the connections held, and it
+// is known where the domain is.
 func (m *migration) failed(ctx context.Context, err, settled error, began bool) error {
 	unknown := errors.Is(settled, hypervisor.ErrUnknown)
 	switch {
 	case ctx.Err() != nil && !unknown && settled != nil:
-		// How it was left is for people: it changes nothing of why it ended.
+		// The state that it was left in is for people only: it does not change why
+		// the migration ended.
 		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w (%s)", m.name, m.from.Host(), m.to.Host(), context.Cause(ctx), settled.Error())
 	case ctx.Err() != nil && !unknown:
 		return fmt.Errorf("migrate %s from %s to %s: cancelled: %w", m.name, m.from.Host(), m.to.Host(), context.Cause(ctx))
@@ -127,7 +129,8 @@ func (m *migration) failed(ctx context.Context, err, settled error, began bool) 
 	return fault.As(fault.Infrastructure, fmt.Errorf("migrate %s from %s to %s: %w", m.name, m.from.Host(), m.to.Host(), errors.Join(settled, err)))
 }
 
-// tried says what an error was in the way of; nil stays nil.
+// tried adds to an error that it prevented the migration before anything was sent;
+// nil stays nil.
 func (m *migration) tried(err error) error {
 	if err == nil {
 		return nil
@@ -135,7 +138,8 @@ func (m *migration) tried(err error) error {
 	return fmt.Errorf("migrate %s from %s to %s: nothing was sent: %w", m.name, m.from.Host(), m.to.Host(), err)
 }
 
-// ready looks whether the domain can go, and makes what the phases want to know.
+// ready checks whether the domain can be migrated, and prepares the parameters of
+// the phases.
 func (m *migration) ready(ctx context.Context) error {
 	at, err := m.source.find(m.name)
 	if err != nil {
@@ -173,8 +177,8 @@ func (m *migration) ready(ctx context.Context) error {
 	return nil
 }
 
-// prepare goes as far as to have a QEMU wait at the target, and looks what it has
-// opened there.
+// prepare runs the phases until a QEMU waits at the target, and checks what that
+// QEMU has opened there.
 func (m *migration) prepare(ctx context.Context) error {
 	var err error
 	var text string
@@ -194,16 +198,16 @@ func (m *migration) prepare(ctx context.Context) error {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		m.cookie = nil // it is the target's own, for the source
+		m.cookie = nil // the cookie is from the target, for the source
 		return errors.Join(err, m.finish(true), m.callBack())
 	}
 	return nil
 }
 
-// move sends the domain and has it go on at the target, or at the source when
-// that fails.
+// move sends the domain and makes it go on at the target, or at the source if that
+// fails.
 //
-// hung is started again when the hand-over has ended.
+// hung is restarted when the hand-over has ended.
 func (m *migration) move(ctx context.Context, hung *time.Timer) error {
 	following, stop := context.WithCancel(m.source.ctx)
 	followed := make(chan struct{})
@@ -225,11 +229,11 @@ func (m *migration) move(ctx context.Context, hung *time.Timer) error {
 	return err
 }
 
-// cancel calls the domain back while it is on its way. What is too late to be
-// cancelled is brought to its end.
+// cancel calls the domain back while it is on its way. A migration that can no
+// longer be cancelled is completed.
 func (m *migration) cancel(ended <-chan error) error {
 	m.note("cancel")
-	_ = m.source.virt.DomainAbortJob(m.domain) // how the hand-over ends is what counts
+	_ = m.source.virt.DomainAbortJob(m.domain) // only how the hand-over ends matters
 	settles := max(settleLimit, m.order.Settle)
 	limit := time.NewTimer(settles)
 	defer limit.Stop()
@@ -242,13 +246,13 @@ func (m *migration) cancel(ended <-chan error) error {
 	}
 }
 
-// hangUp ends what is being asked of a libvirt that does not answer.
+// hangUp ends the calls to a libvirt that does not answer.
 func (m *migration) hangUp() {
-	_, _ = m.source.conn.Close(), m.target.conn.Close() // both hosts are asked anew
+	_, _ = m.source.conn.Close(), m.target.conn.Close() // both hosts are asked again on new connections
 }
 
-// handOver sends the domain, which stops it at the source, and has the target
-// start it: between the two it runs nowhere.
+// handOver sends the domain, which stops it at the source, and makes the target
+// start it. Between the two it runs on neither host.
 func (m *migration) handOver() error {
 	if m.order.Domain.Disk.Copy != "" {
 		m.enter(hypervisor.Copying)
@@ -259,19 +263,19 @@ func (m *migration) handOver() error {
 	var err error
 	m.cookie, err = m.source.virt.DomainMigratePerform3Params(m.domain, nil, m.params, m.cookie, m.sourceFlags())
 	if err != nil {
-		// The source has called it back by itself.
+		// The source has already resumed the domain by itself.
 		return errors.Join(m.source.failed("send "+m.name, err), m.finish(true))
 	}
 	if err := m.finish(false); err != nil {
-		return err // whether it runs there must be asked first
+		return err // whether the domain runs there must be asked first
 	}
 	m.enter(hypervisor.Releasing)
 	m.note("confirm at " + m.from.Host())
 	return m.confirm(false)
 }
 
-// finish has the target start the domain, or forget it. What libvirt answers to
-// the latter is an error that says that it has done so.
+// finish makes the target start the domain or, when cancelled, discard it. libvirt
+// answers the latter with an error that says that it has done so.
 func (m *migration) finish(cancelled bool) error {
 	m.note(fmt.Sprintf("finish at %s, cancelled: %t", m.to.Host(), cancelled))
 	params := replaced(m.params, libvirt.MigrateParamDestName, m.name)
@@ -284,13 +288,13 @@ func (m *migration) finish(cancelled bool) error {
 	return m.target.failed("finish the migration of "+m.name, err)
 }
 
-// callBack has the source go on before anything was sent.
+// callBack makes the source go on before anything was sent.
 func (m *migration) callBack() error {
 	m.cookie = nil
 	return m.confirm(true)
 }
 
-// confirm has the source end its copy, or go on with it.
+// confirm makes the source end its copy or, when cancelled, go on with it.
 func (m *migration) confirm(cancelled bool) error {
 	return m.source.confirm(m.domain, m.params, m.cookie, m.sourceFlags(), cancelled)
 }
@@ -300,12 +304,13 @@ func (c *client) confirm(domain libvirt.Domain, params []libvirt.TypedParam, coo
 	return c.failed("confirm the migration of "+domain.Name, err)
 }
 
-// sourceFlags hold the domain against changes until the migration is confirmed.
+// sourceFlags also protect the domain against changes until the migration is
+// confirmed.
 func (m *migration) sourceFlags() libvirt.DomainMigrateFlags {
 	return m.flags | libvirt.MigrateChangeProtection
 }
 
-// targetFlags are less what only the source knows.
+// targetFlags leave out the flags that are valid only at the source.
 func (m *migration) targetFlags() uint32 {
 	return uint32(m.flags &^ libvirt.MigrateAutoConverge) //nolint:gosec // bits
 }
@@ -324,8 +329,8 @@ func (m *migration) note(what string) {
 	fmt.Fprintf(&m.log, "%s %s\n", time.Now().UTC().Format("15:04:05.000"), what)
 }
 
-// enter notes that a phase has begun. One of which QEMU's event is heard after the
-// end is too late to be timed.
+// enter records that a phase has begun. A phase whose QEMU event arrives after the
+// end of the migration is not recorded, because its time is not known.
 func (m *migration) enter(phase hypervisor.PhaseName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -10,18 +10,20 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// The TCP ports of a migration, all at the target, and all of libvirt's own range
-// (migration_port_min and migration_port_max of its qemu.conf), as firewalls know
-// it. The stream has the last one; libvirt chooses the first free one for the
-// copy of a private disk, and so their bytes can be told apart. The other way
-// round does not work: libvirt 9.0 never frees a port that it was given for a copy.
+// The TCP ports of a migration, all at the target and all from libvirt's own range
+// (migration_port_min and migration_port_max of its qemu.conf), for which firewalls
+// are configured. The stream uses the last port; for the copy of a private disk
+// libvirt chooses the first free one. So their bytes can be told apart. The
+// opposite assignment does not work: libvirt 9.0 never frees a port that it was
+// given for a copy.
 const (
 	firstPort, lastPort = 49152, 49214
 	streamPort          = 49215
 )
 
-// Traffic is by what a migration's bytes are known. A host knows no address but
-// its own; whoever puts the classes together knows between which they are.
+// Traffic says how a migration's bytes are recognised. A host knows only its own
+// address; the caller that collects the classes adds between which addresses they
+// are.
 func (h *Host) Traffic() []witness.Class {
 	return []witness.Class{
 		{Name: "migration", Protocol: "tcp", FirstPort: streamPort},
@@ -29,7 +31,7 @@ func (h *Host) Traffic() []witness.Class {
 	}
 }
 
-// flagsOf is an order in libvirt's words.
+// flagsOf is an order as libvirt's flags.
 func flagsOf(order hypervisor.Order) libvirt.DomainMigrateFlags {
 	flags := libvirt.MigrateLive
 	if order.AutoConverge {
@@ -42,7 +44,7 @@ func flagsOf(order hypervisor.Order) libvirt.DomainMigrateFlags {
 	case hypervisor.FullCopy:
 		flags |= libvirt.MigrateNonSharedDisk
 	case hypervisor.SynchronousCopy:
-		// Since libvirt 8.0: QEMU's copy-mode write-blocking.
+		// Since libvirt 8.0; it is QEMU's copy-mode write-blocking.
 		flags |= libvirt.MigrateNonSharedDisk | libvirt.MigrateNonSharedSynchronousWrites
 	case hypervisor.IncrementalCopy:
 		flags |= libvirt.MigrateNonSharedInc
@@ -50,7 +52,7 @@ func flagsOf(order hypervisor.Order) libvirt.DomainMigrateFlags {
 	return flags
 }
 
-// paramsOf is the rest of an order in libvirt's words.
+// paramsOf is the rest of an order as libvirt's parameters.
 func paramsOf(order hypervisor.Order, to netip.Addr, xml string) []libvirt.TypedParam {
 	params := []libvirt.TypedParam{
 		{Field: libvirt.MigrateParamURI, Value: *libvirt.NewTypedParamValueString("tcp://" + netip.AddrPortFrom(to, streamPort).String())},
@@ -63,7 +65,7 @@ func paramsOf(order hypervisor.Order, to netip.Addr, xml string) []libvirt.Typed
 	return params
 }
 
-// replaced gives parameters of which one has another value.
+// replaced returns the parameters with another value for one of them.
 func replaced(params []libvirt.TypedParam, name, value string) []libvirt.TypedParam {
 	others := slices.DeleteFunc(slices.Clone(params), func(p libvirt.TypedParam) bool { return p.Field == name })
 	return append(others, libvirt.TypedParam{Field: name, Value: *libvirt.NewTypedParamValueString(value)})

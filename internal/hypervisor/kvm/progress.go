@@ -14,12 +14,12 @@ import (
 // progressEvery is how often the source is asked for its job's statistics.
 const progressEvery = 500 * time.Millisecond
 
-// switchPass is the pass over the memory with which a post-copy goes on at the
-// target: the first has sent all of it.
+// switchPass is the pass over the memory with which a post-copy continues at the target:
+// the first pass has sent all of the memory.
 const switchPass = 2
 
-// follow reports how far the job is until the context ends, at each answer of
-// libvirt's and each step that QEMU tells of. It switches to post-copy.
+// follow reports the job's progress until the context ends, at each answer of libvirt
+// and each step that QEMU reports. It also switches to post-copy.
 func (m *migration) follow(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	steps, err := m.source.virt.SubscribeQEMUEvents(ctx, m.name)
@@ -60,7 +60,7 @@ func (m *migration) follow(ctx context.Context) {
 		}
 		kind, params, err := m.source.virt.DomainGetJobStats(m.domain, 0)
 		if err != nil || libvirt.DomainJobType(kind) == libvirt.DomainJobNone {
-			continue // it has not begun, or has ended
+			continue // the job has not begun, or has ended
 		}
 		progress := progressOf(numbers(params), m.order.Domain.Disk.Copy)
 		progress.At, progress.Phase = time.Now(), phase
@@ -68,8 +68,8 @@ func (m *migration) follow(ctx context.Context) {
 	}
 }
 
-// switchOver has the domain go on at the target, and fetch from the source what
-// it lacks. It is no error when it has arrived meanwhile.
+// switchOver makes the domain go on at the target and fetch the missing memory from the
+// source. It is no error when the domain has arrived meanwhile.
 func (m *migration) switchOver() {
 	m.note("switch to post-copy")
 	if err := m.source.virt.DomainMigrateStartPostCopy(m.domain, 0); err != nil {
@@ -77,18 +77,18 @@ func (m *migration) switchOver() {
 	}
 }
 
-// drain waits for the end of a subscription: whoever feeds it must not stay.
+// drain reads until the end of a subscription, so that its sender does not block.
 func drain(events <-chan libvirt.DomainEvent) {
 	for range events {
 		continue
 	}
 }
 
-// diskCopied is our word for QEMU's event BLOCK_JOB_READY: the copy has all of the disk,
+// diskCopied is our word for QEMU's event BLOCK_JOB_READY: the copy has all of the disk
 // and follows the writes (qapi/block-core.json).
 const diskCopied = "disk copied"
 
-// beginnings are the steps with which a phase begins.
+// beginnings maps steps to the phases that begin with them.
 var beginnings = map[string]hypervisor.PhaseName{
 	diskCopied:        hypervisor.Converging,
 	"pre-switchover":  hypervisor.Switching, // the domain has just stopped
@@ -111,11 +111,11 @@ func migrationStep(event libvirt.DomainEvent) (word string, pass int) {
 	return details.Status, details.Pass
 }
 
-// report hands on how far it is, and keeps it.
+// report stores the progress and passes it on.
 func (m *migration) report(progress hypervisor.Progress) {
 	m.mu.Lock()
 	if last := m.last.DiskSentBytes; progress.DiskSentBytes != nil && last != nil && *last > *progress.DiskSentBytes {
-		progress.DiskSentBytes, progress.DiskBytes = last, m.last.DiskBytes // the job of the copy has ended
+		progress.DiskSentBytes, progress.DiskBytes = last, m.last.DiskBytes // the job of the disk's copy has ended, and its numbers are gone
 	}
 	m.last = progress
 	m.mu.Unlock()
@@ -124,8 +124,8 @@ func (m *migration) report(progress hypervisor.Progress) {
 	}
 }
 
-// began says whether anything of the domain was sent: libvirt keeps the
-// statistics of the last job.
+// began says whether anything of the domain was sent; libvirt keeps the statistics of
+// the last job.
 func (m *migration) began() bool {
 	m.mu.Lock()
 	last := m.last
@@ -141,17 +141,18 @@ func (m *migration) began() bool {
 	return values[libvirt.DomainJobMemoryProcessed] > 0 || values[libvirt.DomainJobDiskProcessed] > 0
 }
 
-// account completes what is known of a migration with the statistics of its job,
-// which libvirt has carried to the target: all but those of a disk's copy. In
-// post-copy there are none, as the job ends after the target has begun.
+// account completes the account of a migration with the statistics of its job, which
+// libvirt has carried to the target, except those of a disk's copy. For post-copy there
+// are none, because the job ends after the target has started.
 //
-// The downtime is downtime_net: the source's part by the source's clock and the
-// target's by the target's. In libvirt's downtime is the difference of the two clocks
-// as well (qemuDomainJobDataUpdateDowntime). What neither has is the time between
-// them, in which our own process has the answer of the one and calls the other.
-// Where the target's clock is behind the source's by more than that time, libvirt
-// tells no downtime_net (qemuDomainMigrationJobDataToParams compares the negative
-// difference as an unsigned number): the downtime is not known, and the log says so.
+// The downtime is downtime_net: the source's part by the source's clock plus the
+// target's part by the target's clock. libvirt's downtime also contains the difference
+// between the two clocks (qemuDomainJobDataUpdateDowntime). downtime_net leaves out the
+// time between the two parts, in which our own process has the source's answer and calls
+// the target. When the target's clock is behind the source's by more than that time,
+// libvirt reports no downtime_net (qemuDomainMigrationJobDataToParams compares the
+// negative difference as an unsigned number). Then the downtime is not known, and the
+// log says so.
 func (m *migration) account(account *hypervisor.Migration) {
 	account.Phases = m.phases
 	account.Log, account.StreamBytes, account.Rounds, account.DiskBytes = m.text(), m.last.SentBytes, m.last.Round, m.last.DiskSentBytes
@@ -208,7 +209,7 @@ func known(values map[string]int64, name string) *int64 {
 	return &value
 }
 
-// numbers are the whole numbers among parameters.
+// numbers are the integers among the parameters.
 func numbers(params []libvirt.TypedParam) map[string]int64 {
 	values := map[string]int64{}
 	for _, param := range params {

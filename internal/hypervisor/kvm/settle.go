@@ -12,19 +12,20 @@ import (
 	"heliotrope/internal/poll"
 )
 
-// settleEvery is how often it is asked whether a job has ended.
+// settleEvery is the interval of checking whether a job has ended.
 const settleEvery = 200 * time.Millisecond
 
-// startLimit is how long a target may take to carry out a finish that it was sent
-// before the line to it broke. The guest stands still all that time.
+// startLimit is how long a target may take to carry out a finish call that it
+// received before the connection to it broke. The guest stands still for all that
+// time.
 const startLimit = 10 * time.Second
 
-// answer is what a host says of the domain: it is there, it is not, or the host
+// answer is a host's answer about the domain: it is there, it is not, or the host
 // could not be asked.
 type answer struct {
 	client *client // nil when the host could not be asked
 	at     found
-	err    error // nil when it is there
+	err    error // nil when the domain is there
 }
 
 func (a answer) there() bool   { return a.err == nil }
@@ -38,30 +39,32 @@ func (a answer) lost() error {
 	return a.err
 }
 
-// waits says that an end of a migration is there that was told nothing yet, or
-// has not done it yet.
+// waits says that the host has an end of a migration that was told nothing yet,
+// or has not carried it out yet.
 func (a answer) waits() bool {
 	return a.there() && a.at.Status == hypervisor.Leftover && !a.postCopy()
 }
 
-// ran says that the domain runs there, or has run: all but an end that waits.
+// ran says that the domain runs there, or has run: the host has it, but not as an
+// end that waits.
 func (a answer) ran() bool { return a.there() && !a.waits() }
 
-// postCopy says that a part of the domain's memory is still on the other host.
+// postCopy says that part of the domain's memory is still on the other host.
 func (a answer) postCopy() bool {
 	reason := libvirt.DomainPausedReason(a.at.reason)
 	return a.there() && a.at.Status == hypervisor.Leftover && (reason == libvirt.DomainPausedPostcopy || reason == libvirt.DomainPausedPostcopyFailed)
 }
 
-// settle asks both hosts where the domain is, removes the end of a migration that
-// never ran, and has the domain go on at the source when the target is known not
-// to have it. It says whether the domain is at the target.
+// settle asks both hosts where the domain is, removes an end of a migration that
+// never ran, and makes the domain go on at the source when the target is known
+// not to have it. It returns whether the domain is at the target.
 func (m *migration) settle(ctx context.Context) (atTarget bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, settleLimit, fmt.Errorf("the hosts did not come to rest within %s", settleLimit))
 	defer cancel()
 	source := ask(ctx, m.from, m.name)
 	defer source.close()
-	// Asked last: of both, its answer is the one that must not be old.
+	// Ask the target last: of the two answers, the target's must be the newer
+	// one.
 	target := ask(ctx, m.to, m.name)
 	defer target.close()
 	if source.waits() && target.waits() {
@@ -71,8 +74,9 @@ func (m *migration) settle(ctx context.Context) (atTarget bool, err error) {
 }
 
 // awaitStart asks a target again, within startLimit, until its end runs or has
-// gone. When both ends wait, the target may have been told to start the domain by
-// whoever lost the line to it, be it this process or one before.
+// gone. When both ends wait, a controller that has lost the connection to the
+// target, this process or an earlier one, may have told the target to start the
+// domain.
 func (m *migration) awaitStart(ctx context.Context, target answer) answer {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -83,7 +87,7 @@ func (m *migration) awaitStart(ctx context.Context, target answer) answer {
 	return target
 }
 
-// ask asks a host by a connection of its own: that of a migration may be gone.
+// ask asks a host on a new connection, because that of a migration may be gone.
 func ask(ctx context.Context, host *Host, name string) answer {
 	c, err := host.connect(ctx)
 	if err != nil {
@@ -99,7 +103,7 @@ func (a answer) close() {
 	}
 }
 
-// decide does what the two answers allow. Without one of them nothing is done.
+// decide acts on the two answers. When one of them is missing, it does nothing.
 func (m *migration) decide(ctx context.Context, source, target answer) (atTarget bool, err error) {
 	switch lost := errors.Join(source.lost(), target.lost()); {
 	case lost != nil:
@@ -126,13 +130,13 @@ func (m *migration) decide(ctx context.Context, source, target answer) (atTarget
 	return false, m.goOn(ctx, source)
 }
 
-// unknown says why it is not known where the domain is.
+// unknown is the error that says why it is not known where the domain is.
 func (m *migration) unknown(why error) error {
 	return fmt.Errorf("domain %s: %w: %w", m.name, hypervisor.ErrUnknown, why)
 }
 
-// removeEnd destroys the target's end, which never ran. Directly before, it is
-// looked once more whether that still holds.
+// removeEnd destroys the target's end, which never ran. Immediately before, it
+// checks once more that this is still so.
 func (m *migration) removeEnd(ctx context.Context, target answer) error {
 	target.at, target.err = target.client.find(m.name)
 	switch {
@@ -157,9 +161,9 @@ func (m *migration) leave(ctx context.Context, source answer) error {
 	return source.client.destroy(ctx, m.name)
 }
 
-// goOn has the domain run at the source, whose target has none: a job that still
-// goes on is aborted; one that waits for the last phase is told that the target
-// has nothing.
+// goOn makes the domain run at the source when the target does not have it. A job
+// that still runs is aborted; a job that waits for the last phase is told that
+// the target has nothing.
 func (m *migration) goOn(ctx context.Context, source answer) error {
 	c, domain := source.client, source.at.domain
 	for first := true; ; first = false {
@@ -179,9 +183,9 @@ func (m *migration) goOn(ctx context.Context, source answer) error {
 			if err := c.virt.DomainResume(domain); err != nil {
 				return c.failed("let "+m.name+" go on", err)
 			}
-		case first: // refused where the stream has ended
+		case first: // refused when the stream has ended
 			_ = c.virt.DomainAbortJob(domain)
-		case stopped: // refused where the stream has not ended
+		case stopped: // refused when the stream has not ended
 			_ = c.confirm(domain, nil, nil, flagsOf(m.order)|libvirt.MigrateChangeProtection, true)
 		}
 		if err := poll.Pause(ctx, settleEvery); err != nil {

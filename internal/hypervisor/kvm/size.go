@@ -13,22 +13,22 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// sizeOf prints the bytes of a block device or a file, and then the head of what
-// is in it.
+// sizeOf prints the size of a block device or a file in bytes, and then the
+// first bytes of its contents.
 const sizeOf = `if test -b "$1"; then blockdev --getsize64 "$1"; else stat -L -c %s -- "$1"; fi
 head -c 32 -- "$1" | od -A n -v -t x1`
 
-// Where the header of a qcow2 image has its name, and the size of the disk that
-// is in it, big-endian (docs/interop/qcow2.txt of QEMU).
+// The positions in the header of a qcow2 image of its magic number and of the
+// size of its disk, big-endian (docs/interop/qcow2.txt of QEMU).
 const (
 	qcow2Magic  = "QFI\xfb"
 	qcow2SizeAt = 24
 )
 
-// size is how large a private disk is.
+// size is the size of a private disk.
 type size struct {
 	room int64 // bytes of the block device or the file
-	disk int64 // bytes of the disk that is in it
+	disk int64 // bytes of the disk inside it
 }
 
 func parseSize(text string, disk hypervisor.Disk) (s size, err error) {
@@ -54,7 +54,8 @@ func parseSize(text string, disk hypervisor.Disk) (s size, err error) {
 	return s, nil
 }
 
-// compareSizes wants the target's private disk to have room for the source's.
+// compareSizes requires that the target's private disk has room for the
+// source's.
 func (m *migration) compareSizes(ctx context.Context) error {
 	var sizes [2]size
 	for i, disk := range []struct {

@@ -16,17 +16,17 @@ import (
 
 // Usage is what a domain of ours has used since its QEMU was started on this host.
 type Usage struct {
-	CPU time.Duration // of QEMU and its guest
-	// ResidentMiB is how much of QEMU is in the host's memory.
+	CPU time.Duration // of QEMU including its guest
+	// ResidentMiB is how much of QEMU's memory is resident on the host.
 	ResidentMiB int
-	// Reads and Writes of its first disk that are complete.
+	// Reads and Writes are the completed ones of the domain's first disk.
 	Reads, Writes DiskUsage
 }
 
-// DiskUsage is what a disk has done one way.
+// DiskUsage is what a disk has done in one direction.
 type DiskUsage struct {
 	Count int64
-	Time  time.Duration // summed over them
+	Time  time.Duration // the sum over all of them
 }
 
 // Usage asks libvirt what a domain has used.
@@ -66,7 +66,7 @@ func (u *Usage) read(params []libvirt.TypedParam) {
 // HostUsage is what a host has used since it was booted.
 type HostUsage struct {
 	Busy, All time.Duration // of all its processors
-	// Of all its physical network interfaces.
+	// These are summed over all physical network interfaces.
 	ReceivedBytes, SentBytes     int64
 	ReceivedDropped, SentDropped int64 // packets
 }
@@ -94,15 +94,16 @@ func (h *Host) HostUsage(ctx context.Context) (HostUsage, error) {
 	return usage, nil
 }
 
-// tick is the unit of /proc/stat: USER_HZ, which is 100 a second on Linux for x86
+// tick is the unit of /proc/stat: 1 / USER_HZ, which is 100 per second on Linux for x86
 // (proc(5)).
 const tick = 10 * time.Millisecond
 
-// mostTicks is as many of one kind as let the sum of all eight be a time.Duration.
+// mostTicks is the largest count for which the sum of all eight kinds fits a
+// time.Duration.
 const mostTicks = int64(math.MaxInt64 / tick / 8)
 
-// parseUsage reads what readUsage prints. Guests' time is a part of user's, and waiting
-// for I/O is not being busy.
+// parseUsage reads the output of readUsage. The guests' time is part of the user's
+// time, and waiting for I/O does not count as busy.
 func parseUsage(text string) (usage HostUsage, err error) {
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)

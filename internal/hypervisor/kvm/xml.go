@@ -12,18 +12,18 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// namespace of our metadata in a domain.
+// namespace is the XML namespace of our metadata in a domain.
 const namespace = "urn:heliotrope:testbed:1"
 
-// metadata is what makes a domain ours.
+// metadata identifies a domain as ours.
 type metadata struct {
 	XMLName xml.Name `xml:"urn:heliotrope:testbed:1 testbed"`
 	Label   string   `xml:"label,attr"`
 }
 
-// labelOf is the label in a domain's metadata; "" when it has none.
+// labelOf is the label in a domain's metadata; "" when there is none.
 func labelOf(text string) string {
-	// libvirt leaves the namespace out of what it gives.
+	// libvirt returns the metadata without the namespace.
 	var m struct {
 		Label string `xml:"label,attr"`
 	}
@@ -33,19 +33,19 @@ func labelOf(text string) string {
 	return m.Label
 }
 
-// logs is where libvirt keeps its logs of QEMU. Its helpers may write there on
-// every distribution, whatever AppArmor or SELinux forbid elsewhere.
+// logs is the folder of libvirt's logs of QEMU. libvirt's helpers may write there on every distribution, whatever
+// AppArmor or SELinux forbid elsewhere.
 const logs = "/var/log/libvirt/qemu"
 
-// consolePath is where a domain's console is kept on a host.
+// consolePath is the path of a domain's console log on a host.
 func consolePath(name string) string { return path.Join(logs, name+".console.log") }
 
-// render writes the domain as libvirt wants it (formatdomain.html).
+// render returns the domain as XML for libvirt (formatdomain.html).
 //
-// Its processor is the host's own, less what cannot migrate. With it goes the
-// time stamp counter: KVM never traps a read of it, so NativeTSC changes nothing
-// here. The guest is not told that it is invariant (invtsc), as QEMU then refuses
-// to migrate; it keeps time by kvm-clock, which KVM corrects for the target.
+// The domain's processor is the host's own, without features that cannot migrate. This includes the time stamp
+// counter: KVM never traps reads of it, so NativeTSC changes nothing here. The guest is not told that the counter
+// is invariant (invtsc), because QEMU would then refuse to migrate the domain; the guest keeps time by kvm-clock,
+// which KVM corrects at the target.
 func (h *Host) render(d hypervisor.Domain) (string, error) {
 	if err := h.checkName(d.Name); err != nil {
 		return "", err
@@ -76,8 +76,8 @@ func (h *Host) render(d hypervisor.Domain) (string, error) {
 				Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
 				Target: &libvirtxml.DomainSerialTarget{Type: "isa-serial", Port: &port},
 				Log:    consoleOf(d.Name)}},
-			MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"}, // nobody takes memory from the guest
-			Panics:     []libvirtxml.DomainPanic{{Model: "isa"}},    // tells a guest that has crashed
+			MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"}, // no memory is taken from the guest
+			Panics:     []libvirtxml.DomainPanic{{Model: "isa"}},    // reports a guest that has crashed
 		},
 	}
 	if d.Bridge != "" {
@@ -98,9 +98,8 @@ func (h *Host) cpu() *libvirtxml.DomainCPU {
 	return cpu
 }
 
-// disks is the guest's first disk. QEMU's own cache is off, so that what the
-// guest was told is written is on the storage, and both hosts may have it open.
-// An error is the guest's to see: it must not be stopped by one.
+// disks is the guest's first disk. QEMU's own cache is off, so that acknowledged writes are on the storage, and
+// both hosts may have the disk open. The guest sees I/O errors: an error must not stop the guest.
 func disks(d hypervisor.Disk) []libvirtxml.DomainDisk {
 	if d.Path == "" {
 		return nil
@@ -116,8 +115,8 @@ func disks(d hypervisor.Disk) []libvirtxml.DomainDisk {
 	return []libvirtxml.DomainDisk{disk}
 }
 
-// backingOf is what a disk has under it, and that there is nothing more: libvirt
-// and QEMU then open what they are told, and not what the image's header names.
+// backingOf is what backs a disk, and says that nothing backs that: libvirt and QEMU then open what they are told,
+// and not what the image's header names.
 func backingOf(d hypervisor.Disk) *libvirtxml.DomainDiskBackingStore {
 	if d.Base == "" {
 		return nil
@@ -138,8 +137,8 @@ func bridgeOf(name string) *libvirtxml.DomainInterfaceSource {
 	return &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: name}}
 }
 
-// rewrite is a domain as libvirt tells it, with the paths that it has on another
-// host. All else, such as the places of its devices, must stay as it is.
+// rewrite is a domain's XML from libvirt, with the paths of another host. Everything else, such as the addresses of
+// its devices, must stay as it is.
 func rewrite(text string, d hypervisor.Domain) (string, error) {
 	var domain libvirtxml.Domain
 	if err := domain.Unmarshal(text); err != nil {
@@ -170,8 +169,9 @@ func rewrite(text string, d hypervisor.Domain) (string, error) {
 	return marshal(&domain)
 }
 
-// onlyOurs refuses a domain without what each has that we render, and one with what none of them has and would open more of
-// the target to the guest than its disk and its bridge: whoever rules the source's host says what is in its XML.
+// onlyOurs refuses a domain that lacks what all our domains have, or that has what none of them has and what would
+// give the guest access to more of the target than its disk and its bridge: whoever controls the source's host
+// determines the XML.
 func onlyOurs(domain *libvirtxml.Domain) error {
 	switch devices := domain.Devices; {
 	case domain.OS == nil || devices == nil:
@@ -184,7 +184,7 @@ func onlyOurs(domain *libvirtxml.Domain) error {
 	return nil
 }
 
-// consoleOf has a domain's serial console kept on its host.
+// consoleOf makes the host keep a log of a domain's serial console.
 func consoleOf(name string) *libvirtxml.DomainChardevLog {
 	return &libvirtxml.DomainChardevLog{File: consolePath(name), Append: "off"}
 }

@@ -36,40 +36,41 @@ const (
 	stoppedCrashed, stoppedFailed = 2, 5
 )
 
-// resolution of the time that QEMU gives its events: seconds and microseconds
+// resolution is that of the times of QEMU's events: seconds and microseconds
 // (docs/interop/qmp-spec.txt, 2.5).
 const resolution = time.Microsecond
 
-// lines turns what was heard into lines. QEMU tells when a domain has stopped,
-// and then libvirt why.
+// lines turns events into lines. QEMU reports when a domain has stopped, and
+// libvirt reports afterwards why.
 type lines struct {
 	out     io.Writer
-	id      int32 // of the domain as libvirt numbers it; 0 while there is none
+	id      int32 // libvirt's ID of the domain; 0 while there is none
 	state   string
-	proved  time.Time // when libvirt was last asked for what it then answered
-	stopped time.Time // by QEMU's event; zero when it is known why, or it runs
-	heard   time.Time // when that came
+	proved  time.Time // when libvirt was last asked a question that it then answered
+	stopped time.Time // the time of QEMU's event; zero when the reason is known, or the domain runs
+	heard   time.Time // when that event arrived
 }
 
-// begin takes the state that the domain is found in. Since when is not known.
+// begin takes the state in which the domain is found. It is not known since
+// when it is in it.
 func (l *lines) begin(at time.Time, id int32, state string) error {
 	l.id = id
 	return l.see(at, state, 0)
 }
 
-// prove writes that libvirt answered what it was asked between two times.
+// prove records that libvirt answered a question between two times.
 func (l *lines) prove(before, after time.Time) error {
-	// What libvirt has said since the last proof was read before this one.
+	// What libvirt had sent before the last proof was read before this one.
 	if !l.stopped.IsZero() && l.heard.Before(l.proved) {
 		if err := l.explain(witness.DomainPaused); err != nil {
 			return err
 		}
 	}
 	l.proved = before
-	return l.line(after, 0, witness.DomainWatch, 0) // nobody looks: QEMU tells
+	return l.line(after, 0, witness.DomainWatch, 0) // there are no looks, because QEMU reports changes itself
 }
 
-// since is how long before a time libvirt was last known to tell.
+// since is how long before a time libvirt was last known to answer.
 func (l *lines) since(at time.Time) time.Duration {
 	if l.proved.IsZero() {
 		return 0
@@ -79,7 +80,7 @@ func (l *lines) since(at time.Time) time.Duration {
 
 var errUnreadable = errors.New("libvirt sent an event that cannot be read")
 
-// take takes an event of any domain, which came at a time.
+// take handles an event of any domain that arrived at a time.
 func (l *lines) take(at time.Time, p packet, of uuid.UUID) error {
 	event := &parser{bytes: p.body}
 	event.number() // of the subscription
@@ -104,7 +105,8 @@ func (l *lines) take(at time.Time, p packet, of uuid.UUID) error {
 	return nil
 }
 
-// monitor takes an event that QEMU sent at its time and that was heard at ours.
+// monitor handles an event that QEMU sent at the time at, and that arrived at
+// heard.
 func (l *lines) monitor(heard time.Time, id int32, name string, at time.Time) error {
 	l.id = id
 	switch name {
@@ -119,12 +121,12 @@ func (l *lines) monitor(heard time.Time, id int32, name string, at time.Time) er
 	return nil
 }
 
-// lifecycle takes an event of libvirt's that was heard at a time.
+// lifecycle handles an event of libvirt's that arrived at a time.
 func (l *lines) lifecycle(heard time.Time, id, kind, detail int32) error {
 	switch kind {
 	case eventStarted:
 		l.id = id
-		if detail == startedMigrated { // it waits for the migration's end
+		if detail == startedMigrated { // it waits for the end of the migration
 			return l.see(heard, witness.DomainPaused, l.since(heard))
 		}
 	case eventSuspended:
@@ -135,7 +137,7 @@ func (l *lines) lifecycle(heard time.Time, id, kind, detail int32) error {
 		return l.explain(state)
 	case eventShutdown, eventCrashed, eventStopped:
 		if kind == eventShutdown && detail == shutdownHost {
-			return nil // somebody ends QEMU: it is gone with the next event
+			return nil // somebody is ending QEMU: the next event says that the domain has gone
 		}
 		if err := l.explain(witness.DomainPaused); err != nil {
 			return err
@@ -145,7 +147,7 @@ func (l *lines) lifecycle(heard time.Time, id, kind, detail int32) error {
 	return nil
 }
 
-// explain writes the stop that QEMU told of, now that it is known what it was.
+// explain writes the stop that QEMU reported, now that the reason is known.
 func (l *lines) explain(state string) error {
 	if l.stopped.IsZero() {
 		return nil
@@ -155,7 +157,7 @@ func (l *lines) explain(state string) error {
 	return l.see(at, state, resolution)
 }
 
-// see writes a state when it is another than before.
+// see writes a state if it has changed.
 func (l *lines) see(at time.Time, state string, spacing time.Duration) error {
 	if l.state == state {
 		return nil
@@ -164,8 +166,8 @@ func (l *lines) see(at time.Time, state string, spacing time.Duration) error {
 	return l.line(at, l.id, state, spacing)
 }
 
-// line writes one line in one write: a reader sees whole lines, but for the
-// last.
+// line writes one line in one write, so that a reader sees whole lines, except
+// for the last one.
 func (l *lines) line(at time.Time, id int32, state string, spacing time.Duration) error {
 	_, err := fmt.Fprintf(l.out, "%d %d %s %d\n", at.UnixNano(), id, state, spacing.Nanoseconds())
 	return err
@@ -182,8 +184,8 @@ func ending(kind, detail int32) string {
 	return witness.DomainGone
 }
 
-// stateOf is a domain's state as libvirt gives it. One that waits for its
-// migration to arrive is paused.
+// stateOf converts libvirt's state of a domain. A domain that waits for its
+// migration to arrive counts as paused.
 func stateOf(state int32) string {
 	switch state {
 	case stateRunning, stateBlocked:

@@ -1,18 +1,19 @@
-// Package watch watches one domain of a KVM host by what libvirt tells: QEMU's
-// own events when the domain stops and runs again, and libvirt's when it comes
-// and goes.
+// Package watch watches one domain of a KVM host through libvirt's events:
+// QEMU's own events when the domain stops and runs again, and libvirt's when it
+// comes and goes.
 //
 // It promises that each change is written once, in order, and that an unbroken
-// row of watch lines shows that libvirt answered meanwhile. It changes nothing
-// on the host, and does not poll: the guest's processor is left alone.
+// series of watch lines shows that libvirt answered meanwhile. It changes
+// nothing on the host and does not poll, so that it takes no processor time
+// from the guest.
 //
 // QEMU stamps STOP after the last virtual processor has stopped, and RESUME
-// before the first one runs, with microseconds of the host's clock. The stall
-// between the two is therefore the shortest that it can have been, by the time
-// that stopping the processors takes.
+// before the first one runs, with microseconds of the host's clock. The time
+// between the two is therefore the shortest that the stall can have been:
+// stopping the processors takes time before it.
 //
-// Dangerous: libvirt's own events carry no time. A change that QEMU does not
-// tell of is as uncertain as the last proof that libvirt answered.
+// Dangerous: libvirt's own events have no time stamp. The time of a change that
+// QEMU does not report is as uncertain as the last proof that libvirt answered.
 package watch
 
 import (
@@ -28,25 +29,26 @@ import (
 	"heliotrope/internal/onhost/part"
 )
 
-// Name is the watcher's, for configurations of the witness.
+// Name is the watcher's name in configurations of the witness.
 const Name = "kvm"
 
-// Part is what the witness's program needs to know.
+// Part is KVM's part of the witness's program.
 var Part = part.Part{
 	Classes:  []string{"migration", "mirror"},
 	Watchers: map[string]part.Watcher{Name: Watch},
 }
 
-// Sockets are where libvirt's daemons listen, the better one first: the modular
-// daemon of QEMU's driver, and the one for all drivers (libvirt's
+// Sockets are the sockets of libvirt's daemons, the preferred one first: the
+// modular daemon for the QEMU driver, and the one for all drivers (libvirt's
 // daemons.html).
 var Sockets = []string{"/run/libvirt/virtqemud-sock", "/run/libvirt/libvirt-sock"}
 
-// proveEvery is how often libvirt is asked for an answer, and a line written.
+// proveEvery is how often libvirt is asked for an answer, and a line is
+// written.
 const proveEvery = time.Second
 
-// Watch writes lines as witness.DomainsFile has them until the context ends,
-// which is no error. It must run on the host, as root.
+// Watch writes lines in the format of witness.DomainsFile until the context
+// ends, which is no error. It must run on the host, as root.
 func Watch(ctx context.Context, out io.Writer, domain uuid.UUID) error {
 	conn, err := dial(ctx)
 	if err != nil {
@@ -55,7 +57,7 @@ func Watch(ctx context.Context, out io.Writer, domain uuid.UUID) error {
 	return Watching(ctx, conn, out, domain)
 }
 
-// dial connects to the first of the sockets where somebody listens.
+// dial connects to the first of the sockets on which a daemon listens.
 func dial(ctx context.Context) (net.Conn, error) {
 	var dialer net.Dialer
 	var refused []string
@@ -69,9 +71,9 @@ func dial(ctx context.Context) (net.Conn, error) {
 	return nil, fmt.Errorf("libvirt does not answer: %s", strings.Join(refused, "; "))
 }
 
-// Watching is Watch by a connection to libvirt, which it closes.
+// Watching is Watch on a given connection to libvirt, which it closes.
 func Watching(ctx context.Context, conn net.Conn, out io.Writer, domain uuid.UUID) error {
-	// A libvirt that hangs must not keep us when the context ends.
+	// A libvirt that hangs must not hold us when the context ends.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	w, err := open(conn)
@@ -85,7 +87,7 @@ func Watching(ctx context.Context, conn net.Conn, out io.Writer, domain uuid.UUI
 	return nil
 }
 
-// watch asks to be told, looks once, and turns what comes into lines.
+// watch subscribes to events, looks once, and turns what arrives into lines.
 func watch(ctx context.Context, w *wire, l *lines, domain uuid.UUID) error {
 	if err := subscribe(w); err != nil {
 		return err
@@ -122,8 +124,9 @@ func watch(ctx context.Context, w *wire, l *lines, domain uuid.UUID) error {
 	}
 }
 
-// subscribe asks for the events of all domains: ours may not be there yet, and
-// comes with a migration. Of QEMU's, those that do not matter wake nobody.
+// subscribe subscribes to the events of all domains, because ours may not exist
+// yet and may come with a migration. Of QEMU's events, only those that matter
+// are sent.
 func subscribe(w *wire) error {
 	if _, err := w.call(remoteProgram, eventRegister, new(body).number(lifecycleID).none()); err != nil {
 		return fmt.Errorf("ask libvirt for the domains' events: %w", err)
@@ -146,7 +149,7 @@ func look(w *wire, l *lines, domain uuid.UUID) error {
 		answer, err = w.call(remoteProgram, domainGetState, new(body).text(found.name).uuid(domain).number(uint32(id)).number(0)) //nolint:gosec // the same bits
 	}
 	switch {
-	case isNoDomain(err): // it may come
+	case isNoDomain(err): // the domain may come later
 	case err != nil:
 		return fmt.Errorf("ask libvirt for the domain's state: %w", err)
 	default:

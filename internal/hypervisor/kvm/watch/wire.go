@@ -11,9 +11,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// libvirt's protocol (its kbase/internals/rpc.html, remote_protocol.x and
-// qemu_protocol.x), as much of it as a watch needs. The library that the driver
-// uses drops QEMU's events that carry no data, and STOP and RESUME are such.
+// The part of libvirt's protocol that a watcher needs (its
+// kbase/internals/rpc.html, remote_protocol.x and qemu_protocol.x). The library
+// that the driver uses drops QEMU's events that carry no data, such as STOP and
+// RESUME.
 const (
 	remoteProgram = 0x20008086
 	qemuProgram   = 0x20008087
@@ -36,7 +37,7 @@ const (
 	lifecycleID         = 0   // VIR_DOMAIN_EVENT_ID_LIFECYCLE
 	monitorRegex        = 1   // VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX
 	errNoDomain         = 42  // VIR_ERR_NO_DOMAIN
-	headerBytes         = 28  // of a packet, its length included
+	headerBytes         = 28  // length of a packet's header, including the length field
 	maxPacketBytes      = 32 << 20
 	maxReasonableString = 1 << 20
 )
@@ -47,8 +48,8 @@ type packet struct {
 	body                                     []byte
 }
 
-// wire is a connection to libvirt on which one call is made at a time. What
-// libvirt tells meanwhile waits in order.
+// wire is a connection to libvirt on which one call is made at a time. Events
+// that arrive meanwhile are queued in order.
 type wire struct {
 	conn    net.Conn
 	packets <-chan packet // closed when the connection ends
@@ -56,7 +57,7 @@ type wire struct {
 	serial  uint32
 }
 
-// open opens libvirt's QEMU driver, for reading only what it tells.
+// open opens libvirt's QEMU driver, only to read what libvirt reports.
 func open(conn net.Conn) (*wire, error) {
 	packets := make(chan packet)
 	w := &wire{conn: conn, packets: packets}
@@ -65,12 +66,12 @@ func open(conn net.Conn) (*wire, error) {
 		for input := bufio.NewReader(conn); ; {
 			p, err := readPacket(input)
 			if err != nil {
-				return // whoever waits sees the end
+				return // the reader sees that the channel is closed
 			}
 			packets <- p
 		}
 	}()
-	// Without this call first, libvirt takes no other (remote_daemon_dispatch.c).
+	// libvirt refuses any other call before this one (remote_daemon_dispatch.c).
 	if _, err := w.call(remoteProgram, authList, nil); err != nil {
 		return w, fmt.Errorf("ask libvirt how to log in: %w", err)
 	}
@@ -80,15 +81,15 @@ func open(conn net.Conn) (*wire, error) {
 	return w, nil
 }
 
-// close ends the connection, and waits for who reads from it.
+// close ends the connection, and waits for the goroutine that reads from it.
 func (w *wire) close() {
-	_ = w.conn.Close() // nothing is written that matters
+	_ = w.conn.Close() // nothing that matters is still to be written
 	for range w.packets {
 		continue
 	}
 }
 
-// remoteError is what libvirt answers to a call that failed.
+// remoteError is libvirt's answer to a call that failed.
 type remoteError struct {
 	code    uint32
 	message string
@@ -154,7 +155,7 @@ func readPacket(input io.Reader) (p packet, err error) {
 	return p, err
 }
 
-// body puts values together as XDR has them (RFC 4506).
+// body builds values in the format of XDR (RFC 4506).
 type body struct{ bytes []byte }
 
 func (b *body) number(value uint32) *body {
@@ -162,7 +163,7 @@ func (b *body) number(value uint32) *body {
 	return b
 }
 
-// some and none begin a value that may be missing.
+// some and none begin an optional value.
 func (b *body) some() *body { return b.number(1) }
 func (b *body) none() *body { return b.number(0) }
 
@@ -180,7 +181,7 @@ func (b *body) uuid(value uuid.UUID) *body {
 	return b
 }
 
-// parser takes values apart. What is not there is zero, and cut is set.
+// parser takes values apart. A missing value is zero, and then cut is set.
 type parser struct {
 	bytes []byte
 	cut   bool
@@ -213,7 +214,7 @@ func (p *parser) text() string {
 	return text
 }
 
-// domain is remote_nonnull_domain.
+// domain is a remote_nonnull_domain.
 type domain struct {
 	name string
 	uuid uuid.UUID
