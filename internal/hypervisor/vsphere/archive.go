@@ -16,11 +16,12 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// descriptorLimit is how long an OVF descriptor may be: real ones have some 10 kB.
+// descriptorLimit is the longest OVF descriptor that is read: real ones have some
+// 10 kB.
 const descriptorLimit = 16 << 20
 
 // archive is an OVF package (DMTF DSP0243): a descriptor with files beside it, or
-// all of them in a tar archive (OVA), the descriptor first.
+// all of them in a tar archive (OVA) with the descriptor first.
 type archive struct {
 	path       string
 	isTar      bool
@@ -31,8 +32,8 @@ type archive struct {
 }
 
 // openArchive reads the descriptor, and all files once for their sum. A file that
-// the descriptor refers to must stand beside it: one of another folder, of this
-// machine's or of the net, is refused.
+// the descriptor refers to must be beside it: a file in another folder, of this
+// machine or on the network, is refused.
 func openArchive(file string) (*archive, error) {
 	a, err := openDescriptor(file)
 	if err != nil {
@@ -53,7 +54,7 @@ func openArchive(file string) (*archive, error) {
 	return a, nil
 }
 
-// openDescriptor reads the descriptor alone: there is no sum then.
+// openDescriptor reads only the descriptor: sum stays "".
 func openDescriptor(file string) (*archive, error) {
 	a := &archive{path: file}
 	var first string
@@ -87,8 +88,8 @@ func (a *archive) readDescriptor(name string) error {
 	return err
 }
 
-// with gives a file of the package, and its length in bytes. In a tar archive ""
-// is the descriptor.
+// with calls do with a file of the package and its length in bytes. In a tar
+// archive, the name "" means the descriptor.
 func (a *archive) with(name string, do func(content io.Reader, length int64) error) error {
 	if name != filepath.Base(name) && name != "" {
 		return errors.New("it must stand beside the descriptor")
@@ -96,7 +97,7 @@ func (a *archive) with(name string, do func(content io.Reader, length int64) err
 	if a.isTar {
 		return a.withEntry(name, do)
 	}
-	folder, err := os.OpenRoot(filepath.Dir(a.path)) // no symbolic link leads out of it
+	folder, err := os.OpenRoot(filepath.Dir(a.path)) // no symbolic link can lead out of the folder
 	if err != nil {
 		return err
 	}

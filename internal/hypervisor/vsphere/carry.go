@@ -12,18 +12,19 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// parcel is a file on its way to an address that vCenter gave, or from there: an ESXi
-// host's as a rule. The address holds a ticket or a token, and whoever knows it may
-// read or write as we do: no error has more of it than the host.
+// parcel is a file to send to an address that vCenter gave, or to fetch from there;
+// as a rule the address is that of an ESXi host. It contains a ticket or a token,
+// with which anybody can read or write as we can. So errors show only the address's
+// host.
 type parcel struct {
 	at      *url.URL
 	method  string
-	body    io.Reader           // nil where nothing is sent
-	prepare func(*http.Request) // unless it is nil
+	body    io.Reader           // nil when nothing is sent
+	prepare func(*http.Request) // called with the request, unless it is nil
 	take    func(io.Reader) error
 }
 
-// carry carries a parcel over TLS, to who is known as trusted is.
+// carry transfers a parcel over TLS, to a server that is verified as trusted says.
 func (p parcel) carry(ctx context.Context, trusted inventory.VCenter) error {
 	config, err := tlsConfig(trusted)
 	if err != nil {
@@ -52,7 +53,7 @@ func (p parcel) carry(ctx context.Context, trusted inventory.VCenter) error {
 	return p.take(alive.Reader(ctx, res.Body))
 }
 
-// withoutTicket leaves of an error's URL the host alone.
+// withoutTicket reduces the URL in an error to its host.
 func withoutTicket(err error, to *url.URL) error {
 	var sent *url.Error
 	if !errors.As(err, &sent) {

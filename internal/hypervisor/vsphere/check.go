@@ -16,8 +16,8 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// The privileges that are wanted of the account, by the object that they are
-// wanted on. docs/vsphere.md has the role.
+// The privileges that the account needs, by the kind of object that it needs them
+// on. docs/vsphere.md has the role.
 var (
 	folderPrivileges = []string{
 		"VirtualMachine.Inventory.CreateFromExisting", "VirtualMachine.Inventory.Delete",
@@ -33,7 +33,7 @@ var (
 	networkPrivileges   = []string{"Network.Assign"}
 )
 
-// Info asks the vCenter what the host is.
+// Info asks the vCenter about the host.
 func (h *Host) Info(ctx context.Context) (info hypervisor.HostInfo, err error) {
 	err = h.with(ctx, "ask what it is", func(s *site) error {
 		host, err := s.hostSystem(ctx)
@@ -52,17 +52,17 @@ func (h *Host) Info(ctx context.Context) (info hypervisor.HostInfo, err error) {
 	return info, err
 }
 
-// hostSystem reads what Info and the checks look at.
+// hostSystem reads the properties that Info and the checks use.
 func (s *site) hostSystem(ctx context.Context) (mo.HostSystem, error) {
 	var host mo.HostSystem
 	err := read(ctx, s.client, s.host, &host, "summary", "runtime.connectionState", "runtime.inMaintenanceMode", "datastore", "network")
 	return host, err
 }
 
-// Check looks whether the host can run our machines and migrate them.
+// Check checks whether the host can run our virtual machines and migrate them.
 func (h *Host) Check(ctx context.Context) error {
 	defer h.vcenter.use()()
-	h.forget() // the paths are what is looked at
+	h.forget() // the inventory paths themselves are to be checked
 	s, err := h.site(ctx)
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (h *Host) Check(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// checkHost looks at the host itself.
+// checkHost checks the host itself.
 func (h *Host) checkHost(ctx context.Context, s *site) (problems []error, err error) {
 	host, err := s.hostSystem(ctx)
 	if err != nil {
@@ -97,7 +97,7 @@ func (h *Host) checkHost(ctx context.Context, s *site) (problems []error, err er
 	return problems, nil
 }
 
-// checkTemplate looks whether a clone of the template would do.
+// checkTemplate checks whether a clone of the template would be suitable.
 func (h *Host) checkTemplate(ctx context.Context, s *site) (problems []error, err error) {
 	if h.machine.VCenter.Import != nil {
 		return h.checkImport(ctx, s)
@@ -119,7 +119,8 @@ func (h *Host) checkTemplate(ctx context.Context, s *site) (problems []error, er
 	return problems, nil
 }
 
-// checkCluster looks whether somebody else would move our machines.
+// checkCluster checks whether something else, such as DRS, would move our
+// machines.
 func (h *Host) checkCluster(ctx context.Context, s *site) ([]error, error) {
 	if s.compute.Type != "ClusterComputeResource" {
 		return nil, nil
@@ -139,7 +140,7 @@ func (h *Host) checkCluster(ctx context.Context, s *site) ([]error, error) {
 	return nil, nil
 }
 
-// checkRights looks for what the account may not do.
+// checkRights reports privileges that the account lacks.
 func (h *Host) checkRights(ctx context.Context, s *site) (problems []error, err error) {
 	m := h.machine.VCenter
 	type object struct {
@@ -172,7 +173,7 @@ func (h *Host) checkRightsOn(ctx context.Context, s *site, path string, ref type
 		"give the account's role there these privileges")}, nil
 }
 
-// missing asks which privileges the session's account lacks on an object.
+// missing returns the privileges that the session's account lacks on an object.
 func (h *Host) missing(ctx context.Context, s *site, ref types.ManagedObjectReference, wanted []string) ([]string, error) {
 	manager := s.client.ServiceContent.AuthorizationManager
 	if manager == nil {
@@ -194,7 +195,7 @@ func (h *Host) missing(ctx context.Context, s *site, ref types.ManagedObjectRefe
 	return missing, nil
 }
 
-// checkNames looks for machines of others with names of ours.
+// checkNames reports machines that have names of ours and are not ours.
 func (h *Host) checkNames(ctx context.Context, s *site) (problems []error, err error) {
 	all, err := h.machines(ctx, s)
 	if err != nil {
@@ -208,8 +209,8 @@ func (h *Host) checkNames(ctx context.Context, s *site) (problems []error, err e
 	return problems, nil
 }
 
-// CheckMigration looks whether the target could take the machine: where it is
-// there already, by asking vCenter for all that it would look at.
+// CheckMigration checks whether the target could take the machine. When the
+// machine exists already, vCenter is asked to run its own checks.
 func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, target hypervisor.Hypervisor) error {
 	to, is := target.(*Host)
 	if !is {
@@ -227,8 +228,8 @@ func (h *Host) CheckMigration(ctx context.Context, domain hypervisor.Domain, tar
 	return errors.Join(append(problems, h.failed("check the migration of "+domain.Name+" to "+to.Host(), err))...)
 }
 
-// check gives a line for each thing that is in the way. What vCenter itself would
-// look at it can only say of a machine that is there.
+// check returns a problem for each thing that prevents the migration. vCenter's
+// own checks are possible only for a machine that exists.
 func (m *migration) check(ctx context.Context) (problems []error, err error) {
 	if m.source, err = m.from.site(ctx); err != nil {
 		return nil, err
@@ -270,8 +271,8 @@ func (m *migration) check(ctx context.Context) (problems []error, err error) {
 	return problems, err
 }
 
-// refusalClass is the class of what CheckRelocate_Task tells: what is in the way
-// of a relocation is input, unless vCenter could not look.
+// refusalClass is the class of an error of CheckRelocate_Task: what prevents a
+// relocation is BadInput, unless vCenter was unable to check.
 func refusalClass(err error) fault.Class {
 	if is[types.BaseHostCommunication](err) {
 		return fault.Infrastructure

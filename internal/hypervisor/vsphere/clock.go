@@ -13,14 +13,13 @@ import (
 	"heliotrope/internal/clock"
 )
 
-// clockRounds is how often a host is asked for its time: the quickest answer
-// counts.
+// clockRounds is how often a host is asked for its time; the quickest answer is used.
 const clockRounds = 3
 
 // Clock reads the host's clock through vCenter (HostDateTimeSystem.QueryDateTime).
-// What passes between vCenter and the host is not known, so that the host may have
-// looked at any moment of the call: all of its round trip is uncertain, and so is
-// what the answer leaves out.
+// The delays between vCenter and the host are not known, so the host may have read
+// its clock at any time during the call: the uncertainty is the whole round trip,
+// plus the resolution of the answer.
 func (h *Host) Clock(ctx context.Context) (best clock.Offset, err error) {
 	err = h.with(ctx, "read its clock", func(s *site) error {
 		best, err = s.clock(ctx)
@@ -55,8 +54,9 @@ func (s *site) clockOf(ctx context.Context, of types.ManagedObjectReference) (be
 	return best, nil
 }
 
-// centerClock reads the vCenter's own clock, by which it tells the times of tasks,
-// events and counters: half of the call is uncertain, and what the answer leaves out.
+// centerClock reads vCenter's own clock, by which vCenter reports the times of tasks,
+// events and counters. The uncertainty is half of the round trip, plus the resolution
+// of the answer.
 func (s *site) centerClock(ctx context.Context) (clock.Offset, error) {
 	asked := time.Now()
 	now, err := methods.GetCurrentTime(ctx, s.client)
@@ -68,7 +68,8 @@ func (s *site) centerClock(ctx context.Context) (clock.Offset, error) {
 	return clock.Offset{At: middle, Ahead: now.Sub(middle), Uncertainty: trip/2 + resolutionOf(*now)}, nil
 }
 
-// dateTimeSystem is what tells the host's time: the same as long as the host is.
+// dateTimeSystem is the object that reports the host's time. It stays the same as
+// long as the host does.
 func (s *site) dateTimeSystem(ctx context.Context) (types.ManagedObjectReference, error) {
 	if known := s.dateTime.Load(); known != nil {
 		return *known, nil
@@ -85,8 +86,8 @@ func (s *site) dateTimeSystem(ctx context.Context) (types.ManagedObjectReference
 	return *found, nil
 }
 
-// checkClock looks whether the host's clock can be read well enough for anything
-// that is put onto a time base by it.
+// checkClock checks whether the host's clock can be read precisely enough to put the
+// host's times onto a time base.
 func (h *Host) checkClock(ctx context.Context, s *site) ([]error, error) {
 	offset, err := s.clock(ctx)
 	if err != nil {
@@ -98,7 +99,8 @@ func (h *Host) checkClock(ctx context.Context, s *site) ([]error, error) {
 	return nil, nil
 }
 
-// resolutionOf is the last digit that a time was told with, as far as it shows.
+// resolutionOf is the unit of the last digit of a reported time, as far as that can
+// be seen.
 func resolutionOf(at time.Time) time.Duration {
 	switch ns := at.Nanosecond(); {
 	case ns == 0:

@@ -22,19 +22,19 @@ import (
 
 var _ hypervisor.Meter = (*Host)(nil)
 
-// Counters reads what vCenter has counted of the host, and of the guest where that
-// is on this host, at its finest interval: samples after from and until to. Each is
-// of the interval that ends at its time, 20 s as a rule, and so is no sample of the
-// last moments.
+// Counters reads what vCenter has counted of the host and, if it is on this host, of
+// the guest, at vCenter's finest interval: samples after from and until to. Each sample
+// is of the interval that ends at its time, as a rule 20 s, so there is no sample of
+// the last moments.
 //
-// Of the guest, what ended before it came to this host is left out, as vCenter's
-// events tell that: it was counted on the other host, and a vCenter that keeps it
-// would tell it for both. Of a guest with no such event it is taken that it was
-// there all the time.
+// Samples of the guest from before it came to this host, according to vCenter's events,
+// are left out: they were counted on the other host, and a vCenter that keeps them
+// would return them for both. A guest without such an event is assumed to have been
+// here all the time.
 //
-// Times are those that vCenter gives, and taken to be by its own clock. A host keeps
-// samples for an hour, and what it has of a machine may be lost when that leaves:
-// read before.
+// The times are vCenter's, and are assumed to be on its own clock. A host keeps samples
+// for an hour, and may lose those of a machine when the machine leaves: call Counters
+// before.
 func (h *Host) Counters(ctx context.Context, of hypervisor.Counted, from, to time.Time) (counts hypervisor.Counts, err error) {
 	if err := h.checkName(of.Domain); err != nil {
 		return counts, err
@@ -72,7 +72,7 @@ func (h *Host) counters(ctx context.Context, s *site, of hypervisor.Counted, fro
 		if store, err = s.datastore(ctx, path); err != nil {
 			return nil, err
 		}
-	} else if there { // in one that both hosts have, and that the inventory does not name
+	} else if there { // in a datastore that both hosts have and that the inventory does not name
 		disk, err := s.diskOf(ctx, guest)
 		if err != nil {
 			return nil, err
@@ -90,8 +90,8 @@ func (h *Host) counters(ctx context.Context, s *site, of hypervisor.Counted, fro
 	return q.read(ctx, s, from, to)
 }
 
-// addGuest asks for the guest's metrics from when it came to this host, unless that was
-// later than all that is wanted.
+// addGuest asks for the guest's metrics from when the guest came to this host, unless
+// that was after the end of the requested time.
 func (q *query) addGuest(ctx context.Context, s *site, guest machine, keys map[string]known, from, to time.Time) error {
 	since, err := s.arrival(ctx, guest, from)
 	if err != nil || !since.Before(to) {
@@ -109,7 +109,7 @@ func (q *query) addGuest(ctx context.Context, s *site, guest machine, keys map[s
 	return q.add(ctx, s, counters.Machine, guest.ref, keys, map[string]string{witness.GuestDisk: disk})
 }
 
-// arrival is when a machine came to this host, or from when that was earlier; both by
+// arrival is when a machine came to this host, or from when it came earlier; both on
 // vCenter's clock.
 func (s *site) arrival(ctx context.Context, m machine, from time.Time) (time.Time, error) {
 	events, err := s.events(ctx, m, types.EventFilterSpecByTime{BeginTime: &from})
@@ -121,7 +121,7 @@ func (s *site) arrival(ctx context.Context, m machine, from time.Time) (time.Tim
 		switch event := one.(type) {
 		case types.BaseVmMigratedEvent:
 			left = event.GetVmMigratedEvent().SourceHost.Host
-		case *types.VmRelocatedEvent: // with its disk
+		case *types.VmRelocatedEvent: // also moves the disk
 			left = event.SourceHost.Host
 		default:
 			continue
@@ -133,7 +133,7 @@ func (s *site) arrival(ctx context.Context, m machine, from time.Time) (time.Tim
 	return from, nil
 }
 
-// DiskInstance is how counters name a machine's last disk: by the bus and its place
+// DiskInstance is the name of a machine's last disk in counters: its bus and its place
 // there, "scsi0:1".
 func DiskInstance(devices object.VirtualDeviceList) (string, error) {
 	disk := LastDisk(devices)
@@ -156,7 +156,7 @@ func DiskInstance(devices object.VirtualDeviceList) (string, error) {
 	return fmt.Sprintf("%s:%d", bus, *disk.UnitNumber), nil
 }
 
-// checkCounters looks whether vCenter counts for the host as we know it.
+// checkCounters checks whether vCenter counts for the host what we expect.
 func (h *Host) checkCounters(ctx context.Context, s *site) ([]error, error) {
 	keys, err := s.metricKeys(ctx)
 	if err != nil {
@@ -166,12 +166,12 @@ func (h *Host) checkCounters(ctx context.Context, s *site) ([]error, error) {
 	return nil, q.add(ctx, s, counters.Host, s.host, keys, map[string]string{witness.CPU: ofAll, counters.HostNet: ofAll, counters.Datastore: ofAll})
 }
 
-// query is what is asked of the performance manager, in one call.
+// query is a query to the performance manager, in one call.
 type query struct {
 	specs   []types.PerfQuerySpec
-	metrics map[types.PerfMetricId]counters.Metric // of what is asked for
-	// since is from when an entity's samples are wanted; one that is not in it, from
-	// the beginning.
+	metrics map[types.PerfMetricId]counters.Metric // what is asked for
+	// since is from when an entity's samples are wanted. For an entity that is not in
+	// it, they are wanted from the beginning.
 	since map[types.ManagedObjectReference]time.Time
 }
 
@@ -179,7 +179,7 @@ func newQuery() query {
 	return query{metrics: map[types.PerfMetricId]counters.Metric{}, since: map[types.ManagedObjectReference]time.Time{}}
 }
 
-// from is when an entity's samples begin to be wanted.
+// from is the time from which an entity's samples are wanted.
 func (q *query) from(of types.ManagedObjectReference, beginning time.Time) time.Time {
 	if since, known := q.since[of]; known {
 		return since
@@ -187,10 +187,10 @@ func (q *query) from(of types.ManagedObjectReference, beginning time.Time) time.
 	return beginning
 }
 
-// ofAll is the instance of a counter that is of all its kind together.
+// ofAll is the instance of a counter that sums up all devices of its kind.
 const ofAll = ""
 
-// add asks for an entity's metrics of the devices that have an instance here.
+// add adds an entity's metrics, for the devices whose instance is in instances.
 func (q *query) add(ctx context.Context, s *site, kind counters.Entity, entity types.ManagedObjectReference,
 	keys map[string]known, instances map[string]string) error {
 	provider, err := methods.QueryPerfProviderSummary(ctx, s.client, &types.QueryPerfProviderSummary{This: *s.client.ServiceContent.PerfManager, Entity: entity})
@@ -221,7 +221,7 @@ func (q *query) add(ctx context.Context, s *site, kind counters.Entity, entity t
 	return nil
 }
 
-// read asks, and puts the answer into our words.
+// read makes the query, and returns the answer as readings.
 func (q *query) read(ctx context.Context, s *site, from, to time.Time) ([]witness.Reading, error) {
 	if len(q.specs) == 0 {
 		return nil, errors.New("vCenter knows none of the counters that are wanted")
@@ -241,11 +241,11 @@ func (q *query) read(ctx context.Context, s *site, from, to time.Time) ([]witnes
 			return nil, fmt.Errorf("vCenter answers with %T", answer)
 		}
 		from := q.from(entity.Entity, from)
-		told := map[time.Time]int32{} // the intervals, in s
+		told := map[time.Time]int32{} // the intervals, in seconds
 		for _, series := range entity.Value {
 			values, is := series.(*types.PerfMetricIntSeries)
 			if !is || len(values.Value) != len(entity.SampleInfo) {
-				continue // nobody could say when what was
+				continue // its values cannot be assigned to times
 			}
 			metric, asked := q.metrics[values.Id]
 			if !asked {
@@ -253,7 +253,7 @@ func (q *query) read(ctx context.Context, s *site, from, to time.Time) ([]witnes
 			}
 			for i, sample := range entity.SampleInfo {
 				at := sample.Timestamp.UTC()
-				if value := values.Value[i]; value >= 0 && at.After(from) && !at.After(to) { // -1 is no value
+				if value := values.Value[i]; value >= 0 && at.After(from) && !at.After(to) { // -1 means that there is no value
 					readings = append(readings, witness.Reading{At: at, Device: metric.Device, Name: metric.Counter.Name, Value: value})
 					told[at] = sample.Interval
 				}
@@ -270,14 +270,14 @@ func (q *query) read(ctx context.Context, s *site, from, to time.Time) ([]witnes
 	return readings, nil
 }
 
-// known is a counter as a vCenter has it.
+// known is a counter that a vCenter has.
 type known struct {
 	key  int32
 	unit string
 }
 
-// metricKeys are vCenter's numbers of its counters, by "group.name.rollup". They
-// differ from one vCenter to another.
+// metricKeys are vCenter's numbers of its counters, by "group.name.rollup". They differ
+// between vCenters.
 func (s *site) metricKeys(ctx context.Context) (map[string]known, error) {
 	if s.client.ServiceContent.PerfManager == nil {
 		return nil, errors.New("the vCenter has no performance manager")
@@ -293,16 +293,16 @@ func (s *site) metricKeys(ctx context.Context) (map[string]known, error) {
 	return keys, nil
 }
 
-// CounterName is the name by which counters are known: "group.name.rollup".
+// CounterName is the name that identifies a counter: "group.name.rollup".
 func CounterName(c *types.PerfCounterInfo) string {
 	return c.GroupInfo.GetElementDescription().Key + "." + c.NameInfo.GetElementDescription().Key + "." + string(c.RollupType)
 }
 
-// VolumeInstance is how counters name a datastore: by the last part of its URL,
+// VolumeInstance is the name of a datastore in counters: the last part of its URL,
 // "ds:///vmfs/volumes/5f1…/".
 func VolumeInstance(url string) string { return path.Base(strings.TrimRight(url, "/")) }
 
-// volumeOf is a datastore's VolumeInstance.
+// volumeOf is the VolumeInstance of a datastore.
 func (s *site) volumeOf(ctx context.Context, ref types.ManagedObjectReference) (string, error) {
 	var store mo.Datastore
 	if err := read(ctx, s.client, ref, &store, "summary.url"); err != nil {

@@ -15,7 +15,7 @@ import (
 	"heliotrope/internal/problem"
 )
 
-// refuse says what of a domain vSphere does not do, or this driver does not yet.
+// refuse reports what a domain asks for and vSphere, or this driver, cannot do.
 func (h *Host) refuse(domain hypervisor.Domain) error {
 	if err := h.checkName(domain.Name); err != nil {
 		return err
@@ -33,19 +33,19 @@ func (h *Host) refuse(domain hypervisor.Domain) error {
 	return nil
 }
 
-// problem is one thing that is wrong with what is wanted of the host.
+// problem is an error in what is asked of the host.
 func (h *Host) problem(format string, values ...any) error {
 	return fault.New(fault.BadInput, h.Host()+": "+format, values...)
 }
 
-// lacks is one thing that is wrong with the host or with what it has: what was looked at
-// (a vCenter's property, mostly), what is there, and what to do.
+// lacks is something that is wrong with the host or its objects: what was looked at
+// (mostly a property in vCenter), what was found, and what to do.
 func (h *Host) lacks(tried, found, fix string) error {
 	return problem.New(fault.BadInput, h.Host(), tried, found, fix)
 }
 
-// Create clones the template into the disk's datastore, labels the clone, gives it
-// the disk, and starts it.
+// Create clones the template into the disk's datastore, labels the clone, gives it the
+// disk, and starts it.
 func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
 	if err := h.refuse(domain); err != nil {
 		return err
@@ -69,8 +69,8 @@ func (h *Host) Create(ctx context.Context, domain hypervisor.Domain) error {
 	})
 }
 
-// makeRoom looks whether a machine that is there is what is wanted, and deletes
-// it when it is half-made or has ended. One with another disk is refused.
+// makeRoom says whether an existing machine is the one that is wanted. It deletes a
+// machine that is half-made or has ended, and refuses one with another disk.
 func (h *Host) makeRoom(ctx context.Context, s *site, m machine, wanted hypervisor.Disk) (ready bool, err error) {
 	if m.host != s.host {
 		return false, fmt.Errorf("it is on another host of the vCenter (%s): destroy it there", m.host.Value)
@@ -85,7 +85,8 @@ func (h *Host) makeRoom(ctx context.Context, s *site, m machine, wanted hypervis
 	return false, h.destroy(ctx, s, m)
 }
 
-// make clones and labels before it starts: what runs is ours by all its marks.
+// make clones and labels the machine before it starts it, so that a running machine
+// always has all of our marks.
 func (h *Host) make(ctx context.Context, s *site, domain hypervisor.Domain) error {
 	key, err := h.vcenter.attributeKey(ctx, s, true)
 	if err != nil {
@@ -100,7 +101,7 @@ func (h *Host) make(ctx context.Context, s *site, domain hypervisor.Domain) erro
 		return err
 	}
 	config := types.VirtualMachineConfigSpec{InstanceUuid: domain.UUID().String(), Annotation: annotationOf(h.label),
-		NumCPUs: int32(domain.VCPUs), MemoryMB: int64(domain.MemoryMiB)} //nolint:gosec // as few as a machine has
+		NumCPUs: int32(domain.VCPUs), MemoryMB: int64(domain.MemoryMiB)} //nolint:gosec // no machine has that many
 	clone := types.VirtualMachineCloneSpec{Config: &config,
 		Location: types.VirtualMachineRelocateSpec{Host: &s.host, Pool: &s.pool, Datastore: &datastore}}
 	info, err := s.do(ctx, "clone "+h.machine.VCenter.Template, from,
@@ -123,9 +124,9 @@ func (h *Host) make(ctx context.Context, s *site, domain hypervisor.Domain) erro
 	return s.powerOn(ctx, made)
 }
 
-// equip gives a clone its place on the network and the disk under test, and says in
-// its notes whose it is. The disks that it has are counted first: the guest would take
-// another one for the disk under test, and write to it.
+// equip puts a clone on the network, gives it the disk under test, and writes into its
+// notes whose it is. First it checks the number of the clone's disks: with another
+// number the guest would take a wrong disk for the disk under test, and write to it.
 func (h *Host) equip(ctx context.Context, s *site, made types.ManagedObjectReference, domain hypervisor.Domain) error {
 	devices, err := s.devices(ctx, made)
 	if err != nil {
@@ -161,8 +162,8 @@ func (s *site) devices(ctx context.Context, machine types.ManagedObjectReference
 	return vm.Config.Hardware.Device, nil
 }
 
-// interfaceOf is the change that puts a machine's first network interface on the
-// site's network; with an address, where one is given.
+// interfaceOf is the change that connects a machine's first network interface to the
+// site's network, and sets its MAC address when one is given.
 func (s *site) interfaceOf(ctx context.Context, devices object.VirtualDeviceList, mac string) ([]types.BaseVirtualDeviceConfigSpec, error) {
 	cards := devices.SelectByType((*types.VirtualEthernetCard)(nil))
 	if len(cards) == 0 {

@@ -16,10 +16,10 @@ import (
 
 var _ hypervisor.Datastores = (*Host)(nil)
 
-// located is a datastore as its inventory path led to it.
+// located is a datastore that was found by its inventory path.
 type located struct {
 	ref        types.ManagedObjectReference
-	datacenter string // the path of the one that it is in
+	datacenter string // the path of the datacenter that the datastore is in
 }
 
 // datastore finds a datastore by its inventory path.
@@ -28,8 +28,8 @@ func (s *site) datastore(ctx context.Context, path string) (types.ManagedObjectR
 	return at.ref, err
 }
 
-// locateStore finds a datastore by its inventory path. Only those are looked for that
-// somebody asks for: a testbed may have one for each storage system.
+// locateStore finds a datastore by its inventory path. It looks only for datastores
+// that somebody asks for: a testbed may have one for each storage system.
 func (s *site) locateStore(ctx context.Context, path string) (located, error) {
 	s.mu.Lock()
 	at, known := s.datastores[path]
@@ -49,8 +49,9 @@ func (s *site) locateStore(ctx context.Context, path string) (located, error) {
 	return at, nil
 }
 
-// datacenterOf is the path of the datacenter that a datastore of the host is in, by the
-// datastore's name: by the path that the inventory has of it, and otherwise the host's.
+// datacenterOf is the path of the datacenter of one of the host's datastores, by the
+// datastore's name. It uses the datastore's path in the inventory, if there is one, and
+// otherwise assumes the host's datacenter.
 func (h *Host) datacenterOf(ctx context.Context, s *site, name string) (string, error) {
 	for _, path := range slices.Sorted(maps.Values(h.machine.VCenter.Datastores)) {
 		if lastOf(path) == name {
@@ -61,16 +62,16 @@ func (h *Host) datacenterOf(ctx context.Context, s *site, name string) (string, 
 	return s.datacenter, nil
 }
 
-// lastOf is the name that an inventory path ends with.
+// lastOf is the last name in an inventory path.
 func lastOf(path string) string { return path[strings.LastIndex(path, "/")+1:] }
 
-// isMade says that a path is that of a datastore that is made for a trial: after the
-// next one's making it is another object.
+// isMade says that a path is that of a datastore that we make for a trial. Each time
+// that it is made, it is another object.
 func (s *site) isMade(path string) bool {
 	return strings.HasPrefix(lastOf(path), s.prefix)
 }
 
-// store reads what is known of a datastore.
+// store reads the properties of a datastore.
 func (s *site) store(ctx context.Context, path string) (mo.Datastore, error) {
 	var store mo.Datastore
 	ref, err := s.datastore(ctx, path)
@@ -83,7 +84,7 @@ func (s *site) store(ctx context.Context, path string) (mo.Datastore, error) {
 	return store, nil
 }
 
-// CheckDatastore looks whether machines of this host can lie in a datastore.
+// CheckDatastore checks whether machines of this host can be placed in a datastore.
 func (h *Host) CheckDatastore(ctx context.Context, path string) error {
 	defer h.vcenter.use()()
 	s, err := h.site(ctx)
@@ -120,8 +121,8 @@ func (h *Host) checkStore(ctx context.Context, s *site, path string) (problems [
 	return append(problems, missing...), err
 }
 
-// FreeBytes is how much a datastore has room for when the testbed's machines are
-// gone, by its vCenter's account, which may be some minutes old.
+// FreeBytes is how much room a datastore will have once the testbed's machines are
+// gone, as reported by vCenter; the report may be some minutes old.
 func (h *Host) FreeBytes(ctx context.Context, path string) (free int64, err error) {
 	err = h.with(ctx, "look at the room of datastore "+path, func(s *site) error {
 		store, err := s.store(ctx, path)
@@ -148,11 +149,12 @@ func (h *Host) FreeBytes(ctx context.Context, path string) (free int64, err erro
 	return free, err
 }
 
-// DomainBytes are those of the template's disks, as large as they can become, and of
-// the swap file, which a host makes when the machine starts: as large as the memory,
-// but for what of it is reserved (vSphere Resource Management, "Using Swap Files").
-// Configuration and logs, of a few MiB, are not counted. Of a template that is to be
-// made of the inventory's file, the descriptor is asked: it need not be there yet.
+// DomainBytes is the size of the template's disks, as large as they can become, plus
+// that of the swap file which a host makes when the machine starts: the size of the
+// memory without the reserved part (vSphere Resource Management, "Using Swap Files").
+// Configuration and logs, a few MiB, are not counted. For a template that is to be made
+// from the inventory's file, the file's descriptor is used, because the template need
+// not exist yet.
 func (h *Host) DomainBytes(ctx context.Context, memoryMiB int) (bytes int64, err error) {
 	err = h.with(ctx, "ask what template "+h.machine.VCenter.Template+" takes", func(s *site) error {
 		disks, reservedMiB, err := h.templateParts(ctx, s, memoryMiB)
@@ -165,7 +167,8 @@ func (h *Host) DomainBytes(ctx context.Context, memoryMiB int) (bytes int64, err
 	return bytes, err
 }
 
-// templateParts are a template's disks, and how much of a clone's memory is reserved.
+// templateParts are a template's disks, and how many MiB of a clone's memory are
+// reserved.
 func (h *Host) templateParts(ctx context.Context, s *site, memoryMiB int) (disks []templateDisk, reserved int64, err error) {
 	if from := h.machine.VCenter.Import; from != nil {
 		archive, err := openDescriptor(from.File)
@@ -183,7 +186,7 @@ func (h *Host) templateParts(ctx context.Context, s *site, memoryMiB int) (disks
 	return disksOf(vm.Config.Hardware.Device), reservedMiB(vm.Config, memoryMiB), nil
 }
 
-// reservedMiB is how much of the memory of a clone is reserved for it.
+// reservedMiB is how many MiB of a clone's memory are reserved.
 func reservedMiB(template *types.VirtualMachineConfigInfo, memoryMiB int) int64 {
 	switch {
 	case template.MemoryReservationLockedToMax != nil && *template.MemoryReservationLockedToMax:
@@ -194,7 +197,7 @@ func reservedMiB(template *types.VirtualMachineConfigInfo, memoryMiB int) int64 
 	return 0
 }
 
-// taken is how much a machine takes of a datastore; 0 of one that was deleted
+// taken is how much of a datastore a machine takes; 0 when the machine was deleted
 // meanwhile.
 func (s *site) taken(ctx context.Context, m machine, datastore types.ManagedObjectReference) (int64, error) {
 	var vm mo.VirtualMachine

@@ -10,12 +10,11 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// What a descriptor says of the machine that it describes (DMTF DSP0243): its hardware
-// are the items of the VirtualHardwareSection, and the capacities of its disks stand in
-// the DiskSection.
+// A descriptor (DMTF DSP0243) lists a machine's hardware as items of the
+// VirtualHardwareSection, and the capacities of its disks in the DiskSection.
 
-// items are the machine's hardware of a type, in the configuration that vCenter takes
-// when it is told none: the default one, otherwise the first (DeploymentOptionSection).
+// items are the machine's hardware of one type, in the configuration that vCenter uses by
+// default: the one marked as default, otherwise the first (DeploymentOptionSection).
 func (a *archive) items(kind ovf.CIMResourceType) []ovf.ResourceAllocationSettingData {
 	configuration := ""
 	if options := a.envelope.DeploymentOption; options != nil {
@@ -36,7 +35,7 @@ func (a *archive) items(kind ovf.CIMResourceType) []ovf.ResourceAllocationSettin
 	return items
 }
 
-// disks are those of the machine.
+// disks are the machine's disks.
 func (a *archive) disks() ([]templateDisk, error) {
 	var disks []templateDisk
 	for _, item := range a.items(ovf.DiskDrive) {
@@ -49,8 +48,8 @@ func (a *archive) disks() ([]templateDisk, error) {
 	return disks, nil
 }
 
-// sizeOf is how large a disk is, in bytes: what its item names has a capacity in the
-// DiskSection; one that names nothing is blank, and has its own.
+// sizeOf is the size of a disk in bytes. A disk that its item names has its capacity in
+// the DiskSection; an item that names none is a blank disk with a capacity of its own.
 func (a *archive) sizeOf(item ovf.ResourceAllocationSettingData) (int64, error) {
 	if len(item.HostResource) == 0 {
 		quantity := ""
@@ -69,7 +68,8 @@ func (a *archive) sizeOf(item ovf.ResourceAllocationSettingData) (int64, error) 
 	return 0, fault.New(fault.BadInput, "%s: item %q names disk %s, which the descriptor does not describe", a.path, item.ElementName, item.HostResource[0])
 }
 
-// bytes is a disk's capacity, in units such as "byte * 2^30"; without any it is in bytes.
+// bytes is a disk's capacity in bytes. It is given in units such as "byte * 2^30", or in
+// bytes when there are no units.
 func (a *archive) bytes(disk, capacity string, units *string) (int64, error) {
 	unit, of := int64(1), "byte"
 	if units != nil {
@@ -82,8 +82,8 @@ func (a *archive) bytes(disk, capacity string, units *string) (int64, error) {
 	return number * unit, nil
 }
 
-// reservedMiB is how much of the machine's memory is reserved for it. What is said in
-// units that are not known counts as nothing: then more room is wanted than is taken.
+// reservedMiB is how many MiB of the machine's memory are reserved. A reservation in
+// unknown units counts as 0, so that rather too much room is required.
 func (a *archive) reservedMiB() int64 {
 	for _, item := range a.items(ovf.Memory) {
 		if item.Reservation != nil && item.AllocationUnits != nil {

@@ -15,13 +15,13 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// controllerUnit is the number that a SCSI controller has on its own bus: no disk
-// can have it (vSphere Web Services SDK, VirtualSCSIController.scsiCtlrUnitNumber).
+// controllerUnit is the number of a SCSI controller on its own bus, which no disk can
+// have (vSphere Web Services SDK, VirtualSCSIController.scsiCtlrUnitNumber).
 const controllerUnit = 7
 
-// LastDisk is a machine's last disk, by its controller and its number there; nil
-// when it has none. Of a machine of ours it is the disk under test: newDisk puts it
-// behind those of the template.
+// LastDisk is a machine's last disk, by its controller and its number there; nil when
+// there is none. In a machine of ours it is the disk under test, because newDisk adds
+// it after those of the template.
 func LastDisk(devices object.VirtualDeviceList) *types.VirtualDisk {
 	var last *types.VirtualDisk
 	for _, device := range devices.SelectByType((*types.VirtualDisk)(nil)) {
@@ -40,7 +40,7 @@ func isBehind(disk, other *types.VirtualDisk) bool {
 	return *disk.UnitNumber > *other.UnitNumber
 }
 
-// templateDisk is a disk of a template, or of what a template is to be made of.
+// templateDisk is a disk of a template, or of the file that a template is made from.
 type templateDisk struct {
 	label     string
 	sizeBytes int64
@@ -59,9 +59,10 @@ func disksOf(devices object.VirtualDeviceList) []templateDisk {
 	return disks
 }
 
-// wrongDisks says what is wrong with a template's disks, "" when the one behind them
-// is where the guest is said to find the disk under test. By the name of a SCSI disk,
-// "/dev/sdb", that is the second one; another name does not say which it is.
+// wrongDisks says what is wrong with a template's disks; "" when a disk added after
+// them would be where the guest is expected to find the disk under test. The name of
+// a SCSI disk, "/dev/sdb", means the second disk; other names do not say which disk
+// is meant.
 func wrongDisks(disks []templateDisk, guestDisk string) string {
 	if len(disks) == 0 {
 		return "no disk to start from"
@@ -81,15 +82,15 @@ func wrongDisks(disks []templateDisk, guestDisk string) string {
 		len(disks), strings.Join(which, ", "), guestDisk, letter[0]-'a')
 }
 
-// DiskBytes is a disk's size; hosts before vSphere 5.5 tell KiB only.
+// DiskBytes is a disk's size; hosts before vSphere 5.5 report only KiB.
 func DiskBytes(disk *types.VirtualDisk) int64 {
 	return cmp.Or(disk.CapacityInBytes, disk.CapacityInKB<<10)
 }
 
-// newDisk is the change that gives a machine a blank disk behind all that it has,
-// beside its other files. On VMFS it is written with zeros at once: otherwise the
-// first write to each place would be two, and be measured. An NFS server has formats
-// of its own.
+// newDisk is the change that adds a blank disk to a machine after all its others, in
+// the machine's folder. On VMFS all of it is written with zeros at once, because
+// otherwise the first write to each block would cause a second write, which would be
+// measured. An NFS server uses formats of its own.
 func (s *site) newDisk(ctx context.Context, devices object.VirtualDeviceList, wanted hypervisor.Disk) (types.BaseVirtualDeviceConfigSpec, error) {
 	last := LastDisk(devices)
 	if last == nil {
@@ -113,9 +114,9 @@ func (s *site) newDisk(ctx context.Context, devices object.VirtualDeviceList, wa
 		FileOperation: types.VirtualDeviceConfigSpecFileOperationCreate, Device: disk}, nil
 }
 
-// placed is a disk of a machine as it lies in a datastore.
+// placed is a machine's disk in a datastore.
 type placed struct {
-	file      string // its descriptor: "[nfs] lab.guest/lab.guest_1.vmdk"
+	file      string // the path of its descriptor: "[nfs] lab.guest/lab.guest_1.vmdk"
 	datastore types.ManagedObjectReference
 	sizeBytes int64
 }
@@ -144,7 +145,7 @@ func (s *site) diskOf(ctx context.Context, m machine) (placed, error) {
 	return found, nil
 }
 
-// checkDisk refuses a machine whose disk is not as it should be.
+// checkDisk refuses a machine whose disk is not the wanted one.
 func (h *Host) checkDisk(ctx context.Context, s *site, m machine, wanted hypervisor.Disk) error {
 	datastore, err := s.datastore(ctx, wanted.Datastore)
 	if err != nil {
@@ -161,8 +162,8 @@ func (h *Host) checkDisk(ctx context.Context, s *site, m machine, wanted hypervi
 	return nil
 }
 
-// OpenDisk opens the disk under test of a machine, which is switched off for it:
-// as long as it runs, its host has the file locked.
+// OpenDisk opens a machine's disk under test. It powers the machine off, because a
+// running machine's host keeps the file locked.
 func (h *Host) OpenDisk(ctx context.Context, name string) (hypervisor.DiskFile, error) {
 	if err := h.checkName(name); err != nil {
 		return nil, err
@@ -208,8 +209,8 @@ func (h *Host) OpenDisk(ctx context.Context, name string) (hypervisor.DiskFile, 
 	return file, nil
 }
 
-// unreadable are the types of datastores that keep a disk as objects and not as a
-// file of its bytes.
+// unreadable are the types of datastores that store a disk as objects, and not as a
+// file with the disk's bytes.
 var unreadable = []string{string(types.HostFileSystemVolumeFileSystemTypeVsan),
 	string(types.HostFileSystemVolumeFileSystemTypeVsanD), string(types.HostFileSystemVolumeFileSystemTypeVVOL)}
 

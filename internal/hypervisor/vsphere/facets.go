@@ -11,21 +11,21 @@ import (
 // and, without shared storage, disks are sent.
 const vMotionPort = 8000
 
-// Sources are none: an ESXi host takes no witness of ours.
+// Sources is empty: no witness of ours runs on an ESXi host.
 func (h *Host) Sources(context.Context, string) ([]witness.Source, error) { return nil, nil }
 
-// Traffic is by what a migration's bytes are known, where somebody between the
-// hosts counts them.
+// Traffic says how a migration's bytes are recognised by a machine between the
+// hosts that counts them.
 func (h *Host) Traffic() []witness.Class {
 	return []witness.Class{{Name: "migration", Protocol: "tcp", FirstPort: vMotionPort}}
 }
 
-// Evidence is none: no command of ours runs on an ESXi host. What vCenter tells of
-// a migration is in its log.
+// Evidence is empty: no command of ours runs on an ESXi host. What vCenter reports
+// about a migration is in the migration's log.
 func (h *Host) Evidence(string) []driver.Evidence { return nil }
 
-// Leftovers are not looked for by a script: List tells them.
+// Leftovers is empty: List reports our machines.
 func (h *Host) Leftovers(string) string { return "" }
 
-// Versions are none that a script could print: Info tells them.
+// Versions is empty: Info reports the version.
 func (h *Host) Versions(string) string { return "" }

@@ -17,16 +17,16 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// errNoAnswer says that a call that changes something was sent, and no answer
-// came: whether it was done must be looked at.
+// errNoAnswer says that a call that changes something was sent and not answered: the
+// caller must check whether it was carried out.
 var errNoAnswer = errors.New("it was asked, and did not answer")
 
-// unavailable are the answers of vCenter's own proxy while what is behind it
+// unavailable are the answers of vCenter's own proxy while the service behind it
 // starts or stops.
 var unavailable = []int{http.StatusBadGateway, http.StatusServiceUnavailable}
 
-// is says whether an error is, or was caused by, a fault of a type: a pointer to
-// it, or the interface of all that are derived from it.
+// is says whether an error is, or was caused by, a fault of type F: a pointer to a
+// fault, or the interface of a fault and all that are derived from it.
 func is[F any](err error) bool {
 	switch e := err.(type) { //nolint:errorlint // it walks the tree itself: errors.As stops at the first of several faults
 	case nil:
@@ -43,9 +43,9 @@ func is[F any](err error) bool {
 	return false
 }
 
-// isAway tells errors of the way to a vCenter, or of one that starts, from its
-// answers and from certificates that are wrong. An answer that was cut off is no
-// XML.
+// isAway says whether an error is of the connection to a vCenter, or of a vCenter that
+// starts, rather than one of its answers or a wrong certificate. An answer that was
+// cut off shows as an XML syntax error.
 func isAway(err error) bool {
 	var way *url.Error
 	var network net.Error
@@ -54,25 +54,25 @@ func isAway(err error) bool {
 		(errors.As(err, &way) || errors.As(err, &network) || errors.As(err, &cutOff) || errors.Is(err, io.ErrUnexpectedEOF))
 }
 
-// isUntrusted says that a vCenter was reached, and is not the one that it should
-// be.
+// isUntrusted says that the server was reached, and that it is not the expected
+// vCenter.
 func isUntrusted(err error) bool {
 	var certificate *tls.CertificateVerificationError
 	var other *wrongCertificate
 	return errors.As(err, &certificate) || errors.As(err, &other)
 }
 
-// neverArrived says that what was asked cannot have been done: no line to the vCenter
-// came to be. An answer 502 or 503 does not say so: its proxy may have passed the call
-// on, and have lost what is behind it only then.
+// neverArrived says that a call cannot have been carried out, because no connection to
+// the vCenter was made. An answer 502 or 503 does not say so: the proxy may have
+// passed the call on before it lost the service behind it.
 func neverArrived(err error) bool {
 	var dial *net.OpError
 	return errors.As(err, &dial) && dial.Op == "dial"
 }
 
-// classOf is the class that an error has, or that follows from what it is: a
-// certificate, an account's rights and a name are input; all others are the
-// infrastructure's.
+// classOf is the class that an error has or, when it has none, the one that follows
+// from its kind: errors of certificates, of the account's rights and of names are
+// BadInput; all others are the infrastructure's.
 func classOf(err error) fault.Class {
 	var own *fault.Error
 	switch {
@@ -86,9 +86,10 @@ func classOf(err error) fault.Class {
 	return fault.Of(err)
 }
 
-// relocationFailed says whether a relocation's task that ended in an error had
-// begun to move the machine. What vCenter refuses before, or cannot ask a host, is
-// no failed migration; nor is one that was cancelled, or found no room on a disk.
+// relocationFailed says whether a relocation whose task ended in an error had begun to
+// move the machine. What vCenter refuses beforehand, or when it cannot reach a host,
+// is no failed migration; neither is a relocation that was cancelled, or that ran out
+// of disk space.
 func relocationFailed(err error) bool {
 	var ended task.Error
 	if !errors.As(err, &ended) {

@@ -24,13 +24,13 @@ import (
 
 var _ hypervisor.DiskFile = (*File)(nil)
 
-// File is a file of a datastore, read through its vCenter: GET of
-// /folder/PATH?dcPath=DATACENTER&dsName=DATASTORE (vSphere Web Services SDK
-// Programming Guide, "HTTP Access to vSphere Server Files"). It is one stream as
-// long as it is read on from where the last read ended, and a new one otherwise.
-// A vCenter that is away is waited for. It keeps the session until it is closed.
+// File is a file in a datastore, read through vCenter: GET of
+// /folder/PATH?dcPath=DATACENTER&dsName=DATASTORE (vSphere Web Services SDK Programming
+// Guide, "HTTP Access to vSphere Server Files"). Reads that each begin where the last
+// one ended share one stream; any other read begins a new stream. While the vCenter is
+// away, reads wait. An open File keeps the session open.
 type File struct {
-	ctx     context.Context // io.ReaderAt has none
+	ctx     context.Context // because io.ReaderAt has none
 	host    *Host
 	release func()
 	name    string // "[nfs] lab.guest/vmware.log"
@@ -39,13 +39,13 @@ type File struct {
 
 	mu       sync.Mutex
 	body     io.ReadCloser // nil when nothing is being read
-	position int64         // of the body in the file
-	size     int64         // as the last answer told it
+	position int64         // the body's current position in the file
+	size     int64         // as the last answer reported it
 }
 
-// OpenFile opens a file of a datastore by its name there, such as
-// "[nfs] lab.guest/vmware.log". The vCenter is asked for it when it is read. One
-// that is not there is then fs.ErrNotExist.
+// OpenFile opens a file in a datastore by its datastore path, such as "[nfs]
+// lab.guest/vmware.log". Only reading asks the vCenter for it; for a file that is not
+// there, reading then returns fs.ErrNotExist.
 func (h *Host) OpenFile(ctx context.Context, name string) (*File, error) {
 	var at object.DatastorePath
 	if !at.FromString(name) || at.Path == "" {
@@ -85,7 +85,7 @@ func (f *File) stop() {
 	}
 }
 
-// ReadAt reads from an offset on; io.EOF where the file ends before.
+// ReadAt reads from an offset; it returns io.EOF when the file ends before p is full.
 func (f *File) ReadAt(p []byte, offset int64) (n int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -102,7 +102,7 @@ func (f *File) ReadAt(p []byte, offset int64) (n int, err error) {
 	return n, nil
 }
 
-// read reads as much as there is.
+// read reads as much as is available.
 func (f *File) read(p []byte, offset int64) (int, error) {
 	if f.body == nil || f.position != offset {
 		if err := f.seek(offset); err != nil {
@@ -117,7 +117,7 @@ func (f *File) read(p []byte, offset int64) (int, error) {
 	return n, whole(err)
 }
 
-// whole has an answer that ends too early be told from the end of a file.
+// whole distinguishes an answer that ends too early from the end of the file.
 func whole(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -125,8 +125,8 @@ func whole(err error) error {
 	return err
 }
 
-// seek begins a stream at an offset. A server that knows no ranges sends what is
-// before, too.
+// seek begins a stream at an offset. A server without ranges also sends the bytes
+// before the offset.
 func (f *File) seek(offset int64) error {
 	f.stop()
 	res, err := f.host.vcenter.getFile(f.ctx, f.path, f.query, offset)
@@ -150,7 +150,7 @@ func (f *File) seek(offset int64) error {
 			_, err = io.CopyN(io.Discard, res.Body, min(offset, f.size))
 			err = whole(err)
 		}
-	default: // beyond the end
+	default: // the offset is beyond the end
 		f.size = offset
 	}
 	if err != nil {
@@ -159,8 +159,8 @@ func (f *File) seek(offset int64) error {
 	return err
 }
 
-// getFile asks for a file of a datastore from an offset on. Where the session has
-// ended, it is asked for again in a new one.
+// getFile requests a file in a datastore from an offset. When the session has ended, it
+// requests the file again in a new one.
 func (v *vcenter) getFile(ctx context.Context, path string, query url.Values, offset int64) (*http.Response, error) {
 	client, login := v.session()
 	if client == nil {
@@ -194,13 +194,13 @@ func (v *vcenter) getFile(ctx context.Context, path string, query url.Values, of
 	}
 }
 
-// askForFile asks once.
+// askForFile makes one request.
 func (v *vcenter) askForFile(ctx context.Context, client *vim25.Client, path string, query url.Values, offset int64) (*http.Response, error) {
 	if err := v.limiter.Wait(ctx); err != nil {
 		return nil, cmp.Or(context.Cause(ctx), err)
 	}
 	at := client.URL()
 	at.Path, at.RawPath, at.RawQuery = "/folder/"+path, "", query.Encode()
-	// The range is asked for always: with it the answer is never compressed on its way.
+	// Always ask for a range: then the answer is never compressed in transit.
 	return client.DownloadRequest(ctx, at, &soap.Download{Method: http.MethodGet, Headers: map[string]string{"Range": fmt.Sprintf("bytes=%d-", offset)}})
 }

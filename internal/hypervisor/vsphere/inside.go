@@ -20,30 +20,31 @@ import (
 
 var _ hypervisor.Operator = (*Host)(nil)
 
-// wrapper runs a program in a session and a process group of its own, with its
-// streams in files, and ends as it does. The program begins only when its process is
-// written down and killer was not there before: both make the folder "begun", which
-// one of them alone can. Arguments: the folder for the streams, the input, then the
-// program and its arguments.
+// wrapper runs a program in a session and a process group of its own, with its streams
+// in files, and exits with the program's exit code. The program begins only after its
+// process ID is written and only if killer was not run before: both scripts make the
+// folder "begun", and only one of them can succeed. Arguments: the folder for the
+// streams, the input, then the program and its arguments.
 const wrapper = `base=$1 input=$2
 shift 2
 setsid /bin/sh -c 'echo $$ > "$0/pid" && mkdir "$0/begun" && exec "$@"' "$base" "$@" < "$input" > "$base/out" 2> "$base/err" &
 wait $!`
 
-// killer kills what wrapper has started, and keeps it from beginning later. Twice
-// does no harm. Argument: the folder.
+// killer kills what wrapper has started, or keeps it from starting later. Running it
+// twice does no harm. Argument: the folder.
 const killer = `mkdir "$1/begun" || { read -r pid < "$1/pid" && kill -KILL "-$pid"; }`
 
-// shellPath is a POSIX shell of every guest; guest operations want a path.
+// shellPath is a POSIX shell that every guest has; guest operations need a path.
 const shellPath = "/bin/sh"
 
-// tidyLimit is how long it may take to kill a command and to remove its files.
+// tidyLimit is how long killing a command and removing its files may take.
 const tidyLimit = 30 * time.Second
 
-// Inside is the machine by its guest operations: vCenter asks VMware's tools in the
-// guest, which must run there. A command costs some ten calls, and its input and
-// output are files in the guest's folder for such (/tmp) until it has ended: that
-// should be in the guest's memory, or it writes to the datastore that is measured.
+// Inside is the virtual machine through its guest operations: vCenter asks VMware
+// Tools in the guest, which must run there. A command costs some ten calls. Its input
+// and output are files in the guest's temporary folder (/tmp) until it has ended. That
+// folder should be in the guest's memory, or the files are written to the datastore
+// that is measured.
 func (h *Host) Inside(name string, login inventory.Operations) remote.Host {
 	return remote.NewBatch(name, &inside{host: h, name: name, login: login})
 }
@@ -55,10 +56,10 @@ type inside struct {
 	login inventory.Operations
 }
 
-// Close has nothing to close: the session is the host's.
+// Close does nothing: the session belongs to the host.
 func (i *inside) Close() error { return nil }
 
-// tools are what works in the guest, for one command.
+// tools are the guest operations for one command.
 type tools struct {
 	*inside
 	site      *site
@@ -109,8 +110,8 @@ func (i *inside) tools(ctx context.Context, s *site) (*tools, error) {
 	return t, nil
 }
 
-// notBegun says of an error that the command has certainly not begun, and whether
-// waiting may mend it.
+// notBegun marks an error as one before which the command has certainly not begun, and
+// says whether waiting may help.
 func notBegun(err error) error {
 	switch {
 	case is[*types.InvalidGuestLogin](err):
@@ -121,10 +122,10 @@ func notBegun(err error) error {
 	return fmt.Errorf("%w: %w", remote.ErrUnreachable, err)
 }
 
-// run runs the command in its folder, and brings what it wrote.
+// run runs the command in its folder, and fetches its output.
 func (t *tools) run(ctx context.Context, base, words string, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
 	input := "/dev/null"
-	data, err := io.ReadAll(stdin) // its length is asked for before it is sent
+	data, err := io.ReadAll(stdin) // its length must be known before it is sent
 	if err != nil {
 		return 0, fmt.Errorf("reading its input: %w", err)
 	}
@@ -149,16 +150,17 @@ func (t *tools) run(ctx context.Context, base, words string, stdin io.Reader, st
 	return code, errors.Join(t.get(ctx, base+"/out", stdout), t.get(ctx, base+"/err", stderr))
 }
 
-// neverStarted says of an error that the guest has certainly not started the program:
-// vCenter or the guest has refused it (StartProgramInGuest, faults), or was not asked.
-// Other faults, such as that of a host that does not answer, do not say so.
+// neverStarted says that an error means that the guest has certainly not started the
+// program: vCenter or the guest has refused it (StartProgramInGuest, faults), or was
+// not asked. Other faults, such as that of a host that does not answer, do not mean
+// that.
 func neverStarted(err error) bool {
 	return neverArrived(err) || classOf(err) == fault.BadInput || is[*types.ManagedObjectNotFound](err) ||
 		is[types.BaseGuestOperationsFault](err) || is[types.BaseInvalidState](err) || is[types.BaseFileFault](err)
 }
 
-// lose kills a command of which nobody knows how it is: its folder, which is removed
-// then, is all that tells its process.
+// lose kills a command whose state nobody knows. It must do so before the command's
+// folder is removed, because only the folder identifies the process.
 func (t *tools) lose(ctx context.Context, base string, why error) error {
 	err := fmt.Errorf("%w: %w", remote.ErrConnectionLost, why)
 	if killed := t.kill(ctx, base); killed != nil {
@@ -167,8 +169,8 @@ func (t *tools) lose(ctx context.Context, base string, why error) error {
 	return err
 }
 
-// shell is a text for a shell with arguments, and after them words that are quoted
-// already.
+// shell is a program specification for a shell text with arguments, followed by words
+// that are already quoted.
 func shell(text string, args ...string) func(words string) *types.GuestProgramSpec {
 	return func(words string) *types.GuestProgramSpec {
 		return &types.GuestProgramSpec{ProgramPath: shellPath,
@@ -176,7 +178,7 @@ func shell(text string, args ...string) func(words string) *types.GuestProgramSp
 	}
 }
 
-// await waits for the end of a process. It is asked less and less often.
+// await waits for the end of a process, with growing pauses between its questions.
 func (t *tools) await(ctx context.Context, pid int64) (int, error) {
 	for pause := pollFast; ; pause = min(2*pause, pollSlow) {
 		found, err := t.processes.ListProcesses(ctx, t.auth, []int64{pid})
@@ -195,8 +197,8 @@ func (t *tools) await(ctx context.Context, pid int64) (int, error) {
 	}
 }
 
-// kill kills the command with its group, and returns when the killer has ended. One
-// whose answer is lost is started again.
+// kill kills the command with its process group, and returns when the killer has
+// ended. A killer whose answer is lost is started again.
 func (t *tools) kill(ctx context.Context, base string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyLimit)
 	defer cancel()
@@ -212,7 +214,7 @@ func (t *tools) kill(ctx context.Context, base string) error {
 	})
 }
 
-// tidy removes the command's folder. What cannot be removed is left to the guest,
+// tidy removes the command's folder. When that fails, the folder stays in the guest,
 // which ends with the trial.
 func (t *tools) tidy(ctx context.Context, base string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyLimit)
@@ -220,7 +222,7 @@ func (t *tools) tidy(ctx context.Context, base string) {
 	_ = t.files.DeleteDirectory(ctx, t.auth, base, true)
 }
 
-// put writes a file in the guest, for its owner alone.
+// put writes a file in the guest that only its owner may read.
 func (t *tools) put(ctx context.Context, path string, data []byte) error {
 	url, err := t.files.InitiateFileTransferToGuest(ctx, t.auth, path, &types.GuestPosixFileAttributes{Permissions: 0o600}, int64(len(data)), true)
 	if err != nil {
@@ -229,7 +231,7 @@ func (t *tools) put(ctx context.Context, path string, data []byte) error {
 	return t.transfer(ctx, url, bytes.NewReader(data), nil)
 }
 
-// get reads a file of the guest.
+// get reads a file from the guest.
 func (t *tools) get(ctx context.Context, path string, to io.Writer) error {
 	info, err := t.files.InitiateFileTransferFromGuest(ctx, t.auth, path)
 	if err == nil && info.Size > 0 {

@@ -17,33 +17,33 @@ import (
 	"heliotrope/internal/poll"
 )
 
-// Target is an iSCSI target of ours, at the portal where the hosts ask for it.
+// Target is an iSCSI target of ours, at the portal that the hosts ask for it.
 type Target struct {
-	Address string // of the portal: "10.0.0.1"
-	Port    int32  // of the portal; 0 is iscsiPort
+	Address string // the portal's: "10.0.0.1"
+	Port    int32  // the portal's; 0 means iscsiPort
 	IQN     string // "iqn.2026-11.net.example:lab.vm"
 }
 
-// iscsiPort is iSCSI's (RFC 7143, 13.2).
+// iscsiPort is the port of iSCSI (RFC 7143, 13.2).
 const iscsiPort = 3260
 
-// seenLimit is how long a host may take to show an adapter that was enabled, or
-// the LUNs of a target that it was told of.
+// seenLimit is how long a host may take to show an adapter after it was enabled, or
+// the LUNs of a target after the host was told of it.
 const (
 	seenLimit = time.Minute
-	seenPause = 2 * time.Second // between two looks, of two calls each
+	seenPause = 2 * time.Second // between two looks, each of which makes two calls
 )
 
-// hostStorage is a host's storage as it shows it.
+// hostStorage is a host's storage as vCenter reports it.
 type hostStorage struct {
 	system  types.ManagedObjectReference
 	devices types.HostStorageDeviceInfo
 	mounted []types.HostFileSystemMountInfo
 }
 
-// EnableISCSI enables the host's software iSCSI adapter, and gives the name of its
+// EnableISCSI enables the host's software iSCSI adapter, and returns the name of its
 // initiator, which the storage server must let in. The adapter stays enabled: ESXi
-// ends it at a restart only, and others may use it.
+// can disable it only with a restart, and others may use it.
 func (h *Host) EnableISCSI(ctx context.Context) (initiator string, err error) {
 	err = h.with(ctx, "enable its software iSCSI adapter", func(s *site) error {
 		have, err := s.storage(ctx)
@@ -67,8 +67,8 @@ func (h *Host) EnableISCSI(ctx context.Context) (initiator string, err error) {
 }
 
 // ConnectISCSI tells the host of a target, and returns when the host sees a LUN of
-// it. That the portal is added by us is written down before, on the host itself. One
-// that is asked already is somebody else's, and stays.
+// it. Before it adds the portal, it records on the host object that the portal is
+// ours. A portal that the host already asks belongs to somebody else, and stays.
 func (h *Host) ConnectISCSI(ctx context.Context, target Target) error {
 	return h.with(ctx, "connect to iSCSI target "+target.IQN, func(s *site) error {
 		have, adapter, err := s.iscsi(ctx)
@@ -93,10 +93,10 @@ func (h *Host) ConnectISCSI(ctx context.Context, target Target) error {
 	})
 }
 
-// DisconnectISCSI has the host forget a target. One with a VMFS that is mounted is
-// refused. The portal is asked no more when we have added it (see portalsAttribute),
-// and it has no targets of others: otherwise the host finds ours again, until the
-// server has it no more and this is called anew.
+// DisconnectISCSI makes the host forget a target. A target with a mounted VMFS is
+// refused. The portal is removed if we have added it (see portalsAttribute) and it
+// has no targets of others. Otherwise the host finds our target again, until the
+// server no longer has it and DisconnectISCSI is called again.
 func (h *Host) DisconnectISCSI(ctx context.Context, target Target) error {
 	return h.with(ctx, "disconnect from iSCSI target "+target.IQN, func(s *site) error {
 		have, err := s.storage(ctx)
@@ -119,8 +119,8 @@ func (h *Host) DisconnectISCSI(ctx context.Context, target Target) error {
 	})
 }
 
-// askNoMore removes the portal from what the host asks, when we have added it and it
-// has no targets of others.
+// askNoMore removes the portal from the host's send targets if we have added it and
+// it has no targets of others.
 func (h *Host) askNoMore(ctx context.Context, s *site, system types.ManagedObjectReference, adapter *types.HostInternetScsiHba, target Target) error {
 	ours, err := h.hasAdded(ctx, s, target)
 	if !ours || err != nil {
@@ -142,8 +142,8 @@ func (h *Host) askNoMore(ctx context.Context, s *site, system types.ManagedObjec
 	return h.markPortal(ctx, s, target, false)
 }
 
-// forget removes a target from what was found. It is all looked at anew, so a lost
-// answer is made good by the next try.
+// forget removes a target from the host's static targets. Each try looks at them
+// again, so it also repairs a lost answer of the one before.
 func (s *site) forget(ctx context.Context, system types.ManagedObjectReference, adapter *types.HostInternetScsiHba, target Target) error {
 	var found []types.HostInternetScsiHbaStaticTarget
 	for _, t := range adapter.ConfiguredStaticTarget {
@@ -162,7 +162,7 @@ func (s *site) forget(ctx context.Context, system types.ManagedObjectReference, 
 	return nil
 }
 
-// iscsi is the host's storage with its software iSCSI adapter.
+// iscsi returns the host's storage and its software iSCSI adapter.
 func (s *site) iscsi(ctx context.Context) (*hostStorage, *types.HostInternetScsiHba, error) {
 	have, err := s.storage(ctx)
 	if err != nil {
@@ -196,7 +196,7 @@ func (s *site) storage(ctx context.Context) (*hostStorage, error) {
 	return have, nil
 }
 
-// see waits until the host shows something.
+// see waits until the host shows what is wanted.
 func (s *site) see(ctx context.Context, otherwise string, seen func(*hostStorage) bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, seenLimit, fmt.Errorf("after %s the host shows %s", seenLimit, otherwise))
 	defer cancel()
@@ -210,7 +210,7 @@ func (s *site) see(ctx context.Context, otherwise string, seen func(*hostStorage
 	return err
 }
 
-// rescan has an adapter look for LUNs.
+// rescan makes an adapter look for LUNs.
 func (s *site) rescan(ctx context.Context, system types.ManagedObjectReference, device string) error {
 	if _, err := methods.RescanHba(ctx, s.client, &types.RescanHba{This: system, HbaDevice: device}); err != nil {
 		return fmt.Errorf("rescan %s: %w", device, err)
@@ -228,7 +228,7 @@ func (have *hostStorage) adapter() *types.HostInternetScsiHba {
 	return nil
 }
 
-// lunsOf are the disks of a target that the software adapter sees, by their
+// lunsOf are the disks of a target that the software adapter sees, by their LUN
 // numbers.
 func (have *hostStorage) lunsOf(target Target) map[int32]*types.HostScsiDisk {
 	luns := map[int32]*types.HostScsiDisk{}
@@ -244,14 +244,14 @@ func (have *hostStorage) lunsOf(target Target) map[int32]*types.HostScsiDisk {
 	return luns
 }
 
-// way is a way from an adapter to a LUN.
+// way is a path from an adapter to a LUN.
 type way struct {
 	adapter string // its key
-	iqn     string // of the target; "" when that is no iSCSI target
+	iqn     string // of the target; "" when it is no iSCSI target
 	lun     types.HostScsiTopologyLun
 }
 
-// ways gives all ways from the host to its LUNs.
+// ways yields all paths from the host to its LUNs.
 func (have *hostStorage) ways(give func(way) bool) {
 	if have.devices.ScsiTopology == nil {
 		return
@@ -271,7 +271,7 @@ func (have *hostStorage) ways(give func(way) bool) {
 	}
 }
 
-// disk finds a disk by its key; nil when it is none.
+// disk finds a disk by its key; nil when there is none.
 func (have *hostStorage) disk(key string) *types.HostScsiDisk {
 	for _, lun := range have.devices.ScsiLun {
 		if disk, is := lun.(*types.HostScsiDisk); is && disk.Key == key {
@@ -292,7 +292,7 @@ func (have *hostStorage) vmfsOn(disk string) *types.HostVmfsVolume {
 	return nil
 }
 
-// ask is how a host is told of the portal.
+// ask is the send target that makes a host ask the portal.
 func (t Target) ask() types.HostInternetScsiHbaSendTarget {
 	return types.HostInternetScsiHbaSendTarget{Address: t.Address, Port: t.port()}
 }

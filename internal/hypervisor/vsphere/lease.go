@@ -19,17 +19,18 @@ import (
 )
 
 const (
-	// leaseLimit is how long vCenter may take to make a machine whose disks are to
-	// be sent.
+	// leaseLimit is how long vCenter may take to make a machine whose disks are
+	// then sent.
 	leaseLimit = 5 * time.Minute
-	// leasePause is how often vCenter is told that an upload goes on: it ends one
-	// of which it hears nothing for leaseTimeout, 5 minutes as a rule.
+	// leasePause is how often vCenter is told that an upload goes on. It ends an
+	// upload of which it hears nothing for leaseTimeout, as a rule 5 minutes.
 	leasePause = 15 * time.Second
-	// streamType is of a disk that is sent as a stream-optimised VMDK.
+	// streamType is the content type of a disk that is sent as a stream-optimised
+	// VMDK.
 	streamType = "application/x-vnd.vmware-streamVmdk"
 )
 
-// lease is vCenter's leave to send a machine's disks.
+// lease is vCenter's permission to send a machine's disks.
 type lease struct {
 	ref     types.ManagedObjectReference
 	entity  types.ManagedObjectReference // the machine
@@ -38,7 +39,7 @@ type lease struct {
 	total   int64
 }
 
-// awaitReady waits until the disks can be sent.
+// awaitReady waits until vCenter is ready for the disks.
 func (s *site) awaitReady(ctx context.Context, l *lease) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, leaseLimit, fmt.Errorf("vCenter was not ready for the disks within %s", leaseLimit))
 	defer cancel()
@@ -61,7 +62,7 @@ func (s *site) awaitReady(ctx context.Context, l *lease) error {
 	})
 }
 
-// abort gives up what was begun: vCenter deletes the machine.
+// abort aborts the import: vCenter deletes the machine.
 func (s *site) abort(ctx context.Context, l *lease) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutLimit)
 	defer cancel()
@@ -72,7 +73,7 @@ func (s *site) abort(ctx context.Context, l *lease) error {
 	return nil
 }
 
-// upload sends all files, and tells vCenter meanwhile how far it is.
+// upload sends all files, and meanwhile reports the progress to vCenter.
 func (h *Host) upload(ctx context.Context, s *site, l *lease, items []types.OvfFileItem, from *archive) error {
 	for _, item := range items {
 		l.total += item.Size
@@ -113,7 +114,7 @@ func (h *Host) uploadAll(ctx context.Context, s *site, l *lease, items []types.O
 	return nil
 }
 
-// keep keeps the lease until ctx ends, which is no error.
+// keep keeps the lease alive until ctx ends, which is no error.
 func (s *site) keep(ctx context.Context, l *lease) error {
 	for poll.Pause(ctx, leasePause) == nil {
 		_, err := methods.HttpNfcLeaseProgress(ctx, s.client, &types.HttpNfcLeaseProgress{This: l.ref, Percent: l.percent()})
@@ -124,7 +125,7 @@ func (s *site) keep(ctx context.Context, l *lease) error {
 	return nil
 }
 
-// percent is how much was sent, in whole percents.
+// percent is the share that was sent, in whole per cent.
 func (l *lease) percent() int32 {
 	if l.total <= 0 {
 		return 0
@@ -132,13 +133,13 @@ func (l *lease) percent() int32 {
 	return int32(min(100, 100*l.sent.Load()/l.total)) //nolint:gosec // at most 100
 }
 
-// Write counts what was sent.
+// Write counts the bytes that were sent.
 func (l *lease) Write(p []byte) (int, error) {
 	l.sent.Add(int64(len(p)))
 	return len(p), nil
 }
 
-// deviceOf is where a file is to be sent.
+// deviceOf is the lease's device to which a file must be sent.
 func (l *lease) deviceOf(item types.OvfFileItem) (types.HttpNfcLeaseDeviceUrl, error) {
 	for _, device := range l.devices {
 		if device.ImportKey == item.DeviceId {
@@ -148,12 +149,13 @@ func (l *lease) deviceOf(item types.OvfFileItem) (types.HttpNfcLeaseDeviceUrl, e
 	return types.HttpNfcLeaseDeviceUrl{}, fmt.Errorf("vCenter does not say where to (%s)", item.DeviceId)
 }
 
-// send sends one file, to an ESXi host as a rule. That is known by the thumbprint
-// that vCenter gives of it, and otherwise as vCenter itself is.
+// send sends one file, as a rule to an ESXi host. The host is verified by the
+// thumbprint that vCenter gives for it, and without one in the same way as vCenter
+// itself.
 func (h *Host) send(ctx context.Context, s *site, device types.HttpNfcLeaseDeviceUrl, item types.OvfFileItem, content io.Reader, length int64) error {
 	to, err := s.client.ParseURL(device.Url)
 	if err != nil {
-		return errors.New("vCenter gives no URL to send it to") // what it gives may hold a ticket
+		return errors.New("vCenter gives no URL to send it to") // an error must not quote it, because it may contain a ticket
 	}
 	if to.Scheme != "https" {
 		return fmt.Errorf("vCenter wants it sent to %s, without TLS", to.Host)
@@ -164,7 +166,7 @@ func (h *Host) send(ctx context.Context, s *site, device types.HttpNfcLeaseDevic
 	}
 	sent := parcel{at: to, method: http.MethodPost, body: alive.Reader(ctx, content)}
 	kind := streamType
-	if item.Create { // no disk
+	if item.Create { // it is no disk
 		sent.method, kind = http.MethodPut, "application/octet-stream"
 	}
 	sent.prepare = func(req *http.Request) {

@@ -16,26 +16,26 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// vCenter lets so many relocations run at once, and queues the others: a host
-// bears a cost of 8, of which a vMotion is 1 and one with disks (Storage vMotion,
-// shared-nothing vMotion) 4; a network of 1 Gbit/s bears 4 vMotions, and a
-// datastore far more. Source: vSphere 6.7, "vCenter Server and Host Management",
-// "Limits on Simultaneous Migrations".
+// vCenter runs a limited number of relocations at once, and queues the others: a
+// host allows a total cost of 8, where a vMotion costs 1 and one with disks
+// (Storage vMotion, shared-nothing vMotion) costs 4; a network of 1 Gbit/s allows
+// 4 vMotions, and a datastore far more. Source: vSphere 6.7, "vCenter Server and
+// Host Management", "Limits on Simultaneous Migrations".
 //
-// A process keeps to what one host with such a network bears, whichever hosts its
-// lanes have: 4 relocations at once, or 2 with disks. What would wait in vCenter's
-// queue waits here, where its trial knows of it.
+// A process keeps to what one host with such a network allows, whichever hosts its
+// lanes use: 4 relocations at once, or 2 with disks. So a relocation waits here
+// instead of in vCenter's queue, and its trial knows that it waits.
 const (
-	allPlaces      = 8 // of a vCenter
-	placesOfMemory = 2 // of a relocation without disks
+	allPlaces      = 8 // for one vCenter
+	placesOfMemory = 2 // for a relocation without disks
 	placesOfDisks  = 4
 )
 
-// waitTold is how often a relocation that waits for its place says so.
+// waitTold is how often a relocation that waits for its place reports that.
 const waitTold = 30 * time.Second
 
-// limits are what all lanes of a process share at one vCenter, however their
-// inventories name it.
+// limits are shared by all lanes of a process that use one vCenter, whatever their
+// inventories call it.
 type limits struct {
 	pace   *rate.Limiter
 	places *semaphore.Weighted
@@ -50,7 +50,7 @@ var sharedLimits = struct {
 	all map[string]*limits
 }{all: map[string]*limits{}}
 
-// limitsOf gives the limits of the vCenter at a URL.
+// limitsOf returns the limits of the vCenter at a URL.
 func limitsOf(url string) *limits {
 	at := url
 	if u, err := soap.ParseURL(url); err == nil && u != nil { // "" is neither
@@ -74,8 +74,8 @@ func (m *migration) cost() int64 {
 	return placesOfMemory
 }
 
-// takePlace waits until the relocation may begin, and says whether it had to:
-// then all that was looked at before may be otherwise.
+// takePlace waits until the relocation may begin, and says whether it had to wait:
+// then everything must be checked again.
 func (m *migration) takePlace(ctx context.Context) (waited bool, err error) {
 	if m.placed || m.tryPlace() {
 		return false, nil
@@ -98,8 +98,8 @@ func (m *migration) takePlace(ctx context.Context) (waited bool, err error) {
 	}
 }
 
-// wait tells that a relocation waits. Those that it waits for are watched
-// themselves, so it does not wait for ever.
+// wait reports that a relocation waits. The relocations that it waits for have
+// limits of their own, so it does not wait for ever.
 func (m *migration) wait() {
 	const phase = "waits for a place among the vCenter's relocations"
 	m.note(phase)
@@ -108,14 +108,14 @@ func (m *migration) wait() {
 	}
 }
 
-// tryPlace takes the places of a relocation when they are free. One that runs
-// already does not wait for them: vCenter has let it begin.
+// tryPlace takes the places of a relocation if they are free. A relocation that
+// runs already does not wait for them, because vCenter has let it begin.
 func (m *migration) tryPlace() bool {
 	m.placed = m.placed || m.from.vcenter.places.TryAcquire(m.cost())
 	return m.placed
 }
 
-// leavePlace gives back what was taken.
+// leavePlace gives the places back.
 func (m *migration) leavePlace() {
 	if m.placed {
 		m.from.vcenter.places.Release(m.cost())

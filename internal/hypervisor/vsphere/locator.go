@@ -16,25 +16,26 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// A relocation to another vCenter is asked for at the source's, which logs in to the
-// target's by itself: RelocateSpec.service says where that is, by which certificate
-// it is known, and an account with its password. Its task is the source's. When it
-// ends well, the source's vCenter knows the machine no more; the target's has it
-// under another reference, with the same name, instance UUID and notes.
+// A relocation to another vCenter is requested from the source's vCenter, which
+// itself logs in to the target's: RelocateSpec.service has the target vCenter's
+// address, its certificate's thumbprint, and an account with its password. The task
+// belongs to the source's vCenter. When it succeeds, the source's vCenter no longer
+// has the machine; the target's has it with another reference and the same name,
+// instance UUID and notes.
 //
-// None of it was tried on a real vCenter, and the simulator ignores the service.
+// None of this was tried on a real vCenter, and the simulator ignores the service.
 
 // travelNote is the line in the notes of a machine that is moved to another vCenter.
-// Custom attributes stay behind, so that where it arrives the notes alone, with name
-// and UUID, say that it is ours.
+// Custom attributes are not moved, so at the target only the notes, with name and
+// UUID, say that the machine is ours.
 const travelNote = "Heliotrope: it may come from another vCenter, and has no custom attribute then."
 
-// across says that the hosts have two vCenters.
+// across says that the two hosts have different vCenters.
 func (m *migration) across() bool { return m.from.vcenter != m.to.vcenter }
 
-// find finds the machine, and the site whose vCenter has it. Where there are two of
-// them, a machine that is on its way is the source's, whatever the target's shows
-// already.
+// find finds the machine, and the site whose vCenter has it. When there are two
+// vCenters, a machine that is being moved counts as the source's, even if the
+// target's already shows it.
 func (m *migration) find(ctx context.Context) (machine, *site, error) {
 	if m.across() && m.source.instance() == m.target.instance() {
 		return machine{}, m.source, fault.New(fault.BadInput, "the inventory's vCenters %s and %s are one (%s): give both hosts the same name of it",
@@ -57,7 +58,7 @@ func (m *migration) find(ctx context.Context) (machine, *site, error) {
 	case err != nil:
 		return there, m.target, err
 	}
-	_, err = m.from.ours(ctx, m.source, m.name) // it may have arrived since it was seen there
+	_, err = m.from.ours(ctx, m.source, m.name) // it may have arrived since the source was asked
 	switch {
 	case errors.Is(err, hypervisor.ErrNotFound):
 		return there, m.target, nil
@@ -70,14 +71,15 @@ func (m *migration) find(ctx context.Context) (machine, *site, error) {
 // instance is the UUID of the site's vCenter.
 func (s *site) instance() string { return s.client.ServiceContent.About.InstanceUuid }
 
-// isOn says whether a machine that a site's vCenter has is on the host of another
-// site. A host's reference is of its vCenter: two may have the same.
+// isOn says whether a machine that was found in one site's vCenter is on the host of
+// another site. Host references are valid within one vCenter: two vCenters may use
+// the same.
 func (m *migration) isOn(host *site, at machine, found *site) bool {
 	return at.host == host.host && (!m.across() || found == host)
 }
 
-// recent lists the relocations of the machine; none of one that has left its
-// vCenter, which knows its tasks no more.
+// recent lists the relocations of the machine; none when the machine has left its
+// vCenter, which then no longer knows its tasks.
 func (m *migration) recent(ctx context.Context) ([]types.TaskInfo, error) {
 	all, err := m.source.recent(ctx, m.machine.ref)
 	if m.across() && is[*types.ManagedObjectNotFound](err) {
@@ -86,8 +88,8 @@ func (m *migration) recent(ctx context.Context) ([]types.TaskInfo, error) {
 	return all, err
 }
 
-// address makes a specification one for the target's vCenter: with all that it is to
-// have there, and the way to it.
+// address completes a specification for the target's vCenter: with everything that
+// the machine will have there, and with how to reach that vCenter.
 func (m *migration) address(ctx context.Context, spec *types.VirtualMachineRelocateSpec) error {
 	datastore, err := m.target.datastore(ctx, m.order.AtTarget.Disk.Datastore)
 	if err != nil {
@@ -103,8 +105,8 @@ func (m *migration) address(ctx context.Context, spec *types.VirtualMachineReloc
 	return err
 }
 
-// checkShared makes sure that the target's datastore is the one that the disk lies
-// in: both vCenters know it by the same URL (vSphere Web Services API,
+// checkShared makes sure that the target's datastore is the one that the disk is in:
+// both vCenters report the same URL for it (vSphere Web Services API,
 // DatastoreSummary.url). Otherwise the disk would be moved.
 func (m *migration) checkShared(ctx context.Context, target types.ManagedObjectReference) error {
 	disk, err := m.source.diskOf(ctx, m.machine)
@@ -123,8 +125,8 @@ func (m *migration) checkShared(ctx context.Context, target types.ManagedObjectR
 	return nil
 }
 
-// locator says how another vCenter reaches this one. It holds the password: it is
-// for the call alone, and never for a log.
+// locator says how another vCenter reaches this one. It contains the password, so it
+// may be used for the call only, and never be logged.
 func (v *vcenter) locator(ctx context.Context, s *site) (*types.ServiceLocator, error) {
 	password, err := readPassword(ctx, v.at)
 	if err != nil {
@@ -142,7 +144,8 @@ func (v *vcenter) locator(ctx context.Context, s *site) (*types.ServiceLocator, 
 	}, nil
 }
 
-// remembering keeps the SHA-1 of the certificate that a verification has passed.
+// remembering wraps a verification and keeps the SHA-1 of a certificate that has
+// passed it.
 func (v *vcenter) remembering(verify func(tls.ConnectionState) error) func(tls.ConnectionState) error {
 	return func(state tls.ConnectionState) error {
 		if verify != nil {
@@ -158,7 +161,7 @@ func (v *vcenter) remembering(verify func(tls.ConnectionState) error) func(tls.C
 	}
 }
 
-// markTraveller writes the line into the notes of a machine that is to be moved to
+// markTraveller writes travelNote into the notes of a machine that will be moved to
 // another vCenter.
 func (m *migration) markTraveller(ctx context.Context) error {
 	if strings.Contains(m.machine.annotation, travelNote) {

@@ -13,13 +13,13 @@ import (
 
 var _ hypervisor.Mounter = (*Host)(nil)
 
-// mountPrivileges are wanted on a host to make datastores there.
+// mountPrivileges are needed on a host to make datastores there.
 var mountPrivileges = []string{"Host.Config.Storage"}
 
-// storeName is the name of the datastore that is made for a storage system.
+// storeName is the name of the datastore that we make for a storage system.
 func (h *Host) storeName(system string) string { return h.prefix() + system }
 
-// made is a datastore of ours, and what it is made of.
+// made is a datastore of ours, and what it is made from.
 type made struct {
 	name   string
 	isNFS  bool
@@ -37,7 +37,7 @@ func (h *Host) madeOf(system string, of inventory.Mount) made {
 	return m
 }
 
-// is says whether a datastore of that name is ours.
+// is checks whether a datastore with that name is ours.
 func (m made) is(have *store) error {
 	if m.isNFS {
 		return have.is(m.export)
@@ -45,7 +45,7 @@ func (m made) is(have *store) error {
 	return have.isOn(m.lun)
 }
 
-// pair is this host and another of the same vCenter.
+// pair is this host and another one of the same vCenter.
 func (h *Host) pair(other hypervisor.Datastores) ([]*Host, error) {
 	another, is := other.(*Host)
 	if !is || another.vcenter != h.vcenter {
@@ -54,8 +54,8 @@ func (h *Host) pair(other hypervisor.Datastores) ([]*Host, error) {
 	return []*Host{h, another}, nil
 }
 
-// CheckMount looks for a datastore of that name that is another's, and for the right
-// to make one.
+// CheckMount reports a datastore of that name that is somebody else's, and a missing
+// right to make one.
 func (h *Host) CheckMount(ctx context.Context, system string, of inventory.Mount) error {
 	m := h.madeOf(system, of)
 	return h.with(ctx, "look whether datastore "+m.name+" could be made", func(s *site) error {
@@ -74,7 +74,7 @@ func (h *Host) CheckMount(ctx context.Context, system string, of inventory.Mount
 	})
 }
 
-// Mount makes the datastore of an export or of a LUN.
+// Mount makes the datastore from an export or a LUN.
 func (h *Host) Mount(ctx context.Context, system string, of inventory.Mount, other hypervisor.Datastores) (string, error) {
 	m := h.madeOf(system, of)
 	hosts, err := h.pair(other)
@@ -96,7 +96,7 @@ func (h *Host) Mount(ctx context.Context, system string, of inventory.Mount, oth
 	return at, err
 }
 
-// mountLUN has the hosts see a LUN, and makes a VMFS on it.
+// mountLUN makes the hosts see a LUN, and makes a VMFS on it.
 func mountLUN(ctx context.Context, name string, lun LUN, hosts []*Host) error {
 	for _, h := range hosts {
 		if _, err := h.EnableISCSI(ctx); err != nil {
@@ -109,7 +109,7 @@ func mountLUN(ctx context.Context, name string, lun LUN, hosts []*Host) error {
 	return MakeVMFS(ctx, name, lun, hosts...)
 }
 
-// Unmount unmounts the export; of a LUN it destroys the VMFS and has the hosts
+// Unmount unmounts an export; for a LUN it destroys the VMFS and makes the hosts
 // forget the target.
 func (h *Host) Unmount(ctx context.Context, system string, of inventory.Mount, other hypervisor.Datastores) error {
 	m := h.madeOf(system, of)
@@ -131,7 +131,7 @@ func (h *Host) Unmount(ctx context.Context, system string, of inventory.Mount, o
 	return nil
 }
 
-// Mounted is the path at which vCenter puts what is made: in the datacenter's own
+// Mounted is the path at which vCenter puts a new datastore: in the datacenter's own
 // folder.
 func (h *Host) Mounted(ctx context.Context, system string) (at string, err error) {
 	name := h.storeName(system)
@@ -147,8 +147,8 @@ func (h *Host) Mounted(ctx context.Context, system string) (at string, err error
 	return at, err
 }
 
-// Made lists the host's datastores of ours, the iSCSI portals that it asks for us, and
-// the template that we have made.
+// Made lists our datastores on the host, the iSCSI portals that it asks because of us,
+// and the template that we have made.
 func (h *Host) Made(ctx context.Context) (all []string, err error) {
 	err = h.with(ctx, "list what was made", func(s *site) error {
 		stores, err := s.stores(ctx)

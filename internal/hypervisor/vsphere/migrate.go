@@ -19,9 +19,9 @@ import (
 	"heliotrope/internal/poll"
 )
 
-// Migrate moves the machine to the target by RelocateVM_Task: its memory only,
-// or with its disks where Order.Domain's disk is private. A relocation of the
-// machine that runs already is followed instead.
+// Migrate moves the machine to the target with RelocateVM_Task: only its memory, or
+// also its disks when Order.Domain's disk is private. If a relocation of the machine
+// already runs, it is followed instead.
 func (h *Host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.Migration, error) {
 	name := order.Domain.Name
 	m := &migration{from: h, order: order, name: name}
@@ -43,21 +43,21 @@ func (h *Host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.
 	return account, m.classified(err)
 }
 
-// migration is one move of a machine.
+// migration is one migration of a machine.
 type migration struct {
 	from, to *Host
 	order    hypervisor.Order
 	name     string
 
 	source, target *site
-	machine        machine // as it was found first
-	at             *site   // whose vCenter it was found at: the source's, unless it has arrived at another one
+	machine        machine // as it was first found
+	at             *site   // the site whose vCenter has it: the source's, unless it has arrived at another vCenter
 	log            strings.Builder
-	placed         bool      // it has its place among the vCenter's relocations
-	asked          time.Time // when vCenter was told to relocate it; zero when we did not tell it
+	placed         bool      // it has its places among the vCenter's relocations
+	asked          time.Time // when we told vCenter to relocate it; zero when we did not
 }
 
-// refuse says what of an order vSphere does not do.
+// refuse reports what an order asks for and vSphere cannot do.
 func (m *migration) refuse() error {
 	if err := m.from.refuse(m.order.Domain); err != nil {
 		return err
@@ -86,8 +86,8 @@ func (m *migration) refuse() error {
 	return m.from.problem("migrate %s to %s: %s", m.name, m.to.Host(), what)
 }
 
-// run finds out where the machine is, starts its relocation unless one runs, and
-// follows that to its end.
+// run finds out where the machine is, starts its relocation unless one runs already,
+// and follows it to its end.
 func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	arrived, err := m.look(ctx)
 	if err != nil {
@@ -121,7 +121,7 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	}
 	m.asked = time.Now()
 	started, err := m.start(ctx, spec)
-	if errors.Is(err, errNoAnswer) && !errors.Is(err, hypervisor.ErrUnknown) { // no task is known: the machine's place tells
+	if errors.Is(err, errNoAnswer) && !errors.Is(err, hypervisor.ErrUnknown) { // no task is known: only where the machine is tells the outcome
 		return begun(m.outcome(context.WithoutCancel(ctx), types.TaskInfo{}, err))
 	}
 	if err != nil {
@@ -130,7 +130,7 @@ func (m *migration) run(ctx context.Context) (hypervisor.Migration, error) {
 	return begun(m.follow(ctx, started))
 }
 
-// look finds the machine, and says whether it runs at the target.
+// look finds the machine, and says whether it already runs at the target.
 func (m *migration) look(ctx context.Context) (arrived bool, err error) {
 	if m.source, err = m.from.site(ctx); err != nil {
 		return false, err
@@ -152,7 +152,8 @@ func (m *migration) look(ctx context.Context) (arrived bool, err error) {
 	return running == nil && status == hypervisor.Running, err
 }
 
-// checkAtSource says where the machine is, when it is not at the source.
+// checkAtSource is an error that says where the machine is, when it is not at the
+// source.
 func (m *migration) checkAtSource() error {
 	switch {
 	case m.isOn(m.source, m.machine, m.at):
@@ -167,7 +168,7 @@ func (m *migration) checkAtSource() error {
 	return fmt.Errorf("it is on neither host, but on %s: %w", m.machine.host.Value, hypervisor.ErrNotFound)
 }
 
-// ready looks whether the machine can go.
+// ready checks whether the machine can be migrated, and returns the specification.
 func (m *migration) ready(ctx context.Context) (types.VirtualMachineRelocateSpec, error) {
 	var spec types.VirtualMachineRelocateSpec
 	status, err := m.from.status(m.machine)
@@ -199,8 +200,8 @@ func (m *migration) ready(ctx context.Context) (types.VirtualMachineRelocateSpec
 	return spec, err
 }
 
-// specTo says where the machine is to go: with all its disks, where they are
-// private to the source.
+// specTo is the specification of the target: with all disks, when they are private to
+// the source.
 func (m *migration) specTo(ctx context.Context) (types.VirtualMachineRelocateSpec, error) {
 	spec := types.VirtualMachineRelocateSpec{Host: &m.target.host, Pool: &m.target.pool}
 	if m.across() {
@@ -224,8 +225,8 @@ func (m *migration) specTo(ctx context.Context) (types.VirtualMachineRelocateSpe
 	return spec, err
 }
 
-// checkRelocate asks vCenter whether it could relocate a machine: what it would
-// do all the same, and what it would refuse.
+// checkRelocate asks vCenter whether it could relocate a machine: warnings, in spite
+// of which it would do it, and reasons for which it would refuse.
 func (s *site) checkRelocate(ctx context.Context, machine types.ManagedObjectReference, spec types.VirtualMachineRelocateSpec) (
 	warnings []string, refusals []error, err error) {
 	checker := s.client.ServiceContent.VmProvisioningChecker
@@ -255,10 +256,10 @@ func (s *site) checkRelocate(ctx context.Context, machine types.ManagedObjectRef
 	return warnings, refusals, nil
 }
 
-// start has vCenter begin the relocation. When the answer is lost, vCenter may have
-// begun it all the same: the machine's tasks tell, and the call is not made again. The
-// call is not cut off when ctx ends, as nobody would know then whether it has begun
-// anything.
+// start makes vCenter begin the relocation. When the answer is lost, vCenter may have
+// begun it all the same: the machine's tasks tell, and the call is not repeated. The
+// end of ctx does not interrupt the call, because nobody would then know whether it
+// has started anything.
 func (m *migration) start(ctx context.Context, spec types.VirtualMachineRelocateSpec) (types.ManagedObjectReference, error) {
 	none := types.ManagedObjectReference{}
 	if err := context.Cause(ctx); err != nil {
@@ -286,11 +287,11 @@ func (m *migration) start(ctx context.Context, spec types.VirtualMachineRelocate
 	return found.Task, nil
 }
 
-// findBegun looks among the machine's tasks for a relocation that was not there
-// before, for lateLimit, as vCenter may list it late; nil when there is none.
+// findBegun looks for lateLimit among the machine's tasks for a relocation that was
+// not there before, because vCenter may list it late; nil when there is none.
 func (m *migration) findBegun(ctx context.Context) (*types.TaskInfo, error) {
 	var found *types.TaskInfo
-	var first time.Time // that the tasks were listed: until then vCenter may be away
+	var first time.Time // when the tasks could first be listed: until then vCenter may be away
 	err := poll.Until(ctx, pollSlow, func(ctx context.Context) (bool, error) {
 		all, err := m.recent(ctx)
 		if err != nil {
@@ -310,7 +311,7 @@ func (m *migration) findBegun(ctx context.Context) (*types.TaskInfo, error) {
 	return found, err
 }
 
-// follow waits for the end of a relocation. When ctx ends before, the relocation is
+// follow waits for the end of a relocation. When ctx ends first, the relocation is
 // cancelled.
 func (m *migration) follow(ctx context.Context, ref types.ManagedObjectReference) (hypervisor.Migration, error) {
 	info, err := m.at.follow(ctx, ref, m.tell)
@@ -334,7 +335,7 @@ func (m *migration) follow(ctx context.Context, ref types.ManagedObjectReference
 	return account, err
 }
 
-// tell reports how far the relocation is: vCenter tells whole percents, and no
+// tell reports the relocation's progress: vCenter reports whole per cent, and no
 // bytes.
 func (m *migration) tell(info types.TaskInfo) {
 	phase := fmt.Sprintf("%s %d %%", info.State, info.Progress)

@@ -16,7 +16,7 @@ import (
 
 // Export is a folder that an NFS server (version 3) exports to the hosts.
 type Export struct {
-	Server string // by the name or address that all hosts know it by: "10.0.0.1"
+	Server string // the name or address by which all hosts reach it: "10.0.0.1"
 	Path   string // "/srv/vm"
 }
 
@@ -24,15 +24,15 @@ type Export struct {
 type store struct {
 	ref   types.ManagedObjectReference
 	name  string
-	nas   *types.HostNasVolume  // nil when it is no NFS export
-	vmfs  *types.HostVmfsVolume // nil when it is no VMFS
+	nas   *types.HostNasVolume  // nil when it is not an NFS export
+	vmfs  *types.HostVmfsVolume // nil when it is not a VMFS
 	mount types.HostMountInfo   // on this host
-	vms   int                   // machines that use it, on any host
+	vms   int                   // how many machines use it, on any host
 }
 
-// MountNFS mounts an export on all of the hosts as one datastore of a name, which
-// begins with the testbed's label. What is mounted already is left as it is; a
-// datastore of that name that is another is refused.
+// MountNFS mounts an export on all of the hosts as one datastore, whose name must
+// begin with the testbed's label. An existing mount of it is left as it is;
+// another datastore with that name is refused.
 func MountNFS(ctx context.Context, name string, export Export, hosts ...*Host) error {
 	var first types.ManagedObjectReference
 	for i, h := range hosts {
@@ -51,8 +51,8 @@ func MountNFS(ctx context.Context, name string, export Export, hosts ...*Host) e
 	return nil
 }
 
-// UnmountNFS unmounts the export on all of the hosts. What it holds stays. A
-// datastore of that name that is not this export is refused, as is one that
+// UnmountNFS unmounts the export on all of the hosts. Its contents stay. A
+// datastore of that name that is not this export is refused, and so is one that
 // machines use on the host.
 func UnmountNFS(ctx context.Context, name string, export Export, hosts ...*Host) error {
 	var errs []error
@@ -83,8 +83,8 @@ func (h *Host) mountNFS(ctx context.Context, name string, export Export) (ref ty
 	return ref, err
 }
 
-// createNFS mounts an export, and looks at what came of it: also when the answer
-// is lost.
+// createNFS mounts an export, and checks the result, also when the answer is
+// lost.
 func (s *site) createNFS(ctx context.Context, name string, export Export) (*store, error) {
 	system, err := s.datastoreSystem(ctx)
 	if err != nil {
@@ -127,8 +127,8 @@ func (h *Host) unmountNFS(ctx context.Context, name string, export Export) error
 	})
 }
 
-// remove takes a datastore from the host, and looks whether it is gone: also when
-// the answer is lost. A VMFS is destroyed by it.
+// remove removes a datastore from the host, and checks that it is gone, also when
+// the answer is lost. Removing destroys a VMFS.
 func (s *site) remove(ctx context.Context, have *store) error {
 	system, err := s.datastoreSystem(ctx)
 	if err != nil {
@@ -160,7 +160,7 @@ func (h *Host) checkStoreName(name string) error {
 	return nil
 }
 
-// is says whether a datastore is an export.
+// is checks that a datastore is this export.
 func (d *store) is(export Export) error {
 	switch {
 	case d.nas == nil:
@@ -171,7 +171,7 @@ func (d *store) is(export Export) error {
 	return nil
 }
 
-// reachable says whether the host can use the datastore.
+// reachable is an error when the host cannot use the datastore.
 func (d *store) reachable() error {
 	if d.mount.Accessible != nil && !*d.mount.Accessible {
 		return fmt.Errorf("it is mounted, and the host cannot reach it (%s)", cmp.Or(d.mount.InaccessibleReason, "no reason is told"))
@@ -232,7 +232,7 @@ func (s *site) storeFrom(d mo.Datastore) store {
 	return have
 }
 
-// datastoreSystem is what makes and removes the host's datastores.
+// datastoreSystem is the object that makes and removes the host's datastores.
 func (s *site) datastoreSystem(ctx context.Context) (types.ManagedObjectReference, error) {
 	var host mo.HostSystem
 	err := read(ctx, s.client, s.host, &host, "configManager.datastoreSystem")

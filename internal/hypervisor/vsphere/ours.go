@@ -17,16 +17,16 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// attribute is the custom attribute whose value is the label of the testbed that
-// a machine belongs to.
+// attribute is the custom attribute that holds the label of the testbed to which a
+// machine belongs.
 const attribute = "heliotrope.testbed"
 
-// annotationOf is the line of a machine's notes that says whose it is.
+// annotationOf is the line in a machine's notes that says whose it is.
 func annotationOf(label string) string {
 	return fmt.Sprintf("Heliotrope: of testbed %q, which moves and deletes this machine by itself.", label)
 }
 
-// machine is a virtual machine as its vCenter tells it.
+// machine is a virtual machine as its vCenter reports it.
 type machine struct {
 	ref         types.ManagedObjectReference
 	name, uuid  string
@@ -39,31 +39,31 @@ type machine struct {
 	recentTasks []types.ManagedObjectReference
 }
 
-// properties are what a machine is read from.
+// properties are the properties from which a machine is read.
 var properties = []string{"name", "config.instanceUuid", "config.annotation", "config.hardware.memoryMB", "customValue",
 	"runtime.host", "runtime.powerState", "runtime.connectionState", "recentTask"}
 
-// isOurs says that name, UUID, notes and attribute all say that the machine is
-// the testbed's. One that has come from another vCenter has no attribute.
+// isOurs says that name, UUID, notes and attribute all mark the machine as the
+// testbed's. A machine that has come from another vCenter has no attribute.
 func (h *Host) isOurs(m machine) bool {
 	labelled := m.label == h.label || m.label == "" && strings.Contains(m.annotation, travelNote)
 	return h.isMadeByUs(m) && strings.Contains(m.annotation, annotationOf(h.label)) && labelled
 }
 
-// isMadeByUs says that a machine was cloned by us, be it ours altogether or only
-// half-made, without a label yet: the UUID follows from the name, and a clone
-// begins with both.
+// isMadeByUs says that we cloned a machine, whether it has all our marks or is only
+// half-made, without a label yet: the UUID follows from the name, and a clone has
+// both from the beginning.
 func (h *Host) isMadeByUs(m machine) bool {
 	return strings.HasPrefix(m.name, h.prefix()) && m.uuid == hypervisor.UUID(m.name).String() && (m.label == "" || m.label == h.label)
 }
 
-// foreign is a machine of a name of ours that is not ours.
+// foreign is the error for a machine that has a name of ours but is not ours.
 func (h *Host) foreign(m machine) error {
 	return fault.New(fault.BadInput, "vCenter %s: machine %s (%s) is not of this testbed: of its UUID, notes and custom attribute %s not all say so; "+
 		"rename it, or give the testbed another name", h.vcenter.at.Name, m.name, m.ref.Value, attribute)
 }
 
-// machines lists all machines in the folder of ours.
+// machines lists all machines in our folder.
 func (h *Host) machines(ctx context.Context, s *site) ([]machine, error) {
 	key, err := h.vcenter.attributeKey(ctx, s, false)
 	if err != nil {
@@ -89,8 +89,8 @@ func (h *Host) machines(ctx context.Context, s *site) ([]machine, error) {
 	return all, nil
 }
 
-// machineOf reads a machine's properties. What a machine has none of, such as the
-// configuration of one that cannot be reached, stays empty.
+// machineOf reads a machine's properties. Properties that a machine does not have,
+// such as the configuration of an unreachable one, stay empty.
 func machineOf(content types.ObjectContent, key *int32) (machine, error) {
 	for _, missing := range content.MissingSet {
 		if !strings.HasPrefix(missing.Path, "config.") {
@@ -115,9 +115,9 @@ func machineOf(content types.ObjectContent, key *int32) (machine, error) {
 	return m, nil
 }
 
-// lookUp finds the machine of a name: hypervisor.ErrNotFound when there is none,
-// and an error when one is that is not ours. It is looked for in our folder by
-// name, and everywhere by UUID.
+// lookUp finds the machine with a name. The error is hypervisor.ErrNotFound when
+// there is none, and another one when there is one that is not ours. It looks in our
+// folder by name, and everywhere by UUID.
 func (h *Host) lookUp(ctx context.Context, s *site, name string) (machine, error) {
 	all, err := h.machines(ctx, s)
 	if err != nil {
@@ -150,7 +150,7 @@ func (h *Host) lookUp(ctx context.Context, s *site, name string) (machine, error
 	return found[0], nil
 }
 
-// ours finds a machine that is ours altogether.
+// ours finds a machine that has all our marks.
 func (h *Host) ours(ctx context.Context, s *site, name string) (machine, error) {
 	m, err := h.lookUp(ctx, s, name)
 	if err == nil && !h.isOurs(m) {
@@ -159,8 +159,8 @@ func (h *Host) ours(ctx context.Context, s *site, name string) (machine, error) 
 	return m, err
 }
 
-// status is a machine's state in our words. Where a host is away from its
-// vCenter, what runs on it is not known.
+// status is a machine's state as a hypervisor.Status. When a host is disconnected
+// from its vCenter, it is not known what runs on the host.
 func (h *Host) status(m machine) (hypervisor.Status, error) {
 	switch m.connection {
 	case types.VirtualMachineConnectionStateConnected:
@@ -180,8 +180,8 @@ func (h *Host) status(m machine) (hypervisor.Status, error) {
 	return hypervisor.ShutDown, nil
 }
 
-// attributeKey is the key of our custom attribute; nil when the vCenter has none
-// and it is not to be made.
+// attributeKey is the key of our custom attribute; nil when the vCenter does not have
+// it and make is false.
 func (v *vcenter) attributeKey(ctx context.Context, s *site, make bool) (*int32, error) {
 	v.mu.Lock()
 	known := v.field
@@ -199,8 +199,8 @@ func (v *vcenter) attributeKey(ctx context.Context, s *site, make bool) (*int32,
 	return key, nil
 }
 
-// attributeOf finds the key of a custom attribute of objects of a kind; nil when the
-// vCenter has none and it is not to be made.
+// attributeOf finds the key of a custom attribute for objects of a kind; nil when the
+// vCenter does not have it and make is false.
 func (s *site) attributeOf(ctx context.Context, name, kind string, make bool) (*int32, error) {
 	if s.client.ServiceContent.CustomFieldsManager == nil {
 		return nil, errors.New("it has no custom attributes")
@@ -221,7 +221,7 @@ func (s *site) attributeOf(ctx context.Context, name, kind string, make bool) (*
 }
 
 // attributesOf are the keys of the custom attributes that objects of a kind may have,
-// by their names.
+// by name.
 func attributesOf(ctx context.Context, client *vim25.Client, kind string) (map[string]int32, error) {
 	var fields mo.CustomFieldsManager
 	if err := read(ctx, client, *client.ServiceContent.CustomFieldsManager, &fields, "field"); err != nil {
@@ -236,7 +236,7 @@ func attributesOf(ctx context.Context, client *vim25.Client, kind string) (map[s
 	return keys, nil
 }
 
-// makeAttribute makes a custom attribute of objects of a kind.
+// makeAttribute makes a custom attribute for objects of a kind.
 func makeAttribute(ctx context.Context, client *vim25.Client, name, kind string) (int32, error) {
 	made, err := object.NewCustomFieldsManager(client).Add(ctx, name, kind, nil, nil)
 	if err != nil {
@@ -245,7 +245,8 @@ func makeAttribute(ctx context.Context, client *vim25.Client, name, kind string)
 	return made.Key, nil
 }
 
-// textOf is the text of a custom attribute among an object's; "" when it has none.
+// textOf is the text of one custom attribute of an object; "" when the object has
+// none.
 func textOf(values []types.BaseCustomFieldValue, key int32) (text string) {
 	for _, value := range values {
 		if one, is := value.(*types.CustomFieldStringValue); is && one.Key == key {

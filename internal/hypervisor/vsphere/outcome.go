@@ -16,18 +16,18 @@ type errFailed struct{ error }
 
 func (e errFailed) Unwrap() error { return e.error }
 
-// errCancelled is a relocation that was called back, and whose machine goes on at
-// the source.
+// errCancelled is a relocation that was cancelled, and whose machine goes on at the
+// source.
 type errCancelled struct{ error }
 
 func (e errCancelled) Unwrap() error { return e.error }
 
-// errBegun is an error of a relocation that vCenter had begun, or may have.
+// errBegun is an error of a relocation that vCenter had begun, or may have begun.
 type errBegun struct{ error }
 
 func (e errBegun) Unwrap() []error { return []error{e.error, hypervisor.ErrBegun} }
 
-// begun marks what came after vCenter was told to relocate; nil stays nil.
+// begun marks an error that came after vCenter was told to relocate; nil stays nil.
 func begun(account hypervisor.Migration, err error) (hypervisor.Migration, error) {
 	if err == nil {
 		return account, nil
@@ -35,8 +35,8 @@ func begun(account hypervisor.Migration, err error) (hypervisor.Migration, error
 	return account, errBegun{err}
 }
 
-// classified says what was tried. Only a relocation that failed is a
-// *hypervisor.MigrationError; whose fault a cancelling is, the caller knows.
+// classified adds what was tried. Only a relocation that failed becomes a
+// *hypervisor.MigrationError; the caller knows who has cancelled a cancelled one.
 func (m *migration) classified(err error) error {
 	var failed errFailed
 	var cancelled errCancelled
@@ -53,7 +53,7 @@ func (m *migration) classified(err error) error {
 	return fault.As(classOf(err), err)
 }
 
-// outcome looks where the machine is after a relocation that ended so.
+// outcome finds out where the machine is after a relocation that ended with err.
 func (m *migration) outcome(ctx context.Context, info types.TaskInfo, err error) (hypervisor.Migration, error) {
 	account := m.account(ctx, info)
 	m.note("the relocation ended: %s", endOf(err))
@@ -69,21 +69,22 @@ func (m *migration) outcome(ctx context.Context, info types.TaskInfo, err error)
 	case err == nil:
 		return account, fmt.Errorf("the relocation ended well, and the machine is on %s: it was another's", at.host.Value)
 	case m.isOn(m.target, at, found) && at.power == types.VirtualMachinePowerStatePoweredOn && saysNothing(err):
-		return account, nil // its task was cancelled too late, or forgotten
+		return account, nil // its task was cancelled too late, or is no longer known
 	case relocationFailed(err):
 		return account, errFailed{fmt.Errorf("%w; the machine is on %s", err, m.nameOf(at, found))}
 	}
 	return account, fmt.Errorf("%w; the machine is on %s", err, m.nameOf(at, found))
 }
 
-// saysNothing says that an error is none of the relocation itself: somebody called it
-// back, its task is forgotten, or there was no answer. Any other error of a task means
-// that something was left undone, wherever the machine is.
+// saysNothing says that an error is not one of the relocation itself: the relocation
+// was cancelled, its task is no longer known, or there was no answer. Any other error
+// of a task means that something was not done, wherever the machine is.
 func saysNothing(err error) bool {
 	return is[*types.RequestCanceled](err) || is[*types.ManagedObjectNotFound](err) || errors.Is(err, errNoAnswer)
 }
 
-// nameOf is a host's name in the inventory, or else vCenter's reference.
+// nameOf is a host's name in the inventory or, when it is not there, vCenter's
+// reference.
 func (m *migration) nameOf(at machine, found *site) string {
 	switch {
 	case m.isOn(m.source, at, found):
@@ -101,9 +102,10 @@ func endOf(err error) string {
 	return err.Error()
 }
 
-// account puts the task's times, which are vCenter's, on this machine's clock. An end
-// that vCenter did not tell stays unknown: when it was seen here has in it how long
-// vCenter was waited for. The start is then when vCenter was asked, which is not later.
+// account converts the task's times from vCenter's clock to this machine's. When
+// vCenter did not report an end, the end stays unknown, because the time at which it
+// was noticed here includes the time of waiting for vCenter. The start is then when
+// vCenter was asked, which is not later.
 func (m *migration) account(ctx context.Context, info types.TaskInfo) hypervisor.Migration {
 	account := hypervisor.Migration{Started: m.asked}
 	if info.StartTime == nil {

@@ -18,7 +18,7 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// ways lead to the objects below one, by its type: the properties that name them.
+// ways are, by an object's type, the properties that lead to the objects below it.
 var ways = map[string][]string{
 	"Folder":                 {"childEntity"},
 	"StoragePod":             {"childEntity"},
@@ -28,7 +28,7 @@ var ways = map[string][]string{
 	"ResourcePool":           {"resourcePool"},
 }
 
-// The types that a path may lead to.
+// The types of the objects that a path may lead to.
 var (
 	hostTypes      = []string{"HostSystem"}
 	poolTypes      = []string{"ResourcePool"}
@@ -38,7 +38,7 @@ var (
 	machineTypes   = []string{"VirtualMachine"}
 )
 
-// shownNames is how many names an error shows of what is there.
+// shownNames is how many of the existing names an error shows.
 const shownNames = 12
 
 // child is an object below another.
@@ -47,20 +47,20 @@ type child struct {
 	ref  types.ManagedObjectReference
 }
 
-// finder finds objects by their inventory paths. It asks once for what is below
-// an object.
+// finder finds objects by their inventory paths. It asks only once for the objects
+// below another.
 type finder struct {
 	client     *vim25.Client
 	seen       map[types.ManagedObjectReference][]child
-	datacenter string // the path of the one that the last path led through; "" when through none
+	datacenter string // the path of the datacenter that the last inventory path led through; "" when through none
 }
 
 func newFinder(client *vim25.Client) *finder {
 	return &finder{client: client, seen: map[types.ManagedObjectReference][]child{}}
 }
 
-// find walks an inventory path from the root. Each name must be that of one
-// object, and the last of one of the types.
+// find follows an inventory path from the root. Each name must be that of exactly
+// one object, and the last object must be of one of the wanted types.
 func (f *finder) find(ctx context.Context, what, path string, wanted []string) (types.ManagedObjectReference, error) {
 	at, walked := f.client.ServiceContent.RootFolder, ""
 	f.datacenter = ""
@@ -93,8 +93,8 @@ func (f *finder) find(ctx context.Context, what, path string, wanted []string) (
 	return at, fault.As(fault.BadInput, err)
 }
 
-// below lists what is below an object. vCenter writes "/", "\" and "%" in names as
-// URLs do, and so does the inventory.
+// below lists the objects below an object. vCenter writes "/", "\" and "%" in
+// names as they are written in URLs, and so does the inventory.
 func (f *finder) below(ctx context.Context, at types.ManagedObjectReference) ([]child, error) {
 	if children, known := f.seen[at]; known {
 		return children, nil
@@ -122,7 +122,7 @@ func (f *finder) below(ctx context.Context, at types.ManagedObjectReference) ([]
 	return children, nil
 }
 
-// retrieve reads properties of all objects that a specification leads to.
+// retrieve reads properties of all objects to which a specification leads.
 func retrieve(ctx context.Context, client *vim25.Client, from types.ObjectSpec, kind string, properties ...string) ([]types.ObjectContent, error) {
 	res, err := property.DefaultCollector(client).RetrieveProperties(ctx, types.RetrieveProperties{SpecSet: []types.PropertyFilterSpec{{
 		ObjectSet: []types.ObjectSpec{from},
@@ -143,7 +143,7 @@ func read(ctx context.Context, client *vim25.Client, ref types.ManagedObjectRefe
 	return mo.LoadObjectContent(content, dst)
 }
 
-// shown lists names for people.
+// shown formats names for an error.
 func shown(children []child) string {
 	if len(children) == 0 {
 		return "it is empty"
@@ -169,24 +169,24 @@ func kinds(children []child) string {
 	return strings.Join(kinds, ", ")
 }
 
-// site is a host's objects in its vCenter.
+// site has a host's objects in its vCenter.
 type site struct {
 	client     *vim25.Client
-	prefix     string // of all names of ours
-	datacenter string // the path of the one that the host is in
+	prefix     string // the beginning of all our names
+	datacenter string // the path of the datacenter that the host is in
 	host       types.ManagedObjectReference
-	compute    types.ManagedObjectReference // the cluster, or what stands for a lone host
+	compute    types.ManagedObjectReference // the cluster, or the object that stands for a host outside of one
 	pool       types.ManagedObjectReference
 	network    types.ManagedObjectReference
 	folder     types.ManagedObjectReference
 	template   types.ManagedObjectReference
-	dateTime   atomic.Pointer[types.ManagedObjectReference] // that tells the host's time, once it was asked for
+	dateTime   atomic.Pointer[types.ManagedObjectReference] // the object that reports the host's time, once it was asked for
 
 	mu         sync.Mutex
-	datastores map[string]located // by their paths, those that were asked for
+	datastores map[string]located // by inventory path, those that were asked for
 }
 
-// locate finds a host's objects. All that cannot be found is told at once.
+// locate finds a host's objects. The error lists all that cannot be found.
 func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) {
 	s := &site{client: client, prefix: h.prefix(), datastores: map[string]located{}}
 	f := newFinder(client)
@@ -199,16 +199,16 @@ func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) 
 		}
 		ref, err := f.find(ctx, what, path, wanted)
 		if err != nil {
-			errs = append(errs, h.failed("vCenter "+h.vcenter.at.Name, err)) // a line for each
+			errs = append(errs, h.failed("vCenter "+h.vcenter.at.Name, err)) // one line for each
 			isAway = classOf(err) != fault.BadInput
 		}
 		return ref
 	}
 	s.host = look("host", m.Host, hostTypes)
-	s.datacenter = f.datacenter // other paths may lead through others
+	s.datacenter = f.datacenter // the following paths may lead through other datacenters
 	s.network = look("network", m.Network, networkTypes)
 	s.folder = look("folder", m.Folder, folderTypes)
-	if m.Import == nil { // otherwise it need not be there
+	if m.Import == nil { // otherwise the template need not be there yet
 		s.template = look("template", m.Template, machineTypes)
 	}
 	s.pool = look("pool", m.Pool, poolTypes)
@@ -230,7 +230,8 @@ func (h *Host) locate(ctx context.Context, client *vim25.Client) (*site, error) 
 	return s, nil
 }
 
-// networkBacking is how a machine's network interface is put on a network.
+// networkBacking is the backing that connects a machine's network interface to a
+// network.
 func (s *site) networkBacking(ctx context.Context) (types.BaseVirtualDeviceBackingInfo, error) {
 	var network object.NetworkReference
 	switch s.network.Type {

@@ -14,9 +14,9 @@ import (
 const portalsPrefix = "heliotrope.portals."
 
 // portalsAttribute is the custom attribute of a host that lists the iSCSI portals
-// which the testbed has added to its send targets: "10.0.0.1:3260, 10.0.0.2:3260". A
-// send target itself can carry no mark of whose it is. Each testbed has an attribute
-// of its own, as one is written as a whole.
+// which the testbed has added to the host's send targets: "10.0.0.1:3260,
+// 10.0.0.2:3260". A send target itself cannot be marked as ours. Each testbed has an
+// attribute of its own, because an attribute is always written as a whole.
 func (h *Host) portalsAttribute() string { return portalsPrefix + h.label }
 
 // hasAdded says whether the host's attribute names a portal as added by this
@@ -26,8 +26,8 @@ func (h *Host) hasAdded(ctx context.Context, s *site, target Target) (bool, erro
 	return slices.Contains(portals, target.portal()), err
 }
 
-// markPortal writes down that this testbed adds a portal, or that it has none of it
-// any more.
+// markPortal records that this testbed is adding a portal, or that it no longer has
+// one there.
 func (h *Host) markPortal(ctx context.Context, s *site, target Target, added bool) error {
 	key, portals, err := h.readPortals(ctx, s, added)
 	portal := target.portal()
@@ -45,14 +45,14 @@ func (h *Host) markPortal(ctx context.Context, s *site, target Target, added boo
 	return nil
 }
 
-// portals are those that this testbed has added.
+// portals are the portals that this testbed has added.
 func (h *Host) portals(ctx context.Context, s *site) ([]string, error) {
 	_, portals, err := h.readPortals(ctx, s, false)
 	return portals, err
 }
 
-// readPortals reads the host's attribute; its key is nil when the vCenter has none
-// and it is not to be made.
+// readPortals reads the host's attribute; key is nil when the vCenter does not have
+// it and make is false.
 func (h *Host) readPortals(ctx context.Context, s *site, make bool) (key *int32, portals []string, err error) {
 	if key, err = s.attributeOf(ctx, h.portalsAttribute(), "HostSystem", make); key == nil || err != nil {
 		return nil, nil, err

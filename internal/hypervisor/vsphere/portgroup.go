@@ -25,47 +25,48 @@ var (
 
 var portgroupTypes = []string{"DistributedVirtualPortgroup"}
 
-// portgroupPrivileges are wanted on the port group.
+// portgroupPrivileges are needed on the port group.
 var portgroupPrivileges = []string{"DVPortgroup.Modify", "Global.SetCustomField"}
 
-// Portgroup shapes the path between the sites by the traffic shaping of a distributed
-// port group: a rate, both ways, and nothing else.
+// Portgroup shapes the path between the sites with the traffic shaping of a
+// distributed port group: a rate in both directions, and nothing else.
 //
-// It promises that what was set there before is kept in the port group's own custom
-// attributes before anything is changed, stays there as long as something else is set,
-// and is set again by Clear and Teardown; that a
-// port group on which somebody else shapes, or has changed what we have set, is not
-// touched; and that a lease has an owner, as wan.Shaper's.
+// It promises that
+//   - before anything is changed, the former shaping is stored in the port group's own custom
+//     attributes. It stays there as long as something else is set, and Clear and Teardown set it again;
+//   - a port group on which somebody else shapes, or whose shaping somebody has changed after us, is not
+//     touched;
+//   - a lease has an owner, like wan.Shaper's.
 //
 // Dangerous: nothing runs on a vCenter that would end the shaping when nobody renews
-// it. It stays until the next Shape, Clear or Teardown. And a rate is that of each
-// port: two machines of the port group have twice of it together.
+// the lease. It stays until the next Shape, Clear or Teardown. And a rate applies to
+// each port: two machines of the port group have twice the rate together.
 type Portgroup struct {
 	label   string
 	path    string
 	vcenter *vcenter
 }
 
-// NewPortgroup makes the driver of a port group, by its inventory path.
+// NewPortgroup makes the driver of a port group, which its inventory path names.
 func NewPortgroup(label string, at inventory.VCenter, path string) *Portgroup {
 	return &Portgroup{label: label, path: path, vcenter: share(at)}
 }
 
-// groupState is a port group as its vCenter tells it.
+// groupState is a port group as its vCenter reports it.
 type groupState struct {
 	client  *vim25.Client
 	ref     types.ManagedObjectReference
-	version string // of its configuration
+	version string // of the configuration
 	keys    map[string]int32
-	now     time.Time // by the vCenter's clock
+	now     time.Time // on the vCenter's clock
 	shaping both
-	before  *both   // from before our first shaping; nil when nothing of ours is there
+	before  *both   // the shaping before our first one; nil when nothing of ours is set
 	holder  *holder // nil when nobody holds the path
-	foreign string  // what marks it as another testbed's; "" is nothing
-	loose   bool    // its ports may have a shaping of their own
+	foreign string  // the mark of another testbed; "" when there is none
+	loose   bool    // its ports may override the shaping
 }
 
-// with does something with the port group as it is now.
+// with calls do with the present state of the port group.
 func (p *Portgroup) with(ctx context.Context, what string, do func(*groupState) error) error {
 	defer p.vcenter.use()()
 	client, err := p.vcenter.connect(ctx)
@@ -81,7 +82,7 @@ func (p *Portgroup) with(ctx context.Context, what string, do func(*groupState) 
 	return fault.As(classOf(err), fmt.Errorf("port group %s: %s: %w", p.path, what, err))
 }
 
-// read looks at the port group.
+// read reads the state of the port group.
 func (p *Portgroup) read(ctx context.Context, client *vim25.Client) (*groupState, error) {
 	ref, err := newFinder(client).find(ctx, "port group", p.path, portgroupTypes)
 	if err != nil {
@@ -117,12 +118,12 @@ func (g *groupState) look(ctx context.Context) error {
 	return nil
 }
 
-// undoLimit is how long it may take to look at what was set, and to undo it.
+// undoLimit is how long checking a change, and undoing it, may take.
 const undoLimit = time.Minute
 
-// set changes the shaping, and looks whether it is so. Where the vCenter has made
-// something else of it, such as a burst that it rounds, what was before is set again
-// at once: later nobody could tell that from what somebody else has set.
+// set changes the shaping, and checks the result. When the vCenter has set something
+// else, for example a rounded burst, the former shaping is set again at once: later
+// nobody could tell that result from a change by somebody else.
 func (g *groupState) set(ctx context.Context, wanted both) error {
 	if g.shaping == wanted {
 		return nil
@@ -139,8 +140,8 @@ func (g *groupState) set(ctx context.Context, wanted both) error {
 	return err
 }
 
-// change has the shaping changed, and looks whether it is so: also when the answer is
-// lost. Done says that what is there now came of it, whatever that is.
+// change changes the shaping, and checks the result, also when the answer is lost.
+// done says that the present shaping is a result of the change, whatever it is.
 func (g *groupState) change(ctx context.Context, wanted both) (done bool, err error) {
 	spec := types.DVPortgroupConfigSpec{ConfigVersion: g.version, DefaultPortConfig: &types.VMwareDVSPortSetting{
 		DVPortSetting: types.DVPortSetting{InShapingPolicy: wanted.In.policy(), OutShapingPolicy: wanted.Out.policy()}}}
@@ -168,7 +169,8 @@ func (g *groupState) wasBefore() string {
 	return fmt.Sprintf("before us it was %s: set that, or clear its custom attribute %s to keep what is there", g.before, beforeAttribute)
 }
 
-// Check says with what the path cannot be shaped by the port group, a line for each.
+// Check reports every reason, a line for each, why the port group cannot shape the
+// path.
 func (p *Portgroup) Check(ctx context.Context) error {
 	return p.with(ctx, "look whether it can be shaped", func(g *groupState) error {
 		var problems []error
@@ -201,7 +203,7 @@ func (g *groupState) isOurs() error {
 	return nil
 }
 
-// heldBy refuses when another owner's lease lasts.
+// heldBy refuses while another owner's lease lasts.
 func (p *Portgroup) heldBy(g *groupState, owner string) error {
 	if h := g.holder; h != nil && h.Owner != owner && h.until().After(g.now) {
 		return &wan.HeldError{Host: p.path, Owner: h.Owner, Profile: h.Profile, Left: h.until().Sub(g.now).Round(time.Second)}
@@ -209,7 +211,7 @@ func (p *Portgroup) heldBy(g *groupState, owner string) error {
 	return nil
 }
 
-// Shape sets the rate of the profile, both ways. See wan.Shaper.Shape.
+// Shape sets the rate of the profile in both directions. See wan.Shaper.Shape.
 func (p *Portgroup) Shape(ctx context.Context, owner string, profile wan.Profile, lease time.Duration) error {
 	if err := profile.Validate(); err != nil {
 		return fault.New(fault.BadInput, "port group %s: shape it: %s: %w", p.path, profile, err)
@@ -227,7 +229,7 @@ func (p *Portgroup) Shape(ctx context.Context, owner string, profile wan.Profile
 			}
 		}
 		wanted := holder{Label: p.label, Owner: owner, Profile: profile.String(), Rate: profile.RateBits, Until: g.now.Add(lease).Unix()}
-		if g.shaping != wanted.shaping(*g.before) { // what is there is always what the marks say
+		if g.shaping != wanted.shaping(*g.before) { // the present shaping always agrees with the marks
 			if err := g.set(ctx, *g.before); err != nil {
 				return err
 			}
@@ -239,7 +241,7 @@ func (p *Portgroup) Shape(ctx context.Context, owner string, profile wan.Profile
 	})
 }
 
-// Renew lets the shaping last for another lease. See wan.Shaper.Renew.
+// Renew extends the lease. See wan.Shaper.Renew.
 func (p *Portgroup) Renew(ctx context.Context, owner string, profile wan.Profile, lease time.Duration) error {
 	if err := wan.CheckHolder(owner, lease); err != nil {
 		return fault.New(fault.BadInput, "port group %s: renew its shaping: %w", p.path, err)
@@ -264,7 +266,7 @@ func (p *Portgroup) Renew(ctx context.Context, owner string, profile wan.Profile
 	})
 }
 
-// Clear sets again what was set before the owner's shaping. See wan.Shaper.Clear.
+// Clear restores the shaping from before the owner's. See wan.Shaper.Clear.
 func (p *Portgroup) Clear(ctx context.Context, owner string) error {
 	return p.clear(ctx, func(g *groupState) error {
 		if g.foreign != "" {
@@ -274,14 +276,14 @@ func (p *Portgroup) Clear(ctx context.Context, owner string) error {
 	})
 }
 
-// Teardown is Clear, whoever of this testbed the owner is. Another testbed's shaping
-// is left alone.
+// Teardown is Clear for any owner of this testbed. Another testbed's shaping is left
+// alone.
 func (p *Portgroup) Teardown(ctx context.Context) error {
 	return p.clear(ctx, func(*groupState) error { return nil })
 }
 
-// clear takes our marks away only when what was before is set again: nothing else
-// tells what that was. What somebody has changed meanwhile stays as he wants it.
+// clear removes our marks only after the former shaping is set again, because only the
+// marks say what it was. A change that somebody has made meanwhile stays.
 func (p *Portgroup) clear(ctx context.Context, allowed func(*groupState) error) error {
 	return p.with(ctx, "end its shaping", func(g *groupState) error {
 		if err := allowed(g); err != nil {
@@ -303,7 +305,7 @@ func (p *Portgroup) clear(ctx context.Context, allowed func(*groupState) error) 
 	})
 }
 
-// State tells what is shaped. A port group counts no packets.
+// State reports the present shaping. A port group counts no packets.
 func (p *Portgroup) State(ctx context.Context) (state wan.State, err error) {
 	err = p.with(ctx, "ask how it is shaped", func(g *groupState) error {
 		if h := g.holder; h != nil {
@@ -318,7 +320,8 @@ func (p *Portgroup) State(ctx context.Context) (state wan.State, err error) {
 	return state, err
 }
 
-// Made is how it is shaped, which after a trial must be as before.
+// Made is how the port group is shaped, which must be the same after a trial as before
+// it.
 func (p *Portgroup) Made(ctx context.Context) (lines []string, err error) {
 	err = p.with(ctx, "ask how it is shaped", func(g *groupState) error {
 		lines = []string{"port group " + p.path + ": " + g.shaping.String()}
@@ -327,7 +330,7 @@ func (p *Portgroup) Made(ctx context.Context) (lines []string, err error) {
 	return lines, err
 }
 
-// setField sets a custom attribute of the port group; "" takes it away.
+// setField sets a custom attribute of the port group; "" removes it.
 func (p *Portgroup) setField(ctx context.Context, g *groupState, name, value string) error {
 	key, known := g.keys[name]
 	if !known {

@@ -19,14 +19,16 @@ import (
 var _ hypervisor.Recorder = (*Host)(nil)
 
 // Record reads when the machine stood still (its stuns) from its vmware.log and
-// those before it, and beside it vCenter's events and the relocations' tasks.
+// the older logs, together with vCenter's events and the relocations' tasks.
 //
-// vmware.log is of the host that the machine is on; an older one of the host that
-// it names ("Hostname="), or of that one, too, when it names none. Of a machine
-// that is not on this host, only older logs that name it are told, and no events.
+// vmware.log is that of the host which the machine is on. An older log is that of
+// the host which it names ("Hostname="); one that names no host may be this
+// host's, too. For a machine that is not on this host, only older logs that name
+// this host are read, and no events.
 //
-// When the logs do not reach back to the beginning, or nobody knows whose one of
-// them is, the stops are lost: that is fault.Invalid, with cause.WitnessDied.
+// When the logs do not reach back to the beginning, or it is not known whose one
+// of them is, the stops are lost: the error has class fault.Invalid and
+// cause.WitnessDied.
 func (h *Host) Record(ctx context.Context, name string, from, to time.Time) (hypervisor.Record, error) {
 	var record hypervisor.Record
 	if err := h.checkName(name); err != nil {
@@ -48,7 +50,7 @@ func (h *Host) Record(ctx context.Context, name string, from, to time.Time) (hyp
 	return record, err
 }
 
-// logs are the names of the machine's logs in their folder, the newest first.
+// logs are the names of the machine's logs in their folder, newest first.
 func (s *site) logs(ctx context.Context, folder logFolder) ([]string, error) {
 	begun, err := object.NewHostDatastoreBrowser(s.client, folder.browser).SearchDatastore(ctx, folder.path.String(),
 		&types.HostDatastoreBrowserSearchSpec{MatchPattern: []string{"vmware.log", "vmware-*.log"}})
@@ -76,18 +78,18 @@ func (s *site) logs(ctx context.Context, folder logFolder) ([]string, error) {
 	return names, nil
 }
 
-// logFolder is where a machine's logs are.
+// logFolder is the folder of a machine's logs.
 type logFolder struct {
 	path    object.DatastorePath
 	browser types.ManagedObjectReference
 }
 
-// file is the name of one of its files in the datastore.
+// file is the datastore path of one of the folder's files.
 func (f logFolder) file(name string) string {
 	return "[" + f.path.Datastore + "] " + strings.TrimSuffix(f.path.Path, "/") + "/" + name
 }
 
-// logFolder asks where a machine's logs are.
+// logFolder asks for the folder of a machine's logs.
 func (s *site) logFolder(ctx context.Context, m machine) (logFolder, error) {
 	var folder logFolder
 	var vm mo.VirtualMachine
@@ -112,8 +114,8 @@ func (s *site) logFolder(ctx context.Context, m machine) (logFolder, error) {
 	return folder, nil
 }
 
-// notes are vCenter's events of a machine and the times of its relocations' tasks,
-// put on this machine's clock by one question for vCenter's.
+// notes are vCenter's events about a machine and the times of its relocations'
+// tasks, converted to this machine's clock after reading vCenter's clock once.
 func (h *Host) notes(ctx context.Context, s *site, m machine, from, to time.Time) ([]hypervisor.Note, error) {
 	offset, err := s.centerClock(ctx)
 	if err != nil {
@@ -153,7 +155,7 @@ func (h *Host) notes(ctx context.Context, s *site, m machine, from, to time.Time
 	return notes, nil
 }
 
-// events are those of a machine, of a time by vCenter's clock.
+// events are those of a machine within a time on vCenter's clock.
 func (s *site) events(ctx context.Context, m machine, of types.EventFilterSpecByTime) ([]types.BaseEvent, error) {
 	res, err := methods.QueryEvents(ctx, s.client, &types.QueryEvents{This: *s.client.ServiceContent.EventManager, Filter: types.EventFilterSpec{
 		Entity: &types.EventFilterSpecByEntity{Entity: m.ref, Recursion: types.EventFilterSpecRecursionOptionSelf}, Time: &of}})

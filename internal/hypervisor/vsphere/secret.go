@@ -7,8 +7,8 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// readPassword reads a vCenter's password from where the inventory says it is. No
-// error of it holds what was read.
+// readPassword reads a vCenter's password from the place that the inventory
+// names. Its errors do not contain what was read.
 func readPassword(ctx context.Context, vcenter inventory.VCenter) (string, error) {
 	password, err := inventory.Password(ctx, vcenter.PasswordFrom, vcenter.User)
 	if err != nil {

@@ -13,25 +13,25 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// The custom attributes of a port group that say whose its shaping is, and what was
-// there before. The latter is set first, and taken away last.
+// The custom attributes of a port group that say whose its shaping is, and what it
+// was before. The latter is set first and removed last.
 const (
 	holderAttribute = "heliotrope.wan"
 	beforeAttribute = "heliotrope.wan.before"
 )
 
-// holder is who holds the path.
+// holder says who holds the path.
 type holder struct {
 	Label   string `json:"label"`
 	Owner   string `json:"owner"`
 	Profile string `json:"profile"`
-	Rate    int64  `json:"rate,omitempty"` // of the profile, in bit/s
-	Until   int64  `json:"until"`          // the end of the lease by the vCenter's clock, in s since 1970
+	Rate    int64  `json:"rate,omitempty"` // the profile's rate, in bit/s
+	Until   int64  `json:"until"`          // when the lease ends on the vCenter's clock, in seconds since 1970
 }
 
 func (h *holder) until() time.Time { return time.Unix(h.Until, 0) }
 
-// shaping is what the holder has set.
+// shaping is the shaping that the holder has set.
 func (h *holder) shaping(before both) both {
 	if h.Rate == 0 {
 		return before
@@ -40,7 +40,8 @@ func (h *holder) shaping(before both) both {
 	return both{p, p}
 }
 
-// keptBefore is what was set before us, and whose mark it is.
+// keptBefore is the shaping from before ours, with the label of the testbed that
+// stored it.
 type keptBefore struct {
 	Label string `json:"label"`
 	both
@@ -55,8 +56,8 @@ type policy struct {
 	Burst     int64 `json:"burst,omitempty"`   // bytes
 }
 
-// both are the directions as the switch has them: In comes from the port, and goes to
-// site A; Out goes to the port, and to site B.
+// both are the two directions from the switch's point of view: In is traffic from the
+// port, to site A; Out is traffic to the port, to site B.
 type both struct {
 	In  policy `json:"in"`
 	Out policy `json:"out"`
@@ -80,8 +81,9 @@ func (p policy) String() string {
 	return text
 }
 
-// A burst is what a port may send at once: minBurst, which holds the largest packet
-// that a machine hands over, or what the rate sends in burstTime.
+// A burst is how much a port may send at once: minBurst, which fits the largest
+// packet that a machine hands over, or what the rate sends in burstTime if that is
+// more.
 const (
 	burstTime = 20 * time.Millisecond
 	minBurst  = 64 << 10
@@ -91,7 +93,7 @@ func burstOf(rateBits int64) int64 {
 	return max(minBurst, rateBits/8*int64(burstTime)/int64(time.Second))
 }
 
-// policyOf reads what vCenter tells; what it leaves out is 0.
+// policyOf converts vCenter's policy; what vCenter leaves out is 0.
 func policyOf(told *types.DVSTrafficShapingPolicy) policy {
 	if told == nil {
 		return policy{Inherited: true}
@@ -111,7 +113,7 @@ func policyOf(told *types.DVSTrafficShapingPolicy) policy {
 	return p
 }
 
-// policy is what vCenter is to set.
+// policy is the policy to set in vCenter.
 func (p policy) policy() *types.DVSTrafficShapingPolicy {
 	if p.Inherited {
 		return &types.DVSTrafficShapingPolicy{InheritablePolicy: types.InheritablePolicy{Inherited: true}}
@@ -121,7 +123,7 @@ func (p policy) policy() *types.DVSTrafficShapingPolicy {
 		AverageBandwidth: long(p.Average), PeakBandwidth: long(p.Peak), BurstSize: long(p.Burst)}
 }
 
-// queue is the direction as a certificate looks at it.
+// queue is the direction in the form that a certificate checks.
 func (p policy) queue() *wan.Queue {
 	if !p.Enabled {
 		return nil
@@ -129,7 +131,7 @@ func (p policy) queue() *wan.Queue {
 	return &wan.Queue{RateBits: p.Average, RateOnly: true}
 }
 
-// readMarks reads who holds the path, and what was before.
+// readMarks reads who holds the path, and the former shaping.
 func (p *Portgroup) readMarks(ctx context.Context, g *groupState) error {
 	if g.client.ServiceContent.CustomFieldsManager == nil {
 		return fault.New(fault.BadInput, "the vCenter has no custom attributes")
@@ -155,8 +157,8 @@ func (p *Portgroup) readMarks(ctx context.Context, g *groupState) error {
 	return nil
 }
 
-// readMark reads one of our custom attributes; nil when it is not set, or another
-// testbed's, which is noted.
+// readMark reads one of our custom attributes; nil when it is not set, or when it is
+// another testbed's, which is recorded in g.foreign.
 func readMark[M any](p *Portgroup, g *groupState, name string, values []types.BaseCustomFieldValue, to **M, labelOf func(*M) string) error {
 	key, known := g.keys[name]
 	if !known {
@@ -178,7 +180,7 @@ func readMark[M any](p *Portgroup, g *groupState, name string, values []types.Ba
 	return nil
 }
 
-// setMark sets one of the custom attributes; nil takes it away.
+// setMark sets one of the custom attributes; nil removes it.
 func (p *Portgroup) setMark(ctx context.Context, g *groupState, name string, value any) error {
 	if value == nil {
 		if _, known := g.keys[name]; !known {

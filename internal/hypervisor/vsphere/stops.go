@@ -19,18 +19,18 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// lost says that the machine may have stood still without anybody having told it:
-// what there is of its logs is no witness of the time that was asked for.
+// lost is the error that the machine may have stood still without any record of it:
+// the logs that exist are no witness for the time that was asked for.
 func lost(format string, values ...any) error {
 	return fault.Because(fault.Invalid, cause.WitnessDied, fmt.Errorf(format, values...))
 }
 
-// logTime is a time to what a log tells it.
+// logTime is the format of times in a log.
 const logTime = "2006-01-02T15:04:05.000Z"
 
-// stops are those that this host has written into the machine's logs, and that end
+// stops are those that this host has recorded in the machine's logs, and that end
 // between two times of this machine's clock. The logs are read from the newest back
-// to one that begins before the first of these times.
+// to one that begins before from.
 func (h *Host) stops(ctx context.Context, s *site, m machine, from, to time.Time) ([]hypervisor.Stop, error) {
 	folder, err := s.logFolder(ctx, m)
 	if err != nil {
@@ -75,11 +75,11 @@ func (h *Host) stops(ctx context.Context, s *site, m machine, from, to time.Time
 			return nil, lost("%s: the log before it is gone: the next one that is there is %s", file, names[i+1])
 		}
 	}
-	return nil, errors.New("the machine has no log") // logs finds one at the least
+	return nil, errors.New("the machine has no log") // logs returns at least one log
 }
 
 // between are the stops that end between two times of this machine's clock. A second
-// is added beside the clock's uncertainty: what is too much does no harm.
+// is added to the clock's uncertainty, because a stop too many does no harm.
 func between(stops []hypervisor.Stop, offset clock.Offset, from, to time.Time) []hypervisor.Stop {
 	margin := offset.Uncertainty + time.Second
 	return slices.DeleteFunc(stops, func(stop hypervisor.Stop) bool {
@@ -104,12 +104,12 @@ func (h *Host) readLog(ctx context.Context, name string) (machineLog, error) {
 type writer struct {
 	ref      types.ManagedObjectReference
 	name     string
-	names    []string // what it may call itself, without a domain
+	names    []string // its possible names for itself, without a domain
 	dateTime *types.ManagedObjectReference
-	offset   *clock.Offset // of its clock, once that was read
+	offset   *clock.Offset // the offset of its clock, once it was read
 }
 
-// toHosts leads from the root to all hosts.
+// toHosts leads from the root folder to all hosts.
 var toHosts = []types.BaseSelectionSpec{
 	&types.TraversalSpec{SelectionSpec: types.SelectionSpec{Name: "folder"}, Type: "Folder", Path: "childEntity", Skip: types.NewBool(true),
 		SelectSet: []types.BaseSelectionSpec{&types.SelectionSpec{Name: "folder"}, &types.SelectionSpec{Name: "datacenter"}, &types.SelectionSpec{Name: "compute"}}},
@@ -118,7 +118,7 @@ var toHosts = []types.BaseSelectionSpec{
 	&types.TraversalSpec{SelectionSpec: types.SelectionSpec{Name: "compute"}, Type: "ComputeResource", Path: "host", Skip: types.NewBool(false)},
 }
 
-// writers are the hosts of the vCenter, as far as the account may see them.
+// writers are the hosts of the vCenter that the account may see.
 func (s *site) writers(ctx context.Context) ([]*writer, error) {
 	content, err := retrieve(ctx, s.client, types.ObjectSpec{Obj: s.client.ServiceContent.RootFolder, Skip: types.NewBool(true), SelectSet: toHosts},
 		"HostSystem", "name", "config.network.dnsConfig", "configManager.dateTimeSystem")
@@ -128,7 +128,7 @@ func (s *site) writers(ctx context.Context) ([]*writer, error) {
 	var all []*writer
 	for _, one := range content {
 		var host mo.HostSystem
-		one.MissingSet = nil // a host that is away tells nothing of its configuration
+		one.MissingSet = nil // a host that is away does not report its configuration
 		if err := mo.LoadObjectContent([]types.ObjectContent{one}, &host); err != nil {
 			return nil, fmt.Errorf("ask for the names of the vCenter's hosts: %w", err)
 		}
@@ -146,7 +146,7 @@ func shortName(name string) string {
 	return short
 }
 
-// writerOf finds who wrote a log of a machine that is on a host.
+// writerOf finds the host that wrote a log of a machine which is on the host on.
 func writerOf(all []*writer, name string, log machineLog, on types.ManagedObjectReference) (*writer, error) {
 	byName := name != currentLog && log.host != ""
 	var found []*writer
@@ -166,7 +166,7 @@ func writerOf(all []*writer, name string, log machineLog, on types.ManagedObject
 	return nil, fmt.Errorf("the host %q wrote it, and %d hosts of the vCenter have this name: give each its own", log.host, len(found))
 }
 
-// readClock reads the host's clock, once.
+// readClock reads the host's clock, but only once.
 func (w *writer) readClock(ctx context.Context, s *site) (clock.Offset, error) {
 	if w.offset != nil {
 		return *w.offset, nil

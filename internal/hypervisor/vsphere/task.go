@@ -18,22 +18,21 @@ import (
 	"heliotrope/internal/poll"
 )
 
-// A task is asked for its state at once, then after pollFast, and then less and
-// less often down to each pollSlow: two calls in a second at the most. It is
-// asked by calls that need nothing of the session, so that one that ends, or a
-// vCenter that restarts, changes nothing.
+// A task is asked for its state at once, then after pollFast, and then with pauses
+// that grow to pollSlow: at most two calls a second. The calls do not depend on the
+// session, so a session that ends, or a vCenter that restarts, does not matter.
 const (
 	pollFast = 20 * time.Millisecond
 	pollSlow = 600 * time.Millisecond
 )
 
-// settleLimit is how long a relocation that was cancelled may take to come to
-// rest.
+// settleLimit is how long a relocation may take to come to rest after it was
+// cancelled.
 const settleLimit = 2 * time.Minute
 
-// relocations are what the tasks that move a machine are called: by the names of
-// the methods (vim25's TaskInfo.name), and by their descriptions' keys, of which
-// one is DRS'.
+// relocations are the names of the tasks that move a machine: the names of the
+// methods (vim25's TaskInfo.name), and the keys of their descriptions, one of which
+// is DRS's.
 var relocations = []string{"RelocateVM_Task", "MigrateVM_Task",
 	"VirtualMachine.relocate", "VirtualMachine.relocateVm", "VirtualMachine.migrate", "Drm.ExecuteVMotionLRO"}
 
@@ -45,9 +44,9 @@ func hasEnded(info types.TaskInfo) bool {
 	return info.State == types.TaskInfoStateSuccess || info.State == types.TaskInfoStateError
 }
 
-// follow waits for the end of a task, tells what changes, and with each answer that
-// it goes on: a percent may take hours. A task that failed
-// is a task.Error; every other error is that it could not be asked.
+// follow waits for the end of a task, reports every change, and reports progress
+// with each answer, because one per cent may take hours. The error of a task that
+// failed is a task.Error; every other error means that the task could not be asked.
 func (s *site) follow(ctx context.Context, ref types.ManagedObjectReference, tell func(types.TaskInfo)) (types.TaskInfo, error) {
 	var last types.TaskInfo
 	for pause := pollFast; ; pause = min(2*pause, pollSlow) {
@@ -72,7 +71,7 @@ func (s *site) follow(ctx context.Context, ref types.ManagedObjectReference, tel
 	}
 }
 
-// failure is the error of a task.
+// failure is the error with which a task ended.
 func failure(info types.TaskInfo) error {
 	if info.Error == nil {
 		info.Error = &types.LocalizedMethodFault{Fault: &types.MethodFault{}, LocalizedMessage: "it does not say why"}
@@ -80,7 +79,7 @@ func failure(info types.TaskInfo) error {
 	return taskError{told: task.Error{LocalizedMethodFault: info.Error, Description: info.Description}}
 }
 
-// taskError names the fault beside what it says for people, which may be in any
+// taskError adds the fault's type to its message for people, which may be in any
 // language.
 type taskError struct{ told task.Error }
 
@@ -90,7 +89,7 @@ func (e taskError) Error() string {
 
 func (e taskError) Unwrap() error { return e.told }
 
-// recent lists the relocations among a machine's recent tasks, the oldest first.
+// recent lists the relocations among a machine's recent tasks, oldest first.
 func (s *site) recent(ctx context.Context, machine types.ManagedObjectReference) ([]types.TaskInfo, error) {
 	content, err := retrieve(ctx, s.client, types.ObjectSpec{Obj: machine, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{
 		&types.TraversalSpec{Type: "VirtualMachine", Path: "recentTask", Skip: types.NewBool(false)},
@@ -112,8 +111,7 @@ func (s *site) recent(ctx context.Context, machine types.ManagedObjectReference)
 	return all, nil
 }
 
-// running finds the relocation of a machine that has not ended; nil when none
-// runs.
+// running finds the relocation of a machine that has not ended; nil when none runs.
 func (s *site) running(ctx context.Context, machine types.ManagedObjectReference) (*types.TaskInfo, error) {
 	all, err := s.recent(ctx, machine)
 	if err != nil {
@@ -127,8 +125,8 @@ func (s *site) running(ctx context.Context, machine types.ManagedObjectReference
 	return nil, nil
 }
 
-// callBack cancels the relocation of a machine, if one runs, and waits for its
-// end. Where the machine is then must be asked.
+// callBack cancels the relocation of a machine, if one runs, and waits for its end.
+// The caller must then ask where the machine is.
 func (s *site) callBack(ctx context.Context, m machine) (called bool, err error) {
 	info, err := s.running(ctx, m.ref)
 	if info == nil || err != nil {
@@ -138,14 +136,14 @@ func (s *site) callBack(ctx context.Context, m machine) (called bool, err error)
 	defer cancel()
 	_, err = s.cancel(ctx, info.Task)
 	var ended task.Error
-	if errors.As(err, &ended) { // how it ended is nothing to us
+	if errors.As(err, &ended) { // how it ended does not matter here
 		err = nil
 	}
 	return true, err
 }
 
-// cancel cancels a task, and waits for its end. One that has ended, or cannot be
-// cancelled, is only waited for.
+// cancel cancels a task, and waits for its end. When the task has ended, or cannot
+// be cancelled, it only waits.
 func (s *site) cancel(ctx context.Context, ref types.ManagedObjectReference) (types.TaskInfo, error) {
 	_, err := methods.CancelTask(ctx, s.client, &types.CancelTask{This: ref})
 	if err != nil && !is[types.BaseInvalidState](err) && !is[*types.NotSupported](err) {
@@ -154,10 +152,10 @@ func (s *site) cancel(ctx context.Context, ref types.ManagedObjectReference) (ty
 	return s.follow(ctx, ref, nil)
 }
 
-// work is a method of a machine that starts a task.
+// work is a method of a virtual machine that starts a task.
 type work func(ctx context.Context, vm *object.VirtualMachine) (*object.Task, error)
 
-// do has a machine do something, and waits for the end.
+// do starts a task of a machine, and waits for its end.
 func (s *site) do(ctx context.Context, what string, machine types.ManagedObjectReference, begin work) (types.TaskInfo, error) {
 	var info types.TaskInfo
 	begun, err := begin(ctx, object.NewVirtualMachine(s.client, machine))
@@ -185,8 +183,7 @@ func (s *site) delete(ctx context.Context, machine types.ManagedObjectReference)
 	return err
 }
 
-// powerOn starts a machine, or lets a suspended one go on, on this host and no
-// other.
+// powerOn starts a machine, or resumes a suspended one, on this host and no other.
 func (s *site) powerOn(ctx context.Context, machine types.ManagedObjectReference) error {
 	_, err := s.do(ctx, "power on", machine, func(ctx context.Context, vm *object.VirtualMachine) (*object.Task, error) {
 		res, err := methods.PowerOnVM_Task(ctx, s.client, &types.PowerOnVM_Task{This: machine, Host: &s.host})

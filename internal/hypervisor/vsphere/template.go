@@ -16,30 +16,30 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// A template that was imported is known again by three things together: its name
-// and folder, which the inventory gives, the UUID that follows from the name, and a
-// line of its notes with the sum of what it was made of.
+// An imported template is recognised by three things together: its name and folder,
+// which the inventory gives; the UUID that follows from the name; and a line of its
+// notes with the sum of the files that it was made from.
 
-// templateNote is the line of a template's notes, but for the sum.
+// templateNote is the line in a template's notes, without the sum.
 func (h *Host) templateNote() string {
 	return fmt.Sprintf("Heliotrope: template of testbed %q, imported from sha256:", h.label)
 }
 
-// templateUUID is never that of a guest, whose name begins with the prefix.
+// templateUUID is never that of a guest, because a guest's name begins with the
+// prefix.
 func (h *Host) templateUUID() string {
 	return hypervisor.UUID("template/" + h.label + "/" + h.templateName()).String()
 }
 
 func (h *Host) templateName() string { return path.Base(h.machine.VCenter.Template) }
 
-// ImportTemplate makes an OVF or OVA file the template that the inventory names,
-// with its disks in a datastore (an inventory path) and its network interfaces on
-// the host's network. One that was imported from the same files is left as it is; a
-// half-made one is deleted; anything else of that name is refused. The warnings
-// are vCenter's, of what it leaves out.
+// ImportTemplate makes the template that the inventory names from an OVF or OVA file,
+// with its disks in a datastore (an inventory path) and its network interfaces on the
+// host's network. A template that was imported from the same files is left as it is;
+// a half-made one is deleted; anything else with that name is refused. The warnings
+// are vCenter's, about what it leaves out.
 //
-// Dangerous: the descriptor is taken as it is, and with it whatever hardware it
-// asks for.
+// Dangerous: the descriptor is used as it is, with whatever hardware it asks for.
 func (h *Host) ImportTemplate(ctx context.Context, file, datastore string) (warnings []string, err error) {
 	if err := h.checkTemplateName(); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (h *Host) ImportTemplate(ctx context.Context, file, datastore string) (warn
 	return warnings, err
 }
 
-// RemoveTemplate deletes the template, when ImportTemplate has made it.
+// RemoveTemplate deletes the template if ImportTemplate has made it.
 func (h *Host) RemoveTemplate(ctx context.Context) error {
 	if err := h.checkTemplateName(); err != nil {
 		return err
@@ -99,7 +99,7 @@ func (h *Host) RemoveTemplate(ctx context.Context) error {
 	})
 }
 
-// checkTemplateName refuses a name under which the template would be taken for a
+// checkTemplateName refuses a name with which the template would be taken for a
 // guest.
 func (h *Host) checkTemplateName() error {
 	if strings.HasPrefix(h.templateName(), h.prefix()) {
@@ -108,7 +108,7 @@ func (h *Host) checkTemplateName() error {
 	return nil
 }
 
-// place is where a template is put.
+// place is where a template is to be put.
 type place struct {
 	folder, datastore types.ManagedObjectReference
 }
@@ -120,7 +120,8 @@ func (h *Host) placeOf(ctx context.Context, s *site, datastore string) (place, e
 	return place{folder: folder, datastore: store}, errors.Join(folderErr, storeErr)
 }
 
-// imported is what was made of the inventory's file; nil when it is not there.
+// imported is the machine that was made from the inventory's file; nil when there is
+// none.
 func (h *Host) imported(ctx context.Context, s *site) (*importedMachine, error) {
 	folder, err := newFinder(s.client).find(ctx, "folder of the template", path.Dir(h.machine.VCenter.Template), folderTypes)
 	if err != nil {
@@ -129,8 +130,8 @@ func (h *Host) imported(ctx context.Context, s *site) (*importedMachine, error) 
 	return h.templateAt(ctx, s, folder)
 }
 
-// templateOf is the template that guests are cloned from: made of the inventory's
-// file where that names one.
+// templateOf is the template that guests are cloned from. It is made from the
+// inventory's file when the inventory names one.
 func (h *Host) templateOf(ctx context.Context, s *site) (types.ManagedObjectReference, error) {
 	from := h.machine.VCenter.Import
 	if from == nil {
@@ -149,7 +150,7 @@ func (h *Host) templateOf(ctx context.Context, s *site) (types.ManagedObjectRefe
 	return have.ref, nil
 }
 
-// checkImport looks whether the template could be made of the inventory's file.
+// checkImport checks whether the template could be made from the inventory's file.
 func (h *Host) checkImport(ctx context.Context, s *site) ([]error, error) {
 	from := h.machine.VCenter.Import
 	var problems []error
@@ -179,15 +180,16 @@ func (h *Host) checkImport(ctx context.Context, s *site) ([]error, error) {
 	return problems, err
 }
 
-// importedMachine is a machine that we have imported, a template when it is finished.
+// importedMachine is a machine that we have imported; it is a template once it is
+// complete.
 type importedMachine struct {
 	ref        types.ManagedObjectReference
 	isTemplate bool
 	sum        string
 }
 
-// templateAt finds what we have imported; nil when nothing of that name is there,
-// and an error when it is not ours.
+// templateAt finds what we have imported; nil when nothing has that name, and an
+// error when what has it is not ours.
 func (h *Host) templateAt(ctx context.Context, s *site, folder types.ManagedObjectReference) (*importedMachine, error) {
 	content, err := retrieve(ctx, s.client, types.ObjectSpec{Obj: folder, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{
 		&types.TraversalSpec{Type: "Folder", Path: "childEntity", Skip: types.NewBool(false)},
@@ -196,7 +198,7 @@ func (h *Host) templateAt(ctx context.Context, s *site, folder types.ManagedObje
 		return nil, fmt.Errorf("look for the template: %w", err)
 	}
 	for _, one := range content {
-		one.MissingSet = nil // a machine that cannot be reached has no configuration, and is not ours
+		one.MissingSet = nil // a machine that cannot be reached has no configuration, and so is not ours
 		var vm mo.VirtualMachine
 		if err := mo.LoadObjectContent([]types.ObjectContent{one}, &vm); err != nil {
 			return nil, fmt.Errorf("look for the template: %w", err)
@@ -216,7 +218,7 @@ func (h *Host) templateAt(ctx context.Context, s *site, folder types.ManagedObje
 	return nil, nil
 }
 
-// importTo makes the machine, sends its disks, and makes it a template.
+// importTo makes the machine, sends its disks, and turns it into a template.
 func (h *Host) importTo(ctx context.Context, s *site, to place, from *archive) (warnings []string, err error) {
 	spec, items, warnings, err := h.importSpec(ctx, s, to, from)
 	if err != nil {
@@ -235,8 +237,8 @@ func (h *Host) importTo(ctx context.Context, s *site, to place, from *archive) (
 	return warnings, nil
 }
 
-// deleteHalfMade deletes what is left of an import that failed, when vCenter has
-// not.
+// deleteHalfMade deletes what a failed import has left, if vCenter has not deleted
+// it.
 func (h *Host) deleteHalfMade(ctx context.Context, s *site, to place) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
 	defer cancel()
@@ -250,8 +252,8 @@ func (h *Host) deleteHalfMade(ctx context.Context, s *site, to place) error {
 	return nil
 }
 
-// importSpec has vCenter read the descriptor, and gives the machine that it would
-// make our marks.
+// importSpec makes vCenter read the descriptor, and adds our marks to the machine
+// that vCenter would make.
 func (h *Host) importSpec(ctx context.Context, s *site, to place, from *archive) (
 	spec *types.VirtualMachineImportSpec, items []types.OvfFileItem, warnings []string, err error) {
 	manager := s.client.ServiceContent.OvfManager
@@ -291,7 +293,8 @@ func (h *Host) importSpec(ctx context.Context, s *site, to place, from *archive)
 	return spec, res.Returnval.FileItem, warnings, nil
 }
 
-// beginImport has vCenter make the machine, and waits until its disks can be sent.
+// beginImport makes vCenter create the machine, and waits until its disks can be
+// sent.
 func (s *site) beginImport(ctx context.Context, to place, spec *types.VirtualMachineImportSpec) (*lease, error) {
 	begun, err := object.NewResourcePool(s.client, s.pool).ImportVApp(ctx, spec, object.NewFolder(s.client, to.folder), object.NewHostSystem(s.client, s.host))
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// wrongCertificate is a server that shows another certificate than it should.
+// wrongCertificate is the error for a server that shows another certificate
+// than expected.
 type wrongCertificate struct{ want, sha1, sha256 string }
 
 func (e *wrongCertificate) Error() string {
@@ -23,12 +24,12 @@ func (e *wrongCertificate) Error() string {
 }
 
 // tlsConfig verifies the vCenter's certificate: by its thumbprint, by the
-// authorities of a file, or by the system's.
+// authorities in a file, or by the system's.
 func tlsConfig(vcenter inventory.VCenter) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	switch {
 	case vcenter.Thumbprint != "":
-		config.InsecureSkipVerify = true // the thumbprint says more than an authority would
+		config.InsecureSkipVerify = true // the thumbprint is checked instead, which is stricter than an authority
 		config.VerifyConnection = func(state tls.ConnectionState) error {
 			return compare(vcenter.Thumbprint, state.PeerCertificates[0])
 		}
@@ -55,7 +56,7 @@ func compare(want string, certificate *x509.Certificate) error {
 	return have
 }
 
-// thumbprint writes a hash as vCenter does: 9B:2A:….
+// thumbprint formats a hash as vCenter does: 9B:2A:….
 func thumbprint(sum []byte) string {
 	pairs := make([]string, len(sum))
 	for i, b := range sum {

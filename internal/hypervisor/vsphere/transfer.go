@@ -13,17 +13,17 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// anyHost stands in an address for whoever was asked (vSphere Web Services SDK,
-// GuestFileManager.InitiateFileTransferFromGuest).
+// anyHost is the host in an address that stands for the server that was asked
+// (vSphere Web Services SDK, GuestFileManager.InitiateFileTransferFromGuest).
 const anyHost = "*"
 
-// transfer sends a file to the guest, or with no body brings one, by its ESXi host as
-// a rule. That is known by the thumbprint that vCenter gives of it; an address of
-// vCenter's own is known as vCenter is.
+// transfer sends a file to the guest or, without a body, fetches one; as a rule
+// through the guest's ESXi host. That host is verified by the thumbprint that vCenter
+// gives for it; an address of vCenter itself is verified as vCenter is.
 func (t *tools) transfer(ctx context.Context, address string, body io.Reader, take func(io.Reader) error) error {
 	at, err := url.Parse(address)
 	if err != nil {
-		return errors.New("vCenter gives no URL to transfer it by") // what it gives holds a token
+		return errors.New("vCenter gives no URL to transfer it by") // an error must not quote it, because it contains a token
 	}
 	if at.Hostname() == anyHost {
 		at.Host = t.site.client.URL().Host
@@ -44,7 +44,7 @@ func (t *tools) transfer(ctx context.Context, address string, body io.Reader, ta
 	return file.carry(ctx, trusted)
 }
 
-// hostOf is how the host that the machine is on by now is known.
+// hostOf says how to verify the host that the machine is on now.
 func (t *tools) hostOf(ctx context.Context, name string) (inventory.VCenter, error) {
 	var vm mo.VirtualMachine
 	err := read(ctx, t.site.client, t.machine.ref, &vm, "runtime.host")

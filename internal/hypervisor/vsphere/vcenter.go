@@ -23,71 +23,72 @@ import (
 )
 
 const (
-	// callTimeout limits one call; none of those that are made waits for work.
+	// callTimeout limits one call; none of our calls waits for work.
 	callTimeout = 2 * time.Minute
-	// awayLimit is how long a vCenter may be away before it is an error: it takes
+	// awayLimit is how long a vCenter may be away before that is an error: it takes
 	// some 10 minutes to start.
 	awayLimit = 20 * time.Minute
-	// awayPause is between two calls of one that is away.
+	// awayPause is the pause between two calls to a vCenter that is away.
 	awayPause = 2 * time.Second
-	// lateLimit is how long a relocation is looked for whose answer was lost: vCenter
-	// may list a task later than it takes it. It is chosen, and was not measured.
+	// lateLimit is how long to look for a relocation whose answer was lost: vCenter may
+	// list a task some time after it has accepted it. The value was chosen, not
+	// measured.
 	lateLimit = 30 * time.Second
-	// idleLimit is how long a session is kept that nobody uses.
+	// idleLimit is how long an unused session is kept.
 	idleLimit = time.Minute
-	// logoutLimit is how long the end of a session may take.
+	// logoutLimit is how long ending a session may take.
 	logoutLimit = 10 * time.Second
-	// callsPerSecond and burst pace all that a controller asks of one vCenter.
-	// While nothing changes, a driver asks far less: see pollSlow.
+	// callsPerSecond and burst limit all calls of a controller to one vCenter. While
+	// nothing changes, a driver calls far less often: see pollSlow.
 	callsPerSecond, burst = 50, 100
 )
 
-// userAgent is how vCenter lists our sessions.
+// userAgent is the name under which vCenter lists our sessions.
 const userAgent = "Heliotrope"
 
 // vcenter is the one session that a controller has with a vCenter. It is a
-// soap.RoundTripper that paces calls, waits for a vCenter that is away, and logs
-// in anew when the session has ended.
+// soap.RoundTripper that paces calls, waits while the vCenter is away, and logs in
+// again when the session has ended.
 type vcenter struct {
 	at        inventory.VCenter
 	limiter   *rate.Limiter
 	places    *semaphore.Weighted // of relocations
-	templates *semaphore.Weighted // the one that makes or removes a template: both sites' hosts name the same
+	templates *semaphore.Weighted // held by whoever makes or removes a template: both sites' hosts name the same one
 	awayLimit time.Duration
 	awayPause time.Duration
 	lateLimit time.Duration
 	idleLimit time.Duration
 
-	// turn is held by whoever connects, logs in or ends the session.
+	// turn is held while connecting, logging in or ending the session.
 	turn chan struct{}
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the following fields
 	users  int
 	idle   *time.Timer
 	client *vim25.Client // nil before the first call
-	logins int           // how often it was; 0 is that no session is open
-	field  *int32        // the key of our custom attribute, as long as the session
-	// refused is the SHA-256 of the password that vCenter took for wrong last, and
-	// refusedAt when.
+	logins int           // the number of log-ins so far; 0 means that no session is open
+	field  *int32        // the key of our custom attribute, for as long as the session lasts
+	// refused is the SHA-256 of the last password that vCenter refused, and refusedAt
+	// is when it did.
 	refused   [sha256.Size]byte
 	refusedAt time.Time
-	shown     string // the SHA-1 thumbprint of the certificate that it showed last
+	shown     string // the SHA-1 thumbprint of the last certificate that it showed
 }
 
-// refusedFor is how long a wrong password is not tried again: by then somebody may
+// refusedFor is how long a wrong password is not tried again: after that somebody may
 // have given the account that password.
 const refusedFor = 10 * time.Minute
 
 var _ soap.RoundTripper = (*vcenter)(nil)
 
-// shared are the vCenters that drivers of this process use. Two hosts of one
-// vCenter have one session and one pace.
+// shared are the vCenters that drivers of this process use. Two hosts of one vCenter
+// share one session and one pace.
 var shared = struct {
 	sync.Mutex
 	all map[inventory.VCenter]*vcenter
 }{all: map[inventory.VCenter]*vcenter{}}
 
-// share gives the vCenter that an inventory describes.
+// share returns the vCenter that an inventory describes.
 func share(at inventory.VCenter) *vcenter {
 	shared.Lock()
 	defer shared.Unlock()
@@ -105,8 +106,8 @@ func newVCenter(at inventory.VCenter) *vcenter {
 		awayLimit: awayLimit, awayPause: awayPause, lateLimit: lateLimit, idleLimit: idleLimit}
 }
 
-// failed says which vCenter, what was tried and what came back; nil stays nil.
-// The class of an error that has one stands.
+// failed adds the vCenter and what was tried to an error; nil stays nil. An error that
+// has a class keeps it.
 func (v *vcenter) failed(what string, err error) error {
 	if err == nil {
 		return nil
@@ -114,7 +115,7 @@ func (v *vcenter) failed(what string, err error) error {
 	return fault.As(classOf(err), fmt.Errorf("vCenter %s: %s: %w", v.at.Name, what, err))
 }
 
-// use keeps the session until the returned function is called, and idleLimit
+// use keeps the session open until the returned function is called, and idleLimit
 // longer.
 func (v *vcenter) use() (release func()) {
 	v.mu.Lock()
@@ -133,8 +134,7 @@ func (v *vcenter) use() (release func()) {
 	}
 }
 
-// lockTemplates waits until no other host of this process makes or removes a
-// template.
+// lockTemplates waits until no other host of this process makes or removes a template.
 func (v *vcenter) lockTemplates(ctx context.Context) (release func(), err error) {
 	if err := v.templates.Acquire(ctx, 1); err != nil {
 		return nil, cmp.Or(context.Cause(ctx), err)
@@ -142,7 +142,7 @@ func (v *vcenter) lockTemplates(ctx context.Context) (release func(), err error)
 	return func() { v.templates.Release(1) }, nil
 }
 
-// take waits for the turn. It is given back by the returned function.
+// take waits for the turn. The returned function gives it back.
 func (v *vcenter) take(ctx context.Context) (giveBack func(), err error) {
 	select {
 	case v.turn <- struct{}{}:
@@ -152,7 +152,7 @@ func (v *vcenter) take(ctx context.Context) (giveBack func(), err error) {
 	}
 }
 
-// end ends the session unless somebody uses it. One that cannot be ended ends by
+// end ends the session unless somebody uses it. A session that cannot be ended ends by
 // itself: vCenter's limit is half an hour without a call.
 func (v *vcenter) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), logoutLimit)
@@ -177,15 +177,15 @@ func (v *vcenter) end() {
 	client.CloseIdleConnections()
 }
 
-// session is the client, and the number of the last log-in.
+// session returns the client, and the number of the last log-in.
 func (v *vcenter) session() (client *vim25.Client, login int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.client, v.logins
 }
 
-// connect gives a client of the vCenter, and logs in where no session is open.
-// The vCenter must be in use.
+// connect returns a client of the vCenter, and logs in if no session is open. The
+// vCenter must be in use.
 func (v *vcenter) connect(ctx context.Context) (*vim25.Client, error) {
 	giveBack, err := v.take(ctx)
 	if err != nil {
@@ -207,7 +207,7 @@ func (v *vcenter) connect(ctx context.Context) (*vim25.Client, error) {
 	return client, v.logIn(ctx, client)
 }
 
-// reach finds out what the vCenter is.
+// reach connects to the vCenter and finds out what it is.
 func (v *vcenter) reach(ctx context.Context) (*vim25.Client, error) {
 	at, err := soap.ParseURL(v.at.URL)
 	if err != nil {
@@ -221,7 +221,7 @@ func (v *vcenter) reach(ctx context.Context) (*vim25.Client, error) {
 	plain := soap.NewClient(at, false)
 	plain.UserAgent, plain.Timeout = userAgent, callTimeout
 	transport := plain.DefaultTransport()
-	transport.DialTLSContext, transport.TLSClientConfig = nil, config // govmomi's own would ask for a thumbprint last
+	transport.DialTLSContext, transport.TLSClientConfig = nil, config // otherwise govmomi's own functions would check a thumbprint in the end
 	var client *vim25.Client
 	err = v.await(ctx, true, func() error {
 		client, err = vim25.NewClient(ctx, plain)
@@ -238,7 +238,7 @@ func (v *vcenter) reach(ctx context.Context) (*vim25.Client, error) {
 	return client, nil
 }
 
-// logIn opens a session. Whoever calls it has the turn.
+// logIn opens a session. The caller must hold the turn.
 func (v *vcenter) logIn(ctx context.Context, client *vim25.Client) error {
 	password, err := readPassword(ctx, v.at)
 	if err != nil {
@@ -257,7 +257,8 @@ func (v *vcenter) logIn(ctx context.Context, client *vim25.Client) error {
 	err = v.call(ctx, client, &methods.LoginBody{Req: &types.Login{This: *client.ServiceContent.SessionManager,
 		UserName: v.at.User, Password: password, Locale: "en_US"}}, &res)
 	if is[*types.InvalidLogin](err) {
-		// It is not tried again, by nobody in this process: some tries lock an account.
+		// Nothing in this process tries it again, because repeated tries lock an
+		// account.
 		v.mu.Lock()
 		v.refused, v.refusedAt = sum, time.Now()
 		v.mu.Unlock()
@@ -273,7 +274,7 @@ func (v *vcenter) logIn(ctx context.Context, client *vim25.Client) error {
 	return nil
 }
 
-// logInAgain opens a session when the one of a log-in's number has ended.
+// logInAgain opens a session if the one with the number ended is still the last.
 func (v *vcenter) logInAgain(ctx context.Context, ended int) error {
 	giveBack, err := v.take(ctx)
 	if err != nil {
@@ -281,14 +282,14 @@ func (v *vcenter) logInAgain(ctx context.Context, ended int) error {
 	}
 	defer giveBack()
 	client, login := v.session()
-	if login > ended { // somebody else has
+	if login > ended { // somebody else has logged in already
 		return nil
 	}
 	return v.logIn(ctx, client)
 }
 
-// RoundTrip makes a call. One that was refused because the session has ended did
-// nothing, and is made again in a new session.
+// RoundTrip makes a call. A call that was refused because the session has ended had no
+// effect, and is made again in a new session.
 func (v *vcenter) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 	client, login := v.session()
 	err := v.call(ctx, client, req, res)
@@ -301,8 +302,8 @@ func (v *vcenter) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 	return v.call(ctx, client, req, res)
 }
 
-// sessionEnded says that a call was refused because its session has ended. Where
-// properties are read, a vCenter may say so of each of them.
+// sessionEnded says that a call was refused because its session has ended. When
+// properties are read, a vCenter may report that for each of them.
 func sessionEnded(res soap.HasFault, err error) bool {
 	if err != nil {
 		return is[*types.NotAuthenticated](err)
@@ -321,20 +322,20 @@ func sessionEnded(res soap.HasFault, err error) bool {
 	return false
 }
 
-// call makes a call within the pace, again and again while the vCenter is away.
+// call makes a call within the pace, and repeats it while the vCenter is away.
 func (v *vcenter) call(ctx context.Context, client *vim25.Client, req, res soap.HasFault) error {
 	return v.await(ctx, isRepeatable(req), func() error {
 		if err := v.limiter.Wait(ctx); err != nil {
 			return cmp.Or(context.Cause(ctx), err)
 		}
-		reflect.ValueOf(res).Elem().SetZero() // of what a call before has left there
+		reflect.ValueOf(res).Elem().SetZero() // remove what an earlier call has left in it
 		return client.Client.RoundTrip(ctx, req, res)
 	})
 }
 
-// await makes a call again while the vCenter is away, for awayLimit at the most.
-// One that changes something is made again only when the vCenter cannot have had
-// it; otherwise the error is errNoAnswer.
+// await repeats a call while the vCenter is away, for at most awayLimit. A call that
+// changes something is repeated only if the vCenter cannot have received it; otherwise
+// the error is errNoAnswer.
 func (v *vcenter) await(ctx context.Context, repeatable bool, call func() error) error {
 	began := time.Now()
 	for {
@@ -355,7 +356,7 @@ func (v *vcenter) await(ctx context.Context, repeatable bool, call func() error)
 	}
 }
 
-// isRepeatable tells calls that change nothing, or can be made twice.
+// isRepeatable says whether a call changes nothing, or can be made twice.
 func isRepeatable(req soap.HasFault) bool {
 	name := strings.TrimSuffix(reflect.TypeOf(req).Elem().Name(), "Body")
 	for _, prefix := range []string{"Retrieve", "ContinueRetrieve", "Query", "Search", "Rescan", "Find", "Has", "Check", "CurrentTime", "Login", "CancelTask", "SetField", "HttpNfcLeaseProgress",

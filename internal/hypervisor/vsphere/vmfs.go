@@ -13,29 +13,29 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// LUN is a logical unit of ours, as the storage server that made it knows it.
-// Nothing of it may be taken from what a host shows: it is what tells our LUN from
-// all others.
+// LUN is a logical unit of ours, as described by the storage server that made it.
+// Its values must not be taken from what a host shows, because they distinguish our
+// LUN from all others.
 type LUN struct {
 	Target
 	Number    int32
-	Name      string // by which all hosts know it (VPD page 0x83): "naa.6001405…"
+	Name      string // the name by which all hosts know it (VPD page 0x83): "naa.6001405…"
 	SizeBytes int64
 }
 
-// uniqueName are names that a LUN has everywhere. Those of other forms ("mpx.…")
-// are a host's own.
+// uniqueName matches names that a LUN has on every host. Names of other forms
+// ("mpx.…") are valid on one host only.
 var uniqueName = regexp.MustCompile(`^(naa|eui|t10)\..+`)
 
-// MakeVMFS makes a VMFS on a LUN, and has all hosts mount it. A datastore of that
-// name that is on the LUN already is left as it is.
+// MakeVMFS makes a VMFS on a LUN, and makes all hosts mount it. A datastore with
+// that name that is on the LUN already is left as it is.
 //
-// Dangerous: it destroys what is on the LUN. So each host must be connected to the
-// target, and see there, by no other way, a LUN of this number, name and size;
-// none may see a partition, a VMFS, or a copy of one on it; and the first host must
-// call it free. The API reads no LUN: data without a partition table is not seen.
-// That the LUN is new is for the storage server to know, and so is that no host
-// beside these uses it.
+// Dangerous: it destroys what is on the LUN. Therefore each host must be connected
+// to the target, and see there, by no other path, a LUN with this number, name and
+// size; no host may see a partition, a VMFS, or a copy of one on it; and the first
+// host must report it as free. The API cannot read a LUN: data without a partition
+// table is not seen. Only the storage server can know that the LUN is new, and that
+// no host besides these uses it.
 func MakeVMFS(ctx context.Context, name string, lun LUN, hosts ...*Host) error {
 	if len(hosts) == 0 {
 		return fault.New(fault.BadInput, "make VMFS %s: no host is named", name)
@@ -61,8 +61,8 @@ func MakeVMFS(ctx context.Context, name string, lun LUN, hosts ...*Host) error {
 	return nil
 }
 
-// makeOn makes the VMFS at the first host, when all say that the LUN is ours and
-// empty. All that say otherwise are told at once.
+// makeOn makes the VMFS at the first host, if all hosts say that the LUN is ours
+// and empty. The error has the objections of all hosts.
 func makeOn(ctx context.Context, name string, lun LUN, hosts []*Host) error {
 	var errs []error
 	for _, h := range hosts {
@@ -80,7 +80,7 @@ func makeOn(ctx context.Context, name string, lun LUN, hosts []*Host) error {
 	return hosts[0].format(ctx, name, lun)
 }
 
-// RemoveVMFS destroys the VMFS of that name, when it is on the LUN and nowhere
+// RemoveVMFS destroys the VMFS with that name, if it is on the LUN and nowhere
 // else, and no machine is on it.
 func RemoveVMFS(ctx context.Context, name string, lun LUN, hosts ...*Host) error {
 	removed := false
@@ -101,7 +101,7 @@ func RemoveVMFS(ctx context.Context, name string, lun LUN, hosts ...*Host) error
 	return errors.Join(errs...)
 }
 
-// hasVMFS says whether the host has the datastore of that name, on our LUN.
+// hasVMFS says whether the host has the datastore with that name, on our LUN.
 func (h *Host) hasVMFS(ctx context.Context, name string, lun LUN) (has bool, err error) {
 	if err := h.checkStoreName(name); err != nil {
 		return false, err
@@ -117,7 +117,7 @@ func (h *Host) hasVMFS(ctx context.Context, name string, lun LUN) (has bool, err
 	return has, err
 }
 
-// format makes the VMFS, after a last look.
+// format makes the VMFS, after a last check.
 func (h *Host) format(ctx context.Context, name string, lun LUN) error {
 	return h.with(ctx, "make VMFS "+name+" on LUN "+lun.Name, func(s *site) error {
 		disk, err := s.ourDisk(ctx, lun)
@@ -133,7 +133,7 @@ func (h *Host) format(ctx context.Context, name string, lun LUN) error {
 			return err
 		}
 		spec.Vmfs.VolumeName = name
-		if err := s.isEmpty(ctx, disk); err != nil { // the last thing before it is made
+		if err := s.isEmpty(ctx, disk); err != nil { // the last check before it is made
 			return err
 		}
 		_, asked := methods.CreateVmfsDatastore(ctx, s.client, &types.CreateVmfsDatastore{This: system, Spec: *spec})
@@ -151,7 +151,7 @@ func (h *Host) format(ctx context.Context, name string, lun LUN) error {
 	})
 }
 
-// mountVMFS has the host look for the VMFS.
+// mountVMFS makes the host look for the VMFS.
 func (h *Host) mountVMFS(ctx context.Context, name string, lun LUN) error {
 	return h.with(ctx, "mount VMFS "+name, func(s *site) error {
 		have, err := s.storeOf(ctx, name)
@@ -200,7 +200,7 @@ func (h *Host) removeVMFS(ctx context.Context, name string, lun LUN) (removed bo
 	return removed, err
 }
 
-// isOn says whether a datastore is a VMFS on the LUN and on nothing else.
+// isOn checks that a datastore is a VMFS on the LUN and on nothing else.
 func (d *store) isOn(lun LUN) error {
 	switch {
 	case d.vmfs == nil:
@@ -219,8 +219,8 @@ func extents(volume *types.HostVmfsVolume) []string {
 	return names
 }
 
-// ourDisk finds the disk that is the LUN: by its target and number, and then it
-// must have its name and size, and be reached by no other way.
+// ourDisk finds the disk that is the LUN. It is found by its target and number, and
+// then must have the LUN's name and size, and be reached by no other path.
 func (s *site) ourDisk(ctx context.Context, lun LUN) (*types.HostScsiDisk, error) {
 	if !uniqueName.MatchString(lun.Name) || lun.IQN == "" || lun.SizeBytes <= 0 {
 		return nil, fault.New(fault.BadInput, "LUN %q of target %q, %d bytes: want a name that is the same on every host (naa., eui. or t10.), the target's, and the size",
@@ -281,7 +281,8 @@ func notEmpty(disk *types.HostScsiDisk, what string) error {
 	return fault.New(fault.BadInput, "LUN %s is not empty: it has %s. It is not touched: make it anew at the storage server", disk.CanonicalName, what)
 }
 
-// vmfsSpec is how vCenter would make a VMFS of a whole disk that it calls free.
+// vmfsSpec is how vCenter would make a VMFS on the whole of a disk that it reports
+// as free.
 func (s *site) vmfsSpec(ctx context.Context, system types.ManagedObjectReference, disk *types.HostScsiDisk) (*types.VmfsDatastoreCreateSpec, error) {
 	free, err := methods.QueryAvailableDisksForVmfs(ctx, s.client, &types.QueryAvailableDisksForVmfs{This: system})
 	if err != nil {
@@ -307,7 +308,7 @@ func (s *site) vmfsSpec(ctx context.Context, system types.ManagedObjectReference
 	return nil, fmt.Errorf("vCenter tells no way to make a VMFS of all of LUN %s", disk.CanonicalName)
 }
 
-// rescanVMFS has the host look for VMFS on the LUNs that it sees.
+// rescanVMFS makes the host look for VMFS on the LUNs that it sees.
 func (s *site) rescanVMFS(ctx context.Context) error {
 	have, err := s.storage(ctx)
 	if err != nil {

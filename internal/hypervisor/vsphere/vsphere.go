@@ -1,32 +1,36 @@
-// Package vsphere drives ESXi hosts through their vCenter, by the vSphere Web
-// Services API (vim25, package govmomi): machines that are cloned from a
+// Package vsphere drives ESXi hosts through their vCenter with the vSphere Web
+// Services API (vim25, package govmomi): virtual machines that are cloned from a
 // template, and vMotion.
 //
-// What it does was tried on govmomi's simulator (v0.56.0) alone, which plays
-// vCenter's interface: by itself, and with real guests of the emulated testbed
-// behind it. No ESXi host and no real vMotion was ever involved, and no conversation
-// with a real vCenter was recorded.
-// docs/vsphere.md has the list of what works there. vMotion across vCenters, which
-// the simulator lacks, was tried on made-up ones.
+// It was tried only on govmomi's simulator (v0.56.0), which implements vCenter's
+// interface: on its own, and with real guests of the emulated testbed behind it. No
+// ESXi host and no real vMotion was ever involved, and no conversation with a real
+// vCenter was recorded. docs/vsphere.md lists what works there. vMotion between
+// vCenters, which the simulator lacks, was tried on made-up vCenters only.
 //
-// The disk under test it makes itself, in a datastore, with the machine; all of the
-// machine lies there. It is read by the datastore's file API, when the machine is
-// switched off.
+// The driver itself makes the disk under test, in a datastore and together with the
+// virtual machine; all files of the machine are there. The disk is read through the
+// datastore's file API while the machine is powered off.
 //
-// It promises that a machine of another is never touched: ours have the testbed's
-// label in their name, in their notes and in a custom attribute, and the UUID that
-// follows from the name. A relocation that runs already, be it of a process before
-// this one, is followed and never started twice. A vCenter that is away is waited
-// for, and an ended session opened anew. What vCenter refuses, or cannot do, is the
-// infrastructure's; only a relocation's own task can say that a migration failed.
-// No password is in an error. Where the target has another vCenter, the source's
-// vCenter is told the account there with its password (RelocateSpec.service).
+// It promises that
+//   - a machine that is not ours is never touched. A machine of ours has the testbed's
+//     label in its name, in its notes and in a custom attribute, and the UUID that
+//     follows from the name;
+//   - a relocation that runs already, even one that an earlier process has started, is followed and never
+//     started twice;
+//   - while a vCenter is away, the driver waits, and it opens a session again when one has ended;
+//   - what vCenter refuses, or cannot do, is an error of the
+//     infrastructure: only a relocation's own task can say that a migration failed;
+//   - no error contains a password.
 //
-// Dangerous: a vCenter that loses the line to a host does not know what runs
-// there. Such an answer is an error here (hypervisor.ErrUnknown), and never that a
-// machine is off. And whoever may manage our folder may also answer for our
-// machines: DRS moves them where it is not told otherwise, which Check reports.
-// MakeVMFS destroys what is on a LUN, and is called for the one that the inventory
+// When the target has another vCenter, the source's vCenter is given an account
+// there with its password (RelocateSpec.service).
+//
+// Dangerous: a vCenter that loses the connection to a host does not know what runs
+// there. Such an answer is an error here (hypervisor.ErrUnknown), and never means
+// that a machine is off. Others who may manage our folder can also act on our
+// machines: DRS moves them unless it is told otherwise, which Check reports.
+// MakeVMFS destroys what is on a LUN; it is called for the LUN that the inventory
 // names in its mounts.
 package vsphere
 
@@ -45,10 +49,10 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// Name is the driver's, in inventories and campaign files.
+// Name is the driver's name in inventories and campaign files.
 const Name = "vsphere"
 
-// Kind is vSphere for the registration.
+// Kind registers vSphere.
 var Kind = hypervisor.Kind{
 	Name: Name,
 	New: func(setup hypervisor.Setup) (hypervisor.Driver, error) {
@@ -72,13 +76,13 @@ type Host struct {
 	label     string
 	machine   inventory.Machine
 	vcenter   *vcenter
-	guestDisk string // where the guest finds the disk under test
+	guestDisk string // the path of the disk under test in the guest
 
 	mu    sync.Mutex
-	known *site // as it was found last; nil when it must be found anew
+	known *site // as it was last found; nil when it must be found again
 }
 
-// New makes the driver of one host, which its vCenter must manage.
+// New makes the driver of one host, which a vCenter must manage.
 func New(setup hypervisor.Setup) (*Host, error) {
 	if setup.VCenter == nil || setup.Machine.VCenter == nil {
 		return nil, fault.New(fault.BadInput, "%s: no vCenter manages it: give its entry in the inventory a vcenter", setup.Machine.Name)
@@ -90,14 +94,14 @@ func New(setup hypervisor.Setup) (*Host, error) {
 // Host is the name of the host.
 func (h *Host) Host() string { return h.machine.Name }
 
-// Watcher is nobody: no program of ours runs on an ESXi host.
+// Watcher is "": no program of ours runs on an ESXi host.
 func (h *Host) Watcher() string { return "" }
 
-// prefix is what our machines' names start with.
+// prefix is the beginning of our machines' names.
 func (h *Host) prefix() string { return h.label + hypervisor.LabelSeparator }
 
-// failed says which host, what was tried and what came back; nil stays nil. The
-// class of an error that has one stands.
+// failed adds the host and what was tried to an error; nil stays nil. An error that
+// has a class keeps it.
 func (h *Host) failed(what string, err error) error {
 	if err == nil {
 		return nil
@@ -105,7 +109,7 @@ func (h *Host) failed(what string, err error) error {
 	return fault.As(classOf(err), fmt.Errorf("%s: %s: %w", h.Host(), what, err))
 }
 
-// with does something in a session with the vCenter, with the host's objects.
+// with calls do with the host's objects, in a session with the vCenter.
 func (h *Host) with(ctx context.Context, what string, do func(s *site) error) error {
 	defer h.vcenter.use()()
 	s, err := h.site(ctx)
@@ -117,8 +121,8 @@ func (h *Host) with(ctx context.Context, what string, do func(s *site) error) er
 	return h.failed(what, err)
 }
 
-// site gives the host's objects in a session that is in use. They are found once,
-// and again when vCenter does not know one of them any more.
+// site returns the host's objects, in a session that is in use. They are looked for
+// once, and again when vCenter no longer knows one of them.
 func (h *Host) site(ctx context.Context) (*site, error) {
 	client, err := h.vcenter.connect(ctx)
 	if err != nil {
@@ -137,8 +141,8 @@ func (h *Host) site(ctx context.Context) (*site, error) {
 	return s, err
 }
 
-// learn forgets the host's objects when an error says that one is not known: a
-// host that was removed and added again is another one.
+// learn forgets the host's objects when an error says that one is not known: a host
+// that was removed and added again has other objects.
 func (h *Host) learn(err error) {
 	if is[*types.ManagedObjectNotFound](err) {
 		h.forget()
@@ -151,7 +155,7 @@ func (h *Host) forget() {
 	h.known = nil
 }
 
-// checkName refuses to touch what is not the testbed's own.
+// checkName refuses to touch a machine that is not the testbed's own.
 func (h *Host) checkName(name string) error {
 	if !strings.HasPrefix(name, h.prefix()) {
 		return fault.New(fault.BadInput, "%s: machine %q: its name does not start with the testbed's %q", h.Host(), name, h.prefix())
@@ -187,22 +191,22 @@ func (h *Host) list(ctx context.Context, s *site) ([]hypervisor.State, error) {
 	return states, nil
 }
 
-// Pause suspends a running machine: vSphere knows no stop of the processors
-// alone, and writes the memory to the datastore.
+// Pause suspends a running machine: vSphere cannot stop only the processors, and
+// writes the memory to the datastore.
 func (h *Host) Pause(ctx context.Context, name string) error {
 	return h.change(ctx, name, hypervisor.Running, "suspend", func(s *site, m machine) error {
 		return s.suspend(ctx, m.ref)
 	})
 }
 
-// Unpause lets a suspended machine go on.
+// Unpause resumes a suspended machine.
 func (h *Host) Unpause(ctx context.Context, name string) error {
 	return h.change(ctx, name, hypervisor.Paused, "resume", func(s *site, m machine) error {
 		return s.powerOn(ctx, m.ref)
 	})
 }
 
-// change takes a machine from a state to the other of running and paused.
+// change takes a machine from one of the states running and paused to the other.
 func (h *Host) change(ctx context.Context, name string, from hypervisor.Status, verb string, do func(*site, machine) error) error {
 	if err := h.checkName(name); err != nil {
 		return err
@@ -227,8 +231,9 @@ func (h *Host) change(ctx context.Context, name string, from hypervisor.Status, 
 	})
 }
 
-// Destroy powers the machine off and deletes it with its disks. One that is on
-// another host is left alone; one that is on its way is called back first.
+// Destroy powers the machine off and deletes it with its disks. A machine on another
+// host is left alone; for one that is being relocated, the relocation is cancelled
+// first.
 func (h *Host) Destroy(ctx context.Context, name string) error {
 	if err := h.checkName(name); err != nil {
 		return err
@@ -246,7 +251,7 @@ func (h *Host) Destroy(ctx context.Context, name string) error {
 }
 
 // Teardown destroys all of the testbed's machines on this host, and the template
-// that was made of the inventory's file. The custom attribute stays, as other
+// that was made from the inventory's file. The custom attribute stays, because other
 // testbeds of the vCenter may use it.
 func (h *Host) Teardown(ctx context.Context) error {
 	err := h.with(ctx, "tear down", func(s *site) error {
@@ -276,7 +281,7 @@ func (h *Host) destroy(ctx context.Context, s *site, m machine) error {
 		return nil
 	}
 	if !h.isOurs(m) && m.power != types.VirtualMachinePowerStatePoweredOff {
-		return h.foreign(m) // what we have not labelled we have not started
+		return h.foreign(m) // we never start a machine before it is labelled
 	}
 	called, err := s.callBack(ctx, m)
 	if err != nil {
@@ -285,7 +290,7 @@ func (h *Host) destroy(ctx context.Context, s *site, m machine) error {
 	if called {
 		m, err = h.ours(ctx, s, m.name)
 		if errors.Is(err, hypervisor.ErrNotFound) || err == nil && m.host != s.host {
-			return nil // it arrived before it could be called back
+			return nil // it arrived before its relocation could be cancelled
 		}
 		if err != nil {
 			return err

@@ -1,10 +1,10 @@
-// Package counters says what vCenter's performance manager counts of a host and
-// of a machine, in the words of our data dictionary.
+// Package counters maps the counters of vCenter's performance manager, for a host
+// and for a virtual machine, to our data dictionary.
 //
-// It promises no counter that vCenter does not have: the values are as it tells
-// them, each the mean or the sum of one of its intervals (20 s at the finest), and
-// so they have names of their own. They are never those that a witness takes ten
-// times a second.
+// It promises no counter that vCenter does not have. The values are as vCenter
+// reports them, each the mean or the sum over one of its intervals (20 s at the
+// finest), and therefore they have names of their own: they are never confused
+// with those that a witness takes ten times a second.
 package counters
 
 import (
@@ -12,14 +12,14 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Devices that counters are of, beside those of package witness.
+// Devices of these counters, in addition to those of package witness.
 const (
 	Datastore = "datastore" // the datastore of the disk under test, as the host sees it
 	HostNet   = "host-net"  // all physical network interfaces of the host together
-	Interval  = "interval"  // what the values of the same time are of
+	Interval  = "interval"  // the interval that values with the same time are of
 )
 
-// Entity is what vCenter counts for.
+// Entity is a kind of object for which vCenter counts.
 type Entity string
 
 // The entities.
@@ -28,7 +28,7 @@ const (
 	Host    Entity = "HostSystem"
 )
 
-// Metric is a counter of vCenter's, and what it is to us.
+// Metric is a counter of vCenter, and the counter of ours that it becomes.
 type Metric struct {
 	Of   Entity
 	Name string // group.name.rollup: "virtualDisk.totalReadLatency.average"
@@ -36,7 +36,7 @@ type Metric struct {
 	witness.Counter
 }
 
-// Units, and the keys of vCenter's for them (PerformanceManagerUnit).
+// Our units, and vCenter's keys for them (PerformanceManagerUnit).
 const (
 	ms        = "ms"
 	perSecond = "I/Os a second"
@@ -45,13 +45,13 @@ const (
 
 	inMilliseconds = "millisecond"
 	inNumbers      = "number"
-	inPercent      = "percent" // of which a value is hundredths
+	inPercent      = "percent" // a value is in hundredths of a per cent
 	inKBps         = "kiloBytesPerSecond"
 )
 
-// Metrics are what is read. Source: vSphere Web Services API, the pages "Virtual
-// Disk Counters", "Datastore Counters", "CPU Counters" and "Network Counters", and
-// PerformanceManagerUnit for the percents.
+// Metrics are the counters that are read. Source: vSphere Web Services API, the
+// pages "Virtual Disk Counters", "Datastore Counters", "CPU Counters" and "Network
+// Counters", and PerformanceManagerUnit for the percentages.
 var Metrics = []Metric{
 	{Machine, "virtualDisk.totalReadLatency.average", inMilliseconds, level(witness.GuestDisk, "read_latency_ms", ms, "mean time of a read by the guest, of the last interval")},
 	{Machine, "virtualDisk.totalWriteLatency.average", inMilliseconds, level(witness.GuestDisk, "write_latency_ms", ms, "mean time of a write by the guest, of the last interval")},
@@ -68,8 +68,8 @@ var Metrics = []Metric{
 	{Host, "net.droppedTx.summation", inNumbers, level(HostNet, "tx_dropped", packets, "dropped on their way out in the last interval")},
 }
 
-// Intervals are counters that no vCenter has: how long the interval is that its
-// values of an entity are of, as it tells it with each.
+// Intervals are counters that no vCenter has: the length of the interval that
+// vCenter's values of an entity are of, which vCenter reports with each value.
 var Intervals = map[Entity]witness.Counter{
 	Machine: level(Interval, "guest_s", "s", "length of the interval that the values of the guest-disk of this time are of"),
 	Host:    level(Interval, "host_s", "s", "length of the interval that the host's own values of this time are of"),
@@ -79,8 +79,8 @@ func level(device, name, unit, text string) witness.Counter {
 	return witness.Counter{Device: device, Name: name, Unit: unit, Text: "vSphere: " + text}
 }
 
-// Part is what the data dictionary needs to know: no program of ours runs on an
-// ESXi host.
+// Part is what is added to the data dictionary: no program of ours runs on an ESXi
+// host.
 var Part = part.Part{Counters: dictionary()}
 
 func dictionary() []witness.Counter {
