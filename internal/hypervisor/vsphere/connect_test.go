@@ -22,8 +22,8 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// TestTrusted: a vCenter is known by either thumbprint in either case, or by its
-// authority.
+// TestTrusted: a vCenter is verified by a thumbprint of either length, in either
+// case, or by its authority.
 func TestTrusted(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -44,8 +44,8 @@ func TestTrusted(t *testing.T) {
 	}
 }
 
-// TestRefusedLogin: what is wrong with a vCenter's entry is input, is told with
-// what to do, and no try of it is made twice. No error holds a password.
+// TestRefusedLogin: an error in a vCenter's entry is BadInput, says what to do,
+// and the log-in is not tried twice. No error contains a password.
 func TestRefusedLogin(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -92,7 +92,7 @@ func TestRefusedLogin(t *testing.T) {
 	}
 }
 
-// TestPasswords come from the environment and from systemd, too.
+// TestPasswords: passwords can also come from the environment and from systemd.
 func TestPasswords(t *testing.T) {
 	s := newSim(t)
 	folder := t.TempDir()
@@ -107,8 +107,8 @@ func TestPasswords(t *testing.T) {
 	}
 }
 
-// TestAway: a vCenter that is away is waited for, as long as the caller waits; one
-// that is away for too long is the infrastructure's.
+// TestAway: calls wait for a vCenter that is away, as long as the caller waits;
+// one that is away for too long is an error of the infrastructure.
 func TestAway(t *testing.T) {
 	s := newSim(t)
 	s.create()
@@ -134,7 +134,7 @@ func TestAway(t *testing.T) {
 	require.NoError(t, <-listed)
 	s.requireAt(s.a)
 
-	// While it starts, its proxy answers for it.
+	// While vCenter starts, its proxy answers.
 	calls := s.count("RetrievePropertiesEx")
 	s.set(func() { s.answers = http.StatusServiceUnavailable })
 	go func() {
@@ -146,8 +146,8 @@ func TestAway(t *testing.T) {
 	require.NoError(t, <-listed)
 }
 
-// TestNothingTwice: what changes something is not asked for twice when its answer
-// is lost, or when a proxy gives one that may have passed the call on.
+// TestNothingTwice: a call that changes something is not repeated when its answer
+// is lost, or when a proxy answers that may have passed the call on.
 func TestNothingTwice(t *testing.T) {
 	t.Parallel()
 	for _, proxy := range []int{0, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {
@@ -168,8 +168,8 @@ func TestNothingTwice(t *testing.T) {
 	}
 }
 
-// TestSessionEnds: a session that ended is opened anew, once for all who need it;
-// one that nobody uses is ended.
+// TestSessionEnds: a session that has ended is opened again, once for all who need
+// it; an unused session is ended.
 func TestSessionEnds(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -201,7 +201,8 @@ func TestSessionEnds(t *testing.T) {
 	require.Eventually(t, func() bool { return len(s.openSessions()) == 0 }, time.Minute, time.Millisecond)
 }
 
-// TestSessionEnded: a vCenter may say of each property that it wants a session.
+// TestSessionEnded: a vCenter may report for each property that it needs a
+// session.
 func TestSessionEnded(t *testing.T) {
 	missing := func(fault types.BaseMethodFault) soap.HasFault {
 		return &methods.RetrievePropertiesExBody{Res: &types.RetrievePropertiesExResponse{Returnval: &types.RetrieveResult{
@@ -215,12 +216,12 @@ func TestSessionEnded(t *testing.T) {
 	require.False(t, sessionEnded(missing(&types.NotAuthenticated{}), io.EOF))
 }
 
-// tripper answers calls by itself.
+// tripper answers calls itself.
 type tripper func(req, res soap.HasFault) error
 
 func (f tripper) RoundTrip(_ context.Context, req, res soap.HasFault) error { return f(req, res) }
 
-// TestPace: while nothing changes, a task is asked for twice a second at the most.
+// TestPace: while nothing changes, a task is asked at most twice a second.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0

@@ -19,7 +19,7 @@ import (
 
 var counted = hypervisor.Counted{Domain: guest.Name, Storage: "nfs"}
 
-// counting is a performance manager that tells what a test wants.
+// counting is a performance manager that returns what a test wants.
 type counting struct {
 	*simulator.PerformanceManager
 	asked  []types.PerfQuerySpec
@@ -51,8 +51,8 @@ func newCounting(s *sim) *counting {
 	return c
 }
 
-// TestCounters: vCenter's counters become ours, in the order of their times, those
-// without a value are left out, and all are asked for in one call.
+// TestCounters: vCenter's counters become ours, in the order of their times; those
+// without a value are left out, and one call asks for all.
 func TestCounters(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -114,9 +114,9 @@ func TestCounters(t *testing.T) {
 	require.Equal(t, readings, again, "they are readings as any other")
 }
 
-// TestCountersAfterAMove: a vCenter that keeps what a machine has used on the host
-// before tells it of the host that the machine is on now. That is left out there, so
-// that each value counts once: the host's own values of that time stay.
+// TestCountersAfterAMove: a vCenter that keeps what a machine has used on the former
+// host reports it for the host that the machine is on now. It is left out there, so
+// that each value counts once; the host's own values of that time stay.
 func TestCountersAfterAMove(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -130,7 +130,7 @@ func TestCountersAfterAMove(t *testing.T) {
 		return nil
 	}
 	c.at = []time.Time{from.Add(20 * time.Second), from.Add(40 * time.Second)}
-	// of gives when a device's values are of.
+	// of returns the times of a device's values.
 	of := func(readings []witness.Reading, device string) (times []time.Time) {
 		for _, r := range readings {
 			if r.Device == device && r.Name != "host_s" {
@@ -153,7 +153,7 @@ func TestCountersAfterAMove(t *testing.T) {
 	require.Equal(t, []time.Time{late}, of(after.Readings, counters.Interval))
 	require.Equal(t, c.at, of(after.Readings, witness.CPU), "the host was there")
 
-	// All that is wanted is of before: of the guest, nothing is asked.
+	// All of the requested time is before the move: nothing is asked about the guest.
 	after, err = s.b.Counters(t.Context(), counted, from, from.Add(30*time.Second))
 	require.NoError(t, err)
 	require.Len(t, c.asked, 1)
@@ -162,7 +162,7 @@ func TestCountersAfterAMove(t *testing.T) {
 }
 
 // TestCountersOfTheSimulator: vCenter knows all of our metrics, and its own numbers
-// are read. The simulator's series lack their zeros: those are left out.
+// are read. The simulator's series lack their zeros: such series are left out.
 func TestCountersOfTheSimulator(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -185,7 +185,7 @@ func TestCountersOfTheSimulator(t *testing.T) {
 		return err
 	}))
 
-	// The other host has no machine, and tells of itself alone.
+	// The other host has no machine, and returns only its own counters.
 	counts, err = s.b.Counters(t.Context(), counted, to.Add(-5*time.Minute), to)
 	require.NoError(t, err)
 	require.NotEmpty(t, counts.Readings)
@@ -197,8 +197,8 @@ func TestCountersOfTheSimulator(t *testing.T) {
 	require.ErrorContains(t, err, `its name does not start with the testbed's`)
 }
 
-// TestCountersUnit: a counter in another unit than ours is refused, and not taken for
-// ours.
+// TestCountersUnit: a counter in another unit than ours is refused, rather than read
+// in ours.
 func TestCountersUnit(t *testing.T) {
 	s := newSim(t)
 	s.create()

@@ -22,13 +22,13 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// datastore is one of the simulator's.
+// datastore is one of the simulator's datastores.
 func (s *sim) datastore(name string) *simulator.Datastore {
 	return s.model.Map().Get(s.ref("Datastore", name)).(*simulator.Datastore)
 }
 
-// TestDisk: a clone has the disk under test behind those of its template, with the
-// size and in the datastore that are wanted.
+// TestDisk: a clone has the disk under test after those of its template, with the
+// wanted size and in the wanted datastore.
 func TestDisk(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -64,8 +64,8 @@ func TestDisk(t *testing.T) {
 	require.Same(t, vm, s.find(guest.Name))
 }
 
-// TestDiskOfBadTemplates: no disk is put beside none, and none where the controller
-// itself is.
+// TestDiskOfBadTemplates: a template without a disk is refused, and the number of the
+// controller itself is not used for a disk.
 func TestDiskOfBadTemplates(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -89,8 +89,8 @@ func TestDiskOfBadTemplates(t *testing.T) {
 	require.Error(t, s.a.Create(t.Context(), domainIn("/DC0/datastore/nowhere")))
 }
 
-// TestTemplateDisks: the guest finds the disk under test behind those of the
-// template, so it must have as many as guest.disk says.
+// TestTemplateDisks: the guest finds the disk under test after those of the template,
+// so the template must have the number of disks that guest.disk implies.
 func TestTemplateDisks(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -118,8 +118,8 @@ func TestTemplateDisks(t *testing.T) {
 	require.Equal(t, fault.BadInput, fault.Of(err))
 }
 
-// TestCloneOfWrongDisks: what a clone has is counted before the disk under test is put
-// behind it, wherever its template is from.
+// TestCloneOfWrongDisks: a clone's disks are counted before the disk under test is
+// added, wherever its template comes from.
 func TestCloneOfWrongDisks(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -179,8 +179,8 @@ func TestCheckDatastore(t *testing.T) {
 	require.Equal(t, fault.BadInput, fault.Of(err))
 }
 
-// TestDomainBytes: a clone has the template's disks and a swap file of its memory,
-// but for what is reserved.
+// TestDomainBytes: a clone has the template's disks and a swap file as large as its
+// memory without the reserved part.
 func TestDomainBytes(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -211,7 +211,8 @@ func TestDomainBytes(t *testing.T) {
 	}
 }
 
-// fill writes the data of the guest's disk into the simulator, which makes no bytes.
+// fill writes the data of the guest's disk into the simulator, which makes no data
+// itself.
 func (s *sim) fill() []byte {
 	data := make([]byte, 3<<20+4096)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
@@ -222,8 +223,8 @@ func (s *sim) fill() []byte {
 	return data
 }
 
-// TestOpenDisk reads the disk of a machine that is switched off for it, twice, where
-// it is and after it was moved.
+// TestOpenDisk reads the disk of a machine, which is powered off for it, twice: where
+// it is, and after it was moved.
 func TestOpenDisk(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -264,7 +265,7 @@ func TestOpenDisk(t *testing.T) {
 	require.Equal(t, 1, s.count("PowerOffVM_Task"))
 }
 
-// TestDiskThatCannotBeRead is never guessed at.
+// TestDiskThatCannotBeRead is an error, and its contents are never guessed.
 func TestDiskThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -301,8 +302,8 @@ func TestDiskThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestFiles: a file is read whatever the way to it does, and never taken for
-// another.
+// TestFiles: a file is read correctly whatever happens to the connection, and never
+// confused with another.
 func TestFiles(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

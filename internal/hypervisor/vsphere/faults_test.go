@@ -18,15 +18,16 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// failing has a method of the simulator fail at the call.
+// failing makes a method of the simulator fail when it is called.
 func (s *sim) failing(method string, with types.BaseMethodFault) {
 	s.model.Service.ClearFaultRules()
 	s.model.Service.AddFaultRule(&simulator.FaultInjectionRule{MethodName: method, ObjectType: "*", ObjectName: "*", Probability: 1,
 		FaultType: simulator.FaultTypeCustom, Fault: with, Enabled: true})
 }
 
-// TestRefusedRelocation: what vCenter refuses at the call has begun nothing. A
-// missing right is input, all else the infrastructure's, and nothing a result.
+// TestRefusedRelocation: a call that vCenter refuses has begun nothing. A missing
+// right is BadInput, everything else is the infrastructure's, and nothing is a
+// result.
 func TestRefusedRelocation(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -85,7 +86,8 @@ func TestFailsHalfWay(t *testing.T) {
 	require.Equal(t, 1, s.count("RelocateVM_Task"))
 }
 
-// TestFullDatastore: a relocation whose task finds no room for a disk is no result.
+// TestFullDatastore: a relocation whose task finds no room for a disk is not a
+// result.
 func TestFullDatastore(t *testing.T) {
 	t.Parallel()
 	for _, full := range []types.BaseMethodFault{&types.NoDiskSpace{Datastore: "LocalDS_1"}, &types.InsufficientStorageSpace{}} {
@@ -105,8 +107,8 @@ func TestFullDatastore(t *testing.T) {
 	}
 }
 
-// TestCreateFails: a machine that cannot be made is the infrastructure's, or input
-// when the account may not, and nothing of it is left that the next try could not
+// TestCreateFails: a machine that cannot be made is the infrastructure's, or BadInput
+// when the account lacks a right, and it leaves nothing that the next try could not
 // repair.
 func TestCreateFails(t *testing.T) {
 	t.Parallel()
@@ -127,10 +129,10 @@ func TestCreateFails(t *testing.T) {
 	}
 }
 
-// killedVariable has the test's own program migrate the guest until it is killed.
+// killedVariable makes the test's own program migrate the guest until it is killed.
 const killedVariable = "HELIOTROPE_TEST_KILLED"
 
-// killed is what such a process is told.
+// killed is the input of such a process.
 type killed struct {
 	At       inventory.VCenter
 	From, To inventory.Managed
@@ -150,8 +152,8 @@ func migrateUntilKilled(text string) {
 	os.Exit(1)
 }
 
-// TestKilled: a relocation whose controller was killed with SIGKILL is taken over
-// by the next one, and none is started beside it.
+// TestKilled: a relocation whose controller was killed with SIGKILL is followed by
+// the next one, which starts no second one.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)

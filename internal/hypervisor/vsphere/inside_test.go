@@ -27,9 +27,9 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// inGuest is the simulator's guest: this machine stands for it, with a folder of its
-// own for what is sent there. The simulator itself has guest operations in containers
-// only.
+// inGuest is the simulator's guest. This machine stands for it, with a folder of its
+// own for the files that are sent there. The simulator itself has guest operations
+// only in containers.
 type inGuest struct {
 	sim    *sim
 	folder string
@@ -56,7 +56,7 @@ type guestProcesses struct {
 
 const guestSecret = "battery-staple"
 
-// newInGuest gives the simulator guest operations, and an account of the guest.
+// newInGuest adds guest operations to the simulator, and an account in the guest.
 func newInGuest(s *sim) (*inGuest, inventory.Operations) {
 	in := &inGuest{sim: s, folder: s.t.TempDir(), host: "*", processes: map[int64]*exec.Cmd{}, ended: map[int64]*time.Time{}}
 	s.t.Cleanup(in.running.Wait)
@@ -72,7 +72,7 @@ func newInGuest(s *sim) (*inGuest, inventory.Operations) {
 	return in, inventory.Operations{User: "root", PasswordFrom: inventory.PasswordFile + password}
 }
 
-// refuses is why an operation is refused; nil when it is not.
+// refuses is the fault with which an operation is refused; nil when it is not.
 func (in *inGuest) refuses(auth types.BaseGuestAuthentication) types.BaseMethodFault {
 	account := auth.(*types.NamePasswordAuthentication)
 	switch {
@@ -84,7 +84,7 @@ func (in *inGuest) refuses(auth types.BaseGuestAuthentication) types.BaseMethodF
 	return nil
 }
 
-// transfer takes and gives files, as an ESXi host does.
+// transfer receives and sends files, as an ESXi host does.
 func (in *inGuest) transfer(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(r.URL.Path, "/in-guest")
 	if !strings.HasPrefix(path, in.folder) {
@@ -154,7 +154,7 @@ func (m *guestProcesses) StartProgramInGuest(req *types.StartProgramInGuest) soa
 	return &methods.StartProgramInGuestBody{Res: &types.StartProgramInGuestResponse{Returnval: pid}}
 }
 
-// wait notes when a process has ended.
+// wait records when a process has ended.
 func (in *inGuest) wait(pid int64) {
 	_ = in.processOf(pid).Wait() // its state tells how it ended
 	now := time.Now()
@@ -183,7 +183,7 @@ func (m *guestProcesses) ListProcessesInGuest(req *types.ListProcessesInGuest) s
 	return &methods.ListProcessesInGuestBody{Res: &types.ListProcessesInGuestResponse{Returnval: []types.GuestProcessInfo{info}}}
 }
 
-// requireTidy wants nothing of ours left in the guest.
+// requireTidy requires that nothing of ours is left in the guest.
 func (in *inGuest) requireTidy() {
 	in.sim.t.Helper()
 	left, err := filepath.Glob(in.folder + "/heliotrope.*")
@@ -191,8 +191,8 @@ func (in *inGuest) requireTidy() {
 	require.Empty(in.sim.t, left)
 }
 
-// TestInside runs commands in a guest, wherever that is: what arrives is what was
-// meant, and nothing stays.
+// TestInside runs commands in a guest, whichever host it is on: they arrive unchanged,
+// and leave nothing behind.
 func TestInside(t *testing.T) {
 	s := newSim(t)
 	in, login := newInGuest(s)
@@ -215,7 +215,7 @@ func TestInside(t *testing.T) {
 	code, _ := remote.ExitCode(err)
 	require.Equal(t, 127, code)
 
-	// An ESXi host has an address of its own, and is known by the thumbprint that
+	// An ESXi host has an address of its own, and is verified by the thumbprint that
 	// vCenter has of it.
 	in.host = strings.Replace(s.address, "127.0.0.1", "localhost", 1)
 	_, err = host.Run(ctx, remote.Command{Args: []string{"cat"}, Stdin: strings.NewReader("in")})
@@ -229,7 +229,8 @@ func TestInside(t *testing.T) {
 	in.requireTidy()
 }
 
-// TestInsideRefused: what is not begun says so, and no password is told.
+// TestInsideRefused: the error says that the command has not begun, and contains no
+// password.
 func TestInsideRefused(t *testing.T) {
 	s := newSim(t)
 	in, login := newInGuest(s)
@@ -287,8 +288,8 @@ func TestInsideCutOff(t *testing.T) {
 	in.requireTidy()
 }
 
-// loseOnce loses the answer to the next call of a method, after the status of a proxy
-// or a line that broke, and does something just before.
+// loseOnce loses the answer to the next call of a method, with a proxy's status or a
+// broken connection, and calls before just before that.
 func (s *sim) loseOnce(method string, proxy int, before func()) {
 	s.set(func() {
 		s.loses, s.proxy = method, proxy
@@ -301,8 +302,8 @@ func (s *sim) loseOnce(method string, proxy int, before func()) {
 	})
 }
 
-// TestInsideLost: a command of which nobody knows whether it runs is killed before its
-// folder, which tells its process, is removed.
+// TestInsideLost: a command that may or may not run is killed before its folder, which
+// identifies its process, is removed.
 func TestInsideLost(t *testing.T) {
 	for name, lose := range map[string]func(in *inGuest, runs, cancel func()){
 		"cancelled while it is started": func(in *inGuest, runs, cancel func()) {
@@ -346,7 +347,7 @@ func TestInsideLost(t *testing.T) {
 	}
 }
 
-// TestInsideAway: what only asks is asked again while vCenter is away.
+// TestInsideAway: calls that change nothing are repeated while vCenter is away.
 func TestInsideAway(t *testing.T) {
 	s := newSim(t)
 	in, login := newInGuest(s)
@@ -361,7 +362,7 @@ func TestInsideAway(t *testing.T) {
 }
 
 // TestInsideNeverBegins: a command that is killed before it has begun does not begin
-// after that, be its folder there or not.
+// afterwards, whether its folder still exists or not.
 func TestInsideNeverBegins(t *testing.T) {
 	for _, gone := range []bool{false, true} {
 		base, witness := t.TempDir(), filepath.Join(t.TempDir(), "witness")
@@ -377,8 +378,8 @@ func TestInsideNeverBegins(t *testing.T) {
 	}
 }
 
-// TestInsideKeepsTheToken: no error holds the address of a transfer, whatever is wrong
-// with it: who knows it can read and write the guest's files.
+// TestInsideKeepsTheToken: no error contains the address of a transfer, whatever is
+// wrong with it, because anybody who has it can read and write the guest's files.
 func TestInsideKeepsTheToken(t *testing.T) {
 	s := newSim(t)
 	in, login := newInGuest(s)
@@ -399,8 +400,8 @@ func TestInsideKeepsTheToken(t *testing.T) {
 	}
 }
 
-// TestInsideRecords: the load's programs are started, found again and ended as over
-// SSH.
+// TestInsideRecords: the load's programs are started, found again and ended in the
+// same way as over SSH.
 func TestInsideRecords(t *testing.T) {
 	s := newSim(t)
 	in, login := newInGuest(s)

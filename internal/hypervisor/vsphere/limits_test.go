@@ -12,7 +12,8 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// lane is a machine of its own that moves from a to b, in an inventory of its own.
+// lane is a lane with a machine of its own, which moves from a to b, and an
+// inventory of its own.
 type lane struct {
 	from  *Host
 	order hypervisor.Order
@@ -44,7 +45,7 @@ func (s *sim) lanes(number int, disk hypervisor.Copy) []*lane {
 	return all
 }
 
-// migrate begins, and gives how it ended.
+// migrate begins a migration, and returns how it ended.
 func (l *lane) migrate(ctx context.Context) <-chan error {
 	ended := make(chan error, 1)
 	go func() {
@@ -56,7 +57,7 @@ func (l *lane) migrate(ctx context.Context) <-chan error {
 }
 
 // TestPlaces: lanes of one vCenter share its places, whatever their inventories
-// call it: so many relocations run at once, and the next one waits.
+// call it: a limited number of relocations run at once, and the next one waits.
 func TestPlaces(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -88,7 +89,7 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// TestWaitsInVain: a relocation that was not let begin is no result, and has begun
+// TestWaitsInVain: a relocation that got no place is not a result, and has begun
 // nothing.
 func TestWaitsInVain(t *testing.T) {
 	s := newSim(t)
@@ -119,7 +120,7 @@ func TestWaitsInVain(t *testing.T) {
 }
 
 // TestFollowedWithoutAPlace: a relocation that runs already is followed at once,
-// also when all places are taken.
+// even when all places are taken.
 func TestFollowedWithoutAPlace(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -141,7 +142,7 @@ func TestFollowedWithoutAPlace(t *testing.T) {
 	s.a.vcenter.places.Release(int64(free))
 }
 
-// TestOneVCenter: a vCenter is one by its host and port.
+// TestOneVCenter: a vCenter is identified by its host and port.
 func TestOneVCenter(t *testing.T) {
 	one := limitsOf("https://vc.example.org")
 	for _, same := range []string{"https://VC.example.org/sdk", "https://vc.example.org:443", "https://vc.example.org:443/sdk"} {

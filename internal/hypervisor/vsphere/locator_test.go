@@ -23,9 +23,9 @@ import (
 // secretThere is the password of the other vCenter.
 const secretThere = "battery-staple"
 
-// pair is two simulators, one for each site's vCenter. The simulator knows nothing of
-// a relocation to another vCenter: what is sent is looked at, and what becomes of it
-// played.
+// pair is two simulators, one for each site's vCenter. The simulator does not know
+// relocations to another vCenter: the test inspects what is sent, and plays the
+// outcome.
 type pair struct {
 	*sim
 	there *sim // the target is its host b, which has the reference of the first one's host a
@@ -33,7 +33,7 @@ type pair struct {
 	sent  types.VirtualMachineRelocateSpec // last
 }
 
-// newPair makes the guest at the first one, whose relocations are slow.
+// newPair makes the guest at the first vCenter, where relocations are slow.
 func newPair(t *testing.T) *pair {
 	t.Helper()
 	p := &pair{sim: newSim(t), there: newSim(t)}
@@ -49,8 +49,8 @@ func newPair(t *testing.T) *pair {
 	return p
 }
 
-// arrive has the machine known at the other vCenter alone: with its name, UUID and
-// notes, and without custom attributes.
+// arrive moves the machine to the other vCenter: with its name, UUID and notes, and
+// without custom attributes.
 func (p *pair) arrive(sent types.VirtualMachineRelocateSpec) {
 	p.sent = sent
 	ctx, inside := context.Background(), p.inside()
@@ -67,7 +67,7 @@ func (p *pair) arrive(sent types.VirtualMachineRelocateSpec) {
 	})
 }
 
-// show has the other vCenter show what is to become of a machine that is on its way.
+// show makes the other vCenter show a machine that is still being moved.
 func (p *pair) show() {
 	require.NoError(p.t, p.there.b.Create(context.Background(), domainIn("/DC0/datastore/LocalDS_1")))
 	shown := p.there.find(guest.Name)
@@ -84,7 +84,7 @@ func (p *pair) order() hypervisor.Order {
 	return order
 }
 
-// requireThere asks all where the guest is.
+// requireThere asks both vCenters where the guest is.
 func (p *pair) requireThere() {
 	p.t.Helper()
 	for _, h := range []*Host{p.a, p.b} {
@@ -97,8 +97,8 @@ func (p *pair) requireThere() {
 	require.Equal(p.t, []hypervisor.State{{Name: guest.Name, Status: hypervisor.Running, MemoryMiB: guest.MemoryMiB}}, states)
 }
 
-// TestAcross: the source's vCenter is told all that it needs of the other one, the
-// machine is ours where it arrives, and no log holds a password.
+// TestAcross: the source's vCenter is told all that it needs to know of the other
+// one, the machine counts as ours where it arrives, and no log contains a password.
 func TestAcross(t *testing.T) {
 	p := newPair(t)
 	order := p.order()
@@ -135,8 +135,8 @@ func TestAcross(t *testing.T) {
 	require.Zero(t, p.there.count("RelocateVM_Task"))
 }
 
-// TestAcrossTakenOver: a relocation to another vCenter whose controller is no more is
-// followed while it runs, and found to have arrived afterwards.
+// TestAcrossTakenOver: a relocation to another vCenter whose controller has died is
+// followed while it runs, and afterwards the machine is found where it arrived.
 func TestAcrossTakenOver(t *testing.T) {
 	for name, arrived := range map[string]bool{"on its way": false, "arrived": true} {
 		t.Run(name, func(t *testing.T) {
@@ -172,8 +172,8 @@ func TestAcrossTakenOver(t *testing.T) {
 	}
 }
 
-// TestAcrossLostAnswer: when the answer is lost and the machine has left meanwhile
-// with its tasks, the other vCenter tells that it arrived.
+// TestAcrossLostAnswer: when the answer is lost and the machine has meanwhile left
+// together with its tasks, the other vCenter shows that it has arrived.
 func TestAcrossLostAnswer(t *testing.T) {
 	p := newPair(t)
 	p.set(func() { p.loses, p.losing = "RelocateVM_Task", p.vm.ended.Wait })
@@ -185,8 +185,8 @@ func TestAcrossLostAnswer(t *testing.T) {
 	p.requireThere()
 }
 
-// TestAcrossFails: a relocation to another vCenter that fails is a result as any
-// other, and one that is called back leaves the machine where it was.
+// TestAcrossFails: a failed relocation to another vCenter is a result like any other,
+// and a cancelled one leaves the machine where it was.
 func TestAcrossFails(t *testing.T) {
 	p := newPair(t)
 	p.vm.fails = &types.MigrationFault{}
@@ -205,8 +205,8 @@ func TestAcrossFails(t *testing.T) {
 	p.requireAt(p.a)
 }
 
-// TestAcrossRefused: what is in the way is told before anything is sent, and without
-// a password.
+// TestAcrossRefused: problems are reported before anything is sent, and without a
+// password.
 func TestAcrossRefused(t *testing.T) {
 	p := newPair(t)
 	same := p.at
@@ -239,7 +239,8 @@ func TestAcrossRefused(t *testing.T) {
 	}
 	require.Zero(t, p.count("RelocateVM_Task"))
 
-	// One datastore that both know is named anew, and nothing copied.
+	// A datastore that both vCenters have is named by the target's own reference, and
+	// nothing is copied.
 	folder := p.datastore("LocalDS_0").Summary.Url
 	p.there.datastore("LocalDS_1").Summary.Url = folder
 	p.vm.fails = &types.MigrationFault{}
@@ -253,8 +254,8 @@ func TestAcrossRefused(t *testing.T) {
 	require.DirExists(t, filepath.Join(folder, guest.Name))
 }
 
-// TestAcrossTwice: of two vCenters that both have the machine nobody says where it
-// is, and nothing is sent.
+// TestAcrossTwice: when both vCenters have the machine, it is not known where it is,
+// and nothing is sent.
 func TestAcrossTwice(t *testing.T) {
 	p := newPair(t)
 	require.NoError(t, p.there.b.Create(t.Context(), domainIn("/DC0/datastore/LocalDS_1")))
@@ -263,7 +264,7 @@ func TestAcrossTwice(t *testing.T) {
 	require.ErrorIs(t, err, hypervisor.ErrUnknown)
 	require.Equal(t, fault.Infrastructure, fault.Of(err))
 
-	// One of that name that is not ours is in the way.
+	// A machine with that name that is not ours stands in the way.
 	made := p.there.find(guest.Name)
 	was := made.Config.Annotation
 	made.Config.Annotation = "mine"

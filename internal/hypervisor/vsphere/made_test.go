@@ -15,14 +15,14 @@ import (
 	"heliotrope/internal/storage/datastore"
 )
 
-// mounts are those of mount_test.go as the inventory says them.
+// mounts are those of mount_test.go in the form of an inventory.
 var mounts = map[string]inventory.Mount{
 	"nfs": {Server: netip.MustParseAddr("10.0.0.1"), Export: "/srv/vm"},
 	"iscsi": {Server: netip.MustParseAddr("10.0.0.1"), Target: portal.IQN, LUN: int(lun.Number), Device: lun.Name,
 		SizeBytes: int(lun.SizeBytes)},
 }
 
-// system is the driver of a storage system whose datastore is made.
+// system is the driver of a storage system whose datastore is made for a trial.
 func (s *sim) system(name string) storage.Driver {
 	s.t.Helper()
 	inv := &inventory.Inventory{Name: "lab", Hypervisor: Name, Sites: inventory.Sites{A: "host-a", B: "host-b"}, Mounts: mounts,
@@ -49,8 +49,8 @@ func (s *sim) requireMade(want ...string) {
 	}
 }
 
-// TestMadeDatastores: a guest lives and moves in a datastore that was made for it,
-// twice: the second one is another object of vCenter.
+// TestMadeDatastores: a guest runs and moves in a datastore that was made for it,
+// twice: the second datastore is another object in vCenter.
 func TestMadeDatastores(t *testing.T) {
 	for _, name := range []string{"nfs", "iscsi"} {
 		t.Run(name, func(t *testing.T) {
@@ -92,8 +92,8 @@ func TestMadeDatastores(t *testing.T) {
 	}
 }
 
-// TestMadeOfOthers: a datastore of that name that is another's is found before, and
-// neither used nor taken away.
+// TestMadeOfOthers: a datastore of that name that is somebody else's is found
+// beforehand, and neither used nor removed.
 func TestMadeOfOthers(t *testing.T) {
 	s := newSim(t)
 	newSAN(s)
@@ -111,7 +111,7 @@ func TestMadeOfOthers(t *testing.T) {
 }
 
 // TestMadeTemplate: a guest is a clone of what the inventory's file describes, and
-// the template goes with the testbed.
+// the template is removed with the testbed.
 func TestMadeTemplate(t *testing.T) {
 	s := newSim(t)
 	file := ovaOf(t, "disk.vmdk", "data")

@@ -21,13 +21,13 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// migrated is how a migration ended that a test has begun.
+// migrated is the outcome of a migration that a test has begun.
 type migrated struct {
 	account hypervisor.Migration
 	err     error
 }
 
-// begin begins to migrate the guest from a to b.
+// begin starts to migrate the guest from a to b.
 func (s *sim) begin(ctx context.Context, from *Host) <-chan migrated {
 	ended := make(chan migrated, 1)
 	order := s.order()
@@ -41,7 +41,7 @@ func (s *sim) begin(ctx context.Context, from *Host) <-chan migrated {
 	return ended
 }
 
-// TestProgress: what vCenter tells of a relocation is handed on.
+// TestProgress: what vCenter reports about a relocation is passed on.
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -63,8 +63,8 @@ func TestProgress(t *testing.T) {
 	require.Equal(t, "success 42 %", told[1].Phase)
 }
 
-// TestAliveAtAStandstill: a relocation whose percent stands still is told to go on, as
-// long as vCenter answers that it runs.
+// TestAliveAtAStandstill: progress is reported for a relocation whose percentage does
+// not change, as long as vCenter answers that it runs.
 func TestAliveAtAStandstill(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -96,8 +96,9 @@ func TestSessionEndsInATask(t *testing.T) {
 	require.Equal(t, 1, s.count("RelocateVM_Task"))
 }
 
-// TestFailedRelocation: a task that says that the relocation failed is a result;
-// what vCenter refuses, and what it cannot ask a host, is the infrastructure's.
+// TestFailedRelocation: a task that says that the relocation failed is a result; what
+// vCenter refuses, or cannot do because it cannot reach a host, is the
+// infrastructure's.
 func TestFailedRelocation(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -137,7 +138,7 @@ func TestFailedRelocation(t *testing.T) {
 }
 
 // TestArrivedWithAnError: a machine that is at the target has not arrived well when
-// its task says that something went wrong, other than that it was called back.
+// its task reports an error, except for having been cancelled.
 func TestArrivedWithAnError(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -166,7 +167,7 @@ func TestArrivedWithAnError(t *testing.T) {
 	}
 }
 
-// refusing is the simulator's checker that finds something in the way.
+// refusing is the simulator's checker, which always reports a problem.
 type refusing struct {
 	*simulator.VmProvisioningChecker
 }
@@ -183,7 +184,7 @@ func (c *refusing) CheckRelocateTask(ctx *simulator.Context, req *types.CheckRel
 	return &methods.CheckRelocate_TaskBody{Res: &types.CheckRelocate_TaskResponse{Returnval: task.Run(ctx)}}
 }
 
-// TestCheckRelocate: what vCenter finds in the way is told before anything is
+// TestCheckRelocate: problems that vCenter finds are reported before anything is
 // moved.
 func TestCheckRelocate(t *testing.T) {
 	t.Parallel()
@@ -203,7 +204,7 @@ func TestCheckRelocate(t *testing.T) {
 	require.Zero(t, s.count("RelocateVM_Task"))
 }
 
-// TestCancel calls the relocation back, and asks where the machine is.
+// TestCancel cancels the relocation, and asks where the machine is.
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -219,7 +220,7 @@ func TestCancel(t *testing.T) {
 	require.Equal(t, 1, s.count("CancelTask"))
 	s.requireAt(s.a)
 
-	// At a limit of the caller's it is for the caller to say whose fault that is.
+	// When the caller's time limit is reached, the caller decides whose fault that is.
 	limited, reach := context.WithCancelCause(t.Context())
 	ended = s.begin(limited, s.a)
 	<-vm.begun
@@ -236,8 +237,8 @@ func TestCancel(t *testing.T) {
 	require.Equal(t, 2, s.count("RelocateVM_Task"))
 }
 
-// TestCancelledTooLate: a relocation that had ended when it was to be called back
-// is one that arrived.
+// TestCancelledTooLate: a relocation that had ended when it was to be cancelled has
+// arrived.
 func TestCancelledTooLate(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -256,8 +257,7 @@ func TestCancelledTooLate(t *testing.T) {
 	s.requireAt(s.b)
 }
 
-// TestNotCancellable: a relocation that cannot be called back is brought to its
-// end.
+// TestNotCancellable: a relocation that cannot be cancelled is followed to its end.
 func TestNotCancellable(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -275,8 +275,8 @@ func TestNotCancellable(t *testing.T) {
 	s.requireAt(s.b)
 }
 
-// TestUnknown: when nobody can say where the machine is, that is the
-// infrastructure's, also after a cancelling.
+// TestUnknown: when it is not known where the machine is, that is the
+// infrastructure's, even after cancelling.
 func TestUnknown(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -302,8 +302,8 @@ func TestUnknown(t *testing.T) {
 	vm.Runtime.ConnectionState = was
 }
 
-// TestTakenOver: a relocation that a process began which is no more is followed,
-// and none is started beside it.
+// TestTakenOver: a relocation that was begun by a process which has died is followed,
+// and no second one is started.
 func TestTakenOver(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -337,7 +337,8 @@ func TestTakenOver(t *testing.T) {
 	s.requireAt(s.b)
 }
 
-// TestDestroyedOnItsWay: a machine that is on its way is called back first.
+// TestDestroyedOnItsWay: the relocation of a machine that is being moved is cancelled
+// before the machine is destroyed.
 func TestDestroyedOnItsWay(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -369,9 +370,9 @@ func TestRestart(t *testing.T) {
 	require.Equal(t, 1, s.count("RelocateVM_Task"))
 }
 
-// TestForgottenTask: a vCenter may know nothing of a task after a restart. Where
-// the machine is tells whether it arrived, and nobody when: how long vCenter was
-// waited for is no part of a migration.
+// TestForgottenTask: after a restart, a vCenter may no longer know a task. Where the
+// machine is shows whether it has arrived, but not when: the time of waiting for
+// vCenter is no part of the migration.
 func TestForgottenTask(t *testing.T) {
 	for _, arrives := range []bool{true, false} {
 		s := newSim(t)
@@ -407,8 +408,8 @@ func TestForgottenTask(t *testing.T) {
 	}
 }
 
-// TestLostAnswer: a relocation whose answer was lost, or which a proxy may have
-// passed on, is looked for, and followed.
+// TestLostAnswer: a relocation whose answer was lost, or which a proxy may have passed
+// on, is looked for, and followed.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
 	for _, proxy := range []int{0, http.StatusBadGateway, http.StatusServiceUnavailable} {
@@ -423,8 +424,8 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// TestListedLate: a relocation whose answer was lost is looked for again and again,
-// as vCenter may list it late, also when the caller does not wait any more.
+// TestListedLate: a relocation whose answer was lost is looked for repeatedly, because
+// vCenter may list it late, even when the caller no longer waits.
 func TestListedLate(t *testing.T) {
 	t.Parallel()
 	for name, enough := range map[string]error{"waited for": nil, "cancelled": context.Canceled} {
@@ -462,8 +463,8 @@ func TestListedLate(t *testing.T) {
 	}
 }
 
-// TestNeverListed: a relocation that no list shows within the limit may have begun all
-// the same: it is no result, and none is started in its place.
+// TestNeverListed: a relocation that is not listed within the limit may have begun all
+// the same: it is not a result, and no other one is started in its place.
 func TestNeverListed(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -481,8 +482,8 @@ func TestNeverListed(t *testing.T) {
 	require.Equal(t, 1, s.count("RelocateVM_Task"))
 }
 
-// TestArrivedUnlisted: of a relocation whose answer was lost and that no list shows,
-// the machine's place tells that it arrived, and nobody when.
+// TestArrivedUnlisted: when the answer of a relocation was lost and no list shows it,
+// where the machine is shows that it has arrived, but not when.
 func TestArrivedUnlisted(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -501,7 +502,8 @@ func TestArrivedUnlisted(t *testing.T) {
 	s.requireAt(s.b)
 }
 
-// TestNoClock: times that cannot be put on this machine's clock are not told.
+// TestNoClock: times that cannot be converted to this machine's clock are not
+// reported.
 func TestNoClock(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -545,7 +547,7 @@ func TestFailingMethods(t *testing.T) {
 }
 
 // TestOffAtTarget: a machine that somebody has moved to the target, and that does not
-// run there, is told as that.
+// run there, is reported as powered off.
 func TestOffAtTarget(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -561,7 +563,7 @@ func TestOffAtTarget(t *testing.T) {
 	require.Equal(t, 1, s.count("RelocateVM_Task"))
 }
 
-// TestCrashed: a machine that is off before its migration is a result.
+// TestCrashed: a machine that is powered off before its migration is a result.
 func TestCrashed(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -573,7 +575,7 @@ func TestCrashed(t *testing.T) {
 	require.Equal(t, cause.GuestCrash, fault.CauseOf(err))
 }
 
-// TestMany moves a machine to and fro, and leaves nothing behind.
+// TestMany moves a machine back and forth, and leaves nothing behind.
 func TestMany(t *testing.T) {
 	t.Parallel()
 	const times = 100

@@ -46,8 +46,8 @@ func TestNFS(t *testing.T) {
 	}
 }
 
-// TestHalfMounted: what was cut off half-way is made good by the next call, also
-// when the answer was lost.
+// TestHalfMounted: the next call completes what was cut off half-way, also when the
+// answer was lost.
 func TestHalfMounted(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -61,8 +61,8 @@ func TestHalfMounted(t *testing.T) {
 	require.Equal(t, 2, s.count("RemoveDatastore"))
 }
 
-// TestForeignDatastores: a datastore that is not ours is neither mounted over nor
-// unmounted, and no name of another is taken.
+// TestForeignDatastores: a datastore that is not ours is neither replaced nor
+// unmounted, and no name without our label is used.
 func TestForeignDatastores(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -86,7 +86,7 @@ func TestForeignDatastores(t *testing.T) {
 	require.NoError(t, UnmountNFS(ctx, nfsName, other, s.b))
 }
 
-// TestUnreachable: a datastore that the host cannot reach is no good one.
+// TestUnreachable: a datastore that the host cannot reach is an error.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -101,7 +101,7 @@ func TestUnreachable(t *testing.T) {
 	require.NoError(t, UnmountNFS(t.Context(), nfsName, export, s.a))
 }
 
-// connect has both hosts see our LUN.
+// connect makes both hosts see our LUN.
 func (s *sim) connect() {
 	s.t.Helper()
 	for _, h := range []*Host{s.a, s.b} {
@@ -119,7 +119,7 @@ func (s *sim) disconnect() {
 }
 
 // TestISCSI enables the adapter, connects, makes a VMFS that both hosts mount, and
-// takes it all back, all of it twice.
+// undoes it all, everything twice.
 func TestISCSI(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -152,8 +152,8 @@ func TestISCSI(t *testing.T) {
 	require.Equal(t, 1, s.count("RemoveDatastore"))
 }
 
-// TestSharedPortal: a portal that has targets of others, too, is asked on, and
-// those stay. Ours is gone when the server has it no more.
+// TestSharedPortal: a portal that also has targets of others stays among the send
+// targets, and those targets stay. Ours is gone once the server no longer has it.
 func TestSharedPortal(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -171,8 +171,8 @@ func TestSharedPortal(t *testing.T) {
 	s.requireMade()
 }
 
-// TestPortalsOfTwo: two testbeds that mark their portals on a host at once lose
-// neither's mark.
+// TestPortalsOfTwo: when two testbeds mark their portals on a host at the same time,
+// neither mark is lost.
 func TestPortalsOfTwo(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -195,9 +195,9 @@ func TestPortalsOfTwo(t *testing.T) {
 	}
 }
 
-// TestPortalOfAnother: a portal that was asked before us is asked after us, also
-// when it has no target but ours; and one that another testbed has added is not
-// taken for ours.
+// TestPortalOfAnother: a portal that was there before us stays after us, even when
+// it has no target but ours; and one that another testbed has added does not count
+// as ours.
 func TestPortalOfAnother(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -226,8 +226,8 @@ func TestPortalOfAnother(t *testing.T) {
 	require.Equal(t, 1, s.count("RemoveInternetScsiSendTargets"))
 }
 
-// TestPortalLostAnswer: a portal whose adding had no answer is known as ours, and so
-// is one whose controller ended before it was added.
+// TestPortalLostAnswer: a portal is known as ours when the answer to adding it was
+// lost, and when the controller died before it was added.
 func TestPortalLostAnswer(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -247,8 +247,8 @@ func TestPortalLostAnswer(t *testing.T) {
 	require.NoError(t, s.a.DisconnectISCSI(t.Context(), portal), "there is a mark, and no portal")
 }
 
-// TestVMFSLostAnswer: a VMFS whose making has no answer is looked for, and not made
-// twice.
+// TestVMFSLostAnswer: when the answer to making a VMFS is lost, the VMFS is looked
+// for, and not made twice.
 func TestVMFSLostAnswer(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -262,8 +262,8 @@ func TestVMFSLostAnswer(t *testing.T) {
 	s.disconnect()
 }
 
-// TestNeverFormatted: a LUN that is not ours beyond any doubt, or on which there is
-// anything, is not touched, and what is wrong is told.
+// TestNeverFormatted: a LUN that is not certainly ours, or that is not empty, is not
+// touched, and the error says why.
 func TestNeverFormatted(t *testing.T) {
 	t.Parallel()
 	others := &types.HostVmfsVolume{HostFileSystemVolume: types.HostFileSystemVolume{Name: "production"},
@@ -305,8 +305,8 @@ func TestNeverFormatted(t *testing.T) {
 	}
 }
 
-// offering offers to make a VMFS on another disk than was asked about, or calls no
-// disk free.
+// offering offers to make a VMFS on a disk other than the one that was asked about,
+// or reports no disk as free.
 type offering struct {
 	*datastoreSystem
 	none bool
@@ -324,7 +324,8 @@ func (o *offering) QueryVmfsDatastoreCreateOptions(req *types.QueryVmfsDatastore
 	return o.datastoreSystem.QueryVmfsDatastoreCreateOptions(req)
 }
 
-// TestOtherDiskOffered: what vCenter would do is looked at before it is asked to.
+// TestOtherDiskOffered: what vCenter offers to do is checked before it is asked to
+// do it.
 func TestOtherDiskOffered(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)

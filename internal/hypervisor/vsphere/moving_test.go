@@ -12,8 +12,8 @@ import (
 )
 
 // slowMachine is a machine of the simulator whose relocations take as long as the
-// test wants, and may fail. The simulator's own hold the machine's lock as long as
-// they run, so that nobody could look at it.
+// test wants, and may fail. The simulator's own relocations hold the machine's
+// lock while they run, so that nobody could look at the machine.
 type slowMachine struct {
 	*simulator.VirtualMachine
 	begun   chan *simulator.Task                      // gets each task that runs
@@ -59,7 +59,7 @@ func (vm *slowMachine) show(ctx *simulator.Context, task *simulator.Task) {
 	ctx.Map.AtomicUpdate(ctx, vm.VirtualMachine, []types.PropertyChange{{Name: "recentTask", Val: append(slices.Clone(vm.RecentTask), task.Self)}})
 }
 
-// task is one that runs.
+// task is a running task.
 func (vm *slowMachine) task(ctx *simulator.Context, percent int32) *simulator.Task {
 	vm.number++
 	task := simulator.CreateTask(vm.Self, "relocateVm", nil)
@@ -70,7 +70,7 @@ func (vm *slowMachine) task(ctx *simulator.Context, percent int32) *simulator.Ta
 	return task
 }
 
-// relocate waits for the test, or for the task's cancelling.
+// relocate waits for the test, or until the task is cancelled.
 func (vm *slowMachine) relocate(ctx *simulator.Context, task *simulator.Task, spec types.VirtualMachineRelocateSpec) {
 	for waiting := true; waiting; {
 		select {

@@ -15,7 +15,7 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// TestPaths: an object that is not found is told by its path, with what is there
+// TestPaths: the error for an object that is not found has its path, and what is there
 // instead.
 func TestPaths(t *testing.T) {
 	t.Parallel()
@@ -56,8 +56,8 @@ func TestPaths(t *testing.T) {
 	require.NoError(t, h.Check(t.Context()))
 }
 
-// TestDatacenter: a host's datacenter is that of the host's own path, and a file's that of
-// its datastore, wherever the other paths of the inventory lead.
+// TestDatacenter: a host's datacenter follows from the host's own path, and a file's from
+// that of its datastore, wherever the inventory's other paths lead.
 func TestDatacenter(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -84,7 +84,7 @@ func TestDatacenter(t *testing.T) {
 	}
 }
 
-// TestAmbiguous: a name that two objects have is refused.
+// TestAmbiguous: a name that two objects share is refused.
 func TestAmbiguous(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -103,8 +103,7 @@ func TestAmbiguous(t *testing.T) {
 	require.Equal(t, fault.BadInput, fault.Of(err))
 }
 
-// TestUnknownDatastore: nothing is made, and nothing moved, for a datastore that is
-// not there.
+// TestUnknownDatastore: nothing is made or moved when the datastore does not exist.
 func TestUnknownDatastore(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -139,7 +138,7 @@ func (m *rights) HasUserPrivilegeOnEntities(req *types.HasUserPrivilegeOnEntitie
 	return body
 }
 
-// TestCheck finds what would make a trial fail, all of it at once.
+// TestCheck finds everything that would make a trial fail, all at once.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)

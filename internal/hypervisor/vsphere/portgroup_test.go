@@ -15,9 +15,9 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// portgroup changes what it is told to and nothing else, and refuses a change of
-// another version, as the API's documentation says; the simulator's takes all of a
-// specification for the new configuration.
+// portgroup changes only what it is told to change, and refuses a change to another
+// version of the configuration, as the API's documentation says; the simulator's own
+// one takes every specification for the complete new configuration.
 type portgroup struct {
 	*simulator.DistributedVirtualPortgroup
 	changes int
@@ -56,7 +56,7 @@ var (
 	asBefore = policy{Average: 1000, Peak: 2000, Burst: 3000}
 )
 
-// toldBefore is asBefore both ways as an error says it.
+// toldBefore is asBefore, in both directions, as errors print it.
 const toldBefore = "off, at 1000 bit/s (peak 2000 bit/s, burst 3000 bytes) in, off, at 1000 bit/s (peak 2000 bit/s, burst 3000 bytes) out"
 
 // newPortgroup gives the simulator's port group a shaping that is switched off.
@@ -69,19 +69,19 @@ func newPortgroup(s *sim) (*Portgroup, *portgroup) {
 	return NewPortgroup("lab", s.at, "/DC0/network/DC0_DVPG1"), g
 }
 
-// set has the port group's traffic shaped, both ways.
+// set sets the port group's shaping in both directions.
 func (g *portgroup) set(way policy) {
 	setting := g.Config.DefaultPortConfig.GetDVPortSetting()
 	setting.InShapingPolicy, setting.OutShapingPolicy = way.policy(), way.policy()
 }
 
-// now is how the port group's traffic is shaped.
+// now is the port group's present shaping.
 func (g *portgroup) now() both {
 	setting := g.Config.DefaultPortConfig.GetDVPortSetting()
 	return both{policyOf(setting.InShapingPolicy), policyOf(setting.OutShapingPolicy)}
 }
 
-// marks are the values of our attributes.
+// marks are the values of our custom attributes.
 func (g *portgroup) marks() string {
 	var all []string
 	for _, value := range g.CustomValue {
@@ -90,15 +90,15 @@ func (g *portgroup) marks() string {
 	return strings.Join(all, "")
 }
 
-// requireAsBefore wants the port group as it was made, without marks.
+// requireAsBefore requires that the port group is as it was made, without marks.
 func (g *portgroup) requireAsBefore(t *testing.T) {
 	t.Helper()
 	require.Equal(t, both{asBefore, asBefore}, g.now())
 	require.Empty(t, g.marks())
 }
 
-// TestPortgroupShapes sets a rate, both ways, another one and none, reads it back, and
-// sets again what was before, all of it twice.
+// TestPortgroupShapes sets a rate in both directions, then another one and none, reads
+// each back, and restores the former shaping, everything twice.
 func TestPortgroupShapes(t *testing.T) {
 	s := newSim(t)
 	p, g := newPortgroup(s)
@@ -139,7 +139,8 @@ func TestPortgroupShapes(t *testing.T) {
 	}
 }
 
-// TestPortgroupRefuses what is no rate, and what is not there.
+// TestPortgroupRefuses a profile that is more than a rate, and a port group that does
+// not exist.
 func TestPortgroupRefuses(t *testing.T) {
 	s := newSim(t)
 	p, g := newPortgroup(s)
@@ -166,7 +167,8 @@ func TestPortgroupRefuses(t *testing.T) {
 	require.Empty(t, g.marks())
 }
 
-// TestPortgroupOfOthers: what somebody else shapes, holds or changes is not touched.
+// TestPortgroupOfOthers: a port group that somebody else shapes, holds or has changed
+// is not touched.
 func TestPortgroupOfOthers(t *testing.T) {
 	s := newSim(t)
 	p, g := newPortgroup(s)
@@ -210,8 +212,8 @@ func TestPortgroupOfOthers(t *testing.T) {
 	g.requireAsBefore(t)
 }
 
-// TestPortgroupTaken: who wants to keep what he has set takes the record of what was
-// before away, and is told of the rest once.
+// TestPortgroupTaken: somebody who wants to keep his own shaping removes the record of
+// the former one. Teardown then reports his shaping once, and removes the other mark.
 func TestPortgroupTaken(t *testing.T) {
 	s := newSim(t)
 	p, g := newPortgroup(s)
@@ -226,8 +228,8 @@ func TestPortgroupTaken(t *testing.T) {
 	require.Equal(t, foreign, g.now().In)
 }
 
-// TestPortgroupRounds: where vCenter makes something else of what it was told, what
-// was before is set again at once; what cannot be undone is told with it.
+// TestPortgroupRounds: when vCenter sets something other than it was told, the former
+// shaping is restored at once; a failure to do so is reported too.
 func TestPortgroupRounds(t *testing.T) {
 	s := newSim(t)
 	p, g := newPortgroup(s)
@@ -257,8 +259,8 @@ func TestPortgroupRounds(t *testing.T) {
 	g.requireAsBefore(t)
 }
 
-// TestPortgroupLapses: a lease that ended is told, and another owner may shape; what
-// was before the first of them is set again.
+// TestPortgroupLapses: a lease that has ended is reported, and another owner may
+// shape; in the end the shaping from before the first owner is restored.
 func TestPortgroupLapses(t *testing.T) {
 	s := newSim(t)
 	p, g := newPortgroup(s)
@@ -274,7 +276,7 @@ func TestPortgroupLapses(t *testing.T) {
 	g.requireAsBefore(t)
 }
 
-// TestPortgroupCutOff: what was cut off at any call is made good by the next one.
+// TestPortgroupCutOff: whatever call it was cut off at, the next run completes it.
 func TestPortgroupCutOff(t *testing.T) {
 	for _, method := range []string{"ReconfigureDVPortgroup_Task", "SetField", "AddCustomFieldDef"} {
 		t.Run(method, func(t *testing.T) {

@@ -21,8 +21,8 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// bubble is a simulator within a bubble of testing/synctest, where time passes at
-// once: calls reach it without a network.
+// bubble is a simulator inside a bubble of testing/synctest, where waiting takes no
+// real time; calls reach it without a network.
 type bubble struct {
 	*sim
 	away atomic.Bool // nobody listens
@@ -43,7 +43,7 @@ func newBubble(t *testing.T) *bubble {
 	return b
 }
 
-// RoundTrip answers a call of HTTP.
+// RoundTrip answers an HTTP request.
 func (b *bubble) RoundTrip(r *http.Request) (*http.Response, error) {
 	if b.away.Load() {
 		return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
@@ -53,8 +53,8 @@ func (b *bubble) RoundTrip(r *http.Request) (*http.Response, error) {
 	return recorder.Result(), nil
 }
 
-// TestLaneIsQuiet: while nothing changes, a lane asks its vCenter two calls a second
-// at the most: it follows its relocation, and reads counters each minute.
+// TestLaneIsQuiet: while nothing changes, a lane makes at most two calls a second to
+// its vCenter: it follows its relocation, and reads counters every minute.
 func TestLaneIsQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t)
@@ -79,8 +79,8 @@ func TestLaneIsQuiet(t *testing.T) {
 	})
 }
 
-// TestWaitIsTold: a relocation that waits for its place asks nothing, and tells
-// that it waits more often than a silence is believed to be a hang.
+// TestWaitIsTold: a relocation that waits for its place makes no calls, and reports
+// that it waits more often than a silence counts as a hang.
 func TestWaitIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t)
@@ -106,8 +106,9 @@ func TestWaitIsTold(t *testing.T) {
 	})
 }
 
-// TestAwayForAMinute: a vCenter that stops for 60 s in the middle of a relocation,
-// and knows no session afterwards, is waited for, and the relocation followed.
+// TestAwayForAMinute: when a vCenter stops for 60 s in the middle of a relocation
+// and has no sessions afterwards, the driver waits for it and follows the
+// relocation.
 func TestAwayForAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t)
@@ -131,8 +132,8 @@ func TestAwayForAMinute(t *testing.T) {
 	})
 }
 
-// TestNoLUN: a target that lets the host's initiator not in is told after a while,
-// and asked for without hurry.
+// TestNoLUN: a target that does not let the host's initiator in is reported after a
+// while, and asked for at long intervals.
 func TestNoLUN(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t)

@@ -35,7 +35,7 @@ func (c *hostClock) QueryDateTime(*simulator.Context, *types.QueryDateTime) soap
 	return &methods.QueryDateTimeBody{Res: &types.QueryDateTimeResponse{Returnval: now}}
 }
 
-// clocks gives both hosts clocks that are ahead.
+// clocks gives both hosts clocks that are ahead by so much.
 func (s *sim) clocks(a, b time.Duration) {
 	for name, ahead := range map[string]time.Duration{"DC0_C0_H0": a, "DC0_C0_H1": b} {
 		clock := &hostClock{ahead: ahead}
@@ -55,8 +55,8 @@ func (s *sim) log(name, text string) {
 	require.NoError(s.t, os.WriteFile(filepath.Join(store.Summary.Url, folder.Path, name), []byte(text), 0o600))
 }
 
-// The logs' texts are written by hand after the forms of their lines that are
-// documented (see unstun): none was captured on an ESXi host.
+// The logs' texts are written by hand, following the documented forms of their lines
+// (see unstun): none was captured on an ESXi host.
 const (
 	oldLog = `2021-03-04T09:00:00.001Z| vmx| I005: Log for VMware ESX pid=2099735 version=VMware ESX 6.7.0
 2021-03-04T09:00:00.002Z| vmx| I005: Hostname=DC0_C0_H0.example.org
@@ -83,13 +83,13 @@ var (
 	newStop = hypervisor.Stop{From: at("10:11:28.623"), To: at("10:11:30.123"), Resolution: time.Millisecond}
 )
 
-// TestParseLog: both forms of a line are understood, and none is passed over.
+// TestParseLog: both forms of a line are read, and no line about a stop is ignored.
 func TestParseLog(t *testing.T) {
 	for text, want := range map[string]machineLog{
 		oldLog: {host: "DC0_C0_H0.example.org", begins: at("09:00:00.001"), stops: []hypervisor.Stop{oldStop}},
 		newLog: {host: "localhost.localdomain", begins: at("10:11:20"), stops: []hypervisor.Stop{newStop,
 			{From: at("11:00:00").Add(-77 * time.Microsecond), To: at("11:00:00"), Resolution: time.Millisecond}}},
-		// What is doubtful is so of the next stop alone.
+		// A line of doubt applies only to the next stop.
 		strings.Replace(newLog, "2021-03-04T10:11:30", "2021-03-04T10:11:30.123Z In(05) vcpu-0 - Checkpoint_Unstun: give or take 2500 us\n2021-03-04T10:11:30", 1): {
 			host: "localhost.localdomain", begins: at("10:11:20"), stops: []hypervisor.Stop{
 				{From: newStop.From, To: newStop.To, Resolution: 3500 * time.Microsecond},
@@ -115,7 +115,8 @@ func TestParseLog(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestClock: what a host's clock is ahead by is within what is said to be uncertain.
+// TestClock: the measured offset of a host's clock is off by no more than its
+// uncertainty.
 func TestClock(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -132,7 +133,7 @@ func TestClock(t *testing.T) {
 	require.Equal(t, time.Microsecond, resolutionOf(at("10:11:12.000001")))
 }
 
-// TestClockCannotBeRead: it is found before a campaign.
+// TestClockCannotBeRead: that is found before a campaign.
 func TestClockCannotBeRead(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -148,9 +149,9 @@ func TestClockCannotBeRead(t *testing.T) {
 	require.NoError(t, s.b.Check(t.Context()))
 }
 
-// TestStops: after a migration the target tells the stop of the current log, and
-// the source that of the older log that names it. What ended outside of the time
-// that is asked for is left out.
+// TestStops: after a migration the target reports the stop in the current log, and
+// the source the one in the older log that names it. Stops that ended outside the
+// requested time are left out.
 func TestStops(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -162,8 +163,8 @@ func TestStops(t *testing.T) {
 	_, err := s.a.Migrate(t.Context(), s.order())
 	require.NoError(t, err)
 
-	// Of this machine's clock: five minutes before the target's, and ten before the
-	// source's.
+	// The times are on this machine's clock: five minutes before the target's, and
+	// ten before the source's.
 	record, err := s.b.Record(t.Context(), guest.Name, at("10:06:00"), at("10:07:00"))
 	require.NoError(t, err)
 	require.Equal(t, []hypervisor.Stop{newStop}, record.Stops)
@@ -172,7 +173,7 @@ func TestStops(t *testing.T) {
 	require.Equal(t, []hypervisor.Stop{oldStop}, record.Stops)
 	require.Empty(t, record.Notes, "the machine is elsewhere")
 
-	// A log that names nobody is of the host that the machine is on.
+	// A log that names no host belongs to the host that the machine is on.
 	s.log("vmware-3.log", strings.ReplaceAll(oldLog, "Hostname=", "host="))
 	record, err = s.b.Record(t.Context(), guest.Name, at("10:06:00"), at("10:07:00"))
 	require.NoError(t, err)
@@ -182,7 +183,7 @@ func TestStops(t *testing.T) {
 	require.Empty(t, record.Stops)
 }
 
-// TestNotes: vCenter's events and the relocation's task are told beside, on this
+// TestNotes: vCenter's events and the relocation's task are reported too, on this
 // machine's clock.
 func TestNotes(t *testing.T) {
 	t.Parallel()
@@ -208,7 +209,7 @@ func TestNotes(t *testing.T) {
 	require.Regexp(t, `task \S+ ends: success`, all)
 }
 
-// TestRecordRefused: no record is taken for one without stops.
+// TestRecordRefused: a missing record never counts as one without stops.
 func TestRecordRefused(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)

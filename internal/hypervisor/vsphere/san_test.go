@@ -14,8 +14,8 @@ import (
 )
 
 // san is an iSCSI server of ours as the simulator's hosts see it. The simulator
-// knows neither software iSCSI nor VMFS that is made; the wrappers of its hosts'
-// objects below do, as far as the API's documentation tells.
+// has neither software iSCSI nor the making of VMFS; the wrappers below around
+// its hosts' objects add them, as far as the API's documentation describes them.
 type san struct {
 	t      *testing.T
 	folder string // where datastores are
@@ -47,15 +47,15 @@ type storageSystem struct {
 	dss  *datastoreSystem
 }
 
-// datastoreSystem is what makes its datastores.
+// datastoreSystem makes the host's datastores.
 type datastoreSystem struct {
 	*simulator.HostDatastoreSystem
 	san     *san
 	storage *storageSystem
 }
 
-// newSAN gives both of the simulator's hosts the methods that it lacks, and a
-// server with our LUN, which is empty, and a disk of somebody else.
+// newSAN gives both of the simulator's hosts the missing methods, and a server
+// with our LUN, which is empty, and with a disk of somebody else.
 func newSAN(s *sim) *san {
 	n := &san{t: s.t, folder: s.t.TempDir()}
 	n.add(portal.IQN, lun.Number, lun.Name)
@@ -85,7 +85,8 @@ func (n *san) add(iqn string, number int32, name string) *sanDisk {
 	return d
 }
 
-// othersLeave has the server offer our target alone, and the hosts know no other.
+// othersLeave makes the server offer only our target, and the hosts know no
+// other.
 func (n *san) othersLeave() {
 	n.disks = slices.DeleteFunc(n.disks, func(d *sanDisk) bool { return d.iqn != portal.IQN })
 	for _, h := range n.hosts {
@@ -115,7 +116,7 @@ func (h *storageSystem) hba() *types.HostInternetScsiHba {
 	return nil
 }
 
-// targets are all that the host's adapter was told of.
+// targets are all targets that the host's adapter was told of.
 func (h *storageSystem) targets() []string {
 	var all []string
 	if hba := h.hba(); hba != nil {
@@ -167,7 +168,7 @@ func (h *storageSystem) RemoveInternetScsiStaticTargets(req *types.RemoveInterne
 	return &methods.RemoveInternetScsiStaticTargetsBody{Res: &types.RemoveInternetScsiStaticTargetsResponse{}}
 }
 
-// RescanHba asks the portals, and shows the LUNs of all targets that are known.
+// RescanHba asks the portals, and shows the LUNs of all known targets.
 func (h *storageSystem) RescanHba(*types.RescanHba) soap.HasFault {
 	hba := h.hba()
 	for _, portal := range hba.ConfiguredSendTarget {
@@ -198,7 +199,7 @@ func (h *storageSystem) RescanHba(*types.RescanHba) soap.HasFault {
 	return &methods.RescanHbaBody{Res: &types.RescanHbaResponse{}}
 }
 
-// RescanVmfs mounts what the host sees, and forgets what is there no more.
+// RescanVmfs mounts what the host sees, and forgets what is no longer there.
 func (h *storageSystem) RescanVmfs(ctx *simulator.Context, _ *types.RescanVmfs) soap.HasFault {
 	h.FileSystemVolumeInfo.MountInfo = nil
 	for _, d := range h.san.disks {
@@ -228,8 +229,8 @@ func (h *storageSystem) QueryUnresolvedVmfsVolume(*types.QueryUnresolvedVmfsVolu
 	return &methods.QueryUnresolvedVmfsVolumeBody{Res: res}
 }
 
-// CreateNasDatastore is the simulator's, with a folder for the datastore, and
-// refuses a name that another export has.
+// CreateNasDatastore is the simulator's, but makes a folder for the datastore,
+// and refuses a name that another export has.
 func (h *datastoreSystem) CreateNasDatastore(ctx *simulator.Context, req *types.CreateNasDatastore) soap.HasFault {
 	for _, entity := range ctx.Map.All("Datastore") {
 		have := entity.(*simulator.Datastore)
@@ -248,8 +249,8 @@ func (n *san) folderOf(name string) string {
 	return folder
 }
 
-// RemoveDatastore unmounts. The last host's removes the datastore, and of a VMFS
-// the first one's destroys it.
+// RemoveDatastore unmounts the datastore. Removing it from the last host removes
+// the datastore itself; a VMFS is destroyed by the first removal.
 func (h *datastoreSystem) RemoveDatastore(ctx *simulator.Context, req *types.RemoveDatastore) soap.HasFault {
 	store := ctx.Map.Get(req.Datastore).(*simulator.Datastore)
 	if len(store.Vm) > 0 {
@@ -324,5 +325,5 @@ func (h *datastoreSystem) mount(ctx *simulator.Context, volume *types.HostVmfsVo
 	store.Info = &types.VmfsDatastoreInfo{DatastoreInfo: *store.Info.GetDatastoreInfo(), Vmfs: volume}
 }
 
-// formatted counts how often a VMFS was made.
+// formatted is how often a VMFS was made.
 func (s *sim) formatted() int { return s.count("CreateVmfsDatastore") }

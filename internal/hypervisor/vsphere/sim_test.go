@@ -47,8 +47,8 @@ const (
 	secret  = "correct-horse"
 )
 
-// sim is govmomi's vCenter simulator, behind a server of ours with TLS that can be
-// stopped and started, and that can lose answers.
+// sim is govmomi's vCenter simulator behind a TLS server of ours, which can be stopped
+// and started, and which can lose answers.
 type sim struct {
 	t        *testing.T
 	model    *simulator.Model
@@ -69,15 +69,15 @@ type sim struct {
 	refuses string // paths that begin so get the status 500; "" is none
 	before  []string
 
-	// files answers for the simulator where files are asked for, unless it says
+	// files answers requests for files instead of the simulator, unless it returns
 	// false.
 	files func(w http.ResponseWriter, r *http.Request) bool
 }
 
 var soapMethod = regexp.MustCompile(`<(?:\w+:)?Body[^>]*><(?:\w+:)?(\w+)`)
 
-// newSim starts a simulator with a cluster of two hosts behind a server, and looks
-// at the end that nothing of ours is left there.
+// newSim starts a simulator with a cluster of two hosts behind a server. At the end it
+// checks that nothing of ours is left there.
 func newSim(t *testing.T) *sim {
 	t.Helper()
 	s := newModel(t)
@@ -90,11 +90,11 @@ func newSim(t *testing.T) *sim {
 	return s
 }
 
-// making is held while a simulator is made: govmomi's has variables that all of
-// its models share, and sets them then.
+// making is locked while a simulator is made, because govmomi then sets variables that
+// all of its models share.
 var making sync.Mutex
 
-// newModel makes the simulator alone.
+// newModel makes only the simulator.
 func newModel(t *testing.T) *sim {
 	t.Helper()
 	s := &sim{t: t, model: simulator.VPX(), calls: map[string]int{}, password: filepath.Join(t.TempDir(), "password")}
@@ -134,7 +134,7 @@ func (s *sim) authenticated(ctx *simulator.Context, method *simulator.Method) (m
 	return nil, nil
 }
 
-// start starts the server, at its address when it had one.
+// start starts the server, at its former address if it had one.
 func (s *sim) start() {
 	s.t.Helper()
 	s.server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
@@ -154,7 +154,7 @@ func (s *sim) stop() {
 	s.server.Close()
 }
 
-// serve counts a call and has the simulator answer it.
+// serve counts a call and lets the simulator answer it.
 func (s *sim) serve(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -239,14 +239,14 @@ func (s *sim) host(name, esx string) *Host {
 	return s.quick(h)
 }
 
-// quick has a driver's vCenter wait less, and end its session at the test's end.
+// quick makes a driver's vCenter wait less, and end its session at the end of the test.
 func (s *sim) quick(h *Host) *Host {
 	h.vcenter.awayPause, h.vcenter.idleLimit = 10*time.Millisecond, time.Hour
 	s.t.Cleanup(h.vcenter.end)
 	return h
 }
 
-// another is a driver as a process of its own has it: with a session of its own.
+// another is a driver as another process would have it: with a session of its own.
 func (s *sim) another(h *Host) *Host {
 	return s.quick(&Host{label: h.label, machine: h.machine, vcenter: newVCenter(h.vcenter.at)})
 }
@@ -256,7 +256,7 @@ func (s *sim) thumbprintSHA1() string {
 	return thumbprint(sum[:])
 }
 
-// certificate writes the server's certificate, and gives its path.
+// certificate writes the server's certificate to a file, and returns its path.
 func (s *sim) certificate() string {
 	path := filepath.Join(s.t.TempDir(), "ca.pem")
 	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.server.Certificate().Raw})
@@ -268,7 +268,7 @@ func (s *sim) template() *simulator.VirtualMachine {
 	return s.model.Map().Any("VirtualMachine").(*simulator.VirtualMachine)
 }
 
-// inside is a client that goes by no network and needs no session.
+// inside is a client that uses no network and needs no session.
 func (s *sim) inside() *vim25.Client {
 	client, err := vim25.NewClient(context.Background(), s.model.Service)
 	require.NoError(s.t, err)
@@ -300,7 +300,7 @@ func (s *sim) ref(kind, name string) types.ManagedObjectReference {
 	return types.ManagedObjectReference{}
 }
 
-// endSessions ends all sessions, as an administrator or a restart does.
+// endSessions ends all sessions, as an administrator or a restart would.
 func (s *sim) endSessions() {
 	client := s.inside()
 	for _, key := range s.openSessions() {
@@ -324,10 +324,10 @@ func (s *sim) openSessions() []string {
 	return keys
 }
 
-// inventory lists all that a test could leave behind, each with what it must be
-// like before and after: machines and snapshots, datastores and where they are
-// mounted, alarms, hosts' attributes, tasks that have not ended, iSCSI targets, sessions
-// of ours.
+// inventory lists everything that a test could leave behind; each thing must be the same
+// before and after a test: machines and snapshots, datastores and where they are
+// mounted, alarms, hosts' attributes, tasks that have not ended, iSCSI targets, our
+// sessions.
 func (s *sim) inventory() []string {
 	var all []string
 	add := func(parts ...string) { all = append(all, strings.Join(parts, " ")) }
@@ -370,7 +370,7 @@ func (s *sim) inventory() []string {
 	return all
 }
 
-// tasks are those that have not ended.
+// tasks are the tasks that have not ended.
 func (s *sim) tasks() []types.TaskInfo {
 	var all []types.TaskInfo
 	for _, task := range s.model.Map().AllReference("Task") {
@@ -383,8 +383,8 @@ func (s *sim) tasks() []types.TaskInfo {
 	return all
 }
 
-// clean looks that all is as it was before the test, once our own teardown was
-// run: the one place for that. It runs before the sessions' ends, and ends them
+// clean checks that everything is as it was before the test after our own teardown. Only
+// this function checks that. It runs before the sessions are ended, and ends them
 // itself.
 func (s *sim) clean() {
 	for _, h := range []*Host{s.a, s.b} {
@@ -393,7 +393,7 @@ func (s *sim) clean() {
 	for _, h := range []*Host{s.a, s.b} {
 		h.vcenter.end()
 	}
-	// The simulator deletes a machine's files in a task of its own, behind ours.
+	// The simulator deletes a machine's files in a task of its own, after ours.
 	require.Eventually(s.t, func() bool { return len(s.tasks()) == 0 }, time.Minute, time.Millisecond)
 	require.Equal(s.t, s.before, s.inventory())
 	require.True(s.t, s.a.vcenter.places.TryAcquire(allPlaces), "a relocation has kept its place")

@@ -11,8 +11,8 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// TestLostStops: where the logs do not tell of all the time that is asked for, the
-// witness is lost. That is never a record without stops.
+// TestLostStops: when the logs do not cover all of the requested time, the witness
+// is lost. That never counts as a record without stops.
 func TestLostStops(t *testing.T) {
 	t.Parallel()
 	line := func(at, text string) string { return "2021-03-04T" + at + "Z In(05) vmx - " + text + "\n" }
@@ -57,7 +57,8 @@ func TestLostStops(t *testing.T) {
 	}
 }
 
-// TestReachOnTwoClocks: a log begins when its own host's clock says so.
+// TestReachOnTwoClocks: the beginning of a log is on the clock of the host that
+// wrote it.
 func TestReachOnTwoClocks(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -67,7 +68,7 @@ func TestReachOnTwoClocks(t *testing.T) {
 	require.NoError(t, err)
 	s.log("vmware.log", newLog)
 	s.log("vmware-1.log", oldLog)
-	// Of this machine's clock the older log begins at 11:00:00.001.
+	// On this machine's clock the older log begins at 11:00:00.001.
 	for _, h := range []*Host{s.a, s.b} {
 		_, err = h.Record(t.Context(), guest.Name, at("10:00:00"), at("12:00:00"))
 		require.ErrorContains(t, err, "the oldest log, begins at 2021-03-04T1")

@@ -22,7 +22,7 @@ import (
 )
 
 // descriptor is an OVF descriptor of a machine with a disk and a network interface;
-// DISK is its disk's file.
+// DISK stands for the disk's file.
 const descriptor = `<?xml version="1.0"?>
 <Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
   xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
@@ -59,7 +59,7 @@ var secondDisk = strings.NewReplacer(`</DiskSection>`, `<Disk ovf:capacity="3" o
     <rasd:HostResource>ovf:/disk/vmdisk2</rasd:HostResource><rasd:InstanceID>6</rasd:InstanceID><rasd:Parent>3</rasd:Parent>
     <rasd:ResourceType>17</rasd:ResourceType></Item></VirtualHardwareSection>`)
 
-// described writes a descriptor alone, and gives its path.
+// described writes only a descriptor, and returns its path.
 func described(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "guest.ovf")
@@ -72,7 +72,7 @@ const (
 	templateName  = "heliotrope-debian"
 )
 
-// ovfOf writes a package with a disk of that name and content, and gives the
+// ovfOf writes a package whose disk has that name and content, and returns the
 // descriptor's path.
 func ovfOf(t *testing.T, disk, content string) string {
 	t.Helper()
@@ -105,7 +105,7 @@ func ovaOf(t *testing.T, disk, content string) string {
 	return path
 }
 
-// templating gives a host whose template is to be made of a file.
+// templating gives a host whose template must be made from a file.
 func (s *sim) templating(file string) *Host {
 	h := s.host("host-a", "DC0_C0_H0")
 	h.machine.VCenter.Template = "/DC0/vm/" + templateName
@@ -113,8 +113,8 @@ func (s *sim) templating(file string) *Host {
 	return h
 }
 
-// TestImport makes a template of an OVF and of an OVA, twice, a guest of it, and
-// removes it, twice.
+// TestImport makes a template from an OVF and from an OVA, each twice, and a guest
+// from it, and removes it, twice.
 func TestImport(t *testing.T) {
 	t.Parallel()
 	for name, file := range map[string]string{"ovf": ovfOf(t, "disk.vmdk", "data"), "ova": ovaOf(t, "disk.vmdk", "data")} {
@@ -149,8 +149,8 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// TestImportedOtherwise: a template of other files is not replaced, one that is
-// not ours is not touched, and one that is half-made is made anew.
+// TestImportedOtherwise: a template from other files is not replaced, one that is not
+// ours is not touched, and a half-made one is made again.
 func TestImportedOtherwise(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -182,8 +182,8 @@ func TestImportedOtherwise(t *testing.T) {
 	require.NoError(t, h.RemoveTemplate(ctx))
 }
 
-// TestBadPackage: what cannot be imported is told before anything is made, and no
-// file of another folder is read.
+// TestBadPackage: a package that cannot be imported is refused before anything is
+// made, and no file of another folder is read.
 func TestBadPackage(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -237,8 +237,8 @@ func TestUploadFails(t *testing.T) {
 	require.Nil(t, s.find(templateName))
 }
 
-// TestNoTicketInErrors: the address that a disk is sent to is a ticket, and in no
-// error.
+// TestNoTicketInErrors: the address to which a disk is sent contains a ticket, and is
+// in no error.
 func TestNoTicketInErrors(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -267,8 +267,8 @@ func TestNoTicketInErrors(t *testing.T) {
 	}))
 }
 
-// TestUploadTrusted: the host that takes a disk is known by the thumbprint that
-// vCenter gives of it, and by nothing else.
+// TestUploadTrusted: the host that receives a disk is verified by the thumbprint that
+// vCenter gives for it, and by nothing else.
 func TestUploadTrusted(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -285,7 +285,7 @@ func TestUploadTrusted(t *testing.T) {
 	}))
 }
 
-// importing has both hosts make their template of a file.
+// importing makes both hosts make their template from a file.
 func (s *sim) importing(file string) {
 	for _, h := range []*Host{s.a, s.b} {
 		h.machine.VCenter.Template = "/DC0/vm/" + templateName
@@ -293,8 +293,7 @@ func (s *sim) importing(file string) {
 	}
 }
 
-// TestImportedDisks: the disks that a descriptor describes are counted before
-// anything is made.
+// TestImportedDisks: the disks in a descriptor are counted before anything is made.
 func TestImportedDisks(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -306,9 +305,9 @@ func TestImportedDisks(t *testing.T) {
 	require.Equal(t, fault.BadInput, fault.Of(err))
 }
 
-// TestDomainBytesOfImport: what a guest takes is asked of the descriptor, before there
-// is a template: its disks at their full size, and a swap file of its memory, but for
-// what is reserved.
+// TestDomainBytesOfImport: before there is a template, what a guest takes is read from
+// the descriptor: its disks at their full size, and a swap file as large as its memory
+// without the reserved part.
 func TestDomainBytesOfImport(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -342,7 +341,7 @@ func TestDomainBytesOfImport(t *testing.T) {
 	}
 }
 
-// TestImportAndMounts: a guest of an imported template lives in a datastore that was
+// TestImportAndMounts: a guest of an imported template runs in a datastore that was
 // made for it, twice.
 func TestImportAndMounts(t *testing.T) {
 	t.Parallel()

@@ -77,7 +77,7 @@ func TestInfo(t *testing.T) {
 	require.LessOrEqual(t, info.FreeMemoryMiB, info.MemoryMiB)
 }
 
-// TestPrivateDisk: a private disk goes to the target's own datastore, and a
+// TestPrivateDisk: a private disk is moved to the target's own datastore, and a
 // machine to the target's network.
 func TestPrivateDisk(t *testing.T) {
 	t.Parallel()
@@ -100,7 +100,7 @@ func TestPrivateDisk(t *testing.T) {
 }
 
 // TestForeign: a machine is ours by its name, UUID, notes and attribute together,
-// and another's is never touched.
+// and any other machine is never touched.
 func TestForeign(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(s *sim, vm *simulator.VirtualMachine){
@@ -142,7 +142,7 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// TestHalfMade: a clone that was not labelled yet is made anew.
+// TestHalfMade: a clone that was not labelled yet is made again.
 func TestHalfMade(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)
@@ -155,7 +155,7 @@ func TestHalfMade(t *testing.T) {
 	require.NotEqual(t, first.Self, s.find(guest.Name).Self)
 }
 
-// TestRefused: what vSphere does not do is refused before it is asked.
+// TestRefused: what vSphere cannot do is refused before vCenter is asked.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	s := newSim(t)

@@ -12,8 +12,8 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// TestMetrics: no two are one counter, none takes a name that a witness on a host
-// gives to another thing, and all are written as vCenter names them.
+// TestMetrics: no two metrics become one counter, none has a name that a witness
+// on a host uses for something else, and all are named as vCenter names them.
 func TestMetrics(t *testing.T) {
 	type name struct{ device, name string }
 	seen := map[name]bool{}
