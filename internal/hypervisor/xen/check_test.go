@@ -83,7 +83,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckMigration has a source as captured and targets that differ.
+// TestCheckMigration has a source as captured, and targets that differ from it.
 func TestCheckMigration(t *testing.T) {
 	replace := strings.NewReplacer
 	for name, c := range map[string]struct {
@@ -128,7 +128,7 @@ func TestTraffic(t *testing.T) {
 	assert.Equal(t, []witness.Class{{Name: "migration", Protocol: "tcp", FirstPort: 22}}, host.Traffic())
 }
 
-// TestOnlyItsOwnMachine: other machines are no business of the driver's.
+// TestOnlyItsOwnMachine: the driver returns nothing for other machines.
 func TestOnlyItsOwnMachine(t *testing.T) {
 	host, _ := fakeHost(t, "host-a")
 	assert.NotEmpty(t, host.Evidence("host-a"))
@@ -140,7 +140,7 @@ func TestOnlyItsOwnMachine(t *testing.T) {
 }
 
 // script runs a text as hosts do, with a toolstack that prints the same whatever
-// it is asked.
+// it is called with.
 func script(t *testing.T, toolstack, text string, args ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -153,7 +153,7 @@ func script(t *testing.T, toolstack, text string, args ...string) string {
 	return string(out)
 }
 
-// TestLeftovers: the strangers' lines are invented.
+// TestLeftovers: the lines of other domains are made up.
 func TestLeftovers(t *testing.T) {
 	data := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(data, "lab/xen"), 0o700))
@@ -168,7 +168,7 @@ func TestLeftovers(t *testing.T) {
 	assert.Equal(t, "xen 4.17.7\n", script(t, "4.17.7\n", (&Host{}).Versions("")))
 }
 
-// TestScriptsAreShell: each constant text is one that sh(1) can read.
+// TestScriptsAreShell: sh(1) can parse each constant text.
 func TestScriptsAreShell(t *testing.T) {
 	for name, text := range map[string]string{"describe": describe, "connect": connect, "holders": holders, "removeLogs": removeLogs,
 		"lookAround": lookAround, "listeners": listeners, "missingFiles": missingFiles, "toolstackLogs": toolstackLogs,

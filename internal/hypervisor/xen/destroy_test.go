@@ -13,12 +13,12 @@ import (
 )
 
 // zombie is a domain after `xl destroy`: it has lost its name in xenstore. The
-// line is invented.
+// line is made up.
 func zombie(name string) string {
 	return withUUID(nameless, "88", "--ps-d", "9.7", hypervisor.UUID(name))
 }
 
-// TestDestroyWaits: a domain is gone when its number is.
+// TestDestroyWaits: a domain is gone when its ID is no longer listed.
 func TestDestroyWaits(t *testing.T) {
 	host, fake := fakeHost(t, "host-a")
 	host.goneLimit = time.Minute
@@ -39,8 +39,8 @@ func TestDestroyWaits(t *testing.T) {
 	assert.Error(t, err, "its configuration is still there")
 }
 
-// TestZombieStays: the error says which number, and what holds it; and what it
-// is known by stays, so that the next teardown finds it again.
+// TestZombieStays: the error has the domain's ID, and what holds it. The files
+// that identify the domain stay, so that the next teardown finds it again.
 func TestZombieStays(t *testing.T) {
 	for name, end := range map[string]func(*Host, context.Context) error{
 		"destroy":  func(h *Host, ctx context.Context) error { return h.Destroy(ctx, "lab.guest") },
@@ -79,7 +79,7 @@ func TestTeardownTakesOnlyOurs(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// TestDestroyOfOneThatHasEnded: what is there afterwards counts, not what xl
+// TestDestroyOfOneThatHasEnded: what List shows afterwards decides, not what xl
 // says about a domain that ended by itself meanwhile.
 func TestDestroyOfOneThatHasEnded(t *testing.T) {
 	host, fake := fakeHost(t, "host-a")

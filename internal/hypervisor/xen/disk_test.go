@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestConnect runs the script of a disk with the host's own script, the kernel's
-// files and xenstore played by files in a folder.
+// TestConnect runs the script of a disk; files in a folder stand for the host's
+// own script, the kernel's files and xenstore.
 func TestConnect(t *testing.T) {
 	const noted = "/dev/loop1 7:1 17\n"
 	for name, c := range map[string]struct {

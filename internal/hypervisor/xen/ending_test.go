@@ -10,7 +10,7 @@ import (
 )
 
 // TestEnding: only domains with our name and our UUID are destroyed. A real shell reads
-// what xl lists.
+// the output of xl.
 func TestEnding(t *testing.T) {
 	uuid := hypervisor.UUID("lab.vm").String()
 	const xl = `

@@ -26,8 +26,8 @@ import (
 // inventoryVariable names the inventory of the testbed to test on.
 const inventoryVariable = "HELIOTROPE_INVENTORY"
 
-// bench is the driver's part of a testbed: both hosts, and the guest by way of
-// the storage server.
+// bench is the driver's part of a testbed: both hosts, and the guest, which is
+// reached through the storage server.
 type bench struct {
 	inv          *inventory.Inventory
 	hostA, hostB remote.Host
@@ -143,10 +143,10 @@ func (x *bench) domains(t *testing.T, driver hypervisor.Driver) []string {
 	return names
 }
 
-// TestEachHostHasItsOwnPath: the disk is the first loop device at the source,
-// where the target has somebody else's. That one is not touched, and the guest
-// writes to its own after the migration. Before it, a target whose disk is no
-// longer the one that was noted is refused.
+// TestEachHostHasItsOwnPath: at the source the disk is the first loop device, which
+// at the target is somebody else's. That one is not touched, and after the
+// migration the guest writes to its own. Before that migration, a target whose disk
+// is no longer the recorded device is refused.
 func TestEachHostHasItsOwnPath(t *testing.T) {
 	x := open(t)
 	atHome, atA := x.image(t, x.hostA, "disk", "empty")
@@ -179,9 +179,9 @@ func TestEachHostHasItsOwnPath(t *testing.T) {
 	assert.Zero(t, again.StreamBytes)
 }
 
-// refuseExchanged migrates, and while the memory is sent something else is attached
-// where the target's disk was: the target is refused, and the guest goes on at the
-// source.
+// refuseExchanged migrates, and while the memory is sent, something else is
+// attached in the place of the target's disk: the target is refused, and the guest
+// goes on at the source.
 func (x *bench) refuseExchanged(t *testing.T, order hypervisor.Order) {
 	t.Helper()
 	other := path.Join("/tmp", x.inv.Name+"-other")

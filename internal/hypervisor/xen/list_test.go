@@ -11,9 +11,9 @@ import (
 	"heliotrope/internal/remote/remotetest"
 )
 
-// TestStrangersDisturbNobody: names may hold blanks, our own label among them,
-// and a line that cannot be read is nobody's business unless it is ours. The
-// strangers' lines are invented.
+// TestStrangersDisturbNobody: names may contain blanks, and our own label after
+// one, and an unreadable line does not matter unless it is ours. The lines of
+// other domains are made up.
 func TestStrangersDisturbNobody(t *testing.T) {
 	host, fake := fakeHost(t, "host-a")
 	fake.On(lists, remotetest.Reply{Stdout: listHeader +
@@ -39,8 +39,8 @@ func TestUnreadableLinesOfOurs(t *testing.T) {
 	}
 }
 
-// TestStatus: a shutdown by the watchdog is a crash, as the watcher of the
-// domains has it.
+// TestStatus: a shutdown by the watchdog counts as a crash, as in the watcher
+// of domains.
 func TestStatus(t *testing.T) {
 	for letters, want := range map[string]hypervisor.Status{
 		"r-----": hypervisor.Running,

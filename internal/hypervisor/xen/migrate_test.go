@@ -25,15 +25,15 @@ import (
 	"heliotrope/internal/remote/remotetest"
 )
 
-// pair is a source with a running guest and an empty target, over ssh; where
-// moves as the script says.
+// pair is a source with a running guest and an empty target, over ssh; the script
+// changes where the guest is.
 type pair struct {
 	from, to         *Host
 	fakeFrom, fakeTo *remotetest.Fake
 	moved            atomic.Bool
 }
 
-// sendings are the sender's calls.
+// sendings matches the calls of the sender.
 var sendings = remotetest.Prefix("xl", "-T", "migrate")
 
 func newPair(t *testing.T) *pair {
@@ -70,8 +70,8 @@ func (p *pair) sends(reply remotetest.Reply) {
 	})
 }
 
-// TestMigrateOpensTheTargetsDisk: each host has its own path for the disk, and
-// the target gets its own, which it compares.
+// TestMigrateOpensTheTargetsDisk: each host has its own path for the disk, and the
+// target opens and compares its own.
 func TestMigrateOpensTheTargetsDisk(t *testing.T) {
 	p := newPair(t)
 	p.fakeFrom.OnFunc(sendings, func(_ context.Context, call remotetest.Call) remotetest.Reply {
@@ -90,8 +90,8 @@ func TestMigrateOpensTheTargetsDisk(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestWrongDeviceIsTheInfrastructures: the target has opened something else.
-// The line is one of libxl's, with what connect says.
+// TestWrongDeviceIsTheInfrastructures: the target has opened a wrong device. The
+// line is one of libxl's, with the text of connect.
 func TestWrongDeviceIsTheInfrastructures(t *testing.T) {
 	p := newPair(t)
 	p.sends(remotetest.Reply{ExitCode: 1, Stderr: "2500\n" +
@@ -104,7 +104,8 @@ func TestWrongDeviceIsTheInfrastructures(t *testing.T) {
 	assert.ErrorContains(t, err, "host-b")
 }
 
-// TestMigrateAgainIsNoMigration is a retry after a crash that followed success.
+// TestMigrateAgainIsNoMigration tests a retry after a crash that followed a
+// successful migration.
 func TestMigrateAgainIsNoMigration(t *testing.T) {
 	p := newPair(t)
 	p.moved.Store(true)
@@ -133,7 +134,8 @@ func TestMigrateOverSSHCountsAndLogs(t *testing.T) {
 	assert.Contains(t, transport, "| ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -c aes128-gcm@openssh.com 198.18.0.2 xl -T migrate-receive >")
 }
 
-// TestWhatXenHasNot is refused before a host is touched.
+// TestWhatXenHasNot: an order that Xen cannot carry out is refused before a host is
+// touched.
 func TestWhatXenHasNot(t *testing.T) {
 	for name, change := range map[string]func(*hypervisor.Order){
 		"post-copy":     func(o *hypervisor.Order) { o.Mode = hypervisor.PostCopy },
@@ -150,8 +152,8 @@ func TestWhatXenHasNot(t *testing.T) {
 	}
 }
 
-// TestWhoseFaultItIs: a migration has failed, which is a result, when its stream
-// had begun and the domain's place is known.
+// TestWhoseFaultItIs: a failed migration is a result if its stream had begun and it
+// is known where the domain is.
 func TestWhoseFaultItIs(t *testing.T) {
 	for name, c := range map[string]struct {
 		reply  remotetest.Reply
@@ -189,8 +191,8 @@ func TestPortIsTaken(t *testing.T) {
 	assert.ErrorContains(t, err, "already in use")
 }
 
-// TestSettle: what a host could not be asked is not known, and never "not
-// there".
+// TestSettle: a host that could not be asked leaves the domain's place unknown, and
+// never counts as a host without it.
 func TestSettle(t *testing.T) {
 	running, suspended := line("lab.guest", "3", "-b----", "1.0"), line("lab.guest", "3", "---ss-", "1.0")
 	away := line("lab.guest--migratedaway", "3", "---ss-", "1.0")
@@ -229,7 +231,7 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// TestUnknownBeforehand: nothing is begun as long as a host does not answer.
+// TestUnknownBeforehand: no migration begins while a host does not answer.
 func TestUnknownBeforehand(t *testing.T) {
 	p := newPair(t)
 	p.fakeTo.On(lists, remotetest.Reply{Err: remote.ErrUnreachable})
@@ -238,8 +240,8 @@ func TestUnknownBeforehand(t *testing.T) {
 	assert.Equal(t, fault.Infrastructure, fault.Of(err))
 }
 
-// TestCancelEndsTheReceiver: the sender is never ended, it comes to rest by
-// itself when its transport is gone.
+// TestCancelEndsTheReceiver: the sender is never ended; it comes to rest by itself
+// when its transport is gone.
 func TestCancelEndsTheReceiver(t *testing.T) {
 	p := newPair(t)
 	p.from.machine.Transport = "tcp"
@@ -269,8 +271,8 @@ func TestCancelEndsTheReceiver(t *testing.T) {
 	assert.False(t, errors.As(err, &failed), "a cancelled migration counts as a failed one: %v", err)
 }
 
-// TestCancelledAndUnknown: that it was cancelled does not say where the domain
-// is.
+// TestCancelledAndUnknown: an error of cancelling must not hide that it is not
+// known where the domain is.
 func TestCancelledAndUnknown(t *testing.T) {
 	p := newPair(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -285,8 +287,8 @@ func TestCancelledAndUnknown(t *testing.T) {
 	assert.Equal(t, fault.Infrastructure, fault.Of(err))
 }
 
-// listeningFake tells at once that socat listens, which a scripted reply
-// could only do at its end.
+// listeningFake reports at once that socat listens, while a scripted reply would do
+// so only at its end.
 type listeningFake struct{ *remotetest.Fake }
 
 func (f *listeningFake) Run(ctx context.Context, command remote.Command) (remote.Result, error) {
@@ -296,10 +298,10 @@ func (f *listeningFake) Run(ctx context.Context, command remote.Command) (remote
 	return f.Fake.Run(ctx, command)
 }
 
-// TestTargetEndsFirst: the toolstack, which keeps its end open, sees the end of
-// what the target sends. pv is one that waits for more, and the target one that
-// takes the whole stream and then fails: at the end of ssh, which is not the real
-// one, or of a connection, with the real socat(1).
+// TestTargetEndsFirst: the toolstack, which keeps its own end open, sees the end of
+// the target's output. pv is replaced by one that waits for more, and the target by
+// one that takes the whole stream and then fails: at the end of ssh, which is
+// replaced too, or of a connection with the real socat(1).
 func TestTargetEndsFirst(t *testing.T) {
 	for _, transport := range []string{"ssh", "tcp"} {
 		t.Run(transport, func(t *testing.T) {
@@ -321,8 +323,8 @@ func TestTargetEndsFirst(t *testing.T) {
 			defer in.Close()
 			out, err := run.StdoutPipe()
 			require.NoError(t, err)
-			// Long for a shell and a socket, and short of the two minutes for which
-			// socat would wait for the other end.
+			// Long enough for a shell and a socket, and shorter than the two
+			// minutes for which socat would wait for the other end.
 			require.NoError(t, out.(*os.File).SetReadDeadline(time.Now().Add(time.Minute)))
 			require.NoError(t, run.Start())
 			_, err = io.WriteString(in, "stream\n")

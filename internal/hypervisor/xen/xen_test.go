@@ -99,8 +99,8 @@ func TestCreateEndsInTheSameState(t *testing.T) {
 	}
 }
 
-// TestCreateNotesTheDevice: what the domain may open is on the host before the
-// toolstack is called.
+// TestCreateNotesTheDevice: the device that the domain may open is recorded on
+// the host before the toolstack is called.
 func TestCreateNotesTheDevice(t *testing.T) {
 	host, fake := fakeHost(t, "host-a")
 	fake.OnFunc(remotetest.Prefix("xl", "create"), func(context.Context, remotetest.Call) remotetest.Reply {
@@ -143,8 +143,8 @@ func TestConfigRefusesWhatWouldEscape(t *testing.T) {
 	}
 }
 
-// TestDisksThatXenCannotHave: a file needs a device model, a link is no name of
-// the kernel's, and nothing copies a private disk.
+// TestDisksThatXenCannotHave: a file would need a device model, a link is no
+// name that the kernel reports, and nothing copies a private disk.
 func TestDisksThatXenCannotHave(t *testing.T) {
 	for name, disk := range map[string]hypervisor.Disk{
 		"file": {Path: "/data/image", File: true}, "link": {Path: "/dev/disk/by-path/x"}, "copied": {Path: "/dev/sda", Copy: hypervisor.FullCopy},

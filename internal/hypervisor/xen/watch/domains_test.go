@@ -24,7 +24,7 @@ type fakeXen struct {
 
 const fakeAddress = 0x7000
 
-// listing asks the fake with memory for so many domains.
+// listing asks the fake, with memory for so many domains.
 func (x *fakeXen) listing(most int) *listing {
 	l := &listing{memory: make([]byte, max(argumentBytes+most*x.infoBytes, 8192)), address: fakeAddress, free: func() {}}
 	l.call = func() error { return x.sysctl(l.memory) }

@@ -16,8 +16,8 @@ func TestWatchRequest(t *testing.T) {
 	}
 }
 
-// TestFollow: many messages are one reason to look, and the end of them, cut
-// off or damaged, is the end.
+// TestFollow: several messages cause one look, and their end, even in the
+// middle of a message or after a damaged one, ends it.
 func TestFollow(t *testing.T) {
 	message := watchRequest("@releaseDomain", 0)
 	damaged := slices.Clone(message)
@@ -43,7 +43,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// TestStopped: a domain that does not run is looked at closely, and one that is
+// TestStopped: a domain that does not run is looked at more often; one that is
 // gone is not.
 func TestStopped(t *testing.T) {
 	for states, want := range map[string]bool{

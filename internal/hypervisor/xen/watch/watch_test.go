@@ -15,8 +15,8 @@ import (
 // ours is the domain that is watched, and stranger another one.
 var ours, stranger = uuid.UUID{1}, uuid.UUID{2}
 
-// TestStranger: another domain is not written of, whatever it does; and one that
-// is paused does not have this one looked at closely.
+// TestStranger: nothing is written about another domain, whatever it does; and
+// when another one is paused, this one is not looked at more often.
 func TestStranger(t *testing.T) {
 	var text strings.Builder
 	w := &watch{out: &text, handle: ours, states: map[int]string{}}
@@ -28,8 +28,8 @@ func TestStranger(t *testing.T) {
 	assert.False(t, w.stopped())
 }
 
-// TestChanges takes looks as they come in a migration and a pause, and wants
-// each change once, with the time in which it came about.
+// TestChanges has the looks of a migration and a pause, and expects each change
+// once, with the time in which it happened.
 func TestChanges(t *testing.T) {
 	const running, paused, suspended, dying = 1 << 4, flagPaused, flagShutdown | 2<<16, flagDying | flagShutdown | 2<<16
 	var text strings.Builder
