@@ -16,7 +16,7 @@ import (
 	"heliotrope/internal/remote/remotetest"
 )
 
-// TestAccess: what the user of QEMU may not reach is found before a domain is
+// TestAccess: a file that QEMU's user cannot reach is found before a domain is
 // started.
 func TestAccess(t *testing.T) {
 	const who = "libvirt runs QEMU as user 64055 there, who may not "
@@ -34,7 +34,7 @@ func TestAccess(t *testing.T) {
 		"host-a: /k: "+who+"read this file: allow it (chmod o+r), or take dynamic_ownership = 0 out of /etc/libvirt/qemu.conf")
 }
 
-// TestAccount: without a label QEMU is root's, and root is denied nothing.
+// TestAccount: without a label QEMU runs as root, and root is denied nothing.
 func TestAccount(t *testing.T) {
 	for name, c := range map[string]struct {
 		from, to string
@@ -65,8 +65,8 @@ func TestAccount(t *testing.T) {
 	}
 }
 
-// TestFindDenied runs the scripts: as root, as the user nobody by setpriv(1);
-// otherwise as ourselves, for only root becomes somebody else.
+// TestFindDenied runs the scripts: as root, for the user nobody through
+// setpriv(1); otherwise as the present user, because only root can change users.
 func TestFindDenied(t *testing.T) {
 	const nobody = 65534
 	uid := os.Getuid()
@@ -104,9 +104,9 @@ func TestFindDenied(t *testing.T) {
 	require.Empty(t, find(all...), "nobody can be asked")
 }
 
-// TestDenied: a host that denies QEMU a file has no accident, and the error says
-// what to look at. What libvirt says is captured, but for the path. Whatever it
-// says, the error is one line.
+// TestDenied: a host that denies QEMU a file does so each time, and the error
+// says what to check. libvirt's text is captured, except for the path. Whatever
+// the text is, the error is one line.
 func TestDenied(t *testing.T) {
 	const (
 		refusal = "internal error: process exited while connecting to monitor: qemu: could not open kernel file '/k': Permission denied\n"

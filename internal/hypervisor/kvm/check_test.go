@@ -11,15 +11,15 @@ import (
 	"heliotrope/internal/remote/remotetest"
 )
 
-// healthy is what readFacts prints of a host that has all.
+// healthy is the output of readFacts on a host that has everything.
 const healthy = "kernel 6.1.0\nuid 0\nkvm yes\nbridge yes\nmemory MemAvailable:696264\n"
 
-// says has a host answer a script.
+// says makes a host answer a script.
 func (f *fakeHost) says(script, output string) {
 	f.fake.On(remotetest.Prefix("sh", "-c", script), remotetest.Reply{Stdout: output})
 }
 
-// requireProblems wants these lines and no others, each of them bad input.
+// requireProblems requires these lines and no others, each of class BadInput.
 func requireProblems(t *testing.T, err error, lines ...string) {
 	t.Helper()
 	if len(lines) == 0 {
@@ -31,8 +31,8 @@ func requireProblems(t *testing.T, err error, lines ...string) {
 	require.Equal(t, strings.Join(lines, "\n"), err.Error())
 }
 
-// TestUnlikeHosts: whatever the target lacks that the source has is told of in one
-// line: where, what was tried, what came back, and what to do.
+// TestUnlikeHosts: whatever the source has and the target lacks is reported on one
+// line: where, what was tried, what was found, and what to do.
 func TestUnlikeHosts(t *testing.T) {
 	const (
 		lacking = "host-b: virsh cpu-compare: its processor cannot take the place of that of host-a, kvm64 (the CPU is incompatible with host CPU: Host CPU does not provide required features: hle, rtm): " +
@@ -78,7 +78,8 @@ func TestUnlikeHosts(t *testing.T) {
 	}
 }
 
-// TestNoRoom: the target needs what the domain is started from, and its memory.
+// TestNoRoom: the target must have the domain's kernel and ramdisk, and memory for
+// it.
 func TestNoRoom(t *testing.T) {
 	source, target := newFakeHost(t, "host-a"), newFakeHost(t, "host-b")
 	target.says(readFacts, strings.Replace(healthy, "696264", "65536", 1))
@@ -88,7 +89,8 @@ func TestNoRoom(t *testing.T) {
 		"host-b: /proc/meminfo: 64 MiB of memory are to be had, domain lab.vm wants 128: end something there, or make the guest smaller")
 }
 
-// TestLineBreaks: a host that does not answer lacks nothing for all that.
+// TestLineBreaks: a host that does not answer is not reported as lacking
+// something.
 func TestLineBreaks(t *testing.T) {
 	for name, procedure := range map[string]uint32{"version": 4, "capabilities": 7, "processor": 158, "machine": 342} {
 		t.Run(name, func(t *testing.T) {

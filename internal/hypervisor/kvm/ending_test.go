@@ -12,8 +12,8 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// TestEnding: only QEMU with our name and our UUID is ended. A real shell looks, at
-// processes of files.
+// TestEnding: only a QEMU with our name and our UUID is ended. A real shell reads
+// processes made of files.
 func TestEnding(t *testing.T) {
 	root, uuid := t.TempDir(), hypervisor.UUID("lab.vm").String()
 	for pid, process := range map[string]struct{ program, name, uuid string }{

@@ -32,8 +32,8 @@ type fakeDomain struct {
 	xml           string
 }
 
-// fakeVirt is a libvirt that speaks its protocol (remote_protocol.x), as far as
-// decisions want it. What was asked to be changed is in calls.
+// fakeVirt is a libvirt that speaks its protocol (remote_protocol.x), as far as the
+// tested decisions need it. It records in calls what it was asked to change.
 type fakeVirt struct {
 	mu      sync.Mutex
 	domains []*fakeDomain
@@ -45,7 +45,7 @@ type fakeVirt struct {
 	hangsUp uint32 // the procedure at whose call it closes the connection
 }
 
-// fakeOffer is what a fakeVirt has for a domain.
+// fakeOffer is what a fakeVirt provides for a domain.
 type fakeOffer struct {
 	libvirt, qemu uint64
 	machines      map[string]string // names in full
@@ -54,7 +54,7 @@ type fakeOffer struct {
 	unknown       bool   // it does not know that processor
 }
 
-// likeCaptured is what a real libvirt answered: 9.0.0 of Debian 12, with its usual
+// likeCaptured is what a real libvirt answered: 9.0.0 of Debian 12, with its default
 // user for QEMU, and QEMU 7.2. Its guests are left out.
 func likeCaptured(t *testing.T) fakeOffer {
 	capabilities, err := os.ReadFile("testdata/capabilities.xml")
@@ -62,7 +62,7 @@ func likeCaptured(t *testing.T) fakeOffer {
 	return fakeOffer{libvirt: 9_000_000, qemu: 7_002_000, machines: map[string]string{"q35": "pc-q35-7.2"}, capabilities: string(capabilities)}
 }
 
-// start has the domains run, as a migration's last phases do.
+// start makes the domains run, as a migration's last phases do.
 func (f *fakeVirt) start() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -71,7 +71,7 @@ func (f *fakeVirt) start() {
 	}
 }
 
-// forget has the domains end.
+// forget makes the domains end.
 func (f *fakeVirt) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -101,7 +101,7 @@ func newFakeHost(t *testing.T, name string, domains ...*fakeDomain) *fakeHost {
 	return f
 }
 
-// whenDialled does something whenever the host's libvirt is connected to.
+// whenDialled calls do whenever a client connects to the host's libvirt.
 func (f *fakeHost) whenDialled(do func()) {
 	dial := f.fake.Dial
 	f.fake.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -161,7 +161,7 @@ func (f *fakeVirt) serve(conn net.Conn) {
 	}
 }
 
-// called finds the domain whose UUID is in a payload, and notes the call.
+// called finds the domain whose UUID is in a payload, and records the call.
 func (f *fakeVirt) called(payload []byte, what string) *fakeDomain {
 	for _, d := range f.domains {
 		if bytes.Contains(payload, d.uuid[:]) {

@@ -81,8 +81,7 @@ func TestRewriteIsOfOurs(t *testing.T) {
 	require.Contains(t, text, consolePath(guest.Name))
 }
 
-// TestRenderOverlay: libvirt is told what lies under an image, and that nothing
-// lies under that.
+// TestRenderOverlay: libvirt is told what backs an image, and that nothing backs that.
 func TestRenderOverlay(t *testing.T) {
 	here, there := guest, guest
 	here.Disk = hypervisor.Disk{Path: "/dev/loop1", Base: "/dev/loop2", Copy: hypervisor.IncrementalCopy}
@@ -109,8 +108,7 @@ func TestLabel(t *testing.T) {
 	require.Empty(t, labelOf(""))
 }
 
-// putLogs writes what libvirt keeps of a domain's QEMU and console, and gives the
-// paths.
+// putLogs writes the logs that libvirt keeps of a domain's QEMU and console, and returns their paths.
 func putLogs(t *testing.T, h *fakeHost, domain string) (paths []string) {
 	t.Helper()
 	for _, end := range []string{".console.log", ".console.log.0", ".log", ".log.0"} {
@@ -121,13 +119,13 @@ func putLogs(t *testing.T, h *fakeHost, domain string) (paths []string) {
 	return paths
 }
 
-// logsOf gives the paths of all that is in libvirt's folder of logs.
+// logsOf returns the paths of all files in libvirt's folder of logs.
 func logsOf(h *fakeHost) []string {
 	return slices.DeleteFunc(h.fake.Memory().Paths(), func(name string) bool { return !strings.HasPrefix(name, logs+"/") })
 }
 
-// TestForeign: a domain is ours by its name, its UUID and its label together, and
-// of another's not even the logs are touched.
+// TestForeign: a domain is ours by its name, its UUID and its label together, and not even the logs of any other
+// domain are touched.
 func TestForeign(t *testing.T) {
 	paused := uint32(libvirt.DomainPaused)
 	for name, d := range map[string]*fakeDomain{
@@ -186,15 +184,14 @@ func TestNoLibvirt(t *testing.T) {
 	require.Equal(t, fault.Infrastructure, fault.Of(err))
 }
 
-// TestUnpauseLeftover: an end of a migration is not let go.
+// TestUnpauseLeftover: one end of a migration is not resumed.
 func TestUnpauseLeftover(t *testing.T) {
 	h := newFakeHost(t, "host-a", ours(libvirt.DomainPaused, uint32(libvirt.DomainPausedMigration)))
 	require.ErrorContains(t, h.Unpause(t.Context(), "lab.vm"), "leftover")
 	require.Empty(t, h.calls)
 }
 
-// TestSettle: what both hosts answer decides where the domain goes on, and it
-// never runs on both.
+// TestSettle: the answers of both hosts decide where the domain goes on, and it never runs on both.
 func TestSettle(t *testing.T) {
 	running := func() *fakeDomain { return ours(libvirt.DomainRunning, uint32(libvirt.DomainRunningBooted)) }
 	waiting := func() *fakeDomain { return ours(libvirt.DomainPaused, uint32(libvirt.DomainPausedMigration)) }
@@ -227,7 +224,7 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// settling is a migration that was cut off, and what is to become of it.
+// settling is a migration that was cut off, and its expected outcome.
 type settling struct {
 	source, target           *fakeDomain
 	sourceAway, targetAway   bool
@@ -267,8 +264,7 @@ func (c settling) test(t *testing.T) {
 	require.Equal(t, c.targetCalls, target.calls)
 }
 
-// TestSettleLooksAgain: an end that has changed since its host was asked is not
-// taken for one that never ran.
+// TestSettleLooksAgain: an end that has changed since its host was asked is not taken for one that never ran.
 func TestSettleLooksAgain(t *testing.T) {
 	for name, c := range map[string]struct {
 		meanwhile   func(target *fakeHost)
@@ -320,8 +316,7 @@ func TestOpened(t *testing.T) {
 	require.NoError(t, compareOpened(device, "/dev/sdb"), "a device is known by its number")
 }
 
-// TestOpenedOverlay: the base is the domain's own beside the image over it, and
-// nothing else is.
+// TestOpenedOverlay: besides the image, only its base belongs to the domain, and nothing else does.
 func TestOpenedOverlay(t *testing.T) {
 	const text = `want 61b0 7:0 5:90
 want 61b0 7:1 5:91
@@ -345,7 +340,7 @@ fdinfo/4:flags:	02140000
 
 func TestSize(t *testing.T) {
 	overlay := hypervisor.Disk{Path: "/dev/loop0", Base: "/dev/loop1"}
-	// Of an image of 64 MiB that qemu-img 7.2 has made on a device of 66 MiB.
+	// From an image of 64 MiB that qemu-img 7.2 has made on a device of 66 MiB.
 	const header = "69206016\n 51 46 49 fb 00 00 00 03 00 00 00 00 00 00 00 88\n 00 00 00 0a 00 00 00 0c 00 00 00 00 04 00 00 00\n"
 	got, err := parseSize(header, overlay)
 	require.NoError(t, err)
@@ -408,8 +403,7 @@ func TestProgress(t *testing.T) {
 	require.Empty(t, word)
 }
 
-// TestPhases: each lasts until the next begins, and an event that is heard after the
-// end times nothing.
+// TestPhases: each phase lasts until the next begins, and an event that arrives after the end begins none.
 func TestPhases(t *testing.T) {
 	var m migration
 	for _, phase := range []hypervisor.PhaseName{hypervisor.Preparing, hypervisor.Copying, hypervisor.Converging, hypervisor.Converging,
@@ -442,7 +436,7 @@ func TestOrder(t *testing.T) {
 	require.Equal(t, map[string]any{"migrate_uri": "tcp://198.18.0.1:49215", "listen_address": "198.18.0.1", "destination_xml": "<domain/>", "bandwidth": uint64(3)}, values)
 }
 
-// TestScripts: the constant texts are such as sh(1) takes.
+// TestScripts: sh(1) accepts the constant texts.
 func TestScripts(t *testing.T) {
 	h := newFakeHost(t, "host-a")
 	for _, text := range []string{findProcesses, listOpen, readFacts, checkFiles, asAccount, findDenied, sizeOf, h.Leftovers("host-a"), h.Versions("host-a")} {

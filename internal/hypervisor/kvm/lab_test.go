@@ -32,8 +32,8 @@ const (
 	testName = trial.Guest // whose logs a teardown knows
 )
 
-// load is the guest's first program: it writes to its disk, past the cache, and
-// says on the console how often it has.
+// load is the guest's first program: it writes to its disk, bypassing the cache,
+// and prints on the console how often it has.
 const load = `#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /run /tmp /sbin /usr/bin /usr/sbin
 /bin/busybox mount -t proc proc /proc
@@ -62,7 +62,7 @@ type bed struct {
 	bridge string
 }
 
-// openBed is replaced by who has other hosts than a testbed's.
+// openBed may be replaced, to test on hosts other than a testbed's.
 var openBed = openTestbed
 
 func openTestbed(t *testing.T) *bed {
@@ -89,12 +89,12 @@ func connectTo(t *testing.T, machine *inventory.Machine) remote.Host {
 	return host
 }
 
-// share has both hosts mount a folder of the storage server, with an image in it.
+// share makes both hosts mount a folder of the storage server, with an image in it.
 func (b *bed) share(store remote.Host, inv *inventory.Inventory) {
 	export, mount := path.Join(inv.Store().DataDir, "kvm-test"), path.Join(folder, "mnt")
 	clean := func() {
 		for _, h := range b.hosts {
-			// What a test that was killed left running holds the folder.
+			// A domain that was left running by a killed test holds the folder.
 			require.NoError(b, h.Teardown(context.WithoutCancel(b.Context())))
 			b.sh(h.remote, `umount "$1" 2>/dev/null; rm -rf -- "$2"`, mount, folder)
 		}
@@ -120,7 +120,7 @@ func (b *bed) sh(host remote.Host, text string, args ...string) string {
 	return strings.TrimSpace(string(result.Stdout))
 }
 
-// domain is a guest that writes to a disk, and removes itself with the test.
+// domain is a guest that writes to a disk, and is removed at the end of the test.
 func (b *bed) domain(disk hypervisor.Disk) hypervisor.Domain {
 	b.Helper()
 	archive := b.archive()
@@ -149,13 +149,13 @@ func (b *bed) archive() []byte {
 	return out.Bytes()
 }
 
-// written is the last line of the guest's console that tells of a write.
+// written is the last line of the guest's console about a write.
 func (b *bed) written(h *Host, name string) string {
 	b.Helper()
 	return b.sh(h.remote, `grep -a ^wrote "$1" 2>/dev/null | tail -n 1`, consolePath(name))
 }
 
-// writes waits until the guest has written more than it had.
+// writes waits until the guest has written more than before.
 func (b *bed) writes(h *Host, name string) {
 	b.Helper()
 	before, limit := b.written(h, name), time.Now().Add(2*time.Minute)
@@ -165,7 +165,7 @@ func (b *bed) writes(h *Host, name string) {
 	}
 }
 
-// where wants the domain on one host, running, and not on the other.
+// where requires that the domain runs on one host, and is not on the other.
 func (b *bed) where(name string, here, notHere *Host) {
 	b.Helper()
 	states, err := here.List(b.Context())
@@ -181,8 +181,8 @@ func (b *bed) where(name string, here, notHere *Host) {
 	require.Empty(b, pids)
 }
 
-// record watches a domain on a host as the witness does, until the end that it
-// returns, which gives its lines.
+// record watches a domain on a host as the witness does, until the returned
+// function is called, which returns the lines.
 func (b *bed) record(h *Host, name string) (end func() []witness.DomainReading) {
 	ctx, cancel := context.WithCancel(b.Context())
 	conn, err := h.dial(ctx)
@@ -222,7 +222,7 @@ func change(readings []witness.DomainReading, state string) (last witness.Domain
 	return last
 }
 
-// private is a disk of a host's own, full of its name.
+// private is a disk of one host, filled with the host's name.
 func (b *bed) private(h *Host, mib int) string {
 	b.Helper()
 	image := path.Join(folder, fmt.Sprintf("private-%d.img", mib))
@@ -232,7 +232,7 @@ func (b *bed) private(h *Host, mib int) string {
 	return device
 }
 
-// overlay is a disk of a host's own over a base that all hosts have the same of.
+// overlay is a disk of one host over a base that is the same on all hosts.
 func (b *bed) overlay(h *Host) hypervisor.Disk {
 	b.Helper()
 	devices := strings.Fields(b.sh(h.remote, `set -e
@@ -290,8 +290,8 @@ func TestLabLifecycle(t *testing.T) {
 
 func resolution(t *testing.T) time.Duration { t.Helper(); return time.Microsecond }
 
-// TestLabStranger: a stranger's domain is never touched, and one in our way is
-// told.
+// TestLabStranger: somebody else's domain is never touched, and one that stands in
+// our way is reported.
 func TestLabStranger(t *testing.T) {
 	b := openBed(t)
 	d := b.domain(b.shared)
@@ -368,9 +368,9 @@ func (b *bed) move(order hypervisor.Order, from *Host) hypervisor.Migration {
 	return account
 }
 
-// TestLabMigrations: one guest goes through what can happen to it on its way, each
-// time from where it was left. What a step leaves in libvirt, or in the guest, is
-// in the next one's way.
+// TestLabMigrations: one guest goes through everything that can happen during a
+// migration. Each step starts from where the one before left it, so that leftovers
+// in libvirt or in the guest would disturb the next step.
 func TestLabMigrations(t *testing.T) {
 	b := openBed(t)
 	d := b.domain(b.shared)
@@ -392,7 +392,7 @@ func TestLabMigrations(t *testing.T) {
 	}
 }
 
-// in is the same bed in a subtest.
+// in is the same bed, for a subtest.
 func (b *bed) in(t *testing.T) *bed {
 	own := *b
 	own.T = t
@@ -421,7 +421,7 @@ func (b *bed) postCopy(d hypervisor.Domain) {
 	b.writes(b.hosts[0], d.Name)
 }
 
-// cancelled: the guest goes on at the source, and the target has nothing.
+// cancelled: the guest goes on at the source, and the target has nothing of it.
 func (b *bed) cancelled(d hypervisor.Domain) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
@@ -454,8 +454,8 @@ func (b *bed) begin(d hypervisor.Domain) *migration {
 	return m
 }
 
-// The controller is cut off between the phases: whoever migrates next finds the
-// domain on one host.
+// The controller is cut off between the phases: the next Migrate finds the domain
+// on one host.
 
 func (b *bed) diesAfterPrepare(d hypervisor.Domain) {
 	m := b.begin(d)
@@ -484,7 +484,7 @@ func (b *bed) perform(m *migration) {
 	require.NoError(b, err)
 }
 
-// isFound has the controller hang up, and wants the domain on one host.
+// isFound makes the controller hang up, and requires the domain on one host.
 func (b *bed) isFound(m *migration, wantAtTarget bool) {
 	b.Helper()
 	m.hangUp()
@@ -499,8 +499,8 @@ func (b *bed) isFound(m *migration, wantAtTarget bool) {
 	b.writes(here, m.name)
 }
 
-// foreignDisk: where QEMU at the target opens another disk than it should have,
-// nothing runs there, and nothing is written.
+// foreignDisk: when QEMU at the target opens a wrong disk, nothing runs there, and
+// nothing is written.
 func (b *bed) foreignDisk(d hypervisor.Domain) {
 	foreign := path.Join(path.Dir(d.Disk.Path), "foreign.img")
 	b.sh(b.hosts[0].remote, `yes foreign | head -c "$2" > "$1"`, foreign, fmt.Sprint(diskMiB<<20))
@@ -517,9 +517,9 @@ func (b *bed) foreignDisk(d hypervisor.Domain) {
 	require.Equal(b, sum, b.sh(b.hosts[1].remote, `sha256sum "$1"`, foreign))
 }
 
-// TestLabMirror: a private disk is copied there behind the guest's writes, and back
-// with each write waiting for the other host, and what the guest had written is
-// there.
+// TestLabMirror: a private disk is copied to the other host behind the guest's
+// writes, and back with each write waiting for the other host. Everything that the
+// guest had written is there.
 func TestLabMirror(t *testing.T) {
 	b := openBed(t)
 	var at [2]hypervisor.Domain // the guest on each host
@@ -554,14 +554,15 @@ func TestLabMirror(t *testing.T) {
 	b.where(at[0].Name, b.hosts[0], b.hosts[1])
 }
 
-// tail is the checksum of a private disk's last MiB, which the load leaves alone.
+// tail is the checksum of a private disk's last MiB, to which the load does not
+// write.
 func (b *bed) tail(h *Host, disk hypervisor.Disk) string {
 	b.Helper()
 	return b.sh(h.remote, `tail -c 1048576 "$1" | sha256sum`, disk.Path)
 }
 
 // TestLabIncremental: of a private disk over a base that both hosts have, only what
-// was written is copied, there and back.
+// was written is copied, in both directions.
 func TestLabIncremental(t *testing.T) {
 	b := openBed(t)
 	disks := [2]hypervisor.Disk{b.overlay(b.hosts[0]), b.overlay(b.hosts[1])}
@@ -580,7 +581,8 @@ func TestLabIncremental(t *testing.T) {
 	require.GreaterOrEqual(t, *account.DiskBytes, int64(1<<20))
 	require.Less(t, *account.DiskBytes, int64(diskMiB<<20)/2)
 
-	// The former home's image is made anew, and is migrated to.
+	// The former home's image is made again, and is the target of the next
+	// migration.
 	b.sh(b.hosts[0].remote, `qemu-img create -q -f qcow2 -o cluster_size=4k,backing_fmt=raw -b "$2" "$1" "$3"`, disks[0].Path, disks[0].Base, fmt.Sprint(diskMiB<<20))
 	b.move(hypervisor.Order{Domain: there, Target: b.hosts[0], AtTarget: d}, b.hosts[1])
 	b.where(d.Name, b.hosts[0], b.hosts[1])
@@ -591,7 +593,7 @@ func TestLabIncremental(t *testing.T) {
 	sums := strings.Fields(b.sh(b.hosts[0].remote, same, disks[0].Path, folder, disks[0].Base, fmt.Sprint(inBase)))
 	require.Equal(t, sums[0], sums[2], "what is only in the base")
 
-	// A base that is not there, or not opened, is told.
+	// A base that is missing, or that was not opened, is reported.
 	require.NoError(t, b.hosts[0].Create(t.Context(), d))
 	there.Disk.Base = disks[1].Base + "-none"
 	_, err := b.hosts[0].Migrate(t.Context(), hypervisor.Order{Domain: d, Target: b.hosts[1], AtTarget: there})

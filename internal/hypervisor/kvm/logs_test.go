@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestLogs: with a domain go its own logs, and with the testbed those of its guest
-// as well, which may have ended before.
+// TestLogs: a domain's logs are removed with it, and those of the testbed's guest
+// also with the testbed, because the guest may have ended before.
 func TestLogs(t *testing.T) {
 	h := newFakeHost(t, "host-a", &fakeDomain{name: "lab.guest.console", uuid: uuid.Max, state: uint32(libvirt.DomainShutoff)})
 	require.NoError(t, h.Destroy(t.Context(), "lab.vm"), "there is no folder")
@@ -31,13 +31,14 @@ func TestLogs(t *testing.T) {
 	guests := putLogs(t, h, "lab.guest")
 	require.NoError(t, h.fake.Memory().MkdirAll(path.Join(logs, "lab.guest.log.1")))
 	require.NoError(t, h.Teardown(t.Context()))
-	// What is read as the console of the guest may be the QEMU of another.
+	// A file that looks like the guest's console may be the QEMU log of another
+	// domain.
 	left = slices.Concat(guests[:2], []string{path.Join(logs, "lab.guest.log.1")}, left)
 	require.Equal(t, left, logsOf(h))
 }
 
-// TestLeftoverLogs: what is told as ours is what a teardown removes, whatever
-// domains libvirt has.
+// TestLeftoverLogs: the logs that are reported as ours are those that a teardown
+// removes, whatever domains libvirt has.
 func TestLeftoverLogs(t *testing.T) {
 	names := []string{"lab.guest.log", "lab.guest.log.0", "lab.guest.log-20261129.xz", "lab.guest.log.2.gz", "lab.guest.console.log", "lab.guest.console.log.1",
 		"lab.guest.console.console.log", "lab.guest.log.txt", "lab.guest.log.log", "lab.guest.logger", "lab.guest.xml", "lab.guest2.log", "lab.guest.vm.log",
@@ -76,8 +77,8 @@ func TestLeftoverLogs(t *testing.T) {
 	}
 }
 
-// leftoverLogs gives the paths of the logs that Leftovers tells as ours, with the
-// host's folders below a root of the test's.
+// leftoverLogs returns the paths of the logs that Leftovers reports as ours, with
+// the host's folders inside a root folder of the test.
 func leftoverLogs(t *testing.T, h *fakeHost, root string) []string {
 	t.Helper()
 	text := h.Leftovers("host-a")

@@ -40,7 +40,7 @@ func lifecycleOf(of uuid.UUID, id, kind, detail uint32) packet {
 		body: new(body).number(3).domain(of, id).number(kind).number(detail).bytes}
 }
 
-// line is what the file must have.
+// line is a line that the file must have.
 func line(when time.Time, id int, state string, spacing time.Duration) string {
 	return fmt.Sprintf("%d %d %s %d\n", when.UnixNano(), id, state, spacing.Nanoseconds())
 }
@@ -145,7 +145,8 @@ func TestEventThatIsCutOff(t *testing.T) {
 	}
 }
 
-// libvirtd answers as a libvirt does that has the domain running, or not.
+// libvirtd answers like a libvirt that has the domain running, or does not have
+// it.
 type libvirtd struct {
 	conn net.Conn
 	has  bool
@@ -160,7 +161,7 @@ func (d libvirtd) send(p packet) error {
 	return err
 }
 
-// answer answers calls until one asks for the version, and gives that.
+// answer answers calls until one asks for the version, and returns that call.
 func (d libvirtd) answer() (last packet, err error) {
 	for {
 		p, err := readPacket(d.conn)
@@ -174,7 +175,7 @@ func (d libvirtd) answer() (last packet, err error) {
 		case p.program == remoteProgram && p.procedure == domainLookupByUUID:
 			reply.status, reply.body = 1, new(body).number(errNoDomain).number(10).some().text("Domain not found").bytes
 		case p.program == remoteProgram && p.procedure == domainGetState:
-			// An event that comes before the answer waits for its turn.
+			// An event that arrives before the answer is queued.
 			if err := d.send(monitorOf(ours, 3, stop, at(100))); err != nil {
 				return p, err
 			}
