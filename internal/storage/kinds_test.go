@@ -22,7 +22,7 @@ import (
 
 var kinds = []storage.Kind{iscsi.Kind, nfs.Kind, drbd.Kind}
 
-// privateToo are those that share nothing, too.
+// privateToo are all kinds, including the one whose sites share nothing.
 var privateToo = append(slices.Clone(kinds), mirror.Kind)
 
 var machines = []string{"host-a", "host-b", "store"}
@@ -50,8 +50,8 @@ func run(t *testing.T, text string, args ...string) string {
 	return string(output)
 }
 
-// The texts run on any machine, and nothing there is taken for a testbed's that
-// there is not.
+// TestLeftoversRunAnywhere: the scripts run on any machine, and report nothing as
+// a testbed's where there is no testbed.
 func TestLeftoversRunAnywhere(t *testing.T) {
 	for _, kind := range privateToo {
 		driver := newDriver(t, kind, "no-such-testbed")
@@ -66,8 +66,9 @@ func TestLeftoversRunAnywhere(t *testing.T) {
 	}
 }
 
-// A testbed whose machines have no shell has nothing of these systems: nothing is
-// there to remove, and what wants it says why it cannot be.
+// TestMachinesWithoutAShell: on machines without a shell there is nothing of
+// these systems to remove, and a disk that is asked for there is refused with the
+// reason.
 func TestMachinesWithoutAShell(t *testing.T) {
 	for _, kind := range privateToo {
 		inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "a", B: "b"}, StoreName: "store",
@@ -93,7 +94,8 @@ func TestVersionsRunAnywhere(t *testing.T) {
 	}
 }
 
-// Names of evidence are unique on a machine, whatever storage it is of.
+// TestEvidenceHasItsOwnNames: names of evidence are unique on a machine,
+// whichever storage systems they are of.
 func TestEvidenceHasItsOwnNames(t *testing.T) {
 	for _, machine := range machines {
 		seen := map[string]string{}

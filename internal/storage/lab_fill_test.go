@@ -24,11 +24,11 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// filledSpec is a disk of which all but the ledger's part is filled.
+// filledSpec is a disk that is filled except for the ledger's part.
 var filledSpec = storage.Spec{Name: "d0", SizeBytes: 32 << 20, Fill: storage.Fill{Seed: 4711, Bytes: 24 << 20}}
 
-// TestLabFilled: no copy of a disk that was provided has a hole, and each has the
-// same, whoever filled it.
+// TestLabFilled: no copy of a provided disk has a hole, and all copies have the
+// same contents.
 func TestLabFilled(t *testing.T) {
 	lab := openLab(t)
 	lab.WitnessBinary = filepath.Join(t.TempDir(), witness.Program)
@@ -87,7 +87,7 @@ func filled(t *testing.T, lab *lab, kind storage.Kind) {
 	}
 }
 
-// images are the files that disks lie in, of a machine.
+// images are the files on a machine that contain disks.
 func (l *lab) images(t *testing.T, machine string) []string {
 	t.Helper()
 	folder := path.Join(l.Inventory.Machine(machine).DataDir, l.Name())
@@ -97,8 +97,8 @@ func (l *lab) images(t *testing.T, machine string) []string {
 	return strings.Fields(string(result.Stdout))
 }
 
-// hasNoHole counts the blocks of an image, and compares its beginning, its last
-// filled MiB and its zeros with what is to be there.
+// hasNoHole counts the blocks of an image, and compares its beginning, the last
+// MiB that is filled, and the zeros with what must be there.
 func (l *lab) hasNoHole(t *testing.T, machine, image string) {
 	t.Helper()
 	host := l.Host(machine)

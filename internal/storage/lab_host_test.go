@@ -20,7 +20,7 @@ import (
 	"heliotrope/internal/testbed"
 )
 
-// lab is a testbed with the storage package's hosts: "a", "b" and "store".
+// lab is a testbed with hosts called "a", "b" and "store".
 type lab struct {
 	*testbed.Testbed
 	hosts map[string]remote.Host
@@ -92,7 +92,7 @@ func (l *lab) asBefore(t *testing.T, before testbed.Snapshot) {
 
 var errCut = errors.New("cut off by the test")
 
-// cutter ends a context at the n-th thing that is done on any host.
+// cutter ends a context at the n-th step on any host.
 type cutter struct {
 	mu     sync.Mutex
 	left   int
@@ -115,7 +115,7 @@ func (c *cutter) wrap(hosts map[string]remote.Host) map[string]remote.Host {
 	return wrapped
 }
 
-// cutHost is a host whose every use is a step.
+// cutHost is a host on which every operation that changes something is a step.
 type cutHost struct {
 	remote.Host
 	cut *cutter

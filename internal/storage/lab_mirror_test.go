@@ -12,7 +12,7 @@ import (
 	"heliotrope/internal/storage/mirror"
 )
 
-// TestLabMirror is of private disks that a hypervisor copies as a whole: how it
+// TestLabMirror tests private disks that a hypervisor copies as a whole. How it
 // copies them, full or synchronous, makes no difference here.
 func TestLabMirror(t *testing.T) {
 	lab := openLab(t)
@@ -21,8 +21,8 @@ func TestLabMirror(t *testing.T) {
 	t.Run("cut off teardown", func(t *testing.T) { cutOffTeardown(t, lab, mirror.Kind) })
 }
 
-// mirrorLife writes another text at each site: nothing is shared, and only the
-// copy that home has not is made blank.
+// mirrorLife writes a different text at each site: nothing is shared, and only
+// the copy at the site that is not home is made blank.
 func mirrorLife(t *testing.T, lab *lab) {
 	ctx := t.Context()
 	system := lab.driver(t, mirror.Kind, lab.hosts)

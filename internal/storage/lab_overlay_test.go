@@ -22,7 +22,7 @@ var overlays = storage.Kind{Name: "overlay", New: func(setup storage.Setup) (sto
 	return mirror.Kind.New(setup)
 }}
 
-// TestLabOverlay wants hosts with qemu-img. Where there is none, that is said.
+// TestLabOverlay needs hosts with qemu-img; without it, Check must say so.
 func TestLabOverlay(t *testing.T) {
 	lab := openLab(t)
 	system := lab.driver(t, overlays, lab.hosts)
@@ -51,8 +51,8 @@ func overlayLife(t *testing.T, lab *lab, system storage.Driver) {
 	lab.io(t, disk, storage.SiteA, "read -P 7 5M 1M")
 	require.NotEqual(t, "0", lab.run(t, storage.SiteA, "blockdev", "--getro", disk.Base[storage.SiteA]))
 
-	// What is read back is the disk, also while somebody has it open; and one that
-	// is open is not made blank, whatever home is said to be.
+	// The view is the disk's contents, even while the overlay is open; and an open
+	// overlay is not made blank, whichever site is said to be home.
 	closeIt := lab.open(t, disk, storage.SiteA)
 	for _, written := range []string{"7", "8"} {
 		started = time.Now()
@@ -68,7 +68,8 @@ func overlayLife(t *testing.T, lab *lab, system storage.Driver) {
 		}
 	}
 
-	// What a failed migration left at the target is no part of the next one's.
+	// What a failed migration left at the target must not be in the next one's
+	// result.
 	lab.io(t, disk, storage.SiteB, "write -P 9 9M 1M")
 	for range 2 {
 		require.NoError(t, system.PrepareMigration(ctx, disk, storage.SiteA, storage.SiteB))
@@ -78,7 +79,7 @@ func overlayLife(t *testing.T, lab *lab, system storage.Driver) {
 		require.NoError(t, system.FinishMigration(ctx, disk, storage.SiteB))
 	}
 	lab.io(t, disk, storage.SiteA, "read -P 0 5M 1M")
-	// There is room for all of it.
+	// The overlay has room for all of the disk.
 	lab.io(t, disk, storage.SiteA, "write -P 5 0 64M")
 	for range 2 {
 		require.NoError(t, system.Teardown(ctx))
@@ -86,15 +87,15 @@ func overlayLife(t *testing.T, lab *lab, system storage.Driver) {
 	lab.asBefore(t, before)
 }
 
-// io does what qemu-io(1) is told with an overlay: a read of another pattern than
-// it is told is an error of it.
+// io runs a qemu-io(1) command on an overlay. Reading a pattern other than the
+// given one is an error of that command.
 func (l *lab) io(t *testing.T, disk storage.Disk, site storage.Site, command string) {
 	t.Helper()
 	output := l.run(t, site, "qemu-io", "-f", "qcow2", "-t", "none", "-c", command, disk.Device[site])
 	require.NotContains(t, output, "Pattern verification failed")
 }
 
-// open has a QEMU hold an overlay open until the end that it returns.
+// open makes a QEMU hold an overlay open until the returned function is called.
 func (l *lab) open(t *testing.T, disk storage.Disk, site storage.Site) (end func()) {
 	t.Helper()
 	commands, typed := io.Pipe()

@@ -19,7 +19,8 @@ import (
 
 // These tests change a real testbed, the one that the environment variable
 // HELIOTROPE_INVENTORY names. They take minutes on the emulated one. Run them
-// with -count=1: a result of another day says nothing about the hosts of today.
+// with -count=1: a cached result says nothing about the hosts as they are
+// today.
 
 const diskBytes = 64 << 20
 
@@ -103,8 +104,8 @@ func lifeCycle(t *testing.T, lab *lab, kind storage.Kind) {
 // times as many places.
 const manyCutOffs = "HELIOTROPE_MANY_CUT_OFFS"
 
-// nextCutOff is how much further to cut off next: not the same each time, so
-// that many runs together come to every place.
+// nextCutOff is how many steps further to cut off next. It varies, so that many
+// runs together reach every step.
 func nextCutOff() int {
 	if os.Getenv(manyCutOffs) != "" {
 		return 2 + rand.IntN(7)
@@ -141,7 +142,8 @@ func cutOff(t *testing.T, lab *lab, kind storage.Kind) {
 			}
 			lab.write(t, disk, storage.SiteA, 1)
 		}
-		// What is half-made may meet the next one; what is whole may not.
+		// A half-made disk may stay for the next provision; a complete one may
+		// not.
 		if whole || rand.IntN(2) == 0 {
 			if err := sound.Teardown(t.Context()); err != nil {
 				t.Fatalf("teardown after a cut-off at %d: %v", after, err)

@@ -14,7 +14,7 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// host is one whose datastores are made up.
+// host is a host with made-up datastores.
 type host struct {
 	name   string
 	free   map[string]int64
@@ -37,7 +37,7 @@ func (h *host) FreeBytes(_ context.Context, path string) (int64, error) {
 	return free, nil
 }
 
-// DomainBytes is what the template has, and the swap file.
+// DomainBytes is the size of the template's disks plus that of the swap file.
 func (h *host) DomainBytes(_ context.Context, memoryMiB int) (int64, error) {
 	return 200<<20 + int64(memoryMiB)<<20, nil
 }
@@ -76,7 +76,8 @@ func (b *bed) system(t *testing.T, name string) storage.Driver {
 
 var spec = storage.Spec{Name: "disk", SizeBytes: 64 << 20}
 
-// TestShared: both sites have one disk, which is where the inventory says.
+// TestShared: both sites have the same disk, in the datastore that the inventory
+// names.
 func TestShared(t *testing.T) {
 	b := newBed()
 	system := b.system(t, "nfs")
@@ -120,7 +121,7 @@ func TestPrivate(t *testing.T) {
 	require.NoError(t, system.PrepareMigration(t.Context(), disk, storage.SiteB, storage.SiteA))
 	require.NoError(t, b.system(t, "nfs").(storage.Roomer).CheckRoom(t.Context(), spec))
 
-	// The guest's own memory counts, where a cell says how much that is.
+	// A cell's own guest memory counts when it gives one.
 	b.b.free["/DC/datastore/local-b"]++
 	require.NoError(t, system.(storage.Roomer).CheckRoom(t.Context(), spec))
 	larger := spec
@@ -130,7 +131,7 @@ func TestPrivate(t *testing.T) {
 	require.ErrorContains(t, err, "host-b: datastore /DC/datastore/local-b has 392 MiB")
 }
 
-// TestTwoVCenters: paths of two vCenters may be alike or not.
+// TestTwoVCenters: paths in two vCenters may be the same or differ.
 func TestTwoVCenters(t *testing.T) {
 	b := newBed()
 	managed := b.inv.SiteB().VCenter
@@ -146,7 +147,7 @@ func TestTwoVCenters(t *testing.T) {
 	}
 }
 
-// TestRefused: what the inventory says is looked at before anything is asked.
+// TestRefused: the inventory is checked before any host is asked.
 func TestRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		system string
@@ -184,7 +185,7 @@ func TestRefused(t *testing.T) {
 	require.ErrorContains(t, err, "nfs has none")
 }
 
-// TestFound: what is found at the hosts is told, and before a migration it is the
+// TestFound: problems of the hosts are reported, and before a migration they are the
 // infrastructure's.
 func TestFound(t *testing.T) {
 	b := newBed()
@@ -230,8 +231,8 @@ func (m *mounting) Mounted(_ context.Context, system string) (string, error) {
 
 func (m *mounting) Made(context.Context) ([]string, error) { return nil, nil }
 
-// TestMounts: what the inventory says a datastore is made of is mounted by Provision,
-// and taken away by Teardown, both of it twice.
+// TestMounts: Provision mounts what the inventory says a datastore is made from, and
+// Teardown removes it; both may be called twice.
 func TestMounts(t *testing.T) {
 	b := newBed()
 	b.inv.Mounts = map[string]inventory.Mount{"nfs": {Export: "/srv/vm"}, "iscsi": {Target: "iqn.2026-11.net.example:lab.vm", SizeBytes: 32 << 20}}
@@ -265,7 +266,7 @@ func TestMounts(t *testing.T) {
 	require.ErrorContains(t, system.Check(t.Context()), "host-a: no right")
 }
 
-// TestMountsRefused: what a datastore cannot be made of, by nobody asked.
+// TestMountsRefused: impossible mounts are refused without asking a host.
 func TestMountsRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		mount inventory.Mount

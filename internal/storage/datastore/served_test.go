@@ -17,7 +17,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// served is a testbed whose storage server is a machine of ours.
+// served is a testbed whose storage server is one of our machines.
 func served(t *testing.T, name string) (driver.Facets, *remotetest.Fake) {
 	t.Helper()
 	b := newBed()
@@ -66,8 +66,8 @@ func TestServedByNFS(t *testing.T) {
 	require.Empty(t, sources(t, newBed().system(t, "nfs"), "store"), "there is no storage server")
 }
 
-// TestServedByISCSI: the storage server counts where it has one LUN, for of several
-// nobody knows which one is meant.
+// TestServedByISCSI: the storage server's counters are used when it has one LUN;
+// when it has several, it is not known which one the datastore is on.
 func TestServedByISCSI(t *testing.T) {
 	system, store := served(t, "iscsi")
 	require.Empty(t, sources(t, system, "store"), "it has no target")

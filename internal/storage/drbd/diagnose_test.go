@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// cut is what a Primary sees that has lost its peer.
+	// cut is the state of a Primary that has lost its peer.
 	cut = header + `
  7: cs:WFConnection ro:Primary/Unknown ds:UpToDate/DUnknown C r-----
     ns:0 nr:0 dw:51180 dr:65536 al:24 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:40960
@@ -56,8 +56,8 @@ func TestDiagnose(t *testing.T) {
 	}
 }
 
-// A split brain shows itself first in a Primary that cannot be demoted: what
-// counts is why.
+// TestSplitBrainIsNamedBeforeItsConsequences: a split brain shows first in a
+// Primary that cannot be demoted; the error must name the split brain.
 func TestSplitBrainIsNamedBeforeItsConsequences(t *testing.T) {
 	held := remotetest.Reply{ExitCode: 11, Stderr: "State change failed: (-12) Device is held open by someone\n"}
 	for name, test := range map[string]struct{ before, after string }{
@@ -82,7 +82,8 @@ func TestSplitBrainIsNamedBeforeItsConsequences(t *testing.T) {
 	}
 }
 
-// A storage failure is a result; that a host could not be asked is none.
+// TestFailuresOfTheWindow: a storage failure is a result; a host that could not
+// be asked is not.
 func TestFailuresOfTheWindow(t *testing.T) {
 	for name, test := range map[string]struct {
 		reply remotetest.Reply
@@ -129,7 +130,8 @@ func TestPrepareMigrationWantsThisDisk(t *testing.T) {
 	}
 }
 
-// Above all after a split brain both replicas are read.
+// TestCopiesAfterASplitBrain: both replicas can be read, above all after a
+// split brain.
 func TestCopiesAfterASplitBrain(t *testing.T) {
 	bed := newBed(t, "")
 	bed.provided(t)

@@ -61,8 +61,7 @@ func newBed(t *testing.T, protocol Protocol) *bed {
 	return bed
 }
 
-// provided lets both sites have the disk, as its two resources of the minor
-// number 7 over /dev/loop0.
+// provided sets both sites up with the disk: its resource has the minor number 7, over /dev/loop0.
 func (b *bed) provided(t *testing.T) {
 	text := b.config(spec, 7, pingTimeout(spec.Path), [2]replica{{"host-a", b.sites[storage.SiteA].Address, "/dev/loop0"}, {"host-b", b.sites[storage.SiteB].Address, "/dev/loop0"}})
 	for _, fake := range []*remotetest.Fake{b.a, b.b} {
@@ -148,7 +147,7 @@ func TestSplitBrainIsReportedAtOnce(t *testing.T) {
 	assert.Equal(t, cause.SplitBrain, fault.CauseOf(err))
 }
 
-// comparesQuickly is the command before a verification.
+// comparesQuickly matches the command before a verification.
 var comparesQuickly = remotetest.Exactly("drbdsetup", "disk-options", "7", "--c-fill-target=16M", "--c-max-rate=1048576k")
 
 func TestVerify(t *testing.T) {
@@ -173,8 +172,8 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestVerifyTells holds that each few MiB of a large disk are told of: of 1 TiB a tenth of a percent
-// may take longer than anybody waits.
+// TestVerifyTells: progress is reported every few MiB of a large disk, because a tenth of a percent
+// of 1 TiB may take longer than any silence is tolerated.
 func TestVerifyTells(t *testing.T) {
 	bed := newBed(t, "")
 	bed.put(t, bed.a, procFile, healthy)
@@ -197,7 +196,8 @@ func TestVerifyTells(t *testing.T) {
 	}
 }
 
-// TestTimesFollowThePath: a full queue is no dead peer, as far as DRBD's own bounds allow.
+// TestTimesFollowThePath: a full queue does not count as a dead peer, as far as DRBD's own limits
+// allow.
 func TestTimesFollowThePath(t *testing.T) {
 	bed := newBed(t, "")
 	for name, test := range map[string]struct {
@@ -273,16 +273,15 @@ func TestTeardownLeavesOthers(t *testing.T) {
 	assert.Greater(t, gaveBack, slices.IndexFunc(calls, remotetest.Prefix("drbdsetup", "down")))
 }
 
-// givingBack and borrowing are the commands by which a setting is given back, and by which the
-// program that DRBD starts is borrowed: TestBorrowedIsGivenBack of package owner has a
-// real shell do it.
+// givingBack and borrowing match the commands that restore a setting, and that borrow the setting of
+// DRBD's helper program; in package owner, TestBorrowedIsGivenBack runs them in a real shell.
 var (
 	givingBack = remotetest.Exactly("/bin/sh", "-s", "--", "/run/heliotrope/borrowed-lab.drbd", "give_back_all")
 	borrowing  = remotetest.Exactly("/bin/sh", "-s", "--", "/run/heliotrope/borrowed-lab.drbd", "borrow", helperSetting, "/bin/true")
 )
 
-// TestHelperIsBorrowed: it is a setting of the host, which is set when the module is there,
-// and never under a resource of anybody's.
+// TestHelperIsBorrowed: the helper is a setting of the host, which is changed once the module is
+// loaded, and never while anybody's resource is up.
 func TestHelperIsBorrowed(t *testing.T) {
 	for name, c := range map[string]struct {
 		loaded, borrowed bool
@@ -315,7 +314,7 @@ func TestHelperIsBorrowed(t *testing.T) {
 	}
 }
 
-// A teardown that was cut off must not leave a disk that looks whole.
+// TestTeardownForgetsFirst: a teardown that was cut off must not leave a disk that looks complete.
 func TestTeardownForgetsFirst(t *testing.T) {
 	bed := newBed(t, "")
 	const mark = data + "/lab/drbd/d0.finished"
@@ -336,8 +335,8 @@ func TestTeardownForgetsFirst(t *testing.T) {
 	}
 }
 
-// TestFilledBackingStays when a run was cut off before DRBD has seen it; otherwise
-// it goes, and first what says that it was filled.
+// TestFilledBackingStays when a run was cut off before DRBD used the file; otherwise the file is
+// removed, after the record that it was filled.
 func TestFilledBackingStays(t *testing.T) {
 	for name, c := range map[string]struct {
 		mark, config string
@@ -369,8 +368,8 @@ func TestFilledBackingStays(t *testing.T) {
 	}
 }
 
-// TestTeardownForgetsWhatWasFilled first: cut off later, it leaves a used image that no
-// longer counts as filled.
+// TestTeardownForgetsWhatWasFilled: the record that an image was filled is removed first, so that a
+// used image never counts as filled.
 func TestTeardownForgetsWhatWasFilled(t *testing.T) {
 	bed := newBed(t, "")
 	bed.put(t, bed.a, ourImage, "content")
@@ -388,7 +387,7 @@ func TestTeardownForgetsWhatWasFilled(t *testing.T) {
 	assert.True(t, down)
 }
 
-// TestReplicasAreFilledAlike, and the slower one counts.
+// TestReplicasAreFilledAlike: the time of the slower replica is reported.
 func TestReplicasAreFilledAlike(t *testing.T) {
 	bed := newBed(t, "")
 	filled := spec

@@ -73,7 +73,7 @@ func TestSources(t *testing.T) {
 	assert.Empty(t, found)
 }
 
-// The class has the ports of all minor numbers that are given out.
+// TestTrafficHasAllPorts: the class has the ports of all our minor numbers.
 func TestTrafficHasAllPorts(t *testing.T) {
 	class := newBed(t, "").Traffic()[0]
 	assert.Equal(t, uint16(17200), class.FirstPort)
@@ -81,8 +81,8 @@ func TestTrafficHasAllPorts(t *testing.T) {
 	assert.Len(t, class.Between, 2)
 }
 
-// Our configuration forbids drbdadm to ask LINBIT's server, whatever the host's
-// own says, and drbdadm is never run without it.
+// TestNoUsageCount: our configuration forbids drbdadm to report to LINBIT's
+// server, whatever the host's own says, and drbdadm is never run without it.
 func TestNoUsageCount(t *testing.T) {
 	bed := newBed(t, "")
 	bed.provided(t)

@@ -85,7 +85,7 @@ func TestSources(t *testing.T) {
 	assert.Equal(t, []witness.Source{{Role: "target", Reader: "lio-lun", Device: unit}}, found)
 }
 
-// TestLeftDaemon runs the script on a machine whose iscsid is in some state.
+// TestLeftDaemon runs the script on a machine whose iscsid is in various states.
 func TestLeftDaemon(t *testing.T) {
 	for state, left := range map[string]string{"S": "other process iscsid\n", "Z": "", "X": ""} {
 		t.Run(state, func(t *testing.T) {

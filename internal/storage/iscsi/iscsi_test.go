@@ -30,7 +30,7 @@ import (
 
 const (
 	data = "/var/lib/heliotrope"
-	// nameFile is the host's own, and nobody else's.
+	// nameFile is the host's own file, which nobody else may touch.
 	nameFile = "/etc/iscsi/initiatorname.iscsi"
 )
 
@@ -66,8 +66,8 @@ func newBed(t *testing.T) *bed {
 	return bed
 }
 
-// configfsHost is a fake whose folders of LIO have their attributes and groups
-// from the start, and can be removed with them.
+// configfsHost is a fake whose LIO folders have their attributes and groups from the
+// start, and lose them when they are removed.
 type configfsHost struct{ *remotetest.Fake }
 
 func (h configfsHost) Files(ctx context.Context) (remote.Files, error) {
@@ -84,7 +84,7 @@ func (c configfs) Symlink(target, link string) error {
 	return errors.Join(c.MkdirAll(path.Dir(link)), c.MemoryFiles.Symlink(target, link))
 }
 
-// Remove refuses a folder in which somebody has made something.
+// Remove refuses a folder in which something was made.
 func (c configfs) Remove(name string) error {
 	for _, inside := range c.Paths() {
 		rest, found := strings.CutPrefix(inside, name+"/")
@@ -122,7 +122,7 @@ func makesInterface(t *testing.T, fake *remotetest.Fake) {
 	removesInterface(t, fake)
 }
 
-// removesInterface lets a host do what it also does by itself.
+// removesInterface lets a host run the script that removes our interface record.
 func removesInterface(t *testing.T, fake *remotetest.Fake) {
 	fake.OnFunc(remotetest.Exactly("/bin/sh", "-c", ending, "ending", "lab"), func(context.Context, remotetest.Call) remotetest.Reply {
 		assert.NoError(t, fake.Memory().Remove(record))
@@ -162,8 +162,7 @@ func daemon(t *testing.T, fake *remotetest.Fake) {
 	put(t, fake, "/proc/185/stat", "185 (iscsid) S 1 185 185 0 -1\n")
 }
 
-// loginWorks lets a login make a session with a disk of the serial number that
-// the target has.
+// loginWorks makes a login succeed, with a disk that has the target's serial number.
 func (b *bed) loginWorks(t *testing.T, fake *remotetest.Fake) {
 	target := b.iqn("d0")
 	fake.OnFunc(remotetest.Prefix("iscsiadm", "-m", "node", "-T", target), func(_ context.Context, call remotetest.Call) remotetest.Reply {
@@ -182,7 +181,7 @@ func (b *bed) loginWorks(t *testing.T, fake *remotetest.Fake) {
 	})
 }
 
-// TestFilledBackstore: LIO gets the file once it is filled.
+// TestFilledBackstore: LIO gets the file only after it was filled.
 func TestFilledBackstore(t *testing.T) {
 	bed := newBed(t)
 	filled := spec
@@ -201,7 +200,7 @@ func TestFilledBackstore(t *testing.T) {
 
 func TestProvision(t *testing.T) {
 	bed := newBed(t)
-	// A name that is yet to be generated, and one that both could have.
+	// A name that is yet to be generated, and one that both hosts could have.
 	const generate, own = "GenerateName=yes\n", "InitiatorName=iqn.1993-08.org.debian:01:clone\n"
 	put(t, bed.a, nameFile, generate)
 	put(t, bed.b, nameFile, own)
@@ -253,7 +252,8 @@ func TestProvision(t *testing.T) {
 	}
 }
 
-// TestTimesFollowThePath: a full queue is no dead peer. At 2 Mbit/s it holds 134.2 s.
+// TestTimesFollowThePath: a full queue does not count as a dead peer. At 2 Mbit/s it
+// holds 134.2 s.
 func TestTimesFollowThePath(t *testing.T) {
 	for name, test := range map[string]struct {
 		path                                             limits.Path
@@ -366,7 +366,8 @@ func TestTeardownLeavesOthers(t *testing.T) {
 	if !strings.Contains(left, other+"/tpgt_1/lun/lun_0") || !strings.Contains(left, "fileio_0/lab-2.d0") {
 		t.Errorf("something of another label is gone:\n%s", left)
 	}
-	// Another label's session needs iscsid, and the host's name file is its own.
+	// Another label's session still needs iscsid, and the host's name file is not
+	// touched.
 	for _, call := range bed.a.Commands() {
 		if strings.Join(call, " ") == "iscsiadm -k 0" {
 			t.Error("iscsid was stopped under another label's session")
@@ -380,14 +381,15 @@ func TestTeardownLeavesOthers(t *testing.T) {
 	assert.Contains(t, onSite, "/etc/iscsi/ifaces/heliotrope.lab-2")
 }
 
-// sessionOf lets a host be logged in to a target.
+// sessionOf gives a host a session with a target.
 func sessionOf(t *testing.T, fake *remotetest.Fake, target, state string) {
 	put(t, fake, sysSessions+"/session7/targetname", target+"\n")
 	put(t, fake, sysSessions+"/session7/state", state+"\n")
 	put(t, fake, sysSessions+"/session7/device/target2:0:0/2:0:0:0/block/sdb/size", "2048\n")
 }
 
-// A session whose target is gone would log in again for ever.
+// TestTargetStaysWhileASiteIsIn: a session whose target is gone would try to log in for
+// ever.
 func TestTargetStaysWhileASiteIsIn(t *testing.T) {
 	for name, reply := range map[string]remotetest.Reply{
 		"exit code 9": {ExitCode: 9, Stderr: "iscsiadm: initiator reported error (9 - internal error)\n"},
@@ -413,7 +415,8 @@ func TestTargetStaysWhileASiteIsIn(t *testing.T) {
 	}
 }
 
-// A logout that fails, but has ended the session, is one.
+// TestLogoutIsJudgedByTheSession: a logout that reports an error but has ended the
+// session has succeeded.
 func TestLogoutIsJudgedByTheSession(t *testing.T) {
 	bed := newBed(t)
 	daemon(t, bed.b)
@@ -477,7 +480,7 @@ func TestPrepareMigrationWantsThisDisk(t *testing.T) {
 	}
 }
 
-// TestCheckRoom: the disk is on the storage server alone.
+// TestCheckRoom: only the storage server needs room for the disk.
 func TestCheckRoom(t *testing.T) {
 	bed := newBed(t)
 	bed.store.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7168 4096\n"}) // 28 MiB

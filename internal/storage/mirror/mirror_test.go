@@ -35,7 +35,7 @@ type bed struct {
 	a, b  *remotetest.Fake
 }
 
-// newBed has sites whose next loop devices are 0 at A and 1 at B.
+// newBed has sites whose next loop devices are number 0 at A and number 1 at B.
 func newBed(t *testing.T) *bed {
 	bed := &bed{a: remotetest.NewFake(t, "host-a"), b: remotetest.NewFake(t, "host-b")}
 	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}}
@@ -100,8 +100,8 @@ func TestProvision(t *testing.T) {
 	assert.Equal(t, []witness.Source{{Role: "guest-disk", Reader: "block", Device: "/dev/loop1"}}, sources)
 }
 
-// TestFilledAlike: both sites' images are filled, as long as somebody may fill them,
-// and the slower one counts.
+// TestFilledAlike: both sites' images are filled, if the witness's program may run
+// there, and the time of the slower one is reported.
 func TestFilledAlike(t *testing.T) {
 	bed := newBed(t)
 	filled := spec
@@ -123,8 +123,8 @@ func TestNoRoomAtOneSite(t *testing.T) {
 	require.ErrorContains(t, err, "host-b: "+data+"/lab/mirror: it has 0 MiB of free space")
 }
 
-// TestNoRoomInPreflight: an overlaid disk wants room for its view as well, and for
-// its base when that is filled.
+// TestNoRoomInPreflight: a disk with an overlay also needs room for its view and,
+// when the base is filled, for the base.
 func TestNoRoomInPreflight(t *testing.T) {
 	bed := newBed(t)
 	bed.a.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "1000000 4096\n"})

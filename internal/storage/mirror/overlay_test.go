@@ -20,8 +20,8 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// What qemu-img 7.2 prints of a device with nothing in it, and of an overlay,
-// with other sizes and less what is not read; and of one that a QEMU has open.
+// Output of qemu-img 7.2 for an empty device and for an overlay, with other sizes and
+// without what is not read; and for an overlay that a QEMU has open.
 const (
 	blankInfo   = `{"virtual-size": 3145728, "filename": "/dev/loop1", "format": "raw", "actual-size": 0, "dirty-flag": false}`
 	overlayInfo = `{"backing-filename-format": "raw", "virtual-size": 1048576, "filename": "/dev/loop1", "cluster-size": 4096, "format": "qcow2",
@@ -31,14 +31,14 @@ const (
 	locked       = "qemu-img: Could not open '/dev/loop1': Failed to get shared \"write\" lock\nIs another process using the image [/dev/loop1]?\n"
 )
 
-// host plays losetup and qemu-img. Its loop devices have their numbers in the order
-// in which they are made: the base's is 0, the overlay's 1, the view's 2.
+// host plays losetup and qemu-img. Its loop devices are numbered in the order in
+// which they are made: the base's is 0, the overlay's 1, the view's 2.
 type host struct {
 	*remotetest.Fake
 	loops []string // the files behind them
 }
 
-// newOverlays has two blank hosts.
+// newOverlays has two empty hosts.
 func newOverlays(t *testing.T) (*System, *host, *host) {
 	bed := newBed(t)
 	bed.setup.Options = storage.Options{"copy": "incremental"}
@@ -73,13 +73,13 @@ func newOverlays(t *testing.T) (*System, *host, *host) {
 	return driver.(*System), hosts[0], hosts[1]
 }
 
-// has is what qemu-img says of the host's overlay from now on.
+// has sets what qemu-img reports about the host's overlay from now on.
 func (h *host) has(info remotetest.Reply, check string) {
 	h.On(remotetest.Prefix(qemuImg, "info"), info)
 	h.On(remotetest.Prefix(qemuImg, "check"), remotetest.Reply{Stdout: check})
 }
 
-// changed are the commands that changed or read what is in an overlay, since the
+// changed lists the commands that changed an overlay or read its contents, since the
 // last call of changed.
 func (h *host) changed() (lines []string) {
 	for _, args := range h.Commands() {
@@ -102,7 +102,7 @@ const (
 
 var anOverlay = remotetest.Reply{Stdout: overlayInfo}
 
-// makeOverlay has both hosts with a blank overlay.
+// makeOverlay gives both hosts a blank overlay.
 func makeOverlay(t *testing.T, system *System, hosts ...*host) storage.Disk {
 	disk, err := system.Provision(t.Context(), spec, storage.SiteA)
 	require.NoError(t, err)
@@ -136,8 +136,8 @@ func TestProvisionOverlay(t *testing.T) {
 	assert.Equal(t, []witness.Source{{Role: "guest-disk", Reader: "block", Device: "/dev/loop1"}}, sources)
 }
 
-// TestProvisionWhatIsThere: what was cut off is made anew, a base's other device is
-// noted, and what is not this disk is refused.
+// TestProvisionWhatIsThere: an overlay whose making was cut off is made again, a base
+// that is on another device is recorded, and what is not this disk is refused.
 func TestProvisionWhatIsThere(t *testing.T) {
 	for name, c := range map[string]struct {
 		info, change, problem string
@@ -165,8 +165,8 @@ func TestProvisionWhatIsThere(t *testing.T) {
 	}
 }
 
-// TestBaseIsFilled, and the overlay is not: what nobody has written is the base's, so
-// that a migration copies what was written since alone.
+// TestBaseIsFilled, and the overlay is not: blocks that were not written are read
+// from the base, so that a migration copies only what was written since.
 func TestBaseIsFilled(t *testing.T) {
 	system, a, b := newOverlays(t)
 	filled := spec
@@ -190,7 +190,8 @@ func TestNoRoomForAnOverlay(t *testing.T) {
 	assert.NotContains(t, strings.Join(b.Memory().Paths(), "\n"), baseEnd)
 }
 
-// TestPrepareOverlay: what is migrated to is this disk's, blank, and nobody else's.
+// TestPrepareOverlay: the target of a migration must be this disk's overlay, blank,
+// and used by nobody.
 func TestPrepareOverlay(t *testing.T) {
 	renewed := []string{"/sbin/blkdiscard /dev/loop1", created}
 	for name, c := range map[string]struct {
@@ -225,7 +226,7 @@ func TestPrepareOverlay(t *testing.T) {
 	}
 }
 
-// TestFinishMakesTheStaleOverlayAnew holds that nothing is done to one that somebody
+// TestFinishMakesTheStaleOverlayAnew, but does nothing to an overlay that somebody
 // has open, or that is not the disk's.
 func TestFinishMakesTheStaleOverlayAnew(t *testing.T) {
 	system, a, b := newOverlays(t)
@@ -243,7 +244,7 @@ func TestFinishMakesTheStaleOverlayAnew(t *testing.T) {
 	assert.Empty(t, b.changed())
 }
 
-// TestCopiesOfAnOverlay: the disk is read out of it, each time anew.
+// TestCopiesOfAnOverlay: the disk's contents are copied out of it, anew each time.
 func TestCopiesOfAnOverlay(t *testing.T) {
 	system, a, b := newOverlays(t)
 	disk := makeOverlay(t, system, a, b)

@@ -64,7 +64,7 @@ func put(t *testing.T, fake *remotetest.Fake, name, text string) {
 	}
 }
 
-// server lets the store have a server with so many threads.
+// server gives the store a server with so many threads.
 func server(t *testing.T, fake *remotetest.Fake, threads string) {
 	put(t, fake, control+"/threads", threads+"\n")
 	put(t, fake, control+"/versions", "+3 +4 +4.1 +4.2\n")
@@ -103,7 +103,8 @@ func TestServerIsStarted(t *testing.T) {
 		server(t, bed.store, "0")
 		return remotetest.Reply{}
 	})
-	// It fails for want of /etc/exports, and has done its work.
+	// exportfs fails for want of /etc/exports, and has exported the folder all
+	// the same.
 	bed.store.OnFunc(remotetest.Prefix("exportfs", "-o"), func(_ context.Context, call remotetest.Call) remotetest.Reply {
 		if got := call.Args[3:]; !reflect.DeepEqual(got, []string{"198.18.0.1:" + exported, "198.18.0.2:" + exported}) {
 			t.Errorf("exported to %q", got)
@@ -172,8 +173,8 @@ func TestSameHostName(t *testing.T) {
 	}
 }
 
-// A mount that stays must keep the folder from being emptied: what is in it is
-// the server's.
+// TestBusyMountKeepsImages: while a mount stays, the folder must not be
+// emptied, because its contents are the server's.
 func TestBusyMountKeepsImages(t *testing.T) {
 	bed := newBed(t)
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
@@ -235,8 +236,8 @@ func TestPrepareMigrationWantsThisDisk(t *testing.T) {
 	}
 }
 
-// Where the hypervisor opens files, there is no loop device, and what is
-// counted is the mount.
+// TestDiskIsAFile: when the hypervisor opens files, there is no loop device,
+// and the mount is counted.
 func TestDiskIsAFile(t *testing.T) {
 	const image = data + "/lab/nfs/mnt/d0.img"
 	bed := newBedFor(t, true)
@@ -311,7 +312,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckRoom: the disk is on the storage server alone.
+// TestCheckRoom: only the storage server needs room for the disk.
 func TestCheckRoom(t *testing.T) {
 	bed := newBed(t)
 	bed.store.On(remotetest.Prefix("sh", "-c"), remotetest.Reply{Stdout: "7168 4096\n"}) // 28 MiB

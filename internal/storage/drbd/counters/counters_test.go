@@ -38,7 +38,7 @@ func TestCounters(t *testing.T) {
 		"drbd activity_log_updates 1\ndrbd bitmap_updates 0\ndrbd local 1\ndrbd pending 2\ndrbd unacknowledged 0\ndrbd application_pending 3\n"
 	for oos, want := range map[string]string{
 		"12": known + "drbd out_of_sync_bytes 12288\n",
-		// More bytes than can be told: the others are used.
+		// A number of bytes that overflows is left out; the others are used.
 		"9223372036854775804":  known,
 		"18446744073709551608": known,
 	} {
@@ -48,8 +48,8 @@ func TestCounters(t *testing.T) {
 	assert.Empty(t, read(t, "version: 9.2.14 (api:2/proto:86-122)\n", "/dev/drbd7"))
 }
 
-// TestOneOfSeveral: a minor's number may begin as another's does, it may be
-// synchronizing, and one that is not configured has no counters.
+// TestOneOfSeveral: one minor number may be the beginning of another, a device
+// may be synchronizing, and one that is not configured has no counters.
 func TestOneOfSeveral(t *testing.T) {
 	const text = `version: 8.4.11 (api:1/proto:86-101)
 srcversion: 0123456789ABCDEF01234567
@@ -68,7 +68,8 @@ srcversion: 0123456789ABCDEF01234567
 		"drbd application_pending 10\ndrbd out_of_sync_bytes 11264\n", read(t, text, "/dev/drbd10"))
 }
 
-// TestAllNamesAreInTheDictionary: what is written can be read about.
+// TestAllNamesAreInTheDictionary: the data dictionary describes every counter
+// that is written.
 func TestAllNamesAreInTheDictionary(t *testing.T) {
 	var known, written []string
 	for _, counter := range Part.Counters {

@@ -18,7 +18,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// programs are a testbed's on this machine.
+// programs are the testbed's programs on this machine.
 type programs struct{ dir, script string }
 
 func (p programs) InstallWitness(context.Context, string) error {
@@ -27,7 +27,7 @@ func (p programs) InstallWitness(context.Context, string) error {
 func (p programs) ProgramDir(string) string     { return p.dir }
 func (p programs) RunDir(_, name string) string { return filepath.Join(p.dir, "run", name) }
 
-// fills writes what no disk has by itself, and notes how it was called.
+// fills writes data that no disk has by itself, and records how it was called.
 const fills = `
 echo "$@" >> "${0%/*}/calls"
 tr '\0' x < /dev/zero | dd of="$2" bs=1M iflag=fullblock oflag=seek_bytes conv=notrunc seek="$3" count=$((($4 - $3) / 1048576)) 2> /dev/null
@@ -45,7 +45,7 @@ exit 1
 
 const mebibyte = 1 << 20
 
-// filler is a host whose program is a script.
+// filler is a host where the witness's program is the given script.
 func filler(t *testing.T, script string, can ...inventory.Capability) (*Node, programs) {
 	t.Helper()
 	p := programs{dir: t.TempDir(), script: script}
@@ -65,8 +65,8 @@ func (p programs) calls(t *testing.T) []string {
 
 var disk = storage.Spec{Name: "d0", SizeBytes: 4 * mebibyte, Fill: storage.Fill{Seed: 1<<64 - 1, Bytes: 3 * mebibyte}}
 
-// TestFilledImage leaves no hole in the disk: what the load uses is filled, what is
-// the ledger's has zeros, and what is behind the disk is others'.
+// TestFilledImage: the disk has no hole. The part for the load is filled, the ledger's
+// part has zeros, and what follows the disk in the image is not written.
 func TestFilledImage(t *testing.T) {
 	n, p := filler(t, fills, inventory.Shell, inventory.Witness)
 	image := filepath.Join(n.dataDir, "lab/iscsi/d0.img")
@@ -95,8 +95,8 @@ func TestFilledImage(t *testing.T) {
 	assert.NoDirExists(t, filepath.Join(p.dir, "run"))
 }
 
-// TestImageThatWasRemoved: what stands beside an image that is gone tells nothing of the
-// next one.
+// TestImageThatWasRemoved: the record beside an image that was removed does not apply to
+// the next image.
 func TestImageThatWasRemoved(t *testing.T) {
 	n, p := filler(t, fills, inventory.Shell, inventory.Witness)
 	image := filepath.Join(n.dataDir, "lab/iscsi/d0.img")
@@ -118,14 +118,14 @@ func TestImageThatIsNotFilled(t *testing.T) {
 	filled, err := n.Filled(t.Context(), image, blank)
 	require.NoError(t, err)
 	assert.Zero(t, filled)
-	// Nobody may fill it there.
+	// The witness's program may not run there.
 	err = n.FilledImage(t.Context(), "iscsi", filepath.Join(n.dataDir, "lab/iscsi/d1.img"), 4*mebibyte, disk)
 	require.ErrorContains(t, err, "here: the inventory says that our witness's program may not run there")
 	require.Equal(t, fault.BadInput, fault.Of(err))
 }
 
-// TestFillGoesOn: a full file system is the infrastructure's, and what was written
-// before is not written again.
+// TestFillGoesOn: a full file system is an error of the infrastructure, and what was
+// written before is not written again.
 func TestFillGoesOn(t *testing.T) {
 	n, p := filler(t, fullOnce, inventory.Shell, inventory.Witness)
 	image := filepath.Join(n.dataDir, "lab/iscsi/d0.img")
@@ -138,7 +138,7 @@ func TestFillGoesOn(t *testing.T) {
 	assert.Equal(t, []string{"fill " + image + " 0 3145728 18446744073709551615", "fill " + image + " 1048576 3145728 18446744073709551615"}, p.calls(t))
 }
 
-// TestRemoveDirEndsFilling: what fills a disk must not outlive it.
+// TestRemoveDirEndsFilling: the process that fills a disk must not outlive it.
 func TestRemoveDirEndsFilling(t *testing.T) {
 	n, p := filler(t, "echo 1048576 > progress\nexec sleep 600", inventory.Shell, inventory.Witness)
 	image := filepath.Join(n.dataDir, "lab/iscsi/d0.img")

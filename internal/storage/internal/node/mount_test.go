@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// TestParseMounts: what was mounted last comes first, and a place that only looks like one of ours is none.
+// TestParseMounts: the last mount comes first, and a path that only looks like one of ours is left out.
 func TestParseMounts(t *testing.T) {
 	const text = "/dev/vda / ext4 rw 0 0\n" +
 		"a /var/lib/heliotrope/lab tmpfs rw 0 0\n" +

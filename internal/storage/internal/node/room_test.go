@@ -18,14 +18,14 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// at is a host as a storage system of the testbed "lab" knows it.
+// at is a host as the storage systems of testbed "lab" see it.
 func at(host remote.Host, dataDir string) *Node {
 	return New(storage.Setup{Inventory: &inventory.Inventory{Name: "lab"}, Machines: map[string]remote.Host{host.Name(): host}},
 		&inventory.Machine{Name: host.Name(), DataDir: dataDir})
 }
 
-// TestCheckRoomCountsWhatIsOurs: disks of every kind of storage are gone before a
-// trial makes its own; programs are installed first, or are there.
+// TestCheckRoomCountsWhatIsOurs: disks of every storage system are removed before
+// a trial makes its own; programs are installed before it, or are there already.
 func TestCheckRoomCountsWhatIsOurs(t *testing.T) {
 	const (
 		disk   = 64 << 20
@@ -59,7 +59,7 @@ func TestCheckRoomCountsWhatIsOurs(t *testing.T) {
 	}
 }
 
-// TestRoomIsBadInput: what has no room now has none when it is tried again.
+// TestRoomIsBadInput: trying again does not make room.
 func TestRoomIsBadInput(t *testing.T) {
 	here := at(remote.Local("here"), t.TempDir())
 	require.NoError(t, here.CheckRoom(t.Context(), 1<<20, storage.Spec{}))

@@ -36,7 +36,7 @@ func TestServer(t *testing.T) {
 	assert.Len(t, Part.Counters, len(values))
 }
 
-// TestServed: the server's reads and writes are those of the disk.
+// TestServed: the server's reads and writes count as those of the disk.
 func TestServed(t *testing.T) {
 	proc := t.TempDir()
 	source := witness.Source{Role: witness.GuestDisk, Reader: ServedReader}

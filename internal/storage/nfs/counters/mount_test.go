@@ -56,13 +56,13 @@ func TestParseMount(t *testing.T) {
 	}
 }
 
-// The guest's disk is sampled ten times a second under the names of a disk, and
-// what is not there is left out.
+// TestMountIsSampledAsADisk: the guest's disk is sampled ten times a second
+// under the names of a disk, and a missing mount is left out.
 func TestMountIsSampledAsADisk(t *testing.T) {
 	proc := t.TempDir()
 	file := filepath.Join(proc, "self/mountstats")
 	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
-	// More than one piece.
+	// The file is longer than one piece.
 	require.NoError(t, os.WriteFile(file, []byte(strings.Repeat("device none mounted on /x with fstype tmpfs\n", 1000)+stats), 0o644))
 	reader := Part.Readers[MountReader](witness.Source{Role: witness.GuestDisk, Reader: MountReader, Device: place}, sampler.Roots{Proc: proc})
 	defer reader.Close()
