@@ -110,7 +110,8 @@ func TestCertificateOfALAN(t *testing.T) {
 	}
 }
 
-// TestCertificateWithJitterAndLoss is as measured with 5 % and 2 ms either way.
+// TestCertificateWithJitterAndLoss has values as measured with 5 % loss and 2 ms of jitter
+// in each direction.
 func TestCertificateWithJitterAndLoss(t *testing.T) {
 	profile := Profile{RTT: 40 * time.Millisecond, Jitter: 4 * time.Millisecond, LossPercent: 5, RateBits: 50e6}
 	direction := Direction{
@@ -131,8 +132,8 @@ func TestCertificateWithJitterAndLoss(t *testing.T) {
 	}
 }
 
-// TestChanceIsBounded compares with the exact distribution: what is refused is
-// as rare as promised, and what is a hundred thousand times rarer is refused.
+// TestChanceIsBounded compares with the exact distribution: a refusal by chance is as rare
+// as promised, and counts that are a hundred thousand times rarer are refused.
 func TestChanceIsBounded(t *testing.T) {
 	for _, p := range []float64{0.001, 0.02, 0.0975, 0.5} {
 		for _, n := range []int{1, 50, 400, 2000} {
@@ -194,7 +195,7 @@ func TestHowMuchIsSent(t *testing.T) {
 	}
 }
 
-// TestCertifyTime holds that a certificate of a slow line has the time that its pings take.
+// TestCertifyTime: a certificate over a slow line is given the time that its pings take.
 func TestCertifyTime(t *testing.T) {
 	for _, c := range []struct {
 		profile          Profile
@@ -372,7 +373,7 @@ func (s sender) Run(ctx context.Context, command remote.Command) (remote.Result,
 	return s.Runner.Run(ctx, command)
 }
 
-// ratePath is a path of which only a rate is told.
+// ratePath is a path that reports only a rate.
 type ratePath struct{ bits int64 }
 
 func (p ratePath) State(context.Context) (State, error) {
@@ -380,8 +381,8 @@ func (p ratePath) State(context.Context) (State, error) {
 	return State{LeaseHeld: true, ToA: queue, ToB: queue}, nil
 }
 
-// TestCertifyARate: what counts no packets and tells no limit is judged by what was
-// measured, and by the rate that it tells.
+// TestCertifyARate: a path that counts no packets and reports no queue limit is judged by
+// what was measured, and by the rate that it reports.
 func TestCertifyARate(t *testing.T) {
 	profile := Profile{RateBits: 2e6}
 	for bits, want := range map[int64]string{2e6: "", 4e6: "rate in bit/s 4000000 instead of 2000000"} {

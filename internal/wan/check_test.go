@@ -71,8 +71,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// inScript runs some of the script's functions with a shell, as on a host whose
-// interfaces stand in a folder.
+// inScript runs some of the script's functions in a shell, on a host whose
+// interfaces are files in a folder.
 func inScript(t *testing.T, net, text string, args ...string) string {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", commonScript + "\nnet=$1 device=eth2\nshift\n" + text, "test", net}, args...)...)

@@ -12,7 +12,8 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// testOwners has somebody else come to a path that is held, and to one that was.
+// testOwners: another owner comes to a path that is held, and to one that was held
+// before.
 func (l *lab) testOwners(t *testing.T, nothingLeft func(*testing.T)) {
 	const stranger = "a stranger"
 	profile := l.shape(t, "continental", time.Minute)
@@ -42,7 +43,7 @@ func (l *lab) testOwners(t *testing.T, nothingLeft func(*testing.T)) {
 	if err := l.shaper.Clear(t.Context(), owner); err != nil {
 		t.Error(err)
 	}
-	// Nobody holds it any more; and whoever tears down need not ask.
+	// Nobody holds it any more; and Teardown needs no owner.
 	if err := l.shaper.Shape(t.Context(), stranger, profile, time.Minute); err != nil {
 		t.Error(err)
 	}
@@ -52,8 +53,8 @@ func (l *lab) testOwners(t *testing.T, nothingLeft func(*testing.T)) {
 	nothingLeft(t)
 }
 
-// testChanged sets something else by hand under a lease that is held; testHalfAState
-// has what is missing there.
+// testChanged changes the path's settings by hand while a lease is held;
+// testHalfAState has the cases in which parts of them are missing.
 func (l *lab) testChanged(t *testing.T, nothingLeft func(*testing.T)) {
 	const handle = `handle=$(/sbin/tc qdisc show dev "$2" | sed -n 's/^qdisc netem \([0-9a-f]*:\) .*/\1/p')
 		[ -n "$handle" ] && `
@@ -83,7 +84,8 @@ func (l *lab) testChanged(t *testing.T, nothingLeft func(*testing.T)) {
 	nothingLeft(t)
 }
 
-// testCheck wants no problem on the testbed, and one for each that is made.
+// testCheck requires that Check finds no problem on the testbed, and finds each one
+// that the test makes.
 func (l *lab) testCheck(t *testing.T, nothingLeft func(*testing.T)) {
 	if err := l.shaper.Check(t.Context()); err != nil {
 		t.Error(err)

@@ -117,8 +117,8 @@ func (l *lab) ping(t *testing.T, what string, count int) wan.Ping {
 	return ping
 }
 
-// pingIs checks that the round trip is the profile's on top of the baseline, by
-// the shortest of each: a busy machine only makes some of them longer.
+// pingIs checks that the round trip is the profile's plus the baseline, using the
+// shortest of each: a busy machine only makes some round trips longer.
 func (l *lab) pingIs(t *testing.T, profile wan.Profile, baseline wan.Ping) {
 	t.Helper()
 	const tolerance = 5 * time.Millisecond
@@ -235,7 +235,7 @@ func (l *lab) testLease(t *testing.T, nothingLeft func(*testing.T)) {
 	if err := l.shaper.Renew(t.Context(), owner, wan.Profile{RTT: 30 * time.Millisecond, RateBits: 100e6}, time.Minute); !errors.Is(err, wan.ErrLapsed) {
 		t.Errorf("renewing what has lapsed: got %v, want ErrLapsed", err)
 	}
-	// Here the offloads are all that there is to clear.
+	// With this profile, the offloads are all that there is to restore.
 	if err := l.shaper.Shape(t.Context(), owner, wan.Profile{Name: "lan"}, time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func (l *lab) testLostWatchdog(t *testing.T, nothingLeft func(*testing.T)) {
 	if err := l.shaper.Renew(t.Context(), owner, wan.Profile{RTT: 30 * time.Millisecond, RateBits: 100e6}, time.Minute); !errors.Is(err, wan.ErrLapsed) {
 		t.Errorf("renewing without a watchdog: got %v, want ErrLapsed", err)
 	}
-	// A watchdog that nobody can find any more leaves on its own.
+	// A watchdog whose record is lost ends by itself.
 	l.shape(t, "rtt=60ms,rate=100mbit", time.Minute)
 	l.run(t, `rm "$1/pid"`, folder)
 	l.shape(t, "rtt=30ms,rate=100mbit", time.Minute)
@@ -292,9 +292,8 @@ func (l *lab) testLostWatchdog(t *testing.T, nothingLeft func(*testing.T)) {
 	nothingLeft(t)
 }
 
-// testHalfAState starts from what a crash, or a hand, can leave under a lease that
-// is held: whoever holds it is told, shaped again it is whole, and cleared it is
-// gone.
+// testHalfAState starts from what a crash, or somebody by hand, can leave while a
+// lease is held: Renew reports it, Shape repairs it, and Clear removes it.
 func (l *lab) testHalfAState(t *testing.T, before string, nothingLeft func(*testing.T)) {
 	for damage, want := range map[string]string{
 		`/sbin/tc qdisc del dev "$1" root`:     "to site B: nothing is shaped",
@@ -322,14 +321,14 @@ func (l *lab) testHalfAState(t *testing.T, before string, nothingLeft func(*test
 		if err := l.shaper.Clear(t.Context(), owner); err != nil {
 			t.Error(err)
 		}
-		// The watchdog nobody can find.
+		// The watchdog without a record.
 		l.await(t, "the host to be as before", func() bool { return l.traces(t) == before })
 		nothingLeft(t)
 	}
 }
 
-// isTold changes the path by hand, and wants that its owner is told when the lease
-// is renewed.
+// isTold changes the path by hand, and requires that the next renewal reports that to
+// the owner.
 func (l *lab) isTold(t *testing.T, profile wan.Profile, change, want string) {
 	t.Helper()
 	l.run(t, change, l.inventory.WAN.Device, l.shaper.IFB())
@@ -375,8 +374,8 @@ func (l *lab) testStrangers(t *testing.T, nothingLeft func(*testing.T)) {
 func (l *lab) testCertificate(t *testing.T, nothingLeft func(*testing.T)) {
 	const folder = "/run/heliotrope-wan-test"
 	l.uploadWitness(t, folder)
-	// A busy machine carries little, late: examples/controls.yaml has the limits
-	// of a measurement.
+	// A busy machine carries little, and late: examples/controls.yaml has the limits
+	// for a real measurement.
 	tolerance := wan.Tolerance{RTTMs: 10, RTTPercent: 3, MinThroughputPercent: 1, SpreadMs: 500}
 	// The campaigns of make test-lab certify lan and long round trips without losses.
 	const text = "rtt=40ms,jitter=4ms,loss=5%,rate=50mbit"
@@ -455,8 +454,8 @@ func (l *lab) uploadWitness(t *testing.T, folder string) {
 	}
 }
 
-// testBridge has a bridge whose ports can cut large packets, as real NICs can,
-// and which hands them on uncut. It has no ports of the test network.
+// testBridge uses a bridge whose ports can segment large packets, like real NICs, and
+// which passes them on whole. It has no port of the test network.
 func (l *lab) testBridge(t *testing.T, nothingLeft func(*testing.T)) {
 	l.run(t, `/sbin/ip link add hlt-test-br type bridge && /sbin/ip link add hlt-test-a type ifb &&
 		/sbin/ip link set hlt-test-a master hlt-test-br && /sbin/ip link set hlt-test-a up && /sbin/ethtool -K hlt-test-br tx-tcp-ecn-segmentation off`)

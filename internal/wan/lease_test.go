@@ -24,7 +24,7 @@ func mustParse(t *testing.T, text string) Profile {
 	return profile
 }
 
-// renewing is what a renewal says of a host that answers with a state.
+// renewing is the error of a renewal on a host that reports a state.
 func renewing(t *testing.T, state string, profile Profile) error {
 	t.Helper()
 	host := remotetest.NewFake(t, "store")
@@ -104,7 +104,8 @@ func TestHeldByAnother(t *testing.T) {
 	}
 }
 
-// TestLeaseInTheScript has a real shell write a lease, and others come to it.
+// TestLeaseInTheScript: a real shell writes a lease, and then other owners ask for
+// it.
 func TestLeaseInTheScript(t *testing.T) {
 	functions, _, found := strings.Cut(script, "\nmain \"$@\"\nexit $?")
 	if !found {
@@ -141,8 +142,8 @@ welcome
 	}
 }
 
-// TestClearLeavesOthers: of the qdiscs and interfaces that there are, only those are
-// removed that carry our handle and our name. A real shell clears.
+// TestClearLeavesOthers: only qdiscs and interfaces with our handle and our name are
+// removed. A real shell runs the script.
 func TestClearLeavesOthers(t *testing.T) {
 	for name, test := range map[string]struct {
 		root string // that tc shows of the device

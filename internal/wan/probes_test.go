@@ -19,7 +19,7 @@ func goodProbe() *Probe {
 	}
 }
 
-// TestProbeIsJudged: whatever the profile does not say of a path is told.
+// TestProbeIsJudged: everything on a path that the profile does not have is reported.
 func TestProbeIsJudged(t *testing.T) {
 	for want, change := range map[string]func(*Probe){
 		"":                               func(*Probe) {},
@@ -46,8 +46,8 @@ func TestProbeIsJudged(t *testing.T) {
 	}
 }
 
-// TestProbeByLateHosts: an emulated host took the first of the datagrams late, so that
-// they seemed to come faster than they were sent.
+// TestProbeByLateHosts: an emulated host received the first datagrams late, so that the
+// others seemed to arrive faster than they were sent.
 func TestProbeByLateHosts(t *testing.T) {
 	certificate := measuredCertificate()
 	certificate.AToB.Probe = goodProbe()
@@ -58,8 +58,8 @@ func TestProbeByLateHosts(t *testing.T) {
 	require.NoError(t, certificate.CheckAToB(testProfile, tolerance))
 }
 
-// TestProbeAllowsWhatTheProfileSays: loss and jitter that are asked for, a sender
-// that could not send more than the rate, and a receiver that was held up.
+// TestProbeAllowsWhatTheProfileSays: the loss and jitter of the profile, a sender that
+// could not send faster than the rate, and a receiver that was held up are allowed.
 func TestProbeAllowsWhatTheProfileSays(t *testing.T) {
 	profile := Profile{RTT: 60 * time.Millisecond, Jitter: 4 * time.Millisecond, LossPercent: 1, RateBits: 100e6}
 	p := goodProbe()
@@ -72,7 +72,7 @@ func TestProbeAllowsWhatTheProfileSays(t *testing.T) {
 	require.ErrorContains(t, p.check(profile, 2*time.Millisecond), "100 of 2000 datagrams lost")
 }
 
-// TestDetectableLoss: by the rule of three, of 2,000 datagrams a loss of 0.15 % shows.
+// TestDetectableLoss: by the rule of three, 2,000 datagrams show a loss of 0.15 %.
 func TestDetectableLoss(t *testing.T) {
 	assert.InDelta(t, 0.1497, goodProbe().DetectableLossPercent(), 1e-4)
 	assert.InDelta(t, 100, Probe{}.DetectableLossPercent(), 0)
@@ -101,7 +101,7 @@ func TestProbePlan(t *testing.T) {
 	require.Len(t, plan.Loads, 1, "an average says nothing of half a second")
 }
 
-// TestPingThatCameTwice: a path that doubles packets has no loss, and is no WAN of any
+// TestPingThatCameTwice: a path that duplicates packets loses none, but matches no
 // profile.
 func TestPingThatCameTwice(t *testing.T) {
 	ping, err := parsePing([]byte("PING 198.18.0.2 (198.18.0.2) 56(84) bytes of data.\n" +

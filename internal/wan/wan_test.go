@@ -106,8 +106,8 @@ func TestNetemParameters(t *testing.T) {
 	}
 }
 
-// TestQueueLimitHoldsLine fills the line with full packets and with the
-// smallest: neither comes near the limit.
+// TestQueueLimitHoldsLine fills the line with full-size packets and with the
+// smallest ones: neither reaches the limit.
 func TestQueueLimitHoldsLine(t *testing.T) {
 	for _, profile := range append(Profiles(), Profile{RTT: maxRTT, Jitter: maxRTT, RateBits: maxRateBits}) {
 		limit := profile.QueueLimit()

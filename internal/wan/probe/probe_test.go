@@ -14,10 +14,11 @@ import (
 	"heliotrope/internal/freeport"
 )
 
-// plan is of two loads of 5 and 1 ms a datagram.
+// plan has two loads, with 5 ms and 1 ms between datagrams.
 var plan = Plan{Token: 77, Loads: []Load{{Datagrams: 4, RateBits: WireBytes * 8 * 200}, {Datagrams: 3, RateBits: WireBytes * 8 * 1000}}}
 
-// TestAccount: each kind of what a path may do is counted once, by hand.
+// TestAccount: everything that a path may do to datagrams is counted once; the
+// expected values were worked out by hand.
 func TestAccount(t *testing.T) {
 	a := newAccount(plan)
 	datagram := func(load, number int, sent, arrived time.Duration) bool {
@@ -61,8 +62,8 @@ func TestAccount(t *testing.T) {
 	assert.Equal(t, results, a.results())
 }
 
-// TestPercentiles: of 2,000 datagrams two may be later than the spread, and of the
-// usual spread a tenth.
+// TestPercentiles: of 2,000 datagrams, two may exceed the spread, and a tenth may
+// exceed Spread90.
 func TestPercentiles(t *testing.T) {
 	r := arrivals{seen: make([]bool, 2000), last: -1}
 	for i := range 2000 {
@@ -106,7 +107,8 @@ func receive(ctx context.Context, t *testing.T, at netip.AddrPort, plan Plan) <-
 	return ended
 }
 
-// TestCleanPath: over a path that does nothing, all arrive once and in order.
+// TestCleanPath: over a path that changes nothing, all datagrams arrive once and
+// in order.
 func TestCleanPath(t *testing.T) {
 	at := freeport.Loopback(t)
 	clean := Plan{Token: 5, Loads: []Load{{150, 40e6, time.Millisecond}, {50, 50e6, time.Second}}, Pause: time.Millisecond}
@@ -184,7 +186,7 @@ func TestImpairedPath(t *testing.T) {
 	assert.Equal(t, 4, result.Reordered)
 }
 
-// TestNobodyListens is an error, and so is a cancelled probe.
+// TestNobodyListens: sending to nobody is an error, and so is a cancelled probe.
 func TestNobodyListens(t *testing.T) {
 	require.ErrorContains(t, Send(t.Context(), freeport.Loopback(t), Plan{Token: 5, Loads: []Load{{200, 20e6, 0}}}), "refused")
 	ctx, cancel := context.WithCancel(t.Context())

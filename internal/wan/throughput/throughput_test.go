@@ -47,7 +47,7 @@ func TestSendReturnsTheReceiversAccount(t *testing.T) {
 	if end.err != nil || end.result != result {
 		t.Errorf("the receiver says %+v, %v, and the sender was told %+v", end.result, end.err, result)
 	}
-	// All but the first read.
+	// All bytes but those of the first read.
 	if result.Bytes >= limit || result.Bytes < limit/2 || result.Seconds <= 0 {
 		t.Errorf("of %d bytes: got %+v", limit, result)
 	}
@@ -56,7 +56,7 @@ func TestSendReturnsTheReceiversAccount(t *testing.T) {
 	}
 }
 
-// TestSendEndsInTime has no limit in bytes that it could reach.
+// TestSendEndsInTime: the limit in bytes is too high to be reached.
 func TestSendEndsInTime(t *testing.T) {
 	at := freeport.Loopback(t)
 	ended := serve(t.Context(), t, at)
