@@ -32,7 +32,8 @@ func (s shell) Do(ctx context.Context, words string, stdin io.Reader, stdout, st
 
 func (shell) Close() error { return nil }
 
-// TestBatch: what arrives is what was meant, and how it ended is told as of any host.
+// TestBatch: a command arrives unchanged, and its outcome is reported like that of
+// any host's command.
 func TestBatch(t *testing.T) {
 	host := NewBatch("guest", shell{})
 	var passed bytes.Buffer

@@ -14,7 +14,7 @@ func (h *SSHHost) OpenFile(ctx context.Context, path string, flags int) (OpenFil
 	return system.open(path, flags)
 }
 
-// ExplainSFTP is what the files of a host whose connection is lost make of an
+// ExplainSFTP is how the files of a host with a lost connection explain an
 // error of the SFTP client.
 func ExplainSFTP(err error) error {
 	lost := make(chan struct{})

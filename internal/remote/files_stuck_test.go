@@ -14,14 +14,14 @@ import (
 	"heliotrope/internal/remote/remotetest"
 )
 
-// stuckFile is a file whose opening blocks, as one on a dead disk does: a FIFO
-// that nobody writes to. It is let go at the end of the test.
+// stuckFile is a file whose opening blocks, like one on a dead disk: a FIFO
+// that nobody writes to. It is released at the end of the test.
 func stuckFile(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "stuck")
 	check(t, syscall.Mkfifo(path, 0o600))
 	t.Cleanup(func() {
-		// A FIFO that is open for both lets all of its readers in.
+		// Opening a FIFO for reading and writing releases all of its readers.
 		fifo, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {
 			t.Error(err)
@@ -120,7 +120,8 @@ func TestStuckFilesTakeNoCommandsPlace(t *testing.T) {
 	}
 }
 
-// A host that is slow, but answers each request in time, is waited for.
+// TestLongTransferIsNotStuck: a slow host that answers each request in time is
+// waited for.
 func TestLongTransferIsNotStuck(t *testing.T) {
 	server := remotetest.NewServer(t)
 	host := connect(t, server, func(c *remote.SSHConfig) { c.FileLimit = time.Second })

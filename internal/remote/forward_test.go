@@ -25,7 +25,7 @@ func echo(t *testing.T, listener net.Listener) {
 	}()
 }
 
-// converse sends a word through a connection and wants it back.
+// converse sends a word through a connection and expects it back.
 func converse(t *testing.T, conn net.Conn) {
 	t.Helper()
 	defer conn.Close()

@@ -52,8 +52,8 @@ func startAgent(t *testing.T) sshAgent {
 	return a
 }
 
-// add runs ssh-add, whose questions are answered with a word; a second time it gets
-// none. It says whether ssh-add was content.
+// add runs ssh-add and answers its first question with a word, and any further
+// question with nothing. It says whether ssh-add succeeded.
 func (a sshAgent) add(t *testing.T, answer string, args ...string) bool {
 	t.Helper()
 	program := filepath.Join(a.folder, "askpass")
@@ -83,7 +83,7 @@ func keyFile(t *testing.T, args ...string) (path string, public ssh.PublicKey) {
 	return path, public
 }
 
-// wantRefused wants an error of LoadKey with words in it.
+// wantRefused requires that LoadKey returns an error with these words.
 func wantRefused(t *testing.T, what, path, socket string, words ...string) {
 	t.Helper()
 	key, err := remote.LoadKey(path, socket)
@@ -128,7 +128,7 @@ func TestKeysOfTheAgent(t *testing.T) {
 	}
 }
 
-// TestAgentChanges: what happens in the agent later counts then.
+// TestAgentChanges: later changes in the agent take effect.
 func TestAgentChanges(t *testing.T) {
 	agent, server := startAgent(t), remotetest.NewServer(t)
 	path, public := keyFile(t, "-t", "ed25519")

@@ -32,7 +32,7 @@ func hashed(server *remotetest.Server, key ssh.PublicKey) string {
 	return knownhosts.HashHostname(knownhosts.Normalize(server.Address())) + " " + rest
 }
 
-// byKnownHosts is a host that is known by files.
+// byKnownHosts is a host that is verified by known_hosts files.
 func byKnownHosts(t *testing.T, server *remotetest.Server, files ...string) *remote.SSHHost {
 	t.Helper()
 	return connect(t, server, func(c *remote.SSHConfig) { c.HostKeys, c.KnownHosts = nil, files })
@@ -58,8 +58,8 @@ func TestKnownHosts(t *testing.T) {
 	}
 }
 
-// TestKnownHostsRefuse: whatever does not vouch for the host's key refuses it, says which
-// line of which file, and nothing logs in.
+// TestKnownHostsRefuse: files that do not vouch for the host's key make the host refused;
+// the error says which line of which file, and nothing logs in.
 func TestKnownHostsRefuse(t *testing.T) {
 	authority, other := remotetest.NewKey(t), remotetest.NewKey(t)
 	for name, test := range map[string]struct {

@@ -17,7 +17,7 @@ import (
 const grace = 300 * time.Millisecond
 
 // eachRunner runs a test on this machine, over SSH, and over SSH as a user who becomes
-// root by sudo, which root alone can have.
+// root by sudo, which is possible only when the test runs as root.
 func eachRunner(t *testing.T, test func(t *testing.T, host remote.Host)) {
 	t.Run("local", func(t *testing.T) {
 		t.Parallel()

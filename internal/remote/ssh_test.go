@@ -124,7 +124,7 @@ func TestOneConnectionForAll(t *testing.T) {
 	}
 }
 
-// TestRefusedHost is asked nothing more, in whichever way, and each way says why.
+// TestRefusedHost: after Refuse every operation fails, and says why.
 func TestRefusedHost(t *testing.T) {
 	server := remotetest.NewServer(t)
 	host := server.Connect(t, "host-a")
@@ -144,7 +144,8 @@ func TestRefusedHost(t *testing.T) {
 	}
 }
 
-// silentOnce is a way to a host on which the first try to connect gets no answer.
+// silentOnce is a path to a host on which the first try to connect gets no
+// answer.
 type silentOnce struct{ tries atomic.Int32 }
 
 func (s *silentOnce) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
@@ -155,7 +156,8 @@ func (s *silentOnce) DialContext(ctx context.Context, network, address string) (
 	return new(net.Dialer).DialContext(ctx, network, address)
 }
 
-// TestHostComesUp: a try that nobody answered is not waited for until the limit.
+// TestHostComesUp: a try without an answer is not waited for until the time
+// limit.
 func TestHostComesUp(t *testing.T) {
 	server, way := remotetest.NewServer(t), new(silentOnce)
 	mustRun(t, connect(t, server, func(c *remote.SSHConfig) {
@@ -166,7 +168,7 @@ func TestHostComesUp(t *testing.T) {
 	}
 }
 
-// refusing is a way to a host that refuses.
+// refusing is a path to a host that refuses connections.
 type refusing struct{ tries atomic.Int32 }
 
 func (r *refusing) DialContext(context.Context, string, string) (net.Conn, error) {
@@ -174,7 +176,7 @@ func (r *refusing) DialContext(context.Context, string, string) (net.Conn, error
 	return nil, syscall.ECONNREFUSED
 }
 
-// TestHostRefuses: a refusal is an answer.
+// TestHostRefuses: a refusal counts as an answer, and is not tried again.
 func TestHostRefuses(t *testing.T) {
 	server, way := remotetest.NewServer(t), new(refusing)
 	host := connect(t, server, func(c *remote.SSHConfig) { c.Via, c.ConnectTimeout = way, time.Minute })

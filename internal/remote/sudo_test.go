@@ -14,7 +14,8 @@ import (
 	"heliotrope/internal/remote/remotetest"
 )
 
-// sudoWay is how sudo lets a user become root, and what we know for that.
+// sudoWay is a way in which sudo lets a user become root, and the password that we have
+// for it.
 type sudoWay struct {
 	version  string // of the SSH server
 	sudoers  string
@@ -28,8 +29,8 @@ const (
 
 func rightPassword(context.Context) (string, error) { return remotetest.UserPassword, nil }
 
-// sudoWays are those by which everything must work. A password that is given where none
-// is asked for must not become the command's input.
+// sudoWays are the ways with which everything must work. A password that sudo does not
+// ask for must not become the command's input.
 var sudoWays = map[string]sudoWay{
 	"sudo":                          {"SSH-2.0-OpenSSH_9.2", withoutPassword, nil},
 	"sudo of dropbear":              {"SSH-2.0-dropbear_2022.83", withoutPassword, nil},
@@ -54,7 +55,7 @@ func (w sudoWay) connect(t *testing.T) *remote.SSHHost {
 	})
 }
 
-// output is what a command says on a host.
+// output is what a command prints on a host.
 func output(t *testing.T, host remote.Runner, args ...string) string {
 	t.Helper()
 	result, err := host.Run(t.Context(), remote.Command{Args: args})
@@ -64,8 +65,8 @@ func output(t *testing.T, host remote.Runner, args ...string) string {
 	return strings.TrimSpace(string(result.Stdout))
 }
 
-// TestSudoMakesRoot. Who is not root plays nobody else: all that is shown then is that
-// his own sudo makes him root, or says that it does not.
+// TestSudoMakesRoot: a test that does not run as root cannot play another user, and
+// then only shows that its own user's sudo makes root, or reports that it does not.
 func TestSudoMakesRoot(t *testing.T) {
 	if !remotetest.CanPlayUser() {
 		host := connect(t, remotetest.NewServer(t), func(c *remote.SSHConfig) { c.Sudo = &remote.Sudo{} })
@@ -85,7 +86,7 @@ func TestSudoMakesRoot(t *testing.T) {
 			if who := output(t, plain, "id", "-un"); who != remotetest.User {
 				t.Errorf("without sudo commands are run as %s", who)
 			}
-			// A file that nobody else may see.
+			// A file that only root may read.
 			path := filepath.Join(t.TempDir(), "file")
 			files, err := host.Files(t.Context())
 			check(t, err)
@@ -104,7 +105,8 @@ func TestSudoMakesRoot(t *testing.T) {
 	}
 }
 
-// TestSudoRefuses: what is wrong is said, with what to do, and nothing has begun.
+// TestSudoRefuses: the error says what is wrong and what to do, and no command has
+// begun.
 func TestSudoRefuses(t *testing.T) {
 	if !remotetest.CanPlayUser() {
 		return
@@ -151,8 +153,8 @@ func TestSudoRefuses(t *testing.T) {
 	}
 }
 
-// TestPasswordIsAskedForOnce, however many want it at the same time, and a wrong one is
-// tried once.
+// TestPasswordIsAskedForOnce, however many commands need it at the same time, and a
+// wrong password is tried once.
 func TestPasswordIsAskedForOnce(t *testing.T) {
 	if !remotetest.CanPlayUser() {
 		return

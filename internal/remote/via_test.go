@@ -41,8 +41,8 @@ func TestTwoJumpHosts(t *testing.T) {
 	}
 }
 
-// TestEachHostOnTheWayIsVerified: a host key that changed is refused wherever it is, and
-// the error names that host; so is a login.
+// TestEachHostOnTheWayIsVerified: a changed host key, or a refused login, is found at
+// whichever host of the path it is, and the error names that host.
 func TestEachHostOnTheWayIsVerified(t *testing.T) {
 	for name, of := range map[string]func(chain) *remotetest.Server{
 		"outer":  func(c chain) *remotetest.Server { return c.outer },
@@ -67,7 +67,8 @@ func TestEachHostOnTheWayIsVerified(t *testing.T) {
 	}
 }
 
-// TestLostJumpHost: what is lost with a jump host says which, and comes back.
+// TestLostJumpHost: an error of a connection that was lost with its jump host names the
+// jump host, and the connection is made again.
 func TestLostJumpHost(t *testing.T) {
 	const byInner, byOuter = "that to the jump host inner is lost", "that to the jump host outer is lost"
 	for name, test := range map[string]struct {
@@ -101,7 +102,7 @@ func TestLostJumpHost(t *testing.T) {
 	}
 }
 
-// TestJumpHostThatCannot is named with what to do.
+// TestJumpHostThatCannot forward is named, with what to do.
 func TestJumpHostThatCannot(t *testing.T) {
 	c := newChain(t, 0)
 	c.inner.RefuseForwards()
