@@ -26,8 +26,8 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// served is a testbed whose three machines are this one, over SSH, with a data folder
-// that is not there yet.
+// served is a testbed whose three machines are all this one, over SSH, with a data
+// folder that does not exist yet.
 func served(t *testing.T, hypervisor string) (tb *Testbed, servers []*remotetest.Server) {
 	t.Helper()
 	inv, err := inventory.Load("../inventory/testdata/good.yaml")
@@ -64,7 +64,7 @@ func writeKey(t *testing.T, path string, server *remotetest.Server) {
 	must(t, os.WriteFile(path, pem.EncodeToMemory(block), 0o600))
 }
 
-// everything is what the doctor looks at when nobody says what.
+// everything is what doctor checks by default.
 func everything(tb *Testbed) Uses {
 	uses := Uses{DiskBytes: 64 << 20, FillBytes: 1 << 20}
 	for _, system := range tb.storages {
@@ -73,20 +73,20 @@ func everything(tb *Testbed) Uses {
 	return uses
 }
 
-// writes are commands that change something, and redirections into files.
+// writes matches commands that change something, and redirections into files.
 var writes = regexp.MustCompile(`(^|[ (;&|/])(mkdir|rm|rmdir|mv|cp|ln|touch|tee|truncate|dd|chmod|chown|kill|pkill|mount|umount|losetup -\S+|mkfs\S*|` +
 	`insmod|rmmod|sysctl|systemctl|service|apt\S*|dnf|yum|exportfs -\S+|drbd(adm|setup) (up|down|adjust|create-md|(dis)?connect|attach|detach|invalidate|primary|secondary|new-\S+|del-\S+)|iscsiadm -\S+|xl (create|destroy|migrate)|ethtool -K|` +
 	`tc (qdisc|filter) (add|del|replace)|ip link (add|del|set)|nft|modprobe [^-]\S*|useradd)( |;|$)|> ?[^& /]|> ?/[^d]|>>`)
 
-// plain is a command line for comparison with writes: without quotes, on one line, and
-// with what is thrown away no file.
+// plain is a command line to be compared with writes: without quotes, on one line, and
+// without redirections to /dev/null.
 func plain(line string) string {
 	return strings.Join(strings.Fields(strings.NewReplacer("'", " ", "/dev/null", "&1").Replace(line)), " ")
 }
 
-// TestCheckChangesNothing: whatever is looked at, by real processes on this machine, is
-// read. Texts that come on standard input have operations that change things as well: of
-// those the operation is looked at.
+// TestCheckChangesNothing: all checks, which run as real processes on this machine, only
+// read. A script on standard input also has operations that change things: for those the
+// operation that is called is checked.
 func TestCheckChangesNothing(t *testing.T) {
 	for _, hypervisor := range []string{"kvm", "xen"} {
 		t.Run(hypervisor, func(t *testing.T) {
@@ -144,8 +144,8 @@ func contents(t *testing.T, places []string) (all []string) {
 	return all
 }
 
-// TestOneMachineUnderThreeNames: each is told of, with all that else is wrong, and the
-// packages are those of this machine's distribution.
+// TestOneMachineUnderThreeNames: each name is reported, with everything else that is
+// wrong, and the packages are those of this machine's distribution.
 func TestOneMachineUnderThreeNames(t *testing.T) {
 	tb, _ := served(t, "xen")
 	must(t, tb.Reach(t.Context()))
@@ -180,8 +180,8 @@ func TestOneMachineUnderThreeNames(t *testing.T) {
 	require.NotContains(t, checked.Err().Error(), "somebody measures", "a warning is no error")
 }
 
-// TestMachinesThatDoNotAnswer: each is one problem, whatever else was to be looked at
-// there, and the others are looked at all the same.
+// TestMachinesThatDoNotAnswer: each is one problem, whatever else was to be checked
+// there, and the other machines are checked all the same.
 func TestMachinesThatDoNotAnswer(t *testing.T) {
 	tb, servers := served(t, "xen")
 	servers[1].ChangeHostKey(t)

@@ -16,8 +16,8 @@ import (
 	"heliotrope/internal/remote/remotetest"
 )
 
-// TestConnections reaches hosts as inventories say: by bastions of both kinds, which are
-// connected to once, by known_hosts, and by sudo.
+// TestConnections reaches hosts in the ways of inventories: through both kinds of jump
+// hosts, each of which is connected to once, with known_hosts, and with sudo.
 func TestConnections(t *testing.T) {
 	_, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)

@@ -12,8 +12,8 @@ import (
 	"heliotrope/internal/remote/remotetest"
 )
 
-// TestCollect: what cannot be had is said, and the rest is there, no longer
-// than it may be.
+// TestCollect: what cannot be copied is noted, and the rest is there, cut to
+// the limit.
 func TestCollect(t *testing.T) {
 	host := remotetest.NewFake(t, "host-a")
 	host.On(remotetest.Exactly("dmesg"), remotetest.Reply{Stdout: strings.Repeat("old\n", evidenceBytes/4) + "the end\n"})

@@ -10,7 +10,7 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// roomless is a storage system of which nobody knows how much room it takes.
+// roomless is a storage system that cannot tell how much space it takes.
 type roomless struct {
 	storage.Driver
 	lacks error
@@ -18,7 +18,7 @@ type roomless struct {
 
 func (r roomless) Check(context.Context) error { return r.lacks }
 
-// roomy is one that wants room, and has none.
+// roomy is a storage system that can tell, and has too little.
 type roomy struct {
 	roomless
 	asked *storage.Spec
@@ -29,7 +29,8 @@ func (r roomy) CheckRoom(_ context.Context, wanted storage.Spec) error {
 	return errors.New("no room")
 }
 
-// TestRoomIsAskedFor: of a system that could be used, when a disk is wanted.
+// TestRoomIsAskedFor: room is checked only for a system that could be used, and
+// only when a disk is wanted.
 func TestRoomIsAskedFor(t *testing.T) {
 	var asked storage.Spec
 	wanted := storage.Spec{SizeBytes: 1 << 20, MemoryMiB: 64}

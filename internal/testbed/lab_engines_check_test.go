@@ -21,12 +21,12 @@ import (
 	"heliotrope/internal/testbed"
 )
 
-// sigmas is how far from what is expected a count may be: one in two million is
-// farther by chance.
+// sigmas is how far from the expected value a count may be: by chance, one in two
+// million is farther.
 const sigmas = 5
 
-// holds wants so many of n that each were one with probability p. Where p is
-// near 0 or 1 counts are not normal: a few more are allowed.
+// holds requires a plausible count out of n when each has probability p. When p is
+// near 0 or 1 the counts are not normally distributed: a few more are allowed.
 func holds(t *testing.T, what string, got, n int, p float64) {
 	t.Helper()
 	bound := sigmas * math.Sqrt(float64(n)*p*(1-p))
@@ -38,7 +38,7 @@ func holds(t *testing.T, what string, got, n int, p float64) {
 	}
 }
 
-// checkSpec holds that a load's I/Os are those of the specification.
+// checkSpec requires that a load's I/Os follow the specification.
 func checkSpec(t *testing.T, access spec.Access, run engineRun) {
 	t.Helper()
 	access = access.Complete()
@@ -90,8 +90,8 @@ func checkSpec(t *testing.T, access spec.Access, run engineRun) {
 	}
 }
 
-// following counts the I/Os that go on where the one before ended, which is at the
-// beginning after the target's end.
+// following counts the I/Os that begin where the one before ended; after the target's
+// end that is its beginning.
 func following(run engineRun) (count int) {
 	for i := 1; i < len(run.entries); i++ {
 		before := run.entries[i-1]
@@ -102,8 +102,9 @@ func following(run engineRun) (count int) {
 	return count
 }
 
-// checkInOrder wants each place as often as any other, or once more. fio's log has
-// ms only, so that of several in flight the order of their submission is not known.
+// checkInOrder requires each place as often as any other, or once more. fio's log has
+// only milliseconds, so the order in which several I/Os in flight were submitted is
+// not known.
 func checkInOrder(t *testing.T, run engineRun, access spec.Access) {
 	t.Helper()
 	size := int64(access.Lines[0].SizeBytes)
@@ -132,7 +133,7 @@ func nearestRank(sorted []int64, perMille int) float64 {
 	return float64(sorted[max((len(sorted)*perMille+999)/1000, 1)-1])
 }
 
-// cpuPerIO is of the load's processes and the witness, in µs.
+// cpuPerIO is the CPU time of the load's processes and the witness per I/O, in µs.
 func (r *engineRun) cpuPerIO() float64 {
 	return (r.load.cpuShare + r.witness.cpuShare) / r.iops() * 1e6
 }
@@ -191,15 +192,15 @@ func logBytes(t testing.TB, folder string) int64 {
 	return 0
 }
 
-// usage is what a recording's processes took of a guest's CPU between two looks, in
-// CPUs, and of its memory until the second, in bytes.
+// usage is how much a recording's processes used of a guest: CPUs between two looks,
+// and memory up to the second look, in bytes.
 type usage struct {
 	cpuShare     float64
 	residentMost int64
 }
 
-// looked is a look at the guest's processes: of those of each folder's session the
-// CPU time and the sum of the most that each had resident.
+// looked is a look at the guest's processes: for the session of each folder, the CPU
+// time and the sum of the processes' peak resident memory.
 type looked struct {
 	uptime       float64 // s
 	cpu          map[string]time.Duration
@@ -209,8 +210,8 @@ type looked struct {
 // ticks of CPU time a second: USER_HZ, proc(5).
 const tickLength = 10 * time.Millisecond
 
-// lookScript prints the time since the boot, the process id in each of its arguments'
-// folders, and two files of each process. Processes come and go meanwhile.
+// lookScript prints the time since the boot, the process ID in each of its arguments'
+// folders, and two files of each process. Processes may come and go while it runs.
 const lookScript = `
 cat /proc/uptime
 for folder in "$@"; do cat "$folder/pid"; done

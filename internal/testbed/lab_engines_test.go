@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	// engineTime is how long each engine is looked at.
+	// engineTime is how long each engine is measured.
 	engineTime = 20 * time.Second
-	// overflowTime is how long a load runs whose log does not fit.
+	// overflowTime is how long to run a load whose log does not fit into its limit.
 	overflowTime = 3 * time.Minute
 )
 
@@ -38,9 +38,9 @@ var bothDo = []spec.Access{
 }
 
 // TestLabEngines runs both engines on the same specifications, one after the other
-// in one guest on one disk, while all witnesses watch. What must not depend on their
-// speed is held: each does what the specification says, as its log tells. The rest,
-// which is what they cost and how fast they are, is printed.
+// in one guest on one disk, while all witnesses watch. It requires what must not
+// depend on their speed: the log of each shows that it follows the specification.
+// Their costs and speeds are only printed.
 func TestLabEngines(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
@@ -78,7 +78,7 @@ func engineGuest(ctx context.Context, t testing.TB, tb *testbed.Testbed) {
 	must(t, tb.InstallWitness(ctx, testbed.GuestName))
 }
 
-// engineRef has no ledger, which writes to the disk itself.
+// engineRef is a trial without a ledger, because a ledger writes to the disk itself.
 func engineRef(sequence int, access spec.Access) trial.Ref {
 	return trial.Ref{Campaign: "engines", Attempt: 1, DiskBytes: diskBytes,
 		Trial: campaign.Trial{Sequence: sequence, Seed: 42, Cell: campaign.Cell{Storage: "iscsi", Access: access, WAN: "lan"}}}
@@ -96,7 +96,7 @@ type engineRun struct {
 	byFio    map[string]float64 // fio's own percentiles of its reads, ns
 }
 
-// runEngine runs one load with all that watches, and reads its log as a trial does.
+// runEngine runs one load with all witnesses, and reads its log as a trial does.
 func runEngine(ctx context.Context, t *testing.T, tb *testbed.Testbed, ref trial.Ref) engineRun {
 	t.Helper()
 	guestLoad, err := tb.Load(ref)
@@ -164,8 +164,9 @@ func (r *engineRun) read(t *testing.T, tb *testbed.Testbed, ref trial.Ref, folde
 }
 
 // BenchmarkLabEngineMemory runs our own engine at the highest rate that the guest's
-// disk has, for some minutes and with a log that does not fit: from a time on it has
-// histograms only. What it took of the guest's memory is printed.
+// disk allows, for some minutes and with a log that does not fit: after some time
+// the log has only histograms. It prints how much of the guest's memory the engine
+// used.
 func BenchmarkLabEngineMemory(b *testing.B) {
 	ctx := b.Context()
 	tb := open(b)

@@ -19,13 +19,13 @@ import (
 	"heliotrope/internal/testbed"
 )
 
-// strange is the folder of what is not ours, on the hosts; the data folders are in
-// RAM, as is /run.
+// strange is the folder for things that are not ours, on the hosts; the data folders
+// are in RAM, and so is /run.
 const strange = "/run/heliotrope-stranger"
 
 const foreignBytes = 8 << 20
 
-// foreign is a guest with its disk at site A, where somebody else has something of
+// foreign is a guest with its disk at site A, while somebody else has something with
 // the same path at site B.
 type foreign struct {
 	*testbed.Testbed
@@ -36,11 +36,11 @@ type foreign struct {
 	domain hypervisor.Domain
 }
 
-// TestLabForeignDisk: what has the path of the guest's disk at the target, and is
-// somebody else's, is not written to, over each storage system. Where each host
-// names the disk by itself, the guest is given the target's own name for it. Where
-// both have the same name for it, and something else has taken that name, the
-// migration is refused before it begins.
+// TestLabForeignDisk: something of somebody else's that has the path of the guest's
+// disk at the target is not written to, with each storage system. When each host has
+// its own name for the disk, the guest is given the target's name. When both have
+// the same name for it, and something else has taken that name, the migration is
+// refused before it begins.
 func TestLabForeignDisk(t *testing.T) {
 	t.Run("iscsi", func(t *testing.T) { foreignPath(t, "iscsi", (*foreign).otherTarget) })
 	inv, err := inventory.Load(os.Getenv("HELIOTROPE_INVENTORY"))
@@ -79,8 +79,8 @@ func (f *foreign) start(ctx context.Context, t *testing.T) {
 	f.write(ctx, t, "at A")
 }
 
-// foreignPath has a stranger's disk made first, whose device at site B has the name
-// that our disk's has at site A, and migrates the guest there.
+// foreignPath first makes a stranger's disk, whose device at site B has the name of
+// our disk at site A, and then migrates the guest there.
 func foreignPath(t *testing.T, kind string, stranger func(*foreign, context.Context, *testing.T) (device string)) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -109,14 +109,15 @@ func foreignPath(t *testing.T, kind string, stranger func(*foreign, context.Cont
 		t.Errorf("%s, a stranger's, was written to: %s, before it was %s", device, after, before)
 	}
 	must(t, f.Teardown(ctx))
-	// Of iSCSI the teardown has taken the other target as well: it is the testbed's.
+	// With iSCSI the teardown has removed the other target as well, because it is
+	// the testbed's.
 	if kind != "iscsi" && f.sum(ctx, t, device) != before {
 		t.Errorf("%s, a stranger's, was written to by the teardown", device)
 	}
 }
 
-// foreignThing has something else take our disk's name at site B while the guest
-// runs at site A: the storage refuses the migration with a text.
+// foreignThing makes something else take our disk's name at site B while the guest
+// runs at site A: the storage system must refuse the migration with a certain text.
 func foreignThing(t *testing.T, kind string, stranger func(*foreign, context.Context, *testing.T) (device string), want string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -135,8 +136,8 @@ func foreignThing(t *testing.T, kind string, stranger func(*foreign, context.Con
 	}
 }
 
-// loop attaches a stranger's file at site B to the loop device that is the next one
-// at site A.
+// loop attaches a stranger's file at site B to the loop device that will be the next
+// one at site A.
 func (f *foreign) loop(ctx context.Context, t *testing.T) string {
 	t.Helper()
 	device := command(ctx, t, f.Testbed, f.a, "sh", "-c", "modprobe loop; losetup -f")
@@ -146,8 +147,8 @@ func (f *foreign) loop(ctx context.Context, t *testing.T) string {
 	return device
 }
 
-// otherTarget is another target's disk, which site B is logged in to alone: there
-// it has the first name.
+// otherTarget is the disk of another target, to which only site B is logged in:
+// there it has the first name.
 func (f *foreign) otherTarget(ctx context.Context, t *testing.T) string {
 	t.Helper()
 	other, err := f.system.Provision(ctx, storage.Spec{Name: "other", SizeBytes: diskBytes}, storage.SiteB)
@@ -169,8 +170,8 @@ func (f *foreign) mounted(ctx context.Context, t *testing.T) string {
 	return image
 }
 
-// minor gives our disk's number at site B to another resource, as somebody who
-// takes ours down there could.
+// minor gives our disk's minor number at site B to another resource, as somebody
+// could who takes ours down there.
 func (f *foreign) minor(ctx context.Context, t *testing.T) string {
 	t.Helper()
 	device := f.disk.Device[storage.SiteB]
@@ -188,7 +189,8 @@ drbdsetup primary "$4" --force`, "sh", strange, f.Name()+".disk", fmt.Sprint(for
 	return device
 }
 
-// afterwards removes what is strange at site B, before the testbed is torn down.
+// afterwards removes the stranger's things at site B before the testbed is torn
+// down.
 func (f *foreign) afterwards(t *testing.T, text string, values ...string) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -198,7 +200,8 @@ func (f *foreign) afterwards(t *testing.T, text string, values ...string) {
 	})
 }
 
-// sum is the checksum of what site B has at a path, past the page cache.
+// sum is the checksum of what a path at site B contains, read without the page
+// cache.
 func (f *foreign) sum(ctx context.Context, t *testing.T, device string) string {
 	t.Helper()
 	return command(ctx, t, f.Testbed, f.b, "sh", "-c", `sync; echo 1 > /proc/sys/vm/drop_caches; sha256sum "$1"`, "sh", device)

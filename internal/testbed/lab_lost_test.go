@@ -20,8 +20,8 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// writer writes a ledger at site A, where the guest's disk is opened on the
-// host itself: what loses writes here is below the guest.
+// writer writes a ledger at site A, where the guest's disk is opened on the host
+// itself: writes that get lost here are lost below the guest.
 type writer struct {
 	*testbed.Testbed
 	ref    trial.Ref
@@ -80,8 +80,8 @@ func (w *writer) more(ctx context.Context, t *testing.T) {
 	}
 }
 
-// check ends the writing and reads the ledger back: only the copies that are
-// named lack records.
+// check ends the writing and reads the ledger back: only the named copies may lack
+// records.
 func (w *writer) check(ctx context.Context, t *testing.T, copies []storage.Copy, broken ...string) {
 	t.Helper()
 	folder := t.TempDir()
@@ -118,9 +118,9 @@ func TestLabDroppedReplica(t *testing.T) {
 	w.check(ctx, t, w.copies(ctx, t, storage.SiteA), "replica-b")
 }
 
-// TestLabLostCache: a target whose disk is as it was some time ago, as one is that
-// acknowledges what is in its cache and then loses power, lacks what was written
-// in between. Both sites read it so.
+// TestLabLostCache: a target whose disk is in an earlier state lacks what was
+// written since. A target that acknowledges writes in its cache and then loses
+// power is in that state. Both sites must read the loss.
 func TestLabLostCache(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -136,10 +136,10 @@ func TestLabLostCache(t *testing.T) {
 }
 
 // TestLabStalePages: a loop device without direct I/O at site B, over an image
-// whose pages it holds on to, reads what was there before; so would a hypervisor
-// that opens the image through the page cache. The same file without the page
-// cache has all of it, whether the testbed's hypervisor opens it itself or has a
-// loop device over it.
+// whose pages stay in the page cache, returns old contents; so would a hypervisor
+// that opens the image through the page cache. Without the page cache the same
+// file has everything, whether the testbed's hypervisor opens it itself or through
+// a loop device.
 func TestLabStalePages(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -172,8 +172,8 @@ func TestLabStalePages(t *testing.T) {
 	w.check(ctx, t, copies, "stale")
 }
 
-// TestLabUncopiedMirror: where a migration did not copy a private disk, the other
-// site's has none of what was written at home.
+// TestLabUncopiedMirror: when a migration did not copy a private disk, the other
+// site's disk has nothing of what was written at home.
 func TestLabUncopiedMirror(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()

@@ -67,9 +67,9 @@ var database = campaign.AccessSpec{Name: "database", Outstanding: 2, Lines: []ca
 	{SizeBytes: 8192, SharePercent: 50, ReadPercent: 40, RandomPercent: 100},
 }}
 
-// TestLabWitnesses runs all that watches through a pause of known length and a
-// live migration: everybody sees the pause, no acknowledged write is lost, and
-// nothing is left.
+// TestLabWitnesses runs all witnesses through a pause of known length and a
+// live migration: every witness sees the pause, no acknowledged write is lost,
+// and nothing is left behind.
 func TestLabWitnesses(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
@@ -163,7 +163,7 @@ type recorded struct {
 	record.Recording
 }
 
-// collect wants it to run still, and brings its files.
+// collect requires that the recording still runs, and fetches its files.
 func (r *recorded) collect(ctx context.Context, t *testing.T, folder string) {
 	t.Helper()
 	progress, err := r.Progress(ctx)

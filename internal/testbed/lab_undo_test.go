@@ -26,7 +26,7 @@ const (
 	theirs    = "/usr/local/sbin/theirs"
 )
 
-// undone is a testbed whose hosts undo by themselves what would hurt others.
+// undone is a testbed whose hosts by themselves undo what would disturb others.
 type undone struct {
 	*testbed.Testbed
 	hosts map[storage.Site]remote.Host
@@ -50,16 +50,16 @@ func (u undone) at(ctx context.Context, t *testing.T, site storage.Site, text st
 	return strings.TrimSpace(string(result.Stdout))
 }
 
-// has is what a site has of what would hurt others: how many interface records of ours, and
-// DRBD's program.
+// has lists what a site has that would disturb others: the number of our interface records,
+// and DRBD's helper program.
 func (u undone) has(ctx context.Context, t *testing.T, site storage.Site) string {
 	t.Helper()
 	return u.at(ctx, t, site, `ls -d /etc/iscsi/ifaces/heliotrope."$1" /var/lib/iscsi/ifaces/heliotrope."$1" 2> /dev/null | wc -l; cat `+helper)
 }
 
-// TestLabHostsUndo: nobody is connected when the lease runs out, and the hosts remove our
-// initiator's name and give DRBD's program back by themselves, but where somebody else
-// has set it meanwhile. What they leave can be torn down as ever.
+// TestLabHostsUndo: when the lease runs out nobody is connected, and the hosts themselves
+// remove our initiator's name and restore DRBD's helper program, unless somebody else has set
+// it meanwhile. Everything else can still be torn down as usual.
 func TestLabHostsUndo(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -90,7 +90,7 @@ func TestLabHostsUndo(t *testing.T) {
 	renewed := time.Now()
 	must(t, u.Close())
 
-	// Nobody is connected now: that is what is tested, and there is nothing to ask.
+	// Nobody is connected now. That is what the test is about, so nothing can be polled.
 	<-time.After(time.Until(renewed.Add(undoLease + 5*time.Second)))
 	again := connectUndone(t)
 	must(t, poll.Until(ctx, time.Second, func(ctx context.Context) (bool, error) {
@@ -118,7 +118,7 @@ func (u undone) renewing(ctx context.Context) (end func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// A lease that is lost is told by the last renewal.
+		// When a lease is lost, the last renewal reports it.
 		_ = poll.Until(ctx, 5*time.Second, func(ctx context.Context) (bool, error) {
 			return false, u.Leases().Renew(ctx, undoOwner, undoLease)
 		})
@@ -129,7 +129,8 @@ func (u undone) renewing(ctx context.Context) (end func()) {
 	}
 }
 
-// provideTwo makes a disk with each of the two storage systems that change what is not theirs.
+// provideTwo makes a disk with each of the two storage systems that change settings of the
+// host.
 func (u undone) provideTwo(ctx context.Context, t *testing.T) {
 	t.Helper()
 	for kind, disk := range map[string]string{"iscsi": "undo-i", "drbd": "undo-d"} {
@@ -140,8 +141,8 @@ func (u undone) provideTwo(ctx context.Context, t *testing.T) {
 	}
 }
 
-// wantAll wants no interface record of ours at either site, DRBD's programs, and nothing
-// that is still to be given back.
+// wantAll requires that neither site has an interface record of ours, that DRBD has the given
+// programs, and that nothing is still borrowed.
 func (u undone) wantAll(ctx context.Context, t *testing.T, when string, programs map[storage.Site]string) {
 	t.Helper()
 	for site, program := range programs {

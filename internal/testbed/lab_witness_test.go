@@ -20,15 +20,15 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// margin is how much earlier or later than the hypervisor another witness may
-// see a stall begin or end, on hosts whose emulated processor is busy.
+// margin is how much earlier or later than the hypervisor another witness may see
+// a stall begin or end on hosts with a busy emulated processor.
 const margin = time.Second
 
 // held is a pause of known length, on our clock.
 type held struct{ asked, paused, unpausing, unpaused time.Time }
 
-// hold pauses a domain. What lies between the end of one command and the
-// beginning of the other is the least that the pause lasted.
+// hold pauses a domain. The time from the end of one command to the beginning of
+// the other is the least that the pause lasted.
 func hold(ctx context.Context, t *testing.T, h testbed.Hypervisor, domain string, length time.Duration) held {
 	t.Helper()
 	var p held
@@ -46,7 +46,7 @@ func hold(ctx context.Context, t *testing.T, h testbed.Hypervisor, domain string
 func (p held) least() time.Duration { return p.unpausing.Sub(p.paused) }
 func (p held) most() time.Duration  { return p.unpaused.Sub(p.asked) }
 
-// check wants the pause in all that site A's host has seen.
+// check requires that every record of site A's host shows the pause.
 func (p held) check(t *testing.T, folder string, offset clock.Offset) {
 	t.Helper()
 	domains := read(t, folder, witness.DomainsFile, witness.ReadDomains)
@@ -80,9 +80,9 @@ func (p held) check(t *testing.T, folder string, offset clock.Offset) {
 	p.silent(t, "backend", diskActivity(t, folder), from.At, to.At)
 }
 
-// silent wants that nothing happened while the domain was paused. The silence
-// may begin as early as the command was given, and end later than the pause: on
-// a host of one processor, the toolstack keeps it from the guest.
+// silent requires that nothing happened while the domain was paused. The silence
+// may begin as early as the command was given, and end later than the pause: on a
+// host with one processor, the toolstack keeps the processor from the guest.
 func (p held) silent(t *testing.T, what string, at []time.Time, from, to time.Time) {
 	t.Helper()
 	slices.SortFunc(at, time.Time.Compare)
@@ -99,7 +99,7 @@ func (p held) silent(t *testing.T, what string, at []time.Time, from, to time.Ti
 	}
 }
 
-// diskActivity is when the guest's disk was seen to have completed I/Os.
+// diskActivity is when the guest's disk was seen to complete I/Os.
 func diskActivity(t *testing.T, folder string) (at []time.Time) {
 	t.Helper()
 	last := map[string]int64{}
@@ -128,7 +128,7 @@ func read[R any](t *testing.T, folder, file string, readAll func(io.Reader, func
 	return all
 }
 
-// checkMigration wants to see the domain suspended at A, and then run at B.
+// checkMigration requires that the domain was suspended at A, and then ran at B.
 func checkMigration(t *testing.T, folderA, folderB string, a, b clock.Offset, migration hypervisor.Migration) {
 	t.Helper()
 	last := func(folder, state string) witness.DomainReading {
@@ -163,7 +163,8 @@ func checkMigration(t *testing.T, folderA, folderB string, a, b clock.Offset, mi
 	}
 }
 
-// checkCounters reads the counters: all that the host has, and traffic.
+// checkCounters reads the counters: all that the host has, and those of the
+// traffic.
 func checkCounters(t *testing.T, tb *testbed.Testbed, folder, host string) {
 	t.Helper()
 	first, last := map[string]int64{}, map[string]int64{}
@@ -207,7 +208,7 @@ func acked(t *testing.T, folder string) (newest uint64) {
 	return newest
 }
 
-// checkLedger reads the ledger from every copy. Only those that are named lack
+// checkLedger reads the ledger from every copy. Only the named copies may lack
 // records.
 func checkLedger(ctx context.Context, t *testing.T, tb *testbed.Testbed, ref trial.Ref, copies []storage.Copy, acked uint64, broken []string) {
 	t.Helper()
@@ -227,7 +228,7 @@ func checkLedger(ctx context.Context, t *testing.T, tb *testbed.Testbed, ref tri
 }
 
 // hypervisorEvidence is what each hypervisor leaves at both sites of a migration,
-// and guestEvidence what it knows of the guest where that runs.
+// and guestEvidence is what it knows of the guest where the guest runs.
 var (
 	hypervisorEvidence = map[string][]string{
 		"xen": {"domains.txt", "xen.txt", "toolstack.txt"},
@@ -236,7 +237,7 @@ var (
 	guestEvidence = map[string]string{"xen": "domain.txt", "kvm": "domains.xml"}
 )
 
-// checkEvidence wants what a failure would be explained from.
+// checkEvidence requires the files from which a failure would be explained.
 func checkEvidence(ctx context.Context, t *testing.T, tb *testbed.Testbed) {
 	t.Helper()
 	folder := t.TempDir()

@@ -18,7 +18,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// diskHost has its disks read through it: the domain's is a file of the test.
+// diskHost is a host whose disks are read through it: the domain's disk is a file
+// of the test.
 type diskHost struct {
 	hypervisor.Driver
 	hypervisor.Datastores
@@ -33,8 +34,8 @@ func (h *diskHost) OpenDisk(_ context.Context, name string) (hypervisor.DiskFile
 	return os.Open(h.path)
 }
 
-// TestLedgerThroughTheHypervisor: where no program of ours runs on a host, what is
-// read is the same, and what is lost too.
+// TestLedgerThroughTheHypervisor: on a host where no program of ours runs, the
+// ledger is read with the same results, and losses are found too.
 func TestLedgerThroughTheHypervisor(t *testing.T) {
 	host := &diskHost{path: filepath.Join(t.TempDir(), "disk-flat.vmdk")}
 	bed := &Testbed{kind: hypervisor.Kind{Datastores: true}, hypervisors: map[storage.Site]hypervisor.Driver{storage.SiteB: host},

@@ -17,7 +17,7 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// TestLeasesAreOfMachinesWithAShell, and know what to end there.
+// TestLeasesAreOfMachinesWithAShell: only those are leased, and each has its ending.
 func TestLeasesAreOfMachinesWithAShell(t *testing.T) {
 	tb := connected(t)
 	var names []string
@@ -42,8 +42,8 @@ func TestLeasesAreOfMachinesWithAShell(t *testing.T) {
 	assert.ElementsMatch(t, []string{"store", "helper-a", "helper-b"}, names)
 }
 
-// TestForgoneMachinesAreAway: on a machine whose lease could not be had nothing is done,
-// and what was to be done says why.
+// TestForgoneMachinesAreAway: on a machine that could not be leased nothing is done, and
+// every operation says why.
 func TestForgoneMachinesAreAway(t *testing.T) {
 	tb := connected(t)
 	away := map[string]error{}

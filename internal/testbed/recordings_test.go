@@ -15,7 +15,7 @@ import (
 )
 
 // TestLoadOfATrial: the load and the two kinds of witnesses agree on where the
-// log goes and what is shared, where there is any of it.
+// log is sent and on the shared page, when there are any.
 func TestLoadOfATrial(t *testing.T) {
 	tb := connected(t)
 	ref := func(engine string) trial.Ref {

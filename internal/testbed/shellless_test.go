@@ -26,8 +26,8 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// managed is a hypervisor of a host without a shell: nothing but what it is asked
-// here is to be asked of it.
+// managed is the hypervisor of a host without a shell: only the methods below may be
+// called.
 type managed struct {
 	hypervisor.Driver
 	setup hypervisor.Setup
@@ -86,8 +86,8 @@ func withoutShells(t *testing.T) *Testbed {
 	return tb
 }
 
-// TestNothingIsAskedOfHostsWithoutAShell: they are in no list of machines to drive,
-// and cannot be had for it.
+// TestNothingIsAskedOfHostsWithoutAShell: such hosts are in no list of machines to
+// drive, and cannot be found by name to be driven.
 func TestNothingIsAskedOfHostsWithoutAShell(t *testing.T) {
 	tb := withoutShells(t)
 	require.Equal(t, []string{"store", "helper-a", "helper-b", GuestName}, tb.names())
@@ -109,7 +109,7 @@ func TestNothingIsAskedOfHostsWithoutAShell(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestDriversOfHostsWithoutAShell: they get none.
+// TestDriversOfHostsWithoutAShell: their drivers get no remote host.
 func TestDriversOfHostsWithoutAShell(t *testing.T) {
 	tb := withoutShells(t)
 	require.NoError(t, tb.makeDrivers())
@@ -120,8 +120,8 @@ func TestDriversOfHostsWithoutAShell(t *testing.T) {
 	}
 }
 
-// TestTrafficBehind: where another hypervisor carries out what is asked of the testbed's
-// own, that one's bytes are on the WAN, and are counted by its ports.
+// TestTrafficBehind: when another hypervisor carries out the commands for the testbed's
+// own, the other's bytes are on the WAN, and are counted by its ports.
 func TestTrafficBehind(t *testing.T) {
 	tb := withoutShells(t)
 	count := func() (names []string) {
@@ -157,8 +157,8 @@ func TestClockOfAHostWithoutAShell(t *testing.T) {
 	require.False(t, tb.Machines()[0].Clock)
 }
 
-// TestFactsOfHostsWithoutAShell: what their hypervisors tell, where everybody
-// stands, and what each lacks.
+// TestFactsOfHostsWithoutAShell: what their hypervisors report, the place of each
+// machine, and what each lacks.
 func TestFactsOfHostsWithoutAShell(t *testing.T) {
 	tb := withoutShells(t)
 	var all Facts
@@ -185,7 +185,8 @@ func TestFactsOfHostsWithoutAShell(t *testing.T) {
 	require.Empty(t, Facts{}.Sites())
 }
 
-// TestSnapshotOfAHostWithoutAShell: our domains there, as its hypervisor lists them.
+// TestSnapshotOfAHostWithoutAShell lists our domains there, as its hypervisor reports
+// them.
 func TestSnapshotOfAHostWithoutAShell(t *testing.T) {
 	tb := withoutShells(t)
 	found, err := tb.listed(t.Context(), storage.SiteB)
@@ -193,8 +194,8 @@ func TestSnapshotOfAHostWithoutAShell(t *testing.T) {
 	require.Equal(t, MachineSnapshot{Ours: []string{"domain lab-3.guest"}}, found)
 }
 
-// TestBeatsWithoutShells: the guest's heartbeats go to the WAN's end at site A, and
-// both ends ask it for its time; the certificate is theirs, too.
+// TestBeatsWithoutShells: the guest's heartbeats go to the WAN's end at site A, both
+// ends ask the guest for its time, and the certificate is measured between them.
 func TestBeatsWithoutShells(t *testing.T) {
 	tb := withoutShells(t)
 	inv := tb.Inventory
@@ -217,7 +218,7 @@ func TestBeatsWithoutShells(t *testing.T) {
 	require.Equal(t, inv.EndB().Address, beats.Between[1])
 }
 
-// TestGuestWithoutAKernel: it starts from a disk of its own.
+// TestGuestWithoutAKernel: the guest boots from its own disk.
 func TestGuestWithoutAKernel(t *testing.T) {
 	tb := withoutShells(t)
 	domain := tb.GuestAt(storage.SiteA, Guest{})
@@ -233,7 +234,7 @@ func (o operating) Inside(name string, login inventory.Operations) remote.Host {
 	return remote.Local(name + " as " + login.User)
 }
 
-// TestGuestWithoutSSH: it is reached by its hypervisor, where that can.
+// TestGuestWithoutSSH: the guest is reached through its hypervisor, if that is able to.
 func TestGuestWithoutSSH(t *testing.T) {
 	tb := withoutShells(t)
 	tb.Inventory.Guest.Operations = &inventory.Operations{User: "root"}

@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestLookTellsWhoseThingsAre: what carries the label is ours, whatever else is there:
-// testbeds whose labels begin alike and other folders of ours among it. A real shell
-// looks, at a machine of files.
+// TestLookTellsWhoseThingsAre: things with the label are ours, whatever else is there,
+// including testbeds whose labels begin alike and other folders of ours. A real shell
+// looks, at a machine made of files.
 func TestLookTellsWhoseThingsAre(t *testing.T) {
 	root := t.TempDir()
 	write := func(name, text string) {
@@ -77,7 +77,8 @@ echo "qdisc noqueue 0: dev eth2 root refcnt 2"
 	}
 }
 
-// TestSettingsCount: what only a trial changes is compared, and is no thing to remove.
+// TestSettingsCount: settings that only a trial changes are compared, but are nothing
+// to be removed.
 func TestSettingsCount(t *testing.T) {
 	before := Snapshot{"store": {Settings: []string{"kernel log level 4"}}}
 	after := Snapshot{"store": {Settings: []string{"kernel log level 7"}}}

@@ -69,8 +69,8 @@ func TestFolders(t *testing.T) {
 	}
 }
 
-// TestMigrationsEitherWayAreCounted: site A sends by TCP, and B over ssh, whose
-// port is the control's otherwise.
+// TestMigrationsEitherWayAreCounted: site A sends by TCP, and site B over ssh,
+// whose port belongs to the control traffic otherwise.
 func TestMigrationsEitherWayAreCounted(t *testing.T) {
 	tb := connected(t)
 	inv := tb.Inventory
