@@ -94,8 +94,8 @@ func with(t *testing.T, pairs ...string) string {
 	return text
 }
 
-// TestMode sets the mode of the testbed, of site A and of the guest; who has
-// none of its own has the testbed's.
+// TestMode sets the mode of the testbed, of site A and of the guest; one that has
+// no mode of its own gets the testbed's.
 func TestMode(t *testing.T) {
 	const kind, siteA, guest = "kind: hardware", "  - name: host-a", "guest:"
 	for _, test := range []struct {
@@ -162,7 +162,8 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
-// TestNeededCapabilities: what stands where a trial needs it can do what it must.
+// TestNeededCapabilities: a machine must have the capabilities that a trial needs
+// in its role.
 func TestNeededCapabilities(t *testing.T) {
 	for set, want := range map[[2]string]string{
 		{"  - name: host-b", "    can: [shell, witness, clock, counters]"}: `machines[1].can: has no "beats": the machine host-b must have it where it stands in the testbed`,
@@ -452,8 +453,8 @@ inventory.yaml:54:1: surplus: unknown setting (known: version, name, kind, mode,
 	}
 }
 
-// TestEverySettingIsNeeded drops each setting in turn: every one must be missed,
-// but for the transport.
+// TestEverySettingIsNeeded drops each setting in turn: each must be reported as
+// missing, except the transport.
 func TestEverySettingIsNeeded(t *testing.T) {
 	lines := strings.Split(good(t), "\n")
 	for i, line := range lines {

@@ -44,7 +44,8 @@ func TestMounts(t *testing.T) {
 	requireSaved(t, inventory)
 }
 
-// requireProblem puts something else into a file, which is its one problem then.
+// requireProblem replaces a text in a file, which must then have exactly this
+// problem.
 func requireProblem(t *testing.T, text, old, put, want string) error {
 	t.Helper()
 	require.Contains(t, text, old)
@@ -90,8 +91,8 @@ func acrossVCenters(t *testing.T, text string) string {
 	return strings.Replace(before[:at], "vcenters:\n", "vcenters:\n"+second, 1) + strings.Replace(before[at:], "vc-1", "vc-2", 1) + "esx-b\n" + after
 }
 
-// TestOneVCenterOnly: what one vCenter alone can do is refused where the sites' hosts
-// have two.
+// TestOneVCenterOnly: what only a single vCenter can do is refused when the sites'
+// hosts have two.
 func TestOneVCenterOnly(t *testing.T) {
 	inventory := parse(t, acrossVCenters(t, shellless(t)))
 	require.Equal(t, "vc-2", inventory.ManagerOf(inventory.SiteB()).Name, "which is allowed otherwise")
@@ -125,7 +126,7 @@ func TestPortgroup(t *testing.T) {
 	}
 }
 
-// operating is a file of a guest into which no SSH leads.
+// operating is a file for a guest that cannot be reached by SSH.
 func operating(t *testing.T) string {
 	t.Helper()
 	text, _, found := strings.Cut(shellless(t), "  ssh:\n    user: root\n    key_file: keys/id\n    host_keys: [SHA256:wFO")

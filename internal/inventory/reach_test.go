@@ -44,7 +44,7 @@ func TestLoadReach(t *testing.T) {
 	require.True(t, is)
 	require.Equal(t, "host-a", name)
 
-	// The same address behind two gates is two hosts.
+	// The same address behind two different jump hosts means two hosts.
 	require.Equal(t, "10.0.0.2:22 via 10.0.0.1:22 via gate.example.org:22", inventory.PlaceOf(host))
 	require.Equal(t, "10.0.0.2:22 via gate-b.example.org:2222", inventory.PlaceOf(inventory.SiteB().SSH))
 	require.Equal(t, "[2001:db8::3]:22 via 10.0.0.2:22 via 10.0.0.1:22 via gate.example.org:22", inventory.PlaceOf(inventory.Store().SSH))

@@ -15,8 +15,8 @@ func shellless(t *testing.T) string {
 	return string(text)
 }
 
-// TestShellless: hosts that can nothing are driven through their vCenter, and other
-// machines are the WAN's ends.
+// TestShellless: hosts without capabilities are driven through their vCenter, and
+// other machines are the WAN's ends.
 func TestShellless(t *testing.T) {
 	inventory := parse(t, shellless(t))
 	for _, host := range []*Machine{inventory.SiteA(), inventory.SiteB()} {
@@ -33,7 +33,7 @@ func TestShellless(t *testing.T) {
 	requireSaved(t, inventory)
 }
 
-// TestEndsAreTheSites: where nothing else is said.
+// TestEndsAreTheSites when the inventory names no ends.
 func TestEndsAreTheSites(t *testing.T) {
 	inventory := parse(t, good(t))
 	require.Equal(t, inventory.SiteA(), inventory.EndA())

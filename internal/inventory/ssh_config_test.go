@@ -68,14 +68,15 @@ func TestAliases(t *testing.T) {
 	_, _, is = inventory.JumpHost(far)
 	require.False(t, is)
 
-	// What the inventory says goes before.
+	// The inventory's own values take precedence.
 	inventory, err = parseAlias(t, aliases, "      alias: two\n      user: admin\n      key_file: id\n      address: 192.0.2.8:22\n      known_hosts: [known]\n")
 	require.NoError(t, err)
 	host = inventory.Store().SSH
 	require.Equal(t, "192.0.2.8:22", host.Address)
 	require.Equal(t, "admin", host.User)
 	require.Equal(t, "id", filepath.Base(host.KeyFile))
-	// Each of a list is reached by the one before, whatever its own entry says.
+	// Each jump host of a list is reached through the one before it, whatever
+	// its own entry says.
 	require.Equal(t, "192.0.2.8:22 via 10.0.0.7:22 via far:22", inventory.PlaceOf(host))
 }
 

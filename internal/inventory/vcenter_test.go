@@ -37,8 +37,8 @@ func managing(t *testing.T) string {
 	return strings.Replace(text, kernel, "", 1)
 }
 
-// TestVCenter: a vCenter's files start at the inventory's folder, and a machine
-// finds its vCenter.
+// TestVCenter: relative paths of a vCenter's files start at the inventory's
+// folder, and a machine finds its vCenter.
 func TestVCenter(t *testing.T) {
 	inventory := parse(t, managing(t))
 	folder, err := filepath.Abs(".")
