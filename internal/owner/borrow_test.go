@@ -62,7 +62,7 @@ func (h Host) records(t *testing.T) []string {
 
 const label, name = "lab", "lab.drbd"
 
-// TestBorrowedIsGivenBack by whoever comes first, and once.
+// TestBorrowedIsGivenBack: the first to do it restores the former value, and only once.
 func TestBorrowedIsGivenBack(t *testing.T) {
 	for who, giveBack := range map[string]func(*testing.T, Host){
 		"the teardown": func(t *testing.T, host Host) { require.NoError(t, GiveBack(t.Context(), host, name)) },
@@ -86,8 +86,8 @@ func TestBorrowedIsGivenBack(t *testing.T) {
 	}
 }
 
-// TestForeignChangeStays: what somebody else has set meanwhile is his, and what he had
-// set is what the next one gives back.
+// TestForeignChangeStays: a value that somebody else has set meanwhile stays, and the
+// next borrower restores that value.
 func TestForeignChangeStays(t *testing.T) {
 	host, helper := newMachine(t, "host-a"), newSetting(t, "/sbin/drbdadm")
 	require.NoError(t, Borrow(t.Context(), host, name, string(helper), "/bin/true"))
@@ -103,7 +103,7 @@ func TestForeignChangeStays(t *testing.T) {
 	assert.Equal(t, "/usr/local/bin/newer", helper.is(t))
 }
 
-// TestOtherValueBorrowed: the former value is the one before the first.
+// TestOtherValueBorrowed: the former value is the one from before the first borrowing.
 func TestOtherValueBorrowed(t *testing.T) {
 	host, helper := newMachine(t, "host-a"), newSetting(t, "/sbin/drbdadm")
 	require.NoError(t, Borrow(t.Context(), host, name, string(helper), "/bin/true"))
@@ -120,8 +120,8 @@ func TestNothingToBorrow(t *testing.T) {
 	assert.NoDirExists(t, host.root())
 }
 
-// TestRecordCutOff: a record of which only a part was written is none, wherever it ends;
-// so is one that was not yet in its place.
+// TestRecordCutOff: a record that was written only partly, up to any byte, does not
+// count; neither does one that was not yet moved to its place.
 func TestRecordCutOff(t *testing.T) {
 	host, helper := newMachine(t, "host-a"), newSetting(t, "/sbin/drbdadm")
 	require.NoError(t, Borrow(t.Context(), host, name, string(helper), "/bin/true"))
@@ -149,7 +149,7 @@ func TestRecordCutOff(t *testing.T) {
 	assert.Equal(t, "/sbin/drbdadm", helper.is(t), "a whole one")
 }
 
-// TestCutOffBeforeTheChange: what was written down and never done is not undone.
+// TestCutOffBeforeTheChange: a change that was recorded and never made is not undone.
 func TestCutOffBeforeTheChange(t *testing.T) {
 	host, helper := newMachine(t, "host-a"), newSetting(t, "/sbin/drbdadm")
 	require.NoError(t, Borrow(t.Context(), host, name, string(helper), "/bin/true"))
@@ -165,7 +165,8 @@ func TestCutOffBeforeTheChange(t *testing.T) {
 	assert.NoDirExists(t, host.root())
 }
 
-// TestOthersBorrowingsStay: those of another testbed, and of another driver.
+// TestOthersBorrowingsStay: settings that another testbed or another driver has borrowed
+// stay.
 func TestOthersBorrowingsStay(t *testing.T) {
 	host, ours, theirs := newMachine(t, "host-a"), newSetting(t, "1"), newSetting(t, "1")
 	require.NoError(t, Borrow(t.Context(), host, name, string(ours), "2"))
@@ -177,7 +178,7 @@ func TestOthersBorrowingsStay(t *testing.T) {
 	assert.Len(t, host.records(t), 1)
 }
 
-// TestWatchdogGivesBack when nobody renews the lease, with no controller at all.
+// TestWatchdogGivesBack when nobody renews the lease, without any controller.
 func TestWatchdogGivesBack(t *testing.T) {
 	host, helper, foreign := newMachine(t, "host-a"), newSetting(t, "/sbin/drbdadm"), newSetting(t, "8")
 	host.Ending, host.Args = host.ending(), []string{label}
@@ -193,7 +194,7 @@ func TestWatchdogGivesBack(t *testing.T) {
 	assert.Equal(t, "32", foreign.is(t))
 }
 
-// TestGivenBackBeforeAnother has the host, where its watchdog was killed.
+// TestGivenBackBeforeAnother owner has the host, when its watchdog was killed.
 func TestGivenBackBeforeAnother(t *testing.T) {
 	host, helper := newMachine(t, "host-a"), newSetting(t, "/sbin/drbdadm")
 	host.Ending, host.Args = host.ending(), []string{label}
@@ -222,13 +223,13 @@ func TestBorrowRefuses(t *testing.T) {
 	assert.NoDirExists(t, host.root())
 }
 
-// TestCannotBeGivenBack: what refuses its former value keeps its record.
+// TestCannotBeGivenBack: a setting that refuses its former value keeps its record.
 func TestCannotBeGivenBack(t *testing.T) {
 	host, helper, other := newMachine(t, "host-a"), newSetting(t, "1"), newSetting(t, "1")
 	require.NoError(t, Borrow(t.Context(), host, name, string(helper), "2"))
 	record := host.records(t)[0]
 	require.NoError(t, Borrow(t.Context(), host, name, string(other), "2"))
-	// /proc/version tells a value and takes none, also from root.
+	// /proc/version can be read, and cannot be written even by root.
 	version, err := os.ReadFile("/proc/version")
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(record, []byte("/proc/version\n1\n"+string(version)+"end\n"), 0o644))

@@ -56,7 +56,7 @@ func (m machine) Run(ctx context.Context, command remote.Command) (remote.Result
 	return m.Runner.Run(ctx, command)
 }
 
-// writes leaves a lease on the machine, of a boot and so many seconds from now.
+// writes leaves a lease on the machine: of a boot, with so many seconds left.
 func (h Host) writes(t *testing.T, boot string, left time.Duration, holder string) {
 	t.Helper()
 	uptime, err := os.ReadFile("/proc/uptime")
@@ -72,7 +72,7 @@ func (h Host) writes(t *testing.T, boot string, left time.Duration, holder strin
 	require.NoError(t, os.WriteFile(filepath.Join(at, "lease"), []byte(text), 0o644))
 }
 
-// hasEnded says how often what ran on the machine was ended.
+// hasEnded is how often the machine's ending was run.
 func (h Host) hasEnded(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile(h.Runner.(machine).ended())
@@ -101,8 +101,8 @@ func holders(t *testing.T, hosts Hosts) map[string]string {
 	return all
 }
 
-// TestOneOwner: whoever comes second is told who has the host and until when, and
-// changes nothing; what the first gives back is free.
+// TestOneOwner: the second owner is told who has the host and until when, and changes
+// nothing; a host that the first one gives back is free.
 func TestOneOwner(t *testing.T) {
 	hosts := Hosts{newMachine(t, "host-a"), newMachine(t, "host-b")}
 	require.NoError(t, hosts.Take(t.Context(), ours, Lease))
@@ -135,7 +135,8 @@ func TestOneOwner(t *testing.T) {
 	require.NoError(t, hosts.Take(t.Context(), theirs, Lease))
 }
 
-// TestHeldIsPlausible: what a host says of its owner is shown to people, and waited for.
+// TestHeldIsPlausible: what a host reports about its owner is shown to people, and
+// decides how long others wait.
 func TestHeldIsPlausible(t *testing.T) {
 	for _, output := range []string{"", "60", "x\n" + ours, "-1\n" + ours, "86401\n" + ours, "60\n", "60\n\x1b[2Jcleared", "60\n" + ours + "\nand more"} {
 		_, err := parse("host-a", output)
@@ -146,7 +147,8 @@ func TestHeldIsPlausible(t *testing.T) {
 	assert.Equal(t, ours, held.Owner)
 }
 
-// TestTakenOverWhenLapsed: a lease that has ended, and one of another boot, are none.
+// TestTakenOverWhenLapsed: a lease that has ended, or is from another boot, does not
+// count.
 func TestTakenOverWhenLapsed(t *testing.T) {
 	host := newMachine(t, "host-a")
 	hosts := Hosts{host}
@@ -164,7 +166,8 @@ func TestTakenOverWhenLapsed(t *testing.T) {
 	assert.Equal(t, theirs, holders(t, hosts)["host-a"])
 }
 
-// TestSameOwnerComesBack: what runs for him goes on, though his lease was over.
+// TestSameOwnerComesBack: what runs for an owner goes on when he takes the host again
+// after his lease has ended.
 func TestSameOwnerComesBack(t *testing.T) {
 	host := newMachine(t, "host-a")
 	host.writes(t, thisBoot(t), -time.Second, ours)
@@ -185,7 +188,8 @@ func TestWatchdogEndsWhatRuns(t *testing.T) {
 	assert.Empty(t, holders(t, Hosts{host}))
 }
 
-// TestAllOrNone: whoever cannot have all hosts keeps those that he had, and no more.
+// TestAllOrNone: an owner who cannot have all hosts keeps those that he had, and no
+// more.
 func TestAllOrNone(t *testing.T) {
 	a, b, c := newMachine(t, "a"), newMachine(t, "b"), newMachine(t, "c")
 	require.NoError(t, Hosts{a}.Take(t.Context(), ours, Lease))
@@ -194,7 +198,7 @@ func TestAllOrNone(t *testing.T) {
 	assert.Equal(t, map[string]string{"a": ours, "c": theirs}, holders(t, Hosts{a, b, c}))
 }
 
-// TestLongerLeaseStays: what was taken for long is not cut short by a renewal.
+// TestLongerLeaseStays: a renewal does not shorten a longer lease.
 func TestLongerLeaseStays(t *testing.T) {
 	hosts := Hosts{newMachine(t, "host-a")}
 	require.NoError(t, hosts.Take(t.Context(), ours, 2*time.Hour))
@@ -212,7 +216,7 @@ func takeFrom(t *testing.T, hosts Hosts, other string) error {
 	return errors.Join(err, taken.Err())
 }
 
-// TestTakenFromAnOwnerByName: only from the one who is named.
+// TestTakenFromAnOwnerByName: a lease is ended only if it is the named owner's.
 func TestTakenFromAnOwnerByName(t *testing.T) {
 	hosts := Hosts{newMachine(t, "host-a")}
 	require.NoError(t, hosts.Take(t.Context(), theirs, 2*time.Hour))
@@ -232,8 +236,8 @@ func TestOneOrderForAll(t *testing.T) {
 	assert.Equal(t, "host-b", one[0].Name())
 }
 
-// TestHostThatIsAway: whoever wants all hosts keeps those that he had and gets no more;
-// whoever takes what answers has the others, and is told which are not his and why.
+// TestHostThatIsAway: Take keeps the hosts that the owner had and gets no more;
+// TakeAnswering gets the other hosts, and says which are missing and why.
 func TestHostThatIsAway(t *testing.T) {
 	fake := remotetest.NewFake(t, "b")
 	a, away, c := newMachine(t, "a"), Host{Runner: fake}, newMachine(t, "c")
@@ -270,7 +274,7 @@ func TestNonsense(t *testing.T) {
 	require.False(t, errors.Is(err, ErrHeld))
 }
 
-// TestController is told by every task queue of it.
+// TestController: the controller is found by each of its task queues.
 func TestController(t *testing.T) {
 	for queue, want := range map[string]string{
 		"heliotrope.1a2b3c4d":            "1a2b3c4d",
