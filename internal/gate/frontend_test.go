@@ -40,13 +40,13 @@ type frontend struct {
 	asked  []proto.Message
 	denied int
 
-	// poll answers a poll; nil: it waits for its end.
+	// poll answers a poll; when it is nil, the poll waits until it is cancelled.
 	poll  func() *workflowservice.PollActivityTaskQueueResponse
 	polls chan time.Time // when a poll that waits has to end
 	ended chan error     // why it did
 }
 
-// heard notes every request, and who has sent it.
+// heard records every request and who has sent it.
 func (f *frontend) heard(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	f.mutex.Lock()
 	f.asked = append(f.asked, request.(proto.Message))
@@ -139,7 +139,7 @@ func (b *lockedBuffer) text() string {
 	return b.String()
 }
 
-// site is a frontend, the controller's connection to it, and what gates want to know.
+// site is a frontend, the controller's connection to it, and the options for gates.
 type site struct {
 	*frontend
 	gate.Options

@@ -76,8 +76,8 @@ func ownPoll() *workflowservice.PollActivityTaskQueueRequest {
 	return &workflowservice.PollActivityTaskQueueRequest{Namespace: namespace, TaskQueue: &taskqueuepb.TaskQueue{Name: queue}, Identity: "host@host-a (1)"}
 }
 
-// TestStrangers: whoever has not this worker's pass is refused before he can ask anything, is
-// not taken for the worker, and is logged once.
+// TestStrangers: a connection without this worker's pass is refused before any call of it is read,
+// does not count as the worker's, and is logged once.
 func TestStrangers(t *testing.T) {
 	s := newSite(t)
 	g, address, _ := open(t, s.Options)
@@ -102,7 +102,7 @@ func TestStrangers(t *testing.T) {
 	assert.Equal(t, 1, said(), s.log.text())
 }
 
-// TestOnlyWhatAWorkerNeeds: no other method of Temporal's passes, whatever the service.
+// TestOnlyWhatAWorkerNeeds: the gate passes on no other method of Temporal, of any service.
 func TestOnlyWhatAWorkerNeeds(t *testing.T) {
 	s := newSite(t)
 	_, address, _ := open(t, s.Options)
@@ -174,7 +174,7 @@ func TestOthersQueues(t *testing.T) {
 	assert.NotContains(t, described.String(), "person")
 }
 
-// TestWhatIsNotKnownIsNotPassedOn: the SDK of another day may send what the gate knows nothing of.
+// TestWhatIsNotKnownIsNotPassedOn: a later SDK may send fields that the gate does not know.
 func TestWhatIsNotKnownIsNotPassedOn(t *testing.T) {
 	s := newSite(t)
 	s.poll = func() *workflowservice.PollActivityTaskQueueResponse {
@@ -200,8 +200,8 @@ func TestWhatIsNotKnownIsNotPassedOn(t *testing.T) {
 	assert.Empty(t, got.(*workflowservice.ShutdownWorkerRequest).GetStickyTaskQueue())
 }
 
-// TestTasks: a worker answers for what it was given, through whichever gate of this controller, and
-// for nothing else.
+// TestTasks: a worker can answer for tasks that it was given, through any gate of this controller,
+// and for no others.
 func TestTasks(t *testing.T) {
 	s := newSite(t)
 	const raw = "workflow 00007, activity 5"
@@ -276,7 +276,7 @@ func TestTasks(t *testing.T) {
 	}
 }
 
-// TestPollsWaitAndEnd: a poll waits at Temporal as long as the worker does, and not longer.
+// TestPollsWaitAndEnd: a poll waits at Temporal as long as the worker waits, and no longer.
 func TestPollsWaitAndEnd(t *testing.T) {
 	s := newSite(t)
 	g, address, stop := open(t, s.Options)
@@ -314,7 +314,7 @@ func TestPollsWaitAndEnd(t *testing.T) {
 	assert.ErrorIs(t, <-s.ended, context.Canceled, "the gate has ended, and what it asked has not")
 }
 
-// TestStopWaitsForNoStranger: one who connects and says nothing holds nobody up.
+// TestStopWaitsForNoStranger: a connection that sends nothing does not delay Stop.
 func TestStopWaitsForNoStranger(t *testing.T) {
 	s := newSite(t)
 	_, address, stop := open(t, s.Options)

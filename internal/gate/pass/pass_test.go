@@ -14,8 +14,8 @@ import (
 	"heliotrope/internal/gate/pass"
 )
 
-// meet has a client with one pass and a server with another shake hands, and returns what
-// either says of it.
+// meet makes a client with one pass and a server with another shake hands, and returns the
+// errors of both.
 func meet(t *testing.T, client, server *tls.Config) (clientErr, serverErr error) {
 	t.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", server)
@@ -45,8 +45,8 @@ func tlsOf(t *testing.T, p pass.Pass) *tls.Config {
 	return config
 }
 
-// TestBothEndsProveThemselves: who has the same pass gets through, with a pass that was read
-// again, and nobody else does, in either direction.
+// TestBothEndsProveThemselves: two ends with the same pass, also one that was saved and
+// read, accept each other; ends with different passes do not, in either direction.
 func TestBothEndsProveThemselves(t *testing.T) {
 	p := pass.New()
 	same, err := pass.Parse(" " + p.Text() + "\n")
