@@ -83,8 +83,8 @@ func TestInstall(t *testing.T) {
 }
 
 // TestInstallReadsWhatIsThereOnce: hashing a program takes an emulated host seconds, and is
-// not done again while the file is what was noted of it. That is seen here by a note that
-// says another digest than the file's.
+// not repeated while the file's state is the one that was noted. The test shows that with a
+// note that has another digest than the file.
 func TestInstallReadsWhatIsThereOnce(t *testing.T) {
 	host := remotetest.NewServer(t).Connect(t, "host-a")
 	dir := t.TempDir()
@@ -110,8 +110,8 @@ func TestInstallReadsWhatIsThereOnce(t *testing.T) {
 	}
 }
 
-// TestInstallCut: the connection is lost in the middle of the upload. Nothing
-// is under the final name then, and the next attempt succeeds.
+// TestInstallCut: when the connection is lost in the middle of the upload, nothing has the
+// final name, and the next try succeeds.
 func TestInstallCut(t *testing.T) {
 	server := remotetest.NewServer(t)
 	host := server.Connect(t, "host-a")

@@ -83,7 +83,7 @@ type visit struct {
 
 func (v visit) Read(p []byte) (int, error) { return v.Reader.Read(p) }
 
-// temporal is where workers come in through their gates.
+// temporal is the place that workers reach through their gates.
 type temporal struct {
 	visits chan visit
 	ended  <-chan struct{}
@@ -108,7 +108,7 @@ type gate struct {
 
 func (s *temporal) gate(its pass.Pass) (link.Gate, error) { return &gate{to: s, pass: its}, nil }
 
-// closes has Stop close something; it has done so already when it was called.
+// closes makes Stop close something; when Stop was called already, it closes it at once.
 func (g *gate) closes(c io.Closer) {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
@@ -141,7 +141,7 @@ func (g *gate) Stop() {
 	}
 }
 
-// let lets a worker in that has the pass, until either side ends.
+// let lets in a worker that has the pass, until either side ends.
 func (g *gate) let(conn net.Conn) {
 	defer conn.Close()
 	from := bufio.NewReader(conn)
@@ -231,7 +231,7 @@ func holdTo(t *testing.T, host remote.Host, temporal *temporal, dir string) *hel
 	return h
 }
 
-// beat waits until the worker was said to be alive.
+// beat waits until Run has reported that the worker is alive.
 func (h *held) beat(t *testing.T) {
 	t.Helper()
 	select {
@@ -292,8 +292,8 @@ func TestWorkerBySudo(t *testing.T) {
 	expectGone(t, v.pid)
 }
 
-// TestWorkerIsToldToHurry: an activity that was cancelled on a host must not learn of it
-// minutes later.
+// TestWorkerIsToldToHurry: an activity on a host must not learn minutes later that it was
+// cancelled.
 func TestWorkerIsToldToHurry(t *testing.T) {
 	server, temporal, dir := remotetest.NewServer(t), newTemporal(t), workerDir(t)
 	h := hold(t, server, temporal, dir)
@@ -335,8 +335,8 @@ func TestForwardCarriesBytesAndEndsClean(t *testing.T) {
 	}
 }
 
-// TestPassIsNobodysBusiness: other users of the host see command lines, and files of modes
-// that let them.
+// TestPassIsNobodysBusiness: the pass must be in no command line, and in no file that other
+// users of the host can read.
 func TestPassIsNobodysBusiness(t *testing.T) {
 	server, temporal, dir := remotetest.NewServer(t), newTemporal(t), workerDir(t)
 	h := hold(t, server, temporal, dir)
@@ -367,8 +367,9 @@ func TestPassIsNobodysBusiness(t *testing.T) {
 	must(t, again.end())
 }
 
-// TestUpgraded: a worker that runs from another program than is installed now is replaced by
-// whoever holds the line next, and what it was at is lost before.
+// TestUpgraded: when another program is installed than the one that a worker runs from, the
+// next holder of the link replaces the worker, and reports before that its activities are
+// lost.
 func TestUpgraded(t *testing.T) {
 	server, temporal, dir := remotetest.NewServer(t), newTemporal(t), workerDir(t)
 	own, err := os.Executable()
@@ -437,7 +438,7 @@ func TestConnectionCut(t *testing.T) {
 	for range 2 {
 		server.DropConnections()
 		again := temporal.next(t)
-		// It may have missed that it was told to.
+		// The worker may have missed the first signal.
 		if got, err := again.ReadString('\n'); err != nil || got != "hurry\n" {
 			t.Errorf("after the loss, the worker said %q: %v", got, err)
 		}

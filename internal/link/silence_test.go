@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// TestSilence: what a worker is at is lost when nothing was heard of it for long, and once
-// for each such time.
+// TestSilence: when nothing was heard of a worker for a long time, its activities are
+// reported as lost, once for each such time.
 func TestSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lost atomic.Int64
