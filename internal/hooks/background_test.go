@@ -47,8 +47,8 @@ func hanging(t *testing.T, status int) (hook Hook, end func()) {
 	}
 }
 
-// TestBackgroundIsPatient: nobody waits for a hook that hangs, and how it ends is in the
-// log all the same, whichever way that is.
+// TestBackgroundIsPatient: Tell does not wait for a hook that hangs, and the log says how
+// the hook ended in each case.
 func TestBackgroundIsPatient(t *testing.T) {
 	for status, want := range map[int]string{0: "the hook that takes long was told", 3: "exit status 3"} {
 		var log lines
@@ -65,8 +65,8 @@ func TestBackgroundIsPatient(t *testing.T) {
 	}
 }
 
-// TestBackgroundWaits: a hook that does not hang is told when Tell returns, and the log
-// has nothing to say.
+// TestBackgroundWaits: a hook that does not hang was told when Tell returns, and the log
+// stays empty.
 func TestBackgroundWaits(t *testing.T) {
 	var log lines
 	path := filepath.Join(t.TempDir(), "told")
@@ -80,8 +80,8 @@ func TestBackgroundWaits(t *testing.T) {
 	nobody.Close()
 }
 
-// TestBackgroundCloses: who waits for a hook when the controller ends has it told again,
-// and nothing of the hook is left.
+// TestBackgroundCloses: when the controller ends while a hook runs, Tell says that the event
+// must be told again, and no process of the hook is left.
 func TestBackgroundCloses(t *testing.T) {
 	var log lines
 	path := filepath.Join(t.TempDir(), "running")

@@ -84,14 +84,14 @@ func TestCommandGetsTheEvent(t *testing.T) {
 	var told Event
 	require.NoError(t, json.Unmarshal(text, &told))
 	require.Equal(t, failed, told)
-	// Another event is none of its.
+	// An event that the hook did not ask for.
 	require.NoError(t, os.Remove(path))
 	require.NoError(t, Hooks{All: []Hook{shell(`cat > "$1"`, path)}}.Tell(t.Context(), Event{Kind: CampaignEnded}))
 	require.NoFileExists(t, path)
 }
 
-// TestHangingCommandEndsWithItsChildren: its end is that of the whole process
-// group, a child that ignores TERM and holds the output open among them.
+// TestHangingCommandEndsWithItsChildren: the whole process group ends, including a child
+// that ignores TERM and holds the output open.
 func TestHangingCommandEndsWithItsChildren(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "running")
 	hook := shell(`trap "" TERM; echo $$ >> "$1"; sh -c 'echo $$ >> "$1"; sleep 1000' sh "$1" & wait`, path)
@@ -112,8 +112,8 @@ func TestHangingCommandEndsAtTheLimit(t *testing.T) {
 	require.ErrorContains(t, err, "did not end within 50ms")
 }
 
-// TestCommandLeavesNobody: a command that ends well does not leave a child
-// behind either, and is not waited for because of it.
+// TestCommandLeavesNobody: a command that succeeds leaves no child behind either, and
+// its child does not delay the result.
 func TestCommandLeavesNobody(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "child")
 	require.NoError(t, Hooks{All: []Hook{shell(`sleep 1000 & echo $! > "$1"`, path)}}.Tell(t.Context(), failed))
@@ -165,8 +165,8 @@ func TestWebhook(t *testing.T) {
 	require.Equal(t, failed, told)
 }
 
-// TestWebhookFails: the error says which host, and not the address, which holds
-// the secret; the others are told.
+// TestWebhookFails: the error names the host and not the whole address, which contains
+// the secret; the other hooks are told.
 func TestWebhookFails(t *testing.T) {
 	var tries atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -191,8 +191,8 @@ func TestWebhookFails(t *testing.T) {
 	require.FileExists(t, path)
 }
 
-// TestWebhookIsEchoed: an answer that repeats the address brings it into no error, be it
-// in its body, its status line, or instead of an answer in HTTP.
+// TestWebhookIsEchoed: when the answer repeats the address, the error does not, whether
+// the address is in the answer's body, in its status line, or in a text that is no HTTP.
 func TestWebhookIsEchoed(t *testing.T) {
 	for name, answer := range map[string]string{
 		"body":        "HTTP/1.1 404 Not Found\r\nContent-Length: 22\r\n\r\nCannot POST /se/cret?k",
