@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCausesAreExplained: docs/troubleshooting.md says of each cause what it means, but of those
-// that are the user's own doing.
+// TestCausesAreExplained: docs/troubleshooting.md explains each cause, except those that are the
+// user's own doing.
 func TestCausesAreExplained(t *testing.T) {
 	code, err := os.ReadFile("cause.go")
 	require.NoError(t, err)

@@ -49,8 +49,8 @@ func all(t *testing.T) map[string]driver.Facets {
 	return drivers
 }
 
-// TestClassesAreInTheDictionary: what the witness counts of a driver's traffic
-// can be read about.
+// TestClassesAreInTheDictionary: the data dictionary describes what the witness
+// counts of a driver's traffic.
 func TestClassesAreInTheDictionary(t *testing.T) {
 	known := map[string]bool{}
 	for _, counter := range onhost.Counters() {
@@ -89,8 +89,8 @@ func TestFound(t *testing.T) {
 	}
 }
 
-// TestCheckInventory: a datastore that no storage system makes, or not of that, is
-// refused before a host is asked.
+// TestCheckInventory: an inventory with a mount that no storage system of the
+// hypervisor can use is refused before a host is asked.
 func TestCheckInventory(t *testing.T) {
 	inv := &inventory.Inventory{Hypervisor: "vsphere", Mounts: map[string]inventory.Mount{"nfs": {Export: "/srv/vm"}}}
 	require.NoError(t, CheckInventory(inv))

@@ -8,8 +8,8 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// TestAllNamesAreInTheDictionary: once, with what the drivers bring and the
-// classes of traffic.
+// TestAllNamesAreInTheDictionary: each counter's name is there once, including
+// those of the drivers and the classes of traffic.
 func TestAllNamesAreInTheDictionary(t *testing.T) {
 	known := map[string]bool{}
 	for _, counter := range Counters() {
@@ -31,8 +31,8 @@ func TestAllNamesAreInTheDictionary(t *testing.T) {
 	}
 }
 
-// TestNamesAreOneDriversOwn: no driver's reader or watcher hides another's, or
-// one of those that every witness has.
+// TestNamesAreOneDriversOwn: no driver's reader or watcher has the name of
+// another driver's, or of one that every witness has.
 func TestNamesAreOneDriversOwn(t *testing.T) {
 	readers := map[string]bool{witness.BlockReader: true, witness.InterfaceReader: true}
 	watchers := map[string]bool{}

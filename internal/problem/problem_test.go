@@ -25,7 +25,8 @@ func TestText(t *testing.T) {
 	}
 }
 
-// TestOf: whoever joins errors, however deep, loses none of them and tells none twice.
+// TestOf: errors that were joined, at any depth, are all found, and none is found
+// twice.
 func TestOf(t *testing.T) {
 	drbd, loop := Lacks("host-a", "drbdadm"), LacksModule("host-b", "loop")
 	two := fmt.Errorf("%w to root@x: %w", remote.ErrUnreachable, errors.New("refused")) // no list
@@ -49,7 +50,7 @@ func TestOf(t *testing.T) {
 	require.Empty(t, Of(errors.Join(nil, nil)))
 }
 
-// TestFamilies has what os-release says on hosts: NAME, ID, ID_LIKE.
+// TestFamilies: NAME, ID and ID_LIKE are from os-release on real hosts.
 func TestFamilies(t *testing.T) {
 	for family, releases := range map[Family][][3]string{
 		Debian: {{"Debian GNU/Linux", "debian", ""}, {"Proxmox VE", "pve", "debian"}},

@@ -20,7 +20,7 @@ func zombie(t *testing.T) int {
 	require.NoError(t, child.Start())
 	t.Cleanup(func() { _ = child.Wait() })
 	require.NoError(t, child.Process.Kill())
-	// Waits for its end, and leaves it as it is.
+	// Wait for its end, and leave it in the process table.
 	require.NoError(t, unix.Waitid(unix.P_PID, child.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil))
 	return child.Process.Pid
 }

@@ -49,7 +49,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// await asks for the status until it is so.
+// await asks for the status until it satisfies is.
 func await(t *testing.T, p Process, is func(Status) bool, files ...string) Status {
 	t.Helper()
 	for {
@@ -80,8 +80,8 @@ func recorded(t *testing.T, p Process) int {
 	return pid
 }
 
-// lives says whether there is such a process: one that only waits to be reaped
-// does not count.
+// lives says whether a process lives: one that only waits to be reaped does not
+// count.
 func lives(pid int) bool {
 	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	return err == nil && !strings.Contains(string(stat), ") Z ")
@@ -158,7 +158,8 @@ func TestProcessThatEnds(t *testing.T) {
 		if err := p.Start(t.Context(), "true"); !errors.Is(err, ErrEnded) {
 			t.Errorf("started again: %v", err)
 		}
-		// Stopping what has ended by itself does not hide that it did.
+		// Stopping a process that has ended by itself does not hide that it
+		// did.
 		_, err = p.Stop(t.Context(), "TERM", 0)
 		must(t, err)
 		expectState(t, p, Ended)

@@ -47,8 +47,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestAskThisMachine: the questions are such as the shells of hosts understand, and
-// whoever has no such address tells the rest.
+// TestAskThisMachine: the shells of hosts understand the questions, and a machine
+// without the address still answers the others.
 func TestAskThisMachine(t *testing.T) {
 	folder := t.TempDir()
 	for _, shell := range [][]string{{"sh"}, {"dash"}, {"busybox", "sh"}, {"bash"}} {
@@ -130,7 +130,7 @@ func TestJudge(t *testing.T) {
 	require.Equal(t, State{ClockAhead: time.Second, ClockUncertainty: time.Millisecond}, s)
 }
 
-// dialled is a machine whose connections end as it is told.
+// dialled is a machine whose connections end with the given error.
 func dialled(t *testing.T, err error) Machine {
 	fake := remotetest.NewFake(t, "host-a")
 	fake.Dial = func(ctx context.Context, _, address string) (net.Conn, error) {
