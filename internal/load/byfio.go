@@ -22,18 +22,18 @@ const (
 	versionLimit = 30 * time.Second
 )
 
-// byFio is one load that fio runs.
+// byFio is a load that fio runs.
 type byFio struct {
 	process record.Process
 	args    []string
-	stat    string // of the device, in the guest
+	stat    string // path of the device's stat file in the guest
 	meter   meter
 }
 
 var deviceName = regexp.MustCompile(`^/dev/([a-z0-9]+)$`)
 
-// newFio runs on the beginning of one block device of the guest, such as
-// /dev/xvda: fio's offsets begin at 0.
+// newFio returns a load on one block device of the guest, such as /dev/xvda. The target must
+// begin where the device begins, because fio's offsets begin at 0.
 func newFio(host remote.Runner, dir string, c engine.Config) (record.Recording, error) {
 	if len(c.Targets) != 1 || c.Targets[0].OffsetBytes != 0 {
 		return nil, fmt.Errorf("%w: %s: fio wants one target that begins where its device does, not %v", ErrSpec, c.Access.Name, c.Targets)
@@ -53,13 +53,13 @@ func newFio(host remote.Runner, dir string, c engine.Config) (record.Recording, 
 	return &byFio{process: record.Process{Host: host, Dir: dir}, args: fio.Packed(args, dir), stat: "/sys/block/" + name[1] + "/stat"}, nil
 }
 
-// Start returns when I/Os complete.
+// Start returns once I/Os complete.
 func (r *byFio) Start(ctx context.Context) error {
 	return startUntilIO(ctx, r.process, r.args, firstIOLimit, r.look, r.checkVersion)
 }
 
-// checkVersion asks the guest for its fio. One that is missing, or whose log is not
-// understood, is bad input: it is the same at the next attempt.
+// checkVersion asks the guest for its fio. A missing fio, or one whose log is not understood, is
+// bad input: the next attempt would find the same.
 func (r *byFio) checkVersion(ctx context.Context) error {
 	host := r.process.Host
 	result, err := host.Run(ctx, remote.Command{Args: []string{"sh", "-c", fio.VersionScript}, Env: []string{"LC_ALL=C"}, Timeout: versionLimit})
@@ -72,7 +72,7 @@ func (r *byFio) checkVersion(ctx context.Context) error {
 	return err
 }
 
-// look asks for the process and the disk.
+// look reads the state of the process and the disk's I/O counters.
 func (r *byFio) look(ctx context.Context) (record.Status, reading, error) {
 	status, err := r.process.Status(ctx, r.stat)
 	if err != nil {
@@ -94,7 +94,7 @@ func (r *byFio) look(ctx context.Context) (record.Status, reading, error) {
 	return status, now, nil
 }
 
-// Progress counts the I/Os that the disk has completed since the guest began.
+// Progress counts the I/Os that the disk has completed since the guest started.
 func (r *byFio) Progress(ctx context.Context) (record.Progress, error) {
 	return r.meter.progress(ctx, r.look)
 }
@@ -102,7 +102,7 @@ func (r *byFio) Progress(ctx context.Context) (record.Progress, error) {
 // Stop waits until fio has written its log.
 func (r *byFio) Stop(ctx context.Context) error { return stop(ctx, r.process, "INT", fioStopGrace) }
 
-// Fetch brings the log and fio's own result.
+// Fetch copies the log and fio's own result.
 func (r *byFio) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
 	return fetch(ctx, r.process, []string{PackedFile, ResultFile}, folder, progress)
 }

@@ -1,5 +1,5 @@
-// Package load runs the workload in the guest, by the engine that its access
-// specification names, and reads what the engine leaves.
+// Package load runs the workload in the guest, with the engine that its access specification
+// names, and reads what the engine leaves.
 //
 // It promises that
 //   - an access specification means what it means in Iometer, or is refused;
@@ -7,15 +7,14 @@
 //   - whichever engine ran it, its I/Os are read as entries of one form, in the
 //     order of their completion;
 //   - a log that is empty, cut off or damaged is an error that names the line or
-//     the block, or is said to lack blocks.
+//     the block; blocks that are missing are named in the Account.
 //
-// It is dangerous in three ways. The load writes over its targets. fio keeps its
-// log in the guest's memory until it ends, and then writes it, packed, to the
-// guest's root file system, which is memory as well: see fio.MemoryBytes; our own
-// engine needs a few MiB, however long it runs. And the log's time is the guest's
-// wall clock, which a migration sets anew from the target host's: see package
-// clock for what that means, and use the offsets from before and after it for
-// the I/Os before and after it.
+// It is dangerous in three ways. The load writes over its targets. fio keeps its log in the
+// guest's memory until it ends, and then writes it, compressed, to the guest's root file system,
+// which is memory as well: see fio.MemoryBytes; our own engine needs a few MiB, however long it
+// runs. And the log's time is the guest's wall clock, which a migration sets anew from the target
+// host's clock: see package clock for what that means, and correct the I/Os before and after the
+// migration with the offsets measured before and after it.
 package load
 
 import (
@@ -33,20 +32,20 @@ import (
 )
 
 const (
-	// firstIOLimit is how long a load may take until I/Os complete, beside the
-	// delay that its specification wants.
+	// firstIOLimit is how long a load may take until I/Os complete, in addition to the delay that
+	// its specification asks for.
 	firstIOLimit = time.Minute
 	startPause   = 200 * time.Millisecond
 )
 
-// ErrSpec marks an access specification that its engine cannot run as it is
-// meant. It is bad input: no other attempt helps.
+// ErrSpec marks an access specification that its engine cannot run with the meaning it has in
+// Iometer. It is bad input: another attempt does not help.
 var ErrSpec = errors.New("the engine cannot run the access specification")
 
-// New is the load of one trial, by the engine of its specification, with dir as
-// the folder of its files in the guest. program is the witness's there, which
-// our own engine is part of. Nothing is started yet. A specification that the
-// engine cannot run is ErrSpec.
+// New returns the load of one trial, run by the engine of its specification; dir is the folder of
+// its files in the guest. program is the path of the witness's program in the guest, which
+// contains our own engine. New starts nothing. It returns ErrSpec for a specification that the
+// engine cannot run.
 func New(host remote.Runner, program, dir string, c engine.Config) (record.Recording, error) {
 	c.Access = c.Access.Complete()
 	if c.Access.Engine == spec.EngineFio {
@@ -55,18 +54,18 @@ func New(host remote.Runner, program, dir string, c engine.Config) (record.Recor
 	return newOwn(host, program, dir, c)
 }
 
-// reading is how far a load was at one time.
+// reading is how far a load had come at one time.
 type reading struct {
-	at   time.Time     // our clock
+	at   time.Time     // by our clock
 	ios  int64         // completed
 	took time.Duration // their response times, summed
 }
 
-// looker asks for the process of a load, and how far it is.
+// looker reads the state of a load's process and how far the load has come.
 type looker func(ctx context.Context) (record.Status, reading, error)
 
-// startUntilIO starts a load's process, and returns when I/Os complete. check
-// looks at the guest before anything is started there.
+// startUntilIO starts a load's process and returns once I/Os complete. check examines the guest
+// before anything is started there.
 func startUntilIO(ctx context.Context, process record.Process, args []string, limit time.Duration, look looker, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("no I/O has completed within "+limit.String()))
 	defer cancel()
@@ -92,13 +91,14 @@ func startUntilIO(ctx context.Context, process record.Process, args []string, li
 	return nil
 }
 
-// meter makes progress of readings.
+// meter turns readings into progress.
 type meter struct {
 	mu   sync.Mutex
 	last *reading
 }
 
-// progress counts the I/Os, and says what those since the last call were like.
+// progress counts the I/Os, and gives the rate and the mean response time of those since the last
+// call.
 func (m *meter) progress(ctx context.Context, look looker) (record.Progress, error) {
 	status, now, err := look(ctx)
 	if err != nil {
@@ -134,7 +134,7 @@ func stop(ctx context.Context, process record.Process, signal string, grace time
 	return nil
 }
 
-// fetch brings what a load leaves.
+// fetch copies the files that a load leaves.
 func fetch(ctx context.Context, process record.Process, names []string, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
 	paths, err := process.Fetch(ctx, names, folder, progress)
 	if err != nil {

@@ -27,7 +27,7 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// TestMain also plays fio and the witness: this program under those names.
+// TestMain also plays fio and the witness, when this program is run under their names.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
 	case "fio":
@@ -172,8 +172,8 @@ func entriesOf(t *testing.T, path string) (entries []fio.Line, err error) {
 	return entries, err
 }
 
-// TestPackedLogs: one that was cut off gives what it has and an error; a plain one is
-// read as it is.
+// TestPackedLogs: a compressed log that was cut off gives its complete lines and an error; an
+// uncompressed log is read too.
 func TestPackedLogs(t *testing.T) {
 	folder := t.TempDir()
 	plain := filepath.Join(folder, LogFile)
@@ -200,8 +200,8 @@ func TestPackedLogs(t *testing.T) {
 	}
 }
 
-// programsBut is a folder of this machine's programs without one of them, which it may
-// have or not.
+// programsBut returns a folder with this machine's programs except the named one, whether the
+// machine has that one or not.
 func programsBut(t *testing.T, name string) string {
 	t.Helper()
 	folder := t.TempDir()

@@ -12,11 +12,11 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// ownStopGrace is how long our own engine may take to end: 10 s for a disk that
-// does not answer, and the log has to be written then.
+// ownStopGrace is how long our own engine may take to end: 10 s for a disk that does not answer,
+// and then the time to write the log.
 const ownStopGrace = 30 * time.Second
 
-// own is one load that our own engine runs, in a process beside the witness's.
+// own is a load that our own engine runs, in a process separate from the witness's.
 type own struct {
 	process    record.Process
 	args       []string
@@ -24,8 +24,8 @@ type own struct {
 	meter      meter
 }
 
-// newOwn refuses what the engine would refuse in the guest, as far as that is
-// known without its disk.
+// newOwn refuses what the engine would refuse in the guest, as far as that is known without the
+// guest's disk.
 func newOwn(host remote.Runner, program, dir string, c engine.Config) (record.Recording, error) {
 	if _, err := spec.NewSequence(c.Access, c.Targets, 0, c.Seed); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
@@ -41,19 +41,19 @@ func newOwn(host remote.Runner, program, dir string, c engine.Config) (record.Re
 	return &own{process: record.Process{Host: host, Dir: dir}, args: []string{program, "load", string(config)}, firstLimit: limit}, nil
 }
 
-// Started is a load of our own engine that was started before, by its folder: what is
-// asked of it needs no more. It cannot be started.
+// Started returns a load of our own engine that was started before; its folder is all that is
+// needed to watch, stop, fetch and remove it. It cannot be started.
 func Started(host remote.Runner, dir string) record.Recording {
 	return &own{process: record.Process{Host: host, Dir: dir}, firstLimit: firstIOLimit}
 }
 
-// Start returns when I/Os complete.
+// Start returns once I/Os complete.
 func (o *own) Start(ctx context.Context) error {
 	return startUntilIO(ctx, o.process, o.args, o.firstLimit, o.look, func(context.Context) error { return nil })
 }
 
-// look asks for the process, and reads what it tells each second. The file is
-// not there at first.
+// look reads the state of the process, and the progress file, which the engine writes each
+// second. The file does not exist at first.
 func (o *own) look(ctx context.Context) (record.Status, reading, error) {
 	status, err := o.process.Status(ctx, engine.ProgressFile)
 	if err != nil {
@@ -76,7 +76,7 @@ func (o *own) Progress(ctx context.Context) (record.Progress, error) {
 // Stop waits until the engine has written its log.
 func (o *own) Stop(ctx context.Context) error { return stop(ctx, o.process, "TERM", ownStopGrace) }
 
-// Fetch brings the log and the engine's result.
+// Fetch copies the log and the engine's result.
 func (o *own) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
 	return fetch(ctx, o.process, []string{engine.LogFile, engine.ResultFile}, folder, progress)
 }

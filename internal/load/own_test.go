@@ -132,8 +132,8 @@ func TestOwnEngineRefuses(t *testing.T) {
 	assert.ErrorContains(t, err, "the shares sum to 50%")
 }
 
-// TestReadInOrder: fio's lines are nearly in the order of their completion, and
-// come out in it.
+// TestReadInOrder: fio's lines are nearly in the order of their completion, and are returned in
+// exactly that order.
 func TestReadInOrder(t *testing.T) {
 	c := config("/dev/vda").Replay()
 	began := time.UnixMilli(1795374199532)
@@ -160,7 +160,8 @@ func TestReadInOrder(t *testing.T) {
 	assert.ErrorContains(t, err, "32-bit one before 3.36")
 }
 
-// TestReadWhatFioKnows: which line an I/O is of is known when there is one only.
+// TestReadWhatFioKnows: the line of an I/O is known only when the specification has a single
+// line.
 func TestReadWhatFioKnows(t *testing.T) {
 	folder := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(folder, LogFile), []byte("1795374199532, 29963682, 1, 4096, 4046848, 0\n"), 0o600))

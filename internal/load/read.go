@@ -18,22 +18,21 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// NoLine is the line of an I/O of which fio's log does not tell it.
+// NoLine is an I/O's line when it is not known, because fio's log does not record it.
 const NoLine = -1
 
-// heldLines is how many lines of fio's log are held to put them in order.
+// heldLines is how many lines of fio's log are held in memory to sort them.
 const heldLines = 65536
 
-// Read reads the log of a load, whichever engine of c.Access ran it, and gives
-// its I/Os in the order of their completion on the guest's clock. folder has
-// what Fetch brought, and near are files of blocks that the sites' hosts took;
-// one that is not there has none. began is when the load began, near which the
-// times of fio's log must be: see fio.ReadLog.
+// Read reads the log of a load, whichever engine of c.Access ran it, and passes its I/Os to give
+// in the order of their completion on the guest's clock. folder has the files that Fetch copied.
+// near are the paths of files with blocks that the sites' hosts took; a file that does not exist
+// is skipped. began is when the load began, which the times of fio's log must be near: see
+// fio.ReadLog.
 //
-// What cannot be understood is an error that names the file; I/Os before it have
-// been given by then. Blocks that are missing are no error: see Account.Missing.
-// Of fio's I/Os it is not known which line of several they are of, and an I/O
-// that failed is not in its log.
+// A log that cannot be understood is an error that names the file; by then Read has given the
+// I/Os before. Missing blocks are no error: see Account.Missing. Of fio's I/Os the line is not
+// known when the specification has several, and a failed I/O is not in fio's log.
 func Read(folder string, near []string, c iolog.Replay, began time.Time, give func(iolog.Entry) error) (iolog.Account, error) {
 	c.Access = c.Access.Complete()
 	if c.Access.Engine == spec.EngineFio {
@@ -59,9 +58,9 @@ func Read(folder string, near []string, c iolog.Replay, began time.Time, give fu
 	return iolog.Read(files, c, give)
 }
 
-// ResultOf is what the engine of an access specification says of its load, of the
-// files that Fetch brought to a folder. Of fio it has Version, IOs, which are
-// those in its log, and FirstErrno, of the I/O that ended the load.
+// ResultOf returns the result that the engine of an access specification wrote, from the files
+// that Fetch copied to a folder. For fio it has only Version, IOs (the number of I/Os in its log)
+// and FirstErrno (the error of the I/O that ended the load), and Errors is 0 or 1.
 func ResultOf(folder string, access spec.Access) (engine.Result, error) {
 	var result engine.Result
 	if access.Complete().Engine == spec.EngineFio {
@@ -88,8 +87,8 @@ func ResultOf(folder string, access spec.Access) (engine.Result, error) {
 	return result, nil
 }
 
-// readFio gives the lines of fio's log, which are nearly in the order of their
-// completion, in that order.
+// readFio gives the lines of fio's log in the order of their completion. The log is nearly in
+// that order.
 func readFio(path string, c iolog.Replay, began time.Time, give func(iolog.Entry) error) (iolog.Account, error) {
 	account := iolog.Account{Detail: iolog.DetailAll}
 	file, err := os.Open(path)
@@ -117,8 +116,8 @@ func readFio(path string, c iolog.Replay, began time.Time, give func(iolog.Entry
 	return account, err
 }
 
-// inOrder puts entries in the order of their completion. Those of one time stay
-// in the order in which they came.
+// inOrder sorts entries by the time of their completion. Entries with the same time keep their
+// order.
 type inOrder struct {
 	held  entries
 	added int64
@@ -135,7 +134,7 @@ func (o *inOrder) add(entry iolog.Entry) error {
 	return nil
 }
 
-// end gives what is held.
+// end gives the entries that are still held.
 func (o *inOrder) end() error {
 	for len(o.held) > 0 {
 		if err := o.next(); err != nil {
@@ -154,13 +153,13 @@ func (o *inOrder) next() error {
 	return o.give(first.Entry)
 }
 
-// numbered is an entry with its place in the log, from 0.
+// numbered is an entry with its index in the log, from 0.
 type numbered struct {
 	iolog.Entry
 	number int64
 }
 
-// entries is a heap, the one that completed first on top.
+// entries is a heap with the entry that completed first on top.
 type entries []numbered
 
 func (e entries) Len() int      { return len(e) }

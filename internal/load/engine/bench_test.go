@@ -12,7 +12,7 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// BenchmarkStamp is both clocks as the engine reads them.
+// BenchmarkStamp reads both clocks as the engine does.
 func BenchmarkStamp(b *testing.B) {
 	c, err := newClock()
 	require.NoError(b, err)
@@ -21,7 +21,7 @@ func BenchmarkStamp(b *testing.B) {
 	}
 }
 
-// BenchmarkStampByKernel is what it would be by two calls.
+// BenchmarkStampByKernel reads both clocks by two system calls.
 func BenchmarkStampByKernel(b *testing.B) {
 	var wall, mono unix.Timespec
 	for b.Loop() {
@@ -30,8 +30,7 @@ func BenchmarkStampByKernel(b *testing.B) {
 	}
 }
 
-// BenchmarkLoop is what the engine and its log cost for each I/O, on a disk that
-// costs nothing.
+// BenchmarkLoop is the cost of the engine and its log for each I/O, on a disk that costs nothing.
 func BenchmarkLoop(b *testing.B) {
 	for _, depth := range []int{1, 32, 256} {
 		b.Run(fmt.Sprint("depth ", depth), func(b *testing.B) {
@@ -68,8 +67,7 @@ func BenchmarkMethods(b *testing.B) {
 	}
 }
 
-// BenchmarkVerify is what it costs to write 4 KiB that can be known again, and to
-// look at it.
+// BenchmarkVerify is the cost of writing 4 KiB that can be verified, and of verifying them.
 func BenchmarkVerify(b *testing.B) {
 	access := spec.Access{Outstanding: 1, Targets: 1, Verify: spec.VerifyContent, Lines: []spec.Line{{SizeBytes: 4096}}}
 	targets := []spec.Target{{SizeBytes: 1 << 20}}

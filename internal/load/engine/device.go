@@ -11,29 +11,29 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// device does the I/Os of one worker, on its targets.
+// device does the I/Os of one worker on its targets.
 type device interface {
-	// submit begins an I/O in a slot that is free, at the next submit or wait at the
-	// latest. What goes wrong with that is the next wait's error.
+	// submit begins an I/O in a free slot, at the latest with the next submit or wait. If it
+	// cannot be begun, the next wait returns the error.
 	submit(slot int, io spec.IO, buffer []byte)
-	// wait waits until at least so many have completed or the limit is over, and
-	// gives all that have: the bytes that were transferred, or the errno,
-	// negative. It may come back earlier.
+	// wait waits until at least `least` I/Os have completed or the limit is over, and may return
+	// earlier. It passes every I/O that has completed to done: result is the number of bytes
+	// transferred, or the negative errno.
 	wait(least int, limit time.Duration, done func(slot, result int)) error
-	// close gives everything back, when nothing is in flight.
+	// close releases everything. It is called when nothing is in flight.
 	close() error
 }
 
-// method makes devices.
+// method is a way of doing I/O: it opens devices.
 type method struct {
 	name   string
-	detail string // how, for Result
+	detail string // details of the method, for Result
 	open   func(files []int, slots int) (device, error)
 }
 
-// chooseMethod finds out what the kernel has. Where nothing is asked for, threads
-// take the place of io_uring when the kernel has none, does not let us, or not
-// without locked memory.
+// chooseMethod returns the wanted method, or finds out which one the kernel has. When none is
+// asked for, threads take the place of io_uring if the kernel lacks it, does not allow it, or
+// allows it only with locked memory.
 func chooseMethod(wanted string) (method, error) {
 	threaded := method{name: MethodThreads, open: openThreads}
 	if wanted == MethodThreads {
@@ -50,7 +50,7 @@ func chooseMethod(wanted string) (method, error) {
 	return method{}, fmt.Errorf("method %s: %w; %s would need none", MethodURing, err, MethodThreads)
 }
 
-// probeRing makes a ring and says which flags it has.
+// probeRing makes a ring and returns the flags that it has.
 func probeRing() (flags string, err error) {
 	runtime.LockOSThread() // a ring is its thread's
 	defer runtime.UnlockOSThread()
@@ -61,8 +61,8 @@ func probeRing() (flags string, err error) {
 	return r.flags(), r.free()
 }
 
-// pages is memory that is aligned as direct I/O wants it, and that the collector
-// knows nothing of.
+// pages returns memory that is aligned for direct I/O and that Go's garbage collector does not
+// manage.
 func pages(bytes int) ([]byte, error) {
 	memory, err := unix.Mmap(-1, 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {

@@ -37,8 +37,7 @@ func TestStructures(t *testing.T) {
 	assert.Equal(t, uintptr(eventsArgBytes), unsafe.Offsetof(eventsArg{}.seconds))
 }
 
-// TestWaitThatIsOver waits for a pipe that nobody writes to, then for one I/O
-// that is there.
+// TestWaitThatIsOver waits for a pipe that nobody writes to, and then for one I/O that completes.
 func TestWaitThatIsOver(t *testing.T) {
 	var ends [2]int
 	require.NoError(t, unix.Pipe2(ends[:], unix.O_CLOEXEC))
@@ -103,8 +102,8 @@ func TestStamps(t *testing.T) {
 	assert.InDelta(t, wall.Nano(), last.WallNs, 10e9)
 }
 
-// TestWaitLetsTheCollectorRun: a ring that waits for what never comes stops when the
-// collector wants all threads to.
+// TestWaitLetsTheCollectorRun: a ring that waits for a completion which never comes stops when
+// the garbage collector wants to stop all threads.
 func TestWaitLetsTheCollectorRun(t *testing.T) {
 	var over atomic.Bool
 	waiting := make(chan bool)
@@ -122,7 +121,7 @@ func TestWaitLetsTheCollectorRun(t *testing.T) {
 		assert.NoError(t, r.free())
 	})
 	<-waiting
-	for range 100 { // without end when it cannot be stopped; it waits during most of them
+	for range 100 { // this loop never ends if the ring cannot be stopped; the ring waits during most collections
 		runtime.GC()
 	}
 	over.Store(true)
@@ -130,8 +129,8 @@ func TestWaitLetsTheCollectorRun(t *testing.T) {
 	running.Wait()
 }
 
-// TestCancelledIsBegunAgain: an I/O that the kernel cancels, which it does when it has
-// no thread for it while there is a signal, is no error of the disk's.
+// TestCancelledIsBegunAgain: an I/O that the kernel cancels, as it does when it cannot create a
+// thread for it while a signal is pending, is not an error of the disk.
 func TestCancelledIsBegunAgain(t *testing.T) {
 	const opAsyncCancel = 14 // linux/io_uring.h
 	var ends [2]int

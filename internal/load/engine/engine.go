@@ -3,21 +3,21 @@
 // It promises that
 //   - its I/Os are those of package spec, in that order, with direct I/O, and
 //     within its targets only;
-//   - each is stamped before it is submitted and after it has completed;
-//   - it ends within 10 s of its context's end even when the disk hangs, and its
+//   - each I/O is stamped before it is submitted and after it has completed;
+//   - it ends within 10 s after its context ends, even when the disk hangs, and its
 //     log has what was in flight then.
 //
-// It leaves in its folder load.iolog (package iolog) and, last, load.json
-// (Result): where that is, everything is complete. While it runs, `progress` has
-// one line: I/Os that have completed, and the sum of their response times in ns,
-// which count in an open loop from when an I/O was due.
+// It leaves two files in its folder: load.iolog (package iolog) and, written last, load.json
+// (Result). Once load.json exists, everything is complete. While the load runs, the file progress
+// has one line: the number of completed I/Os, and the sum of their response times in ns. In an
+// open loop response times count from when an I/O was due.
 //
-// It is dangerous in three ways. It writes over its targets. The kernel writes
-// into buffers and rings while Go knows nothing of it: they are mmapped, and those
-// of I/Os that are still in flight at the end are never given back. And any call
-// may block on a stalled disk: it is a unix.Syscall, so that the collector and the
-// other workers go on. Only io_uring_enter is a RawSyscall: see ring.enter. After load.json, what is left of a
-// process with threads may stay, as a zombie, for as long as the disk hangs.
+// It is dangerous in three ways. It writes over its targets. The kernel writes into buffers and
+// rings without Go's knowledge: they are mmapped, and those of I/Os that are still in flight at
+// the end are never released. And any call may block on a stalled disk: calls are made by
+// unix.Syscall, so that the garbage collector and the other workers continue. Only io_uring_enter
+// is a RawSyscall: see ring.enter. After load.json is written, the remains of a process with
+// threads may stay as a zombie for as long as the disk hangs.
 package engine
 
 import (
@@ -30,7 +30,7 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// Methods of doing I/O. "" takes the first that the kernel has.
+// Methods of doing I/O. "" chooses the first one that the kernel has.
 const (
 	MethodURing   = "uring"
 	MethodThreads = "threads"
@@ -43,27 +43,28 @@ const (
 	ProgressFile = "progress"
 )
 
-// Config is one load.
+// Config describes one load.
 type Config struct {
 	Access      spec.Access
 	Targets     []spec.Target
 	Seed, Token uint64
 	Budget      iolog.Budget
-	Page        string // path of package inflight's page; "": there is none
+	Page        string // path of package inflight's page; "": no page
 	Method      string
-	// SiteA and SiteB take blocks of the log while they are near; none where not valid.
+	// SiteA and SiteB are the addresses of the sites' hosts that take blocks of the log while the
+	// guest is near them; an invalid address takes none.
 	SiteA, SiteB netip.AddrPort
 	// Version of the program, for Result.
 	Version string `json:"-"`
 }
 
-// Replay is what the log of such a load is read with.
+// Replay returns what the reader of this load's log needs.
 func (c Config) Replay() iolog.Replay {
 	return iolog.Replay{Access: c.Access, Targets: c.Targets, Seed: c.Seed, Token: c.Token}
 }
 
-// Check says what is wrong with a configuration, its targets included: whether
-// each is there, as large as is said, and can do I/Os of these sizes.
+// Check returns what is wrong with a configuration. It also looks at the targets: whether each
+// exists, is as large as stated, and can do I/Os of these sizes.
 func (c Config) Check() error {
 	if err := c.check(); err != nil {
 		return err
@@ -75,7 +76,7 @@ func (c Config) Check() error {
 	return closeTargets(files)
 }
 
-// check is Check without the targets.
+// check does what Check does, without looking at the targets.
 func (c Config) check() error {
 	access := c.Access.Complete()
 	if access.Engine != spec.EngineOwn {

@@ -20,7 +20,7 @@ import (
 // TestMain fails when a goroutine outlives the tests.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// event is what a log was told.
+// event is one call of a log.
 type event struct {
 	io         spec.IO // of a submission
 	completed  bool
@@ -109,7 +109,7 @@ func (s *memoryStore) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// manual is a guest's clocks, which only wait moves on.
+// manual are a guest's clocks, which only wait advances.
 type manual struct {
 	now   time.Duration
 	apart time.Duration // of the wall clock
@@ -178,7 +178,7 @@ func (nothing) begin(spec.IO) []byte              { return nil }
 func (nothing) end(spec.IO, int, func(kind byte)) {}
 func (nothing) close() error                      { return nil }
 
-// published is what a worker told of itself.
+// published is what a worker published about itself.
 type published struct {
 	oldest    int64
 	completed uint64

@@ -16,18 +16,17 @@ import (
 const (
 	fillBytes  = 256 << 10 // of a write
 	fillSlots  = 8         // writes in flight
-	blockBytes = 4096      // that the random bytes begin anew at
+	blockBytes = 4096      // after so many bytes the random bytes begin anew
 )
 
-// fillAccess is a fill, for whoever looks at its target: it only writes, whole blocks.
+// fillAccess describes a fill to the code that checks its target: only writes of whole blocks.
 var fillAccess = spec.Access{Lines: []spec.Line{{SizeBytes: blockBytes}}}
 
-// Fill fills a device or file, which is as large already, with bytes that follow
-// from the seed and from where they are: any part of any copy has the same, whoever
-// filled it. done is told how many bytes are written without a gap, from fromByte
-// on; a fill that was broken off may go on from there. Both ends are
-// multiples of 4 KiB, but the end may be that of the device. It ends within 10 s
-// of its context, even when the disk hangs.
+// Fill writes to a device or file, which already has its size, bytes that follow from the seed
+// and their offset: the same part of any copy has the same bytes, whoever filled it. done is told
+// how many bytes are written without a gap from fromByte on; an interrupted fill may continue
+// from there. Both ends are multiples of 4 KiB, except that toByte may be the end of the device.
+// Fill ends within 10 s after its context ends, even when the disk hangs.
 func Fill(ctx context.Context, path string, fromByte, toByte int64, seed uint64, done func(bytes int64)) error {
 	if err := fill(ctx, path, fromByte, toByte, seed, done); err != nil {
 		return fmt.Errorf("fill %s from byte %d to %d: %w", path, fromByte, toByte, err)
@@ -49,14 +48,14 @@ func fill(ctx context.Context, path string, fromByte, toByte int64, seed uint64,
 	}
 	f := filling{at: fromByte, from: fromByte, end: toByte, seed: seed, report: done, drain: drainLimit}
 	err = f.open(ctx, files)
-	if f.inFlight == 0 { // otherwise all stays as it is: the kernel has it
+	if f.inFlight == 0 { // otherwise nothing is released: the kernel still uses it
 		err = errors.Join(err, closeTargets(files))
 	}
 	return err
 }
 
-// openCached opens a file of a file system that has no direct I/O, as that in
-// memory before Linux 6.6, through the page cache.
+// openCached opens a file through the page cache, for a file system without direct I/O such as
+// tmpfs before Linux 6.6.
 func openCached(target spec.Target) ([]int, error) {
 	var stat unix.Stat_t
 	if err := unix.Stat(target.Device, &stat); err != nil {
@@ -72,7 +71,7 @@ func openCached(target spec.Target) ([]int, error) {
 	return []int{file}, nil
 }
 
-// open fills an open disk.
+// open fills a disk that is open.
 func (f *filling) open(ctx context.Context, files []int) error {
 	how, err := chooseMethod("")
 	if err != nil {
@@ -96,25 +95,25 @@ func (f *filling) open(ctx context.Context, files []int) error {
 	return err
 }
 
-// filling is one run of Fill. Writes are begun in order; slot n has every nth.
+// filling is one run of Fill. Writes are begun in order of their offsets, each in a slot that is
+// free.
 type filling struct {
 	device        device
 	memory        []byte
-	from, at, end int64 // at: of the next write
+	from, at, end int64 // at: offset of the next write
 	seed          uint64
 	report        func(bytes int64)
-	drain         time.Duration // how long writes in flight may take when the context has ended
+	drain         time.Duration // how long writes in flight may take after the context has ended
 
-	flying   [fillSlots]spec.IO // SizeBytes 0: none
+	flying   [fillSlots]spec.IO // SizeBytes 0: the slot is free
 	inFlight int
 	err      error
 }
 
-// run ends when everything is written, something has failed, or the context ends.
-// Something is in flight then only when the device cannot be asked any more, or
-// does not answer in time.
+// run returns when everything is written, something has failed, or the context has ended. Writes
+// are left in flight only when the device no longer takes calls or does not answer in time.
 func (f *filling) run(ctx context.Context) error {
-	var ended time.Time // when the context was seen to have; zero: it has not
+	var ended time.Time // when the context was found to have ended; zero: it has not
 	for f.inFlight > 0 || f.at < f.end && f.err == nil && ctx.Err() == nil {
 		for slot := range f.flying {
 			if f.flying[slot].SizeBytes == 0 && f.at < f.end && f.err == nil && ctx.Err() == nil {
@@ -149,7 +148,7 @@ func (f *filling) begin(slot int) {
 	f.device.submit(slot, io, buffer)
 }
 
-// fillBlocks fills a buffer that is to be written at an offset.
+// fillBlocks fills a buffer that is to be written at offset.
 func fillBlocks(buffer []byte, seed uint64, offset int64) {
 	for at := 0; at < len(buffer); at += blockBytes {
 		random := rand.NewPCG(seed, uint64(offset)+uint64(at)) //nolint:gosec // not negative
@@ -164,7 +163,7 @@ func (f *filling) completed(slot, result int) {
 		f.flying[slot] = spec.IO{}
 		return
 	}
-	// It stays, as the gap that it is.
+	// The write stays in flying, as the gap that it leaves.
 	what := fmt.Sprintf("%d bytes were written", result)
 	if result < 0 {
 		what = unix.Errno(-result).Error()
@@ -174,7 +173,7 @@ func (f *filling) completed(slot, result int) {
 	}
 }
 
-// written is the offset up to which there is no gap.
+// written returns the offset up to which there is no gap.
 func (f *filling) written() int64 {
 	written := f.at
 	for _, io := range f.flying {

@@ -54,7 +54,7 @@ func TestFillIsTheSameOnEachCopy(t *testing.T) {
 	}
 }
 
-// TestFillGoesOn breaks a fill off, and goes on from where it said it was.
+// TestFillGoesOn interrupts a fill, and continues from where it reported to be.
 func TestFillGoesOn(t *testing.T) {
 	path := blank(t, fillSize)
 	ctx, stop := context.WithCancel(t.Context())
@@ -78,7 +78,7 @@ func TestFillGoesOn(t *testing.T) {
 	assert.True(t, bytes.Equal(whole, content))
 }
 
-// TestFillThroughThePageCache writes the same where there is no direct I/O.
+// TestFillThroughThePageCache writes the same bytes where there is no direct I/O.
 func TestFillThroughThePageCache(t *testing.T) {
 	path := blank(t, fillSize)
 	target := spec.Target{Device: path, SizeBytes: fillSize}
@@ -109,7 +109,7 @@ func TestFillRefuses(t *testing.T) {
 	assert.ErrorContains(t, Fill(t.Context(), path+"x", 0, 4096, 1, nil), "no such file")
 }
 
-// fullDisk has room for so many writes.
+// fullDisk has room for a limited number of writes.
 type fullDisk struct {
 	modelDisk
 	room int
@@ -138,7 +138,7 @@ func TestFillWithoutRoom(t *testing.T) {
 	assert.False(t, errors.Is(err, context.Canceled))
 }
 
-// TestFillOfADiskThatHangs ends all the same.
+// TestFillOfADiskThatHangs: the fill ends nevertheless.
 func TestFillOfADiskThatHangs(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

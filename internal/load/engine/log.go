@@ -10,7 +10,7 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// writer is the log of one worker: iolog.Writer.
+// writer writes the log of one worker: see iolog.Writer.
 type writer interface {
 	Submitted(at iolog.Stamp)
 	Completed(slot, errno int, at iolog.Stamp)
@@ -19,7 +19,7 @@ type writer interface {
 	Close(at iolog.Stamp) error
 }
 
-// store is the logs of all workers: iolog.Store.
+// store holds the logs of all workers: see iolog.Store.
 type store interface {
 	writer(h iolog.Header, s *spec.Sequence, began iolog.Stamp) writer
 	Send(ctx context.Context, near func() netip.AddrPort) error
@@ -34,7 +34,7 @@ func (l logStore) writer(h iolog.Header, s *spec.Sequence, began iolog.Stamp) wr
 	return iolog.NewWriter(h, s, began, l.Store)
 }
 
-// logHeader is that of a worker's log.
+// logHeader returns the header of a worker's log.
 func logHeader(c *Config, worker int) (iolog.Header, error) {
 	hash, err := iolog.ConfigHash(c.Access, c.Targets, c.Seed)
 	if err != nil {

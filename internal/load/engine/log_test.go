@@ -56,7 +56,7 @@ func TestLogOfRealLoad(t *testing.T) {
 	}
 }
 
-// realLoad runs a load until it says that so many I/Os have completed.
+// realLoad runs a load until it reports that so many I/Os have completed.
 func realLoad(t *testing.T, c Config, dir string, ios int64) (entries []iolog.Entry, account iolog.Account, result Result) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -78,7 +78,7 @@ func realLoad(t *testing.T, c Config, dir string, ios int64) (entries []iolog.En
 	return entries, account, result
 }
 
-// watched is a store that ends the load when its first worker has done so much.
+// watched is a store that ends the load once the load's first worker has done so many I/Os.
 type watched struct {
 	logStore
 	left  int64
@@ -107,8 +107,8 @@ func (w *watchedLog) Completed(slot, errno int, at iolog.Stamp) {
 	}
 }
 
-// TestLogThatIsTaken has a near host that takes each block, until it is not near
-// any more: its file and the load's are the log together.
+// TestLogThatIsTaken has a near host that takes each block until it is no longer near: the host's
+// file and the load's file together are the log.
 func TestLogThatIsTaken(t *testing.T) {
 	c, _ := image(t, 8<<20, spec.Access{Lines: half, Outstanding: 8})
 	c.Page, c.Budget.StreamFromBytes = filepath.Join(t.TempDir(), "inflight"), 0
@@ -177,8 +177,8 @@ func (c *collected) bytes() int {
 	return len(c.content)
 }
 
-// TestLogOfDiskThatHangs has what was in flight, and nothing of an I/O that waits
-// out its delay.
+// TestLogOfDiskThatHangs: the log has what was in flight, and does not have an I/O that is
+// waiting for its delay.
 func TestLogOfDiskThatHangs(t *testing.T) {
 	lines := []spec.Line{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 50, RandomPercent: 100, Burst: 4, DelayMs: 300_000}}
 	w, _, device, _ := model(t, spec.Access{Outstanding: 5, Lines: lines}, func(spec.IO) time.Duration { return -1 })

@@ -9,22 +9,22 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// buffers are what the I/Os of one worker read into and write from. As Iometer's,
-// all share one for reads and one for writes, each as long as the longest I/O.
-// Unlike Iometer's, a buffer is never changed while a write from it is in flight:
-// the copies of a replicated disk would differ.
+// buffers are the memory that one worker's I/Os read into and write from. As in Iometer, all
+// reads share one buffer and all writes another, each as long as the longest I/O. Unlike
+// Iometer's, the buffer of writes is never changed while a write from it is in flight: the copies
+// of a replicated disk would differ.
 type buffers struct {
 	memory      []byte // mmapped
 	read, write []byte
-	places      int // how many places a write may begin at
-	apart       int // bytes between them
+	places      int // number of places in the buffer where a write may begin
+	apart       int // distance between two places, in bytes
 	pattern     string
 	random      *rand.PCG
 	writing     int // writes in flight
 }
 
-// newBuffers fills them. What is in them follows from the seed. Whatever is written
-// begins at a multiple of alignBytes, as every I/O's size is one.
+// newBuffers allocates the buffers and fills them with content that follows from the seed. Every
+// write begins at a multiple of alignBytes, because the size of every I/O is one.
 func newBuffers(access spec.Access, worker int, seed uint64, alignBytes int64) (*buffers, error) {
 	longest := access.LongestBytes()
 	extra := 0
@@ -43,7 +43,7 @@ func newBuffers(access spec.Access, worker int, seed uint64, alignBytes int64) (
 	return b, nil
 }
 
-// begin is the buffer of an I/O that is about to be submitted.
+// begin returns the buffer of an I/O that is about to be submitted.
 func (b *buffers) begin(io spec.IO) []byte {
 	if !io.Write {
 		return b.read[:io.SizeBytes]
@@ -59,7 +59,7 @@ func (b *buffers) begin(io spec.IO) []byte {
 	return b.write[at : at+io.SizeBytes]
 }
 
-// end says that an I/O has completed.
+// end records that an I/O has completed.
 func (b *buffers) end(io spec.IO, _ int, _ func(kind byte)) {
 	if io.Write {
 		b.writing--
@@ -75,7 +75,7 @@ func repeat(buffer []byte, value byte) {
 	}
 }
 
-// fillRandom fills whole words.
+// fillRandom fills whole 8-byte words.
 func fillRandom(buffer []byte, random *rand.PCG) {
 	for at := 0; at+8 <= len(buffer); at += 8 {
 		binary.LittleEndian.PutUint64(buffer[at:], random.Uint64())

@@ -23,7 +23,7 @@ import (
 
 const (
 	progressEvery = time.Second
-	// nearFor is how long a site is near after that was said.
+	// nearFor is how long the page's statement that a site is near remains valid.
 	nearFor = 1500 * time.Millisecond
 )
 
@@ -33,37 +33,38 @@ type Result struct {
 	Kernel     string `json:"kernel"`  // of the guest
 	Method     string `json:"method"`
 	Detail     string `json:"detail,omitempty"` // of the method: flags of the ring, or why there is none
-	IOs        int64  `json:"ios"`              // that have completed or failed
-	Errors     int64  `json:"errors"`           // of these
+	IOs        int64  `json:"ios"`              // completed or failed
+	Errors     int64  `json:"errors"`           // failed ones among IOs
 	FirstErrno int64  `json:"first_errno,omitempty"`
 	Violations int64  `json:"violations"`
 	Pending    int    `json:"pending"`           // in flight at the end
 	Sending    string `json:"sending,omitempty"` // what went wrong with sending the log
-	Problem    string `json:"problem,omitempty"` // what ended the load
+	Problem    string `json:"problem,omitempty"` // the error that ended the load
 }
 
-// life is one run.
+// life is one run of a load.
 type life struct {
 	config Config
 	dir    string
 	store  store
 	method method
 	files  []int
-	// alignBytes is what every buffer begins at a multiple of.
+	// alignBytes is the alignment of every buffer.
 	alignBytes int64
-	log        *os.File       // what the store writes to in the end
-	page       *inflight.Page // nil: there is none
+	log        *os.File       // the file that the store writes to at the end
+	page       *inflight.Page // nil: no page
 	workers    []*worker
 	pending    []int // by worker
 }
 
-// run is Run with a log.
+// run does what Run does, with logs as its store.
 func run(ctx context.Context, c Config, dir string, logs store) (err error) {
 	c.Access = c.Access.Complete()
 	l := &life{config: c, dir: dir, store: logs, pending: make([]int, c.Access.Workers)}
-	// While no processor of Go's is idle, its monitor takes that of a worker which
-	// waits, after 20 µs (retake, in runtime/proc.go): in a guest with one vCPU at
-	// each I/O, and the monitor itself would never sleep for longer.
+	// Give Go's scheduler one processor (P) more than there are workers. While no P is idle, the
+	// runtime's monitor thread takes the P away from a worker that has waited for 20 µs (retake,
+	// in runtime/proc.go). In a guest with one vCPU that would happen at each I/O, and the
+	// monitor would never sleep for longer.
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), c.Access.Workers+1))
 	if l.method, err = chooseMethod(c.Method); err != nil {
 		return err
@@ -71,14 +72,14 @@ func run(ctx context.Context, c Config, dir string, logs store) (err error) {
 	if l.files, l.alignBytes, err = openTargets(c.Access, c.Targets); err != nil {
 		return err
 	}
-	// A load that was here before keeps its log.
+	// The file is created exclusively, so the log of an earlier load is never overwritten.
 	if l.log, err = os.OpenFile(filepath.Join(dir, LogFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
 		return errors.Join(fmt.Errorf("make the log of the load: %w", err), closeTargets(l.files))
 	}
 	if err = l.prepare(); err == nil {
 		err = l.live(ctx)
 	}
-	// What the kernel still writes to stays as it is.
+	// While I/Os are in flight, the kernel still writes to their buffers: nothing is released.
 	for _, pending := range l.pending {
 		if pending > 0 {
 			return err
@@ -140,8 +141,8 @@ func (l *life) publish(worker int) func(oldestNs int64, completed uint64) {
 	return func(oldestNs int64, completed uint64) { l.page.Set(worker, oldestNs, completed) }
 }
 
-// live runs the workers until the context ends or one of them fails, and writes
-// what they leave.
+// live runs the workers until the context ends or one of them fails, and then writes the log and
+// the result.
 func (l *life) live(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -172,8 +173,9 @@ func (l *life) live(ctx context.Context) error {
 	return errors.Join(err, telling)
 }
 
-// work runs a worker on a thread of its own, which ends with it: its ring is its
-// own, and it sleeps as exactly as the kernel can.
+// work runs a worker on an OS thread of its own, which ends with the worker: the ring belongs to
+// its thread, and the thread's timer slack is set to 1 ns so that it sleeps as precisely as the
+// kernel can.
 func (l *life) work(ctx context.Context, w *worker) (pending int, err error) {
 	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
@@ -189,7 +191,8 @@ func (l *life) work(ctx context.Context, w *worker) (pending int, err error) {
 	return pending, err
 }
 
-// near is the host that takes blocks, while that was said lately.
+// near returns the address of the host that takes blocks, when the page named its site within
+// nearFor.
 func (l *life) near() netip.AddrPort {
 	if l.page == nil {
 		return netip.AddrPort{}
@@ -208,9 +211,8 @@ func (l *life) near() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// tell writes the file progress until the context ends. What goes wrong with it,
-// such as a file system that is full for a while, is tried again; the last is what
-// is returned.
+// tell writes the progress file until the context ends. After an error, such as a file system
+// that is full for a while, it tries again; it returns the error of the last attempt.
 func (l *life) tell(ctx context.Context) error {
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
@@ -229,7 +231,7 @@ func (l *life) tell(ctx context.Context) error {
 	}
 }
 
-// sum adds up what the workers have counted.
+// sum adds up the workers' counts.
 func (l *life) sum() (result Result, responseNs int64) {
 	for _, w := range l.workers {
 		result.IOs += w.count.ios.Load()
@@ -243,7 +245,7 @@ func (l *life) sum() (result Result, responseNs int64) {
 	return result, responseNs
 }
 
-// leave writes the log, and then the result.
+// leave writes the log first and the result last.
 func (l *life) leave(problem, sending error) error {
 	if _, err := l.store.WriteTo(l.log); err != nil {
 		return err
@@ -269,7 +271,7 @@ func (l *life) leave(problem, sending error) error {
 	return replace(filepath.Join(l.dir, ResultFile), append(text, '\n'))
 }
 
-// kernel is the guest's, as `uname -r` says.
+// kernel returns the guest's kernel release, as `uname -r` prints it.
 func kernel() string {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
@@ -278,7 +280,7 @@ func kernel() string {
 	return unix.ByteSliceToString(name.Release[:])
 }
 
-// replace writes a file that is there as a whole, or not at all.
+// replace writes a file atomically: the whole new content is there, or the old one.
 func replace(path string, content []byte) error {
 	if err := os.WriteFile(path+".new", content, 0o644); err != nil {
 		return err
@@ -286,7 +288,7 @@ func replace(path string, content []byte) error {
 	return os.Rename(path+".new", path) //nolint:forbidigo // the load imports little (docs/load.md), and its folder is in memory
 }
 
-// close gives everything back, when nothing is in flight.
+// close releases everything. It is called when nothing is in flight.
 func (l *life) close() (err error) {
 	for _, w := range l.workers {
 		err = errors.Join(err, w.memory.close())

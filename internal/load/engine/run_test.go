@@ -94,7 +94,7 @@ func TestBothMethodsGiveTheSequence(t *testing.T) {
 	}
 }
 
-// TestWhatIsWritten looks at a target's surroundings and at its bytes.
+// TestWhatIsWritten checks a target's bytes, and those around the target.
 func TestWhatIsWritten(t *testing.T) {
 	for _, pattern := range []string{spec.PatternRandom, spec.PatternFixed, spec.PatternRepeating} {
 		for _, method := range methods {
@@ -119,7 +119,7 @@ func TestWhatIsWritten(t *testing.T) {
 	}
 }
 
-// TestDiskThatEnds cuts the file while it is read: each read behind the end is short.
+// TestDiskThatEnds shortens the file while it is read: each read behind the end is short.
 func TestDiskThatEnds(t *testing.T) {
 	lines := []spec.Line{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 100, RandomPercent: 100}}
 	for _, method := range methods {
@@ -275,7 +275,7 @@ func TestProgress(t *testing.T) {
 	assert.Positive(t, seen)
 }
 
-// TestProgressGoesOn: one that cannot be written is written later.
+// TestProgressGoesOn: a progress file that cannot be written at first is written later.
 func TestProgressGoesOn(t *testing.T) {
 	c, _ := image(t, 1<<20, spec.Access{Lines: half})
 	ctx, stop := context.WithCancel(t.Context())

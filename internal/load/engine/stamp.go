@@ -10,24 +10,24 @@ import (
 
 // clock reads both of the guest's clocks. It is for one goroutine.
 //
-// Go reads CLOCK_REALTIME and CLOCK_MONOTONIC one after the other for time.Now,
-// both by the vDSO, where unix.ClockGettime enters the kernel for each
-// (BenchmarkStamp). Its monotonic clock counts from the program's start.
+// time.Now reads CLOCK_REALTIME and CLOCK_MONOTONIC one after the other, both through the vDSO;
+// unix.ClockGettime would enter the kernel for each (BenchmarkStamp). Go's monotonic clock counts
+// from the program's start, so it is converted to CLOCK_MONOTONIC.
 type clock struct {
 	start   time.Time
 	startNs int64 // CLOCK_MONOTONIC at start
-	apartNs int64 // the wall clock less the monotonic one, when they were read last
+	apartNs int64 // the wall clock minus the monotonic one, when both were last read
 }
 
 const (
-	// tornNs is more than lies between two readings of a thread that runs.
+	// tornNs is more than the time between the two readings in a thread that keeps running.
 	tornNs = 20_000
 	tries  = 3
 )
 
 func newClock() (*clock, error) {
 	c := &clock{}
-	best := time.Hour // the least time in between, of some pairs
+	best := time.Hour // the shortest time that a pair of readings took
 	for range 16 {
 		var now unix.Timespec
 		before := time.Now()
@@ -42,8 +42,8 @@ func newClock() (*clock, error) {
 	return c, nil
 }
 
-// stamp reads both. A thread that was suspended between the two reads again: what
-// is left is a step of the wall clock, which stays.
+// stamp reads both clocks. When the thread was suspended between the two readings, it reads them
+// again. A difference that remains after that is a step of the wall clock, and is kept.
 func (c *clock) stamp() (at iolog.Stamp) {
 	for range tries {
 		now := time.Now()

@@ -11,11 +11,10 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// openTargets opens the device of each target past the page cache, and looks
-// whether it can have these I/Os. One that is mounted, or that another load has, is
-// refused (O_EXCL of open(2), for block devices). Targets of one device share a
-// descriptor; it is raw, for it must not get into Go's poller. alignBytes is what
-// every buffer begins at a multiple of.
+// openTargets opens the device of each target for direct I/O and checks that it can do these
+// I/Os. A block device that is mounted or that another load has open is refused (O_EXCL of
+// open(2)). Targets on one device share a descriptor; it is a raw one, because it must not get
+// into Go's poller. alignBytes is the alignment of every buffer.
 func openTargets(access spec.Access, targets []spec.Target) (files []int, alignBytes int64, err error) {
 	defer func() {
 		if err != nil {
@@ -49,7 +48,7 @@ func openTargets(access spec.Access, targets []spec.Target) (files []int, alignB
 	return files, alignBytes, nil
 }
 
-// hints say what is to be done about an error.
+// hints say what to do about an error.
 var hints = map[error]string{
 	unix.EINVAL: ": it has none; want a block device, or a file system that has direct I/O",
 	unix.EBUSY:  ": something else has it, such as a mount; want a disk that nobody uses",
@@ -64,7 +63,7 @@ func closeTargets(files []int) (err error) {
 	return err
 }
 
-// writes says whether an access specification has writes; the reply to a read is one.
+// writes reports whether an access specification has writes; the reply to a read is a write.
 func writes(access spec.Access) bool {
 	for _, line := range access.Lines {
 		if line.ReadPercent < 100 || line.ReplyBytes > 0 {
@@ -74,15 +73,14 @@ func writes(access spec.Access) bool {
 	return false
 }
 
-// disk is what there is to know of a device, or a file. Offsets and sizes of direct
-// I/O are multiples of its sector, and so is where a buffer begins: before Linux 6.0
-// that had to be.
+// disk is what is known of a device or file. Offsets and sizes of direct I/O are multiples of its
+// sector size, and so are the addresses of buffers: before Linux 6.0 they had to be.
 type disk struct {
 	sizeBytes, sectorBytes int64
 	readOnly               bool
 }
 
-// check says why a disk cannot have these I/Os.
+// check returns why a disk cannot do these I/Os.
 func (d disk) check(access spec.Access, target spec.Target) error {
 	if target.OffsetBytes > d.sizeBytes || target.SizeBytes > d.sizeBytes-target.OffsetBytes {
 		return fmt.Errorf("it has %d bytes: %d from %d on are wanted", d.sizeBytes, target.SizeBytes, target.OffsetBytes)
@@ -105,7 +103,8 @@ func (d disk) check(access spec.Access, target spec.Target) error {
 	return err
 }
 
-// look asks a descriptor: ioctl_list(2), and of a file's sector statx(2), since 6.1.
+// look asks the kernel about a descriptor: ioctl_list(2), and for a file's sector size statx(2),
+// since 6.1.
 func look(file int) (disk, error) {
 	var stat unix.Stat_t
 	if err := unix.Fstat(file, &stat); err != nil {

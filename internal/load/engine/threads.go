@@ -11,13 +11,13 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// threads does each I/O by pread(2) or pwrite(2), in as many threads as there are
-// slots. Go makes the threads: each goroutine that is in a call has one.
+// threads does each I/O by pread(2) or pwrite(2), in as many goroutines as there are slots. Go
+// makes the OS threads: each goroutine in a system call has one.
 type threads struct {
 	files    []int
 	requests chan request
 	results  chan result
-	event    int // an eventfd(2): something has completed
+	event    int // an eventfd(2), written when something has completed
 	serving  sync.WaitGroup
 }
 
@@ -47,7 +47,7 @@ func (t *threads) serve() {
 	one := []byte{1, 0, 0, 0, 0, 0, 0, 0}
 	for r := range t.requests {
 		t.results <- result{r.slot, r.do()}
-		_, _ = unix.Write(t.event, one) // it fails when 2⁶⁴ are not looked at
+		_, _ = unix.Write(t.event, one) // fails only when the counter of unread events is full, at nearly 2⁶⁴
 	}
 }
 
@@ -92,7 +92,7 @@ func (t *threads) wait(least int, limit time.Duration, done func(slot, result in
 	return nil
 }
 
-// take gives what has completed.
+// take passes everything that has completed to done, and returns how many there were.
 func (t *threads) take(done func(slot, result int)) (taken int) {
 	for {
 		select {

@@ -13,8 +13,8 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// Constants of linux/io_uring.h, with their names there and the Linux that they
-// are from.
+// Constants of linux/io_uring.h, with their names there and the first Linux version that has
+// them.
 const (
 	offSQRing = 0          // IORING_OFF_SQ_RING
 	offSQEs   = 0x10000000 // IORING_OFF_SQES
@@ -78,8 +78,8 @@ type cqe struct {
 	_        uint32
 }
 
-// eventsArg is struct io_uring_getevents_arg, with its struct __kernel_timespec
-// behind it.
+// eventsArg is struct io_uring_getevents_arg, followed by the struct __kernel_timespec that it
+// points to.
 type eventsArg struct {
 	sigmask     uint64
 	sigmaskSize uint32
@@ -91,38 +91,38 @@ type eventsArg struct {
 
 const eventsArgBytes = 24 // of struct io_uring_getevents_arg
 
-// tickData is the userData of the tick, which is no slot's.
+// tickData is the userData of the tick: no slot has this number.
 const tickData = 1 << 63
 
-// ring is a device by io_uring(7). It belongs to the thread that made it.
+// ring is a device that uses io_uring(7). It belongs to the thread that made it.
 //
-// A limit of lookEvery or more is kept by one timeout that is always in flight, the
-// tick: a limit of its own for each wait would set a timer for each I/O, and cancel it.
+// Limits of lookEvery or more are enforced by one timeout operation that is always in flight, the
+// tick. A limit for each wait would instead set a timer for each I/O and cancel it again.
 type ring struct {
 	fd             int
 	params         uringParams
-	rings, entries []byte // mmapped: both rings, and the submission's entries
-	extra          []byte // mmapped: for arg and tick
+	rings, entries []byte // mmapped: both rings, and the entries of the submission ring
+	extra          []byte // mmapped: memory for arg and tick
 	arg            *eventsArg
-	tick           *unix.Timespec // its length: struct __kernel_timespec
-	ticking        bool           // it is in flight
-	failed         error          // of what could not be begun
+	tick           *unix.Timespec // its length, as a struct __kernel_timespec
+	ticking        bool           // the tick is in flight
+	failed         error          // why an I/O could not be begun; the next wait returns it
 	begun          []beginning    // by slot
 	sqHead, sqTail *atomic.Uint32
 	cqHead, cqTail *atomic.Uint32
-	tail           uint32 // of the submission ring; sqTail once it is entered
+	tail           uint32 // of the submission ring, as written to sqTail
 }
 
-// beginning is an I/O, and how often it was begun.
+// beginning is an I/O and how often it was begun.
 type beginning struct {
 	entry sqe
 	times int
 }
 
-// mostTimes is how often an I/O is begun that the kernel cancels before it has begun.
+// mostTimes is how often an I/O is begun when the kernel cancels it before doing any of it.
 const mostTimes = 100
 
-// openRing makes a ring for as many slots, on these files.
+// openRing makes a ring with the given number of slots, and registers the files with it.
 func openRing(files []int, slots int) (device, error) {
 	r, err := newRing(slots)
 	if err != nil {
@@ -140,8 +140,8 @@ func openRing(files []int, slots int) (device, error) {
 	return r, nil
 }
 
-// newRing makes a ring whose completions are taken by its thread only, where the
-// kernel can do that. A kernel without EXT_ARG counts as one without io_uring.
+// newRing makes a ring whose completions only its own thread processes, when the kernel supports
+// that. A kernel without EXT_ARG is treated as one without io_uring.
 func newRing(slots int) (*ring, error) {
 	r := &ring{params: uringParams{flags: setupSingleIssuer | setupDeferTaskrun}, begun: make([]beginning, slots)}
 	entries := slots + 1 // and the tick
@@ -208,7 +208,7 @@ func (r *ring) word(at uint32) *atomic.Uint32 {
 	return (*atomic.Uint32)(unsafe.Pointer(&r.rings[at])) //nolint:gosec // within the rings
 }
 
-// flags names those that the kernel has taken.
+// flags names the flags that the kernel has accepted.
 func (r *ring) flags() string {
 	var names []string
 	for _, flag := range []struct {
@@ -222,10 +222,10 @@ func (r *ring) flags() string {
 	return strings.Join(names, " ")
 }
 
-// submit begins each I/O by a call of its own, as fio does and Iometer did, and the
-// last one by the call that waits: one is held until the next comes or the worker waits,
-// a microsecond at most. In a batch, a stamp would lie before the call by what the
-// others of the batch take.
+// submit begins each I/O with a system call of its own, as fio does and Iometer did. The call
+// that waits begins the last one: submit holds one I/O until the next I/O comes or the worker
+// waits, a microsecond at most. In a batch, an I/O's stamp would precede the call by the time
+// that the batch's other I/Os take.
 func (r *ring) submit(slot int, io spec.IO, buffer []byte) {
 	entry := sqe{
 		opcode: opRead, flags: fixedFile, file: int32(io.Target), offset: uint64(io.OffsetBytes), //nolint:gosec // few targets, and an offset of a device
@@ -243,8 +243,8 @@ func (r *ring) submit(slot int, io spec.IO, buffer []byte) {
 	r.queue(entry)
 }
 
-// queue has room: there are as many entries as slots and the tick, and what is
-// queued is begun by the next call.
+// queue always has room: there are as many entries as slots plus one for the tick, and the next
+// system call begins whatever is queued.
 func (r *ring) queue(entry sqe) {
 	index := r.tail & (r.params.sqEntries - 1)
 	*(*sqe)(unsafe.Pointer(&r.entries[uintptr(index)*unsafe.Sizeof(sqe{})])) = entry //nolint:gosec // within the entries
@@ -254,16 +254,16 @@ func (r *ring) queue(entry sqe) {
 
 // enter is io_uring_enter(2). It begins what is queued.
 //
-// Go's scheduler is not told of the call: told, it wakes its monitor, which looks
-// each 20 µs for a while whenever an I/O takes longer than 10 ms. A disk that stalls
-// holds nobody up all the same. The kernel begins I/Os without waiting, and leaves
-// those that would wait to threads of its own; and its wait for completions ends by
-// a signal, as Go sends one when the collector wants this thread to stop.
+// It is a raw system call, so Go's scheduler does not know of it. Otherwise the scheduler would
+// wake its monitor thread, which would then look every 20 µs for a while whenever an I/O takes
+// longer than 10 ms. A stalled disk delays nobody nevertheless: the kernel begins I/Os without
+// waiting, and leaves those that would wait to its own threads; and a signal ends the kernel's
+// wait for completions, as Go sends one when the garbage collector wants this thread to stop.
 func (r *ring) enter(least int, flags, arg, argBytes uintptr) error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.tail-r.sqHead.Load()), uintptr(least), flags, arg, argBytes)
 	switch errno {
-	// The limit is over, a signal came, or the kernel is short of something for
-	// now: what is queued is still queued.
+	// The limit is over, a signal came, or the kernel lacks some resource at the moment: queued
+	// entries remain queued.
 	case 0, unix.ETIME, unix.EINTR, unix.EAGAIN, unix.EBUSY:
 		return nil
 	}
@@ -295,7 +295,7 @@ func (r *ring) wait(least int, limit time.Duration, done func(slot, result int))
 	return nil
 }
 
-// take gives what has completed.
+// take passes everything that has completed to done.
 func (r *ring) take(done func(slot, result int)) {
 	head := r.cqHead.Load()
 	for tail := r.cqTail.Load(); head != tail; head++ {
@@ -306,8 +306,8 @@ func (r *ring) take(done func(slot, result int)) {
 			r.ticking = false
 			continue
 		}
-		// The kernel could not make the thread that was to wait for it, as while a
-		// signal is there for this one: nothing of it was done.
+		// The kernel could not create the thread that was to do this I/O, as happens while a
+		// signal is pending for this thread. Nothing of the I/O was done.
 		if one := &r.begun[entry.userData]; entry.result == -int32(unix.ECANCELED) && one.times < mostTimes {
 			one.times++
 			r.queue(one.entry)
@@ -317,8 +317,8 @@ func (r *ring) take(done func(slot, result int)) {
 	}
 }
 
-// close lets go of the files at once: the kernel takes a ring apart some time after
-// it was closed, and until then an exclusive open of the device would fail.
+// close unregisters the files at once. The kernel releases a ring some time after it was closed,
+// and until then an exclusive open of the device would fail.
 func (r *ring) close() error {
 	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), unregisterFiles, 0, 0, 0, 0)
 	if errno != 0 {
@@ -327,7 +327,7 @@ func (r *ring) close() error {
 	return r.free()
 }
 
-// free gives back what there is.
+// free releases whatever was allocated.
 func (r *ring) free() (err error) {
 	for _, memory := range []*[]byte{&r.rings, &r.entries, &r.extra} {
 		if *memory != nil {

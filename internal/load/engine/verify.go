@@ -13,22 +13,22 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// What is wrong with a read: kinds of a violation in the log. One read has each
-// once at most.
+// Kinds of violation in the log: what is wrong with the data that was read. One read has each
+// kind at most once.
 const (
-	Foreign   byte = 1 + iota // a sector is not of this load, though one of its writes there was acknowledged
+	Foreign   byte = 1 + iota // a sector is not of this load, although one of the load's writes there was acknowledged
 	Torn                      // a sector's parts do not belong together
 	Misplaced                 // a sector was written for another place
 	Stale                     // a sector is older than the newest write there that was acknowledged before the read began
 )
 
-// A sector that is written: little-endian, its pattern up to the CRC-32C of all
-// before it.
+// The layout of a written sector, little-endian. The pattern extends to the CRC-32C, which covers
+// everything before it.
 const (
 	sectorBytes = spec.SectorBytes
 	tokenAt     = 0
-	numberAt    = 8  // of the write, among all workers' from 1 on
-	placeAt     = 16 // the sector's own offset, on the device
+	numberAt    = 8  // of the write, counted over all workers from 1
+	placeAt     = 16 // the sector's own offset on the device
 	workerAt    = 24
 	patternAt   = 32
 	crcAt       = sectorBytes - 4
@@ -36,27 +36,27 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// verifier knows of all workers what is in flight, and of each sector which
-// write is the least that may be there.
+// verifier knows the I/Os in flight of all workers, and for each sector the oldest write whose
+// data may be there.
 type verifier struct {
 	token   uint64
 	targets []spec.Target
 
 	mu     sync.Mutex
-	last   uint64     // write
-	least  [][]uint32 // by target and sector; nil: consistent only
+	last   uint64     // number of the last write
+	least  [][]uint32 // by target and sector; nil: VerifyConsistent only
 	flying []*flight
 }
 
 // flight is one I/O, in its slot.
 type flight struct {
 	io     spec.IO
-	first  int64 // sector of its target
-	end    int64 // one after its last
+	first  int64 // first sector, counted in its target
+	end    int64 // one past its last sector
 	number uint64
-	least  uint64   // of a write: what may be there once it is acknowledged
-	needed []uint32 // of a read: the least that may be there, when it began
-	raced  bool     // of a read: a write of these sectors was in flight meanwhile
+	least  uint64   // of a write: the oldest write whose data may be there once this one is acknowledged
+	needed []uint32 // of a read: for each sector the oldest write whose data may be there, as of the read's begin
+	raced  bool     // of a read: a write to these sectors was in flight at some time during the read
 }
 
 func newVerifier(access spec.Access, targets []spec.Target, token uint64) *verifier {
@@ -69,7 +69,7 @@ func newVerifier(access spec.Access, targets []spec.Target, token uint64) *verif
 	return v
 }
 
-// begin numbers a write, and notes for a read what is there at least.
+// begin numbers a write, or notes for a read the oldest write that each of its sectors may have.
 func (v *verifier) begin(f *flight) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -84,7 +84,7 @@ func (v *verifier) begin(f *flight) {
 		case !f.io.Write:
 			f.raced = f.raced || other.io.Write
 		case other.io.Write:
-			f.least = min(f.least, other.number) // either may be the last
+			f.least = min(f.least, other.number) // either of the two may reach the disk last
 		default:
 			other.raced = true
 		}
@@ -98,7 +98,8 @@ func (v *verifier) begin(f *flight) {
 	v.flying = append(v.flying, f)
 }
 
-// end takes it out again.
+// end removes the I/O from those in flight. For the sectors of an acknowledged write it raises
+// the oldest write whose data may be there.
 func (v *verifier) end(f *flight, acknowledged bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -113,11 +114,11 @@ func (v *verifier) end(f *flight, acknowledged bool) {
 	}
 }
 
-// number32 is a write's number in the table. Those beyond 4 bytes are one: what
-// is older than 2³² writes is still told from what is newer.
+// number32 is a write's number as the table keeps it. All numbers of 2³² - 1 and more become one:
+// the table then still tells older writes from these.
 func number32(number uint64) uint32 { return uint32(min(number, math.MaxUint32)) }
 
-// stampSectors writes the sectors of a write.
+// stampSectors fills the sectors of a write.
 func (v *verifier) stampSectors(buffer []byte, f *flight, worker int) {
 	var random rand.PCG
 	for at := 0; at < len(buffer); at += sectorBytes {
@@ -133,7 +134,7 @@ func (v *verifier) stampSectors(buffer []byte, f *flight, worker int) {
 	}
 }
 
-// check gives what is wrong with what was read: a bit for each kind.
+// check returns what is wrong with the data that was read: a bit for each kind.
 func (v *verifier) check(buffer []byte, f *flight) (kinds uint) {
 	for at := 0; at < len(buffer); at += sectorBytes {
 		needed := uint32(0)
@@ -147,8 +148,8 @@ func (v *verifier) check(buffer []byte, f *flight) (kinds uint) {
 	return kinds
 }
 
-// sector is the kind of what is wrong with one, or 0. One that no write of this
-// load was acknowledged for may have anything but half a write.
+// sector returns the kind of what is wrong with a sector, or 0. A sector for which no write of
+// this load was acknowledged may have any content except half a write.
 func (v *verifier) sector(sector []byte, f *flight, place uint64, needed uint32) byte {
 	switch {
 	case binary.LittleEndian.Uint64(sector[tokenAt:]) != v.token:
@@ -167,8 +168,7 @@ func (v *verifier) sector(sector []byte, f *flight, place uint64, needed uint32)
 	return 0
 }
 
-// verified is the memory of one worker whose reads are looked at: a buffer for
-// each slot.
+// verified is the memory of one worker whose reads are checked: one buffer for each slot.
 type verified struct {
 	verifier *verifier
 	worker   int

@@ -11,8 +11,8 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// ram is a disk that has its bytes. It may lose a write that it acknowledges,
-// write half of it, or write it elsewhere.
+// ram is a disk that keeps its bytes. It can be told to lose a write that it acknowledges, to
+// write half of it, or to write it elsewhere.
 type ram struct {
 	bytes   []byte
 	queued  []spec.IO
@@ -48,7 +48,7 @@ func (r *ram) wait(_ int, _ time.Duration, done func(slot, result int)) error {
 
 func (*ram) close() error { return nil }
 
-// TestDiskThatIsBroken runs a load on disks that are wrong in one way each.
+// TestDiskThatIsBroken runs a load on disks each of which has one fault.
 func TestDiskThatIsBroken(t *testing.T) {
 	lines := []spec.Line{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 50, RandomPercent: 100, AlignBytes: 4096}}
 	for name, test := range map[string]struct {

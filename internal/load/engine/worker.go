@@ -14,22 +14,22 @@ import (
 )
 
 const (
-	// lookEvery is how long a worker sleeps at most before it looks at its
-	// context, and at what there is to seal.
+	// lookEvery is how long a worker sleeps at most before it looks whether its context has ended
+	// and whether there is something to seal.
 	lookEvery = 100 * time.Millisecond
-	// drainLimit is how long I/Os in flight may take at the end. The rest of the
-	// 10 s is for the log.
+	// drainLimit is how long I/Os in flight may take at the end. The rest of the 10 s is for the
+	// log.
 	drainLimit = 9 * time.Second
-	// yieldEvery is how often a worker lets Go's scheduler see it. One that it has not
-	// seen for 10 ms (forcePreemptNS) gets a signal; one that it knows to be in system
-	// calls loses its processor at every look of Go's monitor (retake, in
-	// runtime/proc.go of Go 1.26), some thousand times a second.
+	// yieldEvery is how often a worker calls Go's scheduler. A goroutine that the scheduler has
+	// not seen for 10 ms (forcePreemptNS) gets a signal. One that it knows to be in system calls
+	// loses its processor each time Go's monitor looks (retake, in runtime/proc.go of Go 1.26),
+	// some thousand times a second.
 	yieldEvery = 5 * time.Millisecond
 	// errnoShort stands for a transfer that was shorter than its I/O.
 	errnoShort = int(unix.ENODATA)
 )
 
-// worker is one of a load.
+// worker is one worker of a load.
 type worker struct {
 	number, workers int
 	access          spec.Access
@@ -44,35 +44,35 @@ type worker struct {
 
 	ios       []spec.IO     // by slot
 	submitted []iolog.Stamp // by slot
-	lateNs    []int64       // by slot: how long after it was due, in an open loop
-	begun     uint64        // I/Os
-	drawn     int           // slot whose I/O waits out its delay, or -1
-	failed    error         // the I/O that ends the load
+	lateNs    []int64       // by slot: how long after its due time the I/O began, in an open loop
+	begun     uint64        // number of I/Os
+	drawn     int           // slot whose I/O waits for its delay to pass, or -1
+	failed    error         // the error of the I/O that ends the load
 	done      func(slot, result int)
 	violation func(kind byte)
-	yieldedNs int64 // when that was, by the monotonic clock
+	yieldedNs int64 // time of the last yield, by the monotonic clock
 	count     counts
 }
 
-// memory has the bytes of I/Os.
+// memory provides the buffers of I/Os.
 type memory interface {
 	begin(io spec.IO) []byte
-	// end looks at an I/O that has completed, and gives what is wrong with what it read.
+	// end checks an I/O that has completed, and reports what is wrong with the data that it read.
 	end(io spec.IO, errno int, violation func(kind byte))
 	close() error
 }
 
-// counts is read by others while its worker runs.
+// counts are read by other goroutines while the worker runs.
 type counts struct {
 	ios, errors, violations, responseNs atomic.Int64
 	firstErrno                          atomic.Int64
 }
 
-// none is a slot.
+// none stands for no slot.
 const none = -1
 
-// run does I/Os until the context ends or one fails that must not, and then waits
-// for those in flight. It returns how many are left, and closes the log.
+// run does I/Os until the context ends, or an I/O fails that ends the load. It then waits for the
+// I/Os in flight, returns how many are left, and closes the log.
 func (w *worker) run(ctx context.Context) (pending int, err error) {
 	w.drawn, w.done, w.violation = none, w.completed, w.violated
 	w.lateNs = make([]int64, len(w.ios))
@@ -100,7 +100,7 @@ func (w *worker) run(ctx context.Context) (pending int, err error) {
 	return pending, err
 }
 
-// inFlight is how many I/Os are.
+// inFlight returns the number of I/Os in flight, without the one that waits for its delay.
 func (w *worker) inFlight() int {
 	flying := len(w.sequence.InFlight())
 	if w.drawn != none {
@@ -109,7 +109,7 @@ func (w *worker) inFlight() int {
 	return flying
 }
 
-// wait takes what completes, and what has.
+// wait waits until an I/O completes or the limit is over, and processes all that have completed.
 func (w *worker) wait(limit time.Duration) error {
 	w.tell()
 	if err := w.device.wait(1, limit, w.done); err != nil {
@@ -124,7 +124,7 @@ func (w *worker) wait(limit time.Duration) error {
 	return nil
 }
 
-// tell publishes what is in flight.
+// tell publishes when the oldest I/O in flight was submitted, and how many have completed.
 func (w *worker) tell() {
 	oldest := int64(0)
 	if w.inFlight() > 0 {
@@ -133,8 +133,8 @@ func (w *worker) tell() {
 	w.publish(oldest, uint64(w.count.ios.Load())) //nolint:gosec // not negative
 }
 
-// begin submits as long as a slot is free, and in an open loop an I/O is due. It
-// returns how long there is nothing else to do.
+// begin submits I/Os as long as a slot is free and, in an open loop, an I/O is due. It returns
+// how long the worker has nothing to submit.
 func (w *worker) begin(ctx context.Context) (pause time.Duration, err error) {
 	for {
 		if w.access.RateIOPS > 0 {
@@ -156,14 +156,14 @@ func (w *worker) begin(ctx context.Context) (pause time.Duration, err error) {
 	}
 }
 
-// due is how long it is until the next I/O is, by the guest's wall clock: negative
-// when it is late.
+// due returns the time until the next I/O is due by the guest's wall clock. It is negative when
+// the I/O is late.
 func (w *worker) due(at iolog.Stamp) time.Duration {
 	next := w.access.Due(w.begun*uint64(w.workers) + uint64(w.number)) //nolint:gosec // not negative
 	return next - time.Duration(at.WallNs-w.began.WallNs)
 }
 
-// delay takes completions and submits nothing.
+// delay processes completions for a time and submits nothing.
 func (w *worker) delay(ctx context.Context, length time.Duration) error {
 	until := w.stamp().MonoNs + int64(length)
 	for ctx.Err() == nil && w.failed == nil {
@@ -191,7 +191,8 @@ func (w *worker) submit(io spec.IO) {
 	w.device.submit(io.Slot, io, buffer)
 }
 
-// completed is told the bytes that were transferred, or the errno, negative.
+// completed processes an I/O's completion. result is the number of bytes transferred, or the
+// negative errno.
 func (w *worker) completed(slot, result int) {
 	at := w.stamp()
 	io, errno := w.ios[slot], 0

@@ -31,8 +31,8 @@ func always(length time.Duration) func(spec.IO) time.Duration {
 	return func(spec.IO) time.Duration { return length }
 }
 
-// replay holds that a log's events are those of a sequence, and returns how many
-// were in flight at most.
+// replay holds that a log's events are those of a sequence, and returns the largest number of
+// I/Os in flight.
 func replay(t *testing.T, c Config, worker int, log *memoryLog) (most int) {
 	t.Helper()
 	s, err := spec.NewSequence(c.Access, c.Targets, worker, c.Seed)
@@ -139,8 +139,8 @@ func TestEndWithDiskThatHangs(t *testing.T) {
 	assert.Len(t, w.sequence.InFlight(), 2)
 }
 
-// TestDelay has bursts of three on two slots: nothing is submitted in a delay, and
-// completions are taken in it.
+// TestDelay has bursts of three on two slots: during a delay nothing is submitted, and
+// completions are processed.
 func TestDelay(t *testing.T) {
 	line := spec.Line{SizeBytes: 4096, SharePercent: 100, ReadPercent: 100, Burst: 3, DelayMs: 250}
 	w, log, _, _ := model(t, spec.Access{Outstanding: 2, Lines: []spec.Line{line}}, always(10*time.Millisecond))
@@ -154,7 +154,8 @@ func TestDelay(t *testing.T) {
 	}
 	const ms = time.Millisecond
 	assert.Equal(t, []time.Duration{250 * ms, 250 * ms, 260 * ms, 510 * ms, 510 * ms, 520 * ms, 770 * ms}, begun[:7])
-	// The I/Os of the burst before complete within the delay, when they do.
+	// The I/Os of the previous burst complete within the delay, if they complete during it at
+	// all.
 	for i, e := range log.events[:len(log.events)-1] {
 		if e.completed && log.events[i+1].completed {
 			assert.Zero(t, (e.at.MonoNs-int64(time.Hour))%int64(10*ms))
@@ -224,7 +225,8 @@ func TestOpenLoop(t *testing.T) {
 	assert.Equal(t, int64(responses), w.count.responseNs.Load(), "they count from when an I/O was due")
 }
 
-// TestOpenLoopAfterStepOfWallClock: what became due in a step is submitted at once.
+// TestOpenLoopAfterStepOfWallClock: I/Os that became due by a step of the clock are submitted at
+// once.
 func TestOpenLoopAfterStepOfWallClock(t *testing.T) {
 	w, log, device, _ := model(t, spec.Access{Outstanding: 4, Lines: half, RateIOPS: 100}, always(0))
 	device.service = func(spec.IO) time.Duration {
@@ -315,7 +317,7 @@ func TestDeviceThatFails(t *testing.T) {
 	assert.Equal(t, 1, log.closed)
 }
 
-// TestLoopAllocatesNothing: the collector must have nothing to do in a long load.
+// TestLoopAllocatesNothing: the garbage collector must have nothing to do during a long load.
 func TestLoopAllocatesNothing(t *testing.T) {
 	w, _, device, _ := model(t, spec.Access{Outstanding: 8, Lines: half}, nil)
 	w.device, w.log = &instant{}, &countingLog{sequence: w.sequence}

@@ -10,8 +10,8 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// ErrSpec marks an access specification that fio cannot run as it is meant. It
-// is bad input: no other attempt helps.
+// ErrSpec marks an access specification that fio cannot run with the meaning it has in Iometer.
+// It is bad input: another attempt does not help.
 var ErrSpec = errors.New("the access specification does not map to fio")
 
 // Names of the files of a load.
@@ -20,22 +20,21 @@ const (
 	PackedFile = LogFile + ".gz"       // the same, as gzip(1) packs it
 	ResultFile = "fio.json"            // fio's own summary: see ReadResult
 	logPrefix  = "io"                  // to which fio adds _lat.log
-	maxRun     = 7 * 24 * 3600         // a load runs until it is stopped; these seconds are a week
+	maxRun     = 7 * 24 * 3600         // a load runs until it is stopped: this limit in seconds is a week
 	maxSeed    = uint64(math.MaxInt64) // fio takes 63 bits
 )
 
-// Args are the program and arguments that run an access specification on a
-// target until it is stopped, or on all of the device when its size is 0; dir is
-// the folder of the log and the result. The same seed gives the
-// same I/Os. What Iometer means by a specification is in its User's Guide,
-// 'Access Specifications Tab'; fio's options are in fio(1).
+// Args returns the program and the arguments that run an access specification on a target until
+// it is stopped. A target whose size is 0 is the whole device; dir is the folder of the log and
+// the result. The same seed gives the same I/Os. The meaning of a specification is in Iometer's
+// User's Guide, 'Access Specifications Tab'; fio's options are in fio(1).
 //
-// A specification of another engine, one that is not sound and one that fio
-// would not run exactly (Unmappable) are refused with ErrSpec.
+// Args returns ErrSpec when the specification names another engine, is not sound, or is one that
+// fio would not run exactly (Unmappable).
 //
-// fio's clock is the guest's wall clock. Its usual clocks, CLOCK_MONOTONIC and
-// the time stamp counter, stand still while the guest is suspended at the end
-// of a migration: the log would hide the stall and be too early ever after.
+// fio's clock is set to the guest's wall clock. Its usual clocks, CLOCK_MONOTONIC and the time
+// stamp counter, stand still while the guest is suspended at the end of a migration: the log
+// would hide the stall, and all its later times would be too early.
 func Args(access spec.Access, target spec.Target, seed uint64, dir string) ([]string, error) {
 	if target.SizeBytes < 0 || target.SizeBytes%spec.SectorBytes != 0 || target.OffsetBytes != 0 {
 		return nil, fmt.Errorf("a load on %d bytes from %d of %s: want whole sectors of %d, from 0",
@@ -50,9 +49,9 @@ func Args(access spec.Access, target spec.Target, seed uint64, dir string) ([]st
 		"--randseed=" + strconv.FormatUint(seed&maxSeed, 10),
 		"--clocksource=gettimeofday", "--log_unix_epoch=1",
 		"--write_lat_log=" + path.Join(dir, logPrefix), "--log_offset=1", "--per_job_logs=0",
-		// The log is of the whole latency; its parts would be two more logs.
+		// The log has the total latency. Its two parts (slat and clat) would be two more logs.
 		"--disable_slat=1", "--disable_clat=1", "--disk_util=0",
-		// By fio's own count, to hold those of its log against.
+		// Percentiles that fio computes itself, to compare with those of its log.
 		"--lat_percentiles=1", "--percentile_list=50:99:99.9",
 		"--output=" + path.Join(dir, ResultFile), "--output-format=json", "--eta=never",
 	}
@@ -69,7 +68,7 @@ func Args(access spec.Access, target spec.Target, seed uint64, dir string) ([]st
 	return args, nil
 }
 
-// refused is the first reason why fio does not run a specification.
+// refused returns the first reason why fio cannot run a specification.
 func refused(access spec.Access) error {
 	if access.Complete().Engine != spec.EngineFio {
 		return fmt.Errorf("it is for engine %s", access.Engine)
@@ -84,9 +83,9 @@ func refused(access spec.Access) error {
 	return nil
 }
 
-// packed runs fio with its log packed as it is written. fio writes into a pipe of
-// the log's name, so that no log of fio's own size is ever in the guest's memory.
-// INT, which ends fio, is for fio alone: the other two end when fio has.
+// packed is a shell script that runs fio and compresses the log while fio writes it. fio writes
+// into a named pipe under the log's name, so the uncompressed log never occupies the guest's
+// memory. SIGINT ends fio alone: the shell and gzip ignore it, and end after fio.
 //
 //	$1 the log   then fio and its arguments
 const packed = `
@@ -102,8 +101,8 @@ exec 3>&-
 wait "$!" || { echo "gzip has not written all of the log" >&2; exit 1; }
 exit "$code"`
 
-// Packed are the program and arguments that run fio, with the arguments that Args
-// gives, so that it leaves PackedFile in dir. The host needs sh, gzip and mkfifo.
+// Packed returns the program and the arguments that run fio with the arguments of Args and leave
+// PackedFile in dir. The host needs sh, gzip and mkfifo.
 func Packed(args []string, dir string) []string {
 	return append([]string{"sh", "-c", packed, "fio", path.Join(dir, LogFile)}, args...)
 }

@@ -19,7 +19,7 @@ func TestArgs(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		spec spec.Access
-		want []string // these, in this order, among the arguments
+		want []string // these must be among the arguments, in this order
 		not  []string // prefixes of arguments that must not be there
 	}{
 		{"random writes", tested(0, line(4096, 100, 0, 100)),
@@ -86,8 +86,7 @@ func TestArgsRefuses(t *testing.T) {
 	}
 }
 
-// TestArgsLeaveTheRestAlone: what is behind the load's part of the device is
-// others'.
+// TestArgsLeaveTheRestAlone: the part of the device behind the load's target is not touched.
 func TestArgsLeaveTheRestAlone(t *testing.T) {
 	some := tested(1, line(4096, 100, 0, 100))
 	args, err := Args(some, spec.Target{Device: "/dev/xvda", SizeBytes: 56 << 20}, 1, "/run/x")

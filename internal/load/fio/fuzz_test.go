@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzLog: whatever is read is written, and read again, as it was; packed as well.
+// FuzzLog: a log that can be read is the same when it is written and read again, also compressed.
 func FuzzLog(f *testing.F) {
 	captured, err := os.ReadFile("testdata/fio-3.33_lat.log")
 	require.NoError(f, err)
@@ -29,7 +29,7 @@ func FuzzLog(f *testing.F) {
 	})
 }
 
-// FuzzResult: what is not an object with one job is an error of one line, and nothing panics.
+// FuzzResult: text without an object with one job is an error of one line, and nothing panics.
 func FuzzResult(f *testing.F) {
 	captured, err := os.ReadFile("testdata/fio-3.33.json")
 	require.NoError(f, err)

@@ -7,17 +7,19 @@ import (
 	"math/bits"
 )
 
-// Buckets is how many buckets fio counts response times in: 29 groups of 64, where each
-// group but the first two is of a power of two (FIO_IO_U_PLAT_GROUP_NR, FIO_IO_U_PLAT_BITS and
-// FIO_IO_U_PLAT_NR in fio's stat.h; since fio 3.0 of ns). fio 2 had 19 groups, of µs.
+// Buckets is the number of buckets in which fio counts response times: 29 groups of 64. Each
+// group after the first two covers the times from one power of two to the next
+// (FIO_IO_U_PLAT_GROUP_NR, FIO_IO_U_PLAT_BITS and FIO_IO_U_PLAT_NR in fio's stat.h; in ns since
+// fio 3.0). fio 2 had 19 groups, in µs.
 const (
 	Buckets      = 29 * groupBuckets
 	groupBuckets = 64
 	oldBuckets   = 19 * groupBuckets
 )
 
-// BucketNs are the least response time in one of fio's buckets, and the least above it
-// (plat_val_to_idx and plat_idx_to_val in fio's stat.c). The last bucket has all that are longer, too.
+// BucketNs returns the smallest response time in one of fio's buckets, and the smallest above
+// that bucket (plat_val_to_idx and plat_idx_to_val in fio's stat.c). The last bucket also counts
+// all longer response times.
 func BucketNs(bucket int) (from, to int64) {
 	if bucket < 2*groupBuckets {
 		return int64(bucket), int64(bucket) + 1
@@ -27,7 +29,7 @@ func BucketNs(bucket int) (from, to int64) {
 	return from, from + int64(1)<<group
 }
 
-// BucketOf is the bucket of a response time.
+// BucketOf returns the bucket of a response time.
 func BucketOf(ns int64) int {
 	if ns < 2*groupBuckets {
 		return int(max(ns, 0))
@@ -37,32 +39,34 @@ func BucketOf(ns int64) int {
 }
 
 // HistogramLine is a line of one of fio's histogram logs (write_hist_log; fio(1), 'LOG FILE
-// FORMATS'; flush_hist_samples in fio's iolog.c, and tools/hist/fiologparser_hist.py there): the I/Os
-// of one direction that completed since the line of that direction before.
+// FORMATS'; flush_hist_samples in fio's iolog.c, and tools/hist/fiologparser_hist.py there). It
+// counts the I/Os of one direction that completed since the previous line of that direction.
 type HistogramLine struct {
-	TimeMs    int64 // the end of its time, from the job's beginning or 1970
+	TimeMs    int64 // end of the line's interval, from the job's beginning or from 1970
 	Write     bool
-	SizeBytes int64 // of the I/O with which the time ended
-	// Counts are I/Os by response time: each of as many of fio's buckets as Stride says.
+	SizeBytes int64 // of the I/O that ended the interval
+	// Counts are the numbers of I/Os by response time. Each counts Stride adjacent buckets of
+	// fio's.
 	Counts []int64
 	Stride int // 2^log_hist_coarseness
 	IOs    int64
 }
 
-// HistogramScanner reads such a log, packed (gzip, RFC 1952) or not.
+// HistogramScanner reads a histogram log, compressed (gzip, RFC 1952) or not.
 type HistogramScanner struct {
 	lines
-	counts int // of each line
+	counts int // how many counts each line has; 0 before the first line
 }
 
 // NewHistogramScanner begins to read a histogram log.
 func NewHistogramScanner(r io.Reader) (*HistogramScanner, error) {
-	// A count has 20 digits at most, a comma and a blank.
+	// A count has at most 20 digits, followed by a comma and a space.
 	in, err := newLines(r, "histogram log", (Buckets+3)*22)
 	return &HistogramScanner{lines: in}, err
 }
 
-// Next reads the next line; line.Counts is valid until then. Its errors are as Scanner.Next's.
+// Next reads the next line. line.Counts is valid until the next call. Its errors are those of
+// Scanner.Next.
 func (s *HistogramScanner) Next(line *HistogramLine) error {
 	text, err := s.next()
 	if err != nil {
@@ -115,7 +119,7 @@ func (s *HistogramScanner) parse(text []byte, line *HistogramLine) error {
 	return nil
 }
 
-// strideOf says what is wrong with a number of counts in a line.
+// strideOf returns an error when fio 3 does not write so many counts in a line.
 func strideOf(counts int) error {
 	for stride := 1; stride <= groupBuckets; stride *= 2 {
 		switch counts {
@@ -128,7 +132,7 @@ func strideOf(counts int) error {
 	return fmt.Errorf("it has %d counts; a histogram log has %d, or half as many for each log_hist_coarseness", counts, Buckets)
 }
 
-// IsHistogram says of the beginning of a log whether it is one of histograms.
+// IsHistogram reports whether a log is a histogram log, from the beginning of its text.
 func IsHistogram(head []byte) bool {
 	line, _, _ := bytes.Cut(head, []byte("\n"))
 	return bytes.Count(line, []byte(", ")) > mostFields

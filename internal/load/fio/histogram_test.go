@@ -29,8 +29,8 @@ func histogramLines(text string) (lines []HistogramLine, err error) {
 	}
 }
 
-// TestBuckets: the buckets are next to each other, and each response time is in its own. The
-// table in fio's stat.h has where the groups begin.
+// TestBuckets: the buckets adjoin each other, and each response time is in its own bucket. The
+// table in fio's stat.h says where the groups begin.
 func TestBuckets(t *testing.T) {
 	next := int64(0)
 	for bucket := range Buckets {
@@ -48,8 +48,8 @@ func TestBuckets(t *testing.T) {
 	assert.Equal(t, Buckets-1, BucketOf(1<<62))
 }
 
-// TestHistogramsOfFio: a log of fio 3.33 has the I/Os of its other log that completed up to
-// its last line, in the same buckets.
+// TestHistogramsOfFio: a histogram log of fio 3.33 counts the I/Os of fio's other log that
+// completed up to the histogram's last line, in the same buckets.
 func TestHistogramsOfFio(t *testing.T) {
 	lines, err := histogramLines(captured(t, "fio-3.33_clat_hist.1.log"))
 	require.NoError(t, err)
@@ -84,7 +84,7 @@ func TestHistogramsOfFio(t *testing.T) {
 	assert.Equal(t, want, got)
 }
 
-// histogramLine is one of a histogram log with so many counts, of which the first is 1.
+// histogramLine returns a line of a histogram log with so many counts, the first of which is 1.
 func histogramLine(counts int) string {
 	return "10, 0, 4096, 1" + strings.Repeat(", 0", counts-1) + "\n"
 }
@@ -116,7 +116,7 @@ func TestBadHistogramLogs(t *testing.T) {
 	}
 }
 
-// FuzzHistograms: what is read is written, and read again, as it was.
+// FuzzHistograms: a log that can be read is the same when it is written and read again.
 func FuzzHistograms(f *testing.F) {
 	first, _, _ := strings.Cut(captured(f, "fio-3.33_clat_hist.1.log"), "\n")
 	f.Add(first + "\n")

@@ -9,13 +9,13 @@ import (
 	"io"
 )
 
-// lines are those of a log, packed (gzip, RFC 1952) or not.
+// lines reads the lines of a log, compressed (gzip, RFC 1952) or not.
 type lines struct {
 	in     *bufio.Reader
-	what   string // the log is called
-	most   int    // bytes of a line
+	what   string // the log's name in errors
+	most   int    // longest line that is accepted, in bytes
 	number int
-	text   []byte // of the line that came last
+	text   []byte // of the line that was read last
 }
 
 func newLines(r io.Reader, what string, most int) (lines, error) {
@@ -30,10 +30,10 @@ func newLines(r io.Reader, what string, most int) (lines, error) {
 	return lines{in: in, what: what, most: most}, nil
 }
 
-// Line is the number of the line that came last, from 1.
+// Line is the number of the line that was read last, from 1.
 func (l *lines) Line() int { return l.number }
 
-// next is the next line without its end.
+// next returns the next line without its line end.
 func (l *lines) next() ([]byte, error) {
 	l.number++
 	text, err := l.in.ReadSlice('\n')
@@ -53,13 +53,13 @@ func (l *lines) next() ([]byte, error) {
 	return bytes.TrimSuffix(text[:len(text)-1], []byte("\r")), nil
 }
 
-// Problem says what is wrong with the line that came last, as a *LineError.
+// Problem returns a *LineError that says what is wrong with the line that was read last.
 func (l *lines) Problem(err error) error {
 	return &LineError{fmt.Errorf("line %d of the %s, %.80q: %w", l.number, l.what, l.text, err)}
 }
 
-// LineError is what is wrong with a line whose end is known: the lines after it can be read.
+// LineError is an error in a line that is complete: the lines after it can still be read.
 type LineError struct{ error }
 
-// Unwrap is the reason.
+// Unwrap returns the reason.
 func (e *LineError) Unwrap() error { return e.error }

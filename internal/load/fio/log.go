@@ -13,28 +13,29 @@ import (
 // Line is one line of fio's log: a completed I/O.
 type Line struct {
 	GuestTimeNs int64 // completion, on the guest's wall clock, ns since 1970 UTC; resolution 1 ms
-	LatencyNs   int64 // from when fio made the I/O ready to its completion, on the guest's clock
+	LatencyNs   int64 // from when fio had prepared the I/O to its completion, on the guest's clock
 	Write       bool
 	SizeBytes   int32
 	OffsetBytes int64 // on the disk
 }
 
-// ErrEmptyLog says that a log has no line at all: the load did nothing.
+// ErrEmptyLog says that a log has no lines: the load did nothing.
 var ErrEmptyLog = errors.New("the log has no I/O in it")
 
 const (
 	nsPerMs = int64(time.Millisecond)
-	// nearBy is how far from the trial's end a time of its log may be: a day more
-	// than the longest trial takes. A time of which bits are missing is of 1970.
+	// nearBy is how far a time in the log may be from the trial's time that ReadLog is given: one
+	// day more than the longest trial takes. A time that lost its upper bits is in 1970.
 	nearBy = 8 * 24 * time.Hour
 )
 
-// ReadLog gives the lines of a log of latencies with offsets, packed or not, in their order, which is nearly that
-// of their completion: see Fields for its format. Neither the priority nor the time of submission is used.
+// ReadLog passes the lines of a latency log with offsets, compressed or not, to give. It keeps
+// their order, which is nearly the order of completion. Fields has the format. The priority and
+// the time of submission are not used.
 //
-// An empty log, a last line that was cut off, a time that is not within eight
-// days of near and a line that is none of these are errors which name the line; lines
-// before it have been given by then.
+// ReadLog returns an error that names the line when the log is empty, the last line was cut off,
+// a time is more than eight days from near, or a line does not have the format. By then it has
+// given all the lines before.
 func ReadLog(r io.Reader, near time.Time, give func(Line) error) error {
 	lines, err := NewScanner(r)
 	if err != nil {
@@ -58,10 +59,10 @@ func ReadLog(r io.Reader, near time.Time, give func(Line) error) error {
 	}
 }
 
-// leastFields is how many fields a line has that has an offset.
+// leastFields is the number of fields in the shortest line that has an offset.
 const leastFields = 5
 
-// line is what the fields of a line with an offset say.
+// line returns the I/O that the fields of a line with an offset describe.
 func (f *Fields) line(near time.Time) (Line, error) {
 	if f.N < leastFields {
 		return Line{}, fmt.Errorf("want %d to %d fields, have %d", leastFields, mostFields, f.N)
@@ -77,7 +78,8 @@ func (f *Fields) line(near time.Time) (Line, error) {
 	return line, err
 }
 
-// IO is what the fields say that all lines have. It is an error when that does not fit the dataset.
+// IO returns what the four fields say that every line has. Values that do not fit the dataset are
+// an error.
 func (f *Fields) IO() (latencyNs int64, write bool, sizeBytes int32, err error) {
 	switch direction, size := f.Values[2], f.Values[3]; {
 	case direction > 1:
@@ -91,7 +93,7 @@ func (f *Fields) IO() (latencyNs int64, write bool, sizeBytes int32, err error) 
 
 func said(at time.Time) string { return at.UTC().Format(time.RFC3339) }
 
-// WriteLog writes lines as ReadLog reads them. Times are cut to ms.
+// WriteLog writes lines in the format that ReadLog reads. Times are truncated to ms.
 func WriteLog(w io.Writer, lines iter.Seq[Line]) error {
 	output := bufio.NewWriter(w)
 	for line := range lines {

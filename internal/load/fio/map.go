@@ -1,16 +1,15 @@
-// Package fio is everything about the engine fio: what of a specification it
-// does exactly, its arguments, its log and its result.
+// Package fio has all that concerns the engine fio: which specifications it can run exactly, its
+// arguments, its log and its result.
 //
-// It promises that fio runs what Iometer would run, or nothing: Unmappable is
-// the one place that says what fio cannot do, and whoever asks, a campaign, a
-// list of specifications or the engine, asks there.
+// It promises that fio runs what Iometer would run, or nothing. Unmappable alone decides what fio
+// cannot do: a campaign, a list of specifications and the engine all ask it.
 //
-// It is dangerous in three ways. fio writes over its whole target. It ends at
-// the first I/O that fails. And it does not tell what is in flight: an I/O that
-// never completes is nowhere in its log.
+// It is dangerous in three ways. fio writes over its whole target. It ends at the first I/O that
+// fails. And it does not report what is in flight: an I/O that never completes does not appear in
+// its log.
 //
-// The map itself is pure. What Iometer means by a specification is in
-// docs/load.md, fio's options are in fio(1).
+// The mapping itself is pure. docs/load.md says what a specification means in Iometer; fio's
+// options are in fio(1).
 package fio
 
 import (
@@ -23,12 +22,11 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// maxSplits is how many sizes fio takes for a direction: BSSPLIT_MAX in its
-// thread_options.h.
+// maxSplits is how many sizes fio accepts for one direction: BSSPLIT_MAX in its thread_options.h.
 const maxSplits = 64
 
-// Why a specification that Iometer runs is refused: fio would run another one
-// under its name.
+// Reasons why a specification that Iometer runs is refused: under its name fio would run a
+// different one.
 const (
 	reasonOther        = "the engine heliotrope does that"
 	reasonSharedCursor = "Iometer's reads and writes go on from one common place where they are not random, " +
@@ -48,9 +46,9 @@ func (p *problems) refuse(when bool, setting, format string, values ...any) {
 	}
 }
 
-// Unmappable says what of a sound specification fio would not do as Iometer
-// does: nil when it does exactly this. Its on_error may be left out, and is
-// spec.ErrorStops then.
+// Unmappable lists what fio would do differently from Iometer when it runs a sound specification.
+// It returns nil when fio does exactly the same. OnError may be empty, which means
+// spec.ErrorStops here.
 func Unmappable(a spec.Access) []spec.Problem {
 	var p problems
 	p.settings(a)
@@ -79,7 +77,7 @@ func Unmappable(a spec.Access) []spec.Problem {
 	return p
 }
 
-// settings says what of the settings beside the lines fio does not have.
+// settings refuses the settings of the whole specification that fio does not have.
 func (p *problems) settings(a spec.Access) {
 	p.refuse(a.RateIOPS != 0, "rate", "fio's response times do not count from when an I/O was due: %s", reasonOther)
 	p.refuse(a.Workers > 1, "workers", "fio's log does not tell workers apart: %s", reasonOther)
@@ -89,7 +87,7 @@ func (p *problems) settings(a spec.Access) {
 	p.refuse(a.FixedSeed != nil, "fixed_seed", "fio has not Iometer's random numbers: %s", reasonOther)
 }
 
-// split says which size has no whole percent of a direction.
+// split refuses each size whose share of a direction is not a whole percentage.
 func (p *problems) split(lines []spec.Line, what string, d direction) {
 	p.refuse(len(d.sizes) > maxSplits, "lines", "%d sizes of %s: fio takes %d", len(d.sizes), what, maxSplits)
 	for _, size := range slices.Sorted(maps.Keys(d.sizes)) {
@@ -99,8 +97,8 @@ func (p *problems) split(lines []spec.Line, what string, d direction) {
 	}
 }
 
-// direction is the reads or the writes of a mix, in hundredths of percents of
-// all I/Os, without sizes of which there are none.
+// direction is the reads or the writes of a mix. Shares are in hundredths of a percent of all
+// I/Os; sizes without I/Os are left out.
 type direction struct {
 	all   int
 	sizes map[int]int
@@ -122,8 +120,8 @@ func directions(lines []spec.Line) (reads, writes direction) {
 	return reads, writes
 }
 
-// Mix are fio's arguments for the lines of a specification that is sound and of
-// which nothing is unmappable.
+// Mix returns fio's arguments for the lines of a sound specification for which Unmappable returns
+// nil.
 func Mix(a spec.Access) []string {
 	a = a.Complete()
 	first, random := a.Lines[0], a.Lines[0].RandomPercent
@@ -145,7 +143,7 @@ func Mix(a spec.Access) []string {
 	if random > 0 {
 		args = append(args, "--norandommap=1", "--percentage_random="+strconv.Itoa(random), "--blockalign="+strconv.Itoa(first.AlignBytes))
 	}
-	// A direction that does not occur gets the other's sizes: fio wants some.
+	// fio wants sizes for both directions: a direction without I/Os gets the other's.
 	if reads.all == 0 {
 		reads = writes
 	}
@@ -155,7 +153,7 @@ func Mix(a spec.Access) []string {
 	return append(args, "--bssplit="+reads.text()+","+writes.text())
 }
 
-// text is fio's syntax: size/percent:size/percent.
+// text is the sizes in fio's syntax: size/percent:size/percent.
 func (d direction) text() string {
 	var texts []string
 	for _, size := range slices.Sorted(maps.Keys(d.sizes)) {

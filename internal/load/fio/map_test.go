@@ -81,8 +81,8 @@ func TestUnmappable(t *testing.T) {
 	}
 }
 
-// TestMixIsWhatTheSharesAre holds fio's percents to the lines: what is mapped
-// sums to 100 in each direction.
+// TestMixIsWhatTheSharesAre compares fio's percentages with the lines' shares, and holds that
+// they sum to 100 in each direction.
 func TestMixIsWhatTheSharesAre(t *testing.T) {
 	mapped := 0
 	for _, standard := range spec.Standard() {
@@ -101,7 +101,7 @@ func TestMixIsWhatTheSharesAre(t *testing.T) {
 			assert.True(t, sum == 100 || d.all == 0, standard.Name)
 		}
 	}
-	// Of ours all but the workstation; of Iometer's the random ones, and what
-	// only reads or only writes.
+	// Of our own specifications all except workstation; of Iometer's the random ones, and those
+	// that only read or only write.
 	assert.Equal(t, 6+1+3+2*6, mapped)
 }

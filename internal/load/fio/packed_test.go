@@ -14,10 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// shells are those that guests have.
+// shells are the shells that guests have.
 var shells = [][]string{{"dash"}, {"busybox", "sh"}, {"bash", "--posix"}}
 
-// start runs a script in fio's place, packed, as a process group of its own.
+// start runs a script in the place of fio with a compressed log, as a process group of its own.
 func start(t *testing.T, shell []string, dir, script string) *exec.Cmd {
 	t.Helper()
 	args := append(shell, Packed([]string{"sh", "-c", script}, dir)[1:]...)
@@ -39,15 +39,15 @@ func unpacked(t *testing.T, dir string) string {
 	return text.String()
 }
 
-// manyLines prints some MiB of a log: much more than a pipe holds.
+// manyLines prints some MiB of a log, much more than a pipe holds.
 const manyLines = `awk 'BEGIN { for (i = 0; i < 100000; i++) printf "%d, %d, 1, 4096, %d, 0\n", 1795374199532 + i, i * 7919 % 99991, i * 7907 % 65521 * 512 }'`
 
-// TestPackedAsItIsWritten: what writes the log gets to its end while only the
-// packed log is in the guest, and the log's own name is a pipe.
+// TestPackedAsItIsWritten: a program can write the whole log while the guest has only the
+// compressed log, and the log's own name is a pipe.
 func TestPackedAsItIsWritten(t *testing.T) {
 	for _, shell := range shells {
 		dir := t.TempDir()
-		// It says so once all is written, and waits then.
+		// The script reports when all is written, and then waits.
 		command := start(t, shell, dir, manyLines+` > io_lat.log; echo written; read -r _; true`)
 		input, err := command.StdinPipe()
 		require.NoError(t, err)
@@ -71,12 +71,12 @@ func TestPackedAsItIsWritten(t *testing.T) {
 	}
 }
 
-// TestPackedIsInterrupted: INT to all of them ends fio alone, which writes its log
-// then; the rest ends after it, with its exit code.
+// TestPackedIsInterrupted: SIGINT to the process group ends fio alone, which then writes its log.
+// The others end after it, with its exit code.
 func TestPackedIsInterrupted(t *testing.T) {
 	for _, shell := range shells {
 		dir := t.TempDir()
-		// A shell cannot trap what it ignores from its start; fio can.
+		// A shell cannot trap a signal that was ignored when it started; fio can.
 		command := start(t, shell, dir, `exec perl -e '$SIG{INT} = sub { open(L, ">>", "io_lat.log"); print L "one\n"; close(L); exit 3 }; $| = 1; print "ready\n"; sleep 1 while 1'`)
 		output, err := command.StdoutPipe()
 		require.NoError(t, err)
@@ -91,7 +91,7 @@ func TestPackedIsInterrupted(t *testing.T) {
 	}
 }
 
-// TestPackedWithoutALog: of a fio that opens no log there is an empty one.
+// TestPackedWithoutALog: a fio that opens no log leaves an empty one.
 func TestPackedWithoutALog(t *testing.T) {
 	for _, shell := range shells {
 		dir := t.TempDir()

@@ -14,10 +14,11 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// Report is what fio's JSON output tells (--output-format=json or json+; fio(1), 'JSON OUTPUT').
+// Report is the content of fio's JSON output (--output-format=json or json+; fio(1), 'JSON
+// OUTPUT').
 type Report struct {
 	Version string // fio's, "fio-3.33"
-	EndedMs int64  // when fio wrote it, ms since 1970; 0: it does not tell
+	EndedMs int64  // when fio wrote it, ms since 1970; 0: not reported
 	Jobs    []Job  // one for each thread, or with group_reporting for each group
 }
 
@@ -25,39 +26,40 @@ type Report struct {
 type Job struct {
 	Name      string
 	Error     int   // the errno with which it ended, or 0
-	StartedMs int64 // ms since 1970; 0: it does not tell, as before fio 3.36 or so
-	// Of I/Os there were none: nil. Mixed are reads and writes together, where
+	StartedMs int64 // ms since 1970; 0: not reported, as before fio 3.36 or so
+	// A direction without I/Os is nil. Mixed has reads and writes together, when
 	// unified_rw_reporting is set.
 	Read, Write, Mixed *Direction
 	Trims              int64
 }
 
-// Direction is the I/Os of a job in one direction.
+// Direction describes the I/Os of a job in one direction.
 type Direction struct {
 	IOs, Bytes, RuntimeMs int64
 	Latency               *Latency // nil: fio did not measure any (gtod_reduce, disable_lat and disable_clat)
 }
 
-// Latency is response times in ns.
+// Latency describes response times, in ns.
 type Latency struct {
-	Total       bool // from submission to completion (lat_ns), not without the submission (clat_ns)
+	Total       bool // true: from submission to completion (lat_ns); false: without the submission (clat_ns)
 	IOs         int64
 	Mean        float64
 	MaxNs       int64
 	Percentiles []Percentile
-	Bins        []Bin // ascending; nil where it is no json+
+	Bins        []Bin // ascending; nil when the format is not json+
 }
 
-// Percentile is one as fio tells it: within 0.8 %, but for those beyond its last bucket.
+// Percentile is one percentile as fio reports it: within 0.8 %, except those beyond its last
+// bucket.
 type Percentile struct {
 	Percent float64
 	Ns      int64
 }
 
-// Bin is I/Os whose response times are in one of fio's buckets: see BucketNs.
+// Bin counts the I/Os whose response times are in one of fio's buckets: see BucketNs.
 type Bin struct{ Bucket, IOs int64 }
 
-// Percentile is one of those that fio told; false where it is not among them.
+// Percentile returns a percentile that fio reported; known is false when it is not among them.
 func (l *Latency) Percentile(percent float64) (ns int64, known bool) {
 	for _, one := range l.Percentiles {
 		if math.Abs(one.Percent-percent) < 1e-6 {
@@ -67,8 +69,9 @@ func (l *Latency) Percentile(percent float64) (ns int64, known bool) {
 	return 0, false
 }
 
-// ReadReport reads the first JSON document of a text of at most so many bytes: fio says before it, and
-// behind it, what else it has to say. All that is wrong with it is in a *strict.Error; name is what problems call the file.
+// ReadReport reads the first JSON document in a text of at most most bytes: fio prints its other
+// messages before and after the document. A *strict.Error lists all problems; name is the file's
+// name in them.
 func ReadReport(name string, r io.Reader, most int64) (Report, error) {
 	d := reportReader{name: name}
 	text, err := io.ReadAll(io.LimitReader(r, most+1))
@@ -90,8 +93,8 @@ func ReadReport(name string, r io.Reader, most int64) (Report, error) {
 	return d.report, nil
 }
 
-// DocumentAt is where the first JSON object of a text begins: at the beginning of a line; -1 is
-// nowhere.
+// DocumentAt returns where the first JSON object begins that starts at the beginning of a line;
+// -1 when there is none.
 func DocumentAt(text []byte) int {
 	if bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n\ufeff"), []byte("{")) {
 		return bytes.IndexByte(text, '{')
@@ -109,10 +112,11 @@ type reportReader struct {
 	problems []strict.Problem
 }
 
-// mostProblems are told of a file: more are of one mistake.
+// mostProblems is how many problems are reported of one file: more than that come from one
+// mistake.
 const mostProblems = 100
 
-// problem notes what is wrong at a byte of the text.
+// problem records what is wrong at a byte of the text.
 func (d *reportReader) problem(at int, format string, values ...any) {
 	if len(d.problems) < mostProblems {
 		line := 1 + bytes.Count(d.text[:min(max(at, 0), len(d.text))], []byte("\n"))
@@ -120,7 +124,8 @@ func (d *reportReader) problem(at int, format string, values ...any) {
 	}
 }
 
-// wrong notes an error of package json, in a text that begins at a byte.
+// wrong records an error of package json; at is the byte where the text begins that json was
+// given.
 func (d *reportReader) wrong(at int, what string, err error) {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
@@ -180,7 +185,7 @@ func (d *reportReader) read() {
 	}
 }
 
-// latestReportMs is a time after all that fio tells: the year 2116.
+// latestReportMs is later than any time that fio reports: it is in the year 2116.
 const latestReportMs = int64(1) << 62 / nsPerMs
 
 type jsonLatency struct {
@@ -230,7 +235,7 @@ func (d *reportReader) job(at int, path string, raw json.RawMessage) {
 	d.report.Jobs = append(d.report.Jobs, result)
 }
 
-// direction is a direction that has I/Os; nil otherwise.
+// direction returns a direction that has I/Os, or nil.
 func (d *reportReader) direction(at int, path string, from *jsonDirection) *Direction {
 	if from == nil {
 		return nil
@@ -258,7 +263,7 @@ func (d *reportReader) direction(at int, path string, from *jsonDirection) *Dire
 	return to
 }
 
-// latency is response times, if any were measured.
+// latency returns the response times, or nil when none were measured.
 func (d *reportReader) latency(at int, path string, from *jsonLatency) *Latency {
 	if from == nil || from.IOs == 0 {
 		return nil

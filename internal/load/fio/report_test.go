@@ -42,7 +42,7 @@ func captured(tb testing.TB, name string) string {
 	return string(text)
 }
 
-// TestReportOfFio: what fio 3.33 wrote as json+ says as much as the log that it wrote beside it.
+// TestReportOfFio: fio 3.33's json+ report agrees with the log that fio wrote in the same run.
 func TestReportOfFio(t *testing.T) {
 	report := readReport(t, captured(t, "fio-3.33-plus.json"))
 	assert.Equal(t, "fio-3.33", report.Version)
@@ -89,8 +89,8 @@ func TestReportOfFio(t *testing.T) {
 	assert.NotEmpty(t, percentiles.Percentiles)
 }
 
-// TestReportNoise: fio's texts before and behind the document, and job_start, unified
-// directions and jobs without response times.
+// TestReportNoise: fio's messages before and after the document, job_start, unified directions,
+// and jobs without response times.
 func TestReportNoise(t *testing.T) {
 	report := readReport(t, "note: both iodepth >= 1 and {ioengine}\n"+`{"fio version": "fio-3.38", "timestamp_ms": 7, "jobs": [
 		{"jobname": "a", "job_start": 5, "mixed": {"total_ios": 2, "io_bytes": 9, "runtime": 3, "clat_ns": {"N": 2, "max": 4, "mean": 3.5}}, "trim": {"total_ios": 6}},
@@ -100,7 +100,7 @@ func TestReportNoise(t *testing.T) {
 	assert.Equal(t, Job{Name: "a", Error: 5, Write: &Direction{IOs: 1, RuntimeMs: 1}}, report.Jobs[1])
 }
 
-// TestBadReports: what is wrong is named with its line, all of it at once.
+// TestBadReports: all problems are reported at once, each with its line.
 func TestBadReports(t *testing.T) {
 	job := func(read string) string {
 		return "{\"fio version\": \"fio-3.33\",\n\"jobs\": [\n{\"jobname\": \"a\", \"read\": " + read + "}]}"
@@ -139,7 +139,8 @@ func TestBadReports(t *testing.T) {
 	}
 }
 
-// FuzzReport: what is read has no number below 0, and bins in order; nothing panics.
+// FuzzReport: a report that can be read has no negative number and sorted bins, and nothing
+// panics.
 func FuzzReport(f *testing.F) {
 	f.Add([]byte(captured(f, "fio-3.33-percentiles.json")))
 	f.Add([]byte(`{"fio version": "x", "jobs": [{"mixed": {"total_ios": 2, "clat_ns": {"N": 2, "bins": {"17179869183": 1, "128": 1}}}}]}`))

@@ -14,9 +14,9 @@ type Result struct {
 	Error   int    // the errno of the first I/O that failed and ended the load, or 0
 }
 
-// ReadResult reads fio's summary: the first JSON document of the text. fio says
-// before it, and behind it, what else it has to say, such as that it was
-// interrupted. A load with failed I/Os is no error here: look at Result.Error.
+// ReadResult reads fio's summary: the first JSON document in the text. fio prints its other
+// messages before and after it, such as that it was interrupted. A load with failed I/Os is no
+// error here: look at Result.Error.
 func ReadResult(r io.Reader) (Result, error) {
 	var report struct {
 		Version string `json:"fio version"`

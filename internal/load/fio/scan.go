@@ -7,27 +7,27 @@ import (
 	"math"
 )
 
-// Fields are those of a line of one of fio's logs of single I/Os: numbers, of which the
+// Fields are the fields of one line in one of fio's logs of single I/Os: numbers, of which the
 // first four are always there (fio(1), 'LOG FILE FORMATS'; flush_samples in fio's iolog.c):
 //
 //	time in ms, value, direction (0 read, 1 write, 2 trim), size
 //
-// The value of a log of latencies is in ns. An offset follows where log_offset is set; then,
-// since fio 3.20 or so, a priority, which is hexadecimal where log_prio is set; and since 3.38
-// the time of submission in ns, where log_issue_time is set.
+// In a latency log the value is in ns. With log_offset an offset follows. Then comes a priority,
+// since fio 3.20 or so, in hexadecimal with log_prio. With log_issue_time, since 3.38, the time
+// of submission in ns follows.
 type Fields struct {
-	N      int // of the fields
+	N      int // how many fields the line has
 	Values [mostFields]int64
-	Hex    [mostFields]bool // which are hexadecimal
+	Hex    [mostFields]bool // whether a field was hexadecimal
 }
 
-// A line has so many fields.
+// mostFields is the largest number of fields in a line.
 const mostFields = 7
 
-// longestLine is how many bytes a line has at most: seven numbers have far fewer.
+// longestLine is the longest accepted line in bytes: seven numbers are far shorter.
 const longestLine = 4096
 
-// Scanner reads the lines of a log, packed (gzip, RFC 1952) or not.
+// Scanner reads the lines of a log, compressed (gzip, RFC 1952) or not.
 type Scanner struct{ lines }
 
 // NewScanner begins to read a log.
@@ -36,9 +36,9 @@ func NewScanner(r io.Reader) (*Scanner, error) {
 	return &Scanner{in}, err
 }
 
-// Next reads the next line. It is io.EOF when there is none. A last line that was cut off,
-// and one that is no list of numbers from 0 to 2^63-1, are errors which name the line; an
-// empty log is ErrEmptyLog. After a *LineError the next line can be read.
+// Next reads the next line. It returns io.EOF after the last one, and ErrEmptyLog for an empty
+// log. A last line that was cut off, and a line that is not a list of numbers from 0 to 2^63-1,
+// are errors that name the line. After a *LineError the next line can be read.
 func (s *Scanner) Next(fields *Fields) error {
 	text, err := s.next()
 	if err != nil {
@@ -50,7 +50,7 @@ func (s *Scanner) Next(fields *Fields) error {
 	return nil
 }
 
-// parse reads a line without its end.
+// parse reads a line without its line end.
 func (f *Fields) parse(text []byte) error {
 	f.N, f.Hex = 0, [mostFields]bool{}
 	for {
@@ -79,7 +79,7 @@ func (f *Fields) parse(text []byte) error {
 	}
 }
 
-// decimal reads the digits at the beginning of a text; no number has more than 19.
+// decimal reads the digits at the beginning of a text, at most 19 of them.
 func decimal(text []byte) (value uint64, length int) {
 	for length < len(text) && text[length]-'0' <= 9 {
 		value = value*10 + uint64(text[length]-'0')

@@ -13,10 +13,9 @@ const (
 	oldest32Minor = 36 // 3.36: 32-bit builds before it cut the log's times to 32 bits
 )
 
-// VersionScript is text for sh that prints what CheckVersion reads: what `fio
-// --version` says, and a line with the fifth byte of the program, its class in
-// the ELF header (elf(5), EI_CLASS). It fails when there is no fio, or nothing
-// that packs its log.
+// VersionScript is a sh script that prints what CheckVersion reads: the output of `fio
+// --version`, and a line with the fifth byte of the program, its class in the ELF header (elf(5),
+// EI_CLASS). It fails when fio is missing, or a program that compresses its log.
 const VersionScript = `
 for program in fio gzip mkfifo; do
 	command -v "$program" > /dev/null || { echo "no program $program" >&2; exit 127; }
@@ -28,9 +27,9 @@ const class32 = "\x01"
 
 var version = regexp.MustCompile(`(?m)^fio-(\d+)\.(\d+)`)
 
-// CheckVersion says of the text of `fio --version` whether its log is
-// understood: it is 3.18 or newer, and where the text goes on with the class of
-// the program, as VersionScript prints it, a 32-bit one 3.36 or newer.
+// CheckVersion returns an error unless the log of fio's version is understood: 3.18 or newer.
+// When the text continues with the program's class, as VersionScript prints it, a 32-bit fio must
+// be 3.36 or newer.
 func CheckVersion(text string) error {
 	found := version.FindStringSubmatch(text)
 	if found == nil {

@@ -11,13 +11,13 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// patterns are what is written, by Iometer's numbers (IOCommon.h).
+// patterns are the data patterns, by Iometer's numbers (IOCommon.h).
 var patterns = []string{spec.PatternRepeating, spec.PatternFixed, spec.PatternRandom}
 
-// Access is one of its specifications, by name in any case, with the settings
-// of the workers that it is assigned to, and notes of what is not taken over. A
-// specification that Iometer knows and we do not run is a *strict.Error with
-// its lines.
+// Access returns one of the file's specifications, by its name in any case, with the settings of
+// the workers that it is assigned to. The strings are notes on what is not taken over. A
+// specification that Iometer accepts and Heliotrope does not run is a *strict.Error with its
+// lines.
 func (f *File) Access(name string) (spec.Access, []string, error) {
 	i := f.index(name)
 	if i < 0 {
@@ -46,10 +46,11 @@ func (f *File) Access(name string) (spec.Access, []string, error) {
 	return access, notes, nil
 }
 
-// ofLine is the beginning of a setting's name that a line of the file says already.
+// ofLine matches the beginning of a setting's name that repeats what the reported line of the
+// file says already.
 var ofLine = regexp.MustCompile(`^lines\[\d+\]\.`)
 
-// names lists the specifications for people.
+// names lists the specifications' names for an error.
 func (f *File) names() string {
 	if len(f.Specs) == 0 {
 		return "none"
@@ -61,7 +62,7 @@ func (f *File) names() string {
 	return strings.Join(names, ", ")
 }
 
-// line is where in the file a setting such as lines[1].size_bytes stands.
+// line returns the file's line of a setting such as lines[1].size_bytes.
 func (p place) line(setting string) int {
 	var i int
 	if _, err := fmt.Sscanf(setting, "lines[%d]", &i); err == nil && i < len(p.lines) {
@@ -70,8 +71,8 @@ func (p place) line(setting string) int {
 	return p.name
 }
 
-// worked takes over the settings of the workers that a specification is
-// assigned to. Those that one load cannot have at once are refused.
+// worked takes over the settings of the workers that a specification is assigned to. Settings
+// that one load cannot combine are refused.
 func (f *File) worked(access *spec.Access, at place) (notes []string, err error) {
 	var disks []Worker
 	networks := 0
@@ -118,9 +119,9 @@ func (f *File) worked(access *spec.Access, at place) (notes []string, err error)
 	return append(notes, regions(disks)...), nil
 }
 
-// step is the step of the test, from 0, in which a worker runs a specification: its
-// place in the worker's list (Worker::SetAccess). When the file has no lists, the
-// specification's default says whether it does. It is -1 when the worker does not.
+// step returns the step of the test, from 0, in which a worker runs a specification: the
+// specification's place in the worker's list (Worker::SetAccess). When the file has no lists, the
+// specification's default assignment decides. step is -1 when the worker does not run it.
 func (w Worker) step(name, assignment string) int {
 	if w.Assigned != nil {
 		return slices.IndexFunc(w.Assigned, func(assigned string) bool { return strings.EqualFold(assigned, name) })
@@ -131,7 +132,7 @@ func (w Worker) step(name, assignment string) int {
 	return -1
 }
 
-// beside is what other workers run in a step of the test.
+// beside returns the names of the other specifications that workers run in a step of the test.
 func (f *File) beside(name string, step int) (others []string) {
 	for _, worker := range f.Workers {
 		if step >= len(worker.Assigned) {
@@ -148,7 +149,7 @@ func differ(what, one string, first any, other string, second any) error {
 	return fmt.Errorf("its workers have different %s (%q %v, %q %v), which is not one load: make them alike in the file, or write the specification out", what, one, first, other, second)
 }
 
-// seed says a worker's fixed seed.
+// seed returns a worker's fixed seed as text.
 func seed(w Worker) string {
 	if w.FixedSeed == nil {
 		return "none"
@@ -156,7 +157,7 @@ func seed(w Worker) string {
 	return strconv.FormatUint(*w.FixedSeed, 10)
 }
 
-// regions says what of the workers' disks is not taken over.
+// regions returns notes on what is not taken over of the workers' disks.
 func regions(workers []Worker) (notes []string) {
 	var names []string
 	part := false
@@ -174,7 +175,7 @@ func regions(workers []Worker) (notes []string) {
 	return notes
 }
 
-// tested takes over what the test setup says.
+// tested takes over the settings of the test setup.
 func (f *File) tested(access *spec.Access) (notes []string) {
 	access.RampUp = f.RampUp
 	if f.RunTime != 0 {
@@ -194,12 +195,12 @@ func (f *File) tested(access *spec.Access) (notes []string) {
 	return notes
 }
 
-// Depths are the queue depths that the test cycles through.
+// Depths returns the queue depths that the test cycles through.
 func (f *File) Depths() ([]int, error) {
 	return spec.Depths(f.Queue.Start, f.Queue.End, f.Queue.Step, f.Queue.Exponential)
 }
 
-// Levels writes a factor's levels as a campaign file has them.
+// Levels formats a factor's levels as a campaign file writes them.
 func Levels(levels []int) string {
 	texts := make([]string, len(levels))
 	for i, level := range levels {

@@ -11,8 +11,8 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// TestAccess holds that a specification has its workers' settings, and that
-// what is not taken over is said.
+// TestAccess holds that a specification has its workers' settings, and that the notes say what is
+// not taken over.
 func TestAccess(t *testing.T) {
 	seed := uint64(1<<64 - 1)
 	got, notes, err := parsed(t, read(t, "1.1.0")).Access(strings.ToUpper(mail))
@@ -27,7 +27,7 @@ func TestAccess(t *testing.T) {
 		"the test cycles its outstanding I/Os: write factor outstanding: [1, 2, 4, 8, 16, 32]",
 	}, notes)
 
-	// No data pattern: one byte, repeated. No targets: the disk.
+	// No data pattern means a repeated byte. No targets means the disk.
 	got, notes, err = parsed(t, read(t, "2006.07.27")).Access("burst")
 	require.NoError(t, err)
 	assert.Equal(t, spec.Access{Name: "Burst", Lines: specs[1].Lines, Outstanding: 8, Workers: 1, Targets: 1, RampUp: 20 * time.Second,
@@ -62,7 +62,7 @@ func TestAssignments(t *testing.T) {
 	assert.ErrorContains(t, err, `x.icf: access specification "Burst": only network workers have it`)
 }
 
-// TestNotOneLoad holds what is no load of ours.
+// TestNotOneLoad holds which configurations are refused because they are not a single load.
 func TestNotOneLoad(t *testing.T) {
 	text := strings.ReplaceAll(read(t, "1.1.0"), "\r\n", "\n")
 	second := strings.LastIndex(text, "\tDISK\n'Default")
@@ -85,7 +85,7 @@ func TestNotOneLoad(t *testing.T) {
 	assert.EqualError(t, err, `x.icf has no access specification "other": it has "`+mail+`", "Burst"`)
 }
 
-// TestSideBySide holds that what other workers run in the same step of a test is told.
+// TestSideBySide holds that the notes say what other workers run in the same step of a test.
 func TestSideBySide(t *testing.T) {
 	text := strings.ReplaceAll(read(t, "1.1.0"), "\r\n", "\n")
 	text = strings.Replace(text, "\t"+strings.ToUpper(mail)+"\n", "\tBurst\n", 1)
@@ -98,8 +98,8 @@ func TestSideBySide(t *testing.T) {
 	assert.NotContains(t, strings.Join(notes, "\n"), "at the same time")
 }
 
-// TestUnsound holds that what Iometer allows and we do not run is told with the
-// lines of the file, all at once.
+// TestUnsound holds that everything that Iometer allows and we do not run is reported at once,
+// with the lines of the file.
 func TestUnsound(t *testing.T) {
 	text := strings.NewReplacer("4096,60", "1000,60", ",0,512\n", ",0,100\n").Replace(read(t, "2003.12.16-post"))
 	file := parsed(t, text)

@@ -15,7 +15,7 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// mail is a name as there are in the wild.
+// mail is a name such as real files have.
 const mail = "12k; 70% Read; 100% random (mail, old)"
 
 // read reads one of testdata's files. They are made by hand after Iometer's
@@ -109,7 +109,8 @@ func TestForms(t *testing.T) {
 	assert.Equal(t, "Größe", latin.Specs[1].Name)
 }
 
-// TestReplaced holds that the later of two of a name counts, at the earlier's place.
+// TestReplaced holds that of two specifications with one name the later one counts, at the place
+// of the earlier one.
 func TestReplaced(t *testing.T) {
 	file := parsed(t, strings.ReplaceAll(read(t, "2003.12.16-post"), "'end access", keyName+"\n\tBURST,NONE\n'size\n\t512,100,0,0,0,1,0,0\n'end access"))
 	require.Len(t, file.Specs, 2)
@@ -119,7 +120,7 @@ func TestReplaced(t *testing.T) {
 	assert.Equal(t, "the one of this name at line 8 is replaced by it", notes[0])
 }
 
-// TestRefused holds that all problems come with their lines.
+// TestRefused holds that all problems are reported with their lines.
 func TestRefused(t *testing.T) {
 	text := strings.ReplaceAll(read(t, "1.1.0"), "\r\n", "\n")
 	replace := func(old, by string) string {
@@ -181,8 +182,8 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, errors.New("gone") }
 
-// TestCut holds that a file that was cut anywhere is refused, or has the same
-// specifications. One of before names may have fewer: it has no end marks.
+// TestCut holds that a file that was cut off anywhere is refused, or has the same specifications.
+// A file from before names may have fewer, because it has no end marks.
 func TestCut(t *testing.T) {
 	for name, want := range map[string][]spec.Access{"1.1.0": specs, "2006.07.27": specs, "2003.12.16-post": specs, "1998.10.08": specs,
 		"1998.02.01": oldSpecs, "3.26.97": oldSpecs} {
@@ -203,7 +204,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// FuzzParse holds that whatever is read is whole, and reads the same again.
+// FuzzParse holds that a file that can be read is complete, and reads the same again.
 func FuzzParse(f *testing.F) {
 	for _, name := range []string{"1.1.0", "2006.07.27", "2003.12.16-post", "1998.10.08", "1998.02.01", "3.26.97"} {
 		f.Add(read(f, name))
@@ -235,8 +236,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestManyAlike: specifications of before names get a number each, as quickly as
-// others.
+// TestManyAlike: identical specifications from before names get a number each, as quickly as
+// different ones.
 func TestManyAlike(t *testing.T) {
 	const many = 2000
 	text := "Version 1998.02.01\n'ACCESS SPECIFICATIONS\n" + strings.Repeat("4096 100 50 100 0 1\n", many) + "2048 100 67 100 0 1\n"

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// idle is the specification that every Iometer has: no I/O. It is never saved,
-// but may be assigned, so that a worker does nothing for a step of the test.
+// idle is a specification that every Iometer has: no I/O. It is never saved in a file, but may be
+// assigned, so that a worker does nothing in a step of the test.
 const idle = "Idle"
 
-// blocks are the keys that begin a block of the manager list, with the words
-// after 'End that end it.
+// blocks maps each key that begins a block of the manager list to the words after 'End that end
+// the block.
 var blocks = map[string]string{
 	"'manager id, manager name":           "manager",
 	"'worker":                             "worker",
@@ -21,7 +21,7 @@ var blocks = map[string]string{
 	"'target":                             "target",
 }
 
-// within is in which block each block is.
+// within maps each block to the block that encloses it.
 var within = map[string]string{
 	"manager": "", "worker": "manager", "default target settings for worker": "worker", "assigned access specs": "worker",
 	"target assignments": "worker", "target": "target assignments",
@@ -32,7 +32,7 @@ type managerList struct {
 	*parser
 	manager string
 	worker  Worker
-	open    []string // blocks, outermost first
+	open    []string // names of the open blocks, outermost first
 }
 
 func (p *parser) managers(began int) {
@@ -68,7 +68,7 @@ func (p *parser) managers(began int) {
 	}
 }
 
-// block is the innermost one.
+// block returns the innermost open block.
 func (m *managerList) block() string {
 	if len(m.open) == 0 {
 		return ""
@@ -119,7 +119,7 @@ func (m *managerList) end(at int) {
 	m.open = m.open[:len(m.open)-1]
 }
 
-// Keys of a worker's settings: each in the forms that there were.
+// Keys of a worker's settings, in each of their historical forms.
 const (
 	keyOutstanding = "'number of outstanding ios,test connection rate,transactions per connection"
 	keySeed        = ",use fixed seed,fixed seed value"
@@ -127,13 +127,14 @@ const (
 	keyPattern     = ",data pattern"
 )
 
-// settings are the keys that have a value and begin no block.
+// settings are the keys that have a value and do not begin a block.
 var settings = []string{
 	"'manager network address", "'worker type", "'local network interface", "'vi outstanding ios", "'target type",
 	"'target manager id, manager name", keyOutstanding, keyOutstanding + keySeed, keyDisk, keyDisk + keyPattern,
 }
 
-// setting reads a key, in lower case, and says whether it is one.
+// setting reads the value of a key, which is in lower case. It returns false when the key is
+// unknown.
 func (m *managerList) setting(key string) bool {
 	if !slices.Contains(settings, key) {
 		return false
@@ -154,8 +155,8 @@ func (m *managerList) setting(key string) bool {
 	return true
 }
 
-// outstanding reads I/Os in flight, ENABLED or DISABLED, transactions for each
-// connection, and perhaps ENABLED or DISABLED and the fixed seed.
+// outstanding reads the I/Os in flight, ENABLED or DISABLED, the transactions for each
+// connection, and in newer files ENABLED or DISABLED for the fixed seed and the seed.
 func (m *managerList) outstanding(words []string, seeded bool, line int) {
 	want := 3
 	if seeded {
@@ -189,9 +190,8 @@ func (m *managerList) enabled(word string, line int) bool {
 	return strings.EqualFold(word, "ENABLED")
 }
 
-// disk reads the sectors that are used and the first of them, and perhaps what
-// is written. A file that does not say what is written means a byte that is
-// repeated (Worker.cpp, the constructor).
+// disk reads the number of sectors in use, the first sector, and in newer files the data pattern.
+// A file without a data pattern means a repeated byte (Worker.cpp, the constructor).
 func (m *managerList) disk(words []string, patterned bool, line int) {
 	want := 2
 	if patterned {

@@ -11,24 +11,24 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// parser goes over the lines of a file once.
+// parser reads the lines of a file once, from first to last.
 type parser struct {
 	file     *File
-	lines    []string // without blanks around them
-	next     int      // index of the line that comes next
-	version  int64    // as Iometer makes a number of it, so that a later one is larger
+	lines    []string // without spaces around them
+	next     int      // index of the next line
+	version  int64    // as Iometer converts it to a number: a later version is larger
 	problems []strict.Problem
-	numbered map[string]int // by name of an old specification, the number that is tried next
+	numbered map[string]int // by the name of an old specification: the number to try next
 }
 
-// report notes a problem of a line, from 1.
+// report records a problem in a line; lines count from 1.
 func (p *parser) report(line int, format string, values ...any) {
 	if len(p.problems) < maxProblems {
 		p.problems = append(p.problems, strict.Problem{File: p.file.name, Line: max(1, line), Column: 1, Message: fmt.Sprintf(format, values...)})
 	}
 }
 
-// split makes lines of a text, and says whether that was possible.
+// split splits a text into lines, and returns false when that is not possible.
 func (p *parser) split(text []byte) bool {
 	switch {
 	case len(text) > maxBytes:
@@ -51,8 +51,8 @@ func (p *parser) split(text []byte) bool {
 	return len(p.problems) == 0
 }
 
-// latin1 reads bytes as ISO 8859-1, which is what older Windows have in most of
-// the world, but for 32 characters.
+// latin1 decodes bytes as ISO 8859-1, which agrees with the code page of older Windows in most of
+// the world except for 32 characters.
 func latin1(text []byte) []byte {
 	var utf []byte
 	for _, b := range text {
@@ -61,7 +61,7 @@ func latin1(text []byte) []byte {
 	return utf
 }
 
-// peek is the next line; ok is false at the file's end.
+// peek returns the next line; ok is false at the file's end.
 func (p *parser) peek() (line string, ok bool) {
 	if p.next >= len(p.lines) {
 		return "", false
@@ -69,15 +69,15 @@ func (p *parser) peek() (line string, ok bool) {
 	return p.lines[p.next], true
 }
 
-// take takes the next line, and says which it is.
+// take returns the next line and its number, and moves past it.
 func (p *parser) take() (line string, number int) {
 	line, _ = p.peek()
 	p.next++
 	return line, p.next
 }
 
-// value is what belongs to the key before: the next line that is no comment, as
-// ICF_ifstream::GetPair has it. It is "" where a section or the file ends.
+// value returns the value of the preceding key: the next line that is no comment, as in
+// ICF_ifstream::GetPair. It is "" when the section or the file ends.
 func (p *parser) value() (value string, number int) {
 	for {
 		line, ok := p.peek()
@@ -91,8 +91,7 @@ func (p *parser) value() (value string, number int) {
 	}
 }
 
-// skip goes over what belongs to a key that is not known: names of columns and
-// values.
+// skip moves past everything that belongs to an unknown key: column names and values.
 func (p *parser) skip() {
 	for {
 		line, ok := p.peek()
@@ -104,24 +103,25 @@ func (p *parser) skip() {
 	}
 }
 
-// prefix compares the beginning of a line, in any case.
+// prefix reports whether a line begins with a text, in any case.
 func prefix(line, with string) bool {
 	return len(line) >= len(with) && strings.EqualFold(line[:len(with)], with)
 }
 
-// versionLine is the first line of every file, and the last of a whole one.
+// versionLine matches the first line of every file, which is also the last line of a complete
+// one.
 var versionLine = regexp.MustCompile(`(?i)^version\s+(\d{1,9})\.(\d{1,9})\.(\d{1,9})`)
 
 func isVersion(line string) bool { return prefix(line, "version") && versionLine.MatchString(line) }
 
-// Versions of Iometer from which on something is as it is now.
+// Versions of Iometer since which something has its present form.
 const (
 	namedSpecs  = 19980521 // specifications have names
 	setupEnds   = 19990217 // a test setup has an end
-	firstPublic = 19980105 // what 3.26.97 was distributed with
+	firstPublic = 19980105 // the version that 3.26.97 was distributed with
 )
 
-// number makes of a version what ICF_ifstream::GetVersion does.
+// number converts a version to a number as ICF_ifstream::GetVersion does.
 func number(line string) (int64, bool) {
 	parts := versionLine.FindStringSubmatch(line)
 	if parts == nil {
@@ -140,7 +140,7 @@ func number(line string) (int64, bool) {
 	return n[0]*10_000_000_000 + n[1]*100_000 + n[2], true
 }
 
-// The headings of sections. The rest of their lines does not count.
+// The headings of sections. The rest of a heading's line is ignored.
 const (
 	headSetup    = "'TEST SETUP"
 	headDisplay  = "'RESULTS DISPLAY"
@@ -148,7 +148,7 @@ const (
 	headManagers = "'MANAGER LIST"
 )
 
-// heading is which section begins at a line, or "".
+// heading returns the section that begins at a line, or "".
 func heading(line string) string {
 	for _, head := range []string{headSetup, headDisplay, headSpecs, headManagers} {
 		if prefix(line, head) {
@@ -158,7 +158,7 @@ func heading(line string) string {
 	return ""
 }
 
-// outside says whether a line belongs to no section: they end there, at the latest.
+// outside reports whether a line belongs to no section: an open section ends there at the latest.
 func outside(line string) bool { return heading(line) != "" || isVersion(line) }
 
 // parse reads the whole file.
@@ -209,7 +209,7 @@ func (p *parser) parse() {
 	}
 }
 
-// display goes over the section of what Iometer's windows show.
+// display skips the section with the settings of Iometer's windows.
 func (p *parser) display(began int) {
 	for {
 		line, ok := p.peek()
@@ -224,7 +224,7 @@ func (p *parser) display(began int) {
 	}
 }
 
-// cut reports a section without its end, of a version that writes it.
+// cut reports a section without an end in a file whose version writes one.
 func (p *parser) cut(began int, head string, since int64) {
 	if p.version >= since {
 		p.report(p.next, "%s of line %d does not end: is the file cut?", head, began)
@@ -237,8 +237,8 @@ var (
 	blank = regexp.MustCompile(`[\s,]+`)
 )
 
-// numbers reads as many whole numbers from the beginning of a value as are
-// named, and returns the words after them.
+// numbers reads one whole number for each name from the beginning of a value, and returns the
+// words after them.
 func (p *parser) numbers(key, value string, line int, names ...string) (numbers []int, rest []string, ok bool) {
 	words := strings.Split(blank.ReplaceAllString(value, " "), " ")
 	for i := range names {

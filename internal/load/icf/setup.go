@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// kinds are the types of tests by their old numbers (PageSetup.h, and
-// CPageSetup::LoadConfig for the words).
+// kinds are the types of tests, by their old numbers (PageSetup.h; for the words
+// CPageSetup::LoadConfig).
 var kinds = []string{
 	"NORMAL", "CYCLE_TARGETS", "CYCLE_WORKERS", "INCREMENT_TARGETS_PARALLEL", "INCREMENT_TARGETS_SERIAL",
 	"CYCLE_WORKERS_AND_TARGETS", "CYCLE_OUTSTANDING_IOS", "CYCLE_OUTSTANDING_IOS_AND_TARGETS",
 }
 
-// recordings are what results are kept of, by their old numbers.
+// recordings are the choices of which results are recorded, by their old numbers.
 var recordings = []string{"ALL", "NO_TARGETS", "NO_WORKERS", "NO_MANAGERS", "NONE"}
 
 // steps are the types of steps, by their old numbers.
 var steps = []string{"LINEAR", "EXPONENTIAL"}
 
-// maxSeconds is the longest time that is understood: 31 years.
+// maxSeconds is the longest accepted time: 31 years.
 const maxSeconds = 1_000_000_000
 
-// setup reads section TEST SETUP, which has no end before 1999.02.17.
+// setup reads the section TEST SETUP, which has no end mark before 1999.02.17.
 func (p *parser) setup() {
 	p.file.Kind = kinds[0]
 	began := p.next
@@ -48,7 +48,7 @@ func (p *parser) setup() {
 	}
 }
 
-// setting reads one key of the test setup, and says whether it is one.
+// setting reads one key of the test setup. It returns false when the key is unknown.
 func (p *parser) setting(key string) bool {
 	switch {
 	case key == "'test description":
@@ -80,7 +80,7 @@ func (p *parser) setting(key string) bool {
 	return true
 }
 
-// seconds reads a time of whole units, the last of which is the second.
+// seconds reads a time in whole units, of which the last is the second.
 func (p *parser) seconds(key string, units ...string) time.Duration {
 	value, at := p.value()
 	numbers, _, ok := p.numbers(key, value, at, units...)
@@ -95,7 +95,7 @@ func (p *parser) seconds(key string, units ...string) time.Duration {
 	return time.Duration(total) * time.Second
 }
 
-// word reads one of some words, or its old number. It is "" when it is neither.
+// word reads one of the words, or a word's old number. It returns "" when the value is neither.
 func (p *parser) word(key string, words []string) string {
 	value, at := p.value()
 	word := oneOf(value, words)
@@ -115,7 +115,7 @@ func oneOf(value string, words []string) string {
 	return ""
 }
 
-// steps reads a test's steps: numbers, and what they grow by.
+// steps reads a test's steps: their numbers, and whether they grow linearly or exponentially.
 func (p *parser) steps(key string, names ...string) (r Range) {
 	value, at := p.value()
 	numbers, rest, ok := p.numbers(key, value, at, names...)

@@ -16,15 +16,14 @@ const (
 	endSpecs = "'END access specifications"
 )
 
-// assignments are which workers get a specification that is not assigned to
-// any, by their numbers (GalileoDefs.h).
+// assignments say which workers run a specification that is assigned to none, by their numbers
+// (GalileoDefs.h).
 var assignments = []string{"NONE", "ALL", "DISK", "NET"}
 
-// Line reads one line of a specification: 8 numbers between commas (size in
-// bytes, share of the bursts, reads and random in percent, delay in ms, burst,
-// alignment and reply in bytes), or 6 numbers between blanks (of before
-// 1998.05.21: size, share, reads, random, delay, burst), which is old. Only
-// Iometer's own limits are looked at.
+// Line reads one line of a specification. It has 8 numbers separated by commas (size in bytes,
+// share of the bursts, reads and random in percent, delay in ms, burst, alignment and reply in
+// bytes), or 6 numbers separated by blanks (before 1998.05.21: size, share, reads, random, delay,
+// burst); old is true for the second form. Line checks Iometer's own limits only.
 func Line(text string) (line spec.Line, old bool, err error) {
 	fields, want := strings.Fields(text), 6
 	if old = !strings.Contains(text, ","); !old {
@@ -51,7 +50,7 @@ func Line(text string) (line spec.Line, old bool, err error) {
 	return line, old, nil
 }
 
-// CutName takes the name from a line NAME,ASSIGNMENT. The name may have commas.
+// CutName splits a line NAME,ASSIGNMENT. The name may contain commas.
 func CutName(text string) (name, assignment string, ok bool) {
 	comma := strings.LastIndexByte(text, ',')
 	if comma < 0 {
@@ -61,18 +60,18 @@ func CutName(text string) (name, assignment string, ok bool) {
 	return name, assignment, name != "" && assignment != ""
 }
 
-// collected is a specification that is being read.
+// collected is the specification that is being read.
 type collected struct {
 	spec.Access
 	place
 	open, old bool
-	damaged   bool // a line of it is reported
+	damaged   bool // a problem of one of its lines is reported
 	share     int
 }
 
-// specs reads section ACCESS SPECIFICATIONS, of either form. The old one, whose
-// specifications end when their shares are complete, has no end of its own: any
-// comment after a specification is the end.
+// specs reads the section ACCESS SPECIFICATIONS in either form. In the old form a specification
+// ends when its shares are complete, and the section has no end mark: it ends with any comment
+// after a specification.
 func (p *parser) specs(began int) {
 	var c collected
 	for {
@@ -106,7 +105,7 @@ func (p *parser) specs(began int) {
 	}
 }
 
-// endOld ends the section in its old form: at a comment, or where the file ends.
+// endOld ends the section in its old form: at a comment, or at the end of the file.
 func (p *parser) endOld(c *collected) {
 	if c.open {
 		p.report(p.next, "the shares of the last specification sum to %d%%: is the file cut?", c.share)
@@ -159,8 +158,8 @@ func (p *parser) line(c *collected, text string, at int) {
 	}
 }
 
-// finish adds the specification. One of the same name is replaced, as Iometer
-// does, which compares names in any case.
+// finish adds the specification. It replaces one of the same name, as Iometer does, which
+// compares names in any case.
 func (p *parser) finish(c *collected) {
 	if !c.open {
 		return
@@ -182,13 +181,13 @@ func (p *parser) finish(c *collected) {
 	*c = collected{old: old}
 }
 
-// index is where the specification of a name is, in any case, or -1.
+// index returns the index of the specification with a name, in any case, or -1.
 func (f *File) index(name string) int {
 	return slices.IndexFunc(f.Specs, func(a spec.Access) bool { return strings.EqualFold(a.Name, name) })
 }
 
-// smartName is the name of a specification of before names:
-// AccessSpecList::SmartName for one line, NextUntitled otherwise.
+// smartName makes the name of a specification from before names existed: as
+// AccessSpecList::SmartName does for one line, as NextUntitled does otherwise.
 func (p *parser) smartName(lines []spec.Line) string {
 	if len(lines) != 1 {
 		n := 1
@@ -203,7 +202,7 @@ func (p *parser) smartName(lines []spec.Line) string {
 		return fmt.Sprintf("Untitled %d", n)
 	}
 	name := sizeName(lines[0].SizeBytes) + partName(lines[0].RandomPercent, "sequential", "random") + partName(lines[0].ReadPercent, "writes", "reads")
-	// No name is ever given back: one that was taken before is not looked for again.
+	// Names are never freed, so numbers that were taken before need not be tried again.
 	unique, n := name, max(2, p.numbered[name])
 	for ; p.file.index(unique) >= 0; n++ {
 		unique = fmt.Sprintf("%s %d", name, n)
@@ -222,7 +221,7 @@ func sizeName(bytes int) string {
 	return fmt.Sprintf("%d KiB", bytes>>10)
 }
 
-// partName says a share in percent: none of it, all of it, or how much.
+// partName describes a share in percent: none of it, all of it, or how much.
 func partName(percent int, none, all string) string {
 	switch percent {
 	case 0:

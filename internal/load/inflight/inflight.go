@@ -1,11 +1,11 @@
-// Package inflight is one page of memory that the load shares with the guest's
-// witness: what is in flight, and which site is near.
+// Package inflight is one page of memory that the load shares with the guest's witness: it holds
+// what is in flight, and which site is near.
 //
-// It promises that nobody ever waits for the other: a worker of the load
-// publishes with a few stores to memory, and whoever reads while it does so is
-// told that the read was torn. Docs/load.md has the page's layout.
+// It promises that neither side ever waits for the other. A worker of the load publishes with a
+// few stores to memory, and a reader that reads at the same time is told that its read was torn.
+// docs/load.md has the page's layout.
 //
-// What is there when the load has died is what it said last.
+// Dangerous: after the load has died, the page still has what the load wrote last.
 package inflight
 
 import (
@@ -20,32 +20,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The layout of the page: bytes, and where they are.
+// The layout of the page: byte offsets.
 const (
 	magic       = "HTINFL1\n"
 	pageBytes   = 4096
 	tokenAt     = 8
 	workersAt   = 16
-	siteAt      = 20 // 1 byte, and 3 that are 0
+	siteAt      = 20 // 1 byte, followed by 3 that are 0
 	saidAt      = 24
 	firstWorker = 32
 	workerBytes = 64
-	oldestAt    = 8  // of a worker, whose counter is at 0
-	completedAt = 16 // the same
+	oldestAt    = 8  // offset in a worker's place; the worker's counter is at 0
+	completedAt = 16 // likewise
 	maxWorkers  = (pageBytes - firstWorker) / workerBytes
 )
 
-// tries is how often a worker's place is read before the read is torn.
+// tries is how often a worker's place is read before the read counts as torn.
 const tries = 4
 
-// Page is that page.
+// Page is the shared page.
 type Page struct {
 	memory  []byte // mmapped
 	workers int
 }
 
-// Create makes the page, for the load. One that is there is replaced: whoever
-// has it open keeps the old one.
+// Create makes the page, for the load. It replaces an existing page: a process that has the old
+// one open keeps it.
 func Create(path string, token uint64, workers int) (*Page, error) {
 	if workers < 1 || workers > maxWorkers {
 		return nil, fmt.Errorf("the page of what is in flight: %d workers: want 1 to %d", workers, maxWorkers)
@@ -54,8 +54,8 @@ func Create(path string, token uint64, workers int) (*Page, error) {
 	copy(content, magic)
 	binary.LittleEndian.PutUint64(content[tokenAt:], token)
 	binary.LittleEndian.PutUint32(content[workersAt:], uint32(workers))
-	// It is complete before it has its name. Bytes that are written have their
-	// memory: a page that had none would end the load by SIGBUS.
+	// The page is complete before it gets its name. Writing its bytes allocates its memory:
+	// storing to a page without memory behind it would end the load with SIGBUS.
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return nil, fmt.Errorf("make the page of what is in flight: %w", err)
@@ -70,8 +70,8 @@ func Create(path string, token uint64, workers int) (*Page, error) {
 	return Open(path, token)
 }
 
-// Open finds the page of that token, for the witness. The error is
-// fs.ErrNotExist while there is none.
+// Open opens the page of an attempt's token, for the witness. The error is fs.ErrNotExist while
+// there is no page.
 func Open(path string, token uint64) (*Page, error) {
 	page, err := open(path)
 	if err != nil {
@@ -103,7 +103,7 @@ func open(path string) (*Page, error) {
 	return &Page{memory: memory}, nil
 }
 
-// Close gives the memory back; the file stays.
+// Close unmaps the memory; the file stays.
 func (p *Page) Close() error {
 	if err := unix.Munmap(p.memory); err != nil {
 		return fmt.Errorf("unmap the page of what is in flight: %w", err)
@@ -112,21 +112,21 @@ func (p *Page) Close() error {
 	return nil
 }
 
-// word is eight bytes of the page, which is aligned, and of a machine whose
-// numbers are little-endian.
+// word returns eight bytes of the page, which is aligned; the machine must be little-endian.
 func (p *Page) word(at int) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer(&p.memory[at])) //nolint:gosec // within the page
 }
 
-// site is the near site's byte, with the three that are 0.
+// site returns the near site's byte with the three zero bytes after it.
 func (p *Page) site() *atomic.Uint32 {
 	return (*atomic.Uint32)(unsafe.Pointer(&p.memory[siteAt])) //nolint:gosec // within the page
 }
 
 func place(worker int) int { return firstWorker + worker*workerBytes }
 
-// Set publishes a worker's oldest I/O in flight, by the guest's wall clock (0:
-// none), and its completed I/Os. Only one goroutine may do so for a worker.
+// Set publishes the submission time of a worker's oldest I/O in flight, by the guest's wall clock
+// in ns (0: none), and the number of its completed I/Os. Only one goroutine may do so for each
+// worker.
 func (p *Page) Set(worker int, oldestNs int64, completed uint64) {
 	at := place(worker)
 	counter := p.word(at)
@@ -136,8 +136,8 @@ func (p *Page) Set(worker int, oldestNs int64, completed uint64) {
 	counter.Add(1)
 }
 
-// Get is the oldest of all workers and the sum of what they completed. ok is
-// false when a worker was writing.
+// Get returns the oldest submission time of all workers and the sum of their completed I/Os. ok
+// is false when a worker was writing at the same time.
 func (p *Page) Get() (oldestNs int64, completed uint64, ok bool) {
 	for worker := range p.workers {
 		oldest, done, ok := p.get(place(worker))
@@ -164,9 +164,9 @@ func (p *Page) get(at int) (oldestNs int64, completed uint64, ok bool) {
 	return 0, 0, false
 }
 
-// SetNear says at which site the guest's domain runs: 'a', 'b', or 0; and when
-// that was heard, by the guest's CLOCK_MONOTONIC, which no migration steps. No time is
-// said of two sites: by a time that comes again Near could not see a change of site.
+// SetNear publishes at which site the guest's domain runs ('a', 'b', or 0 for neither), and when
+// the guest heard so, by its CLOCK_MONOTONIC, which no migration steps. Each change of site must
+// come with a new time: if a time were used for two sites, Near could not detect the change.
 func (p *Page) SetNear(site byte, atNs int64) {
 	said := p.word(saidAt)
 	said.Store(0)
@@ -174,7 +174,8 @@ func (p *Page) SetNear(site byte, atNs int64) {
 	said.Store(uint64(atNs)) //nolint:gosec // read back as it was
 }
 
-// Near is what was said, and when: 0 and 0 when nothing was, or it is just being said.
+// Near returns the site that was published and when: 0 and 0 when none was, or when SetNear is
+// running.
 func (p *Page) Near() (site byte, atNs int64) {
 	said := p.word(saidAt)
 	at := said.Load()

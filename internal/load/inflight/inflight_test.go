@@ -56,8 +56,7 @@ func TestLayoutIsThatOfTheContract(t *testing.T) {
 	}
 }
 
-// TestTornRead holds a worker in the middle of its writing, as one that was
-// killed there.
+// TestTornRead leaves a worker in the middle of a write, like one that was killed there.
 func TestTornRead(t *testing.T) {
 	load, witness, _ := pages(t, 2)
 	load.word(place(1)).Add(1)
@@ -68,13 +67,13 @@ func TestTornRead(t *testing.T) {
 	assert.True(t, ok)
 }
 
-// TestNobodySeesHalf publishes pairs that belong together while another reads. No time is
-// told twice, as none is of a clock that goes forward.
+// TestNobodySeesHalf publishes pairs of values that belong together while another goroutine
+// reads. It uses each time only once, as a clock that goes forward does.
 func TestNobodySeesHalf(t *testing.T) {
 	load, witness, _ := pages(t, 1)
 	const last = 100_000
 	var writer sync.WaitGroup
-	defer writer.Wait() // before the pages are closed, also where something is wrong
+	defer writer.Wait() // before the pages are closed, also when the test fails
 	siteAt := func(at int64) byte { return 'a' + byte(at%2) }
 	writer.Go(func() {
 		for i := int64(1); i <= last; i++ {
@@ -108,7 +107,7 @@ func TestWhatIsNoPage(t *testing.T) {
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// TestCreateAgain replaces the page of an attempt before.
+// TestCreateAgain replaces the page of a previous attempt.
 func TestCreateAgain(t *testing.T) {
 	_, _, path := pages(t, 1)
 	again, err := Create(path, 9, 1)

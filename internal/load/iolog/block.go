@@ -12,7 +12,7 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// appendTo appends the header as a block has it. Its length comes later.
+// appendTo appends the header in a block's format. The block's length is filled in later, by end.
 //
 //nolint:gosec // counts are below their limits, and times are after 1970
 func (h *header) appendTo(to []byte) []byte {
@@ -36,7 +36,7 @@ func (h *header) appendTo(to []byte) []byte {
 	return order.AppendUint32(to, 0)
 }
 
-// parseHeader reads a header. It is an error when no block can begin so.
+// parseHeader reads a header. Bytes with which no block can begin are an error.
 //
 //nolint:gosec // the bits are taken as they are, and compared with limits
 func parseHeader(b []byte) (h header, err error) {
@@ -59,7 +59,7 @@ func parseHeader(b []byte) (h header, err error) {
 	return h, nil
 }
 
-// check says what is wrong with a header whose block has the right CRC.
+// check returns what is wrong with a header whose block has the right CRC.
 func (h *header) check() error {
 	switch {
 	case h.version != spec.SequenceVersion:
@@ -73,25 +73,25 @@ func (h *header) check() error {
 	return nil
 }
 
-// sum is the CRC that ends a block, and whether it is that of its bytes.
+// sum returns the CRC at the end of a block, and whether it matches the block's bytes.
 func sum(block []byte) (crc uint32, ok bool) {
 	end := len(block) - trailerBytes
 	crc = binary.LittleEndian.Uint32(block[end:])
 	return crc, crc == crc32.Checksum(block[:end], castagnoli)
 }
 
-// Planes of a block of events.
+// Planes of a block of events, by their numbers.
 const (
 	planeKinds      = 0
-	planeSubmitted  = 1 // to 8: bytes of submissions' times by significance
-	planeCompleted  = 9 // to 16: of completions'
+	planeSubmitted  = 1 // to 8: bytes of the submissions' times, the least significant first
+	planeCompleted  = 9 // to 16: the same of the completions' times
 	planePlaces     = 17
 	planeExceptions = 18
-	planePlacesHigh = 19 // more than 256 in flight
+	planePlacesHigh = 19 // used when more than 256 are in flight
 	planes          = 20
 )
 
-// Modes of a plane.
+// Modes of a plane: how its bytes are encoded.
 const (
 	modePlain    = 0
 	modeRepeated = 1
@@ -100,7 +100,7 @@ const (
 
 const planeHeaderBytes = 8
 
-// coder packs blocks. One serves all workers.
+// coder encodes blocks. One coder serves all workers.
 type coder struct {
 	huffman huff0.Scratch
 	plane   []byte
@@ -111,13 +111,13 @@ func newCoder() *coder {
 	return &coder{huffman: huff0.Scratch{Reuse: huff0.ReusePolicyNone}, plane: make([]byte, 0, maxEvents)}
 }
 
-// begin begins a block in the coder's buffer.
+// begin starts a block in the coder's buffer.
 func (c *coder) begin(h *header, state []byte) {
 	h.stateBytes = len(state)
 	c.out = append(h.appendTo(c.out[:0]), state...)
 }
 
-// end ends it, and returns it until the next begin.
+// end completes the block. The returned bytes are valid until the next begin.
 func (c *coder) end() (block []byte, crc uint32) {
 	binary.LittleEndian.PutUint32(c.out[8:], uint32(len(c.out)+trailerBytes)) //nolint:gosec // below maxBlock
 	crc = crc32.Checksum(c.out, castagnoli)
@@ -125,7 +125,7 @@ func (c *coder) end() (block []byte, crc uint32) {
 	return c.out, crc
 }
 
-// add appends a plane. One that is empty, or of zeros only, is left out.
+// add appends a plane. A plane that is empty or all zeros is left out.
 func (c *coder) add(id byte, data []byte) {
 	repeated := true
 	for _, b := range data {
@@ -152,14 +152,14 @@ func (c *coder) append(id, mode byte, length int, packed []byte) {
 	c.out = append(c.out, packed...)
 }
 
-// unpacker takes the planes of a block apart.
+// unpacker decodes the planes of a block.
 type unpacker struct {
 	huffman huff0.Scratch
-	planes  [planes][]byte // empty: left out
+	planes  [planes][]byte // empty: the block has no such plane
 	buffers [planes][]byte
 }
 
-// unpack reads all planes. What they should be as long as is for the caller.
+// unpack decodes all planes. The caller must check their lengths.
 func (u *unpacker) unpack(rest []byte) error {
 	u.planes = [planes][]byte{}
 	for len(rest) > 0 {

@@ -6,12 +6,12 @@ import (
 	"math/bits"
 )
 
-// events are those of a block, as its planes have them.
+// events are the events of a block, as its planes hold them.
 type events struct {
 	kinds      []byte
-	times      [2][8][]byte // of submissions and completions, by significance
+	times      [2][8][]byte // of submissions and of completions, the least significant byte first
 	places     [2][]byte
-	at         [2]int // how many were taken of each kind
+	at         [2]int // how many of each kind next has returned
 	exceptions []exception
 }
 
@@ -21,13 +21,13 @@ type exception struct {
 	value int64
 }
 
-// eventsOf looks at the lengths of all planes.
+// eventsOf checks the lengths of all planes.
 func eventsOf(h *header, planes *[planes][]byte) (*events, error) {
 	e := &events{kinds: planes[planeKinds]}
 	completions := 0
 	for i, b := range e.kinds {
 		if past := 8*(i+1) - h.events; past > 0 {
-			b = b << past >> past // bits after the last event
+			b = b << past >> past // drop the bits after the last event
 		}
 		completions += bits.OnesCount8(b)
 	}
@@ -51,7 +51,7 @@ func eventsOf(h *header, planes *[planes][]byte) (*events, error) {
 	return e, err
 }
 
-// exceptionsOf reads a plane of exceptions, which are in the order of events.
+// exceptionsOf reads a plane of exceptions, which are in the order of their events.
 func exceptionsOf(plane []byte, events int) (all []exception, err error) {
 	before := 0
 	for len(plane) > 0 {
@@ -77,7 +77,7 @@ func exceptionsOf(plane []byte, events int) (all []exception, err error) {
 	return all, nil
 }
 
-// next is event n: they are taken in their order.
+// next returns event n. It must be called for one event after the other.
 func (e *events) next(n int) (completion bool, units int64, place int) {
 	kind := 0
 	if len(e.kinds) > 0 {
@@ -101,7 +101,7 @@ func (e *events) next(n int) (completion bool, units int64, place int) {
 	return true, units, place
 }
 
-// exceptionsOf takes those of event n.
+// exceptionsOf returns the exceptions of event n and removes them.
 func (e *events) exceptionsOf(n int) (all []exception) {
 	count := 0
 	for count < len(e.exceptions) && e.exceptions[count].event == n {

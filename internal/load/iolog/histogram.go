@@ -11,60 +11,60 @@ import (
 )
 
 const (
-	histogramNs    = int64(time.Second)           // a block of histograms is of this much at least
-	intervalNs     = int64(10 * time.Millisecond) // of a histogram, before any were joined
-	histogramBytes = 512 << 10                    // all workers' histograms that are being filled
-	leastHistogram = 32 << 10                     // a worker's
-	usualCounts    = 8192                         // counts of an interval before they are put together
-	maxJoined      = 1 << 32                      // intervals in one
+	histogramNs    = int64(time.Second)           // a block of histograms covers at least this time
+	intervalNs     = int64(10 * time.Millisecond) // length of an interval before any were joined
+	histogramBytes = 512 << 10                    // all workers' open blocks of histograms together
+	leastHistogram = 32 << 10                     // the least for one worker
+	usualCounts    = 8192                         // counts in an interval before they are merged
+	maxJoined      = 1 << 32                      // 10-ms intervals in one
 	maxKeys        = 256
-	maxStepsOf     = 1024 // of a block of histograms
+	maxStepsOf     = 1024 // steps of the wall clock in a block of histograms
 )
 
-// Bucket is the bucket of a response time: 128 steps for each power of two, so
-// each is within 0.4 % of its middle; below 256 ns each ns has its own.
+// Bucket returns the bucket of a response time. Each power of two has 128 buckets, so each
+// response time is within 0.4 % of the middle of its bucket; below 256 ns each ns has a bucket of
+// its own.
 func Bucket(responseNs int64) int64 {
 	exponent := max(bits.Len64(uint64(max(responseNs, 0)))-8, 0)
 	return int64(exponent)*128 + max(responseNs, 0)>>exponent
 }
 
-// BucketNs are the least response time of a bucket, and of the next one.
+// BucketNs returns the smallest response time of a bucket and that of the next bucket.
 func BucketNs(bucket int64) (from, to int64) {
 	exponent := max(bucket/128-1, 0)
 	return (bucket - exponent*128) << exponent, (bucket - exponent*128 + 1) << exponent
 }
 
-// folding is a block of histograms that is being filled. When it has grown too
-// long, each two neighbouring intervals become one of twice the length.
+// folding is a block of histograms that is being filled. When it has grown too long, each two
+// neighbouring intervals are joined to one of twice the length.
 //
-// Its text is: joined, violations, errno of the first failed I/O; count of
-// steps, and for each its 10-ms number and value (varint); then for each
-// interval with anything in it its first 10-ms number, count of entries, and for
-// each entry write, line, I/Os, errors, bytes, longest ns, oldest in flight ns, and pairs of
-// the distance to the bucket before and its count, up to 0, 0. All but a step's
-// value are uvarints; 10-ms numbers count from the block's beginning, by the
-// monotonic clock.
+// Its encoding is: joined, violations, errno of the first failed I/O; count of steps, and for
+// each step its 10-ms number and value (varint). For each interval with any content then follow
+// its first 10-ms number and the count of entries, and for each entry write, line, I/Os, errors,
+// bytes, longest ns, oldest in flight ns, and pairs of the distance to the previous bucket and
+// this bucket's count, ended by 0, 0. All numbers except a step's value are uvarints. 10-ms
+// numbers count from the block's beginning by the monotonic clock.
 type folding struct {
 	limit      int
-	joined     int64 // 10-ms intervals in each
+	joined     int64 // 10-ms intervals in each interval
 	violations uint64
 	firstErrno int
 	steps      []byte
 	stepCount  uint64
 	intervals  []byte
-	written    int   // intervals in them
+	written    int   // number of intervals in intervals
 	current    int64 // 10-ms number of the interval that is being filled
-	last       int64 // time of the last event since the block's beginning
+	last       int64 // time of the last event, since the block's beginning
 	interval   interval
 }
 
-// interval is one that is being filled.
+// interval is the interval that is being filled.
 type interval struct {
 	sums   [maxKeys]sums
 	counts []uint64 // key (8 bits), bucket (16), I/Os (40)
 }
 
-// sums are those of an operation and line.
+// sums are the totals of one operation and line.
 type sums struct{ ios, errors, bytes, longest, oldest uint64 }
 
 func newFolding(workers int) *folding {
@@ -75,7 +75,7 @@ func newFolding(workers int) *folding {
 	}
 }
 
-// key of an operation and line; there are 100 lines at most.
+// key returns the key of an operation and line; there are at most 100 lines.
 func key(write bool, line int) int {
 	if write {
 		return line*2%maxKeys + 1
@@ -83,7 +83,7 @@ func key(write bool, line int) int {
 	return line * 2 % maxKeys
 }
 
-// completed counts an I/O in the current interval.
+// completed counts a completed I/O in the current interval.
 func (f *folding) completed(io *spec.IO, responseNs int64, errno int) {
 	key := key(io.Write, io.Line)
 	sum := &f.interval.sums[key]
@@ -99,7 +99,7 @@ func (f *folding) completed(io *spec.IO, responseNs int64, errno int) {
 	f.add(key, uint64(Bucket(responseNs)), 1)          //nolint:gosec // not negative
 }
 
-// add counts response times.
+// add counts response times that are in one bucket.
 func (f *folding) add(key int, bucket, ios uint64) {
 	if counts := len(f.interval.counts); counts == cap(f.interval.counts) {
 		f.interval.compact()
@@ -110,7 +110,7 @@ func (f *folding) add(key int, bucket, ios uint64) {
 	f.interval.counts = append(f.interval.counts, uint64(key)<<56|bucket<<40|ios) //nolint:gosec // below maxKeys
 }
 
-// compact puts the counts of each key and bucket together, in their order.
+// compact merges the counts of each key and bucket, and sorts them.
 func (i *interval) compact() {
 	slices.Sort(i.counts)
 	kept := i.counts[:0]
@@ -125,7 +125,7 @@ func (i *interval) compact() {
 	i.counts = kept
 }
 
-// advance goes to the interval of a time, since the block's beginning.
+// advance moves on to the interval of a time, given since the block's beginning.
 func (f *folding) advance(sinceNs int64, age func(sinceNs int64, give func(*spec.IO, int64))) {
 	f.last = max(sinceNs, 0)
 	number := f.last / intervalNs
@@ -136,7 +136,7 @@ func (f *folding) advance(sinceNs int64, age func(sinceNs int64, give func(*spec
 	}
 }
 
-// flush writes the current interval, if anything was in it.
+// flush writes the current interval, if it has any I/Os.
 func (f *folding) flush(age func(sinceNs int64, give func(*spec.IO, int64))) {
 	if len(f.interval.counts) == 0 {
 		return
@@ -151,7 +151,7 @@ func (f *folding) flush(age func(sinceNs int64, give func(*spec.IO, int64))) {
 	}
 }
 
-// write appends the current interval and empties it.
+// write appends the current interval to intervals and empties it.
 func (f *folding) write() {
 	i := &f.interval
 	i.compact()
@@ -186,8 +186,8 @@ func (f *folding) write() {
 	i.counts = i.counts[:0]
 }
 
-// fold joins each two intervals, in place: an interval that was joined is never
-// longer than its parts were.
+// fold joins each two intervals, in place: a joined interval is never longer than its two parts
+// were.
 func (f *folding) fold() {
 	f.joined *= 2
 	rest, current := uvarints{rest: f.intervals}, f.current
@@ -212,8 +212,8 @@ func (f *folding) fold() {
 	f.current = current - current%f.joined
 }
 
-// step notes a step of the wall clock. One too many is left out: the next
-// block's beginning has the sum of all.
+// step records a step of the wall clock. A step beyond the limit is left out: the beginning of
+// the next block shows the sum of all.
 func (f *folding) step(sinceNs, byNs int64) {
 	if f.stepCount == maxStepsOf {
 		return
@@ -223,7 +223,7 @@ func (f *folding) step(sinceNs, byNs int64) {
 	f.steps = binary.AppendVarint(f.steps, byNs)
 }
 
-// appendTo appends the block's text.
+// appendTo appends the block's encoding.
 func (f *folding) appendTo(to []byte) []byte {
 	for _, value := range []uint64{uint64(f.joined), f.violations, uint64(f.firstErrno), f.stepCount} { //nolint:gosec // not negative
 		to = binary.AppendUvarint(to, value)
@@ -231,7 +231,8 @@ func (f *folding) appendTo(to []byte) []byte {
 	return append(append(to, f.steps...), f.intervals...)
 }
 
-// uvarints takes numbers off a text. bad stays true once one was not there.
+// uvarints takes numbers off an encoding. bad becomes true when a number is missing, and stays
+// true.
 type uvarints struct {
 	rest []byte
 	bad  bool
@@ -240,7 +241,7 @@ type uvarints struct {
 func (u *uvarints) next() uint64  { return taken(u, binary.Uvarint) }
 func (u *uvarints) signed() int64 { return taken(u, binary.Varint) }
 
-// taken is the next number, 0 where there is none.
+// taken returns the next number, or 0 when there is none.
 func taken[T uint64 | int64](u *uvarints, decode func([]byte) (T, int)) T {
 	value, n := decode(u.rest)
 	if n <= 0 {
@@ -251,7 +252,7 @@ func taken[T uint64 | int64](u *uvarints, decode func([]byte) (T, int)) T {
 	return value
 }
 
-// entries gives those of an interval, each with its counts after it.
+// entries passes each entry of an interval to entry, and then the entry's counts to count.
 func (u *uvarints) entries(entry func(key int, s sums), count func(key int, bucket, ios uint64)) {
 	for entries := u.next(); entries > 0 && !u.bad; entries-- {
 		write, line := u.next(), u.next()
@@ -278,10 +279,10 @@ func (u *uvarints) entries(entry func(key int, s sums), count func(key int, buck
 	}
 }
 
-// maxIntervals is the 10-ms number of a century.
+// maxIntervals is the 10-ms number at the end of a century.
 const maxIntervals = 100 * 366 * 24 * 3600 * 100
 
-// histogramsOf reads the text of a block of histograms.
+// histogramsOf reads the encoding of a block of histograms.
 func histogramsOf(h *header, text []byte, account *Account) error {
 	u := uvarints{rest: text}
 	joined, violations, errno, steps := u.next(), u.next(), u.next(), u.next()

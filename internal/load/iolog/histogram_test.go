@@ -103,7 +103,7 @@ func TestHistograms(t *testing.T) {
 		s.longest = sums[k].longest
 		assert.Equal(t, s, sums[k], "%+v", k)
 	}
-	strays := int64(0) // that rounding has put into the bucket beside
+	strays := int64(0) // put into the neighbouring bucket by rounding
 	for _, of := range counts {
 		for _, left := range of {
 			strays += max(left, -left)
@@ -112,7 +112,7 @@ func TestHistograms(t *testing.T) {
 	assert.Less(t, strays, int64(len(l.want)/100))
 }
 
-// TestOldestInFlight holds that a histogram tells of an I/O that hangs.
+// TestOldestInFlight holds that a histogram shows an I/O that hangs.
 func TestOldestInFlight(t *testing.T) {
 	l := of(plain(), 40_000)
 	l.replay.Access.Outstanding = 2
@@ -136,8 +136,8 @@ func TestOldestInFlight(t *testing.T) {
 	assert.InDelta(t, 1e9, longest, 1e6)
 }
 
-// TestDetailComesBack holds that events are written again once somebody has
-// taken blocks, and that each I/O is still there once.
+// TestDetailComesBack holds that events are written again once a host has taken blocks, and that
+// each I/O is still there exactly once.
 func TestDetailComesBack(t *testing.T) {
 	l := of(plain(), 400_000)
 	l.budget.KeepBytes = 200 << 10
@@ -185,9 +185,8 @@ func TestStepInHistograms(t *testing.T) {
 	assert.Equal(t, 3*time.Second, account.Steps[0].By)
 }
 
-// TestBudget holds that the memory of a long load whose log nobody takes is what
-// is to be kept and 3 MiB, so that with 5 MiB to keep and the 7 MiB of the program and
-// its buffers, it is below 16 MiB.
+// TestBudget holds that the memory of a long load whose log nobody takes is KeepBytes plus 3 MiB.
+// With 5 MiB to keep, and 7 MiB for the program and its buffers, it is below 16 MiB.
 func TestBudget(t *testing.T) {
 	access := plain()
 	access.Outstanding = 4
@@ -280,8 +279,8 @@ func BenchmarkWriter(b *testing.B) {
 	}
 }
 
-// TestWideHistograms: an interval that is longer alone than all are to be still
-// has its time, for it becomes no shorter with others.
+// TestWideHistograms: an interval that alone is longer than the limit of all keeps its time,
+// because joining it with others would not make it shorter.
 func TestWideHistograms(t *testing.T) {
 	const workers, lines, responses, intervals = 16, 50, 400, 64
 	f := newFolding(workers)
@@ -304,9 +303,9 @@ func TestWideHistograms(t *testing.T) {
 	}
 }
 
-// TestHistogramPercentiles holds that percentiles taken from histograms differ by no
-// more than 1 % from those of the very same I/Os, for response times above 10 µs: of a
-// fast disk, of a slow one, and of one with two humps.
+// TestHistogramPercentiles holds that percentiles from histograms differ by no more than 1 % from
+// those of the I/Os themselves, for response times above 10 µs: of a fast disk, of a slow disk,
+// and of a disk with a bimodal distribution.
 func TestHistogramPercentiles(t *testing.T) {
 	normal, slow := lognormal(14_000, .1), lognormal(5e6, .8)
 	fast := func(r *rand.Rand) float64 { return max(10_000, normal(r)) }
@@ -342,7 +341,7 @@ func TestHistogramPercentiles(t *testing.T) {
 	}
 }
 
-// atRank is the middle of the bucket that has the response time of a rank, from 1.
+// atRank returns the middle of the bucket with the response time of a rank, counted from 1.
 func atRank(histograms []Histogram, rank int64) int64 {
 	ios := map[int64]int64{}
 	for _, histogram := range histograms {

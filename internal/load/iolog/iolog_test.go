@@ -89,8 +89,8 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-// TestSteps holds that a step of the wall clock is told where it was, and that
-// times are those of the clock at that moment.
+// TestSteps holds that a step of the wall clock is reported at its place, and that times are
+// those of the clock at the moment.
 func TestSteps(t *testing.T) {
 	l := of(busy(), 40_000)
 	var want []Step
@@ -119,7 +119,7 @@ func TestSteps(t *testing.T) {
 	require.Len(t, got, len(l.want))
 }
 
-// TestSlewing holds that a wall clock that is steered is followed within 50 us.
+// TestSlewing holds that a wall clock that is being slewed is followed within 50 us.
 func TestSlewing(t *testing.T) {
 	l := of(plain(), 40_000)
 	l.event = func(w *worker) { w.ahead = beganWall - beganMono + (w.mono-beganMono)/2000 } // 500 ppm
@@ -135,8 +135,8 @@ func TestSlewing(t *testing.T) {
 	assert.InDelta(t, float64(last)/2000, float64(all), 100_000)
 }
 
-// TestDelay holds that a block can begin and end while an I/O waits for its
-// delay: it is drawn, and not submitted.
+// TestDelay holds that a block can begin and end while an I/O waits for its delay: the I/O is
+// drawn but not submitted.
 func TestDelay(t *testing.T) {
 	access := plain()
 	access.Outstanding = 4

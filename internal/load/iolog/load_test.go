@@ -21,8 +21,8 @@ const (
 	token     = uint64(0xFEED_0000_0000_0001)
 )
 
-// load is a made-up load in virtual time: what it submits and completes goes to
-// the log, and what should be read is remembered.
+// load is a simulated load in virtual time: its submissions and completions go to the log, and
+// the expected entries are remembered.
 type load struct {
 	replay   Replay
 	budget   Budget
@@ -167,7 +167,7 @@ func (l *load) complete(w *worker) {
 	}
 }
 
-// log is what nobody has taken.
+// log returns what no host has taken.
 func (l *load) log(t testing.TB) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -186,9 +186,9 @@ func (l *load) reading(files ...[]byte) (got []Entry, account Account, err error
 	return got, account, err
 }
 
-// near holds that two lists of entries are the same, but for the times, which
-// may be so far apart. Workers are looked at one by one: the order of two that
-// complete together is not known.
+// near holds that two lists of entries are the same, except that their times may differ by
+// withinNs. It compares each worker separately, because the order of two I/Os that complete at
+// the same time is not known.
 func near(t testing.TB, want, got []Entry, withinNs int64) {
 	t.Helper()
 	require.Len(t, got, len(want))

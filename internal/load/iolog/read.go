@@ -9,11 +9,11 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// Read replays the files of a log, and gives its I/Os in the order of their
-// completion, as far as the wall clock did not step back: the workers are
-// merged. It needs a decoded block of each worker, and the whole of a file that
-// is no io.ReaderAt. ErrForeign and ErrDamaged are what a log is refused with;
-// one of which blocks are missing is read, and Missing names them.
+// Read replays the files of a log. It merges the workers and passes the I/Os to give in the order
+// of their completion, except where the wall clock stepped back. It holds one decoded block of
+// each worker in memory, and the whole of any file that is not an io.ReaderAt. A log is refused
+// with ErrForeign or ErrDamaged; a log with missing blocks is read, and Account.Missing names
+// them.
 func Read(files []io.Reader, c Replay, give func(Entry) error) (Account, error) {
 	account := Account{Detail: DetailAll}
 	workers, err := index(files, c)
@@ -64,8 +64,7 @@ func Read(files []io.Reader, c Replay, give func(Entry) error) (Account, error) 
 	return account, nil
 }
 
-// index finds all blocks of each worker, by their numbers. Identical ones count
-// once.
+// index finds all blocks of each worker, sorted by their numbers. Identical blocks count once.
 func index(files []io.Reader, c Replay) ([][]block, error) {
 	hash, err := ConfigHash(c.Access, c.Targets, c.Seed)
 	if err != nil {
@@ -101,7 +100,7 @@ func index(files []io.Reader, c Replay) ([][]block, error) {
 	return workers, nil
 }
 
-// once sorts a worker's blocks and leaves out those that are there twice.
+// once sorts a worker's blocks and removes duplicates.
 func once(blocks []block) ([]block, error) {
 	slices.SortStableFunc(blocks, func(a, b block) int { return cmp.Compare(a.number, b.number) })
 	for i := 1; i < len(blocks); i++ {

@@ -16,28 +16,28 @@ import (
 )
 
 const (
-	maxReceived  = int64(4 << 30) // of one attempt
-	leaveFree    = 64 << 20       // of the file system
-	maxSenders   = 8              // connections at once: the old one may still be there when the guest has moved
+	maxReceived  = int64(4 << 30) // bytes of one attempt
+	leaveFree    = 64 << 20       // bytes of the file system
+	maxSenders   = 8              // simultaneous connections: the old one may still exist when the guest has moved
 	receiveLimit = 30 * time.Second
 )
 
-// receiver takes blocks of one attempt.
+// receiver takes the blocks of one attempt.
 type receiver struct {
 	from  netip.Addr
 	token uint64
 
-	mutex sync.Mutex // of all below
+	mutex sync.Mutex // guards the fields below
 	out   io.Writer
 	bytes int64
-	err   error // of out
+	err   error // the failure of out
 }
 
-// Receive takes the blocks of one attempt, on a site's host, until the context
-// ends. Connections of others are closed, as is one that sends anything but
-// complete blocks of that token. When the file has 4 GiB, or the file system
-// of an *os.File would be left with less than 64 MiB, blocks are not taken and
-// not answered: they stay with the guest. A failure of out is an error.
+// Receive takes the blocks of one attempt, on a site's host, until the context ends. It closes
+// connections from other addresses than from, and those that send anything but complete blocks of
+// this token. When the file has 4 GiB, or the file system of an *os.File would be left with less
+// than 64 MiB, blocks are neither stored nor answered: the guest keeps them. A failure of out is
+// an error.
 func Receive(ctx context.Context, listen netip.AddrPort, from netip.Addr, token uint64, out io.Writer) error {
 	config := net.ListenConfig{}
 	listener, err := config.Listen(ctx, "tcp", listen.String())
@@ -75,7 +75,7 @@ func Receive(ctx context.Context, listen netip.AddrPort, from netip.Addr, token 
 	}
 }
 
-// serve takes blocks from one connection. Only a failure of the file is an error.
+// serve takes blocks from one connection. It returns an error only when the file fails.
 func (r *receiver) serve(ctx context.Context, connection net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = connection.Close() })
 	defer stop()
@@ -86,7 +86,7 @@ func (r *receiver) serve(ctx context.Context, connection net.Conn) error {
 	}
 	var block []byte
 	for {
-		// A block may be long in coming; once it has begun it may not.
+		// The next block may take long to come; once it has begun it must arrive in time.
 		block = slices.Grow(block[:0], headerBytes)[:headerBytes]
 		if _, err := io.ReadFull(connection, block); err != nil {
 			return nil //nolint:nilerr // the guest has moved, or ended
@@ -114,7 +114,7 @@ func (r *receiver) serve(ctx context.Context, connection net.Conn) error {
 	}
 }
 
-// take appends a block to the file, when there is room for it.
+// take appends a block to the file if there is room for it.
 func (r *receiver) take(block []byte) (taken bool, err error) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -126,7 +126,7 @@ func (r *receiver) take(block []byte) (taken bool, err error) {
 	return r.err == nil, r.err
 }
 
-// room says whether the file system has some for a block.
+// room reports whether the file system has room for a block.
 func (r *receiver) room(bytes int) bool {
 	file, ok := r.out.(*os.File)
 	if !ok {

@@ -13,27 +13,27 @@ type replay struct {
 	worker, workers int
 	access          spec.Access
 	sequence        *spec.Sequence
-	blocks          []block // that are left
+	blocks          []block // blocks that are left
 	account         *Account
-	entries, rest   []Entry // of the block that was read; those that are left
+	entries, rest   []Entry // of the block that was read last, and those of them that are left
 	buffer          []byte
 	unpacker        unpacker
 
-	read                   int // blocks that were
-	number                 int // of the block before, -1 at first
+	read                   int // number of blocks that were read
+	number                 int // of the previous block; -1 at first
 	known                  bool
-	drawn                  bool // the youngest in flight is not submitted yet
+	drawn                  bool // the youngest I/O in flight is not submitted yet
 	submissions, completed uint64
 	flights                []flying // by slot
-	ahead                  int64    // of the wall clock, at the end of the block before
-	last                   int64    // event, by the wall clock
+	ahead                  int64    // of the wall clock, at the end of the previous block
+	last                   int64    // time of the last event, by the wall clock
 	ended                  bool
 }
 
 // flying is an I/O in flight.
 type flying struct{ submittedNs, lateNs int64 }
 
-// fill reads blocks until there are entries left, or no block is.
+// fill reads blocks until there are entries left or all blocks are read.
 func (r *replay) fill() error {
 	for len(r.rest) == 0 && len(r.blocks) > 0 {
 		one := &r.blocks[0]
@@ -50,7 +50,7 @@ func (r *replay) fill() error {
 	return nil
 }
 
-// block reads one, whose bytes follow its header.
+// block reads one block; text is its bytes after the header.
 func (r *replay) block(one *block, text []byte) error {
 	state, text := text[:one.stateBytes], text[one.stateBytes:]
 	if err := r.begin(one, state); err != nil {
@@ -80,8 +80,8 @@ func (r *replay) block(one *block, text []byte) error {
 	return r.replay(&one.header)
 }
 
-// begin has the sequence where the block begins: there it is already, or after a
-// hole it is set.
+// begin brings the sequence to the block's beginning. Usually it is there already, which begin
+// checks; after a gap begin sets the sequence's state from the block.
 func (r *replay) begin(one *block, state []byte) error {
 	own := len(r.sequence.AppendState(nil))
 	if len(state) < own {
@@ -110,7 +110,7 @@ func (r *replay) begin(one *block, state []byte) error {
 	return nil
 }
 
-// expected is the number of the block that should be next.
+// expected returns the number that the next block should have.
 func (r *replay) expected() int {
 	if r.read == 0 {
 		return 0
@@ -118,7 +118,8 @@ func (r *replay) expected() int {
 	return r.number + 1
 }
 
-// endsDrawn says that the stamps' last is of an I/O that is not submitted yet.
+// endsDrawn reports whether the last of the stamps is of an I/O that is drawn but not submitted
+// yet.
 func endsDrawn(stamps uvarints) bool {
 	for len(stamps.rest) > 0 {
 		if stamps.next() == 0 {
@@ -129,7 +130,7 @@ func endsDrawn(stamps uvarints) bool {
 	return false
 }
 
-// set takes state and stamps as they are written.
+// set takes the state and the stamps from the block.
 func (r *replay) set(one *block, state []byte, stamps *uvarints) error {
 	if err := r.sequence.SetState(state); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -153,7 +154,7 @@ func (r *replay) set(one *block, state []byte, stamps *uvarints) error {
 	return nil
 }
 
-// submit notes the submission of a slot's I/O, by its number.
+// submit records the submission of the I/O in a slot; number counts the worker's submissions.
 func (r *replay) submit(h *header, slot int, at int64, number uint64) {
 	r.flights[slot] = flying{submittedNs: at}
 	if r.access.RateIOPS > 0 {
@@ -162,7 +163,7 @@ func (r *replay) submit(h *header, slot int, at int64, number uint64) {
 	}
 }
 
-// replay gives the events of a block to the sequence.
+// replay applies the events of a block to the sequence.
 func (r *replay) replay(h *header) error {
 	events, err := eventsOf(h, &r.unpacker.planes)
 	if err != nil {
@@ -206,7 +207,7 @@ func (r *replay) replay(h *header) error {
 	return nil
 }
 
-// draw takes the next I/O of the sequence, or the one that was drawn before.
+// draw takes the next I/O of the sequence, unless one is drawn already.
 func (r *replay) draw() (ok bool) {
 	if r.drawn {
 		r.drawn = false
@@ -231,7 +232,7 @@ func (r *replay) complete(place int, errno, at int64) (ok bool) {
 	return true
 }
 
-// submitted are the slots that are in flight, without one that is drawn only.
+// submitted returns the slots in flight, without one that is only drawn.
 func (r *replay) submitted() []int {
 	flying := r.sequence.InFlight()
 	if r.drawn {
@@ -240,7 +241,7 @@ func (r *replay) submitted() []int {
 	return flying
 }
 
-// entry is what is known of an I/O in flight.
+// entry returns what is known of an I/O in flight.
 func (r *replay) entry(slot int) Entry {
 	io, _ := r.sequence.Flying(slot)
 	return Entry{
@@ -250,12 +251,12 @@ func (r *replay) entry(slot int) Entry {
 	}
 }
 
-// miss notes blocks that are not there.
+// miss records missing blocks.
 func (r *replay) miss(first, last int, ios uint64) {
 	r.account.Missing = append(r.account.Missing, fmt.Sprintf("worker %d: blocks %d to %d, with %d I/Os", r.worker, first, last, ios))
 }
 
-// finish notes what was in flight in the end.
+// finish records missing blocks at the end, and what was in flight.
 func (r *replay) finish() {
 	switch {
 	case r.read == 0:

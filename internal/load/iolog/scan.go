@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// block is where a block is.
+// block is a block and where it is.
 type block struct {
 	header
 	crc  uint32
@@ -15,7 +15,7 @@ type block struct {
 	byte int64
 }
 
-// read reads it into the buffer, if that is long enough.
+// read reads the block into the buffer, which it makes longer when necessary.
 func (b *block) read(buffer []byte) ([]byte, error) {
 	buffer = slices.Grow(buffer[:0], b.length)[:b.length]
 	if _, err := b.from.ReadAt(buffer, b.byte); err != nil {
@@ -24,8 +24,8 @@ func (b *block) read(buffer []byte) ([]byte, error) {
 	return buffer, nil
 }
 
-// whole is a file that can be read anywhere, and its length. One that cannot is
-// taken into memory.
+// whole returns a file that can be read at any offset, and its length. Any other file is read
+// into memory.
 func whole(file io.Reader) (io.ReaderAt, int64, error) {
 	if seeker, ok := file.(interface {
 		io.ReaderAt
@@ -38,8 +38,8 @@ func whole(file io.Reader) (io.ReaderAt, int64, error) {
 	return bytes.NewReader(text), int64(len(text)), err
 }
 
-// scan gives each complete block of a file. What is none is passed over: up to
-// where the next one begins.
+// scan passes each complete block of a file to give. Bytes that are no block are skipped up to
+// the beginning of the next block.
 func scan(file io.Reader, give func(block) error) error {
 	from, size, err := whole(file)
 	if err != nil {
@@ -73,7 +73,7 @@ func scan(file io.Reader, give func(block) error) error {
 	return nil
 }
 
-// search finds where a block may begin; the size when nowhere.
+// search returns where the next block may begin, or size when there is none.
 func search(from io.ReaderAt, at, size int64) (int64, error) {
 	window := make([]byte, 64<<10)
 	for at < size {

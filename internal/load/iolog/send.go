@@ -14,21 +14,21 @@ import (
 const (
 	dialLimit   = 2 * time.Second
 	answerLimit = 10 * time.Second
-	sendBuffer  = 64 << 10               // what may be on its way when the guest moves
-	nearPause   = 100 * time.Millisecond // between two looks at who is near
-	retryPause  = 500 * time.Millisecond // after a connection that failed
+	sendBuffer  = 64 << 10               // what may be under way when the guest moves
+	nearPause   = 100 * time.Millisecond // between two calls of near
+	retryPause  = 500 * time.Millisecond // after a failed connection
 
 	answerMagic = "HIOA"
 	answerBytes = 16
 )
 
-// errMoved ends a connection to a host that is not near any more.
+// errMoved ends a connection to a host that is no longer near.
 var errMoved = errors.New("the host is not near any more")
 
-// Send sends blocks to whichever host is near, oldest first, until the context
-// ends: while more of them are kept than StreamFromBytes. near is asked ten
-// times a second; an address that is not valid says that nobody is. What nobody
-// takes stays in the store: no failure of a host or the network is an error.
+// Send sends blocks, oldest first, to the host that is near, for as long as the store has more
+// than StreamFromBytes of them, until the context ends. It calls near ten times a second; an
+// invalid address means that no host is near. Blocks that no host takes stay in the store: a
+// failure of a host or of the network is no error.
 func (s *Store) Send(ctx context.Context, near func() netip.AddrPort) error {
 	for s.wait(ctx, near) {
 		to := near()
@@ -42,8 +42,8 @@ func (s *Store) Send(ctx context.Context, near func() netip.AddrPort) error {
 	return nil
 }
 
-// wait returns true when there is a block to send and somebody near, and false
-// when the context has ended.
+// wait returns true when there is a block to send and a host is near, and false when the context
+// has ended.
 func (s *Store) wait(ctx context.Context, near func() netip.AddrPort) bool {
 	for ctx.Err() == nil {
 		if _, ok := s.oldest(); !ok {
@@ -70,7 +70,7 @@ func pause(ctx context.Context, length time.Duration) {
 	}
 }
 
-// sendTo sends to one host while it is near, and there is something to send.
+// sendTo sends to one host as long as it is near and there is something to send.
 func (s *Store) sendTo(ctx context.Context, to netip.AddrPort, near func() netip.AddrPort) error {
 	dialer := net.Dialer{Timeout: dialLimit}
 	made, err := dialer.DialContext(ctx, "tcp", to.String())
@@ -78,7 +78,7 @@ func (s *Store) sendTo(ctx context.Context, to netip.AddrPort, near func() netip
 		return err
 	}
 	connection := made.(*net.TCPConn)
-	// What is in the buffer goes nowhere when the connection is closed.
+	// Data in the send buffer is discarded when the connection is closed.
 	_ = connection.SetLinger(0)
 	_ = connection.SetWriteBuffer(sendBuffer)
 	watched, cancel := context.WithCancelCause(ctx)
@@ -107,7 +107,7 @@ func (s *Store) sendTo(ctx context.Context, to netip.AddrPort, near func() netip
 	return context.Cause(watched)
 }
 
-// sendOn sends a block and waits for its answer.
+// sendOn sends a block and waits for the answer.
 func (b *sealed) sendOn(connection net.Conn) error {
 	if err := connection.SetDeadline(time.Now().Add(answerLimit)); err != nil {
 		return err
@@ -125,7 +125,7 @@ func (b *sealed) sendOn(connection net.Conn) error {
 	return nil
 }
 
-// answerTo is the answer to a block that is in the file.
+// answerTo returns the answer to a block that has been stored in the file.
 func answerTo(worker int, number, crc uint32) (answer [answerBytes]byte) {
 	order := binary.LittleEndian
 	copy(answer[:], answerMagic)

@@ -95,9 +95,8 @@ func until(t *testing.T, is func() bool) {
 	require.Eventually(t, is, 20*time.Second, time.Millisecond)
 }
 
-// TestMove holds that a guest that moves in the middle of its load sends to one
-// host and then to the other, and that both files together with its own are the
-// whole log.
+// TestMove holds that a guest that moves in the middle of its load sends to one host and then to
+// the other, and that both hosts' files together with its own are the whole log.
 func TestMove(t *testing.T) {
 	a, b := receiving(t, loopback, token), receiving(t, loopback, token)
 	var nearby atomic.Pointer[netip.AddrPort]
@@ -134,8 +133,8 @@ func TestMove(t *testing.T) {
 	assert.Empty(t, account.Missing)
 }
 
-// TestSendsFromTheBudgetOn holds that blocks below StreamFromBytes stay, and that
-// nobody near takes none.
+// TestSendsFromTheBudgetOn holds that blocks below StreamFromBytes stay with the guest, and that
+// no blocks are taken when no host is near.
 func TestSendsFromTheBudgetOn(t *testing.T) {
 	l := of(plain(), 400_000)
 	l.budget = Budget{KeepBytes: 1 << 20, StreamFromBytes: 128 << 10}
@@ -156,8 +155,8 @@ func TestSendsFromTheBudgetOn(t *testing.T) {
 	assert.Empty(t, account.Missing)
 }
 
-// TestHostThatDies holds that a block whose answer was lost is sent again: it is
-// there twice, and counts once.
+// TestHostThatDies holds that a block whose answer was lost is sent again: it then exists twice
+// and counts once.
 func TestHostThatDies(t *testing.T) {
 	l := of(plain(), 100_000)
 	l.budget.StreamFromBytes = 0
@@ -275,7 +274,7 @@ func TestReceiveCannotListen(t *testing.T) {
 	assert.ErrorContains(t, err, "take the load's log on "+h.address.String())
 }
 
-// TestFull holds that a receiver that has enough takes nothing and answers nothing.
+// TestFull holds that a receiver with a full file neither stores nor answers blocks.
 func TestFull(t *testing.T) {
 	r := &receiver{out: io.Discard, bytes: maxReceived - 10}
 	taken, err := r.take(make([]byte, 11))

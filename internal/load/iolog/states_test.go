@@ -32,8 +32,8 @@ func again(block []byte) []byte {
 	return binary.LittleEndian.AppendUint32(slices.Clone(block[:end]), crc32.Checksum(block[:end], castagnoli))
 }
 
-// TestCut holds of a log that is cut anywhere: what is read is exactly the
-// complete blocks, and what is not there is said.
+// TestCut cuts a log at any place: exactly the complete blocks are read, and what is missing is
+// reported.
 func TestCut(t *testing.T) {
 	l, log := small(t)
 	blocks := blocksOf(t, log)
@@ -109,7 +109,7 @@ func completions(block []byte) (n uint64) {
 	return n
 }
 
-// TestPendingAtACut holds that what was in flight where a log is cut is known by name.
+// TestPendingAtACut holds that it is known exactly which I/Os were in flight where a log is cut.
 func TestPendingAtACut(t *testing.T) {
 	l := of(plain(), 3*maxEvents)
 	l.replay.Access.Outstanding = 8
@@ -128,7 +128,7 @@ func TestPendingAtACut(t *testing.T) {
 	}
 }
 
-// TestFlippedBit holds that a block with one is missing, and the others are not.
+// TestFlippedBit holds that a block with a flipped bit is missing, and the others are not.
 func TestFlippedBit(t *testing.T) {
 	l, log := small(t)
 	blocks := blocksOf(t, log)
@@ -157,8 +157,8 @@ func TestFlippedBit(t *testing.T) {
 	}
 }
 
-// TestHole holds that after a missing block the I/Os are exactly those of the
-// others, with their times; those that were submitted before it as well.
+// TestHole holds that after a missing block the I/Os are exactly those of the other blocks, with
+// their times; also those that were submitted before the missing block.
 func TestHole(t *testing.T) {
 	open := busy()
 	open.RateIOPS = 12
@@ -199,8 +199,8 @@ func TestHole(t *testing.T) {
 	}
 }
 
-// TestDoubled holds that blocks may be there twice, in any order and in several
-// files, which need not be complete.
+// TestDoubled holds that blocks may occur twice, in any order and in several files, none of which
+// need be complete.
 func TestDoubled(t *testing.T) {
 	l, log := small(t)
 	blocks := blocksOf(t, log)
@@ -218,7 +218,7 @@ func TestDoubled(t *testing.T) {
 	require.Equal(t, want, got)
 	assert.Empty(t, account.Missing)
 
-	// As files, which are not taken into memory.
+	// As files, which are not read into memory as a whole.
 	path := filepath.Join(t.TempDir(), "load.iolog")
 	require.NoError(t, os.WriteFile(path, log, 0o600))
 	file, err := os.Open(path)
@@ -276,8 +276,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestAnotherSequence holds that a state to which the I/Os before it do not lead
-// is refused, whatever CRC, version and configuration say.
+// TestAnotherSequence holds that a state to which the previous I/Os do not lead is refused, even
+// if CRC, version and configuration are right.
 func TestAnotherSequence(t *testing.T) {
 	l, log := small(t)
 	blocks := blocksOf(t, log)
@@ -310,7 +310,7 @@ func FuzzBlock(f *testing.F) {
 		if _, err := parseHeader(block); err != nil {
 			return
 		}
-		// A block that a machine could have written: all but its contents is right.
+		// A block that a machine could have written: everything but its contents is right.
 		block = binary.LittleEndian.AppendUint32(slices.Clone(block[:max(len(block)-trailerBytes, headerBytes)]), 0)
 		binary.LittleEndian.PutUint32(block[8:], uint32(len(block)))
 		_, account, err := l.reading(again(block))

@@ -13,13 +13,13 @@ const (
 	defaultStreamBytes = 5 << 19
 )
 
-// DefaultBudget is one of which a trial of the usual length sends nothing.
+// DefaultBudget is the budget with which a trial of the usual length sends no blocks.
 func DefaultBudget() Budget {
 	return Budget{KeepBytes: defaultKeepBytes, StreamFromBytes: defaultStreamBytes}
 }
 
-// chunkBytes is what blocks are kept in: freed chunks are used again, so that
-// the store leaves nothing to the garbage collector.
+// chunkBytes is the size of the chunks that hold blocks. Freed chunks are used again, so the
+// store leaves nothing to the garbage collector.
 const chunkBytes = 4096
 
 // sealed is a block in the store.
@@ -31,32 +31,32 @@ type sealed struct {
 	chunks []*[chunkBytes]byte
 }
 
-// Store has the sealed blocks of all workers.
+// Store holds the sealed blocks of all workers.
 type Store struct {
 	budget Budget
 	used   atomic.Int64  // bytes of chunks that are in use
-	more   chan struct{} // has one after a block was put
+	more   chan struct{} // holds an item after a block was stored
 
-	mutex  sync.Mutex // of all below
+	mutex  sync.Mutex // guards the fields below
 	coder  *coder
 	blocks []sealed // in the order in which they were sealed
 	free   []*[chunkBytes]byte
 }
 
-// NewStore is an empty store. A budget of 0 bytes to keep is 5 MiB.
+// NewStore returns an empty store. KeepBytes of 0 means 5 MiB.
 func NewStore(b Budget) *Store {
 	b.KeepBytes = cmp.Or(b.KeepBytes, defaultKeepBytes)
-	b.StreamFromBytes = min(b.StreamFromBytes, b.KeepBytes/2) // otherwise detail would never come back
+	b.StreamFromBytes = min(b.StreamFromBytes, b.KeepBytes/2) // otherwise writers would never return to events
 	return &Store{budget: b, coder: newCoder(), more: make(chan struct{}, 1)}
 }
 
-// full says that writers are to write histograms.
+// full reports that writers must write histograms.
 func (s *Store) full() bool { return s.used.Load() >= s.budget.KeepBytes }
 
-// roomy says that they may write events again.
+// roomy reports that writers may write events again.
 func (s *Store) roomy() bool { return s.used.Load() <= s.budget.KeepBytes/2 }
 
-// seal packs a block and keeps it. fill adds what comes after the state.
+// seal encodes a block and stores it. fill adds what follows the state.
 func (s *Store) seal(h *header, state []byte, fill func(*coder)) (crc uint32) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -89,8 +89,8 @@ func (s *Store) chunk() *[chunkBytes]byte {
 	return chunk
 }
 
-// oldest is the block that is sent next; ok is false while there is no reason to
-// send any. Only take ends its life.
+// oldest returns the block to send next; ok is false while there is no need to send any. The
+// block stays valid until take.
 func (s *Store) oldest() (block sealed, ok bool) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -100,7 +100,7 @@ func (s *Store) oldest() (block sealed, ok bool) {
 	return s.blocks[0], true
 }
 
-// take forgets the oldest block, which somebody has.
+// take removes the oldest block, which a host has stored.
 func (s *Store) take() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -124,7 +124,7 @@ func (b *sealed) writeTo(w io.Writer) (written int64, err error) {
 	return written, nil
 }
 
-// WriteTo writes what nobody has taken until now.
+// WriteTo writes the blocks that no host has taken so far.
 func (s *Store) WriteTo(w io.Writer) (written int64, err error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

@@ -8,22 +8,22 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// maxExceptions is the length of exceptions from which on a block is sealed.
+// maxExceptions is the length of the exceptions, in bytes, at which a block is sealed.
 const maxExceptions = 64 << 10
 
-// Writer writes the log of one worker. It is for one goroutine. Stamps that are
-// given out of their order count as the last one before them.
+// Writer writes the log of one worker. It is for one goroutine. A stamp that is earlier than the
+// previous one counts as the previous one.
 type Writer struct {
 	header   Header
 	sequence *spec.Sequence
-	access   spec.Access // its rate
+	access   spec.Access // only its rate is set
 	began    Stamp
 	store    *Store
 
 	number                 uint32 // of the next block
-	crc                    uint32 // of the block before
+	crc                    uint32 // of the previous block
 	submissions, completed uint64
-	inFlight               int // submitted, and not completed
+	inFlight               int // submitted and not completed
 	flights                [maxSlots]flight
 	closed                 bool
 
@@ -31,31 +31,31 @@ type Writer struct {
 	open       bool
 	head       header
 	state      []byte
-	last       int64 // monotonic time of the event before, as the reader will know it
-	ahead      int64 // of the wall clock, as the reader will know it
+	last       int64 // monotonic time of the previous event, as the reader will reconstruct it
+	ahead      int64 // of the wall clock, as the reader will reconstruct it
 	events     int
-	failed     int // event of the completion before
+	failed     int // index of the last completion's event
 	kinds      [maxEvents / 8]byte
 	times      [maxEvents]uint64
 	places     [maxEvents]uint16
 	exceptions []byte
 
-	histograms *folding // not nil: it is one of histograms
+	histograms *folding // nil unless the block is one of histograms
 }
 
 // flight is an I/O in flight, by its slot.
 type flight struct {
-	mono   int64 // of its submission, as the reader will know it
+	mono   int64 // time of its submission, as the reader will reconstruct it
 	number uint64
 }
 
-// NewWriter begins a worker's log. began is the load's beginning, the same for
-// all workers.
+// NewWriter begins a worker's log. began is the load's beginning, which is the same for all
+// workers.
 func NewWriter(h Header, s *spec.Sequence, began Stamp, to *Store) *Writer {
 	return &Writer{header: h, sequence: s, access: spec.Access{RateIOPS: h.RateIOPS}, began: began, store: to}
 }
 
-// Submitted logs what Next gave.
+// Submitted logs the submission of the I/O that the sequence's Next returned.
 func (w *Writer) Submitted(at Stamp) {
 	flying := w.sequence.InFlight()
 	if len(flying) != w.inFlight+1 {
@@ -96,7 +96,7 @@ func (w *Writer) Completed(slot, errno int, at Stamp) {
 	w.inFlight--
 }
 
-// response is a response time in ns: in an open loop it counts from when the I/O was due.
+// response returns a response time in ns. In an open loop it counts from when the I/O was due.
 func (w *Writer) response(slot int, at Stamp) int64 {
 	flight := &w.flights[slot]
 	response := at.MonoNs - flight.mono
@@ -106,12 +106,12 @@ func (w *Writer) response(slot int, at Stamp) int64 {
 	return max(response, 0)
 }
 
-// due is the number among all workers' I/Os of a worker's.
+// due converts the number of a worker's I/O to the number among all workers' I/Os.
 func due(number uint64, worker, workers int) uint64 {
 	return number*uint64(workers) + uint64(worker) //nolint:gosec // both are small
 }
 
-// Violation logs one of the verify mode, of the I/O that completed last.
+// Violation logs a violation that the verify mode found in the I/O that completed last.
 func (w *Writer) Violation(kind byte) {
 	switch {
 	case w.histograms != nil:
@@ -121,15 +121,15 @@ func (w *Writer) Violation(kind byte) {
 	}
 }
 
-// Tick seals the block that is being filled when it is time to. It is for times
-// in which nothing is submitted and nothing completes.
+// Tick seals the open block when it is due. It must be called when nothing is submitted and
+// nothing completes for a while.
 func (w *Writer) Tick(at Stamp) {
 	if w.open && w.due(at) {
 		w.seal()
 	}
 }
 
-// Close seals what is left and ends the log with what is in flight.
+// Close seals the open block and ends the log with the I/Os in flight.
 func (w *Writer) Close(at Stamp) error {
 	if w.closed {
 		return errors.New("end the log of the load: it has ended")
@@ -146,8 +146,8 @@ func (w *Writer) Close(at Stamp) error {
 	return nil
 }
 
-// due says that the block is to be sealed. One of histograms ends when there is
-// room for events again, and a second has passed.
+// due reports whether the block is to be sealed. A block of histograms ends when there is room
+// for events again and a second has passed.
 func (w *Writer) due(at Stamp) bool {
 	if w.histograms != nil {
 		return at.MonoNs-w.head.at.MonoNs >= histogramNs && w.store.roomy()
@@ -155,14 +155,14 @@ func (w *Writer) due(at Stamp) bool {
 	return w.events == maxEvents || len(w.exceptions) >= maxExceptions || at.MonoNs-w.head.at.MonoNs >= blockNs
 }
 
-// inOrder is a stamp that is not before the event before it.
+// inOrder returns the stamp, moved forward when it is earlier than the previous event.
 func (w *Writer) inOrder(at Stamp) Stamp {
 	late := max(w.last-at.MonoNs, 0)
 	return Stamp{WallNs: at.WallNs + late, MonoNs: at.MonoNs + late}
 }
 
-// prepare sees that a block is open that an event of that time, which it
-// returns, can go into.
+// prepare ensures that an open block can take an event of that time, and returns the time in
+// order.
 func (w *Writer) prepare(at Stamp) Stamp {
 	at = w.inOrder(at)
 	if w.closed {
@@ -192,7 +192,7 @@ func (w *Writer) prepare(at Stamp) Stamp {
 	return at
 }
 
-// begin begins a block with the state before its first event.
+// begin starts a block with the state before its first event.
 func (w *Writer) begin(at Stamp) {
 	w.open, w.last, w.ahead = true, at.MonoNs, at.ahead()
 	w.events, w.failed, w.exceptions = 0, 0, w.exceptions[:0]
@@ -211,11 +211,11 @@ func (w *Writer) begin(at Stamp) {
 		w.state = binary.AppendUvarint(w.state, w.submissions-flight.number)
 	}
 	if len(flying) > w.inFlight {
-		w.state = binary.AppendUvarint(w.state, 0) // drawn, not submitted
+		w.state = binary.AppendUvarint(w.state, 0) // drawn, but not submitted
 	}
 }
 
-// seal gives the block to the store.
+// seal passes the block to the store.
 func (w *Writer) seal() {
 	w.open = false
 	if folding := w.histograms; folding != nil {
@@ -228,7 +228,7 @@ func (w *Writer) seal() {
 	w.crc = w.store.seal(&w.head, w.state, w.fill)
 }
 
-// event writes one, and moves the last time on by whole units.
+// event records an event, and advances the last time by whole units.
 func (w *Writer) event(completion bool, place int, at Stamp) {
 	units := max(at.MonoNs-w.last, 0) / unitNs
 	w.last += units * unitNs
@@ -263,10 +263,10 @@ func (w *Writer) fill(c *coder) {
 	c.add(planeExceptions, w.exceptions)
 }
 
-// kind is 1 of a completion.
+// kind returns 1 for a completion.
 func (w *Writer) kind(event int) byte { return w.kinds[event/8] >> (event % 8) & 1 }
 
-// fillTimes adds a plane for each byte of the times of one kind.
+// fillTimes adds a plane for each byte of the times of one kind of event.
 func (w *Writer) fillTimes(c *coder, first, kind byte) {
 	var all uint64
 	for i, time := range w.times[:w.events] {
@@ -285,7 +285,7 @@ func (w *Writer) fillTimes(c *coder, first, kind byte) {
 	}
 }
 
-// age gives the age of each I/O in flight at a time after the block's beginning.
+// age passes each I/O in flight to give with its age at a time after the block's beginning.
 func (w *Writer) age(sinceNs int64, give func(io *spec.IO, ageNs int64)) {
 	for _, slot := range w.sequence.InFlight()[:w.inFlight] {
 		flight := &w.flights[slot]

@@ -20,22 +20,22 @@ import (
 const (
 	maxBytes     = 64 << 20
 	maxLineBytes = 16 << 10
-	maxProblems  = 1000 // more of them are of one mistake
+	maxProblems  = 1000 // more come from one mistake
 )
 
-// reader goes over the lines of a file once.
+// reader reads the lines of a file once, from first to last.
 type reader struct {
 	name     string
 	lines    []string
 	next     int
 	problems []strict.Problem
 	tests    []Test
-	test     Test     // that is being read
-	columns  []string // of its results, by the newest names; nil outside of results
+	test     Test     // the test that is being read
+	columns  []string // of its results, by the newest names; nil outside results
 }
 
-// Read reads all tests of a file of at most 64 MiB, or says all that is wrong
-// with it in a *strict.Error. Its name is what problems call it.
+// Read reads all tests of a file of at most 64 MiB. If anything is wrong, a *strict.Error lists
+// all problems; name is the file's name in them.
 func Read(name string, r io.Reader) ([]Test, error) {
 	f := &reader{name: name}
 	text, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
@@ -61,7 +61,7 @@ func (f *reader) report(line int, format string, values ...any) {
 	}
 }
 
-// take is the next line, and its number.
+// take returns the next line and its number, and moves past it.
 func (f *reader) take() (line string, number int, ok bool) {
 	if f.next >= len(f.lines) {
 		return "", f.next, false
@@ -75,7 +75,7 @@ func (f *reader) take() (line string, number int, ok bool) {
 	return line, f.next, true
 }
 
-// value is the line after a heading.
+// value returns the line after a heading, and its number.
 func (f *reader) value(heading string) (string, int) {
 	line, number, ok := f.take()
 	if !ok {
@@ -130,7 +130,7 @@ func (f *reader) read() {
 	}
 }
 
-// end ends the test, if it has results. Another of the same run may follow.
+// end ends the test, if it has results. Another test of the same run may follow.
 func (f *reader) end() {
 	if f.columns == nil {
 		return
@@ -158,7 +158,7 @@ func (f *reader) time() time.Time {
 	return seconds.Add(time.Duration(ms) * time.Millisecond)
 }
 
-// specs reads the specifications of the tests that follow.
+// specs reads the specifications of the following tests.
 func (f *reader) specs() {
 	f.test.Specs = nil
 	began := f.next
@@ -213,7 +213,7 @@ func (f *reader) header() {
 	}
 }
 
-// row reads a row of results. Quotes are text.
+// row reads a row of results. Quotes are ordinary text.
 func (f *reader) row(line string, at int) {
 	fields := f.join(strings.Split(line, ","))
 	if len(fields) > len(f.columns) {
@@ -252,20 +252,20 @@ func (f *reader) row(line string, at int) {
 }
 
 var (
-	// unknown is what C++ libraries write for a number that is none.
+	// unknown matches what C++ libraries print for a value that is not a number.
 	unknown = regexp.MustCompile(`(?i)^[-+]?(nan(\(.*\))?|inf(inity)?|1\.#.*)$`)
 	rowType = regexp.MustCompile(`^[A-Z]+$`)
 )
 
-// join puts together the fields of a specification's name that has commas, as
-// far as the file says that there is one: Iometer writes names as they are.
+// join puts the fields of a specification's name with commas together again, if the file defines
+// such a specification: Iometer writes names without quotes.
 func (f *reader) join(fields []string) []string {
 	at := slices.Index(f.columns, columnAccess)
 	more := len(fields) - len(f.columns)
 	if at < 0 || more <= 0 {
 		return fields
 	}
-	// Rows may have fewer fields than the header, so commas may be in any number.
+	// Rows may have fewer fields than the header, so the name may contain any number of commas.
 	for n := len(fields) - at; n > 1; n-- {
 		name := strings.TrimSpace(strings.Join(fields[at:at+n], ","))
 		if slices.ContainsFunc(f.test.Specs, func(a spec.Access) bool { return a.Name == name }) {

@@ -1,16 +1,15 @@
 // Package results reads and writes Iometer's result files (CSV).
 //
-// It promises that columns are found by their names, whichever version wrote
-// the file, and that what it writes it reads back the same. A name may have
-// bare quotes; a file may have any number of tests. What the format is stands
-// in Iometer's source: PageSetup.cpp, AccessSpecList.cpp, ManagerList.cpp,
-// Manager.cpp and Worker.cpp, each with a function SaveResults.
+// It promises that columns are found by their names, whichever version wrote the file, and that
+// it reads back exactly what it wrote. A name may contain bare quotes; a file may have any number
+// of tests. The format is defined by Iometer's source: PageSetup.cpp, AccessSpecList.cpp,
+// ManagerList.cpp, Manager.cpp and Worker.cpp, each with a function SaveResults.
 //
-// It is dangerous to guess in it: a row with more fields than the header has
-// decimal commas, and is refused; a number that Iometer could not know ("nan",
-// "-1.#IND") is left out. Iometer does not say of which time zone its times are.
+// It is dangerous to guess at the content. A row with more fields than the header has decimal
+// commas and is refused; a number that Iometer could not compute ("nan", "-1.#IND") is left out.
+// Iometer does not say in which time zone its times are.
 //
-// It differs from Iometer in how many digits it writes: as many as a number has.
+// It differs from Iometer in the number of digits: it writes as many as a number has.
 package results
 
 import (
@@ -19,27 +18,27 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// Test is one of a file's tests: one table of results. Those of one run have
-// the same description and version.
+// Test is one of a file's tests: one table of results. Tests of one run have the same description
+// and version.
 type Test struct {
 	Version, Description string
-	At                   time.Time     // the time stamp before its results, as if it were UTC; zero when there is none
-	Specs                []spec.Access // without workers' settings; one whose lines are not known has none
+	At                   time.Time     // the time stamp before the results, taken as UTC; zero when there is none
+	Specs                []spec.Access // without the workers' settings; a specification whose lines are not known has none
 	Rows                 []Row
-	Aborted              bool // somebody stopped it, or it failed
-	Line                 int  // of the file, where its results begin; not written
+	Aborted              bool // somebody stopped the test, or it failed
+	Line                 int  // line of the file where the results begin; not written
 }
 
-// Row is one row of results. Values are by the newest generation's names of
-// columns, see Columns, and by their own names where that has none such; what
-// a row does not tell is not in it.
+// Row is one row of results. Values has the newest generation's names of columns as keys, see
+// Columns, and a column's own name if the newest generation has no such column. Values that the
+// row does not have are absent.
 type Row struct {
 	Type, Name, Access string // Type: ALL, MANAGER, PROCESSOR, WORKER, DISK or NETWORK
 	Values             map[string]float64
 }
 
-// Names of Columns that others fill. Response times are in ms, raw ones in
-// ticks, of which Processor Speed has one second.
+// Names of Columns that other packages fill. Response times are in ms, raw ones in ticks:
+// Processor Speed is the number of ticks a second.
 const (
 	Managers       = "# Managers"
 	Workers        = "# Workers"
@@ -72,14 +71,14 @@ const (
 	ProcessorSpeed = "Processor Speed"
 )
 
-// The first columns of a row are no numbers.
+// The first columns of a row, which are not numbers.
 const (
 	columnType   = "Target Type"
 	columnName   = "Target Name"
 	columnAccess = "Access Specification Name"
 )
 
-// Columns are the columns of 1.1.0, in their order (ManagerList::SaveResults).
+// Columns are the columns of version 1.1.0 in their order (ManagerList::SaveResults).
 var Columns = append([]string{
 	columnType, columnName, columnAccess, Managers, Workers, Disks, IOps, ReadIOps, WriteIOps, MiBps, ReadMiBps, WriteMiBps,
 	MBps, ReadMBps, WriteMBps, "Transactions per Second", "Connections per Second", MeanMs, ReadMeanMs, WriteMeanMs,
@@ -92,15 +91,15 @@ var Columns = append([]string{
 	"CPU Effectiveness", "Packets/Second", "Packet Errors", "Segments Retransmitted/Second",
 }, binNames()...)
 
-// Bin counts the I/Os of some response times.
+// Bin counts the I/Os in a range of response times.
 type Bin struct {
 	Name string
-	Less time.Duration // than this, and not less than the bin before; 0 is the last
+	Less time.Duration // upper bound, exclusive; the lower bound is the previous bin's; 0: the last bin, without one
 }
 
-// Bins are the bins of response times. Their borders are what their names say;
-// Iometer's own (IOGrunt.cpp, Set_Access) are at 14.9 ms for 15, at 30.3 ms for
-// 30 and at 4 s for 4.7, and it counts no I/O of 10 s or more.
+// Bins are the bins of response times, with the bounds that their names say. Iometer's own bounds
+// (IOGrunt.cpp, Set_Access) are 14.9 ms instead of 15, 30.3 ms instead of 30 and 4 s instead of
+// 4.7, and it counts no I/O of 10 s or more.
 var Bins = []Bin{
 	{"0 to 50 uS", 50 * time.Microsecond}, {"50 to 100 uS", 100 * time.Microsecond}, {"100 to 200 uS", 200 * time.Microsecond},
 	{"200 to 500 uS", 500 * time.Microsecond}, {"0.5 to 1 mS", time.Millisecond}, {"1 to 2 mS", 2 * time.Millisecond},
@@ -118,14 +117,14 @@ func binNames() (names []string) {
 	return names
 }
 
-// newest are names of columns of before, and what they are now: without a
-// word, a megabyte was 2^20 bytes.
+// newest maps older names of columns to the present ones. In the names without "(Binary)" or
+// "(Decimal)" a megabyte was 2^20 bytes.
 var newest = map[string]string{
 	"MBps": MiBps, "Read MBps": ReadMiBps, "Write MBps": WriteMiBps,
 	"MBps (Binary)": MiBps, "Read MBps (Binary)": ReadMiBps, "Write MBps (Binary)": WriteMiBps,
 }
 
-// The lines that begin something. The rest is in their order in a file.
+// The lines that begin a part, and those within a part, in their order in a file.
 const (
 	headTest    = "'Test Type,Test Description"
 	headVersion = "'Version"
@@ -139,6 +138,5 @@ const (
 	aborted     = "Aborted test"
 )
 
-// timeForm is how times are written, but for the milliseconds, which follow a
-// colon.
+// timeForm is the format of times without the milliseconds, which follow after a colon.
 const timeForm = "2006-01-02 15:04:05"

@@ -102,8 +102,7 @@ func TestRoundTrip(t *testing.T) {
 	assert.Equal(t, []string{"c  d", "a  b"}, []string{row.Name, row.Access}, "of no specification")
 }
 
-// TestHeader holds that the header is Iometer's, but for the blank before its
-// last column.
+// TestHeader holds that the header is Iometer's, except for the space before its last column.
 func TestHeader(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, Write(&out, []Test{{}}))
@@ -130,7 +129,7 @@ func TestUnknownColumnsAreKept(t *testing.T) {
 	assert.Equal(t, []Test{{Rows: []Row{{Type: "ALL", Name: "All", Access: "x", Values: map[string]float64{"Dreams": 7}}}}}, tests)
 }
 
-// TestRefused holds that all problems come with their lines.
+// TestRefused holds that all problems are reported with their lines.
 func TestRefused(t *testing.T) {
 	text := read(t, "2006.07.27")
 	replace := func(old, by string) string {
@@ -170,7 +169,8 @@ func TestRefused(t *testing.T) {
 
 func (full) Read([]byte) (int, error) { return 0, errors.New("gone") }
 
-// lineless are tests without their lines, which are those of the file that they were read from.
+// lineless returns tests without their line numbers, which depend on the file that they were read
+// from.
 func lineless(tests []Test) []Test {
 	for i := range tests {
 		tests[i].Line = 0
@@ -178,7 +178,8 @@ func lineless(tests []Test) []Test {
 	return tests
 }
 
-// FuzzResults holds that what was read is written and read the same.
+// FuzzResults holds that results that can be read are the same when they are written and read
+// again.
 func FuzzResults(f *testing.F) {
 	for _, name := range []string{"2006.07.27", "1.1.0-rc1", "1.1.0"} {
 		f.Add(read(f, name))

@@ -13,10 +13,10 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// Write writes tests as Iometer 1.1.0 does, with all digits of their numbers.
-// Commas and line breaks in names of rows are blanks, as Iometer has it. A
-// value whose column 1.1.0 does not have is an error, and so is one that is no
-// number; a time before year 1000 is none.
+// Write writes tests in the format of Iometer 1.1.0, with all digits of their numbers. Commas and
+// line breaks in the names of rows become spaces, as in Iometer. A value for a column that 1.1.0
+// does not have is an error, and so is a value that is not a number; a time before the year 1000
+// is left out.
 func Write(w io.Writer, tests []Test) error {
 	out := bufio.NewWriter(w)
 	for _, test := range tests {
@@ -74,7 +74,7 @@ func writeRow(out *bufio.Writer, row Row, specs []spec.Access) error {
 	}
 	access := oneLine(row.Access)
 	if !slices.ContainsFunc(specs, func(a spec.Access) bool { return a.Name == access }) {
-		access = plain(access) // nothing says that its commas are of a name
+		access = plain(access) // nothing marks its commas as parts of a name
 	}
 	fields := []string{plain(row.Type), plain(row.Name), access}
 	for _, name := range Columns[3:] {
@@ -88,12 +88,12 @@ func writeRow(out *bufio.Writer, row Row, specs []spec.Access) error {
 	return err
 }
 
-// oneLine makes one line of a text.
+// oneLine replaces the line breaks in a text.
 func oneLine(text string) string {
 	return strings.TrimSpace(strings.NewReplacer("\r", " ", "\n", " ").Replace(text))
 }
 
-// plain makes one field of a text.
+// plain makes a text that is one field.
 func plain(text string) string {
 	return strings.TrimSpace(strings.ReplaceAll(oneLine(text), ",", " "))
 }

@@ -2,9 +2,9 @@ package spec
 
 import "fmt"
 
-// Depths are the queue depths of Iometer's cycling (GalileoView.cpp,
-// CycleQueue): start, start+step, … up to end, or start·stepⁿ when it is
-// exponential; a step of 1 is always added.
+// Depths returns the queue depths of Iometer's cycling (GalileoView.cpp, CycleQueue): start,
+// start+step, … up to end, or start·stepⁿ when exponential is set. A step of 1 is always added,
+// never multiplied.
 func Depths(start, end, step int, exponential bool) ([]int, error) {
 	if start < 1 || step < 1 || end < start || end > MaxOutstanding {
 		return nil, fmt.Errorf("queue depths from %d to %d by %d: want 1 or more, up to %d", start, end, step, MaxOutstanding)
@@ -21,12 +21,11 @@ func Depths(start, end, step int, exponential bool) ([]int, error) {
 	return depths, nil
 }
 
-// sliceBytes is what targets begin at multiples of: no physical sector of a
-// disk is larger.
+// sliceBytes is the alignment of targets in bytes: no disk has a larger physical sector.
 const sliceBytes = 4096
 
-// Slices cuts a region into n equal targets. What is left at its end, less than
-// 4 KiB for each, is used by none.
+// Slices cuts a region into n equal targets. A rest at the region's end, of less than 4 KiB for
+// each target, stays unused.
 func Slices(region Target, n int) ([]Target, error) {
 	if n < 1 || n > maxTargets {
 		return nil, fmt.Errorf("%d targets of %s: want 1 to %d", n, region.Device, maxTargets)

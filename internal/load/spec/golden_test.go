@@ -14,10 +14,10 @@ import (
 
 var update = flag.Bool("update", false, "write the golden sequences of our own random numbers")
 
-// golden are specifications whose sequences are kept. Those with Iometer's
-// random numbers were made by Iometer's own functions Access::GetNextBurst,
-// Read, Random and TargetDisk::Seek, in C++, in a loop after Grunt::Do_IOs and
-// Record_IO: nothing here can write them.
+// golden are specifications whose sequences are stored in files. The sequences with Iometer's
+// random numbers were made by Iometer's own functions Access::GetNextBurst, Read, Random and
+// TargetDisk::Seek, in C++, in a loop modelled on Grunt::Do_IOs and Record_IO: no code here can
+// write them.
 var golden = []struct {
 	name      string
 	region    int64
@@ -73,8 +73,8 @@ func text(io IO) string {
 	return fmt.Sprintf("%d %d %s %d %d %d\n", io.Slot, io.Target, direction, io.SizeBytes, io.OffsetBytes, io.Delay.Milliseconds())
 }
 
-// TestGoldenSequences holds that the same arguments give the same I/Os for
-// ever. Whoever must change a golden file of ours makes SequenceVersion larger.
+// TestGoldenSequences holds that the same arguments give the same I/Os for ever. Whoever must
+// change one of our own golden files must increase SequenceVersion.
 func TestGoldenSequences(t *testing.T) {
 	for _, test := range golden {
 		t.Run(test.name, func(t *testing.T) {

@@ -8,10 +8,10 @@ import (
 	"unicode/utf8"
 )
 
-// MaxOutstanding is the deepest queue of a worker on a target that is understood.
+// MaxOutstanding is the largest supported number of outstanding I/Os of one worker on one target.
 const MaxOutstanding = 256
 
-// Limits of what else is understood.
+// Limits of the other settings.
 const (
 	maxNameChars = 127      // Iometer's MAX_NAME is 128 with its end
 	maxLines     = 100      // MAX_ACCESS_SPECS
@@ -37,13 +37,13 @@ func (c *checks) within(setting string, value, least, most int) {
 	c.check(setting, value >= least && value <= most, "%d: want %d to %d", value, least, most)
 }
 
-// sectors checks a number of bytes.
+// sectors checks a size or an alignment in bytes.
 func (c *checks) sectors(setting string, bytes, least int) {
 	c.check(setting, bytes >= least && bytes <= maxIOBytes && bytes%SectorBytes == 0,
 		"%d: want a multiple of %d, up to %d", bytes, SectorBytes, maxIOBytes)
 }
 
-// oneOf checks a word; the first of them is the default.
+// oneOf checks that a word is one of those that are known.
 func (c *checks) oneOf(setting, word string, words ...string) {
 	for _, known := range words {
 		if word == known {
@@ -53,9 +53,8 @@ func (c *checks) oneOf(setting, word string, words ...string) {
 	c.check(setting, false, "%q is not known: want %s", word, strings.TrimPrefix(strings.Join(words, " or "), " or "))
 }
 
-// Problems says all that is wrong with a specification, on a region of that
-// many bytes, where 0 says that it is not known. Whether an engine can run it
-// is not looked at.
+// Problems lists all that is wrong with a specification for a region of regionBytes; 0 means that
+// the region's size is not known. It does not check whether an engine can run the specification.
 func (a Access) Problems(regionBytes int64) []Problem {
 	a = a.Complete()
 	var c checks
@@ -105,8 +104,7 @@ func (c *checks) lines(lines []Line) {
 	c.check("lines", len(lines) == 0 || share == 100, "the shares sum to %d%%: want 100%%", share)
 }
 
-// rate checks an open loop: what decides there when an I/O begins is the rate
-// alone.
+// rate checks an open loop, where the rate alone decides when an I/O begins.
 func (c *checks) rate(a Access) {
 	if a.RateIOPS == 0 {
 		return
@@ -129,13 +127,13 @@ func (c *checks) room(a Access, regionBytes int64) {
 	for _, target := range targets {
 		if problems := a.room(target); len(problems) > 0 {
 			*c = append(*c, problems...)
-			return // the others are like it
+			return // the other targets have the same problems
 		}
 	}
 }
 
-// room says what does not fit into a target. A reply is aligned as the line
-// that is current then, so any size may meet any alignment.
+// room lists the sizes that do not fit into a target. A reply is aligned as the line that is
+// current when the reply begins, so every size is checked with every alignment.
 func (a Access) room(target Target) []Problem {
 	var c checks
 	largest := a.LongestBytes()
@@ -151,7 +149,7 @@ func (a Access) room(target Target) []Problem {
 	return c
 }
 
-// alignUp is the first multiple of align from offset on.
+// alignUp returns the first multiple of align that is not below offset.
 func alignUp(offset, align int64) int64 {
 	if rest := offset % align; rest != 0 {
 		return offset + align - rest

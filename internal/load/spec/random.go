@@ -5,11 +5,11 @@ import "math/bits"
 // generator is a stream of random numbers.
 type generator struct {
 	state   uint64
-	iometer bool // Iometer's numbers, not ours
+	iometer bool // the numbers are Iometer's, not our own
 }
 
-// newGenerator is a worker's stream for its lines, 0, or for a target, from 1
-// on. Iometer seeds all streams alike.
+// newGenerator returns one of a worker's streams: stream 0 draws its lines, stream 1 and up draw
+// for its targets. With a fixed seed all streams begin alike, as in Iometer.
 func newGenerator(fixed *uint64, seed uint64, worker, stream int) generator {
 	if fixed != nil {
 		return generator{state: *fixed, iometer: true}

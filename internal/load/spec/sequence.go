@@ -7,56 +7,56 @@ import (
 	"time"
 )
 
-// SequenceVersion counts the changes of what the same arguments give.
+// SequenceVersion is increased whenever the same arguments come to give a different sequence.
 const SequenceVersion = 1
 
 // IO is one I/O of a sequence.
 type IO struct {
-	Target, Line, Slot int           // Line is that of its transaction
+	Target, Line, Slot int           // Line is the line of the I/O's transaction
 	Write, Reply       bool          // Reply: the second I/O of a transaction
 	SizeBytes          int           //
 	OffsetBytes        int64         // on the device
 	Delay              time.Duration // before it is submitted
 }
 
-// Sequence is the I/Os of one worker: what Iometer's Grunt::Do_IOs submits, and
-// TargetDisk::Seek places. It is for one goroutine.
+// Sequence is the I/Os of one worker, in the order in which Iometer's Grunt::Do_IOs submits them
+// and at the offsets that TargetDisk::Seek gives them. It is for one goroutine.
 type Sequence struct {
 	lines    []Line
 	grid     [100]uint8 // the line of each percent
-	patterns bool       // each write draws from the worker's stream, as Iometer's do
+	patterns bool       // each write draws from the worker's stream, as in Iometer
 
-	random  generator // the worker's stream: which line
+	random  generator // the worker's stream, which chooses the line
 	current uint8     // line of the burst
-	left    uint32    // of the burst's transactions
+	left    uint32    // transactions left in the burst
 
 	targets []cursor
 	slots   []slot
-	free    []uint16 // a ring: the line of slots that are free
-	first   int      // of the ring
-	waiting int      // how many are in it
+	free    []uint16 // a ring: the queue of free slots
+	first   int      // index of the queue's head
+	waiting int      // length of the queue
 	flying  []int    // slots in flight, oldest first
 }
 
-// cursor is a worker's place in a target.
+// cursor is a worker's position in a target.
 type cursor struct {
 	random     generator
 	start, end int64 // of the region, on the device
-	offset     int64 // of the I/O before
-	length     int64 // of the I/O before, 0 at first
+	offset     int64 // of the previous I/O
+	length     int64 // of the previous I/O; 0 at first
 }
 
-// slot is one transaction at a time. Slot n is of target n modulo their count.
+// slot runs one transaction at a time. Slot n belongs to target n modulo the number of targets.
 type slot struct {
 	offset   int64 // of its I/O in flight
 	line     uint8 // of its transaction
 	inFlight bool
-	reply    bool // its I/O in flight is the reply; of a free slot: its next one is
-	write    bool // the same
+	reply    bool // in flight: the I/O is the reply; free: the next I/O will be the reply
+	write    bool // likewise
 }
 
-// NewSequence is the sequence of a worker, from 0, on all of its targets. It
-// allocates all it will ever need.
+// NewSequence returns the sequence of a worker, counted from 0, on all its targets. It allocates
+// all the memory that the sequence will ever need.
 func NewSequence(a Access, targets []Target, worker int, seed uint64) (*Sequence, error) {
 	a = a.Complete()
 	if err := a.sound(targets); err != nil {
@@ -92,7 +92,7 @@ func NewSequence(a Access, targets []Target, worker int, seed uint64) (*Sequence
 	return s, nil
 }
 
-// sound says what makes a sequence impossible.
+// sound returns an error when no sequence is possible.
 func (a Access) sound(targets []Target) error {
 	problems := a.Problems(0)
 	if len(problems) == 0 && len(targets) != a.Targets {
@@ -110,9 +110,9 @@ func (a Access) sound(targets []Target) error {
 	return nil
 }
 
-// asIometer takes from the worker's stream what Iometer takes for its patterns:
-// a number for each byte of the fixed one (Grunt::Begin_IO), and one for each
-// write of the random one, which says where in the buffer it begins.
+// asIometer draws from the worker's stream the numbers that Iometer draws for its patterns: one
+// for each byte of the fixed pattern (Grunt::Begin_IO), and one for each write of the random
+// pattern, which says where in the buffer the write begins.
 func (s *Sequence) asIometer(a Access) {
 	switch a.Pattern {
 	case PatternFixed:
@@ -124,8 +124,8 @@ func (s *Sequence) asIometer(a Access) {
 	}
 }
 
-// Next takes the head of the line of free slots, to be submitted after its
-// Delay. free is false when every slot is in flight.
+// Next takes the slot at the head of the queue of free slots and returns its next I/O, which is
+// to be submitted after its Delay. free is false when every slot is in flight.
 func (s *Sequence) Next() (io IO, free bool) {
 	if s.waiting == 0 {
 		return IO{}, false
@@ -151,8 +151,8 @@ func (s *Sequence) Next() (io IO, free bool) {
 	return io, true
 }
 
-// transaction begins a new one, and a new burst when the last is over. It
-// returns how long to wait before its first I/O.
+// transaction begins a new transaction, and a new burst when the last one is over. It returns how
+// long to wait before the transaction's first I/O.
 func (s *Sequence) transaction(slot *slot, at *cursor) (delay time.Duration) {
 	if s.left == 0 {
 		s.current = s.grid[s.random.below(100)]
@@ -165,7 +165,7 @@ func (s *Sequence) transaction(slot *slot, at *cursor) (delay time.Duration) {
 	return delay
 }
 
-// size is that of a slot's I/O.
+// size returns the size of a slot's I/O in bytes.
 func (s *Sequence) size(slot *slot) int {
 	if slot.reply {
 		return s.lines[slot.line].ReplyBytes
@@ -173,7 +173,7 @@ func (s *Sequence) size(slot *slot) int {
 	return s.lines[slot.line].SizeBytes
 }
 
-// seek moves to the next I/O's place, as TargetDisk::Seek does.
+// seek moves the cursor to the next I/O's offset, as TargetDisk::Seek does.
 func (c *cursor) seek(random bool, size, align int64) {
 	if random {
 		c.offset = c.start + int64(c.random.below(uint64(c.end-c.start))) //nolint:gosec // a region's size is positive
@@ -187,8 +187,8 @@ func (c *cursor) seek(random bool, size, align int64) {
 	c.length = size
 }
 
-// Complete says that a slot's I/O has completed, or failed. Whether that or a
-// Next comes first is all one, unless no slot was free.
+// Complete records that a slot's I/O has completed or failed. Complete and Next may be called in
+// either order, unless no slot was free.
 func (s *Sequence) Complete(slot int) {
 	place := slices.Index(s.flying, slot)
 	if place < 0 {
@@ -206,11 +206,12 @@ func (s *Sequence) Complete(slot int) {
 	s.waiting++
 }
 
-// InFlight are the slots that are in flight, oldest first: valid until the next call.
+// InFlight returns the slots that are in flight, oldest first. The slice is valid until the next
+// call.
 func (s *Sequence) InFlight() []int { return s.flying }
 
-// Flying is the I/O that is in flight in a slot, without its Delay. ok is false
-// when there is none.
+// Flying returns the I/O that is in flight in a slot, without its Delay. ok is false when the
+// slot is free.
 func (s *Sequence) Flying(slot int) (io IO, ok bool) {
 	if slot < 0 || slot >= len(s.slots) || !s.slots[slot].inFlight {
 		return IO{}, false

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// busy is a specification that has everything.
+// busy is a specification that uses every setting.
 func busy() Access { access := golden[2].access; access.Name = "busy"; return access }
 
 const busyBytes = 16<<20 + 1536
@@ -24,7 +24,7 @@ func TestShares(t *testing.T) {
 		{SizeBytes: 4096, SharePercent: 66, ReadPercent: 67, RandomPercent: 33},
 		{SizeBytes: 8192, SharePercent: 33, ReadPercent: 100, RandomPercent: 0},
 	}}
-	s := sequence(t, access, 1<<50) // so large that none comes to its end
+	s := sequence(t, access, 1<<50) // so large that no target's end is reached
 	const draws = 1_000_000
 	var lines, reads, randoms [3]int
 	next := int64(0) // where a sequential I/O would be
@@ -65,8 +65,8 @@ func TestStreamsDiffer(t *testing.T) {
 	assert.Len(t, offsets, 80, "no worker, target or seed has another's places")
 }
 
-// TestBurst holds that a burst goes over all targets together, and that its
-// delay is before its first I/O alone.
+// TestBurst holds that a burst is counted over all targets together, and that its delay comes
+// only before its first I/O.
 func TestBurst(t *testing.T) {
 	access := Access{Name: "burst", Targets: 2, Outstanding: 2, Lines: []Line{
 		{SizeBytes: 512, SharePercent: 50, Burst: 4, DelayMs: 3}, {SizeBytes: 1024, SharePercent: 50, Burst: 3},
@@ -86,8 +86,8 @@ func TestBurst(t *testing.T) {
 	})
 }
 
-// TestReply holds that a reply follows its request in the same slot, the other
-// way, and is no part of a burst.
+// TestReply holds that a reply follows its request in the same slot in the other direction, and
+// does not count as part of a burst.
 func TestReply(t *testing.T) {
 	s := sequence(t, busy(), busyBytes)
 	last := map[int]IO{}
@@ -168,8 +168,8 @@ func TestNewSequenceRefuses(t *testing.T) {
 	}
 }
 
-// TestNextAndCompleteCommute holds what the log relies on: of a Next and a
-// Complete that happen at once, either may be told first.
+// TestNextAndCompleteCommute holds what the log relies on: when a Next and a Complete happen at
+// the same time, they may be recorded in either order.
 func TestNextAndCompleteCommute(t *testing.T) {
 	first, second := sequence(t, busy(), busyBytes), sequence(t, busy(), busyBytes)
 	order := generator{state: 5}
@@ -197,7 +197,7 @@ func TestNextAndCompleteCommute(t *testing.T) {
 	}
 }
 
-// TestState holds that a sequence goes on the same from its state at any event.
+// TestState holds that a sequence continues identically from its state after any event.
 func TestState(t *testing.T) {
 	for name, fixed := range map[string]*uint64{"ours": nil, "Iometer's": new(uint64)} {
 		t.Run(name, func(t *testing.T) {
@@ -263,8 +263,8 @@ func TestSetStateRefuses(t *testing.T) {
 	}
 }
 
-// FuzzSequenceState holds that what SetState takes is a state of the sequence:
-// it says the same again, and goes on within its targets.
+// FuzzSequenceState holds that a state which SetState accepts is a state of the sequence:
+// AppendState returns it again, and the sequence continues within its targets.
 func FuzzSequenceState(f *testing.F) {
 	s := sequence(f, busy(), busyBytes)
 	f.Add(s.AppendState(nil))
@@ -285,7 +285,7 @@ func FuzzSequenceState(f *testing.F) {
 	})
 }
 
-// BenchmarkSequence is what an I/O costs: drawn and completed.
+// BenchmarkSequence is the cost of drawing and completing an I/O.
 func BenchmarkSequence(b *testing.B) {
 	for _, depth := range []int{1, 32} {
 		access := busy()

@@ -1,14 +1,13 @@
-// Package spec is what a load is to do: Iometer's access specifications, and
-// the sequence of I/Os that follows from one.
+// Package spec defines what a load does: Iometer's access specifications, and the sequence of
+// I/Os that follows from one.
 //
-// It promises that a specification means what it means in Iometer 1.1.0
-// (docs/load.md has each rule with its place in Iometer's source), and that the
-// same arguments give the same sequence on every machine and for ever.
+// It promises that a specification means what it means in Iometer 1.1.0 (docs/load.md has each
+// rule with its place in Iometer's source), and that the same arguments give the same sequence on
+// every machine and for ever.
 //
-// It is dangerous to change: a log of the load holds no offsets, its reader
-// draws them again. Whoever changes the sequence makes SequenceVersion larger.
-// The package goes into the program that runs in the measured guest, so it
-// imports the standard library only.
+// It is dangerous to change. The log of a load holds no offsets: its reader draws the sequence
+// again. Whoever changes the sequence must increase SequenceVersion. The package is part of the
+// program that runs in the measured guest, so it imports only the standard library.
 package spec
 
 import (
@@ -28,17 +27,17 @@ const (
 
 // What a load does when an I/O fails.
 const (
-	ErrorGoesOn = "continue" // counts it and goes on, as Iometer does: the default
-	ErrorStops  = "stop"     // ends, as fio does whenever it is not asked
+	ErrorGoesOn = "continue" // counts the failure and continues, as Iometer does: the default
+	ErrorStops  = "stop"     // ends, as fio does unless told otherwise
 )
 
-// What a load looks at in what it reads. "" looks at nothing.
+// What a load checks in the data that it reads. "" checks nothing.
 const (
-	VerifyContent    = "content"    // whether it is what was written there, and the newest of it
-	VerifyConsistent = "consistent" // the same without the newest
+	VerifyContent    = "content"    // that the data was written there, and that it is the newest
+	VerifyConsistent = "consistent" // that the data was written there; it may be older
 )
 
-// What is written. "" is PatternRandom.
+// The data that is written. "" is PatternRandom.
 const (
 	PatternRepeating = "repeating" // one random byte, repeated
 	PatternFixed     = "fixed"     // one pseudo-random buffer
@@ -122,11 +121,11 @@ type Problem struct {
 	Message string
 }
 
-// SectorBytes is the sector of the disk under test: what Iometer aligns to when
-// a line does not say otherwise.
+// SectorBytes is the sector size of the disk under test: Iometer's alignment for a line that
+// names none.
 const SectorBytes = 512
 
-// Complete fills in every default. That of OnError is the engine's: fio stops.
+// Complete fills in every default. The default of OnError depends on the engine: fio stops.
 func (a Access) Complete() Access {
 	a.Engine = cmp.Or(a.Engine, DefaultEngine)
 	a.Outstanding = cmp.Or(a.Outstanding, 1)
@@ -145,26 +144,24 @@ func (a Access) Complete() Access {
 	return a
 }
 
-// Due is when I/O n of an open loop is due, after the load's beginning. n
-// counts the I/Os of all workers: I/O k of worker w of W is n = k·W + w.
+// Due returns when I/O n of an open loop is due, counted from the load's beginning. n counts the
+// I/Os of all workers: I/O k of worker w of W is n = k·W + w.
 func (a Access) Due(n uint64) time.Duration {
 	return time.Duration(math.Round(float64(n) / a.RateIOPS * float64(time.Second)))
 }
 
-// RandomBytes is how much longer than the longest I/O a buffer of random bytes is.
+// RandomBytes is how many bytes a buffer of random bytes is longer than the longest I/O.
 const RandomBytes = 1 << 20
 
-// verifyBytes is what VerifyContent remembers of the largest region that it
-// takes: 4 bytes a sector.
+// verifyBytes is the memory that VerifyContent needs for the largest region that it supports: 4
+// bytes a sector.
 const verifyBytes = MaxVerifyBytes / SectorBytes * 4
 
-// MaxVerifyBytes is the largest region of which VerifyContent remembers every
-// sector.
+// MaxVerifyBytes is the largest region, in bytes, for which VerifyContent remembers every sector.
 const MaxVerifyBytes = 512 << 20
 
-// BufferBytes is what its I/Os need of the guest's memory, beside the log. All
-// I/Os of a worker share a buffer for reads and one for writes; with Verify
-// each has its own.
+// BufferBytes returns the guest's memory that the I/Os need, without the log. All I/Os of a
+// worker share one buffer for reads and one for writes; with Verify each I/O has its own.
 func (a Access) BufferBytes() int64 {
 	a = a.Complete()
 	longest := int64(a.LongestBytes())
@@ -182,7 +179,7 @@ func (a Access) BufferBytes() int64 {
 	return int64(a.Workers)*worker + remembered
 }
 
-// LongestBytes is the size of the longest I/O or reply.
+// LongestBytes returns the size of the longest I/O or reply.
 func (a Access) LongestBytes() int {
 	longest := 0
 	for _, line := range a.Lines {

@@ -2,14 +2,13 @@ package spec
 
 import "fmt"
 
-// Standard returns the access specifications that need no definition, those by
-// our names first. file-server, web-server, workstation and database are the
-// well-known ones that came with Iometer's early versions as examples; the
-// others by our names are ours. The rest is what Iometer 1.1.0 has from the
-// start, by its names (AccessSpecList.cpp, InsertDefaultSpecs), without Idle.
+// Standard returns the access specifications that need no definition. Those with names of our own
+// come first: file-server, web-server, workstation and database are the well-known examples of
+// Iometer's early versions, and the others are ours. The rest are Iometer 1.1.0's default
+// specifications, under its names (AccessSpecList.cpp, InsertDefaultSpecs), without Idle.
 func Standard() []Access {
 	ours := []Access{
-		single("4k-mixed-random", 4<<10, 67, 100), // the database's share of reads
+		single("4k-mixed-random", 4<<10, 67, 100), // 67 % reads, as in database
 		single("4k-read-sequential", 4<<10, 100, 0),
 		single("4k-write-random", 4<<10, 0, 100),
 		single("database", 8<<10, 67, 100),
@@ -30,7 +29,7 @@ func single(name string, sizeBytes, readPercent, randomPercent int) Access {
 	return Access{Name: name, Outstanding: 1, Lines: []Line{line}}
 }
 
-// mixed is a fully random mix of sizes, each with its share in percent.
+// mixed returns a fully random mix of sizes in bytes, each with its share in percent.
 func mixed(name string, readPercent int, sizes [][2]int) Access {
 	access := Access{Name: name, Outstanding: 1}
 	for _, size := range sizes {
@@ -39,7 +38,7 @@ func mixed(name string, readPercent int, sizes [][2]int) Access {
 	return access
 }
 
-// iometers are those that Iometer 1.1.0 has from the start.
+// iometers returns the default specifications of Iometer 1.1.0.
 func iometers() []Access {
 	quarters, halves := []int{100, 75, 50, 25, 0}, []int{100, 50, 0}
 	first := single("Default", 2048, 67, 100)

@@ -12,13 +12,14 @@ const (
 	flagWrite
 )
 
-// AppendState appends all that the sequence's future depends on, and what is in
-// flight. Its numbers are little-endian:
+// AppendState appends the sequence's state: all that its future depends on, and what is in
+// flight. Each item below is preceded by its length in bytes; numbers are little-endian:
 //
-//	1 SequenceVersion, 1 current line, 4 left of the burst, 8 the worker's stream;
-//	for each target: 8 its stream, 8 offset and 4 length of the I/O before;
+//	1 SequenceVersion, 1 current line, 4 transactions left in the burst, 8 the worker's stream;
+//	for each target: 8 its stream, 8 offset and 4 length of the previous I/O;
 //	for each slot: 1 flags (1 in flight, 2 reply, 4 write), 1 line, 8 offset;
-//	2 count of free slots, 2 each, in line; 2 count of slots in flight, 2 each, oldest first.
+//	2 count of free slots, 2 for each, in the order of the queue;
+//	2 count of slots in flight, 2 for each, oldest first.
 //
 //nolint:gosec // each number is below its type's limit, by what NewSequence takes
 func (s *Sequence) AppendState(to []byte) []byte {
@@ -59,8 +60,8 @@ func (s *slot) flags() (flags byte) {
 	return flags
 }
 
-// SetState makes a sequence of the same arguments go on from a state. A state
-// that no sequence of these arguments has is an error, and changes nothing.
+// SetState makes a sequence continue from a state of a sequence with the same arguments. A state
+// that no such sequence can have is an error, and changes nothing.
 func (s *Sequence) SetState(state []byte) error {
 	next := *s
 	next.targets = append([]cursor(nil), s.targets...)
@@ -81,7 +82,7 @@ func (s *Sequence) SetState(state []byte) error {
 	return nil
 }
 
-// stateBytes is a state's length: every slot is either free or in flight.
+// stateBytes is the length of a state: every slot is either free or in flight.
 func (s *Sequence) stateBytes() int {
 	return 1 + 1 + 4 + 8 + 20*len(s.targets) + (10+2)*len(s.slots) + 2 + 2
 }
@@ -136,8 +137,8 @@ func (s *Sequence) readSlot(r *reader, number int) error {
 	return nil
 }
 
-// readLines reads the line of free slots, and that of slots in flight: each
-// slot is in one of them.
+// readLines reads the queue of free slots and the list of slots in flight. Each slot must be in
+// exactly one of them.
 func (s *Sequence) readLines(r *reader) error {
 	seen := make([]bool, len(s.slots))
 	once := func(slot int, inFlight bool) error {
