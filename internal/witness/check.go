@@ -14,14 +14,14 @@ import (
 	"heliotrope/internal/load/iolog"
 )
 
-// deviceName is a name in /sys/class/block or /sys/class/net; the kernel
-// forbids slashes and spaces in both.
+// deviceName matches a name in /sys/class/block or /sys/class/net; the kernel forbids slashes and
+// spaces in both.
 var deviceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// className is a class of traffic, and part of its counters' names.
+// className matches the name of a class of traffic, which is part of its counters' names.
 var className = regexp.MustCompile(`^[a-z][a-z-]*$`)
 
-// Check says what is wrong with the configuration.
+// Check returns what is wrong with the configuration.
 func (c HostConfig) Check() error {
 	roles := map[string]bool{}
 	for i, source := range c.Sources {
@@ -53,7 +53,7 @@ func (c HostConfig) Check() error {
 	return nil
 }
 
-// Device is the device of a role; "" when nothing of it is counted.
+// Device returns the device of a role; "" when the configuration has no such source.
 func (c HostConfig) Device(role string) string {
 	for _, source := range c.Sources {
 		if source.Role == role {
@@ -63,7 +63,7 @@ func (c HostConfig) Device(role string) string {
 	return ""
 }
 
-// check leaves a driver's own readers to the driver.
+// check checks a source, but leaves the devices of drivers' own readers to the drivers.
 func (s Source) check() error {
 	if s.Role == "" || s.Reader == "" || strings.ContainsAny(s.Role, " \n") {
 		return fmt.Errorf("role %q, reader %q: want two names", s.Role, s.Reader)
@@ -107,11 +107,11 @@ func (c Class) check() error {
 	return nil
 }
 
-// maxIntervalMs is between heartbeats, which then come as close as the samples
-// of the disk.
+// maxIntervalMs is the longest accepted interval between heartbeats: they are then as frequent as
+// the samples of the disk.
 const maxIntervalMs = int(DiskInterval / time.Millisecond)
 
-// Check says what is wrong with the configuration.
+// Check returns what is wrong with the configuration.
 func (c GuestConfig) Check() error {
 	if !c.Listen.IsValid() || !c.SiteA.IsValid() {
 		return fmt.Errorf("listen %v, site_a %v: want two addresses with ports", c.Listen, c.SiteA)
@@ -128,9 +128,9 @@ func (c GuestConfig) Check() error {
 // sshPort is the registered port of SSH.
 const sshPort = 22
 
-// OwnClasses are the classes of what Heliotrope itself sends over a testbed's
-// WAN, from the addresses on the test network of the WAN's ends and of the
-// guest. They come after the drivers': the first that matches counts.
+// OwnClasses returns the classes of the traffic that Heliotrope itself sends over a testbed's
+// WAN. The addresses are those of the WAN's two ends and of the guest on the test network. These
+// classes come after the drivers': a packet counts for the first class that it matches.
 func OwnClasses(endA, endB, guest netip.Addr) []Class {
 	return []Class{
 		{Name: "heartbeat", Protocol: "udp", FirstPort: Port, Between: []netip.Addr{endA, endB, guest}},

@@ -22,11 +22,10 @@ type Reading struct {
 // ErrNoReadings says that a file of counters has no complete sample.
 var ErrNoReadings = errors.New("the counters have no complete sample")
 
-// ReadCounters reads a raw file and gives its readings in their order. A
-// sample is a line `@<ns since 1970 UTC>` and a line `device name value` for
-// each counter, and ends with a line `.`: the last sample may be cut off, as
-// when the host stopped; it is left out then. A file without any complete
-// sample is ErrNoReadings; any other line is an error that names it.
+// ReadCounters reads a raw file and passes its readings to give, in their order. A sample is a
+// line `@<ns since 1970 UTC>`, a line `device name value` for each counter, and a line `.` at its
+// end. A last sample that was cut off, as when the host stopped, is left out. A file without any
+// complete sample is ErrNoReadings; any other line is an error that names it.
 func ReadCounters(r io.Reader, give func(Reading) error) error {
 	input := bufio.NewReader(r)
 	var sample []Reading
@@ -59,7 +58,7 @@ func ReadCounters(r io.Reader, give func(Reading) error) error {
 	}
 }
 
-// parseLine reads the line that begins a sample, or one of its readings.
+// parseLine reads the line that begins a sample, or the line of a reading.
 func parseLine(line string, at *time.Time, sample *[]Reading) error {
 	if text, found := strings.CutPrefix(line, "@"); found {
 		ns, err := strconv.ParseInt(text, 10, 64)
@@ -81,8 +80,8 @@ func parseLine(line string, at *time.Time, sample *[]Reading) error {
 	return nil
 }
 
-// WriteCounters writes readings as ReadCounters reads them. Neighbours with the
-// same time are one sample.
+// WriteCounters writes readings in the format that ReadCounters reads. Consecutive readings with
+// the same time become one sample.
 func WriteCounters(w io.Writer, readings iter.Seq[Reading]) error {
 	output := bufio.NewWriter(w)
 	var at time.Time
@@ -103,7 +102,7 @@ func WriteCounters(w io.Writer, readings iter.Seq[Reading]) error {
 	return output.Flush()
 }
 
-// AppendCounter appends the line of a reading within a sample.
+// AppendCounter appends the line of a reading to a sample.
 func AppendCounter(to []byte, device, name string, value int64) []byte {
 	to = append(append(append(append(to, device...), ' '), name...), ' ')
 	return append(strconv.AppendInt(to, value, 10), '\n')

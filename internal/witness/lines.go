@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// domainStates are what may stand in DomainsFile.
+// domainStates are the states that DomainsFile may have.
 var domainStates = []string{DomainRunning, DomainPaused, DomainSuspended, DomainShutDown, DomainCrashed, DomainGone, DomainWatch}
 
-// ReadDomains reads DomainsFile and gives its readings in their order. A last
-// line that is cut off is left out, an empty file has no readings, and any
-// other line that is not `at id state spacing` is an error that names it.
+// ReadDomains reads DomainsFile and passes its readings to give, in their order. A last line that
+// is cut off is left out, and an empty file has no readings. Any other line that is not `at id
+// state spacing` is an error that names it.
 func ReadDomains(r io.Reader, give func(DomainReading) error) error {
 	return readLines(r, "domains", []string{"at id state spacing"}, func(words *words) error {
 		at, id, state, spacing := words.time(), words.number(), words.next(), words.number()
@@ -28,21 +28,21 @@ func ReadDomains(r io.Reader, give func(DomainReading) error) error {
 	})
 }
 
-// maxDomain is the largest number of a domain: Xen has 16 bits for it.
+// maxDomain is the largest domain ID: Xen has 16 bits for it.
 const maxDomain = 1<<16 - 1
 
-// WriteDomains writes readings as ReadDomains reads them.
+// WriteDomains writes readings in the format that ReadDomains reads.
 func WriteDomains(w io.Writer, readings iter.Seq[DomainReading]) error {
 	return writeLines(w, readings, func(to []byte, r DomainReading) []byte {
 		return fmt.Appendf(to, "%d %d %s %d", r.At.UnixNano(), r.ID, r.State, r.Spacing.Nanoseconds())
 	})
 }
 
-// ReadHeartbeats reads HeartbeatsFile and gives its heartbeats in the order in
-// which they arrived: one may be there twice, or after a later one. A last line
-// that is cut off is left out, an empty file has no heartbeats, and any other
-// line that is not `arrived sequence sent acked oldest completed`, or of before
-// the first four words, is an error that names it.
+// ReadHeartbeats reads HeartbeatsFile and passes its heartbeats to give, in the order in which
+// they arrived: a heartbeat may occur twice, or after a later one. A last line that is cut off is
+// left out, and an empty file has no heartbeats. A line is `arrived sequence sent acked oldest
+// completed`, or in the older format its first four words; any other line is an error that names
+// it.
 func ReadHeartbeats(r io.Reader, give func(Heartbeat) error) error {
 	return readLines(r, "heartbeats", heartbeatLines, func(words *words) error {
 		beat := Heartbeat{Arrived: words.time(), Sequence: words.unsigned(), Sent: words.time(), Acked: words.unsigned(), OldestNs: NotTold}
@@ -56,20 +56,19 @@ func ReadHeartbeats(r io.Reader, give func(Heartbeat) error) error {
 	})
 }
 
-// heartbeatLines are the forms of a line: of today, and of before.
+// heartbeatLines are the formats of a line: the present one, and the older one.
 var heartbeatLines = []string{"arrived sequence sent acked oldest completed", "arrived sequence sent acked"}
 
-// WriteHeartbeats writes heartbeats as ReadHeartbeats reads them.
+// WriteHeartbeats writes heartbeats in the format that ReadHeartbeats reads.
 func WriteHeartbeats(w io.Writer, heartbeats iter.Seq[Heartbeat]) error {
 	return writeLines(w, heartbeats, func(to []byte, h Heartbeat) []byte {
 		return fmt.Appendf(to, "%d %d %d %d %d %d", h.Arrived.UnixNano(), h.Sequence, h.Sent.UnixNano(), h.Acked, h.OldestNs, h.Completed)
 	})
 }
 
-// ReadExchanges reads ExchangesFile and gives its readings of the guest's clock
-// in their order. A last line that is cut off is left out, an empty file has no
-// readings, and any other line that is not `at ahead uncertainty` is an error
-// that names it.
+// ReadExchanges reads ExchangesFile and passes its readings of the guest's clock to give, in
+// their order. A last line that is cut off is left out, and an empty file has no readings. Any
+// other line that is not `at ahead uncertainty` is an error that names it.
 func ReadExchanges(r io.Reader, give func(Exchange) error) error {
 	return readLines(r, "exchanges", []string{"at ahead uncertainty"}, func(words *words) error {
 		exchange := Exchange{At: words.time(), Ahead: time.Duration(words.signed()), Uncertainty: time.Duration(words.number())}
@@ -80,7 +79,7 @@ func ReadExchanges(r io.Reader, give func(Exchange) error) error {
 	})
 }
 
-// WriteExchanges writes readings as ReadExchanges reads them.
+// WriteExchanges writes readings in the format that ReadExchanges reads.
 func WriteExchanges(w io.Writer, exchanges iter.Seq[Exchange]) error {
 	return writeLines(w, exchanges, func(to []byte, e Exchange) []byte {
 		return fmt.Appendf(to, "%d %d %d", e.At.UnixNano(), e.Ahead.Nanoseconds(), e.Uncertainty.Nanoseconds())
@@ -89,8 +88,8 @@ func WriteExchanges(w io.Writer, exchanges iter.Seq[Exchange]) error {
 
 var errBadLine = errors.New("not what such a line has")
 
-// readLines gives the words of each complete line, which has as many as one of
-// the formats.
+// readLines passes the words of each complete line to give. A line must have as many words as one
+// of the formats.
 func readLines(r io.Reader, what string, formats []string, give func(*words) error) error {
 	input := bufio.NewReader(r)
 	for number := 1; ; number++ {
@@ -124,8 +123,8 @@ func writeLines[T any](w io.Writer, all iter.Seq[T], text func([]byte, T) []byte
 	return output.Flush()
 }
 
-// words takes a line apart. What is wrong with any of its words is known in
-// the end.
+// words splits a line into words. bad becomes true when any word is wrong, and is checked after
+// the last.
 type words struct {
 	rest string
 	bad  bool
@@ -143,7 +142,7 @@ func (w *words) signed() int64 {
 	return value
 }
 
-// number is not negative.
+// number reads a number that is not negative.
 func (w *words) number() int64 {
 	value := w.signed()
 	w.bad = w.bad || value < 0
@@ -156,7 +155,7 @@ func (w *words) unsigned() uint64 {
 	return value
 }
 
-// time is after 1970.
+// time reads a time after 1970.
 func (w *words) time() time.Time {
 	ns := w.signed()
 	w.bad = w.bad || ns <= 0

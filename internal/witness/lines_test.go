@@ -32,7 +32,7 @@ var (
 		[]string{"1 7 running", "1 7 running 5 6", "0 7 running 5", "-1 7 running 5", "1 -7 running 5", "1 65536 running 5", "1 7 sleeping 5",
 			"1 7 running -5", "1  running 5", "now 7 running 5", "", "1 7 running 5\r", "1\t7\trunning\t5"}}
 	heartbeats = kind[Heartbeat]{"heartbeats", ReadHeartbeats, WriteHeartbeats,
-		// One comes twice and late.
+		// One heartbeat comes twice, and late.
 		[]Heartbeat{{at, 1, at.Add(-time.Hour), 0, NotTold, 0}, {at, 3, at, 5, 0, 7}, {at, 2, at, 4, 1795374125, 8}, {at, 3, at, 5, 0, 7},
 			{at, math.MaxUint64, at, math.MaxUint64, math.MaxInt64, math.MaxUint64}},
 		[]string{"1 1 1 0 0", "1 1 1 0 -2 0", "1 1 1 0 0 -1", "1 1 1 0 x 0", "1 1 1 0  0", "1 1 1 0 0 0 0", "1 1 1", "1 0 1 0", "1 -1 1 0", "0 1 1 0", "1 1 0 0", "1 1 1 -1", "1 1 1 x", "1 18446744073709551616 1 0", "1 1 1 0 "}}
@@ -65,7 +65,7 @@ func testKind[T comparable](t *testing.T, k kind[T]) {
 	if !slices.Equal(got, k.good) {
 		t.Errorf("read %v, want %v from\n%s", got, k.good, text)
 	}
-	// Cut anywhere, the whole lines are left.
+	// Wherever the text is cut, the whole lines are left.
 	for cut := range len(text) {
 		got, err := k.all(text[:cut])
 		if want := k.good[:strings.Count(text[:cut], "\n")]; err != nil || !slices.Equal(got, want) {
@@ -78,7 +78,7 @@ func testKind[T comparable](t *testing.T, k kind[T]) {
 			t.Errorf("%q: %v after %d readings, want an error with the line after %d", line, err, len(got), len(k.good))
 		}
 	}
-	// Who reads can end it.
+	// An error of give ends the reading.
 	enough := errors.New("enough")
 	if err := k.read(strings.NewReader(text), func(T) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("ended with %v", err)
@@ -93,7 +93,7 @@ type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
 
-// TestHeartbeatsOfBefore: four words say nothing of the load.
+// TestHeartbeatsOfBefore: lines with four words say nothing about the load.
 func TestHeartbeatsOfBefore(t *testing.T) {
 	all, err := heartbeats.all("5 1 3 9\n6 2 4 9 0 2\n")
 	must(t, err)
@@ -106,8 +106,7 @@ func TestHeartbeatsOfBefore(t *testing.T) {
 	}
 }
 
-// FuzzRawFiles: whatever is read without an error is the same when it is
-// written and read again.
+// FuzzRawFiles: text that is read without an error is the same when it is written and read again.
 func FuzzRawFiles(f *testing.F) {
 	for _, write := range []func(io.Writer) error{
 		func(w io.Writer) error { return domains.write(w, slices.Values(domains.good)) },

@@ -2,15 +2,15 @@ package witness
 
 import "slices"
 
-// Devices that counters are of: roles, the same on every host and testbed.
+// Devices that counters belong to: roles, which are the same on every host and testbed.
 const (
-	CPU       = "cpu"        // all processors of the host; on Xen those of its control domain
-	Memory    = "memory"     // of the host; on Xen of its control domain
-	Clock     = "clock"      // the host's, as its kernel steers it
-	GuestDisk = "guest-disk" // the guest's disk as this host opens it
+	CPU       = "cpu"        // all processors of the host; on Xen those of the control domain
+	Memory    = "memory"     // of the host; on Xen of the control domain
+	Clock     = "clock"      // the host's clock, as its kernel steers it
+	GuestDisk = "guest-disk" // the guest's disk as this host has it open
 	Target    = "target"     // what serves the disk to the sites
 	TestNet   = "test-net"   // the host's interface on the test network
-	WAN       = "wan"        // on the host that bridges the sites: the interface that leads to site B
+	WAN       = "wan"        // on the host that bridges the sites: the interface towards site B
 )
 
 // Counter is an entry of the data dictionary of counters.
@@ -18,37 +18,35 @@ type Counter struct {
 	Device string
 	Name   string
 	Unit   string
-	// Grows says that the value is a count that only grows, and starts again
-	// when its device is made anew; else it is a level.
+	// Grows says that the value is a count that only grows, and starts again at 0 when its device
+	// is created again. Otherwise the value is a level.
 	Grows bool
 	Text  string
 }
 
-// DiskNames are the counters of GuestDisk that are sampled every DiskInterval;
-// all others are every Interval.
+// DiskNames are the counters of GuestDisk that are sampled every DiskInterval; all others are
+// sampled every Interval.
 var DiskNames = []string{"reads", "writes", "in_flight"}
 
-// DiskWork are the counters of GuestDisk that grow with its I/Os: a machine counts
-// reads and writes or, where it cannot tell them apart, commands.
+// DiskWork are the counters of GuestDisk that grow with its I/Os: a machine counts reads and
+// writes or, if it cannot distinguish them, commands.
 var DiskWork = []string{"reads", "writes", "commands"}
 
-// ticks is the unit of the processor's times: USER_HZ, which is 100 a second
-// on Linux for x86.
+// ticks is the unit of processor times: USER_HZ, 100 a second on Linux for x86.
 const ticks = "ticks of 10 ms"
 
 // SteeringPPB is a counter of Clock: see Steering.
 const SteeringPPB = "steering_ppb"
 
-// Steering is how fast a host's kernel had its clock run beyond its oscillator, in
-// ppm, if that is what a counter says.
+// Steering returns how much faster than its oscillator a host's kernel ran the clock, in ppm. is
+// reports whether the counter says so.
 func Steering(device, name string, value int64) (ppm float64, is bool) {
 	return float64(value) / 1e3, device == Clock && name == SteeringPPB
 }
 
-// Counters is the data dictionary of what any machine has; the drivers bring
-// their own (package onhost). Sources: the kernel's
-// Documentation/filesystems/proc.rst (1.7, /proc/stat and /proc/meminfo),
-// Documentation/block/stat.rst,
+// Counters is the data dictionary of the counters that any machine has; the drivers add their own
+// (package onhost). Sources: the kernel's Documentation/filesystems/proc.rst (1.7, /proc/stat and
+// /proc/meminfo), Documentation/block/stat.rst,
 // Documentation/ABI/testing/sysfs-class-net-statistics.
 var Counters = slices.Concat([]Counter{
 	{CPU, "user_ticks", ticks, true, "processes"},
@@ -90,10 +88,10 @@ func interfaceCounters(device string) []Counter {
 	}
 }
 
-// OtherClass is what no class matches.
+// OtherClass is the class of packets that match no other class.
 const OtherClass = "other"
 
-// Ends of the names of a class's counters, which begin with its name.
+// Suffixes of the names of a class's counters, which begin with the class's name.
 const (
 	ToBBytes   = "_to_b_bytes"
 	ToBPackets = "_to_b_packets"
@@ -101,7 +99,7 @@ const (
 	ToAPackets = "_to_a_packets"
 )
 
-// ClassCounters are the counters of a class of traffic on the WAN.
+// ClassCounters returns the counters of a class of traffic on the WAN.
 func ClassCounters(class string) []Counter {
 	return []Counter{
 		{WAN, class + ToBBytes, "bytes", true, "of the class, given to the emulated WAN towards site B, with 14 bytes of Ethernet header a packet"},

@@ -1,16 +1,13 @@
-// Package witness has what watches through a trial: on the hosts, and in the
-// guest. Program does the watching; this package starts it on a machine,
-// fetches its raw files and reads them.
+// Package witness has what watches during a trial, on the hosts and in the guest. Program does
+// the watching; this package starts it on a machine, fetches its raw files and reads them.
 //
-// It promises that a sample is complete or left out, that a counter which a
-// host does not have is left out and never made up, and that a witness any
-// part of which fails ends as a whole, and is seen to have ended: no file goes
-// on with a part of it missing.
+// It promises that a sample is complete or left out, and that a counter which a host does not
+// have is left out and never made up. A witness of which any part fails ends as a whole, and is
+// seen to have ended: no file continues while a part is missing.
 //
-// Dangerous: counters are as the kernel has them. They start again at 0 when
-// their device is made anew, as when a disk is connected again; take
-// differences only between neighbours, and only where they do not fall. All
-// times are on the clock of the machine that wrote them.
+// Dangerous: counters are those of the kernel. They start again at 0 when their device is created
+// again, as when a disk is reconnected; take differences only between consecutive readings, and
+// only when they do not fall. All times are on the clock of the machine that wrote them.
 package witness
 
 import (
@@ -28,14 +25,14 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// Files of the program by which it shows that it is alive. A number is the
-// first word of the only line.
+// Files by which the program shows that it is alive. Each has one line whose first word is a
+// number.
 const (
-	// SamplesFile counts the samples of all counters on a host; it is behind
-	// CountersFile, never ahead.
+	// SamplesFile has the number of samples of all counters on a host. It may be behind
+	// CountersFile, but never ahead.
 	SamplesFile = "samples"
-	// BeatsFile has `sent acked`: how many heartbeats the guest has sent, and
-	// the newest record of its ledger that the disk has acknowledged.
+	// BeatsFile has `sent acked`: the number of heartbeats that the guest has sent, and the
+	// newest record of its ledger that the disk has acknowledged.
 	BeatsFile = "beats"
 )
 
@@ -46,17 +43,17 @@ const (
 	stopGrace  = 10 * time.Second
 )
 
-// recording is the program on one machine.
+// recording is the program that runs on one machine.
 type recording struct {
 	process record.Process
 	args    []string
 	life    string   // SamplesFile or BeatsFile
-	files   []string // raw files that it leaves
+	files   []string // raw files that the program leaves
 	steps   atomic.Int64
 }
 
-// Started is a witness that was started before, in the guest or on a host, by its folder:
-// to look at it needs no more. It cannot be started, and Fetch brings nothing.
+// Started returns a witness that was started before, in the guest or on a host; its folder is all
+// that is needed to watch it. It cannot be started, and its Fetch copies nothing.
 func Started(machine remote.Runner, dir string, guest bool) record.Recording {
 	life := SamplesFile
 	if guest {
@@ -65,8 +62,8 @@ func Started(machine remote.Runner, dir string, guest bool) record.Recording {
 	return &recording{process: record.Process{Host: machine, Dir: dir}, life: life}
 }
 
-// NewHost watches on a host, in dir, a folder of its own there. The program is
-// a path on the host. Nothing is started yet.
+// NewHost returns a witness on a host; dir is a folder of its own there, and program is the
+// program's path on the host. NewHost starts nothing.
 func NewHost(host remote.Runner, program, dir string, config HostConfig) (record.Recording, error) {
 	if err := config.Check(); err != nil {
 		return nil, fmt.Errorf("%s: witness on a host: %w", host.Name(), err)
@@ -74,8 +71,8 @@ func NewHost(host remote.Runner, program, dir string, config HostConfig) (record
 	return newRecording(host, program, dir, SamplesFile, config.Files(), "host", config)
 }
 
-// NewGuest reports from the guest, in dir, a folder of its own there. It leaves
-// no files: what it has to say arrives at the hosts.
+// NewGuest returns a witness that reports from the guest; dir is a folder of its own there. It
+// leaves no files: what it reports arrives at the hosts.
 func NewGuest(host remote.Runner, program, dir string, config GuestConfig) (record.Recording, error) {
 	if err := config.Check(); err != nil {
 		return nil, fmt.Errorf("%s: witness in the guest: %w", host.Name(), err)
@@ -83,9 +80,9 @@ func NewGuest(host remote.Runner, program, dir string, config GuestConfig) (reco
 	return newRecording(host, program, dir, BeatsFile, nil, "guest", config)
 }
 
-// Files are the names of the raw files that this configuration leaves, all of
-// them from the first sample on. On site B's host HeartbeatsFile stays empty,
-// and LogFile wherever the load's log did not outgrow the guest's memory.
+// Files returns the names of the raw files that this configuration leaves. All of them exist from
+// the first sample on. HeartbeatsFile stays empty on site B's host, and LogFile stays empty
+// unless the load's log outgrew the guest's memory.
 func (c HostConfig) Files() []string {
 	files := []string{CountersFile}
 	if c.Watcher != "" {
@@ -109,7 +106,7 @@ func newRecording(host remote.Runner, program, dir, life string, files []string,
 		args: []string{program, subcommand, string(text)}, life: life, files: files}, nil
 }
 
-// Start returns when there is a sample, or when heartbeats are sent.
+// Start returns once there is a sample, or once heartbeats are sent.
 func (r *recording) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errors.New("no sign of life within "+startLimit.String()))
 	defer cancel()
@@ -123,7 +120,7 @@ func (r *recording) Start(ctx context.Context) error {
 			case status.State != record.Running:
 				return false, errors.New("it does not run: " + status.Problem())
 			}
-			return status.Lines[0] != "", nil // also "0 0" of a guest that sends none
+			return status.Lines[0] != "", nil // also "0 0" of a guest that has sent none yet
 		})
 	}
 	if err != nil {
@@ -132,7 +129,7 @@ func (r *recording) Start(ctx context.Context) error {
 	return nil
 }
 
-// Progress counts the samples, or the heartbeats.
+// Progress counts the samples or the heartbeats.
 func (r *recording) Progress(ctx context.Context) (record.Progress, error) {
 	status, err := r.status(ctx)
 	if err != nil {
@@ -147,7 +144,7 @@ func (r *recording) status(ctx context.Context) (record.Status, error) {
 	if err != nil {
 		return record.Status{}, err
 	}
-	// The file is not there at first.
+	// The file does not exist at first.
 	word, _, _ := strings.Cut(status.Lines[0], " ")
 	if steps, err := strconv.ParseInt(word, 10, 64); err == nil {
 		r.steps.Store(max(steps, r.steps.Load()))
@@ -155,9 +152,9 @@ func (r *recording) status(ctx context.Context) (record.Status, error) {
 	return status, nil
 }
 
-// Stop ends the program, which completes its files. One that hangs is killed
-// after a while, as in a guest whose disk does not answer: then at most the
-// last second is not in the files.
+// Stop ends the program, which completes its files. A program that hangs, as in a guest whose
+// disk does not answer, is killed after a while: then at most the last second is missing from the
+// files.
 func (r *recording) Stop(ctx context.Context) error {
 	if _, err := r.process.Stop(ctx, "TERM", stopGrace); err != nil {
 		return fmt.Errorf("stop the witness: %w", err)
@@ -165,7 +162,7 @@ func (r *recording) Stop(ctx context.Context) error {
 	return nil
 }
 
-// Tail is the end of a raw file; the program writes it out each second.
+// Tail returns the end of a raw file. The program flushes the file each second.
 func (r *recording) Tail(ctx context.Context, file string, bytes int64) ([]byte, error) {
 	text, err := r.process.Tail(ctx, file, bytes)
 	if err != nil {
@@ -174,7 +171,7 @@ func (r *recording) Tail(ctx context.Context, file string, bytes int64) ([]byte,
 	return text, nil
 }
 
-// Fetch brings the raw files.
+// Fetch copies the raw files.
 func (r *recording) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
 	if len(r.files) == 0 {
 		return nil, nil

@@ -35,7 +35,7 @@ var addresses = []netip.Addr{netip.MustParseAddr("198.18.0.1"), netip.MustParseA
 
 const domain = "6f1dbb0e-2a9c-5c0b-9b5e-5b1f7f1d4c11"
 
-// classes are one of a driver, and our own.
+// classes are one class of a driver, and our own classes.
 func classes() []Class {
 	own := OwnClasses(addresses[0], addresses[1], addresses[2])
 	return append([]Class{{Name: "drbd", Protocol: "tcp", FirstPort: 17200, LastPort: 17999, Between: addresses[:2]}}, own...)
@@ -49,7 +49,7 @@ func TestConfigIsChecked(t *testing.T) {
 		Classes: classes()}
 	must(t, valid.Check())
 	must(t, HostConfig{}.Check())
-	must(t, HostConfig{Sources: []Source{{Role: Target, Reader: "a driver's"}}}.Check()) // what it needs, only its reader knows
+	must(t, HostConfig{Sources: []Source{{Role: Target, Reader: "a driver's"}}}.Check()) // only the driver's reader knows what the device must be
 
 	sources := func(all ...Source) HostConfig { return HostConfig{Sources: all} }
 	class := func(change func(*Class)) HostConfig {
@@ -96,7 +96,7 @@ func TestConfigIsChecked(t *testing.T) {
 	}
 }
 
-// TestConfigAsAnArgument: what is started is told what is meant.
+// TestConfigAsAnArgument: the program that is started receives the configuration that was given.
 func TestConfigAsAnArgument(t *testing.T) {
 	want := HostConfig{Watcher: "hypervisor", Domain: domain, Sources: []Source{{WAN, InterfaceReader, "eth1"}}, Token: math.MaxUint64,
 		Listen: netip.AddrPortFrom(addresses[0], Port), Guest: netip.AddrPortFrom(addresses[2], Port),
@@ -125,7 +125,7 @@ func TestWrittenCountersAreRead(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("read %v, want %v from\n%s", got, want, text.String())
 	}
-	// Cut anywhere after the first sample, the first is left.
+	// Wherever the text is cut after the first sample, the first sample is left.
 	end := strings.Index(text.String(), ".\n") + 2
 	for cut := end; cut < text.Len(); cut++ {
 		got, err := readAll(text.String()[:cut])

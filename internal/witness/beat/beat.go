@@ -1,16 +1,15 @@
-// Package beat is what the witnesses in the guest and on the sites' hosts tell
-// each other over UDP: numbered heartbeats from the guest to site A, with what
-// is in flight of its load, and the guest's time for whoever asks, who says
-// whether the guest runs at that site.
+// Package beat is the communication over UDP between the witness in the guest and those on the
+// sites' hosts. The guest sends numbered heartbeats to site A, which include the state of its
+// load's I/Os in flight. A host asks the guest for its time, and tells it with the question
+// whether the guest runs at that host's site.
 //
-// It promises that a heartbeat carries the number of a ledger's record only
-// after the disk has acknowledged that record; that it is sent on time or late,
-// but never made up for: after a stall the numbers go on without a hole, at the
-// normal pace; that times of arrival are the kernel's, where it gives them; and
-// that datagrams of another attempt are dropped and counted.
+// It promises that a heartbeat carries the number of a ledger's record only after the disk has
+// acknowledged that record; that a heartbeat is sent on time or late, and a missed one is never
+// made up for: after a stall the numbers continue without a gap, at the normal pace; that times
+// of arrival are the kernel's, if the kernel provides them; and that datagrams of another attempt
+// are dropped and counted.
 //
-// Dangerous: a token is no secret and nothing is encrypted: this is for the
-// test network. Heartbeats are written down as they come: twice, late, or in
-// another order. A guest's clock may be set while an exchange is under way; one
-// reading of a clock proves little.
+// Dangerous: a token is no secret and nothing is encrypted, so this is for the test network only.
+// Heartbeats are recorded as they arrive: twice, late, or in another order. A guest's clock may
+// be set during an exchange; one reading of a clock proves little.
 package beat

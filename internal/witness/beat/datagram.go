@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Every datagram has datagramBytes; its numbers are unsigned and big-endian,
-// its times in ns since 1970 UTC on the sender's clock unless it says else.
+// Every datagram has datagramBytes. Its numbers are unsigned and big-endian. Its times are in ns
+// since 1970 UTC on the sender's clock unless stated otherwise.
 //
 //	offset  bytes  heartbeat             ask              answer
 //	     0      4  "HTB2", of this version of the format
@@ -29,8 +29,8 @@ import (
 //	    64      8  I/Os of the load that 0                0
 //	               have completed
 //
-// The three times are those of NTP: origin, receive and transmit timestamp
-// (RFC 5905, 7.3).
+// The times t1, t2 and t3 are those of NTP: origin, receive and transmit timestamp (RFC 5905,
+// 7.3).
 const (
 	magic         = "HTB2"
 	datagramBytes = 72
@@ -44,19 +44,19 @@ const (
 	answer    kind = 3
 )
 
-// datagram is what is told; times are Unix times in ns.
+// datagram is the content of a datagram; times are Unix times in ns.
 type datagram struct {
 	kind                  kind
 	token, number         uint64
 	asked, received, sent int64
 	acked                 uint64
-	near                  bool   // of an ask
-	oldest                int64  // of a heartbeat, as the next
+	near                  bool   // in an ask
+	oldest                int64  // in a heartbeat, as is completed
 	completed             uint64 //
-	raw                   int64  // of an answer
+	raw                   int64  // in an answer
 }
 
-// nearBit is that of an ask.
+// nearBit is the bit of an ask that says the guest's domain runs here.
 const nearBit = 1
 
 // put writes a datagram into buffer, which has datagramBytes.
@@ -76,7 +76,7 @@ func (d datagram) put(buffer []byte) {
 	}
 }
 
-// parse reads a datagram. Another length or format is not ours.
+// parse reads a datagram. ours is false for another length or format.
 func parse(buffer []byte) (d datagram, ours bool) {
 	if len(buffer) != datagramBytes || string(buffer[:4]) != magic {
 		return datagram{}, false

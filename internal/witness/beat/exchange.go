@@ -7,14 +7,14 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// openAsks may wait for their answers at a time: with one of them each
+// openAsks is how many asks may wait for their answers at once. With one ask each
 // witness.ExchangeInterval, an answer may take four seconds.
 const openAsks = 4
 
 // exchanges are the asks that wait for their answers.
 type exchanges struct {
 	asked uint64          // number of the newest ask
-	sent  [openAsks]int64 // when, by the number modulo openAsks; 0: it waits no more
+	sent  [openAsks]int64 // time of sending, by the number modulo openAsks; 0: not waiting any more
 }
 
 // ask makes the next ask.
@@ -24,15 +24,14 @@ func (e *exchanges) ask(sent int64, near bool) datagram {
 	return datagram{kind: ask, number: e.asked, sent: sent, near: near}
 }
 
-// answer takes an answer that arrived, and gives the reading, if it is one. An
-// answer that nobody waits for is false: it came twice, or took too long, or an
-// ask after it was answered before. So readings are in the order of their asks.
+// answer matches an answer to the ask that waits for it, and returns the reading. waited is false
+// for an answer that no ask waits for: it is a duplicate, it took too long, or a later ask was
+// answered before it. Readings are therefore in the order of their asks.
 //
-// The guest's own time between the two is taken off the round trip, however long
-// that was; when it stood still meanwhile, or its clock was set, the uncertainty
-// has that in it. With the four times of NTP the guest's clock is ahead by
-// ((t2-t1)+(t3-t4))/2, and off from that by ((t4-t1)-(t3-t2))/2 at most: RFC
-// 5905, section 8.
+// The time that the guest itself took is subtracted from the round trip, however long it was. If
+// the guest stood still in between or its clock was set, the uncertainty includes that. With the
+// four times of NTP the guest's clock is ahead by ((t2-t1)+(t3-t4))/2, with an error of at most
+// ((t4-t1)-(t3-t2))/2: RFC 5905, section 8.
 func (e *exchanges) answer(d datagram, arrived int64) (reading *witness.Exchange, waited bool) {
 	at := d.number % openAsks
 	if d.number == 0 || d.number > e.asked || e.asked-d.number >= openAsks || e.sent[at] == 0 || e.sent[at] != d.asked {

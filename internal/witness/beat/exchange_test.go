@@ -9,7 +9,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// TestDatagramLayout holds the format against its table, read by hand.
+// TestDatagramLayout compares the format with its table, read by hand.
 func TestDatagramLayout(t *testing.T) {
 	const none, ones = "0000000000000000", "ffffffffffffffff"
 	const named = "000000" + "0000000000000001" + "0000000000000002"
@@ -43,7 +43,7 @@ func TestDatagramLayout(t *testing.T) {
 	}
 }
 
-// reply is what a guest says to an ask; times in ns.
+// reply returns a guest's reply to an ask; times are in ns.
 func reply(d datagram, received, sent int64) datagram {
 	return datagram{kind: answer, number: d.number, asked: d.sent, received: received, sent: sent}
 }
@@ -52,7 +52,7 @@ func exchange(at, ahead, uncertainty int64) *witness.Exchange {
 	return &witness.Exchange{At: time.Unix(0, at), Ahead: time.Duration(ahead), Uncertainty: time.Duration(uncertainty)}
 }
 
-// TestReading: an ask at 1000, and what becomes of it.
+// TestReading: an ask that was sent at 1000, with different replies.
 func TestReading(t *testing.T) {
 	for name, test := range map[string]struct {
 		received, sent, arrived int64
@@ -84,8 +84,7 @@ func TestReading(t *testing.T) {
 	}
 }
 
-// TestAnswersNobodyWaitsFor: readings are in the order of their asks, and nobody
-// waits for ever.
+// TestAnswersNobodyWaitsFor: readings are in the order of their asks, and no ask waits for ever.
 func TestAnswersNobodyWaitsFor(t *testing.T) {
 	var e exchanges
 	var asks []datagram

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzDatagram: whatever comes by UDP, from whomever, a datagram that is taken is the same when it is written and read
-// again.
+// FuzzDatagram: a datagram that is accepted, whatever its sender, is the same when it is written
+// and read again.
 func FuzzDatagram(f *testing.F) {
 	for _, d := range []datagram{{kind: heartbeat, token: 7, number: 1, sent: 5, acked: 9, oldest: -1, completed: 3},
 		{kind: ask, token: 7, number: 2, sent: 6, near: true}, {kind: answer, token: 7, number: 2, asked: 6, received: 7, sent: 8, raw: 99}} {

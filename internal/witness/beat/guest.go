@@ -29,31 +29,31 @@ type guest struct {
 	sent   atomic.Uint64 // number of the newest heartbeat
 }
 
-// records is the ledger.
+// records is the ledger of acknowledged writes.
 type records interface {
 	Run(ctx context.Context) error
 	Acked() uint64
 	Close() error
 }
 
-// noRecords is no ledger.
+// noRecords takes the place of a ledger when there is none.
 type noRecords struct{}
 
 func (noRecords) Run(context.Context) error { return nil }
 func (noRecords) Acked() uint64             { return 0 }
 func (noRecords) Close() error              { return nil }
 
-// Guest sends heartbeats with what is in flight of the load, answers with the guest's time and writes the ledger,
-// until the context ends, which is no error. It keeps witness.BeatsFile in the
-// current folder, which should be in memory: it may not wait for the disk that
-// is measured.
+// Guest sends heartbeats with the state of the load's I/Os in flight, answers with the guest's
+// time, and writes the ledger, until the context ends, which is no error. It keeps
+// witness.BeatsFile in the current folder. That folder should be in memory, because Guest must
+// not wait for the disk that is measured.
 //
-// A heartbeat that the kernel does not take uses up its number, and is no
-// error: while a guest moves, its network may be away. Any error of the ledger
-// is one. While the disk blocks, the rest goes on; but the end waits for it.
+// A heartbeat that the kernel does not accept uses up its number and is no error: while a guest
+// moves, its network may be away. Any error of the ledger is returned. While the disk blocks,
+// everything else continues, but Guest cannot return until the disk answers.
 //
-// It gives the whole process the highest priority and keeps it in memory, as far
-// as it may, and for good: it is for a process of its own.
+// Guest gives the whole process the highest priority and locks it in memory, as far as permitted,
+// and does not undo that: it needs a process of its own.
 func Guest(ctx context.Context, config witness.GuestConfig) error {
 	g, err := openGuest(config)
 	if err != nil {
@@ -90,15 +90,15 @@ func (g *guest) run(ctx context.Context) (err error) {
 	parts.Go(func() error { return g.beat(ctx) })
 	parts.Go(func() error { return g.ledger.Run(ctx) })
 	err = parts.Wait()
-	g.keepAccount() // once more: of what was acknowledged since
+	g.keepAccount() // once more, for records that were acknowledged since
 	log.Printf("heartbeats: %d; %s", g.sent.Load(), g.socket.account())
 	return err
 }
 
-// beat sends the heartbeats, and with each of them its time to whoever has asked
-// since the one before: a datagram that leaves with another costs a host that
-// shares its processor with the guest next to nothing. A ticker leaves out the
-// ticks that nobody waited for: what was missed is not made up for.
+// beat sends the heartbeats. With each heartbeat it also sends its time to those who asked since
+// the previous one: sending a datagram together with another costs a host that shares its
+// processor with the guest next to nothing. The ticker drops ticks that beat was late for, so
+// missed heartbeats are not made up for.
 func (g *guest) beat(ctx context.Context) error {
 	out := g.socket.sender()
 	interval := g.config.HeartbeatInterval()
@@ -126,7 +126,7 @@ func (g *guest) beat(ctx context.Context) error {
 	}
 }
 
-// answer tells its time to whoever asks.
+// answer sends the guest's time to whoever asked.
 func (g *guest) answer(out *sender, r received) {
 	if r.kind != ask {
 		g.socket.dropped.Add(1)
@@ -142,18 +142,17 @@ func (g *guest) answer(out *sender, r received) {
 	}
 }
 
-// keepAccount writes witness.BeatsFile. It goes on when that fails: the guest's
-// file systems may be in trouble while its disk moves, which is what the
-// heartbeats are to witness.
+// keepAccount writes witness.BeatsFile. It continues when that fails: the guest's file systems
+// may be in trouble while its disk moves, and heartbeats must witness that.
 func (g *guest) keepAccount() {
 	if err := g.account(); err != nil {
 		log.Printf("heartbeats go on, but %s is old: %v", witness.BeatsFile, err)
 	}
 }
 
-// account replaces witness.BeatsFile, which is never there without its line. It is
-// not flushed, as package renameio would: that were I/O of the guest's beside the
-// load's, and it would wait while the guest's disk stands still.
+// account replaces witness.BeatsFile atomically, so the file always has its line. It does not
+// flush the file as package renameio would: that would be additional I/O of the guest, and it
+// would wait while the guest's disk stands still.
 func (g *guest) account() error {
 	const next = witness.BeatsFile + ".new"
 	if err := os.WriteFile(next, fmt.Appendf(nil, "%d %d\n", g.sent.Load(), g.ledger.Acked()), 0o644); err != nil {

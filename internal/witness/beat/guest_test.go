@@ -26,7 +26,8 @@ type guestTest struct {
 	address netip.AddrPort
 }
 
-// startGuest starts a guest in a folder of its own; with another ledger, if any.
+// startGuest starts a guest in a folder of its own. If other is not nil, it is used as the
+// ledger.
 func startGuest(t *testing.T, config witness.GuestConfig, other records) guestTest {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -87,8 +88,8 @@ func TestGuestAnswers(t *testing.T) {
 	must(t, g.stop())
 }
 
-// TestNetworkAway: a heartbeat that cannot be sent, or that nobody takes, uses
-// up its number, and the guest goes on.
+// TestNetworkAway: a heartbeat that cannot be sent, or that nobody receives, uses up its number,
+// and the guest continues.
 func TestNetworkAway(t *testing.T) {
 	asker, closed := newPeer(t), newPeer(t)
 	must(t, closed.conn.Close())
@@ -109,8 +110,8 @@ func TestNetworkAway(t *testing.T) {
 	}
 }
 
-// TestAnswersLeaveWithAHeartbeat: what was asked between two of them is answered
-// after the second, with the time at which it arrived.
+// TestAnswersLeaveWithAHeartbeat: an ask that arrives between two heartbeats is answered after
+// the second, with the time at which it arrived.
 func TestAnswersLeaveWithAHeartbeat(t *testing.T) {
 	siteA := newPeer(t)
 	config := configFor(siteA)
@@ -129,7 +130,7 @@ func TestAnswersLeaveWithAHeartbeat(t *testing.T) {
 	must(t, g.stop())
 }
 
-// stubLedger is a ledger that acknowledges and ends when it is told.
+// stubLedger is a ledger that acknowledges and ends when it is told to.
 type stubLedger struct {
 	acked  atomic.Uint64
 	ends   chan error
@@ -147,7 +148,7 @@ func (l *stubLedger) Run(ctx context.Context) error {
 func (l *stubLedger) Acked() uint64 { return l.acked.Load() }
 func (l *stubLedger) Close() error  { l.closed = true; return nil }
 
-// TestHeartbeatsTellWhatIsAcked, and a ledger's error ends the guest.
+// TestHeartbeatsTellWhatIsAcked: and an error of the ledger ends the guest.
 func TestHeartbeatsTellWhatIsAcked(t *testing.T) {
 	siteA := newPeer(t)
 	disk := &stubLedger{ends: make(chan error)}
@@ -173,7 +174,7 @@ func TestHeartbeatsTellWhatIsAcked(t *testing.T) {
 	}
 }
 
-// TestToldRecordsAreThere: whatever a heartbeat tells of is on the disk.
+// TestToldRecordsAreThere: every record that a heartbeat reports is on the disk.
 func TestToldRecordsAreThere(t *testing.T) {
 	siteA := newPeer(t)
 	config := configFor(siteA)
@@ -208,7 +209,7 @@ func TestToldRecordsAreThere(t *testing.T) {
 	}
 }
 
-// TestAccountIsAlwaysThere reads it while it is replaced.
+// TestAccountIsAlwaysThere reads the file while it is replaced.
 func TestAccountIsAlwaysThere(t *testing.T) {
 	t.Chdir(t.TempDir())
 	g := &guest{ledger: noRecords{}}
@@ -258,8 +259,8 @@ func TestGuestThatCannotBegin(t *testing.T) {
 	}
 }
 
-// guestProcess has the name of the variable with site A's address that makes
-// this program a guest.
+// guestProcess is the name of the variable that makes this program a guest; its value is site A's
+// address.
 const guestProcess = "HELIOTROPE_TEST_GUEST_OF"
 
 func TestMain(m *testing.M) {
@@ -278,7 +279,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// TestProcessIsPreferred looks at the threads of a guest in a process of its own.
+// TestProcessIsPreferred checks the threads of a guest in a process of its own.
 func TestProcessIsPreferred(t *testing.T) {
 	siteA := newPeer(t)
 	program, err := os.Executable()
@@ -306,7 +307,7 @@ func TestProcessIsPreferred(t *testing.T) {
 		text, err := os.ReadFile(thread)
 		must(t, err)
 		_, rest, _ := strings.Cut(string(text), ") ")
-		fields := strings.Fields(rest) // from the third on: proc_pid_stat(5)
+		fields := strings.Fields(rest) // from the third field on: proc_pid_stat(5)
 		if nice := fields[19-3]; nice == fmt.Sprint(highestNice) {
 			preferred++
 		}
@@ -314,7 +315,7 @@ func TestProcessIsPreferred(t *testing.T) {
 	must(t, input.Close())
 	must(t, process.Wait())
 	if os.Geteuid() != 0 {
-		// It may not, says so, and does its work all the same.
+		// The process may not raise its priority; it says so, and does its work nevertheless.
 		if !strings.Contains(said.String(), "like any other") || preferred != 0 {
 			t.Errorf("%d threads are preferred without the right to it; it said %q", preferred, said.String())
 		}

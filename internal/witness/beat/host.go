@@ -11,32 +11,30 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// HostOptions are what the part of a host's witness needs that listens to the
-// guest.
+// HostOptions are the options of the part of a host's witness that listens to the guest.
 type HostOptions struct {
-	// Config has the addresses and the token; the rest is not looked at.
+	// Config has the addresses and the token; its other fields are ignored.
 	Config witness.HostConfig
-	// Heartbeats and Exchanges get the lines of witness.HeartbeatsFile and
-	// witness.ExchangesFile, one in each Write.
-	// Whoever opened them buffers and flushes.
+	// Heartbeats and Exchanges receive the lines of witness.HeartbeatsFile and
+	// witness.ExchangesFile, one line in each Write. Whoever opened them buffers and flushes.
 	Heartbeats, Exchanges io.Writer
-	// Near says whether the guest's domain runs on this host; nil where nobody
-	// sees that. The guest is told with each ask.
+	// Near reports whether the guest's domain runs on this host; nil when nothing observes that.
+	// Each ask tells the guest.
 	Near func() bool
 }
 
-// host listens to the guest.
+// host receives from the guest and asks it for its time.
 type host struct {
 	HostOptions
 	socket    *socket
 	line      []byte // of the last heartbeat or exchange
 	exchanges exchanges
-	dropped   int // answers that nobody waited for
+	dropped   int // answers that no ask waited for
 }
 
-// Host writes down the guest's heartbeats and asks it for its time until the
-// context ends, which is no error. That the guest does not answer is none
-// either: it may be at boot, or suspended. That a line cannot be written is.
+// Host records the guest's heartbeats and asks the guest for its time until the context ends,
+// which is no error. A guest that does not answer is no error either: it may be booting, or
+// suspended. A line that cannot be written is an error.
 func Host(ctx context.Context, options HostOptions) error {
 	h, err := openHost(options)
 	if err != nil {
@@ -53,13 +51,12 @@ func openHost(options HostOptions) (*host, error) {
 	return &host{HostOptions: options, socket: socket}, nil
 }
 
-// drainInterval is how often the host takes what has arrived. The kernel notes
-// when each datagram arrived, so nothing is lost by taking ten at once, and a
-// host that shares its processor with the measured guest is woken ten times a
-// second instead of a hundred.
+// drainInterval is how often the host reads the datagrams that have arrived. The kernel notes
+// when each one arrived, so nothing is lost by reading ten at once, and a host that shares its
+// processor with the measured guest is woken ten times a second instead of a hundred times.
 const drainInterval = witness.DiskInterval
 
-// run takes what arrives, to the end, and asks the guest for its time.
+// run processes what arrives, including what is left at the end, and asks the guest for its time.
 func (h *host) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, h.socket.close()) }()
 	out := h.socket.sender()
@@ -85,7 +82,7 @@ func (h *host) run(ctx context.Context) (err error) {
 	return err
 }
 
-// take takes a datagram.
+// take processes a datagram.
 func (h *host) take(r received) (err error) {
 	switch {
 	case r.kind == heartbeat && r.number > 0 && r.datagram.sent > 0:

@@ -30,7 +30,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// peer is a socket on the other side.
+// peer is a socket at the other end.
 type peer struct {
 	t    *testing.T
 	conn *net.UDPConn
@@ -76,7 +76,7 @@ func (p peer) next(want kind) (datagram, netip.AddrPort) {
 	}
 }
 
-// lines gives each line that is written.
+// lines receives each line that is written.
 type lines chan string
 
 func (l lines) Write(line []byte) (int, error) {
@@ -96,7 +96,7 @@ func (l lines) exchange(t *testing.T) (exchange witness.Exchange) {
 	return exchange
 }
 
-// running is a part that runs, and ends with the test or before.
+// running is a part that is running, and ends with the test or earlier.
 type running struct {
 	cancel context.CancelFunc
 	ended  chan error
@@ -129,7 +129,7 @@ func startHost(t *testing.T, guest netip.AddrPort) hostTest {
 
 func startHostNear(t *testing.T, guest netip.AddrPort, near func() bool) hostTest {
 	t.Helper()
-	// More room than any test needs: a Write never waits for the test.
+	// More room than any test needs, so that a Write never waits for the test.
 	test := hostTest{heartbeats: make(lines, 1<<16), exchanges: make(lines, 1<<16)}
 	var err error
 	test.host, err = openHost(HostOptions{Config: witness.HostConfig{Listen: anyPort, Guest: guest, Token: token},
@@ -140,7 +140,7 @@ func startHostNear(t *testing.T, guest netip.AddrPort, near func() bool) hostTes
 	return test
 }
 
-// localAddress is where a socket listens.
+// localAddress returns the address on which a socket listens.
 func localAddress(t *testing.T, s *socket) (address netip.AddrPort) {
 	t.Helper()
 	bound, err := unix.Getsockname(s.fd)
@@ -155,8 +155,8 @@ func localAddress(t *testing.T, s *socket) (address netip.AddrPort) {
 	return address
 }
 
-// TestHeartbeatsAreWrittenAsTheyCome: with repetitions and out of order, but
-// none of another attempt.
+// TestHeartbeatsAreWrittenAsTheyCome: with repetitions and out of order, but without those of
+// another attempt.
 func TestHeartbeatsAreWrittenAsTheyCome(t *testing.T) {
 	guest := newPeer(t)
 	before := time.Now()
@@ -196,7 +196,7 @@ func TestHeartbeatsAreWrittenAsTheyCome(t *testing.T) {
 	}
 }
 
-// TestGuestThatAnswersLate answers the second ask before the first, and the
+// TestGuestThatAnswersLate: the guest answers the second ask before the first, and then the
 // third; its clock is an hour ahead.
 func TestGuestThatAnswersLate(t *testing.T) {
 	guest := newPeer(t)
@@ -217,7 +217,7 @@ func TestGuestThatAnswersLate(t *testing.T) {
 	for _, i := range []int{1, 0, 2} {
 		answer(asked[i], from)
 	}
-	// What comes after it from the same socket arrives after it.
+	// What the same socket sends afterwards arrives afterwards.
 	guest.send(h.address, datagram{kind: heartbeat, token: token, number: 1, sent: 1})
 	h.heartbeats.heartbeat(t)
 	must(t, h.stop())
@@ -235,11 +235,11 @@ func TestGuestThatAnswersLate(t *testing.T) {
 	}
 }
 
-// TestNearAndInFlight: the guest's heartbeats say what its load does once that
-// has its page, and the load is told by each ask at which site it runs.
+// TestNearAndInFlight: the guest's heartbeats report the state of its load once the load's page
+// exists, and each ask tells the load at which site it runs.
 func TestNearAndInFlight(t *testing.T) {
 	siteB := newPeer(t)
-	place := newPeer(t) // of the guest: its port is known before it listens
+	place := newPeer(t) // the guest's address: its port is known before it listens
 	address := place.address()
 	must(t, place.conn.Close())
 	var near atomic.Bool
@@ -264,7 +264,7 @@ func TestNearAndInFlight(t *testing.T) {
 	near.Store(true)
 	until := func(want byte) {
 		for site, _ := load.Near(); site != want; site, _ = load.Near() {
-			h.heartbeats.heartbeat(t) // which is sent before the answer to an ask
+			h.heartbeats.heartbeat(t) // it is sent before the answer to an ask
 		}
 	}
 	until('a')
@@ -303,10 +303,10 @@ func TestLinesThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// TestHostAndGuest is both ends on one clock: it is ahead of itself by nothing,
-// as far as the uncertainty goes, and the heartbeats come in their order.
+// TestHostAndGuest has both ends on one clock: the offset is zero within the uncertainty, and the
+// heartbeats arrive in order.
 func TestHostAndGuest(t *testing.T) {
-	place := newPeer(t) // of the guest: its port is known before it listens
+	place := newPeer(t) // the guest's address: its port is known before it listens
 	address := place.address()
 	must(t, place.conn.Close())
 	h := startHost(t, address)
@@ -332,7 +332,7 @@ func TestHostAndGuest(t *testing.T) {
 
 func TestAddressesAreChecked(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // one that is accepted ends at once, without an error
+	cancel() // a configuration that is accepted ends at once, without an error
 	for _, config := range []witness.HostConfig{
 		{Listen: anyPort},
 		{Guest: anyPort},
@@ -345,7 +345,7 @@ func TestAddressesAreChecked(t *testing.T) {
 	}
 }
 
-// TestBothFamilies sends from a socket to itself.
+// TestBothFamilies sends from a socket to itself, in both address families.
 func TestBothFamilies(t *testing.T) {
 	for _, place := range []string{"127.0.0.1:0", "[::1]:0"} {
 		t.Run(place, func(t *testing.T) {

@@ -7,19 +7,19 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// load is what the guest's witness knows of the load beside it. It is for one
+// load is what the guest's witness knows of the load that runs beside it. It is for one
 // goroutine.
 type load struct {
-	path  string // of the page; "": there is no load that has one
+	path  string // path of the page; "": no load with a page
 	token uint64
 
-	page      *inflight.Page // nil until it is there
+	page      *inflight.Page // nil until the page exists
 	oldest    int64
 	completed uint64
 }
 
-// find opens the page once the load has made it. One that cannot be opened is
-// not there yet, or another attempt's.
+// find opens the page once the load has made it. A page that cannot be opened does not exist yet,
+// or belongs to another attempt.
 func (l *load) find() {
 	if l.page != nil || l.path == "" {
 		return
@@ -29,8 +29,8 @@ func (l *load) find() {
 	}
 }
 
-// look is when the oldest I/O in flight was submitted, and how many have
-// completed: what was read before, when the load is just writing it.
+// look returns when the oldest I/O in flight was submitted, and how many have completed. While
+// the load is writing the page, it returns the previous values.
 func (l *load) look() (oldest int64, completed uint64) {
 	if l.page == nil {
 		return witness.NotTold, 0
@@ -41,7 +41,7 @@ func (l *load) look() (oldest int64, completed uint64) {
 	return l.oldest, l.completed
 }
 
-// near tells the load at which site it runs.
+// near tells the load at which site the guest runs.
 func (l *load) near(site byte) {
 	if l.page != nil {
 		l.page.SetNear(site, clockNs(unix.CLOCK_MONOTONIC))
@@ -55,8 +55,8 @@ func (l *load) close() error {
 	return l.page.Close()
 }
 
-// clockNs reads one of the kernel's clocks, which every kernel has: 0 when it
-// has not.
+// clockNs reads one of the clocks that every kernel has. It returns 0 if the kernel does not have
+// it after all.
 func clockNs(clock int32) int64 {
 	var now unix.Timespec
 	if err := unix.ClockGettime(clock, &now); err != nil {

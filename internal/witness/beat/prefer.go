@@ -11,19 +11,19 @@ import (
 )
 
 const (
-	// highestNice is the highest priority of a normal process. One of real time
-	// would be charged with the time for which the guest is stopped while it
-	// runs, and then be throttled for as long again (sched_rt_runtime_us in
-	// sched(7)): seen as 9.8 s without a heartbeat at a pause of 4.5 s.
+	// highestNice is the highest priority of a normal process. A real-time process would be
+	// charged for the time during which the guest is stopped while the process runs, and would
+	// then be throttled for as long again (sched_rt_runtime_us in sched(7)): observed as 9.8 s
+	// without a heartbeat at a pause of 4.5 s.
 	highestNice = -20
-	// collectPercent collects garbage at a heap of a MiB, not of four. So
-	// little is made that this happens every few minutes.
+	// collectPercent makes the garbage collector run at a heap of 1 MiB instead of 4. The process
+	// allocates so little that this happens every few minutes.
 	collectPercent = 25
 )
 
-// prefer has the process run before others, and keeps what it has touched in
-// memory: a heartbeat must not wait for the disk that is measured, from which
-// the program's own pages would come. It does as much of it as it may.
+// prefer gives the process priority over others, and locks the pages that it has touched in
+// memory: a heartbeat must not wait for the measured disk, from which the program's own pages
+// would come. It does as much of that as is permitted.
 func prefer() error {
 	debug.SetGCPercent(collectPercent)
 	var errs []error
@@ -33,9 +33,9 @@ func prefer() error {
 	return errors.Join(append(errs, preferThreads())...)
 }
 
-// preferThreads sets each thread, as the nice value is a thread's on Linux. A
-// thread inherits it from the one that starts it, so that it is done when there
-// is none that was not set: sched(7).
+// preferThreads sets the priority of each thread, because on Linux the nice value belongs to a
+// thread. A new thread inherits it from the thread that starts it, so all is done once a pass
+// finds no thread that was not set: sched(7).
 func preferThreads() error {
 	set := map[string]bool{}
 	for before := -1; before != len(set); {
@@ -52,7 +52,7 @@ func preferThreads() error {
 			if err == nil {
 				err = preferThread(id)
 			}
-			if err != nil && !errors.Is(err, unix.ESRCH) { // it has ended since
+			if err != nil && !errors.Is(err, unix.ESRCH) { // ESRCH: the thread has ended since
 				return fmt.Errorf("raise the priority of the process: %w", err)
 			}
 			set[thread.Name()] = true

@@ -13,25 +13,25 @@ import (
 
 // socket sends and receives the datagrams of one attempt.
 //
-// It is apart from Go's poller, which would wake the process for each datagram,
-// and its calls, which never block, are made without a word to Go's scheduler:
-// that would wake its watching thread each time, which costs several times as
-// much as the call. So close must come after all of them.
+// It does not use Go's poller, which would wake the process for each datagram. Its calls never
+// block, and are made without telling Go's scheduler: otherwise they would wake the scheduler's
+// monitor thread each time, which costs several times as much as the call. For this reason close
+// must be called after all other calls have returned.
 type socket struct {
 	fd      int
 	token   uint64
-	unsent  atomic.Int64          // datagrams that the kernel did not take
-	problem atomic.Pointer[error] // of the last of them
-	dropped atomic.Int64          // datagrams that came and are not of this attempt
+	unsent  atomic.Int64          // datagrams that the kernel did not accept
+	problem atomic.Pointer[error] // error of the last one
+	dropped atomic.Int64          // datagrams that arrived and are not of this attempt
 
-	// What recvmsg(2) fills.
-	input   [datagramBytes + 1]byte // one more, to see what is too long
+	// Buffers that recvmsg(2) fills.
+	input   [datagramBytes + 1]byte // one byte more, to detect datagrams that are too long
 	from    sockaddr
 	control [64]byte
 }
 
-// listen opens a socket for exchanges with another address, of the same family.
-// Its datagrams get their time of arrival from the kernel, where it can do that.
+// listen opens a socket for exchanges with another address, which must be of the same family. The
+// kernel stamps datagrams with their time of arrival, if it can.
 func listen(address, other netip.AddrPort, token uint64) (*socket, error) {
 	if !address.IsValid() || !other.IsValid() || address.Addr().Is6() != other.Addr().Is6() {
 		return nil, fmt.Errorf("heartbeats and clock exchanges between %v and %v: want two addresses of one family", address, other)
@@ -46,25 +46,25 @@ func listen(address, other netip.AddrPort, token uint64) (*socket, error) {
 		return nil, fmt.Errorf("listen for heartbeats and clock exchanges: %w", err)
 	}
 	if err := unix.Bind(fd, place); err != nil {
-		_ = unix.Close(fd) // the error is known
+		_ = unix.Close(fd) // the first error is returned
 		return nil, fmt.Errorf("listen for heartbeats and clock exchanges on %v: %w", address, err)
 	}
-	// Without it, drain takes the time itself.
+	// If this fails, drain takes the time of arrival itself.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
 	return &socket{fd: fd, token: token}, nil
 }
 
 func (s *socket) close() error { return unix.Close(s.fd) }
 
-// received is a datagram, when it arrived (a Unix time in ns) and where from.
+// received is a datagram with its time of arrival (Unix time in ns) and its sender.
 type received struct {
 	datagram
 	arrived int64
 	from    netip.AddrPort
 }
 
-// drain gives the datagrams of the attempt that have arrived, and does not wait
-// for more. Only one goroutine may call it.
+// drain passes the attempt's datagrams that have arrived to take, and does not wait for more.
+// Only one goroutine may call it.
 func (s *socket) drain(take func(received) error) error {
 	for {
 		n, controls, code := s.receive()
@@ -73,7 +73,7 @@ func (s *socket) drain(take func(received) error) error {
 		case unix.EAGAIN:
 			return nil
 		case unix.EINTR, unix.ECONNREFUSED:
-			continue // the latter is about what was sent: nobody answers yet
+			continue // ECONNREFUSED concerns a datagram that was sent: nobody listens there yet
 		default:
 			return fmt.Errorf("receive heartbeats and clock exchanges: %w", code)
 		}
@@ -87,7 +87,7 @@ func (s *socket) drain(take func(received) error) error {
 	}
 }
 
-// receive is recvmsg(2).
+// receive calls recvmsg(2).
 func (s *socket) receive() (n, controls int, code unix.Errno) {
 	part := unix.Iovec{Base: &s.input[0], Len: uint64(len(s.input))}
 	message := unix.Msghdr{Name: &s.from.bytes[0], Namelen: uint32(len(s.from.bytes)), Iov: &part, Iovlen: 1,
@@ -99,7 +99,7 @@ func (s *socket) receive() (n, controls int, code unix.Errno) {
 	return int(got), int(message.Controllen), 0 //nolint:gosec // lengths within the buffers
 }
 
-// arrival is the kernel's time stamp of a datagram, or now.
+// arrival returns the kernel's time stamp of a datagram, or the present time.
 func arrival(control []byte) int64 {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
@@ -119,15 +119,15 @@ func arrival(control []byte) int64 {
 type sender struct {
 	socket *socket
 	to     netip.AddrPort
-	addr   sockaddr // the same
+	addr   sockaddr // to, in the kernel's form
 	output [datagramBytes]byte
 }
 
 func (s *socket) sender() *sender { return &sender{socket: s} }
 
-// send gives a datagram to the kernel, which takes it at once or not at all: a
-// network that is away for a while neither delays nor ends who sends. What it
-// did not take is counted.
+// send gives a datagram to the kernel, which accepts it at once or not at all: a network that is
+// away for a while neither delays nor ends the sender. Datagrams that were not accepted are
+// counted.
 func (o *sender) send(to netip.AddrPort, d datagram) {
 	if to != o.to {
 		o.to, o.addr = to, newSockaddr(to)
@@ -140,7 +140,7 @@ func (o *sender) send(to netip.AddrPort, d datagram) {
 	}
 }
 
-// sockaddr is an address as the kernel takes and gives it: ip(7), ipv6(7).
+// sockaddr is an address in the kernel's form: ip(7), ipv6(7).
 type sockaddr struct {
 	bytes  [unix.SizeofSockaddrInet6]byte
 	length uintptr
@@ -168,7 +168,7 @@ func (s *sockaddr) addrPort() netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(s.bytes[4:8])), port)
 }
 
-// send is sendto(2).
+// send calls sendto(2).
 func (s *sockaddr) send(fd int, output *[datagramBytes]byte) error {
 	data, to := unsafe.Pointer(output), unsafe.Pointer(&s.bytes) //nolint:gosec // arrays of the lengths that are given with them
 	_, _, code := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(data), datagramBytes, unix.MSG_DONTWAIT, uintptr(to), s.length)
@@ -178,7 +178,7 @@ func (s *sockaddr) send(fd int, output *[datagramBytes]byte) error {
 	return nil
 }
 
-// account says in a sentence what did not go as it should.
+// account describes in a sentence what went wrong.
 func (s *socket) account() string {
 	text := fmt.Sprintf("datagrams that came and were not of this attempt: %d; that could not be sent: %d", s.dropped.Load(), s.unsent.Load())
 	if problem := s.problem.Load(); problem != nil {

@@ -6,29 +6,29 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// The kernel's ways of steering CLOCK_REALTIME, all of them read by adjtimex(2)
-// without changing anything: see kernel/time/ntp.c and include/linux/timex.h.
+// How the kernel steers CLOCK_REALTIME. adjtimex(2) reads all of it without changing anything:
+// see kernel/time/ntp.c and include/linux/timex.h.
 const (
-	// frequencyScale is 1 ppm of freq.
+	// frequencyScale is the value of freq for 1 ppm.
 	frequencyScale = 1 << 16
-	// nominalTickUs is 1 s / USER_HZ; each µs of tick beyond it is tickPPB.
+	// nominalTickUs is 1 s / USER_HZ; each µs of tick above it adds tickPPB.
 	nominalTickUs = 10_000
 	tickPPB       = 100_000
-	// pllShift is SHIFT_PLL: each second, the phase-locked loop takes so much of
-	// what is left of the offset, shifted further by its time constant.
+	// pllShift is SHIFT_PLL: each second the phase-locked loop corrects the remaining offset,
+	// shifted right by pllShift plus the time constant.
 	pllShift = 2
-	// maxSlewPPB is MAX_TICKADJ: what adjtime(3) corrects at.
+	// maxSlewPPB is MAX_TICKADJ: the rate at which adjtime(3) corrects the clock.
 	maxSlewPPB = 500_000
-	// adjOffsetRead is ADJ_OFFSET_SS_READ: what adjtime(3) has still to correct.
+	// adjOffsetRead is ADJ_OFFSET_SS_READ: it reads what adjtime(3) has yet to correct.
 	adjOffsetRead = 0xa001
-	// nanoseconds is STA_NANO: offset is in ns.
+	// nanoseconds is STA_NANO: the offset is in ns.
 	nanoseconds = 0x2000
 )
 
 // adjust is adjtimex(2).
 type adjust func(*unix.Timex) (int, error)
 
-// clock adds how the kernel steers this machine's clock; nothing when it does not
+// clock adds how the kernel steers this machine's clock; it adds nothing when the kernel does not
 // tell.
 func (s *Sampler) clock() {
 	var state, single unix.Timex
@@ -52,8 +52,8 @@ func (s *Sampler) clock() {
 	s.sample.Number(witness.SteeringPPB, steeringPPB(&state, offset, single.Offset))
 }
 
-// steeringPPB is how fast the kernel has the clock gain beyond its oscillator, in
-// ns a second.
+// steeringPPB returns how much faster than its oscillator the kernel runs the clock, in ns a
+// second.
 func steeringPPB(state *unix.Timex, offsetNs, slewUs int64) int64 {
 	ppb := state.Freq*1000/frequencyScale + (state.Tick-nominalTickUs)*tickPPB
 	ppb += offsetNs >> (pllShift + max(0, min(state.Constant, 32)))

@@ -9,22 +9,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kept is a file of /proc or /sys that stays open: the kernel makes its text
-// anew for each reading from its beginning. The package os would have the
-// runtime wait on it for events.
+// Kept is a file of /proc or /sys that stays open: the kernel generates its text again for each
+// read from the beginning. Package os is not used because it would register the file with the
+// runtime's poller.
 type Kept struct {
 	path   string
 	fd     int
 	buffer []byte
 }
 
-// Keep opens a file when it is first read; it reads at most so many bytes of a file.
+// Keep returns a file that is opened when it is first read; at most bytes bytes of it are read.
 func Keep(path string, bytes int) *Kept {
 	return &Kept{path: path, fd: -1, buffer: make([]byte, bytes)}
 }
 
-// Read gives the text, until the next call, or nil when there is none. The file
-// of a device that is gone stays unreadable when one of that name comes back.
+// Read returns the text, which is valid until the next call, or nil when there is none. The file
+// of a device that went away stays unreadable, even when a device with the same name appears.
 func (k *Kept) Read() []byte {
 	for range 2 {
 		if k.fd < 0 {
@@ -46,8 +46,8 @@ func (k *Kept) Read() []byte {
 	return nil
 }
 
-// pread is pread(2), made without a word to Go's scheduler: the kernel makes the
-// text without waiting, and the scheduler's watching thread would be woken.
+// pread calls pread(2) without telling Go's scheduler: the kernel generates the text without
+// waiting, and the scheduler's monitor thread would be woken.
 func (k *Kept) pread() (n int, code unix.Errno) {
 	into := unsafe.Pointer(&k.buffer[0]) //nolint:gosec // of the length that is given with it
 	got, _, code := unix.RawSyscall6(unix.SYS_PREAD64, uintptr(k.fd), uintptr(into), uintptr(len(k.buffer)), 0, 0, 0)
@@ -62,7 +62,7 @@ func (k *Kept) Close() {
 	}
 }
 
-// Once is the text of a file that is not kept open, or nil.
+// Once returns the text of a file that is not kept open, or nil.
 func Once(path string) []byte {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -71,10 +71,10 @@ func Once(path string) []byte {
 	return text
 }
 
-// Words are the words of a line.
+// Words returns the words of a line.
 func Words(line []byte) iter.Seq[[]byte] { return bytes.FieldsSeq(line) }
 
-// First is the first word.
+// First returns the first word.
 func First(text []byte) []byte {
 	for word := range Words(text) {
 		return word

@@ -11,34 +11,34 @@ import (
 
 // Reader reads the counters of one source.
 type Reader interface {
-	// Read adds the source's counters to a sample; one that cannot be read is
-	// left out. frequent is a sample of the guest's disk alone: only
-	// witness.DiskNames and witness.DiskWork are wanted then.
+	// Read adds the source's counters to a sample; a counter that cannot be read is left out.
+	// frequent asks for a sample of the guest's disk alone, with only witness.DiskNames and
+	// witness.DiskWork.
 	Read(to *Sample, frequent bool)
-	// Close closes what stays open.
+	// Close closes the files that stay open.
 	Close()
 }
 
-// Open makes the reader of a source. It opens nothing that is not there yet.
+// Open makes the reader of a source. It opens nothing that does not exist yet.
 type Open func(source witness.Source, roots Roots) Reader
 
-// Roots are where the kernel's file systems are mounted; tests have others.
+// Roots are the folders where the kernel's file systems are mounted; tests use others.
 type Roots struct{ Proc, Sys string }
 
-// Readers by their names: witness.BlockReader and witness.InterfaceReader are
-// known without.
+// Readers are the drivers' readers by their names. witness.BlockReader and
+// witness.InterfaceReader are always known.
 type Readers map[string]Open
 
-// Sample takes the counters of one source, as lines `role name value`.
+// Sample collects the counters of one source, as lines `role name value`.
 type Sample struct {
 	Role   string
 	buffer []byte
 }
 
-// Text is what was added.
+// Text returns the lines that were added.
 func (s *Sample) Text() string { return string(s.buffer) }
 
-// Value adds a counter, if the text is a number that is not negative.
+// Value adds a counter if the text is a number that is not negative.
 func (s *Sample) Value(name string, digits []byte) {
 	if len(digits) == 0 {
 		return
@@ -57,16 +57,16 @@ func (s *Sample) Number(name string, value int64) {
 	s.buffer = witness.AppendCounter(s.buffer, s.Role, name, value)
 }
 
-// Scaled adds a multiple of a number, if the text is one and the product can be
-// told.
+// Scaled adds a number multiplied by factor, if the text is a number and the product does not
+// overflow.
 func (s *Sample) Scaled(name string, digits []byte, factor int64) {
 	if value, err := strconv.ParseInt(string(digits), 10, 64); err == nil && value <= math.MaxInt64/factor {
 		s.Number(name, value*factor)
 	}
 }
 
-// Columns adds the words of the first line under the names, as far as they go;
-// of the names only those that are wanted, unless that is nil.
+// Columns adds the words of the first line as the values of the names, as far as both go. Unless
+// wanted is nil, it adds only the names in wanted.
 func (s *Sample) Columns(names []string, text []byte, wanted []string) {
 	i := 0
 	for word := range Words(firstLine(text)) {
@@ -80,8 +80,7 @@ func (s *Sample) Columns(names []string, text []byte, wanted []string) {
 	}
 }
 
-// block is a block device: its file stays open, so that a frequent sample is
-// one system call.
+// block reads a block device. Its file stays open, so a frequent sample is one system call.
 type block struct{ stat *Kept }
 
 func openBlock(source witness.Source, roots Roots) Reader {
@@ -98,7 +97,7 @@ func (b block) Read(to *Sample, frequent bool) {
 
 func (b block) Close() { b.stat.Close() }
 
-// card is a network interface.
+// card reads a network interface.
 type card struct{ files []*Kept }
 
 func openCard(source witness.Source, roots Roots) Reader {

@@ -1,15 +1,14 @@
-// Package sampler reads a host's counters, as package witness names them, all
-// of them every witness.Interval and the few of the guest's disk that show a
-// stall every witness.DiskInterval. Only the program on the host uses it.
+// Package sampler reads a host's counters, as package witness names them: all of them every
+// witness.Interval, and the few counters of the guest's disk that show a stall every
+// witness.DiskInterval. Only the program on the host uses it.
 //
-// It promises that what is not there is left out of a sample and found again
-// when it is, and that the files of /proc and /sys which are read often stay
-// open: a sample of the disk is one system call.
+// It promises that a source that does not exist is left out of a sample, and is sampled again
+// once it exists; and that the files of /proc and /sys which are read often stay open: a sample
+// of the disk is one system call.
 //
-// Dangerous: a disk's sample is as old as its time says, but the others of a
-// sample of everything are read one after the other, some ms later on a slow
-// host. Files of configfs and of modules are opened for each reading: an open
-// one would keep the storage from being torn down.
+// Dangerous: a sample of the disk was read at its time, but in a sample of everything the other
+// counters are read one after the other, some ms later on a slow host. Files of configfs and of
+// modules are opened for each read: an open file would prevent the storage from being torn down.
 package sampler
 
 import (
@@ -27,10 +26,10 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Sampler samples the counters of one host. Not for use by several goroutines.
+// Sampler samples the counters of one host. It must not be used by several goroutines.
 type Sampler struct {
 	sources []source
-	disk    *source // the guest's, among sources, or nil
+	disk    *source // the guest's disk, one of sources, or nil
 	more    func(to []byte) ([]byte, error)
 
 	stat, memory *Kept
@@ -39,7 +38,7 @@ type Sampler struct {
 	sample       Sample
 }
 
-// source is what is sampled under a role.
+// source is what is sampled under one role.
 type source struct {
 	role   string
 	reader Reader
@@ -51,17 +50,16 @@ var (
 	traffic   = []string{"rx_bytes", "rx_packets", "rx_dropped", "tx_bytes", "tx_packets", "tx_dropped"}
 )
 
-// New samples the sources of a configuration that has been checked, with the
-// drivers' readers beside the general ones. more adds lines `device name value`
-// to each sample of everything; it may be nil. A reader that nobody has is an
-// error.
+// New returns a sampler of the sources of a checked configuration, with the drivers' readers
+// besides the general ones. more adds lines `device name value` to each sample of everything; it
+// may be nil. A source whose reader is not known is an error.
 func New(sources []witness.Source, drivers Readers, more func(to []byte) ([]byte, error)) (*Sampler, error) {
 	return newIn(Roots{Proc: "/proc", Sys: "/sys"}, sources, drivers, more)
 }
 
 func newIn(roots Roots, sources []witness.Source, drivers Readers, more func(to []byte) ([]byte, error)) (*Sampler, error) {
 	s := &Sampler{more: more, adjust: unix.Adjtimex,
-		// The first line of stat is all that is wanted, and of meminfo the third.
+		// Only the first line of stat and the third line of meminfo are needed.
 		stat: Keep(roots.Proc+"/stat", 1<<9), memory: Keep(roots.Proc+"/meminfo", 1<<9)}
 	for _, wanted := range sources {
 		var open Open
@@ -86,9 +84,8 @@ func newIn(roots Roots, sources []witness.Source, drivers Readers, more func(to 
 	return s, nil
 }
 
-// Run samples until the context ends, which is no error. What it has is written
-// at least every witness.Interval, in whole samples; then done is told how many
-// samples of everything there are.
+// Run samples until the context ends, which is no error. It writes whole samples, at least every
+// witness.Interval, and then calls done with the number of samples of everything.
 func (s *Sampler) Run(ctx context.Context, out io.Writer, done func(samples int64) error) error {
 	interval := witness.Interval
 	if s.disk != nil {
@@ -133,8 +130,7 @@ func (s *Sampler) flush(out io.Writer) error {
 	return nil
 }
 
-// sampleDisk adds a sample of the disk alone. One without anything in it is
-// left out.
+// sampleDisk adds a sample of the disk alone. An empty sample is left out.
 func (s *Sampler) sampleDisk(now time.Time) {
 	before := len(s.sample.buffer)
 	s.begin(now)
@@ -188,8 +184,7 @@ func (s *Sampler) begin(now time.Time) {
 
 func (s *Sampler) end() { s.sample.buffer = append(s.sample.buffer, ".\n"...) }
 
-// machine adds what any Linux has: without it the sample would be worth
-// nothing.
+// machine adds the counters that any Linux has; a sample without them is an error.
 func (s *Sampler) machine() error {
 	line, found := cutPrefix(s.stat.Read(), "cpu ")
 	if !found {
@@ -209,7 +204,7 @@ func (s *Sampler) machine() error {
 	return nil
 }
 
-// memoryNames by the keys of /proc/meminfo, whose values are KiB.
+// memoryNames maps the keys of /proc/meminfo, whose values are in KiB, to counters.
 var memoryNames = map[string]string{"MemFree:": "free_bytes", "MemAvailable:": "available_bytes"}
 
 func (s *Sampler) close() {

@@ -54,7 +54,7 @@ func cardSource(role, device string) witness.Source {
 	return witness.Source{Role: role, Reader: witness.InterfaceReader, Device: device}
 }
 
-// made samples this machine.
+// made returns a sampler of this machine.
 func made(t testing.TB, sources []witness.Source, more func(to []byte) ([]byte, error)) *Sampler {
 	t.Helper()
 	s, err := New(sources, nil, more)
@@ -66,9 +66,8 @@ func made(t testing.TB, sources []witness.Source, more func(to []byte) ([]byte, 
 
 var errEnough = errors.New("enough")
 
-// TestThisMachine samples this machine until there are some samples of
-// everything: each has all that any host has, and between them are those of
-// the disk.
+// TestThisMachine samples this machine until there are some samples of everything: each has all
+// that any host has, and between them are samples of the disk.
 func TestThisMachine(t *testing.T) {
 	sources := []witness.Source{blockSource(disk(t)), cardSource(witness.TestNet, "lo"), cardSource(witness.WAN, "lo")}
 	before := time.Now()
@@ -121,8 +120,8 @@ func TestThisMachine(t *testing.T) {
 	}
 }
 
-// TestLateWithoutADisk: a host that has no guest's disk, as the storage server,
-// and was held up for some seconds, goes on.
+// TestLateWithoutADisk: a host without the guest's disk, such as the storage server, continues
+// after it was held up for some seconds.
 func TestLateWithoutADisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -148,7 +147,7 @@ func TestLateWithoutADisk(t *testing.T) {
 	})
 }
 
-// TestEndsWithItsContext: what was sampled is written.
+// TestEndsWithItsContext: the samples so far are written.
 func TestEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var out bytes.Buffer
@@ -161,7 +160,7 @@ func TestEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// machine is a /proc and a /sys of files.
+// machine is a /proc and a /sys made of files.
 type machine struct {
 	t    *testing.T
 	root string
@@ -181,7 +180,7 @@ func (m machine) put(name, text string) {
 	must(m.t, os.WriteFile(path, []byte(text), 0o644))
 }
 
-// sample is one sample of everything, as the lines between its time and its end.
+// sample returns one sample of everything, without the lines of its time and its end.
 func (m machine) sample(s *Sampler) []string {
 	m.t.Helper()
 	var out bytes.Buffer
@@ -206,7 +205,7 @@ var host = []string{"cpu user_ticks 1", "cpu nice_ticks 2", "cpu system_ticks 3"
 	"cpu irq_ticks 6", "cpu softirq_ticks 7", "cpu steal_ticks 8", "memory free_bytes 2048", "memory available_bytes 3072",
 	"clock frequency_ppb -12500", "clock tick_us 10000", "clock offset_ns 0", "clock slew_us 0", "clock status_bits 8193", "clock steering_ppb -12500"}
 
-// steered is a clock that a daemon has found 12.5 ppm fast.
+// steered is the state of a clock that a daemon has found to be 12.5 ppm fast.
 func steered(state *unix.Timex) (int, error) {
 	if state.Modes == 0 {
 		state.Freq, state.Tick, state.Status = -12500*frequencyScale/1000, nominalTickUs, 0x2001
@@ -214,7 +213,7 @@ func steered(state *unix.Timex) (int, error) {
 	return 0, nil
 }
 
-// TestSteering: whichever way a daemon has the kernel steer, the rate is found.
+// TestSteering: the rate is found, whichever way a daemon uses to steer the kernel's clock.
 func TestSteering(t *testing.T) {
 	for name, c := range map[string]struct {
 		state     unix.Timex
@@ -261,7 +260,7 @@ func (m machine) expect(s *Sampler, want ...string) {
 	}
 }
 
-// TestDevicesComeAndGo: what is not there is left out, and found when it is.
+// TestDevicesComeAndGo: a device that does not exist is left out, and is found once it exists.
 func TestDevicesComeAndGo(t *testing.T) {
 	m := newMachine(t)
 	s := m.sampler(blockSource("/dev/sdz"), cardSource(witness.TestNet, "eth9"))
@@ -276,14 +275,14 @@ func TestDevicesComeAndGo(t *testing.T) {
 		t.Errorf("a sample of the disk is %q, want %q", got, want)
 	}
 	s.sample.buffer = s.sample.buffer[:0]
-	// A file that gives nothing any more, as one of a device that is gone.
+	// A file that no longer has content, like that of a device that is gone.
 	m.put("sys/class/block/sdz/stat", "")
 	m.expect(s, host...)
 	m.put("sys/class/net/eth9/statistics/rx_bytes", "77\n")
 	m.expect(s, append(slices.Clone(host), "test-net rx_bytes 77")...)
 }
 
-// driversReader reads a source as a driver would, and says whether it was closed.
+// driversReader reads a source as a driver's reader would, and records whether it was closed.
 type driversReader struct {
 	device string
 	closed *bool
@@ -298,8 +297,8 @@ func (r driversReader) Read(to *Sample, frequent bool) {
 
 func (r driversReader) Close() { *r.closed = true }
 
-// TestReadersOfDrivers: a driver's reader may be of any role, the guest's disk
-// too, which is then sampled first and often.
+// TestReadersOfDrivers: a driver's reader may have any role, including the guest's disk, which is
+// then sampled first and often.
 func TestReadersOfDrivers(t *testing.T) {
 	m := newMachine(t)
 	roots := Roots{Proc: filepath.Join(m.root, "proc"), Sys: filepath.Join(m.root, "sys")}
@@ -328,7 +327,7 @@ func TestReadersOfDrivers(t *testing.T) {
 	}
 }
 
-// TestNoProcessors: a host without them is none.
+// TestNoProcessors: a machine without counters of processors is an error.
 func TestNoProcessors(t *testing.T) {
 	m := machine{t, t.TempDir()}
 	if err := m.sampler().sampleAll(time.Now(), &bytes.Buffer{}, nil); err == nil {
@@ -336,7 +335,7 @@ func TestNoProcessors(t *testing.T) {
 	}
 }
 
-// TestAllNamesAreInTheDictionary: what is written can be read about.
+// TestAllNamesAreInTheDictionary: every counter that is written has an entry there.
 func TestAllNamesAreInTheDictionary(t *testing.T) {
 	known := map[string]bool{}
 	for _, c := range witness.Counters {

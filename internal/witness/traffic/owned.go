@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// flagOwner is NFT_TABLE_F_OWNER of linux/netfilter/nf_tables.h: the table
-// belongs to the socket that made it, and goes with it.
+// flagOwner is NFT_TABLE_F_OWNER of linux/netfilter/nf_tables.h: the table belongs to the socket
+// that made it, and is removed with it.
 const flagOwner = 2
 
-// openOwned makes a table that belongs to the connection. Package nftables
-// makes tables without flags, so that this one message is made here.
+// openOwned makes a table that belongs to the connection. Package nftables makes tables without
+// flags only, so this message is made here.
 func openOwned(table *nftables.Table) (*nftables.Conn, error) {
 
 	return nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(socket *netlink.Conn) error {
@@ -26,8 +26,7 @@ func openOwned(table *nftables.Table) (*nftables.Conn, error) {
 	}))
 }
 
-// makeOwned sends a batch with the one message NFT_MSG_NEWTABLE, and reads the
-// kernel's answer.
+// makeOwned sends a batch with the message NFT_MSG_NEWTABLE, and reads the kernel's answer.
 func makeOwned(socket *netlink.Conn, table *nftables.Table) error {
 	attributes, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: unix.NFTA_TABLE_NAME, Data: append([]byte(table.Name), 0)},
@@ -47,6 +46,6 @@ func makeOwned(socket *netlink.Conn, table *nftables.Table) error {
 	}); err != nil {
 		return err
 	}
-	_, err = socket.Receive() // an error of the kernel's is one of Receive's
+	_, err = socket.Receive() // Receive returns the kernel's error, if there is one
 	return err
 }

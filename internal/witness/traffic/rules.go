@@ -11,11 +11,11 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// protocols by the number in an IP header.
+// protocols maps protocols to their numbers in an IP header.
 var protocols = map[string]byte{"icmp": unix.IPPROTO_ICMP, "tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
 
-// onOtherDevice matches packets that do not go by the device. The kernel
-// compares the whole field, filled up with zeros.
+// onOtherDevice matches packets that do not pass through the device. The kernel compares the
+// whole field, padded with zeros.
 func onOtherDevice(key expr.MetaKey, device string) []expr.Any {
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, device)
@@ -25,7 +25,7 @@ func onOtherDevice(key expr.MetaKey, device string) []expr.Any {
 	}
 }
 
-// addSet adds the set of a class's addresses, or returns nil when it has none.
+// addSet adds the set of a class's addresses, or returns nil when the class has none.
 func (c *Counting) addSet(number int, class witness.Class) (*nftables.Set, error) {
 	if len(class.Between) == 0 {
 		return nil, nil
@@ -41,7 +41,7 @@ func (c *Counting) addSet(number int, class witness.Class) (*nftables.Set, error
 	return set, c.connection.AddSet(set, elements)
 }
 
-// matchesOf are the rules of a class: with ports there is one for the sender's
+// matchesOf returns the rules of a class. A class with ports has one rule for the sender's port
 // and one for the receiver's.
 func matchesOf(class witness.Class, set *nftables.Set) [][]expr.Any {
 	if class.Protocol == "arp" {
@@ -57,7 +57,7 @@ func matchesOf(class witness.Class, set *nftables.Set) [][]expr.Any {
 	if class.FirstPort == 0 {
 		return [][]expr.Any{matches}
 	}
-	const source, destination = 0, 2 // in the headers of TCP and UDP
+	const source, destination = 0, 2 // offsets of the ports in the headers of TCP and UDP
 	var rules [][]expr.Any
 	for _, offset := range []uint32{source, destination} {
 		rules = append(rules, append(matches[:len(matches):len(matches)], withPort(offset, class.FirstPort, max(class.FirstPort, class.LastPort))...))
@@ -80,9 +80,9 @@ func withPort(offset uint32, first, last uint16) []expr.Any {
 	}
 }
 
-// betweenAddresses matches packets both of whose addresses are in the set.
+// betweenAddresses matches packets that have both their addresses in the set.
 func betweenAddresses(set *nftables.Set) []expr.Any {
-	// RFC 791 and RFC 8200: sender and receiver follow one another.
+	// RFC 791 and RFC 8200: the receiver's address directly follows the sender's.
 	etherType, offset, length := uint16(unix.ETH_P_IP), uint32(12), uint32(4)
 	if set.KeyType == nftables.TypeIP6Addr {
 		etherType, offset, length = unix.ETH_P_IPV6, 8, 16

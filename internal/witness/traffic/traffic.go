@@ -1,20 +1,19 @@
-// Package traffic counts the WAN's bytes by class, with nftables, on the bridge
-// that the WAN's device is a port of. Only the program on the host uses it.
+// Package traffic counts the WAN's bytes by class with nftables, on the bridge of which the WAN's
+// device is a port. Only the program on the host uses it.
 //
-// It promises that every packet is counted once, by the first class that
-// matches it or as witness.OtherClass; that nothing is dropped or changed; and
-// that its table belongs to this process: the kernel removes it when the
-// process ends, however that comes about (NFT_TABLE_F_OWNER, Linux 5.12).
+// It promises that every packet is counted once, by the first class that matches it or as
+// witness.OtherClass; that nothing is dropped or changed; and that its table belongs to this
+// process: the kernel removes it when the process ends, for whatever reason (NFT_TABLE_F_OWNER,
+// Linux 5.12).
 //
-// It counts on the bridge and not on the device itself, because what the WAN's
-// shaping redirects on its way in never comes to the device's own hook. So it
-// counts before the shaping on the way to site B and after it on the way from
-// there: packets that netem loses, or still holds, lie between these counts and
-// the device's own.
+// It counts on the bridge and not on the device itself, because packets that the WAN's shaping
+// redirects on their way in never reach the device's own hook. It therefore counts packets to
+// site B before the shaping, and packets from site B after it: packets that netem loses or still
+// holds account for the difference between these counts and the device's own.
 //
-// Dangerous: nftables counts from the network layer on. The length of an
-// Ethernet header is added for each packet; one that several were merged into
-// is one packet here as it is for the device.
+// Dangerous: nftables counts bytes from the network layer up. The length of an Ethernet header is
+// added for each packet; several packets that were merged into one count as one packet, as they
+// do on the device.
 package traffic
 
 import (
@@ -39,26 +38,26 @@ const etherBytes = 14
 type Counting struct {
 	connection *nftables.Conn
 	table      *nftables.Table
-	// towards are the chains to site B and to site A.
+	// towards are the chains of packets to site B and to site A.
 	towards [2]*nftables.Chain
-	names   []string // of classes, in the order of lines
+	names   []string // of classes, in the order of a sample's lines
 	totals  map[string]*[2]total
 }
 
 type total struct{ bytes, packets int64 }
 
-// ends of the counters' names, in the order of Counting.towards.
+// ends are the suffixes of the counters' names, in the order of Counting.towards.
 var ends = [2]struct{ bytes, packets string }{
 	{witness.ToBBytes, witness.ToBPackets},
 	{witness.ToABytes, witness.ToAPackets},
 }
 
-// Open begins to count on the device. The classes have been checked.
+// Open begins to count on the device. The classes must have been checked.
 func Open(device string, classes []witness.Class) (*Counting, error) {
 	if _, err := os.Stat(filepath.Join("/sys/class/net", device, "brport")); err != nil {
 		return nil, fmt.Errorf("count the classes of traffic on %s: want a port of a bridge: %w", device, err)
 	}
-	// The name is for whoever lists tables: no two processes' are the same.
+	// The name informs people who list tables, and is unique to the process.
 	c := &Counting{totals: map[string]*[2]total{}, table: &nftables.Table{
 		Name: "heliotrope-witness-" + strconv.Itoa(os.Getpid()), Family: nftables.TableFamilyBridge}}
 	var err error
@@ -113,14 +112,14 @@ func (c *Counting) addRules(device string, classes []witness.Class) error {
 	return c.connection.Flush()
 }
 
-// addCounter adds a rule that counts what matches, and ends with it.
+// addCounter adds a rule that counts the matching packets and ends their evaluation.
 func (c *Counting) addCounter(chain *nftables.Chain, class string, matches []expr.Any) {
 	c.connection.AddRule(&nftables.Rule{Table: c.table, Chain: chain,
 		Exprs:    append(matches, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}),
 		UserData: userdata.AppendString(nil, userdata.TypeComment, class)})
 }
 
-// Append adds the counters' lines to a sample, as package sampler wants them.
+// Append adds the counters' lines to a sample, in the format of package sampler.
 func (c *Counting) Append(to []byte) ([]byte, error) {
 	for _, sums := range c.totals {
 		*sums = [2]total{}
@@ -151,7 +150,7 @@ func (c *Counting) Append(to []byte) ([]byte, error) {
 	return to, nil
 }
 
-// add adds a rule's counters, and says how many it has.
+// add adds a rule's counters, and returns how many it has.
 func (t *total) add(exprs []expr.Any) (counters int) {
 	for _, one := range exprs {
 		if counter, is := one.(*expr.Counter); is {

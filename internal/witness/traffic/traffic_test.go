@@ -24,8 +24,8 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// The test runs itself again in network namespaces of its own: one is the host
-// that bridges the sites, another one is site B.
+// The test runs itself again in network namespaces of its own: one process is the host that
+// bridges the sites, another is site B.
 const (
 	roleVariable = "HELIOTROPE_TEST_ROLE"
 	bridgeRole   = "bridge"
@@ -52,15 +52,15 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// again is this program in another role, with a network of its own, and mounts
-// of its own: /sys shows the network of who mounted it.
+// again returns a command that runs this program in another role, with its own network and
+// mounts: /sys shows the network of the process that mounted it.
 func again(role string) *exec.Cmd {
 	command := exec.Command("/proc/self/exe")
 	command.Env = append(os.Environ(), roleVariable+"="+role)
 	command.Stderr = os.Stderr
 	const own = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS
 	command.SysProcAttr = &syscall.SysProcAttr{Unshareflags: own, Pdeathsig: syscall.SIGKILL}
-	if os.Geteuid() != 0 { // who is root in a namespace of users may make the others: user_namespaces(7)
+	if os.Geteuid() != 0 { // root in a user namespace may make the other namespaces: user_namespaces(7)
 		command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: own | syscall.CLONE_NEWUSER, Pdeathsig: syscall.SIGKILL,
 			UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
 			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}}
@@ -68,8 +68,8 @@ func again(role string) *exec.Cmd {
 	return command
 }
 
-// TestClassesOnABridge sends known traffic over a bridge whose way in is
-// redirected as the shaping does, and compares with the interface's counts.
+// TestClassesOnABridge sends known traffic over a bridge whose ingress is redirected as the
+// shaping does, and compares the classes with the interface's counts.
 func TestClassesOnABridge(t *testing.T) {
 	var said bytes.Buffer
 	command := again(bridgeRole)
@@ -79,8 +79,8 @@ func TestClassesOnABridge(t *testing.T) {
 	}
 }
 
-// classes are like those of a testbed: some of several rules, of several ports,
-// between the sites only, and the same port in two.
+// classes are like those of a testbed: some have several rules or several ports, some apply only
+// between the sites, and one port is in two classes.
 func classes() []witness.Class {
 	siteA, siteB, guest := netip.MustParseAddr(bridgeAddress), netip.MustParseAddr(siteBAddress), netip.MustParseAddr("198.18.0.9")
 	hosts := []netip.Addr{siteA, siteB}
@@ -94,10 +94,10 @@ func classes() []witness.Class {
 	}, witness.OwnClasses(siteA, siteB, guest)...)
 }
 
-// classNames are all of them, and what is left.
+// classNames are the names of all classes, including the one for other traffic.
 var classNames = []string{"migration", "iscsi", "nfs", "drbd", "heartbeat", "iolog", "control", witness.OtherClass}
 
-// flow is traffic that the test makes: so many bytes there and back.
+// flow is traffic that the test makes: so many bytes in each direction.
 type flow struct {
 	network string
 	port    int
@@ -118,7 +118,7 @@ var flows = []flow{
 	{"udp", 9999, 1000, "other"},
 }
 
-// bridge is the host that bridges the sites: it counts.
+// bridge is the host that bridges the sites: it does the counting.
 func bridge() error {
 	peer := again(siteBRole)
 	orders, err := peer.StdinPipe()
@@ -203,7 +203,7 @@ func tool(line string) error {
 	return nil
 }
 
-// siteB answers with what it gets.
+// siteB sends back whatever it receives.
 func siteB() error {
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		return err
@@ -265,7 +265,7 @@ func (f flow) send() error {
 	return errors.Join(err, <-sent)
 }
 
-// counts are by name, and by "interface" ends for the device's own.
+// counts are by class, and by "interface" for the device's own counters.
 type counts map[string]int64
 
 func look(counting *Counting) (counts, error) {
@@ -293,8 +293,7 @@ func look(counting *Counting) (counts, error) {
 	return found, nil
 }
 
-// compare checks each class against what was sent, and their sum against the
-// interface.
+// compare compares each class with what was sent, and the sum of all with the interface.
 func compare(before, after counts, want map[string]int) error {
 	for _, way := range []struct{ bytes, packets, device, devicePackets string }{
 		{witness.ToBBytes, witness.ToBPackets, "tx_bytes", "tx_packets"},
@@ -304,7 +303,7 @@ func compare(before, after counts, want map[string]int) error {
 		for _, class := range classNames {
 			got, packets := after[class+way.bytes]-before[class+way.bytes], after[class+way.packets]-before[class+way.packets]
 			sum += got
-			// Headers and acknowledgements come on top: little, with large packets.
+			// Headers and acknowledgements are added: little, because the packets are large.
 			payload := int64(want[class])
 			if most := payload + payload/5 + 2000; got < payload || got > most {
 				return fmt.Errorf("%s%s: %d, want %d to %d", class, way.bytes, got, payload, most)
@@ -314,7 +313,7 @@ func compare(before, after counts, want map[string]int) error {
 			}
 		}
 		device := after[way.device] - before[way.device]
-		// Far less than 1 %: without the Ethernet headers it would be more.
+		// Far less than 1 %: without the Ethernet headers the difference would be larger.
 		const tolerance = 1000
 		if difference := sum - device; difference > tolerance || difference < -tolerance {
 			return fmt.Errorf("the classes sum up to %d%s, and the interface has %d", sum, way.bytes, device)
@@ -323,7 +322,7 @@ func compare(before, after counts, want map[string]int) error {
 	return nil
 }
 
-// checkOwned: nobody else may change the table, and it goes with its owner.
+// checkOwned: nobody else may change the table, and it disappears with its owner.
 func checkOwned(counting *Counting) error {
 	other, err := nftables.New()
 	if err != nil {
