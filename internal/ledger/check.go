@@ -13,14 +13,14 @@ import (
 // chunkBytes is how much is read at once.
 const chunkBytes = 1 << 20
 
-// Check reads a whole region back from one copy of the disk, past the page
-// cache, and looks for the newest acknowledged record of each slot, or a newer
-// one. It fills in all of the report but the copy's name and its host. An error
-// says that the region could not be read, and nothing about its records.
+// Check reads a whole region back from one copy of the disk, without the page cache, and looks in
+// each slot for the newest acknowledged record or a newer one. It fills in the report except for
+// the copy's name and host. An error means that the region could not be read; it says nothing
+// about the records.
 //
-// Nobody may write to the region at that time. Of a guest that crashed in the
-// middle of a write, the record that this write was about to replace may be
-// damaged: where the disk does not write RecordBytes as a whole.
+// Nobody may write to the region meanwhile. If the guest crashed during a write and the disk does
+// not write RecordBytes atomically, the record that the write was about to replace may be
+// damaged.
 func Check(device string, region Region, acked uint64) (Report, error) {
 	report := Report{Acked: acked}
 	file, err := open(device, region, os.O_RDONLY)
@@ -39,9 +39,9 @@ func Check(device string, region Region, acked uint64) (Report, error) {
 	return report, nil
 }
 
-// CheckFrom is Check of a copy of the disk that is read in another way than by
-// opening it here. That no cache lies between the copy and who reads it, the caller
-// must know.
+// CheckFrom does what Check does with a copy of the disk that is read in another way than by
+// opening it on this machine. The caller must make sure that no cache lies between the copy and
+// disk.
 func CheckFrom(disk io.ReaderAt, region Region, acked uint64) (Report, error) {
 	report := Report{Acked: acked}
 	if err := region.check(); err != nil {
@@ -75,8 +75,8 @@ func (r *Report) read(file io.ReaderAt, region Region, chunk []byte) error {
 	return nil
 }
 
-// slot looks at what a slot holds, and gives the number of the acknowledged
-// record that is lost from it, or 0.
+// slot examines the content of a slot, and returns the number of the acknowledged record that is
+// lost from it, or 0.
 func (r *Report) slot(block, scratch []byte, region Region, slot int64) (lost uint64) {
 	seed, number, whole := decode(block, scratch)
 	slots := uint64(region.Slots()) //nolint:gosec // open has seen that there is a slot

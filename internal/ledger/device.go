@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// check refuses a region that holds no whole records.
+// check refuses a region that does not consist of whole records.
 func (r Region) check() error {
 	if r.OffsetBytes < 0 || r.OffsetBytes%RecordBytes != 0 || r.SizeBytes < RecordBytes || r.SizeBytes%RecordBytes != 0 {
 		return fmt.Errorf("the ledger's region of %d bytes at %d: want multiples of %d, and one record at least",
@@ -18,9 +18,9 @@ func (r Region) check() error {
 	return nil
 }
 
-// open opens a device, or a file, past the page cache: what is read or written
-// through the cache says nothing about the disk. There is no other way, so a
-// file system without direct I/O is an error. The region must lie within it.
+// open opens a device or a file for direct I/O: data that is read or written through the page
+// cache proves nothing about the disk. There is no alternative, so a file system without direct
+// I/O is an error. The region must be within the device.
 func open(device string, region Region, flags int) (*os.File, error) {
 	if err := region.check(); err != nil {
 		return nil, err
@@ -43,8 +43,7 @@ func open(device string, region Region, flags int) (*os.File, error) {
 	return file, nil
 }
 
-// pages is memory that is aligned as direct I/O wants it; give it back with
-// unix.Munmap.
+// pages returns memory that is aligned for direct I/O. Free it with unix.Munmap.
 func pages(bytes int) ([]byte, error) {
 	memory, err := unix.Mmap(-1, 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {

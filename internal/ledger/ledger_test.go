@@ -23,14 +23,14 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// offset is where the tests' regions begin; other data is before and after.
+// offset is where the tests' regions begin; there is other data before and after them.
 const offset = 3 * RecordBytes
 
 func regionOf(slots int64) Region {
 	return Region{OffsetBytes: offset, SizeBytes: slots * RecordBytes, Seed: 0xfeedfacecafebeef}
 }
 
-// newDisk is a file with a region of zeroes amid other data.
+// newDisk returns a file with a region of zeroes between other data.
 func newDisk(t *testing.T, slots int64) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "disk")
@@ -60,7 +60,7 @@ func write(t *testing.T, w *Writer, records int) {
 	}
 }
 
-// numbers are those from first to last.
+// numbers returns the numbers from first to last.
 func numbers(first, last uint64) (list []uint64) {
 	for n := first; n <= last; n++ {
 		list = append(list, n)
@@ -75,7 +75,7 @@ func block(seed, number uint64) []byte {
 	return record
 }
 
-// damage writes to a slot of a file as something else would.
+// damage writes to a slot of a file, as other software would.
 func damage(t *testing.T, path string, slot int64, at int64, data []byte) {
 	t.Helper()
 	file, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -84,7 +84,7 @@ func damage(t *testing.T, path string, slot int64, at int64, data []byte) {
 	must(t, errors.Join(err, file.Close()))
 }
 
-// TestRecordLayout holds the format against its table, read by hand.
+// TestRecordLayout compares the format with its table, read by hand.
 func TestRecordLayout(t *testing.T) {
 	record := block(7, 9)
 	const header = "48454c494c454447" + "0000000000000001" + "0000000000000007" + "0000000000000009" + "18ea73411f8d8200"
@@ -185,9 +185,9 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestStaleCopy is what a disk with a volatile cache does, or a replica that
-// was left behind: it acknowledges, and shows an older state elsewhere. The
-// records that were acknowledged since are named, all of them and no other.
+// TestStaleCopy does what a disk with a volatile cache does, or a replica that was left behind:
+// it acknowledges, and shows an older state elsewhere. All records that were acknowledged since
+// are reported as lost, and no others.
 func TestStaleCopy(t *testing.T) {
 	const slots = 600 // more than a chunk
 	region := regionOf(slots)
@@ -277,7 +277,7 @@ func TestOneWriterForAnAttempt(t *testing.T) {
 	}
 }
 
-// slowDisk acknowledges, or fails, when it is told.
+// slowDisk acknowledges, or fails, when it is told to.
 type slowDisk struct {
 	began chan int64
 	ends  chan error
@@ -293,7 +293,7 @@ func (d slowDisk) WriteAt(block []byte, at int64) (int, error) {
 
 func (slowDisk) Close() error { return nil }
 
-// TestNothingIsAckedBeforeTheDiskDoes holds a write and looks.
+// TestNothingIsAckedBeforeTheDiskDoes holds a write up and checks meanwhile.
 func TestNothingIsAckedBeforeTheDiskDoes(t *testing.T) {
 	disk := slowDisk{began: make(chan int64), ends: make(chan error)}
 	w := &Writer{device: "/dev/slow", region: regionOf(2), file: disk, block: make([]byte, RecordBytes)}
@@ -319,8 +319,7 @@ func TestNothingIsAckedBeforeTheDiskDoes(t *testing.T) {
 	}
 }
 
-// TestRunEndsAfterTheWriteUnderWay: the end does not leave a record of which
-// nobody knows.
+// TestRunEndsAfterTheWriteUnderWay: when Run ends, there is no record of unknown state.
 func TestRunEndsAfterTheWriteUnderWay(t *testing.T) {
 	disk := slowDisk{began: make(chan int64), ends: make(chan error)}
 	w := &Writer{region: regionOf(2), file: disk, block: make([]byte, RecordBytes)}

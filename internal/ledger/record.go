@@ -20,9 +20,8 @@ import (
 //	    72   4024  payload: the first bytes of ChaCha8 (https://c2sp.org/chacha8rand)
 //	               with a seed of 32 bytes: bytes 0 to 31 of the record
 //
-// Record n is at (n-1) mod Slots records from the region's beginning. No sector
-// of a record is like another record's, so that one of which only a part was
-// written is always seen.
+// Record n is (n-1) mod Slots records from the region's beginning. No sector of a record equals a
+// sector of another record, so a record that was written only in part is always detected.
 const (
 	magic   = "HELILEDG"
 	version = 1
@@ -35,7 +34,7 @@ const (
 	payloadAt   = sumAt + sha256.Size
 )
 
-// encode makes a record in block, which is RecordBytes long.
+// encode writes a record into block, which is RecordBytes long.
 func encode(block []byte, seed, number uint64, writtenAt time.Time) {
 	copy(block, magic)
 	binary.BigEndian.PutUint64(block[versionAt:], version)
@@ -50,9 +49,9 @@ func encode(block []byte, seed, number uint64, writtenAt time.Time) {
 	hash.Sum(block[:sumAt])
 }
 
-// decode gives the seed and the number of the record that a block is. Anything
-// but each byte as encode makes it is no record: scratch, as long as the block,
-// takes what should be there.
+// decode returns the seed and the number of the record in a block. whole is false unless each
+// byte is as encode writes it. scratch must be as long as the block; decode writes the expected
+// bytes into it.
 func decode(block, scratch []byte) (seed, number uint64, whole bool) {
 	if string(block[:versionAt]) != magic || binary.BigEndian.Uint64(block[versionAt:]) != version {
 		return 0, 0, false

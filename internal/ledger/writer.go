@@ -14,8 +14,8 @@ import (
 	"heliotrope/internal/pace"
 )
 
-// Writer writes an attempt's records: from 1, one after the other. Only Acked
-// may be called while another call runs.
+// Writer writes an attempt's records, one after the other from number 1. Only Acked may be called
+// while another call runs.
 type Writer struct {
 	device  string
 	region  Region
@@ -25,19 +25,18 @@ type Writer struct {
 	acked   atomic.Uint64
 }
 
-// disk is what a Writer needs of an *os.File.
+// disk is the part of an *os.File that a Writer needs.
 type disk interface {
 	io.WriterAt
 	io.Closer
 }
 
-// ErrUsed says that the region has records of the attempt already. A second
-// Writer would begin with record 1 again, and nobody could tell a lost record
-// from one of the other Writer.
+// ErrUsed says that the region has records of the attempt already. A second Writer would begin
+// with record 1 again, and a lost record could not be distinguished from one of the other Writer.
 var ErrUsed = errors.New("the ledger's region has records of this attempt already")
 
-// OpenWriter opens a block device for writing, with direct and synchronous I/O:
-// a write ends when the disk says that it is durable.
+// OpenWriter opens a block device for writing with direct and synchronous I/O: a write returns
+// when the disk reports it durable.
 func OpenWriter(device string, region Region) (*Writer, error) {
 	file, err := open(device, region, os.O_RDWR|unix.O_DSYNC)
 	if err != nil {
@@ -65,12 +64,12 @@ func (w *Writer) prepare(file io.ReaderAt) error {
 	return nil
 }
 
-// Acked is the newest record that the disk has acknowledged; 0 before the first.
+// Acked returns the newest record that the disk has acknowledged; 0 before the first.
 func (w *Writer) Acked() uint64 { return w.acked.Load() }
 
-// Write writes the next record, and returns when the disk has acknowledged it:
-// it blocks as long as the disk does, and nothing can end it before. After an
-// error nothing is known of that record, and there must be no other Write.
+// Write writes the next record, and returns when the disk has acknowledged it. It blocks as long
+// as the disk does, and cannot be interrupted. After an error the state of the record is unknown,
+// and Write must not be called again.
 func (w *Writer) Write() error {
 	w.written++
 	encode(w.block, w.region.Seed, w.written, time.Now())
@@ -82,9 +81,9 @@ func (w *Writer) Write() error {
 	return nil
 }
 
-// Run writes a record each Interval until the context ends, which is no error.
-// Where the disk took longer, it goes on at the normal pace: nothing is made up
-// for. It returns after the write that is under way.
+// Run writes a record each Interval until the context ends, which is no error. After a write that
+// took longer it continues at the normal pace: missed records are not made up for. It returns
+// after the write that is under way.
 func (w *Writer) Run(ctx context.Context) error {
 	ticker, err := pace.New(Interval)
 	if err != nil {
