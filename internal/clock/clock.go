@@ -1,4 +1,4 @@
-// Package clock estimates how far the clock of another machine is from ours.
+// Package clock estimates how far another machine's clock is ahead of ours.
 package clock
 
 import "time"
@@ -13,5 +13,5 @@ type Offset struct {
 	At          time.Time     `json:"at"` // on our clock
 }
 
-// Ours turns a reading of the other clock into ours.
+// Ours converts a reading of the other clock to our clock.
 func (o Offset) Ours(other time.Time) time.Time { return other.Add(-o.Ahead) }

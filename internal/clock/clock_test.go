@@ -24,10 +24,10 @@ func (s shell) Run(ctx context.Context, command remote.Command) (remote.Result, 
 	return s.LocalHost.Run(ctx, command)
 }
 
-// TestMeasureThisMachine: our own clock is as far from ours as we are uncertain.
+// TestMeasureThisMachine: the offset of our own clock is zero within the uncertainty.
 func TestMeasureThisMachine(t *testing.T) {
 	for _, words := range [][]string{{"sh"}, {"dash"}, {"busybox", "sh"}, {"bash"},
-		// Neither busybox nor bash in the PATH: date.
+		// Neither busybox nor bash is in the PATH, so date is used.
 		{"env", "PATH=" + dateOnly(t), "/bin/dash"}} {
 		t.Run(words[0], func(t *testing.T) {
 			if _, err := exec.LookPath(words[0]); err != nil {
@@ -48,7 +48,7 @@ func TestMeasureThisMachine(t *testing.T) {
 	}
 }
 
-// dateOnly is a folder with date and nothing else.
+// dateOnly returns a folder with date and nothing else.
 func dateOnly(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
@@ -62,7 +62,7 @@ func dateOnly(t *testing.T) string {
 	return folder
 }
 
-// scripted answers like a host whose clock says these.
+// scripted answers like a host whose clock shows these times.
 type scripted struct {
 	replies []string
 	err     error
@@ -83,7 +83,7 @@ func (s scripted) Run(_ context.Context, command remote.Command) (remote.Result,
 	return remote.Result{}, s.err
 }
 
-// TestOffset: a clock an hour ahead is found to be so, within the uncertainty.
+// TestOffset: a clock that is an hour ahead is found to be so, within the uncertainty.
 func TestOffset(t *testing.T) {
 	const ahead = time.Hour
 	at := time.Now().Add(ahead)
@@ -92,7 +92,7 @@ func TestOffset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The host's clock stands still, so our own time since then is in it too.
+	// The host's clock stands still, so the offset also contains our own time since then.
 	since := offset.At.Sub(at.Add(-ahead).Round(0))
 	if difference := offset.Ahead + since - ahead; difference.Abs() > offset.Uncertainty+time.Microsecond {
 		t.Errorf("%+v: off by %s", offset, difference)

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzTime: whatever a host answers, what is taken for a time is the same when it is written and read again.
+// FuzzTime: a text that is accepted as a time is the same when it is written and read again.
 func FuzzTime(f *testing.F) {
 	f.Add("1795374199.532000000")
 	f.Add("1795374199.5")

@@ -13,10 +13,10 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// answer answers each line of its input with the time in seconds, with a
-// fraction. A shell that knows the time itself starts no process for it, which
-// under emulation is the difference between 2 ms and 40 ms: bash 5 does, and
-// busybox's shell. The guest's busybox has no date with fractions of seconds.
+// answer is a script that answers each line of its input with the time in seconds and a fraction.
+// A shell that knows the time itself needs no process for it, which under emulation is the
+// difference between 2 ms and 40 ms: bash 5 and busybox's shell do. The guest's busybox has no
+// date with fractions of seconds.
 const answer = `
 loop='while read -r line; do echo "$EPOCHREALTIME"; done'
 if [ -n "$EPOCHREALTIME" ]; then
@@ -30,36 +30,33 @@ else
 fi`
 
 const (
-	// MaxRounds is the most exchanges that Measure makes.
+	// MaxRounds is the largest number of exchanges that Measure makes.
 	MaxRounds = 1000
-	// measureTimeout limits all exchanges together; an exchange over 160 ms
-	// takes a second at worst.
+	// measureTimeout limits all exchanges together; an exchange over a round trip of 160 ms takes
+	// a second at worst.
 	measureTimeout = time.Minute
 )
 
-// Measure estimates the offset of a host's clock (CLOCK_REALTIME) from rounds
-// exchanges in one session: the one with the shortest round trip counts, and
-// the host's reading is taken to be of its middle. The first exchange waits for
-// the session and is not counted.
+// Measure estimates the offset of a host's clock (CLOCK_REALTIME) from `rounds` exchanges in one
+// session. It uses the exchange with the shortest round trip, and takes the host's reading to be
+// from the middle of it. The first exchange includes the start of the session and is not counted.
 //
-// Measured on the emulated testbed, idle and on lan: best round trips of 0.7 to
-// 2 ms to the hosts and 6 to 8 ms to the guest with 40 rounds. A guest under
-// load answers in 30 ms and more.
+// Measured on the emulated testbed, idle and on lan, with 40 rounds: best round trips of 0.7 to 2
+// ms to the hosts and 6 to 8 ms to the guest. A guest under load answers in 30 ms and more.
 //
-// What a migration does to a Xen guest's clocks, as seen there (Linux 6.1, PVH):
-// CLOCK_MONOTONIC stands still during the last suspension. When the target
-// host's clock is ahead of the guest's clock at the suspension, the guest takes
-// it over at once, within 4 ms: nothing is lost, but the offset is that of the
-// target from then on (-0.727 s became -0.429 s at a host of -0.432 s; -1.089 s
-// became -0.433 s). When the target's clock is behind it (by 60 s), the guest's
-// clock stands still for the suspension as well (-0.906 s became -2.921 s: 2.0 s
-// lost) and keeps its own time. Under either, the offset changes once, during
-// the suspension, so measure it on each side of a migration.
+// What a migration does to a Xen guest's clocks, as observed there (Linux 6.1, PVH):
+// CLOCK_MONOTONIC stands still during the last suspension. When the target host's clock is ahead
+// of the guest's at the suspension, the guest takes over the target's clock at once, within 4 ms:
+// no time is lost, but from then on the offset is that of the target (-0.727 s became -0.429 s
+// with the host at -0.432 s; -1.089 s became -0.433 s). When the target's clock is behind the
+// guest's (by 60 s), the guest's clock stands still during the suspension as well (-0.906 s
+// became -2.921 s: 2.0 s lost) and keeps its own time. In both cases the offset changes once,
+// during the suspension, so measure it before and after a migration.
 func Measure(ctx context.Context, host remote.Runner, rounds int) (Offset, error) {
 	if rounds < 1 || rounds > MaxRounds {
 		return Offset{}, fmt.Errorf("%s: %d exchanges of clocks: want 1 to %d", host.Name(), rounds, MaxRounds)
 	}
-	// Both ends are closed when the command has ended, however it ended.
+	// Both pipes are closed when the command has ended, for whatever reason.
 	askReader, ask := io.Pipe()
 	replies, replyWriter := io.Pipe()
 	ended := make(chan error, 1)
@@ -81,7 +78,7 @@ func Measure(ctx context.Context, host remote.Runner, rounds int) (Offset, error
 	if err != nil {
 		cancel()
 	}
-	// The run's own error says more than that of a pipe.
+	// The command's own error says more than that of a pipe.
 	if runErr := <-ended; runErr != nil && !errors.Is(runErr, context.Canceled) {
 		err = runErr
 	}
@@ -91,7 +88,7 @@ func Measure(ctx context.Context, host remote.Runner, rounds int) (Offset, error
 	return best, nil
 }
 
-// exchange asks once more than rounds, and keeps the best of the others.
+// exchange makes one exchange more than rounds, and returns the best of all but the first.
 func exchange(ask io.Writer, replies *bufio.Reader, rounds int) (Offset, error) {
 	var best Offset
 	for round := 0; round <= rounds; round++ {
@@ -116,7 +113,7 @@ func exchange(ask io.Writer, replies *bufio.Reader, rounds int) (Offset, error) 
 	return best, nil
 }
 
-// parseTime reads seconds since 1970 with a fraction of up to nine digits.
+// parseTime reads seconds since 1970 with a fraction of at most nine digits.
 func parseTime(text string) (time.Time, error) {
 	whole, fraction, found := strings.Cut(text, ".")
 	seconds, err := strconv.ParseInt(whole, 10, 64)

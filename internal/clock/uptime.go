@@ -9,7 +9,7 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// Uptime is how long ago a host was started, by a clock of it that nobody sets.
+// Uptime returns how long ago a host was started, by a clock of the host that nobody sets.
 func Uptime(ctx context.Context, host remote.Runner) (time.Duration, error) {
 	result, err := host.Run(ctx, remote.Command{Args: []string{"cat", "/proc/uptime"}})
 	if err != nil {
