@@ -2,34 +2,33 @@ package timebase
 
 import "math"
 
-// bounds are how far a clock may be ahead at a moment: from low to high. All is
-// in ns: the moment since the first reading, the rest beyond what that said.
+// bounds say how far a clock may be ahead at a moment: from low to high, in ns. at is the moment
+// in ns since the first reading; low and high are relative to the offset of that reading.
 type bounds struct{ at, low, high float64 }
 
 func (b bounds) middle() float64 { return (b.low + b.high) / 2 }
 func (b bounds) half() float64   { return (b.high - b.low) / 2 }
 
-// theirs is what the clock shows by its estimate.
+// theirs returns what the clock shows at that moment by its estimate.
 func (b bounds) theirs() float64 { return b.at + b.middle() }
 
-// after is what b allows at a later moment of a clock that gets ahead at a rate
-// from slow to fast.
+// after returns the bounds that b implies at a later moment, for a clock that gains on ours at a
+// rate from slow to fast.
 func (b bounds) after(moment, slow, fast float64) bounds {
 	return bounds{moment, b.low + slow*(moment-b.at), b.high + fast*(moment-b.at)}
 }
 
-// before is what b allows at an earlier moment.
+// before returns the bounds that b implies at an earlier moment.
 func (b bounds) before(moment, slow, fast float64) bounds {
 	return bounds{moment, b.low - fast*(b.at-moment), b.high - slow*(b.at-moment)}
 }
 
-// and is what both allow, of one moment.
+// and returns the intersection of two bounds at the same moment.
 func (b bounds) and(other bounds) bounds {
 	return bounds{b.at, max(b.low, other.low), min(b.high, other.high)}
 }
 
-// jump finds the first of the sorted nodes that one before it does not allow,
-// and which that is.
+// jump finds the first of the sorted nodes that contradicts an earlier one, and that earlier one.
 func jump(nodes []bounds, drift float64) (since, at int, found bool) {
 	allowed, lowBy, highBy := nodes[0], 0, 0
 	for i, node := range nodes {
@@ -51,7 +50,7 @@ func jump(nodes []bounds, drift float64) (since, at int, found bool) {
 	return 0, 0, false
 }
 
-// merge makes one of nodes of the same moment.
+// merge replaces nodes with the same moment by their intersection.
 func merge(nodes []bounds) []bounds {
 	merged := nodes[:1]
 	for _, node := range nodes[1:] {
@@ -64,10 +63,10 @@ func merge(nodes []bounds) []bounds {
 	return merged
 }
 
-// maxPaired is how many nodes are compared with one another, all with all.
+// maxPaired is the largest number of nodes of which each is compared with each other.
 const maxPaired = 1000
 
-// thin leaves the narrowest node of each of maxPaired windows of time.
+// thin divides the time into maxPaired windows and keeps the narrowest node of each.
 func thin(nodes []bounds) []bounds {
 	if len(nodes) <= maxPaired {
 		return nodes
@@ -87,10 +86,10 @@ func thin(nodes []bounds) []bounds {
 	return thinned
 }
 
-// rates bounds the rate at which a clock gets ahead, which is within wander of
-// an average that nobody knows, and within the drift. Each pair of nodes bounds
-// the average: from the least that the clock can have gained between them to
-// the most. Nodes that no average explains leave the drift only.
+// rates bounds the rate at which a clock gains on ours. The rate is within the drift, and within
+// wander of an unknown average. Each pair of nodes bounds that average: by the least and by the
+// most that the clock can have gained between them. If no average fits all nodes, only the drift
+// bounds the rate.
 func rates(nodes []bounds, drift, wander float64) (slow, fast float64) {
 	least, most := math.Inf(-1), math.Inf(1)
 	for i, later := range nodes {
@@ -106,7 +105,7 @@ func rates(nodes []bounds, drift, wander float64) (slow, fast float64) {
 	return max(-drift, least-2*wander), min(drift, most+2*wander)
 }
 
-// tighten makes each of the nodes what all of them allow.
+// tighten intersects the bounds of each node with what all others imply for its moment.
 func tighten(nodes []bounds, slow, fast float64) {
 	for i := 1; i < len(nodes); i++ {
 		nodes[i] = nodes[i].and(nodes[i-1].after(nodes[i].at, slow, fast))
@@ -116,8 +115,8 @@ func tighten(nodes []bounds, slow, fast float64) {
 	}
 }
 
-// knots adds to tightened nodes where the bounds bend between them: where what
-// the later node allows becomes less than what the earlier one does.
+// knots adds nodes where the bounds bend between two tightened nodes: where the bound that the
+// later node implies becomes narrower than the one that the earlier node implies.
 func knots(nodes []bounds, slow, fast float64) []bounds {
 	all := nodes[:1:1]
 	for i, b := range nodes[1:] {

@@ -10,34 +10,34 @@ import (
 
 // What clocks may do unless Options say otherwise.
 const (
-	// DefaultDriftPPM is how fast a clock that nobody steers may gain or lose
-	// against ours at most: what Linux takes for the worst of oscillators, for
-	// adjtimex(2) corrects no more by its frequency.
+	// DefaultDriftPPM is the largest rate at which a clock that nobody steers may gain or lose
+	// against ours. It is the worst oscillator that Linux allows for: adjtimex(2) corrects no
+	// more by its frequency.
 	DefaultDriftPPM = 500
-	// DefaultWanderPPM is how far a clock's rate may be from its own average
-	// over a trial. It is an assumption, and a wide one: an oscillator's rate
-	// changes by less than 1 ppm in minutes, a time daemon's corrections by
-	// some ten. Readings that contradict it have the whole drift instead.
+	// DefaultWanderPPM is how far a clock's rate may be from its own average during a trial. It
+	// is an assumption, and a wide one: an oscillator's rate changes by less than 1 ppm in
+	// minutes, a time daemon's corrections by some ten. Readings that contradict it leave the
+	// whole drift as the bound.
 	DefaultWanderPPM = 50
-	// oscillatorPPM is by how much an oscillator's rate changes within a trial.
+	// oscillatorPPM is how much an oscillator's rate changes within a trial.
 	oscillatorPPM = 1
-	// maxDriftPPM is what Options may ask for at most. The kernel can have a
-	// clock run faster or slower by 10 %, and chrony does so by 83,333 ppm.
+	// maxDriftPPM is the largest drift that Options may ask for. The kernel can make a clock run
+	// faster or slower by 10 %, and chrony does so by 83,333 ppm.
 	maxDriftPPM = 110_000
 )
 
-// resolution of the readings: a shell tells the time in whole µs.
+// resolution of the readings: a shell reports the time in whole µs.
 const resolution = time.Microsecond
 
-// Options of New.
+// Options are the options of New.
 type Options struct {
-	Machine string // whose clock: for errors
-	// SteeredPPM is how fast the machine's kernel had the clock run beyond its
-	// oscillator, as it was sampled; in any order, and nil when nobody did. What
-	// was done to the clock between two samples and undone is not in it.
+	Machine string // the machine whose clock it is, for errors
+	// SteeredPPM are samples of how much faster than its oscillator the machine's kernel ran the
+	// clock, in any order; nil when nobody sampled it. They do not show what was done to the
+	// clock and undone between two samples.
 	SteeredPPM []float64
-	DriftPPM   float64 // 0 is DefaultDriftPPM, and the most that it was steered by; at most 110,000
-	WanderPPM  float64 // 0 is DefaultWanderPPM, and the range in which it was steered, or DriftPPM when that is less
+	DriftPPM   float64 // 0: DefaultDriftPPM plus the largest steering; at most 110,000
+	WanderPPM  float64 // 0: DefaultWanderPPM plus the range of the steering, or DriftPPM when that is less
 }
 
 func (o Options) complete() (Options, error) {
@@ -55,10 +55,10 @@ func (o Options) complete() (Options, error) {
 	return o, nil
 }
 
-// steered is how far from its oscillator's the clock's rate was at most, and the
-// range in which it was. What the oscillator's own rate is, nobody knows: where a
-// time daemon is right, the two are opposite, and where none runs there is no
-// steering and the oscillator's error all the same. So both are added up.
+// steered returns how far the clock's rate was from its oscillator's at most, and the range of
+// that difference. The oscillator's own rate is unknown. If a time daemon works correctly, the
+// steering and the oscillator's error cancel out; if no daemon runs, there is no steering but
+// still the oscillator's error. So both are added.
 func (o Options) steered() (fastest, reach float64) {
 	if len(o.SteeredPPM) == 0 {
 		return 0, 0
@@ -67,17 +67,17 @@ func (o Options) steered() (fastest, reach float64) {
 	return max(math.Abs(least), math.Abs(most)) + oscillatorPPM, most - least
 }
 
-// Clock is another machine's clock, as far as its readings tell.
+// Clock is another machine's clock, as far as its readings determine it.
 type Clock struct {
-	origin     time.Time     // ours, of the first reading
-	base       time.Duration // that it was ahead then
-	knots      []bounds      // between them, both bounds are straight lines
-	slow, fast float64       // of the rate at which it gets ahead, in ns/ns
+	origin     time.Time     // on our clock: the time of the first reading
+	base       time.Duration // how far the clock was ahead then
+	knots      []bounds      // between two of them both bounds are straight lines
+	slow, fast float64       // bounds of the rate at which the clock gains on ours, in ns/ns
 	driftPPM   float64
 }
 
-// New makes a clock of its readings, which may come in any order. A clock that
-// was set is a *JumpError, and one that nobody read ErrNoReadings.
+// New makes a clock from its readings, which may come in any order. The error is a *JumpError for
+// a clock that was set, and ErrNoReadings when there are no readings.
 func New(readings []Reading, options Options) (*Clock, error) {
 	options, err := options.complete()
 	if err != nil {
@@ -99,7 +99,8 @@ func New(readings []Reading, options Options) (*Clock, error) {
 	drift, wander := options.DriftPPM/1e6, options.WanderPPM/1e6
 	nodes := make([]bounds, len(readings))
 	for i, r := range readings {
-		// Its moment is anywhere in the exchange; until the middle it drifts.
+		// The clock was read at any moment in the exchange; until the exchange's middle it
+		// drifts.
 		half := float64(r.Uncertainty)*(1+drift) + float64(resolution)
 		ahead := float64(r.Ahead - c.base)
 		nodes[i] = bounds{at: float64(r.At.Sub(c.origin)), low: ahead - half, high: ahead + half}
@@ -118,11 +119,11 @@ func New(readings []Reading, options Options) (*Clock, error) {
 	return c, nil
 }
 
-// Ours turns a time of the other clock into ours. It grows with it.
+// Ours converts a time of the other clock to ours. It is strictly increasing.
 func (c *Clock) Ours(theirs time.Time) time.Time {
 	want := float64(theirs.Round(0).Sub(c.origin.Add(c.base)))
 	i := sort.Search(len(c.knots), func(i int) bool { return c.knots[i].theirs() > want })
-	// Beyond the knots it goes on at the middle of the rates.
+	// Outside the knots the conversion continues at the middle of the two rates.
 	from, pace := c.knots[max(0, i-1)], 1+(c.slow+c.fast)/2
 	if i > 0 && i < len(c.knots) {
 		pace = (c.knots[i].theirs() - from.theirs()) / (c.knots[i].at - from.at)
@@ -130,19 +131,19 @@ func (c *Clock) Ours(theirs time.Time) time.Time {
 	return c.origin.Add(time.Duration(math.Round(from.at + (want-from.theirs())/pace)))
 }
 
-// Ahead is how far the other clock is ahead of ours, at a moment of ours.
+// Ahead returns how far the other clock is ahead of ours at a moment of our clock.
 func (c *Clock) Ahead(ours time.Time) time.Duration {
 	return c.base + time.Duration(math.Round(c.at(c.since(ours)).middle()))
 }
 
-// UncertaintyAt bounds the error at a moment of ours: the true moment of what
-// Ours put there, or of what Ahead says of it, is no further away. It grows
-// between readings, and without end before the first and after the last.
+// UncertaintyAt bounds the error at a moment of our clock: the error of a time that Ours
+// converted to that moment, and that of Ahead at that moment. It grows between readings, and
+// without limit before the first and after the last.
 func (c *Clock) UncertaintyAt(ours time.Time) time.Duration {
 	return c.stretched(c.at(c.since(ours)).half())
 }
 
-// Worst is the largest uncertainty from one moment of ours to another.
+// Worst returns the largest uncertainty between two moments of our clock.
 func (c *Clock) Worst(from, to time.Time) time.Duration {
 	start, end := c.since(from), c.since(to)
 	worst := max(c.at(start).half(), c.at(end).half())
@@ -154,22 +155,22 @@ func (c *Clock) Worst(from, to time.Time) time.Duration {
 	return c.stretched(worst)
 }
 
-// DriftPPM is how fast the other clock gained on ours from the first reading to
-// the last, in µs per second; 0 when all readings are of one moment.
+// DriftPPM returns how fast the other clock gained on ours from the first reading to the last, in
+// µs per second; 0 when all readings are from one moment.
 func (c *Clock) DriftPPM() float64 { return c.driftPPM }
 
-// since is a moment of ours as the knots have it.
+// since converts a moment of our clock to the time scale of the knots.
 func (c *Clock) since(ours time.Time) float64 { return float64(ours.Round(0).Sub(c.origin)) }
 
-// stretched makes a bound of how far the clock is ahead one of when: while the
-// estimate is off by so much, the offset and the bound itself change by the
-// rates at most, each.
+// stretched converts a bound on how far the clock is ahead to a bound on when it showed a time:
+// over the time by which the estimate is wrong, the offset and the bound itself each change by at
+// most the rates.
 func (c *Clock) stretched(half float64) time.Duration {
 	rate := max(math.Abs(c.slow), math.Abs(c.fast))
 	return time.Duration(math.Ceil(half/(1-2*rate))) + 1
 }
 
-// at gives the bounds at a moment.
+// at returns the bounds at a moment.
 func (c *Clock) at(moment float64) bounds {
 	i := sort.Search(len(c.knots), func(i int) bool { return c.knots[i].at > moment })
 	switch {

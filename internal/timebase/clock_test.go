@@ -18,14 +18,14 @@ const ms = time.Millisecond
 // at is a moment of the trial.
 func at(seconds float64) time.Time { return start.Add(time.Duration(seconds * 1e9)) }
 
-// clockwork is a made-up clock: how far it is ahead at each whole second of the
-// trial, and straight lines between.
+// clockwork is a simulated clock: how far it is ahead at each whole second of the trial, with
+// straight lines in between.
 type clockwork struct {
 	ahead []float64 // ns
 	base  time.Duration
 }
 
-// newClockwork is one whose rate wanders by wanderPPM about its average.
+// newClockwork returns a clock whose rate wanders by wanderPPM around its average.
 func newClockwork(random *rand.Rand, seconds int, base time.Duration, averagePPM, wanderPPM float64) *clockwork {
 	c := &clockwork{ahead: make([]float64, seconds+1), base: base}
 	ppm := 0.0
@@ -47,8 +47,8 @@ func (c *clockwork) aheadAt(ours time.Time) time.Duration {
 
 func (c *clockwork) theirs(ours time.Time) time.Time { return ours.Add(c.aheadAt(ours)) }
 
-// exchange is a reading of theirs by asker's clock, begun at a moment of ours:
-// the way there and the one back take up to most, each its own time.
+// exchange returns a reading of their clock by the asker's clock, begun at a moment of our clock:
+// the way there and the way back each take up to most, independently of each other.
 func exchange(random *rand.Rand, asker, theirs func(time.Time) time.Time, asked time.Time, most time.Duration) Reading {
 	there := asked.Add(time.Duration(random.Int64N(int64(most))))
 	back := there.Add(time.Duration(random.Int64N(int64(most))))
@@ -59,8 +59,8 @@ func exchange(random *rand.Rand, asker, theirs func(time.Time) time.Time, asked 
 
 func ours(t time.Time) time.Time { return t }
 
-// TestClockKeepsItsUncertainty: whatever a clock within the bounds does, each
-// of its times is where it is said to be.
+// TestClockKeepsItsUncertainty: whatever a clock within the bounds does, each of its times is
+// correct within its uncertainty.
 func TestClockKeepsItsUncertainty(t *testing.T) {
 	for seed := range uint64(40) {
 		random := rand.New(rand.NewPCG(seed, 1))
@@ -100,7 +100,7 @@ func TestClockKeepsItsUncertainty(t *testing.T) {
 	}
 }
 
-// steadily reads a clock every 10 s for 300 s to within an uncertainty.
+// steadily reads a clock every 10 s for 300 s, with the given uncertainty.
 func steadily(ppm float64, uncertainty time.Duration) []Reading {
 	var readings []Reading
 	for i := range 31 {
@@ -109,8 +109,8 @@ func steadily(ppm float64, uncertainty time.Duration) []Reading {
 	return readings
 }
 
-// TestManyReadingsAreBetterThanOne: the rate is known from all of them, so that
-// little is lost between two, and drift is found.
+// TestManyReadingsAreBetterThanOne: all readings together determine the rate, so little certainty
+// is lost between two of them, and drift is found.
 func TestManyReadingsAreBetterThanOne(t *testing.T) {
 	clock, err := New(steadily(120, ms), Options{})
 	if err != nil {
@@ -119,8 +119,8 @@ func TestManyReadingsAreBetterThanOne(t *testing.T) {
 	if got := clock.DriftPPM(); math.Abs(got-120) > 0.001 {
 		t.Errorf("a drift of %g ppm, want 120", got)
 	}
-	// 5 s from the nearest reading the rate may be off by twice the wander, and
-	// by two readings' uncertainties over 300 s.
+	// 5 s from the nearest reading the rate may be wrong by twice the wander, and by the
+	// uncertainties of two readings over 300 s.
 	if got, most := clock.Worst(at(0), at(300)), ms+5*(100+7)*time.Microsecond+10*time.Microsecond; got < ms || got > most {
 		t.Errorf("uncertain by %s, want 1 ms to %s", got, most)
 	}
@@ -133,8 +133,8 @@ func TestManyReadingsAreBetterThanOne(t *testing.T) {
 	}
 }
 
-// TestSlowestClock: at the end of what the drift allows, a time of the slow
-// clock is put too early, to where the bound is still less.
+// TestSlowestClock: at the limit of the allowed drift, a time of the slow clock is placed too
+// early, where the bound is still smaller.
 func TestSlowestClock(t *testing.T) {
 	for _, ppm := range []float64{DefaultDriftPPM, maxDriftPPM} {
 		clock, err := New([]Reading{{At: at(0)}}, Options{DriftPPM: ppm})
@@ -148,8 +148,8 @@ func TestSlowestClock(t *testing.T) {
 	}
 }
 
-// TestOneGoodReadingHelpsItsNeighbours: the bad ones around it are no worse
-// than it and the drift since.
+// TestOneGoodReadingHelpsItsNeighbours: the bad readings around it are no more uncertain than it
+// plus the drift since.
 func TestOneGoodReadingHelpsItsNeighbours(t *testing.T) {
 	readings := steadily(0, 80*ms)
 	readings[15].Uncertainty = ms
@@ -186,8 +186,8 @@ func TestThinningKeepsTheNarrowest(t *testing.T) {
 	}
 }
 
-// TestWander: readings that no nearly constant rate explains are no jump, but
-// then the clock may drift anyhow.
+// TestWander: readings that no nearly constant rate explains are no jump, but then only the drift
+// limits the clock.
 func TestWander(t *testing.T) {
 	readings := steadily(300, 10*time.Microsecond)
 	for i := 15; i < len(readings); i++ {
@@ -197,7 +197,7 @@ func TestWander(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// It lost 300 ppm, and may have lost 500 or 100 on half of the way.
+	// The clock lost 300 ppm, and may have lost 500 or 100 ppm in half of the time.
 	if got := clock.UncertaintyAt(at(205)); got < ms || got > ms+15*time.Microsecond {
 		t.Errorf("between readings uncertain by %s, want 1 ms", got)
 	}
@@ -210,7 +210,7 @@ func TestJumps(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		by        time.Duration // from reading 12 on
-		bad       []int         // readings that are uncertain by 200 ms, not 1 ms
+		bad       []int         // readings with an uncertainty of 200 ms instead of 1 ms
 		since, at int
 	}{
 		{name: "forwards", by: 20 * ms, since: 11, at: 12},
@@ -271,7 +271,7 @@ func TestBadReadingsAndOptions(t *testing.T) {
 	}
 }
 
-// TestReadingsStay: New changes none, nor their order.
+// TestReadingsStay: New changes neither the readings nor their order.
 func TestReadingsStay(t *testing.T) {
 	readings := steadily(50, ms)
 	slices.Reverse(readings)
@@ -281,7 +281,7 @@ func TestReadingsStay(t *testing.T) {
 	}
 }
 
-// TestCompose: what a host read of another machine, on the controller's time.
+// TestCompose: what a host read of another machine becomes a reading on the controller's time.
 func TestCompose(t *testing.T) {
 	host, err := New([]Reading{{At: at(0), Ahead: 5 * time.Second, Uncertainty: 2 * ms}, {At: at(10), Ahead: 5 * time.Second, Uncertainty: 2 * ms}}, Options{})
 	if err != nil {
@@ -297,9 +297,9 @@ func TestCompose(t *testing.T) {
 	}
 }
 
-// TestSlewingClock: a time daemon may have a clock run 8 % fast for some seconds,
-// and less so that two readings hardly show it. Where its kernel was asked each
-// second, each of the clock's times is where it is said to be.
+// TestSlewingClock: a time daemon may make a clock run 8 % fast for some seconds, and may do so
+// in such a way that two readings hardly show it. If its kernel was asked each second, each of
+// the clock's times is correct within its uncertainty.
 func TestSlewingClock(t *testing.T) {
 	for _, slew := range []struct {
 		ppm     float64
@@ -335,8 +335,7 @@ func TestSlewingClock(t *testing.T) {
 	}
 }
 
-// TestSteadyClockIsNoLessCertain: samples that say that nothing was done to a clock
-// hardly cost anything.
+// TestSteadyClockIsNoLessCertain: samples that show no steering hardly reduce the certainty.
 func TestSteadyClockIsNoLessCertain(t *testing.T) {
 	readings := steadily(0, ms)
 	worst := func(samples []float64) time.Duration {

@@ -15,40 +15,39 @@ type Beat struct {
 	Uncertainty time.Duration // of Arrived
 }
 
-// GuestClock is the clock of a guest that is stopped once, for its migration or
-// a pause, and may step then: Xen's guest takes over the target host's clock
-// when that is ahead of its own, and its clock stands still for the suspension
-// when it is behind. Before and after, it is a Clock each.
+// GuestClock is the clock of a guest that is stopped once, for its migration or a pause, and may
+// step then: a Xen guest takes over the target host's clock when that is ahead of its own; when
+// it is behind, the guest's clock stands still during the suspension. Before and after the stop
+// it is a separate Clock each.
 type GuestClock struct {
-	before, after *Clock // the same without a stall
+	before, after *Clock // the same clock when there is no stall
 	stall         Interval
-	stepAt        time.Time     // on the guest's clock: later stamps are of after
+	stepAt        time.Time     // on the guest's clock: later stamps belong to after
 	margin        time.Duration // of stepAt
 }
 
-// Step is where a guest's wall clock was seen to step against its monotonic one: Last
-// is what it stamped last before, and First what it stamped first afterwards.
+// Step is a step of a guest's wall clock relative to its monotonic clock, as the guest observed
+// it: Last is the guest's last stamp before the step, and First its first stamp after it.
 type Step struct{ Last, First time.Time }
 
-// NewGuest makes the guest's clock of readings on our time base (see Compose)
-// through the hosts of both sites, wherever it ran, and of the heartbeats, in
-// any order. The stall is when the guest did not run, as the hypervisor saw it;
-// readings that touch it are left out. Without a stall it is one Clock over all
-// readings. Of the steps that the guest saw itself only one in the stall is used:
-// its place is then known. A guest whose two clocks stood still together saw none.
+// NewGuest makes the guest's clock from readings on our time base (see Compose), taken through
+// the hosts of both sites wherever the guest ran, and from heartbeats, in any order. stall is the
+// time during which the guest did not run, as the hypervisor saw it; readings that overlap it are
+// left out. Without a stall the result is one Clock over all readings. steps are what the guest
+// itself observed: a step in the stall gives the place of the clock's step. A guest whose two
+// clocks stood still together observed none.
 //
-// A step outside of the stall is a *JumpError, and so is a clock that is
-// earlier at the stall's end than it was at its beginning, and a heartbeat that
-// arrived before it was sent. A side of the stall without a reading is
-// ErrNoReadings: a guest that did not come back.
+// The error is a *JumpError for a step outside the stall, for a clock that is earlier at the
+// stall's end than at its beginning, and for a heartbeat that arrived before it was sent. It is
+// ErrNoReadings when one side of the stall has no reading: the guest did not come back.
 func NewGuest(readings []Reading, beats []Beat, stall Interval, steps []Step) (*GuestClock, error) {
 	c, err := newGuest(readings, beats, stall, steps)
 	var jump *JumpError
 	if stall.IsZero() || !errors.As(err, &jump) {
 		return c, err
 	}
-	// A clock that stood still for longer than the stall: what the hypervisor
-	// tells lies within what it did.
+	// The clock may have stood still for longer than the stall: the time that the hypervisor
+	// reports is within the time during which it actually stopped the guest.
 	stall.Uncertainty += stopTakes
 	if wider, widerErr := newGuest(readings, beats, stall, steps); widerErr == nil {
 		return wider, nil
@@ -56,11 +55,10 @@ func NewGuest(readings []Reading, beats []Beat, stall Interval, steps []Step) (*
 	return nil, err
 }
 
-// stopTakes is how much longer a guest's clock may stand still than the
-// hypervisor tells, at each end. QEMU stops the processors and saves the clock
-// before it tells STOP, and tells RESUME before it sets the clock and starts them
-// (do_vm_stop and vm_prepare_start in its softmmu/cpus.c): 13 ms in all were seen
-// on an emulated host.
+// stopTakes is how much longer than the reported stall a guest's clock may stand still, at each
+// end. QEMU stops the processors and saves the clock before it reports STOP, and reports RESUME
+// before it sets the clock and starts the processors (do_vm_stop and vm_prepare_start in its
+// softmmu/cpus.c): 13 ms in all were observed on an emulated host.
 const stopTakes = 50 * time.Millisecond
 
 func newGuest(readings []Reading, beats []Beat, stall Interval, steps []Step) (*GuestClock, error) {
@@ -86,7 +84,7 @@ func newGuest(readings []Reading, beats []Beat, stall Interval, steps []Step) (*
 	return c, c.check(beats)
 }
 
-// split sorts the readings by the side of the stall on which they are.
+// split separates the readings before the stall from those after it.
 func split(readings []Reading, stall Interval) (before, after []Reading, err error) {
 	if stall.To.Before(stall.From) || stall.From.IsZero() != stall.To.IsZero() || stall.Uncertainty < 0 {
 		return nil, nil, fmt.Errorf("a stall of the guest from %s to %s, give or take %s: want a beginning and a later end",
@@ -104,14 +102,14 @@ func split(readings []Reading, stall Interval) (before, after []Reading, err err
 	return before, after, nil
 }
 
-// place finds where on the guest's clock it stepped: in the middle of what that
-// shows at the stall's two ends, for the guest stamped nothing between them,
-// and not before the stamp of a heartbeat that had arrived by the stall's
-// middle. When the guest's clock stood still in the stall, its two ends are one
-// moment of it, which is known as well as the two offsets and the stall are.
+// place finds where on the guest's clock the step is: in the middle between what the clock shows
+// at the stall's two ends, because the guest stamped nothing between them, but not before the
+// stamp of a heartbeat that had arrived by the stall's middle. When the guest's clock stood still
+// during the stall, the two ends are the same moment of that clock; it is known as precisely as
+// the two offsets and the stall are.
 func (c *GuestClock) place(beats []Beat, steps []Step) error {
 	from, to := c.stall.From.Add(c.before.Ahead(c.stall.From)), c.stall.To.Add(c.after.Ahead(c.stall.To))
-	// No stamp of before is above last, and none of after below first.
+	// No stamp before the stall is later than last, and none after it earlier than first.
 	last := from.Add(c.before.UncertaintyAt(c.stall.From) + c.stall.Uncertainty)
 	first := to.Add(-c.after.UncertaintyAt(c.stall.To) - c.stall.Uncertainty)
 	if to.Sub(from) < first.Sub(to)-last.Sub(from) {
@@ -139,8 +137,8 @@ func (c *GuestClock) place(beats []Beat, steps []Step) error {
 	return nil
 }
 
-// between is the step that is in the stall, as closely as all that saw it know: no
-// stamp of before is above last, and none of after below first.
+// between returns the step that is in the stall, narrowed by all observations of it. No stamp
+// before the stall is later than last, and none after it earlier than first.
 func between(steps []Step, last, first time.Time) (place Step, found bool) {
 	for _, step := range steps {
 		if step.Last.After(last) || step.First.Before(first) {
@@ -151,7 +149,8 @@ func between(steps []Step, last, first time.Time) (place Step, found bool) {
 		}
 		place = Step{latest(place.Last, step.Last), earliest(place.First, step.First)}
 	}
-	// What contradicts itself is two steps, of which nobody knows which is meant.
+	// Observations that contradict each other are of two steps, and it is not known which one is
+	// meant.
 	return place, found && place.Last.Before(place.First)
 }
 
@@ -169,7 +168,7 @@ func earliest(a, b time.Time) time.Time {
 	return b
 }
 
-// check looks for heartbeats that arrived before they were sent.
+// check returns an error for a heartbeat that arrived before it was sent.
 func (c *GuestClock) check(beats []Beat) error {
 	for _, beat := range beats {
 		sent := c.Ours(beat.Sent)
@@ -180,17 +179,17 @@ func (c *GuestClock) check(beats []Beat) error {
 	return nil
 }
 
-// near says whether a stamp may be of either side of the step.
+// near reports whether a stamp may be from either side of the step.
 func (c *GuestClock) near(guest time.Time) bool {
 	return !c.stall.IsZero() && guest.Sub(c.stepAt).Abs() <= c.margin
 }
 
-// middle of the stall, when the guest surely did not run.
+// middle returns the middle of the stall, when the guest certainly did not run.
 func (c *GuestClock) middle() time.Time {
 	return c.stall.From.Add(c.stall.To.Sub(c.stall.From) / 2)
 }
 
-// of gives the clock that holds at a moment of ours.
+// of returns the clock that applies at a moment of our clock.
 func (c *GuestClock) of(ours time.Time) *Clock {
 	if c.stall.IsZero() || ours.Before(c.middle()) {
 		return c.before
@@ -198,8 +197,8 @@ func (c *GuestClock) of(ours time.Time) *Clock {
 	return c.after
 }
 
-// Ours turns a time of the guest's clock into ours. It grows with it: stamps up
-// to the step are never put after the stall's middle, later ones never before.
+// Ours converts a time of the guest's clock to ours. It is strictly increasing: it never puts a
+// stamp up to the step after the stall's middle, nor a later stamp before it.
 func (c *GuestClock) Ours(guest time.Time) time.Time {
 	if c.stall.IsZero() {
 		return c.before.Ours(guest)
@@ -217,24 +216,23 @@ func (c *GuestClock) Ours(guest time.Time) time.Time {
 	return middle
 }
 
-// LatencyOurs turns a latency on the guest's clock into one on ours: an I/O
-// that was in flight over the clock's step, as the stalled one is, has the step
-// in its latency.
+// LatencyOurs converts a latency on the guest's clock to one on ours. The latency of an I/O that
+// was in flight when the clock stepped, as the stalled one is, includes the step.
 func (c *GuestClock) LatencyOurs(completedGuest time.Time, latency time.Duration) time.Duration {
 	return max(0, c.Ours(completedGuest).Sub(c.Ours(completedGuest.Add(-latency))))
 }
 
-// Ahead is how far the guest's clock is ahead of ours at a moment of ours; in
-// the stall, at whichever of its ends is nearer.
+// Ahead returns how far the guest's clock is ahead of ours at a moment of our clock. In the stall
+// it uses the clock of the nearer end.
 func (c *GuestClock) Ahead(ours time.Time) time.Duration { return c.of(ours).Ahead(ours) }
 
-// UncertaintyAt bounds the error at a moment of ours, as that of a Clock. It
-// does not hold for stamps within StepMargin of the step.
+// UncertaintyAt bounds the error at a moment of our clock, as Clock.UncertaintyAt does. It does
+// not hold for stamps within StepMargin of the step.
 func (c *GuestClock) UncertaintyAt(ours time.Time) time.Duration {
 	return c.of(ours).UncertaintyAt(ours)
 }
 
-// Worst is the largest uncertainty from one moment of ours to another.
+// Worst returns the largest uncertainty between two moments of our clock.
 func (c *GuestClock) Worst(from, to time.Time) time.Duration {
 	middle := c.middle()
 	if c.of(from) == c.of(to) {
@@ -243,9 +241,9 @@ func (c *GuestClock) Worst(from, to time.Time) time.Duration {
 	return max(c.before.Worst(from, middle), c.after.Worst(middle, to))
 }
 
-// Step is what the guest's clock gained in the stall beyond the stall's length:
-// below 0 is what it lost. It is as uncertain as the clock is at both ends of
-// the stall together; 0 without a stall.
+// Step returns what the guest's clock gained during the stall beyond the stall's length; a
+// negative value is a loss. Its uncertainty is the sum of the clock's uncertainties at both ends
+// of the stall. It is 0 without a stall.
 func (c *GuestClock) Step() time.Duration {
 	if c.stall.IsZero() {
 		return 0
@@ -253,12 +251,12 @@ func (c *GuestClock) Step() time.Duration {
 	return c.after.Ahead(c.stall.To) - c.before.Ahead(c.stall.From)
 }
 
-// StepAt is where on its own clock the guest stepped, the last stamp of before;
-// the zero time without a stall.
+// StepAt returns where the guest's clock stepped, on that clock: the last stamp before the step.
+// It is the zero time without a stall.
 func (c *GuestClock) StepAt() time.Time { return c.stepAt }
 
-// StepMargin is how far from StepAt a stamp may be of the other side, and then
-// off by the whole step. It is 0 unless the guest's clock stood (nearly) still
-// in the stall. A stall that is found in the guest's stamps is the same length
-// wherever the step is put within it, and its ends are off by it at most.
+// StepMargin returns how close to StepAt a stamp may belong to the other side, and then be wrong
+// by the whole step. It is 0 unless the guest's clock stood (nearly) still during the stall. The
+// length of a stall that is found in the guest's stamps does not depend on where within it the
+// step is placed; its ends are wrong by the margin at most.
 func (c *GuestClock) StepMargin() time.Duration { return c.margin }

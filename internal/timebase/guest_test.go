@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// migration is a made-up trial: a guest is read through both hosts, sends
-// heartbeats, stands still for a while and has another offset then.
+// migration is a simulated trial: a guest is read through both hosts, sends heartbeats, stands
+// still for a while, and has another offset afterwards.
 type migration struct {
 	from, to     time.Time // true
 	hostA, hostB *clockwork
@@ -25,7 +25,8 @@ func (m migration) guest(ours time.Time) time.Time {
 	return m.then.theirs(ours)
 }
 
-// newMigration steps the guest's clock by so much in a stall.
+// newMigration returns a migration in which the guest's clock steps during a stall of the given
+// length.
 func newMigration(random *rand.Rand, length, step time.Duration) migration {
 	m := migration{from: at(100 + random.Float64()), wan: 40 * ms}
 	m.to = m.from.Add(length)
@@ -37,7 +38,7 @@ func newMigration(random *rand.Rand, length, step time.Duration) migration {
 	m.then = work(0)
 	m.then.base = m.first.aheadAt(m.to) + step - m.then.aheadAt(m.to)
 	if back := m.first.theirs(m.from).Sub(m.then.theirs(m.to)); back < ms {
-		m.then.base += max(0, back) // its drift in the stall is lost as well
+		m.then.base += max(0, back) // its drift during the stall is lost as well
 	}
 	return m
 }
@@ -56,7 +57,7 @@ func host(t *testing.T, random *rand.Rand, work *clockwork, name string) *Clock 
 	return clock
 }
 
-// take gives what NewGuest is to be told.
+// take returns the inputs of NewGuest.
 func (m migration) take(t *testing.T, random *rand.Rand) (viaA, viaB []Reading, beats []Beat, stall Interval) {
 	t.Helper()
 	a, b := host(t, random, m.hostA, "host-a"), host(t, random, m.hostB, "host-b")
@@ -93,8 +94,8 @@ func (m migration) take(t *testing.T, random *rand.Rand) (viaA, viaB []Reading, 
 	return Compose(viaA, a), Compose(viaB, b), beats, stall
 }
 
-// TestGuestKeepsItsUncertainty: whatever the guest's clock does in its stall,
-// its times are where they are said to be, and its step is found.
+// TestGuestKeepsItsUncertainty: whatever the guest's clock does in its stall, its times are
+// correct within their uncertainty, and its step is found.
 func TestGuestKeepsItsUncertainty(t *testing.T) {
 	for _, c := range []struct {
 		name         string
@@ -165,8 +166,7 @@ func (m migration) check(t *testing.T, clock *GuestClock, stall Interval, step t
 	}
 }
 
-// TestGuestFindsOtherSteps: a step that is not in the stall, or that no guest
-// makes, is a jump.
+// TestGuestFindsOtherSteps: a step outside the stall, or one that no guest makes, is a jump.
 func TestGuestFindsOtherSteps(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -209,8 +209,8 @@ func TestGuestFindsOtherSteps(t *testing.T) {
 	}
 }
 
-// TestHeartbeatFromTheFuture: between two readings the guest's clock went
-// forwards and back: only its heartbeats tell.
+// TestHeartbeatFromTheFuture: between two readings the guest's clock was set forward and back
+// again, which only its heartbeats show.
 func TestHeartbeatFromTheFuture(t *testing.T) {
 	readings := steadily(0, ms)
 	beats := []Beat{{Sent: at(42), Arrived: at(42).Add(-ms)}, {Sent: at(55), Arrived: at(55).Add(2 * ms)}}
@@ -226,8 +226,8 @@ func TestHeartbeatFromTheFuture(t *testing.T) {
 	}
 }
 
-// TestHeartbeatFromBeyondTheStall: one that arrived in it cannot have been sent
-// after it, and does not move the step.
+// TestHeartbeatFromBeyondTheStall: a heartbeat that arrived during the stall cannot have been
+// sent after it, and does not move the step.
 func TestHeartbeatFromBeyondTheStall(t *testing.T) {
 	beats := []Beat{{Sent: at(250), Arrived: at(101).Add(-ms / 2)}}
 	var jump *JumpError
@@ -236,13 +236,13 @@ func TestHeartbeatFromBeyondTheStall(t *testing.T) {
 	}
 }
 
-// TestStepThatTheGuestSaw: two stamps of the load's log, one to either side of the
-// step, say where it was.
+// TestStepThatTheGuestSaw: two stamps of the load's log, one on each side of the step, show where
+// it was.
 func TestStepThatTheGuestSaw(t *testing.T) {
 	readings := steadily(0, 2*ms)
 	for i := range readings {
 		if readings[i].At.After(at(100)) {
-			readings[i].Ahead = -2*time.Second + ms // it stood still, and gained a little
+			readings[i].Ahead = -2*time.Second + ms // the clock stood still, and gained a little
 		}
 	}
 	stall := Interval{From: at(100), To: at(102), Uncertainty: 3 * ms}
@@ -268,8 +268,8 @@ func TestStepThatTheGuestSaw(t *testing.T) {
 	}
 }
 
-// TestStepIsAfterTheLastHeartbeat: the readings and the stall leave the step's
-// place open by some ms; what had arrived by the stall's middle was sent before.
+// TestStepIsAfterTheLastHeartbeat: the readings and the stall determine the step's place only to
+// some ms; a heartbeat that had arrived by the stall's middle was sent before the step.
 func TestStepIsAfterTheLastHeartbeat(t *testing.T) {
 	readings := steadily(0, 2*ms)
 	for i := range readings {
@@ -344,7 +344,7 @@ func TestGuestMissesReadings(t *testing.T) {
 	if _, err := NewGuest(nil, nil, Interval{}, nil); !errors.Is(err, ErrNoReadings) {
 		t.Errorf("no reading at all: %v", err)
 	}
-	// The only reading before the stall was still under way in it.
+	// The only exchange that began before the stall was still under way during it.
 	late := []Reading{{At: stall.From.Add(-3 * ms), Uncertainty: 4 * ms}, {At: at(150), Uncertainty: ms}}
 	if _, err := NewGuest(late, nil, stall, nil); !errors.Is(err, ErrNoReadings) {
 		t.Errorf("a reading that touches the stall was taken: %v", err)
@@ -356,9 +356,9 @@ func TestGuestMissesReadings(t *testing.T) {
 	}
 }
 
-// TestClockStoodLongerThanTold: a hypervisor tells of a stop after it has saved
-// the guest's clock, and of the start before it sets it. A clock that lost some ms
-// more than the stall is the same guest's; one that lost much more was set.
+// TestClockStoodLongerThanTold: a hypervisor reports a stop after it has saved the guest's clock,
+// and the start before it sets the clock. A clock that lost some ms more than the stall is still
+// the same guest's; one that lost much more was set.
 func TestClockStoodLongerThanTold(t *testing.T) {
 	for lost, good := range map[time.Duration]bool{13 * ms: true, 500 * ms: false} {
 		stall := Interval{From: at(100), To: at(105), Uncertainty: ms}
