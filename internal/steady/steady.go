@@ -1,17 +1,16 @@
-// Package steady judges whether a load is steady, after the SNIA's Solid State
-// Storage Performance Test Specification (version 2.0.1, 2.1.24): over a window
-// of rounds,
+// Package steady judges whether a load is steady, according to the SNIA's Solid State Storage
+// Performance Test Specification (version 2.0.1, 2.1.24). Over a window of rounds,
 //
 //	range = (highest − lowest round) / average round
 //	slope = |fit(last round) − fit(first round)| / average round
 //
-// with the line of best fit by least squares over the rounds' numbers; both in
-// percent, and the load is steady when neither is above its limit.
+// where fit is the line of best fit by least squares over the rounds' numbers. Both are in
+// percent, and the load is steady when neither exceeds its limit.
 //
-// It is pure: it is asked while a load runs, and again from its raw data.
+// It is pure: it is called while a load runs, and again later with the raw data.
 //
-// Dangerous: a window without a single I/O is not steady, however level it is;
-// and rounds must be of equal lengths.
+// Dangerous: a window without a single I/O is not steady, however constant it is; and all rounds
+// must have the same length.
 package steady
 
 import (
@@ -20,19 +19,19 @@ import (
 	"time"
 )
 
-// Verdict on the last rounds of a load.
+// Verdict is the judgement on the last rounds of a load.
 type Verdict struct {
 	Steady bool
-	// Judged says that there were enough rounds, and I/O in them: otherwise
-	// the percentages are 0 and say nothing.
+	// Judged says that there were enough rounds and that they had I/Os: otherwise the percentages
+	// are 0 and mean nothing.
 	Judged       bool
 	RangePercent float64
 	SlopePercent float64
-	Rounds       int // that there were, the window's among them
+	Rounds       int // all rounds, including those of the window
 }
 
-// Judge looks at the last window of the rounds' IOPS; a window has two rounds
-// at least.
+// Judge judges the last `window` rounds of the rounds' IOPS; a window must have at least two
+// rounds.
 func Judge(roundsIOPS []float64, window int, rangePercent, slopePercent float64) Verdict {
 	verdict := Verdict{Rounds: len(roundsIOPS)}
 	if window < 2 || len(roundsIOPS) < window {
@@ -54,7 +53,7 @@ func Judge(roundsIOPS []float64, window int, rangePercent, slopePercent float64)
 	return verdict
 }
 
-// perRound is what the line of best fit gains from a round to the next.
+// perRound returns how much the line of best fit rises from one round to the next.
 func perRound(rounds []float64, average float64) float64 {
 	middle := float64(len(rounds)-1) / 2
 	var products, squares float64
@@ -65,17 +64,17 @@ func perRound(rounds []float64, average float64) float64 {
 	return products / squares
 }
 
-// Rounds counts completions by whole rounds from a moment to another, both in ns
-// since 1970 UTC; what is left over at the end is no round. A round is from its
-// first moment to the one after its last.
+// Rounds counts completions in whole rounds between two moments, both in ns since 1970 UTC; a
+// rest at the end is not a round. A round includes its first moment and excludes the first moment
+// of the next.
 type Rounds struct {
 	fromNs int64
 	round  time.Duration
 	counts []int64
 }
 
-// NewRounds begins with none completed. There are no rounds when one has no
-// length, or nothing is between the two moments.
+// NewRounds returns rounds without completions. There are no rounds when round is not positive,
+// or the second moment is not after the first.
 func NewRounds(fromNs, toNs int64, round time.Duration) *Rounds {
 	r := &Rounds{fromNs: fromNs, round: round}
 	if round > 0 && toNs > fromNs {
@@ -84,7 +83,8 @@ func NewRounds(fromNs, toNs int64, round time.Duration) *Rounds {
 	return r
 }
 
-// Add counts so many completions; they may come in any order, and from outside.
+// Add counts completions at a time. Times may come in any order; those outside the rounds are
+// ignored.
 func (r *Rounds) Add(atNs, completions int64) {
 	if atNs < r.fromNs || len(r.counts) == 0 {
 		return
@@ -94,7 +94,7 @@ func (r *Rounds) Add(atNs, completions int64) {
 	}
 }
 
-// IOPS are those of each round.
+// IOPS returns the IOPS of each round.
 func (r *Rounds) IOPS() []float64 {
 	iops := make([]float64, len(r.counts))
 	for i, count := range r.counts {

@@ -48,7 +48,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestLimits: the same rounds by other limits.
+// TestLimits: the same rounds with other limits.
 func TestLimits(t *testing.T) {
 	rounds := []float64{90, 95, 100, 105, 110} // 20 % and 20 %
 	for _, c := range []struct {
