@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	// clockRTT is the round trip of an exchange over a local network.
+	// clockRTT is the round-trip time of an exchange over a local network.
 	clockRTT = 600 * time.Microsecond
-	// maxAhead is how far any clock is off at most.
+	// maxAhead is the largest error of any clock.
 	maxAhead = 50 * time.Millisecond
 )
 
-// hostClock is a host's clock, which runs as ours does but for one jump.
+// hostClock is a host's clock. It runs as ours does, except for at most one jump.
 type hostClock struct {
-	ahead time.Duration // of ours
-	set   time.Time     // when somebody set it; zero: nobody did
+	ahead time.Duration // of our clock
+	set   time.Time     // when the clock was set; zero: never
 	by    time.Duration
 }
 
-// says is what it says at a moment of ours.
+// says returns what the clock shows at a moment of our clock.
 func (c hostClock) says(at time.Time) time.Time {
 	if !c.set.IsZero() && !at.Before(c.set) {
 		return at.Add(c.ahead + c.by)
@@ -36,7 +36,7 @@ func (c hostClock) says(at time.Time) time.Time {
 	return at.Add(c.ahead)
 }
 
-// hostClock is the clock of the host of that name, in an attempt.
+// hostClock returns the clock of a host, by the host's name, in an attempt.
 func (b *Bed) hostClock(ref trial.Ref, name string) hostClock {
 	c := hostClock{ahead: evenly(seeded(0, name), maxAhead)}
 	if host, at, by, jumps := b.faults.clockJumps(ref); jumps && host == slices.Index(b.HostNames(), name) {
@@ -45,12 +45,12 @@ func (b *Bed) hostClock(ref trial.Ref, name string) hostClock {
 	return c
 }
 
-// guestClock is the guest's clock, in ns. It is ahead of ours by a constant up
-// to the stall. A migration's stall is missing on it afterwards; through a pause
-// it goes on. So both kinds of clocks can be met.
+// guestClock is the guest's clock, in ns. Up to the stall it is ahead of ours by a constant. It
+// loses the time of a migration's stall, but continues through a pause, so that both kinds of
+// clocks occur.
 type guestClock struct {
 	ahead, lost        int64
-	suspended, resumed int64 // of a stall that it loses; 0 when there is none
+	suspended, resumed int64 // the stall whose time the clock loses; 0: none
 }
 
 func (m *model) guestClock() guestClock {
@@ -62,7 +62,7 @@ func (m *model) guestClock() guestClock {
 	return c
 }
 
-// says is what it says at a moment of ours; both in ns since 1970.
+// says returns what the clock shows at a moment of our clock; both are in ns since 1970.
 func (c guestClock) says(at int64) int64 {
 	switch {
 	case c.lost == 0 || at < c.suspended:
@@ -73,11 +73,11 @@ func (c guestClock) says(at int64) int64 {
 	return at + c.ahead - c.lost
 }
 
-// guestAhead is how far the guest's clock is ahead of ours until the stall.
+// guestAhead returns how far the guest's clock is ahead of ours until the stall.
 func guestAhead(ref trial.Ref) time.Duration { return evenly(source(ref, "guest clock"), maxAhead) }
 
-// Clock knows the true offset and returns it with an error within its
-// uncertainty. It may be asked again and again: each time is another exchange.
+// Clock returns the true offset with an error within the uncertainty that it gives. Each call is
+// another exchange.
 func (b *Bed) Clock(ctx context.Context, name string) (clock.Offset, error) {
 	if err := b.spend(ctx, commandTime); err != nil {
 		return clock.Offset{}, err
@@ -105,13 +105,13 @@ func (b *Bed) Clock(ctx context.Context, name string) (clock.Offset, error) {
 	if b.faults.uncertainClocks(b.ref) {
 		offset.Uncertainty += uncertainBy
 	}
-	// A good exchange is nearly symmetric, whatever the round trip.
+	// A good exchange is nearly symmetric, whatever its round-trip time.
 	random := source(b.ref, "clock "+name+strconv.FormatInt(now.UnixNano(), 10))
 	offset.Ahead += evenly(random, clockRTT/2)
 	return offset, nil
 }
 
-// evenly draws from -limit to limit.
+// evenly draws uniformly from -limit to limit.
 func evenly(random *rand.Rand, limit time.Duration) time.Duration {
 	return time.Duration((2*random.Float64() - 1) * float64(limit))
 }

@@ -10,10 +10,10 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// The constants of counters.
+// Constants of the counters.
 const (
 	tick             = 10 * time.Millisecond
-	bootedBefore     = time.Hour // the trial, at least
+	bootedBefore     = time.Hour // at least so long before the trial
 	userShare        = 0.01      // of the time of one processor
 	systemShare      = 0.06      // … without any I/O
 	systemTimePerIO  = 400 * time.Microsecond
@@ -21,17 +21,17 @@ const (
 	controlFreeBytes = 256 << 20 // of the control domain's memory
 )
 
-// store is the end of an I/O's way that is no site.
+// store is the far end of an I/O that is not at a site: the storage server.
 const store storage.Site = "store"
 
-// counts are those of one host.
+// counts are the counters of one host.
 type counts struct {
 	model *model
 	host  storage.Site // or store
 
 	reads, readBytes, readNs    int64
 	writes, writeBytes, writeNs int64
-	involved                    int64 // I/Os that cost this host something
+	involved                    int64 // I/Os that cost this host processor time
 	testNet, wan                traffic
 }
 
@@ -71,11 +71,10 @@ func (c *counts) add(o *operation) {
 	}
 }
 
-// samplesEach is how many samples of the guest's disk there are for one of
-// everything.
+// samplesEach is the number of samples of the guest's disk for each sample of everything.
 const samplesEach = int(witness.Interval / witness.DiskInterval)
 
-// readings are a host's counters on its own clock, from one moment to another.
+// readings yields a host's counters between two moments, with times on the host's own clock.
 func (w *watching) readings(from, to time.Time) iter.Seq[witness.Reading] {
 	return func(yield func(witness.Reading) bool) {
 		counted := &counts{model: w.model, host: w.place()}
@@ -108,8 +107,8 @@ func (w *watching) readings(from, to time.Time) iter.Seq[witness.Reading] {
 	}
 }
 
-// disk is what a host's counters say of the guest's disk, as often as the
-// backend is watched: nothing where there is no disk.
+// disk returns a host's counters of the guest's disk, for a sample of the disk. It returns
+// nothing when the host does not have the disk.
 func (c *counts) disk(to []witness.Reading, from, at, loadEnd time.Time) []witness.Reading {
 	since, until, here := c.guestHere(from, at)
 	if !here {
@@ -125,7 +124,7 @@ func (c *counts) disk(to []witness.Reading, from, at, loadEnd time.Time) []witne
 		witness.Reading{Device: witness.GuestDisk, Name: "in_flight", Value: inFlight})
 }
 
-// everything is the rest of what the host's counters say at a moment.
+// everything returns the host's other counters at a moment.
 func (c *counts) everything(to []witness.Reading, from, at, loadEnd time.Time) []witness.Reading {
 	add := func(device, name string, value int64) {
 		to = append(to, witness.Reading{Device: device, Name: name, Value: value})
@@ -169,9 +168,9 @@ func (c *counts) everything(to []witness.Reading, from, at, loadEnd time.Time) [
 	return to
 }
 
-// guestHere is from when to when the guest runs on this host, as far as is
-// known at a moment, and whether its disk is there at that moment: at both
-// sites around a migration, and with DRBD always.
+// guestHere returns from when to when the guest runs on this host, as far as is known at a
+// moment, and whether the host has the guest's disk at that moment. Both sites have the disk
+// around a migration, and with DRBD always.
 func (c *counts) guestHere(from, at time.Time) (since, until time.Time, disk bool) {
 	s := &c.model.schedule
 	both := c.model.kind == replicated
@@ -183,7 +182,7 @@ func (c *counts) guestHere(from, at time.Time) (since, until time.Time, disk boo
 	case c.host == s.from.Other() && s.moved:
 		return s.resumed, at, both || !at.Before(s.started)
 	case c.host == s.from.Other():
-		// Nothing runs here yet.
+		// The guest does not run here yet.
 		return at, at.Add(-1), both
 	}
 	return at, at, false

@@ -40,8 +40,8 @@ func TestCountersGrowAndAreInTheDictionary(t *testing.T) {
 	}
 }
 
-// dictionary is what the model has of the data dictionary: all but what a
-// storage system counts itself.
+// dictionary returns the part of the data dictionary that the model has: everything except the
+// counters of storage systems.
 func dictionary() []witness.Counter {
 	all := slices.Clone(witness.Counters)
 	for _, class := range classesOnWAN {
@@ -50,7 +50,7 @@ func dictionary() []witness.Counter {
 	return all
 }
 
-// grows asks the data dictionary.
+// grows looks a counter up in the data dictionary.
 func grows(t *testing.T, device, name string) bool {
 	t.Helper()
 	for _, counter := range dictionary() {
@@ -92,7 +92,7 @@ func TestCountersAgreeWithTheLog(t *testing.T) {
 		a, b, bridge := p.readings(t, lane+"-a", Faults{}), p.readings(t, lane+"-b", Faults{}), p.readings(t, lane+"-store", Faults{})
 		counted := last(a, witness.GuestDisk, "reads") + last(a, witness.GuestDisk, "writes") +
 			last(b, witness.GuestDisk, "reads") + last(b, witness.GuestDisk, "writes")
-		// The last sample is up to a second before the end.
+		// The last sample may be up to a second before the end.
 		if !isNear(float64(counted), float64(all), 0.06) || counted > all {
 			t.Errorf("%s: the disks counted %d I/Os, the log has %d", kind, counted, all)
 		}
@@ -103,7 +103,8 @@ func TestCountersAgreeWithTheLog(t *testing.T) {
 	}
 }
 
-// TestClassesAreAllOfTheWAN: in each sample, both ways.
+// TestClassesAreAllOfTheWAN: in each sample and both directions, the classes sum to the WAN's
+// counters.
 func TestClassesAreAllOfTheWAN(t *testing.T) {
 	for _, kind := range []string{iscsi, nfs, replicated} {
 		for _, direction := range []string{campaign.Outbound, campaign.Return} {

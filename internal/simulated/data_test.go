@@ -155,7 +155,7 @@ func TestBlackoutIsAGapOnTheControllersTime(t *testing.T) {
 			slowest = max(slowest, time.Duration(log[i].LatencyNs))
 			guestLongest = max(guestLongest, time.Duration(log[i].GuestTimeNs-log[i-1].GuestTimeNs))
 		}
-		// An I/O's time at either end, and the milliseconds of the log.
+		// One I/O's time at either end, and the log's resolution of a millisecond.
 		if gap := blackout + reconnect; longest < gap-5*time.Millisecond || longest > gap+100*time.Millisecond {
 			t.Errorf("%s: the longest gap is %s, the blackout %s, the disk's connection %s", kind, longest, blackout, reconnect)
 		}

@@ -8,10 +8,9 @@ import (
 )
 
 const (
-	// domainID is the guest's number on either host.
+	// domainID is the guest's domain ID on either host.
 	domainID = 1
-	// lookSpread is how much longer than planned it takes to the next look at
-	// the domains, on average.
+	// lookSpread is how much later than planned the domains are looked at, on average.
 	lookSpread = time.Millisecond
 	watchEvery = time.Second
 )
@@ -22,8 +21,8 @@ type change struct {
 	state string
 }
 
-// changes are those of one host, in their order. At the site that the guest is
-// to move to, its domain is paused until it takes over.
+// changes returns the changes on one host, in their order. On the host that the guest will move
+// to, its domain is paused until it takes over.
 func (w *watching) changes(from time.Time) []change {
 	s := w.model.schedule
 	var all []change
@@ -46,8 +45,8 @@ func (w *watching) changes(from time.Time) []change {
 	return all
 }
 
-// domains are what a host's witness writes of the guest's domain: each change
-// at the first look that sees it, and each second that somebody looks.
+// domains yields what a host's witness writes about the guest's domain: each change at the first
+// look that finds it, and a line each second to say that it is being watched.
 func (w *watching) domains(from, to time.Time) iter.Seq[witness.DomainReading] {
 	return func(yield func(witness.DomainReading) bool) {
 		clock, random := w.clock(), source(w.model.ref, "domains "+w.machine)
@@ -67,7 +66,7 @@ func (w *watching) domains(from, to time.Time) iter.Seq[witness.DomainReading] {
 		for _, change := range w.changes(from) {
 			reading := witness.DomainReading{ID: domainID, State: change.state}
 			seen := change.at
-			if seen.After(from) { // else the first look finds it, and nobody knows since when
+			if seen.After(from) { // otherwise the first look finds the state, and it is not known since when
 				reading.Spacing = spacing()
 				seen = seen.Add(time.Duration(random.Float64() * float64(reading.Spacing)))
 			}

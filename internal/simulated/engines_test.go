@@ -24,7 +24,7 @@ func ownCell(access campaign.AccessSpec) campaign.Cell {
 	return c
 }
 
-// readOwn gives the I/Os of a trial as they are read from its log.
+// readOwn returns the I/Os of a trial as they are read from its log.
 func (p played) readOwn(t *testing.T, faults ...Faults) ([]iolog.Entry, iolog.Account) {
 	t.Helper()
 	bed := Open(lane, p.ref, append(faults, Faults{})[0])
@@ -51,8 +51,8 @@ func (p played) readOwn(t *testing.T, faults ...Faults) ([]iolog.Entry, iolog.Ac
 	return entries, account
 }
 
-// TestIometersLoads: what only our own engine can do is in the model's log as
-// well, and across a migration.
+// TestIometersLoads: loads that only our own engine can run are in the model's log too, also
+// across a migration.
 func TestIometersLoads(t *testing.T) {
 	small := campaign.AccessLine{SizeBytes: 4096, SharePercent: 50, ReadPercent: 70, RandomPercent: 30}
 	large := campaign.AccessLine{SizeBytes: 16384, SharePercent: 50, ReadPercent: 0, RandomPercent: 100, AlignBytes: 4096}
@@ -83,8 +83,8 @@ func TestIometersLoads(t *testing.T) {
 	}
 }
 
-// TestOpenLoop: the rate decides when I/Os begin, and what waited for a slot in
-// the stall is late.
+// TestOpenLoop: the rate decides when I/Os begin, and I/Os that waited for a slot during the
+// stall are late.
 func TestOpenLoop(t *testing.T) {
 	access := campaign.AccessSpec{Outstanding: 4, RateIOPS: 50,
 		Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 50, RandomPercent: 100}}}
@@ -105,8 +105,8 @@ func TestOpenLoop(t *testing.T) {
 	assert.Positive(t, late)
 }
 
-// TestDiskThatDoesNotComeBack: what is in flight then is so at the end, and one
-// that fails is told.
+// TestDiskThatDoesNotComeBack: I/Os in flight then are in flight at the end, and a failed one is
+// reported.
 func TestDiskThatDoesNotComeBack(t *testing.T) {
 	access := campaign.AccessSpec{Outstanding: 2, Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 50, RandomPercent: 100}}}
 	p := play(t, reference(ownCell(access)), Faults{})
@@ -121,7 +121,7 @@ func TestDiskThatDoesNotComeBack(t *testing.T) {
 	assert.EqualValues(t, syscall.EIO, entries[len(entries)-1].Error)
 }
 
-// TestHeartbeatsTellOfTheLoad: as its log does.
+// TestHeartbeatsTellOfTheLoad: what heartbeats say of the load agrees with its log.
 func TestHeartbeatsTellOfTheLoad(t *testing.T) {
 	p := play(t, reference(ownCell(campaign.AccessSpec{Outstanding: 2,
 		Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100, ReadPercent: 50, RandomPercent: 100}}})), Faults{})

@@ -7,51 +7,51 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Faults are the probabilities, 0 to 1, of what goes wrong in a trial, and what a
-// test wants of it beside; the zero value is none. Whether it happens follows from
-// the trial's seed and the attempt, so that a call made again fails again.
+// Faults are the probabilities, 0 to 1, of faults in a trial, and some options for tests; the
+// zero value has no faults. Whether a fault happens follows from the trial's seed and the
+// attempt, so a repeated call fails again.
 type Faults struct {
-	// MigrationFails lets the migration fail half-way with a
-	// *hypervisor.MigrationError; the guest stays at site A.
+	// MigrationFails makes the migration fail half-way with a *hypervisor.MigrationError; the
+	// guest stays at site A.
 	MigrationFails float64 `json:"migration_fails,omitempty"`
-	// ProvisionFails is an error of the infrastructure when the disk is
-	// provisioned, in the first attempt only.
+	// ProvisionFails causes an error of the infrastructure while the disk is provisioned, in the
+	// first attempt only.
 	ProvisionFails float64 `json:"provision_fails,omitempty"`
-	// RTTOutside adds 100 ms to the measured round trip, in the first attempt only.
+	// RTTOutside adds 100 ms to the measured round-trip time, in the first attempt only.
 	RTTOutside float64 `json:"rtt_outside,omitempty"`
-	// LoadEnds lets the load end by itself within 3 s after the warm-up began.
+	// LoadEnds makes the load end by itself within 3 s after the warm-up began.
 	LoadEnds float64 `json:"load_ends,omitempty"`
-	// WitnessDies ends the witness of one of the hosts by itself within the
-	// first second of phase before, in the first attempt only.
+	// WitnessDies makes the witness of one of the hosts end by itself within the first second of
+	// phase before, in the first attempt only.
 	WitnessDies float64 `json:"witness_dies,omitempty"`
-	// ClockJumps sets the clock of one of the hosts, by 0.2 to 2 s either way,
-	// within the first second of phase before, in the first attempt only.
+	// ClockJumps sets the clock of one of the hosts forward or back by 0.2 to 2 s, within the
+	// first second of phase before, in the first attempt only.
 	ClockJumps float64 `json:"clock_jumps,omitempty"`
-	// UncertainClocks makes every reading of a clock less certain by 100 ms, in
-	// the first attempt only.
+	// UncertainClocks adds 100 ms to the uncertainty of every reading of a clock, in the first
+	// attempt only.
 	UncertainClocks float64 `json:"uncertain_clocks,omitempty"`
-	// LosesWrites lets 1 to 5 acknowledged records of the ledger be missing on
-	// one copy of the disk: the only one, or site B's replica.
+	// LosesWrites makes 1 to 5 acknowledged records of the ledger be missing on one copy of the
+	// disk: the only copy, or site B's replica.
 	LosesWrites float64 `json:"loses_writes,omitempty"`
-	// GuestHangs lets the guest run, as its hypervisor sees it, after its migration
-	// or pause, and do nothing any more.
+	// GuestHangs makes the guest do nothing after its migration or pause, although its hypervisor
+	// sees it run.
 	GuestHangs float64 `json:"guest_hangs,omitempty"`
-	// DiskStaysAway lets no I/O complete after the migration or the pause; the
-	// guest goes on.
+	// DiskStaysAway lets no I/O complete after the migration or the pause; the guest keeps
+	// running.
 	DiskStaysAway float64 `json:"disk_stays_away,omitempty"`
-	// TargetUnplugged fails an I/O 2 s after the guest goes on, which ends the load.
+	// TargetUnplugged makes an I/O fail 2 s after the guest has resumed, which ends the load.
 	TargetUnplugged float64 `json:"target_unplugged,omitempty"`
-	// MemoryGone lets the target have no free memory when it is asked before the
-	// migration, in the first attempt only.
+	// MemoryGone leaves the target without free memory when it is checked before the migration,
+	// in the first attempt only.
 	MemoryGone float64 `json:"memory_gone,omitempty"`
-	// Leaves lets the teardown of a first attempt leave a thing on the storage
-	// server, until the next teardown. It needs Hosts.
+	// Leaves makes the teardown of a first attempt leave a thing on the storage server until the
+	// next teardown. It needs Hosts.
 	Leaves float64 `json:"leaves,omitempty"`
 
-	// Held stops a trial in a phase; nil: it is not.
+	// Held stops a trial in a phase; nil: the trial is not stopped.
 	Held *Held `json:"held,omitempty"`
-	// Hosts is a folder that has a file for each thing on the model's hosts, in a folder of
-	// the host's name: what was made, and was not yet removed. "" for none.
+	// Hosts is a folder that has a folder for each of the model's hosts, by the host's name, with
+	// a file for each thing that was made on that host and not yet removed. "": no such folder.
 	Hosts string `json:"hosts,omitempty"`
 }
 
@@ -66,7 +66,7 @@ const (
 	pluggedFor   = 2 * time.Second
 )
 
-// happens draws for a fault.
+// happens draws whether a fault happens.
 func happens(ref trial.Ref, fault string, probability float64) bool {
 	return probability > 0 && source(ref, fault).Float64() < probability
 }
@@ -83,8 +83,8 @@ func (f Faults) rttOutside(ref trial.Ref) bool {
 	return ref.Attempt <= 1 && happens(ref, "rtt outside", f.RTTOutside)
 }
 
-// loadEnds is how long after the warm-up began the load ends; false when it
-// does not end by itself.
+// loadEnds returns how long after the beginning of the warm-up the load ends; false when it does
+// not end by itself.
 func (f Faults) loadEnds(ref trial.Ref) (time.Duration, bool) {
 	if !happens(ref, "load ends", f.LoadEnds) {
 		return 0, false
@@ -101,7 +101,7 @@ func (f Faults) memoryGone(ref trial.Ref) bool {
 	return ref.Attempt <= 1 && happens(ref, "memory gone", f.MemoryGone)
 }
 
-// leaves says whether the teardown after the attempt leaves something.
+// leaves reports whether the teardown after the attempt leaves something.
 func (f Faults) leaves(ref trial.Ref) bool {
 	_, ended := ref.Timeline.Start(trial.Teardown)
 	return ended && ref.Attempt <= 1 && happens(ref, "leaves", f.Leaves)
@@ -109,17 +109,17 @@ func (f Faults) leaves(ref trial.Ref) bool {
 
 func (f Faults) losesWrites(ref trial.Ref) bool { return happens(ref, "loses writes", f.LosesWrites) }
 
-// hangs is since when the guest does nothing any more; false when it goes on.
+// hangs returns since when the guest hangs; false when it does not hang.
 func (m *model) hangs() (since time.Time, hung bool) {
 	return m.schedule.suspended, m.schedule.stalls() && happens(m.ref, "guest hangs", m.faults.GuestHangs)
 }
 
-// unplugged is when an I/O fails; false when none does.
+// unplugged returns when an I/O fails; false when none does.
 func (m *model) unplugged() (at time.Time, is bool) {
 	return m.schedule.connected.Add(pluggedFor), m.schedule.stalls() && happens(m.ref, "target unplugged", m.faults.TargetUnplugged)
 }
 
-// diskUntil is until when I/Os complete; false when they do to the end.
+// diskUntil returns until when I/Os complete; false when they complete to the end.
 func (m *model) diskUntil() (end time.Time, ends bool) {
 	if since, hung := m.hangs(); hung {
 		return since, true
@@ -130,7 +130,7 @@ func (m *model) diskUntil() (end time.Time, ends bool) {
 	return m.unplugged()
 }
 
-// answers is an error when the guest does not.
+// answers returns an error when the guest does not answer.
 func (m *model) answers(now time.Time) error {
 	if since, hung := m.hangs(); hung && !now.Before(since) {
 		return errHung
@@ -140,8 +140,8 @@ func (m *model) answers(now time.Time) error {
 
 var errHung = errors.New("the guest does not answer: the model was asked to let it hang")
 
-// witnessDies is when the witness of which host ends, an index of
-// Bed.HostNames; false when none does, or has not yet.
+// witnessDies returns which host's witness ends, as an index of Bed.HostNames, and when; false
+// when none does, or phase before has not begun.
 func (f Faults) witnessDies(ref trial.Ref) (host int, at time.Time, dies bool) {
 	if ref.Attempt > 1 || !happens(ref, "witness dies", f.WitnessDies) {
 		return 0, time.Time{}, false
@@ -149,8 +149,8 @@ func (f Faults) witnessDies(ref trial.Ref) (host int, at time.Time, dies bool) {
 	return amid(ref, "which witness dies")
 }
 
-// clockJumps is when the clock of which host is set, an index of
-// Bed.HostNames, and by how much; false when none is, or was not yet.
+// clockJumps returns which host's clock is set, as an index of Bed.HostNames, when, and by how
+// much; false when none is, or phase before has not begun.
 func (f Faults) clockJumps(ref trial.Ref) (host int, at time.Time, by time.Duration, jumps bool) {
 	if ref.Attempt > 1 || !happens(ref, "clock jumps", f.ClockJumps) {
 		return 0, time.Time{}, 0, false
@@ -164,8 +164,8 @@ func (f Faults) clockJumps(ref trial.Ref) (host int, at time.Time, by time.Durat
 	return host, at, by, jumps
 }
 
-// amid draws a host and a moment in the first second of phase before, which is
-// never shorter.
+// amid draws a host and a moment in the first second of phase before, which is never shorter than
+// that.
 func amid(ref trial.Ref, purpose string) (host int, at time.Time, begun bool) {
 	before, begun := ref.Timeline.Start(trial.Before)
 	random := source(ref, purpose)

@@ -53,7 +53,7 @@ func TestWitnessDies(t *testing.T) {
 	}
 }
 
-// measure asks for a clock.
+// measure measures a clock.
 func (p *played) measure(t testing.TB, name string, timeline trial.Timeline, faults Faults) clock.Offset {
 	t.Helper()
 	ref := p.ref
@@ -77,7 +77,7 @@ func TestClockJumps(t *testing.T) {
 		inFile, last := time.Duration(0), time.Time{}
 		for _, r := range p.readings(t, host, faults) {
 			if r.Device != witness.CPU {
-				continue // others are not always there, or more often
+				continue // the others do not always exist, or are more frequent
 			}
 			if !last.IsZero() && !r.At.Equal(last) && inFile == 0 {
 				inFile = r.At.Sub(last) - witness.Interval
@@ -120,7 +120,7 @@ func TestUncertainClocks(t *testing.T) {
 	}
 }
 
-// TestClockIsAskedAgain: each time it is another exchange, within what it says.
+// TestClockIsAskedAgain: each call is another exchange, correct within its uncertainty.
 func TestClockIsAskedAgain(t *testing.T) {
 	bed := Open(lane, reference(cell(iscsi, "lan", 50, 1)), Faults{})
 	truth := bed.hostClock(bed.ref, lane+"-b").ahead

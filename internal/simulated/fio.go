@@ -1,19 +1,18 @@
 package simulated
 
-// fioResult is the sum of a model's I/Os.
+// fioResult is the sum of the model's I/Os.
 type fioResult struct {
 	Read, Write fioDirection
-	Error       int // the errno of the I/O that ended it
+	Error       int // errno of the I/O that ended the load
 }
 
-// fioDirection is fio's section on reads or on writes, as far as it says what
-// was done and not how fast.
+// fioDirection is fio's section on reads or on writes, with how much was done but not how fast.
 type fioDirection struct {
 	IOBytes  int64 `json:"io_bytes"`
 	TotalIOs int64 `json:"total_ios"`
 }
 
-// document has the shape of fio's own JSON.
+// document returns the result in the form of fio's own JSON.
 func (r *fioResult) document() any {
 	type job struct {
 		Name  string       `json:"jobname"`

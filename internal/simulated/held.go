@@ -14,25 +14,24 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Held is a phase of a trial in which the testbed does not answer while a file is
-// there: how a test stops a trial in its middle. It is the one thing of a model
-// that takes real time.
+// Held makes the testbed stop answering in a phase of a trial as long as a file exists, so that a
+// test can stop a trial half-way. It is the only part of the model that takes real time.
 type Held struct {
 	Phase trial.Phase `json:"phase"`
-	// File is made, empty, by whoever wants to hold the trial. The first call of the
-	// phase writes into it which one it is, and is held until the file is gone, or is
-	// empty again: then the next call is held.
+	// File is created, empty, by whoever wants to hold the trial. The first call of the phase
+	// writes a note that identifies it into the file, and is held until the file is removed, or
+	// emptied again: then the next call is held.
 	File string `json:"file"`
-	// Away is who does not answer: calls fail, as those to a host that is down.
-	// Empty: calls wait, as those to a store that is frozen.
+	// Away is the name of a host that does not answer: calls fail as if that host were down. "":
+	// calls wait, as those to a frozen store do.
 	Away string `json:"away,omitempty"`
-	// Lost lets the calls that have waited fail, as those over a path that was lost.
+	// Lost makes the calls that have waited fail, as if the connection had been lost.
 	Lost bool `json:"lost,omitempty"`
 }
 
 const holdPause = 20 * time.Millisecond
 
-// held counts the calls that were held, so that each leaves another note.
+// heldCalls counts the calls that were held, so that each leaves a different note.
 var heldCalls atomic.Int64
 
 var (
@@ -40,7 +39,7 @@ var (
 	errLost = fmt.Errorf("%w: the model was asked to lose the path", remote.ErrConnectionLost)
 )
 
-// hold waits while the trial is held.
+// hold waits, or fails, while the trial is held.
 func (b *Bed) hold(ctx context.Context) error {
 	h := b.faults.Held
 	if h == nil || b.phase() != h.Phase {
@@ -74,7 +73,7 @@ func (b *Bed) hold(ctx context.Context) error {
 	return nil
 }
 
-// leaveNote writes into a file that is there, and makes none.
+// leaveNote writes into an existing file, and does not create one.
 func leaveNote(path, note string) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +86,7 @@ func leaveNote(path, note string) error {
 	return errors.Join(err, file.Close())
 }
 
-// phase is that of the trial in which the Bed was opened; "" for none.
+// phase returns the phase of the trial in which the Bed was opened; "" when none has begun.
 func (b *Bed) phase() trial.Phase {
 	if n := len(b.ref.Timeline); n > 0 {
 		return b.ref.Timeline[n-1].Phase

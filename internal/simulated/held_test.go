@@ -17,7 +17,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// heldAt is a trial in a phase, with what holds it.
+// heldAt returns a trial in a phase, and what holds it.
 func heldAt(t *testing.T, phase trial.Phase) (trial.Ref, *Held) {
 	t.Helper()
 	ref := reference(cell(iscsi, "lan", 50, 1))
@@ -27,7 +27,7 @@ func heldAt(t *testing.T, phase trial.Phase) (trial.Ref, *Held) {
 	return ref, held
 }
 
-// awaitNote waits until a call is held which is another one than before.
+// awaitNote waits until a call other than the previous one is held.
 func awaitNote(t *testing.T, path, before string) string {
 	t.Helper()
 	note := ""
@@ -64,8 +64,7 @@ func TestHeld(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestHeldEnds: an activity that is cancelled or loses its worker leaves nothing
-// that waits.
+// TestHeldEnds: an activity that is cancelled or loses its worker leaves no waiting call behind.
 func TestHeldEnds(t *testing.T) {
 	ref, held := heldAt(t, trial.Provision)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -104,8 +103,8 @@ func TestAwayAndLost(t *testing.T) {
 	assert.ErrorIs(t, <-call, remote.ErrConnectionLost)
 }
 
-// TestHosts: what is made on the model's hosts is there until the teardown, in
-// whichever process that is, and a teardown that is asked to leaves something.
+// TestHosts: what is made on the model's hosts exists until the teardown, whichever process does
+// that; a teardown that is asked to leaves something behind.
 func TestHosts(t *testing.T) {
 	ref := reference(cell(iscsi, "lan", 50, 1))
 	ref.Timeline = trial.Timeline{{Phase: trial.Provision, At: ref.Now}}

@@ -9,13 +9,13 @@ import (
 	"heliotrope/internal/testbed"
 )
 
-// What a trial makes on the model's hosts, by name. Where Faults.Hosts names a
-// folder, each is a file there, in a folder of its host's name.
+// Names of what a trial makes on the model's hosts. When Faults.Hosts names a folder, each thing
+// is a file there, in a folder with its host's name.
 const (
 	madeDisk    = "disk"
 	madeGuest   = "guest"
 	madeShaping = "shaping"
-	forgotten   = "forgotten" // what a teardown left that was asked to
+	forgotten   = "forgotten" // what a teardown leaves behind when Faults.Leaves asks for it
 )
 
 // put makes a thing on a host.
@@ -30,7 +30,7 @@ func (b *Bed) put(host, thing string) error {
 	return os.WriteFile(filepath.Join(folder, thing), nil, 0o644)
 }
 
-// take removes a thing from a host, if it is there.
+// take removes a thing from a host, if the thing exists.
 func (b *Bed) take(host, thing string) error {
 	if b.faults.Hosts == "" {
 		return nil
@@ -42,7 +42,7 @@ func (b *Bed) take(host, thing string) error {
 	return err
 }
 
-// takeAll removes everything from the hosts, but for what it is asked to forget.
+// takeAll removes everything from the hosts, except what Faults.Leaves has it leave.
 func (b *Bed) takeAll() error {
 	var problems []error
 	for _, host := range b.HostNames() {
@@ -56,7 +56,7 @@ func (b *Bed) takeAll() error {
 	return errors.Join(problems...)
 }
 
-// made is what is on a host.
+// made returns what is on a host.
 func (b *Bed) made(host string) (testbed.MachineSnapshot, error) {
 	var found testbed.MachineSnapshot
 	if b.faults.Hosts == "" {

@@ -14,7 +14,7 @@ import (
 
 var _ testbed.Hypervisor = (*host)(nil)
 
-// host is a site's hypervisor. It knows one domain, the measured guest.
+// host is the hypervisor of a site. It knows one domain, the measured guest.
 type host struct {
 	bed  *Bed
 	site storage.Site
@@ -58,8 +58,8 @@ func (h *host) List(ctx context.Context) ([]hypervisor.State, error) {
 	return []hypervisor.State{{Name: guest.name, ID: 1, Status: guest.status, MemoryMiB: guest.memoryMiB}}, nil
 }
 
-// Pause returns when the guest stands still: in a trial whose control it is, at
-// the moment that the trial's schedule says.
+// Pause returns when the guest has stopped: in a trial whose control is a pause, at the moment
+// that the trial's schedule has.
 func (h *host) Pause(ctx context.Context, name string) error {
 	if err := h.setStatus(ctx, "pause", name, hypervisor.Paused); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (h *host) Pause(ctx context.Context, name string) error {
 	return h.pass(ctx, func(s schedule) time.Time { return s.suspended })
 }
 
-// Unpause returns when the guest runs again, as Pause does.
+// Unpause returns when the guest runs again, at the moment that the trial's schedule has.
 func (h *host) Unpause(ctx context.Context, name string) error {
 	if err := h.setStatus(ctx, "unpause", name, hypervisor.Running); err != nil {
 		return err
@@ -75,8 +75,8 @@ func (h *host) Unpause(ctx context.Context, name string) error {
 	return h.pass(ctx, func(s schedule) time.Time { return s.resumed })
 }
 
-// pass lets time pass up to a moment of the pause that the trial's cell has;
-// other pauses have none.
+// pass lets time pass up to a moment of the pause that the trial's cell asks for. In other trials
+// it does nothing.
 func (h *host) pass(ctx context.Context, moment func(schedule) time.Time) error {
 	if h.bed.ref.Trial.Cell.Control != campaign.ControlPause {
 		return nil
@@ -101,7 +101,7 @@ func (h *host) setStatus(ctx context.Context, what, name string, status hypervis
 	return nil
 }
 
-// has says whether the domain is here; the caller holds the Bed's lock.
+// has reports whether the domain is on this host; the caller must hold the Bed's lock.
 func (h *host) has(name string) bool {
 	guest := h.bed.guest
 	return guest != nil && guest.name == name && guest.site == h.site
@@ -121,7 +121,7 @@ func (h *host) Destroy(ctx context.Context, name string) error {
 
 func (h *host) Teardown(ctx context.Context) error { return h.Destroy(ctx, h.bed.domainName()) }
 
-// CheckMigration looks whether the target has the memory.
+// CheckMigration checks whether the target has enough memory.
 func (h *host) CheckMigration(_ context.Context, guest hypervisor.Domain, target hypervisor.Hypervisor) error {
 	free := freeMemoryMiB
 	if h.bed.faults.memoryGone(h.bed.ref) {
@@ -133,20 +133,20 @@ func (h *host) CheckMigration(_ context.Context, guest hypervisor.Domain, target
 	return nil
 }
 
-// errMigration is why a simulated migration fails.
+// errMigration is the reason of a simulated migration's failure.
 var errMigration = errors.New("the model was asked to let it fail")
 
 const (
-	// leastReports is how often a migration tells its progress at least, and reportEvery
-	// how often one that takes long does.
+	// leastReports is how many times a migration reports its progress at least; reportEvery is
+	// how often a long one does.
 	leastReports = 10
 	reportEvery  = 30 * time.Second
-	// failsAt is the part of pre-copy after which a migration fails that does.
+	// failsAt is the part of pre-copy after which a failing migration fails.
 	failsAt = 0.5
 )
 
-// Migrate moves the guest as the trial's schedule says, which counts from the
-// mark of the migration phase. A migration the other way takes as long.
+// Migrate moves the guest as the trial's schedule says, which counts from the mark of the
+// migration phase. A migration in the other direction takes as long.
 func (h *host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.Migration, error) {
 	name, target, progress := order.Domain.Name, order.Target, order.Progress
 	to, ok := target.(*host)
@@ -199,7 +199,7 @@ func (h *host) Migrate(ctx context.Context, order hypervisor.Order) (hypervisor.
 	return hypervisor.Migration{Started: plan.started, Finished: plan.finished, StreamBytes: plan.streamBytes, Log: plan.log()}, nil
 }
 
-// reach lets time pass until at, if that is still to come.
+// reach lets time pass until `at`, unless that has passed already.
 func (b *Bed) reach(ctx context.Context, at time.Time) error {
 	return b.spend(ctx, max(0, at.Sub(b.Now())))
 }

@@ -15,20 +15,20 @@ var (
 )
 
 const (
-	// losesMost is how many records are lost at most.
+	// losesMost is the largest number of records that are lost.
 	losesMost = 5
-	// checkTime is how long a copy takes to be read back.
+	// checkTime is how long reading a copy back takes.
 	checkTime = 5 * commandTime
-	// losingReplica is the one that may lose writes.
+	// losingReplica is the replica that may lose writes.
 	losingReplica = "replica-b"
 )
 
-// Copies is the disk at the guest's site.
+// Copies returns the disk at the guest's site.
 func (d *disks) Copies(ctx context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
 	return []storage.Copy{storage.SiteCopy(disk, at, d.bed.siteHost(at))}, d.bed.spend(ctx, commandTime)
 }
 
-// Copies are the disk at the guest's site, and the replicas below it.
+// Copies returns the disk at the guest's site, and the replicas below it.
 func (r *replicas) Copies(ctx context.Context, disk storage.Disk, at storage.Site) ([]storage.Copy, error) {
 	copies := []storage.Copy{storage.SiteCopy(disk, at, r.bed.siteHost(at))}
 	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
@@ -37,8 +37,8 @@ func (r *replicas) Copies(ctx context.Context, disk storage.Disk, at storage.Sit
 	return copies, r.bed.spend(ctx, commandTime)
 }
 
-// CheckLedger finds every record, unless the trial loses some: then a few that
-// follow each other are missing on one copy.
+// CheckLedger finds every record, unless the trial loses some: then a few consecutive ones are
+// missing on one copy.
 func (b *Bed) CheckLedger(ctx context.Context, ref trial.Ref, copied storage.Copy, acked uint64) (ledger.Report, error) {
 	if !b.isHost(copied.Host) {
 		return ledger.Report{}, fmt.Errorf("check the ledger's copy %s on %s: no such host: there are %v", copied.Name, copied.Host, b.HostNames())
@@ -62,8 +62,8 @@ func (b *Bed) CheckLedger(ctx context.Context, ref trial.Ref, copied storage.Cop
 	return report, nil
 }
 
-// mayLose says whether a copy is the one on which a trial loses writes: site
-// B's replica, or the only copy.
+// mayLose reports whether a copy is the one on which a trial may lose writes: site B's replica,
+// or the only copy.
 func mayLose(ref trial.Ref, copied storage.Copy) bool {
 	return ref.Trial.Cell.Storage != replicated || copied.Name == losingReplica
 }

@@ -17,15 +17,15 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// heard is a context of somebody who gives up after so much silence, and what he heard.
+// heard returns a context with a listener of the given patience, and what that listener was told.
 func heard(t *testing.T, patience time.Duration) (ctx context.Context, told *int, percent *int64) {
 	told, percent = new(int), new(int64)
 	return alive.WithListener(t.Context(), alive.Listener{Patience: patience, Tell: func() { *told++ },
 		Reached: func(done, total int64) { *percent = 100 * done / total }}), told, percent
 }
 
-// TestLargeDisk: filling and comparing 1 TiB takes hours of the model's time, and is told of each minute, so that
-// nobody gives up on it.
+// TestLargeDisk: filling and comparing 1 TiB takes hours of the model's time, and is reported
+// each minute, so that no caller gives up.
 func TestLargeDisk(t *testing.T) {
 	ctx, told, percent := heard(t, 5*time.Minute)
 	bed := Open(lane, reference(cell(replicated, "rtt=300ms", 50, 1)), Faults{})
@@ -45,7 +45,8 @@ func TestLargeDisk(t *testing.T) {
 	assert.Equal(t, 19_660_800*time.Millisecond, bed.Now().Sub(filled))
 }
 
-// TestCutOff: what would be ended on real hosts ends on the model, by its own time.
+// TestCutOff: a call that would be ended on real hosts is ended on the model too, by the model's
+// own time.
 func TestCutOff(t *testing.T) {
 	bed := Open(lane, reference(cell(replicated, "lan", 50, 1)), Faults{})
 	ctx, cancel := poll.WithTimeout(t.Context(), bed, time.Hour)
@@ -62,7 +63,7 @@ func TestCutOff(t *testing.T) {
 	require.ErrorContains(t, bed.Wait(quiet, time.Minute+1), "nothing got done for 1m0s of the model's time")
 }
 
-// TestLargeGuest: 64 GiB are told of each half minute while they move.
+// TestLargeGuest: the migration of 64 GiB reports its progress each half minute.
 func TestLargeGuest(t *testing.T) {
 	c := cell(replicated, "rtt=300ms", 50, 1)
 	c.GuestMemoryMiB = 64 << 10
@@ -82,7 +83,7 @@ func TestLargeGuest(t *testing.T) {
 	assert.LessOrEqual(t, longest, reportEvery+15*time.Second, "the first is after the set-up")
 }
 
-// TestMemoryIsAskedFor: a target without the memory takes no guest.
+// TestMemoryIsAskedFor: a target without enough memory refuses the guest.
 func TestMemoryIsAskedFor(t *testing.T) {
 	ref := reference(cell(iscsi, "lan", 50, 1))
 	for name, test := range map[string]struct {

@@ -18,47 +18,47 @@ const (
 	iscsi      = "iscsi"
 	nfs        = "nfs"
 	replicated = "drbd"
-	// Its protocols that make a difference: a write is done in the socket's
-	// buffer, or on the peer's disk.
+	// DRBD's protocols that behave differently: a write is complete when it is in the socket's
+	// buffer (A), or on the peer's disk (C).
 	protocolA, protocolC = "A", "C"
 )
 
-// The constants of I/Os; see docs/simulated.md for where they come from.
+// Constants of I/Os; docs/simulated.md says where they come from.
 const (
-	pathRTT = time.Millisecond // between the sites, with nothing shaped
+	pathRTT = time.Millisecond // round-trip time between the sites, without shaping
 
 	iscsiService    = 5500 * time.Microsecond // medians, without the WAN
 	nfsService      = 6500 * time.Microsecond
 	drbdService     = 4500 * time.Microsecond
-	drbdPeerService = 3 * time.Millisecond // of protocol C: the peer's disk
-	spread          = 0.25                 // of the logarithm of the service time
+	drbdPeerService = 3 * time.Millisecond // with protocol C: the peer's disk
+	spread          = 0.25                 // standard deviation of the logarithm of the service time
 
 	diskPause        = time.Millisecond // the disk begins no more than 1,000 I/Os a second
 	diskBytesPerS    = 100e6
 	thinkTime        = 50 * time.Microsecond // in the guest, between a completion and the next I/O
-	precopySlowdown  = 1.3                   // of the service, at the source, during pre-copy
+	precopySlowdown  = 1.3                   // factor of the service time, at the source, during pre-copy
 	retransmission   = 200 * time.Millisecond
 	diskBytes        = 8 << 20 // the part of the disk that the load uses: the smallest one less a ledger of the default size
 	sectorBytes      = 512
-	drbdBufferBytes  = 1 << 20 // of a write with protocol A: the socket's buffer
-	migratingWANPart = 0.5     // of the WAN's rate is left to I/Os beside the migration's stream
+	drbdBufferBytes  = 1 << 20 // size of the socket's buffer, which takes writes with protocol A
+	migratingWANPart = 0.5     // share of the WAN's rate that the migration's stream leaves to I/Os
 )
 
-// model is one attempt: what is known of it from its reference.
+// model is one attempt, as far as its reference describes it.
 type model struct {
 	ref      trial.Ref
 	access   campaign.AccessSpec
 	load     engine.Config
 	profile  wan.Profile
-	rtt      time.Duration // of the model: the profile's and the path's own
-	kind     string        // of the storage
+	rtt      time.Duration // the profile's round-trip time plus the path's own
+	kind     string        // of the storage system
 	protocol string        // of DRBD
 	schedule schedule
 	guest    guestClock
 	faults   Faults
 }
 
-// modelOf reads a reference. The error says what it lacks.
+// modelOf makes the model of a reference. The error says what the reference lacks.
 func modelOf(ref trial.Ref, faults Faults) (*model, error) {
 	cell := ref.Trial.Cell
 	profile, err := wan.ParseProfile(cell.WAN)
@@ -84,14 +84,14 @@ func modelOf(ref trial.Ref, faults Faults) (*model, error) {
 	return m, nil
 }
 
-// conditions are what an I/O meets where and when it is made.
+// conditions are the circumstances of an I/O, by where and when it is made.
 type conditions struct {
 	site      storage.Site
-	migrating bool // pre-copy runs
+	migrating bool // pre-copy is running
 	protocol  string
 }
 
-// service is the median time of an I/O without the WAN.
+// service returns the median time of an I/O without the WAN.
 func (m *model) service(read bool, c conditions) time.Duration {
 	service := drbdService
 	switch {
@@ -108,8 +108,8 @@ func (m *model) service(read bool, c conditions) time.Duration {
 	return service
 }
 
-// crosses says whether an I/O's data goes over the WAN, and whether the I/O
-// waits for its round trip.
+// crosses reports whether an I/O's data crosses the WAN, and whether the I/O waits for the WAN's
+// round trip.
 func (m *model) crosses(read bool, c conditions) (data, waits bool) {
 	if m.kind == replicated {
 		// Reads are local, wherever the guest is.
@@ -119,7 +119,8 @@ func (m *model) crosses(read bool, c conditions) (data, waits bool) {
 	return remote, remote
 }
 
-// wanBytesPerS is what the WAN leaves to I/Os; infinite when it has no rate.
+// wanBytesPerS returns the WAN's rate that is left to I/Os; infinite when the WAN has no rate
+// limit.
 func (m *model) wanBytesPerS(c conditions) float64 {
 	if m.profile.RateBits == 0 {
 		return math.Inf(1)
@@ -131,7 +132,7 @@ func (m *model) wanBytesPerS(c conditions) float64 {
 	return rate
 }
 
-// meanLatency is what the I/Os take on average while none waits for another:
+// meanLatency returns the I/Os' mean latency while none waits for another:
 //
 //	Σ share × (service × e^(spread²/2) + size ÷ disk rate + (RTT + size ÷ WAN rate where it crosses))
 func (m *model) meanLatency(c conditions) time.Duration {
@@ -152,11 +153,11 @@ func (m *model) meanLatency(c conditions) time.Duration {
 	return fromSeconds(total)
 }
 
-// slots are how many I/Os may be in flight.
+// slots returns how many I/Os may be in flight.
 func (m *model) slots() int { return m.access.Outstanding * m.access.Workers * m.access.Targets }
 
-// iops is what the closed loop reaches: outstanding ÷ mean latency, and no more
-// than the disk begins.
+// iops returns the IOPS of the closed loop: outstanding ÷ mean latency, limited by how many I/Os
+// the disk begins.
 func (m *model) iops(c conditions) float64 {
 	return min(float64(m.slots())/(m.meanLatency(c)+thinkTime).Seconds(), 1/diskPause.Seconds())
 }

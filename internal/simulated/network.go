@@ -14,14 +14,13 @@ import (
 const (
 	// sendSpread is how late the guest sends a heartbeat, on average.
 	sendSpread = 300 * time.Microsecond
-	// hopSpread is how much longer than half of its round trip a datagram
-	// takes, on average.
+	// hopSpread is how much longer than half of the round-trip time a datagram takes, on average.
 	hopSpread = 200 * time.Microsecond
 )
 
-// heartbeats are what arrives at site A until a moment, in the order of
-// arrival. The guest sends one each 10 ms while it runs; the first after a stall
-// as soon as it goes on.
+// heartbeats yields the heartbeats that arrive at site A until a moment, in the order of their
+// arrival. The guest sends one each 10 ms while it runs, and the first one after a stall as soon
+// as it resumes.
 func (w *watching) heartbeats(from, to time.Time) iter.Seq[witness.Heartbeat] {
 	return func(yield func(witness.Heartbeat) bool) {
 		if w.place() != storage.SiteA {
@@ -39,7 +38,7 @@ func (w *watching) heartbeats(from, to time.Time) iter.Seq[witness.Heartbeat] {
 			if _, runs := m.schedule.where(tick); !runs {
 				tick = m.schedule.resumed
 			}
-			// What is late when the guest stops is sent when it goes on.
+			// A heartbeat that is due while the guest is stopped is sent when the guest resumes.
 			sent := tick.Add(time.Duration(random.ExpFloat64() * float64(sendSpread)))
 			site, runs := m.schedule.where(sent)
 			if !runs {
@@ -47,7 +46,7 @@ func (w *watching) heartbeats(from, to time.Time) iter.Seq[witness.Heartbeat] {
 				sent, site = tick, m.siteAfter()
 			}
 			way, lost := m.hop(random, site == storage.SiteB)
-			// Nothing overtakes on the way.
+			// No heartbeat overtakes another on the way.
 			if at := sent.Add(way); at.After(arrived) {
 				arrived = at
 			}
@@ -65,8 +64,8 @@ func (w *watching) heartbeats(from, to time.Time) iter.Seq[witness.Heartbeat] {
 	}
 }
 
-// telling gives what the guest's witness knows of the load at moments that do not
-// fall, until forget is called.
+// telling returns a function that gives what the guest's witness knows of the load at a moment.
+// Its moments must not decrease. forget must be called at the end.
 func (m *model) telling(from, to time.Time) (told func(at time.Time) (oldestNs int64, completed uint64), forget func()) {
 	if m.access.Engine == spec.EngineFio {
 		return func(time.Time) (int64, uint64) { return witness.NotTold, 0 }, func() {}
@@ -86,14 +85,14 @@ func (m *model) telling(from, to time.Time) (told func(at time.Time) (oldestNs i
 	}, forget
 }
 
-// siteAfter is where the guest goes on after its stall.
+// siteAfter returns the site where the guest resumes after its stall.
 func (m *model) siteAfter() storage.Site {
 	site, _ := m.schedule.where(m.schedule.resumed)
 	return site
 }
 
-// hop is how long a datagram takes between the guest and a host, and whether
-// it is lost; remote says that the WAN is between them.
+// hop returns how long a datagram takes between the guest and a host, and whether it is lost;
+// remote says that the WAN is between them.
 func (m *model) hop(random *rand.Rand, remote bool) (way time.Duration, lost bool) {
 	way = clockRTT/2 + time.Duration(random.ExpFloat64()*float64(hopSpread))
 	if !remote {
@@ -103,12 +102,12 @@ func (m *model) hop(random *rand.Rand, remote bool) (way time.Duration, lost boo
 	return way, m.profile.LossPercent > 0 && random.Float64() < m.profile.LossPercent/100
 }
 
-// writing is the guest's ledger: a record each 200 ms, one after the other,
-// while the guest runs and has its disk.
+// writing is the guest's ledger: a record each 200 ms, one after the other, while the guest runs
+// and has its disk.
 type writing struct {
 	model  *model
-	number uint64    // acknowledged
-	next   time.Time // when the next one will be
+	number uint64    // newest acknowledged record
+	next   time.Time // when the next record will be acknowledged
 }
 
 func (m *model) newLedger(from time.Time) *writing {
@@ -117,8 +116,8 @@ func (m *model) newLedger(from time.Time) *writing {
 	return w
 }
 
-// acked is the newest record that has been acknowledged, 0 without a ledger;
-// times do not fall.
+// acked returns the newest acknowledged record, 0 without a ledger. Successive times must not
+// decrease.
 func (w *writing) acked(at time.Time) uint64 {
 	if w.model.ref.LedgerBytes == 0 {
 		return 0
@@ -131,18 +130,18 @@ func (w *writing) acked(at time.Time) uint64 {
 	return w.number
 }
 
-// after is when the record is acknowledged that follows one of a moment.
+// after returns when the record is acknowledged that follows a record acknowledged at `at`.
 func (w *writing) after(at time.Time) time.Time {
 	s := &w.model.schedule
 	next := at.Add(ledger.Interval).Add(w.takes(at))
 	if s.stalls() && at.Before(s.connected) && !next.Before(s.suspended) {
-		// It waits for the guest, and for the disk.
+		// The record waits until the guest runs and has its disk again.
 		return s.connected.Add(w.takes(s.connected))
 	}
 	return next
 }
 
-// takes is how long a record's write takes that is made at a moment.
+// takes returns how long the write of a record takes that is made at a moment.
 func (w *writing) takes(at time.Time) time.Duration {
 	site, _ := w.model.schedule.where(at)
 	c := conditions{site: site, protocol: w.model.protocol}
@@ -153,8 +152,8 @@ func (w *writing) takes(at time.Time) time.Duration {
 	return took
 }
 
-// exchanges are a site's host's readings of the guest's clock: twice a second
-// while the guest runs.
+// exchanges yields the guest's clock as a site's host reads it each witness.ExchangeInterval, while the
+// guest runs.
 func (w *watching) exchanges(from, to time.Time) iter.Seq[witness.Exchange] {
 	return func(yield func(witness.Exchange) bool) {
 		m, clock, place := w.model, w.clock(), w.place()
@@ -173,7 +172,7 @@ func (w *watching) exchanges(from, to time.Time) iter.Seq[witness.Exchange] {
 			if !runs || lost || lostBack {
 				continue
 			}
-			// Half of what one way took longer than the other is the error.
+			// The error is half of the difference between the two ways.
 			ahead := time.Unix(0, m.guest.says(at.UnixNano())).Sub(clock.says(at)) + (there-back)/2
 			if !yield(witness.Exchange{At: clock.says(at), Ahead: ahead, Uncertainty: (there+back)/2 + wider}) {
 				return

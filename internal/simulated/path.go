@@ -17,7 +17,7 @@ import (
 
 var _ testbed.WAN = path{}
 
-// path is the WAN.
+// path is the model of the WAN.
 type path struct{ bed *Bed }
 
 func (p path) Shape(ctx context.Context, _ string, profile wan.Profile, _ time.Duration) error {
@@ -34,7 +34,7 @@ func (p path) Renew(ctx context.Context, _ string, _ wan.Profile, _ time.Duratio
 	return p.bed.spend(ctx, commandTime)
 }
 
-// Now is the Bed's time, and Wait lets it pass.
+// Now returns the Bed's time, and Wait lets it pass.
 func (p path) Now() time.Time { return p.bed.Now() }
 
 func (p path) Wait(ctx context.Context, length time.Duration) error { return p.bed.Wait(ctx, length) }
@@ -42,18 +42,18 @@ func (p path) Wait(ctx context.Context, length time.Duration) error { return p.b
 func (p path) Clear(ctx context.Context, _ string) error { return p.bed.spend(ctx, commandTime) }
 
 const (
-	// certifyPings are sent in each direction, bridgePings to the storage
-	// server, one each pingEvery.
+	// certifyPings are sent in each direction, bridgePings to the storage server, with pingEvery
+	// between two pings.
 	certifyPings = 50
 	bridgePings  = 25
-	// pingSpread is how far a round trip is above its least, on average.
+	// pingSpread is how much longer than the least round-trip time a ping takes, on average.
 	pingSpread = 300 * time.Microsecond
-	// throughputSpread is that of the logarithm of a measured throughput.
+	// throughputSpread is the standard deviation of the logarithm of a measured throughput.
 	throughputSpread = 0.01
 )
 
-// Certify gives the model's path: the profile, the round trip of the unshaped
-// path, and a little noise. Packets are dropped as the profile says.
+// Certify returns the certificate of the model's path: the profile, the round-trip time of the
+// unshaped path, and a little noise. Packets are dropped as the profile says.
 func (b *Bed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, error) {
 	profile, err := wan.ParseProfile(ref.Trial.Cell.WAN)
 	if err != nil {
@@ -83,8 +83,7 @@ func (b *Bed) Certify(ctx context.Context, ref trial.Ref) (wan.Certificate, erro
 	return certificate, nil
 }
 
-// throughput is a little less than the profile's rate, or than what the hosts
-// can send.
+// throughput returns slightly less than the profile's rate, or than what the hosts can send.
 func throughput(random *rand.Rand, profile wan.Profile) float64 {
 	rate := hostStreamBytesPerS * 8
 	if profile.RateBits != 0 {
@@ -93,15 +92,15 @@ func throughput(random *rand.Rand, profile wan.Profile) float64 {
 	return min(rate, rate*wanEfficiency*math.Exp(throughputSpread*random.NormFloat64()))
 }
 
-// drops draws how many of so many packets are lost, each with a probability:
-// by the normal approximation of the binomial distribution.
+// drops draws how many of the packets are lost, each with the given probability, by the normal
+// approximation of the binomial distribution.
 func drops(random *rand.Rand, packets, probability float64) int64 {
 	mean := packets * probability
 	return int64(min(packets, max(0, math.Round(mean+math.Sqrt(mean*(1-probability))*random.NormFloat64()))))
 }
 
-// ping draws round trips: at least rtt − jitter, spread evenly over half of the
-// jitter in each direction, with an exponential tail.
+// ping draws round-trip times: at least rtt − jitter, spread uniformly over half of the jitter in
+// each direction, with an exponential tail.
 func ping(random *rand.Rand, rtt time.Duration, profile wan.Profile, count int) wan.Ping {
 	trips := make([]time.Duration, 0, count)
 	total := time.Duration(0)
@@ -125,7 +124,7 @@ func ping(random *rand.Rand, rtt time.Duration, profile wan.Profile, count int) 
 	return result
 }
 
-// lossOfRoundTrip is the probability, 0 to 1, that one of two packets is lost.
+// lossOfRoundTrip returns the probability, 0 to 1, that at least one of two packets is lost.
 func lossOfRoundTrip(profile wan.Profile) float64 {
 	kept := 1 - profile.LossPercent/100
 	return 1 - kept*kept

@@ -28,19 +28,19 @@ import (
 
 var _ record.Recording = (*loading)(nil)
 
-// endsAfter is how long what records goes on after the mark of the collection,
-// until somebody ends it: longer than any I/O takes.
+// endsAfter is how long recordings continue after the mark of the collection, until they are
+// ended: longer than any I/O takes.
 const endsAfter = time.Second
 
-// recording has what all have in common: what it records begins with the
-// warm-up and ends in the collection, whoever calls.
+// recording is common to all recordings: a recording begins with the warm-up and ends in the
+// collection, whoever calls Start and Stop.
 type recording struct {
 	bed     *Bed
 	model   *model
-	stopped atomic.Bool // through this Recording
+	stopped atomic.Bool // by a call to this Recording's Stop
 }
 
-// Now is the Bed's time, and Wait lets it pass.
+// Now returns the Bed's time, and Wait lets it pass.
 func (r *recording) Now() time.Time { return r.bed.Now() }
 
 func (r *recording) Wait(ctx context.Context, length time.Duration) error {
@@ -56,7 +56,7 @@ func (r *recording) Stop(ctx context.Context) error {
 
 func (r *recording) Remove(ctx context.Context) error { return r.Stop(ctx) }
 
-// window is what has been recorded at a moment.
+// window returns the time that has been recorded by a moment.
 func (r *recording) window(now time.Time) (from, to time.Time, begun bool) {
 	from, begun = r.model.ref.Timeline.Start(trial.WarmUp)
 	if collected, ended := r.model.ref.Timeline.Start(trial.Collect); ended {
@@ -65,7 +65,7 @@ func (r *recording) window(now time.Time) (from, to time.Time, begun bool) {
 	return from, now, begun
 }
 
-// ongoing is window for who looks at what still records.
+// ongoing returns the window as seen by a caller that looks at a recording before it ends.
 func (r *recording) ongoing(now time.Time) (from, to time.Time, begun bool) {
 	from, to, begun = r.window(now)
 	if !r.stopped.Load() {
@@ -76,8 +76,8 @@ func (r *recording) ongoing(now time.Time) (from, to time.Time, begun bool) {
 
 var errNothing = errors.New("nothing has been recorded: the timeline has no warm-up before now")
 
-// fetched is the window that Fetch brings: until the reference's time, so that
-// the same reference gives the same bytes.
+// fetched returns the window that Fetch copies. It ends at the reference's time, so the same
+// reference gives the same bytes.
 func (r *recording) fetched() (from, to time.Time, err error) {
 	from, to, begun := r.window(r.model.ref.Now)
 	if !begun || !from.Before(to) {
@@ -86,14 +86,14 @@ func (r *recording) fetched() (from, to time.Time, err error) {
 	return from, to, nil
 }
 
-// loading is the load.
+// loading is the model of the load.
 type loading struct {
 	recording
 	mu   sync.Mutex
 	last time.Time // of the last call to Progress
 }
 
-// loaded cuts a window where the load ends by itself, and says whether it did.
+// loaded shortens a window if the load ends by itself in it, and reports whether it did.
 func (r *recording) loaded(from, to time.Time) (time.Time, bool) {
 	if at, unplugged := r.model.unplugged(); unplugged && at.Before(to) {
 		return at, true
@@ -140,8 +140,7 @@ func (l *loading) Progress(ctx context.Context) (record.Progress, error) {
 	return progress, nil
 }
 
-// Fetch writes the log as the load's engine would have, and what that would have
-// said of it.
+// Fetch writes the log and the result as the load's engine would have written them.
 func (l *loading) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
 	if err := l.bed.spend(ctx, commandTime); err != nil {
 		return nil, err
@@ -163,7 +162,7 @@ func (l *loading) Fetch(ctx context.Context, folder string, progress func(doneBy
 	return writeFiles(folder, files, progress)
 }
 
-// fioFiles are those that fio leaves.
+// fioFiles returns the files that fio leaves.
 func (l *loading) fioFiles(from, to time.Time, fails bool) []rawFile {
 	var result fioResult
 	if fails {
@@ -175,8 +174,7 @@ func (l *loading) fioFiles(from, to time.Time, fails bool) []rawFile {
 	}
 }
 
-// ownFiles are those that our own engine leaves, of a log that nobody took any
-// blocks of.
+// ownFiles returns the files that our own engine leaves when no host took blocks of its log.
 func (l *loading) ownFiles(from, to time.Time, fails bool) []rawFile {
 	result := engine.Result{Version: version, Kernel: version, Method: version}
 	return []rawFile{
@@ -185,8 +183,8 @@ func (l *loading) ownFiles(from, to time.Time, fails bool) []rawFile {
 	}
 }
 
-// writeLog writes the log of our own engine, and counts for its result. In the
-// end the oldest I/O in flight fails, or none does.
+// writeLog writes the log of our own engine, and counts the I/Os for its result. When fails is
+// set, the oldest I/O in flight at the end fails.
 func (m *model) writeLog(out io.Writer, from, to time.Time, fails bool, result *engine.Result) error {
 	hash, err := iolog.ConfigHash(m.load.Access, m.load.Targets, m.load.Seed)
 	if err != nil {
@@ -220,7 +218,7 @@ func (m *model) writeLog(out io.Writer, from, to time.Time, fails bool, result *
 	return err
 }
 
-// writeFiles writes files into a folder and gives their names.
+// writeFiles writes files into a folder and returns their names.
 func writeFiles(folder string, files []rawFile, progress func(doneBytes, totalBytes int64)) ([]string, error) {
 	var names []string
 	total := int64(0)
@@ -238,7 +236,7 @@ func writeFiles(folder string, files []rawFile, progress func(doneBytes, totalBy
 	return names, nil
 }
 
-// entries are the model's I/Os as the guest logs them, and adds them up.
+// entries yields the model's I/Os as the guest logs them, and adds them up.
 func (l *loading) entries(from, to time.Time, sum *fioResult) iter.Seq[fio.Line] {
 	return func(yield func(fio.Line) bool) {
 		for done := range l.model.operations(from, to) {
@@ -257,7 +255,7 @@ func (l *loading) entries(from, to time.Time, sum *fioResult) iter.Seq[fio.Line]
 	}
 }
 
-// writeFile writes a file, which appears once it is complete, and returns its size.
+// writeFile writes a file atomically and returns its size.
 func writeFile(folder, name string, write func(io.Writer) error) (size int64, err error) {
 	final := filepath.Join(folder, name)
 	file, err := renameio.NewPendingFile(final, renameio.WithTempDir(folder), renameio.WithPermissions(0o644))

@@ -11,52 +11,52 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// The constants of migrations.
+// Constants of migrations.
 const (
-	hostStreamBytesPerS = 9e6 // what the hosts can send, however fast the WAN is
+	hostStreamBytesPerS = 9e6 // the hosts' sending rate, however fast the WAN is
 	wanEfficiency       = 0.95
-	streamSpread        = 0.05 // of the logarithm of the stream's rate, from trial to trial
+	streamSpread        = 0.05 // standard deviation of the logarithm of the stream's rate, from trial to trial
 	pageBytes           = 4096
-	enoughBytes         = 50 * pageBytes // so little dirty memory ends pre-copy, as in Xen
+	enoughBytes         = 50 * pageBytes // pre-copy ends with so little dirty memory, as in Xen
 	maxRounds           = 5              // of pre-copy, as in Xen
 	idleDirtyBytesPerS  = 512 << 10
 	workingSetBytes     = 8 << 20 // without the load's buffers
 	setupTime           = time.Second
 	setupRoundTrips     = 30
-	handOverTime        = 100 * time.Millisecond // of the blackout: the toolstacks' last steps
+	handOverTime        = 100 * time.Millisecond // part of the blackout: the toolstacks' last steps
 	handOverRoundTrips  = 3
-	reconnectTime       = 250 * time.Millisecond // the guest runs again, but its disk is not connected yet
+	reconnectTime       = 250 * time.Millisecond // after the guest resumes, until its disk is connected
 	reconnectRoundTrips = 3
 	settleTime          = 100 * time.Millisecond // from the guest's resumption to the end of the migration
 
-	pauseAfter  = time.Second           // from the mark of the phase to the pause: whatever is asked of the hosts before
+	pauseAfter  = time.Second           // from the mark of the phase to the pause: time for all that is asked of the hosts before
 	unpauseLate = 20 * time.Millisecond // at most: until the guest runs again
 )
 
-// schedule is when the parts of the migration, or of the pause, happen.
+// schedule says when the parts of a migration or a pause happen.
 type schedule struct {
 	from                 storage.Site // where the guest starts
 	begun                bool         // a migration has begun
-	moved                bool         // … and the guest has been moved in it
+	moved                bool         // … and it has moved the guest
 	held                 bool         // a pause has begun
 	started              time.Time
 	suspended, resumed   time.Time // of the guest, which stands still between them when it stalls
 	connected            time.Time // the guest has its disk again
 	finished             time.Time
-	prepare, finish      time.Duration // of the storage
+	prepare, finish      time.Duration // how long the storage takes before and after
 	streamBytes          int64
 	memoryBytes          int64
-	rounds               []int64 // bytes of each, the last one's during the blackout
+	rounds               []int64 // bytes of each round; the last round is sent during the blackout
 	streamBytesPerSecond float64
 }
 
-// blackout is how long the guest stands still.
+// blackout returns how long the guest stands still.
 func (s schedule) blackout() time.Duration { return s.resumed.Sub(s.suspended) }
 
-// stalls says whether the guest stands still at all.
+// stalls reports whether the guest stands still at all.
 func (s schedule) stalls() bool { return s.moved || s.held }
 
-// where is the site that the guest is at, and whether it runs.
+// where returns the site where the guest is, and whether it is running.
 func (s schedule) where(at time.Time) (site storage.Site, runs bool) {
 	switch {
 	case !s.stalls() || at.Before(s.suspended):
@@ -69,7 +69,7 @@ func (s schedule) where(at time.Time) (site storage.Site, runs bool) {
 	return s.from, true
 }
 
-// ran is how long the guest has run at a site from one moment to another.
+// ran returns how long the guest has run at a site between two moments.
 func (s schedule) ran(site storage.Site, from, to time.Time) time.Duration {
 	whole := max(0, to.Sub(from))
 	if !s.stalls() {
@@ -91,15 +91,15 @@ func (s schedule) ran(site storage.Site, from, to time.Time) time.Duration {
 	return 0
 }
 
-// fails is when a migration that fails does.
+// fails returns when a failing migration fails.
 func (s schedule) fails() time.Time {
 	return s.started.Add(fromSeconds(failsAt * s.suspended.Sub(s.started).Seconds()))
 }
 
-// home is where the trial's guest starts.
+// home returns the site where the trial's guest starts.
 func home(ref trial.Ref) storage.Site { return storage.Site(ref.From()) }
 
-// plan lays out what happens in the phase of the migration.
+// plan makes the schedule of the migration phase.
 func (m *model) plan() schedule {
 	switch cell := m.ref.Trial.Cell; {
 	case cell.Migrates():
@@ -110,9 +110,9 @@ func (m *model) plan() schedule {
 	return schedule{from: home(m.ref)}
 }
 
-// planPause lays a pause out from the mark of its phase:
+// planPause schedules a pause from the mark of its phase:
 //
-//	… | the guest stands still: hold, and until the hypervisor has let it go
+//	… | the guest stands still: for hold, and until the hypervisor has resumed it
 func (m *model) planPause(hold time.Duration) schedule {
 	mark, begun := m.ref.Timeline.Start(trial.Migrate)
 	if !begun {
@@ -127,8 +127,8 @@ func (m *model) planPause(hold time.Duration) schedule {
 	return s
 }
 
-// scale is what shortens all that is planned from a mark on, when the timeline
-// says that the next phase began earlier; at most 1.
+// scale returns the factor, at most 1, by which everything planned from a mark on is shortened
+// when the timeline says that the next phase began earlier than planned.
 func (m *model) scale(mark time.Time, planned time.Duration) float64 {
 	if after, ended := m.ref.Timeline.Start(trial.After); ended {
 		return min(1, after.Sub(mark).Seconds()/planned.Seconds())
@@ -136,7 +136,7 @@ func (m *model) scale(mark time.Time, planned time.Duration) float64 {
 	return 1
 }
 
-// log is what a toolstack might print.
+// log returns text such as a toolstack might print.
 func (s schedule) log() string {
 	var text strings.Builder
 	for i, sent := range s.rounds {
@@ -147,7 +147,7 @@ func (s schedule) log() string {
 	return text.String()
 }
 
-// account is what happened to the guest, in words.
+// account describes what happened to the guest.
 func (s schedule) account() string {
 	switch {
 	case s.stalls():
@@ -158,13 +158,13 @@ func (s schedule) account() string {
 	return "simulated: the guest is at site " + string(s.from) + "\n"
 }
 
-// planMigration lays the migration out from the mark of its phase:
+// planMigration schedules a migration from the mark of its phase:
 //
 //	storage prepared | set-up | pre-copy | blackout | settled | storage finished
 //	                                               | disk connected |
 //
-// Where the timeline says that the next phase began earlier than all that
-// would take, all of it is shortened alike.
+// If the timeline says that the next phase began before all of this would have ended, all parts
+// are shortened by the same factor.
 func (m *model) planMigration() schedule {
 	prepare, finish := m.storageTimes()
 	mark, begun := m.ref.Timeline.Start(trial.Migrate)
@@ -191,9 +191,9 @@ func (m *model) planMigration() schedule {
 	return s
 }
 
-// precopy fills in the rounds and says how long those of pre-copy take, and the
-// last one, which is sent while the guest stands still. Each round sends what
-// the one before let become dirty:
+// precopy fills in the rounds. It returns how long the rounds of pre-copy take, and how long the
+// last round takes, which is sent while the guest stands still. Each round sends the pages that
+// became dirty during the previous one:
 //
 //	v₀ = memory,  tᵢ = vᵢ ÷ stream rate + RTT,  vᵢ₊₁ = min(working set, dirty rate × tᵢ)
 func (m *model) precopy(s *schedule) (copying, last time.Duration) {
@@ -226,10 +226,10 @@ func (m *model) precopy(s *schedule) (copying, last time.Duration) {
 	}
 }
 
-// storageTimes are how long the storage takes before and after a migration.
+// storageTimes returns how long the storage takes before and after a migration.
 func (m *model) storageTimes() (prepare, finish time.Duration) {
 	if m.kind == replicated {
-		// Two primaries and protocol C, and back.
+		// To two primaries with protocol C, and back.
 		return 1200*time.Millisecond + 10*m.rtt, 800*time.Millisecond + 10*m.rtt
 	}
 	return 400*time.Millisecond + 4*m.rtt, 300*time.Millisecond + 4*m.rtt

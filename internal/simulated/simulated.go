@@ -1,29 +1,27 @@
-// Package simulated is a model of a testbed behind testbed.Bed: for tests, dry
-// runs and campaigns of a size that no testbed here could run. It is never the
-// default, and all it makes is of kind inventory.Simulated.
+// Package simulated is a model of a testbed behind testbed.Bed: for tests, dry runs and campaigns
+// larger than any testbed here could run. It is never the default, and everything it produces is
+// of kind inventory.Simulated.
 //
 // It promises that
-//   - nothing waits: what takes time advances the Bed's own clock, which starts
-//     at trial.Ref.Now. A test may hold a trial (Held);
-//   - a Bed remembers nothing across processes, but for what is on its hosts where a
-//     test wants to look (Faults.Hosts): where the guest runs, what its
-//     clock says and every byte of the raw files follow from the lane's name,
-//     the trial's seed, the attempt, and the timeline. A crash changes nothing;
-//   - the raw files are of the real formats, packages load's and witness'.
+//   - nothing waits: whatever takes time advances the Bed's own clock, which starts
+//     at trial.Ref.Now. Only a test may hold a trial (Held);
+//   - a Bed keeps no state across processes, except what is on its hosts when a test
+//     wants to see that (Faults.Hosts). Where the guest runs, what its clock shows and
+//     every byte of the raw files follow from the lane's name, the trial's seed, the
+//     attempt, and the timeline. A crash changes nothing;
+//   - the raw files have the real formats, those of packages load and witness.
 //
-// Random numbers come from math/rand/v2's PCG, seeded with the trial's seed,
-// the attempt and the purpose. The bytes are the same for the same version of
-// this package and the same processor architecture only (math.Exp rounds
-// differently elsewhere), which is what a test needs; they are no measurement
-// that anybody would have to make again.
+// Random numbers come from math/rand/v2's PCG, seeded with the trial's seed, the attempt and the
+// purpose. The bytes are the same only for the same version of this package and the same
+// processor architecture (math.Exp rounds differently elsewhere). That is enough for tests; the
+// bytes are no measurement that anybody would need to repeat.
 //
-// The formulas, with the reasons for each, are in docs/simulated.md. Their
-// constants are near what the emulated testbed was measured to do
-// (docs/lab.md), so that campaigns look alike; they prove nothing about Xen,
-// iSCSI, NFS or DRBD.
+// docs/simulated.md has the formulas and the reason for each. Their constants are near what was
+// measured on the emulated testbed (docs/lab.md), so that campaigns look alike; they prove
+// nothing about Xen, iSCSI, NFS or DRBD.
 //
-// Dangerous: what comes out looks like a measurement. Whoever stores it marks
-// it with the Kind.
+// Dangerous: the results look like a measurement. Whoever stores them must mark them with the
+// Kind.
 package simulated
 
 import (
@@ -54,22 +52,22 @@ import (
 
 var _ testbed.Bed = (*Bed)(nil)
 
-// All that somebody looks at for a while has the Bed's time.
+// Callers that watch one of these for a while use the Bed's time.
 var _, _, _ poll.Clock = (*Bed)(nil), path{}, (*recording)(nil)
 
-// What the methods take, of the Bed's time.
+// How long the methods take, in the Bed's time.
 const (
-	commandTime   = 100 * time.Millisecond // anything asked of a host
+	commandTime   = 100 * time.Millisecond // any request to a host
 	provisionTime = 5 * time.Second
 	bootTime      = 10 * time.Second
 	shapeTime     = 500 * time.Millisecond
 	pingEvery     = 25 * time.Millisecond
 	teardownTime  = 3 * time.Second
-	// toldEvery is how often what takes long tells how far it is.
+	// toldEvery is how often a long call reports its progress.
 	toldEvery = time.Minute
 )
 
-// What every simulated host is, and the guest by default.
+// Properties of every simulated host, and of the guest by default.
 const (
 	version        = "simulated"
 	hostCPUs       = 2
@@ -78,8 +76,7 @@ const (
 	guestMemoryMiB = 96
 )
 
-// Bed is a simulated testbed during one call of an activity. It may be used
-// from several goroutines.
+// Bed is a simulated testbed during one call of an activity. Several goroutines may use it.
 type Bed struct {
 	lane   string
 	ref    trial.Ref
@@ -87,10 +84,10 @@ type Bed struct {
 
 	mu    sync.Mutex
 	now   time.Time
-	guest *domain // nil while there is none
+	guest *domain // nil when there is no guest
 }
 
-// domain is the guest, as far as a hypervisor tells.
+// domain is the guest as a hypervisor describes it.
 type domain struct {
 	site      storage.Site
 	name      string
@@ -98,8 +95,8 @@ type domain struct {
 	status    hypervisor.Status
 }
 
-// Open is the testbed of a lane as the trial's timeline says it is now. A
-// reference without a trial is good for HostNames, Facts and Clock of a host.
+// Open returns the testbed of a lane in the state that the trial's timeline implies. A reference
+// without a trial is sufficient for HostNames, Facts and Clock of a host.
 func Open(lane string, ref trial.Ref, faults Faults) *Bed {
 	b := &Bed{lane: lane, ref: ref, faults: faults, now: ref.Now}
 	_, started := ref.Timeline.Start(trial.Shape)
@@ -113,13 +110,13 @@ func Open(lane string, ref trial.Ref, faults Faults) *Bed {
 	return b
 }
 
-// isMigrated says whether the guest has been moved to the other site.
+// isMigrated reports whether the guest has been moved to the other site.
 func isMigrated(ref trial.Ref, faults Faults) bool {
 	_, after := ref.Timeline.Start(trial.After)
 	return after && ref.Trial.Cell.Migrates() && !faults.migrationFails(ref)
 }
 
-// memoryMiB is the size of the trial's guest.
+// memoryMiB returns the memory of the trial's guest.
 func memoryMiB(ref trial.Ref) int {
 	if own := ref.Trial.Cell.GuestMemoryMiB; own != 0 {
 		return own
@@ -135,22 +132,22 @@ func (b *Bed) guestIsAt(site storage.Site) bool {
 
 func (b *Bed) domainName() string { return b.lane + hypervisor.LabelSeparator + testbed.GuestName }
 
-// Kind is inventory.Simulated.
+// Kind returns inventory.Simulated.
 func (b *Bed) Kind() inventory.Kind { return inventory.Simulated }
 
-// Name is the lane's.
+// Name returns the lane's name.
 func (b *Bed) Name() string { return b.lane }
 
-// Now is the Bed's own time.
+// Now returns the Bed's own time.
 func (b *Bed) Now() time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.now
 }
 
-// spend lets time pass, as every call to the testbed does. An ended context, a trial that is
-// Held, and a call that is silent for longer than its caller waits are the only errors. A context
-// whose time-out is by the Bed's own time (poll.WithTimeout) ends in it.
+// spend lets time pass, as every call to the testbed does. It fails only when the context has
+// ended, when the trial is Held, or when the call would be silent for longer than its caller
+// waits. A context with a time-out in the Bed's own time (poll.WithTimeout) may end during spend.
 func (b *Bed) spend(ctx context.Context, duration time.Duration) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -167,7 +164,7 @@ func (b *Bed) spend(ctx context.Context, duration time.Duration) error {
 	return context.Cause(ctx)
 }
 
-// work lets time pass in which something is seen to get done, each minute.
+// work lets time pass during work that reports its progress each minute.
 func (b *Bed) work(ctx context.Context, duration time.Duration) error {
 	for left := duration; left > 0; {
 		piece := min(left, toldEvery)
@@ -180,12 +177,12 @@ func (b *Bed) work(ctx context.Context, duration time.Duration) error {
 	return nil
 }
 
-// Wait lets time pass in which nothing is asked of the testbed, such as that of
-// a pause. It returns at once.
+// Wait lets time pass in which nothing is asked of the testbed, such as a pause. It returns at
+// once.
 func (b *Bed) Wait(ctx context.Context, duration time.Duration) error { return b.spend(ctx, duration) }
 
-// rtt is the model's round trip between the sites; that of the unshaped path
-// when there is no profile.
+// rtt returns the model's round-trip time between the sites; without a profile, that of the
+// unshaped path.
 func (b *Bed) rtt() time.Duration {
 	profile, err := wan.ParseProfile(b.ref.Trial.Cell.WAN)
 	if err != nil {
@@ -194,7 +191,7 @@ func (b *Bed) rtt() time.Duration {
 	return profile.RTT + pathRTT
 }
 
-// Machines lists the model's, and last the guest.
+// Machines lists the model's machines, the guest last.
 func (b *Bed) Machines() []trial.Machine {
 	return []trial.Machine{
 		{Name: b.siteHost(storage.SiteA), Site: string(storage.SiteA), End: string(storage.SiteA), Shell: true, Witness: true, Clock: true},
@@ -212,7 +209,7 @@ func (b *Bed) HostNames() []string {
 func (b *Bed) siteHost(site storage.Site) string { return b.lane + "-" + string(site) }
 func (b *Bed) store() string                     { return b.lane + "-store" }
 
-// Facts say "simulated" for every version.
+// Facts returns "simulated" for every version.
 func (b *Bed) Facts(ctx context.Context) (testbed.Facts, error) {
 	if err := b.spend(ctx, commandTime); err != nil {
 		return testbed.Facts{}, err
@@ -232,19 +229,19 @@ func (b *Bed) Facts(ctx context.Context) (testbed.Facts, error) {
 	return facts, nil
 }
 
-// isHost says whether a host of that name is in the testbed.
+// isHost reports whether the testbed has a host with that name.
 func (b *Bed) isHost(name string) bool {
 	return name == b.store() || name == b.siteHost(storage.SiteA) || name == b.siteHost(storage.SiteB)
 }
 
-// Hypervisor is the model of a site's hypervisor.
+// Hypervisor returns the model of a site's hypervisor.
 func (b *Bed) Hypervisor(site storage.Site) testbed.Hypervisor { return &host{bed: b, site: site} }
 
-// WAN is the model of the path, which remembers no shaping: it follows from the
+// WAN returns the model of the path. It does not store the shaping, which follows from the
 // trial's cell.
 func (b *Bed) WAN() testbed.WAN { return path{b} }
 
-// Storage is the model of a storage system.
+// Storage returns the model of a storage system.
 func (b *Bed) Storage(kind string, options storage.Options) (storage.System, error) {
 	switch kind {
 	case iscsi, nfs:
@@ -258,12 +255,12 @@ func (b *Bed) Storage(kind string, options storage.Options) (storage.System, err
 	return nil, fmt.Errorf("no storage system %q: there are %s, %s and %s", kind, iscsi, nfs, replicated)
 }
 
-// GuestAt is the guest as it runs at a site.
+// GuestAt returns the guest as it runs at a site.
 func (b *Bed) GuestAt(site storage.Site, guest testbed.Guest) hypervisor.Domain {
 	return hypervisor.Domain{Name: b.domainName(), MemoryMiB: cmp.Or(guest.MemoryMiB, guestMemoryMiB), VCPUs: 1, Disk: guest.Disk.At(site)}
 }
 
-// CheckMigration looks whether the target has the memory.
+// CheckMigration checks whether the target has enough memory.
 func (b *Bed) CheckMigration(ctx context.Context, guest testbed.Guest, from storage.Site) error {
 	return b.Hypervisor(from).CheckMigration(ctx, b.GuestAt(from.Other(), guest), b.Hypervisor(from.Other()))
 }
@@ -280,7 +277,7 @@ func (b *Bed) StartGuest(ctx context.Context, site storage.Site, wanted testbed.
 // loadDevice is the disk under test as the model's guest sees it.
 const loadDevice = "/dev/simulated"
 
-// LoadConfig is the trial's workload, on the part of the disk that a model uses.
+// LoadConfig returns the trial's workload, on the part of the disk that the model uses.
 func (b *Bed) LoadConfig(ref trial.Ref) (engine.Config, error) { return loadConfig(ref) }
 
 func loadConfig(ref trial.Ref) (engine.Config, error) {
@@ -292,7 +289,7 @@ func loadConfig(ref trial.Ref) (engine.Config, error) {
 	return engine.Config{Access: access, Targets: targets, Seed: ref.Trial.Seed, Token: ref.Trial.Seed ^ uint64(ref.Attempt)}, nil //nolint:gosec // bits, not a number
 }
 
-// Load is the model of the trial's workload.
+// Load returns the model of the trial's load.
 func (b *Bed) Load(ref trial.Ref) (record.Recording, error) {
 	m, err := modelOf(ref, b.faults)
 	if err != nil {
@@ -301,8 +298,8 @@ func (b *Bed) Load(ref trial.Ref) (record.Recording, error) {
 	return &loading{recording: recording{bed: b, model: m}}, nil
 }
 
-// Witness is the model of what watches on a host, or of what reports from the
-// guest, which leaves its account with the hosts.
+// Witness returns the model of the witness on a host, or of the one in the guest, whose reports
+// arrive at the hosts.
 func (b *Bed) Witness(ref trial.Ref, machine string) (record.Recording, error) {
 	if machine != testbed.GuestName && !b.isHost(machine) {
 		return nil, fmt.Errorf("witness on %s: no such machine: there are %v and %s", machine, b.HostNames(), testbed.GuestName)
@@ -314,7 +311,7 @@ func (b *Bed) Witness(ref trial.Ref, machine string) (record.Recording, error) {
 	return &watching{recording: recording{bed: b, model: m}, machine: machine}, nil
 }
 
-// EvidenceFile is what Evidence writes.
+// EvidenceFile is the file that Evidence writes.
 const EvidenceFile = "simulated.txt"
 
 // Evidence writes what the model knows: it has no consoles and no kernels.
@@ -335,7 +332,7 @@ func (b *Bed) Evidence(ctx context.Context, folder string) error {
 	return os.WriteFile(filepath.Join(folder, EvidenceFile), []byte(text), 0o644)
 }
 
-// Snapshot finds what is on the hosts: nothing, where Faults.Hosts is not set.
+// Snapshot returns what is on the hosts: nothing unless Faults.Hosts is set.
 func (b *Bed) Snapshot(ctx context.Context) (testbed.Snapshot, error) {
 	snapshot := testbed.Snapshot{}
 	for _, name := range b.HostNames() {
@@ -362,7 +359,7 @@ func (b *Bed) Teardown(ctx context.Context) error {
 // Close has nothing to close.
 func (b *Bed) Close() error { return nil }
 
-// source is the random numbers of an attempt for one purpose.
+// source returns the random numbers of an attempt for one purpose.
 func source(ref trial.Ref, purpose string) *rand.Rand {
 	return seeded(ref.Trial.Seed, fmt.Sprintf("%d %s", ref.Attempt, purpose))
 }

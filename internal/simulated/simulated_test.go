@@ -32,13 +32,12 @@ func cell(kind, profile string, readPercent, outstanding int) campaign.Cell {
 		Lines: []campaign.AccessLine{{SizeBytes: 4096, SharePercent: 100, ReadPercent: readPercent, RandomPercent: 100}}}}
 }
 
-// reference is the first attempt of a trial that has got to no phase.
+// reference is the first attempt of a trial that has not reached any phase.
 func reference(c campaign.Cell) trial.Ref {
 	return trial.Ref{Campaign: "test", Attempt: 1, Now: began, DiskBytes: 64 << 20, LedgerBytes: 8 << 20, Trial: campaign.Trial{Sequence: 7, Block: 1, Cell: c, Seed: 42}}
 }
 
-// played is a whole trial, as a workflow would run it: each phase has a Bed of
-// its own.
+// played is a whole trial, run as a workflow would run it: each phase has a Bed of its own.
 type played struct {
 	ref       trial.Ref // in the phase collect
 	migration hypervisor.Migration
@@ -134,7 +133,7 @@ func (p *played) mark(t testing.TB, phase trial.Phase) time.Time {
 	return at
 }
 
-// end is when what records was ended.
+// end returns when recordings were ended.
 func (p *played) end(t testing.TB) time.Time {
 	t.Helper()
 	return p.mark(t, trial.Collect).Add(endsAfter)
@@ -146,8 +145,8 @@ type completion struct {
 	at time.Time
 }
 
-// log fetches the load's log and puts it on the controller's time base with
-// the clocks measured before and after the migration.
+// log fetches the load's log and converts it to the controller's time base, with the offsets that
+// were measured before and after the migration.
 func (p *played) log(t testing.TB, faults Faults) []completion {
 	t.Helper()
 	folder := t.TempDir()
@@ -206,8 +205,8 @@ func open(t testing.TB, folder, name string) *os.File {
 	return file
 }
 
-// between is how many I/Os a log has from one moment to another, a second, and
-// their mean latency in ms.
+// between returns how many I/Os a second a log has between two moments, and their mean latency in
+// ms.
 func between(log []completion, wanted func(completion) bool, from, to time.Time) (iops, meanMs float64) {
 	count, sum := 0, int64(0)
 	for _, entry := range log {

@@ -14,7 +14,7 @@ var (
 	_ storage.Verifier = (*replicas)(nil)
 )
 
-// disks is a storage system.
+// disks is the model of a storage system.
 type disks struct {
 	bed  *Bed
 	kind string
@@ -63,10 +63,10 @@ func (d *disks) FinishMigration(ctx context.Context, _ storage.Disk, _ storage.S
 
 func (d *disks) Teardown(ctx context.Context) error { return d.bed.spend(ctx, commandTime) }
 
-// replicas is DRBD, whose disks can be compared.
+// replicas is the model of DRBD, whose replicas can be compared.
 type replicas struct{ disks }
 
-// Verify finds no difference.
+// Verify finds no differences.
 func (r *replicas) Verify(ctx context.Context, disk storage.Disk) (int64, error) {
 	return 0, r.bed.work(ctx, limits.Job{ComparedBytes: disk.SizeBytes, Path: disk.Path}.Compare())
 }

@@ -7,21 +7,21 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// The constants of traffic.
+// Constants of traffic.
 const (
 	segmentBytes     = 1448
 	segmentOverhead  = 66 // Ethernet, IP and TCP with time stamps
 	messageBytes     = 48 // of a request or a reply without data, as in iSCSI
-	segmentsPerReply = 2  // one acknowledgement for two
+	segmentsPerReply = 2  // segments for each acknowledgement
 
-	heartbeatBytes = 14 + 20 + 8 + 32 // a datagram of a heartbeat, or of an exchange, with its headers
-	controlEvery   = time.Second      // a request to site B's host, and its reply
+	heartbeatBytes = 14 + 20 + 8 + 32 // a datagram of a heartbeat or an exchange, with its headers
+	controlEvery   = time.Second      // between two requests to site B's host, each with a reply
 	controlBytes   = 200
-	otherEvery     = 10 * time.Second // what belongs to nobody
+	otherEvery     = 10 * time.Second // traffic of no class
 	otherBytes     = 60
 )
 
-// Classes of the WAN's traffic that are no storage's.
+// Classes of the WAN's traffic that are not a storage system's.
 const (
 	migrationClass = "migration"
 	heartbeatClass = "heartbeat"
@@ -31,7 +31,8 @@ const (
 // traffic is what an interface counts.
 type traffic struct{ rxBytes, rxPackets, txBytes, txPackets int64 }
 
-// send counts data that leaves, and its acknowledgements; receive the reverse.
+// send counts data that leaves, and the acknowledgements that arrive for it; receive does the
+// reverse.
 func (t *traffic) send(bytes int64) {
 	packets := (bytes + segmentBytes - 1) / segmentBytes
 	acknowledgements := (packets + segmentsPerReply - 1) / segmentsPerReply
@@ -47,7 +48,7 @@ func (t *traffic) receive(bytes int64) {
 	*t = turned.reversed()
 }
 
-// count adds equal packets each way.
+// count adds equal packets in each direction.
 func (t *traffic) count(received, sent, bytes int64) {
 	t.rxPackets += received
 	t.rxBytes += received * bytes
@@ -55,7 +56,7 @@ func (t *traffic) count(received, sent, bytes int64) {
 	t.txBytes += sent * bytes
 }
 
-// reversed is the same as the other end of the line counts it.
+// reversed returns the same traffic as the other end of the line counts it.
 func (t traffic) reversed() traffic {
 	return traffic{rxBytes: t.txBytes, rxPackets: t.txPackets, txBytes: t.rxBytes, txPackets: t.rxPackets}
 }
@@ -67,7 +68,7 @@ func (t *traffic) sum(other traffic) {
 	t.txPackets += other.txPackets
 }
 
-// way is from where to where an I/O's data goes; empty for a local one.
+// way returns between which ends an I/O's data goes; both are empty for a local I/O.
 func (m *model) way(o *operation) (from, to storage.Site) {
 	switch {
 	case m.kind != replicated && o.read:
@@ -80,8 +81,8 @@ func (m *model) way(o *operation) (from, to storage.Site) {
 	return "", ""
 }
 
-// onWAN is what a class has on the WAN at a moment, as the interface that
-// leads to site B counts it. storageTraffic is what the I/Os made there.
+// onWAN returns the traffic of a class on the WAN up to a moment, as counted by the interface
+// towards site B. storageTraffic is the traffic of the I/Os on that interface.
 func (m *model) onWAN(class string, storageTraffic traffic, from, at time.Time, streamed int64) traffic {
 	var t traffic
 	switch class {
@@ -94,8 +95,8 @@ func (m *model) onWAN(class string, storageTraffic traffic, from, at time.Time, 
 			t.receive(streamed)
 		}
 	case heartbeatClass:
-		// Site A hears a guest at site B; each site's host asks a guest at the
-		// other for its time.
+		// A guest at site B sends its heartbeats to site A. Each site's host asks the guest for
+		// its time when the guest is at the other site.
 		atB := m.schedule.ran(storage.SiteB, from, at)
 		t.count(int64(atB/witness.HeartbeatInterval), 0, heartbeatBytes)
 		asked := int64(atB/witness.ExchangeInterval) + int64(m.schedule.ran(storage.SiteA, from, at)/witness.ExchangeInterval)
@@ -110,7 +111,7 @@ func (m *model) onWAN(class string, storageTraffic traffic, from, at time.Time, 
 	return t
 }
 
-// classesOnWAN are the classes of traffic that the model has.
+// classesOnWAN are the model's classes of traffic.
 var classesOnWAN = []string{migrationClass, iscsi, nfs, replicated, heartbeatClass, controlClass, witness.OtherClass}
 
 // classNames are the names of a class's counters.
@@ -124,8 +125,8 @@ var classes = func() (all []classNames) {
 	return all
 }()
 
-// addTraffic gives what the host's interfaces count. The storage server's, to
-// site B, is the sum of its classes: nothing crosses the WAN beside them.
+// addTraffic adds the counters of the host's interfaces. Those of the storage server's interface
+// to site B are the sums of its classes: the WAN carries nothing else.
 func (c *counts) addTraffic(add func(device, name string, value int64), from, at time.Time, streamed int64) {
 	var wan, beside traffic // in all, and without the I/Os
 	for i := range classes {
@@ -163,8 +164,8 @@ func addInterface(add func(device, name string, value int64), device string, t t
 	add(device, "tx_dropped", 0)
 }
 
-// stream is how much of the migration's stream has been sent at a moment, and
-// for how long.
+// stream returns how many bytes of the migration's stream have been sent by a moment, and for how
+// long it has been sent.
 func (m *model) stream(at time.Time) (bytes int64, took time.Duration) {
 	s := m.schedule
 	if !s.begun || at.Before(s.started) {
@@ -173,7 +174,7 @@ func (m *model) stream(at time.Time) (bytes int64, took time.Duration) {
 	whole := s.resumed.Sub(s.started)
 	took = min(at.Sub(s.started), whole)
 	if !s.moved {
-		// It fails, as in Migrate, before all is sent.
+		// The migration fails, as in Migrate, before all is sent.
 		took = min(took, s.fails().Sub(s.started))
 	}
 	return int64(float64(s.streamBytes) * took.Seconds() / whole.Seconds()), took

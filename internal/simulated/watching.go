@@ -19,14 +19,14 @@ var (
 	_ record.Tailer    = (*watching)(nil)
 )
 
-// watching is the witness of a machine. All that the hosts' witnesses see
-// follows from one schedule, each with the noise of its own way of looking.
+// watching is the witness of a machine. What the hosts' witnesses observe follows from the same
+// schedule, each with the noise of its own way of observing.
 type watching struct {
 	recording
 	machine string // a host, or the guest
 }
 
-// place is where the host stands: a site, or the store.
+// place returns where the host is: a site, or the store.
 func (w *watching) place() storage.Site {
 	switch w.machine {
 	case w.bed.siteHost(storage.SiteA):
@@ -39,7 +39,8 @@ func (w *watching) place() storage.Site {
 
 func (w *watching) clock() hostClock { return w.bed.hostClock(w.model.ref, w.machine) }
 
-// alive cuts a window where the witness dies, and says whether it did.
+// alive shortens a window when the witness dies in it, and reports whether the witness is still
+// alive.
 func (w *watching) alive(to time.Time) (time.Time, bool) {
 	host, at, dies := w.model.faults.witnessDies(w.model.ref)
 	if dies && host == slices.Index(w.bed.HostNames(), w.machine) && at.Before(to) {
@@ -73,14 +74,14 @@ func (w *watching) Progress(ctx context.Context) (record.Progress, error) {
 	return progress, nil
 }
 
-// rawFile is a file that is left by what records.
+// rawFile is a file that a recording leaves.
 type rawFile struct {
 	name  string
 	write func(io.Writer) error
 }
 
-// files are those that a real witness on the host leaves; of heartbeats that
-// go to the other site there are none. The guest's leaves no files.
+// files returns the files that a real witness on the host leaves. HeartbeatsFile is empty at the
+// site to which no heartbeats are sent. The guest's witness leaves no files.
 func (w *watching) files(from, to time.Time) []rawFile {
 	if w.machine == testbed.GuestName {
 		return nil
@@ -95,7 +96,7 @@ func (w *watching) files(from, to time.Time) []rawFile {
 		rawFile{witness.ExchangesFile, func(out io.Writer) error { return witness.WriteExchanges(out, w.exchanges(from, to)) }})
 }
 
-// Tail is the end of what the program on the host would have written by now.
+// Tail returns the end of what the program on the host would have written by now.
 func (w *watching) Tail(ctx context.Context, name string, bytes int64) ([]byte, error) {
 	if err := w.bed.spend(ctx, commandTime); err != nil {
 		return nil, err
@@ -114,7 +115,7 @@ func (w *watching) Tail(ctx context.Context, name string, bytes int64) ([]byte, 
 	return []byte(text.String()[max(0, int64(text.Len())-bytes):]), nil
 }
 
-// Fetch writes the raw files as the program on the host would have.
+// Fetch writes the raw files as the program on the host would have written them.
 func (w *watching) Fetch(ctx context.Context, folder string, progress func(doneBytes, totalBytes int64)) ([]string, error) {
 	if err := w.bed.spend(ctx, commandTime); err != nil {
 		return nil, err

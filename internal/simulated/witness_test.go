@@ -14,7 +14,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// A pause passes by the Bed's own time: whoever pauses asks for this method.
+// A pause passes in the Bed's own time: the code that pauses looks for this method.
 var _ interface {
 	testbed.Bed
 	Wait(ctx context.Context, duration time.Duration) error
@@ -53,13 +53,13 @@ func (p *played) readings(t testing.TB, host string, faults Faults) []witness.Re
 	return readAll(t, p.watched(t, host, faults), witness.CountersFile, witness.ReadCounters)
 }
 
-// ours turns a host's time into the controller's, as nobody but a model can.
+// ours converts a host's time to the controller's exactly, which only a model can do.
 func ours(p played, host string) func(time.Time) time.Time {
 	ahead := Open(lane, p.ref, Faults{}).hostClock(p.ref, host).ahead
 	return func(at time.Time) time.Time { return at.Add(-ahead) }
 }
 
-// longest is the longest time between neighbours.
+// longest returns the longest time between neighbours.
 func longest(at []time.Time) time.Duration {
 	gap := time.Duration(0)
 	for i := 1; i < len(at); i++ {
@@ -68,8 +68,8 @@ func longest(at []time.Time) time.Duration {
 	return gap
 }
 
-// hypervisorStall is from when the domain does not run at the one site to when
-// it does at the other, or there again, and how far off that may be.
+// hypervisorStall returns the time from when the domain stops running at one site to when it runs
+// at the other, or at the same site again, and the uncertainty of that time.
 func (p *played) hypervisorStall(t testing.TB) (stall, uncertain time.Duration) {
 	t.Helper()
 	var stopped, runs witness.DomainReading
@@ -183,7 +183,7 @@ func TestWitnessesSeeOneStall(t *testing.T) {
 			if got := p.networkStall(t); got < stall-m.rtt/2-5*time.Millisecond || got > stall+m.rtt/2+30*time.Millisecond {
 				t.Errorf("the network says %s, the stall is %s", got, stall)
 			}
-			// To the last and the first of four outstanding I/Os.
+			// From the last completion to the first, with four outstanding I/Os.
 			if got := p.guestStall(t); got < ofDisk-5*time.Millisecond || got > ofDisk+m.rtt+100*time.Millisecond {
 				t.Errorf("the guest says %s, the stall of its disk is %s", got, ofDisk)
 			}
@@ -194,8 +194,8 @@ func TestWitnessesSeeOneStall(t *testing.T) {
 	}
 }
 
-// TestExchangesBoundTheGuestsClock: each reading is as certain as it says, and
-// there is none while the guest stands still.
+// TestExchangesBoundTheGuestsClock: each reading is correct within its uncertainty, and there is
+// none while the guest stands still.
 func TestExchangesBoundTheGuestsClock(t *testing.T) {
 	for name, s := range situations {
 		t.Run(name, func(t *testing.T) {
@@ -382,8 +382,8 @@ func TestLedgerIsFoundOnEveryCopy(t *testing.T) {
 	}
 }
 
-// BenchmarkWitnesses fetches what all witnesses see of a migration between two
-// phases of 10 s.
+// BenchmarkWitnesses fetches the files of all witnesses of a migration between two phases of 10
+// s.
 func BenchmarkWitnesses(b *testing.B) {
 	p := play(b, reference(cell(iscsi, "continental", 50, 4)), Faults{})
 	bed := Open(lane, p.ref, Faults{})

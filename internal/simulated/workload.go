@@ -13,38 +13,38 @@ import (
 // operation is one I/O. Times are ns since 1970 on the controller's clock.
 type operation struct {
 	submitted, done int64
-	latency         int64 // ns on the guest's clock, which stands still with the guest; of an open loop, from when it was due
+	latency         int64 // ns on the guest's clock, which stands still with the guest; in an open loop, from when the I/O was due
 	offset          int64
 	size            int
 	read            bool
-	met             conditions // where it was completed
+	met             conditions // conditions under which it was completed
 }
 
-// event is the submission of an I/O, or its completion.
+// event is the submission or the completion of an I/O.
 type event struct {
 	*operation
 	at        int64
 	completes bool
-	// oldest is when the oldest I/O that is in flight after it was submitted, 0
-	// when none is, and completed how many have completed.
+	// oldest is when the oldest I/O in flight after the event was submitted, 0 when none is in
+	// flight; completed is how many I/Os have completed.
 	oldest    int64
 	completed uint64
 }
 
-// logger notes what a worker does: an iolog.Writer, or nobody.
+// logger records what a worker does: an iolog.Writer, or unlogged.
 type logger interface {
 	Submitted(at iolog.Stamp)
-	// Completed says so to the worker's sequence.
+	// Completed also calls the worker's sequence's Complete.
 	Completed(slot, errno int, at iolog.Stamp)
 }
 
-// unlogged is nobody.
+// unlogged records nothing.
 type unlogged struct{ *spec.Sequence }
 
 func (unlogged) Submitted(iolog.Stamp)                  {}
 func (u unlogged) Completed(slot, _ int, _ iolog.Stamp) { u.Complete(slot) }
 
-// workload is the I/Os of a load's workers through a model's phases.
+// workload is the I/Os of a load's workers through the model's phases.
 type workload struct {
 	*model
 	from                 int64
@@ -52,34 +52,34 @@ type workload struct {
 	workers              []*worker
 	migrating, suspended int64 // ns; MaxInt64 when it does not happen
 	resumed, connected   int64
-	lost                 int64 // ns: on the guest's clock, in the stall
-	precopied, switched  int64 // ends of pre-copy's slowdown, and of DRBD's protocol C
+	lost                 int64 // ns that the guest's clock loses in the stall
+	precopied, switched  int64 // ns: ends of pre-copy's slowdown, and of DRBD's protocol C
 	lossProbability      float64
 
-	diskFree, wanFree int64 // ns: when they may begin the next I/O
+	diskFree, wanFree int64 // ns: when the disk and the WAN can begin the next I/O
 	completed         uint64
 }
 
-// worker is one of a load. Its I/Os follow from its sequence, and the model says
-// how long each takes.
+// worker is one worker of a load. Its I/Os follow from its sequence; the model says how long each
+// one takes.
 type worker struct {
 	number     int
 	sequence   *spec.Sequence
 	log        logger
 	operations []operation // by slot
-	free       []int64     // when each slot that is free may be used, in the order of the sequence's line
-	last       int64       // submission of the I/O before
-	begun      uint64      // I/Os
-	drawn      *spec.IO    // waits until at; nil: the next one is not drawn
+	free       []int64     // when each free slot may be used, in the order of the sequence's queue
+	last       int64       // submission of the previous I/O
+	begun      uint64      // number of I/Os
+	drawn      *spec.IO    // I/O that waits until at; nil: the next I/O is not drawn yet
 	at         int64
-	first      int // slot in flight that completes first, or none
+	first      int // slot in flight that will complete first, or none
 }
 
-// none is a slot.
+// none stands for no slot.
 const none = -1
 
-// flying are the slots whose I/Os are in flight, oldest first, without one that
-// is drawn only.
+// flying returns the slots whose I/Os are in flight, oldest first, without one that is only
+// drawn.
 func (w *worker) flying() []int {
 	slots := w.sequence.InFlight()
 	if w.drawn != nil {
@@ -88,8 +88,8 @@ func (w *worker) flying() []int {
 	return slots
 }
 
-// operations gives the I/Os that are completed from one moment to another, in
-// the order of their completion. At the start all slots are free.
+// operations yields the I/Os that are completed between two moments, in the order of their
+// completion. At the beginning all slots are free.
 func (m *model) operations(from, to time.Time) iter.Seq[*operation] {
 	return func(yield func(*operation) bool) {
 		for e := range m.newWorkload(from).events(to) {
@@ -127,7 +127,7 @@ func (m *model) newWorkload(from time.Time) *workload {
 	return w
 }
 
-// events gives what happens until a moment, in its order.
+// events yields what happens until a moment, in its order.
 func (w *workload) events(to time.Time) iter.Seq[event] {
 	return func(yield func(event) bool) {
 		if until, ends := w.diskUntil(); ends && until.Before(to) {
@@ -142,7 +142,7 @@ func (w *workload) events(to time.Time) iter.Seq[event] {
 			if completes {
 				e.operation = w.finish(one)
 			} else if e.operation = w.submit(one, at); e.operation == nil {
-				continue // it waits for its delay
+				continue // the I/O waits for its delay
 			}
 			e.oldest, e.completed = w.oldest(), w.completed
 			if !yield(e) {
@@ -152,7 +152,7 @@ func (w *workload) events(to time.Time) iter.Seq[event] {
 	}
 }
 
-// next is whose turn it is, and when.
+// next returns the worker whose event is next, when that is, and whether it is a completion.
 func (w *workload) next() (one *worker, at int64, completes bool) {
 	at = math.MaxInt64
 	for _, other := range w.workers {
@@ -166,8 +166,8 @@ func (w *workload) next() (one *worker, at int64, completes bool) {
 	return one, at, completes
 }
 
-// begins is when a worker submits its next I/O, or draws it: none while the
-// guest is suspended. MaxInt64 when no slot is free.
+// begins returns when a worker submits or draws its next I/O, which it does not do while the
+// guest is suspended. It is MaxInt64 when no slot is free.
 func (w *workload) begins(one *worker) int64 {
 	if one.drawn != nil {
 		return w.awake(one.at)
@@ -178,7 +178,7 @@ func (w *workload) begins(one *worker) int64 {
 	return w.awake(max(one.free[0], one.last, w.due(one)))
 }
 
-// awake is when the guest does what it would do at a moment.
+// awake returns when the guest does what it would otherwise do at a moment.
 func (w *workload) awake(at int64) int64 {
 	if at >= w.suspended && at < w.resumed {
 		return w.resumed
@@ -186,7 +186,7 @@ func (w *workload) awake(at int64) int64 {
 	return at
 }
 
-// due is when a worker's next I/O is, in an open loop: by the guest's clock.
+// due returns when a worker's next I/O is due in an open loop, by the guest's clock.
 func (w *workload) due(one *worker) int64 {
 	access := &w.load.Access
 	if access.RateIOPS == 0 {
@@ -199,7 +199,7 @@ func (w *workload) due(one *worker) int64 {
 	return at
 }
 
-// oldest is when the oldest I/O in flight was submitted; 0 when none is.
+// oldest returns when the oldest I/O in flight was submitted; 0 when none is in flight.
 func (w *workload) oldest() int64 {
 	oldest := int64(0)
 	for _, one := range w.workers {
@@ -210,14 +210,14 @@ func (w *workload) oldest() int64 {
 	return oldest
 }
 
-// stamp is what the guest's clocks say: both stand still where its wall clock
-// does, and it is never set.
+// stamp returns what the guest's clocks show. The monotonic clock stands still whenever the wall
+// clock does, and the wall clock is never set.
 func (w *workload) stamp(at int64) iolog.Stamp {
 	wall := w.guest.says(at)
 	return iolog.Stamp{WallNs: wall, MonoNs: wall - w.guest.says(w.from) + int64(bootTime)}
 }
 
-// conditions are those of an I/O that is made at a moment.
+// conditions returns the conditions of an I/O that is made at a moment.
 func (w *workload) conditions(at int64) conditions {
 	c := conditions{site: w.schedule.from, protocol: w.protocol, migrating: at >= w.migrating && at < w.precopied}
 	if at >= w.resumed && w.schedule.moved {
@@ -229,10 +229,10 @@ func (w *workload) conditions(at int64) conditions {
 	return c
 }
 
-// submit draws a worker's next I/O and makes it, unless it is delayed. One in
-// flight when the guest is suspended is made again when the disk is connected at
-// the other site; one of a guest that was only paused is found done when it goes
-// on. What the guest's clock lost is missing in the latency.
+// submit draws a worker's next I/O and submits it, unless it is delayed. An I/O in flight when
+// the guest is suspended is made again when the disk is connected at the other site; if the guest
+// was only paused, the I/O has completed when the guest resumes. The time that the guest's clock
+// lost is missing from the latency.
 func (w *workload) submit(one *worker, at int64) *operation {
 	due := at
 	if one.drawn == nil {
@@ -271,7 +271,8 @@ func (w *workload) submit(one *worker, at int64) *operation {
 	return o
 }
 
-// finish ends a worker's I/O that completes first, and finds the next one.
+// finish completes the worker's I/O that completes first, and finds the one that will complete
+// next.
 func (w *workload) finish(one *worker) *operation {
 	slot := one.first
 	done := one.operations[slot]
@@ -287,8 +288,7 @@ func (w *workload) finish(one *worker) *operation {
 	return &done
 }
 
-// complete is when an I/O that is made at a moment, under its conditions, is
-// completed.
+// complete returns when an I/O that is made at a moment, under its conditions, completes.
 func (w *workload) complete(o *operation, at int64) int64 {
 	begin := max(at, w.diskFree)
 	if at >= w.resumed {
@@ -306,7 +306,7 @@ func (w *workload) complete(o *operation, at int64) int64 {
 	rate := w.wanBytesPerS(o.met)
 	w.wanFree = max(begin, w.wanFree) + int64(float64(o.size)/rate*float64(time.Second))
 	if !waits {
-		// The write waits only while the socket's buffer is full.
+		// The write waits only as long as the socket's buffer is full.
 		return max(done, w.wanFree-int64(drbdBufferBytes/rate*float64(time.Second)))
 	}
 	done += w.wanFree - begin + int64(w.rtt) + int64(evenly(w.random, w.profile.Jitter))
