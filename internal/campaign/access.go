@@ -16,17 +16,16 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// sources find the specifications that a file names and does not write out.
+// sources find the specifications that a campaign file names instead of writing them out.
 type sources struct {
-	// read gives the text of one of Iometer's files, by its name in the campaign
-	// file; nil when no files are at hand.
+	// read returns the text of one of Iometer's files, by its name in the campaign file; nil when
+	// no files are available.
 	read func(name string) ([]byte, error)
-	// iometer takes a specification out of such a text, with notes of what is not
-	// taken over.
+	// iometer takes a specification out of such a text, with notes on what is not taken over.
 	iometer func(file string, text []byte, name string) (AccessSpec, []string, error)
 }
 
-// fromIometer is the real one.
+// fromIometer is the iometer of real sources.
 func fromIometer(file string, text []byte, name string) (AccessSpec, []string, error) {
 	parsed, err := icf.Parse(file, bytes.NewReader(text))
 	if err != nil {
@@ -35,9 +34,9 @@ func fromIometer(file string, text []byte, name string) (AccessSpec, []string, e
 	return parsed.Access(name)
 }
 
-// resolve puts in place of each workload that is named what it is: its numbers,
-// and where they are from. What the file says beside it is kept. A 0 that is
-// written out is refused here, before it looks like what is left out.
+// resolve replaces each named workload by its numbers and their origin. Settings that the
+// campaign file gives itself are kept. A 0 that is written out is refused here, before it becomes
+// indistinguishable from a setting that is left out.
 func (s *Spec) resolve(document *strict.Document, from sources) {
 	for i := range s.Access {
 		access, at := &s.Access[i], fmt.Sprintf("access_specifications[%d]", i)
@@ -67,7 +66,7 @@ func (s *Spec) resolve(document *strict.Document, from sources) {
 	}
 }
 
-// find is a workload: of one of Iometer's files, or a well-known one.
+// find returns a workload from one of Iometer's files, or a well-known one.
 func (from sources) find(source *spec.Source) (AccessSpec, []string, error) {
 	if source.File == "" {
 		for _, known := range spec.Standard() {
@@ -89,7 +88,7 @@ func (from sources) find(source *spec.Source) (AccessSpec, []string, error) {
 	return from.iometer(source.File, text, source.Name)
 }
 
-// take fills what the file does not say with what is named.
+// take fills in from the named workload what the file does not give.
 func take(access *AccessSpec, named AccessSpec) {
 	access.Name = cmp.Or(access.Name, named.Name)
 	access.Lines, access.Pattern, access.FixedSeed = named.Lines, named.Pattern, named.FixedSeed
@@ -103,7 +102,7 @@ func take(access *AccessSpec, named AccessSpec) {
 	access.Verify = cmp.Or(access.Verify, named.Verify)
 }
 
-// wellKnown lists the well-known specifications that people write by hand.
+// wellKnown lists the well-known specifications whose names people write by hand.
 var wellKnown = func() string {
 	var names []string
 	for _, known := range spec.Standard() {
@@ -115,8 +114,8 @@ var wellKnown = func() string {
 	return strings.Join(names, ", ") + `, or what Iometer has from the start, such as "4 KiB; 75% Read; 0% random"`
 }()
 
-// access finds access specifications by name, with all that they leave out: the
-// well-known ones and the file's own.
+// access returns the well-known access specifications and the file's own, by name and with all
+// defaults.
 func (s *Spec) access() map[string]AccessSpec {
 	byName := map[string]AccessSpec{}
 	for _, access := range slices.Concat(spec.Standard(), s.Access) {
@@ -125,7 +124,7 @@ func (s *Spec) access() map[string]AccessSpec {
 	return byName
 }
 
-// unmappable says what the specification's engine cannot do of it.
+// unmappable lists what a specification's engine cannot do.
 func unmappable(access AccessSpec) []spec.Problem {
 	if access.Complete().Engine != spec.EngineFio || len(access.Lines) == 0 {
 		return nil
@@ -160,7 +159,8 @@ func (c checker) accessSpecs() {
 	}
 }
 
-// accessSpec checks one of them, and says whether it has a name.
+// accessSpec checks one access specification, and reports whether it has all the settings that it
+// needs.
 func (c checker) accessSpec(at string, access AccessSpec) bool {
 	complete := true
 	if access.Source == nil {

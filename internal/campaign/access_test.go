@@ -14,8 +14,8 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// TestIometersMixes holds the mixes to Iometer's by their sums: the mean size
-// of an I/O and the number of lines.
+// TestIometersMixes compares the mixes with Iometer's by the mean size of an I/O and the number
+// of lines.
 func TestIometersMixes(t *testing.T) {
 	known := (&Spec{}).access()
 	for name, want := range map[string]struct{ lines, meanBytes, reads int }{
@@ -33,7 +33,7 @@ func TestIometersMixes(t *testing.T) {
 	}
 }
 
-// mailIcf is what the files of these tests have.
+// mailIcf has the specifications of these tests' files.
 var mailIcf = map[string]AccessSpec{
 	"12k; 70% Read; 100% random (mail, old)": {
 		Name: "12k; 70% Read; 100% random (mail, old)", Outstanding: 4, Pattern: spec.PatternRandom,
@@ -43,7 +43,7 @@ var mailIcf = map[string]AccessSpec{
 		Lines: []AccessLine{{SizeBytes: 4096, SharePercent: 100, Burst: 8, DelayMs: 5}}},
 }
 
-// fake reads mail.icf, which is damaged when its text is.
+// fake reads mail.icf, and reports it as damaged when its text says so.
 func fake(text string) sources {
 	return sources{
 		read: func(name string) ([]byte, error) {
@@ -115,8 +115,8 @@ func TestWorkloadRefused(t *testing.T) {
 	assert.ErrorContains(t, err, "a.icf cannot be read from here")
 }
 
-// TestEngines holds that a specification is refused for what its engine cannot
-// do, and for that alone.
+// TestEngines holds that a specification is refused for what its engine cannot do, and for
+// nothing else.
 func TestEngines(t *testing.T) {
 	const own = "access_specifications: [{name: own, %s lines: [{size_bytes: 512, share_percent: 100, read_percent: 50, random_percent: 20%s}]}]\n"
 	for name, test := range map[string]struct{ settings, line, want string }{
@@ -141,7 +141,7 @@ func TestAccessNames(t *testing.T) {
 	for name, want := range map[string]string{
 		"database":                   "database",
 		"own-128":                    "own-128",
-		"own-128m":                   "own-128m-", // otherwise it looks like a guest's memory
+		"own-128m":                   "own-128m-", // without the hash, the end would look like a guest's memory
 		"own-qd8":                    "own-qd8-",
 		"4 KiB; 75% Read; 0% random": "4-kib-75-read-0-random-",
 		"4 KiB: 75% Read: 0% random": "4-kib-75-read-0-random-",
@@ -194,7 +194,7 @@ func TestLargerThanTheDisk(t *testing.T) {
 
 func TestLedgerFollowsFromTheMigration(t *testing.T) {
 	for text, want := range map[string]int{
-		"":                          14, // 690 s of a record of 4 KiB each 200 ms
+		"":                          14, // 690 s with a record of 4 KiB each 200 ms
 		"limits: {migration: 5m}\n": 8,
 		"disk: {ledger_mib: 20}\n":  20,
 		"limits: {migration: 1s}\nphases: {after: 1s}\nrecovery: {for: 1s}\n": 2,
@@ -224,8 +224,8 @@ func TestTooCrowded(t *testing.T) {
 	assert.Len(t, unsaid.TooCrowded(159), 4)
 }
 
-// TestTooCrowdedByFio: fio's log is reckoned with what is assumed of the testbed,
-// and what is sure on any is refused.
+// TestTooCrowdedByFio: the size of fio's log is computed with the IOPS assumed for the testbed,
+// and a cell that would be too crowded on any testbed is refused.
 func TestTooCrowdedByFio(t *testing.T) {
 	text := strings.Replace(good, "[database]", "[deep]\n  guest_memory_mib: [%d]", 1) +
 		"access_specifications: [{name: deep, engine: fio, outstanding: 256, lines: [{size_bytes: 196608, share_percent: 100, read_percent: 100, random_percent: 0}]}]\n"

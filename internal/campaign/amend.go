@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Changes of a plan that has begun.
+// Kinds of changes to a plan that has begun.
 const (
 	AmendSkip   = "skip"
 	AmendRepeat = "repeat"
@@ -20,56 +20,56 @@ const (
 // Limits of one change.
 const (
 	MaxTimes      = 1000     // repetitions of a cell
-	MaxCellsBytes = 64 << 10 // text of cells
-	maxMore       = 10_000   // trials: the change has all of them
+	MaxCellsBytes = 64 << 10 // bytes of the text that defines cells
+	maxMore       = 10_000   // trials that one change may add: the change stores all of them
 )
 
-// Amendment is what one change makes of a plan that has begun. It has all that comes
-// of it, so that it can be replayed by a program that would make something else of the
-// same change.
+// Amendment is the result of one change to a plan that has begun. It contains everything that
+// follows from the change, so that a later version of the program can replay it even if that
+// version would derive something else from the same change.
 type Amendment struct {
-	// Skip are the numbers of trials that are not run any more.
+	// Skip are the numbers of trials that will not be run.
 	Skip []int `json:"skip,omitempty"`
-	// Trials come behind all others; their numbers go on from the last.
+	// Trials are added after all others; their numbers continue from the last.
 	Trials []Trial `json:"trials,omitempty"`
-	// Rule is the stop rule from now on; nil where it stays.
+	// Rule is the stop rule from now on; nil leaves it unchanged.
 	Rule *Rule `json:"rule,omitempty"`
-	// Until is from when on no trial is begun, from now on; nil where it stays.
+	// Until is the time after which no trial is begun, from now on; nil leaves it unchanged.
 	Until *Until `json:"until,omitempty"`
 }
 
-// Text is the amendment as JSON; "" when it changes nothing.
+// Text returns the amendment as JSON; "" when it changes nothing.
 func (a Amendment) Text() string {
 	text, err := json.Marshal(a)
 	if err != nil || string(text) == "{}" {
-		return "" // there is no error: plain structs of texts and numbers
+		return "" // the error never occurs: these are plain structs of texts and numbers
 	}
 	return string(text)
 }
 
-// Rule is a stop rule, or that there is none.
+// Rule is a stop rule; its Stop is nil when there is none.
 type Rule struct {
 	Stop *Stop `json:"stop,omitempty"`
 }
 
-// Until is a time after which no trial is begun; zero when trials are begun at any time.
+// Until is a time after which no trial is begun; the zero time sets no limit.
 type Until struct {
 	At time.Time `json:"at,omitzero"`
 }
 
-// Begun is a plan that has begun: the frozen one, with all amendments since. A change
-// leaves what is there as it is; each answers with what comes of it, and with one
-// sentence about that, or with all that is wrong with it in one line.
+// Begun is a plan that has begun: the frozen plan with all amendments so far. Its methods for
+// changes do not modify it. Each returns the amendment and a sentence that describes it, or an
+// error that lists all problems in one line.
 type Begun struct {
 	Spec   *Spec   // of the frozen plan
 	Trials []Trial // by their numbers
-	Stop   *Stop   // the rule that holds now
-	// Closed says of a trial, by its number, that it is done, or skipped.
+	Stop   *Stop   // the rule that applies now
+	// Closed reports whether a trial, by its number, is done or skipped.
 	Closed func(sequence int) bool
 }
 
-// Skip takes a trial by its number, or what is open of a cell, out of the plan. A result
-// that it has or gets nevertheless counts.
+// Skip takes a trial, by its number, or the open trials of a cell out of the plan. A result that
+// a skipped trial has or still gets counts.
 func (b Begun) Skip(sequence int, cellID string) (Amendment, string, error) {
 	var wrong problems
 	switch {
@@ -91,7 +91,7 @@ func (b Begun) Skip(sequence int, cellID string) (Amendment, string, error) {
 	return Amendment{Skip: open}, fmt.Sprintf("skipped: %s of cell %s", count(len(open), "trial"), cellID), wrong.err()
 }
 
-// open are the numbers of those trials that are not closed.
+// open returns the numbers of the trials for which of is true and that are not closed.
 func (b Begun) open(of func(Trial) bool) []int {
 	var open []int
 	for _, trial := range b.Trials {
@@ -102,7 +102,7 @@ func (b Begun) open(of func(Trial) bool) []int {
 	return open
 }
 
-// trialProblem is why a trial cannot be skipped; "" when it can.
+// trialProblem returns why a trial cannot be skipped; "" when it can.
 func (b Begun) trialProblem(sequence int) string {
 	switch {
 	case sequence < 1 || sequence > len(b.Trials):
@@ -113,7 +113,7 @@ func (b Begun) trialProblem(sequence int) string {
 	return ""
 }
 
-// Repeat runs a cell of the plan more often.
+// Repeat adds repetitions of a cell of the plan.
 func (b Begun) Repeat(cellID string, times int) (Amendment, string, error) {
 	var wrong problems
 	wrong.add(b.cellProblem(cellID))
@@ -121,7 +121,7 @@ func (b Begun) Repeat(cellID string, times int) (Amendment, string, error) {
 	return b.more([]Cell{cell}, times, wrong)
 }
 
-// Add runs cells that the plan does not have; see AddedCells.
+// Add adds cells that the plan does not have; see AddedCells.
 func (b Begun) Add(file, text string, times int) (Amendment, string, error) {
 	cells, err := b.AddedCells(file, text)
 	if err != nil {
@@ -130,8 +130,8 @@ func (b Begun) Add(file, text string, times int) (Amendment, string, error) {
 	return b.more(cells, times, nil)
 }
 
-// more makes the trials of cells: in blocks beyond all that there are, with the seeds
-// and directions that they would have had there from the beginning.
+// more makes the trials of cells in new blocks after all existing ones, with the seeds and
+// directions that they would have had there from the beginning.
 func (b Begun) more(cells []Cell, times int, wrong problems) (Amendment, string, error) {
 	total := len(b.Trials)
 	switch more := len(cells) * times; {
@@ -166,7 +166,7 @@ func lastBlock(trials []Trial) int {
 	return last
 }
 
-// cell finds a cell of the blocks by its ID.
+// cell returns the cell with an ID among the trials that are not the sentinel's.
 func (b Begun) cell(id string) (Cell, bool) {
 	i := slices.IndexFunc(b.Trials, func(trial Trial) bool { return trial.CellID == id && !trial.Sentinel })
 	if i < 0 {
@@ -175,7 +175,7 @@ func (b Begun) cell(id string) (Cell, bool) {
 	return b.Trials[i].Cell, true
 }
 
-// cellProblem is why a cell cannot be repeated; "" when it can.
+// cellProblem returns why a cell cannot be repeated; "" when it can.
 func (b Begun) cellProblem(id string) string {
 	if id == "" {
 		return "name the cell to repeat, by its ID"
@@ -189,7 +189,7 @@ func (b Begun) cellProblem(id string) string {
 	return b.unknown(id)
 }
 
-// fewCells is how many a sentence can name.
+// fewCells is the largest number of cells that a sentence lists.
 const fewCells = 6
 
 func (b Begun) unknown(id string) string {
@@ -205,17 +205,17 @@ func (b Begun) unknown(id string) string {
 	return fmt.Sprintf("the plan has no cell %q: want %s", id, choice(known))
 }
 
-// problems are all that is wrong with something that no file has.
+// problems lists what is wrong with input that is not from a file.
 type problems []string
 
-// add takes a problem; "" is none.
+// add adds a problem; "" adds none.
 func (p *problems) add(problem string) {
 	if problem != "" {
 		*p = append(*p, problem)
 	}
 }
 
-// err is one line; nil when nothing is wrong.
+// err returns all problems in one line; nil when there are none.
 func (p problems) err() error {
 	if len(p) == 0 {
 		return nil
@@ -223,7 +223,7 @@ func (p problems) err() error {
 	return errors.New(strings.Join(p, "; "))
 }
 
-// count is "1 trial", "3 trials".
+// count returns "1 trial", "3 trials".
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -231,7 +231,7 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// span is "block 4", "blocks 4 to 6".
+// span returns "block 4", "blocks 4 to 6".
 func span(what string, first, last int) string {
 	if first == last {
 		return fmt.Sprintf("%s %d", what, first)

@@ -10,10 +10,10 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// AddedCells reads cells to be added to a plan: a text with the one setting
-// include, as in the campaign file. A factor that is not named has the matrix's
-// level, which must then be its only one. The file's name is what problems call the
-// text, in a *strict.Error that holds all of them. The hosts are not asked.
+// AddedCells reads cells to be added to a plan from a text with the single setting include, as in
+// the campaign file. A factor that is not named has the matrix's level; the matrix must then have
+// only one. A *strict.Error lists all problems; file is the text's name in them. No host is
+// contacted.
 func (b Begun) AddedCells(file, text string) ([]Cell, error) {
 	var added struct {
 		Include []Match `yaml:"include"`
@@ -48,7 +48,7 @@ func (b Begun) tooMany(c checker, cells int) bool {
 func (b Begun) added(c checker, matches []Match) []Cell {
 	access, hypervisors := b.Spec.access(), b.Spec.Hypervisors()
 	known := map[string]bool{}
-	var spellings []string // of WANs
+	var spellings []string // of WAN profiles
 	for _, trial := range b.Trials {
 		known[trial.CellID] = known[trial.CellID] || !trial.Sentinel
 		if !slices.Contains(spellings, trial.Cell.WAN) {
@@ -80,7 +80,8 @@ func (b Begun) added(c checker, matches []Match) []Cell {
 	return cells
 }
 
-// settled gives a WAN the spelling of one that shapes alike, or its own; "" stays.
+// settled returns the spelling of a known WAN profile that shapes alike, or else text itself; ""
+// stays "".
 func settled(text string, spellings []string) (string, []string) {
 	if text == "" {
 		return "", spellings
@@ -92,15 +93,15 @@ func settled(text string, spellings []string) (string, []string) {
 	return profile.String(), append(spellings, profile.String())
 }
 
-// Completed is the rule with what may be left out.
+// Completed returns the rule with its defaults filled in.
 func (s Stop) Completed() Stop {
 	s.Min = cmp.Or(s.Min, defaultStopMin)
 	return s
 }
 
-// ChangeStop has another rule end the campaign by precision; nil is none. Where its
-// max is below the blocks that are left of the frozen plan, the trials beyond are
-// skipped, for good.
+// ChangeStop makes another rule end the campaign by precision; nil means no rule. If its max is
+// less than the number of blocks left in the frozen plan, the trials beyond max are skipped
+// permanently.
 func (b Begun) ChangeStop(stop *Stop) (Amendment, string, error) {
 	var wrong problems
 	if stop == nil {
@@ -126,8 +127,8 @@ func (b Begun) ChangeStop(stop *Stop) (Amendment, string, error) {
 	return Amendment{Skip: beyond, Rule: &Rule{Stop: &rule}}, said, wrong.err()
 }
 
-// lastOpen is the last block of the frozen plan that is not closed, up to which a rule
-// may go; when all are, the last of them.
+// lastOpen returns the last block of the frozen plan with an open trial, which limits a rule's
+// max; when none is open, it is the plan's last block.
 func (b Begun) lastOpen() int {
 	last := 0
 	for _, sequence := range b.open(func(trial Trial) bool { return trial.Block <= b.Spec.Repetitions }) {
@@ -136,7 +137,7 @@ func (b Begun) lastOpen() int {
 	return cmp.Or(last, b.Spec.Repetitions)
 }
 
-// stopProblems are those of a rule by itself, as the campaign file's is checked.
+// stopProblems lists the problems of a rule by itself, as they would be found in a campaign file.
 func (b Begun) stopProblems(stop Stop) problems {
 	var wrong problems
 	text := fmt.Sprintf("stop: {metric: %q, relative_ci_percent: %s, min: %d, max: %d}\n", stop.Metric,

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// begun is the plan of a file, of which some trials are closed.
+// begun returns the plan of a file, some trials of which are closed.
 func begun(t *testing.T, text string, closed ...int) Begun {
 	t.Helper()
 	spec := parsed(t, text)
@@ -18,13 +18,13 @@ func begun(t *testing.T, text string, closed ...int) Begun {
 		Closed: func(sequence int) bool { return slices.Contains(closed, sequence) }}
 }
 
-// drbdLAN is a cell of good, and stopping is good with a stop rule.
+// drbdLAN is a cell of good; stopping is good with a stop rule.
 const drbdLAN = "xen-drbd-c-lan-database"
 
 var stopping = strings.Replace(good, "repetitions: 2", "stop: {metric: blackout_ms, relative_ci_percent: 10, min: 3, max: 12}", 1)
 
-// TestRepeat: n more trials come behind all others, in blocks beyond, with the seeds
-// and directions that they would have had in a longer plan.
+// TestRepeat: the additional trials come after all others in new blocks, with the seeds and
+// directions that they would have had in a longer plan.
 func TestRepeat(t *testing.T) {
 	balanced := good + "directions: balanced\n"
 	b := begun(t, balanced)
@@ -74,7 +74,8 @@ func TestAdd(t *testing.T) {
 	assert.ErrorContains(t, err, "repeats the cell xen-nfs-transpacific-database")
 }
 
-// TestAddSpellsLikeThePlan: a WAN that shapes as one of the plan is that one.
+// TestAddSpellsLikeThePlan: a WAN profile that shapes like one of the plan's gets that one's
+// spelling.
 func TestAddSpellsLikeThePlan(t *testing.T) {
 	_, err := begun(t, good).AddedCells("cells", "include: [{storage: iscsi, wan: 'rate=100mbit,rtt=60ms'}]")
 	assert.ErrorContains(t, err, "repeats the cell xen-iscsi-rtt60.rate100mbit-database")
@@ -90,7 +91,7 @@ func TestAddInSequence(t *testing.T) {
 	assert.Equal(t, []string{"3 lan", "4 lan", "3 continental", "4 continental"}, order)
 }
 
-// TestSkip: of a cell only what is open is skipped.
+// TestSkip: of a cell only the open trials are skipped.
 func TestSkip(t *testing.T) {
 	b := begun(t, good)
 	of := b.open(func(trial Trial) bool { return trial.CellID == drbdLAN })
@@ -118,7 +119,8 @@ func TestChangeStop(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "the campaign stops when all its trials are done", said)
 	assert.Equal(t, Amendment{Rule: &Rule{}}, amendment)
-	// Below the plan's blocks: those beyond are skipped, but what somebody has added.
+	// With a max below the plan's blocks, the trials beyond are skipped, except those that were
+	// added.
 	added, _, err := b.Repeat(drbdLAN, 1)
 	require.NoError(t, err)
 	b.Trials = append(b.Trials, added.Trials...)
@@ -133,7 +135,8 @@ func TestChangeStop(t *testing.T) {
 	assert.EqualError(t, err, "stop.max: 11: the plan has 10 blocks")
 }
 
-// TestRefusedAmendments: what cannot be says so, all of it at once, in one line.
+// TestRefusedAmendments: all reasons why a change is impossible are reported at once, in one
+// line.
 func TestRefusedAmendments(t *testing.T) {
 	skip := func(sequence int, cell string) func(Begun) (Amendment, string, error) {
 		return func(b Begun) (Amendment, string, error) { return b.Skip(sequence, cell) }
@@ -183,7 +186,7 @@ func TestRefusedAmendments(t *testing.T) {
 
 const large = "access_specifications: [{name: large, outstanding: 64, verify: content, lines: [{size_bytes: 1048576, share_percent: 100, read_percent: 0, random_percent: 100}]}]\n"
 
-// TestImpossibleCells: each with its sentence, and all of a text at once.
+// TestImpossibleCells: each cell has its own message, and all messages of a text come at once.
 func TestImpossibleCells(t *testing.T) {
 	for name, test := range map[string]struct {
 		text string

@@ -15,7 +15,7 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// good is a file that says as little as it can.
+// good is a file with as few settings as possible.
 const good = `version: 1
 name: unit
 seed: 5
@@ -113,11 +113,11 @@ func TestCellSaysWhatItIs(t *testing.T) {
 	}
 }
 
-// sharedCursor is what fio cannot do of reads mixed with writes.
+// sharedCursor is what fio cannot do with reads mixed with writes.
 const sharedCursor = "Iometer's reads and writes go on from one common place where they are not random, " +
 	"fio's from a place each; reads mixed with writes must be 100% random"
 
-// refused has a change of the good file and the problem it makes, by line:column.
+// refused has changes of the good file and the problem that each causes, with line:column.
 var refused = []struct{ name, old, new, want string }{
 	{"version", "version: 1", "version: 2", `1:10: version: 2 is not understood: want 1`},
 	{"version missing", "version: 1\n", "", `1:1: version: is missing`},
@@ -222,7 +222,7 @@ func TestEveryProblemAtOnce(t *testing.T) {
 	}
 }
 
-// TestHugeMatrix holds that a matrix is counted before it is made.
+// TestHugeMatrix holds that a matrix is counted before its cells are made.
 func TestHugeMatrix(t *testing.T) {
 	levels := func(format string) string {
 		var list []string

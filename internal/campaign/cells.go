@@ -12,13 +12,13 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// ID is a readable name of the cell, made of [a-z0-9.-] and unique in a
-// campaign: xen-drbd-c-rtt60.rate100mbit-database-160m. Its parts are the
-// hypervisor, the storage and its protocol or way of copying (unless that is
-// full), the WAN (numbers in ms, percent and rates), the access specification
-// and, when given, the I/Os in flight as in -qd16, the guest's memory and the
-// options of the migration, as in -migrate.postcopy.autoconverge.bandwidth100.downtime300; and of a control what
-// it is: -control-none, -control-lan, -control-pause5s.
+// ID returns a readable name of the cell, made of [a-z0-9.-] and unique in a campaign:
+// xen-drbd-c-rtt60.rate100mbit-database-160m. Its parts are the hypervisor, the storage and its
+// protocol or way of copying (unless that is full), the WAN (in ms, percent and rates) and the
+// access specification. When they are given, there follow the I/Os in flight, as in -qd16, the
+// guest's memory, and the options of the migration, as in
+// -migrate.postcopy.autoconverge.bandwidth100.downtime300; and for a control its kind:
+// -control-none, -control-lan, -control-pause5s.
 func (c Cell) ID() string {
 	parts := []string{c.Hypervisor, c.Storage}
 	if c.DRBDProtocol != "" {
@@ -48,19 +48,19 @@ func (c Cell) ID() string {
 }
 
 var (
-	// partEnd is an end like that of a part that may follow in an ID.
+	// partEnd matches an end of a name that looks like a following part of an ID.
 	partEnd = regexp.MustCompile(`-([0-9]+m|qd[0-9]+)$`)
 	notSlug = regexp.MustCompile(`[^a-z0-9]+`)
 )
 
-// plainName says whether a name of an access specification is in IDs as it is.
+// plainName reports whether the name of an access specification is used in IDs unchanged.
 func plainName(name string) bool { return nameForm.MatchString(name) && !partEnd.MatchString(name) }
 
-// slugChars is how much of a name that is not plain is in an ID.
+// slugChars is how many characters of a name that is not plain are used in an ID.
 const slugChars = 24
 
-// accessSlug is a name of an access specification in an ID: the name, or its
-// letters and digits and the beginning of its SHA-256.
+// accessSlug returns the form of an access specification's name in an ID: the name itself, or its
+// letters and digits followed by the beginning of its SHA-256.
 func accessSlug(name string) string {
 	if plainName(name) {
 		return name
@@ -71,8 +71,8 @@ func accessSlug(name string) string {
 	return strings.TrimPrefix(slug+"-"+hex.EncodeToString(sum[:3]), "-")
 }
 
-// slug names the options, apart by dots: no name of an access specification,
-// which comes before it in an ID, has one.
+// slug names the options, separated by dots: the name of an access specification, which precedes
+// them in an ID, has no dots.
 func (o MigrationOptions) slug() string {
 	slug := "migrate"
 	if o.Migration != "" {
@@ -90,7 +90,7 @@ func (o MigrationOptions) slug() string {
 	return slug
 }
 
-// wanSlug is the name of a profile, or its numbers with nothing but [a-z0-9.].
+// wanSlug returns the name of a profile, or its numbers in characters from [a-z0-9.].
 func wanSlug(profile wan.Profile) string {
 	if profile.Name != "" {
 		return profile.Name
@@ -112,7 +112,7 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 
 func formatMs(d time.Duration) string { return strconv.FormatFloat(milliseconds(d), 'f', -1, 64) }
 
-// mustProfile parses what Parse has let through.
+// mustProfile parses a profile that Parse has accepted.
 func mustProfile(text string) wan.Profile {
 	profile, err := wan.ParseProfile(text)
 	if err != nil {
@@ -121,11 +121,10 @@ func mustProfile(text string) wan.Profile {
 	return profile
 }
 
-// Cells lists the cells of a campaign from Parse, all of which each block has
-// once, in the order in which the matrix is written: the factors vary from the
-// last to the first, as in hypervisor, storage, DRBD protocol, mirror's copy,
-// WAN, access, memory, options of the migration. Included cells come after them,
-// and controls last.
+// Cells lists the cells of a campaign from Parse; each block has all of them once. They are in
+// the order of the matrix, in which the last factor varies fastest: hypervisor, storage, DRBD
+// protocol, mirror's copy, WAN, access, memory, options of the migration. Included cells follow,
+// and controls come last.
 func (s *Spec) Cells() []Cell {
 	access := s.access()
 	cells := s.matrixCells(access)
@@ -135,7 +134,7 @@ func (s *Spec) Cells() []Cell {
 	return append(cells, s.controlCells(access)...)
 }
 
-// matrixCells are the cells of the matrix that are not excluded.
+// matrixCells returns the cells of the matrix that are not excluded.
 func (s *Spec) matrixCells(access map[string]AccessSpec) []Cell {
 	return slices.DeleteFunc(s.Matrix.cells(access), func(cell Cell) bool {
 		return slices.ContainsFunc(s.Exclude, func(match Match) bool { return match.matches(cell) })
@@ -155,7 +154,7 @@ func (s *Spec) controlCells(access map[string]AccessSpec) []Cell {
 	return cells
 }
 
-// allCells are Cells and the sentinel's, which may be one of them once more.
+// allCells returns Cells and the sentinel's cell, which may be one of them once more.
 func (s *Spec) allCells() []Cell {
 	cells := s.Cells()
 	if sentinel, ok := s.SentinelCell(); ok {
@@ -164,7 +163,7 @@ func (s *Spec) allCells() []Cell {
 	return cells
 }
 
-// Hypervisors are those of the campaign's cells, the sentinel's included, in the
+// Hypervisors returns the hypervisors of the campaign's cells, including the sentinel's, in the
 // order in which the campaign first names them.
 func (s *Spec) Hypervisors() []string {
 	var names []string
@@ -176,8 +175,8 @@ func (s *Spec) Hypervisors() []string {
 	return names
 }
 
-// SentinelCell is the cell of a campaign from Parse that is run again and
-// again; false when there is none. It may be one of Cells, or not.
+// SentinelCell returns the cell of a campaign from Parse that is run again and again; false when
+// there is none. It may or may not be one of Cells.
 func (s *Spec) SentinelCell() (Cell, bool) {
 	if s.Sentinel == nil {
 		return Cell{}, false
@@ -185,7 +184,7 @@ func (s *Spec) SentinelCell() (Cell, bool) {
 	return s.Matrix.first(s.Sentinel.Match, s.access()), true
 }
 
-// matches says whether a cell has all the levels that the match names.
+// matches reports whether a cell has all the levels that the match names.
 func (m Match) matches(cell Cell) bool {
 	is := func(want, level string) bool { return want == "" || want == level }
 	return is(m.Hypervisor, cell.Hypervisor) && is(m.Storage, cell.Storage) && is(m.Access, cell.Access.Name) &&
@@ -198,8 +197,8 @@ func (m Match) matches(cell Cell) bool {
 		(m.MaxDowntimeMs == nil || *m.MaxDowntimeMs == cell.MaxDowntimeMs)
 }
 
-// settleWAN gives each WAN one spelling, so that equal levels are equal texts:
-// that of its first mention, in the matrix and then in what names cells.
+// settleWAN gives each WAN profile one spelling, so that equal levels are equal texts: the
+// spelling of its first mention, in the matrix and then in the settings that name cells.
 func (s *Spec) settleWAN() {
 	var known []wan.Profile
 	settle := func(text *string) {
@@ -230,7 +229,7 @@ func (s *Spec) settleWAN() {
 	}
 }
 
-// sameWAN says whether two profiles shape alike, whatever they are called.
+// sameWAN reports whether two profiles shape alike, whatever their names are.
 func sameWAN(a, b wan.Profile) bool {
 	a.Name, b.Name = "", ""
 	return a == b

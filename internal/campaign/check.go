@@ -12,25 +12,24 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// MinGuestMemoryMiB is what the measured guest's system, its worker and fio need.
+// MinGuestMemoryMiB is the memory that the measured guest's system, its worker and fio need.
 const MinGuestMemoryMiB = 112
 
-// MaxLanes is how many lanes a campaign may have.
+// MaxLanes is the largest number of lanes of a campaign.
 const MaxLanes = 256
 
-// Limits of what a campaign can be set to.
+// Limits of a campaign's settings.
 const (
 	maxTrials   = 100_000
 	maxAttempts = 100
 	maxMiB      = 1 << 20 // refuses a size that was meant in another unit
-	// maxDowntimeMs is QEMU's: MAX_MIGRATE_DOWNTIME_SECONDS in its
-	// migration/options.c.
+	// maxDowntimeMs is QEMU's limit: MAX_MIGRATE_DOWNTIME_SECONDS in its migration/options.c.
 	maxDowntimeMs = 2_000_000
 )
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
 
-// ValidName says whether a campaign may have a name.
+// ValidName reports whether a campaign may have a name.
 func ValidName(name string) bool { return nameForm.MatchString(name) }
 
 var (
@@ -45,13 +44,13 @@ var (
 	preconditions = []string{PreconditionFill, PreconditionNone}
 )
 
-// checker checks values that were decoded well.
+// checker checks values that were decoded without a problem.
 type checker struct {
 	*strict.Document
 	spec *Spec
 }
 
-// check reports a setting that is missing, or not as it must be.
+// check reports a setting that is missing or not as it must be.
 func (c checker) check(setting string, ok bool, format string, values ...any) {
 	if c.Need(setting) {
 		c.Check(setting, ok, format, values...)
@@ -80,8 +79,8 @@ func (c checker) campaign() {
 	c.cells()
 }
 
-// jobs are the cells that limits follow from: none where something is wrong with what they
-// are made of.
+// jobs returns the cells that determine the limits: none when there is a problem in what they are
+// made from.
 func (c checker) jobs() []Cell {
 	s := c.spec
 	for _, setting := range []string{"matrix", "exclude", "include", "access_specifications"} {
@@ -152,7 +151,7 @@ func (c checker) matrix() {
 	}
 }
 
-// checkLevels checks the levels of a factor of the matrix, one by one.
+// checkLevels checks the levels of a factor of the matrix one by one.
 func checkLevels[L comparable](c checker, factor string, levels []L, check func(setting string, level L)) {
 	setting := "matrix." + factor
 	c.Check(setting, len(levels) > 0, "is empty: want at least one level")
@@ -163,7 +162,7 @@ func checkLevels[L comparable](c checker, factor string, levels []L, check func(
 	}
 }
 
-// spelt is a level as problems show it: texts in quotes.
+// spelt returns a level as problems show it: texts in quotes.
 func spelt(level any) string {
 	if text, ok := level.(string); ok {
 		return strconv.Quote(text)
@@ -171,7 +170,7 @@ func spelt(level any) string {
 	return fmt.Sprint(level)
 }
 
-// distinctWANs reports levels that are spelt differently and shape alike.
+// distinctWANs reports levels with different spellings that shape alike.
 func (c checker) distinctWANs() {
 	var known []wan.Profile
 	for i, text := range c.spec.Matrix.WAN {
@@ -187,7 +186,7 @@ func (c checker) distinctWANs() {
 	}
 }
 
-// oneOf checks that a level is one of some names.
+// oneOf returns a check that a level is one of some names.
 func (c checker) oneOf(names []string) func(setting, level string) {
 	return func(setting, level string) {
 		c.Check(setting, slices.Contains(names, level), "%q is not known: want %s", level, choice(names))
@@ -215,7 +214,7 @@ func (c checker) downtime(setting string, ms int) {
 	c.Check(setting, ms >= 0 && ms <= maxDowntimeMs, "%d ms: want 0, which leaves it to the hypervisor, to %d", ms, maxDowntimeMs)
 }
 
-// match checks what an exclude or include names.
+// match checks the levels that an exclude or include names.
 func (c checker) match(at string, match Match) {
 	if match == (Match{}) && c.Clean(at) {
 		c.Check(at, false, "is empty: it would match every cell")
@@ -223,7 +222,7 @@ func (c checker) match(at string, match Match) {
 	c.levels(at, match)
 }
 
-// levels checks the levels that are named, one by one.
+// levels checks the named levels one by one.
 func (c checker) levels(at string, match Match) {
 	c.oneOf(hypervisors)(at+".hypervisor", match.Hypervisor)
 	c.oneOf(storages)(at+".storage", match.Storage)
@@ -245,14 +244,14 @@ func (c checker) levels(at string, match Match) {
 	}
 }
 
-// owned checks that no factor is named that the storage system does not have.
+// owned reports factors that belong to another storage system.
 func (c checker) owned(at, storage string) {
 	for factor, owner := range owners {
 		c.Check(at+"."+factor, storage == owner, "is for %s only, not for %s", owner, storage)
 	}
 }
 
-// include checks that an include names one cell.
+// include checks that an include names exactly one cell.
 func (c checker) include(at string, match Match) {
 	c.match(at, match)
 	if !c.Clean(at) || !c.Clean("matrix") {
@@ -274,7 +273,7 @@ func (c checker) include(at string, match Match) {
 	}
 }
 
-// choice lists what can be chosen: a, b or c.
+// choice lists the possible names: a, b or c.
 func choice(names []string) string {
 	if len(names) == 1 {
 		return names[0]

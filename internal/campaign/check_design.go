@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// minStop is the fewest repetitions that a stop rule may ask for. What is
-// precise is told from more; see package precision.
+// minStop is the smallest number of repetitions that a stop rule may ask for. Judging precision
+// takes more of them; see package precision.
 const minStop = 3
 
 var (
@@ -15,8 +15,8 @@ var (
 	metrics    = []string{"blackout_ms", "total_migration_ms", "recovery_ms", "io_lost_s"}
 )
 
-// design checks which trials follow from the cells: how often they are run, in
-// which order and direction, and what is run beside them.
+// design checks the settings that make trials from the cells: how often the cells are run, in
+// which order and direction, and what is run besides them.
 func (c checker) design() {
 	s := c.spec
 	c.Check("order", slices.Contains(orders, s.Order), "%q is not known: want %s", s.Order, choice(orders))
@@ -55,7 +55,7 @@ func (c checker) control(at string, control Control) {
 	}
 }
 
-// beside checks the levels of a cell beside the matrix, in which a factor that
+// beside checks the levels of a cell that is run besides the matrix. In such a cell a factor that
 // is not named has the first of the matrix's levels.
 func (c checker) beside(at string, match Match) {
 	c.levels(at, match)
@@ -78,8 +78,8 @@ func (c checker) stop(stop Stop) {
 	c.Check("order", c.spec.Order != OrderSequential, "is sequential, but stop is asked after whole blocks: want %s", OrderBlocks)
 }
 
-// enoughValues checks that a stop rule can stop: that there are as many values as an
-// interval of the median wants, in each direction.
+// enoughValues checks that a stop rule can stop: that each direction has as many values as an
+// interval of the median needs.
 func (c checker) enoughValues(stop Stop) {
 	values, of := stop.Max, "blocks"
 	if c.spec.Directions == Balanced {
@@ -89,8 +89,8 @@ func (c checker) enoughValues(stop Stop) {
 		"more blocks are wanted, or fewer looks (a higher stop.min)", stop.Max, stop.Fewest(), len(stop.Looks()), values, of)
 }
 
-// sentinel checks that a sentinel on testbeds that are up in turn has trials to
-// be run between.
+// sentinel checks that a sentinel on testbeds that are up in turn has other trials on its
+// testbed.
 func (c checker) sentinel() {
 	cell, ok := c.spec.SentinelCell()
 	if !ok || !c.spec.inTurn() {
@@ -101,8 +101,7 @@ func (c checker) sentinel() {
 	}
 }
 
-// cells checks what follows from the factors together, when nothing is wrong
-// with them one by one.
+// cells checks what follows from the factors together, if they have no problems individually.
 func (c checker) cells() {
 	for _, setting := range []string{"matrix", "exclude", "include", "controls", "sentinel", "access_specifications"} {
 		if !c.Clean(setting) {
@@ -143,7 +142,7 @@ func (c checker) cells() {
 	c.memoryHolds(cells)
 }
 
-// tooMany reports a campaign of too many trials, without making them.
+// tooMany reports a campaign with too many trials, without making the trials.
 func (c checker) tooMany() bool {
 	s := c.spec
 	repetitions, and := 1, ""

@@ -7,24 +7,24 @@ import (
 	"heliotrope/internal/ledger"
 )
 
-// Limits of what a measurement can be set to.
+// Limits of the settings of a measurement.
 const (
 	minPhase   = time.Second
 	maxPhase   = 24 * time.Hour
 	maxLimit   = 7 * 24 * time.Hour
 	minRetain  = time.Minute
-	maxRetain  = 24 * time.Hour         // as long as a host is leased at most
-	minRound   = 100 * time.Millisecond // of the steady state: below it IOPS are a handful of I/Os
-	minWindow  = 3                      // rounds: a line through two fits always
+	maxRetain  = 24 * time.Hour         // the longest lease of a host
+	minRound   = 100 * time.Millisecond // of the steady state: shorter rounds have only a handful of I/Os
+	minWindow  = 3                      // rounds: a line always fits two exactly
 	maxWindow  = 100
 	minDiskMiB = 16
-	maxLedger  = 1024 // MiB: what is read back after each trial
-	// diskPerIO is how many of the largest I/Os the load's part of a disk
-	// holds at least, so that random I/Os find different places.
+	maxLedger  = 1024 // MiB: it is read back after each trial
+	// diskPerIO is how many of the largest I/Os must fit into the load's part of the disk, so
+	// that random I/Os find different places.
 	diskPerIO = 16
 )
 
-// measuring checks how long and how well is measured.
+// measuring checks the settings that say how long and how well is measured.
 func (c checker) measuring() {
 	c.phases()
 	c.steadyState()
@@ -107,7 +107,7 @@ func (c checker) disk() {
 	}
 }
 
-// diskHolds checks that the disk beside the ledger holds the loads of the cells.
+// diskHolds checks that the loads of the cells fit on the disk besides the ledger.
 func (c checker) diskHolds(cells []Cell) {
 	loadMiB := c.spec.Disk.SizeMiB - c.spec.Disk.LedgerMiB
 	seen := map[string]bool{}
@@ -126,7 +126,7 @@ func (c checker) diskHolds(cells []Cell) {
 		for _, problem := range access.Problems(int64(loadMiB) << 20) {
 			seen[access.Name] = true
 			at := "disk.size_mib"
-			if problem.Setting == "outstanding" { // with the factor's level
+			if problem.Setting == "outstanding" { // the cell has the factor's level
 				at = "matrix.outstanding"
 			}
 			c.Report(at, "access specification %s, %s: %s", access.Name, problem.Setting, problem.Message)
@@ -134,5 +134,5 @@ func (c checker) diskHolds(cells []Cell) {
 	}
 }
 
-// isShare says whether a number is a share in percent.
+// isShare reports whether a number is a share in percent.
 func isShare(percent float64) bool { return percent >= 0 && percent <= 100 }

@@ -13,7 +13,7 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// designed is a file that lacks the number of its repetitions.
+// designed is a file without its number of repetitions.
 const designed = `version: 1
 name: unit
 seed: 5
@@ -21,8 +21,8 @@ testbed: emulated
 matrix: {storage: [iscsi, drbd], wan: [continental, "rtt=60ms,rate=100mbit"], access: [database]}
 `
 
-// refusedDesign has what follows the designed file, from line 6, and the
-// problems it makes.
+// refusedDesign has texts that are appended to the designed file, from line 6, and the problems
+// that they cause.
 var refusedDesign = []struct{ name, text, want string }{
 	{"neither repetitions nor stop", "", `1:1: repetitions: is missing`},
 	{"repetitions and stop", "repetitions: 5\nstop: {metric: blackout_ms, relative_ci_percent: 10, max: 9}",
@@ -169,7 +169,7 @@ controls:
 	}
 }
 
-// repeated is a campaign with controls, with some more settings.
+// repeated returns a campaign with controls and some more settings.
 func repeated(t *testing.T, repetitions int, more string) *Spec {
 	t.Helper()
 	return parsed(t, fmt.Sprintf("%srepetitions: %d\ncontrols: [{control: none}, {control: pause}, {control: lan}]\n%s\n", designed, repetitions, more))
@@ -211,8 +211,8 @@ func TestDirections(t *testing.T) {
 	}
 }
 
-// TestBlocksAreComplete holds that each block has each cell once, whatever is
-// run between them.
+// TestBlocksAreComplete holds that each block has each cell exactly once, whatever is run in
+// between.
 func TestBlocksAreComplete(t *testing.T) {
 	spec := repeated(t, 6, "directions: balanced\nsentinel: {every: 4, storage: nfs}")
 	blocks := map[int][]string{}
@@ -238,7 +238,7 @@ func TestBlocksAreComplete(t *testing.T) {
 func TestSentinel(t *testing.T) {
 	const cell = "xen-nfs-continental-database"
 	for _, order := range orders {
-		// 2 blocks of 7 cells: the groups end with the trials, or do not.
+		// 2 blocks of 7 cells: the last group may or may not end with the last trial.
 		for every, want := range map[int][]int{1: nil, 7: {1, 9, 17}, 5: {1, 7, 13, 18}, 14: {1, 16}, 100: {1, 16}} {
 			plan := repeated(t, 2, fmt.Sprintf("order: %s\nsentinel: {storage: nfs, every: %d}", order, every)).Plan()
 			var at []int
@@ -270,8 +270,8 @@ func TestSentinel(t *testing.T) {
 	}
 }
 
-// TestSentinelOfTheMatrix holds that a sentinel's trials are told apart from
-// those of the same cell of the matrix.
+// TestSentinelOfTheMatrix holds that a sentinel's trials are distinguished from those of the same
+// cell in the matrix.
 func TestSentinelOfTheMatrix(t *testing.T) {
 	seeds, sentinel := map[uint64]bool{}, 0
 	plan := repeated(t, 3, "sentinel: {every: 6}").Plan()
@@ -286,8 +286,8 @@ func TestSentinelOfTheMatrix(t *testing.T) {
 	}
 }
 
-// TestPlainTrialsStay holds that what is run beside the matrix changes nothing
-// about the trials of the matrix but when they are run.
+// TestPlainTrialsStay holds that what is run besides the matrix changes the trials of the matrix
+// only in when they are run.
 func TestPlainTrialsStay(t *testing.T) {
 	plain := map[uint64]Trial{}
 	for _, trial := range parsed(t, designed+"repetitions: 4\n").Plan() {
@@ -306,7 +306,7 @@ func TestPlainTrialsStay(t *testing.T) {
 	if found != 4*4 || len(plain) != found {
 		t.Errorf("%d of %d trials were found", found, len(plain))
 	}
-	// Where the sentinel is all that is new, the order stays as well.
+	// If the sentinel is the only addition, the order stays the same too.
 	var order []string
 	for _, trial := range parsed(t, good+"sentinel: {every: 3}\n").Plan() {
 		if !trial.Sentinel {
@@ -320,8 +320,8 @@ func TestPlainTrialsStay(t *testing.T) {
 	}
 }
 
-// TestPlanFile holds that a plan comes back from its file as it was, and that
-// one from before there were controls and directions is understood.
+// TestPlanFile holds that a plan is read back from its file unchanged, and that a plan from
+// before controls and directions existed can be read.
 func TestPlanFile(t *testing.T) {
 	plan := repeated(t, 2, "directions: balanced\nsentinel: {every: 3}").Plan()
 	text, err := json.Marshal(plan)

@@ -7,56 +7,55 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// What is assumed of a trial, to say beforehand how long a campaign takes and
-// how much it leaves. Nothing but forecasts depends on these figures.
+// Assumptions about a trial, from which a campaign's duration and the size of its data are
+// estimated beforehand. Nothing but estimates depends on these figures.
 const (
-	// assumedXenMigration is a migration of a small guest under load: 10 to
-	// 18 s on the emulated testbed.
+	// assumedXenMigration is how long a migration of a small guest under load takes: 10 to 18 s
+	// on the emulated testbed.
 	assumedXenMigration = 20 * time.Second
-	// assumedVSphereMigration is a relocation's task through the lab's vCenter: 63 s
-	// over iSCSI, 66 s over NFS, and 71 s with a disk of 32 MiB, each seen once at
-	// 60 ms and 100 Mbit/s on a busy machine (docs/vsphere.md). That of a real vCenter
-	// is not known.
+	// assumedVSphereMigration is how long the task of a relocation through the lab's vCenter
+	// takes: 63 s over iSCSI, 66 s over NFS, and 71 s with a disk of 32 MiB, each observed once
+	// at 60 ms and 100 Mbit/s on a busy machine (docs/vsphere.md). How long it takes with a real
+	// vCenter is not known.
 	assumedVSphereMigration = 70 * time.Second
-	// assumedKVMMigration and assumedKVMOverWAN are the same by QEMU: 7.7 s were
-	// seen there without a WAN, and the other is a guess.
+	// assumedKVMMigration and assumedKVMOverWAN are the same for QEMU: 7.7 s were observed on the
+	// emulated testbed without a WAN; the value over a WAN is a guess.
 	assumedKVMMigration = 8 * time.Second
 	assumedKVMOverWAN   = 12 * time.Second
-	// assumedMirrorBytes is how much of a private disk is copied in a second,
-	// beside the memory: 64 MiB took 43 s longer than none at 60 ms and
-	// 100 Mbit/s, seen once.
+	// assumedMirrorBytes is how many bytes of a private disk are copied in a second, besides the
+	// memory: 64 MiB took 43 s longer than no disk at 60 ms and 100 Mbit/s, observed once.
 	assumedMirrorBytes = 3 << 19
-	// assumedChange is how long it takes to stop one emulated testbed and to
-	// start another: starting alone took 13 to 25 s.
+	// assumedChange is how long it takes to stop one emulated testbed and to start another:
+	// starting alone took 13 to 25 s.
 	assumedChange = 30 * time.Second
-	// assumedSetup is what provisioning, collecting and tearing down take, as
-	// seen on the emulated testbed: with a disk of some GiB. Filling and comparing a
-	// large one takes longer than all of that.
+	// assumedSetup is how long provisioning, collecting and tearing down take, as observed on the
+	// emulated testbed with a disk of some GiB. Filling and comparing a large disk takes longer
+	// than all of that.
 	assumedSetup = 70 * time.Second
-	// assumedCertificate is one certificate of the WAN, before or after, and
-	// assumedReadBack the ledger's.
+	// assumedCertificate is how long one certificate of the WAN takes, before or after;
+	// assumedReadBack is the same for the ledger.
 	assumedCertificate = 15 * time.Second
 	assumedReadBack    = 3 * time.Second
-	// assumedSimulated is a whole simulated trial: its phases pass without
-	// waiting, and what takes time is to make, write and check its files.
+	// assumedSimulated is how long a whole simulated trial takes: its phases pass without
+	// waiting, and the time goes into making, writing and checking its files.
 	assumedSimulated = 500 * time.Millisecond
-	// bytesPerIO is a row of table io in Parquet, with a margin (9 to 11
-	// bytes were measured).
+	// bytesPerIO is the size of a row of table io in Parquet, with a margin (9 to 11 bytes were
+	// measured).
 	bytesPerIO = 12
-	// rawPerIO and rawPerIOOfFio are an I/O in the raw log, which is there until
-	// its trial is judged: what docs/load.md wants, and what was measured of a
-	// packed one, 8.5 bytes, with a margin.
+	// rawPerIO and rawPerIOOfFio are the bytes of an I/O in the raw log, which is kept until its
+	// trial is judged. The first is what docs/load.md says, the second what was measured in a
+	// compressed log, 8.5 bytes, with a margin.
 	rawPerIO      = 6
 	rawPerIOOfFio = 12
-	// bytesPerSecond is what the counters of three hosts leave.
+	// bytesPerSecond is the size of the counters of three hosts.
 	bytesPerSecond = 4 << 10
-	// bytesPerTrial is the files' own headers, the events and the provenance.
+	// bytesPerTrial is the size of the files' own headers, the events and the provenance.
 	bytesPerTrial = 64 << 10
 )
 
-// assumedIOPS is what one outstanding I/O gives, and what a disk gives at
-// most: on the emulated testbed 5 ms each, on hosts those of a good disk.
-// An open loop has its own rate.
+// assumedIOPS returns the assumed IOPS of a load: per outstanding I/O, up to what a disk can do.
+// On the emulated testbed an I/O takes 5 ms; hosts are assumed to have a good disk. An open loop
+// has its own rate.
 func assumedIOPS(testbed string, access AccessSpec) float64 {
 	access = access.Complete()
 	if access.RateIOPS != 0 {
@@ -69,18 +68,18 @@ func assumedIOPS(testbed string, access AccessSpec) float64 {
 	return min(200*outstanding, 1_000)
 }
 
-// Estimate is what a campaign will take, roughly: if every trial is valid at
-// its first attempt, and all testbeds are of the speed that is assumed.
+// Estimate is roughly what a campaign will take, if every trial is valid at its first attempt and
+// all testbeds have the assumed speed.
 type Estimate struct {
-	Time time.Duration // of all lanes together
-	// Least is the time of stop.min repetitions, after which a campaign that
-	// stops by precision may end; that of another is Time.
+	Time time.Duration // with all lanes running at once
+	// Least is the time of stop.min repetitions, after which a campaign that stops by precision
+	// may end; for any other campaign it is Time.
 	Least time.Duration
-	Work  time.Duration // of all trials, one after the other
-	Bytes int64         // on the controller's disk, of all trials, with the raw logs of those that run at once
+	Work  time.Duration // of all trials, one after another
+	Bytes int64         // of all trials on the controller's disk, with the raw logs of those that run at the same time
 }
 
-// Estimate forecasts a plan of this campaign.
+// Estimate estimates a plan of this campaign.
 func (s *Spec) Estimate(plan []Trial) Estimate {
 	var sum Estimate
 	blocks := map[int]time.Duration{}
@@ -110,7 +109,7 @@ func (s *Spec) Estimate(plan []Trial) Estimate {
 		raw = max(raw, ios*rawBytes(trial.Cell.Access))
 	}
 	lanes := make([]time.Duration, min(s.LaneCount(), len(order)))
-	for _, block := range order { // the lane that is free first has it as a whole
+	for _, block := range order { // the lane that is free first runs the whole block
 		free := slices.Index(lanes, slices.Min(lanes))
 		lanes[free] += blocks[block]
 		sum.Time = max(sum.Time, lanes[free])
@@ -122,7 +121,7 @@ func (s *Spec) Estimate(plan []Trial) Estimate {
 	return sum
 }
 
-// rawBytes is an I/O in the raw log of a specification's engine.
+// rawBytes returns the bytes of an I/O in the raw log of a specification's engine.
 func rawBytes(access AccessSpec) float64 {
 	if access.Complete().Engine == spec.EngineFio {
 		return rawPerIOOfFio
@@ -130,8 +129,8 @@ func rawBytes(access AccessSpec) float64 {
 	return rawPerIO
 }
 
-// loadTime is how long the load runs in a trial of a cell: the warm-up's mean,
-// the phases before and after, and the migration or what is in its place.
+// loadTime returns how long the load runs in a trial of a cell: the mean warm-up, the phases
+// before and after, and the migration or what takes its place.
 func (s *Spec) loadTime(cell Cell) time.Duration {
 	warmUp := (max(s.Phases.WarmUp, s.SteadyState.window()) + s.Phases.WarmUpMax) / 2
 	during := cell.Hold
@@ -141,8 +140,8 @@ func (s *Spec) loadTime(cell Cell) time.Duration {
 	return warmUp + s.Phases.Before + during + s.Phases.After
 }
 
-// migrationTime is how long a migration of a cell is assumed to take: never
-// less than the WAN's rate allows, and no longer than it may.
+// migrationTime returns how long a migration of a cell is assumed to take: at least what the
+// WAN's rate allows, and at most what the limit allows.
 func (s *Spec) migrationTime(cell Cell) time.Duration {
 	assumed := assumedXenMigration
 	switch {

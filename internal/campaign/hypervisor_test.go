@@ -10,7 +10,7 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// migrating is a file that lacks its matrix, from line 5, but for the repetitions.
+// migrating is a file without its matrix, from line 5, and without repetitions.
 const migrating = `version: 1
 name: unit
 seed: 5
@@ -18,11 +18,11 @@ testbed: emulated
 repetitions: 2
 `
 
-// plain ends a matrix.
+// plain is the end of a matrix.
 const plain = ", wan: [lan], access: [database]}\n"
 
-// refusedHypervisor has what follows the file, from line 6, and the problems it
-// makes.
+// refusedHypervisor has texts that are appended to the file, from line 6, and the problems that
+// they cause.
 var refusedHypervisor = []struct{ name, text, want string }{
 	{"mirror under xen", "matrix: {storage: [iscsi, mirror]" + plain,
 		`6:27: matrix.storage[1]: mirror is not for xen: Xen's toolstack moves a domain's memory only: a private disk wants storage: drbd`},
@@ -102,8 +102,8 @@ func TestRefusedHypervisor(t *testing.T) {
 	}
 }
 
-// TestRefusedOnTheModel holds that the model is asked for nothing that it would
-// run as something else.
+// TestRefusedOnTheModel holds that the model is not asked for anything that it would run as
+// something else.
 func TestRefusedOnTheModel(t *testing.T) {
 	text := strings.Replace(migrating, "emulated", "simulated", 1) + "matrix: {hypervisor: [xen, kvm], migration: [postcopy], storage: [nfs, mirror]" + plain +
 		"exclude: [{hypervisor: xen}]\n"
@@ -114,8 +114,7 @@ x.yaml:6:72: matrix.storage[1]: mirror is not for simulated: the model has no pr
 	}
 }
 
-// TestLimitations holds that the table has each hypervisor, and nothing but what
-// can be asked for.
+// TestLimitations holds that the table has each hypervisor, and only demands that exist.
 func TestLimitations(t *testing.T) {
 	asked := map[string]bool{}
 	for _, demand := range demands {
@@ -171,7 +170,7 @@ func TestMigrationCells(t *testing.T) {
 	}
 }
 
-// TestCellsOfNoOptions holds that cells without them are written as before.
+// TestCellsOfNoOptions holds that cells without options are written as before.
 func TestCellsOfNoOptions(t *testing.T) {
 	for _, cell := range parsed(t, good).Cells() {
 		text, err := json.Marshal(cell)

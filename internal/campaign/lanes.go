@@ -11,7 +11,7 @@ func blocksOf(plan []Trial) int {
 	return len(blocks)
 }
 
-// IdleLanes says how many lanes of the campaign get no trial of a plan, since each runs
+// IdleLanes says how many lanes of the campaign get no trial of a plan, because each lane runs
 // whole blocks; "" when all get some.
 func (s *Spec) IdleLanes(plan []Trial) string {
 	lanes, blocks := s.LaneCount(), blocksOf(plan)

@@ -10,13 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ofLanes is a simulated campaign of two cells.
+// ofLanes returns a simulated campaign of two cells.
 func ofLanes(lanes, repetitions int) string {
 	return fmt.Sprintf("version: 1\nname: lanes\nseed: 1\ntestbed: simulated\nlanes: %d\nrepetitions: %d\nmatrix: {storage: [nfs, iscsi], wan: [lan], access: [database]}\n", lanes, repetitions)
 }
 
-// TestIdleLanes: a lane runs whole blocks, so a campaign with fewer blocks leaves some
-// lanes idle, and takes no less time for them.
+// TestIdleLanes: a lane runs whole blocks, so a campaign with fewer blocks than lanes leaves some
+// lanes idle, and these lanes save no time.
 func TestIdleLanes(t *testing.T) {
 	for _, test := range []struct {
 		lanes, repetitions int
@@ -37,7 +37,7 @@ func TestIdleLanes(t *testing.T) {
 	}
 }
 
-// TestManyLanes: a campaign has 256 lanes at least, for the schema as for Parse.
+// TestManyLanes: the schema and Parse both allow at least 256 lanes.
 func TestManyLanes(t *testing.T) {
 	const many = 256
 	spec, err := Parse("x.yaml", []byte(ofLanes(many, many)), nil)

@@ -10,8 +10,8 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// JobOf is what a trial of a cell has to do on a disk. Where the cell does not say how much memory its
-// guest has, it has the given MiB; 0 says that nobody knows.
+// JobOf returns what a trial of a cell has to do with a disk. A cell that does not say how much
+// memory its guest has gets memoryMiB; 0 means that it is not known.
 func JobOf(cell Cell, disk DiskSpec, memoryMiB int) limits.Job {
 	profile, _ := wan.ParseProfile(cell.WAN) // one that cannot be read has no limits, and is refused elsewhere
 	job := limits.Job{
@@ -34,13 +34,13 @@ func JobOf(cell Cell, disk DiskSpec, memoryMiB int) limits.Job {
 	return job
 }
 
-// copiesDisk says whether a cell's migration copies all of a private disk.
+// copiesDisk reports whether a cell's migration copies all of a private disk.
 func (c Cell) copiesDisk() bool {
 	return c.MirrorCopy == FullCopy || c.MirrorCopy == SynchronousCopy || c.Storage == Local
 }
 
-// readBytesPerS is what a load reads into its guest's memory in a second, where that is known
-// beforehand: that of an open loop. Writes leave memory as it is.
+// readBytesPerS returns how many bytes a load reads into its guest's memory in a second, if that
+// is known beforehand, which it is for an open loop. Writes do not change memory.
 func readBytesPerS(access AccessSpec) float64 {
 	mean := 0.0
 	for _, line := range access.Lines {
@@ -49,10 +49,11 @@ func readBytesPerS(access AccessSpec) float64 {
 	return access.RateIOPS * mean
 }
 
-// completeLimits fills in the limits that follow from the cells, where the file gives none. Without cells,
-// as in a file in which they are wrong, the least are taken.
+// completeLimits fills in the limits that the file does not give, from the cells. Without cells,
+// as when they have problems in the file, it uses the smallest limits.
 func (s *Spec) completeLimits(given func(setting string) bool, cells []Cell) {
-	// A disk that nobody gave a size has room for the ledger, unless a migration has to carry it.
+	// A disk without a given size grows to have room for the ledger, unless a migration must copy
+	// the disk.
 	grows := !given("disk.size_mib") && !slices.ContainsFunc(cells, Cell.copiesDisk)
 	if !given("limits.migration") {
 		least, most := s.Limits.Migration, maxLedger
@@ -83,8 +84,8 @@ func (s *Spec) completeLimits(given func(setting string) bool, cells []Cell) {
 	}
 }
 
-// longestMigration is for how long a ledger of so many MiB holds what is written around a migration, in
-// whole minutes.
+// longestMigration returns how long a migration may be so that a ledger of ledgerMiB MiB holds
+// all that is written around it, in whole minutes.
 func (s *Spec) longestMigration(ledgerMiB int) time.Duration {
 	holds := time.Duration(ledgerMiB<<20/ledger.RecordBytes) * ledger.Interval
 	return (holds - ledgerMargin - s.Phases.After).Truncate(time.Minute)

@@ -6,7 +6,7 @@ import (
 	"math"
 )
 
-// cells lists all combinations of the matrix.
+// cells lists all combinations of the matrix's levels.
 func (m Matrix) cells(access map[string]AccessSpec) []Cell {
 	depths, memory := orNone(m.Outstanding), orNone(m.GuestMemoryMiB)
 	cells := cross([]Cell{{}}, all(m.Hypervisor), func(c *Cell, level string) { c.Hypervisor = level })
@@ -33,7 +33,7 @@ func (m Matrix) cells(access map[string]AccessSpec) []Cell {
 	return cross(cells, all(m.MaxDowntimeMs), func(c *Cell, level int) { c.MaxDowntimeMs = level })
 }
 
-// orNone is the levels of a factor, or the one level 0 when the file has none.
+// orNone returns the levels of a factor, or the single level 0 when the file has none.
 func orNone(levels []int) []int {
 	if len(levels) == 0 {
 		return []int{0}
@@ -41,7 +41,7 @@ func orNone(levels []int) []int {
 	return levels
 }
 
-// cross gives each cell each level of one more factor.
+// cross combines each cell with each level of one more factor.
 func cross[L any](cells []Cell, levels func(storage string) []L, set func(*Cell, L)) []Cell {
 	var crossed []Cell
 	for _, cell := range cells {
@@ -54,11 +54,11 @@ func cross[L any](cells []Cell, levels func(storage string) []L, set func(*Cell,
 	return crossed
 }
 
-// all are the levels of a factor that every storage system has.
+// all returns the levels of a factor that every storage system has.
 func all[L any](levels []L) func(string) []L { return func(string) []L { return levels } }
 
-// only are the levels of a factor that one storage system has; others have the
-// one level "".
+// only returns the levels of a factor that one storage system has; the others have the single
+// level "".
 func only(owner string, levels []string) func(string) []string {
 	return func(storage string) []string {
 		if storage == owner {
@@ -72,10 +72,10 @@ func only(owner string, levels []string) func(string) []string {
 var factors = []string{"hypervisor", "storage", "drbd_protocol", "mirror_copy", "wan", "access", "outstanding", "guest_memory_mib",
 	"migration", "auto_converge", "bandwidth_mib_per_s", "max_downtime_ms"}
 
-// owners are the storage systems whose factors others do not have.
+// owners maps a factor that only one storage system has to that system.
 var owners = map[string]string{"drbd_protocol": DRBD, "mirror_copy": Mirror}
 
-// levels are those of a factor, as the file spells them.
+// levels returns the levels of a factor, as the file spells them.
 func (m Matrix) levels(factor string) []string {
 	switch factor {
 	case "hypervisor":
@@ -114,8 +114,8 @@ func texts[L any](levels []L) []string {
 	return list
 }
 
-// count is how many cells the matrix has, without making them. What is above
-// the limit on trials may be counted less than it is, but still above it.
+// count returns how many cells the matrix has, without making them. A number above the limit on
+// trials may be reported as a smaller one that is still above the limit.
 func (m Matrix) count() int {
 	variants := 0 // of the storage systems
 	for _, storage := range m.Storage {
@@ -135,7 +135,7 @@ func (m Matrix) count() int {
 	return count
 }
 
-// with is the matrix with what the match names as the only level of its factor.
+// with returns the matrix with each level that the match names as its factor's only level.
 func (m Matrix) with(match Match) Matrix {
 	text := func(levels *[]string, level string) {
 		if level != "" {
@@ -167,7 +167,8 @@ func (m Matrix) with(match Match) Matrix {
 	return m
 }
 
-// first is the cell with what the match names, and otherwise the first levels.
+// first returns the cell with the levels that the match names, and the first levels of all other
+// factors.
 func (m Matrix) first(match Match, access map[string]AccessSpec) Cell {
 	m = m.with(match)
 	m.Hypervisor, m.Storage, m.DRBDProtocol, m.MirrorCopy = m.Hypervisor[:1], m.Storage[:1], m.DRBDProtocol[:1], m.MirrorCopy[:1]

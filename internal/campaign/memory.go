@@ -7,19 +7,18 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// engineMiB is what our own engine and its log take beside the buffers of its
-// I/Os.
+// engineMiB is the memory of our own engine and its log, without the buffers of its I/Os.
 const engineMiB = 16
 
 // Crowded is a cell whose load would take more than half of its guest's memory.
 type Crowded struct {
 	CellID    string
-	MemoryMiB int // the guest's
-	LoadMiB   int // its load's
-	IOPS      int // that fio's log was reckoned with; 0: our own engine, which has no need of them
+	MemoryMiB int // of the guest
+	LoadMiB   int // of the load
+	IOPS      int // assumed for the size of fio's log; 0: our own engine, whose log does not depend on it
 }
 
-// String is one line that says what is wrong and what to do.
+// String says in one line what is wrong and what to do.
 func (c Crowded) String() string {
 	if c.IOPS != 0 {
 		return fmt.Sprintf("cell %s: fio and its log take %d MiB of memory at %d I/Os a second, which is assumed, more than half of the guest's %d MiB: "+
@@ -29,10 +28,10 @@ func (c Crowded) String() string {
 		c.CellID, c.LoadMiB, c.MemoryMiB, 2*c.LoadMiB)
 }
 
-// TooCrowded lists the cells whose guests are too small for their loads. Where a
-// cell does not say how much memory its guest has, it has the given MiB; 0 says
-// that nobody knows, and such cells are left out. What fio takes depends on how
-// many I/Os there will be: as many as are assumed for the testbed.
+// TooCrowded lists the cells whose guests are too small for their loads. A cell that does not say
+// how much memory its guest has gets memoryMiB; 0 means that it is not known, and such cells are
+// left out. The memory that fio needs depends on the number of I/Os: the one that is assumed for
+// the testbed is used.
 func (s *Spec) TooCrowded(memoryMiB int) []Crowded {
 	var crowded []Crowded
 	seen := map[string]bool{}
@@ -45,8 +44,7 @@ func (s *Spec) TooCrowded(memoryMiB int) []Crowded {
 	return crowded
 }
 
-// crowd says whether a cell's guest is too small for its load, on a testbed of
-// that kind.
+// crowd reports whether a cell's guest is too small for its load, on a testbed of the given kind.
 func (s *Spec) crowd(cell Cell, memoryMiB int, testbed string) (Crowded, bool) {
 	if cell.GuestMemoryMiB != 0 {
 		memoryMiB = cell.GuestMemoryMiB
@@ -61,9 +59,8 @@ func (s *Spec) crowd(cell Cell, memoryMiB int, testbed string) (Crowded, bool) {
 	return one, memoryMiB != 0 && 2*one.LoadMiB > memoryMiB
 }
 
-// memoryHolds reports cells that say how much memory their guests have, and
-// have too little. How fast a disk is nobody knows beforehand: of fio's log as
-// much is reckoned as the slowest testbeds make.
+// memoryHolds reports cells that give their guests' memory and give too little. The disk's speed
+// is not known beforehand: the size of fio's log is computed for the slowest kind of testbed.
 func (c checker) memoryHolds(cells []Cell) {
 	seen := map[string]bool{}
 	for _, cell := range cells {

@@ -8,15 +8,16 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// Parse checks a campaign and fills in the defaults. The file's name is what
-// its problems call it, in a *strict.Error that holds all of them. read gives
-// the files of Iometer's that it names, by their names there; without it, they
-// are refused. Neither the inventories that it names nor any host are looked at.
+// Parse checks a campaign file and fills in the defaults. A *strict.Error lists all problems;
+// file is the file's name in them. read returns the Iometer files that the campaign names, by
+// their names there; if it is nil, they are refused. Parse looks at no inventory that the file
+// names, and at no host.
 func Parse(file string, data []byte, read func(name string) ([]byte, error)) (*Spec, error) {
 	return parse(file, data, sources{read, fromIometer})
 }
 
-// FromTexts reads files out of their texts, by the names in the campaign file.
+// FromTexts returns a read for Parse that takes files from texts, by the names in the campaign
+// file.
 func FromTexts(texts map[string][]byte) func(name string) ([]byte, error) {
 	return func(name string) ([]byte, error) {
 		text, ok := texts[name]
@@ -41,7 +42,7 @@ func parse(file string, data []byte, from sources) (*Spec, error) {
 	return spec, nil
 }
 
-// defaults is what a file need not say.
+// defaults returns the values of settings that a file may leave out.
 func defaults() *Spec {
 	return &Spec{
 		Lanes: 1,
@@ -65,9 +66,9 @@ func defaults() *Spec {
 // DefaultDiskMiB is the size of the disk under test in campaigns that give none.
 const DefaultDiskMiB = 64
 
-// Defaults that depend on what the file says.
+// Defaults that depend on the file's content.
 const (
-	lanProfile       = "lan"            // of package wan: shapes nothing
+	lanProfile       = "lan"            // of package wan: no shaping
 	defaultPause     = 5 * time.Second  // of a control that pauses the guest
 	defaultWatch     = 30 * time.Second // of a control without a migration
 	defaultStopMin   = 5                // repetitions
@@ -76,8 +77,8 @@ const (
 	emulatedSpreadMs = 500 // the emulated processors cannot send 100 Mbit/s in time
 )
 
-// complete fills in the defaults that depend on what the file says; completeLimits does
-// those that depend on its cells.
+// complete fills in the defaults that depend on the file's content; completeLimits fills in those
+// that depend on its cells.
 func (s *Spec) complete(document *strict.Document) {
 	for i := range s.Controls {
 		control, given := &s.Controls[i], document.Given(fmt.Sprintf("controls[%d].hold", i))
@@ -113,7 +114,7 @@ func (s *Spec) complete(document *strict.Document) {
 	}
 }
 
-// rampUp is the longest of the campaign's own access specifications.
+// rampUp returns the longest ramp-up of the campaign's own access specifications.
 func (s *Spec) rampUp() time.Duration {
 	longest := time.Duration(0)
 	for _, access := range s.Access {
@@ -122,23 +123,23 @@ func (s *Spec) rampUp() time.Duration {
 	return longest
 }
 
-// ledgerMargin is how long before and after a migration its ledger is looked at.
+// ledgerMargin is how long before and after a migration the ledger's records must be kept.
 const ledgerMargin = time.Minute
 
-// ledgerTime is for how long no slot of the ledger may be written again: what
-// the guest wrote around its stall must be there when it is read back.
+// ledgerTime is how long no slot of the ledger may be overwritten: what the guest wrote around
+// its stall must be there when the ledger is read back.
 func (s *Spec) ledgerTime() time.Duration { return s.Limits.Migration + ledgerMargin + s.Phases.After }
 
-// ledgerMiB is how large the ledger must be for that.
+// ledgerMiB is the size of a ledger that keeps its records for ledgerTime.
 func (s *Spec) ledgerMiB() int {
 	slots := (s.ledgerTime() + ledger.Interval - 1) / ledger.Interval
 	return int((slots*ledger.RecordBytes + 1<<20 - 1) >> 20)
 }
 
-// window is how long a load must have run to be called steady.
+// window is how long a load must have run before it can be called steady.
 func (s SteadyState) window() time.Duration { return time.Duration(s.Window) * s.Round }
 
-// LaneCount is how many trials run side by side: one on each testbed.
+// LaneCount returns how many trials run at the same time: one on each testbed.
 func (s *Spec) LaneCount() int {
 	switch s.Testbed {
 	case TestbedHosts:

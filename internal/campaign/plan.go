@@ -6,10 +6,10 @@ import (
 	"fmt"
 )
 
-// Plan lists the trials of a campaign from Parse, in the order in which they
-// are to be started. The order, the directions and the seeds depend on nothing
-// but the file: changing what is below changes every plan, and needs a new
-// Version. A campaign that stops by precision may not run all of them.
+// Plan lists the trials of a campaign from Parse, in the order in which they are to be started.
+// The order, the directions and the seeds depend only on the file: a change of the code below
+// changes every plan, and needs a new Version. A campaign that stops by precision may not run all
+// of them.
 func (s *Spec) Plan() []Trial {
 	trials := s.blocks()
 	if cell, ok := s.SentinelCell(); ok {
@@ -21,11 +21,11 @@ func (s *Spec) Plan() []Trial {
 	return trials
 }
 
-// blocks lists the trials without the sentinel's, and without their numbers.
+// blocks lists the trials without those of the sentinel, and without numbers.
 func (s *Spec) blocks() []Trial { return s.repeated(s.Cells(), 1, s.Repetitions) }
 
-// repeated runs some cells in some blocks, from the first on: their trials in the
-// order of the campaign, without their numbers.
+// repeated returns the trials of some cells in some blocks, beginning with block first, in the
+// order of the campaign and without numbers.
 func (s *Spec) repeated(cells []Cell, first, repetitions int) []Trial {
 	trials := make([]Trial, 0, len(cells)*repetitions)
 	add := func(block int, cell Cell) {
@@ -57,14 +57,14 @@ func (s *Spec) repeated(cells []Cell, first, repetitions int) []Trial {
 	return trials
 }
 
-// inTurn says that the campaign's hypervisors are on testbeds of which one only
-// can be up: those that are emulated on one machine.
+// inTurn reports whether the campaign's hypervisors are on testbeds of which only one can be up
+// at a time: those that are emulated on one machine.
 func (s *Spec) inTurn() bool { return s.Testbed == TestbedEmulated && len(s.Hypervisors()) > 1 }
 
-// grouped is a block's order with the cells of each hypervisor together, so that
-// a block changes the testbed no more often than it must. The order of the
-// hypervisors is drawn, and within each its cells stay shuffled: a split plot,
-// in which the hypervisor is the factor of the whole plots.
+// grouped reorders a block so that the cells of each hypervisor are together, and the block
+// changes the testbed no more often than it must. The order of the hypervisors is drawn, and the
+// cells of each stay shuffled: a split plot, with the hypervisor as the factor of the whole
+// plots.
 func (s *Spec) grouped(block int, cells []Cell, order []int) []int {
 	hypervisors := s.Hypervisors()
 	random := splitMix64(s.derive("hypervisors", "", block))
@@ -79,8 +79,8 @@ func (s *Spec) grouped(block int, cells []Cell, order []int) []int {
 	return together
 }
 
-// direction is where a cell's migration goes in a block. When they are
-// balanced, the first block's is drawn, and each later one is the other way.
+// direction returns the direction of a cell's migration in a block. If directions are balanced,
+// that of the first block is drawn, and each later block has the opposite of the one before.
 func (s *Spec) direction(cellID string, block int) string {
 	switch s.Directions {
 	case Return:
@@ -93,10 +93,10 @@ func (s *Spec) direction(cellID string, block int) string {
 	return Outbound
 }
 
-// watched puts the sentinel before and after the trials, and between them. It
-// goes one way always, so that nothing about it changes but the testbed. Where
-// testbeds are up in turn, it watches that of its own hypervisor: only the trials
-// there count, and it is run beside them.
+// watched puts the sentinel before and after the trials, and between them. The sentinel always
+// goes in the same direction, so that nothing but the testbed changes. If testbeds are up in
+// turn, it watches the testbed of its own hypervisor: only the trials on that testbed are
+// counted, and it is run among them.
 func (s *Spec) watched(trials []Trial, cell Cell) []Trial {
 	id, direction := cell.ID(), Outbound
 	if s.Directions == Return {
@@ -132,22 +132,22 @@ func (s *Spec) watched(trials []Trial, cell Cell) []Trial {
 	return all
 }
 
-// sentinels is how many trials the sentinel has among some others: at least
-// one, before and after each of their groups.
+// sentinels returns how many trials the sentinel has among `others` other trials: one before and
+// one after each group of at most `every`, and at least one.
 func sentinels(others, every int) int { return 1 + (others+every-1)/every }
 
-// derive makes a seed for one purpose from the campaign's: the first 8 bytes,
-// big endian, of the SHA-256 of a text that names all it depends on. So a
-// trial keeps its seed when other cells are added or removed.
+// derive makes a seed for one purpose from the campaign's: the first 8 bytes, big endian, of the
+// SHA-256 of a text with everything that the seed depends on. So a trial keeps its seed when
+// other cells are added or removed.
 func (s *Spec) derive(purpose, cellID string, block int) uint64 {
 	sum := sha256.Sum256(fmt.Appendf(nil, "heliotrope plan %d\nseed %d\n%s %s\nblock %d\n", Version, s.Seed, purpose, cellID, block))
 	return binary.BigEndian.Uint64(sum[:8])
 }
 
-// splitMix64 is the generator of Steele, Lea and Flood, "Fast splittable
-// pseudorandom number generators", OOPSLA 2014, with the constants of Vigna's
-// https://prng.di.unimi.it/splitmix64.c. It is here because no release of Go
-// promises that math/rand gives the same numbers for ever.
+// splitMix64 is the generator of Steele, Lea and Flood, "Fast splittable pseudorandom number
+// generators", OOPSLA 2014, with the constants of Vigna's https://prng.di.unimi.it/splitmix64.c.
+// It is implemented here because no release of Go promises that math/rand gives the same numbers
+// for ever.
 type splitMix64 uint64
 
 func (r *splitMix64) next() uint64 {
@@ -158,8 +158,8 @@ func (r *splitMix64) next() uint64 {
 	return z ^ z>>31
 }
 
-// below gives each of 0 … n-1 with the same chance: numbers beyond the last
-// whole multiple of n are rejected.
+// below draws each of 0 … n-1 with the same probability: numbers beyond the last whole multiple
+// of n are rejected.
 func (r *splitMix64) below(n uint64) uint64 {
 	surplus := -n % n // 2^64 mod n
 	for {
@@ -169,8 +169,8 @@ func (r *splitMix64) below(n uint64) uint64 {
 	}
 }
 
-// permutation shuffles 0 … n-1 after Fisher and Yates, from the end (Knuth,
-// The Art of Computer Programming, volume 2, algorithm 3.4.2P).
+// permutation shuffles 0 … n-1 by the method of Fisher and Yates, from the end (Knuth, The Art of
+// Computer Programming, volume 2, algorithm 3.4.2P).
 func (r *splitMix64) permutation(n int) []int {
 	order := make([]int, n)
 	for i := range order {

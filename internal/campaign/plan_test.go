@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestSplitMix64 holds the generator to the published one: the numbers that
-// splitmix64.c gives for this seed, as other implementations test them too.
+// TestSplitMix64 compares the generator with the published one: the numbers are those of
+// splitmix64.c for this seed, which other implementations test too.
 func TestSplitMix64(t *testing.T) {
 	random := splitMix64(1234567)
 	for i, want := range []uint64{6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821} {
@@ -19,9 +19,9 @@ func TestSplitMix64(t *testing.T) {
 	}
 }
 
-// TestPermutationIsFair counts how often each of the 24 orders of four comes.
-// With 24,000 shuffles of a fixed seed, chi² with 23 degrees of freedom is
-// below 49.7 with a chance of 99.9 %.
+// TestPermutationIsFair counts how often each of the 24 orders of four items occurs. With 24,000
+// shuffles of a fixed seed, chi² with 23 degrees of freedom is below 49.7 with a probability of
+// 99.9 %.
 func TestPermutationIsFair(t *testing.T) {
 	random, counts := splitMix64(1), map[string]int{}
 	for range 24_000 {
@@ -36,8 +36,8 @@ func TestPermutationIsFair(t *testing.T) {
 	}
 }
 
-// TestPlan pins the plan of a file: it must not change without a new Version,
-// or a campaign that goes on with a new binary would run other trials.
+// TestPlan pins the plan of a file: it must not change without a new Version, because a campaign
+// that continues with a new binary would run other trials.
 func TestPlan(t *testing.T) {
 	plan := func(text string) string {
 		var lines strings.Builder
@@ -87,7 +87,7 @@ func TestEstimate(t *testing.T) {
 		text string
 		time time.Duration
 	}{
-		// The warm-up's mean is 40 s, the two other phases 30 s each.
+		// The mean warm-up is 40 s, and the two other phases are 30 s each.
 		"emulated": {good, 8 * (100 + 20 + 103) * time.Second},
 		// A lane runs whole blocks, and there are two.
 		"three hosts":           {strings.Replace(good, "emulated", "hosts\ninventories: [a, b, c]", 1), 4 * (100 + 20 + 103) * time.Second},
@@ -128,7 +128,7 @@ func TestEstimateOfHypervisors(t *testing.T) {
 		text string
 		want time.Duration
 	}{
-		// 203 s of a trial are no migration.
+		// Of a trial's time, 203 s are not the migration.
 		"kvm":           {"matrix: {hypervisor: [kvm], storage: [nfs], wan: [lan, continental], access: [database]}", 2 * (2*203 + 8 + 12) * time.Second},
 		"a full mirror": {"disk: {size_mib: 30}\nmatrix: {hypervisor: [kvm], storage: [mirror]" + plain, 2 * (203 + 8 + 20) * time.Second},
 		"vsphere":       {"disk: {size_mib: 32}\nmatrix: {hypervisor: [vsphere], storage: [nfs, local]" + plain, 2 * 2 * (203 + 70) * time.Second},
@@ -142,8 +142,8 @@ func TestEstimateOfHypervisors(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, test.want)
 		}
 	}
-	// Two blocks of two hypervisors: the testbed changes once in each, and once
-	// or never between them.
+	// Two blocks of two hypervisors: the testbed changes once in each block, and once or never
+	// between the blocks.
 	spec := parsed(t, migrating+"matrix: {hypervisor: [xen, kvm], storage: [nfs]"+plain)
 	plan := spec.Plan()
 	changes := 2

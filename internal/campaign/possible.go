@@ -9,9 +9,9 @@ import (
 // migrationFactors are the factors of MigrationOptions.
 var migrationFactors = []string{"migration", "auto_converge", "bandwidth_mib_per_s", "max_downtime_ms"}
 
-// demands are the levels that not everybody has, each by its name in limitations.
-// level is the cell's, as the file spells it; "" when it asks for nothing of the
-// kind.
+// demands are the levels that not every hypervisor or testbed supports, each with its name in
+// limitations. level returns the cell's level as the file spells it; "" when the cell does not
+// make the demand.
 var demands = []struct {
 	name, factor string
 	level        func(Cell) string
@@ -41,13 +41,12 @@ const (
 	modelsNoCopy   = "the model has no private disk that is copied"
 )
 
-// limitations says which of the demands a hypervisor, or a kind of testbed, does
-// not meet, and why: it meets all others, so that a hypervisor without an entry
-// is taken to do everything. Xen's are those of xl(1), migrate.
-// KVM does post-copy of a mirror, too: libvirt refuses post-copy only
-// where it is not live, paused or tunnelled (qemuMigrationSrcBeginPhase in its
-// src/qemu/qemu_migration.c). vSphere's are what its relocation has no setting for
-// (VirtualMachineRelocateSpec).
+// limitations says which of the demands a hypervisor, or a kind of testbed, does not meet, and
+// why. It meets all others, so a hypervisor without an entry is taken to support everything.
+// Xen's limitations are those of xl(1), migrate. KVM supports post-copy of a mirror, too: libvirt
+// refuses post-copy only when it is not live, is paused or is tunnelled
+// (qemuMigrationSrcBeginPhase in its src/qemu/qemu_migration.c). vSphere's limitations are the
+// settings that its relocation lacks (VirtualMachineRelocateSpec).
 var limitations = map[string]map[string]string{
 	Xen: {
 		Mirror:            xenMemoryOnly,
@@ -79,17 +78,17 @@ var limitations = map[string]map[string]string{
 	},
 }
 
-// refusal is a level that somebody does not have.
+// refusal is a level that a hypervisor or a kind of testbed does not support.
 type refusal struct {
 	factor, level string
 	by            string // a hypervisor, or a kind of testbed
 	why           string
 }
 
-// String says it with the reason.
+// String states the refusal with its reason.
 func (r refusal) String() string { return fmt.Sprintf("%s is not for %s: %s", r.level, r.by, r.why) }
 
-// refusals are what cannot be run of a cell.
+// refusals lists what cannot be run of a cell.
 func (s *Spec) refusals(cell Cell) []refusal {
 	var refused []refusal
 	for _, by := range []string{cell.Hypervisor, s.Testbed} {
@@ -102,13 +101,13 @@ func (s *Spec) refusals(cell Cell) []refusal {
 	return refused
 }
 
-// IsPossible says whether guests of a hypervisor can have a storage system.
+// IsPossible reports whether guests of a hypervisor can use a storage system.
 func IsPossible(hypervisor, storage string) bool {
 	return len((&Spec{}).refusals(Cell{Hypervisor: hypervisor, Storage: storage})) == 0
 }
 
-// possible reports what cannot be run: a level of the matrix once for each
-// hypervisor, with what to exclude when there are others.
+// possible reports what cannot be run: a level of the matrix once for each hypervisor, with what
+// to exclude when the hypervisor's other levels can be run.
 func (c checker) possible() {
 	s := c.spec
 	m, access := s.Matrix, s.access()

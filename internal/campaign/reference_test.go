@@ -23,15 +23,15 @@ tells all problems of a file at once, with their lines. An editor that reads the
 A length of time is a number with its unit, such as ` + "`90s` or `1h30m`" + `. A key in **bold** must be there.
 `
 
-// reference writes a table of keys for the file and for each thing in it, in the order in
-// which they are first met.
+// reference writes a table of keys for the file and for each type in it, in the order in which
+// they first occur.
 type reference struct {
 	strings.Builder
 	definitions jsonschema.Definitions
 	met         []string
 }
 
-// TestReference: docs/campaign-reference.md says what the schema does.
+// TestReference: docs/campaign-reference.md agrees with the schema.
 func TestReference(t *testing.T) {
 	var schema jsonschema.Schema
 	if err := json.Unmarshal([]byte(Schema), &schema); err != nil {
@@ -62,7 +62,7 @@ func (r *reference) table(of *jsonschema.Schema) {
 	}
 }
 
-// value says in words what may stand there.
+// value describes the values that a key may have.
 func (r *reference) value(of *jsonschema.Schema) string {
 	if name, is := strings.CutPrefix(of.Ref, "#/$defs/"); is {
 		if !slices.Contains(r.met, name) {
@@ -91,7 +91,7 @@ func (r *reference) value(of *jsonschema.Schema) string {
 	return of.Type + bounds(of.Minimum.String(), of.Maximum.String())
 }
 
-// number is a number of things, or empty where none is said.
+// number returns a number as text, or "" when there is none.
 func number(of *uint64) string {
 	if of == nil {
 		return ""

@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write the files that tests compare with")
 
-// compare compares with a committed file, or writes it with -update.
+// compare compares a text with a committed file, or writes the file with -update.
 func compare(t *testing.T, path, got string) {
 	t.Helper()
 	if *update {
@@ -63,8 +63,8 @@ func TestSchema(t *testing.T) {
 	compare(t, "campaign.schema.json", string(text)+"\n")
 }
 
-// TestSchemaSaysWhatIsChecked holds the names in the schema's tags to those
-// that the checks know.
+// TestSchemaSaysWhatIsChecked compares the names in the schema's tags with those that the checks
+// know.
 func TestSchemaSaysWhatIsChecked(t *testing.T) {
 	type property struct {
 		Enum        []any
@@ -95,7 +95,7 @@ func TestSchemaSaysWhatIsChecked(t *testing.T) {
 		"directions":    {schema.Properties["directions"].Enum, directions},
 		"control":       {schema.Defs["Control"].Properties["control"].Enum, controls},
 		"stop metric":   {schema.Defs["Stop"].Properties["metric"].Enum, metrics},
-		// What is inlined in the types is so in the schema.
+		// Types that are inlined in Go are inlined in the schema.
 		"precondition":     {schema.Defs["DiskSpec"].Properties["precondition"].Enum, preconditions},
 		"engine":           {schema.Defs["Access"].Properties["engine"].Enum, []string{spec.EngineOwn, spec.EngineFio}},
 		"on_error":         {schema.Defs["Access"].Properties["on_error"].Enum, []string{spec.ErrorGoesOn, spec.ErrorStops}},

@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// Slow is a cell whose migration cannot be over within limits.migration, however
-// quiet its guest is: what must cross the WAN once takes longer.
+// Slow is a cell whose migration cannot finish within limits.migration even if its guest is idle:
+// the data that must cross the WAN at least once takes longer.
 type Slow struct {
 	CellID     string
-	MemoryMiB  int // that the first round sends; 0 when it is not known
+	MemoryMiB  int // sent in the first round; 0 when it is not known
 	DiskMiB    int // of a private disk that is copied
 	BitsPerS   int64
-	Least      time.Duration // that it takes
+	Least      time.Duration // least duration of the migration
 	Limit      time.Duration // limits.migration
-	SkipsZeros bool          // the hypervisor sends pages of zeros as some bytes, or may do so
+	SkipsZeros bool          // the hypervisor sends, or may send, pages of zeros as some bytes
 }
 
-// String is one line that says what is wrong and what to do.
+// String says in one line what is wrong and what to do.
 func (s Slow) String() string {
 	what := fmt.Sprintf("%d MiB of memory", s.MemoryMiB)
 	switch {
@@ -35,9 +35,9 @@ func (s Slow) String() string {
 	return text + "its trials end as too-slow"
 }
 
-// TooSlow lists the cells that cannot migrate within limits.migration. Where a
-// cell does not say how much memory its guest has, it has the given MiB; 0 says
-// that nobody knows, and its memory is left aside.
+// TooSlow lists the cells that cannot migrate within limits.migration. A cell that does not say
+// how much memory its guest has gets memoryMiB; 0 means that it is not known, and the memory is
+// then left out.
 func (s *Spec) TooSlow(memoryMiB int) []Slow {
 	var slow []Slow
 	seen := map[string]bool{}
@@ -50,10 +50,9 @@ func (s *Spec) TooSlow(memoryMiB int) []Slow {
 	return slow
 }
 
-// firstRound is what a cell's migration sends at least once, and how long that
-// takes at the WAN's rate, or at the limit of its bandwidth where that is less:
-// 0 without either. Frames, acknowledgements and what is sent again are left
-// aside, so it takes longer in truth.
+// firstRound returns what a cell's migration must send at least once, and how long that takes at
+// the WAN's rate, or at the migration's bandwidth limit when that is less: 0 without either.
+// Frame headers, acknowledgements and retransmissions are left out, so it really takes longer.
 func (s *Spec) firstRound(cell Cell, memoryMiB int) Slow {
 	job := JobOf(cell, s.Disk, memoryMiB)
 	round := Slow{CellID: cell.ID(), MemoryMiB: int(job.MemoryBytes >> 20), DiskMiB: int(job.CopiedBytes >> 20), BitsPerS: job.Path.RateBits,
@@ -63,27 +62,28 @@ func (s *Spec) firstRound(cell Cell, memoryMiB int) Slow {
 	}
 	job.MemoryBytes = 0
 	if s.Disk.Precondition == PreconditionFill && job.FirstRound() > round.Limit {
-		round.SkipsZeros = false // a filled disk has none, and is enough
+		round.SkipsZeros = false // a filled disk has no zeros, and takes long enough by itself
 	}
 	return round
 }
 
-// Late is a cell whose attempts cannot be over within limits.trial, however smoothly they go.
+// Late is a cell whose attempts cannot finish within limits.trial, even without any problem.
 type Late struct {
 	CellID string
-	Fill   time.Duration // of the disk
-	Verify time.Duration // of the disk, after the load
-	Least  time.Duration // of all of an attempt
+	Fill   time.Duration // of filling the disk
+	Verify time.Duration // of verifying the disk, after the load
+	Least  time.Duration // of a whole attempt
 	Limit  time.Duration // limits.trial
 }
 
-// String is one line that says what is wrong and what to do.
+// String says in one line what is wrong and what to do.
 func (l Late) String() string {
 	return fmt.Sprintf("cell %s: an attempt takes %.0f s at least, of which it fills the disk for %.0f s and verifies it for %.0f s, as expected, "+
 		"and limits.trial is %s: its attempts end as time-out", l.CellID, l.Least.Seconds(), l.Fill.Seconds(), l.Verify.Seconds(), l.Limit)
 }
 
-// TooLate lists the cells whose attempts cannot be over within limits.trial. memoryMiB is as for TooSlow.
+// TooLate lists the cells whose attempts cannot finish within limits.trial. memoryMiB is as for
+// TooSlow.
 func (s *Spec) TooLate(memoryMiB int) []Late {
 	var late []Late
 	seen := map[string]bool{}

@@ -44,7 +44,7 @@ func TestTooSlow(t *testing.T) {
 	}
 }
 
-// TestTooLate: a disk that takes longer to fill and to verify than an attempt may is told of.
+// TestTooLate: a disk that takes longer to fill and verify than an attempt may take is reported.
 func TestTooLate(t *testing.T) {
 	const disk = "disk: {size_mib: 1048576}\nmatrix: {guest_memory_mib: [128], storage: [drbd, nfs]"
 	for name, test := range map[string]struct {
@@ -75,7 +75,7 @@ func TestTooLate(t *testing.T) {
 	}
 }
 
-// TestLimitsFollow holds that limits that nobody gave follow from the slowest of the cells.
+// TestLimitsFollow holds that limits that are not given follow from the slowest of the cells.
 func TestLimitsFollow(t *testing.T) {
 	const two = "storage: [nfs], access: [database], wan: [lan, 'rtt=300ms,rate=2mbit'], guest_memory_mib: [112, 65536]}\n"
 	for name, test := range map[string]struct {
@@ -84,7 +84,7 @@ func TestLimitsFollow(t *testing.T) {
 	}{
 		"nothing is slow": {"matrix: {storage: [nfs]" + plain, "10m0s", "30m0s", 14},
 		"64 GiB":          {"matrix: {guest_memory_mib: [65536], storage: [nfs]" + plain, "4h35m0s", "9h16m0s", 325},
-		// 76 h: more than a ledger holds. Both of the others are in their limits.
+		// 76 h is more than a ledger holds. The two others are within their limits.
 		"64 GiB at 2 Mbit/s":  {"disk: {size_mib: 4096}\nmatrix: {" + two, "14h32m0s", "36h22m0s", 1024},
 		"without that cell":   {"exclude: [{guest_memory_mib: 65536, wan: 'rtt=300ms,rate=2mbit'}]\nmatrix: {" + two, "4h35m0s", "11h33m0s", 325},
 		"as it is given":      {"limits: {migration: 1h, trial: 2h}\nmatrix: {guest_memory_mib: [65536], storage: [nfs]" + plain, "1h0m0s", "2h0m0s", 73},

@@ -1,8 +1,8 @@
-// Package campaign is the campaign file: what it may say, what is wrong with
-// it, and the plan that follows from it.
+// Package campaign is the campaign file: what it may contain, what is wrong with it, and the plan
+// that follows from it.
 //
-// It is pure: it touches no host and no clock, and the same file and seed give
-// the same plan on every machine and with every version of Go.
+// It is pure: it uses no host and no clock, and the same file and seed give the same plan on
+// every machine and with every version of Go.
 package campaign
 
 import (
@@ -15,9 +15,9 @@ import (
 // Version of the file format.
 const Version = 1
 
-// The kinds of testbeds a campaign may ask for.
+// The kinds of testbeds that a campaign may ask for.
 const (
-	TestbedEmulated  = "emulated"  // the testbed that `heliotrope lab` runs; started when it does not run
+	TestbedEmulated  = "emulated"  // the testbed that `heliotrope lab` runs; it is started if it is not running
 	TestbedHosts     = "hosts"     // the inventories that the file names
 	TestbedSimulated = "simulated" // a model: for tests and dry runs, never a measurement
 )
@@ -32,7 +32,7 @@ const (
 const (
 	Outbound = "outbound" // from site A, where the storage server is, to site B
 	Return   = "return"   // from site B to site A
-	Balanced = "balanced" // each cell as often one way as the other, but for one
+	Balanced = "balanced" // each cell as often in one direction as in the other, give or take one
 )
 
 // Hypervisors.
@@ -42,14 +42,14 @@ const (
 	VSphere = "vsphere"
 )
 
-// Storage systems that not every hypervisor has.
+// Storage systems that not every hypervisor supports.
 const (
 	DRBD   = "drbd"
-	Mirror = "mirror" // a private disk at each site, which the hypervisor copies during the migration
-	Local  = "local"  // a private datastore of each site's host, between which the hypervisor moves the whole guest
+	Mirror = "mirror" // a private disk at each site; the hypervisor copies it during the migration
+	Local  = "local"  // a private datastore on each site's host; the hypervisor moves the whole guest between them
 )
 
-// What is on the disk before the load.
+// The content of the disk before the load.
 const (
 	PreconditionFill = "fill" // bytes that follow from the seed, the same on every copy
 	PreconditionNone = "none"
@@ -57,20 +57,20 @@ const (
 
 // How a migration copies a mirror's disk.
 const (
-	FullCopy        = "full"        // all of it, behind the guest's writes
-	SynchronousCopy = "synchronous" // the same, and each write of the guest waits for the other site meanwhile
-	IncrementalCopy = "incremental" // what was written since both sites had the same, behind the guest's writes
+	FullCopy        = "full"        // all of it, asynchronously to the guest's writes
+	SynchronousCopy = "synchronous" // all of it, and meanwhile each write of the guest waits for the other site
+	IncrementalCopy = "incremental" // what was written since both sites had the same content, asynchronously to the guest's writes
 )
 
-// How a migration hands the guest's memory over.
+// How a migration transfers the guest's memory.
 const (
-	PreCopy  = "precopy"  // in rounds while the guest runs at home, and then a stop for the rest
-	PostCopy = "postcopy" // after one round and a stop, the rest while the guest runs at the other site
+	PreCopy  = "precopy"  // in rounds while the guest runs at its source; the rest during a stop
+	PostCopy = "postcopy" // one round and a stop; the rest while the guest runs at the other site
 )
 
-// Controls: cells that should show nothing, or a known thing.
+// Controls: cells that should show nothing, or a known effect.
 const (
-	ControlNone  = "none"  // no migration: the load runs through as if
+	ControlNone  = "none"  // no migration: the load runs as if there were one
 	ControlLAN   = "lan"   // a migration without a WAN
 	ControlPause = "pause" // the hypervisor pauses the guest for a known time instead
 )
@@ -262,7 +262,7 @@ type Stop struct {
 	Max int `yaml:"max" json:"max" jsonschema:"minimum=3"`
 }
 
-// Same says whether two rules are one; nil is none.
+// Same reports whether two rules are equal; nil means no rule.
 func (s *Stop) Same(other *Stop) bool {
 	if s == nil || other == nil {
 		return s == other
@@ -335,8 +335,8 @@ type Cell struct {
 	Hold    time.Duration `json:"hold,omitempty"`
 }
 
-// StorageOptions are the cell's settings for its storage system, as its driver
-// takes them.
+// StorageOptions returns the cell's settings for its storage system, in the form that the
+// system's driver takes.
 func (c Cell) StorageOptions() map[string]string {
 	options := map[string]string{}
 	if c.DRBDProtocol != "" {
@@ -348,19 +348,19 @@ func (c Cell) StorageOptions() map[string]string {
 	return options
 }
 
-// MigrationOptions are what the hypervisor is told of a cell's migration. The
-// zero value is what every hypervisor can do: pre-copy, without limits.
+// MigrationOptions are the options of a cell's migration for the hypervisor. The zero value is
+// what every hypervisor supports: pre-copy without limits.
 type MigrationOptions struct {
 	Migration        string `json:"migration,omitempty"` // PostCopy; "" is PreCopy
 	AutoConverge     bool   `json:"auto_converge,omitempty"`
 	BandwidthMiBPerS int    `json:"bandwidth_mib_per_s,omitempty"` // 0: no limit
-	MaxDowntimeMs    int    `json:"max_downtime_ms,omitempty"`     // 0: the hypervisor's own
+	MaxDowntimeMs    int    `json:"max_downtime_ms,omitempty"`     // 0: the hypervisor's default
 }
 
-// Mode is PreCopy or PostCopy.
+// Mode returns PreCopy or PostCopy.
 func (o MigrationOptions) Mode() string { return cmp.Or(o.Migration, PreCopy) }
 
-// Migrates says whether the cell's trials have a migration.
+// Migrates reports whether the cell's trials have a migration.
 func (c Cell) Migrates() bool { return c.Control == "" || c.Control == ControlLAN }
 
 // Trial is one planned execution of a cell.
@@ -370,8 +370,8 @@ type Trial struct {
 	CellID   string `json:"cell_id,omitempty"` // Cell.ID()
 	Cell     Cell   `json:"cell"`
 	Seed     uint64 `json:"seed,string,omitempty"`
-	// Direction is Outbound or Return: where the guest starts, and where it
-	// goes when the cell has a migration.
+	// Direction is Outbound or Return. It says where the guest starts, and where it moves to when
+	// the cell has a migration.
 	Direction string `json:"direction,omitempty"` // "" is Outbound
 	Sentinel  bool   `json:"sentinel,omitempty"`
 }

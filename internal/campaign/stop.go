@@ -5,16 +5,16 @@ import (
 	"slices"
 )
 
-// StopConfidence is that of the intervals of a median by which a campaign stops, of
-// all its looks together.
+// StopConfidence is the confidence, over all looks together, of the intervals of a median by
+// which a campaign stops.
 const StopConfidence = 0.95
 
-// stopGrowth is by how much each look has more repetitions than the one before.
+// stopGrowth is the factor by which each look has more repetitions than the previous one.
 const stopGrowth = 1.25
 
-// Looks are the numbers of repetitions after which it is looked whether a campaign's
-// results are precise enough: min · 1.25^j, rounded up, and max. They are fixed
-// beforehand, so that their number J is; see package precision.
+// Looks returns the numbers of repetitions after which the campaign checks whether its results
+// are precise enough: min · 1.25^j, rounded up, and max. They are fixed beforehand, and so is
+// their number J; see package precision.
 func (s Stop) Looks() []int {
 	var looks []int
 	for at := float64(s.Min); math.Ceil(at) < float64(s.Max); at *= stopGrowth {
@@ -23,9 +23,9 @@ func (s Stop) Looks() []int {
 	return append(slices.Compact(looks), s.Max)
 }
 
-// Error is the probability with which the interval of one look may miss the median.
+// Error returns the probability with which the interval of one look may miss the median.
 func (s Stop) Error() float64 { return (1 - StopConfidence) / float64(len(s.Looks())) }
 
-// Fewest is the least number of values that have an interval at a look: their least
-// and their greatest miss the median with 2 · 2^-n.
+// Fewest returns the smallest number of values that have an interval at a look: the interval from
+// the smallest to the largest value misses the median with probability 2 · 2^-n.
 func (s Stop) Fewest() int { return int(math.Ceil(1 - math.Log2(s.Error()))) }

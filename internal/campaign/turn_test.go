@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// inTurn is a campaign of two hypervisors, of which one can be up at a time.
+// inTurn is a campaign of two hypervisors, only one of which can be up at a time.
 const inTurn = `version: 1
 name: unit
 seed: 5
@@ -16,8 +16,8 @@ matrix: {hypervisor: [xen, kvm], storage: [nfs, iscsi, drbd], wan: [lan], access
 controls: [{control: pause, hypervisor: kvm}]
 `
 
-// TestHypervisorsInTurn holds that a block has each hypervisor's cells together,
-// all of them, and neither hypervisor first always.
+// TestHypervisorsInTurn holds that a block has the cells of each hypervisor together, all of
+// them, and that neither hypervisor is always first.
 func TestHypervisorsInTurn(t *testing.T) {
 	first, orders := map[string]int{}, map[string]bool{}
 	plan := parsed(t, inTurn).Plan()
@@ -43,7 +43,7 @@ func TestHypervisorsInTurn(t *testing.T) {
 	if first[Xen] == 0 || first[KVM] == 0 || len(orders) < 3 {
 		t.Errorf("first are %v, %d orders of xen's cells", first, len(orders))
 	}
-	// Where all testbeds are up at the same time, nothing is put together.
+	// If all testbeds are up at the same time, nothing is grouped.
 	changes := 0
 	elsewhere := parsed(t, strings.Replace(inTurn, "emulated", "hosts\ninventories: [a, b]", 1)).Plan()
 	for i := 1; i < cells; i++ {
@@ -56,8 +56,8 @@ func TestHypervisorsInTurn(t *testing.T) {
 	}
 }
 
-// TestSentinelInTurn holds that the sentinel is run beside the trials of its own
-// hypervisor, and changes no testbed.
+// TestSentinelInTurn holds that the sentinel is run among the trials of its own hypervisor, and
+// causes no change of the testbed.
 func TestSentinelInTurn(t *testing.T) {
 	changes := func(plan []Trial) (n int) {
 		for i := 1; i < len(plan); i++ {
