@@ -8,25 +8,25 @@ type Outcome struct {
 	Cause   cause.Code
 }
 
-// Standing is how far a trial has come by its attempts.
+// Standing says whether a trial is to be tried again after its attempts so far.
 type Standing int
 
 // The standings.
 const (
 	Open    Standing = iota // it is tried again
-	Late                    // it is tried again, after the others of its block
+	Late                    // it is tried again, after the other trials of its block
 	Settled                 // it is not tried again
 )
 
-// infrastructureAttempts is how often a host, a worker or the way to them may end an
-// attempt of a trial before its block goes on without it. As often again, and the trial
-// is given up.
+// infrastructureAttempts is how many attempts of a trial the infrastructure (a host, a worker or
+// the connection to them) may end before the trial's block continues without it. After as many
+// again, the trial is given up.
 const infrastructureAttempts = 10
 
-// Settle says how a trial stands after its attempts, of which at most so many may be
-// invalid. A result settles it, and so does a trial that cannot be. Attempts that
-// somebody cancelled do not count, and those that the infrastructure ended have a
-// number of their own: they say nothing of the trial.
+// Settle returns how a trial stands after its attempts, of which at most `attempts` may be
+// invalid. A result settles a trial, and so does bad input. Cancelled attempts do not count.
+// Attempts that the infrastructure ended have a limit of their own: they say nothing about the
+// trial.
 func Settle(outcomes []Outcome, attempts int) Standing {
 	invalid, ended := 0, 0
 	for _, outcome := range outcomes {
@@ -49,5 +49,5 @@ func Settle(outcomes []Outcome, attempts int) Standing {
 	return Open
 }
 
-// IsResult says whether the attempt measured the system under test, or its failure.
+// IsResult reports whether the attempt measured the system under test, or its failure.
 func (o Outcome) IsResult() bool { return o.Verdict == Valid || o.Verdict == TargetFailed }

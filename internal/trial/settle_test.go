@@ -10,7 +10,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// TestSettle: only what says something of the trial uses up its attempts.
+// TestSettle: only attempts that say something about the trial count against its limit.
 func TestSettle(t *testing.T) {
 	invalid := trial.Outcome{Verdict: trial.Invalid, Cause: cause.ClockJumped}
 	away := trial.Outcome{Verdict: trial.Invalid, Cause: cause.Infrastructure}

@@ -1,5 +1,5 @@
-// Package trial has the words of one trial: its phases, its timeline, its
-// verdict, and the reference by which everybody names it. It is pure.
+// Package trial defines the words for one trial: its phases, its timeline, its verdict, and the
+// reference by which everything names it. It is pure.
 package trial
 
 import (
@@ -17,22 +17,22 @@ import (
 type Lane struct {
 	Name       string         `json:"name"` // the testbed's label
 	Kind       inventory.Kind `json:"kind"`
-	Inventory  string         `json:"inventory,omitempty"`  // absolute path on the controller; none for a simulated one
-	Hypervisor string         `json:"hypervisor,omitempty"` // of its sites; any for a simulated one
-	// Machines are the testbed's, and last the measured guest; none for a
-	// simulated one.
+	Inventory  string         `json:"inventory,omitempty"`  // absolute path on the controller; "" for a simulated testbed
+	Hypervisor string         `json:"hypervisor,omitempty"` // of the testbed's sites; "" for a simulated testbed, which can be any
+	// Machines are the testbed's machines, the measured guest last; empty for a simulated
+	// testbed.
 	Machines []Machine `json:"machines,omitempty"`
-	// Faults provokes failures of a simulated testbed; see package simulated.
+	// Faults causes failures in a simulated testbed; see package simulated.
 	Faults json.RawMessage `json:"faults,omitempty"`
-	// LocalSteps has the steps of trials run as local activities, which cost the server
-	// next to nothing. Only a simulated testbed's can be.
+	// LocalSteps runs the steps of trials as local activities, which cost the server next to
+	// nothing. Only a simulated testbed supports them.
 	LocalSteps bool `json:"local_steps,omitempty"`
-	// Others are testbeds with other hypervisors that take turns with this one,
-	// as on a machine that has room for one emulated testbed.
+	// Others are testbeds with other hypervisors that take turns with this one, for example on a
+	// machine that has room for only one emulated testbed.
 	Others []Lane `json:"others,omitempty"`
 }
 
-// For is the lane's testbed with that hypervisor; false when it has none.
+// For returns the lane's testbed with a hypervisor; false when it has none.
 func (l Lane) For(hypervisor string) (Lane, bool) {
 	if l.Hypervisor == hypervisor || l.Hypervisor == "" {
 		return l, true
@@ -48,26 +48,27 @@ func (l Lane) For(hypervisor string) (Lane, bool) {
 	return Lane{}, false
 }
 
-// Machine is a machine of a testbed and what it can do for a trial: what a trial
-// starts, follows and collects follows from this.
+// Machine is a machine of a testbed and what it can do for a trial. This determines what a trial
+// starts, follows and collects there.
 type Machine struct {
 	Name string `json:"name"`
-	Site string `json:"site,omitempty"` // "a" or "b" of the one that runs the guest there
-	// End is "a" or "b" of the one that is that end of the WAN: the guest's
-	// heartbeats arrive at a's. It may be the site's host.
+	Site string `json:"site,omitempty"` // "a" or "b" for the host that runs the guest at that site
+	// End is "a" or "b" for the machine at that end of the WAN: the guest's heartbeats arrive at
+	// end a. It may be the site's host.
 	End string `json:"end,omitempty"`
-	// Shell: it can be driven over SSH. Worker: by a worker of ours, instead.
+	// Shell: the machine can be driven over SSH. Worker: it is driven by a worker of ours
+	// instead.
 	Shell  bool `json:"shell,omitempty"`
 	Worker bool `json:"worker,omitempty"`
-	// Witness: the witness's program runs on it through a trial.
+	// Witness: the witness's program runs on the machine during a trial.
 	Witness bool `json:"witness,omitempty"`
-	Clock   bool `json:"clock,omitempty"` // it can be read from the controller
+	Clock   bool `json:"clock,omitempty"` // its clock can be read from the controller
 }
 
-// HasPrograms says whether programs of ours are on it before the guest runs.
+// HasPrograms reports whether programs of ours are on the machine before the guest runs.
 func (m Machine) HasPrograms() bool { return m.Name != Guest && (m.Worker || m.Witness) }
 
-// Machine finds a machine by name.
+// Machine returns the machine with a name; false when there is none.
 func (l Lane) Machine(name string) (Machine, bool) {
 	for _, machine := range l.Machines {
 		if machine.Name == name {
@@ -77,17 +78,17 @@ func (l Lane) Machine(name string) (Machine, bool) {
 	return Machine{}, false
 }
 
-// Workers says whether a worker of ours runs on any machine.
+// Workers reports whether a worker of ours runs on any machine.
 func (l Lane) Workers() bool {
 	return slices.ContainsFunc(l.Machines, func(m Machine) bool { return m.Worker })
 }
 
-// Programs says whether programs of ours are installed on any host.
+// Programs reports whether programs of ours are installed on any host.
 func (l Lane) Programs() bool {
 	return l.Kind != inventory.Simulated && slices.ContainsFunc(l.Machines, Machine.HasPrograms)
 }
 
-// Phase of a trial.
+// Phase is a phase of a trial.
 type Phase string
 
 // The phases, in their order.
@@ -107,7 +108,7 @@ const (
 // Phases lists the phases in their order.
 var Phases = []Phase{Provision, Shape, Attest, WarmUp, Before, Migrate, After, Collect, Verify, Teardown}
 
-// Verdict on a trial.
+// Verdict is the judgement on a trial.
 type Verdict string
 
 // The verdicts.
@@ -115,7 +116,7 @@ const (
 	Valid        Verdict = "valid"
 	TargetFailed Verdict = "target-failed" // the migration or the storage failed: a result
 	Invalid      Verdict = "invalid"       // the measurement cannot be trusted
-	Skipped      Verdict = "skipped"       // not run: the campaign was cancelled, or gave up
+	Skipped      Verdict = "skipped"       // not run: the campaign was cancelled or gave up
 )
 
 // Guest is the measured guest's name among a testbed's machines.
@@ -127,10 +128,10 @@ type Mark struct {
 	At    time.Time `json:"at"`
 }
 
-// Timeline is the phases that have begun, in their order.
+// Timeline has the phases that have begun, in their order.
 type Timeline []Mark
 
-// Start is when a phase began; false when it has not.
+// Start returns when a phase began; false when it has not begun.
 func (t Timeline) Start(phase Phase) (time.Time, bool) {
 	for _, mark := range t {
 		if mark.Phase == phase {
@@ -140,32 +141,31 @@ func (t Timeline) Start(phase Phase) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// Ref names one attempt of a trial and says what it is.
+// Ref names one attempt of a trial and describes it.
 type Ref struct {
 	Campaign string         `json:"campaign"`
 	Trial    campaign.Trial `json:"trial"`
 	Attempt  int            `json:"attempt"` // from 1
 	Timeline Timeline       `json:"timeline,omitempty"`
-	// DiskBytes is the size of the disk under test, and LedgerBytes how much
-	// of it, at its end, is the ledger's: 0 for none.
+	// DiskBytes is the size of the disk under test. LedgerBytes is the size of the ledger at the
+	// disk's end; 0: no ledger.
 	DiskBytes   int64 `json:"disk_bytes,omitempty"`
 	LedgerBytes int64 `json:"ledger_bytes,omitempty"`
-	// Now is the time of a simulated trial, which passes without waiting.
-	// Zero for a real one.
+	// Now is the time of a simulated trial, in which time passes without waiting. It is zero for
+	// a real trial.
 	Now time.Time `json:"now,omitzero"`
 }
 
-// Key is unique in the campaign and sorts in the plan's order: "00007.1".
+// Key returns a name that is unique in the campaign and sorts in the plan's order: "00007.1".
 func (r Ref) Key() string { return fmt.Sprintf("%05d.%d", r.Trial.Sequence, r.Attempt) }
 
-// LoadFolder is the name of the folder of its load in the guest.
+// LoadFolder returns the name of the folder of the attempt's load in the guest.
 func (r Ref) LoadFolder() string { return "load-" + r.Key() }
 
-// WitnessFolder is the name of the folder of its witness on any machine.
+// WitnessFolder returns the name of the folder of the attempt's witness on any machine.
 func (r Ref) WitnessFolder() string { return "witness-" + r.Key() }
 
-// From is the site where the guest starts, "a" or "b", as package storage
-// names them.
+// From returns the site where the guest starts, "a" or "b", as package storage names them.
 func (r Ref) From() string {
 	if r.Trial.Direction == campaign.Return {
 		return "b"
@@ -173,7 +173,7 @@ func (r Ref) From() string {
 	return "a"
 }
 
-// To is the other site: where a migration takes the guest.
+// To returns the other site, to which a migration moves the guest.
 func (r Ref) To() string {
 	if r.From() == "b" {
 		return "a"
@@ -181,12 +181,12 @@ func (r Ref) To() string {
 	return "b"
 }
 
-// Job is what there is to do in the attempt, as far as its reference says: not how much memory a guest of
-// the inventory's size has, nor whether the disk is filled.
+// Job returns what the attempt has to do, as far as its reference says. The reference does not
+// say how much memory a guest of the inventory's size has, nor whether the disk is filled.
 func (r Ref) Job() limits.Job {
 	disk := campaign.DiskSpec{SizeMiB: int(r.DiskBytes >> 20), LedgerMiB: int(r.LedgerBytes >> 20)}
 	return campaign.JobOf(r.Trial.Cell, disk, 0)
 }
 
-// LoadBytes is how much of the disk under test is the load's.
+// LoadBytes returns how much of the disk under test belongs to the load.
 func (r Ref) LoadBytes() int64 { return r.DiskBytes - r.LedgerBytes }

@@ -11,7 +11,7 @@ func TestSitesByDirection(t *testing.T) {
 	for _, test := range []struct{ direction, from, to string }{
 		{campaign.Outbound, "a", "b"},
 		{campaign.Return, "b", "a"},
-		{"", "a", "b"}, // of a plan from before there were directions
+		{"", "a", "b"}, // from a plan made before directions existed
 	} {
 		ref := Ref{Trial: campaign.Trial{Direction: test.direction}}
 		if ref.From() != test.from || ref.To() != test.to {
@@ -20,8 +20,8 @@ func TestSitesByDirection(t *testing.T) {
 	}
 }
 
-// TestRefOfAnOlderPlan holds that a trial that was planned before there were
-// controls, directions and ledgers is still the one that it was.
+// TestRefOfAnOlderPlan holds that a trial that was planned before controls, directions and
+// ledgers existed still means the same trial.
 func TestRefOfAnOlderPlan(t *testing.T) {
 	var ref Ref
 	err := json.Unmarshal([]byte(`{"campaign":"old","trial":{"sequence":7,"block":2,"cell_id":"xen-nfs-lan-database","cell":{"hypervisor":"xen",
