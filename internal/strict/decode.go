@@ -16,7 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// decode fills the struct that target points to from the one document in data.
+// decode fills the struct that target points to from the only document in data.
 func (d *Document) decode(data []byte, target any) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var root, more yaml.Node
@@ -39,8 +39,8 @@ func (d *Document) decode(data []byte, target any) {
 
 var syntaxLine = regexp.MustCompile(`^line (\d+): `)
 
-// syntax reports what the YAML parser refuses. It tells the line in its text
-// only, and no column.
+// syntax reports an error of the YAML parser, which gives the line only in its text and no
+// column.
 func (d *Document) syntax(err error) {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	at := position{1, 1}
@@ -91,8 +91,8 @@ func (d *Document) value(node *yaml.Node, path string, target reflect.Value) {
 	}
 }
 
-// scalar says whether a node is a value of the wanted type, and reports it
-// when it is not.
+// scalar reports whether a node is a value of the wanted type, and records a problem when it is
+// not.
 func (d *Document) scalar(node *yaml.Node, path, want, tag string) bool {
 	at := nodePosition(node)
 	switch {
@@ -110,8 +110,8 @@ func (d *Document) scalar(node *yaml.Node, path, want, tag string) bool {
 	return false
 }
 
-// decodeScalar decodes a value of the wanted type as YAML does, except that a
-// whole number is written in plain digits.
+// decodeScalar decodes a value of the wanted type as YAML does, except that a whole number must
+// be written in plain digits.
 func decodeScalar[T any](d *Document, node *yaml.Node, path, tag, want string, set func(T)) {
 	if !d.scalar(node, path, want, tag) {
 		return
@@ -130,7 +130,7 @@ var (
 	fraction = regexp.MustCompile(`^[+-]?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
 )
 
-// number decodes a number with or without a fraction, in plain digits: 2, 0.5.
+// number decodes a number in plain digits, with or without a fraction: 2, 0.5.
 func (d *Document) number(node *yaml.Node, path string, target reflect.Value) {
 	if node.Kind != yaml.ScalarNode {
 		d.scalar(node, path, "a number", "!!float")
@@ -179,8 +179,8 @@ func (d *Document) duration(node *yaml.Node, path string, target reflect.Value) 
 	}
 }
 
-// decodeText decodes a value that has a text form of its own. YAML would take
-// some addresses for numbers, so any plain value is accepted.
+// decodeText decodes a value that has a text format of its own. YAML would take some addresses
+// for numbers, so any plain value is accepted.
 func decodeText[T any](d *Document, node *yaml.Node, path string, target reflect.Value, parse func(string) (T, error), want string) {
 	at := nodePosition(node)
 	if node.Kind != yaml.ScalarNode {
@@ -231,7 +231,7 @@ func (d *Document) mapping(node *yaml.Node, path string, target reflect.Value) {
 	}
 }
 
-// named decodes a mapping whose keys are names of the user's own.
+// named decodes a mapping whose keys are names chosen by the user.
 func (d *Document) named(node *yaml.Node, path string, target reflect.Value) {
 	if node.Kind != yaml.MappingNode {
 		d.report(nodePosition(node), path, "want a mapping of names")
@@ -254,9 +254,9 @@ func (d *Document) named(node *yaml.Node, path string, target reflect.Value) {
 	}
 }
 
-// settings are the fields of a struct by their YAML names, and those names in
-// the order of the struct. The settings of an inlined struct are its own, and
-// a field whose name is - is none.
+// settings returns the fields of a struct by their YAML names, and those names in the order of
+// the struct. The settings of an inlined struct belong to the outer one, and a field with the
+// name - is left out.
 func settings(target reflect.Value) (fields map[string]reflect.Value, names []string) {
 	fields = map[string]reflect.Value{}
 	for i := range target.NumField() {
@@ -278,7 +278,7 @@ func settings(target reflect.Value) (fields map[string]reflect.Value, names []st
 
 var plainKey = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 
-// plain makes of a key what fits into a path and a line.
+// plain returns a key in a form that fits into a path and a line.
 func plain(key string) string {
 	if plainKey.MatchString(key) {
 		return key

@@ -1,14 +1,12 @@
-// Package strict decodes the YAML files that users write, and remembers where
-// each setting stood.
+// Package strict decodes the YAML files that users write, and remembers where each setting is in
+// the file.
 //
-// It promises that nothing is guessed and nothing is passed over: unknown and
-// repeated settings, wrong types, empty values, anchors and further documents
-// are problems, and all problems of a file come together, each with its line
-// and column. What is decoded is a struct with yaml tags; its fields may be
-// strings, ints, float64s, bools, durations, addresses, structs (inlined ones
-// too), lists of them, maps of them by name, and pointers, which are nil when
-// nothing is given.
-// A default is what the struct holds before it is decoded.
+// It promises that nothing is guessed and nothing is ignored: unknown and repeated settings,
+// wrong types, empty values, anchors and further documents are problems, and all problems of a
+// file are reported together, each with its line and column. It decodes into a struct with yaml
+// tags. Fields may be strings, ints, float64s, bools, durations, addresses, structs (also inlined
+// ones), lists of these, maps of these by name, and pointers, which are nil when the setting is
+// missing. A default is the value that the struct has before decoding.
 package strict
 
 import (
@@ -27,7 +25,7 @@ type Problem struct {
 	Message string `json:"message"`
 }
 
-// String is one line: inventory.yaml:16:16: machines[0].ssh.address: "foo" is not host:port.
+// String returns one line: inventory.yaml:16:16: machines[0].ssh.address: "foo" is not host:port.
 func (p Problem) String() string {
 	where := fmt.Sprintf("%s:%d:%d: ", p.File, p.Line, p.Column)
 	if p.Path != "" {
@@ -36,13 +34,13 @@ func (p Problem) String() string {
 	return where + p.Message
 }
 
-// Error is everything wrong with a file: bad input, so a command line
-// should exit with 2.
+// Error lists everything that is wrong with a file. It is bad input: a command should exit with
+// 2.
 type Error struct {
 	Problems []Problem // at least one, in the order of the file
 }
 
-// Error has one line for each problem.
+// Error returns one line for each problem.
 func (e *Error) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, problem := range e.Problems {
@@ -51,35 +49,35 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// position is where in a file something stands.
+// position is a place in a file.
 type position struct{ line, column int }
 
-// Document is a decoded file, to be checked further. Settings are named by
-// their path: machines[0].ssh.address, matrix.wan[2]; "" is the whole file.
+// Document is a decoded file that can be checked further. A setting is named by its path:
+// machines[0].ssh.address, matrix.wan[2]; "" is the whole file.
 type Document struct {
 	file     string
-	at       map[string]position // by path; only settings that were decoded well
+	at       map[string]position // by path; only settings that were decoded without a problem
 	failed   map[string]bool     // paths that have a problem already
 	problems []Problem
 }
 
-// Decode fills the struct that target points to from the one document in
-// data. The file's name is what problems call it. What is wrong so far is in
-// Document.Err; only settings that are Given are to be checked.
+// Decode fills the struct that target points to from the only document in data. file is the
+// file's name in problems. Document.Err has the problems found so far; the caller must check only
+// settings that are Given.
 func Decode(file string, data []byte, target any) *Document {
 	d := &Document{file: file, at: map[string]position{}, failed: map[string]bool{}}
 	d.decode(data, target)
 	return d
 }
 
-// Given says whether a setting is in the file and was decoded well.
+// Given reports whether a setting is in the file and was decoded without a problem.
 func (d *Document) Given(setting string) bool {
 	_, ok := d.at[setting]
 	return ok
 }
 
-// Need says whether a setting is given, and reports it when it is missing, at
-// the mapping that lacks it. Nothing is reported twice.
+// Need reports whether a setting is given. When it is missing, Need records a problem at the
+// mapping that lacks it, but never a second one for the same setting.
 func (d *Document) Need(setting string) bool {
 	if d.Given(setting) {
 		return true
@@ -91,16 +89,15 @@ func (d *Document) Need(setting string) bool {
 	return false
 }
 
-// Check reports a given setting unless it is as it must be. A setting that is
-// not given is as it must be.
+// Check records a problem for a given setting unless ok is true. It ignores a setting that is not
+// given.
 func (d *Document) Check(setting string, ok bool, format string, values ...any) {
 	if d.Given(setting) && !ok {
 		d.report(d.at[setting], setting, format, values...)
 	}
 }
 
-// Report reports a setting where it stands, or where the nearest mapping
-// around it does.
+// Report records a problem at the setting, or at the nearest mapping around it.
 func (d *Document) Report(setting, format string, values ...any) {
 	at, nearest := position{1, 1}, setting
 	for {
@@ -116,7 +113,7 @@ func (d *Document) Report(setting, format string, values ...any) {
 	d.report(at, setting, format, values...)
 }
 
-// Clean says whether nothing is wrong with a setting and all below it.
+// Clean reports whether neither a setting nor anything below it has a problem.
 func (d *Document) Clean(setting string) bool {
 	for path := range d.failed {
 		if path == setting || strings.HasPrefix(path, setting+".") || strings.HasPrefix(path, setting+"[") {
@@ -126,7 +123,7 @@ func (d *Document) Clean(setting string) bool {
 	return true
 }
 
-// Err is everything reported so far, an *Error in the order of the file, or nil.
+// Err returns all problems so far as an *Error in the order of the file, or nil.
 func (d *Document) Err() error {
 	if len(d.problems) == 0 {
 		return nil
@@ -145,7 +142,7 @@ func (d *Document) report(at position, path, format string, values ...any) {
 	})
 }
 
-// parentOf is the mapping or list around a setting.
+// parentOf returns the mapping or list that contains a setting.
 func parentOf(setting string) string {
 	return setting[:max(0, strings.LastIndexAny(setting, ".["))]
 }
