@@ -1,11 +1,11 @@
-// Package filling has our witness's program fill a disk on the machine where it
-// is, so that what is measured later neither meets holes nor allocates.
+// Package filling has the witness's program fill a disk on the disk's own machine, so that the
+// measured I/O later neither meets holes nor allocates.
 //
-// It promises that a fill outlives whoever asked for it: it is found again by its
-// folder, and one that was broken off goes on from where it was.
+// It promises that a fill outlives the process that asked for it: it is found again by its
+// folder, and an interrupted fill continues from where it was.
 //
-// Dangerous: what the disk had is gone. Whoever asks must know that nothing uses
-// it, for an image file nobody else looks.
+// Dangerous: the disk's previous content is lost. The caller must know that nothing uses the
+// disk; for an image file nothing else checks that.
 package filling
 
 import (
@@ -24,26 +24,26 @@ import (
 )
 
 const (
-	// lookEvery is how often a fill is looked at.
+	// lookEvery is how often the state of a fill is read.
 	lookEvery  = 500 * time.Millisecond
 	outputFile = "output" // of a record.Process
 )
 
-// Disk is a disk, or an image file, and who fills it.
+// Disk is a disk or an image file, and the process that fills it.
 type Disk struct {
-	Process record.Process // whose folder is its own
+	Process record.Process // its folder is for this fill only
 	Program string         // the witness's path on the machine
 	Path    string
 }
 
-// Fill fills the disk from a byte to another with what follows from the seed, and
-// tells how long the program took for it. reached is told up to which byte all is
-// written, each time that there is more of it; its error ends Fill. The context's
-// end does not end the program: Fill, called again with the same arguments, or with
-// a byte that was reached, finds it.
+// Fill fills the disk from fromByte to toByte with bytes that follow from the seed, and returns
+// how long the program took. It calls reached with the byte up to which everything is written,
+// each time that has grown; an error of reached ends Fill. The end of the context does not end
+// the program: Fill finds it again when it is called with the same arguments, or with a fromByte
+// that was reached.
 //
-// After success the process's folder stays, so that Fill does nothing there until
-// somebody removes it. After a failure it is removed.
+// After success the process's folder stays, so that Fill does nothing more until somebody removes
+// the folder. After a failure Fill removes it.
 func (d Disk) Fill(ctx context.Context, fromByte, toByte int64, seed uint64, reached func(byte int64) error) (took time.Duration, err error) {
 	last := fromByte
 	err = poll.Until(ctx, lookEvery, func(ctx context.Context) (bool, error) {
@@ -64,7 +64,7 @@ func (d Disk) Fill(ctx context.Context, fromByte, toByte int64, seed uint64, rea
 			err := d.Process.Start(ctx, d.Program, "fill", d.Path,
 				strconv.FormatInt(fromByte, 10), strconv.FormatInt(toByte, 10), strconv.FormatUint(seed, 10))
 			if errors.Is(err, record.ErrEnded) {
-				err = nil // it is looked at next
+				err = nil // the next look finds how it ended
 			}
 			return false, err
 		case status.State == record.Running:
@@ -82,15 +82,15 @@ func (d Disk) Fill(ctx context.Context, fromByte, toByte int64, seed uint64, rea
 	return took, nil
 }
 
-// zeroPiece is how many MiB of zeros are written at once, and zeroLimit how long that may
-// take: less than a step on a testbed may be silent. At 2 Mbit/s it is 67 s.
+// zeroPiece is how many MiB of zeros are written at once. zeroLimit is how long that may take,
+// which is less than a step on a testbed may be silent. At 2 Mbit/s a piece takes 67 s.
 const (
 	zeroPiece = 16
 	zeroLimit = 4 * time.Minute
 )
 
-// Zero writes zeros from a byte to another, both of which are multiples of a MiB: behind what
-// is filled, for a ledger. It says so after each piece (alive.Tell).
+// Zero writes zeros from fromByte to toByte, both multiples of 1 MiB: the part after the filled
+// one, for a ledger. It calls alive.Tell after each piece.
 func (d Disk) Zero(ctx context.Context, fromByte, toByte int64) error {
 	const mebibyte = 1 << 20
 	end := toByte / mebibyte
@@ -105,7 +105,7 @@ func (d Disk) Zero(ctx context.Context, fromByte, toByte int64) error {
 	return nil
 }
 
-// failed is why a fill has not ended well.
+// failed returns why a fill did not succeed.
 func (d Disk) failed(status record.Status) error {
 	if status.State == record.Stopped {
 		return errors.New("somebody has stopped it")

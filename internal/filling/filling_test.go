@@ -20,7 +20,7 @@ import (
 // TestMain fails when a goroutine outlives the tests.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// disk is one on this machine, with a script as the witness's program.
+// disk returns a disk on this machine, with a script as the witness's program.
 func disk(t *testing.T, script string) Disk {
 	t.Helper()
 	dir := t.TempDir()
@@ -33,7 +33,8 @@ func disk(t *testing.T, script string) Disk {
 
 func ignored(int64) error { return nil }
 
-// whole notes how it was called, says how far it is, and ends well once it may.
+// whole is a script that records how it was called, reports its progress, and ends successfully
+// once it may.
 const whole = `
 echo "$@" >> "${2%image}calls"
 echo 16777216 > progress
@@ -55,7 +56,7 @@ func TestFill(t *testing.T) {
 	assert.Equal(t, int64(1234), took.Milliseconds())
 	assert.Equal(t, []int64{16777216, 33554432}, reached)
 	assert.Equal(t, 2, told, "it is told of each step that was reached, and of no look beside")
-	// Called again, it does nothing.
+	// When it is called again, it does nothing.
 	took, err = d.Fill(t.Context(), 4096, 33554432, 7, ignored)
 	require.NoError(t, err)
 	assert.Equal(t, int64(1234), took.Milliseconds())
@@ -64,7 +65,7 @@ func TestFill(t *testing.T) {
 	assert.Equal(t, "fill "+d.Path+" 4096 33554432 7\n", string(calls))
 }
 
-// TestFillIsFoundAgain: who asked for it may be gone.
+// TestFillIsFoundAgain: the process that asked for it may be gone.
 func TestFillIsFoundAgain(t *testing.T) {
 	d := disk(t, whole)
 	gone := errors.New("gone")
