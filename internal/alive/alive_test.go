@@ -27,7 +27,8 @@ func TestTell(t *testing.T) {
 	}
 }
 
-// TestListener: who waits for long work hears how far it is, and says for how long he waits.
+// TestListener: a caller that waits for long work is told the progress, and says how long a
+// silence it tolerates.
 func TestListener(t *testing.T) {
 	alive.Reached(t.Context(), 1, 2) // nobody wants to know
 	if patience := alive.Patience(t.Context()); patience != 0 {
