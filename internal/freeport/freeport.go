@@ -1,9 +1,9 @@
 // Package freeport gives tests a port to listen on later.
 //
-// A port that the kernel chose, and that was closed again, can be another process'
-// outgoing connection a moment later, and tests of several packages run side by side.
-// So the ports here are below those that Linux gives to outgoing connections
-// (net.ipv4.ip_local_port_range, from 32768 on), and drawn by chance.
+// A port that the kernel chose and that was closed again may become another process's outgoing
+// connection a moment later, and tests of several packages run side by side. So these ports are
+// below the range from which Linux takes ports for outgoing connections
+// (net.ipv4.ip_local_port_range, from 32768 on), and are drawn at random.
 package freeport
 
 import (
@@ -26,8 +26,8 @@ var (
 	given = map[uint16]bool{}
 )
 
-// Loopback is an address of 127.0.0.1 whose port nobody listens on, for TCP or UDP, and
-// that this process gives to nobody else.
+// Loopback returns an address on 127.0.0.1 whose port nobody listens on, for TCP or UDP. This
+// process returns each port only once.
 func Loopback(t *testing.T) netip.AddrPort {
 	t.Helper()
 	mu.Lock()
@@ -43,7 +43,7 @@ func Loopback(t *testing.T) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// free says whether the port can be listened on.
+// free reports whether the port can be listened on.
 func free(port uint16) bool {
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port)))
 	stream, err := net.Listen("tcp", address)

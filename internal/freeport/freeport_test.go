@@ -11,8 +11,8 @@ import (
 	"heliotrope/internal/freeport"
 )
 
-// TestLoopback gives ports that can be listened on, none twice, and none that the
-// kernel gives to a connection.
+// TestLoopback returns ports that can be listened on, each only once, and none that the kernel
+// uses for outgoing connections.
 func TestLoopback(t *testing.T) {
 	given := map[netip.AddrPort]bool{}
 	for range 100 {
