@@ -1,8 +1,8 @@
-// Package pace has tickers for what watches beside a measured guest: a processor
-// that wakes takes time from the guest, which is much where both are emulated.
+// Package pace has tickers for programs that watch beside a measured guest: each wake-up of a
+// processor takes time from the guest, which is a lot where both are emulated.
 //
-// It promises that all who tick at one interval on a machine wake it once, and
-// that a process is woken once for each tick. It is for Linux.
+// It promises that all tickers with the same interval on a machine wake it at the same moment,
+// and that a process is woken once for each tick. It is for Linux.
 package pace
 
 import (
@@ -15,16 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ticker ticks like a time.Ticker: a tick that nobody waited for is left out, and
-// what was missed is not made up for. But it ticks at the multiples of its
-// interval on the machine's monotonic clock, and wakes the process exactly then:
-// Go's own timers sleep for whole milliseconds, and then for the rest.
+// Ticker ticks like a time.Ticker: a tick that nobody waited for is dropped, and missed ticks are
+// not made up for. Unlike a time.Ticker, it ticks at the multiples of its interval on the
+// machine's monotonic clock, and wakes the process exactly then: Go's own timers first sleep for
+// whole milliseconds, and then for the rest.
 type Ticker struct {
 	C    <-chan time.Time
 	file *os.File
 }
 
-// New starts a ticker, by timerfd_create(2).
+// New starts a ticker, with timerfd_create(2).
 func New(interval time.Duration) (*Ticker, error) {
 	if interval <= 0 {
 		return nil, fmt.Errorf("a ticker each %s: want an interval above 0", interval)
@@ -36,7 +36,7 @@ func New(interval time.Duration) (*Ticker, error) {
 	file := os.NewFile(uintptr(fd), "timerfd")
 	raw, err := start(file, fd, interval)
 	if err != nil {
-		_ = file.Close() // the error is known
+		_ = file.Close() // the first error is returned
 		return nil, fmt.Errorf("start a timer: %w", err)
 	}
 	ticks := make(chan time.Time, 1)
@@ -63,7 +63,7 @@ func follow(raw syscall.RawConn, ticks chan<- time.Time) {
 		expired := false
 		err := raw.Read(func(fd uintptr) bool {
 			var count [8]byte
-			// It never blocks, and so Go's scheduler need not know.
+			// The read never blocks, so Go's scheduler need not know of it.
 			_, _, code := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&count)), uintptr(len(count))) //nolint:gosec // as long as is said
 			expired = code == 0
 			return code != unix.EAGAIN

@@ -9,7 +9,7 @@ import (
 	"heliotrope/internal/pace"
 )
 
-// multiple is the newest multiple of an interval on the monotonic clock.
+// multiple returns the last multiple of an interval on the monotonic clock.
 func multiple(t *testing.T, interval time.Duration) time.Duration {
 	t.Helper()
 	var now unix.Timespec
@@ -19,7 +19,7 @@ func multiple(t *testing.T, interval time.Duration) time.Duration {
 	return time.Duration(now.Nano()).Truncate(interval)
 }
 
-// TestFirstTick comes after the next multiple of the interval, and not before.
+// TestFirstTick: it comes after the next multiple of the interval, and not before.
 func TestFirstTick(t *testing.T) {
 	const interval = 7 * time.Millisecond
 	for range 10 {
@@ -36,8 +36,8 @@ func TestFirstTick(t *testing.T) {
 	}
 }
 
-// TestMissedTicks are one: after five intervals in which nobody waits there is
-// one tick at once, and the next one comes after a multiple more.
+// TestMissedTicks: after five intervals in which nobody waits, one tick comes at once, and the
+// next one after a further multiple.
 func TestMissedTicks(t *testing.T) {
 	const interval = 10 * time.Millisecond
 	ticker, err := pace.New(interval)
@@ -57,7 +57,7 @@ func TestMissedTicks(t *testing.T) {
 	for range ticks {
 		<-ticker.C
 	}
-	// One was waiting, and one may have come since.
+	// One tick was waiting, and one may have come since.
 	if passed := (multiple(t, interval) - from) / interval; passed < ticks-2 {
 		t.Errorf("%d ticks in %d intervals", ticks, passed)
 	}
