@@ -8,15 +8,15 @@ import (
 	"heliotrope/internal/alive"
 )
 
-// Clock is a time that passes. A model of a testbed, and each part of it, has one of its
-// own: it passes in calls of the model, and in Wait without waiting.
+// Clock is a source of time. A model of a testbed, and each part of it, has a clock of its own:
+// its time passes during calls of the model, and in Wait without waiting.
 type Clock interface {
 	Now() time.Time
-	// Wait lets time pass. The context's end is the only error.
+	// Wait lets time pass. It returns an error only when the context ends.
 	Wait(ctx context.Context, length time.Duration) error
 }
 
-// ClockOf is the clock that a thing has of its own, or everybody's.
+// ClockOf returns the clock that thing has of its own, or the real clock.
 func ClockOf(thing any) Clock {
 	if own, has := thing.(Clock); has {
 		return own
@@ -40,8 +40,8 @@ type deadline struct {
 
 type deadlineKey struct{}
 
-// WithTimeout is context.WithTimeout by the clock that a thing has of its own, or by everybody's.
-// The context's cause is a context.DeadlineExceeded when the limit is over.
+// WithTimeout does what context.WithTimeout does, by the clock that thing has of its own, or by
+// the real clock. When the limit is over, the context's cause is a context.DeadlineExceeded.
 func WithTimeout(ctx context.Context, thing any, limit time.Duration) (context.Context, context.CancelFunc) {
 	own, has := thing.(Clock)
 	if !has {
@@ -53,8 +53,9 @@ func WithTimeout(ctx context.Context, thing any, limit time.Duration) (context.C
 	return context.WithValue(limited, deadlineKey{}, &deadline{own.Now().Add(limit), end, cause, outer}), func() { end(nil) }
 }
 
-// Passed is for a clock that is not everybody's: it ends what has its time-out at a moment or before,
-// and says up to when the time passes. Then that is earlier than the moment.
+// Passed must be called by a model's clock when its time passes. It ends all contexts of
+// WithTimeout that are due at now or before, and returns the moment up to which the time may
+// pass: now, or the earliest of those deadlines.
 func Passed(ctx context.Context, now time.Time) time.Time {
 	until := now
 	due, _ := ctx.Value(deadlineKey{}).(*deadline)
@@ -70,12 +71,13 @@ func Passed(ctx context.Context, now time.Time) time.Time {
 	return until
 }
 
-// goesOn is how often somebody who only looks says that he is still there.
+// goesOn is how often a caller that only watches reports that it is still there.
 const goesOn = time.Minute
 
-// Beside lets time pass for whoever looks now and then at what others do to a thing.
-// Where that has a clock of its own, there is nothing more to see: it passes in the calls
-// of the others. Then only the context's end ends the wait. The error is the context's cause.
+// Beside lets time pass for a caller that only looks from time to time at what others do to a
+// thing. If the thing has a clock of its own, there is nothing more to see, because that clock
+// advances in the calls of the others; Beside then returns only when the context ends. The error
+// is the context's cause.
 func Beside(ctx context.Context, thing any, length time.Duration) error {
 	if _, has := thing.(Clock); !has {
 		return Pause(ctx, length)

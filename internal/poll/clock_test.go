@@ -22,7 +22,7 @@ func (m *model) Wait(ctx context.Context, length time.Duration) error {
 	return ctx.Err()
 }
 
-// TestClockOf: a model's time passes at once, and everybody's does not.
+// TestClockOf: a model's time passes without waiting, and real time does not.
 func TestClockOf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, test := range map[string]struct {
@@ -38,8 +38,8 @@ func TestClockOf(t *testing.T) {
 	})
 }
 
-// TestBeside: who looks at a model now and then waits until he is not wanted any more,
-// and lives.
+// TestBeside: a caller that watches a model waits until its context ends, and reports that it is
+// alive.
 func TestBeside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began, told := time.Now(), 0
@@ -56,7 +56,8 @@ func TestBeside(t *testing.T) {
 // anyKey is that of a value in a context.
 type anyKey struct{}
 
-// TestWithTimeout: a model's time-out is over when its own time is, and everybody's when theirs is.
+// TestWithTimeout: a time-out by a model's clock ends when the model's time has passed, any other
+// when real time has.
 func TestWithTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := poll.WithTimeout(t.Context(), struct{}{}, time.Hour)

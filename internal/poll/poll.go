@@ -1,5 +1,5 @@
-// Package poll asks again and again, with pauses between, until something is so
-// that nothing tells of by itself. It sets no limit: the context does.
+// Package poll asks again and again, with pauses between, until a condition holds that is not
+// reported by itself. It sets no limit of its own: the context does.
 package poll
 
 import (
@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Until asks at once, and again after each pause, until done says true or
-// returns an error, which is returned as it is. When the context ends in a
-// pause, the error is its cause.
+// Until calls done at once, and again after each pause, until done returns true or an error. It
+// returns that error unchanged. When the context ends during a pause, the error is the context's
+// cause.
 func Until(ctx context.Context, pause time.Duration, done func(context.Context) (bool, error)) error {
 	for {
 		if over, err := done(ctx); over || err != nil {
@@ -21,7 +21,7 @@ func Until(ctx context.Context, pause time.Duration, done func(context.Context) 
 	}
 }
 
-// Pause lets time pass. When the context ends before, the error is its cause.
+// Pause waits for a length of time. When the context ends first, the error is its cause.
 func Pause(ctx context.Context, length time.Duration) error {
 	timer := time.NewTimer(length)
 	defer timer.Stop()

@@ -25,7 +25,7 @@ func TestUntil(t *testing.T) {
 	})
 }
 
-// TestUntilFails at the first error, which stays what it was.
+// TestUntilFails ends with the first error, which is returned unchanged.
 func TestUntilFails(t *testing.T) {
 	broken, asked := errors.New("broken"), 0
 	err := poll.Until(t.Context(), time.Hour, func(context.Context) (bool, error) {
@@ -36,7 +36,7 @@ func TestUntilFails(t *testing.T) {
 	assert.Equal(t, 1, asked)
 }
 
-// TestUntilCancelled asks once even so, and says why it went no further.
+// TestUntilCancelled asks once nevertheless, and returns why it did not continue.
 func TestUntilCancelled(t *testing.T) {
 	enough, asked := errors.New("enough"), 0
 	ctx, cancel := context.WithCancelCause(t.Context())
