@@ -10,8 +10,8 @@ import (
 	"heliotrope/internal/gather"
 )
 
-// meeting is where a number of goroutines wait until all of them are there, which
-// proves that they run at once.
+// meeting returns a function at which a number of goroutines wait for each other, which proves
+// that they run at the same time.
 func meeting(number int) (meet func()) {
 	arrived, all := make(chan struct{}, number), make(chan struct{})
 	go func() {
@@ -26,7 +26,7 @@ func meeting(number int) (meet func()) {
 	}
 }
 
-// TestValues stand in the order of what was asked for, and are asked for at once.
+// TestValues: results are in the order of the inputs, and all calls run at the same time.
 func TestValues(t *testing.T) {
 	meet := meeting(3)
 	assert.Equal(t, []int{1, 4, 9}, gather.Values([]int{1, 2, 3}, func(n int) int {
@@ -36,7 +36,7 @@ func TestValues(t *testing.T) {
 	assert.Equal(t, []int{}, gather.Values(nil, func(n int) int { return n }))
 }
 
-// TestResults joins the errors in their order, and keeps what was found.
+// TestResults joins the errors in the order of the inputs, and keeps the values.
 func TestResults(t *testing.T) {
 	meet := meeting(3)
 	found, err := gather.Results([]int{1, 2, 3}, func(n int) (string, error) {
@@ -50,7 +50,7 @@ func TestResults(t *testing.T) {
 	assert.EqualError(t, err, "1 is bad\n3 is bad")
 }
 
-// TestEach waits for all of them, also after a failure.
+// TestEach waits for all calls, also after a failure.
 func TestEach(t *testing.T) {
 	broken, failed := errors.New("broken"), make(chan struct{})
 	last := false
@@ -67,7 +67,7 @@ func TestEach(t *testing.T) {
 	assert.True(t, last)
 }
 
-// TestTogether runs the tasks at once.
+// TestTogether runs the tasks at the same time.
 func TestTogether(t *testing.T) {
 	meet, broken := meeting(2), errors.New("broken")
 	err := gather.Together(func() error { meet(); return nil }, func() error { meet(); return broken })
