@@ -1,14 +1,12 @@
-// Package sdklog is how Temporal's SDK, and the activities and workflows that
-// it runs, log: through one zerolog.Logger, as lines that say whose work they
-// are about.
+// Package sdklog is the logging of Temporal's SDK and of the activities and workflows that it
+// runs: through one zerolog.Logger, with lines that say whose work they are about.
 //
-// It promises that a failed attempt of an activity is logged once, with its
-// error, by the process that ran it (Interceptor); and by the process that runs
-// its workflow when it has failed for good in another process, such as a
-// worker on a host.
+// It promises that a failed attempt of an activity is logged once, with its error, by the process
+// that ran it (Interceptor). When an activity has finally failed in another process, such as a
+// worker on a host, the process that runs its workflow logs it too.
 //
-// Dangerous: an attempt that is lost with its process is logged by nobody
-// before the server's time-out tells the workflow.
+// Dangerous: nobody logs an attempt that is lost with its process until the server's time-out
+// tells the workflow.
 package sdklog
 
 import (
@@ -27,15 +25,15 @@ import (
 	"heliotrope/internal/fault/wire"
 )
 
-// Keyed is an activity's input that says whose work it is, as keys and values
-// of a log line: campaign, trial, lane, host.
+// Keyed is an activity's input that says whose work it is, as keys and values of a log line:
+// campaign, trial, lane, host.
 type Keyed interface {
 	LogKeys() []any
 }
 
 var _ log.WithLogger = Logger{}
 
-// Logger passes on what the SDK logs.
+// Logger logs what the SDK logs to a zerolog.Logger.
 type Logger struct{ To zerolog.Logger }
 
 // Debug logs a line.
@@ -44,8 +42,8 @@ func (l Logger) Debug(text string, pairs ...any) { l.To.Debug().Fields(pairs).Ms
 // Info logs a line.
 func (l Logger) Info(text string, pairs ...any) { l.To.Info().Fields(pairs).Msg(text) }
 
-// Warn logs a line. That an activity which tidies up after it was cancelled cannot
-// heartbeat any more is no warning: it comes each second then.
+// Warn logs a line. One line is logged at the debug level instead: an activity that cleans up
+// after it was cancelled cannot heartbeat any more, and the SDK reports that each second.
 func (l Logger) Warn(text string, pairs ...any) {
 	if text == "RecordActivityHeartbeat with error" && slices.ContainsFunc(pairs, isCancelled) {
 		l.Debug(text, pairs...)
@@ -59,7 +57,7 @@ func isCancelled(value any) bool {
 	return is && (temporal.IsCanceledError(err) || errors.Is(err, context.Canceled))
 }
 
-// Error logs a line, but for those that Interceptor logs better.
+// Error logs a line, unless Interceptor logs the same with more detail.
 func (l Logger) Error(text string, pairs ...any) {
 	if !logged(text, pairs) {
 		l.To.Error().Fields(pairs).Msg(text)
@@ -71,9 +69,9 @@ func (l Logger) With(pairs ...any) log.Logger {
 	return Logger{l.To.With().Fields(pairs).Logger()}
 }
 
-// logged says that a line of the SDK is about an error of an activity of ours,
-// which Interceptor has logged with whose it was. Others, such as an input that
-// cannot be decoded, reach no interceptor.
+// logged reports whether a line of the SDK is about an error of one of our activities:
+// Interceptor has logged that with whose work it was. Other errors, such as an input that cannot
+// be decoded, reach no interceptor.
 func logged(text string, pairs []any) bool {
 	if text != "Activity error." {
 		return false
@@ -85,13 +83,13 @@ func logged(text string, pairs []any) bool {
 	})
 }
 
-// Interceptor gives the lines of activities the keys of their input, and logs
-// what fails.
+// Interceptor adds the keys of an activity's input to the activity's log lines, and logs
+// failures.
 type Interceptor struct {
 	interceptor.WorkerInterceptorBase
 }
 
-// InterceptActivity is the SDK's.
+// InterceptActivity implements interceptor.WorkerInterceptor.
 func (*Interceptor) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
 	return &inbound{ActivityInboundInterceptorBase: interceptor.ActivityInboundInterceptorBase{Next: next}}
 }
@@ -125,7 +123,7 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAc
 	return result, err
 }
 
-// failure is an error in a log line.
+// failure returns the keys and values of an error for a log line.
 func failure(err error) []any {
 	return []any{"class", string(wire.Of(err)), "cause", string(wire.CauseOf(err)), "error", wire.Reason(err)}
 }
@@ -134,14 +132,14 @@ type outbound struct {
 	interceptor.ActivityOutboundInterceptorBase
 }
 
-// GetLogger is activity.GetLogger: its lines have the keys of the activity's
-// input beside those of the SDK, such as ActivityType and Attempt.
+// GetLogger returns the logger of activity.GetLogger: its lines have the keys of the activity's
+// input besides those of the SDK, such as ActivityType and Attempt.
 func (o *outbound) GetLogger(ctx context.Context) log.Logger {
 	keys, _ := ctx.Value(keysOf{}).([]any)
 	return log.With(o.Next.GetLogger(ctx), keys...)
 }
 
-// InterceptWorkflow is the SDK's.
+// InterceptWorkflow implements interceptor.WorkerInterceptor.
 func (*Interceptor) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
 	return &workflowInbound{interceptor.WorkflowInboundInterceptorBase{Next: next}}
 }
@@ -158,8 +156,8 @@ type workflowOutbound struct {
 	interceptor.WorkflowOutboundInterceptorBase
 }
 
-// ExecuteActivity starts an activity, and logs its failure when that is another
-// process's. It decides nothing, so a history is replayed with or without it.
+// ExecuteActivity starts an activity, and logs its failure when the activity runs in another
+// process. It makes no decisions, so a history can be replayed with or without it.
 func (o *workflowOutbound) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
 	future := o.Next.ExecuteActivity(ctx, name, args...)
 	queue := workflow.GetActivityOptions(ctx).TaskQueue

@@ -93,7 +93,7 @@ func TestACancelledActivityIsNoFailure(t *testing.T) {
 	require.Empty(t, lines(t, log, "the activity failed"))
 }
 
-// TestAFailureElsewhereIsToldByTheWorkflow: a worker on a host logs there.
+// TestAFailureElsewhereIsToldByTheWorkflow: a worker on a host logs on that host.
 func TestAFailureElsewhereIsToldByTheWorkflow(t *testing.T) {
 	suite, options, log := environment(zerolog.InfoLevel)
 	env := suite.NewTestWorkflowEnvironment()
@@ -119,8 +119,8 @@ func TestAFailureElsewhereIsToldByTheWorkflow(t *testing.T) {
 	require.Equal(t, "the guest's", found[0]["queue"])
 }
 
-// TestTheSDKRepeatsNothing: what it logs itself of an error that was logged is
-// left out, and nothing else.
+// TestTheSDKRepeatsNothing: lines of the SDK about an error that was logged are left out, and no
+// others.
 func TestTheSDKRepeatsNothing(t *testing.T) {
 	for name, test := range map[string]struct {
 		text string
