@@ -13,7 +13,7 @@ import (
 	"heliotrope/internal/poll"
 )
 
-// Accel is how QEMU runs a node's instructions.
+// Accel is how QEMU executes a node's instructions.
 type Accel string
 
 // The ways to run a node. AccelAuto decides by a trial boot.
@@ -23,16 +23,16 @@ const (
 	AccelTCG  Accel = "tcg"
 )
 
-// The trial's limits. Under working KVM a hypervisor prints its banner within a
-// second, and its control domain or kernel is there within some more.
+// Limits of the trial boot. With working KVM a hypervisor prints its banner within a second, and
+// its control domain or kernel is up within a few more.
 const (
 	trialBannerLimit = 4 * time.Second
 	trialLimit       = 20 * time.Second
 )
 
-// cpu is the processor model of a node. Under TCG, `max` crashes a Xen 4.17
-// control domain and EPYC and Opteron_G5 hang; qemu64 with nested paging and
-// the instructions that make ssh fast works. Under KVM it is the host's own.
+// cpu returns the processor model of a node. Under TCG, `max` crashes a Xen 4.17 control domain,
+// and EPYC and Opteron_G5 hang; qemu64 with nested paging and the instructions that make ssh fast
+// works. Under KVM it is the model of this machine.
 func (a Accel) cpu() string {
 	if a == AccelKVM {
 		return "host"
@@ -40,9 +40,9 @@ func (a Accel) cpu() string {
 	return "qemu64,+svm,+npt,+aes,+pclmulqdq,+ssse3,+sse4.1,+sse4.2,+popcnt"
 }
 
-// heartbeatMs is how often the guest's witness can send without taking much of
-// the guest's I/O: emulated, waking the guest and sending a datagram costs its
-// host's one processor about as much as half an I/O (docs/instruments.md).
+// heartbeatMs returns how often the guest's witness can send without taking much of the guest's
+// I/O. Under emulation, waking the guest and sending a datagram costs the single processor of its
+// host about as much as half an I/O (docs/instruments.md).
 func (a Accel) heartbeatMs() int {
 	if a == AccelKVM {
 		return 10
@@ -57,9 +57,9 @@ func (a Accel) args() []string {
 	return []string{"-accel", "tcg,thread=multi,tb-size=256", "-cpu", a.cpu()}
 }
 
-// decideAccel finds out by a bounded trial boot whether KVM works here for a
-// hypervisor that runs guests of its own; otherwise it is TCG. That /dev/kvm
-// exists proves nothing.
+// decideAccel finds out by a trial boot of limited length whether KVM works here for a hypervisor
+// that runs its own guests; otherwise it returns AccelTCG. The existence of /dev/kvm alone proves
+// nothing.
 func (l *Lab) decideAccel(ctx context.Context, img image.Image, progress func(string)) Accel {
 	kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
@@ -79,7 +79,7 @@ func (l *Lab) decideAccel(ctx context.Context, img image.Image, progress func(st
 	return AccelKVM
 }
 
-// nestedKVM says whether a KVM module offers virtualisation to its guests.
+// nestedKVM reports whether a KVM module offers virtualisation to its guests.
 func nestedKVM() bool {
 	for _, module := range []string{"kvm_amd", "kvm_intel"} {
 		value, err := os.ReadFile(filepath.Join("/sys/module", module, "parameters/nested"))
@@ -90,8 +90,8 @@ func nestedKVM() bool {
 	return false
 }
 
-// trialBoot boots a host under KVM, without a disk. The initrd's init tells on
-// the console whether guests could run there.
+// trialBoot boots a host under KVM, without a disk. The initrd's init prints on the console
+// whether guests could run there.
 func (l *Lab) trialBoot(ctx context.Context, img image.Image) error {
 	trial := node{lab: l, name: "trial"}
 	if err := os.MkdirAll(trial.dir(), 0o700); err != nil {

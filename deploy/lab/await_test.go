@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAwaitNodes tells what keeps a node from becoming ready, at once.
+// TestAwaitNodes: what prevents a node from becoming ready is reported at once.
 func TestAwaitNodes(t *testing.T) {
 	broken := errors.New("no such machine type")
 	for name, test := range map[string]struct {
@@ -46,8 +46,8 @@ func TestAwaitNodes(t *testing.T) {
 	assert.Equal(t, stopped, l.awaitReady(ctx, HostA, nil))
 }
 
-// TestAwaitAll ends the waiting for the others with the first that fails, and tells
-// of that one alone.
+// TestAwaitAll: the first node that fails ends the wait for the others, and only its failure is
+// reported.
 func TestAwaitAll(t *testing.T) {
 	broken := errors.New("no such machine type")
 	l := testLab(t)

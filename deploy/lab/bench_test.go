@@ -23,9 +23,9 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// The benchmarks print the testbed's own speed: the median of several runs, and
-// their range. They assert nothing. Run them with `make bench-lab` on a machine
-// that does nothing else, once each (-benchtime 1x).
+// The benchmarks print the testbed's own speed: the median of several runs, and their range. They
+// assert nothing. Run them with `make bench-lab`, once each (-benchtime 1x), on a machine that
+// does nothing else.
 
 // BenchmarkImage makes each hypervisor's image from nothing, packages included.
 func BenchmarkImage(b *testing.B) {
@@ -90,8 +90,8 @@ func withGuest(b *testing.B, kind string) (context.Context, *testbed.Testbed, st
 	return ctx, tb, system, guest
 }
 
-// migrations is how often each way of a migration is measured, runs how often
-// a series of writes is. Medians and the range are printed.
+// migrations is how many times each kind of migration is measured; runs is how many times a
+// series of writes is. Medians and the range are printed.
 const (
 	migrations = 6 // there and back
 	runs       = 5
@@ -124,8 +124,8 @@ func BenchmarkMigration(b *testing.B) {
 	}
 }
 
-// measureMigration migrates once, and notes what that took. The guest writes from
-// some seconds before until some after.
+// measureMigration migrates once, and records how long that took. The guest writes from some
+// seconds before until some seconds after the migration.
 func measureMigration(ctx context.Context, b *testing.B, tb *testbed.Testbed, system storage.System, guest testbed.Guest,
 	from storage.Site, measured series) {
 	b.Helper()
@@ -138,8 +138,8 @@ func measureMigration(ctx context.Context, b *testing.B, tb *testbed.Testbed, sy
 		measured.add("downtime-ms", migration.Downtime.Seconds()*1e3)
 	}
 	<-time.After(around)
-	// By the guest's clock, which stands still while the guest does: how long a
-	// write took for those outside is told by whole trials.
+	// By the guest's clock, which stands still while the guest does. Whole trials measure how
+	// long a write took for the outside world.
 	measured.add("longest-write-by-guest-clock-ms", writes.stop(ctx, b, tb).Write.Latency.Max/1e6)
 }
 
@@ -160,9 +160,9 @@ func (s series) report(b *testing.B) {
 	}
 }
 
-// BenchmarkSyncWrite is the guest's 4 KiB direct synchronous write on lan: one
-// outstanding write past the page cache, as Iometer does (direct-), and the
-// same with O_SYNC, which adds a flush where the disk has a cache (osync-).
+// BenchmarkSyncWrite is the guest's 4 KiB direct synchronous write on lan, with one outstanding
+// write without the page cache, as in Iometer (direct-), and the same with O_SYNC, which adds a
+// flush if the disk has a cache (osync-).
 func BenchmarkSyncWrite(b *testing.B) {
 	for _, kind := range storageKinds() {
 		b.Run(kind, func(b *testing.B) {
@@ -179,9 +179,9 @@ func BenchmarkSyncWrite(b *testing.B) {
 	}
 }
 
-// BenchmarkStalls writes for ten minutes (HELIOTROPE_STALL_SECONDS changes
-// that) over each storage system, and looks for I/O that stalls. The hosts' TCP
-// retransmission time-outs are counted, too.
+// BenchmarkStalls writes for ten minutes (HELIOTROPE_STALL_SECONDS changes that) over each
+// storage system, and looks for I/Os that stall. It also counts the hosts' TCP retransmission
+// time-outs.
 func BenchmarkStalls(b *testing.B) {
 	run := 10 * time.Minute
 	if seconds, err := strconv.Atoi(os.Getenv("HELIOTROPE_STALL_SECONDS")); err == nil {
@@ -201,7 +201,7 @@ func BenchmarkStalls(b *testing.B) {
 	}
 }
 
-// reportWrites runs fio in the guest and notes under names with the prefix.
+// reportWrites runs fio in the guest and records the results under names with the prefix.
 func reportWrites(ctx context.Context, b *testing.B, tb *testbed.Testbed, measured series, prefix string, run time.Duration, options ...string) {
 	b.Helper()
 	result, err := tb.Guest().Run(ctx, remote.Command{Args: append([]string{"fio", "--name=write", "--filename=" + tb.GuestDevices().Disk,

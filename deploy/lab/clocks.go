@@ -11,17 +11,17 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// clockRounds is how often a node's clock is asked before it is set.
+// clockRounds is how often a node's clock is read before it is set.
 const clockRounds = 10
 
-// setClock puts the node's clock back by its argument, in ns. It reads and sets
-// in one go, so that the way to the node does not matter.
+// setClock is a script that sets the node's clock back by its argument, in ns. It reads and sets
+// the clock in one script, so the delay on the way to the node does not matter.
 const setClock = `now=$(($(date +%s%N) - $1))
 exec date -u -s "@$((now / 1000000000)).$(printf %09d $((now % 1000000000)))"`
 
-// setClocks sets the named nodes' clocks by this machine's. They boot up to a second
-// apart, as their real-time clocks tell seconds only, and a guest that comes to
-// a host whose clock is behind its own loses time.
+// setClocks sets the named nodes' clocks to this machine's. Nodes boot with clocks that are up to
+// a second apart, because their real-time clocks have whole seconds only; and a guest that moves
+// to a host whose clock is behind the guest's loses time.
 func (l *Lab) setClocks(ctx context.Context, names []string) error {
 	nodes, ctx := errgroup.WithContext(ctx)
 	for _, name := range names {

@@ -14,8 +14,8 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// Down stops exactly this testbed's nodes and removes their throw-away disks.
-// Keys and console logs stay. A testbed that is not up is no error.
+// Down stops exactly this testbed's nodes and removes their throw-away disks. Keys and console
+// logs stay. It is no error when the testbed is not up.
 func (l *Lab) Down(ctx context.Context) error {
 	unlock, err := l.lock(ctx)
 	if err != nil {
@@ -28,8 +28,8 @@ func (l *Lab) Down(ctx context.Context) error {
 	return errors.Join(l.stopVCenter(ctx), l.stop(ctx, NodeNames))
 }
 
-// Destroy stops the testbed and removes everything of it but the image, which
-// other testbeds share.
+// Destroy stops the testbed and removes all its files. Only the image stays, because other
+// testbeds share it.
 func (l *Lab) Destroy(ctx context.Context) error {
 	unlock, err := l.lock(ctx)
 	if err != nil {
@@ -45,7 +45,7 @@ func (l *Lab) Destroy(ctx context.Context) error {
 	return nil
 }
 
-// throwAway are a node's files that end with it.
+// throwAway are a node's files that are removed when the node stops.
 var throwAway = []string{rootDisk, "seed.tar", monitorSocket}
 
 // stop ends the named nodes and removes their throw-away files.
@@ -77,7 +77,7 @@ func removeIfThere(path string) error {
 	return nil
 }
 
-// NodeStatus is one node as it is now, or the vCenter.
+// NodeStatus is the present state of a node, or of the vCenter.
 type NodeStatus struct {
 	Name    string `json:"name"`
 	Running bool   `json:"running"`
@@ -90,7 +90,7 @@ type NodeStatus struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// Status is a testbed as it is now.
+// Status is the present state of a testbed.
 type Status struct {
 	Name       string       `json:"name"`
 	Up         bool         `json:"up"` // every node is ready
@@ -100,11 +100,10 @@ type Status struct {
 	Nodes      []NodeStatus `json:"nodes"`
 }
 
-// statusLimit is how long a node may take to answer before it counts as not
-// ready.
+// statusLimit is how long a node may take to answer before it counts as not ready.
 const statusLimit = 20 * time.Second
 
-// Status asks every node, all at the same time.
+// Status asks all nodes at the same time.
 func (l *Lab) Status(ctx context.Context) Status {
 	ctx, cancel := context.WithTimeout(ctx, statusLimit)
 	defer cancel()
@@ -141,7 +140,7 @@ func (l *Lab) nodeStatus(ctx context.Context, name string) NodeStatus {
 	return status
 }
 
-// inventoryHost is the node's entry in the inventory.
+// inventoryHost returns the node's entry in the inventory.
 func (l *Lab) inventoryHost(name string) (*inventory.Machine, error) {
 	if err := checkNode(name); err != nil {
 		return nil, err
@@ -153,7 +152,7 @@ func (l *Lab) inventoryHost(name string) (*inventory.Machine, error) {
 	return inv.Machine(name), nil
 }
 
-// Connect returns the node as a host; it connects on first use.
+// Connect returns the node as a host, which connects on first use.
 func (l *Lab) Connect(name string) (*remote.SSHHost, error) {
 	host, err := l.inventoryHost(name)
 	if err != nil {
@@ -166,8 +165,8 @@ func (l *Lab) Connect(name string) (*remote.SSHHost, error) {
 	return remote.SSH(remote.SSHConfig{Name: name, Address: host.SSH.Address, User: host.SSH.User, Key: key, HostKeys: host.SSH.HostKeys})
 }
 
-// SSHCommand is the command line of an interactive ssh to the node, which
-// verifies the node's key against the testbed's own list.
+// SSHCommand returns the command line of an interactive ssh to the node. It verifies the node's
+// key against the testbed's own list.
 func (l *Lab) SSHCommand(name string) ([]string, error) {
 	host, err := l.inventoryHost(name)
 	if err != nil {

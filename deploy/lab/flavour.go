@@ -8,27 +8,25 @@ import (
 	"heliotrope/deploy/lab/image"
 )
 
-// flavour is what a testbed's hypervisor decides.
+// flavour is everything that depends on a testbed's hypervisor.
 type flavour struct {
-	// boot is how QEMU boots a site's host: its kernel arguments, with words
-	// more for the host's kernel.
+	// boot returns QEMU's arguments that boot a site's host; words are added to the arguments of
+	// the host's kernel.
 	boot func(img image.Image, words ...string) []string
-	// banner is what a booting host's console must soon show, if anything is
-	// certain. It ends a trial boot early where nothing comes.
+	// banner is a text that the console of a booting host must show soon; "" when no text is
+	// certain. It lets a trial boot that shows nothing end early.
 	banner string
-	// ready is the command that shows that a host is ready for work.
+	// ready is the command that succeeds when a host is ready for work.
 	ready []string
-	// transport of migrations, for the inventory.
+	// transport is the transport of migrations, for the inventory.
 	transport string
-	// image is the hypervisor whose recipe the nodes boot; "" is the flavour's own.
+	// image is the hypervisor whose recipe the nodes boot; "": the flavour's own.
 	image string
-	// vcenter says that the hosts are managed by the lab's vCenter: nobody drives
-	// them himself.
+	// vcenter says that the lab's vCenter manages the hosts: nothing else drives them.
 	vcenter bool
 }
 
-// VSphere is the flavour of KVM's hosts behind the lab's vCenter. No ESXi host is
-// in it.
+// VSphere is the flavour with KVM's hosts behind the lab's vCenter. It has no ESXi host.
 const VSphere = "vsphere"
 
 var listDomains = []string{"virsh", "-q", "-c", "qemu:///system", "list"}
@@ -40,12 +38,12 @@ var flavours = map[string]flavour{
 	VSphere:   {boot: linuxArgs, ready: listDomains, image: image.KVM, vcenter: true},
 }
 
-// Hypervisors lists what a testbed's hosts can run, or be taken for.
+// Hypervisors lists what a testbed's hosts can run, or can present themselves as.
 func Hypervisors() []string { return []string{image.Xen, image.KVM, VSphere} }
 
 func (o Options) flavour() flavour { return flavours[o.Hypervisor] }
 
-// recipe is what the testbed's nodes boot.
+// recipe returns the recipe of the image that the testbed's nodes boot.
 func (o Options) recipe() image.Recipe {
 	recipe, _ := image.RecipeOf(cmp.Or(o.flavour().image, o.Hypervisor))
 	recipe.Mirror = o.Mirror
@@ -54,7 +52,7 @@ func (o Options) recipe() image.Recipe {
 
 func (o Options) knownHypervisor() bool { return slices.Contains(Hypervisors(), o.Hypervisor) }
 
-// probe is the command that shows that a node is ready for work.
+// probe returns the command that succeeds when a node is ready for work.
 func (f flavour) probe(name string) []string {
 	if name == Store {
 		return []string{"test", "-d", "/sys/kernel/config"}
@@ -62,7 +60,7 @@ func (f flavour) probe(name string) []string {
 	return f.ready
 }
 
-// anyOf is a list of words as one reads it in a sentence.
+// anyOf returns a list of words as it is written in a sentence.
 func anyOf(words []string) string {
 	last := len(words) - 1
 	return strings.Join(words[:last], ", ") + " or " + words[last]

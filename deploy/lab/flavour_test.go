@@ -15,8 +15,7 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// TestFlavours holds what a testbed's hypervisor decides, and that nothing else
-// depends on it.
+// TestFlavours holds what depends on a testbed's hypervisor, and that nothing else does.
 func TestFlavours(t *testing.T) {
 	for hypervisor, want := range map[string]struct{ kernel, pkg, transport, node string }{
 		image.Xen: {"/image/xen", "xen-utils-4.17", "tcp", image.Xen},
@@ -56,12 +55,12 @@ func TestFlavours(t *testing.T) {
 	}
 }
 
-// argument is the word after a flag.
+// argument returns the word after a flag.
 func argument(args []string, flag string) string {
 	return args[slices.Index(args, flag)+1]
 }
 
-// saved makes a testbed that was ready once.
+// saved makes a testbed that has been ready before.
 func saved(t *testing.T) (*Lab, UpRequest) {
 	t.Helper()
 	l := testLab(t)
@@ -80,7 +79,7 @@ func TestHypervisorNeverChanges(t *testing.T) {
 	}
 }
 
-// TestStateWithoutHypervisorIsXen: such a state was written when there was no other.
+// TestStateWithoutHypervisorIsXen: such a state is from before there was another hypervisor.
 func TestStateWithoutHypervisorIsXen(t *testing.T) {
 	l, request := saved(t)
 	require.NoError(t, os.WriteFile(l.Dir+"/"+stateFile, []byte(`{"name": "unit"}`), 0o600))
@@ -89,8 +88,8 @@ func TestStateWithoutHypervisorIsXen(t *testing.T) {
 	assert.Equal(t, image.Xen, l.Options.Hypervisor)
 }
 
-// TestOnlyWhatIsDownIsStarted: a node that runs is never ended by another start,
-// whether it answers or not.
+// TestOnlyWhatIsDownIsStarted: another start never ends a running node, whether that node answers
+// or not.
 func TestOnlyWhatIsDownIsStarted(t *testing.T) {
 	ctx := context.Background()
 	l, request := saved(t)
@@ -113,7 +112,7 @@ func TestOnlyWhatIsDownIsStarted(t *testing.T) {
 	assert.True(t, l.node(Store).running() && l.node(HostA).running())
 }
 
-// TestRevivedNodesKeepTheirPorts: the inventory, which others hold, stays true.
+// TestRevivedNodesKeepTheirPorts: inventories that others hold stay valid.
 func TestRevivedNodesKeepTheirPorts(t *testing.T) {
 	l := testLab(t)
 	ring, err := l.keys()

@@ -28,8 +28,7 @@ const inventoryVariable = "HELIOTROPE_INVENTORY"
 
 const diskBytes = 64 << 20
 
-// open connects to the testbed and tears everything of ours down, now and at
-// the end.
+// open connects to the testbed and removes everything of ours from it, now and at the end.
 func open(t testing.TB) *testbed.Testbed {
 	t.Helper()
 	file := os.Getenv(inventoryVariable)
@@ -85,11 +84,10 @@ func startGuest(ctx context.Context, t testing.TB, tb *testbed.Testbed, at stora
 	return system, guest
 }
 
-// TestMigrateUnderLoad is the thesis' experiment by hand: the guest writes
-// through its disk while it is migrated over a WAN of 60 ms, away from the storage
-// server or to it, and afterwards the hosts are as they were. DRBD replicates with
-// protocol A, which it must leave for the migration and come back to, at both
-// sites.
+// TestMigrateUnderLoad does the thesis' experiment by hand. The guest writes to its disk while it
+// is migrated over a WAN of 60 ms, away from the storage server or towards it; afterwards the
+// hosts are as they were. DRBD replicates with protocol A, which it must leave for the migration
+// and return to, at both sites.
 func TestMigrateUnderLoad(t *testing.T) {
 	t.Run("iscsi", func(t *testing.T) { migrateUnderLoad(t, "iscsi", nil, storage.SiteA) })
 	t.Run("nfs", func(t *testing.T) { migrateUnderLoad(t, "nfs", nil, storage.SiteB) })
@@ -129,8 +127,8 @@ func migrateUnderLoad(t *testing.T, kind string, options storage.Options, from s
 	}
 }
 
-// transports are what the testbed's hypervisor can carry its migrations over;
-// "" where it leaves no choice.
+// transports returns the transports that the testbed's hypervisor offers for its migrations; ""
+// when it offers no choice.
 func transports(inv *inventory.Inventory) []string {
 	if inv.SiteA().Transport == "" {
 		return []string{""}
@@ -138,8 +136,8 @@ func transports(inv *inventory.Inventory) []string {
 	return []string{"tcp", "ssh"}
 }
 
-// TestCancelledMigration: the guest goes on at the source, nothing is left at
-// the target, and the next migration works, over each transport that there is.
+// TestCancelledMigration: the guest continues at the source, nothing is left at the target, and
+// the next migration succeeds, over each transport.
 func TestCancelledMigration(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
@@ -150,7 +148,7 @@ func TestCancelledMigration(t *testing.T) {
 	domain := tb.DomainName(testbed.GuestName)
 	for _, transport := range transports(tb.Inventory) {
 		tb.Inventory.SiteA().Transport = transport
-		tb = connect(t, tb.Inventory) // a driver knows its machine from when it was made
+		tb = connect(t, tb.Inventory) // a driver reads its machine's settings only when it is made
 		cancelled, cancelMigration := context.WithCancel(ctx)
 		order := orderOf(tb, guest, storage.SiteA)
 		order.Progress = func(progress hypervisor.Progress) {
@@ -172,8 +170,8 @@ func TestCancelledMigration(t *testing.T) {
 	load.stop(ctx, t, tb)
 }
 
-// shape60 shapes 60 ms and believes it only when ping agrees. Busy processors can
-// add to it, and take nothing away.
+// shape60 shapes 60 ms and accepts it only when ping agrees. Busy processors can lengthen a round
+// trip, but not shorten it.
 func shape60(ctx context.Context, t *testing.T, tb *testbed.Testbed) {
 	t.Helper()
 	hostA, addressB := tb.Host(tb.Inventory.Sites.A), tb.Inventory.SiteB().Address
@@ -195,8 +193,8 @@ func orderOf(tb *testbed.Testbed, guest testbed.Guest, from storage.Site) hyperv
 	return hypervisor.Order{Domain: tb.GuestAt(from, guest), AtTarget: tb.GuestAt(to, guest), Target: tb.Hypervisor(to)}
 }
 
-// migrate moves the guest away from a site, with the storage's own window
-// around it, and checks where it lives.
+// migrate moves the guest away from a site, within the storage's window, and checks where it runs
+// afterwards.
 func migrate(ctx context.Context, t testing.TB, tb *testbed.Testbed, system storage.System, guest testbed.Guest, from storage.Site) hypervisor.Migration {
 	t.Helper()
 	to := from.Other()
@@ -228,7 +226,7 @@ func expectDomains(ctx context.Context, t testing.TB, tb *testbed.Testbed, site 
 	}
 }
 
-// load is fio writing in the guest.
+// load is an fio that writes in the guest.
 type load struct {
 	ended     chan error
 	output    []byte // once ended
@@ -249,8 +247,8 @@ func startLoad(ctx context.Context, t testing.TB, tb *testbed.Testbed) *load {
 	return l
 }
 
-// mustAdvance waits until the disk has completed more writes than when last
-// looked: the guest lives, and keeps writing.
+// mustAdvance waits until the disk has completed more writes than at the previous look: the guest
+// lives, and keeps writing.
 func (l *load) mustAdvance(ctx context.Context, t testing.TB, tb *testbed.Testbed) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
@@ -283,7 +281,7 @@ func completedWrites(ctx context.Context, t testing.TB, tb *testbed.Testbed) int
 	return count
 }
 
-// stop ends the load, and tells what it did.
+// stop ends the load, and returns what it did.
 func (l *load) stop(ctx context.Context, t testing.TB, tb *testbed.Testbed) fioJob {
 	t.Helper()
 	_, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"killall", "-INT", "fio"}})
@@ -296,7 +294,7 @@ func (l *load) stop(ctx context.Context, t testing.TB, tb *testbed.Testbed) fioJ
 	return parseFio(t, l.output)
 }
 
-// fioJob is what fio tells of a job that writes (fio(1), JSON output).
+// fioJob is fio's report of a job that writes (fio(1), JSON output).
 type fioJob struct {
 	Write struct {
 		TotalIOs int64   `json:"total_ios"`
@@ -312,7 +310,7 @@ type fioJob struct {
 // parseFio reads the report of one job, which must have written.
 func parseFio(t testing.TB, output []byte) fioJob {
 	t.Helper()
-	// An interrupted run says so before its report.
+	// An interrupted run prints that before its report.
 	var report struct {
 		Jobs []fioJob `json:"jobs"`
 	}

@@ -1,18 +1,18 @@
-// Package lab runs the emulated testbed: two hosts of a hypervisor, a storage
-// server and the bridge that the WAN is shaped on, each a QEMU process on this
-// machine. In front of KVM's hosts there can be the lab's vCenter, another process.
+// Package lab runs the emulated testbed: two hosts of a hypervisor, a storage server, and the
+// bridge on which the WAN is shaped. Each node is a QEMU process on this machine. The lab's
+// vCenter, another process, can be in front of KVM's hosts.
 //
 // It promises that
-//   - nothing of a testbed touches the machine's own network: nodes are linked
+//   - nothing of a testbed touches the machine's own network: nodes are connected
 //     by Unix sockets, and their user-mode management network is restricted to
 //     the one port that is forwarded to their ssh, on 127.0.0.1;
 //   - no root, bridge or tap is needed;
-//   - every node runs in its own process group and is found again by any later
-//     call, from the process table alone;
+//   - every node runs in its own process group, and any later call finds it again
+//     from the process table alone;
 //   - Up either returns a testbed that is ready for work, or leaves nothing.
 //
-// Dangerous: Down kills the nodes. Their disks are throw-away; only the keys
-// and the console logs stay, until Destroy.
+// Dangerous: Down kills the nodes. Their disks are thrown away; only the keys and the console
+// logs stay, until Destroy.
 package lab
 
 import (
@@ -41,44 +41,44 @@ const (
 	Store = "store"
 )
 
-// NodeNames lists the nodes in the order they start: the storage server
-// listens on the sockets that the hosts connect to.
+// NodeNames lists the nodes in the order in which they start: the storage server listens on the
+// sockets that the hosts connect to.
 var NodeNames = []string{Store, HostA, HostB}
 
-// ErrBadInput marks what the caller asked for wrongly; nothing was touched.
+// ErrBadInput marks a wrong request of the caller; nothing was changed.
 var ErrBadInput = errors.New("bad input")
 
-// ErrNotRunning says that a testbed, or a node of it, does not run.
+// ErrNotRunning says that a testbed, or one of its nodes, is not running.
 var ErrNotRunning = errors.New("not running")
 
-// Options of a testbed. They are stored with it.
+// Options are the options of a testbed. They are stored with it.
 type Options struct {
 	Name string `json:"name"`
-	// Hypervisor of the sites' hosts, one of Hypervisors. It decides what the
-	// testbed is: it never changes.
+	// Hypervisor is the hypervisor of the sites' hosts, one of Hypervisors. It determines what
+	// the testbed is, so it never changes.
 	Hypervisor string `json:"hypervisor"`
 	// Mirror is the package archive for the image; empty is mmdebstrap's default.
 	Mirror    string `json:"mirror,omitempty"`
 	MemoryMiB int    `json:"memory_mib"` // of each node
 	MTU       int    `json:"mtu"`        // of the test network, bytes
 	DataMiB   int    `json:"data_mib"`   // of each node's memory for disks under test
-	GuestMiB  int    `json:"guest_mib"`  // default memory of the measured guest; 96 is too little for its worker
-	// Accel is "auto", "kvm" or "tcg"; stored is what was decided.
+	GuestMiB  int    `json:"guest_mib"`  // default memory of the measured guest; 96 is too little for the guest's worker
+	// Accel is "auto", "kvm" or "tcg"; what is stored is the decision.
 	Accel Accel `json:"accel"`
-	// FirstPort, when not zero, puts the nodes' ssh on FirstPort and the two
-	// ports after it, and a vCenter on the fourth. Zero lets the system choose free
-	// ones.
+	// FirstPort, when not zero, puts the nodes' ssh on FirstPort and the two ports after it, and
+	// a vCenter on the fourth. Zero lets the system choose free ports.
 	FirstPort int `json:"first_port"`
 }
 
-// DefaultOptions is the testbed that the numbers in docs/lab.md were measured on.
+// DefaultOptions returns the options of the testbed on which the numbers in docs/lab.md were
+// measured.
 func DefaultOptions() Options {
 	return Options{Name: "default", Hypervisor: image.Xen, MemoryMiB: 1024, MTU: 1500, DataMiB: 160, GuestMiB: 128, Accel: AccelAuto}
 }
 
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,15}$`)
 
-// Check reports every problem of the options at once.
+// Check reports all problems of the options at once.
 func (o Options) Check() error {
 	var problems []error
 	bad := func(format string, args ...any) {
@@ -118,8 +118,8 @@ type Lab struct {
 	Options Options
 }
 
-// DefaultDir is the folder that holds the testbeds of this user, one folder
-// each: heliotrope/labs under XDG_STATE_HOME, or ~/.local/state.
+// DefaultDir returns the folder of this user's testbeds, which has a folder for each:
+// heliotrope/labs under XDG_STATE_HOME, or under ~/.local/state.
 func DefaultDir() (string, error) {
 	state := os.Getenv("XDG_STATE_HOME")
 	if state == "" {
@@ -134,8 +134,7 @@ func DefaultDir() (string, error) {
 
 const stateFile = "lab.json"
 
-// Open finds the testbed of that name. It returns an error that is
-// fs.ErrNotExist when there is none.
+// Open returns the testbed with a name. The error is fs.ErrNotExist when there is none.
 func Open(baseDir, name string) (*Lab, error) {
 	if !namePattern.MatchString(name) {
 		return nil, fmt.Errorf("%w: testbed name %q: want a letter and then at most 15 of a-z, 0-9 and -", ErrBadInput, name)
@@ -148,7 +147,7 @@ func Open(baseDir, name string) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open testbed %s: %w", name, err)
 	}
-	l := &Lab{Dir: dir, Options: Options{Hypervisor: image.Xen}} // what those without the setting are
+	l := &Lab{Dir: dir, Options: Options{Hypervisor: image.Xen}} // the hypervisor of testbeds that were stored without this setting
 	if err := json.Unmarshal(text, &l.Options); err != nil {
 		return nil, fmt.Errorf("open testbed %s: %s: %w; remove it with `heliotrope lab destroy --name %s`",
 			name, filepath.Join(dir, stateFile), err, name)
@@ -156,7 +155,7 @@ func Open(baseDir, name string) (*Lab, error) {
 	return l, nil
 }
 
-// InventoryPath is where the testbed's machine-readable description is.
+// InventoryPath returns the path of the testbed's machine-readable description.
 func (l *Lab) InventoryPath() string { return filepath.Join(l.Dir, "inventory.yaml") }
 
 // Inventory reads the testbed's description.
@@ -164,8 +163,8 @@ func (l *Lab) Inventory() (*inventory.Inventory, error) { return inventory.Load(
 
 func (l *Lab) node(name string) node { return node{lab: l, name: name} }
 
-// ConsolePath is where the node's console log is, or that of the vCenter, or
-// ErrBadInput for an unknown name.
+// ConsolePath returns the path of the console log of a node or of the vCenter. For an unknown
+// name it returns ErrBadInput.
 func (l *Lab) ConsolePath(name string) (string, error) {
 	if l.Options.flavour().vcenter && name == VCenter {
 		return l.node(name).console(), nil
@@ -180,7 +179,7 @@ func checkNode(name string) error {
 	return fmt.Errorf("%w: no node %q: the nodes are %s, %s and %s", ErrBadInput, name, HostA, HostB, Store)
 }
 
-// lock keeps other processes from changing the testbed.
+// lock prevents other processes from changing the testbed.
 func (l *Lab) lock(ctx context.Context) (unlock func(), err error) {
 	if err := os.MkdirAll(l.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the testbed's folder: %w", err)
@@ -200,7 +199,7 @@ func (l *Lab) save() error {
 	return renameio.WriteFile(filepath.Join(l.Dir, stateFile), append(text, '\n'), 0o644)
 }
 
-// ensureImage opens or builds what the nodes boot.
+// ensureImage opens or builds the image that the nodes boot.
 func (l *Lab) ensureImage(ctx context.Context, cache image.Cache, progress func(string)) (image.Image, error) {
 	recipe := l.Options.recipe()
 	if _, err := cache.Open(recipe); err != nil {
@@ -211,7 +210,7 @@ func (l *Lab) ensureImage(ctx context.Context, cache image.Cache, progress func(
 	return cache.Ensure(ctx, recipe, progress)
 }
 
-// missingPackages names the one command that installs them.
+// missingPackages names the command that installs the missing packages.
 func missingPackages(packages []string) error {
 	slices.Sort(packages)
 	command := "sudo apt-get install --no-install-recommends"

@@ -61,7 +61,7 @@ func TestUnknownNodeAndTestbed(t *testing.T) {
 	}
 }
 
-// TestQEMUIsConfined holds what the package promises of the network.
+// TestQEMUIsConfined holds what the package promises about the network.
 func TestQEMUIsConfined(t *testing.T) {
 	l := testLab(t)
 	for _, name := range NodeNames {
@@ -83,8 +83,8 @@ func TestQEMUIsConfined(t *testing.T) {
 	}
 }
 
-// fakeQEMU is a process that only carries a node's name, with a child of its
-// own. The pipe ends when all of the process group has ended.
+// fakeQEMU is a process that only has a node's name, with a child process. The pipe ends when the
+// whole process group has ended.
 func fakeQEMU(t *testing.T, n node) (ended <-chan error, group *os.File) {
 	t.Helper()
 	dir := t.TempDir()
@@ -148,7 +148,7 @@ func TestDownEndsExactlyItsOwn(t *testing.T) {
 	if err := <-ended; err == nil {
 		t.Error("no end was told")
 	}
-	if _, err := io.ReadAll(group); err != nil { // returns when all of the group has ended
+	if _, err := io.ReadAll(group); err != nil { // returns when the whole group has ended
 		t.Error(err)
 	}
 	if !other.node(HostA).running() {

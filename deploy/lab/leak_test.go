@@ -1,6 +1,6 @@
 //go:build !lab
 
-// The tests on a testbed close connections that end in their own time.
+// The tests on a testbed close connections that end later by themselves.
 
 package lab
 

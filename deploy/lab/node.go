@@ -18,8 +18,7 @@ import (
 	"heliotrope/internal/procs"
 )
 
-// node is one process of a testbed, or the place where one would be: QEMU, or the
-// vCenter.
+// node is one process of a testbed, which may or may not be running: QEMU, or the vCenter.
 type node struct {
 	lab  *Lab
 	name string
@@ -27,7 +26,7 @@ type node struct {
 
 func (n node) dir() string { return filepath.Join(n.lab.Dir, n.name) }
 
-// console is what the node says; the vCenter says it in its log.
+// console returns the path of the node's console output; for the vCenter it is the log.
 func (n node) console() string {
 	if n.name == VCenter {
 		return n.log()
@@ -35,7 +34,7 @@ func (n node) console() string {
 	return filepath.Join(n.dir(), "console.log")
 }
 
-// log is what the process says.
+// log returns the path of the process's own output.
 func (n node) log() string {
 	if n.name == VCenter {
 		return filepath.Join(n.dir(), "vcenter.log")
@@ -43,13 +42,12 @@ func (n node) log() string {
 	return filepath.Join(n.dir(), "qemu.log")
 }
 
-// title is how the process calls itself, and how it is found again.
+// title is the name under which the process runs, and by which it is found again.
 func (n node) title() string { return "heliotrope-" + n.lab.Options.Name + "-" + n.name }
 
-// find returns the process ids of this node, from the process table: those
-// that carry its title and run in its folder. Nothing that was stored is
-// trusted, so a node is found after any crash, and no stranger that reuses an
-// id is ever taken for it.
+// find returns the process ids of this node from the process table: those of processes that have
+// its title and run in its folder. It relies on nothing that was stored, so a node is found after
+// any crash, and no other process with a reused id is taken for it.
 func (n node) find() ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -84,8 +82,7 @@ func (n node) running() bool {
 	return err == nil && len(pids) > 0
 }
 
-// newConsole begins a console log, and keeps the one before it: it may tell
-// why a node died.
+// newConsole begins a new console log, and keeps the previous one, which may say why a node died.
 func (n node) newConsole() error {
 	if err := os.Rename(n.console(), n.console()+".before"); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:forbidigo // kept, not written
 		return err
@@ -93,8 +90,8 @@ func (n node) newConsole() error {
 	return os.WriteFile(n.console(), nil, 0o600)
 }
 
-// start starts the node's process in a session, and so a process group, of its
-// own, and returns the channel on which its early end would be told.
+// start starts the node's process in a session, and therefore a process group, of its own. The
+// returned channel receives an error when the process ends.
 func (n node) start(args []string) (<-chan error, error) {
 	log, err := os.Create(n.log())
 	if err != nil {
@@ -122,7 +119,7 @@ func (n node) start(args []string) (<-chan error, error) {
 	return ended, nil
 }
 
-// over is why a process has ended, as start tells it; nil while it runs.
+// over returns why a process has ended, from the channel of start; nil while it runs.
 func over(ended <-chan error) error {
 	select {
 	case err := <-ended:
@@ -132,7 +129,7 @@ func over(ended <-chan error) error {
 	}
 }
 
-// stopGrace is how long a process may take to end after a TERM signal.
+// stopGrace is how long a process may take to end after SIGTERM.
 const stopGrace = 5 * time.Second
 
 // stop ends exactly this node's process group and waits until it is gone.
@@ -166,14 +163,14 @@ func stopGroup(ctx context.Context, pid int) error {
 	return errors.New("it does not end")
 }
 
-// gone waits until the process has ended, at most for limit.
+// gone waits until the process has ended, for at most limit.
 func gone(ctx context.Context, pid int, limit time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return poll.Until(ctx, 20*time.Millisecond, func(context.Context) (bool, error) { return !procs.Runs(pid), nil }) == nil
 }
 
-// consoleTail is the end of the node's console, for error messages.
+// consoleTail returns the last lines of the node's console, for error messages.
 func (n node) consoleTail(lines int) string {
 	text, err := os.ReadFile(n.console())
 	if err != nil {

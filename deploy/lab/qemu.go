@@ -8,7 +8,7 @@ import (
 	"heliotrope/deploy/lab/image"
 )
 
-// Memory of a Xen host beside its guests.
+// Memory of a Xen host that its guests do not have.
 const (
 	dom0MiB       = 512
 	hypervisorMiB = 96 // Xen itself and its heap
@@ -16,16 +16,17 @@ const (
 
 const qemu = "qemu-system-x86_64"
 
-// Tools are the programs a testbed runs on, and Debian's packages that have them.
+// Tools are the programs that a testbed needs, and the Debian packages that contain them.
 var Tools = map[string]string{qemu: "qemu-system-x86", "qemu-img": "qemu-utils"}
 
-// siteSockets are the hosts' cables, in the testbed's folder.
+// siteSockets are the sockets of the hosts' cables, in the testbed's folder.
 var siteSockets = map[string]string{HostA: "site-a.sock", HostB: "site-b.sock"}
 
-// rootDisk is a node's throw-away disk, in its folder.
+// rootDisk is a node's throw-away disk, in the node's folder.
 const rootDisk = "root.qcow2"
 
-// machineArgs are what every node has, without its disks, network and kernel.
+// machineArgs returns the arguments that all nodes have in common, without disks, network and
+// kernel.
 func machineArgs(n node, o Options, accel Accel) []string {
 	args := []string{qemu, "-name", n.title(), "-machine", "q35", "-smp", "1", "-m", fmt.Sprint(o.MemoryMiB),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -34,7 +35,7 @@ func machineArgs(n node, o Options, accel Accel) []string {
 	return append(args, accel.args()...)
 }
 
-// diskArgs are the node's throw-away root disk and its seed.
+// diskArgs returns the arguments for the node's throw-away root disk and its seed.
 func diskArgs() []string {
 	return []string{
 		"-drive", "file=" + rootDisk + ",if=none,id=root,cache=unsafe", "-device", "virtio-blk-pci,drive=root",
@@ -42,8 +43,8 @@ func diskArgs() []string {
 	}
 }
 
-// managementArgs are the NIC that only the forward to the node's ssh reaches.
-// restrict=on: the node reaches nothing on this machine and nothing beyond it.
+// managementArgs returns the arguments for the NIC that only the forward to the node's ssh
+// reaches. With restrict=on the node reaches nothing on this machine and nothing beyond it.
 func managementArgs(port int) []string {
 	return []string{
 		"-netdev", fmt.Sprintf("user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:%d-:22", port),
@@ -51,11 +52,11 @@ func managementArgs(port int) []string {
 	}
 }
 
-// A cable of the test network is a Unix stream socket in the testbed's folder:
-// no packet enters this machine's network stack. (QEMU 7.2's -netdev socket over
-// TCP holds back the tail of a burst for 40 ms. A datagram socket needs no
-// connection, but where the kernel's queue for it is short, 10 packets by
-// default, QEMU spins until its peer has read.)
+// cable returns the argument for a cable of the test network: a Unix stream socket in the
+// testbed's folder, so no packet enters this machine's network stack. (QEMU 7.2's -netdev socket
+// over TCP holds back the tail of a burst for 40 ms. A datagram socket needs no connection, but
+// when the kernel's queue for it is short, 10 packets by default, QEMU spins until its peer has
+// read.)
 func cable(id, socket string, listen bool) string {
 	server := "off"
 	if listen {
@@ -71,8 +72,8 @@ func nic(netdev, mac string) string {
 	return fmt.Sprintf("virtio-net-pci,netdev=%s,mac=%s,romfile=,event_idx=off", netdev, mac)
 }
 
-// listenArgs are the storage server's end of a cable. It waits for a new
-// connection when the other end is gone.
+// listenArgs returns the arguments for the storage server's end of a cable. It waits for a new
+// connection after the other end has gone.
 func listenArgs(id, socket, mac string) []string {
 	return []string{"-netdev", cable(id, socket, true), "-device", nic(id, mac)}
 }
@@ -84,8 +85,9 @@ const (
 	hubID   = 0
 )
 
-// connectArgs are a host's end of its cable. QEMU 7.2 connects once, and cannot
-// give a NIC another cable: between them is a hub, which can get one (replug).
+// connectArgs returns the arguments for a host's end of its cable. QEMU 7.2 connects only once,
+// and cannot attach a NIC to another cable. So there is a hub between the NIC and the cable,
+// which can get a new cable (replug).
 func connectArgs(socket, mac string) []string {
 	return []string{
 		"-netdev", cable(cableID, socket, false),
@@ -94,15 +96,15 @@ func connectArgs(socket, mac string) []string {
 	}
 }
 
-// kernelCmdline is common to all nodes. Mitigations cost emulated
-// instructions and protect nothing here.
+// kernelCmdline is common to all nodes. CPU mitigations cost emulated instructions and protect
+// nothing here.
 func kernelCmdline(console string, extra ...string) string {
 	words := append([]string{"console=" + console, "quiet", "loglevel=4", "net.ifnames=0", "mitigations=off", "panic=-1"}, extra...)
 	return strings.Join(words, " ")
 }
 
-// xenArgs boot the hypervisor (a multiboot kernel) with the control domain's
-// kernel and initrd as its modules. bootscrub=0: scrubbing would touch, and so
+// xenArgs returns the arguments that boot the hypervisor (a multiboot kernel) with the control
+// domain's kernel and initrd as its modules. bootscrub=0: scrubbing would touch, and therefore
 // allocate, all of the node's memory.
 func xenArgs(img image.Image, extra ...string) []string {
 	hypervisor := fmt.Sprintf("console=com1 com1=115200,8n1 dom0_mem=%dM,max:%dM bootscrub=0 smt=0 spec-ctrl=no", dom0MiB, dom0MiB)
@@ -112,9 +114,9 @@ func xenArgs(img image.Image, extra ...string) []string {
 	}
 }
 
-// linuxArgs boot the nodes' kernel without a hypervisor beneath it. no_timer_check: on
-// a busy machine the timer of an emulated one is late, and the kernel would take it for
-// a broken one and panic.
+// linuxArgs returns the arguments that boot the nodes' kernel without a hypervisor below it.
+// no_timer_check: on a busy machine the timer of an emulated machine is late, and the kernel
+// would take the timer for broken and panic.
 func linuxArgs(img image.Image, extra ...string) []string {
 	return []string{
 		"-kernel", img.Path(image.NodeKernelFile), "-append", kernelCmdline("ttyS0", append([]string{"no_timer_check"}, extra...)...),
@@ -122,8 +124,8 @@ func linuxArgs(img image.Image, extra ...string) []string {
 	}
 }
 
-// nodeArgs is the whole command line of one node. The storage server has a
-// cable to each site and bridges them; its second one leads to site B.
+// nodeArgs returns the whole command line of one node. The storage server has a cable to each
+// site and bridges them; its second cable leads to site B.
 func nodeArgs(n node, o Options, img image.Image, sshPort int) []string {
 	args := machineArgs(n, o, o.Accel)
 	args = append(args, diskArgs()...)

@@ -18,14 +18,14 @@ import (
 // monitorSocket is a node's QMP socket, in its folder.
 const monitorSocket = "qmp.sock"
 
-// monitor talks QMP (docs/interop/qmp-spec.txt of QEMU) with one node.
+// monitor is a QMP connection (docs/interop/qmp-spec.txt of QEMU) to one node.
 type monitor struct {
 	conn net.Conn
 	in   *bufio.Reader
 }
 
-// openMonitor connects to the node's monitor. The socket is reached through
-// the folder's file descriptor, because a socket's path is limited to 107 bytes.
+// openMonitor connects to the node's monitor. It reaches the socket through the folder's file
+// descriptor, because a socket's path is limited to 107 bytes.
 func openMonitor(ctx context.Context, n node) (*monitor, error) {
 	dir, err := os.Open(n.dir())
 	if err != nil {
@@ -54,7 +54,7 @@ func openMonitor(ctx context.Context, n node) (*monitor, error) {
 
 func (m *monitor) close() error { return m.conn.Close() }
 
-// execute runs one QMP command and decodes what it returns.
+// execute runs a QMP command and decodes its result.
 func (m *monitor) execute(command string, arguments map[string]any, result any) error {
 	request := map[string]any{"execute": command}
 	if arguments != nil {
@@ -90,11 +90,11 @@ func (m *monitor) execute(command string, arguments map[string]any, result any) 
 	}
 }
 
-// forwardLine is a row of `info usernet`, QEMU's list of forwarded ports:
-// protocol, descriptor, source address and port, destination address and port.
+// forwardLine matches a row of `info usernet`, QEMU's list of forwarded ports: protocol,
+// descriptor, source address and port, destination address and port.
 var forwardLine = regexp.MustCompile(`TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+22\s`)
 
-// sshPort asks the node which port of 127.0.0.1 leads to its ssh.
+// sshPort asks the node which port of 127.0.0.1 is forwarded to its ssh.
 func (n node) sshPort(ctx context.Context) (int, error) {
 	m, err := openMonitor(ctx, n)
 	if err != nil {
@@ -120,7 +120,7 @@ func (n node) replug(ctx context.Context) error {
 	}
 	defer m.close() //nolint:errcheck // nothing is outstanding
 	for _, old := range []string{plugID, cableID} {
-		// One that an attempt before has removed is no error.
+		// An earlier attempt may have removed it already: that is no error.
 		if err := m.execute("netdev_del", map[string]any{"id": old}, nil); err != nil && !strings.Contains(err.Error(), "not found") {
 			return err
 		}

@@ -9,10 +9,10 @@ import (
 	"heliotrope/deploy/lab/image"
 )
 
-// Revive starts the nodes of the testbed that died, each with a new throw-away
-// disk, and returns when all of it is ready; nodes that run are left as they
-// are. It returns at once when all run. A testbed that was taken down is not
-// started: that is for who took it down to do, and an error.
+// Revive starts the nodes of the testbed that have died, each with a new throw-away disk, and
+// returns when the whole testbed is ready. It leaves running nodes alone, and returns at once
+// when all run. It does not start a testbed that was taken down: that is for whoever took it
+// down, and an error here.
 func (l *Lab) Revive(ctx context.Context, cache image.Cache, progress func(string)) error {
 	if len(l.notRunning()) == 0 && l.hasVCenter() {
 		return nil
@@ -22,7 +22,7 @@ func (l *Lab) Revive(ctx context.Context, cache image.Cache, progress func(strin
 		return err
 	}
 	defer unlock()
-	dead := l.notRunning() // another process may have started some
+	dead := l.notRunning() // another process may have started some meanwhile
 	if len(dead) == 0 && l.hasVCenter() {
 		return nil
 	}
@@ -38,5 +38,5 @@ func (l *Lab) Revive(ctx context.Context, cache image.Cache, progress func(strin
 	return l.start(ctx, dead, cache, progress)
 }
 
-// downPath is a file that is there when the testbed was taken down on purpose.
+// downPath returns the path of a file that exists when the testbed was taken down on purpose.
 func (l *Lab) downPath() string { return filepath.Join(l.Dir, "down") }

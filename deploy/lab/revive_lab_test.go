@@ -18,9 +18,9 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// TestRevive kills nodes of the emulated testbed and has them started again:
-// the others are not touched, everything stays where the inventory says, and
-// the cables carry packets again, also where their listening end was gone.
+// TestRevive kills nodes of the emulated testbed and has them started again: the other nodes are
+// not touched, everything stays where the inventory says, and the cables carry packets again,
+// also those whose listening end was gone.
 func TestRevive(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
@@ -62,8 +62,8 @@ func TestRevive(t *testing.T) {
 	}
 }
 
-// kill ends a process and waits until it has ended: it has no command line
-// any more, whether somebody has looked at its end or not.
+// kill ends a process and waits until it has ended: it then has no command line any more, whether
+// its parent has waited for it or not.
 func kill(ctx context.Context, t *testing.T, pid int) {
 	t.Helper()
 	must(t, syscall.Kill(pid, syscall.SIGKILL))
@@ -81,8 +81,8 @@ func kill(ctx context.Context, t *testing.T, pid int) {
 	}
 }
 
-// linkVCenter has the vCenter's program beside the test's own, where it is looked for:
-// one in front of the nodes is started again with them.
+// linkVCenter puts the vCenter's program in the folder of the test's own, where it is looked for:
+// a vCenter in front of the nodes is restarted with them.
 func linkVCenter(t *testing.T) {
 	t.Helper()
 	program, err := filepath.Abs(filepath.Join("..", "..", "bin", place.Program))
@@ -94,8 +94,7 @@ func linkVCenter(t *testing.T) {
 	t.Cleanup(func() { must(t, os.Remove(link)) })
 }
 
-// ownLab is the emulated testbed of the inventory to test on, which is of this
-// machine.
+// ownLab returns the emulated testbed of the test's inventory, which is on this machine.
 func ownLab(t *testing.T) *lab.Lab {
 	t.Helper()
 	dir, err := filepath.Abs(filepath.Dir(os.Getenv(inventoryVariable)))

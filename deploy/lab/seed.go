@@ -24,7 +24,7 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// The test network (RFC 2544's benchmarking range).
+// The test network (in RFC 2544's range for benchmarks).
 var (
 	addresses = map[string]netip.Addr{
 		HostA: netip.MustParseAddr("198.18.0.1"),
@@ -38,12 +38,12 @@ var (
 // hostBridge is a host's bridge on the test network.
 const hostBridge = "br0"
 
-// dataDir is where a node keeps disks under test: memory, so that no disk of
+// dataDir is the folder where a node keeps disks under test. It is in memory, so that no disk of
 // this machine is measured.
 const dataDir = "/var/lib/heliotrope"
 
-// Keys of a testbed, made once and kept until Destroy. The controller's key
-// opens nodes and guest; the sites' key is for migrations over ssh.
+// Names of a testbed's keys, which are made once and kept until Destroy. The controller's key
+// gives access to nodes and guest; the sites' key is for migrations over ssh.
 const (
 	controllerKey = "controller"
 	sitesKey      = "sites"
@@ -58,7 +58,7 @@ type keyring map[string]ed25519.PrivateKey
 func (k keyring) signer(name string) ssh.Signer {
 	signer, err := ssh.NewSignerFromKey(k[name])
 	if err != nil {
-		panic(err) // an ed25519 key always is one
+		panic(err) // never with an ed25519 key
 	}
 	return signer
 }
@@ -67,7 +67,7 @@ func (k keyring) fingerprint(name string) string {
 	return ssh.FingerprintSHA256(k.signer(name).PublicKey())
 }
 
-// authorized is the key's public half as a line of authorized_keys.
+// authorized returns the key's public half as a line of authorized_keys.
 func (k keyring) authorized(name string) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k.signer(name).PublicKey())))
 }
@@ -82,7 +82,7 @@ func (k keyring) private(name string) ([]byte, error) {
 
 func (l *Lab) keyPath(name string) string { return filepath.Join(l.Dir, "keys", name) }
 
-// keys reads the testbed's keys and makes the missing ones.
+// keys reads the testbed's keys and makes missing ones.
 func (l *Lab) keys() (keyring, error) {
 	if err := os.MkdirAll(filepath.Join(l.Dir, "keys"), 0o700); err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ type seedFile struct {
 	mode    int64
 }
 
-// writeSeed writes the tar archive that makes a general image this node.
+// writeSeed writes the tar archive that turns the general image into this node.
 func (l *Lab) writeSeed(name string, ring keyring, img image.Image) error {
 	files, err := l.seedFiles(name, ring, img)
 	if err != nil {
@@ -198,18 +198,17 @@ func (l *Lab) seedFiles(name string, ring keyring, img image.Image) ([]seedFile,
 	return append(files, seedFile{strings.TrimPrefix(guestRamdisk, "/"), append(ramdisk, identity...), 0o600}), nil
 }
 
-// machineID is the node's identity (machine-id(5)), by which libvirt tells two
-// hosts apart.
+// machineID is the node's identity (machine-id(5)), by which libvirt distinguishes two hosts.
 func machineID(n node) []byte {
 	sum := sha256.Sum256([]byte(n.title()))
 	return fmt.Appendf(nil, "%x\n", sum[:16])
 }
 
-// guestRamdisk is the guest's initramfs with this testbed's keys, on a node.
+// guestRamdisk is the path on a node of the guest's initramfs with this testbed's keys.
 const guestRamdisk = "/etc/heliotrope/" + image.GuestInitrdFile
 
-// nodesPath is the inventory of the nodes: of a testbed behind a vCenter another one
-// than the testbed's.
+// nodesPath returns the path of the nodes' inventory. For a testbed behind a vCenter it is not
+// the testbed's inventory.
 func (l *Lab) nodesPath() string {
 	if l.Options.flavour().vcenter {
 		return filepath.Join(l.Dir, "nodes.yaml")
@@ -217,8 +216,7 @@ func (l *Lab) nodesPath() string {
 	return l.InventoryPath()
 }
 
-// writeInventory describes the running nodes in the format that a user writes for
-// real hosts.
+// writeInventory describes the running nodes in the format that users write for real hosts.
 func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 	host := func(name string) inventory.Machine {
 		return inventory.Machine{
@@ -241,8 +239,8 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 		Guest: inventory.Guest{
 			Kernel: image.NodeGuestDir + "/" + image.GuestKernelFile, Ramdisk: guestRamdisk,
 			MemoryMiB: l.Options.GuestMiB, Address: guestAddress, MTU: l.Options.MTU,
-			// One machine's counter is behind all nodes. Emulated, every read of
-			// the clock in the guest would be a switch to the hypervisor.
+			// All nodes have the same machine's counter. Under emulation, without this setting
+			// every read of the clock in the guest would be a switch to the hypervisor.
 			NativeTSC: true, HeartbeatMs: l.Options.Accel.heartbeatMs(),
 			SSH: inventory.GuestSSH{Login: inventory.Login{User: "root", KeyFile: filepath.Join("keys", controllerKey),
 				HostKeys: []string{ring.fingerprint(guestHostKey)}}},
@@ -261,5 +259,5 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 	return renameio.WriteFile(l.knownHostsPath(), []byte(known.String()), 0o644)
 }
 
-// knownHostsPath is the list of the nodes' keys for an ssh client.
+// knownHostsPath returns the path of the list of the nodes' keys for an ssh client.
 func (l *Lab) knownHostsPath() string { return filepath.Join(l.Dir, "known_hosts") }

@@ -22,18 +22,17 @@ import (
 // readyLimit is how long the nodes may take to become ready for work.
 const readyLimit = 5 * time.Minute
 
-// UpRequest is what Up needs beside the options.
+// UpRequest is the input of Up.
 type UpRequest struct {
 	BaseDir  string
 	Options  Options
 	Cache    image.Cache
-	Progress func(string) // told what is happening, in a few words; may be called concurrently
+	Progress func(string) // told what is happening, in a few words; may be called from several goroutines
 }
 
-// Up makes the testbed of that name run and be ready for work. Only nodes that
-// do not run are started; one that runs but does not answer is waited for and
-// never ended, because somebody may be working with it. When Up fails or ctx
-// ends, what it started is stopped again.
+// Up makes the testbed with the given name run and be ready for work. It starts only nodes that
+// are not running. A node that runs but does not answer is waited for and never ended, because
+// somebody may be working with it. When Up fails or ctx ends, it stops what it started.
 func Up(ctx context.Context, request UpRequest) (*Lab, error) {
 	if err := request.Options.Check(); err != nil {
 		return nil, err
@@ -77,9 +76,9 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// toStart returns the nodes that do not run, and takes over the options of
-// those that do. What runs of a testbed that was never ready is what a start
-// left that was cut short: it is stopped.
+// toStart returns the nodes that are not running, and takes over the options of those that are.
+// Nodes that run although their testbed was never ready were left by a start that was
+// interrupted: they are stopped.
 func (l *Lab) toStart(ctx context.Context, request UpRequest) ([]string, error) {
 	stored, err := Open(request.BaseDir, request.Options.Name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -119,9 +118,9 @@ func (l *Lab) notRunning() []string {
 	return names
 }
 
-// start starts the named nodes, each with a new throw-away disk, and waits
-// until all of the testbed is ready. Where others run, the named ones get the
-// ports that the inventory tells. When it fails, they are stopped again.
+// start starts the named nodes, each with a new throw-away disk, and waits until the whole
+// testbed is ready. If other nodes are running, the named ones get the ports in the inventory.
+// When start fails, it stops the named nodes.
 func (l *Lab) start(ctx context.Context, names []string, cache image.Cache, progress func(string)) (err error) {
 	defer func() {
 		if err != nil {
@@ -130,7 +129,7 @@ func (l *Lab) start(ctx context.Context, names []string, cache image.Cache, prog
 			err = errors.Join(err, l.stopVCenter(cleanup), l.stop(cleanup, names))
 		}
 	}()
-	if err := l.stopVCenter(ctx); err != nil { // what it knows of the nodes would be wrong
+	if err := l.stopVCenter(ctx); err != nil { // what it knows of the nodes would become wrong
 		return err
 	}
 	img, err := l.ensureImage(ctx, cache, progress)
@@ -177,12 +176,12 @@ func (l *Lab) start(ctx context.Context, names []string, cache image.Cache, prog
 			return err
 		}
 	}
-	// Saved last: a testbed with a state file was ready once.
+	// Saved last: a testbed with a state file has been ready before.
 	return l.save()
 }
 
-// wantedPorts are the ports of all nodes' ssh; 0 lets the system choose.
-// Where some nodes run already, all keep the ports that the inventory tells.
+// wantedPorts returns the ports of all nodes' ssh; 0 lets the system choose. If some nodes are
+// running already, all keep the ports in the inventory.
 func (l *Lab) wantedPorts(starting []string) (map[string]int, error) {
 	ports := map[string]int{}
 	if len(starting) < len(NodeNames) {
@@ -207,8 +206,8 @@ func (l *Lab) wantedPorts(starting []string) (map[string]int, error) {
 	return ports, nil
 }
 
-// plugIn connects the hosts that run to a storage server that is among the
-// started ones: a host connects once only, and its cable's other end is new.
+// plugIn connects the running hosts to a storage server that was just started: a host connects
+// only once, and the other end of its cable is new.
 func (l *Lab) plugIn(ctx context.Context, started []string) error {
 	if !slices.Contains(started, Store) {
 		return nil
@@ -230,7 +229,7 @@ func (l *Lab) startNode(ctx context.Context, name string, ring keyring, img imag
 		return nil, err
 	}
 	if port != 0 {
-		// QEMU's own complaint names no reason.
+		// QEMU's own message gives no reason.
 		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			return nil, fmt.Errorf("port %d for the ssh of %s: %w; end what uses it, or take the testbed down and give another --first-port, or 0 for any free ones", port, name, err)
@@ -252,7 +251,7 @@ func (l *Lab) startNode(ctx context.Context, name string, ring keyring, img imag
 	if err != nil || name != Store {
 		return ended, err
 	}
-	// The hosts connect once to the storage server's sockets: they must be there.
+	// The hosts connect only once to the storage server's sockets, so these must exist first.
 	if _, err := l.awaitMonitor(ctx, name, ended); err != nil {
 		return nil, err
 	}
@@ -277,8 +276,8 @@ func (l *Lab) awaitMonitor(ctx context.Context, name string, ended <-chan error)
 	return port, nil
 }
 
-// awaitAll waits for every node at the same time; the first that fails ends
-// the wait for the others. ended tells the end of those that were started now.
+// awaitAll waits for all nodes at the same time; the first one that fails ends the wait for the
+// others. ended has the channels of the nodes that were just started.
 func (l *Lab) awaitAll(ctx context.Context, ended map[string]<-chan error, progress func(string)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -292,7 +291,7 @@ func (l *Lab) awaitAll(ctx context.Context, ended map[string]<-chan error, progr
 			progress(fmt.Sprintf("%s is ready after %s", name, time.Since(started).Round(100*time.Millisecond)))
 		}
 		if errors.Is(err, context.Canceled) {
-			return nil // as another failed
+			return nil // because another node failed
 		}
 		return err
 	})
@@ -302,7 +301,7 @@ func (l *Lab) awaitAll(ctx context.Context, ended map[string]<-chan error, progr
 	return err
 }
 
-// awaitReady waits until the node's boot has ended and it answers over ssh.
+// awaitReady waits until the node has booted and answers over ssh.
 func (l *Lab) awaitReady(ctx context.Context, name string, ended <-chan error) error {
 	limited, cancel := context.WithTimeoutCause(ctx, readyLimit, fmt.Errorf("not ready after %s", readyLimit))
 	defer cancel()

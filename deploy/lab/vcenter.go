@@ -21,23 +21,23 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// VCenter is the name of the vCenter's process, beside the nodes'.
+// VCenter is the name of the vCenter's process, besides those of the nodes.
 const VCenter = "vcenter"
 
-// nodesLabel is of all that the vCenter makes on the nodes. No testbed has this
-// name: theirs begin with a letter.
+// nodesLabel is the label of all that the vCenter makes on the nodes. No testbed can have this
+// name, because testbeds' names begin with a letter.
 const nodesLabel = "0vcenter"
 
-// Helpers stand in for the sites' hosts, which have no shell. They are the same
-// nodes, with an address and a folder of their own.
+// Helpers take the place of the sites' hosts, which have no shell. They are the same nodes, with
+// addresses and folders of their own.
 const (
 	HelperA = "helper-a"
 	HelperB = "helper-b"
-	// helperDir is no folder for disks.
+	// helperDir is a helper's folder, which is not for disks.
 	helperDir = "/var/lib/heliotrope-helper"
 )
 
-// helpers by the nodes.
+// helpers by the names of their nodes.
 var helpers = map[string]struct {
 	name    string
 	address netip.Addr
@@ -46,16 +46,16 @@ var helpers = map[string]struct {
 	HostB: {HelperB, netip.MustParseAddr("198.18.0.12")},
 }
 
-// hasVCenter says whether the vCenter runs, where the testbed should have one.
+// hasVCenter reports whether the vCenter is running, or the testbed needs none.
 func (l *Lab) hasVCenter() bool {
 	return !l.Options.flavour().vcenter || l.node(VCenter).running()
 }
 
-// stopVCenter ends the vCenter, if one runs. Its files stay.
+// stopVCenter ends the vCenter, if it is running. Its files stay.
 func (l *Lab) stopVCenter(ctx context.Context) error { return l.node(VCenter).stop(ctx) }
 
-// startVCenter starts the vCenter in front of nodes that are ready, at the address
-// that it had before, and writes the testbed's inventory.
+// startVCenter starts the vCenter in front of nodes that are ready, at its previous address if it
+// had one, and writes the testbed's inventory.
 func (l *Lab) startVCenter(ctx context.Context, progress func(string)) error {
 	n := l.node(VCenter)
 	if err := os.MkdirAll(n.dir(), 0o700); err != nil {
@@ -91,7 +91,7 @@ func (l *Lab) startVCenter(ctx context.Context, progress func(string)) error {
 
 func (l *Lab) vcenterFile(name string) string { return filepath.Join(l.node(VCenter).dir(), name) }
 
-// vcenterArgs is the vCenter's command line. Its program is beside this one.
+// vcenterArgs returns the vCenter's command line. Its program is in the same folder as this one.
 func (l *Lab) vcenterArgs() ([]string, error) {
 	own, err := os.Executable()
 	if err != nil {
@@ -108,8 +108,8 @@ func (l *Lab) vcenterArgs() ([]string, error) {
 	return []string{program, "-name", l.node(VCenter).title(), "-inventory", nodes, "-listen", l.vcenterListen()}, nil
 }
 
-// vcenterListen is where the vCenter is to answer: the inventory, which others hold,
-// should stay true.
+// vcenterListen returns the address on which the vCenter is to listen. It is the previous one if
+// possible, because others may hold an inventory with that address.
 func (l *Lab) vcenterListen() string {
 	port := 0
 	if l.Options.FirstPort != 0 {
@@ -121,7 +121,7 @@ func (l *Lab) vcenterListen() string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
-// vcenterAddress is host:port of the vCenter that runs, or ran last.
+// vcenterAddress returns host:port of the vCenter that is running, or ran last.
 func (l *Lab) vcenterAddress() (string, error) {
 	text, err := os.ReadFile(l.vcenterFile(place.Address))
 	if err == nil {
@@ -147,7 +147,7 @@ func (l *Lab) awaitVCenter(ctx context.Context, ended <-chan error) (string, err
 	return address, err
 }
 
-// addHelpers gives the nodes the helpers' addresses.
+// addHelpers adds the helpers' addresses to the nodes.
 func (l *Lab) addHelpers(ctx context.Context) error {
 	for _, name := range []string{HostA, HostB} {
 		host, err := l.Connect(name)
@@ -163,7 +163,7 @@ func (l *Lab) addHelpers(ctx context.Context) error {
 	return nil
 }
 
-// writeManaged describes the testbed as one of ESXi hosts behind a vCenter.
+// writeManaged writes an inventory that describes the testbed as ESXi hosts behind a vCenter.
 func (l *Lab) writeManaged(address string) error {
 	nodes, err := inventory.Load(l.nodesPath())
 	if err != nil {
@@ -191,14 +191,14 @@ func (l *Lab) writeManaged(address string) error {
 	inv.Machines = []inventory.Machine{host(HostA, place.LocalA), host(HostB, place.LocalB), helper(HostA), helper(HostB), store}
 	inv.VCenters = []inventory.VCenter{{Name: VCenter, URL: "https://" + address, User: place.User,
 		PasswordFrom: inventory.PasswordFile + filepath.Join(VCenter, place.Password), CAFile: filepath.Join(VCenter, place.Certificate)}}
-	// A clone boots what is behind the vCenter, where the disk under test is the
-	// first one.
+	// The guest is a clone that boots behind the vCenter, and the disk under test is its first
+	// one.
 	inv.Guest.Kernel, inv.Guest.Ramdisk, inv.Guest.NativeTSC, inv.Guest.Disk = "", "", false, "/dev/vda"
 	inv.Guest.SSH.KeyFile = filepath.Join("keys", controllerKey)
 	return inv.Save(l.InventoryPath())
 }
 
-// vcenterStatus asks the vCenter.
+// vcenterStatus asks the vCenter for its state.
 func (l *Lab) vcenterStatus(ctx context.Context) NodeStatus {
 	n := l.node(VCenter)
 	status := NodeStatus{Name: VCenter, Console: n.console()}
@@ -222,7 +222,7 @@ func (l *Lab) vcenterStatus(ctx context.Context) NodeStatus {
 	return status
 }
 
-// askVCenter looks whether the vCenter answers, and is the testbed's own.
+// askVCenter checks that the vCenter answers, and that it is the testbed's own.
 func (l *Lab) askVCenter(ctx context.Context, url string) error {
 	authority, err := os.ReadFile(l.vcenterFile(place.Certificate))
 	if err != nil {

@@ -26,8 +26,8 @@ func managedLab(t *testing.T) *Lab {
 	return l
 }
 
-// TestManagedInventory: the vCenter drives KVM's hosts, and everybody else has hosts
-// without a shell, and helpers beside them.
+// TestManagedInventory: the vCenter drives KVM's hosts; all others see hosts without a shell, and
+// helpers beside them.
 func TestManagedInventory(t *testing.T) {
 	l := managedLab(t)
 	nodes, err := inventory.Load(l.nodesPath())
@@ -66,7 +66,7 @@ func TestManagedInventory(t *testing.T) {
 	assert.Equal(t, inventory.PasswordFile+l.vcenterFile(place.Password), vcenter.PasswordFrom)
 }
 
-// TestVCenterKeepsItsAddress: the inventory, which others hold, stays true.
+// TestVCenterKeepsItsAddress: inventories that others hold stay valid.
 func TestVCenterKeepsItsAddress(t *testing.T) {
 	l := managedLab(t)
 	assert.Equal(t, "127.0.0.1:0", l.vcenterListen())
@@ -78,7 +78,7 @@ func TestVCenterKeepsItsAddress(t *testing.T) {
 	assert.ErrorContains(t, err, place.Program, "it is not beside the tests")
 }
 
-// startScript starts a shell's text as the vCenter.
+// startScript starts a shell script in the place of the vCenter.
 func startScript(t *testing.T, l *Lab, text string) <-chan error {
 	t.Helper()
 	script := filepath.Join(t.TempDir(), "vcenter")
@@ -88,8 +88,8 @@ func startScript(t *testing.T, l *Lab, text string) <-chan error {
 	return ended
 }
 
-// TestVCenterIsAwaited: it is ready when it tells its address, and what it says when
-// it ends before is told.
+// TestVCenterIsAwaited: the vCenter is ready once its address is there; if it ends before, its
+// output is reported.
 func TestVCenterIsAwaited(t *testing.T) {
 	l := managedLab(t)
 	_, err := l.awaitVCenter(t.Context(), startScript(t, l, "echo the port is taken >&2; exit 1"))

@@ -1,14 +1,12 @@
-// Package image builds what the emulated testbed boots: one Debian root file
-// system for all nodes, their kernel and initrd, the Xen hypervisor where the
-// hosts are to run it, and the kernel and initramfs of the measured guest.
+// Package image builds what the emulated testbed boots: one Debian root file system for all
+// nodes, their kernel and initrd, the Xen hypervisor if the hosts are to run it, and the kernel
+// and initramfs of the measured guest.
 //
-// It promises that an image is either whole or not there: a build works in a
-// folder of its own and renames it at the end, and Open verifies every file
-// against the checksums written by the build. Images are cached by a hash of
-// everything that decides their content (Recipe.Hash).
+// It promises that an image is either complete or absent: a build works in a folder of its own
+// and renames it at the end, and Open verifies every file with the checksums that the build
+// wrote. Images are cached by a hash of everything that determines their content (Recipe.Hash).
 //
-// No root is needed and nothing of the image is executed: packages are
-// extracted, never configured.
+// It needs no root, and executes nothing of the image: packages are extracted, never configured.
 package image
 
 import (
@@ -40,7 +38,7 @@ const (
 	manifestFile    = "manifest.json"
 )
 
-// files lists what the recipe's image consists of.
+// files lists the files of the recipe's image.
 func (r Recipe) files() []string {
 	files := []string{RootFile, NodeKernelFile, NodeInitrdFile, GuestKernelFile, GuestInitrdFile}
 	if r.Hypervisor == Xen {
@@ -49,8 +47,8 @@ func (r Recipe) files() []string {
 	return files
 }
 
-// NodeGuestDir is where a node's root file system holds the guest's kernel
-// and initramfs, under the same names.
+// NodeGuestDir is the folder in a node's root file system that has the guest's kernel and
+// initramfs, under the same names.
 const NodeGuestDir = "/usr/lib/heliotrope/guest"
 
 // ErrCorrupt says that a cached image does not match its own checksums.
@@ -61,7 +59,7 @@ type Image struct {
 	Dir string
 }
 
-// Path is the absolute path of one of the image's files.
+// Path returns the absolute path of one of the image's files.
 func (i Image) Path(file string) string { return filepath.Join(i.Dir, file) }
 
 type manifest struct {
@@ -70,12 +68,12 @@ type manifest struct {
 	SHA256     map[string]string `json:"sha256"`
 }
 
-// Cache is the folder that holds images, one folder each.
+// Cache is a folder with images, each in a folder of its own.
 type Cache struct {
 	Dir string
 }
 
-// DefaultCache is heliotrope/images under the user's cache folder.
+// DefaultCache returns heliotrope/images under the user's cache folder.
 func DefaultCache() (Cache, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
@@ -88,8 +86,8 @@ func (c Cache) imageDir(recipe Recipe) string {
 	return filepath.Join(c.Dir, recipe.Hash())
 }
 
-// Open returns the cached image of the recipe after verifying every file.
-// It returns fs.ErrNotExist when there is none, ErrCorrupt when it is damaged.
+// Open returns the cached image of the recipe after verifying every file. The error is
+// fs.ErrNotExist when there is no image, and ErrCorrupt when it is damaged.
 func (c Cache) Open(recipe Recipe) (Image, error) {
 	dir := c.imageDir(recipe)
 	text, err := os.ReadFile(filepath.Join(dir, manifestFile))
@@ -118,9 +116,8 @@ func (c Cache) Open(recipe Recipe) (Image, error) {
 // Remove deletes the recipe's image from the cache.
 func (c Cache) Remove(recipe Recipe) error { return os.RemoveAll(c.imageDir(recipe)) }
 
-// Ensure returns the recipe's image, building it when the cache has none or a
-// damaged one. Builds of several processes wait for each other. progress is
-// told what is happening, in a few words.
+// Ensure returns the recipe's image, and builds it if the cache has none or a damaged one. Builds
+// of several processes wait for each other. progress is told what is happening, in a few words.
 func (c Cache) Ensure(ctx context.Context, recipe Recipe, progress func(string)) (Image, error) {
 	if image, err := c.Open(recipe); err == nil {
 		return image, nil
@@ -152,7 +149,7 @@ func (c Cache) Ensure(ctx context.Context, recipe Recipe, progress func(string))
 
 const partialSuffix = ".partial"
 
-// sweep removes what interrupted builds left. The build lock must be held.
+// sweep removes what interrupted builds left. The caller must hold the build lock.
 func (c Cache) sweep() error {
 	leftovers, err := filepath.Glob(filepath.Join(c.Dir, "*"+partialSuffix))
 	if err != nil {
@@ -215,8 +212,8 @@ func hashFile(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// Recipe decides an image's content, but for the versions that Debian's
-// archive has at the time.
+// Recipe determines an image's content, except for the versions that Debian's archive has at the
+// time.
 type Recipe struct {
 	Hypervisor string   // of the sites' hosts, Xen or KVM
 	Suite      string   // Debian release, "bookworm"
@@ -227,8 +224,8 @@ type Recipe struct {
 	RootBytes  int64    // size of the nodes' root file system (sparse)
 }
 
-// Hash identifies the image that this recipe makes: it covers the recipe, the
-// files that are laid over its packages, and the builder's own source.
+// Hash identifies the image that this recipe makes. It covers the recipe, the files that are
+// added to its packages, and the builder's own source.
 func (r Recipe) Hash() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n%s\n%s\n%d\n", r.Hypervisor, r.Suite, r.Mirror,
@@ -240,8 +237,8 @@ func (r Recipe) Hash() string {
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }
 
-// hashTree covers every file's path and content. An embedded file system lists
-// its files in a fixed order.
+// hashTree covers the path and the content of every file. An embedded file system lists its files
+// in a fixed order.
 func hashTree(h io.Writer, tree embed.FS, root string) {
 	err := fs.WalkDir(tree, root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {

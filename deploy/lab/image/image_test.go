@@ -100,7 +100,7 @@ func TestFailedBuildLeavesNothing(t *testing.T) {
 	fakeTool(t, "fakeroot", "echo 'E: the archive does not answer' >&2; exit 100")
 	c := Cache{Dir: t.TempDir()}
 	recipe := xenRecipe()
-	// What a build that was killed left, too.
+	// Also what a killed build left.
 	if err := os.MkdirAll(c.imageDir(recipe)+partialSuffix+"/tree", 0o755); err != nil {
 		t.Fatal(err)
 	}
