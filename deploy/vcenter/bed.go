@@ -19,10 +19,10 @@ import (
 	"heliotrope/internal/timebase"
 )
 
-// systems are the storage systems behind the datastores, with their settings. A local
-// disk is copied as ESX has done since 5.0: once, while each write goes to both disks,
-// so that the copy converges whatever the load (Mashtizadeh, Celebi, Garfinkel, Cai: The
-// Design and Evolution of Live Storage Migration in VMware ESX, USENIX ATC 2011).
+// systems are the storage systems behind the datastores, with their settings. A local disk is
+// copied as ESX has done since 5.0: once, while each write goes to both disks, so that the copy
+// converges under any load (Mashtizadeh, Celebi, Garfinkel, Cai: The Design and Evolution of Live
+// Storage Migration in VMware ESX, USENIX ATC 2011).
 var systems = map[Store]struct {
 	kind    string
 	options storage.Options
@@ -34,11 +34,11 @@ var systems = map[Store]struct {
 
 var bothSites = []storage.Site{storage.SiteA, storage.SiteB}
 
-// stores are all of them, in an order.
+// stores lists all kinds of datastores in a fixed order.
 var stores = []Store{NFS, ISCSI, Local}
 
-// clockAge is how old a reading of a host's clock may be: a client asks some times in
-// a row, and the first of them need not wait for the others' readings.
+// clockAge is how old a reading of a host's clock may be. A client asks several times in a row,
+// and its first call need not wait for the readings of the others.
 const clockAge = time.Second
 
 // Bed runs guests on a testbed of KVM hosts.
@@ -47,12 +47,12 @@ type Bed struct {
 	hosts   map[storage.Site]testbed.Hypervisor
 
 	mu      sync.Mutex
-	disks   map[string]disk               // by the guests
-	running string                        // the guest that runs; "" when none does
-	clocks  map[storage.Site]clock.Offset // as they were read last
+	disks   map[string]disk               // by the IDs of the guests
+	running string                        // ID of the guest that is running; "" when none is
+	clocks  map[storage.Site]clock.Offset // the last readings
 }
 
-// disk is a disk that was made.
+// disk is a disk that exists.
 type disk struct {
 	storage.Disk
 	store Store
@@ -60,7 +60,7 @@ type disk struct {
 
 var _ Guests = (*Bed)(nil)
 
-// NewBed runs guests on a testbed, which nobody else may use for guests.
+// NewBed returns a Bed on a testbed that nobody else may use for guests.
 func NewBed(on *testbed.Testbed) (*Bed, error) {
 	if on.Inventory.Hypervisor != kvm.Name {
 		return nil, fault.New(fault.BadInput, "the hosts behind the vCenter are those of %s, and not of %s: want another inventory", kvm.Name, on.Inventory.Hypervisor)
@@ -80,15 +80,15 @@ func (b *Bed) system(store Store) (storage.System, error) {
 	return b.testbed.Storage(behind.kind, behind.options)
 }
 
-// Clear destroys all guests, and removes all disks. The WAN between the sites is
-// another's.
+// Clear destroys all guests and removes all disks. It does not touch the WAN between the sites,
+// which belongs to others.
 func (b *Bed) Clear(ctx context.Context) error {
 	var errs []error
 	for _, site := range bothSites {
 		errs = append(errs, b.hosts[site].Teardown(ctx))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return err // no disk is taken from under a guest
+		return err // never remove a disk that a guest may be using
 	}
 	for _, store := range stores {
 		errs = append(errs, b.removeDisks(ctx, store))
@@ -109,7 +109,7 @@ func (b *Bed) Host(ctx context.Context, site storage.Site) (hypervisor.HostInfo,
 	return b.hosts[site].Info(ctx)
 }
 
-// Clock is a reading that is at most clockAge old, as uncertain as it is by now.
+// Clock returns a reading that is at most clockAge old, with the uncertainty that it has by now.
 func (b *Bed) Clock(ctx context.Context, site storage.Site) (clock.Offset, error) {
 	b.mu.Lock()
 	known := b.clocks[site]
@@ -127,13 +127,13 @@ func (b *Bed) Clock(ctx context.Context, site storage.Site) (clock.Offset, error
 	return aged(read, time.Now()), nil
 }
 
-// aged is what a reading says of a later moment: meanwhile the clock may have drifted.
+// aged returns a reading for a later moment: the clock may have drifted since.
 func aged(read clock.Offset, now time.Time) clock.Offset {
 	read.Uncertainty += time.Duration(float64(now.Sub(read.At)) * timebase.DefaultDriftPPM / 1e6)
 	return read
 }
 
-// Start makes the guest's disk where it has none, and runs it.
+// Start makes the guest's disk if it has none, and runs the guest.
 func (b *Bed) Start(ctx context.Context, guest Guest, at storage.Site) error {
 	if err := b.reserve(guest); err != nil {
 		return err
@@ -147,7 +147,8 @@ func (b *Bed) Start(ctx context.Context, guest Guest, at storage.Site) error {
 	return nil
 }
 
-// reserve sees to it that one guest runs at a time: there is one address for it.
+// reserve ensures that only one guest runs at a time, because the testbed has one address for a
+// guest.
 func (b *Bed) reserve(guest Guest) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -183,7 +184,7 @@ func (b *Bed) disk(guest Guest) (disk, bool) {
 	return made, is
 }
 
-// domain is a guest as a site's host runs it.
+// domain returns the guest's domain on a site's host.
 func (b *Bed) domain(guest Guest, at storage.Site) hypervisor.Domain {
 	made, _ := b.disk(guest)
 	domain := b.testbed.GuestAt(at, testbed.Guest{Disk: made.Disk, MemoryMiB: guest.MemoryMiB})
@@ -201,13 +202,13 @@ func (b *Bed) Pause(ctx context.Context, guest Guest, at storage.Site) error {
 	return b.hosts[at].Pause(ctx, b.name(guest))
 }
 
-// Resume lets them go on.
+// Resume starts the guest's processors again.
 func (b *Bed) Resume(ctx context.Context, guest Guest, at storage.Site) error {
 	return b.hosts[at].Unpause(ctx, b.name(guest))
 }
 
-// Stop destroys the guest's domain at both sites: after a move that went wrong it may be
-// at either.
+// Stop destroys the guest's domain at both sites, because after a failed migration it may be at
+// either.
 func (b *Bed) Stop(ctx context.Context, guest Guest) error {
 	var errs []error
 	for _, site := range bothSites {
@@ -220,7 +221,7 @@ func (b *Bed) Stop(ctx context.Context, guest Guest) error {
 	return nil
 }
 
-// release gives the testbed's one address for a guest free.
+// release frees the testbed's one address for a guest.
 func (b *Bed) release(guest Guest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -229,11 +230,11 @@ func (b *Bed) release(guest Guest) {
 	}
 }
 
-// Remove destroys the guest, and removes the disks of its kind with the last guest
-// that has one.
+// Remove destroys the guest. With the last guest that has a disk of its kind, it removes the
+// disks of that kind.
 func (b *Bed) Remove(ctx context.Context, guest Guest) error {
 	if err := b.Stop(ctx, guest); err != nil {
-		return err // no disk is taken from under a guest
+		return err // never remove a disk that a guest may be using
 	}
 	made, is := b.disk(guest)
 	if !is {
@@ -267,8 +268,7 @@ func (b *Bed) forget(guest Guest) {
 	delete(b.disks, guest.ID)
 }
 
-// Carry opens the window in which both sites may open the disk, and closes it at
-// the other one.
+// Carry opens the window in which both sites may open the disk, and closes it at the target site.
 func (b *Bed) Carry(ctx context.Context, guest Guest, from, to storage.Site) error {
 	made, is := b.disk(guest)
 	if !is || from == to {
@@ -284,11 +284,11 @@ func (b *Bed) Carry(ctx context.Context, guest Guest, from, to storage.Site) err
 	return system.FinishMigration(ctx, made.Disk, to)
 }
 
-// readBlock is how much is read of a disk at once, past the host's page cache,
-// which may hold what another host has long overwritten.
+// readBlock is how much of a disk is read at once. The disk is read without the host's page
+// cache, which may hold data that another host has long overwritten.
 const readBlock = 1 << 20
 
-// Read reads the disk at the site's host, with direct I/O.
+// Read reads the disk on the site's host, with direct I/O.
 func (b *Bed) Read(ctx context.Context, guest Guest, at storage.Site, offset int64) (io.ReadCloser, error) {
 	made, is := b.disk(guest)
 	if !is {
@@ -300,7 +300,7 @@ func (b *Bed) Read(ctx context.Context, guest Guest, at storage.Site, offset int
 	go func() {
 		_, err := host.Run(ctx, remote.Command{Stdout: writer, Args: []string{"dd", "if=" + made.Device[at], "iflag=direct", "status=none",
 			"bs=" + strconv.Itoa(readBlock), "skip=" + strconv.FormatInt(offset/readBlock, 10)}})
-		_ = writer.CloseWithError(err) // nil is the end of the disk
+		_ = writer.CloseWithError(err) // a nil error marks the end of the disk
 	}()
 	r := &diskReader{PipeReader: reader, cancel: cancel}
 	if _, err := io.CopyN(io.Discard, reader, offset%readBlock); err != nil {
@@ -309,7 +309,7 @@ func (b *Bed) Read(ctx context.Context, guest Guest, at storage.Site, offset int
 	return r, nil
 }
 
-// diskReader ends the reading with its reader.
+// diskReader stops the reading when it is closed.
 type diskReader struct {
 	*io.PipeReader
 	cancel context.CancelFunc

@@ -9,7 +9,7 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// Move migrates the guest: its memory, and its disk where each site has its own.
+// Move migrates the guest: its memory, and its disk if each site has its own.
 func (b *Bed) Move(ctx context.Context, guest Guest, from, to storage.Site, percent func(int)) (storage.Site, []Stun, error) {
 	made, hasDisk := b.disk(guest)
 	if hasDisk {
@@ -32,7 +32,7 @@ func (b *Bed) Move(ctx context.Context, guest Guest, from, to storage.Site, perc
 	at, where := b.Find(detached, guest, from)
 	stuns := b.stuns(detached, stops, false)
 	if where == nil && errors.Is(err, hypervisor.ErrUnknown) {
-		err = errors.New(err.Error()) // by now it is known
+		err = errors.New(err.Error()) // the guest's place is known now, so the error must not be hypervisor.ErrUnknown
 	}
 	return at, stuns, errors.Join(err, where)
 }
@@ -50,8 +50,8 @@ func (b *Bed) finish(ctx context.Context, guest Guest, at storage.Site) error {
 	return system.FinishMigration(ctx, made.Disk, at)
 }
 
-// find asks both hosts where a guest is: hypervisor.ErrUnknown when one does not answer
-// or both have it, and errGone when neither has.
+// find asks both hosts where a guest is. The error is hypervisor.ErrUnknown when a host does not
+// answer or both have the guest, and errGone when neither has it.
 func (b *Bed) find(ctx context.Context, guest Guest) (storage.Site, error) {
 	var found []storage.Site
 	for _, site := range bothSites {
@@ -93,15 +93,15 @@ func (b *Bed) Find(ctx context.Context, guest Guest, from storage.Site) (storage
 	return at, where
 }
 
-// percentOf is how much of a guest has arrived: of its disk, where one is copied,
-// and of its memory.
+// percentOf returns how much of a guest has arrived, in percent: of its memory, and of its disk
+// if that is copied.
 func percentOf(p hypervisor.Progress) int {
 	done, all := p.SentBytes, p.MemoryBytes
 	if p.RemainingBytes != nil {
 		done = all - *p.RemainingBytes
 	}
 	if p.SentBytes == 0 {
-		done = 0 // nothing is on its way, and nothing remains
+		done = 0 // neither is anything under way, nor does anything remain
 	}
 	if p.DiskBytes != nil && p.DiskSentBytes != nil {
 		done, all = done+*p.DiskSentBytes, all+*p.DiskBytes

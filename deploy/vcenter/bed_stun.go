@@ -21,13 +21,13 @@ import (
 )
 
 const (
-	// watchLimit is how long a host may take until it is watched.
+	// watchLimit is how long it may take until a host is being watched.
 	watchLimit = 15 * time.Second
-	// toldLimit is how long QEMU's last word may be on its way after a migration.
+	// toldLimit is how long QEMU's last event may take to arrive after a migration.
 	toldLimit = 5 * time.Second
 )
 
-// stops are what QEMU tells of a guest at both sites.
+// stops are the events that QEMU reports about a guest at both sites.
 type stops struct {
 	end      context.CancelFunc
 	watching sync.WaitGroup
@@ -35,20 +35,20 @@ type stops struct {
 	mu    sync.Mutex
 	told  []told
 	ready map[storage.Site]bool
-	// readings of the hosts' clocks, before and after what they told.
+	// readings of the hosts' clocks, before and after the events.
 	readings map[storage.Site][]timebase.Reading
-	more     chan struct{} // gets something when there is more
+	more     chan struct{} // receives an item when there are more events
 }
 
-// told is a state of the guest that began at a site, on the clock of its host.
+// told is an event: a state of the guest that began at a site, by the clock of that site's host.
 type told struct {
 	site  storage.Site
 	at    time.Time
 	state string
 }
 
-// watch watches a guest's domain at both sites' hosts, and reads their clocks. Where that cannot be, no
-// stun is known: a migration is none the worse for it.
+// watch watches a guest's domain on both sites' hosts, and reads their clocks. If that is not
+// possible, no stun is known; the migration itself is not affected.
 func (b *Bed) watch(ctx context.Context, domain uuid.UUID) *stops {
 	watching, end := context.WithCancel(context.WithoutCancel(ctx))
 	s := &stops{end: end, ready: map[storage.Site]bool{}, readings: map[storage.Site][]timebase.Reading{}, more: make(chan struct{}, 1)}
@@ -84,7 +84,7 @@ func dialLibvirt(ctx context.Context, host remote.Host) (net.Conn, error) {
 	return nil, errors.Join(errs...)
 }
 
-// await waits until something is so of what was told, for a limit at the most.
+// await waits until a condition on the events holds, but at most for limit.
 func (s *stops) await(ctx context.Context, limit time.Duration, so func() bool) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -103,8 +103,8 @@ func (s *stops) await(ctx context.Context, limit time.Duration, so func() bool) 
 	}
 }
 
-// lines takes the lines that a watcher writes: ns since 1970, the domain's number,
-// its state, and ns of uncertainty.
+// lines parses the lines that a watcher writes: ns since 1970, the domain's number, its state,
+// and the uncertainty in ns.
 type lines struct {
 	stops *stops
 	site  storage.Site
@@ -128,7 +128,8 @@ func (l *lines) Write(p []byte) (int, error) {
 	}
 }
 
-// take keeps what QEMU itself told, with the time that it gave: to a microsecond.
+// take records an event that QEMU itself reported, with QEMU's time, which is precise to a
+// microsecond.
 func (s *stops) take(t told, uncertain time.Duration) {
 	s.mu.Lock()
 	s.ready[t.site] = true
@@ -142,13 +143,13 @@ func (s *stops) take(t told, uncertain time.Duration) {
 	}
 }
 
-// pair is a stop of which all was told: by one site, or by the one that the guest left
-// and the one where it went on.
+// pair is a stop with both its events: at one site, or at the site that the guest left and the
+// one where it resumed.
 type pair struct{ began, ended told }
 
-// pairs finds the stops. What two sites told is of two clocks, so that only the order of
-// what each of them told is looked at: what has no counterpart at its own site is the
-// hand-over, of which there is one in a migration.
+// pairs finds the stops. The times of two sites are from two clocks, so only the order of the
+// events at each site is used. The events that have no counterpart at their own site are the
+// hand-over, of which a migration has one.
 func (s *stops) pairs() (pairs []pair, handedOver bool) {
 	var left, arrived told
 	for _, site := range bothSites {
@@ -176,8 +177,8 @@ func (s *stops) pairs() (pairs []pair, handedOver bool) {
 	return pairs, handedOver
 }
 
-// stuns are the guest's stops on the way to where it runs now, as far as all of each was
-// told. It ends the watching.
+// stuns ends the watching, and returns the guest's stops on the way to where it runs now, as far
+// as both events of each were reported.
 func (b *Bed) stuns(ctx context.Context, s *stops, moved bool) []Stun {
 	if moved {
 		s.await(ctx, toldLimit, func() bool {
@@ -190,7 +191,7 @@ func (b *Bed) stuns(ctx context.Context, s *stops, moved bool) []Stun {
 	pairs, handedOver := s.pairs()
 	if moved && !handedOver {
 		log.Printf("QEMU told of no stop and start: %s", strings.TrimSpace(fmt.Sprint(s.told)))
-		return nil // the longest of the others is not the migration's
+		return nil // the longest of the other stops is not the migration's
 	}
 	b.readClocks(ctx, s)
 	var stuns []Stun
@@ -205,8 +206,8 @@ func (b *Bed) stuns(ctx context.Context, s *stops, moved bool) []Stun {
 	return stuns
 }
 
-// readClocks reads both hosts' clocks at once, beside those readings that there are.
-// A clock that cannot be read is as uncertain as the other readings leave it.
+// readClocks reads both hosts' clocks at the same time and adds the readings. A clock that cannot
+// be read stays as uncertain as its other readings leave it.
 func (b *Bed) readClocks(ctx context.Context, s *stops) {
 	var reading sync.WaitGroup
 	for _, site := range bothSites {
@@ -224,8 +225,8 @@ func (b *Bed) readClocks(ctx context.Context, s *stops) {
 	reading.Wait()
 }
 
-// stunOf is a stop of which both hosts told, each by its own clock, put onto ours by
-// the readings before and after it.
+// stunOf returns the stun of a stop. If the stop spans two hosts, each with its own clock, the
+// times are converted to our clock with the readings before and after it.
 func stunOf(readings map[storage.Site][]timebase.Reading, stop, resume told) (*Stun, error) {
 	if stop.site == resume.site {
 		return &Stun{Site: resume.site, End: resume.at, Length: resume.at.Sub(stop.at), Uncertainty: time.Microsecond}, nil

@@ -61,8 +61,8 @@ func (d *domains) List(context.Context) ([]hypervisor.State, error) {
 	return all, nil
 }
 
-// TestBothSitesAreAsked: a guest may be at either site, or at both, and no disk is
-// taken from under it.
+// TestBothSitesAreAsked: a guest may be at either site or at both, and its disk is never removed
+// while it may use it.
 func TestBothSitesAreAsked(t *testing.T) {
 	const name = "lab.vm-7"
 	a, b := &domains{has: map[string]bool{name: true}}, &domains{has: map[string]bool{name: true}, away: true}
@@ -81,7 +81,7 @@ func TestBothSitesAreAsked(t *testing.T) {
 	assert.Empty(t, a.has)
 	assert.Empty(t, b.has)
 	assert.Empty(t, bed.running)
-	bed.forget(guest) // it has no disk that a window would have to be closed of
+	bed.forget(guest) // it has no disk for which a window would have to be closed
 	at, err := bed.Find(t.Context(), guest, storage.SiteA)
 	require.ErrorIs(t, err, errGone)
 	assert.Equal(t, storage.SiteA, at)
@@ -94,15 +94,15 @@ func TestBothSitesAreAsked(t *testing.T) {
 	require.ErrorIs(t, err, hypervisor.ErrUnknown, "at both")
 }
 
-// TestAged: a reading is the less certain the older it is.
+// TestAged: the older a reading is, the more uncertain it is.
 func TestAged(t *testing.T) {
 	read := clock.Offset{At: time.Unix(1000, 0), Ahead: time.Second, Uncertainty: 2 * time.Millisecond}
 	assert.Equal(t, read, aged(read, read.At))
 	assert.Equal(t, clock.Offset{At: read.At, Ahead: time.Second, Uncertainty: 2*time.Millisecond + 500*time.Microsecond}, aged(read, read.At.Add(time.Second)))
 }
 
-// TestStunLength: the length is by both clocks as they were at the stop, and its
-// uncertainty that of both there.
+// TestStunLength: the length is computed with both clocks as they were at the stop, and its
+// uncertainty is that of both clocks then.
 func TestStunLength(t *testing.T) {
 	const a, b = storage.SiteA, storage.SiteB
 	at := func(s float64) time.Time { return time.Unix(1000, 0).Add(time.Duration(s * 1e9)) }
@@ -122,25 +122,25 @@ func TestStunLength(t *testing.T) {
 	assert.GreaterOrEqual(t, stun.Uncertainty, ms(3), "of both clocks")
 	assert.Less(t, stun.Uncertainty, ms(12))
 
-	// By one reading alone, long after, both are as uncertain as clocks may drift.
+	// With one reading only, long afterwards, both clocks are as uncertain as clocks may drift.
 	late := map[storage.Site][]timebase.Reading{a: readings[a][1:], b: readings[b][1:]}
 	stun, err = stunOf(late, stopped, resumed)
 	require.NoError(t, err)
 	assert.GreaterOrEqual(t, stun.Uncertainty, ms(3+2*30*0.5-1))
 	assert.LessOrEqual(t, (stun.Length - 500*time.Millisecond).Abs(), stun.Uncertainty)
 
-	// One that was set tells no length.
+	// A clock that was set gives no length.
 	readings[b][1].Ahead += time.Second
 	_, err = stunOf(readings, stopped, resumed)
 	require.Error(t, err)
 
-	// What one clock told is as certain as that tells it.
+	// A length by a single clock is as certain as the events' times.
 	stun, err = stunOf(readings, stopped, told{a, stopped.at.Add(ms(7)), witness.DomainRunning})
 	require.NoError(t, err)
 	assert.Equal(t, &Stun{Site: a, End: stopped.at.Add(ms(7)), Length: ms(7), Uncertainty: time.Microsecond}, stun)
 }
 
-// TestStops: QEMU's own words count, whichever site's arrive first, and no stop hides
+// TestStops: QEMU's own events are used, whichever site's arrive first, and no stop hides
 // another.
 func TestStops(t *testing.T) {
 	at := func(ms int64) time.Time { return time.Unix(0, ms*int64(time.Millisecond)) }

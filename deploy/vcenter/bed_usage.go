@@ -8,7 +8,7 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// kvmAt is the driver of a site's host.
+// kvmAt returns the driver of a site's host.
 func (b *Bed) kvmAt(site storage.Site) (*kvm.Host, error) {
 	host, is := b.testbed.Hypervisor(site).(*kvm.Host)
 	if !is {

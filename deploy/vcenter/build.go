@@ -20,7 +20,7 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// product is what vCenter and hosts say that they are: nobody must take them for
+// product is the name of the product that vCenter and hosts report: nobody must take them for
 // VMware's.
 const product = "govmomi's simulator, no ESXi"
 
@@ -65,12 +65,12 @@ func (c *VCenter) build(ctx context.Context, hosts map[storage.Site]Host) error 
 	return nil
 }
 
-// contentOf names the vCenter's managers.
+// contentOf returns the references of the vCenter's managers.
 func contentOf(registry *simulator.Registry) types.ServiceContent {
 	return registry.Get(vim25.ServiceInstance).(*simulator.ServiceInstance).Content
 }
 
-// buildCluster makes a cluster in which nobody moves machines by himself.
+// buildCluster makes a cluster without automatic migrations (DRS).
 func (c *VCenter) buildCluster(ctx context.Context, folder *object.Folder) (*object.ClusterComputeResource, error) {
 	cluster, err := folder.CreateCluster(ctx, path.Base(place.Cluster), types.ClusterConfigSpecEx{})
 	if err != nil {
@@ -82,7 +82,7 @@ func (c *VCenter) buildCluster(ctx context.Context, folder *object.Folder) (*obj
 	return cluster, nil
 }
 
-// buildHost makes a host with what is asked of the real one, and its datastores.
+// buildHost makes a host with the properties of the real one, and its datastores.
 func (c *VCenter) buildHost(ctx context.Context, client *vim25.Client, cluster *object.ClusterComputeResource, site storage.Site, host Host) error {
 	adding, err := cluster.AddHost(ctx, types.HostConnectSpec{HostName: host.Name}, true, nil, nil)
 	if err != nil {
@@ -104,9 +104,9 @@ func (c *VCenter) buildHost(ctx context.Context, client *vim25.Client, cluster *
 	own := c.registry().Get(ref).(*simulator.HostSystem)
 	hardware, about := *own.Summary.Hardware, *own.Summary.Config.Product
 	hardware.MemorySize, hardware.NumCpuThreads, hardware.NumCpuCores = int64(node.MemoryMiB)<<20, int16(node.CPUs), int16(node.CPUs) //nolint:gosec // a node's
-	behind := node.Hypervisor + "-" + node.Version                                                                                    // no version of ESXi's
+	behind := node.Hypervisor + "-" + node.Version                                                                                    // not a version of ESXi
 	about.Name, about.FullName, about.Version, about.Build = product, product+"; behind it "+behind, behind, "simulator"
-	own.Summary.Hardware, own.Summary.Config.Product = &hardware, &about // config.product stays: the simulator reads ESXi's versions there
+	own.Summary.Hardware, own.Summary.Config.Product = &hardware, &about // config.product is not changed: the simulator reads ESXi's versions from it
 	own.Summary.Config.VmotionEnabled = true
 	own.Config.Network.Vnic[0].Spec.Ip.IpAddress = host.Address.String()
 	clockRef := types.ManagedObjectReference{Type: "HostDateTimeSystem", Value: "dateTimeSystem-" + ref.Value}
@@ -150,8 +150,8 @@ func (c *VCenter) buildDatastores(ctx context.Context, host *object.HostSystem, 
 	return nil
 }
 
-// findDatastore finds a datastore that was just made: the second host to mount one
-// is told nothing by the simulator.
+// findDatastore finds a datastore that was just made: the simulator does not return it to the
+// second host that mounts it.
 func (c *VCenter) findDatastore(name string) types.ManagedObjectReference {
 	for _, entity := range c.registry().All("Datastore") {
 		if entity.Entity().Name == name {
@@ -161,7 +161,7 @@ func (c *VCenter) findDatastore(name string) types.ManagedObjectReference {
 	return types.ManagedObjectReference{}
 }
 
-// buildTemplate makes the template, in the datastore that is on both hosts.
+// buildTemplate makes the template, in the datastore that both hosts have.
 func (c *VCenter) buildTemplate(ctx context.Context, client *vim25.Client, folder *object.Folder, cluster *object.ClusterComputeResource) error {
 	var devices object.VirtualDeviceList
 	scsi, err := devices.CreateSCSIController("pvscsi")
@@ -200,7 +200,7 @@ func (c *VCenter) buildTemplate(ctx context.Context, client *vim25.Client, folde
 	return object.NewVirtualMachine(client, info.Result.(types.ManagedObjectReference)).MarkAsTemplate(ctx)
 }
 
-// networkBacking is how an interface is on the testbed's network.
+// networkBacking returns the backing that connects an interface to the testbed's network.
 func (c *VCenter) networkBacking(ctx context.Context, client *vim25.Client) (types.BaseVirtualDeviceBackingInfo, error) {
 	for _, entity := range c.registry().All("Network") {
 		if entity.Entity().Name == path.Base(place.Network) {

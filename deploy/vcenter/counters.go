@@ -13,16 +13,16 @@ import (
 	"heliotrope/internal/hypervisor/vsphere"
 )
 
-// counters is the simulator's manager of counters, which takes every machine
-// for its own type, and whose values are made up.
+// counters replaces the simulator's performance manager, which expects every machine to have the
+// simulator's own type, and whose values are invented.
 type counters struct {
 	*simulator.PerformanceManager
 	center *VCenter
 }
 
-// QueryPerf tells, of machines and hosts, what the real ones have used: of each
-// interval while a guest ran. What is not looked at has no values. Of all else it is
-// the simulator's.
+// QueryPerf returns what the real machines and hosts have used in each interval in which a guest
+// ran. Counters that are not sampled have no values. For all other entities it calls the
+// simulator.
 func (p *counters) QueryPerf(ctx *simulator.Context, req *types.QueryPerf) soap.HasFault {
 	body := &methods.QueryPerfBody{Res: new(types.QueryPerfResponse)}
 	for _, spec := range req.QuerySpec {
@@ -42,15 +42,15 @@ func (p *counters) QueryPerf(ctx *simulator.Context, req *types.QueryPerf) soap.
 	return body
 }
 
-// PerfMetricIntSeries stands in for govmomi's type of this name, which leaves out all
-// values of 0 when it is sent: the name is that of the type on the wire.
+// PerfMetricIntSeries takes the place of govmomi's type of this name, which leaves out all values
+// of 0 when it is encoded. The name is that of the type on the wire.
 type PerfMetricIntSeries struct {
 	types.PerfMetricSeries
 	Value []string `xml:"value"`
 }
 
-// metricsOf gives an entity's samples that are asked for, each with the length that its
-// interval really had, to a second.
+// metricsOf returns an entity's samples in the requested time, each with the real length of its
+// interval, in whole seconds.
 func (p *counters) metricsOf(spec types.PerfQuerySpec) *types.PerfEntityMetric {
 	from, to := time.Time{}, time.Now()
 	if spec.StartTime != nil {
@@ -73,7 +73,7 @@ func (p *counters) metricsOf(spec types.PerfQuerySpec) *types.PerfEntityMetric {
 		for _, one := range samples {
 			value, is := one.values[metric{p.nameOf(id.CounterId), id.Instance}]
 			if !is {
-				value = -1 // as a vCenter tells that it has none
+				value = -1 // this is how a vCenter reports a missing value
 			}
 			known = known || is
 			series.Value = append(series.Value, strconv.FormatInt(value, 10))
@@ -85,7 +85,7 @@ func (p *counters) metricsOf(spec types.PerfQuerySpec) *types.PerfEntityMetric {
 	return metrics
 }
 
-// nameOf is the name of a counter, "group.name.rollup"; "" when there is none.
+// nameOf returns the name of a counter, "group.name.rollup"; "" when there is none.
 func (p *counters) nameOf(key int32) string {
 	for i := range p.PerfCounter {
 		if c := &p.PerfCounter[i]; c.Key == key {

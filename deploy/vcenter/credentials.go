@@ -28,8 +28,8 @@ const (
 	serialBits       = 127
 )
 
-// OpenCredentials reads the credentials in a folder, and makes those that are not
-// there: for this testbed alone.
+// OpenCredentials reads the credentials in a folder, and makes missing ones, which are for this
+// testbed alone.
 func OpenCredentials(folder string) (Credentials, error) {
 	password, err := openPassword(filepath.Join(folder, place.Password))
 	if err != nil {
@@ -51,8 +51,8 @@ func openPassword(path string) (string, error) {
 	return password, renameio.WriteFile(path, []byte(password), 0o600)
 }
 
-// openCertificate makes a certificate that is signed by itself where its key, which
-// is written last, is not there.
+// openCertificate reads a certificate. If its key, which is written last, does not exist, it
+// makes a self-signed one.
 func openCertificate(certificatePath, keyPath string) (tls.Certificate, error) {
 	if _, err := os.Stat(keyPath); errors.Is(err, fs.ErrNotExist) {
 		if err := makeCertificate(certificatePath, keyPath); err != nil {

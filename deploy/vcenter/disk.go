@@ -15,12 +15,12 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// folderPrefix is what paths of the datastores' file API begin with: as in
+// folderPrefix is the beginning of paths of the datastores' file API, as in
 // /folder/vm/vm-flat.vmdk?dcPath=/DC&dsName=nfs.
 const folderPrefix = "/folder/"
 
-// serveDisk gives the content of a machine's real disk, and says whether the
-// request was for one. A disk that somebody writes is given to nobody.
+// serveDisk serves the content of a machine's real disk, and returns false when the request is
+// for something else. It refuses to serve a disk that a guest may be writing.
 func (c *VCenter) serveDisk(w http.ResponseWriter, r *http.Request) bool {
 	wanted := object.DatastorePath{Datastore: path.Base(r.URL.Query().Get("dsName")), Path: strings.TrimPrefix(r.URL.Path, folderPrefix)}
 	m, v := c.machineOf(wanted)
@@ -43,8 +43,7 @@ func (c *VCenter) serveDisk(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// machineOf finds the machine whose disk has its data in a file; nil when it is
-// nobody's.
+// machineOf finds the machine whose disk has its data in a file; nil when no machine has.
 func (c *VCenter) machineOf(file object.DatastorePath) (*machine, view) {
 	sim := &simulator.Context{Context: context.Background(), Map: c.registry()}
 	for _, m := range c.machines() {
@@ -57,7 +56,7 @@ func (c *VCenter) machineOf(file object.DatastorePath) (*machine, view) {
 	return nil, view{}
 }
 
-// content is a disk that can be read from any place on.
+// content is a disk that can be read from any offset.
 type content struct {
 	size, at int64
 	open     func(offset int64) (io.ReadCloser, error)

@@ -7,7 +7,7 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// post tells an event of a machine, as it was looked at.
+// post posts an event of a machine with the given view.
 func (m *machine) post(sim *simulator.Context, v view, of func(types.VmEvent) types.BaseEvent) {
 	event := of(m.event(v))
 	manager := sim.Map.EventManager()

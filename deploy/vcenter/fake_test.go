@@ -43,25 +43,25 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// fake are guests that only note what they are told.
+// fake is a Guests that only records its calls.
 type fake struct {
 	usage
 	mu   sync.Mutex
 	did  []string
 	disk []byte // what is on each disk
-	// moves, when it is not nil, gets each move that has begun, which then waits for
-	// its answer or the end of its context.
+	// moves, when it is not nil, receives each move that has begun. The move then waits for its
+	// answer or the end of its context.
 	moves  chan *moving
 	fails  error        // of all but moves
 	free   int          // MiB of the hosts' memory
-	found  chan finding // what is known of a guest of which nothing was known
+	found  chan finding // answers of Find about a guest whose place was unknown
 	ahead  time.Duration
 	unsure time.Duration // of ahead
-	end    time.Time     // when a guest goes on; zero is stunEnd
+	end    time.Time     // when a guest resumes; zero is stunEnd
 	others []Stun        // stops beside the hand-over
 }
 
-// finding is where a guest was found.
+// finding is the answer where a guest was found.
 type finding struct {
 	at  storage.Site
 	err error
@@ -80,7 +80,7 @@ func (f *fake) note(format string, values ...any) error {
 	return f.fails
 }
 
-// told gives what was noted since it was asked last.
+// told returns the calls since it was last called.
 func (f *fake) told() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -136,7 +136,7 @@ func (f *fake) Carry(_ context.Context, _ Guest, from, to storage.Site) error {
 
 func (f *fake) Remove(context.Context, Guest) error { return f.note("remove") }
 
-// stunEnd is when a guest of the fake goes on.
+// stunEnd is when a guest of the fake resumes.
 var stunEnd = time.Date(2026, 11, 29, 10, 11, 12, 345_678_000, time.UTC)
 
 func (f *fake) Move(ctx context.Context, g Guest, from, to storage.Site, percent func(int)) (storage.Site, []Stun, error) {
@@ -217,7 +217,7 @@ func newWorldOf(t *testing.T, guests Guests) *world {
 	return w
 }
 
-// connect is a client that has not logged in.
+// connect returns a client that has not logged in.
 func (w *world) connect() *govmomi.Client {
 	w.t.Helper()
 	client, err := w.dial(nil)
@@ -248,7 +248,7 @@ func (w *world) login(password string) *govmomi.Client {
 	return client
 }
 
-// driver is the driver of one of the vCenter's hosts.
+// driver returns the driver of one of the vCenter's hosts.
 func (w *world) driver(name string, datastores map[string]string) *vsphere.Host {
 	w.t.Helper()
 	at := inventory.VCenter{Name: "lab", URL: "https://" + w.address, User: place.User,
@@ -259,7 +259,7 @@ func (w *world) driver(name string, datastores map[string]string) *vsphere.Host 
 	return host
 }
 
-// clone clones the template into a datastore, at a host, with a data disk.
+// clone clones the template into a datastore on a host, with a data disk.
 func (w *world) clone(host, datastore string) *object.VirtualMachine {
 	w.t.Helper()
 	ctx := w.t.Context()
@@ -293,7 +293,7 @@ func (w *world) spec(template *object.VirtualMachine, host, datastore string) ty
 	return types.VirtualMachineCloneSpec{Location: location, Config: &types.VirtualMachineConfigSpec{MemoryMB: 128, DeviceChange: added}}
 }
 
-// location is a host, by its name, and a datastore; each may be "".
+// location returns a relocation to a host, by its name, and a datastore; each may be "".
 func (w *world) location(host, datastore string) (spec types.VirtualMachineRelocateSpec) {
 	w.t.Helper()
 	if host != "" {
@@ -317,14 +317,14 @@ func (w *world) powerOn(vm *object.VirtualMachine) {
 	w.do(vm.PowerOn(w.t.Context()))
 }
 
-// do waits for the end of a task that must end well.
+// do waits for the end of a task that must succeed.
 func (w *world) do(task *object.Task, err error) {
 	w.t.Helper()
 	require.NoError(w.t, err)
 	require.NoError(w.t, task.Wait(w.t.Context()))
 }
 
-// fault waits for the end of a task that must fail, and gives its fault.
+// fault waits for the end of a task that must fail, and returns its fault.
 func (w *world) fault(task *object.Task, err error) types.BaseMethodFault {
 	w.t.Helper()
 	require.NoError(w.t, err)
@@ -338,8 +338,8 @@ func (w *world) relocate(vm *object.VirtualMachine, spec types.VirtualMachineRel
 	return vm.Relocate(w.t.Context(), spec, types.VirtualMachineMovePriorityHighPriority)
 }
 
-// underWay has a machine on its way to a host: the migration behind the task waits for
-// the test.
+// underWay begins a machine's relocation to a host; the migration behind the task waits for the
+// test.
 func (w *world) underWay(vm *object.VirtualMachine, host string) (*object.Task, *moving) {
 	w.t.Helper()
 	w.fake.moves = make(chan *moving, 1)
@@ -348,7 +348,7 @@ func (w *world) underWay(vm *object.VirtualMachine, host string) (*object.Task, 
 	return task, <-w.fake.moves
 }
 
-// get reads a file by the datastores' file API.
+// get reads a file through the datastores' file API.
 func (w *world) get(client *govmomi.Client, datastore, file string, header ...string) (int, []byte) {
 	w.t.Helper()
 	at := object.NewDatastoreURL(url.URL{Scheme: "https", Host: w.address}, place.Datacenter, datastore, file)
@@ -368,7 +368,7 @@ func (w *world) get(client *govmomi.Client, datastore, file string, header ...st
 	return status, body
 }
 
-// files lists what a datastore holds in a machine's folder.
+// files lists the files in a machine's folder of a datastore.
 func (w *world) files(datastore, folder string) []string {
 	entries, err := os.ReadDir(w.center.path(object.DatastorePath{Datastore: datastore, Path: folder}))
 	if errors.Is(err, os.ErrNotExist) {
@@ -382,7 +382,7 @@ func (w *world) files(datastore, folder string) []string {
 	return names
 }
 
-// events are the types of a machine's events, the oldest first.
+// events returns the types of a machine's events, the oldest first.
 func (w *world) events(vm *object.VirtualMachine) []string {
 	w.t.Helper()
 	all, err := event.NewManager(w.client.Client).QueryEvents(w.t.Context(), types.EventFilterSpec{

@@ -15,8 +15,8 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// TestLog: each host that gets a machine begins its log anew, and tells how long the
-// guest stood still, in ESXi's words.
+// TestLog: each host that gets a machine begins a new log, and writes how long the guest stood
+// still, in ESXi's words.
 func TestLog(t *testing.T) {
 	w := newWorld(t)
 	vm := w.clone("host-a", place.NFS)
@@ -34,7 +34,7 @@ func TestLog(t *testing.T) {
 	_, text = w.get(w.client, place.NFS, "lab.vm/vmware-1.log")
 	assert.Contains(t, string(text), "created", "the simulator's own")
 
-	// One that failed stood still, too.
+	// In a failed migration the guest stood still, too.
 	task, m := w.underWay(vm, "host-a")
 	m.end <- assert.AnError
 	w.fault(task, nil)
@@ -43,7 +43,8 @@ func TestLog(t *testing.T) {
 	assert.Contains(t, string(text), "vm stopped for 1000000 us")
 }
 
-// TestAllStops: each stop is in the log of the host at which it ended, in their order.
+// TestAllStops: each stop is in the log of the host at which it ended, in the order of their
+// ends.
 func TestAllStops(t *testing.T) {
 	w := newWorld(t)
 	vm := w.clone("host-a", place.NFS)
@@ -57,7 +58,7 @@ func TestAllStops(t *testing.T) {
 	assert.Contains(t, string(text), "stopped for 3000000 us")
 }
 
-// TestStunIsRead: the driver reads the stop, and how uncertain its length is.
+// TestStunIsRead: the driver reads the stop and the uncertainty of its length.
 func TestStunIsRead(t *testing.T) {
 	w := newWorld(t)
 	a := w.driver("host-a", map[string]string{"nfs": place.Datastore(place.NFS)})
@@ -78,8 +79,8 @@ func TestStunIsRead(t *testing.T) {
 	require.NoError(t, b.Destroy(t.Context(), domain.Name))
 }
 
-// TestDisk: the file of a machine's disk is what the real disk holds, once the
-// machine is off.
+// TestDisk: the file of a machine's disk has the content of the real disk, once the machine is
+// powered off.
 func TestDisk(t *testing.T) {
 	w := newWorld(t)
 	w.fake.disk = make([]byte, 32<<20)

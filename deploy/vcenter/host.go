@@ -16,7 +16,7 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// asksForHosts says whether a call reads summaries of hosts.
+// asksForHosts reports whether a call reads summaries of hosts.
 func asksForHosts(call types.AnyType) bool {
 	var specs []types.PropertyFilterSpec
 	switch call := call.(type) {
@@ -36,8 +36,8 @@ func asksForHosts(call types.AnyType) bool {
 	return false
 }
 
-// refreshHosts asks the real hosts how much of their memory is used now. While one
-// does not answer, what it said last stands.
+// refreshHosts asks the real hosts how much of their memory is used now. A host that does not
+// answer keeps its last value.
 func (c *VCenter) refreshHosts(sim *simulator.Context) {
 	for _, site := range bothSites {
 		node, err := c.guests.Host(sim, site)
@@ -47,7 +47,7 @@ func (c *VCenter) refreshHosts(sim *simulator.Context) {
 		}
 		own, known := sim.Map.Get(c.hosts[site].ref).(*simulator.HostSystem)
 		if !known {
-			continue // it is being made
+			continue // it is still being made
 		}
 		sim.WithLock(own, func() {
 			own.Summary.QuickStats.OverallMemoryUsage = int32(node.MemoryMiB - node.FreeMemoryMiB) //nolint:gosec // a node's
@@ -55,17 +55,16 @@ func (c *VCenter) refreshHosts(sim *simulator.Context) {
 	}
 }
 
-// dateTimeSystem tells the time of a host, which the simulator cannot.
+// dateTimeSystem returns the time of a host, which the simulator cannot do.
 type dateTimeSystem struct {
 	mo.HostDateTimeSystem
 	center *VCenter
 	site   storage.Site
 }
 
-// QueryDateTime tells the real host's time: ours, and how far its clock is ahead, as it
-// is in the middle of the call. The call is made to last as long as the reading is
-// uncertain, so that a client that takes the call's length as its uncertainty takes
-// enough.
+// QueryDateTime returns the real host's time in the middle of the call, computed from our time
+// and the offset of the host's clock. The call is made to last as long as the reading is
+// uncertain, so that a client which takes the call's length as its uncertainty takes enough.
 func (d *dateTimeSystem) QueryDateTime(*simulator.Context, *types.QueryDateTime) soap.HasFault {
 	body := new(methods.QueryDateTimeBody)
 	offset, err := d.center.guests.Clock(d.center.ctx, d.site)

@@ -59,14 +59,14 @@ func labDomain(tb *testbed.Testbed, datastore string, copied hypervisor.Copy) hy
 		Disk: hypervisor.Disk{Datastore: place.Datastore(datastore), SizeBytes: labDiskBytes, Copy: copied}}
 }
 
-// startGuest makes the guest on a host, and waits until it is there with its disk.
+// startGuest makes the guest on a host, and waits until the guest answers and has its disk.
 func startGuest(ctx context.Context, t *testing.T, tb *testbed.Testbed, on *vsphere.Host, domain hypervisor.Domain) {
 	t.Helper()
 	require.NoError(t, on.Create(ctx, domain))
 	require.NoError(t, remote.WaitReady(ctx, tb.Guest(), "test", "-b", tb.GuestDevices().Disk))
 }
 
-// inGuest runs a shell's text in the guest.
+// inGuest runs a shell script in the guest.
 func inGuest(ctx context.Context, t *testing.T, tb *testbed.Testbed, text string) string {
 	t.Helper()
 	result, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"sh", "-c", text}, Timeout: time.Minute})
@@ -76,8 +76,8 @@ func inGuest(ctx context.Context, t *testing.T, tb *testbed.Testbed, text string
 
 var unstun = regexp.MustCompile(`(?m)^(\S+) In\(05\) vcpu-0 - Checkpoint_Unstun: vm stopped for (\d+) us$`)
 
-// TestLabRelocate relocates a real guest by the driver, through the API: with a disk
-// that both hosts have, and with one that is copied.
+// TestLabRelocate relocates a real guest with the driver, through the API: with a disk that both
+// hosts share, and with one that is copied.
 func TestLabRelocate(t *testing.T) {
 	tb, bed := labBed(t)
 	if bed == nil {
@@ -141,7 +141,7 @@ func TestLabRelocate(t *testing.T) {
 	}
 }
 
-// checkStun looks for the one stop in the machine's log: within the migration, by
+// checkStun looks for the only stop in the machine's log, which must be within the migration by
 // the target's clock.
 func (w *world) checkStun(ctx context.Context, tb *testbed.Testbed, datastore string, migration hypervisor.Migration) {
 	w.t.Helper()
@@ -162,7 +162,7 @@ func (w *world) checkStun(ctx context.Context, tb *testbed.Testbed, datastore st
 	assert.Less(w.t, time.Duration(us)*time.Microsecond, migration.Duration())
 }
 
-// TestLabCancel: a real migration that is cancelled is called back.
+// TestLabCancel: cancelling a real migration cancels it.
 func TestLabCancel(t *testing.T) {
 	tb, bed := labBed(t)
 	if bed == nil {

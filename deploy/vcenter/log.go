@@ -16,11 +16,11 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// vmwareLog is a machine's log, in the folder of its files.
+// vmwareLog is a machine's log, in the folder of the machine's files.
 const vmwareLog = "vmware.log"
 
-// newLog begins a log at a host, as each host that gets a machine does: the one
-// before becomes vmware-N.log.
+// newLog begins a new log on a host, as each host that gets a machine does: the previous log
+// becomes vmware-N.log.
 func (m *machine) newLog(ctx context.Context, v view, at storage.Site) error {
 	folder := m.center.path(v.folder)
 	newest := 0
@@ -51,7 +51,7 @@ func (m *machine) newLog(ctx context.Context, v view, at storage.Site) error {
 	)
 }
 
-// tellStuns writes the stops that ended at a site, in that order.
+// tellStuns writes the stops that ended at a site, in the order of their ends.
 func (m *machine) tellStuns(v view, stuns []Stun, at storage.Site) error {
 	here := slices.DeleteFunc(slices.Clone(stuns), func(stun Stun) bool { return stun.Site != at })
 	slices.SortFunc(here, func(a, b Stun) int { return a.End.Compare(b.End) })
@@ -62,9 +62,8 @@ func (m *machine) tellStuns(v view, stuns []Stun, at storage.Site) error {
 	return errors.Join(errs...)
 }
 
-// tellStun writes how long the guest stood still, in ESXi's own words; the time is
-// that of its end. The line before, which ESXi has not, says how far off the length
-// may be.
+// tellStun writes how long the guest stood still, in ESXi's own words; the line's time is the end
+// of the stop. The line before it, which ESXi does not have, says how uncertain the length is.
 func (m *machine) tellStun(v view, stun Stun) error {
 	return errors.Join(
 		m.write(v, stun.End, "vcpu-0", "Checkpoint_Unstun: give or take %d us", (stun.Uncertainty+time.Microsecond-1).Microseconds()),
@@ -72,7 +71,7 @@ func (m *machine) tellStun(v view, stun Stun) error {
 	)
 }
 
-// write appends a line as ESXi 8 writes it; the time is the host's.
+// write appends a line in the format of ESXi 8; the time is the host's.
 func (m *machine) write(v view, at time.Time, thread, format string, values ...any) error {
 	file, err := os.OpenFile(filepath.Join(m.center.path(v.folder), vmwareLog), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -82,7 +81,7 @@ func (m *machine) write(v view, at time.Time, thread, format string, values ...a
 	return errors.Join(err, file.Close())
 }
 
-// note tells what went wrong beside a machine's work.
+// note logs an error that occurred besides a machine's actual work.
 func (c *VCenter) note(v view, err error) {
 	if err != nil {
 		log.Printf("%s: %v", v.name, err)

@@ -16,23 +16,24 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// machine is a machine of the simulator that is carried out on a real guest.
+// machine is a machine of the simulator that a real guest carries out.
 type machine struct {
 	*simulator.VirtualMachine
 	center *VCenter
 
 	mu   sync.Mutex
-	task *types.ManagedObjectReference // that runs; nil when none does
-	real bool                          // it was started once, so that it may have a guest and a disk
-	lost bool                          // nobody knows where it runs
+	task *types.ManagedObjectReference // the running task; nil when there is none
+	real bool                          // it was started once, so it may have a guest and a disk
+	lost bool                          // it is not known where it runs
 }
 
-// disabled are the methods that the simulator has and no guest carries out.
+// disabled are the simulator's methods that no guest can carry out.
 var disabled = []string{"CreateSnapshotTask", "CreateSnapshotExTask", "RevertToCurrentSnapshotTask", "RemoveAllSnapshotsTask",
 	"ResetVMTask", "RebootGuest", "ShutdownGuest", "StandbyGuest", "AttachDiskTask", "DetachDiskTask", "PromoteDisksTask"}
 
-// adopt has calls of a machine come to ours. That is done when one comes: the
-// simulator itself takes what it has just made for its own type.
+// adopt replaces a machine of the simulator's by one of ours, so that its calls come to us. It
+// does so at the first call, because the simulator expects a machine that it has just made to
+// have its own type.
 func (c *VCenter) adopt(sim *simulator.Context, ref types.ManagedObjectReference) {
 	if _, own := c.registry().Get(ref).(*simulator.VirtualMachine); !own {
 		return
@@ -45,21 +46,21 @@ func (c *VCenter) adopt(sim *simulator.Context, ref types.ManagedObjectReference
 	})
 }
 
-// view is what a machine is at a moment.
+// view is the state of a machine at a moment.
 type view struct {
 	ref         types.ManagedObjectReference
 	name        string
 	power       types.VirtualMachinePowerState
 	template    bool
 	site        storage.Site
-	folder      object.DatastorePath // of its files
-	disk        object.DatastorePath // what it is described by; empty when it has none
+	folder      object.DatastorePath // folder of its files
+	disk        object.DatastorePath // file that describes the disk; empty when it has none
 	guest       Guest
-	datastore   string // the name of the one its files are in
-	deviceStore string // and its disk
+	datastore   string // name of the datastore with its files
+	deviceStore string // name of the datastore with its disk
 }
 
-// look looks at the machine.
+// look returns the machine's state.
 func (m *machine) look(sim *simulator.Context) view {
 	var v view
 	sim.WithLock(m.VirtualMachine, func() {
@@ -74,7 +75,7 @@ func (m *machine) look(sim *simulator.Context) view {
 		for _, card := range devices.SelectByType((*types.VirtualEthernetCard)(nil)) {
 			v.guest.MAC = card.(types.BaseVirtualEthernetCard).GetVirtualEthernetCard().MacAddress
 		}
-		// The real guest boots a kernel of the testbed's own, and has no other disk.
+		// The real guest boots the testbed's own kernel and has no other disk.
 		if disk := vsphere.LastDisk(devices); disk != nil {
 			v.disk.FromString(fileOf(disk))
 			v.guest.DiskBytes = vsphere.DiskBytes(disk)
@@ -92,14 +93,14 @@ func fileOf(disk *types.VirtualDisk) string {
 	return ""
 }
 
-// isReal says whether the machine was ever started.
+// isReal reports whether the machine was ever started.
 func (m *machine) isReal() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.real
 }
 
-// turn is a change of a machine's power, with the events that tell of it.
+// turn is a change of a machine's power state, with the events that report it.
 type turn struct {
 	to           types.VirtualMachinePowerState
 	begins, ends func(types.VmEvent) types.BaseEvent
@@ -116,7 +117,7 @@ func (m *machine) turn(sim *simulator.Context, v view, wanted turn) error {
 	return nil
 }
 
-// PowerOnVMTask starts the real guest, or lets it go on.
+// PowerOnVMTask starts or resumes the real guest.
 func (m *machine) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
 	body := new(methods.PowerOnVM_TaskBody)
 	if req.Host != nil && *req.Host != *m.Runtime.Host {
@@ -147,8 +148,8 @@ func (m *machine) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Tas
 	return body
 }
 
-// start starts the real guest, with a new log. That is begun first, so that no guest runs
-// when it cannot be.
+// start starts the real guest with a new log. It begins the log first, so that no guest runs if
+// the log cannot be written.
 func (m *machine) start(ctx context.Context, v view) error {
 	if m.center.stores[v.disk.Datastore].store == "" && v.guest.DiskBytes > 0 {
 		return refuse(new(types.InvalidState), "its disk is in no datastore of the testbed, but in [%s]", v.disk.Datastore)
@@ -181,7 +182,7 @@ func (m *machine) PowerOffVMTask(ctx *simulator.Context, _ *types.PowerOffVM_Tas
 	return body
 }
 
-// SuspendVMTask stops the real guest's processors. Its memory is written nowhere.
+// SuspendVMTask stops the real guest's processors. The guest's memory is not written anywhere.
 func (m *machine) SuspendVMTask(ctx *simulator.Context, _ *types.SuspendVM_Task) soap.HasFault {
 	body := new(methods.SuspendVM_TaskBody)
 	ref, refused := m.begin(ctx, suspend, func(ctx context.Context, t *task) (types.AnyType, error) {
@@ -200,7 +201,7 @@ func (m *machine) SuspendVMTask(ctx *simulator.Context, _ *types.SuspendVM_Task)
 	return body
 }
 
-// DestroyTask removes the real guest and its disk, and then what the simulator has.
+// DestroyTask removes the real guest and its disk, and then the simulator's machine.
 func (m *machine) DestroyTask(ctx *simulator.Context, req *types.Destroy_Task) soap.HasFault {
 	body := new(methods.Destroy_TaskBody)
 	ref, refused := m.begin(ctx, destroy, func(ctx context.Context, t *task) (types.AnyType, error) {
@@ -231,8 +232,8 @@ func outcome(sim *simulator.Context, ref types.ManagedObjectReference) error {
 	return nil
 }
 
-// UnregisterVM is refused for a machine with a real disk, which nobody could then
-// remove any more.
+// UnregisterVM is refused for a machine with a real disk, because nobody could remove the disk
+// afterwards.
 func (m *machine) UnregisterVM(ctx *simulator.Context, req *types.UnregisterVM) soap.HasFault {
 	if m.isReal() {
 		return &methods.UnregisterVMBody{Fault_: simulator.Fault("the machine has a real disk: destroy it", new(types.NotSupported))}
@@ -240,8 +241,8 @@ func (m *machine) UnregisterVM(ctx *simulator.Context, req *types.UnregisterVM) 
 	return m.VirtualMachine.UnregisterVM(ctx, req)
 }
 
-// CloneVMTask leaves the work to the simulator. It refuses what that would take,
-// and could not be carried out or would end this program.
+// CloneVMTask leaves the work to the simulator. It refuses what the simulator would accept but
+// could not be carried out, or would end this program.
 func (m *machine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_Task) soap.HasFault {
 	location := req.Spec.Location
 	host, datastore := m.Runtime.Host, m.datastoreOf(m.folderName())
@@ -265,7 +266,7 @@ func (m *machine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_Task) s
 	return body
 }
 
-// folderName is the name of the datastore with the machine's files.
+// folderName returns the name of the datastore with the machine's files.
 func (m *machine) folderName() string {
 	var files object.DatastorePath
 	files.FromString(m.Config.Files.VmPathName)
@@ -276,7 +277,7 @@ func (m *machine) datastoreOf(name string) types.ManagedObjectReference {
 	return m.center.stores[name].ref
 }
 
-// setPower tells the state of the machine.
+// setPower sets the power state that the machine reports.
 func (m *machine) setPower(sim *simulator.Context, state types.VirtualMachinePowerState) {
 	var boot types.AnyType
 	if state == types.VirtualMachinePowerStatePoweredOn {

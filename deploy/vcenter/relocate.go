@@ -17,10 +17,10 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// move is a relocation to make.
+// move describes a relocation.
 type move struct {
 	from, to  storage.Site
-	datastore string // the name of the one to go to; "" when the machine stays in its own
+	datastore string // name of the target datastore; "" when the machine stays in its own
 	pool      *types.ManagedObjectReference
 }
 
@@ -47,7 +47,7 @@ func (m *machine) RelocateVMTask(ctx *simulator.Context, req *types.RelocateVM_T
 	return body
 }
 
-// plan says what a relocation would be, or why there can be none.
+// plan returns what a relocation would do, or an error that says why it is refused.
 func (m *machine) plan(v view, spec types.VirtualMachineRelocateSpec) (move, error) {
 	wanted := move{from: v.site, to: v.site, pool: spec.Pool}
 	switch {
@@ -84,8 +84,8 @@ func (m *machine) plan(v view, spec types.VirtualMachineRelocateSpec) (move, err
 	return wanted, nil
 }
 
-// target is the name of the one datastore that a relocation names, or else the
-// machine's own.
+// target returns the name of the single datastore that a relocation names, or else the machine's
+// own.
 func (m *machine) target(v view, spec types.VirtualMachineRelocateSpec) (string, error) {
 	if v.guest.DiskBytes > 0 && v.deviceStore != v.datastore {
 		return "", refuse(new(types.NotSupported), "the machine lies in two datastores, %s and %s", v.datastore, v.deviceStore)
@@ -104,7 +104,7 @@ func (m *machine) target(v view, spec types.VirtualMachineRelocateSpec) (string,
 	return target, nil
 }
 
-// relocate does it, and tells where the machine is then, however it ended.
+// relocate does the relocation, and records where the machine is afterwards, however it ended.
 func (m *machine) relocate(ctx context.Context, t *task, v view, wanted move) error {
 	guests := m.center.guests
 	switch {
@@ -119,8 +119,8 @@ func (m *machine) relocate(ctx context.Context, t *task, v view, wanted move) er
 	return m.settle(t.sim, v, wanted)
 }
 
-// arrive tells where a guest that was moved is, and writes its stops to its logs.
-// What is written there is no reason to call a relocation failed.
+// arrive records where a guest is after a migration, and writes its stops to the logs. A failure
+// to write a log does not make the relocation fail.
 func (m *machine) arrive(t *task, v view, wanted move, at storage.Site, stuns []Stun, moved error) error {
 	switch {
 	case errors.Is(moved, hypervisor.ErrUnknown):
@@ -137,8 +137,8 @@ func (m *machine) arrive(t *task, v view, wanted move, at storage.Site, stuns []
 	return err
 }
 
-// found puts the machine where its guest is, and writes the guest's stops to the logs
-// of the hosts at which they ended.
+// found puts the machine where its guest is, and writes the guest's stops to the logs of the
+// hosts at which they ended.
 func (m *machine) found(sim *simulator.Context, v view, wanted move, at storage.Site, stuns []Stun) error {
 	m.center.note(v, m.tellStuns(v, stuns, wanted.from))
 	if at != wanted.to {
@@ -151,7 +151,7 @@ func (m *machine) found(sim *simulator.Context, v view, wanted move, at storage.
 	return err
 }
 
-// settle puts the machine on its new host, pool and datastore.
+// settle moves the machine to its new host, pool and datastore.
 func (m *machine) settle(sim *simulator.Context, v view, wanted move) error {
 	from, to := m.center.hosts[wanted.from], m.center.hosts[wanted.to]
 	if wanted.datastore != "" {
@@ -179,7 +179,8 @@ func (m *machine) settle(sim *simulator.Context, v view, wanted move) error {
 	return nil
 }
 
-// inDatastore are the changes of a machine whose files are in another datastore.
+// inDatastore returns the property changes of a machine whose files have moved to another
+// datastore.
 func (m *machine) inDatastore(v view, name string) []types.PropertyChange {
 	moved := func(file string) string {
 		var at object.DatastorePath
@@ -214,11 +215,11 @@ func (m *machine) inDatastore(v view, name string) []types.PropertyChange {
 	}
 }
 
-// postBegin tells that a machine is on its way.
+// postBegin posts the event that a machine's move has begun.
 func (m *machine) postBegin(sim *simulator.Context, v view, wanted move) {
 	m.post(sim, v, func(e types.VmEvent) types.BaseEvent {
 		host, datastore := m.center.hostArgument(wanted.to), m.center.destination(v, wanted)
-		// The simulator has no text for these.
+		// The simulator has no text for these events.
 		e.FullFormattedMessage = fmt.Sprintf("Moving %s from %s, %s to %s, %s", v.name, e.Host.Name, e.Ds.Name, host.Name, datastore.Name)
 		if wanted.datastore != "" {
 			return &types.VmBeingRelocatedEvent{VmRelocateSpecEvent: types.VmRelocateSpecEvent{VmEvent: e},
@@ -228,7 +229,7 @@ func (m *machine) postBegin(sim *simulator.Context, v view, wanted move) {
 	})
 }
 
-// postFailed tells that a machine did not arrive.
+// postFailed posts the event that a machine's move has failed.
 func (m *machine) postFailed(sim *simulator.Context, v view, wanted move, err error) {
 	reason := types.LocalizedMethodFault{Fault: faultOf(err), LocalizedMessage: err.Error()}
 	m.post(sim, v, func(e types.VmEvent) types.BaseEvent {
@@ -241,7 +242,7 @@ func (m *machine) postFailed(sim *simulator.Context, v view, wanted move, err er
 	})
 }
 
-// postMoved tells that a machine has arrived from where it was.
+// postMoved posts the event that a machine has moved.
 func (m *machine) postMoved(sim *simulator.Context, was view) {
 	now := m.look(sim)
 	m.post(sim, now, func(e types.VmEvent) types.BaseEvent {
@@ -261,13 +262,13 @@ func (c *VCenter) destination(v view, wanted move) *types.DatastoreEventArgument
 	return c.datastoreArgument(wanted.datastore)
 }
 
-// checker says beforehand what a relocation would be refused for.
+// checker checks beforehand whether a relocation would be refused.
 type checker struct {
 	*simulator.VmProvisioningChecker
 	center *VCenter
 }
 
-// CheckRelocateTask looks at one machine.
+// CheckRelocateTask checks the relocation of one machine.
 func (c *checker) CheckRelocateTask(ctx *simulator.Context, req *types.CheckRelocate_Task) soap.HasFault {
 	c.center.adopt(ctx, req.Vm)
 	own := *ctx

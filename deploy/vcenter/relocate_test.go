@@ -20,7 +20,7 @@ func (w *world) sim() *simulator.Context {
 	return &simulator.Context{Context: w.t.Context(), Map: w.center.registry()}
 }
 
-// info is what is known of a task now.
+// info returns the present state of a task.
 func (w *world) info(task *object.Task) types.TaskInfo {
 	w.t.Helper()
 	var now mo.Task
@@ -28,8 +28,8 @@ func (w *world) info(task *object.Task) types.TaskInfo {
 	return now.Info
 }
 
-// TestRelocate: the task lasts as long as the real migration, tells how far that is,
-// and then the machine is on the other host.
+// TestRelocate: the task lasts as long as the real migration, reports its progress, and then the
+// machine is on the other host.
 func TestRelocate(t *testing.T) {
 	w := newWorld(t)
 	vm := w.clone("host-a", place.NFS)
@@ -70,7 +70,7 @@ func TestRelocate(t *testing.T) {
 	assert.Equal(t, []string{"stop", "carry from b to a", "remove"}, w.fake.told())
 }
 
-// TestRelocateWithDisk: a local datastore's machine goes to the other host's own.
+// TestRelocateWithDisk: a machine in a local datastore moves to the other host's local datastore.
 func TestRelocateWithDisk(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
@@ -105,7 +105,7 @@ func TestRelocateWithDisk(t *testing.T) {
 		w.requireAt(vm, "host-a")
 	}
 	assert.Equal(t, []string{"move in local from a to b", "move in local from b to a", "move in local from a to b", "move in local from b to a"}, w.fake.told())
-	// What the simulator does with the machine's devices finds its files.
+	// When the simulator changes the machine's devices, it finds the machine's files.
 	task, err := vm.Reconfigure(ctx, types.VirtualMachineConfigSpec{Annotation: "note"})
 	w.do(task, err)
 	w.do(vm.PowerOff(ctx))
@@ -113,7 +113,7 @@ func TestRelocateWithDisk(t *testing.T) {
 	assert.Empty(t, w.files(place.LocalA, "lab.vm"))
 }
 
-// TestRelocateIsRefused: vCenter says beforehand what it would not do, and does not.
+// TestRelocateIsRefused: the vCenter refuses beforehand what it cannot do, and does not do it.
 func TestRelocateIsRefused(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
@@ -165,7 +165,7 @@ func (w *world) withDisk(spec types.VirtualMachineRelocateSpec, datastore string
 	return spec
 }
 
-// TestCancel: the task ends when the migration has come to rest, not before.
+// TestCancel: the task ends when the migration has really ended, not before.
 func TestCancel(t *testing.T) {
 	w := newWorld(t)
 	vm := w.clone("host-a", place.NFS)
@@ -181,7 +181,7 @@ func TestCancel(t *testing.T) {
 	w.requireAt(vm, "host-b")
 }
 
-// TestRelocationFails: only what a migration itself failed by is told as that.
+// TestRelocationFails: only an error of the migration itself is reported as a failed migration.
 func TestRelocationFails(t *testing.T) {
 	failed := &hypervisor.MigrationError{Name: "vm", From: "a", To: "b", Err: assert.AnError}
 	for name, tt := range map[string]struct {

@@ -17,19 +17,20 @@ import (
 )
 
 const (
-	// headerLimit is how long a client may take to say what it wants.
+	// headerLimit is how long a client may take to send a request's header.
 	headerLimit = 30 * time.Second
-	// endLimit is how long calls may take that go on when the server ends.
+	// endLimit is how long calls in progress may take when the server ends.
 	endLimit = 5 * time.Second
 )
 
-// Credentials are what a client is let in with, and what it knows the server by.
+// Credentials are what a client logs in with, and the certificate by which it recognises the
+// server.
 type Credentials struct {
 	Certificate    tls.Certificate
 	User, Password string
 }
 
-// Serve answers clients until the context ends.
+// Serve serves clients until the context ends.
 func (c *VCenter) Serve(ctx context.Context, listener net.Listener, credentials Credentials) error {
 	server := &http.Server{Handler: c.handler(listener.Addr().String(), credentials), ReadHeaderTimeout: headerLimit,
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{credentials.Certificate}}}
@@ -44,16 +45,16 @@ func (c *VCenter) Serve(ctx context.Context, listener net.Listener, credentials 
 	defer cancel()
 	err := server.Shutdown(ending)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = server.Close() // somebody still reads
+		err = server.Close() // a client is still reading
 	}
 	return err
 }
 
-// handler answers at an address.
+// handler returns the server's handler; address is where it is reached.
 func (c *VCenter) handler(address string, credentials Credentials) http.Handler {
 	c.service.TLS = new(tls.Config)
 	c.service.Listen = &url.URL{Host: "127.0.0.1:0", User: url.UserPassword(credentials.User, credentials.Password)}
-	c.service.NewServer().Close() // it makes the routes; the server is ours
+	c.service.NewServer().Close() // this call makes the routes; the server itself is ours
 	c.registry().SessionManager().ServiceHostName = address
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -77,8 +78,8 @@ func (c *VCenter) handler(address string, credentials Credentials) http.Handler 
 	})
 }
 
-// hasSession says whether a request without a SOAP body is of a session that is
-// open. The simulator itself gives files to everybody.
+// hasSession reports whether a request without a SOAP body belongs to an open session. The
+// simulator itself would give files to everybody.
 func (c *VCenter) hasSession(r *http.Request) bool {
 	cookie, err := r.Cookie(soap.SessionCookieName)
 	if err != nil {
@@ -101,7 +102,7 @@ func (c *VCenter) hasSession(r *http.Request) bool {
 	return false
 }
 
-// machines are all that were called once. Others have no disk.
+// machines returns all machines that have been called. Others have no disk.
 func (c *VCenter) machines() []*machine {
 	var all []*machine
 	for _, entity := range c.registry().All("VirtualMachine") {

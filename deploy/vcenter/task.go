@@ -17,9 +17,9 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// task is one that takes as long as what it stands for. The simulator's own hold
-// the machine's lock until they end, so that nobody could look at the machine, and
-// end at once when they are cancelled, whatever still goes on.
+// task is a task that lasts as long as the work that it represents. The simulator's own tasks
+// hold the machine's lock until they end, so nobody could read the machine meanwhile; and when
+// they are cancelled they end at once, even if the work continues.
 type task struct {
 	*simulator.Task
 	sim     *simulator.Context
@@ -30,7 +30,7 @@ type task struct {
 // work is what a task does. Its context ends when the task is cancelled.
 type work func(ctx context.Context, t *task) (types.AnyType, error)
 
-// taskKind is what a task is called: by its method, and by its description.
+// taskKind has the names of a kind of task: its method, and its description.
 type taskKind struct {
 	name, description string
 	cancelable        bool
@@ -44,7 +44,7 @@ var (
 	relocate = taskKind{name: "RelocateVM_Task", description: "VirtualMachine.relocate", cancelable: true}
 )
 
-// begin begins a task of a machine, or says why not.
+// begin begins a task of a machine, or returns a fault that says why it cannot.
 func (m *machine) begin(ctx *simulator.Context, kind taskKind, do work) (types.ManagedObjectReference, *soap.Fault) {
 	ref := types.ManagedObjectReference{Type: "Task", Value: fmt.Sprintf("task-lab-%d", atomic.AddInt64(&m.center.tasks, 1))}
 	m.mu.Lock()
@@ -57,14 +57,14 @@ func (m *machine) begin(ctx *simulator.Context, kind taskKind, do work) (types.M
 	}
 	m.task = &ref
 	working, cancel := context.WithCancel(m.center.ctx)
-	own := *ctx // with locks of its own: those of ctx end with the call
+	own := *ctx // with its own locks: those of ctx end with the call
 	own.Context = m.center.ctx
 	t := &task{Task: simulator.CreateTask(m.Self, kind.name, nil), sim: &own, cancel: cancel}
 	now := time.Now()
 	t.Self = ref
 	t.Info.Name, t.Info.DescriptionId, t.Info.Cancelable = kind.name, kind.description, kind.cancelable
 	t.Info.Key, t.Info.Task, t.Info.EntityName, t.Info.State, t.Info.StartTime = ref.Value, ref, m.Name, types.TaskInfoStateRunning, &now
-	ctx.Map.Put(t.Task) // the simulator lists its own type only among the recent tasks
+	ctx.Map.Put(t.Task) // the list of recent tasks accepts only the simulator's own type
 	ctx.Map.Put(t)
 	m.center.working.Go(func() {
 		defer cancel()
@@ -82,7 +82,7 @@ func (m *machine) begin(ctx *simulator.Context, kind taskKind, do work) (types.M
 
 var errCancelled = errors.New("the task was cancelled")
 
-// end tells how the task ended.
+// end records how the task ended.
 func (t *task) end(result types.AnyType, err error) {
 	changes := []types.PropertyChange{{Name: "info.completeTime", Val: time.Now()}, {Name: "info.result", Val: result}}
 	if err == nil {
@@ -95,7 +95,7 @@ func (t *task) end(result types.AnyType, err error) {
 	t.sim.Map.AtomicUpdate(t.sim, t.Task, changes)
 }
 
-// progress tells how many percent are done. It never goes back.
+// progress reports the progress in percent, which never decreases.
 func (t *task) progress(percent int) {
 	if percent = min(percent, 99); percent <= t.percent {
 		return
@@ -104,7 +104,7 @@ func (t *task) progress(percent int) {
 	t.sim.Map.AtomicUpdate(t.sim, t.Task, []types.PropertyChange{{Name: "info.progress", Val: int32(percent)}}) //nolint:gosec // at most 99
 }
 
-// CancelTask has the task's work come to an end. The task ends when it has.
+// CancelTask cancels the task's work. The task ends when the work has ended.
 func (t *task) CancelTask(ctx *simulator.Context, _ *types.CancelTask) soap.HasFault {
 	body := new(methods.CancelTaskBody)
 	switch {
@@ -120,7 +120,7 @@ func (t *task) CancelTask(ctx *simulator.Context, _ *types.CancelTask) soap.HasF
 	return body
 }
 
-// refusal is something that the vCenter does not do, with the fault that says so.
+// refusal is a request that the vCenter does not carry out, with the fault that says so.
 type refusal struct {
 	fault types.BaseMethodFault
 	text  string
@@ -132,8 +132,8 @@ func refuse(fault types.BaseMethodFault, format string, values ...any) error {
 	return &refusal{fault: fault, text: fmt.Sprintf(format, values...)}
 }
 
-// faultOf is an error as vCenter would tell it. Only a migration that failed is
-// told as one.
+// faultOf returns the fault for an error. Only an error that is a failed migration becomes the
+// fault of one.
 func faultOf(err error) types.BaseMethodFault {
 	var refused *refusal
 	var failed *hypervisor.MigrationError

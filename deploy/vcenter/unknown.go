@@ -11,17 +11,17 @@ import (
 	"heliotrope/internal/poll"
 )
 
-// findPause is between two questions of where a lost guest is.
+// findPause is the pause between two attempts to find a lost guest.
 const findPause = 5 * time.Second
 
-// lose shows a machine as one whose host is not connected: where it runs, nobody knows.
-// It is refused to all others, and asked for, until somebody does. What is known of the
-// guest's stops is written to its logs then.
+// lose shows a machine as one whose host is disconnected, because it is not known where its guest
+// runs. Until that is known, other calls on the machine are refused, and the guest is searched
+// for. Then what is known of the guest's stops is written to its logs.
 func (m *machine) lose(sim *simulator.Context, v view, wanted move, stuns []Stun) {
 	m.setLost(true)
 	m.setConnection(sim, types.VirtualMachineConnectionStateDisconnected)
 	m.center.working.Go(func() {
-		// It ends with the vCenter at the latest, and then there is nobody to be told.
+		// It ends with the vCenter at the latest; then nobody needs the result.
 		_ = poll.Until(m.center.ctx, m.center.findPause, func(ctx context.Context) (bool, error) {
 			at, err := m.center.guests.Find(ctx, v.guest, wanted.from)
 			switch {

@@ -17,7 +17,7 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// runtime is a machine's state.
+// runtime returns a machine's state.
 func (w *world) runtime(vm *object.VirtualMachine) types.VirtualMachineRuntimeInfo {
 	w.t.Helper()
 	var now mo.VirtualMachine
@@ -26,9 +26,9 @@ func (w *world) runtime(vm *object.VirtualMachine) types.VirtualMachineRuntimeIn
 	return now.Runtime
 }
 
-// TestUnknown: a machine of which nobody knows where it runs is shown as that, and
-// nothing is done with it, until a host says that it has it, or both that it is gone.
-// The stops that QEMU told of by then are in the logs of the hosts at which they ended.
+// TestUnknown: a machine whose place is unknown is shown as such, and nothing can be done with
+// it, until one host reports that it has the machine, or both that it is gone. The stops that
+// QEMU reported by then are in the logs of the hosts at which they ended.
 func TestUnknown(t *testing.T) {
 	failed := &hypervisor.MigrationError{Name: "vm", From: "a", To: "b", Err: assert.AnError}
 	const stopAtA, stopAtB = "vm stopped for 1000000 us", "vm stopped for 2000000 us"

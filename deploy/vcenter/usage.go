@@ -19,20 +19,19 @@ import (
 )
 
 const (
-	// sampleInterval is vCenter's finest: how often the guests' and the hosts' use
-	// is looked at. Where the hosts take longer to answer, a sample is of a longer
-	// interval.
+	// sampleInterval is vCenter's shortest interval: how often the usage of guests and hosts is
+	// sampled. When the hosts take longer to answer, a sample covers a longer interval.
 	sampleInterval = 20 * time.Second
-	// sampleLimit is how many samples are kept, as many as an ESXi host keeps.
+	// sampleLimit is how many samples are kept: as many as an ESXi host keeps.
 	sampleLimit = int(time.Hour / sampleInterval)
 )
 
-// meter has what the guests and the hosts have used, of each sampleInterval while a
-// guest runs. Nothing else is looked at: the emulated hosts are slow. Of a guest it has
-// what that has used on the host that it is on.
+// meter has what the guests and the hosts used in each sampleInterval in which a guest ran.
+// Nothing is sampled at other times, because the emulated hosts are slow. For a guest it has only
+// what the guest used on its present host.
 type meter struct {
 	mu      sync.Mutex
-	guests  map[types.ManagedObjectReference]guestLook // the last looks
+	guests  map[types.ManagedObjectReference]guestLook // the last readings
 	hosts   map[storage.Site]hostLook
 	samples map[types.ManagedObjectReference][]sample // of machines and hosts
 }
@@ -55,10 +54,10 @@ type sample struct {
 	values map[metric]int64
 }
 
-// metric is a counter of a vCenter's.
+// metric is a counter of a vCenter.
 type metric struct {
 	name     string // "group.name.rollup"
-	instance string // "" is of all together
+	instance string // "": all instances together
 }
 
 func newMeter() *meter {
@@ -66,19 +65,19 @@ func newMeter() *meter {
 		samples: map[types.ManagedObjectReference][]sample{}}
 }
 
-// StartMeter has the vCenter look at what its guests and hosts use, until it ends.
+// StartMeter samples what the guests and hosts use, until the vCenter ends.
 func (c *VCenter) StartMeter() {
 	c.working.Go(func() {
 		began := time.Now()
-		// A pass that takes longer than an interval ends at the end of a later one.
+		// A pass that takes longer than an interval ends with a later interval.
 		for poll.Pause(c.ctx, sampleInterval-time.Since(began)%sampleInterval) == nil {
 			c.sample(c.ctx, time.Now)
 		}
 	})
 }
 
-// sample looks at the guests that run and at the hosts; now is asked when each has
-// answered. What cannot be asked, as in a migration's last moments, is left out.
+// sample samples the running guests and the hosts; it calls now when each has answered. What does
+// not answer, as in a migration's last moments, is left out.
 func (c *VCenter) sample(ctx context.Context, now func() time.Time) {
 	sim := &simulator.Context{Context: ctx, Map: c.registry()}
 	hosts := map[storage.Site]map[metric]int64{}
@@ -115,7 +114,7 @@ func (c *VCenter) sample(ctx context.Context, now func() time.Time) {
 	}
 }
 
-// sampleHosts looks at the hosts, on which the guests have used their datastores.
+// sampleHosts samples the hosts. guests has how much of their datastores the guests have used.
 func (c *VCenter) sampleHosts(ctx context.Context, now func() time.Time, guests map[storage.Site]map[metric]int64) {
 	for _, site := range bothSites {
 		usage, err := c.guests.HostUsage(ctx, site)
@@ -126,8 +125,8 @@ func (c *VCenter) sampleHosts(ctx context.Context, now func() time.Time, guests 
 	}
 }
 
-// keepGuest keeps what a guest has used since the look before; false when that was at
-// another QEMU, or there was none.
+// keepGuest stores what a guest used since its previous reading. known is false when that was
+// with another QEMU process, or when there was none.
 func (m *meter) keepGuest(of types.ManagedObjectReference, look guestLook, disk string) (before guestLook, known bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -139,7 +138,7 @@ func (m *meter) keepGuest(of types.ManagedObjectReference, look guestLook, disk 
 	return before, true
 }
 
-// keepHost keeps what a host has used since the look before, and what its guests have.
+// keepHost stores what a host and its guests used since the previous reading.
 func (m *meter) keepHost(of types.ManagedObjectReference, site storage.Site, look hostLook, guests map[metric]int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -153,17 +152,16 @@ func (m *meter) keepHost(of types.ManagedObjectReference, site storage.Site, loo
 	m.keep(of, sample{look.at, look.at.Sub(before.at), values})
 }
 
-// shortest is the interval of a sample at the least: it is told in whole seconds.
+// shortest is the shortest interval of a sample: intervals are reported in whole seconds.
 const shortest = time.Second
 
-// keep wants the lock.
+// keep stores a sample. The caller must hold the lock.
 func (m *meter) keep(of types.ManagedObjectReference, one sample) {
 	kept := append(m.samples[of], one)
 	m.samples[of] = slices.Clone(kept[max(0, len(kept)-sampleLimit):])
 }
 
-// forget drops what a machine has used on the host that it leaves, as a host is
-// believed to do.
+// forget drops what a machine used on the host that it leaves, as a real host is believed to do.
 func (m *meter) forget(of types.ManagedObjectReference) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -171,7 +169,7 @@ func (m *meter) forget(of types.ManagedObjectReference) {
 	delete(m.samples, of)
 }
 
-// between gives the samples of an entity after a time and until another.
+// between returns the samples of an entity after a time and up to another.
 func (m *meter) between(of types.ManagedObjectReference, from, to time.Time) []sample {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -184,8 +182,8 @@ func (m *meter) between(of types.ManagedObjectReference, from, to time.Time) []s
 	return found
 }
 
-// values are what a guest's disk has done since the look before: mean times in ms, and
-// I/Os a second, by the ends of their counters' names.
+// values returns what a guest's disk did since the previous reading: mean times in ms, and I/Os a
+// second, by the last parts of their counters' names.
 func (l guestLook) values(before guestLook) map[string]int64 {
 	seconds := l.at.Sub(before.at).Seconds()
 	of := func(now, before kvm.DiskUsage) (latency, rate int64) {
@@ -201,7 +199,7 @@ func (l guestLook) values(before guestLook) map[string]int64 {
 	return values
 }
 
-// inGroup gives values their counters' full names, and an instance.
+// inGroup adds a group to the names of counters, and an instance.
 func inGroup(values map[string]int64, group, instance string) map[metric]int64 {
 	all := map[metric]int64{}
 	for name, value := range values {
@@ -210,8 +208,8 @@ func inGroup(values map[string]int64, group, instance string) map[metric]int64 {
 	return all
 }
 
-// values are what a host has used since the look before: its processors in hundredths
-// of a percent, its interfaces in kB a second and packets.
+// values returns what a host used since the previous reading: its processors in hundredths of a
+// percent, its interfaces in kB a second and packets.
 func (l hostLook) values(before hostLook) map[metric]int64 {
 	seconds := l.at.Sub(before.at).Seconds()
 	rate := func(now, before int64) int64 { return int64(math.Round(float64(now-before) / 1000 / seconds)) }
@@ -225,14 +223,14 @@ func (l hostLook) values(before hostLook) map[metric]int64 {
 	}
 }
 
-// diskInstance is how counters name the disk that is real: "scsi0:1"; "" when there
-// is none.
+// diskInstance returns the counters' name for the machine's real disk, such as "scsi0:1"; "" when
+// there is none.
 func (m *machine) diskInstance(sim *simulator.Context) (name string) {
 	sim.WithLock(m.VirtualMachine, func() { name, _ = vsphere.DiskInstance(object.VirtualDeviceList(m.Config.Hardware.Device)) })
 	return name
 }
 
-// volume is how counters name a datastore.
+// volume returns the counters' name for a datastore.
 func (c *VCenter) volume(datastore string) string {
 	own, is := c.registry().Get(c.stores[datastore].ref).(*simulator.Datastore)
 	if !is {
@@ -241,7 +239,7 @@ func (c *VCenter) volume(datastore string) string {
 	return vsphere.VolumeInstance(own.Summary.Url)
 }
 
-// megahertz is the speed of a processor of a host, as the vCenter tells it.
+// megahertz returns the speed of a host's processor, as the vCenter reports it.
 func (c *VCenter) megahertz(site storage.Site) int32 {
 	own, is := c.registry().Get(c.hosts[site].ref).(*simulator.HostSystem)
 	if !is || own.Summary.Hardware == nil {
@@ -250,8 +248,8 @@ func (c *VCenter) megahertz(site storage.Site) int32 {
 	return own.Summary.Hardware.CpuMhz
 }
 
-// setQuickStats tells what the guest has used since the look before. Its memory is
-// what QEMU has of the host's.
+// setQuickStats sets what the guest used since the previous reading. Its memory is the memory
+// that QEMU has of the host.
 func (m *machine) setQuickStats(sim *simulator.Context, look, before guestLook, megahertz int32, memoryMiB int) {
 	share := float64(look.CPU-before.CPU) / float64(look.at.Sub(before.at))
 	sim.WithLock(m.VirtualMachine, func() {
@@ -263,7 +261,7 @@ func (m *machine) setQuickStats(sim *simulator.Context, look, before guestLook, 
 	})
 }
 
-// quickStats change a machine's quick statistics.
+// quickStats returns the changes of a machine's quick statistics.
 func quickStats(megahertz int32, hostMiB, guestMiB int, uptimeSeconds int32) []types.PropertyChange {
 	return []types.PropertyChange{
 		{Name: "summary.quickStats.overallCpuUsage", Val: megahertz},

@@ -18,7 +18,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// TestLabUsage: what a real guest and its host have used comes through the API, as
+// TestLabUsage: what a real guest and its host have used is available through the API, as
 // counters that the driver reads and as quick statistics.
 func TestLabUsage(t *testing.T) {
 	tb, bed := labBed(t)
@@ -34,7 +34,7 @@ func TestLabUsage(t *testing.T) {
 	began := time.Now()
 	w.center.sample(ctx, time.Now)
 	var counts hypervisor.Counts
-	// A sample is of one second at the least.
+	// A sample covers at least one second.
 	require.NoError(t, poll.Until(ctx, 0, func(ctx context.Context) (enough bool, err error) {
 		inGuest(ctx, t, tb, `for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=/dev/vda bs=4096 count=8 oflag=direct 2>/dev/null; done`)
 		w.center.sample(ctx, time.Now)

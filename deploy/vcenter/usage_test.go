@@ -49,14 +49,14 @@ func (w *world) quickStats(vm *object.VirtualMachine) types.VirtualMachineQuickS
 	return at.Summary.QuickStats
 }
 
-// sampleAt has the vCenter look at a time.
+// sampleAt makes the vCenter take a sample at a time.
 func (w *world) sampleAt(at time.Time) {
 	w.t.Helper()
 	w.center.sample(w.t.Context(), func() time.Time { return at })
 }
 
-// counted asks for counters by their names, and gives their values by them, and of
-// which intervals they are.
+// counted asks for counters by their names, and returns their values by name, and the intervals
+// that they are for.
 func (w *world) counted(of types.ManagedObjectReference, from time.Time, instances map[string]string) (map[string][]int64, []types.PerfSampleInfo) {
 	w.t.Helper()
 	manager := *w.client.ServiceContent.PerfManager
@@ -84,8 +84,8 @@ func (w *world) counted(of types.ManagedObjectReference, from time.Time, instanc
 	return values, answer.SampleInfo
 }
 
-// TestUsage: quick statistics and counters are what the guest and the hosts have
-// really used, and nothing is made up where that is not known.
+// TestUsage: quick statistics and counters are what the guest and the hosts really used, and
+// nothing is invented when that is not known.
 func TestUsage(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
@@ -140,8 +140,8 @@ func TestUsage(t *testing.T) {
 	require.Empty(t, w.center.meter.between(vm.Reference(), time.Time{}, second.Add(time.Hour)))
 }
 
-// TestUsageMoves: at the other host the guest is another QEMU, which has counted from 0,
-// and what it had used before is not told as of that host.
+// TestUsageMoves: on the other host the guest is another QEMU process that counts from 0, and
+// what it used before is not attributed to that host.
 func TestUsageMoves(t *testing.T) {
 	w := newWorld(t)
 	vm := w.clone("host-a", place.NFS)
@@ -166,8 +166,8 @@ func TestUsageMoves(t *testing.T) {
 	require.Equal(t, []int64{10}, look(began.Add(80*time.Second)))
 }
 
-// TestSampleLength: where a pass takes longer, or a host does not answer, the samples
-// are of a longer interval, and tell it.
+// TestSampleLength: if a pass takes longer, or a host does not answer, the samples cover a longer
+// interval, and say so.
 func TestSampleLength(t *testing.T) {
 	w := newWorld(t)
 	vm := w.clone("host-a", place.NFS)

@@ -1,22 +1,20 @@
-// Package vcenter is the lab's vCenter: govmomi's simulator, whose machines are
-// guests of the emulated testbed's KVM hosts. What a client has a machine do, by
-// the vSphere Web Services API over TLS, is done for real; everything else of a
-// vCenter is the simulator's.
+// Package vcenter is the lab's vCenter: govmomi's simulator, whose machines are guests of the
+// emulated testbed's KVM hosts. What a client makes a machine do, through the vSphere Web
+// Services API over TLS, is done for real; everything else of a vCenter is the simulator's.
 //
-// It promises that a task lasts as long as what it stands for, and ends when that
-// has ended; that a relocation that is cancelled is called back; that a machine's
-// vmware.log tells how long QEMU says that the guest stood still; and that a disk
-// is read by the datastores' file API from the host where it is.
+// It promises that a task lasts as long as the work that it represents; that cancelling a
+// relocation cancels the migration; that a machine's vmware.log says how long the guest stood
+// still according to QEMU; and that the datastores' file API reads a disk from the host where the
+// disk is.
 //
-// No ESXi host is involved, and nothing that is measured through it is a
-// measurement of one. A guest boots the testbed's own kernel: of its machine's
-// disks it has only the last, and no other is ever read. One guest runs at a time,
-// as the testbed has one address for it. Nothing is stored: a vCenter that is
-// started anew knows no machine, and ends the guests of the one before.
+// No ESXi host is involved, and nothing that is measured through it is a measurement of one. A
+// guest boots the testbed's own kernel: it has only the last of its machine's disks, and the
+// others are never read. One guest runs at a time, because the testbed has one address for it.
+// Nothing is stored: a vCenter that is restarted knows no machine, and ends the guests of the
+// previous one.
 //
-// Dangerous: whoever has the password can end the testbed's guests, and read and
-// remove their disks. It listens where it is told to; that should be the loopback
-// interface.
+// Dangerous: anyone who has the password can end the testbed's guests, and read and remove their
+// disks. It listens where it is told to; that should be the loopback interface.
 package vcenter
 
 import (
@@ -39,23 +37,23 @@ import (
 	"heliotrope/internal/storage"
 )
 
-// Config is what a vCenter is made of.
+// Config describes a vCenter.
 type Config struct {
-	// Dir is a folder of its own; what its datastores held before is removed.
+	// Dir is a folder for this vCenter only; what its datastores held before is removed.
 	Dir    string
 	Hosts  map[storage.Site]Host
 	Guests Guests
 }
 
-// Host is one of its hosts, at a site.
+// Host is one of the vCenter's hosts, at a site.
 type Host struct {
 	Name    string
 	Address netip.Addr
 }
 
-// VCenter is a vCenter of one datacenter with two hosts.
+// VCenter is a vCenter with one datacenter and two hosts.
 type VCenter struct {
-	// ctx ends what its machines are at, and working counts that.
+	// ctx ends the machines' work, and working counts that work.
 	ctx     context.Context //nolint:containedctx // the vCenter's own life
 	end     context.CancelFunc
 	working sync.WaitGroup
@@ -63,8 +61,8 @@ type VCenter struct {
 	dir     string
 	guests  Guests
 	service *simulator.Service
-	tasks   int64 // counted up for their references
-	// findPause is between two questions of where a lost guest is.
+	tasks   int64 // counter for the tasks' references
+	// findPause is the pause between two attempts to find a lost guest.
 	findPause time.Duration
 
 	datacenter, cluster named
@@ -85,7 +83,7 @@ type datastore struct {
 	ref   types.ManagedObjectReference
 }
 
-// New makes a vCenter with its inventory, and ends the guests of one before.
+// New makes a vCenter with its inventory, and ends the guests of a previous one.
 func New(ctx context.Context, config Config) (*VCenter, error) {
 	if err := config.Guests.Clear(ctx); err != nil {
 		return nil, fmt.Errorf("end the guests of a vCenter before this one: %w", err)
@@ -110,7 +108,7 @@ func New(ctx context.Context, config Config) (*VCenter, error) {
 	return c, nil
 }
 
-// Close ends what machines are at, and waits for that. The guests go on.
+// Close ends the machines' work, and waits for its end. The guests keep running.
 func (c *VCenter) Close() {
 	c.end()
 	c.working.Wait()
@@ -118,16 +116,16 @@ func (c *VCenter) Close() {
 
 func (c *VCenter) registry() *simulator.Registry { return c.service.Context.Map }
 
-// datastores is the folder of what the datastores hold.
+// datastores returns the folder with the content of the datastores.
 func (c *VCenter) datastores() string { return filepath.Join(c.dir, place.Datastores) }
 
-// path is where a file of a datastore is on this machine.
+// path returns the path on this machine of a datastore's file.
 func (c *VCenter) path(at object.DatastorePath) string {
 	return filepath.Join(c.datastores(), at.Datastore, filepath.FromSlash(at.Path))
 }
 
-// handle looks at each call before the simulator does. Reading needs a session, as
-// with a real vCenter. It never answers a call itself.
+// handle sees each call before the simulator does. Reading needs a session, as with a real
+// vCenter. handle never carries out a call itself.
 func (c *VCenter) handle(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	if ctx.Session == nil && (method.Name == "RetrieveProperties" || method.Name == "RetrievePropertiesEx") {
 		return nil, new(types.NotAuthenticated)
@@ -141,7 +139,7 @@ func (c *VCenter) handle(ctx *simulator.Context, method *simulator.Method) (mo.R
 	return nil, nil
 }
 
-// siteOf is the site of a host; "" when there is no such host.
+// siteOf returns the site of a host; "" when there is no such host.
 func (c *VCenter) siteOf(host *types.ManagedObjectReference) storage.Site {
 	for site, known := range c.hosts {
 		if host != nil && known.ref == *host {
@@ -151,7 +149,7 @@ func (c *VCenter) siteOf(host *types.ManagedObjectReference) storage.Site {
 	return ""
 }
 
-// datastoreName is the name of a datastore; "" when there is none.
+// datastoreName returns the name of a datastore; "" when there is none.
 func (c *VCenter) datastoreName(ref types.ManagedObjectReference) string {
 	for name, known := range c.stores {
 		if known.ref == ref {
@@ -161,7 +159,7 @@ func (c *VCenter) datastoreName(ref types.ManagedObjectReference) string {
 	return ""
 }
 
-// mounted says whether a host has a datastore.
+// mounted reports whether a host has a datastore.
 func (c *VCenter) mounted(host, store types.ManagedObjectReference) bool {
 	for _, site := range c.stores[c.datastoreName(store)].sites {
 		if c.hosts[site].ref == host {
@@ -171,7 +169,7 @@ func (c *VCenter) mounted(host, store types.ManagedObjectReference) bool {
 	return false
 }
 
-// transfer takes a machine from the list of one host or datastore to another's.
+// transfer moves a machine from the list of one host or datastore to that of another.
 func (c *VCenter) transfer(sim *simulator.Context, from, to, machine types.ManagedObjectReference) {
 	list := func(ref types.ManagedObjectReference) (mo.Reference, *[]types.ManagedObjectReference) {
 		switch object := sim.Map.Get(ref).(type) {
@@ -190,7 +188,7 @@ func (c *VCenter) transfer(sim *simulator.Context, from, to, machine types.Manag
 	}
 }
 
-// client is one that goes by no network and needs no session.
+// client returns a client that uses no network and needs no session.
 func (c *VCenter) client(ctx context.Context) (*vim25.Client, error) {
 	return vim25.NewClient(ctx, c.service)
 }

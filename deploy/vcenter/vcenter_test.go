@@ -21,7 +21,7 @@ import (
 	"heliotrope/deploy/vcenter/place"
 )
 
-// TestInventory holds what is in the vCenter, and that nobody takes it for ESXi.
+// TestInventory holds what the vCenter's inventory has, and that nobody can take it for ESXi.
 func TestInventory(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
@@ -57,7 +57,7 @@ func TestInventory(t *testing.T) {
 	assert.IsType(t, new(types.InvalidState), w.fault(template.PowerOn(ctx)))
 }
 
-// TestCredentials: they are for this vCenter alone, and without them nothing is read.
+// TestCredentials: they are for this vCenter only, and nothing can be read without them.
 func TestCredentials(t *testing.T) {
 	w := newWorld(t)
 	again, err := OpenCredentials(w.dir)
@@ -83,7 +83,7 @@ func TestCredentials(t *testing.T) {
 	assert.Equal(t, 200, status)
 }
 
-// TestPower: what a machine is told is carried out, and told in events.
+// TestPower: requests to a machine are carried out, and reported in events.
 func TestPower(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
@@ -114,7 +114,7 @@ func TestPower(t *testing.T) {
 	assert.Empty(t, w.files(place.ISCSI, "lab.vm"))
 }
 
-// TestPowerFails: what cannot be done is told, and changes nothing.
+// TestPowerFails: what cannot be done is reported, and changes nothing.
 func TestPowerFails(t *testing.T) {
 	w := newWorld(t)
 	vm := w.clone("host-a", place.NFS)
@@ -128,8 +128,8 @@ func TestPowerFails(t *testing.T) {
 	w.do(vm.Destroy(t.Context()))
 }
 
-// TestFreeMemory: it is the real host's at the time of the question; while that does
-// not answer, what it said last stands.
+// TestFreeMemory: it is the real host's at the time of the request; while that host does not
+// answer, the last value is kept.
 func TestFreeMemory(t *testing.T) {
 	w := newWorld(t)
 	host := w.driver("host-a", map[string]string{"nfs": place.Datastore(place.NFS)})
@@ -147,7 +147,7 @@ func TestFreeMemory(t *testing.T) {
 	assert.Equal(t, 123, free())
 }
 
-// TestNoLogNoGuest: where a machine's log cannot be begun, no guest is started.
+// TestNoLogNoGuest: if a machine's log cannot be begun, no guest is started.
 func TestNoLogNoGuest(t *testing.T) {
 	w := newWorld(t)
 	vm := w.clone("host-a", place.NFS)
@@ -162,7 +162,7 @@ func TestNoLogNoGuest(t *testing.T) {
 	w.powerOn(vm)
 }
 
-// TestCloneIsRefused: the simulator would end this program by it, or start nothing.
+// TestCloneIsRefused: the simulator would end this program, or not start the clone.
 func TestCloneIsRefused(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
@@ -179,7 +179,7 @@ func TestCloneIsRefused(t *testing.T) {
 	assert.ErrorContains(t, err, "by a call of its own")
 }
 
-// TestHostTime: a host's clock is the real one's.
+// TestHostTime: a host's clock is that of the real host.
 func TestHostTime(t *testing.T) {
 	w := newWorld(t)
 	w.fake.ahead = 42 * time.Hour
@@ -193,8 +193,8 @@ func TestHostTime(t *testing.T) {
 	assert.WithinRange(t, told.Add(-42*time.Hour), before, time.Now())
 }
 
-// TestHostTimeIsUncertain: whoever takes the whole call for uncertain has what the
-// vCenter's own reading of the clock is off by in that.
+// TestHostTimeIsUncertain: a client that takes the length of the call as the uncertainty covers
+// the error of the vCenter's own reading of the clock.
 func TestHostTimeIsUncertain(t *testing.T) {
 	w := newWorld(t)
 	host := w.driver("host-a", map[string]string{"nfs": place.Datastore(place.NFS)})
@@ -206,8 +206,8 @@ func TestHostTimeIsUncertain(t *testing.T) {
 	}
 }
 
-// TestCounters: the simulator's manager of counters takes no machine of ours for
-// what would end this program.
+// TestCounters: the simulator's performance manager gets no machine of ours, which would end this
+// program.
 func TestCounters(t *testing.T) {
 	w := newWorld(t)
 	vm := w.clone("host-a", place.NFS)
@@ -217,7 +217,8 @@ func TestCounters(t *testing.T) {
 	assert.NotEmpty(t, metrics)
 }
 
-// TestOneTaskAtATime: another is refused while one runs, and all can look.
+// TestOneTaskAtATime: a second task is refused while one is running, and reading is possible
+// meanwhile.
 func TestOneTaskAtATime(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
@@ -235,10 +236,10 @@ func TestOneTaskAtATime(t *testing.T) {
 	require.NoError(t, task.Wait(ctx))
 }
 
-// last are the last of a list.
+// last returns the last items of a list.
 func last(all []string, count int) []string { return all[max(0, len(all)-count):] }
 
-// hosts tells on which host a machine is, by the host's and by its own account.
+// requireAt checks on which host a machine is, according to the host and to the machine.
 func (w *world) requireAt(vm *object.VirtualMachine, name string) {
 	w.t.Helper()
 	ctx := w.t.Context()
@@ -256,7 +257,7 @@ func (w *world) requireAt(vm *object.VirtualMachine, name string) {
 	}
 }
 
-// TestCloseEndsTasks: what a vCenter that ends is at comes to its end.
+// TestCloseEndsTasks: the work of a vCenter ends when the vCenter does.
 func TestCloseEndsTasks(t *testing.T) {
 	w := newWorld(t)
 	vm := w.clone("host-a", place.NFS)

@@ -1,6 +1,6 @@
-// Package place is what the lab's vCenter and whoever starts it or uses it agree
-// on: the names of its files, and what is in it under which path. It is apart from
-// the vCenter itself, so that nobody else has govmomi's simulator in their program.
+// Package place has what the lab's vCenter has in common with the code that starts it or uses it:
+// the names of its files, and the paths of what is in it. It is separate from the vCenter itself,
+// so that no other program includes govmomi's simulator.
 package place
 
 import "path"
@@ -11,17 +11,17 @@ const Program = "heliotrope-vcenter"
 // User is the only account.
 const User = "heliotrope@vsphere.local"
 
-// The vCenter's files, in its folder. The first three are made by its first start.
+// The vCenter's files, in its folder. The first start makes the first three.
 const (
-	Certificate = "certificate.pem" // of the server, signed by itself
+	Certificate = "certificate.pem" // self-signed certificate of the server
 	Key         = "key.pem"
 	Password    = "password"
-	// Address has host:port. It is there when the vCenter is ready for work.
+	// Address has host:port. It exists once the vCenter is ready for work.
 	Address    = "address"
-	Datastores = "datastores" // what the datastores hold but the guests' disks, by the datastores' names
+	Datastores = "datastores" // contents of the datastores except the guests' disks, by the datastores' names
 )
 
-// What is in the vCenter, by inventory path.
+// The vCenter's objects, by their inventory paths.
 const (
 	Datacenter = "/DC"
 	Cluster    = Datacenter + "/host/lab"
@@ -30,8 +30,8 @@ const (
 	Template   = Datacenter + "/vm/template"
 )
 
-// The names of the datastores. Those of the sites are private: the local datastore
-// of a site is on that site's host alone.
+// The names of the datastores. Those of the sites are private: only the site's own host has the
+// local datastore.
 const (
 	NFS    = "nfs"
 	ISCSI  = "iscsi"
@@ -39,8 +39,8 @@ const (
 	LocalB = "local-b"
 )
 
-// Host is the path of a host of that name.
+// Host returns the path of the host with a name.
 func Host(name string) string { return path.Join(Cluster, name) }
 
-// Datastore is the path of a datastore of that name.
+// Datastore returns the path of the datastore with a name.
 func Datastore(name string) string { return path.Join(Datacenter, "datastore", name) }
