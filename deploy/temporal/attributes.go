@@ -22,14 +22,13 @@ import (
 // Attributes are search attributes by name.
 type Attributes map[string]enumspb.IndexedValueType
 
-// names are their names, sorted.
+// names returns the names, sorted.
 func (a Attributes) names() []string { return slices.Sorted(maps.Keys(a)) }
 
-// RegisterSearchAttributes sees to it that the namespace has the attributes,
-// and returns when workflows can be started with them. Those that are there
-// already are left alone; one that is there with another type is fault.BadInput, and
-// nothing is changed. On a server with an SQL store a namespace has room for 10
-// of type Keyword and 3 of every other type.
+// RegisterSearchAttributes makes sure that the namespace has the attributes, and returns when
+// workflows can be started with them. It leaves existing attributes alone. If one exists with
+// another type, it returns fault.BadInput and changes nothing. On a server with an SQL store a
+// namespace has room for 10 attributes of type Keyword and 3 of every other type.
 func RegisterSearchAttributes(ctx context.Context, c client.Client, namespace string, attributes Attributes) error {
 	missing, err := missingAttributes(ctx, c, namespace, attributes)
 	if err != nil {
@@ -38,7 +37,7 @@ func RegisterSearchAttributes(ctx context.Context, c client.Client, namespace st
 	return addAttributes(ctx, c, namespace, missing, attributes)
 }
 
-// missingAttributes are those of the attributes that the namespace does not have.
+// missingAttributes returns the attributes that the namespace does not have.
 func missingAttributes(ctx context.Context, c client.Client, namespace string, attributes Attributes) (Attributes, error) {
 	there, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
 	if err != nil {
@@ -62,13 +61,13 @@ func missingAttributes(ctx context.Context, c client.Client, namespace string, a
 	return missing, nil
 }
 
-// addAttributes adds what is missing of the attributes, and waits until all can be used.
+// addAttributes adds the missing attributes, and waits until all can be used.
 func addAttributes(ctx context.Context, c client.Client, namespace string, missing, attributes Attributes) error {
 	if len(missing) > 0 {
 		_, err := c.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{
 			Namespace: namespace, SearchAttributes: missing,
 		})
-		var exists *serviceerror.AlreadyExists // somebody else was as quick
+		var exists *serviceerror.AlreadyExists // somebody else added them at the same time
 		if err != nil && !errors.As(err, &exists) {
 			return fmt.Errorf("add search attributes %s to namespace %s: %w", strings.Join(missing.names(), ", "), namespace, err)
 		}
@@ -76,8 +75,8 @@ func addAttributes(ctx context.Context, c client.Client, namespace string, missi
 	return waitUsable(ctx, c, namespace, attributes.names())
 }
 
-// waitUsable asks for workflows by the attributes until the server knows them:
-// it refreshes what it knows of a namespace every few seconds.
+// waitUsable queries workflows by the attributes until the server knows them: it refreshes its
+// knowledge of a namespace every few seconds.
 func waitUsable(ctx context.Context, c client.Client, namespace string, names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -93,10 +92,10 @@ func waitUsable(ctx context.Context, c client.Client, namespace string, names []
 	return nil
 }
 
-// knownWithin is how long a server may take until all of its parts know of a change.
+// knownWithin is how long a server may take until all its parts know of a change.
 const knownWithin = 60 * time.Second
 
-// patiently asks until all parts of a server know of what was changed a moment ago.
+// patiently repeats a request until all parts of a server know of a recent change.
 func patiently(ctx context.Context, ask func() error) error {
 	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, ask() },
 		backoff.WithBackOff(backoff.NewConstantBackOff(100*time.Millisecond)), backoff.WithMaxElapsedTime(knownWithin))

@@ -15,16 +15,16 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// Environment variables that the advice names, as
-// https://docs.temporal.io/references/client-environment-configuration has them.
+// Environment variables that the advice mentions, see
+// https://docs.temporal.io/references/client-environment-configuration.
 const (
 	envCA     = "TEMPORAL_TLS_SERVER_CA_CERT_PATH"
 	envName   = "TEMPORAL_TLS_SERVER_NAME"
 	envClient = "TEMPORAL_TLS_CLIENT_CERT_PATH"
 )
 
-// explain adds to an error of a connection what to do about it. What the user's settings
-// are the reason of is fault.BadInput.
+// explain adds advice to a connection error. An error caused by the user's settings becomes
+// fault.BadInput.
 func (s Settings) explain(err error) error {
 	var missing *serviceerror.NamespaceNotFound
 	var classified *fault.Error
@@ -39,16 +39,17 @@ func (s Settings) explain(err error) error {
 	return fmt.Errorf("%w; is it running, and are TEMPORAL_ADDRESS and TEMPORAL_TLS… right?", err)
 }
 
-// refused says that the server answered, and will not change its mind.
+// refused reports whether the server has answered with a refusal that will not change.
 func refused(err error) bool {
 	var denied *serviceerror.PermissionDenied
 	return errors.As(err, &denied)
 }
 
-// checkCertificates makes a TLS connection to the server and says, as fault.BadInput, whose
-// certificate is refused by whom, and what to do about it. What else goes wrong is nil: whoever
-// connects then finds it. gRPC itself would hand on a part of the words only, or none: a server's
-// refusal comes after the client takes the handshake for done (RFC 8446, section 4.4.2.4).
+// checkCertificates makes a TLS connection to the server. When one side refuses the other's
+// certificate, it returns fault.BadInput that says which side, whose certificate, and what to do.
+// All other problems return nil, because the actual connection will find them. gRPC itself would
+// report only a part of the error's text, or nothing: a server's refusal arrives after the client
+// regards the handshake as complete (RFC 8446, section 4.4.2.4).
 func (s Settings) checkCertificates(ctx context.Context) error {
 	config := s.options.ConnectionOptions.TLS
 	if config == nil {
@@ -62,7 +63,7 @@ func (s Settings) checkCertificates(ctx context.Context) error {
 	if err == nil {
 		defer func() { _ = conn.Close() }() // nothing was sent through it
 		_ = conn.SetReadDeadline(time.Now().Add(answerWithin))
-		_, err = conn.Read(make([]byte, 1)) // the first byte of its settings, or its refusal
+		_, err = conn.Read(make([]byte, 1)) // the first byte of its HTTP/2 settings, or its refusal
 	}
 	if advice := certificateAdvice(err, s.ownCertificate()); advice != "" {
 		return fault.New(fault.BadInput, "connect to Temporal at %s: %w; %s", s.Address, err, advice)
@@ -70,20 +71,20 @@ func (s Settings) checkCertificates(ctx context.Context) error {
 	return nil
 }
 
-// refusals are the alerts by which the other side refuses a certificate (RFC 8446, section 6):
-// bad, of an unsupported kind, revoked, expired, unknown, of an unknown authority, and none at all.
+// refusals are the alerts with which the other side refuses a certificate (RFC 8446, section 6):
+// bad, of an unsupported kind, revoked, expired, unknown, of an unknown authority, and missing.
 var refusals = []tls.AlertError{42, 43, 44, 45, 46, 48, 116}
 
-// refusesCertificate says that the error is such an alert. crypto/tls gives those of the other side
-// a type of its own, with the words of tls.AlertError.
+// refusesCertificate reports whether the error is such an alert. crypto/tls gives the other
+// side's alerts a type of their own, with the text of tls.AlertError.
 func refusesCertificate(err error) bool {
 	var remote *net.OpError
 	return errors.As(err, &remote) && remote.Op == "remote error" &&
 		slices.ContainsFunc(refusals, func(alert tls.AlertError) bool { return alert.Error() == remote.Err.Error() })
 }
 
-// certificateAdvice says what to do about certificates that were refused; "" when an error is of
-// something else. own is what is wrong with ours.
+// certificateAdvice returns what to do about refused certificates; "" when the error is about
+// something else. own says what is wrong with our certificate.
 func certificateAdvice(err error, own string) string {
 	var authority x509.UnknownAuthorityError
 	var name x509.HostnameError
@@ -106,7 +107,7 @@ func certificateAdvice(err error, own string) string {
 	return ""
 }
 
-// ownCertificate says why a server could refuse the certificate that we show it.
+// ownCertificate returns why a server could refuse our certificate.
 func (s Settings) ownCertificate() string {
 	config := s.options.ConnectionOptions.TLS
 	if config == nil || len(config.Certificates) == 0 || len(config.Certificates[0].Certificate) == 0 {

@@ -53,7 +53,7 @@ func TestClusterRefuses(t *testing.T) {
 	}
 }
 
-// wantRefused wants that the server's program refuses its command line.
+// wantRefused checks that the server's program refuses a command line.
 func wantRefused(t *testing.T, says string, args ...string) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), temporaltest.Binary(t), args...)
@@ -63,7 +63,8 @@ func wantRefused(t *testing.T, says string, args ...string) {
 	assert.Contains(t, string(text), says)
 }
 
-// TestFrontendForOthers: the frontend is reached from elsewhere, and the other services by itself only.
+// TestFrontendForOthers: the frontend can be reached from elsewhere, the other services only by
+// themselves.
 func TestFrontendForOthers(t *testing.T) {
 	dir := t.TempDir()
 	cluster := temporaltest.NewCluster(t, dir, append(temporaltest.OnSQLite(dir), "membershipPort: 6933, bindOnIP: 127.0.0.1", "membershipPort: 6933, bindOnIP: 0.0.0.0")...)
@@ -73,7 +74,8 @@ func TestFrontendForOthers(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestUI has the Web UI ask the server with a certificate of its own, and refuses one for strangers.
+// TestUI: the Web UI uses a certificate of its own at the server, and refuses a configuration
+// that strangers could use.
 func TestUI(t *testing.T) {
 	cluster := sqliteCluster(t)
 	url, config := cluster.StartUI(t)

@@ -22,10 +22,11 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// invisible is in whatever the workflow of TestCodec sends.
+// invisible is in everything that the workflow of TestCodec sends.
 const invisible = "written with invisible ink"
 
-// tellAll fails with what its child failed with, whose activity failed: each failure is passed on.
+// tellAll fails with its child's failure, which failed with its activity's: each failure is
+// passed on.
 func tellAll(ctx workflow.Context, depth int) error {
 	if depth > 0 {
 		return workflow.ExecuteChildWorkflow(ctx, tellAll, depth-1).Get(ctx, nil)
@@ -39,8 +40,8 @@ func failing(_ context.Context, told string) error {
 	return temporal.NewApplicationErrorWithCause("because of what was "+told, "kind", errors.New(told), told)
 }
 
-// TestCodec has all that can be in a history encrypted: nothing of it is in the server's database, and
-// whoever has no key, or another one, is told which is wanted.
+// TestCodec encrypts everything that can be in a history: nothing of it is in the server's
+// database, and a client without the key, or with another one, is told which key is needed.
 func TestCodec(t *testing.T) {
 	o := serverOptions(t)
 	clearSettings(t)
@@ -101,7 +102,8 @@ func TestCodec(t *testing.T) {
 	assert.True(t, bytes.Contains(database, []byte("binary/encrypted")), "nothing encrypted is there at all")
 }
 
-// TestAWorkerWithoutTheKey: what it cannot read does not fail by that, but waits for the key.
+// TestAWorkerWithoutTheKey: a payload that it cannot read does not make its workflow fail, but
+// waits for the key.
 func TestAWorkerWithoutTheKey(t *testing.T) {
 	server := ensure(t, serverOptions(t))
 	clearSettings(t)
@@ -148,8 +150,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(text []byte) (int, error) { return f(text) }
 
-// TestKeysOfTheLastController: they are used where the environment says nothing, and not where it says
-// that there are none.
+// TestKeysOfTheLastController: they are used if the environment says nothing about keys, and not
+// if it says that there are none.
 func TestKeysOfTheLastController(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
 	_, err := codec.AddKey(path)

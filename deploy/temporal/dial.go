@@ -14,13 +14,13 @@ import (
 	"heliotrope/internal/sdklog"
 )
 
-// dialWithin is how long Dial tries. A namespace that was made a moment ago is
-// not known to every part of a server at once.
+// dialWithin is how long Dial tries. A namespace that has just been made is not known to every
+// part of a server at once.
 const dialWithin = 10 * time.Second
 
-// Dial connects to the server and sees that it serves the namespace. It tries
-// for some seconds; what the server refuses for good ends it at once. The
-// caller closes the client. connection are further options of the connection.
+// Dial connects to the server and checks that it serves the namespace. It tries for some seconds,
+// but stops at once when the server refuses permanently. The caller must close the client.
+// connection are further options of the connection.
 func Dial(ctx context.Context, s Settings, logger zerolog.Logger, connection ...grpc.DialOption) (client.Client, error) {
 	options := s.ClientOptions()
 	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, connection...)
@@ -32,8 +32,8 @@ func Dial(ctx context.Context, s Settings, logger zerolog.Logger, connection ...
 	return c, nil
 }
 
-// retried tries for some seconds to connect; what the server or this side refuses for
-// good is not tried again.
+// retried tries for some seconds to connect. It does not repeat what the server or this side
+// refuses permanently.
 func (s Settings) retried(ctx context.Context, dial func(context.Context) (client.Client, error)) (client.Client, error) {
 	if err := s.checkCertificates(ctx); err != nil {
 		return nil, err
@@ -50,9 +50,9 @@ func (s Settings) retried(ctx context.Context, dial func(context.Context) (clien
 		backoff.WithMaxElapsedTime(dialWithin))
 }
 
-// ForOthers is a client for calls that are passed on for workers on other machines: each
-// ends with its context, and none is counted as one of ours. It connects when it is
-// used first; the caller closes it.
+// ForOthers returns a client for calls that are passed on for workers on other machines. Each
+// call ends with its context, and none is counted in our metrics. The client connects when it is
+// first used; the caller must close it.
 func ForOthers(s Settings, logger zerolog.Logger) (client.Client, error) {
 	options := s.ClientOptions()
 	options.Logger = sdklog.Logger{To: logger}
@@ -64,8 +64,8 @@ func ForOthers(s Settings, logger zerolog.Logger) (client.Client, error) {
 	return c, nil
 }
 
-// dialOnce connects, and asks a question that goes through the same checks of
-// the namespace as starting a workflow.
+// dialOnce connects, and makes a request for which the server checks the namespace as it does
+// when a workflow is started.
 func dialOnce(ctx context.Context, options client.Options) (client.Client, error) {
 	c, err := client.DialContext(ctx, options)
 	if err != nil {

@@ -23,8 +23,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// serverOptions are those of a real server with a folder of its own, which takes
-// ports that are free.
+// serverOptions returns the options of a real server with a folder of its own and free ports.
 func serverOptions(t testing.TB) ServerOptions {
 	t.Helper()
 	binary := os.Getenv("HELIOTROPE_SERVER")
@@ -41,7 +40,7 @@ func serverOptions(t testing.TB) ServerOptions {
 	}
 }
 
-// ensure starts the server and sees that the test leaves none behind.
+// ensure starts the server, and makes sure that the test leaves none behind.
 func ensure(t testing.TB, o ServerOptions) *Server {
 	t.Helper()
 	server, err := Ensure(t.Context(), o)
@@ -70,7 +69,7 @@ const queue = "test"
 
 var testAttribute = temporal.NewSearchAttributeKeyFloat64("HeliotropeTestMs")
 
-// waitForWord adds the word it is sent to what an activity makes of its input.
+// waitForWord adds the word that it receives to an activity's result for its input.
 func waitForWord(ctx workflow.Context, in string) (string, error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
 	var greeting, word string
@@ -226,8 +225,8 @@ func TestOneServerForAllWhoWantOne(t *testing.T) {
 	}
 }
 
-// TestServerWithBusyPorts: a port of the user's that is taken is an error that
-// names it, and the Web UI goes elsewhere.
+// TestServerWithBusyPorts: a busy port that the user named is an error that names it; the Web UI
+// takes another port.
 func TestServerWithBusyPorts(t *testing.T) {
 	busy, err := net.Listen("tcp", anyPort)
 	if err != nil {
@@ -245,7 +244,7 @@ func TestServerWithBusyPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// The server itself, which nobody has asked before whether the port is free.
+	// The server itself, without a check of the port beforehand.
 	o.StateDir = t.TempDir()
 	command := exec.CommandContext(t.Context(), o.Binary, "--address", busy.Addr().String(), "--ui-address", anyPort,
 		"--database", filepath.Join(o.StateDir, databaseFile))
@@ -255,8 +254,7 @@ func TestServerWithBusyPorts(t *testing.T) {
 	}
 }
 
-// TestManyServersAtOnce: servers that start at the same time take nothing from
-// each other.
+// TestManyServersAtOnce: servers that start at the same time take nothing from each other.
 func TestManyServersAtOnce(t *testing.T) {
 	const servers = 4
 	addresses := make(chan string, 2*servers)
@@ -285,7 +283,7 @@ func TestManyServersAtOnce(t *testing.T) {
 	}
 }
 
-// TestServerListensOnTheLoopbackInterfaceOnly: it knows no authentication.
+// TestServerListensOnTheLoopbackInterfaceOnly: because it has no authentication.
 func TestServerListensOnTheLoopbackInterfaceOnly(t *testing.T) {
 	for _, address := range []string{"0.0.0.0:0", "[::]:0", "192.0.2.1:0"} {
 		o := serverOptions(t)
@@ -325,8 +323,8 @@ func TestServerRefusesADatabaseOfAnotherVersion(t *testing.T) {
 	}
 }
 
-// TestWorkflowsTakeLittleRoom: of Temporal's 61 indexes of workflows, 18 kB a workflow,
-// those are not there by which nobody looks for one.
+// TestWorkflowsTakeLittleRoom: of Temporal's 61 indexes of workflows, which take 18 kB a
+// workflow, those that no query uses do not exist.
 func TestWorkflowsTakeLittleRoom(t *testing.T) {
 	const workflows, mostBytes = 100, 10_000
 	o := serverOptions(t)
@@ -366,8 +364,8 @@ func TestWorkflowsTakeLittleRoom(t *testing.T) {
 	}
 }
 
-// TestServerRefusesACutDatabase: one that was cut off is named at once, also beside the
-// write-ahead log of a server that was killed; whole, it is served again after that.
+// TestServerRefusesACutDatabase: a database that was cut off is reported at once, also beside the
+// write-ahead log of a server that was killed; once it is complete again, it is served.
 func TestServerRefusesACutDatabase(t *testing.T) {
 	o := serverOptions(t)
 	database := filepath.Join(o.StateDir, databaseFile)
@@ -378,7 +376,7 @@ func TestServerRefusesACutDatabase(t *testing.T) {
 	if err := server.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	server = ensure(t, o) // its log is short now, and the file is whole
+	server = ensure(t, o) // its log is short now, and the file is complete
 	if err := syscall.Kill(-server.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 	"heliotrope/internal/gate/pass"
 )
 
-// keyed is a frontend that knows who has its API key, and has no work.
+// keyed is a frontend that records the API keys it is shown, and has no work.
 type keyed struct {
 	workflowservice.UnimplementedWorkflowServiceServer
 	polls chan []string // the keys that were shown
@@ -32,7 +32,7 @@ func (k *keyed) PollActivityTaskQueue(ctx context.Context, _ *workflowservice.Po
 	return nil, status.FromContextError(ctx.Err()).Err()
 }
 
-// uncounted fails a test in which anything is counted.
+// uncounted fails a test if anything is counted.
 type uncounted struct {
 	client.MetricsHandler
 	t *testing.T
@@ -45,8 +45,8 @@ func (u uncounted) Counter(name string) client.MetricsCounter {
 	return client.MetricsNopHandler.Counter(name)
 }
 
-// TestForOthers: calls of workers on other machines go by the controller's certificate and API
-// key, end with their contexts, and are nobody's figures.
+// TestForOthers: calls of workers on other machines use the controller's certificate and API key,
+// end with their contexts, and are not counted in any metrics.
 func TestForOthers(t *testing.T) {
 	certificates, err := pass.New().TLS()
 	require.NoError(t, err)

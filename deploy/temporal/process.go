@@ -26,19 +26,19 @@ const (
 	databaseFile = "temporal.db"
 	logFile      = "server.log"
 
-	// startWithin is how long the server may take to say that it is ready.
+	// startWithin is how long the server may take to report that it is ready.
 	startWithin = 90 * time.Second
-	// stopWithin is how long it may take to end in order before it is killed.
+	// stopWithin is how long the server may take to end in order before it is killed.
 	stopWithin = 20 * time.Second
-	// exitBadInput is its exit code for what the caller asked for wrongly.
+	// exitBadInput is the server's exit code for a wrong request of the caller.
 	exitBadInput = 2
 )
 
-// Database is the path of the embedded server's database in its folder.
+// Database returns the path of the embedded server's database in its folder.
 func Database(dir string) string { return filepath.Join(dir, databaseFile) }
 
-// FindBinary finds the embedded server's program: $HELIOTROPE_SERVER, or
-// heliotrope-server beside this program, or on the PATH.
+// FindBinary finds the embedded server's program: $HELIOTROPE_SERVER, or heliotrope-server in
+// this program's folder, or on the PATH.
 func FindBinary() (string, error) {
 	if path := os.Getenv("HELIOTROPE_SERVER"); path != "" {
 		if _, err := exec.LookPath(path); err != nil {
@@ -59,7 +59,7 @@ func FindBinary() (string, error) {
 	return path, nil
 }
 
-// start runs the embedded server in the folder, whose start lock is held.
+// start runs the embedded server in a folder. The caller must hold the folder's start lock.
 func start(ctx context.Context, o ServerOptions, dir string) (*Server, error) {
 	if pid := servedBy(dir); pid != 0 {
 		known, _ := readState(dir)
@@ -108,8 +108,8 @@ func (o ServerOptions) synchronous() string {
 	return o.Synchronous
 }
 
-// run starts the process and returns when it is ready. Of a process that is
-// not ready nothing is left.
+// run starts the process and returns when it is ready. If the process does not become ready,
+// nothing of it is left.
 func (s *Server) run(ctx context.Context, cmd *exec.Cmd) error {
 	path := filepath.Join(s.dir, logFile)
 	if err := os.Rename(path, path+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:forbidigo // kept, not written
@@ -126,7 +126,7 @@ func (s *Server) run(ctx context.Context, cmd *exec.Cmd) error {
 	}
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = in, log
-	// A session of its own: neither Ctrl-C nor a closed terminal reaches it.
+	// A session of its own: neither Ctrl-C nor closing the terminal reaches it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = errors.Join(cmd.Start(), in.Close())
 	if err != nil {
@@ -135,7 +135,7 @@ func (s *Server) run(ctx context.Context, cmd *exec.Cmd) error {
 	exited := make(chan struct{})
 	s.PID, s.exited = cmd.Process.Pid, exited
 	go func() {
-		_ = cmd.Wait() // how it ended is in its log
+		_ = cmd.Wait() // its log says how it ended
 		close(exited)
 	}()
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
@@ -165,27 +165,27 @@ func (s *Server) run(ctx context.Context, cmd *exec.Cmd) error {
 	return err
 }
 
-// refusal is the sentence by which the server refused what was asked for.
+// refusal returns the sentence with which the server refused the request.
 func refusal(said string) string {
 	last := said[strings.LastIndex(said, "\n")+1:]
 	return strings.TrimPrefix(last, binaryName+": ")
 }
 
-// errPortTaken says that the server ended because a port was taken that it had
-// chosen itself. One that was asked for is bad input.
+// errPortTaken says that the server ended because a port that it had chosen itself was taken by
+// another process. A port that the user asked for would be bad input.
 var errPortTaken = errors.New("a port was taken meanwhile")
 
 // portTries is how often the server is started when its ports are taken.
 const portTries = 5
 
-// readyLine is what the server prints when it is ready.
+// readyLine is the line that the server prints when it is ready.
 type readyLine struct {
 	Ready   bool   `json:"ready"`
 	Address string `json:"address"` // host:port of the frontend
 	UI      string `json:"ui"`      // host:port of the Web UI
 }
 
-// readReady reads that line; what is something else is not ready.
+// readReady reads the ready line; for any other line Ready is false.
 func readReady(out *os.File) (line readyLine) {
 	text, err := bufio.NewReader(out).ReadBytes('\n')
 	if err != nil || json.Unmarshal(text, &line) != nil {
@@ -194,7 +194,7 @@ func readReady(out *os.File) (line readyLine) {
 	return line
 }
 
-// tail is the last lines of a file, for an error.
+// tail returns the last lines of a file, for an error.
 func tail(path string) string {
 	const lines = 10
 	text, err := os.ReadFile(path)
@@ -205,14 +205,13 @@ func tail(path string) string {
 	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
 }
 
-// Exited is closed when the server that this process started has ended. It is
-// nil, and so blocks for ever, for a server that was found.
+// Exited returns a channel that is closed when the server that this process started has ended.
+// For a server that was found it is nil, and so blocks for ever.
 func (s *Server) Exited() <-chan struct{} { return s.exited }
 
-// Stop ends the server if this process started it, in order, and kills its
-// process group when that takes too long or ctx ends: give it a context that is
-// not the cancelled one that made you stop. It does nothing for a
-// server that was found, and nothing the second time.
+// Stop ends the server in order, if this process started it. It kills the server's process group
+// when that takes too long or ctx ends; so do not pass the cancelled context that made you stop.
+// It does nothing for a server that was found, and nothing when it is called again.
 func (s *Server) Stop(ctx context.Context) error {
 	if !s.Started {
 		return nil
@@ -225,8 +224,8 @@ func (s *Server) Stop(ctx context.Context) error {
 	return terminate(ctx, s.PID, s.exited)
 }
 
-// StopEmbedded ends the embedded server of the folder, whoever started it. It
-// returns false when none runs. StateDir may be empty.
+// StopEmbedded ends the embedded server of a folder, whoever started it. It returns false when
+// none is running. stateDir may be empty.
 func StopEmbedded(ctx context.Context, stateDir string) (bool, error) {
 	dir, err := orDefault(stateDir)
 	if err != nil {
@@ -239,7 +238,7 @@ func StopEmbedded(ctx context.Context, stateDir string) (bool, error) {
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		_ = poll.Until(context.WithoutCancel(ctx), 20*time.Millisecond, func(context.Context) (bool, error) { // without limit or error
+		_ = poll.Until(context.WithoutCancel(ctx), 20*time.Millisecond, func(context.Context) (bool, error) { // without a limit, and without errors
 			return servedBy(dir) != pid, nil
 		})
 	}()
@@ -266,9 +265,9 @@ func terminate(ctx context.Context, pid int, gone <-chan struct{}) error {
 	return nil
 }
 
-// servedBy is the process that serves the folder's database, or zero. The
-// server holds a POSIX lock while it lives, and the kernel tells whose it is:
-// a process that was given the same number later is never taken for it.
+// servedBy returns the process that serves the folder's database, or zero. The server holds a
+// POSIX lock while it lives, and the kernel says whose lock it is: a process that got the same id
+// later is never taken for the server.
 func servedBy(dir string) int {
 	file, err := os.Open(filepath.Join(dir, databaseFile+".lock"))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// anyPort is what a server is to take a free port of.
+// anyPort is an address for which a server takes any free port.
 const anyPort = "127.0.0.1:0"
 
 // fakeServer is a program that does what the script says.
@@ -66,7 +66,7 @@ func TestEnsureRefusesABusyPort(t *testing.T) {
 	}
 }
 
-// TestFindOfAServerThatEnds: it took the connection, and was killed.
+// TestFindOfAServerThatEnds: the server accepted the connection, and was then killed.
 func TestFindOfAServerThatEnds(t *testing.T) {
 	listener, err := net.Listen("tcp", anyPort)
 	if err != nil {
@@ -74,7 +74,7 @@ func TestFindOfAServerThatEnds(t *testing.T) {
 	}
 	defer listener.Close()
 	go func() {
-		for range 2 { // the first asks whether anybody listens, the second for Temporal
+		for range 2 { // the first connection checks that somebody listens, the second asks for Temporal
 			conn, err := listener.Accept()
 			if err != nil {
 				return
@@ -131,8 +131,8 @@ func TestEnsureTellsWhyTheServerEnded(t *testing.T) {
 	}
 }
 
-// TestEnsureStartsAgainWhenAPortIsTaken: the server has chosen a port, and
-// somebody else takes it before the server listens.
+// TestEnsureStartsAgainWhenAPortIsTaken: another process takes the port that the server has
+// chosen, before the server listens.
 func TestEnsureStartsAgainWhenAPortIsTaken(t *testing.T) {
 	const taken = `echo '{"level":"fatal","error":"listen tcp 127.0.0.1:40001: bind: address already in use"}' >&2; exit 1`
 	for name, test := range map[string]struct{ failures, starts int }{

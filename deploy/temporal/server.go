@@ -21,21 +21,21 @@ import (
 
 // ServerOptions say how Ensure finds or starts a server.
 type ServerOptions struct {
-	// Settings say where the server is wanted. Port 0 is any that is free, of
-	// an embedded server; where it then is, is in the Server's settings.
+	// Settings say where the server is wanted. For an embedded server, port 0 is any free port;
+	// the Server's settings then have the actual one.
 	Settings Settings
-	// StateDir is the embedded server's folder; empty is DefaultDir.
+	// StateDir is the embedded server's folder; "" means DefaultDir.
 	StateDir string
-	// Binary is the embedded server's program; empty is FindBinary.
+	// Binary is the path of the embedded server's program; "" means FindBinary.
 	Binary string
-	// UIAddress is where its Web UI is wanted; empty is DefaultUIAddress. When
-	// it is busy, another port is taken, and port 0 is any that is free.
+	// UIAddress is the address wanted for the Web UI; "" means DefaultUIAddress. A busy port is
+	// replaced by another, and port 0 is any free one.
 	UIAddress string
-	// Synchronous is SQLite's setting: FULL (or empty) survives a power
-	// failure, NORMAL is faster and survives a crash of the process.
+	// Synchronous is SQLite's setting: FULL (or "") survives a power failure; NORMAL is faster
+	// and survives a crash of the process.
 	Synchronous string
 	Log         zerolog.Logger
-	// Progress, when not nil, is told what takes time.
+	// Progress, when not nil, is told of steps that take time.
 	Progress func(string)
 }
 
@@ -48,12 +48,12 @@ func (o ServerOptions) progress(format string, args ...any) {
 // Server is a Temporal server that answers.
 type Server struct {
 	Settings Settings
-	// Started says that this process started it, and is to stop it if it wants.
+	// Started says that this process started the server, and may stop it.
 	Started bool
-	// UIURL is the address of the Web UI; empty when it is not known, which is
-	// so for every server that is not ours.
+	// UIURL is the address of the Web UI; "" when it is not known, as for every server that is
+	// not ours.
 	UIURL string
-	// PID is the embedded server's process and process group; zero for others.
+	// PID is the embedded server's process and process group; zero for other servers.
 	PID int
 
 	dir    string
@@ -63,7 +63,7 @@ type Server struct {
 // stateFile tells other processes about the running server.
 const stateFile = "server.json"
 
-// state is what stateFile holds.
+// state is the content of stateFile.
 type state struct {
 	PID     int       `json:"pid"`
 	Address string    `json:"address"` // host:port
@@ -71,16 +71,16 @@ type state struct {
 	Started time.Time `json:"started"`
 }
 
-// answerWithin is how long who listens may take to prove that it is Temporal.
+// answerWithin is how long a listening process may take to prove that it is Temporal.
 const answerWithin = 5 * time.Second
 
 // ErrNotRunning says that no Temporal server answers.
 var ErrNotRunning = errors.New("no Temporal server answers")
 
-// Find returns the server that answers at the settings' address, and starts
-// none. It returns ErrNotRunning when nobody listens there, and fault.BadInput
-// when somebody does who is not a Temporal server. StateDir may be empty. At
-// port 0 is the embedded server of that folder, wherever it is.
+// Find returns the server that answers at the settings' address, and never starts one. It returns
+// ErrNotRunning when nobody listens there, and fault.BadInput when the listener is not a Temporal
+// server. stateDir may be empty. With port 0 it finds the embedded server of that folder, on
+// whatever port it is.
 func Find(ctx context.Context, s Settings, stateDir string) (*Server, error) {
 	dir, err := orDefault(stateDir)
 	if err != nil {
@@ -96,7 +96,7 @@ func Find(ctx context.Context, s Settings, stateDir string) (*Server, error) {
 	}
 	if err := checkTemporal(ctx, s); err != nil {
 		if gone := checkListens(ctx, s.Address); gone != nil {
-			return nil, gone // a server that was just ending
+			return nil, gone // a server that is about to end
 		}
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func checkListens(ctx context.Context, address string) error {
 	return fmt.Errorf("%w at %s: %w", ErrNotRunning, address, err)
 }
 
-// checkTemporal asks who listens there for the health of Temporal's frontend.
+// checkTemporal asks the listener for the health of Temporal's frontend.
 func checkTemporal(ctx context.Context, s Settings) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
@@ -141,10 +141,9 @@ func checkTemporal(ctx context.Context, s Settings) error {
 	return nil
 }
 
-// Ensure returns the server at the settings' address: the one that answers, or
-// an embedded one that it starts when the user has named no address. It
-// returns when the server is ready. A server that it started goes on when this
-// process ends; Stop ends it.
+// Ensure returns the server at the settings' address: the one that answers there, or an embedded
+// one that it starts if the user has named no address. It returns when the server is ready. A
+// server that it started continues when this process ends; Stop ends it.
 func Ensure(ctx context.Context, o ServerOptions) (*Server, error) {
 	server, err := Find(ctx, o.Settings, o.StateDir)
 	if !errors.Is(err, ErrNotRunning) {
@@ -166,7 +165,7 @@ func Ensure(ctx context.Context, o ServerOptions) (*Server, error) {
 	}
 	defer func() { _ = lock.Unlock() }()
 	if server, err = Find(ctx, o.Settings, dir); !errors.Is(err, ErrNotRunning) {
-		return server, err // somebody started it while we waited
+		return server, err // somebody started it while we waited for the lock
 	}
 	return start(ctx, o, dir)
 }
@@ -178,7 +177,7 @@ func orDefault(stateDir string) (string, error) {
 	return DefaultDir()
 }
 
-// readState reads what is known of the folder's server, which may have ended.
+// readState reads what is recorded about the folder's server, which may have ended since.
 func readState(dir string) (state, bool) {
 	var known state
 	text, err := os.ReadFile(filepath.Join(dir, stateFile))
@@ -188,7 +187,7 @@ func readState(dir string) (state, bool) {
 	return known, true
 }
 
-// writeState replaces the file, so that no reader sees half of it.
+// writeState replaces the file atomically, so no reader sees half of it.
 func writeState(dir string, known state) error {
 	text, err := json.MarshalIndent(known, "", "  ")
 	if err != nil {

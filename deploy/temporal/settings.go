@@ -1,18 +1,18 @@
-// Package temporal reaches the Temporal server that keeps the campaigns, and
-// starts an embedded one (deploy/devserver) when the user has named none.
+// Package temporal connects to the Temporal server that keeps the campaigns, and starts an
+// embedded one (deploy/devserver) if the user has named none.
 //
 // It promises that
-//   - a server that the user named is used as it is, and nothing is ever
-//     started in its place;
-//   - the embedded server listens on the loopback interface only, and one
-//     database is never served twice, however many commands start at once;
-//   - it outlives the command that started it, unless that command stops it;
+//   - a server that the user named is used as it is, and no other is ever started
+//     in its place;
+//   - the embedded server listens on the loopback interface only, and a database
+//     is never served twice, however many commands start at once;
+//   - the embedded server outlives the command that started it, unless that command
+//     stops it;
 //   - Stop ends the server in order and then its whole process group, and
 //     returns when the process is gone.
 //
-// Dangerous: the embedded server has no authentication, and stopping it stops
-// every campaign that it keeps. They go on when it is started again with the
-// same folder.
+// Dangerous: the embedded server has no authentication, and stopping it stops every campaign that
+// it keeps. The campaigns continue when it is started again with the same folder.
 package temporal
 
 import (
@@ -45,18 +45,17 @@ type Settings struct {
 	named   bool           // the user named the address
 	options client.Options // TLS, API key, headers
 	keys    string         // path of the codec's keys
-	chosen  bool           // the environment says what keys there are, or that there are none
+	chosen  bool           // the environment names the keys, or says that there are none
 }
 
-// CodecEnv names the file with the keys by which payloads are encrypted (package codec). Set
-// and empty, it says that none are.
+// CodecEnv is the variable that names the file with the keys for encrypting payloads (package
+// codec). If it is set but empty, payloads are not encrypted.
 const CodecEnv = "HELIOTROPE_CODEC_KEYS"
 
-// LoadSettings reads what Temporal's own tools read: TEMPORAL_ADDRESS,
-// TEMPORAL_NAMESPACE, TEMPORAL_TLS_…, TEMPORAL_API_KEY, and the profile of the
-// configuration file (TEMPORAL_CONFIG_FILE, TEMPORAL_PROFILE), as
-// go.temporal.io/sdk/contrib/envconfig documents them. Every error is
-// fault.BadInput.
+// LoadSettings reads the settings that Temporal's own tools read: TEMPORAL_ADDRESS,
+// TEMPORAL_NAMESPACE, TEMPORAL_TLS_…, TEMPORAL_API_KEY, and the profile of the configuration file
+// (TEMPORAL_CONFIG_FILE, TEMPORAL_PROFILE), as go.temporal.io/sdk/contrib/envconfig documents
+// them. All its errors are fault.BadInput.
 func LoadSettings() (Settings, error) {
 	profile, err := envconfig.LoadClientConfigProfile(envconfig.LoadClientConfigProfileOptions{ConfigFileStrict: true})
 	if err != nil {
@@ -87,7 +86,8 @@ func LoadSettings() (Settings, error) {
 	return s, nil
 }
 
-// withKeys has payloads encrypted by the keys in a file; "" is none.
+// withKeys returns settings that encrypt payloads with the keys in a file; "" means no
+// encryption.
 func (s Settings) withKeys(path string) (Settings, error) {
 	var keys *codec.Keys
 	if path != "" {
@@ -108,8 +108,8 @@ func (s Settings) withKeys(path string) (Settings, error) {
 	return s, nil
 }
 
-// OrKeys are the settings with the codec's keys in a file where the environment says nothing of keys.
-// An error is fault.BadInput.
+// OrKeys returns the settings with the codec's keys from a file, unless the environment says
+// which keys to use. An error is fault.BadInput.
 func (s Settings) OrKeys(path string) (Settings, error) {
 	if s.chosen {
 		return s, nil
@@ -121,19 +121,18 @@ func (s Settings) OrKeys(path string) (Settings, error) {
 	return with, nil
 }
 
-// Keys is the path of the file by whose keys payloads are encrypted; "" when they are not.
+// Keys returns the path of the file with whose keys payloads are encrypted; "" when they are not
+// encrypted.
 func (s Settings) Keys() string { return s.keys }
 
-// Configured says that the user named an address: no embedded server is ever
-// started then.
+// Configured reports whether the user named an address: then no embedded server is ever started.
 func (s Settings) Configured() bool { return s.named }
 
-// anyPort says that the address is that of no server yet: it is to take any
-// port that is free.
+// anyPort reports whether the address is not that of a server yet, but asks for any free port.
 func (s Settings) anyPort() bool { return !s.named && strings.HasSuffix(s.Address, ":0") }
 
-// ClientOptions are the settings for the SDK: address, namespace, TLS,
-// credentials and headers, and what encrypts payloads.
+// ClientOptions returns the settings for the SDK: address, namespace, TLS, credentials and
+// headers, and the encryption of payloads.
 func (s Settings) ClientOptions() client.Options {
 	options := s.options
 	options.ConnectionOptions.DialOptions = slices.Clone(options.ConnectionOptions.DialOptions)
@@ -141,15 +140,15 @@ func (s Settings) ClientOptions() client.Options {
 	return options
 }
 
-// WithMetrics are the settings of clients that tell their figures, and those of
-// their workers.
+// WithMetrics returns the settings for clients that report their metrics, and those of their
+// workers, to handler.
 func (s Settings) WithMetrics(handler client.MetricsHandler) Settings {
 	s.options.MetricsHandler = handler
 	return s
 }
 
-// DefaultDir is the folder of this user's embedded server: heliotrope/temporal
-// under XDG_STATE_HOME, or ~/.local/state.
+// DefaultDir returns the folder of this user's embedded server: heliotrope/temporal under
+// XDG_STATE_HOME, or under ~/.local/state.
 func DefaultDir() (string, error) {
 	state := os.Getenv("XDG_STATE_HOME")
 	if state == "" {

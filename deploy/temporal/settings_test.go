@@ -9,7 +9,7 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// clearSettings lets a test see none of the machine's own settings.
+// clearSettings hides the machine's own settings from a test.
 func clearSettings(t *testing.T) {
 	t.Helper()
 	for _, variable := range os.Environ() {

@@ -18,8 +18,8 @@ import (
 	"heliotrope/internal/sdklog"
 )
 
-// OldestServer is the oldest version of Temporal's server that is supported: the oldest that
-// Heliotrope was run on.
+// OldestServer is the oldest supported version of Temporal's server: the oldest on which
+// Heliotrope was run.
 const OldestServer = "1.32.1"
 
 // DefaultRetention is how long a namespace that Heliotrope makes keeps closed workflows.
@@ -28,9 +28,10 @@ const DefaultRetention = 90 * 24 * time.Hour
 // Needs are what campaigns need of a server's namespace.
 type Needs struct {
 	Attributes Attributes
-	// Retention is how long closed workflows are kept, at least.
+	// Retention is the shortest time for which closed workflows must be kept.
 	Retention time.Duration
-	// Lengthen has Setup change a retention that is shorter, which is refused otherwise.
+	// Lengthen allows Setup to lengthen a retention that is too short; otherwise Setup refuses
+	// it.
 	Lengthen bool
 }
 
@@ -41,16 +42,18 @@ type Prepared struct {
 	Namespace string `json:"namespace"`
 	// RetentionHours is how long closed workflows are kept now.
 	RetentionHours float64 `json:"retention_hours"`
-	// Made, Changed and There are what was made, what was changed, and what was as it must be.
+	// Made and Changed list what Setup made and changed; There lists what was already as it must
+	// be.
 	Made    []string `json:"made"`
 	Changed []string `json:"changed"`
 	There   []string `json:"there"`
 }
 
-// Setup makes a server's namespace, with its retention, and search attributes where they are missing,
-// and returns when they can be used. What is there is left alone, so a second run changes nothing. It is
-// fault.BadInput, and nothing was changed, when the server is older than OldestServer, the namespace
-// keeps closed workflows for a shorter time, or an attribute is of another type.
+// Setup makes a server's namespace, with its retention, and its search attributes, as far as they
+// are missing, and returns when they can be used. It leaves alone what exists, so a second run
+// changes nothing. It returns fault.BadInput, and has changed nothing, when the server is older
+// than OldestServer, when the namespace keeps closed workflows for a shorter time, or when an
+// attribute has another type.
 func Setup(ctx context.Context, s Settings, needs Needs, logger zerolog.Logger) (Prepared, error) {
 	done := Prepared{Address: s.Address, Namespace: s.Namespace, Made: []string{}, Changed: []string{}, There: []string{}}
 	c, err := connect(ctx, s, logger)
@@ -97,7 +100,7 @@ func (p *Prepared) namespace(ctx context.Context, c client.Client, there bool, k
 	case !there:
 		_, err := c.WorkflowService().RegisterNamespace(ctx, &workflowservice.RegisterNamespaceRequest{
 			Namespace: p.Namespace, Description: "Campaigns of Heliotrope", WorkflowExecutionRetentionPeriod: durationpb.New(wanted)})
-		var exists *serviceerror.NamespaceAlreadyExists // somebody else was as quick
+		var exists *serviceerror.NamespaceAlreadyExists // somebody else made it at the same time
 		if err != nil && !errors.As(err, &exists) {
 			return fmt.Errorf("make namespace %s: %w", p.Namespace, err)
 		}
@@ -116,7 +119,7 @@ func (p *Prepared) namespace(ctx context.Context, c client.Client, there bool, k
 	return nil
 }
 
-// known waits until the server's parts know the new namespace.
+// known waits until all the server's parts know the new namespace.
 func (p *Prepared) known(ctx context.Context, c client.Client) error {
 	err := patiently(ctx, func() error {
 		if _, err := missingAttributes(ctx, c, p.Namespace, nil); err != nil {
@@ -131,7 +134,7 @@ func (p *Prepared) known(ctx context.Context, c client.Client) error {
 	return nil
 }
 
-// days is a retention for people: 90 days, or hours where it is no whole number of days.
+// days returns a retention as text: in days, or in hours when it is not a whole number of days.
 func days(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
@@ -143,8 +146,8 @@ func days(d time.Duration) string {
 	return fmt.Sprintf("%g hours", d.Hours())
 }
 
-// Check says what keeps a server that the user named from campaigns: an older version, or missing search
-// attributes. It changes nothing.
+// Check returns why a server that the user named cannot run campaigns: its version is too old, or
+// search attributes are missing. It changes nothing.
 func Check(ctx context.Context, c client.Client, s Settings, attributes Attributes) error {
 	if _, err := checkVersion(ctx, c, s); err != nil {
 		return err
@@ -173,7 +176,8 @@ func checkVersion(ctx context.Context, c client.Client, s Settings) (string, err
 	return have, nil
 }
 
-// retention is how long the namespace keeps closed workflows, when it is there.
+// retention returns how long the namespace keeps closed workflows; there is false when the
+// namespace does not exist.
 func retention(ctx context.Context, c client.Client, name string) (kept time.Duration, there bool, err error) {
 	described, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: name})
 	var missing *serviceerror.NamespaceNotFound

@@ -16,13 +16,13 @@ import (
 	"google.golang.org/grpc"
 )
 
-// needs are those of a test: an attribute of each type that there is in Heliotrope.
+// needs has an attribute of each type that Heliotrope uses.
 var needs = Needs{Retention: 48 * time.Hour, Attributes: Attributes{
 	"HeliotropeTest": enumspb.INDEXED_VALUE_TYPE_KEYWORD, testAttribute.GetName(): testAttribute.GetValueType(),
 }}
 
-// TestSetup makes all on a server that has nothing, nothing the second time, and refuses what it
-// must not change.
+// TestSetup makes everything on a server that has nothing, and nothing the second time; it
+// refuses what it must not change.
 func TestSetup(t *testing.T) {
 	cluster := sqliteCluster(t)
 	s := settingsOf(t, cluster.Environment(cluster.Clients.Issue(t, "controller")))
@@ -69,7 +69,7 @@ func TestSetup(t *testing.T) {
 	wantBadInput(t, Check(t.Context(), c, s, more.Attributes), "HeliotropeOther", "heliotrope temporal setup")
 }
 
-// ancient is a server that tells its version, and notes whatever else it is asked.
+// ancient is a server that reports its version and records all other requests.
 type ancient struct {
 	workflowservice.UnimplementedWorkflowServiceServer
 	version string
@@ -79,7 +79,7 @@ func (a *ancient) GetSystemInfo(context.Context, *workflowservice.GetSystemInfoR
 	return &workflowservice.GetSystemInfoResponse{ServerVersion: a.version}, nil
 }
 
-// TestOldServers are refused before anything else is asked of them.
+// TestOldServers: they are refused before anything else is asked of them.
 func TestOldServers(t *testing.T) {
 	for _, version := range []string{"1.31.9", "1.4.0", "0.0.1", "1.32.1-rc.1", "", "unknown"} {
 		asked := make(chan string, 100)

@@ -1,5 +1,5 @@
 package temporal
 
-// TestedServers are the versions of Temporal's server that the tests run on: the embedded one's. Other versions were not
-// tried.
+// TestedServers returns the versions of Temporal's server on which the tests run: that of the
+// embedded server. Other versions were not tried.
 func TestedServers() []string { return []string{"1.32.1"} }

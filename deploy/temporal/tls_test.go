@@ -34,7 +34,8 @@ func sqliteCluster(t *testing.T) *temporaltest.Cluster {
 	return cluster
 }
 
-// TestCertificates refuses every certificate but the right ones, and says which it was.
+// TestCertificates: every certificate but the right ones is refused, and the error says which one
+// it was.
 func TestCertificates(t *testing.T) {
 	cluster := sqliteCluster(t)
 	other := temporaltest.NewAuthority(t, t.TempDir(), "other")
@@ -89,7 +90,7 @@ func TestCertificates(t *testing.T) {
 	})
 }
 
-// TestCertificateOfAServer refuses servers whose certificate is not in order.
+// TestCertificateOfAServer: servers with invalid certificates are refused.
 func TestCertificateOfAServer(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*x509.Certificate)
@@ -114,7 +115,7 @@ func TestCertificateOfAServer(t *testing.T) {
 	}
 }
 
-// serveTLS listens with a certificate, and speaks no further than the handshake.
+// serveTLS listens with a certificate, and does nothing after the handshake.
 func serveTLS(t *testing.T, own temporaltest.Pair) string {
 	t.Helper()
 	pair, err := tls.LoadX509KeyPair(own.Certificate, own.Key)

@@ -15,24 +15,25 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// What an encrypted payload says of itself, as Temporal's samples have it
-// (https://github.com/temporalio/samples-go/tree/main/encryption). Its data are a nonce of 12 bytes, and
-// then the payload, encrypted and authenticated together with the key's ID.
+// The metadata of an encrypted payload, as in Temporal's samples
+// (https://github.com/temporalio/samples-go/tree/main/encryption). The payload's data are a nonce
+// of 12 bytes, followed by the original payload, encrypted and authenticated together with the
+// key's ID.
 const (
 	encrypted     = "binary/encrypted"
 	metadataKeyID = "encryption-key-id"
 )
 
-// Codec encrypts and decrypts payloads: a converter.PayloadCodec.
+// Codec encrypts and decrypts payloads: it is a converter.PayloadCodec.
 type Codec struct{ keys *Keys }
 
 var _ converter.PayloadCodec = Codec{}
 
-// New makes a codec. Without keys it encrypts nothing, and says of what is encrypted that keys are
-// wanted.
+// New returns a codec. Without keys it encrypts nothing, and its error for an encrypted payload
+// says that keys are needed.
 func New(keys *Keys) Codec { return Codec{keys: keys} }
 
-// Encode encrypts payloads. What is encrypted already is left alone.
+// Encode encrypts payloads. It leaves encrypted ones alone.
 func (c Codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	if c.keys == nil {
 		return payloads, nil
@@ -58,7 +59,7 @@ func (c Codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 	return out, nil
 }
 
-// Decode decrypts payloads. What is not encrypted is left alone.
+// Decode decrypts payloads. It leaves unencrypted ones alone.
 func (c Codec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	out := make([]*commonpb.Payload, len(payloads))
 	for i, payload := range payloads {
@@ -102,15 +103,16 @@ func (c Codec) decrypt(payload *commonpb.Payload) (*commonpb.Payload, error) {
 	return decrypted, nil
 }
 
-// refused gives an error the code of what is not tried again by itself: asking again does not bring
-// the key. It is not that of a call that the server refused.
+// refused gives an error a code with which the call is not retried automatically, because another
+// call does not bring the key. It is not the code of a call that the server refused.
 func refused(err error) error { return status.Error(codes.FailedPrecondition, err.Error()) }
 
-// DialOptions are options for a client's connection (client.ConnectionOptions.DialOptions): what goes
-// through it is encrypted on its way out and decrypted on its way in.
+// DialOptions returns options for a client's connection (client.ConnectionOptions.DialOptions)
+// that encrypt outgoing payloads and decrypt incoming ones.
 //
-// It is done there and not by the SDK's data converter because a workflow that gets a payload without
-// its key would fail, and what it carries on of another one's (a failure, a memo) is never converted.
+// The SDK's data converter is not used for this, because a workflow that got a payload without
+// having its key would fail, and because the converter never converts what a workflow passes on
+// from another one (a failure, a memo).
 func (c Codec) DialOptions() ([]grpc.DialOption, error) {
 	if c.keys == nil {
 		look, err := proxy.NewPayloadVisitorInterceptor(proxy.PayloadVisitorInterceptorOptions{Inbound: &proxy.VisitPayloadsOptions{
@@ -126,8 +128,9 @@ func (c Codec) DialOptions() ([]grpc.DialOption, error) {
 	return []grpc.DialOption{grpc.WithChainUnaryInterceptor(ofACopy, failures, payloads)}, errors.Join(failuresErr, payloadsErr)
 }
 
-// ofACopy has the interceptors after it change a copy of the request: the SDK keeps parts of its own, and
-// sends it again when it did not get through. It is a grpc.UnaryClientInterceptor.
+// ofACopy makes the following interceptors change a copy of the request: the SDK keeps parts of
+// its own request, and sends it again if it did not get through. It is a
+// grpc.UnaryClientInterceptor.
 func ofACopy(ctx context.Context, method string, request, reply any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 	if message, is := request.(proto.Message); is {
 		request = proto.Clone(message)

@@ -25,7 +25,7 @@ import (
 
 const secret = "the guest's name is Ada"
 
-// key is a line of a file of keys whose key is one byte again and again.
+// key returns a line of a key file, with a key that is one byte repeated.
 func key(id string, b byte) string {
 	return id + " " + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{b}, 32)) + "\n"
 }
@@ -77,8 +77,8 @@ func TestRoundTrip(t *testing.T) {
 	assert.True(t, proto.Equal(payload(t)[0], plain[0]), "what was never encrypted")
 }
 
-// TestRotation: the newest key encrypts, and the old one is still read; a key that comes into the file
-// later is found there.
+// TestRotation: the newest key encrypts, and payloads of the old one can still be read; a key
+// that is added to the file later is found.
 func TestRotation(t *testing.T) {
 	path := write(t, filepath.Join(t.TempDir(), "keys"), key("old", 1), 0o600)
 	keys, err := codec.Load(path)

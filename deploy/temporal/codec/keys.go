@@ -1,21 +1,21 @@
-// Package codec encrypts what campaigns keep on a Temporal server, so that whoever reads the server's
-// database or its backups learns nothing of it but what searches need.
+// Package codec encrypts what campaigns keep on a Temporal server, so that anyone who reads the
+// server's database or its backups learns only what searches need.
 //
 // It promises that
 //   - every payload and every failure's message that leaves this process through a connection with
 //     Codec.DialOptions is encrypted with AES-256-GCM, under the newest key of a file;
-//   - what is encrypted under any key of that file is readable, and what was never encrypted too;
-//   - no workflow fails because a key is missing: what cannot be decrypted does not get past the
-//     connection, so the task waits on the server until the key is in the file;
-//   - keys are in that file only, which nobody else may read: in no argument, environment, log or
-//     error.
+//   - what was encrypted under any key of that file can be read, and so can what was never encrypted;
+//   - no workflow fails because a key is missing: a payload that cannot be decrypted does not get past
+//     the connection, so the task waits on the server until the key is in the file;
+//   - keys are only in that file, which nobody else may read: they are in no argument, environment,
+//     log or error.
 //
-// Not encrypted are the names of workflows, activities, queues and processes, search attributes, and the
-// times of all that happens: the server needs them.
+// Not encrypted are the names of workflows, activities, queues and processes, search attributes,
+// and the times of all events: the server needs them.
 //
-// Dangerous: what was encrypted under a key that is lost is lost. A key may be taken out of the file
-// when the server keeps nothing of its time any more: a namespace's retention after the last campaign
-// that used it.
+// Dangerous: what was encrypted under a lost key is lost. A key may be removed from the file only
+// when the server keeps nothing from its time any more: a namespace's retention after the end of
+// the last campaign that used it.
 package codec
 
 import (
@@ -39,11 +39,11 @@ import (
 // keyBytes is the length of a key of AES-256.
 const keyBytes = 32
 
-// keyID is what a key may be called.
+// keyID matches the ID of a key.
 var keyID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// Keys are the keys of a file: a line for each, "ID KEY", with the 32 bytes of the key in base64. Empty
-// lines and lines that begin with # say nothing. The last key is the newest.
+// Keys are the keys of a file. The file has a line "ID KEY" for each key, with the key's 32 bytes
+// in base64. Empty lines and lines that begin with # are ignored. The last key is the newest.
 type Keys struct {
 	path string
 
@@ -52,7 +52,7 @@ type Keys struct {
 	newest string // ID
 }
 
-// Load reads a file of keys. It must be a file that only its owner may read or write.
+// Load reads a file of keys. Only the file's owner may have access to it.
 func Load(path string) (*Keys, error) {
 	k := &Keys{path: path}
 	return k, k.read()
@@ -79,7 +79,7 @@ func (k *Keys) read() error {
 	return nil
 }
 
-// parse reads keys. Its errors name lines, and never what is in them.
+// parse reads keys. Its errors name lines, but never their content.
 func parse(text []byte) (byID map[string]cipher.AEAD, newest string, err error) {
 	byID = map[string]cipher.AEAD{}
 	lines := bufio.NewScanner(bytes.NewReader(text))
@@ -116,14 +116,15 @@ func parse(text []byte) (byID map[string]cipher.AEAD, newest string, err error) 
 	return byID, newest, nil
 }
 
-// encrypting is the key that encrypts.
+// encrypting returns the key with which payloads are encrypted.
 func (k *Keys) encrypting() (id string, key cipher.AEAD) {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
 	return k.newest, k.byID[k.newest]
 }
 
-// decrypting is the key with an ID. One that is not known may have come into the file meanwhile.
+// decrypting returns the key with an ID. It reads the file again for an unknown ID, which may
+// have been added since.
 func (k *Keys) decrypting(id string) (cipher.AEAD, error) {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
@@ -139,8 +140,8 @@ func (k *Keys) decrypting(id string) (cipher.AEAD, error) {
 	return nil, fmt.Errorf("key %q is not in %s: put it there", id, k.path)
 }
 
-// AddKey makes a key, and adds it to the file, whose newest it is then. It makes the file when there
-// is none. The key's ID begins with the day.
+// AddKey makes a key and adds it to the file as the newest. It creates the file if there is none.
+// The key's ID begins with the date.
 func AddKey(path string) (id string, err error) {
 	if _, err := Load(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err

@@ -8,15 +8,16 @@ import (
 	"go.temporal.io/sdk/converter"
 )
 
-// largestRequest is how long a request of the Web UI may be, in bytes: it sends a page of a history, whose
-// payloads are 2 MB each at most.
+// largestRequest is the largest accepted request of the Web UI, in bytes: the UI sends a page of
+// a history, whose payloads are 2 MB each at most.
 const largestRequest = 32 << 20
 
-// Handler decrypts for Temporal's Web UI, and encrypts what is typed there
-// (https://docs.temporal.io/codec-server): POST /decode and /encode. Of browsers it answers pages of one
-// origin only, as http://127.0.0.1:8233, that of the Web UI (https://fetch.spec.whatwg.org, "CORS protocol").
+// Handler decrypts payloads for Temporal's Web UI, and encrypts what is typed there
+// (https://docs.temporal.io/codec-server): POST /decode and /encode. In browsers it serves only
+// pages of one origin, such as http://127.0.0.1:8233, that of the Web UI
+// (https://fetch.spec.whatwg.org, "CORS protocol").
 //
-// Dangerous: whoever reaches it and has encrypted payloads can have them decrypted.
+// Dangerous: anyone who can reach it and has encrypted payloads can have them decrypted.
 func (c Codec) Handler(origin string) (http.Handler, error) {
 	parsed, err := url.Parse(origin)
 	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" || parsed.Scheme+"://"+parsed.Host != origin {

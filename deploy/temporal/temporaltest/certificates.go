@@ -1,6 +1,6 @@
-// Package temporaltest gives tests a Temporal server as deploy/production describes it: of
-// services with a configuration file and mutual TLS, with certificates of authorities that live as
-// long as the test.
+// Package temporaltest gives tests a Temporal server as deploy/production describes it: services
+// with a configuration file and mutual TLS, and certificates of authorities that exist as long as
+// the test.
 package temporaltest
 
 import (
@@ -22,7 +22,7 @@ import (
 
 // Authority is a certificate authority.
 type Authority struct {
-	// File is its certificate, PEM.
+	// File is the path of its certificate, in PEM.
 	File string
 
 	dir         string
@@ -31,7 +31,7 @@ type Authority struct {
 	issued      int64
 }
 
-// NewAuthority makes an authority, with its files NAME.pem in the folder.
+// NewAuthority makes an authority, with its files NAME.pem and NAME.key in the folder.
 func NewAuthority(t *testing.T, dir, name string) *Authority {
 	t.Helper()
 	a := &Authority{dir: dir, File: filepath.Join(dir, name+".pem")}
@@ -43,11 +43,11 @@ func NewAuthority(t *testing.T, dir, name string) *Authority {
 	return a
 }
 
-// Pair are the paths of a certificate and its key, PEM.
+// Pair has the paths of a certificate and its key, both in PEM.
 type Pair struct{ Certificate, Key string }
 
-// Issue issues a certificate for clients and servers of the name, and of 127.0.0.1 where changes do
-// not take that away, with its files NAME.pem and NAME.key beside the authority's.
+// Issue issues a certificate for clients and servers with the given name and for 127.0.0.1,
+// unless changes remove that. The files NAME.pem and NAME.key are in the authority's folder.
 func (a *Authority) Issue(t *testing.T, name string, changes ...func(*x509.Certificate)) Pair {
 	t.Helper()
 	a.issued++
@@ -63,13 +63,13 @@ func (a *Authority) Issue(t *testing.T, name string, changes ...func(*x509.Certi
 	return Pair{Certificate: filepath.Join(a.dir, name+".pem"), Key: filepath.Join(a.dir, name+".key")}
 }
 
-// Expired has a certificate's time be over.
+// Expired changes a certificate to one that has expired.
 func Expired(c *x509.Certificate) {
 	c.NotBefore, c.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
 }
 
-// sign makes a key, and its certificate with the key of an authority, or, where that is nil,
-// with itself; and writes both.
+// sign makes a key and its certificate, and writes both. The certificate is signed with the key
+// of an authority, or self-signed when signer is nil.
 func (a *Authority) sign(t *testing.T, name string, template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -17,27 +17,28 @@ import (
 	"heliotrope/internal/freeport"
 )
 
-// Cluster is a Temporal server with mutual TLS, whose configuration is deploy/production/temporal.yaml
-// with other paths, ports and databases.
+// Cluster is a Temporal server with mutual TLS. Its configuration is
+// deploy/production/temporal.yaml with other paths, ports and databases.
 type Cluster struct {
 	Address string // host:port of its frontend
 	Config  string // path of its configuration file
-	Dir     string // with its certificates and its log
+	Dir     string // folder of its certificates and its log
 
-	// Clients signs the certificates of the frontend and its clients; Internode those of the
-	// services. Their files are named as temporal.yaml names them.
+	// Clients signs the certificates of the frontend and its clients, Internode those of the
+	// services. Their files have the names that temporal.yaml has.
 	Clients, Internode *Authority
 
 	process *exec.Cmd
 }
 
-// repository is the path of a file of this repository.
+// repository returns the path of a file of this repository.
 func repository(name string) string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..", "..", name)
 }
 
-// Binary is the server's program: HELIOTROPE_SERVER, or what `make server` has built.
+// Binary returns the path of the server's program: HELIOTROPE_SERVER, or what `make server` has
+// built.
 func Binary(t *testing.T) string {
 	t.Helper()
 	binary := os.Getenv("HELIOTROPE_SERVER")
@@ -50,8 +51,9 @@ func Binary(t *testing.T) string {
 	return binary
 }
 
-// OnSQLite are the replacements in temporal.yaml by which a cluster has SQLite files in the folder
-// in the place of PostgreSQL. A change of the file that they do not find fails the test.
+// OnSQLite returns the replacements in temporal.yaml that give a cluster SQLite files in the
+// folder instead of PostgreSQL. If the file has changed so that a replacement finds nothing, the
+// test fails.
 func OnSQLite(dir string) []string {
 	return []string{
 		"pluginName: postgres12_pgx", "pluginName: sqlite",
@@ -61,8 +63,8 @@ func OnSQLite(dir string) []string {
 	}
 }
 
-// NewCluster describes a cluster and makes its certificates. replace are pairs: what stands in
-// temporal.yaml, and what is to stand there.
+// NewCluster writes a cluster's configuration and makes its certificates. replace has pairs: a
+// text in temporal.yaml, and its replacement.
 func NewCluster(t *testing.T, dir string, replace ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{Dir: dir, Config: filepath.Join(dir, "temporal.yaml"), Clients: NewAuthority(t, dir, "clients-ca"), Internode: NewAuthority(t, dir, "internode-ca")}
@@ -83,7 +85,7 @@ func NewCluster(t *testing.T, dir string, replace ...string) *Cluster {
 	return c
 }
 
-// describe writes a configuration file: one of deploy/production's with replacements.
+// describe writes a configuration file: one of deploy/production's, with replacements.
 func describe(t *testing.T, name, path string, replace []string) {
 	t.Helper()
 	text, err := os.ReadFile(repository("deploy/production/" + name))
@@ -96,7 +98,7 @@ func describe(t *testing.T, name, path string, replace []string) {
 	require.NoError(t, os.WriteFile(path, []byte(described), 0o600)) //nolint:gosec // a folder of the test
 }
 
-// Start starts the server, and waits until it is ready. The test ends it.
+// Start starts the server, and waits until it is ready. The end of the test ends it.
 func (c *Cluster) Start(t *testing.T) {
 	t.Helper()
 	var line string
@@ -105,7 +107,8 @@ func (c *Cluster) Start(t *testing.T) {
 	require.Contains(t, line, ":"+port+`"`)
 }
 
-// StartUI starts the Web UI, with a certificate of its own, and waits until it is ready. The test ends it.
+// StartUI starts the Web UI, with a certificate of its own, and waits until it is ready. The end
+// of the test ends it.
 func (c *Cluster) StartUI(t *testing.T) (url, config string) {
 	t.Helper()
 	c.Clients.Issue(t, "ui")
@@ -116,7 +119,8 @@ func (c *Cluster) StartUI(t *testing.T) (url, config string) {
 	return "http://" + port.String(), config
 }
 
-// start starts a command of the server's program, and returns the line that it prints when it is ready.
+// start starts a command of the server's program, and returns the line that it prints when it is
+// ready.
 func (c *Cluster) start(t *testing.T, command, config string) (process *exec.Cmd, line string) {
 	t.Helper()
 	log, err := os.OpenFile(filepath.Join(c.Dir, command+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -124,7 +128,7 @@ func (c *Cluster) start(t *testing.T, command, config string) (process *exec.Cmd
 	defer log.Close()
 	process = exec.Command(Binary(t), command, "--config", config)
 	process.Stderr = log
-	// A test that is killed takes it with it.
+	// When the test is killed, the kernel kills the server too.
 	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := process.StdoutPipe()
 	require.NoError(t, err)
@@ -153,7 +157,7 @@ func end(process *exec.Cmd, signal syscall.Signal) {
 	}
 }
 
-// Environment are the settings of a client with these certificates, by variable.
+// Environment returns the settings of a client with these certificates, by variable.
 func (c *Cluster) Environment(own Pair) map[string]string {
 	return map[string]string{
 		"TEMPORAL_ADDRESS":                 c.Address,
