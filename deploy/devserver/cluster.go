@@ -21,12 +21,12 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// highestPort is the highest port of a server that works together with others: its
-// database has the ports of all of them in columns of 16 bits with a sign.
+// highestPort is the highest port of a server that works together with others: the database
+// stores the ports of all of them in signed 16-bit columns.
 const highestPort = 1<<15 - 1
 
-// serveCluster runs the services of Temporal that a configuration file describes, all
-// four or those that are named, until ctx ends.
+// serveCluster runs the Temporal services that a configuration file describes, all four or the
+// named ones, until ctx ends.
 func serveCluster(ctx context.Context, path string, services []string, ready *os.File) (err error) {
 	described, err := loadConfig(path)
 	if err != nil {
@@ -68,7 +68,7 @@ func serveCluster(ctx context.Context, path string, services []string, ready *os
 		return fmt.Errorf("start Temporal as %s says: %w", path, err)
 	}
 	defer func() {
-		level.SetLevel(zapcore.FatalLevel) // polls that are cut off are logged as errors
+		level.SetLevel(zapcore.FatalLevel) // polls that are interrupted at the end would be logged as errors
 		err = errors.Join(err, server.Stop())
 	}()
 	front := described.Services[string(primitives.FrontendService)].RPC
@@ -79,10 +79,10 @@ func serveCluster(ctx context.Context, path string, services []string, ready *os
 	return nil
 }
 
-// loadConfig reads a configuration file of Temporal's, as
-// https://docs.temporal.io/references/configuration describes it. What Temporal leaves
-// unread, a key that it does not know, is an error here: a word that was mistyped would
-// leave out what it was to protect.
+// loadConfig reads one of Temporal's configuration files, as
+// https://docs.temporal.io/references/configuration describes them. A key that Temporal does not
+// know is an error here, although Temporal ignores it: a mistyped key would leave out the
+// protection that it was meant to configure.
 func loadConfig(path string) (*config.Config, error) {
 	text, err := os.ReadFile(path) //nolint:gosec // what the caller names on its command line
 	if err != nil {
@@ -106,8 +106,8 @@ func loadConfig(path string) (*config.Config, error) {
 	return described, nil
 }
 
-// checkServices refuses services that would crash later, or that whoever reaches their
-// ports could misuse. It reports every problem at once.
+// checkServices refuses services that would crash later, or that anyone who can reach their ports
+// could misuse. It reports all problems at once.
 func checkServices(described *config.Config, services []string) error {
 	var problems []error
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
@@ -132,7 +132,7 @@ func checkServices(described *config.Config, services []string) error {
 		}
 		const misuse = "services.%s listens on another address than this machine's loopback, and global.tls.%s.server does not ask clients for certificates: " +
 			"whoever reaches it could read and change every campaign; set certFile, keyFile, requireClientAuth and clientCaFiles, or bindOnIP: 127.0.0.1"
-		if !asksForCertificates(tls.Internode) { // the frontend's port for its membership, too
+		if !asksForCertificates(tls.Internode) { // this includes the frontend's membership port
 			bad(misuse, name, "internode")
 		}
 		if name == string(primitives.FrontendService) && !asksForCertificates(tls.Frontend) && described.Global.Authorization.Authorizer == "" {
@@ -142,8 +142,8 @@ func checkServices(described *config.Config, services []string) error {
 	return errors.Join(problems...)
 }
 
-// asksForCertificates says that servers of the group, by whichever name they are called, speak
-// with nobody who has no certificate of an authority that the configuration names.
+// asksForCertificates reports whether all servers of the group, by whichever name they are
+// addressed, refuse clients without a certificate of an authority that the configuration names.
 func asksForCertificates(group config.GroupTLS) bool {
 	for _, server := range append(slices.Collect(maps.Values(group.PerHostOverrides)), group.Server) {
 		if server.CertFile+server.CertData == "" || !server.RequireClientAuth || len(server.ClientCAFiles)+len(server.ClientCAData) == 0 {
@@ -153,8 +153,8 @@ func asksForCertificates(group config.GroupTLS) bool {
 	return true
 }
 
-// listensOn is the IP address that a service listens on; empty where Temporal looks for
-// one of the machine's.
+// listensOn returns the IP address that a service listens on; "" when Temporal chooses one of the
+// machine's.
 func listensOn(rpc config.RPC) string {
 	if rpc.BindOnLocalHost {
 		return "127.0.0.1"

@@ -21,20 +21,20 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// clusterName is what Temporal's own examples call a single cluster.
+// clusterName is the name of a single cluster in Temporal's own examples.
 const clusterName = "active"
 
-// versionRecord is the file DATABASE.json: Temporal's SQLite schema carries no
-// version of its own and is never migrated.
+// versionRecord is the content of the file DATABASE.json: Temporal's SQLite schema has no version
+// of its own and is never migrated.
 type versionRecord struct {
 	Temporal string    `json:"temporal"` // version of the server that made the database
 	Made     time.Time `json:"made"`
 }
 
-// lockDatabase makes this process the only one that serves the database, until
-// the file that it returns is closed. It is a POSIX lock on DATABASE.lock, so
-// whoever asks the kernel for it (F_GETLK) learns our process id. Such a lock
-// is lost when any descriptor of the file is closed: nothing else opens it here.
+// lockDatabase makes this process the only one that serves the database, until the returned file
+// is closed. It takes a POSIX lock on DATABASE.lock, so anyone who asks the kernel about the lock
+// (F_GETLK) gets this process's id. Closing any descriptor of the file loses such a lock: this
+// program opens the file nowhere else.
 func lockDatabase(database string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(database), 0o700); err != nil {
 		return nil, fmt.Errorf("make the database's folder: %w", err)
@@ -55,8 +55,8 @@ func lockDatabase(database string) (*os.File, error) {
 	return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
 }
 
-// prepareDatabase makes the database when it is absent, refuses one of another
-// version, and sees to the namespace.
+// prepareDatabase makes the database if it does not exist, refuses one of another version, and
+// makes sure that the namespace exists.
 func prepareDatabase(o options) error {
 	_, err := os.Stat(o.database)
 	switch {
@@ -81,9 +81,9 @@ func prepareDatabase(o options) error {
 	return dropIndexes(o.database)
 }
 
-// makeDatabase sets up the schema beside the final path and renames, so that a
-// crash leaves no database or a whole one. The version is recorded first. With
-// the WAL, part of the schema would be in a file that keeps the old name.
+// makeDatabase creates the schema in a file beside the final path and renames that file, so a
+// crash leaves either no database or a complete one. The version is recorded first. In WAL mode,
+// part of the schema would be in a file that keeps the old name.
 func makeDatabase(o options) error {
 	fresh := o.database + ".new"
 	for _, suffix := range []string{"", "-journal"} {
@@ -107,10 +107,10 @@ func makeDatabase(o options) error {
 	return nil
 }
 
-// checkWhole refuses a database that was cut off: the server would start with it, and
-// answer nothing. A file that is shorter than its header says may be whole together with
-// its write-ahead log, so SQLite is asked then: https://www.sqlite.org/fileformat2.html
-// (section 1.3, the page size at offset 16 and the size in pages at 28) and
+// checkWhole refuses a database that was cut off: the server would start with it and not answer.
+// A file that is shorter than its header says may still be complete together with its write-ahead
+// log, so SQLite is asked in that case: https://www.sqlite.org/fileformat2.html (section 1.3, the
+// page size at offset 16 and the size in pages at 28) and
 // https://www.sqlite.org/pragma.html#pragma_quick_check.
 func checkWhole(database string) error {
 	file, err := os.Open(database)
@@ -139,7 +139,7 @@ func checkWhole(database string) error {
 		"`heliotrope run` then goes on with what the campaigns' data folders hold", errBadInput, database, info.Size(), page*pages, found, filepath.Base(database))
 }
 
-// quickCheck is what SQLite says of a database: "ok", or what is wrong.
+// quickCheck returns SQLite's verdict on a database: "ok", or what is wrong.
 func quickCheck(database string) string {
 	db, err := sql.Open("sqlite", database)
 	if err != nil {
@@ -154,16 +154,16 @@ func quickCheck(database string) string {
 	return first
 }
 
-// unwantedIndexes are the indexes of the table of workflows but those by which they are
-// found: newest first, and by what somebody types into the Web UI. Temporal makes 61.
+// unwantedIndexes selects the indexes of the table of workflows, except those by which workflows
+// are found: newest first, and by what users type into the Web UI. Temporal makes 61 indexes.
 const unwantedIndexes = `SELECT 'DROP INDEX "' || name || '";' AS drop_it FROM sqlite_schema
 	WHERE type = 'index' AND tbl_name = 'executions_visibility' AND sql IS NOT NULL
 	AND name NOT IN ('default_idx', 'by_workflow_id', 'by_workflow_type', 'by_status')`
 
-// dropIndexes drops the unwanted indexes, of a database that an older program made, too.
-// Each would have an entry for each workflow, written when that begins and ends, and most
-// of them at each change of a search attribute. Queries by a search attribute look at all
-// workflows of the namespace instead.
+// dropIndexes drops the unwanted indexes, also from a database that an older program made. Each
+// would have an entry for each workflow, written when the workflow begins and ends, and most
+// would be written at each change of a search attribute. Without them, queries by a search
+// attribute scan all workflows of the namespace.
 func dropIndexes(database string) (err error) {
 	db, err := sql.Open("sqlite", database)
 	if err != nil {
@@ -205,7 +205,7 @@ func checkVersion(database string) error {
 	return nil
 }
 
-// sqlConfig is how Temporal opens the file.
+// sqlConfig returns the settings with which Temporal opens the file.
 func sqlConfig(path, journalMode, synchronous string) *config.SQL {
 	return &config.SQL{
 		PluginName:   sqlite.PluginName,

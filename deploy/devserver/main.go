@@ -1,25 +1,24 @@
-// Command heliotrope-server is the Temporal server that Heliotrope runs on one
-// machine: all of Temporal's services and its Web UI in one process, with one
-// SQLite file as its memory.
+// Command heliotrope-server is the Temporal server that Heliotrope runs on one machine: all of
+// Temporal's services and its Web UI in one process, with one SQLite file as its storage.
 //
 // It promises that
-//   - every port it listens on is on the loopback interface and taken before
-//     anything starts; a busy one that was asked for is named, but for the Web
-//     UI's, which is replaced;
+//   - every port that it listens on is on the loopback interface and is taken before
+//     anything starts. A busy port that was asked for is named in the error; only a
+//     busy port of the Web UI is replaced by another;
 //   - a database is served by one process at a time (a lock beside the file),
 //     and only by the Temporal version that made it;
-//   - the namespace is there, with its retention, before it says it is ready;
-//   - it calls nobody: no version check, no news, no metrics;
+//   - the namespace exists, with its retention, before the server says that it is ready;
+//   - it contacts nobody: no version check, no news, no metrics;
 //   - SIGINT and SIGTERM end it in order, and SIGKILL loses nothing that a
-//     client was told (with --synchronous FULL, a power failure neither).
+//     client was told; with --synchronous FULL, neither does a power failure.
 //
 // When it is ready to serve, it prints one line of JSON on standard output,
-// {"ready":true,"address":"HOST:PORT","ui":"HOST:PORT"}, with the ports that it
-// has, and nothing after it: what it logs goes to standard error. Exit codes: 0 stopped, 1 failure, 2 bad
-// input (nothing was started).
+// {"ready":true,"address":"HOST:PORT","ui":"HOST:PORT"}, with its ports, and nothing after that:
+// its log goes to standard error. Exit codes: 0 stopped, 1 failure, 2 bad input (nothing was
+// started).
 //
-// Dangerous: there is no authentication. Whoever can reach the address can read
-// and change every campaign, which is why it must be a loopback address.
+// Dangerous: there is no authentication. Anyone who can reach the address can read and change
+// every campaign; that is why it must be a loopback address.
 //
 // With a command it is what deploy/production installs, on PostgreSQL:
 //
@@ -27,14 +26,14 @@
 //	heliotrope-server schema --config FILE    brings the tables of both databases up to this version
 //	heliotrope-server ui --config FILE        the Web UI, as its configuration file says
 //
-// These are Temporal's own server, schema tool and Web UI, with its formats of configuration
-// files. One program has all of it because it is the same code but for the database's
-// plug-in: a second one would be compiled for as long, and be another 150 MB. What Temporal would
-// let pass is refused: unknown keys, ports that crash it later, and addresses other than loopback
-// where nobody is asked for a certificate.
+// These are Temporal's own server, schema tool and Web UI, with Temporal's formats of
+// configuration files. One program contains all of them because they are the same code except for
+// the database's plug-in: a second program would take as long to compile, and be another 150 MB.
+// It refuses what Temporal would accept: unknown keys, ports that crash it later, and addresses
+// other than loopback on which nobody is asked for a certificate.
 //
-// It is a module of its own, so that neither the builds nor the tests of
-// Heliotrope ever compile a Temporal server.
+// It is a module of its own, so that neither the builds nor the tests of Heliotrope ever compile
+// a Temporal server.
 package main
 
 import (
@@ -58,7 +57,7 @@ import (
 // version is set by the linker.
 var version = "development"
 
-// errBadInput marks what the caller asked for wrongly; nothing was started.
+// errBadInput marks a wrong request of the caller; nothing was started.
 var errBadInput = errors.New("bad input")
 
 const (
@@ -66,7 +65,7 @@ const (
 	exitBadInput = 2
 )
 
-// options are the command line.
+// options are the options on the command line.
 type options struct {
 	address     string // host:port of the frontend; port 0 for any
 	uiAddress   string // host:port of the Web UI; port 0 for any
@@ -90,7 +89,7 @@ func main() {
 	}
 }
 
-// run does all of the command but its exit code.
+// run runs the command; main turns its error into an exit code.
 func run(args []string) error {
 	if len(args) > 0 {
 		switch args[0] {
@@ -101,7 +100,7 @@ func run(args []string) error {
 	return runEmbedded(args)
 }
 
-// runConfigured does a command that wants a configuration file.
+// runConfigured runs a command that needs a configuration file.
 func runConfigured(command string, args []string) error {
 	flags := flag.NewFlagSet("heliotrope-server "+command, flag.ContinueOnError)
 	path := flags.String("config", "", "`path` of the configuration file")
@@ -136,7 +135,7 @@ func runConfigured(command string, args []string) error {
 	return serveCluster(ctx, *path, services, ready)
 }
 
-// parse parses flags; what is left over is bad input.
+// parse parses flags; remaining arguments are bad input.
 func parse(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return err
@@ -149,7 +148,7 @@ func parse(flags *flag.FlagSet, args []string) error {
 	return nil
 }
 
-// runEmbedded runs the server of one machine.
+// runEmbedded runs the server for one machine.
 func runEmbedded(args []string) error {
 	var o options
 	flags := flag.NewFlagSet("heliotrope-server", flag.ContinueOnError)
@@ -190,7 +189,7 @@ Flags of the first:
 	return serve(ctx, o, ready)
 }
 
-// linked is the version of a module in this binary, without its "v".
+// linked returns the version of a module in this binary, without its "v".
 func linked(module string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -204,9 +203,9 @@ func linked(module string) string {
 	return "unknown"
 }
 
-// takeStandardOutput returns standard output for the ready line and lets
-// descriptor 1 be standard error from now on: the parent that reads the line
-// may end before we do, and a library that then prints would end us by SIGPIPE.
+// takeStandardOutput returns standard output for the ready line, and makes descriptor 1 standard
+// error from then on. The parent process that reads the line may end before this one does, and a
+// library that printed afterwards would end this process with SIGPIPE.
 func takeStandardOutput() (*os.File, error) {
 	out, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// check reports every problem of the command line at once.
+// check reports all problems of the command line at once.
 func (o *options) check() error {
 	var problems []error
 	bad := func(format string, args ...any) {
@@ -47,8 +47,8 @@ func (o *options) check() error {
 	return errors.Join(problems...)
 }
 
-// loopback parses host:port, where host is an IP address of this machine's
-// loopback interface and port is a number, 0 for any that is free.
+// loopback parses host:port. host must be an IP address of this machine's loopback interface, and
+// port a number; 0 stands for any free port.
 func loopback(address string) (*net.TCPAddr, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -65,23 +65,22 @@ func loopback(address string) (*net.TCPAddr, error) {
 	return &net.TCPAddr{IP: ip, Port: number}, nil
 }
 
-// ports are the addresses that the server listens on, each held by a socket
-// that is bound to it and does not listen: the kernel gives such a port to
-// nobody who asks for a free one, and lets us listen on it all the same, since
-// both sockets have SO_REUSEADDR (socket(7)). Neither Temporal nor its Web UI
-// takes a listener that is open already.
+// ports are the addresses that the server listens on. Each is held by a socket that is bound to
+// it and does not listen. The kernel does not give such a port to processes that ask for a free
+// one, but still lets this process listen on it, because both sockets have SO_REUSEADDR
+// (socket(7)). Neither Temporal nor its Web UI accepts a listener that is open already.
 //
-// Somebody who insists on the very port can still take it in the moment
-// before: then the server fails with "address already in use", and whoever
-// started it is to start it again.
+// A process that asks for exactly this port can still take it in the moment before Temporal
+// listens. The server then fails with "address already in use", and whoever started it must start
+// it again.
 type ports struct {
 	frontend, history, matching, worker, ui *net.TCPAddr
 
 	sockets []int
 }
 
-// takePorts takes all ports. A frontend's that is busy is bad input; a busy
-// one of the Web UI is replaced by one that is free.
+// takePorts takes all ports. A busy port of the frontend is bad input; a busy port of the Web UI
+// is replaced by a free one.
 func takePorts(o options) (p *ports, err error) {
 	p = new(ports)
 	defer func() {
@@ -94,7 +93,7 @@ func takePorts(o options) (p *ports, err error) {
 	}
 	p.ui, err = p.takeNamed("--ui-address", o.uiAddress)
 	if errors.Is(err, unix.EADDRINUSE) {
-		host, _, _ := net.SplitHostPort(o.uiAddress) // options.check has seen it
+		host, _, _ := net.SplitHostPort(o.uiAddress) // options.check has parsed it
 		p.ui, err = p.takeNamed("--ui-address", net.JoinHostPort(host, "0"))
 	}
 	if err != nil {
@@ -124,7 +123,7 @@ func (p *ports) takeNamed(flag, address string) (*net.TCPAddr, error) {
 	return taken, nil
 }
 
-// take binds a socket to the address and returns that, with its port.
+// take binds a socket to the address and returns the address with its port.
 func (p *ports) take(wanted *net.TCPAddr) (*net.TCPAddr, error) {
 	family, address := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: wanted.Port, Addr: [16]byte(wanted.IP.To16())})
 	if ip := wanted.IP.To4(); ip != nil {
@@ -155,8 +154,8 @@ func (p *ports) take(wanted *net.TCPAddr) (*net.TCPAddr, error) {
 	return taken, nil
 }
 
-// release gives up the sockets that hold the ports, and so every port on which
-// nobody listens by now.
+// release closes the sockets that hold the ports, and so frees every port on which nobody listens
+// by now.
 func (p *ports) release() {
 	for _, socket := range p.sockets {
 		_ = unix.Close(socket) // nothing was sent through it

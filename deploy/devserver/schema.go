@@ -13,14 +13,14 @@ import (
 	sqltool "go.temporal.io/server/tools/sql"
 )
 
-// noVersion is what Temporal's own tool calls a schema of which only the tables with its
-// version are there.
+// noVersion is the version that Temporal's own tool gives to a schema that has only the tables
+// for its version.
 const noVersion = "0.0"
 
-// updateSchemas brings the tables of both PostgreSQL databases that the configuration
-// names up to this program's version, and prints a line for each. It goes on where an
-// earlier run was cut off, and changes nothing of a database that has them. The
-// databases themselves must be there.
+// updateSchemas brings the tables of both PostgreSQL databases that the configuration names up to
+// this program's version, and prints a line for each. It continues where an earlier run was
+// interrupted, and does not change a database that is up to date. The databases themselves must
+// exist.
 func updateSchemas(path string, out io.Writer) error {
 	described, err := loadConfig(path)
 	if err != nil {
@@ -44,7 +44,7 @@ func updateSchemas(path string, out io.Writer) error {
 	return nil
 }
 
-// whatBecame says what became of a schema.
+// whatBecame describes what was done to a schema.
 func whatBecame(before, after, want string) string {
 	switch {
 	case before == after && after == want:
@@ -69,7 +69,7 @@ func updateSchema(database *config.SQL, name string) (before, after string, err 
 		return "", "", err
 	}
 	if before, err = connection.ReadSchemaVersion(); err != nil {
-		before = noVersion // the table is there, and empty
+		before = noVersion // the table exists and is empty
 	}
 	err = errors.Join(
 		schema.NewSetupSchemaTask(connection, &schema.SetupConfig{InitialVersion: noVersion}, log.NewNoopLogger()).Run(),

@@ -26,11 +26,11 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// readyWithin is how long the services may take before the start has failed.
+// readyWithin is how long the services may take to start; after that the start has failed.
 const readyWithin = 60 * time.Second
 
-// historyShards is fixed when a database is made. One SQLite file has one
-// writer, so more shards bring nothing.
+// historyShards is fixed when a database is made. An SQLite file has one writer, so more shards
+// have no benefit.
 const historyShards = 1
 
 // serve runs the server until ctx ends.
@@ -57,8 +57,7 @@ func serve(ctx context.Context, o options, ready *os.File) (err error) {
 	if err := server.Start(); err != nil {
 		return fmt.Errorf("start Temporal on %s with %s: %w", o.address, o.database, err)
 	}
-	// On the way down every poll that is cut off is logged as an error, with
-	// its stack.
+	// During the shutdown every interrupted poll would be logged as an error with its stack.
 	defer func() {
 		level.SetLevel(zapcore.FatalLevel)
 		err = errors.Join(err, server.Stop())
@@ -72,8 +71,8 @@ func serve(ctx context.Context, o options, ready *os.File) (err error) {
 	})
 }
 
-// newLogger logs JSON lines on standard error, without stacks, at a level that
-// can be changed.
+// newLogger returns a logger of JSON lines on standard error, without stacks, and its level,
+// which can be changed.
 func newLogger(name string) (zap.AtomicLevel, log.Logger) {
 	level := zap.NewAtomicLevel()
 	_ = level.UnmarshalText([]byte(name)) // options.check has seen it
@@ -81,7 +80,7 @@ func newLogger(name string) (zap.AtomicLevel, log.Logger) {
 	return level, log.NewZapLogger(zap.New(core))
 }
 
-// newServer puts Temporal's services together.
+// newServer assembles Temporal's services.
 func newServer(o options, taken *ports, logger log.Logger) (temporal.Server, error) {
 	services := map[primitives.ServiceName]*net.TCPAddr{
 		primitives.FrontendService: taken.frontend,
@@ -98,7 +97,7 @@ func newServer(o options, taken *ports, logger log.Logger) (temporal.Server, err
 	server, err := temporal.NewServer(
 		temporal.WithConfig(serverConfig(o, rpc)),
 		temporal.ForServices(temporal.DefaultServices),
-		// Known hosts need no gossip, and so no ports for it.
+		// With static hosts Temporal needs no gossip, and so no ports for it.
 		temporal.WithStaticHosts(hosts),
 		temporal.WithLogger(logger),
 		temporal.WithCustomMetricsHandler(metrics.NoopMetricsHandler),
@@ -110,15 +109,15 @@ func newServer(o options, taken *ports, logger log.Logger) (temporal.Server, err
 	return server, nil
 }
 
-// unlimited is more requests in a second than one machine can make.
+// unlimited is more requests a second than one machine can make.
 const unlimited = 1_000_000
 
-// cachedWorkflows is how many workflows' states are kept in memory. Those that ended stay there
-// for an hour, which were 128,000 by Temporal's default: 40 kB for each trial. At work at a time are a
-// campaign, and two for each of its lanes.
+// cachedWorkflows is how many workflows' states are kept in memory. Temporal's default is
+// 128,000, and workflows that have ended stay for an hour: 40 kB for each trial. At any time only
+// a campaign and two workflows for each of its lanes are active.
 const cachedWorkflows = 1024
 
-// dynamicSettings are those that a cluster could change while it runs.
+// dynamicSettings are the settings that a cluster could change while it runs.
 func dynamicSettings() dynamicconfig.StaticClient {
 	settings := dynamicconfig.StaticClient{
 		dynamicconfig.EnableServerVersionCheck.Key(): false,
@@ -127,9 +126,9 @@ func dynamicSettings() dynamicconfig.StaticClient {
 		dynamicconfig.NamespaceCacheRefreshInterval.Key():           500 * time.Millisecond,
 		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():            cachedWorkflows,
 	}
-	// Temporal's limits keep the many users of a cluster from each other, and
-	// its database from all of them. Here is one user, whose campaign fails when
-	// it is refused, and the database is in this process: it is as fast as it is.
+	// Temporal's limits protect the many users of a cluster from each other, and its database
+	// from all of them. Here there is only one user, whose campaign fails when a request is
+	// refused, and the database is in this process.
 	for _, limit := range []dynamicconfig.Key{
 		dynamicconfig.FrontendRPS.Key(),
 		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key(),
@@ -148,7 +147,7 @@ func dynamicSettings() dynamicconfig.StaticClient {
 	return settings
 }
 
-// serverConfig is what a configuration file of Temporal would say.
+// serverConfig returns what a configuration file of Temporal would contain.
 func serverConfig(o options, services map[string]config.Service) *config.Config {
 	return &config.Config{
 		Persistence: config.Persistence{
@@ -217,9 +216,9 @@ func waitListening(ctx context.Context, address string) error {
 	return nil
 }
 
-// await asks again, with pauses, until there is no error. When the context ends in a
-// pause, the error is the last one. This module cannot have package poll: it would
-// require the whole of the main module.
+// await calls ask again and again, with pauses, until it returns no error. When the context ends
+// during a pause, await returns the last error. This module cannot use package poll, which would
+// require the whole main module.
 func await(ctx context.Context, pause time.Duration, ask func() error) error {
 	for {
 		err := ask()
@@ -234,7 +233,7 @@ func await(ctx context.Context, pause time.Duration, ask func() error) error {
 	}
 }
 
-// newUI is the Web UI, which fetches nothing from elsewhere.
+// newUI returns the Web UI, which fetches nothing from elsewhere.
 func newUI(o options) *uiserver.Server {
 	host, _, _ := net.SplitHostPort(o.uiAddress) // options.check has seen it
 	address, _ := loopback(o.uiAddress)

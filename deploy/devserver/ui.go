@@ -15,8 +15,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// serveUI runs Temporal's Web UI as a configuration file of its own describes it
-// (https://docs.temporal.io/references/web-ui-configuration) until ctx ends.
+// serveUI runs Temporal's Web UI until ctx ends, as a configuration file of its own describes it
+// (https://docs.temporal.io/references/web-ui-configuration).
 func serveUI(ctx context.Context, path string, ready *os.File) error {
 	described, err := loadUIConfig(path)
 	if err != nil {
@@ -47,8 +47,8 @@ func runUI(ctx context.Context, ui *uiserver.Server, address string, listening f
 	}
 }
 
-// loadUIConfig reads the file, and refuses what a stranger could misuse: whoever reaches
-// the UI does there whatever its certificate may do at the server.
+// loadUIConfig reads the file, and refuses settings that a stranger could misuse: anyone who
+// reaches the UI can do there whatever the UI's certificate may do at the server.
 func loadUIConfig(path string) (*uiconfig.Config, error) {
 	text, err := os.ReadFile(path) //nolint:gosec // what the caller names on its command line
 	if err != nil {
