@@ -81,6 +81,71 @@ func InstallWorker(ctx context.Context, host remote.Runner, binary, dir string, 
 	return Install(ctx, host, binary, BinaryPath(dir), progress)
 }
 
+// Standing compares a program on a host with this machine's copy.
+type Standing struct {
+	// There is the SHA-256 of the program on the host, in hexadecimal: "" when there is no
+	// program, and Unreadable when the note beside it holds no digest.
+	There string
+	Ours  string // the SHA-256 of this machine's copy
+
+	unpack string // the host's program that unpacks an upload: gunzip, busybox, or cat when there is none
+}
+
+// Unreadable is what Standing.There is instead of a text that cannot be a digest.
+const Unreadable = "unreadable"
+
+// Same says whether the host has the same program as this machine.
+func (s Standing) Same() bool { return s.There == s.Ours }
+
+// Look compares a program at an absolute path of a host with this machine's copy. When the
+// program was written after its digest was noted, the host hashes it, which takes an
+// emulated host seconds.
+func Look(ctx context.Context, host remote.Runner, binary, program string) (Standing, error) {
+	file, err := openCopy(host, binary, program)
+	if err != nil {
+		return Standing{}, err
+	}
+	defer file.Close()
+	return file.look(ctx, host, program)
+}
+
+// ownCopy is this machine's copy of a program, open at its beginning.
+type ownCopy struct {
+	*os.File
+	sizeBytes int64
+	digest    string
+}
+
+func openCopy(host remote.Runner, binary, program string) (own ownCopy, err error) {
+	file, err := os.Open(binary)
+	if err != nil { // of this machine: trying again does not help
+		return own, fault.New(fault.BadInput, "install %s on %s: %w; want it beside heliotrope, where `make build` puts it", path.Base(program), host.Name(), err)
+	}
+	hash := sha256.New()
+	sizeBytes, err := io.Copy(hash, file)
+	if err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		_ = file.Close()
+		return own, fmt.Errorf("install %s on %s: %w", path.Base(program), host.Name(), err)
+	}
+	return ownCopy{File: file, sizeBytes: sizeBytes, digest: hex.EncodeToString(hash.Sum(nil))}, nil
+}
+
+func (own ownCopy) look(ctx context.Context, host remote.Runner, program string) (Standing, error) {
+	there, err := host.Run(ctx, remote.Command{Args: []string{"sh", "-c", look, "sh", program}})
+	if err != nil {
+		return Standing{}, fmt.Errorf("look for %s: %w", path.Base(program), err)
+	}
+	unpack, found, _ := strings.Cut(string(there.Stdout), "\n")
+	found = strings.TrimSpace(found)
+	if _, err := hex.DecodeString(found); err != nil || found != "" && len(found) != len(own.digest) {
+		found = Unreadable
+	}
+	return Standing{There: found, Ours: own.digest, unpack: unpack}, nil
+}
+
 // Install puts a program of this machine onto a host, at an absolute path, unless the same
 // content is there already. progress, when not nil, is called with the bytes done and the
 // total.
@@ -89,36 +154,23 @@ func InstallWorker(ctx context.Context, host remote.Runner, binary, dir string, 
 // upload is compressed when the host has gunzip, or busybox with it; under emulation that
 // is twice as fast to a measured guest.
 func Install(ctx context.Context, host remote.Runner, binary, program string, progress func(doneBytes, totalBytes int64)) error {
-	file, err := os.Open(binary)
-	if err != nil { // of this machine: trying again does not help
-		return fault.New(fault.BadInput, "install %s on %s: %w; want it beside heliotrope, where `make build` puts it", path.Base(program), host.Name(), err)
-	}
-	defer file.Close()
-	hash := sha256.New()
-	sizeBytes, err := io.Copy(hash, file)
-	if err == nil {
-		_, err = file.Seek(0, io.SeekStart)
-	}
+	own, err := openCopy(host, binary, program)
 	if err != nil {
-		return fmt.Errorf("install %s on %s: %w", path.Base(program), host.Name(), err)
+		return err
 	}
-	digest := hex.EncodeToString(hash.Sum(nil))
-	there, err := host.Run(ctx, remote.Command{Args: []string{"sh", "-c", look, "sh", program}})
-	if err != nil {
-		return fmt.Errorf("install %s: %w", path.Base(program), err)
+	defer own.Close()
+	before, err := own.look(ctx, host, program)
+	if err != nil || before.Same() {
+		return err
 	}
-	unpack, found, _ := strings.Cut(string(there.Stdout), "\n")
-	if strings.TrimSpace(found) == digest {
-		return nil
-	}
-	var upload io.Reader = &meter{source: file, total: sizeBytes, progress: progress}
-	if unpack != "cat" {
+	var upload io.Reader = &meter{source: own, total: own.sizeBytes, progress: progress}
+	if before.unpack != "cat" {
 		packed := pack(upload)
 		defer packed.Close()
 		upload = packed
 	}
 	_, err = host.Run(ctx, remote.Command{
-		Args:  []string{"sh", "-c", receive, "sh", program, strconv.FormatInt(sizeBytes, 10), digest, unpack},
+		Args:  []string{"sh", "-c", receive, "sh", program, strconv.FormatInt(own.sizeBytes, 10), own.digest, before.unpack},
 		Stdin: upload,
 	})
 	if err != nil {

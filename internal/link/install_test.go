@@ -110,6 +110,40 @@ func TestInstallReadsWhatIsThereOnce(t *testing.T) {
 	}
 }
 
+// TestLook: what is on the host, beside what is here.
+func TestLook(t *testing.T) {
+	host := remotetest.NewServer(t).Connect(t, "host-a")
+	dir := t.TempDir()
+	binary, _ := program(t, 1, 1000)
+	other, _ := program(t, 2, 1000)
+	look := func(binary string) link.Standing {
+		t.Helper()
+		standing, err := link.Look(t.Context(), host, binary, link.BinaryPath(dir))
+		must(t, err)
+		return standing
+	}
+	if nothing := look(binary); nothing.There != "" || len(nothing.Ours) != 64 || nothing.Same() {
+		t.Errorf("of nothing: %+v", nothing)
+	}
+	install(t, host, binary, dir)
+	if same := look(binary); !same.Same() || same.There != same.Ours {
+		t.Errorf("of what was installed: %+v", same)
+	}
+	if another := look(other); another.Same() || another.There != look(binary).Ours {
+		t.Errorf("of another program: %+v", another)
+	}
+	note := link.BinaryPath(dir) + ".sha256"
+	text, err := os.ReadFile(note)
+	must(t, err)
+	_, state, _ := strings.Cut(string(text), "\n")
+	for _, digest := range []string{"\x1b[2Jcleared", "12ab", "none of hexadecimal"} {
+		must(t, os.WriteFile(note, []byte(digest+"\n"+state), 0o600))
+		if standing := look(binary); standing.There != link.Unreadable || standing.Same() {
+			t.Errorf("%q is taken for a digest: %+v", digest, standing)
+		}
+	}
+}
+
 // TestInstallCut: when the connection is lost in the middle of the upload, nothing has the
 // final name, and the next try succeeds.
 func TestInstallCut(t *testing.T) {
