@@ -22,3 +22,18 @@ func FuzzStatus(f *testing.F) {
 		require.NotContains(t, status.Problem(), "\n")
 	})
 }
+
+// FuzzUsage: whatever the script on a host prints, nothing of a process is negative.
+func FuzzUsage(f *testing.F) {
+	f.Add([]byte("4711 86400 27136 1234\n"))
+	f.Add([]byte("1 2 3"))
+	f.Add([]byte("1 99999999999999999999 3 4\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		usage, err := parseUsage(text)
+		if err != nil {
+			require.NotContains(t, err.Error(), "\n")
+			return
+		}
+		require.False(t, usage.PID < 0 || usage.Running < 0 || usage.ResidentBytes < 0 || usage.CPU < 0, "%+v", usage)
+	})
+}

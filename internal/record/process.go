@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -127,6 +128,41 @@ func parseStatus(output []byte, files int) (Status, error) {
 func (p Process) Alive(ctx context.Context) (bool, error) {
 	status, err := p.Status(ctx)
 	return status.State == Running, err
+}
+
+// Usage is what a running process takes of its host.
+type Usage struct {
+	PID           int
+	Running       time.Duration // since it was started, in whole seconds
+	ResidentBytes int64
+	CPU           time.Duration // processor time, user and system, in steps of 10 ms
+}
+
+// Usage asks what the process takes of its host. When it does not run, runs is false and usage empty.
+func (p Process) Usage(ctx context.Context) (usage Usage, runs bool, err error) {
+	output, err := p.run(ctx, "usage", 0)
+	if err != nil || len(output) == 0 {
+		return Usage{}, false, err
+	}
+	usage, err = parseUsage(output)
+	if err != nil {
+		return Usage{}, false, fmt.Errorf("%s: usage of the process in %s: %w", p.Host.Name(), p.Dir, err)
+	}
+	return usage, true, nil
+}
+
+func parseUsage(output []byte) (Usage, error) {
+	var pid, seconds, residentKB, ticks int64
+	if _, err := fmt.Sscanf(string(output), "%d %d %d %d\n", &pid, &seconds, &residentKB, &ticks); err != nil {
+		return Usage{}, fmt.Errorf("unreadable: %.200q", output)
+	}
+	const most = math.MaxInt32 // of each: 68 years, and 2 TiB
+	for _, one := range []int64{pid, seconds, residentKB, ticks} {
+		if one < 0 || one > most {
+			return Usage{}, fmt.Errorf("%d in %.200q cannot be", one, output)
+		}
+	}
+	return Usage{PID: int(pid), Running: time.Duration(seconds) * time.Second, ResidentBytes: residentKB << 10, CPU: time.Duration(ticks) * 10 * time.Millisecond}, nil
 }
 
 // Stop sends the signal, named without SIG, to the whole process group and waits until the process has ended. When

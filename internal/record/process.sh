@@ -81,6 +81,21 @@ status() {
 	return 0
 }
 
+# usage prints of a running process: its id, the seconds since its start, its resident memory in kB (VmRSS,
+# proc_pid_status(5)), and the processor time that it has used in ticks (utime and stime, proc_pid_stat(5)).
+# A second has 100 ticks, except on Alpha and Itanium.
+usage() {
+	alive && read -r line < "/proc/$pid/stat" && read -r uptime rest < /proc/uptime || return 0
+	resident=0
+	while read -r name value rest; do
+		if [ "$name" = VmRSS: ]; then
+			resident=$value
+		fi
+	done < "/proc/$pid/status"
+	set -- ${line##*) }
+	echo "$pid $((${uptime%.*} - ${20} / 100)) $resident $((${12} + ${13}))"
+} 2> /dev/null
+
 # signal sends signal $1 to the process alone.
 signal() {
 	if alive; then

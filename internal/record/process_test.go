@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"heliotrope/internal/remote"
 )
@@ -85,6 +86,31 @@ func recorded(t *testing.T, p Process) int {
 func lives(pid int) bool {
 	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+// TestUsage: what a process that runs has used, and nothing of one that does not.
+func TestUsage(t *testing.T) {
+	eachShell(t, func(t *testing.T, p Process) {
+		if usage, runs, err := p.Usage(t.Context()); err != nil || runs || usage != (Usage{}) {
+			t.Errorf("of nothing: %+v, %v, %v", usage, runs, err)
+		}
+		must(t, p.Start(t.Context(), "sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done; : > worked; exec sleep 600"))
+		for {
+			if _, err := os.Stat(filepath.Join(p.Dir, "worked")); err == nil {
+				break
+			}
+		}
+		usage, runs, err := p.Usage(t.Context())
+		must(t, err)
+		if !runs || usage.PID != recorded(t, p) || usage.ResidentBytes <= 0 || usage.CPU <= 0 || usage.Running < 0 || usage.Running > time.Hour {
+			t.Errorf("%+v, %v: want process %d with memory and processor time", usage, runs, recorded(t, p))
+		}
+		_, err = p.Stop(t.Context(), "TERM", time.Second)
+		must(t, err)
+		if _, runs, err := p.Usage(t.Context()); err != nil || runs {
+			t.Errorf("of one that was stopped: %v, %v", runs, err)
+		}
+	})
 }
 
 func TestLifeOfAProcess(t *testing.T) {
