@@ -113,7 +113,7 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 		}
 		log := l.Log.With().Fields(input.Target.LogKeys()).Logger()
 		err = link.Run(ctx, machines.Machine(input.Machine), link.Options{
-			Binary: link.BinaryPath(machines.ProgramDir(input.Machine)), Dir: machines.RunDir(input.Machine, "worker"),
+			Binary: link.BinaryPath(machines.ProgramDir(input.Machine)), Dir: machines.RunDir(input.Machine, testbed.WorkerFolder),
 			Queue: input.Queue, Role: role, Name: input.Machine, Namespace: l.Gate.Namespace, Hurry: p.Hurried(), Log: log,
 			Gate: func(its pass.Pass) (link.Gate, error) {
 				own := l.Gate
@@ -164,13 +164,7 @@ func (l *Links) Remove(ctx context.Context, target Target) error {
 		}
 		for _, name := range named(bed, trial.Machine.HasPrograms) {
 			p.Done(pulse.Step{Step: "remove our programs from " + name})
-			files, err := machines.Machine(name).Files(ctx)
-			if err == nil {
-				err = files.RemoveAll(machines.ProgramDir(name))
-			}
-			if err != nil {
-				errs = append(errs, fmt.Errorf("remove %s from %s: %w", machines.ProgramDir(name), name, err))
-			}
+			errs = append(errs, testbed.RemovePrograms(ctx, machines.Machine(name), machines.ProgramDir(name)))
 		}
 		return errors.Join(errs...)
 	}))

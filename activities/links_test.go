@@ -59,6 +59,8 @@ func (b *programBed) InstallWitness(_ context.Context, name string) error {
 // away is a host that cannot be reached.
 type away struct{ remote.Host }
 
+func (away) Name() string { return "host-a" }
+
 func (away) Files(context.Context) (remote.Files, error) { return nil, errors.New("no route to host") }
 
 // TestPrograms: the witness is put on hosts without a worker, too; in the end the testbed

@@ -7,7 +7,6 @@ import (
 	"path"
 
 	"heliotrope/internal/gather"
-	"heliotrope/internal/guest"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/load"
 	"heliotrope/internal/load/engine"
@@ -23,7 +22,7 @@ const guestRunDir = "/run/heliotrope"
 
 // runDir is the folder on a host for the folders of a testbed's processes.
 func runDir(host *inventory.Machine, label string) string {
-	return path.Join(host.DataDir, label+".run")
+	return path.Join(host.DataDir, label+runSuffix)
 }
 
 // RunDir is the folder of one of our processes on a host: the testbed's Teardown
@@ -38,15 +37,6 @@ func (t *Testbed) RunDir(machine, name string) string {
 		return RunDir(host, t.Name(), name)
 	}
 	return path.Join(guestRunDir, name)
-}
-
-// ProgramDir is the folder for our programs on a machine of the testbed: the
-// worker and the witness. On a host they stay from trial to trial.
-func (t *Testbed) ProgramDir(machine string) string {
-	if host := t.Inventory.Machine(machine); host != nil {
-		return path.Join(host.DataDir, t.Name()+".programs")
-	}
-	return guest.ProgramDir
 }
 
 // LoadDir is the folder of a trial's load in the guest.

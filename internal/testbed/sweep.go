@@ -3,7 +3,6 @@ package testbed
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"heliotrope/internal/gather"
@@ -36,13 +35,6 @@ func (t *Testbed) Ours(ctx context.Context) (map[string][]string, error) {
 // Sweep is Teardown, and also removes our programs from the machines.
 func (t *Testbed) Sweep(ctx context.Context) error {
 	return errors.Join(t.Teardown(ctx), gather.Each(t.shells(), func(host *inventory.Machine) error {
-		files, err := t.hosts[host.Name].Files(ctx)
-		if err == nil {
-			err = files.RemoveAll(t.ProgramDir(host.Name))
-		}
-		if err != nil {
-			return fmt.Errorf("remove %s from %s: %w", t.ProgramDir(host.Name), host.Name, err)
-		}
-		return nil
+		return RemovePrograms(ctx, t.hosts[host.Name], t.ProgramDir(host.Name))
 	}))
 }

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path"
 	"strconv"
 
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/ledger"
-	"heliotrope/internal/link"
 	"heliotrope/internal/load/spec"
 	"heliotrope/internal/record"
 	"heliotrope/internal/remote"
@@ -21,25 +19,9 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// witnessProgram is the path of the witness's program on a machine.
-func (t *Testbed) witnessProgram(machine string) string {
-	return path.Join(t.ProgramDir(machine), witness.Program)
-}
-
 // WitnessDir is the folder of a trial's witness on a machine.
 func (t *Testbed) WitnessDir(ref trial.Ref, machine string) string {
 	return t.RunDir(machine, ref.WitnessFolder())
-}
-
-// InstallWitness puts the witness's program on a machine, unless it is there. On a
-// host it stays until its ProgramDir is removed, in the guest as long as the guest
-// runs.
-func (t *Testbed) InstallWitness(ctx context.Context, machine string) error {
-	host := t.Machine(machine)
-	if host == nil {
-		return t.unknown(machine)
-	}
-	return link.Install(ctx, host, t.WitnessBinary, t.witnessProgram(machine), nil)
 }
 
 // LedgerRegion is the region of an attempt's ledger: the end of the disk under
