@@ -239,12 +239,17 @@ func (s diagnosis) print(out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	return printProblems(out, s.Problems)
+}
+
+// printProblems prints a table of what is wrong, and how much that is.
+func printProblems(out io.Writer, problems []problem.Problem) error {
 	var rows bytes.Buffer
 	table := tabwriter.NewWriter(&rows, 0, 0, 2, ' ', 0)
-	if len(s.Problems) > 0 {
+	if len(problems) > 0 {
 		fmt.Fprintln(table, "\nHOST\tIT IS A\tLOOKED AT\tCAME BACK\tWHAT TO DO")
 	}
-	for _, p := range s.Problems {
+	for _, p := range problems {
 		what := "problem"
 		if p.Warning {
 			what = "warning"
@@ -257,7 +262,7 @@ func (s diagnosis) print(out io.Writer) error {
 	for line := range strings.Lines(rows.String()) {
 		fmt.Fprintln(out, strings.TrimRight(line, " \n"))
 	}
-	_, err := fmt.Fprintf(out, "\n%s\n", problem.Counted(s.Problems))
+	_, err := fmt.Fprintf(out, "\n%s\n", problem.Counted(problems))
 	return err
 }
 

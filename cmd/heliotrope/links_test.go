@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	linked  = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	heading = regexp.MustCompile(`(?m)^#+ +(.+)$`)
 	dropped = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 	fenced  = regexp.MustCompile("(?ms)^ *```.*?^ *```")
@@ -39,7 +39,7 @@ func TestDocumentedLinks(t *testing.T) {
 	}
 	checked := 0
 	for _, file := range files {
-		for _, found := range link.FindAllStringSubmatch(fenced.ReplaceAllString(texts[file], ""), -1) {
+		for _, found := range linked.FindAllStringSubmatch(fenced.ReplaceAllString(texts[file], ""), -1) {
 			if strings.Contains(found[1], "://") {
 				continue
 			}

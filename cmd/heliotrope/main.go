@@ -109,7 +109,7 @@ campaigns are not lost by either.`,
 	})
 	root.AddCommand(newRun(), newWatch(), newStatus(), newCancel(), newServe(), newStop(), newCheck(), newCompact(), newJudge(), newCompare(), newReport())
 	root.AddCommand(newValidate(), newPlan(), newIometer(), newIngest())
-	root.AddCommand(newDoctor(), newSweep())
+	root.AddCommand(newDoctor(), newWorker(), newSweep())
 	root.AddCommand(newSteering()...)
 	root.AddCommand(newLab(), newTemporal())
 	root.AddCommand(newVersion(), newManual())

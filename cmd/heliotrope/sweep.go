@@ -170,7 +170,7 @@ func (s *sweeper) sweep(ctx context.Context, out io.Writer, file, path string) e
 // remove removes what is ours under a lease of its own, past hosts that cannot be asked
 // for one: they may be another owner's.
 func (s *sweeper) remove(ctx context.Context, out io.Writer, bed sweepBed) error {
-	hosts, name := bed.Leases(), sweepOwner()
+	hosts, name := bed.Leases(), ownerOf("sweep")
 	taken, err := hosts.TakeAnswering(ctx, name, owner.Lease, s.force)
 	var held *owner.HeldError
 	if errors.As(err, &held) {
@@ -213,8 +213,8 @@ func list(ctx context.Context, out io.Writer, bed sweepBed) (count int, err erro
 
 func things(count int) string { return fmt.Sprintf("%d %s", count, plural(count, "thing")) }
 
-// sweepOwner is the owner that a sweep is: a person at a machine.
-func sweepOwner() string {
+// ownerOf is the owner that a command is: a person at a machine.
+func ownerOf(command string) string {
 	name, host := "somebody", "a machine without a name"
 	if one, err := user.Current(); err == nil {
 		name = one.Username
@@ -222,5 +222,5 @@ func sweepOwner() string {
 	if one, err := os.Hostname(); err == nil {
 		host = one
 	}
-	return fmt.Sprintf("heliotrope sweep of %s@%s", name, host)
+	return fmt.Sprintf("heliotrope %s of %s@%s", command, name, host)
 }

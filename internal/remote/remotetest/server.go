@@ -42,6 +42,7 @@ type Server struct {
 	readOnly      bool
 	letIn         []string // fingerprints of the keys that may log in
 	lines         []string
+	moved         []string   // paths in command lines, each followed by the folder that replaces it
 	shell         []string   // the shell that gets a command line as its last argument
 	certificate   ssh.Signer // shown beside the host key; nil for none
 	forwardsNot   bool
@@ -197,6 +198,14 @@ func (s *Server) Certify(t testing.TB, authority ssh.Signer, change func(*ssh.Ce
 		t.Fatal(err)
 	}
 	s.certificate = signer
+}
+
+// Move replaces a path in command lines by a folder of the test, so that several servers can play machines of their own. It
+// changes nothing in what commands read from their standard input, and nothing over SFTP.
+func (s *Server) Move(path, folder string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.moved = append(s.moved, path, folder)
 }
 
 // MuteStderr makes the server send no standard error.

@@ -113,6 +113,7 @@ func (s *Server) serveSFTP(channel ssh.Channel) {
 func (s *Server) start(channel ssh.Channel, line string) (cmd *exec.Cmd, serve func()) {
 	s.mu.Lock()
 	s.lines = append(s.lines, line)
+	line = strings.NewReplacer(s.moved...).Replace(line)
 	s.mu.Unlock()
 	cmd = s.command(line)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: s.ownGroups()}
