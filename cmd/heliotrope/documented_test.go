@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,12 +17,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// documented is a command line of the repository's in a document.
+// documented is a command line in a document.
 type documented struct {
 	where string   // file:line
 	whole bool     // as somebody would type it, not a mention of it
-	words []string // the first one is the program
+	line  string   // as it stands there
+	words []string // the command in it, without what the shell does beside; the first one is the program
 }
+
+// ours says whether the program is one of the repository's.
+func (d documented) ours() bool { return programs.MatchString(d.words[0]) }
+
+// heliotropes says whether the program is heliotrope itself.
+func (d documented) heliotropes() bool { return path.Base(d.words[0]) == "heliotrope" }
 
 // documents are the texts that tell people what to type.
 func documents(t *testing.T, root string) []string {
@@ -35,17 +43,17 @@ func documents(t *testing.T, root string) []string {
 // filesOf are the repository's files of the wanted names, without what was built or fetched, test data, and results.
 func filesOf(t *testing.T, root string, wanted func(name string) bool) (files []string) {
 	t.Helper()
-	require.NoError(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+	require.NoError(t, filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		hidden := strings.HasPrefix(entry.Name(), ".") && path != root
-		measured := path == filepath.Join(root, "docs", "results")
+		hidden := strings.HasPrefix(entry.Name(), ".") && file != root
+		measured := file == filepath.Join(root, "docs", "results")
 		if entry.IsDir() && (hidden || measured || slices.Contains([]string{"node_modules", "bin", "testdata"}, entry.Name())) {
 			return filepath.SkipDir
 		}
 		if !entry.IsDir() && wanted(entry.Name()) {
-			files = append(files, path)
+			files = append(files, file)
 		}
 		return nil
 	}))
@@ -61,7 +69,7 @@ var (
 	beyond = regexp.MustCompile(`\s(#|\||[0-9]?[><]|&&|;|&).*$|;.*$`)
 )
 
-// linesOf are the commands of ours in a document: those of its blocks of shell, and those it mentions.
+// linesOf are the commands in a document: all of its blocks of shell, and those of ours that it mentions.
 func linesOf(t *testing.T, file string) (found []documented) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -81,22 +89,32 @@ func linesOf(t *testing.T, file string) (found []documented) {
 			continue
 		}
 		for _, code := range mention.FindAllStringSubmatch(line, -1) {
-			found = append(found, split(where, code[1], false)...)
+			found = append(found, oursOf(split(where, code[1], false))...)
 		}
 	}
 	return found
 }
 
-// split is the command in a line, where it is one of ours; settings of the environment may stand before it.
+var (
+	setting = regexp.MustCompile(`^[A-Z_]+=`)
+	asUser  = regexp.MustCompile(`^sudo( -u [a-z]+)? `)
+)
+
+// split is the command in a line, if there is one; sudo and settings of the environment may stand before it.
 func split(where, line string, whole bool) []documented {
-	words := word.FindAllString(beyond.ReplaceAllString(line, ""), -1)
-	for len(words) > 0 && (words[0] == "sudo" || regexp.MustCompile(`^[A-Z_]+=`).MatchString(words[0])) {
+	words := word.FindAllString(asUser.ReplaceAllString(beyond.ReplaceAllString(line, ""), ""), -1)
+	for len(words) > 0 && setting.MatchString(words[0]) {
 		words = words[1:]
 	}
-	if len(words) == 0 || !programs.MatchString(words[0]) {
+	if len(words) == 0 || strings.HasPrefix(words[0], "#") {
 		return nil
 	}
-	return []documented{{where: where, whole: whole, words: words}}
+	return []documented{{where: where, whole: whole, line: line, words: words}}
+}
+
+// oursOf are those of the commands whose program is one of the repository's.
+func oursOf(all []documented) []documented {
+	return slices.DeleteFunc(all, func(one documented) bool { return !one.ours() })
 }
 
 // TestDocumentedCommands: each command that a document or a help text tells people to type is
@@ -105,11 +123,11 @@ func TestDocumentedCommands(t *testing.T) {
 	root := filepath.Join("..", "..")
 	var all []documented
 	for _, file := range documents(t, root) {
-		all = append(all, linesOf(t, file)...)
+		all = append(all, oursOf(linesOf(t, file))...)
 	}
 	for _, command := range commandsOf(newRoot(io.Discard, io.Discard)) {
 		for _, line := range strings.Split(command.Example, "\n") {
-			all = append(all, split(command.CommandPath()+" --help", strings.TrimSpace(line), true)...)
+			all = append(all, oursOf(split(command.CommandPath()+" --help", strings.TrimSpace(line), true))...)
 		}
 	}
 	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))

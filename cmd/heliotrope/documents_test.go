@@ -11,11 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNamedTestsExist: a document that says which test shows something names one that is there.
-func TestNamedTestsExist(t *testing.T) {
+// testsIn are the names of the tests, fuzz tests and benchmarks in a folder and all below it.
+func testsIn(t *testing.T, root string) map[string]bool {
+	t.Helper()
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Z]\w*)\(`)
 	there := map[string]bool{}
-	root := filepath.Join("..", "..")
 	for _, file := range filesOf(t, root, func(name string) bool { return strings.HasSuffix(name, "_test.go") }) {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
@@ -23,6 +23,13 @@ func TestNamedTestsExist(t *testing.T) {
 			there[found[1]] = true
 		}
 	}
+	return there
+}
+
+// TestNamedTestsExist: a document that says which test shows something names one that is there.
+func TestNamedTestsExist(t *testing.T) {
+	root := filepath.Join("..", "..")
+	there := testsIn(t, root)
 	named := regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z][A-Za-z0-9]*)`")
 	for _, document := range documents(t, root) {
 		text, err := os.ReadFile(document)
