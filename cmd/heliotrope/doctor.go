@@ -247,7 +247,7 @@ func printProblems(out io.Writer, problems []problem.Problem) error {
 	var rows bytes.Buffer
 	table := tabwriter.NewWriter(&rows, 0, 0, 2, ' ', 0)
 	if len(problems) > 0 {
-		fmt.Fprintln(table, "\nHOST\tIT IS A\tLOOKED AT\tCAME BACK\tWHAT TO DO")
+		fmt.Fprintln(table, "\nHOST\tKIND\tLOOKED AT\tCAME BACK\tWHAT TO DO")
 	}
 	for _, p := range problems {
 		what := "problem"

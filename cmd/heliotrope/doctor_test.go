@@ -86,7 +86,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 MACHINE  SYSTEM                          KERNEL  PROCESSOR  MEMORY FREE  DISK FREE  INTERFACE      CLOCK           STEERED BY
 host-a   Debian GNU/Linux 12 (bookworm)  6.1.0   kvm64      679 MiB      976 MiB    br0, MTU 1500  -12.0 ± 3.0 ms  chronyd
 
-HOST   IT IS A  LOOKED AT     CAME BACK                WHAT TO DO
+HOST   KIND     LOOKED AT     CAME BACK                WHAT TO DO
 store  warning  /proc/*/comm  nobody steers its clock  have chrony steer it
 
 0 problems, 1 warning

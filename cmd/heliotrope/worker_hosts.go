@@ -227,7 +227,7 @@ func (w *workerCommand) removeFrom(ctx context.Context, bed *testbed.Testbed, ho
 func (r workerReport) print(out io.Writer) error {
 	fmt.Fprintf(out, "testbed %s\n", r.Testbed)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "HOST\tPROGRAM\tIT IS\tSHA-256\tDONE\tHOST LEASED TO")
+	fmt.Fprintln(table, "HOST\tPROGRAM\tSTATE\tSHA-256\tDONE\tHOST LEASED TO")
 	for _, host := range r.Hosts {
 		for _, program := range host.Programs {
 			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", host.Host, program.Name, program.is(), cmp.Or(shortened(program.SHA256), "-"), cmp.Or(program.Done, "-"), cmp.Or(host.LeasedTo, "-"))
@@ -242,7 +242,7 @@ func (r workerReport) print(out io.Writer) error {
 
 func (r workerReport) printWorkers(out io.Writer) {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	head := "\nHOST\tWORKER OF\tIT IS\tSINCE\tPID\tRESIDENT\tPROCESSOR TIME\n"
+	head := "\nHOST\tWORKER OF\tSTATE\tSINCE\tPID\tRESIDENT\tPROCESSOR TIME\n"
 	for _, host := range r.Hosts {
 		for _, worker := range host.Workers {
 			fmt.Fprint(table, head)
