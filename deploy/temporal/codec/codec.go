@@ -33,7 +33,8 @@ var _ converter.PayloadCodec = Codec{}
 // says that keys are needed.
 func New(keys *Keys) Codec { return Codec{keys: keys} }
 
-// Encode encrypts payloads. It leaves encrypted ones alone.
+// Encode encrypts payloads, including those that are marked as encrypted: a worker on a measured
+// machine could mark a copied payload so, and would get it back decrypted.
 func (c Codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	if c.keys == nil {
 		return payloads, nil
@@ -41,10 +42,6 @@ func (c Codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 	id, key := c.keys.encrypting()
 	out := make([]*commonpb.Payload, len(payloads))
 	for i, payload := range payloads {
-		if isEncrypted(payload) {
-			out[i] = payload
-			continue
-		}
 		plain, err := proto.Marshal(payload)
 		if err != nil {
 			return nil, refused(fmt.Errorf("encrypt a payload: %w", err))

@@ -66,15 +66,25 @@ func TestRoundTrip(t *testing.T) {
 	assert.NotContains(t, string(bytesOf), "Ada")
 	assert.Equal(t, "binary/encrypted", string(sealed[0].GetMetadata()["encoding"]))
 	assert.NotEqual(t, sealed[0].GetData(), encode(t, c)[0].GetData(), "the same nonce twice")
-	again, err := c.Encode(sealed)
-	require.NoError(t, err)
-	assert.True(t, proto.Equal(sealed[0], again[0]), "encrypted twice")
 	opened, err := c.Decode(sealed)
 	require.NoError(t, err)
 	assert.True(t, proto.Equal(payload(t)[0], opened[0]))
 	plain, err := c.Decode(payload(t))
 	require.NoError(t, err)
 	assert.True(t, proto.Equal(payload(t)[0], plain[0]), "what was never encrypted")
+}
+
+// TestMarksAreNotBelieved: a payload that is marked as encrypted is encrypted again. Otherwise a sender who
+// gets back what he has sent would get it decrypted.
+func TestMarksAreNotBelieved(t *testing.T) {
+	c := load(t, key("a", 1))
+	sealed := encode(t, c)
+	again, err := c.Encode(sealed)
+	require.NoError(t, err)
+	assert.False(t, proto.Equal(sealed[0], again[0]))
+	back, err := c.Decode(again)
+	require.NoError(t, err)
+	assert.True(t, proto.Equal(sealed[0], back[0]))
 }
 
 // TestRotation: the newest key encrypts, and payloads of the old one can still be read; a key

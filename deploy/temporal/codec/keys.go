@@ -5,6 +5,7 @@
 //   - every payload and every failure's message that leaves this process through a connection with
 //     Codec.DialOptions is encrypted with AES-256-GCM, under the newest key of a file;
 //   - what was encrypted under any key of that file can be read, and so can what was never encrypted;
+//   - decrypting returns what was encrypted, even if that was marked as encrypted before;
 //   - no workflow fails because a key is missing: a payload that cannot be decrypted does not get past
 //     the connection, so the task waits on the server until the key is in the file;
 //   - keys are only in that file, which nobody else may read: they are in no argument, environment,
