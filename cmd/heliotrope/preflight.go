@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"heliotrope/deploy/temporal"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/drivers"
 	"heliotrope/internal/fault"
@@ -174,13 +173,6 @@ func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {
 	if guest, _ := lane.Machine(trial.Guest); guest.Worker && inv.Guest.MemoryMiB < campaign.MinGuestMemoryMiB {
 		return laneBed{}, fmt.Errorf("%s: guest.memory_mib: %d MiB do not hold the guest's worker: want %d, or mode: agentless",
 			path, inv.Guest.MemoryMiB, campaign.MinGuestMemoryMiB)
-	}
-	settings, err := temporal.LoadSettings()
-	if err != nil {
-		return laneBed{}, err
-	}
-	if lane.Workers() && settings.Keys() != "" {
-		return laneBed{}, fmt.Errorf("%s: payloads are encrypted, and no worker on a host is ever given the key: want mode: agentless", path)
 	}
 	return laneBed{lane: lane, inventory: inv}, nil
 }

@@ -18,7 +18,6 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"heliotrope/deploy/lab"
-	"heliotrope/deploy/temporal"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/owner"
@@ -74,18 +73,6 @@ func TestLanesWithoutShells(t *testing.T) {
 	if err := found.err(); err == nil || !strings.Contains(err.Error(), "host host-a (https://vcenter.example.org /DC/host/cluster/esx-1a) is also in") {
 		t.Errorf("the same hosts: %v", err)
 	}
-}
-
-// TestLanesWithEncryptedPayloads: workers on hosts have no key.
-func TestLanesWithEncryptedPayloads(t *testing.T) {
-	folder := t.TempDir()
-	path := writeInventory(t, folder, "lab-1", "192.0")
-	keys := filepath.Join(folder, "keys")
-	wantRun(t, 0, "is the newest", "temporal", "codec-key", keys)
-	t.Setenv(temporal.CodecEnv, keys)
-	var found findings
-	loadLanes([]string{path}, &found)
-	require.ErrorContains(t, found.err(), "payloads are encrypted, and no worker on a host is ever given the key: want mode: agentless")
 }
 
 func TestLanes(t *testing.T) {

@@ -43,12 +43,11 @@ func failing(_ context.Context, told string) error {
 // TestCodec encrypts everything that can be in a history: nothing of it is in the server's
 // database, and a client without the key, or with another one, is told which key is needed.
 func TestCodec(t *testing.T) {
-	o := serverOptions(t)
 	clearSettings(t)
 	path := filepath.Join(t.TempDir(), "keys")
 	_, err := codec.AddKey(path)
 	require.NoError(t, err)
-	server := ensure(t, o)
+	server := ensure(t, serverOptions(t))
 	with := func(path string) Settings {
 		s, err := server.Settings.withKeys(path)
 		require.NoError(t, err)
@@ -89,10 +88,16 @@ func TestCodec(t *testing.T) {
 	}
 
 	w.Stop()
+	wantInvisible(t, server)
+}
+
+// wantInvisible stops the server, and wants that its database has encrypted payloads, and nothing that can be read.
+func wantInvisible(t *testing.T, server *Server) {
+	t.Helper()
 	require.NoError(t, server.Stop(t.Context()))
 	var database []byte
 	for _, suffix := range []string{"", "-wal"} {
-		text, err := os.ReadFile(Database(o.StateDir) + suffix)
+		text, err := os.ReadFile(Database(server.dir) + suffix)
 		if !errors.Is(err, os.ErrNotExist) {
 			require.NoError(t, err)
 		}

@@ -51,7 +51,8 @@ func (s Settings) retried(ctx context.Context, dial func(context.Context) (clien
 }
 
 // ForOthers returns a client for calls that are passed on for workers on other machines. Each
-// call ends with its context, and none is counted in our metrics. The client connects when it is
+// call ends with its context, and none is counted in our metrics. Where payloads are encrypted, this
+// client encrypts and decrypts them, so that those workers need no key. The client connects when it is
 // first used; the caller must close it.
 func ForOthers(s Settings, logger zerolog.Logger) (client.Client, error) {
 	options := s.ClientOptions()

@@ -11,6 +11,8 @@
 //   - each method that is refused to the worker is logged once;
 //   - the machine holds no certificate, key or address of Temporal: the gate repeats each of the worker's
 //     requests, with the few fields that it knows, over the controller's own connection;
+//   - where payloads are encrypted at Temporal, that connection encrypts and decrypts them, and the
+//     machine holds no key for it;
 //   - the gate keeps no state: when a controller is restarted with the same Key, the worker goes on with the
 //     activities that it runs.
 //
@@ -59,7 +61,8 @@ const (
 
 // Options of a gate.
 type Options struct {
-	// To is the client of Temporal's frontend. Its calls must end when their contexts end.
+	// To is the client of Temporal's frontend. Its calls must end when their contexts end, and
+	// where payloads are encrypted at Temporal, it must encrypt and decrypt them.
 	To        workflowservice.WorkflowServiceClient
 	Namespace string
 	Queue     string // the worker's task queue
