@@ -27,6 +27,7 @@ import (
 	"heliotrope/deploy/lab"
 	"heliotrope/deploy/temporal"
 	"heliotrope/internal/poll"
+	"heliotrope/internal/procs"
 	"heliotrope/internal/record"
 	"heliotrope/internal/trial"
 	"heliotrope/workflows"
@@ -450,8 +451,9 @@ func startOwnServe(t *testing.T, stateDir string) *serveState {
 	t.Helper()
 	t.Setenv(commandLineEnv, "1")
 	t.Cleanup(func() {
-		_, err := stopServe(context.Background(), stateDir, time.Minute)
+		pid, err := stopServe(context.Background(), stateDir, time.Minute)
 		require.NoError(t, err)
+		awaitEnd(t, pid)
 		_, err = temporal.StopEmbedded(context.Background(), stateDir)
 		require.NoError(t, err)
 	})
@@ -461,6 +463,14 @@ func startOwnServe(t *testing.T, stateDir string) *serveState {
 	require.NoError(t, err)
 	require.NotNil(t, state)
 	return state
+}
+
+// awaitEnd waits for the end of a process that was stopped: it gives up its lock a moment before that.
+func awaitEnd(t *testing.T, pid int) {
+	t.Helper()
+	limited, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	require.NoError(t, poll.Until(limited, 20*time.Millisecond, func(context.Context) (bool, error) { return !procs.Runs(pid), nil }))
 }
 
 // TestATwinIsRefused: a copied state folder is the same controller, and two of
