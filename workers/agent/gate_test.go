@@ -41,7 +41,7 @@ func must(t testing.TB, err error) {
 }
 
 // startServer starts the Temporal server that `make server` has built, with the namespace.
-func startServer(t *testing.T) (address string) {
+func startServer(t testing.TB) (address string) {
 	t.Helper()
 	binary := os.Getenv("HELIOTROPE_SERVER")
 	if binary == "" {
@@ -69,7 +69,7 @@ func startServer(t *testing.T) (address string) {
 }
 
 // build builds a program as it is shipped: static, without symbols.
-func build(t *testing.T, folder string) string {
+func build(t testing.TB, folder string) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "worker")
 	command := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, folder)
@@ -94,6 +94,30 @@ type beats struct {
 	client.Client
 	run  client.WorkflowRun
 	last int
+}
+
+// startPulse has the worker of a queue run Pulse, by a workflow of this process at the server.
+func startPulse(ctx context.Context, t *testing.T, address, queue string) *beats {
+	t.Helper()
+	temporalClient, err := client.Dial(client.Options{HostPort: address, Namespace: namespace})
+	must(t, err)
+	t.Cleanup(temporalClient.Close)
+	workflows := worker.New(temporalClient, "workflows", worker.Options{})
+	workflows.RegisterWorkflow(pulse)
+	must(t, workflows.Start())
+	t.Cleanup(workflows.Stop)
+	run, err := temporalClient.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "trial", TaskQueue: "workflows"}, pulse, queue)
+	must(t, err)
+	return &beats{Client: temporalClient, run: run}
+}
+
+// mustCancel cancels it, and wants that this is how it ends.
+func (b *beats) mustCancel(ctx context.Context, t *testing.T) {
+	t.Helper()
+	must(t, b.CancelWorkflow(ctx, b.run.GetID(), b.run.GetRunID()))
+	if err := b.run.Get(ctx, nil); err == nil || !strings.Contains(err.Error(), "cancel") {
+		t.Errorf("the cancelled activity: %v", err)
+	}
 }
 
 // mustAdvance waits until the server has heard more beats of the same attempt
@@ -125,7 +149,7 @@ func (b *beats) mustAdvance(ctx context.Context, t *testing.T, by int) {
 }
 
 // gatesTo are the gates of one controller to a server.
-func gatesTo(t *testing.T, address string) gate.Options {
+func gatesTo(t testing.TB, address string) gate.Options {
 	t.Helper()
 	to, err := client.NewLazyClient(client.Options{HostPort: address, Namespace: namespace})
 	must(t, err)
@@ -158,17 +182,7 @@ func holdLink(t *testing.T, host remote.Host, options link.Options, gates gate.O
 // that it is cancelled. Nobody can do anything else through it.
 func TestThroughTheGate(t *testing.T) {
 	binary, address := build(t, "./testdata/pulse"), startServer(t)
-	temporalClient, err := client.Dial(client.Options{HostPort: address, Namespace: namespace})
-	must(t, err)
-	defer temporalClient.Close()
-	workflows := worker.New(temporalClient, "workflows", worker.Options{})
-	workflows.RegisterWorkflow(pulse)
-	must(t, workflows.Start())
-	defer workflows.Stop()
-	run, err := temporalClient.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "trial", TaskQueue: "workflows"}, pulse, "host-a")
-	must(t, err)
-	heard := &beats{Client: temporalClient, run: run}
-
+	heard := startPulse(t.Context(), t, address, "host-a")
 	server, gates, dir := remotetest.NewServer(t), gatesTo(t, address), filepath.Join(t.TempDir(), "run", "worker")
 	its := link.Options{Dir: dir, Binary: binary, Queue: "host-a", Role: "host", Name: "host-a"}
 	first := server.Connect(t, "host-a")
@@ -185,10 +199,7 @@ func TestThroughTheGate(t *testing.T) {
 	ended := holdLink(t, server.Connect(t, "host-a"), its, gates, func() {})
 	heard.mustAdvance(t.Context(), t, 3)
 
-	must(t, temporalClient.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()))
-	if err := run.Get(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "cancel") {
-		t.Errorf("the cancelled activity: %v", err)
-	}
+	heard.mustCancel(t.Context(), t)
 	must(t, ended())
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the worker's folder is still there: %v", err)

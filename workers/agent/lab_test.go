@@ -6,12 +6,8 @@ import (
 	"context"
 	"net"
 	"os"
-	"strings"
 	"testing"
 	"time"
-
-	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/worker"
 
 	"heliotrope/internal/guest"
 	"heliotrope/internal/hypervisor"
@@ -63,20 +59,11 @@ func TestSurvivesMigration(t *testing.T) {
 	must(t, link.InstallWorker(ctx, tb.Guest(), binary, guest.ProgramDir, nil))
 	t.Logf("installed after %s", time.Since(started).Round(100*time.Millisecond))
 
-	temporal, err := client.Dial(client.Options{HostPort: address, Namespace: namespace})
-	must(t, err)
-	defer temporal.Close()
-	workflows := worker.New(temporal, "workflows", worker.Options{})
-	workflows.RegisterWorkflow(pulse)
-	must(t, workflows.Start())
-	defer workflows.Stop()
 	through := &cutter{Dialer: tb.Host(tb.Inventory.StoreName)}
 	stopLink := holdLink(t, guestThrough(t, tb.Inventory, through), link.Options{Dir: "/run/heliotrope/worker", Binary: link.BinaryPath(guest.ProgramDir),
 		Queue: "guest", Role: "guest", Name: "guest"}, gatesTo(t, address), func() {})
 	started = time.Now()
-	run, err := temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: "workflows"}, pulse, "guest")
-	must(t, err)
-	heard := &beats{Client: temporal, run: run}
+	heard := startPulse(ctx, t, address, "guest")
 	heard.mustAdvance(ctx, t, 1)
 	t.Logf("first heartbeat after %s", time.Since(started).Round(100*time.Millisecond))
 
@@ -96,10 +83,7 @@ func TestSurvivesMigration(t *testing.T) {
 	t.Logf("%d beats, %s after the cut", heard.last, time.Since(started).Round(100*time.Millisecond))
 	t.Log(memory(ctx, t, tb))
 
-	must(t, temporal.CancelWorkflow(ctx, run.GetID(), run.GetRunID()))
-	if err := run.Get(ctx, nil); err == nil || !strings.Contains(err.Error(), "cancel") {
-		t.Errorf("the cancelled activity: %v", err)
-	}
+	heard.mustCancel(ctx, t)
 	must(t, stopLink())
 	left, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"sh", "-c", "pidof heliotrope-worker || :"}})
 	must(t, err)
