@@ -60,7 +60,7 @@ LINTER_JOBS ?= 2
 # with benchmarks that need none.
 LAB_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build lab$$' . | xargs -r -n1 dirname | sort -u)
 LAB_BENCH_PACKAGES = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r grep -l '^//go:build lab$$' | xargs -r -n1 dirname | sort -u)
-BENCH_PACKAGES = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r grep -L '^//go:build lab$$' | xargs -r -n1 dirname | sort -u)
+BENCH_PACKAGES = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r grep -L '^//go:build ' | xargs -r -n1 dirname | sort -u)
 
 # with_testbed runs $(1) with HELIOTROPE_INVENTORY set: as it is, or to a
 # testbed of its own that is destroyed at the end, whatever the end is. A
@@ -181,12 +181,14 @@ test-lab-some: build
 	$(call with_testbed,$(LAB_TESTS) ./internal/hypervisor/$(HYPERVISOR)/... && tools/controls-check --one && $(LAB_TESTS) -run '^(TestLabWitnesses|TestMigrateUnderLoad)$$' -skip '$(XEN_ELSEWHERE)' ./internal/testbed ./deploy/lab)
 
 .PHONY: bench
-bench: build server $(DUCKDB) ## run the benchmarks that need no testbed, percentiles of 100 million I/Os and ingest beside DuckDB, and 10,000 simulated trials on 100 lanes (BENCH_LANES="500 10": fewer), 1,000 with ordinary steps, and both engines of the load
+bench: build server $(DUCKDB) ## run the benchmarks that need no testbed, percentiles of 100 million I/Os and ingest beside DuckDB, and 10,000 simulated trials on 100 lanes (BENCH_LANES="500 10": fewer), 1,000 with ordinary steps, on the embedded server and on PostgreSQL, and both engines of the load
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test -run '^$$' -bench . -benchmem -p 1 $(BENCH_PACKAGES)
 	$(GO) test -run '^$$' -bench Percentiles -benchtime 1x ./analysis/samples -args -millions 100
 	tools/bench-ingest
 	tools/bench-lanes $(BENCH_LANES)
+	GO=$(GO) tools/bench-lanes --postgres $(BENCH_LANES)
 	tools/bench-lanes --ordinary $(BENCH_ORDINARY)
+	GO=$(GO) tools/bench-lanes --postgres --ordinary $(BENCH_ORDINARY)
 	@if ! command -v fio > /dev/null; then echo "tools/bench-load was not run: fio is not installed"; \
 	elif [ "$$(id -u)" != 0 ]; then echo "tools/bench-load was not run: it makes a loop device on memory, as root only can"; \
 	else tools/bench-load; fi

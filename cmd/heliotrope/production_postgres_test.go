@@ -26,9 +26,10 @@ import (
 // postgres is a PostgreSQL cluster in a folder of its own, with the two databases of Temporal. Temporal's
 // role is reached by the socket from this test's user, without a password, as deploy/production has it.
 type postgres struct {
-	*testing.T
+	testing.TB
 	bin, dir   string
 	port       uint16
+	settings   []string            // NAME=VALUE, beside those that it needs here
 	credential *syscall.Credential // nil: that of this test
 	process    *exec.Cmd
 	ended      chan struct{} // closed when the process has
@@ -36,7 +37,7 @@ type postgres struct {
 
 // startPostgres makes the cluster from Debian's package. PostgreSQL refuses to run as root: then it runs
 // as the package's user.
-func startPostgres(t *testing.T) *postgres {
+func startPostgres(t testing.TB, settings ...string) *postgres {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	require.NoError(t, err)
@@ -47,7 +48,7 @@ func startPostgres(t *testing.T) *postgres {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	require.NoError(t, os.Chmod(dir, 0o755))
-	p := &postgres{T: t, bin: filepath.Dir(found[len(found)-1]), dir: dir, port: freeport.Loopback(t).Port()}
+	p := &postgres{TB: t, bin: filepath.Dir(found[len(found)-1]), dir: dir, port: freeport.Loopback(t).Port(), settings: settings}
 	own, err := user.Current()
 	require.NoError(t, err)
 	runs := own
@@ -112,9 +113,12 @@ func (p *postgres) start() {
 	log, err := os.OpenFile(filepath.Join(p.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	require.NoError(p, err)
 	defer log.Close()
+	args := []string{"-D", p.data(), "-k", p.dir, "-p", strconv.Itoa(int(p.port)), "-c", "listen_addresses="}
+	for _, setting := range p.settings {
+		args = append(args, "-c", setting)
+	}
 	err = poll.Until(ctx, 100*time.Millisecond, func(ctx context.Context) (bool, error) {
-		// No power fails here: what a killed process has written, the kernel has.
-		p.process = p.command(context.WithoutCancel(ctx), "postgres", "-D", p.data(), "-k", p.dir, "-p", strconv.Itoa(int(p.port)), "-c", "listen_addresses=", "-c", "fsync=off")
+		p.process = p.command(context.WithoutCancel(ctx), "postgres", args...)
 		p.process.SysProcAttr.Pdeathsig = syscall.SIGQUIT
 		p.process.Stdout, p.process.Stderr = log, log
 		if err := p.process.Start(); err != nil {
@@ -153,6 +157,11 @@ func (p *postgres) killAndStart() {
 	require.NoError(p, p.process.Process.Kill())
 	<-p.ended
 	p.start()
+}
+
+// environment are the variables by which PostgreSQL's tools find it.
+func (p *postgres) environment() map[string]string {
+	return map[string]string{"PGHOST": p.dir, "PGPORT": strconv.Itoa(int(p.port)), "PGUSER": "postgres", "PGDATABASE": "temporal"}
 }
 
 // inConfig are the replacements in temporal.yaml by which it is used.

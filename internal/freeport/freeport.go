@@ -28,7 +28,7 @@ var (
 
 // Loopback returns an address on 127.0.0.1 whose port nobody listens on, for TCP or UDP. This
 // process returns each port only once.
-func Loopback(t *testing.T) netip.AddrPort {
+func Loopback(t testing.TB) netip.AddrPort {
 	t.Helper()
 	mu.Lock()
 	defer mu.Unlock()

@@ -1,6 +1,6 @@
 // Package temporaltest gives tests a Temporal server as deploy/production describes it: services
-// with a configuration file and mutual TLS, and certificates of authorities that exist as long as
-// the test.
+// with a configuration file and mutual TLS, and certificates of authorities of the test's own, which
+// are valid for a day.
 package temporaltest
 
 import (
@@ -20,6 +20,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// validFor is longer than any test or benchmark takes.
+const validFor = 24 * time.Hour
+
 // Authority is a certificate authority.
 type Authority struct {
 	// File is the path of its certificate, in PEM.
@@ -32,11 +35,11 @@ type Authority struct {
 }
 
 // NewAuthority makes an authority, with its files NAME.pem and NAME.key in the folder.
-func NewAuthority(t *testing.T, dir, name string) *Authority {
+func NewAuthority(t testing.TB, dir, name string) *Authority {
 	t.Helper()
 	a := &Authority{dir: dir, File: filepath.Join(dir, name+".pem")}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(validFor),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	a.certificate, a.key = a.sign(t, name, template, template, nil)
@@ -48,12 +51,12 @@ type Pair struct{ Certificate, Key string }
 
 // Issue issues a certificate for clients and servers with the given name and for 127.0.0.1,
 // unless changes remove that. The files NAME.pem and NAME.key are in the authority's folder.
-func (a *Authority) Issue(t *testing.T, name string, changes ...func(*x509.Certificate)) Pair {
+func (a *Authority) Issue(t testing.TB, name string, changes ...func(*x509.Certificate)) Pair {
 	t.Helper()
 	a.issued++
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1 + a.issued), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(validFor),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, change := range changes {
@@ -70,7 +73,7 @@ func Expired(c *x509.Certificate) {
 
 // sign makes a key and its certificate, and writes both. The certificate is signed with the key
 // of an authority, or self-signed when signer is nil.
-func (a *Authority) sign(t *testing.T, name string, template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+func (a *Authority) sign(t testing.TB, name string, template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)

@@ -39,7 +39,7 @@ func repository(name string) string {
 
 // Binary returns the path of the server's program: HELIOTROPE_SERVER, or what `make server` has
 // built.
-func Binary(t *testing.T) string {
+func Binary(t testing.TB) string {
 	t.Helper()
 	binary := os.Getenv("HELIOTROPE_SERVER")
 	if binary == "" {
@@ -65,7 +65,7 @@ func OnSQLite(dir string) []string {
 
 // NewCluster writes a cluster's configuration and makes its certificates. replace has pairs: a
 // text in temporal.yaml, and its replacement.
-func NewCluster(t *testing.T, dir string, replace ...string) *Cluster {
+func NewCluster(t testing.TB, dir string, replace ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{Dir: dir, Config: filepath.Join(dir, "temporal.yaml"), Clients: NewAuthority(t, dir, "clients-ca"), Internode: NewAuthority(t, dir, "internode-ca")}
 	c.Clients.Issue(t, "frontend.temporal")
@@ -86,7 +86,7 @@ func NewCluster(t *testing.T, dir string, replace ...string) *Cluster {
 }
 
 // describe writes a configuration file: one of deploy/production's, with replacements.
-func describe(t *testing.T, name, path string, replace []string) {
+func describe(t testing.TB, name, path string, replace []string) {
 	t.Helper()
 	text, err := os.ReadFile(repository("deploy/production/" + name))
 	require.NoError(t, err)
@@ -99,7 +99,7 @@ func describe(t *testing.T, name, path string, replace []string) {
 }
 
 // Start starts the server, and waits until it is ready. The end of the test ends it.
-func (c *Cluster) Start(t *testing.T) {
+func (c *Cluster) Start(t testing.TB) {
 	t.Helper()
 	var line string
 	c.process, line = c.start(t, "cluster", c.Config)
@@ -109,7 +109,7 @@ func (c *Cluster) Start(t *testing.T) {
 
 // StartUI starts the Web UI, with a certificate of its own, and waits until it is ready. The end
 // of the test ends it.
-func (c *Cluster) StartUI(t *testing.T) (url, config string) {
+func (c *Cluster) StartUI(t testing.TB) (url, config string) {
 	t.Helper()
 	c.Clients.Issue(t, "ui")
 	config, port := filepath.Join(c.Dir, "ui.yaml"), freeport.Loopback(t)
@@ -121,7 +121,7 @@ func (c *Cluster) StartUI(t *testing.T) (url, config string) {
 
 // start starts a command of the server's program, and returns the line that it prints when it is
 // ready.
-func (c *Cluster) start(t *testing.T, command, config string) (process *exec.Cmd, line string) {
+func (c *Cluster) start(t testing.TB, command, config string) (process *exec.Cmd, line string) {
 	t.Helper()
 	log, err := os.OpenFile(filepath.Join(c.Dir, command+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	require.NoError(t, err)
@@ -146,6 +146,9 @@ func (c *Cluster) start(t *testing.T, command, config string) (process *exec.Cmd
 	}
 	return process, line
 }
+
+// PID is the server's process.
+func (c *Cluster) PID() int { return c.process.Process.Pid }
 
 // Kill ends the server with SIGKILL.
 func (c *Cluster) Kill() { end(c.process, syscall.SIGKILL) }
