@@ -58,8 +58,12 @@ type MigrateInput struct {
 }
 
 // guest is the attempt's guest, with its disk.
-func (i MigrateInput) guest() testbed.Guest {
-	return testbed.Guest{Disk: i.Disk, MemoryMiB: i.Ref.Trial.Cell.GuestMemoryMiB}
+func (i MigrateInput) guest() testbed.Guest { return guestOf(i.Ref, i.Disk) }
+
+// guestOf is the guest that an attempt's cell asks for, with its disk.
+func guestOf(ref trial.Ref, disk storage.Disk) testbed.Guest {
+	cell := ref.Trial.Cell
+	return testbed.Guest{Disk: disk, MemoryMiB: cell.GuestMemoryMiB, VCPUs: cell.GuestVCPUs}
 }
 
 // Migrated is the account of a migration, or of a pause.

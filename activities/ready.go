@@ -54,7 +54,7 @@ func (t *Testbed) Ready(ctx context.Context, input ReadyInput) error {
 // uses are what the trial wants of the testbed; nothing much when there is none.
 func (r ReadyInput) uses() testbed.Uses {
 	cell := r.Ref.Trial.Cell
-	uses := testbed.Uses{DiskBytes: int64(r.DiskMiB) << 20, MemoryMiB: cell.GuestMemoryMiB}
+	uses := testbed.Uses{DiskBytes: int64(r.DiskMiB) << 20, MemoryMiB: cell.GuestMemoryMiB, VCPUs: cell.GuestVCPUs}
 	if cell.Storage != "" {
 		uses.Storages = []testbed.StorageUse{{Name: cell.Storage, Options: cell.StorageOptions()}}
 	}

@@ -222,7 +222,7 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 			return err
 		}
 		p.Done(pulse.Step{Step: "start the guest"})
-		domain, err := bed.StartGuest(ctx, site, testbed.Guest{Disk: disk, MemoryMiB: cell.GuestMemoryMiB})
+		domain, err := bed.StartGuest(ctx, site, guestOf(input.Ref, disk))
 		if err != nil {
 			return err
 		}

@@ -22,6 +22,7 @@ type Metric struct {
 	RTTMs             float64
 	Access            string
 	MemoryMiB         *int32 // nil: the inventory's
+	VCPUs             *int32 // nil: not known
 	Migration         string
 	Control           string
 	Metric, Unit      string
@@ -41,6 +42,7 @@ var Metrics = newTable("metrics", "What a report tells: the median of each metri
 	required("rtt_ms", "ms", "round trip of the profile", func(r *Metric) *float64 { return &r.RTTMs }),
 	required("access", "", "factor: name of the access specification", func(r *Metric) *string { return &r.Access }),
 	optional("guest_memory_mib", "MiB", "factor: memory of the guest; null: the inventory's", func(r *Metric) **int32 { return &r.MemoryMiB }),
+	optional("guest_vcpus", "", "factor: virtual processors of the guest; null: not known", func(r *Metric) **int32 { return &r.VCPUs }),
 	required("migration", "", "factor: what the hypervisor was told; empty: pre-copy without limits", func(r *Metric) *string { return &r.Migration }),
 	required("control", "", "none, lan, pause; empty for a cell of the matrix", func(r *Metric) *string { return &r.Control }),
 	required("metric", "", "name of the metric", func(r *Metric) *string { return &r.Metric }),
@@ -80,7 +82,7 @@ func WriteMetricsCSV(out io.Writer, provenance Provenance, rows []Metric) error 
 	lines := [][]string{header}
 	for _, r := range rows {
 		lines = append(lines, []string{provenance[KeyTestbedKind], r.CellID, r.Direction, r.Hypervisor, r.Storage, r.WAN, decimal(&r.RTTMs), r.Access, whole(r.MemoryMiB),
-			r.Migration, r.Control, r.Metric, r.Unit, whole(&r.Results), whole(&r.Failed), whole(&r.N), whole(&r.Infinite),
+			whole(r.VCPUs), r.Migration, r.Control, r.Metric, r.Unit, whole(&r.Results), whole(&r.Failed), whole(&r.N), whole(&r.Infinite),
 			decimal(r.Median), decimal(r.Low), decimal(r.High), whole(r.MoreTrials), simulated})
 	}
 	return w.WriteAll(lines)

@@ -25,7 +25,7 @@ func Planned(ref trial.Ref, kind string) Trial {
 	if cell.MirrorCopy != "" {
 		row.MirrorCopy = &cell.MirrorCopy
 	}
-	row.GuestMemoryMiB = above(cell.GuestMemoryMiB)
+	row.GuestMemoryMiB, row.GuestVCPUs = above(cell.GuestMemoryMiB), above(cell.VCPUs())
 	if cell.Control != "" && cell.Hold > 0 {
 		hold := float64(cell.Hold) / float64(time.Millisecond)
 		row.HoldMs = &hold

@@ -217,6 +217,7 @@ type Trial struct {
 	MeasuredMeanMs *float64
 	Access         string
 	GuestMemoryMiB *int32
+	GuestVCPUs     *int32
 	// The disk before the load.
 	Precondition      *string // fill, none
 	PreconditionBytes *int64  // that were written

@@ -125,6 +125,7 @@ func trialColumns() []column[Trial] {
 		optional("measured_rtt_mean_ms", "ms", "mean of the same", func(r *Trial) **float64 { return &r.MeasuredMeanMs }),
 		required("access", "", "factor: name of the access specification", func(r *Trial) *string { return &r.Access }),
 		optional("guest_memory_mib", "MiB", "factor: memory of the guest", func(r *Trial) **int32 { return &r.GuestMemoryMiB }),
+		optional("guest_vcpus", "", "factor: virtual processors of the guest; null in ingested data, and in a dataset of a version that knew only guests of one", func(r *Trial) **int32 { return &r.GuestVCPUs }),
 		optional("migration", "", "factor: precopy, postcopy; null without a migration, as the following", func(r *Trial) **string { return &r.Migration }),
 		optional("auto_converge", "", "factor: the hypervisor slows the guest down when it dirties memory too fast", func(r *Trial) **bool { return &r.AutoConverge }),
 		optional("bandwidth_mib_per_s", "MiB/s", "factor: most that the migration may send; null: no limit", func(r *Trial) **int32 { return &r.BandwidthMiBPerS }),

@@ -22,6 +22,7 @@ type Factors struct {
 	// Outstanding I/Os; 0 is the access specification's own number.
 	Outstanding int    `json:"outstanding,omitempty"`
 	MemoryMiB   int32  `json:"memory_mib,omitempty"` // 0 is the inventory's
+	VCPUs       int32  `json:"vcpus,omitempty"`      // 0 is not known
 	Migration   string `json:"migration,omitempty"`  // "" is pre-copy without limits
 	Control     string `json:"control,omitempty"`    // pause 5 s; "" for a cell of the matrix
 }
@@ -29,14 +30,14 @@ type Factors struct {
 // FactorsOf are those of an attempt.
 func FactorsOf(row *dataset.Trial) Factors {
 	return Factors{Hypervisor: row.Hypervisor, Storage: Storage(row), WAN: row.WAN, RTTMs: row.RTTMs, Access: row.Access,
-		Outstanding: outstanding(row.CellID), MemoryMiB: Memory(row), Migration: Migration(row), Control: Control(row)}
+		Outstanding: outstanding(row.CellID), MemoryMiB: Memory(row), VCPUs: VCPUs(row), Migration: Migration(row), Control: Control(row)}
 }
 
 // Compare orders cells: by what they run on, then by the load, the WAN and the guest,
 // so that the storage systems of one place are beside each other.
 func (f Factors) Compare(other Factors) int {
 	return cmp.Or(cmp.Compare(f.Hypervisor, other.Hypervisor), cmp.Compare(f.Access, other.Access), cmp.Compare(f.Outstanding, other.Outstanding),
-		cmp.Compare(f.RTTMs, other.RTTMs), cmp.Compare(f.WAN, other.WAN), cmp.Compare(f.MemoryMiB, other.MemoryMiB),
+		cmp.Compare(f.RTTMs, other.RTTMs), cmp.Compare(f.WAN, other.WAN), cmp.Compare(f.MemoryMiB, other.MemoryMiB), cmp.Compare(f.VCPUs, other.VCPUs),
 		cmp.Compare(f.Storage, other.Storage), cmp.Compare(f.Migration, other.Migration), cmp.Compare(f.Control, other.Control))
 }
 
@@ -68,6 +69,38 @@ func Memory(row *dataset.Trial) int32 {
 		return 0
 	}
 	return *row.GuestMemoryMiB
+}
+
+// VCPUs is how many virtual processors the guest has; 0 where nobody knows. Versions
+// that wrote none knew only guests of one.
+func VCPUs(row *dataset.Trial) int32 {
+	switch {
+	case row.GuestVCPUs != nil:
+		return *row.GuestVCPUs
+	case row.TestbedKind == string(inventory.Ingested):
+		return 0
+	}
+	return 1
+}
+
+// MemoryText is the guest's memory in words, as "256 MiB"; "" where it is the inventory's.
+func (f Factors) MemoryText() string {
+	if f.MemoryMiB == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(f.MemoryMiB)) + " MiB"
+}
+
+// VCPUsText is the guest's virtual processors in words, as "2 vCPUs"; "" where nobody
+// knows them.
+func (f Factors) VCPUsText() string {
+	switch f.VCPUs {
+	case 0:
+		return ""
+	case 1:
+		return "1 vCPU"
+	}
+	return strconv.Itoa(int(f.VCPUs)) + " vCPUs"
 }
 
 // Storage is a storage system with its factor: drbd C, mirror full.

@@ -223,11 +223,12 @@ func testedTable(a answers.Answers) report.Table {
 
 func comparisonTable(a answers.Answers, title string, all bool, wanted func(metric string) bool) report.Table {
 	t := report.Table{Title: title, Header: []string{"A", "B", "metric", "direction", "of", "A/B", "from", "to", "A−B", "unit", "pairs", "A less", "p adjusted", "of family", "A is"}, Texts: 3}
+	guest := guestsOf(a.Cells)
 	for _, c := range a.Comparisons {
 		if c.AllRTTs != all || !wanted(c.Metric) {
 			continue
 		}
-		of := joined(c.Factors.Hypervisor, c.Factors.Storage, c.Factors.WAN, c.Factors.Access, c.Factors.Migration)
+		of := joined(c.Factors.Hypervisor, c.Factors.Storage, c.Factors.WAN, c.Factors.Access, guest(c.Factors), c.Factors.Migration)
 		t.Rows = append(t.Rows, []string{c.A, c.B, c.Metric, c.Direction, of, c.Ratio.String(), c.RatioLow.String(), c.RatioHigh.String(),
 			c.Difference.String(), aboutOf(a, c.Metric).Unit, strconv.Itoa(c.Pairs), strconv.Itoa(c.ALess), probability(c.AdjustedP), strconv.Itoa(c.Family), string(c.Verdict)})
 	}
@@ -236,6 +237,7 @@ func comparisonTable(a answers.Answers, title string, all bool, wanted func(metr
 
 func crossoverTable(a answers.Answers, title string, wanted func(metric string) bool) report.Table {
 	t := report.Table{Title: title, Header: []string{"A", "B", "metric", "direction", "of", "range ms", "at ms", "from", "to", "less below", "% without", "% several"}, Texts: 3}
+	guest := guestsOf(a.Cells)
 	for _, c := range a.Crossovers {
 		if !wanted(c.Metric) {
 			continue
@@ -244,7 +246,7 @@ func crossoverTable(a answers.Answers, title string, wanted func(metric string) 
 		if c.Crosses {
 			at = c.At.String()
 		}
-		of := joined(c.Factors.Hypervisor, c.Factors.Access, c.Factors.Migration)
+		of := joined(c.Factors.Hypervisor, c.Factors.Access, guest(c.Factors), c.Factors.Migration)
 		below := c.Below
 		if below == "" {
 			below = "–"
@@ -319,6 +321,9 @@ func metrics(a answers.Answers) []dataset.Metric {
 				Median: value(e.Median), Low: value(e.Low), High: value(e.High)}
 			if c.Factors.MemoryMiB > 0 {
 				row.MemoryMiB = &c.Factors.MemoryMiB
+			}
+			if c.Factors.VCPUs > 0 {
+				row.VCPUs = &c.Factors.VCPUs
 			}
 			if e.MoreTrials != nil {
 				more := number(*e.MoreTrials)

@@ -2,7 +2,7 @@ package page
 
 import (
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 
 	"heliotrope/analysis/answers"
@@ -35,6 +35,7 @@ func distances(a answers.Answers, kind string) []figures.Figure {
 		}
 		cells[key] = append(cells[key], cell)
 	}
+	guest := guestsOf(a.Cells)
 	var drawn []figures.Figure
 	for _, key := range order {
 		for _, name := range overDistance {
@@ -44,15 +45,26 @@ func distances(a answers.Answers, kind string) []figures.Figure {
 				continue
 			}
 			f := key.factors
-			memory := ""
-			if f.MemoryMiB > 0 {
-				memory = strconv.Itoa(int(f.MemoryMiB)) + " MiB"
-			}
-			drawn = append(drawn, figures.OverDistance(fmt.Sprintf("distance-%d", len(drawn)+1), kind+": "+joined(f.Hypervisor, f.Access, memory, f.Migration, key.direction),
+			drawn = append(drawn, figures.OverDistance(fmt.Sprintf("distance-%d", len(drawn)+1), kind+": "+joined(f.Hypervisor, f.Access, guest(f), f.Migration, key.direction),
 				shortly(metric), series))
 		}
 	}
 	return drawn
+}
+
+// guestsOf words guests by what differs between those of the cells, as "256 MiB, 2 vCPUs":
+// "" where all are alike.
+func guestsOf(cells []answers.Cell) func(group.Factors) string {
+	words := slices.DeleteFunc([]func(group.Factors) string{group.Factors.MemoryText, group.Factors.VCPUsText}, func(word func(group.Factors) string) bool {
+		return !slices.ContainsFunc(cells, func(c answers.Cell) bool { return word(c.Factors) != word(cells[0].Factors) })
+	})
+	return func(f group.Factors) string {
+		var parts []string
+		for _, word := range words {
+			parts = append(parts, word(f))
+		}
+		return joined(parts...)
+	}
 }
 
 // shortly is a metric's name in words, up to the first explanation, with its unit.

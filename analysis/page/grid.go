@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"heliotrope/analysis/group"
@@ -98,12 +97,8 @@ func rowNames(cells []report.Cell) []string {
 		func(f group.Factors) string { return f.Hypervisor },
 		func(f group.Factors) string { return f.Storage },
 		func(f group.Factors) string { return f.Access },
-		func(f group.Factors) string {
-			if f.MemoryMiB == 0 {
-				return ""
-			}
-			return strconv.Itoa(int(f.MemoryMiB)) + " MiB"
-		},
+		group.Factors.MemoryText,
+		group.Factors.VCPUsText,
 		func(f group.Factors) string { return f.Migration },
 	}
 	const storage = 1

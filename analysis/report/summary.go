@@ -18,7 +18,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -328,17 +327,13 @@ func Names(cells []Cell) []string {
 		group.Storage,
 		func(row *dataset.Trial) string { return row.WAN },
 		func(row *dataset.Trial) string { return row.Access },
-		func(row *dataset.Trial) string {
-			if group.Memory(row) == 0 {
-				return ""
-			}
-			return strconv.Itoa(int(group.Memory(row))) + " MiB"
-		},
+		func(row *dataset.Trial) string { return group.FactorsOf(row).MemoryText() },
+		func(row *dataset.Trial) string { return group.FactorsOf(row).VCPUsText() },
 		group.Migration,
 		controlName,
 		func(row *dataset.Trial) string { return group.Any(row).Direction },
 	}
-	const storage, control = 1, 6
+	const storage, control = 1, 7
 	parts := make([][]string, len(cells))
 	for i, factor := range factors {
 		differs := slices.ContainsFunc(cells, func(c Cell) bool { return factor(&c.Example) != factor(&cells[0].Example) })

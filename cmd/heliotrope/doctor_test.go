@@ -134,7 +134,7 @@ host-b  problem  tc qdisc show dev eth2  the root qdisc is htb 1:, which is not 
 // TestDoctorOfSome: what was asked for, and no more.
 func TestDoctorOfSome(t *testing.T) {
 	campaign := filepath.Join(t.TempDir(), "campaign.yaml")
-	require.NoError(t, os.WriteFile(campaign, []byte("version: 1\nname: night\nseed: 1\ntestbed: hosts\ninventories: [lab.yaml]\nmatrix:\n  wan: [lan]\n  storage: [nfs]\n  guest_memory_mib: [256]\n"+
+	require.NoError(t, os.WriteFile(campaign, []byte("version: 1\nname: night\nseed: 1\ntestbed: hosts\ninventories: [lab.yaml]\nmatrix:\n  wan: [lan]\n  storage: [nfs]\n  guest_memory_mib: [256]\n  guest_vcpus: [1, 2]\n"+
 		"  access: [4k-mixed-random]\nrepetitions: 1\ndisk: {size_mib: 128}\n"), 0o600))
 	for name, c := range map[string]struct {
 		args                []string
@@ -158,7 +158,7 @@ func TestDoctorOfSome(t *testing.T) {
 	bed := newExamined()
 	_, _, _ = bed.examine(t, nil, goodInventory, "--campaign", campaign)
 	require.Equal(t, int64(128<<20), bed.asked.DiskBytes)
-	require.Equal(t, 256, bed.asked.MemoryMiB)
+	require.Equal(t, []int{256, 2}, []int{bed.asked.MemoryMiB, bed.asked.VCPUs})
 }
 
 func TestDoctorOfBadInput(t *testing.T) {

@@ -92,6 +92,7 @@ command started is stopped again. A testbed's hypervisor never changes.`,
 	flags := cmd.Flags()
 	flags.StringVar(&options.Hypervisor, "hypervisor", options.Hypervisor, "of the two hosts: "+strings.Join(lab.Hypervisors(), ", "))
 	flags.IntVar(&options.MemoryMiB, "memory", options.MemoryMiB, "memory of each node, MiB")
+	flags.IntVar(&options.CPUs, "cpus", options.CPUs, "processors of each node; a guest has no more")
 	flags.IntVar(&options.DataMiB, "data-memory", options.DataMiB, "part of each node's memory for the disks under test, MiB")
 	flags.IntVar(&options.GuestMiB, "guest-memory", options.GuestMiB, "default memory of the measured guest, MiB")
 	flags.IntVar(&options.MTU, "mtu", options.MTU, "MTU of the test network, bytes")

@@ -112,15 +112,15 @@ func printPlan(out io.Writer, r *request) error {
 		fmt.Fprintln(out, "warning: "+warning)
 	}
 	cells := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(cells, "\nCELL\tHYPERVISOR\tSTORAGE\tWAN\tROUND TRIP\tACCESS\tGUEST MEMORY\tMIGRATION\tCONTROL\tSENTINEL")
+	fmt.Fprintln(cells, "\nCELL\tHYPERVISOR\tSTORAGE\tWAN\tROUND TRIP\tACCESS\tGUEST MEMORY\tVCPUS\tMIGRATION\tCONTROL\tSENTINEL")
 	for _, cell := range p.Cells {
 		storage := strings.TrimSpace(cell.Storage + " " + cell.DRBDProtocol + cell.MirrorCopy) // one of them at most
 		memory := "the inventory's"
 		if cell.GuestMemoryMiB != 0 {
 			memory = fmt.Sprintf("%d MiB", cell.GuestMemoryMiB)
 		}
-		fmt.Fprintf(cells, "%s\t%s\t%s\t%s\t%s ms\t%s\t%s\t%s\t%s\t%s\n", cell.ID, cell.Hypervisor, storage, cell.WAN,
-			strconv.FormatFloat(cell.RTTMs, 'f', -1, 64), cell.Access.Name, memory, migrationOf(cell.Cell), controlOf(cell.Cell), mark(cell.Sentinel))
+		fmt.Fprintf(cells, "%s\t%s\t%s\t%s\t%s ms\t%s\t%s\t%d\t%s\t%s\t%s\n", cell.ID, cell.Hypervisor, storage, cell.WAN,
+			strconv.FormatFloat(cell.RTTMs, 'f', -1, 64), cell.Access.Name, memory, cell.VCPUs(), migrationOf(cell.Cell), controlOf(cell.Cell), mark(cell.Sentinel))
 	}
 	if err := cells.Flush(); err != nil {
 		return err

@@ -57,6 +57,24 @@ func TestPlanJSON(t *testing.T) {
 	}
 }
 
+// TestPlanOfTheThesis pins a plan of which campaigns have been measured: one that goes on
+// must find its own trials.
+func TestPlanOfTheThesis(t *testing.T) {
+	_, stdout, _ := run(t, "plan", "../../examples/thesis.yaml", "--json")
+	var got plan
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+		t.Fatal(err)
+	}
+	lines := sha256.New()
+	for _, trial := range got.Trials {
+		fmt.Fprintf(lines, "%d %d %s %d %s\n", trial.Sequence, trial.Block, trial.CellID, trial.Seed, trial.Direction)
+	}
+	const want = "0ebc10f7002b214ddddeefdd647fcb3bea700a910fbf66447fc05b0235f68a84"
+	if sum := hex.EncodeToString(lines.Sum(nil)); len(got.Trials) != 181 || sum != want {
+		t.Errorf("%d trials with the SHA-256 %s, want 181 with %s", len(got.Trials), sum, want)
+	}
+}
+
 func TestPlanTable(t *testing.T) {
 	code, stdout, _ := run(t, "plan", "../../examples/simulated.yaml")
 	lines := strings.Split(strings.TrimSpace(stdout), "\n")
@@ -97,8 +115,8 @@ stop: {metric: io_lost_s, relative_ci_percent: 7.5, min: 14, max: 16}
 	}
 	for _, want := range []string{
 		"campaign design: 4 cells, 57 trials, on the emulated testbed", "may end after about 3.0 h already: io_lost_s within ±7.5 %, 14 to 16 repetitions",
-		"xen-nfs-continental-database-control-pause5s xen nfs continental 30 ms database the inventory's - pause 5s -",
-		"xen-iscsi-continental-database xen iscsi continental 30 ms database the inventory's precopy - yes",
+		"xen-nfs-continental-database-control-pause5s xen nfs continental 30 ms database the inventory's 1 - pause 5s -",
+		"xen-iscsi-continental-database xen iscsi continental 30 ms database the inventory's 1 precopy - yes",
 		"1 1 outbound - yes xen-iscsi-continental-database", "57 16 outbound - yes xen-iscsi-continental-database",
 	} {
 		if !slices.Contains(rows, want) {
@@ -145,8 +163,8 @@ repetitions: 1
 	plain := strings.Join(strings.Fields(stdout), " ")
 	for _, want := range []string{
 		"campaign turn: 7 cells, 7 trials, on the emulated testbeds of xen and kvm, one up at a time",
-		"xen-nfs-lan-database xen nfs lan 0 ms database the inventory's precopy - -",
-		"kvm-mirror-lan-database-migrate.postcopy.downtime300 kvm mirror full lan 0 ms database the inventory's postcopy, stop ≤ 300 ms - -",
+		"xen-nfs-lan-database xen nfs lan 0 ms database the inventory's 1 precopy - -",
+		"kvm-mirror-lan-database-migrate.postcopy.downtime300 kvm mirror full lan 0 ms database the inventory's 1 postcopy, stop ≤ 300 ms - -",
 	} {
 		if !strings.Contains(plain, want) {
 			t.Errorf("no %q in\n%s", want, stdout)

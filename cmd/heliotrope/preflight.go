@@ -419,7 +419,7 @@ func usesOf(lane trial.Lane, want wanted) testbed.Uses {
 		if !slices.ContainsFunc(uses.Storages, func(u testbed.StorageUse) bool { return u.Name == use.Name && maps.Equal(u.Options, use.Options) }) {
 			uses.Storages = append(uses.Storages, use)
 		}
-		uses.MemoryMiB = max(uses.MemoryMiB, cell.GuestMemoryMiB)
+		uses.MemoryMiB, uses.VCPUs = max(uses.MemoryMiB, cell.GuestMemoryMiB), max(uses.VCPUs, cell.GuestVCPUs)
 	}
 	return uses
 }

@@ -236,8 +236,8 @@ func TestHypervisorOfALane(t *testing.T) {
 	var found findings
 	asked := map[string]testbed.Uses{}
 	var trials []campaign.Trial
-	for _, cell := range []campaign.Cell{{Hypervisor: "kvm", Storage: "nfs"}, {Hypervisor: "kvm", Storage: "drbd", DRBDProtocol: "A", GuestMemoryMiB: 128},
-		{Hypervisor: "kvm", Storage: "nfs", GuestMemoryMiB: 96}, {Hypervisor: "kvm", Storage: "drbd", DRBDProtocol: "C"}, {Hypervisor: "xen", Storage: "iscsi", GuestMemoryMiB: 256}} {
+	for _, cell := range []campaign.Cell{{Hypervisor: "kvm", Storage: "nfs"}, {Hypervisor: "kvm", Storage: "drbd", DRBDProtocol: "A", GuestMemoryMiB: 128, GuestVCPUs: 2},
+		{Hypervisor: "kvm", Storage: "nfs", GuestMemoryMiB: 96}, {Hypervisor: "kvm", Storage: "drbd", DRBDProtocol: "C"}, {Hypervisor: "xen", Storage: "iscsi", GuestMemoryMiB: 256, GuestVCPUs: 8}} {
 		trials = append(trials, campaign.Trial{Cell: cell})
 	}
 	checks := hostCheck{limit: time.Minute, connect: func(inv *inventory.Inventory) (checkedBed, error) {
@@ -248,7 +248,7 @@ func TestHypervisorOfALane(t *testing.T) {
 	if err := found.err(); err == nil || !strings.Contains(err.Error(), "testbed bed runs kvm, and the campaign has trials on xen") {
 		t.Errorf("trials on another hypervisor: %v", err)
 	}
-	want := testbed.Uses{DiskBytes: 64 << 20, MemoryMiB: 128, Storages: []testbed.StorageUse{{Name: "nfs", Options: storage.Options{}},
+	want := testbed.Uses{DiskBytes: 64 << 20, MemoryMiB: 128, VCPUs: 2, Storages: []testbed.StorageUse{{Name: "nfs", Options: storage.Options{}},
 		{Name: "drbd", Options: storage.Options{"protocol": "A"}}, {Name: "drbd", Options: storage.Options{"protocol": "C"}}}}
 	if got := asked["bed"]; !reflect.DeepEqual(got, want) {
 		t.Errorf("looked for %+v, want %+v", got, want)
@@ -421,6 +421,11 @@ func TestEmulatedSite(t *testing.T) {
 	found, r.trials = findings{}, trials(campaign.Cell{Hypervisor: "xen"})
 	if site = options.site(context.Background(), r, &found); len(site.beds) != 0 || len(site.labs) != 1 || found.err() != nil {
 		t.Errorf("%+v, %v", site, found.err())
+	}
+	found, r.trials = findings{}, trials(campaign.Cell{Hypervisor: "xen", GuestVCPUs: 2})
+	if options.site(context.Background(), r, &found); len(found.bad) != 1 || !strings.Contains(found.err().Error(),
+		"a guest of 2 vCPUs does not fit on nodes of 1: start it with `heliotrope lab up --name default --hypervisor xen --cpus 2` before") {
+		t.Errorf("%v", found.err())
 	}
 	// One for each hypervisor, which take turns.
 	found, r.trials = findings{}, trials(campaign.Cell{Hypervisor: "kvm"}, campaign.Cell{Hypervisor: "xen"}, campaign.Cell{Hypervisor: "kvm"})

@@ -68,6 +68,10 @@ func (o *runOptions) emulatedSite(ctx context.Context, r *request, found *findin
 		if err := options.Check(); err != nil {
 			found.addBad("the emulated testbed %s: %w", options.Name, err)
 		}
+		if vcpus := usesOf(trial.Lane{Hypervisor: hypervisor}, wanted{trials: r.trials}).VCPUs; vcpus > options.CPUs {
+			found.addBad("the emulated testbed %s: a guest of %d vCPUs does not fit on nodes of %d: start it with `heliotrope lab up --name %s --hypervisor %s --cpus %d` before",
+				options.Name, vcpus, options.CPUs, options.Name, hypervisor, vcpus)
+		}
 	}
 	if up && len(s.labs) == 1 {
 		s.beds = loadLanes(s.paths, found)

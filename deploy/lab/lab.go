@@ -60,6 +60,7 @@ type Options struct {
 	// Mirror is the package archive for the image; empty is mmdebstrap's default.
 	Mirror    string `json:"mirror,omitempty"`
 	MemoryMiB int    `json:"memory_mib"` // of each node
+	CPUs      int    `json:"cpus"`       // of each node
 	MTU       int    `json:"mtu"`        // of the test network, bytes
 	DataMiB   int    `json:"data_mib"`   // of each node's memory for disks under test
 	GuestMiB  int    `json:"guest_mib"`  // default memory of the measured guest; 96 is too little for the guest's worker
@@ -70,10 +71,13 @@ type Options struct {
 	FirstPort int `json:"first_port"`
 }
 
+// maxCPUs is far more than three nodes on one machine have any use for.
+const maxCPUs = 64
+
 // DefaultOptions returns the options of the testbed on which the numbers in docs/lab.md were
 // measured.
 func DefaultOptions() Options {
-	return Options{Name: "default", Hypervisor: image.Xen, MemoryMiB: 1024, MTU: 1500, DataMiB: 160, GuestMiB: 128, Accel: AccelAuto}
+	return Options{Name: "default", Hypervisor: image.Xen, MemoryMiB: 1024, CPUs: 1, MTU: 1500, DataMiB: 160, GuestMiB: 128, Accel: AccelAuto}
 }
 
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,15}$`)
@@ -92,6 +96,9 @@ func (o Options) Check() error {
 	}
 	if o.MemoryMiB < 768 {
 		bad("node memory %d MiB: a host needs at least 768 MiB", o.MemoryMiB)
+	}
+	if o.CPUs < 1 || o.CPUs > maxCPUs {
+		bad("%d processors of each node: want 1 to %d", o.CPUs, maxCPUs)
 	}
 	if o.MTU < 1280 || o.MTU > 9000 {
 		bad("MTU %d: want 1280 to 9000 bytes", o.MTU)
@@ -147,7 +154,8 @@ func Open(baseDir, name string) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open testbed %s: %w", name, err)
 	}
-	l := &Lab{Dir: dir, Options: Options{Hypervisor: image.Xen}} // the hypervisor of testbeds that were stored without this setting
+	// The hypervisor and the processors of testbeds that were stored without these settings.
+	l := &Lab{Dir: dir, Options: Options{Hypervisor: image.Xen, CPUs: 1}}
 	if err := json.Unmarshal(text, &l.Options); err != nil {
 		return nil, fmt.Errorf("open testbed %s: %s: %w; remove it with `heliotrope lab destroy --name %s`",
 			name, filepath.Join(dir, stateFile), err, name)

@@ -37,15 +37,33 @@ func TestOptionsReportEveryProblem(t *testing.T) {
 	if err := DefaultOptions().Check(); err != nil {
 		t.Fatalf("the defaults: %v", err)
 	}
-	bad := Options{Name: "No Good", MemoryMiB: 10, MTU: 20, DataMiB: 1, GuestMiB: 5000, Accel: "magic", FirstPort: 80}
+	bad := Options{Name: "No Good", MemoryMiB: 10, MTU: 20, CPUs: 65, DataMiB: 1, GuestMiB: 5000, Accel: "magic", FirstPort: 80}
 	err := bad.Check()
 	if !errors.Is(err, ErrBadInput) {
 		t.Fatalf("error: %v", err)
 	}
-	for _, want := range []string{"testbed name", "node memory", "MTU", "data memory", "guest memory", "acceleration", "first port"} {
+	for _, want := range []string{"testbed name", "node memory", "65 processors", "MTU", "data memory", "guest memory", "acceleration", "first port"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not reported in: %v", want, err)
 		}
+	}
+}
+
+// TestProcessorsOfNodes: they are as many as was asked for, and of a testbed from before
+// that could be asked for one.
+func TestProcessorsOfNodes(t *testing.T) {
+	l := testLab(t)
+	l.Options.CPUs = 2
+	for _, name := range NodeNames {
+		if args := strings.Join(nodeArgs(l.node(name), l.Options, image.Image{Dir: "/image"}, 0), " "); !strings.Contains(args, " -smp 2 ") {
+			t.Errorf("%s: %s", name, args)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(l.Dir, stateFile), []byte(`{"name":"unit","hypervisor":"kvm","memory_mib":1024}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if older, err := Open(filepath.Dir(l.Dir), "unit"); err != nil || older.Options.CPUs != 1 {
+		t.Errorf("%+v, %v", older, err)
 	}
 }
 

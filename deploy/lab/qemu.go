@@ -28,7 +28,7 @@ const rootDisk = "root.qcow2"
 // machineArgs returns the arguments that all nodes have in common, without disks, network and
 // kernel.
 func machineArgs(n node, o Options, accel Accel) []string {
-	args := []string{qemu, "-name", n.title(), "-machine", "q35", "-smp", "1", "-m", fmt.Sprint(o.MemoryMiB),
+	args := []string{qemu, "-name", n.title(), "-machine", "q35", "-smp", fmt.Sprint(o.CPUs), "-m", fmt.Sprint(o.MemoryMiB),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-serial", "file:" + filepath.Base(n.console()),
 		"-qmp", "unix:" + monitorSocket + ",server=on,wait=off"}

@@ -187,7 +187,7 @@ func (b *Bed) disk(guest Guest) (disk, bool) {
 // domain returns the guest's domain on a site's host.
 func (b *Bed) domain(guest Guest, at storage.Site) hypervisor.Domain {
 	made, _ := b.disk(guest)
-	domain := b.testbed.GuestAt(at, testbed.Guest{Disk: made.Disk, MemoryMiB: guest.MemoryMiB})
+	domain := b.testbed.GuestAt(at, testbed.Guest{Disk: made.Disk, MemoryMiB: guest.MemoryMiB, VCPUs: guest.VCPUs})
 	domain.Name = b.name(guest)
 	if guest.MAC != "" {
 		domain.MAC = guest.MAC

@@ -108,7 +108,7 @@ func (f *fake) Clock(context.Context, storage.Site) (clock.Offset, error) {
 }
 
 func (f *fake) Start(_ context.Context, g Guest, at storage.Site) error {
-	return f.note("start %d MiB %s with %d MiB in %s at %s", g.MemoryMiB, g.MAC, g.DiskBytes>>20, g.Store, at)
+	return f.note("start %d vCPUs and %d MiB %s with %d MiB in %s at %s", g.VCPUs, g.MemoryMiB, g.MAC, g.DiskBytes>>20, g.Store, at)
 }
 
 func (f *fake) Pause(_ context.Context, _ Guest, at storage.Site) error {
@@ -290,7 +290,7 @@ func (w *world) spec(template *object.VirtualMachine, host, datastore string) ty
 	require.NoError(w.t, err)
 	ref := pool.Reference()
 	location.Pool = &ref
-	return types.VirtualMachineCloneSpec{Location: location, Config: &types.VirtualMachineConfigSpec{MemoryMB: 128, DeviceChange: added}}
+	return types.VirtualMachineCloneSpec{Location: location, Config: &types.VirtualMachineConfigSpec{NumCPUs: 2, MemoryMB: 128, DeviceChange: added}}
 }
 
 // location returns a relocation to a host, by its name, and a datastore; each may be "".

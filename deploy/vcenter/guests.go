@@ -57,6 +57,7 @@ type Guests interface {
 type Guest struct {
 	ID        string // unique in the vCenter: "vm-42"
 	MemoryMiB int
+	VCPUs     int
 	MAC       string // "": the testbed's own address for its guest
 	Store     Store  // kind of datastore that has its disk
 	DiskBytes int64  // 0: no disk

@@ -70,7 +70,7 @@ func (m *machine) look(sim *simulator.Context) view {
 			v.folder.Path = path.Dir(v.folder.Path)
 		}
 		v.datastore = v.folder.Datastore
-		v.guest = Guest{ID: m.Self.Value, MemoryMiB: int(m.Config.Hardware.MemoryMB)}
+		v.guest = Guest{ID: m.Self.Value, MemoryMiB: int(m.Config.Hardware.MemoryMB), VCPUs: int(m.Config.Hardware.NumCPU)}
 		devices := object.VirtualDeviceList(m.Config.Hardware.Device)
 		for _, card := range devices.SelectByType((*types.VirtualEthernetCard)(nil)) {
 			v.guest.MAC = card.(types.BaseVirtualEthernetCard).GetVirtualEthernetCard().MacAddress

@@ -97,7 +97,7 @@ func TestPower(t *testing.T) {
 	w.do(vm.PowerOff(ctx))
 	assert.IsType(t, new(types.InvalidPowerState), w.fault(vm.Suspend(ctx)))
 	mac := w.center.machines()[0].look(w.sim()).guest.MAC
-	assert.Equal(t, []string{"start 128 MiB " + mac + " with 32 MiB in iscsi at a", "pause at a", "resume at a", "stop"}, w.fake.told())
+	assert.Equal(t, []string{"start 2 vCPUs and 128 MiB " + mac + " with 32 MiB in iscsi at a", "pause at a", "resume at a", "stop"}, w.fake.told())
 	assert.Equal(t, []string{"VmStartingEvent", "VmPoweredOnEvent", "VmSuspendingEvent", "VmSuspendedEvent", "VmResumingEvent", "VmPoweredOnEvent",
 		"VmStoppingEvent", "VmPoweredOffEvent"}, last(w.events(vm), 8))
 

@@ -79,6 +79,13 @@ func TestCells(t *testing.T) {
 			"xen-drbd-a-rtt60.rate100mbit-database-112m", "xen-drbd-a-rtt60.rate100mbit-database-160m",
 			"xen-drbd-c-lan-database-112m", "xen-drbd-c-lan-database-160m",
 			"xen-drbd-c-rtt60.rate100mbit-database-112m", "xen-drbd-c-rtt60.rate100mbit-database-160m"}},
+		"processors, of which one needs no name": {"  access:", "  guest_memory_mib: [112]\n  guest_vcpus: [2, 1]\n  access:", []string{
+			"xen-iscsi-lan-database-112m-vcpus.2", "xen-iscsi-lan-database-112m",
+			"xen-iscsi-rtt60.rate100mbit-database-112m-vcpus.2", "xen-iscsi-rtt60.rate100mbit-database-112m",
+			"xen-drbd-c-lan-database-112m-vcpus.2", "xen-drbd-c-lan-database-112m",
+			"xen-drbd-c-rtt60.rate100mbit-database-112m-vcpus.2", "xen-drbd-c-rtt60.rate100mbit-database-112m"}},
+		"processors excluded and included": {"repetitions", "exclude: [{guest_vcpus: 1, storage: drbd}]\ninclude: [{storage: nfs, wan: lan, guest_vcpus: 128}]\nrepetitions",
+			[]string{"xen-iscsi-lan-database", "xen-iscsi-rtt60.rate100mbit-database", "xen-nfs-lan-database-vcpus.128"}},
 		"all numbers of a WAN": {`[lan, "rtt=60ms,rate=100mbit"]`, `["jitter=500us,rate=2500kbit,rtt=1.5ms,loss=0.1%"]`, []string{
 			"xen-iscsi-rtt1.5.jitter0.5.loss0.1.rate2500kbit-database", "xen-drbd-c-rtt1.5.jitter0.5.loss0.1.rate2500kbit-database"}},
 		"excluded, whatever the spelling": {"repetitions", "exclude:\n- {storage: drbd, wan: 'rate=100mbit,rtt=60ms'}\n- {storage: iscsi, wan: 'rtt=0ms'}\nrepetitions",
@@ -113,6 +120,42 @@ func TestCellSaysWhatItIs(t *testing.T) {
 	}
 }
 
+// TestOneProcessorIsNoNewCell: a campaign that asks for guests of one processor beside larger
+// ones has the cells, seeds and directions of one that asks for none.
+func TestOneProcessorIsNoNewCell(t *testing.T) {
+	planned := map[string]Trial{}
+	for _, trial := range parsed(t, good+"directions: balanced\n").Plan() {
+		planned[fmt.Sprint(trial.CellID, trial.Block)] = trial
+	}
+	same := 0
+	for _, trial := range parsed(t, strings.Replace(good, "  access:", "  guest_vcpus: [1, 2]\n  access:", 1)+"directions: balanced\n").Plan() {
+		without, is := planned[fmt.Sprint(trial.CellID, trial.Block)]
+		if is != (trial.Cell.VCPUs() == 1) {
+			t.Errorf("%s, block %d: %d processors", trial.CellID, trial.Block, trial.Cell.VCPUs())
+		}
+		if is {
+			same++
+			without.Sequence = trial.Sequence
+			if !reflect.DeepEqual(without, trial) {
+				t.Errorf("got  %+v\nwant %+v", trial, without)
+			}
+		}
+	}
+	if same != len(planned) {
+		t.Errorf("%d of %d trials are the same", same, len(planned))
+	}
+}
+
+// TestProcessorsInAnID: no access specification's name can be taken for them.
+func TestProcessorsInAnID(t *testing.T) {
+	named := func(name string, vcpus int) string {
+		return Cell{Hypervisor: "kvm", Storage: "nfs", WAN: "lan", Access: AccessSpec{Name: name}, GuestVCPUs: vcpus}.ID()
+	}
+	if plain, odd := named("own", 2), named("own-vcpus.2", 0); plain != "kvm-nfs-lan-own-vcpus.2" || odd == plain {
+		t.Errorf("%s and %s", plain, odd)
+	}
+}
+
 // sharedCursor is what fio cannot do with reads mixed with writes.
 const sharedCursor = "Iometer's reads and writes go on from one common place where they are not random, " +
 	"fio's from a place each; reads mixed with writes must be 100% random"
@@ -122,7 +165,7 @@ var refused = []struct{ name, old, new, want string }{
 	{"version", "version: 1", "version: 2", `1:10: version: 2 is not understood: want 1`},
 	{"version missing", "version: 1\n", "", `1:1: version: is missing`},
 	{"unknown key", "seed: 5", "seed: 5\nseeds: 6", `4:1: seeds: unknown setting (known: version, name, description, seed, testbed, inventories, lanes, matrix, exclude, include, directions, controls, sentinel, stop, access_specifications, repetitions, order, phases, steady_state, recovery, disk, limits)`},
-	{"unknown key below", "  storage", "  disks: 1\n  storage", `6:3: matrix.disks: unknown setting (known: hypervisor, storage, wan, access, outstanding, guest_memory_mib, drbd_protocol, mirror_copy, migration, auto_converge, bandwidth_mib_per_s, max_downtime_ms)`},
+	{"unknown key below", "  storage", "  disks: 1\n  storage", `6:3: matrix.disks: unknown setting (known: hypervisor, storage, wan, access, outstanding, guest_memory_mib, guest_vcpus, drbd_protocol, mirror_copy, migration, auto_converge, bandwidth_mib_per_s, max_downtime_ms)`},
 	{"name", "name: unit", "name: Unit Test", `2:7: name: "Unit Test" is no name: want 1 to 40 of a-z, 0-9 and -, not beginning with -`},
 	{"name too long", "name: unit", "name: " + strings.Repeat("a", 41), `2:7: name: "` + strings.Repeat("a", 41) + `" is no name: want 1 to 40 of a-z, 0-9 and -, not beginning with -`},
 	{"seed missing", "seed: 5\n", "", `1:1: seed: is missing`},
@@ -151,6 +194,15 @@ var refused = []struct{ name, old, new, want string }{
 	{"protocol without DRBD", "storage: [iscsi, drbd]", "storage: [iscsi]\n  drbd_protocol: [A]", `7:18: matrix.drbd_protocol: is for drbd only, which is not in matrix.storage`},
 	{"little memory", "  access", "  guest_memory_mib: [64]\n  access", `8:22: matrix.guest_memory_mib[0]: 64 MiB: want 112 to 1048576`},
 	{"memory twice", "  access", "  guest_memory_mib: [112, 112]\n  access", `8:27: matrix.guest_memory_mib[1]: 112 is given twice`},
+	{"no processors", "  access", "  guest_vcpus: [2, 0]\n  access", `8:20: matrix.guest_vcpus[1]: 0: want 1 to 128`},
+	{"many processors", "  access", "  guest_vcpus: [129]\n  access", `8:17: matrix.guest_vcpus[0]: 129: want 1 to 128`},
+	{"processors twice", "  access", "  guest_vcpus: [2, 2]\n  access", `8:20: matrix.guest_vcpus[1]: 2 is given twice`},
+	{"processors empty", "  access", "  guest_vcpus: []\n  access", `8:16: matrix.guest_vcpus: is empty: want at least one level`},
+	{"half a processor", "  access", "  guest_vcpus: [1.5]\n  access", `8:17: matrix.guest_vcpus[0]: "1.5" is not a whole number`},
+	{"processors of an exclude", "repetitions: 2", "exclude: [{storage: drbd, guest_vcpus: 0}]\nrepetitions: 2", `9:40: exclude[0].guest_vcpus: 0: want 1 to 128`},
+	{"processors that every cell has", "repetitions: 2", "include: [{storage: drbd, wan: lan, guest_vcpus: 1}]\nrepetitions: 2", `9:11: include[0]: repeats the cell xen-drbd-c-lan-database`},
+	{"processors that an include does not choose", "  access: [database]\nrepetitions: 2", "  access: [database]\n  guest_vcpus: [1, 2]\ninclude: [{storage: nfs, wan: lan}]\nrepetitions: 2",
+		`10:11: include[0].guest_vcpus: is missing: the matrix has 2 levels of it`},
 	{"memory empty", "  access", "  guest_memory_mib: []\n  access", `8:21: matrix.guest_memory_mib: is empty: want at least one level`},
 	{"no repetitions", "repetitions: 2", "repetitions: 0", `9:14: repetitions: 0: want 1 to 100000`},
 	{"too many trials", "repetitions: 2", "repetitions: 25001", `6:3: matrix: 4 cells × 25001 repetitions are more than 100000 trials`},

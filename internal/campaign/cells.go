@@ -16,9 +16,9 @@ import (
 // xen-drbd-c-rtt60.rate100mbit-database-160m. Its parts are the hypervisor, the storage and its
 // protocol or way of copying (unless that is full), the WAN (in ms, percent and rates) and the
 // access specification. When they are given, there follow the I/Os in flight, as in -qd16, the
-// guest's memory, and the options of the migration, as in
-// -migrate.postcopy.autoconverge.bandwidth100.downtime300; and for a control its kind:
-// -control-none, -control-lan, -control-pause5s.
+// guest's memory, its virtual processors if there are several, as in -vcpus.2, and the options of
+// the migration, as in -migrate.postcopy.autoconverge.bandwidth100.downtime300; and for a control
+// its kind: -control-none, -control-lan, -control-pause5s.
 func (c Cell) ID() string {
 	parts := []string{c.Hypervisor, c.Storage}
 	if c.DRBDProtocol != "" {
@@ -33,6 +33,9 @@ func (c Cell) ID() string {
 	}
 	if c.GuestMemoryMiB != 0 {
 		parts = append(parts, strconv.Itoa(c.GuestMemoryMiB)+"m")
+	}
+	if c.VCPUs() > 1 { // the dot is in no name of an access specification, which may be the part before it
+		parts = append(parts, "vcpus."+strconv.Itoa(c.VCPUs()))
 	}
 	if c.MigrationOptions != (MigrationOptions{}) {
 		parts = append(parts, c.slug())
@@ -123,8 +126,8 @@ func mustProfile(text string) wan.Profile {
 
 // Cells lists the cells of a campaign from Parse; each block has all of them once. They are in
 // the order of the matrix, in which the last factor varies fastest: hypervisor, storage, DRBD
-// protocol, mirror's copy, WAN, access, memory, options of the migration. Included cells follow,
-// and controls come last.
+// protocol, mirror's copy, WAN, access, memory, processors, options of the migration. Included
+// cells follow, and controls come last.
 func (s *Spec) Cells() []Cell {
 	access := s.access()
 	cells := s.matrixCells(access)
@@ -191,6 +194,7 @@ func (m Match) matches(cell Cell) bool {
 		(m.Outstanding == 0 || m.Outstanding == cell.Access.Outstanding) &&
 		is(m.WAN, cell.WAN) && is(m.DRBDProtocol, cell.DRBDProtocol) && is(m.MirrorCopy, cell.MirrorCopy) &&
 		(m.GuestMemoryMiB == 0 || m.GuestMemoryMiB == cell.GuestMemoryMiB) &&
+		(m.GuestVCPUs == 0 || m.GuestVCPUs == cell.VCPUs()) &&
 		is(m.Migration, cell.Mode()) &&
 		(m.AutoConverge == nil || *m.AutoConverge == cell.AutoConverge) &&
 		(m.BandwidthMiBPerS == nil || *m.BandwidthMiBPerS == cell.BandwidthMiBPerS) &&

@@ -23,6 +23,9 @@ const (
 	maxTrials   = 100_000
 	maxAttempts = 100
 	maxMiB      = 1 << 20 // refuses a size that was meant in another unit
+	// maxGuestVCPUs is the most that every hypervisor gives one guest: Xen's HVM_MAX_VCPUS, which
+	// limits a PVH guest too (xen/include/public/hvm/hvm_info_table.h).
+	maxGuestVCPUs = 128
 	// maxDowntimeMs is QEMU's limit: MAX_MIGRATE_DOWNTIME_SECONDS in its migration/options.c.
 	maxDowntimeMs = 2_000_000
 )
@@ -138,6 +141,7 @@ func (c checker) matrix() {
 	checkLevels(c, "mirror_copy", m.MirrorCopy, c.oneOf(copies))
 	checkLevels(c, "outstanding", m.Outstanding, c.outstanding)
 	checkLevels(c, "guest_memory_mib", m.GuestMemoryMiB, c.memory)
+	checkLevels(c, "guest_vcpus", m.GuestVCPUs, c.processors)
 	checkLevels(c, "migration", m.Migration, c.oneOf(migrations))
 	checkLevels(c, "auto_converge", m.AutoConverge, func(string, bool) {})
 	checkLevels(c, "bandwidth_mib_per_s", m.BandwidthMiBPerS, c.bandwidth)
@@ -206,6 +210,10 @@ func (c checker) memory(setting string, memoryMiB int) {
 	c.Check(setting, memoryMiB >= MinGuestMemoryMiB && memoryMiB <= maxMiB, "%d MiB: want %d to %d", memoryMiB, MinGuestMemoryMiB, maxMiB)
 }
 
+func (c checker) processors(setting string, count int) {
+	c.Check(setting, count >= 1 && count <= maxGuestVCPUs, "%d: want 1 to %d", count, maxGuestVCPUs)
+}
+
 func (c checker) bandwidth(setting string, mibPerS int) {
 	c.Check(setting, mibPerS >= 0 && mibPerS <= maxMiB, "%d MiB/s: want 0, which is no limit, to %d", mibPerS, maxMiB)
 }
@@ -230,6 +238,7 @@ func (c checker) levels(at string, match Match) {
 	c.access(at+".access", match.Access)
 	c.outstanding(at+".outstanding", match.Outstanding)
 	c.memory(at+".guest_memory_mib", match.GuestMemoryMiB)
+	c.processors(at+".guest_vcpus", match.GuestVCPUs)
 	c.oneOf(protocols)(at+".drbd_protocol", match.DRBDProtocol)
 	c.oneOf(copies)(at+".mirror_copy", match.MirrorCopy)
 	c.oneOf(migrations)(at+".migration", match.Migration)

@@ -32,7 +32,7 @@ var refusedDesign = []struct{ name, text, want string }{
 	{"control missing", "repetitions: 1\ncontrols: [{storage: nfs}]", `7:12: controls[0].control: is missing`},
 	{"control unknown", "repetitions: 1\ncontrols: [{control: stop}]", `7:22: controls[0].control: "stop" is not known: want none, lan or pause`},
 	{"control with an unknown key", "repetitions: 1\ncontrols: [{control: none, disk: nfs}]",
-		`7:28: controls[0].disk: unknown setting (known: control, hypervisor, storage, wan, access, outstanding, guest_memory_mib, drbd_protocol, mirror_copy, migration, auto_converge, bandwidth_mib_per_s, max_downtime_ms, hold)`},
+		`7:28: controls[0].disk: unknown setting (known: control, hypervisor, storage, wan, access, outstanding, guest_memory_mib, guest_vcpus, drbd_protocol, mirror_copy, migration, auto_converge, bandwidth_mib_per_s, max_downtime_ms, hold)`},
 	{"levels of a control", "repetitions: 1\ncontrols: [{control: none, storage: smb, wan: mars, access: x, guest_memory_mib: 1}]",
 		`7:37: controls[0].storage: "smb" is not known: want iscsi, nfs, drbd, mirror or local
 7:47: controls[0].wan: unknown WAN profile "mars": want lan, continental, transatlantic, transpacific, or numbers such as rtt=60ms,jitter=2ms,loss=0.1%,rate=50mbit

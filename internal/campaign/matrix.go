@@ -8,7 +8,7 @@ import (
 
 // cells lists all combinations of the matrix's levels.
 func (m Matrix) cells(access map[string]AccessSpec) []Cell {
-	depths, memory := orNone(m.Outstanding), orNone(m.GuestMemoryMiB)
+	depths, memory, processors := orNone(m.Outstanding), orNone(m.GuestMemoryMiB), orNone(m.GuestVCPUs)
 	cells := cross([]Cell{{}}, all(m.Hypervisor), func(c *Cell, level string) { c.Hypervisor = level })
 	cells = cross(cells, all(m.Storage), func(c *Cell, level string) { c.Storage = level })
 	cells = cross(cells, only(DRBD, m.DRBDProtocol), func(c *Cell, level string) { c.DRBDProtocol = level })
@@ -23,6 +23,11 @@ func (m Matrix) cells(access map[string]AccessSpec) []Cell {
 		c.Access.Outstanding = cmp.Or(level, c.Access.Outstanding)
 	})
 	cells = cross(cells, all(memory), func(c *Cell, level int) { c.GuestMemoryMiB = level })
+	cells = cross(cells, all(processors), func(c *Cell, level int) {
+		if level > 1 {
+			c.GuestVCPUs = level
+		}
+	})
 	cells = cross(cells, all(m.Migration), func(c *Cell, level string) {
 		if level != PreCopy {
 			c.Migration = level
@@ -69,7 +74,7 @@ func only(owner string, levels []string) func(string) []string {
 }
 
 // factors are the names of all factors, as in the file.
-var factors = []string{"hypervisor", "storage", "drbd_protocol", "mirror_copy", "wan", "access", "outstanding", "guest_memory_mib",
+var factors = []string{"hypervisor", "storage", "drbd_protocol", "mirror_copy", "wan", "access", "outstanding", "guest_memory_mib", "guest_vcpus",
 	"migration", "auto_converge", "bandwidth_mib_per_s", "max_downtime_ms"}
 
 // owners maps a factor that only one storage system has to that system.
@@ -94,6 +99,8 @@ func (m Matrix) levels(factor string) []string {
 		return texts(m.Outstanding)
 	case "guest_memory_mib":
 		return texts(m.GuestMemoryMiB)
+	case "guest_vcpus":
+		return texts(m.GuestVCPUs)
 	case "migration":
 		return m.Migration
 	case "auto_converge":
@@ -155,6 +162,9 @@ func (m Matrix) with(match Match) Matrix {
 	if match.GuestMemoryMiB != 0 {
 		m.GuestMemoryMiB = []int{match.GuestMemoryMiB}
 	}
+	if match.GuestVCPUs != 0 {
+		m.GuestVCPUs = []int{match.GuestVCPUs}
+	}
 	if match.AutoConverge != nil {
 		m.AutoConverge = []bool{*match.AutoConverge}
 	}
@@ -173,7 +183,7 @@ func (m Matrix) first(match Match, access map[string]AccessSpec) Cell {
 	m = m.with(match)
 	m.Hypervisor, m.Storage, m.DRBDProtocol, m.MirrorCopy = m.Hypervisor[:1], m.Storage[:1], m.DRBDProtocol[:1], m.MirrorCopy[:1]
 	m.WAN, m.Access, m.GuestMemoryMiB = m.WAN[:1], m.Access[:1], m.GuestMemoryMiB[:min(1, len(m.GuestMemoryMiB))]
-	m.Outstanding = m.Outstanding[:min(1, len(m.Outstanding))]
+	m.Outstanding, m.GuestVCPUs = m.Outstanding[:min(1, len(m.Outstanding))], m.GuestVCPUs[:min(1, len(m.GuestVCPUs))]
 	m.Migration, m.AutoConverge = m.Migration[:1], m.AutoConverge[:1]
 	m.BandwidthMiBPerS, m.MaxDowntimeMs = m.BandwidthMiBPerS[:1], m.MaxDowntimeMs[:1]
 	return m.cells(access)[0]

@@ -150,6 +150,8 @@ type Matrix struct {
 	Outstanding []int `yaml:"outstanding,omitempty" jsonschema:"minimum=1,maximum=256,minItems=1,uniqueItems=true"` // then 0 in a Cell
 	// Memory of the measured guest in MiB: the inventory's default when left out.
 	GuestMemoryMiB []int `yaml:"guest_memory_mib,omitempty" jsonschema:"minimum=112,minItems=1,uniqueItems=true"` // then 0 in a Cell
+	// Virtual processors of the measured guest: 1 when left out.
+	GuestVCPUs []int `yaml:"guest_vcpus,omitempty" jsonschema:"minimum=1,maximum=128,minItems=1,uniqueItems=true"` // then 0 in a Cell
 	// Replication protocols, for drbd only: C by default. With A and B, DRBD runs with C during the migration.
 	DRBDProtocol []string `yaml:"drbd_protocol,omitempty" jsonschema:"enum=A,enum=B,enum=C,minItems=1,uniqueItems=true"`
 	// How the migration copies the disk, for mirror only: full (the default) copies behind the guest's writes and may never
@@ -182,6 +184,8 @@ type Match struct {
 	Outstanding int `yaml:"outstanding,omitempty" jsonschema:"minimum=1,maximum=256"`
 	// Memory of the measured guest in MiB.
 	GuestMemoryMiB int `yaml:"guest_memory_mib,omitempty" jsonschema:"minimum=112"`
+	// Virtual processors of the measured guest.
+	GuestVCPUs int `yaml:"guest_vcpus,omitempty" jsonschema:"minimum=1,maximum=128"`
 	// Replication protocol of drbd.
 	DRBDProtocol string `yaml:"drbd_protocol,omitempty" jsonschema:"enum=A,enum=B,enum=C"`
 	// How mirror's disk is copied.
@@ -328,6 +332,7 @@ type Cell struct {
 	Access         AccessSpec `json:"access,omitzero"`
 	Outstanding    int        `json:"outstanding,omitempty"`      // 0: the access specification's own; otherwise Access has it too
 	GuestMemoryMiB int        `json:"guest_memory_mib,omitempty"` // 0: the inventory's default
+	GuestVCPUs     int        `json:"guest_vcpus,omitempty"`      // 0: one
 	MigrationOptions
 	// Control is "" for a cell of the matrix; Hold is how long a control
 	// without a migration lasts, or its pause.
@@ -356,6 +361,9 @@ type MigrationOptions struct {
 	BandwidthMiBPerS int    `json:"bandwidth_mib_per_s,omitempty"` // 0: no limit
 	MaxDowntimeMs    int    `json:"max_downtime_ms,omitempty"`     // 0: the hypervisor's default
 }
+
+// VCPUs returns how many virtual processors the cell's guest has.
+func (c Cell) VCPUs() int { return max(1, c.GuestVCPUs) }
 
 // Mode returns PreCopy or PostCopy.
 func (o MigrationOptions) Mode() string { return cmp.Or(o.Migration, PreCopy) }

@@ -70,7 +70,7 @@ const (
 // Properties of every simulated host, and of the guest by default.
 const (
 	version        = "simulated"
-	hostCPUs       = 2
+	hostCPUs       = 128 // as many as a campaign may ask for
 	hostMemoryMiB  = 128 << 10
 	freeMemoryMiB  = 127 << 10
 	guestMemoryMiB = 96
@@ -257,7 +257,7 @@ func (b *Bed) Storage(kind string, options storage.Options) (storage.System, err
 
 // GuestAt returns the guest as it runs at a site.
 func (b *Bed) GuestAt(site storage.Site, guest testbed.Guest) hypervisor.Domain {
-	return hypervisor.Domain{Name: b.domainName(), MemoryMiB: cmp.Or(guest.MemoryMiB, guestMemoryMiB), VCPUs: 1, Disk: guest.Disk.At(site)}
+	return hypervisor.Domain{Name: b.domainName(), MemoryMiB: cmp.Or(guest.MemoryMiB, guestMemoryMiB), VCPUs: max(1, guest.VCPUs), Disk: guest.Disk.At(site)}
 }
 
 // CheckMigration checks whether the target has enough memory.

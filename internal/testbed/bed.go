@@ -72,6 +72,7 @@ type Bed interface {
 type Guest struct {
 	Disk      storage.Disk
 	MemoryMiB int // 0 means the inventory's default
+	VCPUs     int // 0 means one
 }
 
 // GuestName is the measured guest's name among a testbed's machines.

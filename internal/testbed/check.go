@@ -24,6 +24,8 @@ type Uses struct {
 	FillBytes int64
 	// MemoryMiB is the memory of the largest guest; 0 means the inventory's default.
 	MemoryMiB int
+	// VCPUs is how many the guest with the most has; 0 means one.
+	VCPUs int
 	// NoHypervisor and NoWAN leave out the checks of these.
 	NoHypervisor, NoWAN bool
 	// Busy says that somebody measures on the testbed: connections and pings between
@@ -143,7 +145,7 @@ func (t *Testbed) checkHypervisors(ctx context.Context, uses Uses) error {
 	return uses.look("processors and memory for a migration", func() error {
 		var errs []error
 		for _, from := range sites {
-			errs = append(errs, t.CheckMigration(ctx, Guest{MemoryMiB: uses.MemoryMiB}, from))
+			errs = append(errs, t.CheckMigration(ctx, Guest{MemoryMiB: uses.MemoryMiB, VCPUs: uses.VCPUs}, from))
 		}
 		return errors.Join(errs...)
 	})

@@ -30,7 +30,9 @@ import (
 // called.
 type managed struct {
 	hypervisor.Driver
-	setup hypervisor.Setup
+	setup   hypervisor.Setup
+	checked hypervisor.Domain // that a migration was looked at for
+	fails   error             // of that look
 }
 
 func (m *managed) Host() string            { return m.setup.Machine.Name }
@@ -51,6 +53,11 @@ func (m *managed) List(context.Context) ([]hypervisor.State, error) {
 
 func (m *managed) Clock(context.Context) (clock.Offset, error) {
 	return clock.Offset{Ahead: time.Minute}, nil
+}
+
+func (m *managed) CheckMigration(_ context.Context, domain hypervisor.Domain, _ hypervisor.Hypervisor) error {
+	m.checked = domain
+	return m.fails
 }
 
 func (m *managed) Record(context.Context, string, time.Time, time.Time) (hypervisor.Record, error) {

@@ -27,6 +27,7 @@ import (
 	"heliotrope/internal/guest"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
+	"heliotrope/internal/problem"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/trial"
@@ -331,6 +332,7 @@ func (t *Testbed) GuestAt(site storage.Site, wanted Guest) hypervisor.Domain {
 	if wanted.MemoryMiB != 0 {
 		domain.MemoryMiB = wanted.MemoryMiB
 	}
+	domain.VCPUs = max(1, wanted.VCPUs)
 	return domain
 }
 
@@ -343,7 +345,24 @@ func (t *Testbed) GuestDevices() hypervisor.Devices {
 
 // CheckMigration checks whether the target could take the guest now.
 func (t *Testbed) CheckMigration(ctx context.Context, wanted Guest, from storage.Site) error {
-	return t.hypervisors[from].CheckMigration(ctx, t.GuestAt(from.Other(), wanted), t.hypervisors[from.Other()])
+	domain, target := t.GuestAt(from.Other(), wanted), t.hypervisors[from.Other()]
+	return errors.Join(checkProcessors(ctx, domain, target), t.hypervisors[from].CheckMigration(ctx, domain, target))
+}
+
+// checkProcessors reports a guest that has more virtual processors than the host has
+// processors. A hypervisor would run them in turns, and the guest would wait for that
+// and not for the migration.
+func checkProcessors(ctx context.Context, domain hypervisor.Domain, host hypervisor.Hypervisor) error {
+	if domain.VCPUs <= 1 {
+		return nil
+	}
+	info, err := host.Info(ctx)
+	if err != nil || domain.VCPUs <= info.CPUs {
+		return err
+	}
+	return problem.New(fault.BadInput, host.Host(), "processors for guests",
+		fmt.Sprintf("a guest of %d vCPUs does not fit: the host has %d processors, which they would take turns on", domain.VCPUs, info.CPUs),
+		"ask for fewer (guest_vcpus), or take hosts with more")
 }
 
 // DomainName is the full name of a domain of this testbed.
