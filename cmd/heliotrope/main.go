@@ -111,7 +111,7 @@ campaigns are not lost by either.`,
 	root.AddCommand(newValidate(), newPlan(), newIometer(), newIngest())
 	root.AddCommand(newDoctor(), newWorker(), newSweep())
 	root.AddCommand(newSteering()...)
-	root.AddCommand(newLab(), newTemporal())
+	root.AddCommand(newLab(), newGuest(), newTemporal())
 	root.AddCommand(newVersion(), newManual())
 	addCompletion(root)
 	root.InitDefaultVersionFlag() // now: so that the manual has it

@@ -212,14 +212,14 @@ func (l *Lab) ensureImage(ctx context.Context, cache image.Cache, progress func(
 	recipe := l.Options.recipe()
 	if _, err := cache.Open(recipe); err != nil {
 		if missing := image.MissingTools(image.Tools); len(missing) > 0 {
-			return image.Image{}, missingPackages(missing)
+			return image.Image{}, MissingPackages(missing)
 		}
 	}
 	return cache.Ensure(ctx, recipe, progress)
 }
 
-// missingPackages names the command that installs the missing packages.
-func missingPackages(packages []string) error {
+// MissingPackages names the command that installs the missing packages.
+func MissingPackages(packages []string) error {
 	slices.Sort(packages)
 	command := "sudo apt-get install --no-install-recommends"
 	for _, name := range slices.Compact(packages) {

@@ -38,7 +38,7 @@ func Up(ctx context.Context, request UpRequest) (*Lab, error) {
 		return nil, err
 	}
 	if missing := image.MissingTools(Tools); len(missing) > 0 {
-		return nil, missingPackages(missing)
+		return nil, MissingPackages(missing)
 	}
 	l := &Lab{Dir: filepath.Join(request.BaseDir, request.Options.Name), Options: request.Options}
 	fresh := !exists(l.Dir)
