@@ -94,7 +94,9 @@ func (t *Testbed) Check(ctx context.Context, uses Uses) Checked {
 		return err
 	}}
 	if !uses.NoHypervisor {
-		looks = append(looks, func() error { return t.checkHypervisors(ctx, uses) })
+		looks = append(looks, func() error { return t.checkHypervisors(ctx, uses) }, func() error {
+			return uses.look("the guest's kernel and ramdisk", func() error { return t.checkGuestFiles(ctx) })
+		})
 	}
 	for _, use := range uses.Storages {
 		looks = append(looks, func() error {

@@ -175,7 +175,7 @@ func TestOneMachineUnderThreeNames(t *testing.T) {
 	require.NotContains(t, lacking[0].Fix, "(", "of one family")
 	require.True(t, slices.ContainsFunc(checked.Problems, func(p problem.Problem) bool { return p.Warning && strings.Contains(p.Found, "somebody measures there") }))
 	slices.Sort(looked)
-	require.Equal(t, []string{"hypervisor of host-a", "hypervisor of host-b", "machine host-a", "machine host-b", "machine store"}, looked)
+	require.Equal(t, []string{"hypervisor of host-a", "hypervisor of host-b", "machine host-a", "machine host-b", "machine store", "the guest's kernel and ramdisk"}, looked)
 	require.ErrorContains(t, checked.Err(), "there is no program xl")
 	require.NotContains(t, checked.Err().Error(), "somebody measures", "a warning is no error")
 }
