@@ -11,26 +11,27 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Stop is the rule by which the campaign stops by precision now: that of its file, or
-// of the last event that changed it. Nil is none.
+// Stop is the rule by which the campaign stops by precision: the rule in its file, or that
+// of the last event that changed it. It is nil when there is none.
 func (r *Record) Stop() *campaign.Stop {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.index.stop
 }
 
-// Until is when no trial is begun any more, as somebody has said since the campaign ended
-// last; zero for never.
+// Until is the time after which no trial is begun, as somebody has set it since the
+// campaign last ended; zero when nobody has.
 func (r *Record) Until() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.index.until
 }
 
-// Amend notes an event with what somebody asks, of the plan as it is then, too: nobody
-// else changes that meanwhile. Change makes the event's Detail and Amendment; what it
-// refuses is noted nowhere. An event whose ID was noted before is returned as it was; it
-// is fault.BadInput when somebody else asked for it, or for something else.
+// Amend notes an event that somebody asked for and that may change the plan. Under the
+// folder's lock it calls change, which can read the plan as it is then and returns the
+// event's Amendment and Detail. When change returns an error, nothing is noted. An event
+// whose ID was noted before is not noted again but returned as it was noted; when that one
+// is of another request, the error is fault.BadInput.
 func (r *Record) Amend(ctx context.Context, asked CampaignEvent, change func(plan func() (campaign.Begun, error)) (amendment campaign.Amendment, detail string, err error)) (CampaignEvent, error) {
 	noted := asked
 	err := r.change(ctx, func() error {
@@ -64,7 +65,7 @@ func (r *Record) noted(id string) (CampaignEvent, bool) {
 	return event, was && id != ""
 }
 
-// begun is the plan as it is now, for those who change it.
+// begun is the plan as it is now, for the functions that change it.
 func (r *Record) begun() (campaign.Begun, error) {
 	spec, err := r.Spec()
 	if err != nil {
@@ -82,8 +83,8 @@ func (r *Record) begun() (campaign.Begun, error) {
 	return plan, nil
 }
 
-// Spec is the campaign file that the campaign was begun with, with the defaults of this
-// program. What its trials measure by is in Settings.
+// Spec is the campaign file that the campaign was begun with, completed with this program's
+// defaults. The settings that its trials use are in Settings.
 func (r *Record) Spec() (*campaign.Spec, error) {
 	folder := filepath.Join(r.folder, planFolder)
 	path := filepath.Join(folder, specFile)

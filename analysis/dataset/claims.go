@@ -10,21 +10,21 @@ import (
 	"heliotrope/internal/campaign"
 )
 
-// claims say which lane has which block, or trial. They are of one execution of the
-// campaign: another one begins without any.
+// claims say which lane has claimed which block, or which trial. They belong to one
+// execution of the campaign: another execution begins without any.
 type claims struct {
 	Execution string         `json:"execution"`
-	Lanes     map[string]int `json:"lanes"` // unit's number
+	Lanes     map[string]int `json:"lanes"` // the unit's number, by lane
 }
 
 // Claimed is what a lane runs next.
 type Claimed struct {
 	Trial   campaign.Trial
-	Attempt int // one more than the last of which the folder has a trace
+	Attempt int // one more than the number of the last attempt that the folder knows of
 }
 
-// Begin begins an execution of the campaign, named by it: what lanes of another one had
-// claimed is free. Beginning it again changes nothing.
+// Begin begins an execution of the campaign, given by its ID. Whatever lanes of an earlier
+// execution had claimed becomes free. Beginning the same execution again changes nothing.
 func (r *Record) Begin(ctx context.Context, execution string) error {
 	return r.claim(ctx, func(c *claims) bool {
 		if c.Execution == execution {
@@ -35,10 +35,10 @@ func (r *Record) Begin(ctx context.Context, execution string) error {
 	})
 }
 
-// Claim gives a lane the next trial of its block that is not done, and when all are, of
-// the first block that is free; false when there is none. Asked again without an
-// attempt in between, it answers the same. In a campaign whose order is sequential a
-// lane has a trial, and no block.
+// Claim gives a lane the next trial of its block that is not done. When all of them are
+// done, or the lane has no block, it gives the lane the first free block; found is false
+// when there is none. Asked again without an attempt in between, it answers the same. In a
+// campaign whose order is sequential, a lane claims single trials instead of blocks.
 func (r *Record) Claim(ctx context.Context, lane string) (next Claimed, found bool, err error) {
 	if err := r.Stand(); err != nil {
 		return next, false, err
@@ -64,7 +64,7 @@ func (r *Record) Claim(ctx context.Context, lane string) (next Claimed, found bo
 	return next, found, nil
 }
 
-// GiveBack frees what is not done of a lane's block.
+// GiveBack gives up a lane's claim: what is not done of its block is free again.
 func (r *Record) GiveBack(ctx context.Context, lane string) error {
 	return r.claim(ctx, func(c *claims) bool {
 		_, has := c.Lanes[lane]
@@ -73,7 +73,7 @@ func (r *Record) GiveBack(ctx context.Context, lane string) error {
 	})
 }
 
-// Left is how many trials are not done.
+// Left is the number of trials that are not done.
 func (r *Record) Left() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -84,9 +84,9 @@ func (r *Record) Left() int {
 	return left
 }
 
-// claim changes the claims; change says whether it did. They are on the disk when it
-// returns: a controller that starts again goes on with the same. When the context has
-// ended before it is its turn, nothing is changed.
+// claim has change alter the claims; change says whether it altered anything. The claims
+// are on the disk when claim returns, so that a controller that starts again goes on with
+// them. When the context ends while claim waits for its turn, nothing is changed.
 func (r *Record) claim(ctx context.Context, change func(*claims) bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,8 +114,8 @@ func (r *Record) claim(ctx context.Context, change func(*claims) bool) error {
 	return syncFolder(filepath.Dir(path))
 }
 
-// firstFree is the first unit with something to do that no lane has; nil when there is
-// none.
+// firstFree is the first unit that has trials to run and that no lane holds; nil when there
+// is none.
 func (x *index) firstFree(held map[string]int) *unit {
 	for x.free < len(x.units) && x.units[x.free].open == 0 {
 		x.free++

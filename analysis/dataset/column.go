@@ -6,31 +6,32 @@ import (
 	"github.com/apache/arrow/go/v15/parquet"
 )
 
-// column is a Column and how its values get into an R and out of it.
+// column is a Column, and how its values get from rows of type R into a file and back.
 type column[R any] struct {
 	Column
-	// open makes what carries the column's values from one batch to the next.
+	// open makes the carrier that moves the column's values, batch after batch.
 	open func() carrier[R]
-	// derived says that it follows from the other columns, and from whether the file is
-	// simulated. Such a column is in Parquet files only, for those who read them.
+	// derived says that the column follows from the other columns, and from whether the
+	// file is simulated. Such a column is only in Parquet files, for those who read them.
 	derived bool
-	// added says that files from before do not have the column: they are read
-	// as if it held the zero value of its type.
+	// added says that older files do not have the column. They are read as if it held the
+	// zero value of its type.
 	added bool
-	// was is its name in files of schema version 1, when that is another.
+	// was is the column's name in files of schema version 1, where it was another.
 	was string
-	// ns gives its value, if it is an int64; false is null.
+	// ns gives the column's value in a row, when the column is an int64; false is null.
 	ns func(*R) (int64, bool)
 }
 
 // cells carries the values of a column of type T between rows and a vector.
 type cells[R any, T value] struct {
 	vector[T]
-	// get takes over the rows' values. Whether they are simulated is the file's to say.
+	// get copies the rows' values into the vector. The file says whether they are
+	// simulated.
 	get func(rows []R, simulated bool, into *vector[T])
-	// put gives them to the rows; nil where the column is derived.
+	// put copies the vector's values into the rows; nil where the column is derived.
 	put func(rows []R, from *vector[T])
-	// want is what the values of a derived column must be.
+	// want has the values that a derived column must have.
 	want vector[T]
 }
 
@@ -51,7 +52,7 @@ func columnOf[R any, T value](about Column, get func(rows []R, simulated bool, i
 	return column[R]{Column: about, derived: put == nil, open: func() carrier[R] { return &cells[R, T]{vector: newVector[T](), get: get, put: put} }}
 }
 
-// required is a column that always has a value, which field finds in a row.
+// required is a column that always has a value; field finds that value in a row.
 func required[R any, T value](name, unit, description string, field func(*R) *T) column[R] {
 	c := columnOf(Column{Name: name, Unit: unit, Description: description},
 		func(rows []R, _ bool, into *vector[T]) {
@@ -101,7 +102,8 @@ func optional[R any, T value](name, unit, description string, field func(*R) **T
 	return c
 }
 
-// perhaps is optional where rows are many: its values are in the row itself.
+// perhaps is optional for tables with many rows: the value is in the row itself, without a
+// pointer.
 func perhaps[R any, T value](name, unit, description string, field func(*R) *Null[T]) column[R] {
 	c := columnOf(Column{Name: name, Unit: unit, Description: description, Nullable: true},
 		func(rows []R, _ bool, into *vector[T]) {
@@ -128,8 +130,8 @@ func perhaps[R any, T value](name, unit, description string, field func(*R) *Nul
 	return c
 }
 
-// derived is a column that follows from the row, and from whether the file is
-// simulated. The value's second result is false for null.
+// derived is a column that is computed from the row, and from whether the file is
+// simulated. The second result of value is false for null.
 func derived[R any, T value](name, description string, nullable bool, value func(row *R, simulated bool) (T, bool)) column[R] {
 	return columnOf(Column{Name: name, Description: description, Nullable: nullable},
 		func(rows []R, simulated bool, into *vector[T]) {
@@ -144,26 +146,27 @@ func derived[R any, T value](name, description string, nullable bool, value func
 		}, nil)
 }
 
-// delta is for required int64 whose neighbours are close.
+// delta sets the encoding for required int64 columns in which neighbouring values are
+// close.
 func (c column[R]) delta() column[R] {
 	c.encoding = parquet.Encodings.DeltaBinaryPacked
 	return c
 }
 
-// later is for a required column that files from before do not have. Its zero
-// must be true of them.
+// later marks a required column that older files do not have. The zero value of its type
+// must be true of the rows of those files.
 func (c column[R]) later() column[R] {
 	c.added = true
 	return c
 }
 
-// renamed is for a column whose name in files of schema version 1 is another.
+// renamed marks a column that has another name in files of schema version 1.
 func (c column[R]) renamed(was string) column[R] {
 	c.was = was
 	return c
 }
 
-// plain is for numbers that seldom repeat.
+// plain sets the encoding for numbers that seldom repeat.
 func (c column[R]) plain() column[R] {
 	c.encoding = parquet.Encodings.Plain
 	return c

@@ -15,13 +15,13 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Segments of attempts are called trial-KEY.arrows, and phases-KEY.arrows and
-// so on, as their tables.
+// trialPrefix begins the names of segments with attempts' rows: trial-KEY.arrows. Segments
+// of the other tables are called by their tables: phases-KEY.arrows and so on.
 const trialPrefix = "trial-"
 
 // Problem is something wrong with a file of a dataset.
 type Problem struct {
-	Path string `json:"path"` // in the campaign's folder; where it is now when it was set aside
+	Path string `json:"path"` // relative to the campaign's folder; of a file that was set aside, where it is now
 	Text string `json:"text"`
 }
 
@@ -30,25 +30,24 @@ func (p Problem) String() string { return p.Path + ": " + p.Text }
 // Compacted is what CompactCampaign did.
 type Compacted struct {
 	Trials int `json:"trials"` // rows of table attempts
-	// Removed is what was there of attempts without a row, in the campaign's folder: see
-	// Record.Compact.
+	// Removed are the files of attempts without a row that were removed, relative to the
+	// campaign's folder: see Record.Compact.
 	Removed []string `json:"removed,omitempty"`
-	// Problems are damaged files, which were set aside, and files that are
-	// not what their trial's row says.
+	// Problems are damaged files, which were set aside, and files that differ from what
+	// their attempt's row says.
 	Problems []Problem `json:"problems,omitempty"`
 }
 
-// CompactCampaign merges the rows of attempts that WriteAttempt noted into
-// attempts.parquet and the campaign's other tables, and writes the manifest. It
-// may run at any time and any number of times, beside WriteTrial and
-// WriteAttempt of other attempts. The provenance is the campaign's; rows of
-// another kind of testbed are refused.
+// CompactCampaign merges the rows of attempts that WriteAttempt noted into attempts.parquet
+// and the campaign's other tables, and writes the manifest. It may run at any time and any
+// number of times, also while WriteTrial and WriteAttempt write other attempts. The
+// provenance is the campaign's; rows of another kind of testbed are refused.
 func CompactCampaign(folder string, provenance Provenance) (Compacted, error) {
 	c := compaction{folder: folder}
 	return c.run(provenance)
 }
 
-// run is CompactCampaign.
+// run does what CompactCampaign promises.
 func (c *compaction) run(provenance Provenance) (Compacted, error) {
 	folder := c.folder
 	if err := provenance.check(); err != nil {
@@ -70,28 +69,28 @@ func (c *compaction) run(provenance Provenance) (Compacted, error) {
 	return Compacted{Trials: c.rows, Problems: c.problems}, remove(merged...)
 }
 
-// compaction is the state of a CompactCampaign. It holds keys of attempts, but no table:
-// each of them is read, merged and written a batch of rows at a time.
+// compaction is the state of one CompactCampaign. It holds the attempts' keys, but no
+// table: each table is read, merged and written batch by batch.
 type compaction struct {
 	folder   string
 	problems []Problem
-	asides   map[string]bool // files that were set aside, by where they were
-	accepted []string        // keys of attempts that must be there, or nothing is replaced
-	// neverRun are rows of all trials of the plan, in its order, as if none had run; nil for
-	// no such rows in table trials.
+	asides   map[string]bool // by the paths at which they were
+	accepted []string        // keys of attempts that must be found; when one is not, no table is replaced
+	// neverRun has a row for each trial of the plan, in its order, as if none had run; nil
+	// when table trials gets no such rows.
 	neverRun iter.Seq[Trial]
 
-	// segments are the attempts that have some, in the order of the plan, by the prefix of
+	// segments has the attempts with segments, in the order of the plan, by the prefix of
 	// the segments' names.
 	segments map[string][]place
-	// Of table attempts, once it is put together: how many rows it has, and of the attempts
-	// with segments, those of which it has a row.
+	// Set once table attempts is written: rows is its number of rows; known says of each
+	// attempt with segments whether the table has its row.
 	rows  int
 	known map[string]bool
 }
 
-// merge puts the tables together, and writes the manifest. It returns the segments whose
-// rows are in the tables then.
+// merge writes the tables and the manifest. It returns the segments whose rows are in the
+// tables then.
 func (c *compaction) merge(provenance Provenance) (merged []string, err error) {
 	if err := c.find(); err != nil {
 		return nil, err
@@ -100,8 +99,8 @@ func (c *compaction) merge(provenance Provenance) (merged []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// The attempts first: otherwise those of schema version 1, which are in
-	// trials.parquet, were lost by a crash in between.
+	// The attempts come first: a crash in between would otherwise lose those of schema
+	// version 1, which are in trials.parquet.
 	writers := []func() (File, error){
 		func() (File, error) {
 			return writeTable(c, Attempts, provenance, func() Batches[Trial] { return c.attempts(provenance[KeyTestbedKind], doublesOf(events)) })
@@ -135,8 +134,8 @@ func (c *compaction) merge(provenance Provenance) (merged []string, err error) {
 	return merged, syncFolder(c.folder)
 }
 
-// find finds the attempts that have segments: first those whose row is there, as it is
-// written last.
+// find finds the attempts that have segments. It begins with those whose trial row is
+// there, because WriteAttempt writes that row last.
 func (c *compaction) find() error {
 	c.segments = map[string][]place{}
 	prefixes := []string{trialPrefix, teardowns.prefix()}
@@ -156,8 +155,8 @@ func (c *compaction) find() error {
 	return nil
 }
 
-// errAgain ends the rows of a table whose file was damaged, and is set aside now: without
-// it, they come again from the first.
+// errAgain ends the rows of a table whose file turned out to be damaged and was set aside.
+// The table is then written again from its first row, without that file.
 var errAgain = errors.New("a damaged file was set aside meanwhile")
 
 // writeTable writes one of the campaign's tables.
@@ -170,8 +169,8 @@ func writeTable[R any](c *compaction, table *Table[R], provenance Provenance, ro
 	}
 }
 
-// attempts are the rows of table attempts, trial by trial, with the attempt marked that
-// counts (see counted), and how its hosts were left.
+// attempts are the rows of table attempts, trial by trial. In each trial it marks the
+// attempt that counts (see counted), and it adds to each row how the hosts were left.
 func (c *compaction) attempts(kind string, doubles map[string]bool) Batches[Trial] {
 	return func(yield func([]Trial, error) bool) {
 		c.rows, c.known = 0, map[string]bool{}
@@ -213,8 +212,8 @@ func (c *compaction) attempts(kind string, doubles map[string]bool) Batches[Tria
 	}
 }
 
-// attemptsTable reads table attempts. In a folder that says which campaign it is of, a
-// damaged one is not set aside: the campaign would run again what is done.
+// attemptsTable reads table attempts. When the table is damaged in a folder that has an
+// identity, it is not set aside: the campaign would run again what is done already.
 func (c *compaction) attemptsTable() Batches[Trial] {
 	rows := inOrder(Attempts, attemptsPath(c.folder), keyOf)
 	if _, err := os.Lstat(filepath.Join(c.folder, identityFile)); errors.Is(err, fs.ErrNotExist) {
@@ -229,7 +228,7 @@ func (c *compaction) attemptsTable() Batches[Trial] {
 	}
 }
 
-// unknownTrials makes fault.BadInput of an error that says that table attempts is
+// unknownTrials turns an error into fault.BadInput when it says that table attempts is
 // damaged.
 func unknownTrials(err error) error {
 	var damaged *DamagedError
@@ -239,9 +238,9 @@ func unknownTrials(err error) error {
 	return err
 }
 
-// misses makes sure that no attempt is missing before the next one that is there, which
-// were accepted, but for those whose segment was set aside. It returns those that are still
-// to come.
+// misses is given the keys of accepted attempts and the next attempt that was found. It
+// makes sure that none of the accepted ones before that is missing, except those whose
+// segment was set aside. It returns the accepted attempts that come later.
 func (c *compaction) misses(accepted []string, next place) ([]string, error) {
 	for len(accepted) > 0 {
 		at := attemptPlace(accepted[0])
@@ -256,7 +255,7 @@ func (c *compaction) misses(accepted []string, next place) ([]string, error) {
 	return nil, nil
 }
 
-// tearDown takes over into an attempt's row how its hosts were left.
+// tearDown copies into an attempt's row how its hosts were left.
 func tearDown(row *Trial, torn *cursor[Teardown]) error {
 	rows, err := torn.of(row.Key)
 	for _, teardown := range rows {
@@ -266,7 +265,7 @@ func tearDown(row *Trial, torn *cursor[Teardown]) error {
 	return err
 }
 
-// count marks the attempt of a trial that counts: see counted.
+// count marks the one of a trial's attempts that counts: see counted.
 func count(rows []Trial, doubles map[string]bool) {
 	attempts := make([]*Trial, len(rows))
 	for i := range rows {
@@ -278,8 +277,8 @@ func count(rows []Trial, doubles map[string]bool) {
 	}
 }
 
-// counted are the rows of table trials: those of table attempts, as it is now, that count,
-// and those of the trials that never ran.
+// counted are the rows of table trials: the rows of the new table attempts that count, and
+// a row of each trial that never ran.
 func (c *compaction) counted() Batches[Trial] {
 	return func(yield func([]Trial, error) bool) {
 		never, stop := iter.Pull(func(yield func(Trial) bool) {
@@ -325,7 +324,7 @@ func (c *compaction) segment(prefix, key string) string {
 }
 
 // readNoted reads an attempt's segment, and sets it aside when it is damaged. It returns
-// nil when there is none, or none any more.
+// nil when there is no segment, or no longer one.
 func readNoted[R any](c *compaction, table *Table[R], prefix, key string) ([]R, error) {
 	rows, err := All(ReadSegments(table, c.segment(prefix, key)))
 	var damaged *DamagedError
@@ -340,8 +339,8 @@ func readNoted[R any](c *compaction, table *Table[R], prefix, key string) ([]R, 
 	return rows, err
 }
 
-// orSetAside are no rows when their file is not there. When it is damaged, it is set aside,
-// and they end with errAgain.
+// orSetAside gives the batches, or no rows when their file is not there. When the file is
+// damaged, it is set aside, and the rows end with errAgain.
 func orSetAside[R any](c *compaction, batches Batches[R]) Batches[R] {
 	return func(yield func([]R, error) bool) {
 		for rows, err := range orNone(batches) {
@@ -358,7 +357,7 @@ func orSetAside[R any](c *compaction, batches Batches[R]) Batches[R] {
 	}
 }
 
-// setAside sets a damaged file aside and notes that.
+// setAside sets a damaged file aside and notes the problem.
 func (c *compaction) setAside(damaged *DamagedError) error {
 	aside, err := SetAside(damaged.Path)
 	if err != nil {
@@ -374,7 +373,7 @@ func (c *compaction) problem(path, text string) {
 	if name, err := filepath.Rel(c.folder, path); err == nil {
 		path = filepath.ToSlash(name)
 	}
-	if found := (Problem{Path: path, Text: text}); !slices.Contains(c.problems, found) { // it may be looked at again
+	if found := (Problem{Path: path, Text: text}); !slices.Contains(c.problems, found) { // the file may be looked at twice
 		c.problems = append(c.problems, found)
 	}
 }

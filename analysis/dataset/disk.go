@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-// DamagedError says that a file of the dataset cannot be trusted any more.
+// DamagedError says that a file of the dataset can no longer be trusted.
 type DamagedError struct {
 	Path    string
 	Problem error
@@ -22,9 +22,9 @@ func (e *DamagedError) Unwrap() error { return e.Problem }
 // damagedSuffix ends the name of a damaged file that was set aside.
 const damagedSuffix = ".damaged"
 
-// SetAside renames a damaged file, and its side file when it has one, to
-// *.damaged, so that it is kept and not read again, and returns its new path.
-// One that was set aside before under that name is kept too.
+// SetAside renames a damaged file, and its side file when it has one, to *.damaged, so that
+// the file is kept but not read again. It returns the new path. A file that was set aside
+// under that name before is kept too.
 func SetAside(path string) (string, error) {
 	aside := path + damagedSuffix
 	for i := 2; ; i++ {
@@ -42,8 +42,9 @@ func SetAside(path string) (string, error) {
 	return aside, syncFolder(filepath.Dir(path))
 }
 
-// temporary is the name under which a file is written. It is always the same,
-// so that what a crash left is overwritten: package renameio's are random.
+// temporary is the name under which a file is written before it is renamed. The name is
+// always the same, so that the next try overwrites what a crash left; the names of package
+// renameio are random.
 func temporary(path string) string { return path + ".tmp" }
 
 // syncFolder flushes a folder's entries to the disk.
@@ -72,9 +73,9 @@ func makeFolder(path string) error {
 	return syncFolder(parent)
 }
 
-// replaceFile puts a file in its place whole, or leaves what was there: it is
-// written under its temporary name and flushed, then looked at, if look is not nil,
-// and renamed. The caller flushes the folder.
+// replaceFile replaces a file as a whole, or leaves the old one: it writes the new one
+// under its temporary name, flushes it, has look check it unless look is nil, and renames
+// it. The caller flushes the folder.
 func replaceFile(path string, write func(io.Writer) error, look func(temporary string) error) error {
 	file, err := os.Create(temporary(path))
 	if err != nil {
@@ -91,7 +92,7 @@ func replaceFile(path string, write func(io.Writer) error, look func(temporary s
 	return os.Rename(temporary(path), path) //nolint:forbidigo // see temporary
 }
 
-// replaceContent is replaceFile with what is at hand already.
+// replaceContent is replaceFile for content that is in memory.
 func replaceContent(path string, content []byte) error {
 	return replaceFile(path, func(out io.Writer) error {
 		_, err := out.Write(content)

@@ -23,15 +23,15 @@ import (
 type CampaignEvent struct {
 	Number int32  // from 1, in the order in which they were noted; Event sets it
 	TsNs   int64  // controller's clock; Event sets it where it is 0
-	ID     string // of what asked for it: noted once; "" is never the same as another
-	Name   string // EventLook and others, or the word of who steers: pause, skip, ...
+	ID     string // of the request: an event with a known ID is not noted again; "" never equals another
+	Name   string // EventLook and others, or the command of a person: pause, skip, ...
 	Lane   string // "" for the campaign
 	Trial  int32  // number in the plan; 0 for none
 	Block  int32  // 0 for none
 	By     string // who; "" for the program itself
-	Why    string // in his words
-	Detail string // what came of it; of a look, JSON
-	// Amendment is what it changes of the plan, which itself stays as it was: a
+	Why    string // in that person's words
+	Detail string // what came of it; of EventLook, JSON
+	// Amendment is what the event changes of the plan, whose file stays as it is: a
 	// campaign.Amendment as JSON; "" for nothing.
 	Amendment string
 }
@@ -61,15 +61,15 @@ var CampaignEvents = newTable("campaign_events", "What was decided about the cam
 	required("id", "", "of what asked for it: the same is noted once", func(r *CampaignEvent) *string { return &r.ID }),
 )
 
-// eventIndex is what is known of the events.
+// eventIndex is what the index knows of the events.
 type eventIndex struct {
 	last int32 // number
 	byID map[string]CampaignEvent
 }
 
-// Event notes an event. It is on the disk when Event returns. One whose ID was noted
-// is not noted again. An amendment that cannot be made is fault.BadInput, and nothing
-// is noted.
+// Event notes an event, which is on the disk when Event returns. An event whose ID was
+// noted before is not noted again. When its amendment cannot be made, the error is
+// fault.BadInput, and nothing is noted.
 func (r *Record) Event(ctx context.Context, event CampaignEvent) error {
 	return r.change(ctx, func() error { return r.note(event) })
 }
@@ -98,7 +98,7 @@ func (r *Record) note(event CampaignEvent) error {
 	return r.index.apply(event)
 }
 
-// checkAmendment says what is wrong with an event's amendment.
+// checkAmendment is an error when an event's amendment cannot be made.
 func (x *index) checkAmendment(event CampaignEvent) error {
 	amendment, err := event.amendment()
 	if err != nil {
@@ -117,11 +117,12 @@ func (x *index) checkAmendment(event CampaignEvent) error {
 	return nil
 }
 
-// doublePrefix begins the IDs of events of second results, before the attempt's key.
+// doublePrefix begins the ID of an event that tells of a second result; the attempt's key
+// follows.
 const doublePrefix = "double/"
 
-// double is the key of the attempt that is a second result of its trial, if the event
-// tells of one.
+// double is the key of the attempt that the event reports as a second result of its trial;
+// false when the event reports none.
 func (e CampaignEvent) double() (key string, is bool) {
 	if e.Name != EventDouble {
 		return "", false
@@ -129,7 +130,7 @@ func (e CampaignEvent) double() (key string, is bool) {
 	return strings.CutPrefix(e.ID, doublePrefix)
 }
 
-// doublesOf are the keys of all attempts that are second results, by the events.
+// doublesOf are the keys of all attempts that the events report as second results.
 func doublesOf(events []CampaignEvent) map[string]bool {
 	doubles := map[string]bool{}
 	for _, event := range events {
@@ -151,7 +152,7 @@ func (e CampaignEvent) amendment() (campaign.Amendment, error) {
 	return amendment, nil
 }
 
-// apply takes an event over.
+// apply takes an event into the index.
 func (x *index) apply(event CampaignEvent) error {
 	amendment, err := event.amendment()
 	if err != nil {
@@ -187,7 +188,7 @@ func (x *index) apply(event CampaignEvent) error {
 	return nil
 }
 
-// readEvents reads the events of a folder, in their order.
+// readEvents reads a folder's events, in their order, into the index.
 func (x *index) readEvents(folder string) error {
 	x.events.byID = map[string]CampaignEvent{}
 	events, _, err := allEvents(folder)
@@ -202,8 +203,8 @@ func (x *index) readEvents(folder string) error {
 	return nil
 }
 
-// allEvents reads the events of the table and of the segments, which it lists. A damaged
-// file of them is fault.BadInput: reading it again does not mend it.
+// allEvents reads the events of the table and of the segments, and lists those segments. A
+// damaged file is fault.BadInput: reading it again does not mend it.
 func allEvents(folder string) (events []CampaignEvent, segments []string, err error) {
 	defer func() {
 		var damaged *DamagedError
@@ -228,16 +229,16 @@ func allEvents(folder string) (events []CampaignEvent, segments []string, err er
 	return slices.CompactFunc(events, func(a, b CampaignEvent) bool { return a.Number == b.Number }), segments, nil
 }
 
-// ReadCampaignEvents reads the events of a campaign's folder, in their order: also those
-// that are not compacted yet.
+// ReadCampaignEvents reads the events of a campaign's folder in their order, including
+// those that are not compacted yet.
 func ReadCampaignEvents(folder string) ([]CampaignEvent, error) {
 	events, _, err := allEvents(folder)
 	return events, err
 }
 
-// Look is what was found at a look at the first blocks by a rule, as JSON. It is made by
-// judge of the rows of these blocks when it was not made before, and noted: what a look
-// found does not change any more. All blocks up to it must be done.
+// Look is what a look at the first blocks found by the rule stop, as JSON. When this look
+// was not made before, judge makes it from the rows of these blocks, and it is noted: the
+// result of a look never changes afterwards. All trials of these blocks must be done.
 func (r *Record) Look(ctx context.Context, blocks int, stop campaign.Stop, judge func(rows []Trial) ([]byte, error)) ([]byte, error) {
 	r.looking.Lock()
 	defer r.looking.Unlock()

@@ -16,7 +16,7 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// Files of a campaign's folder that say what it is, and what it was begun with.
+// Files of a campaign's folder that identify it, and that have what it was begun with.
 const (
 	identityFile = "identity.json"
 	planFolder   = "plan" // campaign.yaml, plan.json, settings.json, files/, inventory-LANE.yaml
@@ -38,11 +38,11 @@ type Identity struct {
 	Created     time.Time `json:"created"`
 	SpecSHA256  string    `json:"spec_sha256"` // hex
 	PlanSHA256  string    `json:"plan_sha256"` // of plan/plan.json, hex
-	Program     string    `json:"program"`     // version of the one that made it
+	Program     string    `json:"program"`     // version of the program that made the folder
 }
 
-// Settings are what a campaign's trials take from its file beside their cells, and
-// when they are enough: all defaults are filled in.
+// Settings are what a campaign's trials take from its file besides their cells, and the
+// rule by which the campaign has enough trials. All defaults are filled in.
 type Settings struct {
 	Order       string               `json:"order"`          // of the trials
 	Stop        *campaign.Stop       `json:"stop,omitempty"` // nil: all trials are run
@@ -53,23 +53,23 @@ type Settings struct {
 	Limits      campaign.Limits      `json:"limits"`
 }
 
-// Frozen is what a campaign was begun with: a program with other defaults goes on as
-// it began.
+// Frozen is what a campaign was begun with. A program with other defaults still continues
+// it with these.
 type Frozen struct {
 	Spec     []byte // the campaign file
 	Files    map[string][]byte
 	Trials   []campaign.Trial
 	Settings Settings
-	// Inventories are those of the lanes, by their names, without what leads to secrets.
+	// Inventories are the lanes' inventories by lane, without what leads to secrets.
 	Inventories map[string][]byte
 }
 
-// plainFile says whether a name is that of a file in whatever folder it is put in.
+// plainFile says whether a name is one of a file directly in a folder, with no path in it.
 func plainFile(name string) bool {
 	return filepath.IsLocal(name) && name == filepath.Base(name) && name != "."
 }
 
-// write writes the folder of what is frozen, and says what SHA-256 the plan has.
+// write writes the frozen files into a folder, and returns the plan's SHA-256 in hex.
 func (f Frozen) write(folder string) (planSHA256 string, err error) {
 	plan, err := json.MarshalIndent(f.Trials, "", " ")
 	if err != nil {
@@ -107,11 +107,11 @@ func (f Frozen) write(folder string) (planSHA256 string, err error) {
 	return hexSum(contents[planFile]), nil
 }
 
-// Create makes a campaign's folder, with what the campaign is begun with, and opens it.
-// Where the folder is of this campaign already, it is opened as it is: what it was
-// begun with stays. The folder of another campaign, or one without an identity that
-// holds rows, is fault.BadInput. The identity's Format, ID, Created and PlanSHA256 are
-// filled in. It waits as Open does.
+// Create makes a campaign's folder, with the files that the campaign is begun with, and
+// opens it. A folder that already is of this campaign is opened as it is: what it was begun
+// with stays. The error is fault.BadInput when the folder is another campaign's, or has
+// rows but no identity. Create fills in the identity's Format, ID, Created and PlanSHA256.
+// Like Open it waits while somebody else writes to the folder.
 func Create(ctx context.Context, folder string, identity Identity, frozen Frozen) (*Record, error) {
 	if _, err := os.Lstat(filepath.Join(folder, identityFile)); errors.Is(err, fs.ErrNotExist) {
 		if err := create(folder, identity, frozen); err != nil {
@@ -153,21 +153,21 @@ func create(folder string, identity Identity, frozen Frozen) error {
 	if err != nil {
 		return err
 	}
-	// Last, and whole, and once: with it the folder is a campaign's.
+	// The identity comes last, whole, and only once: it makes the folder a campaign's.
 	path := filepath.Join(folder, identityFile)
 	whole := path + "." + identity.ID
 	if err := replaceContent(whole, append(text, '\n')); err != nil {
 		return err
 	}
 	err = os.Link(whole, path)
-	if errors.Is(err, fs.ErrExist) { // somebody was faster, and Create looks whether he made the same
+	if errors.Is(err, fs.ErrExist) { // another process was faster; Create checks whether it made the same campaign
 		err = nil
 	}
 	return errors.Join(err, os.Remove(whole), syncFolder(folder))
 }
 
-// ReadIdentity reads a campaign's identity. fs.ErrNotExist says that the folder has
-// none: it is from before there were any, or not there.
+// ReadIdentity reads a campaign's identity. The error is fs.ErrNotExist when the folder has
+// none: it is older than identities, or is not there.
 func ReadIdentity(folder string) (Identity, error) {
 	path := filepath.Join(folder, identityFile)
 	var identity Identity
@@ -180,8 +180,8 @@ func ReadIdentity(folder string) (Identity, error) {
 	return identity, nil
 }
 
-// readJSON reads a file of the dataset. One that is damaged is fault.BadInput: trying
-// again does not mend it.
+// readJSON reads a JSON file of the dataset. A damaged file is fault.BadInput: trying again
+// does not mend it.
 func readJSON(path string, value any) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -193,7 +193,8 @@ func readJSON(path string, value any) error {
 	return nil
 }
 
-// checkLocks refuses a folder in which a lock of one machine does not hold on another.
+// checkLocks refuses a folder on a file system where a lock does not keep out other
+// machines.
 func checkLocks(folder string) error {
 	name, err := sharedFileSystem(folder)
 	if err != nil {
@@ -205,5 +206,5 @@ func checkLocks(folder string) error {
 	return nil
 }
 
-// sharedFileSystem is SharedFileSystem; a test has another one.
+// sharedFileSystem is SharedFileSystem; tests replace it.
 var sharedFileSystem = SharedFileSystem

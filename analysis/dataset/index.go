@@ -19,58 +19,58 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// index is what a Record knows of its folder, in memory: some kB a trial.
+// index is what a Record keeps in memory of its folder: some kB for each trial.
 type index struct {
-	limit  int             // invalid attempts that a trial may have
-	single bool            // a lane claims a trial, not a block
-	trials []*plannedTrial // in the order of the plan; their sequence is their place, from 1
+	limit  int             // how many invalid attempts a trial may have
+	single bool            // a lane claims single trials, not blocks
+	trials []*plannedTrial // in the order of the plan; a trial's sequence is its place here, from 1
 	keys   map[string]*Trial
 	stop   *campaign.Stop // the rule that holds now; nil for none
-	until  time.Time      // when no trial is begun any more; zero for never
-	loose  int            // attempts that are in segments, and not in the tables
+	until  time.Time      // the time after which no trial is begun; zero for never
+	loose  int            // attempts that are in segments, and not yet in the tables
 	events eventIndex
-	// doubles are keys of attempts that are second results of their trials: they were
-	// accepted later, whatever their numbers are.
+	// doubles are the keys of attempts that are second results of their trials. Second
+	// means accepted later, whatever the attempts' numbers are.
 	doubles map[string]bool
 	sum     Counts
 
 	units []*unit // in the order in which they are begun
-	// unit finds a unit by its number; free is the place of the first that may have
-	// something to do.
+	// unit finds a unit by its number; free is the place in units of the first one that may
+	// have trials left to run.
 	unit map[int]*unit
 	free int
 
-	blocks map[int]int // trials that are not done, by block
+	blocks map[int]int // number of trials that are not done, by block
 	whole  int         // blocks 1 … whole are done
 }
 
-// plannedTrial is a trial of the plan, and what was done of it.
+// plannedTrial is a trial of the plan, and what has been done of it.
 type plannedTrial struct {
 	campaign.Trial
 	rows     []*Trial // its attempts, in their order
-	last     int      // number of the last attempt of which there is a trace
-	skipped  bool     // somebody said so
+	last     int      // highest attempt number that the folder knows of
+	skipped  bool     // a person skipped it
 	standing trial.Standing
-	share    share // of the counts
+	share    share // in the counts
 }
 
 // unit is what a lane claims: a block, or one trial.
 type unit struct {
 	number int
 	trials []*plannedTrial
-	open   int // of them are not done
+	open   int // how many of them are not done
 }
 
 // Counts are what a campaign's folder holds.
 type Counts struct {
-	Total    int // trials, with those that were added
+	Total    int // trials, including added ones
 	Verdicts map[trial.Verdict]int
 	Causes   map[cause.Code]int // of the trials that are not valid
 	Retried  int                // attempts beyond the first
-	Seconds  float64            // that trials took which are done, summed
+	Seconds  float64            // duration of all attempts of the trials that are done, summed
 }
 
-// Done is how many trials are.
+// Done is the number of trials that are done.
 func (c Counts) Done() int {
 	done := 0
 	for _, count := range c.Verdicts {
@@ -79,9 +79,9 @@ func (c Counts) Done() int {
 	return done
 }
 
-// share is what a trial that is done adds to the counts.
+// share is what a trial adds to the counts once it is done.
 type share struct {
-	verdict trial.Verdict // "": it is not done
+	verdict trial.Verdict // "": the trial is not done
 	cause   cause.Code
 	retried int
 	seconds float64
@@ -140,8 +140,8 @@ func (x *index) trial(sequence int) *plannedTrial {
 	return x.trials[sequence-1]
 }
 
-// readRows reads the rows of all attempts. A segment that is damaged, set aside or not,
-// has none, but its attempt's number is used up.
+// readRows reads the rows of all attempts. A damaged segment, set aside or not, gives no
+// rows, but the number of its attempt counts as used.
 func (x *index) readRows(folder string) error {
 	for rows, err := range readAttemptsTable(folder) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -181,7 +181,7 @@ func (x *index) readRows(folder string) error {
 	return nil
 }
 
-// trace notes that an attempt's number is used up.
+// trace notes that an attempt's number is used.
 func (x *index) trace(key string) {
 	var sequence, attempt int
 	if _, err := fmt.Sscanf(key, "%d.%d", &sequence, &attempt); err != nil {
@@ -192,16 +192,16 @@ func (x *index) trace(key string) {
 	}
 }
 
-// slim is a row without the long texts that no decision needs, in memory of its own: what
-// whoever made the row has pointed to may be a part of something large, as of all that an
-// attempt has read, which would stay for as long as the row.
+// slim is a copy of a row without the long texts that no decision needs, in memory of its
+// own. The original row may point into something large, such as all that was read of an
+// attempt, which would otherwise stay in memory as long as the row.
 func slim(row Trial) Trial {
 	row.HostsJSON, row.VersionsJSON, row.Notes = "", "", ""
 	own(reflect.ValueOf(&row).Elem())
 	return row
 }
 
-// own gives what a row points to memory of its own.
+// own moves what a value points to into memory of its own.
 func own(value reflect.Value) {
 	switch value.Kind() {
 	case reflect.Struct:
@@ -220,13 +220,14 @@ func own(value reflect.Value) {
 	}
 }
 
-// isSecond says whether an attempt that is not there yet is a second result of its trial.
+// isSecond says whether an attempt that is not in the index yet would be a second result of
+// its trial.
 func (x *index) isSecond(row *Trial) bool {
 	planned := x.trial(int(row.Sequence))
 	return planned != nil && outcomeOf(row).IsResult() && slices.ContainsFunc(planned.rows, func(before *Trial) bool { return outcomeOf(before).IsResult() })
 }
 
-// double notes that an attempt, which may not be there yet, is a second result.
+// double marks an attempt, which may not be in the index yet, as a second result.
 func (x *index) double(key string) {
 	x.doubles[key] = true
 	if row := x.keys[key]; row != nil && x.trial(int(row.Sequence)) != nil {
@@ -234,7 +235,7 @@ func (x *index) double(key string) {
 	}
 }
 
-// add takes an attempt's row. A row whose key is there is not taken.
+// add takes an attempt's row into the index, unless the index has a row with the same key.
 func (x *index) add(row Trial) {
 	if x.keys[row.Key] != nil {
 		return
@@ -256,8 +257,9 @@ func outcomeOf(row *Trial) trial.Outcome {
 	return trial.Outcome{Verdict: trial.Verdict(row.Verdict), Cause: cause.Code(row.Cause)}
 }
 
-// counted is which attempt of a trial counts: the first that is a result and not a second
-// one, then the first that is a result, otherwise the last. False without any.
+// counted is the index of the attempt that counts among a trial's rows: the first result
+// that is not marked as a second one; without one the first result; without any result the
+// last attempt. It is false when there are no rows.
 func counted(rows []*Trial, doubles map[string]bool) (int, bool) {
 	second := -1
 	for i, row := range rows {
@@ -275,7 +277,7 @@ func counted(rows []*Trial, doubles map[string]bool) (int, bool) {
 	return len(rows) - 1, len(rows) > 0
 }
 
-// settle finds how a trial stands now, and takes it over into the counts.
+// settle finds out how a trial stands now, and updates the counts.
 func (x *index) settle(planned *plannedTrial) {
 	var outcomes []trial.Outcome
 	for _, row := range planned.rows {
@@ -302,7 +304,8 @@ func (x *index) settle(planned *plannedTrial) {
 	x.count(planned, which)
 }
 
-// count takes a trial's share of the counts over, of which attempt which counts.
+// count replaces a trial's share of the counts; which is the index of the attempt that
+// counts.
 func (x *index) count(planned *plannedTrial, which int) {
 	old := planned.share
 	planned.share = share{}
@@ -349,7 +352,7 @@ func withoutZeros[K comparable](of map[K]int) map[K]int {
 	return left
 }
 
-// blocksDone is up to which block all are done.
+// blocksDone is the number of the last block up to which all blocks are done.
 func (x *index) blocksDone() int {
 	for {
 		left, there := x.blocks[x.whole+1]
@@ -360,7 +363,7 @@ func (x *index) blocksDone() int {
 	}
 }
 
-// next is the trial of a unit that is to be run next: first those that are not late.
+// next is the trial of a unit to run next: trials that are not late come first.
 func (u *unit) next() *plannedTrial {
 	var late *plannedTrial
 	for _, planned := range u.trials {

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockHolder says who holds a lock file, as the kernel tells; "" when it does not.
+// lockHolder says which process holds a lock file, according to the kernel; "" when the
+// kernel does not tell.
 func lockHolder(path string) string {
 	var stat unix.Stat_t
 	if err := unix.Stat(path, &stat); err != nil {

@@ -19,14 +19,16 @@ import (
 // manifestVersion is the version of the manifest's format.
 const manifestVersion = 1
 
-// Manifest is manifest.json: every Parquet file of a campaign, and the evidence.
+// Manifest is manifest.json: all Parquet files of a campaign, and the files of its evidence
+// and plan.
 type Manifest struct {
 	manifestHead
 	Files []File `json:"files"` // by path
-	// Evidence is the files of the attempts' evidence, by path: of any kind,
-	// without table and rows.
+	// Evidence lists the files of the attempts' evidence, by path. They are of any kind, so
+	// they have no table and no rows.
 	Evidence []File `json:"evidence,omitempty"`
-	// Plan is identity.json and the files of plan/, by path: as Evidence.
+	// Plan lists identity.json and the files of plan/, by path; they have no table and no
+	// rows either.
 	Plan []File `json:"plan,omitempty"`
 }
 
@@ -64,13 +66,13 @@ type tableFile struct {
 	rows  int64
 }
 
-// attemptFiles is what an attempt's row says of its files.
+// attemptFiles is what an attempt's row says about its files.
 type attemptFiles struct {
 	key, folder, evidence string
 	rows                  [attemptTables]int64 // -1: there is no such file
 }
 
-// attemptTables is how many tables an attempt has of its own.
+// attemptTables is the number of tables that each attempt has files of.
 const attemptTables = 7
 
 func (t *Trial) attemptFiles() attemptFiles {
@@ -83,7 +85,7 @@ func (t *Trial) attemptFiles() attemptFiles {
 	return of
 }
 
-// files lists them.
+// files lists the attempt's Parquet files.
 func (a attemptFiles) files() []tableFile {
 	if a.folder == "" {
 		return nil
@@ -128,9 +130,9 @@ func describeFile(name string) (File, map[string]string, error) {
 	return file, opened.metadata, err
 }
 
-// Check compares a campaign's files with its manifest and lists what is wrong;
-// nothing when all is as it was written. It changes nothing. An error means
-// that it could not look.
+// Check compares a campaign's files with its manifest and lists what differs; nothing when
+// everything is as it was written. It changes nothing. An error means that it could not
+// compare.
 func Check(folder string) ([]Problem, error) {
 	state, err := ReadState(folder)
 	if err != nil {
@@ -162,7 +164,7 @@ func Check(folder string) ([]Problem, error) {
 			problems = append(problems, Problem{file.Path, text})
 		}
 	}
-	// The other tables came later: a campaign without them is whole.
+	// The other tables were added later: a campaign without them is complete.
 	wanted := []string{trialsFile, phasesFile}
 	if manifest.SchemaVersion != "" {
 		wanted = append(wanted, attemptsFile)
@@ -256,14 +258,14 @@ func checkRows(folder string, manifest Manifest, listed map[string]File) ([]Prob
 	return problems, nil
 }
 
-// strays lists files that the manifest does not have: not compacted yet, set
-// aside, left by a crash, or somebody else's. While the campaign runs, only what was set
-// aside is one.
+// strays lists files that are not in the manifest: not compacted yet, set aside, left by a
+// crash, or somebody else's. While the campaign runs, it lists only those that were set
+// aside.
 func strays(folder string, listed map[string]File, running bool) ([]Problem, error) {
 	var problems []Problem
 	err := filepath.WalkDir(folder, func(name string, found fs.DirEntry, err error) error {
 		if err == nil && found.IsDir() && name == filepath.Join(folder, ReportFolder) {
-			return fs.SkipDir // made of the dataset, and no part of it
+			return fs.SkipDir // made from the dataset, and no part of it
 		}
 		if err != nil || found.IsDir() {
 			return err

@@ -21,7 +21,7 @@ const (
 	listPlan     = "plan"
 )
 
-// lists are they, in the order in which a manifest has them.
+// lists has their names in the order in which a manifest has them.
 var lists = []string{"", listFiles, listEvidence, listPlan}
 
 // listedFile is an entry of one of the lists.
@@ -30,13 +30,13 @@ type listedFile struct {
 	File
 }
 
-// compare says which comes first in a manifest.
+// compare orders entries as a manifest has them.
 func (l listedFile) compare(other listedFile) int {
 	return cmp.Or(cmp.Compare(slices.Index(lists, l.list), slices.Index(lists, other.list)), strings.Compare(l.Path, other.Path))
 }
 
-// manifestFiles are the entries of a campaign's manifest, but for the plan's, in their order.
-// They are read one by one: there are some for each attempt. A manifest whose entries are in
+// manifestFiles are the entries of a campaign's manifest, except the plan's, in their order.
+// They are read one by one, because each attempt has several. A manifest whose entries are in
 // another order is a DamagedError, too.
 func manifestFiles(folder string) iter.Seq2[listedFile, error] {
 	return func(yield func(listedFile, error) bool) {
@@ -73,7 +73,7 @@ type manifestReader struct {
 	decoder *json.Decoder
 	begun   bool
 	version int
-	list    string // whose entries come next; "": it is between the lists
+	list    string // the list whose entries come next; "": between the lists
 	at      listedFile
 }
 
@@ -115,7 +115,7 @@ func (r *manifestReader) next() (bool, error) {
 	return true, nil
 }
 
-// field reads a field up to its end, but for a list, which it only begins.
+// field reads one field; of a list it reads only the beginning.
 func (r *manifestReader) field() error {
 	name, err := r.decoder.Token()
 	if err != nil {
@@ -130,7 +130,7 @@ func (r *manifestReader) field() error {
 			return r.want('[')
 		case 0:
 			return errors.New("its version is not before its lists")
-		default: // which its lists are, is not known
+		default: // which entries these lists have in that version is not known
 			return nil
 		}
 	}

@@ -15,16 +15,16 @@ import (
 	"strings"
 )
 
-// item is what the manifest lists together: a table, or the files of an attempt.
+// item is one unit of the manifest: a table, or all files of an attempt.
 type item struct {
-	path  string // of the table, or of the attempt's folder, with a slash at its end
+	path  string // of the table; or of the attempt's folder, with a slash at its end
 	table File
 	of    attemptFiles
 }
 
-// writeManifest writes the manifest. Files that the last one has are not read
-// again, unless their attempt was noted anew. Neither manifest is in memory: both are
-// in the order of their paths.
+// writeManifest writes the manifest. It does not read a file again that the last manifest
+// has, unless the file's attempt was noted again since. It holds neither manifest in
+// memory: both are ordered by path.
 func (c *compaction) writeManifest(provenance Provenance, tables []File) error {
 	items := make([]item, 0, len(tables)+c.rows)
 	for _, table := range tables {
@@ -126,7 +126,7 @@ func (c *compaction) listEvidence(out *manifestWriter, before *manifestCursor, i
 	return nil
 }
 
-// evidence are the paths of the files of an attempt's evidence, in their order.
+// evidence lists the paths of an attempt's evidence files, in their order.
 func (c *compaction) evidence(of attemptFiles) ([]string, error) {
 	if of.evidence == "" {
 		return nil, nil
@@ -149,8 +149,8 @@ func (c *compaction) evidence(of attemptFiles) ([]string, error) {
 	return names, err
 }
 
-// describe makes a manifest's entry of a file, and notes what is wrong with
-// it; false when it cannot have one.
+// describe makes the manifest's entry of a file, and notes a problem when the file is not
+// as its row says; false when it can have no entry.
 func (c *compaction) describe(want tableFile) (File, bool, error) {
 	name := filepath.Join(c.folder, filepath.FromSlash(want.path))
 	file, _, err := describeFile(name)
@@ -171,8 +171,8 @@ func (c *compaction) describe(want tableFile) (File, bool, error) {
 	return file, true, nil
 }
 
-// plan lists the files that say what the campaign was begun with; none in a folder that
-// is from before there were any.
+// plan lists the files that say what the campaign was begun with; none in a folder that is
+// older than these files.
 func (c *compaction) plan() ([]File, error) {
 	var files []File
 	add := func(name string, found fs.DirEntry, err error) error {
@@ -199,10 +199,11 @@ func (c *compaction) plan() ([]File, error) {
 	return files, nil
 }
 
-// manifestWriter writes a manifest as json.MarshalIndent would, entry by entry.
+// manifestWriter writes a manifest entry by entry, in the form that json.MarshalIndent
+// gives.
 type manifestWriter struct {
-	out  *bufio.Writer // which keeps the first error
-	list string        // that was begun
+	out  *bufio.Writer // it keeps the first error
+	list string        // the list that was begun
 }
 
 func newManifestWriter(file io.Writer, head manifestHead) (*manifestWriter, error) {
@@ -212,7 +213,7 @@ func newManifestWriter(file io.Writer, head manifestHead) (*manifestWriter, erro
 	return w, err
 }
 
-// add adds an entry to a list, of which the entries follow each other.
+// add adds an entry to a list. All entries of a list must be added one after the other.
 func (w *manifestWriter) add(list string, file File) {
 	between := ","
 	if list != w.list {
@@ -221,7 +222,7 @@ func (w *manifestWriter) add(list string, file File) {
 		w.list = list
 	}
 	text, err := json.MarshalIndent(file, "    ", "  ")
-	if err != nil { // it is texts and numbers
+	if err != nil { // cannot happen: an entry is texts and numbers
 		panic(err)
 	}
 	_, _ = w.out.WriteString(between + "\n    " + string(text))
@@ -240,7 +241,7 @@ func (w *manifestWriter) close() error {
 	return w.out.Flush()
 }
 
-// manifestCursor finds entries of the last manifest. Stop it.
+// manifestCursor finds entries of the last manifest. Call stop after use.
 type manifestCursor struct {
 	c    *compaction
 	next func() (listedFile, error, bool)
@@ -255,8 +256,8 @@ func newManifestCursor(c *compaction) *manifestCursor {
 	return m
 }
 
-// file finds a file's entry; false when there is none. Files are asked for in the order of
-// the manifest. A damaged manifest is set aside, and the error is errAgain.
+// file finds a file's entry; false when there is none. Files must be asked for in the order
+// of the manifest. A damaged manifest is set aside, and the error is errAgain.
 func (m *manifestCursor) file(list, path string) (File, bool, error) {
 	want := listedFile{list, File{Path: path}}
 	for m.more && m.at.compare(want) < 0 {

@@ -8,12 +8,13 @@ import (
 	"strconv"
 )
 
-// ReportFolder is where a report of a campaign is, in the campaign's folder: nothing of
+// ReportFolder is the folder of a campaign's report, in the campaign's folder. Nothing in
 // it is part of the dataset.
 const ReportFolder = "report"
 
-// Metric is what a campaign tells of one metric of a cell, in one direction: a row of
-// table metrics, which is of a report. Of a number that is not known is nil; ±∞ is known.
+// Metric is one metric of a cell in one direction, over all its results: a row of table
+// metrics, which belongs to a report. A number that is not known is nil; ±∞ is a known
+// number.
 type Metric struct {
 	CellID, Direction string
 	Hypervisor        string
@@ -67,11 +68,12 @@ func WriteMetrics(folder string, provenance Provenance, rows []Metric) error {
 	return err
 }
 
-// ReadMetrics reads a metrics.parquet.
+// ReadMetrics reads table metrics from a file as WriteMetrics writes it.
 func ReadMetrics(path string) Batches[Metric] { return readParquet(Metrics, path) }
 
-// WriteMetricsCSV writes the same as CSV (RFC 4180): the columns of table metrics, and
-// first the kind of testbed. What is not known is empty, and ∞ is inf.
+// WriteMetricsCSV writes the same rows as CSV (RFC 4180): first the kind of testbed, then
+// the columns of table metrics. A number that is not known is empty, and ∞ is written as
+// inf.
 func WriteMetricsCSV(out io.Writer, provenance Provenance, rows []Metric) error {
 	w := csv.NewWriter(out)
 	header := []string{KeyTestbedKind}
@@ -102,8 +104,8 @@ func whole(value *int32) string {
 	return strconv.Itoa(int(*value))
 }
 
-// ReadSpec reads the campaign file that a campaign was begun with; "" in a folder from
-// before it was kept.
+// ReadSpec reads the campaign file that a campaign was begun with; "" in a folder that is
+// too old to have it.
 func ReadSpec(folder string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(folder, planFolder, specFile))
 	if os.IsNotExist(err) {

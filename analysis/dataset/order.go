@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// place is where an attempt is in the order of the plan.
+// place is an attempt's place in the order of the plan.
 type place struct {
 	sequence, attempt int
-	key               string // last: it tells keys apart that no attempt of a plan has
+	key               string // compared last: it tells apart keys that are no attempt of a plan
 }
 
 // attemptPlace finds an attempt's place by its key: see trial.Ref's Key.
@@ -30,12 +30,13 @@ func (p place) compare(other place) int {
 	return cmp.Or(cmp.Compare(p.sequence, other.sequence), cmp.Compare(p.attempt, other.attempt), strings.Compare(p.key, other.key))
 }
 
-// keyColumn has the attempts' keys, in each of the campaign's tables but its events.
+// keyColumn is the column with the attempts' keys, in all of the campaign's tables except
+// its events.
 const keyColumn = "attempt"
 
-// inOrder reads a table's file in the order of the plan, which is how files are written. One
-// that is in another order, as it once became when the attempts of some rows were lost, is
-// sorted in memory.
+// inOrder reads a table's file in the order of the plan. Files are written in that order;
+// one that is not, which once happened when the attempts of some rows were lost, is sorted
+// in memory.
 func inOrder[R any](table *Table[R], path string, key func(*R) string) Batches[R] {
 	return func(yield func([]R, error) bool) {
 		var last place
@@ -67,7 +68,7 @@ func inOrder[R any](table *Table[R], path string, key func(*R) string) Batches[R
 	}
 }
 
-// grouped gives the rows that follow each other and have the same key, at once.
+// grouped gives consecutive rows with the same key as one batch.
 func grouped[R any, K comparable](batches Batches[R], key func(*R) K) Batches[R] {
 	return func(yield func([]R, error) bool) {
 		var group []R
@@ -92,7 +93,7 @@ func grouped[R any, K comparable](batches Batches[R], key func(*R) K) Batches[R]
 	}
 }
 
-// together gives the rows of several small batches at once: n, or a few more.
+// together joins small batches into larger ones of n rows, or a few more.
 func together[R any](batches Batches[R], n int) Batches[R] {
 	return func(yield func([]R, error) bool) {
 		var all []R
@@ -114,7 +115,7 @@ func together[R any](batches Batches[R], n int) Batches[R] {
 	}
 }
 
-// orNone are no rows when their file is not there.
+// orNone gives the batches, or no rows when their file is not there.
 func orNone[R any](batches Batches[R]) Batches[R] {
 	return func(yield func([]R, error) bool) {
 		for rows, err := range batches {
@@ -126,24 +127,25 @@ func orNone[R any](batches Batches[R]) Batches[R] {
 	}
 }
 
-// cursor finds attempts' rows among those that are in the order of the plan. Stop it.
+// cursor finds the rows of attempts among rows that are in the order of the plan. Call stop
+// after use.
 type cursor[R any] struct {
 	key  func(*R) string
 	next func() ([]R, error, bool)
 	stop func()
-	rows []R // of the attempt at, or after, which was asked for last; none behind the end
+	rows []R // of the attempt at the place at, which is the one last asked for or a later one; none after the end
 	at   place
 }
 
-// follow begins before the first attempt.
+// follow makes a cursor that stands before the first attempt.
 func follow[R any](batches Batches[R], key func(*R) string) *cursor[R] {
 	c := &cursor[R]{key: key, at: place{sequence: -1}}
 	c.next, c.stop = iter.Pull2(grouped(batches, key))
 	return c
 }
 
-// of are an attempt's rows, until the next call. Attempts are asked for in the order of
-// the plan.
+// of gives an attempt's rows, which are valid until the next call. Attempts must be asked
+// for in the order of the plan.
 func (c *cursor[R]) of(key string) ([]R, error) {
 	want := attemptPlace(key)
 	for c.at.compare(want) < 0 {
@@ -162,10 +164,10 @@ func (c *cursor[R]) of(key string) ([]R, error) {
 	return c.rows, nil
 }
 
-// EachAttempt reads a campaign's attempts with their rows of its other tables, in the
-// order of the plan: what the last CompactCampaign put together. It holds a few batches of
-// rows, however many there are. An attempt is the consumer's until it asks for the next
-// one. An error is the last thing that comes.
+// EachAttempt reads a campaign's attempts together with their rows of its other tables, in
+// the order of the plan, as the last CompactCampaign wrote them. It holds only a few
+// batches of rows in memory. The consumer may use an attempt only until it asks for the
+// next one. After an error nothing more comes.
 func EachAttempt(folder string) iter.Seq2[Attempt, error] {
 	return func(yield func(Attempt, error) bool) {
 		phases := follow(phasesPart.file(folder), phasesPart.key)

@@ -24,9 +24,9 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// Provenance says where data came from: binary version, spec, seed, hosts,
-// kernels, ... It is written into every Parquet file as key-value metadata.
-// KeyCampaign and KeyTestbedKind must be there.
+// Provenance says where data came from: version of the program, spec, seed, hosts, kernels,
+// ... It is written into every Parquet file as key-value metadata. It must have KeyCampaign
+// and KeyTestbedKind.
 type Provenance map[string]string
 
 // Keys of a Provenance that always have a value.
@@ -35,21 +35,22 @@ const (
 	KeyTestbedKind = "testbed_kind" // emulated, hardware, vcenter-simulator or simulated
 )
 
-// Written beside the provenance.
+// Keys of metadata that is written beside the provenance.
 const (
 	keyTable         = "table"
 	keySchemaVersion = "schema_version"
 )
 
-// SchemaVersion is of the tables as they are written. Files without one are of
-// version 1: their trials are attempts, which is what their columns called trial
-// have the keys of, and their numbers are called sequence and attempt.
+// SchemaVersion is the version of the tables as this program writes them. A file that names
+// no version is of version 1. There table trials has the attempts, the columns called trial
+// have the attempts' keys, and the numbers of trial and attempt are called sequence and
+// attempt.
 const SchemaVersion = "2"
 
 // facts are a file's metadata.
 type facts map[string]string
 
-// old says whether it is of version 1.
+// old says whether the file is of schema version 1.
 func (f facts) old() (bool, error) {
 	switch version := f[keySchemaVersion]; version {
 	case "":
@@ -61,7 +62,7 @@ func (f facts) old() (bool, error) {
 	}
 }
 
-// simulated says whether its numbers are a model's.
+// simulated says whether the file's numbers come from a model.
 func (f facts) simulated() bool { return f[KeyTestbedKind] == string(inventory.Simulated) }
 
 func (p Provenance) check() error {
@@ -83,7 +84,7 @@ type File struct {
 	SHA256 string `json:"sha256"` // hex
 }
 
-// rowGroup is how many rows a row group of any table has at most.
+// rowGroup is the largest number of rows that a row group of any table has.
 const rowGroup = 1 << 18
 
 // properties are Parquet's settings for a table.
@@ -107,9 +108,9 @@ func (t *Table[R]) properties() *parquet.WriterProperties {
 	return parquet.NewWriterProperties(options...)
 }
 
-// writeParquet writes a table's file so that its final name is only ever a
-// complete file, which was read back and compared before. The caller flushes the
-// folder. File.Path is the base name.
+// writeParquet writes a table's file. Under its final name the file is always complete: it
+// is read back and compared before it is renamed. The caller flushes the folder. File.Path
+// is the base name.
 func writeParquet[R any](table *Table[R], path string, metadata facts, batches Batches[R]) (File, error) {
 	var written, read sums
 	out := &hashingWriter{hash: sha256.New()}
@@ -137,7 +138,7 @@ func writeParquet[R any](table *Table[R], path string, metadata facts, batches B
 	}, nil
 }
 
-// writeRows writes a table's rows as Parquet, and adds them up.
+// writeRows writes a table's rows as Parquet, and sums them.
 func writeRows[R any](table *Table[R], out io.Writer, metadata facts, batches Batches[R]) (written sums, err error) {
 	writer, err := newWriter(table, out, metadata)
 	if err != nil {
@@ -171,11 +172,11 @@ func writeRows[R any](table *Table[R], out io.Writer, metadata facts, batches Ba
 	return written, writer.close()
 }
 
-// manyRows is of how many rows columns are worth a goroutine each.
+// manyRows is the number of rows from which on each column gets a goroutine of its own.
 const manyRows = 8192
 
-// eachColumn does something with each column, on all processors where they have many
-// rows: columns have nothing to do with one another. A panic of the library is an error.
+// eachColumn calls do for each column, at once on all processors where there are many rows:
+// columns do not depend on each other. A panic of the library becomes an error.
 func eachColumn(columns, rows int, do func(column int) error) error {
 	if rows < manyRows {
 		for i := range columns {
@@ -200,7 +201,7 @@ func eachColumn(columns, rows int, do func(column int) error) error {
 	return all.Wait()
 }
 
-// writer writes a Parquet file, a group of rows after the other.
+// writer writes a Parquet file, one row group after the other.
 type writer struct {
 	file  *file.Writer
 	group file.BufferedRowGroupWriter
@@ -214,7 +215,7 @@ func newWriter[R any](table *Table[R], out io.Writer, metadata facts) (*writer, 
 		return nil, err
 	}
 	keys := parquetmeta.KeyValueMetadata{}
-	// The Arrow schema itself: units are in its fields.
+	// The Arrow schema itself is stored too: its fields have the units.
 	if err := keys.Append("ARROW:schema", base64.StdEncoding.EncodeToString(flight.SerializeSchema(table.file.schema, memory.DefaultAllocator))); err != nil {
 		return nil, err
 	}
@@ -229,7 +230,7 @@ func newWriter[R any](table *Table[R], out io.Writer, metadata facts) (*writer, 
 // next begins the next group of rows.
 func (w *writer) next() error {
 	if w.group != nil {
-		if err := w.group.Close(); err != nil { // the file's writer would not tell
+		if err := w.group.Close(); err != nil { // the file's writer would not report the error
 			return err
 		}
 	}
@@ -237,7 +238,7 @@ func (w *writer) next() error {
 	return nil
 }
 
-// write has a column of the group written.
+// write has a column of the row group written.
 func (w *writer) write(column int, write func(file.ColumnChunkWriter) error) error {
 	to, err := w.group.Column(column)
 	if err != nil {
@@ -256,8 +257,8 @@ func (w *writer) close() error {
 	return w.file.Close()
 }
 
-// hashingWriter counts and hashes what it writes. It has no Close on purpose:
-// Arrow would close the file before it is flushed.
+// hashingWriter counts and hashes what it writes. It has no Close method on purpose: Arrow
+// would close the file before it is flushed.
 type hashingWriter struct {
 	file  io.Writer
 	hash  hash.Hash

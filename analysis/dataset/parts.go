@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// The parts are the campaign's tables beside attempts and trials. They have rows of
-// attempts, noted and merged attempt by attempt.
+// The parts are the campaign's tables besides attempts and trials. Their rows belong to
+// attempts, and are noted and merged attempt by attempt.
 var (
 	phasesPart = part[Phase]{Phases, func(a *Attempt) []Phase { return a.Phases },
 		func(r *Phase) string { return r.Trial }, func(a, b *Phase) int { return cmp.Compare(a.StartedTsNs, b.StartedTsNs) }}
@@ -22,22 +22,22 @@ var (
 	ledgerPart  = part[Ledger]{Ledgers, func(a *Attempt) []Ledger { return a.Ledger },
 		func(r *Ledger) string { return r.Trial }, func(a, b *Ledger) int { return cmp.Compare(a.Copy, b.Copy) }}
 
-	// parts are they, in the order in which they are written.
+	// parts lists them in the order in which they are written.
 	parts = []partTable{phasesPart, witnessesPart, certificatesPart, trafficPart, ledgerPart}
 )
 
-// asNoted leaves  an attempt's rows in the order in which they were noted.
+// asNoted keeps an attempt's rows in the order in which they were noted.
 func asNoted[R any](_, _ *R) int { return 0 }
 
-// partTable is a part, whatever its rows are.
+// partTable is a part with rows of any type.
 type partTable interface {
-	// prefix of the names of its segments, before the attempt's key.
+	// prefix begins the names of its segments; the attempt's key follows.
 	prefix() string
 	// check refuses rows of another attempt.
 	check(attempt *Attempt) error
 	// note writes an attempt's segment. The caller flushes the folder.
 	note(folder string, attempt *Attempt) error
-	// write writes the table, once the attempts are.
+	// write writes the table; table attempts must have been written before.
 	write(c *compaction, provenance Provenance) (File, error)
 }
 
@@ -45,11 +45,11 @@ type partTable interface {
 type part[R any] struct {
 	table   *Table[R]
 	rows    func(*Attempt) []R
-	key     func(*R) string   // Trial.Key
-	compare func(a, b *R) int // within an attempt; equal ones stay as they were noted
+	key     func(*R) string   // gives the row's Trial.Key
+	compare func(a, b *R) int // orders rows within an attempt; equal ones stay as they were noted
 }
 
-// prefix of the names of the table's segments.
+// prefix begins the names of the table's segments.
 func (p part[R]) prefix() string { return p.table.Name + "-" }
 
 func (p part[R]) check(attempt *Attempt) error {
@@ -66,17 +66,18 @@ func (p part[R]) note(folder string, attempt *Attempt) error {
 }
 
 func (p part[R]) write(c *compaction, provenance Provenance) (File, error) {
-	known := func(key string) bool { return c.known[key] } // otherwise its attempt is still being noted
+	known := func(key string) bool { return c.known[key] } // an attempt that is not known is still being noted
 	return writeTable(c, p.table, provenance, func() Batches[R] { return p.merged(c, known) })
 }
 
-// merged are the rows of the table and of the segments of such attempts.
+// merged are the rows of the table's file and of the segments of the wanted attempts.
 func (p part[R]) merged(c *compaction, wanted func(key string) bool) Batches[R] {
 	return merged(c, p, p.prefix(), orSetAside(c, p.file(c.folder)), wanted)
 }
 
-// merged puts the rows of a table's file, which are in the order of the plan, and of the
-// segments of such attempts together, attempt by attempt. A segment wins.
+// merged joins the rows of a table's file, which are in the order of the plan, with those
+// of the segments of the wanted attempts, attempt by attempt. A segment's rows replace
+// those of the file.
 func merged[R any](c *compaction, p part[R], prefix string, file Batches[R], wanted func(key string) bool) Batches[R] {
 	return func(yield func([]R, error) bool) {
 		give := func(rows []R, err error) bool {

@@ -10,7 +10,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Planned is what the plan says of an attempt: the beginning of its row.
+// Planned is an attempt's row as far as the plan determines it.
 func Planned(ref trial.Ref, kind string) Trial {
 	cell := ref.Trial.Cell
 	row := Trial{
@@ -38,7 +38,7 @@ func Planned(ref trial.Ref, kind string) Trial {
 	return row
 }
 
-// above is a number; nil when it is 0, which a plan has where nothing is set.
+// above is a pointer to a number; nil when the number is 0, which in a plan means not set.
 func above(number int) *int32 {
 	if number <= 0 {
 		return nil
@@ -47,7 +47,7 @@ func above(number int) *int32 {
 	return &value
 }
 
-// neverRun are rows of all trials of the plan, as if none had run; nil while the campaign
+// neverRun has a row for each trial of the plan, as if none had run; nil while the campaign
 // runs.
 func (r *Record) neverRun() (iter.Seq[Trial], error) {
 	if over, err := r.isOver(); err != nil || !over {

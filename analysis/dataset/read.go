@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReadIO reads an io.parquet: all of its columns, or only those that are named. The
-// others are 0 then, and what they are is not looked at; it takes half of the time.
+// ReadIO reads an io.parquet: all of its columns, or only those that are named. The other
+// columns are then 0 in the rows and are not checked; this takes half of the time.
 func ReadIO(path string, only ...string) Batches[IO] { return readParquet(IOs, path, only...) }
 
 // ReadCounters reads a counters.parquet.
@@ -40,12 +40,11 @@ func ReadDomains(path string) Batches[Domain] { return readParquet(Domains, path
 // ReadHistograms reads a histograms.parquet.
 func ReadHistograms(path string) Batches[Histogram] { return readParquet(Histograms, path) }
 
-// ReadAttempts reads table attempts of a campaign's folder, in the order of the
-// plan. It has what the last CompactCampaign put together. In folders of schema
-// version 1 it is table trials.
+// ReadAttempts reads table attempts of a campaign's folder, in the order of the plan, as
+// the last CompactCampaign wrote it. In folders of schema version 1 it reads table trials.
 func ReadAttempts(folder string) ([]Trial, error) { return All(readAttemptsTable(folder)) }
 
-// ReadTrials reads table trials of a campaign's folder: of schema version 2.
+// ReadTrials reads table trials of a campaign's folder, which must be of schema version 2.
 func ReadTrials(folder string) Batches[Trial] {
 	return readInside(Trials, filepath.Join(folder, trialsFile))
 }
@@ -54,8 +53,8 @@ func readAttemptsTable(folder string) Batches[Trial] {
 	return readInside(Attempts, attemptsPath(folder))
 }
 
-// readInside reads a table whose rows say where an attempt's files are. A row that leads out of the campaign's folder makes the
-// file a damaged one: a dataset may be a stranger's.
+// readInside reads a table whose rows say where an attempt's files are. When a row names a folder outside of the campaign's
+// folder, the file counts as damaged: a dataset may come from a stranger.
 func readInside(table *Table[Trial], path string) Batches[Trial] {
 	return func(yield func([]Trial, error) bool) {
 		for rows, err := range readParquet(table, path) {
@@ -93,9 +92,9 @@ func ReadPhases(folder string) ([]Phase, error) {
 	return All(readParquet(Phases, filepath.Join(folder, phasesFile)))
 }
 
-// ReadWitnesses reads table witnesses of a campaign's folder, in the order of
-// the plan. A campaign from before there was the table has no rows; so have the
-// following.
+// ReadWitnesses reads table witnesses of a campaign's folder, in the order of the plan. A
+// campaign that is older than the table has no rows; that is so for the following tables,
+// too.
 func ReadWitnesses(folder string) ([]Witness, error) { return readLater(Witnesses, folder) }
 
 // ReadCertificates reads table certificates of a campaign's folder.
@@ -107,8 +106,8 @@ func ReadTraffic(folder string) ([]Traffic, error) { return readLater(Traffics, 
 // ReadLedger reads table ledger of a campaign's folder.
 func ReadLedger(folder string) ([]Ledger, error) { return readLater(Ledgers, folder) }
 
-// readLater reads a table that campaigns did not always have. One that is
-// missing though it should be there is found by Check.
+// readLater reads a table that older campaigns do not have. Check finds one that is missing
+// although it should be there.
 func readLater[R any](table *Table[R], folder string) ([]R, error) {
 	rows, err := All(readParquet(table, filepath.Join(folder, table.Name+".parquet")))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -117,7 +116,7 @@ func readLater[R any](table *Table[R], folder string) ([]R, error) {
 	return rows, err
 }
 
-// ReadProvenance reads what a Parquet file says of itself.
+// ReadProvenance reads the metadata of a Parquet file.
 func ReadProvenance(path string) (Provenance, error) {
 	in, err := openSource(path)
 	if err != nil {
@@ -128,10 +127,10 @@ func ReadProvenance(path string) (Provenance, error) {
 	return Provenance(opened.metadata), err
 }
 
-// readParquet reads a file in batches. A file that is not as it was written is
-// a DamagedError, and so are panics of the library over it; a missing one is
-// fs.ErrNotExist; one of another table is neither. Of the columns it reads all, or
-// only those that are named, of which none may have had another name once.
+// readParquet reads a file in batches: all of its columns, or only those that are named,
+// none of which may have been renamed. A file that is not as it was written is a
+// DamagedError, and so is a panic of the library that reads it; a missing file is
+// fs.ErrNotExist; a file of another table is neither.
 func readParquet[R any](table *Table[R], path string, only ...string) Batches[R] {
 	return func(yield func([]R, error) bool) {
 		in, err := openSource(path)
@@ -167,7 +166,7 @@ func readParquet[R any](table *Table[R], path string, only ...string) Batches[R]
 	}
 }
 
-// sumsOf reads a file and adds it up, without making rows of it.
+// sumsOf reads a file and sums it, without making rows.
 func sumsOf[R any](table *Table[R], path string) (sums sums, err error) {
 	in, err := openSource(path)
 	if err != nil {
@@ -185,7 +184,7 @@ func sumsOf[R any](table *Table[R], path string) (sums sums, err error) {
 			if err != nil {
 				return err
 			}
-			for i := range scanner.carriers { // one after the other, unlike what follows
+			for i := range scanner.carriers { // these are opened one after the other, and then read at once
 				if err := opened.openColumn(scanner.position[i]); err != nil {
 					return err
 				}
@@ -225,17 +224,17 @@ func openTable[R any](table *Table[R], in *source, only ...string) (*opened, *sc
 	return opened, scanner, nil
 }
 
-// opened is a Parquet file that is being read. Where that is in other goroutines than the
-// caller's, they must catch panics: see eachColumn.
+// opened is a Parquet file that is being read. Goroutines other than the caller's that read
+// it must catch panics: see eachColumn.
 type opened struct {
 	schema   *arrow.Schema
 	rows     int64
 	atOnce   int64 // rows that are read at once
 	metadata facts
 	file     *file.Reader
-	// group is the number of the group of rows that comes next; left is how many of the
-	// one before are still to be read, and columns are its columns as far as they were
-	// wanted.
+	// group is the number of the next row group. Of the row group before it, from reads the
+	// columns, left is the number of rows still to be read, and columns has those that were
+	// opened.
 	group   int
 	left    int64
 	from    *file.RowGroupReader
@@ -265,7 +264,8 @@ func openParquet(in *source) (*opened, error) {
 	return o, err
 }
 
-// next is how many rows come next: of one group, and not more than are left in the file.
+// next is how many rows to read next: from one row group, and at most those that are left
+// in the file.
 func (o *opened) next(left int64) (int, error) {
 	if o.left == 0 {
 		if o.group >= o.file.NumRowGroups() {
@@ -283,7 +283,7 @@ func (o *opened) next(left int64) (int, error) {
 	return int(n), nil
 }
 
-// read has the values of a column read in the rows that came next.
+// read has the values of a column read, for the rows that next announced.
 func (o *opened) read(column, rows int, read func(from file.ColumnChunkReader, rows int) error) error {
 	if err := o.openColumn(column); err != nil {
 		return err
@@ -299,8 +299,8 @@ func (o *opened) openColumn(column int) (err error) {
 	return err
 }
 
-// checkChunks makes sure that the columns are where they can be: Arrow makes room for as
-// many bytes as it is told, and panics over a length below 0.
+// checkChunks makes sure that the columns are at places where they can be: Arrow allocates
+// as many bytes as the footer says, and panics when a length is below 0.
 func checkChunks(in *source, footer *parquetmeta.FileMetaData) error {
 	info, err := in.Stat()
 	if err != nil {
@@ -325,8 +325,8 @@ func checkChunks(in *source, footer *parquetmeta.FileMetaData) error {
 	return nil
 }
 
-// source is a file that is read by others' code, which may put another error in the place
-// of the disk's.
+// source is a file that a library reads. It keeps the disk's first error, which the library
+// may replace by another one.
 type source struct {
 	*os.File
 	mu     sync.Mutex // Arrow reads in goroutines of its own
@@ -343,14 +343,14 @@ func (s *source) ReadAt(p []byte, offset int64) (int, error) {
 	return n, s.note(err)
 }
 
-// Stat is os.File's.
+// Stat is the file's os.File.Stat, with its error noted.
 func (s *source) Stat() (os.FileInfo, error) {
 	info, err := s.File.Stat()
 	return info, s.note(err)
 }
 
-// note notes an error of the system. That there is nothing at a place where the file's
-// content says that there is something is none of the disk's.
+// note notes an error of the system. EINVAL is no error of the disk: it comes when the
+// file's content points to a place that does not exist.
 func (s *source) note(err error) error {
 	var system syscall.Errno
 	if errors.As(err, &system) && system != unix.EINVAL {
@@ -363,8 +363,8 @@ func (s *source) note(err error) error {
 	return err
 }
 
-// guard runs what reads a file, and makes a DamagedError of its error or panic. When the
-// file could not be read, it is no damage, and guard returns that.
+// guard runs read and turns its error or panic into a DamagedError. When the disk could not
+// be read, the file is not damaged, and guard returns the disk's error instead.
 func guard(in *source, read func() error) (err error) {
 	defer func() {
 		if problem := recover(); problem != nil {
@@ -382,7 +382,7 @@ func guard(in *source, read func() error) (err error) {
 	return read()
 }
 
-// openSource opens a file to read it under guard.
+// openSource opens a file to be read under guard.
 func openSource(path string) (*source, error) {
 	in, err := os.Open(path)
 	if err != nil {
@@ -391,8 +391,8 @@ func openSource(path string) (*source, error) {
 	return &source{File: in}, nil
 }
 
-// grown is a slice of n rows, in the memory of an earlier one when it is large
-// enough. Its rows hold whatever they held.
+// grown is a slice of n zero rows, in the memory of an earlier slice when that is large
+// enough.
 func grown[R any](rows []R, n int) []R {
 	if cap(rows) < n {
 		return make([]R, n)

@@ -18,41 +18,41 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// controlFolder has what the writers of a campaign's folder agree by: lock, which they
-// hold one at a time, claims.json and state.json.
+// controlFolder has the files by which the writers of a campaign's folder coordinate: lock,
+// which one of them holds at a time, claims.json and state.json.
 const (
 	controlFolder = "control"
 	lockFile      = "lock"
 	claimsFile    = "claims.json"
 )
 
-// Record is a campaign's folder as the record of what was done: who asks it what is
-// to be done next needs to remember nothing. Its methods may be called at once.
+// Record is a campaign's folder as the record of what was done: a caller that asks it what
+// to do next needs to remember nothing itself. Its methods may be called concurrently.
 //
-// It promises that an attempt is accepted once, whoever writes it and how often; that
-// of a trial one attempt counts, the first that is a result; and that it writes into
-// no folder but the one that it was opened for.
+// It promises that an attempt is accepted once, no matter who writes it and how often; that
+// one attempt of a trial counts, the first that is a result; and that it writes
+// only into the folder that it was opened for.
 //
-// Dangerous: what another process accepts is seen at the next Accept, Event, TornDown
-// or Compact only. A Claim may then give a trial that is done: its second result is
-// kept, and does not count.
+// Dangerous: a Record sees what another process has accepted only at its own next Accept,
+// Event, TornDown or Compact. Until then Claim may give a trial that is done: its second
+// result is kept, and does not count.
 type Record struct {
 	folder string
 
-	mu       sync.Mutex // over what follows
+	mu       sync.Mutex // guards the following fields
 	identity Identity
 	settings Settings
 	index    *index
-	stamp    stamp // of the folder that index is of
-	failedAt int   // attempts that were in segments when the last Compact failed; 0 when it did not
+	stamp    stamp // state of the folder when index was read
+	failedAt int   // number of attempts in segments when the last Compact failed; 0 when it succeeded
 
-	looking sync.Mutex // one look at a time
+	looking sync.Mutex // held while a look is made
 }
 
-// Open opens a campaign's folder. An id that is not the folder's is fault.BadInput; ""
-// is any. A folder that is not there, or has no identity, is an error of the
-// infrastructure: a disk may not be mounted. Nothing is made. While somebody else writes
-// to the folder, Open waits until the context ends.
+// Open opens a campaign's folder. The error is fault.BadInput when id is not the folder's;
+// an empty id stands for any. A folder that is missing, or has no identity, is an error of
+// the infrastructure: its disk may not be mounted. Open makes nothing. While somebody else
+// writes to the folder, it waits, at most until the context ends.
 func Open(ctx context.Context, folder, id string) (*Record, error) {
 	r := &Record{folder: folder}
 	if err := r.stand(id); err != nil {
@@ -75,7 +75,7 @@ func Open(ctx context.Context, folder, id string) (*Record, error) {
 	return r, nil
 }
 
-// stand makes sure that the folder is still there, and still the same.
+// stand makes sure that the folder is still there, and still the same campaign's.
 func (r *Record) stand(id string) error {
 	identity, err := ReadIdentity(r.folder)
 	switch {
@@ -110,17 +110,17 @@ func (r *Record) Settings() Settings { return r.settings }
 // Folder is the campaign's.
 func (r *Record) Folder() string { return r.folder }
 
-// Stand is an error when the folder is no more what it was when it was opened: see
-// Open. Whoever writes beside it asks first.
+// Stand is an error when the folder is no longer what it was when it was opened: see Open.
+// Code that writes into the folder past the Record calls it first.
 func (r *Record) Stand() error { return r.stand("") }
 
-// lock waits for the folder's lock. It ends with the process.
+// lock waits for the folder's lock, which ends with the process at the latest.
 func (r *Record) lock(ctx context.Context) (unlock func(), err error) {
 	return Lock(ctx, filepath.Join(r.folder, controlFolder, lockFile))
 }
 
-// LockFolder waits until nobody writes a campaign's folder, and keeps it so until unlock.
-// One without an identity cannot be locked.
+// LockFolder waits until nobody writes to a campaign's folder, and keeps others out until
+// unlock is called. A folder without an identity cannot be locked.
 func LockFolder(ctx context.Context, folder string) (unlock func(), err error) {
 	if _, err := ReadIdentity(folder); err != nil {
 		return nil, err
@@ -128,11 +128,12 @@ func LockFolder(ctx context.Context, folder string) (unlock func(), err error) {
 	return Lock(ctx, filepath.Join(folder, controlFolder, lockFile))
 }
 
-// lockPause is between two tries for a lock that somebody holds.
+// lockPause is the pause between two tries to get a lock that somebody else holds.
 const lockPause = 20 * time.Millisecond
 
-// Lock waits until nobody else holds a lock file, which is made, until the context
-// ends. It is given back by unlock, and ends with the process. Its holder may remove it.
+// Lock waits until nobody else holds a lock file, at most until the context ends, and takes
+// it. It makes the file when that is missing. The lock ends with unlock or with the
+// process. Its holder may remove the file.
 func Lock(ctx context.Context, path string) (unlock func(), err error) {
 	err = poll.Until(ctx, lockPause, func(context.Context) (bool, error) {
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
@@ -147,7 +148,7 @@ func Lock(ctx context.Context, path string) (unlock func(), err error) {
 		}
 		held, heldErr := file.Stat()
 		named, namedErr := os.Stat(path)
-		if heldErr != nil || namedErr != nil || !os.SameFile(held, named) { // it was removed meanwhile
+		if heldErr != nil || namedErr != nil || !os.SameFile(held, named) { // the file was removed meanwhile
 			return false, file.Close()
 		}
 		unlock = func() { _ = file.Close() }
@@ -159,7 +160,7 @@ func Lock(ctx context.Context, path string) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// stamp says whether a folder's rows are still those that were read.
+// stamp tells whether a folder's rows may have changed since they were read.
 type stamp struct {
 	attempts, segments fileStamp
 }
@@ -188,8 +189,8 @@ func (r *Record) stampNow() (stamp, error) {
 	return stamp{attempts, segments}, err
 }
 
-// refresh reads the folder again when somebody else has written to it. The caller
-// holds the lock.
+// refresh reads the folder again when somebody else has written to it. The caller holds the
+// folder's lock.
 func (r *Record) refresh() error {
 	now, err := r.stampNow()
 	if err != nil {
@@ -208,8 +209,7 @@ func (r *Record) refresh() error {
 	return nil
 }
 
-// change does something to the folder under its lock, with an index that knows all
-// that it holds.
+// change calls do under the folder's lock, with an index that is up to date.
 func (r *Record) change(ctx context.Context, do func() error) error {
 	if err := r.Stand(); err != nil {
 		return err
@@ -222,7 +222,7 @@ func (r *Record) change(ctx context.Context, do func() error) error {
 	if err := r.refresh(); err != nil {
 		return err
 	}
-	// Whoever asked may have been told meanwhile that it is not done.
+	// The caller may have been told meanwhile that nothing was done.
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -236,7 +236,7 @@ func (r *Record) change(ctx context.Context, do func() error) error {
 	return err
 }
 
-// Accepted is an attempt in the dataset.
+// Accepted is an attempt that is in the dataset.
 type Accepted struct {
 	// Row is the attempt's row as the record keeps it: without HostsJSON,
 	// VersionsJSON and Notes.
@@ -244,10 +244,10 @@ type Accepted struct {
 	New bool // this Accept wrote it
 }
 
-// Accept takes an attempt into the dataset, whose files are written (see WriteTrial): it is
-// an error when one is not there, or no more (see Compact). An
-// attempt whose key is there is not written again, whatever is said of it now. A second
-// result of a trial is kept and does not count; an event tells of it.
+// Accept takes an attempt into the dataset. Its files must have been written before (see
+// WriteTrial): the error says when one is missing, perhaps because Compact removed it. An
+// attempt whose key is in the dataset already is not written again, whatever the new rows
+// say. A second result of a trial is kept but does not count, and an event notes that.
 func (r *Record) Accept(ctx context.Context, attempt Attempt) (Accepted, error) {
 	var accepted Accepted
 	row := attempt.Trial
@@ -271,7 +271,7 @@ func (r *Record) Accept(ctx context.Context, attempt Attempt) (Accepted, error) 
 		r.mu.Lock()
 		second := r.index.isSecond(&row)
 		r.mu.Unlock()
-		if second { // first: without it the row might count after a crash
+		if second { // the event comes first: without it the row might count after a crash
 			err := r.note(CampaignEvent{ID: doublePrefix + row.Key, Name: EventDouble, Lane: row.Lane, Trial: row.Sequence,
 				Detail: "attempt " + row.Key + " is a second result of its trial: it is kept, and does not count"})
 			if err != nil {
@@ -291,8 +291,8 @@ func (r *Record) Accept(ctx context.Context, attempt Attempt) (Accepted, error) 
 	return accepted, err
 }
 
-// find finds an attempt by its key, also one that somebody else wrote in the same tick
-// of the file system's clock as the last row of ours. The caller holds the lock.
+// find finds an attempt by its key. It also finds one that somebody else wrote in the same
+// tick of the file system's clock as our last row. The caller holds the folder's lock.
 func (r *Record) find(key string) (Trial, bool, error) {
 	row, found := r.Row(key)
 	if found {
@@ -309,8 +309,8 @@ func (r *Record) find(key string) (Trial, bool, error) {
 	return row, found, err
 }
 
-// Find finds an attempt by its key, as the record keeps it (see Accepted), whoever wrote
-// it.
+// Find finds an attempt by its key, no matter which process wrote it. The row is as the
+// record keeps it: see Accepted.
 func (r *Record) Find(ctx context.Context, key string) (row Trial, found bool, err error) {
 	err = r.change(ctx, func() error {
 		row, found, err = r.find(key)
@@ -319,8 +319,8 @@ func (r *Record) Find(ctx context.Context, key string) (row Trial, found bool, e
 	return row, found, err
 }
 
-// Has says whether the dataset has an attempt, and does not wait for those who write.
-// What another process has merged into the tables meanwhile is not seen: see Find.
+// Has says whether the dataset has an attempt, without waiting for those who write. It does
+// not see what another process has merged into the tables meanwhile: see Find.
 func (r *Record) Has(key string) bool {
 	_, found := r.Row(key)
 	return found || r.isNoted(key)
@@ -332,7 +332,7 @@ func (r *Record) isNoted(key string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// Row finds an attempt by its key that the record knows of: see Find.
+// Row finds an attempt by its key among those that the record knows of: see Find.
 func (r *Record) Row(key string) (Trial, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -343,8 +343,8 @@ func (r *Record) Row(key string) (Trial, bool) {
 	return *row, true
 }
 
-// Rows are the attempts of the first blocks, all blocks for 0, in the order of the
-// plan, as the record keeps them: see Accepted.
+// Rows are the attempts of the first blocks in the order of the plan; blocks 0 stands for
+// all of them. The rows are as the record keeps them: see Accepted.
 func (r *Record) Rows(blocks int) []Trial {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -359,7 +359,7 @@ func (r *Record) Rows(blocks int) []Trial {
 	return rows
 }
 
-// Done says whether a trial, by its number in the plan, is not run any more.
+// Done says whether a trial, given by its number in the plan, will not be run any more.
 func (r *Record) Done(sequence int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -367,21 +367,21 @@ func (r *Record) Done(sequence int) bool {
 	return planned != nil && planned.standing == trial.Settled
 }
 
-// Counts are what the folder holds, of the trials that are done.
+// Counts counts the trials of the folder that are done.
 func (r *Record) Counts() Counts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.index.counts()
 }
 
-// BlocksDone is up to which block all trials of all blocks are done.
+// BlocksDone is the number of the last block up to which all trials of all blocks are done.
 func (r *Record) BlocksDone() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.index.blocksDone()
 }
 
-// Plan are the trials in their order, with those that were added.
+// Plan has all trials in their order, including added ones.
 func (r *Record) Plan() []campaign.Trial {
 	r.mu.Lock()
 	defer r.mu.Unlock()

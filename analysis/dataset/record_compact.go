@@ -12,21 +12,22 @@ import (
 	"time"
 )
 
-// leastLoose is how many attempts are in segments at least before they are merged into
+// leastLoose is the smallest number of attempts in segments at which they are merged into
 // the tables.
 const leastLoose = 200
 
-// Due says whether so many attempts are in segments that they should be merged into the
-// tables: by a quarter of what is there already, so that each row is written again about
-// five times, however many there will be. After a Compact that failed it is due when as
-// many have come again.
+// Due says whether enough attempts are in segments to merge them into the tables: a quarter
+// of those that the tables have, so that each row is rewritten some five times, however
+// many rows there will be. After a Compact that failed, Due is true again when as many
+// further attempts have come.
 func (r *Record) Due() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return due(r.index.loose, r.failedAt, len(r.index.keys))
 }
 
-// due is Due, of so many attempts in segments, now and when Compact failed, and of all.
+// due is Due, given the attempts in segments now, those when Compact last failed, and all
+// attempts.
 func due(loose, failedAt, all int) bool {
 	since := loose
 	if failedAt <= loose {
@@ -36,9 +37,9 @@ func due(loose, failedAt, all int) bool {
 }
 
 // Compact merges all rows into the campaign's tables: see CompactCampaign. When the
-// campaign runs no more, table trials has a row of each trial that never ran, too, and
-// files of attempts without a row are removed. The program's version goes into the files'
-// metadata.
+// campaign no longer runs, Compact also adds a row to table trials for each trial that
+// never ran, and removes files of attempts that have no row. The version of the program
+// goes into the files' metadata.
 func (r *Record) Compact(ctx context.Context, version string) (Compacted, error) {
 	var compacted Compacted
 	err := r.change(ctx, func() error {
@@ -76,8 +77,8 @@ func (r *Record) Compact(ctx context.Context, version string) (Compacted, error)
 	return compacted, err
 }
 
-// reread reads the folder again, of which files were set aside: trials that they had rows
-// of may have to be run again. How many never ran is noted anew, too.
+// reread reads the folder again after some of its files were set aside: trials whose rows
+// they had may have to be run again. It also notes anew how many trials never ran.
 func (r *Record) reread() error {
 	r.mu.Lock()
 	r.stamp = stamp{}
@@ -92,7 +93,7 @@ func (r *Record) reread() error {
 	return r.setState(state.State)
 }
 
-// accepted are the keys of all attempts that the record knows of, in the order of the plan.
+// accepted are the keys of all attempts that the record knows, in the order of the plan.
 func (r *Record) accepted() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,16 +111,17 @@ const (
 	StateFailed    = "failed"
 )
 
-// State is whether a campaign runs, as its folder has it.
+// State says whether a campaign runs, as noted in its folder.
 type State struct {
 	State string    `json:"state"`
 	Since time.Time `json:"since"`
-	// Trials are the plan's, and NeverRun those of them that have no attempt.
+	// Trials is the number of trials of the plan, and NeverRun how many of them have no
+	// attempt.
 	Trials   int `json:"trials"`
 	NeverRun int `json:"never_run"`
 }
 
-// Text is the state for people; "" when there is nothing to say.
+// Text describes the state for people; "" when there is nothing to say.
 func (s State) Text() string {
 	switch {
 	case s.State == StateRunning:
@@ -134,7 +136,7 @@ func (s State) Text() string {
 	return ""
 }
 
-// SetState notes whether the campaign runs. What it is already is not noted again.
+// SetState notes whether the campaign runs. Nothing is written when nothing has changed.
 func (r *Record) SetState(ctx context.Context, state string) error {
 	return r.change(ctx, func() error { return r.setState(state) })
 }
@@ -171,7 +173,7 @@ func (r *Record) setState(state string) error {
 	return syncFolder(filepath.Dir(path))
 }
 
-// ReadState reads whether a campaign runs; zero in a folder from before that was noted.
+// ReadState reads whether a campaign runs; zero in a folder that is too old to note it.
 func ReadState(folder string) (State, error) {
 	var state State
 	err := readJSON(filepath.Join(folder, controlFolder, stateFile), &state)

@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// attemptPatterns are where the folders of attempts are: see TrialFolder.
+// attemptPatterns match the folders of attempts: see TrialFolder.
 var attemptPatterns = []string{"storage=*/rtt_ms=*/attempt=*", "storage=*/rtt_ms=*/trial=*"}
 
-// removeFilesWithoutRow removes what is there of attempts that have no row, when the
-// campaign runs no more: of those that were terminated before they were concluded. It
-// returns the paths, in the campaign's folder. What has ever had a row stays, and so does
-// what somebody still writes. The caller holds the lock.
+// removeFilesWithoutRow removes the files of attempts that have no row, once the campaign
+// no longer runs: these attempts were terminated before they were concluded. It returns the
+// removed paths, relative to the campaign's folder. Files of an attempt that ever had a row
+// stay, and so do files that somebody is still writing. The caller holds the folder's lock.
 func (r *Record) removeFilesWithoutRow() ([]string, error) {
 	if over, err := r.isOver(); err != nil || !over {
 		return nil, err
@@ -54,21 +54,21 @@ func (r *Record) removeFilesWithoutRow() ([]string, error) {
 	return removed, nil
 }
 
-// isOver says whether the campaign runs no more; false of a folder from before that was
-// noted.
+// isOver says whether the campaign no longer runs; false in a folder that is too old to
+// note it.
 func (r *Record) isOver() (bool, error) {
 	state, err := ReadState(r.folder)
 	return state.State != "" && state.State != StateRunning, err
 }
 
-// rowed are attempts that have, or have had, a row.
+// rowed are the attempts that have a row now, or had one before.
 type rowed struct {
 	keys    map[string]bool
 	folders map[string]bool // with slashes, in the campaign's folder
 }
 
-// withRow finds the attempts that have a row, and those that have had one: that was
-// damaged, or is only in the manifest.
+// withRow finds the attempts that have a row, and those that had one: their row was
+// damaged, or only the manifest knows of them.
 func (r *Record) withRow() (rowed, error) {
 	with := rowed{keys: map[string]bool{}, folders: map[string]bool{}}
 	for file, err := range manifestFiles(r.folder) {
@@ -97,7 +97,7 @@ func (r *Record) withRow() (rowed, error) {
 	return with, err
 }
 
-// foldersWithoutRow are the folders of attempts without a row.
+// foldersWithoutRow lists the folders of attempts without a row.
 func (r *Record) foldersWithoutRow(with rowed) ([]string, error) {
 	var names []string
 	for _, pattern := range attemptPatterns {
@@ -116,8 +116,8 @@ func (r *Record) foldersWithoutRow(with rowed) ([]string, error) {
 	return names, nil
 }
 
-// segmentsWithoutRow are the segments, and what was written of some, that belong to
-// attempts without a row.
+// segmentsWithoutRow lists the segments, finished or not, that belong to attempts without a
+// row.
 func (r *Record) segmentsWithoutRow(with rowed) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(r.folder, segmentFolder))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -139,10 +139,10 @@ func (r *Record) segmentsWithoutRow(with rowed) ([]string, error) {
 	return names, err
 }
 
-// removeUnfinished removes what a process that was killed had only begun to write: files
-// that are renamed when they are whole. It does so when the campaign runs no more: segments
-// are written under the lock, which the caller holds, and folders of attempts under one of
-// their own.
+// removeUnfinished removes files that a process was still writing when it was killed: files
+// that are renamed when they are complete. It does so only when the campaign no longer
+// runs. Segments are written under the folder's lock, which the caller holds, and attempts'
+// folders under a lock of their own.
 func (r *Record) removeUnfinished() error {
 	if over, err := r.isOver(); err != nil || !over {
 		return err
@@ -158,7 +158,7 @@ func (r *Record) removeUnfinished() error {
 		if path := filepath.Dir(path); path != filepath.Join(r.folder, segmentFolder) {
 			unlock, lockErr := lock(path)
 			if lockErr != nil {
-				continue // somebody writes: it is left for the next time
+				continue // somebody is writing: the file is left for the next time
 			}
 			defer unlock()
 		}
@@ -167,7 +167,7 @@ func (r *Record) removeUnfinished() error {
 	return err
 }
 
-// removeUnlessWritten removes an attempt's folder; false when somebody writes to it.
+// removeUnlessWritten removes an attempt's folder; false when somebody is writing to it.
 func removeUnlessWritten(folder string) (bool, error) {
 	unlock, err := lock(folder)
 	if err != nil {

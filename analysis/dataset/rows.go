@@ -6,14 +6,13 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Null is a value that may not be known. Rows of which there are many have it
-// in the place of a pointer.
+// Null is a value that may not be known. Tables with many rows use it instead of a pointer.
 type Null[T any] struct {
 	Value T
 	Known bool
 }
 
-// Known is a value that is known.
+// Known makes a value that is known.
 func Known[T any](value T) Null[T] { return Null[T]{value, true} }
 
 // IO is one completed I/O of the load in the guest: a row of table io.
@@ -24,19 +23,19 @@ type IO struct {
 	Op          string // read, write
 	SizeBytes   int32
 	OffsetBytes int64 // on the disk
-	// What fio does not tell is not known.
+	// fio does not tell these: they are not known then.
 	Line   Null[int32] // of the access specification, from 0
 	Worker Null[int32] // from 0
 	Target Null[int32] // from 0
 	Error  int32       // errno with which it failed; 0: it did not
-	LateNs Null[int64] // of LatencyNs, from when it was due to its submission; not known in a closed loop
-	Reply  bool        // to an I/O of the same transaction
+	LateNs Null[int64] // part of LatencyNs, from when the I/O was due to its submission; not known in a closed loop
+	Reply  bool        // the I/O is the reply to one of the same transaction
 }
 
-// Histogram is the I/Os of one line and direction that completed in one short
-// time, where the log has no single I/Os: a row of table histograms.
+// Histogram counts the I/Os of one worker, line and direction that completed in one short
+// interval, where the log has no single I/Os: a row of table histograms.
 type Histogram struct {
-	TsNs             int64 // its beginning, on the controller's time base
+	TsNs             int64 // beginning of the interval, on the controller's time base
 	LengthNs         int64
 	Worker           int32
 	Op               string // OpRead or OpWrite
@@ -45,7 +44,7 @@ type Histogram struct {
 	Errors           int64
 	Bytes            int64
 	MaxNs            int64  // longest response time, exact
-	OldestInFlightNs int64  // age of the oldest I/O in flight at its end; 0: there was none
+	OldestInFlightNs int64  // age of the oldest I/O in flight at the interval's end; 0: there was none
 	Counts           string // "bucket:I/Os bucket:I/Os ...": see package iolog
 }
 
@@ -80,8 +79,9 @@ type Heartbeat struct {
 	SentGuestNs int64 // when it was sent, on the guest's own clock
 	SentTsNs    int64 // the same on the controller's time base
 	Acked       int64 // newest record of the ledger that the disk had acknowledged
-	// What the guest knew of its load; not known from before heartbeats told it.
-	OldestSubmittedTsNs Null[int64] // submission of the oldest I/O in flight, controller's time base; not known when none is, too
+	// What the guest knew of its load; not known in recordings from before heartbeats told
+	// it.
+	OldestSubmittedTsNs Null[int64] // submission of the oldest I/O in flight, controller's time base; also not known when none is in flight
 	CompletedIOs        Null[int64] // since the load's beginning
 }
 
@@ -91,7 +91,7 @@ type Clock struct {
 	Machine       string // whose clock
 	Reference     string // who asked: controller, or a host
 	AheadNs       int64  // the machine's clock minus the controller's
-	UncertaintyNs int64  // both ways, the reference's own included
+	UncertaintyNs int64  // in both directions, including the reference's own
 }
 
 // Domain is a state of a domain that a hypervisor's host saw: a row of table
@@ -101,11 +101,11 @@ type Domain struct {
 	Host      string
 	ID        int32
 	State     string // see package witness
-	SpacingNs int64  // since the look before, which did not see it
+	SpacingNs int64  // time since the look before, which did not see this state
 }
 
-// Certificate is what the WAN was measured to be in one direction, before or
-// after a trial: a row of table certificates.
+// Certificate is what was measured of the WAN in one direction, before or after a trial: a
+// row of table certificates.
 type Certificate struct {
 	Trial            string // Trial.Key
 	Moment           string // before, after
@@ -117,34 +117,34 @@ type Certificate struct {
 	RTTMedianMs      *float64
 	RTTMaxMs         *float64
 	Pings            int32
-	Received         int32   // of the pings, came back
+	Received         int32   // pings that were answered
 	LossPercent      float64 // of round trips
 	WantLossPercent  float64 // of round trips: 1 - (1 - p)^2
 	ThroughputMbit   float64
 	WantRateMbit     float64 // 0 is unlimited
-	Packets          int64   // that netem let through
+	Packets          int64   // that netem passed on
 	Drops            int64   // that it dropped
 	LimitPackets     int32
 	WantLimitPackets int32
-	BridgeRTTMs      *float64 // from site A to the host that bridges the sites: the shortest, with jitter the median
+	BridgeRTTMs      *float64 // from site A to the host that bridges the sites: the shortest round trip, with jitter the median
 	Shaping          string   // what was found wrong on that host
-	PingCopies       *int32   // pings that were answered more than once; nil: nobody counted
+	PingCopies       *int32   // pings that were answered more than once; nil: not counted
 	Probe            Probe
-	Problem          string // what is outside of its tolerance; "" when nothing is
+	Problem          string // what is out of tolerance; "" when nothing is
 }
 
-// Probe is what numbered UDP datagrams found of a direction; all nil where none
-// were sent.
+// Probe is what numbered UDP datagrams showed of one direction; all fields are nil where
+// none were sent.
 type Probe struct {
-	Sent, Received    *int32 // below the rate
+	Sent, Received    *int32 // sent below the rate
 	Copies, Reordered *int32
 	SentMbit          *float64
 	ReceivedMbit      *float64
 	Seconds           *float64 // from the first arrival to the last
-	SpreadMs          *float64 // 99.9 % took no longer than the shortest and this
-	Spread90Ms        *float64 // the same of 90 %
+	SpreadMs          *float64 // 99.9 % took at most this much longer than the shortest
+	Spread90Ms        *float64 // the same for 90 %
 	DetectableLoss    *float64 // percent
-	AboveSentMbit     *float64 // beyond the rate; nil where there is none
+	AboveSentMbit     *float64 // sent beyond the rate; nil where there is no rate
 	AboveReceivedMbit *float64
 	AboveSeconds      *float64
 }
@@ -157,7 +157,7 @@ const (
 	WitnessNetwork    = "network"
 )
 
-// Witness is what one witness says of the stall: a row of table witnesses.
+// Witness is what one witness says about the stall: a row of table witnesses.
 type Witness struct {
 	Trial         string
 	Witness       string
@@ -165,9 +165,9 @@ type Witness struct {
 	ToTsNs        *int64
 	StallMs       *float64
 	UncertaintyMs *float64
-	Samples       int64   // that it is made of
+	Samples       int64   // number of samples it rests on
 	SpacingMs     float64 // longest time between two looks outside of the stall
-	Problem       string  // why it says nothing
+	Problem       string  // why it says nothing about the stall
 }
 
 // Traffic is the bytes of one class on the WAN in one phase: a row of table
@@ -181,8 +181,8 @@ type Traffic struct {
 	Packets   int64
 }
 
-// Ledger is what was read back of the ledger from one copy of the disk: a row
-// of table ledger.
+// Ledger is what was read back from one copy of the disk about the ledger: a row of table
+// ledger.
 type Ledger struct {
 	Trial     string
 	Copy      string
@@ -191,18 +191,18 @@ type Ledger struct {
 	Checked   int64
 	Found     int64
 	LostCount int64
-	Lost      string // numbers of the first ones
+	Lost      string // numbers of the first lost records
 	Newest    int64
 }
 
-// Trial is one attempt of a trial: a row of table trials. What is not known
+// Trial is one attempt of a trial: a row of tables attempts and trials. What is not known
 // is nil, never a made-up number. The campaign's name is the folder's.
 type Trial struct {
 	Key      string // trial.Ref's Key: "00007.1"
 	Sequence int32
 	Block    int32
 	Attempt  int32
-	Counted  bool // the first result of its trial, otherwise its last attempt: CompactCampaign sets it
+	Counted  bool // the first result of its trial, or without one its last attempt: CompactCampaign sets it
 	CellID   string
 
 	TestbedKind    string // emulated, hardware, vcenter-simulator, simulated
@@ -222,16 +222,16 @@ type Trial struct {
 	Precondition      *string // fill, none
 	PreconditionBytes *int64  // that were written
 	PreconditionS     *float64
-	// The load, as its engine tells it.
+	// The load, as its engine reported it.
 	Engine                            *string // heliotrope, fio
 	IOMethod                          *string // uring, threads
 	IODetail                          *string // of table io: all, histogram, summary
 	IOErrors                          *int64
-	IOViolations                      *int64 // of what verify wants
-	IOPending                         *int64 // in flight when the load ended; the oldest of them, controller's time base:
+	IOViolations                      *int64 // sectors read whose content is not what verify expects
+	IOPending                         *int64 // I/Os in flight when the load ended; next, when the oldest of them was submitted, controller's time base
 	PendingReadTsNs, PendingWriteTsNs *int64
 	FirstErrno                        *int32
-	OfferedShort                      *int64 // I/Os of an open loop that were never due, as the guest's clock stood still
+	OfferedShort                      *int64 // I/Os of an open loop that never became due, because the guest's clock stood still
 	// What the hypervisor was told of the migration; nil when there was none.
 	Migration        *string
 	AutoConverge     *bool
@@ -255,14 +255,14 @@ type Trial struct {
 	MigrationFinishedTsNs    *int64
 	TotalMigrationMs         *float64
 	MigrationStreamBytes     *int64
-	DowntimeMs               *float64 // as the hypervisor tells it: BlackoutMs is what was seen
+	DowntimeMs               *float64 // as the hypervisor reports it; BlackoutMs is what the witnesses saw
 	Rounds                   *int64
 	DiskBytes                *int64
-	PrepareMs                *float64 // the parts that the hypervisor tells of the migration
+	PrepareMs                *float64 // the parts of the migration that the hypervisor reports
 	DiskCopyMs               *float64
 	DiskConvergeMs           *float64
 	SwitchMs                 *float64
-	StoragePrepareTsNs       *int64   // when the storage's own parts began
+	StoragePrepareTsNs       *int64   // when the storage's own parts of the migration began
 	StoragePrepareMs         *float64 // how long they took
 	StorageFinishMs          *float64
 	LongestGapMs             *float64 // the blackout, on the controller's time base
@@ -285,41 +285,41 @@ type Trial struct {
 	// AbsentWitnesses are those that the testbed does not have, by their names in
 	// table witnesses, separated by spaces.
 	AbsentWitnesses string
-	// Notes are what is odd and takes nothing back, for people.
+	// Notes tell people of oddities that do not change the verdict.
 	Notes string
-	// Judged says that the verdict is of what was measured, where all steps had
+	// Judged says that the verdict comes from what was measured, after all steps had
 	// succeeded; see package judge.
 	Judged bool
-	// What the witnesses say together. BlackoutMs is the hypervisor's, where
-	// there is one; the others' are in table witnesses.
+	// What the witnesses say together. BlackoutMs comes from the hypervisor's witness,
+	// where there is one; what the others say is in table witnesses.
 	BlackoutMs            *float64
 	BlackoutUncertaintyMs *float64
-	DisagreementMs        *float64 // the largest stall of those that there are less the smallest
+	DisagreementMs        *float64 // the largest minus the smallest stall of those that the witnesses saw
 	// The load: steady before the migration, and back after it.
 	Steady             *bool
 	SteadyRangePercent *float64
 	SteadySlopePercent *float64
-	RecoveryMs         *float64 // from the blackout's end; nil when it did not come back
-	IOLostS            *float64 // integral of the drop below the level before, in seconds of that level
+	RecoveryMs         *float64 // from the blackout's end; nil when the load did not recover
+	IOLostS            *float64 // integral of the drop below the level before, expressed in seconds of that level
 	LevelAfterIOPS     *float64 // steady level after the migration; nil when there is none
 	UnavailableS       *float64
 	Response           Response // the longest, of reads and writes
 	ReadResponse       Response
 	WriteResponse      Response
 	// The clocks.
-	ClockUncertaintyMs *float64 // the worst of all machines, over the measuring phases
-	ClockDriftPPM      *float64 // the fastest host's, against the controller's
-	GuestClockStepMs   *float64 // what the guest's clock lost in its stall
+	ClockUncertaintyMs *float64 // the largest of all machines, in the measuring phases
+	ClockDriftPPM      *float64 // of the host whose clock drifts most against the controller's
+	GuestClockStepMs   *float64 // how much the guest's clock lost during its stall
 	// The ledger.
 	LedgerAcked *int64
-	LedgerLost  *int64 // the most of any copy
+	LedgerLost  *int64 // of the copy that lost most
 	Evidence    string // folder of the evidence bundle, in the campaign's; "" when there is none
 
 	IORows      *int64 // nil: the load's log is not known, and the attempt has no such file
 	CounterRows int64
 	EventRows   int64
-	// The rows of the files that attempts have since there are witnesses; nil
-	// says that the attempt has no such file. SetFiles sets them all.
+	// Numbers of rows in files that attempts have since witnesses exist; nil says that the
+	// attempt has no such file. SetFiles sets all of them.
 	HeartbeatRows *int64
 	ClockRows     *int64
 	DomainRows    *int64
@@ -331,14 +331,14 @@ type Trial struct {
 // preparation to the end of phase after.
 type Response struct {
 	Ms            *float64
-	UncertaintyMs *float64 // both ways
+	UncertaintyMs *float64 // the I/O was still in flight when the load ended: it took at least Ms
 	InFlight      *bool    // the I/O had not completed when the load ended: it took Ms at least
 }
 
 // HasIO says that the load's log is known, and has I/Os.
 func (t *Trial) HasIO() bool { return t.IORows != nil && *t.IORows > 0 }
 
-// SetFiles notes how many rows the attempt's files have.
+// SetFiles sets how many rows the attempt's files have.
 func (t *Trial) SetFiles(written WrittenTrial) {
 	t.CounterRows, t.EventRows = written.Counters.Rows, written.Events.Rows
 	t.HeartbeatRows, t.ClockRows, t.DomainRows = &written.Heartbeats.Rows, &written.Clocks.Rows, &written.Domains.Rows
@@ -348,10 +348,10 @@ func (t *Trial) SetFiles(written WrittenTrial) {
 	}
 }
 
-// phases is how many phases a trial has; a test compares.
+// phases is the number of phases of a trial; a test compares it with trial.Phases.
 const phases = 10
 
-// SetTimeline notes where the phases began.
+// SetTimeline sets where the phases began.
 func (t *Trial) SetTimeline(timeline trial.Timeline) {
 	for i, phase := range trial.Phases {
 		t.PhaseTsNs[i] = nil
@@ -362,7 +362,7 @@ func (t *Trial) SetTimeline(timeline trial.Timeline) {
 	}
 }
 
-// Timeline is what SetTimeline was given.
+// Timeline is the timeline that SetTimeline was given.
 func (t *Trial) Timeline() trial.Timeline {
 	var timeline trial.Timeline
 	for i, phase := range trial.Phases {
@@ -373,21 +373,21 @@ func (t *Trial) Timeline() trial.Timeline {
 	return timeline
 }
 
-// The measuring phases, as table phases names them.
+// The measuring phases, by their names in table phases.
 const (
 	Before = "before" // the phase before
 	During = "during" // the phase migrate
 	After  = "after"  // the phase after
-	// WholeLog is all of a log that somebody else wrote: it has no phases. WholeReads and
-	// WholeWrites are its reads and its writes by themselves.
+	// WholeLog stands for all of a log that somebody else wrote, which has no phases;
+	// WholeReads and WholeWrites stand for only its reads and only its writes.
 	WholeLog    = "whole"
 	WholeReads  = "whole-read"
 	WholeWrites = "whole-write"
 )
 
-// Phase is the load's I/O in one measuring phase of one attempt: a row of
-// table phases. Response times are nil when no I/O completed, and all that was
-// measured is when the load's log is not known.
+// Phase is the load's I/O in one measuring phase of one attempt: a row of table phases.
+// Response times are nil when no I/O completed. Everything measured is nil when the load's
+// log is not known.
 type Phase struct {
 	Trial       string // Trial.Key
 	Phase       string // Before, During, After; or WholeLog, WholeReads, WholeWrites

@@ -16,11 +16,11 @@ import (
 // segmentSuffix ends the name of a segment: an Arrow IPC stream.
 const segmentSuffix = ".arrows"
 
-// sidePath is the side file of a segment.
+// sidePath is the path of a segment's side file.
 func sidePath(path string) string { return path + ".index" }
 
-// entry is a line of a side file: a batch that is on the disk. It has a fixed
-// width, so that a line that was cut is known by its length.
+// entry is a line of a side file: a batch that is on the disk. All lines have the same
+// width, so that a truncated line is recognised by its length.
 type entry struct {
 	end  int64  // offset in the segment of the first byte after the batch
 	rows int64  // in the batch
@@ -47,13 +47,13 @@ func parseEntries(text []byte) ([]entry, error) {
 	return entries, nil
 }
 
-// Segment is a file of rows on their way into the dataset: an Arrow IPC stream, and
-// a side file that says which batches are on the disk. It is for few rows, and not
-// compressed: Arrow 15 makes a zstd encoder anew for each batch, which takes far longer
-// than it saves. Segments of before, which are, are read as well.
+// Segment is a file of rows on their way into a table: an Arrow IPC stream, and a side file
+// that says which batches are on the disk. It is meant for few rows, and not compressed:
+// Arrow 15 makes a new zstd encoder for each batch, which takes far longer than it saves.
+// Older segments, which are compressed, can still be read.
 //
-// What Append has acknowledged is there after any crash. A segment is never
-// written to again by another process: go on in the next one (NextSegment).
+// What Append has acknowledged is there after any crash. Another process never writes to a
+// segment again: it goes on in the next one (NextSegment).
 type Segment[R any] struct {
 	table  *Table[R]
 	path   string
@@ -61,11 +61,12 @@ type Segment[R any] struct {
 	side   *os.File
 	writer *ipc.Writer
 	out    *crcWriter
-	broken error // of an earlier Append: what is on the disk is unknown
+	broken error // error of an earlier Append: what is on the disk since is unknown
 	rows   int64
 }
 
-// crcWriter counts what it writes, and sums it since the last entry.
+// crcWriter counts the bytes that it writes, and has the checksum of those since the last
+// entry.
 type crcWriter struct {
 	file io.Writer
 	end  int64
@@ -79,9 +80,9 @@ func (w *crcWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// OpenSegment begins a new segment: path must not exist yet, its folder must.
+// OpenSegment begins a new segment: path must not exist yet, but its folder must.
 func OpenSegment[R any](path string, table *Table[R]) (*Segment[R], error) {
-	// The side file first: a segment without one is damaged, not empty.
+	// The side file comes first: a segment without one counts as damaged, not as empty.
 	side, err := os.OpenFile(sidePath(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("begin a segment: %w", err)
@@ -122,7 +123,7 @@ func (s *Segment[R]) append(rows []R) error {
 	if err := s.file.Sync(); err != nil {
 		return err
 	}
-	if s.rows == 0 { // the segment's own name
+	if s.rows == 0 { // makes the segment's name durable, too
 		if err := syncFolder(filepath.Dir(s.path)); err != nil {
 			return err
 		}
@@ -146,7 +147,7 @@ func (s *Segment[R]) Close() error {
 func NextSegment[R any](folder string, table *Table[R]) (string, error) {
 	for n := 1; ; n++ {
 		path := filepath.Join(folder, fmt.Sprintf("%s-%04d%s", table.Name, n, segmentSuffix))
-		// One that was set aside keeps its number.
+		// A segment that was set aside keeps its number.
 		found, err := filepath.Glob(escapeGlob(path) + "*")
 		if err != nil {
 			return "", err
@@ -157,8 +158,8 @@ func NextSegment[R any](folder string, table *Table[R]) (string, error) {
 	}
 }
 
-// SegmentPaths lists the segments of a table in a folder, in their order. It
-// includes one of which only the side file is there.
+// SegmentPaths lists the segments of a table in a folder, in their order, including a
+// segment of which only the side file exists.
 func SegmentPaths[R any](folder string, table *Table[R]) ([]string, error) {
 	return segmentPaths(folder, table.Name)
 }
@@ -177,9 +178,9 @@ func segmentPaths(folder, prefix string) ([]string, error) {
 	return slices.Compact(paths), err
 }
 
-// writeSealed writes rows as a segment that is complete from the start, and
-// replaces one of the same name: the line of its only batch is in the file
-// itself, behind the stream's end. The caller flushes the folder.
+// writeSealed writes rows as a segment that is complete from the start, and replaces a
+// segment of the same name. It has one batch, whose entry is in the file itself, after the
+// end of the stream. The caller flushes the folder.
 func writeSealed[R any](path string, table *Table[R], rows []R) error {
 	var content bytes.Buffer
 	out := &crcWriter{file: &content}

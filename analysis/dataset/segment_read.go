@@ -12,10 +12,10 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 )
 
-// ReadSegments reads segments, one after the other: exactly the batches that
-// were acknowledged. What a crash left behind the last of them is not read. A
-// segment of which an acknowledged batch is not as it was written is a
-// DamagedError, before any of its rows come.
+// ReadSegments reads segments, one after the other: exactly the batches that were
+// acknowledged. It does not read what a crash left after the last of them. When an
+// acknowledged batch is not as it was written, the error is a DamagedError, which comes
+// before any row of that segment.
 func ReadSegments[R any](table *Table[R], paths ...string) Batches[R] {
 	return func(yield func([]R, error) bool) {
 		for _, path := range paths {
@@ -87,7 +87,7 @@ func readSegment[R any](table *Table[R], path string) Batches[R] {
 	}
 }
 
-// missing says what it means that a file of a segment is not there.
+// missing turns the error of a missing file of a segment into a DamagedError.
 func missing(path string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return &DamagedError{Path: path, Problem: err}
@@ -95,8 +95,8 @@ func missing(path string, err error) error {
 	return err
 }
 
-// readEntries reads a segment's side file, or the end of a sealed segment. The
-// last line of a side file may be cut: its batch was not acknowledged.
+// readEntries reads a segment's side file, or the end of a sealed segment. When the last
+// line of a side file is truncated, it is left out: its batch was not acknowledged.
 func readEntries(path string) ([]entry, error) {
 	text, err := os.ReadFile(sidePath(path))
 	if errors.Is(err, fs.ErrNotExist) {

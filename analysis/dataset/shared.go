@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sharedFileSystems are those on which another machine may write beside this one, by
-// their numbers in statfs(2): see linux/magic.h and the file systems' own sources.
+// sharedFileSystems are file systems to which another machine may write at the same time,
+// by their magic numbers of statfs(2): see linux/magic.h and the file systems' own sources.
 var sharedFileSystems = map[uint32]string{
 	unix.NFS_SUPER_MAGIC:  "NFS",
 	0x517B:                "SMB",
@@ -28,8 +28,8 @@ var sharedFileSystems = map[uint32]string{
 	0xBACBACBC:            "a shared folder of VMware",
 }
 
-// SharedFileSystem names the kind of the file system that a folder is on, where that is
-// one on which a lock of this machine may not keep another one out; "" when it is none.
+// SharedFileSystem names the type of the file system that a folder is on, when a lock of
+// this machine may not keep out another machine there; "" when it does.
 func SharedFileSystem(folder string) (name string, err error) {
 	var disk unix.Statfs_t
 	if err := unix.Statfs(folder, &disk); err != nil {

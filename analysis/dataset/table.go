@@ -19,41 +19,42 @@ type Column struct {
 	Unit        string // "" when it has none
 	Description string
 	Nullable    bool // null is "not known" or "does not apply", never 0
-	// encoding in Parquet; a dictionary unless it says otherwise.
+	// encoding is the column's encoding in Parquet: a dictionary unless set otherwise.
 	encoding parquet.Encoding
 }
 
-// Table is a table of rows of type R. From its definition come the Arrow
-// schema, Parquet's settings and the data dictionary.
+// Table is a table of rows of type R. The Arrow schema, Parquet's settings and the data
+// dictionary all come from its definition.
 type Table[R any] struct {
 	Name        string
 	Description string
 	file        layout[R] // of Parquet files
 	segment     layout[R] // of segments: without derived columns
-	atOnce      int       // rows that go through memory at once
-	group       int       // rows that a row group has at most: it is in memory while it is written
+	atOnce      int       // most rows that are in memory at once
+	group       int       // most rows of a row group, which is in memory while it is written
 }
 
-// What goes through memory at once, and what a row group has at most, in values, of the
-// tables that are not large. Most of a row group's memory are dictionaries, which take
-// up to some 40 bytes a value until a column has no more of one.
+// How many values of a table are in memory at once, and how many a row group has at most,
+// for tables that are not large. Most of a row group's memory is dictionaries, which take
+// up to some 40 bytes a value until Arrow gives up the column's dictionary.
 const (
 	atOnceValues = 1 << 17
 	groupValues  = 1 << 19
 )
 
-// layout is columns, and the Arrow schema of files that have them.
+// layout is a list of columns, and the Arrow schema of files that have them.
 type layout[R any] struct {
 	table   string
 	columns []column[R]
 	schema  *arrow.Schema
-	// idle has carriers of all columns that nobody uses, and their memory.
+	// idle has sets of carriers for all columns that nobody uses at the moment, so that
+	// their memory is used again.
 	idle *sync.Pool
 }
 
-// newTable makes a table of its columns. It adds to each time in ns since 1970
-// a column with the same as a time stamp, and at the end whether the rows are
-// simulated.
+// newTable makes a table of these columns. After each column of nanoseconds since 1970 it
+// adds one with the same time as a time stamp, and at the end one that says whether the
+// rows are simulated.
 func newTable[R any](name, description string, columns ...column[R]) *Table[R] {
 	var all []column[R]
 	for _, c := range columns {
@@ -65,8 +66,8 @@ func newTable[R any](name, description string, columns ...column[R]) *Table[R] {
 	return tableOf(name, description, append(all, simulatedOf[R]())...)
 }
 
-// newLargeTable is newTable without time stamps, for tables of many rows, whose
-// files they would make larger by a third and more.
+// newLargeTable is newTable without the time stamps, for tables of many rows: they would
+// make its files larger by a third and more.
 func newLargeTable[R any](name, description string, columns ...column[R]) *Table[R] {
 	table := tableOf(name, description, append(columns, simulatedOf[R]())...)
 	table.atOnce, table.group = batchRows, rowGroup
@@ -79,7 +80,7 @@ func simulatedOf[R any]() column[R] {
 		func(_ *R, simulated bool) (bool, bool) { return simulated, true })
 }
 
-// tableOf makes a table of just these columns.
+// tableOf makes a table of exactly these columns.
 func tableOf[R any](name, description string, columns ...column[R]) *Table[R] {
 	stored := slices.DeleteFunc(slices.Clone(columns), func(c column[R]) bool { return c.derived })
 	version := arrow.MetadataFrom(map[string]string{keySchemaVersion: SchemaVersion})
@@ -98,7 +99,7 @@ func layoutOf[R any](table string, metadata *arrow.Metadata, columns []column[R]
 	return layout[R]{table, columns, arrow.NewSchema(fields, metadata), &sync.Pool{}}
 }
 
-// timeOf is the time stamp of a column of ns since 1970.
+// timeOf is the time stamp column of a column of nanoseconds since 1970.
 func timeOf[R any](c column[R]) column[R] {
 	stamp := derived(strings.TrimSuffix(c.Name, "_ns"), "the same as a time stamp", c.Nullable, func(row *R, _ bool) (arrow.Timestamp, bool) {
 		ns, known := c.ns(row)
@@ -117,7 +118,7 @@ func (t *Table[R]) Columns() []Column {
 	return columns
 }
 
-// open gives a carrier for each column; close takes them back.
+// open gives a carrier for each column; close takes the carriers back.
 func (l layout[R]) open() []carrier[R] {
 	if carriers, are := l.idle.Get().(*[]carrier[R]); are {
 		return *carriers
@@ -131,7 +132,7 @@ func (l layout[R]) open() []carrier[R] {
 
 func (l layout[R]) close(carriers []carrier[R]) { l.idle.Put(&carriers) }
 
-// record makes an Arrow record of rows. Release it.
+// record makes an Arrow record of rows. The caller releases it.
 func (l layout[R]) record(rows []R, simulated bool) arrow.Record {
 	builder := array.NewRecordBuilder(memory.DefaultAllocator, l.schema)
 	defer builder.Release()
@@ -144,9 +145,9 @@ func (l layout[R]) record(rows []R, simulated bool) arrow.Record {
 	return builder.NewRecord()
 }
 
-// scanner finds the columns in a file's schema. A column that the file
-// does not have is read as null when it is nullable, and as zero when it was
-// added later: files outlive binaries. Any other difference is an error.
+// scanner finds the columns in a file's schema. A column that the file does not have is
+// read as null when it is nullable, and as zero when it was added later, because files
+// outlive programs. Any other difference is an error.
 func (l layout[R]) scanner(schema *arrow.Schema, facts facts) (*scanner[R], error) {
 	old, err := facts.old()
 	if err != nil {
@@ -180,22 +181,22 @@ func (l layout[R]) scanner(schema *arrow.Schema, facts facts) (*scanner[R], erro
 	return &scanner[R]{l, position, l.open(), facts.simulated(), nil}, nil
 }
 
-// scanner makes rows of a file's columns. Close it.
+// scanner makes rows of a file's columns. Call close after use.
 type scanner[R any] struct {
 	layout    layout[R]
-	position  []int // of each column in the file; -1: it is not there
+	position  []int // of each column in the file; -1: the file does not have it
 	carriers  []carrier[R]
 	simulated bool
-	wanted    []string // of the columns; nil is all
+	wanted    []string // names of the columns to read; nil stands for all
 }
 
 func (s *scanner[R]) close() { s.layout.close(s.carriers) }
 
-// scan makes rows of a batch, of which load has a carrier take the values of a column
-// of the file. An error that is not load's says that a derived column is not what it
-// follows from.
+// scan makes rows of a batch. It calls load to have a carrier take the values of the file's
+// column at position. An error that is not load's says that a derived column does not have
+// the value that follows from the others.
 func (s *scanner[R]) scan(rows []R, load func(carrier carrier[R], position int) error) error {
-	for _, derived := range []bool{false, true} { // what derived ones follow from comes first
+	for _, derived := range []bool{false, true} { // the columns that derived ones follow from come first
 		for i, c := range s.layout.columns {
 			if s.position[i] < 0 || c.derived != derived || s.wanted != nil && !slices.Contains(s.wanted, c.Name) {
 				continue
@@ -225,7 +226,7 @@ type sums struct {
 	columns []uint64
 }
 
-// add counts some rows in, whose values carriers have.
+// add adds a batch of rows, whose values the carriers have, to the sums.
 func add[R any](s *sums, rows int, carriers []carrier[R]) {
 	if s.columns == nil {
 		s.columns = make([]uint64, len(carriers))
@@ -236,7 +237,8 @@ func add[R any](s *sums, rows int, carriers []carrier[R]) {
 	}
 }
 
-// compare says in what the rows that were read differ from those written.
+// compare is an error that says how the rows that were read differ from those that were
+// written.
 func (t *Table[R]) compare(written, read sums) error {
 	if written.rows != read.rows {
 		return fmt.Errorf("%d rows were written, and %d are read back", written.rows, read.rows)

@@ -7,9 +7,9 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// The tables. A column that is added to one must be nullable or later(), or
-// files from before cannot be read any more. Those of the witnesses, and what is
-// known of each attempt beside its row, are in tables_witness.go.
+// The tables. A column that is added to one must be nullable or later(): otherwise older
+// files can no longer be read. The tables of the witnesses, and what is known of an attempt
+// besides its row, are in tables_witness.go.
 var (
 	// IOs is table io: one for each attempt of a trial.
 	IOs = newLargeTable("io", "Each I/O of the load in the guest that completed, from warm-up to the end.",
@@ -90,12 +90,12 @@ var (
 	)
 )
 
-// attemptOf is whose attempt a row is of.
+// attemptOf is the column with the key of the attempt that a row belongs to.
 func attemptOf[R any](key func(*R) *string) column[R] {
 	return required("attempt", "", "its key, unique in the campaign: the trial's number with leading zeros, a dot, the attempt's number, as 00007.1", key).renamed("trial")
 }
 
-// trialOf is the number in an attempt's key.
+// trialOf is the column with the trial's number, which is part of the attempt's key.
 func trialOf[R any](key func(*R) string) column[R] {
 	return derived("trial", "number of the trial in the order of the plan, from 1", false, func(row *R, _ bool) (int32, bool) {
 		number, _, _ := strings.Cut(key(row), ".")
@@ -104,7 +104,8 @@ func trialOf[R any](key func(*R) string) column[R] {
 	})
 }
 
-// trialColumns are those of tables trials and attempts: what was run, what came of it, and what was measured.
+// trialColumns are the columns of tables trials and attempts: what was run, its outcome, and what was
+// measured.
 func trialColumns() []column[Trial] {
 	columns := []column[Trial]{
 		attemptOf(func(r *Trial) *string { return &r.Key }),
@@ -183,7 +184,7 @@ func trialColumns() []column[Trial] {
 	)
 }
 
-// migrationColumns is what was measured of the migration.
+// migrationColumns are the columns with what was measured of the migration.
 func migrationColumns() []column[Trial] {
 	return []column[Trial]{
 		optional("migration_started_ts_ns", "ns", "controller's time base, since 1970 UTC", func(r *Trial) **int64 { return &r.MigrationStartedTsNs }),

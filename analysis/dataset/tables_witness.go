@@ -1,6 +1,6 @@
 package dataset
 
-// The tables of the witnesses, and of what proves that they can be believed.
+// The tables of the witnesses, and of the evidence that they can be believed.
 var (
 	// Heartbeats is table heartbeats: one for each attempt of a trial.
 	Heartbeats = newLargeTable("heartbeats", "Each datagram of the guest that arrived at site A, in the order of arrival: also those that came twice or late.",
@@ -110,7 +110,8 @@ var (
 	)
 )
 
-// judgedColumns is what the judge found, and how the trial was planned.
+// judgedColumns are the columns with what the judge found, and with how the trial was
+// planned.
 func judgedColumns() []column[Trial] {
 	return []column[Trial]{
 		required("control", "", "none, lan, pause; empty for a cell of the matrix", func(r *Trial) *string { return &r.Control }).later(),

@@ -15,7 +15,7 @@ type Teardown struct {
 	EndedTsNs     int64
 	Leftovers     *int32 // things of ours still on the hosts; nil when they could not be compared
 	LeftoversText string // a line for each
-	OthersChanged string // what somebody else made or removed meanwhile: a line for each
+	OthersChanged string // what somebody else made or removed meanwhile, a line for each
 	Problem       string // why the testbed could not be torn down; "" when it was
 }
 
@@ -31,7 +31,7 @@ var Teardowns = newTable("teardowns", "How the hosts were left after each attemp
 	required("problem", "", "why the testbed could not be torn down; empty when it was", func(r *Teardown) *string { return &r.Problem }),
 )
 
-// TornDown notes how an attempt's hosts were left. Noting it again replaces that.
+// TornDown notes how an attempt's hosts were left. Noting it again replaces the first note.
 func (r *Record) TornDown(ctx context.Context, teardown Teardown) error {
 	if key := teardown.Trial; key == "" || key != filepath.Base(key) {
 		return fault.New(fault.BadInput, "note a teardown: the attempt's key is %q", key)
@@ -45,13 +45,13 @@ func (r *Record) TornDown(ctx context.Context, teardown Teardown) error {
 	})
 }
 
-// teardowns are merged as the other parts are, and noted after them.
+// teardowns is merged like the other parts, but noted after them.
 var teardowns = part[Teardown]{Teardowns, nil, func(r *Teardown) string { return r.Trial }, asNoted[Teardown]}
 
 // ReadTeardowns reads table teardowns of a campaign's folder.
 func ReadTeardowns(folder string) ([]Teardown, error) { return readLater(Teardowns, folder) }
 
-// Lines are the leftovers, one each.
+// Lines are the leftovers, one a line.
 func (t Teardown) Lines() []string {
 	if t.LeftoversText == "" {
 		return nil

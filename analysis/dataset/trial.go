@@ -16,8 +16,9 @@ type TrialFiles struct {
 	CampaignFolder string // see CampaignFolder
 	Folder         string // see TrialFolder
 	Provenance     Provenance
-	// IO is nil when the load's log is not known: then there is no file of it, nor
-	// of Histograms. Each other may be nil: a table without rows.
+	// IO is nil when the load's log is not known: then WriteTrial writes neither its file
+	// nor that of Histograms. Each of the others may be nil, which stands for a table
+	// without rows.
 	IO         Batches[IO]
 	Counters   Batches[Counter]
 	Events     Batches[Event]
@@ -27,8 +28,8 @@ type TrialFiles struct {
 	Histograms Batches[Histogram] // read after IO
 }
 
-// WrittenTrial is the files of an attempt. Their paths are in the campaign's
-// folder. Those that it has not are zero.
+// WrittenTrial describes the files of an attempt. Their paths are relative to the
+// campaign's folder. A file that the attempt does not have is zero.
 type WrittenTrial struct {
 	IO         File `json:"io"`
 	Counters   File `json:"counters"`
@@ -39,8 +40,8 @@ type WrittenTrial struct {
 	Histograms File `json:"histograms"`
 }
 
-// WriteTrial writes an attempt's files, one for each of its tables, and
-// replaces those that are there. They are on the disk when it returns.
+// WriteTrial writes an attempt's files, one for each of its tables, and replaces those that
+// exist. They are on the disk when it returns.
 func WriteTrial(files TrialFiles) (WrittenTrial, error) {
 	var written WrittenTrial
 	if err := files.Provenance.check(); err != nil {
@@ -91,15 +92,15 @@ func writeTrialFile[R any](table *Table[R], files TrialFiles, batches Batches[R]
 	return file, err
 }
 
-// metadata is what is written into a file beside its rows.
+// metadata is what is written into a table's file besides its rows.
 func metadata[R any](table *Table[R], provenance Provenance) facts {
 	all := maps.Clone(facts(provenance))
 	all[keyTable], all[keySchemaVersion] = table.Name, SchemaVersion
 	return all
 }
 
-// Attempt is what is known of an attempt beside its files: its row of table
-// attempts, and its rows of the campaign's other tables.
+// Attempt is what is known of an attempt besides its files: its row of table attempts, and
+// its rows of the campaign's other tables.
 type Attempt struct {
 	Trial        Trial
 	Phases       []Phase
@@ -109,9 +110,9 @@ type Attempt struct {
 	Ledger       []Ledger
 }
 
-// WriteAttempt notes an attempt's rows for CompactCampaign. Doing it again
-// replaces them. They are on the disk when it returns. Call WriteTrial first,
-// and put the evidence where it belongs: a row says that its files are there.
+// WriteAttempt notes an attempt's rows for CompactCampaign. Noting them again replaces
+// them. They are on the disk when it returns. Before it, call WriteTrial and put the
+// evidence in its place: a row says that its files are there.
 func WriteAttempt(campaignFolder string, attempt Attempt) error {
 	key := attempt.Trial.Key
 	if key == "" || key != filepath.Base(key) {
@@ -126,7 +127,7 @@ func WriteAttempt(campaignFolder string, attempt Attempt) error {
 	if err := makeFolder(folder); err != nil {
 		return fmt.Errorf("note attempt %s: %w", key, err)
 	}
-	// The trial's own row last: with it the attempt is there.
+	// The trial's own row comes last: the attempt exists once it is there.
 	for _, part := range parts {
 		if err := part.note(folder, &attempt); err != nil {
 			return err
@@ -139,7 +140,8 @@ func WriteAttempt(campaignFolder string, attempt Attempt) error {
 }
 
 // RemoveAttempt removes what WriteTrial and WriteAttempt left of an attempt that CompactCampaign has
-// not put into the tables: first its row, with which the attempt is there.
+// not put into the tables. It first removes the attempt's row, without which the attempt does not
+// exist.
 func RemoveAttempt(campaignFolder, folder, key string) error {
 	paths := []string{filepath.Join(campaignFolder, segmentFolder, trialPrefix+key+segmentSuffix)}
 	for _, part := range parts {
@@ -151,8 +153,8 @@ func RemoveAttempt(campaignFolder, folder, key string) error {
 	return os.RemoveAll(filepath.Join(campaignFolder, filepath.FromSlash(folder)))
 }
 
-// lock makes sure that nobody else writes to a folder, for instance an earlier
-// try that hangs. It ends with the process.
+// lock makes sure that nobody else writes to a folder, for instance an earlier try that
+// hangs. The lock ends with unlock or with the process.
 func lock(path string) (unlock func(), err error) {
 	folder, err := os.Open(path)
 	if err != nil {

@@ -39,52 +39,52 @@ func typeOf[T value]() arrow.DataType {
 	}
 }
 
-// carrier carries the values of one column, batch after batch, from rows to a file or
-// back. It uses its memory again for the next batch, and is for one goroutine.
+// carrier moves the values of one column, batch after batch, from rows to a file or back.
+// It reuses its memory for the next batch. One goroutine at a time may use it.
 type carrier[R any] interface {
-	// gather takes the rows' values over.
+	// gather copies the values from the rows.
 	gather(rows []R, simulated bool)
-	// scatter gives them to as many rows. Of a derived column it finds the first row of
-	// which another value follows; -1 is none.
+	// scatter copies the values into the rows, which are as many. For a derived column it finds the
+	// first row whose other columns give another value; -1 when there is none.
 	scatter(rows []R, simulated bool) int
-	// sum is a checksum of the values, whatever their order; it wraps.
+	// sum is a checksum of the values that does not depend on their order; it wraps around.
 	sum() uint64
-	// write appends the values to a column of a Parquet file, and read takes those of
-	// the next rows from one.
+	// write appends the values to a column of a Parquet file; read takes the values of the
+	// next rows from one.
 	write(to file.ColumnChunkWriter) error
 	read(from file.ColumnChunkReader, rows int) error
-	// fill appends the values to an Arrow builder, and take takes those of an array.
+	// fill appends the values to an Arrow builder; take takes them from an array.
 	fill(builder array.Builder)
 	take(values arrow.Array)
 }
 
-// vector is the values of a column in some rows.
+// vector has the values of one column for a batch of rows.
 type vector[T value] struct {
 	values []T     // without the nulls, in the rows' order
-	levels []int16 // of each row, as Parquet has them: 1 has a value, 0 is null; nil: none is null
+	levels []int16 // one a row, as Parquet's definition levels: 1 has a value, 0 is null; nil: no row is null
 
 	nulls []int16 // the memory of levels
-	texts *texts  // where the values are texts
+	texts *texts  // set where the values are texts
 }
 
-// texts is what is needed besides for values that are texts, of which most of a column
-// are among a few.
+// texts is additional state for values that are texts. Most texts of a column are among a
+// few different ones.
 type texts struct {
-	bytes  []parquet.ByteArray // as they are in a file
-	memory []byte              // of which those are slices
+	bytes  []parquet.ByteArray // the texts as a file has them
+	memory []byte              // memory that these are slices of
 	recent [recentTexts]recentText
 }
 
-// recentText is a text that was there not long ago.
+// recentText is a text that occurred recently.
 type recentText struct {
 	text  string
 	sum   uint64
-	bytes parquet.ByteArray // nil when it is not in the memory of this batch
+	bytes parquet.ByteArray // nil when the text is not in this batch's memory
 }
 
 const recentTexts = 64 // a power of two
 
-// find finds a text among the recent ones, or puts it there.
+// find finds a text among the recent ones, and otherwise puts it there.
 func (t *texts) find(text string) *recentText {
 	place := &t.recent[placeOf(text)]
 	if place.text != text {
@@ -93,7 +93,7 @@ func (t *texts) find(text string) *recentText {
 	return place
 }
 
-// kept is a text in memory of its own, as that of a file is used again.
+// kept is a text in memory of its own, because the memory of a file's text is reused.
 func (t *texts) kept(text []byte) string {
 	if place := &t.recent[placeOf(text)]; place.text == string(text) {
 		return place.text
@@ -101,7 +101,7 @@ func (t *texts) kept(text []byte) string {
 	return t.find(string(text)).text
 }
 
-// inFile are texts as a file has them.
+// inFile converts texts to the form in which a file has them.
 func (t *texts) inFile(texts []string) []parquet.ByteArray {
 	t.bytes, t.memory = t.bytes[:0], t.memory[:0]
 	for i := range t.recent {
@@ -119,7 +119,7 @@ func (t *texts) inFile(texts []string) []parquet.ByteArray {
 	return t.bytes
 }
 
-// placeOf is where a text is among the recent ones.
+// placeOf is the place of a text among the recent ones.
 func placeOf[S string | []byte](text S) int {
 	n := len(text)
 	if n == 0 {
@@ -140,7 +140,8 @@ func newVector[T value]() vector[T] {
 // has says whether a row has a value.
 func (v *vector[T]) has(row int) bool { return v.levels == nil || v.levels[row] != 0 }
 
-// resize makes room for rows: of as many values, or of nulls only when they may be null.
+// resize makes room for rows: for one value each, or, where they may be null, only for
+// nulls.
 func (v *vector[T]) resize(rows int, nullable bool) {
 	v.levels, v.values = nil, slices.Grow(v.values[:0], rows)
 	if !nullable {
@@ -152,13 +153,14 @@ func (v *vector[T]) resize(rows int, nullable bool) {
 	v.levels = v.nulls
 }
 
-// add adds the value of a row, of rows that may be null, in their order.
+// add sets the value of a row, in a vector that may have nulls. Rows must come in their
+// order.
 func (v *vector[T]) add(row int, value T) {
 	v.levels[row] = 1
 	v.values = append(v.values, value)
 }
 
-// differs finds the first row of another value than in want; -1 is none.
+// differs finds the first row whose value differs from that in want; -1 when there is none.
 func (v *vector[T]) differs(want *vector[T]) int {
 	next := 0
 	for row := range max(len(want.levels), len(want.values)) {
@@ -172,7 +174,7 @@ func (v *vector[T]) differs(want *vector[T]) int {
 	return -1
 }
 
-// nullSum is a null's part of a checksum: no value that is likely.
+// nullSum is a null's part of a checksum, a number that is unlikely as a value's part.
 const nullSum = 0x9e3779b97f4a7c15
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -238,7 +240,7 @@ func (v *vector[T]) write(to file.ColumnChunkWriter) error {
 }
 
 func (v *vector[T]) read(from file.ColumnChunkReader, rows int) error {
-	// Where none of a chunk can be null, it has no levels.
+	// When no value of a column chunk can be null, the chunk has no levels.
 	v.resize(rows, from.Descriptor().MaxDefinitionLevel() > 0)
 	v.values = v.values[:rows]
 	total, known, err := v.readBatch(from, int64(rows))
@@ -289,7 +291,7 @@ func (v *vector[T]) fill(builder array.Builder) {
 		to.AppendValues(v.values, nil)
 		return
 	}
-	// Arrow has a value for each row, known or not.
+	// An Arrow array has a value for each row, known or not.
 	values, known, next := make([]T, len(v.levels)), make([]bool, len(v.levels)), 0
 	for row, level := range v.levels {
 		if known[row] = level != 0; known[row] {
@@ -308,7 +310,7 @@ func (v *vector[T]) take(values arrow.Array) {
 			continue
 		}
 		value := from.Value(row)
-		if text, is := any(value).(string); is { // the array's memory is used again
+		if text, is := any(value).(string); is { // the array's memory is reused
 			value, _ = any(strings.Clone(text)).(T)
 		}
 		v.add(row, value)

@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 )
 
-// Verify compares every Parquet file of a campaign's manifest with its size and its
-// SHA-256 there, before anybody believes what is in it. The error names the first
-// file that differs. Check tells of all that is wrong.
+// Verify compares every Parquet file of a campaign's manifest with the size and SHA-256 in
+// it, before anybody trusts the file's content. The error names the first file that
+// differs. Check lists everything that is wrong.
 func Verify(folder string, manifest Manifest) error {
 	for _, file := range manifest.Files {
 		path := filepath.FromSlash(file.Path)
