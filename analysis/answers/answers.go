@@ -1,17 +1,16 @@
-// Package answers answers a campaign's questions from its tables: how large, how
-// sure, which storage is better where, and whether what was published is seen again.
+// Package answers answers a campaign's questions from its tables: how large effects are,
+// how certain, which storage is better where, and whether published results are reproduced.
 //
-// It promises that every figure is of trials of one group (package group), that
-// the unit is the migration (a percentile of I/Os is one value of its migration,
-// and what is told of a cell is the median over migrations), that trials which
-// failed stay in as ∞ where a metric has no end for them, that storages and
-// hypervisors are compared inside blocks only, and that the same rows give the same
-// figures to the last digit: the random numbers' seed is part of the answer. The
-// methods are package stats', and docs/statistics.md has their formulas, their
-// sources and what they do not say.
+// It promises that every figure comes from trials of one group (package group); that the
+// unit is the migration (a percentile of I/Os is one value of its migration, and the figure
+// of a cell is the median over migrations); that failed trials stay in as ∞ for metrics in
+// which a failure never ends; that storages and hypervisors are compared only within
+// blocks; and that the same rows give the same figures to the last digit: the seed of the
+// random numbers is part of the answer. The methods are those of package stats.
+// docs/statistics.md has their formulas, sources and limits.
 //
-// Dangerous: what a simulated testbed answers is the model's, whatever it says of
-// storages. Whoever shows any of it names Answers.TestbedKind first.
+// Dangerous: figures from a simulated testbed describe the model, whatever they seem to say
+// about storages. Code that shows any of them must show Answers.TestbedKind first.
 package answers
 
 import (
@@ -22,15 +21,15 @@ import (
 	"heliotrope/analysis/group"
 )
 
-// Number is a figure. In JSON one that is not known (NaN) is null, and infinite ones
-// are the strings "Infinity" and "-Infinity", which JavaScript's Number and Python's
-// float understand.
+// Number is a figure. In JSON, a figure that is not known (NaN) is null, and infinite ones
+// are the strings "Infinity" and "-Infinity", which JavaScript's Number and Python's float
+// accept.
 type Number float64
 
 // Unknown is a Number that is not known.
 var Unknown = Number(math.NaN())
 
-// Known says whether there is one; ±∞ is known.
+// Known says whether the number is known; ±∞ counts as known.
 func (n Number) Known() bool { return !math.IsNaN(float64(n)) }
 
 // MarshalJSON implements json.Marshaler. It never fails.
@@ -47,7 +46,7 @@ func (n Number) MarshalJSON() ([]byte, error) {
 	}
 }
 
-// UnmarshalJSON implements json.Unmarshaler: it takes what MarshalJSON writes.
+// UnmarshalJSON implements json.Unmarshaler. It accepts what MarshalJSON writes.
 func (n *Number) UnmarshalJSON(text []byte) error {
 	switch string(text) {
 	case "null":
@@ -62,7 +61,8 @@ func (n *Number) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// String has three significant digits, or all before the point; – when it is not known.
+// String shows three significant digits, or all digits before the point when there are
+// more; – when the number is not known.
 func (n Number) String() string {
 	v := float64(n)
 	switch magnitude := math.Abs(v); {
@@ -84,42 +84,42 @@ func (n Number) String() string {
 	return strconv.FormatFloat(v, 'f', 3, 64)
 }
 
-// Verdict of a comparison.
+// Verdict is the verdict of a comparison.
 type Verdict string
 
-// Verdicts of comparisons: of the first of the two against the second. What was
-// not decided may still differ: the trials do not show it.
+// Verdicts say how the first of two compares with the second. Undecided ones may still
+// differ: the trials do not show it.
 const (
 	Greater   Verdict = "greater" // longer, more
 	Less      Verdict = "less"    // shorter, less
 	Undecided Verdict = "undecided"
 )
 
-// Answers of one campaign.
+// Answers are the answers of one campaign.
 type Answers struct {
-	TestbedKind string  `json:"testbed_kind"` // first of all: "simulated" is no measurement
+	TestbedKind string  `json:"testbed_kind"` // always shown first: "simulated" is no measurement
 	Campaign    string  `json:"campaign"`
 	Confidence  float64 `json:"confidence"` // of all intervals: 0.95
 	Seed        uint64  `json:"seed"`       // of the bootstrap
 	Resamples   int     `json:"resamples"`  // of each bootstrap
-	Metrics     []About `json:"metrics"`    // that anything is told of, in the order of Cell.Estimates
-	// Cells in the order of their factors: hypervisor, access specification, round
-	// trip, profile, memory, storage, migration, control, direction.
+	Metrics     []About `json:"metrics"`    // all metrics that have figures, in the order of Cell.Estimates
+	// Cells are ordered by their factors: hypervisor, access specification, round trip,
+	// profile, memory, storage, migration, control, direction.
 	Cells       []Cell       `json:"cells"`
 	Comparisons []Comparison `json:"comparisons"`
 	Crossovers  []Crossover  `json:"crossovers"`
-	Sentinel    []Trend      `json:"sentinel"` // for each metric that is watched; none without a sentinel
-	Claims      []Claim      `json:"claims"`   // for each hypervisor, as stated in claims.go
-	Notes       []string     `json:"notes"`    // what the figures leave out, for people
+	Sentinel    []Trend      `json:"sentinel"` // one for each watched metric; empty without a sentinel
+	Claims      []Claim      `json:"claims"`   // for each hypervisor; see claims.go
+	Notes       []string     `json:"notes"`    // for people: what the figures leave out
 }
 
-// About is a metric.
+// About describes a metric.
 type About struct {
-	Name string `json:"name"` // as Value knows it: max_response_ms
+	Name string `json:"name"` // its name in MetricNames: max_response_ms
 	Unit string `json:"unit"` // ms, s, MB (10^6 bytes), Mbit/s, 1/s
 	Says string `json:"says"` // in words
-	// FailedIsInfinite: a trial that failed is a value above all others; otherwise
-	// it has none, and the valid trials alone are told of.
+	// FailedIsInfinite says that a failed trial counts as a value above all others. Without
+	// it a failed trial has no value, and figures are of valid trials only.
 	FailedIsInfinite bool `json:"failed_is_infinite"`
 	LessIsBetter     bool `json:"less_is_better"`
 }
@@ -135,7 +135,7 @@ type Cell struct {
 	Estimates []Estimate    `json:"estimates"` // of each of Answers.Metrics
 }
 
-// Estimate returns that of a metric; its N is 0 when there is none.
+// Estimate returns the estimate of a metric; its N is 0 when there is none.
 func (c Cell) Estimate(metric string) Estimate {
 	for _, estimate := range c.Estimates {
 		if estimate.Metric == metric {
@@ -145,21 +145,22 @@ func (c Cell) Estimate(metric string) Estimate {
 	return Estimate{Metric: metric, Median: Unknown, Low: Unknown, High: Unknown, HalfWidthPercent: Unknown}
 }
 
-// Estimate is what is known of a median over migrations.
+// Estimate is the median of a metric over migrations, with its interval.
 type Estimate struct {
 	Metric   string `json:"metric"`
-	N        int    `json:"n"`        // migrations that have the metric
+	N        int    `json:"n"`        // migrations that have a value
 	Infinite int    `json:"infinite"` // of them
-	Median   Number `json:"median"`   // not known of none
-	// Low and High enclose the median (BCa bootstrap); not known of fewer than
-	// stats.FewestForInterval values.
+	Median   Number `json:"median"`   // not known when N is 0
+	// Low and High are the ends of the median's interval (BCa bootstrap); not known with
+	// fewer than stats.FewestForInterval values.
 	Low  Number `json:"low"`
 	High Number `json:"high"`
-	// HalfWidthPercent is half of High less Low in percent of the median; not known
-	// where one of them is infinite.
+	// HalfWidthPercent is half of High minus Low, in percent of the median; not known when
+	// one of them is infinite.
 	HalfWidthPercent Number `json:"half_width_percent"`
-	// MoreTrials is a forecast of how many more results it takes until that is 5;
-	// 0 when it is. Nil when it cannot be told: of too few values, or infinite ones.
+	// MoreTrials forecasts how many more results are needed until HalfWidthPercent is 5; 0
+	// when it is already. Nil when there are too few values for a forecast, or infinite
+	// ones.
 	MoreTrials *int `json:"more_trials"`
 }
 
@@ -167,31 +168,33 @@ type Estimate struct {
 type Rate struct {
 	Count int    `json:"count"`
 	Of    int    `json:"of"`
-	Share Number `json:"share"` // 0 to 1; not known of none
+	Share Number `json:"share"` // 0 to 1; not known when Of is 0
 	Low   Number `json:"low"`
 	High  Number `json:"high"`
 }
 
-// Comparison is one storage or hypervisor against another one, in the same blocks,
-// where all other factors and the direction are the same.
+// Comparison compares one storage or hypervisor with another one, in the same blocks and
+// with all other factors and the direction equal.
 type Comparison struct {
 	Factor    string `json:"factor"` // storage, hypervisor
 	A         string `json:"a"`      // the factor's values: drbd C
 	B         string `json:"b"`      // nfs
 	Metric    string `json:"metric"`
 	Direction string `json:"direction"`
-	// Factors that both have; the one that is compared is "". Over all round trips
-	// (AllRTTs), WAN is "" and RTTMs 0.
+	// Factors are those that both have; the compared factor is "". When AllRTTs is set, WAN
+	// is "" and RTTMs 0.
 	Factors group.Factors `json:"factors"`
-	// AllRTTs says that pairs of all WAN profiles are in it, each a pair of one profile.
+	// AllRTTs says that the pairs are of all WAN profiles together; each pair is of one
+	// profile.
 	AllRTTs bool   `json:"all_rtts"`
-	CellA   string `json:"cell_a,omitempty"` // IDs; "" over all round trips
+	CellA   string `json:"cell_a,omitempty"` // IDs; "" when AllRTTs is set
 	CellB   string `json:"cell_b,omitempty"`
-	Pairs   int    `json:"pairs"`  // blocks in which both have the metric
-	ALess   int    `json:"a_less"` // pairs in which A is less
+	Pairs   int    `json:"pairs"`  // number of pairs: trials of the same block that both have a value
+	ALess   int    `json:"a_less"` // pairs in which A has the smaller value
 	BLess   int    `json:"b_less"`
-	// Ratio is the median of A/B over the pairs, with its interval (BCa); above 1
-	// where A is greater. Two failures are a ratio of 1, one alone is 0 or ∞.
+	// Ratio is the median of A/B over the pairs, with its interval (BCa); it is above 1
+	// when A is greater. Two failures are a ratio of 1; a failure of only B or only A is 0
+	// or ∞.
 	Ratio     Number `json:"ratio"`
 	RatioLow  Number `json:"ratio_low"`
 	RatioHigh Number `json:"ratio_high"`
@@ -199,39 +202,40 @@ type Comparison struct {
 	Difference     Number `json:"difference"`
 	DifferenceLow  Number `json:"difference_low"`
 	DifferenceHigh Number `json:"difference_high"`
-	// P is of the exact signed-rank test of log(A/B), two-sided; AdjustedP is Holm's,
-	// over the Family comparisons of the same factor and metric that are (or are not)
-	// over all round trips.
+	// P is of the exact two-sided signed-rank test of log(A/B). AdjustedP is Holm's, over
+	// Family comparisons: those of the same factor and metric, with AllRTTs all set or all
+	// not set.
 	P         Number  `json:"p"`
 	AdjustedP Number  `json:"adjusted_p"`
 	Family    int     `json:"family"`
 	Verdict   Verdict `json:"verdict"` // of A against B, by AdjustedP
-	// WantPairs is how many pairs it takes at least until a family of this size can
-	// decide anything, even if A is less in each of them.
+	// WantPairs is the smallest number of pairs with which a family of this size can decide
+	// anything, even when A is less in every pair.
 	WantPairs int `json:"want_pairs"`
 }
 
-// Crossover tells at which round trip two storages change places.
+// Crossover is the round trip at which two storages change places in a metric.
 type Crossover struct {
 	A         string        `json:"a"`
 	B         string        `json:"b"`
 	Metric    string        `json:"metric"`
 	Direction string        `json:"direction"`
-	Factors   group.Factors `json:"factors"` // that both have, without storage, WAN and round trip
+	Factors   group.Factors `json:"factors"` // factors that both have, without storage, WAN and round trip
 	FromRTTMs float64       `json:"from_rtt_ms"`
 	ToRTTMs   float64       `json:"to_rtt_ms"`
 	Points    []Point       `json:"points"` // by round trip
-	// Crosses says whether the medians cross in the range, and At where, at the least
-	// round trip if they do several times. Below it the one named Below is less.
+	// Crosses says whether the medians cross in the range of round trips, and At where;
+	// when they do so several times, At is the shortest such round trip. At shorter ones,
+	// the storage in Below has less.
 	Crosses bool   `json:"crosses"`
 	At      Number `json:"at_rtt_ms"`
-	Low     Number `json:"low_rtt_ms"` // of the resamples that cross
+	Low     Number `json:"low_rtt_ms"` // interval of At, over the resamples that cross
 	High    Number `json:"high_rtt_ms"`
-	Below   string `json:"below"` // A or B's name; where it does not cross, the one that is less everywhere; "" when neither is
-	// None is the share of resamples without a crossing: about how probable "none in
-	// the range" is.
+	Below   string `json:"below"` // A's or B's name; without a crossing the one with less everywhere; "" when neither has
+	// None is the share of resamples without a crossing: approximately the probability that
+	// there is none in the range.
 	None Number `json:"none_probability"`
-	// Several is the share of resamples with more than one.
+	// Several is the share of resamples with more than one crossing.
 	Several Number `json:"several_probability"`
 }
 
@@ -242,23 +246,24 @@ type Point struct {
 	Ratio Number  `json:"ratio"` // A/B
 }
 
-// Trend of the sentinel: the same trial again and again, so that a slope is the
-// testbed's.
+// Trend is a metric's trend over the sentinel's trials. They repeat the same trial, so a
+// slope comes from the testbed.
 type Trend struct {
 	Metric string  `json:"metric"`
 	N      int     `json:"n"`
-	Hours  float64 `json:"hours"` // from the first to the last
+	Hours  float64 `json:"hours"` // from the first trial to the last
 	Median Number  `json:"median"`
-	// PercentPerHour is Theil and Sen's slope in percent of the median, with an interval.
+	// PercentPerHour is the slope by Theil and Sen, in percent of the median, with its
+	// interval.
 	PercentPerHour Number  `json:"percent_per_hour"`
 	Low            Number  `json:"low"`
 	High           Number  `json:"high"`
-	P              Number  `json:"p"`          // Mann and Kendall's test, two-sided
-	AdjustedP      Number  `json:"adjusted_p"` // Holm's, over the metrics that are watched
-	Verdict        Verdict `json:"verdict"`    // Greater: it grows
+	P              Number  `json:"p"`          // test by Mann and Kendall, two-sided
+	AdjustedP      Number  `json:"adjusted_p"` // Holm's, over the watched metrics
+	Verdict        Verdict `json:"verdict"`    // Greater: the metric grows
 }
 
-// ClaimVerdict is what became of a published claim.
+// ClaimVerdict is the verdict on a published claim.
 type ClaimVerdict string
 
 // Verdicts of claims; Untested says that the campaign has no trials for it.
@@ -269,37 +274,37 @@ const (
 	Untested       ClaimVerdict = "untested"
 )
 
-// Claim is what was published, as it was stated before there were data.
+// Claim is a published claim, in words that were fixed before there were data.
 type Claim struct {
 	ID         string `json:"id"` // network-bandwidth, maximum-response-time
 	Source     string `json:"source"`
 	Statement  string `json:"statement"`  // what was published
-	Hypothesis string `json:"hypothesis"` // what is tested, and what counts as which verdict
+	Hypothesis string `json:"hypothesis"` // what is tested, and what leads to which verdict
 	Hypervisor string `json:"hypervisor"`
 	Metric     string `json:"metric"`
-	// Against has DRBD against each of its rivals, iSCSI and NFS; the pairs of all WAN
-	// profiles, directions and loads together.
+	// Against compares DRBD with each of its rivals, iSCSI and NFS. The pairs are of all
+	// WAN profiles, directions and loads together.
 	Against []Rival      `json:"against"`
 	Verdict ClaimVerdict `json:"verdict"`
-	Why     string       `json:"why"` // the figures in a sentence
-	// Beside are other readings of the same claim. They decide nothing.
+	Why     string       `json:"why"` // the figures behind the verdict, in a sentence
+	// Beside are other readings of the same claim. They do not change the verdict.
 	Beside []Rival `json:"beside"`
 }
 
-// Rival is DRBD against one rival in one metric.
+// Rival compares DRBD with one rival in one metric.
 type Rival struct {
 	Metric    string `json:"metric"`
 	Rival     string `json:"rival"` // iscsi, nfs
 	Pairs     int    `json:"pairs"`
-	Less      int    `json:"less"` // pairs in which DRBD has less
+	Less      int    `json:"less"` // pairs in which DRBD has the smaller value
 	RivalLess int    `json:"rival_less"`
 	Ratio     Number `json:"ratio"` // DRBD/rival
 	RatioLow  Number `json:"ratio_low"`
 	RatioHigh Number `json:"ratio_high"`
 	P         Number `json:"p"`
-	// AdjustedP is Holm's over both claims and both rivals; not known of Beside.
+	// AdjustedP is Holm's over both claims and both rivals; not known in Claim.Beside.
 	AdjustedP Number `json:"adjusted_p"`
-	// Verdict is by AdjustedP; of Beside it is the side to which the pairs tend,
-	// however sure that is.
+	// Verdict is decided by AdjustedP; in Claim.Beside it is the side to which the pairs
+	// tend, no matter how certain that is.
 	Verdict Verdict `json:"verdict"`
 }

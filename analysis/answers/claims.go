@@ -10,22 +10,22 @@ import (
 	"heliotrope/analysis/stats"
 )
 
-// What was published, and how it is tested. This was written before any trial of a
-// campaign had been looked at, and a change of it after that is to be told with every
-// figure that comes of it.
+// What was published, and how it is tested. This was written before any trial of a campaign
+// had been looked at. A later change of it must be mentioned with every figure that depends
+// on it.
 //
-// The source is the abstract alone. It says neither over which round trips, nor
-// under which load, nor how often, nor how much less. So each claim is taken to hold
-// wherever the abstract's words do: over every WAN profile that adds a round trip, in
-// both directions, under every load of the campaign, in the median over pairs of
-// migrations. DRBD is the one with protocol C, which alone allows both sites to
-// have the disk open at once, as a live migration wants it.
+// The source is the abstract alone. It does not say over which round trips the results
+// hold, under which load, how often they were measured, or how large the difference is. So
+// each claim is taken to hold wherever the abstract's words apply: over every WAN profile
+// that adds a round trip, in both directions, under every load of the campaign, in the
+// median over pairs of migrations. DRBD stands for DRBD with protocol C: only that protocol
+// allows both sites to have the disk open at once, as a live migration needs.
 const (
 	claimSource = `abstract of "Performance of Disk I/O operations during the Live Migration of a Virtual Machine over WAN", ` +
 		`Blekinge Tekniska Högskola`
 	claimDRBD = "drbd C"
-	// sameWithin is how near to 1 the whole interval of a ratio must be for "no
-	// difference worth the name": ±5 %.
+	// sameWithin is how near to 1 the whole interval of a ratio must be to count as no
+	// relevant difference: ±5 %.
 	sameWithin = 0.05
 
 	claimRule = "Pairs: trials of the same block, direction, WAN profile (with a round trip above 0) and load, on one hypervisor, without controls. " +
@@ -37,7 +37,8 @@ const (
 
 var claimRivals = []string{"iscsi", "nfs"}
 
-// statement of a claim.
+// statement is a claim, with the metric that tests it and the metrics that are shown beside
+// it.
 type statement struct {
 	id, says, metric, of string
 	beside               []string
@@ -46,15 +47,15 @@ type statement struct {
 var statements = []statement{
 	{id: "network-bandwidth", says: "DRBD consumed less network bandwidth than iSCSI and NFS.", metric: WANMB,
 		of: "bytes on the WAN during the migration, both directions, of valid trials",
-		// A rate, all of the measuring time, and what an I/O costs: a load in a closed loop
-		// that is slower also sends less.
+		// These are the rate, the bytes of all measuring phases, and the bytes for each
+		// byte of I/O: in a closed loop, a slower load also sends less.
 		beside: []string{WANMbitPerS, WANMeasuredMB, WANPerIOByte}},
 	{id: "maximum-response-time", says: "DRBD had a lower maximum I/O response time than iSCSI and NFS.", metric: group.MaxResponseMs,
 		of:     "longest response time of any I/O from the storage's preparation to the end of phase after; of a trial that failed ∞",
 		beside: []string{group.ReadResponseMs, group.WriteResponseMs}},
 }
 
-// claims are judged for each hypervisor by itself.
+// claims judges the claims, separately for each hypervisor.
 func (m *material) claims() []Claim {
 	all := []Claim{}
 	storages := m.rivalsBy(FactorStorage)
@@ -81,8 +82,9 @@ func (m *material) claims() []Claim {
 	return all
 }
 
-// rival is DRBD against one storage system, by the pairs of everywhere. Its verdict is
-// the side to which they tend, however sure that is.
+// rival compares DRBD with one storage system over the pairs of all profiles above 0 ms,
+// directions and loads. Its verdict is the side to which they tend, no matter how certain
+// that is.
 func (m *material) rival(storages []rivals, hypervisor, name, metric string) Rival {
 	var pairs []pair
 	for _, of := range storages {
@@ -115,7 +117,7 @@ func settle(claims []Claim) {
 		for j := range c.Against {
 			against := &c.Against[j]
 			against.AdjustedP, adjusted = Number(adjusted[0]), adjusted[1:]
-			if !(against.AdjustedP <= alpha) { // NaN too
+			if !(against.AdjustedP <= alpha) { // also true of NaN
 				against.Verdict = Undecided
 			}
 		}
@@ -124,7 +126,7 @@ func settle(claims []Claim) {
 	}
 }
 
-// verdictOf is the rule that claimRule states.
+// verdictOf applies the rule that claimRule states.
 func verdictOf(against []Rival) ClaimVerdict {
 	less, notLess, tested := 0, 0, 0
 	for _, rival := range against {
@@ -149,7 +151,7 @@ func verdictOf(against []Rival) ClaimVerdict {
 	return ClaimUndecided
 }
 
-// why tells the figures of a claim.
+// why says a claim's figures in words.
 func why(c *Claim) string {
 	var parts []string
 	for _, rival := range c.Against {
@@ -166,7 +168,7 @@ func why(c *Claim) string {
 	return fmt.Sprintf("%s: %s.", c.Metric, strings.Join(parts, "; "))
 }
 
-// probability is a p as people write it.
+// probability formats a p-value.
 func probability(p Number) string {
 	if p < 0.001 {
 		return "< 0.001"

@@ -17,15 +17,16 @@ const (
 	FactorHypervisor = "hypervisor"
 )
 
-// pair is two trials of the same block, by a metric.
+// pair is the values of a metric in two trials of the same block.
 type pair struct{ a, b float64 }
 
-// log of the ratio of the two.
+// log is the logarithm of the ratio of the two values.
 func (p pair) log() float64 { return math.Log(stats.Ratio(p.a, p.b)) }
 
-// block is where a trial stands beside others. Where cells go both ways in turn, some
-// begin with one way and some with the other, so that only two blocks together, the
-// first and the second and so on, have each cell in each direction.
+// block is the block by which a trial is paired with others. Where cells run in both
+// directions in turn, some begin with one direction and some with the other, so only two
+// consecutive blocks together (the first and the second, and so on) have each cell in each
+// direction.
 func (m *material) block(of *one) int32 {
 	if m.balanced {
 		return (of.row.Block + 1) / 2
@@ -33,8 +34,8 @@ func (m *material) block(of *one) int32 {
 	return of.row.Block
 }
 
-// pairs are those trials of two groups that are in the same block and both say
-// something of a metric, in the order of the blocks.
+// pairs are the trials of two groups that are in the same block and both have a value of
+// the metric, in the order of the blocks.
 func (m *material) pairs(a, b *sample, of *metric) []pair {
 	blocks := map[int32][2][]float64{}
 	for side, sample := range []*sample{a, b} {
@@ -56,15 +57,15 @@ func (m *material) pairs(a, b *sample, of *metric) []pair {
 	return pairs
 }
 
-// rivals are two groups that differ in one factor only.
+// rivals are two groups that differ in exactly one factor.
 type rivals struct {
 	factor, aName, bName string
-	common               group.Factors // the factor is ""
+	common               group.Factors // the factors that both have; the factor in which they differ is ""
 	direction            string
 	a, b                 *sample
 }
 
-// without is a group's factors but for one, and that one's value.
+// without returns a group's factors with one of them removed, and the value of that one.
 func without(factors group.Factors, factor string) (group.Factors, string) {
 	switch factor {
 	case FactorStorage:
@@ -78,7 +79,8 @@ func without(factors group.Factors, factor string) (group.Factors, string) {
 	}
 }
 
-// rivalsBy are all of a factor: the groups of the matrix, in the order of the cells.
+// rivalsBy are all rivals that differ in a factor: groups of the matrix, in the order of
+// the cells.
 func (m *material) rivalsBy(factor string) []rivals {
 	var all []rivals
 	for i, a := range m.groups {
@@ -94,7 +96,7 @@ func (m *material) rivalsBy(factor string) []rivals {
 	return all
 }
 
-// acrossRTTs puts the rivals together that differ in the WAN only.
+// acrossRTTs groups rivals that have the same names and factors apart from the WAN profile.
 func acrossRTTs(all []rivals) [][]rivals {
 	type key struct {
 		aName, bName, direction string
@@ -116,7 +118,7 @@ func acrossRTTs(all []rivals) [][]rivals {
 	return across
 }
 
-// comparisons of all rivals by each metric.
+// comparisons compares all rivals in each metric.
 func (m *material) comparisons(told []*metric) []Comparison {
 	all := []Comparison{}
 	for _, factor := range []string{FactorStorage, FactorHypervisor} {
@@ -149,7 +151,7 @@ func (m *material) comparisons(told []*metric) []Comparison {
 	return all
 }
 
-// compared is what pairs say of A against B, by themselves.
+// compared compares A with B by these pairs, without correction for other comparisons.
 func compared(of rivals, metric string, pairs []pair) Comparison {
 	c := Comparison{Factor: of.factor, A: of.aName, B: of.bName, Metric: metric, Direction: of.direction, Factors: of.common, Pairs: len(pairs), Verdict: Undecided}
 	var logs, differences []float64
@@ -174,7 +176,7 @@ func compared(of rivals, metric string, pairs []pair) Comparison {
 	return c
 }
 
-// side is to which side a test tends.
+// side is the side to which a test tends.
 func side(test stats.Test) Verdict {
 	switch {
 	case test.Less < test.Greater:
@@ -185,8 +187,8 @@ func side(test stats.Test) Verdict {
 	return Undecided
 }
 
-// adjust makes one family of comparisons: by Holm's correction, those that are not
-// sure enough become undecided.
+// adjust corrects one family of comparisons by Holm's method: those that are then not
+// certain enough become undecided.
 func adjust(family []Comparison) {
 	p := make([]float64, len(family))
 	tested := 0
@@ -198,13 +200,14 @@ func adjust(family []Comparison) {
 	for i, adjusted := range stats.Holm(p) {
 		c := &family[i]
 		c.AdjustedP, c.Family, c.WantPairs = Number(adjusted), tested, stats.FewestPairs(tested, alpha)
-		if !(adjusted <= alpha) { // NaN too
+		if !(adjusted <= alpha) { // also true of NaN
 			c.Verdict = Undecided
 		}
 	}
 }
 
-// crossovers over the round trip, of each two storages that are at several.
+// crossovers finds the crossover of each two storages that were compared at several round
+// trips.
 func (m *material) crossovers(told []*metric) []Crossover {
 	all := []Crossover{}
 	for _, profiles := range acrossRTTs(m.rivalsBy(FactorStorage)) {
@@ -224,8 +227,8 @@ func (m *material) crossovers(told []*metric) []Crossover {
 	return all
 }
 
-// crossover of a metric over the profiles at which there are pairs; false where these
-// are fewer than two.
+// crossover finds a metric's crossover over the profiles at which there are pairs; false
+// where there are fewer than two such profiles.
 func (m *material) crossover(profiles []rivals, of *metric) (Crossover, bool) {
 	first := profiles[0]
 	c := Crossover{A: first.aName, B: first.bName, Metric: of.Name, Direction: first.direction, Factors: first.common, Points: []Point{}}

@@ -8,23 +8,23 @@ import (
 	"heliotrope/analysis/judge"
 )
 
-// one is a trial with what other tables know of it.
+// one is a trial, with what other tables have of it.
 type one struct {
 	row    *dataset.Trial
 	phases map[string]*dataset.Phase
-	// wanBytes by the interface's own count, both directions, before to after; nil
-	// where not each of these phases was counted.
+	// wanBytes is the interface's own count of both directions, in phases before to after;
+	// nil where one of these phases was not counted.
 	wanBytes *int64
 }
 
-// metric is one of which answers tell.
+// metric is a metric that answers can show.
 type metric struct {
 	About
 	value func(*one) (float64, bool)
 }
 
-// Metrics that are not of package group. Those of phases are before_, during_ and
-// after_ with the name of a column of table phases.
+// Metrics that package group does not define. The metrics of phases are called before_,
+// during_ or after_, followed by the name of a column of table phases.
 const (
 	WANMB          = "wan_mb"
 	WANMbitPerS    = "wan_mbit_per_s"
@@ -38,13 +38,13 @@ const (
 	bitsOfMegabyte = 8
 )
 
-// metrics in the order in which they are told.
+// metrics has all metrics in the order in which they are shown.
 var metrics = allMetrics()
 
-// IsMetric says whether answers tell of a metric.
+// IsMetric says whether answers have a metric of this name.
 func IsMetric(name string) bool { return metricOf(name) != nil }
 
-// MetricNames are those that answers may tell of.
+// MetricNames are the names of all metrics that answers may have.
 func MetricNames() []string {
 	names := make([]string, len(metrics))
 	for i := range metrics {
@@ -125,7 +125,7 @@ func allMetrics() []metric {
 
 var measuring = []string{dataset.Before, dataset.During, dataset.After}
 
-// scaled is a value in another unit; false of one that is not known.
+// scaled converts a value to another unit; false when the value is not known.
 func scaled[T int64 | float64](value *T, factor float64) (float64, bool) {
 	if value == nil {
 		return 0, false
@@ -134,7 +134,7 @@ func scaled[T int64 | float64](value *T, factor float64) (float64, bool) {
 	return in, !math.IsNaN(in) && !math.IsInf(in, 0)
 }
 
-// of is the metric of a trial; false where the trial says nothing of it.
+// of is the metric's value in a trial; false when the trial has none.
 func (m *metric) of(trial *one) (float64, bool) {
 	if !m.FailedIsInfinite && !valid(trial.row) {
 		return 0, false
@@ -142,7 +142,8 @@ func (m *metric) of(trial *one) (float64, bool) {
 	return m.value(trial)
 }
 
-// trafficOf is what the WAN's interface counted in the measuring phases, by attempt.
+// trafficOf is the bytes that the WAN's interface counted in the measuring phases, by
+// attempt.
 func trafficOf(rows []dataset.Traffic) map[string]*int64 {
 	type counted struct {
 		bytes  int64

@@ -13,21 +13,21 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Rows are the tables that answers are made of, as package dataset reads them. All
-// but the first may be empty: what they would tell is not known then.
+// Rows are the tables that answers are computed from, as package dataset reads them. All
+// except Trials may be empty: figures that need them are not known then.
 type Rows struct {
 	Trials  []dataset.Trial // table attempts
 	Phases  []dataset.Phase
 	Traffic []dataset.Traffic
 }
 
-// alpha is how often a family of comparisons may be wrong.
+// alpha is the probability with which a family of comparisons may decide anything wrongly.
 const alpha = 0.05
 
-// wantedPercent is the half width that MoreTrials wants.
+// wantedPercent is the half width, in percent of the median, at which MoreTrials aims.
 const wantedPercent = 5
 
-// ReadCampaign reads a campaign's folder to compare it.
+// ReadCampaign reads a campaign's folder for a comparison with another campaign.
 func ReadCampaign(folder string) (Campaign, error) {
 	manifest, rows, err := readRows(folder)
 	if err != nil {
@@ -55,8 +55,8 @@ func readRows(folder string) (manifest dataset.Manifest, rows Rows, err error) {
 	return manifest, rows, nil
 }
 
-// Of answers a campaign's questions from its rows, which it does not change. Trials of
-// another kind of testbed are an error: they are never mixed.
+// Of answers a campaign's questions from its rows, which it does not change. A trial on
+// another kind of testbed is an error: kinds are never mixed.
 func Of(campaign, testbedKind string, rows Rows) (Answers, error) {
 	all, err := sorted(campaign, testbedKind, rows)
 	if err != nil {
@@ -86,11 +86,11 @@ type sample struct {
 	trials  []*one
 }
 
-// material is a campaign's trials, sorted out.
+// material is a campaign's trials in their groups.
 type material struct {
 	groups   []*sample
 	sentinel []*one
-	// balanced says that cells go both ways, in turn: two blocks have each of them
+	// balanced says that cells run in both directions, in turn: two blocks have each cell
 	// once in each direction.
 	balanced bool
 	notes    []string
@@ -112,7 +112,7 @@ func sorted(campaign, testbedKind string, rows Rows) (*material, error) {
 	all := &material{notes: []string{}}
 	groups, directions := map[group.Key]*sample{}, map[string]bool{}
 	for i := range rows.Trials {
-		row := rows.Trials[i] // a copy: what calls itself valid may not be
+		row := rows.Trials[i] // a copy: a row that says valid may contradict itself, and its verdict is changed here
 		if row.TestbedKind != testbedKind {
 			return nil, fmt.Errorf("answer for campaign %s: trial %s ran on a testbed that is %s, the campaign's are %s",
 				campaign, row.Key, row.TestbedKind, testbedKind)
@@ -148,7 +148,7 @@ func sorted(campaign, testbedKind string, rows Rows) (*material, error) {
 	return all, nil
 }
 
-// told are the metrics of which any trial says something.
+// told are the metrics that any trial has a value of.
 func (m *material) told() []*metric {
 	var told []*metric
 	for i := range metrics {
@@ -161,7 +161,7 @@ func (m *material) told() []*metric {
 
 func valid(row *dataset.Trial) bool { return trial.Verdict(row.Verdict) == trial.Valid }
 
-// values of a metric, one of each trial that says something of it.
+// values are the group's values of a metric, one for each trial that has a value.
 func (s *sample) values(of *metric) []float64 {
 	var values []float64
 	for _, trial := range s.trials {
@@ -172,7 +172,7 @@ func (s *sample) values(of *metric) []float64 {
 	return values
 }
 
-// cell is what is told of a group by itself.
+// cell is the figures of one group.
 func (s *sample) cell(told []*metric) Cell {
 	counts := map[trial.Verdict]int{}
 	for _, of := range s.trials {
@@ -192,7 +192,7 @@ func rate(count, of int) Rate {
 	return Rate{Count: count, Of: of, Share: Number(float64(count) / float64(of)), Low: Number(interval.Low), High: Number(interval.High)}
 }
 
-// estimate is the median of values and how sure it is.
+// estimate is the median of some values, with its interval.
 func estimate(metric string, values []float64) Estimate {
 	median, interval := stats.Median(values), stats.Default.Median(values)
 	percent := stats.HalfWidthPercent(median, interval)

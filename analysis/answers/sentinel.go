@@ -8,11 +8,11 @@ import (
 	"heliotrope/analysis/stats"
 )
 
-// watched are the metrics in which the sentinel's trend is looked for.
+// watched are the metrics whose trend over the sentinel's trials is computed.
 var watched = []string{BeforeIOPS, group.BlackoutMs, group.TotalMigrationMs, group.MaxResponseMs}
 
-// trends of the sentinel's trials, over the time at which they began. A trial whose
-// value is infinite is left out: no slope leads there.
+// trends are the trends of the sentinel's trials over the times at which they began. A
+// trial with an infinite value is left out: no slope leads to it.
 func (m *material) trends() []Trend {
 	trends := []Trend{}
 	var p []float64

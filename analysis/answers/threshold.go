@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// Threshold is what a campaign must not be beyond, beside an earlier one:
+// Threshold is a limit for how a campaign may differ from an earlier one:
 //
-//	METRIC > CHANGE    fails where the later median is more than so much above the earlier one
-//	METRIC < CHANGE    fails where it is more than so much below it (above, with +)
+//	METRIC > CHANGE    fails where the median has changed from the earlier campaign by more than CHANGE
+//	METRIC < CHANGE    fails where it has changed by less than CHANGE
 //
-// where METRIC is one of MetricNames and CHANGE a signed number, with % a share of the
-// earlier median and without it in the metric's unit: max_response_ms > +10%,
-// before_iops < -5%, blackout_ms > +50. FailureRate may stand in a metric's place: its
+// METRIC is one of MetricNames. CHANGE is a number with a sign: with % it is a share of the
+// earlier median, otherwise it is in the metric's unit. Examples: max_response_ms > +10%,
+// before_iops < -5%, blackout_ms > +50. FailureRate may stand in place of a metric; its
 // change is in percentage points.
 type Threshold struct {
 	Metric  string
@@ -29,7 +29,7 @@ const FailureRate = "failure_rate"
 
 var thresholdForm = regexp.MustCompile(`^\s*([a-z0-9_]+)\s*([<>])\s*([+-][0-9]+(?:\.[0-9]+)?)\s*(%?)\s*$`)
 
-// ParseThreshold parses one. Its errors say what is wanted.
+// ParseThreshold parses a threshold. Its errors say which form is wanted.
 func ParseThreshold(text string) (Threshold, error) {
 	parts := thresholdForm.FindStringSubmatch(text)
 	if parts == nil {
@@ -49,7 +49,7 @@ func ParseThreshold(text string) (Threshold, error) {
 	return Threshold{Metric: parts[1], Below: parts[2] == "<", Value: value, Percent: parts[4] != ""}, nil
 }
 
-// String is as ParseThreshold takes it.
+// String is the threshold in the form that ParseThreshold takes.
 func (t Threshold) String() string {
 	sign, unit := ">", ""
 	if t.Below {

@@ -8,15 +8,15 @@ import (
 	"heliotrope/analysis/stats"
 )
 
-// Versus is one campaign after another one: before and after an upgrade. The two were
-// run at different times, so that what differs may be anything that has changed
-// meanwhile; nothing is paired.
+// Versus compares a campaign with a later one, for instance before and after an upgrade.
+// The two were run at different times, so a difference may come from anything that has
+// changed since; nothing is paired.
 type Versus struct {
 	A       Side         `json:"a"` // before
 	B       Side         `json:"b"` // after
 	Metrics []About      `json:"metrics"`
-	Cells   []CellVersus `json:"cells"` // of the matrix, that both have; in the order of A's
-	// OnlyA and OnlyB are those that one of them has.
+	Cells   []CellVersus `json:"cells"` // cells of the matrix that both have, in the order of A's
+	// OnlyA and OnlyB are the cells that only one of them has.
 	OnlyA      []CellName `json:"only_a"`
 	OnlyB      []CellName `json:"only_b"`
 	Thresholds []Exceeded `json:"thresholds"` // in the order in which they are given
@@ -41,7 +41,7 @@ type CellVersus struct {
 	Factors   group.Factors  `json:"factors"`
 	FailuresA Rate           `json:"failures_a"`
 	FailuresB Rate           `json:"failures_b"`
-	Metrics   []MetricVersus `json:"metrics"` // that both know
+	Metrics   []MetricVersus `json:"metrics"` // those that both have values of
 }
 
 // MetricVersus is a metric of a cell in both campaigns.
@@ -49,23 +49,24 @@ type MetricVersus struct {
 	Metric string   `json:"metric"`
 	A      Estimate `json:"a"`
 	B      Estimate `json:"b"`
-	// Ratio is B's median by A's, and Difference B's less A's, with their intervals
-	// (BCa); not known where one of them has too few values.
+	// Ratio is B's median divided by A's, and Difference B's minus A's, with their
+	// intervals (BCa); not known where one of them has too few values.
 	Ratio          Number `json:"ratio"`
 	RatioLow       Number `json:"ratio_low"`
 	RatioHigh      Number `json:"ratio_high"`
 	Difference     Number `json:"difference"`
 	DifferenceLow  Number `json:"difference_low"`
 	DifferenceHigh Number `json:"difference_high"`
-	// P is of the rank-sum test, two-sided, AdjustedP Holm's over all cells of the metric.
+	// P is of the two-sided rank-sum test; AdjustedP is Holm's, over all cells of the
+	// metric.
 	P         Number  `json:"p"`
 	AdjustedP Number  `json:"adjusted_p"`
 	Verdict   Verdict `json:"verdict"` // of B against A
 }
 
-// Compare compares two campaigns, cell by cell, and asks each threshold of every cell.
-// It is an error when they have no cell in common, or none of these knows the metric
-// of a threshold: nothing would be shown by that.
+// Compare compares two campaigns cell by cell, and checks every threshold in every cell. It
+// is an error when they have no cell in common, or when none of the common cells has the
+// metric of a threshold: the comparison would show nothing.
 func Compare(a, b Campaign, thresholds []Threshold) (Versus, error) {
 	of := Versus{A: a.Side, B: b.Side, Metrics: []About{}, Cells: []CellVersus{}, OnlyA: []CellName{}, OnlyB: []CellName{}, Thresholds: []Exceeded{}, Notes: []string{}}
 	for _, note := range a.all.notes {
@@ -101,8 +102,8 @@ func Compare(a, b Campaign, thresholds []Threshold) (Versus, error) {
 
 func nameOf(of *sample) CellName { return CellName{of.key.CellID, of.key.Direction} }
 
-// inBoth are the cells of the matrix that two campaigns have, and those of the first
-// that the other has not.
+// inBoth are the cells of the matrix that both campaigns have, and those that only the
+// first has.
 func inBoth(a, b *material) (both [][2]*sample, only []CellName) {
 	only = []CellName{}
 	others := map[group.Key]*sample{}
@@ -121,7 +122,7 @@ func inBoth(a, b *material) (both [][2]*sample, only []CellName) {
 	return both, only
 }
 
-// compare compares a metric in all cells that know it; false where none does.
+// compare compares a metric in all cells that have it; false when none has.
 func (v *Versus) compare(metric *metric, both [][2]*sample) bool {
 	var p []float64
 	var found []*MetricVersus
@@ -148,47 +149,47 @@ func (v *Versus) compare(metric *metric, both [][2]*sample) bool {
 	return len(found) > 0
 }
 
-// Campaign is one that can be compared.
+// Campaign is a campaign that was read for a comparison.
 type Campaign struct {
 	Side
 	all *material
 }
 
-// Sorted makes a campaign of its rows. The errors are those of Of.
+// Sorted makes a Campaign from its rows. Its errors are those of Of.
 func Sorted(campaign, testbedKind string, rows Rows) (Campaign, error) {
 	all, err := sorted(campaign, testbedKind, rows)
 	return Campaign{Side{testbedKind, campaign}, all}, err
 }
 
-// exceededVerdict is what a threshold finds of one cell.
+// exceededVerdict is a threshold's verdict in one cell.
 type exceededVerdict string
 
-// Verdicts of thresholds: that it is exceeded or kept is shown by the interval;
-// anything else is undecided.
+// Verdicts of thresholds. Exceeded and kept must be shown by the interval; anything else is
+// undecided.
 const (
 	ThresholdExceeded  exceededVerdict = "exceeded"
 	ThresholdKept      exceededVerdict = "kept"
 	ThresholdUndecided exceededVerdict = "undecided"
 )
 
-// Exceeded is what a threshold finds.
+// Exceeded is the result of a threshold.
 type Exceeded struct {
 	Threshold string         `json:"threshold"`
-	Fails     bool           `json:"fails"` // exceeded in a cell
-	Cells     []CellExceeded `json:"cells"` // that know the metric in both campaigns
+	Fails     bool           `json:"fails"` // it is exceeded in a cell
+	Cells     []CellExceeded `json:"cells"` // cells in which both campaigns have the metric
 }
 
-// CellExceeded is what a threshold finds of one cell.
+// CellExceeded is the result of a threshold in one cell.
 type CellExceeded struct {
 	CellName
-	Value     Number          `json:"value"` // ratio, or difference, as the threshold wants it
+	Value     Number          `json:"value"` // the ratio or the difference, as the threshold states its change
 	Low       Number          `json:"low"`
 	High      Number          `json:"high"`
-	AdjustedP Number          `json:"adjusted_p"` // of being beyond, one-sided; Holm's over the cells. Not of failure rates
+	AdjustedP Number          `json:"adjusted_p"` // of being beyond the threshold, one-sided; Holm's over the cells. Not known for failure rates
 	Verdict   exceededVerdict `json:"verdict"`
 }
 
-// ask asks a threshold of each cell.
+// ask checks a threshold in each cell.
 func (t Threshold) ask(both [][2]*sample) (Exceeded, error) {
 	of := Exceeded{Threshold: t.String(), Cells: []CellExceeded{}}
 	var p []float64
@@ -234,7 +235,7 @@ func (t Threshold) ask(both [][2]*sample) (Exceeded, error) {
 	return of, nil
 }
 
-// verdict is what the interval of a change shows of its limit.
+// verdict compares the interval of a change with the threshold's limit.
 func (t Threshold) verdict(interval stats.Interval, limit float64) exceededVerdict {
 	beyond, within := interval.Low > limit, interval.High <= limit
 	if t.Below {
@@ -249,8 +250,8 @@ func (t Threshold) verdict(interval stats.Interval, limit float64) exceededVerdi
 	return ThresholdUndecided
 }
 
-// askFailures asks a threshold of the failure rates of each cell, in percentage points. The
-// intervals are wide enough for all cells together (Bonferroni).
+// askFailures checks a threshold of the failure rates in each cell, in percentage points.
+// The intervals are wide enough to hold in all cells together (Bonferroni).
 func (t Threshold) askFailures(both [][2]*sample, of Exceeded) Exceeded {
 	for _, cell := range both {
 		a, b := cell[0].cell(nil).Failures, cell[1].cell(nil).Failures

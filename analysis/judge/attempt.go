@@ -6,7 +6,7 @@ import (
 	"heliotrope/analysis/dataset"
 )
 
-// Attempts are the attempts of a campaign's folder, with their rows.
+// Attempts are all attempts of a campaign's folder, with their rows.
 type Attempts struct {
 	Trials       []dataset.Trial
 	folder       string
@@ -14,7 +14,7 @@ type Attempts struct {
 	ledger       map[string][]dataset.Ledger
 }
 
-// ReadAttempts reads the campaign's tables that are needed to judge again.
+// ReadAttempts reads the campaign's tables that judging again needs.
 func ReadAttempts(folder string) (Attempts, error) {
 	a := Attempts{folder: folder, certificates: map[string][]dataset.Certificate{}, ledger: map[string][]dataset.Ledger{}}
 	var err error
@@ -35,15 +35,15 @@ func ReadAttempts(folder string) (Attempts, error) {
 	return a, err
 }
 
-// Raw is an attempt's rows. A file that the attempt does not have is none.
+// Raw is an attempt's rows. The table of a file that the attempt does not have is nil.
 func (a Attempts) Raw(row *dataset.Trial) Raw {
 	raw := RawOf(a.folder, row)
 	raw.Certificates, raw.Ledger = a.certificates[row.Key], a.ledger[row.Key]
 	return raw
 }
 
-// RawOf is the rows in an attempt's own files, in a campaign's folder. The row
-// says which there are; see dataset.Trial.SetFiles.
+// RawOf is the rows in an attempt's own files, in a campaign's folder. The attempt's row
+// says which files it has; see dataset.Trial.SetFiles.
 func RawOf(folder string, row *dataset.Trial) Raw {
 	var raw Raw
 	if row.Folder == "" {
@@ -71,7 +71,7 @@ func RawOf(folder string, row *dataset.Trial) Raw {
 	return raw
 }
 
-// ReadIO reads of an io.parquet what Judge needs.
+// ReadIO reads those columns of an io.parquet that Judge needs.
 func ReadIO(path string) dataset.Batches[dataset.IO] {
 	return dataset.ReadIO(path, "ts_ns", "guest_ts_ns", "latency_ns", "op", "size_bytes", "error")
 }

@@ -14,13 +14,13 @@ import (
 // look is one sample of a disk's counters on one host.
 type look struct {
 	ts    int64
-	grown bool // since the look before
+	grown bool // since the sample before
 }
 
-// looksAt turns the readings of one host's guest disk into looks. Only
-// neighbours are compared; a counter that fell has begun again at 0, and what it
-// has is what grew. The first look at a disk says nothing about growth, also when
-// it has two readings of a counter.
+// looksAt turns the readings of the guest's disk on one host into looks. It compares only
+// neighbouring readings. A counter that fell has begun again at 0, and has grown by its new
+// value. The first look at a disk says nothing about growth, even when it has two readings
+// of a counter.
 func looksAt(rows []dataset.Counter) []look {
 	sortReadings(rows)
 	last := map[string]int64{}
@@ -39,18 +39,18 @@ func looksAt(rows []dataset.Counter) []look {
 	return looks
 }
 
-// sortReadings puts readings in the order of their times. Of those of one time the
-// smaller comes first: a counter that begins again at 0 takes longer than that.
+// sortReadings sorts readings by time. Of readings at the same time the smaller comes
+// first: a counter needs longer to begin again at 0.
 func sortReadings(rows []dataset.Counter) {
 	slices.SortStableFunc(rows, func(a, b dataset.Counter) int {
 		return cmp.Or(cmp.Compare(a.TsNs, b.TsNs), cmp.Compare(a.Value, b.Value))
 	})
 }
 
-// backend says for how long the disk was silent, as the hosts' control domains
-// counted its completed I/Os: the longest time without any at the source or the
-// target that overlaps the stall. Where those count nothing, it is what the other
-// hosts with the disk counted, such as the storage server.
+// backend says for how long the disk was silent, by its completed I/Os as the hosts'
+// control domains counted them: the longest time without any at the source or the target
+// that overlaps the stall. Where these hosts count nothing, it uses the counts of the other
+// hosts that have the disk, such as the storage server.
 func (s *scene) backend(disks map[string][]dataset.Counter, window span) dataset.Witness {
 	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessBackend}
 	var events []event
@@ -83,7 +83,7 @@ func (s *scene) backend(disks map[string][]dataset.Counter, window span) dataset
 	return w
 }
 
-// diskHosts are the hosts whose counts of the disk are heard.
+// diskHosts are the hosts whose counts of the disk are used.
 func (s *scene) diskHosts(disks map[string][]dataset.Counter) []string {
 	sites := slices.Compact([]string{s.source, s.target})
 	if slices.ContainsFunc(sites, func(name string) bool { return !s.lacks(name, inventory.Counters) }) {
@@ -92,9 +92,9 @@ func (s *scene) diskHosts(disks map[string][]dataset.Counter) []string {
 	return slices.Sorted(maps.Keys(disks))
 }
 
-// backendHole says where nobody looked at the disk: at the source up to the
-// stall, and at the target from then on. A device may come to the target, and go
-// from the source, in the migration. Any other host has it all the time.
+// backendHole says where nobody looked at the disk: at the source before the stall, or at
+// the target after it. During the migration the device may appear at the
+// target and vanish from the source. Any other host has it all the time.
 func (s *scene) backendHole(hosts []string, looks map[string][]look, window span) string {
 	if s.source == "" {
 		return hostsUnknown
@@ -111,7 +111,7 @@ func (s *scene) backendHole(hosts []string, looks map[string][]look, window span
 	}
 	for _, host := range hosts {
 		var times []int64
-		before, after := false, need[host].to == window.to // it looked when the span began, and still when it ended
+		before, after := false, need[host].to == window.to // whether it looked when the span began, and still when the span ended
 		for _, l := range looks[host] {
 			times = append(times, l.ts)
 			before, after = before || l.ts <= need[host].from, after || l.ts >= need[host].to

@@ -11,7 +11,7 @@ import (
 	"heliotrope/internal/wan/probe"
 )
 
-// Moments and directions of table certificates.
+// Moments and directions in table certificates.
 const (
 	MomentBefore  = "before"
 	MomentAfter   = "after"
@@ -19,8 +19,8 @@ const (
 	directionBToA = "b-to-a"
 )
 
-// CertificateRows are a certificate's two rows of table certificates, judged by
-// the tolerance. Moment is MomentBefore or MomentAfter.
+// CertificateRows are the two rows of table certificates for a certificate, one for each
+// direction, judged by the tolerance. Moment is MomentBefore or MomentAfter.
 func CertificateRows(trialKey, moment string, certificate wan.Certificate, profile wan.Profile, tolerance wan.Tolerance) []dataset.Certificate {
 	row := func(direction string, d wan.Direction, problem error) dataset.Certificate {
 		r := dataset.Certificate{
@@ -47,7 +47,7 @@ func CertificateRows(trialKey, moment string, certificate wan.Certificate, profi
 
 func durationMs(d time.Duration) *float64 { return milliseconds(float64(d.Nanoseconds())) }
 
-// probeRow is what the row has of a probe.
+// probeRow converts a probe to the columns of a row.
 func probeRow(p *wan.Probe) dataset.Probe {
 	if p == nil {
 		return dataset.Probe{}
@@ -62,7 +62,7 @@ func probeRow(p *wan.Probe) dataset.Probe {
 	return row
 }
 
-// probeOf is the probe that a row tells of; nil when none was sent.
+// probeOf is the probe that a row describes; nil when none was sent.
 func probeOf(row *dataset.Probe) *wan.Probe {
 	if row.Sent == nil {
 		return nil
@@ -96,7 +96,7 @@ func textOf(err error) string {
 	return err.Error()
 }
 
-// certificateOf is the certificate that a row is one direction of.
+// certificateOf is a certificate with the one direction that a row describes.
 func certificateOf(row *dataset.Certificate) (wan.Certificate, error) {
 	duration := func(ms *float64) time.Duration {
 		if ms == nil {

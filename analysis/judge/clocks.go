@@ -13,22 +13,22 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// bound is how uncertain a clock is, which package timebase knows: its readings
-// are bounds, and a clock drifts between them no faster than a clock does.
+// bound is the uncertainty of a clock, as package timebase computes it: readings are
+// bounds, and between them a clock drifts no faster than clocks do.
 type bound interface {
 	UncertaintyAt(ours time.Time) time.Duration
 	Worst(from, to time.Time) time.Duration
 }
 
-// clocks are those of the machines, as table clocks has them.
+// clocks are the machines' clocks, from table clocks.
 type clocks struct {
 	readings map[string][]timebase.Reading
 	bounds   map[string]bound
-	broken   map[string]error // why a machine is not among the bounds
+	broken   map[string]error // why a machine's clock is not among the bounds
 }
 
-// newClocks makes the hosts' clocks; the guest's needs the stall. steered is how
-// fast each was made to run.
+// newClocks makes the hosts' clocks; the guest's can only be made once the stall is known.
+// steered says how much faster each clock was made to run.
 func newClocks(rows []dataset.Clock, steered map[string][]float64) clocks {
 	c := clocks{readings: map[string][]timebase.Reading{}, bounds: map[string]bound{}, broken: map[string]error{}}
 	for _, row := range rows {
@@ -48,7 +48,7 @@ func newClocks(rows []dataset.Clock, steered map[string][]float64) clocks {
 	return c
 }
 
-// steering is how fast each host's kernel had its clock run beyond its oscillator,
+// steering is by how much each host's kernel had its clock run faster than its oscillator,
 // in ppm, as it was sampled.
 func steering(counters dataset.Batches[dataset.Counter]) (map[string][]float64, error) {
 	steered := map[string][]float64{}
@@ -65,8 +65,8 @@ func steering(counters dataset.Batches[dataset.Counter]) (map[string][]float64, 
 	return steered, nil
 }
 
-// setGuest takes the guest's clock. One that is known before the stall only says
-// nothing of phase after.
+// setGuest adds the guest's clock. A clock that is only known before the stall says nothing
+// about phase after.
 func (c clocks) setGuest(guest Guest) {
 	switch {
 	case guest.OneSided:
@@ -78,8 +78,8 @@ func (c clocks) setGuest(guest Guest) {
 	}
 }
 
-// at is how uncertain a machine's clock is at a moment, in ns. False when
-// nothing is known of it.
+// at is the uncertainty of a machine's clock at a moment, in ns; false when nothing is
+// known of the clock.
 func (c clocks) at(machine string, ts int64) (int64, bool) {
 	clock, ok := c.bounds[machine]
 	if !ok {
@@ -88,8 +88,8 @@ func (c clocks) at(machine string, ts int64) (int64, bool) {
 	return clock.UncertaintyAt(time.Unix(0, ts)).Nanoseconds(), true
 }
 
-// clockLimit finds the worst clock of the measuring phases, and whether it is
-// beyond the limit.
+// clockLimit finds the most uncertain clock of the measuring phases, and checks it against
+// the limit.
 func (s *scene) clockLimit() {
 	s.row.ClockUncertaintyMs = nil
 	if !s.complete() {
@@ -113,8 +113,8 @@ func (s *scene) clockLimit() {
 	}
 }
 
-// clockOwners are the machines whose clocks count: all that have one, and the guest,
-// unless that did not come back.
+// clockOwners are the machines whose clocks count: all that have one, and the guest, unless
+// the guest did not come back.
 func (s *scene) clockOwners() []string {
 	var names []string
 	for _, h := range s.hosts {
@@ -123,14 +123,14 @@ func (s *scene) clockOwners() []string {
 		}
 	}
 	if s.outcome.code == cause.GuestHung {
-		return names // that nobody read it is what happened
+		return names // nobody could read its clock: that is part of the outcome
 	}
 	return append(names, trial.Guest)
 }
 
-// brokenClock says why nothing is known of a machine's clock. A guest's that
-// steps while nobody knows whether it was stopped may be a good one: what the
-// hypervisor's witness lacks is told there.
+// brokenClock notes why nothing is known of a machine's clock. When the guest's clock steps
+// and nobody knows whether the guest was stopped, the clock may be a good one: then the
+// problem of the hypervisor's witness is reported instead.
 func (s *scene) brokenClock(machine string) {
 	err := s.clocks.broken[machine]
 	var jump *timebase.JumpError

@@ -9,22 +9,23 @@ import (
 	"heliotrope/analysis/dataset"
 )
 
-// coarsest is the longest time of a histogram whose I/Os can still be told to be of
-// one round or another.
+// coarsest is the longest interval of a histogram whose I/Os can still be assigned to one
+// round or another.
 const coarsest = 100 * time.Millisecond
 
-// blurred are the completions of which table histograms alone tells: each of its times
-// with any is one event, at its end, that may have happened as long before.
+// blurred are completions that only table histograms has. Each interval with completions is
+// one event at the interval's end, which may have happened up to the interval's length
+// earlier.
 type blurred struct {
-	events []event // those that are not heard yet, in their order
+	events []event // events that have not been handled yet, in their order
 	ios    int64
-	// longestNs is that of the times in the window, and coarse says that one in the
-	// measuring phases is too long for rounds.
+	// longestNs is the longest interval in the window. coarse says that an interval in the
+	// measuring phases is too long to be assigned to rounds.
 	longestNs int64
 	coarse    bool
 }
 
-// readHistograms takes what table histograms has, before the I/Os of table io.
+// readHistograms reads table histograms. It must run before the I/Os of table io are read.
 func (s *scene) readHistograms(histograms dataset.Batches[dataset.Histogram]) error {
 	window, _ := s.window()
 	blurred := &s.load.blurred
@@ -48,7 +49,7 @@ func (s *scene) readHistograms(histograms dataset.Batches[dataset.Histogram]) er
 	return nil
 }
 
-// addHistogram counts its I/Os where its time began.
+// addHistogram counts the I/Os of an interval at the interval's beginning.
 func (l *load) addHistogram(h *dataset.Histogram) error {
 	for _, phase := range l.phases {
 		if phase.contains(h.TsNs) {
@@ -66,7 +67,7 @@ func (l *load) addHistogram(h *dataset.Histogram) error {
 	return nil
 }
 
-// until hears the events up to a moment.
+// until handles the events up to a moment.
 func (l *load) until(ts int64) {
 	for events := l.blurred.events; len(events) > 0 && events[0].ts <= ts; events = l.blurred.events {
 		l.blurred.events = events[1:]
@@ -74,11 +75,11 @@ func (l *load) until(ts int64) {
 	}
 }
 
-// addHistogram counts response times by the middles of their buckets, which are those
-// of a histogram here too.
+// addHistogram counts response times as the middles of their buckets; both histograms have
+// the same buckets.
 func (p *phaseLoad) addHistogram(h *dataset.Histogram) error {
 	if h.IOs == h.Errors {
-		return nil // nothing got done
+		return nil // nothing completed successfully
 	}
 	of := &p.writes
 	if h.Op == dataset.OpRead {
@@ -91,8 +92,8 @@ func (p *phaseLoad) addHistogram(h *dataset.Histogram) error {
 	return nil
 }
 
-// addHistogram takes its longest I/O, the only one whose response time it has. Whether
-// that was in flight over the step is not known if it may have been.
+// addHistogram takes an interval's longest I/O, the only one whose response time is known
+// exactly. When that I/O may have been in flight over the step, it counts as blurred.
 func (r *responses) addHistogram(h *dataset.Histogram) {
 	part := span{h.TsNs - h.MaxNs, h.TsNs + h.LengthNs}
 	if part.from >= r.part.to || part.to < r.part.from || h.IOs == 0 {

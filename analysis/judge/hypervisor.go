@@ -11,23 +11,23 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// watchInterval is how often a hypervisor's witness proves that it looks.
+// watchInterval is the interval at which a hypervisor's witness proves that it still looks.
 const watchInterval = time.Second
 
-// toldHole is how long a hypervisor that tells of each change by itself, with its
-// own time, may be silent: no change is missed meanwhile, for a connection that is
-// lost ends the witness. One that is busy with a migration answers late.
+// toldHole is how long a hypervisor may be silent that reports every change by itself, with
+// its own time. No change is missed meanwhile, because a lost connection ends the witness;
+// but a hypervisor that is busy with a migration answers late.
 const toldHole = 5 * time.Second
 
-// hostsUnknown is of an attempt that did not get as far as to ask its hosts.
+// hostsUnknown is the problem of an attempt that ended before its hosts were asked.
 const hostsUnknown = "the hosts are not known"
 
-// hypervisor says when the guest was stopped and when it ran again: in a
-// migration, from the source's last transition from running to suspended before
-// the target ran it, to the target's first running; in a pause, from paused to
-// running. Without either it should see nothing. Every line is the guest's: the
-// witness knows it by its identity. Where a host's own record tells, it is the
-// longest stop that the host has written down on which the guest runs afterwards.
+// hypervisor says when the guest was stopped and when it ran again. In a migration that is
+// from the source's last transition from running to suspended, before the target ran the
+// guest, to the target's first running; in a pause, from paused to running. Without either
+// it should see nothing. All lines are of the guest: the witness knows it by its identity.
+// Where a host has its own record, the stall is the longest stop in that record after which
+// the guest runs.
 func (s *scene) hypervisor(domains []dataset.Domain, window span) dataset.Witness {
 	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessHypervisor, Samples: int64(len(domains))}
 	if s.source == "" {
@@ -68,7 +68,7 @@ func (s *scene) hypervisor(domains []dataset.Domain, window span) dataset.Witnes
 	return w
 }
 
-// domainsOf are an attempt's, in the order of their times.
+// domainsOf are an attempt's domain states in the order of their times.
 func domainsOf(raw Raw) ([]dataset.Domain, error) {
 	domains, err := dataset.All(orNone(raw.Domains))
 	if err != nil {
@@ -78,7 +78,7 @@ func domainsOf(raw Raw) ([]dataset.Domain, error) {
 	return domains, nil
 }
 
-// notSeen says that no stop was seen.
+// notSeen is the problem of a witness that saw no stop.
 func (s *scene) notSeen(domains []dataset.Domain) string {
 	if _, told := record(domains, s.target); told {
 		return "the record of " + s.target + " has no stop of the guest"
@@ -86,10 +86,11 @@ func (s *scene) notSeen(domains []dataset.Domain) string {
 	return "the guest was not seen to stop on " + s.source
 }
 
-// longestLook is the longest time between two lines of a host's watch in a
-// span, or between two looks that its watch tells of, if that is longer than a
-// line's interval; of a host whose own record tells, what of the span that leaves
-// out. told says that nobody looks on that host: its hypervisor tells.
+// longestLook is the longest time in a span during which nobody looked at a host: between
+// two lines of its watch, or between two looks that its watch reports, when that is longer
+// than a line's interval. For a host with its own record it is the part of the span that
+// the record leaves out. told says that nobody looks on that host, because its hypervisor
+// reports changes itself.
 func (s *scene) longestLook(domains []dataset.Domain, host string, window span) (longest int64, told bool) {
 	if kept, told := record(domains, host); told {
 		return max(kept.from-window.from, window.to-kept.to, 0), true
@@ -113,8 +114,8 @@ func (s *scene) longestLook(domains []dataset.Domain, host string, window span) 
 	return max(between, hole(looks, window)), watched && !looked
 }
 
-// suspension finds the lines, in their order, between which the guest stood
-// still; nil where there is none. The second is never before the first.
+// suspension finds the two lines between which the guest stood still; nil where there is
+// none. The second is never before the first.
 func (s *scene) suspension(domains []dataset.Domain, window span) (stopped, resumed *dataset.Domain) {
 	if _, told := record(domains, s.target); told {
 		return longestStop(domains, s.target, window)
@@ -125,7 +126,7 @@ func (s *scene) suspension(domains []dataset.Domain, window span) (stopped, resu
 	return stoppedAndResumed(domains, s.source, window)
 }
 
-// record is the time of which a host's own record tells; false when it has none.
+// record is the time that a host's own record covers; false when the host has none.
 func record(domains []dataset.Domain, host string) (kept span, told bool) {
 	for _, d := range domains {
 		if d.Host != host || d.State != witness.DomainRecord {
@@ -140,8 +141,7 @@ func record(domains []dataset.Domain, host string) (kept span, told bool) {
 	return kept, told
 }
 
-// longestStop finds the longest stop that a host's own record tells of, which ends
-// in a span.
+// longestStop finds the longest stop in a host's own record that ends in a span.
 func longestStop(domains []dataset.Domain, host string, window span) (stopped, resumed *dataset.Domain) {
 	var last *dataset.Domain
 	for i := range domains {
@@ -162,9 +162,9 @@ func longestStop(domains []dataset.Domain, host string, window span) (stopped, r
 	return stopped, resumed
 }
 
-// handedOver finds the source's stop and the target's start.
+// handedOver finds the stop at the source and the start at the target.
 func (s *scene) handedOver(domains []dataset.Domain, window span) (stopped, resumed *dataset.Domain) {
-	before := "" // of the guest at the source
+	before := "" // the guest's last state at the source
 	for i := range domains {
 		d := &domains[i]
 		switch {
@@ -183,8 +183,8 @@ func (s *scene) handedOver(domains []dataset.Domain, window span) (stopped, resu
 	return stopped, resumed
 }
 
-// stoppedAndResumed finds where the guest was running on a host, did not run,
-// and ran again, for the first time in a span.
+// stoppedAndResumed finds the first time in a span at which the guest, running on a host,
+// stopped and ran again.
 func stoppedAndResumed(domains []dataset.Domain, host string, window span) (stopped, resumed *dataset.Domain) {
 	before := ""
 	for i := range domains {

@@ -1,17 +1,16 @@
-// Package judge finds what an attempt of a trial measured from its rows in the
-// dataset, and whether that can be trusted.
+// Package judge finds out, from an attempt's rows in the dataset, what the attempt measured
+// and whether that can be trusted.
 //
-// It promises that it uses nothing but the tables and the limits it is given:
-// the same rows and limits give the same numbers, when the attempt ends and
-// years later. A witness that is not there, or that has a hole where it matters,
-// has a problem and no number. One that the testbed does not have is declared
-// absent in the row: it has no number either, takes nothing back, and what is
-// found by it is not known. An uncertainty is a bound, not a deviation, and is the
-// sum of those of the clocks and of the time between looks.
+// It promises that it uses only the tables and the limits that it is given: the same rows
+// and limits give the same numbers, when the attempt ends and years later. A witness that
+// is missing, or has a hole where it matters, gets a problem and no number. A witness that
+// the testbed does not have is declared absent in the row: it has no number either, but
+// does not make the attempt invalid, and what only that witness could find is not known. An
+// uncertainty is a bound, not a deviation: it is the sum of the clocks' uncertainties and
+// of the time between looks.
 //
-// Dangerous: all times are those of the rows, on the controller's time base. A
-// row that was put there wrongly is believed, within the uncertainty that table
-// clocks gives.
+// Dangerous: all times are those of the rows, on the controller's time base. The judge
+// believes a row with a wrong time, within the uncertainty that table clocks gives.
 package judge
 
 import (
@@ -26,8 +25,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Raw is an attempt's rows, as they are in the dataset. Each table may be nil:
-// there is none. Without IO nothing of the load is known.
+// Raw is an attempt's rows, as they are in the dataset. A table that does not exist is nil.
+// Without IO nothing is known of the load.
 type Raw struct {
 	IO         dataset.Batches[dataset.IO]
 	Histograms dataset.Batches[dataset.Histogram]
@@ -35,32 +34,32 @@ type Raw struct {
 	Heartbeats dataset.Batches[dataset.Heartbeat]
 	Clocks     dataset.Batches[dataset.Clock]
 	Domains    dataset.Batches[dataset.Domain]
-	// The attempt's rows of the campaign's tables.
+	// The attempt's rows in tables of the campaign.
 	Certificates []dataset.Certificate
 	Ledger       []dataset.Ledger
 }
 
-// Judged is what was found.
+// Judged is what Judge found.
 type Judged struct {
 	Phases    []dataset.Phase
 	Witnesses []dataset.Witness
 	Traffic   []dataset.Traffic
-	// Certificates are those of Raw, their problems found again.
+	// Certificates are the rows of Raw, with their problems judged again.
 	Certificates []dataset.Certificate
-	// Verdict is "" when there is nothing against the attempt; else it is
-	// invalid or target-failed, with the code and the reason. See Apply.
+	// Verdict is "" when nothing speaks against the attempt; otherwise it is invalid or
+	// target-failed, with the code in Cause and the text in Reason. See Apply.
 	Verdict trial.Verdict
 	Cause   cause.Code
 	Reason  string
-	// Notes are for people: what is odd but takes nothing back.
+	// Notes tell people of oddities that do not change the verdict.
 	Notes []string
 }
 
-// Judge finds what an attempt measured. Of the row it uses the key, the
-// timeline, the plan (control, direction), the hosts, the absent witnesses, the
-// migration's start, the clocks that were set, the load's engine and what it left
-// in flight; it fills in all that is found from rows. Nothing is held against an
-// attempt that did not get through its phases, but lost writes.
+// Judge finds what an attempt measured. Of the row it uses the key, the timeline, the plan
+// (control, direction), the hosts, the absent witnesses, the migration's start, the clocks
+// that were set, and what the load's engine is and left in flight. It fills in everything
+// that is computed from rows. It holds nothing against an attempt that did not get through
+// its phases, except lost writes.
 func Judge(row *dataset.Trial, raw Raw, limits Limits) (Judged, error) {
 	s, err := newScene(row, raw, limits)
 	if err != nil {
@@ -85,14 +84,14 @@ type scene struct {
 	certificates   []dataset.Certificate
 	timeline       trial.Timeline
 	hosts          []host
-	source, target string // where the guest is before, and where it goes: the same without a migration
+	source, target string // site of the guest before the migration, and after it: the same without a migration
 	receiver       string // where the heartbeats arrive
 	clocks         clocks
-	load           *load // what the one pass over its I/Os found
-	stall          *span // the hypervisor's
+	load           *load // found in the one pass over the load's I/Os
+	stall          *span // as the hypervisor's witness saw it
 	ofGuest        Guest // the guest's clock
 	problems       []problem
-	outcome        problem // what did not come back; no code: nothing
+	outcome        problem // the guest or disk that did not come back; without a code: both came back
 }
 
 // problem is something that makes a measurement invalid.
@@ -125,19 +124,19 @@ func newScene(row *dataset.Trial, raw Raw, limits Limits) (*scene, error) {
 // host is what is known of a machine of the testbed.
 type host struct {
 	Name  string   `json:"name"`
-	Site  string   `json:"site"` // of the one that runs the guest there
-	End   string   `json:"end"`  // of the one that is that end of the WAN
+	Site  string   `json:"site"` // of a host that runs the guest: its site
+	End   string   `json:"end"`  // of a host at an end of the WAN: which end
 	Lacks []string `json:"lacks"`
 }
 
-// lacks says whether a host has not a capability of the inventory.
+// lacks says whether a host lacks a capability of the inventory.
 func (s *scene) lacks(name string, capability inventory.Capability) bool {
 	i := slices.IndexFunc(s.hosts, func(h host) bool { return h.Name == name })
 	return i >= 0 && slices.Contains(s.hosts[i].Lacks, string(capability))
 }
 
-// readHosts finds who is where. In attempts from before hosts said it, the first
-// two are the sites'.
+// readHosts finds out which host has which part. In older attempts, whose hosts do not say
+// it, the first two hosts are those of the sites.
 func (s *scene) readHosts() error {
 	if s.row.HostsJSON == "" {
 		return nil
@@ -169,18 +168,18 @@ func (s *scene) readHosts() error {
 	return nil
 }
 
-// The sites, as the hosts name them.
+// Names of the sites in the hosts.
 const (
 	siteA = "a"
 	siteB = "b"
 )
 
-// migrates says whether the attempt's guest was to move.
+// migrates says whether the attempt's guest was meant to move.
 func (s *scene) migrates() bool {
 	return campaign.Cell{Control: s.row.Control}.Migrates()
 }
 
-// orNone is a table without rows in the place of none.
+// orNone gives a table without rows in place of nil.
 func orNone[R any](batches dataset.Batches[R]) dataset.Batches[R] {
 	if batches == nil {
 		return dataset.Rows[R](nil)
@@ -188,8 +187,8 @@ func orNone[R any](batches dataset.Batches[R]) dataset.Batches[R] {
 	return batches
 }
 
-// span is a part of a trial: from its first moment to the one after its last,
-// in ns since 1970 UTC.
+// span is a part of a trial, in ns since 1970 UTC: from its first moment to the moment
+// after its last.
 type span struct{ from, to int64 }
 
 func (s span) contains(ts int64) bool { return s.from <= ts && ts < s.to }
@@ -204,14 +203,14 @@ func milliseconds(ns float64) *float64 { return pointer(ns / 1e6) }
 
 func pointer[T any](value T) *T { return &value }
 
-// phase is a phase that there was.
+// phase is the span of a phase; the zero span when the phase did not happen.
 func (s *scene) phase(phase trial.Phase) span {
 	part, _ := phaseSpan(s.timeline, phase)
 	return part
 }
 
-// phaseSpan is from a phase's beginning to that of whichever came next; false
-// when it did not begin, or nothing followed it.
+// phaseSpan is from a phase's beginning to the beginning of the next one; false when the
+// phase did not begin, or when nothing followed it.
 func phaseSpan(timeline trial.Timeline, phase trial.Phase) (span, bool) {
 	for i, mark := range timeline[:max(0, len(timeline)-1)] {
 		if mark.Phase == phase {
@@ -226,19 +225,18 @@ func (s *scene) complete() bool {
 	return !slices.ContainsFunc(measuringPhases, func(p trial.Phase) bool { _, ok := phaseSpan(s.timeline, p); return !ok })
 }
 
-// measuringPhases are those through which the load runs.
+// measuringPhases are the phases during which the load runs.
 var measuringPhases = []trial.Phase{trial.WarmUp, trial.Before, trial.Migrate, trial.After}
 
-// measuring is all measuring phases, of an attempt that got through them.
+// measuring is the span of all measuring phases of an attempt that completed them.
 func (s *scene) measuring() span {
 	return span{s.phase(trial.WarmUp).from, s.phase(trial.After).to}
 }
 
-// window is where a stall is looked for: from the moment that the storage began to
-// make the disk ready for the migration (or from the migration's start, or that of
-// its phase) to the end of phase after, or of the migration when there was no after:
-// so what the storage does to move the disk is in it. Without a migration and a pause it is the phase alone. False when
-// there was no such phase.
+// window is the span in which a stall is looked for. It begins when the storage began to prepare the disk for the
+// migration, so that it includes what the storage does to move the disk; when that is not known, it begins with the
+// migration, or else with the migration's phase. It ends with phase after, or with phase migrate when there was no
+// after. Without a migration or pause it is phase migrate alone. False when there was no such phase.
 func (s *scene) window() (span, bool) {
 	window, ok := phaseSpan(s.timeline, trial.Migrate)
 	if !ok {

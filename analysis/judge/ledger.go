@@ -7,14 +7,14 @@ import (
 	"heliotrope/analysis/dataset"
 )
 
-// ledgerAfter is how long after the stall records must still be there: those that
-// the disk acknowledged when a write could be lost.
+// ledgerAfter is how long after the stall records must still be there: up to then writes
+// that the disk acknowledged could be lost.
 const ledgerAfter = time.Minute
 
-// overwritten says what of the ledger nobody could ask for any more: a ring in which
-// newer records have replaced those that were written from the migration on until
-// ledgerAfter after the stall, or the end of the window without one; "" is nothing.
-// That none was lost is then not said of those.
+// overwritten describes the ledger's records that could no longer be checked; "" when there
+// are none. The ledger is a ring: newer records may have replaced those that were written
+// from the migration on until ledgerAfter after the stall (without a stall: until the end
+// of the window). It is not known whether such records were lost.
 func (s *scene) overwritten(rows []dataset.Ledger, heartbeats []dataset.Heartbeat, window span) string {
 	replaced := int64(0)
 	for _, row := range rows {

@@ -12,8 +12,8 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// Limits are what a measurement is judged by. Judging again with other limits
-// changes verdicts and what is found, never the raw data.
+// Limits are the limits by which a measurement is judged. Judging again with other limits
+// changes verdicts and computed values, never the raw data.
 type Limits struct {
 	// Most that any machine's clock may be uncertain by, in ms: 20 by default.
 	ClockUncertaintyMs float64 `yaml:"clock_uncertainty_ms" json:"clock_uncertainty_ms"`
@@ -36,7 +36,7 @@ type Limits struct {
 	TrafficInvalid bool    `yaml:"traffic_invalid" json:"traffic_invalid"`
 }
 
-// DefaultLimits are those of a campaign file that says nothing of them.
+// DefaultLimits are the limits of a campaign file that sets none.
 func DefaultLimits() Limits {
 	return Limits{
 		ClockUncertaintyMs: 20, MaxSpacing: time.Second, RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, SpreadMs: wan.DefaultSpreadMs,
@@ -46,27 +46,27 @@ func DefaultLimits() Limits {
 	}
 }
 
-// LimitsOf are a campaign's; of what it does not say, the default.
+// LimitsOf are a campaign's limits, with defaults for what the campaign does not set.
 func LimitsOf(limits campaign.Limits, steady campaign.SteadyState, recovery campaign.Recovery) Limits {
 	l := DefaultLimits()
 	l.ClockUncertaintyMs = limits.ClockUncertaintyMs
 	l.RTTToleranceMs, l.RTTTolerancePercent = limits.RTTToleranceMs, limits.RTTTolerancePercent
 	l.MinThroughputPercent = limits.MinThroughputPercent
-	l.SpreadMs = cmp.Or(limits.SpreadMs, l.SpreadMs) // plans of before have none
+	l.SpreadMs = cmp.Or(limits.SpreadMs, l.SpreadMs) // older plans do not have it
 	l.SteadyState, l.Recovery = steady, recovery
 	return l
 }
 
-// tolerance is the certificates'.
+// tolerance is the limits for certificates.
 func (l Limits) tolerance() wan.Tolerance {
 	return wan.Tolerance{RTTMs: l.RTTToleranceMs, RTTPercent: l.RTTTolerancePercent, MinThroughputPercent: l.MinThroughputPercent, SpreadMs: l.SpreadMs}
 }
 
-// KeyLimits is the key of a dataset's provenance under which the campaign's
-// limits are, as JSON, so that it can be judged again by the same.
+// KeyLimits is the key of a dataset's provenance that has the campaign's limits, as JSON,
+// so that the campaign can be judged again by the same limits.
 const KeyLimits = "judge_limits"
 
-// ParseLimits understands what was written under KeyLimits.
+// ParseLimits parses what was written under KeyLimits.
 func ParseLimits(text string) (Limits, error) {
 	limits := DefaultLimits()
 	if err := json.Unmarshal([]byte(text), &limits); err != nil {
@@ -75,16 +75,16 @@ func ParseLimits(text string) (Limits, error) {
 	return limits, nil
 }
 
-// String is what ParseLimits understands.
+// String is the limits in the form that ParseLimits takes.
 func (l Limits) String() string {
 	text, err := json.Marshal(l)
 	if err != nil {
-		return "" // numbers only
+		return "" // cannot happen: all fields can be marshalled
 	}
 	return string(text)
 }
 
-// Check says what is wrong with limits.
+// Check is an error that says what is wrong with the limits.
 func (l Limits) Check() error {
 	positive := func(name string, value float64) error {
 		if value > 0 && !math.IsInf(value, 0) {

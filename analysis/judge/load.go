@@ -12,10 +12,10 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// logResolution is the resolution of the time stamps in fio's log.
+// logResolution is the resolution of the times in fio's log.
 const logResolution = time.Millisecond
 
-// resolution is that of the time stamps in the load's log, in ns.
+// resolution is the resolution of the times in the load's log, in ns.
 func (s *scene) resolution() int64 {
 	if s.row.Engine != nil && *s.row.Engine == spec.EngineOwn {
 		return 0
@@ -23,23 +23,23 @@ func (s *scene) resolution() int64 {
 	return logResolution.Nanoseconds()
 }
 
-// load is what is found in one pass over an attempt's I/Os, in a memory that does
-// not grow with their number. What needs them in the order of completion is in
-// inOrder.
+// load is what one pass over an attempt's I/Os finds. The memory for it does not grow with
+// the number of I/Os. Method inOrder handles what needs completions in the order of their
+// times.
 type load struct {
-	known  bool  // there is a log
+	known  bool  // the load's log is known
 	rows   int64 // of table io
-	last   int64 // completion
+	last   int64 // time of the last completion
 	phases []*phaseLoad
-	// What the levels before and after, recovery and loss are found from.
+	// Levels before and after, recovery and loss are computed from these.
 	warmUp, recovery, after    *steady.Rounds
 	untilStall, fromStall      tally
 	responses                  *responses
 	order                      order
-	usual, window, unavailable gaps      // of phase before; where a stall is looked for; from the storage's preparation on
-	unavailableNs              int64     // of the latter, by gaps that are longer than usual
+	usual, window, unavailable gaps      // in phase before; where a stall is looked for; from the storage's preparation on
+	unavailableNs              int64     // of the gaps of unavailable that are longer than usual
 	guest                      steps     // of the guest's clock in the window
-	silences                   *silences // the guest's witness's
+	silences                   *silences // as the guest's witness sees them
 	blurred                    blurred
 }
 
@@ -55,8 +55,8 @@ func (t *tally) add(ts, ios int64) {
 	}
 }
 
-// readLoad reads the attempt's I/Os, and tells what was found but for level, recovery and
-// loss. The stall and the guest's clock must be known by now.
+// readLoad reads the attempt's I/Os and sets all results except level, recovery and loss.
+// The stall and the guest's clock must be known by now.
 func (s *scene) readLoad(raw Raw, judged *Judged) error {
 	s.row.Response, s.row.ReadResponse, s.row.WriteResponse = dataset.Response{}, dataset.Response{}, dataset.Response{}
 	l := s.newLoad()
@@ -101,8 +101,8 @@ func (s *scene) newLoad() *load {
 	return l
 }
 
-// atStake is from the storage's preparation to the end of phase after; empty when
-// one of the two never was.
+// atStake is the span from the start of phase migrate to the end of phase after; empty when
+// one of the two did not happen.
 func (s *scene) atStake() span {
 	after := s.phase(trial.After)
 	if after == (span{}) {
@@ -111,8 +111,8 @@ func (s *scene) atStake() span {
 	return span{s.phase(trial.Migrate).from, after.to}
 }
 
-// add takes an I/O, in any order. One that failed has a response time, and is no work
-// that got done: a disk that refuses at once is not back.
+// add takes an I/O; they may come in any order. A failed I/O has a response time, but does
+// not count as completed work: a disk that refuses I/Os at once has not recovered.
 func (l *load) add(io *dataset.IO) {
 	l.responses.add(io)
 	if io.Error != 0 {
@@ -127,7 +127,7 @@ func (l *load) add(io *dataset.IO) {
 	l.order.add(completion{io.TsNs, io.GuestTsNs})
 }
 
-// count counts completions, in any order.
+// count counts completions, which may come in any order.
 func (l *load) count(ts, ios int64) {
 	l.warmUp.Add(ts, ios)
 	l.recovery.Add(ts, ios)
@@ -145,7 +145,7 @@ func (l *load) inOrder(c completion) {
 	l.hear(event{ts: c.ts})
 }
 
-// hear takes completions, however they are known, in the order of their times.
+// hear takes completions in the order of their times, from table io and table histograms.
 func (l *load) hear(e event) {
 	l.usual.completed(e.ts)
 	l.countUnavailable(l.unavailable.completed(e.ts))
@@ -154,18 +154,18 @@ func (l *load) hear(e event) {
 	l.last = max(l.last, e.ts)
 }
 
-// ios is how many I/Os there are, in both tables.
+// ios is the number of I/Os in both tables.
 func (l *load) ios() int64 { return l.rows + l.blurred.ios }
 
-// countUnavailable counts a gap when it is longer than any of phase before.
+// countUnavailable counts a gap when it is longer than all gaps of phase before.
 func (l *load) countUnavailable(gap int64) {
 	if gap > l.usual.longest.to-l.usual.longest.from {
 		l.unavailableNs += gap
 	}
 }
 
-// gaps are the intervals without a completed I/O in a span. The span's ends bound
-// them too: a load that never came back is a gap up to its end.
+// gaps are the intervals of a span without a completed I/O. The span's ends count as
+// completions: when the load never comes back, the gap lasts until the span's end.
 type gaps struct {
 	span
 	last    int64 // the last completion
@@ -176,7 +176,7 @@ func newGaps(part span) gaps {
 	return gaps{span: part, last: part.from, longest: span{part.from, part.from}}
 }
 
-// completed takes the next completion, and gives the length of the gap that it ends.
+// completed takes the next completion, and returns the length of the gap that it ends.
 func (g *gaps) completed(ts int64) int64 {
 	if ts < g.from {
 		return 0
@@ -189,10 +189,10 @@ func (g *gaps) completed(ts int64) int64 {
 	return gap.to - gap.from
 }
 
-// end gives the length of the gap up to the span's end.
+// end returns the length of the gap that ends with the span.
 func (g *gaps) end() int64 { return g.completed(g.to) }
 
-// steps are those of the guest's clock from completion to completion.
+// steps are the steps of the guest's clock from one completion to the next.
 type steps struct {
 	last, longest int64
 	count         int64 // of completions
@@ -207,7 +207,7 @@ func (s *steps) to(guest int64) {
 	s.last = guest
 }
 
-// tellLoad completes the attempt's row with what the pass has found, but for level, recovery and loss.
+// tellLoad sets the results of the pass in the attempt's row, except level, recovery and loss.
 func (s *scene) tellLoad() []dataset.Phase {
 	row, l := s.row, s.load
 	row.IORows, row.LongestGapMs, row.LongestGapUncertaintyMs, row.GapGuestClockMs, row.UnavailableS = nil, nil, nil, nil, nil
@@ -230,11 +230,11 @@ func (s *scene) tellLoad() []dataset.Phase {
 	return result
 }
 
-// tellGaps tells the longest interval without a completed I/O, whatever its cause,
-// on the controller's time base; the longest step between neighbours on the guest's
-// clock; and for how long no I/O completed for longer than usual. Without any I/O
-// there was no load, and no gap in it. The guest's clock must be known: it needs
-// the stall.
+// tellGaps sets the longest interval without a completed I/O, whatever its cause, on the
+// controller's time base; the longest step between two neighbouring completions on the
+// guest's clock; and for how long no I/O completed for longer than usual. Without any I/O
+// there was no load, and so no gap. The guest's clock must be known, and therefore the
+// stall.
 func (s *scene) tellGaps() {
 	row, l := s.row, s.load
 	if _, ok := s.window(); ok {
@@ -251,8 +251,8 @@ func (s *scene) tellGaps() {
 	}
 }
 
-// overhead is the time of a trial outside of its measuring phases; nil when it
-// did not get through them.
+// overhead is a trial's time outside of its measuring phases; nil when the trial did not
+// complete them.
 func (s *scene) overhead() *float64 {
 	if !s.complete() {
 		return nil
@@ -265,9 +265,9 @@ func (s *scene) overhead() *float64 {
 	return pointer(float64(s.row.EndedTsNs-s.row.StartedTsNs-measured) / 1e9)
 }
 
-// guestUncertainty is that of an interval between two completions, in ns: of
-// the guest's clock at both ends, as table clocks or, from before there was one,
-// the row has it, and of the load's log.
+// guestUncertainty is the uncertainty of an interval between two completions, in ns: that of
+// the guest's clock at both ends, from table clocks or, for older attempts, from the row;
+// and that of the load's log.
 func (s *scene) guestUncertainty(gap span) (int64, bool) {
 	from, known := s.clocks.at(trial.Guest, gap.from)
 	to, _ := s.clocks.at(trial.Guest, gap.to)

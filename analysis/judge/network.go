@@ -11,14 +11,14 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// arrivals is what became of the guest's datagrams.
+// arrivals sorts the guest's datagrams by what happened to them.
 type arrivals struct {
-	first                  []dataset.Heartbeat // those with a new highest number
+	first                  []dataset.Heartbeat // datagrams with a new highest number
 	duplicates, late, lost int64
 }
 
-// sortArrivals takes the datagrams that brought a new highest number, and
-// counts the others: the network may copy and overtake.
+// sortArrivals finds the datagrams that brought a new highest number, and counts the
+// others: the network may duplicate and reorder datagrams.
 func sortArrivals(rows []dataset.Heartbeat) arrivals {
 	slices.SortStableFunc(rows, func(a, b dataset.Heartbeat) int { return cmp.Compare(a.TsNs, b.TsNs) })
 	var a arrivals
@@ -46,18 +46,18 @@ func sortArrivals(rows []dataset.Heartbeat) arrivals {
 	return a
 }
 
-// network says for how long nothing that the guest sent arrived. That is longer
-// than the guest stood still when its network is not there yet where it runs
-// again: what it sent meanwhile is lost, and its numbers say how much (the note).
-// It is the longest time between the sending of two neighbours among the
-// datagrams with new highest numbers that overlaps the stall. A stopped guest
-// sends nothing, and the time of
-// sending knows neither the path, which is another one after the migration, nor
-// the queues that the migration itself fills. It is on the controller's time
-// base by the guest's clock, which was read through the whole trial and is as
-// uncertain as that; what the clock lost in the stall is in the time base. When
-// the guest's clock was never read, the times of arrival are taken, less what
-// the path became longer by. The note tells of what the network did, if anything.
+// network says for how long nothing that the guest sent arrived. This is longer than the
+// guest stood still when the guest runs again at a place where its network is not ready
+// yet: what it sends meanwhile is lost, and its numbers tell how much (see the note).
+//
+// The silence is the longest time between the sending of two neighbouring datagrams with
+// new highest numbers that overlaps the stall. A stopped guest sends nothing. Unlike the
+// time of arrival, the time of sending depends neither on the path, which changes with the
+// migration, nor on the queues that the migration itself fills. It is put on the
+// controller's time base by the guest's clock, which was read through the whole trial and
+// adds its uncertainty; the time base includes what the clock lost in the stall. When the
+// guest's clock was never read, times of arrival are used, less what the path became longer
+// by. The note says what the network did to datagrams, if anything.
 func (s *scene) network(rows []dataset.Heartbeat, window span) (dataset.Witness, string) {
 	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessNetwork}
 	arrived := sortArrivals(rows)
@@ -87,9 +87,9 @@ func (s *scene) network(rows []dataset.Heartbeat, window span) (dataset.Witness,
 	return w, note
 }
 
-// interval is how often the guest meant to send, in ns: the median over the
-// heartbeats, by its own clock and numbers. It is no constant: see heartbeat_ms
-// in the inventory.
+// interval is the interval at which the guest meant to send, in ns: the median over the
+// heartbeats, by its own clock and numbers. It is not a constant: see heartbeat_ms in the
+// inventory.
 func interval(rows []dataset.Heartbeat) int64 {
 	var each []int64
 	for i := 1; i < len(rows); i++ {
@@ -102,7 +102,8 @@ func interval(rows []dataset.Heartbeat) int64 {
 	return each[len(each)/2]
 }
 
-// onTheWire is a silence as the guest made it, and how uncertain that is.
+// onTheWire is a silence as the guest caused it, without the path's delay, and its
+// uncertainty in ns.
 func (s *scene) onTheWire(silent silence, sent bool) (stall span, uncertainty int64, problem string) {
 	stall = silent.span()
 	if sent {
@@ -125,7 +126,7 @@ func (s *scene) onTheWire(silent silence, sent bool) (stall span, uncertainty in
 	if !ok {
 		return stall, 0, "the guest's clock was never read, and neither was the path from site B"
 	}
-	if s.row.Direction == campaign.Return { // the last came the long way
+	if s.row.Direction == campaign.Return { // the last one before the silence took the long way
 		stall.from -= oneWay
 	} else {
 		stall.to -= oneWay
@@ -133,9 +134,9 @@ func (s *scene) onTheWire(silent silence, sent bool) (stall span, uncertainty in
 	return stall, from + to + spread, ""
 }
 
-// oneWay is how long a datagram takes from site B to site A, half of the median
-// round trip, and by how much that may be off: half of the round trips' spread.
-// Both are in ns.
+// oneWay is how long a datagram takes from site B to site A: half of the median round trip.
+// spread is by how much that may be wrong: half of the spread of the round trips. Both are
+// in ns.
 func (s *scene) oneWay() (ns, spread int64, ok bool) {
 	for _, c := range s.certificates {
 		if c.Direction == directionBToA && c.RTTMedianMs != nil && c.RTTMinMs != nil && c.RTTMaxMs != nil {

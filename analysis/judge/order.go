@@ -5,23 +5,24 @@ import (
 	"slices"
 )
 
-// mostLate is how many rows a completion may come too late by in table io: the
-// load's log has those of several workers.
+// mostLate is by how many rows a completion may come too late in table io: the load's log
+// combines those of several workers.
 const mostLate = 1 << 16
 
-// completion of an I/O on both clocks.
+// completion is the completion of an I/O, on the controller's time base and on the guest's
+// clock.
 type completion struct{ ts, guest int64 }
 
 func (c completion) compare(other completion) int {
 	return cmp.Or(cmp.Compare(c.ts, other.ts), cmp.Compare(c.guest, other.guest))
 }
 
-// order gives completions in the order of their times. One that comes more than
-// mostLate rows too late is counted, and left out.
+// order puts completions into the order of their times. One that comes more than mostLate
+// rows too late is counted and left out.
 type order struct {
 	give    func(completion)
-	waiting []completion // twice mostLate at most
-	last    completion   // that was given
+	waiting []completion // at most twice mostLate
+	last    completion   // the last one that was given
 	tooLate int64
 }
 
@@ -32,10 +33,10 @@ func (o *order) add(c completion) {
 	}
 }
 
-// end gives what is left.
+// end gives the remaining completions.
 func (o *order) end() { o.flush(0) }
 
-// flush gives all but the latest so many.
+// flush gives all waiting completions except the latest keep ones.
 func (o *order) flush(keep int) {
 	if !slices.IsSortedFunc(o.waiting, completion.compare) {
 		slices.SortFunc(o.waiting, completion.compare)

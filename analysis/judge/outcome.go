@@ -11,11 +11,12 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// comesBack finds whether the guest and its disk came back from the migration, or the
-// pause. Of a guest that was heard in phase before, no sign in the whole of phase
-// after is guest-hung, when the hypervisors' hosts were watched all the time; and
-// signs without any I/O, of a load that had some before, is no-recovery, unless the
-// disk of the target's host had some. Both are results. What is not known says nothing.
+// comesBack finds out whether the guest and its disk came back after the migration or
+// pause. A guest that was heard in phase before, but gave no sign in all of phase after, is
+// guest-hung, if its hypervisors' hosts were watched all the time. A guest that gave signs,
+// but whose load completed no I/O after it had completed some before, is no-recovery,
+// unless its disk on the target's host completed some. Both are results. When something is
+// not known, nothing is concluded from it.
 func (s *scene) comesBack(phases []dataset.Phase, heartbeats []dataset.Heartbeat, domains []dataset.Domain, disks map[string][]dataset.Counter) {
 	if !s.complete() || s.row.Control == campaign.ControlNone {
 		return
@@ -37,14 +38,14 @@ func length(part span) time.Duration {
 
 // signs are what was heard of a guest in a phase.
 type signs struct {
-	guest bool // that it runs
-	disk  bool // that its disk does: an I/O of the load, or of the ledger, completed
-	told  bool // that no I/O would have been told of
+	guest bool // signs that it runs
+	disk  bool // signs that its disk works: an I/O of the load, or of the ledger, completed
+	told  bool // a completed I/O would have been noticed
 }
 
-// signs are those that do not need the guest's clock: arrivals, answers to the
-// hosts' questions for the time, what the heartbeats tell of the ledger and of the
-// load, and what the load's log has, where it is known.
+// signs uses only signs that do not need the guest's clock: arrivals, answers when hosts
+// asked for the time, what the heartbeats report of the ledger and of the load, and the
+// load's log, where it is known.
 func (s *scene) signs(phases []dataset.Phase, name string, heartbeats []dataset.Heartbeat, part span) signs {
 	var heard signs
 	var acked, completed grown
@@ -68,7 +69,7 @@ func (s *scene) signs(phases []dataset.Phase, name string, heartbeats []dataset.
 	return heard
 }
 
-// grown is a count as the heartbeats of a phase tell it, in any order.
+// grown is a counter as the heartbeats of a phase report it, in any order.
 type grown struct {
 	lowest, highest int64
 	seen            bool
@@ -88,7 +89,7 @@ func busy(rows []dataset.Counter, part span) bool {
 	return slices.ContainsFunc(looksAt(rows), func(l look) bool { return l.grown && part.contains(l.ts) })
 }
 
-// completedIn is how many I/Os completed in a phase; nil when that is not known.
+// completedIn is the number of I/Os that completed in a phase; nil when it is not known.
 func completedIn(phases []dataset.Phase, name string) *int64 {
 	for _, phase := range phases {
 		if phase.Phase == name {
@@ -98,8 +99,7 @@ func completedIn(phases []dataset.Phase, name string) *int64 {
 	return nil
 }
 
-// watched says whether the hosts of the sites answered through a span: somebody
-// looked at their domains all the time.
+// watched says whether the domains on both sites' hosts were observed through a whole span.
 func (s *scene) watched(domains []dataset.Domain, part span) bool {
 	if s.source == "" || s.isAbsent(dataset.WitnessHypervisor) {
 		return false

@@ -6,7 +6,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// phaseLoad is the load of one phase, on its way into a row.
+// phaseLoad adds up the load of one phase.
 type phaseLoad struct {
 	span
 	name          string
@@ -14,7 +14,7 @@ type phaseLoad struct {
 	bytes         int64
 }
 
-// newPhases are those of the phases that there were.
+// newPhases makes a phaseLoad for each phase that happened.
 func newPhases(timeline trial.Timeline) []*phaseLoad {
 	var phases []*phaseLoad
 	for _, one := range []struct {
@@ -37,7 +37,7 @@ func (p *phaseLoad) add(io *dataset.IO) {
 	p.bytes += int64(io.SizeBytes)
 }
 
-// row is the phase's; without any number when the load's log is not known.
+// row is the phase's row; without any number when the load's log is not known.
 func (p *phaseLoad) row(key string, known bool) dataset.Phase {
 	seconds := p.seconds()
 	row := dataset.Phase{Trial: key, Phase: p.name, StartedTsNs: p.from, EndedTsNs: p.to, Seconds: seconds}
@@ -47,7 +47,7 @@ func (p *phaseLoad) row(key string, known bool) dataset.Phase {
 	var all stats.Histogram
 	all.Join(p.reads)
 	all.Join(p.writes)
-	// Copies: a pointer would keep the histograms.
+	// These are copies: a pointer would keep the histograms in memory.
 	row.IOs, row.Reads, row.Writes, row.Bytes = pointer(all.Count), pointer(p.reads.Count), pointer(p.writes.Count), pointer(p.bytes)
 	row.IOPS, row.MBPerS = new(float64), new(float64)
 	if seconds > 0 {
@@ -62,7 +62,8 @@ func (p *phaseLoad) row(key string, known bool) dataset.Phase {
 	return row
 }
 
-// SetPercentiles gives a row the percentiles of response times, of which there is one at least.
+// SetPercentiles sets a row's percentiles of response times, of which there must be at least
+// one.
 func SetPercentiles(row *dataset.Phase, of *stats.Histogram) {
 	row.P50Ms = milliseconds(float64(of.Percentile(500)))
 	row.P99Ms = milliseconds(float64(of.Percentile(990)))

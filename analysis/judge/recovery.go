@@ -8,11 +8,11 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// recoveryRound is the length of the rounds by which the load's return is judged.
+// recoveryRound is the length of the rounds by which the load's recovery is judged.
 const recoveryRound = time.Second
 
-// warmUpRounds are the last whole window of the warm-up: rounds count back from
-// its end. There are none when it was shorter.
+// warmUpRounds are the rounds of the last whole window of the warm-up, counted back from
+// its end; none when the warm-up was shorter.
 func (s *scene) warmUpRounds() *steady.Rounds {
 	warmUp, limits := s.phase(trial.WarmUp), s.limits.SteadyState
 	from := warmUp.to - int64(limits.Window)*limits.Round.Nanoseconds()
@@ -22,7 +22,7 @@ func (s *scene) warmUpRounds() *steady.Rounds {
 	return steady.NewRounds(from, warmUp.to, limits.Round)
 }
 
-// afterRounds are those of phase after from the stall's end on, counted back from
+// afterRounds are the rounds of phase after that come after the stall, counted back from
 // the phase's end.
 func (s *scene) afterRounds() *steady.Rounds {
 	after, round := s.phase(trial.After), s.limits.SteadyState.Round
@@ -37,9 +37,9 @@ func (s *scene) afterRounds() *steady.Rounds {
 	return steady.NewRounds(after.to-whole*round.Nanoseconds(), after.to, round)
 }
 
-// judgeLoad finds whether the load was steady when the warm-up ended, and in an
-// attempt that got through its phases its level afterwards, when it came back and
-// what was lost. It gives notes.
+// judgeLoad finds out whether the load was steady when the warm-up ended. For an attempt
+// that completed its phases it also finds the load's level afterwards, when it came back to
+// that level, and what was lost. It returns notes.
 func (s *scene) judgeLoad() []string {
 	row, limits := s.row, s.limits.SteadyState
 	row.Steady, row.SteadyRangePercent, row.SteadySlopePercent = nil, nil, nil
@@ -50,7 +50,7 @@ func (s *scene) judgeLoad() []string {
 	if s.load.blurred.coarse {
 		return []string{"the load's levels, recovery and I/O lost are not known: the histograms of its log are too coarse"}
 	}
-	row.Steady = new(bool) // too short, or without I/O: not steady
+	row.Steady = new(bool) // a warm-up that is too short, or without I/O, is not steady
 	if verdict := steady.Judge(s.load.warmUp.IOPS(), limits.Window, limits.RangePercent, limits.SlopePercent); verdict.Judged {
 		row.SteadyRangePercent, row.SteadySlopePercent = &verdict.RangePercent, &verdict.SlopePercent
 		row.Steady = &verdict.Steady
@@ -72,8 +72,8 @@ func (s *scene) judgeLoad() []string {
 	return nil
 }
 
-// levelAfter is the load's own level where the guest is in the end: the mean of
-// the last window of phase after that was steady. Nil when none was.
+// levelAfter is the load's own level at the place where the guest ends up: the mean of the
+// last steady window of phase after; nil when no window was steady.
 func (s *scene) levelAfter() *float64 {
 	rounds, limits := s.load.after.IOPS(), s.limits.SteadyState
 	for ; len(rounds) >= limits.Window; rounds = rounds[:len(rounds)-1] {
@@ -89,9 +89,8 @@ func (s *scene) levelAfter() *float64 {
 	return nil
 }
 
-// recovery is the time from a stall's end until the load was back at a level for as
-// long as the limits say: the beginning of the first of those rounds. Nil when it did
-// not come back.
+// recovery is the time from the stall's end to the beginning of the first rounds in which
+// the load was at the level for as long as the limits require; nil when there are none.
 func (s *scene) recovery(level float64) *float64 {
 	need := int((s.limits.Recovery.For + recoveryRound - 1) / recoveryRound)
 	back := 0
@@ -107,11 +106,11 @@ func (s *scene) recovery(level float64) *float64 {
 	return nil
 }
 
-// lost is how many I/Os fewer than at a steady level completed where a stall is
-// looked for, in seconds of that level: below 0 is a gain. The level is that of phase
-// before up to the stall, and from its beginning on that at the new site; of a load
-// that never came back it is that of phase before, throughout. Nil when one of the two
-// is not known, or when the guest moved and nobody saw its stall.
+// lost is how many fewer I/Os than at a steady level completed in the window of the stall,
+// in seconds of that level; below 0 it is a gain. The level is that of phase before until
+// the stall begins, and the level at the new site from then on. For a load that never came
+// back it is that of phase before throughout. Nil when one of the two levels is not known,
+// or when the guest moved and nobody saw its stall.
 func (s *scene) lost() *float64 {
 	before := s.phase(trial.Before)
 	level := float64(s.load.phaseIOs(before)) / before.seconds()
@@ -132,7 +131,7 @@ func (s *scene) lost() *float64 {
 	return pointer(lost + s.load.fromStall.seconds() - float64(s.load.fromStall.ios)/level)
 }
 
-// phaseIOs is how many I/Os completed in a phase.
+// phaseIOs is the number of I/Os that completed in a phase.
 func (l *load) phaseIOs(part span) int64 {
 	for _, phase := range l.phases {
 		if phase.span == part {

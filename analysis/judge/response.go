@@ -11,31 +11,32 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// responses finds the longest response times of the I/Os that were in flight at
-// any time in a span.
+// responses finds the longest response times of the I/Os that were in flight at any time in
+// a span.
 //
-// A guest's clock that stood still in the stall is at one place for the whole stall.
-// Of an I/O whose stamps are nearer to that place than it is known, nobody can
-// say whether it was in flight in the stall: its response time is what its stamps
-// say, or that and what the clock lost. But something was in flight, and so the
-// longest is no shorter than what the clock lost and the shortest of those I/Os.
+// A guest's clock that stands still in the stall has the same reading, stepAt, for the
+// whole stall. That reading is only known within a margin. When a stamp of an I/O is within
+// the margin, nobody can say whether the I/O was in flight in the stall: its response time
+// is what its stamps say, or that plus what the clock lost. But when such I/Os cover the
+// whole margin, one of them was in flight, so the longest response time is at least what
+// the clock lost plus the shortest of their times.
 type responses struct {
 	part          span
-	middle        int64 // of the stall: the clock stepped there on the controller's time base
+	middle        int64 // of the stall: on the controller's time base, the clock stepped there
 	lost          int64 // by the guest's clock in the stall, ns
-	stepAt        int64 // the controller's time base without what was lost
-	margin        int64 // of stepAt
-	stall         bool  // there was one, and the four above are known
+	stepAt        int64 // when the clock stepped, on the controller's time base without what was lost
+	margin        int64 // uncertainty of stepAt, ns
+	stall         bool  // there was a stall, and the four fields above are known
 	reads, writes longest
 }
 
-// longest is what is found of reads, or writes.
+// longest is what is found for reads, or for writes.
 type longest struct {
 	ios      int64
-	elsewhen int64  // longest response time of those that were surely not in flight over the step
-	over     int64  // likewise of those that surely were
-	perhaps  []span // the others, by the guest's clock, as responses.stepAt
-	blurred  int64  // longest of those that table histograms alone has, of which nobody knows
+	elsewhen int64  // longest response time of I/Os that were certainly not in flight over the step
+	over     int64  // the same for I/Os that certainly were
+	perhaps  []span // all other I/Os, on the time base of responses.stepAt
+	blurred  int64  // longest I/O that only table histograms has and that may have been in flight over the step
 }
 
 // newResponses needs the guest's clock.
@@ -78,7 +79,7 @@ func (r *responses) add(io *dataset.IO) {
 	of.elsewhen = max(of.elsewhen, io.LatencyNs)
 }
 
-// guests is a moment on the controller's time base without what the guest's clock
+// guests converts a moment to the controller's time base without what the guest's clock
 // lost.
 func (r *responses) guests(ts int64) int64 {
 	if ts > r.middle {
@@ -87,8 +88,8 @@ func (r *responses) guests(ts int64) int64 {
 	return ts
 }
 
-// bounds are those of the longest response time, in ns; over says that the upper
-// one is of an I/O that was, or may have been, in flight over the step.
+// bounds are the lower and upper bound of the longest response time, in ns; over says that
+// the upper one belongs to an I/O that was, or may have been, in flight over the step.
 type bounds struct {
 	ios       int64
 	low, high int64
@@ -117,7 +118,7 @@ func (r *responses) bounds(of longest) bounds {
 	return b
 }
 
-// all are the bounds of reads, of writes and of both together.
+// all are the bounds for reads, for writes, and for both together.
 func (r *responses) all() (reads, writes, both bounds) {
 	reads, writes = r.bounds(r.reads), r.bounds(r.writes)
 	both = r.bounds(longest{ios: reads.ios + writes.ios, elsewhen: max(r.reads.elsewhen, r.writes.elsewhen),
@@ -126,9 +127,9 @@ func (r *responses) all() (reads, writes, both bounds) {
 	return reads, writes, both
 }
 
-// covered says whether at each moment at which the clock may have stepped one of
-// these I/Os was in flight. The moments between an I/O and the next one that a
-// worker submits do not count, as long as the log's resolution.
+// covered says whether one of these I/Os was in flight at every moment at which the clock
+// may have stepped. Times between one I/O and the next that a worker submits do not count
+// as uncovered when they are no longer than the log's resolution.
 func (r *responses) covered(flights []span) bool {
 	if len(flights) == 0 {
 		return false
@@ -145,10 +146,11 @@ func (r *responses) covered(flights []span) bool {
 	return at+hole >= r.stepAt+r.margin
 }
 
-// tellResponses tells the longest response times: of all, of reads and of writes. One
-// that was in flight when the load ended took until the guest was last heard at least.
-// Where its log does not tell of those, the heartbeats do, but not which of the two
-// it was. Where nobody tells, and the load did not go on until the end, nothing is known.
+// tellResponses sets the longest response times: of all I/Os, of reads and of writes. An
+// I/O that was in flight when the load ended took at least until the guest was last heard.
+// Where the load's log has no I/Os in flight, the heartbeats report them, but not whether
+// they are reads or writes. When neither reports them, and the load did not go on until the
+// end, nothing is known.
 func (s *scene) tellResponses(heartbeats []dataset.Heartbeat) {
 	row, r := s.row, s.load.responses
 	if !s.load.known || r.part == (span{}) {
@@ -171,11 +173,11 @@ func (s *scene) tellResponses(heartbeats []dataset.Heartbeat) {
 	}
 }
 
-// flying is what heartbeats tell of the I/Os in flight.
+// flying is what heartbeats report of the I/Os in flight.
 type flying struct {
 	told    bool
-	longest span  // from the submission of the oldest to the heartbeat that told of it
-	heard   int64 // when the guest was last heard
+	longest span  // from the submission of the oldest I/O to the heartbeat that reported it
+	heard   int64 // the time at which the guest was last heard
 }
 
 func (s *scene) flying(heartbeats []dataset.Heartbeat) flying {
@@ -197,7 +199,7 @@ func (s *scene) flying(heartbeats []dataset.Heartbeat) flying {
 	return f
 }
 
-// doubt is how uncertain an I/O's age is, in ns; 0 where that is not known.
+// doubt is the uncertainty of an I/O's age, in ns; 0 where it is not known.
 func (s *scene) doubt(one span) int64 {
 	ns, _ := s.guestUncertainty(one)
 	return ns
@@ -210,8 +212,8 @@ func earlier(a, b *int64) *int64 {
 	return a
 }
 
-// pending is the longest response time of I/Os of which the oldest that never
-// completed is known: nil is none.
+// pending is the longest response time when it is known which I/O is the oldest that never
+// completed: submitted is when that was, nil when all completed.
 func (s *scene) pending(of bounds, submitted *int64, f flying) dataset.Response {
 	if submitted == nil || *submitted >= s.load.responses.part.to {
 		response := s.response(of)
@@ -227,7 +229,7 @@ func (s *scene) pending(of bounds, submitted *int64, f flying) dataset.Response 
 	return response
 }
 
-// inFlight is the response time of an I/O that took that long at least.
+// inFlight is the response time of an I/O that took at least as long as the span.
 func (s *scene) inFlight(one span) dataset.Response {
 	response := dataset.Response{Ms: pointer(one.milliseconds()), InFlight: pointer(true)}
 	if ns, known := s.guestUncertainty(one); known {
@@ -236,7 +238,7 @@ func (s *scene) inFlight(one span) dataset.Response {
 	return response
 }
 
-// response is the longest response time of those that completed.
+// response is the longest response time of the I/Os that completed.
 func (s *scene) response(of bounds) dataset.Response {
 	if of.ios == 0 {
 		return dataset.Response{}

@@ -16,26 +16,26 @@ type event struct {
 	place   string // the host that saw it; "" where there is only one
 }
 
-// silence is the time from one event to the next one.
+// silence is the time from one event to the next.
 type silence struct{ last, next event }
 
 func (s silence) span() span { return span{s.last.ts, s.next.ts} }
 
-// looking is the most that a silence can be off by because of the time between
-// looks: its beginning was up to one spacing earlier, or its end was, but for a
-// sum of both the two would have to be off in opposite ways.
+// looking is by how much the time between looks can falsify a silence, in ns. Its beginning
+// may have been up to one spacing earlier, and so may its end. The two errors do not add
+// up: they change the length in opposite directions.
 func (s silence) looking() int64 { return max(s.last.spacing, s.next.spacing) }
 
-// silences finds the longest silence among events that come in their order: the
-// longest time between neighbours that overlaps the stall, or the window where
-// stall is nil; and the longest beside it in the window. What it keeps does not
-// grow with the events.
+// silences finds the longest silence among events that come in their order: the longest
+// time between neighbours that overlaps the stall, or the window where stall is nil. It
+// also finds the longest other silence in the window. The memory for it does not grow with
+// the number of events.
 type silences struct {
 	window        span
 	stall         *span
-	last          event // that was heard, up to the first after the window
+	last          event // the last one heard, up to the first after the window
 	heard         bool
-	before, after bool // something was heard before the window, and after it
+	before, after bool // an event was heard before the window, and after it
 	longest       silence
 	found         bool
 	beside        int64
@@ -70,14 +70,14 @@ func (s *silences) between(gap silence) {
 	}
 }
 
-// cameBack says whether there was something after the stall: what ends with the
-// window, as a load may, was there after it when it was there after the stall.
+// cameBack says whether an event came after the stall. Events that end with the window, as
+// a load's may, count when they came after the stall.
 func (s *silences) cameBack() bool {
 	return s.after || s.heard && (s.stall == nil || s.last.ts >= s.stall.to)
 }
 
-// unheard is what a witness says that has no silence to tell of: that it heard
-// nothing at all, nothing before, nothing after, or was never without.
+// unheard has the problems of a witness that has no silence to report: it heard nothing at
+// all, nothing before, nothing after, or was never silent.
 type unheard struct{ nothing, before, after, silence string }
 
 // longest finds a witness's longest silence among its events.
@@ -90,8 +90,8 @@ func (s *scene) longest(w *dataset.Witness, events []event, window span, words u
 	return heard.tell(w, words)
 }
 
-// tell gives the longest silence, notes the longest time beside it, and says why
-// there is none.
+// tell returns the longest silence and sets the longest other time in the witness's row, or
+// its problem when there is none.
 func (s *silences) tell(w *dataset.Witness, words unheard) silence {
 	w.SpacingMs = *milliseconds(float64(s.beside))
 	switch {
@@ -107,9 +107,9 @@ func (s *silences) tell(w *dataset.Witness, words unheard) silence {
 	return s.longest
 }
 
-// hole is the longest time between two looks of a witness, at the moments
-// looks in their order, that overlaps a span; an end of the span stands in for
-// the look that there is not before it, or after it.
+// hole is the longest time between two looks of a witness that overlaps a span; looks are
+// their moments, in order. The ends of the span stand in for missing looks before the first
+// and after the last.
 func hole(looks []int64, part span) int64 {
 	if len(looks) == 0 {
 		return part.to - part.from
@@ -123,7 +123,7 @@ func hole(looks []int64, part span) int64 {
 	return longest
 }
 
-// say fills a witness's row with a stall and its uncertainty in ns.
+// say sets a witness's stall and its uncertainty, which is in ns.
 func say(row *dataset.Witness, stall span, uncertainty int64) {
 	row.FromTsNs, row.ToTsNs = pointer(stall.from), pointer(stall.to)
 	row.StallMs, row.UncertaintyMs = pointer(stall.milliseconds()), milliseconds(float64(uncertainty))

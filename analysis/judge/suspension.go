@@ -11,28 +11,27 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Guest is what is known of an attempt's guest's clock.
+// Guest is what is known of the guest's clock in an attempt.
 type Guest struct {
-	// Clock is nil when nothing is known of it: Err says why.
+	// Clock is nil when nothing is known of the clock: then Err says why.
 	Clock *timebase.GuestClock
 	Err   error
-	// Cause is the code of Err, or of what is not known because of OneSided: that
-	// of the hypervisor's witness, when that says nothing either.
+	// Cause is the code for Err, or for what OneSided leaves unknown. It is that of the
+	// hypervisor's witness when that witness says nothing either.
 	Cause cause.Code
-	// Stall is when the guest stood still, as the hypervisors saw it, by which its
-	// clock is put right; zero when they saw nothing of the kind.
+	// Stall is when the guest stood still, as the hypervisors saw it; the clock is
+	// corrected by it. It is zero when they saw no stall.
 	Stall timebase.Interval
-	// OneSided says that the clock is known before the stall only: the guest did
-	// not come back.
+	// OneSided says that the clock is only known before the stall: the guest did not come
+	// back.
 	OneSided bool
 }
 
-// GuestClock makes an attempt's guest's clock of the rows of its clocks, domains,
-// counters (of which it wants how clocks were steered) and heartbeats (of which
-// SentTsNs is not looked at), and of the steps that the guest saw itself, which no
-// table has: without them its place in the stall is less certain. Whoever wants that clock asks
-// here: when the attempt is concluded, and when it is judged. Of the row it uses
-// what Judge does.
+// GuestClock makes the clock of an attempt's guest. It uses the attempt's rows of clocks,
+// domains, counters (how clocks were steered) and heartbeats (not their SentTsNs), and the
+// steps that the guest saw itself, which no table has: without them the place of the clock's
+// step in the stall is less certain. All code that needs this clock calls GuestClock, when an
+// attempt is concluded as well as when it is judged. Of the row it uses what Judge uses.
 func GuestClock(row *dataset.Trial, raw Raw, steps []timebase.Step, limits Limits) (Guest, error) {
 	s, err := newScene(row, raw, limits)
 	if err != nil {
@@ -54,14 +53,15 @@ func GuestClock(row *dataset.Trial, raw Raw, steps []timebase.Step, limits Limit
 	return s.guestClock(hypervisor, s.stood(domains, window), heartbeats, steps), nil
 }
 
-// guestClock makes the guest's clock. One that was set while nobody knows whether
-// the hypervisor stopped the guest is no clock that was set: it is not known.
+// guestClock makes the guest's clock. When the clock steps while nobody knows whether the
+// hypervisor stopped the guest, the step does not count as a clock that was set: the clock
+// is not known.
 func (s *scene) guestClock(hypervisor dataset.Witness, stall timebase.Interval, heartbeats []dataset.Heartbeat, steps []timebase.Step) Guest {
 	guest := Guest{Stall: stall}
 	readings, beats := s.clocks.readings[trial.Guest], s.beats(heartbeats)
 	guest.Clock, guest.Err = timebase.NewGuest(readings, beats, stall, steps)
 	if errors.Is(guest.Err, timebase.ErrNoReadings) && !stall.IsZero() {
-		// It did not come back: there is nothing to put right after the stall.
+		// The guest did not come back: there is nothing to correct after the stall.
 		if before, err := timebase.NewGuest(readings, beats, timebase.Interval{}, nil); err == nil {
 			guest.Clock, guest.Err, guest.OneSided = before, nil, true
 		}
@@ -86,15 +86,15 @@ func (s *scene) guestClock(hypervisor dataset.Witness, stall timebase.Interval, 
 	return guest
 }
 
-// isBlind says whether nobody knows if the hypervisor stopped the guest, though
-// somebody should.
+// isBlind says whether the hypervisor's witness should know whether the guest was stopped,
+// and does not.
 func isBlind(hypervisor dataset.Witness) bool {
 	return hypervisor.Problem != "" && hypervisor.Problem != absent
 }
 
-// stood is when the guest stood still, as the hypervisors saw it. Its uncertainty is
-// of the looks and of the hosts' clocks. A hole in the watch makes it no less true:
-// a look after a hole is as uncertain as the hole is long.
+// stood is when the guest stood still, as the hypervisors saw it. Its uncertainty comes
+// from the time between looks and from the hosts' clocks. A hole in the watch does not make
+// it wrong: a look after a hole is as uncertain as the hole is long.
 func (s *scene) stood(domains []dataset.Domain, window span) timebase.Interval {
 	if s.isAbsent(dataset.WitnessHypervisor) || s.source == "" {
 		return timebase.Interval{}
@@ -112,7 +112,8 @@ func (s *scene) stood(domains []dataset.Domain, window span) timebase.Interval {
 		Uncertainty: time.Duration(max(stopped.SpacingNs, resumed.SpacingNs) + from + to)}
 }
 
-// beats are the heartbeats on both clocks; none where the receiver's is not known.
+// beats are the heartbeats with the times of both clocks; none where the receiver's clock
+// is not known.
 func (s *scene) beats(heartbeats []dataset.Heartbeat) []timebase.Beat {
 	beats := make([]timebase.Beat, 0, len(heartbeats))
 	for _, row := range heartbeats {

@@ -17,20 +17,20 @@ import (
 // ClassInterface is the class of the interface's own count in table traffic.
 const ClassInterface = "interface"
 
-// Directions of table traffic.
+// Directions in table traffic.
 const (
 	ToB = "to-b"
 	ToA = "to-a"
 )
 
-// series is a counter's readings, and how much it had grown at each.
+// series is a counter's readings: their times, and how much the counter had grown by then.
 type series struct {
 	ts    []int64
 	grown []int64
 }
 
-// seriesOf sums up a counter's growth. A value that is smaller than the one
-// before began again at 0.
+// seriesOf sums a counter's growth. A value that is smaller than the one before it counts
+// from 0 again.
 func seriesOf(rows []dataset.Counter) series {
 	sortReadings(rows)
 	var s series
@@ -48,10 +48,10 @@ func seriesOf(rows []dataset.Counter) series {
 	return s
 }
 
-// farthest is how far from a phase's end the nearest reading may be.
+// farthest is the longest time between a phase's end and the reading that is used for it.
 const farthest = 5 * time.Second
 
-// at is the growth up to the reading nearest to a moment.
+// at is the growth up to the reading that is nearest to a moment.
 func (s series) at(ts int64) (int64, bool) {
 	if len(s.ts) == 0 {
 		return 0, false
@@ -66,8 +66,8 @@ func (s series) at(ts int64) (int64, bool) {
 // wanCounters are the counters of the WAN's device of one host, by name.
 type wanCounters map[string]series
 
-// bridge finds the host that bridges the sites. Were there several, each would
-// count the same bytes: the first that knows both directions speaks.
+// bridge finds the host that bridges the sites. If there are several, each counts the same
+// bytes: the first one that has both directions is used.
 func bridge(rows map[string]map[string][]dataset.Counter) wanCounters {
 	hosts := make([]string, 0, len(rows))
 	for host := range rows {
@@ -87,7 +87,7 @@ func bridge(rows map[string]map[string][]dataset.Counter) wanCounters {
 	return nil
 }
 
-// The interface's own counters: see the data dictionary. It leads to site B.
+// The interface's own counters: see the data dictionary. The interface leads to site B.
 const (
 	rxBytes   = "rx_bytes"
 	rxPackets = "rx_packets"
@@ -95,11 +95,11 @@ const (
 	txPackets = "tx_packets"
 )
 
-// counted is a class in one direction, by the names of its counters.
+// counted is a class in one direction, with the names of its counters.
 type counted struct{ class, direction, bytes, packets string }
 
-// countedClasses are the interface's own count and the classes that the attempt's
-// hosts have counted: the drivers said which there are.
+// countedClasses are the interface's own count and all classes that the attempt's hosts
+// counted; the drivers determine which classes there are.
 func countedClasses(counters wanCounters) []counted {
 	all := []counted{{ClassInterface, ToB, txBytes, txPackets}, {ClassInterface, ToA, rxBytes, rxPackets}}
 	for _, name := range slices.Sorted(maps.Keys(counters)) {
@@ -111,8 +111,8 @@ func countedClasses(counters wanCounters) []counted {
 	return all
 }
 
-// traffic finds the bytes of each class in each phase, and WANBytes: what went
-// over the WAN during the migration in both directions.
+// traffic finds the bytes of each class in each phase, and sets WANBytes: the bytes of both
+// directions on the WAN during the migration.
 func (s *scene) traffic(counters wanCounters) []dataset.Traffic {
 	s.row.WANBytes = nil
 	if during, ok := phaseSpan(s.timeline, trial.Migrate); ok {
@@ -143,16 +143,16 @@ func (s *scene) traffic(counters wanCounters) []dataset.Traffic {
 	return rows
 }
 
-// between is the growth between the readings nearest to a span's ends: what is
-// between neighbouring spans is counted once.
+// between is the growth between the readings that are nearest to a span's ends: in
+// neighbouring spans, no byte is counted twice.
 func (s series) between(part span) (int64, bool) {
 	from, okFrom := s.at(part.from)
 	to, okTo := s.at(part.to)
 	return to - from, okFrom && okTo
 }
 
-// compareTraffic compares the classes together with the interface's own count,
-// over all phases, and says in which direction they differ.
+// compareTraffic compares the sum of the classes with the interface's own count over all
+// phases, and notes the directions in which they differ.
 func (s *scene) compareTraffic(rows []dataset.Traffic) []string {
 	var notes []string
 	for _, direction := range []string{ToB, ToA} {
@@ -181,7 +181,7 @@ func (s *scene) compareTraffic(rows []dataset.Traffic) []string {
 	return notes
 }
 
-// isTraffic says whether a counter is one of the WAN's that count bytes or packets.
+// isTraffic says whether a counter counts bytes or packets on the WAN.
 func isTraffic(c *dataset.Counter) bool {
 	return c.Device == witness.WAN && (strings.HasSuffix(c.Name, "_bytes") || strings.HasSuffix(c.Name, "_packets"))
 }

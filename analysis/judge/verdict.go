@@ -9,7 +9,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// readLedger notes what was read back of the ledger.
+// readLedger sets what was read back of the ledger.
 func (s *scene) readLedger(rows []dataset.Ledger) {
 	s.row.LedgerAcked, s.row.LedgerLost = nil, nil
 	for _, row := range rows {
@@ -25,13 +25,13 @@ func most(known *int64, value int64) *int64 {
 	return &value
 }
 
-// gravity orders causes: what is told when there are several. What makes the
-// numbers meaningless comes before what makes one of them missing, and a guest or a
-// disk that did not come back, which is a result, before the witnesses that had
-// nothing to hear of it.
+// gravity is the order in which causes are reported when there are several. Causes that
+// make the numbers meaningless come before those that make one of them missing. A guest or
+// disk that did not come back, which is a result, comes before the witnesses that therefore
+// heard nothing.
 var gravity = []cause.Code{cause.DataDamaged, cause.ClockJumped, cause.ClockUncertain, cause.WANOutOfTolerance, cause.GuestHung, cause.NoRecovery, cause.WitnessDied}
 
-// conclude puts what was found against the attempt together.
+// conclude sets the verdict from everything that speaks against the attempt.
 func (s *scene) conclude(ledger []dataset.Ledger, judged *Judged) {
 	for _, row := range ledger {
 		if row.LostCount > 0 {
@@ -58,9 +58,9 @@ func (s *scene) conclude(ledger []dataset.Ledger, judged *Judged) {
 	}
 }
 
-// Apply changes a row's verdict to what was found: a lost write is told before
-// anything else, and takes back even a failure that was known; the rest takes
-// back a valid verdict only.
+// Apply changes a row's verdict according to what was found. A lost write comes before
+// everything else, and even replaces a failure that was known; any other finding only
+// replaces a valid verdict.
 func (j Judged) Apply(row *dataset.Trial) {
 	if j.Verdict == "" || j.Cause != cause.LostWrite && trial.Verdict(row.Verdict) != trial.Valid {
 		return
@@ -69,8 +69,8 @@ func (j Judged) Apply(row *dataset.Trial) {
 	row.Verdict, row.Cause, row.Reason = string(j.Verdict), string(j.Cause), j.Reason
 }
 
-// Again takes back what Apply did to a row, so that it can be judged again: what
-// was valid by all its steps is so until it is judged. What a step said stays.
+// Again undoes Apply, so that a row can be judged again: an attempt that was valid after
+// all its steps is valid until it is judged. A verdict that a step set stays.
 func Again(row *dataset.Trial) {
 	if row.Judged {
 		row.Verdict, row.Cause, row.Reason, row.Judged = string(trial.Valid), "", "", false

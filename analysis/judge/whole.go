@@ -2,11 +2,11 @@ package judge
 
 import "heliotrope/analysis/dataset"
 
-// Whole adds up I/Os that are of no phase: those of a log that somebody else wrote. It is
-// for one goroutine.
+// Whole adds up I/Os that belong to no phase: those of a log that somebody else wrote. One
+// goroutine at a time may use it.
 type Whole struct{ reads, writes *phaseLoad }
 
-// NewWhole begins with no I/Os.
+// NewWhole makes a Whole without I/Os.
 func NewWhole() *Whole {
 	return &Whole{newWholeLoad(dataset.WholeReads), newWholeLoad(dataset.WholeWrites)}
 }
@@ -22,7 +22,7 @@ func (w *Whole) of(op string) *phaseLoad {
 	return w.writes
 }
 
-// Add adds I/Os. It is never an error.
+// Add adds I/Os. It never returns an error.
 func (w *Whole) Add(rows []dataset.IO) error {
 	for i := range rows {
 		w.of(rows[i].Op).add(&rows[i])
@@ -30,7 +30,7 @@ func (w *Whole) Add(rows []dataset.IO) error {
 	return nil
 }
 
-// AddHistograms adds I/Os of which only the buckets are known.
+// AddHistograms adds I/Os of which only the histograms' buckets are known.
 func (w *Whole) AddHistograms(rows []dataset.Histogram) error {
 	for i := range rows {
 		if err := w.of(rows[i].Op).addHistogram(&rows[i]); err != nil {
@@ -40,10 +40,10 @@ func (w *Whole) AddHistograms(rows []dataset.Histogram) error {
 	return nil
 }
 
-// Rows are what they were, of an attempt's log that began and ended at these times, in ns
-// since 1970: all together, and the reads and the writes by themselves, if there are any.
-// Percentiles are as those of the phases of a trial. A rate is not known where the log
-// is so short that it began and ended in the same 1 ms, in which fio tells times.
+// Rows are the rows of table phases for a log that began and ended at these times, in ns
+// since 1970: of all I/Os together, and of the reads and the writes separately where there
+// are any. Percentiles are computed as for the phases of a trial. A rate is not known when
+// the log began and ended in the same 1 ms, the resolution of fio's times.
 func (w *Whole) Rows(key string, fromNs, toNs int64) []dataset.Phase {
 	all := newWholeLoad(dataset.WholeLog)
 	all.reads, all.writes, all.bytes = w.reads.reads, w.writes.writes, w.reads.bytes+w.writes.bytes

@@ -12,8 +12,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// witness hears the witnesses and finds what they say together, and the
-// bytes on the WAN.
+// witness asks all witnesses, and finds what they say together and the bytes on the WAN.
 func (s *scene) witness(raw Raw, judged *Judged) error {
 	s.row.BlackoutMs, s.row.BlackoutUncertaintyMs, s.row.DisagreementMs = nil, nil, nil
 	disks, wan, err := s.counters(raw.Counters)
@@ -59,15 +58,15 @@ func (s *scene) witness(raw Raw, judged *Judged) error {
 	return nil
 }
 
-// absent is the problem of a witness that the testbed does not have: no number is
-// found by it, and nothing is held against the attempt.
+// absent is the problem of a witness that the testbed does not have: it gives no number,
+// and is not held against the attempt.
 const absent = "absent: the testbed has no such witness"
 
 func (s *scene) isAbsent(name string) bool {
 	return slices.Contains(strings.Fields(s.row.AbsentWitnesses), name)
 }
 
-// unlessAbsent hears a witness that there is.
+// unlessAbsent asks a witness, unless the testbed does not have it.
 func (s *scene) unlessAbsent(name string, hear func() dataset.Witness) dataset.Witness {
 	if s.isAbsent(name) {
 		return dataset.Witness{Trial: s.row.Key, Witness: name, Problem: absent}
@@ -75,7 +74,7 @@ func (s *scene) unlessAbsent(name string, hear func() dataset.Witness) dataset.W
 	return hear()
 }
 
-// absences say what is not known for want of a witness.
+// absences are notes on what is not known because a witness is absent.
 func (s *scene) absences() []string {
 	var notes []string
 	if s.isAbsent(dataset.WitnessHypervisor) {
@@ -87,8 +86,8 @@ func (s *scene) absences() []string {
 	return notes
 }
 
-// counters sorts out the readings that are needed: of the guest's disk by host,
-// and of the WAN's device.
+// counters selects the readings that are needed: those of the guest's disk by host, and
+// those of the WAN's device.
 func (s *scene) counters(batches dataset.Batches[dataset.Counter]) (disks map[string][]dataset.Counter, wan wanCounters, err error) {
 	disks = map[string][]dataset.Counter{}
 	devices := map[string]map[string][]dataset.Counter{}
@@ -112,9 +111,9 @@ func (s *scene) counters(batches dataset.Batches[dataset.Counter]) (disks map[st
 	return disks, bridge(devices), nil
 }
 
-// guest says for how long no I/O completed: the longest time between two that
-// overlaps the stall. A pre-copy can starve the guest without stopping it for
-// longer than that: LongestGapMs is the longest time wherever it is.
+// guest says for how long no I/O completed: the longest time between two completions that
+// overlaps the stall. A pre-copy can starve the guest for longer than that without stopping
+// it: LongestGapMs is the longest time, wherever it is.
 func (s *scene) guest() dataset.Witness {
 	w := dataset.Witness{Trial: s.row.Key, Witness: dataset.WitnessGuest, Samples: s.load.ios()}
 	if s.load.order.tooLate > 0 {
@@ -139,11 +138,13 @@ func (s *scene) guest() dataset.Witness {
 	return w
 }
 
-// agree finds what the witnesses say together, and which of them says nothing.
+// agree computes what the witnesses say together, and notes a problem for each one that
+// says nothing.
 func (s *scene) agree(witnesses []dataset.Witness) {
 	var stalls []float64
 	there := 0
-	// The others are placed by what the hypervisor saw: what that lacks comes first.
+	// The others are placed by the stall that the hypervisor's witness saw: its problem
+	// comes first.
 	order := slices.SortedStableFunc(slices.Values(witnesses), func(a, b dataset.Witness) int {
 		return cmp.Compare(byHypervisor(a), byHypervisor(b))
 	})

@@ -14,25 +14,25 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Options of a made-up campaign: each cell has a trial in each block.
+// Options describe a made-up campaign. Each of its cells has one trial in each block.
 type Options struct {
 	Kind        string
 	Hypervisors []string
-	Storages    []string // drbd is of protocol C
+	Storages    []string // drbd has protocol C
 	RTTsMs      []float64
 	Blocks      int
-	Balanced    bool // directions
+	Balanced    bool // cells run in both directions, in turn
 	Seed        uint64
-	Sigma       float64 // of the logarithms of all values
-	// ResponseMs and WANMB are the medians of a cell's longest response time and of its
-	// bytes; other metrics go with them.
+	Sigma       float64 // standard deviation of the logarithms of all values
+	// ResponseMs and WANMB give the medians of a cell's longest response time and of its
+	// bytes on the WAN; other metrics follow from them.
 	ResponseMs, WANMB func(storage string, rttMs float64) float64
-	Sentinel          int     // trials of one
-	SentinelSlope     float64 // of its IOPS, by hour
+	Sentinel          int     // number of the sentinel's trials
+	SentinelSlope     float64 // of the sentinel's IOPS, per hour
 }
 
-// Usual is a campaign in which DRBD uses less of the WAN everywhere, and has the
-// shorter responses beyond 60 ms.
+// Usual is a campaign in which DRBD sends fewer bytes over the WAN everywhere, and has
+// shorter responses at round trips above 60 ms.
 func Usual() Options {
 	return Options{
 		Kind: "emulated", Hypervisors: []string{"kvm"}, Storages: []string{"iscsi", "nfs", "drbd"}, RTTsMs: []float64{0, 30, 90, 160},
@@ -52,7 +52,7 @@ func Usual() Options {
 	}
 }
 
-// Rows of the campaign, in the order of its plan.
+// Rows are the campaign's rows, in the order of its plan.
 func Rows(o Options) answers.Rows {
 	random := rand.New(rand.NewPCG(o.Seed, 77)) //nolint:gosec // nobody has to be kept from guessing it
 	var rows answers.Rows
@@ -102,7 +102,7 @@ func Rows(o Options) answers.Rows {
 	return rows
 }
 
-// Write writes a campaign's folder with its rows, compacted.
+// Write writes the campaign as a folder, compacted.
 func Write(folder string, o Options) error {
 	rows := Rows(o)
 	of := map[string]*dataset.Attempt{}
