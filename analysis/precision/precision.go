@@ -1,32 +1,31 @@
-// Package precision tells when a campaign's results are precise enough to stop
-// it, and how many repetitions are still needed.
+// Package precision says when a campaign's results are precise enough to stop it, and how
+// many repetitions are still needed.
 //
-// It promises an interval of each group's median that does not depend on how the
-// values are distributed: that of the order statistics, with the exact binomial
-// probability (Conover, Practical Nonparametric Statistics, 3.2; also David and
-// Nagaraja, Order Statistics, 7.1). A trial that failed is a value above all
-// others (see package group), so that an end of an interval may be infinite.
+// It promises an interval for each group's median that does not depend on how the values
+// are distributed: the interval of order statistics, with the exact binomial probability
+// (Conover, Practical Nonparametric Statistics, 3.2; also David and Nagaraja, Order
+// Statistics, 7.1). A failed trial is a value above all others (see package group), so an
+// end of an interval may be infinite.
 //
-// A campaign that stops by precision is looked at several times, and stops the
-// sooner the luckier it is. The looks are therefore fixed beforehand
-// (campaign.Stop.Looks), and each of the J of them has an interval that misses the
-// median with at most 0.05/J: with 95 % or more none of them misses it, and so
-// neither does the one at which the campaign stops (the inequality of Boole and
-// Bonferroni). That holds for each group, not for all of them at once. A campaign
-// that looks at its end only has J = 1.
+// A campaign that stops by precision is looked at several times, and a lucky one stops
+// sooner. Therefore the looks are fixed beforehand (campaign.Stop.Looks), and each of the J
+// looks has an interval that misses the median with a probability of at most 0.05/J. With
+// at least 95 % probability none of them misses it, and so neither does the one at which
+// the campaign stops (the inequality of Boole and Bonferroni). That holds for each group,
+// not for all of them at once. A campaign that is looked at only at its end has J = 1.
 //
-// It is not interpolated between order statistics (Hettmansperger and Sheather,
-// Statistics & Probability Letters 4, 1986), which comes nearer to 95 % at few
-// values, but only about so, and has no answer where the next value is
-// infinite. So at few values intervals cover more than they say: up to 99.2 % for
-// 95 %, of eight values.
+// The interval is not interpolated between order statistics (Hettmansperger and Sheather,
+// Statistics & Probability Letters 4, 1986). Interpolation comes nearer to 95 % with few
+// values, but only approximately, and gives nothing where the next value is infinite.
+// Without it, intervals of few values cover more than they state: up to 99.2 % instead of
+// 95 %, with eight values.
 //
-// Dangerous: of too few values no interval of order statistics is sure enough (of
-// five, the least and the greatest enclose the median with 93.75 %; with J looks
-// it takes 1 + log2(20·J) values), so that a group with fewer is never precise,
-// whatever its Stop's Min says. What holds is for values whose number does not
-// depend on them: who looks before all trials of the blocks are done leaves out
-// those that take longest.
+// Dangerous: with too few values no interval of order statistics is certain enough (of five
+// values, the least and the greatest enclose the median with 93.75 %; with J looks 1 +
+// log2(20·J) values are needed). A group with fewer is never precise, whatever Min of its
+// Stop says. The probabilities hold when the number of values does not depend on the
+// values: looking before all trials of the blocks are done would leave out the trials that
+// take longest.
 package precision
 
 import (
@@ -41,43 +40,43 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Result of looking at a campaign.
+// Result is what a look at a campaign finds.
 type Result struct {
-	// Enough says that this is a look, and every group is precise. It is false
-	// without groups.
+	// Enough says that this is one of the looks, and that every group is precise. It is
+	// false when there are no groups.
 	Enough bool   `json:"enough"`
-	Looks  []int  `json:"looks"` // after how many repetitions it is looked
+	Looks  []int  `json:"looks"` // after how many repetitions the looks are
 	Cells  []Cell `json:"cells"` // by their IDs and directions
-	// MoreRepetitions is a forecast of how many are still run, each a trial of
-	// every cell: up to a look.
+	// MoreRepetitions forecasts how many more repetitions will be run, each a trial of
+	// every cell, until the look at which the campaign stops.
 	MoreRepetitions int `json:"more_repetitions"`
 }
 
-// Cell is what is known of one group: of a cell of the matrix, in one direction.
-// Median, Low, High and HalfWidthPercent are nil when they cannot be told, or are
-// infinite; the first three have the unit of the metric.
+// Cell is what is known of one group: a cell of the matrix in one direction. Median, Low,
+// High and HalfWidthPercent are nil when they are not known or infinite; the first three
+// have the unit of the metric.
 type Cell struct {
 	CellID    string `json:"cell_id"`
 	Direction string `json:"direction"`
 	N         int    `json:"n"`      // repetitions that are results: valid or target-failed
-	Values    int    `json:"values"` // of them, those that have the metric: what the median is of
-	// Infinite is how many of the values are: failures, and loads that did not
+	Values    int    `json:"values"` // how many of them have the metric: the values of the median
+	// Infinite is how many of the values are infinite: failures, and loads that did not
 	// come back. The median is infinite when they are more than half.
 	Infinite int      `json:"infinite"`
 	Median   *float64 `json:"median,omitempty"`
 	Low      *float64 `json:"low,omitempty"`
 	High     *float64 `json:"high,omitempty"`
-	// HalfWidthPercent is half of High less Low, in percent of the median.
+	// HalfWidthPercent is half of High minus Low, in percent of the median.
 	HalfWidthPercent *float64 `json:"half_width_percent,omitempty"`
 	Precise          bool     `json:"precise"`
-	WantN            int      `json:"want_n"` // N that is forecast to be enough
+	WantN            int      `json:"want_n"` // the N that is forecast to suffice
 }
 
-// Cells judges the groups of the matrix after whole blocks, whose number is given:
-// by the trials of these blocks that count. Controls are left out, and what is of
-// no group. A cell without a row is not known here. Invalid and skipped trials are
-// no repetitions, so the plan has to end by itself when there are too many. The
-// only error is a metric that there is not.
+// Cells judges the groups of the matrix after a number of whole blocks, by the trials of
+// these blocks that count. It leaves out controls, and trials that belong to no group. It
+// does not know a cell without a row. Invalid and skipped trials are no repetitions, so the
+// plan must end by itself when there are too many of them. The only error is a metric that
+// does not exist.
 func Cells(rows []dataset.Trial, stop campaign.Stop, blocks int) (Result, error) {
 	if !group.IsMetric(stop.Metric) {
 		return Result{}, fmt.Errorf("stop by the precision of %q: there is no such metric", stop.Metric)
@@ -115,7 +114,7 @@ func Cells(rows []dataset.Trial, stop campaign.Stop, blocks int) (Result, error)
 		cell.CellID, cell.Direction = key.CellID, key.Direction
 		result.Cells = append(result.Cells, cell)
 		result.Enough = result.Enough && looked && cell.Precise
-		// A repetition goes one way only.
+		// A repetition has only one direction.
 		more = max(more, (cell.WantN-cell.N)*directions[key.CellID])
 	}
 	slices.SortFunc(result.Cells, func(a, b Cell) int {
@@ -127,8 +126,8 @@ func Cells(rows []dataset.Trial, stop campaign.Stop, blocks int) (Result, error)
 	return result, nil
 }
 
-// nextLook is the first look after the blocks there are, and not before as many
-// as are wanted; at the latest the last.
+// nextLook is the first look after the blocks that are done and not before want
+// repetitions; otherwise the last look.
 func nextLook(looks []int, blocks, want int) int {
 	for _, look := range looks {
 		if look > blocks && look >= want {
@@ -138,7 +137,8 @@ func nextLook(looks []int, blocks, want int) int {
 	return max(blocks, looks[len(looks)-1])
 }
 
-// judge is one group by its values, whose interval may miss the median with alpha.
+// judge judges one group by its values; the interval may miss the median with probability
+// alpha.
 func judge(n int, values []float64, stop campaign.Stop, alpha float64) Cell {
 	cell := Cell{N: n, Values: len(values)}
 	slices.Sort(values)
@@ -163,7 +163,7 @@ func judge(n int, values []float64, stop campaign.Stop, alpha float64) Cell {
 	return cell
 }
 
-// known is a number that is finite.
+// known is a pointer to a finite number; nil for an infinite one.
 func known(value float64) *float64 {
 	if math.IsInf(value, 0) {
 		return nil
@@ -171,14 +171,16 @@ func known(value float64) *float64 {
 	return &value
 }
 
-// interval leaves out as many of the sorted values, at either end, as it may to
-// miss the median with alpha or less: the median is below the interval exactly
-// when no more values than are left out are below the median, and each of them is
-// with a probability of one half. False when even all of them may miss it more often.
+// interval leaves out as many of the sorted values at either end as it can while it misses
+// the median with a probability of at most alpha. The median is below the interval exactly
+// when no more values than were left out are below the median, and each value is below it
+// with a probability of one half. False when even the interval of all values misses it more
+// often.
 func interval(sorted []float64, alpha float64) (low, high float64, ok bool) {
 	n := len(sorted)
 	left := -1
-	// The probabilities by their logarithms, for any number of trials there can be.
+	// Probabilities are computed by their logarithms, so that they work for any possible
+	// number of trials.
 	exactly := -float64(n) * math.Ln2 // of left+1 values
 	for below := math.Exp(exactly); below <= alpha/2; below += math.Exp(exactly) {
 		left++
@@ -190,9 +192,9 @@ func interval(sorted []float64, alpha float64) (low, high float64, ok bool) {
 	return sorted[left], sorted[n-1-left], true //nolint:gosec // fewer than half are left out
 }
 
-// forecast is how many repetitions the group wants: by stats.WantN, one more
-// than there are at least. Repetitions that fail are taken to go on as they did,
-// and where an end of the interval is infinite nothing is enough.
+// forecast is how many repetitions the group will need: by stats.WantN, and at least one
+// more than there are. It assumes that repetitions keep failing at the same rate. Where an
+// end of the interval is infinite, no number suffices.
 func forecast(cell Cell, stop campaign.Stop) int {
 	want := cell.N
 	switch {

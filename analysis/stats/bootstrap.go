@@ -10,25 +10,27 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// Bootstrap is how intervals are found by drawing from the values again and again.
+// Bootstrap computes intervals by drawing resamples from the values.
 type Bootstrap struct {
 	Seed       uint64
 	Resamples  int
-	Confidence float64 // of the intervals, as 0.95
+	Confidence float64 // of the intervals, such as 0.95
 }
 
-// Default is what answers use: at 10,000 resamples the ends of an interval vary by
-// a few percent of its width from seed to seed.
+// Default is what package answers uses. With 10,000 resamples the ends of an interval vary
+// from seed to seed by a few percent of its width.
 var Default = Bootstrap{Seed: 1, Resamples: 10_000, Confidence: 0.95}
 
-// source of random numbers: each interval has the same, whatever else is computed.
+// source is the source of random numbers. Each interval gets the same ones, whatever else
+// is computed.
 func (b Bootstrap) source() *rand.Rand {
 	return rand.New(rand.NewPCG(b.Seed, 0x68656c696f)) //nolint:gosec // nobody has to be kept from guessing it
 }
 
-// Median is the interval of a median: BCa, as that of Interval, but of all resamples
-// that there are, whose medians have probabilities that can be told (see medians): no
-// random number is in it. Not known of fewer than FewestForInterval values.
+// Median is the BCa interval of a median, like that of Interval. Here it is computed over
+// all possible resamples, because the probabilities of their medians are known (see
+// medians), so it needs no random numbers. It is not known with fewer than
+// FewestForInterval values.
 func (b Bootstrap) Median(values []float64) Interval {
 	if len(values) < FewestForInterval {
 		return unknown
@@ -37,8 +39,8 @@ func (b Bootstrap) Median(values []float64) Interval {
 	return b.corrected(medianOf(sorted), medians(sorted), acceleration(mediansWithout(sorted)))
 }
 
-// Medians is the interval of what is made of the medians of two independent samples,
-// such as their ratio: BCa, as that of Interval.
+// Medians is the BCa interval, like that of Interval, of a function of the medians of two
+// independent samples, such as their ratio.
 func (b Bootstrap) Medians(x, y []float64, of func(x, y float64) float64) Interval {
 	if min(len(x), len(y)) < FewestForInterval {
 		return unknown
@@ -59,11 +61,11 @@ func (b Bootstrap) Medians(x, y []float64, of func(x, y float64) float64) Interv
 }
 
 // Interval is the BCa interval (bias-corrected and accelerated: Efron, Journal of the
-// American Statistical Association 82, 1987; Efron and Tibshirani, An Introduction
-// to the Bootstrap, 1993, 14.3) of a statistic. Where leaving a value out makes the
-// statistic infinite, the acceleration is 0, and the interval is corrected for bias
-// only. The statistic must not keep the values, nor change them. Not known of fewer
-// than FewestForInterval values.
+// American Statistical Association 82, 1987; Efron and Tibshirani, An Introduction to the
+// Bootstrap, 1993, 14.3) of a statistic. When leaving a value out makes the statistic
+// infinite, the acceleration is 0, and the interval is only corrected for bias. The
+// statistic function must neither keep nor change the values. The interval is not known
+// with fewer than FewestForInterval values.
 func (b Bootstrap) Interval(values []float64, statistic func([]float64) float64) Interval {
 	n := len(values)
 	if n < FewestForInterval {
@@ -83,12 +85,12 @@ func (b Bootstrap) Interval(values []float64, statistic func([]float64) float64)
 	return b.corrected(statistic(values), equally(replicates), acceleration(left))
 }
 
-// medianOf sorted values.
+// medianOf is the median of sorted values.
 func medianOf(sorted []float64) float64 {
 	return middle(sorted[(len(sorted)-1)/2], sorted[len(sorted)/2])
 }
 
-// mediansWithout are the medians of the sorted values when each is left out.
+// mediansWithout are the medians of the sorted values with each value left out in turn.
 func mediansWithout(sorted []float64) []float64 {
 	n := len(sorted)
 	left := make([]float64, n)
@@ -104,7 +106,7 @@ func mediansWithout(sorted []float64) []float64 {
 	return left
 }
 
-// drawing draws medians of resamples, each as often as it is probable.
+// drawing draws medians of resamples with their probabilities.
 type drawing struct{ values, upTo []float64 }
 
 func drawingOf(sorted []float64) drawing {
@@ -119,16 +121,16 @@ func drawingOf(sorted []float64) drawing {
 
 func (d drawing) median(random *rand.Rand) float64 {
 	i, _ := slices.BinarySearch(d.upTo, random.Float64())
-	return d.values[min(i, len(d.values)-1)] // what is improbable may be missing at the end
+	return d.values[min(i, len(d.values)-1)] // the last improbable ones may be missing
 }
 
-// outcome of resamples: a value, and how probable it is.
+// outcome is a result of resampling: a value and its probability.
 type outcome struct{ value, probability float64 }
 
-// improbable outcomes are left out.
+// improbable is the probability below which outcomes are left out.
 const improbable = 1e-13
 
-// equally probable outcomes, in order.
+// equally makes outcomes of equal probability, in ascending order.
 func equally(replicates []float64) []outcome {
 	slices.Sort(replicates)
 	outcomes := make([]outcome, len(replicates))
@@ -138,11 +140,11 @@ func equally(replicates []float64) []outcome {
 	return outcomes
 }
 
-// medians of all n^n resamples of n sorted values, in order. The k-th smallest of a
-// resample is at most the i-th value where at least k of n draws are (Efron, Annals of
-// Statistics 7, 1979, 3). The two in the middle of 2m draws are the i-th and a later
-// j-th where m draws have the i-th as their greatest, and the others the j-th as
-// their smallest.
+// medians are the medians of all n^n resamples of n sorted values, in ascending order. The
+// k-th smallest value of a resample is at most the i-th value when at least k of n draws
+// are (Efron, Annals of Statistics 7, 1979, 3). The two middle values of 2m draws are the
+// i-th and a later j-th value when m draws have the i-th value as their greatest, and the
+// other m draws have the j-th as their smallest.
 func medians(sorted []float64) []outcome {
 	n := len(sorted)
 	var outcomes []outcome
@@ -178,10 +180,11 @@ func medians(sorted []float64) []outcome {
 	return outcomes
 }
 
-// acceleration is a in BCa: a sixth of the skewness of the values' influence on the
-// statistic, by the statistic when each value of a sample is left out (the
-// jackknife); of several samples by Davison and Hinkley (Bootstrap Methods and their
-// Application, 1997, 5.3). 0 where it is not known, and where they have no influence.
+// acceleration is the constant a of BCa: a sixth of the skewness of the values' influence
+// on the statistic, computed from the statistic with each value of a sample left out (the
+// jackknife); for several samples after Davison and Hinkley (Bootstrap Methods and their
+// Application, 1997, 5.3). It is 0 where it is not known, and where the values have no
+// influence.
 func acceleration(samples ...[]float64) float64 {
 	var cubes, squares float64
 	for _, left := range samples {
@@ -202,10 +205,10 @@ func acceleration(samples ...[]float64) float64 {
 	return a
 }
 
-// corrected is the interval by what resamples make of a statistic whose value is given,
-// in order. Half of what equals it counts as below it, as in SciPy's
-// scipy.stats.bootstrap: a median is often the same. The ends are outcomes, never
-// something between two of them.
+// corrected is the corrected interval; value is the statistic of the original values, and
+// outcomes are those of the resamples, in ascending order. Half of the outcomes that equal
+// value count as below it, as in SciPy's scipy.stats.bootstrap, because a median often
+// stays the same. The ends of the interval are outcomes, never values between two of them.
 func (b Bootstrap) corrected(value float64, outcomes []outcome, a float64) Interval {
 	if math.IsNaN(value) || len(outcomes) == 0 {
 		return unknown

@@ -5,29 +5,29 @@ import (
 	"slices"
 )
 
-// Crossover is where two curves change places.
+// Crossover is the point at which two curves change places.
 type Crossover struct {
 	Crosses  bool
-	At       float64  // x, the least where they cross several times; NaN where they do not
-	Interval Interval // of At, by the resamples that cross; not known where too few do
-	None     float64  // share of resamples that do not cross; NaN of too few values
+	At       float64  // x; the least when they cross several times; NaN when they do not
+	Interval Interval // of At, over the resamples that cross; not known when too few do
+	None     float64  // share of resamples that do not cross; NaN with too few values
 	Several  float64  // share of resamples that cross more than once
-	// Below is the sign of the logarithm of the ratio at the least x: -1 where the
-	// first curve is the lower one there, 1 where the second one is, 0 where neither.
+	// Below is the sign of the logarithm of the ratio at the least x: -1 where the first
+	// curve is lower there, 1 where the second one is, 0 where neither is.
 	Below int
 }
 
-// fewestCrossings is the share of resamples that must cross for an interval of where.
+// fewestCrossings is the share of resamples that must cross for the crossing to have an
+// interval.
 const fewestCrossings = 0.05
 
-// CrossoverOf finds where the ratio of two curves goes through 1, from its
-// logarithms: logs[i] are those of the pairs at x[i], which grows. The curve is the
-// median of each, with straight lines between them; a line to an infinite value
-// crosses at its finite end. The pairs of each x are drawn again by the bootstrap:
-// the interval is the percentile interval (Efron and Tibshirani, 13) of those
-// resamples that cross, for BCa has no place for what does not. That curves
-// touch is no crossing. Of fewer than FewestForInterval pairs at any x, only Crosses,
-// At and Below are told.
+// CrossoverOf finds where the ratio of two curves passes through 1, from logarithms:
+// logs[i] has those of the pairs at x[i], and x ascends. The curve is the median at each x,
+// with straight lines between; a line to an infinite value crosses at its finite end. The
+// bootstrap draws from the pairs at each x. The interval is the percentile interval (Efron
+// and Tibshirani, 13) over the resamples that cross, because BCa cannot handle those that
+// do not. Curves that only touch do not cross. With fewer than FewestForInterval pairs at
+// any x, only Crosses, At and Below are set.
 func (b Bootstrap) CrossoverOf(x []float64, logs [][]float64) Crossover {
 	medians := make([]float64, len(x))
 	enough := len(x) > 1
@@ -74,11 +74,12 @@ func (b Bootstrap) CrossoverOf(x []float64, logs [][]float64) Crossover {
 	return result
 }
 
-// crossings are how often the lines between points go from one side of 0 to the other,
-// and where they do first. Points on 0 are of the side before them.
+// crossings counts how often the lines between points pass from one side of 0 to the other,
+// and returns where they do so first. A point on 0 belongs to the side of the point before
+// it.
 func crossings(x, y []float64) (first float64, times int) {
 	first = math.NaN()
-	last := -1 // the last point that was not 0
+	last := -1 // the last point that is not 0
 	for i := range x {
 		if sign(y[i]) == 0 {
 			continue
@@ -93,7 +94,7 @@ func crossings(x, y []float64) (first float64, times int) {
 	return first, times
 }
 
-// zero of the line through two points, on different sides of it.
+// zero is the zero of the line through two points on different sides of 0.
 func zero(x0, y0, x1, y1 float64) float64 {
 	switch from, to := math.IsInf(y0, 0), math.IsInf(y1, 0); {
 	case from && to:

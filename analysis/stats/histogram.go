@@ -10,35 +10,35 @@ import (
 	"heliotrope/internal/load/iolog"
 )
 
-// Histogram counts response times, however many there are. The zero value is one without
-// any. Its count, sum and maximum are exact. A bucket is at most 1/512 of its beginning
-// wide; below 1,024 ns each ns has its own. Percentiles of several phases, trials or files
-// are those of their histograms joined, never anything made of their percentiles.
+// Histogram counts any number of response times. The zero value is an empty histogram.
+// Count, sum and maximum are exact. A bucket is at most 1/512 as wide as its lower end;
+// below 1,024 ns each nanosecond has its own. Percentiles of several phases, trials or
+// files come from their joined histograms, never from their percentiles.
 type Histogram struct {
-	buckets   []int64 // response times, by bucket; as many as were needed
+	buckets   []int64 // number of response times by bucket, as far as needed
 	Count     int64
 	SumNs     uint64
 	LongestNs int64
 }
 
-// stepBits is the binary logarithm of how many buckets each power of two has: as in an
+// stepBits is the binary logarithm of the number of buckets in each power of two, as in an
 // HDR histogram (Gil Tene, hdrhistogram.org).
 const stepBits = 9
 
-// bucket is the bucket of a response time of at least 0.
+// bucket is the bucket of a response time, which must not be negative.
 func bucket(ns int64) int {
 	exponent := max(bits.Len64(uint64(ns))-stepBits-1, 0) //nolint:gosec // it is not negative
 	return exponent<<stepBits + int(ns>>exponent)
 }
 
-// bucketNs are the shortest and the longest response time of a bucket.
+// bucketNs returns the shortest and the longest response time of a bucket.
 func bucketNs(bucket int) (from, last int64) {
 	exponent := max(bucket>>stepBits-1, 0)
 	from = int64(bucket-exponent<<stepBits) << exponent
 	return from, from + 1<<exponent - 1
 }
 
-// Add counts a response time; one below 0 is none.
+// Add counts a response time; a negative one counts as 0.
 func (h *Histogram) Add(ns int64) {
 	ns = max(ns, 0)
 	*h.at(bucket(ns))++
@@ -47,7 +47,7 @@ func (h *Histogram) Add(ns int64) {
 	h.LongestNs = max(h.LongestNs, ns)
 }
 
-// at is a bucket's count.
+// at is the count of a bucket.
 func (h *Histogram) at(bucket int) *int64 {
 	if bucket >= len(h.buckets) {
 		h.buckets = append(h.buckets, make([]int64, bucket+1-len(h.buckets))...)
@@ -55,9 +55,9 @@ func (h *Histogram) at(bucket int) *int64 {
 	return &h.buckets[bucket]
 }
 
-// addMiddle counts response times of which only the bucket of the load's log is known
-// (128 for each power of two), as the middle of it. Whoever knows the longest of them sets
-// LongestNs.
+// addMiddle counts response times of which only the bucket in the load's log is known
+// (there are 128 for each power of two), as the middle of that bucket. A caller that knows
+// the longest of them sets LongestNs.
 func (h *Histogram) addMiddle(logged, count int64) {
 	from, to := iolog.BucketNs(logged)
 	middle := from + (to-1-from)/2
@@ -68,8 +68,8 @@ func (h *Histogram) addMiddle(logged, count int64) {
 
 var lastLogged = iolog.Bucket(math.MaxInt64)
 
-// AddCounts counts response times as table histograms has them, "bucket:I/Os
-// bucket:I/Os ...", of which longestNs is the longest.
+// AddCounts counts response times in the form of table histograms, "bucket:I/Os bucket:I/Os
+// ..."; longestNs is the longest of them.
 func (h *Histogram) AddCounts(counts string, longestNs int64) error {
 	for entry := range strings.FieldsSeq(counts) {
 		left, right, _ := strings.Cut(entry, ":")
@@ -84,8 +84,8 @@ func (h *Histogram) AddCounts(counts string, longestNs int64) error {
 	return nil
 }
 
-// Steps gives, in ascending order, response times of at most 1/128 of each other
-// together: the longest of them, in ns, and how many are longer.
+// Steps gives groups of response times that differ by at most 1/128, in ascending order:
+// the longest of each group, in ns, and how many response times are longer.
 func (h *Histogram) Steps(yield func(toNs, longer int64) bool) {
 	left := h.Count
 	for i := 0; i < len(h.buckets); {
@@ -107,7 +107,7 @@ func (h *Histogram) Steps(yield func(toNs, longer int64) bool) {
 	}
 }
 
-// Join adds another's response times.
+// Join adds the response times of another histogram.
 func (h *Histogram) Join(other Histogram) {
 	if last := len(other.buckets) - 1; last >= 0 {
 		h.at(last)
@@ -120,13 +120,13 @@ func (h *Histogram) Join(other Histogram) {
 	h.LongestNs = max(h.LongestNs, other.LongestNs)
 }
 
-// Mean is exact. There must be one response time at least, as for Percentile.
+// Mean is the exact mean. Mean and Percentile need at least one response time.
 func (h *Histogram) Mean() float64 { return float64(h.SumNs) / float64(h.Count) }
 
-// Percentile is that of the response times by nearest rank, within 0.1 %: the middle
-// of the bucket of the smallest of them that at least so many thousandths of them do
-// not exceed (990 is the 99th percentile). Of what AddCounts counted it is within 0.4 %.
-// That of the last rank is the maximum, exactly.
+// Percentile is a percentile of the response times by nearest rank, within 0.1 %; 990 is
+// the 99th percentile. It is the middle of the bucket of the smallest response time that at
+// least so many thousandths of all do not exceed. For response times from AddCounts it is
+// within 0.4 %. At the last rank it is exactly the maximum.
 func (h *Histogram) Percentile(perMille int64) int64 {
 	rank := max((h.Count*perMille+999)/1000, 1)
 	if rank >= h.Count {

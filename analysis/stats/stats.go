@@ -1,20 +1,19 @@
-// Package stats is the statistics that answers are made of: numbers in, numbers out.
-// It knows nothing of trials and datasets.
+// Package stats is the statistics behind the answers: numbers in, numbers out. It knows
+// nothing of trials and datasets.
 //
-// It promises that each method is a published one, named where it is, that +∞ is a
-// value like others wherever only the order of values matters (a trial that failed
-// is above all others), and that random numbers come from a seed alone.
+// It promises that each method is a published one, which its comment names; that +∞ is a
+// value like any other wherever only the order of values matters (a failed trial is above
+// all others); and that random numbers depend only on a seed.
 //
-// Intervals of a median are also in package precision, and both stay: a campaign
-// that stops by precision looks several times, and must not stop by luck, so that
-// it has intervals of order statistics, which are exact and cover too much rather
-// than too little. Here intervals describe what a campaign that has ended has found,
-// of anything that can be computed of its values, and are as narrow as the bootstrap
-// makes them: of few values they cover less than they say (docs/statistics.md has
-// how much less). Nothing is decided by a bootstrap's interval: that two things
-// differ is told by exact tests.
+// Package precision has intervals of a median, too, and both are needed. A campaign that
+// stops by precision is looked at several times and must not stop by luck: it needs
+// intervals of order statistics, which are exact and rather cover too much than too little.
+// The intervals here describe what a finished campaign has found, for anything that can be
+// computed from its values, and are as narrow as the bootstrap makes them: with few values
+// they cover less than they state (docs/statistics.md says how much less). Nothing is
+// decided by a bootstrap interval: exact tests decide whether two things differ.
 //
-// NaN stands for what is not known, in results and never in values.
+// NaN in results stands for what is not known; values must not contain NaN.
 package stats
 
 import (
@@ -24,27 +23,27 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// FewestForInterval is how many values it takes for an interval of their median. All
-// of them, from the least to the greatest, miss the median with 2·2^-n: of five
-// values with 6.25 %, so that no interval inside of them can be one of 95 %.
+// FewestForInterval is the smallest number of values for an interval of their median. The
+// interval from the least to the greatest value misses the median with a probability of
+// 2·2^-n: 6.25 % for five values, so no interval within them can be one of 95 %.
 const FewestForInterval = 6
 
-// Interval is one of confidence. Its ends are NaN where it is not known, and may be
+// Interval is a confidence interval. Its ends are NaN when it is not known, and may be
 // infinite.
 type Interval struct{ Low, High float64 }
 
-// Known says whether there is one.
+// Known says whether the interval is known.
 func (i Interval) Known() bool { return !math.IsNaN(i.Low) && !math.IsNaN(i.High) }
 
-// Map is the interval of what grows with the value.
+// Map is the interval of an increasing function of the value.
 func (i Interval) Map(grows func(float64) float64) Interval {
 	return Interval{grows(i.Low), grows(i.High)}
 }
 
 var unknown = Interval{math.NaN(), math.NaN()}
 
-// Median is the middle value; of an even number the middle of the two in the middle.
-// NaN of none.
+// Median is the middle value; for an even number of values the middle of the two in the
+// middle; NaN for none.
 func Median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	if len(sorted) == 0 {
@@ -53,7 +52,7 @@ func Median(values []float64) float64 {
 	return middle(sorted[(len(sorted)-1)/2], sorted[len(sorted)/2])
 }
 
-// middle of two values; 0 between -∞ and +∞, which are as far from it.
+// middle is the middle of two values; 0 between -∞ and +∞.
 func middle(a, b float64) float64 {
 	if math.IsInf(a, -1) && math.IsInf(b, 1) {
 		return 0
@@ -61,20 +60,20 @@ func middle(a, b float64) float64 {
 	return (a + b) / 2
 }
 
-// Quantile is the least of the values that at least a share p of them does not
-// exceed (nearest rank: definition 1 of Hyndman and Fan, The American Statistician
-// 50, 1996), so that it is one of them and may be infinite. NaN of none.
+// Quantile is the least value that at least a share p of the values does not exceed
+// (nearest rank: definition 1 of Hyndman and Fan, The American Statistician 50, 1996). It
+// is always one of the values, and so may be infinite. NaN for no values.
 func Quantile(values []float64, p float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
 	}
 	sorted := slices.Sorted(slices.Values(values))
-	// Without the last bits of p·n, which may be above a whole number by rounding alone.
+	// The last bits of p·n are dropped: rounding alone may put it above a whole number.
 	rank := int(math.Ceil(p*float64(len(sorted)) - 1e-9))
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// Ratio is a/b, and 1 where both are the same, infinite or 0: neither is ahead.
+// Ratio is a/b, and 1 when both are equal, even if infinite or 0.
 func Ratio(a, b float64) float64 {
 	if a == b {
 		return 1
@@ -82,7 +81,7 @@ func Ratio(a, b float64) float64 {
 	return a / b
 }
 
-// Difference is a-b, and 0 where both are infinite.
+// Difference is a-b, and 0 when both are equal, even if infinite.
 func Difference(a, b float64) float64 {
 	if a == b {
 		return 0
@@ -90,9 +89,9 @@ func Difference(a, b float64) float64 {
 	return a - b
 }
 
-// Rate is the exact interval of a probability of which so many of n were seen
-// (Clopper and Pearson, Biometrika 26, 1934; by quantiles of the beta distribution).
-// It covers what it says or more. Not known of n = 0.
+// Rate is the exact interval of a probability when count of n cases were seen (Clopper and
+// Pearson, Biometrika 26, 1934; computed by quantiles of the beta distribution). It covers
+// at least what it states. It is not known when n is 0.
 func Rate(count, n int, confidence float64) Interval {
 	if n == 0 {
 		return unknown
@@ -107,10 +106,11 @@ func Rate(count, n int, confidence float64) Interval {
 	return interval
 }
 
-// RateDifference is the interval of by how much a probability of which count of n were seen
-// is above another one, of which countB of nB were (Newcombe, Statistics in Medicine 17,
-// 1998, p. 873, method 10: of Wilson's score intervals). It is not exact; it covers about
-// what it says also of few trials. Not known of none.
+// RateDifference is the interval of the difference between two probabilities: the one of
+// which count of n cases were seen, minus the one of which countB of nB were (Newcombe,
+// Statistics in Medicine 17, 1998, p. 873, method 10: from Wilson's score intervals). It is
+// not exact, but covers about what it states even with few trials. It is not known when n
+// or nB is 0.
 func RateDifference(count, n, countB, nB int, confidence float64) Interval {
 	if n == 0 || nB == 0 {
 		return unknown
@@ -128,8 +128,8 @@ func wilson(count, n int, confidence float64) Interval {
 	return Interval{Low: max((middle-half)/(1+z*z/of), 0), High: min((middle+half)/(1+z*z/of), 1)}
 }
 
-// HalfWidthPercent is half of an interval's width, in percent of its value; NaN where
-// one of them is not known or infinite, or the value is 0 and the interval is not.
+// HalfWidthPercent is half of an interval's width in percent of its value; NaN when one of
+// them is not known or infinite, or when the value is 0 and the width is not.
 func HalfWidthPercent(value float64, of Interval) float64 {
 	width := of.High - of.Low
 	if width == 0 {
@@ -142,9 +142,9 @@ func HalfWidthPercent(value float64, of Interval) float64 {
 	return percent
 }
 
-// WantN is how many values it takes until half of an interval's width is as many
-// percent as wanted, when n values have the one that is given: as the width goes
-// with one over the root of n, n·(half width/wanted)². It is a forecast.
+// WantN forecasts how many values are needed until half of an interval's width is the
+// wanted percentage, given the half width with n values: widths shrink with the root of n,
+// so it is n·(half width/wanted)².
 func WantN(n int, halfWidthPercent, wanted float64) float64 {
 	ratio := halfWidthPercent / wanted
 	return math.Ceil(float64(n) * ratio * ratio)

@@ -8,10 +8,10 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// Test is what a test found: probabilities of what was seen, or more of it, if
-// nothing differs. 1 where there is nothing to tell by.
+// Test is the result of a test: probabilities of what was seen, or of something more
+// extreme, if nothing differs. They are 1 when there are no values to decide by.
 type Test struct {
-	Less, Greater float64 // one-sided: that values are less, or greater
+	Less, Greater float64 // one-sided: that values are less, or that they are greater
 	TwoSided      float64
 }
 
@@ -19,19 +19,19 @@ func bothSides(less, greater float64) Test {
 	return Test{less, greater, min(1, 2*min(less, greater))}
 }
 
-// Numbers of values up to which tests have exact distributions; beyond, normal ones
-// are within a percent of them.
+// Numbers of values up to which tests use exact distributions. Beyond these, normal
+// distributions are within a percent of the exact ones.
 const (
 	exactPairs = 200
 	exactBoth  = 60
 	exactTrend = 100
 )
 
-// SignedRank is Wilcoxon's signed-rank test (Biometrics Bulletin 1, 1945; Hollander
-// and Wolfe, Nonparametric Statistical Methods, 3.1): whether values are about 0. It
-// is exact, also with ties, which have the mean of their ranks, as the signs are
-// random: inside a randomised block it is by lot which of two trials is run first.
-// Zeros are left out. Infinite values are the greatest in size.
+// SignedRank is Wilcoxon's signed-rank test of whether values are centred on 0 (Biometrics
+// Bulletin 1, 1945; Hollander and Wolfe, Nonparametric Statistical Methods, 3.1). It is
+// exact, also with ties, which get the mean of their ranks, because the signs are random:
+// within a randomised block, which of two trials runs first is drawn by lot. Zeros are left
+// out. Infinite values have the highest ranks.
 func SignedRank(values []float64) Test {
 	var sizes []float64
 	var positive []bool
@@ -69,9 +69,10 @@ func SignedRank(values []float64) Test {
 	return tails(chance, sum)
 }
 
-// MannWhitney is the test of Wilcoxon, Mann and Whitney (Hollander and Wolfe, 4.1):
-// whether the values of a are less, or greater, than those of b. It is exact up to
-// 60 values, also with ties, and beyond it is normal, corrected for them.
+// MannWhitney is the test of Wilcoxon, Mann and Whitney (Hollander and Wolfe, 4.1) of
+// whether the values of a are less, or greater, than those of b. It is exact up to 60
+// values, also with ties; beyond that it uses a normal distribution that is corrected for
+// ties.
 func MannWhitney(a, b []float64) Test {
 	all := slices.Concat(a, b)
 	ranks, tied := doubledRanks(all)
@@ -90,7 +91,7 @@ func MannWhitney(a, b []float64) Test {
 	for _, rank := range ranks {
 		total += rank
 	}
-	// ways[k][s] of drawing k of the ranks whose sum is s.
+	// ways[k][s] is the number of ways to draw k of the ranks with sum s.
 	ways := make([][]float64, len(a)+1)
 	for k := range ways {
 		ways[k] = make([]float64, total+1)
@@ -106,8 +107,8 @@ func MannWhitney(a, b []float64) Test {
 	return tails(ways[len(a)], sum)
 }
 
-// doubledRanks are twice the ranks of values, from 2, so that a mean of ranks is
-// whole; and Σ(t³-t) over the groups of t equal values.
+// doubledRanks are twice the ranks of the values, beginning with 2, so that a mean of ranks
+// is a whole number; tied is Σ(t³-t) over the groups of t equal values.
 func doubledRanks(values []float64) (ranks []int, tied float64) {
 	order := make([]int, len(values))
 	for i := range order {
@@ -145,7 +146,7 @@ func tails(weights []float64, sum int) Test {
 	return bothSides(upTo/all, from/all)
 }
 
-// normal is a test by the normal distribution, with a correction for continuity.
+// normal is a test with the normal distribution and a correction for continuity.
 func normal(value, mean, variance float64) Test {
 	if variance <= 0 {
 		return Test{1, 1, 1}
@@ -154,16 +155,16 @@ func normal(value, mean, variance float64) Test {
 	return bothSides(cdf(0.5), 1-cdf(-0.5))
 }
 
-// FewestPairs is the least number of pairs with which SignedRank can find anything
-// in a family of so many comparisons (see Holm): 2·2^-n · family must not be above alpha.
+// FewestPairs is the smallest number of pairs with which SignedRank can find anything in a
+// family of so many comparisons (see Holm): 2·2^-n · family must be at most alpha.
 func FewestPairs(family int, alpha float64) int {
 	return int(math.Ceil(math.Log2(2*float64(max(family, 1))/alpha) - 1e-12))
 }
 
-// Holm adjusts the probabilities of a family of tests (Scandinavian Journal of
-// Statistics 6, 1979): where those at or below alpha are believed, the probability
-// that any of these is wrong is alpha at most, however the tests depend on each
-// other. NaN is no test, and stays.
+// Holm adjusts the probabilities of a family of tests (Scandinavian Journal of Statistics
+// 6, 1979). When all results with an adjusted probability of at most alpha are believed,
+// the probability that any of them is wrong is at most alpha, however the tests depend on
+// each other. NaN stands for no test, and stays NaN.
 func Holm(p []float64) []float64 {
 	adjusted := slices.Clone(p)
 	var order []int

@@ -7,22 +7,22 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// Trend is how a series goes.
+// Trend is the trend of a series.
 type Trend struct {
-	Slope    float64  // of Theil and Sen, by unit of x; NaN where no two x differ
-	Interval Interval // of the slope; not known of too few values
-	Test     Test     // of Mann and Kendall: Greater that it grows, Less that it falls
+	Slope    float64  // by Theil and Sen, per unit of x; NaN when all x are equal
+	Interval Interval // of the slope; not known with too few values
+	Test     Test     // by Mann and Kendall: Greater means that the series grows, Less that it falls
 }
 
-// TrendOf is the trend of y over x, each finite: the median slope of all pairs (Theil
-// 1950; Sen, Journal of the American Statistical Association 63, 1968), its
-// interval by the normal distribution of Kendall's statistic (Sen's, ends rounded
-// outwards), and the test of Mann and Kendall, exact without ties up to 100 values
-// and corrected for them otherwise (Hollander and Wolfe, 8.1). Values must not
-// depend on each other, but for the trend.
+// TrendOf is the trend of y over x; all values must be finite. The slope is the median of
+// the slopes of all pairs (Theil 1950; Sen, Journal of the American Statistical Association
+// 63, 1968). Its interval comes from the normal distribution of Kendall's statistic (after
+// Sen, with the ends rounded outwards). The test of Mann and Kendall is exact without ties
+// up to 100 values, and corrected for them otherwise (Hollander and Wolfe, 8.1). Apart from
+// the trend, values must not depend on each other.
 func TrendOf(x, y []float64, confidence float64) Trend {
 	var slopes []float64
-	s := 0 // Kendall's statistic: pairs that grow less those that fall
+	s := 0 // Kendall's statistic: pairs that grow minus pairs that fall
 	for i := range x {
 		for j := range i {
 			if x[i] == x[j] {
@@ -49,7 +49,7 @@ func TrendOf(x, y []float64, confidence float64) Trend {
 	return trend
 }
 
-// kendallVariance is that of Kendall's statistic when there is no trend.
+// kendallVariance is the variance of Kendall's statistic when there is no trend.
 func kendallVariance(x, y []float64) float64 {
 	n := float64(len(x))
 	tx, ty := ties(x), ties(y)
@@ -69,7 +69,7 @@ func kendallVariance(x, y []float64) float64 {
 	return variance
 }
 
-// ties are the sizes of the groups of equal values, of two or more.
+// ties are the sizes of the groups of two or more equal values.
 func ties(values []float64) []float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	var groups []float64
@@ -92,11 +92,11 @@ func mannKendall(s int, x, y []float64) Test {
 		return Test{1, 1, 1}
 	}
 	if len(ties(x))+len(ties(y)) > 0 || n > exactTrend {
-		// One pair more or less changes the statistic by 2, so that half of a step is 1.
+		// One pair more or less changes the statistic by 2, so half a step is 1.
 		return normal(float64(s)/2, 0, kendallVariance(x, y)/4)
 	}
-	// chance[k] is the probability that k pairs grow: the i-th value is greater than
-	// any number of those before it, from 0 to i, each as probable.
+	// chance[k] is the probability that k pairs grow: the i-th value is greater than any
+	// number from 0 to i of the values before it, each with the same probability.
 	chance := []float64{1}
 	for i := 1; i < n; i++ {
 		next := make([]float64, len(chance)+i)
