@@ -10,25 +10,25 @@ import (
 	"heliotrope/internal/load/fio"
 )
 
-// batchRows is how many rows go to the dataset at once.
+// batchRows is the number of rows that are given to the dataset at once.
 const batchRows = 32 * 1024
 
-// mostBackNs is by how much a time may be before the one above it: fio logs the I/Os of a
-// job nearly in the order of their completion.
+// mostBackNs is by how much a time may be earlier than that of the line before: fio logs a
+// job's I/Os nearly in the order of their completion.
 const mostBackNs = int64(time.Second)
 
-// log is one of fio's logs on its way into the dataset.
+// log is the state of reading one of fio's logs.
 type log struct {
-	began            time.Time // is added to its times
+	began            time.Time // added to the log's times
 	rows             int64
 	firstNs, endedNs int64
 	offsets          offsets
 }
 
-// NoOffset is the offset of an I/O whose log does not tell it.
+// NoOffset is the offset of an I/O whose log does not have it.
 const NoOffset = -1
 
-// batches gives the I/Os of a log in batches, in its order.
+// batches gives a log's I/Os in batches, in the order of the log.
 func (l *log) batches(r io.Reader) dataset.Batches[dataset.IO] {
 	return func(yield func([]dataset.IO, error) bool) {
 		lines, err := fio.NewScanner(r)
@@ -65,7 +65,7 @@ func (l *log) batches(r io.Reader) dataset.Batches[dataset.IO] {
 	}
 }
 
-// give gives a batch.
+// give hands over a batch.
 func (l *log) give(rows []dataset.IO, yield func([]dataset.IO, error) bool) bool {
 	if len(rows) == 0 {
 		return true
@@ -78,7 +78,7 @@ func (l *log) give(rows []dataset.IO, yield func([]dataset.IO, error) bool) bool
 
 const nsPerMs = int64(time.Millisecond)
 
-// latestMs is the last time of a log whose time is an int64 of ns since 1970.
+// latestMs is the last time of a log that can be stored as ns since 1970 in an int64.
 const latestMs = int64(1) << 62 / nsPerMs
 
 func (l *log) row(fields *fio.Fields) (row dataset.IO, err error) {
@@ -110,18 +110,21 @@ func (l *log) row(fields *fio.Fields) (row dataset.IO, err error) {
 	return row, nil
 }
 
-// offsets knows which field is the offset, if any is. All lines of a log have the same
-// fields. Of five the last is the offset before fio 3.20 or so, where log_offset is
-// set, and the priority since then, where it is not: a hexadecimal one, and a decimal one of 0
-// or 1, is a priority where all lines of the first batch have such. Of six the fifth is the
-// offset, but where it is a priority in that sense and the time of submission follows.
+// offsets finds out which field is the offset, if any is. All lines of a log have the same
+// number of fields.
+//
+// Of five fields the last one is the offset in logs of fio before about 3.20 with log_offset
+// set, and the priority in later ones without it. It counts as the priority when all lines of
+// the first batch have a hexadecimal number, or a decimal 0 or 1, there. Of six fields the
+// fifth one is the offset, unless it is a priority by the same rule: then the time of
+// submission follows it.
 type offsets struct {
 	fields int
-	mixed  bool // a line had something else there than a priority
-	none   bool // the log has no offsets: decided after the first batch
+	mixed  bool // a line had something other than a priority there
+	none   bool // the log has no offsets; known after the first batch
 }
 
-// of is what an I/O's offset is, if the log has offsets.
+// of is the offset of an I/O, if the log has offsets.
 func (o *offsets) of(fields *fio.Fields) (int64, error) {
 	switch {
 	case fields.N < 4:
@@ -147,7 +150,7 @@ func (o *offsets) of(fields *fio.Fields) (int64, error) {
 	return NoOffset, nil
 }
 
-// decide decides after the first batch whether there are offsets.
+// decide decides after the first batch whether the log has offsets.
 func (o *offsets) decide(rows []dataset.IO) {
 	if o.none = !o.mixed; o.none {
 		for i := range rows {

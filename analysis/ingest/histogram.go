@@ -12,14 +12,14 @@ import (
 	"heliotrope/internal/load/iolog"
 )
 
-// spreading puts I/Os from one bucket into those of table histograms.
+// spreading distributes I/Os from wider buckets over those of table histograms.
 type spreading struct {
 	ios         []int64 // by iolog.Bucket
-	least, most int64   // of them that have any
+	least, most int64   // first and last bucket that has any
 }
 
-// add takes I/Os whose response times are from a number of ns up to below another, as evenly spread
-// over these. Both are where buckets of table histograms begin: those of fio do.
+// add adds I/Os whose response times are from fromNs to below toNs, evenly spread over that range.
+// Both must be beginnings of buckets of table histograms, as the limits of fio's buckets are.
 func (s *spreading) add(fromNs, toNs, ios int64) {
 	if s.ios == nil {
 		s.ios = make([]int64, iolog.Bucket(1<<62)+1)
@@ -27,7 +27,7 @@ func (s *spreading) add(fromNs, toNs, ios int64) {
 	}
 	first, last := iolog.Bucket(fromNs), iolog.Bucket(toNs-1)
 	buckets := last - first + 1
-	// Rounded to the nearest: a single I/O is in the middle.
+	// Rounded to the nearest bucket: a single I/O falls into the middle one.
 	upTo := func(bucket int64) int64 { return ios/buckets*bucket + (ios%buckets*bucket+buckets/2)/buckets }
 	for i := range buckets {
 		if here := upTo(i+1) - upTo(i); here > 0 {
@@ -37,7 +37,7 @@ func (s *spreading) add(fromNs, toNs, ios int64) {
 	}
 }
 
-// take gives them as table histograms has them, and begins anew.
+// take returns the counts in the form of table histograms, and begins again without any.
 func (s *spreading) take() string {
 	var text strings.Builder
 	for bucket := s.least; bucket <= s.most; bucket++ {
@@ -53,26 +53,26 @@ func (s *spreading) take() string {
 	return text.String()
 }
 
-// histogramLog is one of fio's histogram logs on its way into the dataset.
+// histogramLog is the state of reading one of fio's histogram logs.
 type histogramLog struct {
 	began            time.Time
 	rows             int64
 	ios              int64
 	firstNs, endedNs int64
-	beyond           int64          // I/Os in the last count of a line, whose response times are not known
-	beyondNs         int64          // but that they are this long
-	sizes            map[int64]bool // of the lines; mostSizes of them
+	beyond           int64          // I/Os in the last bucket of a line, whose response times are not known
+	beyondNs         int64          // except that they are at least this long
+	sizes            map[int64]bool // different sizes of the lines' I/Os, at most mostSizes of them
 	sums             spreading
 	directions       map[bool]*histogramDirection // true: writes
 }
 
-// histogramDirection is what came last of a direction's lines.
+// histogramDirection is the last line of one direction.
 type histogramDirection struct {
 	endedMs int64
-	first   *dataset.Histogram // waits for the second line; nil after that
+	first   *dataset.Histogram // waits for the second line to give its length; nil after that
 }
 
-// mostSizes are told apart.
+// mostSizes is how many different sizes are remembered.
 const mostSizes = 2
 
 // batches gives the lines of a log as rows of table histograms.
@@ -113,8 +113,8 @@ func (l *histogramLog) batches(r io.Reader) dataset.Batches[dataset.Histogram] {
 	}
 }
 
-// add adds a line. Its time is from the line of its direction before; that of the first is as long
-// as the second's, but does not begin before the job.
+// add adds a line. Its interval begins with the line before of the same direction. The first
+// interval is taken to be as long as the second, but does not begin before the job.
 func (l *histogramLog) add(rows []dataset.Histogram, line *fio.HistogramLine) ([]dataset.Histogram, error) {
 	of := l.directions[line.Write]
 	switch {
@@ -139,10 +139,10 @@ func (l *histogramLog) add(rows []dataset.Histogram, line *fio.HistogramLine) ([
 	return append(rows, l.place(row, line.TimeMs, length)), nil
 }
 
-// end adds the first lines of directions that have no other: of a time that begins with the job
-// where times count from there.
+// end adds the only line of each direction that has just one. Where times count from the job's
+// beginning, its interval begins there.
 func (l *histogramLog) end(rows []dataset.Histogram) []dataset.Histogram {
-	const longest = 10 * 366 * 24 * 3600 * 1000 // ms: what is above counts from 1970
+	const longest = 10 * 366 * 24 * 3600 * 1000 // ms: greater times count from 1970
 	for _, write := range []bool{false, true} {
 		if of := l.directions[write]; of != nil && of.first != nil {
 			length := of.endedMs
@@ -155,7 +155,7 @@ func (l *histogramLog) end(rows []dataset.Histogram) []dataset.Histogram {
 	return rows
 }
 
-// place puts a row into its time.
+// place sets a row's interval.
 func (l *histogramLog) place(row dataset.Histogram, endMs, lengthMs int64) dataset.Histogram {
 	end := l.began.UnixNano() + endMs*nsPerMs
 	row.TsNs, row.LengthNs = end-lengthMs*nsPerMs, lengthMs*nsPerMs
@@ -167,7 +167,7 @@ func (l *histogramLog) place(row dataset.Histogram, endMs, lengthMs int64) datas
 	return row
 }
 
-// row is a line's I/Os.
+// row is the row of a line's I/Os.
 func (l *histogramLog) row(line *fio.HistogramLine) dataset.Histogram {
 	row := dataset.Histogram{Op: dataset.OpRead, IOs: line.IOs, Bytes: line.IOs * line.SizeBytes}
 	if line.Write {
@@ -193,7 +193,7 @@ func (l *histogramLog) row(line *fio.HistogramLine) dataset.Histogram {
 	return row
 }
 
-// finish says in the rows of table phases what the log does not tell, and in words too.
+// finish sets in the rows of table phases, and says in notes, what the log leaves unknown.
 func (l *histogramLog) finish(phases []dataset.Phase) (notes string) {
 	notes = "Response times are of fio's buckets, by which the longest is the upper end of its bucket and percentiles are uncertain."
 	if l.beyond > 0 {

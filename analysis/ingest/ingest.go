@@ -1,15 +1,15 @@
-// Package ingest makes a dataset of what somebody else measured: fio's logs, histogram logs and JSON
-// output, and Iometer's results. It has the tables of a campaign that never was, of testbed kind
-// "ingested", with an attempt for each log, job or test.
+// Package ingest makes a dataset from what others measured: fio's logs, histogram logs and JSON
+// output, and Iometer's results. The dataset has the tables of a campaign that never ran, with
+// testbed kind "ingested" and an attempt for each log, job or test.
 //
-// It promises that a file is in the dataset whole, or not at all; that one that is there with
-// the same content is not read into it again; and that its memory does not grow with a
-// log's length. A document is limited, and one at a time is in memory.
+// It promises that a file is in the dataset as a whole or not at all; that a file that is there with
+// the same content is not read again; and that its memory does not grow with the length of a log.
+// The size of a document is limited, and only one document at a time is in memory.
 //
-// Dangerous: fio's times count from the job's beginning, unless it was told otherwise
-// (log_alternate_epoch): they are of 1970 then, if Options.Began is not given. Two files of one run,
-// as its log and its JSON, have the same I/Os twice; percentiles that were told as numbers
-// (DetailSummary) can be neither merged nor averaged.
+// Dangerous: fio's times count from the job's beginning, unless fio was told otherwise
+// (log_alternate_epoch): without Options.Began they are taken as times since 1970. Two files of the
+// same run, such as its log and its JSON, put the same I/Os into the dataset twice. Percentiles that
+// were given as numbers (DetailSummary) can be neither merged nor averaged.
 package ingest
 
 import (
@@ -40,54 +40,55 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// Options say where logs go.
+// Options say where the dataset is and how logs are read.
 type Options struct {
 	Data    string    // the data folder
-	Name    string    // of the dataset, which is Data/campaign=NAME
-	Began   time.Time // is added to the logs' times; zero: they are as in the logs
+	Name    string    // of the dataset; its folder is Data/campaign=NAME
+	Began   time.Time // added to the logs' times; zero: times stay as they are in the logs
 	Version string    // of the program
-	AtOnce  int       // how many logs are read at once, each with some 40 MiB
-	// Read is told how many bytes of logs have been read, from several goroutines; nil
-	// is nobody.
+	AtOnce  int       // number of logs read at once, each with some 40 MiB of memory
+	// Read is called with the number of bytes of logs that were read, from several
+	// goroutines; it may be nil.
 	Read func(bytes int64)
 }
 
-// Ingested is a file in the dataset.
+// Ingested is a file that is in the dataset.
 type Ingested struct {
 	Attempts []string `json:"attempts"` // their keys in the tables; one for each job or test in the file
 	Source   string   `json:"source"`   // Source.Name
 	Bytes    int64    `json:"bytes"`
-	SHA256   string   `json:"sha256"` // of the file as it lies there, packed or not; hex; "": it is not there yet
+	SHA256   string   `json:"sha256"` // of the file as stored, packed or not; hex; "": it is not in the dataset yet
 	IOs      int64    `json:"ios"`
 }
 
 // Failed is a file that could not be ingested.
 type Failed struct {
 	Path     string   `json:"path"`
-	Problems []string `json:"problems"` // one at least
+	Problems []string `json:"problems"` // at least one
 }
 
-// Result is what came of it.
+// Result is what Run did.
 type Result struct {
 	Folder   string     `json:"folder"`
-	Ingested []Ingested `json:"ingested"` // now
-	Before   []Ingested `json:"before"`   // there already
+	Ingested []Ingested `json:"ingested"` // by this run
+	Before   []Ingested `json:"before"`   // were in the dataset before
 	Failed   []Failed   `json:"failed"`
 	Skipped  []Skipped  `json:"skipped"`
-	// Problems are files of the dataset that were damaged.
+	// Problems are damaged files of the dataset.
 	Problems []dataset.Problem `json:"problems"`
 }
 
-// ingestedFile, in the dataset's folder, says which logs are in it: a JSON text with an
-// Ingested for each. A log is noted before it is read, so that it gets the same attempt
-// again when the program ends in the middle of it.
+// ingestedFile, in the dataset's folder, is a JSON text with an Ingested for each log of
+// the dataset. A log is noted before it is read: when the program ends while reading it,
+// the log gets the same attempt the next time.
 const (
 	ingestedFile = "ingested.json"
 	lockFile     = "ingested.lock"
 )
 
-// Run ingests logs, several at once. A log that cannot be understood is in Result.Failed, and
-// nothing of it is in the dataset. A folder that has another dataset is fault.BadInput.
+// Run ingests files, several at once. A file that cannot be understood is in Result.Failed,
+// and nothing of it is in the dataset. The error is fault.BadInput when the folder has
+// another dataset.
 func Run(ctx context.Context, options Options, sources []Source) (Result, error) {
 	r := run{Options: options, result: Result{Folder: dataset.CampaignFolder(options.Data, options.Name)}}
 	unlock, err := r.open(ctx)
@@ -114,18 +115,18 @@ func Run(ctx context.Context, options Options, sources []Source) (Result, error)
 
 type run struct {
 	Options
-	mu     sync.Mutex // over what follows
+	mu     sync.Mutex // guards the following fields
 	result Result
-	known  []Ingested // in the dataset, or on its way there
+	known  []Ingested // files that are in the dataset, or on their way into it
 
-	document sync.Mutex // is held by who reads a document: one at a time is in memory
+	document sync.Mutex // held while a document is read: only one at a time is in memory
 }
 
 func (r *run) provenance() dataset.Provenance {
 	return dataset.Provenance{dataset.KeyCampaign: r.Name, dataset.KeyTestbedKind: string(inventory.Ingested), "binary_version": r.Version}
 }
 
-// open reads what the dataset has. Nobody else ingests into it until unlock.
+// open reads what the dataset has. Nobody else can ingest into it until unlock is called.
 func (r *run) open(ctx context.Context) (unlock func(), err error) {
 	entries, err := os.ReadDir(r.result.Folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -153,7 +154,7 @@ func (r *run) open(ctx context.Context) (unlock func(), err error) {
 
 func (r *run) path(name string) string { return filepath.Join(r.result.Folder, name) }
 
-// save notes what the dataset has. The caller has the lock.
+// save writes what the dataset has. The caller holds the lock.
 func (r *run) save() error {
 	text, err := json.MarshalIndent(r.known, "", "  ")
 	if err != nil {
@@ -185,7 +186,7 @@ func (r *run) one(ctx context.Context, source Source) error {
 	return r.save()
 }
 
-// take writes a file's rows.
+// take writes a file's rows into the dataset.
 func (r *run) take(ctx context.Context, source Source) (Ingested, error) {
 	in, err := r.read(ctx, source)
 	if err != nil {
@@ -205,7 +206,7 @@ func (r *run) take(ctx context.Context, source Source) (Ingested, error) {
 	}
 	for i := range attempts {
 		m := &attempts[i]
-		var files dataset.TrialFiles // without a table of I/Os where only their sums are known
+		var files dataset.TrialFiles // no table of I/Os where only sums are known
 		if m.histograms != nil {
 			files.IO, files.Histograms = dataset.Rows[dataset.IO](nil), dataset.Rows(m.histograms)
 		}
@@ -217,13 +218,13 @@ func (r *run) take(ctx context.Context, source Source) (Ingested, error) {
 	return r.finished(done, in)
 }
 
-// place is where a file is in known; -1 where it is not.
+// place is a file's index in known; -1 when it is not there.
 func (r *run) place(name string) int {
 	return slices.IndexFunc(r.known, func(one Ingested) bool { return one.Source == name })
 }
 
-// forget forgets a file that cannot be understood and was never there; what one was before stays. The
-// caller has the lock.
+// forget removes what was begun of a file that cannot be understood and was never in the dataset;
+// what an earlier version of the file left in the dataset stays. The caller holds the lock.
 func (r *run) forget(name string) error {
 	place := r.place(name)
 	if place < 0 || r.known[place].SHA256 != "" {
@@ -238,8 +239,8 @@ func (r *run) forget(name string) error {
 	return r.save()
 }
 
-// forgetUnfinished forgets the files that a process that was killed had only begun, and that are not
-// among those that are ingested now.
+// forgetUnfinished removes what a killed process had begun of files, except of those that are
+// ingested now.
 func (r *run) forgetUnfinished(sources []Source) error {
 	now := map[string]bool{}
 	for _, source := range sources {
@@ -257,9 +258,9 @@ func (r *run) forgetUnfinished(sources []Source) error {
 	return nil
 }
 
-// begin notes that a file with so many attempts is on its way. They are those of before, where it was
-// there with other content, and then the next ones. A file that has fewer attempts than before
-// is unreadable: what there was would stay beside them.
+// begin notes that a file with so many attempts is on its way into the dataset. A file that was there
+// with other content keeps its attempts and may get further ones. A file that now has fewer attempts
+// is unreadable: its old attempts would stay beside the new ones.
 func (r *run) begin(source Source, attempts int) (Ingested, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -289,7 +290,7 @@ func (r *run) begin(source Source, attempts int) (Ingested, error) {
 	return Ingested{Attempts: slices.Clone(one.Attempts), Source: source.Name, Bytes: source.Bytes}, r.save()
 }
 
-// has says whether the dataset has a log, by its name, size and content.
+// has says whether the dataset has a file, by its name, size and content.
 func (r *run) has(source Source) (bool, error) {
 	r.mu.Lock()
 	known := slices.Clone(r.known)
@@ -330,17 +331,17 @@ func hashOf(path string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), err
 }
 
-// filesOf is the folder of a log's files, in the dataset's.
+// filesOf is the folder of a log's files, relative to the dataset's folder.
 func filesOf(key string) string { return "ingested/attempt=" + key }
 
 // input is a file that is being read.
 type input struct {
-	io.Reader // tells how much has been read, and ends with the context
+	io.Reader // reports how much was read, and ends with the context
 	file      *os.File
-	sum       hash.Hash // of what has been read
+	sum       hash.Hash // of the bytes that were read
 }
 
-// read begins to read a file.
+// read opens a file for reading.
 func (r *run) read(ctx context.Context, source Source) (*input, error) {
 	file, err := os.Open(source.Path)
 	if err != nil {
@@ -359,14 +360,14 @@ func (r *run) read(ctx context.Context, source Source) (*input, error) {
 	return in, nil
 }
 
-// finished notes what a file was.
+// finished sets the checksum of a file that was read.
 func (r *run) finished(done Ingested, in *input) (Ingested, error) {
-	_, err := io.Copy(in.sum, in.file) // what follows the end of what was packed
+	_, err := io.Copy(in.sum, in.file) // what follows the end of the packed data
 	done.SHA256 = hex.EncodeToString(in.sum.Sum(nil))
 	return done, err
 }
 
-// stream writes a log of any length.
+// stream ingests a log of any length.
 func (r *run) stream(source Source, in *input) (Ingested, error) {
 	done, err := r.begin(source, 1)
 	if err != nil {
@@ -401,7 +402,7 @@ func (r *run) stream(source Source, in *input) (Ingested, error) {
 	return r.finished(done, in)
 }
 
-// seen shows batches to somebody else too. An error of theirs is an *unreadableError.
+// seen also gives each batch to see. An error of see becomes an *unreadableError.
 func seen[R any](batches dataset.Batches[R], see func([]R) error) dataset.Batches[R] {
 	return func(yield func([]R, error) bool) {
 		for rows, err := range batches {
@@ -418,7 +419,7 @@ func seen[R any](batches dataset.Batches[R], see func([]R) error) dataset.Batche
 	}
 }
 
-// began is when logs began whose times count from their beginning.
+// began is the time at which logs began whose times count from their beginning.
 func (r *run) began() time.Time {
 	if r.Began.IsZero() {
 		return time.Unix(0, 0)
@@ -436,7 +437,7 @@ func (r *run) write(key string, files dataset.TrialFiles, of func() *measured) e
 	return dataset.WriteAttempt(r.result.Folder, of().attempt(key, r.Version, written))
 }
 
-// sort puts what came of the logs in the order of their names.
+// sort sorts the results by the files' names.
 func (r *run) sort() {
 	byName := func(a, b Ingested) int { return cmp.Compare(a.Source, b.Source) }
 	slices.SortFunc(r.result.Ingested, byName)

@@ -11,14 +11,14 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// ioErrors is the column of the I/Os that failed.
+// ioErrors is the column that counts failed I/Os.
 const ioErrors = "Errors"
 
-// engineIometer is the engine of what Iometer measured.
+// engineIometer is the engine of attempts that Iometer measured.
 const engineIometer = "iometer"
 
-// readIometer reads Iometer's results: an attempt for each of its tests, from the row of all
-// managers together. Those of single managers, workers and disks have the same I/Os again.
+// readIometer reads Iometer's results: an attempt for each test, from the row that sums all
+// managers. The rows of single managers, workers and disks count the same I/Os again.
 func readIometer(source Source, in io.Reader, began time.Time) ([]measured, error) {
 	tests, err := results.Read(source.Name, io.LimitReader(in, mostDocument+1))
 	if err != nil {
@@ -41,7 +41,8 @@ func readIometer(source Source, in io.Reader, began time.Time) ([]measured, erro
 	return all, nil
 }
 
-// testOf is a test as an attempt, whose name is its access specification's.
+// testOf makes an attempt from a test. The attempt is called by the test's access
+// specification.
 func testOf(test *results.Test, began time.Time) (measured, error) {
 	m := measured{engine: engineIometer, detail: DetailSummary}
 	if strings.Contains(test.Version, "SIMULATED") {
@@ -120,7 +121,7 @@ func testOf(test *results.Test, began time.Time) (measured, error) {
 	return m, nil
 }
 
-// valueOf is a value of a row; nil where it does not tell.
+// valueOf is a value of a row; nil where the row does not have it.
 func valueOf(row *results.Row, name string) *float64 {
 	value, known := row.Values[name]
 	if !known {

@@ -14,7 +14,7 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// readJSON reads fio's JSON output: an attempt for each of its jobs that did any I/O.
+// readJSON reads fio's JSON output: an attempt for each job that did any I/O.
 func readJSON(source Source, in io.Reader, began time.Time) ([]measured, error) {
 	report, err := fio.ReadReport(source.Name, in, mostDocument)
 	if err != nil {
@@ -25,7 +25,7 @@ func readJSON(source Source, in io.Reader, began time.Time) ([]measured, error) 
 		return nil, err
 	}
 	var all []measured
-	times := map[string]int{} // jobs by their names
+	times := map[string]int{} // number of jobs by their names
 	for _, job := range report.Jobs {
 		times[job.Name]++
 		name := source.Name + ": " + job.Name
@@ -46,7 +46,7 @@ func readJSON(source Source, in io.Reader, began time.Time) ([]measured, error) 
 	return all, nil
 }
 
-// jobOf is a job on its way into the dataset.
+// jobOf is a job while its attempt is made.
 type jobOf struct {
 	job   fio.Job
 	all   []jobDirection
@@ -54,11 +54,11 @@ type jobOf struct {
 	bytes int64
 }
 
-// jobDirection is a job's I/Os in a direction.
+// jobDirection is a job's I/Os in one direction.
 type jobDirection struct {
 	*fio.Direction
 	phase, op string // op "": reads and writes together
-	ms        int64  // that it ran
+	ms        int64  // how long it ran
 }
 
 func (j *jobOf) directions() {
@@ -71,7 +71,7 @@ func (j *jobOf) directions() {
 	}
 }
 
-// length is how long the job ran, in ms.
+// length is the time that the job ran, in ms.
 func (j *jobOf) length() (ms int64) {
 	for _, one := range j.all {
 		ms = max(ms, one.ms)
@@ -92,14 +92,14 @@ func (j *jobOf) measured(endedMs int64, began time.Time) measured {
 	}
 	m.toNs = m.fromNs + length*nsPerMs
 	var whole stats.Histogram
-	bins := true // there are, of all directions
+	bins := true // all directions have bins
 	for _, one := range j.all {
 		row := j.row(m.fromNs, one)
 		if l := one.Latency; l != nil && l.Bins != nil && one.op != "" {
 			h := dataset.Histogram{TsNs: m.fromNs, LengthNs: one.ms * nsPerMs, Op: one.op, IOs: binned(l), Bytes: one.Bytes, MaxNs: l.MaxNs, Counts: countsOf(l)}
 			m.histograms = append(m.histograms, h)
 			var of stats.Histogram
-			if err := of.AddCounts(h.Counts, h.MaxNs); err == nil { // they were made by countsOf
+			if err := of.AddCounts(h.Counts, h.MaxNs); err == nil { // cannot fail: countsOf made the counts
 				judge.SetPercentiles(&row, &of)
 				whole.Join(of)
 			}
@@ -120,7 +120,7 @@ func (j *jobOf) measured(endedMs int64, began time.Time) measured {
 	return m
 }
 
-// row is the row of table phases of a direction, without percentiles where fio told none.
+// row is the row of table phases for a direction, without percentiles where fio gave none.
 func (j *jobOf) row(fromNs int64, one jobDirection) dataset.Phase {
 	row := phaseRow(one.phase, fromNs, one.ms, one.IOs, one.Bytes)
 	switch one.op {
@@ -140,8 +140,8 @@ func (j *jobOf) row(fromNs int64, one jobDirection) dataset.Phase {
 	return row
 }
 
-// together is the row of reads and writes together: its percentiles are those of the joined
-// histograms, or of the only direction there is, and otherwise not known.
+// together is the row of reads and writes together. Its percentiles come from the joined
+// histograms, or from the only direction there is; otherwise they are not known.
 func (j *jobOf) together(fromNs int64, joined *stats.Histogram, bins bool) dataset.Phase {
 	row := phaseRow(dataset.WholeLog, fromNs, j.length(), j.ios, j.bytes)
 	row.Reads, row.Writes = new(int64), new(int64)
@@ -205,7 +205,7 @@ func operation(op string) string {
 	return op
 }
 
-// binned is how many I/Os are in bins.
+// binned is the number of I/Os in the bins.
 func binned(l *fio.Latency) (ios int64) {
 	for _, bin := range l.Bins {
 		ios += bin.IOs
@@ -213,7 +213,7 @@ func binned(l *fio.Latency) (ios int64) {
 	return ios
 }
 
-// countsOf are bins as table histograms has them.
+// countsOf are the bins in the form of table histograms.
 func countsOf(l *fio.Latency) string {
 	var s spreading
 	for _, bin := range l.Bins {
@@ -223,7 +223,7 @@ func countsOf(l *fio.Latency) string {
 	return s.take()
 }
 
-// phaseRow is a row of table phases without response times. Its rates are not known when it has no length.
+// phaseRow is a row of table phases without response times. Its rates are not known when its length is 0.
 func phaseRow(phase string, fromNs, ms, ios, bytes int64) dataset.Phase {
 	row := dataset.Phase{Phase: phase, StartedTsNs: fromNs, EndedTsNs: fromNs + ms*nsPerMs, Seconds: float64(ms) / 1e3, IOs: &ios, Bytes: &bytes}
 	if ms > 0 {

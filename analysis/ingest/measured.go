@@ -16,11 +16,11 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// DetailSummary is the io_detail of an attempt whose single I/Os nobody knows, nor histograms of them:
-// somebody told what they were together.
+// DetailSummary is the io_detail of an attempt of which only sums are known, neither single I/Os nor
+// histograms.
 const DetailSummary = "summary"
 
-// measured is what is known of an attempt, but for its key and its files.
+// measured is what is known of an attempt, except its key and its files.
 type measured struct {
 	name, engine, detail string
 	fromNs, toNs         int64 // since 1970
@@ -29,10 +29,10 @@ type measured struct {
 	histograms           []dataset.Histogram // nil: there are none
 	errors               *int64              // I/Os that failed; nil: not known
 	notes                string
-	versions             string // as a JSON text; "" is none
+	versions             string // as a JSON text; "" when not known
 }
 
-// attempt is its rows of the campaign's tables.
+// attempt is the attempt's rows of the campaign's tables.
 func (m *measured) attempt(key, version string, written dataset.WrittenTrial) dataset.Attempt {
 	number, _, _ := strings.Cut(key, ".")
 	sequence, _ := strconv.ParseInt(number, 10, 32) // see begin
@@ -49,10 +49,10 @@ func (m *measured) attempt(key, version string, written dataset.WrittenTrial) da
 	return dataset.Attempt{Trial: row, Phases: m.phases}
 }
 
-// unreadableError is what is wrong with a file.
+// unreadableError says what is wrong with a file's content.
 type unreadableError struct{ error }
 
-// problems are all that is wrong, each with its line where it has one.
+// problems lists everything that is wrong, with line numbers where there are any.
 func (e *unreadableError) problems() []string {
 	var document *strict.Error
 	var all []string
@@ -71,16 +71,16 @@ func (e *unreadableError) problems() []string {
 	return []string{e.Error()}
 }
 
-// mostDocument is how many bytes a document has at most: it is in memory.
+// mostDocument is the largest size of a document in bytes: it is held in memory.
 const mostDocument = 16 << 20
 
-// documents are how files are read that are no logs: as a whole.
+// documents has the functions that read files as a whole, which are not logs.
 var documents = map[Kind]func(source Source, in io.Reader, began time.Time) ([]measured, error){
 	JSON:    readJSON,
 	Iometer: readIometer,
 }
 
-// parse reads a document. An error that is of its content is an *unreadableError.
+// parse reads a document. An error in its content is an *unreadableError.
 func (r *run) parse(source Source, in *input) ([]measured, error) {
 	r.document.Lock()
 	defer r.document.Unlock()

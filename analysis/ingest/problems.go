@@ -7,14 +7,15 @@ import (
 	"heliotrope/internal/load/fio"
 )
 
-// problems are what is wrong with the lines of a log.
+// problems are the errors in the lines of a log.
 type problems []error
 
-// mostProblems are told of a log: more are of one mistake.
+// mostProblems is how many problems of a log are reported: more usually have the same
+// cause.
 const mostProblems = 10
 
-// more notes what is wrong. It says whether lines can be read after it, to tell what is wrong with
-// them too. The end of the log is no problem.
+// more notes an error. It says whether the following lines can be read, to report their errors,
+// too. The end of the log is no error.
 func (p *problems) more(err error) bool {
 	var line *fio.LineError
 	if !errors.Is(err, io.EOF) {

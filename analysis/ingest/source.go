@@ -17,26 +17,26 @@ import (
 	"heliotrope/internal/load/fio"
 )
 
-// logName is how fio names its logs: BASE_KIND.JOB.log, or BASE_KIND.log for all jobs (fio(1),
-// 'per_job_logs').
+// logName matches the names that fio gives to logs: BASE_KIND.JOB.log, or BASE_KIND.log for
+// all jobs (fio(1), 'per_job_logs').
 var logName = regexp.MustCompile(`^(.*?)_(lat|clat|slat|bw|iops|hist|clat_hist|slat_hist|lat_hist)((?:\.\d+)?)\.log(?:\.gz)?$`)
 
-// Kind is what a file is.
+// Kind is the kind of a file.
 type Kind string
 
-// The kinds that are read.
+// The kinds of files that can be read.
 const (
-	Log        Kind = "log"        // of single I/Os' response times, by fio
+	Log        Kind = "log"        // fio's log of single I/Os' response times
 	Histograms Kind = "histograms" // fio's histogram log
 	JSON       Kind = "json"       // fio's JSON output
 	Iometer    Kind = "iometer"    // Iometer's results
 )
 
-// Source is a file that is to be ingested.
+// Source is a file to ingest.
 type Source struct {
 	Kind  Kind
 	Path  string // where it is
-	Name  string // in the folder that was given, with slashes; the file's name where that was given itself
+	Name  string // relative to the given folder, with slashes; the file's name where the file itself was given
 	Bytes int64
 }
 
@@ -46,13 +46,13 @@ type Skipped struct {
 	Reason string `json:"reason"`
 }
 
-// Find finds what can be read among files and folders: fio's logs of response times, of single I/Os or
-// of histograms, by their names; fio's JSON output, in files called .json or .txt, and Iometer's results,
-// in .csv, by how they begin; each packed with gzip or not. A file that is named itself is taken
-// as what it begins as, whatever it is called. Of the logs of one job the best one is taken: of single I/Os
-// from submission to completion (lat), then without the submission (clat), then histograms.
-// Other files of folders are skipped. A path that is not there, and two
-// files of one name, are fault.BadInput.
+// Find finds files that can be read among files and folders: fio's logs of response times, of single I/Os
+// or of histograms, by their names; and by their content fio's JSON output, in files called .json or .txt,
+// and Iometer's results, in .csv. All of them may be packed with gzip. A file that is given itself is read
+// according to its content, whatever its name is. Of several logs of a job Find takes the best one: of
+// single I/Os from submission to completion (lat), then without the submission (clat), then histograms.
+// Other files of folders are skipped. A path that does not exist, and two files with the same name, are
+// fault.BadInput.
 func Find(paths ...string) (sources []Source, skipped []Skipped, err error) {
 	f := finder{places: map[string]string{}}
 	for _, path := range paths {
@@ -82,7 +82,7 @@ func Find(paths ...string) (sources []Source, skipped []Skipped, err error) {
 type finder struct {
 	sources []Source
 	skipped []Skipped
-	places  map[string]string // of the sources, by name
+	places  map[string]string // paths of the sources, by name
 }
 
 func (f *finder) add(source Source) error {
@@ -119,7 +119,7 @@ func (f *finder) named(path string, info fs.FileInfo) error {
 	return f.add(Source{Kind: kind, Path: path, Name: filepath.Base(path), Bytes: info.Size()})
 }
 
-// documentName is how files are called that may be a document.
+// documentName matches the names of files that may be documents.
 var documentName = regexp.MustCompile(`(?i)\.(json|csv|txt|out)(\.gz)?$`)
 
 // headOf is the beginning of a file, unpacked.
@@ -146,7 +146,7 @@ func headOf(path string) ([]byte, error) {
 	return head, err
 }
 
-// begins says as what document a file begins; "" is none.
+// begins says which kind of document begins like this; "" when none does.
 func begins(head []byte) Kind {
 	if at := fio.DocumentAt(head); at >= 0 && bytes.Contains(head[at:], []byte(`"fio version"`)) {
 		return JSON
@@ -178,7 +178,7 @@ func (f *finder) found(folder, path string, entry fs.DirEntry) error {
 	return f.add(Source{Kind: kind, Path: path, Name: filepath.ToSlash(name), Bytes: info.Size()})
 }
 
-// kindOf is the kind of a file of a folder, or why it is not read.
+// kindOf is the kind of a file of a folder, or the reason why it is not read.
 func kindOf(path, name string) (kind Kind, reason string, err error) {
 	match := logName.FindStringSubmatch(name)
 	switch {
@@ -202,7 +202,7 @@ func kindOf(path, name string) (kind Kind, reason string, err error) {
 	return "", "it has no response times", nil
 }
 
-// preferBest skips logs of a job that have the same I/Os as a better one.
+// preferBest skips the logs of a job that have the same I/Os as a better log.
 func (f *finder) preferBest() {
 	better := map[string][]string{"clat": {"lat"}, "lat_hist": {"lat", "clat"}, "clat_hist": {"lat", "clat", "lat_hist"}, "hist": {"lat", "clat"}}
 	f.sources = slices.DeleteFunc(f.sources, func(source Source) bool {
