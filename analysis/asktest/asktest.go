@@ -1,4 +1,4 @@
-// Package asktest has DuckDB or Polars answer the SQL of a document, for tests.
+// Package asktest lets DuckDB or Polars answer the SQL of a document, for tests.
 package asktest
 
 import (
@@ -11,14 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Answer is what a program says to a statement.
+// Answer is a program's answer to a statement.
 type Answer struct {
 	Statement string
 	Rows      []map[string]any
 }
 
-// Ask has tools/PROGRAM/queries.mjs run a document's statements on a data folder. The test
-// is of a package two folders below the repository's.
+// Ask lets tools/PROGRAM/queries.mjs run a document's statements on a data folder. The
+// calling test's package must be two folders below the repository.
 func Ask(t *testing.T, program, document, data string) []Answer {
 	t.Helper()
 	node, err := exec.LookPath("node")
@@ -30,8 +30,8 @@ func Ask(t *testing.T, program, document, data string) []Answer {
 	return answers
 }
 
-// Number is a number of an answer: those that JSON has not room for, and infinity, are
-// texts there.
+// Number is a number in an answer. There, infinity and numbers that do not fit into JSON
+// are texts.
 func Number(t *testing.T, value any) float64 {
 	t.Helper()
 	if number, is := value.(float64); is {

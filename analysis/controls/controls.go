@@ -1,12 +1,12 @@
-// Package controls judges a campaign's controls: cells whose results are known
-// beforehand. They ask whether the measuring measures.
+// Package controls judges a campaign's controls: cells whose results are known beforehand.
+// They test whether the measuring works.
 //
-// It promises a verdict of each control's trial that counts, by the same rows that
-// its numbers are of, with what was to be found and what was. A control whose trial
-// is invalid is not judged: nothing of it can be trusted.
+// It promises a verdict on each control's trial that counts, from the same rows as its
+// numbers, with what was expected and what was found. A control whose trial is invalid is
+// not judged: nothing in it can be trusted.
 //
-// Dangerous: a control that passes says that the measuring works on this testbed
-// at this load; not that a number elsewhere is right.
+// Dangerous: a control that passes shows that the measuring works on this testbed at this
+// load; it does not show that a number elsewhere is right.
 package controls
 
 import (
@@ -19,28 +19,29 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// MostGapMs is the longest time without a completed I/O that a control without a
-// migration may show: as long as a witness may not look, beyond which the load alone
-// would look like a stall.
+// MostGapMs is the longest time without a completed I/O that a control without a migration
+// may show. It equals the longest permitted time between two looks of a witness: from a
+// longer gap on, the load alone would look like a stall.
 const MostGapMs = 1000
 
-// certificates of a trial: of each direction of the WAN, before and after.
+// certificates is the number of certificates of a trial: one for each direction of the WAN,
+// before and after.
 const certificates = 4
 
-// Result of a check.
+// Result is the result of a check.
 type Result string
 
-// Results.
+// The results of checks.
 const (
 	Passed Result = "passed"
 	Failed Result = "FAILED"
-	// Noise is no check: what the testbed shows of itself, to compare results with.
+	// Noise is not a check: it shows the testbed's own noise, to compare results with.
 	Noise Result = "noise floor"
-	// NotJudged is of an invalid trial, or of a witness that the testbed does not have.
+	// NotJudged is for an invalid trial, or for a witness that the testbed does not have.
 	NotJudged Result = "not judged"
 )
 
-// Check is one question to a control.
+// Check is one thing that is checked of a control.
 type Check struct {
 	What   string `json:"what"`
 	Found  string `json:"found"`
@@ -48,13 +49,13 @@ type Check struct {
 	Result Result `json:"result"`
 }
 
-// Verdict of a control's trial.
+// Verdict is the verdict on a control's trial.
 type Verdict struct {
 	Control string  `json:"control"`
 	Checks  []Check `json:"checks"`
 }
 
-// Problem says what failed, in a line; "" when nothing did.
+// Problem says in one line what failed; "" when nothing did.
 func (v Verdict) Problem() string {
 	var failed []string
 	for _, check := range v.Checks {
@@ -65,8 +66,8 @@ func (v Verdict) Problem() string {
 	return strings.Join(failed, "; ")
 }
 
-// Of judges a trial by its row, and its rows of the witnesses and certificates.
-// False for one that is no control, or that is not in the results.
+// Of judges a trial by its row and by its rows of witnesses and certificates. It is false
+// for a trial that is no control or not among the results.
 func Of(row *dataset.Trial, witnesses []dataset.Witness, certificates []dataset.Certificate) (Verdict, bool) {
 	verdict := Verdict{Control: row.Control}
 	if row.Control == "" || row.Sentinel || !row.Counted || trial.Verdict(row.Verdict) == trial.Skipped {
@@ -92,8 +93,8 @@ func Of(row *dataset.Trial, witnesses []dataset.Witness, certificates []dataset.
 	return verdict, true
 }
 
-// none is a trial without a migration: the hypervisor's witness sees no stall, and
-// the load has no gap that looks like one. What it shows nevertheless is noise.
+// none checks a trial without a migration: the hypervisor's witness must see no stall, and
+// the load must have no gap that looks like one. Anything else that it shows is noise.
 func none(row *dataset.Trial, witnesses []dataset.Witness) []Check {
 	stall := Check{"hypervisor's stall", "none", "none", Passed}
 	if said, there := find(witnesses, dataset.WitnessHypervisor); !there || absent(row, dataset.WitnessHypervisor) {
@@ -113,8 +114,8 @@ func none(row *dataset.Trial, witnesses []dataset.Witness) []Check {
 	return checks
 }
 
-// lan is a migration without a WAN: the path is as it should be, and the load comes
-// back.
+// lan checks a migration without a WAN: the path must be within its tolerance, and the load
+// must come back.
 func lan(row *dataset.Trial, rows []dataset.Certificate) []Check {
 	good := 0
 	for _, row := range rows {
@@ -138,10 +139,10 @@ func lan(row *dataset.Trial, rows []dataset.Certificate) []Check {
 	}
 }
 
-// pause is a guest that the hypervisor held: for at least hold_ms, and at most from
-// command to command. Each witness finds that, give or take what it says that it is
-// uncertain by. Those that look at the guest's work find the guest's way back into
-// it too: by no more than the longest time that the guest was silent elsewhere.
+// pause checks a guest that the hypervisor held for at least hold_ms, and at most from
+// command to command. Each witness must find that time, within its own uncertainty.
+// Witnesses that observe the guest's work also see the guest resume it: they may find up to
+// the longest other silence of the guest more.
 func pause(row *dataset.Trial, witnesses []dataset.Witness) []Check {
 	if row.HoldMs == nil {
 		return []Check{{"pause ms", "not known", "known", Failed}}
@@ -185,7 +186,7 @@ func plusMinus(value float64, uncertainty *float64) string {
 	return fmt.Sprintf("%.1f ± %.1f", value, *uncertainty)
 }
 
-// find is a witness's row; false when there is none.
+// find finds a witness's row; false when there is none.
 func find(witnesses []dataset.Witness, name string) (dataset.Witness, bool) {
 	at := slices.IndexFunc(witnesses, func(w dataset.Witness) bool { return w.Witness == name })
 	if at < 0 {
@@ -194,7 +195,7 @@ func find(witnesses []dataset.Witness, name string) (dataset.Witness, bool) {
 	return witnesses[at], true
 }
 
-// absent says that the testbed has no such witness.
+// absent says whether the testbed does not have the witness.
 func absent(row *dataset.Trial, name string) bool {
 	return slices.Contains(strings.Fields(row.AbsentWitnesses), name)
 }

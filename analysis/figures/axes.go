@@ -9,11 +9,11 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// decades are the ticks of a logarithmic axis: a label at each power of ten, and
-// marks without one at 2 to 9 times it.
+// decades are the ticks of a logarithmic axis: one with a label at each power of ten, and
+// ticks without labels at 2 to 9 times it.
 type decades struct{}
 
-// Ticks is plot.Ticker's.
+// Ticks implements plot.Ticker.
 func (decades) Ticks(low, high float64) []plot.Tick {
 	var ticks []plot.Tick
 	from, to := int(math.Floor(math.Log10(low)+1e-9)), int(math.Ceil(math.Log10(high)-1e-9))
@@ -40,11 +40,11 @@ func (decades) Ticks(low, high float64) []plot.Tick {
 	return ticks
 }
 
-// round are the ticks of a linear axis: some six, at multiples of 1, 2 or 5 times a power
+// round are the ticks of a linear axis: about six, at multiples of 1, 2 or 5 times a power
 // of ten.
 type round struct{}
 
-// Ticks is plot.Ticker's.
+// Ticks implements plot.Ticker.
 func (round) Ticks(low, high float64) []plot.Tick {
 	if !(high > low) {
 		return nil
@@ -64,10 +64,10 @@ func (round) Ticks(low, high float64) []plot.Tick {
 	return ticks
 }
 
-// logarithmic makes an axis logarithmic, in whole decades around two values above 0.
+// logarithmic makes an axis logarithmic, with whole decades around two values above 0.
 func logarithmic(axis *plot.Axis, low, high float64) {
 	if !(low > 0) || math.IsInf(low, 0) || !(high >= low) || math.IsInf(high, 0) {
-		low, high = 0.1, 1 // nothing is to be drawn
+		low, high = 0.1, 1 // there is nothing to draw
 	}
 	axis.Min = math.Pow(10, math.Floor(math.Log10(low)+1e-9))
 	axis.Max = math.Pow(10, math.Ceil(math.Log10(high)-1e-9))
@@ -77,13 +77,13 @@ func logarithmic(axis *plot.Axis, low, high float64) {
 	axis.Scale, axis.Tick.Marker = plot.LogScale{}, decades{}
 }
 
-// drawing is a plotter made of a function.
+// drawing is a plotter made from a function.
 type drawing func(draw.Canvas, *plot.Plot)
 
-// Plot is plot.Plotter's.
+// Plot implements plot.Plotter.
 func (d drawing) Plot(c draw.Canvas, p *plot.Plot) { d(c, p) }
 
-// grid are faint lines at the labels of both axes.
+// grid draws faint lines at the labels of both axes.
 func grid(c draw.Canvas, p *plot.Plot) {
 	x, y := p.Transforms(&c)
 	style := faint.line(0.4)
@@ -99,17 +99,18 @@ func grid(c draw.Canvas, p *plot.Plot) {
 	}
 }
 
-// tenth rounds a length to a tenth of a point, which nobody sees: a path of many points
-// takes half of the bytes.
+// tenth rounds a length to a tenth of a point: nobody sees the difference, and a path of
+// many points takes half of the bytes.
 func tenth(length vg.Length) vg.Length { return vg.Length(math.Round(float64(length)*10) / 10) }
 
-// path makes a path of points; it begins anew where draw is false.
+// path is a path of points with gaps.
 type path struct {
 	vg.Path
 	last vg.Point
 }
 
-// add goes to a point. A point where the path is already adds nothing.
+// add draws a line to a point, or moves there without one. It adds nothing when the path is
+// already there.
 func (p *path) add(x, y vg.Length, move bool) {
 	at := vg.Point{X: tenth(x), Y: tenth(y)}
 	switch {

@@ -15,14 +15,14 @@ import (
 	"heliotrope/analysis/report"
 )
 
-// Series is a storage system's medians over the round trip.
+// Series is a storage system's medians at several round trips.
 type Series struct {
 	Name   string
 	Points []Estimate // by round trip, ascending
 }
 
-// Estimate is a median over migrations with its interval. Value may be infinite: more than
-// half of them failed. Low and High are NaN where they are not known, and High may be
+// Estimate is a median over migrations with its interval. Value is infinite when more than
+// half of the migrations failed. Low and High are NaN where they are not known; High may be
 // infinite.
 type Estimate struct {
 	RTTMs            float64
@@ -30,8 +30,8 @@ type Estimate struct {
 	Value, Low, High float64
 }
 
-// seriesStyles are by which the storage systems differ: their lines' dashes and the shapes
-// of their medians, in this order.
+// seriesStyles tell the storage systems apart, in this order: by the dashes of their lines
+// and the shapes of their medians' marks.
 var seriesStyles = []struct {
 	of     Ink
 	dashes []vg.Length
@@ -41,9 +41,9 @@ var seriesStyles = []struct {
 	{ink, []vg.Length{9, 2, 2, 2}, draw.RingGlyph{}}, {trace, []vg.Length{3, 3}, draw.SquareGlyph{}},
 }
 
-// OverDistance is the figure of a metric over the round trip, a line for each storage
-// system. title names the kind of testbed and what all have in common; what is the metric,
-// with its unit.
+// OverDistance is the figure of a metric over the round trip, with a line for each storage
+// system. title names the kind of testbed and the factors that all series share; what is
+// the metric with its unit.
 func OverDistance(id, title, what string, series []Series) Figure {
 	f := Figure{ID: id, Title: Title{title, what}, width: wide, height: tall}
 	var names []string
@@ -55,7 +55,7 @@ func OverDistance(id, title, what string, series []Series) Figure {
 			f.Table.Rows = append(f.Table.Rows, []string{of.Name, report.Number(point.RTTMs), strconv.Itoa(point.Migrations), report.Number(point.Value), report.Number(point.Low), report.Number(point.High)})
 			longest, infinite = max(longest, point.RTTMs), infinite || math.IsInf(point.Value, 1)
 			for _, value := range []float64{point.Value, point.Low, point.High} {
-				if value > 0 && !math.IsInf(value, 1) { // no NaN is
+				if value > 0 && !math.IsInf(value, 1) { // leaves out NaN, too
 					low, high = min(low, value), max(high, value)
 				}
 			}
@@ -76,7 +76,7 @@ func OverDistance(id, title, what string, series []Series) Figure {
 		style := seriesStyles[i%len(seriesStyles)]
 		line := style.of.line(1.2, style.dashes...)
 		mark := draw.GlyphStyle{Color: style.of.color(), Radius: 3, Shape: style.shape}
-		// Side by side, so that none hides another one's bar.
+		// Side by side, so that no bar hides another one.
 		beside := vg.Length(3 * (float64(i) - float64(len(series)-1)/2))
 		p.Add(drawing(func(c draw.Canvas, p *plot.Plot) { of.draw(c, p, line, mark, beside) }))
 		p.Legend.Add(of.Name, &plotter.Line{LineStyle: line}, thumbnail{mark})
@@ -85,8 +85,8 @@ func OverDistance(id, title, what string, series []Series) Figure {
 	return f
 }
 
-// draw draws the medians, the intervals and the line between them. A failed median has its
-// mark at the upper edge, and no line goes there.
+// draw draws the medians, the intervals and the line between the medians. An infinite
+// median has its mark at the upper edge, and no line leads to it.
 func (s Series) draw(c draw.Canvas, p *plot.Plot, style draw.LineStyle, mark draw.GlyphStyle, beside vg.Length) {
 	x, y := p.Transforms(&c)
 	inside := func(value float64) vg.Length { return tenth(min(max(y(max(value, p.Y.Min)), c.Min.Y), c.Max.Y)) }
@@ -126,5 +126,5 @@ func (s Series) draw(c draw.Canvas, p *plot.Plot, style draw.LineStyle, mark dra
 // thumbnail is a mark of the legend.
 type thumbnail struct{ draw.GlyphStyle }
 
-// Thumbnail is plot.Thumbnailer's.
+// Thumbnail implements plot.Thumbnailer.
 func (t thumbnail) Thumbnail(c *draw.Canvas) { c.DrawGlyph(t.GlyphStyle, c.Center()) }

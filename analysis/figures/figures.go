@@ -1,14 +1,15 @@
-// Package figures draws a campaign's figures with gonum.org/v1/plot: as SVG that
-// stands in an HTML page, and as PNG.
+// Package figures draws a campaign's figures with gonum.org/v1/plot: as SVG for an HTML
+// page, and as PNG.
 //
-// It promises that a figure carries its title in the drawing itself, which says what
-// kind of testbed its numbers come from, so that a copied figure still says it; that
-// lines and bars differ by width, dash or filling and not by colour alone; that a
-// figure has a table with its numbers; and that the SVG names no font, no address and
-// no colour, but the page's own CSS variables (see Inks).
+// It promises that the title inside a figure's drawing names the kind of testbed that its
+// numbers come from, so that a copied figure still names it; that lines and bars differ by
+// width, dash or filling and not by colour alone; that every figure has a table with its
+// numbers; and that the SVG names no font, no address and no colour except the page's own
+// CSS variables (see Inks).
 //
-// Dangerous: what a figure leaves out, as bins without an I/O, its description must
-// say; a logarithmic axis has no place for values of 0 and below, which are not drawn.
+// Dangerous: a figure's description must say what the figure leaves out, such as bins
+// without an I/O; a logarithmic axis has no place for values of 0 and below, so they are
+// not drawn.
 package figures
 
 import (
@@ -35,17 +36,17 @@ import (
 type Figure struct {
 	ID          string // of its element: letters, digits and hyphens, unique in a page
 	Title       Title
-	Description string // what it shows, for who cannot see it
+	Description string // what it shows, for people who cannot see it
 	Table       report.Table
 
 	plot          *plot.Plot
 	width, height vg.Length
 }
 
-// Title is a figure's.
+// Title is the title of a figure.
 type Title struct {
 	Of   string // the kind of testbed, and the cell
-	What string // is shown
+	What string // what the figure shows
 }
 
 // String is the title in one line.
@@ -53,20 +54,20 @@ func (t Title) String() string { return t.Of + ": " + t.What }
 
 func (t Title) lines() string { return t.Of + "\n" + t.What }
 
-// Width and heights of the figures, in points.
+// Width and heights of figures, in points.
 const (
 	wide  = 430 * vg.Length(1)
 	tall  = 260 * vg.Length(1)
 	short = 215 * vg.Length(1)
 )
 
-// Ink is a colour of the figures: in a page it is the CSS variable Name, in a PNG, and in
-// a page on light ground, Light.
+// Ink is a colour of the figures. In a page it is the CSS variable Name; in a PNG, and in a
+// page with a light background, it is Light.
 type Ink struct{ Name, Light, Dark string }
 
-// The figures' inks. None is #000000, which vgsvg leaves out as the default. The three of
-// data are told apart by people who do not see red, green or blue (after Okabe and Ito,
-// Color Universal Design, 2008), and have a contrast of 4.5 to the ground, and the other
+// The figures' inks. None is #000000, which vgsvg leaves out as the default. People who do
+// not see red, green or blue can tell the three data inks apart (after Okabe and Ito, Color
+// Universal Design, 2008). Those three have a contrast of 4.5 to the background, the other
 // two 1.5 and 10.
 var (
 	ink   = Ink{"--ink", "#1B1B1B", "#E8E6E3"} // text, axes, medians
@@ -77,7 +78,7 @@ var (
 	three = Ink{"--three", "#00694A", "#55CFA4"}
 )
 
-// Inks are all of them, for the page's CSS.
+// Inks are all inks, for the page's CSS.
 func Inks() []Ink { return []Ink{ink, faint, trace, one, two, three} }
 
 func (i Ink) color() color.Color {
@@ -93,17 +94,17 @@ func (i Ink) line(points float64, dashes ...vg.Length) draw.LineStyle {
 	return draw.LineStyle{Color: i.color(), Width: vg.Points(points), Dashes: dashes}
 }
 
-// The dashes by which lines differ.
+// Dashes that tell lines apart.
 var (
 	dashed = []vg.Length{6, 3}
 	dotted = []vg.Length{1.5, 2.5}
 )
 
-// sans is the figures' font, by which they are laid out.
+// sans is the font with which figures are laid out.
 var sans = font.Font{Typeface: "Liberation", Variant: "Sans"}
 
-// newPlot is an empty plot in our style. y is written above its axis, where it can be read
-// without turning the head.
+// newPlot is an empty plot in our style. The name of the y axis is above the axis, where
+// people can read it without turning their heads.
 func newPlot(title Title, x, y string) *plot.Plot {
 	p := plot.New()
 	p.BackgroundColor = nil
@@ -128,8 +129,8 @@ func newPlot(title Title, x, y string) *plot.Plot {
 	return p
 }
 
-// fit cuts a drawing's title where a line of it is wider than the drawing: the element's
-// title has all of it.
+// fit shortens a line of a drawing's title that is wider than the drawing. The element's
+// title has the whole text.
 func fit(p *plot.Plot, width vg.Length) {
 	lines := strings.Split(p.Title.Text, "\n")
 	for i, line := range lines {
@@ -142,7 +143,7 @@ func fit(p *plot.Plot, width vg.Length) {
 	p.Title.Text = strings.Join(lines, "\n")
 }
 
-// What vgsvg writes that a page does not want.
+// Parts of vgsvg's output that a page must not have.
 var (
 	prelude = regexp.MustCompile(`(?s)^.*?<svg[^>]*>`)
 	label   = regexp.MustCompile(`\s*style="font-family:[^"]*?font-size:([0-9.]+)px;fill:([^"]*)">([^<]*)<`)
@@ -164,8 +165,8 @@ func (f Figure) SVG() string {
 	return head + strings.TrimSpace(text)
 }
 
-// withoutTypeface names no font for a text, but how long it is: that of the page's font
-// is stretched to it.
+// withoutTypeface replaces the font of a text element by the length of the text: the
+// browser stretches the page's font to that length.
 func withoutTypeface(element string) string {
 	parts := label.FindStringSubmatch(element)
 	size, err := strconv.ParseFloat(parts[1], 64)
@@ -180,7 +181,7 @@ func withoutTypeface(element string) string {
 	return fmt.Sprintf(` font-size="%s"%s style="fill:%s">%s<`, parts[1], length, parts[2], parts[3])
 }
 
-// WritePNG writes the figure on white ground, with 150 points to the inch.
+// WritePNG writes the figure on a white background, with 150 dots per inch.
 func (f Figure) WritePNG(w io.Writer) error {
 	f.plot.BackgroundColor = color.White
 	defer func() { f.plot.BackgroundColor = nil }()

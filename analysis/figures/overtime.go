@@ -12,23 +12,24 @@ import (
 	"heliotrope/analysis/report"
 )
 
-// OverTime is values of some lines in bins of one length, from 0 on.
+// OverTime is the values of some lines in bins of equal length, from 0 on.
 type OverTime struct {
 	BinS  float64
-	Lines []TimeLine // at most three: they differ by colour, dashes and width
+	Lines []TimeLine // at most three: colour, dashes and width tell them apart
 }
 
-// TimeLine is one line: of an operation, say.
+// TimeLine is one line, for instance of an operation.
 type TimeLine struct {
 	Name   string
-	Values []float64 // by bins; NaN is nothing, which no rate is
-	Above  []float64 // of a thinner line: the longest beside the median; nil for a rate
+	Values []float64 // by bin; NaN means no I/O, and never occurs in a rate
+	Above  []float64 // values of a thinner line: the longest response times beside the medians; nil for a rate
 }
 
-// overRows is how many rows the table of such a figure has at most.
+// overRows is the largest number of rows of such a figure's table.
 const overRows = 24
 
-// Response is the figure of the response times in ms: medians thick, the longest thin.
+// Response is the figure of the response times in ms: medians as thick lines, the longest
+// ones as thin lines.
 func (o OverTime) Response(id string, title Title) Figure {
 	f := Figure{ID: id, Title: title, width: wide, height: tall}
 	f.Description = fmt.Sprintf("The median response time of the I/Os that completed in each %s s, as a thick line, and the longest of them, as a thin one; %s. "+
@@ -48,7 +49,8 @@ func (o OverTime) Response(id string, title Title) Figure {
 	return f
 }
 
-// Rate is the figure of a rate, from 0 on. unit names it, as "1/s".
+// Rate is the figure of a rate, with an axis from 0 on. unit is the rate's unit, such as
+// "1/s".
 func (o OverTime) Rate(id string, title Title, unit string) Figure {
 	f := Figure{ID: id, Title: title, width: wide, height: short}
 	f.Description = fmt.Sprintf("The mean rate in each %s s, in %s; %s.", report.Number(o.BinS), unit, o.kinds())
@@ -66,7 +68,7 @@ func (o OverTime) Rate(id string, title Title, unit string) Figure {
 	return f
 }
 
-// kinds says by what the lines differ.
+// kinds says which line is drawn in which way.
 func (o OverTime) kinds() string {
 	text := ""
 	for i, line := range o.Lines {
@@ -75,7 +77,7 @@ func (o OverTime) kinds() string {
 	return text
 }
 
-// add adds the lines, and ends the figure.
+// add adds the lines to the plot, and the plot to the figure.
 func (o OverTime) add(p *plot.Plot, f *Figure) {
 	fit(p, f.width)
 	bins := 0
@@ -100,7 +102,7 @@ func (o OverTime) add(p *plot.Plot, f *Figure) {
 			}
 			thin := style
 			thin.Width *= 0.4
-			// The longest are drawn first: the medians stay to be seen.
+			// The longest are drawn first, so that they do not hide the medians.
 			Timeline{BinS: o.BinS}.line(x, y, line.Above).stroke(c, thin)
 			Timeline{BinS: o.BinS}.line(x, y, line.Values).stroke(c, style)
 		}
@@ -108,7 +110,7 @@ func (o OverTime) add(p *plot.Plot, f *Figure) {
 	f.plot = p
 }
 
-// withRoom is the greatest value of the axis with room for the legend above the lines.
+// withRoom is the axis's greatest value with room for the legend above the lines.
 func (o OverTime) withRoom(p *plot.Plot) float64 {
 	if _, is := p.Y.Scale.(plot.LogScale); is {
 		return p.Y.Max * math.Pow(p.Y.Max/p.Y.Min, 0.12)
@@ -116,9 +118,9 @@ func (o OverTime) withRoom(p *plot.Plot) float64 {
 	return p.Y.Max * 1.2
 }
 
-// table has the lines in a few rows, of several bins each: the mean of rates; of response
-// times from the least to the greatest of the bins' medians, for no percentile is averaged, and
-// the longest.
+// table puts the lines into a few rows of several bins each. A rate is given as its mean.
+// Percentiles must not be averaged: response times are given as the least to the greatest of
+// the bins' medians, and as the longest.
 func (o OverTime) table(title string, of []string) report.Table {
 	t := report.Table{Title: title, Header: []string{"from s", "to s"}, Texts: -1}
 	bins := 0
@@ -155,7 +157,7 @@ func known(value float64) string {
 	return report.Number(value)
 }
 
-// fromTo is from the least to the greatest of the values that there are.
+// fromTo formats the least and the greatest of the values that are not NaN.
 func fromTo(values []float64) string {
 	negative := make([]float64, len(values))
 	for i, value := range values {
@@ -168,7 +170,7 @@ func fromTo(values []float64) string {
 	return least + " to " + most
 }
 
-// mean of the values that there are; NaN of none.
+// mean is the mean of the values that are not NaN; NaN when there are none.
 func mean(values []float64) float64 {
 	sum, n := 0.0, 0
 	for _, value := range values {
@@ -180,7 +182,7 @@ func mean(values []float64) float64 {
 	return sum / float64(n)
 }
 
-// greatest of the values that there are; NaN of none.
+// greatest is the greatest of the values that are not NaN; NaN when there are none.
 func greatest(values []float64) float64 {
 	most := math.NaN()
 	for _, value := range values {

@@ -12,37 +12,38 @@ import (
 	"heliotrope/analysis/report"
 )
 
-// Distribution is the response times of some I/Os: those of one phase of several trials
-// together, or of one operation of a log.
+// Distribution is the distribution of response times of some I/Os: of one phase of several
+// trials together, or of one operation of a log.
 type Distribution struct {
-	Name   string // of the phase, say
+	Name   string // for instance the phase
 	IOs    int64
-	Ms     []float64 // response times, ascending: a bucket's upper end
-	Slower []int64   // I/Os that took longer than that; none than the last
-	// Percentile of the response times in ms, of thousandths of them.
+	Ms     []float64 // response times, ascending: upper ends of buckets
+	Slower []int64   // number of I/Os that took longer than each; 0 for the last
+	// Percentile returns a percentile of the response times in ms; its argument is in
+	// thousandths.
 	Percentile func(perMille int64) float64
 }
 
-// lines are by which distributions differ: in this order.
+// lines are the styles that tell distributions apart, in this order.
 func lines() []draw.LineStyle {
 	return []draw.LineStyle{one.line(1.4), two.line(1.8, dashed...), three.line(1.8, dotted...),
 		ink.line(1.2, 9, 2, 1.5, 2), trace.line(2.6), ink.line(0.8, 2, 4)}
 }
 
-// MostLines is how many distributions are told apart in a figure.
+// MostLines is the largest number of distributions that a figure can tell apart.
 const MostLines = 6
 
-// Slower is the figure of the shares of the I/Os that took longer, by phase: one less the
-// empirical distribution function, whose tail a logarithmic axis then shows. title names the
-// kind of testbed, and the cell.
+// Slower is the figure of the share of I/Os that took longer, by phase: one minus the
+// empirical distribution function, so that a logarithmic axis shows the tail. title names
+// the kind of testbed and the cell.
 func Slower(id, title string, phases []Distribution, trials int) Figure {
 	return slower(id, Title{title, "response times by phase"}, "phase", phases, fmt.Sprintf("For each response time the share of a phase's I/Os that took longer: "+
 		"one minus the empirical distribution function, both axes logarithmic. "+
 		"The I/Os of %d valid trials are counted together, those that failed left out. Solid: before; dashed: during the migration; dotted: after it.", trials))
 }
 
-// SlowerOf is the same figure of up to MostLines distributions of something else: title says of
-// what, by names what a distribution is of, and about ends the description.
+// SlowerOf is the same figure for up to MostLines other distributions. by names what a
+// distribution stands for, and about ends the description.
 func SlowerOf(id string, title Title, by string, of []Distribution, about string) Figure {
 	return slower(id, title, by, of, "For each response time the share of the I/Os that took longer: one minus the empirical distribution function (ECDF), both axes logarithmic. "+about)
 }
@@ -79,7 +80,7 @@ func slower(id string, title Title, by string, of []Distribution, description st
 	return f
 }
 
-// draw draws a step at each response time. The last one goes down to the axis.
+// draw draws a step at each response time. The last step goes down to the axis.
 func (d Distribution) draw(c draw.Canvas, p *plot.Plot, style draw.LineStyle) {
 	x, y := p.Transforms(&c)
 	line := path{}

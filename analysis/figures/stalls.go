@@ -13,14 +13,15 @@ import (
 	"heliotrope/analysis/stats"
 )
 
-// Stalls is what the witnesses of one trial say of its stall.
+// Stalls is the stall of one trial as its witnesses saw it.
 type Stalls struct {
 	Trial       string
-	Ms          map[string]float64 // by witness; one that says nothing is not in it
+	Ms          map[string]float64 // by witness; without those that say nothing
 	PlusMinusMs map[string]float64
 }
 
-// Witnesses is the figure of the witnesses side by side, in their order.
+// Witnesses is the figure of the stalls as each witness saw them, side by side in the order
+// of witnesses.
 func Witnesses(id, title string, witnesses []string, trials []Stalls) Figure {
 	f := Figure{ID: id, Title: Title{title, "the stall by four witnesses"}, width: wide, height: short}
 	f.Description = fmt.Sprintf("The stall of each of %d valid trials in ms, as each witness saw it: a ring for each, with a line from witness to witness of one trial, and a bar for the uncertainty; "+

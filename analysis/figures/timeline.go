@@ -13,14 +13,14 @@ import (
 	"heliotrope/analysis/stats"
 )
 
-// Trace is the longest response times of one trial over time.
+// Trace is one trial's longest response times over time.
 type Trace struct {
 	Trial  string
 	Failed bool      // the trial is target-failed
-	MaxMs  []float64 // by bins of its Timeline; NaN where no I/O completed
+	MaxMs  []float64 // by bin of its Timeline; NaN where no I/O completed
 }
 
-// Mark is where a phase begins, on the axis of a Timeline.
+// Mark is the beginning of a phase on the axis of a Timeline.
 type Mark struct {
 	Name string
 	AtS  float64
@@ -28,18 +28,19 @@ type Mark struct {
 
 // Timeline is the response times of a cell's trials, aligned at their switchovers.
 type Timeline struct {
-	FromS, BinS float64 // beginning of the first bin, from the switchover; and the bins' length
+	FromS, BinS float64 // beginning of the first bin relative to the switchover; length of a bin
 	Bins        int
 	Traces      []Trace
 	Marks       []Mark
-	// BlackoutS is how long the guest stood still from 0 on, the median; 0: not known.
+	// BlackoutS is how long the guest stood still from 0 on, as a median; 0: not known.
 	BlackoutS float64
 }
 
 // at is the middle of a bin.
 func (t Timeline) at(bin int) float64 { return t.FromS + (float64(bin)+0.5)*t.BinS }
 
-// median of each bin over the trials; NaN where no I/O completed in half of them or more.
+// median is the median of each bin over the trials; NaN where half of them or more
+// completed no I/O.
 func (t Timeline) median() []float64 {
 	middle := make([]float64, t.Bins)
 	for bin := range middle {
@@ -51,8 +52,8 @@ func (t Timeline) median() []float64 {
 	return middle
 }
 
-// values are the trials' longest response times in some bins, sorted, of those that
-// have any.
+// values are the longest response times of the trials in some bins, sorted; a trial without
+// I/Os there has no value.
 func (t Timeline) values(from, to int) []float64 {
 	var values []float64
 	for _, trace := range t.Traces {
@@ -70,10 +71,10 @@ func (t Timeline) values(from, to int) []float64 {
 	return values
 }
 
-// timelineRows is how many rows the table of a timeline has.
+// timelineRows is the number of rows of a timeline's table.
 const timelineRows = 24
 
-// Response is the timeline's figure. title names the kind of testbed, and the cell.
+// Response is the timeline's figure. title names the kind of testbed and the cell.
 func (t Timeline) Response(id, title string) Figure {
 	f := Figure{ID: id, Title: Title{title, "longest response time around the switchover"}, width: wide, height: tall}
 	f.Description = fmt.Sprintf("The longest response time of the I/Os that completed in each %s s, of %d trials: a thin line for each, dashed for one that failed; "+
@@ -115,7 +116,7 @@ func (t Timeline) draw(c draw.Canvas, p *plot.Plot) {
 	t.drawMarks(c, p)
 }
 
-// traceStyle is a single trial's line.
+// traceStyle is the style of a single trial's line.
 func traceStyle(failed bool) draw.LineStyle {
 	if failed {
 		return two.line(0.9, dashed...)
@@ -123,8 +124,8 @@ func traceStyle(failed bool) draw.LineStyle {
 	return trace.line(0.6)
 }
 
-// line is a trial's path: from the middle of a bin to that of the next, and over the
-// whole bin where both its neighbours are empty.
+// line is the path of a trial: from the middle of one bin to the middle of the next, and
+// over the whole bin where both neighbours are empty.
 func (t Timeline) line(x, y func(float64) vg.Length, values []float64) *path {
 	line := &path{}
 	drawn := false
@@ -145,7 +146,7 @@ func (t Timeline) line(x, y func(float64) vg.Length, values []float64) *path {
 	return line
 }
 
-// drawMarks draws where the phases begin, with their names at the top, and a bracket
+// drawMarks draws the beginnings of the phases, with their names at the top, and a bracket
 // from the guest's suspension to its resumption.
 func (t Timeline) drawMarks(c draw.Canvas, p *plot.Plot) {
 	x, _ := p.Transforms(&c)
@@ -183,7 +184,7 @@ func (t Timeline) drawMarks(c draw.Canvas, p *plot.Plot) {
 	}
 }
 
-// table has the timeline in a few rows.
+// table puts the timeline into a few rows.
 func (t Timeline) table() report.Table {
 	table := report.Table{Title: "Longest response time by seconds from the switchover", Header: []string{"from s", "to s", "trials with I/O", "least ms", "median ms", "greatest ms"}}
 	rows := min(timelineRows, t.Bins)

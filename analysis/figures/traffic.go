@@ -11,8 +11,8 @@ import (
 	"heliotrope/analysis/report"
 )
 
-// Sent is what one class sent over the WAN in one direction during the migrations of a
-// cell: medians over its valid trials.
+// Sent is what one class sent over the WAN in one direction during a cell's migrations:
+// medians over the cell's valid trials.
 type Sent struct {
 	Class, Direction string
 	Trials           int
@@ -20,7 +20,7 @@ type Sent struct {
 	MbitPerS         float64 // 10^6 bit/s, over phase migrate; NaN: its length is not known
 }
 
-// text is what stands beside the bar.
+// text is the text beside the bar.
 func (s Sent) text() string {
 	if math.IsNaN(s.MbitPerS) {
 		return report.Number(s.MB) + " MB"
@@ -28,7 +28,7 @@ func (s Sent) text() string {
 	return report.Number(s.MB) + " MB, " + report.Number(s.MbitPerS) + " Mbit/s"
 }
 
-// least is which share of the longest bar another one must be, to be drawn.
+// least is the smallest share of the longest bar at which another bar is drawn.
 const least = 1e-3
 
 // Traffic is the figure of the bytes on the WAN by class. toB names the direction whose

@@ -12,14 +12,14 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// Factors are what a cell is made of.
+// Factors are the factors whose values make a cell.
 type Factors struct {
 	Hypervisor string  `json:"hypervisor"`
 	Storage    string  `json:"storage"` // with its variant: drbd C, mirror full
 	WAN        string  `json:"wan"`     // the profile's name
 	RTTMs      float64 `json:"rtt_ms"`  // the profile's round trip
 	Access     string  `json:"access"`  // access specification
-	// Outstanding I/Os; 0 is the access specification's own number.
+	// Outstanding I/Os; 0 stands for the access specification's own number.
 	Outstanding int    `json:"outstanding,omitempty"`
 	MemoryMiB   int32  `json:"memory_mib,omitempty"` // 0 is the inventory's
 	VCPUs       int32  `json:"vcpus,omitempty"`      // 0 is not known
@@ -27,23 +27,23 @@ type Factors struct {
 	Control     string `json:"control,omitempty"`    // pause 5 s; "" for a cell of the matrix
 }
 
-// FactorsOf are those of an attempt.
+// FactorsOf are the factors of an attempt.
 func FactorsOf(row *dataset.Trial) Factors {
 	return Factors{Hypervisor: row.Hypervisor, Storage: Storage(row), WAN: row.WAN, RTTMs: row.RTTMs, Access: row.Access,
 		Outstanding: outstanding(row.CellID), MemoryMiB: Memory(row), VCPUs: VCPUs(row), Migration: Migration(row), Control: Control(row)}
 }
 
-// Compare orders cells: by what they run on, then by the load, the WAN and the guest,
-// so that the storage systems of one place are beside each other.
+// Compare orders cells by what they run on, then by the load, the WAN and the guest, so
+// that the storage systems under the same conditions are next to each other.
 func (f Factors) Compare(other Factors) int {
 	return cmp.Or(cmp.Compare(f.Hypervisor, other.Hypervisor), cmp.Compare(f.Access, other.Access), cmp.Compare(f.Outstanding, other.Outstanding),
 		cmp.Compare(f.RTTMs, other.RTTMs), cmp.Compare(f.WAN, other.WAN), cmp.Compare(f.MemoryMiB, other.MemoryMiB), cmp.Compare(f.VCPUs, other.VCPUs),
 		cmp.Compare(f.Storage, other.Storage), cmp.Compare(f.Migration, other.Migration), cmp.Compare(f.Control, other.Control))
 }
 
-// depth is the part of a cell's ID (campaign.Cell) that tells its outstanding I/Os,
-// which no column does. An access specification whose name could be taken for one has
-// another name there.
+// depth finds the number of outstanding I/Os in a cell's ID (campaign.Cell); no column has
+// it. In these IDs an access specification whose name could be taken for such a part has
+// another name.
 var depth = regexp.MustCompile(`-qd([0-9]+)(-|$)`)
 
 func outstanding(cellID string) int {
@@ -63,7 +63,7 @@ func Control(row *dataset.Trial) string {
 	return fmt.Sprintf("%s %s s", row.Control, strconv.FormatFloat(*row.HoldMs/1000, 'f', -1, 64))
 }
 
-// Memory is the guest's, in MiB; 0 where it is the inventory's.
+// Memory is the guest's memory in MiB; 0 where it is the inventory's.
 func Memory(row *dataset.Trial) int32 {
 	if row.GuestMemoryMiB == nil {
 		return 0
@@ -113,8 +113,8 @@ func Storage(row *dataset.Trial) string {
 	return row.Storage
 }
 
-// Migration is what the hypervisor was told of the migration, beyond what every
-// hypervisor does: postcopy, ≤ 100 MiB/s. "" is pre-copy without limits.
+// Migration is how the hypervisor was told to migrate, where it differs from the usual:
+// postcopy, ≤ 100 MiB/s. "" stands for pre-copy without limits.
 func Migration(row *dataset.Trial) string {
 	var parts []string
 	if row.Migration != nil && *row.Migration != campaign.PreCopy {
@@ -132,8 +132,8 @@ func Migration(row *dataset.Trial) string {
 	return strings.Join(parts, ", ")
 }
 
-// Contradiction says why a trial that calls itself valid cannot be, by the rows of
-// its phases: nothing proves that it did any work. "" otherwise.
+// Contradiction says why a trial that is marked valid cannot be valid: the rows of its
+// phases show no work. "" otherwise.
 func Contradiction(row *dataset.Trial, phases []dataset.Phase) string {
 	ingested := row.TestbedKind == string(inventory.Ingested)
 	if !ingested && !row.HasIO() {
@@ -141,10 +141,10 @@ func Contradiction(row *dataset.Trial, phases []dataset.Phase) string {
 	}
 	done := map[string]bool{}
 	for _, phase := range phases {
-		done[phase.Phase] = phase.IOs != nil && *phase.IOs > 0 || phase.Phase == dataset.During // a migration may stop all of it
+		done[phase.Phase] = phase.IOs != nil && *phase.IOs > 0 || phase.Phase == dataset.During // a migration may stop all I/O
 	}
 	wanted := []string{dataset.Before, dataset.During, dataset.After}
-	if ingested { // somebody else's log has no phases, and his results no single I/Os
+	if ingested { // logs of others have no phases, and their results no single I/Os
 		wanted = []string{dataset.WholeLog}
 	}
 	for _, phase := range wanted {

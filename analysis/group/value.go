@@ -7,7 +7,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// metrics by their columns of table trials: what a failure has no end of.
+// metrics that have no end when a trial fails, with their columns of table trials.
 var metrics = map[string]func(*dataset.Trial) *float64{
 	BlackoutMs:       func(row *dataset.Trial) *float64 { return row.BlackoutMs },
 	TotalMigrationMs: func(row *dataset.Trial) *float64 { return row.TotalMigrationMs },
@@ -18,14 +18,14 @@ var metrics = map[string]func(*dataset.Trial) *float64{
 	WriteResponseMs:  func(row *dataset.Trial) *float64 { return row.WriteResponse.Ms },
 }
 
-// inFlight says of a longest response time whether it is one from below.
+// inFlight says for each longest response time whether it is only a lower bound.
 var inFlight = map[string]func(*dataset.Trial) *bool{
 	MaxResponseMs:   func(row *dataset.Trial) *bool { return row.Response.InFlight },
 	ReadResponseMs:  func(row *dataset.Trial) *bool { return row.ReadResponse.InFlight },
 	WriteResponseMs: func(row *dataset.Trial) *bool { return row.WriteResponse.InFlight },
 }
 
-// The metrics that Value knows.
+// The metrics that Value supports.
 const (
 	BlackoutMs       = "blackout_ms"
 	TotalMigrationMs = "total_migration_ms"
@@ -36,16 +36,15 @@ const (
 	WriteResponseMs  = "write_max_response_ms"
 )
 
-// IsMetric says whether Value knows a metric.
+// IsMetric says whether Value supports a metric.
 func IsMetric(metric string) bool { return metrics[metric] != nil }
 
-// Value is with which value a trial takes its place among those of its group when
-// they are put in order by a metric: +∞ for one in which the system under test
-// failed, whatever was measured of it, for a recovery that was not seen before the
-// trial's end, and for a longest response time that is one from below, as its I/O
-// never completed. Left out, the worst trials would make a median better. False
-// where the trial says nothing: an invalid or skipped one, and a value that is not
-// known of a valid one.
+// Value is the value with which a trial is ordered within its group by a metric. It is +∞
+// for a trial in which the system under test failed, whatever was measured; for a recovery
+// that was not seen before the trial's end; and for a longest response time that is only a
+// lower bound, because its I/O never completed. Leaving these out would let the worst
+// trials improve a median. It is false for a trial without a value: an invalid or skipped
+// one, or a valid one whose value is not known.
 func Value(row *dataset.Trial, metric string) (float64, bool) {
 	switch trial.Verdict(row.Verdict) {
 	case trial.TargetFailed:
@@ -62,7 +61,7 @@ func Value(row *dataset.Trial, metric string) (float64, bool) {
 	value := metrics[metric](row)
 	switch {
 	case value == nil:
-		// Without a stall there is nothing to come back from.
+		// Without a stall there is nothing to recover from.
 		return math.Inf(1), metric == RecoveryMs && row.BlackoutMs != nil
 	case math.IsNaN(*value) || math.IsInf(*value, 0):
 		return 0, false

@@ -14,10 +14,10 @@ import (
 	"heliotrope/analysis/report"
 )
 
-// most is how many comparisons a sentence tells.
+// most is the largest number of comparisons in a sentence.
 const most = 3
 
-// addAnswer says what the campaign answers: in three sentences, and in tables.
+// addAnswer adds the campaign's answer to the page: three sentences, and tables.
 func (v *view) addAnswer(a answers.Answers) {
 	v.Answer = Sentences(a, v.Model)
 	metric := headline(a)
@@ -52,8 +52,9 @@ func (v *view) addAnswer(a answers.Answers) {
 	v.AnswerNotes = append(v.AnswerNotes, a.Notes...)
 }
 
-// Sentences are the answer in three sentences: what differs, where storages change
-// places, and what became of the published claims. Of a model each says so.
+// Sentences are the answer in three sentences: what differs, where storages change places,
+// and what became of the published claims. With model, each sentence says that its numbers
+// are a model's.
 func Sentences(a answers.Answers, model bool) []string {
 	metric := headline(a)
 	if metric.Name == "" {
@@ -66,8 +67,8 @@ func Sentences(a answers.Answers, model bool) []string {
 	return []string{lead + comparisonSentence(a, metric), lead + crossoverSentence(a, metric), lead + claimSentence(a)}
 }
 
-// headline is the metric that the sentences are about: the longest response time, or the
-// first one there is.
+// headline is the metric of the sentences: the longest response time, or else the first
+// metric there is.
 func headline(a answers.Answers) answers.About {
 	for _, about := range a.Metrics {
 		if about.Name == group.MaxResponseMs {
@@ -89,7 +90,7 @@ func aboutOf(a answers.Answers, name string) answers.About {
 	return answers.About{Name: name}
 }
 
-// words are a metric in words.
+// words names a metric in words.
 func words(about answers.About) string {
 	if about.Says != "" {
 		return "the " + about.Says
@@ -97,7 +98,7 @@ func words(about answers.About) string {
 	return about.Name
 }
 
-// comparisonSentence says which storage, or hypervisor, is better, and by how much.
+// comparisonSentence says which storage or hypervisor is better, and by how much.
 func comparisonSentence(a answers.Answers, metric answers.About) string {
 	var decided, undecided []answers.Comparison
 	for _, c := range a.Comparisons {
@@ -130,15 +131,15 @@ func comparisonSentence(a answers.Answers, metric answers.About) string {
 	return fmt.Sprintf("Over all round trips, %s is %s. %d of %d comparisons are decided.", words(metric), strings.Join(parts, "; "), len(decided), len(decided)+len(undecided))
 }
 
-// joined are the texts that are not "".
+// joined joins the texts that are not "".
 func joined(texts ...string) string {
 	return strings.Join(slices.DeleteFunc(texts, func(text string) bool { return text == "" }), ", ")
 }
 
-// strength orders comparisons by how far their ratios are from 1.
+// strength is how far a comparison's ratio is from 1, for sorting.
 func strength(c answers.Comparison) float64 { return math.Abs(math.Log(float64(c.Ratio))) }
 
-// rangeSentence says between what the cells' medians are.
+// rangeSentence says from where to where the cells' medians range.
 func rangeSentence(a answers.Answers, metric answers.About) string {
 	type one struct {
 		name   string
@@ -159,7 +160,7 @@ func rangeSentence(a answers.Answers, metric answers.About) string {
 		words(metric), report.Number(least.median), metric.Unit, least.name, report.Number(greatest.median), metric.Unit, greatest.name, len(all))
 }
 
-// crossoverSentence says at which round trip storages change places.
+// crossoverSentence says at which round trips storages change places.
 func crossoverSentence(a answers.Answers, metric answers.About) string {
 	var parts []string
 	tested, crossing := 0, 0
@@ -210,7 +211,7 @@ func claimTable(a answers.Answers) report.Table {
 	return t
 }
 
-// testedTable is by what test the claims are judged.
+// testedTable has the tests by which the claims are judged.
 func testedTable(a answers.Answers) report.Table {
 	t := report.Table{Title: "What is tested of the published claims", Header: []string{"claim", "what is tested", "source"}, Texts: 1}
 	for i, c := range a.Claims {
@@ -273,7 +274,7 @@ func trendTable(a answers.Answers) report.Table {
 	return t
 }
 
-// known is what is known of a cell's metrics.
+// known is a table of what is known of a cell's metrics.
 func known(a answers.Answers, of report.Cell) report.Table {
 	t := report.Table{Title: "Medians over migrations, with intervals", Header: []string{"metric", "unit", "migrations", "∞", "median", "from", "to", "± %", "more for ± 5 %"}}
 	for _, c := range a.Cells {
@@ -295,7 +296,7 @@ func known(a answers.Answers, of report.Cell) report.Table {
 	return t
 }
 
-// probability never is 0.
+// probability formats a p-value; it never shows 0.
 func probability(p answers.Number) string {
 	if p.Known() && p < 0.001 {
 		return "< 0.001"
@@ -303,7 +304,7 @@ func probability(p answers.Number) string {
 	return p.String()
 }
 
-// metrics are the cells' estimates, as table metrics has them.
+// metrics are the cells' estimates as rows of table metrics.
 func metrics(a answers.Answers) []dataset.Metric {
 	var rows []dataset.Metric
 	value := func(n answers.Number) *float64 {

@@ -17,10 +17,10 @@ import (
 	"heliotrope/internal/campaign"
 )
 
-// witnesses in the order of the figures.
+// witnesses has the witnesses in the order in which figures show them.
 var witnesses = []string{dataset.WitnessGuest, dataset.WitnessHypervisor, dataset.WitnessBackend, dataset.WitnessNetwork}
 
-// drawCell draws a cell's figures: those of which its trials know anything.
+// drawCell draws those figures of a cell that its trials have data for.
 func drawCell(ctx context.Context, c Campaign, id, title string, trials []samples.Trial, wire wire) ([]figures.Figure, error) {
 	read, err := samples.Of(ctx, c.Folder, trials)
 	if err != nil {
@@ -48,7 +48,7 @@ func drawCell(ctx context.Context, c Campaign, id, title string, trials []sample
 	return drawn, nil
 }
 
-// timeline is what the trials' I/Os tell, with where the phases begin in the median.
+// timeline is what the trials' I/Os show, with the median beginning of each phase.
 func timeline(read samples.Cell, trials []samples.Trial) figures.Timeline {
 	t := figures.Timeline{FromS: read.FromS, BinS: read.BinS, Bins: samples.Bins}
 	for _, line := range read.Trials {
@@ -79,7 +79,7 @@ func timeline(read samples.Cell, trials []samples.Trial) figures.Timeline {
 	return t
 }
 
-// aligned says by what moments trials are aligned, where it is not the suspension.
+// aligned says which moments trials were aligned by when it was not the suspension.
 func aligned(read samples.Cell) string {
 	var parts []string
 	for _, moment := range slices.Sorted(maps.Keys(read.Aligned)) {
@@ -121,7 +121,7 @@ func stallsOf(trials []samples.Trial) []figures.Stalls {
 	return stalls
 }
 
-// wire is the bytes during the migrations: by attempt, then by class and direction.
+// wire is the bytes on the WAN during migrations: by attempt, then by class and direction.
 type wire map[string]map[[2]string]int64
 
 func newWire(tables report.Tables) wire {
@@ -137,8 +137,8 @@ func newWire(tables report.Tables) wire {
 	return w
 }
 
-// of is what the valid trials of a cell sent, the class that sent most first; without
-// classes that sent nothing.
+// of is what the valid trials of a cell sent, beginning with the class that sent most,
+// without classes that sent nothing.
 func (w wire) of(trials []samples.Trial) []figures.Sent {
 	type values struct{ mb, rate []float64 }
 	all := map[[2]string]*values{}

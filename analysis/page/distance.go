@@ -10,17 +10,18 @@ import (
 	"heliotrope/analysis/group"
 )
 
-// overDistance are the metrics that are shown over the round trip.
+// overDistance has the metrics that are shown over the round trip.
 var overDistance = []string{group.MaxResponseMs, group.BlackoutMs, answers.WANMB}
 
-// overRTT are what cells have in common that differ by storage and round trip alone.
+// overRTT is what cells have in common that differ only in storage and round trip.
 type overRTT struct {
 	factors   group.Factors // without storage, profile and round trip
 	direction string
 }
 
-// distances draws metrics over the round trip: a figure for each metric and all that cells
-// have in common, where there are two round trips or more.
+// distances draws metrics over the round trip: a figure for each metric and each group of
+// cells that differ only in storage and round trip, where there are at least two round
+// trips.
 func distances(a answers.Answers, kind string) []figures.Figure {
 	var order []overRTT
 	cells := map[overRTT][]answers.Cell{}
@@ -77,7 +78,8 @@ func shortly(metric answers.About) string {
 	return says + ", " + metric.Unit
 }
 
-// seriesOf are the storage systems' medians, which come in the order of the round trips.
+// seriesOf are the storage systems' medians. The cells must come in the order of their
+// round trips.
 func seriesOf(cells []answers.Cell, metric string) []figures.Series {
 	var series []figures.Series
 	at := map[string]int{}
@@ -97,7 +99,7 @@ func seriesOf(cells []answers.Cell, metric string) []figures.Series {
 	return series
 }
 
-// severalRTTs says whether anything is known at two round trips.
+// severalRTTs says whether there are medians at two or more round trips.
 func severalRTTs(series []figures.Series) bool {
 	rtts := map[float64]bool{}
 	for _, of := range series {

@@ -14,12 +14,12 @@ import (
 type failure struct {
 	Attempt, Cell, Verdict, Cause, Reason string
 	Counted                               bool
-	Folder                                string   // of the evidence, in the campaign's
+	Folder                                string   // of the evidence, relative to the campaign's folder
 	Evidence                              []string // its files with their sizes
 }
 
-// addFailures lists every attempt that ran and is not valid. One that the summary found
-// to contradict itself is among its problems.
+// addFailures lists every attempt that ran and is not valid. Attempts that contradict
+// themselves are among the problems of the summary instead.
 func (v *view) addFailures(c Campaign, names []string) {
 	named := map[group.Key]string{}
 	for i, cell := range c.Summary.Cells {
@@ -66,7 +66,7 @@ func (v *view) addFailures(c Campaign, names []string) {
 	}
 }
 
-// failureTable is the failures for report.md.
+// failureTable has the failures for report.md.
 func (v *view) failureTable() report.Table {
 	t := report.Table{Title: "Every attempt that is not valid", Header: []string{"attempt", "cell", "verdict", "cause", "reason", "evidence"}, Texts: 4}
 	for _, f := range v.Failures {

@@ -11,8 +11,8 @@ import (
 	"heliotrope/analysis/report"
 )
 
-// grid is a metric of all cells: a row for each of their factors but the WAN, a column
-// for each profile and direction.
+// grid shows a metric of all cells: a row for each combination of the factors other than
+// the WAN, and a column for each profile and direction.
 type grid struct {
 	Title   string
 	Columns []string
@@ -24,7 +24,7 @@ type gridRow struct {
 	Values []gridValue
 }
 
-// gridValue is a median, and in which fifth of the grid's range it is, from 0.
+// gridValue is a median, and the fifth of the grid's range that it is in, from 0.
 type gridValue struct {
 	Text, Mark string
 	Fifth      int
@@ -32,7 +32,7 @@ type gridValue struct {
 	value float64 // NaN: not known
 }
 
-// marks of the fifths, which do not depend on colour.
+// marks stand for the fifths, so that colour is not needed to see them.
 var marks = []string{"▁", "▂", "▄", "▆", "█"}
 
 type gridColumn struct {
@@ -40,7 +40,7 @@ type gridColumn struct {
 	wan, direction string
 }
 
-// grids are the matrix at a glance.
+// grids show the matrix at a glance.
 func grids(cells []report.Cell) []grid {
 	return []grid{
 		newGrid("Longest response time around the stall, ms: median", cells, func(c report.Cell) report.Spread { return c.MaxResponseMs }),
@@ -67,7 +67,7 @@ func newGrid(title string, cells []report.Cell, metric func(report.Cell) report.
 	for i := range cells {
 		column, name := slices.Index(columns, columnOf(&cells[i])), names[i]
 		row, known := at[name]
-		if known && g.Rows[row].Values[column].Text != "" { // they differ in what a row does not tell
+		if known && g.Rows[row].Values[column].Text != "" { // they differ in something that the name does not have
 			name += ", " + cells[i].ID
 			row, known = at[name]
 		}
@@ -90,8 +90,7 @@ func columnOf(c *report.Cell) gridColumn {
 	return gridColumn{c.Example.RTTMs, c.Example.WAN, c.Direction}
 }
 
-// rowNames name the cells by the factors in which they differ, without the WAN and the
-// direction.
+// rowNames name the cells by the factors in which they differ, without WAN and direction.
 func rowNames(cells []report.Cell) []string {
 	factors := []func(group.Factors) string{
 		func(f group.Factors) string { return f.Hypervisor },
@@ -120,7 +119,7 @@ func rowNames(cells []report.Cell) []string {
 	return names
 }
 
-// shade puts the values into fifths of their range, on a logarithmic scale.
+// shade assigns the values to fifths of their range, on a logarithmic scale.
 func (g grid) shade() {
 	low, high := math.Inf(1), math.Inf(-1)
 	for _, row := range g.Rows {

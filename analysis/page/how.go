@@ -11,8 +11,8 @@ import (
 	"heliotrope/analysis/report"
 )
 
-// addHow tells how the campaign was run: by what, on what, and by which commands it is
-// run again.
+// addHow says how the campaign was run: by which program, on which machines, and with which
+// commands it can be run again.
 func (v *view) addHow(c Campaign, o Options) error {
 	facts := report.Table{Title: "The campaign", Header: []string{"what", "value"}}
 	add := func(what, value string) {
@@ -61,7 +61,7 @@ func (v *view) addHow(c Campaign, o Options) error {
 	return nil
 }
 
-// shellQuoted is a word as a shell wants it, for people to copy.
+// shellQuoted quotes a word for a shell, so that people can copy it.
 func shellQuoted(word string) string {
 	if strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-=+:@%") == "" {
 		return word
@@ -69,7 +69,7 @@ func shellQuoted(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// machinesTable has the lanes' hosts and versions, and how many attempts had them.
+// machinesTable has the lanes' hosts and versions, and how many attempts ran with each.
 func machinesTable(c Campaign) (report.Table, error) {
 	t := report.Table{Title: "Machines and versions, as the attempts found them", Header: []string{"lane", "what", "value", "attempts"}, Texts: 1}
 	type fact struct{ lane, what, value string }
@@ -98,7 +98,7 @@ func machinesTable(c Campaign) (report.Table, error) {
 	return t, nil
 }
 
-// flat gives the values of a JSON text with their paths.
+// flat gives the values in a JSON text with their paths.
 func flat(name string, value any) func(yield func(string, string) bool) {
 	return func(yield func(string, string) bool) { walk(name, value, yield) }
 }

@@ -21,23 +21,24 @@ import (
 	"heliotrope/internal/load/iolog"
 )
 
-// mostDrawn is how many logs have figures of their own: a page of more is too large.
+// mostDrawn is the largest number of logs that get figures of their own: with more, the
+// page would be too large.
 const mostDrawn = 200
 
-// mostReaders is how many logs are read at once, each with up to 30 MiB.
+// mostReaders is how many logs are read at once, each with up to 30 MiB of memory.
 const mostReaders = 4
 
-// operations are an ingested log's rows of table phases, in words.
+// operations name an ingested log's rows of table phases.
 var operations = map[string]string{dataset.WholeLog: "all", dataset.WholeReads: "read", dataset.WholeWrites: "write"}
 
-// ingestedView is what the page shows of what others measured.
+// ingestedView is what the page shows of data that others measured.
 type ingestedView struct {
 	head
 	Answer, Notes []string
 	Main          report.Table
 	Overview      []figure
 	Logs          []cell
-	NotDrawn      string // says which logs have no figures; "" where all have
+	NotDrawn      string // says which logs have no figures; "" when all have
 	How           []report.Table
 	Commands      []string
 }
@@ -52,8 +53,7 @@ type ingestedLog struct {
 
 func (l *ingestedLog) name() string { return l.row.CellID }
 
-// makeIngested makes the report of a dataset that was ingested: of logs, without any
-// migration.
+// makeIngested makes the report of an ingested dataset: of logs, without migrations.
 func makeIngested(ctx context.Context, c Campaign, o Options, r *Report) error {
 	logs := ingestedLogs(c.Tables)
 	subject := "ingested logs " + c.Summary.Campaign
@@ -80,7 +80,7 @@ func makeIngested(ctx context.Context, c Campaign, o Options, r *Report) error {
 	return ctx.Err()
 }
 
-// ingestedLogs are the attempts with their rows, in the order of their names.
+// ingestedLogs are the attempts with their rows, ordered by name.
 func ingestedLogs(tables report.Tables) []*ingestedLog {
 	of := map[string]*ingestedLog{}
 	var logs []*ingestedLog
@@ -127,7 +127,7 @@ func mainTable(logs []*ingestedLog) report.Table {
 		for i := range log.phases {
 			p := &log.phases[i]
 			if p.Phase == dataset.WholeLog && len(log.phases) == 2 {
-				continue // it is that of its only operation again
+				continue // the log has only one operation, whose row says the same
 			}
 			ios := "–"
 			if p.IOs != nil {
@@ -150,7 +150,7 @@ func numberOf(value *float64) string {
 	return report.Number(*value)
 }
 
-// answer says in sentences what the logs have.
+// answer describes the logs in sentences.
 func (v *ingestedView) answer(logs []*ingestedLog) {
 	var ios int64
 	var longest, most, least *dataset.Phase
@@ -193,7 +193,7 @@ func (v *ingestedView) answer(logs []*ingestedLog) {
 		"Two files of one run, such as its log and its JSON, have the same I/Os twice."}
 }
 
-// draw reads the logs' I/Os and draws their figures, of several logs at once.
+// draw reads the logs' I/Os and draws their figures, for several logs at once.
 func (v *ingestedView) draw(ctx context.Context, c Campaign, o Options, logs []*ingestedLog, r *Report) error {
 	v.Logs = make([]cell, len(logs))
 	var done atomic.Int64
@@ -232,7 +232,7 @@ func (v *ingestedView) draw(ctx context.Context, c Campaign, o Options, logs []*
 	return nil
 }
 
-// says is a log in a sentence.
+// says describes a log in a sentence.
 func (l *ingestedLog) says() string {
 	engine := "unknown program"
 	if l.row.Engine != nil {
@@ -246,7 +246,7 @@ func (l *ingestedLog) says() string {
 	return text
 }
 
-// draw draws a log's figures: of what it tells.
+// draw draws those figures of a log that it has data for.
 func (l *ingestedLog) draw(ctx context.Context, folder, id, kind string) ([]figures.Figure, error) {
 	whole := slices.IndexFunc(l.phases, func(p dataset.Phase) bool { return p.Phase == dataset.WholeLog })
 	if whole < 0 {
@@ -276,8 +276,8 @@ func (l *ingestedLog) draw(ctx context.Context, folder, id, kind string) ([]figu
 	return drawn, nil
 }
 
-// overview are the distributions of the logs side by side, by operation, a few in each figure; none
-// of a single log.
+// overview shows the logs' distributions side by side, by operation, a few in each figure; there is
+// none for a single log.
 func overview(kind string, logs []*ingestedLog) []figures.Figure {
 	var drawn []figures.Figure
 	for _, op := range []string{dataset.OpRead, dataset.OpWrite} {
@@ -309,7 +309,7 @@ func ending(name string) string {
 	return name
 }
 
-// addHow tells what the dataset is, and by which commands this is made again.
+// addHow says what the dataset is, and with which commands this report can be made again.
 func (v *ingestedView) addHow(c Campaign, o Options) {
 	facts := report.Table{Title: "The dataset", Header: []string{"what", "value"}, Rows: [][]string{
 		{"name", c.Summary.Campaign}, {"kind", c.Summary.TestbedKind + ": measured by others; nothing vouches for their clocks, their load or their system"},
@@ -344,8 +344,8 @@ func (v *ingestedView) writeMarkdown(w *bytes.Buffer) {
 	w.WriteString(out.String())
 }
 
-// writeLogs writes logs.csv (RFC 4180): the main table with all digits. What is not known is
-// empty.
+// writeLogs writes logs.csv (RFC 4180): the main table with all digits. A value that is not
+// known is empty.
 func writeLogs(out *bytes.Buffer, kind string, logs []*ingestedLog) error {
 	lines := [][]string{{dataset.KeyTestbedKind, "log", "phase", "engine", "seconds", "ios", "bytes", "iops", "mb_per_s", "mean_ms", "p50_ms", "p99_ms", "p99_9_ms", "max_ms", "from"}}
 	for _, log := range logs {

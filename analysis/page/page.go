@@ -1,14 +1,14 @@
-// Package page makes the report of a campaign: report.html, one file that needs no
-// network and no script; report.md, metrics.csv and metrics.parquet.
+// Package page makes the report of a campaign: report.html, one file that needs no network
+// and no script; report.md, metrics.csv and metrics.parquet.
 //
-// It promises that the kind of testbed is said before any number, in each figure's
-// title, and in each file; that numbers come from the dataset's rows, by packages report
-// (medians and spreads), answers (intervals and comparisons) and samples (I/Os); that
-// every figure has its table; and that each file is written whole or stays what it was,
-// report.html last: where that is new, the others are of the same rows.
+// It promises that the kind of testbed is named before any number, in each figure's title,
+// and in each file; that numbers come from the dataset's rows, through packages report
+// (medians and spreads), answers (intervals and comparisons) and samples (I/Os); that every
+// figure has its table; and that each file is either written as a whole or stays as it was.
+// report.html is written last: when it is new, the other files come from the same rows.
 //
-// Dangerous: what is shown of a campaign that still runs is what it has so far, which
-// the report says first.
+// Dangerous: the report of a campaign that still runs shows what the campaign has so far.
+// The report says that first.
 package page
 
 import (
@@ -48,31 +48,31 @@ const (
 	HTMLFile     = "report.html"
 	MarkdownFile = "report.md"
 	CSVFile      = "metrics.csv"
-	LogsFile     = "logs.csv" // instead of metrics, where what others measured was ingested
+	LogsFile     = "logs.csv" // instead of the metrics, for an ingested dataset
 	figureFolder = "figures"  // PNGs
 )
 
-// Options of a report.
+// Options are the options of a report.
 type Options struct {
 	Version  string // of the program
-	Dir      string // of the dataset, as the user calls it
-	PNG      bool   // figures as PNG too
+	Dir      string // the dataset's folder, as the user wrote it
+	PNG      bool   // write the figures as PNG, too
 	Progress func(done, total int)
 }
 
-// Report is a report's files.
+// Report is the files of a report.
 type Report struct {
 	html, markdown, csv []byte
 	csvFile             string            // its name
 	pngs                map[string][]byte // by name
-	metrics             []dataset.Metric  // with CSVFile only
+	metrics             []dataset.Metric  // only with CSVFile
 	provenance          dataset.Provenance
 	Figures             int
-	mu                  sync.Mutex // of pngs and Figures, while cells are drawn
+	mu                  sync.Mutex // guards pngs and Figures while cells are drawn
 }
 
-// Make makes a report. It reads the I/Os of the campaign's trials, and ends early with
-// the context's error.
+// Make makes a report. It reads the I/Os of the campaign's trials. When the context ends,
+// Make ends with the context's error.
 func Make(ctx context.Context, c Campaign, o Options) (*Report, error) {
 	r := &Report{pngs: map[string][]byte{}}
 	r.provenance = dataset.Provenance{dataset.KeyCampaign: c.Summary.Campaign, dataset.KeyTestbedKind: c.Summary.TestbedKind,
@@ -109,8 +109,8 @@ func Make(ctx context.Context, c Campaign, o Options) (*Report, error) {
 // HTML is report.html.
 func (r *Report) HTML() []byte { return r.html }
 
-// Write writes the report's files to a folder, report.html last, and returns their paths, it
-// first.
+// Write writes the report's files to a folder, report.html last, and returns their paths,
+// that of report.html first.
 func (r *Report) Write(folder string) ([]string, error) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, err
@@ -143,10 +143,10 @@ func (r *Report) Write(folder string) ([]string, error) {
 	return paths, nil
 }
 
-// head is what a page begins with.
+// head is the beginning of a page.
 type head struct {
 	Version, KindSays, KindName string
-	Subject, Heading            string // what the page is of
+	Subject, Heading            string // what the page is about
 	Model                       bool
 	Style                       template.CSS
 	Contents                    []link
@@ -174,7 +174,7 @@ type view struct {
 
 type link struct{ ID, Title string }
 
-// cell is a cell's part of the page.
+// cell is the part of the page about one cell.
 type cell struct {
 	ID, Name, Says string
 	Number         int
@@ -189,7 +189,7 @@ type figure struct {
 	Table       report.Table
 }
 
-// newHead is the beginning of a page of a dataset.
+// newHead makes the beginning of a dataset's page.
 func newHead(s report.Summary, o Options, subject, heading string, contents ...link) (head, error) {
 	var style bytes.Buffer
 	if err := styleTemplate.Execute(&style, map[string]any{"Inks": figures.Inks()}); err != nil {
@@ -226,7 +226,7 @@ func newView(c Campaign, o Options) (*view, error) {
 	return v, v.addHow(c, o)
 }
 
-// addCells reads the I/Os and draws the figures, of several cells at once.
+// addCells reads the I/Os of the cells and draws their figures, for several cells at once.
 func (v *view) addCells(ctx context.Context, c Campaign, o Options, r *Report) error {
 	s := c.Summary
 	names := report.Names(s.Cells)
@@ -257,7 +257,7 @@ func (v *view) addCells(ctx context.Context, c Campaign, o Options, r *Report) e
 	return work.Wait()
 }
 
-// add makes elements of the page, and PNGs if they are wanted, of figures.
+// add makes elements of the page from figures, and PNGs if they are wanted.
 func (r *Report) add(drawn []figures.Figure, o Options) ([]figure, error) {
 	var added []figure
 	for _, f := range drawn {
@@ -277,7 +277,7 @@ func (r *Report) add(drawn []figures.Figure, o Options) ([]figure, error) {
 	return added, nil
 }
 
-// says is a cell in a sentence.
+// says describes a cell in a sentence.
 func says(of report.Cell) string {
 	var parts []string
 	for _, verdict := range []string{"valid", "target-failed", "invalid"} {

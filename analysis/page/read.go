@@ -10,19 +10,19 @@ import (
 	"heliotrope/analysis/report"
 )
 
-// Campaign is what a report is made of, but for the I/Os.
+// Campaign is what a report is made from, except the I/Os.
 type Campaign struct {
 	Folder   string
 	Manifest dataset.Manifest
-	Identity dataset.Identity // zero in a folder from before there was one
+	Identity dataset.Identity // zero in a folder that is older than identities
 	State    dataset.State
-	Spec     string // the campaign file; "" likewise
+	Spec     string // the campaign file; "" in such a folder
 	Tables   report.Tables
 	Summary  report.Summary
 	Answers  answers.Answers
 }
 
-// Read reads a campaign's folder, but for the I/Os of its trials.
+// Read reads a campaign's folder, except the I/Os of its trials.
 func Read(folder string) (Campaign, error) {
 	c := Campaign{Folder: folder}
 	var err error

@@ -10,17 +10,17 @@ import (
 )
 
 // Cause is why attempts of a cell, in one direction, are not valid. It counts every
-// attempt: one that was tried again, and then went well, is told here too.
+// attempt, including those that were tried again and then went well.
 type Cause struct {
 	Key      group.Key
 	Sentinel bool
 	Verdict  trial.Verdict
-	Cause    string // a code of package cause; "" in campaigns from before there were any
+	Cause    string // a code of package cause; "" in campaigns that are older than these codes
 	Attempts int
-	Counted  int // of them, that are the attempt of their trial that counts
+	Counted  int // how many of them are the attempt of their trial that counts
 }
 
-// causes counts attempts that are not valid: by causes without their counts.
+// causes counts attempts that are not valid. Its keys are causes without their counts.
 type causes map[Cause]*tally
 
 type tally struct{ attempts, counted int }
@@ -49,8 +49,8 @@ func (c causes) sorted(cells []Cell) []Cause {
 	return all
 }
 
-// place is the number of a cause's cell, from 0; behind all of them for one that is
-// in none.
+// place is the index of a cause's cell; a cause that belongs to no cell comes after all
+// cells.
 func place(cells []Cell, c Cause) int {
 	if i := slices.IndexFunc(cells, func(cell Cell) bool { return cell.ID == c.Key.CellID && cell.Direction == c.Key.Direction }); i >= 0 && !c.Sentinel {
 		return i

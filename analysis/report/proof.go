@@ -12,14 +12,14 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Path is what one direction of the WAN was measured to be with one profile,
-// whatever crossed it then.
+// Path is what one direction of the WAN was measured to be with one profile, whatever
+// traffic there was.
 type Path struct {
 	Profile, Direction string
 	Certificates       int
-	Problems           int // of them, that were outside of their tolerance
+	Problems           int // how many of them were outside of their tolerance
 	WantRTTMs          float64
-	RTTMs              Spread // medians of the certificates' round trips
+	RTTMs              Spread // of the medians of the certificates' round trips
 	LossPercent        Spread
 	ThroughputMbit     Spread
 	Drops              int64
@@ -28,7 +28,7 @@ type Path struct {
 // Ledger is what became of the acknowledged writes in one copy of a group's disks.
 type Ledger struct {
 	Copy                          string
-	Trials, Losing                int   // in which the copy was read; of them, in which a write is missing
+	Trials, Losing                int   // trials in which the copy was read, and those of them in which a write is missing
 	Acked, Checked, Found, Losses int64 // summed over the trials
 }
 
@@ -40,14 +40,14 @@ func (l *Ledger) add(row dataset.Ledger) {
 	l.Acked, l.Checked, l.Found, l.Losses = l.Acked+row.Acked, l.Checked+row.Checked, l.Found+row.Found, l.Losses+row.LostCount
 }
 
-// AtMost is the share of trials that lose a write, at most, with 95 %, when none
-// of n did: 1 - 0.05^(1/n), which is less than 3/n (the rule of three: Hanley and
-// Lippman-Hand, JAMA 249, 1983). Its unit is the trial: writes of one migration are
-// lost together.
+// AtMost is the largest share of trials that may lose a write, with 95 % confidence, when
+// none of n trials did: 1 - 0.05^(1/n), which is less than 3/n (the rule of three: Hanley
+// and Lippman-Hand, JAMA 249, 1983). The unit is the trial, because writes of one migration
+// are lost together.
 func AtMost(n int) float64 { return 1 - math.Pow(0.05, 1/float64(n)) }
 
-// Lost is the acknowledged writes of every attempt whose ledger was read, in any
-// copy of its disk.
+// Lost counts the acknowledged writes of every attempt whose ledger was read, and those
+// that are missing in a copy of its disk.
 type Lost struct {
 	Attempts, Losing int
 	Checked, Losses  int64
@@ -69,7 +69,7 @@ type Watched struct {
 	IOPS        *float64 // in phase before
 }
 
-// proof puts together what the trials' proofs are, beside their groups.
+// proof collects the evidence in the trials that does not belong to groups.
 type proof struct {
 	certified map[[2]string]*pathSamples // by profile and direction
 	lost      Lost
@@ -93,7 +93,7 @@ func (s *trafficSamples) add(row dataset.Traffic) {
 
 func newProof() *proof { return &proof{certified: map[[2]string]*pathSamples{}} }
 
-// entry is what a map has for a key, made when it has nothing yet.
+// entry is a map's entry for a key, which it makes when there is none yet.
 func entry[K comparable, V any](all map[K]*V, key K) *V {
 	if all[key] == nil {
 		all[key] = new(V)
@@ -101,7 +101,7 @@ func entry[K comparable, V any](all map[K]*V, key K) *V {
 	return all[key]
 }
 
-// add takes an attempt in.
+// add adds an attempt.
 func (p *proof) add(attempt *dataset.Attempt) {
 	row := &attempt.Trial
 	p.addLost(attempt.Ledger)
@@ -124,7 +124,7 @@ func (p *proof) add(attempt *dataset.Attempt) {
 	}
 }
 
-// addLost counts an attempt whose ledger was read: by the copy that lost most.
+// addLost counts an attempt whose ledger was read, by the copy that lost most.
 func (p *proof) addLost(copies []dataset.Ledger) {
 	if len(copies) == 0 {
 		return
@@ -147,7 +147,7 @@ func (p *proof) watch(row *dataset.Trial, phases []dataset.Phase) {
 	p.sentinel = append(p.sentinel, watched)
 }
 
-// paths are in order.
+// paths are the paths in order.
 func (p *proof) paths() []Path {
 	keys := slices.SortedFunc(maps.Keys(p.certified), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
 	var paths []Path

@@ -11,15 +11,15 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Spread is the trials' values of something: one of each trial that knows it.
+// Spread is the values of a quantity over trials: one value of each trial that has it.
 type Spread struct {
 	N                int
-	Infinite         int     // of them
+	Infinite         int     // how many of them are infinite
 	Median, Min, Max float64 // meaningless when N is 0
 }
 
-// spread of some values. The median of an even number is the mean of the two
-// in the middle.
+// spread is the spread of some values. The median of an even number of values is the mean
+// of the two in the middle.
 func spread(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{}
@@ -58,7 +58,7 @@ type loadSamples struct {
 
 type stallSamples struct{ ms, uncertaintyMs []float64 }
 
-// add takes a trial in.
+// add adds a trial.
 func (s *samples) add(attempt *dataset.Attempt) {
 	row := &attempt.Trial
 	verdict := trial.Verdict(row.Verdict)

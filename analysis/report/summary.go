@@ -1,14 +1,14 @@
 // Package report puts a campaign's trials together into a summary.
 //
-// It promises that every number comes from rows of the dataset: medians over
-// migrations (never over I/Os, and no percentiles of percentiles), of the trials of
-// one group (package group) and never of two, and nothing where nothing is known.
-// A trial that failed is in the order statistics of what it has no end of, as ∞.
-// The causes are those of every attempt, of those too that were tried again. A
-// simulated testbed is named first, before any number.
+// It promises that every number comes from rows of the dataset: a median over migrations
+// (never over I/Os, and no percentile of percentiles), over the trials of one group
+// (package group) and never of two, and nothing where nothing is known. A failed trial is
+// part of the order statistics of metrics in which a failure never ends, as ∞. Causes are
+// counted over every attempt, including those that were tried again. A simulated testbed is
+// named first, before any number.
 //
-// Dangerous: what a single trial measured is found by package judge; here it is
-// believed, but for trials that call themselves valid and show no work.
+// Dangerous: package judge finds what a single trial measured. Package report believes
+// that, except for trials that are marked valid and show no work.
 package report
 
 import (
@@ -29,8 +29,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Kinds of testbeds of which more is to be said than their name: a model,
-// emulated hosts behind a simulator of vCenter, and none: somebody else's logs.
+// Kinds of testbeds that need an explanation: a model, emulated hosts behind a simulator of
+// vCenter, and no testbed at all but somebody else's logs.
 const (
 	simulated        = string(inventory.Simulated)
 	vcenterSimulator = string(inventory.VCenterSimulator)
@@ -42,15 +42,15 @@ type Load struct {
 	IOPS, MBPerS, MeanMs, P99Ms, MaxMs Spread
 }
 
-// Cell is a group: one combination of the factors, in one direction, and its
-// trials that count.
+// Cell is a group: one combination of the factors, in one direction, and its trials that
+// count.
 type Cell struct {
 	ID        string
 	Direction string
-	Example   dataset.Trial // one of its trials: for the factors
+	Example   dataset.Trial // one of its trials, which has the factors
 	Verdicts  map[trial.Verdict]int
 
-	// Of the results: the valid trials, and those that failed, as ∞.
+	// Over the results: the valid trials, and the failed ones as ∞.
 	MigrationS Spread
 	BlackoutMs Spread
 	RecoveryMs Spread // ∞ also where the load did not come back
@@ -58,8 +58,8 @@ type Cell struct {
 	// Longest response times: ∞ also where an I/O was still in flight at the end.
 	MaxResponseMs, ReadResponseMs, WriteResponseMs Spread
 
-	// Of the valid trials.
-	ToldMs                Spread // the downtime that the hypervisor itself tells
+	// Over the valid trials.
+	ToldMs                Spread // the downtime that the hypervisor itself reports
 	UncertaintyMs         Spread // of the blackouts
 	ResponseUncertaintyMs Spread // of the longest response times
 	LongestGapMs          Spread // without a completed I/O
@@ -71,35 +71,35 @@ type Cell struct {
 	DisagreementMs Spread
 	// The load around the stall.
 	Steady      int // trials whose load was steady when their warm-up ended
-	SteadyKnown int // trials that know
+	SteadyKnown int // trials of which that is known
 	// The clocks.
-	ClockMs     Spread // uncertainty of the worst
+	ClockMs     Spread // uncertainty of the most uncertain clock
 	DriftPPM    Spread
 	GuestStepMs Spread
-	// Bytes on the WAN during the migration, or what stands for it, by class.
+	// Bytes on the WAN during phase migrate, by class.
 	Traffic []Traffic
-	// Of all its trials, by copy.
+	// Over all its trials, by copy.
 	Ledgers []Ledger
-	// Of a control, in the order of its trials.
+	// Of a control: one for each of its trials, in order.
 	Controls []Control
 }
 
-// Handover is how a cell's disks changed hands: before the migration, beside it, and
-// after it.
+// Handover is how a cell's disks moved from one site to the other: before, during and after
+// the migration.
 type Handover struct {
-	PrepareMs, FinishMs Spread // the storage made the disk ready, and let the source's side go
-	CopyMs, ConvergeMs  Spread // a private disk was copied, and the copy kept up with it
+	PrepareMs, FinishMs Spread // the storage prepared the disk, and released the source's side
+	CopyMs, ConvergeMs  Spread // a private disk was copied, and its copy kept up to date while the memory was sent
 	SentMB              Spread // 10^6 bytes of it, sent by the hypervisor
 	OutOfSyncBytes      Spread // by which the replicas differed after the trial
 }
 
-// Control is what one trial of a control is found to be.
+// Control is the verdict on one trial of a control.
 type Control struct {
 	Trial string
 	controls.Verdict
 }
 
-// results is how many of its trials are.
+// results is the number of the cell's trials that are results.
 func (c Cell) results() int { return c.Verdicts[trial.Valid] + c.Verdicts[trial.TargetFailed] }
 
 // Stall is what one witness says of a cell's stalls.
@@ -112,11 +112,11 @@ type Stall struct {
 type Failure struct {
 	Trial   string // key of the attempt
 	Verdict trial.Verdict
-	Cause   string // a code of package cause; "" in campaigns from before there were any
+	Cause   string // a code of package cause; "" in campaigns that are older than these codes
 	Reason  string
 }
 
-// Tables are the tables of a campaign. All but the first two may be empty.
+// Tables are the tables of a campaign. All except the first two may be empty.
 type Tables struct {
 	Trials       []dataset.Trial
 	Phases       []dataset.Phase
@@ -126,30 +126,30 @@ type Tables struct {
 	Ledger       []dataset.Ledger
 }
 
-// Summary of a campaign.
+// Summary is the summary of a campaign.
 type Summary struct {
 	Campaign    string
 	TestbedKind string
 	Specs       []string // SHA-256 of the campaign files; more than one is a problem
 	Binaries    []string // versions of the program
 	Attempts    int
-	Trials      int // that count: one attempt of each
-	Skipped     int // of them: in no group
+	Trials      int // trials with an attempt that counts
+	Skipped     int // how many of them were skipped; these belong to no group
 	Cells       []Cell
 	Causes      []Cause   // of every attempt that is not valid
 	Failures    []Failure // trials that count
 	Paths       []Path    // by WAN profile and direction, of the groups' trials
-	Lost        Lost      // of every attempt
+	Lost        Lost      // over every attempt
 	Sentinel    []Watched // in the order of the plan
-	// State is what is to be known of the campaign first, as that it still runs; "" for
-	// nothing.
+	// State is what a reader must know of the campaign first, such as that it still runs;
+	// "" for nothing.
 	State string
 	// Problems are rows that contradict themselves.
 	Problems []string
 }
 
-// Read reads the tables of a campaign's folder, attempt by attempt, and summarises them. In
-// memory is what Summary needs: for each metric a number of each trial.
+// Read reads the tables of a campaign's folder attempt by attempt and summarises them.
+// Memory holds only what Summary needs: for each metric, one number of each trial.
 func Read(folder string) (Summary, error) {
 	manifest, err := dataset.ReadManifest(folder)
 	if err != nil {
@@ -211,13 +211,13 @@ func (t Tables) attempts() iter.Seq2[dataset.Attempt, error] {
 	}
 }
 
-// Summarise puts the attempts that count together. Trials of another kind of
-// testbed are an error: they are never mixed.
+// Summarise puts the attempts that count together. A trial on another kind of testbed is an
+// error: kinds are never mixed.
 func Summarise(name, testbedKind string, tables Tables) (Summary, error) {
 	return summarise(name, testbedKind, tables.attempts())
 }
 
-// summarise is Summarise, of attempts that it reads once.
+// summarise does the same with attempts that it reads once.
 func summarise(name, testbedKind string, attempts iter.Seq2[dataset.Attempt, error]) (Summary, error) {
 	summary := Summary{Campaign: name, TestbedKind: testbedKind}
 	specs, binaries := map[string]bool{}, map[string]bool{}
@@ -229,7 +229,7 @@ func summarise(name, testbedKind string, attempts iter.Seq2[dataset.Attempt, err
 		if err != nil {
 			return Summary{}, fmt.Errorf("summarise campaign %s: %w", name, err)
 		}
-		row := &attempt.Trial // a copy: what calls itself valid may not be
+		row := &attempt.Trial // a copy: a row that is marked valid may contradict itself, and its verdict is changed here
 		if row.TestbedKind != testbedKind {
 			return Summary{}, fmt.Errorf("summarise campaign %s: trial %s ran on a testbed that is %s, the campaign's are %s",
 				name, row.Key, row.TestbedKind, testbedKind)
@@ -270,7 +270,7 @@ func summarise(name, testbedKind string, attempts iter.Seq2[dataset.Attempt, err
 	return summary, nil
 }
 
-// FailedControls are the controls that did not show what they must, a line each.
+// FailedControls has one line for each control that did not show what it must.
 func (s Summary) FailedControls() []string {
 	var failed []string
 	names := Names(s.Cells)
@@ -284,7 +284,7 @@ func (s Summary) FailedControls() []string {
 	return failed
 }
 
-// count notes a trial that counts.
+// count counts a trial that counts.
 func (s *Summary) count(row *dataset.Trial) {
 	s.Trials++
 	switch verdict := trial.Verdict(row.Verdict); verdict {
@@ -302,7 +302,7 @@ func compareFactors(a, b *samples) int {
 	return cmp.Or(group.FactorsOf(x).Compare(group.FactorsOf(y)), group.Any(x).Compare(group.Any(y)))
 }
 
-// byTrial sorts rows out by their trials' keys.
+// byTrial groups rows by their trials' keys.
 func byTrial[R any](rows []R, key func(*R) string) map[string][]R {
 	of := map[string][]R{}
 	for i := range rows {
@@ -311,7 +311,7 @@ func byTrial[R any](rows []R, key func(*R) string) map[string][]R {
 	return of
 }
 
-// controlName is a control in words; "" for a cell of the matrix.
+// controlName names a control in words; "" for a cell of the matrix.
 func controlName(row *dataset.Trial) string {
 	if name := group.Control(row); name != "" {
 		return "control " + name
@@ -319,8 +319,8 @@ func controlName(row *dataset.Trial) string {
 	return ""
 }
 
-// Names name the cells by the factors in which they differ, direction among
-// them, and always by their storage and as what control they are.
+// Names name the cells by the factors in which they differ, including direction, and always
+// by their storage and, for controls, by the control.
 func Names(cells []Cell) []string {
 	factors := []func(row *dataset.Trial) string{
 		func(row *dataset.Trial) string { return row.Hypervisor },
@@ -344,13 +344,13 @@ func Names(cells []Cell) []string {
 		}
 	}
 	names := make([]string, len(cells))
-	of := map[string]int{} // cells by their names
+	of := map[string]int{} // number of cells by name
 	for i := range parts {
 		names[i] = strings.Join(parts[i], ", ")
 		of[names[i]]++
 	}
 	for i, name := range names {
-		if of[name] > 1 { // they differ in what a row does not tell
+		if of[name] > 1 { // they differ in something that rows do not have
 			names[i] = cells[i].ID + ", " + name
 		}
 	}

@@ -12,19 +12,19 @@ import (
 // verdicts are the columns of table Trials.
 var verdicts = []trial.Verdict{trial.Valid, trial.TargetFailed, trial.Invalid}
 
-// Tables are the report's: those that have rows.
+// Tables are the summary's tables that have rows.
 func (s Summary) Tables() []Table {
 	names := Names(s.Cells)
 	tables := append(in(PartOutcomes, s.verdictTable(names), s.causeTable(names)), s.migrationTables(names)...)
 	tables = append(tables, in(PartLoad, s.loadTables(names)...)...)
 	tables = append(tables, in(PartValidity, s.clockTable(names), s.sentinelTable())...)
 	tables = append(tables, s.proofTables(names)...)
-	// Campaigns from before the witnesses have nothing to tell of some. What
-	// was run is told even when it is nothing.
+	// Campaigns that are older than the witnesses have no rows for some tables. Tables that
+	// say what was run are shown even without rows.
 	return slices.DeleteFunc(tables, func(t Table) bool { return len(t.Rows) == 0 && t.optional })
 }
 
-// in puts tables into a part of the report.
+// in assigns tables to a part of the report.
 func in(part Part, tables ...Table) []Table {
 	for i := range tables {
 		tables[i].Part = part
@@ -55,7 +55,7 @@ func (s Summary) verdictTable(names []string) Table {
 	})
 }
 
-// causeTable is why attempts are not valid, those among them that were tried again.
+// causeTable says why attempts are not valid, including attempts that were tried again.
 func (s Summary) causeTable(names []string) Table {
 	t := Table{Title: "Causes, of every attempt that is not valid", Header: []string{"#", "cell", "verdict", "cause", "attempts", "of them counted"}, Texts: 2, optional: true}
 	for _, c := range s.Causes {
@@ -77,12 +77,12 @@ func orDash(text string) string {
 	return text
 }
 
-// migrationTables are what the migrations, and the controls, did.
+// migrationTables say what happened in migrations and controls.
 func (s Summary) migrationTables(names []string) []Table {
 	migration := s.perCell(names, "Migration", []string{"total s", "blackout ms", "± ms", "WAN MB"}, func(cell Cell, valid int) []string {
 		return []string{cell.MigrationS.text(cell.results()), cell.BlackoutMs.text(cell.results()), cell.UncertaintyMs.most(), cell.WANMB.text(valid)}
 	})
-	// A row for each witness of a cell: four stalls side by side are what is compared.
+	// Each witness of a cell has a row of its own, so that its four stalls can be compared.
 	stalls := Table{Title: "Stall by witness", Header: []string{"#", "cell", "witness", "stall ms", "± ms"}, Texts: 1, optional: true}
 	for i, cell := range s.Cells {
 		valid := cell.Verdicts[trial.Valid]
@@ -94,7 +94,8 @@ func (s Summary) migrationTables(names []string) []Table {
 			stalls.Rows = append(stalls.Rows, []string{strconv.Itoa(i + 1), names[i], name, stall.Ms.text(valid), stall.UncertaintyMs.most()})
 		}
 		if cell.ToldMs.N > 0 {
-			// What the hypervisor tells of itself, to compare what was seen with.
+			// The downtime that the hypervisor reports, for comparison with what the
+			// witnesses saw.
 			stalls.Rows = append(stalls.Rows, []string{strconv.Itoa(i + 1), names[i], "downtime told", cell.ToldMs.text(valid), "–"})
 		}
 		stalls.Rows = append(stalls.Rows, []string{strconv.Itoa(i + 1), names[i], "disagreement", cell.DisagreementMs.text(valid), "–"})
@@ -112,8 +113,8 @@ func (s Summary) migrationTables(names []string) []Table {
 	return slices.Concat(in(PartValidity, s.controlTable(names)), in(PartStall, migration, stalls), in(PartRecovery, around, s.handoverTable(names)), in(PartStall, longest))
 }
 
-// handoverTable is how the disk changed hands, and where it was copied how long that
-// took.
+// handoverTable says how the disks moved from one site to the other, and for copied disks
+// how long the copy took.
 func (s Summary) handoverTable(names []string) Table {
 	t := s.perCell(names, "The disk's hand-over", []string{"storage ready ms", "storage let go ms", "disk copied ms", "converged ms", "disk sent MB", "out of sync bytes"}, func(cell Cell, valid int) []string {
 		h := cell.Handover
@@ -126,8 +127,8 @@ func (s Summary) handoverTable(names []string) Table {
 	return t
 }
 
-// controlTable is what the controls were to show, and did. Their numbers are among
-// those of the other cells.
+// controlTable says what the controls must show, and what they showed. Their numbers are
+// among those of the other cells.
 func (s Summary) controlTable(names []string) Table {
 	t := Table{Title: "Controls: trials whose result is known beforehand", Header: []string{"#", "cell", "trial", "what", "verdict", "found", "want"}, Texts: 3, optional: true}
 	for i, cell := range s.Cells {
@@ -140,7 +141,7 @@ func (s Summary) controlTable(names []string) Table {
 	return t
 }
 
-// loadTables are the load's, phase by phase.
+// loadTables are the tables of the load, by phase.
 func (s Summary) loadTables(names []string) []Table {
 	var tables []Table
 	for _, metric := range []struct {
@@ -176,7 +177,8 @@ func (s Summary) clockTable(names []string) Table {
 	return t
 }
 
-// sentinelTable is the same cell again and again: does the testbed drift?
+// sentinelTable shows the same cell again and again, so that a drift of the testbed becomes
+// visible.
 func (s Summary) sentinelTable() Table {
 	t := Table{Title: "Sentinel: the same cell through the campaign", Header: []string{"trial", "verdict", "after min", "IOPS before", "total s", "blackout ms"}, optional: true}
 	for _, w := range s.Sentinel {
@@ -193,7 +195,7 @@ func known(value *float64, factor float64) string {
 	return Number(*value * factor)
 }
 
-// proofTables are what the measurements rest on.
+// proofTables show the evidence for the measurements.
 func (s Summary) proofTables(names []string) []Table {
 	traffic := Table{Title: "Bytes on the WAN during the migration, or what stands for it, by class",
 		Header: []string{"#", "cell", "class", "to B MB", "to A MB"}, Texts: 1, optional: true}
@@ -221,7 +223,7 @@ func (s Summary) proofTables(names []string) []Table {
 	return slices.Concat(in(PartValidity, ledgers, paths), in(PartWire, traffic))
 }
 
-// atMost is how many percent of trials may lose a write when none of n did.
+// atMost is the largest percentage of trials that may lose a write when none of n did.
 func atMost(losing, n int) string {
 	if losing > 0 {
 		return "–"

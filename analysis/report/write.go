@@ -9,21 +9,21 @@ import (
 	"heliotrope/analysis/answers"
 )
 
-// terminalColumns is how wide the terminal's tables are at most.
+// terminalColumns is the largest width of a table on a terminal.
 const terminalColumns = 120
 
-// maxFailures is how many failures are listed one by one.
+// maxFailures is the largest number of failures that are listed one by one.
 const maxFailures = 20
 
-// Table is a table of a report. That of a summary has the cell's number and its name
-// first.
+// Table is a table of a report. The first two columns of a summary's table are the cell's
+// number and name.
 type Table struct {
 	Title  string
 	Part   Part
 	Header []string
 	Rows   [][]string
-	// Texts is how many columns are texts beside the first two, to the left as these are;
-	// -1: only the first one is.
+	// Texts is how many columns after the first two are texts, which are aligned to the
+	// left like those two; -1: only the first column is.
 	Texts int
 	// optional says that the table is left out when it has no rows.
 	optional bool
@@ -38,15 +38,15 @@ const (
 	PartStall    Part = "stall"    // migrations, and what the witnesses say
 	PartLoad     Part = "load"     // the load, phase by phase
 	PartWire     Part = "wire"     // bytes on the WAN
-	PartRecovery Part = "recovery" // the load's, the disk's, the hand-over
-	PartValidity Part = "validity" // what the measurements rest on
+	PartRecovery Part = "recovery" // of the load, of the disk, and the hand-over
+	PartValidity Part = "validity" // the evidence for the measurements
 )
 
-// warning is the first thing that a report says.
+// warning is the first line of a report.
 func (s Summary) warning() string { return KindSays(s.TestbedKind) }
 
-// KindSays says of what worth numbers are that come from a kind of testbed. It is
-// the first thing that anything says which shows some.
+// KindSays says what numbers from a kind of testbed are worth. Everything that shows such
+// numbers shows this first.
 func KindSays(kind string) string {
 	switch kind {
 	case simulated:
@@ -61,7 +61,7 @@ func KindSays(kind string) string {
 	return "Measured on a testbed that is: " + kind
 }
 
-// KindName is a kind of testbed in a few words, for the title of each figure.
+// KindName names a kind of testbed in a few words, for the titles of figures.
 func KindName(kind string) string {
 	switch kind {
 	case simulated:
@@ -76,11 +76,11 @@ func KindName(kind string) string {
 	return "Measured, " + kind
 }
 
-// IsIngested says whether a dataset of a kind is of what somebody else measured: it has no
+// IsIngested says whether a kind of dataset has what somebody else measured: it has no
 // migrations.
 func IsIngested(kind string) bool { return kind == ingested }
 
-// IsModel says whether the numbers of a kind of testbed are a model's.
+// IsModel says whether numbers of a kind of testbed come from a model.
 func IsModel(kind string) bool { return kind == simulated }
 
 // Facts are the lines above the tables.
@@ -115,7 +115,7 @@ func (s Summary) Facts() []string {
 	return facts
 }
 
-// facts say how many of them are lost, and where none is, what that proves.
+// facts say how many writes are lost, and what it proves when none is.
 func (l Lost) facts() []string {
 	switch {
 	case l.Attempts == 0:
@@ -150,7 +150,7 @@ func (s Summary) failures() []string {
 	return lines
 }
 
-// text is a spread of a cell that has so many trials which may know it.
+// text formats a spread over a cell with so many trials that could have the value.
 func (s Spread) text(valid int) string {
 	text := ""
 	switch s.N {
@@ -170,7 +170,7 @@ func (s Spread) text(valid int) string {
 	return text
 }
 
-// most is the largest of a spread.
+// most formats the largest value of a spread.
 func (s Spread) most() string {
 	if s.N == 0 {
 		return "–"
@@ -178,7 +178,8 @@ func (s Spread) most() string {
 	return Number(s.Max)
 }
 
-// Number has three significant digits, or all before the point.
+// Number formats a number with three significant digits, or all digits before the point
+// when there are more.
 func Number(v float64) string { return answers.Number(v).String() }
 
 // WriteMarkdown writes summary.md.
@@ -201,7 +202,7 @@ func WriteMarkdown(w io.Writer, summary Summary) error {
 	return err
 }
 
-// WriteMarkdown writes a table below a heading of that many #.
+// WriteMarkdown writes a table below a heading; heading has its # characters.
 func (t Table) WriteMarkdown(out *strings.Builder, heading string) {
 	fmt.Fprintf(out, "\n%s %s\n\n| %s |\n|%s\n", heading, t.Title, strings.Join(t.Header, " | "),
 		strings.Repeat(" --- |", 2+t.Texts)+strings.Repeat(" ---: |", len(t.Header)-2-t.Texts))
@@ -214,13 +215,13 @@ func (t Table) WriteMarkdown(out *strings.Builder, heading string) {
 	}
 }
 
-// Markdown makes a text mean itself.
+// Markdown escapes a text so that Markdown shows it literally.
 func Markdown(text string) string {
 	return strings.NewReplacer("|", `\|`, "*", `\*`, "_", `\_`, "<", "&lt;", "`", "\\`", "[", `\[`).Replace(text)
 }
 
-// WriteTable writes the summary for a terminal: no line of a table is wider
-// than 120 columns. Names of cells that do not fit are cut; their numbers are not.
+// WriteTable writes the summary for a terminal: no line of a table is wider than 120
+// columns. Names of cells that do not fit are shortened; their numbers are not.
 func WriteTable(w io.Writer, summary Summary) error {
 	var out strings.Builder
 	out.WriteString(summary.warning() + "\n\n" + strings.Join(summary.Facts(), "\n") + "\n")
@@ -272,10 +273,11 @@ func cut(text string, width int) string {
 	return string([]rune(text)[:width-1]) + "…"
 }
 
-// IsText says whether a column is to the left.
+// IsText says whether a column is aligned to the left.
 func (t Table) IsText(column int) bool { return column < 2+t.Texts }
 
-// IsName says whether a column names its row: behind the cell's number, or the first.
+// IsName says whether a column has the names of the rows: the one after the cell's number,
+// or the first one.
 func (t Table) IsName(column int) bool {
 	if len(t.Header) > 0 && t.Header[0] == "#" {
 		return column == 1
@@ -283,5 +285,5 @@ func (t Table) IsName(column int) bool {
 	return column == 0
 }
 
-// IsLong says whether a text is to be broken into lines.
+// IsLong says whether a text should be broken into lines.
 func (t Table) IsLong(text string) bool { return utf8.RuneCountInString(text) > 40 }

@@ -1,14 +1,14 @@
-// Package samples reads the I/Os of a cell's trials for its figures: once, trial after
-// trial, in a memory that depends on the figures alone.
+// Package samples reads the I/Os of a cell's trials for the cell's figures: once, trial
+// after trial, with memory that depends only on the figures.
 //
-// It promises that what it finds is of the trials of one group (package group), that an
-// I/O is in the phase in which it completed, as in table phases, that the longest
-// response time of each bin is kept (no I/O that took long is lost between bins), and
-// that the histograms of table histograms are counted in where a load's log had no room.
+// It promises that its results are of the trials of one group (package group); that an I/O
+// belongs to the phase in which it completed, as in table phases; that the longest response
+// time of each bin is kept, so that no slow I/O is lost between bins; and that table
+// histograms is included where a load's log had no room for single I/Os.
 //
-// Dangerous: an I/O that never completed is in no table of I/Os, and so in none of
-// this; a trial without a switchover that anybody saw is aligned by the next best
-// moment, and Cell.Aligned says by which.
+// Dangerous: an I/O that never completed is in no table of I/Os, and therefore in none of
+// these results. A trial whose switchover nobody saw is aligned by the next best moment,
+// and Cell.Aligned says by which.
 package samples
 
 import (
@@ -25,46 +25,46 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Bins is how many bins a cell's time axis has.
+// Bins is the number of bins of a cell's time axis.
 const Bins = 240
 
-// Phases are the measuring phases, in their order.
+// Phases has the measuring phases in their order.
 var Phases = []string{dataset.Before, dataset.During, dataset.After}
 
-// Trial is a trial of a cell, with what is known of it from the campaign's tables.
+// Trial is a trial of a cell, with its rows in the campaign's tables.
 type Trial struct {
 	Row       *dataset.Trial
 	Phases    []dataset.Phase
 	Witnesses []dataset.Witness
 }
 
-// Cell is what the I/Os of a cell's trials tell.
+// Cell is what the I/Os of a cell's trials show.
 type Cell struct {
-	// Trials that have I/Os, valid and failed ones, in the order of the plan, with their longest response
-	// times by bins.
+	// Trials are the trials that have I/Os, valid and failed ones, in the order of the plan, with their
+	// longest response times by bin.
 	Trials []Line
-	// FromS is where the first bin begins, from the switchover, and BinS how long each
-	// of Bins is.
+	// FromS is the beginning of the first bin relative to the switchover, and BinS the
+	// length of each of Bins bins.
 	FromS, BinS float64
-	// Slower has the response times of the valid trials together, by phase; Valid is
-	// how many trials these are.
+	// Slower has the response times of the valid trials together, by phase; Valid is the
+	// number of these trials.
 	Slower map[string]*stats.Histogram
 	Valid  int
-	// Aligned counts by what moment the trials are aligned.
+	// Aligned is how many trials are aligned by each moment.
 	Aligned map[Moment]int
 }
 
-// Line is one trial's longest response times.
+// Line is the longest response times of one trial.
 type Line struct {
 	Key    string
 	Failed bool
 	MaxMs  []float64 // of each bin; NaN where no I/O completed
 }
 
-// Moment is what a trial is aligned by.
+// Moment is the moment by which a trial is aligned.
 type Moment string
 
-// Moments, the best first.
+// Moments, beginning with the best.
 const (
 	BySuspension Moment = "the guest's suspension, as the hypervisor saw it"
 	ByStall      Moment = "the beginning of the stall, as the guest's load saw it"
@@ -72,9 +72,8 @@ const (
 	ByPhase      Moment = "the beginning of phase migrate"
 )
 
-// Switchover is when a trial's guest was suspended, on the controller's time base in ns
-// since 1970, or the next best moment; false for a trial that never came to its
-// migration.
+// Switchover is when a trial's guest was suspended, in ns since 1970 on the controller's
+// time base, or the next best moment; false for a trial that never came to its migration.
 func (t Trial) Switchover() (int64, Moment, bool) {
 	for _, try := range []struct {
 		witness string
@@ -95,15 +94,15 @@ func (t Trial) Switchover() (int64, Moment, bool) {
 	return 0, "", false
 }
 
-// Valid says whether the trial is, and shows work.
+// Valid says whether the trial is valid and shows work.
 func (t Trial) Valid() bool {
 	return trial.Verdict(t.Row.Verdict) == trial.Valid && group.Contradiction(t.Row, t.Phases) == ""
 }
 
-// Failed says whether the system under test failed in it.
+// Failed says whether the system under test failed in the trial.
 func (t Trial) Failed() bool { return trial.Verdict(t.Row.Verdict) == trial.TargetFailed }
 
-// span is from the first measuring phase of a trial to the end of its last.
+// span is from the beginning of a trial's first measuring phase to the end of the last.
 func (t Trial) span() (from, to int64, ok bool) {
 	from, to = math.MaxInt64, math.MinInt64
 	for _, phase := range t.Phases {
@@ -112,8 +111,8 @@ func (t Trial) span() (from, to int64, ok bool) {
 	return from, to, from < to
 }
 
-// Of reads the I/Os of a cell's trials in a campaign's folder. It ends early with the
-// context's error.
+// Of reads the I/Os of a cell's trials in a campaign's folder. When the context ends, Of
+// ends with the context's error.
 func Of(ctx context.Context, folder string, trials []Trial) (Cell, error) {
 	cell := Cell{Slower: map[string]*stats.Histogram{}, Aligned: map[Moment]int{}}
 	for _, phase := range Phases {
@@ -147,7 +146,7 @@ func Of(ctx context.Context, folder string, trials []Trial) (Cell, error) {
 	return cell, nil
 }
 
-// reading is a trial that is being read.
+// reading is a trial while it is read.
 type reading struct {
 	Trial
 	cell  *Cell
@@ -207,7 +206,7 @@ func (r *reading) readHistograms(path string) error {
 	return nil
 }
 
-// longest notes a response time in its bin, if it is in any.
+// longest notes a response time in its bin, if there is a bin for it.
 func (r *reading) longest(ts, latencyNs int64) {
 	bin := int(math.Floor((float64(ts-r.at)/1e9 - r.cell.FromS) / r.cell.BinS))
 	if bin < 0 || bin >= Bins {
@@ -218,8 +217,8 @@ func (r *reading) longest(ts, latencyNs int64) {
 	}
 }
 
-// phaseAt is where response times of the phase around a moment are counted; nil when
-// there is none, or the trial is not valid.
+// phaseAt is the histogram of the phase that a moment is in; nil when it is in none, or the
+// trial is not valid.
 func (r *reading) phaseAt(ts int64) *stats.Histogram {
 	if !r.valid {
 		return nil

@@ -12,39 +12,39 @@ import (
 	"heliotrope/analysis/stats"
 )
 
-// Series is what the I/Os of one ingested log tell, by operation: all of them, and over
-// time.
+// Series is what the I/Os of one ingested log show, by operation: over the whole log, and
+// over time.
 type Series struct {
-	BinS float64 // how long each bin is, in s; the first begins with the log
-	Bins int     // 0: the log does not tell when its I/Os completed
+	BinS float64 // length of each bin in s; the first begins with the log
+	Bins int     // 0: the log does not have the times at which its I/Os completed
 	Ops  []OpSeries
 }
 
-// OpSeries is the I/Os of one operation, without those that failed. Each of its slices has
-// one value for each bin.
+// OpSeries is the I/Os of one operation, without failed ones. Each of its slices has one
+// value for each bin.
 type OpSeries struct {
 	Op       string           // dataset.OpRead or dataset.OpWrite
 	All      *stats.Histogram // their response times
-	IOPS     []float64        // of a histogram that is in two bins each has its share
+	IOPS     []float64        // a histogram that spans two bins is shared between them
 	MBPerS   []float64        // 10^6 bytes
-	MaxMs    []float64        // longest response time; NaN where no I/O completed, as in MedianMs
+	MaxMs    []float64        // longest response time; NaN where no I/O completed, also in MedianMs
 	MedianMs []float64
 }
 
-// bucketsOfBin are the response times of one bin.
+// bucketsOfBin has the response times of one bin.
 type bucketsOfBin = *stats.Histogram
 
-// wholeLog is a log that is being read.
+// wholeLog is a log while it is read.
 type wholeLog struct {
 	fromNs, binNs int64
 	bins          int
 	ops           map[string]*OpSeries
-	times         map[string][]bucketsOfBin // by operation and bin; nil without an I/O
+	times         map[string][]bucketsOfBin // by operation and bin; nil for a bin without an I/O
 }
 
-// Whole reads the I/Os of an ingested log, of which phase has the row for all. A log of
-// histograms has wider bins than one of single I/Os: at least two of its intervals are in
-// each. It ends early with the context's error.
+// Whole reads the I/Os of an ingested log; phase is the log's row for all of them. A log of
+// histograms gets wider bins than one of single I/Os: at least two of its intervals are in
+// each. When the context ends, Whole ends with the context's error.
 func Whole(ctx context.Context, folder string, row *dataset.Trial, phase dataset.Phase) (Series, error) {
 	w := wholeLog{fromNs: phase.StartedTsNs, ops: map[string]*OpSeries{}, times: map[string][]bucketsOfBin{}}
 	path := func(table string) string {
@@ -74,7 +74,7 @@ func Whole(ctx context.Context, folder string, row *dataset.Trial, phase dataset
 	return w.series(), nil
 }
 
-// each gives the rows of a file, until one is an error or the context ends.
+// each gives the rows of a file one by one, until an error occurs or the context ends.
 func each[R any](ctx context.Context, batches dataset.Batches[R], give func(*R) error) error {
 	for rows, err := range batches {
 		if err = cmp.Or(err, ctx.Err()); err != nil {
@@ -89,8 +89,8 @@ func each[R any](ctx context.Context, batches dataset.Batches[R], give func(*R) 
 	return nil
 }
 
-// divide divides the log's time into bins of one length: so few that there are some I/Os in
-// each in the mean, and that the longest of its histograms has no more than half of one.
+// divide divides the log's time into bins of equal length. The bins are long enough to have
+// several I/Os each on average, and to be at least twice as long as the longest histogram.
 func (w *wholeLog) divide(lengthNs, longest, ios int64) {
 	const (
 		least = int64(1e6) // fio's times are in ms
@@ -112,10 +112,11 @@ func (w *wholeLog) op(name string) *OpSeries {
 	return of
 }
 
-// at is the bin of a moment. What is before the first or after the last bin is in these.
+// at is the bin of a moment. Moments outside of all bins belong to the first or the last
+// one.
 func (w *wholeLog) at(ts int64) int { return min(max(int((ts-w.fromNs)/w.binNs), 0), w.bins-1) }
 
-// timesAt are the response times of an operation in a bin.
+// timesAt has the response times of an operation in a bin.
 func (w *wholeLog) timesAt(op string, bin int) *stats.Histogram {
 	of := w.times[op]
 	if of[bin] == nil {
@@ -144,8 +145,8 @@ func (w *wholeLog) count(of *OpSeries, bin int, ios, bytes float64) {
 	of.MBPerS[bin] += bytes * 1e3 / float64(w.binNs)
 }
 
-// addHistogram adds a histogram: its I/Os to each bin as far as it is in it, and its
-// response times to the bin in which its middle is.
+// addHistogram adds a histogram: its I/Os to each bin in proportion to the overlap, and its
+// response times to the bin of its middle.
 func (w *wholeLog) addHistogram(h *dataset.Histogram) error {
 	if h.IOs == h.Errors {
 		return nil
@@ -168,7 +169,7 @@ func (w *wholeLog) addHistogram(h *dataset.Histogram) error {
 	return w.timesAt(h.Op, w.at(h.TsNs+h.LengthNs/2)).AddCounts(h.Counts, h.MaxNs)
 }
 
-// series is what was found, reads first.
+// series is the result, reads first.
 func (w *wholeLog) series() Series {
 	s := Series{BinS: float64(w.binNs) / 1e9, Bins: w.bins}
 	for _, op := range []string{dataset.OpRead, dataset.OpWrite} {
