@@ -12,14 +12,14 @@ import (
 	"go.temporal.io/sdk/temporal"
 )
 
-// inTurn has a workflow's local activities begin only when those that were given up have
-// ended. The SDK does not wait for a local activity that it cancels, and forgets those of
-// a workflow that somebody terminated, or that it begins to replay: what such a one still
-// does would be done beside, or after, what comes next.
+// inTurn lets a workflow's local activities begin only when earlier ones that were given up
+// have ended. The SDK does not wait for a local activity that it cancels, and it forgets
+// those of a workflow that was terminated or that it begins to replay. Without inTurn, what
+// such an activity still does would happen during or after the next one.
 //
-// It also ends what goes on of a workflow that was terminated: until its workflow task is
-// over the SDK begins one local activity after the other. When another run of the
-// workflow has begun one, those of the runs before it are refused.
+// It also stops a terminated workflow from going on: until the workflow task is over, the
+// SDK begins one local activity after the other. Once another run of the workflow has begun
+// one, those of earlier runs are refused.
 type inTurn struct {
 	interceptor.WorkerInterceptorBase
 	mu      sync.Mutex
@@ -27,13 +27,14 @@ type inTurn struct {
 	runs    map[string]runs           // by the workflow's ID
 }
 
-// runs are those of a workflow of which a local activity was begun.
+// runs are the runs of a workflow that have begun a local activity.
 type runs struct {
-	ids  []string // the newest last, and some before it
+	ids  []string // the newest last, after some earlier ones
 	used time.Time
 }
 
-// A controller keeps the runs of so many workflows, and longer those that were used lately.
+// A controller keeps the runs of at least so many workflows, and of more when they were
+// used within keepRuns.
 const (
 	mostRuns = 4096
 	keepRuns = time.Hour
@@ -41,7 +42,7 @@ const (
 
 var errSuperseded = temporal.NewNonRetryableApplicationError("this run of the workflow was ended, and another one has begun", "superseded", nil)
 
-// turn is a local activity that runs.
+// turn is a local activity that is running.
 type turn struct {
 	run, id string // of the workflow, and of the activity in it
 	ctx     context.Context
@@ -49,7 +50,7 @@ type turn struct {
 	ended   chan struct{}
 }
 
-// InterceptActivity is the SDK's.
+// InterceptActivity implements interceptor.WorkerInterceptor.
 func (t *inTurn) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
 	return &inTurnActivity{ActivityInboundInterceptorBase: interceptor.ActivityInboundInterceptorBase{Next: next}, turns: t}
 }
@@ -81,9 +82,9 @@ func (a *inTurnActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 	return a.Next.ExecuteActivity(mine.ctx, in)
 }
 
-// begin notes that a local activity runs, and returns those that were given up and have
-// not ended: cancelled ones, those of another run of the workflow, and an earlier
-// execution of this one. One of a run that another one has followed is refused.
+// begin notes that a local activity runs, and returns those that were given up and have not
+// ended: cancelled ones, those of another run of the workflow, and an earlier execution of
+// the same activity. It refuses an activity of a run when a later run has begun one.
 func (t *inTurn) begin(workflow string, mine *turn) ([]*turn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -109,7 +110,7 @@ func (t *inTurn) begin(workflow string, mine *turn) ([]*turn, error) {
 	return before, nil
 }
 
-// isNewest says whether no other run of the workflow was begun after this one. The caller
+// isNewest says whether no later run of the workflow has begun a local activity. The caller
 // holds the lock.
 func (t *inTurn) isNewest(workflow, run string) bool {
 	if t.runs == nil {

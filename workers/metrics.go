@@ -19,9 +19,8 @@ import (
 	"go.temporal.io/sdk/contrib/opentelemetry"
 )
 
-// Metrics are the controller's figures, as Prometheus reads them: those of
-// Temporal's SDK (temporal_…), and ours (heliotrope_…), which are of what was
-// observed last.
+// Metrics are the controller's figures in Prometheus' format: those of Temporal's SDK
+// (temporal_…), and ours (heliotrope_…), which describe the last observation.
 type Metrics struct {
 	provider *sdkmetric.MeterProvider
 	registry *prometheus.Registry
@@ -29,11 +28,12 @@ type Metrics struct {
 	observed atomic.Pointer[Observation]
 }
 
-// secondsBounds are the SDK's histograms' upper bounds, in seconds: from a
-// request to the server to an activity that follows a trial.
+// secondsBounds are the upper bounds of the SDK's histograms, in seconds: they range from a
+// request to the server to an activity that lasts as long as a trial.
 var secondsBounds = []float64{0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300, 1800, 7200}
 
-// NewMetrics makes them; version is this program's. Close ends them.
+// NewMetrics makes the metrics; version is this program's version. The caller calls Close
+// in the end.
 func NewMetrics(version string, log zerolog.Logger) (*Metrics, error) {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	reader, err := exporter.New(exporter.WithRegisterer(m.registry), exporter.WithoutScopeInfo(), exporter.WithoutTargetInfo())
@@ -50,25 +50,25 @@ func NewMetrics(version string, log zerolog.Logger) (*Metrics, error) {
 	return m, m.register(m.provider.Meter("heliotrope"), version)
 }
 
-// SDK is told the figures of clients and workers.
+// SDK is the handler that clients and workers report their figures to.
 func (m *Metrics) SDK() client.MetricsHandler { return m.sdk }
 
-// Handler answers with all of them.
+// Handler answers with all figures.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// Set takes what was observed last.
+// Set sets the last observation.
 func (m *Metrics) Set(observed Observation) { m.observed.Store(&observed) }
 
-// Close ends them.
+// Close ends the metrics.
 func (m *Metrics) Close() error { return m.provider.Shutdown(context.Background()) }
 
-// gauge makes one of our figures; unit is By for bytes and s for seconds, which
-// the name that Prometheus sees ends with.
+// gauge describes one of our figures. unit is By for bytes and s for seconds; in Prometheus
+// the figure's name ends with the unit.
 type gauge struct{ name, unit, about string }
 
-// The figures that are ours.
+// Our own figures.
 var (
 	buildInfo     = gauge{"heliotrope_build_info", "", "1, with the version of the controller."}
 	observedAge   = gauge{"heliotrope_observed_age", "s", "How old the heliotrope_ figures are."}
@@ -82,7 +82,7 @@ var (
 	databaseBytes = gauge{"heliotrope_database_size", "By", "Size of the embedded Temporal server's database."}
 )
 
-// register has the figures made of the last observation at each scrape.
+// register has the figures computed from the last observation at each scrape.
 func (m *Metrics) register(meter metric.Meter, version string) error {
 	var errs []error
 	all := map[gauge]metric.Float64ObservableGauge{}
@@ -106,7 +106,7 @@ func (m *Metrics) register(meter metric.Meter, version string) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// tell tells each figure of the observation.
+// tell calls tell for each figure of the observation.
 func (o *Observation) tell(tell func(gauge, float64, ...attribute.KeyValue)) {
 	tell(observedAge, time.Since(o.At).Seconds())
 	if o.DatabaseBytes > 0 {

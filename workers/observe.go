@@ -22,24 +22,25 @@ import (
 	"heliotrope/workflows"
 )
 
-// Observation is how the campaigns of a controller that run are.
+// Observation is the state of a controller's running campaigns.
 type Observation struct {
 	At            time.Time
 	Campaigns     []ObservedCampaign
 	DatabaseBytes int64 // 0: there is no embedded server
 }
 
-// ObservedCampaign is a campaign that runs.
+// ObservedCampaign is a running campaign.
 type ObservedCampaign struct {
 	Name      string
 	Started   time.Time
-	LastValid time.Time                 // when its last valid trial ended; zero: none yet
-	Status    *workflows.CampaignStatus // nil: it did not answer
-	// DatasetBytes is the size of its folder when that was measured last; 0: not yet.
+	LastValid time.Time                 // when its last valid trial ended; zero: there is none yet
+	Status    *workflows.CampaignStatus // nil: the campaign did not answer
+	// DatasetBytes is the size of the campaign's folder at the last measurement; 0: not
+	// measured yet.
 	DatasetBytes int64
 }
 
-// lastSign is when the campaign last showed that it gets anywhere.
+// lastSign is when the campaign last made progress.
 func (c ObservedCampaign) lastSign() time.Time {
 	if c.LastValid.IsZero() {
 		return c.Started
@@ -47,7 +48,7 @@ func (c ObservedCampaign) lastSign() time.Time {
 	return c.LastValid
 }
 
-// lanes counts the campaign's lanes by what each told last.
+// lanes counts the campaign's lanes by their last reported states.
 func (c ObservedCampaign) lanes() map[string]int {
 	states := map[string]int{}
 	for _, lane := range c.Status.Lanes {
@@ -56,26 +57,27 @@ func (c ObservedCampaign) lanes() map[string]int {
 	return states
 }
 
-// Observer looks at the campaigns that run: for whoever scrapes metrics, and for
-// hooks that wait for a campaign that gets nowhere. It decides nothing about them.
+// Observer looks at the running campaigns: for metrics, and for hooks that wait for a
+// campaign that makes no progress. It decides nothing about them.
 type Observer struct {
 	Client client.Client
-	Queue  string // the controller's
-	// Database is the path of the embedded server's; "" where there is none.
+	Queue  string // the controller's queue
+	// Database is the path of the embedded server's database; "" when there is none.
 	Database string
 	Hooks    hooks.Hooks
-	// Seen, when set, gets each observation. Only for it are folders measured.
+	// Seen, when set, is called with each observation. Folders are only measured when it is
+	// set.
 	Seen func(Observation)
 	Log  zerolog.Logger
 
-	sizes   *sizes               // nil: nobody wants them
-	told    map[string]time.Time // by campaign and hook: the last valid trial when it was told
+	sizes   *sizes               // nil: sizes are not wanted
+	told    map[string]time.Time // by campaign and hook: the last valid trial when the hook was told
 	telling sync.WaitGroup
 }
 
 const (
 	observeEvery = 10 * time.Second
-	// observeLimit is for one observation, and answerLimit for one question to a campaign.
+	// observeLimit is for one observation, and answerLimit for one query of a campaign.
 	observeLimit = time.Minute
 	answerLimit  = 5 * time.Second
 )
@@ -142,7 +144,7 @@ func (o *Observer) campaign(ctx context.Context, info *workflow.WorkflowExecutio
 	}
 	one.Status = o.status(ctx, id)
 	if one.Status != nil && one.Status.Progress.Started.After(time.Time{}) {
-		one.Started = one.Status.Progress.Started // of its first run
+		one.Started = one.Status.Progress.Started // the start of its first run
 	}
 	var folder string
 	if err := converter.GetDefaultDataConverter().FromPayload(info.GetMemo().GetFields()["data_dir"], &folder); err == nil && folder != "" {
@@ -151,7 +153,7 @@ func (o *Observer) campaign(ctx context.Context, info *workflow.WorkflowExecutio
 	return one, nil
 }
 
-// status asks a campaign; nil when it does not answer in time.
+// status queries a campaign; nil when it does not answer in time.
 func (o *Observer) status(ctx context.Context, id string) *workflows.CampaignStatus {
 	limited, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
@@ -163,8 +165,8 @@ func (o *Observer) status(ctx context.Context, id string) *workflows.CampaignSta
 	return &status
 }
 
-// tellOfSilence tells hooks of campaigns without a valid trial for long, once
-// until there is one again.
+// tellOfSilence tells hooks about campaigns that have had no valid trial for long. Each
+// hook is told once, until there is a valid trial again.
 func (o *Observer) tellOfSilence(ctx context.Context, observed Observation) {
 	for _, campaign := range observed.Campaigns {
 		for i, hook := range o.Hooks.All {
@@ -188,7 +190,7 @@ func (o *Observer) tellOfSilence(ctx context.Context, observed Observation) {
 	}
 }
 
-// databaseSize is the size of an SQLite database with its log.
+// databaseSize is the size of an SQLite database, including its log.
 func databaseSize(path string) int64 {
 	if path == "" {
 		return 0

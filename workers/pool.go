@@ -15,10 +15,10 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// pool keeps the connections to testbeds: making one anew for each activity
-// would cost the hosts more than most activities do.
+// pool keeps the connections to testbeds: making a new connection for each activity would
+// cost the hosts more than most activities do.
 type pool struct {
-	// revive starts what died of an emulated lane's testbed; it may be nil.
+	// revive starts the parts of an emulated lane's testbed that have died; it may be nil.
 	revive func(context.Context, trial.Lane) error
 
 	mu       sync.Mutex
@@ -52,10 +52,10 @@ func (p *pool) open(ctx context.Context, lane trial.Lane, ref trial.Ref) (testbe
 	return p.connect(lane.Inventory)
 }
 
-// connect returns the testbed of an inventory, with new connections when that
-// says something else than before: a testbed that was started anew has other
-// ports and keys. A file that was only written again changes nothing, for
-// activities are using the connections.
+// connect returns the testbed of an inventory. It makes new connections when the
+// inventory's content has changed: a testbed that was started again has other ports and
+// keys. Rewriting the file with the same content changes nothing, because activities are
+// using the connections.
 func (p *pool) connect(path string) (testbed.Bed, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -77,7 +77,7 @@ func (p *pool) connect(path string) (testbed.Bed, error) {
 		return nil, err
 	}
 	if known != nil {
-		_ = known.Testbed.Close() // to hosts that are no more
+		_ = known.Testbed.Close() // to hosts that no longer exist
 	}
 	fresh := &pooled{Testbed: connected, inventory: sum}
 	p.testbeds[path] = fresh

@@ -14,18 +14,20 @@ import (
 )
 
 // PromptCancellations is an option for the controller's connection
-// (client.ConnectionOptions.DialOptions): an activity that a workflow cancels
-// heartbeats at once, and so learns of it. Otherwise it would learn of it with its next
-// heartbeat, minutes later, and a teardown ends several one after the other.
+// (client.ConnectionOptions.DialOptions). It makes an activity heartbeat at once when a
+// workflow cancels it, so that the activity learns of the cancellation. Otherwise it would
+// learn of it with its next heartbeat, minutes later, and a teardown ends several
+// activities one after the other.
 //
-// The controller alone runs workflows, so each cancellation passes here: as a command
-// in what a workflow answers. Activities on other machines are told by their links.
+// Only the controller runs workflows, so every cancellation passes through this connection,
+// as a command in a workflow's answer. Activities on other machines are told by their
+// links.
 func PromptCancellations() grpc.DialOption { return grpc.WithChainUnaryInterceptor(promptly) }
 
 // promptly is a grpc.UnaryClientInterceptor.
 func promptly(ctx context.Context, method string, request, reply any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 	err := invoke(ctx, method, request, reply, connection, options...)
-	// What failed may have arrived all the same.
+	// A request that failed may have arrived nevertheless.
 	answer, is := request.(*workflowservice.RespondWorkflowTaskCompletedRequest)
 	if is && slices.ContainsFunc(answer.GetCommands(), cancelsActivity) {
 		pulse.Hurry(strings.TrimPrefix(answer.GetResourceId(), "workflow:"))

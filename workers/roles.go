@@ -13,8 +13,7 @@ import (
 	"heliotrope/workflows"
 )
 
-// RegisterWorkflows registers what decides: with a worker, or with what replays
-// histories.
+// RegisterWorkflows registers the workflows with a worker, or with a replayer of histories.
 func RegisterWorkflows(registry worker.WorkflowRegistry) {
 	registry.RegisterWorkflowWithOptions(workflows.Campaign, workflow.RegisterOptions{Name: workflows.CampaignName})
 	registry.RegisterWorkflowWithOptions(workflows.RunLane, workflow.RegisterOptions{Name: workflows.LaneName})
@@ -33,7 +32,7 @@ func RegisterController(registry worker.Registry, options ControllerOptions) {
 		&activities.Migrator{Open: testbeds.open, Records: records},
 		&activities.Collector{Open: testbeds.open, Records: records, Version: options.Version},
 		&activities.Links{Open: testbeds.open, Binary: options.WorkerBinary, Gate: options.Gate, Log: options.Log},
-		// What runs on a machine runs here when nothing may be installed there.
+		// A machine's activities run here when no worker may be installed on the machine.
 		&machine.Recordings{Find: testbeds.recording},
 		&machine.Shaping{Find: testbeds.shaper},
 		&activities.Hooks{To: options.Hooks},
@@ -42,7 +41,7 @@ func RegisterController(registry worker.Registry, options ControllerOptions) {
 	}
 }
 
-// recording finds a machine's recording over SSH.
+// recording finds a recording on a machine over SSH.
 func (p *pool) recording(ctx context.Context, input machine.RecordingInput) (record.Recording, error) {
 	bed, err := p.open(ctx, input.Lane, input.Ref)
 	if err != nil {

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// sizeEvery is how often a folder is measured: a dataset has many files.
+// sizeEvery is how often a folder is measured: not often, because a dataset has many files.
 const sizeEvery = 10 * time.Minute
 
-// sizes are those of folders. Each folder is measured beside whoever asks, who is told
-// the size of before: a disk that hangs keeps nobody waiting.
+// sizes are the sizes of folders. Folders are measured in the background, and callers get
+// the size of the last measurement: a disk that hangs makes nobody wait.
 type sizes struct {
 	ctx     context.Context //nolint:containedctx // of all measuring, not of who asks
 	measure func(ctx context.Context, folder string) (int64, error)
@@ -22,14 +22,14 @@ type sizes struct {
 	known map[string]*size
 }
 
-// size is a folder's when it was measured last.
+// size is a folder's size at its last measurement.
 type size struct {
 	bytes     int64 // 0: not measured yet
 	asked     time.Time
 	measuring bool
 }
 
-// newSizes measures until ctx ends.
+// newSizes makes a sizes that measures until ctx ends.
 func newSizes(ctx context.Context) *sizes {
 	return &sizes{ctx: ctx, measure: folderSize, known: map[string]*size{}}
 }
@@ -61,8 +61,8 @@ func (s *sizes) of(folder string) int64 {
 	return one.bytes
 }
 
-// folderSize is the size of what is in a folder, without what goes meanwhile. It ends
-// with ctx, unless the disk hangs.
+// folderSize is the size of a folder's content, without files that vanish meanwhile. It
+// ends with ctx, unless the disk hangs.
 func folderSize(ctx context.Context, folder string) (int64, error) {
 	size := int64(0)
 	err := filepath.WalkDir(folder, func(_ string, entry fs.DirEntry, err error) error {

@@ -1,24 +1,23 @@
-// Package agent is the far end of a link: the Temporal worker that runs on a
-// measured host or in the measured guest, without the rest of Heliotrope.
+// Package agent is the worker end of a link: the Temporal worker that runs on a measured
+// host or in the measured guest, without the rest of Heliotrope.
 //
 // It promises that
-//   - it reconnects for ever: neither an absent server nor a namespace that is
-//     not there yet nor a broken forward ends it, only its context does;
-//   - it ends within StopTimeout and a few seconds of the end of its context,
-//     also when the server does not answer;
-//   - an activity survives every outage that ends before its heartbeat
-//     time-out does (PatientHeartbeats);
-//   - it is small: two pollers, a few activities at a time, ten log lines a
-//     minute at most, and a Go heap that is collected before it grows
-//     (LimitMemory).
+//   - it reconnects for ever: only the end of its context ends it, not an absent server, a
+//     namespace that does not exist yet, or a broken forward;
+//   - it ends within StopTimeout and a few seconds of the end of its context, even when the
+//     server does not answer;
+//   - an activity survives every outage that is shorter than its heartbeat time-out
+//     (PatientHeartbeats);
+//   - it is small: two pollers, a few activities at a time, at most ten log lines a minute,
+//     and a Go heap that is collected before it grows (LimitMemory).
 //
-// Most of its size is the SDK's: of the 21 MB on disk the SDK with its
-// generated API, gRPC and protobuf are all but 3. So activities here may import
-// internal packages, but no SSH, no Arrow and no command-line framework.
+// Most of its size comes from the SDK: of 21 MB on disk, all but 3 are the SDK with its
+// generated API, gRPC and protobuf. Therefore activities of this worker may import internal
+// packages, but no SSH, no Arrow and no command-line framework.
 //
-// Dangerous: a worker that is cut off goes on with the activity it runs; the
-// server hands that activity to somebody else when its heartbeats are missing.
-// Activities must be idempotent.
+// Dangerous: a worker that is cut off goes on with the activity that it runs, while the
+// server gives that activity to another worker once its heartbeats are missing. Activities
+// must be idempotent.
 package agent
 
 import (
@@ -43,18 +42,17 @@ import (
 
 // Limits of a worker on a measured machine.
 const (
-	// maxActivities is how many activities run at a time: one that watches a
-	// recording, and some short ones beside it.
+	// maxActivities is how many activities run at a time: one that follows a recording, and
+	// some short ones beside it.
 	maxActivities = 4
 	pollers       = 2
-	// heartbeatInterval is how often heartbeats go to the server at most. The SDK
-	// would hold them back for most of the heartbeat time-out. See
-	// PatientHeartbeats for what that entails.
+	// heartbeatInterval is the shortest time between two heartbeats to the server. Without
+	// it, the SDK would hold them back for most of the heartbeat time-out. See
+	// PatientHeartbeats for the consequences.
 	heartbeatInterval = time.Second
-	// StopTimeout is how long activities may take to end after the worker was
-	// told to.
+	// StopTimeout is how long activities may take to end after the worker was told to stop.
 	StopTimeout = 2 * time.Second
-	// The server is given this long to hear that the worker ends.
+	// goodbyeTimeout is how long the worker tries to tell the server that it ends.
 	goodbyeTimeout = 2 * time.Second
 
 	firstPause = 500 * time.Millisecond
@@ -68,24 +66,24 @@ const (
 	processorsAtMost = 2
 )
 
-// LimitMemory sets the Go runtime up for a machine whose memory and processor
-// belong to the measurement. The heap may grow by half, not double, between
-// collections: the live heap is about 5 MB, so that costs a collection every
-// few seconds at most and keeps the whole below 30 MB. The soft limit of 20 MiB
-// makes the collector work harder before a burst takes more. Two processors at
-// most, since each keeps a cache of free memory and threads of its own.
+// LimitMemory sets up the Go runtime for a machine whose memory and processor belong to the
+// measurement. Between collections the heap may grow by half instead of double: the live
+// heap is about 5 MB, so this costs at most a collection every few seconds and keeps the
+// process below 30 MB. The soft limit of 20 MiB makes the collector work harder before a
+// burst takes more. It uses at most two processors, because each keeps a cache of free
+// memory and threads of its own.
 //
-// GOGC, GOMEMLIMIT and GOMAXPROCS are not looked at.
+// It ignores GOGC, GOMEMLIMIT and GOMAXPROCS.
 func LimitMemory() {
 	debug.SetGCPercent(heapGrowthGoal)
 	debug.SetMemoryLimit(heapLimitBytes)
 	runtime.GOMAXPROCS(min(processorsAtMost, runtime.NumCPU()))
 }
 
-// Options of a worker.
+// Options are the options of a worker.
 type Options struct {
-	Address   string      // of Temporal's frontend, or of a gate before it (package gate): host:port
-	TLS       *tls.Config // how to speak to it: that of the gate's pass; nil for neither TLS nor a pass
+	Address   string      // of Temporal's frontend, or of a gate in front of it (package gate): host:port
+	TLS       *tls.Config // TLS settings from the gate's pass; nil for neither TLS nor a pass
 	Namespace string
 	Queue     string // the task queue
 	Identity  string // what Temporal calls this worker
@@ -93,10 +91,10 @@ type Options struct {
 	Log       zerolog.Logger
 }
 
-// Run runs a worker until ctx ends. It returns an error only when register
-// does: what can be mended from elsewhere is waited for.
+// Run runs a worker until ctx ends. It returns an error only when register does; it waits
+// until problems that can be solved elsewhere are over.
 func Run(ctx context.Context, options Options, register func(worker.ActivityRegistry) error) error {
-	// The SDK would read and hash the whole program at the start.
+	// Without this the SDK would read and hash the whole program at the start.
 	worker.SetBinaryChecksum(options.Version)
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.MaxInterval = firstPause, maxPause
@@ -121,7 +119,7 @@ func Run(ctx context.Context, options Options, register func(worker.ActivityRegi
 	}
 }
 
-// registrationError is a fault in the program, which trying again cannot mend.
+// registrationError is an error in the program, which another try cannot solve.
 type registrationError struct{ error }
 
 func (r *registrationError) Unwrap() error { return r.error }
@@ -131,8 +129,8 @@ func runOnce(ctx context.Context, options Options, register func(worker.Activity
 	connection, err := client.NewLazyClient(client.Options{
 		HostPort: options.Address, Namespace: options.Namespace, Identity: options.Identity,
 		Logger: sdklog.Logger{To: options.Log},
-		// What the SDK would report of this machine once a minute is in the
-		// recordings, better.
+		// What the SDK would report of this machine once a minute is in the recordings, in
+		// more detail.
 		WorkerHeartbeatInterval: -1,
 		ConnectionOptions:       client.ConnectionOptions{TLS: options.TLS, DialOptions: []grpc.DialOption{PatientHeartbeats()}},
 	})
@@ -169,7 +167,7 @@ func runOnce(ctx context.Context, options Options, register func(worker.Activity
 		options.Log.Info().Msg("stopping")
 	case err = <-failed:
 	}
-	// Stop tells the server, which may not answer; this process ends anyway.
+	// Stop tells the server, which may not answer; this process ends in any case.
 	stopped := make(chan struct{})
 	go func() {
 		w.Stop()

@@ -13,23 +13,22 @@ import (
 )
 
 const (
-	// heartbeatPatience is how long one heartbeat may take to get through. The
-	// server's heartbeat time-out is shorter and decides.
+	// heartbeatPatience is how long one heartbeat may take to get through. The server's
+	// heartbeat time-out is shorter, and decides.
 	heartbeatPatience = 5 * time.Minute
 	heartbeatPause    = 200 * time.Millisecond
 )
 
 // PatientHeartbeats is an option for a client's connection
-// (client.ConnectionOptions.DialOptions) whose worker has a short
+// (client.ConnectionOptions.DialOptions) when its worker has a short
 // MaxHeartbeatThrottleInterval.
 //
-// The SDK (v1.50, internalHeartBeat in internal_task_handlers.go) limits each
-// heartbeat's call to that interval, and cancels the activity when the call has
-// failed. With one second, a migration's blackout or the time in which a
-// forward is made anew would end every activity, although the server would wait
-// for its whole heartbeat time-out. With this option a heartbeat that does not
-// get through is tried again until it does, or the server says that the
-// activity is lost.
+// The SDK (v1.50, internalHeartBeat in internal_task_handlers.go) limits each heartbeat's
+// call to that interval, and cancels the activity when the call fails. With an interval of
+// one second, every activity would end during a migration's blackout or while a forward is
+// set up again, although the server would wait for the whole heartbeat time-out. With this
+// option a heartbeat that does not get through is repeated until it does, or until the
+// server says that the activity is lost.
 func PatientHeartbeats() grpc.DialOption { return grpc.WithChainUnaryInterceptor(patient) }
 
 // patient is a grpc.UnaryClientInterceptor.

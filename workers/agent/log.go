@@ -7,9 +7,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// logBurst is how many lines are logged in a minute at most. The log of the
-// guest's worker is in the guest's memory, and an outage can last for days: at
-// 300 bytes a line that is 4 MB a day.
+// logBurst is the largest number of log lines in a minute. The log of the guest's worker is
+// in the guest's memory, and an outage can last for days: at 300 bytes a line that is 4 MB
+// a day.
 const logBurst = 10
 
 // NewLog logs JSON lines to out, at most ten a minute.

@@ -1,12 +1,13 @@
-// Package machine says which activities the small worker runs on a machine of
-// a testbed. They act on the machine itself, without SSH.
+// Package machine says which activities the small worker runs on a machine of a testbed. They act
+// on the machine itself, without SSH.
 //
-// It promises that such an activity, whatever it is told, starts no program by a path but that of
-// the witness, which the controller has put there, and writes its files nowhere but in the
-// folder of its own attempt.
+// It promises that, whatever such an activity is told, the only program that it starts by a path
+// is the witness, which the controller has put there, and that it writes files only in the folder
+// of its own attempt.
 //
-// Dangerous: it believes what a recording is of, as the disk that a load writes to. Whoever
-// may start activities of this worker at Temporal can destroy what is on the machine.
+// Dangerous: it believes the input of a recording, such as the disk that a load writes to.
+// Anybody who may start activities of this worker through Temporal can destroy what is on the
+// machine.
 package machine
 
 import (
@@ -34,15 +35,15 @@ const (
 	Guest = "guest"
 )
 
-// Place is where a worker's machine has what is ours.
+// Place is where Heliotrope's files are on the worker's machine.
 type Place struct {
-	// Runs is the folder in which each process of ours has a folder, and Programs
-	// that of our programs: both absolute and clean.
+	// Runs is the folder in which each of our processes has a folder, and Programs the
+	// folder of our programs: both are absolute and clean paths.
 	Runs, Programs string
 }
 
-// check refuses a recording whose files are to be elsewhere than in its attempt's folder,
-// and a program that is not ours.
+// check refuses a recording whose files would be outside of its attempt's folder, and a
+// program that is not ours.
 func (p Place) check(input machine.RecordingInput) error {
 	setup, ours := input.Setup, path.Join(p.Programs, witness.Program)
 	folder, page := path.Join(p.Runs, input.Ref.WitnessFolder()), ""
@@ -68,7 +69,7 @@ func (p Place) check(input machine.RecordingInput) error {
 	return nil
 }
 
-// shaper finds the WAN at a machine that bridges the sites.
+// shaper finds the WAN on the machine that bridges the sites.
 func shaper(name string) func(context.Context, machine.ShapingInput) (machine.Shaper, error) {
 	here := remote.Local(name)
 	return func(_ context.Context, input machine.ShapingInput) (machine.Shaper, error) {
@@ -80,7 +81,7 @@ func shaper(name string) func(context.Context, machine.ShapingInput) (machine.Sh
 	}
 }
 
-// Register registers the activities of a role on the machine of that name.
+// Register registers the activities of a role, for the machine with this name.
 func Register(registry worker.ActivityRegistry, role, name string, place Place) error {
 	here := remote.Local(name)
 	switch role {

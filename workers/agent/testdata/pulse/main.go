@@ -1,7 +1,7 @@
-// Command pulse is a worker for tests: it has the command line of
-// heliotrope-worker and one activity, Pulse, which heartbeats the number of the
-// second it is in and returns its process id. An activity that was begun anew
-// begins where the last heartbeat left off, and so tells of gaps.
+// Command pulse is a worker for tests. It has the command line of heliotrope-worker and one
+// activity, Pulse, which heartbeats the number of the current second and returns its
+// process ID. When the activity is started again, it starts at the number of the last
+// heartbeat, and so shows gaps.
 package main
 
 import (
